@@ -1,0 +1,2 @@
+//! The `build-image` command.
+fn main() {}

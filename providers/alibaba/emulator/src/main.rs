@@ -1,0 +1,2 @@
+//! The emulator command.
+fn main() {}
