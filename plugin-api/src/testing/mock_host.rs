@@ -1,0 +1,208 @@
+//! A host in memory: records what a provider says, answers from what a test put in. Not a fake cloud.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::{
+    Context, Disk, DiskSpec, Error, ErrorKind, Event, Host, LogRecord, Progress, Resource, Result,
+    Secret,
+};
+
+/// Everything a test may look at afterwards.
+#[derive(Default)]
+struct State {
+    logs: Vec<LogRecord>,
+    progress: Vec<Progress>,
+    events: Vec<Event>,
+    checkpoints: BTreeMap<String, Value>,
+    disks: Vec<Arc<Vec<u8>>>,
+    reads: u64,
+    cancelled: bool,
+}
+
+/// A [`Host`] for unit tests of providers.
+#[derive(Default)]
+pub struct MockHost {
+    state: Mutex<State>,
+    changed: Condvar,
+    secrets: BTreeMap<String, String>,
+    content: Vec<u8>,
+    cancel_after_reads: AtomicU64,
+}
+
+impl MockHost {
+    /// A host without secrets and with an empty disk.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With a secret setting.
+    #[must_use]
+    pub fn with_secret(mut self, key: &str, value: &str) -> Self {
+        self.secrets.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// With bytes for every view that is asked for, whatever its format.
+    #[must_use]
+    pub fn with_disk(mut self, bytes: Vec<u8>) -> Self {
+        self.content = bytes;
+        self
+    }
+
+    /// Cancels by itself when the disk was read this many times.
+    #[must_use]
+    pub fn cancel_after_reads(self, reads: u64) -> Self {
+        self.cancel_after_reads.store(reads, Ordering::Relaxed);
+        self
+    }
+
+    /// A context over this host.
+    #[must_use]
+    pub fn context(self: &Arc<Self>) -> Context {
+        let host: Arc<dyn Host> = Arc::clone(self) as Arc<dyn Host>;
+        Context::new(host)
+    }
+
+    /// Asks the provider to stop, as Ctrl-C does.
+    pub fn cancel(&self) {
+        self.lock().cancelled = true;
+        self.changed.notify_all();
+    }
+
+    /// Events so far.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        self.lock().events.clone()
+    }
+
+    /// Resources that were planned or created and are not gone, latest state of each.
+    #[must_use]
+    pub fn resources(&self) -> Vec<Resource> {
+        let mut open: Vec<Resource> = Vec::new();
+        for event in self.events() {
+            let (resource, gone) = match event {
+                Event::ResourcePlanned { resource } | Event::ResourceCreated { resource } => {
+                    (resource, false)
+                }
+                Event::ResourceGone { resource } => (resource, true),
+                Event::Milestone { .. } | Event::Warning { .. } | Event::Unknown => continue,
+            };
+            open.retain(|known| (&known.kind, &known.name) != (&resource.kind, &resource.name));
+            if !gone {
+                open.push(resource);
+            }
+        }
+        open
+    }
+
+    /// Log records so far.
+    #[must_use]
+    pub fn logs(&self) -> Vec<LogRecord> {
+        self.lock().logs.clone()
+    }
+
+    /// Progress so far.
+    #[must_use]
+    pub fn progress_reports(&self) -> Vec<Progress> {
+        self.lock().progress.clone()
+    }
+
+    /// Checkpoints so far; give them to a second host to test a resumed run.
+    #[must_use]
+    pub fn checkpoints(&self) -> BTreeMap<String, Value> {
+        self.lock().checkpoints.clone()
+    }
+
+    /// With the checkpoints of an earlier run.
+    #[must_use]
+    pub fn with_checkpoints(self, checkpoints: BTreeMap<String, Value>) -> Self {
+        self.lock().checkpoints = checkpoints;
+        self
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Host for MockHost {
+    fn log(&self, record: LogRecord) {
+        self.lock().logs.push(record);
+    }
+
+    fn progress(&self, progress: Progress) {
+        self.lock().progress.push(progress);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.lock().cancelled
+    }
+
+    fn wait(&self, duration: Duration) -> bool {
+        let state = self.lock();
+        match self.changed.wait_timeout_while(state, duration, |state| !state.cancelled) {
+            Ok((state, _)) => state.cancelled,
+            Err(poisoned) => poisoned.into_inner().0.cancelled,
+        }
+    }
+
+    fn event(&self, event: Event) -> Result<()> {
+        self.lock().events.push(event);
+        Ok(())
+    }
+
+    fn secret(&self, key: &str) -> Result<Option<Secret>> {
+        Ok(self.secrets.get(key).map(Secret::new))
+    }
+
+    fn checkpoint_save(&self, key: &str, document: &Value) -> Result<()> {
+        self.lock().checkpoints.insert(key.to_owned(), document.clone());
+        Ok(())
+    }
+
+    fn checkpoint_load(&self, key: &str) -> Result<Option<Value>> {
+        Ok(self.lock().checkpoints.get(key).cloned())
+    }
+
+    fn make_disk(&self, spec: &DiskSpec) -> Result<Disk> {
+        let mut state = self.lock();
+        let id = state.disks.len() as u64;
+        state.disks.push(Arc::new(self.content.clone()));
+        Ok(Disk {
+            id,
+            spec: spec.clone(),
+            virtual_size: self.content.len() as u64,
+            length: self.content.len() as u64,
+            file_name: format!("mock.{}", spec.format.word()),
+            identity: "mock".to_owned(),
+        })
+    }
+
+    fn disk_read_at(&self, disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let missing = || Error::new(ErrorKind::NotFound, format!("there is no disk {disk}"));
+        let mut state = self.lock();
+        state.reads += 1;
+        let limit = self.cancel_after_reads.load(Ordering::Relaxed);
+        if limit > 0 && state.reads >= limit {
+            state.cancelled = true;
+            self.changed.notify_all();
+        }
+        let position = usize::try_from(disk).map_err(|_| missing())?;
+        let content = state.disks.get(position).cloned().ok_or_else(missing)?;
+        drop(state);
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
+        let count = buffer.len().min(content.len() - start);
+        buffer[..count].copy_from_slice(&content[start..start + count]);
+        Ok(count)
+    }
+}

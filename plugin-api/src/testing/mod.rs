@@ -1,0 +1,5 @@
+//! For tests of providers: a host without a host.
+
+mod mock_host;
+
+pub use mock_host::MockHost;
