@@ -1,0 +1,62 @@
+//! Writes the guest's disk as a raw file in which zeros are holes.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::GuestReader;
+use crate::error::Error;
+use crate::field::{index, is_zero};
+use crate::staged::Staged;
+
+/// Bytes read at once.
+const CHUNK: u64 = 1 << 20;
+/// Zeros are looked for in blocks of this size: the usual block of a file system.
+const BLOCK: usize = 4096;
+
+/// Writes the content of `reader` to `dest` as a sparse raw disk, complete or not at all.
+///
+/// An existing `dest` is replaced. Fails with [`crate::error::Kind::NoSpace`] on a full disk.
+pub fn export_raw(reader: &GuestReader, dest: &Path) -> Result<(), Error> {
+    let staged = Staged::create(dest)?;
+    let size = reader.virtual_size();
+    staged.file().set_len(size).map_err(|source| staged.write_error(source))?;
+    let mut buf = vec![0; index(CHUNK)];
+    let mut offset = 0;
+    while let Some(extent) = reader.extent_at(offset)? {
+        let end = offset + extent.len;
+        while !extent.zero && offset < end {
+            let piece = &mut buf[..index(CHUNK.min(end - offset))];
+            reader.read_at(piece, offset)?;
+            write_data(&staged, piece, offset)?;
+            offset += piece.len() as u64;
+        }
+        offset = end;
+    }
+    staged.finish()
+}
+
+/// Writes the blocks of `piece` which are not zero, neighbours in one call.
+pub(crate) fn write_data(staged: &Staged, piece: &[u8], offset: u64) -> Result<(), Error> {
+    let mut at = 0;
+    for run in runs(piece) {
+        if !is_zero(&run[..BLOCK.min(run.len())]) {
+            let place = offset + at as u64;
+            staged.file().write_all_at(run, place).map_err(|source| staged.write_error(source))?;
+        }
+        at += run.len();
+    }
+    Ok(())
+}
+
+/// Cuts `piece` into runs of blocks which are all zero or all not zero.
+fn runs(piece: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = piece;
+    std::iter::from_fn(move || {
+        let mut blocks = rest.chunks(BLOCK).map(|block| (is_zero(block), block.len()));
+        let (first, mut len) = blocks.next()?;
+        len += blocks.take_while(|(zero, _)| *zero == first).map(|(_, len)| len).sum::<usize>();
+        let (run, after) = rest.split_at(len);
+        rest = after;
+        Some(run)
+    })
+}
