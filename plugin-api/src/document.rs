@@ -89,11 +89,7 @@ impl Finding {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) -> Self {
-        Self {
-            severity: Severity::Warning,
-            hint: Some(hint.into()),
-            ..Self::ok(subject, message)
-        }
+        Self { severity: Severity::Warning, hint: Some(hint.into()), ..Self::ok(subject, message) }
     }
 
     /// A finding that stops the build.

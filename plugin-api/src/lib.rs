@@ -1,16 +1,11 @@
-//! The contract between `build-image` and its cloud provider plugins.
+#![doc = include_str!("../README.md")]
 //!
-//! A provider is a dynamic library that turns a finished virtual disk into a registered image of one
-//! cloud. Its author implements [`Provider`], a safe, synchronous trait over plain data, and writes one
-//! line, [`export_provider!`]. Nothing else of this crate is needed.
+//! # Reading order
 //!
-//! Reading order: [`Provider`] (the steps, in the order of their calls) → [`Context`] (what a step may
-//! ask of the host) → [`Description`] and [`Setting`] (what a provider says of itself, as data) →
-//! [`document`] (what steps receive and return) → [`Error`]. The boundary itself lives in `wire` and is
-//! of no concern to authors.
-//!
-//! What is promised: a host of version 1.y loads every provider built with version 1.x of this crate
-//! for x ≤ y. Documents grow by fields with defaults; unknown fields are ignored on both sides.
+//! [`Provider`] (the steps, in the order of their calls) → [`Context`] (what a step may ask of the
+//! host) → [`Description`] and [`Setting`] (what a provider says of itself, as data) → [`document`]
+//! (what steps receive and return) → [`Error`]. The boundary itself lives in `wire` and is of no
+//! concern to authors.
 #![deny(unsafe_code)]
 
 mod context;

@@ -6,15 +6,11 @@ use abi_stable::std_types::{RResult, RString};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::abi::FfiError;
-use crate::{
-    Error, ErrorKind, Result,
-    error::Details,
-};
+use crate::{Error, ErrorKind, Result, error::Details};
 
 impl From<Error> for FfiError {
     fn from(error: Error) -> Self {
-        let details =
-            Details { hint: error.hint, context: error.context, causes: error.causes };
+        let details = Details { hint: error.hint, context: error.context, causes: error.causes };
         Self {
             code: error.kind.code().into(),
             message: error.message.into(),
@@ -94,6 +90,9 @@ mod tests {
     #[test]
     fn a_panic_becomes_an_error() {
         let error = guard::<()>("upload", || panic!("boom {}", 1)).unwrap_err();
-        assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Panic, "panic in upload: boom 1"));
+        assert_eq!(
+            (error.kind, error.message.as_str()),
+            (ErrorKind::Panic, "panic in upload: boom 1")
+        );
     }
 }

@@ -11,8 +11,10 @@ use abi_stable::{
 use serde_json::Value;
 
 use super::{
-    abi::{FfiError, FfiProgress, HostObject, ProviderAbi, ProviderAbi_TO, ProviderModule,
-        ProviderModule_Ref, ProviderObject},
+    abi::{
+        FfiError, FfiProgress, HostObject, ProviderAbi, ProviderAbi_TO, ProviderModule,
+        ProviderModule_Ref, ProviderObject,
+    },
     convert::{guard, guarded, parse, print},
     forward,
 };
@@ -208,9 +210,7 @@ pub mod rt {
 /// Exports a [`Provider`](crate::Provider) from a plugin. Once per crate; the crate is a `cdylib`
 /// called `build-image-provider-<name>`.
 ///
-/// ```ignore
-/// build_image_plugin_api::export_provider!(MyProvider);
-/// ```
+/// The crate's own page shows a whole provider.
 #[macro_export]
 macro_rules! export_provider {
     ($provider:ty) => {

@@ -43,11 +43,7 @@ fn send(level: LogLevel, target: &str, message: String, fields: Map<String, Valu
 struct ForwardLayer;
 
 impl<S: tracing::Subscriber> Layer<S> for ForwardLayer {
-    fn on_event(
-        &self,
-        event: &tracing::Event<'_>,
-        _: tracing_subscriber::layer::Context<'_, S>,
-    ) {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
         let metadata = event.metadata();
         let mut fields = Fields::default();
         event.record(&mut fields);

@@ -19,3 +19,5 @@ pub mod export;
 mod forward;
 #[cfg(feature = "host")]
 pub mod import;
+#[cfg(feature = "host")]
+mod lend;

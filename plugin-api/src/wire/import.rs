@@ -1,0 +1,307 @@
+//! The host's half: a plugin file becomes [`Steps`]. Libraries are never unloaded.
+//!
+//! The stock loader of the ABI crate keeps one module per process and refuses plugins older than the
+//! host; so the header is fetched by hand and layouts are compared in the direction older → newer, in
+//! which append-only growth is legal.
+
+use std::{
+    fmt,
+    fs::File,
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use abi_stable::{
+    StableAbi as _,
+    abi_stability::{abi_checking::AbiInstabilityErrors, check_layout_compatibility},
+    library::{AbiHeaderRef, LibHeader, ROOT_MODULE_LOADER_NAME_WITH_NUL},
+    std_types::RArc,
+    type_layout::{TLFieldOrFunction, TypeLayout},
+    type_level::downcasting::TD_Opaque,
+};
+use libloading::os::unix::{Library as Dynamic, RTLD_LOCAL, RTLD_NOW};
+
+use super::{
+    abi::{HostAbi_TO, ProviderModule_Ref},
+    convert::{guard, parse, print},
+    elf,
+    lend::{Instance, LentHost},
+};
+use crate::{Description, Error, Host, Result, Settings, Steps};
+
+/// Why a plugin did not load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LoadErrorKind {
+    /// The file cannot be read.
+    Unreadable,
+    /// It is no ELF shared library.
+    NotElf,
+    /// It is for another machine.
+    WrongMachine,
+    /// It ends before its segments do.
+    Truncated,
+    /// It is a library, but no provider plugin.
+    NotAPlugin,
+    /// It speaks another major version of the ABI.
+    OtherMajor,
+    /// It needs a newer host.
+    NeedsNewerHost,
+    /// Its types contradict the host's.
+    Layout,
+    /// The system's loader refused it.
+    Refused,
+    /// Its description is malformed or cannot be had.
+    Describe,
+}
+
+/// A plugin that did not load: which file, why, what to do.
+#[derive(Clone, Debug)]
+pub struct LoadError {
+    /// What kind of failure.
+    pub kind: LoadErrorKind,
+    /// The file.
+    pub path: PathBuf,
+    /// Why, lower-case fragment.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+    /// The long story, for the log.
+    pub detail: Option<String>,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "plugin `{}` does not load: {}", self.path.display(), self.message)
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// A [`LoadError`] that does not know its file yet.
+pub(super) struct Problem {
+    kind: LoadErrorKind,
+    message: String,
+    hint: Option<String>,
+    detail: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(kind: LoadErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None, detail: None }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    fn at(self, path: &Path) -> LoadError {
+        LoadError {
+            kind: self.kind,
+            path: path.to_owned(),
+            message: self.message,
+            hint: self.hint,
+            detail: self.detail,
+        }
+    }
+}
+
+/// A loaded plugin. It stays in memory until the process ends.
+pub struct Library {
+    module: ProviderModule_Ref,
+    description: Description,
+    abi: String,
+}
+
+impl Library {
+    /// Looks at a file without loading it; `path` is for messages only.
+    ///
+    /// # Errors
+    /// [`LoadError`] when it cannot be a plugin for this machine.
+    pub fn inspect(file: &File, path: &Path) -> Result<elf::ElfReport, LoadError> {
+        elf::inspect(file).map_err(|problem| problem.at(path))
+    }
+
+    /// Checks and loads exactly the opened file and asks it for its description.
+    ///
+    /// # Errors
+    /// [`LoadError`] with file, reason and remedy.
+    pub fn open(file: &File, path: &Path) -> Result<Self, LoadError> {
+        Self::load(file).map_err(|problem| problem.at(path))
+    }
+
+    fn load(file: &File) -> Result<Self, Problem> {
+        elf::inspect(file)?;
+        let header = header(file)?;
+        let strings = header.version_strings();
+        let abi = abi_of(strings.version.as_str());
+        let minor = check_major(abi)?;
+        let layout = header.layout().ok_or_else(|| {
+            Problem::new(LoadErrorKind::Layout, "the plugin was built without its type layout")
+        })?;
+        check_layout(layout, minor)?;
+        let module = root_module(header)?;
+        let text = guard("describe", || (module.describe())().into_result().map_err(Error::from))
+            .map_err(|error| Problem::new(LoadErrorKind::Describe, error.to_string()))?;
+        let description: Description = parse(&text, "description").map_err(|error| {
+            Problem::new(LoadErrorKind::Describe, format!("{error}: {}", error.causes.join(": ")))
+        })?;
+        check_requires(&description)?;
+        Ok(Self { module, description, abi: strings.version.as_str().to_owned() })
+    }
+
+    /// What the provider says of itself.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Version of the plugin-api crate the plugin was built with.
+    #[must_use]
+    pub fn api_version(&self) -> &str {
+        &self.abi
+    }
+
+    /// Makes an instance.
+    ///
+    /// # Errors
+    /// The provider's.
+    pub fn create(&self, host: Arc<dyn Host>, settings: &Settings) -> Result<Box<dyn Steps>> {
+        let object = HostAbi_TO::from_ptr(RArc::new(LentHost(host)), TD_Opaque);
+        let settings = print(settings)?;
+        let create = self.module.create();
+        let instance = guard("create", || {
+            create(object, settings.as_rstr()).into_result().map_err(Error::from)
+        })?;
+        Ok(Box::new(Instance(instance)))
+    }
+}
+
+/// The major and minor number of a version text.
+fn abi_of(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn own_abi() -> (u32, u32) {
+    abi_of(crate::ABI_VERSION).expect("the crate's own version is two numbers")
+}
+
+fn check_major(abi: Option<(u32, u32)>) -> Result<u32, Problem> {
+    let (major, minor) = abi.ok_or_else(|| {
+        Problem::new(LoadErrorKind::OtherMajor, "the plugin does not say which ABI it speaks")
+    })?;
+    let own = own_abi();
+    if major == own.0 {
+        return Ok(minor);
+    }
+    Err(Problem::new(
+        LoadErrorKind::OtherMajor,
+        format!("it speaks plugin ABI {major}.{minor}, this build-image speaks {}.x", own.0),
+    )
+    .hint(if major > own.0 {
+        "use a newer build-image, or an older release of the provider"
+    } else {
+        "get a newer release of the provider"
+    }))
+}
+
+fn check_requires(description: &Description) -> Result<(), Problem> {
+    let (own, needed) = (own_abi(), abi_of(&description.abi.requires));
+    if needed.is_some_and(|needed| needed.0 == own.0 && needed.1 <= own.1) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        LoadErrorKind::NeedsNewerHost,
+        format!(
+            "it needs plugin ABI {}, this build-image has {}",
+            description.abi.requires,
+            crate::ABI_VERSION
+        ),
+    )
+    .hint("use a newer build-image"))
+}
+
+#[expect(unsafe_code, reason = "opening a library runs its constructors; reading its one symbol")]
+fn header(file: &File) -> Result<&'static LibHeader, Problem> {
+    // The very bytes that were checked and hashed, whatever the path says by now.
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    // SAFETY: loading native code chosen by the user; the file passed the checks of `elf::inspect`.
+    let library =
+        unsafe { Dynamic::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| {
+            let reason = std::error::Error::source(&error)
+                .map_or_else(|| error.to_string(), ToString::to_string);
+            Problem::new(
+                LoadErrorKind::Refused,
+                format!("the system's loader refuses it: {reason}"),
+            )
+        })?;
+    // SAFETY: the symbol, when present, is the header static that `export_provider!` defines; its
+    // validity is checked below before anything else of it is used.
+    let header = unsafe {
+        library
+            .get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes())
+            .map(|symbol| *symbol)
+    };
+    std::mem::forget(library);
+    let header = header.map_err(|error| {
+        Problem::new(LoadErrorKind::NotAPlugin, format!("its entry symbol is missing: {error}"))
+    })?;
+    if !header.is_valid() {
+        return Err(Problem::new(
+            LoadErrorKind::OtherMajor,
+            "it was built with another generation of the ABI library",
+        )
+        .hint("get a newer release of the provider"));
+    }
+    header.upgrade().map_err(|error| {
+        let mut problem =
+            Problem::new(LoadErrorKind::Layout, "its C ABI differs from this machine's");
+        problem.detail = Some(error.to_string());
+        problem
+    })
+}
+
+#[expect(unsafe_code, reason = "the layout is checked by the caller, in both directions")]
+fn root_module(header: &'static LibHeader) -> Result<ProviderModule_Ref, Problem> {
+    // SAFETY: `check_layout` compared the plugin's layout with ours in the direction in which
+    // append-only growth is legal; missing fields and methods are read through presence data.
+    unsafe { header.init_root_module_with_unchecked_layout::<ProviderModule_Ref>() }.map_err(
+        |error| {
+            Problem::new(LoadErrorKind::Layout, format!("its root module does not start: {error}"))
+        },
+    )
+}
+
+fn check_layout(theirs: &'static TypeLayout, minor: u32) -> Result<(), Problem> {
+    let ours = ProviderModule_Ref::LAYOUT;
+    let (older, newer) = if minor <= own_abi().1 { (theirs, ours) } else { (ours, theirs) };
+    check_layout_compatibility(older, newer).into_result().map_err(|error| {
+        let detail = format!("{error:#?}");
+        let summary = error.downcast_ref::<AbiInstabilityErrors>().map(compact);
+        let mut problem = Problem::new(
+            LoadErrorKind::Layout,
+            summary.unwrap_or_else(|| "its types contradict plugin ABI 1".to_owned()),
+        )
+        .hint("rebuild the provider with a released build-image-plugin-api");
+        problem.detail = Some(detail);
+        problem
+    })
+}
+
+/// The first contradiction, as type path and expectation; the full report has thousands of lines.
+fn compact(errors: &AbiInstabilityErrors) -> String {
+    let place = errors.errors.iter().find(|place| !place.errs.is_empty());
+    let Some(place) = place else { return "its types contradict plugin ABI 1".to_owned() };
+    let names = place.stack_trace.iter().map(|entry| match entry.found {
+        TLFieldOrFunction::Field(field) => field.name(),
+        TLFieldOrFunction::Function(function) => function.name.as_str(),
+    });
+    let path: Vec<&str> = names.collect();
+    let first = place.errs.first().map(|error| format!("{error:?}")).unwrap_or_default();
+    let first: String =
+        first.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(160).collect();
+    format!("its types contradict plugin ABI 1 at `{}`: {first}", path.join(" › "))
+}

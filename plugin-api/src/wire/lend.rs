@@ -1,0 +1,136 @@
+//! What passes through the boundary once a plugin is loaded: an instance as [`Steps`], and the host's
+//! services as the ABI sees them.
+
+use std::{sync::Arc, time::Duration};
+
+use abi_stable::std_types::{ROption, RResult, RSliceMut, RStr, RString};
+
+use super::{
+    abi::{FfiError, FfiProgress, HostAbi, ProviderObject},
+    convert::{guard, guarded, parse, print},
+};
+use crate::{
+    DiskSpec, Error, Event, Host, LogLevel, LogRecord, Progress, ProgressUnit, Result, Steps,
+    document::{
+        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, RegisterRequest,
+        Registered, UploadRequest, Uploaded,
+    },
+};
+
+/// An instance behind the ABI.
+pub(super) struct Instance(pub(super) ProviderObject);
+
+impl Instance {
+    fn call<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
+        name: &'static str,
+        request: &Q,
+        method: impl FnOnce(RStr<'_>) -> RResult<RString, FfiError>,
+    ) -> Result<A> {
+        let request = print(request)?;
+        let answer = guard(name, || method(request.as_rstr()).into_result().map_err(Error::from))?;
+        parse(&answer, name)
+    }
+}
+
+impl Steps for Instance {
+    fn check(&self, request: &CheckRequest) -> Result<CheckReport> {
+        Self::call("check", request, |text| self.0.check(text))
+    }
+
+    fn create_disk(&self, request: &DiskRequest) -> Result<crate::Disk> {
+        Self::call("create_disk", request, |text| self.0.create_disk(text))
+    }
+
+    fn upload(&self, request: &UploadRequest) -> Result<Uploaded> {
+        Self::call("upload", request, |text| self.0.upload(text))
+    }
+
+    fn register(&self, request: &RegisterRequest) -> Result<Registered> {
+        Self::call("register", request, |text| self.0.register(text))
+    }
+
+    fn discard(&self, request: &DiscardRequest) -> Result<Discarded> {
+        Self::call("discard", request, |text| self.0.discard(text))
+    }
+}
+
+/// The host's services as the ABI sees them.
+pub(super) struct LentHost(pub(super) Arc<dyn Host>);
+
+impl HostAbi for LentHost {
+    fn log(&self, level: u32, target: RStr<'_>, message: RStr<'_>, fields_json: RStr<'_>) {
+        let record = LogRecord {
+            level: LogLevel::from_number(level),
+            target: target.to_string(),
+            message: message.to_string(),
+            fields: serde_json::from_str(fields_json.as_str()).unwrap_or_default(),
+        };
+        // A failing log must not fail the step.
+        let _ = guard("log", || {
+            self.0.log(record);
+            Ok(())
+        });
+    }
+
+    fn progress(&self, progress: FfiProgress) {
+        let unit = match progress.unit {
+            1 => ProgressUnit::Percent,
+            2 => ProgressUnit::Items,
+            _ => ProgressUnit::Bytes,
+        };
+        let progress = Progress { unit, done: progress.done, total: progress.total };
+        let _ = guard("progress", || {
+            self.0.progress(progress);
+            Ok(())
+        });
+    }
+
+    fn is_cancelled(&self) -> bool {
+        guard("is_cancelled", || Ok(self.0.is_cancelled())).unwrap_or(true)
+    }
+
+    fn wait(&self, milliseconds: u64) -> bool {
+        guard("wait", || Ok(self.0.wait(Duration::from_millis(milliseconds)))).unwrap_or(true)
+    }
+
+    fn event(&self, event_json: RStr<'_>) -> RResult<(), FfiError> {
+        guarded("event", || self.0.event(parse::<Event>(event_json.as_str(), "event")?))
+    }
+
+    fn secret(&self, key: RStr<'_>) -> RResult<ROption<RString>, FfiError> {
+        guarded("secret", || {
+            let secret = self.0.secret(key.as_str())?;
+            Ok(secret.map(|secret| RString::from(secret.reveal())).into())
+        })
+    }
+
+    fn checkpoint_save(&self, key: RStr<'_>, document_json: RStr<'_>) -> RResult<(), FfiError> {
+        guarded("checkpoint_save", || {
+            self.0.checkpoint_save(key.as_str(), &parse(document_json.as_str(), "checkpoint")?)
+        })
+    }
+
+    fn checkpoint_load(&self, key: RStr<'_>) -> RResult<ROption<RString>, FfiError> {
+        guarded("checkpoint_load", || {
+            let document = self.0.checkpoint_load(key.as_str())?;
+            Ok(document.as_ref().map(print).transpose()?.into())
+        })
+    }
+
+    fn make_disk(&self, spec_json: RStr<'_>) -> RResult<RString, FfiError> {
+        guarded("make_disk", || {
+            print(&self.0.make_disk(&parse::<DiskSpec>(spec_json.as_str(), "disk spec")?)?)
+        })
+    }
+
+    fn disk_read_at(
+        &self,
+        disk: u64,
+        offset: u64,
+        mut buffer: RSliceMut<'_, u8>,
+    ) -> RResult<u64, FfiError> {
+        guarded("disk_read_at", || {
+            self.0.disk_read_at(disk, offset, buffer.as_mut_slice()).map(|read| read as u64)
+        })
+    }
+}

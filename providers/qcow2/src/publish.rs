@@ -1,0 +1,111 @@
+//! Writes the disk under a temporary name, makes it durable, then gives it its name.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use build_image_plugin_api::{
+    Context, Error, ErrorKind, Resource, Result,
+    document::{
+        Build, CheckReport, Finding, Image, RegisterRequest, Registered, UploadRequest, Uploaded,
+    },
+};
+
+/// Kind of the only resource this provider makes.
+pub(crate) const FILE: &str = "file";
+/// Bytes read from the disk at a time.
+const CHUNK: usize = 1 << 20;
+
+/// Finds out whether the folder can be written to, without writing anything that stays.
+pub(crate) fn check(build: &Build) -> CheckReport {
+    let finding = match folder(build).and_then(|folder| {
+        tempfile_in(&folder).map_err(|error| cannot_write(&folder, &error)).map(|()| folder)
+    }) {
+        Ok(folder) => Finding::ok("IMAGE_DIR", format!("`{}` is writable", folder.display())),
+        Err(error) => Finding::error("IMAGE_DIR", &error),
+    };
+    CheckReport { findings: vec![finding] }
+}
+
+/// Copies the disk into the folder.
+pub(crate) fn write(context: &Context, request: &UploadRequest) -> Result<Uploaded> {
+    let target = target(&request.build)?;
+    let temporary = temporary_name(&target);
+    let resource = Resource::new(FILE, target.display().to_string())
+        .with("temporary", temporary.display().to_string())
+        .as_product();
+    context.will_create(&resource)?;
+    copy(context, request, &temporary)?;
+    fs::rename(&temporary, &target).map_err(|error| cannot_write(&target, &error))?;
+    context.created(&resource.with_id(target.display().to_string()))?;
+    Ok(Uploaded {
+        location: target.display().to_string(),
+        bytes_sent: request.disk.length,
+        ..Uploaded::default()
+    })
+}
+
+/// The published file is the image.
+pub(crate) fn registered(request: &RegisterRequest) -> Registered {
+    let id = request.uploaded.location.clone();
+    let image = Image { id: id.clone(), name: request.build.image_name.clone(), region: None };
+    Registered { images: vec![image], facts: [("location".to_owned(), id.into())].into() }
+}
+
+fn copy(context: &Context, request: &UploadRequest, temporary: &Path) -> Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(temporary)
+        .map_err(|error| cannot_write(temporary, &error))?;
+    let (mut offset, mut buffer) = (0, vec![0; CHUNK]);
+    while offset < request.disk.length {
+        context.check_cancelled()?;
+        let read = context.read_disk(&request.disk, offset, &mut buffer)?;
+        if read == 0 {
+            return Err(Error::internal(format!("the disk ends at byte {offset}, too early")));
+        }
+        file.write_all(&buffer[..read]).map_err(|error| cannot_write(temporary, &error))?;
+        offset += read as u64;
+        context.progress_bytes(offset, request.disk.length);
+    }
+    file.sync_all().map_err(|error| cannot_write(temporary, &error))
+}
+
+fn folder(build: &Build) -> Result<PathBuf> {
+    let folder = build.image_dir.as_ref().ok_or_else(|| {
+        Error::config("there is no folder to publish the image in")
+            .with_hint("set IMAGE_DIR in the configuration file")
+    })?;
+    Ok(PathBuf::from(folder))
+}
+
+fn target(build: &Build) -> Result<PathBuf> {
+    Ok(folder(build)?.join(format!("{}.qcow2", build.file_stem)))
+}
+
+fn temporary_name(target: &Path) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(".part");
+    PathBuf::from(name)
+}
+
+fn tempfile_in(folder: &Path) -> io::Result<()> {
+    let probe = folder.join(format!(".build-image-{}", std::process::id()));
+    File::create(&probe)?;
+    fs::remove_file(&probe)
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Error {
+    let hint = match error.kind() {
+        io::ErrorKind::StorageFull => "free some space, or set IMAGE_DIR to a larger file system",
+        io::ErrorKind::NotFound => "create the folder, or set IMAGE_DIR to an existing one",
+        _ => "set IMAGE_DIR to a folder this user may write to",
+    };
+    Error::new(ErrorKind::Provider, format!("cannot write `{}`", path.display()))
+        .because(error)
+        .with_hint(hint)
+}

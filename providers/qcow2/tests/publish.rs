@@ -1,0 +1,69 @@
+//! The provider against a host in memory.
+
+use std::{fs, path::Path, sync::Arc};
+
+use build_image_plugin_api::{
+    DiskSpec, ErrorKind, Provider as _, Settings,
+    document::{
+        Build, CheckRequest, DiscardRequest, DiskRequest, RegisterRequest, Severity, UploadRequest,
+    },
+    testing::MockHost,
+};
+use build_image_provider_qcow2::Qcow2;
+
+fn build(folder: &Path) -> Build {
+    Build {
+        image_name: "img".into(),
+        file_stem: "img".into(),
+        image_dir: Some(folder.display().to_string()),
+        ..Build::default()
+    }
+}
+
+fn upload(host: &Arc<MockHost>, build: &Build) -> build_image_plugin_api::Result<String> {
+    let context = host.context();
+    let provider = Qcow2::create(&context, Settings::default())?;
+    let spec = DiskSpec::default();
+    let disk = provider.create_disk(&context, &DiskRequest { build: build.clone(), spec })?;
+    let uploaded = provider.upload(&context, &UploadRequest { build: build.clone(), disk })?;
+    let request = RegisterRequest { build: build.clone(), uploaded };
+    Ok(provider.register(&context, &request)?.images[0].id.clone())
+}
+
+#[test]
+fn the_disk_is_published_under_the_images_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|number| (number % 251) as u8).collect();
+    let host = Arc::new(MockHost::new().with_disk(bytes.clone()));
+    let id = upload(&host, &build(folder.path())).unwrap();
+    assert_eq!(id, folder.path().join("img.qcow2").display().to_string());
+    assert_eq!(fs::read(id).unwrap(), bytes);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+}
+
+#[test]
+fn a_cancelled_copy_is_removed_and_an_older_file_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let older = folder.path().join("img.qcow2");
+    fs::write(&older, "older").unwrap();
+    let host = Arc::new(MockHost::new().with_disk(vec![7; 5 << 20]).cancel_after_reads(2));
+    let error = upload(&host, &build(folder.path())).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Cancelled);
+    let context = host.context();
+    let resources = host.resources();
+    assert_eq!(resources.len(), 1);
+    let answer = Qcow2.discard(&context, &DiscardRequest { resources }).unwrap();
+    assert_eq!((answer.removed.len(), answer.remaining.len()), (1, 0));
+    assert!(host.resources().is_empty());
+    assert_eq!(fs::read_to_string(older).unwrap(), "older");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_found_before_the_long_work() {
+    let host = Arc::new(MockHost::new());
+    let request = CheckRequest { build: build(Path::new("/nonexistent/folder")) };
+    let report = Qcow2.check(&host.context(), &request).unwrap();
+    assert_eq!(report.findings[0].severity, Severity::Error);
+    assert!(report.findings[0].message.contains("/nonexistent/folder"));
+}
