@@ -4,6 +4,11 @@
 pub mod error;
 mod field;
 pub mod format;
+pub mod process;
+pub mod raw;
 mod staged;
+#[cfg(test)]
+mod testing;
+pub mod view;
 
 pub use error::{Error, Kind};

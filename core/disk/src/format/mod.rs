@@ -20,6 +20,7 @@ mod reader;
 mod vhd;
 
 pub use export::export_raw;
+pub(crate) use export::write_data;
 pub use name::Format;
 pub use probe::{Compression, Probe, probe};
 pub use raw::{PartitionTable, partition_table};

@@ -1,0 +1,163 @@
+//! Images broken on purpose: each is refused with the kind that fits, none panics.
+
+use std::fs;
+use std::path::Path;
+
+use super::{convert, raw_disk};
+use crate::Kind;
+use crate::format::{GuestReader, probe};
+use crate::testing::program;
+
+const MIB: u64 = 1 << 20;
+
+/// A minimal valid qcow2 v3 of one 64 KiB cluster of data, built by hand.
+/// Clusters: 0 header, 1 refcount table, 2 refcount block, 3 L1, 4 L2, 5 data.
+fn tiny() -> Vec<u8> {
+    let mut image = vec![0; 6 << 16];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"QFI\xfb\0\0\0\x03");
+    put(20, &16_u32.to_be_bytes());
+    put(24, &(1_u64 << 20).to_be_bytes());
+    put(36, &1_u32.to_be_bytes());
+    put(40, &(3_u64 << 16).to_be_bytes());
+    put(48, &(1_u64 << 16).to_be_bytes());
+    put(56, &1_u32.to_be_bytes());
+    put(96, &4_u32.to_be_bytes());
+    put(100, &104_u32.to_be_bytes());
+    put(1 << 16, &(2_u64 << 16).to_be_bytes());
+    put(3 << 16, &((4_u64 << 16) | 1 << 63).to_be_bytes());
+    put(4 << 16, &((5_u64 << 16) | 1 << 63).to_be_bytes());
+    put(5 << 16, &[7; 100]);
+    image
+}
+
+fn kind_of(path: &Path, image: &[u8]) -> Option<Kind> {
+    fs::write(path, image).unwrap();
+    probe(path).err().map(|error| error.kind())
+}
+
+#[test]
+fn each_broken_field_of_a_qcow2_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.qcow2");
+    assert_eq!(kind_of(&path, &tiny()), None, "the unbroken image is fine");
+    let mut buf = [0; 200];
+    GuestReader::open(&path).unwrap().read_at(&mut buf, 0).unwrap();
+    assert_eq!((buf[99], buf[100]), (7, 0));
+
+    let be = |value: u64| value.to_be_bytes().to_vec();
+    let cases: Vec<(&str, usize, Vec<u8>, Kind)> = vec![
+        ("version 4", 7, vec![4], Kind::Unsupported),
+        ("cluster bits 8", 23, vec![8], Kind::Malformed),
+        ("cluster bits 22", 23, vec![22], Kind::Malformed),
+        ("size not in sectors", 24, be(1000), Kind::Malformed),
+        ("too few L1 entries", 24, be(1 << 40), Kind::Malformed),
+        ("crypt method", 35, vec![9], Kind::Malformed),
+        ("huge L1", 36, vec![0xff; 4], Kind::Malformed),
+        ("L1 outside", 40, be(900 << 16), Kind::Truncated),
+        ("L1 unaligned", 40, be((3 << 16) + 512), Kind::Malformed),
+        ("L1 at the header", 40, be(0), Kind::Malformed),
+        ("refcount table outside", 48, be(1 << 40), Kind::Truncated),
+        ("refcount table missing", 56, vec![0; 4], Kind::Malformed),
+        ("refcount block outside", 1 << 16, be(77 << 16), Kind::Truncated),
+        ("snapshot table at the header", 63, vec![1], Kind::Malformed),
+        ("marked corrupt", 79, vec![2], Kind::Malformed),
+        ("external data", 79, vec![4], Kind::Unsupported),
+        ("unknown feature", 78, vec![1], Kind::Unsupported),
+        ("zstd flag without type", 79, vec![8], Kind::Malformed),
+        ("header length", 103, vec![1], Kind::Malformed),
+        ("refcount order", 99, vec![7], Kind::Malformed),
+        ("L2 outside", 3 << 16, be(6 << 16), Kind::Truncated),
+        ("L2 reserved bits", 3 << 16, be((4 << 16) | 1), Kind::Malformed),
+        ("data outside", 4 << 16, be(6 << 16), Kind::Truncated),
+        ("data overflow", 4 << 16, be(0x00ff_ffff_ffff_0000), Kind::Truncated),
+        ("data unaligned", 4 << 16, be((5 << 16) + 512), Kind::Malformed),
+        ("data reserved bits", 4 << 16, be((5 << 16) | 2), Kind::Malformed),
+        ("compressed outside", 4 << 16, be(1 << 62 | 7 << 16), Kind::Truncated),
+        ("compressed rubbish at the end", 4 << 16, be(1 << 62 | 6 << 16), Kind::Malformed),
+        ("backing name outside", 8, be(1 << 40), Kind::Malformed),
+    ];
+    for (what, at, bytes, want) in cases {
+        let mut image = tiny();
+        image[at..at + bytes.len()].copy_from_slice(&bytes);
+        // A compressed cluster at the very end claims a whole sector where only a part is there.
+        if what.contains("at the end") {
+            image.extend([0; 100]);
+        }
+        assert_eq!(kind_of(&path, &image), Some(want), "{what}");
+    }
+}
+
+#[test]
+fn an_l2_table_used_twice_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.qcow2");
+    let mut image = tiny();
+    image[39] = 2;
+    image.copy_within(3 << 16..(3 << 16) + 8, (3 << 16) + 8);
+    assert_eq!(kind_of(&path, &image), Some(Kind::Malformed));
+}
+
+#[test]
+fn version_two_has_no_zero_flag() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.qcow2");
+    let mut image = tiny();
+    image[(4 << 16) + 7] = 1;
+    assert_eq!(kind_of(&path, &image), None);
+    image[7] = 2;
+    assert_eq!(kind_of(&path, &image), Some(Kind::Malformed));
+}
+
+#[test]
+fn a_cut_image_is_never_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let cut = folder.path().join("cut");
+    let whole = tiny();
+    // The data cluster is used to its end, so every shorter length loses something.
+    for len in (4..whole.len()).step_by(4099).chain([71, 103, whole.len() - 1]) {
+        assert!(kind_of(&cut, &whole[..len]).is_some(), "cut to {len}");
+    }
+    let Some(qemu_img) = program("qemu-img") else { return };
+    let raw = folder.path().join("raw");
+    raw_disk(&raw, 8 * MIB, &[(0, 8 << 20)]);
+    for (format, extra) in
+        [("qcow2", &[][..]), ("qcow2", &["-c"]), ("vpc", &["-o", "subformat=dynamic"])]
+    {
+        let image = fs::read(convert(&qemu_img, &raw, format, extra)).unwrap();
+        for lost in [1, 511, 512, 65536, image.len() / 2, image.len() - 600] {
+            // Padding behind the last compressed byte may go; half a sector is never all of it.
+            if extra == ["-c"] && lost < 512 {
+                continue;
+            }
+            let left = &image[..image.len() - lost];
+            assert!(kind_of(&cut, left).is_some(), "{format} {extra:?} without {lost} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_vhd_with_a_wrong_field_is_refused() {
+    let Some(qemu_img) = program("qemu-img") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, path) = (folder.path().join("raw"), folder.path().join("x.vhd"));
+    raw_disk(&raw, 4 * MIB, &[(MIB, 5000)]);
+    let fixed = fs::read(convert(&qemu_img, &raw, "vpc", &["-o", "subformat=fixed,force_size=on"]))
+        .unwrap();
+    let dynamic = fs::read(convert(&qemu_img, &raw, "vpc", &["-o", "subformat=dynamic"])).unwrap();
+    let footer = dynamic.len() - 512;
+    let cases = [
+        ("dynamic footer checksum", &dynamic, footer + 30, Kind::Malformed),
+        ("dynamic header checksum", &dynamic, 512 + 600, Kind::Malformed),
+        ("dynamic header cookie", &dynamic, 512, Kind::Malformed),
+        ("block outside", &dynamic, 1536 + 1, Kind::Truncated),
+        ("fixed footer checksum", &fixed, fixed.len() - 512 + 40, Kind::Malformed),
+    ];
+    for (what, image, at, want) in cases {
+        assert_eq!(kind_of(&path, image), None, "{what}: the unbroken image is fine");
+        let mut image = image.clone();
+        image[at] ^= 0x15;
+        assert_eq!(kind_of(&path, &image), Some(want), "{what}");
+    }
+    assert_eq!(kind_of(&path, &fixed[512..]), Some(Kind::Truncated));
+}

@@ -1,0 +1,331 @@
+//! The only place which starts a program. A child gets no input, its own process group, a small
+//! environment, and dies with us where `setpriv` can arrange it (see [`Call::spawn`]).
+//! Not here: any knowledge of which programs there are.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+
+use crate::error::{Error, Kind};
+
+/// How long a killed child may take to disappear before it is left alone.
+const REAP_LIMIT: Duration = Duration::from_secs(2);
+/// What [`Call::capture`] keeps of each stream, in bytes.
+const CAPTURE_LIMIT: usize = 1 << 20;
+
+/// Arguments of `setpriv` by which the kernel kills the program when its parent is gone.
+const DIE_WITH_PARENT: [&str; 3] = ["--pdeathsig", "KILL", "--"];
+
+/// The part of the caller's environment that children may see.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    kept: Vec<(OsString, OsString)>,
+}
+
+impl Environment {
+    /// The variables a child may see.
+    pub const NAMES: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
+
+    /// Keeps the known variables of `vars`, normally `std::env::vars_os()`.
+    pub fn keep(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let known = |name: &OsString| Self::NAMES.iter().any(|known| OsStr::new(known) == name);
+        Self { kept: vars.into_iter().filter(|(name, _)| known(name)).collect() }
+    }
+
+    /// The first executable file called `name` in the folders of PATH.
+    pub fn find(&self, name: &str) -> Option<PathBuf> {
+        let path = self.kept.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value)?;
+        std::env::split_paths(path).map(|folder| folder.join(name)).find(|file| is_program(file))
+    }
+}
+
+/// Whether `file` is a regular file which may be executed.
+pub(crate) fn is_program(file: &Path) -> bool {
+    file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+/// A program and its arguments.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The program; a path, not a name to be looked up.
+    pub program: PathBuf,
+    /// Its arguments, without the program itself.
+    pub args: Vec<OsString>,
+    /// What it sees of the environment.
+    pub environment: Environment,
+}
+
+/// What a child did. Its output comes in pieces as it was written.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Stdout(Vec<u8>),
+    Stderr(Vec<u8>),
+    /// One of the two streams was closed.
+    End,
+    /// The child has ended; its last output may still follow.
+    Exited,
+}
+
+/// The result of a short program.
+#[derive(Debug)]
+pub struct Captured {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to its standard output, the first MiB.
+    pub stdout: Vec<u8>,
+    /// What it wrote to its standard error, the first MiB.
+    pub stderr: Vec<u8>,
+}
+
+impl Call {
+    /// Starts the program.
+    ///
+    /// Where `setpriv` (util-linux) is on PATH the kernel kills the child when the calling *thread*
+    /// ends; without it a child may outlive us when we are killed by SIGKILL.
+    pub(crate) fn spawn(&self) -> Result<Running, Error> {
+        if !is_program(&self.program) {
+            return Err(Error::new(Kind::Tool, "there is no program").at(&self.program));
+        }
+        let mut command = self.command();
+        command
+            .env_clear()
+            .envs(self.environment.kept.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let refused = |source: io::Error| {
+            Error::new(Kind::Tool, "cannot start").at(&self.program).caused_by(source)
+        };
+        let mut child = command.spawn().map_err(refused)?;
+        let (sender, events) = sync_channel(64);
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let pid = pid_of(&child);
+        let running =
+            Running { child, events, exited: false, ends: 0, program: self.program.clone() };
+        let out = sender.clone();
+        thread::spawn(move || forward(stdout, &out, Event::Stdout));
+        let err = sender.clone();
+        thread::spawn(move || forward(stderr, &err, Event::Stderr));
+        thread::spawn(move || announce_exit(pid, &sender));
+        Ok(running)
+    }
+
+    fn command(&self) -> Command {
+        // Short builds of setpriv (busybox) lack the option, so it is tried on a harmless program.
+        let wrapper = self.environment.find("setpriv").filter(|setpriv| {
+            let mut trial = door(setpriv);
+            trial.args(DIE_WITH_PARENT).arg("true").envs(self.environment.kept.iter().cloned());
+            trial.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            trial.status().is_ok_and(|status| status.success())
+        });
+        let mut command = if let Some(setpriv) = wrapper {
+            let mut command = door(&setpriv);
+            command.args(DIE_WITH_PARENT).arg(&self.program);
+            command
+        } else {
+            door(&self.program)
+        };
+        command.args(&self.args);
+        command
+    }
+
+    /// Runs the program to its end, at most for `limit`.
+    pub fn capture(&self, limit: Duration) -> Result<Captured, Error> {
+        let deadline = Instant::now() + limit;
+        let mut running = self.spawn()?;
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        while !running.is_over() {
+            match running.next(deadline.saturating_duration_since(Instant::now())) {
+                Some(Event::Stdout(piece)) => keep_head(&mut stdout, &piece),
+                Some(Event::Stderr(piece)) => keep_head(&mut stderr, &piece),
+                Some(Event::End | Event::Exited) => {}
+                None => {
+                    let message = format!("gave no answer within {} s:", limit.as_secs());
+                    return Err(Error::new(Kind::Timeout, message).at(&self.program));
+                }
+            }
+        }
+        Ok(Captured { status: running.status()?, stdout, stderr })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one door")]
+fn door(program: &Path) -> Command {
+    Command::new(program)
+}
+
+fn keep_head(kept: &mut Vec<u8>, piece: &[u8]) {
+    let room = CAPTURE_LIMIT.saturating_sub(kept.len());
+    kept.extend_from_slice(&piece[..piece.len().min(room)]);
+}
+
+fn pid_of(child: &Child) -> Pid {
+    let raw = i32::try_from(child.id()).expect("process ids are positive 32-bit numbers");
+    Pid::from_raw(raw).expect("a child's process id is not 0")
+}
+
+fn forward(mut stream: impl Read, events: &SyncSender<Event>, wrap: fn(Vec<u8>) -> Event) {
+    let mut buf = vec![0; 16 << 10];
+    loop {
+        match stream.read(&mut buf) {
+            Ok(0) => break,
+            Ok(len) => {
+                if events.send(wrap(buf[..len].to_vec())).is_err() {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    // The receiver may be gone; then nobody wants to know.
+    let _ = events.send(Event::End);
+}
+
+/// Waits without collecting the child, so that its id stays ours until [`Running`] is done with it.
+fn announce_exit(pid: Pid, events: &SyncSender<Event>) {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while let Err(rustix::io::Errno::INTR) = rustix::process::waitid(WaitId::Pid(pid), options) {}
+    let _ = events.send(Event::Exited);
+}
+
+/// A started program. Dropping it kills its whole process group.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    events: Receiver<Event>,
+    exited: bool,
+    ends: u8,
+    program: PathBuf,
+}
+
+impl Running {
+    /// The next event, or `None` when there was none for `limit`.
+    pub(crate) fn next(&mut self, limit: Duration) -> Option<Event> {
+        match self.events.recv_timeout(limit) {
+            Ok(event) => {
+                match event {
+                    Event::Exited => self.exited = true,
+                    Event::End => self.ends += 1,
+                    Event::Stdout(_) | Event::Stderr(_) => {}
+                }
+                Some(event)
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// Whether the child has ended and all its output has been handed over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.exited && self.ends == 2
+    }
+
+    /// Whether the child has ended.
+    pub(crate) fn has_exited(&self) -> bool {
+        self.exited
+    }
+
+    /// Kills the child and whatever it started; does not wait.
+    pub(crate) fn kill(&self) {
+        // An error means that there is nobody left to kill.
+        let _ = rustix::process::kill_process_group(pid_of(&self.child), Signal::KILL);
+    }
+
+    /// How the child ended. Only after [`Self::has_exited`].
+    pub(crate) fn status(&mut self) -> Result<ExitStatus, Error> {
+        self.child.wait().map_err(|source| Error::io("cannot wait for", &self.program, source))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+        let deadline = Instant::now() + REAP_LIMIT;
+        while !self.exited {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.next(left).is_none() {
+                // Stuck inside the kernel: the kill stays pending, waiting longer helps nobody.
+                return;
+            }
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// `program` and `args` as one line for logs; arguments with blanks are quoted.
+pub fn command_line(program: &Path, args: &[OsString]) -> String {
+    let quote = |word: &OsStr| {
+        let text = String::from_utf8_lossy(word.as_bytes()).into_owned();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+:,./@%".contains(c);
+        if !text.is_empty() && text.chars().all(plain) {
+            text
+        } else {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
+    };
+    let words = std::iter::once(program.as_os_str()).chain(args.iter().map(OsString::as_os_str));
+    words.map(quote).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Call {
+        Call {
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), script.into()],
+            environment: Environment::keep(std::env::vars_os()),
+        }
+    }
+
+    #[test]
+    fn output_and_status_are_captured() {
+        let got = shell("echo out; echo err >&2; exit 7").capture(Duration::from_secs(20)).unwrap();
+        assert_eq!((got.stdout.as_slice(), got.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
+        assert_eq!(got.status.code(), Some(7));
+    }
+
+    #[test]
+    fn a_child_sees_only_the_known_variables_and_no_input() {
+        let mut call = shell("env | cut -d= -f1 | sort | tr '\\n' ' '; cat");
+        let vars = [("PATH", "/usr/bin:/bin"), ("HOME", "/h"), ("SECRET", "s"), ("LANG", "C")];
+        call.environment = Environment::keep(vars.map(|(k, v)| (k.into(), v.into())));
+        let text =
+            String::from_utf8(call.capture(Duration::from_secs(20)).unwrap().stdout).unwrap();
+        assert!(text.contains("HOME") && text.contains("PATH"), "{text}");
+        assert!(!text.contains("SECRET"), "{text}");
+    }
+
+    #[test]
+    fn a_silent_child_and_its_children_are_killed() {
+        let begun = Instant::now();
+        let error = shell("sleep 600 & sleep 600").capture(Duration::from_millis(200)).unwrap_err();
+        assert_eq!(error.kind(), Kind::Timeout);
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_missing_program_is_a_tool_error() {
+        let mut call = shell("");
+        call.program = "/nowhere/qemu".into();
+        assert_eq!(call.capture(Duration::from_secs(1)).unwrap_err().kind(), Kind::Tool);
+    }
+
+    #[test]
+    fn arguments_with_blanks_are_quoted_in_logs() {
+        let args = ["-append", "a b", "it's"].map(OsString::from);
+        let line = command_line(Path::new("/bin/q"), &args);
+        assert_eq!(line, r"/bin/q -append 'a b' 'it'\''s'");
+    }
+}

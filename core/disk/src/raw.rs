@@ -1,0 +1,89 @@
+//! Raw disks: a file of the disk's size in which nothing is stored yet.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::error::{Error, Kind};
+
+/// What to do when the file is already there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// Refuse; the file stays as it is.
+    Refuse,
+    /// Replace it by an empty disk.
+    Replace,
+}
+
+/// Creates a sparse disk of `size` bytes, a positive multiple of 512; no space is taken yet.
+pub fn create(path: &Path, size: u64, existing: Existing) -> Result<(), Error> {
+    if size == 0 || !size.is_multiple_of(512) {
+        let message = format!("{size} bytes is no disk size (a positive multiple of 512) for");
+        return Err(Error::new(Kind::Unsupported, message).at(path));
+    }
+    let mut options = OpenOptions::new();
+    options.write(true);
+    match existing {
+        Existing::Refuse => options.create_new(true),
+        Existing::Replace => options.create(true).truncate(true),
+    };
+    let file = options.open(path).map_err(|source| {
+        if source.kind() == io::ErrorKind::AlreadyExists {
+            Error::new(Kind::Io, "there is already a file")
+                .at(path)
+                .with_hint("remove it or name another one; it was left untouched")
+        } else {
+            Error::io("cannot create", path, source)
+        }
+    })?;
+    let sized = file.set_len(size).and_then(|()| file.sync_all());
+    sized.map_err(|source| {
+        // Half a disk helps nobody; the first error is the one to report.
+        let _ = fs::remove_file(path);
+        Error::io(&format!("cannot make a disk of {size} bytes of"), path, source)
+    })
+}
+
+/// The bytes the file really occupies; holes cost nothing.
+pub fn allocated_bytes(path: &Path) -> Result<u64, Error> {
+    let metadata =
+        fs::metadata(path).map_err(|source| Error::io("cannot look at", path, source))?;
+    Ok(metadata.blocks() * 512)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_disk_is_large_and_costs_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d.raw");
+        create(&path, 20 << 30, Existing::Refuse).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 20 << 30);
+        assert!(allocated_bytes(&path).unwrap() < 1 << 16);
+    }
+
+    #[test]
+    fn an_existing_file_is_replaced_only_on_request() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d.raw");
+        fs::write(&path, b"precious").unwrap();
+        let error = create(&path, 1024, Existing::Refuse).unwrap_err();
+        assert!(error.hint().is_some());
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        create(&path, 1024, Existing::Replace).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), [0; 1024]);
+    }
+
+    #[test]
+    fn impossible_sizes_leave_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d.raw");
+        for size in [0, 513, (u64::MAX / 2 / 512) * 512 + 512] {
+            assert!(create(&path, size, Existing::Refuse).is_err(), "{size}");
+            assert!(!path.exists(), "{size}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Where everything lies in a qcow2 image with 64 KiB clusters, 16-bit refcounts and no holes.
+//! Source: QEMU, docs/interop/qcow2.txt. Order: header, refcount table, refcount blocks, L1 table,
+//! L2 tables, data in guest order.
+
+use super::allocation::{Allocation, CLUSTER};
+use crate::field::index;
+
+/// Guest clusters one L2 table maps.
+pub(super) const L2_ENTRIES: u64 = CLUSTER / 8;
+/// Clusters one refcount block counts.
+pub(super) const BLOCK_ENTRIES: u64 = CLUSTER / 2;
+
+/// First cluster of each region; a region ends where the next one starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Entries of the L1 table.
+    pub(super) l1_entries: u64,
+    pub(super) refcount_blocks: u64,
+    pub(super) refcount_table: u64,
+    pub(super) refcount_block: u64,
+    pub(super) l1: u64,
+    pub(super) l2: u64,
+    pub(super) data: u64,
+    /// Clusters of the whole image.
+    pub(super) total: u64,
+    /// L2 tables before the one of each L1 entry, and their sum at the end.
+    l2_before: Vec<u64>,
+}
+
+impl Layout {
+    pub(super) fn new(map: &Allocation) -> Self {
+        let l1_entries = map.clusters().div_ceil(L2_ENTRIES);
+        let mut l2_before = vec![0];
+        let mut tables = 0;
+        for entry in 0..l1_entries {
+            tables += u64::from(map.rank((entry + 1) * L2_ENTRIES) > map.rank(entry * L2_ENTRIES));
+            l2_before.push(tables);
+        }
+        let l1_clusters = (l1_entries * 8).div_ceil(CLUSTER);
+        let rest = 1 + l1_clusters + tables + map.allocated();
+        let (table_clusters, refcount_blocks) = refcount_sizes(rest);
+        let refcount_block = 1 + table_clusters;
+        let l1 = refcount_block + refcount_blocks;
+        let l2 = l1 + l1_clusters;
+        let data = l2 + tables;
+        let total = data + map.allocated();
+        Self {
+            l1_entries,
+            refcount_blocks,
+            refcount_table: 1,
+            refcount_block,
+            l1,
+            l2,
+            data,
+            total,
+            l2_before,
+        }
+    }
+
+    /// The cluster of the L2 table of an L1 entry, if it has one.
+    pub(super) fn l2_of(&self, l1_entry: u64) -> Option<u64> {
+        let before = self.l2_before.get(index(l1_entry))?;
+        let after = self.l2_before.get(index(l1_entry) + 1)?;
+        (after > before).then_some(self.l2 + before)
+    }
+
+    /// The L1 entry whose table is L2 table number `table`.
+    pub(super) fn l1_entry_of(&self, table: u64) -> u64 {
+        self.l2_before.partition_point(|before| *before <= table) as u64 - 1
+    }
+}
+
+/// Clusters of the refcount table and number of refcount blocks, which count themselves too.
+fn refcount_sizes(rest: u64) -> (u64, u64) {
+    let (mut table, mut blocks) = (1, 1);
+    loop {
+        let want_blocks = (rest + table + blocks).div_ceil(BLOCK_ENTRIES);
+        let want_table = (want_blocks * 8).div_ceil(CLUSTER);
+        if (want_table, want_blocks) == (table, blocks) {
+            return (table, blocks);
+        }
+        (table, blocks) = (want_table.max(table), want_blocks.max(blocks));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refcount_blocks_count_themselves_at_every_border() {
+        for rest in (1..200_000).chain([1 << 28, (1 << 28) + 1]) {
+            let (table, blocks) = refcount_sizes(rest);
+            assert!(blocks * BLOCK_ENTRIES >= rest + table + blocks, "{rest}");
+            assert!(table * CLUSTER / 8 >= blocks, "{rest}");
+            // And nothing is wasted: one block less would not do.
+            assert!((blocks - 1) * BLOCK_ENTRIES < rest + table + blocks, "{rest}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! A view as a file or a stream.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use super::View;
+use crate::error::{Error, Kind};
+use crate::format::write_data;
+use crate::staged::Staged;
+
+/// Bytes moved at once; also how often the caller may stop the work.
+const CHUNK: usize = 1 << 20;
+
+/// Called after each piece with the bytes done so far; `Break` ends the work with
+/// [`Kind::Cancelled`].
+pub type OnProgress<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
+
+/// Takes a piece of the image and its place.
+type Sink<'a> = &'a mut dyn FnMut(&[u8], u64) -> Result<(), Error>;
+
+/// Writes the whole image to `dest`, zeros as holes, complete or not at all; an existing file is
+/// replaced. Needs the space of the image's data beside `dest` ([`Kind::NoSpace`] otherwise).
+pub fn materialise(view: &dyn View, dest: &Path, progress: OnProgress<'_>) -> Result<(), Error> {
+    let staged = Staged::create(dest)?;
+    staged.file().set_len(view.len()).map_err(|source| staged.write_error(source))?;
+    each_piece(view, progress, &mut |piece, offset| write_data(&staged, piece, offset))?;
+    staged.finish()
+}
+
+/// Writes the whole image into a stream.
+pub fn copy_to(
+    view: &dyn View,
+    out: &mut dyn Write,
+    progress: OnProgress<'_>,
+) -> Result<(), Error> {
+    each_piece(view, progress, &mut |piece, offset| {
+        out.write_all(piece)
+            .map_err(|source| Error::io("cannot write an image to", Path::new("stream"), source))
+            .map_err(|error| error.at_offset(offset))
+    })?;
+    out.flush().map_err(|source| Error::io("cannot write an image to", Path::new("stream"), source))
+}
+
+fn each_piece(view: &dyn View, progress: OnProgress<'_>, sink: Sink<'_>) -> Result<(), Error> {
+    let mut buf = vec![0; CHUNK];
+    let mut offset = 0;
+    loop {
+        let len = view.read_at(&mut buf, offset)?;
+        if len == 0 {
+            return Ok(());
+        }
+        sink(&buf[..len], offset)?;
+        offset += len as u64;
+        if progress(offset).is_break() {
+            return Err(Error::new(Kind::Cancelled, "writing the image was stopped"));
+        }
+    }
+}

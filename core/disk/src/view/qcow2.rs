@@ -1,0 +1,172 @@
+//! An uncompressed qcow2 image (version 3) computed from a disk: header and tables are made up per
+//! read, data clusters are passed on. Source: QEMU, docs/interop/qcow2.txt.
+//! Memory: one bit per 64 KiB of disk and as much again for counts; nothing grows with the data.
+
+use std::path::Path;
+
+use super::View;
+use super::allocation::{Allocation, CLUSTER};
+use super::layout::{BLOCK_ENTRIES, L2_ENTRIES, Layout};
+use crate::error::{Error, Kind};
+use crate::field::index;
+use crate::format::{Format, GuestReader};
+
+/// Length of the version 3 header written here: no compression type, no extension but the end mark.
+const HEADER_LENGTH: u32 = 104;
+/// "This cluster is used once", which is true of every cluster here.
+const COPIED: u64 = 1 << 63;
+
+/// A disk shown as a qcow2 image.
+#[derive(Debug)]
+pub struct Qcow2View {
+    disk: GuestReader,
+    map: Allocation,
+    layout: Layout,
+}
+
+impl Qcow2View {
+    /// Opens the disk in `path`, raw or any other format, and finds out which clusters hold data.
+    ///
+    /// Refuses a disk whose size is not a multiple of 512: no qcow2 image can have that size.
+    pub fn new(path: &Path) -> Result<Self, Error> {
+        let disk = GuestReader::open(path)?;
+        if !disk.virtual_size().is_multiple_of(512) {
+            let message =
+                format!("{} bytes are no whole number of sectors in", disk.virtual_size());
+            return Err(Error::new(Kind::Unsupported, message)
+                .at(path)
+                .with_hint("extend the disk with `truncate` to a multiple of 512 bytes"));
+        }
+        let map = Allocation::scan(&disk)?;
+        let layout = Layout::new(&map);
+        Ok(Self { disk, map, layout })
+    }
+
+    /// Bytes of the disk which are stored in the image.
+    pub fn data_bytes(&self) -> u64 {
+        self.map.allocated() * CLUSTER
+    }
+
+    fn header(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(index(u64::from(HEADER_LENGTH)) + 8);
+        let cluster_bits = CLUSTER.trailing_zeros();
+        let refcount_clusters = self.layout.refcount_block - self.layout.refcount_table;
+        out.extend(b"QFI\xfb");
+        out.extend(3_u32.to_be_bytes());
+        out.extend([0; 8 + 4]); // no backing file
+        out.extend(cluster_bits.to_be_bytes());
+        out.extend(self.virtual_size().to_be_bytes());
+        out.extend(0_u32.to_be_bytes()); // not encrypted
+        out.extend(small(self.layout.l1_entries).to_be_bytes());
+        out.extend((self.layout.l1 * CLUSTER).to_be_bytes());
+        out.extend((self.layout.refcount_table * CLUSTER).to_be_bytes());
+        out.extend(small(refcount_clusters).to_be_bytes());
+        out.extend([0; 4 + 8]); // no snapshots
+        out.extend([0; 3 * 8]); // no feature bits
+        out.extend(4_u32.to_be_bytes()); // refcounts of 2^4 bits
+        out.extend(HEADER_LENGTH.to_be_bytes());
+        out.extend([0; 8]); // end of header extensions
+        out
+    }
+
+    /// Eight bytes of the table at cluster `cluster`, which is not a data cluster.
+    fn metadata_word(&self, cluster: u64, word: u64) -> u64 {
+        let layout = &self.layout;
+        if cluster >= layout.l2 {
+            let l1_entry = layout.l1_entry_of(cluster - layout.l2);
+            let guest = l1_entry * L2_ENTRIES + word;
+            let place = (layout.data + self.map.rank(guest)) * CLUSTER;
+            return if self.map.holds(guest) { place | COPIED } else { 0 };
+        }
+        if cluster >= layout.l1 {
+            let entry = (cluster - layout.l1) * (CLUSTER / 8) + word;
+            return layout.l2_of(entry).map_or(0, |table| (table * CLUSTER) | COPIED);
+        }
+        if cluster >= layout.refcount_block {
+            // Four 16-bit counts: 1 for each cluster of the image, 0 behind its end.
+            let first = (cluster - layout.refcount_block) * BLOCK_ENTRIES + word * 4;
+            let used = layout.total.saturating_sub(first).min(4);
+            return 0x0001_0001_0001_0001_u64.checked_shl(small((4 - used) * 16)).unwrap_or(0);
+        }
+        let block = (cluster - layout.refcount_table) * (CLUSTER / 8) + word;
+        let there = block < layout.refcount_blocks;
+        if there { (layout.refcount_block + block) * CLUSTER } else { 0 }
+    }
+
+    /// Fills `buf` from inside one cluster before the data.
+    fn read_metadata(&self, buf: &mut [u8], cluster: u64, inside: u64) {
+        if cluster == 0 {
+            let header = self.header();
+            let tail = header.get(index(inside)..).unwrap_or(&[]);
+            let len = tail.len().min(buf.len());
+            buf[..len].copy_from_slice(&tail[..len]);
+            buf[len..].fill(0);
+            return;
+        }
+        let mut at = inside;
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let word = self.metadata_word(cluster, at / 8).to_be_bytes();
+            let from = index(at % 8);
+            let len = (8 - from).min(rest.len());
+            let (now, later) = rest.split_at_mut(len);
+            now.copy_from_slice(&word[from..from + len]);
+            at += len as u64;
+            rest = later;
+        }
+    }
+
+    /// Fills the start of `buf` from the data region; returns how much was filled: a whole run of
+    /// neighbouring guest clusters is one read.
+    fn read_data(&self, buf: &mut [u8], rank: u64, inside: u64) -> Result<usize, Error> {
+        let first = self.map.select(rank);
+        let mut end = first + 1;
+        while self.map.holds(end) && (end - first) * CLUSTER - inside < buf.len() as u64 {
+            end += 1;
+        }
+        let run = (end - first) * CLUSTER - inside;
+        let len = index(run.min(buf.len() as u64));
+        let done = self.disk.read_at(&mut buf[..len], first * CLUSTER + inside)?;
+        // Only the last cluster of a disk may be shorter than the cluster which stores it.
+        buf[done..len].fill(0);
+        Ok(len)
+    }
+}
+
+/// A count of tables or bits; far below 2^32 for any disk size a file can have.
+fn small(value: u64) -> u32 {
+    u32::try_from(value).expect("table counts of a 64-bit file fit 32 bits")
+}
+
+impl View for Qcow2View {
+    fn format(&self) -> Format {
+        Format::Qcow2
+    }
+
+    fn virtual_size(&self) -> u64 {
+        self.disk.virtual_size()
+    }
+
+    fn len(&self) -> u64 {
+        self.layout.total * CLUSTER
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Error> {
+        let whole = index(self.len().saturating_sub(offset).min(buf.len() as u64));
+        let mut done = 0;
+        while done < whole {
+            let at = offset + done as u64;
+            let (cluster, inside) = (at / CLUSTER, at % CLUSTER);
+            let rest = &mut buf[done..whole];
+            done += match cluster.checked_sub(self.layout.data) {
+                Some(rank) => self.read_data(rest, rank, inside)?,
+                None => {
+                    let len = rest.len().min(index(CLUSTER - inside));
+                    self.read_metadata(&mut rest[..len], cluster, inside);
+                    len
+                }
+            };
+        }
+        Ok(whole)
+    }
+}

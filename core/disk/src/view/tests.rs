@@ -1,0 +1,169 @@
+//! Views against qemu-img, and against themselves read in pieces.
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::{Qcow2View, RawView, View, copy_to, materialise};
+use crate::Kind;
+use crate::format::{Format, GuestReader, probe};
+use crate::testing::{noise, program, run};
+
+const MIB: u64 = 1 << 20;
+
+fn disk(path: &Path, size: u64, data: &[(u64, usize)]) {
+    let file = File::create(path).unwrap();
+    file.set_len(size).unwrap();
+    for (offset, len) in data {
+        file.write_all_at(&noise(*offset + 3, *len), *offset).unwrap();
+    }
+}
+
+fn all(_: u64) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// Name, size, data of a disk.
+type Case = (&'static str, u64, Vec<(u64, usize)>);
+
+fn disks() -> Vec<Case> {
+    // One byte of data in each of 40,000 clusters: more than one refcount block counts (32,768).
+    let many = (0..40_000).map(|cluster| (cluster * 65536 + 9, 1)).collect();
+    vec![
+        ("nothing", 0, vec![]),
+        ("empty", 64 * MIB, vec![]),
+        ("one sector", 512, vec![(0, 512)]),
+        ("full", 4 * MIB, vec![(0, 4 << 20)]),
+        ("sparse", 64 * MIB, vec![(0, 512), (MIB - 1, 2), (63 * MIB + 65535, 1)]),
+        ("odd", 4 * MIB + 512 * 3, vec![(4 * MIB, 512 * 3)]),
+        ("far", 40 << 30, vec![(0, 70_000), (513 * MIB, 512), ((40 << 30) - 512, 512)]),
+        ("many", 40_000 * 65536, many),
+    ]
+}
+
+#[test]
+fn qemu_finds_no_fault_and_the_same_bytes() {
+    let Some(qemu_img) = program("qemu-img") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, image) = (folder.path().join("raw"), folder.path().join("image.qcow2"));
+    for (name, size, data) in disks() {
+        disk(&raw, size, &data);
+        let view = Qcow2View::new(&raw).unwrap();
+        assert_eq!((view.format(), view.virtual_size()), (Format::Qcow2, size), "{name}");
+        materialise(&view, &image, &mut all).unwrap();
+        assert_eq!(fs::metadata(&image).unwrap().len(), view.len(), "{name}");
+        let checked = run(&qemu_img, &[&"check", &"-f", &"qcow2", &image]);
+        let text = String::from_utf8(checked.stdout).unwrap();
+        assert!(text.contains("No errors were found"), "{name}: {text}");
+        run(&qemu_img, &[&"compare", &"-f", &"raw", &"-F", &"qcow2", &raw, &image]);
+        let found = probe(&image).unwrap();
+        assert_eq!((found.virtual_size, found.variant), (size, Some("v3")), "{name}");
+    }
+}
+
+#[test]
+fn any_piece_is_the_same_as_in_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("raw");
+    disk(&raw, 5 * MIB + 512, &[(0, 1), (MIB + 100, 300_000), (5 * MIB, 512)]);
+    let view = Qcow2View::new(&raw).unwrap();
+    let mut whole = Vec::new();
+    copy_to(&view, &mut whole, &mut all).unwrap();
+    assert_eq!(whole.len() as u64, view.len());
+    let mut seed = 88_172_645_463_325_252_u64;
+    for _ in 0..3000 {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        let offset = seed % (view.len() + 100);
+        let mut piece = vec![0xee; usize::try_from(seed >> 40).unwrap() % 200_000];
+        let len = view.read_at(&mut piece, offset).unwrap();
+        let start = usize::try_from(offset).unwrap().min(whole.len());
+        assert_eq!(len, piece.len().min(whole.len() - start), "{offset}");
+        assert!(piece[..len] == whole[start..start + len], "{offset} {len}");
+    }
+    let again = Qcow2View::new(&raw).unwrap();
+    let mut second = Vec::new();
+    copy_to(&again, &mut second, &mut all).unwrap();
+    assert!(whole == second, "two views of one disk differ");
+}
+
+#[test]
+fn written_zeros_are_not_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("raw");
+    let mut bytes = vec![0; 8 << 20];
+    bytes[3 << 20] = 1;
+    // The last byte of a cluster: a look at its start is not enough.
+    bytes[(5 << 20) - 1] = 1;
+    fs::write(&raw, &bytes).unwrap();
+    let view = Qcow2View::new(&raw).unwrap();
+    assert_eq!(view.data_bytes(), 2 * 65536);
+}
+
+#[test]
+fn a_qcow2_image_may_be_the_disk_underneath() {
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, image) = (folder.path().join("raw"), folder.path().join("image"));
+    disk(&raw, 3 * MIB + 512, &[(0, 100_000), (2 * MIB, 5)]);
+    materialise(&Qcow2View::new(&raw).unwrap(), &image, &mut all).unwrap();
+    for path in [&raw, &image] {
+        let view = RawView::open(path).unwrap();
+        let mut bytes = Vec::new();
+        copy_to(&view, &mut bytes, &mut all).unwrap();
+        assert!(bytes == fs::read(&raw).unwrap(), "{}", path.display());
+    }
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    copy_to(&Qcow2View::new(&raw).unwrap(), &mut first, &mut all).unwrap();
+    copy_to(&Qcow2View::new(&image).unwrap(), &mut second, &mut all).unwrap();
+    assert!(first == second);
+    let mut byte = [0];
+    GuestReader::open(&image).unwrap().read_at(&mut byte, 2 * MIB).unwrap();
+    assert_eq!(byte[0], noise(2 * MIB + 3, 1)[0]);
+}
+
+#[test]
+fn a_stopped_or_failed_copy_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, image) = (folder.path().join("raw"), folder.path().join("image"));
+    disk(&raw, 3 * MIB, &[(0, 3 << 20)]);
+    let view = RawView::open(&raw).unwrap();
+    let stopped = materialise(&view, &image, &mut |_| ControlFlow::Break(())).unwrap_err();
+    assert_eq!(stopped.kind(), Kind::Cancelled);
+    let nowhere = folder.path().join("no").join("image");
+    assert_eq!(materialise(&view, &nowhere, &mut all).unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    struct Full;
+    impl io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    assert_eq!(copy_to(&view, &mut Full, &mut all).unwrap_err().kind(), Kind::NoSpace);
+}
+
+#[test]
+fn a_disk_which_shrinks_under_its_view_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("raw");
+    disk(&raw, 3 * MIB, &[(0, 3 << 20)]);
+    let view = Qcow2View::new(&raw).unwrap();
+    File::options().write(true).open(&raw).unwrap().set_len(MIB).unwrap();
+    let error = copy_to(&view, &mut io::sink(), &mut all).unwrap_err();
+    assert_eq!(error.kind(), Kind::Truncated);
+}
+
+#[test]
+fn half_sectors_are_refused_for_qcow2_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("raw");
+    disk(&raw, 1000, &[]);
+    assert_eq!(Qcow2View::new(&raw).unwrap_err().kind(), Kind::Unsupported);
+    assert_eq!(RawView::open(&raw).unwrap().len(), 1000);
+}
