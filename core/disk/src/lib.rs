@@ -4,6 +4,7 @@
 pub mod error;
 mod field;
 pub mod format;
+pub mod iso;
 pub mod process;
 pub mod raw;
 mod staged;

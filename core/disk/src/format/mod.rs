@@ -21,6 +21,7 @@ mod vhd;
 
 pub use export::export_raw;
 pub(crate) use export::write_data;
+pub(crate) use image::Image;
 pub use name::Format;
 pub use probe::{Compression, Probe, probe};
 pub use raw::{PartitionTable, partition_table};

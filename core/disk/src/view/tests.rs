@@ -29,8 +29,8 @@ fn all(_: u64) -> ControlFlow<()> {
 type Case = (&'static str, u64, Vec<(u64, usize)>);
 
 fn disks() -> Vec<Case> {
-    // One byte of data in each of 40,000 clusters: more than one refcount block counts (32,768).
-    let many = (0..40_000).map(|cluster| (cluster * 65536 + 9, 1)).collect();
+    // One byte of data in each of 33,000 clusters: more than one refcount block counts (32,768).
+    let many = (0..33_000).map(|cluster| (cluster * 65536 + 9, 1)).collect();
     vec![
         ("nothing", 0, vec![]),
         ("empty", 64 * MIB, vec![]),
@@ -39,8 +39,19 @@ fn disks() -> Vec<Case> {
         ("sparse", 64 * MIB, vec![(0, 512), (MIB - 1, 2), (63 * MIB + 65535, 1)]),
         ("odd", 4 * MIB + 512 * 3, vec![(4 * MIB, 512 * 3)]),
         ("far", 40 << 30, vec![(0, 70_000), (513 * MIB, 512), ((40 << 30) - 512, 512)]),
-        ("many", 40_000 * 65536, many),
+        ("many", 33_000 * 65536, many),
     ]
+}
+
+fn same_disk(left: &Path, right: &Path) -> bool {
+    let (left, right) = (GuestReader::open(left).unwrap(), GuestReader::open(right).unwrap());
+    let (mut a, mut b) = (vec![0; 4 << 20], vec![0; 4 << 20]);
+    let mut pieces = (0..left.virtual_size()).step_by(a.len());
+    left.virtual_size() == right.virtual_size()
+        && pieces.all(|at| {
+            let len = left.read_at(&mut a, at).unwrap();
+            len == right.read_at(&mut b, at).unwrap() && a[..len] == b[..len]
+        })
 }
 
 #[test]
@@ -57,7 +68,14 @@ fn qemu_finds_no_fault_and_the_same_bytes() {
         let checked = run(&qemu_img, &[&"check", &"-f", &"qcow2", &image]);
         let text = String::from_utf8(checked.stdout).unwrap();
         assert!(text.contains("No errors were found"), "{name}: {text}");
-        run(&qemu_img, &[&"compare", &"-f", &"raw", &"-F", &"qcow2", &raw, &image]);
+        if name == "many" {
+            // qemu-img compares tens of thousands of fragments very slowly; converting is quick.
+            let back = folder.path().join("back");
+            run(&qemu_img, &[&"convert", &"-f", &"qcow2", &"-O", &"raw", &image, &back]);
+            assert!(same_disk(&raw, &back), "{name}");
+        } else {
+            run(&qemu_img, &[&"compare", &"-f", &"raw", &"-F", &"qcow2", &raw, &image]);
+        }
         let found = probe(&image).unwrap();
         assert_eq!((found.virtual_size, found.variant), (size, Some("v3")), "{name}");
     }
