@@ -1,1 +1,19 @@
-//! Under construction.
+//! From an installer ISO or a disk image to a registered cloud image.
+//!
+//! Reading order: `cli` (what was typed) → `settings` (what is meant) → `plan` (what will be done) →
+//! `pipeline` (doing it) with `product` (BIG-IP), `plugins` (providers), `journal` (what is done) and
+//! `report` (what is said). No cloud is known here by name; providers are asked what they can do.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod error;
+pub mod exit;
+pub mod interrupt;
+pub mod journal;
+pub mod plugins;
+pub mod product;
+pub mod random;
+pub mod report;
+pub mod settings;
+mod source;
+pub mod tags;

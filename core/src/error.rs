@@ -1,0 +1,194 @@
+//! The one error of the tool: which stage failed, what, why, what to do.
+//!
+//! A message is a lower-case fragment without a full stop and never repeats its causes; only
+//! `report::human` prints it.
+
+use std::fmt;
+
+use build_image_plugin_api::{ErrorKind, LoadError};
+
+/// Result of everything that may fail for a user.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Where a build failed; decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The command line.
+    Usage,
+    /// The values of settings.
+    Settings,
+    /// A provider plugin.
+    Plugin,
+    /// The ISO or the disk image that was given.
+    Source,
+    /// Making the disk: qemu, the guest, local files.
+    Disk,
+    /// A step of the provider.
+    Provider(ErrorKind),
+    /// Ctrl-C or a termination signal.
+    Interrupted,
+    /// A broken assumption of this program.
+    Bug,
+}
+
+/// An error with everything a user needs to act on it.
+#[derive(Clone, Debug)]
+pub struct Error {
+    /// Where.
+    pub stage: Stage,
+    /// What failed, on which object.
+    pub message: String,
+    /// All problems, when there are several.
+    pub problems: Vec<Problem>,
+    /// Causes, outermost first.
+    pub causes: Vec<String>,
+    /// What to do.
+    pub hint: Option<String>,
+    /// Request ids, codes, paths.
+    pub context: Vec<(String, String)>,
+}
+
+/// One of several problems that are reported together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What is wrong, on which object.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem without advice.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    /// With advice.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl Error {
+    /// An error of a stage.
+    pub fn new(stage: Stage, message: impl Into<String>) -> Self {
+        Self {
+            stage,
+            message: message.into(),
+            problems: Vec::new(),
+            causes: Vec::new(),
+            hint: None,
+            context: Vec::new(),
+        }
+    }
+
+    /// A mistake on the command line.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Stage::Usage, message)
+    }
+
+    /// Several problems at once.
+    #[must_use]
+    pub fn several(stage: Stage, message: impl Into<String>, problems: Vec<Problem>) -> Self {
+        Self { problems, ..Self::new(stage, message) }
+    }
+
+    /// The build was interrupted.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self::new(Stage::Interrupted, "interrupted")
+    }
+
+    /// With advice.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// With an error and all its sources as causes.
+    #[must_use]
+    pub fn because(mut self, cause: &(dyn std::error::Error + 'static)) -> Self {
+        let mut next = Some(cause);
+        while let Some(error) = next {
+            self.causes.push(error.to_string());
+            next = error.source();
+        }
+        self
+    }
+
+    /// A failed step of a provider.
+    #[must_use]
+    pub fn provider(provider: &str, step: &str, error: build_image_plugin_api::Error) -> Self {
+        if error.kind == ErrorKind::Cancelled {
+            return Self::interrupted();
+        }
+        Self {
+            stage: Stage::Provider(error.kind),
+            message: format!("provider `{provider}`, step {step}: {}", error.message),
+            problems: Vec::new(),
+            causes: error.causes,
+            hint: error.hint,
+            context: error.context,
+        }
+    }
+
+    /// The exit code the program ends with, see [`crate::exit`].
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self.stage {
+            Stage::Usage | Stage::Settings => crate::exit::USAGE,
+            Stage::Plugin => crate::exit::PLUGIN,
+            Stage::Source => crate::exit::SOURCE,
+            Stage::Disk => crate::exit::DISK,
+            Stage::Provider(kind) => provider_code(kind),
+            Stage::Interrupted => crate::exit::INTERRUPTED,
+            Stage::Bug => crate::exit::BUG,
+        }
+    }
+
+    /// The word for the stage in result documents.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.stage {
+            Stage::Usage => "usage",
+            Stage::Settings => "settings",
+            Stage::Plugin => "plugin",
+            Stage::Source => "source",
+            Stage::Disk => "disk",
+            Stage::Provider(kind) => kind.code(),
+            Stage::Interrupted => "interrupted",
+            Stage::Bug => "bug",
+        }
+    }
+}
+
+fn provider_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Config => crate::exit::USAGE,
+        ErrorKind::Throttled | ErrorKind::Network | ErrorKind::Timeout => crate::exit::UNAVAILABLE,
+        ErrorKind::Cancelled => crate::exit::INTERRUPTED,
+        ErrorKind::Panic | ErrorKind::Internal => crate::exit::BUG,
+        _ => crate::exit::REFUSED,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<LoadError> for Error {
+    fn from(error: LoadError) -> Self {
+        let made = Self::new(Stage::Plugin, error.to_string());
+        match error.hint {
+            Some(hint) => made.hint(hint),
+            None => made,
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The exit codes, part of the public interface.
+
+/// Done.
+pub const DONE: u8 = 0;
+/// A bug of this program or of a provider.
+pub const BUG: u8 = 1;
+/// The command line or a setting is not acceptable.
+pub const USAGE: u8 = 2;
+/// A provider plugin is missing or does not load.
+pub const PLUGIN: u8 = 3;
+/// The ISO or disk image that was given is not accepted.
+pub const SOURCE: u8 = 4;
+/// Making the disk failed: qemu, the guest, disk space.
+pub const DISK: u8 = 5;
+/// The cloud refused.
+pub const REFUSED: u8 = 6;
+/// The cloud could not be reached or asked to come back later; the same command may succeed.
+pub const UNAVAILABLE: u8 = 7;
+/// The build failed, and something it created could not be removed.
+pub const LEFTOVERS: u8 = 8;
+/// Interrupted by Ctrl-C or a termination signal.
+pub const INTERRUPTED: u8 = 130;

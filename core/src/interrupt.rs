@@ -1,0 +1,113 @@
+//! Ctrl-C and termination: the first signal asks everything to stop, the second one leaves at once.
+
+use std::{
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::error::{Error, Result, Stage};
+
+/// Whether somebody asked to stop.
+#[derive(Debug, Default)]
+pub struct Interrupt {
+    signals: AtomicU32,
+    /// While leftovers are removed, the first signal no longer counts.
+    undoing: AtomicBool,
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Interrupt {
+    /// Whether the running work shall end.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.signals.load(Ordering::Relaxed) > 0 && !self.undoing.load(Ordering::Relaxed)
+    }
+
+    /// Asks to stop.
+    pub fn set(&self) {
+        self.signals.fetch_add(1, Ordering::Relaxed);
+        let _guard = self.lock.lock();
+        self.changed.notify_all();
+    }
+
+    /// From now on the work is to undo: it is not stopped by the signal that caused it.
+    pub fn begin_undo(&self) {
+        self.undoing.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits; ends early when set. Returns whether it is set.
+    #[must_use]
+    pub fn wait(&self, duration: Duration) -> bool {
+        if let Ok(guard) = self.lock.lock() {
+            let _ = self.changed.wait_timeout_while(guard, duration, |()| !self.is_set());
+        }
+        self.is_set()
+    }
+
+    /// Ends the running work with an error when set.
+    ///
+    /// # Errors
+    /// [`Stage::Interrupted`].
+    pub fn check(&self) -> Result<()> {
+        if self.is_set() { Err(Error::interrupted()) } else { Ok(()) }
+    }
+}
+
+/// Listens for SIGINT, SIGTERM and SIGHUP in a thread of its own. On the second signal `leave` is
+/// called and must not return to the work.
+///
+/// # Errors
+/// When the signals cannot be listened for.
+pub fn listen(interrupt: Arc<Interrupt>, leave: impl Fn() + Send + 'static) -> Result<()> {
+    let failed =
+        |error: std::io::Error| Error::new(Stage::Bug, "cannot listen for signals").because(&error);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
+    let (mut int, mut term, mut hup) = {
+        let _inside = runtime.enter();
+        let register = |kind| signal(kind).map_err(failed);
+        (
+            register(SignalKind::interrupt())?,
+            register(SignalKind::terminate())?,
+            register(SignalKind::hangup())?,
+        )
+    };
+    let spawned = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = int.recv() => {}
+                    _ = term.recv() => {}
+                    _ = hup.recv() => {}
+                }
+                interrupt.set();
+                if interrupt.signals.load(Ordering::Relaxed) > 1 {
+                    leave();
+                }
+            }
+        });
+    });
+    spawned.map(|_| ()).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_interrupt_ends_a_long_wait_at_once() {
+        let interrupt = Arc::new(Interrupt::default());
+        let other = Arc::clone(&interrupt);
+        let setter = std::thread::spawn(move || other.set());
+        assert!(interrupt.wait(Duration::from_secs(3600)));
+        setter.join().unwrap();
+        interrupt.begin_undo();
+        assert!(!interrupt.is_set());
+    }
+}

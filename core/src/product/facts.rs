@@ -1,0 +1,156 @@
+//! Facts from the version file of a BIG-IP ISO.
+
+use std::{collections::BTreeMap, path::Path};
+
+use build_image_disk::iso::Iso;
+
+use super::Version;
+use crate::error::{Error, Result, Stage};
+
+/// Largest version file that is read, in bytes.
+const LIMIT: u64 = 64 << 10;
+
+/// What the ISO says it installs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Top-level folder of the product, such as `/BIGIP1500`.
+    pub folder: String,
+    /// `BIG-IP` as the version file says.
+    pub product: String,
+    /// `15.0.0`.
+    pub version: String,
+    /// `0.0.39`.
+    pub build: String,
+    /// Build the hotfix is for; equals `build` in a base ISO.
+    pub base_build: String,
+    /// Special build, if any.
+    pub project: Option<String>,
+    /// The version as a number.
+    pub number: Version,
+    /// Every line as `version_<key>`, in the file's order.
+    pub lines: Vec<(String, String)>,
+}
+
+/// Reads the facts of a base ISO.
+///
+/// # Errors
+/// When the product folder or its version file is missing or malformed.
+pub fn read_facts(iso: &Iso, path: &Path) -> Result<Facts> {
+    let refused = |what: String| {
+        Error::new(Stage::Source, format!("`{}`: {what}", path.display()))
+            .hint("give a BIG-IP installer ISO with -i, or a disk image with --disk")
+    };
+    let names =
+        iso.joliet_root_names().map_err(|error| crate::source::not_accepted(path, error))?;
+    let mut folders = names.iter().filter(|name| is_product_folder(name));
+    let folder = folders.next().ok_or_else(|| {
+        refused("no product folder (`BIGIP…`) at its top; this is no BIG-IP installer".to_owned())
+    })?;
+    if let Some(second) = folders.next() {
+        return Err(refused(format!("two product folders, `{folder}` and `{second}`")));
+    }
+    let folder = format!("/{folder}");
+    let name = format!("{folder}/VERSION");
+    let bytes = iso.read(&name, LIMIT).map_err(|error| crate::source::not_accepted(path, error))?;
+    parse(&folder, &String::from_utf8_lossy(&bytes))
+        .map_err(|what| refused(format!("its version file `{name}`: {what}")))
+}
+
+/// `BIGIP1410`, `BIGIQ…`: letters, then digits only.
+fn is_product_folder(name: &str) -> bool {
+    let digits = name.strip_prefix("BIGIP").or_else(|| name.strip_prefix("BIGIQ"));
+    digits.is_some_and(|digits| digits.chars().all(|letter| letter.is_ascii_digit()))
+}
+
+fn parse(folder: &str, text: &str) -> Result<Facts, String> {
+    let mut lines = Vec::new();
+    for (position, line) in text.lines().enumerate() {
+        let line = line.trim_end();
+        if line.is_empty() {
+            continue;
+        }
+        let (key, value) = line
+            .split_once(": ")
+            .ok_or_else(|| format!("line {} is not `Key: value`", position + 1))?;
+        lines.push((key.to_owned(), value.trim().to_owned()));
+    }
+    let first_word = |key: &str| {
+        let value = lines.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
+        value.and_then(|value| value.split_whitespace().next()).map(str::to_owned)
+    };
+    let needed =
+        |key: &str| first_word(key).ok_or_else(|| format!("the line `{key}: …` is missing"));
+    let version = needed("Version")?;
+    Ok(Facts {
+        folder: folder.to_owned(),
+        product: needed("Product")?,
+        number: Version::parse(&version)?,
+        version,
+        build: needed("Build")?,
+        base_build: needed("BaseBuild")?,
+        project: first_word("Project"),
+        lines: lines
+            .into_iter()
+            .map(|(key, value)| (format!("version_{}", key.to_lowercase()), value))
+            .collect(),
+    })
+}
+
+impl Facts {
+    /// `BIGIP`: the product without its dash.
+    #[must_use]
+    pub fn product_name(&self) -> String {
+        self.product.replace('-', "")
+    }
+
+    /// The facts as documents carry them.
+    #[must_use]
+    pub fn document(&self) -> BTreeMap<String, String> {
+        let mut document: BTreeMap<String, String> = self.lines.iter().cloned().collect();
+        document.insert("name".to_owned(), self.product.clone());
+        document.insert("version".to_owned(), self.version.clone());
+        document.insert("build".to_owned(), self.build.clone());
+        document
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "Product: BIG-IP\nVersion: 15.0.0\nBuild: 0.0.39\nSequence: 1\nBaseBuild: 0.0.39\nEdition: Final\nDate: Tue May  7\n";
+
+    #[test]
+    fn the_version_file_becomes_facts() {
+        let facts = parse("/BIGIP1500", FILE).unwrap();
+        assert_eq!(facts.product_name(), "BIGIP");
+        assert_eq!((facts.version.as_str(), facts.build.as_str()), ("15.0.0", "0.0.39"));
+        assert_eq!(facts.number, Version::of(15_000_000));
+        assert!(facts.lines.contains(&("version_date".into(), "Tue May  7".into())));
+    }
+
+    #[test]
+    fn what_is_missing_or_malformed_is_named() {
+        for (text, what) in [
+            (FILE.replace("Build: 0.0.39\nSeq", "Seq"), "`Build: …`"),
+            (FILE.replace("15.0.0", "15.x"), "15.x"),
+            (FILE.replace("Sequence: 1", "Sequence"), "line 4"),
+        ] {
+            let error = parse("/BIGIP1500", &text).unwrap_err();
+            assert!(error.contains(what), "{error}");
+        }
+    }
+
+    #[test]
+    fn product_folders_are_letters_then_digits() {
+        for (name, yes) in [
+            ("BIGIP1500", true),
+            ("BIGIQ", true),
+            ("BIGIP13107", true),
+            ("BIGIP-x", false),
+            ("isolinux", false),
+        ] {
+            assert_eq!(is_product_folder(name), yes, "{name}");
+        }
+    }
+}

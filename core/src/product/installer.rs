@@ -1,0 +1,321 @@
+//! What BIG-IP's installer needs: files added to its initrd, kernel arguments, the words it prints.
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+use super::{Facts, Shape, Sizes};
+use crate::error::{Error, Problem, Result, Stage};
+
+/// Printed by the installer when it is done.
+pub const RTM_MARKER: &str = "MKVM FINAL STATUS = SUCCESS";
+/// Printed on the first boot of a cloud image.
+pub const RELABEL_MARKERS: [&str; 2] =
+    ["Cloud setup succeeded.", "SELinux targeted policy relabel is required."];
+/// Printed by the installer when it gives up.
+pub const FAILURE_MARKER: &str = "MKVM FINAL STATUS = FAILURE";
+
+/// Arguments the installer wants in every pass.
+const COMMON_ARGUMENTS: &str = " mkvm_pid=Z100 mkvm_log_level=0";
+/// Arguments of a first installation onto the virtual disk.
+const RTM_ARGUMENTS: &str = " mkvm_cpu_lm mkvm_device=/dev/vda";
+/// Console the serial log is read from; always the last one.
+const LOG_CONSOLE: &str = "ttyS0";
+/// The tool's script for the end of the installation.
+const POST_INSTALL: &str = include_str!("post-install");
+
+/// A file or folder the user puts into the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Injected {
+    /// File or folder on this machine.
+    pub source: PathBuf,
+    /// Absolute path in the image.
+    pub destination: String,
+    /// Mode of the destination, octal digits.
+    pub mode: Option<String>,
+}
+
+/// What the user wants of the guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guest {
+    /// Cloud the guest is prepared for.
+    pub hypervisor: Option<String>,
+    /// Consoles, the log's console last; empty = as installed.
+    pub consoles: Vec<String>,
+    /// No boot splash.
+    pub disable_splash: bool,
+    /// Files to put into the image, in this order.
+    pub files: Vec<Injected>,
+}
+
+/// One file, folder or tree that is added to the initrd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// A file with this content and mode.
+    Text(String, String, u32),
+    /// A file or tree of this machine under this path.
+    Path(String, PathBuf),
+}
+
+/// Everything about one installation.
+pub struct Installer<'a> {
+    /// Facts of the ISO.
+    pub facts: &'a Facts,
+    /// Which image.
+    pub shape: Shape,
+    /// Sizes of its volumes.
+    pub sizes: Sizes,
+    /// What the user wants of the guest.
+    pub guest: &'a Guest,
+    /// Provider.
+    pub platform: &'a str,
+}
+
+impl Installer<'_> {
+    /// What is added to the initrd of the first pass.
+    #[must_use]
+    pub fn additions(&self) -> Vec<Added> {
+        let text = |path: &str, content: String, mode| Added::Text(path.to_owned(), content, mode);
+        let mut added = vec![
+            text("etc/profile.d/vm.install.sh", self.exports(), 0o755),
+            text("etc/post-install", POST_INSTALL.to_owned(), 0o755),
+            text("etc/build-image/options", self.options(), 0o644),
+        ];
+        if self.shape.slots == 1 {
+            added.push(text("etc/.one_slot_marker", String::new(), 0o644));
+        }
+        if self.shape.all_modules {
+            added.push(text("etc/.all_modules_marker", String::new(), 0o644));
+        }
+        let mut folders = Vec::new();
+        for (number, file) in self.guest.files.iter().enumerate() {
+            let folder = format!("etc/injected_files/file{number}");
+            added.push(Added::Path(format!("{folder}/src"), file.source.clone()));
+            added.push(text(&format!("{folder}/dest"), format!("{}\n", file.destination), 0o644));
+            if let Some(mode) = &file.mode {
+                added.push(text(&format!("{folder}/mode"), format!("{mode}\n"), 0o644));
+            }
+            folders.push(folder);
+        }
+        let folder = format!("etc/injected_files/file{}", folders.len());
+        added.push(text(&format!("{folder}/src"), self.build_info(), 0o644));
+        added.push(text(&format!("{folder}/dest"), "/build_info.json\n".to_owned(), 0o644));
+        added
+    }
+
+    fn exports(&self) -> String {
+        let volumes = &self.sizes.volumes;
+        let mut script = "#!/bin/bash\n".to_owned();
+        let sizes = [
+            ("CONFIG", volumes.config),
+            ("ROOT", volumes.root),
+            ("USR", volumes.usr),
+            ("VAR", volumes.var),
+            ("BOOT", volumes.boot),
+            ("SWAP", self.sizes.swap_partition),
+            ("SWAPVOL", volumes.swap),
+            ("SHARE", volumes.shared),
+            ("APPDATA", volumes.appdata),
+            ("LOG", volumes.log),
+        ];
+        // Always one: the installer makes the second slot's volumes by itself.
+        script.push_str("export TMI_VOLUME_SET_COUNT=1\n");
+        for (name, size) in sizes {
+            let _ = writeln!(script, "export TMI_VOLUME_FIX_{name}_MIB={size}");
+        }
+        if let Some(hypervisor) = &self.guest.hypervisor {
+            let _ = writeln!(script, "export TMI_VADC_HYPERVISOR={hypervisor}");
+        }
+        script
+    }
+
+    fn options(&self) -> String {
+        format!(
+            "HYPERVISOR={}\nDISABLE_SPLASH={}\nCONSOLES={}\n",
+            self.guest.hypervisor.as_deref().unwrap_or_default(),
+            u8::from(self.guest.disable_splash),
+            self.guest.consoles.join(" "),
+        )
+    }
+
+    /// What the image tells about its own making: no facts about the machine it was built on.
+    fn build_info(&self) -> String {
+        let info = json!({
+            "tool": concat!("build-image ", env!("CARGO_PKG_VERSION")),
+            "product": self.facts.product,
+            "productVersion": self.facts.version,
+            "productBuild": self.facts.build,
+            "productBaseBuild": self.facts.base_build,
+            "platform": self.platform,
+            "module": if self.shape.all_modules { "all" } else { "ltm" },
+            "bootLocations": self.shape.slots,
+            "consoleDevicesInput": self.guest.consoles.join(" console="),
+            "disableSplash": self.guest.disable_splash,
+        });
+        format!("{info:#}\n")
+    }
+}
+
+/// Kernel arguments of the first pass, from the text of `isolinux.cfg`.
+///
+/// # Errors
+/// When there is not exactly one `append` line.
+pub fn kernel_arguments(config: &str) -> Result<String, String> {
+    let lines = config.lines().filter_map(|line| {
+        let line = line.trim();
+        let rest = line.strip_prefix("append")?;
+        rest.starts_with([' ', '\t']).then(|| rest.trim())
+    });
+    let found: Vec<&str> = lines.collect();
+    match found.as_slice() {
+        [arguments] => Ok(format!("{arguments}{COMMON_ARGUMENTS}{RTM_ARGUMENTS}")),
+        [] => Err("it has no `append` line".to_owned()),
+        several => Err(format!("it has {} `append` lines, one is expected", several.len())),
+    }
+}
+
+/// Reads CONSOLE_DEVICES.
+///
+/// # Errors
+/// When it is no list of device names.
+pub fn consoles(value: Option<&Value>) -> Result<Vec<String>> {
+    let Some(value) = value else { return Ok(Vec::new()) };
+    let wrong = |item: &Value| {
+        Error::new(Stage::Settings, format!("CONSOLE_DEVICES: `{item}` is no device name"))
+            .hint("CONSOLE_DEVICES is a list such as `[ttyS1, tty1]`")
+    };
+    let mut names = Vec::new();
+    for item in value.as_array().into_iter().flatten() {
+        let name = item.as_str().ok_or_else(|| wrong(item))?;
+        let legal = !name.is_empty()
+            && name.chars().all(|letter| letter.is_ascii_alphanumeric() || ",_-".contains(letter));
+        if !legal {
+            return Err(wrong(item));
+        }
+        if name != LOG_CONSOLE {
+            names.push(name.to_owned());
+        }
+    }
+    names.push(LOG_CONSOLE.to_owned());
+    Ok(names)
+}
+
+/// Reads UPDATE_IMAGE_FILES.
+///
+/// # Errors
+/// Every entry that is not acceptable.
+pub fn injected(value: Option<&Value>) -> Result<Vec<Injected>> {
+    let (mut files, mut problems) = (Vec::new(), Vec::new());
+    for (position, item) in value.and_then(Value::as_array).into_iter().flatten().enumerate() {
+        match injected_one(item) {
+            Ok(file) => files.push(file),
+            Err(what) => problems
+                .push(Problem::new(format!("UPDATE_IMAGE_FILES, entry {}: {what}", position + 1))),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(files);
+    }
+    Err(Error::several(Stage::Settings, "files for the image are not acceptable", problems)
+        .hint("an entry has `source`, an absolute `destination` and an optional octal `mode`"))
+}
+
+fn injected_one(item: &Value) -> Result<Injected, String> {
+    let text = |key: &str| match item.get(key) {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(Value::Number(number)) => Some(number.to_string()),
+        _ => None,
+    };
+    let source = text("source").ok_or("`source` is missing")?;
+    let destination = text("destination").ok_or("`destination` is missing")?;
+    if !destination.starts_with('/') || destination.contains('\n') {
+        return Err(format!("destination `{destination}` is not an absolute path"));
+    }
+    let mode = text("mode");
+    let octal = |mode: &String| {
+        (1..=4).contains(&mode.len()) && mode.bytes().all(|digit| (b'0'..=b'7').contains(&digit))
+    };
+    if let Some(mode) = mode.as_ref().filter(|mode| !octal(mode)) {
+        return Err(format!("mode `{mode}` is not one to four octal digits"));
+    }
+    if source.starts_with("http://") || source.starts_with("https://") {
+        return Err(format!("source `{source}`: this version fetches no files, download it first"));
+    }
+    if !Path::new(&source).exists() {
+        return Err(format!("source `{source}` does not exist"));
+    }
+    Ok(Injected { source: PathBuf::from(source), destination, mode })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::product::{VeInfo, Version, compute};
+
+    #[test]
+    fn kernel_arguments_come_from_the_only_append_line() {
+        let config = "default x\nlabel x\n  kernel vmlinuz\n  append initrd=initrd.img quiet word\nAPPEND no\n";
+        let arguments = kernel_arguments(config).unwrap();
+        assert_eq!(
+            arguments,
+            "initrd=initrd.img quiet word mkvm_pid=Z100 mkvm_log_level=0 mkvm_cpu_lm mkvm_device=/dev/vda"
+        );
+        assert!(kernel_arguments("kernel x").unwrap_err().contains("no `append`"));
+        assert!(kernel_arguments("append a\nappend b").unwrap_err().contains("2 `append`"));
+    }
+
+    #[test]
+    fn consoles_end_with_the_log_console() {
+        assert_eq!(consoles(Some(&json!(["ttyS0", "tty1"]))).unwrap(), ["tty1", "ttyS0"]);
+        assert!(consoles(None).unwrap().is_empty());
+        assert!(consoles(Some(&json!(["a b"]))).is_err());
+    }
+
+    #[test]
+    fn all_wrong_files_are_reported() {
+        let value = json!([
+            {"source": "/etc/hosts", "destination": "relative"},
+            {"destination": "/x"},
+            {"source": "/etc/hosts", "destination": "/x", "mode": "9"},
+            {"source": "/absent/file", "destination": "/x"},
+            {"source": "/etc/hosts", "destination": "/x y", "mode": 644},
+        ]);
+        assert_eq!(injected(Some(&value)).unwrap_err().problems.len(), 4);
+    }
+
+    #[test]
+    fn the_initrd_gets_what_the_installer_looks_for() {
+        let facts = Facts {
+            folder: "/BIGIP1500".into(),
+            product: "BIG-IP".into(),
+            version: "15.0.0".into(),
+            build: "0.0.39".into(),
+            base_build: "0.0.39".into(),
+            project: None,
+            number: Version::of(15_000_000),
+            lines: Vec::new(),
+        };
+        let shape = Shape { all_modules: false, slots: 1 };
+        let info = VeInfo::built_in(facts.number).unwrap();
+        let sizes = compute(&info, shape, &[].into(), false).unwrap();
+        let guest = Guest { hypervisor: Some("acme".into()), ..Guest::default() };
+        let installer = Installer { facts: &facts, shape, sizes, guest: &guest, platform: "acme" };
+        let added = installer.additions();
+        let content = |wanted: &str| {
+            added.iter().find_map(|item| match item {
+                Added::Text(path, text, _) if path == wanted => Some(text.as_str()),
+                _ => None,
+            })
+        };
+        let exports = content("etc/profile.d/vm.install.sh").unwrap();
+        assert_eq!(exports.lines().filter(|line| line.starts_with("export TMI_")).count(), 12);
+        assert!(exports.contains("export TMI_VADC_HYPERVISOR=acme\n"));
+        assert!(exports.contains("export TMI_VOLUME_FIX_SWAP_MIB=10\n"));
+        assert_eq!(content("etc/.one_slot_marker"), Some(""));
+        assert_eq!(content("etc/.all_modules_marker"), None);
+        assert_eq!(content("etc/injected_files/file0/dest"), Some("/build_info.json\n"));
+    }
+}

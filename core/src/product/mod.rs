@@ -1,0 +1,19 @@
+//! What is known about BIG-IP: facts from the ISO, disk sizes, names, and how its installer is driven.
+//! The disk library below knows nothing of it, providers above see it as plain data.
+
+mod facts;
+mod installer;
+mod names;
+mod sizing;
+mod ve_info;
+mod version;
+
+pub use facts::{Facts, read_facts};
+pub use installer::{
+    Added, FAILURE_MARKER, Guest, Injected, Installer, RELABEL_MARKERS, RTM_MARKER, consoles,
+    injected, kernel_arguments,
+};
+pub use names::{NamePlan, check_name, compose_name, file_stem, seed};
+pub use sizing::{Overrides, Shape, Sizes, compute};
+pub use ve_info::{VeInfo, Volumes};
+pub use version::Version;

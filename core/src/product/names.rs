@@ -1,0 +1,175 @@
+//! Names of images and files.
+
+use build_image_plugin_api::{LetterCase, NameRules};
+use regex::Regex;
+
+use super::{Facts, Shape};
+use crate::error::{Error, Result, Stage};
+
+/// Length of the random end of composed names.
+const TAIL: usize = 9;
+
+/// A name and whether the user chose it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamePlan {
+    /// The name.
+    pub name: String,
+    /// Chosen by the user: used exactly.
+    pub chosen: bool,
+}
+
+/// `LTM_1SLOT`, `LTM`, `ALL_1SLOT`, `ALL`.
+fn sizing(shape: Shape) -> String {
+    let modules = if shape.all_modules { "ALL" } else { "LTM" };
+    if shape.slots == 1 { format!("{modules}_1SLOT") } else { modules.to_owned() }
+}
+
+fn product(facts: &Facts) -> String {
+    let project = facts.project.as_ref().map(|project| format!("-{project}")).unwrap_or_default();
+    format!("{}{project}-{}-{}", facts.product_name(), facts.version, facts.build)
+}
+
+/// File name without suffix: `BIGIP-15.0.0-0.0.39.LTM_1SLOT.alibaba`.
+#[must_use]
+pub fn file_stem(facts: &Facts, shape: Shape, platform: &str) -> String {
+    format!("{}.{}.{platform}", product(facts), sizing(shape))
+}
+
+/// Start of a composed image name: `F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot`.
+#[must_use]
+pub fn seed(facts: &Facts, shape: Shape) -> String {
+    let modules = if shape.all_modules { "all" } else { "ltm" };
+    format!("F5-{}-BYOL-{modules}-{}slot", product(facts), shape.slots)
+}
+
+/// Composes a name from a seed and a random end by the provider's rules.
+///
+/// # Errors
+/// When no name that fits the rules can be made of the seed.
+pub fn compose_name(seed: &str, random: &str, rules: &NameRules) -> Result<String> {
+    let tail: String = random.chars().take(TAIL).collect();
+    let mut name = format!("{seed} {tail}");
+    if rules.letter_case == LetterCase::Lower {
+        name = name.to_lowercase();
+    }
+    if !rules.replace.is_empty() {
+        name = regex(&rules.replace)?.replace_all(&name, "-").into_owned();
+    }
+    name = regex("-{2,}")?.replace_all(&name, "-").into_owned();
+    let excess = name.chars().count().saturating_sub(rules.maximum_length);
+    if excess > TAIL + 1 {
+        return Err(Error::new(
+            Stage::Settings,
+            format!(
+                "no image name of at most {} characters can be made of `{seed}`",
+                rules.maximum_length
+            ),
+        )
+        .hint("choose a name with CLOUD_IMAGE_NAME"));
+    }
+    if excess > 0 {
+        let keep = name.chars().count() - excess;
+        name = name.chars().take(keep).collect();
+        name.truncate(name.trim_end_matches(['-', ' ']).len());
+    }
+    check_name(&name, rules).map_err(|error| error.hint("choose a name with CLOUD_IMAGE_NAME"))?;
+    Ok(name)
+}
+
+/// Checks a name against the provider's rules.
+///
+/// # Errors
+/// Which rule it breaks.
+pub fn check_name(name: &str, rules: &NameRules) -> Result<()> {
+    let length = name.chars().count();
+    let lower = name.to_lowercase();
+    let prefix =
+        rules.forbidden_prefixes.iter().find(|prefix| lower.starts_with(&prefix.to_lowercase()));
+    let text = rules.forbidden_texts.iter().find(|text| lower.contains(&text.to_lowercase()));
+    let wrong = if length < rules.minimum_length || length > rules.maximum_length {
+        format!(
+            "has {length} characters, allowed are {} to {}",
+            rules.minimum_length, rules.maximum_length
+        )
+    } else if let Some(prefix) = prefix {
+        format!("must not start with `{prefix}`")
+    } else if let Some(text) = text {
+        format!("must not contain `{text}`")
+    } else if !rules.pattern.is_empty()
+        && !regex(&format!("^(?:{})$", rules.pattern))?.is_match(name)
+    {
+        format!("breaks the rule: {}", rules.explanation)
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(Stage::Settings, format!("image name `{name}` {wrong}"))
+        .hint(format!("CLOUD_IMAGE_NAME: {}", rules.explanation)))
+}
+
+fn regex(text: &str) -> Result<Regex> {
+    Regex::new(text).map_err(|error| {
+        Error::new(Stage::Plugin, format!("the provider's name rule `{text}` is broken"))
+            .because(&error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> NameRules {
+        NameRules {
+            minimum_length: 2,
+            maximum_length: 128,
+            pattern: r"[a-zA-Z][a-zA-Z0-9.\-_]+".into(),
+            explanation: "a letter, then letters, digits, `.`, `-`, `_`".into(),
+            replace: r"[^a-zA-Z0-9\-_]".into(),
+            forbidden_prefixes: vec!["aliyun".into()],
+            forbidden_texts: vec!["http://".into()],
+            ..NameRules::default()
+        }
+    }
+
+    const SEED: &str = "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot";
+
+    #[test]
+    fn composed_names_follow_the_rules() {
+        let name = compose_name(SEED, "FNH6PZTR0", &rules()).unwrap();
+        assert_eq!(name, "F5-BIGIP-15-0-0-0-0-39-BYOL-ltm-1slot-FNH6PZTR0");
+        let lower = NameRules {
+            maximum_length: 63,
+            pattern: "[a-z]([-a-z0-9]{0,61}[a-z0-9])?".into(),
+            replace: "[^a-z0-9-]".into(),
+            letter_case: LetterCase::Lower,
+            ..rules()
+        };
+        let name = compose_name(SEED, "6XP6LP603", &lower).unwrap();
+        assert_eq!(name, "f5-bigip-15-0-0-0-0-39-byol-ltm-1slot-6xp6lp603");
+        let dots = NameRules { replace: r"[^a-zA-Z0-9\-._]".into(), ..rules() };
+        let name = compose_name(SEED, "AN52DHEC8", &dots).unwrap();
+        assert_eq!(name, "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-AN52DHEC8");
+    }
+
+    #[test]
+    fn a_long_name_loses_its_random_end_first() {
+        let short = |maximum_length| NameRules { maximum_length, ..rules() };
+        assert_eq!(compose_name("abcdefgh", "123456789", &short(12)).unwrap(), "abcdefgh-123");
+        assert_eq!(compose_name("abcdefgh", "123456789", &short(9)).unwrap(), "abcdefgh");
+        assert!(compose_name("abcdefgh", "123456789", &short(7)).is_err());
+    }
+
+    #[test]
+    fn chosen_names_are_checked_as_they_are() {
+        for (name, part) in [
+            ("x", "characters"),
+            ("Aliyun-x", "start with"),
+            ("a-http://b", "contain"),
+            ("1abc", "breaks the rule"),
+            ("a b", "breaks the rule"),
+        ] {
+            let error = check_name(name, &rules()).unwrap_err();
+            assert!(error.message.contains(part), "{name}: {error}");
+        }
+        assert!(check_name("my.image-1", &rules()).is_ok());
+    }
+}

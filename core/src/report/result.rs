@@ -1,0 +1,176 @@
+//! The result document: what a build did, for scripts. Written also when a build fails early.
+
+use std::{collections::BTreeMap, fs, io::Write as _, path::Path};
+
+use build_image_plugin_api::Resource;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::{Error, Result, Stage};
+
+/// A registered or published image.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ImageEntry {
+    /// Identifier or path.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Region, if the cloud has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+}
+
+/// The plugin that was used.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PluginEntry {
+    /// Provider.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// `stable` or `stub`.
+    pub status: String,
+    /// Its file.
+    pub path: String,
+    /// SHA-256 of the file that was loaded.
+    pub sha256: String,
+}
+
+/// Why a build failed.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Failure {
+    /// Word of the kind.
+    pub kind: String,
+    /// What failed.
+    pub message: String,
+    /// Why, outermost cause first.
+    pub causes: Vec<String>,
+    /// Everything that was wrong, when there were several problems.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+    /// Request ids and the like.
+    pub context: BTreeMap<String, String>,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The exit code of the program.
+    pub exit_code: u8,
+}
+
+/// Something that could not be removed after a failure.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Leftover {
+    /// What it is.
+    pub resource: Resource,
+    /// Why it is still there.
+    pub reason: String,
+    /// How to remove it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// What a build did. Field names are part of the public interface; they only grow.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Outcome {
+    /// `SUCCESS` or `FAILURE`.
+    pub result: String,
+    /// Provider.
+    pub platform: String,
+    /// Module set, if the image has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modules: Option<String>,
+    /// Install slots, if the image has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_locations: Option<String>,
+    /// Final name of the image.
+    pub image_name: String,
+    /// Identifier of the first image.
+    pub image_id: String,
+    /// All images.
+    pub images: Vec<ImageEntry>,
+    /// Unique identifier of this build, hexadecimal.
+    pub uuid: String,
+    /// Identifier of the run.
+    pub run_id: String,
+    /// Start, UTC.
+    pub start_time: String,
+    /// End, UTC.
+    pub end_time: String,
+    /// Seconds per step.
+    pub durations: BTreeMap<String, f64>,
+    /// Size the guest sees, bytes.
+    pub virtual_size: u64,
+    /// Length of the image that was uploaded or published, bytes.
+    pub image_length: u64,
+    /// Bytes put on the wire.
+    pub bytes_sent: u64,
+    /// Where published files are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// The plugin that was used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<PluginEntry>,
+    /// Version of this tool.
+    pub tool_version: String,
+    /// The log file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_file: Option<String>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// What could not be removed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leftovers: Vec<Leftover>,
+    /// The provider's own members, `<provider>_<name>`.
+    #[serde(flatten)]
+    pub provider: BTreeMap<String, Value>,
+}
+
+impl Failure {
+    /// The document of an error.
+    #[must_use]
+    pub fn of(error: &Error, exit_code: u8) -> Self {
+        Self {
+            kind: error.kind().to_owned(),
+            message: error.message.clone(),
+            causes: error.causes.clone(),
+            problems: error.problems.iter().map(|problem| problem.message.clone()).collect(),
+            context: error.context.iter().cloned().collect(),
+            hint: error.hint.clone(),
+            exit_code,
+        }
+    }
+}
+
+impl Outcome {
+    /// The document as pretty JSON with sorted keys.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let value = serde_json::to_value(self).unwrap_or_default();
+        let sorted: BTreeMap<String, Value> = match value {
+            Value::Object(members) => members.into_iter().collect(),
+            _ => BTreeMap::new(),
+        };
+        serde_json::to_string_pretty(&sorted).unwrap_or_default()
+    }
+
+    /// Writes the document to a file, complete or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, wanted: &Path) -> Result<()> {
+        let folder_wanted = wanted.as_os_str().to_string_lossy().ends_with('/') || wanted.is_dir();
+        let path = if folder_wanted { wanted.join("output_info.json") } else { wanted.to_owned() };
+        let failed = |error: std::io::Error| {
+            Error::new(Stage::Disk, format!("cannot write the result to `{}`", path.display()))
+                .because(&error)
+                .hint("set OUTPUT_JSON_FILE to a file this user may write to")
+        };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or_else(|| Path::new("."));
+        fs::create_dir_all(folder).map_err(failed)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+        writeln!(file, "{}", self.text()).map_err(failed)?;
+        file.persist(&path).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+}

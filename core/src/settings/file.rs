@@ -1,0 +1,268 @@
+//! The configuration file: one YAML document with a map at its top. Scalars keep the text they are
+//! written with (`15.10` stays `15.10`), and every key keeps its line for messages.
+
+use std::path::{Path, PathBuf};
+
+use saphyr_parser::{Event, Parser, ScalarStyle};
+use serde_json::Value;
+
+use crate::error::{Error, Result, Stage};
+
+/// What a configuration file says.
+#[derive(Clone, Debug, Default)]
+pub struct FileLayer {
+    /// The file.
+    pub path: PathBuf,
+    /// Its keys, upper-case, in the file's order.
+    pub entries: Vec<(String, Entry)>,
+}
+
+/// One key's value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Line of the key, from 1.
+    pub line: usize,
+    /// The value; scalars are strings with their own text, unset is null.
+    pub value: Value,
+}
+
+impl FileLayer {
+    /// Reads and parses a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, is not YAML, or has no map at its top; with file and line.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Error::new(
+                Stage::Settings,
+                format!("cannot read the configuration file `{}`", path.display()),
+            )
+            .because(&error)
+            .hint("give an existing YAML file with -c")
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// Parses the text of a file.
+    ///
+    /// # Errors
+    /// As [`FileLayer::read`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self> {
+        let mut reader = Reader { parser: Parser::new_from_str(text), path, depth: 0 };
+        let entries = reader.document()?;
+        Ok(Self { path: path.to_owned(), entries })
+    }
+
+    /// The entry of a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Entry> {
+        self.entries.iter().find(|(name, _)| name == key).map(|(_, entry)| entry)
+    }
+}
+
+/// Parses any YAML text into JSON (for settings that name a file).
+pub(super) fn yaml_value(path: &Path, text: &str) -> Result<Value> {
+    let mut reader = Reader { parser: Parser::new_from_str(text), path, depth: 0 };
+    loop {
+        let (event, line) = reader.next()?;
+        match event {
+            Event::StreamStart | Event::DocumentStart(_) | Event::Nothing => {}
+            Event::StreamEnd | Event::DocumentEnd => return Ok(Value::Null),
+            other => return reader.value(other, line),
+        }
+    }
+}
+
+/// Deepest nesting that is read.
+const MAX_DEPTH: usize = 32;
+
+struct Reader<'a> {
+    parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    path: &'a Path,
+    depth: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn document(&mut self) -> Result<Vec<(String, Entry)>> {
+        let mut entries: Vec<(String, Entry)> = Vec::new();
+        loop {
+            let (event, line) = self.next()?;
+            match event {
+                Event::StreamStart | Event::DocumentStart(_) | Event::Nothing => {}
+                Event::StreamEnd | Event::DocumentEnd => return Ok(entries),
+                Event::MappingStart(..) => {
+                    self.top(&mut entries)?;
+                    return Ok(entries);
+                }
+                Event::Scalar(text, ..) if is_null(&text) => {}
+                _ => {
+                    return Err(
+                        self.wrong(line, "the top of the file is not a map of keys and values")
+                    );
+                }
+            }
+        }
+    }
+
+    fn top(&mut self, entries: &mut Vec<(String, Entry)>) -> Result<()> {
+        loop {
+            let (event, line) = self.next()?;
+            let key = match event {
+                Event::MappingEnd => return Ok(()),
+                Event::Scalar(text, ..) => text.trim().to_uppercase().replace('-', "_"),
+                Event::Nothing => continue,
+                _ => return Err(self.wrong(line, "a key is not a plain word")),
+            };
+            if let Some((_, first)) = entries.iter().find(|(name, _)| *name == key) {
+                let first = first.line;
+                return Err(
+                    self.wrong(line, &format!("`{key}` is given twice, first in line {first}"))
+                );
+            }
+            let value = self.next_value()?;
+            entries.push((key, Entry { line, value }));
+        }
+    }
+
+    fn next_value(&mut self) -> Result<Value> {
+        loop {
+            let (event, line) = self.next()?;
+            match event {
+                Event::Nothing => {}
+                other => return self.value(other, line),
+            }
+        }
+    }
+
+    fn value(&mut self, event: Event<'a>, line: usize) -> Result<Value> {
+        match event {
+            Event::Scalar(text, ScalarStyle::Plain, ..) if is_null(&text) => Ok(Value::Null),
+            Event::Scalar(text, ScalarStyle::Plain, ..) if self.depth > 0 => Ok(plain(&text)),
+            Event::Scalar(text, ..) => Ok(Value::String(text.into_owned())),
+            Event::SequenceStart(..) => self.nested(line, Self::sequence),
+            Event::MappingStart(..) => self.nested(line, Self::mapping),
+            Event::Alias(_) => Err(self.wrong(line, "aliases are not supported")),
+            _ => Err(self.wrong(line, "a value is missing")),
+        }
+    }
+
+    fn nested(&mut self, line: usize, read: fn(&mut Self) -> Result<Value>) -> Result<Value> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(self.wrong(line, "values are nested too deeply"));
+        }
+        let value = read(self);
+        self.depth -= 1;
+        value
+    }
+
+    fn sequence(&mut self) -> Result<Value> {
+        let mut items = Vec::new();
+        loop {
+            let (event, line) = self.next()?;
+            match event {
+                Event::SequenceEnd => return Ok(Value::Array(items)),
+                Event::Nothing => {}
+                other => items.push(self.value(other, line)?),
+            }
+        }
+    }
+
+    fn mapping(&mut self) -> Result<Value> {
+        let mut members = serde_json::Map::new();
+        loop {
+            let (event, line) = self.next()?;
+            match event {
+                Event::MappingEnd => return Ok(Value::Object(members)),
+                Event::Nothing => {}
+                Event::Scalar(key, ..) => {
+                    let key = key.into_owned();
+                    let value = self.next_value()?;
+                    members.insert(key, value);
+                }
+                _ => return Err(self.wrong(line, "a key is not a plain word")),
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<(Event<'a>, usize)> {
+        match self.parser.next_event() {
+            Some(Ok((event, span))) => Ok((event, span.start.line())),
+            Some(Err(error)) => {
+                Err(self.wrong(error.marker().line(), &format!("not YAML: {}", error.info())))
+            }
+            None => Ok((Event::StreamEnd, 0)),
+        }
+    }
+
+    fn wrong(&self, line: usize, what: &str) -> Error {
+        Error::new(Stage::Settings, format!("{}, line {line}: {what}", self.path.display()))
+            .hint("the configuration file is a YAML map, one `KEY: value` per line")
+    }
+}
+
+/// An unquoted scalar inside a list or map: a number or boolean as YAML's JSON schema has them.
+fn plain(text: &str) -> Value {
+    match text {
+        "true" => Value::Bool(true),
+        "false" => Value::Bool(false),
+        _ if text.starts_with('0') && text.len() > 1 => Value::String(text.to_owned()),
+        _ => text.parse::<u64>().map_or_else(|_| Value::String(text.to_owned()), Value::from),
+    }
+}
+
+/// Plain words that mean "nothing".
+fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<FileLayer> {
+        FileLayer::parse(Path::new("config.yml"), text)
+    }
+
+    #[test]
+    fn scalars_keep_their_text_and_keys_their_lines() {
+        let layer = read("# x\niso: 15.10\nALIBABA-BUCKET: \"b\"\nSHARE:\n  - 0123\n  - 22\nLV: {var: 1500}\nN: ~\n").unwrap();
+        assert_eq!(layer.get("ISO"), Some(&Entry { line: 2, value: json!("15.10") }));
+        assert_eq!(layer.get("ALIBABA_BUCKET").unwrap().value, json!("b"));
+        assert_eq!(layer.get("SHARE").unwrap().value, json!(["0123", 22]));
+        assert_eq!(layer.get("LV").unwrap().value, json!({"var": 1500}));
+        assert_eq!(layer.get("N").unwrap().value, Value::Null);
+    }
+
+    #[test]
+    fn what_is_not_a_yaml_map_is_refused_with_its_line() {
+        for (text, line, what) in [
+            ("a: 1\nb: [1, 2\n", "line", "not yaml"),
+            ("- a\n- b\n", "line 1", "not a map"),
+            ("just words\n", "line 1", "not a map"),
+            ("A: 1\na: 2\n", "line 2", "given twice"),
+            ("A: *x\n", "line 1", "alias"),
+        ] {
+            let error = read(text).unwrap_err().message;
+            assert!(
+                error.contains(line) && error.to_lowercase().contains(what),
+                "{text:?}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_file_sets_nothing() {
+        for text in ["", "---\n", "# only a comment\n", "null\n"] {
+            assert!(read(text).unwrap().entries.is_empty(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_ends_in_an_error() {
+        let text = format!("A: {}{}\n", "[".repeat(200), "]".repeat(200));
+        assert!(read(&text).unwrap_err().message.contains("too deeply"));
+    }
+}

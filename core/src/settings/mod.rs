@@ -1,0 +1,17 @@
+//! Settings: rows (what exists) → layers (what was said) → values (what is meant).
+//!
+//! Precedence: command line, configuration file, environment, default. An empty text counts as unset.
+
+mod env;
+mod file;
+mod parse;
+mod resolve;
+mod row;
+mod schema;
+
+pub use env::Environment;
+pub use file::{Entry, FileLayer};
+pub use parse::parse_text;
+pub use resolve::{Layers, Origin, Resolved, Value};
+pub use row::{CommandLine, Row};
+pub use schema::rows as core_rows;

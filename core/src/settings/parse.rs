@@ -1,0 +1,201 @@
+//! From the text of a setting to its value, by the row's kind.
+
+use std::path::Path;
+
+use build_image_plugin_api::{Setting, SettingKind};
+use regex::Regex;
+use serde_json::Value;
+
+use super::file::yaml_value;
+
+/// Understands a text as the row wants it. `None` = the text means "unset".
+///
+/// # Errors
+/// What is wrong with it, as a fragment that does not show the text of a secret.
+pub fn parse_text(row: &Setting, text: &str) -> Result<Option<Value>, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    check_rules(row, text)?;
+    let value = match row.kind {
+        SettingKind::Boolean | SettingKind::Switch => Value::Bool(boolean(text)?),
+        SettingKind::Integer => Value::from(integer(text)?),
+        SettingKind::Size => Value::from(scaled(text, &SIZES, "a number of bytes")?),
+        SettingKind::Duration => Value::from(scaled(text, &DURATIONS, "a duration")?),
+        SettingKind::List => structured(text, Value::is_array, "a list")?,
+        SettingKind::Map => structured(text, Value::is_object, "a map")?,
+        _ => Value::String(text.to_owned()),
+    };
+    Ok(Some(value))
+}
+
+/// Understands a value of the configuration file as the row wants it.
+///
+/// # Errors
+/// As [`parse_text`].
+pub(super) fn parse_value(row: &Setting, value: &Value) -> Result<Option<Value>, String> {
+    match (value, row.kind) {
+        (Value::Null, _) => Ok(None),
+        (Value::String(text), _) => parse_text(row, text),
+        (Value::Array(_), SettingKind::List) | (Value::Object(_), SettingKind::Map) => {
+            Ok(Some(value.clone()))
+        }
+        // A bare value where a list is wanted: a list of one.
+        (Value::Number(_) | Value::Bool(_), _) => parse_text(row, &value.to_string()),
+        (Value::Array(_), _) => Err("is a list where one value is expected".to_owned()),
+        (Value::Object(_), _) => Err("is a map where one value is expected".to_owned()),
+    }
+}
+
+fn check_rules(row: &Setting, text: &str) -> Result<(), String> {
+    let shown = if row.secret { "its value".to_owned() } else { format!("`{text}`") };
+    if !row.choices.is_empty() && !row.choices.iter().any(|choice| choice == text) {
+        return Err(format!("{shown} is none of {}", row.choices.join(", ")));
+    }
+    if row.pattern.is_empty() {
+        return Ok(());
+    }
+    let rule = Regex::new(&format!("^(?:{})$", row.pattern))
+        .map_err(|error| format!("has a broken rule `{}`: {error}", row.pattern))?;
+    if rule.is_match(text) {
+        Ok(())
+    } else {
+        Err(format!("{shown} does not match `{}`", row.pattern))
+    }
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_lowercase().as_str() {
+        "yes" | "true" | "on" | "1" | "y" => Ok(true),
+        "no" | "false" | "off" | "0" | "n" => Ok(false),
+        _ => Err(format!("`{text}` is neither yes/true/on/1 nor no/false/off/0")),
+    }
+}
+
+fn integer(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a whole number"))
+}
+
+const SIZES: [(&str, u64); 13] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("K", 1 << 10),
+    ("M", 1 << 20),
+    ("G", 1 << 30),
+    ("T", 1 << 40),
+    ("B", 1),
+    ("", 1),
+];
+const DURATIONS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("", 1)];
+
+/// A whole number with a suffix of the table.
+fn scaled(text: &str, suffixes: &[(&str, u64)], what: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not {what} such as {}", example(suffixes));
+    let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..end].parse().map_err(|_| wrong())?;
+    let suffix = text[end..].trim();
+    let (_, factor) = suffixes.iter().find(|(word, _)| *word == suffix).ok_or_else(wrong)?;
+    number.checked_mul(*factor).ok_or_else(wrong)
+}
+
+fn example(suffixes: &[(&str, u64)]) -> String {
+    let words: Vec<String> = suffixes.iter().take(2).map(|(word, _)| format!("16{word}")).collect();
+    words.join(" or ")
+}
+
+/// JSON or YAML text, or the path of a file that holds it. A bare word is a list of one.
+fn structured(text: &str, shape: fn(&Value) -> bool, what: &str) -> Result<Value, String> {
+    let path = Path::new(text);
+    let is_file = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| matches!(extension, "json" | "yml" | "yaml"));
+    let value = if is_file {
+        let content = std::fs::read_to_string(path)
+            .map_err(|error| format!("names the file `{text}`, which cannot be read: {error}"))?;
+        read(path, &content)?
+    } else {
+        read(Path::new("its text"), text)?
+    };
+    if shape(&value) {
+        return Ok(value);
+    }
+    let single =
+        matches!(value, Value::String(_) | Value::Number(_)) && shape(&Value::Array(vec![]));
+    if single { Ok(Value::Array(vec![value])) } else { Err(format!("is not {what}")) }
+}
+
+fn read(name: &Path, content: &str) -> Result<Value, String> {
+    if let Ok(value) = serde_json::from_str(content) {
+        return Ok(value);
+    }
+    yaml_value(name, content)
+        .map_err(|error| format!("is neither JSON nor YAML: {}", error.message))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parsed(kind: SettingKind, text: &str) -> Result<Option<Value>, String> {
+        parse_text(&Setting::new("K", kind, ""), text)
+    }
+
+    #[test]
+    fn every_kind_reads_its_text() {
+        use SettingKind::{Boolean, Duration, Integer, List, Map, Size, Switch, Text};
+        for (kind, text, value) in [
+            (Boolean, "Yes", json!(true)),
+            (Boolean, "0", json!(false)),
+            (Switch, "false", json!(false)),
+            (Integer, "42", json!(42)),
+            (Size, "16MiB", json!(16_777_216)),
+            (Size, "20 GiB", json!(21_474_836_480_u64)),
+            (Size, "512", json!(512)),
+            (Duration, "90m", json!(5400)),
+            (Duration, "30", json!(30)),
+            (List, "[1, 2]", json!([1, 2])),
+            (List, "ttyS1", json!(["ttyS1"])),
+            (List, "[ttyS1, tty1]", json!(["ttyS1", "tty1"])),
+            (Map, r#"{"var": 1500}"#, json!({"var": 1500})),
+            (Text, " 15.10 ", json!("15.10")),
+        ] {
+            assert_eq!(parsed(kind, text), Ok(Some(value)), "{text}");
+        }
+        assert_eq!(parsed(Text, "  "), Ok(None));
+    }
+
+    #[test]
+    fn wrong_texts_are_refused_with_the_text() {
+        use SettingKind::{Boolean, Integer, List, Map, Size};
+        for (kind, text) in
+            [(Boolean, "maybe"), (Integer, "-1"), (Size, "16XB"), (List, "{a: 1}"), (Map, "[1]")]
+        {
+            assert!(parsed(kind, text).is_err(), "{text}");
+        }
+        let row = Setting::new("K", SettingKind::Text, "").choices(&["a", "b"]);
+        assert_eq!(parse_text(&row, "c"), Err("`c` is none of a, b".to_owned()));
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_in_its_own_error() {
+        let row = Setting::new("K", SettingKind::Text, "").pattern("[a-z]+").secret();
+        let error = parse_text(&row, "Hunter2").unwrap_err();
+        assert!(!error.contains("Hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_pattern_must_match_as_a_whole() {
+        let row = Setting::new("K", SettingKind::Text, "").pattern("1|2");
+        assert!(parse_text(&row, "12").is_err());
+        assert_eq!(parse_text(&row, "2"), Ok(Some(json!("2"))));
+    }
+}

@@ -1,0 +1,64 @@
+//! One row of the settings table: a declaration, for core and providers alike.
+
+use build_image_plugin_api::{Setting, SettingKind};
+
+/// A setting as the tool knows it: the declaration plus what only the core's own settings have.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Key, summary, kind, rules.
+    pub setting: Setting,
+    /// One-letter flag.
+    pub flag: Option<char>,
+    /// Where it may be said.
+    pub command_line: CommandLine,
+    /// Why this version does not act on it, if it does not.
+    pub unsupported: Option<&'static str>,
+}
+
+/// How a setting looks on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandLine {
+    /// `--key VALUE`.
+    Value,
+    /// `--key`, also `--key=false`.
+    Switch,
+}
+
+impl Row {
+    /// A row for a declaration.
+    #[must_use]
+    pub fn new(setting: Setting) -> Self {
+        let command_line = if setting.kind == SettingKind::Switch {
+            CommandLine::Switch
+        } else {
+            CommandLine::Value
+        };
+        Self { setting, flag: None, command_line, unsupported: None }
+    }
+
+    /// With a one-letter flag.
+    #[must_use]
+    pub fn flag(mut self, flag: char) -> Self {
+        self.flag = Some(flag);
+        self
+    }
+
+    /// Known, but this version refuses it and says why.
+    #[must_use]
+    pub fn unsupported(mut self, why: &'static str) -> Self {
+        self.unsupported = Some(why);
+        self
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.setting.key
+    }
+
+    /// The long flag: `ALIBABA_BUCKET` → `alibaba-bucket`.
+    #[must_use]
+    pub fn long(&self) -> String {
+        self.setting.key.to_lowercase().replace('_', "-")
+    }
+}

@@ -1,0 +1,154 @@
+//! Tags of an image: the automatic ones, plus the user's, minus excluded ones, checked against the
+//! provider's limits before anything is built.
+
+use std::collections::BTreeMap;
+
+use build_image_plugin_api::TagRules;
+use serde_json::Value;
+
+use crate::error::{Error, Problem, Result, Stage};
+
+/// Tags by key.
+pub type Tags = BTreeMap<String, String>;
+
+/// Adds the user's tags and removes excluded ones.
+///
+/// # Errors
+/// When IMAGE_TAGS is no list of one-key maps or IMAGE_TAGS_EXCLUDE no list of words.
+pub fn compose(mut automatic: Tags, add: Option<&Value>, exclude: Option<&Value>) -> Result<Tags> {
+    automatic.retain(|_, value| !value.is_empty());
+    for item in add.and_then(Value::as_array).into_iter().flatten() {
+        let map = item
+            .as_object()
+            .ok_or_else(|| wrong(&format!("IMAGE_TAGS: `{item}` is no `key: value`")))?;
+        for (key, value) in map {
+            let text = scalar(value).ok_or_else(|| {
+                wrong(&format!("IMAGE_TAGS: the value of `{key}` is no plain text"))
+            })?;
+            automatic.insert(key.clone(), text);
+        }
+    }
+    for item in exclude.and_then(Value::as_array).into_iter().flatten() {
+        let key = scalar(item)
+            .ok_or_else(|| wrong(&format!("IMAGE_TAGS_EXCLUDE: `{item}` is no plain word")))?;
+        if automatic.remove(&key).is_none() {
+            tracing::info!(key, "IMAGE_TAGS_EXCLUDE names a tag that is not there");
+        }
+    }
+    Ok(automatic)
+}
+
+fn wrong(message: &str) -> Error {
+    Error::new(Stage::Settings, message)
+        .hint("IMAGE_TAGS is a list such as `- owner: team`, IMAGE_TAGS_EXCLUDE a list of keys")
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// Checks tags against the provider's limits.
+///
+/// # Errors
+/// Every tag that breaks a rule, and too many of them.
+pub fn check(tags: &Tags, rules: &TagRules) -> Result<()> {
+    let mut problems = Vec::new();
+    if tags.len() > rules.maximum {
+        let keys: Vec<&str> = tags.keys().map(String::as_str).collect();
+        problems.push(
+            Problem::new(format!(
+                "{} tags, allowed are {}: {}",
+                tags.len(),
+                rules.maximum,
+                keys.join(", ")
+            ))
+            .hint("leave some out with IMAGE_TAGS_EXCLUDE"),
+        );
+    }
+    for (key, value) in tags {
+        problems.extend(check_one(key, value, rules).map(Problem::new));
+    }
+    if rules.keys_ignore_case {
+        let mut seen: BTreeMap<String, &String> = BTreeMap::new();
+        for key in tags.keys() {
+            if let Some(first) = seen.insert(key.to_lowercase(), key) {
+                problems
+                    .push(Problem::new(format!("tags `{first}` and `{key}` differ only by case")));
+            }
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Error::several(Stage::Settings, "the image's tags break the provider's rules", problems))
+}
+
+fn check_one(key: &str, value: &str, rules: &TagRules) -> Option<String> {
+    let starts = |text: &str, prefixes: &[String]| {
+        let lower = text.to_lowercase();
+        prefixes.iter().find(|prefix| lower.starts_with(&prefix.to_lowercase())).cloned()
+    };
+    let contains =
+        rules.forbidden_texts.iter().find(|text| key.contains(*text) || value.contains(*text));
+    if key.is_empty() || key.chars().count() > rules.key_length {
+        Some(format!("tag key `{key}` has not 1 to {} characters", rules.key_length))
+    } else if value.chars().count() > rules.value_length {
+        Some(format!("the value of tag `{key}` has more than {} characters", rules.value_length))
+    } else if let Some(prefix) = starts(key, &rules.forbidden_key_prefixes) {
+        Some(format!("tag key `{key}` must not start with `{prefix}`"))
+    } else if let Some(prefix) = starts(value, &rules.forbidden_value_prefixes) {
+        Some(format!("the value of tag `{key}` must not start with `{prefix}`"))
+    } else {
+        contains.map(|text| format!("tag `{key}` must not contain `{text}`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rules() -> TagRules {
+        TagRules {
+            maximum: 3,
+            key_length: 8,
+            value_length: 8,
+            forbidden_key_prefixes: vec!["acs:".into()],
+            keys_ignore_case: true,
+            ..TagRules::default()
+        }
+    }
+
+    fn tags(pairs: &[(&str, &str)]) -> Tags {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_users_tags_win_and_excluded_ones_go() {
+        let automatic = tags(&[("a", "1"), ("b", "2"), ("empty", "")]);
+        let composed =
+            compose(automatic, Some(&json!([{"b": 3}, {"c": "x"}])), Some(&json!(["a", "zz"])))
+                .unwrap();
+        assert_eq!(composed, tags(&[("b", "3"), ("c", "x")]));
+        assert!(compose(Tags::new(), Some(&json!(["word"])), None).is_err());
+    }
+
+    #[test]
+    fn every_broken_rule_is_reported() {
+        let many = tags(&[
+            ("a", "1"),
+            ("A", "1"),
+            ("acs:x", "1"),
+            ("toolongkey", "1"),
+            ("v", "123456789"),
+        ]);
+        assert_eq!(check(&many, &rules()).unwrap_err().problems.len(), 5);
+        assert!(check(&tags(&[("a", "1")]), &rules()).is_ok());
+    }
+}
