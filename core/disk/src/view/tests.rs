@@ -29,8 +29,6 @@ fn all(_: u64) -> ControlFlow<()> {
 type Case = (&'static str, u64, Vec<(u64, usize)>);
 
 fn disks() -> Vec<Case> {
-    // One byte of data in each of 33,000 clusters: more than one refcount block counts (32,768).
-    let many = (0..33_000).map(|cluster| (cluster * 65536 + 9, 1)).collect();
     vec![
         ("nothing", 0, vec![]),
         ("empty", 64 * MIB, vec![]),
@@ -39,19 +37,7 @@ fn disks() -> Vec<Case> {
         ("sparse", 64 * MIB, vec![(0, 512), (MIB - 1, 2), (63 * MIB + 65535, 1)]),
         ("odd", 4 * MIB + 512 * 3, vec![(4 * MIB, 512 * 3)]),
         ("far", 40 << 30, vec![(0, 70_000), (513 * MIB, 512), ((40 << 30) - 512, 512)]),
-        ("many", 33_000 * 65536, many),
     ]
-}
-
-fn same_disk(left: &Path, right: &Path) -> bool {
-    let (left, right) = (GuestReader::open(left).unwrap(), GuestReader::open(right).unwrap());
-    let (mut a, mut b) = (vec![0; 4 << 20], vec![0; 4 << 20]);
-    let mut pieces = (0..left.virtual_size()).step_by(a.len());
-    left.virtual_size() == right.virtual_size()
-        && pieces.all(|at| {
-            let len = left.read_at(&mut a, at).unwrap();
-            len == right.read_at(&mut b, at).unwrap() && a[..len] == b[..len]
-        })
 }
 
 #[test]
@@ -68,17 +54,60 @@ fn qemu_finds_no_fault_and_the_same_bytes() {
         let checked = run(&qemu_img, &[&"check", &"-f", &"qcow2", &image]);
         let text = String::from_utf8(checked.stdout).unwrap();
         assert!(text.contains("No errors were found"), "{name}: {text}");
-        if name == "many" {
-            // qemu-img compares tens of thousands of fragments very slowly; converting is quick.
-            let back = folder.path().join("back");
-            run(&qemu_img, &[&"convert", &"-f", &"qcow2", &"-O", &"raw", &image, &back]);
-            assert!(same_disk(&raw, &back), "{name}");
-        } else {
-            run(&qemu_img, &[&"compare", &"-f", &"raw", &"-F", &"qcow2", &raw, &image]);
-        }
+        run(&qemu_img, &[&"compare", &"-f", &"raw", &"-F", &"qcow2", &raw, &image]);
         let found = probe(&image).unwrap();
         assert_eq!((found.virtual_size, found.variant), (size, Some("v3")), "{name}");
     }
+}
+
+/// A qcow2 image whose guest clusters all lie in one cluster of the file: 33,000 clusters of data
+/// which cost no space. Clusters: 0 header, 1 refcount table, 2 its block, 3 L1, 4 to 8 L2, 9 data.
+fn many_from_one(path: &Path, clusters: u64) {
+    let file = File::create(path).unwrap();
+    let put = |at: u64, bytes: &[u8]| file.write_all_at(bytes, at).unwrap();
+    put(0, b"QFI\xfb\0\0\0\x03");
+    put(20, &16_u32.to_be_bytes());
+    put(24, &(clusters << 16).to_be_bytes());
+    put(36, &5_u32.to_be_bytes());
+    put(40, &(3_u64 << 16).to_be_bytes());
+    put(48, &(1_u64 << 16).to_be_bytes());
+    put(56, &1_u32.to_be_bytes());
+    put(96, &4_u32.to_be_bytes());
+    put(100, &104_u32.to_be_bytes());
+    put(1 << 16, &(2_u64 << 16).to_be_bytes());
+    for table in 0..5 {
+        put((3 << 16) + table * 8, &((4 + table) << 16).to_be_bytes());
+    }
+    let entry = (9_u64 << 16).to_be_bytes();
+    put(4 << 16, &entry.repeat(usize::try_from(clusters).unwrap()));
+    put(9 << 16, &noise(9, 65536));
+}
+
+#[test]
+fn refcounts_may_need_more_than_one_block() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, image) = (folder.path().join("source"), folder.path().join("image"));
+    many_from_one(&source, 33_000);
+    let view = Qcow2View::new(&source).unwrap();
+    assert_eq!(view.data_bytes(), 33_000 << 16);
+    // Header, refcount table, 2 refcount blocks, L1 table, 5 L2 tables.
+    let metadata = 10 << 16;
+    assert_eq!(view.len(), view.data_bytes() + metadata);
+    for rank in [0, 1, 32_757, 32_758, 32_999] {
+        let mut cluster = vec![0; 65536];
+        view.read_at(&mut cluster, metadata + (rank << 16)).unwrap();
+        assert!(cluster == noise(9, 65536), "{rank}");
+    }
+    let Some(qemu_img) = program("qemu-img") else { return };
+    // The check reads tables only, so the data may stay a hole.
+    let mut tables = vec![0; usize::try_from(metadata).unwrap()];
+    view.read_at(&mut tables, 0).unwrap();
+    fs::write(&image, &tables).unwrap();
+    File::options().write(true).open(&image).unwrap().set_len(view.len()).unwrap();
+    let checked = run(&qemu_img, &[&"check", &"-f", &"qcow2", &image]);
+    let text = String::from_utf8(checked.stdout).unwrap();
+    assert!(text.contains("No errors were found"), "{text}");
+    assert!(text.contains("33000/33000 = 100.00% allocated"), "{text}");
 }
 
 #[test]
