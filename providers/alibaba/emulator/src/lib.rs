@@ -1,1 +1,48 @@
-//! Under construction.
+//! A local OSS + ECS + STS + RAM: what an image importer calls of Alibaba Cloud, on loopback. It
+//! is written from the vendor's documentation; it verifies signatures, keeps the rules of
+//! multipart uploads, and looks into what is imported as an image. It is no security boundary and
+//! knows no permissions: every key pair may do everything.
+//!
+//! ```
+//! use build_image_emulator_alibaba::{BucketSeed, Config, start};
+//!
+//! let buckets = vec![BucketSeed::parse("demo").unwrap()];
+//! let running = start(Config { buckets, ..Config::default() }).unwrap();
+//! assert!(running.address().ip().is_loopback());
+//! running.shutdown();
+//! ```
+#![forbid(unsafe_code)]
+
+mod acs;
+mod auth;
+mod clock;
+mod config;
+mod control;
+mod ecs;
+mod faults;
+mod http;
+mod ids;
+
+mod log;
+mod oss;
+mod service;
+mod state;
+mod stored;
+mod sts;
+
+pub use config::{Account, BucketSeed, Config, StateDir};
+pub use faults::FaultError;
+pub use http::{Running, StartError, start};
+pub use state::StateError;
+pub use stored::{ExportError, Stored, StoredImage};
+
+/// An error with all its causes on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,8 @@
+//! Who is calling, and did they sign what they sent.
+
+pub(crate) mod acs3;
+pub(crate) mod encode;
+pub(crate) mod mac;
+pub(crate) mod oss_v1;
+pub(crate) mod oss_v4;
+pub(crate) mod rpc_v1;

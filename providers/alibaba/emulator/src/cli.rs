@@ -1,0 +1,186 @@
+//! Arguments and what they do. Standard output is for results, standard error for why not.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use build_image_emulator_alibaba::{
+    Account, BucketSeed, Config, Running, StateDir, Stored, chain, start,
+};
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+type Failure = Box<dyn std::error::Error>;
+
+/// A local OSS + ECS + STS + RAM for demos and tests.
+#[derive(Debug, Parser)]
+#[command(name = "build-image-emulator-alibaba", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT; prints `listening on http://ADDRESS`
+    Serve(Box<Serve>),
+    /// List the images in a state directory, one JSON object per line
+    Images(StateArgument),
+    /// Write an image's system disk as a sparse raw disk
+    ExportImage {
+        /// Image id (m-…)
+        id: String,
+        /// File to write; replaced when it exists
+        dest: PathBuf,
+        #[command(flatten)]
+        state: StateArgument,
+    },
+    /// Print how many objects, open uploads, images, snapshots and tasks there are, as JSON
+    Status(StateArgument),
+}
+
+#[derive(Debug, Args)]
+struct StateArgument {
+    /// State directory of the emulator
+    #[arg(long, value_name = "DIR")]
+    state: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// Address to listen on; port 0 lets the kernel choose
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Permit an address that is not loopback (there is no TLS)
+    #[arg(long)]
+    listen_anywhere_insecure: bool,
+    /// Directory for state that survives a restart
+    #[arg(long, value_name = "DIR", required_unless_present = "in_memory")]
+    state: Option<PathBuf>,
+    /// Keep state in a temporary directory, removed at the end
+    #[arg(long, conflicts_with = "state")]
+    in_memory: bool,
+    /// Region of buckets that name none
+    #[arg(long, value_name = "REGION", default_value = "cn-hangzhou")]
+    region: String,
+    /// Bucket to have from the start; may be repeated
+    #[arg(long = "bucket", value_name = "NAME[:REGION]", value_parser = BucketSeed::parse)]
+    buckets: Vec<BucketSeed>,
+    /// Key pair that may call; may be repeated [default: emulator-id:emulator-secret]
+    #[arg(long = "access-key", value_name = "ID:SECRET[:TOKEN]", value_parser = Account::parse)]
+    access_keys: Vec<Account>,
+    /// How long an image import takes; 0: finished when ImportImage answers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    import_seconds: u32,
+    /// The role that lets ECS read buckets does not exist
+    #[arg(long)]
+    no_import_role: bool,
+    /// Refuse OSS V1 signatures, as the real service does for new accounts
+    #[arg(long)]
+    refuse_v1: bool,
+    /// Make the ETags of parts of CRC-64 and length instead of MD5, which is slow to take
+    #[arg(long)]
+    fast_etags: bool,
+    /// Write `http://ADDRESS` to this file once listening
+    #[arg(long, value_name = "FILE")]
+    print_address_to: Option<PathBuf>,
+    /// Append one JSON line per request to this file
+    #[arg(long, value_name = "FILE")]
+    log_requests: Option<PathBuf>,
+    /// Fault rules (a JSON list) to start with
+    #[arg(long, value_name = "FILE")]
+    fault: Option<PathBuf>,
+}
+
+/// Reads the arguments, does what they say, tells how it went.
+pub(crate) fn run() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(arguments) => serve(*arguments),
+        Command::Images(argument) => images(&argument),
+        Command::ExportImage { id, dest, state } => Stored::open(&state.state)
+            .map_err(Failure::from)
+            .and_then(|stored| stored.export(&id, &dest).map_err(Failure::from)),
+        Command::Status(argument) => Stored::open(&argument.state)
+            .map_err(Failure::from)
+            .and_then(|stored| say(&stored.status().to_string())),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // When standard error is gone too, the exit code has to do.
+            let _ = writeln!(io::stderr(), "error: {}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(line: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()?;
+    Ok(())
+}
+
+fn images(argument: &StateArgument) -> Result<(), Failure> {
+    for image in Stored::open(&argument.state)?.images() {
+        say(&serde_json::to_string(&image)?)?;
+    }
+    Ok(())
+}
+
+fn read_rules(path: &PathBuf) -> Result<String, Failure> {
+    fs::read_to_string(path).map_err(|error| {
+        format!("cannot read the fault rules `{}`: {error}", path.display()).into()
+    })
+}
+
+fn serve(arguments: Serve) -> Result<(), Failure> {
+    let defaults = Config::default();
+    let config = Config {
+        listen: arguments.listen,
+        listen_anywhere: arguments.listen_anywhere_insecure,
+        state: arguments.state.map_or(StateDir::Temporary, StateDir::Kept),
+        region: arguments.region,
+        buckets: arguments.buckets,
+        accounts: if arguments.access_keys.is_empty() {
+            defaults.accounts
+        } else {
+            arguments.access_keys
+        },
+        import_time: Duration::from_secs(arguments.import_seconds.into()),
+        import_role: !arguments.no_import_role,
+        allow_v1: !arguments.refuse_v1,
+        fast_etags: arguments.fast_etags,
+        log_requests: arguments.log_requests,
+        faults: arguments.fault.as_ref().map(read_rules).transpose()?,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before the first line is printed: whoever reads it may send a signal at once.
+    let (mut terminate, mut interrupt) = runtime.block_on(async {
+        Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    })?;
+    let running = start(config)?;
+    announce(&running, arguments.print_address_to.as_ref())?;
+    runtime.block_on(async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    });
+    running.shutdown();
+    Ok(())
+}
+
+fn announce(running: &Running, file: Option<&PathBuf>) -> Result<(), Failure> {
+    let address = format!("http://{}", running.address());
+    if let Some(file) = file {
+        let beside = file.with_extension("new");
+        fs::write(&beside, format!("{address}\n"))
+            .and_then(|()| fs::rename(&beside, file))
+            .map_err(|error| format!("cannot write `{}`: {error}", file.display()))?;
+    }
+    say(&format!("listening on {address}"))
+}

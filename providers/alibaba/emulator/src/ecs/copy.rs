@@ -1,0 +1,103 @@
+//! CopyImage and CancelCopyImage. A copy has snapshots of its own; it does not take over whom the
+//! source is shared with, nor its NVMe support.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::checks;
+use super::describe::{find, state};
+use super::error::AcsError;
+use super::import_image::unique_name;
+use super::params::Params;
+use super::region;
+use crate::clock::Millis;
+use crate::ids;
+use crate::service::Context;
+use crate::state::{Image, Snapshot};
+
+/// CopyImage.
+pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
+    let region = region::need(context, params, "RegionId")?;
+    let target = region::need(context, params, "DestinationRegionId")?;
+    let mut world = context.store.world();
+    let source = find(&world, region, params.need("ImageId")?)?.clone();
+    if state(&world, &source, context.now).0 != "Available" {
+        return Err(AcsError::new(
+            403,
+            "OperationDenied.ImageCopying",
+            "The source image is not available yet.",
+        ));
+    }
+    if target == region {
+        return Err(AcsError::new(
+            403,
+            "IncorrectDestinationRegion",
+            "The specified destination region is the region of the source.",
+        ));
+    }
+    let id = ids::resource("m");
+    let name = params.get("DestinationImageName").unwrap_or(&source.name);
+    checks::image_name(name)?;
+    unique_name(&world, target, name)?;
+    let description = params.get("DestinationDescription").unwrap_or_default();
+    checks::description(description)?;
+    let tags = checks::tags(params)?;
+    if params.flag("DryRun") {
+        return Err(AcsError::new(
+            400,
+            "DryRunOperation",
+            "Request validation has been passed with DryRun flag set.",
+        ));
+    }
+    let lasts = Millis::try_from(context.config.import_time.as_millis()).unwrap_or(Millis::MAX / 4);
+    let keep = context.plan.keep_creating.unwrap_or_default();
+    let mut image = Image {
+        id: id.clone(),
+        region: target.to_owned(),
+        name: name.to_owned(),
+        description: description.to_owned(),
+        family: String::new(),
+        created: context.now,
+        task: None,
+        creating_until: Some(context.now + lasts + keep),
+        nvme: "unsupported".to_owned(),
+        resource_group: params.get("ResourceGroupId").unwrap_or_default().to_owned(),
+        tags,
+        shared_with: Vec::new(),
+        public: false,
+        ..source
+    };
+    for disk in &mut image.disks {
+        disk.snapshot = ids::resource("s");
+        world.snapshots.put(Snapshot {
+            id: disk.snapshot.clone(),
+            region: target.to_owned(),
+            image: id.clone(),
+            created: context.now,
+            kind: disk.kind.clone(),
+            size: disk.size,
+            tags: BTreeMap::new(),
+        })?;
+    }
+    world.images.put(image)?;
+    Ok(json!({ "ImageId": id }))
+}
+
+/// CancelCopyImage: takes the unfinished copy and its snapshots away.
+pub(crate) fn cancel(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
+    let region = region::need(context, params, "RegionId")?;
+    let id = params.need("ImageId")?;
+    let mut world = context.store.world();
+    let image = find(&world, region, id)?;
+    if image.task.is_some() || state(&world, image, context.now).0 != "Creating" {
+        return Err(AcsError::new(
+            403,
+            "IncorrectImageStatus",
+            "The current status of the image does not support this operation.",
+        ));
+    }
+    world.remove_snapshots_of(id)?;
+    world.remove_image(id)?;
+    Ok(json!({}))
+}

@@ -1,0 +1,114 @@
+//! DeleteImage and ModifyImageAttribute.
+
+use serde_json::{Value, json};
+
+use super::checks;
+use super::describe::{find, state};
+use super::error::AcsError;
+use super::import_image::unique_name;
+use super::params::Params;
+use super::region;
+use crate::service::Context;
+use crate::state::Image;
+
+/// DeleteImage: the image goes, its snapshots stay.
+pub(crate) fn delete(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
+    let region = region::need(context, params, "RegionId")?;
+    let id = params.need("ImageId")?;
+    let mut world = context.store.world();
+    let image = find(&world, region, id)?;
+    if state(&world, image, context.now).0 == "Creating" {
+        let (code, message) = if image.task.is_some() {
+            ("ImageIsImporting", "The specified image is being imported.")
+        } else {
+            ("OperationDenied.ImageCopying", "The specified image is being copied.")
+        };
+        return Err(AcsError::new(403, code, message));
+    }
+    if !image.shared_with.is_empty() && !params.flag("Force") {
+        return Err(AcsError::new(
+            403,
+            "ImageUseShared",
+            "The specified image is shared with other accounts.",
+        ));
+    }
+    world.remove_image(id)?;
+    Ok(json!({}))
+}
+
+fn change(image: &mut Image, params: &Params) -> Result<(), AcsError> {
+    let pairs = params.pairs();
+    let given =
+        |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    if let Some(text) = given("Description") {
+        checks::description(text)?;
+        text.clone_into(&mut image.description);
+    }
+    if let Some(text) = given("ImageFamily") {
+        checks::family(text)?;
+        text.clone_into(&mut image.family);
+    }
+    let modes = ["BIOS", "UEFI", "UEFI-Preferred"];
+    let mode =
+        checks::one_of(params, "BootMode", &modes, &image.boot_mode, "InvalidBootMode.Malformed")?;
+    image.boot_mode = mode.to_owned();
+    let nvme = checks::one_of(
+        params,
+        "Features.NvmeSupport",
+        &["supported", "unsupported"],
+        &image.nvme,
+        "InvalidParameter.FeaturesNvmeSupport",
+    )?;
+    image.nvme = nvme.to_owned();
+    let imds = checks::one_of(
+        params,
+        "Features.ImdsSupport",
+        &["v1", "v2"],
+        &image.imds,
+        "InvalidParameter.FeaturesImdsSupport",
+    )?;
+    if image.imds == "v2" && imds == "v1" {
+        return Err(AcsError::invalid(
+            "InvalidParameter.FeaturesImdsSupport",
+            "Features.ImdsSupport",
+        ));
+    }
+    image.imds = imds.to_owned();
+    let licence = checks::one_of(
+        params,
+        "LicenseType",
+        &["BYOL"],
+        &image.license_type,
+        "InvalidLicenseType.NotSupported",
+    )?;
+    image.license_type = licence.to_owned();
+    match params.get("Status") {
+        None => {}
+        Some("Deprecated") => image.deprecated = true,
+        Some("Available") => image.deprecated = false,
+        Some(_) => return Err(AcsError::invalid("InvalidParameter", "Status")),
+    }
+    Ok(())
+}
+
+/// ModifyImageAttribute.
+pub(crate) fn modify(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
+    let region = region::need(context, params, "RegionId")?;
+    let mut world = context.store.world();
+    let mut image = find(&world, region, params.need("ImageId")?)?.clone();
+    if let Some(name) = params.get("ImageName").filter(|name| *name != image.name) {
+        checks::image_name(name)?;
+        unique_name(&world, region, name)?;
+        name.clone_into(&mut image.name);
+    }
+    change(&mut image, params)?;
+    if params.flag("DryRun") {
+        return Err(AcsError::new(
+            400,
+            "DryRunOperation",
+            "Request validation has been passed with DryRun flag set.",
+        ));
+    }
+    world.images.put(image)?;
+    Ok(json!({}))
+}

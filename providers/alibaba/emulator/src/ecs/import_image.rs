@@ -1,0 +1,372 @@
+//! ImportImage: every check of the call itself, then a task, an image and its snapshots. Whether
+//! the object is a usable disk is found out afterwards and told by the task.
+
+use serde_json::{Value, json};
+
+use super::checks;
+use super::error::AcsError;
+use super::params::Params;
+use super::region;
+use crate::clock::Millis;
+use crate::ids;
+use crate::oss::names;
+use crate::service::Context;
+use crate::state::{Disk, Image, Snapshot, Task, Token, Verdict, World, object_key};
+use crate::sts;
+
+const PLATFORMS: [&str; 28] = [
+    "Aliyun",
+    "AlmaLinux",
+    "Anolis",
+    "CentOS",
+    "CentOS Stream",
+    "CoreOS",
+    "Customized Linux",
+    "Debian",
+    "Fedora",
+    "Fedora CoreOS",
+    "FreeBSD",
+    "Gentoo",
+    "Kylin",
+    "OpenSUSE",
+    "Other Windows",
+    "Others Linux",
+    "RedHat",
+    "Red Hat",
+    "Rocky Linux",
+    "SUSE",
+    "UOS",
+    "Ubuntu",
+    "Windows Server 2003",
+    "Windows Server 2008",
+    "Windows Server 2012",
+    "Windows Server 2016",
+    "Windows Server 2019",
+    "Windows Server 2022",
+];
+const FORMATS: [&str; 3] = ["RAW", "VHD", "QCOW2"];
+/// Endings of packed or otherwise unusable objects.
+const PACKED: [&str; 11] =
+    [".iso", ".gz", ".tgz", ".zip", ".tar", ".xz", ".bz2", ".zst", ".7z", ".rar", ".ova"];
+const MAX_DISKS: usize = 17;
+
+/// A new import: the answer, and the task whose object is to be looked at.
+#[derive(Debug)]
+pub(crate) struct Imported {
+    pub(crate) answer: Value,
+    /// `None` when the call repeats an earlier one.
+    pub(crate) task: Option<String>,
+}
+
+/// ImportImage.
+pub(crate) fn import(context: &Context<'_>, params: &Params) -> Result<Imported, AcsError> {
+    let region = region::need(context, params, "RegionId")?;
+    let token = match params.get("ClientToken") {
+        Some(text) => {
+            checks::client_token(text)?;
+            Some(format!("ImportImage/{region}/{text}"))
+        }
+        None => None,
+    };
+    let fingerprint = params.fingerprint();
+    let mut world = context.store.world();
+    if let Some(known) = token.as_ref().and_then(|name| world.tokens.get(name)) {
+        return repeat(known, &fingerprint, region);
+    }
+    let mut image = values(context, params, region)?;
+    check_name(&world, &mut image, params)?;
+    let role = params.get("RoleName").unwrap_or(sts::IMPORT_ROLE);
+    if !sts::role_exists(context.config, role) {
+        return Err(AcsError::new(
+            403,
+            "NoSetRoletoECSServiceAcount",
+            "ECS service account Have no right to access your OSS.",
+        ));
+    }
+    image.disks = disks(&world, params, region)?;
+    if params.flag("DryRun") {
+        return Err(AcsError::new(
+            400,
+            "DryRunOperation",
+            "Request validation has been passed with DryRun flag set.",
+        ));
+    }
+    let task = begin(context, &mut image, region);
+    let answer = answer(&image.id, &task.id, region);
+    if let Some(name) = token {
+        world.tokens.put(Token {
+            name,
+            parameters: fingerprint,
+            image: image.id.clone(),
+            task: task.id.clone(),
+            created: context.now,
+        })?;
+    }
+    let id = task.id.clone();
+    enter(&mut world, image, task)?;
+    Ok(Imported { answer, task: Some(id) })
+}
+
+fn answer(image: &str, task: &str, region: &str) -> Value {
+    json!({ "ImageId": image, "TaskId": task, "RegionId": region })
+}
+
+fn repeat(known: &Token, fingerprint: &str, region: &str) -> Result<Imported, AcsError> {
+    if known.parameters == fingerprint {
+        return Ok(Imported { answer: answer(&known.image, &known.task, region), task: None });
+    }
+    Err(AcsError::new(
+        400,
+        "IdempotentParameterMismatch",
+        "The specified ClientToken was used with other parameters.",
+    ))
+}
+
+/// The values of the call that need no look at other things.
+fn values(context: &Context<'_>, params: &Params, region: &str) -> Result<Image, AcsError> {
+    let one = |name, allowed: &[&'static str], default, code| {
+        checks::one_of(params, name, allowed, default, code).map(str::to_owned)
+    };
+    let description = params.get("Description").unwrap_or_default();
+    checks::description(description)?;
+    let architecture = one(
+        "Architecture",
+        &["i386", "x86_64", "arm64"],
+        "x86_64",
+        "InvalidArchitecture.Malformed",
+    )?;
+    let os_type = one("OSType", &["linux", "windows"], "linux", "InvalidOSType.Malformed")?;
+    let default_platform = if os_type == "windows" { "Other Windows" } else { "Others Linux" };
+    let platform = one("Platform", &PLATFORMS, default_platform, "InvalidPlatform.Malformed")?;
+    let arm = architecture == "arm64";
+    let default_boot = if arm { "UEFI" } else { "BIOS" };
+    let boot_mode = one("BootMode", &["BIOS", "UEFI"], default_boot, "InvalidBootMode.Malformed")?;
+    if arm && boot_mode != "UEFI" {
+        return Err(AcsError::invalid("InvalidBootMode.NotSupport", "BootMode"));
+    }
+    let detection =
+        one("DetectionStrategy", &["Standard"], "", "InvalidParameter.DetectionStrategy")?;
+    if !detection.is_empty() && platform.contains("Windows") {
+        return Err(AcsError::new(
+            403,
+            "ImageCheckUnsupported.WindowsImage",
+            "Image check does not support Windows images.",
+        ));
+    }
+    Ok(Image {
+        id: ids::resource("m"),
+        region: region.to_owned(),
+        name: params.get("ImageName").unwrap_or_default().to_owned(),
+        description: description.to_owned(),
+        family: String::new(),
+        created: context.now,
+        task: None,
+        creating_until: None,
+        deprecated: false,
+        architecture,
+        os_type,
+        platform,
+        boot_mode,
+        license_type: one(
+            "LicenseType",
+            &["Auto", "Aliyun", "BYOL"],
+            "Auto",
+            "InvalidLicenseType.NotSupported",
+        )?,
+        nvme: one(
+            "Features.NvmeSupport",
+            &["supported", "unsupported"],
+            "unsupported",
+            "InvalidParameter.FeaturesNvmeSupport",
+        )?,
+        imds: one(
+            "Features.ImdsSupport",
+            &["v1", "v2"],
+            "v1",
+            "InvalidParameter.FeaturesImdsSupport",
+        )?,
+        detection,
+        resource_group: params.get("ResourceGroupId").unwrap_or_default().to_owned(),
+        tags: checks::tags(params)?,
+        shared_with: Vec::new(),
+        public: false,
+        disks: Vec::new(),
+    })
+}
+
+fn check_name(world: &World, image: &mut Image, params: &Params) -> Result<(), AcsError> {
+    if params.get("ImageName").is_none() {
+        image.name.clone_from(&image.id);
+        return Ok(());
+    }
+    checks::image_name(&image.name)?;
+    unique_name(world, &image.region, &image.name)
+}
+
+/// Refuses a name another image of the region has.
+pub(crate) fn unique_name(world: &World, region: &str, name: &str) -> Result<(), AcsError> {
+    if world.images.iter().any(|other| other.region == region && other.name == name) {
+        return Err(AcsError::new(
+            400,
+            "InvalidImageName.Duplicated",
+            "The specified Image name has already been used.",
+        ));
+    }
+    Ok(())
+}
+
+fn disks(world: &World, params: &Params, region: &str) -> Result<Vec<Disk>, AcsError> {
+    let indexes = params.indexes("DiskDeviceMapping");
+    if indexes.is_empty() {
+        return Err(AcsError::new(
+            403,
+            "MissingParameter.DiskDeviceMapping",
+            "The input parameter DiskDeviceMapping that is mandatory for processing this request \
+             is not supplied.",
+        ));
+    }
+    if indexes.len() > MAX_DISKS {
+        return Err(AcsError::new(
+            403,
+            "InvalidParameter.Malformed",
+            "An image has at most 17 disks.",
+        ));
+    }
+    let system = indexes[0];
+    indexes.into_iter().map(|index| disk(world, params, region, index, index == system)).collect()
+}
+
+fn disk(
+    world: &World,
+    params: &Params,
+    region: &str,
+    index: u32,
+    system: bool,
+) -> Result<Disk, AcsError> {
+    let name = |field: &str| format!("DiskDeviceMapping.{index}.{field}");
+    let bucket = params.need(&name("OSSBucket"))?;
+    let object = params.need(&name("OSSObject"))?;
+    let format = params.get(&name("Format")).unwrap_or_default().to_uppercase();
+    if !format.is_empty() && !FORMATS.contains(&format.as_str()) {
+        return Err(AcsError::invalid("InvalidImageFormat.Malformed", &name("Format")));
+    }
+    let size_code = if system { "InvalidImageSize" } else { "InvalidDataDiskSize" };
+    let size = match params.get(&name("DiskImageSize")) {
+        None => 0,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|size| (1..=2048).contains(size))
+            .ok_or_else(|| AcsError::invalid(size_code, &name("DiskImageSize")))?,
+    };
+    let segments = source(world, region, bucket, object)?;
+    let letter = char::from(b'a' + u8::try_from(index.saturating_sub(1).min(25)).unwrap_or(25));
+    Ok(Disk {
+        snapshot: ids::resource("s"),
+        kind: if system { "system" } else { "data" }.to_owned(),
+        device: format!("/dev/xvd{letter}"),
+        size,
+        format,
+        bucket: bucket.to_owned(),
+        object: object.to_owned(),
+        segments,
+    })
+}
+
+/// The bytes of the object a disk comes from.
+fn source(
+    world: &World,
+    region: &str,
+    bucket: &str,
+    object: &str,
+) -> Result<Vec<crate::state::Segment>, AcsError> {
+    if !names::is_bucket_name(bucket) {
+        return Err(AcsError::invalid("InvalidOSSBucket.Malformed", "OSSBucket"));
+    }
+    if names::check_key(object).is_err() {
+        return Err(AcsError::invalid("InvalidOSSObject.Malformed", "OSSObject"));
+    }
+    let found = world.buckets.get(bucket).ok_or_else(|| {
+        AcsError::new(400, "InvalidOSSBucket.NotFound", "The specified OSS bucket does not exist.")
+    })?;
+    if found.region != region {
+        return Err(AcsError::new(
+            400,
+            "InvalidOSSBucket.NotMatched",
+            "The specified OSS bucket is in another region than the image.",
+        ));
+    }
+    let lower = object.to_lowercase();
+    if PACKED.iter().any(|suffix| lower.ends_with(suffix)) {
+        return Err(AcsError::new(
+            400,
+            "UnsupportedSuffix.OSSObject",
+            "The suffix of the specified OSS object is not supported.",
+        ));
+    }
+    let stored = world.objects.get(&object_key(bucket, object)).ok_or_else(|| {
+        AcsError::new(400, "InvalidOSSObject.NotFound", "The specified OSS object does not exist.")
+    })?;
+    if stored.length == 0 {
+        return Err(AcsError::new(
+            400,
+            "InvalidOSSObject.Size",
+            "The size of the specified OSS object is zero.",
+        ));
+    }
+    let header = |name: &str| stored.headers.get(name).map(String::as_str);
+    if header("x-oss-storage-class").is_some_and(|class| class.contains("Archive")) {
+        return Err(AcsError::new(
+            400,
+            "InvalidOSSObject.NeedRestore",
+            "The specified OSS object is archived and must be restored first.",
+        ));
+    }
+    if header("x-oss-server-side-encryption").is_some_and(|rule| rule != "None") {
+        return Err(AcsError::new(
+            403,
+            "InvalidOSSBucket.EncryptUnsupported",
+            "Encrypted OSS objects cannot be imported.",
+        ));
+    }
+    Ok(stored.segments.clone())
+}
+
+/// Makes the task, with the failures that were ordered.
+fn begin(context: &Context<'_>, image: &mut Image, region: &str) -> Task {
+    let lasts = Millis::try_from(context.config.import_time.as_millis()).unwrap_or(Millis::MAX / 4);
+    let task = Task {
+        id: ids::resource("t"),
+        region: region.to_owned(),
+        image: image.id.clone(),
+        created: context.now,
+        lasts,
+        verdict: context
+            .plan
+            .fail_task
+            .as_ref()
+            .map(|fail| Verdict::Bad { code: fail.code.clone(), message: fail.message.clone() }),
+        finished_though_failed: context.plan.fail_task.as_ref().is_some_and(|fail| fail.finished),
+        cancelled: None,
+    };
+    image.task = Some(task.id.clone());
+    image.creating_until = context.plan.keep_creating.map(|keep| task.created + lasts + keep);
+    task
+}
+
+fn enter(world: &mut World, image: Image, task: Task) -> Result<(), AcsError> {
+    for disk in &image.disks {
+        world.snapshots.put(Snapshot {
+            id: disk.snapshot.clone(),
+            region: image.region.clone(),
+            image: image.id.clone(),
+            created: image.created,
+            kind: disk.kind.clone(),
+            size: disk.size,
+            tags: std::collections::BTreeMap::new(),
+        })?;
+    }
+    world.images.put(image)?;
+    world.tasks.put(task)?;
+    Ok(())
+}

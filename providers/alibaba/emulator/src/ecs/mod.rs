@@ -1,0 +1,20 @@
+//! ECS: importing, describing, changing, sharing, copying and deleting images, with the tasks and
+//! snapshots that come along.
+
+mod checks;
+mod copy;
+mod describe;
+pub(crate) mod error;
+mod image;
+mod import;
+mod import_image;
+pub(crate) mod params;
+mod region;
+mod serve;
+mod share;
+mod snapshot;
+mod tag;
+mod task;
+
+pub(crate) use import::{guest_of, resume};
+pub(crate) use serve::serve;

@@ -1,0 +1,146 @@
+//! An answer: status, headers, and a body that is text or the bytes of an object read from disk
+//! while they are sent. A body can be told to break off early (a fault).
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{HeaderMap, Response, StatusCode};
+
+const READ_SIZE: u64 = 512 << 10;
+
+/// A run of bytes of an open file.
+#[derive(Debug)]
+pub(crate) struct FileRun {
+    pub(crate) file: File,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+}
+
+/// What an answer's body consists of.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    /// Text or nothing.
+    Text(Bytes),
+    /// Runs of files, in order.
+    Files(Vec<FileRun>),
+}
+
+/// An answer before it is sent.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) payload: Payload,
+}
+
+impl Answer {
+    /// An answer without body.
+    pub(crate) fn empty(status: u16) -> Self {
+        Self { status, headers: HeaderMap::new(), payload: Payload::Text(Bytes::new()) }
+    }
+
+    /// An answer with a text of this content type.
+    pub(crate) fn text(status: u16, content_type: &'static str, text: String) -> Self {
+        let mut answer = Self::empty(status);
+        answer.payload = Payload::Text(Bytes::from(text));
+        answer.with("content-type", content_type)
+    }
+
+    /// Sets a header; a value that no header can hold is left out.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    /// Number of bytes the body has.
+    pub(crate) fn length(&self) -> u64 {
+        match &self.payload {
+            Payload::Text(text) => text.len() as u64,
+            Payload::Files(runs) => runs.iter().map(|run| run.length).sum(),
+        }
+    }
+
+    /// Makes hyper's response; `keep` sends only that many bytes of the body and then breaks off.
+    pub(crate) fn into_response(self, keep: Option<u64>) -> Response<AnswerBody> {
+        let total = self.length();
+        let mut response = Response::new(AnswerBody {
+            payload: self.payload,
+            left: total,
+            may_send: keep.unwrap_or(total),
+        });
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.headers_mut() = self.headers;
+        response
+    }
+}
+
+/// The body as hyper sends it.
+#[derive(Debug)]
+pub(crate) struct AnswerBody {
+    payload: Payload,
+    left: u64,
+    may_send: u64,
+}
+
+impl AnswerBody {
+    fn read(&mut self) -> io::Result<Bytes> {
+        match &mut self.payload {
+            Payload::Text(text) => {
+                let size = usize::try_from(self.may_send).unwrap_or(usize::MAX).min(text.len());
+                Ok(text.split_to(size))
+            }
+            Payload::Files(runs) => {
+                runs.retain(|run| run.length > 0);
+                let Some(run) = runs.first_mut() else { return Ok(Bytes::new()) };
+                let size = READ_SIZE.min(run.length).min(self.may_send);
+                let mut buffer =
+                    vec![0; usize::try_from(size).expect("a read size fits in memory")];
+                run.file.read_exact_at(&mut buffer, run.offset)?;
+                run.offset += size;
+                run.length -= size;
+                Ok(Bytes::from(buffer))
+            }
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let this = self.get_mut();
+        if this.left == 0 {
+            return Poll::Ready(None);
+        }
+        if this.may_send == 0 {
+            return Poll::Ready(Some(Err(io::Error::other("the answer is cut short by a fault"))));
+        }
+        Poll::Ready(Some(this.read().map(|data| {
+            this.left -= data.len() as u64;
+            this.may_send -= data.len() as u64;
+            Frame::data(data)
+        })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

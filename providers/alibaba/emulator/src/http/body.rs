@@ -1,0 +1,76 @@
+//! A request's body: read frame by frame or whole, counted, and drained after a refusal so that
+//! the client gets to read the answer.
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+
+/// What a refused request's body may still bring before the connection is given up.
+const DRAIN_LIMIT: u64 = 64 << 20;
+
+/// A body that did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The client went away or broke the framing.
+    #[error("the request body broke off")]
+    Broken(#[source] hyper::Error),
+    /// More than this call may carry.
+    #[error("the request body is longer than {limit} bytes")]
+    TooLong {
+        /// Most bytes allowed.
+        limit: u64,
+    },
+}
+
+/// The body of one request.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    incoming: Incoming,
+    received: u64,
+}
+
+impl RequestBody {
+    /// Wraps hyper's body.
+    pub(crate) fn new(incoming: Incoming) -> Self {
+        Self { incoming, received: 0 }
+    }
+
+    /// Bytes that came so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The next run of bytes; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        while let Some(frame) = self.incoming.frame().await {
+            if let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() {
+                self.received += data.len() as u64;
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The whole body, when it has at most `limit` bytes.
+    pub(crate) async fn whole(&mut self, limit: u64) -> Result<Bytes, BodyError> {
+        let mut text = BytesMut::new();
+        while let Some(data) = self.next().await? {
+            if text.len() as u64 + data.len() as u64 > limit {
+                return Err(BodyError::TooLong { limit });
+            }
+            text.extend_from_slice(&data);
+        }
+        Ok(text.freeze())
+    }
+
+    /// Reads and forgets what is left, within reason.
+    pub(crate) async fn drain(&mut self) {
+        let until = self.received + DRAIN_LIMIT;
+        while self.received < until && !self.incoming.is_end_stream() {
+            match self.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! HTTP/1.1 on loopback: connections, request heads, bodies in and answers out.
+
+mod answer;
+mod body;
+mod head;
+mod server;
+
+pub(crate) use answer::{Answer, AnswerBody, FileRun, Payload};
+pub(crate) use body::{BodyError, RequestBody};
+pub(crate) use head::Head;
+pub use server::{Running, StartError, start};

@@ -1,0 +1,265 @@
+//! The listener: binds, accepts, hands each request to the service, ends in order. It brings its
+//! own runtime, so that it can be started from a test, a program, or another runtime alike.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::clock;
+use crate::config::{Config, StateDir};
+use crate::ecs;
+use crate::faults::{FaultError, Faults};
+use crate::log::Log;
+use crate::service::{Service, respond};
+use crate::state::{Bucket, StateError, Store};
+
+/// Large reads make few, long writes of parts.
+const BUFFER: usize = 1 << 20;
+/// How long open requests may take to end at a shutdown.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Why the emulator did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is not loopback and nobody insisted.
+    #[error(
+        "`{0}` is not a loopback address and the emulator has no transport security; listen on \
+         `127.0.0.1`, or pass `--listen-anywhere-insecure`"
+    )]
+    NotLoopback(SocketAddr),
+    /// The address cannot be listened on.
+    #[error("cannot listen on `{address}`")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No threads to be had.
+    #[error("cannot start threads")]
+    Runtime(#[source] io::Error),
+    /// No temporary directory to be had.
+    #[error("cannot make a temporary directory")]
+    Temporary(#[source] io::Error),
+    /// The state directory is unusable.
+    #[error("the state directory is unusable")]
+    State(#[from] StateError),
+    /// The fault rules are unusable.
+    #[error("the fault rules are unusable")]
+    Faults(#[from] FaultError),
+}
+
+/// A running emulator. Dropping it ends it.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    service: Arc<Service>,
+    stop: watch::Sender<bool>,
+    runtime: Option<Runtime>,
+    accepting: Option<tokio::task::JoinHandle<()>>,
+    temporary: Option<TempDir>,
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The directory its state is in.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        self.service.store.root()
+    }
+
+    /// Replaces the fault rules by those in a JSON list.
+    ///
+    /// # Errors
+    /// Tells which rule is wrong; the rules in force stay.
+    pub fn set_faults(&self, rules: &str) -> Result<(), FaultError> {
+        self.service.faults.set(rules)
+    }
+
+    /// How many buckets, objects, open uploads, images, snapshots and tasks there are.
+    #[must_use]
+    pub fn status(&self) -> serde_json::Value {
+        self.service.store.world().counts()
+    }
+
+    /// Stops accepting, lets open requests end (at most five seconds), then ends.
+    pub fn shutdown(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let _ = self.stop.send(true);
+        let (Some(runtime), Some(accepting)) = (self.runtime.take(), self.accepting.take()) else {
+            return;
+        };
+        // A runtime must not be waited for from inside another one, hence the thread.
+        let ending = std::thread::spawn(move || {
+            let _ = runtime.block_on(async { tokio::time::timeout(GRACE, accepting).await });
+            runtime.shutdown_timeout(GRACE);
+        });
+        let _ = ending.join();
+        self.temporary.take();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn open_store(config: &Config) -> Result<(Store, Option<TempDir>), StartError> {
+    let (store, temporary) = match &config.state {
+        StateDir::Kept(path) => (Store::open(path)?, None),
+        StateDir::Temporary => {
+            let directory = tempfile::Builder::new()
+                .prefix("emulator-alibaba-")
+                .tempdir()
+                .map_err(StartError::Temporary)?;
+            (Store::open(directory.path())?, Some(directory))
+        }
+    };
+    for seed in &config.buckets {
+        let mut world = store.world();
+        if world.buckets.get(&seed.name).is_none() {
+            let region = seed.region.clone().unwrap_or_else(|| config.region.clone());
+            let bucket = Bucket { name: seed.name.clone(), region, created: clock::now() };
+            world.buckets.put(bucket)?;
+        }
+    }
+    Ok((store, temporary))
+}
+
+/// Starts the emulator; it serves until the result is shut down or dropped.
+///
+/// # Errors
+/// Tells why it cannot listen, or what is wrong with the state directory or the fault rules.
+pub fn start(config: Config) -> Result<Running, StartError> {
+    if !config.listen.ip().is_loopback() && !config.listen_anywhere {
+        return Err(StartError::NotLoopback(config.listen));
+    }
+    let faults = Faults::default();
+    if let Some(rules) = &config.faults {
+        faults.set(rules)?;
+    }
+    let (store, temporary) = open_store(&config)?;
+    let log = Log::open(config.log_requests.as_deref())?;
+    let listen = |source| StartError::Listen { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).map_err(listen)?;
+    listener.set_nonblocking(true).map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    let workers = std::thread::available_parallelism().map_or(4, |cores| (cores.get() * 2).max(4));
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("emulator")
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    let guard = runtime.enter();
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(listen)?;
+    drop(guard);
+    let nonces = crate::acs::Nonces::default();
+    let service = Arc::new(Service { config, store, faults, log, nonces });
+    let resumed = Arc::clone(&service);
+    runtime.spawn_blocking(move || ecs::resume(&resumed));
+    let (stop, stopped) = watch::channel(false);
+    let accepting = runtime.spawn(accept(Arc::clone(&service), listener, stopped));
+    Ok(Running {
+        address,
+        service,
+        stop,
+        runtime: Some(runtime),
+        accepting: Some(accepting),
+        temporary,
+    })
+}
+
+/// Ends when the emulator is told to stop, or is gone.
+async fn stop_of(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+async fn accept(
+    service: Arc<Service>,
+    listener: tokio::net::TcpListener,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop_of(&mut stopped) => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let service = Arc::clone(&service);
+                    connections.spawn(connection(service, stream, peer, stopped.clone()));
+                }
+                // Out of file descriptors, or the peer is gone: the next one may do.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn connection(
+    service: Arc<Service>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    mut stopped: watch::Receiver<bool>,
+) {
+    // Answers are small and waited for.
+    let _ = stream.set_nodelay(true);
+    let Ok(lever) = stream.as_fd().try_clone_to_owned() else { return };
+    let lever = Arc::new(lever);
+    let loopback = peer.ip().to_canonical().is_loopback();
+    let handler = service_fn(|request: Request<Incoming>| {
+        let service = Arc::clone(&service);
+        let lever = Arc::clone(&lever);
+        async move {
+            let (parts, body) = request.into_parts();
+            let answered = respond(&service, parts, body, loopback).await;
+            if answered.is_err() {
+                reset(&lever);
+            }
+            answered
+        }
+    });
+    let serving =
+        http1::Builder::new().max_buf_size(BUFFER).serve_connection(TokioIo::new(stream), handler);
+    let mut serving = std::pin::pin!(serving);
+    // Broken connections are the client's business; it sees them itself.
+    tokio::select! {
+        _ = serving.as_mut() => {}
+        () = stop_of(&mut stopped) => {
+            serving.as_mut().graceful_shutdown();
+            let _ = serving.await;
+        }
+    }
+}
+
+/// Makes the coming close of the connection a reset (RST) instead of an orderly end.
+fn reset(socket: &OwnedFd) {
+    // Without it the client sees an orderly end in mid-answer, which is a fault just as well.
+    let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+}

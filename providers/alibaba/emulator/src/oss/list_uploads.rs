@@ -1,0 +1,88 @@
+//! ListMultipartUploads: open uploads of a bucket in the order of their keys.
+
+use std::collections::BTreeSet;
+
+use super::error::OssError;
+use super::list::Listing;
+use super::xml::Xml;
+use crate::clock;
+use crate::http::{Answer, Head};
+use crate::service::Context;
+use crate::state::Upload;
+
+/// One page of the list.
+pub(crate) fn list(context: &Context<'_>, head: &Head, bucket: &str) -> Result<Answer, OssError> {
+    let listing = Listing::read(head)?;
+    let limit = listing.limit(head, "max-uploads", 1000)?;
+    let word = |name: &str| head.given(name).unwrap_or_default();
+    let (prefix, delimiter) = (word("prefix"), word("delimiter"));
+    let (key_marker, id_marker) = (word("key-marker"), word("upload-id-marker"));
+    let world = context.store.world();
+    let mut uploads: Vec<&Upload> = world
+        .uploads
+        .iter()
+        .filter(|upload| upload.bucket == bucket && upload.name.starts_with(prefix))
+        .filter(|upload| {
+            upload.name.as_str() > key_marker
+                || (upload.name == key_marker && !id_marker.is_empty() && *upload.id > *id_marker)
+        })
+        .collect();
+    uploads.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    let mut folders = BTreeSet::new();
+    let mut shown: Vec<&Upload> = Vec::new();
+    let mut last = (String::new(), String::new());
+    let mut truncated = false;
+    for upload in uploads {
+        let folder = (!delimiter.is_empty())
+            .then(|| upload.name[prefix.len()..].find(delimiter))
+            .flatten()
+            .map(|at| upload.name[..prefix.len() + at + delimiter.len()].to_owned());
+        // A folder that is the marker was told on the page before.
+        if folder.as_ref().is_some_and(|f| folders.contains(f) || f.as_str() <= key_marker) {
+            continue;
+        }
+        if shown.len() + folders.len() == limit {
+            truncated = true;
+            break;
+        }
+        last = match &folder {
+            Some(folder) => (folder.clone(), String::new()),
+            None => (upload.name.clone(), upload.id.clone()),
+        };
+        match folder {
+            Some(folder) => {
+                folders.insert(folder);
+            }
+            None => shown.push(upload),
+        }
+    }
+    if !truncated {
+        last = (String::new(), String::new());
+    }
+    let mut xml = Xml::new("ListMultipartUploadsResult");
+    listing.tell(&mut xml);
+    xml.leaf("Bucket", bucket)
+        .leaf("KeyMarker", &listing.name(key_marker))
+        .leaf("UploadIdMarker", id_marker)
+        .leaf("NextKeyMarker", &listing.name(&last.0))
+        .leaf("NextUploadIdMarker", &last.1)
+        .leaf("Delimiter", &listing.name(delimiter))
+        .leaf("Prefix", &listing.name(prefix))
+        .leaf("MaxUploads", &limit.to_string())
+        .leaf("IsTruncated", if truncated { "true" } else { "false" });
+    for upload in shown {
+        let class = upload.headers.get("x-oss-storage-class").map_or("Standard", String::as_str);
+        xml.node("Upload", |node| {
+            node.leaf("Key", &listing.name(&upload.name))
+                .leaf("UploadId", &upload.id)
+                .leaf("StorageClass", class)
+                .leaf("Initiated", &clock::iso_zeros(upload.initiated));
+        });
+    }
+    for folder in &folders {
+        xml.node("CommonPrefixes", |node| {
+            node.leaf("Prefix", &listing.name(folder));
+        });
+    }
+    Ok(Answer::text(200, "application/xml", xml.finish()))
+}

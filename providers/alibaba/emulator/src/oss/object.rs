@@ -1,0 +1,181 @@
+//! PutObject, GetObject, HeadObject, DeleteObject.
+
+use std::collections::BTreeMap;
+
+use super::error::OssError;
+use super::range;
+use super::receive::{self, Intake};
+use crate::clock;
+use crate::http::{Answer, FileRun, Head, Payload, RequestBody};
+use crate::ids;
+use crate::service::Context;
+use crate::state::{Object, Segment, object_key};
+
+/// Most bytes of one PutObject or one part.
+pub(crate) const MAX_PUT: u64 = 5 << 30;
+
+/// Request headers which are kept and given back with the object.
+const KEPT: [&str; 8] = [
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "expires",
+    "x-oss-server-side-encryption",
+    "x-oss-storage-class",
+];
+const STORAGE_CLASSES: [&str; 5] = ["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"];
+const MAX_META: usize = 8 << 10;
+
+/// The headers a new object keeps.
+pub(crate) fn kept_headers(head: &Head) -> Result<BTreeMap<String, String>, OssError> {
+    let mut kept = BTreeMap::new();
+    let mut meta = 0;
+    for name in head.headers.keys().map(|name| name.as_str()) {
+        let is_meta = name.starts_with("x-oss-meta-");
+        let Some(value) = head.header(name).filter(|_| is_meta || KEPT.contains(&name)) else {
+            continue;
+        };
+        if is_meta {
+            meta += name.len() + value.len();
+        }
+        kept.insert(name.to_owned(), value.to_owned());
+    }
+    if meta > MAX_META {
+        return Err(OssError::new(400, "MetadataTooLarge", "The metadata is longer than 8 KB."));
+    }
+    let class = kept.get("x-oss-storage-class").map_or("Standard", String::as_str);
+    if !STORAGE_CLASSES.contains(&class) {
+        return Err(OssError::argument("x-oss-storage-class", class, "no such storage class"));
+    }
+    Ok(kept)
+}
+
+/// Refuses to replace an object when the client asked so.
+pub(crate) fn check_overwrite(
+    context: &Context<'_>,
+    head: &Head,
+    bucket: &str,
+    key: &str,
+) -> Result<(), OssError> {
+    let forbid =
+        head.header("x-oss-forbid-overwrite").is_some_and(|v| v.eq_ignore_ascii_case("true"));
+    let taken = || context.store.world().objects.get(&object_key(bucket, key)).is_some();
+    if forbid && taken() { Err(OssError::exists(key)) } else { Ok(()) }
+}
+
+/// PutObject: the body becomes the object.
+pub(crate) async fn put(
+    context: &Context<'_>,
+    head: &Head,
+    (bucket, key): (&str, &str),
+    body: &mut RequestBody,
+) -> Result<Answer, OssError> {
+    let length = receive::announced(head, true)?;
+    if length.is_some_and(|length| length > MAX_PUT) {
+        return Err(OssError::new(
+            400,
+            "EntityTooLarge",
+            "An object put at once has at most 5 GB.",
+        ));
+    }
+    let claimed = receive::claimed_md5(head)?;
+    let headers = kept_headers(head)?;
+    check_overwrite(context, head, bucket, key)?;
+    let blob = ids::blob();
+    let hold = context.store.hold(&mut context.store.world(), &blob);
+    let file = context.store.blobs().writer(&blob)?;
+    let intake = Intake { offset: 0, limit: MAX_PUT, md5: true, corrupt: context.plan.corrupt };
+    let received = receive::store(body, &file, intake).await?;
+    receive::check_md5(head, claimed, received.md5)?;
+    check_overwrite(context, head, bucket, key)?;
+    let length = received.length;
+    let object = Object {
+        bucket: bucket.to_owned(),
+        name: key.to_owned(),
+        length,
+        crc64: received.crc64,
+        etag: received.etag(),
+        modified: clock::now(),
+        object_type: "Normal".to_owned(),
+        headers,
+        segments: crate::state::merge([Segment { blob, offset: 0, length }]),
+    };
+    context.store.world().put_object(object)?;
+    drop(hold);
+    let answer = Answer::empty(200)
+        .with("etag", &format!("\"{}\"", received.etag()))
+        .with("x-oss-hash-crc64ecma", &received.crc64.to_string());
+    Ok(match received.md5 {
+        Some(md5) => answer.with("content-md5", &receive::base64(md5)),
+        None => answer,
+    })
+}
+
+fn find(context: &Context<'_>, bucket: &str, key: &str) -> Result<Object, OssError> {
+    let world = context.store.world();
+    world.objects.get(&object_key(bucket, key)).cloned().ok_or_else(|| OssError::no_key(key))
+}
+
+fn describe(object: &Object, mut answer: Answer) -> Answer {
+    answer = answer
+        .with("content-type", "application/octet-stream")
+        .with("x-oss-storage-class", "Standard");
+    for (name, value) in &object.headers {
+        answer = answer.with(name, value);
+    }
+    answer
+        .with("accept-ranges", "bytes")
+        .with("etag", &format!("\"{}\"", object.etag))
+        .with("last-modified", &clock::rfc1123(object.modified))
+        .with("x-oss-object-type", &object.object_type)
+        .with("x-oss-hash-crc64ecma", &object.crc64.to_string())
+}
+
+/// HeadObject.
+pub(crate) fn head(context: &Context<'_>, bucket: &str, key: &str) -> Result<Answer, OssError> {
+    let object = find(context, bucket, key)?;
+    let length = object.length.to_string();
+    Ok(describe(&object, Answer::empty(200)).with("content-length", &length))
+}
+
+/// GetObject, whole or a range.
+pub(crate) fn get(
+    context: &Context<'_>,
+    head: &Head,
+    bucket: &str,
+    key: &str,
+) -> Result<Answer, OssError> {
+    let object = find(context, bucket, key)?;
+    let range = range::read(head, object.length)?;
+    let (first, length) = range.unwrap_or((0, object.length));
+    let mut answer = Answer::empty(if range.is_some() { 206 } else { 200 });
+    let mut runs = Vec::new();
+    let mut start = 0;
+    for segment in &object.segments {
+        let end = start + segment.length;
+        let from = first.max(start);
+        let to = (first + length).min(end);
+        if from < to {
+            runs.push(FileRun {
+                file: context.store.blobs().reader(&segment.blob)?,
+                offset: segment.offset + (from - start),
+                length: to - from,
+            });
+        }
+        start = end;
+    }
+    answer.payload = Payload::Files(runs);
+    if range.is_some() {
+        let text = format!("bytes {first}-{}/{}", first + length - 1, object.length);
+        answer = answer.with("content-range", &text);
+    }
+    Ok(describe(&object, answer))
+}
+
+/// DeleteObject: 204, also when there is none.
+pub(crate) fn delete(context: &Context<'_>, bucket: &str, key: &str) -> Result<Answer, OssError> {
+    context.store.world().remove_object(&object_key(bucket, key))?;
+    Ok(Answer::empty(204))
+}

@@ -1,0 +1,264 @@
+//! From a request head to an operation: which bucket and key are meant (virtual host or path
+//! style) and what is to be done with them. Virtual hosts go by the Host header, whatever the
+//! address of the connection.
+
+use std::net::IpAddr;
+
+use super::error::OssError;
+use crate::auth::encode;
+use crate::auth::oss_v4::Resource;
+use crate::http::Head;
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    ListBuckets,
+    GetBucketInfo,
+    GetBucketLocation,
+    PutBucket,
+    DeleteBucket,
+    ListObjects,
+    ListObjectsV2,
+    ListMultipartUploads,
+    PutObject,
+    GetObject,
+    HeadObject,
+    DeleteObject,
+    InitiateMultipartUpload,
+    UploadPart,
+    CompleteMultipartUpload,
+    AbortMultipartUpload,
+    ListParts,
+    /// Something the real service knows and this one does not.
+    Unknown,
+}
+
+impl Operation {
+    /// The vendor's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ListBuckets => "ListBuckets",
+            Self::GetBucketInfo => "GetBucketInfo",
+            Self::GetBucketLocation => "GetBucketLocation",
+            Self::PutBucket => "PutBucket",
+            Self::DeleteBucket => "DeleteBucket",
+            Self::ListObjects => "ListObjects",
+            Self::ListObjectsV2 => "ListObjectsV2",
+            Self::ListMultipartUploads => "ListMultipartUploads",
+            Self::PutObject => "PutObject",
+            Self::GetObject => "GetObject",
+            Self::HeadObject => "HeadObject",
+            Self::DeleteObject => "DeleteObject",
+            Self::InitiateMultipartUpload => "InitiateMultipartUpload",
+            Self::UploadPart => "UploadPart",
+            Self::CompleteMultipartUpload => "CompleteMultipartUpload",
+            Self::AbortMultipartUpload => "AbortMultipartUpload",
+            Self::ListParts => "ListParts",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// A call to OSS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OssCall {
+    pub(crate) operation: Operation,
+    pub(crate) bucket: Option<String>,
+    pub(crate) key: Option<String>,
+    /// Region of the endpoint, when the host is one of the vendor's.
+    pub(crate) endpoint_region: Option<String>,
+    /// Path style on one of the vendor's hosts, which the real service forbids.
+    pub(crate) forbidden_style: bool,
+}
+
+impl OssCall {
+    /// Bucket and key as the signature sees them.
+    pub(crate) fn resource(&self) -> Resource<'_> {
+        Resource { bucket: self.bucket.as_deref(), key: self.key.as_deref() }
+    }
+}
+
+/// How the host names its bucket.
+struct Addressing<'a> {
+    bucket: Option<&'a str>,
+    region: Option<String>,
+    vendor: bool,
+}
+
+/// Region in the names of the vendor's endpoints: `oss-<region>[-internal]` and `<region>.oss`.
+fn endpoint_region(host: &str) -> Option<String> {
+    let name = host.strip_suffix(".aliyuncs.com")?;
+    let region = name.strip_prefix("oss-").or_else(|| name.strip_suffix(".oss"))?;
+    let region = region.strip_suffix("-internal").unwrap_or(region);
+    let accelerated = region == "accelerate" || region == "accelerate-overseas";
+    (!accelerated && !region.contains('.')).then(|| region.to_owned())
+}
+
+fn is_endpoint(host: &str) -> bool {
+    endpoint_region(host).is_some()
+        || matches!(host, "oss-accelerate.aliyuncs.com" | "oss-accelerate-overseas.aliyuncs.com")
+}
+
+fn addressing(host: &str) -> Addressing<'_> {
+    let bare = Addressing { bucket: None, region: None, vendor: false };
+    if host.is_empty() || host == "localhost" || host.parse::<IpAddr>().is_ok() {
+        return bare;
+    }
+    if is_endpoint(host) {
+        return Addressing { bucket: None, region: endpoint_region(host), vendor: true };
+    }
+    match host.split_once('.') {
+        Some((bucket, rest)) => Addressing {
+            bucket: Some(bucket),
+            region: endpoint_region(rest),
+            vendor: is_endpoint(rest),
+        },
+        None => bare,
+    }
+}
+
+/// Works out what a request asks for. Bucket and key are split on the raw path, then decoded:
+/// some clients encode the `/` of keys.
+pub(crate) fn route(head: &Head) -> Result<OssCall, OssError> {
+    let Addressing { bucket, region, vendor } = addressing(head.host_name());
+    let path = head.raw_path.strip_prefix('/').unwrap_or(&head.raw_path);
+    let (raw_bucket, raw_key, path_style) = match bucket {
+        Some(bucket) => (bucket, path, false),
+        None => {
+            let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+            (bucket, key, true)
+        }
+    };
+    let word = |raw: &str| {
+        encode::decode(raw).ok_or_else(|| {
+            OssError::new(400, "InvalidURI", "The path of the request is not UTF-8.")
+        })
+    };
+    let bucket = Some(word(raw_bucket)?).filter(|name| !name.is_empty());
+    let key = Some(word(raw_key)?).filter(|key| !key.is_empty());
+    let operation = operation(head, bucket.is_some(), key.is_some());
+    let forbidden_style = vendor && path_style && bucket.is_some();
+    Ok(OssCall { operation, bucket, key, endpoint_region: region, forbidden_style })
+}
+
+/// Sub-resources of operations this emulator does not have.
+const FOREIGN: [&str; 24] = [
+    "accessmonitor",
+    "acl",
+    "append",
+    "callback",
+    "comp",
+    "cors",
+    "delete",
+    "encryption",
+    "inventory",
+    "lifecycle",
+    "logging",
+    "objectMeta",
+    "policy",
+    "qos",
+    "referer",
+    "replication",
+    "restore",
+    "stat",
+    "style",
+    "symlink",
+    "tagging",
+    "versioning",
+    "website",
+    "worm",
+];
+
+fn operation(head: &Head, bucket: bool, key: bool) -> Operation {
+    if FOREIGN.iter().any(|name| head.has(name)) || head.header("x-oss-copy-source").is_some() {
+        return Operation::Unknown;
+    }
+    let method = head.method.as_str();
+    if key {
+        return object_operation(head, method);
+    }
+    match (method, bucket) {
+        ("GET", false) => Operation::ListBuckets,
+        ("GET", true) if head.has("bucketInfo") => Operation::GetBucketInfo,
+        ("GET", true) if head.has("location") => Operation::GetBucketLocation,
+        ("GET", true) if head.has("uploads") => Operation::ListMultipartUploads,
+        ("GET", true) if head.parameter("list-type") == Some("2") => Operation::ListObjectsV2,
+        ("GET", true) => Operation::ListObjects,
+        ("PUT", true) => Operation::PutBucket,
+        ("DELETE", true) => Operation::DeleteBucket,
+        _ => Operation::Unknown,
+    }
+}
+
+fn object_operation(head: &Head, method: &str) -> Operation {
+    match method {
+        "PUT" if head.has("uploadId") || head.has("partNumber") => Operation::UploadPart,
+        "PUT" => Operation::PutObject,
+        "GET" if head.has("uploadId") => Operation::ListParts,
+        "GET" => Operation::GetObject,
+        "HEAD" => Operation::HeadObject,
+        "POST" if head.has("uploads") => Operation::InitiateMultipartUpload,
+        "POST" if head.has("uploadId") => Operation::CompleteMultipartUpload,
+        "DELETE" if head.has("uploadId") => Operation::AbortMultipartUpload,
+        "DELETE" => Operation::DeleteObject,
+        _ => Operation::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Operation, route};
+    use crate::auth::encode;
+    use crate::http::Head;
+
+    fn head(method: &str, host: &str, target: &str) -> Head {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        Head {
+            method: method.to_owned(),
+            host: host.to_owned(),
+            raw_path: path.to_owned(),
+            query: encode::pairs(query).unwrap(),
+            ..Head::default()
+        }
+    }
+
+    #[test]
+    fn bucket_and_key_are_found_in_both_styles() {
+        for (host, path) in [
+            ("127.0.0.1:80", "/demo/dir%2Fa%20b%2B"),
+            ("localhost:80", "/demo/dir/a%20b%2B"),
+            ("demo.oss-cn-hangzhou.aliyuncs.com", "/dir/a%20b%2B"),
+            ("demo.localhost:80", "/dir/a%20b%2B"),
+        ] {
+            let call = route(&head("PUT", host, path)).unwrap();
+            assert_eq!(call.bucket.as_deref(), Some("demo"), "{host}");
+            assert_eq!(call.key.as_deref(), Some("dir/a b+"), "{host}");
+            assert_eq!(call.operation, Operation::PutObject);
+            assert!(!call.forbidden_style);
+        }
+        let public = route(&head("GET", "oss-cn-x-internal.aliyuncs.com", "/demo/k")).unwrap();
+        assert_eq!(public.endpoint_region.as_deref(), Some("cn-x"));
+        assert!(public.forbidden_style);
+    }
+
+    #[test]
+    fn sub_resources_choose_the_operation() {
+        for (method, target, operation) in [
+            ("GET", "/", Operation::ListBuckets),
+            ("GET", "/b/?bucketInfo=", Operation::GetBucketInfo),
+            ("GET", "/b?location", Operation::GetBucketLocation),
+            ("GET", "/b?uploads=&prefix=a", Operation::ListMultipartUploads),
+            ("GET", "/b?list-type=2", Operation::ListObjectsV2),
+            ("GET", "/b", Operation::ListObjects),
+            ("GET", "/b?acl", Operation::Unknown),
+            ("POST", "/b/k?uploads=", Operation::InitiateMultipartUpload),
+            ("PUT", "/b/k?partNumber=1&uploadId=U", Operation::UploadPart),
+            ("POST", "/b/k?uploadId=U", Operation::CompleteMultipartUpload),
+            ("DELETE", "/b/k?uploadId=U", Operation::AbortMultipartUpload),
+            ("GET", "/b/k?uploadId=U", Operation::ListParts),
+            ("PATCH", "/b/k", Operation::Unknown),
+        ] {
+            assert_eq!(route(&head(method, "[::1]:1", target)).unwrap().operation, operation);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! One request from hyper's hands to the answer: which service is meant, what is to go wrong with
+//! it, the service itself, the log line. The services know nothing of connections.
+
+use std::sync::Arc;
+
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+
+use crate::acs::{self, AcsCall};
+use crate::clock::{self, Millis};
+use crate::config::Config;
+use crate::control;
+use crate::ecs::error::AcsError;
+use crate::faults::{Faults, Plan};
+use crate::http::{Answer, AnswerBody, Head, RequestBody};
+use crate::ids;
+use crate::log::{Entry, Log};
+use crate::oss;
+use crate::oss::error::OssError;
+use crate::oss::route::{Operation, OssCall};
+use crate::state::Store;
+
+/// The one account everything belongs to.
+pub(crate) const ACCOUNT_ID: &str = "1000000000000001";
+
+/// How long throttled clients are told to wait, in milliseconds.
+const THROTTLE_DELAY: u64 = 200;
+
+/// The emulator without its listener.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) faults: Faults,
+    pub(crate) log: Log,
+    pub(crate) nonces: acs::Nonces,
+}
+
+/// What one call is served with.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) store: &'a Store,
+    pub(crate) plan: &'a Plan,
+    /// The server's clock, which a fault may have put wrong.
+    pub(crate) now: Millis,
+}
+
+/// The connection is to be reset instead of answered.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is reset by a fault")]
+pub(crate) struct Reset;
+
+/// What is being called.
+enum Call {
+    Control,
+    Acs(AcsCall),
+    Oss(OssCall),
+}
+
+/// An answer with what the log wants to know about it.
+pub(crate) struct Outcome {
+    pub(crate) answer: Answer,
+    pub(crate) code: Option<String>,
+}
+
+impl Outcome {
+    fn good(answer: Answer) -> Self {
+        Self { answer, code: None }
+    }
+}
+
+/// The request of the moment, for the log.
+struct Story {
+    started: Millis,
+    service: &'static str,
+    operation: String,
+    request_id: String,
+    part_number: Option<u16>,
+    key: Option<String>,
+}
+
+impl Story {
+    fn tell(&self, log: &Log, body: &RequestBody, status: u16, code: Option<&str>, sent: u64) {
+        log.write(&Entry {
+            time: clock::iso(self.started),
+            milliseconds: u64::try_from(clock::now() - self.started).unwrap_or_default(),
+            service: self.service,
+            operation: &self.operation,
+            status,
+            code,
+            bytes_in: body.received(),
+            bytes_out: sent,
+            part_number: self.part_number,
+            key: self.key.as_deref(),
+            request_id: &self.request_id,
+        });
+    }
+}
+
+/// Serves one request.
+pub(crate) async fn respond(
+    service: &Arc<Service>,
+    parts: Parts,
+    incoming: Incoming,
+    loopback: bool,
+) -> Result<Response<AnswerBody>, Reset> {
+    let mut body = RequestBody::new(incoming);
+    let Ok(head) = Head::read(&parts) else {
+        let error = OssError::new(400, "InvalidURI", "The query of the request is not UTF-8.");
+        return Ok(oss::refuse(&error, &Head::default(), &ids::oss_request()).into_response(None));
+    };
+    let call = match recognise(&head, &mut body).await {
+        Ok(call) => call,
+        Err(answer) => return Ok(answer.into_response(None)),
+    };
+    let story = story(&head, &call);
+    let plan = match call {
+        Call::Control => Plan::default(),
+        Call::Acs(_) | Call::Oss(_) => service.faults.plan(&story.operation, story.part_number),
+    };
+    if let Some(stall) = plan.stall {
+        tokio::time::sleep(stall).await;
+    }
+    if plan.reset_before {
+        story.tell(&service.log, &body, 0, Some("reset_before"), 0);
+        return Err(Reset);
+    }
+    let outcome = serve(service, &head, &call, &plan, &story, &mut body, loopback).await;
+    body.drain().await;
+    let status = outcome.answer.status;
+    if plan.reset_after {
+        story.tell(&service.log, &body, 0, Some("reset_after"), 0);
+        return Err(Reset);
+    }
+    let length = outcome.answer.length();
+    if plan.truncate && length == 0 {
+        story.tell(&service.log, &body, 0, Some("truncate_answer"), 0);
+        return Err(Reset);
+    }
+    let keep = plan.truncate.then_some(length / 2);
+    story.tell(&service.log, &body, status, outcome.code.as_deref(), keep.unwrap_or(length));
+    Ok(outcome.answer.into_response(keep))
+}
+
+async fn recognise(head: &Head, body: &mut RequestBody) -> Result<Call, Answer> {
+    if control::is_meant(head) {
+        return Ok(Call::Control);
+    }
+    if acs::is_meant(head) {
+        return acs::read(head, body)
+            .await
+            .map(Call::Acs)
+            .map_err(|error| acs::refuse(&error, head, &ids::acs_request()));
+    }
+    oss::route::route(head)
+        .map(Call::Oss)
+        .map_err(|error| oss::refuse(&error, head, &ids::oss_request()))
+}
+
+fn story(head: &Head, call: &Call) -> Story {
+    let mut story = Story {
+        started: clock::now(),
+        service: "emulator",
+        operation: head.raw_path.clone(),
+        request_id: ids::acs_request(),
+        part_number: None,
+        key: None,
+    };
+    match call {
+        Call::Control => {}
+        Call::Acs(call) => {
+            story.service = call.service.name();
+            story.operation.clone_from(&call.action);
+        }
+        Call::Oss(call) => {
+            story.service = "oss";
+            story.operation = call.operation.name().to_owned();
+            story.request_id = ids::oss_request();
+            story.key.clone_from(&call.key);
+            if call.operation == Operation::UploadPart {
+                story.part_number = head.given("partNumber").and_then(|text| text.parse().ok());
+            }
+        }
+    }
+    story
+}
+
+async fn serve(
+    service: &Arc<Service>,
+    head: &Head,
+    call: &Call,
+    plan: &Plan,
+    story: &Story,
+    body: &mut RequestBody,
+    loopback: bool,
+) -> Outcome {
+    let now = clock::now().saturating_add(plan.skew);
+    let context = Context { config: &service.config, store: &service.store, plan, now };
+    let mut outcome = match call {
+        Call::Control => Outcome::good(control::serve(service, head, body, loopback).await),
+        Call::Acs(call) => {
+            let served = match acs_fault(plan) {
+                Some(error) => Err(error),
+                None => acs::serve(service, &context, head, call, &story.request_id).await,
+            };
+            match served {
+                Ok(answer) => Outcome::good(answer),
+                Err(error) => Outcome {
+                    answer: acs::refuse(&error, head, &story.request_id),
+                    code: Some(error.code),
+                },
+            }
+        }
+        Call::Oss(call) => {
+            let served = match oss_fault(plan, call.operation) {
+                Some(error) => Err(error),
+                None => oss::serve(&context, head, call, body).await,
+            };
+            let outcome = match served {
+                Ok(answer) => Outcome::good(answer),
+                Err(error) => Outcome {
+                    answer: oss::refuse(&error, head, &story.request_id),
+                    code: Some(error.code),
+                },
+            };
+            let Outcome { answer, code } = outcome;
+            let answer = answer
+                .with("server", "AliyunOSS")
+                .with("x-oss-request-id", &story.request_id)
+                .with("x-oss-server-time", &(clock::now() - story.started).to_string());
+            Outcome { answer, code }
+        }
+    };
+    outcome.answer = outcome.answer.with("date", &clock::rfc1123(now));
+    outcome
+}
+
+fn acs_fault(plan: &Plan) -> Option<AcsError> {
+    if plan.throttle {
+        let message = "Request was denied due to user flow control.";
+        let mut error = AcsError::new(400, "Throttling.User", message);
+        error.retry_after = Some(THROTTLE_DELAY);
+        return Some(error);
+    }
+    let status = plan.status.as_ref()?;
+    Some(AcsError::new(status.status, &status.code, "This answer is a fault on order."))
+}
+
+fn oss_fault(plan: &Plan, operation: Operation) -> Option<OssError> {
+    if plan.throttle {
+        let uploads = matches!(operation, Operation::UploadPart | Operation::PutObject);
+        let code = if uploads { "UploadTrafficRateLimitExceeded" } else { "TotalQpsLimitExceeded" };
+        let mut error = OssError::new(503, code, "Please reduce your request rate.");
+        error.delay = Some(THROTTLE_DELAY);
+        return Some(error);
+    }
+    let status = plan.status.as_ref()?;
+    Some(OssError::new(status.status, &status.code, "This answer is a fault on order."))
+}

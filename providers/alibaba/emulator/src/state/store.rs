@@ -1,0 +1,303 @@
+//! All tables under one lock, and the body files they point to. A body file lives as long as a
+//! row points to it; what nobody points to is removed when the last row goes, or at the next start.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
+
+use super::blobs::{Blobs, Segment};
+use super::model::{Bucket, Image, Object, Part, Snapshot, Task, Token, Upload, Verdict};
+use super::table::{StateError, Table};
+
+/// Every table.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) buckets: Table<Bucket>,
+    pub(crate) objects: Table<Object>,
+    pub(crate) uploads: Table<Upload>,
+    pub(crate) parts: Table<Part>,
+    pub(crate) images: Table<Image>,
+    pub(crate) snapshots: Table<Snapshot>,
+    pub(crate) tasks: Table<Task>,
+    pub(crate) tokens: Table<Token>,
+    blobs: Blobs,
+    /// Body files being written; no row points to them yet.
+    pending: BTreeSet<String>,
+    /// Places in shared body files being written, named by part.
+    slots: BTreeSet<String>,
+}
+
+impl World {
+    fn load(root: &Path, blobs: Blobs) -> Result<Self, StateError> {
+        Ok(Self {
+            buckets: Table::load(root)?,
+            objects: Table::load(root)?,
+            uploads: Table::load(root)?,
+            parts: Table::load(root)?,
+            images: Table::load(root)?,
+            snapshots: Table::load(root)?,
+            tasks: Table::load(root)?,
+            tokens: Table::load(root)?,
+            blobs,
+            pending: BTreeSet::new(),
+            slots: BTreeSet::new(),
+        })
+    }
+
+    fn is_used(&self, blob: &str) -> bool {
+        let within = |segments: &[Segment]| segments.iter().any(|segment| segment.blob == blob);
+        self.pending.contains(blob)
+            || self.uploads.iter().any(|upload| upload.blob == blob)
+            || self.parts.iter().any(|part| part.segment.blob == blob)
+            || self.objects.iter().any(|object| within(&object.segments))
+            || self.images.iter().flat_map(|image| &image.disks).any(|disk| within(&disk.segments))
+    }
+
+    /// Finished parts of an upload in the order of their numbers.
+    pub(crate) fn parts_of(&self, upload: &str) -> impl Iterator<Item = &Part> + use<'_> {
+        self.parts.with_prefix(&format!("{upload}-"))
+    }
+
+    /// Removes those of the named body files that nothing points to any more.
+    pub(crate) fn sweep<'a>(
+        &self,
+        blobs: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), StateError> {
+        let distinct: BTreeSet<&str> = blobs.into_iter().collect();
+        for blob in distinct {
+            if !self.is_used(blob) {
+                self.blobs.remove(blob)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts an object in place and removes the bytes of the one it replaces.
+    pub(crate) fn put_object(&mut self, object: Object) -> Result<(), StateError> {
+        if let Some(old) = self.objects.put(object)? {
+            self.sweep(old.segments.iter().map(|segment| segment.blob.as_str()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes an object; its bytes stay while an image uses them.
+    pub(crate) fn remove_object(&mut self, key: &str) -> Result<(), StateError> {
+        if let Some(old) = self.objects.remove(key)? {
+            self.sweep(old.segments.iter().map(|segment| segment.blob.as_str()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes an upload with all its parts, and the bytes no object has taken over.
+    pub(crate) fn remove_upload(&mut self, id: &str) -> Result<(), StateError> {
+        let parts: Vec<Part> = self.parts_of(id).cloned().collect();
+        let mut blobs: BTreeSet<String> = BTreeSet::new();
+        for part in parts {
+            self.parts.remove(&super::part_key(id, part.number))?;
+            blobs.insert(part.segment.blob);
+        }
+        if let Some(upload) = self.uploads.remove(id)? {
+            blobs.insert(upload.blob);
+        }
+        self.sweep(blobs.iter().map(String::as_str))
+    }
+
+    /// Removes an image and its bytes; its snapshots stay, as in the real service.
+    pub(crate) fn remove_image(&mut self, id: &str) -> Result<(), StateError> {
+        if let Some(image) = self.images.remove(id)? {
+            let segments = image.disks.iter().flat_map(|disk| &disk.segments);
+            self.sweep(segments.map(|segment| segment.blob.as_str()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the snapshots an image brought along.
+    pub(crate) fn remove_snapshots_of(&mut self, image: &str) -> Result<(), StateError> {
+        let ids: Vec<String> = self
+            .snapshots
+            .iter()
+            .filter(|snapshot| snapshot.image == image)
+            .map(|snapshot| snapshot.id.clone())
+            .collect();
+        for id in ids {
+            self.snapshots.remove(&id)?;
+        }
+        Ok(())
+    }
+
+    /// Puts joined bytes in the place of an image's scattered ones, and of the object's they came
+    /// from while that is still the same.
+    pub(crate) fn replace_segments(
+        &mut self,
+        image: &str,
+        index: usize,
+        (bucket, name): (&str, &str),
+        joined: &[Segment],
+    ) -> Result<(), StateError> {
+        let Some(mut image) = self.images.get(image).cloned() else { return Ok(()) };
+        let Some(disk) = image.disks.get_mut(index) else { return Ok(()) };
+        let scattered = std::mem::replace(&mut disk.segments, joined.to_vec());
+        self.images.put(image)?;
+        let object = self.objects.get(&super::object_key(bucket, name));
+        if let Some(mut object) = object.filter(|found| found.segments == scattered).cloned() {
+            object.segments = joined.to_vec();
+            self.objects.put(object)?;
+        }
+        self.sweep(scattered.iter().map(|segment| segment.blob.as_str()))
+    }
+
+    /// Writes down what was found in a task's object, unless that is decided already. A refused
+    /// import leaves no snapshots. `sizes` are GiB, for disks that did not state theirs.
+    pub(crate) fn decide(
+        &mut self,
+        task: &str,
+        verdict: &Verdict,
+        sizes: &[u64],
+    ) -> Result<(), StateError> {
+        let Some(mut task) = self.tasks.get(task).cloned() else { return Ok(()) };
+        if let Some(mut image) = self.images.get(&task.image).cloned() {
+            for (disk, size) in image.disks.iter_mut().zip(sizes).filter(|(disk, _)| disk.size == 0)
+            {
+                disk.size = *size;
+            }
+            if let (Verdict::Good { format, .. }, Some(disk)) = (verdict, image.disks.first_mut()) {
+                disk.format.clone_from(format);
+            }
+            self.images.put(image)?;
+        }
+        let verdict = task.verdict.get_or_insert_with(|| verdict.clone()).clone();
+        if matches!(verdict, Verdict::Bad { .. }) {
+            self.remove_snapshots_of(&task.image)?;
+        }
+        self.tasks.put(task)?;
+        Ok(())
+    }
+
+    /// How many of each thing there are.
+    pub(crate) fn counts(&self) -> Value {
+        json!({
+            "buckets": self.buckets.len(),
+            "objects": self.objects.len(),
+            "open_uploads": self.uploads.len(),
+            "parts": self.parts.len(),
+            "images": self.images.len(),
+            "snapshots": self.snapshots.len(),
+            "tasks": self.tasks.len(),
+        })
+    }
+}
+
+/// The state directory, opened.
+#[derive(Debug)]
+pub(crate) struct Store {
+    world: Mutex<World>,
+    root: PathBuf,
+    blobs: Blobs,
+    /// Held while the emulator runs; `None` for a reader.
+    _lock: Option<File>,
+}
+
+impl Store {
+    /// Opens the directory for a server: takes its lock and removes leftovers of a crash.
+    pub(crate) fn open(root: &Path) -> Result<Self, StateError> {
+        fs::create_dir_all(root).map_err(StateError::io("make directory", root))?;
+        let path = root.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(StateError::io("open", &path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StateError::Busy { path: root.to_path_buf() });
+            }
+            Err(TryLockError::Error(source)) => {
+                return Err(StateError::Io { doing: "lock", path, source });
+            }
+        }
+        let store = Self::load(root, Some(lock))?;
+        let names = store.blobs.names()?;
+        store.world().sweep(names.iter().map(String::as_str))?;
+        Ok(store)
+    }
+
+    /// Opens the directory to look only; an emulator may be running on it.
+    pub(crate) fn look(root: &Path) -> Result<Self, StateError> {
+        fs::metadata(root).map_err(StateError::io("look at", root))?;
+        Self::load(root, None)
+    }
+
+    fn load(root: &Path, lock: Option<File>) -> Result<Self, StateError> {
+        let blobs = Blobs::open(root)?;
+        let world = World::load(root, blobs.clone())?;
+        Ok(Self { world: Mutex::new(world), root: root.to_path_buf(), blobs, _lock: lock })
+    }
+
+    /// The tables. Never held across an await.
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The body files.
+    pub(crate) fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// The directory.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+/// A body file being written: it is no leftover although no row points to it yet. Dropping the
+/// hold removes the file unless a row points to it by then; what cannot be removed now is removed
+/// at the next start.
+#[derive(Debug)]
+pub(crate) struct Hold<'a> {
+    store: &'a Store,
+    blob: String,
+    slot: Option<String>,
+}
+
+impl Store {
+    /// Holds a body file.
+    pub(crate) fn hold<'a>(&'a self, world: &mut World, blob: &str) -> Hold<'a> {
+        world.pending.insert(blob.to_owned());
+        Hold { store: self, blob: blob.to_owned(), slot: None }
+    }
+
+    /// Holds a part's place in the shared body file; `None` when someone is writing there.
+    pub(crate) fn hold_slot<'a>(
+        &'a self,
+        world: &mut World,
+        blob: &str,
+        part: &str,
+    ) -> Option<Hold<'a>> {
+        world.slots.insert(part.to_owned()).then(|| Hold {
+            store: self,
+            blob: blob.to_owned(),
+            slot: Some(part.to_owned()),
+        })
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        let mut world = self.store.world();
+        match &self.slot {
+            Some(part) => {
+                world.slots.remove(part);
+            }
+            None => {
+                world.pending.remove(&self.blob);
+            }
+        }
+        // Left for the next start when it fails.
+        let _ = world.sweep([self.blob.as_str()]);
+    }
+}

@@ -1,0 +1,119 @@
+//! A look at a state directory from outside, with or without an emulator running on it: counts,
+//! images, and an image's disk as the guest would see it.
+
+use std::path::Path;
+
+use build_image_disk::format::export_raw;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::clock;
+use crate::ecs;
+use crate::state::{StateError, Store};
+
+/// An image as a list shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct StoredImage {
+    /// `m-…`.
+    pub id: String,
+    /// Region id.
+    pub region: String,
+    /// Image name.
+    pub name: String,
+    /// GiB of the system disk.
+    pub size: u64,
+    /// Format of the system disk.
+    pub format: String,
+    /// Architecture.
+    pub architecture: String,
+    /// When it was made, ISO 8601.
+    pub created: String,
+    /// Bucket and object of the system disk, as `bucket/object`.
+    pub source: String,
+}
+
+/// An image's disk that cannot be written out.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// There is no such image.
+    #[error("there is no image `{0}`; `images` lists those there are")]
+    NoImage(String),
+    /// The import has not looked at the object yet.
+    #[error("the import of `{0}` is not done; try again when its task is finished")]
+    NotReady(String),
+    /// The state directory cannot be read.
+    #[error("the state directory is unusable")]
+    State(#[from] StateError),
+    /// The disk cannot be read or the copy not written.
+    #[error("cannot export the disk of `{image}`")]
+    Disk {
+        /// The image.
+        image: String,
+        /// Why not.
+        source: build_image_disk::Error,
+    },
+}
+
+/// A state directory, opened for looking only.
+#[derive(Debug)]
+pub struct Stored {
+    store: Store,
+}
+
+impl Stored {
+    /// Reads the directory.
+    ///
+    /// # Errors
+    /// Tells what cannot be read.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        Ok(Self { store: Store::look(path)? })
+    }
+
+    /// How many buckets, objects, open uploads, images, snapshots and tasks there are.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        self.store.world().counts()
+    }
+
+    /// All images, oldest first.
+    #[must_use]
+    pub fn images(&self) -> Vec<StoredImage> {
+        let world = self.store.world();
+        let mut images: Vec<_> = world.images.iter().collect();
+        images.sort_by_key(|image| image.created);
+        images
+            .into_iter()
+            .filter_map(|image| {
+                let disk = image.disks.first()?;
+                Some(StoredImage {
+                    id: image.id.clone(),
+                    region: image.region.clone(),
+                    name: image.name.clone(),
+                    size: disk.size,
+                    format: disk.format.clone(),
+                    architecture: image.architecture.clone(),
+                    created: clock::iso(image.created),
+                    source: format!("{}/{}", disk.bucket, disk.object),
+                })
+            })
+            .collect()
+    }
+
+    /// Writes the system disk of an image to `dest` as a sparse raw disk.
+    ///
+    /// # Errors
+    /// Tells whether the image, the disk or the destination is to blame.
+    pub fn export(&self, image: &str, dest: &Path) -> Result<(), ExportError> {
+        let missing = || ExportError::NoImage(image.to_owned());
+        let disk = {
+            let world = self.store.world();
+            let found = world.images.get(image).ok_or_else(missing)?;
+            found.disks.first().cloned().ok_or_else(missing)?
+        };
+        let failed = |source| ExportError::Disk { image: image.to_owned(), source };
+        let guest = ecs::guest_of(&self.store, &disk)?
+            .ok_or_else(|| ExportError::NotReady(image.to_owned()))?
+            .map_err(failed)?;
+        export_raw(&guest, dest).map_err(failed)
+    }
+}
