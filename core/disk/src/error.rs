@@ -22,7 +22,7 @@ pub enum Kind {
     Truncated,
     /// Valid, but beyond what this crate does.
     Unsupported,
-    /// A program this crate needs is missing or cannot be started.
+    /// A program this crate needs is missing, cannot be started, or failed by itself.
     Tool,
     /// The guest ran and failed, or ended without saying that it succeeded.
     Guest,

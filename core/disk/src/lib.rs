@@ -4,8 +4,10 @@
 pub mod error;
 mod field;
 pub mod format;
+pub mod initrd;
 pub mod iso;
 pub mod process;
+pub mod qemu;
 pub mod raw;
 mod staged;
 #[cfg(test)]

@@ -1,0 +1,82 @@
+//! The qemu program: where it is, which version, whether it can confine itself.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Machine;
+use crate::error::{Error, Kind};
+use crate::process::{Call, Environment, command_line, is_program};
+
+const NAME: &str = "qemu-system-x86_64";
+const INSTALL: &str = "install it: `apt-get install qemu-system-x86 qemu-utils` on Debian and Ubuntu, \
+    `dnf install qemu-kvm` on Fedora";
+/// A program which only prints about itself needs no longer, even on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A qemu for x86-64 guests.
+#[derive(Clone, Debug)]
+pub struct Qemu {
+    pub(super) path: PathBuf,
+    pub(super) environment: Environment,
+    version: String,
+    sandbox: bool,
+}
+
+impl Qemu {
+    /// Takes `given` or looks along PATH, and asks the program for its version.
+    pub fn find(given: Option<&Path>, environment: &Environment) -> Result<Self, Error> {
+        let missing = |message: String| Error::new(Kind::Tool, message).with_hint(INSTALL);
+        let path = match given {
+            Some(path) if is_program(path) => path.to_owned(),
+            Some(path) => return Err(missing(format!("there is no program `{}`", path.display()))),
+            None => environment
+                .find(NAME)
+                .ok_or_else(|| missing(format!("`{NAME}` is not in any folder of PATH")))?,
+        };
+        let ask = |args: &[&str]| {
+            let args = args.iter().map(Into::into).collect();
+            Call { program: path.clone(), args, environment: environment.clone() }.capture(PATIENCE)
+        };
+        let answer = ask(&["-version"])?;
+        let text = String::from_utf8_lossy(&answer.stdout);
+        let first = text.lines().next().unwrap_or_default();
+        let Some(version) = first.split("version ").nth(1).filter(|_| answer.status.success())
+        else {
+            let message = format!("`{}` does not answer like qemu", path.display());
+            return Err(
+                missing(message).with_detail("output", String::from_utf8_lossy(&answer.stderr))
+            );
+        };
+        // The option is always listed; only using it shows whether this build has it.
+        let sandbox = ask(&["-sandbox", "on", "-machine", "help"])?.status.success();
+        Ok(Self { version: version.to_owned(), environment: environment.clone(), sandbox, path })
+    }
+
+    /// The program.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its version as it names itself, such as `7.2.22 (Debian …)`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Whether qemu can confine itself by seccomp; used whenever it can.
+    pub fn has_sandbox(&self) -> bool {
+        self.sandbox
+    }
+
+    /// The command a machine is started with, as one line for people.
+    pub fn command_line(&self, machine: &Machine) -> String {
+        command_line(&self.path, &machine.argv(self.sandbox))
+    }
+
+    pub(super) fn call(&self, machine: &Machine) -> Call {
+        Call {
+            program: self.path.clone(),
+            args: machine.argv(self.sandbox),
+            environment: self.environment.clone(),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! One guest from start to power-off, and the judgement on it. The guest is never stopped at a success
+//! marker: what it does after the marker belongs to the job. It is stopped by watchdogs, by the
+//! caller, by a flood of output, and shortly after it has reported a failure.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use super::serial::{Lines, Scanner};
+use super::{Machine, Qemu};
+use crate::error::{Error, Kind};
+use crate::process::{Event, Running};
+
+/// How often the caller is asked whether to stop, and so how late a stop may come.
+const TICK: Duration = Duration::from_millis(200);
+/// What a guest may still say after reporting a failure: the explanation mostly follows.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Output may arrive after the exit, but not much later.
+const DRAIN: Duration = Duration::from_secs(2);
+/// More console output than this is a fault of its own.
+const MAX_CONSOLE: u64 = 64 << 20;
+/// What is kept of qemu's own complaints, in bytes.
+const MAX_COMPLAINT: usize = 16 << 10;
+
+/// Said by any Linux guest which cannot go on, with what to do about it.
+const FATAL: [(&str, &str); 2] = [
+    ("Kernel panic - not syncing", "the log shows what the kernel was doing"),
+    ("Initramfs unpacking failed", "give the guest more memory: three times the initrd and more"),
+];
+
+/// How to run and judge a guest.
+pub struct RunOptions<'a> {
+    /// The console's bytes are appended here.
+    pub log: &'a Path,
+    /// All of these must be printed, in any order.
+    pub success_markers: &'a [String],
+    /// Any of these means that the guest has failed; kernel panics are known without being named.
+    pub failure_markers: &'a [String],
+    /// The guest may take so long altogether.
+    pub total_timeout: Duration,
+    /// The guest may be silent for so long.
+    pub silence_timeout: Duration,
+    /// Called with each line of the console, without escape sequences.
+    pub on_line: &'a mut dyn FnMut(&str),
+    /// Asked several times a second; `true` ends the guest.
+    pub cancelled: &'a dyn Fn() -> bool,
+}
+
+impl std::fmt::Debug for RunOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunOptions").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+/// A guest that succeeded.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// From start to power-off.
+    pub duration: Duration,
+    /// When each success marker was seen, counted from the start.
+    pub markers: Vec<(String, Duration)>,
+    /// Bytes the guest wrote to its console.
+    pub console_bytes: u64,
+}
+
+impl Qemu {
+    /// Runs the machine until it powers off.
+    ///
+    /// Errors: [`Kind::Guest`] the guest failed, panicked, flooded its console or ended without all
+    /// success markers · [`Kind::Timeout`] · [`Kind::Cancelled`] · [`Kind::Tool`] qemu itself failed.
+    /// All but the last two carry the end of the log as the detail `log`.
+    pub fn run(&self, machine: &Machine, options: RunOptions<'_>) -> Result<Outcome, Error> {
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(options.log)
+            .map_err(|source| Error::io("cannot write", options.log, source))?;
+        tracing::debug!(command = self.command_line(machine), "starting guest");
+        let qemu = self.call(machine).spawn()?;
+        let failures = options.failure_markers.iter().map(String::as_str);
+        let run = Run {
+            success: Scanner::new(options.success_markers.iter().map(String::as_str)),
+            failure: Scanner::new(FATAL.iter().map(|(marker, _)| *marker).chain(failures)),
+            lines: Lines::default(),
+            complaint: Vec::new(),
+            begun: Instant::now(),
+            heard: Instant::now(),
+            failed: None,
+            markers: Vec::new(),
+            console_bytes: 0,
+            qemu,
+            log,
+            options,
+        };
+        run.to_the_end()
+    }
+}
+
+struct Run<'a> {
+    options: RunOptions<'a>,
+    qemu: Running,
+    log: File,
+    success: Scanner,
+    failure: Scanner,
+    lines: Lines,
+    complaint: Vec<u8>,
+    begun: Instant,
+    /// When the console last said something.
+    heard: Instant,
+    /// The first failure marker and when it came.
+    failed: Option<(String, Instant)>,
+    markers: Vec<(String, Duration)>,
+    console_bytes: u64,
+}
+
+impl Run<'_> {
+    fn to_the_end(mut self) -> Result<Outcome, Error> {
+        let watched = self.watch();
+        self.lines.finish(self.options.on_line);
+        watched?;
+        if let Some((marker, _)) = self.failed.take() {
+            return Err(self.guest_failed(&marker));
+        }
+        let status = self.qemu.status()?;
+        if !status.success() {
+            return Err(self.qemu_failed(status));
+        }
+        let missing: Vec<String> = self.success.missing().map(|text| format!("`{text}`")).collect();
+        if missing.is_empty() {
+            let duration = self.begun.elapsed();
+            let console_bytes = self.console_bytes;
+            return Ok(Outcome { duration, markers: self.markers, console_bytes });
+        }
+        let message =
+            format!("the guest ended without printing {}; its log is", missing.join(", "));
+        Err(self.with_log(Error::new(Kind::Guest, message)))
+    }
+
+    /// Returns when the guest is gone or has been given up; an error ends it (by being dropped).
+    fn watch(&mut self) -> Result<(), Error> {
+        let mut exited_at: Option<Instant> = None;
+        while !self.qemu.is_over() {
+            if (self.options.cancelled)() {
+                return Err(Error::new(Kind::Cancelled, "the guest was stopped on request"));
+            }
+            if let Some((_, since)) = &self.failed
+                && since.elapsed() >= LAST_WORDS
+            {
+                return Ok(());
+            }
+            if self.qemu.has_exited() {
+                let since = *exited_at.get_or_insert_with(Instant::now);
+                if since.elapsed() >= DRAIN {
+                    return Ok(());
+                }
+            } else {
+                self.check_watchdogs()?;
+            }
+            match self.qemu.next(self.next_tick()) {
+                Some(Event::Stdout(piece)) => self.console(&piece)?,
+                Some(Event::Stderr(piece)) => {
+                    let room = MAX_COMPLAINT.saturating_sub(self.complaint.len());
+                    self.complaint.extend_from_slice(&piece[..piece.len().min(room)]);
+                }
+                Some(Event::End | Event::Exited) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn next_tick(&self) -> Duration {
+        let total = self.options.total_timeout.saturating_sub(self.begun.elapsed());
+        let silence = self.options.silence_timeout.saturating_sub(self.heard.elapsed());
+        TICK.min(total).min(silence)
+    }
+
+    fn check_watchdogs(&self) -> Result<(), Error> {
+        let (total, silence) = (self.options.total_timeout, self.options.silence_timeout);
+        let what = if self.begun.elapsed() >= total {
+            format!("the guest did not finish within {} s", seconds(total))
+        } else if self.heard.elapsed() >= silence {
+            format!("the guest was silent for {} s", seconds(silence))
+        } else {
+            return Ok(());
+        };
+        let done = self.success.missing().next().is_none() && !self.markers.is_empty();
+        let after = if done { " (after it had reported success)" } else { "" };
+        let error = Error::new(Kind::Timeout, format!("{what}{after}; its log is"));
+        Err(self.with_log(error).with_hint(
+            "look at the end of the log; on a slow host give it more time or use a host with kvm",
+        ))
+    }
+
+    fn console(&mut self, piece: &[u8]) -> Result<(), Error> {
+        self.heard = Instant::now();
+        self.console_bytes += piece.len() as u64;
+        self.log
+            .write_all(piece)
+            .map_err(|source| Error::io("cannot write", self.options.log, source))?;
+        self.lines.feed(piece, self.options.on_line);
+        for marker in self.success.feed(piece) {
+            self.markers.push((marker, self.begun.elapsed()));
+        }
+        if let Some(marker) = self.failure.feed(piece).into_iter().next() {
+            self.failed.get_or_insert((marker, self.heard));
+        }
+        if self.console_bytes > MAX_CONSOLE {
+            let message = format!(
+                "the guest flooded its console with more than {MAX_CONSOLE} bytes; its log is"
+            );
+            return Err(self.with_log(Error::new(Kind::Guest, message)));
+        }
+        Ok(())
+    }
+
+    fn guest_failed(&self, marker: &str) -> Error {
+        let error = Error::new(Kind::Guest, format!("the guest reported `{marker}`; its log is"));
+        let error = self.with_log(error);
+        match FATAL.iter().find(|(fatal, _)| *fatal == marker) {
+            Some((_, hint)) => error.with_hint(*hint),
+            None => error,
+        }
+    }
+
+    fn qemu_failed(&self, status: ExitStatus) -> Error {
+        let complaint = String::from_utf8_lossy(&self.complaint);
+        let said = complaint.lines().next_back().unwrap_or("it said nothing").to_owned();
+        let error = Error::new(Kind::Tool, format!("qemu ended with {status}: {said}; the log is"));
+        let error = self.with_log(error).with_detail("qemu", complaint);
+        if status.signal() == Some(9) {
+            return error
+                .with_hint("the host may be out of memory: close programs or lower the guest's");
+        }
+        error
+    }
+
+    fn with_log(&self, error: Error) -> Error {
+        error.at(self.options.log).with_detail("log", self.lines.tail())
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    let text = format!("{:.1}", duration.as_secs_f64());
+    text.strip_suffix(".0").unwrap_or(&text).to_owned()
+}

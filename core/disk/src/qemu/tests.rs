@@ -1,0 +1,263 @@
+//! Runs of a scripted stand-in for qemu (every way a guest may end), and of real qemu where there is one.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{Accel, AccelWish, Boot, Machine, Outcome, Qemu, RunOptions, boot_sector};
+use crate::testing::{environment, program};
+use crate::{Error, Kind};
+
+/// A program that answers like qemu and then runs `body` as its guest.
+fn scripted(folder: &Path, body: &str) -> Qemu {
+    let path = folder.join("qemu");
+    let script = format!(
+        "#!/bin/sh\ncase \"$1\" in\n-version) echo 'QEMU emulator version 9.9.9 (script)'; exit 0;;\n\
+         -sandbox) exit 1;;\nesac\n{body}\n"
+    );
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    // A fork in another test may hold the fresh file open for writing, which forbids to start it.
+    let tries = (0..200).map(|_| Qemu::find(Some(&path), &environment()));
+    tries.into_iter().find_map(Result::ok).expect("the script answers")
+}
+
+fn machine(disk: &Path) -> Machine {
+    Machine {
+        memory_mib: 64,
+        cpus: 1,
+        accel: Accel::Tcg,
+        disk: disk.to_owned(),
+        cdrom: None,
+        kernel: None,
+        boot: Boot::Disk,
+    }
+}
+
+struct Limits {
+    total: Duration,
+    silence: Duration,
+}
+
+const PATIENT: Limits = Limits { total: Duration::from_secs(60), silence: Duration::from_secs(60) };
+
+struct Ran {
+    result: Result<Outcome, Error>,
+    log: Vec<u8>,
+    lines: Vec<String>,
+    took: Duration,
+}
+
+impl Ran {
+    fn error(&self) -> &Error {
+        self.result.as_ref().unwrap_err()
+    }
+
+    fn detail(&self, name: &str) -> &str {
+        self.error().details().find(|(found, _)| *found == name).unwrap().1
+    }
+}
+
+fn run_with(qemu: &Qemu, disk: &Path, limits: &Limits, cancelled: &dyn Fn() -> bool) -> Ran {
+    let log = disk.with_extension("log");
+    let mut lines = Vec::new();
+    let begun = Instant::now();
+    let result = qemu.run(
+        &machine(disk),
+        RunOptions {
+            log: &log,
+            success_markers: &["FINAL STATUS = SUCCESS".into(), "relabel is required.".into()],
+            failure_markers: &["FINAL STATUS = FAILURE".into()],
+            total_timeout: limits.total,
+            silence_timeout: limits.silence,
+            on_line: &mut |line| lines.push(line.to_owned()),
+            cancelled,
+        },
+    );
+    Ran { result, log: fs::read(&log).unwrap(), lines, took: begun.elapsed() }
+}
+
+fn run_script(body: &str, limits: &Limits) -> Ran {
+    let folder = tempfile::tempdir().unwrap();
+    let qemu = scripted(folder.path(), body);
+    run_with(&qemu, &folder.path().join("d.raw"), limits, &|| false)
+}
+
+const BOTH: &str =
+    "echo 'x relabel is required.'; printf 'FINAL STA'; printf 'TUS = SUCCESS\\r\\n'";
+
+#[test]
+fn a_good_guest_runs_on_after_its_markers() {
+    let ran =
+        run_script(&format!("{BOTH}; sleep 0.5; printf 'work \\033[1mafter\\033[0m'"), &PATIENT);
+    let outcome = ran.result.as_ref().unwrap();
+    assert_eq!(outcome.markers.len(), 2);
+    assert_eq!(outcome.console_bytes, ran.log.len() as u64);
+    assert_eq!(ran.lines, ["x relabel is required.", "FINAL STATUS = SUCCESS", "work after"]);
+    assert!(ran.log.ends_with(b"\x1b[1mafter\x1b[0m"), "the log keeps the raw bytes");
+}
+
+#[test]
+fn a_missing_marker_is_named_with_the_end_of_the_log() {
+    let ran = run_script("echo 'FINAL STATUS = SUCCESS'; echo 'going \x1b[2Jdown'", &PATIENT);
+    assert_eq!(ran.error().kind(), Kind::Guest);
+    assert!(ran.error().to_string().contains("without printing `relabel is required.`"));
+    assert_eq!(ran.detail("log"), "FINAL STATUS = SUCCESS\ngoing down");
+}
+
+#[test]
+fn failures_are_recognised_at_once_even_when_the_guest_hangs() {
+    for (line, hint) in [
+        ("FINAL STATUS = FAILURE", false),
+        ("[ 1.0] Kernel panic - not syncing: sysrq", true),
+        ("Initramfs unpacking failed: write error", true),
+    ] {
+        let ran =
+            run_script(&format!("{BOTH}; echo '{line}'; echo last words; sleep 600"), &PATIENT);
+        assert_eq!(ran.error().kind(), Kind::Guest, "{line}");
+        assert!(ran.took < Duration::from_secs(15), "{line}: {:?}", ran.took);
+        assert_eq!(ran.error().hint().is_some(), hint, "{line}");
+        assert!(ran.detail("log").ends_with("last words"), "what followed is kept");
+    }
+}
+
+#[test]
+fn qemus_own_failure_is_told_in_its_words() {
+    let ran =
+        run_script(&format!("{BOTH}; echo 'qemu: could not open disk' >&2; exit 1"), &PATIENT);
+    assert_eq!(ran.error().kind(), Kind::Tool);
+    assert!(ran.error().to_string().contains("could not open disk"), "{}", ran.error());
+    let killed = run_script("kill -9 $$", &PATIENT);
+    assert_eq!(killed.error().kind(), Kind::Tool);
+    assert!(killed.error().hint().unwrap().contains("memory"));
+}
+
+#[test]
+fn watchdogs_say_which_one_and_how_long() {
+    let silence = Limits { silence: Duration::from_millis(700), ..PATIENT };
+    let ran = run_script("echo hello; sleep 600", &silence);
+    assert_eq!(ran.error().kind(), Kind::Timeout);
+    assert!(ran.error().to_string().contains("silent for 0.7 s"), "{}", ran.error());
+    assert!(ran.error().hint().is_some());
+
+    let total = Limits { total: Duration::from_millis(900), silence: Duration::from_millis(500) };
+    let ran = run_script("while echo tick; do sleep 0.1; done", &total);
+    assert!(ran.error().to_string().contains("not finish within 0.9 s"), "{}", ran.error());
+
+    let ran = run_script(&format!("{BOTH}; sleep 600"), &silence);
+    assert!(ran.error().to_string().contains("after it had reported success"), "{}", ran.error());
+    assert!(ran.took < Duration::from_secs(10));
+}
+
+#[test]
+fn a_cancelled_guest_is_gone_within_a_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let pid_file = folder.path().join("pid");
+    let body = format!("sleep 600 & echo $! > '{}'; echo up; wait", pid_file.display());
+    let qemu = scripted(folder.path(), &body);
+    let (stop, asked) = (AtomicBool::new(false), std::cell::Cell::new(None));
+    let cancelled = || {
+        if pid_file.exists() && !stop.swap(true, Ordering::Relaxed) {
+            asked.set(Some(Instant::now()));
+        }
+        stop.load(Ordering::Relaxed)
+    };
+    let ran = run_with(&qemu, &folder.path().join("d.raw"), &PATIENT, &cancelled);
+    assert_eq!(ran.error().kind(), Kind::Cancelled);
+    assert!(asked.get().unwrap().elapsed() < Duration::from_secs(1));
+    let pid = fs::read_to_string(&pid_file).unwrap();
+    // Killed at once, but whoever adopted the orphan may need a moment to collect it.
+    let alive = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        !stat.is_empty() && !stat.contains(") Z ")
+    };
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while alive() {
+        assert!(Instant::now() < deadline, "a child of the guest lives on");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_flood_is_stopped() {
+    let ran =
+        run_script("yes 'abcdefghijklmnopqrstuvwxyz 0123456789' | head -c 80000000", &PATIENT);
+    assert_eq!(ran.error().kind(), Kind::Guest);
+    assert!(ran.error().to_string().contains("flooded"), "{}", ran.error());
+    assert!(ran.log.len() < 65 << 20);
+}
+
+#[test]
+fn a_program_that_is_not_qemu_is_refused_with_a_hint() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().join("none");
+    for given in [nowhere.as_path(), Path::new("/bin/true"), folder.path()] {
+        let error = Qemu::find(Some(given), &environment()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Tool, "{error}");
+        assert!(error.hint().unwrap().contains("install"));
+    }
+    let empty = crate::process::Environment::keep([("PATH".into(), folder.path().into())]);
+    assert_eq!(Qemu::find(None, &empty).unwrap_err().kind(), Kind::Tool);
+}
+
+fn real() -> Option<Qemu> {
+    program("qemu-system-x86_64").map(|path| Qemu::find(Some(&path), &environment()).unwrap())
+}
+
+#[test]
+fn the_probe_guest_runs_under_tcg() {
+    let Some(qemu) = real() else { return };
+    let took = qemu.proven(Accel::Tcg, Duration::from_secs(60)).unwrap();
+    assert!(took < Duration::from_secs(60));
+    // A limit no guest can meet shows that a hanging one would be noticed and ended.
+    let why = qemu.proven(Accel::Tcg, Duration::from_millis(1)).unwrap_err();
+    assert!(why.contains("hangs"), "{why}");
+}
+
+#[test]
+fn a_guest_which_does_not_print_the_word_is_not_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let qemu = scripted(folder.path(), "echo 'no kvm here' >&2; exit 33");
+    let why = qemu.proven(Accel::Kvm, Duration::from_secs(20)).unwrap_err();
+    assert!(why.contains("no kvm here"), "{why}");
+    let word = String::from_utf8(boot_sector::WORD.to_vec()).unwrap();
+    let qemu = scripted(&subfolder(folder.path()), &format!("echo '{word}'; exit 33"));
+    qemu.proven(Accel::Kvm, Duration::from_secs(20)).unwrap();
+}
+
+fn subfolder(folder: &Path) -> PathBuf {
+    let sub = folder.join("sub");
+    fs::create_dir(&sub).unwrap();
+    sub
+}
+
+#[test]
+fn the_choice_of_acceleration_comes_in_time_with_a_reason() {
+    let Some(qemu) = real() else { return };
+    let begun = Instant::now();
+    let verdict = qemu.choose_accel(AccelWish::Auto).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
+    println!("{} because {} ({:?})", verdict.accel, verdict.reason, begun.elapsed());
+    assert!(!verdict.reason.is_empty());
+    let asked = qemu.choose_accel(AccelWish::Kvm);
+    assert_eq!(asked.is_ok(), verdict.accel == Accel::Kvm, "{asked:?}");
+    assert_eq!(qemu.choose_accel(AccelWish::Tcg).unwrap().accel, Accel::Tcg);
+}
+
+#[test]
+fn real_qemu_takes_a_disk_with_commas_and_blanks_in_its_name() {
+    let Some(qemu) = real() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("a, b,,c=d.raw");
+    let mut bytes = boot_sector::sector().to_vec();
+    bytes.resize(1 << 20, 0);
+    fs::write(&disk, bytes).unwrap();
+    // Without its exit device the guest halts for good, so the silence watchdog must end it.
+    let limits = Limits { silence: Duration::from_secs(8), ..PATIENT };
+    let ran = run_with(&qemu, &disk, &limits, &|| false);
+    assert_eq!(ran.error().kind(), Kind::Timeout, "{} {:?}", ran.error(), ran.lines);
+    let word = String::from_utf8_lossy(boot_sector::WORD).trim().to_owned();
+    assert!(ran.lines.iter().any(|line| line.contains(&word)), "{:?}", ran.lines);
+}
