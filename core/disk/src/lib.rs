@@ -1,4 +1,19 @@
 //! Disks, and nothing but disks: image formats, installer ISOs, initrds and guests under qemu.
+//!
+//! The crate knows no cloud, no plugin and no product. Which paths lie in an ISO, which files go into
+//! an initrd, which kernel arguments a guest gets and which words on its console mean success: the
+//! caller says so. Everything is synchronous; long work takes a callback that may stop it.
+//!
+//! Read in this order:
+//!
+//! 1. [`error`]: one error type, kind + object + hint
+//! 2. [`format`]: what a file is, and the guest's bytes in it
+//! 3. [`view`]: a disk as an image that is never written, or is written at the end
+//! 4. [`iso`] and [`initrd`]: what an installation starts from
+//! 5. [`qemu`]: the installation itself; [`process`] is its door to other programs
+//! 6. [`raw`]: the empty disk it fills
+//!
+//! Files are written beside their place and renamed: what has its name is complete.
 #![forbid(unsafe_code)]
 
 pub mod error;
@@ -15,3 +30,8 @@ mod testing;
 pub mod view;
 
 pub use error::{Error, Kind};
+pub use format::{Format, GuestReader, Probe, export_raw, probe};
+pub use iso::Iso;
+pub use process::Environment;
+pub use qemu::{Machine, Qemu};
+pub use view::{Qcow2View, RawView, View};

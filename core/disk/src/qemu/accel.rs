@@ -102,7 +102,8 @@ impl Qemu {
             .write_all(&boot_sector::sector())
             .map_err(|error| format!("cannot write the probe guest: {error}"))?;
         let begun = Instant::now();
-        let mut guest = self.probe_call(accel, sector.path()).spawn().map_err(chain)?;
+        let mut guest =
+            self.probe_call(accel, sector.path()).spawn().map_err(|error| chain(&error))?;
         let (mut console, mut complaint) = (Vec::new(), Vec::new());
         while !guest.is_over() {
             match guest.next(limit.saturating_sub(begun.elapsed())) {
@@ -117,7 +118,7 @@ impl Qemu {
                 }
             }
         }
-        let status = guest.status().map_err(chain)?;
+        let status = guest.status().map_err(|error| chain(&error))?;
         let printed = console.windows(boot_sector::WORD.len()).any(|w| w == boot_sector::WORD);
         if printed && status.code() == Some(boot_sector::EXIT_STATUS) {
             return Ok(begun.elapsed());
@@ -148,9 +149,9 @@ fn opens(device: &Path) -> Result<(), String> {
 }
 
 /// An error and its causes in one line.
-fn chain(error: Error) -> String {
+fn chain(error: &Error) -> String {
     let mut text = error.to_string();
-    let mut next = std::error::Error::source(&error);
+    let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
         text = format!("{text}: {cause}");
         next = cause.source();

@@ -95,7 +95,7 @@ impl Qemu {
             log,
             options,
         };
-        run.to_the_end()
+        run.finish()
     }
 }
 
@@ -117,7 +117,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn to_the_end(mut self) -> Result<Outcome, Error> {
+    fn finish(mut self) -> Result<Outcome, Error> {
         let watched = self.watch();
         self.lines.finish(self.options.on_line);
         watched?;
