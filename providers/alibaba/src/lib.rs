@@ -1,1 +1,80 @@
-//! Under construction.
+//! The Alibaba Cloud provider of `build-image`: a disk becomes an ECS custom image by way of an OSS
+//! bucket.
+//!
+//! Reading order: the steps below → `check`, `upload`, `publish`, `discard` (what they do) → `oss`,
+//! `multipart`, `ecs`, `sts` (the calls) → `acs`, `client`, `retry`, `sign` (how calls are made).
+#![forbid(unsafe_code)]
+
+mod acs;
+mod check;
+mod client;
+mod clock;
+mod cloud;
+mod config;
+mod credentials;
+mod describe;
+mod discard;
+mod ecs;
+mod endpoint;
+mod error;
+mod monitor;
+mod multipart;
+mod names;
+mod oss;
+mod parts;
+mod publish;
+mod reader;
+mod refusal;
+mod retry;
+mod sign;
+mod state;
+mod sts;
+mod transfer;
+mod upload;
+
+use build_image_plugin_api::{
+    Context, Description, Disk, DiskSpec, Provider, Result, Settings,
+    document::{
+        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, RegisterRequest,
+        Registered, UploadRequest, Uploaded,
+    },
+};
+
+use config::Config;
+
+build_image_plugin_api::export_provider!(Alibaba);
+
+/// Alibaba Cloud.
+pub struct Alibaba {
+    config: Config,
+}
+
+impl Provider for Alibaba {
+    fn describe() -> Description {
+        describe::description()
+    }
+
+    fn create(_context: &Context, settings: Settings) -> Result<Self> {
+        Ok(Self { config: Config::read(&settings)? })
+    }
+
+    fn check(&self, context: &Context, request: &CheckRequest) -> Result<CheckReport> {
+        check::check(context, &self.config, request)
+    }
+
+    fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
+        context.make_disk(&DiskSpec { format: self.config.format, ..request.spec.clone() })
+    }
+
+    fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {
+        upload::upload(context, &self.config, request)
+    }
+
+    fn register(&self, context: &Context, request: &RegisterRequest) -> Result<Registered> {
+        publish::register(context, &self.config, request)
+    }
+
+    fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
+        discard::discard(context, &self.config, request)
+    }
+}

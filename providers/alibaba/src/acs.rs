@@ -1,0 +1,175 @@
+//! The RPC style that ECS and STS share: parameters in the query, ACS3 signature, JSON answers.
+//!
+//! Source: Alibaba Cloud API documentation, "V3 request structure and signature".
+
+use std::{sync::Arc, time::Duration};
+
+use build_image_plugin_api::{Error, ErrorKind, Result};
+use reqwest::Method;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{
+    client::{Answer, Door, Limit, Outgoing, Payload},
+    credentials::Credentials,
+    endpoint::Endpoint,
+    error::Failure,
+    refusal::Refusal,
+    retry::{Policy, random, retry},
+    sign::acs3,
+};
+
+/// Longest time for one call.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// Parameters of a call; unset ones are not in the list.
+pub(crate) type Parameters = Vec<(String, String)>;
+
+/// One service.
+pub(crate) struct Service {
+    pub(crate) door: Door,
+    endpoint: Endpoint,
+    version: &'static str,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct JsonRefusal {
+    code: Option<String>,
+    message: String,
+    request_id: String,
+}
+
+impl Service {
+    /// The service of this API version at an endpoint.
+    ///
+    /// # Errors
+    /// When no connections can be made at all.
+    pub(crate) fn open(
+        endpoint: &Endpoint,
+        version: &'static str,
+        credentials: Arc<Credentials>,
+    ) -> Result<Self> {
+        Ok(Self { door: Door::open(endpoint, credentials)?, endpoint: endpoint.clone(), version })
+    }
+
+    /// Calls until it succeeds or the policy gives up. `object` says for messages what it is about.
+    pub(crate) async fn call<T: DeserializeOwned>(
+        &self,
+        action: &str,
+        parameters: &Parameters,
+        object: &str,
+        policy: &Policy,
+    ) -> Result<T, Failure> {
+        let what = if object.is_empty() {
+            format!("`{action}`")
+        } else {
+            format!("`{action}` of {object}")
+        };
+        let answer = retry(policy, async || self.attempt(action, parameters, &what).await).await?;
+        serde_json::from_slice(&answer.body).map_err(|error| {
+            let message = format!("{what}: the answer could not be read");
+            Failure::stop(Error::new(ErrorKind::Provider, message).because(&error))
+        })
+    }
+
+    async fn attempt(
+        &self,
+        action: &str,
+        parameters: &Parameters,
+        what: &str,
+    ) -> Result<Answer, Failure> {
+        let keys = self.door.credentials.current()?;
+        let date = self.door.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let mut headers: Vec<(String, String)> = [
+            ("host", self.endpoint.authority()),
+            ("x-acs-action", action),
+            ("x-acs-version", self.version),
+            ("x-acs-date", &date),
+            ("x-acs-signature-nonce", &format!("{:016x}{:016x}", random(), random())),
+            ("x-acs-content-sha256", acs3::EMPTY_BODY),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        if let Some(token) = &keys.token {
+            headers.push(("x-acs-security-token".to_owned(), token.reveal().to_owned()));
+        }
+        let request = acs3::Request {
+            method: "POST",
+            query: parameters,
+            headers: &headers,
+            payload_hash: acs3::EMPTY_BODY,
+        };
+        let signed = acs3::sign(&request, keys.id.reveal(), keys.secret.reveal());
+        // The client writes Host itself, from the same authority.
+        headers.retain(|(name, _)| name != "host");
+        headers.push(("accept".to_owned(), "application/json".to_owned()));
+        let outgoing = Outgoing {
+            method: Method::POST,
+            url: format!("{}/?{}", self.endpoint.origin(), signed.query),
+            headers,
+            authorization: signed.authorization,
+            body: Payload::Empty,
+        };
+        let answer = self.door.exchange(outgoing, Limit::Total(CALL_LIMIT), what).await?;
+        match read_refusal(&answer) {
+            None => Ok(answer),
+            Some(refusal) => {
+                Err(self.door.refuse(refusal, &answer, &signed.string_to_sign, &keys, what))
+            }
+        }
+    }
+}
+
+/// The refusal in an answer. A `Code` makes one even under a status of success.
+fn read_refusal(answer: &Answer) -> Option<Refusal> {
+    let read = serde_json::from_slice::<JsonRefusal>(&answer.body);
+    let code =
+        read.as_ref().ok().and_then(|read| read.code.clone()).filter(|code| !code.is_empty());
+    if answer.is_success() && code.is_none() {
+        return None;
+    }
+    let foreign = || String::from_utf8_lossy(&answer.body).chars().take(200).collect();
+    let (message, request_id) =
+        read.map_or_else(|_| (foreign(), String::new()), |read| (read.message, read.request_id));
+    // The signature service appends what it signed to its message.
+    let string_to_sign =
+        message.split_once("server string to sign is:").map(|(_, text)| text.trim().to_owned());
+    Some(Refusal {
+        status: answer.status,
+        code: code.unwrap_or_default(),
+        ec: String::new(),
+        message,
+        request_id,
+        string_to_sign,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use reqwest::header::HeaderMap;
+
+    use super::*;
+
+    fn refusal(status: u16, body: &'static str) -> Option<Refusal> {
+        let answer =
+            Answer { status, headers: HeaderMap::new(), body: Bytes::from_static(body.as_bytes()) };
+        read_refusal(&answer)
+    }
+
+    #[test]
+    fn a_code_is_a_refusal_whatever_the_status() {
+        let body = r#"{"RequestId":"R","Code":"Throttling","Message":"slow"}"#;
+        assert_eq!(refusal(200, body).unwrap().code, "Throttling");
+        assert_eq!(refusal(400, body).unwrap().request_id, "R");
+        assert!(refusal(200, r#"{"RequestId":"R","ImageId":"m-1"}"#).is_none());
+        assert!(refusal(502, "<html>bad gateway").unwrap().message.contains("bad gateway"));
+    }
+
+    #[test]
+    fn the_servers_string_to_sign_is_taken_from_its_message() {
+        let body = r#"{"Code":"SignatureDoesNotMatch","Message":"Specified signature is not matched with our calculation. server string to sign is:ACS3-HMAC-SHA256\nabc"}"#;
+        let found = refusal(400, body).unwrap().string_to_sign;
+        assert_eq!(found.as_deref(), Some("ACS3-HMAC-SHA256\nabc"));
+    }
+}

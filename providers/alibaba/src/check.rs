@@ -1,0 +1,224 @@
+//! Everything that would make a later step fail, asked at once and told at once.
+
+use build_image_plugin_api::{
+    Context, Error, ErrorKind, Result,
+    document::{Build, CheckReport, CheckRequest, Finding, Severity},
+};
+
+use crate::{
+    cloud::Cloud,
+    config::{Config, Place},
+    error::Failure,
+    names,
+    publish::import_parameters,
+    retry::Policy,
+    state::{IMPORT, ImportState},
+};
+
+/// Seconds of clock difference worth a word; the services refuse 900.
+const CLOCK_WARNING: i64 = 300;
+/// How a dry run says that the call would have been made.
+const DRY_RUN_PASSED: [&str; 2] = ["DryRunOperation", "DRYRUN.SUCCESS"];
+
+/// Runs all checks.
+///
+/// # Errors
+/// When settings are missing or no connections can be made at all.
+pub(crate) fn check(
+    context: &Context,
+    config: &Config,
+    request: &CheckRequest,
+) -> Result<CheckReport> {
+    let build = &request.build;
+    let mut findings = offline(config, build);
+    let place = match config.place() {
+        Ok(place) => place,
+        Err(error) => {
+            findings.push(failed("settings", &error));
+            return Ok(CheckReport { findings });
+        }
+    };
+    let cloud = Cloud::open(context, &place)?;
+    let ours: Option<ImportState> = context.load(IMPORT)?;
+    findings.extend(
+        context
+            .block_on(async { Ok(online(&cloud, config, &place, build, ours.as_ref()).await) })?,
+    );
+    Ok(CheckReport { findings })
+}
+
+fn offline(config: &Config, build: &Build) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !build.image_name.is_empty()
+        && let Err(error) = names::check_image_name(&build.image_name, config.name_length)
+    {
+        findings.push(failed("image name", &error));
+    }
+    findings.extend(names::tag_problems(&build.tags).iter().map(|error| failed("tags", error)));
+    findings
+}
+
+async fn online(
+    cloud: &Cloud,
+    config: &Config,
+    place: &Place,
+    build: &Build,
+    ours: Option<&ImportState>,
+) -> Vec<Finding> {
+    let (identity, bucket, name, import) = tokio::join!(
+        credentials(cloud, config),
+        bucket(cloud, place),
+        image_name(cloud, build, ours),
+        import(cloud, config, place, build),
+    );
+    let keys_refused = identity.kind.as_deref() == Some(ErrorKind::Auth.code());
+    let bucket_wrong = bucket.severity == Severity::Error;
+    let mut findings = vec![identity];
+    // Refused keys fail every call; one finding says it.
+    let follows =
+        |finding: &Finding| keys_refused && finding.kind.as_deref() == Some(ErrorKind::Auth.code());
+    let about_bucket = |finding: &Finding| bucket_wrong && finding.message.contains("bucket");
+    findings.extend(Some(bucket).filter(|finding| !follows(finding)));
+    findings.extend(name.filter(|finding| !follows(finding)));
+    findings.extend(import.filter(|finding| !follows(finding) && !about_bucket(finding)));
+    findings.extend(clock(cloud));
+    findings
+}
+
+/// An error finding in the vendor's words too.
+fn failed(subject: &str, error: &Error) -> Finding {
+    let mut finding = Finding::error(subject, error);
+    if let Some(cause) = error.causes.first() {
+        finding.message = format!("{}: {cause}", finding.message);
+    }
+    finding
+}
+
+async fn credentials(cloud: &Cloud, config: &Config) -> Finding {
+    const SUBJECT: &str = "credentials";
+    let identity = match cloud.sts.identity(&Policy::CHECK).await {
+        Ok(identity) => identity,
+        Err(failure) if failure.error.kind == ErrorKind::Network => {
+            return Finding::warning(
+                SUBJECT,
+                format!("{}; whose keys they are is not known", failure.error),
+                "set ALIBABA_STS_ENDPOINT where the central endpoint cannot be reached",
+            );
+        }
+        Err(failure) => return failed(SUBJECT, &failure.error),
+    };
+    if config.share.contains(&identity.account_id) {
+        let message = format!("account {} is the image's own account", identity.account_id);
+        let error =
+            Error::config(message).with_hint("take it out of ALIBABA_IMAGE_SHARE_ACCOUNT_IDS");
+        return failed("sharing", &error);
+    }
+    Finding::ok(SUBJECT, format!("account {} ({})", identity.account_id, identity.arn))
+}
+
+async fn bucket(cloud: &Cloud, place: &Place) -> Finding {
+    const SUBJECT: &str = "bucket";
+    let info = match cloud.oss.bucket_info(&Policy::CHECK).await {
+        Ok(info) => info,
+        Err(failure) => return failed(SUBJECT, &failure.error),
+    };
+    let bucket = &place.bucket;
+    let region = info.location.strip_prefix("oss-").unwrap_or(&info.location);
+    if region != place.region {
+        let message = format!("bucket `{bucket}` is in {region}, not in {}", place.region);
+        let hint = format!("set ALIBABA_REGION to {region} or choose another ALIBABA_BUCKET");
+        return failed(SUBJECT, &Error::config(message).with_hint(hint));
+    }
+    if !matches!(info.encryption.algorithm.as_str(), "" | "None") {
+        let message = format!(
+            "bucket `{bucket}` encrypts with {}; ECS does not import encrypted objects",
+            info.encryption.algorithm
+        );
+        let error = Error::config(message).with_hint("choose a bucket without default encryption");
+        return failed(SUBJECT, &error);
+    }
+    match info.storage_class.as_str() {
+        "Standard" | "" => Finding::ok(SUBJECT, format!("bucket `{bucket}` is in {region}")),
+        class if class.contains("Archive") => {
+            let message = format!(
+                "bucket `{bucket}` has storage class {class}; ECS cannot read archived objects"
+            );
+            failed(
+                SUBJECT,
+                &Error::config(message).with_hint("choose a bucket of storage class Standard"),
+            )
+        }
+        class => Finding::warning(
+            SUBJECT,
+            format!("bucket `{bucket}` has storage class {class}"),
+            "a bucket of storage class Standard costs less for short-lived objects",
+        ),
+    }
+}
+
+async fn image_name(cloud: &Cloud, build: &Build, ours: Option<&ImportState>) -> Option<Finding> {
+    const SUBJECT: &str = "image name";
+    let name = &build.image_name;
+    if name.is_empty() {
+        return None;
+    }
+    let found = match cloud.ecs.images_named(name, &Policy::CHECK).await {
+        Ok(found) => found,
+        Err(failure) => return Some(failed(SUBJECT, &failure.error)),
+    };
+    let is_ours = |image: &crate::ecs::Image| {
+        ours.is_some_and(|state| {
+            state.image_id.as_deref() == Some(image.image_id.as_str())
+                || image.comes_from(&state.bucket, &state.key)
+        })
+    };
+    Some(match found.iter().find(|image| !is_ours(image)) {
+        None => Finding::ok(SUBJECT, format!("`{name}` is free")),
+        Some(image) => {
+            let message =
+                format!("image `{name}` exists already: {} ({})", image.image_id, image.status);
+            let hint = format!(
+                "choose another CLOUD_IMAGE_NAME, or delete it: aliyun ecs DeleteImage --RegionId {} --ImageId {}",
+                cloud.ecs.region, image.image_id
+            );
+            failed(SUBJECT, &Error::new(ErrorKind::Conflict, message).with_hint(hint))
+        }
+    })
+}
+
+/// A dry run of the import. The object does not exist yet, so that is no objection.
+async fn import(cloud: &Cloud, config: &Config, place: &Place, build: &Build) -> Option<Finding> {
+    const SUBJECT: &str = "import";
+    let key = names::object_key(&config.prefix, &build.run_id, "", config.format);
+    let mut parameters = import_parameters(config, place, build, &key);
+    parameters.push(("DryRun".to_owned(), "true".to_owned()));
+    let passed = Finding::ok(SUBJECT, format!("an import into {} is permitted", place.region));
+    match cloud.ecs.import_image(&parameters, &Policy::CHECK).await {
+        Ok(_) => Some(passed),
+        Err(failure)
+            if failure.is(&DRY_RUN_PASSED) || failure.is(&["InvalidOSSObject.NotFound"]) =>
+        {
+            Some(passed)
+        }
+        // The look-up by name tells that, and knows whose image it is.
+        Err(failure) if failure.is(&["InvalidImageName.Duplicated", "ImageIsImporting"]) => None,
+        Err(failure) => Some(dry_run_failed(SUBJECT, &failure)),
+    }
+}
+
+fn dry_run_failed(subject: &str, failure: &Failure) -> Finding {
+    failed(subject, &failure.error)
+}
+
+fn clock(cloud: &Cloud) -> Option<Finding> {
+    let skews = [cloud.oss.door.clock.skew(), cloud.ecs.service.door.clock.skew()];
+    let skew = skews.into_iter().max_by_key(|skew| skew.abs())?;
+    (skew.abs() > CLOCK_WARNING).then(|| {
+        let direction = if skew > 0 { "behind" } else { "ahead" };
+        Finding::warning(
+            "clock",
+            format!("this machine's clock is {} s {direction}", skew.abs()),
+            "set the clock; requests are signed by the service's time meanwhile",
+        )
+    })
+}

@@ -1,0 +1,243 @@
+//! The one HTTP door. It sends a signed request and brings back an answer or a failure; what to
+//! sign and what an answer means is the services' business, repeating is `retry`'s.
+
+use std::{
+    sync::{
+        Arc, Once,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use build_image_plugin_api::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use reqwest::{
+    Method,
+    header::{AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue},
+};
+
+use crate::{
+    clock::Clock,
+    credentials::{Credentials, Keys},
+    endpoint::Endpoint,
+    error::{Cure, Failure, NETWORK_HINT},
+    refusal::Refusal,
+};
+
+/// Longest time for a connection to come up.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How often a stalled transfer is looked for.
+const STALL_CHECK: Duration = Duration::from_millis(500);
+
+/// Connections to one service, its clock, and who signs.
+pub(crate) struct Door {
+    client: reqwest::Client,
+    pub(crate) clock: Clock,
+    pub(crate) credentials: Arc<Credentials>,
+}
+
+/// A request that is ready to go out once.
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) authorization: String,
+    pub(crate) body: Payload,
+}
+
+/// A request's body.
+pub(crate) enum Payload {
+    Empty,
+    Bytes(Bytes),
+    /// A stream with its length.
+    Stream(reqwest::Body, u64),
+}
+
+/// When an attempt is given up.
+pub(crate) enum Limit {
+    /// After this time in all.
+    Total(Duration),
+    /// When the counter has not moved for this time.
+    Idle(Arc<AtomicU64>, Duration),
+}
+
+/// Whatever a server answered.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    /// The text of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Whether the status is 2xx.
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    fn asked_pause(&self) -> Option<Duration> {
+        let number = |name| self.header(name).and_then(|text| text.trim().parse::<u64>().ok());
+        let millis = number("x-oss-qos-delay-time").or_else(|| number("x-acs-retry-after"));
+        let pause = millis.map(Duration::from_millis);
+        pause.or_else(|| number("retry-after").map(Duration::from_secs))
+    }
+}
+
+impl Door {
+    /// A door to the service at `endpoint`.
+    ///
+    /// # Errors
+    /// When the machine has no usable certificates.
+    pub(crate) fn open(endpoint: &Endpoint, credentials: Arc<Credentials>) -> Result<Self> {
+        static RING: Once = Once::new();
+        RING.call_once(|| {
+            // A host that installed another one before us has its reasons.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        });
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("build-image-provider-alibaba/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .tcp_keepalive(Duration::from_secs(30))
+            .redirect(reqwest::redirect::Policy::none());
+        if endpoint.is_loopback() {
+            builder = builder.no_proxy();
+        }
+        if endpoint.is_plain() {
+            builder = builder.tls_certs_only([]);
+        }
+        let client = builder.build().map_err(|error| {
+            Error::new(ErrorKind::Config, "cannot prepare TLS connections")
+                .because(&error)
+                .with_hint("install the system's CA certificates or name a file in SSL_CERT_FILE")
+        })?;
+        Ok(Self { client, clock: Clock::default(), credentials })
+    }
+
+    /// Sends a request once. `what` says for messages what it is about.
+    ///
+    /// # Errors
+    /// Broken connections and time-outs; refusals are answers.
+    pub(crate) async fn exchange(
+        &self,
+        outgoing: Outgoing,
+        limit: Limit,
+        what: &str,
+    ) -> Result<Answer, Failure> {
+        let request = self.request(outgoing).map_err(Failure::stop)?;
+        let exchange = async {
+            let broken = |error| broken(what, error);
+            let response = self.client.execute(request).await.map_err(broken)?;
+            let status = response.status().as_u16();
+            let headers = response.headers().clone();
+            let body = response.bytes().await.map_err(broken)?;
+            Ok::<_, Failure>(Answer { status, headers, body })
+        };
+        let answer: Answer = match limit {
+            Limit::Total(limit) => tokio::time::timeout(limit, exchange)
+                .await
+                .map_err(|_| Failure::timeout(what, limit))??,
+            Limit::Idle(moved, limit) => tokio::select! {
+                answer = exchange => answer?,
+                () = stalled(&moved, limit) => return Err(Failure::timeout(what, limit)),
+            },
+        };
+        if let Some(date) = answer.header(DATE.as_str()) {
+            self.clock.note(date);
+        }
+        Ok(answer)
+    }
+
+    fn request(&self, outgoing: Outgoing) -> Result<reqwest::Request> {
+        let unsendable = |error: &(dyn std::error::Error + 'static)| {
+            Error::internal("a request could not be put together").because(error)
+        };
+        let mut builder = self.client.request(outgoing.method, outgoing.url);
+        for (name, value) in outgoing.headers {
+            let name = HeaderName::try_from(name).map_err(|error| unsendable(&error))?;
+            let mut value = HeaderValue::try_from(value).map_err(|error| unsendable(&error))?;
+            value.set_sensitive(name.as_str().ends_with("security-token"));
+            builder = builder.header(name, value);
+        }
+        let mut authorization =
+            HeaderValue::try_from(outgoing.authorization).map_err(|error| unsendable(&error))?;
+        authorization.set_sensitive(true);
+        builder = builder.header(AUTHORIZATION, authorization);
+        builder = match outgoing.body {
+            Payload::Empty => builder,
+            Payload::Bytes(bytes) => builder.body(bytes),
+            Payload::Stream(body, length) => builder.header(CONTENT_LENGTH, length).body(body),
+        };
+        builder.build().map_err(|error| unsendable(&error.without_url()))
+    }
+
+    /// Turns a refusal into a failure, with what the answer says about pauses and clocks.
+    pub(crate) fn refuse(
+        &self,
+        mut refusal: Refusal,
+        answer: &Answer,
+        ours: &str,
+        keys: &Keys,
+        what: &str,
+    ) -> Failure {
+        refusal.message = keys.hide(&refusal.message);
+        let theirs = refusal.string_to_sign.take();
+        let mut failure = refusal.into_failure(what);
+        failure.pause = answer.asked_pause();
+        if failure.code == "SignatureDoesNotMatch"
+            && let Some(theirs) = theirs
+        {
+            let (says, hint) = if theirs.trim() == ours.trim() {
+                ("the access key secret is wrong", "check ALIBABA_ACCESS_KEY_SECRET")
+            } else {
+                ("the request was changed on its way", "check the proxy between here and the cloud")
+            };
+            failure.error.message = format!("{what}: {says}");
+            failure.error.hint = Some(hint.to_owned());
+        }
+        if failure.cure == Cure::Clock {
+            let believable = answer.header(DATE.as_str()).is_some_and(|date| self.clock.note(date));
+            if believable {
+                self.clock.follow();
+            } else {
+                failure.cure = Cure::None;
+                failure.error.retryable = false;
+            }
+        }
+        failure
+    }
+}
+
+/// Returns when the counter has not moved for `limit`.
+async fn stalled(moved: &AtomicU64, limit: Duration) {
+    let mut last = (moved.load(Ordering::Relaxed), tokio::time::Instant::now());
+    loop {
+        tokio::time::sleep(STALL_CHECK.min(limit / 2)).await;
+        let now = moved.load(Ordering::Relaxed);
+        if now != last.0 {
+            last = (now, tokio::time::Instant::now());
+        } else if last.1.elapsed() >= limit {
+            return;
+        }
+    }
+}
+
+fn broken(what: &str, error: reqwest::Error) -> Failure {
+    let says = if error.is_connect() {
+        "no connection"
+    } else if error.is_timeout() {
+        "no answer in time"
+    } else {
+        "the connection broke"
+    };
+    let error = error.without_url();
+    Failure::network(
+        Error::new(ErrorKind::Network, format!("{what}: {says}"))
+            .because(&error)
+            .with_hint(NETWORK_HINT),
+    )
+}

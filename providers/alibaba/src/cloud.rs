@@ -1,0 +1,29 @@
+//! The services of one place, opened for one step.
+
+use std::sync::Arc;
+
+use build_image_plugin_api::{Context, Result};
+
+use crate::{config::Place, credentials::Credentials, ecs::Ecs, oss::Oss, sts::Sts};
+
+/// OSS, ECS and STS.
+pub(crate) struct Cloud {
+    pub(crate) oss: Oss,
+    pub(crate) ecs: Ecs,
+    pub(crate) sts: Sts,
+}
+
+impl Cloud {
+    /// Opens the services of a place; no request is made yet.
+    ///
+    /// # Errors
+    /// When no connections can be made at all.
+    pub(crate) fn open(context: &Context, place: &Place) -> Result<Self> {
+        let credentials = Arc::new(Credentials::Settings(context.clone()));
+        Ok(Self {
+            oss: Oss::open(place, Arc::clone(&credentials))?,
+            ecs: Ecs::open(place, Arc::clone(&credentials))?,
+            sts: Sts::open(place, credentials)?,
+        })
+    }
+}

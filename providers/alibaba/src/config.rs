@@ -1,0 +1,339 @@
+//! Settings turned into types. It does not ask the cloud whether they are true; `check` does.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use build_image_plugin_api::{DiskFormat, Error, Result, Settings};
+use serde_json::Value;
+
+use crate::{
+    describe::NAME_LENGTH,
+    endpoint::{Endpoint, OssEndpoint},
+};
+
+/// Parts in flight beyond which memory, not speed, would grow.
+const MOST_THREADS: u64 = 64;
+
+/// Everything the user decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    bucket: Option<String>,
+    region: Option<String>,
+    internal: bool,
+    oss_endpoint: Option<String>,
+    ecs_endpoint: Option<String>,
+    sts_endpoint: Option<String>,
+    /// What object keys start with.
+    pub(crate) prefix: String,
+    /// Format of the uploaded disk.
+    pub(crate) format: DiskFormat,
+    /// The object is kept when the image exists.
+    pub(crate) keep_object: bool,
+    /// Accounts to share with, digits only, each once.
+    pub(crate) share: Vec<String>,
+    /// Shortest and longest image name.
+    pub(crate) name_length: (usize, usize),
+    /// How the upload goes about it.
+    pub(crate) upload: UploadTuning,
+    /// What `ImportImage` is told.
+    pub(crate) import: ImportOptions,
+}
+
+/// How the upload goes about it.
+#[derive(Clone, Debug)]
+pub(crate) struct UploadTuning {
+    /// Parts in flight.
+    pub(crate) threads: usize,
+    /// Wanted bytes per part.
+    pub(crate) part_size: u64,
+    /// Attempts per part.
+    pub(crate) attempts: u32,
+    /// Longest pause between two attempts.
+    pub(crate) longest_pause: Duration,
+    /// Longest time without a byte moved.
+    pub(crate) stall: Duration,
+}
+
+/// What `ImportImage` is told beside name and source.
+#[derive(Clone, Debug)]
+pub(crate) struct ImportOptions {
+    pub(crate) architecture: Option<String>,
+    pub(crate) boot_mode: Option<String>,
+    pub(crate) platform: String,
+    /// Parameters that are passed on as they are: name and value.
+    pub(crate) extra: Vec<(&'static str, String)>,
+    /// Longest time until the image is available.
+    pub(crate) timeout: Duration,
+    /// Longest pause between two polls.
+    pub(crate) longest_pause: Duration,
+}
+
+/// Bucket, region and the doors to them.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) bucket: String,
+    pub(crate) region: String,
+    pub(crate) oss: OssEndpoint,
+    pub(crate) ecs: Endpoint,
+    pub(crate) sts: Endpoint,
+}
+
+impl Config {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// Config errors naming the key.
+    pub(crate) fn read(settings: &Settings) -> Result<Self> {
+        let text =
+            |key: &str| settings.text(key).filter(|text| !text.is_empty()).map(str::to_owned);
+        Ok(Self {
+            bucket: text("ALIBABA_BUCKET"),
+            region: text("ALIBABA_REGION").map(region).transpose()?,
+            internal: settings.boolean("ALIBABA_UPLOAD_INTERNAL_OSS_ENDPOINT"),
+            oss_endpoint: text("ALIBABA_OSS_ENDPOINT"),
+            ecs_endpoint: text("ALIBABA_ECS_ENDPOINT"),
+            sts_endpoint: text("ALIBABA_STS_ENDPOINT"),
+            prefix: prefix(text("ALIBABA_OSS_PREFIX").unwrap_or_default())?,
+            format: format(settings.text("ALIBABA_DISK_FORMAT"))?,
+            keep_object: settings.boolean("ALIBABA_KEEP_OSS_OBJECT"),
+            share: share_ids(&settings.parsed("ALIBABA_IMAGE_SHARE_ACCOUNT_IDS")?)?,
+            name_length: name_length(settings)?,
+            upload: UploadTuning::read(settings),
+            import: ImportOptions::read(settings),
+        })
+    }
+
+    /// Bucket and region with their endpoints.
+    ///
+    /// # Errors
+    /// Config errors for what is unset or not an address.
+    pub(crate) fn place(&self) -> Result<Place> {
+        let bucket = set("ALIBABA_BUCKET", self.bucket.as_deref())?;
+        let region = set("ALIBABA_REGION", self.region.as_deref())?;
+        self.place_of(bucket, region)
+    }
+
+    /// As [`Config::place`] for a bucket and region that an earlier run used.
+    ///
+    /// # Errors
+    /// Config errors for endpoints that are not addresses.
+    pub(crate) fn place_of(&self, bucket: &str, region: &str) -> Result<Place> {
+        Ok(Place {
+            bucket: bucket.to_owned(),
+            region: region.to_owned(),
+            oss: OssEndpoint::choose(self.oss_endpoint.as_deref(), region, bucket, self.internal)?,
+            ecs: Endpoint::ecs(self.ecs_endpoint.as_deref(), region)?,
+            sts: Endpoint::sts(self.sts_endpoint.as_deref())?,
+        })
+    }
+
+    /// Bucket and region as far as they are set.
+    pub(crate) fn home(&self) -> (Option<&str>, Option<&str>) {
+        (self.bucket.as_deref(), self.region.as_deref())
+    }
+}
+
+impl UploadTuning {
+    fn read(settings: &Settings) -> Self {
+        let number = |key: &str, otherwise| settings.integer(key).unwrap_or(otherwise);
+        let threads = number("ALIBABA_THREAD_COUNT", 10).clamp(1, MOST_THREADS);
+        Self {
+            threads: usize::try_from(threads).unwrap_or(1),
+            part_size: number("ALIBABA_UPLOAD_PART_SIZE", 16 << 20),
+            attempts: u32::try_from(number("ALIBABA_UPLOAD_FILE_RETRY_COUNT", 9))
+                .unwrap_or(u32::MAX)
+                .max(1),
+            longest_pause: Duration::from_secs(number("ALIBABA_UPLOAD_FILE_RETRY_DELAY", 60)),
+            stall: Duration::from_secs(number("ALIBABA_UPLOAD_STALL_TIMEOUT", 60).max(1)),
+        }
+    }
+}
+
+impl ImportOptions {
+    fn read(settings: &Settings) -> Self {
+        const PASSED_ON: [(&str, &str); 6] = [
+            ("ALIBABA_LICENSE_TYPE", "LicenseType"),
+            ("ALIBABA_NVME_SUPPORT", "Features.NvmeSupport"),
+            ("ALIBABA_IMDS_SUPPORT", "Features.ImdsSupport"),
+            ("ALIBABA_DETECTION_STRATEGY", "DetectionStrategy"),
+            ("ALIBABA_RESOURCE_GROUP_ID", "ResourceGroupId"),
+            ("ALIBABA_ROLE_NAME", "RoleName"),
+        ];
+        let text =
+            |key: &str| settings.text(key).filter(|text| !text.is_empty()).map(str::to_owned);
+        let number = |key: &str| settings.integer(key).unwrap_or(60);
+        let pause = number("ALIBABA_IMAGE_IMPORT_MONITOR_RETRY_DELAY");
+        let polls = number("ALIBABA_IMAGE_IMPORT_MONITOR_RETRY_COUNT");
+        let timeout =
+            settings.integer("ALIBABA_IMPORT_TIMEOUT").unwrap_or(polls.saturating_mul(pause));
+        Self {
+            architecture: text("ALIBABA_ARCHITECTURE"),
+            boot_mode: text("ALIBABA_BOOT_MODE"),
+            platform: text("ALIBABA_PLATFORM").unwrap_or_else(|| "Others Linux".to_owned()),
+            extra: PASSED_ON.iter().filter_map(|&(key, name)| Some((name, text(key)?))).collect(),
+            timeout: Duration::from_secs(timeout),
+            longest_pause: Duration::from_secs(pause),
+        }
+    }
+}
+
+fn set<'a>(key: &str, value: Option<&'a str>) -> Result<&'a str> {
+    value.ok_or_else(|| {
+        Error::config(format!("`{key}` is not set"))
+            .with_hint(format!("set {key} in the configuration file or the environment"))
+    })
+}
+
+fn region(text: String) -> Result<String> {
+    match text.strip_prefix("oss-") {
+        None => Ok(text),
+        Some(bare) => Err(Error::config(format!("`ALIBABA_REGION` is `{text}`, an OSS location"))
+            .with_hint(format!("write the region id: `{}`", bare.trim_end_matches("-internal")))),
+    }
+}
+
+fn format(word: Option<&str>) -> Result<DiskFormat> {
+    match word {
+        None | Some("" | "qcow2") => Ok(DiskFormat::Qcow2),
+        Some("raw") => Ok(DiskFormat::Raw),
+        Some(other) => Err(Error::config(format!("`ALIBABA_DISK_FORMAT` is `{other}`"))
+            .with_hint("use `qcow2` or `raw`")),
+    }
+}
+
+/// Keys are at most 1023 bytes and do not start with a slash; segments that URL parsers fold are refused.
+fn prefix(text: String) -> Result<String> {
+    let folded = |segment: &str| matches!(segment, "." | "..");
+    let wrong = if text.starts_with(['/', '\\']) {
+        Some("starts with a slash")
+    } else if text.len() > 512 {
+        Some("is longer than 512 bytes")
+    } else if text.contains(char::is_control) {
+        Some("contains control characters")
+    } else if text.split('/').any(folded) {
+        Some("has a segment `.` or `..`")
+    } else {
+        None
+    };
+    match wrong {
+        None => Ok(text),
+        Some(wrong) => Err(Error::config(format!("`ALIBABA_OSS_PREFIX` {wrong}"))
+            .with_hint("use plain folder names, for example `images/`")),
+    }
+}
+
+fn name_length(settings: &Settings) -> Result<(usize, usize)> {
+    let read = |key: &str, otherwise: usize| {
+        let value = settings.integer(key).and_then(|value| usize::try_from(value).ok());
+        value.unwrap_or(otherwise).clamp(NAME_LENGTH.0, NAME_LENGTH.1)
+    };
+    let shortest = read("ALIBABA_IMAGE_NAME_LENGTH_MIN", NAME_LENGTH.0);
+    let longest = read("ALIBABA_IMAGE_NAME_LENGTH_MAX", NAME_LENGTH.1);
+    if shortest <= longest {
+        return Ok((shortest, longest));
+    }
+    Err(Error::config("`ALIBABA_IMAGE_NAME_LENGTH_MIN` is above `ALIBABA_IMAGE_NAME_LENGTH_MAX`")
+        .with_hint("leave both unset unless names must be shorter than the service's 128"))
+}
+
+/// Account ids out of a list of numbers or texts, out of one, or out of text such as `[1, 2]`.
+fn share_ids(value: &Value) -> Result<Vec<String>> {
+    let mut words = Vec::new();
+    collect_words(value, &mut words)?;
+    let mut seen = BTreeSet::new();
+    for word in &words {
+        if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(not_an_account(word));
+        }
+    }
+    Ok(words.into_iter().filter(|word| seen.insert(word.clone())).collect())
+}
+
+fn collect_words(value: &Value, words: &mut Vec<String>) -> Result<()> {
+    match value {
+        Value::Null => {}
+        Value::Number(number) => words.push(number.to_string()),
+        Value::Array(items) => items.iter().try_for_each(|item| collect_words(item, words))?,
+        Value::String(text) => {
+            let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
+            let found = inner.split([',', ' ']).map(|word| word.trim().trim_matches(['"', '\'']));
+            words.extend(found.filter(|word| !word.is_empty()).map(str::to_owned));
+        }
+        Value::Bool(_) | Value::Object(_) => return Err(not_an_account(&value.to_string())),
+    }
+    Ok(())
+}
+
+fn not_an_account(word: &str) -> Error {
+    Error::config(format!("`ALIBABA_IMAGE_SHARE_ACCOUNT_IDS` holds `{word}`, not an account id"))
+        .with_hint("account ids are digits only; write `[1234567890123456, 2345678901234567]`")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn settings(values: &[(&str, Value)]) -> Settings {
+        Settings::from_values(
+            values.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
+        )
+    }
+
+    #[test]
+    fn account_ids_come_in_many_shapes() {
+        for value in [
+            json!([1, 2]),
+            json!(["1", "2"]),
+            json!("[1, 2]"),
+            json!("1,2"),
+            json!("[\"1\",\"2\"]"),
+        ] {
+            assert_eq!(share_ids(&value).unwrap(), ["1", "2"], "{value}");
+        }
+        assert_eq!(share_ids(&json!("1234567890123456")).unwrap(), ["1234567890123456"]);
+        assert_eq!(share_ids(&json!(1_234_567_890_123_456_u64)).unwrap(), ["1234567890123456"]);
+        assert_eq!(share_ids(&json!([7, "7"])).unwrap(), ["7"]);
+        assert!(share_ids(&Value::Null).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_no_account_id_is_named() {
+        for value in [json!(["12a"]), json!([-1]), json!([1.5]), json!([true]), json!({"a": 1})] {
+            let error = share_ids(&value).unwrap_err();
+            assert!(error.message.contains("ALIBABA_IMAGE_SHARE_ACCOUNT_IDS"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_oss_location_is_not_a_region() {
+        let error = Config::read(&settings(&[("ALIBABA_REGION", json!("oss-cn-hangzhou"))]));
+        let error = error.unwrap_err();
+        assert_eq!(error.hint.as_deref(), Some("write the region id: `cn-hangzhou`"));
+    }
+
+    #[test]
+    fn a_build_that_stops_before_the_upload_needs_neither_bucket_nor_region() {
+        let config = Config::read(&settings(&[])).unwrap();
+        let error = config.place().unwrap_err();
+        assert!(error.message.contains("ALIBABA_BUCKET"), "{error}");
+    }
+
+    #[test]
+    fn prefixes_that_would_not_arrive_as_written_are_refused() {
+        for text in ["/a", "\\a", "a/../b", "./a", "a\nb"] {
+            assert!(prefix(text.to_owned()).is_err(), "{text:?}");
+        }
+        assert_eq!(prefix("images/2026/".to_owned()).unwrap(), "images/2026/");
+    }
+
+    #[test]
+    fn the_import_may_take_as_long_as_the_monitor_settings_say_unless_told() {
+        let read =
+            |values: &[(&str, Value)]| Config::read(&settings(values)).unwrap().import.timeout;
+        assert_eq!(read(&[]), Duration::from_secs(3600));
+        let monitor = ("ALIBABA_IMAGE_IMPORT_MONITOR_RETRY_COUNT", json!(2));
+        assert_eq!(read(std::slice::from_ref(&monitor)), Duration::from_secs(120));
+        assert_eq!(read(&[monitor, ("ALIBABA_IMPORT_TIMEOUT", json!(7))]), Duration::from_secs(7));
+    }
+}

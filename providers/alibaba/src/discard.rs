@@ -1,0 +1,200 @@
+//! Removing what a run made: unfinished uploads, the object, the image with its task and snapshots.
+//! Every resource is tried; what stays is listed with the command that removes it. It works after
+//! Ctrl-C too: a request to stop that was there before is what led here.
+
+use std::time::{Duration, Instant};
+
+use build_image_plugin_api::{
+    Context, Error, ErrorKind, Resource, Result,
+    document::{DiscardRequest, Discarded, Remaining},
+};
+
+use crate::{
+    cloud::Cloud,
+    config::Config,
+    ecs::Ecs,
+    error::Failure,
+    oss::Oss,
+    retry::Policy,
+    state::{IMAGE, MULTIPART, OBJECT},
+};
+
+/// Longest wait for an image to disappear.
+const IMAGE_GONE: Duration = Duration::from_secs(120);
+/// How often an upload is thrown away: parts in flight may outlive the first time.
+const ABORTS: usize = 3;
+/// Somebody waits, but what stays costs money.
+const POLICY: Policy = Policy {
+    attempts: 4,
+    patience: Duration::ZERO,
+    first_pause: Duration::from_millis(250),
+    longest_pause: Duration::from_secs(5),
+};
+/// An image or task is in a state that passes.
+const PASSING: [&str; 4] = [
+    "ImageIsImporting",
+    "OperationDenied.ImageCopying",
+    "IncorrectImageStatus",
+    "IncorrectTaskStatus",
+];
+
+/// Removes resources in the order given.
+///
+/// # Errors
+/// Only when nothing can be tried at all.
+pub(crate) fn discard(
+    context: &Context,
+    config: &Config,
+    request: &DiscardRequest,
+) -> Result<Discarded> {
+    // The context's own runtime gives up when a stop was asked for; this one must not.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        Error::internal("cannot prepare the removal of resources").because(&error)
+    })?;
+    let stopped_before = context.is_cancelled();
+    let mut answer = Discarded::default();
+    for resource in &request.resources {
+        let outcome = if context.is_cancelled() && !stopped_before {
+            Err(Error::cancelled())
+        } else {
+            runtime.block_on(remove(context, config, resource))
+        };
+        match outcome {
+            Ok(()) => {
+                context.gone(resource)?;
+                answer.removed.push(resource.clone());
+            }
+            Err(error) => answer.remaining.push(Remaining {
+                resource: resource.clone(),
+                reason: error.to_string(),
+                hint: Some(by_hand(config, resource)),
+            }),
+        }
+    }
+    Ok(answer)
+}
+
+async fn remove(context: &Context, config: &Config, resource: &Resource) -> Result<()> {
+    let (bucket, region) = config.home();
+    let bucket = resource.attributes.get("bucket").map(String::as_str).or(bucket);
+    let region = resource.region.as_deref().or(region);
+    let (Some(bucket), Some(region)) = (bucket, region) else {
+        return Err(Error::config(format!(
+            "bucket or region of {} is not known",
+            resource.label()
+        )));
+    };
+    let cloud = Cloud::open(context, &config.place_of(bucket, region)?)?;
+    let removed = match resource.kind.as_str() {
+        OBJECT => cloud.oss.delete(&resource.name, &POLICY).await,
+        MULTIPART => remove_upload(&cloud.oss, resource).await,
+        IMAGE => remove_image(&cloud.ecs, resource, bucket).await,
+        kind => Err(Failure::stop(Error::unsupported(
+            format!("this provider makes no resources of kind `{kind}`"),
+            "look it up in the version that made it",
+        ))),
+    };
+    removed.map_err(Error::from)
+}
+
+/// Throws an upload away until the service does not know it any more. Without an id, every upload of
+/// exactly this key: the key belongs to one run.
+async fn remove_upload(oss: &Oss, resource: &Resource) -> Result<(), Failure> {
+    let key = &resource.name;
+    for _ in 0..ABORTS {
+        let ids = match &resource.id {
+            Some(id) => vec![id.clone()],
+            None => oss.list_uploads(key, &POLICY).await?,
+        };
+        let mut known = false;
+        for id in &ids {
+            known |= oss.abort(key, id, &POLICY).await?;
+        }
+        if !known {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Removes the image with what belongs to it. Without an id only an image of this name that was
+/// imported from this run's object is touched.
+async fn remove_image(ecs: &Ecs, resource: &Resource, bucket: &str) -> Result<(), Failure> {
+    if let Some(task) = resource.attributes.get("task_id") {
+        cancel_task(ecs, task).await?;
+    }
+    let image = match &resource.id {
+        Some(id) => ecs.image(id, &POLICY).await?,
+        None => {
+            let object = resource.attributes.get("object").map_or("", String::as_str);
+            let found = ecs.images_named(&resource.name, &POLICY).await?;
+            found.into_iter().find(|image| image.comes_from(bucket, object))
+        }
+    };
+    let Some(image) = image else { return Ok(()) };
+    let deadline = Instant::now() + IMAGE_GONE;
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match ecs.delete_image(&image.image_id, &POLICY).await {
+            Ok(()) => {}
+            Err(failure) if failure.is(&["InvalidImageId.NotFound"]) => break,
+            Err(failure) if failure.is(&PASSING) && Instant::now() < deadline => {}
+            Err(failure) => return Err(failure),
+        }
+        if ecs.image(&image.image_id, &POLICY).await?.is_none() {
+            break;
+        }
+        if Instant::now() >= deadline {
+            let message = format!("image `{}` is still there", image.image_id);
+            return Err(Failure::stop(Error::new(ErrorKind::Timeout, message)));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+    for snapshot in image.snapshots() {
+        match ecs.delete_snapshot(&snapshot, &POLICY).await {
+            Err(failure) if !failure.is(&["InvalidSnapshotId.NotFound"]) => return Err(failure),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Stops an import that runs; one that has ended is fine.
+async fn cancel_task(ecs: &Ecs, task: &str) -> Result<(), Failure> {
+    match ecs.task(task, &POLICY).await {
+        Ok(task) if matches!(task.task_status.as_str(), "Finished" | "Failed" | "Deleted") => {
+            return Ok(());
+        }
+        Ok(_) => {}
+        Err(failure) if failure.is(&["InvalidTaskId.NotFound"]) => return Ok(()),
+        Err(failure) => return Err(failure),
+    }
+    let ended =
+        ["InvalidTaskId.NotFound", "IncorrectTaskStatus", "InvalidTaskId.TaskActionNotSupport"];
+    match ecs.cancel_task(task, &POLICY).await {
+        Err(failure) if !failure.is(&ended) => Err(failure),
+        _ => Ok(()),
+    }
+}
+
+/// The command that removes a resource.
+fn by_hand(config: &Config, resource: &Resource) -> String {
+    let (bucket, region) = config.home();
+    let bucket =
+        resource.attributes.get("bucket").map(String::as_str).or(bucket).unwrap_or("BUCKET");
+    let region = resource.region.as_deref().or(region).unwrap_or("REGION");
+    let name = &resource.name;
+    match (resource.kind.as_str(), &resource.id) {
+        (OBJECT, _) => format!("aliyun oss rm oss://{bucket}/{name} --region {region}"),
+        (MULTIPART, _) => format!("aliyun oss rm -m oss://{bucket}/{name} --region {region}"),
+        (IMAGE, Some(id)) => {
+            format!("aliyun ecs DeleteImage --RegionId {region} --ImageId {id} --Force true")
+        }
+        (IMAGE, None) => {
+            format!("aliyun ecs DescribeImages --RegionId {region} --ImageName {name}")
+        }
+        _ => format!("look for `{name}` in the console"),
+    }
+}

@@ -1,0 +1,221 @@
+//! OSS multipart uploads: one function per operation.
+//!
+//! Source: OSS API documentation, "Multipart upload".
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use reqwest::Method;
+use serde::Deserialize;
+
+use crate::{
+    client::{Limit, Payload},
+    error::Failure,
+    oss::{CALL_LIMIT, Call, Oss, crc, read_xml},
+    retry::{Policy, retry},
+};
+
+/// Completing many parts takes the service a while.
+const COMPLETE_LIMIT: Duration = Duration::from_secs(180);
+
+/// A part the service has.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ListedPart {
+    pub(crate) part_number: u32,
+    #[serde(rename = "ETag")]
+    pub(crate) etag: String,
+    pub(crate) size: u64,
+    #[serde(rename = "HashCrc64ecma")]
+    pub(crate) crc: Option<u64>,
+}
+
+/// A part that was sent.
+#[derive(Clone, Debug)]
+pub(crate) struct SentPart {
+    pub(crate) etag: String,
+    /// CRC-64 the service computed.
+    pub(crate) crc: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Initiated {
+    upload_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct PartsPage {
+    #[serde(rename = "Part", default)]
+    parts: Vec<ListedPart>,
+    #[serde(default)]
+    is_truncated: bool,
+    #[serde(default)]
+    next_part_number_marker: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct UploadsPage {
+    #[serde(rename = "Upload", default)]
+    uploads: Vec<ListedUpload>,
+    #[serde(default)]
+    is_truncated: bool,
+    #[serde(default)]
+    next_key_marker: String,
+    #[serde(default)]
+    next_upload_id_marker: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListedUpload {
+    key: String,
+    upload_id: String,
+}
+
+impl Oss {
+    /// Starts an upload; returns its id. Repeated attempts may leave further uploads behind: find
+    /// them with [`Oss::list_uploads`].
+    pub(crate) async fn initiate(
+        &self,
+        key: &str,
+        headers: &[(String, String)],
+        policy: &Policy,
+    ) -> Result<String, Failure> {
+        const OPERATION: &str = "InitiateMultipartUpload";
+        let call = || Call {
+            headers: headers.to_vec(),
+            ..Call::new(OPERATION, Method::POST, Some(key)).query("uploads", "")
+        };
+        let sent = retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await);
+        Ok(read_xml::<Initiated>(OPERATION, &sent.await?)?.upload_id)
+    }
+
+    /// Sends a part once; given up when `moved` stands still for `stall`.
+    pub(crate) async fn upload_part(
+        &self,
+        key: &str,
+        upload_id: &str,
+        number: u32,
+        body: Payload,
+        moved: Arc<AtomicU64>,
+        stall: Duration,
+    ) -> Result<SentPart, Failure> {
+        let call = Call::new("UploadPart", Method::PUT, Some(key))
+            .query("partNumber", number.to_string())
+            .query("uploadId", upload_id);
+        let answer = self.attempt(call, body, Limit::Idle(moved, stall)).await?;
+        let etag = answer.header("etag").unwrap_or_default().to_owned();
+        Ok(SentPart { etag, crc: crc(&answer) })
+    }
+
+    /// Every part the service has, over all pages.
+    pub(crate) async fn list_parts(
+        &self,
+        key: &str,
+        upload_id: &str,
+        policy: &Policy,
+    ) -> Result<Vec<ListedPart>, Failure> {
+        const OPERATION: &str = "ListParts";
+        let mut parts = Vec::new();
+        let mut marker = 0;
+        loop {
+            let call = || {
+                let call = Call::new(OPERATION, Method::GET, Some(key))
+                    .query("uploadId", upload_id)
+                    .query("max-parts", "1000");
+                if marker == 0 {
+                    call
+                } else {
+                    call.query("part-number-marker", marker.to_string())
+                }
+            };
+            let sent = retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await);
+            let page: PartsPage = read_xml(OPERATION, &sent.await?)?;
+            let last = page.parts.iter().map(|part| part.part_number).max();
+            parts.extend(page.parts);
+            let next = page.next_part_number_marker.or(last).unwrap_or(0);
+            if !page.is_truncated || next <= marker {
+                return Ok(parts);
+            }
+            marker = next;
+        }
+    }
+
+    /// Makes an object of the parts; returns its CRC-64 when the service tells.
+    pub(crate) async fn complete(
+        &self,
+        key: &str,
+        upload_id: &str,
+        parts: &[(u32, String)],
+    ) -> Result<Option<u64>, Failure> {
+        let mut body = String::with_capacity(parts.len() * 96);
+        body.push_str("<CompleteMultipartUpload>");
+        for (number, etag) in parts {
+            let etag = quick_xml::escape::escape(etag.as_str());
+            let _ =
+                write!(body, "<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>");
+        }
+        body.push_str("</CompleteMultipartUpload>");
+        let call = Call::new("CompleteMultipartUpload", Method::POST, Some(key))
+            .query("uploadId", upload_id);
+        let answer = self.once(call, Payload::Bytes(body.into()), COMPLETE_LIMIT).await?;
+        Ok(crc(&answer))
+    }
+
+    /// Throws an upload away. Returns false when it did not exist any more.
+    pub(crate) async fn abort(
+        &self,
+        key: &str,
+        upload_id: &str,
+        policy: &Policy,
+    ) -> Result<bool, Failure> {
+        let call = || {
+            Call::new("AbortMultipartUpload", Method::DELETE, Some(key))
+                .query("uploadId", upload_id)
+        };
+        let sent = retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await);
+        match sent.await {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.is(&["NoSuchUpload"]) => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Ids of all unfinished uploads of exactly this key, over all pages.
+    pub(crate) async fn list_uploads(
+        &self,
+        key: &str,
+        policy: &Policy,
+    ) -> Result<Vec<String>, Failure> {
+        const OPERATION: &str = "ListMultipartUploads";
+        let mut found = Vec::new();
+        let mut marker = (String::new(), String::new());
+        loop {
+            let call = || {
+                let call = Call::new(OPERATION, Method::GET, None)
+                    .query("uploads", "")
+                    .query("prefix", key)
+                    .query("max-uploads", "1000");
+                if marker.0.is_empty() {
+                    return call;
+                }
+                call.query("key-marker", &*marker.0).query("upload-id-marker", &*marker.1)
+            };
+            let sent = retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await);
+            let page: UploadsPage = read_xml(OPERATION, &sent.await?)?;
+            let ours = page.uploads.into_iter().filter(|upload| upload.key == key);
+            found.extend(ours.map(|upload| upload.upload_id));
+            let next = (page.next_key_marker, page.next_upload_id_marker);
+            if !page.is_truncated || next.0.is_empty() || next == marker {
+                return Ok(found);
+            }
+            marker = next;
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Bytes of the disk, read on threads that may block, in chunks whose buffers are used again.
+//! The CRC-64 of a range is computed in the same pass.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use build_image_plugin_api::{Context, Disk, Error, Result};
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
+use futures_util::stream::{AbortHandle, abortable, unfold};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+/// Bytes per chunk.
+const CHUNK: usize = 256 << 10;
+/// Chunks read ahead of the network, per part.
+const AHEAD: usize = 2;
+
+/// CRC-64 of two adjoining ranges together.
+pub(crate) fn combine(first: u64, second: u64, second_length: u64) -> u64 {
+    checksum_combine(CrcAlgorithm::Crc64Xz, first, second, second_length)
+}
+
+/// Buffers that are free.
+#[derive(Default)]
+struct Pool(Mutex<Vec<Vec<u8>>>);
+
+impl Pool {
+    fn take(&self) -> Vec<u8> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        kept.unwrap_or_else(|| vec![0; CHUNK])
+    }
+}
+
+/// A filled buffer; goes back to the pool when its last user drops it.
+struct Chunk {
+    buffer: Vec<u8>,
+    filled: usize,
+    pool: Arc<Pool>,
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.filled]
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.pool.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
+}
+
+/// Reads ranges of one disk.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    context: Context,
+    disk: Arc<Disk>,
+    pool: Arc<Pool>,
+}
+
+/// A range on its way to the network.
+pub(crate) struct Flow {
+    /// The body; ends early when the disk cannot be read or the flow is stopped.
+    pub(crate) body: reqwest::Body,
+    /// Ends the body.
+    pub(crate) stop: AbortHandle,
+    /// The thread that reads; its result is the CRC-64 of what it read.
+    pub(crate) thread: JoinHandle<Result<Option<u64>>>,
+}
+
+impl Reader {
+    pub(crate) fn new(context: &Context, disk: &Disk) -> Self {
+        let (context, disk) = (context.clone(), Arc::new(disk.clone()));
+        Self { context, disk, pool: Arc::default() }
+    }
+
+    /// Reads a range chunk by chunk and hands each to `each`, which returns false to stop. Returns
+    /// the range's CRC-64, or nothing when it was stopped.
+    fn read(
+        &self,
+        offset: u64,
+        length: u64,
+        mut each: impl FnMut(Bytes) -> bool,
+    ) -> Result<Option<u64>> {
+        let mut digest = Digest::new(CrcAlgorithm::Crc64Xz);
+        let mut done = 0;
+        while done < length {
+            self.context.check_cancelled()?;
+            let wanted = usize::try_from(length - done).unwrap_or(CHUNK).min(CHUNK);
+            let mut chunk =
+                Chunk { buffer: self.pool.take(), filled: wanted, pool: Arc::clone(&self.pool) };
+            let buffer = &mut chunk.buffer[..wanted];
+            let read = self.context.read_disk(&self.disk, offset + done, buffer)?;
+            if read == 0 {
+                let message = format!("the disk image ends at byte {}", offset + done);
+                return Err(Error::internal(message).with("length", self.disk.length));
+            }
+            chunk.filled = read;
+            digest.update(chunk.as_ref());
+            done += read as u64;
+            if !each(Bytes::from_owner(chunk)) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(digest.finalize()))
+    }
+
+    /// CRC-64 of a range.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub(crate) async fn checksum(&self, offset: u64, length: u64) -> Result<u64> {
+        let reader = self.clone();
+        let thread = tokio::task::spawn_blocking(move || reader.read(offset, length, |_| true));
+        joined(thread).await?.ok_or_else(|| Error::internal("a checksum was stopped"))
+    }
+
+    /// Starts reading a range into a request body. `moved` counts the bytes the network took.
+    pub(crate) fn flow(
+        &self,
+        offset: u64,
+        length: u64,
+        moved: Arc<AtomicU64>,
+        on_moved: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Flow {
+        let (sender, receiver) = mpsc::channel::<Bytes>(AHEAD);
+        let reader = self.clone();
+        let thread = tokio::task::spawn_blocking(move || {
+            reader.read(offset, length, |chunk| sender.blocking_send(chunk).is_ok())
+        });
+        let chunks = unfold((receiver, on_moved), move |(mut receiver, on_moved)| {
+            let moved = Arc::clone(&moved);
+            async move {
+                let chunk = receiver.recv().await?;
+                let count = chunk.len() as u64;
+                moved.fetch_add(count, Ordering::Relaxed);
+                on_moved(count);
+                Some((Ok::<_, std::io::Error>(chunk), (receiver, on_moved)))
+            }
+        });
+        let (chunks, stop) = abortable(chunks);
+        Flow { body: reqwest::Body::wrap_stream(chunks), stop, thread }
+    }
+}
+
+/// The result of a reading thread; its panic is an error.
+pub(crate) async fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
+    thread
+        .await
+        .unwrap_or_else(|error| Err(Error::internal("a reading thread ended").because(&error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use build_image_plugin_api::{DiskSpec, testing::MockHost};
+
+    use super::*;
+
+    fn reader(content: Vec<u8>) -> Reader {
+        let host = Arc::new(MockHost::new().with_disk(content));
+        let context = host.context();
+        let disk = context.make_disk(&DiskSpec::default()).unwrap();
+        Reader::new(&context, &disk)
+    }
+
+    #[test]
+    fn the_checksum_is_the_one_the_service_uses() {
+        let reader = reader(b"123456789".to_vec());
+        let whole = reader.read(0, 9, |_| true).unwrap().unwrap();
+        assert_eq!(whole, 11_051_210_869_376_104_954);
+        let first = reader.read(0, 4, |_| true).unwrap().unwrap();
+        let second = reader.read(4, 5, |_| true).unwrap().unwrap();
+        assert_eq!(combine(first, second, 5), whole);
+    }
+
+    #[test]
+    fn buffers_are_used_again() {
+        let reader = reader(vec![7; 4 * CHUNK + 1]);
+        let mut seen = 0;
+        let crc = reader.read(0, 4 * CHUNK as u64 + 1, |chunk| {
+            seen += chunk.len();
+            true
+        });
+        assert!(crc.unwrap().is_some());
+        assert_eq!(seen, 4 * CHUNK + 1);
+        assert_eq!(reader.pool.0.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_disk_that_ends_early_is_an_error() {
+        let error = reader(vec![0; 10]).read(0, 11, |_| true).unwrap_err();
+        assert!(error.message.contains("ends at byte 10"), "{error}");
+    }
+}

@@ -1,0 +1,142 @@
+//! How often and after which pause an attempt is made again: exponential back-off with full jitter,
+//! never shorter than the service asks for.
+
+use std::{
+    hash::{BuildHasher as _, Hasher as _},
+    time::{Duration, Instant},
+};
+
+use crate::error::{Cure, Failure};
+
+/// When to give up.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    /// Attempts that are made in any case.
+    pub(crate) attempts: u32,
+    /// Attempts go on for this long after the first failure, however many there were.
+    pub(crate) patience: Duration,
+    /// Upper bound of the first pause; doubles with every attempt.
+    pub(crate) first_pause: Duration,
+    /// Upper bound of every pause.
+    pub(crate) longest_pause: Duration,
+}
+
+impl Policy {
+    /// For single calls of a build.
+    pub(crate) const CALL: Self = Self {
+        attempts: 6,
+        patience: Duration::from_secs(60),
+        first_pause: Duration::from_millis(250),
+        longest_pause: Duration::from_secs(10),
+    };
+    /// For checks, where somebody waits.
+    pub(crate) const CHECK: Self = Self {
+        attempts: 2,
+        patience: Duration::ZERO,
+        first_pause: Duration::from_millis(100),
+        longest_pause: Duration::from_millis(300),
+    };
+
+    fn pause(&self, attempt: u32, asked: Option<Duration>) -> Duration {
+        let doubled = self.first_pause.saturating_mul(1 << attempt.saturating_sub(1).min(16));
+        let bound = doubled.min(self.longest_pause);
+        let millis = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+        let jittered = Duration::from_millis(random() % millis.saturating_add(1));
+        jittered.max(asked.unwrap_or_default())
+    }
+}
+
+/// Repeats an attempt until it succeeds, cannot succeed, or the policy gives up.
+pub(crate) async fn retry<T>(
+    policy: &Policy,
+    mut attempt: impl AsyncFnMut() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let mut first_failure: Option<Instant> = None;
+    let mut made = 0;
+    let mut clock_followed = false;
+    loop {
+        made += 1;
+        let mut failure = match attempt().await {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => failure,
+        };
+        let since = first_failure.get_or_insert_with(Instant::now).elapsed();
+        let hopeless = match failure.cure {
+            Cure::None => true,
+            // One correction must do; a second refusal is not about the clock.
+            Cure::Clock => std::mem::replace(&mut clock_followed, true),
+            Cure::Time => made >= policy.attempts && since >= policy.patience,
+        };
+        if hopeless {
+            if made > 1 {
+                *failure.error = failure.error.with("attempts", made);
+            }
+            return Err(failure);
+        }
+        let pause = policy.pause(made, failure.pause);
+        tracing::warn!(error = %failure.error, attempt = made, ?pause, "trying again");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// A number nobody can foresee; not for keys.
+pub(crate) fn random() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use build_image_plugin_api::{Error, ErrorKind};
+
+    use super::*;
+
+    const QUICK: Policy = Policy {
+        attempts: 3,
+        patience: Duration::ZERO,
+        first_pause: Duration::ZERO,
+        longest_pause: Duration::ZERO,
+    };
+
+    fn broken() -> Failure {
+        Failure::network(Error::new(ErrorKind::Network, "broken"))
+    }
+
+    fn run(outcomes: Vec<Result<u8, Failure>>) -> (Result<u8, Failure>, usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let mut left = outcomes.into_iter();
+        let total = left.len();
+        let answer = runtime.block_on(retry(&QUICK, async || left.next().unwrap()));
+        (answer, total - left.len())
+    }
+
+    #[test]
+    fn a_broken_line_is_tried_again_until_the_budget_is_spent() {
+        let (answer, made) = run(vec![Err(broken()), Err(broken()), Ok(7)]);
+        assert_eq!((answer.unwrap(), made), (7, 3));
+        let (answer, made) = run(vec![Err(broken()), Err(broken()), Err(broken()), Ok(7)]);
+        assert_eq!((answer.unwrap_err().error.context("attempts"), made), (Some("3"), 3));
+    }
+
+    #[test]
+    fn what_time_does_not_cure_is_not_repeated() {
+        let refused = Failure::stop(Error::new(ErrorKind::Auth, "no"));
+        assert_eq!(run(vec![Err(refused), Ok(7)]).1, 1);
+    }
+
+    #[test]
+    fn the_clock_is_corrected_once() {
+        let skewed = || Failure { cure: Cure::Clock, ..broken() };
+        let (answer, made) = run(vec![Err(skewed()), Ok(7)]);
+        assert_eq!((answer.unwrap(), made), (7, 2));
+        assert_eq!(run(vec![Err(skewed()), Err(skewed()), Ok(7)]).1, 2);
+    }
+
+    #[test]
+    fn pauses_grow_to_their_bound_and_heed_the_service() {
+        let policy = Policy { longest_pause: Duration::from_secs(2), ..Policy::CALL };
+        assert!((1..40).all(|made| policy.pause(made, None) <= Duration::from_secs(2)));
+        assert!((0..50).all(|_| policy.pause(1, None) <= Duration::from_millis(250)));
+        let asked = Some(Duration::from_secs(9));
+        assert_eq!(policy.pause(1, asked), Duration::from_secs(9));
+    }
+}

@@ -1,0 +1,87 @@
+//! What a later attempt of the same run needs to know. Hints only: the cloud is asked again.
+
+use build_image_plugin_api::Resource;
+use serde::{Deserialize, Serialize};
+
+/// Checkpoint key of [`UploadState`].
+pub(crate) const UPLOAD: &str = "upload";
+/// Checkpoint key of [`ImportState`].
+pub(crate) const IMPORT: &str = "import";
+
+/// Resource kinds of this provider.
+pub(crate) const OBJECT: &str = "oss_object";
+pub(crate) const MULTIPART: &str = "multipart_upload";
+pub(crate) const IMAGE: &str = "image";
+
+/// How far the upload is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UploadState {
+    pub(crate) bucket: String,
+    pub(crate) region: String,
+    pub(crate) key: String,
+    /// Length of the image in bytes.
+    pub(crate) length: u64,
+    /// Identity of the disk's content.
+    pub(crate) identity: String,
+    pub(crate) part_size: u64,
+    /// Known once the service gave one.
+    #[serde(default)]
+    pub(crate) upload_id: Option<String>,
+    /// CRC-64 of the whole object; known once it is complete.
+    #[serde(default)]
+    pub(crate) crc: Option<u64>,
+}
+
+impl UploadState {
+    /// The object, as the host writes it down.
+    pub(crate) fn object(&self, kept: bool) -> Resource {
+        let object =
+            Resource::new(OBJECT, &self.key).in_region(&self.region).with("bucket", &self.bucket);
+        if kept { object.as_product() } else { object }
+    }
+
+    /// The multipart upload, as the host writes it down.
+    pub(crate) fn multipart(&self) -> Resource {
+        let resource = Resource::new(MULTIPART, &self.key)
+            .in_region(&self.region)
+            .with("bucket", &self.bucket);
+        match &self.upload_id {
+            Some(id) => resource.with_id(id),
+            None => resource,
+        }
+    }
+}
+
+/// How far the import is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImportState {
+    pub(crate) name: String,
+    pub(crate) region: String,
+    pub(crate) bucket: String,
+    pub(crate) key: String,
+    /// Known once `ImportImage` answered.
+    #[serde(default)]
+    pub(crate) image_id: Option<String>,
+    /// Known once `ImportImage` answered; an adopted image has none.
+    #[serde(default)]
+    pub(crate) task_id: Option<String>,
+    /// Imports of this run that ended in failure; a new one must not be taken for an old one.
+    #[serde(default)]
+    pub(crate) failures: u32,
+    /// The last import failed.
+    #[serde(default)]
+    pub(crate) failed: bool,
+}
+
+impl ImportState {
+    /// The image, as the host writes it down.
+    pub(crate) fn image(&self) -> Resource {
+        let mut resource = Resource::new(IMAGE, &self.name).in_region(&self.region).as_product();
+        resource.id.clone_from(&self.image_id);
+        resource = resource.with("bucket", &self.bucket).with("object", &self.key);
+        match &self.task_id {
+            Some(task) => resource.with("task_id", task),
+            None => resource,
+        }
+    }
+}

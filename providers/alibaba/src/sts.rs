@@ -1,0 +1,35 @@
+//! STS: who the keys belong to.
+
+use std::sync::Arc;
+
+use build_image_plugin_api::Result;
+use serde::Deserialize;
+
+use crate::{acs::Service, config::Place, credentials::Credentials, error::Failure, retry::Policy};
+
+/// The security token service.
+pub(crate) struct Sts(pub(crate) Service);
+
+/// Who calls.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Identity {
+    pub(crate) account_id: String,
+    #[serde(default)]
+    pub(crate) arn: String,
+}
+
+impl Sts {
+    /// The service for a place.
+    ///
+    /// # Errors
+    /// When no connections can be made at all.
+    pub(crate) fn open(place: &Place, credentials: Arc<Credentials>) -> Result<Self> {
+        Service::open(&place.sts, "2015-04-01", credentials).map(Self)
+    }
+
+    /// Asks who the keys belong to; needs no permission.
+    pub(crate) async fn identity(&self, policy: &Policy) -> Result<Identity, Failure> {
+        self.0.call("GetCallerIdentity", &Vec::new(), "", policy).await
+    }
+}

@@ -1,0 +1,291 @@
+//! The disk into the bucket, by multipart upload. Every step is written down before it is made, so
+//! that a later attempt of the same run finds the upload and sends only what is missing. Nothing is
+//! thrown away on failure: that would end resuming; `discard` removes what the host does not keep.
+
+use std::collections::BTreeMap;
+
+use build_image_plugin_api::{
+    Context, Error, ErrorKind, Result,
+    document::{UploadRequest, Uploaded},
+};
+use serde_json::Value;
+
+use crate::{
+    config::{Config, Place},
+    credentials::Credentials,
+    error::Failure,
+    multipart::ListedPart,
+    names,
+    oss::{ObjectHead, Oss},
+    parts::Plan,
+    reader::Reader,
+    retry::{Policy, retry},
+    state::{UPLOAD, UploadState},
+    transfer::{Meter, Transfer, Transferred, part_policy},
+};
+
+/// How often an upload that vanished is begun anew.
+const RESTARTS: u32 = 2;
+
+/// One upload.
+struct Upload<'a> {
+    context: &'a Context,
+    config: &'a Config,
+    request: &'a UploadRequest,
+    oss: Oss,
+    plan: Plan,
+    /// An earlier attempt of the run was here.
+    resumed: bool,
+    state: UploadState,
+}
+
+/// Uploads the disk.
+///
+/// # Errors
+/// Whatever keeps it from arriving whole.
+pub(crate) fn upload(
+    context: &Context,
+    config: &Config,
+    request: &UploadRequest,
+) -> Result<Uploaded> {
+    let place = config.place()?;
+    let oss = open(context, &place)?;
+    let saved: Option<UploadState> = context.load(UPLOAD)?;
+    let usable = saved.as_ref().filter(|saved| {
+        (&saved.bucket, &saved.region, saved.length)
+            == (&place.bucket, &place.region, request.disk.length)
+    });
+    let wanted = usable.map_or(config.upload.part_size, |saved| saved.part_size);
+    let plan = Plan::new(request.disk.length, wanted)?;
+    let state = match usable {
+        Some(saved) => saved.clone(),
+        None => fresh_state(config, request, &place, plan),
+    };
+    let resumed = usable.is_some();
+    let stale = saved.filter(|_| !resumed);
+    let mut upload = Upload { context, config, request, oss, plan, resumed, state };
+    context.block_on(async {
+        if let Some(stale) = stale {
+            upload.drop_stale(&stale).await?;
+        }
+        upload.run().await
+    })
+}
+
+fn open(context: &Context, place: &Place) -> Result<Oss> {
+    Oss::open(place, std::sync::Arc::new(Credentials::Settings(context.clone())))
+}
+
+fn fresh_state(config: &Config, request: &UploadRequest, place: &Place, plan: Plan) -> UploadState {
+    let disk = &request.disk;
+    let run = &request.build.run_id;
+    UploadState {
+        bucket: place.bucket.clone(),
+        region: place.region.clone(),
+        key: names::object_key(&config.prefix, run, &disk.file_name, disk.spec.format),
+        length: disk.length,
+        identity: disk.identity.clone(),
+        part_size: plan.part_size,
+        upload_id: None,
+        crc: None,
+    }
+}
+
+impl Upload<'_> {
+    async fn run(&mut self) -> Result<Uploaded> {
+        if self.is_there().await? {
+            self.context.milestone(format!("`{}` is there already", self.state.key))?;
+            return Ok(self.answer(0));
+        }
+        let reader = Reader::new(self.context, &self.request.disk);
+        let mut bytes_sent = 0;
+        for round in 0..=RESTARTS {
+            let listed = self.begin().await?;
+            let meter = Meter::new(self.context, self.plan.length);
+            let arrived = self.bring(listed, &reader, &meter).await;
+            bytes_sent += meter.sent();
+            match arrived {
+                Ok(crc) => {
+                    self.finish(crc).await?;
+                    return Ok(self.answer(bytes_sent));
+                }
+                Err(failure)
+                    if failure.is(&["NoSuchUpload", "InvalidPart"]) && round < RESTARTS =>
+                {
+                    tracing::warn!(error = %failure.error, "the upload is begun anew");
+                    self.forget_upload(failure.is(&["InvalidPart"])).await?;
+                }
+                Err(failure) => return Err(*failure.error),
+            }
+        }
+        Err(Error::internal("the rounds of an upload ended without an answer"))
+    }
+
+    /// Whether an earlier attempt completed the object and it is still the same.
+    async fn is_there(&mut self) -> Result<bool> {
+        let Some(crc) = self.state.crc.take() else { return Ok(false) };
+        if self.state.identity != self.request.disk.identity || self.state.identity.is_empty() {
+            return Ok(false);
+        }
+        let head = self.oss.head(&self.state.key, &Policy::CALL).await?;
+        let same = head.is_some_and(|head| self.matches(&head, crc));
+        self.state.crc = same.then_some(crc);
+        Ok(same)
+    }
+
+    fn matches(&self, head: &ObjectHead, crc: u64) -> bool {
+        head.size == self.plan.length && head.crc.is_none_or(|theirs| theirs == crc)
+    }
+
+    /// Finds the upload of an earlier attempt, or starts one. Returns the parts that are there.
+    async fn begin(&mut self) -> Result<Vec<ListedPart>> {
+        if let Some(id) = self.state.upload_id.clone() {
+            match self.oss.list_parts(&self.state.key, &id, &Policy::CALL).await {
+                Ok(parts) => return Ok(parts),
+                Err(failure) if failure.is(&["NoSuchUpload"]) => self.forget_upload(false).await?,
+                Err(failure) => return Err(*failure.error),
+            }
+        }
+        self.context.will_create(&self.state.object(self.config.keep_object))?;
+        self.context.will_create(&self.state.multipart())?;
+        self.context.save(UPLOAD, &self.state)?;
+        if self.resumed {
+            self.abort_strays().await?;
+        }
+        let headers = self.object_headers();
+        let id = self.oss.initiate(&self.state.key, &headers, &Policy::CALL).await?;
+        self.state.upload_id = Some(id);
+        self.context.save(UPLOAD, &self.state)?;
+        self.context.created(&self.state.multipart())?;
+        Ok(Vec::new())
+    }
+
+    fn object_headers(&self) -> Vec<(String, String)> {
+        let plain = |text: &str| text.chars().filter(char::is_ascii_graphic).collect::<String>();
+        vec![
+            ("content-type".to_owned(), "application/octet-stream".to_owned()),
+            ("x-oss-meta-build-image-run".to_owned(), plain(&self.request.build.run_id)),
+            ("x-oss-meta-build-image-disk".to_owned(), plain(&self.request.disk.identity)),
+            ("x-oss-meta-build-image-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ]
+    }
+
+    /// Uploads of our key whose ids an earlier attempt never learned.
+    async fn abort_strays(&self) -> Result<()> {
+        for id in self.oss.list_uploads(&self.state.key, &Policy::CALL).await? {
+            self.oss.abort(&self.state.key, &id, &Policy::CALL).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the known upload id up; `abort` when the service may still have it.
+    async fn forget_upload(&mut self, abort: bool) -> Result<()> {
+        if let Some(id) = &self.state.upload_id
+            && abort
+        {
+            self.oss.abort(&self.state.key, id, &Policy::CALL).await?;
+        }
+        self.context.gone(&self.state.multipart())?;
+        self.state.upload_id = None;
+        self.context.save(UPLOAD, &self.state)
+    }
+
+    /// The upload of an earlier attempt that was about other bytes or another bucket.
+    async fn drop_stale(&self, stale: &UploadState) -> Result<()> {
+        if let Some(id) = &stale.upload_id {
+            let oss = open(self.context, &self.config.place_of(&stale.bucket, &stale.region)?)?;
+            oss.abort(&stale.key, id, &Policy::CALL).await?;
+            self.context.gone(&stale.multipart())?;
+        }
+        Ok(())
+    }
+
+    /// Brings all parts and completes the upload. Returns the object's CRC-64.
+    async fn bring(
+        &self,
+        listed: Vec<ListedPart>,
+        reader: &Reader,
+        meter: &std::sync::Arc<Meter>,
+    ) -> Result<u64, Failure> {
+        let id = self.state.upload_id.as_deref().unwrap_or_default();
+        let upload = (self.state.key.as_str(), id);
+        let tuning = &self.config.upload;
+        let transfer = Transfer::new(&self.oss, upload, self.plan, reader, meter, tuning);
+        let transferred = transfer.run(listed).await?;
+        if transferred.kept > 0 {
+            let (kept, all) = (transferred.kept, self.plan.count());
+            self.context.milestone(format!("{kept} of {all} parts were there already"))?;
+        }
+        self.complete(id, &transferred).await?;
+        Ok(transferred.crc)
+    }
+
+    /// Makes the object. A lost answer is looked up: the service goes on without us.
+    async fn complete(&self, id: &str, transferred: &Transferred) -> Result<(), Failure> {
+        let key = &self.state.key;
+        let policy = part_policy(&self.config.upload);
+        retry(&policy, async || {
+            let failure = match self.oss.complete(key, id, &transferred.parts).await {
+                Ok(Some(theirs)) if theirs != transferred.crc => {
+                    return Err(Failure::stop(self.differs(theirs, transferred.crc)));
+                }
+                Ok(_) => return Ok(()),
+                Err(failure) => failure,
+            };
+            if failure.error.retryable || failure.is(&["NoSuchUpload"]) {
+                let head = self.oss.head(key, &Policy::CALL).await?;
+                if head.is_some_and(|head| self.matches(&head, transferred.crc)) {
+                    return Ok(());
+                }
+            }
+            Err(failure)
+        })
+        .await
+    }
+
+    fn differs(&self, theirs: u64, ours: u64) -> Error {
+        let message = format!("`{}` was stored with other content than was sent", self.state.key);
+        Error::new(ErrorKind::Provider, message)
+            .with("crc64_here", format!("{ours:016x}"))
+            .with("crc64_there", format!("{theirs:016x}"))
+            .with_hint("upload again in a new run")
+    }
+
+    /// Proves the object and writes down that it exists.
+    async fn finish(&mut self, crc: u64) -> Result<()> {
+        let key = &self.state.key;
+        match self.oss.head(key, &Policy::CALL).await? {
+            Some(head) if self.matches(&head, crc) => {}
+            Some(head) => {
+                return Err(self
+                    .differs(head.crc.unwrap_or_default(), crc)
+                    .with("bytes_here", self.plan.length)
+                    .with("bytes_there", head.size));
+            }
+            None => {
+                let message = format!("`{key}` is not there after its upload");
+                return Err(Error::new(ErrorKind::NotFound, message)
+                    .with_hint("check the bucket's lifecycle rules"));
+            }
+        }
+        self.context.gone(&self.state.multipart())?;
+        self.state.upload_id = None;
+        self.state.crc = Some(crc);
+        self.context.save(UPLOAD, &self.state)?;
+        self.context.created(&self.state.object(self.config.keep_object))
+    }
+
+    fn answer(&self, bytes_sent: u64) -> Uploaded {
+        let state = &self.state;
+        let mut facts: BTreeMap<String, Value> = [
+            ("bucket", state.bucket.clone()),
+            ("region", state.region.clone()),
+            ("object", state.key.clone()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .into();
+        facts.insert("size".to_owned(), state.length.into());
+        facts.insert("crc64".to_owned(), state.crc.unwrap_or_default().to_string().into());
+        Uploaded { location: self.oss.object_url(&state.key), bytes_sent, facts }
+    }
+}
