@@ -6,3 +6,5 @@ pub(crate) mod mac;
 pub(crate) mod oss_v1;
 pub(crate) mod oss_v4;
 pub(crate) mod rpc_v1;
+#[cfg(test)]
+mod vectors;

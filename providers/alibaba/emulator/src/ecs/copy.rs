@@ -36,26 +36,44 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
             "The specified destination region is the region of the source.",
         ));
     }
-    let id = ids::resource("m");
-    let name = params.get("DestinationImageName").unwrap_or(&source.name);
-    checks::image_name(name)?;
-    unique_name(&world, target, name)?;
+    let image = draft(context, params, target, source)?;
+    unique_name(&world, target, &image.name)?;
+    if params.flag("DryRun") {
+        return Err(AcsError::dry_run());
+    }
+    for disk in &image.disks {
+        world.snapshots.put(Snapshot {
+            id: disk.snapshot.clone(),
+            region: target.to_owned(),
+            image: image.id.clone(),
+            created: context.now,
+            kind: disk.kind.clone(),
+            size: disk.size,
+            tags: BTreeMap::new(),
+        })?;
+    }
+    let answer = json!({ "ImageId": image.id });
+    world.images.put(image)?;
+    Ok(answer)
+}
+
+/// The image a copy will be, with the values of the call checked.
+fn draft(
+    context: &Context<'_>,
+    params: &Params,
+    target: &str,
+    source: Image,
+) -> Result<Image, AcsError> {
+    let name = params.get("DestinationImageName").unwrap_or(&source.name).to_owned();
+    checks::image_name(&name)?;
     let description = params.get("DestinationDescription").unwrap_or_default();
     checks::description(description)?;
-    let tags = checks::tags(params)?;
-    if params.flag("DryRun") {
-        return Err(AcsError::new(
-            400,
-            "DryRunOperation",
-            "Request validation has been passed with DryRun flag set.",
-        ));
-    }
     let lasts = Millis::try_from(context.config.import_time.as_millis()).unwrap_or(Millis::MAX / 4);
     let keep = context.plan.keep_creating.unwrap_or_default();
     let mut image = Image {
-        id: id.clone(),
+        id: ids::resource("m"),
         region: target.to_owned(),
-        name: name.to_owned(),
+        name,
         description: description.to_owned(),
         family: String::new(),
         created: context.now,
@@ -63,25 +81,15 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
         creating_until: Some(context.now + lasts + keep),
         nvme: "unsupported".to_owned(),
         resource_group: params.get("ResourceGroupId").unwrap_or_default().to_owned(),
-        tags,
+        tags: checks::tags(params)?,
         shared_with: Vec::new(),
         public: false,
         ..source
     };
     for disk in &mut image.disks {
         disk.snapshot = ids::resource("s");
-        world.snapshots.put(Snapshot {
-            id: disk.snapshot.clone(),
-            region: target.to_owned(),
-            image: id.clone(),
-            created: context.now,
-            kind: disk.kind.clone(),
-            size: disk.size,
-            tags: BTreeMap::new(),
-        })?;
     }
-    world.images.put(image)?;
-    Ok(json!({ "ImageId": id }))
+    Ok(image)
 }
 
 /// CancelCopyImage: takes the unfinished copy and its snapshots away.

@@ -30,6 +30,15 @@ impl AcsError {
         )
     }
 
+    /// A call with `DryRun` that would have gone through.
+    pub(crate) fn dry_run() -> Self {
+        Self::new(
+            400,
+            "DryRunOperation",
+            "Request validation has been passed with DryRun flag set.",
+        )
+    }
+
     /// 400 `InvalidParameter`-like errors about one value.
     pub(crate) fn invalid(code: &str, name: &str) -> Self {
         Self::new(400, code, &format!("The specified parameter \"{name}\" is not valid."))

@@ -103,11 +103,7 @@ pub(crate) fn modify(context: &Context<'_>, params: &Params) -> Result<Value, Ac
     }
     change(&mut image, params)?;
     if params.flag("DryRun") {
-        return Err(AcsError::new(
-            400,
-            "DryRunOperation",
-            "Request validation has been passed with DryRun flag set.",
-        ));
+        return Err(AcsError::dry_run());
     }
     world.images.put(image)?;
     Ok(json!({}))

@@ -85,11 +85,7 @@ pub(crate) fn import(context: &Context<'_>, params: &Params) -> Result<Imported,
     }
     image.disks = disks(&world, params, region)?;
     if params.flag("DryRun") {
-        return Err(AcsError::new(
-            400,
-            "DryRunOperation",
-            "Request validation has been passed with DryRun flag set.",
-        ));
+        return Err(AcsError::dry_run());
     }
     let task = begin(context, &mut image, region);
     let answer = answer(&image.id, &task.id, region);
@@ -124,35 +120,23 @@ fn repeat(known: &Token, fingerprint: &str, region: &str) -> Result<Imported, Ac
 
 /// The values of the call that need no look at other things.
 fn values(context: &Context<'_>, params: &Params, region: &str) -> Result<Image, AcsError> {
+    let description = params.get("Description").unwrap_or_default();
+    checks::description(description)?;
+    let machine = Machine::read(params)?;
     let one = |name, allowed: &[&'static str], default, code| {
         checks::one_of(params, name, allowed, default, code).map(str::to_owned)
     };
-    let description = params.get("Description").unwrap_or_default();
-    checks::description(description)?;
-    let architecture = one(
-        "Architecture",
-        &["i386", "x86_64", "arm64"],
-        "x86_64",
-        "InvalidArchitecture.Malformed",
-    )?;
-    let os_type = one("OSType", &["linux", "windows"], "linux", "InvalidOSType.Malformed")?;
-    let default_platform = if os_type == "windows" { "Other Windows" } else { "Others Linux" };
-    let platform = one("Platform", &PLATFORMS, default_platform, "InvalidPlatform.Malformed")?;
-    let arm = architecture == "arm64";
-    let default_boot = if arm { "UEFI" } else { "BIOS" };
-    let boot_mode = one("BootMode", &["BIOS", "UEFI"], default_boot, "InvalidBootMode.Malformed")?;
-    if arm && boot_mode != "UEFI" {
-        return Err(AcsError::invalid("InvalidBootMode.NotSupport", "BootMode"));
-    }
     let detection =
         one("DetectionStrategy", &["Standard"], "", "InvalidParameter.DetectionStrategy")?;
-    if !detection.is_empty() && platform.contains("Windows") {
+    if !detection.is_empty() && machine.platform.contains("Windows") {
         return Err(AcsError::new(
             403,
             "ImageCheckUnsupported.WindowsImage",
             "Image check does not support Windows images.",
         ));
     }
+    let nvme = ["supported", "unsupported"];
+    let licences = ["Auto", "Aliyun", "BYOL"];
     Ok(Image {
         id: ids::resource("m"),
         region: region.to_owned(),
@@ -163,19 +147,14 @@ fn values(context: &Context<'_>, params: &Params, region: &str) -> Result<Image,
         task: None,
         creating_until: None,
         deprecated: false,
-        architecture,
-        os_type,
-        platform,
-        boot_mode,
-        license_type: one(
-            "LicenseType",
-            &["Auto", "Aliyun", "BYOL"],
-            "Auto",
-            "InvalidLicenseType.NotSupported",
-        )?,
+        architecture: machine.architecture.to_owned(),
+        os_type: machine.os_type.to_owned(),
+        platform: machine.platform.to_owned(),
+        boot_mode: machine.boot_mode.to_owned(),
+        license_type: one("LicenseType", &licences, "Auto", "InvalidLicenseType.NotSupported")?,
         nvme: one(
             "Features.NvmeSupport",
-            &["supported", "unsupported"],
+            &nvme,
             "unsupported",
             "InvalidParameter.FeaturesNvmeSupport",
         )?,
@@ -192,6 +171,37 @@ fn values(context: &Context<'_>, params: &Params, region: &str) -> Result<Image,
         public: false,
         disks: Vec::new(),
     })
+}
+
+/// What the image is said to run on.
+struct Machine<'a> {
+    architecture: &'a str,
+    os_type: &'a str,
+    platform: &'a str,
+    boot_mode: &'a str,
+}
+
+impl<'a> Machine<'a> {
+    fn read(params: &'a Params) -> Result<Self, AcsError> {
+        let one =
+            |name, allowed, default, code| checks::one_of(params, name, allowed, default, code);
+        let architecture = one(
+            "Architecture",
+            &["i386", "x86_64", "arm64"],
+            "x86_64",
+            "InvalidArchitecture.Malformed",
+        )?;
+        let os_type = one("OSType", &["linux", "windows"], "linux", "InvalidOSType.Malformed")?;
+        let default = if os_type == "windows" { "Other Windows" } else { "Others Linux" };
+        let platform = one("Platform", &PLATFORMS, default, "InvalidPlatform.Malformed")?;
+        let arm = architecture == "arm64";
+        let default = if arm { "UEFI" } else { "BIOS" };
+        let boot_mode = one("BootMode", &["BIOS", "UEFI"], default, "InvalidBootMode.Malformed")?;
+        if arm && boot_mode != "UEFI" {
+            return Err(AcsError::invalid("InvalidBootMode.NotSupport", "BootMode"));
+        }
+        Ok(Self { architecture, os_type, platform, boot_mode })
+    }
 }
 
 fn check_name(world: &World, image: &mut Image, params: &Params) -> Result<(), AcsError> {

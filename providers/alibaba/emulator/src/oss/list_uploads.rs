@@ -10,7 +10,50 @@ use crate::http::{Answer, Head};
 use crate::service::Context;
 use crate::state::Upload;
 
-/// One page of the list.
+/// One page of open uploads below a prefix, folded at a delimiter.
+struct Page<'a> {
+    uploads: Vec<&'a Upload>,
+    folders: BTreeSet<String>,
+    /// Key and upload id to go on from, when more follow.
+    next: Option<(String, String)>,
+}
+
+/// Folds uploads, which are in the order of their keys, into a page.
+fn page<'a>(
+    uploads: Vec<&'a Upload>,
+    (prefix, delimiter, key_marker): (&str, &str, &str),
+    limit: usize,
+) -> Page<'a> {
+    let mut page = Page { uploads: Vec::new(), folders: BTreeSet::new(), next: None };
+    let mut last = (String::new(), String::new());
+    for upload in uploads {
+        let folder = (!delimiter.is_empty())
+            .then(|| upload.name[prefix.len()..].find(delimiter))
+            .flatten()
+            .map(|at| upload.name[..prefix.len() + at + delimiter.len()].to_owned());
+        // A folder that is the marker was told on the page before.
+        if folder.as_ref().is_some_and(|f| page.folders.contains(f) || f.as_str() <= key_marker) {
+            continue;
+        }
+        if page.uploads.len() + page.folders.len() == limit {
+            page.next = Some(last);
+            break;
+        }
+        match folder {
+            Some(folder) => {
+                last = (folder.clone(), String::new());
+                page.folders.insert(folder);
+            }
+            None => {
+                last = (upload.name.clone(), upload.id.clone());
+                page.uploads.push(upload);
+            }
+        }
+    }
+    page
+}
+
+/// ListMultipartUploads.
 pub(crate) fn list(context: &Context<'_>, head: &Head, bucket: &str) -> Result<Answer, OssError> {
     let listing = Listing::read(head)?;
     let limit = listing.limit(head, "max-uploads", 1000)?;
@@ -28,49 +71,21 @@ pub(crate) fn list(context: &Context<'_>, head: &Head, bucket: &str) -> Result<A
         })
         .collect();
     uploads.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    let mut folders = BTreeSet::new();
-    let mut shown: Vec<&Upload> = Vec::new();
-    let mut last = (String::new(), String::new());
-    let mut truncated = false;
-    for upload in uploads {
-        let folder = (!delimiter.is_empty())
-            .then(|| upload.name[prefix.len()..].find(delimiter))
-            .flatten()
-            .map(|at| upload.name[..prefix.len() + at + delimiter.len()].to_owned());
-        // A folder that is the marker was told on the page before.
-        if folder.as_ref().is_some_and(|f| folders.contains(f) || f.as_str() <= key_marker) {
-            continue;
-        }
-        if shown.len() + folders.len() == limit {
-            truncated = true;
-            break;
-        }
-        last = match &folder {
-            Some(folder) => (folder.clone(), String::new()),
-            None => (upload.name.clone(), upload.id.clone()),
-        };
-        match folder {
-            Some(folder) => {
-                folders.insert(folder);
-            }
-            None => shown.push(upload),
-        }
-    }
-    if !truncated {
-        last = (String::new(), String::new());
-    }
+    let page = page(uploads, (prefix, delimiter, key_marker), limit);
+    let truncated = page.next.is_some();
+    let (next_key, next_id) = page.next.unwrap_or_default();
     let mut xml = Xml::new("ListMultipartUploadsResult");
     listing.tell(&mut xml);
     xml.leaf("Bucket", bucket)
         .leaf("KeyMarker", &listing.name(key_marker))
         .leaf("UploadIdMarker", id_marker)
-        .leaf("NextKeyMarker", &listing.name(&last.0))
-        .leaf("NextUploadIdMarker", &last.1)
+        .leaf("NextKeyMarker", &listing.name(&next_key))
+        .leaf("NextUploadIdMarker", &next_id)
         .leaf("Delimiter", &listing.name(delimiter))
         .leaf("Prefix", &listing.name(prefix))
         .leaf("MaxUploads", &limit.to_string())
         .leaf("IsTruncated", if truncated { "true" } else { "false" });
-    for upload in shown {
+    for upload in page.uploads {
         let class = upload.headers.get("x-oss-storage-class").map_or("Standard", String::as_str);
         xml.node("Upload", |node| {
             node.leaf("Key", &listing.name(&upload.name))
@@ -79,7 +94,7 @@ pub(crate) fn list(context: &Context<'_>, head: &Head, bucket: &str) -> Result<A
                 .leaf("Initiated", &clock::iso_zeros(upload.initiated));
         });
     }
-    for folder in &folders {
+    for folder in &page.folders {
         xml.node("CommonPrefixes", |node| {
             node.leaf("Prefix", &listing.name(folder));
         });
