@@ -5,11 +5,16 @@
 //! `report` (what is said). No cloud is known here by name; providers are asked what they can do.
 #![forbid(unsafe_code)]
 
+pub mod artifacts;
+pub mod cli;
 pub mod clock;
 pub mod error;
 pub mod exit;
+pub mod install;
 pub mod interrupt;
 pub mod journal;
+pub mod pipeline;
+pub mod plan;
 pub mod plugins;
 pub mod product;
 pub mod random;

@@ -1,2 +1,6 @@
 //! The `build-image` command.
-fn main() {}
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    build_image::cli::main(std::env::args_os())
+}

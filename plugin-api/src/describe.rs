@@ -99,6 +99,8 @@ pub struct GuestNeeds {
     pub minimum_version: BTreeMap<String, String>,
     /// Additional volumes the guest needs, by name.
     pub volumes: Vec<String>,
+    /// Leave out the installer's last step, which finishes the boot loader in a way some clouds do not want.
+    pub skip_boot_fixup: bool,
 }
 
 /// Which case an image name is turned into.

@@ -104,15 +104,15 @@ impl Host for RunHost {
         let text = record.message;
         match record.level {
             LogLevel::Error => {
-                tracing::error!(target: "provider", from = target, %fields, "{text}")
+                tracing::error!(target: "provider", from = target, %fields, "{text}");
             }
             LogLevel::Warn => tracing::warn!(target: "provider", from = target, %fields, "{text}"),
             LogLevel::Info => tracing::info!(target: "provider", from = target, %fields, "{text}"),
             LogLevel::Debug => {
-                tracing::debug!(target: "provider", from = target, %fields, "{text}")
+                tracing::debug!(target: "provider", from = target, %fields, "{text}");
             }
             LogLevel::Trace => {
-                tracing::trace!(target: "provider", from = target, %fields, "{text}")
+                tracing::trace!(target: "provider", from = target, %fields, "{text}");
             }
         }
     }
@@ -193,6 +193,7 @@ impl Host for RunHost {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "an error turns into another one")]
 fn disk_error(error: build_image_disk::Error) -> Error {
     let mut made = Error::internal(error.to_string());
     if let Some(source) = std::error::Error::source(&error) {

@@ -45,6 +45,8 @@ pub struct Guest {
     pub hypervisor: Option<String>,
     /// Consoles, the log's console last; empty = as installed.
     pub consoles: Vec<String>,
+    /// Leave out the installer's last step for the boot loader.
+    pub skip_boot_fixup: bool,
     /// No boot splash.
     pub disable_splash: bool,
     /// Files to put into the image, in this order.
@@ -134,8 +136,9 @@ impl Installer<'_> {
 
     fn options(&self) -> String {
         format!(
-            "HYPERVISOR={}\nDISABLE_SPLASH={}\nCONSOLES={}\n",
+            "HYPERVISOR={}\nSKIP_FIXUP={}\nDISABLE_SPLASH={}\nCONSOLES={}\n",
             self.guest.hypervisor.as_deref().unwrap_or_default(),
+            u8::from(self.guest.skip_boot_fixup),
             u8::from(self.guest.disable_splash),
             self.guest.consoles.join(" "),
         )

@@ -36,6 +36,13 @@ impl Environment {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// The part of it that started programs may see.
+    #[must_use]
+    pub fn for_children(&self) -> build_image_disk::process::Environment {
+        let owned = self.variables.iter().map(|(name, value)| (name.into(), value.into()));
+        build_image_disk::process::Environment::keep(owned)
+    }
+
     /// The text of a setting and the variable it came from: `F5_<KEY>` before `<KEY>`.
     #[must_use]
     pub fn setting(&self, key: &str) -> Option<(String, &str)> {

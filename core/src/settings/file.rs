@@ -243,7 +243,7 @@ mod tests {
             ("- a\n- b\n", "line 1", "not a map"),
             ("just words\n", "line 1", "not a map"),
             ("A: 1\na: 2\n", "line 2", "given twice"),
-            ("A: *x\n", "line 1", "alias"),
+            ("A: &x 1\nB: *x\n", "line 2", "alias"),
         ] {
             let error = read(text).unwrap_err().message;
             assert!(

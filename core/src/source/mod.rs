@@ -1,10 +1,14 @@
 //! What the image is made from: an installer ISO or a disk image.
 
+mod open;
+
 use std::path::Path;
 
 use build_image_disk::Error as DiskError;
 
 use crate::error::{Error, Stage};
+
+pub(crate) use open::open;
 
 /// A source file that is not accepted, as an error of the tool.
 pub(crate) fn not_accepted(path: &Path, error: DiskError) -> Error {
@@ -21,6 +25,7 @@ pub(crate) fn not_accepted(path: &Path, error: DiskError) -> Error {
 }
 
 /// An error of the disk library, at a stage.
+#[expect(clippy::needless_pass_by_value, reason = "an error turns into another one")]
 pub(crate) fn from_disk(stage: Stage, error: DiskError) -> Error {
     use build_image_disk::Kind;
     let stage = if error.kind() == Kind::Cancelled { Stage::Interrupted } else { stage };

@@ -226,8 +226,14 @@ fn check_requires(description: &Description) -> Result<(), Problem> {
 
 #[expect(unsafe_code, reason = "opening a library runs its constructors; reading its one symbol")]
 fn header(file: &File) -> Result<&'static LibHeader, Problem> {
-    // The very bytes that were checked and hashed, whatever the path says by now.
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    // The very bytes that were checked and hashed, whatever the path says by now. The descriptor stays
+    // open for ever: the system's loader knows libraries by their path, and a number used again would
+    // give the first library for the second file.
+    let kept = file.try_clone().map_err(|error| {
+        Problem::new(LoadErrorKind::Unreadable, format!("the file cannot be kept open: {error}"))
+    })?;
+    let path = format!("/proc/self/fd/{}", kept.as_raw_fd());
+    std::mem::forget(kept);
     // SAFETY: loading native code chosen by the user; the file passed the checks of `elf::inspect`.
     let library =
         unsafe { Dynamic::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| {

@@ -1,0 +1,162 @@
+//! Flags from rows: what the command line parser knows is the settings table and nothing else.
+
+use std::collections::BTreeMap;
+
+use build_image_plugin_api::SettingKind;
+use clap::{Arg, ArgAction, ArgMatches, Command, builder::Styles};
+
+use crate::{
+    error::{Error, Result},
+    settings::{CommandLine, Row},
+};
+
+const ABOUT: &str = "Makes a registered cloud image of an installer ISO or a disk image.";
+const EXAMPLES: &str = "\
+Examples:
+  build-image -i BIGIP-15.0.0-0.0.39.iso -c config.yml -p alibaba -m ltm -b 1
+  build-image --disk debian.raw -c config.yml -p alibaba
+  build-image plan -i BIGIP-15.0.0-0.0.39.iso -c config.yml -p alibaba -m ltm -b 1
+  build-image providers list
+
+Every setting may also stand in the configuration file as KEY: value, or in the
+environment as F5_KEY. Flags win over the file, the file over the environment.
+With -p NAME, --help also shows the settings of that provider.";
+
+/// What to do instead of building.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Information {
+    /// `--help`.
+    Help,
+    /// `--version`.
+    Version,
+}
+
+/// The parser for a set of rows.
+pub(super) fn command(name: &'static str, rows: &[Row]) -> Command {
+    let mut command = Command::new(name)
+        .about(ABOUT)
+        .styles(Styles::styled())
+        .after_help(EXAMPLES)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .arg(switch("HELP", 'h', "help", "print this help"))
+        .arg(switch("VERSION", 'v', "version", "print the version"));
+    for row in rows {
+        command = command.arg(flag(row));
+    }
+    for (verb, about) in super::VERBS {
+        command = command.after_long_help(EXAMPLES).subcommand(Command::new(verb).about(about));
+    }
+    command
+}
+
+fn switch(key: &'static str, short: char, long: &'static str, help: &'static str) -> Arg {
+    Arg::new(key).short(short).long(long).help(help).action(ArgAction::SetTrue)
+}
+
+fn flag(row: &Row) -> Arg {
+    let setting = &row.setting;
+    let mut arg = Arg::new(row.key().to_owned())
+        .long(row.long())
+        .help(help(row))
+        .help_heading(setting.group.clone())
+        .hide(setting.hidden || row.unsupported.is_some())
+        // The first of several counts; later ones are seen by the parser and left alone.
+        .action(ArgAction::Append);
+    if let Some(short) = row.flag {
+        arg = arg.short(short);
+    }
+    match row.command_line {
+        CommandLine::Switch => arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .value_name("BOOL"),
+        CommandLine::Value => arg.num_args(1).value_name(value_name(setting.kind)),
+    }
+}
+
+fn value_name(kind: SettingKind) -> &'static str {
+    match kind {
+        SettingKind::Boolean => "YES|NO",
+        SettingKind::Integer => "NUMBER",
+        SettingKind::List => "LIST",
+        SettingKind::Map => "MAP",
+        SettingKind::Path => "PATH",
+        SettingKind::Size => "SIZE",
+        SettingKind::Duration => "TIME",
+        _ => "TEXT",
+    }
+}
+
+fn help(row: &Row) -> String {
+    let setting = &row.setting;
+    let mut text = setting.summary.clone();
+    if !setting.choices.is_empty() && setting.choices.len() <= 6 {
+        text.push_str(&format!(" [{}]", setting.choices.join(", ")));
+    }
+    if let Some(default) = &setting.default {
+        text.push_str(&format!(" [default: {default}]"));
+    }
+    if setting.required {
+        text.push_str(" (required)");
+    }
+    if setting.secret {
+        text.push_str(" (secret: better in the file or environment)");
+    }
+    text
+}
+
+/// What the command line says.
+pub(super) enum Parsed {
+    /// Texts by key.
+    Texts(BTreeMap<String, String>),
+    /// Help or version, with the text to print.
+    Information(Information, String),
+}
+
+/// Parses normalised words.
+///
+/// # Errors
+/// A usage error with the nearest known flag.
+pub(super) fn parse(mut command: Command, rows: &[Row], words: &[String]) -> Result<Parsed> {
+    let name = command.get_name().to_owned();
+    let argv = std::iter::once(name).chain(words.iter().cloned());
+    let matches = command.try_get_matches_from_mut(argv).map_err(|error| usage(&error))?;
+    if matches.get_flag("HELP") {
+        return Ok(Parsed::Information(Information::Help, command.render_help().to_string()));
+    }
+    if matches.get_flag("VERSION") {
+        let text = concat!("version=", env!("CARGO_PKG_VERSION"), "\n").to_owned();
+        return Ok(Parsed::Information(Information::Version, text));
+    }
+    if let Some((verb, _)) = matches.subcommand() {
+        return Err(Error::usage(format!("`{verb}` must be the first word"))
+            .hint(format!("build-image {verb} …")));
+    }
+    Ok(Parsed::Texts(texts(rows, &matches)))
+}
+
+fn texts(rows: &[Row], matches: &ArgMatches) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    for row in rows {
+        let Some(mut values) = matches.get_many::<String>(row.key()) else { continue };
+        if let Some(first) = values.next() {
+            texts.insert(row.key().to_owned(), first.clone());
+        }
+        if values.next().is_some() {
+            tracing::warn!(key = row.key(), "given more than once, the first counts");
+        }
+    }
+    texts
+}
+
+/// One line and one hint out of the parser's message.
+fn usage(error: &clap::Error) -> Error {
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or("the command line is not understood");
+    let message = first.strip_prefix("error: ").unwrap_or(first).replace('\'', "`");
+    let tip = lines.find_map(|line| line.strip_prefix("tip: ")).map(|tip| tip.replace('\'', "`"));
+    Error::usage(message).hint(tip.unwrap_or_else(|| "see build-image --help".to_owned()))
+}

@@ -1,0 +1,58 @@
+//! The command line: what was typed becomes a verb and layers of settings.
+
+mod args;
+mod build;
+mod command;
+mod plan;
+mod providers;
+mod unknown;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use crate::{error::Error, exit, report::print_error, settings::Environment};
+
+/// Runs the program.
+#[must_use]
+pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let environment = Environment::of_process();
+    let words: Result<Vec<String>, OsString> =
+        words.into_iter().skip(1).map(OsString::into_string).collect();
+    let code = match words {
+        Ok(words) => dispatch(&words, environment),
+        Err(word) => {
+            let error = Error::usage(format!("argument {word:?} is not valid UTF-8"));
+            print_error(&error);
+            error.exit_code()
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// Verbs beside the build, which has none.
+const VERBS: [(&str, &str); 2] = [
+    ("plan", "print what a build would do, and do nothing"),
+    ("providers", "list and inspect provider plugins"),
+];
+
+fn dispatch(words: &[String], environment: Environment) -> u8 {
+    let result = match words.split_first() {
+        Some((verb, rest)) if verb == "plan" => plan::run(rest, environment),
+        Some((verb, rest)) if verb == "providers" => providers::run(rest, &environment),
+        Some((word, _)) if !word.starts_with('-') => Err(unknown::verb(word)),
+        _ => return build::run(words, environment),
+    };
+    match result {
+        Ok(()) => exit::DONE,
+        Err(error) => {
+            print_error(&error);
+            error.exit_code()
+        }
+    }
+}
+
+/// Writes to standard output. A closed pipe is no reason to fail.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

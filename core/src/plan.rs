@@ -1,0 +1,374 @@
+//! What will be done: settings, the source and the provider's needs become one value. Nothing is
+//! created here; a plan can be printed and thrown away.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use build_image_plugin_api::{Description, DiskSpec, document::Build};
+
+use crate::{
+    error::{Error, Problem, Result, Stage},
+    product::{self, Facts, Guest, Overrides, Shape, Sizes, VeInfo, Version},
+    random,
+    settings::Resolved,
+    tags::{self, Tags},
+};
+
+/// Bytes per GiB.
+const GIB: u64 = 1 << 30;
+
+/// What the image is made from, as it was found.
+pub enum Source {
+    /// A BIG-IP installer.
+    Iso {
+        /// The file.
+        path: PathBuf,
+        /// What it installs.
+        facts: Facts,
+        /// Sizes of its volumes.
+        info: Box<VeInfo>,
+    },
+    /// A raw disk.
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// Its length, bytes.
+        size: u64,
+    },
+}
+
+/// How an ISO is installed.
+pub struct Installation {
+    /// The ISO.
+    pub iso: PathBuf,
+    /// What it installs.
+    pub facts: Facts,
+    /// Which image.
+    pub shape: Shape,
+    /// Sizes of volumes.
+    pub sizes: Sizes,
+    /// What the user wants of the guest.
+    pub guest: Guest,
+    /// The machine that installs.
+    pub machine: MachinePlan,
+}
+
+/// The machine that installs.
+pub struct MachinePlan {
+    /// Program to use; found on PATH when not set.
+    pub qemu: Option<PathBuf>,
+    /// Memory, MiB.
+    pub memory_mib: u64,
+    /// Processors.
+    pub cpus: u64,
+    /// `auto`, `kvm` or `tcg`.
+    pub accel: String,
+    /// Longest time of one pass.
+    pub total: Duration,
+    /// Longest silence of the guest.
+    pub silence: Duration,
+}
+
+/// A build, decided.
+pub struct Plan {
+    /// Provider.
+    pub platform: String,
+    /// What the provider's steps are told.
+    pub build: Build,
+    /// How the disk is made; absent when it is given.
+    pub installation: Option<Installation>,
+    /// The given disk.
+    pub disk: Option<PathBuf>,
+    /// Disk the provider wants.
+    pub spec: DiskSpec,
+    /// Folder of all builds' files.
+    pub base: PathBuf,
+    /// Folder of this build's files, below the base.
+    pub artifacts: PathBuf,
+    /// Folder of this run's journal.
+    pub run: PathBuf,
+    /// Whether the image leaves this machine.
+    pub upload: bool,
+    /// Where the host itself publishes the disk image, if it does.
+    pub publish: Option<PathBuf>,
+    /// Keep the artifacts.
+    pub keep: bool,
+    /// Unique number, hexadecimal.
+    pub uuid: String,
+}
+
+impl Plan {
+    /// Decides a build.
+    ///
+    /// # Errors
+    /// Settings that are missing or contradict each other, sizes and names outside the rules.
+    pub fn new(
+        platform: &str,
+        said: &Description,
+        settings: &Resolved,
+        source: Source,
+    ) -> Result<Self> {
+        let (stem, seed) = names(&source, platform, settings)?;
+        let installation = installation(platform, said, settings, &source)?;
+        let virtual_size = match (&installation, &source) {
+            (Some(installation), _) => disk_size(installation.sizes.gib * GIB, said),
+            (None, Source::Disk { size, .. }) => *size,
+            (None, Source::Iso { .. }) => 0,
+        };
+        let upload = said.uploads && !settings.is_on("NO_UPLOAD");
+        let run_id = format!("{}-{}", crate::clock::stamp(), random::characters(random::LOWER, 6)?);
+        let (image_name, image_name_chosen) = image_name(said, settings, &seed, &stem)?;
+        let folder = settings.path("IMAGE_DIR").unwrap_or_else(|| PathBuf::from("images"));
+        let images = absolute(&folder)?;
+        let publishes = upload && settings.get("IMAGE_DIR").is_some() || said.uploads && !upload;
+        let build = Build {
+            run_id: run_id.clone(),
+            description: image_name.clone(),
+            image_name,
+            image_name_chosen,
+            product: product_document(&source),
+            architecture: "x86_64".to_owned(),
+            boot_mode: "bios".to_owned(),
+            virtual_size,
+            tags: image_tags(platform, said, settings, &source, virtual_size)?,
+            image_dir: Some(images.display().to_string()),
+            file_stem: stem,
+        };
+        let base = settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts"));
+        let base = absolute(&base)?;
+        Ok(Self {
+            platform: platform.to_owned(),
+            artifacts: base.join(artifacts_name(&source, platform, settings)),
+            run: base.join("runs").join(&run_id),
+            base,
+            disk: match source {
+                Source::Disk { path, .. } => Some(path),
+                Source::Iso { .. } => None,
+            },
+            spec: said.disk.spec.clone(),
+            publish: publishes.then_some(images),
+            keep: settings.is_on("REUSE"),
+            uuid: random::characters(random::HEX, 32)?,
+            build,
+            installation,
+            upload,
+        })
+    }
+
+    /// Whether files are published on this machine, by the host or the provider.
+    #[must_use]
+    pub fn needs_image_dir(&self) -> bool {
+        self.publish.is_some() || !self.upload
+    }
+
+    /// File the raw disk is built in.
+    #[must_use]
+    pub fn raw_disk(&self) -> PathBuf {
+        self.artifacts.join(format!("{}.raw", self.build.file_stem))
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| {
+        Error::new(Stage::Settings, format!("`{}` is no usable path", path.display()))
+            .because(&error)
+    })
+}
+
+/// The image's shape, which only an ISO needs.
+fn shape(settings: &Resolved) -> Result<Shape> {
+    let mut problems = Vec::new();
+    for (key, flag) in [("MODULES", "-m all or -m ltm"), ("BOOT_LOCATIONS", "-b 1 or -b 2")] {
+        if settings.get(key).is_none() {
+            problems.push(Problem::new(format!("{key} is not set")).hint(format!("give {flag}")));
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Error::several(
+            Stage::Settings,
+            "installing an ISO needs more settings",
+            problems,
+        ));
+    }
+    Ok(Shape {
+        all_modules: settings.text("MODULES") == Some("all"),
+        slots: if settings.text("BOOT_LOCATIONS") == Some("1") { 1 } else { 2 },
+    })
+}
+
+fn installation(
+    platform: &str,
+    said: &Description,
+    settings: &Resolved,
+    source: &Source,
+) -> Result<Option<Installation>> {
+    let Source::Iso { path, facts, info } = source else { return Ok(None) };
+    check_floor(platform, said, facts, path)?;
+    let shape = shape(settings)?;
+    let waagent = said.guest.volumes.iter().any(|volume| volume == "waagent");
+    let json = |key: &str| settings.get(key).map(|value| &value.json);
+    let guest = Guest {
+        hypervisor: said.guest.hypervisor.clone(),
+        skip_boot_fixup: said.guest.skip_boot_fixup,
+        consoles: product::consoles(json("CONSOLE_DEVICES"))?,
+        disable_splash: settings.is_on("DISABLE_SPLASH"),
+        files: product::injected(json("UPDATE_IMAGE_FILES"))?,
+    };
+    Ok(Some(Installation {
+        iso: path.clone(),
+        facts: facts.clone(),
+        shape,
+        sizes: product::compute(info, shape, &overrides(settings)?, waagent)?,
+        guest,
+        machine: machine(settings),
+    }))
+}
+
+fn machine(settings: &Resolved) -> MachinePlan {
+    let number = |key: &str| settings.number(key).unwrap_or_default();
+    MachinePlan {
+        qemu: settings.path("QEMU"),
+        memory_mib: (number("QEMU_MEMORY") >> 20).max(1),
+        cpus: number("QEMU_CPUS").max(1),
+        accel: settings.text("ACCEL").unwrap_or("auto").to_owned(),
+        total: Duration::from_secs(number("INSTALL_TIMEOUT")),
+        silence: Duration::from_secs(number("SILENCE_TIMEOUT")),
+    }
+}
+
+fn check_floor(platform: &str, said: &Description, facts: &Facts, path: &Path) -> Result<()> {
+    let Some(floor) = said.guest.minimum_version.get(&facts.product) else { return Ok(()) };
+    let number = Version::parse(floor).map_err(|what| {
+        Error::new(Stage::Plugin, format!("provider `{platform}` states a broken version: {what}"))
+    })?;
+    if facts.number >= number {
+        return Ok(());
+    }
+    Err(Error::new(
+        Stage::Source,
+        format!(
+            "`{}` installs {} {}, but platform `{platform}` needs {floor} or newer",
+            path.display(),
+            facts.product,
+            facts.version
+        ),
+    )
+    .hint("use the ISO of a newer version"))
+}
+
+fn overrides(settings: &Resolved) -> Result<Overrides> {
+    let Some(value) = settings.get("UPDATE_LV_SIZES") else { return Ok(Overrides::new()) };
+    let members = value.json.as_object().into_iter().flatten();
+    members
+        .map(|(name, size)| {
+            let mib = size.as_u64().ok_or_else(|| {
+                let origin = &value.origin;
+                Error::new(
+                    Stage::Settings,
+                    format!("UPDATE_LV_SIZES ({origin}): the size of `{name}`, {size}, is no whole number"),
+                )
+                .hint("sizes are MiB without quotes")
+            })?;
+            Ok((name.clone(), mib))
+        })
+        .collect()
+}
+
+fn disk_size(bytes: u64, said: &Description) -> u64 {
+    let needs = &said.disk;
+    let bytes = bytes.max(needs.minimum_bytes.unwrap_or(0));
+    let bytes = bytes.min(needs.maximum_bytes.unwrap_or(u64::MAX));
+    bytes.next_multiple_of(needs.multiple_of_bytes.unwrap_or(1).max(1))
+}
+
+/// File stem and seed of the image's name.
+fn names(source: &Source, platform: &str, settings: &Resolved) -> Result<(String, String)> {
+    let (stem, seed) = match source {
+        Source::Iso { facts, .. } => {
+            let shape = shape(settings)?;
+            (product::file_stem(facts, shape, platform), product::seed(facts, shape))
+        }
+        Source::Disk { path, .. } => {
+            let stem = disk_stem(path);
+            (format!("{stem}.{platform}"), stem)
+        }
+    };
+    match settings.text("HYPERVISOR_IMAGE_NAME") {
+        Some(name) if name.contains('/') => Err(Error::new(
+            Stage::Settings,
+            format!("HYPERVISOR_IMAGE_NAME: `{name}` is a path, not a file name"),
+        )
+        .hint("set the folder with IMAGE_DIR")),
+        Some(name) => Ok((name.to_owned(), seed)),
+        None => Ok((stem, seed)),
+    }
+}
+
+fn disk_stem(path: &Path) -> String {
+    path.file_stem().map_or_else(|| "disk".to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+fn image_name(
+    said: &Description,
+    settings: &Resolved,
+    seed: &str,
+    stem: &str,
+) -> Result<(String, bool)> {
+    let Some(rules) = &said.image_name else { return Ok((stem.to_owned(), false)) };
+    if let Some(name) = settings.text("CLOUD_IMAGE_NAME") {
+        product::check_name(name, rules)?;
+        return Ok((name.to_owned(), true));
+    }
+    let random = random::characters(random::UPPER, 9)?;
+    Ok((product::compose_name(seed, &random, rules)?, false))
+}
+
+fn artifacts_name(source: &Source, platform: &str, settings: &Resolved) -> PathBuf {
+    match source {
+        Source::Iso { path, .. } => {
+            let modules = settings.text("MODULES").unwrap_or_default();
+            let slots = settings.text("BOOT_LOCATIONS").unwrap_or_default();
+            Path::new(&disk_stem(path)).join(platform).join(format!("{modules}_{slots}slot"))
+        }
+        Source::Disk { path, .. } => Path::new(&disk_stem(path)).join(platform),
+    }
+}
+
+fn product_document(source: &Source) -> BTreeMap<String, String> {
+    match source {
+        Source::Iso { facts, .. } => facts.document(),
+        Source::Disk { .. } => BTreeMap::new(),
+    }
+}
+
+fn image_tags(
+    platform: &str,
+    said: &Description,
+    settings: &Resolved,
+    source: &Source,
+    virtual_size: u64,
+) -> Result<Tags> {
+    let Some(rules) = &said.tags else { return Ok(Tags::new()) };
+    let text = |key: &str| settings.text(key).unwrap_or_default().to_owned();
+    let mut automatic: Tags = [
+        ("build_source", "build-image".to_owned()),
+        ("platform", platform.to_owned()),
+        ("image_size", format!("{}GiB", virtual_size.div_ceil(GIB))),
+        ("build_type", "local".to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    if let Source::Iso { facts, .. } = source {
+        automatic.insert("modules".to_owned(), text("MODULES"));
+        automatic.insert("boot_locations".to_owned(), text("BOOT_LOCATIONS"));
+        automatic.insert("license_model".to_owned(), "byol".to_owned());
+        automatic.extend(facts.lines.iter().cloned());
+    }
+    let json = |key: &str| settings.get(key).map(|value| &value.json);
+    let composed = tags::compose(automatic, json("IMAGE_TAGS"), json("IMAGE_TAGS_EXCLUDE"))?;
+    tags::check(&composed, rules)?;
+    Ok(composed)
+}

@@ -1,0 +1,92 @@
+//! Opens what was given: an ISO with its facts, or a raw disk.
+
+use std::path::{Path, PathBuf};
+
+use build_image_disk::{Kind, format, iso::Iso};
+
+use super::not_accepted;
+use crate::{
+    error::{Error, Result, Stage},
+    plan::Source,
+    product::{self, VeInfo},
+    settings::Resolved,
+};
+
+/// Largest `ve.info.json` that is read, in bytes.
+const VE_INFO_LIMIT: u64 = 1 << 20;
+
+/// Opens the source the settings name.
+///
+/// # Errors
+/// When none or two are named, or what is named is not accepted.
+pub(crate) fn open(settings: &Resolved) -> Result<Source> {
+    match (settings.path("ISO"), settings.path("DISK")) {
+        (Some(path), None) => iso(&local(&path, "ISO")?),
+        (None, Some(path)) => disk(&local(&path, "DISK")?),
+        (Some(_), Some(_)) => Err(Error::new(Stage::Settings, "ISO and DISK are both set")
+            .hint("give either an installer ISO with -i or a disk image with --disk")),
+        (None, None) => Err(Error::new(Stage::Settings, "there is nothing to make an image of")
+            .hint("give an installer ISO with -i or a disk image with --disk")),
+    }
+}
+
+fn local(path: &Path, key: &str) -> Result<PathBuf> {
+    let text = path.to_string_lossy();
+    if text.contains("://") {
+        return Err(Error::new(Stage::Source, format!("{key}: `{text}` is a URL"))
+            .hint("this version reads local files only: download it first"));
+    }
+    std::path::absolute(path).map_err(|error| {
+        Error::new(Stage::Source, format!("`{text}` is no usable path")).because(&error)
+    })
+}
+
+fn iso(path: &Path) -> Result<Source> {
+    let iso = Iso::open(path).map_err(|error| not_accepted(path, error))?;
+    let facts = product::read_facts(&iso, path)?;
+    let name = format!("{}/install/ve.info.json", facts.folder);
+    let info = match iso.read(&name, VE_INFO_LIMIT) {
+        Ok(text) => VeInfo::parse(&text, facts.number).map_err(|what| {
+            Error::new(Stage::Source, format!("`{}`: `{name}`: {what}", path.display()))
+                .hint("the ISO is damaged or of an unknown kind")
+        })?,
+        Err(error) if error.kind() == Kind::NotFound => {
+            VeInfo::built_in(facts.number).ok_or_else(|| {
+                Error::new(
+                    Stage::Source,
+                    format!(
+                        "`{}` has no `{name}`, and no sizes are known for version {}",
+                        path.display(),
+                        facts.version
+                    ),
+                )
+                .hint("use the ISO of a newer version")
+            })?
+        }
+        Err(error) => return Err(not_accepted(path, error)),
+    };
+    Ok(Source::Iso { path: path.to_owned(), facts, info: Box::new(info) })
+}
+
+fn disk(path: &Path) -> Result<Source> {
+    let probe = format::probe(path).map_err(|error| not_accepted(path, error))?;
+    if probe.format != format::Format::Raw {
+        return Err(Error::new(
+            Stage::Source,
+            format!("`{}` is {}, this version takes raw disks only", path.display(), probe.format),
+        )
+        .hint(format!("qemu-img convert -O raw '{}' disk.raw", path.display())));
+    }
+    if probe.virtual_size == 0 || probe.virtual_size % 512 != 0 {
+        return Err(Error::new(
+            Stage::Source,
+            format!(
+                "`{}` has {} bytes, no multiple of 512: it is no disk",
+                path.display(),
+                probe.virtual_size
+            ),
+        )
+        .hint("give a raw disk image with --disk"));
+    }
+    Ok(Source::Disk { path: path.to_owned(), size: probe.virtual_size })
+}
