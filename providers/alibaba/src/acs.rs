@@ -131,16 +131,16 @@ fn read_refusal(answer: &Answer) -> Option<Refusal> {
     let foreign = || String::from_utf8_lossy(&answer.body).chars().take(200).collect();
     let (message, request_id) =
         read.map_or_else(|_| (foreign(), String::new()), |read| (read.message, read.request_id));
-    // The signature service appends what it signed to its message.
-    let string_to_sign =
-        message.split_once("server string to sign is:").map(|(_, text)| text.trim().to_owned());
+    // The signature service puts what it signed into its message, in more than one wording.
+    let squeezed: String = message.to_lowercase().split_whitespace().collect();
+    let echo = squeezed.contains("stringtosign").then(|| message.clone());
     Some(Refusal {
         status: answer.status,
         code: code.unwrap_or_default(),
         ec: String::new(),
         message,
         request_id,
-        string_to_sign,
+        echo,
     })
 }
 
@@ -167,9 +167,15 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_string_to_sign_is_taken_from_its_message() {
-        let body = r#"{"Code":"SignatureDoesNotMatch","Message":"Specified signature is not matched with our calculation. server string to sign is:ACS3-HMAC-SHA256\nabc"}"#;
-        let found = refusal(400, body).unwrap().string_to_sign;
-        assert_eq!(found.as_deref(), Some("ACS3-HMAC-SHA256\nabc"));
+    fn the_servers_string_to_sign_is_found_in_its_message() {
+        for body in [
+            r#"{"Code":"SignatureDoesNotMatch","Message":"not matched. server string to sign is:ACS3-HMAC-SHA256\nabc"}"#,
+            r#"{"Code":"SignatureDoesNotMatch","Message":"no match. server StringToSign is [ACS3-HMAC-SHA256\nabc] and more"}"#,
+        ] {
+            let echo = refusal(400, body).unwrap().echo.unwrap();
+            assert!(echo.contains("ACS3-HMAC-SHA256\nabc"), "{echo}");
+        }
+        let silent = r#"{"Code":"SignatureDoesNotMatch","Message":"no match"}"#;
+        assert!(refusal(400, silent).unwrap().echo.is_none());
     }
 }

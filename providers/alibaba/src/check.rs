@@ -1,5 +1,7 @@
 //! Everything that would make a later step fail, asked at once and told at once.
 
+use std::time::Duration;
+
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Result,
     document::{Build, CheckReport, CheckRequest, Finding, Severity},
@@ -15,6 +17,8 @@ use crate::{
     state::{IMPORT, ImportState},
 };
 
+/// Longest time for one check; a cloud that can be reached answers in one or two seconds.
+const LIMIT: Duration = Duration::from_secs(10);
 /// Seconds of clock difference worth a word; the services refuse 900.
 const CLOCK_WARNING: i64 = 300;
 /// How a dry run says that the call would have been made.
@@ -66,10 +70,10 @@ async fn online(
     ours: Option<&ImportState>,
 ) -> Vec<Finding> {
     let (identity, bucket, name, import) = tokio::join!(
-        credentials(cloud, config),
-        bucket(cloud, place),
-        image_name(cloud, build, ours),
-        import(cloud, config, place, build),
+        within(credentials(cloud, config), |late| unknown_identity(&late)),
+        within(bucket(cloud, place), |late| failed("bucket", &late)),
+        within(image_name(cloud, build, ours), |late| Some(failed("image name", &late))),
+        within(import(cloud, config, place, build), |late| Some(failed("import", &late))),
     );
     let keys_refused = identity.kind.as_deref() == Some(ErrorKind::Auth.code());
     let bucket_wrong = bucket.severity == Severity::Error;
@@ -83,6 +87,13 @@ async fn online(
     findings.extend(import.filter(|finding| !follows(finding) && !about_bucket(finding)));
     findings.extend(clock(cloud));
     findings
+}
+
+/// A check's finding, or what `late` makes of a check that takes too long.
+async fn within<T>(check: impl Future<Output = T>, late: impl FnOnce(Error) -> T) -> T {
+    tokio::time::timeout(LIMIT, check)
+        .await
+        .unwrap_or_else(|_| late(*Failure::timeout("the cloud does not answer", LIMIT).error))
 }
 
 /// An error finding in the vendor's words too.
@@ -99,11 +110,7 @@ async fn credentials(cloud: &Cloud, config: &Config) -> Finding {
     let identity = match cloud.sts.identity(&Policy::CHECK).await {
         Ok(identity) => identity,
         Err(failure) if failure.error.kind == ErrorKind::Network => {
-            return Finding::warning(
-                SUBJECT,
-                format!("{}; whose keys they are is not known", failure.error),
-                "set ALIBABA_STS_ENDPOINT where the central endpoint cannot be reached",
-            );
+            return unknown_identity(&failure.error);
         }
         Err(failure) => return failed(SUBJECT, &failure.error),
     };
@@ -114,6 +121,15 @@ async fn credentials(cloud: &Cloud, config: &Config) -> Finding {
         return failed("sharing", &error);
     }
     Finding::ok(SUBJECT, format!("account {} ({})", identity.account_id, identity.arn))
+}
+
+/// The build itself does not need STS.
+fn unknown_identity(error: &Error) -> Finding {
+    Finding::warning(
+        "credentials",
+        format!("{error}; whose keys they are is not known"),
+        "set ALIBABA_STS_ENDPOINT where the central endpoint cannot be reached",
+    )
 }
 
 async fn bucket(cloud: &Cloud, place: &Place) -> Finding {
@@ -202,12 +218,8 @@ async fn import(cloud: &Cloud, config: &Config, place: &Place, build: &Build) ->
         }
         // The look-up by name tells that, and knows whose image it is.
         Err(failure) if failure.is(&["InvalidImageName.Duplicated", "ImageIsImporting"]) => None,
-        Err(failure) => Some(dry_run_failed(SUBJECT, &failure)),
+        Err(failure) => Some(failed(SUBJECT, &failure.error)),
     }
-}
-
-fn dry_run_failed(subject: &str, failure: &Failure) -> Finding {
-    failed(subject, &failure.error)
 }
 
 fn clock(cloud: &Cloud) -> Option<Finding> {

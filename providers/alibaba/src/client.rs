@@ -185,19 +185,21 @@ impl Door {
         what: &str,
     ) -> Failure {
         refusal.message = keys.hide(&refusal.message);
-        let theirs = refusal.string_to_sign.take();
+        let echo = refusal.echo.take();
         let mut failure = refusal.into_failure(what);
         failure.pause = answer.asked_pause();
         if failure.code == "SignatureDoesNotMatch"
-            && let Some(theirs) = theirs
+            && let Some(echo) = echo
         {
-            let (says, hint) = if theirs.trim() == ours.trim() {
+            let (says, hint) = if echo.contains(ours.trim()) {
                 ("the access key secret is wrong", "check ALIBABA_ACCESS_KEY_SECRET")
             } else {
                 ("the request was changed on its way", "check the proxy between here and the cloud")
             };
             failure.error.message = format!("{what}: {says}");
             failure.error.hint = Some(hint.to_owned());
+            // The vendor repeats the whole request.
+            failure.error.causes.clear();
         }
         if failure.cure == Cure::Clock {
             let believable = answer.header(DATE.as_str()).is_some_and(|date| self.clock.note(date));

@@ -1,11 +1,11 @@
 //! Settings turned into types. It does not ask the cloud whether they are true; `check` does.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use build_image_plugin_api::{DiskFormat, Error, Result, Settings};
-use serde_json::Value;
 
 use crate::{
+    accounts::share_ids,
     describe::NAME_LENGTH,
     endpoint::{Endpoint, OssEndpoint},
 };
@@ -235,42 +235,9 @@ fn name_length(settings: &Settings) -> Result<(usize, usize)> {
         .with_hint("leave both unset unless names must be shorter than the service's 128"))
 }
 
-/// Account ids out of a list of numbers or texts, out of one, or out of text such as `[1, 2]`.
-fn share_ids(value: &Value) -> Result<Vec<String>> {
-    let mut words = Vec::new();
-    collect_words(value, &mut words)?;
-    let mut seen = BTreeSet::new();
-    for word in &words {
-        if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(not_an_account(word));
-        }
-    }
-    Ok(words.into_iter().filter(|word| seen.insert(word.clone())).collect())
-}
-
-fn collect_words(value: &Value, words: &mut Vec<String>) -> Result<()> {
-    match value {
-        Value::Null => {}
-        Value::Number(number) => words.push(number.to_string()),
-        Value::Array(items) => items.iter().try_for_each(|item| collect_words(item, words))?,
-        Value::String(text) => {
-            let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
-            let found = inner.split([',', ' ']).map(|word| word.trim().trim_matches(['"', '\'']));
-            words.extend(found.filter(|word| !word.is_empty()).map(str::to_owned));
-        }
-        Value::Bool(_) | Value::Object(_) => return Err(not_an_account(&value.to_string())),
-    }
-    Ok(())
-}
-
-fn not_an_account(word: &str) -> Error {
-    Error::config(format!("`ALIBABA_IMAGE_SHARE_ACCOUNT_IDS` holds `{word}`, not an account id"))
-        .with_hint("account ids are digits only; write `[1234567890123456, 2345678901234567]`")
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -278,31 +245,6 @@ mod tests {
         Settings::from_values(
             values.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
         )
-    }
-
-    #[test]
-    fn account_ids_come_in_many_shapes() {
-        for value in [
-            json!([1, 2]),
-            json!(["1", "2"]),
-            json!("[1, 2]"),
-            json!("1,2"),
-            json!("[\"1\",\"2\"]"),
-        ] {
-            assert_eq!(share_ids(&value).unwrap(), ["1", "2"], "{value}");
-        }
-        assert_eq!(share_ids(&json!("1234567890123456")).unwrap(), ["1234567890123456"]);
-        assert_eq!(share_ids(&json!(1_234_567_890_123_456_u64)).unwrap(), ["1234567890123456"]);
-        assert_eq!(share_ids(&json!([7, "7"])).unwrap(), ["7"]);
-        assert!(share_ids(&Value::Null).unwrap().is_empty());
-    }
-
-    #[test]
-    fn what_is_no_account_id_is_named() {
-        for value in [json!(["12a"]), json!([-1]), json!([1.5]), json!([true]), json!({"a": 1})] {
-            let error = share_ids(&value).unwrap_err();
-            assert!(error.message.contains("ALIBABA_IMAGE_SHARE_ACCOUNT_IDS"), "{error}");
-        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(crate) fn description() -> Description {
         guest: GuestNeeds {
             hypervisor: Some("alibaba".to_owned()),
             minimum_version: [("BIG-IP".to_owned(), "14.1.0.3".to_owned())].into(),
-            volumes: Vec::new(),
+            ..GuestNeeds::default()
         },
         image_name: Some(name_rules()),
         tags: Some(tag_rules()),
@@ -112,7 +112,7 @@ fn endpoints() -> Vec<Setting> {
         Setting::new(
             "ALIBABA_OSS_ENDPOINT",
             Text,
-            "OSS endpoint to use instead of the region's: host or URL",
+            "OSS endpoint to use instead of the region's: host or URL; a name outside aliyuncs.com is taken as bound to the bucket",
         ),
         Setting::new(
             "ALIBABA_ECS_ENDPOINT",

@@ -120,7 +120,11 @@ async fn remove_upload(oss: &Oss, resource: &Resource) -> Result<(), Failure> {
 
 /// Removes the image with what belongs to it. Without an id only an image of this name that was
 /// imported from this run's object is touched.
-async fn remove_image(ecs: &Ecs, resource: &Resource, bucket: &str) -> Result<(), Failure> {
+pub(crate) async fn remove_image(
+    ecs: &Ecs,
+    resource: &Resource,
+    bucket: &str,
+) -> Result<(), Failure> {
     if let Some(task) = resource.attributes.get("task_id") {
         cancel_task(ecs, task).await?;
     }

@@ -43,7 +43,10 @@ impl Endpoint {
         if authority.is_empty() || parsed.is_err() {
             return Err(wrong("this is not an address"));
         }
-        Ok(Self { scheme, authority: authority.to_owned() })
+        // The port of the scheme is not part of the Host header, so it must not be signed either.
+        let usual = if scheme == "https" { ":443" } else { ":80" };
+        let authority = authority.strip_suffix(usual).unwrap_or(authority);
+        Ok(Self { scheme, authority: authority.to_lowercase() })
     }
 
     /// The ECS endpoint of a region.
@@ -115,6 +118,9 @@ fn ecs_host(region: &str) -> String {
     }
 }
 
+/// Hosts below it serve all buckets; any other name is bound to one.
+const VENDOR_DOMAIN: &str = ".aliyuncs.com";
+
 /// How a bucket is addressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
@@ -151,10 +157,12 @@ impl OssEndpoint {
         };
         let style = if endpoint.is_address() {
             Style::Path
-        } else if endpoint.host().starts_with(&format!("{bucket}.")) {
-            Style::Bound
-        } else {
+        } else if endpoint.host().ends_with(VENDOR_DOMAIN)
+            && !endpoint.host().starts_with(&format!("{bucket}."))
+        {
             Style::VirtualHost
+        } else {
+            Style::Bound
         };
         Ok(Self { endpoint, style })
     }
@@ -200,6 +208,10 @@ mod tests {
         assert_eq!(
             oss(Some("oss-accelerate.aliyuncs.com"), true),
             "https://b-1.oss-accelerate.aliyuncs.com/dir/a%20b%2B.qcow2"
+        );
+        assert_eq!(
+            oss(Some("https://images.example.com:443/"), false),
+            "https://images.example.com/dir/a%20b%2B.qcow2"
         );
         assert_eq!(
             oss(Some("b-1.example.com"), false),

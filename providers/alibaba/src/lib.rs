@@ -5,6 +5,7 @@
 //! `multipart`, `ecs`, `sts` (the calls) → `acs`, `client`, `retry`, `sign` (how calls are made).
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod acs;
 mod check;
 mod client;
@@ -21,6 +22,7 @@ mod monitor;
 mod multipart;
 mod names;
 mod oss;
+mod oss_answer;
 mod parts;
 mod publish;
 mod reader;

@@ -71,11 +71,18 @@ impl Pauses {
     }
 }
 
+/// How a task ended.
+pub(crate) enum TaskEnd {
+    /// With an image.
+    Done,
+    /// Without one, for the reason told by the service.
+    Failed(Box<Error>),
+}
+
 /// What a task's answer means.
 enum Verdict {
     Running(u64),
-    Done,
-    Failed(Box<Error>),
+    Ended(TaskEnd),
 }
 
 /// Looks again and again until `judge` has an answer.
@@ -106,29 +113,37 @@ fn poll<T, A>(
     }
 }
 
-/// Waits until an import task succeeded.
+/// Waits until an import task ended, one way or the other.
 ///
 /// # Errors
-/// The task's own failure in the vendor's words, a deadline, or Ctrl-C.
+/// A refusal to tell, a deadline, or Ctrl-C.
 pub(crate) fn wait_for_task(
     context: &Context,
     ecs: &Ecs,
     task: &str,
     longest_pause: Duration,
     deadline: &Deadline,
-) -> Result<()> {
+) -> Result<TaskEnd> {
     let what = format!("import task `{task}`");
-    let look = async || ecs.task(task, &LOOK).await;
-    poll(context, &what, longest_pause, deadline, look, |seen| match judge_task(&seen, &what) {
+    // The service forgets old tasks; then the image itself must tell.
+    let look = async || match ecs.task(task, &LOOK).await {
+        Err(failure) if failure.is(&["InvalidTaskId.NotFound"]) => Ok(None),
+        seen => seen.map(Some),
+    };
+    let judge = |seen: Option<Task>| {
+        seen.map_or(Verdict::Ended(TaskEnd::Done), |task| judge_task(&task, &what))
+    };
+    poll(context, &what, longest_pause, deadline, look, |seen| match judge(seen) {
         Verdict::Running(percent) => {
             context.progress_percent(percent);
             Ok(None)
         }
-        Verdict::Done => {
-            context.progress_percent(100);
-            Ok(Some(()))
+        Verdict::Ended(end) => {
+            if matches!(end, TaskEnd::Done) {
+                context.progress_percent(100);
+            }
+            Ok(Some(end))
         }
-        Verdict::Failed(error) => Err(*error),
     })
 }
 
@@ -179,7 +194,7 @@ fn judge_task(task: &Task, what: &str) -> Verdict {
     };
     match task.task_status.as_str() {
         "Waiting" | "Processing" | "Paused" => Verdict::Running(percent(&task.task_process)),
-        "Finished" if failed_part.is_none() && failed_count == 0 => Verdict::Done,
+        "Finished" if failed_part.is_none() && failed_count == 0 => Verdict::Ended(TaskEnd::Done),
         status => {
             let (code, message) = failed_part
                 .map(|part| (part.error_code.clone(), part.error_msg.clone()))
@@ -191,7 +206,7 @@ fn judge_task(task: &Task, what: &str) -> Verdict {
                 let hint = "look at the task: aliyun ecs DescribeTaskAttribute --TaskId TASK";
                 error.hint = Some(hint.to_owned());
             }
-            Verdict::Failed(Box::new(error))
+            Verdict::Ended(TaskEnd::Failed(Box::new(error)))
         }
     }
 }
@@ -219,7 +234,9 @@ mod tests {
             json!({"TaskStatus": "Finished", "TaskProcess": "100%", "OperationProgressSet": parts}),
             json!({"TaskStatus": "Failed", "OperationProgressSet": parts}),
         ] {
-            let Verdict::Failed(error) = verdict(task) else { panic!("not failed") };
+            let Verdict::Ended(TaskEnd::Failed(error)) = verdict(task) else {
+                panic!("not failed")
+            };
             assert_eq!(error.kind, ErrorKind::InvalidImage);
             assert_eq!(error.context("code"), Some("InvalidImageFormat.Malformed"));
             assert_eq!(error.causes, ["not a disk"]);
@@ -227,7 +244,7 @@ mod tests {
         }
         for count in [json!(1), json!("1")] {
             let task = json!({"TaskStatus": "Finished", "FailedCount": count});
-            assert!(matches!(verdict(task), Verdict::Failed(_)));
+            assert!(matches!(verdict(task), Verdict::Ended(TaskEnd::Failed(_))));
         }
     }
 
@@ -235,10 +252,13 @@ mod tests {
     fn a_task_is_done_when_it_finished_whole_and_else_goes_on() {
         let done = json!({"TaskStatus": "Finished", "FailedCount": 0, "SuccessCount": 1,
             "OperationProgressSet": {"OperationProgress": [{"OperationStatus": "Success", "ErrorCode": ""}]}});
-        assert!(matches!(verdict(done), Verdict::Done));
+        assert!(matches!(verdict(done), Verdict::Ended(TaskEnd::Done)));
         let running = json!({"TaskStatus": "Processing", "TaskProcess": "47%"});
         assert!(matches!(verdict(running), Verdict::Running(47)));
-        assert!(matches!(verdict(json!({"TaskStatus": "Deleted"})), Verdict::Failed(_)));
+        assert!(matches!(
+            verdict(json!({"TaskStatus": "Deleted"})),
+            Verdict::Ended(TaskEnd::Failed(_))
+        ));
     }
 
     #[test]

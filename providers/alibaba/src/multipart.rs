@@ -14,7 +14,8 @@ use serde::Deserialize;
 use crate::{
     client::{Limit, Payload},
     error::Failure,
-    oss::{CALL_LIMIT, Call, Oss, crc, read_xml},
+    oss::{CALL_LIMIT, Call, Oss},
+    oss_answer::{crc, read_xml},
     retry::{Policy, retry},
 };
 

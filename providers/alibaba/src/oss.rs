@@ -5,10 +5,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use base64::Engine as _;
-use build_image_plugin_api::{Error, ErrorKind, Result};
+use build_image_plugin_api::Result;
 use reqwest::Method;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 
 use crate::{
     client::{Answer, Door, Limit, Outgoing, Payload},
@@ -16,15 +15,13 @@ use crate::{
     credentials::Credentials,
     endpoint::OssEndpoint,
     error::Failure,
-    refusal::Refusal,
+    oss_answer::{crc, read_refusal, read_xml},
     retry::{Policy, retry},
     sign::{encode, oss_v4},
 };
 
 /// Longest time for a call that moves no data.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
-/// Header with the CRC-64 of what the service stored.
-const CRC_HEADER: &str = "x-oss-hash-crc64ecma";
 
 /// One bucket.
 pub(crate) struct Oss {
@@ -69,6 +66,13 @@ pub(crate) struct BucketInfo {
     pub(crate) encryption: Encryption,
 }
 
+/// The answer around it.
+#[derive(Deserialize)]
+pub(crate) struct BucketAnswer {
+    #[serde(rename = "Bucket")]
+    pub(crate) bucket: BucketInfo,
+}
+
 /// A bucket's default encryption.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -107,15 +111,10 @@ impl Oss {
 
     /// Reads a bucket's properties.
     pub(crate) async fn bucket_info(&self, policy: &Policy) -> Result<BucketInfo, Failure> {
-        #[derive(Deserialize)]
-        struct Wrapped {
-            #[serde(rename = "Bucket")]
-            bucket: BucketInfo,
-        }
         let call = || Call::new("GetBucketInfo", Method::GET, None).query("bucketInfo", "");
         let answer =
             retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await).await?;
-        Ok(read_xml::<Wrapped>("GetBucketInfo", &answer)?.bucket)
+        Ok(read_xml::<BucketAnswer>("GetBucketInfo", &answer)?.bucket)
     }
 
     /// Size and checksum of an object; `None` when there is none.
@@ -216,124 +215,5 @@ impl Oss {
             Some(key) => format!("`{}` of `oss://{}/{key}`", call.operation, self.bucket),
             None => format!("`{}` of bucket `{}`", call.operation, self.bucket),
         }
-    }
-}
-
-/// The CRC-64 the service computed over what it stored.
-pub(crate) fn crc(answer: &Answer) -> Option<u64> {
-    answer.header(CRC_HEADER).and_then(|text| text.trim().parse().ok())
-}
-
-/// Reads an answer's XML.
-pub(crate) fn read_xml<T: DeserializeOwned>(
-    operation: &str,
-    answer: &Answer,
-) -> Result<T, Failure> {
-    let text = String::from_utf8_lossy(&answer.body);
-    quick_xml::de::from_str(&text).map_err(|error| {
-        let message = format!("`{operation}`: the answer of OSS could not be read");
-        let error = Error::new(ErrorKind::Provider, message)
-            .because(&error)
-            .with("request_id", answer.header("x-oss-request-id").unwrap_or("none"));
-        Failure::stop(error)
-    })
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct XmlRefusal {
-    code: String,
-    message: String,
-    request_id: String,
-    #[serde(rename = "EC")]
-    ec: String,
-    string_to_sign: Option<String>,
-}
-
-/// What a refusal says: XML in the body or, for HEAD, in a header; other bodies come from proxies.
-fn read_refusal(answer: &Answer) -> Refusal {
-    let from_header = || {
-        let text = answer.header("x-oss-err")?;
-        base64::engine::general_purpose::STANDARD.decode(text).ok()
-    };
-    let body = if answer.body.is_empty() {
-        from_header().unwrap_or_default()
-    } else {
-        answer.body.to_vec()
-    };
-    let text = String::from_utf8_lossy(&body);
-    let read: XmlRefusal = quick_xml::de::from_str(&text).unwrap_or_default();
-    let header = |name| answer.header(name).unwrap_or_default().to_owned();
-    let or = |text: String, otherwise: String| if text.is_empty() { otherwise } else { text };
-    let foreign =
-        if read.code.is_empty() { text.chars().take(200).collect() } else { String::new() };
-    Refusal {
-        status: answer.status,
-        code: read.code,
-        ec: or(read.ec, header("x-oss-ec")),
-        message: or(read.message, foreign),
-        request_id: or(read.request_id, header("x-oss-request-id")),
-        string_to_sign: read.string_to_sign,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use reqwest::header::{HeaderMap, HeaderValue};
-
-    use super::*;
-
-    const XML: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>NoSuchKey</Code>\
-        <Message>gone</Message><RequestId>R1</RequestId><HostId>h</HostId><EC>0026-00000001</EC>\
-        <Later>x</Later></Error>";
-
-    fn answer(body: &str, headers: &[(&'static str, String)]) -> Answer {
-        let headers: HeaderMap = headers
-            .iter()
-            .map(|(name, value)| {
-                (
-                    reqwest::header::HeaderName::from_static(name),
-                    HeaderValue::try_from(value).unwrap(),
-                )
-            })
-            .collect();
-        Answer { status: 404, headers, body: Bytes::copy_from_slice(body.as_bytes()) }
-    }
-
-    #[test]
-    fn a_refusal_is_read_from_body_or_header() {
-        let encoded = base64::engine::general_purpose::STANDARD.encode(XML);
-        for answer in [answer(XML, &[]), answer("", &[("x-oss-err", encoded)])] {
-            let refusal = read_refusal(&answer);
-            assert_eq!(
-                (refusal.code.as_str(), refusal.ec.as_str()),
-                ("NoSuchKey", "0026-00000001")
-            );
-            assert_eq!((refusal.message.as_str(), refusal.request_id.as_str()), ("gone", "R1"));
-        }
-    }
-
-    #[test]
-    fn a_proxys_page_is_shown_in_its_own_words() {
-        let refusal = read_refusal(&answer("<html><body>Blocked by policy", &[]));
-        assert_eq!(refusal.code, "");
-        assert!(refusal.message.contains("Blocked by policy"));
-    }
-
-    #[test]
-    fn a_bucket_without_encryption_rule_is_read() {
-        let body = "<BucketInfo><Bucket><Location>oss-cn-hangzhou</Location>\
-            <StorageClass>Standard</StorageClass><Owner><ID>1</ID></Owner></Bucket></BucketInfo>";
-        #[derive(Deserialize)]
-        struct Wrapped {
-            #[serde(rename = "Bucket")]
-            bucket: BucketInfo,
-        }
-        let info = read_xml::<Wrapped>("GetBucketInfo", &answer(body, &[])).unwrap().bucket;
-        assert_eq!(
-            (info.location.as_str(), info.encryption.algorithm.as_str()),
-            ("oss-cn-hangzhou", "")
-        );
     }
 }

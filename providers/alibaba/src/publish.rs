@@ -2,7 +2,7 @@
 //! with the import it started; nothing is removed here, `discard` does that.
 
 use build_image_plugin_api::{
-    Context, DiskFormat, Error, ErrorKind, Result,
+    Context, DiskFormat, Error, Result,
     document::{Build, Image, RegisterRequest, Registered},
 };
 use serde_json::Value;
@@ -13,9 +13,10 @@ use crate::{
     cloud::Cloud,
     config::{Config, Place},
     describe::GIB,
+    discard::remove_image,
     ecs::SHARE_GROUP,
     error::Failure,
-    monitor::{self, Deadline},
+    monitor::{self, Deadline, TaskEnd},
     names,
     retry::Policy,
     state::{IMPORT, ImportState},
@@ -42,33 +43,25 @@ pub(crate) fn register(
     let cloud = Cloud::open(context, &place)?;
     let deadline = Deadline::after(config.import.timeout);
     let mut state = known_state(context, &place, &request.build, fact("object")?)?;
+    if state.failed {
+        clear_failed(context, &cloud, &mut state)?;
+    }
     if state.image_id.is_none() {
         start(context, &cloud, config, &place, &request.build, &mut state)?;
     }
     let image_id =
         state.image_id.clone().ok_or_else(|| Error::internal("the import has no image id"))?;
-    if let Some(task) = &state.task_id
-        && let Err(error) = monitor::wait_for_task(
-            context,
-            &cloud.ecs,
-            task,
-            config.import.longest_pause,
-            &deadline,
-        )
-    {
-        if error.kind != ErrorKind::Timeout && error.kind != ErrorKind::Cancelled {
+    let pause = config.import.longest_pause;
+    if let Some(task) = state.task_id.clone() {
+        let named = |error: Error| error.with("image_id", &image_id).with("task_id", &task);
+        let end = monitor::wait_for_task(context, &cloud.ecs, &task, pause, &deadline);
+        if let TaskEnd::Failed(error) = end.map_err(named)? {
             state.failed = true;
             context.save(IMPORT, &state)?;
+            return Err(named(*error));
         }
-        return Err(error.with("image_id", image_id).with("task_id", task));
     }
-    let image = monitor::wait_for_image(
-        context,
-        &cloud.ecs,
-        &image_id,
-        config.import.longest_pause,
-        &deadline,
-    )?;
+    let image = monitor::wait_for_image(context, &cloud.ecs, &image_id, pause, &deadline)?;
     context.milestone(format!("image {image_id} is available in {}", place.region))?;
     let snapshots = image.snapshots();
     tag_snapshots(context, &cloud, &request.build, &snapshots)?;
@@ -94,6 +87,21 @@ fn known_state(context: &Context, place: &Place, build: &Build, key: &str) -> Re
             == (&fresh.name, &fresh.region, &fresh.bucket, &fresh.key)
     };
     Ok(saved.filter(same).unwrap_or(fresh))
+}
+
+/// Removes what a failed import of this run left under the image's name, so that a new one can start.
+fn clear_failed(context: &Context, cloud: &Cloud, state: &mut ImportState) -> Result<()> {
+    let left = state.image();
+    context.block_on(async { Ok(remove_image(&cloud.ecs, &left, &state.bucket).await?) })?;
+    context.gone(&left)?;
+    *state = ImportState {
+        image_id: None,
+        task_id: None,
+        failed: false,
+        failures: state.failures + 1,
+        ..state.clone()
+    };
+    context.save(IMPORT, state)
 }
 
 /// Starts the import, or finds the one an interrupted attempt started.

@@ -20,8 +20,8 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
     /// Identifier the vendor's support asks for.
     pub(crate) request_id: String,
-    /// What the server signed, when it tells.
-    pub(crate) string_to_sign: Option<String>,
+    /// Text with what the server signed, when it tells.
+    pub(crate) echo: Option<String>,
 }
 
 /// One row: code (a trailing `*` stands for anything), EC or empty, kind, cure, meaning, advice.
@@ -193,7 +193,7 @@ mod tests {
             ec: ec.to_owned(),
             message: "vendor text".to_owned(),
             request_id: "REQ-1".to_owned(),
-            string_to_sign: None,
+            echo: None,
         };
         refusal.into_failure("`GetBucketInfo` of bucket `b`")
     }

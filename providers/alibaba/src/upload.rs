@@ -162,12 +162,13 @@ impl Upload<'_> {
 
     fn object_headers(&self) -> Vec<(String, String)> {
         let plain = |text: &str| text.chars().filter(char::is_ascii_graphic).collect::<String>();
-        vec![
+        let headers = [
             ("content-type".to_owned(), "application/octet-stream".to_owned()),
             ("x-oss-meta-build-image-run".to_owned(), plain(&self.request.build.run_id)),
             ("x-oss-meta-build-image-disk".to_owned(), plain(&self.request.disk.identity)),
             ("x-oss-meta-build-image-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ]
+        ];
+        headers.into_iter().filter(|(_, value)| !value.is_empty()).collect()
     }
 
     /// Uploads of our key whose ids an earlier attempt never learned.

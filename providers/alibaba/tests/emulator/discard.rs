@@ -1,0 +1,98 @@
+//! Removing what runs made.
+
+use build_image_plugin_api::{Provider, Resource, document::DiscardRequest};
+use serde_json::json;
+
+use crate::harness::{Run, count, emulator, host};
+
+fn discard_all(run: &Run) -> build_image_plugin_api::document::Discarded {
+    let resources = run.host.resources();
+    run.provider.discard(&run.context, &DiscardRequest { resources }).unwrap()
+}
+
+#[test]
+fn everything_of_a_run_is_removed_and_removing_it_twice_is_fine() {
+    let emulator = emulator();
+    let run = Run::new(&emulator, host(), &[]);
+    run.register(run.upload().unwrap()).unwrap();
+    let resources = run.host.resources();
+    assert_eq!(resources.len(), 2, "{resources:?}");
+    for _ in 0..2 {
+        let request = DiscardRequest { resources: resources.clone() };
+        let discarded = run.provider.discard(&run.context, &request).unwrap();
+        assert_eq!((discarded.removed.len(), discarded.remaining.len()), (2, 0), "{discarded:?}");
+    }
+    for what in ["objects", "images", "snapshots", "open_uploads"] {
+        assert_eq!(count(&emulator, what), 0, "{what}");
+    }
+    assert!(run.host.resources().is_empty());
+}
+
+#[test]
+fn a_cancelled_upload_is_removed_although_the_host_is_cancelled() {
+    let emulator = emulator();
+    let run = Run::new(&emulator, host().cancel_after_reads(6), &[]);
+    run.upload().unwrap_err();
+    assert!(run.context.is_cancelled());
+    assert_eq!(count(&emulator, "open_uploads"), 1);
+    let discarded = discard_all(&run);
+    assert!(discarded.remaining.is_empty(), "{discarded:?}");
+    assert_eq!((count(&emulator, "open_uploads"), count(&emulator, "parts")), (0, 0));
+}
+
+#[test]
+fn an_import_that_runs_is_cancelled_first() {
+    let config = build_image_emulator_alibaba::Config {
+        import_time: std::time::Duration::from_secs(3600),
+        ..build_image_emulator_alibaba::Config::default()
+    };
+    let emulator = crate::harness::emulator_with(config);
+    let run = Run::new(&emulator, host(), &[("ALIBABA_IMPORT_TIMEOUT", json!(0))]);
+    run.register(run.upload().unwrap()).unwrap_err();
+    let discarded = discard_all(&run);
+    assert!(discarded.remaining.is_empty(), "{discarded:?}");
+    assert_eq!((count(&emulator, "images"), count(&emulator, "snapshots")), (0, 0));
+}
+
+#[test]
+fn an_upload_whose_id_was_never_learned_is_found_by_its_key() {
+    let emulator = emulator();
+    let run = Run::new(&emulator, host().cancel_after_reads(6), &[]);
+    run.upload().unwrap_err();
+    let mut resources = run.host.resources();
+    resources.retain(|resource| resource.kind == "multipart_upload");
+    resources[0].id = None;
+    let request = DiscardRequest { resources };
+    let discarded = run.provider.discard(&run.context, &request).unwrap();
+    assert_eq!(discarded.removed.len(), 1, "{discarded:?}");
+    assert_eq!(count(&emulator, "open_uploads"), 0);
+}
+
+#[test]
+fn an_image_of_the_same_name_from_elsewhere_is_left_alone() {
+    let emulator = emulator();
+    let run = Run::new(&emulator, host(), &[]);
+    let registered = run.register(run.upload().unwrap()).unwrap();
+    let planned = Resource::new("image", &registered.images[0].name)
+        .in_region("cn-hangzhou")
+        .with("bucket", "demo")
+        .with("object", "another-object.raw");
+    let request = DiscardRequest { resources: vec![planned] };
+    run.provider.discard(&run.context, &request).unwrap();
+    assert_eq!(count(&emulator, "images"), 1);
+}
+
+#[test]
+fn what_stays_is_listed_with_the_command_that_removes_it() {
+    let emulator = emulator();
+    let run = Run::new(&emulator, host(), &[]);
+    run.upload().unwrap();
+    let refused = r#"[{"operation":"DeleteObject","action":{"status":403,"code":"AccessDenied"}}]"#;
+    emulator.set_faults(refused).unwrap();
+    let discarded = discard_all(&run);
+    assert_eq!((discarded.removed.len(), discarded.remaining.len()), (0, 1));
+    let remaining = &discarded.remaining[0];
+    assert!(remaining.reason.contains("not permitted"), "{remaining:?}");
+    let hint = remaining.hint.as_deref().unwrap();
+    assert!(hint.starts_with("aliyun oss rm oss://demo/build-image-run-1"), "{hint}");
+}

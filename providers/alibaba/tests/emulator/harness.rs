@@ -1,0 +1,117 @@
+//! An emulator, hosts and providers for it. No assertions live here.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use build_image_emulator_alibaba::{BucketSeed, Config, Running, start};
+use build_image_plugin_api::{
+    Context, Disk, Provider, Result, Settings,
+    document::{
+        Build, CheckReport, CheckRequest, DiskRequest, RegisterRequest, Registered, UploadRequest,
+        Uploaded,
+    },
+    testing::MockHost,
+};
+use build_image_provider_alibaba::Alibaba;
+use serde_json::{Value, json};
+
+/// Smallest parts the service takes: a small disk still has several.
+pub(crate) const PART: u64 = 100 << 10;
+/// Bytes of the disk: eleven parts, the last one short.
+pub(crate) const LENGTH: u64 = (1 << 20) + 3 * 512;
+pub(crate) const PARTS: u64 = LENGTH.div_ceil(PART);
+
+/// An emulator with bucket `demo` in its region and `far` in another.
+pub(crate) fn emulator() -> Running {
+    emulator_with(Config::default())
+}
+
+pub(crate) fn emulator_with(config: Config) -> Running {
+    let buckets = ["demo", "far:cn-shanghai"].map(|text| BucketSeed::parse(text).unwrap());
+    start(Config { buckets: buckets.into(), ..config }).unwrap()
+}
+
+/// Bytes that differ from part to part.
+pub(crate) fn content() -> Vec<u8> {
+    let mut state = 1_u32;
+    let next = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    (0..LENGTH).map(next).collect()
+}
+
+/// A host that knows the emulator's keys.
+pub(crate) fn host() -> MockHost {
+    MockHost::new()
+        .with_secret("ALIBABA_ACCESS_KEY_ID", "emulator-id")
+        .with_secret("ALIBABA_ACCESS_KEY_SECRET", "emulator-secret")
+        .with_disk(content())
+}
+
+pub(crate) fn build() -> Build {
+    Build {
+        run_id: "run-1".to_owned(),
+        image_name: "F5-BIGIP-17-1-0-BYOL-ltm-1slot".to_owned(),
+        description: "a test image".to_owned(),
+        architecture: "x86_64".to_owned(),
+        boot_mode: "bios".to_owned(),
+        virtual_size: LENGTH,
+        tags: BTreeMap::from([("platform".to_owned(), "alibaba".to_owned())]),
+        ..Build::default()
+    }
+}
+
+/// One run of the provider.
+pub(crate) struct Run {
+    pub(crate) host: Arc<MockHost>,
+    pub(crate) context: Context,
+    pub(crate) provider: Alibaba,
+}
+
+impl Run {
+    pub(crate) fn new(emulator: &Running, host: MockHost, extra: &[(&str, Value)]) -> Self {
+        let server = format!("http://{}", emulator.address());
+        let mut values: BTreeMap<String, Value> = [
+            ("ALIBABA_BUCKET", json!("demo")),
+            ("ALIBABA_REGION", json!("cn-hangzhou")),
+            ("ALIBABA_OSS_ENDPOINT", json!(server)),
+            ("ALIBABA_ECS_ENDPOINT", json!(server)),
+            ("ALIBABA_STS_ENDPOINT", json!(server)),
+            ("ALIBABA_DISK_FORMAT", json!("raw")),
+            ("ALIBABA_UPLOAD_PART_SIZE", json!(PART)),
+            ("ALIBABA_THREAD_COUNT", json!(3)),
+            ("ALIBABA_UPLOAD_FILE_RETRY_COUNT", json!(3)),
+            ("ALIBABA_UPLOAD_FILE_RETRY_DELAY", json!(0)),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into();
+        values.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        let host = Arc::new(host);
+        let context = host.context();
+        let provider = Alibaba::create(&context, Settings::from_values(values)).unwrap();
+        Self { host, context, provider }
+    }
+
+    pub(crate) fn check(&self) -> CheckReport {
+        self.provider.check(&self.context, &CheckRequest { build: build() }).unwrap()
+    }
+
+    pub(crate) fn disk(&self) -> Disk {
+        let request = DiskRequest { build: build(), spec: Alibaba::describe().disk.spec };
+        self.provider.create_disk(&self.context, &request).unwrap()
+    }
+
+    pub(crate) fn upload(&self) -> Result<Uploaded> {
+        let request = UploadRequest { build: build(), disk: self.disk() };
+        self.provider.upload(&self.context, &request)
+    }
+
+    pub(crate) fn register(&self, uploaded: Uploaded) -> Result<Registered> {
+        self.provider.register(&self.context, &RegisterRequest { build: build(), uploaded })
+    }
+}
+
+/// A number out of the emulator's counts.
+pub(crate) fn count(emulator: &Running, what: &str) -> u64 {
+    emulator.status()[what].as_u64().unwrap()
+}

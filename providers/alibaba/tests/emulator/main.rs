@@ -1,0 +1,10 @@
+//! The provider against the emulator, both in this process: real requests over loopback.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+mod check;
+mod discard;
+mod faults;
+mod harness;
+mod resume;
+mod whole;
