@@ -7,7 +7,7 @@
 //! Read in this order:
 //!
 //! 1. [`error`]: one error type, kind + object + hint
-//! 2. [`format`]: what a file is, and the guest's bytes in it
+//! 2. [`mod@format`]: what a file is, and the guest's bytes in it
 //! 3. [`view`]: a disk as an image that is never written, or is written at the end
 //! 4. [`iso`] and [`initrd`]: what an installation starts from
 //! 5. [`qemu`]: the installation itself; [`process`] is its door to other programs

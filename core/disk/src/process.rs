@@ -1,5 +1,5 @@
 //! The only place which starts a program. A child gets no input, its own process group, a small
-//! environment, and dies with us where `setpriv` can arrange it (see [`Call::spawn`]).
+//! environment, and dies with us where `setpriv` can arrange it (see `Call::spawn`).
 //! Not here: any knowledge of which programs there are.
 
 use std::ffi::{OsStr, OsString};

@@ -31,6 +31,8 @@ const FATAL: [(&str, &str); 2] = [
     ("Initramfs unpacking failed", "give the guest more memory: three times the initrd and more"),
 ];
 
+const LOOK: &str = "the end of the log says what the guest did last";
+
 /// How to run and judge a guest.
 pub struct RunOptions<'a> {
     /// The console's bytes are appended here.
@@ -136,7 +138,7 @@ impl Run<'_> {
         }
         let message =
             format!("the guest ended without printing {}; its log is", missing.join(", "));
-        Err(self.with_log(Error::new(Kind::Guest, message)))
+        Err(self.with_log(Error::new(Kind::Guest, message)).with_hint(LOOK))
     }
 
     /// Returns when the guest is gone or has been given up; an error ends it (by being dropped).
@@ -211,7 +213,7 @@ impl Run<'_> {
             let message = format!(
                 "the guest flooded its console with more than {MAX_CONSOLE} bytes; its log is"
             );
-            return Err(self.with_log(Error::new(Kind::Guest, message)));
+            return Err(self.with_log(Error::new(Kind::Guest, message)).with_hint(LOOK));
         }
         Ok(())
     }
@@ -221,7 +223,7 @@ impl Run<'_> {
         let error = self.with_log(error);
         match FATAL.iter().find(|(fatal, _)| *fatal == marker) {
             Some((_, hint)) => error.with_hint(*hint),
-            None => error,
+            None => error.with_hint(LOOK),
         }
     }
 

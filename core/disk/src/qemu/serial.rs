@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 /// Longest line kept for people, in bytes; a longer one is cut into several.
 const MAX_LINE: usize = 4096;
 /// Lines kept for an error report.
-const TAIL_LINES: usize = 40;
+const TAIL_LINES: usize = 60;
 
 /// Looks for texts in a stream cut anywhere.
 #[derive(Debug)]

@@ -110,15 +110,15 @@ fn a_missing_marker_is_named_with_the_end_of_the_log() {
 #[test]
 fn failures_are_recognised_at_once_even_when_the_guest_hangs() {
     for (line, hint) in [
-        ("FINAL STATUS = FAILURE", false),
-        ("[ 1.0] Kernel panic - not syncing: sysrq", true),
-        ("Initramfs unpacking failed: write error", true),
+        ("FINAL STATUS = FAILURE", "log"),
+        ("[ 1.0] Kernel panic - not syncing: sysrq", "kernel"),
+        ("Initramfs unpacking failed: write error", "memory"),
     ] {
         let ran =
             run_script(&format!("{BOTH}; echo '{line}'; echo last words; sleep 600"), &PATIENT);
         assert_eq!(ran.error().kind(), Kind::Guest, "{line}");
         assert!(ran.took < Duration::from_secs(15), "{line}: {:?}", ran.took);
-        assert_eq!(ran.error().hint().is_some(), hint, "{line}");
+        assert!(ran.error().hint().unwrap().contains(hint), "{line}");
         assert!(ran.detail("log").ends_with("last words"), "what followed is kept");
     }
 }

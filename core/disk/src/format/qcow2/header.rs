@@ -124,7 +124,11 @@ impl Header {
         if offset == 0 || !offset.is_multiple_of(self.cluster_size()) {
             return Err(image.malformed(&format!("{what} does not start on a cluster")));
         }
-        if image.holds(offset, len) { Ok(()) } else { Err(image.truncated(what, offset + len)) }
+        if image.holds(offset, len) {
+            Ok(())
+        } else {
+            Err(image.truncated(what, offset.saturating_add(len)))
+        }
     }
 }
 

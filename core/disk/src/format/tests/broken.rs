@@ -161,3 +161,65 @@ fn a_vhd_with_a_wrong_field_is_refused() {
     }
     assert_eq!(kind_of(&path, &fixed[512..]), Some(Kind::Truncated));
 }
+
+/// Breaks every byte of the given places in several ways and reads whatever is still accepted.
+fn survive(folder: &Path, whole: &[u8], places: impl Iterator<Item = usize>) {
+    let path = folder.join("mutant");
+    let out = folder.join("out");
+    let (mut accepted, mut refused) = (0, 0);
+    for at in places {
+        for (len, value) in
+            [(1, None), (1, Some(0xff)), (8, Some(0xff)), (4, Some(0x7f)), (8, Some(0))]
+        {
+            let mut image = whole.to_vec();
+            let end = (at + len).min(image.len());
+            image[at..end].iter_mut().for_each(|byte| *byte = value.unwrap_or(*byte ^ 0x40));
+            fs::write(&path, &image).unwrap();
+            // Any outcome but a panic, an endless loop or a huge allocation.
+            match GuestReader::open(&path) {
+                Err(_) => refused += 1,
+                Ok(reader) => {
+                    accepted += 1;
+                    let mut buf = vec![0; 70_000];
+                    let _ = reader.read_at(&mut buf, 0);
+                    let _ = reader.read_at(&mut buf, reader.virtual_size() / 2);
+                    let _ = reader.extent_at(reader.virtual_size().saturating_sub(1));
+                    if reader.virtual_size() < 64 * MIB {
+                        let _ = crate::format::export_raw(&reader, &out);
+                    }
+                }
+            }
+        }
+    }
+    assert!(accepted > 0 && refused > 0, "{accepted} accepted, {refused} refused");
+}
+
+#[test]
+fn no_byte_of_a_qcow2_can_hurt() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = (1..5).flat_map(|cluster| (cluster << 16)..(cluster << 16) + 16);
+    survive(folder.path(), &tiny(), (0..112).chain(tables));
+}
+
+#[test]
+fn no_byte_of_a_vhd_can_hurt() {
+    let Some(qemu_img) = program("qemu-img") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("raw");
+    raw_disk(&raw, 4 * MIB, &[(MIB, 5000)]);
+    let image = fs::read(convert(&qemu_img, &raw, "vpc", &["-o", "subformat=dynamic"])).unwrap();
+    let footer = image.len() - 512;
+    let places = (16..70).chain(512..560).chain(1536..1552).chain(footer..footer + 68);
+    survive(folder.path(), &image, places);
+    // With the checksum set right again the fields themselves are looked at.
+    let mut fields = image.clone();
+    for at in [40, 48, 56, 60] {
+        fields[footer + at..footer + at + 4].fill(0xff);
+        fields[footer + 64..footer + 68].fill(0);
+        let sum: u32 = fields[footer..].iter().map(|byte| u32::from(*byte)).sum();
+        fields[footer + 64..footer + 68].copy_from_slice(&(!sum).to_be_bytes());
+        let path = folder.path().join("mutant");
+        let kind = kind_of(&path, &fields);
+        assert!(at == 40 || kind == Some(Kind::Malformed), "{at}: {kind:?}");
+    }
+}

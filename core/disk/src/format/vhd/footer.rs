@@ -1,7 +1,7 @@
 //! The 512-byte footer and the 1024-byte dynamic header of a VHD.
 //! Source: VHD specification, "Hard Disk Footer Format" and "Dynamic Disk Header Format".
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::field::{be32, be64};
 use crate::format::image::Image;
 
@@ -40,9 +40,9 @@ impl Footer {
         let at = image.len - LEN;
         let raw = image.head::<512>(at)?;
         if raw[..8] != *COOKIE {
-            return Err(
-                image.truncated("the VHD footer copy is there, the footer itself", at + LEN)
-            );
+            return Err(Error::new(Kind::Truncated, "the VHD footer is missing at the end of")
+                .at(&image.path)
+                .with_hint("the file is incomplete: fetch or create it again"));
         }
         let malformed = |what: String| Err(image.malformed(&what).at_offset(at));
         if be32(&raw, 64) != checksum(&raw, 64) {
@@ -113,7 +113,8 @@ impl DynamicHeader {
         }
         let table_len = header.entries * 4;
         if !image.holds(header.table_offset, table_len + LEN) {
-            return Err(image.truncated("the VHD block table", header.table_offset + table_len));
+            return Err(image
+                .truncated("the VHD block table", header.table_offset.saturating_add(table_len)));
         }
         Ok(header)
     }
