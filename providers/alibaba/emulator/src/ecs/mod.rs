@@ -13,6 +13,7 @@ mod region;
 mod serve;
 mod share;
 mod snapshot;
+mod source;
 mod tag;
 mod task;
 
