@@ -25,9 +25,9 @@ pub(crate) struct World {
     pub(crate) tokens: Table<Token>,
     blobs: Blobs,
     /// Body files being written; no row points to them yet.
-    pending: BTreeSet<String>,
+    pub(super) pending: BTreeSet<String>,
     /// Places in shared body files being written, named by part.
-    slots: BTreeSet<String>,
+    pub(super) slots: BTreeSet<String>,
 }
 
 impl World {
@@ -228,7 +228,9 @@ impl Store {
 
     /// Opens the directory to look only; an emulator may be running on it.
     pub(crate) fn look(root: &Path) -> Result<Self, StateError> {
-        fs::metadata(root).map_err(StateError::io("look at", root))?;
+        // The lock tells a state directory from any other; reading must not fill that.
+        let lock = root.join("lock");
+        fs::metadata(&lock).map_err(StateError::io("find the state directory of", &lock))?;
         Self::load(root, None)
     }
 
@@ -251,53 +253,5 @@ impl Store {
     /// The directory.
     pub(crate) fn root(&self) -> &Path {
         &self.root
-    }
-}
-
-/// A body file being written: it is no leftover although no row points to it yet. Dropping the
-/// hold removes the file unless a row points to it by then; what cannot be removed now is removed
-/// at the next start.
-#[derive(Debug)]
-pub(crate) struct Hold<'a> {
-    store: &'a Store,
-    blob: String,
-    slot: Option<String>,
-}
-
-impl Store {
-    /// Holds a body file.
-    pub(crate) fn hold<'a>(&'a self, world: &mut World, blob: &str) -> Hold<'a> {
-        world.pending.insert(blob.to_owned());
-        Hold { store: self, blob: blob.to_owned(), slot: None }
-    }
-
-    /// Holds a part's place in the shared body file; `None` when someone is writing there.
-    pub(crate) fn hold_slot<'a>(
-        &'a self,
-        world: &mut World,
-        blob: &str,
-        part: &str,
-    ) -> Option<Hold<'a>> {
-        world.slots.insert(part.to_owned()).then(|| Hold {
-            store: self,
-            blob: blob.to_owned(),
-            slot: Some(part.to_owned()),
-        })
-    }
-}
-
-impl Drop for Hold<'_> {
-    fn drop(&mut self) {
-        let mut world = self.store.world();
-        match &self.slot {
-            Some(part) => {
-                world.slots.remove(part);
-            }
-            None => {
-                world.pending.remove(&self.blob);
-            }
-        }
-        // Left for the next start when it fails.
-        let _ = world.sweep([self.blob.as_str()]);
     }
 }

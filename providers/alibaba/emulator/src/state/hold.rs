@@ -1,0 +1,51 @@
+//! Body files while they are written, before any row points to them.
+
+use super::store::{Store, World};
+
+/// A body file being written: it is no leftover although no row points to it yet. Dropping the
+/// hold removes the file unless a row points to it by then; what cannot be removed now is removed
+/// at the next start.
+#[derive(Debug)]
+pub(crate) struct Hold<'a> {
+    store: &'a Store,
+    blob: String,
+    slot: Option<String>,
+}
+
+impl Store {
+    /// Holds a body file.
+    pub(crate) fn hold<'a>(&'a self, world: &mut World, blob: &str) -> Hold<'a> {
+        world.pending.insert(blob.to_owned());
+        Hold { store: self, blob: blob.to_owned(), slot: None }
+    }
+
+    /// Holds a part's place in the shared body file; `None` when someone is writing there.
+    pub(crate) fn hold_slot<'a>(
+        &'a self,
+        world: &mut World,
+        blob: &str,
+        part: &str,
+    ) -> Option<Hold<'a>> {
+        world.slots.insert(part.to_owned()).then(|| Hold {
+            store: self,
+            blob: blob.to_owned(),
+            slot: Some(part.to_owned()),
+        })
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        let mut world = self.store.world();
+        match &self.slot {
+            Some(part) => {
+                world.slots.remove(part);
+            }
+            None => {
+                world.pending.remove(&self.blob);
+            }
+        }
+        // Left for the next start when it fails.
+        let _ = world.sweep([self.blob.as_str()]);
+    }
+}
