@@ -1,0 +1,111 @@
+//! The program itself: what it prints, how it ends, and its looks into a state directory.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![forbid(unsafe_code)]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+#[expect(clippy::disallowed_methods, reason = "this is the one door of these tests")]
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_build-image-emulator-alibaba"))
+}
+
+fn run(arguments: &[&str]) -> Output {
+    program().args(arguments).output().unwrap()
+}
+
+/// A serving emulator with its address; killed when a test fails.
+struct Serving {
+    child: Child,
+    address: String,
+}
+
+impl Serving {
+    fn start(state: &Path, more: &[&str]) -> Self {
+        let mut child = program()
+            .args(["serve", "--bucket", "demo", "--state"])
+            .arg(state)
+            .args(more)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on http://").unwrap().to_owned();
+        Self { child, address }
+    }
+
+    fn signal(mut self, signal: Signal) -> Option<i32> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn it_tells_its_address_serves_and_ends_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("address");
+    let state = directory.path().join("state");
+    let more = ["--print-address-to", file.to_str().unwrap()];
+    for signal in [Signal::TERM, Signal::INT] {
+        let serving = Serving::start(&state, &more);
+        let written = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(written.trim(), format!("http://{}", serving.address));
+        let mut stream = TcpStream::connect(&serving.address).unwrap();
+        stream
+            .write_all(
+                b"GET /_emulator/status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+            )
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"buckets\":1"),
+            "{answer}"
+        );
+        assert_eq!(serving.signal(signal), Some(0));
+    }
+    let state = state.to_str().unwrap();
+    let status = run(&["status", "--state", state]);
+    let counts: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!((&counts["buckets"], &counts["images"]), (&1.into(), &0.into()));
+    let images = run(&["images", "--state", state]);
+    assert!(images.status.success() && images.stdout.is_empty());
+}
+
+#[test]
+fn misuse_is_one_clear_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let state = state.to_str().unwrap();
+    let rules = directory.path().join("rules.json");
+    std::fs::write(&rules, "[{\"operation\":\"*\",\"action\":\"explode\"}]").unwrap();
+    let rules = rules.to_str().unwrap();
+    for (arguments, needle) in [
+        (vec!["serve", "--in-memory", "--listen", "0.0.0.0:0"], "not a loopback address"),
+        (vec!["serve", "--in-memory", "--fault", rules], "\"explode\""),
+        (vec!["serve", "--in-memory", "--fault", "/none"], "`/none`"),
+        (vec!["status", "--state", state], "lock"),
+    ] {
+        let output = run(&arguments);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(told.starts_with("error: ") && told.contains(needle), "{told}");
+        assert!(output.stdout.is_empty());
+    }
+    let usage = run(&["serve", "--in-memory", "--bucket", "A"]);
+    assert!(String::from_utf8(usage.stderr).unwrap().contains("no bucket name"));
+}
