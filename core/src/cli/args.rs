@@ -39,7 +39,7 @@ pub(super) fn normalised(words: &[String]) -> Vec<String> {
 }
 
 /// The texts of the first keys as the command line has them.
-fn first_words(words: &[String]) -> BTreeMap<String, String> {
+pub(super) fn first_words(words: &[String]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut words = words.iter();
     while let Some(word) = words.next() {

@@ -18,7 +18,7 @@ use crate::{
     report::{
         Failure, ImageEntry, LogFile, Outcome, PluginEntry, Reporter, print_error, print_line,
     },
-    settings::{Environment, Layers, Resolved, Row, core_rows},
+    settings::{Environment, FileLayer, Layers, Resolved, Row, core_rows},
     source,
 };
 
@@ -62,12 +62,9 @@ fn attempt(
     outcome: &mut Outcome,
     output: &mut Output,
 ) -> Result<Option<String>> {
-    let look = args::first_look(words, environment);
-    if let Ok(layers) = &look {
-        output.learn(layers, words);
-    }
-    let layers = look?;
-    let environment = layers.environment.clone();
+    output.learn(words, &environment, None);
+    let layers = args::first_look(words, environment.clone())?;
+    output.learn(words, &environment, layers.file.as_ref());
     let prepared = match prepare(words, layers, outcome)? {
         Preparation::Text(text) => return Ok(Some(text)),
         Preparation::Ready(prepared) => prepared,
@@ -225,13 +222,12 @@ struct Output {
 }
 
 impl Output {
-    fn learn(&mut self, layers: &Layers, words: &[String]) {
+    fn learn(&mut self, words: &[String], environment: &Environment, file: Option<&FileLayer>) {
         let key = "OUTPUT_JSON_FILE";
-        let typed = layers.command_line.get(key).cloned();
-        let file = layers.file.as_ref();
+        let typed = args::first_words(words).remove(key);
         let file = file.and_then(|file| file.get(key)?.value.as_str().map(str::to_owned));
-        let environment = layers.environment.setting(key).map(|(_, text)| text.to_owned());
-        self.file = typed.or(file).or(environment);
+        let variable = environment.setting(key).map(|(_, text)| text.to_owned());
+        self.file = typed.or(file).or(variable);
         let typed = |long: &str| words.iter().any(|word| word == long);
         self.json = typed("--json") || typed("--json=true");
         self.quiet = typed("--quiet") || typed("-q");

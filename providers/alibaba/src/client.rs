@@ -129,8 +129,9 @@ impl Door {
         what: &str,
     ) -> Result<Answer, Failure> {
         let request = self.request(outgoing).map_err(Failure::stop)?;
+        let host = request.url().authority().to_owned();
         let exchange = async {
-            let broken = |error| broken(what, error);
+            let broken = |error| broken(what, &host, error);
             let response = self.client.execute(request).await.map_err(broken)?;
             let status = response.status().as_u16();
             let headers = response.headers().clone();
@@ -228,17 +229,17 @@ async fn stalled(moved: &AtomicU64, limit: Duration) {
     }
 }
 
-fn broken(what: &str, error: reqwest::Error) -> Failure {
+fn broken(what: &str, host: &str, error: reqwest::Error) -> Failure {
     let says = if error.is_connect() {
-        "no connection"
+        "no connection to"
     } else if error.is_timeout() {
-        "no answer in time"
+        "no answer in time from"
     } else {
-        "the connection broke"
+        "the connection broke to"
     };
     let error = error.without_url();
     Failure::network(
-        Error::new(ErrorKind::Network, format!("{what}: {says}"))
+        Error::new(ErrorKind::Network, format!("{what}: {says} `{host}`"))
             .because(&error)
             .with_hint(NETWORK_HINT),
     )

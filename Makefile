@@ -1,0 +1,44 @@
+# build-image: what can be done here. Everything installs what it needs (Debian 12, Ubuntu 22.04+).
+SHELL := /bin/bash
+PREFIX ?= /usr/local
+CARGO ?= cargo
+TARGET ?= $(or $(CARGO_TARGET_DIR),target)
+PROVIDERS := alibaba qcow2
+
+.PHONY: all demo test lint install bench soak tools clean
+all:
+	$(CARGO) build --workspace --locked
+
+# What tests and demo need beside Rust: qemu, xorriso and the like.
+tools:
+	tests/install-tools
+
+# From an installer ISO to an image that the emulated cloud lists, and the proof that it is the same disk.
+demo: tools
+	$(CARGO) build --workspace --locked
+	tests/demo/run
+
+# Every ring of tests; what cannot run here fails instead of being skipped.
+test: tools
+	BUILD_IMAGE_NO_SKIP=1 $(CARGO) test --workspace --locked
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check licenses bans sources; \
+	else echo "cargo-deny is not installed: licences and sources were not checked (cargo install cargo-deny)"; fi
+
+install:
+	$(CARGO) build --workspace --release --locked
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/build-image/providers/1"
+	install -m 755 $(TARGET)/release/build-image $(TARGET)/release/build-image-emulator-alibaba "$(DESTDIR)$(PREFIX)/bin/"
+	for name in $(PROVIDERS); do \
+	  install -m 644 $(TARGET)/release/libbuild_image_provider_$$name.so "$(DESTDIR)$(PREFIX)/lib/build-image/providers/1/" || exit 1; \
+	done
+
+bench soak:
+	@echo "there is no $@ yet" >&2; exit 1
+
+clean:
+	$(CARGO) clean

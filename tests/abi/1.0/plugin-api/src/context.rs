@@ -1,0 +1,338 @@
+//! What a step may ask of the host.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{Disk, DiskSpec, Error, Resource, Result, Secret};
+
+/// How often a blocked future looks whether the host asked to stop.
+const CANCEL_POLL: Duration = Duration::from_millis(50);
+
+/// Severity of a log record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum LogLevel {
+    /// Something failed.
+    Error = 1,
+    /// Something is odd.
+    Warn = 2,
+    /// Worth knowing.
+    Info = 3,
+    /// For finding faults.
+    Debug = 4,
+    /// Everything.
+    Trace = 5,
+}
+
+impl LogLevel {
+    /// The level of a wire number; unknown numbers are the most verbose level.
+    #[must_use]
+    pub fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Error,
+            2 => Self::Warn,
+            3 => Self::Info,
+            4 => Self::Debug,
+            _ => Self::Trace,
+        }
+    }
+}
+
+/// One log record of a provider.
+#[derive(Clone, Debug)]
+pub struct LogRecord {
+    /// Severity.
+    pub level: LogLevel,
+    /// Module path it came from.
+    pub target: String,
+    /// Text.
+    pub message: String,
+    /// Named values, a JSON object.
+    pub fields: Value,
+}
+
+/// What a progress counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ProgressUnit {
+    /// Bytes.
+    Bytes = 0,
+    /// Hundredths of the whole.
+    Percent = 1,
+    /// Things.
+    Items = 2,
+}
+
+/// How far a step is. A later one replaces an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is counted.
+    pub unit: ProgressUnit,
+    /// Done so far.
+    pub done: u64,
+    /// All of it; 0 = unknown.
+    pub total: u64,
+}
+
+/// Something the host must know. Resource events are durable before the call returns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// A resource will be created by the next call to the cloud.
+    ResourcePlanned {
+        /// The resource.
+        resource: Resource,
+    },
+    /// A planned resource exists now (or its identifier became known).
+    ResourceCreated {
+        /// The resource, with its identifier.
+        resource: Resource,
+    },
+    /// A resource was removed or turned out never to have been created.
+    ResourceGone {
+        /// The resource.
+        resource: Resource,
+    },
+    /// A line for the user: a part of the step is done.
+    Milestone {
+        /// Lower-case fragment.
+        text: String,
+    },
+    /// A line for the user: something is odd but the step goes on.
+    Warning {
+        /// Lower-case fragment.
+        text: String,
+        /// What to do.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    },
+    /// An event of a later version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The services a host lends to a provider. Providers use them through [`Context`]; hosts and test
+/// doubles implement them. All methods may be called from any thread.
+pub trait Host: Send + Sync + 'static {
+    /// Takes a log record. Must not block.
+    fn log(&self, record: LogRecord);
+    /// Takes a progress. Must not block.
+    fn progress(&self, progress: Progress);
+    /// Whether the running step shall end.
+    fn is_cancelled(&self) -> bool;
+    /// Waits; ends early when cancelled. Returns whether it was cancelled.
+    fn wait(&self, duration: Duration) -> bool;
+    /// Takes an event; resource events are on disk when this returns.
+    ///
+    /// # Errors
+    /// When it could not be written down; then the resource must not be created.
+    fn event(&self, event: Event) -> Result<()>;
+    /// The value of a secret setting.
+    ///
+    /// # Errors
+    /// When the key is no secret setting of this provider.
+    fn secret(&self, key: &str) -> Result<Option<Secret>>;
+    /// Keeps a document for a later, resumed run.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    fn checkpoint_save(&self, key: &str, document: &Value) -> Result<()>;
+    /// The document kept under `key`.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    fn checkpoint_load(&self, key: &str) -> Result<Option<Value>>;
+    /// A view of the disk in the given form.
+    ///
+    /// # Errors
+    /// `unsupported` for forms the host cannot make.
+    fn make_disk(&self, spec: &DiskSpec) -> Result<Disk>;
+    /// Reads bytes of a view; fewer than asked only at its end.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    fn disk_read_at(&self, disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize>;
+}
+
+/// A step's way to the host. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    host: Arc<dyn Host>,
+    runtime: Arc<std::sync::OnceLock<Runtime>>,
+}
+
+impl Context {
+    /// A context over a host (for adapters and tests).
+    #[must_use]
+    pub fn new(host: Arc<dyn Host>) -> Self {
+        Self { host, runtime: Arc::default() }
+    }
+
+    /// The host's services themselves.
+    #[must_use]
+    pub fn host(&self) -> &Arc<dyn Host> {
+        &self.host
+    }
+
+    /// Whether the step shall end.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.host.is_cancelled()
+    }
+
+    /// Ends the step when the host asked for it: `context.check_cancelled()?`.
+    ///
+    /// # Errors
+    /// [`Error::cancelled`].
+    pub fn check_cancelled(&self) -> Result<()> {
+        if self.is_cancelled() { Err(Error::cancelled()) } else { Ok(()) }
+    }
+
+    /// Waits; Ctrl-C ends it early.
+    ///
+    /// # Errors
+    /// [`Error::cancelled`].
+    pub fn wait(&self, duration: Duration) -> Result<()> {
+        if self.host.wait(duration) { Err(Error::cancelled()) } else { Ok(()) }
+    }
+
+    /// Bytes done so far.
+    pub fn progress_bytes(&self, done: u64, total: u64) {
+        self.host.progress(Progress { unit: ProgressUnit::Bytes, done, total });
+    }
+
+    /// Percent done so far.
+    pub fn progress_percent(&self, percent: u64) {
+        self.host.progress(Progress { unit: ProgressUnit::Percent, done: percent, total: 100 });
+    }
+
+    /// Writes a resource down before it is created.
+    ///
+    /// # Errors
+    /// When it could not be written down; do not create it then.
+    pub fn will_create(&self, resource: &Resource) -> Result<()> {
+        self.host.event(Event::ResourcePlanned { resource: resource.clone() })
+    }
+
+    /// Says that a planned resource exists and what its identifier is.
+    ///
+    /// # Errors
+    /// When it could not be written down.
+    pub fn created(&self, resource: &Resource) -> Result<()> {
+        self.host.event(Event::ResourceCreated { resource: resource.clone() })
+    }
+
+    /// Says that a resource is gone.
+    ///
+    /// # Errors
+    /// When it could not be written down.
+    pub fn gone(&self, resource: &Resource) -> Result<()> {
+        self.host.event(Event::ResourceGone { resource: resource.clone() })
+    }
+
+    /// A line for the user about a part that is done.
+    ///
+    /// # Errors
+    /// When the host cannot take it.
+    pub fn milestone(&self, text: impl Into<String>) -> Result<()> {
+        self.host.event(Event::Milestone { text: text.into() })
+    }
+
+    /// A warning for the user.
+    ///
+    /// # Errors
+    /// When the host cannot take it.
+    pub fn warning(&self, text: impl Into<String>, hint: impl Into<String>) -> Result<()> {
+        self.host.event(Event::Warning { text: text.into(), hint: Some(hint.into()) })
+    }
+
+    /// The value of a secret setting; unset is `None`.
+    ///
+    /// # Errors
+    /// When the key is no secret setting of this provider.
+    pub fn secret(&self, key: &str) -> Result<Option<Secret>> {
+        self.host.secret(key)
+    }
+
+    /// Keeps a value for a resumed run.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub fn save<T: Serialize>(&self, key: &str, value: &T) -> Result<()> {
+        self.host.checkpoint_save(key, &serde_json::to_value(value)?)
+    }
+
+    /// The value kept by an earlier attempt of the same run. One that no longer parses is absent.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub fn load<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        Ok(self.host.checkpoint_load(key)?.and_then(|value| serde_json::from_value(value).ok()))
+    }
+
+    /// A view of the disk in the form a provider wants.
+    ///
+    /// # Errors
+    /// `unsupported` for forms the host cannot make.
+    pub fn make_disk(&self, spec: &DiskSpec) -> Result<Disk> {
+        self.host.make_disk(spec)
+    }
+
+    /// Fills `buffer` from `offset`; returns how many bytes there were (fewer only at the end).
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn read_disk(&self, disk: &Disk, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        self.host.disk_read_at(disk.id, offset, buffer)
+    }
+
+    /// Runs a future to its end on a runtime that belongs to this provider; Ctrl-C drops it.
+    ///
+    /// # Errors
+    /// The future's, [`Error::cancelled`], or an internal one when no thread can be started.
+    pub fn block_on<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
+        let runtime = self.runtime()?;
+        runtime.block_on(async {
+            let mut future = std::pin::pin!(future);
+            let mut poll = tokio::time::interval(CANCEL_POLL);
+            loop {
+                tokio::select! {
+                    biased;
+                    answer = &mut future => return answer,
+                    _ = poll.tick() => self.check_cancelled()?,
+                }
+            }
+        })
+    }
+
+    fn runtime(&self) -> Result<&tokio::runtime::Runtime> {
+        if self.runtime.get().is_none() {
+            let made = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .thread_name("provider")
+                .enable_all()
+                .build()
+                .map_err(|error| {
+                    Error::internal("cannot start the provider's threads").because(&error)
+                })?;
+            // Two threads may race here; the loser's runtime is shut down in its drop.
+            let _ = self.runtime.set(Runtime(Some(made)));
+        }
+        let runtime = self.runtime.get().and_then(|kept| kept.0.as_ref());
+        runtime.ok_or_else(|| Error::internal("the provider's runtime is gone"))
+    }
+}
+
+/// Shuts the runtime down without waiting for stuck tasks.
+struct Runtime(Option<tokio::runtime::Runtime>);
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
+    }
+}

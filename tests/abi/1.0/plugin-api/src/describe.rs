@@ -1,0 +1,169 @@
+//! What a provider says of itself: data, so that the host can plan, validate and explain without
+//! knowing who the provider is.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DiskSpec, Setting};
+
+/// How far a provider goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Status {
+    /// All steps do their work.
+    #[default]
+    Stable,
+    /// Makes the disk its cloud wants; upload and register answer `unsupported` with manual commands.
+    Stub,
+}
+
+/// The ABI a provider was built with and the oldest one it can live with, each `major.minor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AbiRange {
+    /// ABI of the crate it was built with.
+    pub built: String,
+    /// Oldest host ABI it works on.
+    pub requires: String,
+}
+
+impl Default for AbiRange {
+    fn default() -> Self {
+        Self { built: crate::ABI_VERSION.to_owned(), requires: "1.0".to_owned() }
+    }
+}
+
+/// Everything a provider declares. Pure data: the same answer every time, no I/O behind it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Description {
+    /// Lower-case name, `[a-z][a-z0-9_]*`; equals the word in the plugin's file name.
+    pub name: String,
+    /// The provider's own version.
+    pub version: String,
+    /// What it does, one sentence without a full stop.
+    pub summary: String,
+    /// How far it goes.
+    pub status: Status,
+    /// Where it comes from.
+    pub homepage: String,
+    /// SPDX expression.
+    pub license: String,
+    /// ABI versions; leave the default.
+    pub abi: AbiRange,
+    /// Rows of settings.
+    pub settings: Vec<Setting>,
+    /// The disk it wants.
+    pub disk: DiskNeeds,
+    /// What the guest is told and must have.
+    pub guest: GuestNeeds,
+    /// Rules for the image's name; absent = file names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_name: Option<NameRules>,
+    /// Rules for tags; absent = the cloud has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags: Option<TagRules>,
+    /// True when the image leaves this machine: builds may stop before the upload (`NO_UPLOAD`).
+    pub uploads: bool,
+    /// Optional abilities, lower-case words; unknown ones are ignored.
+    pub capabilities: Vec<String>,
+}
+
+/// The disk a provider wants, before any size is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DiskNeeds {
+    /// What the default `create_disk` asks for.
+    pub spec: DiskSpec,
+    /// Smallest virtual size in bytes; smaller disks are grown before the installation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minimum_bytes: Option<u64>,
+    /// Largest virtual size in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maximum_bytes: Option<u64>,
+    /// The virtual size must be a multiple of this many bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multiple_of_bytes: Option<u64>,
+}
+
+/// What the installed guest is told and must have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GuestNeeds {
+    /// Hypervisor word written into the guest (`alibaba`); absent = no cloud preparation of the guest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hypervisor: Option<String>,
+    /// Smallest version per product name (`BIG-IP` → `14.1.0.3`).
+    pub minimum_version: BTreeMap<String, String>,
+    /// Additional volumes the guest needs, by name.
+    pub volumes: Vec<String>,
+    /// Leave out the installer's last step, which finishes the boot loader in a way some clouds do not want.
+    pub skip_boot_fixup: bool,
+}
+
+/// Which case an image name is turned into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LetterCase {
+    /// Left alone.
+    #[default]
+    Keep,
+    /// Lower-case.
+    Lower,
+}
+
+/// Rules for the name of a registered image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NameRules {
+    /// Fewest characters.
+    pub minimum_length: usize,
+    /// Most characters.
+    pub maximum_length: usize,
+    /// Regular expression a name must match as a whole.
+    pub pattern: String,
+    /// The rule in words, for error messages.
+    pub explanation: String,
+    /// Regular expression of single characters that are replaced by `-` in composed names.
+    pub replace: String,
+    /// Case of composed names.
+    pub letter_case: LetterCase,
+    /// Prefixes that are not allowed, compared without case.
+    pub forbidden_prefixes: Vec<String>,
+    /// Texts that must not occur.
+    pub forbidden_texts: Vec<String>,
+}
+
+/// Limits on tags.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TagRules {
+    /// Most tags per image.
+    pub maximum: usize,
+    /// Longest key, in characters.
+    pub key_length: usize,
+    /// Longest value, in characters.
+    pub value_length: usize,
+    /// Prefixes a key must not have, compared without case.
+    pub forbidden_key_prefixes: Vec<String>,
+    /// Prefixes a value must not have, compared without case.
+    pub forbidden_value_prefixes: Vec<String>,
+    /// Texts that must not occur in key or value.
+    pub forbidden_texts: Vec<String>,
+    /// Keys that differ only by case are the same key.
+    pub keys_ignore_case: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_fields_have_defaults_and_unknown_ones_are_ignored() {
+        let read: Description = serde_json::from_str(r#"{"name":"x","later":{"a":1}}"#).unwrap();
+        assert_eq!(read, Description { name: "x".into(), ..Description::default() });
+    }
+}

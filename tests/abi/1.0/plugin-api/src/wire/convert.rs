@@ -1,0 +1,98 @@
+//! Between the wire's types and the author's: errors and documents, the same on both sides.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use abi_stable::std_types::{RResult, RString};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::abi::FfiError;
+use crate::{Error, ErrorKind, Result, error::Details};
+
+impl From<Error> for FfiError {
+    fn from(error: Error) -> Self {
+        let details = Details { hint: error.hint, context: error.context, causes: error.causes };
+        Self {
+            code: error.kind.code().into(),
+            message: error.message.into(),
+            retryable: error.retryable,
+            details_json: serde_json::to_string(&details).unwrap_or_default().into(),
+        }
+    }
+}
+
+impl From<FfiError> for Error {
+    fn from(error: FfiError) -> Self {
+        let details: Details = serde_json::from_str(&error.details_json).unwrap_or_default();
+        Self {
+            kind: ErrorKind::from_code(&error.code),
+            message: error.message.into(),
+            hint: details.hint,
+            retryable: error.retryable,
+            context: details.context,
+            causes: details.causes,
+        }
+    }
+}
+
+/// Reads a document; `what` names it in the error.
+pub(super) fn parse<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| {
+        Error::internal(format!("the {what} document is malformed")).because(&error)
+    })
+}
+
+/// Writes a document.
+pub(super) fn print<T: Serialize>(value: &T) -> Result<RString> {
+    Ok(serde_json::to_string(value)?.into())
+}
+
+/// Runs `call` and turns a panic into an error, so that nothing unwinds over the boundary.
+pub(super) fn guard<T>(what: &str, call: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
+        let text = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        // Dropping a foreign payload may panic again.
+        std::mem::forget(payload);
+        Err(Error::new(ErrorKind::Panic, format!("panic in {what}: {text}"))
+            .with_hint("this is a bug of the provider; report it with the log file"))
+    })
+}
+
+/// [`guard`], in the wire's own result.
+pub(super) fn guarded<T>(what: &str, call: impl FnOnce() -> Result<T>) -> RResult<T, FfiError> {
+    guard(what, call).map_err(FfiError::from).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_survives_the_wire() {
+        let error = Error::new(ErrorKind::Quota, "too many images in `cn-hangzhou`")
+            .with_hint("delete some")
+            .with("request_id", "R-1")
+            .because(&std::io::Error::other("inner"))
+            .retryable();
+        assert_eq!(Error::from(FfiError::from(error.clone())), error);
+    }
+
+    #[test]
+    fn an_unknown_code_is_internal() {
+        let mut wire = FfiError::from(Error::config("x"));
+        wire.code = "teapot".into();
+        assert_eq!(Error::from(wire).kind, ErrorKind::Internal);
+    }
+
+    #[test]
+    fn a_panic_becomes_an_error() {
+        let error = guard::<()>("upload", || panic!("boom {}", 1)).unwrap_err();
+        assert_eq!(
+            (error.kind, error.message.as_str()),
+            (ErrorKind::Panic, "panic in upload: boom 1")
+        );
+    }
+}

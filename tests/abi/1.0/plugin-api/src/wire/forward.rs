@@ -1,0 +1,95 @@
+//! Log records and panics of a plugin go to the host: a plugin has its own copy of the standard
+//! library and of `tracing`, so nothing of it reaches the host by itself.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, OnceLock, RwLock, Weak},
+};
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing_subscriber::{Layer, layer::SubscriberExt as _};
+
+use crate::{Host, LogLevel, LogRecord};
+
+static HOST: OnceLock<RwLock<Weak<dyn Host>>> = OnceLock::new();
+
+/// Sends what this library logs from now on to `host`; the last instance wins.
+pub(super) fn install(host: &Arc<dyn Host>) {
+    let weak = Arc::downgrade(host);
+    let slot = HOST.get_or_init(|| {
+        // An error means that somebody (a test) has a subscriber already: theirs stays.
+        let _ = tracing::subscriber::set_global_default(
+            tracing_subscriber::registry().with(ForwardLayer),
+        );
+        std::panic::set_hook(Box::new(|panic| {
+            send(LogLevel::Error, "panic", panic.to_string(), Map::new());
+        }));
+        RwLock::new(weak.clone())
+    });
+    if let Ok(mut current) = slot.write() {
+        *current = weak;
+    }
+}
+
+fn send(level: LogLevel, target: &str, message: String, fields: Map<String, Value>) {
+    let host = HOST.get().and_then(|slot| slot.read().ok().and_then(|weak| weak.upgrade()));
+    if let Some(host) = host {
+        let fields = Value::Object(fields);
+        host.log(LogRecord { level, target: target.to_owned(), message, fields });
+    }
+}
+
+struct ForwardLayer;
+
+impl<S: tracing::Subscriber> Layer<S> for ForwardLayer {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        let metadata = event.metadata();
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let level = match *metadata.level() {
+            tracing::Level::ERROR => LogLevel::Error,
+            tracing::Level::WARN => LogLevel::Warn,
+            tracing::Level::INFO => LogLevel::Info,
+            tracing::Level::DEBUG => LogLevel::Debug,
+            tracing::Level::TRACE => LogLevel::Trace,
+        };
+        send(level, metadata.target(), fields.message, fields.others);
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: Map<String, Value>,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.message, "{value:?}");
+        } else {
+            self.others.insert(field.name().to_owned(), format!("{value:?}").into());
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.message.push_str(value);
+        } else {
+            self.others.insert(field.name().to_owned(), value.into());
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.others.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.others.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.others.insert(field.name().to_owned(), value.into());
+    }
+}

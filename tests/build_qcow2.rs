@@ -1,0 +1,70 @@
+//! Builds with the local provider.
+
+use std::{fs, process::Command};
+
+use crate::harness::{Sandbox, needs_qemu};
+
+fn qemu_img(words: &[&str]) {
+    let output = Command::new("qemu-img").args(words).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "qemu-img {words:?}: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn a_raw_disk_becomes_a_qcow2_file_that_qemu_finds_equal() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("my disk.raw", 70, 3);
+    let run = sandbox.run(&["--disk", disk.to_str().unwrap(), "-p", "qcow2"]);
+    run.succeeded();
+    let made = sandbox.path().join("images/my disk.qcow2.qcow2");
+    let made = made.to_str().unwrap();
+    assert_eq!(run.member("image_id"), made);
+    assert_eq!(run.stdout, format!("image {made} (my disk.qcow2)\n"));
+    qemu_img(&["check", made]);
+    qemu_img(&["compare", "-f", "raw", "-F", "qcow2", disk.to_str().unwrap(), made]);
+    assert_eq!(
+        sandbox.files(),
+        [
+            "images",
+            "images/my disk.qcow2.qcow2",
+            "logs",
+            "logs/image-qcow2",
+            "my disk.raw",
+            "result.json"
+        ],
+        "nothing else is left"
+    );
+}
+
+#[test]
+fn the_result_document_is_on_standard_output_when_asked_for() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("d.raw", 4, 1);
+    let run = sandbox.run(&["--disk", disk.to_str().unwrap(), "-p", "qcow2", "--json", "-q"]);
+    run.succeeded();
+    let printed: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(Some(&printed), run.result.as_ref());
+    assert_eq!(printed["result"], "SUCCESS");
+    assert_eq!(printed["plugin"]["sha256"].as_str().unwrap().len(), 64);
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn a_full_disk_leaves_nothing_half_written() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("d.raw", 8, 4);
+    // Every write to this device fails with "no space left".
+    let images = sandbox.path().join("images");
+    fs::create_dir(&images).unwrap();
+    std::os::unix::fs::symlink("/dev/full", images.join("d.qcow2.qcow2.part")).unwrap();
+    let run = sandbox.run(&["--disk", disk.to_str().unwrap(), "-p", "qcow2"]);
+    run.failed(6, &["cannot write", "No space left", "hint: free some space"]);
+    assert_eq!(fs::read_dir(&images).unwrap().count(), 0, "nothing half-written stays");
+}

@@ -1,0 +1,63 @@
+//! Stand-in installer ISOs, made once per variant.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
+
+use super::{root, target_folder};
+
+/// A stand-in ISO.
+pub(crate) struct Iso(pub(crate) PathBuf);
+
+static MADE: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+
+impl Iso {
+    /// The ISO of a variant; see `tests/fixtures/INDEX.md`.
+    #[track_caller]
+    pub(crate) fn of(variant: &str) -> Self {
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = made.get(variant) {
+            return Self(path.clone());
+        }
+        let folder = target_folder().join("stand-in-iso");
+        std::fs::create_dir_all(folder.join("made")).unwrap();
+        let path = folder.join("made").join(format!("{variant}.iso"));
+        let output = Command::new("python3")
+            .arg(root().join("tests/fixtures/stand-in-iso/build"))
+            .args(["--variant", variant, "--output"])
+            .arg(&path)
+            .arg("--cache")
+            .arg(&folder)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        made.insert(variant.to_owned(), path.clone());
+        Self(path)
+    }
+
+    /// Its path as a word of a command line.
+    pub(crate) fn word(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+/// Whether guests can be run here. Says aloud what is skipped; with BUILD_IMAGE_NO_SKIP=1, which the
+/// full test run sets, a skip is a failure.
+#[track_caller]
+pub(crate) fn needs_qemu() -> bool {
+    let tools = ["qemu-system-x86_64", "qemu-img", "xorriso", "python3"];
+    let missing: Vec<&str> = tools
+        .into_iter()
+        .filter(|tool| Command::new(tool).arg("--version").output().is_err())
+        .collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let text = format!("SKIPPED: {} not found; run tests/install-tools", missing.join(", "));
+    assert!(std::env::var_os("BUILD_IMAGE_NO_SKIP").is_none(), "{text}");
+    eprintln!("{text}");
+    false
+}

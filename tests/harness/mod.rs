@@ -1,0 +1,27 @@
+//! What end-to-end tests stand on: a folder of their own, the program, an emulator, a stand-in ISO.
+
+mod guest;
+mod run;
+mod sandbox;
+
+pub(crate) use guest::{Iso, needs_qemu};
+pub(crate) use run::Run;
+pub(crate) use sandbox::{SECRET, Sandbox, walk as sandbox_walk};
+
+use std::path::{Path, PathBuf};
+
+/// The repository's root.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The folder cargo builds into, where plugins lie beside the test binary.
+pub(crate) fn plugin_folder() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().to_owned()
+}
+
+/// The target folder.
+pub(crate) fn target_folder() -> PathBuf {
+    let deps = plugin_folder();
+    deps.ancestors().nth(2).unwrap().to_owned()
+}

@@ -1,0 +1,179 @@
+//! A folder with everything one test needs, removed at its end.
+
+use std::{
+    fs::{self, File},
+    io::{Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use build_image_emulator_alibaba::{BucketSeed, Config, Running, start};
+
+use super::{Run, plugin_folder};
+
+/// Secret of the emulator's account; must never be seen anywhere.
+pub(crate) const SECRET: &str = "emulator-secret";
+
+/// A test's own folder, and the cloud it talks to.
+pub(crate) struct Sandbox {
+    folder: tempfile::TempDir,
+    pub(crate) emulator: Option<Running>,
+}
+
+impl Sandbox {
+    /// Without a cloud.
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), emulator: None }
+    }
+
+    /// With an emulator that has bucket `demo` and a configuration file that points at it.
+    pub(crate) fn with_cloud() -> Self {
+        Self::with_cloud_of(Config::default())
+    }
+
+    /// With an emulator of these properties.
+    pub(crate) fn with_cloud_of(config: Config) -> Self {
+        let mut sandbox = Self::new();
+        let bucket = |name: &str, region: &str| BucketSeed {
+            name: name.to_owned(),
+            region: Some(region.to_owned()),
+        };
+        let buckets = vec![bucket("demo", "cn-hangzhou"), bucket("far-away", "cn-beijing")];
+        let running =
+            start(Config { buckets, import_time: Duration::ZERO, fast_etags: true, ..config });
+        sandbox.emulator = Some(running.unwrap());
+        sandbox.write("config.yml", &sandbox.config(&[]));
+        sandbox
+    }
+
+    /// The text of a configuration file for the emulator, with some values replaced.
+    pub(crate) fn config(&self, changes: &[(&str, &str)]) -> String {
+        let url = format!("http://{}", self.emulator.as_ref().unwrap().address());
+        let rows = [
+            ("ALIBABA_ACCESS_KEY_ID", "emulator-id"),
+            ("ALIBABA_ACCESS_KEY_SECRET", SECRET),
+            ("ALIBABA_BUCKET", "demo"),
+            ("ALIBABA_REGION", "cn-hangzhou"),
+            ("ALIBABA_OSS_ENDPOINT", &url),
+            ("ALIBABA_ECS_ENDPOINT", &url),
+            ("ALIBABA_STS_ENDPOINT", &url),
+        ];
+        let value = |key: &str, value: &str| {
+            let change = changes.iter().find(|(changed, _)| *changed == key);
+            change.map_or_else(|| value.to_owned(), |(_, new)| (*new).to_owned())
+        };
+        let mut text: String =
+            rows.iter().map(|(key, old)| format!("{key}: {}\n", value(key, old))).collect();
+        for (key, new) in changes.iter().filter(|(key, _)| !rows.iter().any(|(row, _)| row == key))
+        {
+            text.push_str(&format!("{key}: {new}\n"));
+        }
+        text
+    }
+
+    /// The folder.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A raw disk of `mib` MiB, its first `data` MiB filled with bytes that do not compress.
+    pub(crate) fn disk(&self, name: &str, mib: u64, data: u64) -> PathBuf {
+        let path = self.path().join(name);
+        let mut file = File::create(&path).unwrap();
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut block = vec![0_u8; 1 << 20];
+        for _ in 0..data {
+            for chunk in block.chunks_exact_mut(8) {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                chunk.copy_from_slice(&state.to_le_bytes());
+            }
+            file.write_all(&block).unwrap();
+        }
+        file.set_len(mib << 20).unwrap();
+        // A boot signature makes it a disk in everybody's eyes.
+        file.seek(SeekFrom::Start(510)).unwrap();
+        file.write_all(&[0x55, 0xaa]).unwrap();
+        path
+    }
+
+    /// The program with these words, in the sandbox, with a clean environment.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_build-image"));
+        command
+            .args(words)
+            .current_dir(self.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.path())
+            .env("BUILD_IMAGE_PROVIDER_PATH", plugin_folder())
+            .stdin(std::process::Stdio::null());
+        command
+    }
+
+    /// Runs the program; the result document is asked for.
+    pub(crate) fn run(&self, words: &[&str]) -> Run {
+        let result = self.path().join("result.json");
+        let mut command = self.command(words);
+        command.env("F5_OUTPUT_JSON_FILE", &result);
+        let output = command.output().unwrap();
+        let document = fs::read(&result).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        Run::of(&output, document)
+    }
+
+    /// Nothing that costs money is left in the cloud, and this many images.
+    #[track_caller]
+    pub(crate) fn cloud_has_only(&self, images: u64) {
+        let status = self.emulator.as_ref().unwrap().status();
+        for kind in ["objects", "open_uploads", "parts"] {
+            assert_eq!(status[kind], 0, "{kind} are left: {status}");
+        }
+        assert_eq!(status["images"], images, "{status}");
+        assert_eq!(status["snapshots"], images, "{status}");
+    }
+
+    /// Names of everything below the folder, without the cloud's own state.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        walk(self.path(), &mut |path| {
+            found.push(path.strip_prefix(self.path()).unwrap().display().to_string());
+        });
+        found.sort();
+        found
+    }
+
+    /// No file below the folder holds the secret, but the configuration itself.
+    #[track_caller]
+    pub(crate) fn keeps_the_secret(&self, run: &Run) {
+        assert!(!run.stdout.contains(SECRET) && !run.stderr.contains(SECRET));
+        walk(self.path(), &mut |path| {
+            let config = path.extension().is_some_and(|extension| extension == "yml");
+            if path.is_file() && !config && path.metadata().unwrap().len() < 8 << 20 {
+                let content = fs::read(path).unwrap();
+                let found = content.windows(SECRET.len()).any(|window| window == SECRET.as_bytes());
+                assert!(!found, "the secret is in {}", path.display());
+            }
+        });
+    }
+}
+
+/// Calls `visit` for everything below a folder.
+pub(crate) fn walk(folder: &Path, visit: &mut dyn FnMut(&Path)) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        visit(&path);
+        if path.is_dir() && !path.is_symlink() {
+            walk(&path, visit);
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! End-to-end tests: the real binary loads real plugins and talks to the emulator over HTTP.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests start programs and stop at the first surprise"
+)]
+
+mod harness;
+
+mod bad_plugins;
+mod bad_settings;
+mod bad_sources;
+mod build_alibaba;
+mod build_qcow2;
+mod old_plugins;
+mod tidy;

@@ -1,0 +1,84 @@
+//! Plugins built with other versions of plugin-api: what is promised, and what is refused.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Mutex,
+};
+
+use crate::harness::{Run, Sandbox, root, target_folder};
+
+/// One build at a time: the builds share a target folder.
+static BUILDING: Mutex<()> = Mutex::new(());
+
+/// Builds the frozen provider in `source` and returns its plugin.
+fn build(source: &Path) -> PathBuf {
+    let _one = BUILDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let target = target_folder().join("abi");
+    let file = build_image_plugin_api::plugin_file_name("veteran");
+    // Both versions are built to the same name: an old one must not be taken for the new one.
+    for folder in ["debug", "debug/deps"] {
+        let _ = fs::remove_file(target.join(folder).join(&file));
+    }
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--manifest-path"])
+        .arg(source.join("provider/Cargo.toml"))
+        .env("CARGO_TARGET_DIR", &target)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let built = target.join("debug").join(&file);
+    let kept = tempfile::Builder::new().prefix("plugin").tempdir().unwrap().keep();
+    fs::copy(&built, kept.join(&file)).unwrap();
+    kept
+}
+
+fn run_with(plugins: &Path) -> (Sandbox, Run) {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("disk.raw", 4, 1);
+    let words = ["--disk", disk.to_str().unwrap(), "-p", "veteran", "--provider-dir"];
+    let run = sandbox.run(&[&words[..], &[plugins.to_str().unwrap()]].concat());
+    fs::remove_dir_all(plugins).unwrap();
+    (sandbox, run)
+}
+
+#[test]
+fn a_plugin_built_with_the_frozen_1_0_runs_a_whole_build() {
+    let plugins = build(&root().join("tests/abi/1.0"));
+    let (sandbox, run) = run_with(&plugins);
+    run.succeeded();
+    assert_eq!(run.member("veteran_seen"), "all steps");
+    let made = fs::read(sandbox.path().join("images/disk.veteran.copy")).unwrap();
+    assert_eq!(made, fs::read(sandbox.path().join("disk.raw")).unwrap());
+}
+
+#[test]
+fn a_plugin_of_another_abi_major_is_refused_with_both_versions() {
+    let copy = target_folder().join("abi/source-2.0");
+    let _ = fs::remove_dir_all(&copy);
+    copy_tree(&root().join("tests/abi/1.0"), &copy);
+    for manifest in ["plugin-api/Cargo.toml", "provider/Cargo.toml"] {
+        let path = copy.join(manifest);
+        let text = fs::read_to_string(&path).unwrap();
+        let raised = text.replace("version = \"1.0.0\"", "version = \"2.0.0\"");
+        assert_ne!(text, raised, "{manifest} states its version");
+        fs::write(path, raised).unwrap();
+    }
+    let _ = fs::remove_file(copy.join("provider/Cargo.lock"));
+    let (_, run) = run_with(&build(&copy));
+    run.failed(3, &["it speaks plugin ABI 2.0, this build-image speaks 1.x", "hint:"]);
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The house's rules, as far as a program can check them.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use crate::harness::{root, sandbox_walk};
+
+/// Files of the repository with an ending, without what is built.
+fn files(ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for folder in ["core", "plugin-api", "providers", "tests"] {
+        sandbox_walk(&root().join(folder), &mut |path| {
+            let built = path.components().any(|part| part.as_os_str() == "target");
+            if !built && path.is_file() && path.to_string_lossy().ends_with(ending) {
+                found.push(path.to_owned());
+            }
+        });
+    }
+    found
+}
+
+#[test]
+fn crates_import_lower_floors_only() {
+    let allowed: BTreeMap<&str, &[&str]> = [
+        ("plugin-api", &[][..]),
+        ("core/disk", &[]),
+        ("core", &["build-image-disk", "build-image-plugin-api"]),
+        ("providers/alibaba", &["build-image-plugin-api"]),
+        ("providers/alibaba/emulator", &["build-image-disk"]),
+        ("providers/qcow2", &["build-image-plugin-api"]),
+    ]
+    .into();
+    for manifest in files("Cargo.toml") {
+        let folder =
+            manifest.parent().unwrap().strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+        if folder.starts_with("tests/") {
+            continue;
+        }
+        let text = fs::read_to_string(&manifest).unwrap();
+        let dependencies = text.split("\n[dependencies]").nth(1).unwrap_or_default();
+        let dependencies = dependencies.split("\n[").next().unwrap_or_default();
+        let ours = dependencies.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
+        let known = allowed.get(folder.as_str());
+        let known = known.unwrap_or_else(|| panic!("{folder} has no floor; name it here"));
+        for name in ours.filter(|name| name.starts_with("build-image")) {
+            assert!(known.contains(&name), "{folder} must not import {name}");
+        }
+    }
+}
+
+#[test]
+fn the_core_knows_no_cloud_by_name() {
+    for file in files(".rs") {
+        if !file.starts_with(root().join("core/src")) {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        // The help text and tests may show an example; code may not.
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for (number, line) in code.lines().enumerate() {
+            let line = line.trim();
+            let words = line.to_lowercase();
+            let shown = line.starts_with("//") || line.starts_with("build-image ");
+            for cloud in ["alibaba", "aliyun", "azure", "gce", "aws"] {
+                let named =
+                    words.split(|letter: char| !letter.is_alphanumeric()).any(|word| word == cloud);
+                assert!(shown || !named, "{}:{}: {line}", file.display(), number + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn files_stay_small_and_unsafe_code_stays_in_the_wire() {
+    for file in files(".rs") {
+        let text = fs::read_to_string(&file).unwrap();
+        let lines = text.split("#[cfg(test)]\nmod tests").next().unwrap().lines().count();
+        assert!(lines <= 500, "{} has {lines} lines; split it", file.display());
+        let name = file.file_name().unwrap().to_string_lossy();
+        for drawer in
+            ["util", "utils", "common", "helper", "helpers", "misc", "types", "manager", "base"]
+        {
+            assert_ne!(name, format!("{drawer}.rs"), "{} says nothing", file.display());
+        }
+    }
+    for folder in
+        ["core", "core/disk", "providers/alibaba", "providers/alibaba/emulator", "providers/qcow2"]
+    {
+        let text = fs::read_to_string(root().join(folder).join("src/lib.rs")).unwrap();
+        assert!(text.contains("#![forbid(unsafe_code)]"), "{folder} must forbid unsafe code");
+    }
+}
+
+#[test]
+fn the_readme_shows_what_a_user_types() {
+    let text = fs::read_to_string(root().join("README.md")).unwrap();
+    for line in [
+        "make demo",
+        "make test",
+        "build-image -i /var/tmp/BIGIP-15.0.0-0.0.39.iso -c config.yml -p alibaba -m ltm -b 1",
+    ] {
+        assert!(text.contains(line), "README.md does not show `{line}`");
+    }
+}
