@@ -3,7 +3,8 @@
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "tests start programs and stop at the first surprise"
+    clippy::print_stderr,
+    reason = "tests start programs, say aloud what they skip, and stop at the first surprise"
 )]
 
 mod harness;

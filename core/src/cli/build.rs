@@ -37,7 +37,7 @@ pub(super) enum Preparation {
 }
 
 /// Runs a build and reports it; returns the exit code.
-pub(super) fn run(words: &[String], environment: Environment) -> u8 {
+pub(super) fn run(words: &[String], environment: &Environment) -> u8 {
     let words = args::normalised(words);
     let mut outcome = Outcome {
         start_time: crate::clock::now(),
@@ -58,13 +58,13 @@ pub(super) fn run(words: &[String], environment: Environment) -> u8 {
 
 fn attempt(
     words: &[String],
-    environment: Environment,
+    environment: &Environment,
     outcome: &mut Outcome,
     output: &mut Output,
 ) -> Result<Option<String>> {
-    output.learn(words, &environment, None);
+    output.learn(words, environment, None);
     let layers = args::first_look(words, environment.clone())?;
-    output.learn(words, &environment, layers.file.as_ref());
+    output.learn(words, environment, layers.file.as_ref());
     let prepared = match prepare(words, layers, outcome)? {
         Preparation::Text(text) => return Ok(Some(text)),
         Preparation::Ready(prepared) => prepared,
@@ -79,7 +79,7 @@ fn attempt(
     outcome.run_id.clone_from(&plan.build.run_id);
     outcome.uuid.clone_from(&plan.uuid);
     outcome.image_name.clone_from(&plan.build.image_name);
-    let pipeline = Pipeline::new(&plan, plugin, settings, &environment, reporter, interrupt)?;
+    let pipeline = Pipeline::new(&plan, plugin, settings, environment, reporter, interrupt)?;
     pipeline.run(outcome)?;
     if outcome.images.is_empty() {
         outcome.image_id.clone_from(&outcome.image_name);

@@ -39,7 +39,7 @@ fn dispatch(words: &[String], environment: Environment) -> u8 {
         Some((verb, rest)) if verb == "plan" => plan::run(rest, environment),
         Some((verb, rest)) if verb == "providers" => providers::run(rest, &environment),
         Some((word, _)) if !word.starts_with('-') => Err(unknown::verb(word)),
-        _ => return build::run(words, environment),
+        _ => return build::run(words, &environment),
     };
     match result {
         Ok(()) => exit::DONE,
