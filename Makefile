@@ -5,7 +5,7 @@ CARGO ?= cargo
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
 PROVIDERS := alibaba qcow2
 
-.PHONY: all demo test lint install bench soak tools clean
+.PHONY: all demo test lint install bench tools clean
 all:
 	$(CARGO) build --workspace --locked
 
@@ -37,8 +37,10 @@ install:
 	  install -m 644 $(TARGET)/release/libbuild_image_provider_$$name.so "$(DESTDIR)$(PREFIX)/lib/build-image/providers/1/" || exit 1; \
 	done
 
-bench soak:
-	@echo "there is no $@ yet" >&2; exit 1
+# Ratios beside a peer, measured in one run.
+bench: tools
+	$(CARGO) build --workspace --release --locked
+	tests/bench/run
 
 clean:
 	$(CARGO) clean

@@ -14,7 +14,6 @@ use build_image_disk::{
     qemu::{AccelWish, Boot, Kernel, Machine, Outcome, Qemu, RunOptions, Verdict},
     raw,
 };
-use build_image_plugin_api::{Progress, ProgressUnit};
 
 use crate::{
     error::{Error, Result, Stage},
@@ -180,7 +179,6 @@ impl Workshop<'_> {
         machine: &Machine,
         markers: &[String],
     ) -> Result<Outcome> {
-        let mut lines = 0;
         let log = self.logs.join(log);
         tracing::info!(pass = what, log = %log.display(), "starting {}", self.qemu.command_line(machine));
         let failure_markers = [product::FAILURE_MARKER.to_owned()];
@@ -192,9 +190,7 @@ impl Workshop<'_> {
             silence_timeout: self.installation.machine.silence,
             on_line: &mut |line| {
                 tracing::debug!(target: "guest", "{line}");
-                lines += 1;
-                let unit = ProgressUnit::Items;
-                self.reporter.progress(Progress { unit, done: lines, total: 0 });
+                self.reporter.alive(line);
             },
             cancelled: &|| self.interrupt.is_set(),
         };

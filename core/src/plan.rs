@@ -96,8 +96,6 @@ pub struct Plan {
     pub publish: Option<PathBuf>,
     /// Keep the artifacts.
     pub keep: bool,
-    /// Unique number, hexadecimal.
-    pub uuid: String,
 }
 
 impl Plan {
@@ -151,7 +149,6 @@ impl Plan {
             spec: said.disk.spec.clone(),
             publish: publishes.then_some(images),
             keep: settings.is_on("REUSE"),
-            uuid: random::characters(random::HEX, 32)?,
             build,
             installation,
             upload,

@@ -77,7 +77,6 @@ fn attempt(
     let reporter = Arc::new(Reporter::new(settings.is_on("QUIET")));
     let plan = Plan::new(&plugin.name, plugin.description(), settings, source::open(settings)?)?;
     outcome.run_id.clone_from(&plan.build.run_id);
-    outcome.uuid.clone_from(&plan.uuid);
     outcome.image_name.clone_from(&plan.build.image_name);
     let pipeline = Pipeline::new(&plan, plugin, settings, environment, reporter, interrupt)?;
     pipeline.run(outcome)?;

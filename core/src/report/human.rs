@@ -13,6 +13,8 @@ use crate::error::Error;
 
 /// Without a terminal, a step that goes on says so at least this often while it makes progress.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Longest text that is shown of what a guest prints, in characters.
+const LINE: usize = 60;
 
 /// Tells the user what happens.
 pub struct Reporter {
@@ -75,6 +77,22 @@ impl Reporter {
         }
     }
 
+    /// The step goes on, though nobody knows how far it is; `text` says what it does.
+    pub fn alive(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        let mut state = self.lock();
+        let short: String = text.trim().chars().take(LINE).collect();
+        if self.terminal {
+            let bar = state.bar.get_or_insert_with(new_spinner);
+            bar.set_message(short);
+            bar.tick();
+        } else if state.last_line.is_none_or(|last| last.elapsed() >= HEARTBEAT) {
+            self.line(&mut state, &format!("{:>9}  … {short}", ""));
+        }
+    }
+
     /// The step is done; `text` says what came of it.
     pub fn end(&self, text: &str) -> Duration {
         let mut state = self.lock();
@@ -129,6 +147,11 @@ fn new_bar(progress: Progress) -> ProgressBar {
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(progress.total).with_style(style)
+}
+
+fn new_spinner() -> ProgressBar {
+    let style = ProgressStyle::with_template("           {spinner} {elapsed} {msg}");
+    ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
 }
 
 fn progress_text(progress: Progress) -> String {
