@@ -106,6 +106,9 @@ pub struct Outcome {
     /// Where published files are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
+    /// The published disk image, when there is one on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// The plugin that was used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin: Option<PluginEntry>,
