@@ -14,8 +14,8 @@ use crate::ecs;
 use crate::ecs::error::AcsError;
 use crate::ecs::params::Params;
 use crate::http::{Answer, Head, RequestBody};
+use crate::identity::{ram, session, sts};
 use crate::service::{Context, Service};
-use crate::sts;
 
 const MAX_BODY: u64 = 1 << 20;
 /// Nonces older than twice the time window cannot pass the clock check any more.
@@ -127,7 +127,11 @@ pub(crate) async fn serve(
     call: &AcsCall,
     request_id: &str,
 ) -> Result<Answer, AcsError> {
-    let accounts = &context.config.accounts;
+    if call.service == AcsService::Sts && call.action == "AssumeRoleWithOIDC" {
+        let value = sts::assume_with_oidc(context, &call.params)?;
+        return Ok(answer(value, request_id));
+    }
+    let accounts = &session::accounts(context);
     let (key_id, nonce) = if acs3::is_used(head) {
         let key_id = acs3::verify(head, &call.body, accounts, context.now)?;
         (key_id, head.header("x-acs-signature-nonce").unwrap_or_default())
@@ -139,10 +143,13 @@ pub(crate) async fn serve(
         return Err(AcsError::missing("AccessKeyId"));
     };
     service.nonces.check(&format!("{key_id}/{nonce}"), context.now)?;
-    let mut value = match call.service {
+    if session::is_expired(context, &key_id) {
+        return Err(AcsError::expired());
+    }
+    let value = match call.service {
         AcsService::Ecs => ecs::serve(service, context, &call.action, &call.params).await?,
-        AcsService::Sts => sts::serve_sts(&call.action, &key_id)?,
-        AcsService::Ram => sts::serve_ram(context.config, &call.action, &call.params)?,
+        AcsService::Sts => sts::serve(context, &call.action, &call.params, &key_id)?,
+        AcsService::Ram => ram::serve(context, &call.action, &call.params)?,
         AcsService::Unknown => {
             return Err(AcsError::new(
                 404,
@@ -151,11 +158,15 @@ pub(crate) async fn serve(
             ));
         }
     };
+    Ok(answer(value, request_id))
+}
+
+fn answer(mut value: Value, request_id: &str) -> Answer {
     if let Value::Object(fields) = &mut value {
         fields.insert("RequestId".to_owned(), Value::from(request_id));
     }
     let answer = Answer::text(200, "application/json;charset=utf-8", value.to_string());
-    Ok(answer.with("x-acs-request-id", request_id))
+    answer.with("x-acs-request-id", request_id)
 }
 
 /// The action is not one of this emulator's.

@@ -54,6 +54,9 @@ struct Serve {
     /// Address to listen on; port 0 lets the kernel choose
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Listen on this port of 127.0.0.1; 0 lets the kernel choose
+    #[arg(long, value_name = "N", conflicts_with = "listen")]
+    port: Option<u16>,
     /// Permit an address that is not loopback (there is no TLS)
     #[arg(long)]
     listen_anywhere_insecure: bool,
@@ -78,6 +81,18 @@ struct Serve {
     /// The role that lets ECS read buckets does not exist
     #[arg(long)]
     no_import_role: bool,
+    /// How long a policy attached to a role takes to be in force
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    role_seconds: u32,
+    /// Longest time temporary keys are good for, whatever was asked
+    #[arg(long, value_name = "N")]
+    session_seconds: Option<u32>,
+    /// The metadata service wants a token (its version 2 only)
+    #[arg(long)]
+    no_metadata_v1: bool,
+    /// Most images per region
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    image_quota: usize,
     /// Refuse OSS V1 signatures, as the real service does for new accounts
     #[arg(long)]
     refuse_v1: bool,
@@ -93,6 +108,9 @@ struct Serve {
     /// Fault rules (a JSON list) to start with
     #[arg(long, value_name = "FILE")]
     fault: Option<PathBuf>,
+    /// One fault rule (a JSON object) to start with, after those of the file; may be repeated
+    #[arg(long = "fault-rule", value_name = "JSON")]
+    fault_rules: Vec<String>,
 }
 
 /// Reads the arguments, does what they say, tells how it went.
@@ -137,10 +155,28 @@ fn read_rules(path: &PathBuf) -> Result<String, Failure> {
     })
 }
 
-fn serve(arguments: Serve) -> Result<(), Failure> {
+/// The rules of the file and those of the command line, as one list.
+fn all_rules(file: Option<&PathBuf>, more: &[String]) -> Result<Option<String>, Failure> {
+    let text = file.map(read_rules).transpose()?;
+    if more.is_empty() {
+        return Ok(text);
+    }
+    let text = text.unwrap_or_else(|| "[]".to_owned());
+    let mut rules: Vec<serde_json::Value> = serde_json::from_str(&text)
+        .map_err(|error| format!("the fault rules are not a JSON list of rules: {error}"))?;
+    for rule in more {
+        let rule = serde_json::from_str(rule)
+            .map_err(|error| format!("`--fault-rule` is no JSON object: `{rule}`: {error}"))?;
+        rules.push(rule);
+    }
+    Ok(Some(serde_json::to_string(&rules)?))
+}
+
+fn config(arguments: Serve) -> Result<Config, Failure> {
     let defaults = Config::default();
-    let config = Config {
-        listen: arguments.listen,
+    let seconds = |count: u32| Duration::from_secs(count.into());
+    Ok(Config {
+        listen: arguments.port.map_or(arguments.listen, |port| ([127, 0, 0, 1], port).into()),
         listen_anywhere: arguments.listen_anywhere_insecure,
         state: arguments.state.map_or(StateDir::Temporary, StateDir::Kept),
         region: arguments.region,
@@ -150,20 +186,29 @@ fn serve(arguments: Serve) -> Result<(), Failure> {
         } else {
             arguments.access_keys
         },
-        import_time: Duration::from_secs(arguments.import_seconds.into()),
+        import_time: seconds(arguments.import_seconds),
         import_role: !arguments.no_import_role,
+        role_time: seconds(arguments.role_seconds),
+        session_time: arguments.session_seconds.map(seconds),
+        metadata_v1: !arguments.no_metadata_v1,
+        image_quota: arguments.image_quota,
         allow_v1: !arguments.refuse_v1,
         fast_etags: arguments.fast_etags,
         log_requests: arguments.log_requests,
-        faults: arguments.fault.as_ref().map(read_rules).transpose()?,
-    };
+        faults: all_rules(arguments.fault.as_ref(), &arguments.fault_rules)?,
+    })
+}
+
+fn serve(arguments: Serve) -> Result<(), Failure> {
+    let address_file = arguments.print_address_to.clone();
+    let config = config(arguments)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before the first line is printed: whoever reads it may send a signal at once.
     let (mut terminate, mut interrupt) = runtime.block_on(async {
         Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
     })?;
     let running = start(config)?;
-    announce(&running, arguments.print_address_to.as_ref())?;
+    announce(&running, address_file.as_ref())?;
     runtime.block_on(async {
         tokio::select! {
             _ = terminate.recv() => {}

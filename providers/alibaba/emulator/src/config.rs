@@ -92,8 +92,16 @@ pub struct Config {
     pub accounts: Vec<Account>,
     /// How long an image import takes; zero: finished when ImportImage answers.
     pub import_time: Duration,
-    /// Whether the role exists that lets ECS read buckets.
+    /// Whether the role exists from the start that lets ECS read buckets.
     pub import_role: bool,
+    /// How long a policy attached to a role takes to be in force.
+    pub role_time: Duration,
+    /// Longest time temporary keys are good for, whatever was asked; `None` leaves it to the call.
+    pub session_time: Option<Duration>,
+    /// Whether the metadata service answers without a token (its version 1).
+    pub metadata_v1: bool,
+    /// Most images per region.
+    pub image_quota: usize,
     /// Whether OSS V1 signatures are accepted; new accounts of the real service refuse them.
     pub allow_v1: bool,
     /// Gives parts an ETag made of CRC-64 and length instead of MD5. Saves the slowest step of
@@ -120,6 +128,10 @@ impl Default for Config {
             }],
             import_time: Duration::ZERO,
             import_role: true,
+            role_time: Duration::ZERO,
+            session_time: None,
+            metadata_v1: true,
+            image_quota: 100,
             allow_v1: true,
             fast_etags: false,
             log_requests: None,

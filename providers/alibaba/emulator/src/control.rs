@@ -1,12 +1,16 @@
-//! The emulator's own endpoint, without authentication and for loopback only: `/_emulator/status`
-//! (GET: counts) and `/_emulator/faults` (PUT: a new rule list).
+//! The emulator's own endpoint, without authentication and for loopback only: `/_emulator/` (a
+//! page for people), `/_emulator/status` (GET: counts), `/_emulator/faults` (PUT: a new rule list,
+//! GET: the rules with how often they struck, DELETE: none), `/_emulator/credentials` (GET:
+//! temporary keys, as clients read them from `ALIBABA_CLOUD_CREDENTIALS_URI`).
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Head, RequestBody};
-use crate::service::Service;
+use crate::identity::metadata;
+use crate::service::{Context, Service};
+use crate::web;
 
 const MAX_RULES: u64 = 1 << 20;
 
@@ -14,7 +18,7 @@ const MAX_RULES: u64 = 1 << 20;
 pub(crate) fn is_meant(head: &Head) -> bool {
     let name = head.host_name();
     let bare = name == "localhost" || name.parse::<std::net::IpAddr>().is_ok();
-    bare && head.raw_path.starts_with("/_emulator/")
+    bare && (head.raw_path == "/_emulator" || head.raw_path.starts_with("/_emulator/"))
 }
 
 fn answer(status: u16, value: &Value) -> Answer {
@@ -28,6 +32,7 @@ fn refuse(status: u16, why: &str) -> Answer {
 /// Serves one request.
 pub(crate) async fn serve(
     service: &Arc<Service>,
+    context: &Context<'_>,
     head: &Head,
     body: &mut RequestBody,
     loopback: bool,
@@ -36,6 +41,17 @@ pub(crate) async fn serve(
         return refuse(403, "the control endpoint answers to loopback only");
     }
     match (head.method.as_str(), head.raw_path.as_str()) {
+        ("GET", "/_emulator") => Answer::empty(302).with("location", "/_emulator/"),
+        ("GET", "/_emulator/") => {
+            let page = web::page(service, context.now);
+            Answer::text(200, "text/html; charset=utf-8", page).with("cache-control", "no-store")
+        }
+        ("GET", "/_emulator/credentials") => metadata::document(context, "credentials-uri"),
+        ("GET", "/_emulator/faults") => answer(200, &service.faults.tell()),
+        ("DELETE", "/_emulator/faults") => match service.faults.set("[]") {
+            Ok(()) => Answer::empty(204),
+            Err(error) => refuse(500, &crate::chain(&error)),
+        },
         ("GET", "/_emulator/status") => answer(200, &service.store.world().counts()),
         ("PUT", "/_emulator/faults") => match body.whole(MAX_RULES).await {
             Ok(text) => match service.faults.set(&String::from_utf8_lossy(&text)) {

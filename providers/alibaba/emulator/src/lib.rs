@@ -21,14 +21,14 @@ mod control;
 mod ecs;
 mod faults;
 mod http;
+mod identity;
 mod ids;
-
 mod log;
 mod oss;
 mod service;
 mod state;
 mod stored;
-mod sts;
+mod web;
 
 pub use config::{Account, BucketSeed, Config, StateDir};
 pub use faults::FaultError;

@@ -1,11 +1,14 @@
-//! The request log: one JSON line per request, for tests and measurements to read.
+//! The request log: one JSON line per request, for tests and measurements to read, and the last
+//! requests for the web page to show.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::state::StateError;
 
@@ -16,7 +19,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) time: String,
     /// Milliseconds from head to answer.
     pub(crate) milliseconds: u64,
-    /// `oss`, `ecs`, `sts`, `ram`, `emulator`.
+    /// `oss`, `ecs`, `sts`, `ram`, `metadata`, `emulator`.
     pub(crate) service: &'a str,
     pub(crate) operation: &'a str,
     /// 0 when the connection was reset instead.
@@ -31,7 +34,12 @@ pub(crate) struct Entry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) part_number: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bucket: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<&'a str>,
+    /// Names of the faults that struck the call.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub(crate) faults: &'a [&'static str],
     pub(crate) request_id: &'a str,
 }
 
@@ -39,25 +47,47 @@ pub(crate) struct Entry<'a> {
 #[derive(Debug)]
 pub(crate) struct Log {
     file: Option<Mutex<File>>,
+    recent: Mutex<VecDeque<Value>>,
 }
+
+/// How many requests are remembered.
+const RECENT: usize = 50;
 
 impl Log {
     /// Opens the file for appending; `None` logs nothing.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, StateError> {
-        let Some(path) = path else { return Ok(Self { file: None }) };
+        let recent = Mutex::default();
+        let Some(path) = path else { return Ok(Self { file: None, recent }) };
         let file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(path)
             .map_err(StateError::io("open", path))?;
-        Ok(Self { file: Some(Mutex::new(file)) })
+        Ok(Self { file: Some(Mutex::new(file)), recent })
     }
 
     /// Writes a line. A full disk must not change what a client sees, so failure is not told.
     pub(crate) fn write(&self, entry: &Entry<'_>) {
-        if let (Some(file), Ok(mut line)) = (&self.file, serde_json::to_vec(entry)) {
-            line.push(b'\n');
-            let _ = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line);
+        let Ok(value) = serde_json::to_value(entry) else { return };
+        if let Some(file) = &self.file {
+            let line = format!("{value}\n");
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = file.write_all(line.as_bytes());
         }
+        // The web page asking again and again is not what it is there to show.
+        if entry.service == "emulator" {
+            return;
+        }
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() == RECENT {
+            recent.pop_front();
+        }
+        recent.push_back(value);
+    }
+
+    /// The last requests, latest first.
+    pub(crate) fn recent(&self) -> Vec<Value> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.iter().rev().cloned().collect()
     }
 }

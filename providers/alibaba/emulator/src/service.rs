@@ -13,12 +13,15 @@ use crate::config::Config;
 use crate::control;
 use crate::ecs::error::AcsError;
 use crate::faults::{Faults, Plan};
-use crate::http::{Answer, AnswerBody, Head, RequestBody};
+use crate::http::{Answer, AnswerBody, Delivery, Head, RequestBody};
+use crate::identity::metadata;
 use crate::ids;
 use crate::log::{Entry, Log};
 use crate::oss;
 use crate::oss::error::OssError;
-use crate::oss::route::{Operation, OssCall};
+use crate::oss::operation::Operation;
+use crate::oss::route::OssCall;
+use crate::oss::traffic;
 use crate::state::Store;
 
 /// The one account everything belongs to.
@@ -35,6 +38,7 @@ pub(crate) struct Service {
     pub(crate) faults: Faults,
     pub(crate) log: Log,
     pub(crate) nonces: acs::Nonces,
+    pub(crate) metadata: metadata::TokenKey,
 }
 
 /// What one call is served with.
@@ -55,6 +59,7 @@ pub(crate) struct Reset;
 /// What is being called.
 enum Call {
     Control,
+    Metadata,
     Acs(AcsCall),
     Oss(OssCall),
 }
@@ -78,11 +83,18 @@ struct Story {
     operation: String,
     request_id: String,
     part_number: Option<u16>,
+    bucket: Option<String>,
     key: Option<String>,
 }
 
 impl Story {
-    fn tell(&self, log: &Log, body: &RequestBody, status: u16, code: Option<&str>, sent: u64) {
+    fn tell(
+        &self,
+        log: &Log,
+        body: &RequestBody,
+        faults: &[&'static str],
+        (status, code, sent): (u16, Option<&str>, u64),
+    ) {
         log.write(&Entry {
             time: clock::iso(self.started),
             milliseconds: u64::try_from(clock::now() - self.started).unwrap_or_default(),
@@ -93,7 +105,9 @@ impl Story {
             bytes_in: body.received(),
             bytes_out: sent,
             part_number: self.part_number,
+            bucket: self.bucket.as_deref(),
             key: self.key.as_deref(),
+            faults,
             request_id: &self.request_id,
         });
     }
@@ -109,44 +123,57 @@ pub(crate) async fn respond(
     let mut body = RequestBody::new(incoming);
     let Ok(head) = Head::read(&parts) else {
         let error = OssError::new(400, "InvalidURI", "The query of the request is not UTF-8.");
-        return Ok(oss::refuse(&error, &Head::default(), &ids::oss_request()).into_response(None));
+        return Ok(oss::refuse(&error, &Head::default(), &ids::oss_request())
+            .into_response(Delivery::default()));
     };
     let call = match recognise(&head, &mut body).await {
         Ok(call) => call,
-        Err(answer) => return Ok(answer.into_response(None)),
+        Err(answer) => return Ok(answer.into_response(Delivery::default())),
     };
     let story = story(&head, &call);
     let plan = match call {
         Call::Control => Plan::default(),
-        Call::Acs(_) | Call::Oss(_) => service.faults.plan(&story.operation, story.part_number),
+        Call::Metadata | Call::Acs(_) | Call::Oss(_) => {
+            service.faults.plan(&story.operation, story.part_number)
+        }
     };
     if let Some(stall) = plan.stall {
         tokio::time::sleep(stall).await;
     }
+    let log = |body: &RequestBody, told| story.tell(&service.log, body, &plan.marks, told);
     if plan.reset_before {
-        story.tell(&service.log, &body, 0, Some("reset_before"), 0);
+        log(&body, (0, Some("reset_before"), 0));
         return Err(Reset);
     }
+    let mut paces = plan.paces.clone();
+    if let Call::Oss(call) = &call {
+        paces.extend(traffic::pace(&head, call.operation));
+    }
+    body.pace(paces.clone());
     let outcome = serve(service, &head, &call, &plan, &story, &mut body, loopback).await;
     body.drain().await;
     let status = outcome.answer.status;
     if plan.reset_after {
-        story.tell(&service.log, &body, 0, Some("reset_after"), 0);
+        log(&body, (0, Some("reset_after"), 0));
         return Err(Reset);
     }
     let length = outcome.answer.length();
     if plan.truncate && length == 0 {
-        story.tell(&service.log, &body, 0, Some("truncate_answer"), 0);
+        log(&body, (0, Some("truncate_answer"), 0));
         return Err(Reset);
     }
     let keep = plan.truncate.then_some(length / 2);
-    story.tell(&service.log, &body, status, outcome.code.as_deref(), keep.unwrap_or(length));
-    Ok(outcome.answer.into_response(keep))
+    log(&body, (status, outcome.code.as_deref(), keep.unwrap_or(length)));
+    let delivery = Delivery { keep, paces, corrupt: plan.corrupt_answer };
+    Ok(outcome.answer.into_response(delivery))
 }
 
 async fn recognise(head: &Head, body: &mut RequestBody) -> Result<Call, Answer> {
     if control::is_meant(head) {
         return Ok(Call::Control);
+    }
+    if metadata::is_meant(head) {
+        return Ok(Call::Metadata);
     }
     if acs::is_meant(head) {
         return acs::read(head, body)
@@ -166,10 +193,12 @@ fn story(head: &Head, call: &Call) -> Story {
         operation: head.raw_path.clone(),
         request_id: ids::acs_request(),
         part_number: None,
+        bucket: None,
         key: None,
     };
     match call {
         Call::Control => {}
+        Call::Metadata => story.service = "metadata",
         Call::Acs(call) => {
             story.service = call.service.name();
             story.operation.clone_from(&call.action);
@@ -178,8 +207,9 @@ fn story(head: &Head, call: &Call) -> Story {
             story.service = "oss";
             story.operation = call.operation.name().to_owned();
             story.request_id = ids::oss_request();
+            story.bucket.clone_from(&call.bucket);
             story.key.clone_from(&call.key);
-            if call.operation == Operation::UploadPart {
+            if matches!(call.operation, Operation::UploadPart | Operation::UploadPartCopy) {
                 story.part_number = head.given("partNumber").and_then(|text| text.parse().ok());
             }
         }
@@ -199,7 +229,13 @@ async fn serve(
     let now = clock::now().saturating_add(plan.skew);
     let context = Context { config: &service.config, store: &service.store, plan, now };
     let mut outcome = match call {
-        Call::Control => Outcome::good(control::serve(service, head, body, loopback).await),
+        Call::Control => {
+            Outcome::good(control::serve(service, &context, head, body, loopback).await)
+        }
+        Call::Metadata => Outcome::good(match metadata_fault(plan) {
+            Some(answer) => answer,
+            None => metadata::serve(&context, &service.metadata, head),
+        }),
         Call::Acs(call) => {
             let served = match acs_fault(plan) {
                 Some(error) => Err(error),
@@ -237,12 +273,20 @@ async fn serve(
     outcome
 }
 
+fn metadata_fault(plan: &Plan) -> Option<Answer> {
+    let status = plan.status.as_ref()?;
+    Some(Answer::text(status.status, "text/plain; charset=utf-8", status.code.clone()))
+}
+
 fn acs_fault(plan: &Plan) -> Option<AcsError> {
     if plan.throttle {
         let message = "Request was denied due to user flow control.";
         let mut error = AcsError::new(400, "Throttling.User", message);
         error.retry_after = Some(THROTTLE_DELAY);
         return Some(error);
+    }
+    if plan.expire_token {
+        return Some(AcsError::expired());
     }
     let status = plan.status.as_ref()?;
     Some(AcsError::new(status.status, &status.code, "This answer is a fault on order."))
@@ -255,6 +299,9 @@ fn oss_fault(plan: &Plan, operation: Operation) -> Option<OssError> {
         let mut error = OssError::new(503, code, "Please reduce your request rate.");
         error.delay = Some(THROTTLE_DELAY);
         return Some(error);
+    }
+    if plan.expire_token {
+        return Some(OssError::expired());
     }
     let status = plan.status.as_ref()?;
     Some(OssError::new(status.status, &status.code, "This answer is a fault on order."))

@@ -1,5 +1,7 @@
 //! CopyImage and CancelCopyImage. A copy has snapshots of its own; it does not take over whom the
-//! source is shared with, nor its NVMe support.
+//! source is shared with, nor its NVMe support. Five copies into a region go on at a time, further
+//! ones wait; when each begins is settled when it is asked for, so cancelling one copy does not
+//! bring the next one forward.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +10,28 @@ use serde_json::{Value, json};
 use super::checks;
 use super::describe::{find, state};
 use super::error::AcsError;
-use super::import_image::unique_name;
+use super::import_image::{check_quota, client_token, same_call, unique_name};
 use super::params::Params;
 use super::region;
 use crate::clock::Millis;
 use crate::ids;
 use crate::service::Context;
-use crate::state::{Image, Snapshot};
+use crate::state::{Image, Snapshot, Token, World};
+
+/// Copies into one region that go on at a time.
+const AT_ONCE: usize = 5;
 
 /// CopyImage.
 pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
     let region = region::need(context, params, "RegionId")?;
     let target = region::need(context, params, "DestinationRegionId")?;
+    let token = client_token(params, "CopyImage", region)?;
+    let fingerprint = params.fingerprint();
     let mut world = context.store.world();
+    if let Some(known) = token.as_ref().and_then(|name| world.tokens.get(name)) {
+        same_call(known, &fingerprint)?;
+        return Ok(json!({ "ImageId": known.image }));
+    }
     let source = find(&world, region, params.need("ImageId")?)?.clone();
     if state(&world, &source, context.now).0 != "Available" {
         return Err(AcsError::new(
@@ -36,8 +47,10 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
             "The specified destination region is the region of the source.",
         ));
     }
-    let image = draft(context, params, target, source)?;
+    let mut image = draft(context, params, target, source)?;
     unique_name(&world, target, &image.name)?;
+    check_quota(context, &world, target)?;
+    queue(&world, &mut image, context.now);
     if params.flag("DryRun") {
         return Err(AcsError::dry_run());
     }
@@ -52,9 +65,33 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
             tags: BTreeMap::new(),
         })?;
     }
+    if let Some(name) = token {
+        world.tokens.put(Token {
+            name,
+            parameters: fingerprint,
+            image: image.id.clone(),
+            task: String::new(),
+            created: context.now,
+        })?;
+    }
     let answer = json!({ "ImageId": image.id });
     world.images.put(image)?;
     Ok(answer)
+}
+
+/// Lets a copy wait for its turn when as many go on as may.
+fn queue(world: &World, image: &mut Image, now: Millis) {
+    let mut ends: Vec<Millis> = world
+        .images
+        .iter()
+        .filter(|other| other.region == image.region && other.task.is_none())
+        .filter_map(|other| other.creating_until)
+        .filter(|until| *until > now)
+        .collect();
+    ends.sort_unstable_by(|a, b| b.cmp(a));
+    let start = ends.get(AT_ONCE - 1).copied().unwrap_or(now);
+    image.copy_starts = Some(start);
+    image.creating_until = image.creating_until.map(|until| until + (start - now));
 }
 
 /// The image a copy will be, with the values of the call checked.
@@ -98,7 +135,7 @@ pub(crate) fn cancel(context: &Context<'_>, params: &Params) -> Result<Value, Ac
     let id = params.need("ImageId")?;
     let mut world = context.store.world();
     let image = find(&world, region, id)?;
-    if image.task.is_some() || state(&world, image, context.now).0 != "Creating" {
+    if image.task.is_some() || state(&world, image, context.now).0 == "Available" {
         return Err(AcsError::new(
             403,
             "IncorrectImageStatus",

@@ -12,7 +12,7 @@ use crate::clock::{self, Millis};
 use crate::service::{ACCOUNT_ID, Context};
 use crate::state::{Disk, Image, World};
 
-/// `Creating`, `Available`, `CreateFailed` or `Deprecated`, and the progress in percent.
+/// `Waiting`, `Creating`, `Available`, `CreateFailed` or `Deprecated`, and the progress in percent.
 pub(crate) fn state(world: &World, image: &Image, now: Millis) -> (&'static str, i64) {
     let task = image.task.as_ref().and_then(|id| world.tasks.get(id));
     if let Some(task) = task {
@@ -24,9 +24,13 @@ pub(crate) fn state(world: &World, image: &Image, now: Millis) -> (&'static str,
             return ("Creating", view.percent);
         }
     }
+    let start = image.copy_starts.unwrap_or(image.created);
+    if now < start {
+        return ("Waiting", 0);
+    }
     if let Some(until) = image.creating_until.filter(|until| now < *until) {
-        let whole = (until - image.created).max(1);
-        return ("Creating", ((now - image.created) * 100 / whole).clamp(0, 99));
+        let whole = (until - start).max(1);
+        return ("Creating", ((now - start) * 100 / whole).clamp(0, 99));
     }
     (if image.deprecated { "Deprecated" } else { "Available" }, 100)
 }
@@ -45,6 +49,9 @@ pub(crate) fn find<'a>(world: &'a World, region: &str, id: &str) -> Result<&'a I
 /// DescribeImages.
 pub(crate) fn describe(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
     let region = region::need(context, params, "RegionId")?;
+    if params.flag("DryRun") {
+        return Err(AcsError::dry_run());
+    }
     let (number, size) = params.page()?;
     let wanted: Vec<&str> = params.get("Status").unwrap_or("Available").split(',').collect();
     let ids: Option<Vec<&str>> = params.get("ImageId").map(|text| text.split(',').collect());

@@ -44,6 +44,11 @@ impl AcsError {
         Self::new(400, code, &format!("The specified parameter \"{name}\" is not valid."))
     }
 
+    /// 400 `InvalidSecurityToken.Expired`.
+    pub(crate) fn expired() -> Self {
+        Self::new(400, "InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
+    }
+
     /// The server's own fault.
     pub(crate) fn internal(cause: &dyn std::fmt::Display) -> Self {
         Self::new(500, "InternalError", &format!("The emulator failed: {cause}"))

@@ -8,8 +8,9 @@ use super::error::AcsError;
 use super::import_image::unique_name;
 use super::params::Params;
 use super::region;
+use crate::clock::Millis;
 use crate::service::Context;
-use crate::state::Image;
+use crate::state::{Image, World};
 
 /// DeleteImage: the image goes, its snapshots stay.
 pub(crate) fn delete(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
@@ -17,7 +18,7 @@ pub(crate) fn delete(context: &Context<'_>, params: &Params) -> Result<Value, Ac
     let id = params.need("ImageId")?;
     let mut world = context.store.world();
     let image = find(&world, region, id)?;
-    if state(&world, image, context.now).0 == "Creating" {
+    if is_at_work(&world, image, context.now) {
         let (code, message) = if image.task.is_some() {
             ("ImageIsImporting", "The specified image is being imported.")
         } else {
@@ -34,6 +35,11 @@ pub(crate) fn delete(context: &Context<'_>, params: &Params) -> Result<Value, Ac
     }
     world.remove_image(id)?;
     Ok(json!({}))
+}
+
+/// Whether the image is still being made.
+fn is_at_work(world: &World, image: &Image, now: Millis) -> bool {
+    matches!(state(world, image, now).0, "Creating" | "Waiting")
 }
 
 fn change(image: &mut Image, params: &Params) -> Result<(), AcsError> {

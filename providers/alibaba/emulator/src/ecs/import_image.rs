@@ -9,10 +9,10 @@ use super::params::Params;
 use super::region;
 use super::source;
 use crate::clock::Millis;
+use crate::identity::role;
 use crate::ids;
 use crate::service::Context;
 use crate::state::{Image, Snapshot, Task, Token, Verdict, World};
-use crate::sts;
 
 const PLATFORMS: [&str; 28] = [
     "Aliyun",
@@ -55,22 +55,19 @@ pub(crate) struct Imported {
 /// ImportImage.
 pub(crate) fn import(context: &Context<'_>, params: &Params) -> Result<Imported, AcsError> {
     let region = region::need(context, params, "RegionId")?;
-    let token = match params.get("ClientToken") {
-        Some(text) => {
-            checks::client_token(text)?;
-            Some(format!("ImportImage/{region}/{text}"))
-        }
-        None => None,
-    };
+    let token = client_token(params, "ImportImage", region)?;
     let fingerprint = params.fingerprint();
     let mut world = context.store.world();
     if let Some(known) = token.as_ref().and_then(|name| world.tokens.get(name)) {
-        return repeat(known, &fingerprint, region);
+        same_call(known, &fingerprint)?;
+        let answer = answer(&known.image, &known.task, region);
+        return Ok(Imported { answer, task: None });
     }
     let mut image = values(context, params, region)?;
     check_name(&world, &mut image, params)?;
-    let role = params.get("RoleName").unwrap_or(sts::IMPORT_ROLE);
-    if !sts::role_exists(context.config, role) {
+    check_quota(context, &world, region)?;
+    let name = params.get("RoleName").unwrap_or(role::IMPORT_ROLE);
+    if !role::lets_ecs_read(context.config, &world, name, context.now) {
         return Err(AcsError::new(
             403,
             "NoSetRoletoECSServiceAcount",
@@ -101,9 +98,21 @@ fn answer(image: &str, task: &str, region: &str) -> Value {
     json!({ "ImageId": image, "TaskId": task, "RegionId": region })
 }
 
-fn repeat(known: &Token, fingerprint: &str, region: &str) -> Result<Imported, AcsError> {
+/// The name under which a call with a client token is remembered.
+pub(crate) fn client_token(
+    params: &Params,
+    action: &str,
+    region: &str,
+) -> Result<Option<String>, AcsError> {
+    let Some(text) = params.get("ClientToken") else { return Ok(None) };
+    checks::client_token(text)?;
+    Ok(Some(format!("{action}/{region}/{text}")))
+}
+
+/// Refuses a client token that stands for a call with other parameters.
+pub(crate) fn same_call(known: &Token, fingerprint: &str) -> Result<(), AcsError> {
     if known.parameters == fingerprint {
-        return Ok(Imported { answer: answer(&known.image, &known.task, region), task: None });
+        return Ok(());
     }
     Err(AcsError::new(
         400,
@@ -140,6 +149,7 @@ fn values(context: &Context<'_>, params: &Params, region: &str) -> Result<Image,
         created: context.now,
         task: None,
         creating_until: None,
+        copy_starts: None,
         deprecated: false,
         architecture: machine.architecture.to_owned(),
         os_type: machine.os_type.to_owned(),
@@ -214,6 +224,23 @@ pub(crate) fn unique_name(world: &World, region: &str, name: &str) -> Result<(),
             400,
             "InvalidImageName.Duplicated",
             "The specified Image name has already been used.",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses one image too many for a region.
+pub(crate) fn check_quota(
+    context: &Context<'_>,
+    world: &World,
+    region: &str,
+) -> Result<(), AcsError> {
+    let images = world.images.iter().filter(|image| image.region == region).count();
+    if images >= context.config.image_quota {
+        return Err(AcsError::new(
+            403,
+            "QuotaExceed.Image",
+            "The number of images in this region exceeds the quota of the account.",
         ));
     }
     Ok(())

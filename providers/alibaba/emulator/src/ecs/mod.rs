@@ -3,7 +3,7 @@
 
 mod checks;
 mod copy;
-mod describe;
+pub(crate) mod describe;
 pub(crate) mod error;
 mod image;
 mod import;
@@ -15,7 +15,7 @@ mod share;
 mod snapshot;
 mod source;
 mod tag;
-mod task;
+pub(crate) mod task;
 
 pub(crate) use import::{guest_of, resume};
 pub(crate) use serve::serve;

@@ -32,6 +32,8 @@ pub(crate) async fn serve(
         "DescribeImageSharePermission" => share::describe(context, params),
         "DescribeSnapshots" => snapshot::describe(context, params),
         "DeleteSnapshot" => snapshot::delete(context, params),
+        "AddTags" => tag::add_old(context, params),
+        "RemoveTags" => tag::remove_old(context, params),
         "TagResources" => tag::add(context, params),
         "UntagResources" => tag::remove(context, params),
         "ListTagResources" => tag::list(context, params),

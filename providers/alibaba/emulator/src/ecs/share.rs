@@ -61,6 +61,9 @@ pub(crate) fn modify(context: &Context<'_>, params: &Params) -> Result<Value, Ac
     if params.get("IsPublic").is_some() {
         image.public = params.flag("IsPublic");
     }
+    if params.flag("DryRun") {
+        return Err(AcsError::dry_run());
+    }
     world.images.put(image)?;
     Ok(json!({}))
 }

@@ -15,7 +15,7 @@ use crate::state::{Snapshot, World};
 /// Status and progress: of the image while that is being made.
 fn progress(world: &World, snapshot: &Snapshot, now: clock::Millis) -> (&'static str, i64) {
     match world.images.get(&snapshot.image).map(|image| state(world, image, now)) {
-        Some(("Creating", percent)) => ("progressing", percent),
+        Some(("Creating" | "Waiting", percent)) => ("progressing", percent),
         Some(("CreateFailed", percent)) => ("failed", percent),
         Some(_) | None => ("accomplished", 100),
     }

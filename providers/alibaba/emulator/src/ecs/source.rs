@@ -95,6 +95,9 @@ fn source(
             "The specified OSS bucket is in another region than the image.",
         ));
     }
+    if found.encryption.is_some() {
+        return Err(encrypted());
+    }
     let lower = object.to_lowercase();
     if PACKED.iter().any(|suffix| lower.ends_with(suffix)) {
         return Err(AcsError::new(
@@ -122,11 +125,15 @@ fn source(
         ));
     }
     if header("x-oss-server-side-encryption").is_some_and(|rule| rule != "None") {
-        return Err(AcsError::new(
-            403,
-            "InvalidOSSBucket.EncryptUnsupported",
-            "Encrypted OSS objects cannot be imported.",
-        ));
+        return Err(encrypted());
     }
     Ok(stored.segments.clone())
+}
+
+fn encrypted() -> AcsError {
+    AcsError::new(
+        403,
+        "InvalidOSSBucket.EncryptUnsupported",
+        "Encrypted OSS objects cannot be imported.",
+    )
 }

@@ -1,4 +1,5 @@
-//! TagResources, UntagResources, ListTagResources for images and snapshots.
+//! TagResources, UntagResources, ListTagResources for images and snapshots, and the older AddTags
+//! and RemoveTags, which name one resource.
 
 use std::collections::BTreeMap;
 
@@ -97,13 +98,14 @@ fn resources(params: &Params) -> Result<Vec<&str>, AcsError> {
 fn change(
     context: &Context<'_>,
     params: &Params,
+    ids: Vec<&str>,
     edit: impl Fn(&mut BTreeMap<String, String>),
 ) -> Result<Value, AcsError> {
     let region = region::need(context, params, "RegionId")?;
     let kind = Kind::read(params)?;
     let mut world = context.store.world();
     let mut changed = Vec::new();
-    for id in resources(params)? {
+    for id in ids {
         let mut tags = kind.tags(&world, region, id).ok_or_else(|| {
             AcsError::new(
                 404,
@@ -133,14 +135,36 @@ pub(crate) fn add(context: &Context<'_>, params: &Params) -> Result<Value, AcsEr
     if new.is_empty() {
         return Err(AcsError::missing("Tag"));
     }
-    change(context, params, |tags| tags.extend(new.clone()))
+    change(context, params, resources(params)?, |tags| tags.extend(new.clone()))
+}
+
+/// AddTags.
+pub(crate) fn add_old(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
+    let new = checks::tags(params)?;
+    if new.is_empty() {
+        return Err(AcsError::missing("Tag.n.Key"));
+    }
+    change(context, params, vec![params.need("ResourceId")?], |tags| tags.extend(new.clone()))
+}
+
+/// RemoveTags: the named keys; a value that is given must be the tag's.
+pub(crate) fn remove_old(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
+    let gone = params.tags();
+    let goes = |key: &str, value: &str| {
+        gone.iter().any(|(name, wanted)| name == key && (wanted.is_empty() || wanted == value))
+    };
+    change(context, params, vec![params.need("ResourceId")?], |tags| {
+        tags.retain(|key, value| !goes(key, value));
+    })
 }
 
 /// UntagResources: the named keys, or all with `All=true`.
 pub(crate) fn remove(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
     let keys = params.list("TagKey");
     let all = params.flag("All") && keys.is_empty();
-    change(context, params, |tags| tags.retain(|key, _| !all && !keys.contains(&key.as_str())))
+    change(context, params, resources(params)?, |tags| {
+        tags.retain(|key, _| !all && !keys.contains(&key.as_str()));
+    })
 }
 
 /// ListTagResources. Everything fits one page here: the token for the next is always empty.

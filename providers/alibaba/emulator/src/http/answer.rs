@@ -1,16 +1,20 @@
 //! An answer: status, headers, and a body that is text or the bytes of an object read from disk
-//! while they are sent. A body can be told to break off early (a fault).
+//! while they are sent. A body can be told to break off early, to be wrong, or to be slow.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
+use tokio::time::Sleep;
+
+use super::Pace;
 
 const READ_SIZE: u64 = 512 << 10;
 
@@ -29,6 +33,17 @@ pub(crate) enum Payload {
     Text(Bytes),
     /// Runs of files, in order.
     Files(Vec<FileRun>),
+}
+
+/// How a body is to be sent.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    /// Send only that many bytes, then break off.
+    pub(crate) keep: Option<u64>,
+    /// Rates to hold to.
+    pub(crate) paces: Vec<Arc<Pace>>,
+    /// Flip a bit of the first byte.
+    pub(crate) corrupt: bool,
 }
 
 /// An answer before it is sent.
@@ -69,13 +84,16 @@ impl Answer {
         }
     }
 
-    /// Makes hyper's response; `keep` sends only that many bytes of the body and then breaks off.
-    pub(crate) fn into_response(self, keep: Option<u64>) -> Response<AnswerBody> {
+    /// Makes hyper's response.
+    pub(crate) fn into_response(self, delivery: Delivery) -> Response<AnswerBody> {
         let total = self.length();
         let mut response = Response::new(AnswerBody {
             payload: self.payload,
             left: total,
-            may_send: keep.unwrap_or(total),
+            may_send: delivery.keep.unwrap_or(total),
+            corrupt: delivery.corrupt,
+            paces: delivery.paces,
+            pause: None,
         });
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -90,27 +108,48 @@ pub(crate) struct AnswerBody {
     payload: Payload,
     left: u64,
     may_send: u64,
+    corrupt: bool,
+    paces: Vec<Arc<Pace>>,
+    /// Until when nothing more may be sent.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl AnswerBody {
     fn read(&mut self) -> io::Result<Bytes> {
-        match &mut self.payload {
+        let step = self.paces.iter().map(|pace| pace.step()).min().unwrap_or(READ_SIZE);
+        let most = step.min(self.may_send);
+        let mut data = match &mut self.payload {
             Payload::Text(text) => {
-                let size = usize::try_from(self.may_send).unwrap_or(usize::MAX).min(text.len());
-                Ok(text.split_to(size))
+                let size = usize::try_from(most).unwrap_or(usize::MAX).min(text.len());
+                text.split_to(size)
             }
             Payload::Files(runs) => {
                 runs.retain(|run| run.length > 0);
                 let Some(run) = runs.first_mut() else { return Ok(Bytes::new()) };
-                let size = READ_SIZE.min(run.length).min(self.may_send);
+                let size = READ_SIZE.min(run.length).min(most);
                 let mut buffer =
                     vec![0; usize::try_from(size).expect("a read size fits in memory")];
                 run.file.read_exact_at(&mut buffer, run.offset)?;
                 run.offset += size;
                 run.length -= size;
-                Ok(Bytes::from(buffer))
+                Bytes::from(buffer)
             }
+        };
+        if self.corrupt && !data.is_empty() {
+            self.corrupt = false;
+            let mut copy = BytesMut::from(data.as_ref());
+            copy[0] ^= 1;
+            data = copy.freeze();
         }
+        Ok(data)
+    }
+
+    /// Notes what was sent and how long to wait for it.
+    fn sent(&mut self, length: u64) {
+        self.left -= length;
+        self.may_send -= length;
+        let passed = self.paces.iter().map(|pace| pace.take(length)).max();
+        self.pause = passed.map(|at| Box::pin(tokio::time::sleep_until(at)));
     }
 }
 
@@ -120,9 +159,15 @@ impl Body for AnswerBody {
 
     fn poll_frame(
         self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
+        if let Some(pause) = &mut this.pause {
+            if pause.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            this.pause = None;
+        }
         if this.left == 0 {
             return Poll::Ready(None);
         }
@@ -130,8 +175,7 @@ impl Body for AnswerBody {
             return Poll::Ready(Some(Err(io::Error::other("the answer is cut short by a fault"))));
         }
         Poll::Ready(Some(this.read().map(|data| {
-            this.left -= data.len() as u64;
-            this.may_send -= data.len() as u64;
+            this.sent(data.len() as u64);
             Frame::data(data)
         })))
     }

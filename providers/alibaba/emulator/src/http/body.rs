@@ -1,9 +1,13 @@
-//! A request's body: read frame by frame or whole, counted, and drained after a refusal so that
+//! A request's body: read frame by frame or whole, counted, paced, and drained after a refusal so that
 //! the client gets to read the answer.
+
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
+
+use super::Pace;
 
 /// What a refused request's body may still bring before the connection is given up.
 const DRAIN_LIMIT: u64 = 64 << 20;
@@ -27,12 +31,18 @@ pub(crate) enum BodyError {
 pub(crate) struct RequestBody {
     incoming: Incoming,
     received: u64,
+    paces: Vec<Arc<Pace>>,
 }
 
 impl RequestBody {
     /// Wraps hyper's body.
     pub(crate) fn new(incoming: Incoming) -> Self {
-        Self { incoming, received: 0 }
+        Self { incoming, received: 0, paces: Vec::new() }
+    }
+
+    /// Takes what is still to come no faster than this.
+    pub(crate) fn pace(&mut self, paces: Vec<Arc<Pace>>) {
+        self.paces = paces;
     }
 
     /// Bytes that came so far.
@@ -45,6 +55,10 @@ impl RequestBody {
         while let Some(frame) = self.incoming.frame().await {
             if let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() {
                 self.received += data.len() as u64;
+                let passed = self.paces.iter().map(|pace| pace.take(data.len() as u64)).max();
+                if let Some(passed) = passed {
+                    tokio::time::sleep_until(passed).await;
+                }
                 return Ok(Some(data));
             }
         }

@@ -3,9 +3,11 @@
 mod answer;
 mod body;
 mod head;
+mod pace;
 mod server;
 
-pub(crate) use answer::{Answer, AnswerBody, FileRun, Payload};
+pub(crate) use answer::{Answer, AnswerBody, Delivery, FileRun, Payload};
 pub(crate) use body::{BodyError, RequestBody};
 pub(crate) use head::Head;
+pub(crate) use pace::Pace;
 pub use server::{Running, StartError, start};

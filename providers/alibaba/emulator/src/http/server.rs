@@ -23,6 +23,7 @@ use crate::clock;
 use crate::config::{Config, StateDir};
 use crate::ecs;
 use crate::faults::{FaultError, Faults};
+use crate::identity::{metadata, role};
 use crate::log::Log;
 use crate::service::{Service, respond};
 use crate::state::{Bucket, StateError, Store};
@@ -142,10 +143,12 @@ fn open_store(config: &Config) -> Result<(Store, Option<TempDir>), StartError> {
         let mut world = store.world();
         if world.buckets.get(&seed.name).is_none() {
             let region = seed.region.clone().unwrap_or_else(|| config.region.clone());
-            let bucket = Bucket { name: seed.name.clone(), region, created: clock::now() };
+            let name = seed.name.clone();
+            let bucket = Bucket { name, region, created: clock::now(), encryption: None };
             world.buckets.put(bucket)?;
         }
     }
+    role::seed(&mut store.world(), config)?;
     Ok((store, temporary))
 }
 
@@ -178,7 +181,8 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let listener = tokio::net::TcpListener::from_std(listener).map_err(listen)?;
     drop(guard);
     let nonces = crate::acs::Nonces::default();
-    let service = Arc::new(Service { config, store, faults, log, nonces });
+    let metadata = metadata::TokenKey::new();
+    let service = Arc::new(Service { config, store, faults, log, nonces, metadata });
     let resumed = Arc::clone(&service);
     runtime.spawn_blocking(move || ecs::resume(&resumed));
     let (stop, stopped) = watch::channel(false);

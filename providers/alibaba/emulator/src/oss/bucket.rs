@@ -1,4 +1,4 @@
-//! PutBucket, DeleteBucket, GetBucketInfo, GetBucketLocation, ListBuckets.
+//! PutBucket, DeleteBucket, GetBucketInfo, GetBucketLocation, GetBucketStat, ListBuckets.
 
 use super::error::OssError;
 use super::names;
@@ -10,7 +10,7 @@ use crate::state::Bucket;
 
 const STORAGE_CLASS: &str = "Standard";
 
-fn owner(xml: &mut Xml) {
+pub(super) fn owner(xml: &mut Xml) {
     xml.node("Owner", |node| {
         node.leaf("ID", ACCOUNT_ID).leaf("DisplayName", ACCOUNT_ID);
     });
@@ -42,8 +42,12 @@ pub(crate) fn put(context: &Context<'_>, name: &str, region: &str) -> Result<Ans
         }
         Some(_) => {}
         None => {
-            let bucket =
-                Bucket { name: name.to_owned(), region: region.to_owned(), created: clock::now() };
+            let bucket = Bucket {
+                name: name.to_owned(),
+                region: region.to_owned(),
+                created: clock::now(),
+                encryption: None,
+            };
             world.buckets.put(bucket)?;
         }
     }
@@ -91,7 +95,12 @@ pub(crate) fn info(bucket: &Bucket) -> Answer {
             list.leaf("Grant", "private");
         })
         .node("ServerSideEncryptionRule", |rule| {
-            rule.leaf("SSEAlgorithm", "None");
+            match &bucket.encryption {
+                None => rule.leaf("SSEAlgorithm", "None"),
+                Some(set) => {
+                    rule.leaf("SSEAlgorithm", &set.algorithm).leaf("KMSMasterKeyID", &set.key)
+                }
+            };
         })
         .node("BucketPolicy", |policy| {
             policy.leaf("LogBucket", "").leaf("LogPrefix", "");
@@ -104,6 +113,42 @@ pub(crate) fn info(bucket: &Bucket) -> Answer {
 pub(crate) fn location(bucket: &Bucket) -> Answer {
     let mut xml = Xml::new("LocationConstraint");
     xml.content(&format!("oss-{}", bucket.region));
+    Answer::text(200, "application/xml", xml.finish())
+}
+
+/// GetBucketStat. Every object counts as one of the class Standard.
+pub(crate) fn stat(context: &Context<'_>, name: &str) -> Answer {
+    let world = context.store.world();
+    let (mut bytes, mut objects) = (0, 0_u64);
+    for object in world.objects.with_prefix(&crate::state::object_key(name, "")) {
+        bytes += object.length;
+        objects += 1;
+    }
+    let uploads = world.uploads.iter().filter(|upload| upload.bucket == name);
+    let ids: Vec<&str> = uploads.map(|upload| upload.id.as_str()).collect();
+    let parts: usize = ids.iter().map(|id| world.parts_of(id).count()).sum();
+    let mut xml = Xml::new("BucketStat");
+    for (field, value) in [
+        ("Storage", bytes),
+        ("ObjectCount", objects),
+        ("MultipartUploadCount", ids.len() as u64),
+        ("MultipartPartCount", parts as u64),
+        ("LiveChannelCount", 0),
+        ("LastModifiedTime", u64::try_from(context.now / 1000).unwrap_or_default()),
+        ("StandardStorage", bytes),
+        ("StandardObjectCount", objects),
+        ("InfrequentAccessStorage", 0),
+        ("InfrequentAccessRealStorage", 0),
+        ("InfrequentAccessObjectCount", 0),
+        ("ArchiveStorage", 0),
+        ("ArchiveRealStorage", 0),
+        ("ArchiveObjectCount", 0),
+        ("ColdArchiveStorage", 0),
+        ("ColdArchiveRealStorage", 0),
+        ("ColdArchiveObjectCount", 0),
+    ] {
+        xml.leaf(field, &value.to_string());
+    }
     Answer::text(200, "application/xml", xml.finish())
 }
 

@@ -2,12 +2,11 @@
 //! moving a byte; the object's CRC-64 is combined from those of its parts.
 
 use md5::{Digest as _, Md5};
-use quick_xml::Reader;
-use quick_xml::events::Event;
 
 use super::error::OssError;
 use super::list::Listing;
 use super::multipart::{self, MAX_PARTS};
+use super::read_xml::{elements, malformed};
 use super::receive;
 use super::xml::Xml;
 use crate::clock;
@@ -29,61 +28,26 @@ struct Listed {
     etag: String,
 }
 
-fn malformed(why: &str) -> OssError {
-    OssError::new(
-        400,
-        "MalformedXML",
-        &format!("The XML you provided was not well-formed or did not validate: {why}"),
-    )
-}
-
 /// Reads `CompleteMultipartUpload/Part/{PartNumber,ETag}`.
 fn read_list(text: &[u8]) -> Result<Vec<Listed>, OssError> {
-    let bad = |error: &dyn std::fmt::Display| malformed(&error.to_string());
-    let text = std::str::from_utf8(text).map_err(|error| bad(&error))?;
-    let mut reader = Reader::from_str(text);
-    let mut path: Vec<String> = Vec::new();
-    let (mut number, mut etag) = (String::new(), String::new());
+    let (mut number, mut etag) = (None, String::new());
     let mut parts = Vec::new();
-    loop {
-        match reader.read_event().map_err(|error| bad(&error))? {
-            Event::Start(start) => path.push(start.local_name().as_ref().to_owned()),
-            Event::Text(run) => match path.last().map(String::as_str) {
-                Some("PartNumber") => number.push_str(run.trim()),
-                Some("ETag") => etag.push_str(run.trim()),
-                _ => {}
-            },
-            Event::GeneralRef(entity) => {
-                let in_etag = path.last().is_some_and(|name| name == "ETag");
-                if in_etag && !is_quote(&entity) {
-                    return Err(malformed("an ETag holds only digits and quotes"));
-                }
+    for element in elements(text)? {
+        match element.path.as_str() {
+            "CompleteMultipartUpload/Part/PartNumber" => {
+                number = element.text.trim().parse().ok();
             }
-            Event::End(end) => {
-                path.pop();
-                if end.local_name().as_ref() == "Part" {
-                    let number_read = number.parse().map_err(|_| malformed("bad PartNumber"))?;
-                    let etag_read = etag.trim_matches('"').to_owned();
-                    parts.push(Listed { number: number_read, etag: etag_read });
-                    number.clear();
-                    etag.clear();
-                }
+            "CompleteMultipartUpload/Part/ETag" => {
+                element.text.trim().trim_matches('"').clone_into(&mut etag);
             }
-            Event::Eof if path.is_empty() => return Ok(parts),
-            Event::Eof => return Err(malformed("it ends early")),
-            Event::Empty(_)
-            | Event::CData(_)
-            | Event::Comment(_)
-            | Event::Decl(_)
-            | Event::PI(_)
-            | Event::DocType(_) => {}
+            "CompleteMultipartUpload/Part" => {
+                let number = number.take().ok_or_else(|| malformed("a PartNumber is missing"))?;
+                parts.push(Listed { number, etag: std::mem::take(&mut etag) });
+            }
+            _ => {}
         }
     }
-}
-
-/// Clients may write the quotes around an ETag as entities.
-fn is_quote(entity: &str) -> bool {
-    matches!(entity, "quot" | "#34" | "#x22" | "#X22")
+    Ok(parts)
 }
 
 /// The stored parts the client means, checked.

@@ -90,6 +90,12 @@ impl OssError {
         .with("Key", name)
     }
 
+    /// 403 `SecurityTokenExpired`.
+    pub(crate) fn expired() -> Self {
+        Self::new(403, "SecurityTokenExpired", "The security token you provided has expired.")
+            .ec("0002-00000069")
+    }
+
     /// 403 `RequestTimeTooSkewed`.
     pub(crate) fn skewed(signed: Millis, now: Millis) -> Self {
         Self::new(

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::bucket;
 use super::error::OssError;
 use super::xml::Xml;
 use crate::auth::encode;
@@ -119,6 +120,7 @@ pub(crate) fn list_objects(
     } else {
         token
     };
+    let owner = !second || head.given("fetch-owner") == Some("true");
     let world = context.store.world();
     let page = page(&world, bucket, (prefix, delimiter, after), limit);
     let mut xml = Xml::new("ListBucketResult");
@@ -144,7 +146,7 @@ pub(crate) fn list_objects(
         }
     }
     for object in page.objects {
-        contents(&mut xml, listing, object);
+        contents(&mut xml, listing, object, owner);
     }
     for folder in &page.folders {
         xml.node("CommonPrefixes", |node| {
@@ -154,7 +156,7 @@ pub(crate) fn list_objects(
     Ok(Answer::text(200, "application/xml", xml.finish()))
 }
 
-fn contents(xml: &mut Xml, listing: Listing, object: &Object) {
+fn contents(xml: &mut Xml, listing: Listing, object: &Object, owner: bool) {
     let class = object.headers.get("x-oss-storage-class").map_or("Standard", String::as_str);
     xml.node("Contents", |node| {
         node.leaf("Key", &listing.name(&object.name))
@@ -163,5 +165,8 @@ fn contents(xml: &mut Xml, listing: Listing, object: &Object) {
             .leaf("Type", &object.object_type)
             .leaf("Size", &object.length.to_string())
             .leaf("StorageClass", class);
+        if owner {
+            bucket::owner(node);
+        }
     });
 }

@@ -2,16 +2,24 @@
 
 mod bucket;
 mod complete;
+mod conditions;
+mod copy;
+mod copy_part;
+mod delete_many;
+mod encryption;
 pub(crate) mod error;
 mod list;
 mod list_uploads;
 mod multipart;
 pub(crate) mod names;
 mod object;
+pub(crate) mod operation;
 mod range;
+mod read_xml;
 mod receive;
 pub(crate) mod route;
 mod serve;
+pub(crate) mod traffic;
 pub(crate) mod xml;
 
 pub(crate) use serve::{refuse, serve};

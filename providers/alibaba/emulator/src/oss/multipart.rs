@@ -6,6 +6,7 @@
 
 use std::fs::File;
 
+use super::encryption;
 use super::error::OssError;
 use super::list::Listing;
 use super::object::{self, MAX_PUT};
@@ -44,12 +45,14 @@ pub(crate) fn initiate(
 ) -> Result<Answer, OssError> {
     let listing = Listing::read(head)?;
     object::check_overwrite(context, head, bucket, key)?;
+    let mut headers = object::kept_headers(head)?;
+    encryption::apply(context, bucket, &mut headers);
     let upload = Upload {
         id: ids::upload(),
         bucket: bucket.to_owned(),
         name: key.to_owned(),
         initiated: clock::now(),
-        headers: object::kept_headers(head)?,
+        headers,
         blob: ids::blob(),
         part_size: None,
     };
@@ -61,7 +64,7 @@ pub(crate) fn initiate(
 }
 
 /// Number in `partNumber`, 1 to 10000.
-fn part_number(head: &Head) -> Result<u16, OssError> {
+pub(super) fn part_number(head: &Head) -> Result<u16, OssError> {
     let text = head.given("partNumber").unwrap_or_default();
     text.parse().ok().filter(|number| (1..=MAX_PARTS).contains(number)).ok_or_else(|| {
         OssError::argument(
@@ -74,17 +77,17 @@ fn part_number(head: &Head) -> Result<u16, OssError> {
 }
 
 /// Where a part's bytes go.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     upload: String,
     number: u16,
-    file: File,
+    pub(super) file: File,
     blob: String,
-    offset: u64,
+    pub(super) offset: u64,
     _hold: Hold<'a>,
 }
 
 /// Finds the place of a part and reserves it.
-fn reserve<'a>(
+pub(super) fn reserve<'a>(
     context: &Context<'a>,
     head: &Head,
     (bucket, key): (&str, &str),
@@ -146,15 +149,22 @@ pub(crate) async fn upload_part(
     };
     let received = receive::store(body, &place.file, intake).await?;
     receive::check_md5(head, claimed, received.md5)?;
-    enter(context, &place, &received)
+    let part = enter(context, &place, &received)?;
+    let answer = Answer::empty(200)
+        .with("etag", &format!("\"{}\"", part.etag))
+        .with("x-oss-hash-crc64ecma", &part.crc64.to_string());
+    Ok(match received.md5 {
+        Some(md5) => answer.with("content-md5", &receive::base64(md5)),
+        None => answer,
+    })
 }
 
 /// Makes a stored part known, unless its upload is gone by now.
-fn enter(
+pub(super) fn enter(
     context: &Context<'_>,
     place: &Place<'_>,
     received: &receive::Received,
-) -> Result<Answer, OssError> {
+) -> Result<Part, OssError> {
     let mut world = context.store.world();
     if world.uploads.get(&place.upload).is_none() {
         return Err(OssError::no_upload(&place.upload));
@@ -171,16 +181,10 @@ fn enter(
             length: received.length,
         },
     };
-    let answer = Answer::empty(200)
-        .with("etag", &format!("\"{}\"", part.etag))
-        .with("x-oss-hash-crc64ecma", &part.crc64.to_string());
-    if let Some(old) = world.parts.put(part)? {
+    if let Some(old) = world.parts.put(part.clone())? {
         world.sweep([old.segment.blob.as_str()])?;
     }
-    Ok(match received.md5 {
-        Some(md5) => answer.with("content-md5", &receive::base64(md5)),
-        None => answer,
-    })
+    Ok(part)
 }
 
 /// AbortMultipartUpload.

@@ -1,10 +1,11 @@
-//! PutObject, GetObject, HeadObject, DeleteObject.
+//! PutObject, GetObject, HeadObject, GetObjectMeta, DeleteObject.
 
 use std::collections::BTreeMap;
 
 use super::error::OssError;
 use super::range;
 use super::receive::{self, Intake};
+use super::{conditions, encryption};
 use crate::clock;
 use crate::http::{Answer, FileRun, Head, Payload, RequestBody};
 use crate::ids;
@@ -24,6 +25,17 @@ const KEPT: [&str; 8] = [
     "expires",
     "x-oss-server-side-encryption",
     "x-oss-storage-class",
+];
+/// Those which a copy does not take from its source.
+pub(super) const OWN: [&str; 2] = ["x-oss-server-side-encryption", "x-oss-storage-class"];
+/// Query parameters of GetObject which set a header of the answer.
+const OVERRIDES: [(&str, &str); 6] = [
+    ("response-cache-control", "cache-control"),
+    ("response-content-disposition", "content-disposition"),
+    ("response-content-encoding", "content-encoding"),
+    ("response-content-language", "content-language"),
+    ("response-content-type", "content-type"),
+    ("response-expires", "expires"),
 ];
 const STORAGE_CLASSES: [&str; 5] = ["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"];
 const MAX_META: usize = 8 << 10;
@@ -81,7 +93,8 @@ pub(crate) async fn put(
         ));
     }
     let claimed = receive::claimed_md5(head)?;
-    let headers = kept_headers(head)?;
+    let mut headers = kept_headers(head)?;
+    encryption::apply(context, bucket, &mut headers);
     check_overwrite(context, head, bucket, key)?;
     let blob = ids::blob();
     let hold = context.store.hold(&mut context.store.world(), &blob);
@@ -134,23 +147,40 @@ fn describe(object: &Object, mut answer: Answer) -> Answer {
 }
 
 /// HeadObject.
-pub(crate) fn head(context: &Context<'_>, bucket: &str, key: &str) -> Result<Answer, OssError> {
-    let object = find(context, bucket, key)?;
-    let length = object.length.to_string();
-    Ok(describe(&object, Answer::empty(200)).with("content-length", &length))
-}
-
-/// GetObject, whole or a range.
-pub(crate) fn get(
+pub(crate) fn head(
     context: &Context<'_>,
     head: &Head,
     bucket: &str,
     key: &str,
 ) -> Result<Answer, OssError> {
     let object = find(context, bucket, key)?;
-    let range = range::read(head, object.length)?;
-    let (first, length) = range.unwrap_or((0, object.length));
-    let mut answer = Answer::empty(if range.is_some() { 206 } else { 200 });
+    conditions::check(head, &object, &conditions::OBJECT)?;
+    let length = object.length.to_string();
+    Ok(describe(&object, Answer::empty(200)).with("content-length", &length))
+}
+
+/// GetObjectMeta: the few headers that need no look at the object's own.
+pub(crate) fn meta(
+    context: &Context<'_>,
+    head: &Head,
+    bucket: &str,
+    key: &str,
+) -> Result<Answer, OssError> {
+    let object = find(context, bucket, key)?;
+    let length = if head.method == "HEAD" { object.length } else { 0 };
+    Ok(Answer::empty(200)
+        .with("etag", &format!("\"{}\"", object.etag))
+        .with("last-modified", &clock::rfc1123(object.modified))
+        .with("x-oss-hash-crc64ecma", &object.crc64.to_string())
+        .with("content-length", &length.to_string()))
+}
+
+/// Where the bytes of an object lie, from `first` on.
+pub(super) fn runs(
+    context: &Context<'_>,
+    object: &Object,
+    (first, length): (u64, u64),
+) -> Result<Vec<FileRun>, OssError> {
     let mut runs = Vec::new();
     let mut start = 0;
     for segment in &object.segments {
@@ -166,12 +196,33 @@ pub(crate) fn get(
         }
         start = end;
     }
-    answer.payload = Payload::Files(runs);
+    Ok(runs)
+}
+
+/// GetObject, whole or a range.
+pub(crate) fn get(
+    context: &Context<'_>,
+    head: &Head,
+    bucket: &str,
+    key: &str,
+) -> Result<Answer, OssError> {
+    let object = find(context, bucket, key)?;
+    conditions::check(head, &object, &conditions::OBJECT)?;
+    let range = range::read(head, object.length)?;
+    let (first, length) = range.unwrap_or((0, object.length));
+    let mut answer = Answer::empty(if range.is_some() { 206 } else { 200 });
+    answer.payload = Payload::Files(runs(context, &object, (first, length))?);
     if range.is_some() {
         let text = format!("bytes {first}-{}/{}", first + length - 1, object.length);
         answer = answer.with("content-range", &text);
     }
-    Ok(describe(&object, answer))
+    answer = describe(&object, answer);
+    for (parameter, name) in OVERRIDES {
+        if let Some(value) = head.given(parameter) {
+            answer = answer.with(name, value);
+        }
+    }
+    Ok(answer)
 }
 
 /// DeleteObject: 204, also when there is none.

@@ -1,6 +1,8 @@
 //! The Range header as OSS reads it: without `x-oss-range-behavior: standard` a range that is not
 //! wholly inside the object is ignored; with it the end is cut and a start beyond the end refused.
 
+use hyper::header::HeaderValue;
+
 use super::error::OssError;
 use crate::http::Head;
 
@@ -35,6 +37,13 @@ pub(crate) fn read(head: &Head, size: u64) -> Result<Option<(u64, u64)>, OssErro
         return Ok(None);
     }
     Ok(Some((first, last.min(size - 1) - first + 1)))
+}
+
+/// First byte and length of `bytes=…` when that is wholly inside, else `None`.
+pub(super) fn inside(text: &str, size: u64) -> Option<(u64, u64)> {
+    let mut head = Head::default();
+    head.headers.insert("range", HeaderValue::from_str(text).ok()?);
+    read(&head, size).ok().flatten()
 }
 
 fn beyond(size: u64, text: &str) -> OssError {

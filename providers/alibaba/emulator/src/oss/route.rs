@@ -4,60 +4,12 @@
 
 use std::net::IpAddr;
 
+use super::copy;
 use super::error::OssError;
+use super::operation::Operation;
 use crate::auth::encode;
 use crate::auth::oss_v4::Resource;
 use crate::http::Head;
-
-/// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
-    ListBuckets,
-    GetBucketInfo,
-    GetBucketLocation,
-    PutBucket,
-    DeleteBucket,
-    ListObjects,
-    ListObjectsV2,
-    ListMultipartUploads,
-    PutObject,
-    GetObject,
-    HeadObject,
-    DeleteObject,
-    InitiateMultipartUpload,
-    UploadPart,
-    CompleteMultipartUpload,
-    AbortMultipartUpload,
-    ListParts,
-    /// Something the real service knows and this one does not.
-    Unknown,
-}
-
-impl Operation {
-    /// The vendor's name.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::ListBuckets => "ListBuckets",
-            Self::GetBucketInfo => "GetBucketInfo",
-            Self::GetBucketLocation => "GetBucketLocation",
-            Self::PutBucket => "PutBucket",
-            Self::DeleteBucket => "DeleteBucket",
-            Self::ListObjects => "ListObjects",
-            Self::ListObjectsV2 => "ListObjectsV2",
-            Self::ListMultipartUploads => "ListMultipartUploads",
-            Self::PutObject => "PutObject",
-            Self::GetObject => "GetObject",
-            Self::HeadObject => "HeadObject",
-            Self::DeleteObject => "DeleteObject",
-            Self::InitiateMultipartUpload => "InitiateMultipartUpload",
-            Self::UploadPart => "UploadPart",
-            Self::CompleteMultipartUpload => "CompleteMultipartUpload",
-            Self::AbortMultipartUpload => "AbortMultipartUpload",
-            Self::ListParts => "ListParts",
-            Self::Unknown => "Unknown",
-        }
-    }
-}
 
 /// A call to OSS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,25 +94,21 @@ pub(crate) fn route(head: &Head) -> Result<OssCall, OssError> {
 }
 
 /// Sub-resources of operations this emulator does not have.
-const FOREIGN: [&str; 24] = [
+const FOREIGN: [&str; 20] = [
     "accessmonitor",
     "acl",
     "append",
     "callback",
     "comp",
     "cors",
-    "delete",
-    "encryption",
     "inventory",
     "lifecycle",
     "logging",
-    "objectMeta",
     "policy",
     "qos",
     "referer",
     "replication",
     "restore",
-    "stat",
     "style",
     "symlink",
     "tagging",
@@ -170,7 +118,7 @@ const FOREIGN: [&str; 24] = [
 ];
 
 fn operation(head: &Head, bucket: bool, key: bool) -> Operation {
-    if FOREIGN.iter().any(|name| head.has(name)) || head.header("x-oss-copy-source").is_some() {
+    if FOREIGN.iter().any(|name| head.has(name)) {
         return Operation::Unknown;
     }
     let method = head.method.as_str();
@@ -180,6 +128,11 @@ fn operation(head: &Head, bucket: bool, key: bool) -> Operation {
     match (method, bucket) {
         ("GET", false) => Operation::ListBuckets,
         ("GET", true) if head.has("bucketInfo") => Operation::GetBucketInfo,
+        ("GET", true) if head.has("stat") => Operation::GetBucketStat,
+        ("GET", true) if head.has("encryption") => Operation::GetBucketEncryption,
+        ("PUT", true) if head.has("encryption") => Operation::PutBucketEncryption,
+        ("DELETE", true) if head.has("encryption") => Operation::DeleteBucketEncryption,
+        ("POST", true) if head.has("delete") => Operation::DeleteMultipleObjects,
         ("GET", true) if head.has("location") => Operation::GetBucketLocation,
         ("GET", true) if head.has("uploads") => Operation::ListMultipartUploads,
         ("GET", true) if head.parameter("list-type") == Some("2") => Operation::ListObjectsV2,
@@ -191,10 +144,19 @@ fn operation(head: &Head, bucket: bool, key: bool) -> Operation {
 }
 
 fn object_operation(head: &Head, method: &str) -> Operation {
+    let copies = copy::is_meant(head);
     match method {
-        "PUT" if head.has("uploadId") || head.has("partNumber") => Operation::UploadPart,
+        "PUT" if head.has("uploadId") || head.has("partNumber") => {
+            if copies {
+                Operation::UploadPartCopy
+            } else {
+                Operation::UploadPart
+            }
+        }
+        "PUT" if copies => Operation::CopyObject,
         "PUT" => Operation::PutObject,
         "GET" if head.has("uploadId") => Operation::ListParts,
+        "GET" | "HEAD" if head.has("objectMeta") => Operation::GetObjectMeta,
         "GET" => Operation::GetObject,
         "HEAD" => Operation::HeadObject,
         "POST" if head.has("uploads") => Operation::InitiateMultipartUpload,
@@ -207,9 +169,10 @@ fn object_operation(head: &Head, method: &str) -> Operation {
 
 #[cfg(test)]
 mod tests {
-    use super::{Operation, route};
+    use super::route;
     use crate::auth::encode;
     use crate::http::Head;
+    use crate::oss::operation::Operation;
 
     fn head(method: &str, host: &str, target: &str) -> Head {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -257,6 +220,10 @@ mod tests {
             ("DELETE", "/b/k?uploadId=U", Operation::AbortMultipartUpload),
             ("GET", "/b/k?uploadId=U", Operation::ListParts),
             ("PATCH", "/b/k", Operation::Unknown),
+            ("GET", "/b?stat", Operation::GetBucketStat),
+            ("POST", "/b?delete", Operation::DeleteMultipleObjects),
+            ("PUT", "/b?encryption", Operation::PutBucketEncryption),
+            ("HEAD", "/b/k?objectMeta", Operation::GetObjectMeta),
         ] {
             assert_eq!(route(&head(method, "[::1]:1", target)).unwrap().operation, operation);
         }

@@ -5,10 +5,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::error::OssError;
-use super::route::{Operation, OssCall};
-use super::{bucket, complete, list, list_uploads, multipart, names, object};
+use super::operation::Operation;
+use super::route::OssCall;
+use super::{bucket, complete, copy, copy_part, delete_many, encryption, list, list_uploads};
+use super::{multipart, names, object, traffic};
 use crate::auth::{oss_v1, oss_v4};
 use crate::http::{Answer, Head, RequestBody};
+use crate::identity::session;
 use crate::service::Context;
 
 /// Serves one call.
@@ -42,8 +45,9 @@ pub(crate) async fn serve(
     names::check_bucket(name)?;
     let found = bucket::find(context, name)?;
     check_endpoint(call, &found.region)?;
+    traffic::check(head, call.operation)?;
     match call.key.as_deref() {
-        None => bucket_call(context, head, call.operation, &found),
+        None => bucket_call(context, head, call.operation, &found, body).await,
         Some(key) => {
             names::check_key(key)?;
             object_call(context, head, call.operation, (name, key), body).await
@@ -57,9 +61,9 @@ fn authenticate(
     call: &OssCall,
     region: Option<&str>,
 ) -> Result<(), OssError> {
-    let accounts = &context.config.accounts;
-    if oss_v4::is_used(head) {
-        oss_v4::verify(head, call.resource(), region, accounts, context.now)?;
+    let accounts = &session::accounts(context);
+    let key_id = if oss_v4::is_used(head) {
+        oss_v4::verify(head, call.resource(), region, accounts, context.now)?
     } else if oss_v1::is_used(head) {
         if !context.config.allow_v1 {
             return Err(OssError::new(
@@ -69,7 +73,7 @@ fn authenticate(
             )
             .ec("0002-00000080"));
         }
-        oss_v1::verify(head, call.resource(), accounts, context.now)?;
+        oss_v1::verify(head, call.resource(), accounts, context.now)?
     } else {
         return Err(OssError::new(
             403,
@@ -77,8 +81,8 @@ fn authenticate(
             "You have no right to access this object because of bucket acl.",
         )
         .ec("0003-00000001"));
-    }
-    Ok(())
+    };
+    if session::is_expired(context, &key_id) { Err(OssError::expired()) } else { Ok(()) }
 }
 
 /// A bucket is made in the region of the endpoint, else of the signature, else of the emulator.
@@ -106,15 +110,23 @@ fn check_endpoint(call: &OssCall, region: &str) -> Result<(), OssError> {
     }
 }
 
-fn bucket_call(
+async fn bucket_call(
     context: &Context<'_>,
     head: &Head,
     operation: Operation,
     found: &crate::state::Bucket,
+    body: &mut RequestBody,
 ) -> Result<Answer, OssError> {
     match operation {
         Operation::GetBucketInfo => Ok(bucket::info(found)),
         Operation::GetBucketLocation => Ok(bucket::location(found)),
+        Operation::GetBucketStat => Ok(bucket::stat(context, &found.name)),
+        Operation::GetBucketEncryption => encryption::get(found),
+        Operation::PutBucketEncryption => encryption::put(context, &found.name, body).await,
+        Operation::DeleteBucketEncryption => encryption::delete(context, &found.name),
+        Operation::DeleteMultipleObjects => {
+            delete_many::delete(context, head, &found.name, body).await
+        }
         Operation::DeleteBucket => bucket::delete(context, &found.name),
         Operation::ListObjects => list::list_objects(context, head, &found.name, false),
         Operation::ListObjectsV2 => list::list_objects(context, head, &found.name, true),
@@ -133,10 +145,13 @@ async fn object_call(
     match operation {
         Operation::PutObject => object::put(context, head, (name, key), body).await,
         Operation::GetObject => object::get(context, head, name, key),
-        Operation::HeadObject => object::head(context, name, key),
+        Operation::CopyObject => copy::copy(context, head, name, key),
+        Operation::HeadObject => object::head(context, head, name, key),
+        Operation::GetObjectMeta => object::meta(context, head, name, key),
         Operation::DeleteObject => object::delete(context, name, key),
         Operation::InitiateMultipartUpload => multipart::initiate(context, head, name, key),
         Operation::UploadPart => multipart::upload_part(context, head, (name, key), body).await,
+        Operation::UploadPartCopy => copy_part::copy(context, head, (name, key)).await,
         Operation::CompleteMultipartUpload => {
             complete::complete(context, head, (name, key), body).await
         }
@@ -154,10 +169,10 @@ fn unknown(head: &Head) -> OssError {
     )
 }
 
-/// Writes an error as an answer; HEAD gets the XML in a header.
+/// Writes an error as an answer; HEAD and 304, which have no body, get the XML in a header.
 pub(crate) fn refuse(error: &OssError, head: &Head, request_id: &str) -> Answer {
     let xml = error.to_xml(request_id, head.host_name());
-    let mut answer = if head.method == "HEAD" {
+    let mut answer = if head.method == "HEAD" || error.status == 304 {
         Answer::empty(error.status).with("x-oss-err", &STANDARD.encode(&xml))
     } else {
         Answer::text(error.status, "application/xml", xml)

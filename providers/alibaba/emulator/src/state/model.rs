@@ -15,6 +15,18 @@ pub(crate) struct Bucket {
     /// Region id without the `oss-` prefix.
     pub(crate) region: String,
     pub(crate) created: Millis,
+    /// How objects are encrypted whose writers say nothing about it.
+    #[serde(default)]
+    pub(crate) encryption: Option<Encryption>,
+}
+
+/// A bucket's default encryption.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Encryption {
+    /// `AES256`, `KMS` or `SM4`.
+    pub(crate) algorithm: String,
+    /// Key id; empty: the service's own.
+    pub(crate) key: String,
 }
 
 impl Document for Bucket {
@@ -152,6 +164,9 @@ pub(crate) struct Image {
     pub(crate) task: Option<String>,
     /// Milliseconds it stays `Creating` (a copy at work, or the pause after an import's task).
     pub(crate) creating_until: Option<Millis>,
+    /// When a copy that waits for others begins.
+    #[serde(default)]
+    pub(crate) copy_starts: Option<Millis>,
     pub(crate) deprecated: bool,
     pub(crate) architecture: String,
     pub(crate) os_type: String,

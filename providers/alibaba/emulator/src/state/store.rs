@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 
 use super::blobs::{Blobs, Segment};
+use super::identity::{Role, Session};
 use super::model::{Bucket, Image, Object, Part, Snapshot, Task, Token, Upload, Verdict};
 use super::table::{StateError, Table};
 
@@ -23,6 +24,8 @@ pub(crate) struct World {
     pub(crate) snapshots: Table<Snapshot>,
     pub(crate) tasks: Table<Task>,
     pub(crate) tokens: Table<Token>,
+    pub(crate) roles: Table<Role>,
+    pub(crate) sessions: Table<Session>,
     blobs: Blobs,
     /// Body files being written; no row points to them yet.
     pub(super) pending: BTreeSet<String>,
@@ -41,6 +44,8 @@ impl World {
             snapshots: Table::load(root)?,
             tasks: Table::load(root)?,
             tokens: Table::load(root)?,
+            roles: Table::load(root)?,
+            sessions: Table::load(root)?,
             blobs,
             pending: BTreeSet::new(),
             slots: BTreeSet::new(),

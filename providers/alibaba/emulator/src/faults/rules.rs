@@ -1,14 +1,15 @@
-//! Faults on order: rules that make chosen calls go wrong. A rule names an operation (and perhaps
-//! a part number), says which of the matching calls it strikes (`nth` and `count`, or
-//! `probability` with a `seed`), and what happens. Nothing here is random without a seed.
+//! The rules in force. A rule names an operation (and perhaps a part number), says which of the
+//! matching calls it strikes (`nth` and `count`, or `probability` with a `seed`), and what happens.
+//! Nothing here is random: without a seed it is 0.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use crate::clock::Millis;
+use super::action::{Action, Number, Plan};
+use crate::http::Pace;
 
 /// A rule list that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +20,9 @@ pub enum FaultError {
     /// A rule's action is unknown.
     #[error(
         "rule {index}: the action {action} is none of {{\"status\", \"code\"}}, \"reset_before\", \
-         \"reset_after\", {{\"stall_ms\"}}, \"truncate_answer\", \"corrupt_body\", \"throttle\", \
-         {{\"skew_seconds\"}}, {{\"fail_task\"}}, {{\"keep_creating\"}}"
+         \"reset_after\", \"truncate_answer\", \"corrupt_body\", \"corrupt_answer\", \"throttle\", \
+         \"expire_token\", {{\"stall_ms\"}}, {{\"skew_seconds\"}}, {{\"keep_creating\"}}, \
+         {{\"slow_body\"}}, {{\"bandwidth\"}}, {{\"qps\"}}, {{\"fail_task\"}}"
     )]
     Action {
         /// Place in the list, from 1.
@@ -43,113 +45,18 @@ struct Rule {
     action: Value,
 }
 
-/// What a failed import is told as.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct FailTask {
-    pub(crate) code: String,
-    #[serde(default)]
-    pub(crate) message: String,
-    /// Task status `Finished` with a failed operation, instead of `Failed`.
-    #[serde(default)]
-    pub(crate) finished: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged)]
-enum Action {
-    Word(Word),
-    Status(Status),
-    Stall(Stall),
-    Skew(Skew),
-    Fail(Fail),
-    Keep(Keep),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Word {
-    ResetBefore,
-    ResetAfter,
-    TruncateAnswer,
-    CorruptBody,
-    Throttle,
-}
-
-/// An answer instead of the real one.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Status {
-    pub(crate) status: u16,
-    pub(crate) code: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Stall {
-    stall_ms: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Skew {
-    skew_seconds: i64,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Fail {
-    fail_task: FailTask,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Keep {
-    keep_creating: u32,
-}
-
-/// Everything that is to go wrong with one call.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Plan {
-    pub(crate) status: Option<Status>,
-    pub(crate) reset_before: bool,
-    pub(crate) reset_after: bool,
-    pub(crate) stall: Option<Duration>,
-    pub(crate) truncate: bool,
-    pub(crate) corrupt: bool,
-    pub(crate) throttle: bool,
-    /// How much later the server's clock is, in milliseconds.
-    pub(crate) skew: Millis,
-    pub(crate) fail_task: Option<FailTask>,
-    /// How long an image stays `Creating` after its task is finished, in milliseconds.
-    pub(crate) keep_creating: Option<Millis>,
-}
-
-impl Plan {
-    fn add(&mut self, action: &Action) {
-        match action {
-            Action::Word(Word::ResetBefore) => self.reset_before = true,
-            Action::Word(Word::ResetAfter) => self.reset_after = true,
-            Action::Word(Word::TruncateAnswer) => self.truncate = true,
-            Action::Word(Word::CorruptBody) => self.corrupt = true,
-            Action::Word(Word::Throttle) => self.throttle = true,
-            Action::Status(status) => self.status = Some(status.clone()),
-            Action::Stall(stall) => self.stall = Some(Duration::from_millis(stall.stall_ms)),
-            Action::Skew(skew) => self.skew = skew.skew_seconds.saturating_mul(1000),
-            Action::Fail(fail) => self.fail_task = Some(fail.fail_task.clone()),
-            Action::Keep(keep) => {
-                self.keep_creating = Some(Millis::from(keep.keep_creating) * 1000);
-            }
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Armed {
     rule: Rule,
     action: Action,
     /// Matching calls so far.
     seen: u64,
+    /// Calls something went wrong with.
+    struck: u64,
+    /// Rate of all calls of the rule together.
+    shared: Option<Arc<Pace>>,
+    /// Begin of the second in which calls are counted, and how many came in it.
+    window: Option<(Instant, u64)>,
     /// State of the generator behind `probability`.
     random: u64,
 }
@@ -173,6 +80,18 @@ impl Armed {
             Some(probability) => within && self.draw() < probability,
             None => within,
         }
+    }
+
+    /// Whether a rate of calls is kept; other actions have none to keep.
+    fn is_in_rate(&mut self) -> bool {
+        let Action::Number(Number::Qps(most)) = self.action else { return false };
+        let now = Instant::now();
+        let (begin, calls) = self
+            .window
+            .filter(|(begin, _)| now.duration_since(*begin) < Duration::from_secs(1))
+            .unwrap_or((now, 0));
+        self.window = Some((begin, calls + 1));
+        calls < most
     }
 
     /// A number from 0 to 1 (SplitMix64).
@@ -200,7 +119,12 @@ impl Faults {
             let action = serde_json::from_value(rule.action.clone()).map_err(|_| {
                 FaultError::Action { index: index + 1, action: rule.action.to_string() }
             })?;
-            Ok(Armed { action, seen: 0, random: rule.seed, rule })
+            let shared = match action {
+                Action::Number(Number::Bandwidth(rate)) => Some(Arc::new(Pace::new(rate))),
+                _ => None,
+            };
+            let random = rule.seed;
+            Ok(Armed { rule, action, seen: 0, struck: 0, shared, window: None, random })
         };
         let armed = rules.into_iter().enumerate().map(arm).collect::<Result<Vec<_>, _>>()?;
         *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = armed;
@@ -212,17 +136,33 @@ impl Faults {
         let mut plan = Plan::default();
         let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
         for rule in armed.iter_mut().filter(|rule| rule.matches(operation, part_number)) {
-            if rule.strikes() {
-                plan.add(&rule.action);
+            if rule.strikes() && !rule.is_in_rate() {
+                rule.struck += 1;
+                plan.add(&rule.action, rule.shared.as_ref());
             }
         }
         plan
+    }
+
+    /// The rules with how many calls they matched and struck.
+    pub(crate) fn tell(&self) -> Value {
+        let armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = |rule: &Armed| {
+            json!({
+                "operation": rule.rule.operation,
+                "part_number": rule.rule.part_number,
+                "action": rule.rule.action,
+                "seen": rule.seen,
+                "struck": rule.struck,
+            })
+        };
+        armed.iter().map(row).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{FaultError, Faults, Plan};
+    use super::{FaultError, Faults};
 
     #[test]
     fn rules_strike_the_calls_they_name() {
@@ -235,10 +175,10 @@ mod tests {
             )
             .unwrap();
         assert!(faults.plan("UploadPart", Some(2)).throttle);
-        assert_eq!(faults.plan("UploadPart", Some(1)), Plan::default());
+        assert!(faults.plan("UploadPart", Some(1)).marks.is_empty());
         let struck = faults.plan("UploadPart", Some(2));
         assert_eq!(struck.status.unwrap().status, 503);
-        assert_eq!(faults.plan("UploadPart", Some(2)), Plan::default());
+        assert!(faults.plan("UploadPart", Some(2)).marks.is_empty());
         assert_eq!(faults.plan("ImportImage", None).fail_task.unwrap().code, "C");
     }
 
@@ -256,6 +196,19 @@ mod tests {
         assert_ne!(run(1), run(2));
         let struck = run(1).iter().filter(|struck| **struck).count();
         assert!((16..=48).contains(&struck), "{struck}");
+    }
+
+    #[test]
+    fn calls_beyond_the_rate_are_throttled_and_rules_tell_how_often() {
+        let faults = Faults::default();
+        faults.set(r#"[{"operation":"PutObject","action":{"qps":3}}]"#).unwrap();
+        let throttled = (0..5).filter(|_| faults.plan("PutObject", None).throttle).count();
+        assert_eq!(throttled, 2);
+        let told = faults.tell();
+        assert_eq!((&told[0]["seen"], &told[0]["struck"]), (&5.into(), &2.into()));
+        faults.set(r#"[{"operation":"*","action":{"bandwidth":1000}}]"#).unwrap();
+        let (first, second) = (faults.plan("A", None), faults.plan("B", None));
+        assert!(std::sync::Arc::ptr_eq(&first.paces[0], &second.paces[0]));
     }
 
     #[test]

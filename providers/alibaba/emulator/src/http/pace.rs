@@ -1,0 +1,53 @@
+//! Pacing: bytes that may pass only so fast, for one call or for many calls together.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A rate in bytes per second, shared by everything that is held to it.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    rate: u64,
+    /// When everything let through so far has passed at that rate.
+    free: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    /// At least one byte per second.
+    pub(crate) fn new(rate: u64) -> Self {
+        Self { rate: rate.max(1), free: Mutex::new(None) }
+    }
+
+    /// Lets bytes through; they have passed at the moment given.
+    pub(crate) fn take(&self, bytes: u64) -> Instant {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let start = free.map_or(now, |at| at.max(now));
+        let micros = bytes.saturating_mul(1_000_000) / self.rate;
+        let passed = start + Duration::from_micros(micros);
+        *free = Some(passed);
+        passed
+    }
+
+    /// How many bytes to let through at once, so that the flow is even.
+    pub(crate) fn step(&self) -> u64 {
+        (self.rate / 20).clamp(64, 512 << 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Pace;
+
+    #[test]
+    fn bytes_pass_one_after_the_other_at_the_rate() {
+        let pace = Pace::new(1000);
+        let first = pace.take(500);
+        let second = pace.take(1500);
+        assert_eq!(second - first, Duration::from_millis(1500));
+        assert_eq!(pace.step(), 64);
+    }
+}
