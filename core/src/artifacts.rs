@@ -1,37 +1,83 @@
 //! Folders of a build's files: made with a marker, removed only when they carry it.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use crate::error::{Error, Result, Stage};
 
 /// File that marks a folder as made by this tool; its content is the tool's version.
 const MARKER: &str = "generator-info.json";
 
-/// Makes the folder of a build, empty. An earlier build's folder is emptied first.
-///
-/// # Errors
-/// When it cannot be made, or holds files of somebody else.
-pub fn make(folder: &Path) -> Result<()> {
-    match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
-        Ok(true) if !folder.join(MARKER).is_file() => {
+/// A build's folder, claimed by this process: no other build works in it.
+#[derive(Debug)]
+pub struct Claim {
+    folder: PathBuf,
+    /// Its lock ends when it is closed.
+    _lock: File,
+}
+
+impl Claim {
+    /// Makes the folder of a build, or empties an earlier build's.
+    ///
+    /// # Errors
+    /// When it cannot be made, another build works in it, or it holds files of somebody else.
+    pub fn take(folder: &Path) -> Result<Self> {
+        let lock = lock(folder)?;
+        let failed = |error: io::Error| cannot_make(folder, &error);
+        let entries: Vec<_> = fs::read_dir(folder).and_then(Iterator::collect).map_err(failed)?;
+        if !entries.is_empty() && !folder.join(MARKER).is_file() {
             return Err(Error::new(
                 Stage::Disk,
                 format!("the artifacts folder `{}` holds files of somebody else", folder.display()),
             )
             .hint("set ARTIFACTS_DIR to another folder"));
         }
-        Ok(true) => fs::remove_dir_all(folder).map_err(|error| cannot_make(folder, &error))?,
-        Ok(false) | Err(_) => {}
+        for entry in entries {
+            let path = entry.path();
+            let removed = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
+            removed.map_err(failed)?;
+        }
+        let marker = concat!("{\"VERSION\":\"", env!("CARGO_PKG_VERSION"), "\"}\n");
+        fs::write(folder.join(MARKER), marker).map_err(failed)?;
+        Ok(Self { folder: folder.to_owned(), _lock: lock })
     }
-    fs::create_dir_all(folder).map_err(|error| cannot_make(folder, &error))?;
-    let marker = concat!("{\"VERSION\":\"", env!("CARGO_PKG_VERSION"), "\"}\n");
-    fs::write(folder.join(MARKER), marker).map_err(|error| cannot_make(folder, &error))
+
+    /// Removes the folder, and folders above it up to `base` that are empty then.
+    pub fn remove(self, base: &Path) {
+        remove_tree(&self.folder, base);
+    }
 }
 
-/// Removes the folder of a build, and folders above it up to `base` that are empty then.
-pub fn remove(folder: &Path, base: &Path) {
-    if folder.join(MARKER).is_file() {
-        remove_tree(folder, base);
+/// Makes the folder and locks it. A folder that was removed by its last user meanwhile is made again.
+fn lock(folder: &Path) -> Result<File> {
+    let failed = |error: io::Error| cannot_make(folder, &error);
+    loop {
+        fs::create_dir_all(folder).map_err(failed)?;
+        let opened = File::open(folder).map_err(failed)?;
+        match opened.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(
+                    Stage::Disk,
+                    format!("another build works in the artifacts folder `{}`", folder.display()),
+                )
+                .hint("wait until it is done, or set ARTIFACTS_DIR to another folder"));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let mine = opened.metadata().map_err(failed)?;
+        if fs::metadata(folder).is_ok_and(|now| (now.dev(), now.ino()) == (mine.dev(), mine.ino()))
+        {
+            return Ok(opened);
+        }
     }
 }
 
@@ -68,18 +114,29 @@ mod tests {
     fn only_own_folders_are_emptied_and_removed() {
         let base = tempfile::tempdir().unwrap();
         let folder = base.path().join("x/y");
-        make(&folder).unwrap();
+        drop(Claim::take(&folder).unwrap());
         fs::write(folder.join("old"), "").unwrap();
-        make(&folder).unwrap();
+        let claim = Claim::take(&folder).unwrap();
         assert!(!folder.join("old").exists());
-        remove(&folder, &base.path().join("x"));
+        claim.remove(&base.path().join("x"));
         assert!(!base.path().join("x").exists() && base.path().exists());
 
         let foreign = base.path().join("foreign");
         fs::create_dir(&foreign).unwrap();
         fs::write(foreign.join("precious"), "").unwrap();
-        assert!(make(&foreign).unwrap_err().message.contains("somebody else"));
-        remove(&foreign, base.path());
+        assert!(Claim::take(&foreign).unwrap_err().message.contains("somebody else"));
         assert!(foreign.join("precious").exists());
+    }
+
+    #[test]
+    fn two_builds_do_not_work_in_one_folder() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = base.path().join("x");
+        let first = Claim::take(&folder).unwrap();
+        fs::write(folder.join("disk.raw"), "").unwrap();
+        assert!(Claim::take(&folder).unwrap_err().message.contains("another build"));
+        assert!(folder.join("disk.raw").exists());
+        drop(first);
+        assert!(Claim::take(&folder).is_ok());
     }
 }

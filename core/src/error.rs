@@ -46,6 +46,8 @@ pub struct Error {
     pub hint: Option<String>,
     /// Request ids, codes, paths.
     pub context: Vec<(String, String)>,
+    /// The same command may succeed later.
+    pub retryable: bool,
 }
 
 /// One of several problems that are reported together.
@@ -81,6 +83,7 @@ impl Error {
             causes: Vec::new(),
             hint: None,
             context: Vec::new(),
+            retryable: false,
         }
     }
 
@@ -122,10 +125,8 @@ impl Error {
     /// A failed step of a provider.
     #[must_use]
     pub fn provider(provider: &str, step: &str, error: build_image_plugin_api::Error) -> Self {
-        if error.kind == ErrorKind::Cancelled {
-            return Self::interrupted();
-        }
         Self {
+            retryable: error.retryable,
             stage: Stage::Provider(error.kind),
             message: format!("provider `{provider}`, step {step}: {}", error.message),
             problems: Vec::new(),
@@ -143,6 +144,7 @@ impl Error {
             Stage::Plugin => crate::exit::PLUGIN,
             Stage::Source => crate::exit::SOURCE,
             Stage::Disk => crate::exit::DISK,
+            Stage::Provider(_) if self.retryable => crate::exit::UNAVAILABLE,
             Stage::Provider(kind) => provider_code(kind),
             Stage::Interrupted => crate::exit::INTERRUPTED,
             Stage::Bug => crate::exit::BUG,
@@ -169,6 +171,7 @@ fn provider_code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Config => crate::exit::USAGE,
         ErrorKind::Throttled | ErrorKind::Network | ErrorKind::Timeout => crate::exit::UNAVAILABLE,
+        ErrorKind::Local => crate::exit::DISK,
         ErrorKind::Cancelled => crate::exit::INTERRUPTED,
         ErrorKind::Panic | ErrorKind::Internal => crate::exit::BUG,
         _ => crate::exit::REFUSED,
@@ -185,6 +188,9 @@ impl std::error::Error for Error {}
 
 impl From<LoadError> for Error {
     fn from(error: LoadError) -> Self {
+        if let Some(detail) = &error.detail {
+            tracing::debug!(path = %error.path.display(), detail, "why the plugin does not load");
+        }
         let made = Self::new(Stage::Plugin, error.to_string());
         match error.hint {
             Some(hint) => made.hint(hint),

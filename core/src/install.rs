@@ -1,7 +1,7 @@
 //! Installs an ISO onto a raw disk: the installer's pass, then the first boot of the disk itself.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io::copy,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -205,46 +205,57 @@ impl Workshop<'_> {
     }
 }
 
-/// A file or a tree with its modes; links stay links and are not followed.
+/// A file or a tree with its modes. What the user named is followed when it is a link; links inside a
+/// named folder stay links.
 fn add_tree(additions: &mut Vec<Addition>, path: String, source: &Path) -> Result<()> {
-    let failed = |error: std::io::Error| {
-        Error::new(
-            Stage::Settings,
-            format!("UPDATE_IMAGE_FILES: cannot read `{}`", source.display()),
-        )
-        .because(&error)
-        .hint("check that the file is there and may be read")
-    };
-    // What the user named is followed; what lies inside a named folder is copied as it is.
-    let metadata = if additions.iter().any(|known| path.starts_with(&format!("{}/", known.path))) {
-        source.symlink_metadata()
-    } else {
-        source.metadata()
-    };
-    let metadata = metadata.map_err(failed)?;
+    let metadata = source.metadata().map_err(|error| unreadable(source, &error))?;
+    add(additions, path, source, &metadata)
+}
+
+fn add(
+    additions: &mut Vec<Addition>,
+    path: String,
+    source: &Path,
+    metadata: &Metadata,
+) -> Result<()> {
     let mode = metadata.permissions().mode() & 0o7777;
     if metadata.is_symlink() {
-        let target = fs::read_link(source).map_err(failed)?.to_string_lossy().into_owned();
+        let target = fs::read_link(source).map_err(|error| unreadable(source, &error))?;
+        let target = utf8(target.as_os_str(), source)?;
         additions.push(Addition { path, mode: 0o777, content: Content::Symlink(target) });
     } else if metadata.is_dir() {
         additions.push(Addition { path: path.clone(), mode, content: Content::Directory });
         let entries = fs::read_dir(source).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-        let mut entries = entries.map_err(failed)?;
+        let mut entries = entries.map_err(|error| unreadable(source, &error))?;
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            add_tree(additions, format!("{path}/{name}"), &entry.path())?;
+            let name = utf8(&entry.file_name(), &entry.path())?;
+            let inner = entry.metadata().map_err(|error| unreadable(&entry.path(), &error))?;
+            add(additions, format!("{path}/{name}"), &entry.path(), &inner)?;
         }
     } else if metadata.is_file() {
         let content = Content::File(source.to_owned());
         additions.push(Addition { path, mode, content });
     } else {
-        return Err(Error::new(
-            Stage::Settings,
-            format!("UPDATE_IMAGE_FILES: `{}` is neither file, folder nor link", source.display()),
-        ));
+        let text = format!("`{}` is neither file, folder nor link", source.display());
+        return Err(Error::new(Stage::Settings, format!("UPDATE_IMAGE_FILES: {text}")));
     }
     Ok(())
+}
+
+fn unreadable(source: &Path, error: &std::io::Error) -> Error {
+    let text = format!("UPDATE_IMAGE_FILES: cannot read `{}`", source.display());
+    Error::new(Stage::Settings, text)
+        .because(error)
+        .hint("check that the file is there and may be read")
+}
+
+/// Names go into the image as they are; one that is no UTF-8 would be changed on the way.
+fn utf8(name: &std::ffi::OsStr, source: &Path) -> Result<String> {
+    name.to_str().map(str::to_owned).ok_or_else(|| {
+        let text = format!("UPDATE_IMAGE_FILES: {name:?} at `{}` is not UTF-8", source.display());
+        Error::new(Stage::Settings, text).hint("rename it")
+    })
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Error {

@@ -5,7 +5,8 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{BufRead as _, BufReader, Write as _},
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -30,6 +31,15 @@ pub enum Entry {
         tool: String,
         /// Provider.
         platform: String,
+        /// File of the plugin.
+        #[serde(default)]
+        plugin: String,
+        /// SHA-256 of that file.
+        #[serde(default)]
+        sha256: String,
+        /// The provider's settings without secrets: what removing leftovers needs.
+        #[serde(default)]
+        settings: Value,
     },
     /// A step begins.
     StepStarted {
@@ -48,6 +58,8 @@ pub enum Entry {
         /// How.
         event: Event,
     },
+    /// The image is finished: what it consists of is the user's from now on.
+    ProductsReleased,
     /// A provider keeps a document.
     Checkpoint {
         /// Under which key.
@@ -78,6 +90,8 @@ pub struct Journal {
     file: File,
     path: PathBuf,
     entries: Vec<Entry>,
+    /// The last line in the file was not written to its end.
+    torn: bool,
 }
 
 impl Journal {
@@ -92,6 +106,7 @@ impl Journal {
             .read(true)
             .append(true)
             .create(true)
+            .mode(0o600)
             .open(&path)
             .map_err(|error| failed(&path, &error))?;
         match file.try_lock() {
@@ -105,13 +120,14 @@ impl Journal {
             }
             Err(TryLockError::Error(error)) => return Err(failed(&path, &error)),
         }
-        let lines = BufReader::new(&file).lines().map_while(std::result::Result::ok);
-        // A torn last line is what a killed process leaves; everything before it stands.
-        let entries = lines.filter_map(|line| serde_json::from_str::<Line>(&line).ok());
-        let entries = entries.map(|line| line.entry).collect();
-        let mut journal = Self { file, path, entries };
-        journal.end_torn_line()?;
-        Ok(journal)
+        let text = fs::read(&path).map_err(|error| failed(&path, &error))?;
+        let (entries, torn) = parse(&text, &path);
+        // A journal that a power cut forgets is none: the folders' entries must be on disk too.
+        for folder in folder.ancestors().take(3).filter(|folder| !folder.as_os_str().is_empty()) {
+            let synced = File::open(folder).and_then(|folder| folder.sync_all());
+            synced.map_err(|error| failed(folder, &error))?;
+        }
+        Ok(Self { file, path, entries, torn })
     }
 
     /// Writes a line and waits until it is on disk.
@@ -124,33 +140,39 @@ impl Journal {
             Error::new(Stage::Bug, "a journal line cannot be written").because(&error)
         })?;
         text.push('\n');
+        if self.torn {
+            text.insert(0, '\n');
+        }
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        self.torn = written.is_err();
         written.map_err(|error| failed(&self.path, &error))?;
         self.entries.push(line.entry);
         Ok(())
     }
 
-    /// Resources that were planned or created and are not gone, in the order of their creation.
+    /// Resources that were planned or created and are neither gone nor the user's, in the order of
+    /// their creation.
     #[must_use]
     pub fn resources(&self) -> Vec<Resource> {
         let mut open: Vec<Resource> = Vec::new();
         for entry in &self.entries {
-            let Entry::Resource { event } = entry else { continue };
-            let same = |resource: &Resource| {
-                let (kind, name) = (resource.kind.clone(), resource.name.clone());
-                move |known: &Resource| known.kind == kind && known.name == name
+            let event = match entry {
+                Entry::Resource { event } => event,
+                Entry::ProductsReleased => {
+                    open.retain(|known| !known.product);
+                    continue;
+                }
+                _ => continue,
             };
             match event {
                 Event::ResourcePlanned { resource } | Event::ResourceCreated { resource } => {
-                    match open.iter().position(same(resource)) {
+                    match open.iter().position(|known| known.is(resource)) {
                         Some(position) => open[position] = resource.clone(),
                         None => open.push(resource.clone()),
                     }
                 }
                 Event::ResourceGone { resource } => {
-                    if let Some(position) = open.iter().position(same(resource)) {
-                        open.remove(position);
-                    }
+                    open.retain(|known| !known.is(resource));
                 }
                 _ => {}
             }
@@ -172,14 +194,24 @@ impl Journal {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
 
-    fn end_torn_line(&mut self) -> Result<()> {
-        let text = fs::read(&self.path).map_err(|error| failed(&self.path, &error))?;
-        if text.last().is_some_and(|&byte| byte != b'\n') {
-            self.file.write_all(b"\n").map_err(|error| failed(&self.path, &error))?;
+/// All entries of a journal's text, and whether its last line is torn: what a killed process leaves.
+fn parse(text: &[u8], path: &Path) -> (Vec<Entry>, bool) {
+    let torn = text.last().is_some_and(|&byte| byte != b'\n');
+    let lines: Vec<&[u8]> =
+        text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
+    let mut entries = Vec::with_capacity(lines.len());
+    for (number, line) in lines.iter().enumerate() {
+        match serde_json::from_slice::<Line>(line) {
+            Ok(line) => entries.push(line.entry),
+            Err(_) if torn && number + 1 == lines.len() => {}
+            Err(error) => {
+                tracing::warn!(journal = %path.display(), line = number + 1, %error, "a line is damaged");
+            }
         }
-        Ok(())
     }
+    (entries, torn)
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Error {
@@ -217,13 +249,29 @@ mod tests {
         let path = journal.path().to_owned();
         drop(journal);
         let mut text = fs::read(&path).unwrap();
-        text.extend_from_slice(b"{\"time\":\"x\",\"what\":\"res");
+        // Torn in the middle of a character.
+        text.extend_from_slice(b"{\"time\":\"x\",\"what\":\"res\xc3");
         fs::write(&path, text).unwrap();
         let mut journal = Journal::open(folder.path()).unwrap();
         assert_eq!(journal.resources(), [resource("a").with_id("1")]);
         journal.append(Entry::Checkpoint { key: "k".into(), document: 2.into() }).unwrap();
         drop(journal);
         assert_eq!(Journal::open(folder.path()).unwrap().checkpoint("k"), Some(2.into()));
+    }
+
+    #[test]
+    fn regions_keep_resources_apart_and_released_products_are_no_leftovers() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(folder.path()).unwrap();
+        for region in ["a", "b"] {
+            let resource = resource("image").in_region(region).as_product();
+            journal.append(Entry::Resource { event: Event::ResourcePlanned { resource } }).unwrap();
+        }
+        let event = Event::ResourcePlanned { resource: resource("means") };
+        journal.append(Entry::Resource { event }).unwrap();
+        assert_eq!(journal.resources().len(), 3);
+        journal.append(Entry::ProductsReleased).unwrap();
+        assert_eq!(journal.resources(), [resource("means")]);
     }
 
     #[test]

@@ -2,18 +2,24 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use build_image_disk::view::{Qcow2View, RawView, View};
+use build_image_disk::{
+    format::GuestReader,
+    view::{Qcow2View, RawView, View},
+};
 use build_image_plugin_api::{
     Compression, Disk, DiskFormat, DiskSpec, Error, ErrorKind, Event, Host, LogLevel, LogRecord,
     Progress, Resource, Result, Secret,
 };
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
+use super::Mask;
 use crate::{
     interrupt::Interrupt,
     journal::{Entry, Journal},
@@ -27,16 +33,18 @@ pub struct RunHost {
     interrupt: Arc<Interrupt>,
     /// Keys of the provider's secret settings and their values.
     secrets: BTreeMap<String, Option<Secret>>,
+    mask: Mask,
     disk: Mutex<Source>,
 }
 
 /// The disk that is built, and the views of it that were handed out.
 #[derive(Default)]
 struct Source {
-    raw: Option<PathBuf>,
+    path: Option<PathBuf>,
+    /// Made here, hence raw whatever the guest wrote into its first sector.
+    is_raw: bool,
     file_stem: String,
-    identity: String,
-    views: Vec<Arc<dyn View>>,
+    views: Vec<(String, Arc<dyn View>)>,
 }
 
 impl RunHost {
@@ -48,21 +56,37 @@ impl RunHost {
         interrupt: Arc<Interrupt>,
         secrets: BTreeMap<String, Option<Secret>>,
     ) -> Self {
-        Self { journal: Mutex::new(journal), reporter, interrupt, secrets, disk: Mutex::default() }
+        let mask = Mask::of(&secrets);
+        let journal = Mutex::new(journal);
+        Self { journal, reporter, interrupt, secrets, mask, disk: Mutex::default() }
     }
 
-    /// From now on `make_disk` shows this raw disk.
-    pub fn set_disk(&self, raw: &Path, file_stem: &str, identity: &str) {
+    /// From now on `make_disk` shows this disk; `is_raw` = it was made here and is raw for certain.
+    pub fn set_disk(&self, path: &Path, is_raw: bool, file_stem: &str) {
         let mut source = lock(&self.disk);
-        source.raw = Some(raw.to_owned());
+        source.path = Some(path.to_owned());
+        source.is_raw = is_raw;
         file_stem.clone_into(&mut source.file_stem);
-        identity.clone_into(&mut source.identity);
     }
 
-    /// A view that was handed out.
+    /// A view that was handed out, and its file name.
     #[must_use]
-    pub fn view(&self, disk: u64) -> Option<Arc<dyn View>> {
+    pub fn view(&self, disk: u64) -> Option<(String, Arc<dyn View>)> {
         lock(&self.disk).views.get(usize::try_from(disk).ok()?).cloned()
+    }
+
+    /// The disks this host can make.
+    #[must_use]
+    pub fn disks() -> Vec<DiskSpec> {
+        [DiskFormat::Raw, DiskFormat::Qcow2]
+            .map(|format| DiskSpec { format, ..DiskSpec::default() })
+            .to_vec()
+    }
+
+    /// Takes secrets out of texts.
+    #[must_use]
+    pub fn mask(&self) -> &Mask {
+        &self.mask
     }
 
     /// Writes a line into the journal.
@@ -79,17 +103,19 @@ impl RunHost {
         lock(&self.journal).resources()
     }
 
-    fn open_view(raw: &Path, spec: &DiskSpec) -> Result<Arc<dyn View>> {
+    fn open_view(path: &Path, is_raw: bool, spec: &DiskSpec) -> Result<Arc<dyn View>> {
+        let disk = if is_raw { GuestReader::open_raw(path) } else { GuestReader::open(path) };
+        let disk = disk.map_err(disk_error)?;
         let view = match (spec.format, spec.compression, spec.variant.as_str()) {
             (DiskFormat::Raw, Compression::None, "") => {
-                RawView::open(raw).map(|view| Arc::new(view) as Arc<dyn View>)
+                Ok(Arc::new(RawView::of(disk)) as Arc<dyn View>)
             }
             (DiskFormat::Qcow2, Compression::None, "") => {
-                Qcow2View::new(raw).map(|view| Arc::new(view) as Arc<dyn View>)
+                Qcow2View::of(disk).map(|view| Arc::new(view) as Arc<dyn View>)
             }
             _ => {
                 return Err(Error::unsupported(
-                    format!("this host makes no {spec:?}"),
+                    format!("this build-image makes no {spec} images"),
                     "ask for raw or uncompressed qcow2",
                 ));
             }
@@ -100,8 +126,15 @@ impl RunHost {
 
 impl Host for RunHost {
     fn log(&self, record: LogRecord) {
-        let (target, fields) = (record.target, record.fields);
-        let text = record.message;
+        // Connection libraries see raw requests: their chatter stays out of the log.
+        let noisy = ["hyper", "reqwest", "rustls", "h2"]
+            .iter()
+            .any(|crate_name| record.target.starts_with(crate_name));
+        if noisy && record.level > LogLevel::Warn {
+            return;
+        }
+        let (target, fields) = (record.target, self.mask.value(record.fields));
+        let text = self.mask.text(&record.message);
         match record.level {
             LogLevel::Error => {
                 tracing::error!(target: "provider", from = target, %fields, "{text}");
@@ -114,6 +147,7 @@ impl Host for RunHost {
             LogLevel::Trace => {
                 tracing::trace!(target: "provider", from = target, %fields, "{text}");
             }
+            _ => {}
         }
     }
 
@@ -137,14 +171,18 @@ impl Host for RunHost {
                 self.record(Entry::Resource { event }).map_err(journal_error)
             }
             Event::Milestone { text } => {
-                self.reporter.milestone(&text);
+                self.reporter.milestone(&self.mask.text(&text));
                 Ok(())
             }
             Event::Warning { text, hint } => {
-                self.reporter.warning(&text, hint.as_deref());
+                let hint = hint.map(|hint| self.mask.text(&hint));
+                self.reporter.warning(&self.mask.text(&text), hint.as_deref());
                 Ok(())
             }
-            _ => Ok(()),
+            _ => Err(Error::unsupported(
+                "this build-image does not know the event",
+                "use a newer build-image",
+            )),
         }
     }
 
@@ -158,7 +196,8 @@ impl Host for RunHost {
     }
 
     fn checkpoint_save(&self, key: &str, document: &Value) -> Result<()> {
-        let entry = Entry::Checkpoint { key: key.to_owned(), document: document.clone() };
+        let entry =
+            Entry::Checkpoint { key: key.to_owned(), document: self.mask.value(document.clone()) };
         self.record(entry).map_err(journal_error)
     }
 
@@ -168,25 +207,28 @@ impl Host for RunHost {
 
     fn make_disk(&self, spec: &DiskSpec) -> Result<Disk> {
         let mut source = lock(&self.disk);
-        let raw = source
-            .raw
+        let path = source
+            .path
             .clone()
             .ok_or_else(|| Error::internal("the disk was asked for before it is there"))?;
-        let view = Self::open_view(&raw, spec)?;
+        let view = Self::open_view(&path, source.is_raw, spec)?;
+        let file_name = format!("{}.{}", source.file_stem, spec.format.word());
         let disk = Disk {
             id: source.views.len() as u64,
             spec: spec.clone(),
             virtual_size: view.virtual_size(),
-            length: view.len(),
-            file_name: format!("{}.{}", source.file_stem, spec.format.word()),
-            identity: format!("{}-{}", source.identity, spec.format.word()),
+            length: Some(view.len()),
+            length_limit: view.len(),
+            late_head: 0,
+            file_name: file_name.clone(),
+            identity: identity(&path, spec)?,
         };
-        source.views.push(view);
+        source.views.push((file_name, view));
         Ok(disk)
     }
 
     fn disk_read_at(&self, disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let view = self
+        let (_, view) = self
             .view(disk)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no disk {disk}")))?;
         view.read_at(buffer, offset).map_err(disk_error)
@@ -195,7 +237,7 @@ impl Host for RunHost {
 
 #[expect(clippy::needless_pass_by_value, reason = "an error turns into another one")]
 fn disk_error(error: build_image_disk::Error) -> Error {
-    let mut made = Error::internal(error.to_string());
+    let mut made = Error::new(ErrorKind::Local, error.to_string());
     if let Some(source) = std::error::Error::source(&error) {
         made = made.because(source);
     }
@@ -205,8 +247,24 @@ fn disk_error(error: build_image_disk::Error) -> Error {
     }
 }
 
+/// Names a file's content and the form it is shown in: which file it is, when it was last changed.
+fn identity(path: &Path, spec: &DiskSpec) -> Result<String> {
+    let metadata = path.metadata().map_err(|error| {
+        Error::new(ErrorKind::Local, format!("cannot read `{}`", path.display())).because(&error)
+    })?;
+    let facts = format!(
+        "{} {} {} {} {} {spec:?}",
+        metadata.dev(),
+        metadata.ino(),
+        metadata.len(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+    );
+    Ok(Sha256::digest(facts).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 fn journal_error(error: crate::error::Error) -> Error {
-    let mut made = Error::internal(error.message);
+    let mut made = Error::new(ErrorKind::Local, error.message);
     made.causes = error.causes;
     made.hint = error.hint;
     made

@@ -2,10 +2,13 @@
 
 mod find;
 mod host;
+mod mask;
+mod rows;
 mod trust;
 
 pub use find::{Candidate, SearchPath};
 pub use host::RunHost;
+pub use mask::Mask;
 pub use trust::{Trusted, trust};
 
 use std::path::PathBuf;
@@ -37,6 +40,7 @@ impl Plugin {
     pub fn load(candidate: &Candidate) -> Result<Self> {
         let trusted = trust(&candidate.path)?;
         let library = Library::open(&trusted.file, &candidate.path)?;
+        rows::check(&candidate.path, library.description())?;
         let said = &library.description().name;
         if *said != candidate.name {
             return Err(Error::new(

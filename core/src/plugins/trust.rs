@@ -4,15 +4,18 @@
 //! changing one; the hash says which bytes ran. They do not make a plugin safe.
 
 use std::{
-    fs::{File, Metadata},
+    fs::{File, Metadata, OpenOptions},
     io::Read as _,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result, Stage};
+
+/// `O_NONBLOCK` as the kernel wants it.
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 
 /// A file that passed, still open: what was hashed is what is loaded.
 #[derive(Debug)]
@@ -28,7 +31,13 @@ pub struct Trusted {
 /// # Errors
 /// What is wrong with it, on which path, and what to do.
 pub fn trust(path: &Path) -> Result<Trusted> {
-    let file = File::open(path).map_err(|error| {
+    // Links are followed first: whoever may change the real folder may change the plugin.
+    let opened = path.canonicalize().and_then(|real| {
+        // A pipe called like a plugin must not make the program wait for a writer.
+        let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(&real)?;
+        Ok((real, file))
+    });
+    let (real, file) = opened.map_err(|error| {
         let error = refused(path, "the file cannot be opened").because(&error);
         error.hint("check the path, or copy the provider's plugin there")
     })?;
@@ -39,10 +48,6 @@ pub fn trust(path: &Path) -> Result<Trusted> {
         return Err(refused(path, "it is not a regular file"));
     }
     check_owner(path, path, &metadata)?;
-    // Links are followed first: whoever may change the real folder may change the plugin.
-    let real = path
-        .canonicalize()
-        .map_err(|error| refused(path, "its path cannot be resolved").because(&error))?;
     for folder in real.ancestors().skip(1) {
         let metadata = folder.metadata().map_err(|error| {
             refused(path, &format!("its folder `{}` cannot be read", folder.display()))

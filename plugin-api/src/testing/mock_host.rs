@@ -97,7 +97,7 @@ impl MockHost {
                 Event::ResourceGone { resource } => (resource, true),
                 Event::Milestone { .. } | Event::Warning { .. } | Event::Unknown => continue,
             };
-            open.retain(|known| (&known.kind, &known.name) != (&resource.kind, &resource.name));
+            open.retain(|known| !known.is(&resource));
             if !gone {
                 open.push(resource);
             }
@@ -182,7 +182,9 @@ impl Host for MockHost {
             id,
             spec: spec.clone(),
             virtual_size: self.content.len() as u64,
-            length: self.content.len() as u64,
+            length: Some(self.content.len() as u64),
+            length_limit: self.content.len() as u64,
+            late_head: 0,
             file_name: format!("mock.{}", spec.format.word()),
             identity: "mock".to_owned(),
         })

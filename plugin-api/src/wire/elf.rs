@@ -102,7 +102,7 @@ fn check_segments(file: &File, header: &[u8; 64], length: u64) -> Result<(), Pro
     for index in 0..u64::from(count) {
         let mut segment = [0; 56];
         let at = offset.saturating_add(index * u64::from(size));
-        read(file, &mut segment, at).map_err(|_| truncated(at + 56, length))?;
+        read(file, &mut segment, at).map_err(|_| truncated(at.saturating_add(56), length))?;
         let end = word(&segment, 8).saturating_add(word(&segment, 32));
         let loadable = segment[..4] == [1, 0, 0, 0];
         if loadable && end > length {
@@ -137,7 +137,13 @@ fn sections(file: &File, header: &[u8; 64], length: u64) -> Result<Vec<Section>,
 
 fn section_bytes(file: &File, section: Option<&Section>, length: u64) -> Result<Vec<u8>, Problem> {
     let Some(section) = section else { return Ok(Vec::new()) };
-    if section.size > LIMIT || section.offset.saturating_add(section.size) > length {
+    if section.size > LIMIT {
+        return Err(Problem::new(
+            LoadErrorKind::NotAPlugin,
+            format!("a table of the library has {} bytes, which is absurd", section.size),
+        ));
+    }
+    if section.offset.saturating_add(section.size) > length {
         return Err(truncated(section.offset.saturating_add(section.size), length));
     }
     let mut bytes = vec![0; usize::try_from(section.size).unwrap_or_default()];

@@ -78,7 +78,8 @@ impl HostAbi for LentHost {
             2 => ProgressUnit::Items,
             _ => ProgressUnit::Bytes,
         };
-        let progress = Progress { unit, done: progress.done, total: progress.total };
+        let progress =
+            Progress { task: progress.task, unit, done: progress.done, total: progress.total };
         let _ = guard("progress", || {
             self.0.progress(progress);
             Ok(())

@@ -35,11 +35,15 @@ pub(crate) fn check(
 ) -> Result<CheckReport> {
     let build = &request.build;
     let mut findings = offline(config, build);
+    let disk = Some(config.disk());
+    if !request.online {
+        return Ok(CheckReport { findings, disk });
+    }
     let place = match config.place() {
         Ok(place) => place,
         Err(error) => {
-            findings.push(failed("settings", &error));
-            return Ok(CheckReport { findings });
+            findings.push(Finding::error("settings", &error));
+            return Ok(CheckReport { findings, disk });
         }
     };
     let cloud = Cloud::open(context, &place)?;
@@ -48,7 +52,7 @@ pub(crate) fn check(
         context
             .block_on(async { Ok(online(&cloud, config, &place, build, ours.as_ref()).await) })?,
     );
-    Ok(CheckReport { findings })
+    Ok(CheckReport { findings, disk })
 }
 
 fn offline(config: &Config, build: &Build) -> Vec<Finding> {
@@ -56,9 +60,10 @@ fn offline(config: &Config, build: &Build) -> Vec<Finding> {
     if !build.image_name.is_empty()
         && let Err(error) = names::check_image_name(&build.image_name, config.name_length)
     {
-        findings.push(failed("image name", &error));
+        findings.push(Finding::error("image name", &error));
     }
-    findings.extend(names::tag_problems(&build.tags).iter().map(|error| failed("tags", error)));
+    findings
+        .extend(names::tag_problems(&build.tags).iter().map(|error| Finding::error("tags", error)));
     findings
 }
 
@@ -71,9 +76,9 @@ async fn online(
 ) -> Vec<Finding> {
     let (identity, bucket, name, import) = tokio::join!(
         within(credentials(cloud, config), |late| unknown_identity(&late)),
-        within(bucket(cloud, place), |late| failed("bucket", &late)),
-        within(image_name(cloud, build, ours), |late| Some(failed("image name", &late))),
-        within(import(cloud, config, place, build), |late| Some(failed("import", &late))),
+        within(bucket(cloud, place), |late| Finding::error("bucket", &late)),
+        within(image_name(cloud, build, ours), |late| Some(Finding::error("image name", &late))),
+        within(import(cloud, config, place, build), |late| Some(Finding::error("import", &late))),
     );
     let keys_refused = identity.kind.as_deref() == Some(ErrorKind::Auth.code());
     let bucket_wrong = bucket.severity == Severity::Error;
@@ -96,15 +101,6 @@ async fn within<T>(check: impl Future<Output = T>, late: impl FnOnce(Error) -> T
         .unwrap_or_else(|_| late(*Failure::timeout("the cloud does not answer", LIMIT).error))
 }
 
-/// An error finding in the vendor's words too.
-fn failed(subject: &str, error: &Error) -> Finding {
-    let mut finding = Finding::error(subject, error);
-    if let Some(cause) = error.causes.first() {
-        finding.message = format!("{}: {cause}", finding.message);
-    }
-    finding
-}
-
 async fn credentials(cloud: &Cloud, config: &Config) -> Finding {
     const SUBJECT: &str = "credentials";
     let identity = match cloud.sts.identity(&Policy::CHECK).await {
@@ -112,13 +108,13 @@ async fn credentials(cloud: &Cloud, config: &Config) -> Finding {
         Err(failure) if failure.error.kind == ErrorKind::Network => {
             return unknown_identity(&failure.error);
         }
-        Err(failure) => return failed(SUBJECT, &failure.error),
+        Err(failure) => return Finding::error(SUBJECT, &failure.error),
     };
     if config.share.contains(&identity.account_id) {
         let message = format!("account {} is the image's own account", identity.account_id);
         let error =
             Error::config(message).with_hint("take it out of ALIBABA_IMAGE_SHARE_ACCOUNT_IDS");
-        return failed("sharing", &error);
+        return Finding::error("sharing", &error);
     }
     Finding::ok(SUBJECT, format!("account {} ({})", identity.account_id, identity.arn))
 }
@@ -136,14 +132,14 @@ async fn bucket(cloud: &Cloud, place: &Place) -> Finding {
     const SUBJECT: &str = "bucket";
     let info = match cloud.oss.bucket_info(&Policy::CHECK).await {
         Ok(info) => info,
-        Err(failure) => return failed(SUBJECT, &failure.error),
+        Err(failure) => return Finding::error(SUBJECT, &failure.error),
     };
     let bucket = &place.bucket;
     let region = info.location.strip_prefix("oss-").unwrap_or(&info.location);
     if region != place.region {
         let message = format!("bucket `{bucket}` is in {region}, not in {}", place.region);
         let hint = format!("set ALIBABA_REGION to {region} or choose another ALIBABA_BUCKET");
-        return failed(SUBJECT, &Error::config(message).with_hint(hint));
+        return Finding::error(SUBJECT, &Error::config(message).with_hint(hint));
     }
     if !matches!(info.encryption.algorithm.as_str(), "" | "None") {
         let message = format!(
@@ -151,7 +147,7 @@ async fn bucket(cloud: &Cloud, place: &Place) -> Finding {
             info.encryption.algorithm
         );
         let error = Error::config(message).with_hint("choose a bucket without default encryption");
-        return failed(SUBJECT, &error);
+        return Finding::error(SUBJECT, &error);
     }
     match info.storage_class.as_str() {
         "Standard" | "" => Finding::ok(SUBJECT, format!("bucket `{bucket}` is in {region}")),
@@ -159,7 +155,7 @@ async fn bucket(cloud: &Cloud, place: &Place) -> Finding {
             let message = format!(
                 "bucket `{bucket}` has storage class {class}; ECS cannot read archived objects"
             );
-            failed(
+            Finding::error(
                 SUBJECT,
                 &Error::config(message).with_hint("choose a bucket of storage class Standard"),
             )
@@ -180,7 +176,7 @@ async fn image_name(cloud: &Cloud, build: &Build, ours: Option<&ImportState>) ->
     }
     let found = match cloud.ecs.images_named(name, &Policy::CHECK).await {
         Ok(found) => found,
-        Err(failure) => return Some(failed(SUBJECT, &failure.error)),
+        Err(failure) => return Some(Finding::error(SUBJECT, &failure.error)),
     };
     let is_ours = |image: &crate::ecs::Image| {
         ours.is_some_and(|state| {
@@ -197,7 +193,7 @@ async fn image_name(cloud: &Cloud, build: &Build, ours: Option<&ImportState>) ->
                 "choose another CLOUD_IMAGE_NAME, or delete it: aliyun ecs DeleteImage --RegionId {} --ImageId {}",
                 cloud.ecs.region, image.image_id
             );
-            failed(SUBJECT, &Error::new(ErrorKind::Conflict, message).with_hint(hint))
+            Finding::error(SUBJECT, &Error::new(ErrorKind::Conflict, message).with_hint(hint))
         }
     })
 }
@@ -218,7 +214,7 @@ async fn import(cloud: &Cloud, config: &Config, place: &Place, build: &Build) ->
         }
         // The look-up by name tells that, and knows whose image it is.
         Err(failure) if failure.is(&["InvalidImageName.Duplicated", "ImageIsImporting"]) => None,
-        Err(failure) => Some(failed(SUBJECT, &failure.error)),
+        Err(failure) => Some(Finding::error(SUBJECT, &failure.error)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use build_image_plugin_api::{DiskFormat, Error, Result, Settings};
+use build_image_plugin_api::{DiskFormat, DiskSpec, Error, Result, Settings};
 
 use crate::{
     accounts::share_ids,
@@ -78,6 +78,11 @@ pub(crate) struct Place {
 }
 
 impl Config {
+    /// The disk to ask the host for.
+    pub(crate) fn disk(&self) -> DiskSpec {
+        DiskSpec { format: self.format, ..DiskSpec::default() }
+    }
+
     /// Reads the settings.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ mod transfer;
 mod upload;
 
 use build_image_plugin_api::{
-    Context, Description, Disk, DiskSpec, Provider, Result, Settings,
+    Context, Description, Disk, Provider, Result, Settings,
     document::{
         CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, RegisterRequest,
         Registered, UploadRequest, Uploaded,
@@ -65,7 +65,8 @@ impl Provider for Alibaba {
     }
 
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
-        context.make_disk(&DiskSpec { format: self.config.format, ..request.spec.clone() })
+        let _ = request;
+        context.make_disk(&self.config.disk())
     }
 
     fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {

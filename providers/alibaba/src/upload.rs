@@ -48,18 +48,18 @@ pub(crate) fn upload(
     config: &Config,
     request: &UploadRequest,
 ) -> Result<Uploaded> {
+    let length = request.disk.finished_length()?;
     let place = config.place()?;
     let oss = open(context, &place)?;
     let saved: Option<UploadState> = context.load(UPLOAD)?;
     let usable = saved.as_ref().filter(|saved| {
-        (&saved.bucket, &saved.region, saved.length)
-            == (&place.bucket, &place.region, request.disk.length)
+        (&saved.bucket, &saved.region, saved.length) == (&place.bucket, &place.region, length)
     });
     let wanted = usable.map_or(config.upload.part_size, |saved| saved.part_size);
-    let plan = Plan::new(request.disk.length, wanted)?;
+    let plan = Plan::new(length, wanted)?;
     let state = match usable {
         Some(saved) => saved.clone(),
-        None => fresh_state(config, request, &place, plan),
+        None => UploadState { length, ..fresh_state(config, request, &place, plan) },
     };
     let resumed = usable.is_some();
     let stale = saved.filter(|_| !resumed);
@@ -83,7 +83,7 @@ fn fresh_state(config: &Config, request: &UploadRequest, place: &Place, plan: Pl
         bucket: place.bucket.clone(),
         region: place.region.clone(),
         key: names::object_key(&config.prefix, run, &disk.file_name, disk.spec.format),
-        length: disk.length,
+        length: disk.length_limit,
         identity: disk.identity.clone(),
         part_size: plan.part_size,
         upload_id: None,

@@ -26,7 +26,7 @@ pub(crate) fn check(build: &Build) -> CheckReport {
         Ok(folder) => Finding::ok("IMAGE_DIR", format!("`{}` is writable", folder.display())),
         Err(error) => Finding::error("IMAGE_DIR", &error),
     };
-    CheckReport { findings: vec![finding] }
+    CheckReport { findings: vec![finding], ..CheckReport::default() }
 }
 
 /// Copies the disk into the folder.
@@ -42,7 +42,7 @@ pub(crate) fn write(context: &Context, request: &UploadRequest) -> Result<Upload
     context.created(&resource.with_id(target.display().to_string()))?;
     Ok(Uploaded {
         location: target.display().to_string(),
-        bytes_sent: request.disk.length,
+        bytes_sent: request.disk.finished_length()?,
         ..Uploaded::default()
     })
 }
@@ -61,8 +61,9 @@ fn copy(context: &Context, request: &UploadRequest, temporary: &Path) -> Result<
         .truncate(true)
         .open(temporary)
         .map_err(|error| cannot_write(temporary, &error))?;
+    let length = request.disk.finished_length()?;
     let (mut offset, mut buffer) = (0, vec![0; CHUNK]);
-    while offset < request.disk.length {
+    while offset < length {
         context.check_cancelled()?;
         let read = context.read_disk(&request.disk, offset, &mut buffer)?;
         if read == 0 {
@@ -70,7 +71,7 @@ fn copy(context: &Context, request: &UploadRequest, temporary: &Path) -> Result<
         }
         file.write_all(&buffer[..read]).map_err(|error| cannot_write(temporary, &error))?;
         offset += read as u64;
-        context.progress_bytes(offset, request.disk.length);
+        context.progress_bytes(offset, length);
     }
     file.sync_all().map_err(|error| cannot_write(temporary, &error))
 }
@@ -105,7 +106,7 @@ fn cannot_write(path: &Path, error: &io::Error) -> Error {
         io::ErrorKind::NotFound => "create the folder, or set IMAGE_DIR to an existing one",
         _ => "set IMAGE_DIR to a folder this user may write to",
     };
-    Error::new(ErrorKind::Provider, format!("cannot write `{}`", path.display()))
+    Error::new(ErrorKind::Local, format!("cannot write `{}`", path.display()))
         .because(error)
         .with_hint(hint)
 }

@@ -52,7 +52,9 @@ fn a_cancelled_copy_is_removed_and_an_older_file_stays() {
     let context = host.context();
     let resources = host.resources();
     assert_eq!(resources.len(), 1);
-    let answer = Qcow2.discard(&context, &DiscardRequest { resources }).unwrap();
+    let answer = Qcow2
+        .discard(&context, &DiscardRequest { resources, ..DiscardRequest::default() })
+        .unwrap();
     assert_eq!((answer.removed.len(), answer.remaining.len()), (1, 0));
     assert!(host.resources().is_empty());
     assert_eq!(fs::read_to_string(older).unwrap(), "older");
@@ -62,7 +64,8 @@ fn a_cancelled_copy_is_removed_and_an_older_file_stays() {
 #[test]
 fn a_folder_that_is_not_there_is_found_before_the_long_work() {
     let host = Arc::new(MockHost::new());
-    let request = CheckRequest { build: build(Path::new("/nonexistent/folder")) };
+    let build = build(Path::new("/nonexistent/folder"));
+    let request = CheckRequest { build, ..CheckRequest::default() };
     let report = Qcow2.check(&host.context(), &request).unwrap();
     assert_eq!(report.findings[0].severity, Severity::Error);
     assert!(report.findings[0].message.contains("/nonexistent/folder"));

@@ -49,6 +49,14 @@ impl GuestReader {
         Ok(Self { image, probe, guest })
     }
 
+    /// Opens `path` as a raw disk, whatever its first bytes say: a disk made here is raw even when
+    /// its guest wrote the signature of an image format into its first sector.
+    pub fn open_raw(path: &Path) -> Result<Self, Error> {
+        let image = Image::open(path)?;
+        let probe = Probe::new(Format::Raw, &image, image.len);
+        Ok(Self { image, probe, guest: Guest::Raw })
+    }
+
     /// What [`super::probe`] says of the file.
     pub fn probe(&self) -> &Probe {
         &self.probe

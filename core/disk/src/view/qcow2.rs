@@ -29,12 +29,16 @@ impl Qcow2View {
     ///
     /// Refuses a disk whose size is not a multiple of 512: no qcow2 image can have that size.
     pub fn new(path: &Path) -> Result<Self, Error> {
-        let disk = GuestReader::open(path)?;
+        Self::of(GuestReader::open(path)?)
+    }
+
+    /// Shows a disk that is open already; otherwise as [`Qcow2View::new`].
+    pub fn of(disk: GuestReader) -> Result<Self, Error> {
         if !disk.virtual_size().is_multiple_of(512) {
             let message =
                 format!("{} bytes are no whole number of sectors in", disk.virtual_size());
             return Err(Error::new(Kind::Unsupported, message)
-                .at(path)
+                .at(disk.path())
                 .with_hint("extend the disk with `truncate` to a multiple of 512 bytes"));
         }
         let map = Allocation::scan(&disk)?;

@@ -16,7 +16,12 @@ pub struct RawView {
 impl RawView {
     /// Opens the disk in `path`, whatever its format.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Ok(Self { disk: GuestReader::open(path)? })
+        Ok(Self::of(GuestReader::open(path)?))
+    }
+
+    /// Shows a disk that is open already.
+    pub fn of(disk: GuestReader) -> Self {
+        Self { disk }
     }
 }
 

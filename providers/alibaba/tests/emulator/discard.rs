@@ -7,7 +7,9 @@ use crate::harness::{Run, count, emulator, host};
 
 fn discard_all(run: &Run) -> build_image_plugin_api::document::Discarded {
     let resources = run.host.resources();
-    run.provider.discard(&run.context, &DiscardRequest { resources }).unwrap()
+    run.provider
+        .discard(&run.context, &DiscardRequest { resources, ..DiscardRequest::default() })
+        .unwrap()
 }
 
 #[test]
@@ -18,7 +20,7 @@ fn everything_of_a_run_is_removed_and_removing_it_twice_is_fine() {
     let resources = run.host.resources();
     assert_eq!(resources.len(), 2, "{resources:?}");
     for _ in 0..2 {
-        let request = DiscardRequest { resources: resources.clone() };
+        let request = DiscardRequest { resources: resources.clone(), ..DiscardRequest::default() };
         let discarded = run.provider.discard(&run.context, &request).unwrap();
         assert_eq!((discarded.removed.len(), discarded.remaining.len()), (2, 0), "{discarded:?}");
     }
@@ -62,7 +64,7 @@ fn an_upload_whose_id_was_never_learned_is_found_by_its_key() {
     let mut resources = run.host.resources();
     resources.retain(|resource| resource.kind == "multipart_upload");
     resources[0].id = None;
-    let request = DiscardRequest { resources };
+    let request = DiscardRequest { resources, ..DiscardRequest::default() };
     let discarded = run.provider.discard(&run.context, &request).unwrap();
     assert_eq!(discarded.removed.len(), 1, "{discarded:?}");
     assert_eq!(count(&emulator, "open_uploads"), 0);
@@ -77,7 +79,7 @@ fn an_image_of_the_same_name_from_elsewhere_is_left_alone() {
         .in_region("cn-hangzhou")
         .with("bucket", "demo")
         .with("object", "another-object.raw");
-    let request = DiscardRequest { resources: vec![planned] };
+    let request = DiscardRequest { resources: vec![planned], ..DiscardRequest::default() };
     run.provider.discard(&run.context, &request).unwrap();
     assert_eq!(count(&emulator, "images"), 1);
 }

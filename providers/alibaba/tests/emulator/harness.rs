@@ -93,7 +93,12 @@ impl Run {
     }
 
     pub(crate) fn check(&self) -> CheckReport {
-        self.provider.check(&self.context, &CheckRequest { build: build() }).unwrap()
+        self.provider
+            .check(
+                &self.context,
+                &CheckRequest { build: build(), online: true, ..CheckRequest::default() },
+            )
+            .unwrap()
     }
 
     pub(crate) fn disk(&self) -> Disk {

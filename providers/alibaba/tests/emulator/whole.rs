@@ -32,8 +32,10 @@ fn a_disk_becomes_an_image_and_the_means_are_removed() {
     assert_eq!(kept.len(), 1);
     assert_eq!(kept[0].id.as_deref(), Some(registered.images[0].id.as_str()));
     assert_eq!(means.len(), 1);
-    let discarded =
-        run.provider.discard(&run.context, &DiscardRequest { resources: means }).unwrap();
+    let discarded = run
+        .provider
+        .discard(&run.context, &DiscardRequest { resources: means, ..DiscardRequest::default() })
+        .unwrap();
     assert_eq!((discarded.removed.len(), discarded.remaining.len()), (1, 0));
     assert_eq!((count(&emulator, "objects"), count(&emulator, "images")), (0, 1));
 }

@@ -1,0 +1,12 @@
+//! Doing what a plan says.
+//!
+//! ```text
+//! order.rs  which step follows which, what happens when one fails     steps.rs  each step
+//! undo.rs   removing what was created, in reverse order
+//! ```
+
+mod order;
+mod steps;
+mod undo;
+
+pub use order::Pipeline;

@@ -1,0 +1,174 @@
+//! Walks a plan; the only file that knows the order of steps. Whatever fails, what was created is
+//! removed in reverse order, and what could not be removed is listed.
+
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use build_image_disk::qemu::Qemu;
+use build_image_plugin_api::{Error as ProviderError, ErrorKind, Steps};
+
+use crate::{
+    artifacts::{self, Claim, cannot_make},
+    error::{Error, Result, Stage},
+    install,
+    interrupt::Interrupt,
+    journal::{Entry, Journal},
+    plan::Plan,
+    plugins::{Plugin, RunHost},
+    report::{Outcome, Reporter},
+    settings::{Environment, Resolved},
+};
+
+/// A build with everything it works with.
+pub struct Pipeline<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) plugin: &'a Plugin,
+    pub(super) host: Arc<RunHost>,
+    pub(super) steps: Box<dyn Steps>,
+    pub(super) qemu: Option<Qemu>,
+    pub(super) reporter: Arc<Reporter>,
+    pub(super) interrupt: Arc<Interrupt>,
+    /// The folder of this build's files, once it is needed.
+    pub(super) claim: Mutex<Option<Claim>>,
+}
+
+impl<'a> Pipeline<'a> {
+    /// Opens the run's journal and makes the provider's instance.
+    ///
+    /// # Errors
+    /// When the journal cannot be written or the provider refuses its settings.
+    pub fn new(
+        plan: &'a Plan,
+        plugin: &'a Plugin,
+        settings: &Resolved,
+        environment: &Environment,
+        reporter: Arc<Reporter>,
+        interrupt: Arc<Interrupt>,
+    ) -> Result<Self> {
+        let rows = &plugin.rows();
+        let find = |installation| install::find_qemu(installation, &environment.for_children());
+        let qemu = plan.installation.as_ref().map(find).transpose()?;
+        let journal = Journal::open(&plan.run)?;
+        let secrets = settings.secrets(rows);
+        let host =
+            Arc::new(RunHost::new(journal, Arc::clone(&reporter), Arc::clone(&interrupt), secrets));
+        let own_settings = settings.for_provider(rows);
+        host.record(Entry::RunStarted {
+            run_id: plan.build.run_id.clone(),
+            tool: env!("CARGO_PKG_VERSION").to_owned(),
+            platform: plan.platform.clone(),
+            plugin: plugin.path.display().to_string(),
+            sha256: plugin.sha256.clone(),
+            settings: serde_json::to_value(&own_settings).unwrap_or_default(),
+        })?;
+        let lent: Arc<dyn build_image_plugin_api::Host> = host.clone();
+        let made = plugin.library.create(lent, &own_settings);
+        let steps = made.map_err(|error| {
+            artifacts::remove_run(&plan.run, &plan.base);
+            Error::provider(&plan.platform, "create", host.mask().error(error))
+        })?;
+        let claim = Mutex::default();
+        Ok(Self { plan, plugin, host, steps, qemu, reporter, interrupt, claim })
+    }
+
+    /// Runs all steps. On failure what was created is removed; leftovers are in the outcome.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub fn run(&self, outcome: &mut Outcome) -> Result<()> {
+        // A bug must not keep the undo from happening.
+        let result = catch_unwind(AssertUnwindSafe(|| self.build(outcome))).unwrap_or_else(|_| {
+            Err(Error::new(Stage::Bug, "build-image panicked").hint("report it with the log file"))
+        });
+        self.reporter.clear();
+        self.interrupt.begin_undo();
+        if result.is_err() {
+            outcome.images.clear();
+            outcome.image_id.clear();
+        }
+        self.discard(result.is_ok(), outcome);
+        let word = result.as_ref().map_or_else(Error::kind, |()| "success");
+        self.tidy(word, outcome);
+        result
+    }
+
+    fn build(&self, outcome: &mut Outcome) -> Result<()> {
+        let plan = self.plan;
+        let cloud = self.plugin.description().uploads;
+        if let Some(folder) = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir()) {
+            fs::create_dir_all(folder).map_err(|error| cannot_make(folder.as_ref(), &error))?;
+        }
+        self.check(outcome)?;
+        self.interrupt.check()?;
+        let (disk, made_here) = match &plan.installation {
+            Some(_) => (self.install(outcome)?, true),
+            None => (plan.disk.clone().unwrap_or_default(), false),
+        };
+        self.host.set_disk(&disk, made_here, &plan.build.file_stem);
+        self.interrupt.check()?;
+        let disk = self.create_disk(outcome)?;
+        if let Some(folder) = &plan.publish {
+            self.publish(&disk, folder, outcome)?;
+        }
+        if cloud && !plan.upload {
+            return Ok(());
+        }
+        self.interrupt.check()?;
+        let uploaded = self.upload(disk, outcome)?;
+        self.interrupt.check()?;
+        self.register(uploaded, outcome)
+    }
+
+    /// Ends the journal and removes files that nobody needs any more.
+    fn tidy(&self, word: &str, outcome: &Outcome) {
+        let plan = self.plan;
+        if let Err(error) = self.host.record(Entry::RunDone { result: word.to_owned() }) {
+            self.reporter.warning(&error.message, error.hint.as_deref());
+        }
+        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(claim) = claim.filter(|_| !plan.keep) {
+            if word == "success" {
+                claim.remove(&plan.base);
+            } else {
+                // The serial logs say why it failed; half a disk is of no use.
+                let _ = fs::remove_file(plan.raw_disk());
+            }
+        }
+        if outcome.leftovers.is_empty() && !plan.keep {
+            artifacts::remove_run(&plan.run, &plan.base);
+        }
+    }
+
+    pub(super) fn begin(&self, step: &str, text: &str) -> Result<()> {
+        self.reporter.begin(step, text);
+        self.host.record(Entry::StepStarted { step: step.to_owned() })
+    }
+
+    pub(super) fn end(
+        &self,
+        step: &str,
+        text: &str,
+        facts: serde_json::Value,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        let took = self.reporter.end(&self.host.mask().text(text));
+        outcome.durations.insert(step.to_owned(), (took.as_secs_f64() * 1000.0).round() / 1000.0);
+        self.host
+            .record(Entry::StepDone { step: step.to_owned(), facts: self.host.mask().value(facts) })
+    }
+
+    /// A provider's failure. It counts as an interruption only when there was one.
+    pub(super) fn failed(&self, step: &str, error: ProviderError) -> Error {
+        if self.interrupt.is_set() {
+            return Error::interrupted();
+        }
+        let mut error = self.host.mask().error(error);
+        if error.kind == ErrorKind::Cancelled {
+            error.kind = ErrorKind::Internal;
+        }
+        Error::provider(&self.plan.platform, step, error)
+    }
+}

@@ -1,0 +1,216 @@
+//! The steps, one function each.
+
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::PoisonError,
+};
+
+use build_image_disk::{qemu::Accel, view::materialise};
+use build_image_plugin_api::{
+    Disk, DiskSpec, ErrorKind, Progress,
+    document::{
+        CheckRequest, DiskRequest, Finding, HostFacts, RegisterRequest, Registered, Severity,
+        UploadRequest, Uploaded,
+    },
+};
+use serde_json::{Value, json};
+
+use super::Pipeline;
+use crate::{
+    artifacts::{Claim, cannot_make},
+    error::{Error, Problem, Result, Stage},
+    install::{self, Workshop},
+    journal::Entry,
+    plugins::RunHost,
+    report::{ImageEntry, Outcome},
+    source::from_disk,
+};
+
+impl Pipeline<'_> {
+    /// Asks the provider before the long part; without an upload only what needs no network.
+    pub(super) fn check(&self, outcome: &mut Outcome) -> Result<()> {
+        let text = format!("asking provider {} before the long part", self.plan.platform);
+        self.begin("check", &text)?;
+        let request = CheckRequest {
+            build: self.plan.build.clone(),
+            host: HostFacts {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                disks: RunHost::disks(),
+            },
+            online: self.plan.upload,
+        };
+        let report = self.steps.check(&request).map_err(|error| self.failed("check", error))?;
+        let count = report.findings.len();
+        let (errors, others): (Vec<Finding>, Vec<Finding>) =
+            report.findings.into_iter().partition(|finding| finding.severity == Severity::Error);
+        for finding in others {
+            let text = self.host.mask().text(&format!("{}: {}", finding.subject, finding.message));
+            if finding.severity == Severity::Warning {
+                self.reporter.warning(&text, finding.hint.as_deref());
+            } else {
+                tracing::info!("{text}");
+            }
+        }
+        if !errors.is_empty() {
+            return Err(self.refused(errors));
+        }
+        self.can_make(report.disk.as_ref().unwrap_or(&self.plan.spec))?;
+        self.end("check", &format!("{count} checks passed"), Value::Null, outcome)
+    }
+
+    /// A disk nobody can make is refused before the long part.
+    fn can_make(&self, spec: &DiskSpec) -> Result<()> {
+        if RunHost::disks().contains(spec) {
+            return Ok(());
+        }
+        let known: Vec<String> = RunHost::disks().iter().map(ToString::to_string).collect();
+        let text = format!("provider `{}` wants a {spec} image", self.plan.platform);
+        Err(Error::new(Stage::Provider(ErrorKind::Unsupported), text)
+            .hint(format!("this build-image makes {}", known.join(", "))))
+    }
+
+    /// One error out of all findings that stop the build; the same trouble is told once.
+    fn refused(&self, findings: Vec<Finding>) -> Error {
+        let word = findings.iter().find_map(|finding| finding.kind.clone());
+        let kind = ErrorKind::from_code(word.as_deref().unwrap_or_default());
+        let mask = self.host.mask();
+        let mut problems: Vec<Problem> = Vec::new();
+        for finding in findings {
+            let causes: String = finding.causes.iter().map(|cause| format!(": {cause}")).collect();
+            let message = mask.text(&format!("{}: {}{causes}", finding.subject, finding.message));
+            let hint = finding.hint.map(|hint| mask.text(&hint));
+            let told =
+                problems.iter().any(|problem| problem.hint.is_some() && problem.hint == hint);
+            problems.push(Problem { message, hint: hint.filter(|_| !told) });
+        }
+        let (count, plural) = (problems.len(), if problems.len() == 1 { "" } else { "s" });
+        let text = format!("provider `{}` found {count} problem{plural}", self.plan.platform);
+        Error::several(Stage::Provider(kind), text, problems)
+    }
+
+    pub(super) fn install(&self, outcome: &mut Outcome) -> Result<PathBuf> {
+        let (Some(installation), Some(qemu)) = (&self.plan.installation, &self.qemu) else {
+            return Err(Error::new(Stage::Bug, "an installation was started without an ISO"));
+        };
+        let (raw, folder) = (self.plan.raw_disk(), &self.plan.artifacts);
+        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(Claim::take(folder)?);
+        let accel = install::choose_accel(installation, qemu)?;
+        if accel.accel == Accel::Tcg && installation.machine.accel == "auto" {
+            let text = format!(
+                "installing without hardware acceleration, which is slow: {}",
+                accel.reason
+            );
+            self.reporter.warning(&text, None);
+        }
+        let facts = &installation.facts;
+        let text =
+            format!("installing {} {} in qemu ({})", facts.product, facts.version, accel.accel);
+        self.begin("install", &text)?;
+        let work = tempfile::Builder::new()
+            .prefix("tmp.")
+            .tempdir_in(folder)
+            .map_err(|error| cannot_make(folder, &error))?;
+        let workshop = Workshop {
+            installation,
+            platform: &self.plan.platform,
+            disk: &raw,
+            size: self.plan.build.virtual_size,
+            work: work.path(),
+            logs: folder,
+            qemu,
+            accel: &accel,
+            reporter: &self.reporter,
+            interrupt: &self.interrupt,
+        };
+        workshop.install()?;
+        self.end("install", "disk installed", json!({"disk": raw}), outcome)?;
+        Ok(raw)
+    }
+
+    pub(super) fn create_disk(&self, outcome: &mut Outcome) -> Result<Disk> {
+        self.begin("disk", "showing the disk as an image")?;
+        let request = DiskRequest { build: self.plan.build.clone(), spec: self.plan.spec.clone() };
+        let made = self.steps.create_disk(&request);
+        let disk = made.map_err(|error| self.failed("create_disk", error))?;
+        outcome.virtual_size = disk.virtual_size;
+        outcome.image_length = disk.length.unwrap_or(disk.length_limit);
+        let text = format!("{} image of {}", disk.spec, bytes(outcome.image_length));
+        self.end("disk", &text, json!(disk), outcome)?;
+        Ok(disk)
+    }
+
+    pub(super) fn publish(&self, disk: &Disk, folder: &Path, outcome: &mut Outcome) -> Result<()> {
+        let (name, view) = self.host.view(disk.id).ok_or_else(|| {
+            let text = format!("the provider returned disk {}, which was never made", disk.id);
+            Error::new(Stage::Provider(ErrorKind::Internal), text)
+        })?;
+        let target = folder.join(name);
+        self.begin("publish", &format!("writing {}", target.display()))?;
+        fs::create_dir_all(folder).map_err(|error| cannot_make(folder, &error))?;
+        let total = view.len();
+        let mut progress = |done| {
+            self.reporter.progress(Progress { done, total, ..Progress::default() });
+            if self.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        materialise(view.as_ref(), &target, &mut progress)
+            .map_err(|error| from_disk(Stage::Disk, error))?;
+        outcome.location = Some(folder.display().to_string());
+        outcome.file = Some(target.display().to_string());
+        let text = format!("{} written", target.display());
+        self.end("publish", &text, json!({"file": target}), outcome)
+    }
+
+    pub(super) fn upload(&self, disk: Disk, outcome: &mut Outcome) -> Result<Uploaded> {
+        self.begin("upload", &format!("sending {}", bytes(outcome.image_length)))?;
+        let request = UploadRequest { build: self.plan.build.clone(), disk };
+        let uploaded = self.steps.upload(&request).map_err(|error| self.failed("upload", error))?;
+        outcome.bytes_sent = uploaded.bytes_sent;
+        if !self.plan.upload {
+            outcome.location = self.plan.build.image_dir.clone();
+            outcome.file = Some(uploaded.location.clone());
+        }
+        let text = format!("{} now at {}", bytes(uploaded.bytes_sent), uploaded.location);
+        self.end("upload", &text, json!(uploaded), outcome)?;
+        Ok(uploaded)
+    }
+
+    pub(super) fn register(&self, uploaded: Uploaded, outcome: &mut Outcome) -> Result<()> {
+        let name = &self.plan.build.image_name;
+        self.begin("register", &format!("registering image {name}"))?;
+        let request = RegisterRequest { build: self.plan.build.clone(), uploaded };
+        let registered: Registered =
+            self.steps.register(&request).map_err(|error| self.failed("register", error))?;
+        let Some(first) = registered.images.first() else {
+            let text = format!(
+                "provider `{}` registered no image and reported no error",
+                self.plan.platform
+            );
+            return Err(Error::new(Stage::Provider(ErrorKind::Internal), text));
+        };
+        let text = format!("image {} registered", first.id);
+        // The image is there: from here on nothing may take it away again.
+        let released = self.host.record(Entry::ProductsReleased);
+        let ended = self.end("register", &text, json!(registered), outcome);
+        for error in [released, ended].into_iter().filter_map(Result::err) {
+            self.reporter.warning(&error.message, error.hint.as_deref());
+        }
+        outcome.image_id.clone_from(&first.id);
+        outcome.image_name.clone_from(&first.name);
+        let entry = |image: build_image_plugin_api::document::Image| ImageEntry {
+            id: image.id,
+            name: image.name,
+            region: image.region,
+        };
+        outcome.images = registered.images.into_iter().map(entry).collect();
+        let (prefix, mask) = (&self.plan.platform, self.host.mask());
+        let named = |(name, value)| (format!("{prefix}_{name}"), mask.value(value));
+        outcome.provider = registered.facts.into_iter().map(named).collect();
+        Ok(())
+    }
+}
+
+fn bytes(count: u64) -> String {
+    indicatif::HumanBytes(count).to_string()
+}
