@@ -118,7 +118,8 @@ fn two_providers_load_into_one_process() {
 fn name_version_and_abi_are_read_without_running_a_plugin() {
     let path = real("qcow2");
     let file = fs::File::open(&path).unwrap();
-    let metadata = build_image_plugin_api::Library::inspect(&file, &path).unwrap().metadata.unwrap();
+    let metadata =
+        build_image_plugin_api::Library::inspect(&file, &path).unwrap().metadata.unwrap();
     assert_eq!(metadata.package, "build-image-provider-qcow2");
     assert_eq!((metadata.version.as_str(), metadata.abi.as_str()), ("1.0.0", "1.0"));
 }

@@ -1,5 +1,7 @@
 //! Mistakes on the command line and in the configuration, and clouds that say no: before any long work.
 
+use std::fs;
+
 use build_image_emulator_alibaba::Config;
 
 use crate::harness::{Run, SECRET, Sandbox};
@@ -26,6 +28,14 @@ fn configuration_files_with_mistakes_name_file_and_line() {
         ("BOOT_LOCATIONS: 3\n", 2, &["BOOT_LOCATIONS (c.yml, line 1)", "`3` is none of 1, 2"]),
         ("REUSE: maybe\n", 2, &["REUSE (c.yml, line 1)", "`maybe` is neither yes"]),
         ("ISO_SIG: x.sig\n", 2, &["ISO_SIG (c.yml, line 1)", "leave ISO_SIG out"]),
+        ("ADD_OVA_EULA: x\n", 2, &["ADD_OVA_EULA (c.yml, line 1)", "no OVA files"]),
+        ("REUSE: no\n---\nREUSE: yes\n", 2, &["c.yml, line 3", "second document"]),
+        ("LOG_LEVEL: verbose\n", 2, &["`verbose` is none of", "hint: for example LOG_LEVEL: info"]),
+        (
+            "IMAGE_DIR: ~me/x\n",
+            2,
+            &["IMAGE_DIR (c.yml, line 1)", "`~me/x`", "hint: write the whole"],
+        ),
     ] {
         let sandbox = Sandbox::new();
         let run = build(&sandbox, config, &[]);
@@ -126,4 +136,139 @@ fn secrets_are_masked_in_the_plan() {
     );
     assert!(!text.contains(SECRET));
     assert_eq!(sandbox.files(), ["config.yml", "disk.raw"], "a plan touches nothing");
+}
+
+#[test]
+fn mistakes_that_do_not_matter_keep_nobody_from_working() {
+    let sandbox = Sandbox::new();
+    sandbox.disk("d.raw", 4, 1);
+    sandbox.write("wrong.yml", "LOG_LEVEL: verbose\nIGNORE_DOWNLOAD_URL_TLS: false\n");
+    for (words, variables) in [
+        (&["--help"][..], &[("LOG_LEVEL", "verbose")][..]),
+        (&["--info"], &[("F5_IMAGE_DIR", "~nobody/x")]),
+        (&["providers", "list"], &[("LOG_LEVEL", "verbose")]),
+        (&["providers", "--help"], &[]),
+        (&["providers", "inspect", "qcow2", "--json", "--provider-dir", "."], &[]),
+        (&["providers", "--provider-dir", ".", "inspect", "qcow2"], &[]),
+        (&["--disk", "d.raw", "-pqcow2", "-c", "wrong.yml", "--log-level", "info"], &[]),
+        (&["--disk", "d.raw", "-hp", "qcow2"], &[]),
+        // Names the old tool never read: somebody else's variables.
+        (
+            &["--disk", "d.raw", "-qp", "qcow2"],
+            &[("DISK", "/x"), ("QEMU_CPUS", "many"), ("INFO", "1")],
+        ),
+    ] {
+        let output = sandbox.command(words).envs(variables.iter().copied()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {text}");
+        assert!(!text.contains("warning"), "{words:?}: {text}");
+    }
+}
+
+#[test]
+fn words_of_providers_are_checked_like_all_others() {
+    let sandbox = Sandbox::new();
+    for (words, text) in [
+        (&["providers"][..], "`list` or `inspect NAME`"),
+        (&["providers", "lsit"], "`lsit`"),
+        (&["providers", "list", "--jsno"], "`--jsno`"),
+        (&["providers", "inspect"], "NAME"),
+        (&["providers", "list", "--provider-dir"], "--provider-dir"),
+    ] {
+        sandbox.run(words).failed(2, &[text, "hint:"]);
+    }
+}
+
+#[test]
+fn facts_about_the_host_are_json() {
+    let sandbox = Sandbox::new();
+    let output = sandbox.command(&["--info"]).output().unwrap();
+    let facts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(facts["version"], "1.0.0");
+    assert!(facts["platform"]["architecture"].is_string() && facts.get("qemu").is_some());
+    assert_eq!(sandbox.files(), [""; 0], "nothing is made");
+}
+
+#[test]
+fn the_result_is_printed_as_json_however_that_was_asked_for() {
+    for (config, words, variables, wanted) in [
+        ("JSON: yes\n", &[][..], &[][..], true),
+        ("", &["--json=on"], &[], true),
+        ("", &[], &[("F5_JSON", "1")], true),
+        ("JSON: yes\n", &["--json=no"], &[], false),
+        ("", &[], &[("JSON", "1")], false),
+    ] {
+        let sandbox = Sandbox::new();
+        let disk = sandbox.disk("d.raw", 4, 1);
+        let disk = disk.to_str().unwrap();
+        sandbox.write("c.yml", config);
+        for (platform, code) in [("qcow2", 0), ("alibaba", 2), ("absent", 3)] {
+            let words = [&["--disk", disk, "-p", platform, "-c", "c.yml"], words].concat();
+            let output = sandbox.command(&words).envs(variables.iter().copied()).output().unwrap();
+            assert_eq!(output.status.code(), Some(code), "{words:?}");
+            let document = serde_json::from_slice::<serde_json::Value>(&output.stdout);
+            assert_eq!(document.is_ok(), wanted, "{config:?} {words:?}");
+        }
+    }
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_found_before_the_build() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("d.raw", 4, 1);
+    fs::create_dir(sandbox.path().join("r.json")).unwrap();
+    for path in ["d.raw/r.json", "r.json"] {
+        let words = ["--disk", disk.to_str().unwrap(), "-p", "qcow2", "--output-json-file", path];
+        sandbox.run(&words).failed(2, &["cannot write the result", path, "hint: set OUTPUT_JSON"]);
+    }
+    assert_eq!(sandbox.files(), ["d.raw", "r.json"], "nothing was built");
+}
+
+#[test]
+fn a_home_folder_is_never_a_folder_called_tilde() {
+    let sandbox = Sandbox::new();
+    sandbox.disk("d.raw", 4, 1);
+    sandbox.write("c.yml", "DISK: ~/d.raw\nIMAGE_DIR: ~/made\nARTIFACTS_DIR: ~/work\n");
+    let words = ["-c", "c.yml", "-p", "qcow2", "--log-file=~/log", "--output-json-file=~/r/"];
+    sandbox.run(&words).succeeded();
+    assert_eq!(
+        sandbox.files().into_iter().filter(|name| !name.starts_with("work")).collect::<Vec<_>>(),
+        ["c.yml", "d.raw", "log", "made", "made/d.qcow2.qcow2", "r", "r/output_info.json"]
+    );
+}
+
+#[test]
+fn settings_without_effect_on_a_given_disk_are_named_once() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("d.raw", 4, 1);
+    sandbox.write("c.yml", "MODULES: ltm\nBOOT_LOCATIONS: 1\nUPDATE_LV_SIZES: {var: 1500}\n");
+    let words = ["--disk", disk.to_str().unwrap(), "-p", "qcow2", "-c", "c.yml"];
+    for verb in [&[][..], &["plan"]] {
+        let run = sandbox.run(&[verb, &words, &["--disable-splash"]].concat());
+        run.succeeded();
+        let warning = "warning: UPDATE_LV_SIZES, DISABLE_SPLASH without effect";
+        assert_eq!(run.stderr.matches(warning).count(), 1, "{}", run.stderr);
+        assert_eq!(run.stderr.matches("without effect").count(), 1, "{}", run.stderr);
+    }
+}
+
+#[test]
+fn disks_a_provider_does_not_take_are_refused_also_without_an_upload() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("big.raw", 3 << 20, 0);
+    let words = ["--disk", disk.to_str().unwrap(), "-p", "alibaba", "--no-upload"];
+    sandbox.run(&words).failed(4, &["big.raw` is a disk of 3072 GiB", "at most 2048 GiB", "hint:"]);
+}
+
+#[test]
+fn a_build_without_upload_names_the_file_and_no_image() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("d.raw", 4, 1);
+    let run = sandbox.run(&["--disk", disk.to_str().unwrap(), "-p", "alibaba", "--no-upload"]);
+    run.succeeded();
+    let made = sandbox.path().join("images/d.alibaba.qcow2");
+    assert_eq!(run.stdout, format!("published {}\n", made.display()));
+    assert_eq!(run.member("image_id"), "");
+    assert_eq!(run.member("images").as_array().unwrap().len(), 0);
+    assert_eq!(run.member("file"), made.to_str().unwrap());
 }

@@ -115,3 +115,20 @@ fn an_iso_needs_its_shape_and_the_platform_a_new_enough_version() {
     let words = ["-i", iso.word(), "-c", "config.yml", "-p", "alibaba"];
     sandbox.run(&words).failed(2, &["MODULES is not set", "BOOT_LOCATIONS is not set"]);
 }
+
+#[test]
+fn sizes_no_disk_can_have_are_errors_and_not_wrapped_or_shrunk() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::with_cloud();
+    let iso = Iso::of("unbootable");
+    for (sizes, texts) in [
+        (r#"{"var": 18446744073709551615}"#, &["`var`", "at most 67108864 (64 TiB)"][..]),
+        (r#"{"log": 67108865}"#, &["`log` is to be 67108865 MiB", "64 TiB"]),
+        (r#"{"var": 3000000}"#, &["provider `alibaba` takes at most 2048 GiB", "UPDATE_LV_SIZES"]),
+    ] {
+        build(&sandbox, iso.word(), &["--update-lv-sizes", sizes]).failed(2, texts);
+    }
+    sandbox.cloud_has_only(0);
+}

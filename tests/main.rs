@@ -15,4 +15,5 @@ mod bad_sources;
 mod build_alibaba;
 mod build_qcow2;
 mod old_plugins;
+mod resume;
 mod tidy;

@@ -50,9 +50,29 @@ impl Claim {
         Ok(Self { folder: folder.to_owned(), _lock: lock })
     }
 
+    /// Claims the folder of an earlier process of the same run, with what is in it.
+    ///
+    /// # Errors
+    /// When another build works in it.
+    pub fn keep(folder: &Path) -> Result<Self> {
+        let lock = lock(folder)?;
+        Ok(Self { folder: folder.to_owned(), _lock: lock })
+    }
+
     /// Removes the folder, and folders above it up to `base` that are empty then.
     pub fn remove(self, base: &Path) {
         remove_tree(&self.folder, base);
+    }
+}
+
+/// Removes the folder of a build that is over, unless another build works in it by now.
+pub fn remove_left(folder: &Path, base: &Path) {
+    if !folder.join(MARKER).is_file() {
+        return;
+    }
+    match Claim::keep(folder) {
+        Ok(claim) => claim.remove(base),
+        Err(error) => tracing::info!(folder = %folder.display(), %error, "left alone"),
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use build_image_plugin_api::{Event, Resource};
+use build_image_plugin_api::{Event, Resource, document::Build};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -40,6 +40,25 @@ pub enum Entry {
         /// The provider's settings without secrets: what removing leftovers needs.
         #[serde(default)]
         settings: Value,
+        /// The command line without secrets, in one spelling: what resuming needs.
+        #[serde(default)]
+        words: Vec<String>,
+        /// Working directory of the command.
+        #[serde(default)]
+        folder: String,
+        /// What the provider's steps are told.
+        #[serde(default)]
+        build: Build,
+        /// Folder of the build's files, when it needs one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        artifacts: Option<PathBuf>,
+    },
+    /// The run goes on in another process.
+    RunResumed {
+        /// Version of this tool.
+        tool: String,
+        /// SHA-256 of the plugin's file.
+        sha256: String,
     },
     /// A step begins.
     StepStarted {
@@ -130,6 +149,38 @@ impl Journal {
         Ok(Self { file, path, entries, torn })
     }
 
+    /// Reads a journal without locking it: its entries, and whether a process is at work with it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn peek(folder: &Path) -> Result<(Vec<Entry>, bool)> {
+        let path = folder.join(FILE);
+        let unreadable = |error: std::io::Error| {
+            Error::new(Stage::Disk, format!("cannot read the run's journal `{}`", path.display()))
+                .because(&error)
+        };
+        let text = fs::read(&path).map_err(unreadable)?;
+        let file = File::open(&path).map_err(unreadable)?;
+        // A shared lock is refused only while a build holds the journal.
+        let in_use = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        Ok((parse(&text, &path).0, in_use))
+    }
+
+    /// Whether nothing was written into it yet.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The facts of a step that is done.
+    #[must_use]
+    pub fn step_done(&self, wanted: &str) -> Option<&Value> {
+        self.entries.iter().rev().find_map(|entry| match entry {
+            Entry::StepDone { step, facts } if step == wanted => Some(facts),
+            _ => None,
+        })
+    }
+
     /// Writes a line and waits until it is on disk.
     ///
     /// # Errors
@@ -154,30 +205,7 @@ impl Journal {
     /// their creation.
     #[must_use]
     pub fn resources(&self) -> Vec<Resource> {
-        let mut open: Vec<Resource> = Vec::new();
-        for entry in &self.entries {
-            let event = match entry {
-                Entry::Resource { event } => event,
-                Entry::ProductsReleased => {
-                    open.retain(|known| !known.product);
-                    continue;
-                }
-                _ => continue,
-            };
-            match event {
-                Event::ResourcePlanned { resource } | Event::ResourceCreated { resource } => {
-                    match open.iter().position(|known| known.is(resource)) {
-                        Some(position) => open[position] = resource.clone(),
-                        None => open.push(resource.clone()),
-                    }
-                }
-                Event::ResourceGone { resource } => {
-                    open.retain(|known| !known.is(resource));
-                }
-                _ => {}
-            }
-        }
-        open
+        open_resources(&self.entries)
     }
 
     /// The latest document a provider kept under a key.
@@ -194,6 +222,35 @@ impl Journal {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Resources that entries plan or create and that are neither gone nor the user's.
+#[must_use]
+pub fn open_resources(entries: &[Entry]) -> Vec<Resource> {
+    let mut open: Vec<Resource> = Vec::new();
+    for entry in entries {
+        let event = match entry {
+            Entry::Resource { event } => event,
+            Entry::ProductsReleased => {
+                open.retain(|known| !known.product);
+                continue;
+            }
+            _ => continue,
+        };
+        match event {
+            Event::ResourcePlanned { resource } | Event::ResourceCreated { resource } => {
+                match open.iter().position(|known| known.is(resource)) {
+                    Some(position) => open[position] = resource.clone(),
+                    None => open.push(resource.clone()),
+                }
+            }
+            Event::ResourceGone { resource } => {
+                open.retain(|known| !known.is(resource));
+            }
+            _ => {}
+        }
+    }
+    open
 }
 
 /// All entries of a journal's text, and whether its last line is torn: what a killed process leaves.

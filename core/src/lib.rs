@@ -19,6 +19,7 @@ pub mod plugins;
 pub mod product;
 pub mod random;
 pub mod report;
+pub mod runs;
 pub mod settings;
 mod source;
 pub mod tags;

@@ -58,7 +58,7 @@ fn scalar(value: &Value) -> Option<String> {
 /// Every tag that breaks a rule, and too many of them.
 pub fn check(tags: &Tags, rules: &TagRules) -> Result<()> {
     let mut problems = Vec::new();
-    if tags.len() > rules.maximum {
+    if tags.len() > limit(rules.maximum) {
         let keys: Vec<&str> = tags.keys().map(String::as_str).collect();
         problems.push(
             Problem::new(format!(
@@ -88,6 +88,11 @@ pub fn check(tags: &Tags, rules: &TagRules) -> Result<()> {
     Err(Error::several(Stage::Settings, "the image's tags break the provider's rules", problems))
 }
 
+/// The most of something a rule allows; zero means that there is no such rule.
+fn limit(rule: usize) -> usize {
+    if rule == 0 { usize::MAX } else { rule }
+}
+
 fn check_one(key: &str, value: &str, rules: &TagRules) -> Option<String> {
     let starts = |text: &str, prefixes: &[String]| {
         let lower = text.to_lowercase();
@@ -95,9 +100,11 @@ fn check_one(key: &str, value: &str, rules: &TagRules) -> Option<String> {
     };
     let contains =
         rules.forbidden_texts.iter().find(|text| key.contains(*text) || value.contains(*text));
-    if key.is_empty() || key.chars().count() > rules.key_length {
-        Some(format!("tag key `{key}` has not 1 to {} characters", rules.key_length))
-    } else if value.chars().count() > rules.value_length {
+    if key.is_empty() {
+        Some("a tag has an empty key".to_owned())
+    } else if key.chars().count() > limit(rules.key_length) {
+        Some(format!("tag key `{key}` has more than {} characters", rules.key_length))
+    } else if value.chars().count() > limit(rules.value_length) {
         Some(format!("the value of tag `{key}` has more than {} characters", rules.value_length))
     } else if let Some(prefix) = starts(key, &rules.forbidden_key_prefixes) {
         Some(format!("tag key `{key}` must not start with `{prefix}`"))
@@ -137,6 +144,14 @@ mod tests {
                 .unwrap();
         assert_eq!(composed, tags(&[("b", "3"), ("c", "x")]));
         assert!(compose(Tags::new(), Some(&json!(["word"])), None).is_err());
+    }
+
+    #[test]
+    fn limits_of_zero_are_none() {
+        let long = "x".repeat(1000);
+        let many = tags(&[("a", &long), (&long, "1"), ("b", "1")]);
+        assert!(check(&many, &TagRules::default()).is_ok());
+        assert!(check(&tags(&[("", "1")]), &TagRules::default()).is_err());
     }
 
     #[test]

@@ -5,17 +5,11 @@ use std::collections::BTreeMap;
 
 use crate::{
     error::Result,
-    settings::{Environment, FileLayer, Layers},
+    settings::{CommandLine, Environment, FileLayer, Layers, Row, core_rows, first_rows},
 };
 
-/// Keys that are needed before the provider's rows are known.
-const FIRST: [(&str, Option<char>); 5] = [
-    ("PLATFORM", Some('p')),
-    ("CONFIG_FILE", Some('c')),
-    ("PROVIDER_DIR", None),
-    ("PROVIDER_FILE", None),
-    ("OUTPUT_JSON_FILE", None),
-];
+/// Flags of the command itself: they take no value and may stand in a bundle before others.
+const PLAIN_FLAGS: &str = "hv";
 
 /// Brings every long flag into one spelling: `--ALIBABA_BUCKET=x` → `--alibaba-bucket=x`.
 #[must_use]
@@ -38,47 +32,138 @@ pub(super) fn normalised(words: &[String]) -> Vec<String> {
     words.iter().map(one).collect()
 }
 
-/// The texts of the first keys as the command line has them.
+/// The texts of the core's settings as the command line has them, the first of several each. Flags of
+/// providers are not known yet and passed over; the real parser finds every mistake later.
 pub(super) fn first_words(words: &[String]) -> BTreeMap<String, String> {
+    let rows = core_rows();
     let mut found = BTreeMap::new();
     let mut words = words.iter();
-    while let Some(word) = words.next() {
-        for (key, flag) in FIRST {
-            let long = format!("--{}", key.to_lowercase().replace('_', "-"));
-            let short = flag.map(|flag| format!("-{flag}"));
-            let value = if *word == long || short.as_ref() == Some(word) {
-                words.next().cloned()
-            } else {
-                word.strip_prefix(&format!("{long}=")).map(str::to_owned)
-            };
-            if let Some(value) = value {
-                found.entry(key.to_owned()).or_insert(value);
-                break;
+    while let Some(word) = words.next().filter(|word| *word != "--") {
+        let said = match word.strip_prefix("--") {
+            Some(long) => vec![long_flag(long, &rows)],
+            None => {
+                word.strip_prefix('-').map(|letters| bundle(letters, &rows)).unwrap_or_default()
+            }
+        };
+        for (row, value) in said.into_iter().flatten() {
+            if let Some(value) = value.or_else(|| words.next().cloned()) {
+                found.entry(row.key().to_owned()).or_insert(value);
             }
         }
     }
     found
 }
 
-/// The layers as far as they are known before the provider is: first keys, file, environment.
+/// A setting and its text; without one, the text is the next word.
+type Said<'a> = Option<(&'a Row, Option<String>)>;
+
+/// `key` or `key=value`.
+fn long_flag<'a>(long: &str, rows: &'a [Row]) -> Said<'a> {
+    let (name, value) = match long.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (long, None),
+    };
+    let row = rows.iter().find(|row| row.long() == name)?;
+    Some((row, value.or_else(|| switched_on(row))))
+}
+
+/// The letters of a word with one dash: `p`, `palibaba`, `p=alibaba`, `qp`.
+fn bundle<'a>(letters: &str, rows: &'a [Row]) -> Vec<Said<'a>> {
+    let mut said = Vec::new();
+    let mut rest = letters;
+    while let Some(letter) = rest.chars().next() {
+        rest = &rest[letter.len_utf8()..];
+        if PLAIN_FLAGS.contains(letter) {
+            continue;
+        }
+        let Some(row) = rows.iter().find(|row| row.flag == Some(letter)) else { break };
+        let joined = rest.strip_prefix('=');
+        if row.command_line == CommandLine::Switch && joined.is_none() {
+            said.push(Some((row, switched_on(row))));
+            continue;
+        }
+        let value = Some(joined.unwrap_or(rest)).filter(|value| !value.is_empty());
+        said.push(Some((row, value.map(str::to_owned))));
+        break;
+    }
+    said
+}
+
+fn switched_on(row: &Row) -> Option<String> {
+    (row.command_line == CommandLine::Switch).then(|| "true".to_owned())
+}
+
+/// The layers as far as they are known before the configuration file is read.
+pub(super) fn without_file(words: &[String], environment: &Environment) -> Layers {
+    Layers { command_line: first_words(words), file: None, environment: environment.clone() }
+}
+
+/// The layers as far as they are known before the provider is: core settings, file, environment.
 ///
 /// # Errors
 /// When the configuration file cannot be read.
-pub(super) fn first_look(words: &[String], environment: Environment) -> Result<Layers> {
-    let command_line = first_words(words);
-    let named = command_line.get("CONFIG_FILE").cloned();
-    let named =
-        named.or_else(|| environment.setting("CONFIG_FILE").map(|(_, text)| text.to_owned()));
-    let file = named.map(|path| FileLayer::read(path.as_ref())).transpose()?;
-    Ok(Layers { command_line, file, environment })
+pub(super) fn first_look(words: &[String], environment: &Environment) -> Result<Layers> {
+    let mut layers = without_file(words, environment);
+    let rows: Vec<Row> =
+        first_rows().into_iter().filter(|row| row.key() == "CONFIG_FILE").collect();
+    let named = layers.resolve(&rows)?.path("CONFIG_FILE");
+    layers.file = named.map(|path| FileLayer::read(&path)).transpose()?;
+    Ok(layers)
+}
+
+/// The text of one long flag in normalised words, or of its environment variable.
+#[must_use]
+pub(super) fn value_of(words: &[String], key: &str, environment: &Environment) -> Option<String> {
+    let row = core_rows().into_iter().find(|row| row.key() == key)?;
+    let long = format!("--{}", row.long());
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        if *word == long {
+            return rest.next().cloned();
+        }
+        if let Some(value) = word.strip_prefix(&format!("{long}=")) {
+            return Some(value.to_owned());
+        }
+    }
+    environment.setting(&row).map(|(_, text)| text.to_owned())
+}
+
+/// The words without secret values: what may be written down.
+#[must_use]
+pub(super) fn without_secrets(words: &[String], rows: &[Row]) -> Vec<String> {
+    let secret = |word: &str| {
+        let key = word.strip_prefix("--").unwrap_or_default();
+        rows.iter().any(|row| row.setting.secret && row.long() == key)
+    };
+    let mut kept = Vec::new();
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let (name, has_value) =
+            word.split_once('=').map_or((word.as_str(), false), |(name, _)| (name, true));
+        if !secret(name) {
+            kept.push(word.clone());
+        } else if !has_value {
+            rest.next();
+        }
+    }
+    kept
 }
 
 #[cfg(test)]
 mod tests {
+    use build_image_plugin_api::{Setting, SettingKind};
+
     use super::*;
 
     fn words(line: &str) -> Vec<String> {
         line.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn secrets_are_not_written_down() {
+        let rows = [Row::new(Setting::new("A_KEY", SettingKind::Text, "").secret())];
+        let line = "-i x.iso --a-key hunter2 --b=1 --a-key=hunter2 -p one";
+        assert_eq!(without_secrets(&words(line), &rows), words("-i x.iso --b=1 -p one"));
     }
 
     #[test]
@@ -93,5 +178,35 @@ mod tests {
         let found = first_words(&words("-i x.iso -p one --platform=two --config-file c.yml"));
         assert_eq!(found["PLATFORM"], "one");
         assert_eq!(found["CONFIG_FILE"], "c.yml");
+    }
+
+    #[test]
+    fn the_first_look_sees_what_the_parser_sees() {
+        for (line, platform, quiet) in [
+            ("-palibaba", Some("alibaba"), false),
+            ("-p=alibaba", Some("alibaba"), false),
+            ("-qp alibaba", Some("alibaba"), true),
+            ("-qhvpalibaba", Some("alibaba"), true),
+            ("-q=no -p alibaba", Some("alibaba"), true),
+            ("--cloud-image-name -q --platform x", Some("x"), false),
+            ("--quiet --json=no -i x -pone", Some("one"), true),
+            ("-ip alibaba", None, false),
+            ("-zp alibaba", None, false),
+            ("-- -p alibaba", None, false),
+        ] {
+            let words = words(line);
+            let found = first_words(&words);
+            assert_eq!(found.get("PLATFORM").map(String::as_str), platform, "{line}");
+            assert_eq!(found.contains_key("QUIET"), quiet, "{line}");
+            let rows = core_rows();
+            let command = super::super::command::command("build-image", &rows);
+            // What the real parser takes, it takes for the same.
+            if let Ok(super::super::command::Parsed::Texts(texts)) =
+                super::super::command::parse(command, &rows, &words)
+            {
+                assert_eq!(found, texts, "{line}");
+            }
+        }
+        assert_eq!(first_words(&words("-q=no"))["QUIET"], "no");
     }
 }

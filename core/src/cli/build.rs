@@ -5,20 +5,21 @@ use std::sync::Arc;
 use super::{
     args,
     command::{self, Information, Parsed},
+    info, iso_only,
+    output::Output,
     unknown,
 };
 use crate::{
     error::{Error, Problem, Result, Stage},
     exit,
     interrupt::{self, Interrupt},
-    pipeline::Pipeline,
+    pipeline::{Pipeline, Start},
     plan::Plan,
     plugins::{Plugin, SearchPath},
     random,
-    report::{
-        Failure, ImageEntry, LogFile, Outcome, PluginEntry, Reporter, print_error, print_line,
-    },
-    settings::{Environment, FileLayer, Layers, Resolved, Row, core_rows},
+    report::{LogFile, Outcome, PluginEntry, Reporter, print_line},
+    runs::Run,
+    settings::{Environment, Layers, Resolved, Row, core_rows, first_rows},
     source,
 };
 
@@ -30,14 +31,15 @@ pub(super) struct Prepared {
 
 /// What became of preparing.
 pub(super) enum Preparation {
-    /// Help or version was asked for; this is its text.
+    /// Help, version or facts were asked for; this is their text.
     Text(String),
     /// A build can be planned.
     Ready(Box<Prepared>),
 }
 
-/// Runs a build and reports it; returns the exit code.
-pub(super) fn run(words: &[String], environment: &Environment) -> u8 {
+/// Runs a build and reports it; returns the exit code. With `resumed`, the words are those of an
+/// earlier process, whose run goes on.
+pub(super) fn run(words: &[String], environment: &Environment, resumed: Option<&Run>) -> u8 {
     let words = args::normalised(words);
     let mut outcome = Outcome {
         start_time: crate::clock::now(),
@@ -46,7 +48,7 @@ pub(super) fn run(words: &[String], environment: &Environment) -> u8 {
         ..Outcome::default()
     };
     let mut output = Output::default();
-    let result = attempt(&words, environment, &mut outcome, &mut output);
+    let result = attempt(&words, environment, resumed, &mut outcome, &mut output);
     match result {
         Ok(Some(text)) => {
             super::print(&text);
@@ -59,32 +61,37 @@ pub(super) fn run(words: &[String], environment: &Environment) -> u8 {
 fn attempt(
     words: &[String],
     environment: &Environment,
+    resumed: Option<&Run>,
     outcome: &mut Outcome,
     output: &mut Output,
 ) -> Result<Option<String>> {
-    output.learn(words, environment, None);
-    let layers = args::first_look(words, environment.clone())?;
-    output.learn(words, environment, layers.file.as_ref());
+    output.learn(&args::without_file(words, environment));
+    let layers = args::first_look(words, environment)?;
+    output.learn(&layers);
     let prepared = match prepare(words, layers, outcome)? {
         Preparation::Text(text) => return Ok(Some(text)),
         Preparation::Ready(prepared) => prepared,
     };
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
+    output.set(settings);
+    output.probe()?;
     let log = log_file(plugin, settings)?;
     outcome.log_file = Some(log.path.display().to_string());
     let interrupt = Arc::new(Interrupt::default());
     interrupt::listen(Arc::clone(&interrupt), leave)?;
     let reporter = Arc::new(Reporter::new(settings.is_on("QUIET")));
-    let plan = Plan::new(&plugin.name, plugin.description(), settings, source::open(settings)?)?;
+    iso_only::warn(settings, &reporter);
+    let source = source::open(settings)?;
+    let mut plan = Plan::new(&plugin.name, plugin.description(), settings, source)?;
+    if let Some(run) = resumed {
+        plan.resume(run)?;
+    }
     outcome.run_id.clone_from(&plan.build.run_id);
     outcome.image_name.clone_from(&plan.build.image_name);
-    let pipeline = Pipeline::new(&plan, plugin, settings, environment, reporter, interrupt)?;
-    pipeline.run(outcome)?;
-    if outcome.images.is_empty() {
-        outcome.image_id.clone_from(&outcome.image_name);
-        outcome.images =
-            vec![ImageEntry { name: outcome.image_name.clone(), ..ImageEntry::default() }];
-    }
+    let words = args::without_secrets(words, &plugin.rows());
+    let plan = &plan;
+    let start = Start { plan, plugin, settings, environment, words, reporter, interrupt };
+    Pipeline::new(start)?.run(outcome)?;
     Ok(None)
 }
 
@@ -94,8 +101,7 @@ pub(super) fn prepare(
     mut layers: Layers,
     outcome: &mut Outcome,
 ) -> Result<Preparation> {
-    let core = core_rows();
-    let first = layers.resolve(&core[..])?;
+    let first = layers.resolve(&first_rows())?;
     let search = search_path(&first, &layers.environment);
     let plugin = match first.text("PLATFORM") {
         Some(name) => {
@@ -105,7 +111,7 @@ pub(super) fn prepare(
         None => None,
     };
     let own = plugin.as_ref().map(Plugin::rows).unwrap_or_default();
-    let rows = [core, own.clone()].concat();
+    let rows = [core_rows(), own].concat();
     layers.command_line =
         match command::parse(command::command("build-image", &rows), &rows, words)? {
             Parsed::Information(Information::Help | Information::Version, text) => {
@@ -113,18 +119,31 @@ pub(super) fn prepare(
             }
             Parsed::Texts(texts) => texts,
         };
+    if let Some(text) = information(&layers)? {
+        return Ok(Preparation::Text(text));
+    }
     let plugin = plugin.ok_or_else(|| no_platform(&search))?;
     outcome.plugin = Some(plugin_entry(&plugin));
     let settings = layers.resolve(&rows)?;
     outcome.modules = settings.text("MODULES").map(str::to_owned);
     outcome.boot_locations = settings.text("BOOT_LOCATIONS").map(str::to_owned);
     if let Some(file) = &layers.file {
-        let mut rows = rows.clone();
-        rows.extend(own);
-        unknown::keys(file, &rows, &search, &Reporter::new(settings.is_on("QUIET")))?;
+        let reporter = Reporter::new(settings.is_on("QUIET"));
+        unknown::keys(file, &rows, &plugin.name, &search, &reporter)?;
     }
     check_required(&plugin, &settings)?;
     Ok(Preparation::Ready(Box::new(Prepared { plugin, settings })))
+}
+
+/// Facts about this host, when they are asked for.
+fn information(layers: &Layers) -> Result<Option<String>> {
+    let (wanted, others): (Vec<Row>, Vec<Row>) =
+        core_rows().into_iter().partition(|row| row.key() == "INFO");
+    if !layers.resolve(&wanted)?.is_on("INFO") {
+        return Ok(None);
+    }
+    let qemu: Vec<Row> = others.into_iter().filter(|row| row.key() == "QEMU").collect();
+    Ok(Some(info::text(&layers.resolve(&qemu)?, &layers.environment)))
 }
 
 /// The plugin search path of these settings.
@@ -165,20 +184,24 @@ fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
     let required = rows.iter().filter(|row: &&Row| row.setting.required);
     let missing = required.filter(|row| settings.get(row.key()).is_none());
     let problems: Vec<Problem> = missing
-        .map(|row| {
-            let hint = format!(
-                "{}: set it in the configuration file, or give --{}",
-                row.setting.summary,
-                row.long()
-            );
-            Problem::new(format!("{} is not set", row.key())).hint(hint)
-        })
+        .map(|row| Problem::new(format!("{} is not set", row.key())).hint(where_to_set(row)))
         .collect();
     if problems.is_empty() {
         return Ok(());
     }
     let text = format!("provider `{}` needs more settings", plugin.name);
     Err(Error::several(Stage::Settings, text, problems))
+}
+
+/// Where a missing setting may be said. A secret on the command line can be read by everybody on this
+/// host.
+fn where_to_set(row: &Row) -> String {
+    let other = if row.setting.secret {
+        format!("as F5_{} in the environment", row.key())
+    } else {
+        format!("give --{}", row.long())
+    };
+    format!("{}: set it in the configuration file, or {other}", row.setting.summary)
 }
 
 fn plugin_entry(plugin: &Plugin) -> PluginEntry {
@@ -212,79 +235,18 @@ fn leave() {
     std::process::exit(i32::from(exit::INTERRUPTED));
 }
 
-/// Where the result goes; known as early as possible, so that early failures are reported too.
-#[derive(Default)]
-struct Output {
-    json: bool,
-    quiet: bool,
-    file: Option<String>,
-}
+#[cfg(test)]
+mod tests {
+    use build_image_plugin_api::{Setting, SettingKind};
 
-impl Output {
-    fn learn(&mut self, words: &[String], environment: &Environment, file: Option<&FileLayer>) {
-        let key = "OUTPUT_JSON_FILE";
-        let typed = args::first_words(words).remove(key);
-        let file = file.and_then(|file| file.get(key)?.value.as_str().map(str::to_owned));
-        let variable = environment.setting(key).map(|(_, text)| text.to_owned());
-        self.file = typed.or(file).or(variable);
-        let typed = |long: &str| words.iter().any(|word| word == long);
-        self.json = typed("--json") || typed("--json=true");
-        self.quiet = typed("--quiet") || typed("-q");
-    }
+    use super::*;
 
-    fn finish(&self, result: &Result<()>, outcome: &mut Outcome) -> u8 {
-        outcome.end_time = crate::clock::now();
-        let mut code = match result {
-            Ok(()) => exit::DONE,
-            Err(error) => error.exit_code(),
-        };
-        if code != exit::DONE && !outcome.leftovers.is_empty() {
-            code = exit::LEFTOVERS;
-        }
-        outcome.result = if code == exit::DONE { "SUCCESS" } else { "FAILURE" }.to_owned();
-        if let Err(error) = result {
-            outcome.error = Some(Failure::of(error, code));
-            print_error(error);
-        }
-        for leftover in &outcome.leftovers {
-            print_line(&format!(
-                "  left behind: {}: {}",
-                leftover.resource.label(),
-                leftover.reason
-            ));
-            if let Some(hint) = &leftover.hint {
-                print_line(&format!("    hint: {hint}"));
-            }
-        }
-        if let (Err(_), Some(log)) = (result, &outcome.log_file) {
-            print_line(&format!("  log: {log}"));
-        }
-        if let Some(path) = &self.file
-            && let Err(error) = outcome.write(path.as_ref())
-        {
-            print_error(&error);
-            code = if code == exit::DONE { error.exit_code() } else { code };
-        }
-        if self.json {
-            super::print(&format!("{}\n", outcome.text()));
-        } else if code == exit::DONE {
-            self.summary(outcome);
-        }
-        code
-    }
-
-    fn summary(&self, outcome: &Outcome) {
-        if self.quiet {
-            return;
-        }
-        for image in &outcome.images {
-            let region =
-                image.region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default();
-            let id = if image.id.is_empty() { String::new() } else { format!("{} ", image.id) };
-            super::print(&format!("image {id}({}){region}\n", image.name));
-        }
-        if let Some(location) = &outcome.location {
-            super::print(&format!("published in {location}\n"));
-        }
+    #[test]
+    fn a_missing_secret_is_not_asked_for_on_the_command_line() {
+        let row = |setting| Row::new(setting);
+        let open = Setting::new("ACME_BUCKET", SettingKind::Text, "where to");
+        assert!(where_to_set(&row(open.clone())).ends_with("or give --acme-bucket"));
+        let hint = where_to_set(&row(open.secret()));
+        assert!(!hint.contains("--") && hint.contains("as F5_ACME_BUCKET in"), "{hint}");
     }
 }

@@ -54,7 +54,8 @@ fn switch(key: &'static str, short: char, long: &'static str, help: &'static str
     Arg::new(key).short(short).long(long).help(help).action(ArgAction::SetTrue)
 }
 
-fn flag(row: &Row) -> Arg {
+/// The flag of a row.
+pub(super) fn flag(row: &Row) -> Arg {
     let setting = &row.setting;
     let mut arg = Arg::new(row.key().to_owned())
         .long(row.long())
@@ -122,7 +123,9 @@ pub(super) enum Parsed {
 pub(super) fn parse(mut command: Command, rows: &[Row], words: &[String]) -> Result<Parsed> {
     let name = command.get_name().to_owned();
     let argv = std::iter::once(name).chain(words.iter().cloned());
-    let matches = command.try_get_matches_from_mut(argv).map_err(|error| usage(&error))?;
+    let matches = command
+        .try_get_matches_from_mut(argv)
+        .map_err(|error| usage(&error, "build-image --help"))?;
     if matches.get_flag("HELP") {
         return Ok(Parsed::Information(Information::Help, command.render_help().to_string()));
     }
@@ -137,7 +140,7 @@ pub(super) fn parse(mut command: Command, rows: &[Row], words: &[String]) -> Res
     Ok(Parsed::Texts(texts(rows, &matches)))
 }
 
-fn texts(rows: &[Row], matches: &ArgMatches) -> BTreeMap<String, String> {
+pub(super) fn texts(rows: &[Row], matches: &ArgMatches) -> BTreeMap<String, String> {
     let mut texts = BTreeMap::new();
     for row in rows {
         let Some(mut values) = matches.get_many::<String>(row.key()) else { continue };
@@ -151,12 +154,17 @@ fn texts(rows: &[Row], matches: &ArgMatches) -> BTreeMap<String, String> {
     texts
 }
 
-/// One line and one hint out of the parser's message.
-fn usage(error: &clap::Error) -> Error {
+/// One line and one hint out of the parser's message; without one of its own, where to read more.
+pub(super) fn usage(error: &clap::Error, help: &str) -> Error {
     let text = error.to_string();
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or("the command line is not understood");
-    let message = first.strip_prefix("error: ").unwrap_or(first).replace('\'', "`");
+    let mut message = first.strip_prefix("error: ").unwrap_or(first).replace('\'', "`");
+    if message.ends_with(':') {
+        // What is missing stands in the lines below.
+        let missing = lines.by_ref().take_while(|line| line.starts_with(['<', '-', '[']));
+        message = format!("{message} {}", missing.collect::<Vec<&str>>().join(", "));
+    }
     let tip = lines.find_map(|line| line.strip_prefix("tip: ")).map(|tip| tip.replace('\'', "`"));
-    Error::usage(message).hint(tip.unwrap_or_else(|| "see build-image --help".to_owned()))
+    Error::usage(message).hint(tip.unwrap_or_else(|| format!("see {help}")))
 }

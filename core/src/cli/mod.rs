@@ -3,8 +3,12 @@
 mod args;
 mod build;
 mod command;
+mod info;
+mod iso_only;
+mod output;
 mod plan;
 mod providers;
+mod runs;
 mod unknown;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -18,7 +22,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Result<Vec<String>, OsString> =
         words.into_iter().skip(1).map(OsString::into_string).collect();
     let code = match words {
-        Ok(words) => dispatch(&words, environment),
+        Ok(words) => dispatch(&words, &environment),
         Err(word) => {
             let error = Error::usage(format!("argument {word:?} is not valid UTF-8"));
             print_error(&error);
@@ -29,17 +33,23 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Verbs beside the build, which has none.
-const VERBS: [(&str, &str); 2] = [
+const VERBS: [(&str, &str); 5] = [
     ("plan", "print what a build would do, and do nothing"),
+    ("resume", "go on with a build that was killed or kept"),
+    ("runs", "list builds that left something"),
+    ("gc", "remove what killed builds left, here and in the cloud"),
     ("providers", "list and inspect provider plugins"),
 ];
 
-fn dispatch(words: &[String], environment: Environment) -> u8 {
+fn dispatch(words: &[String], environment: &Environment) -> u8 {
     let result = match words.split_first() {
         Some((verb, rest)) if verb == "plan" => plan::run(rest, environment),
-        Some((verb, rest)) if verb == "providers" => providers::run(rest, &environment),
+        Some((verb, rest)) if verb == "resume" => return runs::resume(rest, environment),
+        Some((verb, rest)) if verb == "runs" => runs::list(rest, environment),
+        Some((verb, rest)) if verb == "gc" => runs::gc(rest, environment),
+        Some((verb, rest)) if verb == "providers" => providers::run(rest, environment),
         Some((word, _)) if !word.starts_with('-') => Err(unknown::verb(word)),
-        _ => return build::run(words, &environment),
+        _ => return build::run(words, environment, None),
     };
     match result {
         Ok(()) => exit::DONE,

@@ -3,11 +3,12 @@
 use super::{
     args,
     build::{self, Preparation},
+    iso_only,
 };
 use crate::{
     error::Result,
     plan::Plan,
-    report::Outcome,
+    report::{Outcome, Reporter},
     settings::{Environment, Resolved},
     source,
 };
@@ -16,13 +17,14 @@ use crate::{
 ///
 /// # Errors
 /// Whatever would keep the build from starting.
-pub(super) fn run(words: &[String], environment: Environment) -> Result<()> {
+pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let words = args::normalised(words);
     let layers = args::first_look(&words, environment)?;
     match build::prepare(&words, layers, &mut Outcome::default())? {
         Preparation::Text(text) => super::print(&text),
         Preparation::Ready(prepared) => {
             let (plugin, settings) = (&prepared.plugin, &prepared.settings);
+            iso_only::warn(settings, &Reporter::new(settings.is_on("QUIET")));
             let source = source::open(settings)?;
             let plan = Plan::new(&plugin.name, plugin.description(), settings, source)?;
             super::print(&text(&plan, settings));

@@ -1,17 +1,34 @@
 //! `build-image providers …`: which plugins there are, whether they load, what they declare.
 
+use clap::{Arg, ArgMatches, Command, error::ErrorKind};
 use serde_json::json;
 
-use super::{args, build};
+use super::{args, build, command};
 use crate::{
     error::{Error, Result},
     plugins::{Candidate, Plugin, SearchPath},
     report::print_error,
-    settings::{Environment, core_rows},
+    settings::{Environment, Row, core_rows, first_rows},
 };
 
-const USAGE: &str =
-    "build-image providers list [--json] | inspect NAME [--json] [--provider-dir DIR]";
+/// Settings that count here: which plugins there are, and how they are shown.
+const KEYS: [&str; 4] = ["CONFIG_FILE", "PROVIDER_DIR", "PROVIDER_FILE", "JSON"];
+
+fn rows() -> Vec<Row> {
+    core_rows().into_iter().filter(|row| KEYS.contains(&row.key())).collect()
+}
+
+fn parser() -> Command {
+    let name = Arg::new("NAME").required(true).help("name of a provider, as after -p");
+    let flags = rows().iter().map(|row| command::flag(row).global(true)).collect::<Vec<Arg>>();
+    Command::new("build-image providers")
+        .about("Lists and inspects provider plugins.")
+        .disable_help_subcommand(true)
+        .subcommand_required(true)
+        .args(flags)
+        .subcommand(Command::new("list").about("list plugins and say whether they load"))
+        .subcommand(Command::new("inspect").about("show what a provider declares").arg(name))
+}
 
 /// Runs `list` or `inspect`.
 ///
@@ -19,17 +36,31 @@ const USAGE: &str =
 /// Usage errors, and plugins that do not load when one was named.
 pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let words = args::normalised(words);
-    let layers = args::first_look(&words, environment.clone())?;
-    let search = build::search_path(&layers.resolve(&core_rows())?, environment);
-    let as_json = words.iter().any(|word| word == "--json");
-    let mut plain = words.iter().map(String::as_str).filter(|word| *word != "--json");
-    match (plain.next(), plain.next()) {
-        (Some("list"), _) => {
+    let argv = std::iter::once("build-image providers").chain(words.iter().map(String::as_str));
+    let matches: ArgMatches = match parser().try_get_matches_from(argv) {
+        Ok(matches) => matches,
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            super::print(&error.to_string());
+            return Ok(());
+        }
+        Err(error) if error.kind() == ErrorKind::MissingSubcommand => {
+            return Err(Error::usage("providers needs `list` or `inspect NAME`")
+                .hint("build-image providers --help"));
+        }
+        Err(error) => return Err(command::usage(&error, "build-image providers --help")),
+    };
+    let layers = args::first_look(&words, environment)?;
+    let search = build::search_path(&layers.resolve(&first_rows())?, environment);
+    let as_json = layers.resolve(&rows())?.is_on("JSON");
+    match matches.subcommand() {
+        Some(("inspect", named)) => {
+            let name = named.get_one::<String>("NAME").map(String::as_str);
+            inspect(&search, name.unwrap_or_default(), as_json)
+        }
+        _ => {
             list(&search, as_json);
             Ok(())
         }
-        (Some("inspect"), Some(name)) if !name.starts_with('-') => inspect(&search, name, as_json),
-        _ => Err(Error::usage("providers needs `list` or `inspect NAME`").hint(USAGE)),
     }
 }
 
@@ -126,4 +157,35 @@ fn inspect(search: &SearchPath, name: &str, as_json: bool) -> Result<()> {
     }
     super::print(&text);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_may_stand_in_any_order_and_unknown_ones_are_refused() {
+        for line in [
+            "list",
+            "--json list",
+            "list --json=no -c c.yml",
+            "inspect x --provider-dir d",
+            "--provider-dir d inspect x --json",
+            "inspect --provider-dir=d x",
+        ] {
+            let words = std::iter::once("x").chain(line.split(' '));
+            parser().try_get_matches_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        for (line, kind) in [
+            ("x", ErrorKind::MissingSubcommand),
+            ("x list --nonsense", ErrorKind::UnknownArgument),
+            ("x inspect", ErrorKind::MissingRequiredArgument),
+            ("x list x", ErrorKind::UnknownArgument),
+            ("x --help", ErrorKind::DisplayHelp),
+            ("x inspect -h", ErrorKind::DisplayHelp),
+        ] {
+            let error = parser().try_get_matches_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.kind(), kind, "{line}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Problem, Result, Stage},
-    plugins::{Plugin, SearchPath},
+    plugins::{Candidate, Plugin, SearchPath},
     report::Reporter,
     settings::{FileLayer, Row},
 };
@@ -24,42 +24,37 @@ pub(super) fn verb(word: &str) -> Error {
 
 /// Looks at keys of the configuration file that are no setting of this build. One that is nearly a
 /// setting is a slip and an error; one that belongs to another provider is fine: one file may serve
-/// several platforms; any other is named in a warning.
+/// several platforms; any other is named in a warning. Another provider is loaded only when its name
+/// begins the key, or when nothing else explains the key.
 ///
 /// # Errors
 /// All slips at once.
 pub(super) fn keys(
     file: &FileLayer,
     rows: &[Row],
+    provider: &str,
     search: &SearchPath,
     reporter: &Reporter,
 ) -> Result<()> {
-    let known = |rows: &[Row], key: &str| rows.iter().any(|row| row.key() == key);
-    let unknown: Vec<(&str, usize)> = file
-        .entries
-        .iter()
-        .filter(|(key, _)| !known(rows, key))
-        .map(|(key, entry)| (key.as_str(), entry.line))
-        .collect();
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let others = rows_of_others(search);
+    let mut others = Others::new(search, provider);
     let mut problems = Vec::new();
-    for (key, line) in unknown {
-        let place = format!("{}, line {line}", file.path.display());
-        if known(&others, key) {
+    for (key, entry) in &file.entries {
+        if rows.iter().any(|row| row.key() == key) {
+            continue;
+        }
+        let place = format!("{}, line {}", file.path.display(), entry.line);
+        if others.namesake_knows(key) {
             tracing::info!(key, place, "belongs to another provider");
         } else if let Some(near) = nearest(rows, key) {
             problems.push(
                 Problem::new(format!("{place}: there is no setting `{key}`"))
                     .hint(format!("did you mean `{near}`?")),
             );
+        } else if others.any_knows(key) {
+            tracing::info!(key, place, "belongs to another provider");
         } else {
-            reporter.warning(
-                &format!("{place}: `{key}` is no setting of this build, left alone"),
-                None,
-            );
+            let text = format!("{place}: `{key}` is no setting of this build, left alone");
+            reporter.warning(&text, None);
         }
     }
     match problems.len() {
@@ -82,10 +77,36 @@ fn nearest<'a>(rows: &'a [Row], key: &str) -> Option<&'a str> {
     best.map(Row::key)
 }
 
-/// Settings of all providers that can be found and load.
-fn rows_of_others(search: &SearchPath) -> Vec<Row> {
-    let plugins = search.all().into_iter().filter_map(|candidate| Plugin::load(&candidate).ok());
-    plugins.flat_map(|plugin| plugin.rows()).collect()
+/// Providers beside the one of this build, each loaded when it is asked for the first time.
+struct Others {
+    known: Vec<(Candidate, Option<Vec<Row>>)>,
+}
+
+impl Others {
+    fn new(search: &SearchPath, provider: &str) -> Self {
+        let mut candidates = search.all();
+        candidates.dedup_by(|later, first| later.name == first.name);
+        candidates.retain(|candidate| candidate.name != provider);
+        Self { known: candidates.into_iter().map(|candidate| (candidate, None)).collect() }
+    }
+
+    /// Whether the provider whose name begins the key has such a setting.
+    fn namesake_knows(&mut self, key: &str) -> bool {
+        self.knows(key, |name| key.starts_with(&format!("{}_", name.to_uppercase())))
+    }
+
+    /// Whether any provider that loads has such a setting.
+    fn any_knows(&mut self, key: &str) -> bool {
+        self.knows(key, |_| true)
+    }
+
+    fn knows(&mut self, key: &str, asked: impl Fn(&str) -> bool) -> bool {
+        let mut asked = self.known.iter_mut().filter(|(candidate, _)| asked(&candidate.name));
+        asked.any(|(candidate, rows)| {
+            let load = || Plugin::load(candidate).map(|plugin| plugin.rows()).unwrap_or_default();
+            rows.get_or_insert_with(load).iter().any(|row| row.key() == key)
+        })
+    }
 }
 
 #[cfg(test)]

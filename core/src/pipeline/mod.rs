@@ -9,4 +9,5 @@ mod order;
 mod steps;
 mod undo;
 
-pub use order::Pipeline;
+pub use order::{Pipeline, Start};
+pub use undo::clean;

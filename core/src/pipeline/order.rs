@@ -35,19 +35,31 @@ pub struct Pipeline<'a> {
     pub(super) claim: Mutex<Option<Claim>>,
 }
 
+/// What a pipeline is made of.
+pub struct Start<'a> {
+    /// What to do.
+    pub plan: &'a Plan,
+    /// Who does the provider's part.
+    pub plugin: &'a Plugin,
+    /// All settings.
+    pub settings: &'a Resolved,
+    /// For finding qemu and for what it may see.
+    pub environment: &'a Environment,
+    /// The command line without secrets.
+    pub words: Vec<String>,
+    /// For telling.
+    pub reporter: Arc<Reporter>,
+    /// For stopping.
+    pub interrupt: Arc<Interrupt>,
+}
+
 impl<'a> Pipeline<'a> {
     /// Opens the run's journal and makes the provider's instance.
     ///
     /// # Errors
     /// When the journal cannot be written or the provider refuses its settings.
-    pub fn new(
-        plan: &'a Plan,
-        plugin: &'a Plugin,
-        settings: &Resolved,
-        environment: &Environment,
-        reporter: Arc<Reporter>,
-        interrupt: Arc<Interrupt>,
-    ) -> Result<Self> {
+    pub fn new(start: Start<'a>) -> Result<Self> {
+        let Start { plan, plugin, settings, environment, words, reporter, interrupt } = start;
         let rows = &plugin.rows();
         let find = |installation| install::find_qemu(installation, &environment.for_children());
         let qemu = plan.installation.as_ref().map(find).transpose()?;
@@ -56,18 +68,31 @@ impl<'a> Pipeline<'a> {
         let host =
             Arc::new(RunHost::new(journal, Arc::clone(&reporter), Arc::clone(&interrupt), secrets));
         let own_settings = settings.for_provider(rows);
-        host.record(Entry::RunStarted {
-            run_id: plan.build.run_id.clone(),
-            tool: env!("CARGO_PKG_VERSION").to_owned(),
-            platform: plan.platform.clone(),
-            plugin: plugin.path.display().to_string(),
-            sha256: plugin.sha256.clone(),
-            settings: serde_json::to_value(&own_settings).unwrap_or_default(),
+        let sha256 = plugin.sha256.clone();
+        let tool = env!("CARGO_PKG_VERSION").to_owned();
+        let fresh = host.is_fresh();
+        host.record(if fresh {
+            Entry::RunStarted {
+                run_id: plan.build.run_id.clone(),
+                tool,
+                platform: plan.platform.clone(),
+                plugin: plugin.path.display().to_string(),
+                sha256,
+                settings: serde_json::to_value(&own_settings).unwrap_or_default(),
+                words,
+                folder: std::env::current_dir().unwrap_or_default().display().to_string(),
+                build: plan.build.clone(),
+                artifacts: plan.installation.as_ref().map(|_| plan.artifacts.clone()),
+            }
+        } else {
+            Entry::RunResumed { tool, sha256 }
         })?;
         let lent: Arc<dyn build_image_plugin_api::Host> = host.clone();
         let made = plugin.library.create(lent, &own_settings);
         let steps = made.map_err(|error| {
-            artifacts::remove_run(&plan.run, &plan.base);
+            if fresh {
+                artifacts::remove_run(&plan.run, &plan.base);
+            }
             Error::provider(&plan.platform, "create", host.mask().error(error))
         })?;
         let claim = Mutex::default();
@@ -89,9 +114,12 @@ impl<'a> Pipeline<'a> {
             outcome.images.clear();
             outcome.image_id.clear();
         }
-        self.discard(result.is_ok(), outcome);
+        let kept = result.is_err() && self.plan.keep_on_failure;
+        if !kept {
+            self.discard(result.is_ok(), outcome);
+        }
         let word = result.as_ref().map_or_else(Error::kind, |()| "success");
-        self.tidy(word, outcome);
+        self.tidy(word, kept, outcome);
         result
     }
 
@@ -123,10 +151,15 @@ impl<'a> Pipeline<'a> {
     }
 
     /// Ends the journal and removes files that nobody needs any more.
-    fn tidy(&self, word: &str, outcome: &Outcome) {
+    fn tidy(&self, word: &str, kept: bool, outcome: &Outcome) {
         let plan = self.plan;
         if let Err(error) = self.host.record(Entry::RunDone { result: word.to_owned() }) {
             self.reporter.warning(&error.message, error.hint.as_deref());
+        }
+        if kept {
+            let id = &plan.build.run_id;
+            self.reporter.note(&format!("     kept  go on with: build-image resume {id}"));
+            return;
         }
         let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(claim) = claim.filter(|_| !plan.keep) {

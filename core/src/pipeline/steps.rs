@@ -3,6 +3,7 @@
 use std::{
     fs,
     ops::ControlFlow,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::PoisonError,
 };
@@ -95,6 +96,11 @@ impl Pipeline<'_> {
             return Err(Error::new(Stage::Bug, "an installation was started without an ISO"));
         };
         let (raw, folder) = (self.plan.raw_disk(), &self.plan.artifacts);
+        if self.is_installed(&raw) {
+            *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(Claim::keep(folder)?);
+            self.reporter.note(&format!("  install  done before: {}", raw.display()));
+            return Ok(raw);
+        }
         *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(Claim::take(folder)?);
         let accel = install::choose_accel(installation, qemu)?;
         if accel.accel == Accel::Tcg && installation.machine.accel == "auto" {
@@ -125,8 +131,14 @@ impl Pipeline<'_> {
             interrupt: &self.interrupt,
         };
         workshop.install()?;
-        self.end("install", "disk installed", json!({"disk": raw}), outcome)?;
+        self.end("install", "disk installed", disk_facts(&raw), outcome)?;
         Ok(raw)
+    }
+
+    /// Whether an earlier process of this run installed the disk and nobody touched it since.
+    fn is_installed(&self, raw: &Path) -> bool {
+        let facts = self.host.step_done("install");
+        facts.is_some_and(|facts| !facts.is_null() && facts == disk_facts(raw))
     }
 
     pub(super) fn create_disk(&self, outcome: &mut Outcome) -> Result<Disk> {
@@ -209,6 +221,17 @@ impl Pipeline<'_> {
         outcome.provider = registered.facts.into_iter().map(named).collect();
         Ok(())
     }
+}
+
+/// Which file a disk is and when it was last changed; null when there is none.
+fn disk_facts(raw: &Path) -> Value {
+    let Ok(metadata) = raw.metadata() else { return Value::Null };
+    json!({
+        "disk": raw,
+        "inode": metadata.ino(),
+        "length": metadata.len(),
+        "modified": [metadata.mtime(), metadata.mtime_nsec()],
+    })
 }
 
 fn bytes(count: u64) -> String {

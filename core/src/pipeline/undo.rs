@@ -1,16 +1,85 @@
 //! Removes what a provider created: its means after a success, everything after a failure. A resource
 //! is gone only when the provider says so; whatever it does not mention counts as left behind.
 
+use std::sync::Arc;
+
 use build_image_plugin_api::{
-    Event, Resource,
+    Event, Host, Resource, Steps,
     document::{DiscardReason, DiscardRequest, Discarded},
 };
 
 use super::Pipeline;
 use crate::{
-    journal::Entry,
-    report::{Leftover, Outcome},
+    error::{Error, Result},
+    interrupt::Interrupt,
+    journal::{Entry, Journal},
+    plugins::{Plugin, RunHost},
+    report::{Leftover, Outcome, Reporter},
+    runs::Run,
+    settings::Resolved,
 };
+
+/// Removes what a run that is over left in the cloud. Returns what is still there.
+///
+/// # Errors
+/// When the run's journal is in use or the provider refuses its settings.
+pub fn clean(
+    run: &Run,
+    plugin: &Plugin,
+    settings: &Resolved,
+    reporter: Arc<Reporter>,
+    interrupt: Arc<Interrupt>,
+) -> Result<Vec<Leftover>> {
+    let rows = plugin.rows();
+    let journal = Journal::open(&run.folder)?;
+    let host = Arc::new(RunHost::new(journal, reporter, interrupt, settings.secrets(&rows)));
+    let lent: Arc<dyn Host> = host.clone();
+    let steps = plugin
+        .library
+        .create(lent, &settings.for_provider(&rows))
+        .map_err(|error| Error::provider(&plugin.name, "create", host.mask().error(error)))?;
+    let mut resources = host.resources();
+    resources.reverse();
+    let request =
+        DiscardRequest { run_id: run.id.clone(), reason: DiscardReason::Leftover, resources };
+    Ok(discard(&host, steps.as_ref(), &request))
+}
+
+/// Asks the provider and believes only what it says.
+fn discard(host: &RunHost, steps: &dyn Steps, request: &DiscardRequest) -> Vec<Leftover> {
+    match steps.discard(request) {
+        Ok(answer) => {
+            request.resources.iter().filter_map(|resource| left(host, resource, &answer)).collect()
+        }
+        Err(error) => {
+            let error = host.mask().error(error);
+            let left = |resource: &Resource| Leftover {
+                resource: resource.clone(),
+                reason: error.to_string(),
+                hint: error.hint.clone(),
+            };
+            request.resources.iter().map(left).collect()
+        }
+    }
+}
+
+/// What is left of one resource.
+fn left(host: &RunHost, resource: &Resource, answer: &Discarded) -> Option<Leftover> {
+    let resource = resource.clone();
+    if answer.removed.iter().any(|removed| removed.is(&resource)) {
+        // The provider has said so itself, as a rule; twice does no harm.
+        if let Err(error) = host.record(Entry::Resource { event: Event::ResourceGone { resource } })
+        {
+            tracing::warn!(%error, "a removed resource could not be written down");
+        }
+        return None;
+    }
+    let told = answer.remaining.iter().find(|remaining| remaining.resource.is(&resource));
+    let reason = told.map_or("the provider does not say what became of it", |told| &told.reason);
+    let hint = told.and_then(|told| told.hint.as_ref());
+    let mask = host.mask();
+    Some(Leftover { resource, reason: mask.text(reason), hint: hint.map(|hint| mask.text(hint)) })
+}
 
 impl Pipeline<'_> {
     /// Last created is removed first.
@@ -27,49 +96,9 @@ impl Pipeline<'_> {
             let text = format!("  cleanup  removing {}", labels.join(", "));
             self.reporter.note(&self.host.mask().text(&text));
         }
-        let request = DiscardRequest {
-            run_id: self.plan.build.run_id.clone(),
-            reason: if means_only { DiscardReason::Done } else { DiscardReason::Failed },
-            resources: resources.clone(),
-        };
-        match self.steps.discard(&request) {
-            Ok(answer) => self.sort(resources, answer, outcome),
-            Err(error) => {
-                let error = self.host.mask().error(error);
-                let left = |resource| Leftover {
-                    resource,
-                    reason: error.to_string(),
-                    hint: error.hint.clone(),
-                };
-                outcome.leftovers.extend(resources.into_iter().map(left));
-            }
-        }
-    }
-
-    fn sort(&self, asked: Vec<Resource>, answer: Discarded, outcome: &mut Outcome) {
-        for resource in asked {
-            if answer.removed.iter().any(|removed| removed.is(&resource)) {
-                // The provider has said so itself, as a rule; twice does no harm.
-                let event = Event::ResourceGone { resource };
-                if let Err(error) = self.host.record(Entry::Resource { event }) {
-                    self.reporter.warning(&error.message, error.hint.as_deref());
-                }
-                continue;
-            }
-            let told = answer.remaining.iter().find(|remaining| remaining.resource.is(&resource));
-            let mask = self.host.mask();
-            outcome.leftovers.push(match told {
-                Some(told) => Leftover {
-                    resource,
-                    reason: mask.text(&told.reason),
-                    hint: told.hint.as_ref().map(|hint| mask.text(hint)),
-                },
-                None => Leftover {
-                    resource,
-                    reason: "the provider does not say what became of it".to_owned(),
-                    hint: None,
-                },
-            });
-        }
+        let reason = if means_only { DiscardReason::Done } else { DiscardReason::Failed };
+        let run_id = self.plan.build.run_id.clone();
+        let request = DiscardRequest { run_id, reason, resources };
+        outcome.leftovers.extend(discard(&self.host, self.steps.as_ref(), &request));
     }
 }

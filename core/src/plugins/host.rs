@@ -97,6 +97,18 @@ impl RunHost {
         lock(&self.journal).append(entry)
     }
 
+    /// Whether this is the run's first process.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        lock(&self.journal).is_fresh()
+    }
+
+    /// What an earlier process of this run wrote down when it finished a step.
+    #[must_use]
+    pub fn step_done(&self, step: &str) -> Option<Value> {
+        lock(&self.journal).step_done(step).cloned()
+    }
+
     /// Resources that exist now, as far as the journal knows.
     #[must_use]
     pub fn resources(&self) -> Vec<Resource> {

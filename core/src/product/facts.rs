@@ -78,8 +78,9 @@ fn parse(folder: &str, text: &str) -> Result<Facts, String> {
         let value = lines.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
         value.and_then(|value| value.split_whitespace().next()).map(str::to_owned)
     };
+    let optional = |key: &str| first_word(key).map(|word| name_part(key, word)).transpose();
     let needed =
-        |key: &str| first_word(key).ok_or_else(|| format!("the line `{key}: …` is missing"));
+        |key: &str| optional(key)?.ok_or_else(|| format!("the line `{key}: …` is missing"));
     let version = needed("Version")?;
     Ok(Facts {
         folder: folder.to_owned(),
@@ -88,12 +89,24 @@ fn parse(folder: &str, text: &str) -> Result<Facts, String> {
         version,
         build: needed("Build")?,
         base_build: needed("BaseBuild")?,
-        project: first_word("Project"),
+        project: optional("Project")?,
         lines: lines
             .into_iter()
             .map(|(key, value)| (format!("version_{}", key.to_lowercase()), value))
             .collect(),
     })
+}
+
+/// A word of the file that becomes part of file names.
+fn name_part(key: &str, word: String) -> Result<String, String> {
+    let legal = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    if word.chars().all(legal) && !word.starts_with('.') {
+        return Ok(word);
+    }
+    Err(format!(
+        "the line `{key}: …` has `{}`; only letters, digits, `.`, `_` and `-` make file names, and no `.` at their start",
+        word.escape_debug()
+    ))
 }
 
 impl Facts {
@@ -135,6 +148,10 @@ mod tests {
             (FILE.replace("Build: 0.0.39\nSeq", "Seq"), "`Build: …`"),
             (FILE.replace("15.0.0", "15.x"), "15.x"),
             (FILE.replace("Sequence: 1", "Sequence"), "line 4"),
+            (FILE.replace("Build: 0.0.39", "Build: ../../etc"), "`Build: …` has `../../etc`"),
+            (FILE.replace("15.0.0", "15.0.0.0./x"), "`Version: …`"),
+            (FILE.replace("BIG-IP", "BIG\u{1b}[2J"), r"`BIG\u{1b}[2J`"),
+            (format!("{FILE}Project: .hidden\n"), "`Project: …`"),
         ] {
             let error = parse("/BIGIP1500", &text).unwrap_err();
             assert!(error.contains(what), "{error}");

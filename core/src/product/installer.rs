@@ -206,14 +206,17 @@ pub fn consoles(value: Option<&Value>) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Reads UPDATE_IMAGE_FILES.
+/// Reads UPDATE_IMAGE_FILES; `expand_home` makes a path of what the user wrote.
 ///
 /// # Errors
 /// Every entry that is not acceptable.
-pub fn injected(value: Option<&Value>) -> Result<Vec<Injected>> {
+pub fn injected(
+    value: Option<&Value>,
+    expand_home: &dyn Fn(&str) -> Result<String, String>,
+) -> Result<Vec<Injected>> {
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for (position, item) in value.and_then(Value::as_array).into_iter().flatten().enumerate() {
-        match injected_one(item) {
+        match injected_one(item, expand_home) {
             Ok(file) => files.push(file),
             Err(what) => problems
                 .push(Problem::new(format!("UPDATE_IMAGE_FILES, entry {}: {what}", position + 1))),
@@ -226,13 +229,16 @@ pub fn injected(value: Option<&Value>) -> Result<Vec<Injected>> {
         .hint("an entry has `source`, an absolute `destination` and an optional octal `mode`"))
 }
 
-fn injected_one(item: &Value) -> Result<Injected, String> {
+fn injected_one(
+    item: &Value,
+    expand_home: &dyn Fn(&str) -> Result<String, String>,
+) -> Result<Injected, String> {
     let text = |key: &str| match item.get(key) {
         Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Number(number)) => Some(number.to_string()),
         _ => None,
     };
-    let source = text("source").ok_or("`source` is missing")?;
+    let source = expand_home(&text("source").ok_or("`source` is missing")?)?;
     let destination = text("destination").ok_or("`destination` is missing")?;
     if !destination.starts_with('/') || destination.contains('\n') {
         return Err(format!("destination `{destination}` is not an absolute path"));
@@ -286,7 +292,16 @@ mod tests {
             {"source": "/absent/file", "destination": "/x"},
             {"source": "/etc/hosts", "destination": "/x y", "mode": 644},
         ]);
-        assert_eq!(injected(Some(&value)).unwrap_err().problems.len(), 4);
+        let as_is = |path: &str| Ok(path.to_owned());
+        assert_eq!(injected(Some(&value), &as_is).unwrap_err().problems.len(), 4);
+    }
+
+    #[test]
+    fn a_source_below_home_is_found() {
+        let value = json!([{"source": "~/hosts", "destination": "/x"}]);
+        let home = |path: &str| Ok(path.replace('~', "/etc"));
+        let files = injected(Some(&value), &home).unwrap();
+        assert_eq!(files[0].source, Path::new("/etc/hosts"));
     }
 
     #[test]

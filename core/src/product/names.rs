@@ -9,15 +9,6 @@ use crate::error::{Error, Result, Stage};
 /// Length of the random end of composed names.
 const TAIL: usize = 9;
 
-/// A name and whether the user chose it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamePlan {
-    /// The name.
-    pub name: String,
-    /// Chosen by the user: used exactly.
-    pub chosen: bool,
-}
-
 /// `LTM_1SLOT`, `LTM`, `ALL_1SLOT`, `ALL`.
 fn sizing(shape: Shape) -> String {
     let modules = if shape.all_modules { "ALL" } else { "LTM" };
@@ -56,7 +47,7 @@ pub fn compose_name(seed: &str, random: &str, rules: &NameRules) -> Result<Strin
         name = regex(&rules.replace)?.replace_all(&name, "-").into_owned();
     }
     name = regex("-{2,}")?.replace_all(&name, "-").into_owned();
-    let excess = name.chars().count().saturating_sub(rules.maximum_length);
+    let excess = name.chars().count().saturating_sub(limit(rules.maximum_length));
     if excess > TAIL + 1 {
         return Err(Error::new(
             Stage::Settings,
@@ -76,6 +67,11 @@ pub fn compose_name(seed: &str, random: &str, rules: &NameRules) -> Result<Strin
     Ok(name)
 }
 
+/// The most characters a rule allows; zero means that there is no such rule.
+fn limit(rule: usize) -> usize {
+    if rule == 0 { usize::MAX } else { rule }
+}
+
 /// Checks a name against the provider's rules.
 ///
 /// # Errors
@@ -86,11 +82,10 @@ pub fn check_name(name: &str, rules: &NameRules) -> Result<()> {
     let prefix =
         rules.forbidden_prefixes.iter().find(|prefix| lower.starts_with(&prefix.to_lowercase()));
     let text = rules.forbidden_texts.iter().find(|text| lower.contains(&text.to_lowercase()));
-    let wrong = if length < rules.minimum_length || length > rules.maximum_length {
-        format!(
-            "has {length} characters, allowed are {} to {}",
-            rules.minimum_length, rules.maximum_length
-        )
+    let wrong = if length < rules.minimum_length.max(1) {
+        format!("has {length} characters, at least {} are needed", rules.minimum_length.max(1))
+    } else if length > limit(rules.maximum_length) {
+        format!("has {length} characters, allowed are {}", rules.maximum_length)
     } else if let Some(prefix) = prefix {
         format!("must not start with `{prefix}`")
     } else if let Some(text) = text {
@@ -156,6 +151,16 @@ mod tests {
         assert_eq!(compose_name("abcdefgh", "123456789", &short(12)).unwrap(), "abcdefgh-123");
         assert_eq!(compose_name("abcdefgh", "123456789", &short(9)).unwrap(), "abcdefgh");
         assert!(compose_name("abcdefgh", "123456789", &short(7)).is_err());
+    }
+
+    #[test]
+    fn lengths_of_zero_are_no_limit() {
+        let free = NameRules { minimum_length: 0, maximum_length: 0, ..rules() };
+        let seed = "x".repeat(1000);
+        assert_eq!(compose_name(&seed, "123456789", &free).unwrap().len(), 1010);
+        assert!(check_name("ab", &free).is_ok());
+        assert!(check_name("", &NameRules::default()).is_err());
+        assert!(check_name("a", &NameRules::default()).is_ok());
     }
 
     #[test]

@@ -11,6 +11,8 @@ const SWAP_PARTITION: u64 = 10;
 const TWO_SLOT_LOG: u64 = 1000;
 /// Reserve of two-slot images, percent of the whole.
 const TWO_SLOT_RESERVE: u64 = 115;
+/// Largest size of a volume, MiB: 64 TiB, far above every disk of a virtual machine.
+const LARGEST: u64 = 64 << 20;
 /// Volumes a user may enlarge.
 const ADJUSTABLE: [&str; 5] = ["appdata", "config", "log", "shared", "var"];
 
@@ -43,7 +45,9 @@ pub struct Sizes {
 /// Overrides that name no adjustable volume or do not grow it; sizes outside what is sane for the shape.
 pub fn compute(info: &VeInfo, shape: Shape, overrides: &Overrides, waagent: bool) -> Result<Sizes> {
     let mut volumes = base(info, shape, waagent);
+    check_largest(info.mos, &volumes)?;
     apply(&mut volumes, overrides)?;
+    // No sum below can overflow: a dozen sizes of at most 2²⁶ MiB each, times two slots.
     let slot = volumes.config + volumes.root + volumes.usr + volumes.var + volumes.waagent;
     let mut total = volumes.boot
         + SWAP_PARTITION
@@ -89,6 +93,32 @@ fn base(info: &VeInfo, shape: Shape, waagent: bool) -> Volumes {
     }
 }
 
+/// Sizes from the ISO that no disk can have.
+fn check_largest(mos: u64, volumes: &Volumes) -> Result<()> {
+    let Volumes { appdata, boot, config, log, root, shared, swap, usr, var, waagent } = *volumes;
+    let named = [
+        ("appdata", appdata),
+        ("boot", boot),
+        ("config", config),
+        ("log", log),
+        ("mos", mos),
+        ("root", root),
+        ("shared", shared),
+        ("swap", swap),
+        ("usr", usr),
+        ("var", var),
+        ("waagent", waagent),
+    ];
+    let Some((name, size)) = named.into_iter().find(|(_, size)| *size > LARGEST) else {
+        return Ok(());
+    };
+    Err(Error::new(
+        Stage::Source,
+        format!("the ISO asks for {size} MiB for volume `{name}`, at most {LARGEST} are possible"),
+    )
+    .hint("the ISO's ve.info.json is damaged, use another copy of the ISO"))
+}
+
 fn apply(volumes: &mut Volumes, overrides: &Overrides) -> Result<()> {
     let mut problems = Vec::new();
     for (name, &size) in overrides {
@@ -108,7 +138,12 @@ fn apply(volumes: &mut Volumes, overrides: &Overrides) -> Result<()> {
                 continue;
             }
         };
-        if size <= *volume {
+        if size > LARGEST {
+            problems.push(
+                Problem::new(format!("UPDATE_LV_SIZES: `{name}` is to be {size} MiB"))
+                    .hint(format!("sizes are MiB, at most {LARGEST} (64 TiB) are possible")),
+            );
+        } else if size <= *volume {
             problems.push(
                 Problem::new(format!(
                     "UPDATE_LV_SIZES: `{name}` is to be {size} MiB, but it has {volume} MiB already"
@@ -200,9 +235,37 @@ mod tests {
     #[test]
     fn overrides_that_do_not_grow_or_do_not_exist_are_all_reported() {
         let info = VeInfo::built_in(Version::of(14_010_000)).unwrap();
-        let wrong: Overrides = [("var".to_owned(), 950), ("usr".to_owned(), 9000)].into();
+        let wrong: Overrides = [
+            ("var".to_owned(), 950),
+            ("usr".to_owned(), 9000),
+            ("log".to_owned(), u64::MAX),
+            ("config".to_owned(), LARGEST + 1),
+        ]
+        .into();
         let error =
             compute(&info, Shape { all_modules: false, slots: 1 }, &wrong, false).unwrap_err();
-        assert_eq!(error.problems.len(), 2);
+        assert_eq!(error.problems.len(), 4);
+        let largest: Overrides = ADJUSTABLE.map(|name| (name.to_owned(), LARGEST)).into();
+        let sizes = compute(&info, Shape { all_modules: true, slots: 2 }, &largest, true).unwrap();
+        assert!(sizes.gib > LARGEST / 1024);
+    }
+
+    #[test]
+    fn a_hostile_size_in_the_iso_is_an_error_that_names_the_volume() {
+        let good = VeInfo::built_in(Version::of(14_010_000)).unwrap();
+        let shape = Shape { all_modules: true, slots: 2 };
+        let of = |change: fn(&mut VeInfo)| {
+            let mut info = good.clone();
+            change(&mut info);
+            compute(&info, shape, &Overrides::new(), true).unwrap_err()
+        };
+        for (error, name) in [
+            (of(|info| info.mos = u64::MAX), "`mos`"),
+            (of(|info| info.default.var = u64::MAX), "`var`"),
+            (of(|info| info.default.waagent = LARGEST + 1), "`waagent`"),
+        ] {
+            assert!(error.message.contains(name), "{error}");
+            assert_eq!(error.stage, Stage::Source);
+        }
     }
 }

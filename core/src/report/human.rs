@@ -1,6 +1,7 @@
 //! Progress for people: a line per step with its time; a bar on a terminal, a heartbeat elsewhere.
 
 use std::{
+    collections::BTreeMap,
     io::{IsTerminal as _, Write as _},
     sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
@@ -9,6 +10,7 @@ use std::{
 use build_image_plugin_api::{Progress, ProgressUnit};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
+use super::plain::plain;
 use crate::error::Error;
 
 /// Without a terminal, a step that goes on says so at least this often while it makes progress.
@@ -27,6 +29,8 @@ pub struct Reporter {
 struct State {
     step: Option<(String, Instant)>,
     bar: Option<ProgressBar>,
+    /// Latest news of each of several things that go on at once.
+    tasks: BTreeMap<u32, Progress>,
     last_line: Option<Instant>,
 }
 
@@ -67,6 +71,8 @@ impl Reporter {
             return;
         }
         let mut state = self.lock();
+        state.tasks.insert(progress.task, progress);
+        let progress = together(&state.tasks, progress);
         if self.terminal {
             let bar = state.bar.get_or_insert_with(|| new_bar(progress));
             bar.set_length(progress.total.max(progress.done));
@@ -83,7 +89,7 @@ impl Reporter {
             return;
         }
         let mut state = self.lock();
-        let short: String = text.trim().chars().take(LINE).collect();
+        let short = shortened(text);
         if self.terminal {
             let bar = state.bar.get_or_insert_with(new_spinner);
             bar.set_message(short);
@@ -134,7 +140,26 @@ impl Reporter {
     }
 }
 
+/// What fits on the terminal of a line a guest prints.
+fn shortened(text: &str) -> String {
+    plain(text).replace('\n', " ").trim().chars().take(LINE).collect()
+}
+
+/// All tasks as one: sums, or the mean of percentages. Tasks that count other things are left out.
+fn together(tasks: &BTreeMap<u32, Progress>, latest: Progress) -> Progress {
+    let alike = || tasks.values().filter(|progress| progress.unit == latest.unit);
+    let sum = |number: fn(&Progress) -> u64| alike().map(number).fold(0, u64::saturating_add);
+    let count = match latest.unit {
+        ProgressUnit::Percent => alike().count().max(1) as u64,
+        _ => 1,
+    };
+    let known = alike().all(|progress| progress.total > 0);
+    let total = if known { sum(|progress| progress.total) / count } else { 0 };
+    Progress { done: sum(|progress| progress.done) / count, total, ..latest }
+}
+
 fn clear(state: &mut State) {
+    state.tasks.clear();
     if let Some(bar) = state.bar.take() {
         bar.finish_and_clear();
     }
@@ -151,7 +176,8 @@ fn new_bar(progress: Progress) -> ProgressBar {
 
 fn new_spinner() -> ProgressBar {
     let style = ProgressStyle::with_template("           {spinner} {elapsed} {msg}");
-    ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+    ProgressBar::new_spinner()
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
 }
 
 fn progress_text(progress: Progress) -> String {
@@ -161,7 +187,8 @@ fn progress_text(progress: Progress) -> String {
         (ProgressUnit::Bytes, total) => {
             format!("{} of {}", HumanBytes(progress.done), HumanBytes(total))
         }
-        (ProgressUnit::Items, total) => format!("{} of {total}", progress.done),
+        (_, 0) => progress.done.to_string(),
+        (_, total) => format!("{} of {total}", progress.done),
     }
 }
 
@@ -176,9 +203,9 @@ pub(crate) fn seconds(duration: Duration) -> String {
     }
 }
 
-/// Writes a line to standard error. A closed terminal is no reason to fail.
+/// Writes a line to standard error, harmless for a terminal. A closed one is no reason to fail.
 pub fn print_line(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", plain(text));
 }
 
 /// Prints an error: what, every problem, because, context, at most one hint.
@@ -201,4 +228,45 @@ pub fn print_error(error: &Error) {
         text.push_str(&format!("  hint: {hint}\n"));
     }
     print_line(text.trim_end());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_shows_a_total_only_when_there_is_one() {
+        for (unit, done, total, text) in [
+            (ProgressUnit::Items, 9, 0, "9"),
+            (ProgressUnit::Items, 9, 12, "9 of 12"),
+            (ProgressUnit::Bytes, 1024, 0, "1.00 KiB"),
+            (ProgressUnit::Bytes, 1024, 2048, "1.00 KiB of 2.00 KiB"),
+            (ProgressUnit::Percent, 40, 100, "40 %"),
+        ] {
+            assert_eq!(progress_text(Progress { unit, done, total, ..Progress::default() }), text);
+        }
+    }
+
+    #[test]
+    fn things_that_go_on_at_once_are_shown_together() {
+        let of = |unit, pairs: &[(u64, u64)]| {
+            let news = pairs
+                .iter()
+                .zip(0..)
+                .map(|(&(done, total), task)| (task, Progress { task, unit, done, total }));
+            let tasks: BTreeMap<u32, Progress> = news.collect();
+            let shown = together(&tasks, tasks[&0]);
+            (shown.done, shown.total)
+        };
+        assert_eq!(of(ProgressUnit::Percent, &[(40, 100), (20, 100)]), (30, 100));
+        assert_eq!(of(ProgressUnit::Bytes, &[(40, 100), (20, 50)]), (60, 150));
+        assert_eq!(of(ProgressUnit::Items, &[(4, 10), (2, 0)]), (6, 0));
+        assert_eq!(of(ProgressUnit::Items, &[(9, 0)]), (9, 0));
+    }
+
+    #[test]
+    fn a_guests_line_is_short_and_moves_nothing() {
+        let line = format!("\u{1b}[2J\u{1b}]0;x\u{7}  {}\r\n", "é".repeat(100));
+        assert_eq!(shortened(&line), "é".repeat(LINE));
+    }
 }

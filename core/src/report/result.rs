@@ -1,12 +1,12 @@
 //! The result document: what a build did, for scripts. Written also when a build fails early.
 
-use std::{collections::BTreeMap, fs, io::Write as _, path::Path};
+use std::collections::BTreeMap;
 
 use build_image_plugin_api::Resource;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::error::{Error, Result, Stage};
+use crate::error::Error;
 
 /// A registered or published image.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -154,26 +154,5 @@ impl Outcome {
             _ => BTreeMap::new(),
         };
         serde_json::to_string_pretty(&sorted).unwrap_or_default()
-    }
-
-    /// Writes the document to a file, complete or not at all.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write(&self, wanted: &Path) -> Result<()> {
-        let folder_wanted = wanted.as_os_str().to_string_lossy().ends_with('/') || wanted.is_dir();
-        let path = if folder_wanted { wanted.join("output_info.json") } else { wanted.to_owned() };
-        let failed = |error: std::io::Error| {
-            Error::new(Stage::Disk, format!("cannot write the result to `{}`", path.display()))
-                .because(&error)
-                .hint("set OUTPUT_JSON_FILE to a file this user may write to")
-        };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or_else(|| Path::new("."));
-        fs::create_dir_all(folder).map_err(failed)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        writeln!(file, "{}", self.text()).map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
-        Ok(())
     }
 }

@@ -1,16 +1,23 @@
 //! The environment, read in this file only.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
+
+use super::row::Row;
 
 /// Prefix of settings in the environment.
 const PREFIX: &str = "F5_";
-/// Settings whose plain name is too common in other people's environments: only `F5_…` counts.
-const PREFIXED_ONLY: [&str; 6] = ["HELP", "VERSION", "INFO", "DOCS", "JSON", "QUIET"];
 
 /// The process environment at start.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
+}
+
+/// Names only: values may be secrets.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.variables.keys()).finish()
+    }
 }
 
 impl Environment {
@@ -43,14 +50,16 @@ impl Environment {
         build_image_disk::process::Environment::keep(owned)
     }
 
-    /// The text of a setting and the variable it came from: `F5_<KEY>` before `<KEY>`.
+    /// The text of a setting and the variable it came from: `F5_<KEY>` before `<KEY>`, which counts
+    /// only where the row allows it.
     #[must_use]
-    pub fn setting(&self, key: &str) -> Option<(String, &str)> {
+    pub fn setting(&self, row: &Row) -> Option<(String, &str)> {
+        let key = row.key();
         let prefixed = format!("{PREFIX}{key}");
         if let Some(text) = self.get(&prefixed) {
             return Some((prefixed, text));
         }
-        if PREFIXED_ONLY.contains(&key) {
+        if row.prefixed_only {
             return None;
         }
         self.get(key).map(|text| (key.to_owned(), text))
@@ -60,13 +69,37 @@ impl Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::core_rows;
 
     #[test]
-    fn the_prefixed_name_wins_and_common_words_need_it() {
-        let environment =
-            Environment::of([("F5_ISO", "a"), ("ISO", "b"), ("VERSION", "9"), ("M", "")]);
-        assert_eq!(environment.setting("ISO"), Some(("F5_ISO".to_owned(), "a")));
-        assert_eq!(environment.setting("VERSION"), None);
-        assert_eq!(environment.setting("M"), None);
+    fn the_prefixed_name_wins_and_settings_the_old_tool_never_had_need_it() {
+        let environment = Environment::of([
+            ("F5_ISO", "a"),
+            ("ISO", "b"),
+            ("LOG_LEVEL", "debug"),
+            ("DISK", "/dev/sda"),
+            ("QEMU_MEMORY", "9"),
+            ("ACCEL", "x"),
+            ("SILENCE_TIMEOUT", "1"),
+            ("PROVIDER_DIR", "/x"),
+            ("JSON", "1"),
+            ("F5_QUIET", "1"),
+            ("INFO", "1"),
+            ("IMAGE_DIR", ""),
+        ]);
+        let rows = core_rows();
+        let read = rows.iter().filter_map(|row| environment.setting(row));
+        let read: Vec<(String, &str)> = read.collect();
+        let owned = |name: &str, text| (name.to_owned(), text);
+        assert_eq!(
+            read,
+            [owned("F5_ISO", "a"), owned("LOG_LEVEL", "debug"), owned("F5_QUIET", "1")]
+        );
+    }
+
+    #[test]
+    fn debug_output_shows_names_only() {
+        let shown = format!("{:?}", Environment::of([("TOKEN", "hunter2")]));
+        assert!(shown.contains("TOKEN") && !shown.contains("hunter2"), "{shown}");
     }
 }

@@ -1,7 +1,10 @@
 //! The configuration file: one YAML document with a map at its top. Scalars keep the text they are
 //! written with (`15.10` stays `15.10`), and every key keeps its line for messages.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::Value;
@@ -9,12 +12,20 @@ use serde_json::Value;
 use crate::error::{Error, Result, Stage};
 
 /// What a configuration file says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct FileLayer {
     /// The file.
     pub path: PathBuf,
     /// Its keys, upper-case, in the file's order.
     pub entries: Vec<(String, Entry)>,
+}
+
+/// Names only: values may be secrets.
+impl fmt::Debug for FileLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<&str> = self.entries.iter().map(|(key, _)| key.as_str()).collect();
+        f.debug_struct("FileLayer").field("path", &self.path).field("keys", &keys).finish()
+    }
 }
 
 /// One key's value.
@@ -68,7 +79,11 @@ pub(super) fn yaml_value(path: &Path, text: &str) -> Result<Value> {
         match event {
             Event::StreamStart | Event::DocumentStart(_) | Event::Nothing => {}
             Event::StreamEnd | Event::DocumentEnd => return Ok(Value::Null),
-            other => return reader.value(other, line),
+            other => {
+                let value = reader.value(other, line)?;
+                reader.end()?;
+                return Ok(value);
+            }
         }
     }
 }
@@ -92,13 +107,32 @@ impl<'a> Reader<'a> {
                 Event::StreamEnd | Event::DocumentEnd => return Ok(entries),
                 Event::MappingStart(..) => {
                     self.top(&mut entries)?;
+                    self.end()?;
                     return Ok(entries);
                 }
-                Event::Scalar(text, ..) if is_null(&text) => {}
+                Event::Scalar(text, ..) if is_null(&text) => {
+                    self.end()?;
+                    return Ok(entries);
+                }
                 _ => {
                     return Err(
                         self.wrong(line, "the top of the file is not a map of keys and values")
                     );
+                }
+            }
+        }
+    }
+
+    /// Nothing may follow the one document.
+    fn end(&mut self) -> Result<()> {
+        loop {
+            let (event, line) = self.next()?;
+            match event {
+                Event::StreamEnd => return Ok(()),
+                Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
+                Event::Scalar(text, ..) if is_null(&text) => {}
+                _ => {
+                    return Err(self.wrong(line, "a second document begins here, only one is read"));
                 }
             }
         }
@@ -244,6 +278,9 @@ mod tests {
             ("just words\n", "line 1", "not a map"),
             ("A: 1\na: 2\n", "line 2", "given twice"),
             ("A: &x 1\nB: *x\n", "line 2", "alias"),
+            ("---\nA: 1\n---\nB: 2\n", "line 4", "second document"),
+            ("A: 1\n...\n---\n- x\n", "line 4", "second document"),
+            ("~\n---\nA: 1\n", "line 3", "second document"),
         ] {
             let error = read(text).unwrap_err().message;
             assert!(
@@ -255,9 +292,15 @@ mod tests {
 
     #[test]
     fn an_empty_file_sets_nothing() {
-        for text in ["", "---\n", "# only a comment\n", "null\n"] {
+        for text in ["", "---\n", "# only a comment\n", "null\n", "---\n---\n"] {
             assert!(read(text).unwrap().entries.is_empty(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn debug_output_shows_keys_only() {
+        let shown = format!("{:?}", read("TOKEN: hunter2\n").unwrap());
+        assert!(shown.contains("TOKEN") && !shown.contains("hunter2"), "{shown}");
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //!
 //! Precedence: command line, configuration file, environment, default. An empty text counts as unset.
 
+mod advice;
 mod env;
 mod file;
+mod home;
 mod parse;
 mod resolve;
 mod row;
@@ -14,4 +16,4 @@ pub use file::{Entry, FileLayer};
 pub use parse::parse_text;
 pub use resolve::{Layers, Origin, Resolved, Value};
 pub use row::{CommandLine, Row};
-pub use schema::rows as core_rows;
+pub use schema::{first_rows, rows as core_rows};

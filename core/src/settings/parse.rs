@@ -6,43 +6,81 @@ use build_image_plugin_api::{Setting, SettingKind};
 use regex::Regex;
 use serde_json::Value;
 
-use super::file::yaml_value;
+use super::{file::yaml_value, home::expand_home};
 
-/// Understands a text as the row wants it. `None` = the text means "unset".
+/// Understands a text as the row wants it, wherever home may be: a leading `~/` of a path stays.
+/// `None` = the text means "unset".
 ///
 /// # Errors
 /// What is wrong with it, as a fragment that does not show the text of a secret.
 pub fn parse_text(row: &Setting, text: &str) -> Result<Option<Value>, String> {
+    parse_at_home(row, text, Some("~"))
+}
+
+/// Understands a text as the row wants it; a leading `~/` of a path stands for `home`.
+///
+/// # Errors
+/// As [`parse_text`].
+pub(super) fn parse_at_home(
+    row: &Setting,
+    text: &str,
+    home: Option<&str>,
+) -> Result<Option<Value>, String> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);
     }
     check_rules(row, text)?;
-    let value = match row.kind {
+    let value = understood(row.kind, text, home).map_err(|what| {
+        if row.secret { format!("its value is not {}", noun(row.kind)) } else { what }
+    })?;
+    Ok(Some(value))
+}
+
+fn understood(kind: SettingKind, text: &str, home: Option<&str>) -> Result<Value, String> {
+    Ok(match kind {
         SettingKind::Boolean | SettingKind::Switch => Value::Bool(boolean(text)?),
         SettingKind::Integer => Value::from(integer(text)?),
-        SettingKind::Size => Value::from(scaled(text, &SIZES, "a number of bytes")?),
-        SettingKind::Duration => Value::from(scaled(text, &DURATIONS, "a duration")?),
-        SettingKind::List => structured(text, Value::is_array, "a list")?,
-        SettingKind::Map => structured(text, Value::is_object, "a map")?,
+        SettingKind::Size => Value::from(scaled(text, &SIZES, noun(kind))?),
+        SettingKind::Duration => Value::from(scaled(text, &DURATIONS, noun(kind))?),
+        SettingKind::List => structured(text, home, Value::is_array, noun(kind))?,
+        SettingKind::Map => structured(text, home, Value::is_object, noun(kind))?,
+        SettingKind::Path => Value::String(expand_home(text, home)?),
         _ => Value::String(text.to_owned()),
-    };
-    Ok(Some(value))
+    })
+}
+
+/// What a text of this kind is.
+fn noun(kind: SettingKind) -> &'static str {
+    match kind {
+        SettingKind::Boolean | SettingKind::Switch => "yes or no",
+        SettingKind::Integer => "a whole number",
+        SettingKind::Size => "a number of bytes",
+        SettingKind::Duration => "a duration",
+        SettingKind::List => "a list",
+        SettingKind::Map => "a map",
+        SettingKind::Path => "a usable path",
+        _ => "a text",
+    }
 }
 
 /// Understands a value of the configuration file as the row wants it.
 ///
 /// # Errors
 /// As [`parse_text`].
-pub(super) fn parse_value(row: &Setting, value: &Value) -> Result<Option<Value>, String> {
+pub(super) fn parse_value(
+    row: &Setting,
+    value: &Value,
+    home: Option<&str>,
+) -> Result<Option<Value>, String> {
     match (value, row.kind) {
         (Value::Null, _) => Ok(None),
-        (Value::String(text), _) => parse_text(row, text),
+        (Value::String(text), _) => parse_at_home(row, text, home),
         (Value::Array(_), SettingKind::List) | (Value::Object(_), SettingKind::Map) => {
             Ok(Some(value.clone()))
         }
         // A bare value where a list is wanted: a list of one.
-        (Value::Number(_) | Value::Bool(_), _) => parse_text(row, &value.to_string()),
+        (Value::Number(_) | Value::Bool(_), _) => parse_at_home(row, &value.to_string(), home),
         (Value::Array(_), _) => Err("is a list where one value is expected".to_owned()),
         (Value::Object(_), _) => Err("is a map where one value is expected".to_owned()),
     }
@@ -110,16 +148,22 @@ fn example(suffixes: &[(&str, u64)]) -> String {
 }
 
 /// JSON or YAML text, or the path of a file that holds it. A bare word is a list of one.
-fn structured(text: &str, shape: fn(&Value) -> bool, what: &str) -> Result<Value, String> {
+fn structured(
+    text: &str,
+    home: Option<&str>,
+    shape: fn(&Value) -> bool,
+    what: &str,
+) -> Result<Value, String> {
     let path = Path::new(text);
     let is_file = path
         .extension()
         .and_then(|extension| extension.to_str())
         .is_some_and(|extension| matches!(extension, "json" | "yml" | "yaml"));
     let value = if is_file {
-        let content = std::fs::read_to_string(path)
-            .map_err(|error| format!("names the file `{text}`, which cannot be read: {error}"))?;
-        read(path, &content)?
+        let path = expand_home(text, home)?;
+        let content = std::fs::read_to_string(&path)
+            .map_err(|error| format!("names the file `{path}`, which cannot be read: {error}"))?;
+        read(Path::new(&path), &content)?
     } else {
         read(Path::new("its text"), text)?
     };
@@ -146,12 +190,12 @@ mod tests {
     use super::*;
 
     fn parsed(kind: SettingKind, text: &str) -> Result<Option<Value>, String> {
-        parse_text(&Setting::new("K", kind, ""), text)
+        parse_at_home(&Setting::new("K", kind, ""), text, Some("/home/me"))
     }
 
     #[test]
     fn every_kind_reads_its_text() {
-        use SettingKind::{Boolean, Duration, Integer, List, Map, Size, Switch, Text};
+        use SettingKind::{Boolean, Duration, Integer, List, Map, Path, Size, Switch, Text};
         for (kind, text, value) in [
             (Boolean, "Yes", json!(true)),
             (Boolean, "0", json!(false)),
@@ -167,6 +211,8 @@ mod tests {
             (List, "[ttyS1, tty1]", json!(["ttyS1", "tty1"])),
             (Map, r#"{"var": 1500}"#, json!({"var": 1500})),
             (Text, " 15.10 ", json!("15.10")),
+            (Text, "~/x", json!("~/x")),
+            (Path, "~/x", json!("/home/me/x")),
         ] {
             assert_eq!(parsed(kind, text), Ok(Some(value)), "{text}");
         }
@@ -175,10 +221,15 @@ mod tests {
 
     #[test]
     fn wrong_texts_are_refused_with_the_text() {
-        use SettingKind::{Boolean, Integer, List, Map, Size};
-        for (kind, text) in
-            [(Boolean, "maybe"), (Integer, "-1"), (Size, "16XB"), (List, "{a: 1}"), (Map, "[1]")]
-        {
+        use SettingKind::{Boolean, Integer, List, Map, Path, Size};
+        for (kind, text) in [
+            (Boolean, "maybe"),
+            (Integer, "-1"),
+            (Size, "16XB"),
+            (List, "{a: 1}"),
+            (Map, "[1]"),
+            (Path, "~root/x"),
+        ] {
             assert!(parsed(kind, text).is_err(), "{text}");
         }
         let row = Setting::new("K", SettingKind::Text, "").choices(&["a", "b"]);
@@ -187,9 +238,19 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_shown_in_its_own_error() {
-        let row = Setting::new("K", SettingKind::Text, "").pattern("[a-z]+").secret();
+        use SettingKind::{Boolean, Duration, Integer, List, Map, Path, Size, Switch, Text};
+        for kind in [Boolean, Duration, Integer, List, Map, Path, Size, Switch, Text] {
+            for text in ["~Hunter2", "Hunter2.yml", "{Hunter2: [", "{Hunter2: }"] {
+                let row = Setting::new("K", kind, "").secret();
+                let error = parse_text(&row, text).err().unwrap_or_default();
+                assert!(!error.contains("Hunter2"), "{error}");
+                let error = parse_text(&row.pattern("[a-z]"), text).unwrap_err();
+                assert!(!error.contains("Hunter2"), "{error}");
+            }
+        }
+        let row = Setting::new("K", Integer, "").secret();
         let error = parse_text(&row, "Hunter2").unwrap_err();
-        assert!(!error.contains("Hunter2"), "{error}");
+        assert_eq!(error, "its value is not a whole number");
     }
 
     #[test]

@@ -6,9 +6,11 @@ use build_image_plugin_api::{Secret, Settings};
 use serde_json::Value as Json;
 
 use super::{
+    advice::advice,
     env::Environment,
     file::FileLayer,
-    parse::{parse_text, parse_value},
+    home::expand_home,
+    parse::{parse_at_home, parse_value},
     row::Row,
 };
 use crate::error::{Error, Problem, Result, Stage};
@@ -47,7 +49,7 @@ pub struct Value {
 }
 
 /// What was said, before it is understood.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Layers {
     /// Texts from the command line by key.
     pub command_line: BTreeMap<String, String>,
@@ -57,10 +59,23 @@ pub struct Layers {
     pub environment: Environment,
 }
 
+/// Names only: values may be secrets.
+impl fmt::Debug for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let typed: Vec<&String> = self.command_line.keys().collect();
+        f.debug_struct("Layers")
+            .field("command_line", &typed)
+            .field("file", &self.file)
+            .field("environment", &self.environment)
+            .finish()
+    }
+}
+
 /// All values that are set.
 #[derive(Clone, Debug, Default)]
 pub struct Resolved {
     values: BTreeMap<String, Value>,
+    home: Option<String>,
     secrets: BTreeMap<String, Secret>,
 }
 
@@ -70,7 +85,8 @@ impl Layers {
     /// # Errors
     /// All values that do not fit their rows, at once.
     pub fn resolve(&self, rows: &[Row]) -> Result<Resolved> {
-        let mut resolved = Resolved::default();
+        let home = self.home().map(str::to_owned);
+        let mut resolved = Resolved { home, ..Resolved::default() };
         let mut problems = Vec::new();
         for row in rows {
             match self.value(row) {
@@ -97,11 +113,18 @@ impl Layers {
         }
     }
 
+    fn home(&self) -> Option<&str> {
+        self.environment.get("HOME")
+    }
+
     /// The value of one row: the first layer in which it is set decides.
     fn value(&self, row: &Row) -> Result<Option<Value>, Problem> {
         let key = row.key();
         let explicit = self.explicit(row)?;
         if let (Some(why), Some(value)) = (row.unsupported, &explicit) {
+            if value.json == Json::Bool(false) {
+                return Ok(None);
+            }
             return Err(Problem::new(format!("{key} ({}): {why}", value.origin))
                 .hint(format!("leave {key} out")));
         }
@@ -109,13 +132,14 @@ impl Layers {
             return Ok(explicit);
         }
         let Some(default) = &row.setting.default else { return Ok(None) };
-        with_origin(row, parse_text(&row.setting, default), Origin::Default)
+        with_origin(row, parse_at_home(&row.setting, default, self.home()), Origin::Default)
     }
 
     fn explicit(&self, row: &Row) -> Result<Option<Value>, Problem> {
-        let key = row.key();
+        let (key, home) = (row.key(), self.home());
         if let Some(text) = self.command_line.get(key) {
-            let value = with_origin(row, parse_text(&row.setting, text), Origin::CommandLine)?;
+            let value =
+                with_origin(row, parse_at_home(&row.setting, text, home), Origin::CommandLine)?;
             if value.is_some() {
                 return Ok(value);
             }
@@ -124,13 +148,13 @@ impl Layers {
             && let Some(entry) = file.get(key)
         {
             let origin = Origin::File(file.path.clone(), entry.line);
-            let value = with_origin(row, parse_value(&row.setting, &entry.value), origin)?;
+            let value = with_origin(row, parse_value(&row.setting, &entry.value, home), origin)?;
             if value.is_some() {
                 return Ok(value);
             }
         }
-        let Some((name, text)) = self.environment.setting(key) else { return Ok(None) };
-        with_origin(row, parse_text(&row.setting, text), Origin::Environment(name))
+        let Some((name, text)) = self.environment.setting(row) else { return Ok(None) };
+        with_origin(row, parse_at_home(&row.setting, text, home), Origin::Environment(name))
     }
 }
 
@@ -142,21 +166,21 @@ fn with_origin(
     match parsed {
         Ok(Some(json)) => Ok(Some(Value { json, origin })),
         Ok(None) => Ok(None),
-        Err(what) => Err(Problem::new(format!("{} ({origin}): {what}", row.key())).hint(format!(
-            "{} is {}",
-            row.key(),
-            row.setting.summary
-        ))),
+        Err(what) => {
+            Err(Problem::new(format!("{} ({origin}): {what}", row.key()))
+                .hint(advice(row, &origin)))
+        }
     }
 }
 
 impl Resolved {
     fn insert(&mut self, row: &Row, mut value: Value) {
         if row.setting.secret {
-            if let Json::String(text) = &value.json {
-                self.secrets.insert(row.key().to_owned(), Secret::new(text.clone()));
-            }
-            value.json = Json::Null;
+            let text = match std::mem::take(&mut value.json) {
+                Json::String(text) => text,
+                other => other.to_string(),
+            };
+            self.secrets.insert(row.key().to_owned(), Secret::new(text));
         }
         self.values.insert(row.key().to_owned(), value);
     }
@@ -177,6 +201,14 @@ impl Resolved {
     #[must_use]
     pub fn path(&self, key: &str) -> Option<PathBuf> {
         self.text(key).map(PathBuf::from)
+    }
+
+    /// A path inside another value, its leading `~/` expanded as in settings that are paths.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a fragment.
+    pub fn expand_home(&self, path: &str) -> Result<String, String> {
+        expand_home(path, self.home.as_deref())
     }
 
     /// The number of a setting.
@@ -266,6 +298,53 @@ mod tests {
         assert_eq!(texts.len(), 2, "{texts:?}");
         assert!(texts[0].starts_with("N (command line): "), "{texts:?}");
         assert!(texts[1].starts_with("S (c.yml, line 1): "), "{texts:?}");
+    }
+
+    #[test]
+    fn secrets_of_other_kinds_are_kept_as_text() {
+        let rows = [
+            Row::new(Setting::new("N", SettingKind::Integer, "n").secret()),
+            Row::new(Setting::new("L", SettingKind::List, "l").secret()),
+        ];
+        let layers = layers(&[("N", "42")], "L: [a, 1]", Environment::default());
+        let secrets = layers.resolve(&rows).unwrap().secrets(&rows);
+        let text = |key: &str| secrets[key].as_ref().map(Secret::reveal);
+        assert_eq!((text("N"), text("L")), (Some("42"), Some(r#"["a",1]"#)));
+    }
+
+    #[test]
+    fn an_unsupported_switch_that_is_off_is_unset() {
+        let row = |key| {
+            Row::new(Setting::new(key, SettingKind::Switch, "x")).unsupported("not in this version")
+        };
+        let resolve = |file| layers(&[], file, Environment::default()).resolve(&[row("OFF")]);
+        for off in ["OFF: false", "OFF: 'No'", "OFF:"] {
+            assert!(resolve(off).unwrap().get("OFF").is_none(), "{off}");
+        }
+        assert!(resolve("OFF: 1").unwrap_err().message.contains("not in this version"));
+    }
+
+    #[test]
+    fn a_home_folder_is_expanded_from_every_layer() {
+        let rows = [Row::new(Setting::new("P", SettingKind::Path, "p"))];
+        let home = || Environment::of([("HOME", "/home/me"), ("F5_P", "~/env")]);
+        for (cli, file, path) in [
+            (&[("P", "~/cli")][..], "", "/home/me/cli"),
+            (&[], "P: ~/file", "/home/me/file"),
+            (&[], "", "/home/me/env"),
+        ] {
+            let resolved = layers(cli, file, home()).resolve(&rows).unwrap();
+            assert_eq!(resolved.text("P"), Some(path));
+        }
+        let error = layers(&[("P", "~you/x")], "", home()).resolve(&rows).unwrap_err();
+        assert!(error.hint.unwrap().contains("`~/…`"));
+    }
+
+    #[test]
+    fn debug_output_of_layers_shows_names_only() {
+        let layers = layers(&[("A", "hunter1")], "S: hunter2", Environment::of([("N", "hunter3")]));
+        let shown = format!("{layers:?}");
+        assert!(shown.contains("\"S\"") && !shown.contains("hunter"), "{shown}");
     }
 
     #[test]

@@ -13,6 +13,11 @@ pub struct Row {
     pub command_line: CommandLine,
     /// Why this version does not act on it, if it does not.
     pub unsupported: Option<&'static str>,
+    /// In the environment only `F5_<KEY>` counts: the plain name is a common word, or other programs
+    /// read it too.
+    pub prefixed_only: bool,
+    /// A value for advice, where the kind alone makes a poor one.
+    pub example: Option<&'static str>,
 }
 
 /// How a setting looks on the command line.
@@ -33,7 +38,14 @@ impl Row {
         } else {
             CommandLine::Value
         };
-        Self { setting, flag: None, command_line, unsupported: None }
+        Self {
+            setting,
+            flag: None,
+            command_line,
+            unsupported: None,
+            prefixed_only: false,
+            example: None,
+        }
     }
 
     /// With a one-letter flag.
@@ -47,6 +59,20 @@ impl Row {
     #[must_use]
     pub fn unsupported(mut self, why: &'static str) -> Self {
         self.unsupported = Some(why);
+        self
+    }
+
+    /// In the environment only `F5_<KEY>` counts.
+    #[must_use]
+    pub fn prefixed_only(mut self) -> Self {
+        self.prefixed_only = true;
+        self
+    }
+
+    /// With a value for advice.
+    #[must_use]
+    pub fn example(mut self, text: &'static str) -> Self {
+        self.example = Some(text);
         self
     }
 

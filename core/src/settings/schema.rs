@@ -12,6 +12,7 @@ const OUTPUT: &str = "Output";
 const PLUGINS: &str = "Provider plugins";
 
 const LATER: &str = "this version does not do that yet";
+const NO_OVA: &str = "this version makes no OVA files";
 
 fn row(group: &str, key: &str, kind: Kind, summary: &str) -> Row {
     let mut setting = Setting::new(key, kind, summary);
@@ -19,10 +20,24 @@ fn row(group: &str, key: &str, kind: Kind, summary: &str) -> Row {
     Row::new(setting)
 }
 
+/// A row the old tool never had: its plain name in the environment may be somebody else's.
+fn new_row(group: &str, key: &str, kind: Kind, summary: &str) -> Row {
+    row(group, key, kind, summary).prefixed_only()
+}
+
+/// Keys that decide which provider and which configuration file there are.
+const FIRST: [&str; 4] = ["PLATFORM", "CONFIG_FILE", "PROVIDER_DIR", "PROVIDER_FILE"];
+
 /// All rows of the core.
 #[must_use]
 pub fn rows() -> Vec<Row> {
-    [build(), source(), disk(), output(), plugins()].concat()
+    [build(), source(), disk(), output(), plugins(), information()].concat()
+}
+
+/// The rows that must be understood before all others are known.
+#[must_use]
+pub fn first_rows() -> Vec<Row> {
+    rows().into_iter().filter(|row| FIRST.contains(&row.key())).collect()
 }
 
 fn build() -> Vec<Row> {
@@ -35,6 +50,14 @@ fn build() -> Vec<Row> {
         row(BUILD, "BOOT_LOCATIONS", Kind::Text, "number of install slots of a BIG-IP image")
             .flag('b');
     slots.setting = slots.setting.choices(&["1", "2"]);
+    let mut on_failure = row(
+        BUILD,
+        "ON_FAILURE",
+        Kind::Text,
+        "what becomes of a failed build: removed, or kept for resume",
+    )
+    .prefixed_only();
+    on_failure.setting = on_failure.setting.choices(&["undo", "keep"]).default_value("undo");
     vec![
         platform,
         row(BUILD, "CONFIG_FILE", Kind::Path, "YAML file of settings").flag('c'),
@@ -48,8 +71,11 @@ fn build() -> Vec<Row> {
         ),
         row(BUILD, "NO_UPLOAD", Kind::Switch, "stop when the disk image is published in IMAGE_DIR"),
         row(BUILD, "REUSE", Kind::Switch, "keep the artifacts when the build is done"),
-        row(BUILD, "IMAGE_TAGS", Kind::List, "tags to add: a list of one-key maps"),
-        row(BUILD, "IMAGE_TAGS_EXCLUDE", Kind::List, "keys of automatic tags to leave out"),
+        on_failure,
+        row(BUILD, "IMAGE_TAGS", Kind::List, "tags to add: a list of one-key maps")
+            .example("[{owner: team}]"),
+        row(BUILD, "IMAGE_TAGS_EXCLUDE", Kind::List, "keys of automatic tags to leave out")
+            .example("[build_type]"),
         row(BUILD, "IMAGE_REGISTRATION_URL", Kind::Text, "registry to post the image to")
             .unsupported(LATER),
         row(
@@ -64,7 +90,7 @@ fn build() -> Vec<Row> {
 fn source() -> Vec<Row> {
     vec![
         row(SOURCE, "ISO", Kind::Path, "BIG-IP installer ISO").flag('i'),
-        row(SOURCE, "DISK", Kind::Path, "raw disk image to use instead of installing an ISO"),
+        new_row(SOURCE, "DISK", Kind::Path, "raw disk image to use instead of installing an ISO"),
         row(SOURCE, "ISO_SIG", Kind::Path, "signature of the ISO").flag('s').unsupported(LATER),
         row(SOURCE, "EHF_ISO", Kind::Path, "engineering hotfix ISO").flag('e').unsupported(LATER),
         row(SOURCE, "EHF_ISO_SIG", Kind::Path, "signature of the hotfix ISO")
@@ -86,42 +112,47 @@ fn source() -> Vec<Row> {
             "accept any certificate when downloading",
         )
         .unsupported(LATER),
+        row(SOURCE, "UPDATE_ISO_RPMS", Kind::Text, "packages to change in the ISO")
+            .unsupported("ISOs are installed as they are"),
     ]
 }
 
 fn disk() -> Vec<Row> {
-    let mut accel = row(DISK, "ACCEL", Kind::Text, "acceleration of the installing machine");
+    let mut accel = new_row(DISK, "ACCEL", Kind::Text, "acceleration of the installing machine");
     accel.setting = accel.setting.choices(&["auto", "kvm", "tcg"]).default_value("auto");
     let with_default = |mut row: Row, text: &str| {
         row.setting = row.setting.default_value(text);
         row
     };
     vec![
-        row(DISK, "UPDATE_LV_SIZES", Kind::Map, "larger volumes: a map of volume to MiB"),
+        row(DISK, "UPDATE_LV_SIZES", Kind::Map, "larger volumes: a map of volume to MiB")
+            .example("{var: 1500}"),
         row(
             DISK,
             "UPDATE_IMAGE_FILES",
             Kind::List,
             "files to put into the image: source, destination, mode",
-        ),
+        )
+        .example("[{source: a.conf, destination: /config/a.conf}]"),
         row(
             DISK,
             "CONSOLE_DEVICES",
             Kind::List,
             "consoles of the installed system; ttyS0 is added last",
-        ),
+        )
+        .example("[ttyS1, tty1]"),
         row(DISK, "DISABLE_SPLASH", Kind::Switch, "no boot splash in the installed system"),
-        row(DISK, "QEMU", Kind::Path, "qemu-system-x86_64 to use; found on PATH when not set"),
+        new_row(DISK, "QEMU", Kind::Path, "qemu-system-x86_64 to use; found on PATH when not set"),
         with_default(
-            row(DISK, "QEMU_MEMORY", Kind::Size, "memory of the installing machine"),
+            new_row(DISK, "QEMU_MEMORY", Kind::Size, "memory of the installing machine"),
             "2GiB",
         ),
         with_default(
-            row(DISK, "QEMU_CPUS", Kind::Integer, "processors of the installing machine"),
+            new_row(DISK, "QEMU_CPUS", Kind::Integer, "processors of the installing machine"),
             "1",
         ),
         with_default(
-            row(
+            new_row(
                 DISK,
                 "INSTALL_TIMEOUT",
                 Kind::Duration,
@@ -130,7 +161,7 @@ fn disk() -> Vec<Row> {
             "2h",
         ),
         with_default(
-            row(
+            new_row(
                 DISK,
                 "SILENCE_TIMEOUT",
                 Kind::Duration,
@@ -160,8 +191,8 @@ fn output() -> Vec<Row> {
         row(OUTPUT, "LOG_FILE", Kind::Path, "log file, or folder for it [default: logs/image-…]"),
         level,
         row(OUTPUT, "OUTPUT_JSON_FILE", Kind::Path, "write the result document to this file"),
-        row(OUTPUT, "JSON", Kind::Switch, "print the result document on standard output"),
-        row(OUTPUT, "QUIET", Kind::Switch, "no progress on the terminal").flag('q'),
+        new_row(OUTPUT, "JSON", Kind::Switch, "print the result document on standard output"),
+        new_row(OUTPUT, "QUIET", Kind::Switch, "no progress on the terminal").flag('q'),
         row(
             OUTPUT,
             "HYPERVISOR_IMAGE_NAME",
@@ -174,13 +205,30 @@ fn output() -> Vec<Row> {
             .unsupported(LATER),
         row(OUTPUT, "IMAGE_SIG_ENCRYPTION_TYPE", Kind::Text, "digest of image signatures")
             .unsupported(LATER),
+        row(OUTPUT, "ADD_OVA_EULA", Kind::Path, "licence text to put into an OVA")
+            .unsupported(NO_OVA),
+        row(OUTPUT, "OVA_PROP_NET_USER", Kind::Switch, "network and password properties of an OVA")
+            .unsupported(NO_OVA),
     ]
 }
 
 fn plugins() -> Vec<Row> {
     vec![
-        row(PLUGINS, "PROVIDER_DIR", Kind::Path, "folder to look for provider plugins in first"),
-        row(PLUGINS, "PROVIDER_FILE", Kind::Path, "plugin file to use for the platform"),
+        new_row(
+            PLUGINS,
+            "PROVIDER_DIR",
+            Kind::Path,
+            "folder to look for provider plugins in first",
+        ),
+        new_row(PLUGINS, "PROVIDER_FILE", Kind::Path, "plugin file to use for the platform"),
+    ]
+}
+
+fn information() -> Vec<Row> {
+    vec![
+        new_row(BUILD, "INFO", Kind::Switch, "print JSON about this host and exit"),
+        new_row(BUILD, "DOCS", Kind::Switch, "write tables of settings")
+            .unsupported("settings are listed by --help, with -p NAME also the provider's"),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! What will be done: settings, the source and the provider's needs become one value. Nothing is
+//! The plan of a build: settings, the source and the provider's needs become one value. Nothing is
 //! created here; a plan can be printed and thrown away.
 
 use std::{
@@ -9,16 +9,15 @@ use std::{
 
 use build_image_plugin_api::{Description, DiskSpec, document::Build};
 
+use super::disk_size::{self, GIB};
 use crate::{
     error::{Error, Problem, Result, Stage},
     product::{self, Facts, Guest, Overrides, Shape, Sizes, VeInfo, Version},
     random,
+    runs::{Run, State},
     settings::Resolved,
     tags::{self, Tags},
 };
-
-/// Bytes per GiB.
-const GIB: u64 = 1 << 30;
 
 /// What the image is made from, as it was found.
 pub enum Source {
@@ -96,6 +95,8 @@ pub struct Plan {
     pub publish: Option<PathBuf>,
     /// Keep the artifacts.
     pub keep: bool,
+    /// Keep everything of a failed build, so that it can be resumed.
+    pub keep_on_failure: bool,
 }
 
 impl Plan {
@@ -112,8 +113,13 @@ impl Plan {
         let (stem, seed) = names(&source, platform, settings)?;
         let installation = installation(platform, said, settings, &source)?;
         let virtual_size = match (&installation, &source) {
-            (Some(installation), _) => disk_size(installation.sizes.gib * GIB, said),
-            (None, Source::Disk { size, .. }) => *size,
+            (Some(installation), _) => {
+                disk_size::of_new_disk(platform, installation.sizes.gib * GIB, &said.disk)?
+            }
+            (None, Source::Disk { path, size }) => {
+                disk_size::check_given(platform, path, *size, &said.disk)?;
+                *size
+            }
             (None, Source::Iso { .. }) => 0,
         };
         let upload = said.uploads && !settings.is_on("NO_UPLOAD");
@@ -149,6 +155,7 @@ impl Plan {
             spec: said.disk.spec.clone(),
             publish: publishes.then_some(images),
             keep: settings.is_on("REUSE"),
+            keep_on_failure: settings.text("ON_FAILURE") == Some("keep"),
             build,
             installation,
             upload,
@@ -159,6 +166,30 @@ impl Plan {
     #[must_use]
     pub fn needs_image_dir(&self) -> bool {
         self.publish.is_some() || !self.upload
+    }
+
+    /// Takes up the run of an earlier process: same run, same names, same journal.
+    ///
+    /// # Errors
+    /// When the run is in use or done, or was a build of something else.
+    pub fn resume(&mut self, run: &Run) -> Result<()> {
+        let refused = |what: &str| {
+            Error::new(Stage::Settings, format!("run `{}` cannot be resumed: {what}", run.id))
+        };
+        match run.state {
+            State::Running => return Err(refused("a process is at work with it")),
+            State::Done => return Err(refused("it is done")),
+            State::Dead | State::Failed => {}
+        }
+        let before = (&run.build.file_stem, run.build.virtual_size, &run.platform);
+        if before != (&self.build.file_stem, self.build.virtual_size, &self.platform) {
+            return Err(refused(
+                "the ISO, the disk or the settings are not those it was started with",
+            ));
+        }
+        self.build = run.build.clone();
+        self.run.clone_from(&run.folder);
+        Ok(())
     }
 
     /// File the raw disk is built in.
@@ -212,7 +243,7 @@ fn installation(
         skip_boot_fixup: said.guest.skip_boot_fixup,
         consoles: product::consoles(json("CONSOLE_DEVICES"))?,
         disable_splash: settings.is_on("DISABLE_SPLASH"),
-        files: product::injected(json("UPDATE_IMAGE_FILES"))?,
+        files: product::injected(json("UPDATE_IMAGE_FILES"), &|path| settings.expand_home(path))?,
     };
     Ok(Some(Installation {
         iso: path.clone(),
@@ -272,13 +303,6 @@ fn overrides(settings: &Resolved) -> Result<Overrides> {
             Ok((name.clone(), mib))
         })
         .collect()
-}
-
-fn disk_size(bytes: u64, said: &Description) -> u64 {
-    let needs = &said.disk;
-    let bytes = bytes.max(needs.minimum_bytes.unwrap_or(0));
-    let bytes = bytes.min(needs.maximum_bytes.unwrap_or(u64::MAX));
-    bytes.next_multiple_of(needs.multiple_of_bytes.unwrap_or(1).max(1))
 }
 
 /// File stem and seed of the image's name.

@@ -1,0 +1,77 @@
+//! Settings that only an installation uses, said in a build that installs nothing.
+
+use crate::{
+    report::Reporter,
+    settings::{Origin, Resolved},
+};
+
+const KEYS: [&str; 6] = [
+    "MODULES",
+    "BOOT_LOCATIONS",
+    "UPDATE_LV_SIZES",
+    "UPDATE_IMAGE_FILES",
+    "CONSOLE_DEVICES",
+    "DISABLE_SPLASH",
+];
+/// Settings that every shared configuration file of installations has.
+const SHARED: [&str; 2] = ["MODULES", "BOOT_LOCATIONS"];
+
+/// Warns of settings that have no effect because a disk image is given.
+pub(super) fn warn(settings: &Resolved, reporter: &Reporter) {
+    let (loud, silent) = unused(settings);
+    if !silent.is_empty() {
+        tracing::info!(settings = silent.join(", "), "without effect: only an ISO uses them");
+    }
+    if !loud.is_empty() {
+        let text = format!("{} without effect: a disk image is taken as it is", loud.join(", "));
+        reporter.warning(&text, None);
+    }
+}
+
+/// Settings to warn of, and settings to mention in the log.
+fn unused(settings: &Resolved) -> (Vec<&'static str>, Vec<&'static str>) {
+    let (mut loud, mut silent) = (Vec::new(), Vec::new());
+    if settings.get("DISK").is_none() {
+        return (loud, silent);
+    }
+    for key in KEYS {
+        let Some(value) = settings.get(key).filter(|value| value.json != false) else { continue };
+        match value.origin {
+            Origin::CommandLine => loud.push(key),
+            Origin::File(..) if SHARED.contains(&key) => silent.push(key),
+            Origin::File(..) => loud.push(key),
+            Origin::Environment(_) => silent.push(key),
+            Origin::Default => {}
+        }
+    }
+    (loud, silent)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::settings::{Environment, FileLayer, Layers, core_rows};
+
+    #[test]
+    fn what_was_said_for_this_build_is_warned_of() {
+        let typed = |source: &str| Layers {
+            command_line: [(source, "x"), ("BOOT_LOCATIONS", "1")]
+                .map(|(key, text)| (key.to_owned(), text.to_owned()))
+                .into(),
+            file: FileLayer::parse(
+                Path::new("c.yml"),
+                "MODULES: ltm\nUPDATE_LV_SIZES: {var: 1}\nDISABLE_SPLASH: no\n",
+            )
+            .ok(),
+            environment: Environment::of([("CONSOLE_DEVICES", "tty1")]),
+        };
+        let resolved = typed("DISK").resolve(&core_rows()).unwrap();
+        let expected =
+            (vec!["BOOT_LOCATIONS", "UPDATE_LV_SIZES"], vec!["MODULES", "CONSOLE_DEVICES"]);
+        assert_eq!(unused(&resolved), expected);
+        let resolved = typed("ISO").resolve(&core_rows()).unwrap();
+        assert_eq!(unused(&resolved), (vec![], vec![]));
+    }
+}

@@ -1,0 +1,192 @@
+//! Where the result of a build goes: summary, result document, exit code.
+
+use crate::{
+    error::{Error, Result},
+    exit,
+    report::{Failure, Outcome, ResultFile, print_error, print_line},
+    settings::{Layers, Resolved, Row, core_rows},
+};
+
+/// The settings of this page.
+const KEYS: [&str; 3] = ["OUTPUT_JSON_FILE", "JSON", "QUIET"];
+
+/// Where the result goes; known as early as possible, so that early failures are reported too.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Output {
+    json: bool,
+    quiet: bool,
+    file: Option<ResultFile>,
+}
+
+impl Output {
+    /// What the first look at the layers tells. A value that is wrong is left to those who report it.
+    pub(super) fn learn(&mut self, layers: &Layers) {
+        let mine = core_rows().into_iter().filter(|row| KEYS.contains(&row.key()));
+        for row in mine.collect::<Vec<Row>>() {
+            let Ok(settings) = layers.resolve(std::slice::from_ref(&row)) else { continue };
+            match row.key() {
+                "JSON" => self.json = settings.is_on("JSON"),
+                "QUIET" => self.quiet = settings.is_on("QUIET"),
+                _ => self.file = settings.text("OUTPUT_JSON_FILE").map(ResultFile::named),
+            }
+        }
+    }
+
+    /// What the settings say.
+    pub(super) fn set(&mut self, settings: &Resolved) {
+        self.json = settings.is_on("JSON");
+        self.quiet = settings.is_on("QUIET");
+        self.file = settings.text("OUTPUT_JSON_FILE").map(ResultFile::named);
+    }
+
+    /// Finds out before the long part whether the result can be written.
+    ///
+    /// # Errors
+    /// When it cannot; it is not tried again then.
+    pub(super) fn probe(&mut self) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let probed = file.probe();
+        if probed.is_err() {
+            self.file = None;
+        }
+        probed
+    }
+
+    /// Reports a build that is over; returns the exit code.
+    pub(super) fn finish(&self, result: &Result<()>, outcome: &mut Outcome) -> u8 {
+        outcome.end_time = crate::clock::now();
+        let mut code = match result {
+            Ok(()) => exit::DONE,
+            Err(error) => error.exit_code(),
+        };
+        if code != exit::DONE && !outcome.leftovers.is_empty() {
+            code = exit::LEFTOVERS;
+        }
+        let built = code == exit::DONE;
+        outcome.result = if built { "SUCCESS" } else { "FAILURE" }.to_owned();
+        if let Err(error) = result {
+            explain(error, code, outcome);
+        }
+        print_leftovers(outcome);
+        if let (Err(_), Some(log)) = (result, &outcome.log_file) {
+            print_line(&format!("  log: {log}"));
+        }
+        if let Some(file) = &self.file
+            && let Err(error) = file.write(outcome)
+        {
+            print_error(&error);
+            code = if built { error.exit_code() } else { code };
+        }
+        if self.json {
+            super::print(&format!("{}\n", outcome.text()));
+        } else if built && !self.quiet {
+            super::print(&summary(outcome));
+        }
+        code
+    }
+}
+
+fn explain(error: &Error, code: u8, outcome: &mut Outcome) {
+    outcome.error = Some(Failure::of(error, code));
+    print_error(error);
+}
+
+fn print_leftovers(outcome: &Outcome) {
+    for leftover in &outcome.leftovers {
+        print_line(&format!("  left behind: {}: {}", leftover.resource.label(), leftover.reason));
+        if let Some(hint) = &leftover.hint {
+            print_line(&format!("    hint: {hint}"));
+        }
+    }
+}
+
+/// What came of a build, one line per image and published file.
+fn summary(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    for image in &outcome.images {
+        let region =
+            image.region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default();
+        text.push_str(&format!("image {} ({}){region}\n", image.id, image.name));
+    }
+    // A provider that makes local files names them as images.
+    let unnamed = |file: &&String| outcome.images.iter().all(|image| image.id != **file);
+    match (outcome.file.as_ref().filter(unnamed), &outcome.location) {
+        (Some(file), _) => text.push_str(&format!("published {file}\n")),
+        (None, Some(folder)) if outcome.images.is_empty() => {
+            text.push_str(&format!("published in {folder}\n"));
+        }
+        _ => {}
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        report::ImageEntry,
+        settings::{Environment, FileLayer},
+    };
+
+    #[test]
+    fn the_ways_to_ask_for_output_are_all_understood() {
+        let layers = |typed: &[(&str, &str)], file: &str, environment| Layers {
+            command_line: typed
+                .iter()
+                .map(|(key, text)| ((*key).to_owned(), (*text).to_owned()))
+                .collect(),
+            file: FileLayer::parse(Path::new("c.yml"), file).ok(),
+            environment,
+        };
+        let none = Environment::default;
+        for (layers, json, quiet) in [
+            (layers(&[("JSON", "yes")], "", none()), true, false),
+            (layers(&[], "JSON: yes\nQUIET: on", none()), true, true),
+            (layers(&[("JSON", "no")], "JSON: yes", none()), false, false),
+            (layers(&[], "", Environment::of([("F5_JSON", "1"), ("QUIET", "1")])), true, false),
+            // The wrong one is reported by others and hides nothing of the rest.
+            (layers(&[("JSON", "maybe"), ("QUIET", "true")], "", none()), false, true),
+        ] {
+            let mut output = Output::default();
+            output.learn(&layers);
+            assert_eq!(output, Output { json, quiet, file: None }, "{layers:?}");
+        }
+        let mut output = Output::default();
+        let home = Environment::of([("HOME", "/h"), ("OUTPUT_JSON_FILE", "~/r.json")]);
+        output.learn(&layers(&[], "", home));
+        assert_eq!(output.file, Some(ResultFile::named("/h/r.json")));
+    }
+
+    #[test]
+    fn the_summary_names_images_and_files_that_exist() {
+        let image = ImageEntry { id: "m-1".into(), name: "n".into(), region: Some("r".into()) };
+        let text = |value: &str| Some(value.to_owned());
+        for (images, file, location, expected) in [
+            (vec![image.clone()], None, None, "image m-1 (n) in r\n"),
+            (vec![image.clone()], None, text("/d"), "image m-1 (n) in r\n"),
+            (vec![image.clone()], text("/d/f"), None, "image m-1 (n) in r\npublished /d/f\n"),
+            (vec![image], text("m-1"), text("/d"), "image m-1 (n) in r\n"),
+            (vec![], text("/d/f"), text("/d"), "published /d/f\n"),
+            (vec![], None, text("/d"), "published in /d\n"),
+        ] {
+            let outcome = Outcome { images, file, location, ..Outcome::default() };
+            assert_eq!(summary(&outcome), expected);
+        }
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_written_fails_but_keeps_the_build() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = folder.path().join("r.json");
+        std::fs::create_dir(&taken).unwrap();
+        let file = Some(ResultFile::named(taken.to_str().unwrap()));
+        let mut output = Output { file, quiet: true, ..Output::default() };
+        let mut outcome = Outcome::default();
+        assert_eq!(output.finish(&Ok(()), &mut outcome), exit::DISK);
+        assert_eq!(outcome.result, "SUCCESS");
+        let error = output.probe().unwrap_err();
+        assert_eq!(output.finish(&Err(error), &mut outcome), exit::USAGE);
+    }
+}

@@ -1,0 +1,210 @@
+//! `build-image runs`, `resume` and `gc`: what earlier processes left, going on with it, removing it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::{Arg, ArgAction, Command, error::ErrorKind};
+use serde_json::json;
+
+use super::{args, build, command};
+use crate::{
+    artifacts,
+    error::{Error, Result, Stage},
+    interrupt::Interrupt,
+    pipeline::clean,
+    report::{Leftover, Outcome, Reporter, print_error, print_line},
+    runs::{self, Run, State},
+    settings::{Environment, Layers, Row, core_rows},
+};
+
+const KEYS: [&str; 3] = ["ARTIFACTS_DIR", "CONFIG_FILE", "JSON"];
+
+fn rows() -> Vec<Row> {
+    core_rows().into_iter().filter(|row| KEYS.contains(&row.key())).collect()
+}
+
+/// Parses the words of `runs` or `gc`; `None` when help was printed.
+fn parse(
+    parser: Command,
+    words: &[String],
+    environment: &Environment,
+) -> Result<Option<(PathBuf, bool, bool)>> {
+    let name = parser.get_name().to_owned();
+    let parser = parser
+        .args(rows().iter().map(command::flag).collect::<Vec<Arg>>())
+        .arg(Arg::new("YES").long("yes").short('y').action(ArgAction::SetTrue).help("do it"));
+    let argv = std::iter::once(name.clone()).chain(args::normalised(words));
+    let matches = match parser.try_get_matches_from(argv) {
+        Ok(matches) => matches,
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            super::print(&error.to_string());
+            return Ok(None);
+        }
+        Err(error) => return Err(command::usage(&error, &format!("{name} --help"))),
+    };
+    let layers = Layers {
+        command_line: command::texts(&rows(), &matches),
+        ..args::first_look(words, environment)?
+    };
+    let settings = layers.resolve(&rows())?;
+    let base = settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts"));
+    let base = std::path::absolute(&base).unwrap_or(base);
+    Ok(Some((base, settings.is_on("JSON"), matches.get_flag("YES"))))
+}
+
+/// Lists runs.
+///
+/// # Errors
+/// Usage errors.
+pub(super) fn list(words: &[String], environment: &Environment) -> Result<()> {
+    let parser = Command::new("build-image runs")
+        .about("Lists builds that left something: dead, failed or at work.");
+    let Some((base, as_json, _)) = parse(parser, words, environment)? else { return Ok(()) };
+    let runs = runs::list(&base);
+    if as_json {
+        super::print(&format!("{:#}\n", json!({"runs": runs, "folder": base})));
+        return Ok(());
+    }
+    if runs.is_empty() {
+        super::print(&format!("no run left anything in {}\n", base.display()));
+    }
+    for run in &runs {
+        super::print(&describe(run));
+    }
+    Ok(())
+}
+
+fn describe(run: &Run) -> String {
+    let step = run.step.as_deref().unwrap_or("start");
+    let mut text = format!("{}  {}  {} at {step}\n", run.id, run.platform, word(run.state));
+    for resource in &run.resources {
+        let region =
+            resource.region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default();
+        text.push_str(&format!("    {}{region}\n", resource.label()));
+    }
+    text
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Running => "running",
+        State::Dead => "dead",
+        State::Failed => "failed",
+        State::Done => "done",
+    }
+}
+
+/// Goes on with a run. Returns the exit code.
+pub(super) fn resume(words: &[String], environment: &Environment) -> u8 {
+    match earlier(words, environment) {
+        Ok((run, words)) => build::run(&words, environment, Some(&run)),
+        Err(error) => {
+            print_error(&error);
+            error.exit_code()
+        }
+    }
+}
+
+/// The run that is named, and the words it goes on with: new flags win over those of its first process.
+fn earlier(words: &[String], environment: &Environment) -> Result<(Run, Vec<String>)> {
+    let usage =
+        || Error::usage("resume needs the name of a run").hint("build-image runs lists them");
+    let (name, more) = words.split_first().ok_or_else(usage)?;
+    if name.starts_with('-') {
+        return Err(usage());
+    }
+    let more = args::normalised(more);
+    let base = args::value_of(&more, "ARTIFACTS_DIR", environment)
+        .unwrap_or_else(|| "artifacts".to_owned());
+    let run = runs::find(&std::path::absolute(&base).unwrap_or_else(|_| base.into()), name)?;
+    enter(&run)?;
+    let words = [more, run.words.clone()].concat();
+    Ok((run, words))
+}
+
+/// Relative paths of a run mean what they meant when it was started.
+fn enter(run: &Run) -> Result<()> {
+    std::env::set_current_dir(&run.directory).map_err(|error| {
+        let text = format!(
+            "cannot go to `{}`, where run `{}` was started",
+            run.directory.display(),
+            run.id
+        );
+        Error::new(Stage::Settings, text).because(&error)
+    })
+}
+
+/// Removes what dead and failed runs left; without `--yes` it only says what it would remove.
+///
+/// # Errors
+/// Usage errors, and the first run that could not be cleaned.
+pub(super) fn gc(words: &[String], environment: &Environment) -> Result<()> {
+    let parser = Command::new("build-image gc")
+        .about("Removes what dead and failed builds left, here and in the cloud. Says only what it would do unless --yes is given.");
+    let Some((base, _, yes)) = parse(parser, words, environment)? else { return Ok(()) };
+    let mut first = None;
+    let mut found = false;
+    for run in runs::list(&base).into_iter().filter(|run| run.state != State::Running) {
+        found = true;
+        super::print(&describe(&run));
+        if !yes {
+            continue;
+        }
+        if let Err(error) = remove(&run, &base, environment) {
+            print_error(&error);
+            first = first.or(Some(error));
+        }
+    }
+    if !found {
+        super::print(&format!("no run left anything in {}\n", base.display()));
+    } else if !yes {
+        super::print("nothing was removed; give --yes to remove all of this\n");
+    }
+    match first {
+        Some(error) => Err(Error::new(error.stage, "not everything could be removed")),
+        None => Ok(()),
+    }
+}
+
+fn remove(run: &Run, base: &Path, environment: &Environment) -> Result<()> {
+    if !run.resources.is_empty() {
+        let leftovers = in_the_cloud(run, environment)?;
+        for leftover in &leftovers {
+            print_line(&format!(
+                "  still there: {}: {}",
+                leftover.resource.label(),
+                leftover.reason
+            ));
+            if let Some(hint) = &leftover.hint {
+                print_line(&format!("    hint: {hint}"));
+            }
+        }
+        if !leftovers.is_empty() {
+            return Err(Error::new(
+                Stage::Disk,
+                format!("run `{}` still has something in the cloud", run.id),
+            ));
+        }
+    }
+    if let Some(folder) = &run.artifacts {
+        artifacts::remove_left(folder, base);
+    }
+    artifacts::remove_run(&run.folder, base);
+    super::print(&format!("{}  removed\n", run.id));
+    Ok(())
+}
+
+fn in_the_cloud(run: &Run, environment: &Environment) -> Result<Vec<Leftover>> {
+    enter(run)?;
+    let layers = args::first_look(&run.words, environment)?;
+    let prepared = match build::prepare(&run.words, layers, &mut Outcome::default())? {
+        build::Preparation::Ready(prepared) => prepared,
+        build::Preparation::Text(_) => {
+            return Err(Error::new(Stage::Bug, format!("run `{}` was no build", run.id)));
+        }
+    };
+    let reporter = Arc::new(Reporter::new(true));
+    clean(run, &prepared.plugin, &prepared.settings, reporter, Arc::new(Interrupt::default()))
+}

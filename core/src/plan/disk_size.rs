@@ -1,0 +1,150 @@
+//! How large the disk is, and whether the provider takes it.
+
+use std::path::Path;
+
+use build_image_plugin_api::DiskNeeds;
+
+use crate::error::{Error, Result, Stage};
+
+/// Bytes per GiB.
+pub(super) const GIB: u64 = 1 << 30;
+
+/// Size of a disk that is made for `bytes` of volumes: grown to what the provider wants.
+///
+/// # Errors
+/// When the provider takes no disk that large, or wants what no disk can be.
+pub(super) fn of_new_disk(platform: &str, bytes: u64, needs: &DiskNeeds) -> Result<u64> {
+    let wanted = bytes.max(needs.minimum_bytes.unwrap_or(0));
+    let multiple = multiple(needs);
+    let size = wanted.checked_next_multiple_of(multiple);
+    let size = size.filter(|size| i64::try_from(*size).is_ok()).ok_or_else(|| {
+        Error::new(
+            Stage::Plugin,
+            format!(
+                "provider `{platform}` wants a disk of at least {wanted} bytes in multiples of {multiple}, which no file can be"
+            ),
+        )
+        .hint("this is a bug of the provider; report it to its author")
+    })?;
+    match maximum(needs).filter(|maximum| size > *maximum) {
+        None => Ok(size),
+        Some(maximum) => Err(Error::new(
+            Stage::Settings,
+            format!(
+                "the image needs a disk of {} GiB, provider `{platform}` takes at most {} GiB",
+                size.div_ceil(GIB),
+                maximum / GIB
+            ),
+        )
+        .hint("ask for less in UPDATE_LV_SIZES, or for a smaller image with -m ltm or -b 1")),
+    }
+}
+
+/// Checks the size of a disk that was given. A minimum is no matter here: the disk is what it is,
+/// and the cloud may give its machines a larger one.
+///
+/// # Errors
+/// When the provider does not take it.
+pub(super) fn check_given(platform: &str, path: &Path, size: u64, needs: &DiskNeeds) -> Result<()> {
+    let shown = path.display();
+    if let Some(maximum) = maximum(needs).filter(|maximum| size > *maximum) {
+        return Err(Error::new(
+            Stage::Source,
+            format!(
+                "`{shown}` is a disk of {} GiB, provider `{platform}` takes at most {} GiB",
+                size.div_ceil(GIB),
+                maximum / GIB
+            ),
+        )
+        .hint("give a smaller disk: shrink its file systems and partitions, then the file"));
+    }
+    let multiple = multiple(needs);
+    if size.is_multiple_of(multiple) {
+        return Ok(());
+    }
+    let error = Error::new(
+        Stage::Source,
+        format!(
+            "`{shown}` is a disk of {size} bytes, provider `{platform}` takes multiples of {multiple} bytes only"
+        ),
+    );
+    Err(match size.checked_next_multiple_of(multiple) {
+        Some(next) => error.hint(format!("qemu-img resize -f raw '{shown}' {next}")),
+        None => error,
+    })
+}
+
+/// The largest disk; a provider that says zero says nothing.
+fn maximum(needs: &DiskNeeds) -> Option<u64> {
+    needs.maximum_bytes.filter(|bytes| *bytes > 0)
+}
+
+fn multiple(needs: &DiskNeeds) -> u64 {
+    needs.multiple_of_bytes.unwrap_or(1).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needs(minimum: Option<u64>, maximum: Option<u64>, multiple: Option<u64>) -> DiskNeeds {
+        DiskNeeds {
+            minimum_bytes: minimum,
+            maximum_bytes: maximum,
+            multiple_of_bytes: multiple,
+            ..DiskNeeds::default()
+        }
+    }
+
+    #[test]
+    fn new_disks_grow_to_what_the_provider_wants() {
+        for (bytes, needs, size) in [
+            (7 * GIB, needs(None, None, None), 7 * GIB),
+            (7 * GIB, needs(Some(20 * GIB), Some(20 * GIB), None), 20 * GIB),
+            (7 * GIB, needs(None, Some(0), Some(4 * GIB)), 8 * GIB),
+            (7 * GIB, needs(None, None, Some(0)), 7 * GIB),
+        ] {
+            assert_eq!(of_new_disk("acme", bytes, &needs).unwrap(), size);
+        }
+    }
+
+    #[test]
+    fn disks_no_provider_takes_are_errors_and_never_shrunk() {
+        for (bytes, needs, stage, text) in [
+            (
+                21 * GIB,
+                needs(None, Some(20 * GIB), None),
+                Stage::Settings,
+                "a disk of 21 GiB, provider `acme` takes at most 20 GiB",
+            ),
+            // Fits before it is rounded, not after.
+            (
+                19 * GIB,
+                needs(None, Some(20 * GIB), Some(16 * GIB)),
+                Stage::Settings,
+                "a disk of 32 GiB",
+            ),
+            (GIB, needs(None, None, Some(u64::MAX)), Stage::Plugin, "no file can be"),
+            (GIB, needs(None, None, Some((1 << 63) + 1)), Stage::Plugin, "no file can be"),
+            (GIB, needs(Some(u64::MAX), None, None), Stage::Plugin, "no file can be"),
+        ] {
+            let error = of_new_disk("acme", bytes, &needs).unwrap_err();
+            assert!(error.stage == stage && error.message.contains(text), "{error}");
+            assert!(error.hint.is_some());
+        }
+    }
+
+    #[test]
+    fn given_disks_are_taken_as_they_are_or_refused() {
+        let path = Path::new("d.raw");
+        let rules = needs(Some(20 * GIB), Some(2 * GIB), Some(1 << 20));
+        check_given("acme", path, GIB, &rules).unwrap();
+        let error = check_given("acme", path, 3 * GIB, &rules).unwrap_err();
+        assert!(error.message.contains("`d.raw` is a disk of 3 GiB"), "{error}");
+        let error = check_given("acme", path, GIB + 512, &rules).unwrap_err();
+        assert!(error.message.contains("multiples of 1048576 bytes"), "{error}");
+        assert_eq!(error.hint.unwrap(), "qemu-img resize -f raw 'd.raw' 1074790400");
+        let huge = needs(None, None, Some(u64::MAX));
+        assert!(check_given("acme", path, GIB, &huge).is_err());
+    }
+}

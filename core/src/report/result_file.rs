@@ -1,0 +1,131 @@
+//! The file the result document is written to.
+
+use std::{
+    fs::{self, Permissions},
+    io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::Outcome;
+use crate::error::{Error, Result, Stage};
+
+/// Ending of a path that names a file; anything else is the start of one.
+const ENDING: &str = ".json";
+/// Put behind a text without that ending, so that a folder needs its trailing slash.
+const NAME: &str = "output_info.json";
+
+/// Where a result document goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResultFile {
+    path: PathBuf,
+}
+
+impl ResultFile {
+    /// The file that a text means.
+    #[must_use]
+    pub fn named(text: &str) -> Self {
+        let text = if text.ends_with(ENDING) { text.to_owned() } else { format!("{text}{NAME}") };
+        Self { path: PathBuf::from(text) }
+    }
+
+    /// Whether the file can be written, as far as that can be seen without writing.
+    ///
+    /// # Errors
+    /// When its folder does not exist and cannot be made, or this user may not write there.
+    pub fn probe(&self) -> Result<()> {
+        let failed = |error: &io::Error| self.failed(Stage::Settings, error);
+        if self.path.is_dir() {
+            return Err(failed(&io::ErrorKind::IsADirectory.into()));
+        }
+        let path = std::path::absolute(&self.path).map_err(|error| failed(&error))?;
+        for folder in path.ancestors().skip(1) {
+            match fs::metadata(folder) {
+                Ok(metadata) if metadata.is_dir() => {
+                    use rustix::fs::{Access, access};
+                    let may = access(folder, Access::WRITE_OK | Access::EXEC_OK);
+                    return may.map_err(|error| failed(&error.into()));
+                }
+                Ok(_) => return Err(failed(&io::ErrorKind::NotADirectory.into())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the document, complete or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, outcome: &Outcome) -> Result<()> {
+        let failed = |error: io::Error| self.failed(Stage::Disk, &error);
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or_else(|| Path::new("."));
+        fs::create_dir_all(folder).map_err(failed)?;
+        let mut file = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o644))
+            .tempfile_in(folder)
+            .map_err(failed)?;
+        writeln!(file, "{}", outcome.text()).map_err(failed)?;
+        file.persist(&self.path).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+
+    fn failed(&self, stage: Stage, error: &io::Error) -> Error {
+        Error::new(stage, format!("cannot write the result to `{}`", self.path.display()))
+            .because(error)
+            .hint("set OUTPUT_JSON_FILE to a file this user may write to")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_without_the_ending_get_a_file_name_behind_them() {
+        for (text, path) in [
+            ("out.json", "out.json"),
+            ("out/", "out/output_info.json"),
+            ("out", "outoutput_info.json"),
+            ("a.json/", "a.json/output_info.json"),
+        ] {
+            assert_eq!(ResultFile::named(text).path, Path::new(path));
+        }
+    }
+
+    #[test]
+    fn others_may_read_the_file_as_far_as_the_mask_allows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/r.json");
+        ResultFile::named(path.to_str().unwrap()).write(&Outcome::default()).unwrap();
+        // What the mask of this process leaves of 0644 is what an ordinary file gets of it.
+        let ordinary = folder.path().join("ordinary");
+        fs::write(&ordinary, "").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), mode(&ordinary) & 0o644);
+        let document: serde_json::Value =
+            serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(document["image_id"], "");
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_written_is_seen_before() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        fs::create_dir(folder.path().join("folder.json")).unwrap();
+        let probe =
+            |name: &str| ResultFile::named(folder.path().join(name).to_str().unwrap()).probe();
+        probe("r.json").unwrap();
+        probe("not/yet/there/r.json").unwrap();
+        probe("file").unwrap();
+        for name in ["file/r.json", "file/deeper/r.json", "folder.json"] {
+            let error = probe(name).unwrap_err();
+            assert!(error.stage == Stage::Settings && error.message.contains(name), "{error}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "a probe makes nothing");
+        let proc = ResultFile::named("/proc/version/x.json").probe().unwrap_err();
+        assert_eq!(proc.stage, Stage::Settings);
+    }
+}

@@ -1,0 +1,79 @@
+//! How a setting is said right, in the words of the place where it was said wrong.
+
+use build_image_plugin_api::SettingKind;
+
+use super::{resolve::Origin, row::Row};
+
+/// Advice for a value that does not fit its row: an example where one can be made, what the setting
+/// is otherwise. A secret gets no example, and is never asked for on the command line.
+pub(super) fn advice(row: &Row, origin: &Origin) -> String {
+    let key = row.key();
+    if row.setting.kind == SettingKind::Path {
+        return "write the whole path, or `~/…` for one in your own home folder".to_owned();
+    }
+    let Some(value) = example(row) else { return format!("{key}: {}", row.setting.summary) };
+    match origin {
+        Origin::CommandLine if value.contains(' ') || value.contains('{') => {
+            format!("for example --{}='{value}'", row.long())
+        }
+        Origin::CommandLine => format!("for example --{}={value}", row.long()),
+        Origin::Environment(name) => format!("for example {name}={value}"),
+        Origin::File(..) | Origin::Default => format!("for example {key}: {value}"),
+    }
+}
+
+fn example(row: &Row) -> Option<&str> {
+    let setting = &row.setting;
+    if setting.secret {
+        return None;
+    }
+    let own = row.example.or(setting.default.as_deref());
+    let own = own.or_else(|| setting.choices.first().map(String::as_str));
+    if own.is_some() || !setting.pattern.is_empty() {
+        return own;
+    }
+    match setting.kind {
+        SettingKind::Boolean | SettingKind::Switch => Some("yes"),
+        SettingKind::Integer => Some("4"),
+        SettingKind::Size => Some("20GiB"),
+        SettingKind::Duration => Some("90m"),
+        SettingKind::List => Some("[one, two]"),
+        SettingKind::Map => Some("{name: value}"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use build_image_plugin_api::Setting;
+
+    use super::*;
+
+    #[test]
+    fn advice_is_an_example_in_the_words_of_its_place() {
+        let list = Row::new(Setting::new("SOME_LIST", SettingKind::List, "words"));
+        let level = Row::new(Setting::new("LEVEL", SettingKind::Text, "x").choices(&["a", "b"]));
+        let secret = Row::new(Setting::new("PIN", SettingKind::Integer, "the pin").secret());
+        let variable = Origin::Environment("F5_LEVEL".to_owned());
+        let file = Origin::File("c.yml".into(), 3);
+        for (row, origin, text) in [
+            (&list, &Origin::CommandLine, "for example --some-list='[one, two]'"),
+            (&list, &file, "for example SOME_LIST: [one, two]"),
+            (&level, &variable, "for example F5_LEVEL=a"),
+            (&level, &Origin::CommandLine, "for example --level=a"),
+            (&secret, &Origin::CommandLine, "PIN: the pin"),
+        ] {
+            assert_eq!(advice(row, origin), text);
+        }
+    }
+
+    #[test]
+    fn every_example_of_the_core_fits_its_own_row() {
+        for row in crate::settings::core_rows() {
+            if let Some(text) = example(&row) {
+                let parsed = super::super::parse_text(&row.setting, text);
+                assert!(matches!(parsed, Ok(Some(_))), "{}: {parsed:?}", row.key());
+            }
+        }
+    }
+}

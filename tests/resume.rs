@@ -1,0 +1,162 @@
+//! Builds whose process was killed: what is left, going on, removing it.
+
+use std::{
+    fs,
+    process::{Child, Stdio},
+};
+
+use build_image_emulator_alibaba::{Config, StateDir, Stored};
+use serde_json::Value;
+
+use crate::harness::{Run, Sandbox};
+
+/// Size of a part in these tests, bytes.
+const PART: u64 = 128 << 10;
+/// Most parts in flight.
+const IN_FLIGHT: u64 = 32;
+
+/// A sandbox whose cloud logs requests, and a disk of more than 200 parts.
+struct Bench {
+    sandbox: Sandbox,
+    state: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let sandbox = Sandbox::with_cloud_of(Config {
+            state: StateDir::Kept(state.path().join("cloud")),
+            log_requests: Some(state.path().join("requests.jsonl")),
+            ..Config::default()
+        });
+        let size = PART.to_string();
+        let config = sandbox.config(&[("ALIBABA_UPLOAD_PART_SIZE", &size)]);
+        sandbox.write("config.yml", &config);
+        sandbox.disk("disk.raw", 64, 26);
+        Self { sandbox, state }
+    }
+
+    fn status(&self, kind: &str) -> u64 {
+        self.sandbox.emulator.as_ref().unwrap().status()[kind].as_u64().unwrap()
+    }
+
+    fn start(&self) -> Child {
+        let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+        let mut command = self.sandbox.command(&words);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Runs until `enough` parts are stored or the process ends; then it is killed.
+    fn kill_after(&self, enough: u64) {
+        let mut child = self.start();
+        while child.try_wait().unwrap().is_none() && self.status("parts") < enough {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Runs that left something, as the tool lists them.
+    fn runs(&self) -> Vec<Value> {
+        let output = self.sandbox.command(&["runs", "--json"]).output().unwrap();
+        let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        listed["runs"].as_array().unwrap().clone()
+    }
+
+    /// Bytes of parts that were stored and answered, over all processes.
+    fn stored_bytes(&self) -> u64 {
+        let log = fs::read_to_string(self.state.path().join("requests.jsonl")).unwrap();
+        let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let parts = lines.filter(|line| line["operation"] == "UploadPart" && line["status"] == 200);
+        parts.map(|line| line["bytes_in"].as_u64().unwrap()).sum()
+    }
+
+    /// The image in the cloud is the disk, and nothing else is left anywhere.
+    #[track_caller]
+    fn is_done(&self, run: &Run) {
+        run.succeeded();
+        self.sandbox.cloud_has_only(1);
+        assert!(!self.sandbox.path().join("artifacts").exists(), "{:?}", self.sandbox.files());
+        let image = run.member("image_id").as_str().unwrap();
+        let exported = self.state.path().join("exported.raw");
+        Stored::open(&self.state.path().join("cloud")).unwrap().export(image, &exported).unwrap();
+        assert_eq!(fs::read(&exported).unwrap(), fs::read(self.sandbox.path().join("disk.raw")).unwrap());
+    }
+}
+
+#[test]
+fn a_build_killed_at_any_moment_of_its_upload_goes_on_where_it_was() {
+    let (mut random, mut most, mut killed_in_upload) = (0x2545_f491_u64, 0, 0);
+    for round in 0..50 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let bench = Bench::new();
+        bench.kill_after((random >> 33) % 209);
+        let runs = bench.runs();
+        let run = match runs.first() {
+            Some(run) => bench.sandbox.run(&["resume", run["id"].as_str().unwrap()]),
+            // Killed before it wrote anything down, or done already: then there is nothing to go on with.
+            None if bench.status("images") == 1 => continue,
+            None => bench.sandbox.run(&["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"]),
+        };
+        bench.is_done(&run);
+        let length = run.member("image_length").as_u64().unwrap();
+        assert!(length.div_ceil(PART) >= 200, "the upload has {} parts", length.div_ceil(PART));
+        let again = bench.stored_bytes().saturating_sub(length);
+        assert!(again <= IN_FLIGHT * PART, "round {round}: {again} bytes were sent again");
+        most = most.max(again);
+        killed_in_upload += u64::from(!runs.is_empty());
+    }
+    assert!(killed_in_upload >= 40, "only {killed_in_upload} of 50 were killed in time");
+    println!("50 kills, {killed_in_upload} resumed, at most {} parts sent again", most.div_ceil(PART));
+}
+
+#[test]
+fn what_a_killed_build_left_is_listed_and_removed() {
+    let bench = Bench::new();
+    bench.kill_after(20);
+    let runs = bench.runs();
+    assert_eq!(runs.len(), 1);
+    assert_eq!((runs[0]["state"].as_str(), runs[0]["step"].as_str()), (Some("dead"), Some("upload")));
+    let kinds: Vec<&str> =
+        runs[0]["resources"].as_array().unwrap().iter().map(|item| item["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["oss_object", "multipart_upload"]);
+
+    let said = bench.sandbox.command(&["gc"]).output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("multipart_upload") && said.contains("nothing was removed"), "{said}");
+    assert_eq!(bench.status("open_uploads"), 1);
+
+    let done = bench.sandbox.command(&["gc", "--yes"]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    bench.sandbox.cloud_has_only(0);
+    assert!(bench.runs().is_empty());
+    assert!(!bench.sandbox.path().join("artifacts").exists());
+}
+
+#[test]
+fn a_failed_build_can_be_kept_and_resumed() {
+    let bench = Bench::new();
+    let emulator = bench.sandbox.emulator.as_ref().unwrap();
+    let refuse = r#"[{"operation":"ImportImage","nth":2,"action":{"status":403,"code":"QuotaExceed.Image"}}]"#;
+    emulator.set_faults(refuse).unwrap();
+    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--on-failure", "keep"];
+    let run = bench.sandbox.run(&words);
+    run.failed(6, &["QuotaExceed.Image", "go on with: build-image resume"]);
+    assert_eq!(bench.status("objects"), 1, "the upload was kept");
+    let sent = bench.stored_bytes();
+    emulator.set_faults("[]").unwrap();
+    let id = run.member("run_id").as_str().unwrap().to_owned();
+    let run = bench.sandbox.run(&["resume", &id]);
+    bench.is_done(&run);
+    assert_eq!(bench.stored_bytes(), sent, "nothing was sent again");
+}
+
+#[test]
+fn a_run_in_use_or_of_another_disk_is_not_resumed() {
+    let bench = Bench::new();
+    bench.sandbox.run(&["resume", "absent"]).failed(2, &["no run `absent`", "hint:"]);
+    bench.kill_after(20);
+    let id = bench.runs()[0]["id"].as_str().unwrap().to_owned();
+    bench.sandbox.disk("disk.raw", 65, 26);
+    bench.sandbox.run(&["resume", &id]).failed(2, &[&id, "are not those it was started with"]);
+}
