@@ -211,6 +211,10 @@ impl Door {
                 failure.error.retryable = false;
             }
         }
+        if failure.cure == Cure::Keys && !self.credentials.renew(keys) {
+            failure.cure = Cure::None;
+            failure.error.retryable = false;
+        }
         failure
     }
 }

@@ -56,6 +56,11 @@ impl Credentials {
             Self::Settings(context) => from_settings(context),
         }
     }
+
+    /// Whether there are other keys now than those that were refused.
+    pub(crate) fn renew(&self, refused: &Keys) -> bool {
+        self.current().is_ok_and(|now| (&now.id, &now.token) != (&refused.id, &refused.token))
+    }
 }
 
 fn from_settings(context: &Context) -> Result<Keys> {

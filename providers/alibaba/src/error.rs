@@ -15,6 +15,8 @@ pub(crate) enum Cure {
     Time,
     /// The server's clock instead of ours.
     Clock,
+    /// Fresh keys from where these came from.
+    Keys,
 }
 
 /// A failed attempt.

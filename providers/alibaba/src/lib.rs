@@ -11,6 +11,7 @@ mod check;
 mod client;
 mod clock;
 mod cloud;
+mod codes;
 mod config;
 mod credentials;
 mod describe;

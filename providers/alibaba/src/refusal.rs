@@ -1,11 +1,12 @@
-//! The table of refusals: vendor code (and OSS error-code number) → kind, cure, meaning, advice.
-//!
-//! Source: error tables of the OSS and ECS documentation. Codes not listed are judged by their
-//! status and shown in the vendor's words.
+//! A refusal of a service turned into an error: its row in the table of `codes`, or else its status,
+//! decides. It does not know what was asked for; callers name that.
 
 use build_image_plugin_api::{Error, ErrorKind};
 
-use crate::error::{Cure, Failure};
+use crate::{
+    codes::{Row, TABLE},
+    error::{Cure, Failure},
+};
 
 /// A refusal as a service wrote it.
 #[derive(Clone, Debug, Default)]
@@ -23,111 +24,6 @@ pub(crate) struct Refusal {
     /// Text with what the server signed, when it tells.
     pub(crate) echo: Option<String>,
 }
-
-/// One row: code (a trailing `*` stands for anything), EC or empty, kind, cure, meaning, advice.
-type Row = (&'static str, &'static str, ErrorKind, Cure, &'static str, &'static str);
-
-const KEY_HINT: &str = "check ALIBABA_ACCESS_KEY_ID and ALIBABA_ACCESS_KEY_SECRET, and that the key is enabled in the RAM console";
-const TOKEN_HINT: &str = "get a new temporary key and set ALIBABA_SECURITY_TOKEN with its key pair";
-const RIGHTS_HINT: &str = "attach the RAM policy from the provider's README to the user or role; the vendor's text names the action";
-const BUCKET_HINT: &str = "check ALIBABA_BUCKET and ALIBABA_REGION; create it with: aliyun oss mb oss://BUCKET --region REGION";
-/// What to do when ECS may not read the bucket; the placeholders are filled by nobody: names are fixed.
-pub(crate) const ROLE_HINT: &str = "create the role once: aliyun ram CreateRole --RoleName AliyunECSImageImportDefaultRole --AssumeRolePolicyDocument '{\"Version\":\"1\",\"Statement\":[{\"Action\":\"sts:AssumeRole\",\"Effect\":\"Allow\",\"Principal\":{\"Service\":[\"ecs.aliyuncs.com\"]}}]}' && aliyun ram AttachPolicyToRole --PolicyType System --PolicyName AliyunECSImageImportRolePolicy --RoleName AliyunECSImageImportDefaultRole; it takes about a minute to become effective";
-const NAME_HINT: &str = "choose another CLOUD_IMAGE_NAME or delete the image that has it";
-const FORMAT_HINT: &str = "check ALIBABA_DISK_FORMAT";
-const SLOW_HINT: &str =
-    "the account's request limit was reached; try again later or lower ALIBABA_THREAD_COUNT";
-const NO_HINT: &str = "";
-
-#[rustfmt::skip]
-static TABLE: &[Row] = &[
-    // Keys, tokens, clock, signature
-    ("", "0002-00000080", ErrorKind::Auth, Cure::None, "the account does not take this signature version", "report this; the tool signs with version 4"),
-    ("", "0002-00000228", ErrorKind::Config, Cure::None, "the bucket is in another region", "set ALIBABA_REGION to the bucket's region"),
-    ("", "0002-00000226", ErrorKind::Config, Cure::None, "the bucket is in another region", "set ALIBABA_REGION to the bucket's region"),
-    ("", "0003-00001403", ErrorKind::Config, Cure::None, "the bucket is in another region", "set ALIBABA_REGION to the bucket's region"),
-    ("InvalidAccessKeyId*", "", ErrorKind::Auth, Cure::None, "the access key is unknown or disabled", KEY_HINT),
-    ("InvalidAccessKeySecret", "", ErrorKind::Auth, Cure::None, "the access key secret is wrong", KEY_HINT),
-    ("SignatureDoesNotMatch", "", ErrorKind::Auth, Cure::None, "the signature was refused", KEY_HINT),
-    ("IncompleteSignature", "", ErrorKind::Auth, Cure::None, "the signature was refused", KEY_HINT),
-    ("SecurityTokenExpired", "", ErrorKind::Auth, Cure::None, "the temporary key has expired", TOKEN_HINT),
-    ("InvalidSecurityToken*", "", ErrorKind::Auth, Cure::None, "the security token was refused", TOKEN_HINT),
-    ("AccessKeyIdAndSecurityTokenNotMatch", "", ErrorKind::Auth, Cure::None, "security token and access key do not belong together", TOKEN_HINT),
-    ("RequestTimeTooSkewed", "", ErrorKind::Auth, Cure::Clock, "this machine's clock is wrong", "set the clock; it must be within 15 minutes"),
-    ("InvalidTimeStamp*", "", ErrorKind::Auth, Cure::Clock, "this machine's clock is wrong", "set the clock; it must be within 15 minutes"),
-    ("IllegalTimestamp", "", ErrorKind::Auth, Cure::Clock, "this machine's clock is wrong", "set the clock; it must be within 15 minutes"),
-    ("SignatureNonceUsed", "", ErrorKind::Provider, Cure::Time, "the request was seen before", NO_HINT),
-    // Rights and account
-    ("AccessDenied", "", ErrorKind::Auth, Cure::None, "not permitted", RIGHTS_HINT),
-    ("Forbidden*", "", ErrorKind::Auth, Cure::None, "not permitted", RIGHTS_HINT),
-    ("NoPermission*", "", ErrorKind::Auth, Cure::None, "not permitted", RIGHTS_HINT),
-    ("NoSetRoletoECSServiceAc*", "", ErrorKind::Auth, Cure::None, "ECS may not read the bucket: the import role does not exist", ROLE_HINT),
-    ("InvalidOSS.NotAuthorized", "", ErrorKind::Auth, Cure::None, "ECS may not read the bucket", ROLE_HINT),
-    ("EntityNotExist.Role*", "", ErrorKind::Auth, Cure::None, "the import role does not exist", ROLE_HINT),
-    ("UserDisable", "", ErrorKind::Auth, Cure::None, "the account is stopped or in debt", "settle the account's bills"),
-    ("InDebt", "", ErrorKind::Auth, Cure::None, "the account is in debt", "settle the account's bills"),
-    ("Account.Arrearage", "", ErrorKind::Auth, Cure::None, "the account is in debt", "settle the account's bills"),
-    ("InvalidAccountStatus.OSSDisabled", "", ErrorKind::Auth, Cure::None, "OSS is not activated for the account", "activate OSS in the console"),
-    ("UserNotInTheWhiteList", "", ErrorKind::Auth, Cure::None, "the account may not import images this way", "ask the vendor's support"),
-    ("PublicEndpointForbidden", "", ErrorKind::Auth, Cure::None, "the bucket's data cannot be reached through the public endpoint", "bind a domain to the bucket and set ALIBABA_OSS_ENDPOINT, or run inside the region with ALIBABA_UPLOAD_INTERNAL_OSS_ENDPOINT=true"),
-    // Buckets and objects
-    ("NoSuchBucket", "", ErrorKind::NotFound, Cure::None, "the bucket does not exist", BUCKET_HINT),
-    ("InvalidBucketName", "", ErrorKind::Config, Cure::None, "this is not a bucket name", "check ALIBABA_BUCKET"),
-    ("InvalidOSSBucket.NotFound", "", ErrorKind::NotFound, Cure::None, "the bucket does not exist in the region", BUCKET_HINT),
-    ("InvalidOSSBucket.NotMatched", "", ErrorKind::Config, Cure::None, "the bucket is in another region", "set ALIBABA_REGION to the bucket's region"),
-    ("InvalidOSSBucket.EncryptUnsupported", "", ErrorKind::InvalidImage, Cure::None, "the object is encrypted by the server", "use a bucket without default encryption"),
-    ("InvalidOSSBucket*", "", ErrorKind::Provider, Cure::None, "ECS does not take the bucket", BUCKET_HINT),
-    ("NoSuchKey", "", ErrorKind::NotFound, Cure::None, "the object does not exist", NO_HINT),
-    ("InvalidObjectName", "", ErrorKind::Config, Cure::None, "this is not an object key", "check ALIBABA_OSS_PREFIX"),
-    ("InvalidOSSObject.NotFound", "", ErrorKind::NotFound, Cure::None, "ECS does not find the uploaded object", "upload again"),
-    ("InvalidOSSObject.NeedRestore", "", ErrorKind::InvalidImage, Cure::None, "the object is in an archive storage class", "use a bucket with storage class Standard"),
-    ("InvalidOSSObject*", "", ErrorKind::InvalidImage, Cure::None, "ECS does not take the uploaded object", FORMAT_HINT),
-    ("UnsupportedSuffix.OSSObject", "", ErrorKind::InvalidImage, Cure::None, "ECS does not take the suffix of the object's key", FORMAT_HINT),
-    // Uploads
-    ("NoSuchUpload", "", ErrorKind::NotFound, Cure::None, "the multipart upload does not exist any more", "start the upload again; check the bucket's lifecycle rules"),
-    ("InvalidPart*", "", ErrorKind::Provider, Cure::None, "the list of parts was refused", "start the upload again"),
-    ("EntityTooSmall", "", ErrorKind::Config, Cure::None, "a part is too small", "raise ALIBABA_UPLOAD_PART_SIZE to at least 100 KiB"),
-    ("EntityTooLarge", "", ErrorKind::Config, Cure::None, "a part is too large", "lower ALIBABA_UPLOAD_PART_SIZE to at most 5 GiB"),
-    ("InvalidDigest", "", ErrorKind::Network, Cure::Time, "the bytes were changed on the way", NO_HINT),
-    ("RequestTimeout", "", ErrorKind::Network, Cure::Time, "the bytes came too slowly", NO_HINT),
-    ("FileAlreadyExists", "", ErrorKind::Conflict, Cure::None, "an object with this key exists", "choose another ALIBABA_OSS_PREFIX"),
-    // Images
-    ("InvalidImageName.Duplicated", "", ErrorKind::Conflict, Cure::None, "an image with this name exists", NAME_HINT),
-    ("InvalidImageName*", "", ErrorKind::Config, Cure::None, "this is not an image name", "2 to 128 characters, a letter first, not starting with `aliyun` or `acs:`"),
-    ("InvalidImageFormat*", "", ErrorKind::InvalidImage, Cure::None, "ECS does not take the disk's format", FORMAT_HINT),
-    ("InvalidImageSize*", "", ErrorKind::InvalidImage, Cure::None, "ECS does not take the disk's size", "sizes from 1 to 2048 GiB are taken"),
-    ("InvalidRegionId.NotFound", "", ErrorKind::Config, Cure::None, "the region does not exist", "check ALIBABA_REGION; list them with: aliyun ecs DescribeRegions"),
-    ("InvalidRegion.NotSupport", "", ErrorKind::Config, Cure::None, "the region does not import images", "choose another ALIBABA_REGION"),
-    ("InvalidPlatform*", "", ErrorKind::Config, Cure::None, "ECS does not know the platform", "check ALIBABA_PLATFORM"),
-    ("InvalidArchitecture*", "", ErrorKind::Config, Cure::None, "ECS does not take the architecture", "check ALIBABA_ARCHITECTURE and ALIBABA_PLATFORM"),
-    ("InvalidBootMode*", "", ErrorKind::Config, Cure::None, "ECS does not take the boot mode", "check ALIBABA_BOOT_MODE"),
-    ("InvalidLicenseType*", "", ErrorKind::Config, Cure::None, "ECS does not take the licence type", "check ALIBABA_LICENSE_TYPE"),
-    ("InvalidResourceGroup*", "", ErrorKind::Config, Cure::None, "the resource group does not exist", "check ALIBABA_RESOURCE_GROUP_ID"),
-    ("TagKey.Duplication", "", ErrorKind::Config, Cure::None, "two tag keys differ only by case", "check IMAGE_TAGS"),
-    ("QuotaExceed.ShareImage*", "", ErrorKind::Quota, Cure::None, "the image is shared with too many accounts", "shorten ALIBABA_IMAGE_SHARE_ACCOUNT_IDS or ask for a higher quota"),
-    ("QuotaExceed*", "", ErrorKind::Quota, Cure::None, "a quota of the account is used up", "delete old images and snapshots or ask for a higher quota"),
-    ("ImageIsImporting", "", ErrorKind::Conflict, Cure::None, "an import with this image is running", "wait until it ends or cancel it: aliyun ecs CancelTask"),
-    ("InvalidAccount.NotFound", "", ErrorKind::Config, Cure::None, "an account to share with does not exist", "check ALIBABA_IMAGE_SHARE_ACCOUNT_IDS"),
-    ("InvalidAccount.Forbbiden", "", ErrorKind::Config, Cure::None, "an image cannot be shared with its own account", "take the own account out of ALIBABA_IMAGE_SHARE_ACCOUNT_IDS"),
-    ("InvalidImageId.NotFound", "", ErrorKind::NotFound, Cure::None, "the image does not exist", NO_HINT),
-    ("InvalidTaskId.NotFound", "", ErrorKind::NotFound, Cure::None, "the task does not exist", NO_HINT),
-    ("IdempotentParameterMismatch", "", ErrorKind::Conflict, Cure::None, "an earlier attempt of this run asked for something else", "start a new run"),
-    ("IdempotentProcessing", "", ErrorKind::Provider, Cure::Time, "the same request is still being worked on", NO_HINT),
-    ("ImageUsingByInstance", "", ErrorKind::Conflict, Cure::None, "an instance uses the image", "release the instance first"),
-    ("ImageUseShared", "", ErrorKind::Conflict, Cure::None, "the image is shared", "take back the shares first"),
-    // Load and faults
-    ("Throttling*", "", ErrorKind::Throttled, Cure::Time, "the cloud asks to slow down", SLOW_HINT),
-    ("*RateLimitExceeded", "", ErrorKind::Throttled, Cure::Time, "the cloud asks to slow down", SLOW_HINT),
-    ("*QpsLimitExceeded", "", ErrorKind::Throttled, Cure::Time, "the cloud asks to slow down", SLOW_HINT),
-    ("ActiveRequestLimitExceeded", "", ErrorKind::Throttled, Cure::Time, "the cloud asks to slow down", SLOW_HINT),
-    ("InvalidOSSBucket.FlowLimit", "", ErrorKind::Throttled, Cure::Time, "the cloud asks to slow down", SLOW_HINT),
-    ("ServiceUnavailable", "", ErrorKind::Provider, Cure::Time, "the service is not available", "try again later"),
-    ("InternalError", "", ErrorKind::Provider, Cure::Time, "the service failed", "try again later"),
-    ("UnknownError", "", ErrorKind::Provider, Cure::Time, "the service failed", "try again later"),
-    // What tasks report of a disk
-    ("ImportImageFailed", "", ErrorKind::InvalidImage, Cure::None, "ECS could not import the disk", FORMAT_HINT),
-    ("InvalidBlockSize*", "", ErrorKind::InvalidImage, Cure::None, "ECS does not take the disk's block size", FORMAT_HINT),
-];
 
 fn fits(pattern: &str, code: &str) -> bool {
     if let Some(end) = pattern.strip_prefix('*') {
@@ -240,6 +136,14 @@ mod tests {
         assert_eq!(failure(502, "", "").cure, Cure::Time);
         assert_eq!(failure(403, "Whatever", "").cure, Cure::None);
         assert_eq!(failure(403, "RequestTimeTooSkewed", "").cure, Cure::Clock);
+    }
+
+    #[test]
+    fn every_row_says_what_it_means_and_what_to_do() {
+        for (code, ec, _, _, meaning, advice) in TABLE {
+            assert!(!meaning.is_empty() && !advice.is_empty(), "{code}{ec}");
+            assert!(!meaning.ends_with('.') && !advice.ends_with('.'), "{code}{ec}");
+        }
     }
 
     #[test]

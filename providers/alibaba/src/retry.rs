@@ -54,6 +54,7 @@ pub(crate) async fn retry<T>(
     let mut first_failure: Option<Instant> = None;
     let mut made = 0;
     let mut clock_followed = false;
+    let mut keys_renewed = false;
     loop {
         made += 1;
         let mut failure = match attempt().await {
@@ -65,6 +66,8 @@ pub(crate) async fn retry<T>(
             Cure::None => true,
             // One correction must do; a second refusal is not about the clock.
             Cure::Clock => std::mem::replace(&mut clock_followed, true),
+            // So is a second refusal of keys that were just fetched.
+            Cure::Keys => std::mem::replace(&mut keys_renewed, true),
             Cure::Time => made >= policy.attempts && since >= policy.patience,
         };
         if hopeless {

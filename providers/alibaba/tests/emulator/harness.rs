@@ -120,3 +120,10 @@ impl Run {
 pub(crate) fn count(emulator: &Running, what: &str) -> u64 {
     emulator.status()[what].as_u64().unwrap()
 }
+
+/// How many requests of one operation a request log holds.
+pub(crate) fn calls(log: &std::path::Path, operation: &str) -> usize {
+    let text = std::fs::read_to_string(log).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["operation"] == operation).count()
+}

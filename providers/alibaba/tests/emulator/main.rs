@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod check;
+mod codes;
 mod discard;
 mod faults;
 mod harness;

@@ -1,0 +1,173 @@
+//! The rows of the table of refusals: vendor code (or OSS error-code number) → kind, cure, meaning,
+//! advice. How a row is found and turned into an error is said in `refusal`.
+//!
+//! Source: error tables of the OSS, ECS, RAM and STS documentation. Codes not listed are judged by
+//! their status and shown in the vendor's words.
+
+use build_image_plugin_api::ErrorKind::{
+    self, Auth, Config, Conflict, InvalidImage, Network, NotFound, Provider, Quota, Throttled,
+    Unsupported,
+};
+
+use crate::error::Cure::{self, Clock, Keys, None as Never, Time};
+
+/// One row: code (one `*` at an end stands for anything), EC or empty, kind, cure, meaning, advice.
+pub(crate) type Row = (&'static str, &'static str, ErrorKind, Cure, &'static str, &'static str);
+
+const KEY_HINT: &str = "check ALIBABA_ACCESS_KEY_ID and ALIBABA_ACCESS_KEY_SECRET, and that the key is enabled in the RAM console";
+const TOKEN_HINT: &str = "get a new temporary key and set ALIBABA_SECURITY_TOKEN with its key pair";
+const SIGN_HINT: &str = "check the proxy between here and the cloud: it may rewrite requests";
+const RIGHTS_HINT: &str = "attach the RAM policy from the provider's README to the user or role; the vendor's text names the action";
+const CLOCK_HINT: &str = "set the clock; it must be within 15 minutes";
+const BILLS_HINT: &str = "settle the account's bills";
+const BUCKET_HINT: &str = "check ALIBABA_BUCKET and ALIBABA_REGION; create it with: aliyun oss mb oss://BUCKET --region REGION";
+const REGION_HINT: &str = "set ALIBABA_REGION to the bucket's region";
+/// What to do when ECS may not read the bucket.
+pub(crate) const ROLE_HINT: &str = "create the role once: aliyun ram CreateRole --RoleName AliyunECSImageImportDefaultRole --AssumeRolePolicyDocument '{\"Version\":\"1\",\"Statement\":[{\"Action\":\"sts:AssumeRole\",\"Effect\":\"Allow\",\"Principal\":{\"Service\":[\"ecs.aliyuncs.com\"]}}]}' && aliyun ram AttachPolicyToRole --PolicyType System --PolicyName AliyunECSImageImportRolePolicy --RoleName AliyunECSImageImportDefaultRole; or set ALIBABA_CREATE_ROLE=true; it takes about a minute to become effective";
+const NAME_HINT: &str = "choose another CLOUD_IMAGE_NAME, delete the image that has it, or set ALIBABA_IF_EXISTS=replace";
+const FORMAT_HINT: &str = "check ALIBABA_DISK_FORMAT";
+const COPY_HINT: &str = "check ALIBABA_IMAGE_COPY_REGIONS";
+const SLOW_HINT: &str =
+    "the account's request limit was reached; try again later or lower ALIBABA_THREAD_COUNT";
+const LATER_HINT: &str = "try again later";
+const AGAIN_HINT: &str = "start the upload again";
+const REPORT_HINT: &str = "report this with the request id; the tool asked for something wrong";
+const RESEND_HINT: &str =
+    "check the network and the proxy; the tool sends such data again by itself";
+
+const SLOW: &str = "the cloud asks to slow down";
+const FAILED: &str = "the service failed";
+const CLOCK: &str = "this machine's clock is wrong";
+const ELSEWHERE: &str = "the bucket is in another region";
+const REFUSED: &str = "the signature was refused";
+const FORBIDDEN: &str = "not permitted";
+
+#[rustfmt::skip]
+pub(crate) static TABLE: &[Row] = &[
+    // Keys, tokens, clock, signature
+    ("", "0002-00000080", Auth, Never, "the account does not take this signature version", "report this; the tool signs with version 4"),
+    ("", "0002-00000202", Auth, Never, REFUSED, SIGN_HINT),
+    ("", "0002-00000209", Auth, Never, REFUSED, SIGN_HINT),
+    ("", "0002-00000212", Auth, Clock, CLOCK, CLOCK_HINT),
+    ("", "0002-00000213", Auth, Never, REFUSED, SIGN_HINT),
+    ("", "0002-00000226", Config, Never, ELSEWHERE, REGION_HINT),
+    ("", "0002-00000228", Config, Never, ELSEWHERE, REGION_HINT),
+    ("", "0003-00001403", Config, Never, ELSEWHERE, REGION_HINT),
+    ("InvalidAccessKeyId*", "", Auth, Never, "the access key is unknown or disabled", KEY_HINT),
+    ("InvalidAccessKeySecret", "", Auth, Never, "the access key secret is wrong", KEY_HINT),
+    ("SignatureDoesNotMatch", "", Auth, Never, REFUSED, KEY_HINT),
+    ("IncompleteSignature", "", Auth, Never, REFUSED, SIGN_HINT),
+    ("SecurityTokenExpired", "", Auth, Keys, "the temporary key has expired", TOKEN_HINT),
+    ("InvalidSecurityToken*", "", Auth, Keys, "the security token was refused", TOKEN_HINT),
+    ("AccessKeyIdAndSecurityTokenNotMatch", "", Auth, Keys, "security token and access key do not belong together", TOKEN_HINT),
+    ("RequestTimeTooSkewed", "", Auth, Clock, CLOCK, CLOCK_HINT),
+    ("InvalidTimeStamp*", "", Auth, Clock, CLOCK, CLOCK_HINT),
+    ("IllegalTimestamp", "", Auth, Clock, CLOCK, CLOCK_HINT),
+    ("SignatureNonceUsed", "", Provider, Time, "the request was seen before", SIGN_HINT),
+    // Rights and account
+    ("AccessDenied", "", Auth, Never, FORBIDDEN, RIGHTS_HINT),
+    ("Forbidden*", "", Auth, Never, FORBIDDEN, RIGHTS_HINT),
+    ("NoPermission*", "", Auth, Never, FORBIDDEN, RIGHTS_HINT),
+    ("NoSetRoletoECSServiceAc*", "", Auth, Never, "ECS may not read the bucket: the import role does not exist", ROLE_HINT),
+    ("InvalidOSS.NotAuthorized", "", Auth, Never, "ECS may not read the bucket", ROLE_HINT),
+    ("EntityNotExist.Role*", "", NotFound, Never, "the role does not exist", ROLE_HINT),
+    ("EntityNotExist.Policy", "", NotFound, Never, "the policy does not exist", "check the names in the RAM console"),
+    ("EntityAlreadyExists*", "", Conflict, Never, "it exists already", "nothing has to be done"),
+    ("UserDisable", "", Auth, Never, "the account is stopped or in debt", BILLS_HINT),
+    ("InDebt", "", Auth, Never, "the account is in debt", BILLS_HINT),
+    ("Account.Arrearage", "", Auth, Never, "the account is in debt", BILLS_HINT),
+    ("InvalidAccountStatus.OSSDisabled", "", Auth, Never, "OSS is not activated for the account", "activate OSS in the console"),
+    ("UserNotInTheWhiteList", "", Auth, Never, "the account may not import images this way", "ask the vendor's support"),
+    ("PublicEndpointForbidden", "", Auth, Never, "the bucket's data cannot be reached through the public endpoint", "bind a domain to the bucket and set ALIBABA_OSS_ENDPOINT to it, or run inside the region with ALIBABA_OSS_ENDPOINT=internal"),
+    ("SecondLevelDomainForbidden", "", Config, Never, "the bucket cannot be addressed by path", "set ALIBABA_OSS_ENDPOINT to a host name, not to an address"),
+    // Buckets and objects
+    ("NoSuchBucket", "", NotFound, Never, "the bucket does not exist", BUCKET_HINT),
+    ("InvalidBucketName", "", Config, Never, "this is not a bucket name", "check ALIBABA_BUCKET: 3 to 63 lower-case letters, digits and `-`"),
+    ("InvalidOSSBucket.NotFound", "", NotFound, Never, "the bucket does not exist in the region", BUCKET_HINT),
+    ("InvalidOSSBucket.NotMatched", "", Config, Never, ELSEWHERE, REGION_HINT),
+    ("InvalidOSSBucket.EncryptUnsupported", "", InvalidImage, Never, "the object is encrypted by the server", "use a bucket without default encryption"),
+    ("InvalidOSSBucket.FlowLimit", "", Throttled, Time, SLOW, SLOW_HINT),
+    ("InvalidOSSBucket*", "", Provider, Never, "ECS does not take the bucket", BUCKET_HINT),
+    ("NoSuchKey", "", NotFound, Never, "the object does not exist", "upload again; check the bucket's lifecycle rules"),
+    ("InvalidObjectName", "", Config, Never, "this is not an object key", "check ALIBABA_OSS_PREFIX"),
+    ("InvalidOSSObject.NotFound", "", NotFound, Never, "ECS does not find the uploaded object", "upload again"),
+    ("InvalidOSSObject.NeedRestore", "", InvalidImage, Never, "the object is in an archive storage class", "use a bucket with storage class Standard"),
+    ("InvalidOSSObject.Size", "", InvalidImage, Never, "the uploaded object is empty", "upload again"),
+    ("InvalidOSSObject*", "", InvalidImage, Never, "ECS does not take the uploaded object", FORMAT_HINT),
+    ("UnsupportedSuffix.OSSObject", "", InvalidImage, Never, "ECS does not take the suffix of the object's key", FORMAT_HINT),
+    // Uploads
+    ("NoSuchUpload", "", NotFound, Never, "the multipart upload does not exist any more", "start the upload again; check the bucket's lifecycle rules"),
+    ("InvalidPart*", "", Provider, Never, "the list of parts was refused", AGAIN_HINT),
+    ("PartAlreadyExist", "", Conflict, Never, "the part exists already", AGAIN_HINT),
+    ("EntityTooSmall", "", Config, Never, "a part is too small", "raise ALIBABA_UPLOAD_PART_SIZE to at least 100 KiB"),
+    ("EntityTooLarge", "", Config, Never, "a part is too large", "lower ALIBABA_UPLOAD_PART_SIZE to at most 5 GiB"),
+    ("InvalidArgument", "", Provider, Never, "an argument was refused", REPORT_HINT),
+    ("MissingContentLength", "", Network, Never, "the length of the data was lost on the way", SIGN_HINT),
+    ("InvalidDigest", "", Network, Time, "the bytes were changed on the way", RESEND_HINT),
+    ("RequestTimeout", "", Network, Time, "the bytes came too slowly", RESEND_HINT),
+    ("FileAlreadyExists", "", Conflict, Never, "an object with this key exists", "choose another ALIBABA_OSS_PREFIX"),
+    // What ImportImage is told
+    ("InvalidImageName.Duplicated", "", Conflict, Never, "an image with this name exists", NAME_HINT),
+    ("InvalidImageName*", "", Config, Never, "this is not an image name", "2 to 128 characters, a letter first, not starting with `aliyun` or `acs:`"),
+    ("InvalidImageFamily*", "", Config, Never, "this is not an image family", "check ALIBABA_IMAGE_FAMILY: the rules of image names hold"),
+    ("InvalidDescription*", "", Config, Never, "ECS does not take the description", "2 to 256 characters, not starting with `http://` or `https://`"),
+    ("InvalidClientToken*", "", Provider, Never, "the request's token was refused", REPORT_HINT),
+    ("MissingParameter*", "", Provider, Never, "a parameter is missing", REPORT_HINT),
+    ("InvalidOSType*", "", Config, Never, "ECS does not take the operating system", "check ALIBABA_PLATFORM"),
+    ("InvalidImageFormat.RegionNotSupported", "", Config, Never, "the region does not take the disk's format", "choose another ALIBABA_DISK_FORMAT or ALIBABA_REGION"),
+    ("InvalidImageFormat*", "", InvalidImage, Never, "ECS does not take the disk's format", FORMAT_HINT),
+    ("InvalidImageSize*", "", InvalidImage, Never, "ECS does not take the disk's size", "sizes from 1 to 2048 GiB are taken"),
+    ("InvalidDataDiskSize*", "", InvalidImage, Never, "ECS does not take the size of a data disk", "sizes from 1 to 2048 GiB are taken"),
+    ("InvalidRegionId.NotFound", "", Config, Never, "the region does not exist", "check ALIBABA_REGION; list them with: aliyun ecs DescribeRegions"),
+    ("InvalidRegion.NotSupport", "", Config, Never, "the region does not import images", "choose another ALIBABA_REGION"),
+    ("InvalidPlatform*", "", Config, Never, "ECS does not know the platform", "check ALIBABA_PLATFORM"),
+    ("InvalidArchitecture*", "", Config, Never, "ECS does not take the architecture", "check ALIBABA_ARCHITECTURE and ALIBABA_PLATFORM"),
+    ("InvalidBootMode*", "", Config, Never, "ECS does not take the boot mode", "check ALIBABA_BOOT_MODE"),
+    ("InvalidLicenseType*", "", Config, Never, "ECS does not take the licence type", "check ALIBABA_LICENSE_TYPE"),
+    ("InvalidParameter.DetectionStrategy", "", Config, Never, "ECS does not take the detection strategy", "unset ALIBABA_DETECTION_STRATEGY"),
+    ("InvalidParameter.FeaturesImdsSupport", "", Config, Never, "ECS does not take the metadata setting", "check ALIBABA_IMDS_SUPPORT"),
+    ("InvalidParameter*", "", Config, Never, "a parameter was refused", "the vendor's text names it; check the ALIBABA_ setting of that name"),
+    ("ImageCheckUnsupported*", "", Unsupported, Never, "ECS does not check such images", "unset ALIBABA_DETECTION_STRATEGY"),
+    ("InvalidResourceGroup*", "", Config, Never, "the resource group does not exist", "check ALIBABA_RESOURCE_GROUP_ID"),
+    ("InvalidStorageLocation*", "", Config, Never, "the storage location does not exist", REPORT_HINT),
+    ("CloudBox*", "", Unsupported, Never, "this is not done on a CloudBox", "choose another ALIBABA_REGION"),
+    ("TagKey.Duplication", "", Config, Never, "two tag keys differ only by case", "check IMAGE_TAGS"),
+    ("InvalidTag*", "", Config, Never, "a tag was refused", "check IMAGE_TAGS"),
+    // Images, shares, copies
+    ("QuotaExceed.ShareImage*", "", Quota, Never, "the image is shared with too many accounts", "shorten ALIBABA_IMAGE_SHARE_ACCOUNT_IDS or ask for a higher quota"),
+    ("QuotaExceed*", "", Quota, Never, "a quota of the account is used up", "delete old images and snapshots or ask for a higher quota"),
+    ("ImageIsImporting", "", Conflict, Never, "an import with this image is running", "wait until it ends or cancel it: aliyun ecs CancelTask"),
+    ("ImageIsExporting", "", Conflict, Never, "the image is being exported", "wait until the export ends"),
+    ("InvalidAccount.NotFound", "", Config, Never, "an account to share with does not exist", "check ALIBABA_IMAGE_SHARE_ACCOUNT_IDS"),
+    ("InvalidAccount.Forb*", "", Config, Never, "an image cannot be shared with its own account", "take the own account out of ALIBABA_IMAGE_SHARE_ACCOUNT_IDS"),
+    ("OperationDeined.EncryptedSnapshot", "", InvalidImage, Never, "an encrypted image cannot be shared", "use a bucket and a region without default encryption"),
+    ("OperationDenied.ImageCopying", "", Conflict, Time, "the image is being copied", "wait until the copy ends"),
+    ("OperationDenied.SameRegionOnly", "", Config, Never, "the image cannot be copied to another region", COPY_HINT),
+    ("IncorrectDestinationRegion", "", Config, Never, "an image cannot be copied to its own region", COPY_HINT),
+    ("RegionNotSupportCopy", "", Config, Never, "the region does not take copies of images", COPY_HINT),
+    ("SizeExceed.Image", "", InvalidImage, Never, "the image is too large to be copied", COPY_HINT),
+    ("IncorrectImageStatus", "", Conflict, Never, "the image is in another state", "look at it: aliyun ecs DescribeImages --ImageId IMAGE"),
+    ("InvalidImageId.NotFound", "", NotFound, Never, "the image does not exist", "somebody may have deleted it; build again"),
+    ("InvalidSnapshotId.NotFound", "", NotFound, Never, "the snapshot does not exist", "somebody may have deleted it"),
+    ("ImageUsingByInstance", "", Conflict, Never, "an instance uses the image", "release the instance first"),
+    ("ImageUseShared", "", Conflict, Never, "the image is shared", "take back the shares first"),
+    // Tasks
+    ("InvalidTaskId.NotFound", "", NotFound, Never, "the task does not exist", "look at the image itself: aliyun ecs DescribeImages"),
+    ("InvalidTaskId.TaskActionNotSupport", "", Conflict, Never, "the task cannot be cancelled", "wait until it ends"),
+    ("IncorrectTaskStatus", "", Conflict, Never, "the task has ended", "look at the image itself: aliyun ecs DescribeImages"),
+    ("CancelTaskFailed", "", Provider, Time, "the task could not be cancelled", LATER_HINT),
+    ("IdempotentParameterMismatch", "", Conflict, Never, "an earlier attempt of this run asked for something else", "start a new run"),
+    ("IdempotentProcessing", "", Provider, Time, "the same request is still being worked on", LATER_HINT),
+    // Load and faults
+    ("Throttling*", "", Throttled, Time, SLOW, SLOW_HINT),
+    ("*RateLimitExceeded", "", Throttled, Time, SLOW, SLOW_HINT),
+    ("*QpsLimitExceeded", "", Throttled, Time, SLOW, SLOW_HINT),
+    ("ActiveRequestLimitExceeded", "", Throttled, Time, SLOW, SLOW_HINT),
+    ("ServiceUnavailable", "", Provider, Time, "the service is not available", LATER_HINT),
+    ("InternalError", "", Provider, Time, FAILED, LATER_HINT),
+    ("UnknownError", "", Provider, Time, FAILED, LATER_HINT),
+    // What tasks report of a disk
+    ("ImportImageFailed", "", InvalidImage, Never, "ECS could not import the disk", FORMAT_HINT),
+    ("InvalidBlockSize*", "", InvalidImage, Never, "ECS does not take the disk's block size", FORMAT_HINT),
+    ("InvalidVHDImage*", "", InvalidImage, Never, "the disk's size does not fit its VHD tables", FORMAT_HINT),
+];
