@@ -135,6 +135,7 @@ fn secrets_are_masked_in_the_plan() {
         "{text}"
     );
     assert!(!text.contains(SECRET));
+    assert!(text.contains("as qcow2"), "{text}");
     assert_eq!(sandbox.files(), ["config.yml", "disk.raw"], "a plan touches nothing");
 }
 
@@ -229,7 +230,7 @@ fn a_home_folder_is_never_a_folder_called_tilde() {
     let sandbox = Sandbox::new();
     sandbox.disk("d.raw", 4, 1);
     sandbox.write("c.yml", "DISK: ~/d.raw\nIMAGE_DIR: ~/made\nARTIFACTS_DIR: ~/work\n");
-    let words = ["-c", "c.yml", "-p", "qcow2", "--log-file=~/log", "--output-json-file=~/r/"];
+    let words = ["-c", "~/c.yml", "-p", "qcow2", "--log-file=~/log", "--output-json-file=~/r/"];
     sandbox.run(&words).succeeded();
     assert_eq!(
         sandbox.files().into_iter().filter(|name| !name.starts_with("work")).collect::<Vec<_>>(),
@@ -271,4 +272,26 @@ fn a_build_without_upload_names_the_file_and_no_image() {
     assert_eq!(run.member("image_id"), "");
     assert_eq!(run.member("images").as_array().unwrap().len(), 0);
     assert_eq!(run.member("file"), made.to_str().unwrap());
+}
+
+#[test]
+fn a_plan_asks_the_cloud_when_told_to_and_shows_what_the_settings_really_mean() {
+    let sandbox = Sandbox::with_cloud();
+    let disk = sandbox.disk("disk.raw", 4, 1);
+    let disk = disk.to_str().unwrap();
+    let words = ["plan", "--check", "--disk", disk, "-p", "alibaba", "-c", "config.yml"];
+    let output = sandbox
+        .command(&[&words[..], &["--alibaba-disk-format", "raw"]].concat())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("as raw") && text.contains("ok       bucket: "), "{text}");
+    let refused = sandbox
+        .command(&[&words[..], &["--alibaba-bucket", "absent-one"]].concat())
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(6));
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("error    bucket: "));
+    assert_eq!(sandbox.files(), ["config.yml", "disk.raw"], "a plan touches nothing");
 }

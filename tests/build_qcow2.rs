@@ -65,6 +65,6 @@ fn a_full_disk_leaves_nothing_half_written() {
     fs::create_dir(&images).unwrap();
     std::os::unix::fs::symlink("/dev/full", images.join("d.qcow2.qcow2.part")).unwrap();
     let run = sandbox.run(&["--disk", disk.to_str().unwrap(), "-p", "qcow2"]);
-    run.failed(6, &["cannot write", "No space left", "hint: free some space"]);
+    run.failed(5, &["cannot write", "No space left", "hint: free some space"]);
     assert_eq!(fs::read_dir(&images).unwrap().count(), 0, "nothing half-written stays");
 }

@@ -1,47 +1,103 @@
 //! `build-image plan …`: what a build would do. Reads the source and the settings, touches nothing.
 
+use std::sync::Arc;
+
+use build_image_plugin_api::{
+    DiskSpec, ErrorKind,
+    document::{CheckReport, Severity},
+};
+
 use super::{
     args,
     build::{self, Preparation},
     iso_only,
 };
 use crate::{
-    error::Result,
+    error::{Error, Result, Stage},
+    interrupt::Interrupt,
+    pipeline::{Pipeline, Start},
     plan::Plan,
     report::{Outcome, Reporter},
     settings::{Environment, Resolved},
     source,
 };
 
-/// Prints the plan of a build.
+/// Asks the provider's cloud too; it must not be a setting, a build has its check anyway.
+const CHECK: &str = "--check";
+
+/// Prints the plan of a build; with `--check` also what the provider finds out about its cloud.
 ///
 /// # Errors
 /// Whatever would keep the build from starting.
 pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
-    let words = args::normalised(words);
+    let (checks, words): (Vec<String>, Vec<String>) =
+        args::normalised(words).into_iter().partition(|word| word == CHECK);
     let layers = args::first_look(&words, environment)?;
-    match build::prepare(&words, layers, &mut Outcome::default())? {
-        Preparation::Text(text) => super::print(&text),
-        Preparation::Ready(prepared) => {
-            let (plugin, settings) = (&prepared.plugin, &prepared.settings);
-            iso_only::warn(settings, &Reporter::new(settings.is_on("QUIET")));
-            let source = source::open(settings)?;
-            let plan = Plan::new(&plugin.name, plugin.description(), settings, source)?;
-            super::print(&text(&plan, settings));
+    let prepared = match build::prepare(&words, layers, &mut Outcome::default())? {
+        Preparation::Text(text) => {
+            super::print(&text);
+            return Ok(());
         }
-    }
-    Ok(())
+        Preparation::Ready(prepared) => prepared,
+    };
+    let (plugin, settings) = (&prepared.plugin, &prepared.settings);
+    let reporter = Arc::new(Reporter::new(settings.is_on("QUIET")));
+    iso_only::warn(settings, &reporter);
+    let source = source::open(settings)?;
+    let mut plan = Plan::new(&plugin.name, plugin.description(), settings, source)?;
+    // The provider is asked on a journal of its own, which goes again.
+    let folder = tempfile::tempdir().map_err(|error| {
+        Error::new(Stage::Disk, "cannot make a temporary folder").because(&error)
+    })?;
+    plan.run = folder.path().join("run");
+    let interrupt = Arc::new(Interrupt::default());
+    let start = Start {
+        plan: &plan,
+        plugin,
+        settings,
+        environment,
+        words: Vec::new(),
+        reporter,
+        interrupt,
+    };
+    let report = Pipeline::new(start)?.ask(!checks.is_empty() && plan.upload)?;
+    let spec = report.disk.as_ref().unwrap_or(&plan.spec);
+    super::print(&text(&plan, spec, settings));
+    findings(&plan, &report)
 }
 
-fn text(plan: &Plan, settings: &Resolved) -> String {
+/// Prints what the provider found.
+fn findings(plan: &Plan, report: &CheckReport) -> Result<()> {
+    if report.findings.is_empty() {
+        return Ok(());
+    }
+    super::print("checks\n");
+    for finding in &report.findings {
+        let mark = match finding.severity {
+            Severity::Ok => "ok",
+            Severity::Warning => "warning",
+            _ => "error",
+        };
+        let causes: String = finding.causes.iter().map(|cause| format!(": {cause}")).collect();
+        super::print(&format!("  {mark:<8} {}: {}{causes}\n", finding.subject, finding.message));
+        if let Some(hint) = &finding.hint {
+            super::print(&format!("           hint: {hint}\n"));
+        }
+    }
+    let wrong = report.findings.iter().find(|finding| finding.severity == Severity::Error);
+    let Some(wrong) = wrong else { return Ok(()) };
+    let kind = ErrorKind::from_code(wrong.kind.as_deref().unwrap_or_default());
+    Err(Error::new(
+        Stage::Provider(kind),
+        format!("provider `{}` would refuse the build", plan.platform),
+    ))
+}
+
+fn text(plan: &Plan, spec: &DiskSpec, settings: &Resolved) -> String {
     let mut lines = vec![
         format!("platform      {}", plan.platform),
         format!("image name    {}", plan.build.image_name),
-        format!(
-            "disk          {} GiB, as {}",
-            plan.build.virtual_size.div_ceil(1 << 30),
-            plan.spec.format.word()
-        ),
+        format!("disk          {} GiB, as {}", plan.build.virtual_size.div_ceil(1 << 30), spec),
     ];
     if let Some(installation) = &plan.installation {
         let facts = &installation.facts;
@@ -55,9 +111,7 @@ fn text(plan: &Plan, settings: &Resolved) -> String {
         lines.push(format!("from          {}", disk.display()));
     }
     let mut steps = Vec::new();
-    if plan.upload || plan.publish.is_none() {
-        steps.push("check");
-    }
+    steps.push("check");
     if plan.installation.is_some() {
         steps.push("install");
     }

@@ -12,8 +12,8 @@ use build_image_disk::{qemu::Accel, view::materialise};
 use build_image_plugin_api::{
     Disk, DiskSpec, ErrorKind, Progress,
     document::{
-        CheckRequest, DiskRequest, Finding, HostFacts, RegisterRequest, Registered, Severity,
-        UploadRequest, Uploaded,
+        CheckReport, CheckRequest, DiskRequest, Finding, HostFacts, RegisterRequest, Registered,
+        Severity, UploadRequest, Uploaded,
     },
 };
 use serde_json::{Value, json};
@@ -30,24 +30,39 @@ use crate::{
 };
 
 impl Pipeline<'_> {
-    /// Asks the provider before the long part; without an upload only what needs no network.
-    pub(super) fn check(&self, outcome: &mut Outcome) -> Result<()> {
-        let text = format!("asking provider {} before the long part", self.plan.platform);
-        self.begin("check", &text)?;
+    /// Asks the provider what it finds; online or without any network.
+    ///
+    /// # Errors
+    /// What keeps the provider from looking at all.
+    pub fn ask(&self, online: bool) -> Result<CheckReport> {
         let request = CheckRequest {
             build: self.plan.build.clone(),
             host: HostFacts {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 disks: RunHost::disks(),
             },
-            online: self.plan.upload,
+            online,
         };
-        let report = self.steps.check(&request).map_err(|error| self.failed("check", error))?;
+        let mut report = self.steps.check(&request).map_err(|error| self.failed("check", error))?;
+        let mask = self.host.mask();
+        for finding in &mut report.findings {
+            finding.message = mask.text(&finding.message);
+            finding.hint = finding.hint.as_ref().map(|hint| mask.text(hint));
+            finding.causes = finding.causes.iter().map(|cause| mask.text(cause)).collect();
+        }
+        Ok(report)
+    }
+
+    /// Asks the provider before the long part; without an upload only what needs no network.
+    pub(super) fn check(&self, outcome: &mut Outcome) -> Result<()> {
+        let text = format!("asking provider {} before the long part", self.plan.platform);
+        self.begin("check", &text)?;
+        let report = self.ask(self.plan.upload)?;
         let count = report.findings.len();
         let (errors, others): (Vec<Finding>, Vec<Finding>) =
             report.findings.into_iter().partition(|finding| finding.severity == Severity::Error);
         for finding in others {
-            let text = self.host.mask().text(&format!("{}: {}", finding.subject, finding.message));
+            let text = format!("{}: {}", finding.subject, finding.message);
             if finding.severity == Severity::Warning {
                 self.reporter.warning(&text, finding.hint.as_deref());
             } else {
@@ -76,12 +91,11 @@ impl Pipeline<'_> {
     fn refused(&self, findings: Vec<Finding>) -> Error {
         let word = findings.iter().find_map(|finding| finding.kind.clone());
         let kind = ErrorKind::from_code(word.as_deref().unwrap_or_default());
-        let mask = self.host.mask();
         let mut problems: Vec<Problem> = Vec::new();
         for finding in findings {
             let causes: String = finding.causes.iter().map(|cause| format!(": {cause}")).collect();
-            let message = mask.text(&format!("{}: {}{causes}", finding.subject, finding.message));
-            let hint = finding.hint.map(|hint| mask.text(&hint));
+            let message = format!("{}: {}{causes}", finding.subject, finding.message);
+            let hint = finding.hint;
             let told =
                 problems.iter().any(|problem| problem.hint.is_some() && problem.hint == hint);
             problems.push(Problem { message, hint: hint.filter(|_| !told) });

@@ -1,17 +1,22 @@
 //! What a step may ask of the host.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Disk, DiskSpec, Error, Resource, Result, Secret};
+use crate::{Disk, DiskSpec, Error, ErrorKind, Resource, Result, Secret};
 
 /// How often a blocked future looks whether the host asked to stop.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
 
 /// Severity of a log record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 #[repr(u32)]
 pub enum LogLevel {
     /// Something failed.
@@ -19,6 +24,7 @@ pub enum LogLevel {
     /// Something is odd.
     Warn = 2,
     /// Worth knowing.
+    #[default]
     Info = 3,
     /// For finding faults.
     Debug = 4,
@@ -41,7 +47,7 @@ impl LogLevel {
 }
 
 /// One log record of a provider.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LogRecord {
     /// Severity.
     pub level: LogLevel,
@@ -54,10 +60,12 @@ pub struct LogRecord {
 }
 
 /// What a progress counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 #[repr(u32)]
 pub enum ProgressUnit {
     /// Bytes.
+    #[default]
     Bytes = 0,
     /// Hundredths of the whole.
     Percent = 1,
@@ -66,8 +74,10 @@ pub enum ProgressUnit {
 }
 
 /// How far a step is. A later one replaces an earlier one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
+    /// Which of several things that go on at once; 0 when there is only one.
+    pub task: u32,
     /// What is counted.
     pub unit: ProgressUnit,
     /// Done so far.
@@ -128,7 +138,8 @@ pub trait Host: Send + Sync + 'static {
     /// Takes an event; resource events are on disk when this returns.
     ///
     /// # Errors
-    /// When it could not be written down; then the resource must not be created.
+    /// When it could not be written down; then the resource must not be created. `unsupported` for
+    /// events of a later version.
     fn event(&self, event: Event) -> Result<()>;
     /// The value of a secret setting.
     ///
@@ -161,7 +172,7 @@ pub trait Host: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Context {
     host: Arc<dyn Host>,
-    runtime: Arc<std::sync::OnceLock<Runtime>>,
+    runtime: Arc<RuntimeSlot>,
 }
 
 impl Context {
@@ -201,12 +212,13 @@ impl Context {
 
     /// Bytes done so far.
     pub fn progress_bytes(&self, done: u64, total: u64) {
-        self.host.progress(Progress { unit: ProgressUnit::Bytes, done, total });
+        self.host.progress(Progress { done, total, ..Progress::default() });
     }
 
     /// Percent done so far.
     pub fn progress_percent(&self, percent: u64) {
-        self.host.progress(Progress { unit: ProgressUnit::Percent, done: percent, total: 100 });
+        let unit = ProgressUnit::Percent;
+        self.host.progress(Progress { unit, done: percent, total: 100, ..Progress::default() });
     }
 
     /// Writes a resource down before it is created.
@@ -294,8 +306,8 @@ impl Context {
     /// # Errors
     /// The future's, [`Error::cancelled`], or an internal one when no thread can be started.
     pub fn block_on<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
-        let runtime = self.runtime()?;
-        runtime.block_on(async {
+        let handle = self.runtime.handle()?;
+        handle.block_on(async {
             let mut future = std::pin::pin!(future);
             let mut poll = tokio::time::interval(CANCEL_POLL);
             loop {
@@ -308,31 +320,63 @@ impl Context {
         })
     }
 
-    fn runtime(&self) -> Result<&tokio::runtime::Runtime> {
-        if self.runtime.get().is_none() {
-            let made = tokio::runtime::Builder::new_multi_thread()
+    /// Ends the runtime without waiting long for stuck tasks; nothing of it calls the host afterwards.
+    pub(crate) fn end_runtime(&self) {
+        self.runtime.end();
+    }
+}
+
+/// A runtime that is made when it is first needed.
+#[derive(Default)]
+struct RuntimeSlot {
+    made: Mutex<Slot>,
+}
+
+#[derive(Default)]
+enum Slot {
+    #[default]
+    NotYet,
+    Running(tokio::runtime::Runtime),
+    Ended,
+}
+
+impl RuntimeSlot {
+    fn handle(&self) -> Result<tokio::runtime::Handle> {
+        let mut slot = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*slot, Slot::NotYet) {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
                 .thread_name("provider")
                 .enable_all()
                 .build()
                 .map_err(|error| {
-                    Error::internal("cannot start the provider's threads").because(&error)
+                    Error::new(ErrorKind::Local, "cannot start the provider's threads")
+                        .because(&error)
                 })?;
-            // Two threads may race here; the loser's runtime is shut down in its drop.
-            let _ = self.runtime.set(Runtime(Some(made)));
+            *slot = Slot::Running(runtime);
         }
-        let runtime = self.runtime.get().and_then(|kept| kept.0.as_ref());
-        runtime.ok_or_else(|| Error::internal("the provider's runtime is gone"))
+        match &*slot {
+            Slot::Running(runtime) => Ok(runtime.handle().clone()),
+            Slot::NotYet | Slot::Ended => {
+                Err(Error::internal("the provider was used after its end"))
+            }
+        }
+    }
+
+    fn end(&self) {
+        let mut slot = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Slot::Running(runtime) = std::mem::replace(&mut *slot, Slot::Ended) {
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
     }
 }
 
-/// Shuts the runtime down without waiting for stuck tasks.
-struct Runtime(Option<tokio::runtime::Runtime>);
-
-impl Drop for Runtime {
+impl Drop for RuntimeSlot {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_timeout(Duration::from_secs(1));
+        let slot = self.made.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // The last context may be dropped by a task of the runtime itself, which must not wait for it.
+        if let Slot::Running(runtime) = std::mem::replace(slot, Slot::Ended) {
+            runtime.shutdown_background();
         }
     }
 }

@@ -17,6 +17,9 @@ pub enum Status {
     Stable,
     /// Makes the disk its cloud wants; upload and register answer `unsupported` with manual commands.
     Stub,
+    /// A status of a later version.
+    #[serde(other)]
+    Unknown,
 }
 
 /// The ABI a provider was built with and the oldest one it can live with, each `major.minor`.
@@ -108,14 +111,15 @@ pub struct GuestNeeds {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LetterCase {
-    /// Left alone.
-    #[default]
-    Keep,
     /// Lower-case.
     Lower,
+    /// Left alone. Unknown words are read as this one.
+    #[default]
+    #[serde(other)]
+    Keep,
 }
 
-/// Rules for the name of a registered image.
+/// Rules for the name of a registered image. A length of 0 is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NameRules {
@@ -137,7 +141,7 @@ pub struct NameRules {
     pub forbidden_texts: Vec<String>,
 }
 
-/// Limits on tags.
+/// Limits on tags. A limit of 0 is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TagRules {

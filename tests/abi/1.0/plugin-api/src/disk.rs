@@ -16,6 +16,9 @@ pub enum DiskFormat {
     Vhd,
     /// VMware virtual disk.
     Vmdk,
+    /// A format of a later version.
+    #[serde(other)]
+    Unknown,
 }
 
 impl DiskFormat {
@@ -27,6 +30,7 @@ impl DiskFormat {
             Self::Qcow2 => "qcow2",
             Self::Vhd => "vhd",
             Self::Vmdk => "vmdk",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -41,6 +45,9 @@ pub enum Compression {
     None,
     /// Deflate, as qcow2 defines it.
     Zlib,
+    /// A compression of a later version.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A request for a view of the disk that is being built. See [`crate::Context::make_disk`].
@@ -55,21 +62,55 @@ pub struct DiskSpec {
     pub compression: Compression,
 }
 
+impl std::fmt::Display for DiskSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let variant = if self.variant.is_empty() { "" } else { " " };
+        let compression = match self.compression {
+            Compression::None => "",
+            Compression::Zlib => ", compressed",
+            Compression::Unknown => ", compressed in an unknown way",
+        };
+        write!(f, "{}{variant}{}{compression}", self.format.word(), self.variant)
+    }
+}
+
 /// A view of the finished disk: bytes to be read with [`crate::Context::read_disk`], not necessarily a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Reading may block while the image is still being written; a stop request ends such a wait with an
+/// error. The image ends where a read returns fewer bytes than were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Disk {
-    /// Handle for `read_disk`; valid until the step's run ends.
+    /// Handle for `read_disk`; valid in this process until the provider's instance is dropped.
     pub id: u64,
     /// What was made.
     pub spec: DiskSpec,
     /// Size the guest sees, in bytes.
     pub virtual_size: u64,
-    /// Length of the image, in bytes.
-    pub length: u64,
-    /// File name the host suggests, with the format's suffix.
-    #[serde(default)]
+    /// Length of the image, in bytes; absent while it is still being written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<u64>,
+    /// The image is not longer than this, in bytes: plan part sizes with it.
+    pub length_limit: u64,
+    /// So many bytes at the start become readable last; 0 = everything in order. Send them last.
+    pub late_head: u64,
+    /// File name the host suggests, with the format's suffix; one component.
     pub file_name: String,
-    /// Digest of everything the content depends on, hexadecimal: equal identities have equal bytes.
-    #[serde(default)]
+    /// Names content and form: equal identities have equal bytes.
     pub identity: String,
+}
+
+impl Disk {
+    /// The length of an image that is finished.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unsupported`] while it is still being written.
+    pub fn finished_length(&self) -> crate::Result<u64> {
+        self.length.ok_or_else(|| {
+            crate::Error::unsupported(
+                "the image is still being written, its length is not known yet",
+                "ask for a format that is not compressed",
+            )
+        })
+    }
 }

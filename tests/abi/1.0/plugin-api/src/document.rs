@@ -37,12 +37,27 @@ pub struct Build {
     pub file_stem: String,
 }
 
+/// What the host can do, so that a provider can refuse early what would fail late.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostFacts {
+    /// Version of the tool.
+    pub version: String,
+    /// Disks it can make.
+    pub disks: Vec<DiskSpec>,
+}
+
 /// Request of [`crate::Provider::check`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CheckRequest {
     /// What will be built.
     pub build: Build,
+    /// What the host can do.
+    pub host: HostFacts,
+    /// Whether the cloud will be needed. When false, nothing may be asked over the network and missing
+    /// credentials are no finding: the build ends before the upload.
+    pub online: bool,
 }
 
 /// How serious a finding is.
@@ -55,7 +70,8 @@ pub enum Severity {
     Ok,
     /// The build goes on.
     Warning,
-    /// The build must not start.
+    /// The build must not start. Unknown severities are read as this one.
+    #[serde(other)]
     Error,
 }
 
@@ -72,6 +88,9 @@ pub struct Finding {
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Causes, outermost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<String>,
     /// Word of the [`crate::ErrorKind`] an error finding stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -97,6 +116,7 @@ impl Finding {
         Self {
             severity: Severity::Error,
             hint: error.hint.clone(),
+            causes: error.causes.clone(),
             kind: Some(error.kind.code().to_owned()),
             ..Self::ok(subject, error.to_string())
         }
@@ -109,6 +129,9 @@ impl Finding {
 pub struct CheckReport {
     /// Findings in the order of the checks.
     pub findings: Vec<Finding>,
+    /// The disk `create_disk` will ask for with these settings; absent = the description's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskSpec>,
 }
 
 /// Request of [`crate::Provider::create_disk`].
@@ -122,10 +145,10 @@ pub struct DiskRequest {
 }
 
 /// Request of [`crate::Provider::upload`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct UploadRequest {
     /// What is being built.
-    #[serde(default)]
     pub build: Build,
     /// The disk `create_disk` returned.
     pub disk: Disk,
@@ -176,10 +199,29 @@ pub struct Registered {
     pub facts: BTreeMap<String, Value>,
 }
 
+/// Why resources are removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DiscardReason {
+    /// The build is done and no longer needs them.
+    #[default]
+    Done,
+    /// The build failed or was interrupted.
+    Failed,
+    /// An earlier run left them. Unknown reasons are read as this one.
+    #[serde(other)]
+    Leftover,
+}
+
 /// Request of [`crate::Provider::discard`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DiscardRequest {
+    /// The run that created them.
+    pub run_id: String,
+    /// Why.
+    pub reason: DiscardReason,
     /// What to remove, in this order.
     pub resources: Vec<Resource>,
 }
@@ -201,7 +243,7 @@ pub struct Remaining {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Discarded {
-    /// Gone now.
+    /// Gone now. Whatever is in neither list counts as remaining.
     pub removed: Vec<Resource>,
     /// Still there.
     pub remaining: Vec<Remaining>,

@@ -38,13 +38,15 @@ pub enum ErrorKind {
     Unsupported,
     /// The cloud does not accept the disk or image.
     InvalidImage,
-    /// Any other refusal of the cloud.
-    Provider,
+    /// This machine: a file, a disk, memory.
+    Local,
     /// The provider's code panicked.
     Panic,
-    /// A broken assumption, on either side. Unknown kinds are read as this one.
-    #[serde(other)]
+    /// A broken assumption, on either side.
     Internal,
+    /// Any other refusal of the cloud. Unknown kinds are read as this one.
+    #[serde(other)]
+    Provider,
 }
 
 impl ErrorKind {
@@ -64,15 +66,16 @@ impl ErrorKind {
             Self::Unsupported => "unsupported",
             Self::InvalidImage => "invalid_image",
             Self::Provider => "provider",
+            Self::Local => "local",
             Self::Panic => "panic",
             Self::Internal => "internal",
         }
     }
 
-    /// The kind a word stands for; an unknown word is [`ErrorKind::Internal`].
+    /// The kind a word stands for; an unknown word is [`ErrorKind::Provider`].
     #[must_use]
     pub fn from_code(code: &str) -> Self {
-        serde_json::from_value(serde_json::Value::String(code.to_owned())).unwrap_or(Self::Internal)
+        serde_json::from_value(serde_json::Value::String(code.to_owned())).unwrap_or(Self::Provider)
     }
 }
 

@@ -6,6 +6,11 @@
 //! host) → [`Description`] and [`Setting`] (what a provider says of itself, as data) → [`document`]
 //! (what steps receive and return) → [`Error`]. The boundary itself lives in `wire` and is of no
 //! concern to authors.
+//!
+//! # Literals
+//!
+//! Documents and descriptions gain fields in minor versions. End every literal of them with
+//! `..Default::default()`, and it keeps compiling.
 #![deny(unsafe_code)]
 
 mod context;

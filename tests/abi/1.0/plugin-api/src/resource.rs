@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Resource {
     /// Kind in the provider's own words: `oss_object`, `multipart_upload`, `image`, `snapshot`, `file`…
     pub kind: String,
-    /// Name that is known before creation and unique per kind: an object key, a token, a path.
+    /// Name that is known before creation: an object key, a token, a path. Kind, region and name together
+    /// are a resource's identity.
     pub name: String,
     /// Identifier given by the cloud, once known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,6 +59,12 @@ impl Resource {
     pub fn as_product(mut self) -> Self {
         self.product = true;
         self
+    }
+
+    /// Whether both are the same thing: kind, region and name.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        (&self.kind, &self.region, &self.name) == (&other.kind, &other.region, &other.name)
     }
 
     /// Kind and id, or name while there is no id: for messages.

@@ -48,7 +48,10 @@ impl Provider for Veteran {
         context.wait(Duration::from_millis(1))?;
         let missing = context.load::<u32>("absent")?;
         expect(missing.is_none(), "that nothing was kept")?;
-        Ok(CheckReport { findings: vec![Finding::ok("age", "still going strong")] })
+        Ok(CheckReport {
+            findings: vec![Finding::ok("age", "still going strong")],
+            ..CheckReport::default()
+        })
     }
 
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
@@ -63,19 +66,19 @@ impl Provider for Veteran {
         let resource = Resource::new("file", path.clone()).as_product();
         context.will_create(&resource)?;
         let bytes = context.block_on(async {
-            let length = usize::try_from(request.disk.length).unwrap_or_default();
+            let length = usize::try_from(request.disk.finished_length()?).unwrap_or_default();
             let mut bytes = vec![0; length];
             let read = context.read_disk(&request.disk, 0, &mut bytes)?;
             expect(read == length, "that the whole disk was read")?;
             Ok(bytes)
         })?;
-        context.progress_bytes(request.disk.length, request.disk.length);
+        context.progress_bytes(request.disk.length_limit, request.disk.length_limit);
         fs::write(&path, bytes).map_err(|error| {
             Error::new(ErrorKind::Provider, format!("cannot write `{path}`")).because(&error)
         })?;
         context.created(&resource.with_id(path.clone()))?;
         context.milestone("copied")?;
-        Ok(Uploaded { location: path, bytes_sent: request.disk.length, ..Uploaded::default() })
+        Ok(Uploaded { location: path, bytes_sent: request.disk.length_limit, ..Uploaded::default() })
     }
 
     fn register(&self, _: &Context, request: &RegisterRequest) -> Result<Registered> {

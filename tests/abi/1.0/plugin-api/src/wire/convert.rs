@@ -81,10 +81,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_code_is_internal() {
+    fn an_unknown_code_is_any_refusal() {
         let mut wire = FfiError::from(Error::config("x"));
         wire.code = "teapot".into();
-        assert_eq!(Error::from(wire).kind, ErrorKind::Internal);
+        assert_eq!(Error::from(wire).kind, ErrorKind::Provider);
     }
 
     #[test]

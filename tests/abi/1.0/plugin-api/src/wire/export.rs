@@ -109,6 +109,7 @@ impl<P: Provider> Drop for Adapter<P> {
         let provider = self.provider.take();
         let dropped = guard("drop", || {
             drop(provider);
+            self.context.end_runtime();
             Ok(())
         });
         if let Err(error) = dropped {
@@ -137,7 +138,7 @@ impl Host for RemoteHost {
 
     fn progress(&self, progress: Progress) {
         self.0.progress(FfiProgress {
-            task: 0,
+            task: progress.task,
             unit: progress.unit as u32,
             done: progress.done,
             total: progress.total,
