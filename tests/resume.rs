@@ -80,7 +80,10 @@ impl Bench {
         let image = run.member("image_id").as_str().unwrap();
         let exported = self.state.path().join("exported.raw");
         Stored::open(&self.state.path().join("cloud")).unwrap().export(image, &exported).unwrap();
-        assert_eq!(fs::read(&exported).unwrap(), fs::read(self.sandbox.path().join("disk.raw")).unwrap());
+        assert_eq!(
+            fs::read(&exported).unwrap(),
+            fs::read(self.sandbox.path().join("disk.raw")).unwrap()
+        );
     }
 }
 
@@ -88,7 +91,8 @@ impl Bench {
 fn a_build_killed_at_any_moment_of_its_upload_goes_on_where_it_was() {
     let (mut random, mut most, mut killed_in_upload) = (0x2545_f491_u64, 0, 0);
     for round in 0..50 {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let bench = Bench::new();
         bench.kill_after((random >> 33) % 209);
         let runs = bench.runs();
@@ -107,7 +111,10 @@ fn a_build_killed_at_any_moment_of_its_upload_goes_on_where_it_was() {
         killed_in_upload += u64::from(!runs.is_empty());
     }
     assert!(killed_in_upload >= 40, "only {killed_in_upload} of 50 were killed in time");
-    println!("50 kills, {killed_in_upload} resumed, at most {} parts sent again", most.div_ceil(PART));
+    println!(
+        "50 kills, {killed_in_upload} resumed, at most {} parts sent again",
+        most.div_ceil(PART)
+    );
 }
 
 #[test]
@@ -116,9 +123,16 @@ fn what_a_killed_build_left_is_listed_and_removed() {
     bench.kill_after(20);
     let runs = bench.runs();
     assert_eq!(runs.len(), 1);
-    assert_eq!((runs[0]["state"].as_str(), runs[0]["step"].as_str()), (Some("dead"), Some("upload")));
-    let kinds: Vec<&str> =
-        runs[0]["resources"].as_array().unwrap().iter().map(|item| item["kind"].as_str().unwrap()).collect();
+    assert_eq!(
+        (runs[0]["state"].as_str(), runs[0]["step"].as_str()),
+        (Some("dead"), Some("upload"))
+    );
+    let kinds: Vec<&str> = runs[0]["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["kind"].as_str().unwrap())
+        .collect();
     assert_eq!(kinds, ["oss_object", "multipart_upload"]);
 
     let said = bench.sandbox.command(&["gc"]).output().unwrap();
