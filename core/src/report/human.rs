@@ -176,8 +176,11 @@ fn new_bar(progress: Progress) -> ProgressBar {
 
 fn new_spinner() -> ProgressBar {
     let style = ProgressStyle::with_template("           {spinner} {elapsed} {msg}");
-    ProgressBar::new_spinner()
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let bar = ProgressBar::new_spinner().with_style(style);
+    // A guest may be silent for minutes; the clock must not look frozen.
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
 }
 
 fn progress_text(progress: Progress) -> String {
