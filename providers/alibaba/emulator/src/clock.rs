@@ -45,9 +45,9 @@ pub(crate) fn parse_basic(text: &str) -> Option<Millis> {
     parse(text, "%Y%m%dT%H%M%SZ")
 }
 
-/// Reads `2023-12-16T16:20:57Z`.
+/// Reads `2023-12-16T16:20:57Z`, also with a fraction of a second, which some clients send.
 pub(crate) fn parse_iso(text: &str) -> Option<Millis> {
-    parse(text, "%Y-%m-%dT%H:%M:%SZ")
+    parse(text, "%Y-%m-%dT%H:%M:%S%.fZ")
 }
 
 /// Reads `2023-12-16T16:20Z`, the form of time filters in ECS.
@@ -72,6 +72,7 @@ mod tests {
         assert_eq!(parse_rfc1123("Sat, 16 Dec 2023 16:20:57 GMT"), Some(at));
         assert_eq!(iso(at), "2023-12-16T16:20:57Z");
         assert_eq!(parse_iso("2023-12-16T16:20:57Z"), Some(at));
+        assert_eq!(parse_iso("2023-12-16T16:20:57.123Z"), Some(at + 123));
         assert_eq!(iso_zeros(at + 345), "2023-12-16T16:20:57.000Z");
         assert_eq!(parse_basic("2023-12-16"), None);
     }

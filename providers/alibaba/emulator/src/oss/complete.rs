@@ -22,14 +22,14 @@ const MAX_BODY: u64 = 4 << 20;
 
 /// A part as the client lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Listed {
+pub(super) struct Listed {
     number: u16,
     /// Without quotes.
     etag: String,
 }
 
 /// Reads `CompleteMultipartUpload/Part/{PartNumber,ETag}`.
-fn read_list(text: &[u8]) -> Result<Vec<Listed>, OssError> {
+pub(super) fn read_list(text: &[u8]) -> Result<Vec<Listed>, OssError> {
     let (mut number, mut etag) = (None, String::new());
     let mut parts = Vec::new();
     for element in elements(text)? {

@@ -15,7 +15,7 @@ const MAX_KEYS: usize = 1000;
 const MAX_BODY: u64 = 2 << 20;
 
 /// Keys to delete, and whether the answer names them.
-fn read(text: &[u8]) -> Result<(Vec<String>, bool), OssError> {
+pub(super) fn read(text: &[u8]) -> Result<(Vec<String>, bool), OssError> {
     let (mut keys, mut quiet) = (Vec::new(), false);
     for element in elements(text)? {
         match element.path.as_str() {

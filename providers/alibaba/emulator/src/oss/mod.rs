@@ -8,6 +8,8 @@ mod copy_part;
 mod delete_many;
 mod encryption;
 pub(crate) mod error;
+#[cfg(test)]
+mod fuzz;
 mod list;
 mod list_uploads;
 mod multipart;

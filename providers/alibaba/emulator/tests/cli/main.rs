@@ -97,6 +97,11 @@ fn misuse_is_one_clear_line() {
         (vec!["serve", "--in-memory", "--listen", "0.0.0.0:0"], "not a loopback address"),
         (vec!["serve", "--in-memory", "--fault", rules], "\"explode\""),
         (vec!["serve", "--in-memory", "--fault", "/none"], "`/none`"),
+        (vec!["serve", "--in-memory", "--fault-rule", "{"], "`--fault-rule`"),
+        (
+            vec!["serve", "--in-memory", "--fault-rule", "{\"operation\":\"*\",\"action\":1}"],
+            "rule 1",
+        ),
         (vec!["status", "--state", state], "lock"),
     ] {
         let output = run(&arguments);

@@ -110,6 +110,47 @@ fn imports_fail_or_linger_on_order() {
 }
 
 #[test]
+fn bodies_can_be_slow_and_rates_shared() {
+    let running = emulator(|_| {});
+    let client = Client::of(&running);
+    client.put("k", &vec![7; 30_000]);
+    for rule in [
+        r#"{"operation":"GetObject","action":{"slow_body":100000}}"#,
+        r#"{"operation":"GetObject","action":{"bandwidth":100000}}"#,
+    ] {
+        running.set_faults(&format!("[{rule}]")).unwrap();
+        let begun = std::time::Instant::now();
+        assert_eq!(client.get("k").body.len(), 30_000);
+        // All but the last twentieth of a second's worth is waited for.
+        assert!(begun.elapsed().as_millis() >= 200, "{rule}");
+    }
+    running.set_faults(r#"[{"operation":"PutObject","action":{"slow_body":100000}}]"#).unwrap();
+    let begun = std::time::Instant::now();
+    assert_eq!(client.put("k", &vec![7; 30_000]).status, 200);
+    assert!(begun.elapsed().as_millis() >= 250);
+}
+
+#[test]
+fn answers_can_be_wrong_tokens_expire_and_calls_be_too_many() {
+    let running = emulator(|_| {});
+    let client = Client::of(&running);
+    client.put("k", b"x");
+    let rules = r#"[{"operation":"GetObject","count":1,"action":"corrupt_answer"},
+                    {"operation":"GetObject","nth":2,"action":"expire_token"},
+                    {"operation":"PutObject","action":{"qps":1}}]"#;
+    running.set_faults(rules).unwrap();
+    assert_eq!(client.get("k").body, [b'x' ^ 1]);
+    assert_eq!(client.get("k").error(), (403, "SecurityTokenExpired".to_owned()));
+    assert_eq!(client.get("k").text(), "x");
+    assert_eq!(client.put("k", b"x").status, 200);
+    assert_eq!(client.put("k", b"x").error().1, "UploadTrafficRateLimitExceeded");
+    let told = client.plain("GET", "/_emulator/faults", b"").json();
+    assert_eq!((&told[0]["struck"], &told[2]["seen"]), (&1.into(), &2.into()));
+    assert_eq!(client.plain("DELETE", "/_emulator/faults", b"").status, 204);
+    assert_eq!(client.put("k", b"x").status, 200);
+}
+
+#[test]
 fn a_stalled_request_is_answered_late() {
     let running = emulator(|_| {});
     let client = Client::of(&running);

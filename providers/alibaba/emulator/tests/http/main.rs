@@ -5,10 +5,14 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod copy;
 mod disks;
 mod ecs;
 mod faults;
+mod hostile;
+mod identity;
 mod import;
 mod multipart;
 mod oss;
 mod restart;
+mod web;

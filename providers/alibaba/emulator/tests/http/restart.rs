@@ -72,6 +72,7 @@ fn every_request_is_logged() {
     let client = Client::of(&running);
     let upload = multipart::initiate(&client, "k");
     multipart::part(&client, "k", &upload, "3", b"hello");
+    running.set_faults(r#"[{"operation":"GetObject","action":{"stall_ms":1}}]"#).unwrap();
     client.get("none");
     client.ecs("DescribeRegions", &[]);
     running.shutdown();
@@ -84,7 +85,9 @@ fn every_request_is_logged() {
     assert_eq!(lines[1]["operation"], "UploadPart");
     assert_eq!((&lines[1]["part_number"], &lines[1]["bytes_in"]), (&3.into(), &5.into()));
     assert_eq!((&lines[2]["status"], &lines[2]["code"]), (&404.into(), &"NoSuchKey".into()));
+    assert_eq!(lines[2]["faults"], serde_json::json!(["stall_ms"]));
     assert_eq!(lines[3]["service"], "ecs");
+    assert!(lines[3].get("faults").is_none());
 }
 
 #[test]
