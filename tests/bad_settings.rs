@@ -226,6 +226,19 @@ fn a_result_that_cannot_be_written_is_found_before_the_build() {
 }
 
 #[test]
+fn an_image_is_named_also_when_its_result_cannot_be_written() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("d.raw", 4, 1);
+    // A folder that can be made before the build, and is the image itself after it.
+    let path = "images/d.qcow2.qcow2/r.json";
+    let words = ["--disk", disk.to_str().unwrap(), "-p", "qcow2", "--output-json-file", path];
+    let run = sandbox.run(&words);
+    run.failed(5, &["cannot write the result", path]);
+    let made = sandbox.path().join("images/d.qcow2.qcow2");
+    assert_eq!(run.stdout, format!("image {} (d.qcow2)\n", made.display()));
+}
+
+#[test]
 fn a_home_folder_is_never_a_folder_called_tilde() {
     let sandbox = Sandbox::new();
     sandbox.disk("d.raw", 4, 1);
