@@ -11,8 +11,9 @@ use crate::{
     cloud::Cloud,
     config::{Config, Place},
     error::Failure,
+    image::Image,
+    import::{import_parameters, working_name},
     names,
-    publish::import_parameters,
     retry::Policy,
     state::{IMPORT, ImportState},
 };
@@ -77,7 +78,10 @@ async fn online(
     let (identity, bucket, name, import) = tokio::join!(
         within(credentials(cloud, config), |late| unknown_identity(&late)),
         within(bucket(cloud, place), |late| Finding::error("bucket", &late)),
-        within(image_name(cloud, build, ours), |late| Some(Finding::error("image name", &late))),
+        within(image_name(cloud, config, build, ours), |late| Some(Finding::error(
+            "image name",
+            &late
+        ))),
         within(import(cloud, config, place, build), |late| Some(Finding::error("import", &late))),
     );
     let keys_refused = identity.kind.as_deref() == Some(ErrorKind::Auth.code());
@@ -168,7 +172,12 @@ async fn bucket(cloud: &Cloud, place: &Place) -> Finding {
     }
 }
 
-async fn image_name(cloud: &Cloud, build: &Build, ours: Option<&ImportState>) -> Option<Finding> {
+async fn image_name(
+    cloud: &Cloud,
+    config: &Config,
+    build: &Build,
+    ours: Option<&ImportState>,
+) -> Option<Finding> {
     const SUBJECT: &str = "image name";
     let name = &build.image_name;
     if name.is_empty() {
@@ -178,7 +187,7 @@ async fn image_name(cloud: &Cloud, build: &Build, ours: Option<&ImportState>) ->
         Ok(found) => found,
         Err(failure) => return Some(Finding::error(SUBJECT, &failure.error)),
     };
-    let is_ours = |image: &crate::ecs::Image| {
+    let is_ours = |image: &Image| {
         ours.is_some_and(|state| {
             state.image_id.as_deref() == Some(image.image_id.as_str())
                 || image.comes_from(&state.bucket, &state.key)
@@ -186,11 +195,16 @@ async fn image_name(cloud: &Cloud, build: &Build, ours: Option<&ImportState>) ->
     };
     Some(match found.iter().find(|image| !is_ours(image)) {
         None => Finding::ok(SUBJECT, format!("`{name}` is free")),
+        Some(image) if config.replace => Finding::warning(
+            SUBJECT,
+            format!("image `{name}` ({}) will be replaced and deleted", image.image_id),
+            "unset ALIBABA_IF_EXISTS to keep it",
+        ),
         Some(image) => {
             let message =
                 format!("image `{name}` exists already: {} ({})", image.image_id, image.status);
             let hint = format!(
-                "choose another CLOUD_IMAGE_NAME, or delete it: aliyun ecs DeleteImage --RegionId {} --ImageId {}",
+                "choose another CLOUD_IMAGE_NAME, set ALIBABA_IF_EXISTS=replace, or delete it: aliyun ecs DeleteImage --RegionId {} --ImageId {}",
                 cloud.ecs.region, image.image_id
             );
             Finding::error(SUBJECT, &Error::new(ErrorKind::Conflict, message).with_hint(hint))
@@ -202,7 +216,8 @@ async fn image_name(cloud: &Cloud, build: &Build, ours: Option<&ImportState>) ->
 async fn import(cloud: &Cloud, config: &Config, place: &Place, build: &Build) -> Option<Finding> {
     const SUBJECT: &str = "import";
     let key = names::object_key(&config.prefix, &build.run_id, "", config.format);
-    let mut parameters = import_parameters(config, place, build, &key);
+    let name = working_name(config, build);
+    let mut parameters = import_parameters(config, place, build, &name, &key);
     parameters.push(("DryRun".to_owned(), "true".to_owned()));
     let passed = Finding::ok(SUBJECT, format!("an import into {} is permitted", place.region));
     match cloud.ecs.import_image(&parameters, &Policy::CHECK).await {

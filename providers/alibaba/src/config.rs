@@ -12,6 +12,8 @@ use crate::{
 
 /// Parts in flight beyond which memory, not speed, would grow.
 const MOST_THREADS: u64 = 64;
+const SHARE: &str = "ALIBABA_IMAGE_SHARE_ACCOUNT_IDS";
+const UNSHARE: &str = "ALIBABA_IMAGE_UNSHARE_ACCOUNT_IDS";
 
 /// Everything the user decided.
 #[derive(Clone, Debug)]
@@ -30,6 +32,14 @@ pub(crate) struct Config {
     pub(crate) keep_object: bool,
     /// Accounts to share with, digits only, each once.
     pub(crate) share: Vec<String>,
+    /// Accounts whose shares are taken back.
+    pub(crate) unshare: Vec<String>,
+    /// Regions the image is copied to, each once.
+    pub(crate) copy_regions: Vec<String>,
+    /// Family of the image.
+    pub(crate) family: Option<String>,
+    /// An image that has the name is replaced.
+    pub(crate) replace: bool,
     /// Shortest and longest image name.
     pub(crate) name_length: (usize, usize),
     /// How the upload goes about it.
@@ -100,7 +110,11 @@ impl Config {
             prefix: prefix(text("ALIBABA_OSS_PREFIX").unwrap_or_default())?,
             format: format(settings.text("ALIBABA_DISK_FORMAT"))?,
             keep_object: settings.boolean("ALIBABA_KEEP_OSS_OBJECT"),
-            share: share_ids(&settings.parsed("ALIBABA_IMAGE_SHARE_ACCOUNT_IDS")?)?,
+            share: accounts(settings, SHARE)?,
+            unshare: unshare(settings)?,
+            copy_regions: copy_regions(settings)?,
+            family: text("ALIBABA_IMAGE_FAMILY"),
+            replace: settings.text("ALIBABA_IF_EXISTS") == Some("replace"),
             name_length: name_length(settings)?,
             upload: UploadTuning::read(settings),
             import: ImportOptions::read(settings),
@@ -129,6 +143,11 @@ impl Config {
             ecs: Endpoint::ecs(self.ecs_endpoint.as_deref(), region)?,
             sts: Endpoint::sts(self.sts_endpoint.as_deref())?,
         })
+    }
+
+    /// The ECS endpoint the user gave; it is used for every region.
+    pub(crate) fn ecs_endpoint(&self) -> Option<&str> {
+        self.ecs_endpoint.as_deref()
     }
 
     /// Bucket and region as far as they are set.
@@ -186,6 +205,37 @@ fn set<'a>(key: &str, value: Option<&'a str>) -> Result<&'a str> {
         Error::config(format!("`{key}` is not set"))
             .with_hint(format!("set {key} in the configuration file or the environment"))
     })
+}
+
+fn accounts(settings: &Settings, key: &str) -> Result<Vec<String>> {
+    share_ids(key, &settings.parsed(key)?)
+}
+
+fn unshare(settings: &Settings) -> Result<Vec<String>> {
+    let (share, unshare) = (accounts(settings, SHARE)?, accounts(settings, UNSHARE)?);
+    match unshare.iter().find(|account| share.contains(account)) {
+        None => Ok(unshare),
+        Some(both) => {
+            Err(Error::config(format!("account {both} is in `{SHARE}` and in `{UNSHARE}`"))
+                .with_hint("take it out of one of them"))
+        }
+    }
+}
+
+fn copy_regions(settings: &Settings) -> Result<Vec<String>> {
+    const KEY: &str = "ALIBABA_IMAGE_COPY_REGIONS";
+    let mut regions: Vec<String> = Vec::new();
+    for word in settings.parsed::<Vec<String>>(KEY)? {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if word.is_empty() || !word.chars().all(plain) || word.starts_with("oss-") {
+            return Err(Error::config(format!("`{KEY}` holds `{word}`, not a region"))
+                .with_hint("write region ids, for example `[cn-shanghai, eu-central-1]`"));
+        }
+        if !regions.contains(&word) {
+            regions.push(word);
+        }
+    }
+    Ok(regions)
 }
 
 fn region(text: String) -> Result<String> {

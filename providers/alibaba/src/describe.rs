@@ -59,6 +59,7 @@ fn settings() -> Vec<Setting> {
     rows.extend(endpoints());
     rows.extend(upload());
     rows.extend(import());
+    rows.extend(images());
     rows.extend(tuning());
     rows
 }
@@ -98,6 +99,31 @@ fn place() -> Vec<Setting> {
             List,
             "Accounts the image is shared with, for example `[1234567890123456]`",
         ),
+    ]
+}
+
+fn images() -> Vec<Setting> {
+    use SettingKind::{List, Text};
+    vec![
+        Setting::new(
+            "ALIBABA_IMAGE_UNSHARE_ACCOUNT_IDS",
+            List,
+            "Accounts whose share of the image is taken back",
+        ),
+        Setting::new(
+            "ALIBABA_IMAGE_COPY_REGIONS",
+            List,
+            "Regions the image is copied to, for example `[cn-shanghai, eu-central-1]`",
+        ),
+        Setting::new("ALIBABA_IMAGE_FAMILY", Text, "Family the image becomes the newest member of")
+            .pattern("[a-zA-Z][a-zA-Z0-9._:-]{1,127}"),
+        Setting::new(
+            "ALIBABA_IF_EXISTS",
+            Text,
+            "What to do when an image has the name: `fail`, or `replace` it once the new one is finished",
+        )
+        .choices(&["fail", "replace"])
+        .default_value("fail"),
     ]
 }
 

@@ -14,9 +14,11 @@ use crate::{
     config::Config,
     ecs::Ecs,
     error::Failure,
+    image::Image,
     oss::Oss,
     retry::Policy,
-    state::{IMAGE, MULTIPART, OBJECT},
+    state::{IMAGE, MULTIPART, OBJECT, RENAMED},
+    tagging::MARK,
 };
 
 /// Longest wait for an image to disappear.
@@ -90,6 +92,7 @@ async fn remove(context: &Context, config: &Config, resource: &Resource) -> Resu
         OBJECT => cloud.oss.delete(&resource.name, &POLICY).await,
         MULTIPART => remove_upload(&cloud.oss, resource).await,
         IMAGE => remove_image(&cloud.ecs, resource, bucket).await,
+        RENAMED => give_name_back(&cloud.ecs, resource).await,
         kind => Err(Failure::stop(Error::unsupported(
             format!("this provider makes no resources of kind `{kind}`"),
             "look it up in the version that made it",
@@ -118,8 +121,27 @@ async fn remove_upload(oss: &Oss, resource: &Resource) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Removes the image with what belongs to it. Without an id only an image of this name that was
-/// imported from this run's object is touched.
+/// Gives an image that was moved aside its name back. The new image may have the name already; it is
+/// the one that failed, so it goes back to the name it was made under.
+async fn give_name_back(ecs: &Ecs, resource: &Resource) -> Result<(), Failure> {
+    const NAME: &str = "ImageName";
+    let attribute = |name: &str| resource.attributes.get(name).map_or("", String::as_str);
+    let Some(old) = resource.id.as_deref() else { return Ok(()) };
+    let wanted = resource.name.as_str();
+    let Some(image) = ecs.image(old, &POLICY).await? else { return Ok(()) };
+    if image.image_name != attribute("aside") {
+        return Ok(());
+    }
+    let holders = ecs.images_named(wanted, &POLICY).await?;
+    if holders.iter().any(|image| image.image_id == attribute("new_image")) {
+        let back = attribute("new_name");
+        ecs.modify_image(attribute("new_image"), &[(NAME, back)], &POLICY).await?;
+    }
+    ecs.modify_image(old, &[(NAME, wanted)], &POLICY).await
+}
+
+/// Removes the image with what belongs to it. Without an id only an image of this name is touched
+/// that was imported from this run's object, or that wears this run's mark.
 pub(crate) async fn remove_image(
     ecs: &Ecs,
     resource: &Resource,
@@ -128,34 +150,8 @@ pub(crate) async fn remove_image(
     if let Some(task) = resource.attributes.get("task_id") {
         cancel_task(ecs, task).await?;
     }
-    let image = match &resource.id {
-        Some(id) => ecs.image(id, &POLICY).await?,
-        None => {
-            let object = resource.attributes.get("object").map_or("", String::as_str);
-            let found = ecs.images_named(&resource.name, &POLICY).await?;
-            found.into_iter().find(|image| image.comes_from(bucket, object))
-        }
-    };
-    let Some(image) = image else { return Ok(()) };
-    let deadline = Instant::now() + IMAGE_GONE;
-    let mut pause = Duration::from_millis(50);
-    loop {
-        match ecs.delete_image(&image.image_id, &POLICY).await {
-            Ok(()) => {}
-            Err(failure) if failure.is(&["InvalidImageId.NotFound"]) => break,
-            Err(failure) if failure.is(&PASSING) && Instant::now() < deadline => {}
-            Err(failure) => return Err(failure),
-        }
-        if ecs.image(&image.image_id, &POLICY).await?.is_none() {
-            break;
-        }
-        if Instant::now() >= deadline {
-            let message = format!("image `{}` is still there", image.image_id);
-            return Err(Failure::stop(Error::new(ErrorKind::Timeout, message)));
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(5));
-    }
+    let Some(image) = find_image(ecs, resource, bucket).await? else { return Ok(()) };
+    delete_until_gone(ecs, &image).await?;
     for snapshot in image.snapshots() {
         match ecs.delete_snapshot(&snapshot, &POLICY).await {
             Err(failure) if !failure.is(&["InvalidSnapshotId.NotFound"]) => return Err(failure),
@@ -163,6 +159,57 @@ pub(crate) async fn remove_image(
         }
     }
     Ok(())
+}
+
+async fn find_image(
+    ecs: &Ecs,
+    resource: &Resource,
+    bucket: &str,
+) -> Result<Option<Image>, Failure> {
+    if let Some(id) = &resource.id {
+        return ecs.image(id, &POLICY).await;
+    }
+    let attribute = |name: &str| resource.attributes.get(name).map_or("", String::as_str);
+    let found = ecs.images_named(&resource.name, &POLICY).await?;
+    let ours = |image: &Image| match (attribute("object"), attribute("run")) {
+        ("", "") => false,
+        ("", run) => image.is_tagged(MARK, run),
+        (object, _) => image.comes_from(bucket, object),
+    };
+    Ok(found.into_iter().find(ours))
+}
+
+/// Deletes an image and waits until it is not listed any more. States that pass are waited for, a
+/// copy that runs is stopped, shares are taken back.
+async fn delete_until_gone(ecs: &Ecs, image: &Image) -> Result<(), Failure> {
+    let id = &image.image_id;
+    let deadline = Instant::now() + IMAGE_GONE;
+    let mut pause = Duration::from_millis(50);
+    if matches!(image.status.as_str(), "Creating" | "Waiting") {
+        // Only copies can be stopped this way; what is none says so and is deleted below.
+        let _ = ecs.cancel_copy(id, &POLICY).await;
+    }
+    loop {
+        match ecs.delete_image(id, &POLICY).await {
+            Ok(()) => {}
+            Err(failure) if failure.is(&["InvalidImageId.NotFound"]) => return Ok(()),
+            Err(failure) if failure.is(&["ImageUseShared"]) && Instant::now() < deadline => {
+                let shares: Vec<String> = ecs.shares(id, &POLICY).await?.into_iter().collect();
+                ecs.change_shares(id, "RemoveAccount", &shares, &POLICY).await?;
+            }
+            Err(failure) if failure.is(&PASSING) && Instant::now() < deadline => {}
+            Err(failure) => return Err(failure),
+        }
+        if ecs.image(id, &POLICY).await?.is_none() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let message = format!("image `{id}` is still there");
+            return Err(Failure::stop(Error::new(ErrorKind::Timeout, message)));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
 }
 
 /// Stops an import that runs; one that has ended is fine.
@@ -196,6 +243,9 @@ fn by_hand(config: &Config, resource: &Resource) -> String {
         (IMAGE, Some(id)) => {
             format!("aliyun ecs DeleteImage --RegionId {region} --ImageId {id} --Force true")
         }
+        (RENAMED, Some(id)) => format!(
+            "aliyun ecs ModifyImageAttribute --RegionId {region} --ImageId {id} --ImageName {name}"
+        ),
         (IMAGE, None) => {
             format!("aliyun ecs DescribeImages --RegionId {region} --ImageName {name}")
         }

@@ -1,4 +1,5 @@
-//! ECS images, tasks, tags and shares: one function per operation that is used.
+//! ECS images and tasks: one function per operation that is used. Tags, shares and copies have their
+//! own files.
 //!
 //! Source: ECS API documentation, version 2014-05-26.
 
@@ -13,104 +14,19 @@ use crate::{
     config::Place,
     credentials::Credentials,
     error::Failure,
+    image::{Image, Imported, Task},
     retry::Policy,
 };
 
 /// States an image may be in; unnamed, the service lists only available ones.
 const ALL_STATES: &str = "Creating,Waiting,Available,UnAvailable,CreateFailed,Deprecated";
-/// Accounts a share call takes; further ones would be dropped silently.
-pub(crate) const SHARE_GROUP: usize = 10;
-const PAGE_SIZE: usize = 100;
+/// Entries per page of a list; the service's most.
+pub(crate) const PAGE_SIZE: usize = 100;
 
 /// The image half of ECS in one region.
 pub(crate) struct Ecs {
     pub(crate) service: Service,
     pub(crate) region: String,
-}
-
-/// What `ImportImage` answers.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Imported {
-    pub(crate) image_id: String,
-    #[serde(default)]
-    pub(crate) task_id: Option<String>,
-}
-
-/// An image as it is listed.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(crate) struct Image {
-    pub(crate) image_id: String,
-    pub(crate) image_name: String,
-    pub(crate) status: String,
-    pub(crate) progress: String,
-    #[serde(rename = "DiskDeviceMappings")]
-    disks: DiskMappings,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct DiskMappings {
-    #[serde(rename = "DiskDeviceMapping")]
-    list: Vec<DiskMapping>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct DiskMapping {
-    #[serde(rename = "SnapshotId")]
-    snapshot_id: String,
-    #[serde(rename = "ImportOSSBucket")]
-    bucket: String,
-    #[serde(rename = "ImportOSSObject")]
-    object: String,
-}
-
-impl Image {
-    /// Snapshots behind the image's disks.
-    pub(crate) fn snapshots(&self) -> Vec<String> {
-        let ids = self.disks.list.iter().map(|disk| disk.snapshot_id.clone());
-        ids.filter(|id| !id.is_empty()).collect()
-    }
-
-    /// Whether it was imported from this object.
-    pub(crate) fn comes_from(&self, bucket: &str, key: &str) -> bool {
-        self.disks.list.iter().any(|disk| disk.bucket == bucket && disk.object == key)
-    }
-}
-
-/// A task as `DescribeTaskAttribute` shows it.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(crate) struct Task {
-    pub(crate) task_status: String,
-    pub(crate) task_process: String,
-    pub(crate) failed_count: Value,
-    operation_progress_set: ProgressSet,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct ProgressSet {
-    #[serde(rename = "OperationProgress")]
-    list: Vec<Operation>,
-}
-
-/// One part of a task.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(crate) struct Operation {
-    pub(crate) operation_status: String,
-    pub(crate) error_code: String,
-    pub(crate) error_msg: String,
-}
-
-impl Task {
-    /// Its parts.
-    pub(crate) fn operations(&self) -> &[Operation] {
-        &self.operation_progress_set.list
-    }
 }
 
 #[derive(Deserialize)]
@@ -127,7 +43,8 @@ struct ImageList {
     list: Vec<Image>,
 }
 
-fn pairs(list: &[(&str, &str)]) -> Parameters {
+/// Parameters out of borrowed names and values.
+pub(crate) fn pairs(list: &[(&str, &str)]) -> Parameters {
     list.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
@@ -211,6 +128,13 @@ impl Ecs {
         self.service.call::<Value>("DeleteImage", &parameters, &what, policy).await.map(|_| ())
     }
 
+    /// Stops a copy that is being made, in the region it is made in.
+    pub(crate) async fn cancel_copy(&self, id: &str, policy: &Policy) -> Result<(), Failure> {
+        let parameters = pairs(&[("RegionId", &self.region), ("ImageId", id)]);
+        let what = format!("image `{id}`");
+        self.service.call::<Value>("CancelCopyImage", &parameters, &what, policy).await.map(|_| ())
+    }
+
     /// Deletes a snapshot.
     pub(crate) async fn delete_snapshot(&self, id: &str, policy: &Policy) -> Result<(), Failure> {
         let parameters =
@@ -219,67 +143,17 @@ impl Ecs {
         self.service.call::<Value>("DeleteSnapshot", &parameters, &what, policy).await.map(|_| ())
     }
 
-    /// Tags resources of one type (`image`, `snapshot`).
-    pub(crate) async fn tag(
+    /// Changes attributes of an image, by the service's own parameter names.
+    pub(crate) async fn modify_image(
         &self,
-        resource_type: &str,
-        ids: &[String],
-        tags: &Parameters,
+        id: &str,
+        attributes: &[(&str, &str)],
         policy: &Policy,
     ) -> Result<(), Failure> {
-        let mut parameters = pairs(&[("RegionId", &self.region), ("ResourceType", resource_type)]);
-        for (position, id) in ids.iter().enumerate() {
-            parameters.push((format!("ResourceId.{}", position + 1), id.clone()));
-        }
-        parameters.extend(tags.iter().cloned());
-        let what = format!("{resource_type} `{}`", ids.join("`, `"));
-        self.service.call::<Value>("TagResources", &parameters, &what, policy).await.map(|_| ())
-    }
-
-    /// Shares an image with at most [`SHARE_GROUP`] accounts.
-    pub(crate) async fn share(
-        &self,
-        image: &str,
-        accounts: &[String],
-        policy: &Policy,
-    ) -> Result<(), Failure> {
-        let mut parameters = pairs(&[("RegionId", &self.region), ("ImageId", image)]);
-        for (position, account) in accounts.iter().enumerate() {
-            parameters.push((format!("AddAccount.{}", position + 1), account.clone()));
-        }
-        let what = format!("image `{image}`");
-        let action = "ModifyImageSharePermission";
+        let mut parameters = pairs(&[("RegionId", &self.region), ("ImageId", id)]);
+        parameters.extend(pairs(attributes));
+        let what = format!("image `{id}`");
+        let action = "ModifyImageAttribute";
         self.service.call::<Value>(action, &parameters, &what, policy).await.map(|_| ())
-    }
-
-    /// Accounts an image is shared with, over all pages.
-    pub(crate) async fn shares(
-        &self,
-        image: &str,
-        policy: &Policy,
-    ) -> Result<Vec<String>, Failure> {
-        let mut found = Vec::new();
-        for page in 1_usize.. {
-            let parameters = pairs(&[
-                ("RegionId", &self.region),
-                ("ImageId", image),
-                ("PageSize", &PAGE_SIZE.to_string()),
-                ("PageNumber", &page.to_string()),
-            ]);
-            let what = format!("image `{image}`");
-            let action = "DescribeImageSharePermission";
-            let answer: Value = self.service.call(action, &parameters, &what, policy).await?;
-            let accounts = answer["Accounts"]["Account"].as_array().map_or(&[][..], Vec::as_slice);
-            found.extend(accounts.iter().filter_map(|account| match &account["AliyunId"] {
-                Value::String(id) => Some(id.clone()),
-                Value::Number(id) => Some(id.to_string()),
-                _ => None,
-            }));
-            let total = answer["TotalCount"].as_u64().and_then(|total| usize::try_from(total).ok());
-            if accounts.is_empty() || page * PAGE_SIZE >= total.unwrap_or(0) {
-                break;
-            }
-        }
-        Ok(found)
     }
 }

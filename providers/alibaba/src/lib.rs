@@ -13,12 +13,17 @@ mod clock;
 mod cloud;
 mod codes;
 mod config;
+mod copies;
 mod credentials;
 mod describe;
 mod discard;
 mod ecs;
 mod endpoint;
 mod error;
+mod finish;
+mod image;
+mod import;
+mod live;
 mod monitor;
 mod multipart;
 mod names;
@@ -29,11 +34,14 @@ mod publish;
 mod reader;
 mod refusal;
 mod retry;
+mod sharing;
 mod sign;
 mod state;
 mod sts;
+mod tagging;
 mod transfer;
 mod upload;
+mod verdict;
 
 use build_image_plugin_api::{
     Context, Description, Disk, Provider, Result, Settings,

@@ -1,34 +1,32 @@
-//! From an uploaded object to a registered image: import, wait, tag, share. A resumed run goes on
-//! with the import it started; nothing is removed here, `discard` does that.
+//! From an uploaded object to registered images: import, wait, compare, tag, share, copy, and only
+//! then the final names. A resumed run goes on with what it started; on failure nothing is removed
+//! here, `discard` does that.
+
+use std::collections::BTreeMap;
 
 use build_image_plugin_api::{
-    Context, DiskFormat, Error, Result,
-    document::{Build, Image, RegisterRequest, Registered},
+    Context, Error, Result,
+    document::{Image, RegisterRequest, Registered},
 };
-use serde_json::Value;
-use sha2::{Digest as _, Sha256};
+use serde_json::{Value, json};
 
 use crate::{
-    acs::Parameters,
     cloud::Cloud,
     config::{Config, Place},
-    describe::GIB,
-    discard::remove_image,
-    ecs::SHARE_GROUP,
-    error::Failure,
-    monitor::{self, Deadline, TaskEnd},
-    names,
-    retry::Policy,
+    copies,
+    finish::{Asked, Finished, finish},
+    image,
+    import::{clear_failed, known_state, start, working_name},
+    live,
+    monitor::{Deadline, Waiter},
     state::{IMPORT, ImportState},
+    verdict::TaskEnd,
 };
-
-/// Longest description in characters.
-const DESCRIPTION: usize = 256;
 
 /// Registers the image.
 ///
 /// # Errors
-/// Whatever keeps it from being imported, available, tagged and shared.
+/// Whatever keeps it from being imported, available, as it was asked for, shared and copied.
 pub(crate) fn register(
     context: &Context,
     config: &Config,
@@ -41,222 +39,74 @@ pub(crate) fn register(
     };
     let place = config.place_of(fact("bucket")?, fact("region")?)?;
     let cloud = Cloud::open(context, &place)?;
+    let build = &request.build;
     let deadline = Deadline::after(config.import.timeout);
-    let mut state = known_state(context, &place, &request.build, fact("object")?)?;
+    let waiter = Waiter {
+        context,
+        longest_pause: config.import.longest_pause,
+        deadline: &deadline,
+        progress: 0,
+    };
+    let name = working_name(config, build);
+    let mut state = known_state(context, &place, &name, fact("object")?)?;
     if state.failed {
         clear_failed(context, &cloud, &mut state)?;
     }
     if state.image_id.is_none() {
-        start(context, &cloud, config, &place, &request.build, &mut state)?;
+        start(context, &cloud, config, &place, build, &mut state)?;
     }
+    let image = wait(&waiter, &cloud, &mut state)?;
+    context.milestone(format!("image {} is available in {}", image.image_id, place.region))?;
+    let asked = Asked::of(config, build);
+    let home = finish(&waiter, config, build, &asked, cloud.ecs, image)?;
+    let copied = copies::make(&waiter, config, build, &asked, &home, &place)?;
+    let mut all = vec![home];
+    all.extend(copied);
+    live::go_live(context, config, build, &mut all)?;
+    Ok(answer(&place, state, &all))
+}
+
+/// Waits for the import and for the image itself.
+fn wait(waiter: &Waiter<'_>, cloud: &Cloud, state: &mut ImportState) -> Result<image::Image> {
     let image_id =
         state.image_id.clone().ok_or_else(|| Error::internal("the import has no image id"))?;
-    let pause = config.import.longest_pause;
     if let Some(task) = state.task_id.clone() {
         let named = |error: Error| error.with("image_id", &image_id).with("task_id", &task);
-        let end = monitor::wait_for_task(context, &cloud.ecs, &task, pause, &deadline);
+        let end = waiter.task(&cloud.ecs, &task);
         if let TaskEnd::Failed(error) = end.map_err(named)? {
             state.failed = true;
-            context.save(IMPORT, &state)?;
+            waiter.context.save(IMPORT, &state)?;
             return Err(named(*error));
         }
     }
-    let image = monitor::wait_for_image(context, &cloud.ecs, &image_id, pause, &deadline)?;
-    context.milestone(format!("image {image_id} is available in {}", place.region))?;
-    let snapshots = image.snapshots();
-    tag_snapshots(context, &cloud, &request.build, &snapshots)?;
-    let shared = share(context, &cloud, &image_id, &config.share)?;
-    Ok(answer(&place, &request.build, state, snapshots, shared))
+    waiter.image(&cloud.ecs, &image_id)
 }
 
-/// What an earlier attempt left, as long as it is about the same image and object.
-fn known_state(context: &Context, place: &Place, build: &Build, key: &str) -> Result<ImportState> {
-    let fresh = ImportState {
-        name: build.image_name.clone(),
-        region: place.region.clone(),
-        bucket: place.bucket.clone(),
-        key: key.to_owned(),
-        image_id: None,
-        task_id: None,
-        failures: 0,
-        failed: false,
-    };
-    let saved: Option<ImportState> = context.load(IMPORT)?;
-    let same = |saved: &ImportState| {
-        (&saved.name, &saved.region, &saved.bucket, &saved.key)
-            == (&fresh.name, &fresh.region, &fresh.bucket, &fresh.key)
-    };
-    Ok(saved.filter(same).unwrap_or(fresh))
-}
-
-/// Removes what a failed import of this run left under the image's name, so that a new one can start.
-fn clear_failed(context: &Context, cloud: &Cloud, state: &mut ImportState) -> Result<()> {
-    let left = state.image();
-    context.block_on(async { Ok(remove_image(&cloud.ecs, &left, &state.bucket).await?) })?;
-    context.gone(&left)?;
-    *state = ImportState {
-        image_id: None,
-        task_id: None,
-        failed: false,
-        failures: state.failures + 1,
-        ..state.clone()
-    };
-    context.save(IMPORT, state)
-}
-
-/// Starts the import, or finds the one an interrupted attempt started.
-fn start(
-    context: &Context,
-    cloud: &Cloud,
-    config: &Config,
-    place: &Place,
-    build: &Build,
-    state: &mut ImportState,
-) -> Result<()> {
-    context.will_create(&state.image())?;
-    context.save(IMPORT, state)?;
-    let mut parameters = import_parameters(config, place, build, &state.key);
-    parameters.push(("ClientToken".to_owned(), client_token(&build.run_id, state)));
-    let import = async {
-        match cloud.ecs.import_image(&parameters, &Policy::CALL).await {
-            Ok(imported) => Ok((imported.image_id, imported.task_id)),
-            Err(failure) if failure.is(&["InvalidImageName.Duplicated", "ImageIsImporting"]) => {
-                adopt(cloud, state, failure).await.map(|id| (id, None))
-            }
-            Err(failure) => Err(Error::from(failure)),
-        }
-    };
-    let (image_id, task_id) = context.block_on(import)?;
-    state.image_id = Some(image_id);
-    state.task_id = task_id;
-    context.save(IMPORT, state)?;
-    context.created(&state.image())
-}
-
-/// An image of our name that was imported from our object is ours: the answer to the call that
-/// started it was lost.
-async fn adopt(cloud: &Cloud, state: &ImportState, refused: Failure) -> Result<String> {
-    let found = cloud.ecs.images_named(&state.name, &Policy::CALL).await?;
-    let ours = found.into_iter().find(|image| image.comes_from(&state.bucket, &state.key));
-    ours.map(|image| image.image_id).ok_or(*refused.error)
-}
-
-/// Everything `ImportImage` is told, except for the token that makes it repeatable.
-pub(crate) fn import_parameters(
-    config: &Config,
-    place: &Place,
-    build: &Build,
-    key: &str,
-) -> Parameters {
-    let options = &config.import;
-    let architecture =
-        options.architecture.as_deref().unwrap_or(match build.architecture.as_str() {
-            "aarch64" | "arm64" => "arm64",
-            _ => "x86_64",
-        });
-    let uefi = build.boot_mode.eq_ignore_ascii_case("uefi") || architecture == "arm64";
-    let boot_mode = options.boot_mode.as_deref().or_else(|| uefi.then_some("UEFI"));
-    let format = if config.format == DiskFormat::Raw { "RAW" } else { "QCOW2" };
-    let mut list: Vec<(&str, String)> = vec![
-        ("RegionId", place.region.clone()),
-        ("ImageName", build.image_name.clone()),
-        ("OSType", "linux".to_owned()),
-        ("Architecture", architecture.to_owned()),
-        ("Platform", options.platform.clone()),
-        ("DiskDeviceMapping.1.OSSBucket", place.bucket.clone()),
-        ("DiskDeviceMapping.1.OSSObject", key.to_owned()),
-        ("DiskDeviceMapping.1.Format", format.to_owned()),
-    ];
-    if build.virtual_size > 0 {
-        let gib = build.virtual_size.div_ceil(GIB).to_string();
-        list.push(("DiskDeviceMapping.1.DiskImageSize", gib));
-    }
-    list.extend(boot_mode.map(|mode| ("BootMode", mode.to_owned())));
-    list.extend(description(&build.description).map(|text| ("Description", text)));
-    list.extend(options.extra.iter().cloned());
-    let mut parameters: Parameters =
-        list.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    parameters.extend(names::tag_parameters(&build.tags));
-    parameters
-}
-
-/// The description as far as the service takes it.
-fn description(text: &str) -> Option<String> {
-    let text: String = text.trim().chars().take(DESCRIPTION).collect();
-    let refused = text.starts_with("http://") || text.starts_with("https://");
-    (text.chars().count() >= 2 && !refused).then_some(text)
-}
-
-/// The same for every attempt of one import, so that the service starts it once.
-fn client_token(run_id: &str, state: &ImportState) -> String {
-    let text = format!("{run_id}\n{}\n{}\n{}", state.key, state.name, state.failures);
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(24).map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn tag_snapshots(
-    context: &Context,
-    cloud: &Cloud,
-    build: &Build,
-    snapshots: &[String],
-) -> Result<()> {
-    if build.tags.is_empty() || snapshots.is_empty() {
-        return Ok(());
-    }
-    let tags = names::tag_parameters(&build.tags);
-    context
-        .block_on(async { Ok(cloud.ecs.tag("snapshot", snapshots, &tags, &Policy::CALL).await?) })
-}
-
-/// Shares the image and reads back with whom; returns the accounts that really have it.
-fn share(
-    context: &Context,
-    cloud: &Cloud,
-    image: &str,
-    accounts: &[String],
-) -> Result<Vec<String>> {
-    if accounts.is_empty() {
-        return Ok(Vec::new());
-    }
-    let shared = context.block_on(async {
-        for group in accounts.chunks(SHARE_GROUP) {
-            cloud.ecs.share(image, group, &Policy::CALL).await?;
-        }
-        Ok(cloud.ecs.shares(image, &Policy::CALL).await?)
-    })?;
-    let (have, lack): (Vec<String>, Vec<String>) =
-        accounts.iter().cloned().partition(|account| shared.contains(account));
-    if !lack.is_empty() {
-        context.warning(
-            format!("image {image} is not shared with {}", lack.join(", ")),
-            "check ALIBABA_IMAGE_SHARE_ACCOUNT_IDS and share it in the ECS console",
-        )?;
-    }
-    Ok(have)
-}
-
-fn answer(
-    place: &Place,
-    build: &Build,
-    state: ImportState,
-    snapshots: Vec<String>,
-    shared: Vec<String>,
-) -> Registered {
-    let id = state.image_id.unwrap_or_default();
-    let mut facts: std::collections::BTreeMap<String, Value> = [
-        ("image_id", Value::from(id.clone())),
+fn answer(place: &Place, state: ImportState, all: &[Finished]) -> Registered {
+    let images = all.iter().map(|done| Image {
+        id: done.image.image_id.clone(),
+        name: done.image.image_name.clone(),
+        region: Some(done.ecs.region.clone()),
+    });
+    let regions: BTreeMap<&str, Value> = all.iter().map(Finished::facts).collect();
+    let home = &all[0];
+    let mut facts: BTreeMap<String, Value> = [
+        ("image_id", Value::from(home.image.image_id.clone())),
         ("region", Value::from(place.region.clone())),
         ("location", Value::from(place.oss.server().origin())),
-        ("snapshot_ids", Value::from(snapshots)),
+        ("snapshot_ids", Value::from(home.image.snapshots())),
+        ("regions", json!(regions)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
     if let Some(task) = state.task_id {
         facts.insert("task_id".to_owned(), task.into());
     }
-    if !shared.is_empty() {
-        facts.insert("shared_account_ids".to_owned(), shared.into());
+    if !home.shared.is_empty() {
+        facts.insert("shared_account_ids".to_owned(), home.shared.clone().into());
     }
-    let image = Image { id, name: build.image_name.clone(), region: Some(place.region.clone()) };
-    Registered { images: vec![image], facts }
+    if let Some(report) = &home.report {
+        facts.insert("image_check".to_owned(), report.clone());
+    }
+    Registered { images: images.collect(), facts }
 }

@@ -8,10 +8,17 @@ pub(crate) const UPLOAD: &str = "upload";
 /// Checkpoint key of [`ImportState`].
 pub(crate) const IMPORT: &str = "import";
 
+/// Checkpoint key of the copies.
+pub(crate) const COPIES: &str = "copies";
+/// Checkpoint key of the images that were replaced.
+pub(crate) const REPLACED: &str = "replaced";
+
 /// Resource kinds of this provider.
 pub(crate) const OBJECT: &str = "oss_object";
 pub(crate) const MULTIPART: &str = "multipart_upload";
 pub(crate) const IMAGE: &str = "image";
+/// The name of an image that was moved aside for a moment; removing it means giving the name back.
+pub(crate) const RENAMED: &str = "image_name";
 
 /// How far the upload is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

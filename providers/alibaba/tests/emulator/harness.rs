@@ -66,6 +66,7 @@ pub(crate) struct Run {
     pub(crate) host: Arc<MockHost>,
     pub(crate) context: Context,
     pub(crate) provider: Alibaba,
+    run_id: String,
 }
 
 impl Run {
@@ -89,30 +90,39 @@ impl Run {
         let host = Arc::new(host);
         let context = host.context();
         let provider = Alibaba::create(&context, Settings::from_values(values)).unwrap();
-        Self { host, context, provider }
+        Self { host, context, provider, run_id: build().run_id }
+    }
+
+    /// Under another run's identifier.
+    pub(crate) fn called(self, run_id: &str) -> Self {
+        Self { run_id: run_id.to_owned(), ..self }
+    }
+
+    fn build(&self) -> Build {
+        Build { run_id: self.run_id.clone(), ..build() }
     }
 
     pub(crate) fn check(&self) -> CheckReport {
         self.provider
             .check(
                 &self.context,
-                &CheckRequest { build: build(), online: true, ..CheckRequest::default() },
+                &CheckRequest { build: self.build(), online: true, ..CheckRequest::default() },
             )
             .unwrap()
     }
 
     pub(crate) fn disk(&self) -> Disk {
-        let request = DiskRequest { build: build(), spec: Alibaba::describe().disk.spec };
+        let request = DiskRequest { build: self.build(), spec: Alibaba::describe().disk.spec };
         self.provider.create_disk(&self.context, &request).unwrap()
     }
 
     pub(crate) fn upload(&self) -> Result<Uploaded> {
-        let request = UploadRequest { build: build(), disk: self.disk() };
+        let request = UploadRequest { build: self.build(), disk: self.disk() };
         self.provider.upload(&self.context, &request)
     }
 
     pub(crate) fn register(&self, uploaded: Uploaded) -> Result<Registered> {
-        self.provider.register(&self.context, &RegisterRequest { build: build(), uploaded })
+        self.provider.register(&self.context, &RegisterRequest { build: self.build(), uploaded })
     }
 }
 

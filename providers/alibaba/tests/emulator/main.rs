@@ -2,10 +2,13 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod after;
 mod check;
 mod codes;
 mod discard;
+mod ecs;
 mod faults;
 mod harness;
+mod replace;
 mod resume;
 mod whole;

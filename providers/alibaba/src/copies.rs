@@ -1,0 +1,223 @@
+//! The image in further regions: copied side by side, finished like the first one. Every copy is
+//! written down before it is made; one region's failure does not stop the others.
+//!
+//! Source: ECS API documentation, `CopyImage`.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Mutex, PoisonError},
+};
+
+use build_image_plugin_api::{Context, Error, ErrorKind, Resource, Result, document::Build};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::{Config, Place},
+    ecs::{Ecs, pairs},
+    endpoint::Endpoint,
+    error::Failure,
+    finish::{Asked, Finished, finish},
+    image::Imported,
+    import::{description, hex, working_name},
+    monitor::Waiter,
+    retry::Policy,
+    state::{COPIES, IMAGE},
+    tagging::MARK,
+};
+
+/// Copies the service makes at a time; further ones would wait there without progress.
+const AT_A_TIME: usize = 5;
+
+/// How far the copies are, by region.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct States {
+    /// Image they are copied from.
+    source: String,
+    /// Identifier of each copy once it is known.
+    copies: BTreeMap<String, Option<String>>,
+}
+
+/// What all copies have in common.
+struct Copier<'a> {
+    waiter: &'a Waiter<'a>,
+    config: &'a Config,
+    build: &'a Build,
+    asked: &'a Asked,
+    source: &'a Finished,
+    /// Where the image was imported; copies differ by region only.
+    home: &'a Place,
+    states: Mutex<States>,
+}
+
+/// Makes all copies; each is available, tagged and shared.
+///
+/// # Errors
+/// When any region failed; the others are finished and found again by a resumed run.
+pub(crate) fn make(
+    waiter: &Waiter<'_>,
+    config: &Config,
+    build: &Build,
+    asked: &Asked,
+    source: &Finished,
+    home: &Place,
+) -> Result<Vec<Finished>> {
+    let regions: Vec<&String> =
+        config.copy_regions.iter().filter(|region| **region != home.region).collect();
+    if regions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let saved: Option<States> = waiter.context.load(COPIES)?;
+    let saved = saved.filter(|saved| saved.source == source.image.image_id);
+    let fresh = States { source: source.image.image_id.clone(), ..States::default() };
+    let states = Mutex::new(saved.unwrap_or(fresh));
+    let copier = Copier { waiter, config, build, asked, source, home, states };
+    let queue: VecDeque<(usize, &String)> = regions.iter().copied().enumerate().collect();
+    let (queue, outcomes) = (Mutex::new(queue), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME.min(regions.len()) {
+            scope.spawn(|| {
+                while let Some((number, region)) = lock(&queue).pop_front() {
+                    let outcome = copier.copy(number, region);
+                    lock(&outcomes).push((number, region.clone(), outcome));
+                }
+            });
+        }
+    });
+    let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    outcomes.sort_by_key(|(number, ..)| *number);
+    judge(waiter.context, source, outcomes)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All copies, or one error that names every region that failed.
+fn judge(
+    context: &Context,
+    source: &Finished,
+    outcomes: Vec<(usize, String, Result<Finished>)>,
+) -> Result<Vec<Finished>> {
+    let mut done = Vec::new();
+    let mut failed = Vec::new();
+    for (_, region, outcome) in outcomes {
+        match outcome {
+            Ok(copy) => done.push(copy),
+            Err(error) => failed.push((region, error)),
+        }
+    }
+    context.check_cancelled()?;
+    let Some((_, first)) = failed.first() else { return Ok(done) };
+    let names: Vec<String> = failed.iter().map(|(region, _)| format!("`{region}`")).collect();
+    let id = &source.image.image_id;
+    let mut error =
+        Error::new(first.kind, format!("image `{id}` was not copied to {}", names.join(", ")))
+            .with("regions_done", done.len())
+            .with_hint(format!(
+                "{}; a resumed run copies only what is missing",
+                first.hint.as_deref().unwrap_or("look at the causes")
+            ));
+    error.retryable = failed.iter().all(|(_, error)| error.retryable);
+    for (region, cause) in failed {
+        error.causes.push(format!("{region}: {cause}"));
+        error.causes.extend(cause.causes);
+    }
+    Err(error)
+}
+
+impl Copier<'_> {
+    fn copy(&self, number: usize, region: &str) -> Result<Finished> {
+        let context = self.waiter.context;
+        context.check_cancelled()?;
+        let endpoint = Endpoint::ecs(self.config.ecs_endpoint(), region)?;
+        let credentials = std::sync::Arc::clone(&self.source.ecs.service.door.credentials);
+        let place = Place { region: region.to_owned(), ecs: endpoint, ..self.home.clone() };
+        let ecs = Ecs::open(&place, credentials)?;
+        let known = lock(&self.states).copies.get(region).cloned().flatten();
+        let id = match known {
+            Some(id) => id,
+            None => self.start(&ecs)?,
+        };
+        let progress = u32::try_from(number + 1).unwrap_or(u32::MAX);
+        let waiter = Waiter { progress, ..*self.waiter };
+        let image = waiter.image(&ecs, &id)?;
+        let copy = finish(&waiter, self.config, self.build, self.asked, ecs, image)?;
+        context.milestone(format!("image {id} is available in {region}"))?;
+        Ok(copy)
+    }
+
+    /// Asks for the copy, or finds the one that an interrupted attempt asked for.
+    fn start(&self, ecs: &Ecs) -> Result<String> {
+        let context = self.waiter.context;
+        let name = working_name(self.config, self.build);
+        let resource = self.resource(ecs, &name);
+        context.will_create(&resource)?;
+        self.note(&ecs.region, None)?;
+        let id = context.block_on(async {
+            // Names are unique per region: whoever has it is ours or stands in the way.
+            let found = ecs.images_named(&name, &Policy::CALL).await?;
+            let ours = |image: &&crate::image::Image| image.is_tagged(MARK, &self.build.run_id);
+            if let Some(ours) = found.iter().find(ours) {
+                return Ok(ours.image_id.clone());
+            }
+            if let Some(other) = found.first() {
+                let message =
+                    format!("image `{name}` exists already in {}: {}", ecs.region, other.image_id);
+                return Err(Error::new(ErrorKind::Conflict, message).with_hint(
+                    "delete it, choose another CLOUD_IMAGE_NAME, or set ALIBABA_IF_EXISTS=replace",
+                ));
+            }
+            Ok(self.call(&ecs.region, &name).await?.image_id)
+        });
+        let id = match id {
+            Ok(id) => id,
+            Err(error) => {
+                // A refusal means that nothing was made; a broken line does not.
+                if error.context("code").is_some() || error.kind == ErrorKind::Conflict {
+                    context.gone(&resource)?;
+                }
+                return Err(error);
+            }
+        };
+        self.note(&ecs.region, Some(&id))?;
+        context.created(&resource.with_id(&id))?;
+        Ok(id)
+    }
+
+    fn resource(&self, ecs: &Ecs, name: &str) -> Resource {
+        Resource::new(IMAGE, name)
+            .in_region(&ecs.region)
+            .with("bucket", &self.home.bucket)
+            .with("copied_from", &self.source.image.image_id)
+            .with("run", &self.build.run_id)
+            .as_product()
+    }
+
+    async fn call(&self, region: &str, name: &str) -> Result<Imported, Failure> {
+        let source = &self.source.ecs;
+        let token =
+            format!("{}\n{}\n{region}\n{name}", self.build.run_id, lock(&self.states).source);
+        let mut parameters = pairs(&[
+            ("RegionId", &source.region),
+            ("ImageId", &self.source.image.image_id),
+            ("DestinationRegionId", region),
+            ("DestinationImageName", name),
+            ("Tag.1.Key", MARK),
+            ("Tag.1.Value", &self.build.run_id),
+            ("ClientToken", &hex(token.as_bytes(), 24)),
+        ]);
+        if let Some(text) = description(&self.build.description) {
+            parameters.push(("DestinationDescription".to_owned(), text));
+        }
+        let group = self.config.import.extra.iter().find(|(name, _)| *name == "ResourceGroupId");
+        parameters.extend(group.map(|(name, value)| ((*name).to_owned(), value.clone())));
+        let what = format!("image `{}` to `{region}`", self.source.image.image_id);
+        source.service.call("CopyImage", &parameters, &what, &Policy::CALL).await
+    }
+
+    fn note(&self, region: &str, id: Option<&str>) -> Result<()> {
+        let mut states = lock(&self.states);
+        states.copies.insert(region.to_owned(), id.map(str::to_owned));
+        self.waiter.context.save(COPIES, &*states)
+    }
+}

@@ -1,0 +1,269 @@
+//! What is done to an available image, imported or copied: compare what ECS says of it with what was
+//! asked for and set it again, tag, report the vendor's check, share.
+
+use build_image_plugin_api::{Context, Error, ErrorKind, Result, document::Build};
+use serde_json::{Value, json};
+
+use crate::{
+    config::Config,
+    describe::GIB,
+    ecs::Ecs,
+    image::{Detection, Image},
+    import::{architecture, boot_mode},
+    monitor::Waiter,
+    retry::Policy,
+    sharing::share,
+};
+
+/// An image that is as it was asked for.
+pub(crate) struct Finished {
+    pub(crate) ecs: Ecs,
+    pub(crate) image: Image,
+    /// Accounts that have it.
+    pub(crate) shared: Vec<String>,
+    /// What the vendor's check found, when it was asked for.
+    pub(crate) report: Option<Value>,
+}
+
+impl Finished {
+    /// Region and what the result document says of the image there.
+    pub(crate) fn facts(&self) -> (&str, Value) {
+        let image = &self.image;
+        let mut facts = json!({"image_id": image.image_id, "image_name": image.image_name,
+            "snapshot_ids": image.snapshots()});
+        if !self.shared.is_empty() {
+            facts["shared_account_ids"] = json!(self.shared);
+        }
+        (&self.ecs.region, facts)
+    }
+}
+
+/// What an image has to be.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    architecture: String,
+    boot_mode: Option<String>,
+    nvme: Option<String>,
+    imds: Option<String>,
+    /// Least size in GiB; 0 = any.
+    size: u64,
+}
+
+/// Something that ECS says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Difference {
+    what: &'static str,
+    asked: String,
+    found: String,
+    /// Parameter of `ModifyImageAttribute` that sets it.
+    parameter: Option<&'static str>,
+    /// The image does not start with it.
+    fatal: bool,
+}
+
+impl Asked {
+    /// What the settings and the disk ask for.
+    pub(crate) fn of(config: &Config, build: &Build) -> Self {
+        let extra = |name: &str| {
+            let found = config.import.extra.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| value.clone())
+        };
+        Self {
+            architecture: architecture(config, build).to_owned(),
+            boot_mode: boot_mode(config, build).map(str::to_owned),
+            nvme: extra("Features.NvmeSupport"),
+            imds: extra("Features.ImdsSupport"),
+            size: build.virtual_size.div_ceil(GIB),
+        }
+    }
+
+    fn differences(&self, image: &Image) -> Vec<Difference> {
+        let mut list = Vec::new();
+        let mut compare = |what, asked: &str, found: &str, parameter, fatal| {
+            if !found.is_empty() && !asked.eq_ignore_ascii_case(found) {
+                let (asked, found) = (asked.to_owned(), found.to_owned());
+                list.push(Difference { what, asked, found, parameter, fatal });
+            }
+        };
+        compare("architecture", &self.architecture, &image.architecture, None, true);
+        if let Some(mode) = &self.boot_mode {
+            compare("boot mode", mode, &image.boot_mode, Some("BootMode"), true);
+        }
+        // What the service does not tell is its default.
+        let or = |text: &str, default: &str| {
+            if text.is_empty() { default.to_owned() } else { text.to_owned() }
+        };
+        if let Some(nvme) = &self.nvme {
+            let found = or(&image.features.nvme_support, "unsupported");
+            compare("NVMe support", nvme, &found, Some("Features.NvmeSupport"), false);
+        }
+        if let Some(imds) = &self.imds {
+            let found = or(&image.features.imds_support, "v1");
+            compare("metadata service", imds, &found, Some("Features.ImdsSupport"), false);
+        }
+        if let Some(size) = image.size.filter(|&size| size > 0 && size < self.size) {
+            let (asked, found) = (format!("{} GiB", self.size), format!("{size} GiB"));
+            let what = "size";
+            list.push(Difference { what, asked, found, parameter: None, fatal: true });
+        }
+        list
+    }
+}
+
+/// Finishes an available image.
+///
+/// # Errors
+/// Refusals, and an image that would not start.
+pub(crate) fn finish(
+    waiter: &Waiter<'_>,
+    config: &Config,
+    build: &Build,
+    asked: &Asked,
+    ecs: Ecs,
+    image: Image,
+) -> Result<Finished> {
+    let context = waiter.context;
+    let image = settle(context, &ecs, image, asked)?;
+    let ids = std::slice::from_ref(&image.image_id);
+    context.block_on(async {
+        ecs.tag("image", ids, &build.tags, &Policy::CALL).await?;
+        Ok(ecs.tag("snapshot", &image.snapshots(), &build.tags, &Policy::CALL).await?)
+    })?;
+    let strategy = config.import.extra.iter().any(|(name, _)| *name == "DetectionStrategy");
+    // Copies are not checked again: the bytes are the same.
+    let report = if strategy && waiter.progress == 0 {
+        report(waiter, &ecs, &image.image_id)?
+    } else {
+        None
+    };
+    let shared = share(context, &ecs, &image.image_id, &config.share, &config.unshare)?;
+    Ok(Finished { ecs, image, shared, report })
+}
+
+/// Sets what differs, and looks again.
+fn settle(context: &Context, ecs: &Ecs, image: Image, asked: &Asked) -> Result<Image> {
+    let differences = asked.differences(&image);
+    let repairs: Vec<(&str, &str)> = differences
+        .iter()
+        .filter_map(|difference| Some((difference.parameter?, difference.asked.as_str())))
+        .collect();
+    if differences.is_empty() {
+        return Ok(image);
+    }
+    let id = image.image_id.clone();
+    let image = if repairs.is_empty() {
+        image
+    } else {
+        tracing::info!(image = id, ?repairs, "setting what the image came without");
+        context.block_on(async {
+            ecs.modify_image(&id, &repairs, &Policy::CALL).await?;
+            Ok(ecs.image(&id, &Policy::CALL).await?.unwrap_or(image))
+        })?
+    };
+    for difference in asked.differences(&image) {
+        let Difference { what, asked, found, fatal, .. } = difference;
+        let text = format!("{what} of image `{id}` in {} is {found}, not {asked}", ecs.region);
+        if fatal {
+            return Err(Error::new(ErrorKind::InvalidImage, text).with_hint(
+                "check ALIBABA_ARCHITECTURE and ALIBABA_BOOT_MODE against the disk, and that the region supports them",
+            ));
+        }
+        context.warning(text, "set it in the ECS console, or choose instance types that fit")?;
+    }
+    Ok(image)
+}
+
+/// The vendor's check of the image: risks are warnings, all of it goes into the result.
+fn report(waiter: &Waiter<'_>, ecs: &Ecs, id: &str) -> Result<Option<Value>> {
+    const HINT: &str = "look at the image check in the ECS console";
+    let context = waiter.context;
+    match waiter.detection(ecs, id) {
+        Ok(Some(report)) => {
+            for text in risks(&report) {
+                context.warning(format!("image check of {id}: {text}"), HINT)?;
+            }
+            let items = report.items().iter().map(|item| {
+                json!({"name": item.name, "value": item.value, "risk_level": item.risk_level,
+                    "risk_code": item.risk_code})
+            });
+            Ok(Some(Value::Array(items.collect())))
+        }
+        Ok(None) => {
+            context.warning(format!("ECS has no check report for image {id}"), HINT)?;
+            Ok(None)
+        }
+        Err(error) if error.kind == ErrorKind::Timeout => {
+            context.warning(error.to_string(), HINT)?;
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn risks(report: &Detection) -> Vec<String> {
+    let risky = report.items().iter().filter(|item| !item.risk_level.is_empty());
+    let line = |item: &crate::image::DetectionItem| {
+        let (name, value) = (&item.name, &item.value);
+        let risk = item.risk_level.to_lowercase();
+        format!("{name} is `{value}` ({risk} risk, {})", item.risk_code)
+    };
+    risky.map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(value: Value) -> Image {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn asked() -> Asked {
+        Asked {
+            architecture: "x86_64".into(),
+            boot_mode: Some("UEFI".into()),
+            nvme: Some("supported".into()),
+            imds: Some("v2".into()),
+            size: 20,
+        }
+    }
+
+    #[test]
+    fn an_image_as_asked_for_has_no_differences() {
+        let same = json!({"Architecture": "x86_64", "BootMode": "UEFI", "Size": 40,
+            "Features": {"NvmeSupport": "supported", "ImdsSupport": "v2"}});
+        assert!(asked().differences(&image(same)).is_empty());
+        assert!(
+            Asked { architecture: "x86_64".into(), ..Asked::default() }
+                .differences(&image(json!({})))
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn every_difference_is_found_and_what_can_be_set_says_how() {
+        let other = json!({"Architecture": "arm64", "BootMode": "BIOS", "Size": 10});
+        let found = asked().differences(&image(other));
+        let seen: Vec<_> = found.iter().map(|one| (one.what, one.parameter, one.fatal)).collect();
+        assert_eq!(
+            seen,
+            [
+                ("architecture", None, true),
+                ("boot mode", Some("BootMode"), true),
+                ("NVMe support", Some("Features.NvmeSupport"), false),
+                ("metadata service", Some("Features.ImdsSupport"), false),
+                ("size", None, true),
+            ]
+        );
+    }
+
+    #[test]
+    fn risks_of_the_image_check_are_told_by_name_and_level() {
+        let report: Detection =
+            serde_json::from_value(json!({"Status": "Finished", "Items": {"Item": [
+            {"Name": "GUESTOS.Virtio", "Value": "missing", "RiskLevel": "High", "RiskCode": "R1"},
+            {"Name": "GUESTOS.Dhcp", "Value": "yes"}]}}))
+            .unwrap();
+        assert_eq!(risks(&report), ["GUESTOS.Virtio is `missing` (high risk, R1)"]);
+    }
+}

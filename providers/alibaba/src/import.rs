@@ -1,0 +1,188 @@
+//! Starting an import, or finding the one that an interrupted attempt started.
+//!
+//! Source: ECS API documentation, `ImportImage`.
+
+use build_image_plugin_api::{Context, DiskFormat, Error, Result, document::Build};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    acs::Parameters,
+    cloud::Cloud,
+    config::{Config, Place},
+    describe::{GIB, NAME_LENGTH},
+    discard::remove_image,
+    error::Failure,
+    names,
+    retry::Policy,
+    state::{IMPORT, ImportState},
+};
+
+/// Longest description in characters.
+const DESCRIPTION: usize = 256;
+
+/// What an earlier attempt left, as long as it is about the same image and object.
+pub(crate) fn known_state(
+    context: &Context,
+    place: &Place,
+    name: &str,
+    key: &str,
+) -> Result<ImportState> {
+    let fresh = ImportState {
+        name: name.to_owned(),
+        region: place.region.clone(),
+        bucket: place.bucket.clone(),
+        key: key.to_owned(),
+        image_id: None,
+        task_id: None,
+        failures: 0,
+        failed: false,
+    };
+    let saved: Option<ImportState> = context.load(IMPORT)?;
+    let same = |saved: &ImportState| {
+        (&saved.name, &saved.region, &saved.bucket, &saved.key)
+            == (&fresh.name, &fresh.region, &fresh.bucket, &fresh.key)
+    };
+    Ok(saved.filter(same).unwrap_or(fresh))
+}
+
+/// Removes what a failed import of this run left under the image's name, so that a new one can start.
+pub(crate) fn clear_failed(
+    context: &Context,
+    cloud: &Cloud,
+    state: &mut ImportState,
+) -> Result<()> {
+    let left = state.image();
+    context.block_on(async { Ok(remove_image(&cloud.ecs, &left, &state.bucket).await?) })?;
+    context.gone(&left)?;
+    *state = ImportState {
+        image_id: None,
+        task_id: None,
+        failed: false,
+        failures: state.failures + 1,
+        ..state.clone()
+    };
+    context.save(IMPORT, state)
+}
+
+/// Starts the import, or finds the one an interrupted attempt started.
+pub(crate) fn start(
+    context: &Context,
+    cloud: &Cloud,
+    config: &Config,
+    place: &Place,
+    build: &Build,
+    state: &mut ImportState,
+) -> Result<()> {
+    context.will_create(&state.image())?;
+    context.save(IMPORT, state)?;
+    let mut parameters = import_parameters(config, place, build, &state.name, &state.key);
+    parameters.push(("ClientToken".to_owned(), client_token(&build.run_id, state)));
+    let import = async {
+        match cloud.ecs.import_image(&parameters, &Policy::CALL).await {
+            Ok(imported) => Ok((imported.image_id, imported.task_id)),
+            Err(failure) if failure.is(&["InvalidImageName.Duplicated", "ImageIsImporting"]) => {
+                adopt(cloud, state, failure).await.map(|id| (id, None))
+            }
+            Err(failure) => Err(Error::from(failure)),
+        }
+    };
+    let (image_id, task_id) = context.block_on(import)?;
+    state.image_id = Some(image_id);
+    state.task_id = task_id;
+    context.save(IMPORT, state)?;
+    context.created(&state.image())
+}
+
+/// An image of our name that was imported from our object is ours: the answer to the call that
+/// started it was lost.
+async fn adopt(cloud: &Cloud, state: &ImportState, refused: Failure) -> Result<String> {
+    let found = cloud.ecs.images_named(&state.name, &Policy::CALL).await?;
+    let ours = found.into_iter().find(|image| image.comes_from(&state.bucket, &state.key));
+    ours.map(|image| image.image_id).ok_or(*refused.error)
+}
+
+/// Everything `ImportImage` is told, except for the token that makes it repeatable.
+pub(crate) fn import_parameters(
+    config: &Config,
+    place: &Place,
+    build: &Build,
+    name: &str,
+    key: &str,
+) -> Parameters {
+    let options = &config.import;
+    let architecture = architecture(config, build);
+    let boot_mode = boot_mode(config, build);
+    let format = if config.format == DiskFormat::Raw { "RAW" } else { "QCOW2" };
+    let mut list: Vec<(&str, String)> = vec![
+        ("RegionId", place.region.clone()),
+        ("ImageName", name.to_owned()),
+        ("OSType", "linux".to_owned()),
+        ("Architecture", architecture.to_owned()),
+        ("Platform", options.platform.clone()),
+        ("DiskDeviceMapping.1.OSSBucket", place.bucket.clone()),
+        ("DiskDeviceMapping.1.OSSObject", key.to_owned()),
+        ("DiskDeviceMapping.1.Format", format.to_owned()),
+    ];
+    if build.virtual_size > 0 {
+        let gib = build.virtual_size.div_ceil(GIB).to_string();
+        list.push(("DiskDeviceMapping.1.DiskImageSize", gib));
+    }
+    list.extend(boot_mode.map(|mode| ("BootMode", mode.to_owned())));
+    list.extend(description(&build.description).map(|text| ("Description", text)));
+    list.extend(options.extra.iter().cloned());
+    let mut parameters: Parameters =
+        list.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    parameters.extend(names::tag_parameters(&build.tags));
+    parameters
+}
+
+/// The architecture, in the service's word.
+pub(crate) fn architecture<'a>(config: &'a Config, build: &Build) -> &'a str {
+    config.import.architecture.as_deref().unwrap_or(match build.architecture.as_str() {
+        "aarch64" | "arm64" => "arm64",
+        _ => "x86_64",
+    })
+}
+
+/// The boot mode, in the service's word; `None` leaves it to the service's default.
+pub(crate) fn boot_mode<'a>(config: &'a Config, build: &Build) -> Option<&'a str> {
+    let uefi =
+        build.boot_mode.eq_ignore_ascii_case("uefi") || architecture(config, build) == "arm64";
+    config.import.boot_mode.as_deref().or_else(|| uefi.then_some("UEFI"))
+}
+
+/// The name an image has until it is finished: its own, or another one while it is to take the
+/// place of an image that has the name.
+pub(crate) fn working_name(config: &Config, build: &Build) -> String {
+    if config.replace {
+        beside(&build.image_name, "new", &build.run_id)
+    } else {
+        build.image_name.clone()
+    }
+}
+
+/// A name made of `name`, a word and a digest of `salt`, within the service's length.
+pub(crate) fn beside(name: &str, word: &str, salt: &str) -> String {
+    let digest = hex(salt.as_bytes(), 4);
+    let room = NAME_LENGTH.1 - word.len() - digest.len() - 2;
+    let start: String = name.chars().take(room).collect();
+    format!("{start}-{word}-{digest}")
+}
+
+/// The description as far as the service takes it.
+pub(crate) fn description(text: &str) -> Option<String> {
+    let text: String = text.trim().chars().take(DESCRIPTION).collect();
+    let refused = text.starts_with("http://") || text.starts_with("https://");
+    (text.chars().count() >= 2 && !refused).then_some(text)
+}
+
+/// The same for every attempt of one import, so that the service starts it once.
+fn client_token(run_id: &str, state: &ImportState) -> String {
+    let text = format!("{run_id}\n{}\n{}\n{}", state.key, state.name, state.failures);
+    hex(text.as_bytes(), 24)
+}
+
+/// The first bytes of a digest, in hexadecimal.
+pub(crate) fn hex(text: &[u8], bytes: usize) -> String {
+    Sha256::digest(text).iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()
+}

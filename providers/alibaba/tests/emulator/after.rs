@@ -1,0 +1,181 @@
+//! What happens after the import: copies, sharing, family, tags, what ECS says of the image.
+
+use build_image_emulator_alibaba::Config;
+use build_image_plugin_api::{Event, Provider, document::DiscardRequest};
+use serde_json::{Value, json};
+
+use crate::{
+    ecs::{ecs, images},
+    harness::{Run, calls, count, emulator, emulator_with, host},
+};
+
+fn copies(regions: &[&str]) -> (&'static str, Value) {
+    ("ALIBABA_IMAGE_COPY_REGIONS", json!(regions))
+}
+
+fn warnings(run: &Run) -> Vec<String> {
+    let text = |event| match event {
+        Event::Warning { text, .. } => Some(text),
+        _ => None,
+    };
+    run.host.events().into_iter().filter_map(text).collect()
+}
+
+#[test]
+fn copies_carry_tags_nvme_and_shares_and_the_own_region_is_left_out() {
+    let emulator = emulator();
+    let accounts: Vec<u64> = (0..12).map(|n| 2_000_000_000_000_000 + n).collect();
+    let run = Run::new(
+        &emulator,
+        host(),
+        &[
+            copies(&["cn-shanghai", "cn-hangzhou", "eu-central-1", "cn-shanghai"]),
+            ("ALIBABA_NVME_SUPPORT", json!("supported")),
+            ("ALIBABA_IMAGE_FAMILY", json!("bigip-ltm")),
+            ("ALIBABA_IMAGE_SHARE_ACCOUNT_IDS", json!(accounts)),
+        ],
+    );
+    let registered = run.register(run.upload().unwrap()).unwrap();
+    let regions: Vec<&str> =
+        registered.images.iter().map(|image| image.region.as_deref().unwrap()).collect();
+    assert_eq!(regions, ["cn-hangzhou", "cn-shanghai", "eu-central-1"]);
+    for image in &registered.images {
+        let region = image.region.as_deref().unwrap();
+        let found = images(&emulator, region);
+        assert_eq!(found.len(), 1, "{region}");
+        assert_eq!(found[0]["ImageId"], json!(image.id));
+        assert_eq!(found[0]["ImageName"], "F5-BIGIP-17-1-0-BYOL-ltm-1slot");
+        assert_eq!(found[0]["Features"]["NvmeSupport"], "supported", "{region}");
+        assert_eq!(found[0]["ImageFamily"], "bigip-ltm");
+        let tags = found[0]["Tags"]["Tag"].as_array().unwrap();
+        assert_eq!(tags.len(), 1, "{tags:?}");
+        assert_eq!(tags[0]["TagKey"], "platform");
+        let snapshot = found[0]["DiskDeviceMappings"]["DiskDeviceMapping"][0]["SnapshotId"].clone();
+        let listed = ecs(
+            &emulator,
+            "ListTagResources",
+            &[
+                ("RegionId", region),
+                ("ResourceType", "snapshot"),
+                ("ResourceId.1", snapshot.as_str().unwrap()),
+            ],
+        );
+        assert_eq!(listed["TagResources"]["TagResource"][0]["TagKey"], "platform", "{listed}");
+        let facts = &registered.facts["regions"][region];
+        assert_eq!(facts["shared_account_ids"].as_array().unwrap().len(), 12, "{facts}");
+    }
+    assert!(run.host.resources().iter().filter(|r| r.kind == "image").all(|r| r.product));
+    assert!(warnings(&run).is_empty(), "{:?}", warnings(&run));
+}
+
+#[test]
+fn every_copy_is_written_down_before_it_is_made_and_removed_on_failure() {
+    let emulator = emulator();
+    let refused = json!([{"operation": "CopyImage", "nth": 2, "action": {"status": 403, "code": "QuotaExceed.Image"}}]);
+    emulator.set_faults(&refused.to_string()).unwrap();
+    let run = Run::new(&emulator, host(), &[copies(&["cn-shanghai", "eu-central-1", "us-west-1"])]);
+    let error = run.register(run.upload().unwrap()).unwrap_err();
+    assert_eq!(error.kind.code(), "quota");
+    assert_eq!(error.context("regions_done"), Some("2"), "{error:?}");
+    let planned = run.host.events().iter().filter(|event| {
+        matches!(event, Event::ResourcePlanned { resource } if resource.attributes.contains_key("copied_from"))
+    }).count();
+    assert_eq!(planned, 3);
+    // A resumed run makes only the copy that is missing.
+    emulator.set_faults("[]").unwrap();
+    let again = host().with_checkpoints(run.host.checkpoints());
+    let second =
+        Run::new(&emulator, again, &[copies(&["cn-shanghai", "eu-central-1", "us-west-1"])]);
+    let registered = second.register(second.upload().unwrap()).unwrap();
+    assert_eq!((registered.images.len(), count(&emulator, "images")), (4, 4));
+    let mut resources = run.host.resources();
+    resources.extend(second.host.resources());
+    resources.reverse();
+    let request = DiscardRequest { resources, ..DiscardRequest::default() };
+    let discarded = second.provider.discard(&second.context, &request).unwrap();
+    assert!(discarded.remaining.is_empty(), "{discarded:?}");
+    assert_eq!((count(&emulator, "images"), count(&emulator, "snapshots")), (0, 0));
+}
+
+#[test]
+fn a_lost_answer_and_a_source_that_is_busy_do_not_make_a_second_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let emulator = emulator_with(Config { log_requests: Some(log.clone()), ..Config::default() });
+    let faults = json!([
+        {"operation": "CopyImage", "nth": 1, "action": {"status": 403, "code": "OperationDenied.ImageCopying"}},
+        {"operation": "CopyImage", "nth": 2, "action": "reset_after"},
+    ]);
+    emulator.set_faults(&faults.to_string()).unwrap();
+    let run = Run::new(&emulator, host(), &[copies(&["cn-shanghai"])]);
+    let registered = run.register(run.upload().unwrap()).unwrap();
+    assert_eq!((registered.images.len(), count(&emulator, "images")), (2, 2));
+    assert_eq!(calls(&log, "CopyImage"), 3);
+}
+
+#[test]
+fn a_copy_whose_id_was_never_learned_is_known_by_its_mark() {
+    let emulator = emulator();
+    // The copy is made, but neither its answer nor the next ones arrive.
+    let faults = json!([{"operation": "CopyImage", "nth": 1, "action": "truncate_answer"},
+        {"operation": "CopyImage", "nth": 2, "count": 1, "action": {"status": 403, "code": "Forbidden.RAM"}}]);
+    emulator.set_faults(&faults.to_string()).unwrap();
+    let run = Run::new(&emulator, host(), &[copies(&["cn-shanghai"])]);
+    run.register(run.upload().unwrap()).unwrap_err();
+    assert_eq!(images(&emulator, "cn-shanghai").len(), 1);
+    let again = host().with_checkpoints(run.host.checkpoints());
+    let second = Run::new(&emulator, again, &[copies(&["cn-shanghai"])]);
+    let registered = second.register(second.upload().unwrap()).unwrap();
+    let there = images(&emulator, "cn-shanghai");
+    assert_eq!(there.len(), 1);
+    assert_eq!(there[0]["ImageId"], json!(registered.images[1].id));
+    assert_eq!(there[0]["Tags"]["Tag"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn accounts_can_lose_their_share() {
+    let emulator = emulator();
+    let ids = [2_000_000_000_000_001_u64, 2_000_000_000_000_002];
+    let first = Run::new(&emulator, host(), &[("ALIBABA_IMAGE_SHARE_ACCOUNT_IDS", json!(ids))]);
+    let uploaded = first.upload().unwrap();
+    first.register(uploaded.clone()).unwrap();
+    let again = host().with_checkpoints(first.host.checkpoints());
+    let back = ("ALIBABA_IMAGE_UNSHARE_ACCOUNT_IDS", json!([ids[0], 7]));
+    let registered = Run::new(&emulator, again, &[back]).register(uploaded).unwrap();
+    let answer = ecs(
+        &emulator,
+        "DescribeImageSharePermission",
+        &[("RegionId", "cn-hangzhou"), ("ImageId", &registered.images[0].id)],
+    );
+    let left = answer["Accounts"]["Account"].as_array().unwrap();
+    assert_eq!(left.len(), 1, "{answer}");
+}
+
+#[test]
+fn the_boot_mode_that_ecs_reports_is_compared_with_what_was_asked_for() {
+    let emulator = emulator();
+    let run = Run::new(&emulator, host(), &[("ALIBABA_BOOT_MODE", json!("UEFI"))]);
+    let uploaded = run.upload().unwrap();
+    let registered = run.register(uploaded.clone()).unwrap();
+    let id = registered.images[0].id.as_str();
+    // Somebody changes the image; a resumed run sets it again.
+    let changed = ecs(
+        &emulator,
+        "ModifyImageAttribute",
+        &[("RegionId", "cn-hangzhou"), ("ImageId", id), ("BootMode", "BIOS")],
+    );
+    assert!(changed.get("Code").is_none(), "{changed}");
+    let again = host().with_checkpoints(run.host.checkpoints());
+    let second = Run::new(&emulator, again, &[("ALIBABA_BOOT_MODE", json!("UEFI"))]);
+    second.register(uploaded).unwrap();
+    assert_eq!(images(&emulator, "cn-hangzhou")[0]["BootMode"], "UEFI");
+}
+
+#[test]
+fn the_vendors_check_of_the_image_goes_into_the_result() {
+    let emulator = emulator();
+    let run = Run::new(&emulator, host(), &[("ALIBABA_DETECTION_STRATEGY", json!("Standard"))]);
+    let registered = run.register(run.upload().unwrap()).unwrap();
+    let told = registered.facts.contains_key("image_check");
+    assert!(told || warnings(&run).iter().any(|text| text.contains("no check report")));
+}
