@@ -68,3 +68,30 @@ fn a_full_disk_leaves_nothing_half_written() {
     run.failed(5, &["cannot write", "No space left", "hint: free some space"]);
     assert_eq!(fs::read_dir(&images).unwrap().count(), 0, "nothing half-written stays");
 }
+
+#[test]
+fn other_disk_formats_are_taken_as_they_are() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let raw = sandbox.disk("disk.raw", 70, 3);
+    let raw = raw.to_str().unwrap();
+    for (format, options) in
+        [("qcow2", &["-c"][..]), ("vpc", &["-o", "subformat=dynamic,force_size"])]
+    {
+        let image = sandbox.path().join(format!("given.{format}"));
+        let image = image.to_str().unwrap();
+        qemu_img(&[&["convert", "-O", format], options, &[raw, image]].concat());
+        sandbox.run(&["--disk", image, "-p", "qcow2"]).succeeded();
+        let made = sandbox.path().join("images/given.qcow2.qcow2");
+        qemu_img(&["check", made.to_str().unwrap()]);
+        qemu_img(&["compare", "-f", "raw", "-F", "qcow2", raw, made.to_str().unwrap()]);
+    }
+    let backed = sandbox.path().join("backed.qcow2");
+    let words = ["create", "-f", "qcow2", "-F", "raw", "-b", raw, backed.to_str().unwrap()];
+    qemu_img(&words);
+    sandbox
+        .run(&["--disk", backed.to_str().unwrap(), "-p", "qcow2"])
+        .failed(4, &["backed.qcow2", "backing"]);
+}

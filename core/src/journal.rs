@@ -48,7 +48,7 @@ pub enum Entry {
         folder: String,
         /// What the provider's steps are told.
         #[serde(default)]
-        build: Build,
+        build: Box<Build>,
         /// Folder of the build's files, when it needs one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         artifacts: Option<PathBuf>,

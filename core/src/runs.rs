@@ -112,7 +112,7 @@ fn read(folder: &Path) -> Result<Run> {
             directory: PathBuf::from(directory),
             artifacts: artifacts.clone(),
             settings: settings.clone(),
-            build: build.clone(),
+            build: build.as_ref().clone(),
         }),
         _ => None,
     });

@@ -111,23 +111,6 @@ pub(super) fn first_look(words: &[String], environment: &Environment) -> Result<
     Ok(layers)
 }
 
-/// The text of one long flag in normalised words, or of its environment variable.
-#[must_use]
-pub(super) fn value_of(words: &[String], key: &str, environment: &Environment) -> Option<String> {
-    let row = core_rows().into_iter().find(|row| row.key() == key)?;
-    let long = format!("--{}", row.long());
-    let mut rest = words.iter();
-    while let Some(word) = rest.next() {
-        if *word == long {
-            return rest.next().cloned();
-        }
-        if let Some(value) = word.strip_prefix(&format!("{long}=")) {
-            return Some(value.to_owned());
-        }
-    }
-    environment.setting(&row).map(|(_, text)| text.to_owned())
-}
-
 /// The words without secret values: what may be written down.
 #[must_use]
 pub(super) fn without_secrets(words: &[String], rows: &[Row]) -> Vec<String> {

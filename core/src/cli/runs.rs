@@ -16,7 +16,7 @@ use crate::{
     pipeline::clean,
     report::{Leftover, Outcome, Reporter, print_error, print_line},
     runs::{self, Run, State},
-    settings::{Environment, Layers, Row, core_rows},
+    settings::{Environment, Layers, Resolved, Row, core_rows},
 };
 
 const KEYS: [&str; 3] = ["ARTIFACTS_DIR", "CONFIG_FILE", "JSON"];
@@ -35,7 +35,8 @@ fn parse(
     let parser = parser
         .args(rows().iter().map(command::flag).collect::<Vec<Arg>>())
         .arg(Arg::new("YES").long("yes").short('y').action(ArgAction::SetTrue).help("do it"));
-    let argv = std::iter::once(name.clone()).chain(args::normalised(words));
+    let words = args::normalised(words);
+    let argv = std::iter::once(name.clone()).chain(words.iter().cloned());
     let matches = match parser.try_get_matches_from(argv) {
         Ok(matches) => matches,
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
@@ -46,12 +47,16 @@ fn parse(
     };
     let layers = Layers {
         command_line: command::texts(&rows(), &matches),
-        ..args::first_look(words, environment)?
+        ..args::first_look(&words, environment)?
     };
     let settings = layers.resolve(&rows())?;
+    Ok(Some((base(&settings), settings.is_on("JSON"), matches.get_flag("YES"))))
+}
+
+/// Folder of all builds' files.
+fn base(settings: &Resolved) -> PathBuf {
     let base = settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts"));
-    let base = std::path::absolute(&base).unwrap_or(base);
-    Ok(Some((base, settings.is_on("JSON"), matches.get_flag("YES"))))
+    std::path::absolute(&base).unwrap_or(base)
 }
 
 /// Lists runs.
@@ -116,9 +121,8 @@ fn earlier(words: &[String], environment: &Environment) -> Result<(Run, Vec<Stri
         return Err(usage());
     }
     let more = args::normalised(more);
-    let base = args::value_of(&more, "ARTIFACTS_DIR", environment)
-        .unwrap_or_else(|| "artifacts".to_owned());
-    let run = runs::find(&std::path::absolute(&base).unwrap_or_else(|_| base.into()), name)?;
+    let settings = args::first_look(&more, environment)?.resolve(&rows())?;
+    let run = runs::find(&base(&settings), name)?;
     enter(&run)?;
     let words = [more, run.words.clone()].concat();
     Ok((run, words))

@@ -81,7 +81,7 @@ impl<'a> Pipeline<'a> {
                 settings: serde_json::to_value(&own_settings).unwrap_or_default(),
                 words,
                 folder: std::env::current_dir().unwrap_or_default().display().to_string(),
-                build: plan.build.clone(),
+                build: Box::new(plan.build.clone()),
                 artifacts: plan.installation.as_ref().map(|_| plan.artifacts.clone()),
             }
         } else {

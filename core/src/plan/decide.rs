@@ -30,7 +30,7 @@ pub enum Source {
         /// Sizes of its volumes.
         info: Box<VeInfo>,
     },
-    /// A raw disk.
+    /// A disk image.
     Disk {
         /// The file.
         path: PathBuf,

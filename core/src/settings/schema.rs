@@ -90,7 +90,7 @@ fn build() -> Vec<Row> {
 fn source() -> Vec<Row> {
     vec![
         row(SOURCE, "ISO", Kind::Path, "BIG-IP installer ISO").flag('i'),
-        new_row(SOURCE, "DISK", Kind::Path, "raw disk image to use instead of installing an ISO"),
+        new_row(SOURCE, "DISK", Kind::Path, "disk image (raw, qcow2, VHD) instead of an ISO"),
         row(SOURCE, "ISO_SIG", Kind::Path, "signature of the ISO").flag('s').unsupported(LATER),
         row(SOURCE, "EHF_ISO", Kind::Path, "engineering hotfix ISO").flag('e').unsupported(LATER),
         row(SOURCE, "EHF_ISO_SIG", Kind::Path, "signature of the hotfix ISO")

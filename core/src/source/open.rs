@@ -1,8 +1,8 @@
-//! Opens what was given: an ISO with its facts, or a raw disk.
+//! Opens what was given: an ISO with its facts, or a disk image.
 
 use std::path::{Path, PathBuf};
 
-use build_image_disk::{Kind, format, iso::Iso};
+use build_image_disk::{Kind, format::GuestReader, iso::Iso};
 
 use super::not_accepted;
 use crate::{
@@ -69,24 +69,19 @@ fn iso(path: &Path) -> Result<Source> {
 }
 
 fn disk(path: &Path) -> Result<Source> {
-    let probe = format::probe(path).map_err(|error| not_accepted(path, error))?;
-    if probe.format != format::Format::Raw {
-        return Err(Error::new(
-            Stage::Source,
-            format!("`{}` is {}, this version takes raw disks only", path.display(), probe.format),
-        )
-        .hint(format!("qemu-img convert -O raw '{}' disk.raw", path.display())));
+    // Opening it reads every table: a damaged or incomplete image is refused here, not while uploading.
+    let disk = GuestReader::open(path).map_err(|error| not_accepted(path, error))?;
+    let shown = path.display();
+    if let Some(foreign) = disk.probe().foreign {
+        return Err(Error::new(Stage::Source, format!("`{shown}` is {foreign}, not a disk this version reads"))
+            .hint("give a raw, qcow2 or VHD disk; unpack or convert others first, as with qemu-img convert -O raw"));
     }
-    if probe.virtual_size == 0 || probe.virtual_size % 512 != 0 {
-        return Err(Error::new(
-            Stage::Source,
-            format!(
-                "`{}` has {} bytes, no multiple of 512: it is no disk",
-                path.display(),
-                probe.virtual_size
-            ),
-        )
-        .hint("give a raw disk image with --disk"));
+    let size = disk.virtual_size();
+    if size == 0 || !size.is_multiple_of(512) {
+        let text = format!("`{shown}` has {size} bytes, no multiple of 512: it is no disk");
+        return Err(
+            Error::new(Stage::Source, text).hint("give a raw, qcow2 or VHD disk with --disk")
+        );
     }
-    Ok(Source::Disk { path: path.to_owned(), size: probe.virtual_size })
+    Ok(Source::Disk { path: path.to_owned(), size })
 }
