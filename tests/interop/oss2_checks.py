@@ -278,6 +278,8 @@ def identities():
     url = demo.sign_url("GET", "meta", 60, slash_safe=True)
     get = lambda url: oss2.http.Session().do_request(oss2.http.Request("GET", url), 10)
     does("presigned URL", "works", lambda: get(url).read() == BODY, True)
+    slow = demo.sign_url("GET", "meta", 60, params={"x-oss-traffic-limit": str(8 * 10**7)})
+    does("presigned URL", "with a traffic limit", lambda: get(slow).read() == BODY, True)
     does("presigned URL", "changed", lambda: get(url.replace("meta?", "k?")).status, 403)
     ledger.faults({"operation": "GetObject", "count": 1, "action": {"skew_seconds": 100}})
     does("presigned URL", "expired", lambda: get(url).status, 403)

@@ -221,6 +221,14 @@ fn serve(arguments: Serve) -> Result<(), Failure> {
 
 fn announce(running: &Running, file: Option<&PathBuf>) -> Result<(), Failure> {
     let address = format!("http://{}", running.address());
+    if !running.address().ip().is_loopback() {
+        writeln!(
+            io::stderr(),
+            "warning: `{}` can be reached from other machines, and this program has no transport \
+             security and no permissions: whoever knows a key pair may do everything",
+            running.address()
+        )?;
+    }
     if let Some(file) = file {
         let beside = file.with_extension("new");
         fs::write(&beside, format!("{address}\n"))

@@ -56,7 +56,7 @@ const SUB_RESOURCES: [&str; 44] = [
     "uploadId",
     "uploads",
 ];
-const MORE_SUB_RESOURCES: [&str; 12] = [
+const MORE_SUB_RESOURCES: [&str; 40] = [
     "startTime",
     "style",
     "styleName",
@@ -69,6 +69,34 @@ const MORE_SUB_RESOURCES: [&str; 12] = [
     "website",
     "worm",
     "x-oss-process",
+    "accessPoint",
+    "accessPointPolicy",
+    "bucketArchiveDirectRead",
+    "group",
+    "httpsConfig",
+    "link",
+    "objectInfo",
+    "publicAccessBlock",
+    "qosInfo",
+    "qosRequester",
+    "redundancyTransition",
+    "replicationLocation",
+    "replicationProgress",
+    "requestPayment",
+    "requesterQosInfo",
+    "resourceGroup",
+    "resourcePool",
+    "resourcePoolBuckets",
+    "resourcePoolInfo",
+    "wormExtend",
+    "wormId",
+    "x-oss-access-point-name",
+    "x-oss-async-process",
+    "x-oss-redundancy-transition-taskid",
+    "x-oss-request-payer",
+    "x-oss-target-redundancy-type",
+    "x-oss-traffic-limit",
+    "x-oss-write-get-object-response",
 ];
 
 /// Whether the request carries a V1 signature in one of the two forms.

@@ -114,3 +114,32 @@ fn misuse_is_one_clear_line() {
     let usage = run(&["serve", "--in-memory", "--bucket", "A"]);
     assert!(String::from_utf8(usage.stderr).unwrap().contains("no bucket name"));
 }
+
+#[test]
+fn leaving_loopback_is_told_loudly() {
+    let mut child = program()
+        .args(["serve", "--in-memory", "--listen", "0.0.0.0:0", "--listen-anywhere-insecure"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.starts_with("warning: `0.0.0.0:") && line.contains("other machines"), "{line}");
+}
+
+#[test]
+fn rules_in_words_are_in_force_from_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let rule = r#"{"operation":"ListBuckets","action":"throttle"}"#;
+    let serving =
+        Serving::start(&directory.path().join("state"), &["--port", "0", "--fault-rule", rule]);
+    let mut stream = TcpStream::connect(&serving.address).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("TotalQpsLimit"), "{answer}");
+    assert_eq!(serving.signal(Signal::TERM), Some(0));
+}
