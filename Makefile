@@ -20,7 +20,10 @@ demo: tools
 
 # Every ring of tests; what cannot run here fails instead of being skipped.
 test: tools
+	tests/install-tools interop
 	BUILD_IMAGE_NO_SKIP=1 $(CARGO) test --workspace --locked
+	$(CARGO) build --workspace --locked
+	tests/interop/run
 
 lint:
 	$(CARGO) fmt --all --check
