@@ -1,17 +1,14 @@
 //! Settings turned into types. It does not ask the cloud whether they are true; `check` does.
 
-use std::time::Duration;
-
 use build_image_plugin_api::{DiskFormat, DiskSpec, Error, Result, Settings};
 
 use crate::{
     accounts::share_ids,
     describe::NAME_LENGTH,
     endpoint::{Endpoint, OssEndpoint},
+    options::{ImportOptions, UploadTuning},
 };
 
-/// Parts in flight beyond which memory, not speed, would grow.
-const MOST_THREADS: u64 = 64;
 const SHARE: &str = "ALIBABA_IMAGE_SHARE_ACCOUNT_IDS";
 const UNSHARE: &str = "ALIBABA_IMAGE_UNSHARE_ACCOUNT_IDS";
 
@@ -46,35 +43,6 @@ pub(crate) struct Config {
     pub(crate) upload: UploadTuning,
     /// What `ImportImage` is told.
     pub(crate) import: ImportOptions,
-}
-
-/// How the upload goes about it.
-#[derive(Clone, Debug)]
-pub(crate) struct UploadTuning {
-    /// Parts in flight.
-    pub(crate) threads: usize,
-    /// Wanted bytes per part.
-    pub(crate) part_size: u64,
-    /// Attempts per part.
-    pub(crate) attempts: u32,
-    /// Longest pause between two attempts.
-    pub(crate) longest_pause: Duration,
-    /// Longest time without a byte moved.
-    pub(crate) stall: Duration,
-}
-
-/// What `ImportImage` is told beside name and source.
-#[derive(Clone, Debug)]
-pub(crate) struct ImportOptions {
-    pub(crate) architecture: Option<String>,
-    pub(crate) boot_mode: Option<String>,
-    pub(crate) platform: String,
-    /// Parameters that are passed on as they are: name and value.
-    pub(crate) extra: Vec<(&'static str, String)>,
-    /// Longest time until the image is available.
-    pub(crate) timeout: Duration,
-    /// Longest pause between two polls.
-    pub(crate) longest_pause: Duration,
 }
 
 /// Bucket, region and the doors to them.
@@ -153,50 +121,6 @@ impl Config {
     /// Bucket and region as far as they are set.
     pub(crate) fn home(&self) -> (Option<&str>, Option<&str>) {
         (self.bucket.as_deref(), self.region.as_deref())
-    }
-}
-
-impl UploadTuning {
-    fn read(settings: &Settings) -> Self {
-        let number = |key: &str, otherwise| settings.integer(key).unwrap_or(otherwise);
-        let threads = number("ALIBABA_THREAD_COUNT", 10).clamp(1, MOST_THREADS);
-        Self {
-            threads: usize::try_from(threads).unwrap_or(1),
-            part_size: number("ALIBABA_UPLOAD_PART_SIZE", 16 << 20),
-            attempts: u32::try_from(number("ALIBABA_UPLOAD_FILE_RETRY_COUNT", 9))
-                .unwrap_or(u32::MAX)
-                .max(1),
-            longest_pause: Duration::from_secs(number("ALIBABA_UPLOAD_FILE_RETRY_DELAY", 60)),
-            stall: Duration::from_secs(number("ALIBABA_UPLOAD_STALL_TIMEOUT", 60).max(1)),
-        }
-    }
-}
-
-impl ImportOptions {
-    fn read(settings: &Settings) -> Self {
-        const PASSED_ON: [(&str, &str); 6] = [
-            ("ALIBABA_LICENSE_TYPE", "LicenseType"),
-            ("ALIBABA_NVME_SUPPORT", "Features.NvmeSupport"),
-            ("ALIBABA_IMDS_SUPPORT", "Features.ImdsSupport"),
-            ("ALIBABA_DETECTION_STRATEGY", "DetectionStrategy"),
-            ("ALIBABA_RESOURCE_GROUP_ID", "ResourceGroupId"),
-            ("ALIBABA_ROLE_NAME", "RoleName"),
-        ];
-        let text =
-            |key: &str| settings.text(key).filter(|text| !text.is_empty()).map(str::to_owned);
-        let number = |key: &str| settings.integer(key).unwrap_or(60);
-        let pause = number("ALIBABA_IMAGE_IMPORT_MONITOR_RETRY_DELAY");
-        let polls = number("ALIBABA_IMAGE_IMPORT_MONITOR_RETRY_COUNT");
-        let timeout =
-            settings.integer("ALIBABA_IMPORT_TIMEOUT").unwrap_or(polls.saturating_mul(pause));
-        Self {
-            architecture: text("ALIBABA_ARCHITECTURE"),
-            boot_mode: text("ALIBABA_BOOT_MODE"),
-            platform: text("ALIBABA_PLATFORM").unwrap_or_else(|| "Others Linux".to_owned()),
-            extra: PASSED_ON.iter().filter_map(|&(key, name)| Some((name, text(key)?))).collect(),
-            timeout: Duration::from_secs(timeout),
-            longest_pause: Duration::from_secs(pause),
-        }
     }
 }
 
@@ -292,6 +216,8 @@ fn name_length(settings: &Settings) -> Result<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::{Value, json};
 
     use super::*;

@@ -104,6 +104,10 @@ impl Endpoint {
     }
 }
 
+fn internal_host(region: &str) -> String {
+    format!("oss-{region}-internal.aliyuncs.com")
+}
+
 fn ecs_host(region: &str) -> String {
     match region {
         "cn-hangzhou" | "cn-shanghai-finance-1" | "cn-shenzhen-finance-1" | "cn-fujian" => {
@@ -151,8 +155,13 @@ impl OssEndpoint {
         internal: bool,
     ) -> Result<Self> {
         let endpoint = match chosen {
+            Some("public") => Endpoint::https(format!("oss-{region}.aliyuncs.com")),
+            Some("internal") => Endpoint::https(internal_host(region)),
+            Some("dualstack") => Endpoint::https(format!("{region}.oss.aliyuncs.com")),
+            Some("accelerate") => Endpoint::https("oss-accelerate.aliyuncs.com"),
+            Some("accelerate-overseas") => Endpoint::https("oss-accelerate-overseas.aliyuncs.com"),
             Some(text) => Endpoint::parse("ALIBABA_OSS_ENDPOINT", text)?,
-            None if internal => Endpoint::https(format!("oss-{region}-internal.aliyuncs.com")),
+            None if internal => Endpoint::https(internal_host(region)),
             None => Endpoint::https(format!("oss-{region}.aliyuncs.com")),
         };
         let style = if endpoint.is_address() {
@@ -217,6 +226,19 @@ mod tests {
             oss(Some("b-1.example.com"), false),
             "https://b-1.example.com/dir/a%20b%2B.qcow2"
         );
+    }
+
+    #[test]
+    fn words_stand_for_the_regions_endpoints() {
+        for (word, host) in [
+            ("public", "oss-cn-hangzhou.aliyuncs.com"),
+            ("internal", "oss-cn-hangzhou-internal.aliyuncs.com"),
+            ("dualstack", "cn-hangzhou.oss.aliyuncs.com"),
+            ("accelerate", "oss-accelerate.aliyuncs.com"),
+            ("accelerate-overseas", "oss-accelerate-overseas.aliyuncs.com"),
+        ] {
+            assert_eq!(oss(Some(word), false), format!("https://b-1.{host}/dir/a%20b%2B.qcow2"));
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
 use futures_util::stream::{AbortHandle, abortable, unfold};
 use tokio::{sync::mpsc, task::JoinHandle};
 
+use crate::pace::Pace;
+
 /// Bytes per chunk.
 const CHUNK: usize = 256 << 10;
 /// Chunks read ahead of the network, per part.
@@ -59,6 +61,16 @@ pub(crate) struct Reader {
     context: Context,
     disk: Arc<Disk>,
     pool: Arc<Pool>,
+}
+
+/// What a range passes on its way out.
+pub(crate) struct Valve {
+    /// The rate limit.
+    pub(crate) pace: Arc<Pace>,
+    /// Moves as long as something goes on.
+    pub(crate) alive: Arc<AtomicU64>,
+    /// Hears of the bytes the network took.
+    pub(crate) on_moved: Box<dyn Fn(u64) + Send + Sync>,
 }
 
 /// A range on its way to the network.
@@ -118,28 +130,20 @@ impl Reader {
         joined(thread).await?.ok_or_else(|| Error::internal("a checksum was stopped"))
     }
 
-    /// Starts reading a range into a request body. `moved` counts the bytes the network took.
-    pub(crate) fn flow(
-        &self,
-        offset: u64,
-        length: u64,
-        moved: Arc<AtomicU64>,
-        on_moved: impl Fn(u64) + Send + Sync + 'static,
-    ) -> Flow {
+    /// Starts reading a range into a request body that leaves through the valve.
+    pub(crate) fn flow(&self, offset: u64, length: u64, valve: Valve) -> Flow {
         let (sender, receiver) = mpsc::channel::<Bytes>(AHEAD);
         let reader = self.clone();
         let thread = tokio::task::spawn_blocking(move || {
             reader.read(offset, length, |chunk| sender.blocking_send(chunk).is_ok())
         });
-        let chunks = unfold((receiver, on_moved), move |(mut receiver, on_moved)| {
-            let moved = Arc::clone(&moved);
-            async move {
-                let chunk = receiver.recv().await?;
-                let count = chunk.len() as u64;
-                moved.fetch_add(count, Ordering::Relaxed);
-                on_moved(count);
-                Some((Ok::<_, std::io::Error>(chunk), (receiver, on_moved)))
-            }
+        let chunks = unfold((receiver, valve), async |(mut receiver, valve)| {
+            let chunk = receiver.recv().await?;
+            let count = chunk.len() as u64;
+            valve.pace.pass(count, &valve.alive).await;
+            valve.alive.fetch_add(count, Ordering::Relaxed);
+            (valve.on_moved)(count);
+            Some((Ok::<_, std::io::Error>(chunk), (receiver, valve)))
         });
         let (chunks, stop) = abortable(chunks);
         Flow { body: reqwest::Body::wrap_stream(chunks), stop, thread }

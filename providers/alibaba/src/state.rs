@@ -1,7 +1,13 @@
 //! What a later attempt of the same run needs to know. Hints only: the cloud is asked again.
 
-use build_image_plugin_api::Resource;
+use build_image_plugin_api::{Resource, document::UploadRequest};
 use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::{Config, Place},
+    names,
+    parts::Plan,
+};
 
 /// Checkpoint key of [`UploadState`].
 pub(crate) const UPLOAD: &str = "upload";
@@ -40,6 +46,27 @@ pub(crate) struct UploadState {
 }
 
 impl UploadState {
+    /// The state of an upload that begins.
+    pub(crate) fn fresh(
+        config: &Config,
+        request: &UploadRequest,
+        place: &Place,
+        plan: Plan,
+    ) -> Self {
+        let disk = &request.disk;
+        let run = &request.build.run_id;
+        Self {
+            bucket: place.bucket.clone(),
+            region: place.region.clone(),
+            key: names::object_key(&config.prefix, run, &disk.file_name, disk.spec.format),
+            length: plan.length,
+            identity: disk.identity.clone(),
+            part_size: plan.part_size,
+            upload_id: None,
+            crc: None,
+        }
+    }
+
     /// The object, as the host writes it down.
     pub(crate) fn object(&self, kept: bool) -> Resource {
         let object =

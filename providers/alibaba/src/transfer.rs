@@ -1,35 +1,44 @@
-//! Parts on their way: which of them the service has already, sending the others, many at a time.
+//! Parts on their way: which of them the service has already, sending the others, many at a time, a
+//! late one twice.
 //! Each attempt reads its bytes again, is signed again, and is proved by CRC-64.
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use build_image_plugin_api::{Context, Error, ErrorKind};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use build_image_plugin_api::{Error, ErrorKind};
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    future::{Either, select},
+    stream,
+};
 use tokio::time::Instant;
 
 use crate::{
     client::Payload,
-    config::UploadTuning,
     error::Failure,
+    lanes::Lanes,
+    meter::{Attempt, Meter},
     multipart::ListedPart,
+    options::UploadTuning,
     oss::Oss,
+    pace::Pace,
     parts::Plan,
-    reader::{Reader, combine, joined},
+    reader::{Reader, Valve, combine, joined},
     retry::{Policy, retry},
 };
 
-/// How often the host hears of progress.
-const REPORT_EVERY: Duration = Duration::from_millis(100);
-
 /// How long a reading thread may need to notice that nobody reads on.
 const READER_END: Duration = Duration::from_secs(1);
+/// How often a late part is looked at.
+const LATE_CHECK: Duration = Duration::from_millis(100);
+/// A part is late when it takes so many times as long as others, and at least so long.
+const LATE: (u32, Duration) = (3, Duration::from_secs(1));
 
 /// A part the service has, proved.
 #[derive(Clone, Debug)]
@@ -50,64 +59,6 @@ pub(crate) struct Transferred {
     pub(crate) kept: usize,
 }
 
-/// Counts bytes and tells the host.
-pub(crate) struct Meter {
-    context: Context,
-    total: u64,
-    done: AtomicU64,
-    sent: AtomicU64,
-    told: Mutex<Instant>,
-}
-
-impl Meter {
-    pub(crate) fn new(context: &Context, total: u64) -> Arc<Self> {
-        let told = Mutex::new(Instant::now());
-        let context = context.clone();
-        Arc::new(Self { context, total, done: AtomicU64::new(0), sent: AtomicU64::new(0), told })
-    }
-
-    /// Bytes put on the wire, repeated ones included.
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
-    }
-
-    fn add(&self, count: u64) {
-        let done = self.done.fetch_add(count, Ordering::Relaxed) + count;
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.elapsed() >= REPORT_EVERY || done >= self.total {
-            *told = Instant::now();
-            drop(told);
-            self.context.progress_bytes(done.min(self.total), self.total);
-        }
-    }
-
-    fn take_back(&self, count: u64) {
-        self.done.fetch_sub(count, Ordering::Relaxed);
-    }
-}
-
-/// Holds all parts back while the service asks to slow down.
-#[derive(Default)]
-struct Gate(Mutex<Option<Instant>>);
-
-impl Gate {
-    fn close_for(&self, pause: Duration) {
-        let until = Instant::now() + pause;
-        let mut closed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *closed = Some(closed.map_or(until, |known| known.max(until)));
-    }
-
-    async fn pass(&self) {
-        loop {
-            let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match until {
-                Some(until) if until > Instant::now() => tokio::time::sleep_until(until).await,
-                _ => return,
-            }
-        }
-    }
-}
-
 /// One upload's parts.
 pub(crate) struct Transfer<'a> {
     oss: &'a Oss,
@@ -118,7 +69,12 @@ pub(crate) struct Transfer<'a> {
     meter: &'a Arc<Meter>,
     tuning: &'a UploadTuning,
     policy: Policy,
-    gate: Gate,
+    lanes: Lanes,
+    pace: Arc<Pace>,
+    /// Parts nobody has begun with.
+    waiting: AtomicU32,
+    /// Parts that arrived, and how long they took together in milliseconds.
+    arrived: (AtomicU32, AtomicU64),
 }
 
 impl<'a> Transfer<'a> {
@@ -130,8 +86,20 @@ impl<'a> Transfer<'a> {
         meter: &'a Arc<Meter>,
         tuning: &'a UploadTuning,
     ) -> Self {
-        let (policy, gate) = (part_policy(tuning), Gate::default());
-        Self { oss, key, upload_id, plan, reader, meter, tuning, policy, gate }
+        Self {
+            oss,
+            key,
+            upload_id,
+            plan,
+            reader,
+            meter,
+            tuning,
+            policy: part_policy(tuning),
+            lanes: Lanes::new(tuning.threads),
+            pace: Arc::new(Pace::new(tuning.rate)),
+            waiting: AtomicU32::new(plan.count()),
+            arrived: (AtomicU32::new(0), AtomicU64::new(0)),
+        }
     }
 
     /// Brings every part to the service that is not there already.
@@ -163,53 +131,97 @@ impl<'a> Transfer<'a> {
             && self.reader.checksum(offset, length).await? == theirs
         {
             self.meter.add(length);
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
             return Ok(Part { number, etag, crc: theirs, kept: true });
         }
+        let mut begun = false;
         retry(&self.policy, async || {
-            self.gate.pass().await;
-            let sent = self.send(number).await;
-            if let Err(failure) = &sent
-                && failure.error.kind == ErrorKind::Throttled
-            {
-                self.gate.close_for(failure.pause.unwrap_or_default());
+            let _lane = self.lanes.enter().await;
+            if !std::mem::replace(&mut begun, true) {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+            }
+            let start = Instant::now();
+            let sent = self.send_twice_when_late(number).await;
+            match &sent {
+                Ok(_) => {
+                    let millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    self.arrived.0.fetch_add(1, Ordering::Relaxed);
+                    self.arrived.1.fetch_add(millis, Ordering::Relaxed);
+                    self.lanes.arrived(length);
+                }
+                Err(failure) if failure.error.kind == ErrorKind::Throttled => {
+                    self.lanes.throttled(failure.pause);
+                }
+                Err(_) => {}
             }
             sent
         })
         .await
     }
 
+    /// One attempt of one part. When it is late and nothing else is left to begin, it is sent a second
+    /// time beside the first; whichever arrives first counts. The service keeps one of them.
+    async fn send_twice_when_late(&self, number: u32) -> Result<Part, Failure> {
+        let mut first = std::pin::pin!(self.send(number));
+        tokio::select! {
+            sent = &mut first => return sent,
+            () = self.late() => tracing::info!(part = number, "late, sending it once more beside"),
+        }
+        let second = std::pin::pin!(self.send(number));
+        match select(first, second).await {
+            Either::Left((Ok(part), _)) | Either::Right((Ok(part), _)) => Ok(part),
+            Either::Left((Err(_), second)) => second.await,
+            Either::Right((Err(_), first)) => first.await,
+        }
+    }
+
+    /// Returns when a part that was begun now is late.
+    async fn late(&self) {
+        let start = Instant::now();
+        loop {
+            tokio::time::sleep(LATE_CHECK).await;
+            let arrived = self.arrived.0.load(Ordering::Relaxed);
+            let idle = self.waiting.load(Ordering::Relaxed) == 0 && !self.pace.is_limited();
+            if arrived == 0 || !idle {
+                continue;
+            }
+            let usual = self.arrived.1.load(Ordering::Relaxed) / u64::from(arrived);
+            if start.elapsed() > (Duration::from_millis(usual) * LATE.0).max(LATE.1) {
+                return;
+            }
+        }
+    }
+
     /// One attempt of one part.
     async fn send(&self, number: u32) -> Result<Part, Failure> {
         let (offset, length) = self.plan.range(number);
-        let moved = Arc::new(AtomicU64::new(0));
-        let meter = Arc::clone(self.meter);
-        let flow = self.reader.flow(offset, length, Arc::clone(&moved), move |count| {
-            meter.sent.fetch_add(count, Ordering::Relaxed);
-            meter.add(count);
-        });
+        let alive = Arc::new(AtomicU64::new(0));
+        let attempt = Attempt::new(self.meter);
+        let valve = Valve {
+            pace: Arc::clone(&self.pace),
+            alive: Arc::clone(&alive),
+            on_moved: Box::new(attempt.counter()),
+        };
+        let flow = self.reader.flow(offset, length, valve);
         let body = Payload::Stream(flow.body, length);
         let stall = self.tuning.stall;
-        let sent =
-            self.oss.upload_part(self.key, self.upload_id, number, body, Arc::clone(&moved), stall);
+        let sent = self.oss.upload_part(self.key, self.upload_id, number, body, alive, stall);
         let sent = sent.await;
         flow.stop.abort();
         // After a refusal the connection may still hold the body; it is not waited for.
         let read = tokio::time::timeout(READER_END, joined(flow.thread)).await;
-        let outcome = match (sent, read) {
+        match (sent, read) {
             (_, Ok(Err(error))) => Err(Failure::stop(error)),
             (Err(failure), _) => Err(failure),
             (Ok(sent), Ok(Ok(Some(ours)))) if sent.crc.is_none_or(|theirs| theirs == ours) => {
+                attempt.keep();
                 Ok(Part { number, etag: sent.etag, crc: ours, kept: false })
             }
             (Ok(sent), read) => {
                 let ours = read.ok().and_then(Result::ok).flatten();
                 Err(self.damaged(number, sent.crc, ours))
             }
-        };
-        if outcome.is_err() {
-            self.meter.take_back(moved.load(Ordering::Relaxed));
         }
-        outcome
     }
 
     fn damaged(&self, number: u32, theirs: Option<u64>, ours: Option<u64>) -> Failure {

@@ -14,14 +14,14 @@ use crate::{
     config::{Config, Place},
     credentials::Credentials,
     error::Failure,
+    meter::Meter,
     multipart::ListedPart,
-    names,
     oss::{ObjectHead, Oss},
     parts::Plan,
     reader::Reader,
     retry::{Policy, retry},
     state::{UPLOAD, UploadState},
-    transfer::{Meter, Transfer, Transferred, part_policy},
+    transfer::{Transfer, Transferred, part_policy},
 };
 
 /// How often an upload that vanished is begun anew.
@@ -59,7 +59,7 @@ pub(crate) fn upload(
     let plan = Plan::new(length, wanted)?;
     let state = match usable {
         Some(saved) => saved.clone(),
-        None => UploadState { length, ..fresh_state(config, request, &place, plan) },
+        None => UploadState::fresh(config, request, &place, plan),
     };
     let resumed = usable.is_some();
     let stale = saved.filter(|_| !resumed);
@@ -76,21 +76,6 @@ fn open(context: &Context, place: &Place) -> Result<Oss> {
     Oss::open(place, std::sync::Arc::new(Credentials::Settings(context.clone())))
 }
 
-fn fresh_state(config: &Config, request: &UploadRequest, place: &Place, plan: Plan) -> UploadState {
-    let disk = &request.disk;
-    let run = &request.build.run_id;
-    UploadState {
-        bucket: place.bucket.clone(),
-        region: place.region.clone(),
-        key: names::object_key(&config.prefix, run, &disk.file_name, disk.spec.format),
-        length: disk.length_limit,
-        identity: disk.identity.clone(),
-        part_size: plan.part_size,
-        upload_id: None,
-        crc: None,
-    }
-}
-
 impl Upload<'_> {
     async fn run(&mut self) -> Result<Uploaded> {
         if self.is_there().await? {
@@ -98,6 +83,12 @@ impl Upload<'_> {
             return Ok(self.answer(0));
         }
         let reader = Reader::new(self.context, &self.request.disk);
+        if let Some(crc) = self.same_object(&reader).await? {
+            self.forget_upload(true).await?;
+            self.finish(crc).await?;
+            self.context.milestone(format!("`{}` is there already", self.state.key))?;
+            return Ok(self.answer(0));
+        }
         let mut bytes_sent = 0;
         for round in 0..=RESTARTS {
             let listed = self.begin().await?;
@@ -131,6 +122,18 @@ impl Upload<'_> {
         let same = head.is_some_and(|head| self.matches(&head, crc));
         self.state.crc = same.then_some(crc);
         Ok(same)
+    }
+
+    /// Whether an earlier attempt completed the object without learning of it: then its size and
+    /// CRC-64 are those of the disk.
+    async fn same_object(&self, reader: &Reader) -> Result<Option<u64>> {
+        if !self.resumed {
+            return Ok(None);
+        }
+        let head = self.oss.head(&self.state.key, &Policy::CALL).await?;
+        let Some(ObjectHead { size, crc: Some(theirs) }) = head else { return Ok(None) };
+        let same = size == self.plan.length && reader.checksum(0, size).await? == theirs;
+        Ok(same.then_some(theirs))
     }
 
     fn matches(&self, head: &ObjectHead, crc: u64) -> bool {

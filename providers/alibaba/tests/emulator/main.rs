@@ -11,4 +11,5 @@ mod faults;
 mod harness;
 mod replace;
 mod resume;
+mod speed;
 mod whole;

@@ -1,0 +1,230 @@
+//! How many parts are in flight: few at first, more as long as that moves more bytes, half as many
+//! when the service asks to slow down.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
+
+/// Lanes at the start.
+const FIRST: usize = 4;
+/// More lanes must move this much more to be worth it.
+const GAIN: f64 = 1.1;
+/// Rounds without growth before more lanes are tried again.
+const REST: u32 = 8;
+/// One slow-down is answered by many parts at once; it counts once within this time.
+const ONE_SLOW_DOWN: Duration = Duration::from_secs(1);
+
+/// Decides on the number of lanes; knows no network.
+struct Tuner {
+    most: usize,
+    lanes: usize,
+    /// Bytes per second of the round before.
+    before: Option<f64>,
+    round: (Instant, u64, usize),
+    rest: u32,
+    slowed: Option<Instant>,
+}
+
+impl Tuner {
+    fn new(most: usize, now: Instant) -> Self {
+        let lanes = FIRST.min(most).max(1);
+        Self { most, lanes, before: None, round: (now, 0, 0), rest: 0, slowed: None }
+    }
+
+    /// A part of this many bytes arrived.
+    fn arrived(&mut self, bytes: u64, now: Instant) {
+        self.round.1 += bytes;
+        self.round.2 += 1;
+        if self.round.2 < self.lanes {
+            return;
+        }
+        let seconds = now.duration_since(self.round.0).as_secs_f64().max(1e-6);
+        #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+        let rate = self.round.1 as f64 / seconds;
+        self.round = (now, 0, 0);
+        let better = self.before.is_none_or(|before| rate > before * GAIN);
+        if self.rest > 0 {
+            self.rest -= 1;
+        } else if better {
+            self.lanes = (self.lanes + (self.lanes / 2).max(1)).min(self.most);
+        } else {
+            self.rest = REST;
+        }
+        self.before = if self.rest == 1 { None } else { Some(rate) };
+    }
+
+    /// The service asked to slow down.
+    fn throttled(&mut self, now: Instant) {
+        if self.slowed.is_some_and(|at| now.duration_since(at) < ONE_SLOW_DOWN) {
+            return;
+        }
+        self.slowed = Some(now);
+        self.lanes = (self.lanes / 2).max(1);
+        self.rest = REST;
+        self.round = (now, 0, 0);
+    }
+}
+
+/// Lanes for the parts of one upload.
+pub(crate) struct Lanes {
+    free: Semaphore,
+    /// Lanes that are to be closed when their part is through.
+    surplus: AtomicUsize,
+    tuner: Mutex<Tuner>,
+    /// Nobody sets out before.
+    closed: Mutex<Option<Instant>>,
+}
+
+/// A lane in use.
+pub(crate) struct Lane<'a> {
+    lanes: &'a Lanes,
+    permit: Option<SemaphorePermit<'a>>,
+}
+
+impl Lanes {
+    /// Lanes that may grow to `most`.
+    pub(crate) fn new(most: usize) -> Self {
+        let tuner = Tuner::new(most, Instant::now());
+        Self {
+            free: Semaphore::new(tuner.lanes),
+            surplus: AtomicUsize::new(0),
+            tuner: Mutex::new(tuner),
+            closed: Mutex::new(None),
+        }
+    }
+
+    /// Waits for a free lane.
+    pub(crate) async fn enter(&self) -> Lane<'_> {
+        let permit = self.free.acquire().await.ok();
+        loop {
+            let until = *self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+            match until {
+                Some(until) if until > Instant::now() => tokio::time::sleep_until(until).await,
+                _ => return Lane { lanes: self, permit },
+            }
+        }
+    }
+
+    /// A part arrived.
+    pub(crate) fn arrived(&self, bytes: u64) {
+        self.tune(|tuner| tuner.arrived(bytes, Instant::now()));
+    }
+
+    /// The service asked to slow down, perhaps for how long.
+    pub(crate) fn throttled(&self, pause: Option<Duration>) {
+        self.tune(|tuner| tuner.throttled(Instant::now()));
+        let until = Instant::now() + pause.unwrap_or_default();
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        *closed = Some(closed.map_or(until, |known| known.max(until)));
+    }
+
+    fn tune(&self, change: impl FnOnce(&mut Tuner)) {
+        let mut tuner = self.tuner.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = tuner.lanes;
+        change(&mut tuner);
+        let after = tuner.lanes;
+        if before != after {
+            tracing::debug!(lanes = after, "parts in flight");
+        }
+        for _ in before..after {
+            if !self.take_surplus() {
+                self.free.add_permits(1);
+            }
+        }
+        for _ in after..before {
+            if self.free.forget_permits(1) == 0 {
+                self.surplus.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn take_surplus(&self) -> bool {
+        let less = |surplus: usize| surplus.checked_sub(1);
+        self.surplus.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+}
+
+impl Drop for Lane<'_> {
+    fn drop(&mut self) {
+        if self.lanes.take_surplus()
+            && let Some(permit) = self.permit.take()
+        {
+            permit.forget();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rounds of parts of 1000 bytes at a rate that depends on the lanes.
+    fn lanes_after(rounds: u32, most: usize, rate: impl Fn(usize) -> u64) -> usize {
+        let mut now = Instant::now();
+        let mut tuner = Tuner::new(most, now);
+        for _ in 0..rounds {
+            let lanes = tuner.lanes;
+            let bytes = 1000 * lanes as u64;
+            now += Duration::from_nanos(bytes * 1_000_000_000 / rate(lanes));
+            for _ in 0..lanes {
+                tuner.arrived(1000, now);
+            }
+        }
+        tuner.lanes
+    }
+
+    #[test]
+    fn lanes_grow_while_that_moves_more_bytes() {
+        assert_eq!(lanes_after(10, 32, |lanes| 1_000 * lanes as u64), 32);
+        assert_eq!(lanes_after(1, 3, |_| 1000), 3);
+        assert_eq!(lanes_after(6, 32, |_| 1000), 6);
+    }
+
+    #[test]
+    fn a_line_that_is_full_keeps_its_lanes() {
+        let lanes = lanes_after(9, 32, |lanes| 1_000 * lanes.min(9) as u64);
+        assert!((9..20).contains(&lanes), "{lanes}");
+    }
+
+    #[test]
+    fn a_slow_down_halves_the_lanes_once_however_many_parts_hear_of_it() {
+        let now = Instant::now();
+        let mut tuner = Tuner::new(32, now);
+        tuner.lanes = 20;
+        for _ in 0..5 {
+            tuner.throttled(now);
+        }
+        assert_eq!(tuner.lanes, 10);
+        tuner.throttled(now + Duration::from_secs(2));
+        assert_eq!(tuner.lanes, 5);
+        for second in 3..20 {
+            tuner.throttled(now + Duration::from_secs(2 * second));
+        }
+        assert_eq!(tuner.lanes, 1);
+    }
+
+    #[test]
+    fn lanes_in_use_are_closed_when_they_are_left() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let lanes = Lanes::new(8);
+            let mut used = Vec::new();
+            for _ in 0..FIRST {
+                used.push(lanes.enter().await);
+            }
+            lanes.throttled(None);
+            assert_eq!(lanes.free.available_permits(), 0);
+            used.clear();
+            assert_eq!(lanes.free.available_permits(), FIRST / 2);
+        });
+    }
+}

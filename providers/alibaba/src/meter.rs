@@ -1,0 +1,84 @@
+//! Counts what an upload moves and tells the host.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+use std::time::Duration;
+
+use build_image_plugin_api::Context;
+use tokio::time::Instant;
+
+/// How often the host hears of progress.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// Counts bytes and tells the host.
+pub(crate) struct Meter {
+    context: Context,
+    total: u64,
+    done: AtomicU64,
+    sent: AtomicU64,
+    told: Mutex<Instant>,
+}
+
+impl Meter {
+    /// A meter for `total` bytes.
+    pub(crate) fn new(context: &Context, total: u64) -> Arc<Self> {
+        let told = Mutex::new(Instant::now());
+        let context = context.clone();
+        Arc::new(Self { context, total, done: AtomicU64::new(0), sent: AtomicU64::new(0), told })
+    }
+
+    /// Bytes put on the wire, repeated ones included.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that need not be sent.
+    pub(crate) fn add(&self, count: u64) {
+        let done = self.done.fetch_add(count, Ordering::Relaxed) + count;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.elapsed() >= REPORT_EVERY || done >= self.total {
+            *told = Instant::now();
+            drop(told);
+            self.context.progress_bytes(done.min(self.total), self.total);
+        }
+    }
+}
+
+/// The count of one attempt; what it counted is taken back unless it is kept.
+pub(crate) struct Attempt {
+    meter: Arc<Meter>,
+    moved: Arc<AtomicU64>,
+    kept: bool,
+}
+
+impl Attempt {
+    /// A count at zero.
+    pub(crate) fn new(meter: &Arc<Meter>) -> Self {
+        Self { meter: Arc::clone(meter), moved: Arc::default(), kept: false }
+    }
+
+    /// What counts bytes as they leave.
+    pub(crate) fn counter(&self) -> impl Fn(u64) + Send + Sync + 'static {
+        let (meter, moved) = (Arc::clone(&self.meter), Arc::clone(&self.moved));
+        move |count| {
+            moved.fetch_add(count, Ordering::Relaxed);
+            meter.sent.fetch_add(count, Ordering::Relaxed);
+            meter.add(count);
+        }
+    }
+
+    /// The attempt succeeded.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.meter.done.fetch_sub(self.moved.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A rate limit over all parts of an upload: bytes are booked one after the other, and whoever booked
+//! waits for his turn.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// Longest nap of somebody who waits; after each one he shows that he is alive.
+const NAP: Duration = Duration::from_millis(200);
+
+/// Bytes per second for everybody together.
+pub(crate) struct Pace {
+    rate: Option<u64>,
+    /// When everything booked so far is through.
+    free: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    /// At most `rate` bytes per second; `None` is no limit.
+    pub(crate) fn new(rate: Option<u64>) -> Self {
+        Self { rate, free: Mutex::new(None) }
+    }
+
+    /// Whether there is a limit.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.rate.is_some()
+    }
+
+    /// Books bytes; returns when their turn begins.
+    fn book(&self, bytes: u64, now: Instant) -> Instant {
+        let Some(rate) = self.rate else { return now };
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = free.map_or(now, |free| free.max(now));
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
+        *free = Some(turn + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)));
+        turn
+    }
+
+    /// Waits until these bytes may go. `alive` moves meanwhile: waiting is not a stall.
+    pub(crate) async fn pass(&self, bytes: u64, alive: &AtomicU64) {
+        let turn = self.book(bytes, Instant::now());
+        loop {
+            let now = Instant::now();
+            if now >= turn {
+                return;
+            }
+            tokio::time::sleep_until(turn.min(now + NAP)).await;
+            alive.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_booked_one_after_the_other() {
+        let (pace, now) = (Pace::new(Some(1000)), Instant::now());
+        assert_eq!(pace.book(500, now), now);
+        assert_eq!(pace.book(2000, now), now + Duration::from_millis(500));
+        assert_eq!(pace.book(1, now), now + Duration::from_millis(2500));
+        // Time that nobody used is not saved up.
+        let later = now + Duration::from_secs(60);
+        assert_eq!(pace.book(1000, later), later);
+        assert_eq!(pace.book(1, later), later + Duration::from_secs(1));
+    }
+
+    #[test]
+    fn without_a_limit_everybody_goes_at_once() {
+        let (pace, now) = (Pace::new(None), Instant::now());
+        assert!((0..10).all(|_| pace.book(u64::MAX, now) == now));
+    }
+}
