@@ -94,7 +94,8 @@ fn a_build_killed_at_any_moment_of_its_upload_goes_on_where_it_was() {
         random =
             random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let bench = Bench::new();
-        bench.kill_after((random >> 33) % 209);
+        // The last parts are left out: a build that is done before it is killed proves nothing.
+        bench.kill_after((random >> 33) % 190);
         let runs = bench.runs();
         let run = match runs.first() {
             Some(run) => bench.sandbox.run(&["resume", run["id"].as_str().unwrap()]),
