@@ -63,17 +63,26 @@ pub(crate) struct AcsCall {
 /// Nonces seen lately.
 #[derive(Debug, Default)]
 pub(crate) struct Nonces {
-    seen: Mutex<HashMap<String, Millis>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    at: HashMap<String, Millis>,
+    /// From this many on, old ones are looked for.
+    tidy_at: usize,
 }
 
 impl Nonces {
     /// Notes a nonce; refuses one that was used before.
     fn check(&self, nonce: &str, now: Millis) -> Result<(), AcsError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() > 10_000 {
-            seen.retain(|_, at| (now - *at).abs() < NONCE_LIFE);
+        if seen.at.len() > seen.tidy_at.max(10_000) {
+            seen.at.retain(|_, at| (now - *at).abs() < NONCE_LIFE);
+            // Twice as many as are left: looking through all of them stays rare.
+            seen.tidy_at = seen.at.len() * 2;
         }
-        match seen.insert(nonce.to_owned(), now) {
+        match seen.at.insert(nonce.to_owned(), now) {
             None => Ok(()),
             Some(_) => Err(AcsError::new(
                 400,
