@@ -3,12 +3,12 @@
 use super::error::OssError;
 use super::object::{self, MAX_PUT};
 use super::xml::Xml;
-use super::{bucket, conditions, encryption, names};
+use super::{conditions, encryption, names};
 use crate::auth::encode;
 use crate::clock;
 use crate::http::{Answer, Head};
 use crate::service::Context;
-use crate::state::{Object, object_key};
+use crate::state::{Object, World, object_key};
 
 const SOURCE: &str = "x-oss-copy-source";
 
@@ -48,21 +48,18 @@ fn source_name(head: &Head) -> Result<(String, String), OssError> {
 }
 
 /// The object to copy from, when its conditions hold.
-pub(super) fn source(
-    context: &Context<'_>,
-    head: &Head,
-    target_bucket: &str,
-) -> Result<Object, OssError> {
+pub(super) fn source(world: &World, head: &Head, target_bucket: &str) -> Result<Object, OssError> {
     let (from, key) = source_name(head)?;
-    let region = bucket::find(context, &from)?.region;
-    if region != bucket::find(context, target_bucket)?.region {
+    let region = |name: &str| {
+        world.buckets.get(name).map(|found| &found.region).ok_or_else(|| OssError::no_bucket(name))
+    };
+    if region(&from)? != region(target_bucket)? {
         return Err(OssError::new(
             403,
             "AccessDenied",
             "Target object does not reside in the same data center as source object.",
         ));
     }
-    let world = context.store.world();
     let object = world.objects.get(&object_key(&from, &key)).cloned();
     let object = object.ok_or_else(|| OssError::no_key(&key))?;
     conditions::check(head, &object, &conditions::SOURCE)?;
@@ -76,7 +73,9 @@ pub(super) fn copy(
     bucket: &str,
     key: &str,
 ) -> Result<Answer, OssError> {
-    let source = source(context, head, bucket)?;
+    // Held to the end: the bytes of the source must not go in between.
+    let mut world = context.store.world();
+    let source = source(&world, head, bucket)?;
     if source.length > MAX_PUT {
         return Err(OssError::new(
             400,
@@ -102,8 +101,8 @@ pub(super) fn copy(
             ));
         }
     };
-    encryption::apply(context, bucket, &mut headers);
-    object::check_overwrite(context, head, bucket, key)?;
+    encryption::apply(&world, bucket, &mut headers);
+    object::check_overwrite(&world, head, bucket, key)?;
     let object = Object {
         bucket: bucket.to_owned(),
         name: key.to_owned(),
@@ -117,7 +116,7 @@ pub(super) fn copy(
     let answer = Answer::text(200, "application/xml", xml.finish())
         .with("etag", &etag)
         .with("x-oss-hash-crc64ecma", &object.crc64.to_string());
-    context.store.world().put_object(object)?;
+    world.put_object(object)?;
     Ok(answer)
 }
 

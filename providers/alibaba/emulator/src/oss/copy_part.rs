@@ -27,14 +27,7 @@ pub(super) async fn copy(
     (bucket, key): (&str, &str),
 ) -> Result<Answer, OssError> {
     let number = multipart::part_number(head)?;
-    let source = copy::source(context, head, bucket)?;
-    let wanted = head.header("x-oss-copy-source-range");
-    let (first, length) =
-        wanted.and_then(|text| range::inside(text, source.length)).unwrap_or((0, source.length));
-    if length > MAX_PUT {
-        return Err(OssError::new(400, "EntityTooLarge", "A part has at most 5 GB."));
-    }
-    let runs = object::runs(context, &source, (first, length))?;
+    let (runs, length) = open(context, head, bucket)?;
     let place = multipart::reserve(context, head, (bucket, key), number, length)?;
     let received = fill(&place, runs).await.map_err(|error| OssError::internal(&error))?;
     let part = multipart::enter(context, &place, &received)?;
@@ -42,6 +35,19 @@ pub(super) async fn copy(
     let mut xml = Xml::new("CopyPartResult");
     xml.leaf("LastModified", &clock::iso_zeros(part.modified)).leaf("ETag", &etag);
     Ok(Answer::text(200, "application/xml", xml.finish()).with("etag", &etag))
+}
+
+/// Opens the bytes to copy, and tells how many they are.
+fn open(context: &Context<'_>, head: &Head, bucket: &str) -> Result<(Vec<FileRun>, u64), OssError> {
+    let world = context.store.world();
+    let source = copy::source(&world, head, bucket)?;
+    let wanted = head.header("x-oss-copy-source-range");
+    let (first, length) =
+        wanted.and_then(|text| range::inside(text, source.length)).unwrap_or((0, source.length));
+    if length > MAX_PUT {
+        return Err(OssError::new(400, "EntityTooLarge", "A part has at most 5 GB."));
+    }
+    Ok((object::runs(context, &source, (first, length))?, length))
 }
 
 async fn fill(place: &Place<'_>, runs: Vec<FileRun>) -> io::Result<Received> {

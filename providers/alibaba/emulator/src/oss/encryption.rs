@@ -8,14 +8,13 @@ use super::read_xml::{elements, malformed};
 use super::xml::Xml;
 use crate::http::{Answer, RequestBody};
 use crate::service::Context;
-use crate::state::{Bucket, Encryption};
+use crate::state::{Bucket, Encryption, World};
 
 const HEADER: &str = "x-oss-server-side-encryption";
 const MAX_BODY: u64 = 64 << 10;
 
 /// Marks an object as its bucket wants it, unless its writer said otherwise.
-pub(super) fn apply(context: &Context<'_>, bucket: &str, headers: &mut BTreeMap<String, String>) {
-    let world = context.store.world();
+pub(super) fn apply(world: &World, bucket: &str, headers: &mut BTreeMap<String, String>) {
     let Some(rule) = world.buckets.get(bucket).and_then(|bucket| bucket.encryption.as_ref()) else {
         return;
     };

@@ -44,9 +44,10 @@ pub(crate) fn initiate(
     key: &str,
 ) -> Result<Answer, OssError> {
     let listing = Listing::read(head)?;
-    object::check_overwrite(context, head, bucket, key)?;
     let mut headers = object::kept_headers(head)?;
-    encryption::apply(context, bucket, &mut headers);
+    let mut world = context.store.world();
+    object::check_overwrite(&world, head, bucket, key)?;
+    encryption::apply(&world, bucket, &mut headers);
     let upload = Upload {
         id: ids::upload(),
         bucket: bucket.to_owned(),
@@ -59,7 +60,7 @@ pub(crate) fn initiate(
     let mut xml = Xml::new("InitiateMultipartUploadResult");
     listing.tell(&mut xml);
     xml.leaf("Bucket", bucket).leaf("Key", &listing.name(key)).leaf("UploadId", &upload.id);
-    context.store.world().uploads.put(upload)?;
+    world.uploads.put(upload)?;
     Ok(Answer::text(200, "application/xml", xml.finish()))
 }
 

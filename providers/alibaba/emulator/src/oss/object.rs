@@ -10,7 +10,7 @@ use crate::clock;
 use crate::http::{Answer, FileRun, Head, Payload, RequestBody};
 use crate::ids;
 use crate::service::Context;
-use crate::state::{Object, Segment, object_key};
+use crate::state::{Object, Segment, World, object_key};
 
 /// Most bytes of one PutObject or one part.
 pub(crate) const MAX_PUT: u64 = 5 << 30;
@@ -66,14 +66,14 @@ pub(crate) fn kept_headers(head: &Head) -> Result<BTreeMap<String, String>, OssE
 
 /// Refuses to replace an object when the client asked so.
 pub(crate) fn check_overwrite(
-    context: &Context<'_>,
+    world: &World,
     head: &Head,
     bucket: &str,
     key: &str,
 ) -> Result<(), OssError> {
     let forbid =
         head.header("x-oss-forbid-overwrite").is_some_and(|v| v.eq_ignore_ascii_case("true"));
-    let taken = || context.store.world().objects.get(&object_key(bucket, key)).is_some();
+    let taken = || world.objects.get(&object_key(bucket, key)).is_some();
     if forbid && taken() { Err(OssError::exists(key)) } else { Ok(()) }
 }
 
@@ -94,15 +94,17 @@ pub(crate) async fn put(
     }
     let claimed = receive::claimed_md5(head)?;
     let mut headers = kept_headers(head)?;
-    encryption::apply(context, bucket, &mut headers);
-    check_overwrite(context, head, bucket, key)?;
     let blob = ids::blob();
-    let hold = context.store.hold(&mut context.store.world(), &blob);
+    let hold = {
+        let mut world = context.store.world();
+        encryption::apply(&world, bucket, &mut headers);
+        check_overwrite(&world, head, bucket, key)?;
+        context.store.hold(&mut world, &blob)
+    };
     let file = context.store.blobs().writer(&blob)?;
     let intake = Intake { offset: 0, limit: MAX_PUT, md5: true, corrupt: context.plan.corrupt };
     let received = receive::store(body, &file, intake).await?;
     receive::check_md5(head, claimed, received.md5)?;
-    check_overwrite(context, head, bucket, key)?;
     let length = received.length;
     let object = Object {
         bucket: bucket.to_owned(),
@@ -115,7 +117,12 @@ pub(crate) async fn put(
         headers,
         segments: crate::state::merge([Segment { blob, offset: 0, length }]),
     };
-    context.store.world().put_object(object)?;
+    // Checked again: another may have come first. A hold must not be dropped under the lock.
+    {
+        let mut world = context.store.world();
+        check_overwrite(&world, head, bucket, key)?;
+        world.put_object(object)?;
+    }
     drop(hold);
     let answer = Answer::empty(200)
         .with("etag", &format!("\"{}\"", received.etag()))
@@ -126,8 +133,7 @@ pub(crate) async fn put(
     })
 }
 
-fn find(context: &Context<'_>, bucket: &str, key: &str) -> Result<Object, OssError> {
-    let world = context.store.world();
+fn find(world: &World, bucket: &str, key: &str) -> Result<Object, OssError> {
     world.objects.get(&object_key(bucket, key)).cloned().ok_or_else(|| OssError::no_key(key))
 }
 
@@ -153,7 +159,7 @@ pub(crate) fn head(
     bucket: &str,
     key: &str,
 ) -> Result<Answer, OssError> {
-    let object = find(context, bucket, key)?;
+    let object = find(&context.store.world(), bucket, key)?;
     conditions::check(head, &object, &conditions::OBJECT)?;
     let length = object.length.to_string();
     Ok(describe(&object, Answer::empty(200)).with("content-length", &length))
@@ -166,7 +172,7 @@ pub(crate) fn meta(
     bucket: &str,
     key: &str,
 ) -> Result<Answer, OssError> {
-    let object = find(context, bucket, key)?;
+    let object = find(&context.store.world(), bucket, key)?;
     let length = if head.method == "HEAD" { object.length } else { 0 };
     Ok(Answer::empty(200)
         .with("etag", &format!("\"{}\"", object.etag))
@@ -175,7 +181,8 @@ pub(crate) fn meta(
         .with("content-length", &length.to_string()))
 }
 
-/// Where the bytes of an object lie, from `first` on.
+/// Opens the bytes of an object, from `first` on. To be called under the lock the object was found
+/// under: without it, its files may be gone.
 pub(super) fn runs(
     context: &Context<'_>,
     object: &Object,
@@ -206,12 +213,14 @@ pub(crate) fn get(
     bucket: &str,
     key: &str,
 ) -> Result<Answer, OssError> {
-    let object = find(context, bucket, key)?;
+    let world = context.store.world();
+    let object = find(&world, bucket, key)?;
     conditions::check(head, &object, &conditions::OBJECT)?;
     let range = range::read(head, object.length)?;
     let (first, length) = range.unwrap_or((0, object.length));
     let mut answer = Answer::empty(if range.is_some() { 206 } else { 200 });
     answer.payload = Payload::Files(runs(context, &object, (first, length))?);
+    drop(world);
     if range.is_some() {
         let text = format!("bytes {first}-{}/{}", first + length - 1, object.length);
         answer = answer.with("content-range", &text);

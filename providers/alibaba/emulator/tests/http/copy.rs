@@ -122,3 +122,35 @@ fn a_call_may_hold_itself_to_a_rate() {
     assert!(begun.elapsed().as_millis() >= 500);
     assert_eq!(get("245759").error(), (400, "InvalidArgument".to_owned()));
 }
+
+#[test]
+fn objects_replaced_and_deleted_meanwhile_are_read_whole_or_not_at_all() {
+    let running = emulator(|_| {});
+    let client = Client::of(&running);
+    client.put("k", &[1; 5000]);
+    std::thread::scope(|scope| {
+        for worker in 0..4_u8 {
+            let client = client.clone();
+            scope.spawn(move || {
+                for round in 0..60 {
+                    let reply = match (worker, round % 2) {
+                        (0, _) => client.put("k", &[1; 5000]),
+                        (1, 0) => client.oss(&Call {
+                            method: "DELETE",
+                            bucket: "demo",
+                            key: "k",
+                            ..Call::default()
+                        }),
+                        (1, _) => copy(&client, "c", &[("x-oss-copy-source", "/demo/k")]),
+                        (2, _) => client.get("k"),
+                        _ => client.get("c"),
+                    };
+                    assert!(matches!(reply.status, 200 | 204 | 404), "{}", reply.text());
+                    if worker >= 2 && reply.status == 200 {
+                        assert_eq!(reply.body, [1; 5000]);
+                    }
+                }
+            });
+        }
+    });
+}
