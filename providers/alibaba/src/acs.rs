@@ -78,7 +78,7 @@ impl Service {
         parameters: &Parameters,
         what: &str,
     ) -> Result<Answer, Failure> {
-        let keys = self.door.credentials.current()?;
+        let keys = self.door.credentials.current().await?;
         let date = self.door.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let mut headers: Vec<(String, String)> = [
             ("host", self.endpoint.authority()),
@@ -121,7 +121,7 @@ impl Service {
 }
 
 /// The refusal in an answer. A `Code` makes one even under a status of success.
-fn read_refusal(answer: &Answer) -> Option<Refusal> {
+pub(crate) fn read_refusal(answer: &Answer) -> Option<Refusal> {
     let read = serde_json::from_slice::<JsonRefusal>(&answer.body);
     let code =
         read.as_ref().ok().and_then(|read| read.code.clone()).filter(|code| !code.is_empty());

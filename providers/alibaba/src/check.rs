@@ -8,13 +8,18 @@ use build_image_plugin_api::{
 };
 
 use crate::{
+    acs::Parameters,
+    check_bucket, check_copies,
     cloud::Cloud,
     config::{Config, Place},
+    copies,
     error::Failure,
     image::Image,
     import::{import_parameters, working_name},
     names,
+    nearby::nearby,
     retry::Policy,
+    role,
     state::{IMPORT, ImportState},
 };
 
@@ -41,19 +46,23 @@ pub(crate) fn check(
         return Ok(CheckReport { findings, disk });
     }
     let place = match config.place() {
-        Ok(place) => place,
+        Ok(place) => nearby(context, config, place)?,
         Err(error) => {
             findings.push(Finding::error("settings", &error));
             return Ok(CheckReport { findings, disk });
         }
     };
-    let cloud = Cloud::open(context, &place)?;
-    let ours: Option<ImportState> = context.load(IMPORT)?;
-    findings.extend(
-        context
-            .block_on(async { Ok(online(&cloud, config, &place, build, ours.as_ref()).await) })?,
-    );
+    let cloud = Cloud::open(context, config, &place)?;
+    let before = Before { import: context.load(IMPORT)?, copies: copies::known(context)? };
+    let found = online(&cloud, config, &place, build, &before);
+    findings.extend(context.block_on(async { Ok(found.await) })?);
     Ok(CheckReport { findings, disk })
+}
+
+/// What an earlier attempt of the run made.
+struct Before {
+    import: Option<ImportState>,
+    copies: Vec<String>,
 }
 
 fn offline(config: &Config, build: &Build) -> Vec<Finding> {
@@ -73,27 +82,42 @@ async fn online(
     config: &Config,
     place: &Place,
     build: &Build,
-    ours: Option<&ImportState>,
+    before: &Before,
 ) -> Vec<Finding> {
-    let (identity, bucket, name, import) = tokio::join!(
+    let made = make_role(cloud, config, place, build).await;
+    let ours = before.import.as_ref();
+    let (identity, bucket, name, import, role, copies) = tokio::join!(
         within(credentials(cloud, config), |late| unknown_identity(&late)),
-        within(bucket(cloud, place), |late| Finding::error("bucket", &late)),
+        within(check_bucket::look(cloud, place), |late| vec![Finding::error("bucket", &late)]),
         within(image_name(cloud, config, build, ours), |late| Some(Finding::error(
             "image name",
             &late
         ))),
         within(import(cloud, config, place, build), |late| Some(Finding::error("import", &late))),
+        within(role::look(cloud, config), |_| None),
+        within(check_copies::look(cloud, config, place, build, &before.copies), |late| {
+            vec![Finding::error("copy regions", &late)]
+        }),
     );
     let keys_refused = identity.kind.as_deref() == Some(ErrorKind::Auth.code());
-    let bucket_wrong = bucket.severity == Severity::Error;
+    let bucket_wrong = bucket.iter().any(|finding| finding.severity == Severity::Error);
+    let role = made.or(role);
+    let no_role = role.as_ref().is_some_and(|finding| finding.severity == Severity::Error);
     let mut findings = vec![identity];
     // Refused keys fail every call; one finding says it.
     let follows =
         |finding: &Finding| keys_refused && finding.kind.as_deref() == Some(ErrorKind::Auth.code());
     let about_bucket = |finding: &Finding| bucket_wrong && finding.message.contains("bucket");
-    findings.extend(Some(bucket).filter(|finding| !follows(finding)));
+    findings.extend(bucket.into_iter().filter(|finding| !follows(finding)));
     findings.extend(name.filter(|finding| !follows(finding)));
-    findings.extend(import.filter(|finding| !follows(finding) && !about_bucket(finding)));
+    // The dry run tells of a missing role too, in fewer words.
+    let about_role = |finding: &Finding| no_role && finding.message.contains("may not read");
+    findings.extend(
+        import
+            .filter(|finding| !follows(finding) && !about_bucket(finding) && !about_role(finding)),
+    );
+    findings.extend(role.filter(|finding| !follows(finding)));
+    findings.extend(copies.into_iter().filter(|finding| !follows(finding)));
     findings.extend(clock(cloud));
     findings
 }
@@ -120,7 +144,9 @@ async fn credentials(cloud: &Cloud, config: &Config) -> Finding {
             Error::config(message).with_hint("take it out of ALIBABA_IMAGE_SHARE_ACCOUNT_IDS");
         return Finding::error("sharing", &error);
     }
-    Finding::ok(SUBJECT, format!("account {} ({})", identity.account_id, identity.arn))
+    let source = cloud.oss.door.credentials.shown().unwrap_or_default();
+    let message = format!("account {} ({}), keys from {source}", identity.account_id, identity.arn);
+    Finding::ok(SUBJECT, message)
 }
 
 /// The build itself does not need STS.
@@ -132,44 +158,18 @@ fn unknown_identity(error: &Error) -> Finding {
     )
 }
 
-async fn bucket(cloud: &Cloud, place: &Place) -> Finding {
-    const SUBJECT: &str = "bucket";
-    let info = match cloud.oss.bucket_info(&Policy::CHECK).await {
-        Ok(info) => info,
-        Err(failure) => return Finding::error(SUBJECT, &failure.error),
-    };
-    let bucket = &place.bucket;
-    let region = info.location.strip_prefix("oss-").unwrap_or(&info.location);
-    if region != place.region {
-        let message = format!("bucket `{bucket}` is in {region}, not in {}", place.region);
-        let hint = format!("set ALIBABA_REGION to {region} or choose another ALIBABA_BUCKET");
-        return Finding::error(SUBJECT, &Error::config(message).with_hint(hint));
+/// Makes the role when that is wanted; this may take minutes.
+async fn make_role(
+    cloud: &Cloud,
+    config: &Config,
+    place: &Place,
+    build: &Build,
+) -> Option<Finding> {
+    if !config.create_role {
+        return None;
     }
-    if !matches!(info.encryption.algorithm.as_str(), "" | "None") {
-        let message = format!(
-            "bucket `{bucket}` encrypts with {}; ECS does not import encrypted objects",
-            info.encryption.algorithm
-        );
-        let error = Error::config(message).with_hint("choose a bucket without default encryption");
-        return Finding::error(SUBJECT, &error);
-    }
-    match info.storage_class.as_str() {
-        "Standard" | "" => Finding::ok(SUBJECT, format!("bucket `{bucket}` is in {region}")),
-        class if class.contains("Archive") => {
-            let message = format!(
-                "bucket `{bucket}` has storage class {class}; ECS cannot read archived objects"
-            );
-            Finding::error(
-                SUBJECT,
-                &Error::config(message).with_hint("choose a bucket of storage class Standard"),
-            )
-        }
-        class => Finding::warning(
-            SUBJECT,
-            format!("bucket `{bucket}` has storage class {class}"),
-            "a bucket of storage class Standard costs less for short-lived objects",
-        ),
-    }
+    let made = role::ensure(cloud, config, &dry_run(config, place, build)).await;
+    made.unwrap_or_else(|failure| Some(Finding::error("import role", &failure.error)))
 }
 
 async fn image_name(
@@ -212,13 +212,18 @@ async fn image_name(
     })
 }
 
-/// A dry run of the import. The object does not exist yet, so that is no objection.
-async fn import(cloud: &Cloud, config: &Config, place: &Place, build: &Build) -> Option<Finding> {
-    const SUBJECT: &str = "import";
+fn dry_run(config: &Config, place: &Place, build: &Build) -> Parameters {
     let key = names::object_key(&config.prefix, &build.run_id, "", config.format);
     let name = working_name(config, build);
     let mut parameters = import_parameters(config, place, build, &name, &key);
     parameters.push(("DryRun".to_owned(), "true".to_owned()));
+    parameters
+}
+
+/// A dry run of the import. The object does not exist yet, so that is no objection.
+async fn import(cloud: &Cloud, config: &Config, place: &Place, build: &Build) -> Option<Finding> {
+    const SUBJECT: &str = "import";
+    let parameters = dry_run(config, place, build);
     let passed = Finding::ok(SUBJECT, format!("an import into {} is permitted", place.region));
     match cloud.ecs.import_image(&parameters, &Policy::CHECK).await {
         Ok(_) => Some(passed),

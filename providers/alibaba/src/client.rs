@@ -41,6 +41,7 @@ pub(crate) struct Outgoing {
     pub(crate) method: Method,
     pub(crate) url: String,
     pub(crate) headers: Vec<(String, String)>,
+    /// Empty: not signed.
     pub(crate) authorization: String,
     pub(crate) body: Payload,
 }
@@ -104,7 +105,7 @@ impl Door {
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(30))
             .redirect(reqwest::redirect::Policy::none());
-        if endpoint.is_loopback() {
+        if endpoint.is_direct() {
             builder = builder.no_proxy();
         }
         if endpoint.is_plain() {
@@ -161,13 +162,15 @@ impl Door {
         for (name, value) in outgoing.headers {
             let name = HeaderName::try_from(name).map_err(|error| unsendable(&error))?;
             let mut value = HeaderValue::try_from(value).map_err(|error| unsendable(&error))?;
-            value.set_sensitive(name.as_str().ends_with("security-token"));
+            value.set_sensitive(name.as_str().ends_with("-token"));
             builder = builder.header(name, value);
         }
-        let mut authorization =
-            HeaderValue::try_from(outgoing.authorization).map_err(|error| unsendable(&error))?;
-        authorization.set_sensitive(true);
-        builder = builder.header(AUTHORIZATION, authorization);
+        if !outgoing.authorization.is_empty() {
+            let mut authorization = HeaderValue::try_from(outgoing.authorization)
+                .map_err(|error| unsendable(&error))?;
+            authorization.set_sensitive(true);
+            builder = builder.header(AUTHORIZATION, authorization);
+        }
         builder = match outgoing.body {
             Payload::Empty => builder,
             Payload::Bytes(bytes) => builder.body(bytes),

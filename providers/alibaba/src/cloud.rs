@@ -4,13 +4,21 @@ use std::sync::Arc;
 
 use build_image_plugin_api::{Context, Result};
 
-use crate::{config::Place, credentials::Credentials, ecs::Ecs, oss::Oss, sts::Sts};
+use crate::{
+    config::{Config, Place},
+    credentials::Credentials,
+    ecs::Ecs,
+    oss::Oss,
+    ram::Ram,
+    sts::Sts,
+};
 
-/// OSS, ECS and STS.
+/// OSS, ECS, STS and RAM.
 pub(crate) struct Cloud {
     pub(crate) oss: Oss,
     pub(crate) ecs: Ecs,
     pub(crate) sts: Sts,
+    pub(crate) ram: Ram,
 }
 
 impl Cloud {
@@ -18,12 +26,13 @@ impl Cloud {
     ///
     /// # Errors
     /// When no connections can be made at all.
-    pub(crate) fn open(context: &Context, place: &Place) -> Result<Self> {
-        let credentials = Arc::new(Credentials::Settings(context.clone()));
+    pub(crate) fn open(context: &Context, config: &Config, place: &Place) -> Result<Self> {
+        let credentials = Arc::new(Credentials::open(context, &config.identity));
         Ok(Self {
             oss: Oss::open(place, Arc::clone(&credentials))?,
             ecs: Ecs::open(place, Arc::clone(&credentials))?,
-            sts: Sts::open(place, credentials)?,
+            sts: Sts::open(place, Arc::clone(&credentials))?,
+            ram: Ram::open(place, credentials)?,
         })
     }
 }

@@ -4,9 +4,11 @@ use build_image_plugin_api::{DiskFormat, DiskSpec, Error, Result, Settings};
 
 use crate::{
     accounts::share_ids,
+    credentials::Identity,
     describe::NAME_LENGTH,
-    endpoint::{Endpoint, OssEndpoint},
+    endpoint::Endpoint,
     options::{ImportOptions, UploadTuning},
+    oss_endpoint::OssEndpoint,
 };
 
 const SHARE: &str = "ALIBABA_IMAGE_SHARE_ACCOUNT_IDS";
@@ -21,6 +23,9 @@ pub(crate) struct Config {
     oss_endpoint: Option<String>,
     ecs_endpoint: Option<String>,
     sts_endpoint: Option<String>,
+    ram_endpoint: Option<String>,
+    /// Whose keys are used.
+    pub(crate) identity: Identity,
     /// What object keys start with.
     pub(crate) prefix: String,
     /// Format of the uploaded disk.
@@ -33,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) unshare: Vec<String>,
     /// Regions the image is copied to, each once.
     pub(crate) copy_regions: Vec<String>,
+    /// The import role is made when it is missing.
+    pub(crate) create_role: bool,
     /// Family of the image.
     pub(crate) family: Option<String>,
     /// An image that has the name is replaced.
@@ -53,6 +60,7 @@ pub(crate) struct Place {
     pub(crate) oss: OssEndpoint,
     pub(crate) ecs: Endpoint,
     pub(crate) sts: Endpoint,
+    pub(crate) ram: Endpoint,
 }
 
 impl Config {
@@ -75,12 +83,15 @@ impl Config {
             oss_endpoint: text("ALIBABA_OSS_ENDPOINT"),
             ecs_endpoint: text("ALIBABA_ECS_ENDPOINT"),
             sts_endpoint: text("ALIBABA_STS_ENDPOINT"),
+            ram_endpoint: text("ALIBABA_RAM_ENDPOINT"),
+            identity: Identity::read(settings),
             prefix: prefix(text("ALIBABA_OSS_PREFIX").unwrap_or_default())?,
             format: format(settings.text("ALIBABA_DISK_FORMAT"))?,
             keep_object: settings.boolean("ALIBABA_KEEP_OSS_OBJECT"),
             share: accounts(settings, SHARE)?,
             unshare: unshare(settings)?,
             copy_regions: copy_regions(settings)?,
+            create_role: settings.boolean("ALIBABA_CREATE_ROLE"),
             family: text("ALIBABA_IMAGE_FAMILY"),
             replace: settings.text("ALIBABA_IF_EXISTS") == Some("replace"),
             name_length: name_length(settings)?,
@@ -104,13 +115,20 @@ impl Config {
     /// # Errors
     /// Config errors for endpoints that are not addresses.
     pub(crate) fn place_of(&self, bucket: &str, region: &str) -> Result<Place> {
+        let sts = Endpoint::sts(self.sts_endpoint.as_deref())?;
         Ok(Place {
             bucket: bucket.to_owned(),
             region: region.to_owned(),
             oss: OssEndpoint::choose(self.oss_endpoint.as_deref(), region, bucket, self.internal)?,
             ecs: Endpoint::ecs(self.ecs_endpoint.as_deref(), region)?,
-            sts: Endpoint::sts(self.sts_endpoint.as_deref())?,
+            ram: Endpoint::ram(self.ram_endpoint.as_deref(), &sts)?,
+            sts,
         })
+    }
+
+    /// Whether the OSS endpoint is the tool's choice.
+    pub(crate) fn may_choose_endpoint(&self) -> bool {
+        self.oss_endpoint.is_none() && !self.internal
     }
 
     /// The ECS endpoint the user gave; it is used for every region.

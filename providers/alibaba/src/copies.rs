@@ -37,6 +37,15 @@ struct States {
     copies: BTreeMap<String, Option<String>>,
 }
 
+/// Copies an earlier attempt of the run made.
+///
+/// # Errors
+/// When what was kept cannot be read.
+pub(crate) fn known(context: &Context) -> Result<Vec<String>> {
+    let saved: Option<States> = context.load(COPIES)?;
+    Ok(saved.map_or_else(Vec::new, |saved| saved.copies.into_values().flatten().collect()))
+}
+
 /// What all copies have in common.
 struct Copier<'a> {
     waiter: &'a Waiter<'a>,

@@ -87,7 +87,7 @@ async fn remove(context: &Context, config: &Config, resource: &Resource) -> Resu
             resource.label()
         )));
     };
-    let cloud = Cloud::open(context, &config.place_of(bucket, region)?)?;
+    let cloud = Cloud::open(context, config, &config.place_of(bucket, region)?)?;
     let removed = match resource.kind.as_str() {
         OBJECT => cloud.oss.delete(&resource.name, &POLICY).await,
         MULTIPART => remove_upload(&cloud.oss, resource).await,

@@ -98,6 +98,14 @@ impl Ecs {
         Ok(found.into_iter().find(|image| image.image_id == id))
     }
 
+    /// Every region of the vendor.
+    pub(crate) async fn regions(&self, policy: &Policy) -> Result<Vec<String>, Failure> {
+        let parameters = pairs(&[("RegionId", &self.region)]);
+        let answer: Value = self.service.call("DescribeRegions", &parameters, "", policy).await?;
+        let list = answer["Regions"]["Region"].as_array().map_or(&[][..], Vec::as_slice);
+        Ok(list.iter().filter_map(|row| row["RegionId"].as_str().map(str::to_owned)).collect())
+    }
+
     /// Starts an import.
     pub(crate) async fn import_image(
         &self,

@@ -1,4 +1,4 @@
-//! Where the services are: hosts by region, endpoints given by the user, and how a bucket is addressed.
+//! Where the services are: hosts by region, endpoints given by the user.
 //!
 //! Source: Alibaba Cloud documentation, "Regions and endpoints" of OSS and ECS.
 
@@ -6,24 +6,26 @@ use std::net::IpAddr;
 
 use build_image_plugin_api::{Error, Result};
 
-use crate::sign::encode;
-
 /// A server: `https://host` or `http://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     /// `https` or `http`.
-    scheme: &'static str,
+    pub(crate) scheme: &'static str,
     /// Host with its port when one was given.
-    authority: String,
+    pub(crate) authority: String,
 }
 
 impl Endpoint {
-    fn https(host: impl Into<String>) -> Self {
+    /// A host by https.
+    pub(crate) fn https(host: impl Into<String>) -> Self {
         Self { scheme: "https", authority: host.into() }
     }
 
     /// Reads a host or URL out of setting `key`.
-    fn parse(key: &str, text: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Config error naming the key.
+    pub(crate) fn parse(key: &str, text: &str) -> Result<Self> {
         let wrong = |why: &str| {
             Error::config(format!("`{key}` is `{text}`: {why}")).with_hint(
                 "write a host such as `oss-cn-hangzhou.aliyuncs.com` or `http://127.0.0.1:8080`",
@@ -71,6 +73,53 @@ impl Endpoint {
         }
     }
 
+    /// The STS endpoint for assuming roles: the user's, a region's, or the central one.
+    ///
+    /// # Errors
+    /// When the user's is not an address.
+    pub(crate) fn sts_in(chosen: Option<&str>, region: Option<&str>, vpc: bool) -> Result<Self> {
+        match (chosen, region) {
+            (None, Some(region)) if vpc => {
+                Ok(Self::https(format!("sts-vpc.{region}.aliyuncs.com")))
+            }
+            (None, Some(region)) => Ok(Self::https(format!("sts.{region}.aliyuncs.com"))),
+            _ => Self::sts(chosen),
+        }
+    }
+
+    /// The RAM endpoint. Where STS was given as an address, that is a gateway for all of them.
+    ///
+    /// # Errors
+    /// When the user's is not an address.
+    pub(crate) fn ram(chosen: Option<&str>, sts: &Self) -> Result<Self> {
+        match chosen {
+            Some(text) => Self::parse("ALIBABA_RAM_ENDPOINT", text),
+            None if sts.is_address() => Ok(sts.clone()),
+            None => Ok(Self::https("ram.aliyuncs.com")),
+        }
+    }
+
+    /// The metadata service of instances.
+    ///
+    /// # Errors
+    /// When the user's is not an address.
+    pub(crate) fn metadata(chosen: Option<&str>) -> Result<Self> {
+        let address = format!("http://{METADATA}");
+        Self::parse("ALIBABA_METADATA_ENDPOINT", chosen.unwrap_or(&address))
+    }
+
+    /// Reads a URL with a path; returns the server and the path.
+    ///
+    /// # Errors
+    /// When it is no URL.
+    pub(crate) fn with_path(key: &str, text: &str) -> Result<(Self, String)> {
+        let start = text.find("://").map_or(0, |position| position + 3);
+        let end = text[start..].find(['/', '?']).map_or(text.len(), |position| start + position);
+        let path = &text[end..];
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        Ok((Self::parse(key, &text[..end])?, path))
+    }
+
     /// `scheme://host[:port]`.
     pub(crate) fn origin(&self) -> String {
         format!("{}://{}", self.scheme, self.authority)
@@ -81,18 +130,25 @@ impl Endpoint {
         &self.authority
     }
 
-    fn host(&self) -> &str {
+    /// Host without port and brackets.
+    pub(crate) fn host(&self) -> &str {
         if let Some(rest) = self.authority.strip_prefix('[') {
             return rest.split(']').next().unwrap_or(rest);
         }
         self.authority.split(':').next().unwrap_or(&self.authority)
     }
 
-    fn is_address(&self) -> bool {
+    /// Whether the host is an address and not a name.
+    pub(crate) fn is_address(&self) -> bool {
         self.host() == "localhost" || self.host().parse::<IpAddr>().is_ok()
     }
 
-    /// Whether the server is on this machine: no proxy, no certificates.
+    /// Whether no proxy stands between here and the server.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.is_loopback() || self.host() == METADATA
+    }
+
+    /// Whether the server is on this machine.
     pub(crate) fn is_loopback(&self) -> bool {
         let loopback = self.host().parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         loopback || self.host() == "localhost"
@@ -102,10 +158,6 @@ impl Endpoint {
     pub(crate) fn is_plain(&self) -> bool {
         self.scheme == "http"
     }
-}
-
-fn internal_host(region: &str) -> String {
-    format!("oss-{region}-internal.aliyuncs.com")
 }
 
 fn ecs_host(region: &str) -> String {
@@ -122,124 +174,11 @@ fn ecs_host(region: &str) -> String {
     }
 }
 
-/// Hosts below it serve all buckets; any other name is bound to one.
-const VENDOR_DOMAIN: &str = ".aliyuncs.com";
-
-/// How a bucket is addressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Style {
-    /// `bucket.host/key`.
-    VirtualHost,
-    /// `host/bucket/key`, for addresses without names.
-    Path,
-    /// `host/key`: the host belongs to the bucket.
-    Bound,
-}
-
-/// The OSS endpoint of one bucket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OssEndpoint {
-    endpoint: Endpoint,
-    style: Style,
-}
-
-impl OssEndpoint {
-    /// The user's endpoint, else the region's public or internal one.
-    ///
-    /// # Errors
-    /// When the user's is not an address.
-    pub(crate) fn choose(
-        chosen: Option<&str>,
-        region: &str,
-        bucket: &str,
-        internal: bool,
-    ) -> Result<Self> {
-        let endpoint = match chosen {
-            Some("public") => Endpoint::https(format!("oss-{region}.aliyuncs.com")),
-            Some("internal") => Endpoint::https(internal_host(region)),
-            Some("dualstack") => Endpoint::https(format!("{region}.oss.aliyuncs.com")),
-            Some("accelerate") => Endpoint::https("oss-accelerate.aliyuncs.com"),
-            Some("accelerate-overseas") => Endpoint::https("oss-accelerate-overseas.aliyuncs.com"),
-            Some(text) => Endpoint::parse("ALIBABA_OSS_ENDPOINT", text)?,
-            None if internal => Endpoint::https(internal_host(region)),
-            None => Endpoint::https(format!("oss-{region}.aliyuncs.com")),
-        };
-        let style = if endpoint.is_address() {
-            Style::Path
-        } else if endpoint.host().ends_with(VENDOR_DOMAIN)
-            && !endpoint.host().starts_with(&format!("{bucket}."))
-        {
-            Style::VirtualHost
-        } else {
-            Style::Bound
-        };
-        Ok(Self { endpoint, style })
-    }
-
-    /// The server.
-    pub(crate) fn server(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    /// URL of the bucket or of an object in it, without a query.
-    pub(crate) fn url(&self, bucket: &str, key: Option<&str>) -> String {
-        let Endpoint { scheme, authority } = &self.endpoint;
-        let key = encode::path(key.unwrap_or_default());
-        match self.style {
-            Style::VirtualHost => format!("{scheme}://{bucket}.{authority}/{key}"),
-            Style::Path => format!("{scheme}://{authority}/{bucket}/{key}"),
-            Style::Bound => format!("{scheme}://{authority}/{key}"),
-        }
-    }
-}
-
+/// Address of the metadata service.
+const METADATA: &str = "100.100.100.200";
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn oss(chosen: Option<&str>, internal: bool) -> String {
-        let endpoint = OssEndpoint::choose(chosen, "cn-hangzhou", "b-1", internal).unwrap();
-        endpoint.url("b-1", Some("dir/a b+.qcow2"))
-    }
-
-    #[test]
-    fn buckets_are_addressed_by_name_on_names_and_by_path_on_addresses() {
-        assert_eq!(oss(None, false), "https://b-1.oss-cn-hangzhou.aliyuncs.com/dir/a%20b%2B.qcow2");
-        assert_eq!(
-            oss(None, true),
-            "https://b-1.oss-cn-hangzhou-internal.aliyuncs.com/dir/a%20b%2B.qcow2"
-        );
-        assert_eq!(
-            oss(Some("http://127.0.0.1:81"), false),
-            "http://127.0.0.1:81/b-1/dir/a%20b%2B.qcow2"
-        );
-        assert_eq!(oss(Some("http://[::1]:81/"), false), "http://[::1]:81/b-1/dir/a%20b%2B.qcow2");
-        assert_eq!(
-            oss(Some("oss-accelerate.aliyuncs.com"), true),
-            "https://b-1.oss-accelerate.aliyuncs.com/dir/a%20b%2B.qcow2"
-        );
-        assert_eq!(
-            oss(Some("https://images.example.com:443/"), false),
-            "https://images.example.com/dir/a%20b%2B.qcow2"
-        );
-        assert_eq!(
-            oss(Some("b-1.example.com"), false),
-            "https://b-1.example.com/dir/a%20b%2B.qcow2"
-        );
-    }
-
-    #[test]
-    fn words_stand_for_the_regions_endpoints() {
-        for (word, host) in [
-            ("public", "oss-cn-hangzhou.aliyuncs.com"),
-            ("internal", "oss-cn-hangzhou-internal.aliyuncs.com"),
-            ("dualstack", "cn-hangzhou.oss.aliyuncs.com"),
-            ("accelerate", "oss-accelerate.aliyuncs.com"),
-            ("accelerate-overseas", "oss-accelerate-overseas.aliyuncs.com"),
-        ] {
-            assert_eq!(oss(Some(word), false), format!("https://b-1.{host}/dir/a%20b%2B.qcow2"));
-        }
-    }
 
     #[test]
     fn some_regions_share_an_ecs_endpoint() {

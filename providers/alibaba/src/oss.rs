@@ -13,9 +13,9 @@ use crate::{
     client::{Answer, Door, Limit, Outgoing, Payload},
     config::Place,
     credentials::Credentials,
-    endpoint::OssEndpoint,
     error::Failure,
     oss_answer::{crc, read_refusal, read_xml},
+    oss_endpoint::OssEndpoint,
     retry::{Policy, retry},
     sign::{encode, oss_v4},
 };
@@ -62,6 +62,8 @@ pub(crate) struct BucketInfo {
     /// `oss-` and the region.
     pub(crate) location: String,
     pub(crate) storage_class: String,
+    /// `Enabled`, `Suspended`, or empty.
+    pub(crate) versioning: String,
     #[serde(rename = "ServerSideEncryptionRule")]
     pub(crate) encryption: Encryption,
 }
@@ -165,7 +167,7 @@ impl Oss {
         limit: Limit,
     ) -> Result<Answer, Failure> {
         let what = self.describe(&call);
-        let keys = self.door.credentials.current()?;
+        let keys = self.door.credentials.current().await?;
         let date = self.door.clock.now().strftime("%Y%m%dT%H%M%SZ").to_string();
         let mut headers = call.headers;
         let mut add = |name: &str, value: &str| headers.push((name.to_owned(), value.to_owned()));

@@ -19,6 +19,7 @@ use crate::{
     import::{clear_failed, known_state, start, working_name},
     live,
     monitor::{Deadline, Waiter},
+    nearby::nearby,
     state::{IMPORT, ImportState},
     verdict::TaskEnd,
 };
@@ -37,8 +38,8 @@ pub(crate) fn register(
             Error::internal(format!("the upload left no `{name}`")).with_hint("upload again")
         })
     };
-    let place = config.place_of(fact("bucket")?, fact("region")?)?;
-    let cloud = Cloud::open(context, &place)?;
+    let place = nearby(context, config, config.place_of(fact("bucket")?, fact("region")?)?)?;
+    let cloud = Cloud::open(context, config, &place)?;
     let build = &request.build;
     let deadline = Deadline::after(config.import.timeout);
     let waiter = Waiter {

@@ -17,7 +17,7 @@ pub(crate) fn settings() -> Vec<Setting> {
 }
 
 fn place() -> Vec<Setting> {
-    use SettingKind::{List, Text};
+    use SettingKind::{List, Path, Text};
     vec![
         Setting::new(
             "ALIBABA_ACCESS_KEY_ID",
@@ -32,6 +32,16 @@ fn place() -> Vec<Setting> {
             "Security token of a temporary (STS) access key",
         )
         .secret(),
+        Setting::new(
+            "ALIBABA_PROFILE",
+            Text,
+            "Profile of the vendor's command line (`aliyun configure`) whose keys are used",
+        ),
+        Setting::new(
+            "ALIBABA_CONFIG_FILE",
+            Path,
+            "Configuration file with that profile; unset: ~/.aliyun/config.json",
+        ),
         Setting::new(
             "ALIBABA_BUCKET",
             Text,
@@ -102,6 +112,17 @@ fn endpoints() -> Vec<Setting> {
             Text,
             "STS endpoint to use instead of the central one: host or URL",
         ),
+        Setting::new(
+            "ALIBABA_RAM_ENDPOINT",
+            Text,
+            "RAM endpoint to use instead of the central one: host or URL",
+        ),
+        Setting::new(
+            "ALIBABA_METADATA_ENDPOINT",
+            Text,
+            "Metadata service of the instance this runs on, or `off`; unset: the vendor's address",
+        )
+        .hidden(),
     ]
 }
 
@@ -136,7 +157,7 @@ fn upload() -> Vec<Setting> {
 }
 
 fn import() -> Vec<Setting> {
-    use SettingKind::{Duration, Text};
+    use SettingKind::{Duration, Switch, Text};
     vec![
         Setting::new(
             "ALIBABA_ARCHITECTURE",
@@ -169,6 +190,11 @@ fn import() -> Vec<Setting> {
             "ALIBABA_ROLE_NAME",
             Text,
             "RAM role with which ECS reads the bucket; unset: AliyunECSImageImportDefaultRole",
+        ),
+        Setting::new(
+            "ALIBABA_CREATE_ROLE",
+            Switch,
+            "Create that role with its policy when it is missing, and wait until it is in force",
         ),
         Setting::new(
             "ALIBABA_IMPORT_TIMEOUT",

@@ -16,6 +16,8 @@ pub(crate) const IMPORT: &str = "import";
 
 /// Checkpoint key of the copies.
 pub(crate) const COPIES: &str = "copies";
+/// Checkpoint key of the region of the instance this runs on.
+pub(crate) const NEARBY: &str = "nearby";
 /// Checkpoint key of the images that were replaced.
 pub(crate) const REPLACED: &str = "replaced";
 

@@ -16,6 +16,7 @@ use crate::{
     error::Failure,
     meter::Meter,
     multipart::ListedPart,
+    nearby::nearby,
     oss::{ObjectHead, Oss},
     parts::Plan,
     reader::Reader,
@@ -49,8 +50,8 @@ pub(crate) fn upload(
     request: &UploadRequest,
 ) -> Result<Uploaded> {
     let length = request.disk.finished_length()?;
-    let place = config.place()?;
-    let oss = open(context, &place)?;
+    let place = nearby(context, config, config.place()?)?;
+    let oss = open(context, config, &place)?;
     let saved: Option<UploadState> = context.load(UPLOAD)?;
     let usable = saved.as_ref().filter(|saved| {
         (&saved.bucket, &saved.region, saved.length) == (&place.bucket, &place.region, length)
@@ -72,8 +73,8 @@ pub(crate) fn upload(
     })
 }
 
-fn open(context: &Context, place: &Place) -> Result<Oss> {
-    Oss::open(place, std::sync::Arc::new(Credentials::Settings(context.clone())))
+fn open(context: &Context, config: &Config, place: &Place) -> Result<Oss> {
+    Oss::open(place, std::sync::Arc::new(Credentials::open(context, &config.identity)))
 }
 
 impl Upload<'_> {
@@ -197,7 +198,11 @@ impl Upload<'_> {
     /// The upload of an earlier attempt that was about other bytes or another bucket.
     async fn drop_stale(&self, stale: &UploadState) -> Result<()> {
         if let Some(id) = &stale.upload_id {
-            let oss = open(self.context, &self.config.place_of(&stale.bucket, &stale.region)?)?;
+            let oss = open(
+                self.context,
+                self.config,
+                &self.config.place_of(&stale.bucket, &stale.region)?,
+            )?;
             oss.abort(&stale.key, id, &Policy::CALL).await?;
             self.context.gone(&stale.multipart())?;
         }

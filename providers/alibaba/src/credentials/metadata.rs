@@ -1,0 +1,105 @@
+//! The metadata service of ECS instances: the keys of the instance's role, and the region.
+//!
+//! Source: ECS documentation, "Instance metadata".
+
+use std::{sync::Arc, time::Duration};
+
+use build_image_plugin_api::{Error, ErrorKind, Result};
+use reqwest::Method;
+
+use super::{
+    Credentials, Environment,
+    temporary::{Temporary, Written},
+};
+use crate::{
+    client::{Door, Limit, Outgoing, Payload},
+    endpoint::Endpoint,
+    error::Failure,
+};
+
+/// Whoever is not there does not answer; whoever is answers at once.
+const LIMIT: Duration = Duration::from_secs(1);
+const ROLE: &str = "/latest/meta-data/ram/security-credentials/";
+
+/// The metadata service.
+pub(crate) struct Metadata {
+    door: Door,
+    endpoint: Endpoint,
+    old_ways: bool,
+}
+
+impl Metadata {
+    /// The service; `None` where it is not to be asked.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub(crate) fn open(chosen: Option<&str>, environment: &Environment) -> Result<Option<Self>> {
+        if chosen == Some("off") || environment.is_true("ALIBABA_CLOUD_ECS_METADATA_DISABLED") {
+            return Ok(None);
+        }
+        let endpoint = Endpoint::metadata(chosen)?;
+        let door = Door::open(&endpoint, Arc::new(Credentials::nobody()))?;
+        let old_ways = !environment.is_true("ALIBABA_CLOUD_IMDSV1_DISABLED");
+        Ok(Some(Self { door, endpoint, old_ways }))
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: Vec<(String, String)>,
+    ) -> Result<(u16, String), Failure> {
+        let what = format!("metadata `{path}`");
+        let outgoing = Outgoing {
+            method,
+            url: format!("{}{path}", self.endpoint.origin()),
+            headers,
+            authorization: String::new(),
+            body: Payload::Empty,
+        };
+        let answer = self.door.exchange(outgoing, Limit::Total(LIMIT), &what).await?;
+        Ok((answer.status, String::from_utf8_lossy(&answer.body).trim().to_owned()))
+    }
+
+    /// Reads a path, with a token unless the service has none; `None` when it does not have the path.
+    async fn read(&self, path: &str) -> Result<Option<String>, Failure> {
+        let lifetime = ("X-aliyun-ecs-metadata-token-ttl-seconds", "21600");
+        let lifetime = vec![(lifetime.0.to_owned(), lifetime.1.to_owned())];
+        let headers = match self.ask(Method::PUT, "/latest/api/token", lifetime).await? {
+            (200, token) => vec![("X-aliyun-ecs-metadata-token".to_owned(), token)],
+            _ if self.old_ways => Vec::new(),
+            (status, _) => return Err(refused("/latest/api/token", status)),
+        };
+        match self.ask(Method::GET, path, headers).await? {
+            (200, text) => Ok(Some(text).filter(|text| !text.is_empty())),
+            (404, _) => Ok(None),
+            (status, _) => Err(refused(path, status)),
+        }
+    }
+
+    /// Region of the instance this runs on; `None` when it is no instance.
+    pub(crate) async fn region(&self) -> Option<String> {
+        self.read("/latest/meta-data/region-id").await.ok().flatten()
+    }
+
+    /// Name of the instance's role; `None` when it has none.
+    pub(crate) async fn role(&self) -> Result<Option<String>, Failure> {
+        let text = self.read(ROLE).await?;
+        Ok(text.and_then(|text| text.lines().next().map(|line| line.trim().to_owned())))
+    }
+
+    /// Keys of a role.
+    pub(crate) async fn keys(&self, role: &str) -> Result<Temporary, Failure> {
+        let what = format!("the metadata service, asked for role `{role}`,");
+        let text = self.read(&format!("{ROLE}{role}")).await?.unwrap_or_default();
+        serde_json::from_str::<Written>(&text).unwrap_or_default().keys(&what)
+    }
+}
+
+fn refused(path: &str, status: u16) -> Failure {
+    let message = format!("the metadata service answers `{path}` with status {status}");
+    Failure::stop(
+        Error::new(ErrorKind::Auth, message)
+            .with_hint("check the instance's metadata options and its RAM role"),
+    )
+}

@@ -1,0 +1,20 @@
+//! Who signs: where key pairs and tokens come from, and how they stay fresh.
+
+mod assume;
+mod chain;
+#[cfg(test)]
+mod chain_tests;
+mod environment;
+mod identity;
+mod ini;
+mod keys;
+mod metadata;
+mod profile;
+mod source;
+mod temporary;
+
+pub(crate) use chain::Credentials;
+pub(crate) use environment::Environment;
+pub(crate) use identity::Identity;
+pub(crate) use keys::Keys;
+pub(crate) use metadata::Metadata;

@@ -1,0 +1,118 @@
+//! Whether ECS may read the bucket: the role, whom it trusts, what it may do. On request it is made
+//! and waited for.
+
+use std::time::{Duration, Instant};
+
+use build_image_plugin_api::{Error, ErrorKind, document::Finding};
+
+use crate::{
+    acs::Parameters,
+    cloud::Cloud,
+    codes::ROLE_HINT,
+    config::Config,
+    error::Failure,
+    ram::{DEFAULT_ROLE, POLICY, TRUST},
+    retry::Policy,
+};
+
+const SUBJECT: &str = "import role";
+/// Longest wait until a new role is in force; a minute is usual.
+const IN_FORCE: Duration = Duration::from_secs(180);
+/// What an import answers as long as the role is not in force.
+pub(crate) const NO_ROLE: [&str; 3] =
+    ["NoSetRoletoECSServiceAcount", "NoSetRoletoECSServiceAccount", "InvalidOSS.NotAuthorized"];
+
+fn name(config: &Config) -> &str {
+    let chosen = config.import.extra.iter().find(|(name, _)| *name == "RoleName");
+    chosen.map_or(DEFAULT_ROLE, |(_, value)| value)
+}
+
+fn attach_command(role: &str) -> String {
+    format!(
+        "aliyun ram AttachPolicyToRole --PolicyType System --PolicyName {POLICY} --RoleName {role}"
+    )
+}
+
+fn missing(role: &str) -> Finding {
+    let message = format!("role `{role}` does not exist: ECS may not read the bucket");
+    let hint = ROLE_HINT.replace(DEFAULT_ROLE, role);
+    Finding::error(SUBJECT, &Error::new(ErrorKind::Auth, message).with_hint(hint))
+}
+
+/// Looks at the role. Whoever may not look learns it from the dry run of the import.
+pub(crate) async fn look(cloud: &Cloud, config: &Config) -> Option<Finding> {
+    let role = name(config);
+    let trust = match cloud.ram.trust(role, &Policy::CHECK).await {
+        Ok(Some(trust)) => trust,
+        Ok(None) => return Some(missing(role)),
+        Err(failure) => {
+            tracing::debug!(error = %failure.error, "the role cannot be looked at");
+            return None;
+        }
+    };
+    // Documents come plain or percent-encoded.
+    if !trust.is_empty() && !trust.contains("ecs.aliyuncs.com") {
+        let message = format!("role `{role}` does not trust ECS");
+        let hint = format!(
+            "change whom it trusts: aliyun ram UpdateRole --RoleName {role} --NewAssumeRolePolicyDocument '{TRUST}'"
+        );
+        return Some(Finding::error(
+            SUBJECT,
+            &Error::new(ErrorKind::Auth, message).with_hint(hint),
+        ));
+    }
+    let policies = cloud.ram.policies(role, &Policy::CHECK).await.ok()?;
+    let enough = if role == DEFAULT_ROLE {
+        policies.iter().any(|name| name == POLICY)
+    } else {
+        !policies.is_empty()
+    };
+    if enough {
+        return Some(Finding::ok(SUBJECT, format!("ECS reads the bucket as `{role}`")));
+    }
+    Some(Finding::warning(
+        SUBJECT,
+        format!("role `{role}` has no policy that lets ECS read objects"),
+        format!("attach one: {}", attach_command(role)),
+    ))
+}
+
+/// Makes what is missing of the role, and waits until an import would be let in. Nothing when nothing
+/// was missing.
+///
+/// # Errors
+/// Refusals, and a role that does not come into force.
+pub(crate) async fn ensure(
+    cloud: &Cloud,
+    config: &Config,
+    import: &Parameters,
+) -> Result<Option<Finding>, Failure> {
+    let role = name(config);
+    let policy = &Policy::CHECK;
+    let there = cloud.ram.trust(role, policy).await?.is_some();
+    if !there {
+        cloud.ram.create(role, policy).await?;
+    }
+    let able = there && cloud.ram.policies(role, policy).await?.iter().any(|name| name == POLICY);
+    if able {
+        return Ok(None);
+    }
+    cloud.ram.attach(role, policy).await?;
+    let deadline = Instant::now() + IN_FORCE;
+    let mut pause = Duration::from_millis(250);
+    loop {
+        match cloud.ecs.import_image(import, policy).await {
+            Err(failure) if failure.is(&NO_ROLE) => {
+                if Instant::now() >= deadline {
+                    return Err(failure);
+                }
+            }
+            // Whatever else it says is the import's own finding.
+            _ => break,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+    let text = if there { "got its policy" } else { "was created" };
+    Ok(Some(Finding::ok(SUBJECT, format!("role `{role}` {text}; ECS reads the bucket with it"))))
+}
