@@ -72,6 +72,13 @@ fn offline(config: &Config, build: &Build) -> Vec<Finding> {
     {
         findings.push(Finding::error("image name", &error));
     }
+    if let Some(problem) = names::description_problem(&build.description) {
+        findings.push(Finding::warning(
+            "description",
+            format!("the image's description {problem}"),
+            "write 2 to 256 characters, not starting with `http://` or `https://`",
+        ));
+    }
     findings
         .extend(names::tag_problems(&build.tags).iter().map(|error| Finding::error("tags", error)));
     findings

@@ -181,8 +181,10 @@ impl Copier<'_> {
         let id = match id {
             Ok(id) => id,
             Err(error) => {
-                // A refusal means that nothing was made; a broken line does not.
-                if error.context("code").is_some() || error.kind == ErrorKind::Conflict {
+                // Nothing was made when the only attempt was refused; a broken line proves nothing.
+                let refused =
+                    error.context("code").is_some() && error.context("attempts").is_none();
+                if (refused && !error.retryable) || error.kind == ErrorKind::Conflict {
                     context.gone(&resource)?;
                 }
                 return Err(error);

@@ -59,8 +59,8 @@ fn name_rules() -> NameRules {
     NameRules {
         minimum_length: NAME_LENGTH.0,
         maximum_length: NAME_LENGTH.1,
-        pattern: "[a-zA-Z][a-zA-Z0-9._:-]+".to_owned(),
-        explanation: "2 to 128 letters, digits, `.`, `_`, `:` and `-`, a letter first; not starting with `aliyun` or `acs:`".to_owned(),
+        pattern: r"\p{L}[\p{L}0-9._:-]+".to_owned(),
+        explanation: "2 to 128 letters (Chinese ones too), digits, `.`, `_`, `:` and `-`, a letter first; not starting with `aliyun` or `acs:`".to_owned(),
         replace: "[^a-zA-Z0-9_-]".to_owned(),
         letter_case: LetterCase::Keep,
         forbidden_prefixes: NAME_PREFIXES.map(str::to_owned).to_vec(),

@@ -17,9 +17,6 @@ use crate::{
     state::{IMPORT, ImportState},
 };
 
-/// Longest description in characters.
-const DESCRIPTION: usize = 256;
-
 /// What an earlier attempt left, as long as it is about the same image and object.
 pub(crate) fn known_state(
     context: &Context,
@@ -171,7 +168,7 @@ pub(crate) fn beside(name: &str, word: &str, salt: &str) -> String {
 
 /// The description as far as the service takes it.
 pub(crate) fn description(text: &str) -> Option<String> {
-    let text: String = text.trim().chars().take(DESCRIPTION).collect();
+    let text: String = text.trim().chars().take(names::DESCRIPTION).collect();
     let refused = text.starts_with("http://") || text.starts_with("https://");
     (text.chars().count() >= 2 && !refused).then_some(text)
 }

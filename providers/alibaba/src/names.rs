@@ -28,10 +28,10 @@ fn forbidden_text(text: &str) -> Option<&'static str> {
 /// Config error saying which rule it breaks.
 pub(crate) fn check_image_name(name: &str, length: (usize, usize)) -> Result<()> {
     let count = name.chars().count();
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
+    let allowed = |c: char| c.is_alphabetic() || c.is_ascii_digit() || "._:-".contains(c);
     let wrong = if count < length.0 || count > length.1 {
         format!("has {count} characters, not {} to {}", length.0, length.1)
-    } else if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+    } else if !name.starts_with(char::is_alphabetic) {
         "does not start with a letter".to_owned()
     } else if let Some(prefix) = NAME_PREFIXES.iter().find(|p| starts_without_case(name, p)) {
         format!("starts with `{prefix}`")
@@ -44,6 +44,25 @@ pub(crate) fn check_image_name(name: &str, length: (usize, usize)) -> Result<()>
     };
     Err(Error::config(format!("image name `{name}` {wrong}"))
         .with_hint("use letters, digits, `.`, `_`, `:` and `-` in CLOUD_IMAGE_NAME"))
+}
+
+/// Longest description in characters.
+pub(crate) const DESCRIPTION: usize = 256;
+
+/// What ECS would not take of a description; it is left out or cut then.
+pub(crate) fn description_problem(text: &str) -> Option<&'static str> {
+    let text = text.trim();
+    if text.is_empty() {
+        None
+    } else if text.starts_with("http://") || text.starts_with("https://") {
+        Some("starts with an address and is left out")
+    } else if text.chars().count() < 2 {
+        Some("has one character and is left out")
+    } else if text.chars().count() > DESCRIPTION {
+        Some("has more than 256 characters and is cut")
+    } else {
+        None
+    }
 }
 
 /// Checks tags. All problems are in the list.
@@ -113,14 +132,41 @@ mod tests {
 
     #[test]
     fn image_names_are_judged_by_the_services_rules() {
-        for name in ["ab", "F5-BIGIP-15-0-0", "a.b_c:d-e"] {
+        for name in ["ab", "F5-BIGIP-15-0-0", "a.b_c:d-e", "镜像-17.1", "负载均衡", "Größe-1"]
+        {
             check_image_name(name, (2, 128)).unwrap();
         }
-        for name in ["a", "1a", "-ab", "a b", "aliyunx", "ALIYUN-x", "acs:x", "xhttp://y", "ä-b"] {
+        for name in [
+            "a",
+            "1a",
+            "-ab",
+            "a b",
+            "aliyunx",
+            "ALIYUN-x",
+            "acs:x",
+            "xhttp://y",
+            "-镜像",
+            "镜 像",
+            "镜像！",
+            "阿",
+        ] {
             assert!(check_image_name(name, (2, 128)).is_err(), "{name}");
         }
         assert!(check_image_name(&"a".repeat(129), (2, 128)).is_err());
+        // Characters count, not bytes.
+        check_image_name(&"镜".repeat(128), (2, 128)).unwrap();
+        assert!(check_image_name(&"镜".repeat(129), (2, 128)).is_err());
         assert!(check_image_name("abcdef", (2, 5)).is_err());
+    }
+
+    #[test]
+    fn descriptions_are_judged_by_the_services_rules() {
+        for text in ["", "ab", "镜像", &"x".repeat(256), "see https://x"] {
+            assert_eq!(description_problem(text), None, "{text}");
+        }
+        for text in ["a", "http://x", "https://x", &"镜".repeat(257)] {
+            assert!(description_problem(text).is_some(), "{text}");
+        }
     }
 
     fn tags(list: &[(&str, &str)]) -> BTreeMap<String, String> {

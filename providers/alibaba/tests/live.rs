@@ -173,7 +173,7 @@ fn ask(stage: &Stage, number: usize, trial: &Trial) -> bool {
         match answer {
             Ok(done) => println!("   registered: {}", json!(done.facts)),
             Err(error) => {
-                println!("   refused: {error}; causes {:?}; hint {:?}", error.causes, error.hint)
+                println!("   refused: {error}; causes {:?}; hint {:?}", error.causes, error.hint);
             }
         }
     }

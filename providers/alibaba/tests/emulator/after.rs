@@ -123,6 +123,11 @@ fn a_copy_whose_id_was_never_learned_is_known_by_its_mark() {
     let run = Run::new(&emulator, host(), &[copies(&["cn-shanghai"])]);
     run.register(run.upload().unwrap()).unwrap_err();
     assert_eq!(images(&emulator, "cn-shanghai").len(), 1);
+    // The clean-up of a failed build would find it as well.
+    let planned = run.host.resources();
+    assert!(
+        planned.iter().any(|one| one.id.is_none() && one.attributes.contains_key("copied_from"))
+    );
     let again = host().with_checkpoints(run.host.checkpoints());
     let second = Run::new(&emulator, again, &[copies(&["cn-shanghai"])]);
     let registered = second.register(second.upload().unwrap()).unwrap();
@@ -130,6 +135,22 @@ fn a_copy_whose_id_was_never_learned_is_known_by_its_mark() {
     assert_eq!(there.len(), 1);
     assert_eq!(there[0]["ImageId"], json!(registered.images[1].id));
     assert_eq!(there[0]["Tags"]["Tag"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_copy_whose_id_was_never_learned_is_removed_by_its_mark() {
+    let emulator = emulator();
+    let faults = json!([{"operation": "CopyImage", "nth": 1, "action": "truncate_answer"},
+        {"operation": "CopyImage", "nth": 2, "count": 1, "action": {"status": 403, "code": "Forbidden.RAM"}}]);
+    emulator.set_faults(&faults.to_string()).unwrap();
+    let run = Run::new(&emulator, host(), &[copies(&["cn-shanghai"])]);
+    run.register(run.upload().unwrap()).unwrap_err();
+    let mut resources = run.host.resources();
+    resources.reverse();
+    let request = DiscardRequest { resources, ..DiscardRequest::default() };
+    let discarded = run.provider.discard(&run.context, &request).unwrap();
+    assert!(discarded.remaining.is_empty(), "{discarded:?}");
+    assert_eq!((count(&emulator, "images"), count(&emulator, "objects")), (0, 0));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Runs that were interrupted and go on.
 
+use build_image_emulator_alibaba::Config;
 use build_image_plugin_api::ErrorKind;
 use serde_json::json;
 
-use crate::harness::{LENGTH, PART, PARTS, Run, count, emulator, host};
+use crate::harness::{LENGTH, PART, PARTS, Run, calls, count, emulator, emulator_with, host};
 
 #[test]
 fn a_resumed_upload_sends_only_what_is_missing_also_behind_gaps() {
@@ -123,4 +124,45 @@ fn an_import_that_failed_is_replaced_by_a_new_one() {
     let again = host().with_checkpoints(first.host.checkpoints());
     let registered = Run::new(&emulator, again, &[]).register(uploaded).unwrap();
     assert_ne!(Some(registered.images[0].id.as_str()), failed.context("image_id"));
+}
+
+#[test]
+fn an_upload_that_is_stopped_again_and_again_never_sends_a_finished_part_twice() {
+    const ALL: usize = 205;
+    const LANES: usize = 3;
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("requests");
+    let emulator = emulator_with(Config { log_requests: Some(log.clone()), ..Config::default() });
+    let disk: Vec<u8> = crate::harness::content()
+        .into_iter()
+        .cycle()
+        .take(ALL * usize::try_from(PART).unwrap() - 7)
+        .collect();
+    let (mut checkpoints, mut stops, mut random) = (None, 0_usize, 7_u64);
+    let uploaded = loop {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        // Parts that are there are read once for their checksum; then some new ones are sent.
+        let reads = count(&emulator, "parts") + 1 + (random >> 33) % 12;
+        let mut host = host().with_disk(disk.clone());
+        if stops < 50 {
+            host = host.cancel_after_reads(reads);
+        }
+        if let Some(known) = checkpoints.take() {
+            host = host.with_checkpoints(known);
+        }
+        let run = Run::new(&emulator, host, &[("ALIBABA_THREAD_COUNT", json!(LANES))]);
+        match run.upload() {
+            Ok(uploaded) => break uploaded,
+            Err(error) => assert_eq!(error.kind, ErrorKind::Cancelled, "{error}"),
+        }
+        stops += 1;
+        checkpoints = Some(run.host.checkpoints());
+    };
+    assert!(stops > 10, "{stops}");
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Xz, &disk);
+    assert_eq!(uploaded.facts["crc64"], json!(crc.to_string()));
+    assert_eq!((count(&emulator, "objects"), count(&emulator, "open_uploads")), (1, 0));
+    let sent = calls(&log, "UploadPart");
+    assert!(sent <= ALL + stops * LANES, "{sent} parts were sent in {stops} interrupted attempts");
+    println!("{sent} parts sent for {ALL}, {stops} interruptions");
 }

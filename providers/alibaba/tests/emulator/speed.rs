@@ -39,9 +39,7 @@ fn waiting_for_the_rate_limit_is_no_stall() {
 
 #[test]
 fn a_late_last_part_is_sent_once_more_beside() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("log");
-    let emulator = emulator_with(Config { log_requests: Some(log.clone()), ..Config::default() });
+    let emulator = emulator();
     let last = json!([{"operation": "UploadPart", "part_number": PARTS, "nth": 1, "action": {"stall_ms": 120_000}}]);
     emulator.set_faults(&last.to_string()).unwrap();
     let run = Run::new(&emulator, host(), &[("ALIBABA_UPLOAD_STALL_TIMEOUT", json!(100))]);
