@@ -5,7 +5,7 @@ CARGO ?= cargo
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
 PROVIDERS := alibaba qcow2
 
-.PHONY: all demo test lint install bench tools clean
+.PHONY: all demo test lint install bench soak tools clean
 all:
 	$(CARGO) build --workspace --locked
 
@@ -43,7 +43,17 @@ install:
 # Ratios beside a peer, measured in one run.
 bench: tools
 	$(CARGO) build --workspace --release --locked
+	$(CARGO) build --release --locked -p build-image-emulator-alibaba --example soak
 	tests/bench/run
+	$(TARGET)/release/examples/soak --requests 100 --bytes 1000000 --noise-seconds 0
+
+# Long runs: 20,000 requests and 10 GB, ten minutes of noise, the emulator's page in a browser.
+soak: tools
+	tests/install-tools interop
+	$(CARGO) build --release --locked -p build-image-emulator-alibaba --bins --example soak
+	$(TARGET)/release/examples/soak
+	@if command -v chromium >/dev/null; then tests/interop/run --browser $(TARGET)/release/build-image-emulator-alibaba; \
+	else echo "chromium is not installed: the emulator's page was not looked at"; fi
 
 clean:
 	$(CARGO) clean

@@ -5,13 +5,15 @@ use std::{
     io::copy,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use build_image_disk::{
+    Kind,
     initrd::{self, Addition, Content},
     iso::Iso,
     process::Environment,
-    qemu::{AccelWish, Boot, Kernel, Machine, Outcome, Qemu, RunOptions, Verdict},
+    qemu::{Accel, AccelWish, Boot, Kernel, Machine, Outcome, Qemu, RunOptions, Verdict},
     raw,
 };
 
@@ -29,6 +31,21 @@ const INITRD: &str = "/isolinux/initrd.img";
 const CONFIG: &str = "/isolinux/isolinux.cfg";
 /// Largest `isolinux.cfg` that is read, in bytes.
 const CONFIG_LIMIT: u64 = 1 << 20;
+
+/// Longest silence of a guest under kvm before it is tried without.
+const KVM_SILENCE: Duration = Duration::from_secs(300);
+
+/// Why a pass failed, and whether the guest just hung.
+struct Failed {
+    error: Error,
+    hung: bool,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, hung: false }
+    }
+}
 
 /// What an installation works with.
 pub struct Workshop<'a> {
@@ -81,11 +98,30 @@ impl Workshop<'_> {
     /// # Errors
     /// What the ISO lacks, what the guest said, or what the file system refused.
     pub fn install(&self) -> Result<()> {
+        let accel = self.accel.accel;
+        match self.passes(accel) {
+            Ok(()) => Ok(()),
+            // Probes came back, the real guest did not: seen on hosts with nested virtualization.
+            Err(failed) if failed.hung && accel == Accel::Kvm && self.may_choose() => {
+                let text = format!("{}; starting again without kvm", failed.error.message);
+                self.reporter.warning(&text, None);
+                self.passes(Accel::Tcg).map_err(|failed| failed.error)
+            }
+            Err(failed) => Err(failed.error),
+        }
+    }
+
+    /// Whether the acceleration is this program's choice.
+    fn may_choose(&self) -> bool {
+        self.installation.machine.accel == "auto"
+    }
+
+    fn passes(&self, accel: Accel) -> Result<(), Failed> {
         let disk = |error| from_disk(Stage::Disk, error);
         let kernel = self.kernel()?;
         raw::create(self.disk, self.size, raw::Existing::Replace).map_err(disk)?;
         let cdrom = Some(self.installation.iso.clone());
-        let machine = self.machine(cdrom, Some(kernel), Boot::Cdrom)?;
+        let machine = self.machine(accel, cdrom, Some(kernel), Boot::Cdrom)?;
         let markers = [product::RTM_MARKER.to_owned()];
         let took = self.pass("install", "qemu.iso.log", &machine, &markers)?;
         self.reporter.milestone(&format!("installed in {} s", took.duration.as_secs()));
@@ -94,7 +130,7 @@ impl Workshop<'_> {
             Some(_) => product::RELABEL_MARKERS.map(str::to_owned).to_vec(),
             None => Vec::new(),
         };
-        let machine = self.machine(None, None, Boot::Disk)?;
+        let machine = self.machine(accel, None, None, Boot::Disk)?;
         let took = self.pass("first boot", "qemu.selinux_relabeling.log", &machine, &markers)?;
         self.reporter.milestone(&format!("first boot done in {} s", took.duration.as_secs()));
         Ok(())
@@ -152,6 +188,7 @@ impl Workshop<'_> {
 
     fn machine(
         &self,
+        accel: Accel,
         cdrom: Option<PathBuf>,
         kernel: Option<Kernel>,
         boot: Boot,
@@ -164,7 +201,7 @@ impl Workshop<'_> {
         Ok(Machine {
             memory_mib: small("QEMU_MEMORY", machine.memory_mib)?,
             cpus: small("QEMU_CPUS", machine.cpus)?,
-            accel: self.accel.accel,
+            accel,
             disk: self.disk.to_owned(),
             cdrom,
             kernel,
@@ -178,16 +215,20 @@ impl Workshop<'_> {
         log: &str,
         machine: &Machine,
         markers: &[String],
-    ) -> Result<Outcome> {
+    ) -> Result<Outcome, Failed> {
         let log = self.logs.join(log);
         tracing::info!(pass = what, log = %log.display(), "starting {}", self.qemu.command_line(machine));
+        // A guest that kvm does not really run says nothing at all; do not wait for it as for a slow one.
+        let unsure = machine.accel == Accel::Kvm && self.may_choose();
+        let silence = self.installation.machine.silence;
+        let silence = if unsure { silence.min(KVM_SILENCE) } else { silence };
         let failure_markers = [product::FAILURE_MARKER.to_owned()];
         let options = RunOptions {
             log: &log,
             success_markers: markers,
             failure_markers: &failure_markers,
             total_timeout: self.installation.machine.total,
-            silence_timeout: self.installation.machine.silence,
+            silence_timeout: silence,
             on_line: &mut |line| {
                 tracing::debug!(target: "guest", "{line}");
                 self.reporter.alive(line);
@@ -197,10 +238,11 @@ impl Workshop<'_> {
         let outcome = self.qemu.run(machine, options);
         self.reporter.clear();
         outcome.map_err(|error| {
+            let hung = error.kind() == Kind::Timeout;
             let mut error = from_disk(Stage::Disk, error);
             error.message = format!("{what}: {}", error.message);
             error.context.push(("serial log".to_owned(), log.display().to_string()));
-            error
+            Failed { error, hung }
         })
     }
 }

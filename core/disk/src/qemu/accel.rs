@@ -17,6 +17,8 @@ use crate::process::{Call, Event};
 const KVM: &str = "/dev/kvm";
 /// A working guest needs a fraction of a second; a loaded host may need a little more.
 const PROBE_LIMIT: Duration = Duration::from_secs(4);
+/// So many probe guests must come back, one after the other.
+const PROBES: u32 = 3;
 
 /// How a guest's instructions are executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,10 +79,13 @@ impl Qemu {
         if wish == AccelWish::Tcg {
             return Ok(Verdict { accel: Accel::Tcg, reason: "tcg was asked for".to_owned() });
         }
-        let found = opens(Path::new(KVM)).and_then(|()| self.proven(Accel::Kvm, PROBE_LIMIT));
+        let found = opens(Path::new(KVM)).and_then(|()| self.proven_often());
         match (found, wish) {
             (Ok(took), _) => {
-                let reason = format!("a probe guest came back after {} ms", took.as_millis());
+                let reason = format!(
+                    "{PROBES} probe guests came back, the last after {} ms",
+                    took.as_millis()
+                );
                 Ok(Verdict { accel: Accel::Kvm, reason })
             }
             (Err(why), AccelWish::Kvm) => {
@@ -92,6 +97,11 @@ impl Qemu {
                 Ok(Verdict { accel: Accel::Tcg, reason })
             }
         }
+    }
+
+    /// On some hosts one guest comes back and the next one hangs: several must come back in a row.
+    fn proven_often(&self) -> Result<Duration, String> {
+        (0..PROBES).try_fold(Duration::ZERO, |_, _| self.proven(Accel::Kvm, PROBE_LIMIT))
     }
 
     /// Runs the probe guest; how long it took, or why it is not to be trusted.
