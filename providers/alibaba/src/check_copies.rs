@@ -50,10 +50,13 @@ pub(crate) async fn look(
     let looks = there.iter().map(|region| name_in(cloud, config, place, build, known, region));
     findings.extend(join_all(looks).await.into_iter().flatten());
     if findings.is_empty() {
-        findings
-            .push(Finding::ok(SUBJECT, format!("the image is copied to {} regions", there.len())));
+        findings.push(Finding::ok(SUBJECT, format!("the image is copied to {}", list(&there))));
     }
     findings
+}
+
+fn list(regions: &[&String]) -> String {
+    regions.iter().map(|region| region.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 async fn name_in(

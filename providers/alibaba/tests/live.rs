@@ -12,7 +12,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 #![expect(clippy::print_stdout, reason = "the answers are what this run is for")]
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, io::Write as _, sync::Arc, time::Instant};
 
 use build_image_emulator_alibaba::{BucketSeed, Config, Running, start};
 use build_image_plugin_api::{
@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 /// What must be said before anything is spent.
 const WORDS: &str = "i-pay-for-this";
-const NOTICE: &str = "SPENDING: a few objects below 2 MiB, up to 5 image imports with their snapshots, \
+const NOTICE: &str = "SPENDING: a few objects below 2 MiB, up to 7 image imports with their snapshots, \
     one copy to another region when ALIBABA_LIVE_COPY_REGION is set; all removed at the end";
 const KEYS: [&str; 2] = ["ALIBABA_ACCESS_KEY_ID", "ALIBABA_ACCESS_KEY_SECRET"];
 
@@ -60,7 +60,12 @@ impl Stage {
         let settings = rows
             .iter()
             .filter(|row| !row.secret)
-            .filter_map(|row| Some((row.key.clone(), Value::from(variable(&row.key)?))))
+            .filter_map(|row| {
+                // Numbers and lists are written as JSON.
+                let text = variable(&row.key)?;
+                let value = serde_json::from_str(&text).unwrap_or_else(|_| Value::from(text));
+                Some((row.key.clone(), value))
+            })
             .collect();
         let secrets = rows.iter().filter(|row| row.secret);
         let secrets = secrets.filter_map(|row| Some((row.key.clone(), variable(&row.key)?)));
@@ -109,16 +114,61 @@ fn raw() -> Vec<u8> {
     disk
 }
 
+/// A qcow2 image of one written cluster, the boot sector's, as it is or deflated.
+fn qcow2(virtual_size: u64, deflated: bool) -> Vec<u8> {
+    const CLUSTER: usize = 64 << 10;
+    let (table, block, l1, l2, data) = (1, 2, 3, 4, 5);
+    let at = |cluster: usize| (cluster * CLUSTER) as u64;
+    let mut image = vec![0; 6 * CLUSTER];
+    let mut put = |position: usize, bytes: &[u8]| {
+        image[position..position + bytes.len()].copy_from_slice(bytes);
+    };
+    put(0, b"QFI\xfb");
+    put(4, &3_u32.to_be_bytes());
+    put(20, &16_u32.to_be_bytes());
+    put(24, &virtual_size.to_be_bytes());
+    let l1_entries = u32::try_from(virtual_size.div_ceil(512 << 20)).unwrap();
+    put(36, &l1_entries.to_be_bytes());
+    put(40, &at(l1).to_be_bytes());
+    put(48, &at(table).to_be_bytes());
+    put(56, &1_u32.to_be_bytes());
+    // Refcounts of 16 bits, a header of 104 bytes.
+    put(96, &4_u32.to_be_bytes());
+    put(100, &104_u32.to_be_bytes());
+    put(table * CLUSTER, &at(block).to_be_bytes());
+    for cluster in 0..=data {
+        put(block * CLUSTER + 2 * cluster, &1_u16.to_be_bytes());
+    }
+    put(l1 * CLUSTER, &(at(l2) | 1 << 63).to_be_bytes());
+    let sector = &raw()[..CLUSTER];
+    if deflated {
+        let mut encoder =
+            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(sector).unwrap();
+        let bytes = encoder.finish().unwrap();
+        let more_sectors = (bytes.len() as u64).div_ceil(512) - 1;
+        put(data * CLUSTER, &bytes);
+        put(l2 * CLUSTER, &(1 << 62 | more_sectors << 54 | at(data)).to_be_bytes());
+    } else {
+        put(data * CLUSTER, sector);
+        put(l2 * CLUSTER, &(at(data) | 1 << 63).to_be_bytes());
+    }
+    image
+}
+
 fn trials(stage: &Stage) -> Vec<Trial> {
     let trial = |question, disk: Vec<u8>, virtual_size, extra: &[(&'static str, Value)]| {
         let mut extra = extra.to_vec();
-        extra.push(("ALIBABA_DISK_FORMAT", json!("raw")));
+        let format = if disk.starts_with(b"QFI") { "qcow2" } else { "raw" };
+        extra.push(("ALIBABA_DISK_FORMAT", json!(format)));
         Trial { question, disk, virtual_size, extra }
     };
     let copies = stage.copy_region.as_ref().map(|region| json!([region])).unwrap_or(json!([]));
     vec![
         trial("does a small raw disk import, how long does it take", raw(), 1 << 20, &[]),
-        trial("is a size below one GiB taken", raw(), 1, &[]),
+        trial("does qcow2 import", qcow2(1 << 30, false), 1 << 30, &[]),
+        trial("does qcow2 with deflated clusters import", qcow2(1 << 30, true), 1 << 30, &[]),
+        trial("is a size below the virtual one refused, when", qcow2(2 << 30, false), 1 << 30, &[]),
         trial("what does a disk without any structure end in", vec![7; 1 << 20], 1 << 20, &[]),
         trial(
             "does a copy keep what was set",
@@ -201,7 +251,7 @@ fn the_open_questions_are_asked_and_everything_is_removed() {
         assert_eq!(emulator.status()[what], json!(0), "{what}");
     }
     // The dry run's own trials were not refused before they began.
-    assert!(emulator.status()["tasks"].as_u64().unwrap() >= 4, "{}", emulator.status());
+    assert!(emulator.status()["tasks"].as_u64().unwrap() >= 6, "{}", emulator.status());
 }
 
 #[test]
