@@ -11,7 +11,7 @@ use crate::{
 /// Flags of the command itself: they take no value and may stand in a bundle before others.
 const PLAIN_FLAGS: &str = "hv";
 
-/// Brings every long flag into one spelling: `--ALIBABA_BUCKET=x` → `--alibaba-bucket=x`.
+/// Brings every long flag into one spelling: `--ACME_BUCKET=x` → `--acme-bucket=x`.
 #[must_use]
 pub(super) fn normalised(words: &[String]) -> Vec<String> {
     let mut flags = true;
@@ -67,7 +67,7 @@ fn long_flag<'a>(long: &str, rows: &'a [Row]) -> Said<'a> {
     Some((row, value.or_else(|| switched_on(row))))
 }
 
-/// The letters of a word with one dash: `p`, `palibaba`, `p=alibaba`, `qp`.
+/// The letters of a word with one dash: `p`, `pacme`, `p=acme`, `qp`.
 fn bundle<'a>(letters: &str, rows: &'a [Row]) -> Vec<Said<'a>> {
     let mut said = Vec::new();
     let mut rest = letters;
@@ -151,8 +151,8 @@ mod tests {
 
     #[test]
     fn all_spellings_of_a_flag_are_one() {
-        let line = "--ALIBABA-BUCKET A_b --alibaba_bucket=X_y -i A_B -- --AS_IS";
-        let expected = "--alibaba-bucket A_b --alibaba-bucket=X_y -i A_B -- --AS_IS";
+        let line = "--ACME-BUCKET A_b --acme_bucket=X_y -i A_B -- --AS_IS";
+        let expected = "--acme-bucket A_b --acme-bucket=X_y -i A_B -- --AS_IS";
         assert_eq!(normalised(&words(line)), words(expected));
     }
 
@@ -166,16 +166,16 @@ mod tests {
     #[test]
     fn the_first_look_sees_what_the_parser_sees() {
         for (line, platform, quiet) in [
-            ("-palibaba", Some("alibaba"), false),
-            ("-p=alibaba", Some("alibaba"), false),
-            ("-qp alibaba", Some("alibaba"), true),
-            ("-qhvpalibaba", Some("alibaba"), true),
-            ("-q=no -p alibaba", Some("alibaba"), true),
+            ("-pacme", Some("acme"), false),
+            ("-p=acme", Some("acme"), false),
+            ("-qp acme", Some("acme"), true),
+            ("-qhvpacme", Some("acme"), true),
+            ("-q=no -p acme", Some("acme"), true),
             ("--cloud-image-name -q --platform x", Some("x"), false),
             ("--quiet --json=no -i x -pone", Some("one"), true),
-            ("-ip alibaba", None, false),
-            ("-zp alibaba", None, false),
-            ("-- -p alibaba", None, false),
+            ("-ip acme", None, false),
+            ("-zp acme", None, false),
+            ("-- -p acme", None, false),
         ] {
             let words = words(line);
             let found = first_words(&words);

@@ -13,9 +13,9 @@ use crate::{
 const ABOUT: &str = "Makes a registered cloud image of an installer ISO or a disk image.";
 const EXAMPLES: &str = "\
 Examples:
-  build-image -i BIGIP-15.0.0-0.0.39.iso -c config.yml -p alibaba -m ltm -b 1
-  build-image --disk debian.raw -c config.yml -p alibaba
-  build-image plan -i BIGIP-15.0.0-0.0.39.iso -c config.yml -p alibaba -m ltm -b 1
+  build-image -i BIGIP-15.0.0-0.0.39.iso -c config.yml -p PROVIDER -m ltm -b 1
+  build-image --disk debian.raw -c config.yml -p PROVIDER
+  build-image plan -i BIGIP-15.0.0-0.0.39.iso -c config.yml -p PROVIDER -m ltm -b 1
   build-image providers list
 
 Every setting may also stand in the configuration file as KEY: value, or in the

@@ -119,7 +119,7 @@ mod tests {
         let rows = core_rows();
         assert_eq!(nearest(&rows, "IMAGE_DRI"), Some("IMAGE_DIR"));
         assert_eq!(nearest(&rows, "BOOT_LOCATION"), Some("BOOT_LOCATIONS"));
-        for foreign in ["AWS_BUCKET", "GOOGLE_APPLICATION_CREDENTIALS", "FOO"] {
+        for foreign in ["OTHER_BUCKET", "SOMEBODYS_CREDENTIALS", "FOO"] {
             assert_eq!(nearest(&rows, foreign), None, "{foreign}");
         }
     }

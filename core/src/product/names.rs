@@ -20,7 +20,7 @@ fn product(facts: &Facts) -> String {
     format!("{}{project}-{}-{}", facts.product_name(), facts.version, facts.build)
 }
 
-/// File name without suffix: `BIGIP-15.0.0-0.0.39.LTM_1SLOT.alibaba`.
+/// File name without suffix: `BIGIP-15.0.0-0.0.39.LTM_1SLOT.acme`.
 #[must_use]
 pub fn file_stem(facts: &Facts, shape: Shape, platform: &str) -> String {
     format!("{}.{}.{platform}", product(facts), sizing(shape))
@@ -119,7 +119,7 @@ mod tests {
             pattern: r"[a-zA-Z][a-zA-Z0-9.\-_]+".into(),
             explanation: "a letter, then letters, digits, `.`, `-`, `_`".into(),
             replace: r"[^a-zA-Z0-9\-_]".into(),
-            forbidden_prefixes: vec!["aliyun".into()],
+            forbidden_prefixes: vec!["acme".into()],
             forbidden_texts: vec!["http://".into()],
             ..NameRules::default()
         }
@@ -167,7 +167,7 @@ mod tests {
     fn chosen_names_are_checked_as_they_are() {
         for (name, part) in [
             ("x", "characters"),
-            ("Aliyun-x", "start with"),
+            ("Acme-x", "start with"),
             ("a-http://b", "contain"),
             ("1abc", "breaks the rule"),
             ("a b", "breaks the rule"),

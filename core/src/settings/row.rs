@@ -82,7 +82,7 @@ impl Row {
         &self.setting.key
     }
 
-    /// The long flag: `ALIBABA_BUCKET` → `alibaba-bucket`.
+    /// The long flag: `ACME_BUCKET` → `acme-bucket`.
     #[must_use]
     pub fn long(&self) -> String {
         self.setting.key.to_lowercase().replace('_', "-")
