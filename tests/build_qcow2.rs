@@ -1,6 +1,6 @@
 //! Builds with the local provider.
 
-use std::{fs, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 use crate::harness::{Sandbox, needs_qemu};
 
@@ -41,6 +41,8 @@ fn a_raw_disk_becomes_a_qcow2_file_that_qemu_finds_equal() {
         ],
         "nothing else is left"
     );
+    let log = fs::metadata(sandbox.path().join("logs/image-qcow2")).unwrap();
+    assert_eq!(log.permissions().mode() & 0o777, 0o600, "the log is its owner's");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The log file: everything at LOG_LEVEL and above, also what plugins log.
 
 use std::{
-    fs::{self, File},
+    fs::{self, OpenOptions},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -35,7 +36,10 @@ impl LogFile {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
         }
-        let file = File::create(&path).map_err(failed)?;
+        // A log says who builds what where: it is its owner's.
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let file = file.map_err(failed)?;
         let level = filter(level);
         // Connection libraries are noisy and see raw requests: their debug output stays out.
         let targets = Targets::new()
