@@ -5,13 +5,14 @@ use crate::{
     settings::{Origin, Resolved},
 };
 
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 7] = [
     "MODULES",
     "BOOT_LOCATIONS",
     "UPDATE_LV_SIZES",
     "UPDATE_IMAGE_FILES",
     "CONSOLE_DEVICES",
     "DISABLE_SPLASH",
+    "EHF_ISO",
 ];
 /// Settings that every shared configuration file of installations has.
 const SHARED: [&str; 2] = ["MODULES", "BOOT_LOCATIONS"];

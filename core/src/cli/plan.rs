@@ -106,6 +106,9 @@ fn text(plan: &Plan, spec: &DiskSpec, settings: &Resolved) -> String {
             facts.product, facts.version, facts.build
         ));
         lines.push(format!("from          {}", installation.iso.display()));
+        if let Some(hotfix) = &installation.hotfix {
+            lines.push(format!("hotfix        {}", hotfix.path.display()));
+        }
     }
     if let Some(disk) = &plan.disk {
         lines.push(format!("from          {}", disk.display()));

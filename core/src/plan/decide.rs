@@ -29,6 +29,8 @@ pub enum Source {
         facts: Facts,
         /// Sizes of its volumes.
         info: Box<VeInfo>,
+        /// The hotfix that goes on top.
+        hotfix: Option<Box<Hotfix>>,
     },
     /// A disk image.
     Disk {
@@ -39,12 +41,35 @@ pub enum Source {
     },
 }
 
+/// An opened hotfix ISO that fits its base.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hotfix {
+    /// The file.
+    pub path: PathBuf,
+    /// What it makes of the base.
+    pub facts: Facts,
+}
+
+impl Source {
+    /// Facts of what will be installed in the end: the hotfix's when there is one.
+    #[must_use]
+    pub fn facts(&self) -> Option<&Facts> {
+        match self {
+            Self::Iso { hotfix: Some(hotfix), .. } => Some(&hotfix.facts),
+            Self::Iso { facts, .. } => Some(facts),
+            Self::Disk { .. } => None,
+        }
+    }
+}
+
 /// How an ISO is installed.
 pub struct Installation {
     /// The ISO.
     pub iso: PathBuf,
-    /// What it installs.
+    /// What is installed in the end: the hotfix's facts when there is one.
     pub facts: Facts,
+    /// The hotfix, installed in a pass of its own.
+    pub hotfix: Option<Hotfix>,
     /// Which image.
     pub shape: Shape,
     /// Sizes of volumes.
@@ -233,7 +258,7 @@ fn installation(
     settings: &Resolved,
     source: &Source,
 ) -> Result<Option<Installation>> {
-    let Source::Iso { path, facts, info } = source else { return Ok(None) };
+    let Source::Iso { path, facts, info, hotfix } = source else { return Ok(None) };
     check_floor(platform, said, facts, path)?;
     let shape = shape(settings)?;
     let waagent = said.guest.volumes.iter().any(|volume| volume == "waagent");
@@ -247,7 +272,8 @@ fn installation(
     };
     Ok(Some(Installation {
         iso: path.clone(),
-        facts: facts.clone(),
+        facts: source.facts().unwrap_or(facts).clone(),
+        hotfix: hotfix.as_deref().cloned(),
         shape,
         sizes: product::compute(info, shape, &overrides(settings)?, waagent)?,
         guest,
@@ -309,6 +335,7 @@ fn overrides(settings: &Resolved) -> Result<Overrides> {
 fn names(source: &Source, platform: &str, settings: &Resolved) -> Result<(String, String)> {
     let (stem, seed) = match source {
         Source::Iso { facts, .. } => {
+            let facts = source.facts().unwrap_or(facts);
             let shape = shape(settings)?;
             (product::file_stem(facts, shape, platform), product::seed(facts, shape))
         }
@@ -359,10 +386,7 @@ fn artifacts_name(source: &Source, platform: &str, settings: &Resolved) -> PathB
 }
 
 fn product_document(source: &Source) -> BTreeMap<String, String> {
-    match source {
-        Source::Iso { facts, .. } => facts.document(),
-        Source::Disk { .. } => BTreeMap::new(),
-    }
+    source.facts().map(Facts::document).unwrap_or_default()
 }
 
 fn image_tags(
@@ -382,7 +406,7 @@ fn image_tags(
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
-    if let Source::Iso { facts, .. } = source {
+    if let Some(facts) = source.facts() {
         automatic.insert("modules".to_owned(), text("MODULES"));
         automatic.insert("boot_locations".to_owned(), text("BOOT_LOCATIONS"));
         automatic.insert("license_model".to_owned(), "byol".to_owned());

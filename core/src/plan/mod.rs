@@ -3,4 +3,4 @@
 mod decide;
 mod disk_size;
 
-pub use decide::{Installation, MachinePlan, Plan, Source};
+pub use decide::{Hotfix, Installation, MachinePlan, Plan, Source};

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use build_image_disk::iso::Iso;
+use build_image_disk::{Kind, iso::Iso};
 
 use super::Version;
 use crate::error::{Error, Result, Stage};
@@ -13,8 +13,10 @@ const LIMIT: u64 = 64 << 10;
 /// What the ISO says it installs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Top-level folder of the product, such as `/BIGIP1500`.
+    /// Top-level folder of the product, such as `/BIGIP1500`; empty in a hotfix, which has none.
     pub folder: String,
+    /// Whether these are the facts of a hotfix.
+    pub hotfix: bool,
     /// `BIG-IP` as the version file says.
     pub product: String,
     /// `15.0.0`.
@@ -56,6 +58,33 @@ pub fn read_facts(iso: &Iso, path: &Path) -> Result<Facts> {
         .map_err(|what| refused(format!("its version file `{name}`: {what}")))
 }
 
+/// Version file of a hotfix ISO.
+const HOTFIX_FILE: &str = "/VERSION.LTM";
+
+/// Reads the facts of a hotfix ISO and checks that it is one for this base.
+///
+/// # Errors
+/// When its version file is missing or malformed, or the hotfix is for another base.
+pub fn read_hotfix_facts(iso: &Iso, path: &Path, base: &Facts) -> Result<Facts> {
+    let refused = |what: String| {
+        Error::new(Stage::Source, format!("hotfix `{}`: {what}", path.display()))
+            .hint("give the hotfix ISO that was made for the base ISO with -e")
+    };
+    let bytes = iso.read(HOTFIX_FILE, LIMIT).map_err(|error| {
+        if error.kind() == Kind::NotFound {
+            return refused(format!("it has no `{HOTFIX_FILE}`; this is no hotfix ISO"));
+        }
+        crate::source::not_accepted(path, error)
+    })?;
+    let facts = parse("", &String::from_utf8_lossy(&bytes))
+        .map_err(|what| refused(format!("its version file `{HOTFIX_FILE}`: {what}")))?;
+    let facts = Facts { hotfix: true, ..facts };
+    match facts.misfit(base) {
+        Some(what) => Err(refused(what)),
+        None => Ok(facts),
+    }
+}
+
 /// `BIGIP1410`, `BIGIQ…`: letters, then digits only.
 fn is_product_folder(name: &str) -> bool {
     let digits = name.strip_prefix("BIGIP").or_else(|| name.strip_prefix("BIGIQ"));
@@ -84,6 +113,7 @@ fn parse(folder: &str, text: &str) -> Result<Facts, String> {
     let version = needed("Version")?;
     Ok(Facts {
         folder: folder.to_owned(),
+        hotfix: false,
         product: needed("Product")?,
         number: Version::parse(&version)?,
         version,
@@ -110,6 +140,17 @@ fn name_part(key: &str, word: String) -> Result<String, String> {
 }
 
 impl Facts {
+    /// Why these, a hotfix's, do not go onto a base.
+    fn misfit(&self, base: &Self) -> Option<String> {
+        let rows = [
+            ("product", &self.product, &base.product),
+            ("version", &self.version, &base.version),
+            ("build", &self.base_build, &base.build),
+        ];
+        let (what, wanted, found) = rows.into_iter().find(|(_, wanted, found)| wanted != found)?;
+        Some(format!("it is for {what} `{wanted}`, but the base ISO has {what} `{found}`"))
+    }
+
     /// `BIGIP`: the product without its dash.
     #[must_use]
     pub fn product_name(&self) -> String {
@@ -155,6 +196,21 @@ mod tests {
         ] {
             let error = parse("/BIGIP1500", &text).unwrap_err();
             assert!(error.contains(what), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_hotfix_goes_onto_its_own_base_only() {
+        let base = parse("/BIGIP1500", FILE).unwrap();
+        let hotfix = |from: &str, to: &str| parse("", &FILE.replace(from, to)).unwrap();
+        assert_eq!(hotfix("Build: 0.0.39\nSeq", "Build: 0.0.44\nSeq").misfit(&base), None);
+        for (from, to, part) in [
+            ("BIG-IP", "BIG-IQ", "product `BIG-IQ`"),
+            ("15.0.0", "15.0.1", "version `15.0.1`"),
+            ("BaseBuild: 0.0.39", "BaseBuild: 0.0.38", "build `0.0.38`"),
+        ] {
+            let what = hotfix(from, to).misfit(&base).unwrap();
+            assert!(what.contains(part), "{what}");
         }
     }
 

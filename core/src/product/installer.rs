@@ -308,6 +308,7 @@ mod tests {
     fn the_initrd_gets_what_the_installer_looks_for() {
         let facts = Facts {
             folder: "/BIGIP1500".into(),
+            hotfix: false,
             product: "BIG-IP".into(),
             version: "15.0.0".into(),
             build: "0.0.39".into(),

@@ -8,7 +8,7 @@ mod sizing;
 mod ve_info;
 mod version;
 
-pub use facts::{Facts, read_facts};
+pub use facts::{Facts, read_facts, read_hotfix_facts};
 pub use installer::{
     Added, FAILURE_MARKER, Guest, Injected, Installer, RELABEL_MARKERS, RTM_MARKER, consoles,
     injected, kernel_arguments,

@@ -17,10 +17,11 @@ fn sizing(shape: Shape) -> String {
 
 fn product(facts: &Facts) -> String {
     let project = facts.project.as_ref().map(|project| format!("-{project}")).unwrap_or_default();
-    format!("{}{project}-{}-{}", facts.product_name(), facts.version, facts.build)
+    let prefix = if facts.hotfix { "Hotfix-" } else { "" };
+    format!("{prefix}{}{project}-{}-{}", facts.product_name(), facts.version, facts.build)
 }
 
-/// File name without suffix: `BIGIP-15.0.0-0.0.39.LTM_1SLOT.acme`.
+/// File name without suffix: `BIGIP-15.0.0-0.0.39.LTM_1SLOT.acme`, with `Hotfix-` before it when there is one.
 #[must_use]
 pub fn file_stem(facts: &Facts, shape: Shape, platform: &str) -> String {
     format!("{}.{}.{platform}", product(facts), sizing(shape))
@@ -143,6 +144,48 @@ mod tests {
         let dots = NameRules { replace: r"[^a-zA-Z0-9\-._]".into(), ..rules() };
         let name = compose_name(SEED, "AN52DHEC8", &dots).unwrap();
         assert_eq!(name, "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-AN52DHEC8");
+    }
+
+    #[test]
+    fn names_of_products_say_project_and_hotfix() {
+        let base = Facts {
+            folder: "/BIGIP1414".into(),
+            hotfix: false,
+            product: "BIG-IP".into(),
+            version: "14.1.4.4".into(),
+            build: "0.27.4".into(),
+            base_build: "0.0.4".into(),
+            project: None,
+            number: crate::product::Version::of(14_010_404),
+            lines: Vec::new(),
+        };
+        let special = Facts { project: Some("x86".into()), ..base.clone() };
+        let hotfix = Facts { hotfix: true, ..base.clone() };
+        let all = Shape { all_modules: true, slots: 2 };
+        let ltm = Shape { all_modules: false, slots: 1 };
+        for (facts, shape, stem, start) in [
+            (
+                &base,
+                ltm,
+                "BIGIP-14.1.4.4-0.27.4.LTM_1SLOT.acme",
+                "F5-BIGIP-14.1.4.4-0.27.4-BYOL-ltm-1slot",
+            ),
+            (
+                &special,
+                ltm,
+                "BIGIP-x86-14.1.4.4-0.27.4.LTM_1SLOT.acme",
+                "F5-BIGIP-x86-14.1.4.4-0.27.4-BYOL-ltm-1slot",
+            ),
+            (
+                &hotfix,
+                all,
+                "Hotfix-BIGIP-14.1.4.4-0.27.4.ALL.acme",
+                "F5-Hotfix-BIGIP-14.1.4.4-0.27.4-BYOL-all-2slot",
+            ),
+        ] {
+            assert_eq!(file_stem(facts, shape, "acme"), stem);
+            assert_eq!(seed(facts, shape), start);
+        }
     }
 
     #[test]

@@ -92,7 +92,8 @@ fn source() -> Vec<Row> {
         row(SOURCE, "ISO", Kind::Path, "BIG-IP installer ISO").flag('i'),
         new_row(SOURCE, "DISK", Kind::Path, "disk image (raw, qcow2, VHD) instead of an ISO"),
         row(SOURCE, "ISO_SIG", Kind::Path, "signature of the ISO").flag('s').unsupported(LATER),
-        row(SOURCE, "EHF_ISO", Kind::Path, "engineering hotfix ISO").flag('e').unsupported(LATER),
+        row(SOURCE, "EHF_ISO", Kind::Path, "engineering hotfix ISO, installed on top of the ISO")
+            .flag('e'),
         row(SOURCE, "EHF_ISO_SIG", Kind::Path, "signature of the hotfix ISO")
             .flag('x')
             .unsupported(LATER),

@@ -7,8 +7,8 @@ use build_image_disk::{Kind, format::GuestReader, iso::Iso};
 use super::not_accepted;
 use crate::{
     error::{Error, Result, Stage},
-    plan::Source,
-    product::{self, VeInfo},
+    plan::{Hotfix, Source},
+    product::{self, Facts, VeInfo},
     settings::Resolved,
 };
 
@@ -21,7 +21,11 @@ const VE_INFO_LIMIT: u64 = 1 << 20;
 /// When none or two are named, or what is named is not accepted.
 pub(crate) fn open(settings: &Resolved) -> Result<Source> {
     match (settings.path("ISO"), settings.path("DISK")) {
-        (Some(path), None) => iso(&local(&path, "ISO")?),
+        (Some(path), None) => {
+            let hotfix = settings.path("EHF_ISO");
+            let hotfix = hotfix.map(|path| local(&path, "EHF_ISO")).transpose()?;
+            iso(&local(&path, "ISO")?, hotfix.as_deref())
+        }
         (None, Some(path)) => disk(&local(&path, "DISK")?),
         (Some(_), Some(_)) => Err(Error::new(Stage::Settings, "ISO and DISK are both set")
             .hint("give either an installer ISO with -i or a disk image with --disk")),
@@ -41,7 +45,7 @@ fn local(path: &Path, key: &str) -> Result<PathBuf> {
     })
 }
 
-fn iso(path: &Path) -> Result<Source> {
+fn iso(path: &Path, hotfix: Option<&Path>) -> Result<Source> {
     let iso = Iso::open(path).map_err(|error| not_accepted(path, error))?;
     let facts = product::read_facts(&iso, path)?;
     let name = format!("{}/install/ve.info.json", facts.folder);
@@ -65,7 +69,14 @@ fn iso(path: &Path) -> Result<Source> {
         }
         Err(error) => return Err(not_accepted(path, error)),
     };
-    Ok(Source::Iso { path: path.to_owned(), facts, info: Box::new(info) })
+    let hotfix = hotfix.map(|path| open_hotfix(path, &facts)).transpose()?;
+    Ok(Source::Iso { path: path.to_owned(), facts, info: Box::new(info), hotfix })
+}
+
+fn open_hotfix(path: &Path, base: &Facts) -> Result<Box<Hotfix>> {
+    let iso = Iso::open(path).map_err(|error| not_accepted(path, error))?;
+    let facts = product::read_hotfix_facts(&iso, path, base)?;
+    Ok(Box::new(Hotfix { path: path.to_owned(), facts }))
 }
 
 fn disk(path: &Path) -> Result<Source> {

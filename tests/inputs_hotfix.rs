@@ -1,0 +1,68 @@
+//! A hotfix on top of a base ISO: whose facts count, and which hotfix goes onto which base.
+
+use crate::harness::{Run, Sandbox, TinyIso, needs_qemu};
+
+fn plan(sandbox: &Sandbox) -> Run {
+    let words = ["plan", "-i", "base.iso", "-e", "fix.iso", "-p", "qcow2", "-m", "ltm", "-b", "1"];
+    sandbox.run(&words)
+}
+
+#[test]
+fn names_and_facts_are_those_of_the_hotfix() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::with_cloud();
+    TinyIso::base().write(&sandbox.path().join("base.iso"));
+    TinyIso::hotfix().write(&sandbox.path().join("fix.iso"));
+    std::fs::create_dir(sandbox.path().join("images")).unwrap();
+    let run = plan(&sandbox);
+    run.succeeded();
+    for text in ["Hotfix-BIGIP-15.0.0-0.0.44.LTM_1SLOT.qcow2", "fix.iso", "build 0.0.44"] {
+        assert!(run.stdout.contains(text), "`{text}` is missing in\n{}", run.stdout);
+    }
+    let words = ["plan", "-i", "base.iso", "-e", "fix.iso", "-c", "config.yml"];
+    let run = sandbox.run(&[&words[..], &["-p", "alibaba", "-m", "ltm", "-b", "1"]].concat());
+    run.succeeded();
+    for text in [
+        "F5-Hotfix-BIGIP-15-0-0-0-0-44-BYOL-ltm-1slot-",
+        "version_build: 0.0.44",
+        "version_basebuild: 0.0.39",
+    ] {
+        assert!(run.stdout.contains(text), "`{text}` is missing in\n{}", run.stdout);
+    }
+}
+
+#[test]
+fn a_hotfix_of_something_else_is_refused_by_name() {
+    if !needs_qemu() {
+        return;
+    }
+    let file = TinyIso::version_file;
+    let of = |text: &str| TinyIso::hotfix().with("VERSION.LTM", text);
+    for (hotfix, text) in [
+        (
+            of(&file("15.0.1", "0.0.44", "0.0.39")),
+            "for version `15.0.1`, but the base ISO has version `15.0.0`",
+        ),
+        (
+            of(&file("15.0.0", "0.0.44", "0.0.38")),
+            "for build `0.0.38`, but the base ISO has build `0.0.39`",
+        ),
+        (of(&file("15.0.0", "0.0.44", "0.0.39").replace("BIG-IP", "BIG-IQ")), "product `BIG-IQ`"),
+        (of("Product: BIG-IP\nVersion: 15.0.0\nBuild: 1\n"), "`BaseBuild: …` is missing"),
+        (of("no lines of a version file"), "line 1 is not `Key: value`"),
+        (TinyIso::base(), "no `/VERSION.LTM`; this is no hotfix ISO"),
+    ] {
+        let sandbox = Sandbox::new();
+        TinyIso::base().write(&sandbox.path().join("base.iso"));
+        hotfix.write(&sandbox.path().join("fix.iso"));
+        plan(&sandbox).failed(4, &["fix.iso", text, "hint:"]);
+    }
+    let sandbox = Sandbox::new();
+    TinyIso::base().write(&sandbox.path().join("base.iso"));
+    plan(&sandbox).failed(4, &["fix.iso", "No such file"]);
+    TinyIso::hotfix().write(&sandbox.path().join("fix.iso"));
+    let words = ["plan", "-i", "fix.iso", "-p", "qcow2", "-m", "ltm", "-b", "1"];
+    sandbox.run(&words).failed(4, &["no product folder"]);
+}
