@@ -14,7 +14,8 @@ fn names_and_facts_are_those_of_the_hotfix() {
     }
     let sandbox = Sandbox::with_cloud();
     TinyIso::base().write(&sandbox.path().join("base.iso"));
-    TinyIso::hotfix().write(&sandbox.path().join("fix.iso"));
+    // A hotfix is read from its Rock Ridge tree alone.
+    TinyIso::hotfix().options(&["-r"]).write(&sandbox.path().join("fix.iso"));
     std::fs::create_dir(sandbox.path().join("images")).unwrap();
     let run = plan(&sandbox);
     run.succeeded();
