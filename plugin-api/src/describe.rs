@@ -80,6 +80,9 @@ pub struct Description {
 pub struct DiskNeeds {
     /// What the default `create_disk` asks for.
     pub spec: DiskSpec,
+    /// What is put into IMAGE_DIR, when that is not the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package: Option<DiskSpec>,
     /// Smallest virtual size in bytes; smaller disks are grown before the installation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub minimum_bytes: Option<u64>,

@@ -35,6 +35,8 @@ pub struct Build {
     pub image_dir: Option<String>,
     /// File name of the published image without suffix.
     pub file_stem: String,
+    /// File name without suffix of the disk inside a package: `BIGIP-15.0.0-0.0.39`.
+    pub disk_name: String,
 }
 
 /// What the host can do, so that a provider can refuse early what would fail late.
@@ -142,6 +144,8 @@ pub struct DiskRequest {
     pub build: Build,
     /// The disk the provider's description asks for.
     pub spec: DiskSpec,
+    /// Whether it is for IMAGE_DIR; `spec` is the description's `package` then.
+    pub published: bool,
 }
 
 /// Request of [`crate::Provider::upload`].

@@ -18,6 +18,7 @@ mod describe;
 mod disk;
 pub mod document;
 mod error;
+mod ovf;
 mod provider;
 mod resource;
 mod setting;
@@ -30,8 +31,9 @@ pub use context::{Context, Event, Host, LogLevel, LogRecord, Progress, ProgressU
 pub use describe::{
     AbiRange, Description, DiskNeeds, GuestNeeds, LetterCase, NameRules, Status, TagRules,
 };
-pub use disk::{Compression, Disk, DiskFormat, DiskSpec};
+pub use disk::{Archive, Compression, Disk, DiskFormat, DiskSpec};
 pub use error::{Error, ErrorKind, Result};
+pub use ovf::{Ovf, OvfConfiguration, OvfProduct, OvfProperty};
 pub use provider::{Provider, Steps};
 pub use resource::Resource;
 pub use setting::{Secret, Setting, SettingKind, Settings};

@@ -137,13 +137,15 @@ impl<'a> Pipeline<'a> {
         };
         self.host.set_disk(&disk, made_here, &plan.build.file_stem);
         self.interrupt.check()?;
-        let disk = self.create_disk(outcome)?;
         if let Some(folder) = &plan.publish {
+            let disk = self.create_disk(true, outcome)?;
             self.publish(&disk, folder, outcome)?;
+            self.interrupt.check()?;
         }
         if cloud && !plan.upload {
             return Ok(());
         }
+        let disk = self.create_disk(!cloud, outcome)?;
         self.interrupt.check()?;
         let uploaded = self.upload(disk, outcome)?;
         self.interrupt.check()?;

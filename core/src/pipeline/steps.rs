@@ -160,9 +160,11 @@ impl Pipeline<'_> {
         facts.is_some_and(|facts| !facts.is_null() && facts == disk_facts(raw))
     }
 
-    pub(super) fn create_disk(&self, outcome: &mut Outcome) -> Result<Disk> {
+    /// Lets the provider ask for its disk; for IMAGE_DIR, or for the upload.
+    pub(super) fn create_disk(&self, published: bool, outcome: &mut Outcome) -> Result<Disk> {
         self.begin("disk", "showing the disk as an image")?;
-        let request = DiskRequest { build: self.plan.build.clone(), spec: self.plan.spec.clone() };
+        let spec = if published { &self.plan.package } else { &self.plan.spec };
+        let request = DiskRequest { build: self.plan.build.clone(), spec: spec.clone(), published };
         let made = self.steps.create_disk(&request);
         let disk = made.map_err(|error| self.failed("create_disk", error))?;
         outcome.virtual_size = disk.virtual_size;

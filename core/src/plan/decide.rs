@@ -108,6 +108,8 @@ pub struct Plan {
     pub disk: Option<PathBuf>,
     /// Disk the provider wants.
     pub spec: DiskSpec,
+    /// What goes into IMAGE_DIR.
+    pub package: DiskSpec,
     /// Folder of all builds' files.
     pub base: PathBuf,
     /// Folder of this build's files, below the base.
@@ -164,6 +166,7 @@ impl Plan {
             virtual_size,
             tags: image_tags(platform, said, settings, &source, virtual_size)?,
             image_dir: Some(images.display().to_string()),
+            disk_name: disk_name(&source),
             file_stem: stem,
         };
         let base = settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts"));
@@ -177,6 +180,7 @@ impl Plan {
                 Source::Disk { path, .. } => Some(path),
                 Source::Iso { .. } => None,
             },
+            package: package(said, settings),
             spec: said.disk.spec.clone(),
             publish: publishes.then_some(images),
             keep: settings.is_on("REUSE"),
@@ -352,6 +356,23 @@ fn names(source: &Source, platform: &str, settings: &Resolved) -> Result<(String
         .hint("set the folder with IMAGE_DIR")),
         Some(name) => Ok((name.to_owned(), seed)),
         None => Ok((stem, seed)),
+    }
+}
+
+/// What goes into IMAGE_DIR: the provider's package, or the image alone when the user wants no archive.
+fn package(said: &Description, settings: &Resolved) -> DiskSpec {
+    let package = said.disk.package.as_ref().unwrap_or(&said.disk.spec);
+    match settings.text("PACKAGE") {
+        Some("none") => package.bare(),
+        _ => package.clone(),
+    }
+}
+
+/// Name of the disk inside a package, without suffix.
+fn disk_name(source: &Source) -> String {
+    match source {
+        Source::Iso { facts, .. } => product::internal_name(facts),
+        Source::Disk { path, .. } => disk_stem(path),
     }
 }
 

@@ -13,7 +13,7 @@ pub use installer::{
     Added, FAILURE_MARKER, Guest, Injected, Installer, RELABEL_MARKERS, RTM_MARKER, consoles,
     injected, kernel_arguments,
 };
-pub use names::{check_name, compose_name, file_stem, seed};
+pub use names::{check_name, compose_name, file_stem, internal_name, seed};
 pub use sizing::{Overrides, Shape, Sizes, compute};
 pub use ve_info::{VeInfo, Volumes};
 pub use version::Version;

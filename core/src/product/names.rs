@@ -16,9 +16,15 @@ fn sizing(shape: Shape) -> String {
 }
 
 fn product(facts: &Facts) -> String {
-    let project = facts.project.as_ref().map(|project| format!("-{project}")).unwrap_or_default();
     let prefix = if facts.hotfix { "Hotfix-" } else { "" };
-    format!("{prefix}{}{project}-{}-{}", facts.product_name(), facts.version, facts.build)
+    format!("{prefix}{}", internal_name(facts))
+}
+
+/// Name of the disk inside a package: `BIGIP-15.0.0-0.0.39`.
+#[must_use]
+pub fn internal_name(facts: &Facts) -> String {
+    let project = facts.project.as_ref().map(|project| format!("-{project}")).unwrap_or_default();
+    format!("{}{project}-{}-{}", facts.product_name(), facts.version, facts.build)
 }
 
 /// File name without suffix: `BIGIP-15.0.0-0.0.39.LTM_1SLOT.acme`, with `Hotfix-` before it when there is one.

@@ -181,7 +181,15 @@ fn output() -> Vec<Row> {
         words.iter().flat_map(|word| [(*word).to_owned(), word.to_uppercase()]).collect();
     level.setting.choices = both;
     level.setting = level.setting.default_value("info");
+    let mut package = new_row(
+        OUTPUT,
+        "PACKAGE",
+        Kind::Text,
+        "published image: in its provider's archive, or alone",
+    );
+    package.setting = package.setting.choices(&["archive", "none"]).default_value("archive");
     vec![
+        package,
         row(OUTPUT, "IMAGE_DIR", Kind::Path, "folder for published images [default: images]"),
         row(
             OUTPUT,

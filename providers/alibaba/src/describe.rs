@@ -4,8 +4,8 @@
 //! Limits: ECS documentation of `ImportImage` and `TagResources`.
 
 use build_image_plugin_api::{
-    Compression, Description, DiskFormat, DiskNeeds, DiskSpec, GuestNeeds, LetterCase, NameRules,
-    Status, TagRules,
+    Description, DiskFormat, DiskNeeds, DiskSpec, GuestNeeds, LetterCase, NameRules, Status,
+    TagRules,
 };
 
 /// Bytes of a GiB.
@@ -33,14 +33,10 @@ pub(crate) fn description() -> Description {
         license: "Apache-2.0 OR MIT".to_owned(),
         settings: crate::settings::settings(),
         disk: DiskNeeds {
-            spec: DiskSpec {
-                format: DiskFormat::Qcow2,
-                variant: String::new(),
-                compression: Compression::None,
-            },
+            spec: DiskSpec { format: DiskFormat::Qcow2, ..DiskSpec::default() },
             minimum_bytes: Some(20 * GIB),
             maximum_bytes: Some(2048 * GIB),
-            multiple_of_bytes: None,
+            ..DiskNeeds::default()
         },
         guest: GuestNeeds {
             hypervisor: Some("alibaba".to_owned()),

@@ -85,8 +85,12 @@ impl Provider for Alibaba {
     }
 
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
-        let _ = request;
-        context.make_disk(&self.config.disk())
+        let mut spec = self.config.disk();
+        if request.published {
+            spec.archive = request.spec.archive;
+            spec.member = format!("{}.{}", request.build.file_stem, spec.format.word());
+        }
+        context.make_disk(&spec)
     }
 
     fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {

@@ -112,7 +112,11 @@ impl Run {
     }
 
     pub(crate) fn disk(&self) -> Disk {
-        let request = DiskRequest { build: self.build(), spec: Alibaba::describe().disk.spec };
+        let request = DiskRequest {
+            build: self.build(),
+            spec: Alibaba::describe().disk.spec,
+            ..DiskRequest::default()
+        };
         self.provider.create_disk(&self.context, &request).unwrap()
     }
 
