@@ -18,6 +18,7 @@ pub mod plan;
 pub mod plugins;
 pub mod product;
 pub mod random;
+pub mod records;
 pub mod report;
 pub mod runs;
 pub mod settings;

@@ -8,6 +8,19 @@ use serde_json::Value;
 
 use crate::error::{Error, Problem, Result, Stage};
 
+/// Automatic tags in the order in which they make room for the user's, where a provider takes few.
+const EXPENDABLE: [&str; 9] = [
+    "version_jobid",
+    "version_changelist",
+    "version_sequence",
+    "version_built",
+    "build_source",
+    "build_user",
+    "build_host",
+    "version_edition",
+    "version_date",
+];
+
 /// Tags by key.
 pub type Tags = BTreeMap<String, String>;
 
@@ -36,6 +49,24 @@ pub fn compose(mut automatic: Tags, add: Option<&Value>, exclude: Option<&Value>
         }
     }
     Ok(automatic)
+}
+
+/// Leaves out automatic tags of little use while there are more than the provider takes.
+pub fn fit(tags: &mut Tags, add: Option<&Value>, rules: &TagRules) {
+    let maps = add.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
+    let added: Vec<&String> = maps.flat_map(serde_json::Map::keys).collect();
+    for key in EXPENDABLE {
+        if tags.len() <= limit(rules.maximum) {
+            return;
+        }
+        if !added.iter().any(|name| *name == key) && tags.remove(key).is_some() {
+            tracing::warn!(
+                tag = key,
+                maximum = rules.maximum,
+                "left out: the provider takes no more tags"
+            );
+        }
+    }
 }
 
 fn wrong(message: &str) -> Error {
@@ -144,6 +175,23 @@ mod tests {
                 .unwrap();
         assert_eq!(composed, tags(&[("b", "3"), ("c", "x")]));
         assert!(compose(Tags::new(), Some(&json!(["word"])), None).is_err());
+    }
+
+    #[test]
+    fn automatic_tags_make_room_for_the_users() {
+        let mut all = tags(&[
+            ("version_jobid", "1"),
+            ("build_host", "h"),
+            ("platform", "p"),
+            ("x", "1"),
+            ("y", "2"),
+        ]);
+        fit(&mut all, Some(&json!([{"x": 1}, {"y": 2}])), &rules());
+        assert_eq!(all, tags(&[("platform", "p"), ("x", "1"), ("y", "2")]));
+        let mut chosen = tags(&[("build_host", "mine"), ("a", "1"), ("b", "1"), ("c", "1")]);
+        let before = chosen.clone();
+        fit(&mut chosen, Some(&json!([{"build_host": "mine"}])), &rules());
+        assert_eq!(chosen, before, "what the user asked for stays, and is then an error");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::{
     journal::{Entry, Journal},
     plan::Plan,
     plugins::{Plugin, RunHost},
+    records::Records,
     report::{Outcome, Reporter},
     settings::{Environment, Resolved},
 };
@@ -26,6 +27,7 @@ use crate::{
 pub struct Pipeline<'a> {
     pub(super) plan: &'a Plan,
     pub(super) plugin: &'a Plugin,
+    pub(super) records: Records<'a>,
     pub(super) host: Arc<RunHost>,
     pub(super) steps: Box<dyn Steps>,
     pub(super) qemu: Option<Qemu>,
@@ -96,7 +98,8 @@ impl<'a> Pipeline<'a> {
             Error::provider(&plan.platform, "create", host.mask().error(error))
         })?;
         let claim = Mutex::default();
-        Ok(Self { plan, plugin, host, steps, qemu, reporter, interrupt, claim })
+        let records = Records::new(plan, settings);
+        Ok(Self { plan, plugin, records, host, steps, qemu, reporter, interrupt, claim })
     }
 
     /// Runs all steps. On failure what was created is removed; leftovers are in the outcome.
@@ -118,6 +121,7 @@ impl<'a> Pipeline<'a> {
         if !kept {
             self.discard(result.is_ok(), outcome);
         }
+        self.write_down(|records| records.ended(outcome, result.is_ok()));
         let word = result.as_ref().map_or_else(Error::kind, |()| "success");
         self.tidy(word, kept, outcome);
         result
@@ -174,6 +178,16 @@ impl<'a> Pipeline<'a> {
         }
         if outcome.leftovers.is_empty() && !plan.keep {
             artifacts::remove_run(&plan.run, &plan.base);
+        }
+    }
+
+    /// Writes records for other programs, where the build has a folder. They are no reason to fail.
+    pub(super) fn write_down(&self, what: impl FnOnce(&Records<'_>) -> Result<()>) {
+        if self.claim.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return;
+        }
+        if let Err(error) = what(&self.records) {
+            self.reporter.warning(&error.message, error.hint.as_deref());
         }
     }
 

@@ -121,6 +121,7 @@ impl Pipeline<'_> {
             return Ok(raw);
         }
         *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(Claim::take(folder)?);
+        self.write_down(|records| records.started(&outcome.start_time));
         let accel = install::choose_accel(installation, qemu)?;
         if accel.accel == Accel::Tcg && installation.machine.accel == "auto" {
             let text = format!(
@@ -151,6 +152,7 @@ impl Pipeline<'_> {
         };
         workshop.install()?;
         self.end("install", "disk installed", disk_facts(&raw), outcome)?;
+        self.write_down(|records| records.installed(&raw));
         Ok(raw)
     }
 
@@ -191,6 +193,7 @@ impl Pipeline<'_> {
             .map_err(|error| from_disk(Stage::Disk, error))?;
         outcome.location = Some(folder.display().to_string());
         outcome.file = Some(target.display().to_string());
+        self.write_down(|records| records.published(&target, None));
         let text = format!("{} written", target.display());
         self.end("publish", &text, json!({"file": target}), outcome)
     }
@@ -240,6 +243,7 @@ impl Pipeline<'_> {
         let (prefix, mask) = (&self.plan.platform, self.host.mask());
         let named = |(name, value)| (format!("{prefix}_{name}"), mask.value(value));
         outcome.provider = registered.facts.into_iter().map(named).collect();
+        self.write_down(|records| records.registered(outcome));
         Ok(())
     }
 }

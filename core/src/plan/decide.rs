@@ -116,6 +116,8 @@ pub struct Plan {
     pub artifacts: PathBuf,
     /// Folder of this run's journal.
     pub run: PathBuf,
+    /// Whether the provider is a cloud: images leave this machine, unless the build stops before.
+    pub is_cloud: bool,
     /// Whether the image leaves this machine.
     pub upload: bool,
     /// Where the host itself publishes the disk image, if it does.
@@ -187,6 +189,7 @@ impl Plan {
             keep_on_failure: settings.text("ON_FAILURE") == Some("keep"),
             build,
             installation,
+            is_cloud: said.uploads,
             upload,
         })
     }
@@ -418,12 +421,15 @@ fn image_tags(
     virtual_size: u64,
 ) -> Result<Tags> {
     let Some(rules) = &said.tags else { return Ok(Tags::new()) };
+    let builder = settings.builder();
     let text = |key: &str| settings.text(key).unwrap_or_default().to_owned();
     let mut automatic: Tags = [
         ("build_source", "build-image".to_owned()),
         ("platform", platform.to_owned()),
         ("image_size", format!("{}GiB", virtual_size.div_ceil(GIB))),
-        ("build_type", "local".to_owned()),
+        ("build_host", builder.host.clone()),
+        ("build_user", builder.user.clone()),
+        ("build_type", builder.kind.to_owned()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
@@ -434,7 +440,9 @@ fn image_tags(
         automatic.extend(facts.lines.iter().cloned());
     }
     let json = |key: &str| settings.get(key).map(|value| &value.json);
-    let composed = tags::compose(automatic, json("IMAGE_TAGS"), json("IMAGE_TAGS_EXCLUDE"))?;
+    let (add, exclude) = (json("IMAGE_TAGS"), json("IMAGE_TAGS_EXCLUDE"));
+    let mut composed = tags::compose(automatic, add, exclude)?;
+    tags::fit(&mut composed, add, rules);
     tags::check(&composed, rules)?;
     Ok(composed)
 }

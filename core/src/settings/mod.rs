@@ -3,6 +3,7 @@
 //! Precedence: command line, configuration file, environment, default. An empty text counts as unset.
 
 mod advice;
+mod builder;
 mod env;
 mod file;
 mod home;
@@ -11,6 +12,7 @@ mod resolve;
 mod row;
 mod schema;
 
+pub use builder::Builder;
 pub use env::Environment;
 pub use file::{Entry, FileLayer};
 pub use parse::parse_text;

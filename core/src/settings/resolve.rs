@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 
 use super::{
     advice::advice,
+    builder::Builder,
     env::Environment,
     file::FileLayer,
     home::expand_home,
@@ -76,6 +77,7 @@ impl fmt::Debug for Layers {
 pub struct Resolved {
     values: BTreeMap<String, Value>,
     home: Option<String>,
+    builder: Builder,
     secrets: BTreeMap<String, Secret>,
 }
 
@@ -86,7 +88,8 @@ impl Layers {
     /// All values that do not fit their rows, at once.
     pub fn resolve(&self, rows: &[Row]) -> Result<Resolved> {
         let home = self.home().map(str::to_owned);
-        let mut resolved = Resolved { home, ..Resolved::default() };
+        let builder = Builder::of(&self.environment);
+        let mut resolved = Resolved { home, builder, ..Resolved::default() };
         let mut problems = Vec::new();
         for row in rows {
             match self.value(row) {
@@ -209,6 +212,12 @@ impl Resolved {
     /// What is wrong with it, as a fragment.
     pub fn expand_home(&self, path: &str) -> Result<String, String> {
         expand_home(path, self.home.as_deref())
+    }
+
+    /// Who builds and where.
+    #[must_use]
+    pub fn builder(&self) -> &Builder {
+        &self.builder
     }
 
     /// The number of a setting.

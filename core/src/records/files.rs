@@ -1,0 +1,44 @@
+//! The list of everything in the folder.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::error::{Error, Result, Stage};
+
+/// Name of the list.
+const FILE: &str = "files.txt";
+
+/// Writes the list: length and path of every file, sorted.
+pub(super) fn list(folder: &Path) -> Result<()> {
+    let path = folder.join(FILE);
+    let failed = |error: std::io::Error| {
+        Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
+            .because(&error)
+            .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
+    };
+    let mut found = Vec::new();
+    collect(folder, &mut found).map_err(failed)?;
+    found.sort();
+    let mut text = String::new();
+    for (name, length) in found {
+        let shown = name.strip_prefix(folder).unwrap_or(&name).display();
+        let _ = writeln!(text, "{length:>14}  {shown}");
+    }
+    fs::write(&path, text).map_err(failed)
+}
+
+fn collect(folder: &Path, found: &mut Vec<(PathBuf, u64)>) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.path().symlink_metadata()?;
+        if metadata.is_dir() {
+            collect(&entry.path(), found)?;
+        } else if entry.file_name() != FILE {
+            found.push((entry.path(), metadata.len()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! One file, as consumers know them: members sorted, four blanks, there as a whole or not at all.
+
+use std::{fs, path::Path};
+
+use serde::Serialize as _;
+use serde_json::{Serializer, Value, ser::PrettyFormatter};
+
+use crate::error::{Error, Result, Stage};
+
+/// Members by name.
+pub(super) type Members = serde_json::Map<String, Value>;
+
+/// Writes a document.
+pub(super) fn write(path: &Path, mut document: Value) -> Result<()> {
+    document.sort_all_objects();
+    let mut text = Vec::new();
+    let mut serializer =
+        Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"    "));
+    let failed = |error: &(dyn std::error::Error + 'static)| {
+        Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
+            .because(error)
+            .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
+    };
+    document.serialize(&mut serializer).map_err(|error| failed(&error))?;
+    text.push(b'\n');
+    let temporary = path.with_extension("json.part");
+    fs::write(&temporary, text)
+        .and_then(|()| fs::rename(&temporary, path))
+        .map_err(|error| failed(&error))
+}

@@ -1,0 +1,28 @@
+//! Who builds and where, for tags and records.
+
+use super::env::Environment;
+
+/// Who builds and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Builder {
+    /// Name of this machine.
+    pub host: String,
+    /// Name of the user, or the user's number.
+    pub user: String,
+    /// `pipeline` where the variable `CI` is set, else `local`.
+    pub kind: &'static str,
+}
+
+impl Builder {
+    /// As this machine and the environment tell.
+    #[must_use]
+    pub fn of(environment: &Environment) -> Self {
+        let user = environment.get("USER").filter(|name| !name.is_empty());
+        Self {
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            user: user
+                .map_or_else(|| rustix::process::getuid().as_raw().to_string(), str::to_owned),
+            kind: if environment.get("CI").is_some() { "pipeline" } else { "local" },
+        }
+    }
+}
