@@ -9,9 +9,10 @@
 //! 1. [`error`]: one error type, kind + object + hint
 //! 2. [`mod@format`]: what a file is, and the guest's bytes in it
 //! 3. [`view`]: a disk as an image that is never written, or is written at the end
-//! 4. [`iso`] and [`initrd`]: what an installation starts from
-//! 5. [`qemu`]: the installation itself; [`process`] is its door to other programs
-//! 6. [`raw`]: the empty disk it fills
+//! 4. [`pack`]: images and archives that are written once, compressed; [`ovf`]: what goes with a VMDK
+//! 5. [`iso`] and [`initrd`]: what an installation starts from
+//! 6. [`qemu`]: the installation itself; [`process`] is its door to other programs
+//! 7. [`raw`]: the empty disk it fills
 //!
 //! Files are written beside their place and renamed: what has its name is complete.
 #![forbid(unsafe_code)]
@@ -21,6 +22,9 @@ mod field;
 pub mod format;
 pub mod initrd;
 pub mod iso;
+pub mod ovf;
+#[expect(dead_code, reason = "the parts that use it follow")]
+pub mod pack;
 pub mod process;
 pub mod qemu;
 pub mod raw;
@@ -34,4 +38,4 @@ pub use format::{Format, GuestReader, Probe, export_raw, probe};
 pub use iso::Iso;
 pub use process::Environment;
 pub use qemu::{Machine, Qemu};
-pub use view::{Qcow2View, RawView, View};
+pub use view::{Qcow2View, RawView, VhdView, View};

@@ -10,7 +10,7 @@ use crate::field::{index, is_zero};
 use crate::format::GuestReader;
 
 /// Cluster size of the images made here, QEMU's default.
-pub(super) const CLUSTER: u64 = 64 << 10;
+pub(crate) const CLUSTER: u64 = 64 << 10;
 /// Clusters covered by one word of the map.
 const WORD: u64 = 64;
 /// Data mostly shows itself at the start of a cluster; only a zero start costs a full read.
@@ -18,7 +18,7 @@ const FIRST_LOOK: usize = 4096;
 
 /// The map: bits, and the number of set bits before each word.
 #[derive(Debug)]
-pub(super) struct Allocation {
+pub(crate) struct Allocation {
     words: Vec<u64>,
     before: Vec<u64>,
     clusters: u64,
@@ -26,7 +26,7 @@ pub(super) struct Allocation {
 }
 
 impl Allocation {
-    pub(super) fn scan(disk: &GuestReader) -> Result<Self, Error> {
+    pub(crate) fn scan(disk: &GuestReader) -> Result<Self, Error> {
         let clusters = disk.virtual_size().div_ceil(CLUSTER);
         let words: Vec<AtomicU64> =
             (0..clusters.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect();
@@ -76,29 +76,29 @@ impl Allocation {
     }
 
     /// Clusters of the disk.
-    pub(super) fn clusters(&self) -> u64 {
+    pub(crate) fn clusters(&self) -> u64 {
         self.clusters
     }
 
     /// Clusters which hold data.
-    pub(super) fn allocated(&self) -> u64 {
+    pub(crate) fn allocated(&self) -> u64 {
         self.allocated
     }
 
     /// Whether a cluster holds data; `false` behind the end.
-    pub(super) fn holds(&self, cluster: u64) -> bool {
+    pub(crate) fn holds(&self, cluster: u64) -> bool {
         self.words.get(index(cluster / WORD)).is_some_and(|word| word >> (cluster % WORD) & 1 == 1)
     }
 
     /// How many clusters before this one hold data.
-    pub(super) fn rank(&self, cluster: u64) -> u64 {
+    pub(crate) fn rank(&self, cluster: u64) -> u64 {
         let Some(word) = self.words.get(index(cluster / WORD)) else { return self.allocated };
         let lower = word & ((1 << (cluster % WORD)) - 1);
         self.before[index(cluster / WORD)] + u64::from(lower.count_ones())
     }
 
     /// The cluster which is number `rank` among those with data. `rank` < [`Self::allocated`].
-    pub(super) fn select(&self, rank: u64) -> u64 {
+    pub(crate) fn select(&self, rank: u64) -> u64 {
         let at = self.before.partition_point(|before| *before <= rank) - 1;
         let mut word = self.words[at];
         for _ in 0..rank - self.before[at] {

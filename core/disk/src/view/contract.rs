@@ -24,4 +24,10 @@ pub trait View: Send + Sync {
 
     /// Fills `buf` from byte `offset` of the image; fewer bytes only at its end.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Error>;
+
+    /// How many bytes from `offset` on are known to be zeros without reading them; 0 promises nothing.
+    fn zeros_at(&self, offset: u64) -> Result<u64, Error> {
+        let _ = offset;
+        Ok(0)
+    }
 }

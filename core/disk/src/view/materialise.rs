@@ -24,7 +24,7 @@ type Sink<'a> = &'a mut dyn FnMut(&[u8], u64) -> Result<(), Error>;
 pub fn materialise(view: &dyn View, dest: &Path, progress: OnProgress<'_>) -> Result<(), Error> {
     let staged = Staged::create(dest)?;
     staged.file().set_len(view.len()).map_err(|source| staged.write_error(source))?;
-    each_piece(view, progress, &mut |piece, offset| write_data(&staged, piece, offset))?;
+    each_piece(view, progress, true, &mut |piece, offset| write_data(&staged, piece, offset))?;
     staged.finish()
 }
 
@@ -34,7 +34,7 @@ pub fn copy_to(
     out: &mut dyn Write,
     progress: OnProgress<'_>,
 ) -> Result<(), Error> {
-    each_piece(view, progress, &mut |piece, offset| {
+    each_piece(view, progress, false, &mut |piece, offset| {
         out.write_all(piece)
             .map_err(|source| Error::io("cannot write an image to", Path::new("stream"), source))
             .map_err(|error| error.at_offset(offset))
@@ -42,16 +42,27 @@ pub fn copy_to(
     out.flush().map_err(|source| Error::io("cannot write an image to", Path::new("stream"), source))
 }
 
-fn each_piece(view: &dyn View, progress: OnProgress<'_>, sink: Sink<'_>) -> Result<(), Error> {
+/// Gives the image to `sink` piece by piece, with `skip` without what is known to be zeros.
+fn each_piece(
+    view: &dyn View,
+    progress: OnProgress<'_>,
+    skip: bool,
+    sink: Sink<'_>,
+) -> Result<(), Error> {
     let mut buf = vec![0; CHUNK];
     let mut offset = 0;
     loop {
-        let len = view.read_at(&mut buf, offset)?;
-        if len == 0 {
-            return Ok(());
+        let zeros = if skip { view.zeros_at(offset)? } else { 0 };
+        if zeros > 0 {
+            offset += zeros;
+        } else {
+            let len = view.read_at(&mut buf, offset)?;
+            if len == 0 {
+                return Ok(());
+            }
+            sink(&buf[..len], offset)?;
+            offset += len as u64;
         }
-        sink(&buf[..len], offset)?;
-        offset += len as u64;
         if progress(offset).is_break() {
             return Err(Error::new(Kind::Cancelled, "writing the image was stopped"));
         }

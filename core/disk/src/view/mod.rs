@@ -4,22 +4,36 @@
 //! raw disk ──▶ allocation.rs  which 64 KiB clusters hold data (one parallel pass, one bit each)
 //!          ──▶ contract.rs    View: format, virtual size, length, read_at
 //!                raw.rs       the disk as it is            qcow2.rs   header and tables made up, data passed on
+//!                vhd.rs       fixed and dynamic VHD        vhd_header.rs   its footer and header
+//!                file.rs      an image that was written before
 //!          ──▶ materialise.rs a view as a file, complete or not at all
+//! stamp.rs   what images carry besides data (identifiers, time) and must not change from run to run
 //! ```
 //!
-//! Not here: compressed images, which must be written once before their length is known.
+//! Not here: compressed images, which must be written once before their length is known ([`crate::pack`]).
 
 mod allocation;
 mod contract;
+mod file;
 mod layout;
 mod materialise;
 mod qcow2;
 mod raw;
+mod stamp;
+mod vhd;
+mod vhd_header;
 
+pub(crate) use allocation::{Allocation, CLUSTER};
 pub use contract::View;
+pub use file::FileView;
 pub use materialise::{OnProgress, copy_to, materialise};
-pub use qcow2::Qcow2View;
+pub(crate) use qcow2::refuse_half_sectors;
+pub use qcow2::{Qcow2Version, Qcow2View};
 pub use raw::RawView;
+pub use stamp::Stamp;
+pub use vhd::{VhdKind, VhdView};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vhd_tests;

@@ -1,4 +1,4 @@
-//! An uncompressed qcow2 image (version 3) computed from a disk: header and tables are made up per
+//! An uncompressed qcow2 image (version 3 or 2) computed from a disk: header and tables are made up per
 //! read, data clusters are passed on. Source: QEMU, docs/interop/qcow2.txt.
 //! Memory: one bit per 64 KiB of disk and as much again for counts; nothing grows with the data.
 
@@ -11,14 +11,28 @@ use crate::error::{Error, Kind};
 use crate::field::index;
 use crate::format::{Format, GuestReader};
 
-/// Length of the version 3 header written here: no compression type, no extension but the end mark.
+/// Length in bytes of the version 3 header written here: no compression type, no extension but the end mark.
 const HEADER_LENGTH: u32 = 104;
 /// "This cluster is used once", which is true of every cluster here.
-const COPIED: u64 = 1 << 63;
+pub(crate) const COPIED: u64 = 1 << 63;
+
+/// Length of the version 2 header, which ends before the feature bits.
+const V2_HEADER_LENGTH: usize = 72;
+
+/// The version of a qcow2 image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Qcow2Version {
+    /// Read by QEMU before 1.1 too; `compat=0.10` in qemu-img's words.
+    V2,
+    /// QEMU's default since 1.7.
+    #[default]
+    V3,
+}
 
 /// A disk shown as a qcow2 image.
 #[derive(Debug)]
 pub struct Qcow2View {
+    version: Qcow2Version,
     disk: GuestReader,
     map: Allocation,
     layout: Layout,
@@ -34,16 +48,17 @@ impl Qcow2View {
 
     /// Shows a disk that is open already; otherwise as [`Qcow2View::new`].
     pub fn of(disk: GuestReader) -> Result<Self, Error> {
-        if !disk.virtual_size().is_multiple_of(512) {
-            let message =
-                format!("{} bytes are no whole number of sectors in", disk.virtual_size());
-            return Err(Error::new(Kind::Unsupported, message)
-                .at(disk.path())
-                .with_hint("extend the disk with `truncate` to a multiple of 512 bytes"));
-        }
+        refuse_half_sectors(&disk)?;
         let map = Allocation::scan(&disk)?;
         let layout = Layout::new(&map);
-        Ok(Self { disk, map, layout })
+        Ok(Self { version: Qcow2Version::default(), disk, map, layout })
+    }
+
+    /// Chooses the version of the image; without this it is version 3.
+    #[must_use]
+    pub fn with_version(mut self, version: Qcow2Version) -> Self {
+        self.version = version;
+        self
     }
 
     /// Bytes of the disk which are stored in the image.
@@ -52,25 +67,15 @@ impl Qcow2View {
     }
 
     fn header(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(index(u64::from(HEADER_LENGTH)) + 8);
-        let cluster_bits = CLUSTER.trailing_zeros();
-        let refcount_clusters = self.layout.refcount_block - self.layout.refcount_table;
-        out.extend(b"QFI\xfb");
-        out.extend(3_u32.to_be_bytes());
-        out.extend([0; 8 + 4]); // no backing file
-        out.extend(cluster_bits.to_be_bytes());
-        out.extend(self.virtual_size().to_be_bytes());
-        out.extend(0_u32.to_be_bytes()); // not encrypted
-        out.extend(small(self.layout.l1_entries).to_be_bytes());
-        out.extend((self.layout.l1 * CLUSTER).to_be_bytes());
-        out.extend((self.layout.refcount_table * CLUSTER).to_be_bytes());
-        out.extend(small(refcount_clusters).to_be_bytes());
-        out.extend([0; 4 + 8]); // no snapshots
-        out.extend([0; 3 * 8]); // no feature bits
-        out.extend(4_u32.to_be_bytes()); // refcounts of 2^4 bits
-        out.extend(HEADER_LENGTH.to_be_bytes());
-        out.extend([0; 8]); // end of header extensions
-        out
+        Header {
+            version: self.version,
+            virtual_size: self.virtual_size(),
+            l1_entries: self.layout.l1_entries,
+            l1: self.layout.l1,
+            refcount_table: self.layout.refcount_table,
+            refcount_clusters: self.layout.refcount_block - self.layout.refcount_table,
+        }
+        .bytes()
     }
 
     /// Eight bytes of the table at cluster `cluster`, which is not a data cluster.
@@ -135,6 +140,59 @@ impl Qcow2View {
         buf[done..len].fill(0);
         Ok(len)
     }
+}
+
+/// The fields of a header which differ between the images made here; places and lengths in clusters.
+#[derive(Clone, Debug)]
+pub(crate) struct Header {
+    pub(crate) version: Qcow2Version,
+    /// In bytes.
+    pub(crate) virtual_size: u64,
+    pub(crate) l1_entries: u64,
+    pub(crate) l1: u64,
+    pub(crate) refcount_table: u64,
+    pub(crate) refcount_clusters: u64,
+}
+
+impl Header {
+    /// The header with the end mark of its extensions.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(index(u64::from(HEADER_LENGTH)) + 8);
+        let version: u32 = match self.version {
+            Qcow2Version::V2 => 2,
+            Qcow2Version::V3 => 3,
+        };
+        out.extend(b"QFI\xfb");
+        out.extend(version.to_be_bytes());
+        out.extend([0; 8 + 4]); // no backing file
+        out.extend(CLUSTER.trailing_zeros().to_be_bytes());
+        out.extend(self.virtual_size.to_be_bytes());
+        out.extend(0_u32.to_be_bytes()); // not encrypted
+        out.extend(small(self.l1_entries).to_be_bytes());
+        out.extend((self.l1 * CLUSTER).to_be_bytes());
+        out.extend((self.refcount_table * CLUSTER).to_be_bytes());
+        out.extend(small(self.refcount_clusters).to_be_bytes());
+        out.extend([0; 4 + 8]); // no snapshots
+        debug_assert_eq!(out.len(), V2_HEADER_LENGTH, "version 2 ends here");
+        if self.version == Qcow2Version::V3 {
+            out.extend([0; 3 * 8]); // no feature bits
+            out.extend(4_u32.to_be_bytes()); // refcounts of 2^4 bits, as always in version 2
+            out.extend(HEADER_LENGTH.to_be_bytes());
+        }
+        out.extend([0; 8]); // end of header extensions
+        out
+    }
+}
+
+/// No qcow2 image can have a size which is not a multiple of 512.
+pub(crate) fn refuse_half_sectors(disk: &GuestReader) -> Result<(), Error> {
+    if disk.virtual_size().is_multiple_of(512) {
+        return Ok(());
+    }
+    let message = format!("{} bytes are no whole number of sectors in", disk.virtual_size());
+    Err(Error::new(Kind::Unsupported, message)
+        .at(disk.path())
+        .with_hint("extend the disk with `truncate` to a multiple of 512 bytes"))
 }
 
 /// A count of tables or bits; far below 2^32 for any disk size a file can have.

@@ -1,4 +1,4 @@
-//! The raw disk itself as a view. Holes read as zeros: the kernel does that.
+//! The raw disk itself as a view, padded with zeros when asked. Holes read as zeros: the kernel does that.
 
 use std::path::Path;
 
@@ -11,6 +11,7 @@ use crate::format::{Format, GuestReader};
 #[derive(Debug)]
 pub struct RawView {
     disk: GuestReader,
+    size: u64,
 }
 
 impl RawView {
@@ -21,7 +22,15 @@ impl RawView {
 
     /// Shows a disk that is open already.
     pub fn of(disk: GuestReader) -> Self {
-        Self { disk }
+        let size = disk.virtual_size();
+        Self { disk, size }
+    }
+
+    /// Rounds the size of the disk up to a multiple of `multiple` bytes; 0 and 1 change nothing.
+    #[must_use]
+    pub fn padded_to(mut self, multiple: u64) -> Self {
+        self.size = padded(self.disk.virtual_size(), multiple);
+        self
     }
 }
 
@@ -31,15 +40,45 @@ impl View for RawView {
     }
 
     fn virtual_size(&self) -> u64 {
-        self.disk.virtual_size()
+        self.size
     }
 
     fn len(&self) -> u64 {
-        self.disk.virtual_size()
+        self.size
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Error> {
-        let there = self.len().saturating_sub(offset).min(buf.len() as u64);
-        self.disk.read_at(&mut buf[..index(there)], offset)
+        read_padded(&self.disk, self.size, buf, offset)
     }
+
+    fn zeros_at(&self, offset: u64) -> Result<u64, Error> {
+        padded_zeros_at(&self.disk, self.size, offset)
+    }
+}
+
+/// `size` rounded up to a multiple of `multiple`; 0 counts as 1, and a size too large for that stays.
+pub(super) fn padded(size: u64, multiple: u64) -> u64 {
+    size.checked_next_multiple_of(multiple.max(1)).unwrap_or(size)
+}
+
+/// Fills `buf` from a disk which is shown as `size` bytes, zeros behind its own end.
+pub(super) fn read_padded(
+    disk: &GuestReader,
+    size: u64,
+    buf: &mut [u8],
+    offset: u64,
+) -> Result<usize, Error> {
+    let whole = index(size.saturating_sub(offset).min(buf.len() as u64));
+    let stored = disk.read_at(&mut buf[..whole], offset)?;
+    buf[stored..whole].fill(0);
+    Ok(whole)
+}
+
+/// The zeros known without reading from `offset` on, in a disk which is shown as `size` bytes.
+pub(super) fn padded_zeros_at(disk: &GuestReader, size: u64, offset: u64) -> Result<u64, Error> {
+    Ok(match disk.extent_at(offset)? {
+        Some(extent) if extent.zero => extent.len,
+        Some(_) => 0,
+        None => size.saturating_sub(offset),
+    })
 }

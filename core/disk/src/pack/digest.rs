@@ -1,0 +1,106 @@
+//! Digests of what is written, taken while the bytes pass.
+
+use md5::Md5;
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
+
+/// Which digests to take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DigestKinds {
+    /// MD5 (RFC 1321), for `md5sum` files.
+    pub md5: bool,
+    /// SHA-1 (FIPS 180-4), for manifests.
+    pub sha1: bool,
+    /// SHA-256 (FIPS 180-4).
+    pub sha256: bool,
+}
+
+impl DigestKinds {
+    /// None at all.
+    pub const NONE: Self = Self { md5: false, sha1: false, sha256: false };
+}
+
+/// The digests that were asked for, in lower-case hexadecimal digits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Digests {
+    /// MD5, 32 digits.
+    pub md5: Option<String>,
+    /// SHA-1, 40 digits.
+    pub sha1: Option<String>,
+    /// SHA-256, 64 digits.
+    pub sha256: Option<String>,
+}
+
+impl Digests {
+    /// The digests of bytes in memory.
+    pub fn of(bytes: &[u8], kinds: DigestKinds) -> Self {
+        let mut hashes = Hashes::new(kinds);
+        hashes.update(bytes);
+        hashes.finish()
+    }
+}
+
+/// Digests on the way.
+#[derive(Clone, Default)]
+pub(super) struct Hashes {
+    md5: Option<Md5>,
+    sha1: Option<Sha1>,
+    sha256: Option<Sha256>,
+}
+
+impl Hashes {
+    pub(super) fn new(kinds: DigestKinds) -> Self {
+        Self {
+            md5: kinds.md5.then(Md5::new),
+            sha1: kinds.sha1.then(Sha1::new),
+            sha256: kinds.sha256.then(Sha256::new),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.md5.is_none() && self.sha1.is_none() && self.sha256.is_none()
+    }
+
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        if let Some(hash) = &mut self.md5 {
+            hash.update(bytes);
+        }
+        if let Some(hash) = &mut self.sha1 {
+            hash.update(bytes);
+        }
+        if let Some(hash) = &mut self.sha256 {
+            hash.update(bytes);
+        }
+    }
+
+    pub(super) fn finish(self) -> Digests {
+        Digests {
+            md5: self.md5.map(|hash| hex(&hash.finalize())),
+            sha1: self.sha1.map(|hash| hex(&hash.finalize())),
+            sha256: self.sha256.map(|hash| hex(&hash.finalize())),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Source: RFC 1321 appendix A.5, FIPS 180-4 examples ("abc").
+    #[test]
+    fn the_published_vectors_hold_and_only_what_was_asked_for_is_there() {
+        let every = DigestKinds { md5: true, sha1: true, sha256: true };
+        let got = Digests::of(b"abc", every);
+        assert_eq!(got.md5.unwrap(), "900150983cd24fb0d6963f7d28e17f72");
+        assert_eq!(got.sha1.unwrap(), "a9993e364706816aba3e25717850c26c9cd0d89d");
+        assert_eq!(
+            got.sha256.unwrap(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(Digests::of(b"abc", DigestKinds::NONE), Digests::default());
+    }
+}

@@ -1,0 +1,266 @@
+//! Ordered work on many threads: pieces in, results out in the order of the pieces.
+//!
+//! Memory is bounded by the window: no piece is started which is more than so many ahead of the last
+//! result taken. An error or a panic in a piece surfaces when its turn comes, so it is always the
+//! first one in order; results before it have been taken, none after it is.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use crate::error::{Error, Kind};
+
+/// How many threads work, and how far they may run ahead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crew {
+    pub(super) threads: usize,
+    pub(super) window: usize,
+}
+
+/// What the threads share.
+struct Line<I, R> {
+    pieces: I,
+    /// The pieces that were handed out and whose results were not taken yet.
+    results: VecDeque<Option<Result<R, Error>>>,
+    /// Number of the first of them.
+    taken: u64,
+    /// There are no more pieces.
+    ended: bool,
+    /// Nobody wants results any more.
+    stopped: bool,
+}
+
+struct Shop<I, R> {
+    line: Mutex<Line<I, R>>,
+    room: Condvar,
+    ready: Condvar,
+    window: usize,
+}
+
+/// Does `work` on every piece, on several threads, and gives the results to `take` on this one.
+///
+/// `setup` makes what one thread needs for itself. Ends at the first error of `work` or `take`; all
+/// threads have ended when this returns.
+pub(super) fn in_order<P: Send, R: Send, W>(
+    crew: Crew,
+    pieces: impl Iterator<Item = P> + Send,
+    setup: impl Fn() -> W + Sync,
+    work: impl Fn(&mut W, P) -> Result<R, Error> + Sync,
+    mut take: impl FnMut(R) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let line = Line { pieces, results: VecDeque::new(), taken: 0, ended: false, stopped: false };
+    let shop = Shop {
+        line: Mutex::new(line),
+        room: Condvar::new(),
+        ready: Condvar::new(),
+        window: crew.window.max(1),
+    };
+    thread::scope(|scope| {
+        // Also when `take` panics: the scope waits for its threads before it passes the panic on.
+        let _closed = CloseAtEnd(&shop);
+        for number in 0..crew.threads.max(1) {
+            let (shop, setup, work) = (&shop, &setup, &work);
+            let run = move || shop.serve(setup, work);
+            let started = thread::Builder::new().name("pack".into()).spawn_scoped(scope, run);
+            match started {
+                Err(source) if number == 0 => {
+                    return Err(Error::new(Kind::Io, "cannot start a thread").caused_by(source));
+                }
+                // Fewer threads do the same work.
+                Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        while let Some(result) = shop.next_result() {
+            take(result?)?;
+        }
+        Ok(())
+    })
+}
+
+struct CloseAtEnd<'a, I, R>(&'a Shop<I, R>);
+
+impl<I, R> Drop for CloseAtEnd<'_, I, R> {
+    fn drop(&mut self) {
+        self.0.lock().stopped = true;
+        self.0.room.notify_all();
+    }
+}
+
+impl<I, R> Shop<I, R> {
+    /// A panic inside the lock can only come from the iterator of pieces, which is then used no more.
+    fn lock(&self) -> MutexGuard<'_, Line<I, R>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The result whose turn it is, or `None` behind the last one.
+    fn next_result(&self) -> Option<Result<R, Error>> {
+        let mut line = self.lock();
+        loop {
+            if let Some(Some(_)) = line.results.front() {
+                let result = line.results.pop_front().flatten();
+                line.taken += 1;
+                drop(line);
+                self.room.notify_all();
+                return result;
+            }
+            if line.ended && line.results.is_empty() {
+                return None;
+            }
+            line = self.ready.wait(line).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl<P, I: Iterator<Item = P>, R> Shop<I, R> {
+    /// One thread's life: take a piece, work, hand in the result.
+    fn serve<W>(&self, setup: impl Fn() -> W, work: impl Fn(&mut W, P) -> Result<R, Error>) {
+        let mut own = None;
+        while let Some((number, piece)) = self.next_piece() {
+            let attempt = AssertUnwindSafe(|| work(own.get_or_insert_with(&setup), piece));
+            let result = catch_unwind(attempt).unwrap_or_else(|panic| {
+                own = None;
+                Err(broken(panic.as_ref()))
+            });
+            let mut line = self.lock();
+            let place = usize::try_from(number - line.taken).unwrap_or(usize::MAX);
+            if let Some(slot) = line.results.get_mut(place) {
+                *slot = Some(result);
+            }
+            drop(line);
+            self.ready.notify_one();
+        }
+    }
+
+    fn next_piece(&self) -> Option<(u64, P)> {
+        let mut line = self.lock();
+        while !line.stopped && !line.ended && line.results.len() >= self.window {
+            line = self.room.wait(line).unwrap_or_else(PoisonError::into_inner);
+        }
+        if line.stopped || line.ended {
+            return None;
+        }
+        let piece = catch_unwind(AssertUnwindSafe(|| line.pieces.next()));
+        match piece {
+            Ok(Some(piece)) => {
+                let number = line.taken + line.results.len() as u64;
+                line.results.push_back(None);
+                Some((number, piece))
+            }
+            Ok(None) => {
+                line.ended = true;
+                drop(line);
+                self.end()
+            }
+            Err(panic) => {
+                line.ended = true;
+                line.results.push_back(Some(Err(broken(panic.as_ref()))));
+                drop(line);
+                self.end()
+            }
+        }
+    }
+
+    fn end(&self) -> Option<(u64, P)> {
+        self.room.notify_all();
+        self.ready.notify_one();
+        None
+    }
+}
+
+/// A panic as an error: the caller's program goes on.
+pub(super) fn broken(panic: &(dyn std::any::Any + Send)) -> Error {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".into());
+    Error::new(Kind::Tool, format!("packing broke off by a bug: {text}"))
+        .with_hint("please report this with the command that was run")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    const PIECES: usize = 500;
+
+    fn run(
+        threads: usize,
+        work: impl Fn(usize) -> Result<usize, Error> + Sync,
+        take: impl FnMut(usize) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let crew = Crew { threads, window: threads * 2 };
+        in_order(crew, 0..PIECES, || (), |(), piece| work(piece), take)
+    }
+
+    #[test]
+    fn results_come_in_order_whatever_the_number_of_threads() {
+        for threads in 0..9 {
+            let mut got = Vec::new();
+            // Uneven work: late pieces often finish before early ones.
+            let work = |piece: usize| Ok((0..(piece * 7919) % 5000).fold(piece, |a, _| a));
+            run(threads, work, |result| {
+                got.push(result);
+                Ok(())
+            })
+            .unwrap();
+            assert!(got.iter().copied().eq(0..PIECES), "{threads}");
+        }
+    }
+
+    #[test]
+    fn nobody_runs_ahead_of_the_window() {
+        let (started, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let work = |piece| {
+            let ahead = started.fetch_add(1, Ordering::SeqCst) + 1;
+            // A result is counted after it left the window, so one more may be on its way.
+            assert!(ahead <= taken.load(Ordering::SeqCst) + 8 + 1, "{ahead}");
+            Ok(piece)
+        };
+        run(4, work, |_| {
+            taken.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn the_first_failure_in_order_is_the_one_reported() {
+        let failed = |piece| Err(Error::new(Kind::Io, format!("piece {piece}")));
+        let mut taken = 0;
+        let work = |piece| if piece % 100 == 99 { failed(piece) } else { Ok(piece) };
+        let error = run(4, work, |_| {
+            taken += 1;
+            Ok(())
+        });
+        assert_eq!((error.unwrap_err().to_string().as_str(), taken), ("piece 99", 99));
+        let error = run(4, Ok, |piece| if piece == 50 { failed(piece).map(drop) } else { Ok(()) });
+        assert_eq!(error.unwrap_err().to_string(), "piece 50");
+    }
+
+    #[test]
+    fn a_panic_becomes_an_error_and_the_other_threads_end() {
+        let work = |piece| {
+            assert_ne!(piece, 77, "seventy-seven");
+            Ok(piece)
+        };
+        let error = run(4, work, |_| Ok(())).unwrap_err();
+        assert_eq!(error.kind(), Kind::Tool);
+        assert!(error.to_string().contains("seventy-seven"), "{error}");
+        let pieces = (0..PIECES).inspect(|piece| assert_ne!(*piece, 20, "bad iterator"));
+        let crew = Crew { threads: 3, window: 5 };
+        let error = in_order(crew, pieces, || (), |(), piece| Ok(piece), |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("bad iterator"), "{error}");
+        let caught = catch_unwind(|| {
+            let _ = run(4, Ok, |piece| {
+                assert_ne!(piece, 33, "taker");
+                Ok(())
+            });
+        });
+        assert!(caught.is_err());
+    }
+}

@@ -1,0 +1,250 @@
+//! A file that can be read while it is still being written by a thread of its own.
+
+use std::fmt;
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::control::Control;
+use super::digest::{DigestKinds, Digests};
+use super::engine::broken;
+use super::output::Output;
+use crate::error::{Error, Kind};
+use crate::field::index;
+use crate::staged::Staged;
+
+/// How often a waiting reader asks whether it may go on waiting.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A finished file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub length: u64,
+    /// The digests that were asked for.
+    pub digests: Digests,
+}
+
+/// What is known of a file before its first byte is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outline {
+    /// The file will not be longer than this.
+    pub(super) length_limit: u64,
+    /// Bytes at the start which become final last.
+    pub(super) late_head: u64,
+    pub(super) digests: DigestKinds,
+}
+
+/// A file which is being written and may already be read where it is final.
+///
+/// It appears under its name when it is complete. Dropping it before that stops the work and leaves
+/// nothing behind; [`Growing::finish`] waits for the end and tells what went wrong.
+pub struct Growing {
+    shared: Arc<Shared>,
+    outline: Outline,
+    worker: Option<JoinHandle<Result<Packed, Error>>>,
+}
+
+/// What writer and readers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    file: File,
+    path: PathBuf,
+    late_head: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Bytes before this one are final, but for the late head.
+    until: u64,
+    length: Option<u64>,
+    cancelled: bool,
+    /// Kind and text of what ended the work.
+    failed: Option<(Kind, String)>,
+}
+
+impl Growing {
+    /// Creates the file beside `dest` and runs `job` in a thread.
+    pub(super) fn start(
+        dest: &Path,
+        outline: Outline,
+        control: &Control,
+        job: impl FnOnce(&mut Output) -> Result<(), Error> + Send + 'static,
+    ) -> Result<Self, Error> {
+        let staged = Staged::create(dest)?;
+        let file = staged.file().try_clone().map_err(|source| staged.write_error(source))?;
+        let shared = Arc::new(Shared {
+            file,
+            path: dest.to_owned(),
+            late_head: outline.late_head,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let mut output = Output::new(staged, Arc::clone(&shared), control.clone(), outline.digests);
+        let (theirs, path) = (Arc::clone(&shared), dest.to_owned());
+        let run = move || {
+            let work = AssertUnwindSafe(move || {
+                job(&mut output)?;
+                let (length, digests) = output.finish()?;
+                Ok(Packed { path, length, digests })
+            });
+            let result = catch_unwind(work).unwrap_or_else(|panic| Err(broken(panic.as_ref())));
+            if let Err(error) = &result {
+                theirs.fail(error);
+            }
+            result
+        };
+        let worker = thread::Builder::new()
+            .name("pack".into())
+            .spawn(run)
+            .map_err(|source| Error::new(Kind::Io, "cannot start a thread").caused_by(source))?;
+        Ok(Self { shared, outline, worker: Some(worker) })
+    }
+
+    /// The file will not be longer than this many bytes.
+    pub fn length_limit(&self) -> u64 {
+        self.outline.length_limit
+    }
+
+    /// The length in bytes, once it is known: all bytes are final then.
+    pub fn length(&self) -> Option<u64> {
+        self.shared.lock().length
+    }
+
+    /// So many bytes at the start become final last, when the length is known; all others become
+    /// final in order. A reader which wants to keep up leaves them for the end.
+    pub fn late_head(&self) -> u64 {
+        self.outline.late_head
+    }
+
+    /// The bytes from [`Growing::late_head`] up to this one are final now.
+    pub fn final_until(&self) -> u64 {
+        self.shared.lock().until
+    }
+
+    /// Fills `buf` from byte `offset`, fewer bytes only at the end of the finished file. Waits until
+    /// the bytes are final, asking `watch` ten times a second whether to go on waiting; `Break` ends
+    /// the wait with [`Kind::Cancelled`] and does not disturb the work.
+    ///
+    /// Fails when the work fails, with its kind.
+    pub fn read_at(
+        &self,
+        buf: &mut [u8],
+        offset: u64,
+        watch: &dyn Fn() -> ControlFlow<()>,
+    ) -> Result<usize, Error> {
+        let end = self.shared.wait(offset, buf.len() as u64, watch)?;
+        let whole = index(end.saturating_sub(offset).min(buf.len() as u64));
+        let shared = &self.shared;
+        shared.file.read_exact_at(&mut buf[..whole], offset).map_err(|source| {
+            Error::io("cannot read back", &shared.path, source).at_offset(offset)
+        })?;
+        Ok(whole)
+    }
+
+    /// Stops the work soon; [`Growing::finish`] then reports [`Kind::Cancelled`].
+    pub fn cancel(&self) {
+        self.shared.lock().cancelled = true;
+    }
+
+    /// Waits until the file is complete and has its name.
+    pub fn finish(mut self) -> Result<Packed, Error> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<Packed, Error> {
+        let lost = || Error::new(Kind::Tool, "packing ended without a word");
+        let Some(worker) = self.worker.take() else { return Err(lost()) };
+        worker.join().unwrap_or_else(|panic| Err(broken(panic.as_ref())))
+    }
+}
+
+impl Drop for Growing {
+    fn drop(&mut self) {
+        if self.worker.is_some() {
+            self.cancel();
+            // Whoever drops it does not want to know.
+            let _ = self.join();
+        }
+    }
+}
+
+impl fmt::Debug for Growing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Growing").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.lock().cancelled
+    }
+
+    pub(super) fn publish(&self, until: u64) {
+        let mut state = self.lock();
+        state.until = state.until.max(until);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn complete(&self, length: u64) {
+        let mut state = self.lock();
+        state.until = length;
+        state.length = Some(length);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn fail(&self, error: &Error) {
+        self.lock().failed = Some((error.kind(), error.to_string()));
+        self.changed.notify_all();
+    }
+
+    /// Waits until `len` bytes at `offset` are final; returns where the final bytes end.
+    fn wait(
+        &self,
+        offset: u64,
+        len: u64,
+        watch: &dyn Fn() -> ControlFlow<()>,
+    ) -> Result<u64, Error> {
+        let mut state = self.lock();
+        let mut look = Instant::now() + LOOK;
+        loop {
+            if let Some((kind, text)) = &state.failed {
+                let message = format!("it could not be finished ({text}):");
+                return Err(Error::new(*kind, message).at(&self.path));
+            }
+            let behind_head = offset >= self.late_head && offset.saturating_add(len) <= state.until;
+            if state.length.is_some() || behind_head {
+                return Ok(state.until);
+            }
+            let rest = look.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                drop(state);
+                if watch().is_break() {
+                    return Err(
+                        Error::new(Kind::Cancelled, "waiting was stopped for").at(&self.path)
+                    );
+                }
+                state = self.lock();
+                look = Instant::now() + LOOK;
+            } else {
+                let waited = self.changed.wait_timeout(state, rest);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Images and archives that are written once, compressed on all processors.
+//!
+//! ```text
+//! control.rs   threads, progress, stopping          level.rs    how hard to compress
+//! engine.rs    pieces in, results in order, bounded memory
+//! output.rs    the file under construction          growing.rs  reading it meanwhile
+//! digest.rs    digests taken while bytes pass
+//! qcow2.rs     deflated qcow2      vmdk.rs   streamOptimized VMDK      archive/   tar.gz, zip, OVA
+//! ```
+//!
+//! Everything written here is the same whatever the number of threads, appears under its name when it is
+//! complete, and leaves nothing behind when it fails or is stopped.
+
+mod archive;
+mod control;
+mod digest;
+mod engine;
+mod growing;
+mod level;
+mod output;
+mod qcow2;
+mod vmdk;
+
+pub use archive::{ArchiveOptions, Content, Member, OvfPackage, tar_gz, zip};
+pub use control::{Control, Progress, Watch};
+pub use digest::{DigestKinds, Digests};
+pub use growing::{Growing, Packed};
+pub use level::Level;
+pub use qcow2::PackedQcow2;
+pub use vmdk::StreamVmdk;
