@@ -48,6 +48,8 @@ pub struct Verdict {
     pub accel: Accel,
     /// Why, as a fragment for people.
     pub reason: String,
+    /// How long ago the probe guests ran, when this is a remembered verdict.
+    pub remembered: Option<Duration>,
 }
 
 impl fmt::Display for Accel {
@@ -74,29 +76,54 @@ impl FromStr for AccelWish {
 }
 
 impl Qemu {
-    /// Decides how guests run on this host; takes at most some five seconds.
+    /// Decides how guests run on this host; takes some seconds unless a verdict is remembered.
     pub fn choose_accel(&self, wish: AccelWish) -> Result<Verdict, Error> {
+        let tcg = |reason: &str, remembered| {
+            Ok(Verdict { accel: Accel::Tcg, reason: reason.to_owned(), remembered })
+        };
         if wish == AccelWish::Tcg {
-            return Ok(Verdict { accel: Accel::Tcg, reason: "tcg was asked for".to_owned() });
+            return tcg("tcg was asked for", None);
         }
-        let found = opens(Path::new(KVM)).and_then(|()| self.proven_often());
-        match (found, wish) {
-            (Ok(took), _) => {
-                let reason = format!(
-                    "{PROBES} probe guests came back, the last after {} ms",
-                    took.as_millis()
-                );
-                Ok(Verdict { accel: Accel::Kvm, reason })
-            }
-            (Err(why), AccelWish::Kvm) => {
+        let (proven, remembered) = match opens(Path::new(KVM)) {
+            Ok(()) => self.kvm_verdict(wish),
+            // A right that is missing may be given at any moment: nothing to remember.
+            Err(why) => (Err(why), None),
+        };
+        match proven {
+            Ok(reason) => Ok(Verdict { accel: Accel::Kvm, reason, remembered }),
+            Err(why) if wish == AccelWish::Kvm => {
                 let message = format!("kvm was asked for and does not work: {why}");
                 Err(Error::new(Kind::Unsupported, message)
                     .with_hint("use another host, or `tcg`, which is slower but works everywhere"))
             }
-            (Err(reason), AccelWish::Auto | AccelWish::Tcg) => {
-                Ok(Verdict { accel: Accel::Tcg, reason })
-            }
+            Err(why) => tcg(&why, remembered),
         }
+    }
+
+    /// Notes that kvm hung although its probe guests came back.
+    pub fn distrust_kvm(&self, why: &str) {
+        if let Some(verdicts) = &self.verdicts {
+            verdicts.store(self, Err(why));
+        }
+    }
+
+    /// Whether kvm works, and how old the remembered verdict is that says so.
+    pub(super) fn kvm_verdict(
+        &self,
+        wish: AccelWish,
+    ) -> (Result<String, String>, Option<Duration>) {
+        let known = self.verdicts.as_ref().and_then(|verdicts| verdicts.recall(self));
+        // Who insists on kvm gets a fresh answer, not an old no.
+        if let Some(known) = known.filter(|known| known.proven.is_ok() || wish == AccelWish::Auto) {
+            return (known.proven, Some(known.age));
+        }
+        let proven = self.proven_often().map(|took| {
+            format!("{PROBES} probe guests came back, the last after {} ms", took.as_millis())
+        });
+        if let Some(verdicts) = &self.verdicts {
+            verdicts.store(self, proven.as_deref().map_err(String::as_str));
+        }
+        (proven, None)
     }
 
     /// On some hosts one guest comes back and the next one hangs: several must come back in a row.

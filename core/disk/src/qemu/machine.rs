@@ -63,8 +63,10 @@ impl Machine {
         if sandbox {
             args.pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny");
         }
-        // Freed and zeroed blocks become holes again, so the disk stays as small as its content.
-        let tail = ",format=raw,if=virtio,cache=unsafe,discard=unmap,detect-zeroes=unmap";
+        // Freed and zeroed blocks become holes again, so the disk stays as small as its content. A host
+        // without space pauses the guest (see run.rs); other errors are told to the guest.
+        let tail =
+            ",format=raw,if=virtio,cache=unsafe,discard=unmap,detect-zeroes=unmap,werror=enospc";
         args.drive(&self.disk, tail);
         if let Some(cdrom) = &self.cdrom {
             args.drive(cdrom, ",format=raw,if=ide,index=2,media=cdrom,readonly=on");
@@ -156,7 +158,7 @@ mod tests {
         let want = "-no-user-config\n-name\nbuild-image\n-machine\npc\n-accel\ntcg,tb-size=64\n\
             -m\n2048\n-smp\n1\n-nographic\n-serial\nstdio\n-monitor\nnone\n-nic\nnone\n-no-reboot\n\
             -drive\nfile=/work dir/a,,b.raw,format=raw,if=virtio,cache=unsafe,discard=unmap,\
-            detect-zeroes=unmap\n-boot\nc";
+            detect-zeroes=unmap,werror=enospc\n-boot\nc";
         assert_eq!(text(&machine(), false), want);
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Machine;
+use super::{Machine, VerdictFile};
 use crate::error::{Error, Kind};
 use crate::process::{Call, Environment, command_line, is_program};
 
@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Qemu {
     pub(super) path: PathBuf,
     pub(super) environment: Environment,
+    /// Where verdicts about kvm are remembered.
+    pub(super) verdicts: Option<VerdictFile>,
     version: String,
     sandbox: bool,
 }
@@ -49,7 +51,19 @@ impl Qemu {
         };
         // The option is always listed; only using it shows whether this build has it.
         let sandbox = ask(&["-sandbox", "on", "-machine", "help"])?.status.success();
-        Ok(Self { version: version.to_owned(), environment: environment.clone(), sandbox, path })
+        Ok(Self {
+            version: version.to_owned(),
+            environment: environment.clone(),
+            verdicts: None,
+            sandbox,
+            path,
+        })
+    }
+
+    /// Remembers verdicts about kvm in this file.
+    #[must_use]
+    pub fn with_verdicts(self, verdicts: VerdictFile) -> Self {
+        Self { verdicts: Some(verdicts), ..self }
     }
 
     /// The program.

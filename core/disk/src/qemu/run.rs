@@ -2,13 +2,12 @@
 //! marker: what it does after the marker belongs to the job. It is stopped by watchdogs, by the
 //! caller, by a flood of output, and shortly after it has reported a failure.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use super::console_log::ConsoleLog;
 use super::serial::{Lines, Scanner};
 use super::{Machine, Qemu};
 use crate::error::{Error, Kind};
@@ -26,16 +25,21 @@ const MAX_CONSOLE: u64 = 64 << 20;
 const MAX_COMPLAINT: usize = 16 << 10;
 
 /// Said by any Linux guest which cannot go on, with what to do about it.
-const FATAL: [(&str, &str); 2] = [
+const FATAL: [(&str, &str); 3] = [
     ("Kernel panic - not syncing", "the log shows what the kernel was doing"),
     ("Initramfs unpacking failed", "give the guest more memory: three times the initrd and more"),
+    // The first virtio disk, the only one there is. What was lost is not always noticed by the guest.
+    (
+        "I/O error, dev vda",
+        "the host could not read or write the disk: see its kernel log and quota",
+    ),
 ];
 
 const LOOK: &str = "the end of the log says what the guest did last";
 
 /// How to run and judge a guest.
 pub struct RunOptions<'a> {
-    /// The console's bytes are appended here.
+    /// The console's bytes are appended here; of very many, both ends.
     pub log: &'a Path,
     /// All of these must be printed, in any order.
     pub success_markers: &'a [String],
@@ -45,6 +49,9 @@ pub struct RunOptions<'a> {
     pub total_timeout: Duration,
     /// The guest may be silent for so long.
     pub silence_timeout: Duration,
+    /// The file system of the disk must keep so many bytes free: qemu pauses a guest whose writes find
+    /// no room, and a paused guest says nothing.
+    pub reserve: u64,
     /// Called with each line of the console, without escape sequences.
     pub on_line: &'a mut dyn FnMut(&str),
     /// Asked several times a second; `true` ends the guest.
@@ -72,14 +79,10 @@ impl Qemu {
     /// Runs the machine until it powers off.
     ///
     /// Errors: [`Kind::Guest`] the guest failed, panicked, flooded its console or ended without all
-    /// success markers · [`Kind::Timeout`] · [`Kind::Cancelled`] · [`Kind::Tool`] qemu itself failed.
-    /// All but the last two carry the end of the log as the detail `log`.
+    /// success markers · [`Kind::Timeout`] · [`Kind::NoSpace`] · [`Kind::Cancelled`] · [`Kind::Tool`] qemu
+    /// itself failed. The first two and the last carry the end of the log as the detail `log`.
     pub fn run(&self, machine: &Machine, options: RunOptions<'_>) -> Result<Outcome, Error> {
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(options.log)
-            .map_err(|source| Error::io("cannot write", options.log, source))?;
+        let log = ConsoleLog::open(options.log)?;
         tracing::debug!(command = self.command_line(machine), "starting guest");
         let qemu = self.call(machine).spawn()?;
         let failures = options.failure_markers.iter().map(String::as_str);
@@ -95,6 +98,7 @@ impl Qemu {
             console_bytes: 0,
             qemu,
             log,
+            disk: machine.disk.clone(),
             options,
         };
         run.finish()
@@ -103,8 +107,9 @@ impl Qemu {
 
 struct Run<'a> {
     options: RunOptions<'a>,
+    disk: PathBuf,
     qemu: Running,
-    log: File,
+    log: ConsoleLog,
     success: Scanner,
     failure: Scanner,
     lines: Lines,
@@ -122,7 +127,9 @@ impl Run<'_> {
     fn finish(mut self) -> Result<Outcome, Error> {
         let watched = self.watch();
         self.lines.finish(self.options.on_line);
+        let logged = self.log.finish();
         watched?;
+        logged.map_err(|source| Error::io("cannot write", self.options.log, source))?;
         if let Some((marker, _)) = self.failed.take() {
             return Err(self.guest_failed(&marker));
         }
@@ -160,6 +167,7 @@ impl Run<'_> {
                 }
             } else {
                 self.check_watchdogs()?;
+                self.check_space()?;
             }
             match self.qemu.next(self.next_tick()) {
                 Some(Event::Stdout(piece)) => self.console(&piece)?,
@@ -196,11 +204,24 @@ impl Run<'_> {
         ))
     }
 
+    fn check_space(&self) -> Result<(), Error> {
+        // A file system that does not answer is no reason to stop.
+        let Ok(facts) = rustix::fs::statvfs(&self.disk) else { return Ok(()) };
+        let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+        if free >= self.options.reserve {
+            return Ok(());
+        }
+        let message = format!("the guest was stopped, only {free} bytes are free for its disk");
+        Err(Error::new(Kind::NoSpace, message)
+            .at(&self.disk)
+            .with_hint("free some space or choose another folder, then run again"))
+    }
+
     fn console(&mut self, piece: &[u8]) -> Result<(), Error> {
         self.heard = Instant::now();
         self.console_bytes += piece.len() as u64;
         self.log
-            .write_all(piece)
+            .write(piece)
             .map_err(|source| Error::io("cannot write", self.options.log, source))?;
         self.lines.feed(piece, self.options.on_line);
         for marker in self.success.feed(piece) {

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Accel, AccelWish, Boot, Machine, Outcome, Qemu, RunOptions, boot_sector};
+use super::{Accel, AccelWish, Boot, Machine, Outcome, Qemu, RunOptions, VerdictFile, boot_sector};
 use crate::testing::{environment, program};
 use crate::{Error, Kind};
 
 /// A program that answers like qemu and then runs `body` as its guest.
-fn scripted(folder: &Path, body: &str) -> Qemu {
+pub(super) fn scripted(folder: &Path, body: &str) -> Qemu {
     let path = folder.join("qemu");
     let script = format!(
         "#!/bin/sh\ncase \"$1\" in\n-version) echo 'QEMU emulator version 9.9.9 (script)'; exit 0;;\n\
@@ -39,9 +39,11 @@ fn machine(disk: &Path) -> Machine {
 struct Limits {
     total: Duration,
     silence: Duration,
+    reserve: u64,
 }
 
-const PATIENT: Limits = Limits { total: Duration::from_secs(60), silence: Duration::from_secs(60) };
+const MINUTE: Duration = Duration::from_secs(60);
+const PATIENT: Limits = Limits { total: MINUTE, silence: MINUTE, reserve: 0 };
 
 struct Ran {
     result: Result<Outcome, Error>,
@@ -62,6 +64,7 @@ impl Ran {
 
 fn run_with(qemu: &Qemu, disk: &Path, limits: &Limits, cancelled: &dyn Fn() -> bool) -> Ran {
     let log = disk.with_extension("log");
+    fs::OpenOptions::new().create(true).append(true).open(disk).unwrap();
     let mut lines = Vec::new();
     let begun = Instant::now();
     let result = qemu.run(
@@ -72,6 +75,7 @@ fn run_with(qemu: &Qemu, disk: &Path, limits: &Limits, cancelled: &dyn Fn() -> b
             failure_markers: &["FINAL STATUS = FAILURE".into()],
             total_timeout: limits.total,
             silence_timeout: limits.silence,
+            reserve: limits.reserve,
             on_line: &mut |line| lines.push(line.to_owned()),
             cancelled,
         },
@@ -113,6 +117,7 @@ fn failures_are_recognised_at_once_even_when_the_guest_hangs() {
         ("FINAL STATUS = FAILURE", "log"),
         ("[ 1.0] Kernel panic - not syncing: sysrq", "kernel"),
         ("Initramfs unpacking failed: write error", "memory"),
+        ("[ 2.0] blk_update_request: I/O error, dev vda, sector 8", "host"),
     ] {
         let ran =
             run_script(&format!("{BOTH}; echo '{line}'; echo last words; sleep 600"), &PATIENT);
@@ -142,7 +147,11 @@ fn watchdogs_say_which_one_and_how_long() {
     assert!(ran.error().to_string().contains("silent for 0.7 s"), "{}", ran.error());
     assert!(ran.error().hint().is_some());
 
-    let total = Limits { total: Duration::from_millis(900), silence: Duration::from_millis(500) };
+    let total = Limits {
+        total: Duration::from_millis(900),
+        silence: Duration::from_millis(500),
+        ..PATIENT
+    };
     let ran = run_script("while echo tick; do sleep 0.1; done", &total);
     assert!(ran.error().to_string().contains("not finish within 0.9 s"), "{}", ran.error());
 
@@ -180,12 +189,22 @@ fn a_cancelled_guest_is_gone_with_its_children() {
 }
 
 #[test]
-fn a_flood_is_stopped() {
-    let ran =
-        run_script("yes 'abcdefghijklmnopqrstuvwxyz 0123456789' | head -c 80000000", &PATIENT);
+fn a_flood_is_stopped_and_its_log_keeps_both_ends() {
+    let ran = run_script("echo first words; yes 'abcdefghijklmnopqrstuvwxyz 0123456789'", &PATIENT);
     assert_eq!(ran.error().kind(), Kind::Guest);
     assert!(ran.error().to_string().contains("flooded"), "{}", ran.error());
-    assert!(ran.log.len() < 65 << 20);
+    assert!(ran.log.len() < 9 << 20, "{}", ran.log.len());
+    assert!(ran.log.starts_with(b"first words\nabc"));
+    assert!(ran.log.windows(12).any(|window| window == b"are left out"));
+}
+
+#[test]
+fn a_guest_without_room_for_its_disk_is_stopped_before_it_hangs() {
+    let full = Limits { reserve: u64::MAX, ..PATIENT };
+    let ran = run_script("echo hello; sleep 600", &full);
+    assert_eq!(ran.error().kind(), Kind::NoSpace);
+    assert!(ran.error().hint().unwrap().contains("free some space"));
+    assert!(ran.took < Duration::from_secs(60));
 }
 
 #[test]
@@ -243,6 +262,30 @@ fn the_choice_of_acceleration_has_a_reason() {
         assert!(error.hint().is_some(), "{error}");
     }
     assert_eq!(qemu.choose_accel(AccelWish::Tcg).unwrap().accel, Accel::Tcg);
+}
+
+#[test]
+fn kvm_is_asked_once_and_remembered() {
+    let folder = tempfile::tempdir().unwrap();
+    let count = folder.path().join("count");
+    // Answers the probe like a guest that runs; notes every call.
+    let word = String::from_utf8(boot_sector::WORD.to_vec()).unwrap();
+    let body = format!("echo x >>'{}'; echo '{word}'; exit 33", count.display());
+    let qemu = scripted(folder.path(), &body);
+    let qemu = qemu.with_verdicts(VerdictFile::in_folder(&folder.path().join("cache")));
+    let calls = || fs::read_to_string(&count).unwrap_or_default().lines().count();
+    let (proven, remembered) = qemu.kvm_verdict(AccelWish::Auto);
+    assert!(proven.is_ok() && remembered.is_none(), "{proven:?}");
+    assert_eq!(calls(), 3);
+    let (proven, remembered) = qemu.kvm_verdict(AccelWish::Kvm);
+    assert!(proven.is_ok() && remembered.is_some());
+    assert_eq!(calls(), 3, "a remembered verdict starts no guest");
+    qemu.distrust_kvm("a guest hung");
+    let (proven, remembered) = qemu.kvm_verdict(AccelWish::Auto);
+    assert_eq!((proven, remembered.is_some()), (Err("a guest hung".to_owned()), true));
+    let (proven, remembered) = qemu.kvm_verdict(AccelWish::Kvm);
+    assert!(proven.is_ok() && remembered.is_none());
+    assert_eq!(calls(), 6, "who insists gets a fresh answer");
 }
 
 #[test]

@@ -1,0 +1,98 @@
+//! The console's log on disk: its first bytes and its last ones, so that a guest which never stops
+//! talking does not fill the file system. What lies between is counted, not kept.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::error::Error;
+
+/// Bytes kept from the start, and as many from the end. A whole installation prints some hundred KiB.
+const KEPT: usize = 4 << 20;
+
+/// A log that stays bounded. Its end is written by [`ConsoleLog::finish`], or when it is dropped.
+#[derive(Debug)]
+pub(super) struct ConsoleLog {
+    file: File,
+    room: usize,
+    tail: VecDeque<u8>,
+    left_out: u64,
+}
+
+impl ConsoleLog {
+    /// Appends to the file, which need not be there.
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(|source| Error::io("cannot write", path, source))?;
+        Ok(Self { file, room: KEPT, tail: VecDeque::new(), left_out: 0 })
+    }
+
+    pub(super) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        let (head, rest) = piece.split_at(piece.len().min(self.room));
+        self.file.write_all(head)?;
+        self.room -= head.len();
+        self.tail.extend(rest);
+        let surplus = self.tail.len().saturating_sub(KEPT);
+        self.tail.drain(..surplus);
+        self.left_out += surplus as u64;
+        Ok(())
+    }
+
+    /// Writes the end.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        if self.left_out > 0 {
+            writeln!(self.file, "\n[build-image: {} bytes are left out here]", self.left_out)?;
+            self.left_out = 0;
+        }
+        let (front, back) = self.tail.as_slices();
+        self.file.write_all(front)?;
+        self.file.write_all(back)?;
+        self.tail.clear();
+        Ok(())
+    }
+}
+
+impl Drop for ConsoleLog {
+    fn drop(&mut self) {
+        // Whoever wants to know calls `finish`.
+        let _ = self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logged(bytes: &[u8], piece: usize) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut log = ConsoleLog::open(&path).unwrap();
+        for piece in bytes.chunks(piece) {
+            log.write(piece).unwrap();
+        }
+        drop(log);
+        std::fs::read(&path).unwrap()
+    }
+
+    #[test]
+    fn a_log_that_fits_is_whole_however_it_is_cut() {
+        for len in [0, 1, KEPT - 1, KEPT, KEPT + 1, 2 * KEPT] {
+            let bytes = crate::testing::noise(len as u64, len);
+            assert!(logged(&bytes, 100_003) == bytes, "{len}");
+        }
+    }
+
+    #[test]
+    fn of_a_longer_one_both_ends_are_kept() {
+        let bytes = crate::testing::noise(9, 3 * KEPT + 17);
+        let kept = logged(&bytes, 16 << 10);
+        let note = format!("\n[build-image: {} bytes are left out here]\n", KEPT + 17);
+        assert_eq!(kept.len(), 2 * KEPT + note.len());
+        assert!(kept.starts_with(&bytes[..KEPT]) && kept.ends_with(&bytes[2 * KEPT + 17..]));
+        assert_eq!(&kept[KEPT..KEPT + note.len()], note.as_bytes());
+    }
+}

@@ -1,0 +1,166 @@
+//! What is remembered about kvm on this host: a verdict of the probe guests, until the next boot of
+//! the host or another qemu. A remembered verdict saves seconds on every start; whatever is odd about
+//! the file (rights, owner, content, age of its facts) makes it as if there were none.
+
+use std::fs::{self, DirBuilder, Metadata};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Qemu;
+
+/// Changes with every boot of the host.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+const FIRST_LINE: &str = "build-image kvm verdict 1";
+/// Longest file that is read, in bytes.
+const LIMIT: u64 = 16 << 10;
+
+/// A file in a folder of the user's own.
+#[derive(Clone, Debug)]
+pub struct VerdictFile {
+    folder: PathBuf,
+}
+
+/// A verdict and how old it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Remembered {
+    /// How the last probe guest did, or why kvm is not to be trusted.
+    pub(super) proven: Result<String, String>,
+    pub(super) age: Duration,
+}
+
+impl VerdictFile {
+    /// Keeps its file in this folder, which is made when it is needed.
+    pub fn in_folder(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join("kvm-verdict")
+    }
+
+    pub(super) fn recall(&self, qemu: &Qemu) -> Option<Remembered> {
+        let key = key(qemu)?;
+        let file = self.file();
+        let metadata = fs::symlink_metadata(&file).ok()?;
+        let private = is_private(&fs::metadata(&self.folder).ok()?) && is_private(&metadata);
+        if !private || !metadata.is_file() || metadata.len() > LIMIT {
+            return None;
+        }
+        let age = metadata.modified().ok()?.elapsed().ok()?;
+        let text = fs::read_to_string(&file).ok()?;
+        let verdict = text.strip_prefix(&key)?;
+        let proven = match verdict.trim_end().split_once(' ')? {
+            ("works", reason) => Ok(reason.to_owned()),
+            ("fails", reason) => Err(reason.to_owned()),
+            _ => return None,
+        };
+        Some(Remembered { proven, age })
+    }
+
+    /// Best effort: without it the next start probes again.
+    pub(super) fn store(&self, qemu: &Qemu, proven: Result<&str, &str>) {
+        let Some(key) = key(qemu) else { return };
+        let (word, reason) = match proven {
+            Ok(reason) => ("works", reason),
+            Err(reason) => ("fails", reason),
+        };
+        let line = reason.replace('\n', " ");
+        if let Err(error) = self.write(&format!("{key}{word} {line}\n")) {
+            tracing::debug!(folder = %self.folder.display(), %error, "verdict not remembered");
+        }
+    }
+
+    fn write(&self, text: &str) -> std::io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        // Made with mode 0600, whatever the umask.
+        let mut temp = tempfile::NamedTempFile::new_in(&self.folder)?;
+        temp.write_all(text.as_bytes())?;
+        temp.persist(self.file())?;
+        Ok(())
+    }
+
+    /// Forgets, so that the next start probes.
+    pub fn forget(&self) {
+        // Nothing to forget is fine too.
+        let _ = fs::remove_file(self.file());
+    }
+}
+
+/// What a verdict is about: this boot of this host, and this very qemu.
+fn key(qemu: &Qemu) -> Option<String> {
+    let boot = fs::read_to_string(BOOT_ID).ok()?;
+    let program = fs::canonicalize(qemu.path()).ok()?;
+    let metadata = fs::metadata(&program).ok()?;
+    let changed = (metadata.mtime(), metadata.mtime_nsec(), metadata.len());
+    let boot = boot.trim();
+    Some(format!("{FIRST_LINE}\n{boot}\n{program:?} {changed:?}\n{:?}\n", qemu.version()))
+}
+
+/// Nobody else can have written it.
+fn is_private(metadata: &Metadata) -> bool {
+    let own = metadata.uid() == rustix::process::geteuid().as_raw();
+    own && metadata.mode() & 0o022 == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+    use crate::qemu::tests::scripted;
+
+    #[test]
+    fn a_verdict_is_remembered_for_one_qemu_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let verdicts = VerdictFile::in_folder(&folder.path().join("new/build-image"));
+        let qemu = scripted(folder.path(), "exit 0");
+        assert_eq!(verdicts.recall(&qemu), None);
+        verdicts.store(&qemu, Err("a probe guest\nhangs"));
+        let found = verdicts.recall(&qemu).unwrap();
+        assert_eq!(found.proven, Err("a probe guest hangs".to_owned()));
+        verdicts.store(&qemu, Ok("3 came back"));
+        assert_eq!(verdicts.recall(&qemu).unwrap().proven, Ok("3 came back".to_owned()));
+        let other = folder.path().join("other");
+        fs::create_dir(&other).unwrap();
+        assert_eq!(verdicts.recall(&scripted(&other, "exit 0")), None);
+        let changed = scripted(folder.path(), "exit 0; # another build of it");
+        assert_eq!(verdicts.recall(&changed), None);
+        verdicts.store(&changed, Ok("yes"));
+        verdicts.forget();
+        assert_eq!(verdicts.recall(&changed), None);
+    }
+
+    #[test]
+    fn a_file_others_could_have_written_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().join("home");
+        let verdicts = VerdictFile::in_folder(&home);
+        let qemu = scripted(folder.path(), "exit 0");
+        verdicts.store(&qemu, Ok("yes"));
+        let modes = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((modes(&home), modes(&verdicts.file())), (0o700, 0o600));
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for (path, wide, narrow) in [(verdicts.file(), 0o622, 0o600), (home.clone(), 0o777, 0o700)]
+        {
+            set(&path, wide);
+            assert_eq!(verdicts.recall(&qemu), None, "{}", path.display());
+            set(&path, narrow);
+            assert!(verdicts.recall(&qemu).is_some());
+        }
+        let text = fs::read_to_string(verdicts.file()).unwrap();
+        for broken in [&text[..text.len() / 2], "", "works yes\n", &text.replace("works", "maybe")]
+        {
+            fs::write(verdicts.file(), broken).unwrap();
+            assert_eq!(verdicts.recall(&qemu), None, "{broken}");
+        }
+        let elsewhere = folder.path().join("elsewhere");
+        fs::rename(verdicts.file(), &elsewhere).unwrap();
+        fs::write(&elsewhere, text).unwrap();
+        symlink(&elsewhere, verdicts.file()).unwrap();
+        assert_eq!(verdicts.recall(&qemu), None, "a link is not followed");
+    }
+}
