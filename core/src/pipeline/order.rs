@@ -16,7 +16,7 @@ use crate::{
     install,
     interrupt::Interrupt,
     journal::{Entry, Journal},
-    plan::Plan,
+    plan::{Installation, Plan},
     plugins::{Plugin, RunHost},
     records::Records,
     report::{Outcome, Reporter},
@@ -63,7 +63,9 @@ impl<'a> Pipeline<'a> {
     pub fn new(start: Start<'a>) -> Result<Self> {
         let Start { plan, plugin, settings, environment, words, reporter, interrupt } = start;
         let rows = &plugin.rows();
-        let find = |installation| install::find_qemu(installation, &environment.for_children());
+        let find = |installation: &Installation| {
+            install::find_qemu(installation.machine.qemu.as_deref(), environment)
+        };
         let qemu = plan.installation.as_ref().map(find).transpose()?;
         let journal = Journal::open(&plan.run)?;
         let secrets = settings.secrets(rows);

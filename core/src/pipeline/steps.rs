@@ -109,11 +109,6 @@ impl Pipeline<'_> {
         let (Some(installation), Some(qemu)) = (&self.plan.installation, &self.qemu) else {
             return Err(Error::new(Stage::Bug, "an installation was started without an ISO"));
         };
-        if let Some(hotfix) = &installation.hotfix {
-            let text =
-                format!("`{}`: this version installs no hotfixes yet", hotfix.path.display());
-            return Err(Error::new(Stage::Disk, text).hint("leave EHF_ISO out"));
-        }
         let (raw, folder) = (self.plan.raw_disk(), &self.plan.artifacts);
         if self.is_installed(&raw) {
             *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(Claim::keep(folder)?);
@@ -122,7 +117,7 @@ impl Pipeline<'_> {
         }
         *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(Claim::take(folder)?);
         self.write_down(|records| records.started(&outcome.start_time));
-        let accel = install::choose_accel(installation, qemu)?;
+        let accel = install::choose_accel(&installation.machine.accel, qemu)?;
         if accel.accel == Accel::Tcg && installation.machine.accel == "auto" {
             let text = format!(
                 "installing without hardware acceleration, which is slow: {}",

@@ -9,7 +9,7 @@ use std::{
 
 use build_image_plugin_api::{Description, DiskSpec, document::Build};
 
-use super::disk_size::{self, GIB};
+use super::disk_size::{self, GIB, Wanted};
 use crate::{
     error::{Error, Problem, Result, Stage},
     product::{self, Facts, Guest, Overrides, Shape, Sizes, VeInfo, Version},
@@ -143,7 +143,9 @@ impl Plan {
         let installation = installation(platform, said, settings, &source)?;
         let virtual_size = match (&installation, &source) {
             (Some(installation), _) => {
-                disk_size::of_new_disk(platform, installation.sizes.gib * GIB, &said.disk)?
+                let sizes = installation.sizes;
+                let wanted = Wanted { bytes: sizes.gib * GIB, least: sizes.least_gib * GIB };
+                disk_size::of_new_disk(platform, wanted, &said.disk)?
             }
             (None, Source::Disk { path, size }) => {
                 disk_size::check_given(platform, path, *size, &said.disk)?;

@@ -9,35 +9,49 @@ use crate::error::{Error, Result, Stage};
 /// Bytes per GiB.
 pub(super) const GIB: u64 = 1 << 30;
 
-/// Size of a disk that is made for `bytes` of volumes: grown to what the provider wants.
+/// What a new disk is made for, in bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    /// With the reserve of an image that has one.
+    pub(super) bytes: u64,
+    /// What everything needs to fit at all.
+    pub(super) least: u64,
+}
+
+/// Size of a new disk: grown to what the provider wants; a reserve gives way to its maximum.
 ///
 /// # Errors
 /// When the provider takes no disk that large, or wants what no disk can be.
-pub(super) fn of_new_disk(platform: &str, bytes: u64, needs: &DiskNeeds) -> Result<u64> {
-    let wanted = bytes.max(needs.minimum_bytes.unwrap_or(0));
+pub(super) fn of_new_disk(platform: &str, wanted: Wanted, needs: &DiskNeeds) -> Result<u64> {
     let multiple = multiple(needs);
-    let size = wanted.checked_next_multiple_of(multiple);
-    let size = size.filter(|size| i64::try_from(*size).is_ok()).ok_or_else(|| {
-        Error::new(
-            Stage::Plugin,
-            format!(
-                "provider `{platform}` wants a disk of at least {wanted} bytes in multiples of {multiple}, which no file can be"
-            ),
-        )
-        .hint("this is a bug of the provider; report it to its author")
-    })?;
-    match maximum(needs).filter(|maximum| size > *maximum) {
-        None => Ok(size),
-        Some(maximum) => Err(Error::new(
-            Stage::Settings,
-            format!(
-                "the image needs a disk of {} GiB, provider `{platform}` takes at most {} GiB",
-                size.div_ceil(GIB),
-                maximum / GIB
-            ),
-        )
-        .hint("ask for less in UPDATE_LV_SIZES, or for a smaller image with -m ltm or -b 1")),
+    let grown = |bytes: u64| {
+        let bytes = bytes.max(needs.minimum_bytes.unwrap_or(0));
+        let size = bytes.checked_next_multiple_of(multiple);
+        size.filter(|size| i64::try_from(*size).is_ok()).ok_or_else(|| {
+            Error::new(
+                Stage::Plugin,
+                format!(
+                    "provider `{platform}` wants a disk of at least {bytes} bytes in multiples of {multiple}, which no file can be"
+                ),
+            )
+            .hint("this is a bug of the provider; report it to its author")
+        })
+    };
+    let size = grown(wanted.bytes)?;
+    let Some(maximum) = maximum(needs).filter(|maximum| size > *maximum) else { return Ok(size) };
+    let (least, largest) = (grown(wanted.least)?, maximum - maximum % multiple);
+    if least <= largest {
+        return Ok(largest);
     }
+    Err(Error::new(
+        Stage::Settings,
+        format!(
+            "the image needs a disk of {} GiB, provider `{platform}` takes at most {} GiB",
+            least.div_ceil(GIB),
+            maximum / GIB
+        ),
+    )
+    .hint("ask for less in UPDATE_LV_SIZES, or for a smaller image with -m ltm or -b 1"))
 }
 
 /// Checks the size of a disk that was given. A minimum is no matter here: the disk is what it is,
@@ -104,7 +118,30 @@ mod tests {
             (7 * GIB, needs(None, Some(0), Some(4 * GIB)), 8 * GIB),
             (7 * GIB, needs(None, None, Some(0)), 7 * GIB),
         ] {
-            assert_eq!(of_new_disk("acme", bytes, &needs).unwrap(), size);
+            assert_eq!(of_new_disk("acme", all(bytes), &needs).unwrap(), size);
+        }
+    }
+
+    /// Without a reserve.
+    fn all(bytes: u64) -> Wanted {
+        Wanted { bytes, least: bytes }
+    }
+
+    #[test]
+    fn a_reserve_gives_way_to_the_largest_disk_the_provider_takes() {
+        let ceiling = needs(None, Some(127 * GIB), None);
+        let odd = needs(None, Some(127 * GIB), Some(2 * GIB));
+        for (bytes, least, needs, size) in [
+            (126, 110, &ceiling, Some(126)),
+            (128, 112, &ceiling, Some(127)),
+            (146, 127, &ceiling, Some(127)),
+            (146, 127, &odd, None),
+            (144, 126, &odd, Some(126)),
+            (147, 128, &ceiling, None),
+        ] {
+            let wanted = Wanted { bytes: bytes * GIB, least: least * GIB };
+            let found = of_new_disk("acme", wanted, needs);
+            assert_eq!(found.ok(), size.map(|size| size * GIB), "{bytes} {least}");
         }
     }
 
@@ -128,7 +165,7 @@ mod tests {
             (GIB, needs(None, None, Some((1 << 63) + 1)), Stage::Plugin, "no file can be"),
             (GIB, needs(Some(u64::MAX), None, None), Stage::Plugin, "no file can be"),
         ] {
-            let error = of_new_disk("acme", bytes, &needs).unwrap_err();
+            let error = of_new_disk("acme", all(bytes), &needs).unwrap_err();
             assert!(error.stage == stage && error.message.contains(text), "{error}");
             assert!(error.hint.is_some());
         }

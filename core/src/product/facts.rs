@@ -140,6 +140,25 @@ fn name_part(key: &str, word: String) -> Result<String, String> {
 }
 
 impl Facts {
+    /// Refuses versions this program does not install.
+    ///
+    /// # Errors
+    /// When `path`, whose facts these are, is too old.
+    pub fn check_age(&self, path: &Path) -> Result<()> {
+        if self.number >= Version::OLDEST {
+            return Ok(());
+        }
+        let text = format!(
+            "`{}` installs {} {}, but versions before 14.1 are not supported",
+            path.display(),
+            self.product,
+            self.version
+        );
+        Err(Error::new(Stage::Source, text).hint(
+            "use the ISO of 14.1 or newer; older ones need version 1.13 of the F5 BIG-IP Image Generator",
+        ))
+    }
+
     /// Why these, a hotfix's, do not go onto a base.
     fn misfit(&self, base: &Self) -> Option<String> {
         let rows = [
@@ -211,6 +230,26 @@ mod tests {
         ] {
             let what = hotfix(from, to).misfit(&base).unwrap();
             assert!(what.contains(part), "{what}");
+        }
+    }
+
+    #[test]
+    fn versions_before_14_1_are_refused_by_name() {
+        for (version, taken) in [
+            ("13.1.0.2", false),
+            ("14.0.1.1", false),
+            ("14.1.0", true),
+            ("14.1.0.3", true),
+            ("21.0.0", true),
+        ] {
+            let facts = parse("/BIGIP", &FILE.replace("15.0.0", version)).unwrap();
+            let checked = facts.check_age(Path::new("x.iso"));
+            assert_eq!(checked.is_ok(), taken, "{version}");
+            if let Err(error) = checked {
+                let text = format!("`x.iso` installs BIG-IP {version},");
+                assert!(error.message.starts_with(&text), "{error}");
+                assert!(error.hint.unwrap().contains("14.1 or newer"));
+            }
         }
     }
 

@@ -10,13 +10,38 @@ use serde_json::{Value, json};
 use super::{Facts, Shape, Sizes};
 use crate::error::{Error, Problem, Result, Stage};
 
-/// Printed by the installer when it is done.
-pub const RTM_MARKER: &str = "MKVM FINAL STATUS = SUCCESS";
 /// Printed on the first boot of a cloud image.
 pub const RELABEL_MARKERS: [&str; 2] =
     ["Cloud setup succeeded.", "SELinux targeted policy relabel is required."];
-/// Printed by the installer when it gives up.
-pub const FAILURE_MARKER: &str = "MKVM FINAL STATUS = FAILURE";
+
+/// A pass of the installer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// The base ISO onto an empty disk ("release to manufacturing").
+    Rtm,
+    /// A hotfix ISO on top of it.
+    Hotfix,
+}
+
+impl Pass {
+    /// Printed by the installer when it is done.
+    #[must_use]
+    pub fn success_marker(self) -> &'static str {
+        match self {
+            Self::Rtm => "MKVM FINAL STATUS = SUCCESS",
+            Self::Hotfix => "HOTFIXVM FINAL STATUS = SUCCESS",
+        }
+    }
+
+    /// Printed by the installer when it gives up.
+    #[must_use]
+    pub fn failure_marker(self) -> &'static str {
+        match self {
+            Self::Rtm => "MKVM FINAL STATUS = FAILURE",
+            Self::Hotfix => "HOTFIXVM FINAL STATUS = FAILURE",
+        }
+    }
+}
 
 /// Arguments the installer wants in every pass.
 const COMMON_ARGUMENTS: &str = " mkvm_pid=Z100 mkvm_log_level=0";
@@ -77,20 +102,23 @@ pub struct Installer<'a> {
 }
 
 impl Installer<'_> {
-    /// What is added to the initrd of the first pass.
+    /// What is added to the initrd of a pass. A hotfix finds the disk as the first pass made it, so it
+    /// gets neither sizes nor markers.
     #[must_use]
-    pub fn additions(&self) -> Vec<Added> {
+    pub fn additions(&self, pass: Pass) -> Vec<Added> {
         let text = |path: &str, content: String, mode| Added::Text(path.to_owned(), content, mode);
         let mut added = vec![
-            text("etc/profile.d/vm.install.sh", self.exports(), 0o755),
             text("etc/post-install", POST_INSTALL.to_owned(), 0o755),
             text("etc/build-image/options", self.options(), 0o644),
         ];
-        if self.shape.slots == 1 {
-            added.push(text("etc/.one_slot_marker", String::new(), 0o644));
-        }
-        if self.shape.all_modules {
-            added.push(text("etc/.all_modules_marker", String::new(), 0o644));
+        if pass == Pass::Rtm {
+            added.push(text("etc/profile.d/vm.install.sh", self.exports(), 0o755));
+            if self.shape.slots == 1 {
+                added.push(text("etc/.one_slot_marker", String::new(), 0o644));
+            }
+            if self.shape.all_modules {
+                added.push(text("etc/.all_modules_marker", String::new(), 0o644));
+            }
         }
         let mut folders = Vec::new();
         for (number, file) in self.guest.files.iter().enumerate() {
@@ -162,11 +190,11 @@ impl Installer<'_> {
     }
 }
 
-/// Kernel arguments of the first pass, from the text of `isolinux.cfg`.
+/// Kernel arguments of a pass, from the text of the base ISO's `isolinux.cfg`.
 ///
 /// # Errors
 /// When there is not exactly one `append` line.
-pub fn kernel_arguments(config: &str) -> Result<String, String> {
+pub fn kernel_arguments(config: &str, pass: Pass) -> Result<String, String> {
     let lines = config.lines().filter_map(|line| {
         let line = line.trim();
         let rest = line.strip_prefix("append")?;
@@ -174,7 +202,10 @@ pub fn kernel_arguments(config: &str) -> Result<String, String> {
     });
     let found: Vec<&str> = lines.collect();
     match found.as_slice() {
-        [arguments] => Ok(format!("{arguments}{COMMON_ARGUMENTS}{RTM_ARGUMENTS}")),
+        [arguments] => {
+            let own = if pass == Pass::Rtm { RTM_ARGUMENTS } else { "" };
+            Ok(format!("{arguments}{COMMON_ARGUMENTS}{own}"))
+        }
         [] => Err("it has no `append` line".to_owned()),
         several => Err(format!("it has {} `append` lines, one is expected", several.len())),
     }
@@ -240,8 +271,11 @@ fn injected_one(
     };
     let source = expand_home(&text("source").ok_or("`source` is missing")?)?;
     let destination = text("destination").ok_or("`destination` is missing")?;
-    if !destination.starts_with('/') || destination.contains('\n') {
+    if !destination.starts_with('/') || destination.contains(['\n', '\0']) {
         return Err(format!("destination `{destination}` is not an absolute path"));
+    }
+    if destination.split('/').any(|part| part == "..") {
+        return Err(format!("destination `{destination}` has `..` in it; name the place itself"));
     }
     let mode = text("mode");
     let octal = |mode: &String| {
@@ -256,6 +290,11 @@ fn injected_one(
     if !Path::new(&source).exists() {
         return Err(format!("source `{source}` does not exist"));
     }
+    if destination.ends_with('/') && !Path::new(&source).is_dir() {
+        return Err(format!(
+            "destination `{destination}` is a folder, but source `{source}` is not: add the file's name"
+        ));
+    }
     Ok(Injected { source: PathBuf::from(source), destination, mode })
 }
 
@@ -267,13 +306,12 @@ mod tests {
     #[test]
     fn kernel_arguments_come_from_the_only_append_line() {
         let config = "default x\nlabel x\n  kernel vmlinuz\n  append initrd=initrd.img quiet word\nAPPEND no\n";
-        let arguments = kernel_arguments(config).unwrap();
-        assert_eq!(
-            arguments,
-            "initrd=initrd.img quiet word mkvm_pid=Z100 mkvm_log_level=0 mkvm_cpu_lm mkvm_device=/dev/vda"
-        );
-        assert!(kernel_arguments("kernel x").unwrap_err().contains("no `append`"));
-        assert!(kernel_arguments("append a\nappend b").unwrap_err().contains("2 `append`"));
+        let common = "initrd=initrd.img quiet word mkvm_pid=Z100 mkvm_log_level=0";
+        let of = |config| kernel_arguments(config, Pass::Rtm);
+        assert_eq!(of(config).unwrap(), format!("{common} mkvm_cpu_lm mkvm_device=/dev/vda"));
+        assert_eq!(kernel_arguments(config, Pass::Hotfix).unwrap(), common);
+        assert!(of("kernel x").unwrap_err().contains("no `append`"));
+        assert!(of("append a\nappend b").unwrap_err().contains("2 `append`"));
     }
 
     #[test]
@@ -290,10 +328,13 @@ mod tests {
             {"destination": "/x"},
             {"source": "/etc/hosts", "destination": "/x", "mode": "9"},
             {"source": "/absent/file", "destination": "/x"},
+            {"source": "/etc/hosts", "destination": "/config/../x"},
+            {"source": "/etc/hosts", "destination": "/config/"},
+            {"source": "/etc", "destination": "/config/"},
             {"source": "/etc/hosts", "destination": "/x y", "mode": 644},
         ]);
         let as_is = |path: &str| Ok(path.to_owned());
-        assert_eq!(injected(Some(&value), &as_is).unwrap_err().problems.len(), 4);
+        assert_eq!(injected(Some(&value), &as_is).unwrap_err().problems.len(), 6);
     }
 
     #[test]
@@ -318,11 +359,11 @@ mod tests {
             lines: Vec::new(),
         };
         let shape = Shape { all_modules: false, slots: 1 };
-        let info = VeInfo::built_in(facts.number).unwrap();
+        let info = VeInfo::built_in();
         let sizes = compute(&info, shape, &[].into(), false).unwrap();
         let guest = Guest { hypervisor: Some("acme".into()), ..Guest::default() };
         let installer = Installer { facts: &facts, shape, sizes, guest: &guest, platform: "acme" };
-        let added = installer.additions();
+        let added = installer.additions(Pass::Rtm);
         let content = |wanted: &str| {
             added.iter().find_map(|item| match item {
                 Added::Text(path, text, _) if path == wanted => Some(text.as_str()),
@@ -336,5 +377,19 @@ mod tests {
         assert_eq!(content("etc/.one_slot_marker"), Some(""));
         assert_eq!(content("etc/.all_modules_marker"), None);
         assert_eq!(content("etc/injected_files/file0/dest"), Some("/build_info.json\n"));
+        let info: Value =
+            serde_json::from_str(content("etc/injected_files/file0/src").unwrap()).unwrap();
+        assert_eq!(info["productVersion"], "15.0.0");
+        let again = installer.additions(Pass::Hotfix);
+        let paths: Vec<&str> = again.iter().map(path_of).collect();
+        let same = added.iter().map(path_of);
+        let not_again = ["etc/profile.d/vm.install.sh", "etc/.one_slot_marker"];
+        assert_eq!(paths, same.filter(|path| !not_again.contains(path)).collect::<Vec<_>>());
+    }
+
+    fn path_of(item: &Added) -> &str {
+        match item {
+            Added::Text(path, ..) | Added::Path(path, _) => path,
+        }
     }
 }

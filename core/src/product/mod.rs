@@ -10,8 +10,7 @@ mod version;
 
 pub use facts::{Facts, read_facts, read_hotfix_facts};
 pub use installer::{
-    Added, FAILURE_MARKER, Guest, Injected, Installer, RELABEL_MARKERS, RTM_MARKER, consoles,
-    injected, kernel_arguments,
+    Added, Guest, Injected, Installer, Pass, RELABEL_MARKERS, consoles, injected, kernel_arguments,
 };
 pub use names::{check_name, compose_name, file_stem, internal_name, seed};
 pub use sizing::{Overrides, Shape, Sizes, compute};

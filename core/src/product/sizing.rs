@@ -37,6 +37,8 @@ pub struct Sizes {
     pub swap_partition: u64,
     /// The whole disk, GiB, before any limit of the provider.
     pub gib: u64,
+    /// The smallest disk everything fits on, GiB: without the reserve of two-slot images.
+    pub least_gib: u64,
 }
 
 /// Computes the sizes of an image.
@@ -49,7 +51,7 @@ pub fn compute(info: &VeInfo, shape: Shape, overrides: &Overrides, waagent: bool
     apply(&mut volumes, overrides)?;
     // No sum below can overflow: a dozen sizes of at most 2²⁶ MiB each, times two slots.
     let slot = volumes.config + volumes.root + volumes.usr + volumes.var + volumes.waagent;
-    let mut total = volumes.boot
+    let total = volumes.boot
         + SWAP_PARTITION
         + volumes.swap
         + info.mos
@@ -57,14 +59,12 @@ pub fn compute(info: &VeInfo, shape: Shape, overrides: &Overrides, waagent: bool
         + volumes.appdata
         + volumes.shared
         + volumes.log;
-    if shape.slots != 1 {
-        total = total * TWO_SLOT_RESERVE / 100;
-    }
-    let gib = total.div_ceil(1024);
+    let reserved = if shape.slots == 1 { total } else { total * TWO_SLOT_RESERVE / 100 };
+    let gib = reserved.div_ceil(1024);
     if overrides.is_empty() {
         check_range(shape, gib)?;
     }
-    Ok(Sizes { volumes, swap_partition: SWAP_PARTITION, gib })
+    Ok(Sizes { volumes, swap_partition: SWAP_PARTITION, gib, least_gib: total.div_ceil(1024) })
 }
 
 fn base(info: &VeInfo, shape: Shape, waagent: bool) -> Volumes {
@@ -84,7 +84,7 @@ fn base(info: &VeInfo, shape: Shape, waagent: bool) -> Volumes {
             (false, false) => TWO_SLOT_LOG,
         },
         appdata: match (shape.all_modules, one) {
-            (true, true) => info.all_1slot_appdata.unwrap_or(default.appdata),
+            (true, true) => info.all_1slot_appdata,
             (true, false) => default.appdata,
             (false, _) => micro.appdata,
         },
@@ -184,78 +184,132 @@ fn check_range(shape: Shape, gib: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::product::Version;
 
-    fn gib(version: u32, all: bool, slots: u64, waagent: bool) -> u64 {
-        let info = VeInfo::built_in(Version::of(version)).unwrap();
-        let shape = Shape { all_modules: all, slots };
-        compute(&info, shape, &Overrides::new(), waagent).unwrap().gib
+    /// Sizes of version 13.1.0.2, which had no size of its own for one slot with all modules.
+    fn old_sizes() -> VeInfo {
+        let new = VeInfo::built_in();
+        let default = Volumes { config: 3243, shared: 20_480, usr: 4102, ..new.default };
+        let micro = Volumes { usr: 4102, ..new.micro };
+        VeInfo { default, micro, all_1slot_appdata: default.appdata, ..new }
     }
 
+    /// Known sizes: those of the tool before this one, with the same constants.
     #[test]
-    fn the_built_in_tables_give_the_known_sizes() {
-        for (version, all, slots, plain, with_waagent) in [
-            (14_010_000, false, 1, 10, 11),
-            (14_010_000, false, 2, 37, 39),
-            (14_010_000, true, 1, 52, 53),
-            (14_010_000, true, 2, 76, 78),
-            (13_010_002, false, 1, 9, 10),
-            (13_010_002, false, 2, 40, 42),
-            (13_010_002, true, 1, 60, 61),
-            (13_010_002, true, 2, 82, 84),
+    fn the_known_constants_give_the_known_sizes() {
+        let new = VeInfo::built_in();
+        let old = old_sizes();
+        for (info, all_modules, slots, total, plain, with_waagent) in [
+            (&new, false, 1, 9693, 10, 11),
+            (&new, false, 2, 37_036, 37, 39),
+            (&new, true, 1, 52_284, 52, 53),
+            (&new, true, 2, 77_503, 76, 78),
+            (&old, false, 1, 8521, 9, 10),
+            (&old, false, 2, 40_229, 40, 42),
+            (&old, true, 1, 61_361, 60, 61),
+            (&old, true, 2, 83_050, 82, 84),
         ] {
-            assert_eq!(gib(version, all, slots, false), plain, "{version} {all} {slots}");
-            assert_eq!(
-                gib(version, all, slots, true),
-                with_waagent,
-                "{version} {all} {slots} waagent"
-            );
+            let shape = Shape { all_modules, slots };
+            let of = |waagent| compute(info, shape, &Overrides::new(), waagent).unwrap();
+            let sizes = of(false);
+            assert_eq!((sizes.gib, of(true).gib), (plain, with_waagent), "{shape:?} {total}");
+            let volumes = sizes.volumes;
+            let slot = volumes.config + volumes.root + volumes.usr + volumes.var;
+            let shared = volumes.appdata + volumes.shared + volumes.log;
+            let sum = volumes.boot + 10 + volumes.swap + info.mos + slots * slot + shared;
+            assert_eq!(if slots == 1 { sum } else { sum * 115 / 100 }, total, "{shape:?}");
+            assert_eq!(sizes.least_gib, sum.div_ceil(1024));
         }
     }
 
     #[test]
-    fn overrides_grow_volumes() {
-        let info = VeInfo::built_in(Version::of(14_010_000)).unwrap();
-        let of = |pairs: &[(&str, u64)]| -> Overrides {
-            pairs.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect()
+    fn every_volume_comes_from_its_set() {
+        let info = VeInfo::built_in();
+        let of = |all_modules, slots| {
+            let volumes = base(&info, Shape { all_modules, slots }, false);
+            let Volumes { appdata, boot, config, log, root, shared, swap, usr, var, .. } = volumes;
+            [appdata, boot, config, log, root, shared, swap, usr, var]
         };
+        assert_eq!(of(false, 1), [30, 200, 489, 500, 440, 500, 1000, 5274, 950]);
+        assert_eq!(of(false, 2), [30, 200, 489, 1000, 440, 15_360, 1000, 5274, 950]);
+        assert_eq!(of(true, 1), [21_409, 200, 2219, 3000, 440, 15_360, 1000, 5274, 3072]);
+        assert_eq!(of(true, 2), [25_514, 200, 2219, 3000, 440, 15_360, 1000, 5274, 3072]);
+    }
+
+    fn overrides(pairs: &[(&str, u64)]) -> Overrides {
+        pairs.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect()
+    }
+
+    #[test]
+    fn overrides_grow_volumes() {
+        let info = VeInfo::built_in();
         let ltm1 = Shape { all_modules: false, slots: 1 };
-        assert_eq!(compute(&info, ltm1, &of(&[("var", 1500)]), false).unwrap().gib, 11);
         let all2 = Shape { all_modules: true, slots: 2 };
-        let many = of(&[
+        let many = [
             ("appdata", 32_000),
             ("config", 3500),
             ("log", 4500),
             ("shared", 22_000),
             ("var", 5500),
-        ]);
-        assert_eq!(compute(&info, all2, &many, false).unwrap().gib, 101);
+        ];
+        for (shape, wanted, gib) in
+            [(ltm1, &[("var", 1500)][..], 11), (ltm1, &[("VAR", 1500)], 11), (all2, &many, 101)]
+        {
+            let sizes = compute(&info, shape, &overrides(wanted), false).unwrap();
+            assert_eq!(sizes.gib, gib, "{wanted:?}");
+        }
+        let volumes = compute(&info, all2, &overrides(&many), false).unwrap().volumes;
+        let Volumes { appdata, config, log, shared, var, .. } = volumes;
+        assert_eq!([appdata, config, log, shared, var], [32_000, 3500, 4500, 22_000, 5500]);
     }
 
     #[test]
     fn overrides_that_do_not_grow_or_do_not_exist_are_all_reported() {
-        let info = VeInfo::built_in(Version::of(14_010_000)).unwrap();
-        let wrong: Overrides = [
-            ("var".to_owned(), 950),
-            ("usr".to_owned(), 9000),
-            ("log".to_owned(), u64::MAX),
-            ("config".to_owned(), LARGEST + 1),
-        ]
-        .into();
-        let error =
-            compute(&info, Shape { all_modules: false, slots: 1 }, &wrong, false).unwrap_err();
-        assert_eq!(error.problems.len(), 4);
+        let info = VeInfo::built_in();
+        let ltm1 = Shape { all_modules: false, slots: 1 };
+        // One MiB more than the volume has is enough, as much as it has is not.
+        for (name, has) in
+            [("appdata", 30), ("config", 489), ("log", 500), ("shared", 500), ("var", 950)]
+        {
+            compute(&info, ltm1, &overrides(&[(name, has + 1)]), false).unwrap();
+            let error = compute(&info, ltm1, &overrides(&[(name, has)]), false).unwrap_err();
+            let problem = &error.problems[0];
+            assert!(problem.message.contains(&format!("it has {has} MiB already")), "{problem:?}");
+        }
+        let wrong =
+            overrides(&[("var", 950), ("usr", 9000), ("log", u64::MAX), ("config", LARGEST + 1)]);
+        assert_eq!(compute(&info, ltm1, &wrong, false).unwrap_err().problems.len(), 4);
         let largest: Overrides = ADJUSTABLE.map(|name| (name.to_owned(), LARGEST)).into();
         let sizes = compute(&info, Shape { all_modules: true, slots: 2 }, &largest, true).unwrap();
         assert!(sizes.gib > LARGEST / 1024);
     }
 
+    /// The sane ranges, tried from both sides; any override switches the check off.
+    #[test]
+    fn sizes_outside_the_sane_range_are_refused() {
+        for (all_modules, slots, least, most) in
+            [(false, 1, 7, 20), (false, 2, 32, 42), (true, 1, 47, 65), (true, 2, 70, 90)]
+        {
+            let shape = Shape { all_modules, slots };
+            for (gib, sane) in [(least - 1, false), (least, true), (most, true), (most + 1, false)]
+            {
+                let checked = check_range(shape, gib);
+                assert_eq!(checked.is_ok(), sane, "{shape:?} {gib}");
+                if let Err(error) = checked {
+                    assert!(error.message.contains(&format!("{least} to {most} GiB")), "{error}");
+                }
+            }
+        }
+        let huge = VeInfo { mos: 100_000, ..VeInfo::built_in() };
+        let ltm1 = Shape { all_modules: false, slots: 1 };
+        compute(&huge, ltm1, &Overrides::new(), false).unwrap_err();
+        compute(&huge, ltm1, &overrides(&[("var", 951)]), false).unwrap();
+    }
+
     #[test]
     fn a_hostile_size_in_the_iso_is_an_error_that_names_the_volume() {
-        let good = VeInfo::built_in(Version::of(14_010_000)).unwrap();
         let shape = Shape { all_modules: true, slots: 2 };
         let of = |change: fn(&mut VeInfo)| {
-            let mut info = good.clone();
+            let mut info = VeInfo::built_in();
             change(&mut info);
             compute(&info, shape, &Overrides::new(), true).unwrap_err()
         };

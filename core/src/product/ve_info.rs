@@ -2,8 +2,6 @@
 
 use serde::Deserialize;
 
-use super::Version;
-
 /// Sizes of one volume set, in MiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
@@ -30,14 +28,9 @@ pub struct VeInfo {
     pub default: Volumes,
     /// Smallest set, for `ltm`.
     pub micro: Volumes,
-    /// appdata of a full one-slot image; from 14.1.0 on.
-    pub all_1slot_appdata: Option<u64>,
+    /// appdata of a full one-slot image, MiB.
+    pub all_1slot_appdata: u64,
 }
-
-/// From this version on images have the one-slot appdata size.
-const ONE_SLOT_SIZES: Version = Version::of(14_010_000);
-/// Oldest version that is known at all.
-const OLDEST: Version = Version::of(13_010_002);
 
 #[derive(Deserialize)]
 struct Document {
@@ -53,7 +46,7 @@ struct Tmos {
     #[serde(rename = "micro_volume_size_MiB")]
     micro: serde_json::Map<String, serde_json::Value>,
     #[serde(rename = "all_1slot_volume_size_MiB")]
-    all_1slot: Option<serde_json::Map<String, serde_json::Value>>,
+    all_1slot: serde_json::Map<String, serde_json::Value>,
 }
 
 const DEFAULT_KEYS: [&str; 10] =
@@ -65,55 +58,33 @@ impl VeInfo {
     ///
     /// # Errors
     /// What is missing or malformed in it.
-    pub fn parse(text: &[u8], version: Version) -> Result<Self, String> {
+    pub fn parse(text: &[u8]) -> Result<Self, String> {
         let document: Document = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         let tmos = document.tmos;
-        let appdata = match (&tmos.all_1slot, version >= ONE_SLOT_SIZES) {
-            (Some(set), _) => {
-                Some(volumes("all_1slot_volume_size_MiB", set, &["appdata"])?.appdata)
-            }
-            (None, true) => return Err("`tmos.all_1slot_volume_size_MiB` is missing".to_owned()),
-            (None, false) => None,
-        };
+        let one_slot = volumes("all_1slot_volume_size_MiB", &tmos.all_1slot, &["appdata"])?;
         Ok(Self {
             mos: tmos.mos,
             default: volumes("default_volume_size_MiB", &tmos.default, &DEFAULT_KEYS)?,
             micro: volumes("micro_volume_size_MiB", &tmos.micro, &MICRO_KEYS)?,
-            all_1slot_appdata: appdata,
+            all_1slot_appdata: one_slot.appdata,
         })
     }
 
-    /// The sizes of images whose ISO has no file.
+    /// The sizes of images whose ISO has no file: those of version 14.1.0.
     #[must_use]
-    pub fn built_in(version: Version) -> Option<Self> {
-        let common = Volumes {
+    pub fn built_in() -> Self {
+        let common = Volumes { boot: 200, root: 440, swap: 1000, usr: 5274, ..Volumes::default() };
+        let default = Volumes {
             appdata: 25_514,
-            boot: 200,
+            config: 2219,
             log: 3000,
-            root: 440,
-            swap: 1000,
+            shared: 15_360,
             var: 3072,
             waagent: 1024,
-            ..Volumes::default()
+            ..common
         };
         let micro = Volumes { appdata: 30, config: 489, log: 500, shared: 500, var: 950, ..common };
-        if version >= ONE_SLOT_SIZES {
-            Some(Self {
-                mos: 300,
-                default: Volumes { config: 2219, shared: 15_360, usr: 5274, ..common },
-                micro: Volumes { usr: 5274, ..micro },
-                all_1slot_appdata: Some(21_409),
-            })
-        } else if version >= OLDEST {
-            Some(Self {
-                mos: 300,
-                default: Volumes { config: 3243, shared: 20_480, usr: 4102, ..common },
-                micro: Volumes { usr: 4102, ..micro },
-                all_1slot_appdata: None,
-            })
-        } else {
-            None
-        }
+        Self { mos: 300, default, micro, all_1slot_appdata: 21_409 }
     }
 }
 
@@ -138,19 +109,22 @@ mod tests {
 
     #[test]
     fn a_missing_size_is_named() {
-        let text = br#"{"tmos":{"mos_size_MiB":300,"default_volume_size_MiB":{"appdata":1},"micro_volume_size_MiB":{}}}"#;
-        let error = VeInfo::parse(text, Version::of(14_000_000)).unwrap_err();
-        assert_eq!(error, "`tmos.default_volume_size_MiB.boot` is missing");
-        let error = VeInfo::parse(text, Version::of(14_010_000)).unwrap_err();
-        assert!(error.contains("all_1slot"), "{error}");
-    }
-
-    #[test]
-    fn unknown_versions_have_no_table() {
-        assert!(VeInfo::built_in(Version::of(13_010_001)).is_none());
-        assert!(
-            VeInfo::built_in(Version::of(13_010_002))
-                .is_some_and(|info| info.all_1slot_appdata.is_none())
-        );
+        for (one_slot, error) in [
+            (
+                r#","all_1slot_volume_size_MiB":{}"#,
+                "`tmos.all_1slot_volume_size_MiB.appdata` is missing",
+            ),
+            (
+                r#","all_1slot_volume_size_MiB":{"appdata":1}"#,
+                "`tmos.default_volume_size_MiB.boot` is missing",
+            ),
+        ] {
+            let text = format!(
+                r#"{{"tmos":{{"mos_size_MiB":300,"default_volume_size_MiB":{{"appdata":1}},"micro_volume_size_MiB":{{}}{one_slot}}}}}"#
+            );
+            assert_eq!(VeInfo::parse(text.as_bytes()).unwrap_err(), error);
+        }
+        let text = br#"{"tmos":{"mos_size_MiB":300,"default_volume_size_MiB":{},"micro_volume_size_MiB":{}}}"#;
+        assert!(VeInfo::parse(text).unwrap_err().contains("all_1slot"));
     }
 }

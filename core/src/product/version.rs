@@ -7,6 +7,10 @@ use std::fmt;
 pub struct Version(u32);
 
 impl Version {
+    /// The oldest one that can be installed. Before it, the disk's files were labelled by replacing the
+    /// start script of the installed system; later versions do it by themselves.
+    pub const OLDEST: Self = Self::of(14_010_000);
+
     /// From a number such as 14010003.
     #[must_use]
     pub const fn of(number: u32) -> Self {

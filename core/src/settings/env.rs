@@ -1,6 +1,6 @@
 //! The environment, read in this file only.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use super::row::Row;
 
@@ -41,6 +41,14 @@ impl Environment {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Folder for what may be thrown away at any time, by the XDG base directory specification.
+    #[must_use]
+    pub fn cache_folder(&self) -> Option<PathBuf> {
+        let named = self.get("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let base = named.or_else(|| Some(PathBuf::from(self.get("HOME")?).join(".cache")))?;
+        Some(base.join("build-image"))
     }
 
     /// The part of it that started programs may see.
@@ -95,6 +103,17 @@ mod tests {
             read,
             [owned("F5_ISO", "a"), owned("LOG_LEVEL", "debug"), owned("F5_QUIET", "1")]
         );
+    }
+
+    #[test]
+    fn the_cache_is_where_others_have_theirs() {
+        for (variables, folder) in [
+            ([("XDG_CACHE_HOME", "/c"), ("HOME", "/h")], Some("/c/build-image")),
+            ([("XDG_CACHE_HOME", "relative"), ("HOME", "/h")], Some("/h/.cache/build-image")),
+            ([("XDG_CACHE_HOME", ""), ("HOME", "")], None),
+        ] {
+            assert_eq!(Environment::of(variables).cache_folder(), folder.map(PathBuf::from));
+        }
     }
 
     #[test]

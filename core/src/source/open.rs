@@ -48,25 +48,14 @@ fn local(path: &Path, key: &str) -> Result<PathBuf> {
 fn iso(path: &Path, hotfix: Option<&Path>) -> Result<Source> {
     let iso = Iso::open(path).map_err(|error| not_accepted(path, error))?;
     let facts = product::read_facts(&iso, path)?;
+    facts.check_age(path)?;
     let name = format!("{}/install/ve.info.json", facts.folder);
     let info = match iso.read(&name, VE_INFO_LIMIT) {
-        Ok(text) => VeInfo::parse(&text, facts.number).map_err(|what| {
+        Ok(text) => VeInfo::parse(&text).map_err(|what| {
             Error::new(Stage::Source, format!("`{}`: `{name}`: {what}", path.display()))
                 .hint("the ISO is damaged or of an unknown kind")
         })?,
-        Err(error) if error.kind() == Kind::NotFound => {
-            VeInfo::built_in(facts.number).ok_or_else(|| {
-                Error::new(
-                    Stage::Source,
-                    format!(
-                        "`{}` has no `{name}`, and no sizes are known for version {}",
-                        path.display(),
-                        facts.version
-                    ),
-                )
-                .hint("use the ISO of a newer version")
-            })?
-        }
+        Err(error) if error.kind() == Kind::NotFound => VeInfo::built_in(),
         Err(error) => return Err(not_accepted(path, error)),
     };
     let hotfix = hotfix.map(|path| open_hotfix(path, &facts)).transpose()?;

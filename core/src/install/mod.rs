@@ -1,0 +1,177 @@
+//! Installs an ISO onto a raw disk: the installer's pass, the hotfix's pass if there is one, then the
+//! first boot of the disk itself.
+//!
+//! ```text
+//! boot.rs   kernel and initrd of a pass, the memory it needs      tree.rs  folders a user puts into the image
+//! pass.rs   one guest from start to end
+//! ```
+
+mod boot;
+mod pass;
+mod tree;
+
+use std::path::{Path, PathBuf};
+
+use build_image_disk::{
+    qemu::{Accel, AccelWish, Boot, Kernel, Machine, Qemu, Verdict, VerdictFile},
+    raw,
+};
+
+use crate::{
+    error::{Error, Result, Stage},
+    interrupt::Interrupt,
+    plan::Installation,
+    product::{self, Pass},
+    report::Reporter,
+    settings::Environment,
+    source::from_disk,
+};
+use pass::{Failed, Run};
+
+/// What an installation works with.
+pub struct Workshop<'a> {
+    /// What to do.
+    pub installation: &'a Installation,
+    /// Provider.
+    pub platform: &'a str,
+    /// Disk to make.
+    pub disk: &'a Path,
+    /// Size of the disk, bytes.
+    pub size: u64,
+    /// Folder for temporary files.
+    pub work: &'a Path,
+    /// Folder the serial logs stay in.
+    pub logs: &'a Path,
+    /// qemu and how guests run on it.
+    pub qemu: &'a Qemu,
+    /// Acceleration.
+    pub accel: &'a Verdict,
+    /// For telling.
+    pub reporter: &'a Reporter,
+    /// For stopping.
+    pub interrupt: &'a Interrupt,
+}
+
+/// Finds qemu; `given` is the program the user named.
+///
+/// # Errors
+/// When there is none.
+pub fn find_qemu(given: Option<&Path>, environment: &Environment) -> Result<Qemu> {
+    let found = Qemu::find(given, &environment.for_children());
+    let qemu = found.map_err(|error| from_disk(Stage::Disk, error))?;
+    Ok(match environment.cache_folder() {
+        Some(folder) => qemu.with_verdicts(VerdictFile::in_folder(&folder)),
+        None => qemu,
+    })
+}
+
+/// Decides how guests run: acceleration is proven, not assumed.
+///
+/// # Errors
+/// When the wanted acceleration does not work.
+pub fn choose_accel(wish: &str, qemu: &Qemu) -> Result<Verdict> {
+    let disk = |error| from_disk(Stage::Disk, error);
+    let wish: AccelWish = wish.parse().map_err(disk)?;
+    let verdict = qemu.choose_accel(wish).map_err(disk)?;
+    tracing::info!(qemu = qemu.version(), accel = %verdict.accel, reason = verdict.reason, "qemu found");
+    Ok(verdict)
+}
+
+impl Workshop<'_> {
+    /// Makes the disk.
+    ///
+    /// # Errors
+    /// What the ISO lacks, what the guest said, or what the file system refused.
+    pub fn install(&self) -> Result<()> {
+        let accel = self.accel.accel;
+        match self.passes(accel) {
+            Ok(()) => Ok(()),
+            // Probes came back, the real guest did not: seen on hosts with nested virtualization.
+            Err(failed) if failed.hung && accel == Accel::Kvm && self.may_choose() => {
+                self.qemu.distrust_kvm("an installing guest hung under kvm");
+                let text = format!("{}; starting again without kvm", failed.error.message);
+                self.reporter.warning(&text, None);
+                self.passes(Accel::Tcg).map_err(|failed| failed.error)
+            }
+            Err(failed) => Err(failed.error),
+        }
+    }
+
+    /// Whether the acceleration is this program's choice.
+    fn may_choose(&self) -> bool {
+        self.installation.machine.accel == "auto"
+    }
+
+    fn passes(&self, accel: Accel) -> Result<(), Failed> {
+        let installation = self.installation;
+        if let Some(hotfix) = &installation.hotfix {
+            // Found out before the long pass, not after it.
+            boot::check_initrd(&hotfix.path)?;
+        }
+        let kernel = self.kernel(Pass::Rtm)?;
+        raw::create(self.disk, self.size, raw::Existing::Replace)
+            .map_err(|error| from_disk(Stage::Disk, error))?;
+        self.installer(Pass::Rtm, accel, &installation.iso, kernel)?;
+        if let Some(hotfix) = &installation.hotfix {
+            let kernel = self.kernel(Pass::Hotfix)?;
+            self.installer(Pass::Hotfix, accel, &hotfix.path, kernel)?;
+        }
+        let relabel: &[&str] = match installation.guest.hypervisor {
+            Some(_) => &product::RELABEL_MARKERS,
+            None => &[],
+        };
+        let machine = self.machine(accel, None, None)?;
+        let run = Run {
+            what: "first boot",
+            log: "qemu.selinux_relabeling.log",
+            success: relabel,
+            failure: &[],
+        };
+        let took = self.run(&run, &machine)?;
+        self.reporter.milestone(&format!("first boot done in {} s", took.as_secs()));
+        Ok(())
+    }
+
+    /// A pass of the installer.
+    fn installer(
+        &self,
+        pass: Pass,
+        accel: Accel,
+        cdrom: &Path,
+        kernel: Kernel,
+    ) -> Result<(), Failed> {
+        let (what, log, done) = match pass {
+            Pass::Rtm => ("install", "qemu.iso.log", "installed"),
+            Pass::Hotfix => ("hotfix", "qemu.hotfix.log", "hotfix installed"),
+        };
+        let machine = self.machine(accel, Some(cdrom.to_owned()), Some(kernel))?;
+        let run =
+            Run { what, log, success: &[pass.success_marker()], failure: &[pass.failure_marker()] };
+        let took = self.run(&run, &machine)?;
+        self.reporter.milestone(&format!("{done} in {} s", took.as_secs()));
+        self.interrupt.check()?;
+        Ok(())
+    }
+
+    fn machine(
+        &self,
+        accel: Accel,
+        cdrom: Option<PathBuf>,
+        kernel: Option<Kernel>,
+    ) -> Result<Machine> {
+        let small = |key: &str, number: u64| {
+            u32::try_from(number)
+                .map_err(|_| Error::new(Stage::Settings, format!("{key}: {number} is too large")))
+        };
+        let machine = &self.installation.machine;
+        Ok(Machine {
+            memory_mib: small("QEMU_MEMORY", machine.memory_mib)?,
+            cpus: small("QEMU_CPUS", machine.cpus)?,
+            accel,
+            disk: self.disk.to_owned(),
+            boot: if cdrom.is_some() { Boot::Cdrom } else { Boot::Disk },
+            cdrom,
+            kernel,
+        })
+    }
+}
