@@ -5,6 +5,7 @@
 //! engine.rs    pieces in, results in order, bounded memory
 //! output.rs    the file under construction          growing.rs  reading it meanwhile
 //! digest.rs    digests taken while bytes pass
+//! steps.rs     a stream cut into steps             deflate.rs  one deflate stream from many threads
 //! qcow2.rs     deflated qcow2      vmdk.rs   streamOptimized VMDK      archive/   tar.gz, zip, OVA
 //! ```
 //!
@@ -13,12 +14,14 @@
 
 mod archive;
 mod control;
+mod deflate;
 mod digest;
 mod engine;
 mod growing;
 mod level;
 mod output;
 mod qcow2;
+mod steps;
 mod vmdk;
 
 pub use archive::{ArchiveOptions, Content, Member, OvfPackage, tar_gz, zip};

@@ -3,10 +3,25 @@
 use std::path::Path;
 use std::sync::Arc;
 
+mod gzip;
+mod tar;
+#[cfg(test)]
+mod tests;
+mod zip;
+
+use super::control::Progress;
+use super::deflate::{deflate, longest};
+use super::growing::Outline;
+use super::steps::Segment;
 use super::{Control, DigestKinds, Growing, Level, StreamVmdk};
 use crate::error::{Error, Kind};
 use crate::ovf::{Appliance, ManifestDigest, Signature};
 use crate::view::{Stamp, View};
+
+pub use gzip::tar_gz;
+
+/// More than the headers of one member and more than the end of an archive, without names.
+const HEADERS: u64 = 256;
 
 /// What a member of an archive holds.
 #[derive(Clone)]
@@ -15,6 +30,15 @@ pub enum Content {
     Bytes(Vec<u8>),
     /// An image computed while it is read, or a file ([`crate::view::FileView`]).
     View(Arc<dyn View>),
+}
+
+impl Content {
+    fn segment(self) -> Segment {
+        match self {
+            Self::Bytes(bytes) => Segment::Bytes(bytes.into()),
+            Self::View(view) => Segment::View(view),
+        }
+    }
 }
 
 /// A member of an archive.
@@ -37,28 +61,39 @@ pub struct ArchiveOptions {
     pub digests: DigestKinds,
 }
 
-/// Starts writing a gzipped tar archive with one member, mode 644, owner 0:0, in GNU's old header
-/// format (`tar --format=oldgnu`). It becomes final in order; long runs of zeros cost nearly nothing.
-pub fn tar_gz(
-    member: Member,
-    options: &ArchiveOptions,
-    dest: &Path,
-    control: &Control,
-) -> Result<Growing, Error> {
-    let _ = (member.name, options, control);
-    Err(Error::new(Kind::Unsupported, "tar.gz cannot be written yet:").at(dest))
-}
-
 /// Starts writing a zip archive with deflated members in the order given; large members use ZIP64.
-/// It becomes final at the end, all at once.
+/// It becomes final at the end, all at once, and digests cost a second reading.
 pub fn zip(
     members: Vec<Member>,
     options: &ArchiveOptions,
     dest: &Path,
     control: &Control,
 ) -> Result<Growing, Error> {
-    let _ = (members, options, control);
-    Err(Error::new(Kind::Unsupported, "zip cannot be written yet:").at(dest))
+    let mut parts = Vec::new();
+    for Member { name, content } in members {
+        tar::check_name(&name)?;
+        parts.push((name, content.segment()));
+    }
+    let total = parts.iter().map(|(_, content)| content.len()).sum();
+    let headers: u64 = parts.iter().map(|(name, _)| HEADERS + 2 * name.len() as u64).sum();
+    let limit = parts.iter().map(|(_, content)| longest(content.len())).sum::<u64>();
+    let outline = Outline {
+        length_limit: limit + headers + HEADERS,
+        late_head: u64::MAX,
+        digests: options.digests,
+    };
+    let options = options.clone();
+    Growing::start(dest, outline, control, move |out| {
+        let mut archive = zip::Archive::new(&options.stamp);
+        let mut progress = Progress { done: 0, total };
+        for (name, content) in parts {
+            let limit = longest(content.len());
+            archive.member(out, &name, zip::Method::Deflated, limit, |out| {
+                deflate(out, &[content], options.level, &mut progress)
+            })?;
+        }
+        archive.finish(out)
+    })
 }
 
 /// An OVF package: descriptor, manifest, signature and disk, named `<stem>.ovf`, `<stem>.mf`, ….

@@ -1,0 +1,87 @@
+//! Headers of tar archives. Sources: POSIX.1-2017 pax, "ustar Interchange Format"; GNU tar manual,
+//! "Basic Tar Format" (old GNU magic, base-256 sizes).
+
+use crate::error::{Error, Kind};
+use crate::view::Stamp;
+
+/// Bytes of a header and of the unit of padding.
+pub(super) const BLOCK: u64 = 512;
+/// Archives are padded to records of this size, as tar does without options.
+const RECORD: u64 = 20 * BLOCK;
+/// Bytes a name may have.
+pub(super) const LONGEST_NAME: usize = 100;
+/// The first size eleven octal digits cannot hold: 8 GiB.
+const FIRST_LARGE: u64 = 1 << 33;
+
+/// Which header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flavour {
+    /// `tar --format=oldgnu`.
+    OldGnu,
+    /// POSIX; sizes from 8 GiB on are GNU's, as every tar writes and reads them.
+    Ustar,
+}
+
+/// The header of a plain file, mode 644, owner 0:0.
+pub(super) fn header(
+    name: &str,
+    size: u64,
+    flavour: Flavour,
+    stamp: &Stamp,
+) -> Result<[u8; 512], Error> {
+    check_name(name)?;
+    let mut out = [0; 512];
+    let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, name.as_bytes());
+    put(100, b"0000644\0");
+    put(108, b"0000000\0");
+    put(116, b"0000000\0");
+    if size < FIRST_LARGE {
+        put(124, format!("{size:011o}\0").as_bytes());
+    } else {
+        put(124, &[0x80]);
+        put(128, &size.to_be_bytes());
+    }
+    let time = stamp.unix_seconds().min(FIRST_LARGE - 1);
+    put(136, format!("{time:011o}\0").as_bytes());
+    put(148, b"        "); // the checksum counts itself as blanks
+    put(156, b"0");
+    match flavour {
+        Flavour::OldGnu => put(257, b"ustar  \0"),
+        Flavour::Ustar => {
+            put(257, b"ustar\x0000");
+            put(329, b"0000000\x000000000\0");
+        }
+    }
+    put(265, b"root");
+    put(297, b"root");
+    let sum: u32 = out.iter().map(|byte| u32::from(*byte)).sum();
+    out[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    Ok(out)
+}
+
+/// Refuses names which an archive could not hold or which would lead out of a folder.
+pub(super) fn check_name(name: &str) -> Result<(), Error> {
+    let odd = |c: char| c == '/' || c == '\\' || c.is_control();
+    if name.is_empty() || name == "." || name == ".." || name.contains(odd) {
+        let message = format!("`{name}` is no name for a member of an archive");
+        return Err(Error::new(Kind::Unsupported, message).with_hint("use a plain file name"));
+    }
+    if name.len() > LONGEST_NAME {
+        let message = format!("`{name}` is too long for a member of an archive");
+        let hint = format!("use a name of at most {LONGEST_NAME} bytes");
+        return Err(Error::new(Kind::Unsupported, message).with_hint(hint));
+    }
+    Ok(())
+}
+
+/// Zeros behind a member of `size` bytes.
+pub(super) fn padding(size: u64) -> u64 {
+    size.next_multiple_of(BLOCK) - size
+}
+
+/// Zeros behind the last member, when the archive is `end` bytes long so far: two blocks, then up to a
+/// whole record.
+pub(super) fn trailer(end: u64) -> u64 {
+    (end + 2 * BLOCK).next_multiple_of(RECORD) - end
+}
