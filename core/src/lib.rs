@@ -22,5 +22,6 @@ pub mod records;
 pub mod report;
 pub mod runs;
 pub mod settings;
+pub mod signature;
 mod source;
 pub mod tags;
