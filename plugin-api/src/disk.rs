@@ -102,6 +102,9 @@ pub struct DiskSpec {
     /// Machine that is described beside the image in a ZIP or OVA file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ovf: Option<crate::Ovf>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 impl DiskSpec {
@@ -164,6 +167,9 @@ pub struct Disk {
     pub file_name: String,
     /// Names content and form: equal identities have equal bytes.
     pub identity: String,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 impl Disk {

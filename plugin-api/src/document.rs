@@ -37,6 +37,9 @@ pub struct Build {
     pub file_stem: String,
     /// File name without suffix of the disk inside a package: `BIGIP-15.0.0-0.0.39`.
     pub disk_name: String,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// What the host can do, so that a provider can refuse early what would fail late.
@@ -47,6 +50,9 @@ pub struct HostFacts {
     pub version: String,
     /// Disks it can make.
     pub disks: Vec<DiskSpec>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Request of [`crate::Provider::check`].
@@ -60,6 +66,9 @@ pub struct CheckRequest {
     /// Whether the cloud will be needed. When false, nothing may be asked over the network and missing
     /// credentials are no finding: the build ends before the upload.
     pub online: bool,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// How serious a finding is.
@@ -96,6 +105,9 @@ pub struct Finding {
     /// Word of the [`crate::ErrorKind`] an error finding stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 impl Finding {
@@ -134,6 +146,9 @@ pub struct CheckReport {
     /// The disk `create_disk` will ask for with these settings; absent = the description's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskSpec>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Request of [`crate::Provider::create_disk`].
@@ -146,6 +161,9 @@ pub struct DiskRequest {
     pub spec: DiskSpec,
     /// Whether it is for IMAGE_DIR; `spec` is the description's `package` then.
     pub published: bool,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Request of [`crate::Provider::upload`].
@@ -156,6 +174,9 @@ pub struct UploadRequest {
     pub build: Build,
     /// The disk `create_disk` returned.
     pub disk: Disk,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Answer of [`crate::Provider::upload`].
@@ -168,6 +189,9 @@ pub struct Uploaded {
     pub bytes_sent: u64,
     /// What `register` needs to know, in the provider's own words. No secrets.
     pub facts: BTreeMap<String, Value>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Request of [`crate::Provider::register`].
@@ -178,6 +202,9 @@ pub struct RegisterRequest {
     pub build: Build,
     /// What `upload` returned.
     pub uploaded: Uploaded,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// One registered image.
@@ -191,6 +218,9 @@ pub struct Image {
     /// Region it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Answer of [`crate::Provider::register`].
@@ -201,6 +231,9 @@ pub struct Registered {
     pub images: Vec<Image>,
     /// Members added to the result document as `<provider>_<name>`. No secrets.
     pub facts: BTreeMap<String, Value>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Why resources are removed.
@@ -228,6 +261,9 @@ pub struct DiscardRequest {
     pub reason: DiscardReason,
     /// What to remove, in this order.
     pub resources: Vec<Resource>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// A resource that could not be removed.
@@ -241,6 +277,9 @@ pub struct Remaining {
     /// How to remove it by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Answer of [`crate::Provider::discard`]. Removing what is gone already counts as removed.
@@ -251,4 +290,7 @@ pub struct Discarded {
     pub removed: Vec<Resource>,
     /// Still there.
     pub remaining: Vec<Remaining>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }

@@ -10,7 +10,18 @@
 //! # Literals
 //!
 //! Documents and descriptions gain fields in minor versions. End every literal of them with
-//! `..Default::default()`, and it keeps compiling.
+//! `..Default::default()`, and it keeps compiling. The compiler insists on it: each of them has a field
+//! that nobody names.
+//!
+//! ```compile_fail,E0063
+//! # use build_image_plugin_api::document::Image;
+//! let image = Image { id: "m-1".into(), name: "web".into(), region: None };
+//! ```
+//!
+//! ```
+//! # use build_image_plugin_api::document::Image;
+//! let image = Image { id: "m-1".into(), name: "web".into(), ..Image::default() };
+//! ```
 #![deny(unsafe_code)]
 
 mod context;

@@ -32,6 +32,9 @@ pub struct Ovf {
     pub extra: Vec<(String, String)>,
     /// Digest of the manifest: `SHA1` or `SHA256`.
     pub manifest_digest: String,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Product section of a descriptor.
@@ -48,6 +51,9 @@ pub struct OvfProduct {
     pub full_version: String,
     /// Values the user may give at deployment.
     pub properties: Vec<OvfProperty>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// A value the user may give at deployment.
@@ -66,6 +72,9 @@ pub struct OvfProperty {
     pub value: String,
     /// Not shown when typed.
     pub password: bool,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// A size the user may choose at deployment.
@@ -88,4 +97,7 @@ pub struct OvfConfiguration {
     pub reserved_mib: u32,
     /// Used when the user does not choose.
     pub default: bool,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }

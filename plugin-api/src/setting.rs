@@ -62,6 +62,9 @@ pub struct Setting {
     pub hidden: bool,
     /// Heading under which help shows it; empty = the provider's name.
     pub group: String,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 impl Setting {

@@ -40,8 +40,10 @@ impl Pipeline<'_> {
             host: HostFacts {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 disks: RunHost::disks(),
+                ..HostFacts::default()
             },
             online,
+            ..CheckRequest::default()
         };
         let mut report = self.steps.check(&request).map_err(|error| self.failed("check", error))?;
         let mask = self.host.mask();
@@ -161,7 +163,12 @@ impl Pipeline<'_> {
     pub(super) fn create_disk(&self, published: bool, outcome: &mut Outcome) -> Result<Disk> {
         self.begin("disk", "showing the disk as an image")?;
         let spec = if published { &self.plan.package } else { &self.plan.spec };
-        let request = DiskRequest { build: self.plan.build.clone(), spec: spec.clone(), published };
+        let request = DiskRequest {
+            build: self.plan.build.clone(),
+            spec: spec.clone(),
+            published,
+            ..DiskRequest::default()
+        };
         let made = self.steps.create_disk(&request);
         let disk = made.map_err(|error| self.failed("create_disk", error))?;
         outcome.virtual_size = disk.virtual_size;
@@ -195,7 +202,8 @@ impl Pipeline<'_> {
 
     pub(super) fn upload(&self, disk: Disk, outcome: &mut Outcome) -> Result<Uploaded> {
         self.begin("upload", &format!("sending {}", bytes(outcome.image_length)))?;
-        let request = UploadRequest { build: self.plan.build.clone(), disk };
+        let request =
+            UploadRequest { build: self.plan.build.clone(), disk, ..UploadRequest::default() };
         let uploaded = self.steps.upload(&request).map_err(|error| self.failed("upload", error))?;
         outcome.bytes_sent = uploaded.bytes_sent;
         if !self.plan.upload {
@@ -210,7 +218,11 @@ impl Pipeline<'_> {
     pub(super) fn register(&self, uploaded: Uploaded, outcome: &mut Outcome) -> Result<()> {
         let name = &self.plan.build.image_name;
         self.begin("register", &format!("registering image {name}"))?;
-        let request = RegisterRequest { build: self.plan.build.clone(), uploaded };
+        let request = RegisterRequest {
+            build: self.plan.build.clone(),
+            uploaded,
+            ..RegisterRequest::default()
+        };
         let registered: Registered =
             self.steps.register(&request).map_err(|error| self.failed("register", error))?;
         let Some(first) = registered.images.first() else {

@@ -40,8 +40,12 @@ pub fn clean(
         .map_err(|error| Error::provider(&plugin.name, "create", host.mask().error(error)))?;
     let mut resources = host.resources();
     resources.reverse();
-    let request =
-        DiscardRequest { run_id: run.id.clone(), reason: DiscardReason::Leftover, resources };
+    let request = DiscardRequest {
+        run_id: run.id.clone(),
+        reason: DiscardReason::Leftover,
+        resources,
+        ..DiscardRequest::default()
+    };
     Ok(discard(&host, steps.as_ref(), &request))
 }
 
@@ -98,7 +102,7 @@ impl Pipeline<'_> {
         }
         let reason = if means_only { DiscardReason::Done } else { DiscardReason::Failed };
         let run_id = self.plan.build.run_id.clone();
-        let request = DiscardRequest { run_id, reason, resources };
+        let request = DiscardRequest { run_id, reason, resources, ..DiscardRequest::default() };
         outcome.leftovers.extend(discard(&self.host, self.steps.as_ref(), &request));
     }
 }

@@ -172,6 +172,7 @@ impl Plan {
             image_dir: Some(images.display().to_string()),
             disk_name: disk_name(&source),
             file_stem: stem,
+            ..Build::default()
         };
         let base = settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts"));
         let base = absolute(&base)?;

@@ -234,6 +234,7 @@ impl Host for RunHost {
             late_head: 0,
             file_name: file_name.clone(),
             identity: identity(&path, spec)?,
+            ..Disk::default()
         };
         source.views.push((file_name, view));
         Ok(disk)

@@ -187,6 +187,7 @@ impl Host for MockHost {
             late_head: 0,
             file_name: format!("mock.{}", spec.format.word()),
             identity: "mock".to_owned(),
+            ..Disk::default()
         })
     }
 

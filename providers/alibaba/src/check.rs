@@ -43,20 +43,20 @@ pub(crate) fn check(
     let mut findings = offline(config, build);
     let disk = Some(config.disk());
     if !request.online {
-        return Ok(CheckReport { findings, disk });
+        return Ok(CheckReport { findings, disk, ..CheckReport::default() });
     }
     let place = match config.place() {
         Ok(place) => nearby(context, config, place)?,
         Err(error) => {
             findings.push(Finding::error("settings", &error));
-            return Ok(CheckReport { findings, disk });
+            return Ok(CheckReport { findings, disk, ..CheckReport::default() });
         }
     };
     let cloud = Cloud::open(context, config, &place)?;
     let before = Before { import: context.load(IMPORT)?, copies: copies::known(context)? };
     let found = online(&cloud, config, &place, build, &before);
     findings.extend(context.block_on(async { Ok(found.await) })?);
-    Ok(CheckReport { findings, disk })
+    Ok(CheckReport { findings, disk, ..CheckReport::default() })
 }
 
 /// What an earlier attempt of the run made.

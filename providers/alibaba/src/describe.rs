@@ -60,8 +60,7 @@ fn name_rules() -> NameRules {
         replace: "[^a-zA-Z0-9_-]".to_owned(),
         letter_case: LetterCase::Keep,
         forbidden_prefixes: NAME_PREFIXES.map(str::to_owned).to_vec(),
-        forbidden_texts: FORBIDDEN_TEXTS.map(str::to_owned).to_vec(),
-    }
+        forbidden_texts: FORBIDDEN_TEXTS.map(str::to_owned).to_vec(), ..NameRules::default() }
 }
 
 fn tag_rules() -> TagRules {
@@ -73,5 +72,6 @@ fn tag_rules() -> TagRules {
         forbidden_value_prefixes: vec!["acs:".to_owned()],
         forbidden_texts: FORBIDDEN_TEXTS.map(str::to_owned).to_vec(),
         keys_ignore_case: true,
+        ..TagRules::default()
     }
 }

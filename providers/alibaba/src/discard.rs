@@ -71,6 +71,7 @@ pub(crate) fn discard(
                 resource: resource.clone(),
                 reason: error.to_string(),
                 hint: Some(by_hand(config, resource)),
+                ..Remaining::default()
             }),
         }
     }

@@ -88,6 +88,7 @@ fn answer(place: &Place, state: ImportState, all: &[Finished]) -> Registered {
         id: done.image.image_id.clone(),
         name: done.image.image_name.clone(),
         region: Some(done.ecs.region.clone()),
+        ..Image::default()
     });
     let regions: BTreeMap<&str, Value> = all.iter().map(Finished::facts).collect();
     let home = &all[0];
@@ -109,5 +110,5 @@ fn answer(place: &Place, state: ImportState, all: &[Finished]) -> Registered {
     if let Some(report) = &home.report {
         facts.insert("image_check".to_owned(), report.clone());
     }
-    Registered { images: images.collect(), facts }
+    Registered { images: images.collect(), facts, ..Registered::default() }
 }

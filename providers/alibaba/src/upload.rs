@@ -295,6 +295,11 @@ impl Upload<'_> {
         .into();
         facts.insert("size".to_owned(), state.length.into());
         facts.insert("crc64".to_owned(), state.crc.unwrap_or_default().to_string().into());
-        Uploaded { location: self.oss.object_url(&state.key), bytes_sent, facts }
+        Uploaded {
+            location: self.oss.object_url(&state.key),
+            bytes_sent,
+            facts,
+            ..Uploaded::default()
+        }
     }
 }

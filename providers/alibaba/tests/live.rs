@@ -214,11 +214,18 @@ fn ask(stage: &Stage, number: usize, trial: &Trial) -> bool {
     }
     if report.findings.iter().all(|finding| finding.severity != Severity::Error) {
         let spec = Alibaba::describe().disk.spec;
-        let disk = provider.create_disk(&context, &DiskRequest { build: build.clone(), spec });
-        let upload = UploadRequest { build: build.clone(), disk: disk.unwrap() };
+        let disk = provider.create_disk(
+            &context,
+            &DiskRequest { build: build.clone(), spec, ..DiskRequest::default() },
+        );
+        let upload =
+            UploadRequest { build: build.clone(), disk: disk.unwrap(), ..UploadRequest::default() };
         let answer = provider.upload(&context, &upload).and_then(|uploaded| {
             println!("   uploaded after {:?}", started.elapsed());
-            provider.register(&context, &RegisterRequest { build, uploaded })
+            provider.register(
+                &context,
+                &RegisterRequest { build, uploaded, ..RegisterRequest::default() },
+            )
         });
         match answer {
             Ok(done) => println!("   registered: {}", json!(done.facts)),

@@ -21,6 +21,7 @@ pub(crate) fn remove(context: &Context, request: &DiscardRequest) -> Result<Disc
                 resource: resource.clone(),
                 reason,
                 hint: Some(format!("rm -f '{}'", resource.name)),
+                ..Remaining::default()
             }),
         }
     }

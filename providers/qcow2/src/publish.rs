@@ -50,8 +50,17 @@ pub(crate) fn write(context: &Context, request: &UploadRequest) -> Result<Upload
 /// The published file is the image.
 pub(crate) fn registered(request: &RegisterRequest) -> Registered {
     let id = request.uploaded.location.clone();
-    let image = Image { id: id.clone(), name: request.build.image_name.clone(), region: None };
-    Registered { images: vec![image], facts: [("location".to_owned(), id.into())].into() }
+    let image = Image {
+        id: id.clone(),
+        name: request.build.image_name.clone(),
+        region: None,
+        ..Image::default()
+    };
+    Registered {
+        images: vec![image],
+        facts: [("location".to_owned(), id.into())].into(),
+        ..Registered::default()
+    }
 }
 
 fn copy(context: &Context, request: &UploadRequest, temporary: &Path) -> Result<()> {

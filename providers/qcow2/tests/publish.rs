@@ -24,9 +24,15 @@ fn upload(host: &Arc<MockHost>, build: &Build) -> build_image_plugin_api::Result
     let context = host.context();
     let provider = Qcow2::create(&context, Settings::default())?;
     let spec = DiskSpec::default();
-    let disk = provider.create_disk(&context, &DiskRequest { build: build.clone(), spec })?;
-    let uploaded = provider.upload(&context, &UploadRequest { build: build.clone(), disk })?;
-    let request = RegisterRequest { build: build.clone(), uploaded };
+    let disk = provider.create_disk(
+        &context,
+        &DiskRequest { build: build.clone(), spec, ..DiskRequest::default() },
+    )?;
+    let uploaded = provider.upload(
+        &context,
+        &UploadRequest { build: build.clone(), disk, ..UploadRequest::default() },
+    )?;
+    let request = RegisterRequest { build: build.clone(), uploaded, ..RegisterRequest::default() };
     Ok(provider.register(&context, &request)?.images[0].id.clone())
 }
 

@@ -121,12 +121,16 @@ impl Run {
     }
 
     pub(crate) fn upload(&self) -> Result<Uploaded> {
-        let request = UploadRequest { build: self.build(), disk: self.disk() };
+        let request =
+            UploadRequest { build: self.build(), disk: self.disk(), ..UploadRequest::default() };
         self.provider.upload(&self.context, &request)
     }
 
     pub(crate) fn register(&self, uploaded: Uploaded) -> Result<Registered> {
-        self.provider.register(&self.context, &RegisterRequest { build: self.build(), uploaded })
+        self.provider.register(
+            &self.context,
+            &RegisterRequest { build: self.build(), uploaded, ..RegisterRequest::default() },
+        )
     }
 }
 
