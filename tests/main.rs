@@ -14,6 +14,7 @@ mod bad_settings;
 mod bad_sources;
 mod build_alibaba;
 mod build_qcow2;
+mod disk_formats;
 mod inputs_hotfix;
 mod old_plugins;
 mod resume;

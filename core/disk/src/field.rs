@@ -28,6 +28,10 @@ pub(crate) fn le32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(array(bytes, at))
 }
 
+pub(crate) fn le64(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(array(bytes, at))
+}
+
 /// A byte count as an index; every platform this crate runs on has 64-bit indices.
 pub(crate) fn index(value: u64) -> usize {
     usize::try_from(value).expect("indices are 64 bits wide")

@@ -115,9 +115,10 @@ impl RunHost {
         lock(&self.journal).resources()
     }
 
-    fn open_view(path: &Path, is_raw: bool, spec: &DiskSpec) -> Result<Arc<dyn View>> {
+    fn open_view(path: &Path, is_raw: bool, spec: &DiskSpec) -> Result<(Arc<dyn View>, String)> {
         let disk = if is_raw { GuestReader::open_raw(path) } else { GuestReader::open(path) };
         let disk = disk.map_err(disk_error)?;
+        let identity = identity(&disk, spec)?;
         let view = match (spec.format, spec.compression, spec.variant.as_str()) {
             (DiskFormat::Raw, Compression::None, "") => {
                 Ok(Arc::new(RawView::of(disk)) as Arc<dyn View>)
@@ -132,7 +133,7 @@ impl RunHost {
                 ));
             }
         };
-        view.map_err(disk_error)
+        Ok((view.map_err(disk_error)?, identity))
     }
 }
 
@@ -223,7 +224,7 @@ impl Host for RunHost {
             .path
             .clone()
             .ok_or_else(|| Error::internal("the disk was asked for before it is there"))?;
-        let view = Self::open_view(&path, source.is_raw, spec)?;
+        let (view, identity) = Self::open_view(&path, source.is_raw, spec)?;
         let file_name = format!("{}.{}", source.file_stem, spec.format.word());
         let disk = Disk {
             id: source.views.len() as u64,
@@ -233,7 +234,7 @@ impl Host for RunHost {
             length_limit: view.len(),
             late_head: 0,
             file_name: file_name.clone(),
-            identity: identity(&path, spec)?,
+            identity,
             ..Disk::default()
         };
         source.views.push((file_name, view));
@@ -260,19 +261,24 @@ fn disk_error(error: build_image_disk::Error) -> Error {
     }
 }
 
-/// Names a file's content and the form it is shown in: which file it is, when it was last changed.
-fn identity(path: &Path, spec: &DiskSpec) -> Result<String> {
-    let metadata = path.metadata().map_err(|error| {
-        Error::new(ErrorKind::Local, format!("cannot read `{}`", path.display())).because(&error)
-    })?;
-    let facts = format!(
-        "{} {} {} {} {} {spec:?}",
-        metadata.dev(),
-        metadata.ino(),
-        metadata.len(),
-        metadata.mtime(),
-        metadata.mtime_nsec(),
-    );
+/// Names a disk's content and the form it is shown in: which files it is, when they were last changed.
+fn identity(disk: &GuestReader, spec: &DiskSpec) -> Result<String> {
+    let mut facts = String::new();
+    for path in disk.files() {
+        let metadata = path.metadata().map_err(|error| {
+            Error::new(ErrorKind::Local, format!("cannot read `{}`", path.display()))
+                .because(&error)
+        })?;
+        facts += &format!(
+            "{} {} {} {} {} ",
+            metadata.dev(),
+            metadata.ino(),
+            metadata.len(),
+            metadata.mtime(),
+            metadata.mtime_nsec(),
+        );
+    }
+    facts += &format!("{spec:?}");
     Ok(Sha256::digest(facts).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

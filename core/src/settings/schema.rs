@@ -90,7 +90,12 @@ fn build() -> Vec<Row> {
 fn source() -> Vec<Row> {
     vec![
         row(SOURCE, "ISO", Kind::Path, "BIG-IP installer ISO").flag('i'),
-        new_row(SOURCE, "DISK", Kind::Path, "disk image (raw, qcow2, VHD) instead of an ISO"),
+        new_row(
+            SOURCE,
+            "DISK",
+            Kind::Path,
+            "disk image (raw, qcow2, VMDK, VHD, VHDX, VDI) instead of an ISO",
+        ),
         row(SOURCE, "ISO_SIG", Kind::Path, "signature of the ISO").flag('s').unsupported(LATER),
         row(SOURCE, "EHF_ISO", Kind::Path, "engineering hotfix ISO, installed on top of the ISO")
             .flag('e'),

@@ -74,14 +74,13 @@ fn disk(path: &Path) -> Result<Source> {
     let shown = path.display();
     if let Some(foreign) = disk.probe().foreign {
         return Err(Error::new(Stage::Source, format!("`{shown}` is {foreign}, not a disk this version reads"))
-            .hint("give a raw, qcow2 or VHD disk; unpack or convert others first, as with qemu-img convert -O raw"));
+            .hint("give a raw, qcow2, VMDK, VHD, VHDX or VDI disk; unpack or convert others first, as with qemu-img convert -O raw"));
     }
     let size = disk.virtual_size();
     if size == 0 || !size.is_multiple_of(512) {
         let text = format!("`{shown}` has {size} bytes, no multiple of 512: it is no disk");
-        return Err(
-            Error::new(Stage::Source, text).hint("give a raw, qcow2 or VHD disk with --disk")
-        );
+        return Err(Error::new(Stage::Source, text)
+            .hint("give a raw, qcow2, VMDK, VHD, VHDX or VDI disk with --disk"));
     }
     Ok(Source::Disk { path: path.to_owned(), size })
 }

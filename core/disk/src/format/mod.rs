@@ -1,15 +1,20 @@
 //! Disk formats: which one a file has ([`probe`]), and what the guest would see in it ([`GuestReader`]).
 //!
 //! ```text
-//! name.rs    Format, the names            probe.rs   the only match on a format's magic
-//! image.rs   an open file with its length  reader.rs  guest content of any format
-//! qcow2/     header · tables (every reference inside the file) · guest
-//! vhd/       footer and dynamic header · guest
-//! raw.rs     partition tables and foreign formats in a raw file
+//! name.rs     Format, the names             probe.rs   the table of formats, and what a file is
+//! image.rs    an open file with its length  reader.rs  guest content of any format
+//! content.rs  what every format offers      recent.rs, unpack.rs  caching, decompression
+//! qcow2/      header · tables (every reference inside the file) · guest
+//! vhd/        footer and dynamic header · guest
+//! vhdx/       headers, regions, metadata · guest
+//! vmdk/       sparse header · descriptor · grain tables · guest
+//! vdi.rs      header, block map, guest
+//! raw.rs      partition tables and foreign formats in a raw file
 //! ```
 //!
 //! Not here: writing. Images are written through [`crate::view`].
 
+mod content;
 mod export;
 mod image;
 mod name;
@@ -17,7 +22,12 @@ mod probe;
 mod qcow2;
 mod raw;
 mod reader;
+mod recent;
+mod unpack;
+mod vdi;
 mod vhd;
+mod vhdx;
+mod vmdk;
 
 pub use export::export_raw;
 pub(crate) use export::write_data;

@@ -14,11 +14,18 @@ pub enum Format {
     Qcow2,
     /// Microsoft's Virtual Hard Disk, fixed or dynamic; not VHDX.
     Vhd,
+    /// Microsoft's Virtual Hard Disk v2.
+    Vhdx,
+    /// VMware's virtual disk: sparse, stream-optimised or flat.
+    Vmdk,
+    /// VirtualBox's disk image.
+    Vdi,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 3] = [Self::Raw, Self::Qcow2, Self::Vhd];
+    pub const ALL: [Self; 6] =
+        [Self::Raw, Self::Qcow2, Self::Vhd, Self::Vhdx, Self::Vmdk, Self::Vdi];
 
     /// The lower-case name, which is also the usual file extension.
     pub fn name(self) -> &'static str {
@@ -26,6 +33,9 @@ impl Format {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
             Self::Vhd => "vhd",
+            Self::Vhdx => "vhdx",
+            Self::Vmdk => "vmdk",
+            Self::Vdi => "vdi",
         }
     }
 }
@@ -41,8 +51,9 @@ impl FromStr for Format {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::ALL.into_iter().find(|format| format.name() == text).ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
             Error::new(Kind::Unsupported, format!("unknown disk format `{text}`"))
-                .with_hint("known formats: raw, qcow2, vhd")
+                .with_hint(format!("known formats: {known}"))
         })
     }
 }
@@ -56,7 +67,7 @@ mod tests {
         for format in Format::ALL {
             assert_eq!(format.to_string().parse::<Format>().unwrap(), format);
         }
-        for wrong in ["RAW", "vhdx", ""] {
+        for wrong in ["RAW", "vpc", ""] {
             assert_eq!(wrong.parse::<Format>().unwrap_err().kind(), Kind::Unsupported);
         }
     }

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use super::content::Content;
 use super::image::Image;
-use super::{Format, qcow2, raw, vhd};
+use super::{Format, qcow2, raw, vdi, vhd, vhdx, vmdk};
 use crate::error::Error;
 
 /// How clusters of a qcow2 image are compressed.
@@ -12,7 +13,7 @@ use crate::error::Error;
 pub enum Compression {
     /// Deflate without header, 12-bit window.
     Zlib,
-    /// Zstandard; recognised, not read.
+    /// Zstandard.
     Zstd,
 }
 
@@ -22,7 +23,8 @@ pub enum Compression {
 pub struct Probe {
     /// The format found.
     pub format: Format,
-    /// A more exact name: `fixed`, `dynamic`, `differencing` for VHD, `v2`, `v3` for qcow2.
+    /// A more exact name: `fixed`, `dynamic`, `differencing` for VHD, VHDX and VDI, `v2`, `v3` for
+    /// qcow2, the create type for VMDK.
     pub variant: Option<&'static str>,
     /// The size of the disk the guest sees.
     pub virtual_size: u64,
@@ -36,13 +38,13 @@ pub struct Probe {
     pub backing_file: Option<String>,
     /// Whether the content is encrypted.
     pub encrypted: bool,
-    /// Whether the writer did not close the image (qcow2 dirty bit): content readable, counts stale.
+    /// Whether the writer did not close the image: content readable, counts stale.
     pub dirty: bool,
     /// Internal snapshots (qcow2).
     pub snapshots: u32,
-    /// Cluster (qcow2) or block (dynamic VHD) size.
+    /// Cluster (qcow2), grain (VMDK) or block (VHD, VHDX, VDI) size.
     pub cluster_size: Option<u64>,
-    /// For raw: the known format these bytes really are, such as `VMDK` or `gzip`.
+    /// For raw: the known format these bytes really are, such as `gzip`.
     pub foreign: Option<&'static str>,
     /// Whether the virtual size is a multiple of 512 bytes.
     pub sector_aligned: bool,
@@ -68,22 +70,42 @@ impl Probe {
     }
 }
 
-/// Finds out what `path` is and whether it is whole.
-///
-/// A file which claims to be qcow2 or VHD and breaks its own format is an error, not a raw disk.
-/// Backing files, encryption and zstd are reported, not refused; [`super::GuestReader`] refuses them.
-pub fn probe(path: &Path) -> Result<Probe, Error> {
-    probe_image(&Image::open(path)?)
+/// A format's three questions.
+pub(super) struct Known {
+    /// Whether the file says it is one.
+    claims: fn(&Image) -> Result<bool, Error>,
+    /// What it is, after every table was checked.
+    pub(super) probe: fn(&Image) -> Result<Probe, Error>,
+    /// Its content, once it was checked.
+    pub(super) open: fn(&Image) -> Result<Box<dyn Content>, Error>,
 }
 
-pub(super) fn probe_image(image: &Image) -> Result<Probe, Error> {
-    if image.head::<4>(0)? == qcow2::MAGIC {
-        return qcow2::probe(image);
+/// Every format but raw, in the order they are asked. VHD comes last: its mark may be at the end only.
+const KNOWN: [Known; 5] = [
+    Known { claims: qcow2::claims, probe: qcow2::probe, open: qcow2::open },
+    Known { claims: vmdk::claims, probe: vmdk::probe, open: vmdk::open },
+    Known { claims: vhdx::claims, probe: vhdx::probe, open: vhdx::open },
+    Known { claims: vdi::claims, probe: vdi::probe, open: vdi::open },
+    Known { claims: vhd::claims, probe: vhd::probe, open: vhd::open },
+];
+
+const RAW: Known = Known { claims: |_| Ok(true), probe: raw::probe, open: raw::open };
+
+/// The format a file claims to be.
+pub(super) fn find(image: &Image) -> Result<&'static Known, Error> {
+    for known in &KNOWN {
+        if (known.claims)(image)? {
+            return Ok(known);
+        }
     }
-    if vhd::claims(image)? {
-        return vhd::probe(image);
-    }
-    let mut probe = Probe::new(Format::Raw, image, image.len);
-    probe.foreign = raw::foreign(image)?;
-    Ok(probe)
+    Ok(&RAW)
+}
+
+/// Finds out what `path` is and whether it is whole.
+///
+/// A file which claims to have a format and breaks that format is an error, not a raw disk.
+/// Backing files and encryption are reported, not refused; [`super::GuestReader`] refuses them.
+pub fn probe(path: &Path) -> Result<Probe, Error> {
+    let image = Image::open(path)?;
+    (find(&image)?.probe)(&image)
 }

@@ -1,10 +1,73 @@
-//! What a file without an image header holds: a partition table, or some other format which must not
-//! be taken for a raw disk. Sources: UEFI 2.10 section 5 (MBR and GPT headers), each format's magic.
+//! A file without an image header: the disk as it is, its partition table, or some other format which
+//! must not be taken for a raw disk. Sources: UEFI 2.10 section 5 (MBR and GPT headers), each
+//! format's magic.
 
+use std::io;
 use std::path::Path;
 
+use rustix::fs::SeekFrom;
+
+use super::content::Content;
 use super::image::Image;
-use crate::error::Error;
+use super::{Extent, Format, Probe};
+use crate::error::{Error, Kind};
+
+/// Describes a file as a raw disk.
+pub(super) fn probe(image: &Image) -> Result<Probe, Error> {
+    let mut probe = Probe::new(Format::Raw, image, image.len);
+    probe.foreign = foreign(image)?;
+    Ok(probe)
+}
+
+/// The content of a raw disk, which is the file.
+#[expect(clippy::unnecessary_wraps, reason = "every format is opened by the same signature")]
+pub(super) fn open(image: &Image) -> Result<Box<dyn Content>, Error> {
+    Ok(Box::new(Raw { len: image.len }))
+}
+
+#[derive(Debug)]
+struct Raw {
+    len: u64,
+}
+
+impl Content for Raw {
+    fn virtual_size(&self) -> u64 {
+        self.len
+    }
+
+    fn piece(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn extent(&self, image: &Image, offset: u64) -> Result<Extent, Error> {
+        hole_or_data(image, offset)
+    }
+
+    fn read(&self, image: &Image, buf: &mut [u8], offset: u64) -> Result<(), Error> {
+        image.read(buf, offset)
+    }
+}
+
+/// What lies at byte `offset` of a file, by the file system's knowledge of holes.
+pub(super) fn hole_or_data(image: &Image, offset: u64) -> Result<Extent, Error> {
+    let seek = |from| match rustix::fs::seek(&image.file, from) {
+        Ok(at) => Ok(Some(at)),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(errno) => Err(Error::new(Kind::Io, "cannot look for holes in")
+            .at(&image.path)
+            .caused_by(io::Error::from(errno))),
+    };
+    let left = image.len - offset;
+    let extent = match seek(SeekFrom::Data(offset))? {
+        None => Extent { len: left, zero: true },
+        Some(data) if data > offset => Extent { len: (data - offset).min(left), zero: true },
+        Some(_) => {
+            let end = seek(SeekFrom::Hole(offset))?.unwrap_or(image.len);
+            Extent { len: end.clamp(offset + 1, image.len) - offset, zero: false }
+        }
+    };
+    Ok(extent)
+}
 
 /// The partition table at the start of a raw disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +105,10 @@ fn find_table(image: &Image) -> Result<PartitionTable, Error> {
 }
 
 /// Names a format which this crate does not read, but which is certainly not a raw disk.
-pub(super) fn foreign(image: &Image) -> Result<Option<&'static str>, Error> {
-    const MAGICS: [(u64, &[u8], &str); 12] = [
-        (0, b"KDMV", "VMDK"),
-        (0, b"COWD", "VMDK"),
-        (0, b"# Disk DescriptorFile", "VMDK descriptor"),
-        (0, b"vhdxfile", "VHDX"),
-        (0x40, &[0x7f, 0x10, 0xda, 0xbe], "VDI"),
+fn foreign(image: &Image) -> Result<Option<&'static str>, Error> {
+    const MAGICS: [(u64, &[u8], &str); 9] = [
+        (0, b"COWD", "a snapshot extent of VMware ESX"),
+        (0, &[0xbe, 0xba, 0xfe, 0xca, 0, 0, 0, 0], "an SEsparse extent of VMware ESX"),
         (0, &[0x1f, 0x8b, 0x08], "gzip"),
         (0, &[0xfd, b'7', b'z', b'X', b'Z', 0], "xz"),
         (0, &[0x28, 0xb5, 0x2f, 0xfd], "zstd"),

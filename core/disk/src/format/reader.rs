@@ -1,12 +1,11 @@
 //! The disk as the guest sees it, whatever format the file has. Reading only.
 
-use std::io;
 use std::path::Path;
 
-use rustix::fs::SeekFrom;
-
+use super::content::Content;
 use super::image::Image;
-use super::{Format, Probe, probe::probe_image, qcow2, vhd};
+use super::probe::find;
+use super::{Format, Probe, raw};
 use crate::error::{Error, Kind};
 use crate::field::index;
 
@@ -19,34 +18,26 @@ pub struct Extent {
     pub zero: bool,
 }
 
-/// Read access to the guest content of a raw, qcow2 or VHD image which has been fully checked.
+/// Read access to the guest content of an image of any [`Format`] which has been fully checked.
 ///
 /// Shareable between threads; every read names its place.
 #[derive(Debug)]
 pub struct GuestReader {
     image: Image,
     probe: Probe,
-    guest: Guest,
-}
-
-#[derive(Debug)]
-enum Guest {
-    Raw,
-    Qcow2(Box<qcow2::Guest>),
-    Vhd(vhd::Guest),
+    content: Box<dyn Content>,
+    /// The size of the disk as it is shown: that of the content, or larger.
+    size: u64,
 }
 
 impl GuestReader {
     /// Probes `path` and opens it; refuses what is not complete in itself (backing file, encryption).
     pub fn open(path: &Path) -> Result<Self, Error> {
         let image = Image::open(path)?;
-        let probe = probe_image(&image)?;
-        let guest = match probe.format {
-            Format::Raw => Guest::Raw,
-            Format::Qcow2 => Guest::Qcow2(Box::new(qcow2::Guest::open(&image)?)),
-            Format::Vhd => Guest::Vhd(vhd::Guest::open(&image)?),
-        };
-        Ok(Self { image, probe, guest })
+        let known = find(&image)?;
+        let probe = (known.probe)(&image)?;
+        let content = (known.open)(&image)?;
+        Ok(Self { size: content.virtual_size(), image, probe, content })
     }
 
     /// Opens `path` as a raw disk, whatever its first bytes say: a disk made here is raw even when
@@ -54,7 +45,23 @@ impl GuestReader {
     pub fn open_raw(path: &Path) -> Result<Self, Error> {
         let image = Image::open(path)?;
         let probe = Probe::new(Format::Raw, &image, image.len);
-        Ok(Self { image, probe, guest: Guest::Raw })
+        Ok(Self { size: image.len, content: raw::open(&image)?, image, probe })
+    }
+
+    /// The same disk with zeros behind its end, up to `size` bytes. Nothing is written.
+    pub fn grown_to(self, size: u64) -> Result<Self, Error> {
+        let now = self.content.virtual_size();
+        if size < now {
+            let message = format!("a disk of {now} bytes is not made smaller, to {size} bytes:");
+            return Err(Error::new(Kind::Unsupported, message)
+                .at(&self.image.path)
+                .with_hint("shrink its file systems and partitions, then the file itself"));
+        }
+        if !size.is_multiple_of(512) {
+            let message = format!("{size} bytes is no disk size (a multiple of 512) for");
+            return Err(Error::new(Kind::Unsupported, message).at(&self.image.path));
+        }
+        Ok(Self { size, ..self })
     }
 
     /// What [`super::probe`] says of the file.
@@ -67,69 +74,43 @@ impl GuestReader {
         &self.image.path
     }
 
+    /// Every file whose bytes are part of the disk; the first is [`GuestReader::path`].
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let others = self.content.other_files().into_iter().map(|image| image.path.as_path());
+        std::iter::once(self.path()).chain(others)
+    }
+
     /// The size of the guest's disk in bytes.
     pub fn virtual_size(&self) -> u64 {
-        match &self.guest {
-            Guest::Raw => self.image.len,
-            Guest::Qcow2(guest) => guest.virtual_size(),
-            Guest::Vhd(guest) => guest.virtual_size(),
-        }
+        self.size
     }
 
     /// Fills `buf` from guest byte `offset`; fewer bytes only at the end of the disk.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Error> {
-        let left = self.virtual_size().saturating_sub(offset).min(buf.len() as u64);
+        let left = self.size.saturating_sub(offset).min(buf.len() as u64);
         let whole = index(left);
-        let piece = match &self.guest {
-            Guest::Raw => u64::MAX,
-            Guest::Qcow2(guest) => guest.cluster_size(),
-            Guest::Vhd(guest) => guest.block_size(),
-        };
+        let stored = self.content.virtual_size().saturating_sub(offset).min(left);
+        let (piece, stored) = (self.content.piece(), index(stored));
         let mut done = 0;
-        while done < whole {
+        while done < stored {
             let at = offset + done as u64;
-            let len = index((piece - at % piece).min((whole - done) as u64));
-            let part = &mut buf[done..done + len];
-            match &self.guest {
-                Guest::Raw => self.image.read(part, at)?,
-                Guest::Qcow2(guest) => guest.read(&self.image, part, at)?,
-                Guest::Vhd(guest) => guest.read(&self.image, part, at)?,
-            }
+            let len = index((piece - at % piece).min((stored - done) as u64));
+            self.content.read(&self.image, &mut buf[done..done + len], at)?;
             done += len;
         }
+        buf[stored..whole].fill(0);
         Ok(whole)
     }
 
     /// What lies at guest byte `offset`: holes and unallocated clusters are known without reading.
     /// `None` at the end of the disk.
     pub fn extent_at(&self, offset: u64) -> Result<Option<Extent>, Error> {
-        if offset >= self.virtual_size() {
+        if offset >= self.size {
             return Ok(None);
         }
-        Ok(Some(match &self.guest {
-            Guest::Raw => raw_extent(&self.image, offset)?,
-            Guest::Qcow2(guest) => guest.extent(&self.image, offset)?,
-            Guest::Vhd(guest) => guest.extent(offset),
-        }))
-    }
-}
-
-fn raw_extent(image: &Image, offset: u64) -> Result<Extent, Error> {
-    let seek = |from| match rustix::fs::seek(&image.file, from) {
-        Ok(at) => Ok(Some(at)),
-        Err(rustix::io::Errno::NXIO) => Ok(None),
-        Err(errno) => Err(Error::new(Kind::Io, "cannot look for holes in")
-            .at(&image.path)
-            .caused_by(io::Error::from(errno))),
-    };
-    let left = image.len - offset;
-    let extent = match seek(SeekFrom::Data(offset))? {
-        None => Extent { len: left, zero: true },
-        Some(data) if data > offset => Extent { len: (data - offset).min(left), zero: true },
-        Some(_) => {
-            let end = seek(SeekFrom::Hole(offset))?.unwrap_or(image.len);
-            Extent { len: end.clamp(offset + 1, image.len) - offset, zero: false }
+        if offset >= self.content.virtual_size() {
+            return Ok(Some(Extent { len: self.size - offset, zero: true }));
         }
-    };
-    Ok(extent)
+        self.content.extent(&self.image, offset).map(Some)
+    }
 }

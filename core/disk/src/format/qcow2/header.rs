@@ -5,7 +5,7 @@ use crate::field::{be32, be64, index};
 use crate::format::Compression;
 use crate::format::image::Image;
 
-pub(in crate::format) const MAGIC: [u8; 4] = *b"QFI\xfb";
+pub(super) const MAGIC: [u8; 4] = *b"QFI\xfb";
 
 /// QEMU's own limits on what it loads at once; larger tables are refused there too.
 const MAX_L1_BYTES: u64 = 32 << 20;

@@ -113,14 +113,14 @@ struct Walk<'a> {
     header: &'a Header,
     /// An L2 table used twice would let a small file cost endless work.
     seen: HashSet<u64>,
-    /// Compressed clusters at the very end which were already inflated.
-    inflated: HashSet<u64>,
+    /// Compressed clusters at the very end which were already unpacked.
+    unpacked: HashSet<u64>,
     compressed: bool,
 }
 
 impl<'a> Walk<'a> {
     fn new(image: &'a Image, header: &'a Header) -> Self {
-        Self { image, header, seen: HashSet::new(), inflated: HashSet::new(), compressed: false }
+        Self { image, header, seen: HashSet::new(), unpacked: HashSet::new(), compressed: false }
     }
 
     /// Whether there was a compressed cluster.
@@ -178,10 +178,8 @@ impl<'a> Walk<'a> {
                 if offset >= self.image.len || self.image.len - offset + 511 < len {
                     return Err(self.image.truncated(&what(), offset.saturating_add(len)));
                 }
-                if self.header.compression == crate::format::Compression::Zlib
-                    && self.inflated.insert(offset)
-                {
-                    guest::inflate(self.image, self.header, offset, len)?;
+                if self.unpacked.insert(offset) {
+                    guest::unpack_cluster(self.image, self.header, offset, len)?;
                 }
                 Ok(())
             }

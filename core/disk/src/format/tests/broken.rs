@@ -1,11 +1,10 @@
 //! Images broken on purpose: each is refused with the kind that fits, none panics.
 
 use std::fs;
-use std::path::Path;
 
-use super::{convert, raw_disk};
+use super::{convert, kind_of, raw_disk, survive};
 use crate::Kind;
-use crate::format::{GuestReader, probe};
+use crate::format::GuestReader;
 use crate::testing::program;
 
 const MIB: u64 = 1 << 20;
@@ -29,11 +28,6 @@ fn tiny() -> Vec<u8> {
     put(4 << 16, &((5_u64 << 16) | 1 << 63).to_be_bytes());
     put(5 << 16, &[7; 100]);
     image
-}
-
-fn kind_of(path: &Path, image: &[u8]) -> Option<Kind> {
-    fs::write(path, image).unwrap();
-    probe(path).err().map(|error| error.kind())
 }
 
 #[test]
@@ -160,38 +154,6 @@ fn a_vhd_with_a_wrong_field_is_refused() {
         assert_eq!(kind_of(&path, &image), Some(want), "{what}");
     }
     assert_eq!(kind_of(&path, &fixed[512..]), Some(Kind::Truncated));
-}
-
-/// Breaks every byte of the given places in several ways and reads whatever is still accepted.
-fn survive(folder: &Path, whole: &[u8], places: impl Iterator<Item = usize>) {
-    let path = folder.join("mutant");
-    let out = folder.join("out");
-    let (mut accepted, mut refused) = (0, 0);
-    for at in places {
-        for (len, value) in
-            [(1, None), (1, Some(0xff)), (8, Some(0xff)), (4, Some(0x7f)), (8, Some(0))]
-        {
-            let mut image = whole.to_vec();
-            let end = (at + len).min(image.len());
-            image[at..end].iter_mut().for_each(|byte| *byte = value.unwrap_or(*byte ^ 0x40));
-            fs::write(&path, &image).unwrap();
-            // Any outcome but a panic, an endless loop or a huge allocation.
-            match GuestReader::open(&path) {
-                Err(_) => refused += 1,
-                Ok(reader) => {
-                    accepted += 1;
-                    let mut buf = vec![0; 70_000];
-                    let _ = reader.read_at(&mut buf, 0);
-                    let _ = reader.read_at(&mut buf, reader.virtual_size() / 2);
-                    let _ = reader.extent_at(reader.virtual_size().saturating_sub(1));
-                    if reader.virtual_size() < 64 * MIB {
-                        let _ = crate::format::export_raw(&reader, &out);
-                    }
-                }
-            }
-        }
-    }
-    assert!(accepted > 0 && refused > 0, "{accepted} accepted, {refused} refused");
 }
 
 #[test]

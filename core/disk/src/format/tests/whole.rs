@@ -3,14 +3,16 @@
 use std::fs;
 
 use super::{convert, raw_disk};
-use crate::format::{Format, GuestReader, PartitionTable, export_raw, partition_table, probe};
+use crate::format::{
+    Extent, Format, GuestReader, PartitionTable, export_raw, partition_table, probe,
+};
 use crate::testing::program;
 
 const MIB: u64 = 1 << 20;
 /// Name, size, data of a disk.
 type Case = (&'static str, u64, &'static [(u64, usize)]);
 
-const VARIANTS: [(&str, &[&str]); 9] = [
+const VARIANTS: [(&str, &[&str]); 22] = [
     ("qcow2", &[]),
     ("qcow2", &["-c"]),
     ("qcow2", &["-o", "compat=0.10"]),
@@ -20,6 +22,19 @@ const VARIANTS: [(&str, &[&str]); 9] = [
     ("qcow2", &["-o", "preallocation=metadata"]),
     ("vpc", &["-o", "subformat=fixed,force_size=on"]),
     ("vpc", &["-o", "subformat=dynamic,force_size=on"]),
+    ("qcow2", &["-c", "-o", "compression_type=zstd"]),
+    ("qcow2", &["-c", "-o", "compression_type=zstd,cluster_size=2M"]),
+    ("vhdx", &["-o", "subformat=dynamic"]),
+    ("vhdx", &["-o", "subformat=dynamic,block_size=1M"]),
+    ("vhdx", &["-o", "subformat=fixed"]),
+    ("vmdk", &["-o", "subformat=monolithicSparse"]),
+    ("vmdk", &["-o", "subformat=streamOptimized"]),
+    ("vmdk", &["-o", "subformat=monolithicFlat"]),
+    ("vmdk", &["-o", "subformat=twoGbMaxExtentSparse"]),
+    ("vmdk", &["-o", "subformat=twoGbMaxExtentFlat"]),
+    ("vmdk", &["-o", "subformat=monolithicSparse,zeroed_grain=on"]),
+    ("vdi", &[]),
+    ("vdi", &["-o", "static=on"]),
 ];
 
 #[test]
@@ -41,7 +56,8 @@ fn every_variant_shows_the_bytes_of_the_raw_disk() {
             let case = format!("{name} {format} {extra:?}");
             let found = probe(&image).unwrap_or_else(|e| panic!("{case}: {e}"));
             assert_eq!(found.virtual_size, size, "{case}");
-            assert_eq!(found.compressed, extra.contains(&"-c") && name != "empty", "{case}");
+            let packed = extra.contains(&"-c") || extra.contains(&"subformat=streamOptimized");
+            assert_eq!(found.compressed, packed && name != "empty", "{case}");
             let reader = GuestReader::open(&image).unwrap();
             let mut got = vec![0xaa; want.len() + 10];
             assert_eq!(reader.read_at(&mut got, 0).unwrap(), want.len(), "{case}");
@@ -52,6 +68,14 @@ fn every_variant_shows_the_bytes_of_the_raw_disk() {
             let out = folder.path().join("out.raw");
             export_raw(&reader, &out).unwrap();
             assert!(fs::read(&out).unwrap() == want, "{case}: export differs");
+            let grown = reader.grown_to(size + (1 << 20)).unwrap();
+            let mut behind = [0xaa; 2000];
+            assert_eq!(grown.read_at(&mut behind, size - 1000).unwrap(), 2000, "{case}");
+            assert!(behind[..1000] == want[want.len() - 1000..], "{case}: grown differs");
+            assert!(behind[1000..] == [0; 1000], "{case}: nothing is behind the end");
+            let last = Extent { len: (1 << 20) - 5, zero: true };
+            assert_eq!(grown.extent_at(size + 5).unwrap(), Some(last), "{case}");
+            assert_eq!(grown.extent_at(size + (1 << 20)).unwrap(), None, "{case}");
         }
     }
 }
@@ -122,9 +146,9 @@ fn raw_disks_are_told_from_other_things() {
 
     let found = probe(&path).unwrap();
     assert_eq!((found.format, found.sector_aligned, found.foreign), (Format::Raw, true, None));
-    fs::write(&path, b"KDMV and more").unwrap();
+    fs::write(&path, b"BZh and more").unwrap();
     let found = probe(&path).unwrap();
-    assert_eq!((found.sector_aligned, found.foreign), (false, Some("VMDK")));
+    assert_eq!((found.sector_aligned, found.foreign), (false, Some("bzip2")));
     fs::write(&path, b"").unwrap();
     assert_eq!(probe(&path).unwrap().virtual_size, 0);
     assert_eq!(probe(folder.path()).unwrap_err().kind(), crate::Kind::Unsupported);

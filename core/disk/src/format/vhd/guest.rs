@@ -7,7 +7,9 @@ use std::collections::HashSet;
 use super::footer::{DynamicHeader, Footer, LEN, Variant};
 use crate::error::Error;
 use crate::field::{be32, index};
+use crate::format::content::Content;
 use crate::format::image::Image;
+use crate::format::raw::hole_or_data;
 use crate::format::{Extent, Format, Probe};
 
 const UNUSED: u32 = u32::MAX;
@@ -68,59 +70,60 @@ fn check_table(image: &Image, header: &DynamicHeader, table: &[u32]) -> Result<(
 }
 
 #[derive(Debug)]
-pub(in crate::format) struct Guest {
+struct Guest {
     virtual_size: u64,
     dynamic: Option<(DynamicHeader, Vec<u32>)>,
 }
 
+/// Opens an image that [`probe`] has accepted.
+pub(in crate::format) fn open(image: &Image) -> Result<Box<dyn Content>, Error> {
+    let footer = Footer::read(image)?;
+    let dynamic = match footer.variant {
+        Variant::Fixed => None,
+        Variant::Dynamic => {
+            let header = DynamicHeader::read(image, &footer)?;
+            let table = read_table(image, &header)?;
+            Some((header, table))
+        }
+        Variant::Differencing => {
+            return Err(image
+                .unsupported("only the difference to a parent disk is stored")
+                .with_hint("merge it with its parent first"));
+        }
+    };
+    Ok(Box::new(Guest { virtual_size: footer.virtual_size, dynamic }))
+}
+
 impl Guest {
-    /// For an image that [`probe`] has accepted.
-    pub(in crate::format) fn open(image: &Image) -> Result<Self, Error> {
-        let footer = Footer::read(image)?;
-        let dynamic = match footer.variant {
-            Variant::Fixed => None,
-            Variant::Dynamic => {
-                let header = DynamicHeader::read(image, &footer)?;
-                let table = read_table(image, &header)?;
-                Some((header, table))
-            }
-            Variant::Differencing => {
-                return Err(image
-                    .unsupported("only the difference to a parent disk is stored")
-                    .with_hint("merge it with its parent first"));
-            }
-        };
-        Ok(Self { virtual_size: footer.virtual_size, dynamic })
-    }
-
-    pub(in crate::format) fn virtual_size(&self) -> u64 {
-        self.virtual_size
-    }
-
-    /// The largest piece [`Self::read`] takes at once: reads must not cross a multiple of it.
-    pub(in crate::format) fn block_size(&self) -> u64 {
-        self.dynamic.as_ref().map_or(1 << 30, |(header, _)| header.block_size)
-    }
-
-    /// Where in the file guest byte `offset` of a dynamic disk lies.
+    /// Where in the file guest byte `offset` lies.
     fn place(&self, offset: u64) -> Option<u64> {
         let Some((header, table)) = &self.dynamic else { return Some(offset) };
         let sector = table[index(offset / header.block_size)];
         let inside = offset % header.block_size;
         (sector != UNUSED).then(|| u64::from(sector) * 512 + header.bitmap_len() + inside)
     }
+}
 
-    pub(in crate::format) fn extent(&self, offset: u64) -> Extent {
-        let len = self.block_size() - offset % self.block_size();
-        Extent { len: len.min(self.virtual_size - offset), zero: self.place(offset).is_none() }
+impl Content for Guest {
+    fn virtual_size(&self) -> u64 {
+        self.virtual_size
     }
 
-    pub(in crate::format) fn read(
-        &self,
-        image: &Image,
-        buf: &mut [u8],
-        offset: u64,
-    ) -> Result<(), Error> {
+    fn piece(&self) -> u64 {
+        self.dynamic.as_ref().map_or(1 << 30, |(header, _)| header.block_size)
+    }
+
+    fn extent(&self, image: &Image, offset: u64) -> Result<Extent, Error> {
+        let left = self.virtual_size - offset;
+        if self.dynamic.is_none() {
+            let found = hole_or_data(image, offset)?;
+            return Ok(Extent { len: found.len.min(left), ..found });
+        }
+        let len = self.piece() - offset % self.piece();
+        Ok(Extent { len: len.min(left), zero: self.place(offset).is_none() })
+    }
+
+    fn read(&self, image: &Image, buf: &mut [u8], offset: u64) -> Result<(), Error> {
         match self.place(offset) {
             Some(place) => image.read(buf, place),
             None => {

@@ -4,7 +4,7 @@
 mod footer;
 mod guest;
 
-pub(super) use guest::{Guest, probe};
+pub(super) use guest::{open, probe};
 
 use super::image::Image;
 use crate::error::Error;

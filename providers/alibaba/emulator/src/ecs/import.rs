@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use build_image_disk::format::{GuestReader, Probe, probe};
+use build_image_disk::format::{Format, GuestReader, Probe, probe};
 
 use crate::ids;
 use crate::service::Service;
@@ -65,6 +65,10 @@ fn judge(path: &std::path::Path, disk: &Disk) -> Verdict {
     let claimed = if disk.format.is_empty() { &format } else { &disk.format };
     if *claimed != format {
         let message = format!("The object is {format}, the call says {claimed}.");
+        return bad("InvalidImageFormat.Malformed", &message);
+    }
+    if !matches!(found.format, Format::Raw | Format::Qcow2 | Format::Vhd) {
+        let message = format!("The object is {format}, not a disk of a supported format.");
         return bad("InvalidImageFormat.Malformed", &message);
     }
     if let Some(foreign) = found.foreign {

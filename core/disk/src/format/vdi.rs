@@ -1,0 +1,167 @@
+//! VDI, dynamic and fixed, for reading. Source: VirtualBox, include/VBox/vd.h and Storage/VDICore.h
+//! (the layout, version 1.1). Differencing disks are reported by the probe and refused by the reader.
+
+use std::collections::HashSet;
+
+use super::content::Content;
+use super::image::Image;
+use super::{Extent, Format, Probe};
+use crate::error::Error;
+use crate::field::{index, le32, le64};
+
+const MAGIC: [u8; 4] = [0x7f, 0x10, 0xda, 0xbe];
+const HEADER_LEN: u64 = 0x200;
+const VERSION: u32 = 0x0001_0001;
+/// A block that was never written, and one the guest discarded.
+const UNUSED: u32 = u32::MAX;
+const DISCARDED: u32 = u32::MAX - 1;
+/// The block map is kept in memory: 64 MiB at most, 16 TiB of disk with the usual blocks.
+const MAX_BLOCKS: u64 = 16 << 20;
+
+/// Whether the file has the mark of a VDI.
+pub(super) fn claims(image: &Image) -> Result<bool, Error> {
+    Ok(image.head::<4>(0x40)? == MAGIC)
+}
+
+/// The fields that reading needs. Bytes.
+struct Header {
+    variant: &'static str,
+    map: u64,
+    data: u64,
+    virtual_size: u64,
+    block: u64,
+    blocks: u64,
+}
+
+impl Header {
+    fn read(image: &Image) -> Result<Self, Error> {
+        if !image.holds(0, HEADER_LEN) {
+            return Err(image.truncated("the VDI header", HEADER_LEN));
+        }
+        let raw = image.head::<512>(0)?;
+        let malformed = |message: String| Err(image.malformed(&message));
+        let version = le32(&raw, 0x44);
+        if version != VERSION {
+            return Err(image.unsupported(&format!("VDI version {version:#x}")));
+        }
+        let variant = match le32(&raw, 0x4c) {
+            1 => "dynamic",
+            2 => "fixed",
+            3 | 4 => "differencing",
+            other => return malformed(format!("unknown VDI type {other}")),
+        };
+        let header = Self {
+            variant,
+            map: u64::from(le32(&raw, 0x154)),
+            data: u64::from(le32(&raw, 0x158)),
+            virtual_size: le64(&raw, 0x170),
+            block: u64::from(le32(&raw, 0x178)),
+            blocks: u64::from(le32(&raw, 0x180)),
+        };
+        if !header.block.is_power_of_two() || !(4096..=256 << 20).contains(&header.block) {
+            return malformed(format!("impossible VDI block size {}", header.block));
+        }
+        if le32(&raw, 0x17c) != 0 {
+            return Err(image.unsupported("VDI blocks carry extra bytes"));
+        }
+        let (size, blocks) = (header.virtual_size, header.blocks);
+        if blocks > MAX_BLOCKS || size.div_ceil(header.block) > blocks {
+            return malformed(format!("{blocks} VDI blocks do not fit a disk of {size} bytes"));
+        }
+        if !size.is_multiple_of(512) {
+            return malformed(format!("impossible VDI disk size {size}"));
+        }
+        if !image.holds(header.map, blocks * 4) {
+            return Err(image.truncated("the VDI header", header.map + blocks * 4));
+        }
+        Ok(header)
+    }
+
+    fn map(&self, image: &Image) -> Result<Vec<u32>, Error> {
+        let mut bytes = vec![0; index(self.blocks * 4)];
+        image.read(&mut bytes, self.map)?;
+        Ok(bytes.chunks_exact(4).map(|entry| le32(entry, 0)).collect())
+    }
+
+    fn place(&self, entry: u32) -> Option<u64> {
+        let stored = entry != UNUSED && entry != DISCARDED;
+        stored.then(|| self.data + u64::from(entry) * self.block)
+    }
+}
+
+/// Checks header and block map.
+pub(super) fn probe(image: &Image) -> Result<Probe, Error> {
+    let header = Header::read(image)?;
+    let mut seen = HashSet::new();
+    for (at, entry) in header.map(image)?.into_iter().enumerate() {
+        let Some(place) = header.place(entry) else { continue };
+        // Of the last block only the part inside the disk must be there.
+        let left = header.virtual_size.saturating_sub(at as u64 * header.block);
+        let what = || format!("VDI block {at}");
+        if !image.holds(place, left.min(header.block)) {
+            return Err(image.truncated(&what(), place + left.min(header.block)));
+        }
+        if !seen.insert(entry) {
+            return Err(image.malformed(&format!("{} shares its place with another", what())));
+        }
+    }
+    let mut probe = Probe::new(Format::Vdi, image, header.virtual_size);
+    probe.variant = Some(header.variant);
+    probe.cluster_size = Some(header.block);
+    if header.variant == "differencing" {
+        probe.backing_file = Some("unknown".to_owned());
+    }
+    Ok(probe)
+}
+
+/// Opens an image that [`probe`] has accepted.
+pub(super) fn open(image: &Image) -> Result<Box<dyn Content>, Error> {
+    let header = Header::read(image)?;
+    if header.variant == "differencing" {
+        return Err(image
+            .unsupported("only the difference to a parent disk is stored")
+            .with_hint("merge it first: `VBoxManage clonemedium` writes a complete disk"));
+    }
+    let map = header.map(image)?.into_iter().map(|entry| header.place(entry)).collect();
+    Ok(Box::new(Guest { map, block: header.block, virtual_size: header.virtual_size }))
+}
+
+#[derive(Debug)]
+struct Guest {
+    /// Where in the file each block lies.
+    map: Vec<Option<u64>>,
+    block: u64,
+    virtual_size: u64,
+}
+
+impl Guest {
+    fn place(&self, offset: u64) -> Option<u64> {
+        self.map[index(offset / self.block)].map(|place| place + offset % self.block)
+    }
+}
+
+impl Content for Guest {
+    fn virtual_size(&self) -> u64 {
+        self.virtual_size
+    }
+
+    fn piece(&self) -> u64 {
+        self.block
+    }
+
+    fn extent(&self, _image: &Image, offset: u64) -> Result<Extent, Error> {
+        let len = self.block - offset % self.block;
+        let zero = self.place(offset).is_none();
+        Ok(Extent { len: len.min(self.virtual_size - offset), zero })
+    }
+
+    fn read(&self, image: &Image, buf: &mut [u8], offset: u64) -> Result<(), Error> {
+        match self.place(offset) {
+            Some(place) => image.read(buf, place),
+            None => {
+                buf.fill(0);
+                Ok(())
+            }
+        }
+    }
+}
