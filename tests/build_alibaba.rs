@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path, process::Command};
 
 use build_image_emulator_alibaba::{Config, StateDir, Stored};
 
-use crate::harness::{Iso, Sandbox, needs_qemu, sandbox_walk};
+use crate::harness::{Iso, Sandbox, TinyIso, needs_qemu, sandbox_walk};
 
 /// Compares two raw disks with qemu's own tool.
 #[track_caller]
@@ -119,6 +119,77 @@ fn a_build_that_is_interrupted_leaves_nothing_behind() {
     assert!(text.contains("error: interrupted"), "{text}");
     sandbox.cloud_has_only(0);
     assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
+}
+
+/// What `plan --check` prints for a small disk, and whether it found nothing wrong.
+fn plan_check(sandbox: &Sandbox, config: &str) -> (bool, String) {
+    let disk = sandbox.disk("disk.raw", 4, 1);
+    let words =
+        ["plan", "--check", "--disk", disk.to_str().unwrap(), "-p", "alibaba", "-c", config];
+    let output = sandbox.command(&words).output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn a_plan_makes_no_import_role_and_the_build_does() {
+    let sandbox = Sandbox::with_cloud_of(Config { import_role: false, ..Config::default() });
+    sandbox.write("make.yml", &sandbox.config(&[("ALIBABA_CREATE_ROLE", "true")]));
+    let role = "AliyunECSImageImportDefaultRole";
+    for _ in 0..2 {
+        let (fine, text) = plan_check(&sandbox, "make.yml");
+        assert!(fine && text.contains(&format!("role `{role}` would be created")), "{text}");
+        // Whoever does not ask for it is told that it is missing: the look made none.
+        let (fine, text) = plan_check(&sandbox, "config.yml");
+        assert!(!fine && text.contains(&format!("role `{role}` does not exist")), "{text}");
+    }
+    let disk = sandbox.path().join("disk.raw");
+    let words = ["--disk", disk.to_str().unwrap(), "-p", "alibaba", "-c", "make.yml"];
+    sandbox.run(&words).succeeded();
+    let (fine, text) = plan_check(&sandbox, "config.yml");
+    assert!(fine && text.contains(&format!("ECS reads the bucket as `{role}`")), "{text}");
+    sandbox.cloud_has_only(1);
+}
+
+#[test]
+fn acceleration_that_is_not_enabled_is_found_before_the_upload() {
+    let sandbox = Sandbox::with_cloud();
+    let url = format!("http://{}", sandbox.emulator.as_ref().unwrap().address());
+    let config = sandbox.config(&[("ALIBABA_OSS_ENDPOINT", "http://oss-accelerate.aliyuncs.com")]);
+    sandbox.write("c.yml", &config);
+    let disk = sandbox.disk("disk.raw", 4, 1);
+    let words = ["--disk", disk.to_str().unwrap(), "-p", "alibaba", "-c", "c.yml"];
+    // The emulator answers as a proxy at the vendor's own names.
+    let output = sandbox.command(&words).env("http_proxy", &url).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("bucket `demo` may not be reached by transfer acceleration"), "{text}");
+    assert!(text.contains("hint: enable transfer acceleration"), "{text}");
+    assert!(!text.contains("sending"), "{text}");
+    sandbox.cloud_has_only(0);
+}
+
+#[test]
+fn what_the_cloud_would_refuse_stops_the_build_before_anything_is_installed() {
+    if !needs_qemu() {
+        return;
+    }
+    for (changes, import_role, code, said) in [
+        (("ALIBABA_BUCKET", "far-away"), true, 2, "another region"),
+        (("ALIBABA_BUCKET", "demo"), false, 6, "AliyunECSImageImportDefaultRole"),
+        (("CLOUD_IMAGE_NAME", "aliyun-mine"), true, 2, "aliyun"),
+    ] {
+        let sandbox = Sandbox::with_cloud_of(Config { import_role, ..Config::default() });
+        sandbox.write("c.yml", &sandbox.config(&[changes]));
+        // Its kernel is none: an installation would fail in another way.
+        let iso = TinyIso::base().write(&sandbox.path().join("base.iso"));
+        let words =
+            ["-i", iso.to_str().unwrap(), "-c", "c.yml", "-p", "alibaba", "-m", "ltm", "-b", "1"];
+        let run = sandbox.run(&words);
+        run.failed(code, &[said, "hint:"]);
+        assert!(!run.stderr.contains("installing"), "{}", run.stderr);
+        assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
+        sandbox.cloud_has_only(0);
+    }
 }
 
 #[test]

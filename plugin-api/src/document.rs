@@ -66,6 +66,9 @@ pub struct CheckRequest {
     /// Whether the cloud will be needed. When false, nothing may be asked over the network and missing
     /// credentials are no finding: the build ends before the upload.
     pub online: bool,
+    /// Only a look: nothing may be created or changed anywhere, not even what a build was told to make.
+    /// A finding says what a build would make. When false, a build follows.
+    pub look_only: bool,
     #[doc(hidden)]
     #[serde(skip)]
     pub _end_with_default: (),

@@ -60,7 +60,7 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
         reporter,
         interrupt,
     };
-    let report = Pipeline::new(start)?.ask(!checks.is_empty() && plan.upload)?;
+    let report = Pipeline::new(start)?.ask(!checks.is_empty() && plan.upload, true)?;
     let spec = report.disk.as_ref().unwrap_or(&plan.spec);
     super::print(&text(&plan, spec, settings));
     findings(&plan, &report)

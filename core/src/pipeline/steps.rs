@@ -30,11 +30,12 @@ use crate::{
 };
 
 impl Pipeline<'_> {
-    /// Asks the provider what it finds; online or without any network.
+    /// Asks the provider what it finds; online or without any network. With `look_only` it makes and
+    /// changes nothing: no build follows.
     ///
     /// # Errors
     /// What keeps the provider from looking at all.
-    pub fn ask(&self, online: bool) -> Result<CheckReport> {
+    pub fn ask(&self, online: bool, look_only: bool) -> Result<CheckReport> {
         let request = CheckRequest {
             build: self.plan.build.clone(),
             host: HostFacts {
@@ -43,6 +44,7 @@ impl Pipeline<'_> {
                 ..HostFacts::default()
             },
             online,
+            look_only,
             ..CheckRequest::default()
         };
         let mut report = self.steps.check(&request).map_err(|error| self.failed("check", error))?;
@@ -59,7 +61,7 @@ impl Pipeline<'_> {
     pub(super) fn check(&self, outcome: &mut Outcome) -> Result<()> {
         let text = format!("asking provider {} before the long part", self.plan.platform);
         self.begin("check", &text)?;
-        let report = self.ask(self.plan.upload)?;
+        let report = self.ask(self.plan.upload, false)?;
         let count = report.findings.len();
         let (errors, others): (Vec<Finding>, Vec<Finding>) =
             report.findings.into_iter().partition(|finding| finding.severity == Severity::Error);

@@ -1,6 +1,6 @@
 //! Everything that would make a later step fail, asked at once and told at once.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Result,
@@ -13,9 +13,11 @@ use crate::{
     cloud::Cloud,
     config::{Config, Place},
     copies,
+    credentials::Credentials,
+    disk,
     error::Failure,
     image::Image,
-    import::{import_parameters, working_name},
+    import::{import_parameters, machine_problem, working_name},
     names,
     nearby::nearby,
     retry::Policy,
@@ -37,11 +39,11 @@ const DRY_RUN_PASSED: [&str; 2] = ["DryRunOperation", "DRYRUN.SUCCESS"];
 pub(crate) fn check(
     context: &Context,
     config: &Config,
+    credentials: &Arc<Credentials>,
     request: &CheckRequest,
 ) -> Result<CheckReport> {
-    let build = &request.build;
-    let mut findings = offline(config, build);
-    let disk = Some(config.disk());
+    let mut findings = offline(config, request);
+    let disk = Some(config.disk.clone());
     if !request.online {
         return Ok(CheckReport { findings, disk, ..CheckReport::default() });
     }
@@ -52,9 +54,9 @@ pub(crate) fn check(
             return Ok(CheckReport { findings, disk, ..CheckReport::default() });
         }
     };
-    let cloud = Cloud::open(context, config, &place)?;
+    let cloud = Cloud::open(credentials, &place)?;
     let before = Before { import: context.load(IMPORT)?, copies: copies::known(context)? };
-    let found = online(&cloud, config, &place, build, &before);
+    let found = online(&cloud, config, &place, request, &before);
     findings.extend(context.block_on(async { Ok(found.await) })?);
     Ok(CheckReport { findings, disk, ..CheckReport::default() })
 }
@@ -65,8 +67,13 @@ struct Before {
     copies: Vec<String>,
 }
 
-fn offline(config: &Config, build: &Build) -> Vec<Finding> {
+fn offline(config: &Config, request: &CheckRequest) -> Vec<Finding> {
+    let build = &request.build;
     let mut findings = Vec::new();
+    findings.extend(disk::finding(&config.disk, &request.host));
+    if let Some(error) = machine_problem(config, build) {
+        findings.push(Finding::error("boot mode", &error));
+    }
     if !build.image_name.is_empty()
         && let Err(error) = names::check_image_name(&build.image_name, config.name_length)
     {
@@ -88,10 +95,11 @@ async fn online(
     cloud: &Cloud,
     config: &Config,
     place: &Place,
-    build: &Build,
+    request: &CheckRequest,
     before: &Before,
 ) -> Vec<Finding> {
-    let made = make_role(cloud, config, place, build).await;
+    let CheckRequest { build, look_only, .. } = request;
+    let made = if *look_only { None } else { make_role(cloud, config, place, build).await };
     let ours = before.import.as_ref();
     let (identity, bucket, name, import, role, copies) = tokio::join!(
         within(credentials(cloud, config), |late| unknown_identity(&late)),
@@ -101,15 +109,16 @@ async fn online(
             &late
         ))),
         within(import(cloud, config, place, build), |late| Some(Finding::error("import", &late))),
-        within(role::look(cloud, config), |_| None),
+        within(role::look(cloud, config, *look_only && config.create_role), |_| None),
         within(check_copies::look(cloud, config, place, build, &before.copies), |late| {
             vec![Finding::error("copy regions", &late)]
         }),
     );
     let keys_refused = identity.kind.as_deref() == Some(ErrorKind::Auth.code());
     let bucket_wrong = bucket.iter().any(|finding| finding.severity == Severity::Error);
-    let role = made.or(role);
-    let no_role = role.as_ref().is_some_and(|finding| finding.severity == Severity::Error);
+    let refused = |finding: &Finding| finding.severity == Severity::Error;
+    let no_role = role.as_ref().is_some_and(|look| look.shut) || made.as_ref().is_some_and(refused);
+    let role = made.or(role.map(|look| look.finding));
     let mut findings = vec![identity];
     // Refused keys fail every call; one finding says it.
     let follows =
@@ -220,7 +229,7 @@ async fn image_name(
 }
 
 fn dry_run(config: &Config, place: &Place, build: &Build) -> Parameters {
-    let key = names::object_key(&config.prefix, &build.run_id, "", config.format);
+    let key = names::object_key(&config.prefix, &build.run_id, "", config.disk.format);
     let name = working_name(config, build);
     let mut parameters = import_parameters(config, place, build, &name, &key);
     parameters.push(("DryRun".to_owned(), "true".to_owned()));

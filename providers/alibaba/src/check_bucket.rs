@@ -1,18 +1,35 @@
 //! Whether the bucket is there, in the right region, and such that ECS can read what lies in it.
 
+use std::sync::Arc;
+
 use build_image_plugin_api::{Error, document::Finding};
 
-use crate::{cloud::Cloud, config::Place, oss::BucketInfo, retry::Policy};
+use crate::{
+    cloud::Cloud,
+    config::Place,
+    error::Failure,
+    oss::{BucketInfo, Oss},
+    retry::Policy,
+};
 
 const SUBJECT: &str = "bucket";
 
 /// Looks at the bucket.
 pub(crate) async fn look(cloud: &Cloud, place: &Place) -> Vec<Finding> {
-    let info = match cloud.oss.bucket_info(&Policy::CHECK).await {
-        Ok(info) => info,
+    let accelerated = place.oss.is_accelerated();
+    let seen = if accelerated {
+        in_its_region(cloud, place).await
+    } else {
+        cloud.oss.bucket_info(&Policy::CHECK).await.map(|info| (info, None))
+    };
+    let (info, enabled) = match seen {
+        Ok(seen) => seen,
         Err(failure) => return vec![Finding::error(SUBJECT, &failure.error)],
     };
     let mut findings = vec![judge_bucket(&info, place)];
+    if accelerated {
+        findings.extend(judge_acceleration(place, enabled));
+    }
     if matches!(info.versioning.as_str(), "Enabled" | "Suspended") {
         findings.push(Finding::warning(
             SUBJECT,
@@ -24,6 +41,40 @@ pub(crate) async fn look(cloud: &Cloud, place: &Place) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Asks the region's own endpoint, since acceleration may not serve the bucket at all: its properties,
+/// and whether it may be accelerated as far as that can be told.
+async fn in_its_region(
+    cloud: &Cloud,
+    place: &Place,
+) -> Result<(BucketInfo, Option<bool>), Failure> {
+    let there = Place { oss: place.oss.of_region(&place.region), ..place.clone() };
+    let oss = Oss::open(&there, Arc::clone(&cloud.oss.door.credentials))?;
+    let info = oss.bucket_info(&Policy::CHECK).await?;
+    let enabled = match info.transfer_acceleration.as_str() {
+        "Enabled" => Some(true),
+        "Disabled" => Some(false),
+        // Not everybody may ask; then the upload will tell.
+        _ => oss.is_accelerated(&Policy::CHECK).await.ok(),
+    };
+    Ok((info, enabled))
+}
+
+fn judge_acceleration(place: &Place, enabled: Option<bool>) -> Option<Finding> {
+    let (bucket, region) = (&place.bucket, &place.region);
+    let inland = region.starts_with("cn-") && region != "cn-hongkong";
+    let (message, hint) = if place.oss.is_overseas() && inland {
+        let message = format!("overseas acceleration does not serve buckets in {region}");
+        (message, "set ALIBABA_OSS_ENDPOINT=accelerate".to_owned())
+    } else if enabled == Some(false) {
+        let message = format!("bucket `{bucket}` may not be reached by transfer acceleration");
+        let hint = "enable transfer acceleration of the bucket in the OSS console (it takes up to 30 minutes), or unset ALIBABA_OSS_ENDPOINT";
+        (message, hint.to_owned())
+    } else {
+        return None;
+    };
+    Some(Finding::error(SUBJECT, &Error::config(message).with_hint(hint)))
 }
 
 fn judge_bucket(info: &BucketInfo, place: &Place) -> Finding {
@@ -58,5 +109,47 @@ fn judge_bucket(info: &BucketInfo, place: &Place) -> Finding {
             format!("bucket `{bucket}` has storage class {class}"),
             "a bucket of storage class Standard costs less for short-lived objects",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use build_image_plugin_api::Settings;
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn found(endpoint: &str, region: &str, enabled: Option<bool>) -> Option<Finding> {
+        let values = [
+            ("ALIBABA_BUCKET", "b-1"),
+            ("ALIBABA_REGION", region),
+            ("ALIBABA_OSS_ENDPOINT", endpoint),
+        ];
+        let values = values.map(|(key, value)| (key.to_owned(), json!(value))).into();
+        let place = Config::read(&Settings::from_values(values)).unwrap().place().unwrap();
+        judge_acceleration(&place, enabled)
+    }
+
+    #[test]
+    fn acceleration_must_be_enabled_and_reach_the_region() {
+        for (endpoint, region, enabled, hint) in [
+            ("accelerate", "cn-hangzhou", Some(true), None),
+            ("accelerate", "cn-hangzhou", None, None),
+            ("accelerate", "cn-hangzhou", Some(false), Some("30 minutes")),
+            ("accelerate-overseas", "eu-central-1", Some(true), None),
+            ("accelerate-overseas", "cn-hongkong", Some(true), None),
+            (
+                "accelerate-overseas",
+                "cn-hangzhou",
+                Some(true),
+                Some("ALIBABA_OSS_ENDPOINT=accelerate"),
+            ),
+        ] {
+            let finding = found(endpoint, region, enabled);
+            let told = finding.and_then(|finding| finding.hint);
+            assert_eq!(told.is_some(), hint.is_some(), "{endpoint} {region}: {told:?}");
+            assert!(hint.is_none_or(|hint| told.unwrap_or_default().contains(hint)), "{endpoint}");
+        }
     }
 }

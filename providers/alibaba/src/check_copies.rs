@@ -12,7 +12,6 @@ use crate::{
     cloud::Cloud,
     config::{Config, Place},
     ecs::Ecs,
-    endpoint::Endpoint,
     retry::Policy,
     tagging::MARK,
 };
@@ -68,7 +67,7 @@ async fn name_in(
     region: &str,
 ) -> Option<Finding> {
     let credentials = Arc::clone(&cloud.ecs.service.door.credentials);
-    let endpoint = Endpoint::ecs(config.ecs_endpoint(), region);
+    let endpoint = config.ecs_of(region);
     let ecs = endpoint.and_then(|ecs| {
         let there = Place { region: region.to_owned(), ecs, ..place.clone() };
         Ecs::open(&there, credentials)

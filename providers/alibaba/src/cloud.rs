@@ -2,16 +2,9 @@
 
 use std::sync::Arc;
 
-use build_image_plugin_api::{Context, Result};
+use build_image_plugin_api::Result;
 
-use crate::{
-    config::{Config, Place},
-    credentials::Credentials,
-    ecs::Ecs,
-    oss::Oss,
-    ram::Ram,
-    sts::Sts,
-};
+use crate::{config::Place, credentials::Credentials, ecs::Ecs, oss::Oss, ram::Ram, sts::Sts};
 
 /// OSS, ECS, STS and RAM.
 pub(crate) struct Cloud {
@@ -26,13 +19,12 @@ impl Cloud {
     ///
     /// # Errors
     /// When no connections can be made at all.
-    pub(crate) fn open(context: &Context, config: &Config, place: &Place) -> Result<Self> {
-        let credentials = Arc::new(Credentials::open(context, &config.identity));
+    pub(crate) fn open(credentials: &Arc<Credentials>, place: &Place) -> Result<Self> {
         Ok(Self {
-            oss: Oss::open(place, Arc::clone(&credentials))?,
-            ecs: Ecs::open(place, Arc::clone(&credentials))?,
-            sts: Sts::open(place, Arc::clone(&credentials))?,
-            ram: Ram::open(place, credentials)?,
+            oss: Oss::open(place, Arc::clone(credentials))?,
+            ecs: Ecs::open(place, Arc::clone(credentials))?,
+            sts: Sts::open(place, Arc::clone(credentials))?,
+            ram: Ram::open(place, Arc::clone(credentials))?,
         })
     }
 }

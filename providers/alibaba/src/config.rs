@@ -1,11 +1,12 @@
 //! Settings turned into types. It does not ask the cloud whether they are true; `check` does.
 
-use build_image_plugin_api::{DiskFormat, DiskSpec, Error, Result, Settings};
+use build_image_plugin_api::{DiskSpec, Error, Result, Settings};
 
 use crate::{
     accounts::share_ids,
     credentials::Identity,
     describe::NAME_LENGTH,
+    disk,
     endpoint::Endpoint,
     options::{ImportOptions, UploadTuning},
     oss_endpoint::OssEndpoint,
@@ -28,8 +29,8 @@ pub(crate) struct Config {
     pub(crate) identity: Identity,
     /// What object keys start with.
     pub(crate) prefix: String,
-    /// Format of the uploaded disk.
-    pub(crate) format: DiskFormat,
+    /// The uploaded disk.
+    pub(crate) disk: DiskSpec,
     /// The object is kept when the image exists.
     pub(crate) keep_object: bool,
     /// Accounts to share with, digits only, each once.
@@ -64,11 +65,6 @@ pub(crate) struct Place {
 }
 
 impl Config {
-    /// The disk to ask the host for.
-    pub(crate) fn disk(&self) -> DiskSpec {
-        DiskSpec { format: self.format, ..DiskSpec::default() }
-    }
-
     /// Reads the settings.
     ///
     /// # Errors
@@ -86,7 +82,7 @@ impl Config {
             ram_endpoint: text("ALIBABA_RAM_ENDPOINT"),
             identity: Identity::read(settings),
             prefix: prefix(text("ALIBABA_OSS_PREFIX").unwrap_or_default())?,
-            format: format(settings.text("ALIBABA_DISK_FORMAT"))?,
+            disk: disk::spec(settings)?,
             keep_object: settings.boolean("ALIBABA_KEEP_OSS_OBJECT"),
             share: accounts(settings, SHARE)?,
             unshare: unshare(settings)?,
@@ -120,7 +116,7 @@ impl Config {
             bucket: bucket.to_owned(),
             region: region.to_owned(),
             oss: OssEndpoint::choose(self.oss_endpoint.as_deref(), region, bucket, self.internal)?,
-            ecs: Endpoint::ecs(self.ecs_endpoint.as_deref(), region)?,
+            ecs: self.ecs_of(region)?,
             ram: Endpoint::ram(self.ram_endpoint.as_deref(), &sts)?,
             sts,
         })
@@ -131,9 +127,12 @@ impl Config {
         self.oss_endpoint.is_none() && !self.internal
     }
 
-    /// The ECS endpoint the user gave; it is used for every region.
-    pub(crate) fn ecs_endpoint(&self) -> Option<&str> {
-        self.ecs_endpoint.as_deref()
+    /// The ECS endpoint of a region: the image's own, a copy's, or that of an earlier run.
+    ///
+    /// # Errors
+    /// Config error for an endpoint that is not an address.
+    pub(crate) fn ecs_of(&self, region: &str) -> Result<Endpoint> {
+        Endpoint::ecs(self.ecs_endpoint.as_deref(), self.region.as_deref(), region)
     }
 
     /// Bucket and region as far as they are set.
@@ -185,15 +184,6 @@ fn region(text: String) -> Result<String> {
         None => Ok(text),
         Some(bare) => Err(Error::config(format!("`ALIBABA_REGION` is `{text}`, an OSS location"))
             .with_hint(format!("write the region id: `{}`", bare.trim_end_matches("-internal")))),
-    }
-}
-
-fn format(word: Option<&str>) -> Result<DiskFormat> {
-    match word {
-        None | Some("" | "qcow2") => Ok(DiskFormat::Qcow2),
-        Some("raw") => Ok(DiskFormat::Raw),
-        Some(other) => Err(Error::config(format!("`ALIBABA_DISK_FORMAT` is `{other}`"))
-            .with_hint("use `qcow2` or `raw`")),
     }
 }
 

@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{Config, Place},
     ecs::{Ecs, pairs},
-    endpoint::Endpoint,
     error::Failure,
     finish::{Asked, Finished, finish},
     image::Imported,
     import::{description, hex, working_name},
     monitor::Waiter,
     retry::Policy,
+    snapshots::noted,
     state::{COPIES, IMAGE},
     tagging::MARK,
 };
@@ -138,7 +138,7 @@ impl Copier<'_> {
     fn copy(&self, number: usize, region: &str) -> Result<Finished> {
         let context = self.waiter.context;
         context.check_cancelled()?;
-        let endpoint = Endpoint::ecs(self.config.ecs_endpoint(), region)?;
+        let endpoint = self.config.ecs_of(region)?;
         let credentials = std::sync::Arc::clone(&self.source.ecs.service.door.credentials);
         let place = Place { region: region.to_owned(), ecs: endpoint, ..self.home.clone() };
         let ecs = Ecs::open(&place, credentials)?;
@@ -150,6 +150,9 @@ impl Copier<'_> {
         let progress = u32::try_from(number + 1).unwrap_or(u32::MAX);
         let waiter = Waiter { progress, ..*self.waiter };
         let image = waiter.image(&ecs, &id)?;
+        let name = working_name(self.config, self.build);
+        let copy = self.resource(&ecs, &name).with_id(&id);
+        context.created(&noted(copy, &image.snapshots()))?;
         let copy = finish(&waiter, self.config, self.build, self.asked, ecs, image)?;
         context.milestone(format!("image {id} is available in {region}"))?;
         Ok(copy)

@@ -2,7 +2,11 @@
 //! Every resource is tried; what stays is listed with the command that removes it. It works after
 //! Ctrl-C too: a request to stop that was there before is what led here.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Resource, Result,
@@ -12,11 +16,13 @@ use build_image_plugin_api::{
 use crate::{
     cloud::Cloud,
     config::Config,
+    credentials::Credentials,
     ecs::Ecs,
     error::Failure,
     image::Image,
     oss::Oss,
     retry::Policy,
+    snapshots,
     state::{IMAGE, MULTIPART, OBJECT, RENAMED},
     tagging::MARK,
 };
@@ -47,6 +53,7 @@ const PASSING: [&str; 4] = [
 pub(crate) fn discard(
     context: &Context,
     config: &Config,
+    credentials: &Arc<Credentials>,
     request: &DiscardRequest,
 ) -> Result<Discarded> {
     // The context's own runtime gives up when a stop was asked for; this one must not.
@@ -60,7 +67,7 @@ pub(crate) fn discard(
         let outcome = if context.is_cancelled() && !stopped_before {
             Err(Error::cancelled())
         } else {
-            runtime.block_on(remove(context, config, resource))
+            runtime.block_on(remove(context, config, credentials, resource))
         };
         match outcome {
             Ok(()) => {
@@ -78,7 +85,12 @@ pub(crate) fn discard(
     Ok(answer)
 }
 
-async fn remove(context: &Context, config: &Config, resource: &Resource) -> Result<()> {
+async fn remove(
+    context: &Context,
+    config: &Config,
+    credentials: &Arc<Credentials>,
+    resource: &Resource,
+) -> Result<()> {
     let (bucket, region) = config.home();
     let bucket = resource.attributes.get("bucket").map(String::as_str).or(bucket);
     let region = resource.region.as_deref().or(region);
@@ -88,11 +100,11 @@ async fn remove(context: &Context, config: &Config, resource: &Resource) -> Resu
             resource.label()
         )));
     };
-    let cloud = Cloud::open(context, config, &config.place_of(bucket, region)?)?;
+    let cloud = Cloud::open(credentials, &config.place_of(bucket, region)?)?;
     let removed = match resource.kind.as_str() {
         OBJECT => cloud.oss.delete(&resource.name, &POLICY).await,
         MULTIPART => remove_upload(&cloud.oss, resource).await,
-        IMAGE => remove_image(&cloud.ecs, resource, bucket).await,
+        IMAGE => remove_image(Some(context), &cloud.ecs, resource, bucket).await,
         RENAMED => give_name_back(&cloud.ecs, resource).await,
         kind => Err(Failure::stop(Error::unsupported(
             format!("this provider makes no resources of kind `{kind}`"),
@@ -142,8 +154,10 @@ async fn give_name_back(ecs: &Ecs, resource: &Resource) -> Result<(), Failure> {
 }
 
 /// Removes the image with what belongs to it. Without an id only an image of this name is touched
-/// that was imported from this run's object, or that wears this run's mark.
+/// that was imported from this run's object, or that wears this run's mark. With `journal` its snapshots
+/// are written down first: between the image's end and theirs nothing else would know of them.
 pub(crate) async fn remove_image(
+    journal: Option<&Context>,
     ecs: &Ecs,
     resource: &Resource,
     bucket: &str,
@@ -151,9 +165,20 @@ pub(crate) async fn remove_image(
     if let Some(task) = resource.attributes.get("task_id") {
         cancel_task(ecs, task).await?;
     }
-    let Some(image) = find_image(ecs, resource, bucket).await? else { return Ok(()) };
-    delete_until_gone(ecs, &image).await?;
-    for snapshot in image.snapshots() {
+    let mut ids: BTreeSet<String> = snapshots::known(resource).into_iter().collect();
+    if let Some(image) = find_image(ecs, resource, bucket).await? {
+        ids.extend(image.snapshots());
+        let all: Vec<String> = ids.iter().cloned().collect();
+        if let Some(journal) = journal {
+            let image = resource.clone().with_id(&image.image_id);
+            journal.created(&snapshots::noted(image, &all))?;
+        }
+        delete_until_gone(ecs, &image).await?;
+    }
+    if ids.is_empty() {
+        ids.extend(ecs.orphans(resource, &POLICY).await?);
+    }
+    for snapshot in ids {
         match ecs.delete_snapshot(&snapshot, &POLICY).await {
             Err(failure) if !failure.is(&["InvalidSnapshotId.NotFound"]) => return Err(failure),
             _ => {}

@@ -51,15 +51,22 @@ impl Endpoint {
         Ok(Self { scheme, authority: authority.to_lowercase() })
     }
 
-    /// The ECS endpoint of a region.
+    /// The ECS endpoint of a region. The user's own is meant for region `home`; one of the vendor's
+    /// hosts serves its region only, so that another region gets the host of the same kind there. Any
+    /// other server is a gateway for all regions.
     ///
     /// # Errors
     /// When the user's is not an address.
-    pub(crate) fn ecs(chosen: Option<&str>, region: &str) -> Result<Self> {
-        match chosen {
-            Some(text) => Self::parse("ALIBABA_ECS_ENDPOINT", text),
-            None => Ok(Self::https(ecs_host(region))),
+    pub(crate) fn ecs(chosen: Option<&str>, home: Option<&str>, region: &str) -> Result<Self> {
+        let Some(text) = chosen else { return Ok(Self::https(ecs_host(region))) };
+        let given = Self::parse("ALIBABA_ECS_ENDPOINT", text)?;
+        if home == Some(region) || !given.host().ends_with(VENDOR_DOMAIN) {
+            return Ok(given);
         }
+        let inside = given.host().starts_with("ecs-vpc.");
+        let host =
+            if inside { format!("ecs-vpc.{region}{VENDOR_DOMAIN}") } else { ecs_host(region) };
+        Ok(Self { authority: host, ..given })
     }
 
     /// The STS endpoint.
@@ -160,6 +167,9 @@ impl Endpoint {
     }
 }
 
+/// What the names of the vendor's own servers end in.
+pub(crate) const VENDOR_DOMAIN: &str = ".aliyuncs.com";
+
 fn ecs_host(region: &str) -> String {
     match region {
         "cn-hangzhou" | "cn-shanghai-finance-1" | "cn-shenzhen-finance-1" | "cn-fujian" => {
@@ -182,10 +192,32 @@ mod tests {
 
     #[test]
     fn some_regions_share_an_ecs_endpoint() {
-        let origin = |region| Endpoint::ecs(None, region).unwrap().origin();
+        let origin = |region| Endpoint::ecs(None, None, region).unwrap().origin();
         assert_eq!(origin("cn-hangzhou"), "https://ecs-cn-hangzhou.aliyuncs.com");
         assert_eq!(origin("eu-central-1"), "https://ecs.eu-central-1.aliyuncs.com");
         assert_eq!(origin("cn-wuhan"), "https://ecs.aliyuncs.com");
+    }
+
+    #[test]
+    fn a_chosen_ecs_endpoint_of_the_vendor_stands_for_its_own_region_only() {
+        let far = "eu-central-1";
+        for (chosen, region, host) in [
+            ("ecs.cn-shanghai.aliyuncs.com", "cn-hangzhou", "ecs.cn-shanghai.aliyuncs.com"),
+            ("ecs-cn-hangzhou.aliyuncs.com", far, "ecs.eu-central-1.aliyuncs.com"),
+            ("ecs.cn-hangzhou.aliyuncs.com", "cn-wuhan", "ecs.aliyuncs.com"),
+            ("ecs.aliyuncs.com", far, "ecs.eu-central-1.aliyuncs.com"),
+            ("ecs-vpc.cn-hangzhou.aliyuncs.com", "cn-hangzhou", "ecs-vpc.cn-hangzhou.aliyuncs.com"),
+            ("ecs-vpc.cn-hangzhou.aliyuncs.com", far, "ecs-vpc.eu-central-1.aliyuncs.com"),
+            // No server of the vendor's: all regions are behind it.
+            ("http://127.0.0.1:81", far, "127.0.0.1:81"),
+            ("ecs.stack.example.com", far, "ecs.stack.example.com"),
+            ("notaliyuncs.com", far, "notaliyuncs.com"),
+        ] {
+            let found = Endpoint::ecs(Some(chosen), Some("cn-hangzhou"), region).unwrap();
+            assert_eq!(found.authority(), host, "{chosen} for {region}");
+        }
+        let plain = Endpoint::ecs(Some("http://ecs.cn-hangzhou.aliyuncs.com"), None, far).unwrap();
+        assert_eq!(plain.origin(), "http://ecs.eu-central-1.aliyuncs.com");
     }
 
     #[test]

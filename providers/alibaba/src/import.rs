@@ -2,7 +2,7 @@
 //!
 //! Source: ECS API documentation, `ImportImage`.
 
-use build_image_plugin_api::{Context, DiskFormat, Error, Result, document::Build};
+use build_image_plugin_api::{Context, Error, Result, document::Build};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     config::{Config, Place},
     describe::{GIB, NAME_LENGTH},
     discard::remove_image,
+    disk,
     error::Failure,
     names,
     retry::Policy,
@@ -33,6 +34,7 @@ pub(crate) fn known_state(
         task_id: None,
         failures: 0,
         failed: false,
+        since: None,
     };
     let saved: Option<ImportState> = context.load(IMPORT)?;
     let same = |saved: &ImportState| {
@@ -49,7 +51,9 @@ pub(crate) fn clear_failed(
     state: &mut ImportState,
 ) -> Result<()> {
     let left = state.image();
-    context.block_on(async { Ok(remove_image(&cloud.ecs, &left, &state.bucket).await?) })?;
+    context.block_on(async {
+        Ok(remove_image(Some(context), &cloud.ecs, &left, &state.bucket).await?)
+    })?;
     context.gone(&left)?;
     *state = ImportState {
         image_id: None,
@@ -70,6 +74,7 @@ pub(crate) fn start(
     build: &Build,
     state: &mut ImportState,
 ) -> Result<()> {
+    state.since.get_or_insert_with(|| cloud.ecs.not_before());
     context.will_create(&state.image())?;
     context.save(IMPORT, state)?;
     let mut parameters = import_parameters(config, place, build, &state.name, &state.key);
@@ -109,7 +114,6 @@ pub(crate) fn import_parameters(
     let options = &config.import;
     let architecture = architecture(config, build);
     let boot_mode = boot_mode(config, build);
-    let format = if config.format == DiskFormat::Raw { "RAW" } else { "QCOW2" };
     let mut list: Vec<(&str, String)> = vec![
         ("RegionId", place.region.clone()),
         ("ImageName", name.to_owned()),
@@ -118,7 +122,7 @@ pub(crate) fn import_parameters(
         ("Platform", options.platform.clone()),
         ("DiskDeviceMapping.1.OSSBucket", place.bucket.clone()),
         ("DiskDeviceMapping.1.OSSObject", key.to_owned()),
-        ("DiskDeviceMapping.1.Format", format.to_owned()),
+        ("DiskDeviceMapping.1.Format", disk::word(&config.disk).to_owned()),
     ];
     if build.virtual_size > 0 {
         let gib = build.virtual_size.div_ceil(GIB).to_string();
@@ -146,6 +150,15 @@ pub(crate) fn boot_mode<'a>(config: &'a Config, build: &Build) -> Option<&'a str
     let uefi =
         build.boot_mode.eq_ignore_ascii_case("uefi") || architecture(config, build) == "arm64";
     config.import.boot_mode.as_deref().or_else(|| uefi.then_some("UEFI"))
+}
+
+/// An architecture and a boot mode that do not go together.
+pub(crate) fn machine_problem(config: &Config, build: &Build) -> Option<Error> {
+    let arm = architecture(config, build) == "arm64";
+    (arm && boot_mode(config, build) == Some("BIOS")).then(|| {
+        Error::config("an arm64 image starts with UEFI only")
+            .with_hint("leave ALIBABA_BOOT_MODE out, or check ALIBABA_ARCHITECTURE")
+    })
 }
 
 /// The name an image has until it is finished: its own, or another one while it is to take the

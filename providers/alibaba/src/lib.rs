@@ -19,6 +19,7 @@ mod copies;
 mod credentials;
 mod describe;
 mod discard;
+mod disk;
 mod ecs;
 mod endpoint;
 mod error;
@@ -47,12 +48,15 @@ mod role;
 mod settings;
 mod sharing;
 mod sign;
+mod snapshots;
 mod state;
 mod sts;
 mod tagging;
 mod transfer;
 mod upload;
 mod verdict;
+
+use std::sync::Arc;
 
 use build_image_plugin_api::{
     Context, Description, Disk, Provider, Result, Settings,
@@ -63,12 +67,15 @@ use build_image_plugin_api::{
 };
 
 use config::Config;
+use credentials::Credentials;
 
 build_image_plugin_api::export_provider!(Alibaba);
 
 /// Alibaba Cloud.
 pub struct Alibaba {
     config: Config,
+    /// Looked up once for all steps, renewed when they end.
+    credentials: Arc<Credentials>,
 }
 
 impl Provider for Alibaba {
@@ -76,16 +83,18 @@ impl Provider for Alibaba {
         describe::description()
     }
 
-    fn create(_context: &Context, settings: Settings) -> Result<Self> {
-        Ok(Self { config: Config::read(&settings)? })
+    fn create(context: &Context, settings: Settings) -> Result<Self> {
+        let config = Config::read(&settings)?;
+        let credentials = Arc::new(Credentials::open(context, &config.identity));
+        Ok(Self { config, credentials })
     }
 
     fn check(&self, context: &Context, request: &CheckRequest) -> Result<CheckReport> {
-        check::check(context, &self.config, request)
+        check::check(context, &self.config, &self.credentials, request)
     }
 
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
-        let mut spec = self.config.disk();
+        let mut spec = self.config.disk.clone();
         if request.published {
             spec.archive = request.spec.archive;
             spec.member = format!("{}.{}", request.build.file_stem, spec.format.word());
@@ -94,14 +103,14 @@ impl Provider for Alibaba {
     }
 
     fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {
-        upload::upload(context, &self.config, request)
+        upload::upload(context, &self.config, &self.credentials, request)
     }
 
     fn register(&self, context: &Context, request: &RegisterRequest) -> Result<Registered> {
-        publish::register(context, &self.config, request)
+        publish::register(context, &self.config, &self.credentials, request)
     }
 
     fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
-        discard::discard(context, &self.config, request)
+        discard::discard(context, &self.config, &self.credentials, request)
     }
 }

@@ -134,7 +134,7 @@ fn delete_replaced(context: &Context, ecs: &Ecs, old: &Replaced) -> Result<()> {
             return Ok(Ok(()));
         }
         let resource = Resource::new(IMAGE, &old.aside).in_region(&ecs.region).with_id(&old.id);
-        Ok(remove_image(ecs, &resource, "").await.map_err(Error::from))
+        Ok(remove_image(None, ecs, &resource, "").await.map_err(Error::from))
     })?;
     match gone {
         Ok(()) => context.milestone(format!("the replaced image {} is deleted", old.id)),

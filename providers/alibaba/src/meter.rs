@@ -15,17 +15,19 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// Counts bytes and tells the host.
 pub(crate) struct Meter {
     context: Context,
-    total: u64,
+    /// 0 while it is not known.
+    total: AtomicU64,
     done: AtomicU64,
     sent: AtomicU64,
     told: Mutex<Instant>,
 }
 
 impl Meter {
-    /// A meter for `total` bytes.
-    pub(crate) fn new(context: &Context, total: u64) -> Arc<Self> {
+    /// A meter for `total` bytes, as far as that is known.
+    pub(crate) fn new(context: &Context, total: Option<u64>) -> Arc<Self> {
         let told = Mutex::new(Instant::now());
         let context = context.clone();
+        let total = AtomicU64::new(total.unwrap_or(0));
         Arc::new(Self { context, total, done: AtomicU64::new(0), sent: AtomicU64::new(0), told })
     }
 
@@ -37,12 +39,20 @@ impl Meter {
     /// Bytes that need not be sent.
     pub(crate) fn add(&self, count: u64) {
         let done = self.done.fetch_add(count, Ordering::Relaxed) + count;
+        let total = self.total.load(Ordering::Relaxed);
+        let whole = total > 0 && done >= total;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.elapsed() >= REPORT_EVERY || done >= self.total {
+        if told.elapsed() >= REPORT_EVERY || whole {
             *told = Instant::now();
             drop(told);
-            self.context.progress_bytes(done.min(self.total), self.total);
+            self.context.progress_bytes(if whole { total } else { done }, total);
         }
+    }
+
+    /// The end of the image is known now.
+    pub(crate) fn ends_at(&self, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
+        self.add(0);
     }
 }
 

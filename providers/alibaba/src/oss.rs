@@ -64,6 +64,8 @@ pub(crate) struct BucketInfo {
     pub(crate) storage_class: String,
     /// `Enabled`, `Suspended`, or empty.
     pub(crate) versioning: String,
+    /// `Enabled`, `Disabled`, or empty where nothing is said.
+    pub(crate) transfer_acceleration: String,
     #[serde(rename = "ServerSideEncryptionRule")]
     pub(crate) encryption: Encryption,
 }
@@ -73,6 +75,13 @@ pub(crate) struct BucketInfo {
 pub(crate) struct BucketAnswer {
     #[serde(rename = "Bucket")]
     pub(crate) bucket: BucketInfo,
+}
+
+/// What `GetBucketTransferAcceleration` says.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Acceleration {
+    enabled: bool,
 }
 
 /// A bucket's default encryption.
@@ -117,6 +126,17 @@ impl Oss {
         let answer =
             retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await).await?;
         Ok(read_xml::<BucketAnswer>("GetBucketInfo", &answer)?.bucket)
+    }
+
+    /// Whether a bucket may be reached by transfer acceleration; one that was never told to may not.
+    pub(crate) async fn is_accelerated(&self, policy: &Policy) -> Result<bool, Failure> {
+        const OPERATION: &str = "GetBucketTransferAcceleration";
+        let call = || Call::new(OPERATION, Method::GET, None).query("transferAcceleration", "");
+        match retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await).await {
+            Ok(answer) => Ok(read_xml::<Acceleration>(OPERATION, &answer)?.enabled),
+            Err(failure) if failure.is(&["NoSuchTransferAccelerationConfiguration"]) => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Size and checksum of an object; `None` when there is none.

@@ -5,14 +5,22 @@
 
 use build_image_plugin_api::Result;
 
-use crate::{endpoint::Endpoint, sign::encode};
+use crate::{
+    endpoint::{Endpoint, VENDOR_DOMAIN},
+    sign::encode,
+};
+
+/// Hosts of transfer acceleration; the second one is for buckets outside the mainland only.
+const ACCELERATE: &str = "oss-accelerate.aliyuncs.com";
+const ACCELERATE_OVERSEAS: &str = "oss-accelerate-overseas.aliyuncs.com";
+
+fn public_host(region: &str) -> String {
+    format!("oss-{region}.aliyuncs.com")
+}
 
 fn internal_host(region: &str) -> String {
     format!("oss-{region}-internal.aliyuncs.com")
 }
-
-/// Hosts below it serve all buckets; any other name is bound to one.
-const VENDOR_DOMAIN: &str = ".aliyuncs.com";
 
 /// How a bucket is addressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,15 +52,16 @@ impl OssEndpoint {
         internal: bool,
     ) -> Result<Self> {
         let endpoint = match chosen {
-            Some("public") => Endpoint::https(format!("oss-{region}.aliyuncs.com")),
+            Some("public") => Endpoint::https(public_host(region)),
             Some("internal") => Endpoint::https(internal_host(region)),
             Some("dualstack") => Endpoint::https(format!("{region}.oss.aliyuncs.com")),
-            Some("accelerate") => Endpoint::https("oss-accelerate.aliyuncs.com"),
-            Some("accelerate-overseas") => Endpoint::https("oss-accelerate-overseas.aliyuncs.com"),
+            Some("accelerate") => Endpoint::https(ACCELERATE),
+            Some("accelerate-overseas") => Endpoint::https(ACCELERATE_OVERSEAS),
             Some(text) => Endpoint::parse("ALIBABA_OSS_ENDPOINT", text)?,
             None if internal => Endpoint::https(internal_host(region)),
-            None => Endpoint::https(format!("oss-{region}.aliyuncs.com")),
+            None => Endpoint::https(public_host(region)),
         };
+        // Hosts of the vendor's serve all buckets; any other name is bound to one.
         let style = if endpoint.is_address() {
             Style::Path
         } else if endpoint.host().ends_with(VENDOR_DOMAIN)
@@ -68,6 +77,22 @@ impl OssEndpoint {
     /// The server.
     pub(crate) fn server(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Whether requests travel by transfer acceleration.
+    pub(crate) fn is_accelerated(&self) -> bool {
+        [ACCELERATE, ACCELERATE_OVERSEAS].iter().any(|name| self.endpoint.host().ends_with(name))
+    }
+
+    /// Whether that is the acceleration for buckets outside the mainland.
+    pub(crate) fn is_overseas(&self) -> bool {
+        self.endpoint.host().ends_with(ACCELERATE_OVERSEAS)
+    }
+
+    /// The region's public endpoint, for questions about the bucket that acceleration may not answer.
+    pub(crate) fn of_region(&self, region: &str) -> Self {
+        let endpoint = Endpoint { authority: public_host(region), ..self.endpoint.clone() };
+        Self { endpoint, style: Style::VirtualHost }
     }
 
     /// URL of the bucket or of an object in it, without a query.
@@ -128,5 +153,25 @@ mod tests {
         ] {
             assert_eq!(oss(Some(word), false), format!("https://b-1.{host}/dir/a%20b%2B.qcow2"));
         }
+    }
+    #[test]
+    fn acceleration_is_recognised_by_word_and_by_host() {
+        let choose = |text| OssEndpoint::choose(Some(text), "eu-central-1", "b-1", false).unwrap();
+        for (text, accelerated, overseas) in [
+            ("accelerate", true, false),
+            ("accelerate-overseas", true, true),
+            ("http://oss-accelerate.aliyuncs.com", true, false),
+            ("b-1.oss-accelerate-overseas.aliyuncs.com", true, true),
+            ("public", false, false),
+            ("images.example.com", false, false),
+        ] {
+            let endpoint = choose(text);
+            assert_eq!(
+                (endpoint.is_accelerated(), endpoint.is_overseas()),
+                (accelerated, overseas)
+            );
+        }
+        let region = choose("http://oss-accelerate.aliyuncs.com").of_region("eu-central-1");
+        assert_eq!(region.url("b-1", None), "http://b-1.oss-eu-central-1.aliyuncs.com/");
     }
 }

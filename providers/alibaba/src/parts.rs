@@ -15,7 +15,7 @@ const LARGEST_PART: u64 = 5 << 30;
 /// Parts of equal size, the last one shorter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Bytes in all.
+    /// Bytes in all; at most so many while the image is still being written.
     pub(crate) length: u64,
     /// Bytes per part.
     pub(crate) part_size: u64,
@@ -45,6 +45,14 @@ impl Plan {
     pub(crate) fn count(&self) -> u32 {
         let count = self.length.div_ceil(self.part_size);
         u32::try_from(count).expect("a plan has at most 10000 parts")
+    }
+
+    /// Numbers of all parts in the order they are sent: those that hold any of the first `late_head`
+    /// bytes, which become readable last, after all others.
+    pub(crate) fn order(&self, late_head: u64) -> impl Iterator<Item = u32> + use<> {
+        let (count, late) = (self.count(), late_head.div_ceil(self.part_size));
+        let late = u32::try_from(late).unwrap_or(count).min(count);
+        (late + 1..=count).chain(1..=late)
     }
 
     /// Offset and length of a part; the first is number 1.
@@ -80,6 +88,17 @@ mod tests {
         let grown = Plan::new(10_000 * 16 * MIB + 1, 16 * MIB).unwrap();
         assert_eq!(grown.part_size, 17 * MIB);
         assert!(grown.count() <= 10_000);
+    }
+
+    #[test]
+    fn parts_of_a_late_head_are_sent_last() {
+        let plan = Plan::new(5 * MIB, MIB).unwrap();
+        let order = |late_head| plan.order(late_head).collect::<Vec<_>>();
+        assert_eq!(order(0), [1, 2, 3, 4, 5]);
+        assert_eq!(order(1), [2, 3, 4, 5, 1]);
+        assert_eq!(order(MIB), [2, 3, 4, 5, 1]);
+        assert_eq!(order(MIB + 1), [3, 4, 5, 1, 2]);
+        assert_eq!(order(u64::MAX), [1, 2, 3, 4, 5]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! then the final names. A resumed run goes on with what it started; on failure nothing is removed
 //! here, `discard` does that.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use build_image_plugin_api::{
     Context, Error, Result,
@@ -14,12 +14,14 @@ use crate::{
     cloud::Cloud,
     config::{Config, Place},
     copies,
+    credentials::Credentials,
     finish::{Asked, Finished, finish},
     image,
     import::{clear_failed, known_state, start, working_name},
     live,
     monitor::{Deadline, Waiter},
     nearby::nearby,
+    snapshots::noted,
     state::{IMPORT, ImportState},
     verdict::TaskEnd,
 };
@@ -31,6 +33,7 @@ use crate::{
 pub(crate) fn register(
     context: &Context,
     config: &Config,
+    credentials: &Arc<Credentials>,
     request: &RegisterRequest,
 ) -> Result<Registered> {
     let fact = |name: &str| {
@@ -39,7 +42,7 @@ pub(crate) fn register(
         })
     };
     let place = nearby(context, config, config.place_of(fact("bucket")?, fact("region")?)?)?;
-    let cloud = Cloud::open(context, config, &place)?;
+    let cloud = Cloud::open(credentials, &place)?;
     let build = &request.build;
     let deadline = Deadline::after(config.import.timeout);
     let waiter = Waiter {
@@ -57,6 +60,7 @@ pub(crate) fn register(
         start(context, &cloud, config, &place, build, &mut state)?;
     }
     let image = wait(&waiter, &cloud, &mut state)?;
+    context.created(&noted(state.image(), &image.snapshots()))?;
     context.milestone(format!("image {} is available in {}", image.image_id, place.region))?;
     let asked = Asked::of(config, build);
     let home = finish(&waiter, config, build, &asked, cloud.ecs, image)?;

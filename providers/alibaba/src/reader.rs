@@ -89,6 +89,11 @@ impl Reader {
         Self { context, disk, pool: Arc::default() }
     }
 
+    /// So many bytes at the start become readable last.
+    pub(crate) fn late_head(&self) -> u64 {
+        self.disk.late_head
+    }
+
     /// Reads a range chunk by chunk and hands each to `each`, which returns false to stop. Returns
     /// the range's CRC-64, or nothing when it was stopped.
     fn read(
@@ -118,6 +123,63 @@ impl Reader {
             }
         }
         Ok(Some(digest.finalize()))
+    }
+
+    /// Whether the image has a byte there; waits until that can be told.
+    fn has(&self, offset: u64) -> Result<bool> {
+        Ok(self.context.read_disk(&self.disk, offset, &mut [0])? > 0)
+    }
+
+    fn count(&self, offset: u64, length: u64) -> Result<u64> {
+        let known = length == 0 || self.disk.length.is_some();
+        let there = if known || self.has(offset + length - 1)? {
+            length
+        } else {
+            self.rest(offset, length - 1)?
+        };
+        // The head becomes readable as a whole, when everything else is there.
+        if there > 0 && offset < self.disk.late_head && !self.has(offset)? {
+            return Ok(0);
+        }
+        Ok(there)
+    }
+
+    /// Bytes from `offset` on of an image that ends within the next `missing`; looked for by halves.
+    fn rest(&self, offset: u64, mut missing: u64) -> Result<u64> {
+        let mut there = 0;
+        while there < missing {
+            let middle = there + (missing - there) / 2;
+            if self.has(offset + middle)? {
+                there = middle + 1;
+            } else {
+                missing = middle;
+            }
+        }
+        Ok(there)
+    }
+
+    /// How many bytes the image has of a range within its planned length. Waits until all of them can
+    /// be read; an image that is finished is not touched.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub(crate) async fn available(&self, offset: u64, length: u64) -> Result<u64> {
+        if self.disk.length.is_some() && offset >= self.disk.late_head {
+            return Ok(length);
+        }
+        let reader = self.clone();
+        joined(tokio::task::spawn_blocking(move || reader.count(offset, length))).await
+    }
+
+    /// Whether the image has exactly this many bytes; waits until that can be told.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub(crate) async fn ends_at(&self, length: u64) -> Result<bool> {
+        match self.disk.length {
+            Some(known) => Ok(known == length),
+            None => Ok(self.available(0, length + 1).await? == length),
+        }
     }
 
     /// CRC-64 of a range.

@@ -33,18 +33,44 @@ fn attach_command(role: &str) -> String {
     )
 }
 
+/// What a look at the role found.
+pub(crate) struct Look {
+    pub(crate) finding: Finding,
+    /// ECS may not read the bucket as things are; the dry run of the import says the same in fewer words.
+    pub(crate) shut: bool,
+}
+
+impl Look {
+    fn open(finding: Finding) -> Option<Self> {
+        Some(Self { finding, shut: false })
+    }
+
+    fn shut(finding: Finding) -> Option<Self> {
+        Some(Self { finding, shut: true })
+    }
+}
+
+/// What a build would do about the role, being told to by `ALIBABA_CREATE_ROLE`.
+fn foreseen(text: String) -> Option<Look> {
+    Look::shut(Finding::ok(SUBJECT, text))
+}
+
 fn missing(role: &str) -> Finding {
     let message = format!("role `{role}` does not exist: ECS may not read the bucket");
     let hint = ROLE_HINT.replace(DEFAULT_ROLE, role);
     Finding::error(SUBJECT, &Error::new(ErrorKind::Auth, message).with_hint(hint))
 }
 
-/// Looks at the role. Whoever may not look learns it from the dry run of the import.
-pub(crate) async fn look(cloud: &Cloud, config: &Config) -> Option<Finding> {
+/// Looks at the role and changes nothing. With `foresee` what is missing is no error: a build would
+/// make it. Whoever may not look learns it from the dry run of the import.
+pub(crate) async fn look(cloud: &Cloud, config: &Config, foresee: bool) -> Option<Look> {
     let role = name(config);
     let trust = match cloud.ram.trust(role, &Policy::CHECK).await {
         Ok(Some(trust)) => trust,
-        Ok(None) => return Some(missing(role)),
+        Ok(None) if foresee => {
+            return foreseen(format!("role `{role}` would be created, with policy {POLICY}"));
+        }
+        Ok(None) => return Look::shut(missing(role)),
         Err(failure) => {
             tracing::debug!(error = %failure.error, "the role cannot be looked at");
             return None;
@@ -56,21 +82,24 @@ pub(crate) async fn look(cloud: &Cloud, config: &Config) -> Option<Finding> {
         let hint = format!(
             "change whom it trusts: aliyun ram UpdateRole --RoleName {role} --NewAssumeRolePolicyDocument '{TRUST}'"
         );
-        return Some(Finding::error(
+        return Look::shut(Finding::error(
             SUBJECT,
             &Error::new(ErrorKind::Auth, message).with_hint(hint),
         ));
     }
     let policies = cloud.ram.policies(role, &Policy::CHECK).await.ok()?;
+    if foresee && !policies.iter().any(|name| name == POLICY) {
+        return foreseen(format!("role `{role}` would get policy {POLICY}"));
+    }
     let enough = if role == DEFAULT_ROLE {
         policies.iter().any(|name| name == POLICY)
     } else {
         !policies.is_empty()
     };
     if enough {
-        return Some(Finding::ok(SUBJECT, format!("ECS reads the bucket as `{role}`")));
+        return Look::open(Finding::ok(SUBJECT, format!("ECS reads the bucket as `{role}`")));
     }
-    Some(Finding::warning(
+    Look::open(Finding::warning(
         SUBJECT,
         format!("role `{role}` has no policy that lets ECS read objects"),
         format!("attach one: {}", attach_command(role)),

@@ -135,8 +135,15 @@ fn upload() -> Vec<Setting> {
             "What the key of the uploaded object starts with, for example `images/`",
         ),
         Setting::new("ALIBABA_DISK_FORMAT", Text, "Format of the uploaded disk")
-            .choices(&["qcow2", "raw"])
+            .choices(&["qcow2", "raw", "vhd"])
             .default_value("qcow2"),
+        Setting::new(
+            "ALIBABA_DISK_COMPRESSION",
+            Text,
+            "Compression inside a qcow2 disk: fewer bytes to send, more work to make them",
+        )
+        .choices(&["none", "zlib"])
+        .default_value("none"),
         Setting::new(
             "ALIBABA_UPLOAD_PART_SIZE",
             Size,

@@ -7,6 +7,7 @@ use crate::{
     config::{Config, Place},
     names,
     parts::Plan,
+    snapshots::SINCE,
 };
 
 /// Checkpoint key of [`UploadState`].
@@ -34,7 +35,7 @@ pub(crate) struct UploadState {
     pub(crate) bucket: String,
     pub(crate) region: String,
     pub(crate) key: String,
-    /// Length of the image in bytes.
+    /// Length of the image in bytes, at most, as the parts were planned.
     pub(crate) length: u64,
     /// Identity of the disk's content.
     pub(crate) identity: String,
@@ -45,6 +46,9 @@ pub(crate) struct UploadState {
     /// CRC-64 of the whole object; known once it is complete.
     #[serde(default)]
     pub(crate) crc: Option<u64>,
+    /// Bytes of the whole object; known once it is complete.
+    #[serde(default)]
+    pub(crate) size: Option<u64>,
 }
 
 impl UploadState {
@@ -66,6 +70,7 @@ impl UploadState {
             part_size: plan.part_size,
             upload_id: None,
             crc: None,
+            size: None,
         }
     }
 
@@ -107,6 +112,9 @@ pub(crate) struct ImportState {
     /// The last import failed.
     #[serde(default)]
     pub(crate) failed: bool,
+    /// Nothing that was imported is older than this, by the service's clock.
+    #[serde(default)]
+    pub(crate) since: Option<String>,
 }
 
 impl ImportState {
@@ -115,9 +123,11 @@ impl ImportState {
         let mut resource = Resource::new(IMAGE, &self.name).in_region(&self.region).as_product();
         resource.id.clone_from(&self.image_id);
         resource = resource.with("bucket", &self.bucket).with("object", &self.key);
-        match &self.task_id {
-            Some(task) => resource.with("task_id", task),
-            None => resource,
+        for (name, value) in [("task_id", &self.task_id), (SINCE, &self.since)] {
+            if let Some(value) = value {
+                resource = resource.with(name, value);
+            }
         }
+        resource
     }
 }

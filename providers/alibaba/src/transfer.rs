@@ -45,8 +45,17 @@ const LATE: (u32, Duration) = (3, Duration::from_secs(1));
 struct Part {
     number: u32,
     etag: String,
+    length: u64,
     crc: u64,
     kept: bool,
+}
+
+/// A part that is to be sent: its number and where its bytes are.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    number: u32,
+    offset: u64,
+    length: u64,
 }
 
 /// All parts, proved.
@@ -55,6 +64,8 @@ pub(crate) struct Transferred {
     pub(crate) parts: Vec<(u32, String)>,
     /// CRC-64 of the whole object.
     pub(crate) crc: u64,
+    /// Bytes of the whole object.
+    pub(crate) length: u64,
     /// Parts that had not to be sent.
     pub(crate) kept: usize,
 }
@@ -75,6 +86,8 @@ pub(crate) struct Transfer<'a> {
     waiting: AtomicU32,
     /// Parts that arrived, and how long they took together in milliseconds.
     arrived: (AtomicU32, AtomicU64),
+    /// Where the image ends, once a part found out.
+    end: AtomicU64,
 }
 
 impl<'a> Transfer<'a> {
@@ -99,6 +112,7 @@ impl<'a> Transfer<'a> {
             pace: Arc::new(Pace::new(tuning.rate)),
             waiting: AtomicU32::new(plan.count()),
             arrived: (AtomicU32::new(0), AtomicU64::new(0)),
+            end: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -106,33 +120,52 @@ impl<'a> Transfer<'a> {
     pub(crate) async fn run(&self, listed: Vec<ListedPart>) -> Result<Transferred, Failure> {
         let mut listed: BTreeMap<u32, ListedPart> =
             listed.into_iter().map(|part| (part.part_number, part)).collect();
-        let work: Vec<_> =
-            (1..=self.plan.count()).map(|number| (number, listed.remove(&number))).collect();
+        let order = self.plan.order(self.reader.late_head());
+        let work: Vec<_> = order.map(|number| (number, listed.remove(&number))).collect();
         let mut parts: Vec<Part> = stream::iter(work)
             .map(|(number, known)| self.part(number, known))
             .buffer_unordered(self.tuning.threads)
+            .try_filter_map(async |part| Ok(part))
             .try_collect()
             .await?;
         parts.sort_by_key(|part| part.number);
-        let crc = parts
+        let (crc, length) = parts
             .iter()
-            .map(|part| (part.crc, self.plan.range(part.number).1))
-            .reduce(|whole, next| (combine(whole.0, next.0, next.1), 0))
-            .map_or(0, |(crc, _)| crc);
+            .map(|part| (part.crc, part.length))
+            .reduce(|whole, next| (combine(whole.0, next.0, next.1), whole.1 + next.1))
+            .ok_or_else(empty)?;
+        self.meter.ends_at(length);
         let kept = parts.iter().filter(|part| part.kept).count();
         let parts = parts.into_iter().map(|part| (part.number, part.etag)).collect();
-        Ok(Transferred { parts, crc, kept })
+        Ok(Transferred { parts, crc, length, kept })
     }
 
-    async fn part(&self, number: u32, known: Option<ListedPart>) -> Result<Part, Failure> {
-        let (offset, length) = self.plan.range(number);
+    /// The bytes of a part, as soon as they can be read; nothing when the image ends before it.
+    async fn span(&self, number: u32) -> Result<Option<Span>, Failure> {
+        let (offset, planned) = self.plan.range(number);
+        if offset >= self.end.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let length = self.reader.available(offset, planned).await?;
+        if length < planned {
+            self.end.fetch_min(offset + length, Ordering::Relaxed);
+        }
+        Ok((length > 0).then_some(Span { number, offset, length }))
+    }
+
+    async fn part(&self, number: u32, known: Option<ListedPart>) -> Result<Option<Part>, Failure> {
+        let Some(span) = self.span(number).await? else {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Ok(None);
+        };
+        let Span { offset, length, .. } = span;
         if let Some(ListedPart { etag, size, crc: Some(theirs), .. }) = known
             && size == length
             && self.reader.checksum(offset, length).await? == theirs
         {
             self.meter.add(length);
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Ok(Part { number, etag, crc: theirs, kept: true });
+            return Ok(Some(Part { number, etag, length, crc: theirs, kept: true }));
         }
         let mut begun = false;
         retry(&self.policy, async || {
@@ -141,7 +174,7 @@ impl<'a> Transfer<'a> {
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
             }
             let start = Instant::now();
-            let sent = self.send_twice_when_late(number).await;
+            let sent = self.send_twice_when_late(span).await;
             match &sent {
                 Ok(_) => {
                     let millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -154,20 +187,20 @@ impl<'a> Transfer<'a> {
                 }
                 Err(_) => {}
             }
-            sent
+            sent.map(Some)
         })
         .await
     }
 
     /// One attempt of one part. When it is late and nothing else is left to begin, it is sent a second
     /// time beside the first; whichever arrives first counts. The service keeps one of them.
-    async fn send_twice_when_late(&self, number: u32) -> Result<Part, Failure> {
-        let mut first = std::pin::pin!(self.send(number));
+    async fn send_twice_when_late(&self, span: Span) -> Result<Part, Failure> {
+        let mut first = std::pin::pin!(self.send(span));
         tokio::select! {
             sent = &mut first => return sent,
-            () = self.late() => tracing::info!(part = number, "late, sending it once more beside"),
+            () = self.late() => tracing::info!(part = span.number, "late, sending it once more beside"),
         }
-        let second = std::pin::pin!(self.send(number));
+        let second = std::pin::pin!(self.send(span));
         match select(first, second).await {
             Either::Left((Ok(part), _)) | Either::Right((Ok(part), _)) => Ok(part),
             Either::Left((Err(_), second)) => second.await,
@@ -193,8 +226,8 @@ impl<'a> Transfer<'a> {
     }
 
     /// One attempt of one part.
-    async fn send(&self, number: u32) -> Result<Part, Failure> {
-        let (offset, length) = self.plan.range(number);
+    async fn send(&self, span: Span) -> Result<Part, Failure> {
+        let Span { number, offset, length } = span;
         let alive = Arc::new(AtomicU64::new(0));
         let attempt = Attempt::new(self.meter);
         let valve = Valve {
@@ -215,7 +248,7 @@ impl<'a> Transfer<'a> {
             (Err(failure), _) => Err(failure),
             (Ok(sent), Ok(Ok(Some(ours)))) if sent.crc.is_none_or(|theirs| theirs == ours) => {
                 attempt.keep();
-                Ok(Part { number, etag: sent.etag, crc: ours, kept: false })
+                Ok(Part { number, etag: sent.etag, length, crc: ours, kept: false })
             }
             (Ok(sent), read) => {
                 let ours = read.ok().and_then(Result::ok).flatten();
@@ -234,6 +267,10 @@ impl<'a> Transfer<'a> {
                 .with_hint("something between here and the cloud changes data"),
         )
     }
+}
+
+fn empty() -> Failure {
+    Failure::stop(Error::new(ErrorKind::InvalidImage, "the disk image is empty"))
 }
 
 /// The policy for parts: upstream's attempts and pause also say how long an outage may last.

@@ -2,7 +2,7 @@
 //! that a later attempt of the same run finds the upload and sends only what is missing. Nothing is
 //! thrown away on failure: that would end resuming; `discard` removes what the host does not keep.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Result,
@@ -11,7 +11,7 @@ use build_image_plugin_api::{
 use serde_json::Value;
 
 use crate::{
-    config::{Config, Place},
+    config::Config,
     credentials::Credentials,
     error::Failure,
     meter::Meter,
@@ -32,6 +32,7 @@ const RESTARTS: u32 = 2;
 struct Upload<'a> {
     context: &'a Context,
     config: &'a Config,
+    credentials: &'a Arc<Credentials>,
     request: &'a UploadRequest,
     oss: Oss,
     plan: Plan,
@@ -47,34 +48,29 @@ struct Upload<'a> {
 pub(crate) fn upload(
     context: &Context,
     config: &Config,
+    credentials: &Arc<Credentials>,
     request: &UploadRequest,
 ) -> Result<Uploaded> {
-    let length = request.disk.finished_length()?;
+    let length = request.disk.length.unwrap_or(request.disk.length_limit);
     let place = nearby(context, config, config.place()?)?;
-    let oss = open(context, config, &place)?;
+    let oss = Oss::open(&place, Arc::clone(credentials))?;
     let saved: Option<UploadState> = context.load(UPLOAD)?;
     let usable = saved.as_ref().filter(|saved| {
         (&saved.bucket, &saved.region, saved.length) == (&place.bucket, &place.region, length)
     });
     let wanted = usable.map_or(config.upload.part_size, |saved| saved.part_size);
     let plan = Plan::new(length, wanted)?;
-    let state = match usable {
-        Some(saved) => saved.clone(),
-        None => UploadState::fresh(config, request, &place, plan),
-    };
+    let fresh = || UploadState::fresh(config, request, &place, plan);
+    let state = usable.cloned().unwrap_or_else(fresh);
     let resumed = usable.is_some();
     let stale = saved.filter(|_| !resumed);
-    let mut upload = Upload { context, config, request, oss, plan, resumed, state };
+    let mut upload = Upload { context, config, credentials, request, oss, plan, resumed, state };
     context.block_on(async {
         if let Some(stale) = stale {
             upload.drop_stale(&stale).await?;
         }
         upload.run().await
     })
-}
-
-fn open(context: &Context, config: &Config, place: &Place) -> Result<Oss> {
-    Oss::open(place, std::sync::Arc::new(Credentials::open(context, &config.identity)))
 }
 
 impl Upload<'_> {
@@ -93,7 +89,7 @@ impl Upload<'_> {
         let mut bytes_sent = 0;
         for round in 0..=RESTARTS {
             let listed = self.begin().await?;
-            let meter = Meter::new(self.context, self.plan.length);
+            let meter = Meter::new(self.context, self.request.disk.length);
             let arrived = self.bring(listed, &reader, &meter).await;
             bytes_sent += meter.sent();
             match arrived {
@@ -127,18 +123,23 @@ impl Upload<'_> {
 
     /// Whether an earlier attempt completed the object without learning of it: then its size and
     /// CRC-64 are those of the disk.
-    async fn same_object(&self, reader: &Reader) -> Result<Option<u64>> {
+    async fn same_object(&mut self, reader: &Reader) -> Result<Option<u64>> {
         if !self.resumed {
             return Ok(None);
         }
         let head = self.oss.head(&self.state.key, &Policy::CALL).await?;
         let Some(ObjectHead { size, crc: Some(theirs) }) = head else { return Ok(None) };
-        let same = size == self.plan.length && reader.checksum(0, size).await? == theirs;
+        let same = reader.ends_at(size).await? && reader.checksum(0, size).await? == theirs;
+        self.state.size = same.then_some(size);
         Ok(same.then_some(theirs))
     }
 
+    fn size(&self) -> u64 {
+        self.state.size.unwrap_or(self.plan.length)
+    }
+
     fn matches(&self, head: &ObjectHead, crc: u64) -> bool {
-        head.size == self.plan.length && head.crc.is_none_or(|theirs| theirs == crc)
+        head.size == self.size() && head.crc.is_none_or(|theirs| theirs == crc)
     }
 
     /// Finds the upload of an earlier attempt, or starts one. Returns the parts that are there.
@@ -198,11 +199,8 @@ impl Upload<'_> {
     /// The upload of an earlier attempt that was about other bytes or another bucket.
     async fn drop_stale(&self, stale: &UploadState) -> Result<()> {
         if let Some(id) = &stale.upload_id {
-            let oss = open(
-                self.context,
-                self.config,
-                &self.config.place_of(&stale.bucket, &stale.region)?,
-            )?;
+            let place = self.config.place_of(&stale.bucket, &stale.region)?;
+            let oss = Oss::open(&place, Arc::clone(self.credentials))?;
             oss.abort(&stale.key, id, &Policy::CALL).await?;
             self.context.gone(&stale.multipart())?;
         }
@@ -211,21 +209,22 @@ impl Upload<'_> {
 
     /// Brings all parts and completes the upload. Returns the object's CRC-64.
     async fn bring(
-        &self,
+        &mut self,
         listed: Vec<ListedPart>,
         reader: &Reader,
-        meter: &std::sync::Arc<Meter>,
+        meter: &Arc<Meter>,
     ) -> Result<u64, Failure> {
-        let id = self.state.upload_id.as_deref().unwrap_or_default();
-        let upload = (self.state.key.as_str(), id);
+        let id = self.state.upload_id.clone().unwrap_or_default();
+        let upload = (self.state.key.as_str(), id.as_str());
         let tuning = &self.config.upload;
         let transfer = Transfer::new(&self.oss, upload, self.plan, reader, meter, tuning);
         let transferred = transfer.run(listed).await?;
         if transferred.kept > 0 {
-            let (kept, all) = (transferred.kept, self.plan.count());
+            let (kept, all) = (transferred.kept, transferred.parts.len());
             self.context.milestone(format!("{kept} of {all} parts were there already"))?;
         }
-        self.complete(id, &transferred).await?;
+        self.state.size = Some(transferred.length);
+        self.complete(&id, &transferred).await?;
         Ok(transferred.crc)
     }
 
@@ -268,7 +267,7 @@ impl Upload<'_> {
             Some(head) => {
                 return Err(self
                     .differs(head.crc.unwrap_or_default(), crc)
-                    .with("bytes_here", self.plan.length)
+                    .with("bytes_here", self.size())
                     .with("bytes_there", head.size));
             }
             None => {
@@ -293,7 +292,7 @@ impl Upload<'_> {
         ]
         .map(|(name, value)| (name.to_owned(), value.into()))
         .into();
-        facts.insert("size".to_owned(), state.length.into());
+        facts.insert("size".to_owned(), self.size().into());
         facts.insert("crc64".to_owned(), state.crc.unwrap_or_default().to_string().into());
         Uploaded {
             location: self.oss.object_url(&state.key),

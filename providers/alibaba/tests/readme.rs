@@ -59,6 +59,7 @@ fn the_policy_is_a_document_with_every_action_that_is_used() {
         "ecs:CopyImage",
         "ecs:CancelCopyImage",
         "ecs:DeleteImage",
+        "ecs:DescribeSnapshots",
         "ecs:DeleteSnapshot",
         "ecs:TagResources",
         "ecs:UntagResources",

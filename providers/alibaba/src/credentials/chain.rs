@@ -1,30 +1,19 @@
-//! The order in which keys are looked for, and how temporary ones stay fresh. Asked anew for every
-//! attempt of every request; keys with an end are kept until three minutes before it.
+//! The order in which keys are looked for.
 //!
 //! Order, first hit wins: the settings, the profile the settings name, the environment (of the vendor's
 //! libraries, then of the OSS tools), an identity provider's token, the profile of the vendor's command
 //! line, the INI file, a credentials service, the role of the instance.
 
-use std::{
-    pin::Pin,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use build_image_plugin_api::{Context, Error, ErrorKind, Result, Secret};
-use jiff::{Timestamp, ToSpan as _};
 
 use super::{
-    Environment, Identity, Keys, Metadata, assume, ini, profile,
+    Environment, Identity, Keys, Metadata, ini, profile,
     source::{Named, Role, Source},
-    temporary::Temporary,
 };
-use crate::{endpoint::Endpoint, error::Failure};
+use crate::error::Failure;
 
-/// Keys that end earlier than this are fetched anew.
-const LEFT: i64 = 180;
 /// Secret settings that hold a key pair and perhaps a token.
 const SETTINGS: [&str; 3] =
     ["ALIBABA_ACCESS_KEY_ID", "ALIBABA_ACCESS_KEY_SECRET", "ALIBABA_SECURITY_TOKEN"];
@@ -38,105 +27,27 @@ const ENVIRONMENT: [[&str; 3]; 2] = [
     ["OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET", "OSS_SESSION_TOKEN"],
 ];
 
-/// Keys from wherever there are some.
-pub(crate) struct Credentials {
-    context: Option<Context>,
-    identity: Identity,
+/// Everywhere keys may come from.
+#[derive(Default)]
+pub(super) struct Chain {
+    pub(super) context: Option<Context>,
+    pub(super) identity: Identity,
     pub(super) environment: Environment,
-    fixed: Option<Keys>,
-    held: Mutex<Option<Temporary>>,
-    /// One fetches, the others wait.
-    fetching: tokio::sync::Mutex<()>,
-    shown: Mutex<Option<String>>,
     /// This is no instance; asking again would cost a second each time.
     no_instance: AtomicBool,
 }
 
-impl Credentials {
-    /// The chain for a step.
-    pub(crate) fn open(context: &Context, identity: &Identity) -> Self {
-        Self { context: Some(context.clone()), identity: identity.clone(), ..Self::nobody() }
+impl Chain {
+    /// The chain of a provider's instance.
+    pub(super) fn new(context: &Context, identity: &Identity) -> Self {
+        Self { context: Some(context.clone()), identity: identity.clone(), ..Self::default() }
     }
 
-    /// Always these keys.
-    pub(crate) fn fixed(keys: Keys) -> Self {
-        Self { fixed: Some(keys), ..Self::nobody() }
-    }
-
-    /// No keys; for requests that are not signed.
-    pub(crate) fn nobody() -> Self {
-        Self {
-            context: None,
-            identity: Identity::default(),
-            environment: Environment::default(),
-            fixed: None,
-            held: Mutex::default(),
-            fetching: tokio::sync::Mutex::default(),
-            shown: Mutex::default(),
-            no_instance: AtomicBool::new(false),
-        }
-    }
-
-    /// The keys to sign the next attempt with.
+    /// The first source that has any.
     ///
     /// # Errors
-    /// `auth` when no source has any, `config` for sources that are not whole.
-    pub(crate) async fn current(&self) -> Result<Keys, Failure> {
-        if let Some(keys) = self.fixed.clone().or_else(|| self.fresh()) {
-            return Ok(keys);
-        }
-        let _alone = self.fetching.lock().await;
-        if let Some(keys) = self.fresh() {
-            return Ok(keys);
-        }
-        let named = self.choose().await?;
-        let fetched = self.fetch(&named.source).await?;
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        if shown.as_deref() != Some(&named.name) {
-            tracing::info!(source = named.name, "credentials");
-            *shown = Some(named.name);
-        }
-        drop(shown);
-        if fetched.ends.is_some() {
-            *self.lock() = Some(fetched.clone());
-        }
-        Ok(fetched.keys)
-    }
-
-    /// Where the keys came from.
-    pub(crate) fn shown(&self) -> Option<String> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Whether there may be other keys than those that were refused.
-    pub(crate) fn renew(&self, refused: &Keys) -> bool {
-        let mut held = self.lock();
-        if let Some(known) = held.as_ref() {
-            // Somebody else may have fetched new ones meanwhile.
-            if known.keys == *refused {
-                *held = None;
-            }
-            return true;
-        }
-        drop(held);
-        match self.without_network() {
-            Ok(Some(Named { source: Source::Here(keys), .. })) => keys != *refused,
-            _ => false,
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Temporary>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn fresh(&self) -> Option<Keys> {
-        let held = self.lock();
-        let held = held.as_ref()?;
-        let until = held.ends?.checked_sub(LEFT.seconds()).ok()?;
-        (Timestamp::now() < until).then(|| held.keys.clone())
-    }
-
-    async fn choose(&self) -> Result<Named, Failure> {
+    /// `auth` when there is none, `config` for sources that are not whole.
+    pub(super) async fn choose(&self) -> Result<Named, Failure> {
         if let Some(named) = self.without_network()? {
             return Ok(named);
         }
@@ -160,12 +71,13 @@ impl Credentials {
         )))
     }
 
-    fn metadata(&self) -> Result<Option<Metadata>> {
+    /// The metadata service of the instance this may be.
+    pub(super) fn metadata(&self) -> Result<Option<Metadata>> {
         Metadata::open(self.identity.metadata.as_deref(), &self.environment)
     }
 
     /// The first source that can be told without asking anybody.
-    fn without_network(&self) -> Result<Option<Named>> {
+    pub(super) fn without_network(&self) -> Result<Option<Named>> {
         let get = |name: &str| self.environment.get(name);
         if let Some(context) = &self.context {
             let read = |key: &str| -> Result<Option<Secret>> {
@@ -238,55 +150,6 @@ impl Credentials {
             .or_else(|| self.environment.get("ALIBABA_CLOUD_CONFIG_FILE").map(Into::into))
             .or_else(|| self.environment.in_home(".aliyun/config.json"));
         path.map_or(Ok(None), |path: std::path::PathBuf| read(&path))
-    }
-
-    async fn fetch(&self, source: &Source) -> Result<Temporary, Failure> {
-        match source {
-            Source::Here(keys) => Ok(Temporary { keys: keys.clone(), ends: None }),
-            Source::Role(base, role) => {
-                let base = Box::pin(self.fetch(base)).await?;
-                let sts = self.sts(role)?;
-                // A signed call asks for keys in its turn.
-                let assumed: Pin<Box<dyn Future<Output = _> + '_>> =
-                    Box::pin(assume::role(&sts, base.keys, role));
-                assumed.await
-            }
-            Source::Oidc { provider, token_file, role } => {
-                assume::oidc(&self.sts(role)?, provider, token_file, role).await
-            }
-            Source::Uri(address) => assume::uri(address).await,
-            Source::Instance(role) => {
-                let none = || {
-                    Failure::stop(
-                        Error::new(ErrorKind::Auth, "this instance has no role")
-                            .with_hint("attach a RAM role to the instance"),
-                    )
-                };
-                let metadata = self.metadata()?.ok_or_else(none)?;
-                let role = match role {
-                    Some(role) => role.clone(),
-                    None => match self.environment.get("ALIBABA_CLOUD_ECS_METADATA") {
-                        Some(role) => role,
-                        None => metadata.role().await?.ok_or_else(none)?,
-                    },
-                };
-                metadata.keys(&role).await
-            }
-        }
-    }
-
-    fn sts(&self, role: &Role) -> Result<Endpoint> {
-        let region =
-            role.region.clone().or_else(|| self.environment.get("ALIBABA_CLOUD_STS_REGION"));
-        let vpc = self.environment.is_true("ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED");
-        Endpoint::sts_in(self.identity.sts.as_deref(), region.as_deref(), vpc)
-    }
-
-    /// With the environment of a test.
-    #[cfg(test)]
-    pub(super) fn within(mut self, environment: Environment) -> Self {
-        self.environment = environment;
-        self
     }
 }
 

@@ -122,6 +122,37 @@ fn a_chain_of_roles_is_assumed() {
 }
 
 #[test]
+fn keys_of_a_file_are_held_until_they_are_refused() {
+    let text = |id: &str| {
+        format!(
+            r#"{{"current":"p","profiles":[{{"name":"p","mode":"AK","access_key_id":"{id}","access_key_secret":"s"}}]}}"#
+        )
+    };
+    let config = file(&text("first"));
+    let files = [("ALIBABA_CLOUD_CONFIG_FILE", config.path().to_str().unwrap())];
+    let chain = chain(MockHost::new(), &off(), &files);
+    let first = run(chain.current()).unwrap();
+    std::fs::write(config.path(), text("second")).unwrap();
+    assert_eq!(run(chain.current()).unwrap(), first, "the file is not read for every request");
+    assert!(chain.renew(&first), "the file has other keys by now");
+    let second = run(chain.current()).unwrap();
+    assert_eq!(second.id.reveal(), "second");
+    assert!(!chain.renew(&second), "there are no others");
+}
+
+#[test]
+fn every_request_that_an_expired_token_failed_may_be_made_again() {
+    let server = server();
+    let chain = chain(MockHost::new(), &at(&server), &[]);
+    let keys = run(chain.current()).unwrap();
+    // Many parts are under way with the same keys; each is refused, none has fetched new ones yet.
+    for _ in 0..3 {
+        assert!(chain.renew(&keys));
+    }
+    assert!(run(chain.current()).is_ok());
+}
+
+#[test]
 fn an_identity_providers_token_stands_for_a_role() {
     let server = server();
     let token = file("eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln\n");

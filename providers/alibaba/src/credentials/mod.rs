@@ -5,6 +5,8 @@ mod chain;
 #[cfg(test)]
 mod chain_tests;
 mod environment;
+mod fetch;
+mod held;
 mod identity;
 mod ini;
 mod keys;
@@ -13,8 +15,8 @@ mod profile;
 mod source;
 mod temporary;
 
-pub(crate) use chain::Credentials;
 pub(crate) use environment::Environment;
+pub(crate) use held::Credentials;
 pub(crate) use identity::Identity;
 pub(crate) use keys::Keys;
 pub(crate) use metadata::Metadata;

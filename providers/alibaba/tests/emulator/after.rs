@@ -193,10 +193,59 @@ fn the_boot_mode_that_ecs_reports_is_compared_with_what_was_asked_for() {
 }
 
 #[test]
-fn the_vendors_check_of_the_image_goes_into_the_result() {
+fn risks_of_the_vendors_image_check_are_warnings_and_all_of_it_is_in_the_result() {
     let emulator = emulator();
-    let run = Run::new(&emulator, host(), &[("ALIBABA_DETECTION_STRATEGY", json!("Standard"))]);
+    let report = json!([
+        {"name": "GUESTOS.Virtio", "value": "missing", "risk_level": "High", "risk_code": "NoVirtio"},
+        {"name": "GUESTOS.Dhcp", "value": "static", "risk_level": "Medium", "risk_code": "NoDhcp"},
+        {"name": "GUESTOS.BootMode", "value": "BIOS"},
+    ]);
+    let faults = json!([{"operation": "ImportImage", "action": {"image_check": report}}]);
+    emulator.set_faults(&faults.to_string()).unwrap();
+    let strategy = ("ALIBABA_DETECTION_STRATEGY", json!("Standard"));
+    let run = Run::new(&emulator, host(), &[strategy.clone(), copies(&["cn-shanghai"])]);
     let registered = run.register(run.upload().unwrap()).unwrap();
-    let told = registered.facts.contains_key("image_check");
-    assert!(told || warnings(&run).iter().any(|text| text.contains("no check report")));
+    let id = &registered.images[0].id;
+    assert_eq!(
+        warnings(&run),
+        [
+            format!("image check of {id}: GUESTOS.Virtio is `missing` (high risk, NoVirtio)"),
+            format!("image check of {id}: GUESTOS.Dhcp is `static` (medium risk, NoDhcp)"),
+        ]
+    );
+    let told = registered.facts["image_check"].as_array().unwrap();
+    assert_eq!(told.len(), 3);
+    assert_eq!(
+        told[2],
+        json!({"name": "GUESTOS.BootMode", "value": "BIOS", "risk_level": "", "risk_code": ""})
+    );
+    // Without the setting nobody checks, whatever would be found.
+    let mut run = Run::new(&emulator, host(), &[]).called("run-2");
+    run.build.image_name.push_str("-2");
+    let registered = run.register(run.upload().unwrap()).unwrap();
+    assert!(!registered.facts.contains_key("image_check") && warnings(&run).is_empty());
+}
+
+#[test]
+fn architecture_and_boot_mode_are_those_of_the_disk_unless_the_settings_say_otherwise() {
+    for (disk, settings, asked) in [
+        (("x86_64", "bios"), &[][..], ("x86_64", "BIOS")),
+        (("x86_64", "uefi"), &[], ("x86_64", "UEFI")),
+        (("aarch64", "uefi"), &[], ("arm64", "UEFI")),
+        // What starts an arm64 machine is never a BIOS, whatever the disk was taken for.
+        (("aarch64", "bios"), &[], ("arm64", "UEFI")),
+        (("x86_64", "bios"), &[("ALIBABA_BOOT_MODE", json!("UEFI"))], ("x86_64", "UEFI")),
+        (("x86_64", "uefi"), &[("ALIBABA_BOOT_MODE", json!("BIOS"))], ("x86_64", "BIOS")),
+        (("x86_64", "bios"), &[("ALIBABA_ARCHITECTURE", json!("arm64"))], ("arm64", "UEFI")),
+        (("x86_64", "bios"), &[("ALIBABA_ARCHITECTURE", json!("i386"))], ("i386", "BIOS")),
+    ] {
+        let emulator = emulator();
+        let mut run = Run::new(&emulator, host(), settings);
+        run.build.architecture = disk.0.to_owned();
+        run.build.boot_mode = disk.1.to_owned();
+        run.register(run.upload().unwrap()).unwrap();
+        let image = &images(&emulator, "cn-hangzhou")[0];
+        let found = (&image["Architecture"], &image["BootMode"], &image["Features"]["NvmeSupport"]);
+        assert_eq!(found, (&json!(asked.0), &json!(asked.1), &json!("unsupported")), "{disk:?}");
+    }
 }

@@ -3,7 +3,10 @@
 use build_image_plugin_api::{Provider, Resource, document::DiscardRequest};
 use serde_json::json;
 
-use crate::harness::{Run, count, emulator, host};
+use crate::{
+    ecs::{ecs, images},
+    harness::{Run, count, emulator, host},
+};
 
 fn discard_all(run: &Run) -> build_image_plugin_api::document::Discarded {
     let resources = run.host.resources();
@@ -97,4 +100,87 @@ fn what_stays_is_listed_with_the_command_that_removes_it() {
     assert!(remaining.reason.contains("not permitted"), "{remaining:?}");
     let hint = remaining.hint.as_deref().unwrap();
     assert!(hint.starts_with("aliyun oss rm oss://demo/build-image-run-1"), "{hint}");
+}
+
+/// What a run leaves that was killed when `ImportImage` had been sent and before its answer came.
+fn killed_in_the_import(emulator: &build_image_emulator_alibaba::Running) -> Run {
+    let faults = json!([
+        {"operation": "ImportImage", "nth": 1, "action": "reset_after"},
+        {"operation": "ImportImage", "nth": 2, "count": 99, "action": {"status": 403, "code": "Forbidden.RAM"}},
+    ]);
+    emulator.set_faults(&faults.to_string()).unwrap();
+    let run = Run::new(emulator, host(), &[]);
+    run.register(run.upload().unwrap()).unwrap_err();
+    emulator.set_faults("[]").unwrap();
+    assert_eq!((count(emulator, "images"), count(emulator, "snapshots")), (1, 1));
+    run
+}
+
+fn image_of(run: &Run) -> Resource {
+    run.host.resources().into_iter().find(|resource| resource.kind == "image").unwrap()
+}
+
+fn discard(run: &Run, resource: Resource) -> build_image_plugin_api::document::Discarded {
+    let request = DiscardRequest { resources: vec![resource], ..DiscardRequest::default() };
+    run.provider.discard(&run.context, &request).unwrap()
+}
+
+#[test]
+fn a_snapshot_whose_image_went_first_is_found_when_the_image_was_never_learned() {
+    let emulator = emulator();
+    let run = killed_in_the_import(&emulator);
+    let image = image_of(&run);
+    assert_eq!(image.id, None);
+    // Somebody removed the image: nothing leads to its snapshot but its name and time.
+    let id = images(&emulator, "cn-hangzhou")[0]["ImageId"].as_str().unwrap().to_owned();
+    ecs(&emulator, "DeleteImage", &[("RegionId", "cn-hangzhou"), ("ImageId", &id)]);
+    assert_eq!((count(&emulator, "images"), count(&emulator, "snapshots")), (0, 1));
+    assert!(discard(&run, image).remaining.is_empty());
+    assert_eq!(count(&emulator, "snapshots"), 0);
+}
+
+#[test]
+fn a_clean_up_that_is_stopped_between_image_and_snapshot_goes_on_with_the_snapshot() {
+    let emulator = emulator();
+    let run = killed_in_the_import(&emulator);
+    let refused = r#"[{"operation":"DeleteSnapshot","action":{"status":403,"code":"Forbidden.RAM"}},
+        {"operation":"DescribeSnapshots","action":{"status":403,"code":"Forbidden.RAM"}}]"#;
+    emulator.set_faults(refused).unwrap();
+    assert_eq!(discard(&run, image_of(&run)).remaining.len(), 1);
+    assert_eq!((count(&emulator, "images"), count(&emulator, "snapshots")), (0, 1));
+    // What the host wrote down meanwhile is enough: nobody is asked for names.
+    emulator
+        .set_faults(
+            r#"[{"operation":"DescribeSnapshots","action":{"status":403,"code":"Forbidden.RAM"}}]"#,
+        )
+        .unwrap();
+    assert!(discard(&run, image_of(&run)).remaining.is_empty());
+    assert_eq!(count(&emulator, "snapshots"), 0);
+}
+
+#[test]
+fn snapshots_of_others_stay_whatever_they_are_called() {
+    let emulator = emulator();
+    // An image of the same name, older than the run, of which only the snapshot is left.
+    emulator.set_faults(r#"[{"operation":"*","action":{"skew_seconds":-600}}]"#).unwrap();
+    let old = Run::new(&emulator, host(), &[]).called("run-0");
+    old.register(old.upload().unwrap()).unwrap();
+    emulator.set_faults("[]").unwrap();
+    let id = image_of(&old).id.unwrap();
+    ecs(&emulator, "DeleteImage", &[("RegionId", "cn-hangzhou"), ("ImageId", &id)]);
+    assert_eq!((count(&emulator, "images"), count(&emulator, "snapshots")), (0, 1));
+    // The import was planned, but never arrived.
+    let run = Run::new(&emulator, host(), &[]);
+    let planned = Resource::new("image", &run.build.image_name)
+        .in_region("cn-hangzhou")
+        .with("bucket", "demo")
+        .with("object", "build-image-run-1.raw")
+        .with("since", jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    assert!(discard(&run, planned.clone()).remaining.is_empty());
+    assert_eq!(count(&emulator, "snapshots"), 1);
+    // An image of that name which is younger, and not this run's: its snapshot is in use.
+    let other = Run::new(&emulator, host(), &[]).called("run-9");
+    other.register(other.upload().unwrap()).unwrap();
+    assert!(discard(&run, planned).remaining.is_empty());
+    assert_eq!((count(&emulator, "images"), count(&emulator, "snapshots")), (1, 2));
 }

@@ -66,11 +66,23 @@ pub(crate) struct Run {
     pub(crate) host: Arc<MockHost>,
     pub(crate) context: Context,
     pub(crate) provider: Alibaba,
-    run_id: String,
+    pub(crate) build: Build,
 }
 
 impl Run {
     pub(crate) fn new(emulator: &Running, host: MockHost, extra: &[(&str, Value)]) -> Self {
+        let host = Arc::new(host);
+        let context = host.context();
+        Self::over(emulator, host, context, extra)
+    }
+
+    /// With a context that is not the mock's own.
+    pub(crate) fn over(
+        emulator: &Running,
+        host: Arc<MockHost>,
+        context: Context,
+        extra: &[(&str, Value)],
+    ) -> Self {
         let server = format!("http://{}", emulator.address());
         let mut values: BTreeMap<String, Value> = [
             ("ALIBABA_BUCKET", json!("demo")),
@@ -87,33 +99,33 @@ impl Run {
         .map(|(key, value)| (key.to_owned(), value))
         .into();
         values.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-        let host = Arc::new(host);
-        let context = host.context();
-        let provider = Alibaba::create(&context, Settings::from_values(values)).unwrap();
-        Self { host, context, provider, run_id: build().run_id }
+        let settings = Settings::from_values(values);
+        let provider = Alibaba::create(&context, settings).unwrap();
+        Self { host, context, provider, build: build() }
     }
 
     /// Under another run's identifier.
-    pub(crate) fn called(self, run_id: &str) -> Self {
-        Self { run_id: run_id.to_owned(), ..self }
+    pub(crate) fn called(mut self, run_id: &str) -> Self {
+        run_id.clone_into(&mut self.build.run_id);
+        self
     }
 
-    fn build(&self) -> Build {
-        Build { run_id: self.run_id.clone(), ..build() }
-    }
-
+    /// The check before a build.
     pub(crate) fn check(&self) -> CheckReport {
-        self.provider
-            .check(
-                &self.context,
-                &CheckRequest { build: self.build(), online: true, ..CheckRequest::default() },
-            )
-            .unwrap()
+        self.check_with(|_| {})
+    }
+
+    /// A check as somebody else asks for it.
+    pub(crate) fn check_with(&self, change: impl FnOnce(&mut CheckRequest)) -> CheckReport {
+        let build = self.build.clone();
+        let mut request = CheckRequest { build, online: true, ..CheckRequest::default() };
+        change(&mut request);
+        self.provider.check(&self.context, &request).unwrap()
     }
 
     pub(crate) fn disk(&self) -> Disk {
         let request = DiskRequest {
-            build: self.build(),
+            build: self.build.clone(),
             spec: Alibaba::describe().disk.spec,
             ..DiskRequest::default()
         };
@@ -122,14 +134,14 @@ impl Run {
 
     pub(crate) fn upload(&self) -> Result<Uploaded> {
         let request =
-            UploadRequest { build: self.build(), disk: self.disk(), ..UploadRequest::default() };
+            UploadRequest { build: self.build.clone(), disk: self.disk(), ..UploadRequest::default() };
         self.provider.upload(&self.context, &request)
     }
 
     pub(crate) fn register(&self, uploaded: Uploaded) -> Result<Registered> {
         self.provider.register(
             &self.context,
-            &RegisterRequest { build: self.build(), uploaded, ..RegisterRequest::default() },
+            &RegisterRequest { build: self.build.clone(), uploaded, ..RegisterRequest::default() },
         )
     }
 }
@@ -144,4 +156,22 @@ pub(crate) fn calls(log: &std::path::Path, operation: &str) -> usize {
     let text = std::fs::read_to_string(log).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter(|line| line["operation"] == operation).count()
+}
+
+/// Numbers of the parts a request log tells of, in the order in which they were answered.
+pub(crate) fn parts(log: &std::path::Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(log).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter_map(|line| line["part_number"].as_u64()).collect()
+}
+
+/// What an emulator tells of its fault rules: how many calls each has seen and struck.
+pub(crate) fn rules(emulator: &Running) -> Value {
+    let url = format!("http://{}/_emulator/faults", emulator.address());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        let answer = client.get(url).send().await.unwrap();
+        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+    })
 }

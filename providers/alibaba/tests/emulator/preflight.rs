@@ -3,12 +3,15 @@
 use std::time::{Duration, Instant};
 
 use build_image_emulator_alibaba::Config;
-use build_image_plugin_api::document::{CheckReport, Finding, Severity};
+use build_image_plugin_api::{
+    DiskFormat, DiskSpec,
+    document::{CheckReport, Finding, Severity},
+};
 use serde_json::json;
 
 use crate::{
     ecs::ecs,
-    harness::{Run, emulator, emulator_with, host},
+    harness::{Run, calls, emulator, emulator_with, host},
 };
 
 fn errors(report: &CheckReport) -> Vec<&Finding> {
@@ -32,6 +35,66 @@ fn a_missing_role_is_made_on_request_and_waited_for() {
         Run::new(&emulator, host(), &[("ALIBABA_CREATE_ROLE", json!(true))]).called("run-2");
     let report = report.check();
     assert!(report.findings.iter().all(|finding| !finding.message.contains("was created")));
+}
+
+#[test]
+fn a_look_makes_no_role_but_says_that_a_build_would() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let config =
+        Config { import_role: false, log_requests: Some(log.clone()), ..Config::default() };
+    let emulator = emulator_with(config);
+    let run = Run::new(&emulator, host(), &[("ALIBABA_CREATE_ROLE", json!(true))]);
+    for _ in 0..2 {
+        let report = run.check_with(|request| request.look_only = true);
+        assert!(errors(&report).is_empty(), "{report:#?}");
+        let role = report.findings.iter().find(|finding| finding.subject == "import role").unwrap();
+        assert!(role.message.contains("would be created"), "{}", role.message);
+    }
+    for call in ["CreateRole", "AttachPolicyToRole"] {
+        assert_eq!(calls(&log, call), 0, "{call}");
+    }
+    // Without the setting the build would stop here.
+    let report = Run::new(&emulator, host(), &[]).check_with(|request| request.look_only = true);
+    assert_eq!(errors(&report)[0].subject, "import role");
+    // A build makes it.
+    assert!(errors(&run.check()).is_empty());
+    assert_eq!(calls(&log, "CreateRole"), 1);
+}
+
+#[test]
+fn a_disk_the_host_cannot_make_and_a_machine_there_is_none_of_are_found_without_network() {
+    let emulator = emulator();
+    let raw = DiskSpec { format: DiskFormat::Raw, ..DiskSpec::default() };
+    let offline = |settings: &[(&str, serde_json::Value)]| {
+        let run = Run::new(&emulator, host(), settings);
+        run.check_with(|request| {
+            request.online = false;
+            request.host.disks = vec![raw.clone(), DiskSpec::default()];
+        })
+    };
+    for (settings, subject, kind) in [
+        (vec![("ALIBABA_DISK_FORMAT", json!("vhd"))], "disk", "unsupported"),
+        (
+            vec![
+                ("ALIBABA_DISK_FORMAT", json!("qcow2")),
+                ("ALIBABA_DISK_COMPRESSION", json!("zlib")),
+            ],
+            "disk",
+            "unsupported",
+        ),
+        (
+            vec![("ALIBABA_ARCHITECTURE", json!("arm64")), ("ALIBABA_BOOT_MODE", json!("BIOS"))],
+            "boot mode",
+            "config",
+        ),
+    ] {
+        let report = offline(&settings);
+        let found = errors(&report);
+        assert_eq!(found.len(), 1, "{report:#?}");
+        assert_eq!((found[0].subject.as_str(), found[0].kind.as_deref()), (subject, Some(kind)));
+    }
+    assert!(errors(&offline(&[])).is_empty());
 }
 
 #[test]

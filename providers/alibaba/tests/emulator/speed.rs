@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use build_image_emulator_alibaba::Config;
 use serde_json::json;
 
-use crate::harness::{LENGTH, PARTS, Run, calls, count, emulator, emulator_with, host};
+use crate::harness::{
+    LENGTH, PART, PARTS, Run, calls, content, count, emulator, emulator_with, host, rules,
+};
 
 #[test]
 fn a_rate_limit_holds_over_all_parts_together() {
@@ -40,15 +42,32 @@ fn waiting_for_the_rate_limit_is_no_stall() {
 #[test]
 fn a_late_last_part_is_sent_once_more_beside() {
     let emulator = emulator();
-    let last = json!([{"operation": "UploadPart", "part_number": PARTS, "nth": 1, "action": {"stall_ms": 120_000}}]);
-    emulator.set_faults(&last.to_string()).unwrap();
-    let run = Run::new(&emulator, host(), &[("ALIBABA_UPLOAD_STALL_TIMEOUT", json!(100))]);
+    let faults = json!([
+        {"operation": "UploadPart", "part_number": PARTS, "nth": 1, "action": {"stall_ms": 120_000}},
+        // Strikes nothing; it counts.
+        {"operation": "UploadPart", "part_number": PARTS, "count": 0, "action": "throttle"},
+        {"operation": "UploadPart", "count": 0, "action": "throttle"},
+    ]);
+    emulator.set_faults(&faults.to_string()).unwrap();
+    let run = Run::new(
+        &emulator,
+        host(),
+        // One lane: when the last part is late, every other part has arrived.
+        &[("ALIBABA_UPLOAD_STALL_TIMEOUT", json!(100)), ("ALIBABA_THREAD_COUNT", json!(1))],
+    );
     let start = Instant::now();
-    run.upload().unwrap();
+    let uploaded = run.upload().unwrap();
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
-    assert_eq!((count(&emulator, "objects"), count(&emulator, "open_uploads")), (1, 0));
+    let told = rules(&emulator);
+    assert_eq!((&told[1]["seen"], &told[2]["seen"]), (&json!(2), &json!(PARTS + 1)), "{told}");
+    // Both times it left this machine, only one of them counts as done.
+    let last = LENGTH - (PARTS - 1) * PART;
+    assert_eq!(uploaded.bytes_sent, LENGTH + last);
     let done = run.host.progress_reports().iter().map(|progress| progress.done).max();
     assert_eq!(done, Some(LENGTH));
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Xz, &content());
+    assert_eq!(uploaded.facts["crc64"], json!(crc.to_string()));
+    assert_eq!((count(&emulator, "objects"), count(&emulator, "open_uploads")), (1, 0));
 }
 
 #[test]
@@ -77,7 +96,7 @@ fn an_object_that_was_completed_unnoticed_is_not_sent_again() {
     let found = again.upload().unwrap();
     assert_eq!((found.bytes_sent, &found.facts), (0, &uploaded.facts));
     // With other bytes of the same length the object is not the same.
-    let mut changed = crate::harness::content();
+    let mut changed = content();
     changed[77] ^= 1;
     let other = host().with_disk(changed).with_checkpoints(checkpoints);
     let sent = Run::new(&emulator, other, &[]).upload().unwrap();

@@ -8,7 +8,7 @@ use build_image_plugin_api::{
 };
 use serde_json::json;
 
-use crate::harness::{LENGTH, Run, content, count, emulator, emulator_with, host};
+use crate::harness::{LENGTH, Run, calls, content, count, emulator, emulator_with, host};
 
 #[test]
 fn a_disk_becomes_an_image_and_the_means_are_removed() {
@@ -99,4 +99,29 @@ fn progress_reaches_the_end_and_never_passes_it() {
     let reports = run.host.progress_reports();
     assert!(reports.iter().all(|progress| progress.done <= progress.total));
     assert!(reports.iter().any(|progress| progress.done == LENGTH));
+}
+
+#[test]
+fn keys_are_looked_up_once_for_all_steps_of_a_build() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("requests");
+    let profile = folder.path().join("config.json");
+    let text = json!({"current": "ci", "profiles": [{
+        "name": "ci", "mode": "RamRoleArn", "access_key_id": "emulator-id",
+        "access_key_secret": "emulator-secret",
+        "ram_role_arn": "acs:ram::1000000000000001:role/emulator-role",
+    }]});
+    std::fs::write(&profile, text.to_string()).unwrap();
+    let emulator = emulator_with(Config { log_requests: Some(log.clone()), ..Config::default() });
+    let settings = [
+        ("ALIBABA_CONFIG_FILE", json!(profile.to_str().unwrap())),
+        ("ALIBABA_PROFILE", json!("ci")),
+    ];
+    let run = Run::new(&emulator, MockHost::new().with_disk(content()), &settings);
+    run.check();
+    run.register(run.upload().unwrap()).unwrap();
+    let resources = run.host.resources();
+    let request = DiscardRequest { resources, ..DiscardRequest::default() };
+    assert!(run.provider.discard(&run.context, &request).unwrap().remaining.is_empty());
+    assert_eq!(calls(&log, "AssumeRole"), 1);
 }

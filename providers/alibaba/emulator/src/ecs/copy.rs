@@ -13,6 +13,7 @@ use super::error::AcsError;
 use super::import_image::{check_quota, client_token, same_call, unique_name};
 use super::params::Params;
 use super::region;
+use super::snapshot;
 use crate::clock::Millis;
 use crate::ids;
 use crate::service::Context;
@@ -58,6 +59,7 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
         world.snapshots.put(Snapshot {
             id: disk.snapshot.clone(),
             region: target.to_owned(),
+            name: snapshot::name_of(&image.name),
             image: image.id.clone(),
             created: context.now,
             kind: disk.kind.clone(),

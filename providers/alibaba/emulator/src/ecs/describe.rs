@@ -9,6 +9,7 @@ use super::params::Params;
 use super::region;
 use super::task;
 use crate::clock::{self, Millis};
+use crate::faults::CheckItem;
 use crate::service::{ACCOUNT_ID, Context};
 use crate::state::{Disk, Image, World};
 
@@ -112,6 +113,15 @@ fn disk(disk: &Disk, state: &str, progress: i64) -> Value {
     })
 }
 
+fn check_item(item: &CheckItem) -> Value {
+    let mut value = json!({ "Name": item.name, "Value": item.value });
+    if !item.risk_level.is_empty() {
+        value["RiskLevel"] = item.risk_level.as_str().into();
+        value["RiskCode"] = item.risk_code.as_str().into();
+    }
+    value
+}
+
 fn fields(image: &Image, state: &str, progress: i64) -> Value {
     let disks: Vec<Value> = image.disks.iter().map(|each| disk(each, state, progress)).collect();
     let size = image.disks.first().map_or(0, |disk| disk.size);
@@ -158,7 +168,12 @@ fn fields(image: &Image, state: &str, progress: i64) -> Value {
     });
     if !image.detection.is_empty() {
         let status = if state == "Creating" { "Processing" } else { "Finished" };
-        value["DetectionOptions"] = json!({ "Status": status, "Items": { "Item": [] } });
+        let items: Vec<Value> = if status == "Finished" {
+            image.check_items.iter().map(check_item).collect()
+        } else {
+            Vec::new()
+        };
+        value["DetectionOptions"] = json!({ "Status": status, "Items": { "Item": items } });
     }
     value
 }

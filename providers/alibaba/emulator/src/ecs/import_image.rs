@@ -7,6 +7,7 @@ use super::checks;
 use super::error::AcsError;
 use super::params::Params;
 use super::region;
+use super::snapshot;
 use super::source;
 use crate::clock::Millis;
 use crate::identity::role;
@@ -169,6 +170,7 @@ fn values(context: &Context<'_>, params: &Params, region: &str) -> Result<Image,
             "InvalidParameter.FeaturesImdsSupport",
         )?,
         detection,
+        check_items: context.plan.image_check.clone(),
         resource_group: params.get("ResourceGroupId").unwrap_or_default().to_owned(),
         tags: checks::tags(params)?,
         shared_with: Vec::new(),
@@ -273,6 +275,7 @@ fn enter(world: &mut World, image: Image, task: Task) -> Result<(), AcsError> {
         world.snapshots.put(Snapshot {
             id: disk.snapshot.clone(),
             region: image.region.clone(),
+            name: snapshot::name_of(&image.name),
             image: image.id.clone(),
             created: image.created,
             kind: disk.kind.clone(),

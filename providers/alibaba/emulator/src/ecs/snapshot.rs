@@ -21,6 +21,12 @@ fn progress(world: &World, snapshot: &Snapshot, now: clock::Millis) -> (&'static
     }
 }
 
+/// Name of a snapshot that comes with an image. Not documented; seen in what clients of the real
+/// service look for.
+pub(super) fn name_of(image: &str) -> String {
+    format!("SnapshotForImage-{image}")
+}
+
 /// DescribeSnapshots.
 pub(crate) fn describe(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
     let region = region::need(context, params, "RegionId")?;
@@ -39,10 +45,15 @@ pub(crate) fn describe(context: &Context<'_>, params: &Params) -> Result<Value, 
         .iter()
         .filter(|snapshot| snapshot.region == region)
         .filter(|snapshot| ids.as_ref().is_none_or(|ids| ids.contains(&snapshot.id)))
+        .filter(|snapshot| params.get("SnapshotName").is_none_or(|want| want == snapshot.name))
         .filter(|snapshot| checks::has_tags(&snapshot.tags, &tags))
         .map(|snapshot| {
             let (status, percent) = progress(&world, snapshot, context.now);
             (snapshot, status, percent)
+        })
+        .filter(|(snapshot, ..)| {
+            let usage = usage(&world, snapshot);
+            params.get("Usage").is_none_or(|want| want == usage)
         })
         .filter(|(_, status, _)| {
             params.get("Status").is_none_or(|want| want == "all" || want == *status)
@@ -64,12 +75,16 @@ pub(crate) fn describe(context: &Context<'_>, params: &Params) -> Result<Value, 
     }))
 }
 
+/// What a snapshot is used for.
+fn usage(world: &World, snapshot: &Snapshot) -> &'static str {
+    if world.images.get(&snapshot.image).is_some() { "image" } else { "none" }
+}
+
 fn fields(world: &World, snapshot: &Snapshot, status: &str, percent: i64) -> Value {
-    let used = world.images.get(&snapshot.image).is_some();
     json!({
         "SnapshotId": snapshot.id,
-        "SnapshotName": format!("Created_from_{}", snapshot.image),
-        "Description": format!("Created by the import of {}", snapshot.image),
+        "SnapshotName": snapshot.name,
+        "Description": "",
         "Status": status,
         "Progress": format!("{percent}%"),
         "RemainTime": 0,
@@ -79,7 +94,7 @@ fn fields(world: &World, snapshot: &Snapshot, status: &str, percent: i64) -> Val
         "SourceStorageType": "disk",
         "SnapshotType": "user",
         "Category": "standard",
-        "Usage": if used { "image" } else { "none" },
+        "Usage": usage(world, snapshot),
         "Encrypted": false,
         "InstantAccess": false,
         "ProductCode": "",

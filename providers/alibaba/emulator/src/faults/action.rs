@@ -21,6 +21,21 @@ pub(crate) struct FailTask {
     pub(crate) finished: bool,
 }
 
+/// One line of an image check's report, as DescribeImages shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CheckItem {
+    /// `GUESTOS.Virtio` and the like.
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) value: String,
+    #[serde(default)]
+    pub(crate) risk_code: String,
+    /// `High`, `Medium`, or nothing.
+    #[serde(default)]
+    pub(crate) risk_level: String,
+}
+
 /// An answer instead of the real one.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,6 +52,7 @@ pub(super) enum Action {
     Status(Status),
     Number(Number),
     Fail(Fail),
+    Check(Check),
 }
 
 /// Actions without a number.
@@ -76,6 +92,12 @@ pub(super) struct Fail {
     fail_task: FailTask,
 }
 
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Check {
+    image_check: Vec<CheckItem>,
+}
+
 /// Everything that is to go wrong with one call.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Plan {
@@ -91,6 +113,8 @@ pub(crate) struct Plan {
     /// How much later the server's clock is, in milliseconds.
     pub(crate) skew: Millis,
     pub(crate) fail_task: Option<FailTask>,
+    /// What the image check of an import finds.
+    pub(crate) image_check: Vec<CheckItem>,
     /// How long an image stays `Creating` after its task is finished, in milliseconds.
     pub(crate) keep_creating: Option<Millis>,
     /// Rates for the bodies of request and answer.
@@ -121,6 +145,7 @@ impl Plan {
             }
             Action::Number(Number::SlowBody(rate)) => self.paces.push(Arc::new(Pace::new(*rate))),
             Action::Number(Number::Bandwidth(_)) => self.paces.extend(shared.cloned()),
+            Action::Check(check) => self.image_check.extend(check.image_check.iter().cloned()),
             Action::Fail(fail) => self.fail_task = Some(fail.fail_task.clone()),
         }
     }
@@ -145,6 +170,7 @@ impl Action {
             Self::Number(Number::Bandwidth(_)) => "bandwidth",
             Self::Number(Number::Qps(_)) => "qps",
             Self::Fail(_) => "fail_task",
+            Self::Check(_) => "image_check",
         }
     }
 }

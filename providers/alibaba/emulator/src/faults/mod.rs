@@ -3,6 +3,6 @@
 mod action;
 mod rules;
 
-pub(crate) use action::Plan;
+pub(crate) use action::{CheckItem, Plan};
 pub use rules::FaultError;
 pub(crate) use rules::Faults;

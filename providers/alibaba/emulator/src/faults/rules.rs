@@ -22,7 +22,7 @@ pub enum FaultError {
         "rule {index}: the action {action} is none of {{\"status\", \"code\"}}, \"reset_before\", \
          \"reset_after\", \"truncate_answer\", \"corrupt_body\", \"corrupt_answer\", \"throttle\", \
          \"expire_token\", {{\"stall_ms\"}}, {{\"skew_seconds\"}}, {{\"keep_creating\"}}, \
-         {{\"slow_body\"}}, {{\"bandwidth\"}}, {{\"qps\"}}, {{\"fail_task\"}}"
+         {{\"slow_body\"}}, {{\"bandwidth\"}}, {{\"qps\"}}, {{\"fail_task\"}}, {{\"image_check\"}}"
     )]
     Action {
         /// Place in the list, from 1.

@@ -144,7 +144,13 @@ fn open_store(config: &Config) -> Result<(Store, Option<TempDir>), StartError> {
         if world.buckets.get(&seed.name).is_none() {
             let region = seed.region.clone().unwrap_or_else(|| config.region.clone());
             let name = seed.name.clone();
-            let bucket = Bucket { name, region, created: clock::now(), encryption: None };
+            let bucket = Bucket {
+                name,
+                region,
+                created: clock::now(),
+                encryption: None,
+                acceleration: None,
+            };
             world.buckets.put(bucket)?;
         }
     }

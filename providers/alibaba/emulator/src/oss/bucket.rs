@@ -1,5 +1,6 @@
 //! PutBucket, DeleteBucket, GetBucketInfo, GetBucketLocation, GetBucketStat, ListBuckets.
 
+use super::acceleration;
 use super::error::OssError;
 use super::names;
 use super::xml::Xml;
@@ -47,6 +48,7 @@ pub(crate) fn put(context: &Context<'_>, name: &str, region: &str) -> Result<Ans
                 region: region.to_owned(),
                 created: clock::now(),
                 encryption: None,
+                acceleration: None,
             };
             world.buckets.put(bucket)?;
         }
@@ -84,7 +86,7 @@ pub(crate) fn info(bucket: &Bucket) -> Answer {
             .leaf("Location", &format!("oss-{}", bucket.region))
             .leaf("StorageClass", STORAGE_CLASS)
             .leaf("DataRedundancyType", "LRS")
-            .leaf("TransferAcceleration", "Disabled")
+            .leaf("TransferAcceleration", acceleration::word(bucket))
             .leaf("CrossRegionReplication", "Disabled")
             .leaf("BlockPublicAccess", "false")
             .leaf("Name", &bucket.name)

@@ -1,5 +1,6 @@
 //! OSS: buckets, objects, multipart uploads, as far as an uploader and an image import need them.
 
+mod acceleration;
 mod bucket;
 mod complete;
 mod conditions;

@@ -117,6 +117,8 @@ const FOREIGN: [&str; 20] = [
     "worm",
 ];
 
+const ACCELERATION: &str = "transferAcceleration";
+
 fn operation(head: &Head, bucket: bool, key: bool) -> Operation {
     if FOREIGN.iter().any(|name| head.has(name)) {
         return Operation::Unknown;
@@ -132,6 +134,8 @@ fn operation(head: &Head, bucket: bool, key: bool) -> Operation {
         ("GET", true) if head.has("encryption") => Operation::GetBucketEncryption,
         ("PUT", true) if head.has("encryption") => Operation::PutBucketEncryption,
         ("DELETE", true) if head.has("encryption") => Operation::DeleteBucketEncryption,
+        ("GET", true) if head.has(ACCELERATION) => Operation::GetBucketTransferAcceleration,
+        ("PUT", true) if head.has(ACCELERATION) => Operation::PutBucketTransferAcceleration,
         ("POST", true) if head.has("delete") => Operation::DeleteMultipleObjects,
         ("GET", true) if head.has("location") => Operation::GetBucketLocation,
         ("GET", true) if head.has("uploads") => Operation::ListMultipartUploads,

@@ -7,7 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use super::error::OssError;
 use super::operation::Operation;
 use super::route::OssCall;
-use super::{bucket, complete, copy, copy_part, delete_many, encryption, list, list_uploads};
+use super::{
+    acceleration, bucket, complete, copy, copy_part, delete_many, encryption, list, list_uploads,
+};
 use super::{multipart, names, object, traffic};
 use crate::auth::{oss_v1, oss_v4};
 use crate::http::{Answer, Head, RequestBody};
@@ -124,6 +126,10 @@ async fn bucket_call(
         Operation::GetBucketEncryption => encryption::get(found),
         Operation::PutBucketEncryption => encryption::put(context, &found.name, body).await,
         Operation::DeleteBucketEncryption => encryption::delete(context, &found.name),
+        Operation::GetBucketTransferAcceleration => acceleration::get(found),
+        Operation::PutBucketTransferAcceleration => {
+            acceleration::put(context, &found.name, body).await
+        }
         Operation::DeleteMultipleObjects => {
             delete_many::delete(context, head, &found.name, body).await
         }

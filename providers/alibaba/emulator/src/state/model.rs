@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::blobs::Segment;
 use super::table::Document;
 use crate::clock::Millis;
+use crate::faults::CheckItem;
 
 /// An OSS bucket.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub(crate) struct Bucket {
     /// How objects are encrypted whose writers say nothing about it.
     #[serde(default)]
     pub(crate) encryption: Option<Encryption>,
+    /// Whether transfer acceleration is on; `None` when it was never set.
+    #[serde(default)]
+    pub(crate) acceleration: Option<bool>,
 }
 
 /// A bucket's default encryption.
@@ -176,6 +180,9 @@ pub(crate) struct Image {
     pub(crate) nvme: String,
     pub(crate) imds: String,
     pub(crate) detection: String,
+    /// What the check finds.
+    #[serde(default)]
+    pub(crate) check_items: Vec<CheckItem>,
     pub(crate) resource_group: String,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) shared_with: Vec<String>,
@@ -212,6 +219,8 @@ impl Document for Image {
 pub(crate) struct Snapshot {
     pub(crate) id: String,
     pub(crate) region: String,
+    #[serde(default)]
+    pub(crate) name: String,
     pub(crate) image: String,
     pub(crate) created: Millis,
     /// `system` or `data`.

@@ -103,6 +103,28 @@ fn an_encrypted_bucket_marks_its_objects_and_ecs_refuses_them() {
 }
 
 #[test]
+fn transfer_acceleration_is_kept_and_told() {
+    let running = emulator(|_| {});
+    let client = Client::of(&running);
+    let resource = "transferAcceleration";
+    let told = || document(&client, "GET", "bucketInfo", "").xml("TransferAcceleration");
+    let never = document(&client, "GET", resource, "");
+    assert_eq!(never.error(), (404, "NoSuchTransferAccelerationConfiguration".to_owned()));
+    assert_eq!(told(), "Disabled");
+    for (word, shown) in [("true", "Enabled"), ("false", "Disabled")] {
+        let body = format!(
+            "<TransferAccelerationConfiguration><Enabled>{word}</Enabled>\
+             </TransferAccelerationConfiguration>"
+        );
+        assert_eq!(document(&client, "PUT", resource, &body).status, 200);
+        assert_eq!(document(&client, "GET", resource, "").xml("Enabled"), word);
+        assert_eq!(told(), shown);
+    }
+    let bad = document(&client, "PUT", resource, "<a><Enabled>perhaps</Enabled></a>");
+    assert_eq!(bad.error(), (400, "MalformedXML".to_owned()));
+}
+
+#[test]
 fn a_call_may_hold_itself_to_a_rate() {
     let running = emulator(|_| {});
     let client = Client::of(&running);

@@ -50,6 +50,45 @@ fn a_snapshot_goes_only_after_its_image() {
 }
 
 #[test]
+fn snapshots_are_found_by_name_and_use() {
+    let (_running, client, ids) = with_images(&["img-a", "img-b"]);
+    let found = |more: &[(&str, &str)]| {
+        let listed = client.ecs("DescribeSnapshots", more).json();
+        let list = listed["Snapshots"]["Snapshot"].as_array().unwrap().clone();
+        list.iter().map(|row| row["SnapshotId"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let own = snapshot_of(&client, &ids[0]);
+    assert_eq!(found(&[("SnapshotName", "SnapshotForImage-img-a")]), [own.as_str()]);
+    assert!(found(&[("SnapshotName", "SnapshotForImage-img")]).is_empty());
+    assert!(found(&[("Usage", "none")]).is_empty());
+    assert_eq!(client.ecs("DeleteImage", &[("ImageId", &ids[0])]).status, 200);
+    assert_eq!(found(&[("Usage", "none")]), [own]);
+}
+
+#[test]
+fn an_image_check_finds_what_was_ordered() {
+    let (running, client, _) = with_images(&[]);
+    let order = r#"[{"operation":"ImportImage","action":{"image_check":[
+        {"name":"GUESTOS.Virtio","value":"no","risk_level":"High","risk_code":"R1"},
+        {"name":"GUESTOS.Dhcp","value":"yes"}]}}]"#;
+    running.set_faults(order).unwrap();
+    let mut call = params("img", "disk.raw", "RAW");
+    let unchecked = import(&client, &call).0;
+    call = params("img-2", "disk.raw", "RAW");
+    call.push(("DetectionStrategy", "Standard"));
+    let checked = import(&client, &call).0;
+    let options = |id: &str| images(&client, &[("ImageId", id)])[0]["DetectionOptions"].clone();
+    assert!(options(&unchecked).is_null());
+    let told = options(&checked);
+    assert_eq!(told["Status"], "Finished");
+    let items = told["Items"]["Item"].as_array().unwrap();
+    assert_eq!((&items[0]["RiskLevel"], &items[0]["RiskCode"]), (&"High".into(), &"R1".into()));
+    assert!(items[1].get("RiskLevel").is_none());
+    let typo = r#"[{"operation":"ImportImage","action":{"image_check":[{"nam":"x"}]}}]"#;
+    assert!(running.set_faults(typo).is_err());
+}
+
+#[test]
 fn images_and_snapshots_are_tagged() {
     let (_running, client, ids) = with_images(&["img"]);
     let snapshot = snapshot_of(&client, &ids[0]);

@@ -1,0 +1,139 @@
+//! The keys in use and how they stay fresh. Asked for every attempt of every request; held until three
+//! minutes before they end, keys without an end for a minute, for all steps of a provider's instance.
+
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use build_image_plugin_api::Context;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    Identity, Keys,
+    chain::Chain,
+    source::{Named, Source},
+};
+use crate::error::Failure;
+
+/// Keys that end earlier than this are fetched anew.
+const LEFT: SignedDuration = SignedDuration::from_secs(180);
+/// Keys without an end are looked up again after this time: somebody may have changed a file.
+const WITHOUT_END: SignedDuration = SignedDuration::from_secs(60);
+
+/// Keys from wherever there are some.
+pub(crate) struct Credentials {
+    pub(super) chain: Chain,
+    fixed: Option<Keys>,
+    held: Mutex<Option<Held>>,
+    /// One fetches, the others wait.
+    fetching: tokio::sync::Mutex<()>,
+    shown: Mutex<Option<String>>,
+    /// The last keys were made for us by a service, which can make others.
+    temporary: AtomicBool,
+}
+
+/// Keys and how long they are used.
+struct Held {
+    keys: Keys,
+    until: Timestamp,
+}
+
+impl Credentials {
+    /// The chain for all steps of a provider's instance.
+    pub(crate) fn open(context: &Context, identity: &Identity) -> Self {
+        Self { chain: Chain::new(context, identity), ..Self::nobody() }
+    }
+
+    /// Always these keys.
+    pub(crate) fn fixed(keys: Keys) -> Self {
+        Self { fixed: Some(keys), ..Self::nobody() }
+    }
+
+    /// No keys; for requests that are not signed.
+    pub(crate) fn nobody() -> Self {
+        Self {
+            chain: Chain::default(),
+            fixed: None,
+            held: Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
+            shown: Mutex::default(),
+            temporary: AtomicBool::new(false),
+        }
+    }
+
+    /// The keys to sign the next attempt with.
+    ///
+    /// # Errors
+    /// `auth` when no source has any, `config` for sources that are not whole.
+    pub(crate) async fn current(&self) -> Result<Keys, Failure> {
+        if let Some(keys) = self.fixed.clone().or_else(|| self.fresh()) {
+            return Ok(keys);
+        }
+        let _alone = self.fetching.lock().await;
+        if let Some(keys) = self.fresh() {
+            return Ok(keys);
+        }
+        let named = self.chain.choose().await?;
+        let fetched = self.chain.fetch(&named.source).await?;
+        self.show(named.name);
+        let until = match fetched.ends {
+            Some(ends) => ends.checked_sub(LEFT),
+            None => Timestamp::now().checked_add(WITHOUT_END),
+        };
+        self.temporary.store(!matches!(named.source, Source::Here(_)), Ordering::Relaxed);
+        let keys = fetched.keys;
+        *self.lock() = until.ok().map(|until| Held { keys: keys.clone(), until });
+        Ok(keys)
+    }
+
+    fn show(&self, name: String) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown.as_deref() != Some(&name) {
+            tracing::info!(source = name, "credentials");
+            *shown = Some(name);
+        }
+    }
+
+    /// Where the keys came from.
+    pub(crate) fn shown(&self) -> Option<String> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether there may be other keys than those that were refused.
+    pub(crate) fn renew(&self, refused: &Keys) -> bool {
+        if self.fixed.is_some() {
+            return false;
+        }
+        let mut held = self.lock();
+        // Somebody else may have fetched new ones meanwhile.
+        if held.as_ref().is_some_and(|known| known.keys != *refused) {
+            return true;
+        }
+        *held = None;
+        drop(held);
+        if self.temporary.load(Ordering::Relaxed) {
+            return true;
+        }
+        match self.chain.without_network() {
+            Ok(Some(Named { source: Source::Here(keys), .. })) => keys != *refused,
+            _ => false,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fresh(&self) -> Option<Keys> {
+        let held = self.lock();
+        held.as_ref().filter(|held| Timestamp::now() < held.until).map(|held| held.keys.clone())
+    }
+
+    /// With the environment of a test.
+    #[cfg(test)]
+    pub(super) fn within(mut self, environment: super::Environment) -> Self {
+        self.chain.environment = environment;
+        self
+    }
+}
