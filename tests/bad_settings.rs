@@ -230,12 +230,12 @@ fn an_image_is_named_also_when_its_result_cannot_be_written() {
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("d.raw", 4, 1);
     // A folder that can be made before the build, and is the image itself after it.
-    let path = "images/d.qcow2.qcow2/r.json";
+    let path = "images/d.qcow2.zip/r.json";
     let words = ["--disk", disk.to_str().unwrap(), "-p", "qcow2", "--output-json-file", path];
     let run = sandbox.run(&words);
     run.failed(5, &["cannot write the result", path]);
-    let made = sandbox.path().join("images/d.qcow2.qcow2");
-    assert_eq!(run.stdout, format!("image {} (d.qcow2)\n", made.display()));
+    let made = sandbox.path().join("images/d.qcow2.zip");
+    assert_eq!(run.stdout, format!("image {} (d.qcow2.zip)\n", made.display()));
 }
 
 #[test]
@@ -247,7 +247,17 @@ fn a_home_folder_is_never_a_folder_called_tilde() {
     sandbox.run(&words).succeeded();
     assert_eq!(
         sandbox.files().into_iter().filter(|name| !name.starts_with("work")).collect::<Vec<_>>(),
-        ["c.yml", "d.raw", "log", "made", "made/d.qcow2.qcow2", "r", "r/output_info.json"]
+        [
+            "c.yml",
+            "d.raw",
+            "log",
+            "made",
+            "made/d.qcow2.zip",
+            "made/d.qcow2.zip.md5",
+            "made/d.qcow2.zip.sha256",
+            "r",
+            "r/output_info.json"
+        ]
     );
 }
 
@@ -280,7 +290,7 @@ fn a_build_without_upload_names_the_file_and_no_image() {
     let disk = sandbox.disk("d.raw", 4, 1);
     let run = sandbox.run(&["--disk", disk.to_str().unwrap(), "-p", "alibaba", "--no-upload"]);
     run.succeeded();
-    let made = sandbox.path().join("images/d.alibaba.qcow2");
+    let made = sandbox.path().join("images/d.alibaba.tar.gz");
     assert_eq!(run.stdout, format!("published {}\n", made.display()));
     assert_eq!(run.member("image_id"), "");
     assert_eq!(run.member("images").as_array().unwrap().len(), 0);

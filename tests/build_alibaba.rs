@@ -199,7 +199,7 @@ fn a_cloud_image_without_upload_is_published_and_needs_no_credentials() {
     let run = sandbox.run(&["--disk", disk.to_str().unwrap(), "-p", "alibaba", "--no-upload"]);
     run.succeeded();
     assert!(
-        fs::metadata(sandbox.path().join("images/disk.alibaba.qcow2")).unwrap().len() > 1 << 20
+        fs::metadata(sandbox.path().join("images/disk.alibaba.tar.gz")).unwrap().len() > 1 << 20
     );
     assert_eq!(run.member("location"), sandbox.path().join("images").to_str().unwrap());
 }

@@ -21,9 +21,9 @@ fn a_raw_disk_becomes_a_qcow2_file_that_qemu_finds_equal() {
     }
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("my disk.raw", 70, 3);
-    let run = sandbox.run(&["--disk", disk.to_str().unwrap(), "-p", "qcow2"]);
+    let run = sandbox.run(&["--disk", disk.to_str().unwrap(), "-p", "qcow2", "--package", "none"]);
     run.succeeded();
-    let made = sandbox.path().join("images/my disk.qcow2.qcow2");
+    let made = sandbox.path().join("images/my disk.qcow2");
     let made = made.to_str().unwrap();
     assert_eq!(run.member("image_id"), made);
     assert_eq!(run.stdout, format!("image {made} (my disk.qcow2)\n"));
@@ -33,7 +33,9 @@ fn a_raw_disk_becomes_a_qcow2_file_that_qemu_finds_equal() {
         sandbox.files(),
         [
             "images",
-            "images/my disk.qcow2.qcow2",
+            "images/my disk.qcow2",
+            "images/my disk.qcow2.md5",
+            "images/my disk.qcow2.sha256",
             "logs",
             "logs/image-qcow2",
             "my disk.raw",
@@ -65,8 +67,8 @@ fn a_full_disk_leaves_nothing_half_written() {
     // Every write to this device fails with "no space left".
     let images = sandbox.path().join("images");
     fs::create_dir(&images).unwrap();
-    std::os::unix::fs::symlink("/dev/full", images.join("d.qcow2.qcow2.part")).unwrap();
-    let run = sandbox.run(&["--disk", disk.to_str().unwrap(), "-p", "qcow2"]);
+    std::os::unix::fs::symlink("/dev/full", images.join("d.qcow2.part")).unwrap();
+    let run = sandbox.run(&["--disk", disk.to_str().unwrap(), "-p", "qcow2", "--package", "none"]);
     run.failed(5, &["cannot write", "No space left", "hint: free some space"]);
     assert_eq!(fs::read_dir(&images).unwrap().count(), 0, "nothing half-written stays");
 }
@@ -85,8 +87,8 @@ fn other_disk_formats_are_taken_as_they_are() {
         let image = sandbox.path().join(format!("given.{format}"));
         let image = image.to_str().unwrap();
         qemu_img(&[&["convert", "-O", format], options, &[raw, image]].concat());
-        sandbox.run(&["--disk", image, "-p", "qcow2"]).succeeded();
-        let made = sandbox.path().join("images/given.qcow2.qcow2");
+        sandbox.run(&["--disk", image, "-p", "qcow2", "--package", "none"]).succeeded();
+        let made = sandbox.path().join("images/given.qcow2");
         qemu_img(&["check", made.to_str().unwrap()]);
         qemu_img(&["compare", "-f", "raw", "-F", "qcow2", raw, made.to_str().unwrap()]);
     }

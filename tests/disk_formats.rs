@@ -14,9 +14,11 @@ fn qemu_img(words: &[&str]) {
 /// The image made from `given` holds the same disk as the raw file.
 #[track_caller]
 fn same_disk(sandbox: &Sandbox, given: &Path, raw: &str) {
-    sandbox.run(&["--disk", given.to_str().unwrap(), "-p", "qcow2"]).succeeded();
+    sandbox
+        .run(&["--disk", given.to_str().unwrap(), "-p", "qcow2", "--package", "none"])
+        .succeeded();
     let stem = given.file_stem().unwrap().to_str().unwrap();
-    let made = sandbox.path().join("images").join(format!("{stem}.qcow2.qcow2"));
+    let made = sandbox.path().join("images").join(format!("{stem}.qcow2"));
     let made = made.to_str().unwrap();
     qemu_img(&["check", made]);
     qemu_img(&["compare", "-f", "raw", "-F", "qcow2", raw, made]);
@@ -73,6 +75,8 @@ fn images_that_are_only_a_part_of_a_disk_are_refused() {
         ("other.vmdk", &["/etc/hostname", "not a file in the same folder"]),
         ("device.vmdk", &["VMFSRDM", "hint:"]),
     ] {
-        sandbox.run(&["--disk", path(name).to_str().unwrap(), "-p", "qcow2"]).failed(4, texts);
+        sandbox
+            .run(&["--disk", path(name).to_str().unwrap(), "-p", "qcow2", "--package", "none"])
+            .failed(4, texts);
     }
 }

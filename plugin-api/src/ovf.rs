@@ -16,25 +16,31 @@ pub struct Ovf {
     /// Licence the user must accept; absent = none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eula: Option<String>,
-    /// Virtual hardware family, such as `vmx-10`.
-    pub hardware: String,
+    /// VMware's virtual hardware version: 10 is written `vmx-10`.
+    pub hardware_version: u32,
     /// Processors.
     pub cpus: u32,
     /// Memory, MiB.
     pub memory_mib: u32,
-    /// Network adapters in their order: name of the network each is connected to.
-    pub networks: Vec<String>,
+    /// Network adapters in their order, and the network each is connected to.
+    pub networks: Vec<OvfNetwork>,
     /// Sizes the user may choose from; empty = none.
     pub configurations: Vec<OvfConfiguration>,
-    /// Transports of the guest's environment, such as `com.vmware.guestInfo`; empty = none.
-    pub transports: Vec<String>,
-    /// Vendor settings of the machine: key and value.
-    pub extra: Vec<(String, String)>,
     /// Digest of the manifest: `SHA1` or `SHA256`.
     pub manifest_digest: String,
     #[doc(hidden)]
     #[serde(skip)]
     pub _end_with_default: (),
+}
+
+/// A network and the adapter in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OvfNetwork {
+    /// Name of the network.
+    pub name: String,
+    /// A few words for the user.
+    pub description: String,
 }
 
 /// Product section of a descriptor.
@@ -68,8 +74,6 @@ pub struct OvfProperty {
     pub description: String,
     /// Heading it is shown under; empty = none.
     pub category: String,
-    /// Preset value.
-    pub value: String,
     /// Not shown when typed.
     pub password: bool,
     #[doc(hidden)]
@@ -85,16 +89,12 @@ pub struct OvfConfiguration {
     pub id: String,
     /// Short label.
     pub label: String,
-    /// What it is.
-    pub description: String,
     /// Processors.
     pub cpus: u32,
     /// Reserved processor time, MHz; 0 = none.
     pub reserved_mhz: u32,
-    /// Memory, MiB.
+    /// Memory, MiB; all of it is reserved.
     pub memory_mib: u32,
-    /// Reserved memory, MiB; 0 = none.
-    pub reserved_mib: u32,
     /// Used when the user does not choose.
     pub default: bool,
     #[doc(hidden)]

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! order.rs  which step follows which, what happens when one fails     steps.rs  each step
+//! publish.rs  the package in IMAGE_DIR
 //! undo.rs   removing what was created, in reverse order
 //! ```
 
 mod order;
+mod publish;
 mod steps;
 mod undo;
 

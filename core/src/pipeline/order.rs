@@ -4,6 +4,7 @@
 use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -17,7 +18,7 @@ use crate::{
     interrupt::Interrupt,
     journal::{Entry, Journal},
     plan::{Installation, Plan},
-    plugins::{Plugin, RunHost},
+    plugins::{Origin, Plugin, RunHost},
     records::Records,
     report::{Outcome, Reporter},
     settings::{Environment, Resolved},
@@ -27,6 +28,7 @@ use crate::{
 pub struct Pipeline<'a> {
     pub(super) plan: &'a Plan,
     pub(super) plugin: &'a Plugin,
+    pub(super) settings: &'a Resolved,
     pub(super) records: Records<'a>,
     pub(super) host: Arc<RunHost>,
     pub(super) steps: Box<dyn Steps>,
@@ -101,7 +103,7 @@ impl<'a> Pipeline<'a> {
         })?;
         let claim = Mutex::default();
         let records = Records::new(plan, settings);
-        Ok(Self { plan, plugin, records, host, steps, qemu, reporter, interrupt, claim })
+        Ok(Self { plan, plugin, settings, records, host, steps, qemu, reporter, interrupt, claim })
     }
 
     /// Runs all steps. On failure what was created is removed; leftovers are in the outcome.
@@ -114,6 +116,7 @@ impl<'a> Pipeline<'a> {
             Err(Error::new(Stage::Bug, "build-image panicked").hint("report it with the log file"))
         });
         self.reporter.clear();
+        self.host.drop_images();
         self.interrupt.begin_undo();
         if result.is_err() {
             outcome.images.clear();
@@ -141,7 +144,14 @@ impl<'a> Pipeline<'a> {
             Some(_) => (self.install(outcome)?, true),
             None => (plan.disk.clone().unwrap_or_default(), false),
         };
-        self.host.set_disk(&disk, made_here, &plan.build.file_stem);
+        let origin = Origin {
+            path: disk,
+            is_raw: made_here,
+            virtual_size: plan.build.virtual_size,
+            disk_name: plan.build.disk_name.clone(),
+            date: self.settings.builder().date,
+        };
+        self.host.set_disk(origin, &plan.build.file_stem);
         self.interrupt.check()?;
         if let Some(folder) = &plan.publish {
             let disk = self.create_disk(true, outcome)?;
@@ -155,7 +165,11 @@ impl<'a> Pipeline<'a> {
         self.interrupt.check()?;
         let uploaded = self.upload(disk, outcome)?;
         self.interrupt.check()?;
-        self.register(uploaded, outcome)
+        self.register(uploaded, outcome)?;
+        match &outcome.file {
+            Some(file) if !cloud => self.seal(Path::new(file), &[]),
+            _ => Ok(()),
+        }
     }
 
     /// Ends the journal and removes files that nobody needs any more.

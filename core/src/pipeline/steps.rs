@@ -2,15 +2,14 @@
 
 use std::{
     fs,
-    ops::ControlFlow,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::PoisonError,
 };
 
-use build_image_disk::{qemu::Accel, view::materialise};
+use build_image_disk::qemu::Accel;
 use build_image_plugin_api::{
-    Disk, DiskSpec, ErrorKind, Progress,
+    Disk, DiskSpec, ErrorKind,
     document::{
         CheckReport, CheckRequest, DiskRequest, Finding, HostFacts, RegisterRequest, Registered,
         Severity, UploadRequest, Uploaded,
@@ -26,7 +25,6 @@ use crate::{
     journal::Entry,
     plugins::RunHost,
     report::{ImageEntry, Outcome},
-    source::from_disk,
 };
 
 impl Pipeline<'_> {
@@ -77,12 +75,16 @@ impl Pipeline<'_> {
             return Err(self.refused(errors));
         }
         self.can_make(report.disk.as_ref().unwrap_or(&self.plan.spec))?;
+        if self.plan.needs_image_dir() {
+            self.can_make(&self.plan.package)?;
+            self.signer()?;
+        }
         self.end("check", &format!("{count} checks passed"), Value::Null, outcome)
     }
 
     /// A disk nobody can make is refused before the long part.
     fn can_make(&self, spec: &DiskSpec) -> Result<()> {
-        if RunHost::disks().contains(spec) {
+        if RunHost::can_make(spec) {
             return Ok(());
         }
         let known: Vec<String> = RunHost::disks().iter().map(ToString::to_string).collect();
@@ -165,6 +167,13 @@ impl Pipeline<'_> {
     pub(super) fn create_disk(&self, published: bool, outcome: &mut Outcome) -> Result<Disk> {
         self.begin("disk", "showing the disk as an image")?;
         let spec = if published { &self.plan.package } else { &self.plan.spec };
+        match (&self.plan.publish, published) {
+            (Some(folder), true) => {
+                fs::create_dir_all(folder).map_err(|error| cannot_make(folder, &error))?;
+                self.host.write_images_to(folder, true);
+            }
+            _ => self.host.write_images_to(&self.plan.run, false),
+        }
         let request = DiskRequest {
             build: self.plan.build.clone(),
             spec: spec.clone(),
@@ -178,28 +187,6 @@ impl Pipeline<'_> {
         let text = format!("{} image of {}", disk.spec, bytes(outcome.image_length));
         self.end("disk", &text, json!(disk), outcome)?;
         Ok(disk)
-    }
-
-    pub(super) fn publish(&self, disk: &Disk, folder: &Path, outcome: &mut Outcome) -> Result<()> {
-        let (name, view) = self.host.view(disk.id).ok_or_else(|| {
-            let text = format!("the provider returned disk {}, which was never made", disk.id);
-            Error::new(Stage::Provider(ErrorKind::Internal), text)
-        })?;
-        let target = folder.join(name);
-        self.begin("publish", &format!("writing {}", target.display()))?;
-        fs::create_dir_all(folder).map_err(|error| cannot_make(folder, &error))?;
-        let total = view.len();
-        let mut progress = |done| {
-            self.reporter.progress(Progress { done, total, ..Progress::default() });
-            if self.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        materialise(view.as_ref(), &target, &mut progress)
-            .map_err(|error| from_disk(Stage::Disk, error))?;
-        outcome.location = Some(folder.display().to_string());
-        outcome.file = Some(target.display().to_string());
-        self.write_down(|records| records.published(&target, None));
-        let text = format!("{} written", target.display());
-        self.end("publish", &text, json!({"file": target}), outcome)
     }
 
     pub(super) fn upload(&self, disk: Disk, outcome: &mut Outcome) -> Result<Uploaded> {

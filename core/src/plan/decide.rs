@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use build_image_plugin_api::{Description, DiskSpec, document::Build};
+use build_image_plugin_api::{Archive, Description, DiskSpec, document::Build};
 
 use super::disk_size::{self, GIB, Wanted};
 use crate::{
@@ -139,7 +139,7 @@ impl Plan {
         settings: &Resolved,
         source: Source,
     ) -> Result<Self> {
-        let (stem, seed) = names(&source, platform, settings)?;
+        let (stem, seed) = names(&source, platform, said, settings)?;
         let installation = installation(platform, said, settings, &source)?;
         let virtual_size = match (&installation, &source) {
             (Some(installation), _) => {
@@ -342,7 +342,12 @@ fn overrides(settings: &Resolved) -> Result<Overrides> {
 }
 
 /// File stem and seed of the image's name.
-fn names(source: &Source, platform: &str, settings: &Resolved) -> Result<(String, String)> {
+fn names(
+    source: &Source,
+    platform: &str,
+    said: &Description,
+    settings: &Resolved,
+) -> Result<(String, String)> {
     let (stem, seed) = match source {
         Source::Iso { facts, .. } => {
             let facts = source.facts().unwrap_or(facts);
@@ -360,8 +365,12 @@ fn names(source: &Source, platform: &str, settings: &Resolved) -> Result<(String
             format!("HYPERVISOR_IMAGE_NAME: `{name}` is a path, not a file name"),
         )
         .hint("set the folder with IMAGE_DIR")),
-        Some(name) => Ok((name.to_owned(), seed)),
-        None => Ok((stem, seed)),
+        // Packages of clouds keep their names, as with the old tool.
+        Some(name) if !said.uploads => {
+            let whole = name.ends_with(platform) || package(said, settings).archive == Archive::Ova;
+            Ok((if whole { name.to_owned() } else { format!("{name}.{platform}") }, seed))
+        }
+        _ => Ok((stem, seed)),
     }
 }
 

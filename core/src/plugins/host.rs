@@ -8,18 +8,19 @@ use std::{
     time::Duration,
 };
 
-use build_image_disk::{
-    format::GuestReader,
-    view::{Qcow2View, RawView, View},
-};
+use build_image_disk::{format::GuestReader, pack::Control};
 use build_image_plugin_api::{
-    Compression, Disk, DiskFormat, DiskSpec, Error, ErrorKind, Event, Host, LogLevel, LogRecord,
-    Progress, Resource, Result, Secret,
+    Disk, DiskSpec, Error, ErrorKind, Event, Host, LogLevel, LogRecord, Progress, Resource, Result,
+    Secret,
 };
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::Mask;
+use super::{
+    Mask,
+    disks::{self, Form, Origin, unless},
+    published::Made,
+};
 use crate::{
     interrupt::Interrupt,
     journal::{Entry, Journal},
@@ -37,14 +38,16 @@ pub struct RunHost {
     disk: Mutex<Source>,
 }
 
-/// The disk that is built, and the views of it that were handed out.
+/// The disk that is built, and the images of it that were handed out.
 #[derive(Default)]
 struct Source {
-    path: Option<PathBuf>,
-    /// Made here, hence raw whatever the guest wrote into its first sector.
-    is_raw: bool,
+    origin: Option<Origin>,
     file_stem: String,
-    views: Vec<(String, Arc<dyn View>)>,
+    /// Where images that have to be written are written.
+    folder: PathBuf,
+    /// Whether the user watches them being written.
+    watched: bool,
+    made: Vec<Arc<Made>>,
 }
 
 impl RunHost {
@@ -61,26 +64,52 @@ impl RunHost {
         Self { journal, reporter, interrupt, secrets, mask, disk: Mutex::default() }
     }
 
-    /// From now on `make_disk` shows this disk; `is_raw` = it was made here and is raw for certain.
-    pub fn set_disk(&self, path: &Path, is_raw: bool, file_stem: &str) {
+    /// From now on `make_disk` shows this disk, in files and archives with these names.
+    pub(crate) fn set_disk(&self, origin: Origin, file_stem: &str) {
         let mut source = lock(&self.disk);
-        source.path = Some(path.to_owned());
-        source.is_raw = is_raw;
+        source.origin = Some(origin);
         file_stem.clone_into(&mut source.file_stem);
     }
 
-    /// A view that was handed out, and its file name.
-    #[must_use]
-    pub fn view(&self, disk: u64) -> Option<(String, Arc<dyn View>)> {
-        lock(&self.disk).views.get(usize::try_from(disk).ok()?).cloned()
+    /// Where images that have to be written go from now on, and whether their making is shown.
+    pub(crate) fn write_images_to(&self, folder: &Path, watched: bool) {
+        let mut source = lock(&self.disk);
+        folder.clone_into(&mut source.folder);
+        source.watched = watched;
+    }
+
+    /// An image that was handed out.
+    pub(crate) fn made(&self, disk: u64) -> Option<Arc<Made>> {
+        lock(&self.disk).made.get(usize::try_from(disk).ok()?).cloned()
+    }
+
+    /// Forgets all images: what is not finished is removed.
+    pub(crate) fn drop_images(&self) {
+        lock(&self.disk).made.clear();
     }
 
     /// The disks this host can make.
     #[must_use]
     pub fn disks() -> Vec<DiskSpec> {
-        [DiskFormat::Raw, DiskFormat::Qcow2]
-            .map(|format| DiskSpec { format, ..DiskSpec::default() })
-            .to_vec()
+        disks::images()
+    }
+
+    /// Whether this host can make such a disk.
+    #[must_use]
+    pub fn can_make(spec: &DiskSpec) -> bool {
+        disks::can_make(spec)
+    }
+
+    /// How images are written: stopped by Ctrl-C, shown when the user waits for nothing else.
+    fn control(&self, watched: bool) -> Control {
+        let (reporter, interrupt) = (Arc::clone(&self.reporter), Arc::clone(&self.interrupt));
+        Control::new().with_watch(move |progress| {
+            if watched {
+                let (done, total) = (progress.done, progress.total);
+                reporter.progress(Progress { done, total, ..Progress::default() });
+            }
+            unless(interrupt.is_set())
+        })
     }
 
     /// Takes secrets out of texts.
@@ -113,27 +142,6 @@ impl RunHost {
     #[must_use]
     pub fn resources(&self) -> Vec<Resource> {
         lock(&self.journal).resources()
-    }
-
-    fn open_view(path: &Path, is_raw: bool, spec: &DiskSpec) -> Result<(Arc<dyn View>, String)> {
-        let disk = if is_raw { GuestReader::open_raw(path) } else { GuestReader::open(path) };
-        let disk = disk.map_err(disk_error)?;
-        let identity = identity(&disk, spec)?;
-        let view = match (spec.format, spec.compression, spec.variant.as_str()) {
-            (DiskFormat::Raw, Compression::None, "") => {
-                Ok(Arc::new(RawView::of(disk)) as Arc<dyn View>)
-            }
-            (DiskFormat::Qcow2, Compression::None, "") => {
-                Qcow2View::of(disk).map(|view| Arc::new(view) as Arc<dyn View>)
-            }
-            _ => {
-                return Err(Error::unsupported(
-                    format!("this build-image makes no {spec} images"),
-                    "ask for raw or uncompressed qcow2",
-                ));
-            }
-        };
-        Ok((view.map_err(disk_error)?, identity))
     }
 }
 
@@ -220,37 +228,46 @@ impl Host for RunHost {
 
     fn make_disk(&self, spec: &DiskSpec) -> Result<Disk> {
         let mut source = lock(&self.disk);
-        let path = source
-            .path
+        let origin = source
+            .origin
             .clone()
             .ok_or_else(|| Error::internal("the disk was asked for before it is there"))?;
-        let (view, identity) = Self::open_view(&path, source.is_raw, spec)?;
-        let file_name = format!("{}.{}", source.file_stem, spec.format.word());
+        let file_name = with_suffix(&source.file_stem, spec.file_suffix());
+        let dest = source.folder.join(&file_name);
+        let form = origin.form(spec, &dest, &self.control(source.watched))?;
+        let (length, length_limit, late_head) = match &form {
+            Form::View(view) => (Some(view.len()), view.len(), 0),
+            Form::File(file) => {
+                let limit = file.length_limit();
+                (file.length(), limit, file.late_head().min(limit))
+            }
+        };
         let disk = Disk {
-            id: source.views.len() as u64,
+            id: source.made.len() as u64,
             spec: spec.clone(),
-            virtual_size: view.virtual_size(),
-            length: Some(view.len()),
-            length_limit: view.len(),
-            late_head: 0,
+            virtual_size: origin.virtual_size,
+            length,
+            length_limit,
+            late_head,
             file_name: file_name.clone(),
-            identity,
+            identity: identity(&origin.open()?, spec)?,
             ..Disk::default()
         };
-        source.views.push((file_name, view));
+        source.made.push(Arc::new(Made::new(file_name, form)));
         Ok(disk)
     }
 
     fn disk_read_at(&self, disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let (_, view) = self
-            .view(disk)
+        let made = self
+            .made(disk)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no disk {disk}")))?;
-        view.read_at(buffer, offset).map_err(disk_error)
+        made.read_at(buffer, offset, &|| unless(self.interrupt.is_set()))
     }
 }
 
+/// An error of the disk library, as a provider sees it.
 #[expect(clippy::needless_pass_by_value, reason = "an error turns into another one")]
-fn disk_error(error: build_image_disk::Error) -> Error {
+pub(super) fn disk_error(error: build_image_disk::Error) -> Error {
     let mut made = Error::new(ErrorKind::Local, error.to_string());
     if let Some(source) = std::error::Error::source(&error) {
         made = made.because(source);
@@ -258,6 +275,14 @@ fn disk_error(error: build_image_disk::Error) -> Error {
     match error.hint() {
         Some(hint) => made.with_hint(hint),
         None => made,
+    }
+}
+
+/// A stem that ends with the suffix already is a whole name.
+fn with_suffix(stem: &str, suffix: &str) -> String {
+    match stem.strip_suffix(suffix) {
+        Some(before) if before.ends_with('.') => stem.to_owned(),
+        _ => format!("{stem}.{suffix}"),
     }
 }
 

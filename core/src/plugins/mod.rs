@@ -1,11 +1,14 @@
 //! Provider plugins: finding files, trusting them, loading them, and the services lent to them.
 
+mod disks;
 mod find;
 mod host;
 mod mask;
+mod published;
 mod rows;
 mod trust;
 
+pub(crate) use disks::Origin;
 pub use find::{Candidate, SearchPath};
 pub use host::RunHost;
 pub use mask::Mask;

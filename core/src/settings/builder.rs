@@ -9,6 +9,8 @@ pub struct Builder {
     pub host: String,
     /// Name of the user, or the user's number.
     pub user: String,
+    /// Seconds since 1970 that archives are dated with: `SOURCE_DATE_EPOCH`, else 0.
+    pub date: u64,
     /// `pipeline` where the variable `CI` is set, else `local`.
     pub kind: &'static str,
 }
@@ -22,6 +24,10 @@ impl Builder {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             user: user
                 .map_or_else(|| rustix::process::getuid().as_raw().to_string(), str::to_owned),
+            date: environment
+                .get("SOURCE_DATE_EPOCH")
+                .and_then(|text| text.trim().parse().ok())
+                .unwrap_or_default(),
             kind: if environment.get("CI").is_some() { "pipeline" } else { "local" },
         }
     }

@@ -213,8 +213,7 @@ fn output() -> Vec<Row> {
             Kind::Text,
             "file name of a published image, without suffix",
         ),
-        row(OUTPUT, "IMAGE_SIG_PRIVATE_KEY", Kind::Path, "key that signs published images")
-            .unsupported(LATER),
+        row(OUTPUT, "IMAGE_SIG_PRIVATE_KEY", Kind::Path, "PEM key that signs published images"),
         row(OUTPUT, "IMAGE_SIG_PUBLIC_KEY", Kind::Path, "second key that verifies ISO signatures")
             .unsupported(LATER),
         row(OUTPUT, "IMAGE_SIG_ENCRYPTION_TYPE", Kind::Text, "digest of image signatures")

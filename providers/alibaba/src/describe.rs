@@ -4,8 +4,8 @@
 //! Limits: ECS documentation of `ImportImage` and `TagResources`.
 
 use build_image_plugin_api::{
-    Description, DiskFormat, DiskNeeds, DiskSpec, GuestNeeds, LetterCase, NameRules, Status,
-    TagRules,
+    Archive, Description, DiskFormat, DiskNeeds, DiskSpec, GuestNeeds, LetterCase, NameRules,
+    Status, TagRules,
 };
 
 /// Bytes of a GiB.
@@ -34,6 +34,11 @@ pub(crate) fn description() -> Description {
         settings: crate::settings::settings(),
         disk: DiskNeeds {
             spec: DiskSpec { format: DiskFormat::Qcow2, ..DiskSpec::default() },
+            package: Some(DiskSpec {
+                format: DiskFormat::Qcow2,
+                archive: Archive::TarGz,
+                ..DiskSpec::default()
+            }),
             minimum_bytes: Some(20 * GIB),
             maximum_bytes: Some(2048 * GIB),
             ..DiskNeeds::default()

@@ -1,4 +1,4 @@
-//! The smallest real provider: publishes the disk as a qcow2 file in IMAGE_DIR. The worked example for
+//! The smallest real provider: publishes the disk as a qcow2 image in IMAGE_DIR. The worked example for
 //! authors of providers; it knows no cloud and needs no settings of its own.
 #![forbid(unsafe_code)]
 
@@ -7,10 +7,10 @@ mod discard;
 mod publish;
 
 use build_image_plugin_api::{
-    Context, Description, Provider, Result, Settings,
+    Context, Description, Disk, Provider, Result, Settings,
     document::{
-        CheckReport, CheckRequest, DiscardRequest, Discarded, RegisterRequest, Registered,
-        UploadRequest, Uploaded,
+        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, RegisterRequest,
+        Registered, UploadRequest, Uploaded,
     },
     export_provider,
 };
@@ -29,6 +29,16 @@ impl Provider for Qcow2 {
 
     fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
         Ok(publish::check(&request.build))
+    }
+
+    fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
+        let mut spec = request.spec.clone();
+        // Inside the ZIP file the image has the ZIP file's name without its suffix.
+        spec.member.clone_from(&request.build.file_stem);
+        if !spec.member.ends_with(".qcow2") {
+            spec.member.push_str(".qcow2");
+        }
+        context.make_disk(&spec)
     }
 
     fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {

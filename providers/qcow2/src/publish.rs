@@ -7,7 +7,7 @@ use std::{
 };
 
 use build_image_plugin_api::{
-    Context, Error, ErrorKind, Resource, Result,
+    Context, Disk, Error, ErrorKind, Resource, Result,
     document::{
         Build, CheckReport, Finding, Image, RegisterRequest, Registered, UploadRequest, Uploaded,
     },
@@ -31,18 +31,18 @@ pub(crate) fn check(build: &Build) -> CheckReport {
 
 /// Copies the disk into the folder.
 pub(crate) fn write(context: &Context, request: &UploadRequest) -> Result<Uploaded> {
-    let target = target(&request.build)?;
+    let target = folder(&request.build)?.join(&request.disk.file_name);
     let temporary = temporary_name(&target);
     let resource = Resource::new(FILE, target.display().to_string())
         .with("temporary", temporary.display().to_string())
         .as_product();
     context.will_create(&resource)?;
-    copy(context, request, &temporary)?;
+    let length = copy(context, &request.disk, &temporary)?;
     fs::rename(&temporary, &target).map_err(|error| cannot_write(&target, &error))?;
     context.created(&resource.with_id(target.display().to_string()))?;
     Ok(Uploaded {
         location: target.display().to_string(),
-        bytes_sent: request.disk.finished_length()?,
+        bytes_sent: length,
         ..Uploaded::default()
     })
 }
@@ -50,12 +50,8 @@ pub(crate) fn write(context: &Context, request: &UploadRequest) -> Result<Upload
 /// The published file is the image.
 pub(crate) fn registered(request: &RegisterRequest) -> Registered {
     let id = request.uploaded.location.clone();
-    let image = Image {
-        id: id.clone(),
-        name: request.build.image_name.clone(),
-        region: None,
-        ..Image::default()
-    };
+    let name = Path::new(&id).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let image = Image { id: id.clone(), name, region: None, ..Image::default() };
     Registered {
         images: vec![image],
         facts: [("location".to_owned(), id.into())].into(),
@@ -63,26 +59,30 @@ pub(crate) fn registered(request: &RegisterRequest) -> Registered {
     }
 }
 
-fn copy(context: &Context, request: &UploadRequest, temporary: &Path) -> Result<()> {
+/// Reads the image to its end; it may still be in the making. Returns its length, bytes.
+fn copy(context: &Context, disk: &Disk, temporary: &Path) -> Result<u64> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .open(temporary)
         .map_err(|error| cannot_write(temporary, &error))?;
-    let length = request.disk.finished_length()?;
     let (mut offset, mut buffer) = (0, vec![0; CHUNK]);
-    while offset < length {
+    loop {
         context.check_cancelled()?;
-        let read = context.read_disk(&request.disk, offset, &mut buffer)?;
-        if read == 0 {
-            return Err(Error::internal(format!("the disk ends at byte {offset}, too early")));
-        }
+        let read = context.read_disk(disk, offset, &mut buffer)?;
         file.write_all(&buffer[..read]).map_err(|error| cannot_write(temporary, &error))?;
         offset += read as u64;
-        context.progress_bytes(offset, length);
+        context.progress_bytes(offset, disk.length.unwrap_or(disk.length_limit));
+        if read < buffer.len() {
+            break;
+        }
     }
-    file.sync_all().map_err(|error| cannot_write(temporary, &error))
+    if let Some(length) = disk.length.filter(|length| *length != offset) {
+        return Err(Error::internal(format!("the disk ends at byte {offset}, not at {length}")));
+    }
+    file.sync_all().map_err(|error| cannot_write(temporary, &error))?;
+    Ok(offset)
 }
 
 fn folder(build: &Build) -> Result<PathBuf> {
@@ -91,10 +91,6 @@ fn folder(build: &Build) -> Result<PathBuf> {
             .with_hint("set IMAGE_DIR in the configuration file")
     })?;
     Ok(PathBuf::from(folder))
-}
-
-fn target(build: &Build) -> Result<PathBuf> {
-    Ok(folder(build)?.join(format!("{}.qcow2", build.file_stem)))
 }
 
 fn temporary_name(target: &Path) -> PathBuf {

@@ -26,7 +26,7 @@ fn upload(host: &Arc<MockHost>, build: &Build) -> build_image_plugin_api::Result
     let spec = DiskSpec::default();
     let disk = provider.create_disk(
         &context,
-        &DiskRequest { build: build.clone(), spec, ..DiskRequest::default() },
+        &DiskRequest { build: build.clone(), spec, published: true, ..DiskRequest::default() },
     )?;
     let uploaded = provider.upload(
         &context,

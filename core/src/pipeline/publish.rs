@@ -1,0 +1,115 @@
+//! The package in IMAGE_DIR, and beside it what proves that it arrived: digests and a signature.
+
+use std::{
+    fs::{self, File},
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+use build_image_plugin_api::{Disk, ErrorKind, Progress};
+use serde_json::json;
+
+use super::Pipeline;
+use crate::{
+    artifacts::cannot_make,
+    error::{Error, Result, Stage},
+    report::Outcome,
+    signature::{Algorithm, PrivateKey, digests_of},
+    source::from_disk,
+};
+
+/// Digest files: algorithm, suffix. Their lines are those of `md5sum` and `sha256sum`.
+const DIGESTS: [(Algorithm, &str); 2] = [(Algorithm::Md5, "md5"), (Algorithm::Sha256, "sha256")];
+/// Digest that is signed unless the user says otherwise.
+const SIGNED: &str = "sha3-512";
+
+impl Pipeline<'_> {
+    /// Puts the image a provider made into the folder.
+    pub(super) fn publish(&self, disk: &Disk, folder: &Path, outcome: &mut Outcome) -> Result<()> {
+        let made = self.host.made(disk.id).ok_or_else(|| {
+            let text = format!("the provider returned disk {}, which was never made", disk.id);
+            Error::new(Stage::Provider(ErrorKind::Internal), text)
+        })?;
+        self.begin("publish", &format!("writing {} into {}", disk.file_name, folder.display()))?;
+        let total = disk.length.unwrap_or(disk.length_limit);
+        let mut progress = |done| {
+            self.reporter.progress(Progress { done, total, ..Progress::default() });
+            self.going_on()
+        };
+        let published = made.publish(folder, &mut progress);
+        let published = published.map_err(|error| from_disk(Stage::Disk, error))?;
+        outcome.image_length = published.length;
+        let digests = &published.digests;
+        let known: Vec<(Algorithm, String)> =
+            [(Algorithm::Md5, &digests.md5), (Algorithm::Sha256, &digests.sha256)]
+                .into_iter()
+                .filter_map(|(algorithm, text)| Some((algorithm, text.clone()?)))
+                .collect();
+        self.seal(&published.path, &known)?;
+        outcome.location = Some(folder.display().to_string());
+        outcome.file = Some(published.path.display().to_string());
+        let text = format!("{} written", published.path.display());
+        self.end("publish", &text, json!({"file": published.path}), outcome)
+    }
+
+    /// Writes digests and signature of a published file beside it. Those in `known` need no reading.
+    pub(super) fn seal(&self, file: &Path, known: &[(Algorithm, String)]) -> Result<()> {
+        let signer = self.signer()?;
+        let missing = DIGESTS.map(|(algorithm, _)| algorithm).into_iter();
+        let missing =
+            missing.filter(|wanted| known.iter().all(|(algorithm, _)| algorithm != wanted));
+        let read: Vec<Algorithm> =
+            missing.chain(signer.as_ref().map(|(algorithm, _)| *algorithm)).collect();
+        let taken = if read.is_empty() {
+            None
+        } else {
+            let mut opened = File::open(file).map_err(|error| cannot_make(file, &error))?;
+            Some(digests_of(&mut opened, &read, &mut |_| self.going_on())?)
+        };
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        for (algorithm, suffix) in DIGESTS {
+            let known = known.iter().find(|(is, _)| *is == algorithm).map(|(_, text)| text.clone());
+            let hex = known.or_else(|| taken.as_ref()?.hex(algorithm)).unwrap_or_default();
+            write_beside(file, &format!(".{suffix}"), format!("{hex}  {name}\n").as_bytes())?;
+        }
+        let mut signature = None;
+        if let (Some((algorithm, key)), Some(taken)) = (signer, taken) {
+            let bytes = key.sign(algorithm, taken.get(algorithm).unwrap_or_default())?;
+            signature = Some(write_beside(file, &algorithm.signature_suffix(), &bytes)?);
+        }
+        self.write_down(|records| records.published(file, signature.as_deref()));
+        Ok(())
+    }
+
+    /// The key that signs published images and the digest it signs, if there is one.
+    ///
+    /// # Errors
+    /// When the key cannot be used.
+    pub(super) fn signer(&self) -> Result<Option<(Algorithm, PrivateKey)>> {
+        let Some(path) = self.settings.path("IMAGE_SIG_PRIVATE_KEY") else { return Ok(None) };
+        let digest = self.settings.text("IMAGE_SIG_ENCRYPTION_TYPE").unwrap_or(SIGNED);
+        Ok(Some((Algorithm::named(digest)?, PrivateKey::read(&path)?)))
+    }
+
+    fn going_on(&self) -> ControlFlow<()> {
+        if self.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// Writes a small file beside a published one, complete or not at all.
+fn write_beside(file: &Path, suffix: &str, content: &[u8]) -> Result<PathBuf> {
+    let with = |suffix: &str| {
+        let mut name = file.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let (path, temporary) = (with(suffix), with(&format!("{suffix}.part")));
+    fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, &path)).map_err(
+        |error| {
+            Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
+                .because(&error)
+                .hint("free some space, or set IMAGE_DIR to a larger file system")
+        },
+    )?;
+    Ok(path)
+}

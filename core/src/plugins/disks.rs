@@ -1,0 +1,258 @@
+//! The disk that is built, in the forms providers ask for: computed while it is read, or written by
+//! all processors while it may already be read.
+
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use build_image_disk::{
+    format::GuestReader,
+    ovf,
+    pack::{
+        ArchiveOptions, Content, Control, DigestKinds, Growing, Level, Member, OvfPackage,
+        PackedQcow2, StreamVmdk, tar_gz, zip,
+    },
+    view::{FileView, Qcow2Version, Qcow2View, RawView, Stamp, VhdKind, VhdView, View},
+};
+use build_image_plugin_api::{Archive, Compression, DiskFormat, DiskSpec, Error, Ovf, Result};
+
+use super::host::disk_error;
+
+/// Sizes of VHDs are multiples of this many bytes: what clouds want.
+const VHD_MULTIPLE: u64 = 1 << 20;
+
+/// An image in the form a provider asked for.
+pub(super) enum Form {
+    /// Computed while it is read.
+    View(Arc<dyn View>),
+    /// A file that is being written.
+    File(Arc<Growing>),
+}
+
+/// The disk that is built.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origin {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// Made here, hence raw whatever the guest wrote into its first sector.
+    pub(crate) is_raw: bool,
+    /// Size the guest sees, bytes.
+    pub(crate) virtual_size: u64,
+    /// Name of the image inside archives, without suffix.
+    pub(crate) disk_name: String,
+    /// Seconds since 1970 that archives are dated with.
+    pub(crate) date: u64,
+}
+
+/// The images this host makes, without archives around them.
+pub(super) fn images() -> Vec<DiskSpec> {
+    let image = |format, variant: &str, compression| DiskSpec {
+        format,
+        variant: variant.to_owned(),
+        compression,
+        ..DiskSpec::default()
+    };
+    vec![
+        image(DiskFormat::Raw, "", Compression::None),
+        image(DiskFormat::Qcow2, "", Compression::None),
+        image(DiskFormat::Qcow2, "v2", Compression::None),
+        image(DiskFormat::Qcow2, "", Compression::Zlib),
+        image(DiskFormat::Qcow2, "v2", Compression::Zlib),
+        image(DiskFormat::Vhd, "fixed", Compression::None),
+        image(DiskFormat::Vhd, "dynamic", Compression::None),
+        image(DiskFormat::Vmdk, "stream_optimized", Compression::None),
+    ]
+}
+
+/// Whether this host makes such an image, and the archive around it.
+pub(super) fn can_make(spec: &DiskSpec) -> bool {
+    let archive = match (spec.archive, &spec.ovf) {
+        (Archive::None | Archive::TarGz | Archive::Zip, None) => true,
+        (Archive::Zip | Archive::Ova, Some(_)) => spec.format == DiskFormat::Vmdk,
+        _ => false,
+    };
+    archive && images().contains(&spec.bare())
+}
+
+impl Origin {
+    /// Gives the disk a form. What has to be written is written to `dest`, under the control of `control`.
+    pub(super) fn form(&self, spec: &DiskSpec, dest: &Path, control: &Control) -> Result<Form> {
+        if !can_make(spec) {
+            return Err(Error::unsupported(
+                format!("this build-image makes no {spec} images"),
+                "ask for one of those that `HostFacts.disks` lists",
+            ));
+        }
+        match (spec.archive, &spec.ovf) {
+            (Archive::None, _) => self.image(spec, dest, control),
+            (Archive::TarGz, _) => {
+                let member = self.member(spec, dest, control)?;
+                let written = tar_gz(member, &self.options(), dest, control);
+                written.map(|file| Form::File(Arc::new(file))).map_err(disk_error)
+            }
+            (_, Some(ovf)) => self.package(spec, ovf, dest, control),
+            (_, None) => {
+                let member = self.member(spec, dest, control)?;
+                let written = zip(vec![member], &self.options(), dest, control);
+                written.map(|file| Form::File(Arc::new(file))).map_err(disk_error)
+            }
+        }
+    }
+
+    /// The image without an archive.
+    fn image(&self, spec: &DiskSpec, dest: &Path, control: &Control) -> Result<Form> {
+        let disk = self.open()?;
+        let version = match spec.variant.as_str() {
+            "v2" => Qcow2Version::V2,
+            _ => Qcow2Version::V3,
+        };
+        let view: Arc<dyn View> = match (spec.format, spec.compression) {
+            (DiskFormat::Raw, _) => Arc::new(RawView::of(disk)),
+            (DiskFormat::Qcow2, Compression::Zlib) => {
+                let packed = PackedQcow2::of(disk).map_err(disk_error)?.with_version(version);
+                let written = packed.write(dest, DigestKinds::NONE, control);
+                return written.map(|file| Form::File(Arc::new(file))).map_err(disk_error);
+            }
+            (DiskFormat::Qcow2, _) => {
+                Arc::new(Qcow2View::of(disk).map_err(disk_error)?.with_version(version))
+            }
+            (DiskFormat::Vhd, _) => {
+                let fixed = spec.variant == "fixed";
+                let kind = if fixed { VhdKind::Fixed } else { VhdKind::Dynamic };
+                let view = VhdView::of(disk, kind, VHD_MULTIPLE, &self.stamp());
+                Arc::new(view.map_err(disk_error)?)
+            }
+            _ => {
+                let written = self.vmdk(disk, spec)?.write(dest, DigestKinds::NONE, control);
+                return written.map(|file| Form::File(Arc::new(file))).map_err(disk_error);
+            }
+        };
+        Ok(Form::View(view))
+    }
+
+    fn vmdk(&self, disk: GuestReader, spec: &DiskSpec) -> Result<StreamVmdk> {
+        StreamVmdk::of(disk, self.member_name(spec), &self.stamp()).map_err(disk_error)
+    }
+
+    /// The only member of an archive. An image that has to be written is written beside the archive first.
+    fn member(&self, spec: &DiskSpec, dest: &Path, control: &Control) -> Result<Member> {
+        let mut beside = dest.as_os_str().to_owned();
+        beside.push(".member");
+        let beside = PathBuf::from(beside);
+        let view = match self.image(&spec.bare(), &beside, control)? {
+            Form::View(view) => view,
+            Form::File(file) => {
+                let lost = || Error::internal("an image is in use before it is finished");
+                Arc::into_inner(file).ok_or_else(lost)?.finish().map_err(disk_error)?;
+                let view = FileView::open(&beside).map_err(disk_error)?;
+                // It stays readable; nothing of it is left when the archive is done.
+                let _ = std::fs::remove_file(&beside);
+                Arc::new(view)
+            }
+        };
+        Ok(Member { name: self.member_name(spec), content: Content::View(view) })
+    }
+
+    /// An OVF package: descriptor, manifest and disk, in an OVA or a ZIP file.
+    fn package(&self, spec: &DiskSpec, ovf: &Ovf, dest: &Path, control: &Control) -> Result<Form> {
+        let stem = self.disk_name.clone();
+        let disk = self.vmdk(self.open()?, spec)?;
+        let package = OvfPackage {
+            stem,
+            appliance: appliance(ovf),
+            disk,
+            manifest: match ovf.manifest_digest.as_str() {
+                "SHA256" => ovf::ManifestDigest::Sha256,
+                _ => ovf::ManifestDigest::Sha1,
+            },
+            signature: None,
+            extra: Vec::new(),
+        };
+        let written = if spec.archive == Archive::Ova {
+            package.ova(&self.stamp(), both(), dest, control)
+        } else {
+            package.zip(&self.options(), dest, control)
+        };
+        written.map(|file| Form::File(Arc::new(file))).map_err(disk_error)
+    }
+
+    pub(super) fn open(&self) -> Result<GuestReader> {
+        let open = if self.is_raw { GuestReader::open_raw } else { GuestReader::open };
+        open(&self.path).map_err(disk_error)
+    }
+
+    fn member_name(&self, spec: &DiskSpec) -> String {
+        if spec.member.is_empty() {
+            format!("{}.{}", self.disk_name, spec.format.word())
+        } else {
+            spec.member.clone()
+        }
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp::new(self.disk_name.clone(), self.date)
+    }
+
+    fn options(&self) -> ArchiveOptions {
+        ArchiveOptions { level: Level::default(), stamp: self.stamp(), digests: both() }
+    }
+}
+
+/// The digests that are published beside a file.
+fn both() -> DigestKinds {
+    DigestKinds { md5: true, sha256: true, ..DigestKinds::NONE }
+}
+
+/// The descriptor's data as the disk library takes them.
+fn appliance(ovf: &Ovf) -> ovf::Appliance {
+    let product = ovf.product.clone().unwrap_or_default();
+    ovf::Appliance {
+        name: ovf.name.clone(),
+        annotation: ovf.annotation.clone(),
+        product: ovf::Product {
+            name: product.name,
+            vendor: product.vendor,
+            version: product.version,
+            full_version: product.full_version,
+        },
+        eula: ovf.eula.clone(),
+        hardware_version: ovf.hardware_version,
+        cpus: ovf.cpus,
+        memory_mib: ovf.memory_mib,
+        sizes: ovf.configurations.iter().map(size).collect(),
+        networks: ovf.networks.iter().map(network).collect(),
+        properties: product.properties.into_iter().map(property).collect(),
+    }
+}
+
+fn size(given: &build_image_plugin_api::OvfConfiguration) -> ovf::Size {
+    ovf::Size {
+        id: given.id.clone(),
+        label: given.label.clone(),
+        cpus: given.cpus,
+        memory_mib: given.memory_mib,
+        cpu_reservation_mhz: given.reserved_mhz,
+        default: given.default,
+    }
+}
+
+fn network(given: &build_image_plugin_api::OvfNetwork) -> ovf::Network {
+    ovf::Network { name: given.name.clone(), description: given.description.clone() }
+}
+
+fn property(given: build_image_plugin_api::OvfProperty) -> ovf::Property {
+    ovf::Property {
+        key: given.key,
+        category: given.category,
+        label: given.label,
+        description: given.description,
+        password: given.password,
+    }
+}
+
+/// Goes on, or stops when somebody wants that.
+pub(super) fn unless(stop: bool) -> ControlFlow<()> {
+    if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}

@@ -1,0 +1,84 @@
+//! An image that was handed out, and the file it becomes in IMAGE_DIR.
+
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use build_image_disk::{
+    Error as DiskError, Kind,
+    pack::{Digests, Growing},
+    view::{OnProgress, View, materialise},
+};
+use build_image_plugin_api::{Error, ErrorKind, Result};
+
+use super::{disks::Form, host::disk_error};
+
+/// An image that was handed out.
+pub(crate) struct Made {
+    file_name: String,
+    form: Mutex<Option<Form>>,
+}
+
+/// What reading needs of an image.
+enum Reading {
+    View(Arc<dyn View>),
+    File(Arc<Growing>),
+}
+
+/// A file in IMAGE_DIR.
+pub(crate) struct Published {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// Its length, bytes.
+    pub(crate) length: u64,
+    /// Digests that were taken while it was written.
+    pub(crate) digests: Digests,
+}
+
+impl Made {
+    pub(super) fn new(file_name: String, form: Form) -> Self {
+        Self { file_name, form: Mutex::new(Some(form)) }
+    }
+
+    /// Fills the buffer from byte `offset` of the image; fewer bytes only at its end.
+    pub(super) fn read_at(
+        &self,
+        buffer: &mut [u8],
+        offset: u64,
+        watch: &dyn Fn() -> ControlFlow<()>,
+    ) -> Result<usize> {
+        let reading = match &*self.form.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Form::View(view)) => Reading::View(Arc::clone(view)),
+            Some(Form::File(file)) => Reading::File(Arc::clone(file)),
+            None => return Err(Error::new(ErrorKind::NotFound, "the disk was published")),
+        };
+        match reading {
+            Reading::View(view) => view.read_at(buffer, offset),
+            Reading::File(file) => file.read_at(buffer, offset, watch),
+        }
+        .map_err(disk_error)
+    }
+
+    /// Puts the image into a folder, complete or not at all. What is written already is written there.
+    pub(crate) fn publish(
+        &self,
+        folder: &Path,
+        progress: OnProgress<'_>,
+    ) -> Result<Published, DiskError> {
+        let in_use = || DiskError::new(Kind::Tool, "the provider still reads the image");
+        let form = self.form.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match form.ok_or_else(in_use)? {
+            Form::View(view) => {
+                let path = folder.join(&self.file_name);
+                materialise(view.as_ref(), &path, progress)?;
+                Ok(Published { path, length: view.len(), digests: Digests::default() })
+            }
+            Form::File(file) => {
+                let packed = Arc::into_inner(file).ok_or_else(in_use)?.finish()?;
+                Ok(Published { path: packed.path, length: packed.length, digests: packed.digests })
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! A distribution's disk goes to the cloud and boots again from what was imported.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use build_image_emulator_alibaba::{Config, StateDir, Stored};
+
+use crate::harness::{Sandbox, needs, root, target_folder};
+
+/// Longest time the guest gets, seconds; without acceleration it needs 50.
+const PATIENCE: &str = "600";
+
+/// The disk; made once per target folder, in about a minute.
+fn debian() -> PathBuf {
+    let folder = target_folder().join("debian-disk");
+    fs::create_dir_all(&folder).unwrap();
+    let disk = folder.join("disk.raw");
+    let script = root().join("tests/fixtures/debian-disk/build");
+    let output = Command::new(script).arg(&disk).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    disk
+}
+
+/// Boots a raw disk, without changing it, until it asks for a name; returns what it printed.
+fn boots_to_login(disk: &Path) -> (bool, String) {
+    let drive = format!("file={},format=raw,if=virtio,snapshot=on", disk.display());
+    let mut guest = Command::new("timeout")
+        .args([PATIENCE, "qemu-system-x86_64", "-accel", "tcg", "-m", "1024", "-nographic"])
+        .args(["-no-reboot", "-nic", "none", "-drive", &drive])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut printed = String::new();
+    let mut serial = BufReader::new(guest.stdout.take().unwrap());
+    let mut piece = Vec::new();
+    // The prompt is not followed by a line feed, but by a colon.
+    while serial.read_until(b':', &mut piece).unwrap() > 0 {
+        printed.push_str(&String::from_utf8_lossy(&piece));
+        piece.clear();
+        if printed.ends_with("login:") {
+            break;
+        }
+    }
+    // It passes the signal on to the guest.
+    let _ = Command::new("kill").arg(guest.id().to_string()).status();
+    let _ = guest.wait();
+    (printed.ends_with("login:"), printed)
+}
+
+#[test]
+fn a_debian_disk_boots_again_from_the_imported_object() {
+    let tools = [
+        "qemu-system-x86_64",
+        "qemu-img",
+        "mmdebstrap",
+        "syslinux",
+        "mcopy",
+        "mkfs.vfat",
+        "sfdisk",
+    ];
+    if !needs(&tools) {
+        return;
+    }
+    let state = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::with_cloud_of(Config {
+        state: StateDir::Kept(state.path().to_owned()),
+        ..Config::default()
+    });
+    let disk = debian();
+    let run = sandbox.run(&["--disk", disk.to_str().unwrap(), "-c", "config.yml", "-p", "alibaba"]);
+    run.succeeded();
+    sandbox.cloud_has_only(1);
+    let image = run.member("image_id").as_str().unwrap();
+    let exported = state.path().join("exported.raw");
+    Stored::open(state.path()).unwrap().export(image, &exported).unwrap();
+    let (reached, printed) = boots_to_login(&exported);
+    let tail: Vec<&str> = printed.lines().rev().take(30).collect();
+    assert!(reached, "no login prompt; last lines, newest first: {tail:#?}");
+}
