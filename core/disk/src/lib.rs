@@ -23,7 +23,6 @@ pub mod format;
 pub mod initrd;
 pub mod iso;
 pub mod ovf;
-#[expect(dead_code, reason = "the parts that use it follow")]
 pub mod pack;
 pub mod process;
 pub mod qemu;

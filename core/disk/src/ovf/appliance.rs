@@ -1,13 +1,15 @@
 //! What an OVF descriptor says about a virtual machine, as plain data.
 
-/// A virtual machine with one disk on an LSI Logic SCSI controller.
+use crate::error::{Error, Kind};
+
+/// A virtual machine with one disk on an LSI Logic SCSI controller and a 64-bit Linux.
 ///
 /// Texts may hold anything XML can: they are escaped when the descriptor is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appliance {
     /// The name of the machine.
     pub name: String,
-    /// One paragraph about it; also its annotation.
+    /// One paragraph about it for the machine's notes.
     pub annotation: String,
     /// What is installed.
     pub product: Product,
@@ -15,13 +17,15 @@ pub struct Appliance {
     pub eula: Option<String>,
     /// VMware's virtual hardware version: 10 is written `vmx-10`.
     pub hardware_version: u32,
-    /// Processors without a choice of sizes.
+    /// Whether the firmware is UEFI; BIOS otherwise.
+    pub uefi: bool,
+    /// Processors, where the user has no choice of sizes.
     pub cpus: u32,
-    /// Memory without a choice of sizes, in MiB.
+    /// Memory in MiB, where the user has no choice of sizes.
     pub memory_mib: u32,
     /// Sizes the user may choose from; may be empty.
     pub sizes: Vec<Size>,
-    /// Network adapters (VMXNET3), each with a network of its own.
+    /// Network adapters (VMXNET3), each in a network of its own.
     pub networks: Vec<Network>,
     /// What the user may set when deploying.
     pub properties: Vec<Property>,
@@ -47,13 +51,15 @@ pub struct Size {
     pub id: String,
     /// A few words for the user.
     pub label: String,
+    /// A sentence for the user.
+    pub description: String,
     /// Processors.
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// Reserved processor time in MHz.
     pub cpu_reservation_mhz: u32,
-    /// Whether it is chosen unless the user chooses; exactly one must be.
+    /// Whether it is the one chosen unless the user chooses; exactly one is.
     pub default: bool,
 }
 
@@ -62,21 +68,102 @@ pub struct Size {
 pub struct Network {
     /// The network's name.
     pub name: String,
-    /// A few words for the user.
+    /// A sentence for the user.
     pub description: String,
 }
 
 /// A property which the guest reads from its OVF environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Property {
-    /// The key with dots: `net.mgmt.addr`.
+    /// The key, such as `net.mgmt.addr`.
     pub key: String,
-    /// The heading it is shown under.
+    /// The heading it is shown under; neighbours with the same heading share it.
     pub category: String,
     /// A few words for the user.
     pub label: String,
-    /// More words for the user.
+    /// A sentence for the user.
     pub description: String,
     /// Whether it must not be shown while it is typed.
     pub password: bool,
+}
+
+impl Appliance {
+    /// A machine of the usual shape: hardware version 10, BIOS, 2 processors, 4 GiB, adapters in the
+    /// networks Management, Internal, External and HA, no sizes, no properties.
+    pub fn new(name: impl Into<String>, product: Product) -> Self {
+        let network = |name: &str| Network {
+            name: name.to_owned(),
+            description: format!("The network of the {name} interface"),
+        };
+        Self {
+            name: name.into(),
+            annotation: String::new(),
+            product,
+            eula: None,
+            hardware_version: 10,
+            uefi: false,
+            cpus: 2,
+            memory_mib: 4096,
+            sizes: Vec::new(),
+            networks: ["Management", "Internal", "External", "HA"].map(network).into(),
+            properties: Vec::new(),
+        }
+    }
+
+    /// Says what no descriptor may hold, before anything long is begun.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let wrong = |message: String| Err(Error::new(Kind::Unsupported, message));
+        if let Some((what, text)) = self.texts().find(|(_, text)| !text.chars().all(is_xml)) {
+            let message = format!("{what} has a character no XML may hold: {text:?}");
+            return Err(Error::new(Kind::Unsupported, message)
+                .with_hint("remove control characters other than tab and line ends"));
+        }
+        if !self.sizes.is_empty() && self.sizes.iter().filter(|size| size.default).count() != 1 {
+            return wrong("exactly one of the appliance's sizes must be the default".into());
+        }
+        let names = [
+            ("size", self.sizes.iter().map(|size| size.id.as_str()).collect::<Vec<_>>()),
+            ("network", self.networks.iter().map(|network| network.name.as_str()).collect()),
+            ("property", self.properties.iter().map(|property| property.key.as_str()).collect()),
+        ];
+        for (what, mut names) in names {
+            names.sort_unstable();
+            if names.first().is_some_and(|name| name.is_empty()) {
+                return wrong(format!("a {what} of the appliance has no name"));
+            }
+            if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+                return wrong(format!("the appliance has two of {what} `{}`", pair[0]));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every text, with what it is.
+    fn texts(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let product = &self.product;
+        let own = [
+            ("the appliance's name", self.name.as_str()),
+            ("the annotation", &self.annotation),
+            ("the product's name", &product.name),
+            ("the vendor", &product.vendor),
+            ("the version", &product.version),
+            ("the full version", &product.full_version),
+            ("the licence", self.eula.as_deref().unwrap_or_default()),
+        ];
+        let sizes = self.sizes.iter().flat_map(|size| [&size.id, &size.label, &size.description]);
+        let networks = self.networks.iter().flat_map(|net| [&net.name, &net.description]);
+        let properties = self
+            .properties
+            .iter()
+            .flat_map(|item| [&item.key, &item.category, &item.label, &item.description]);
+        own.into_iter()
+            .chain(sizes.map(|text| ("a size", text.as_str())))
+            .chain(networks.map(|text| ("a network", text.as_str())))
+            .chain(properties.map(|text| ("a property", text.as_str())))
+    }
+}
+
+/// Source: XML 1.0 (fifth edition), production 2; a `char` is never a surrogate.
+fn is_xml(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
 }

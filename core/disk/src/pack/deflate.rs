@@ -43,6 +43,17 @@ enum Piece {
     Zeros { steps: u64 },
 }
 
+/// The frame and the window of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Window {
+    /// RFC 1951, 32 KiB.
+    Raw,
+    /// RFC 1951, 4 KiB: all that readers of qcow2 set aside.
+    RawSmall,
+    /// RFC 1950 (header and Adler-32), 32 KiB.
+    Zlib,
+}
+
 /// A thread's own compressor.
 pub(super) struct Deflater {
     compress: Compress,
@@ -50,25 +61,42 @@ pub(super) struct Deflater {
 }
 
 impl Deflater {
-    /// A compressor for raw streams with the largest window.
-    pub(super) fn new(level: Level) -> Self {
-        Self { compress: Compress::new(level.compression(), false), plain: Vec::new() }
+    pub(super) fn new(level: Level, window: Window) -> Self {
+        let (header, bits) = match window {
+            Window::Raw => (false, 15),
+            Window::RawSmall => (false, 12),
+            Window::Zlib => (true, 15),
+        };
+        let compress = Compress::new_with_window_bits(level.compression(), header, bits);
+        Self { compress, plain: Vec::new() }
     }
 
     /// Compresses `plain` so that other pieces may follow.
     fn piece(&mut self, plain: &[u8]) -> Result<Vec<u8>, Error> {
-        let mut out = Vec::with_capacity(index(longest(plain.len() as u64)));
+        let mut out = Vec::new();
+        self.run(plain, &mut out, FlushCompress::Sync)?;
+        Ok(out)
+    }
+
+    /// Appends `plain` as a whole stream to `out`.
+    pub(super) fn whole(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+        self.run(plain, out, FlushCompress::Finish)
+    }
+
+    fn run(&mut self, plain: &[u8], out: &mut Vec<u8>, end: FlushCompress) -> Result<(), Error> {
         self.compress.reset();
+        out.reserve(index(longest(plain.len() as u64)));
         loop {
             let taken = index(self.compress.total_in());
-            let status = self.compress.compress_vec(&plain[taken..], &mut out, FlushCompress::Sync);
+            let status = self.compress.compress_vec(&plain[taken..], out, end);
             let status = status.map_err(|source| {
                 Error::new(Kind::Tool, "the compressor failed").caused_by(source)
             })?;
-            let all = index(self.compress.total_in()) == plain.len();
             // A flush is complete once there was room left behind it.
-            if all && (out.len() < out.capacity() || status == Status::BufError) {
-                return Ok(out);
+            let all = index(self.compress.total_in()) == plain.len();
+            let flushed = all && (out.len() < out.capacity() || status == Status::BufError);
+            if status == Status::StreamEnd || (end != FlushCompress::Finish && flushed) {
+                return Ok(());
             }
             out.reserve(64 << 10);
         }
@@ -102,7 +130,7 @@ pub(super) fn deflate(
         progress.done += plain;
         out.report(*progress)
     };
-    in_order(crew, Steps::new(segments), || Deflater::new(level), work, take)?;
+    in_order(crew, Steps::new(segments), || Deflater::new(level, Window::Raw), work, take)?;
     out.append(&END)?;
     sum.packed = out.end() - start;
     Ok(sum)
@@ -135,7 +163,7 @@ struct Zeros {
 impl Zeros {
     fn new(level: Level) -> Result<Self, Error> {
         let plain = vec![0; index(STEP)];
-        let one = Deflater::new(level).piece(&plain)?;
+        let one = Deflater::new(level, Window::Raw).piece(&plain)?;
         let many = one.repeat(index(ZEROS_AT_ONCE)).into();
         Ok(Self { many, one: one.len(), crc: crc32(&plain) })
     }

@@ -46,6 +46,7 @@ pub(super) struct Hashes {
     md5: Option<Md5>,
     sha1: Option<Sha1>,
     sha256: Option<Sha256>,
+    crc32: Option<crc_fast::Digest>,
 }
 
 impl Hashes {
@@ -54,7 +55,20 @@ impl Hashes {
             md5: kinds.md5.then(Md5::new),
             sha1: kinds.sha1.then(Sha1::new),
             sha256: kinds.sha256.then(Sha256::new),
+            crc32: None,
         }
+    }
+
+    /// Takes a CRC-32 as well, which is no digest anybody publishes.
+    pub(super) fn with_crc32(mut self) -> Self {
+        self.crc32 = Some(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32IsoHdlc));
+        self
+    }
+
+    /// The CRC-32 so far; 0 when it is not taken.
+    pub(super) fn crc32(&self) -> u32 {
+        let crc = self.crc32.as_ref().map_or(0, crc_fast::Digest::finalize);
+        u32::try_from(crc & u64::from(u32::MAX)).unwrap_or(0)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -69,6 +83,9 @@ impl Hashes {
             hash.update(bytes);
         }
         if let Some(hash) = &mut self.sha256 {
+            hash.update(bytes);
+        }
+        if let Some(hash) = &mut self.crc32 {
             hash.update(bytes);
         }
     }

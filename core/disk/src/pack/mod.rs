@@ -6,23 +6,30 @@
 //! output.rs    the file under construction          growing.rs  reading it meanwhile
 //! digest.rs    digests taken while bytes pass
 //! steps.rs     a stream cut into steps             deflate.rs  one deflate stream from many threads
-//! qcow2.rs     deflated qcow2      vmdk.rs   streamOptimized VMDK      archive/   tar.gz, zip, OVA
+//! cluster.rs   the data of a disk, each cluster deflated alone
+//! qcow2.rs     deflated qcow2 (place.rs: what goes where)    vmdk.rs   streamOptimized VMDK
+//! archive/     tar.gz, zip, OVA
 //! ```
 //!
 //! Everything written here is the same whatever the number of threads, appears under its name when it is
 //! complete, and leaves nothing behind when it fails or is stopped.
 
 mod archive;
+mod cluster;
 mod control;
 mod deflate;
 mod digest;
 mod engine;
 mod growing;
+#[cfg(test)]
+mod image_tests;
 mod level;
 mod output;
+mod place;
 mod qcow2;
 mod steps;
 mod vmdk;
+mod vmdk_header;
 
 pub use archive::{ArchiveOptions, Content, Member, OvfPackage, tar_gz, zip};
 pub use control::{Control, Progress, Watch};

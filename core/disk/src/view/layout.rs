@@ -6,29 +6,35 @@ use super::allocation::{Allocation, CLUSTER};
 use crate::field::index;
 
 /// Guest clusters one L2 table maps.
-pub(super) const L2_ENTRIES: u64 = CLUSTER / 8;
+pub(crate) const L2_ENTRIES: u64 = CLUSTER / 8;
 /// Clusters one refcount block counts.
-pub(super) const BLOCK_ENTRIES: u64 = CLUSTER / 2;
+pub(crate) const BLOCK_ENTRIES: u64 = CLUSTER / 2;
 
 /// First cluster of each region; a region ends where the next one starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     /// Entries of the L1 table.
-    pub(super) l1_entries: u64,
-    pub(super) refcount_blocks: u64,
-    pub(super) refcount_table: u64,
-    pub(super) refcount_block: u64,
-    pub(super) l1: u64,
-    pub(super) l2: u64,
-    pub(super) data: u64,
+    pub(crate) l1_entries: u64,
+    pub(crate) refcount_blocks: u64,
+    pub(crate) refcount_table: u64,
+    pub(crate) refcount_block: u64,
+    pub(crate) l1: u64,
+    pub(crate) l2: u64,
+    pub(crate) data: u64,
     /// Clusters of the whole image.
-    pub(super) total: u64,
+    pub(crate) total: u64,
     /// L2 tables before the one of each L1 entry, and their sum at the end.
     l2_before: Vec<u64>,
 }
 
 impl Layout {
-    pub(super) fn new(map: &Allocation) -> Self {
+    /// The places of an image which stores each cluster of `map` as it is.
+    pub(crate) fn new(map: &Allocation) -> Self {
+        Self::with_room(map, 0)
+    }
+
+    /// As [`Layout::new`], with counters for `room` more clusters behind the data.
+    pub(crate) fn with_room(map: &Allocation, room: u64) -> Self {
         let l1_entries = map.clusters().div_ceil(L2_ENTRIES);
         let mut l2_before = vec![0];
         let mut tables = 0;
@@ -38,7 +44,7 @@ impl Layout {
         }
         let l1_clusters = (l1_entries * 8).div_ceil(CLUSTER);
         let rest = 1 + l1_clusters + tables + map.allocated();
-        let (table_clusters, refcount_blocks) = refcount_sizes(rest);
+        let (table_clusters, refcount_blocks) = refcount_sizes(rest + room);
         let refcount_block = 1 + table_clusters;
         let l1 = refcount_block + refcount_blocks;
         let l2 = l1 + l1_clusters;
@@ -58,14 +64,14 @@ impl Layout {
     }
 
     /// The cluster of the L2 table of an L1 entry, if it has one.
-    pub(super) fn l2_of(&self, l1_entry: u64) -> Option<u64> {
+    pub(crate) fn l2_of(&self, l1_entry: u64) -> Option<u64> {
         let before = self.l2_before.get(index(l1_entry))?;
         let after = self.l2_before.get(index(l1_entry) + 1)?;
         (after > before).then_some(self.l2 + before)
     }
 
     /// The L1 entry whose table is L2 table number `table`.
-    pub(super) fn l1_entry_of(&self, table: u64) -> u64 {
+    pub(crate) fn l1_entry_of(&self, table: u64) -> u64 {
         self.l2_before.partition_point(|before| *before <= table) as u64 - 1
     }
 }

@@ -4,6 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 mod gzip;
+mod package;
+#[cfg(test)]
+mod package_tests;
 mod tar;
 #[cfg(test)]
 mod tests;
@@ -13,12 +16,13 @@ use super::control::Progress;
 use super::deflate::{deflate, longest};
 use super::growing::Outline;
 use super::steps::Segment;
-use super::{Control, DigestKinds, Growing, Level, StreamVmdk};
-use crate::error::{Error, Kind};
-use crate::ovf::{Appliance, ManifestDigest, Signature};
+use super::{Control, DigestKinds, Growing, Level};
+use crate::error::Error;
 use crate::view::{Stamp, View};
 
 pub use gzip::tar_gz;
+pub use package::OvfPackage;
+pub(super) use tar::check_name;
 
 /// More than the headers of one member and more than the end of an archive, without names.
 const HEADERS: u64 = 256;
@@ -71,7 +75,7 @@ pub fn zip(
 ) -> Result<Growing, Error> {
     let mut parts = Vec::new();
     for Member { name, content } in members {
-        tar::check_name(&name)?;
+        check_name(&name)?;
         parts.push((name, content.segment()));
     }
     let total = parts.iter().map(|(_, content)| content.len()).sum();
@@ -94,46 +98,4 @@ pub fn zip(
         }
         archive.finish(out)
     })
-}
-
-/// An OVF package: descriptor, manifest, signature and disk, named `<stem>.ovf`, `<stem>.mf`, ….
-pub struct OvfPackage {
-    /// The common stem of the members' names.
-    pub stem: String,
-    /// What the descriptor says.
-    pub appliance: Appliance,
-    /// The disk, written as `<stem>.vmdk` while the package is.
-    pub disk: StreamVmdk,
-    /// The digest in the manifest.
-    pub manifest: ManifestDigest,
-    /// Signs the manifest.
-    pub signature: Option<Signature>,
-    /// More members behind these, such as the public key.
-    pub extra: Vec<(String, Vec<u8>)>,
-}
-
-impl OvfPackage {
-    /// Starts writing an OVA: an uncompressed ustar archive in the order DSP0243 wants: descriptor,
-    /// manifest, signature, disk. It becomes final at the end, all at once.
-    pub fn ova(
-        self,
-        stamp: &Stamp,
-        digests: DigestKinds,
-        dest: &Path,
-        control: &Control,
-    ) -> Result<Growing, Error> {
-        let _ = (self.stem, stamp, digests, control);
-        Err(Error::new(Kind::Unsupported, "OVA cannot be written yet:").at(dest))
-    }
-
-    /// Starts writing the same members into a zip archive, without compressing the disk twice.
-    pub fn zip(
-        self,
-        options: &ArchiveOptions,
-        dest: &Path,
-        control: &Control,
-    ) -> Result<Growing, Error> {
-        let _ = (self.stem, options, control);
-        Err(Error::new(Kind::Unsupported, "OVF in zip cannot be written yet:").at(dest))
-    }
 }

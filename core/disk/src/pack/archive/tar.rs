@@ -61,7 +61,7 @@ pub(super) fn header(
 }
 
 /// Refuses names which an archive could not hold or which would lead out of a folder.
-pub(super) fn check_name(name: &str) -> Result<(), Error> {
+pub(in crate::pack) fn check_name(name: &str) -> Result<(), Error> {
     let odd = |c: char| c == '/' || c == '\\' || c.is_control();
     if name.is_empty() || name == "." || name == ".." || name.contains(odd) {
         let message = format!("`{name}` is no name for a member of an archive");

@@ -1,0 +1,171 @@
+//! Where the clusters of a deflated qcow2 image go, and how often each cluster of the file is used.
+//!
+//! Deflated clusters lie one behind the other, byte by byte; clusters kept as they are need a whole
+//! cluster of the file. While those pile up, the cluster half full of deflated ones stays open for more,
+//! but not for ever: what lies behind it is not final before it is.
+
+use crate::field::index;
+use crate::view::CLUSTER;
+
+/// Deflated clusters are read in sectors.
+const SECTOR: u64 = 512;
+/// Whole clusters which may be placed behind an open one: 16 MiB, the size of a part of an upload.
+const PATIENCE: u64 = 256;
+
+/// Whole clusters of a file which may stay partly empty when `clusters` are placed.
+pub(super) fn most_waste(clusters: u64) -> u64 {
+    clusters / PATIENCE + 2
+}
+
+/// The data region of an image on its way.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// The next byte for a deflated cluster, and where the open cluster ends.
+    cursor: u64,
+    open_end: u64,
+    /// Where the next unused cluster starts.
+    free: u64,
+    /// Whole clusters placed since the open cluster has been left behind.
+    passed: u64,
+    /// Uses of each cluster of the file from `first` on.
+    uses: Vec<u16>,
+    first: u64,
+}
+
+impl Places {
+    /// Places from cluster `first` of the file on.
+    pub(super) fn new(first: u64) -> Self {
+        let start = first * CLUSTER;
+        Self { cursor: start, open_end: start, free: start, passed: 0, uses: Vec::new(), first }
+    }
+
+    /// The place of `len` deflated bytes, fewer than a cluster.
+    pub(super) fn deflated(&mut self, len: u64) -> u64 {
+        if self.cursor + len > self.open_end && self.open_end != self.free {
+            self.cursor = self.free;
+        }
+        let at = self.cursor;
+        self.cursor += len;
+        if self.cursor > self.open_end {
+            self.open_end = self.cursor.next_multiple_of(CLUSTER);
+            self.free = self.open_end;
+            self.passed = 0;
+        }
+        self.count(at, self.cursor.next_multiple_of(SECTOR));
+        at
+    }
+
+    /// The place of a whole cluster.
+    pub(super) fn whole(&mut self) -> u64 {
+        let at = self.free;
+        self.free += CLUSTER;
+        self.passed += 1;
+        if self.cursor == self.open_end || self.passed >= PATIENCE {
+            (self.cursor, self.open_end, self.passed) = (self.free, self.free, 0);
+        }
+        self.count(at, at + CLUSTER);
+        at
+    }
+
+    fn count(&mut self, from: u64, to: u64) {
+        let (from, to) = (from / CLUSTER - self.first, to.div_ceil(CLUSTER) - self.first);
+        if self.uses.len() < index(to) {
+            self.uses.resize(index(to), 0);
+        }
+        for uses in &mut self.uses[index(from)..index(to)] {
+            // A deflated cluster takes 60 bytes or more, so a cluster is used 1100 times at most.
+            *uses = uses.saturating_add(1);
+        }
+    }
+
+    /// Nothing will be placed before this byte any more.
+    pub(super) fn settled(&self) -> u64 {
+        self.cursor
+    }
+
+    /// Where the image ends: a whole number of sectors.
+    pub(super) fn end(&self) -> u64 {
+        if self.open_end == self.free { self.cursor.next_multiple_of(SECTOR) } else { self.free }
+    }
+
+    /// How often cluster `cluster` of the file is used; those before the data region are used once.
+    pub(super) fn uses(&self, cluster: u64) -> u16 {
+        match cluster.checked_sub(self.first) {
+            None => 1,
+            Some(place) => self.uses.get(index(place)).copied().unwrap_or(0),
+        }
+    }
+}
+
+/// The L2 entry of a deflated cluster of `len` bytes at byte `at`. Source: qcow2.txt, "Compressed
+/// Clusters Descriptor", with 64 KiB clusters: 54 bits of place, 8 bits of further sectors.
+pub(super) fn descriptor(at: u64, len: u64) -> u64 {
+    const DEFLATED: u64 = 1 << 62;
+    let further = (at + len - 1) / SECTOR - at / SECTOR;
+    DEFLATED | further << 54 | at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deflated_clusters_share_sectors_and_every_use_is_counted() {
+        let mut places = Places::new(3);
+        let start = 3 * CLUSTER;
+        assert_eq!(places.deflated(1000), start);
+        assert_eq!(places.deflated(1000), start + 1000);
+        assert_eq!(places.deflated(CLUSTER - 2000), start + 2000);
+        assert_eq!((places.uses(2), places.uses(3), places.uses(4)), (1, 3, 0));
+        assert_eq!((places.settled(), places.end()), (4 * CLUSTER, 4 * CLUSTER));
+        // Across a border: both are used.
+        places.deflated(CLUSTER - 1);
+        assert_eq!(places.deflated(10), 5 * CLUSTER - 1);
+        assert_eq!((places.uses(4), places.uses(5)), (2, 1));
+        assert_eq!(places.end(), 5 * CLUSTER + 512);
+    }
+
+    #[test]
+    fn an_open_cluster_is_filled_behind_whole_ones_until_patience_ends() {
+        let mut places = Places::new(1);
+        places.deflated(100);
+        assert_eq!(places.whole(), 2 * CLUSTER);
+        assert_eq!(places.deflated(50), CLUSTER + 100);
+        assert_eq!((places.settled(), places.end()), (CLUSTER + 150, 3 * CLUSTER));
+        // Too long for the rest of the open cluster, which has no neighbour.
+        assert_eq!(places.deflated(CLUSTER - 100), 3 * CLUSTER);
+        assert_eq!(places.settled(), 4 * CLUSTER - 100);
+        for number in 0..PATIENCE {
+            assert_eq!(places.settled(), 4 * CLUSTER - 100, "{number}");
+            places.whole();
+        }
+        assert_eq!(places.settled(), (4 + PATIENCE) * CLUSTER);
+        assert_eq!(places.deflated(7), (4 + PATIENCE) * CLUSTER);
+        let placed = PATIENCE + 6;
+        assert!(places.end() <= (1 + placed + most_waste(placed)) * CLUSTER);
+    }
+
+    #[test]
+    fn whole_clusters_alone_are_settled_at_once() {
+        let mut places = Places::new(9);
+        for number in 9..20 {
+            assert_eq!(places.whole(), number * CLUSTER);
+            assert_eq!(places.settled(), (number + 1) * CLUSTER);
+            assert_eq!((places.uses(number), places.end()), (1, (number + 1) * CLUSTER));
+        }
+    }
+
+    #[test]
+    fn descriptors_count_the_sectors_behind_the_first() {
+        for (at, len, further) in [
+            (512, 1, 0),
+            (512, 512, 0),
+            (512, 513, 1),
+            (1023, 1, 0),
+            (1023, 2, 1),
+            (600, 65535, 128),
+        ] {
+            assert_eq!(descriptor(at, len), 1 << 62 | further << 54 | at, "{at} {len}");
+        }
+    }
+}
