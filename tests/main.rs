@@ -20,4 +20,5 @@ mod inputs_hotfix;
 mod old_plugins;
 mod packages;
 mod resume;
+mod reuse;
 mod tidy;

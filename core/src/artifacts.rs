@@ -11,6 +11,8 @@ use crate::error::{Error, Result, Stage};
 
 /// File that marks a folder as made by this tool; its content is the tool's version.
 const MARKER: &str = "generator-info.json";
+/// Content of the marker.
+const VERSION: &str = concat!("{\"VERSION\":\"", env!("CARGO_PKG_VERSION"), "\"}\n");
 
 /// A build's folder, claimed by this process: no other build works in it.
 #[derive(Debug)]
@@ -45,8 +47,7 @@ impl Claim {
             };
             removed.map_err(failed)?;
         }
-        let marker = concat!("{\"VERSION\":\"", env!("CARGO_PKG_VERSION"), "\"}\n");
-        fs::write(folder.join(MARKER), marker).map_err(failed)?;
+        fs::write(folder.join(MARKER), VERSION).map_err(failed)?;
         Ok(Self { folder: folder.to_owned(), _lock: lock })
     }
 
@@ -57,6 +58,18 @@ impl Claim {
     pub fn keep(folder: &Path) -> Result<Self> {
         let lock = lock(folder)?;
         Ok(Self { folder: folder.to_owned(), _lock: lock })
+    }
+
+    /// Claims the folder of an earlier build of the same thing, with what is in it; nothing when there is
+    /// none, or another version of this tool made it.
+    ///
+    /// # Errors
+    /// When another build works in it.
+    pub fn earlier(folder: &Path) -> Result<Option<Self>> {
+        if !fs::read_to_string(folder.join(MARKER)).is_ok_and(|text| text == VERSION) {
+            return Ok(None);
+        }
+        Self::keep(folder).map(Some)
     }
 
     /// Removes the folder, and folders above it up to `base` that are empty then.

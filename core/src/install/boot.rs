@@ -11,6 +11,7 @@ use build_image_disk::{
 use super::{Workshop, tree};
 use crate::{
     error::{Error, Result, Stage},
+    plan::Installation,
     product::{self, Added, Installer, Pass},
     source::{from_disk, not_accepted},
 };
@@ -59,35 +60,40 @@ impl Workshop<'_> {
     /// The initrd of an ISO with the additions of a pass.
     fn initrd(&self, iso: &Iso, pass: Pass) -> Result<std::path::PathBuf> {
         let path = self.work.join("initrd.img");
+        let additions = additions(self.installation, self.platform, pass)?;
         let mut base = iso.open_file(INITRD).map_err(|error| not_accepted(iso.path(), error))?;
-        let written = initrd::append(&mut base, &self.additions(pass)?, &path)
+        let written = initrd::append(&mut base, &additions, &path)
             .map_err(|error| from_disk(Stage::Disk, error))?;
         tracing::debug!(base = written.base, total = written.total, "initrd written");
         check_memory(written, self.installation.machine.memory_mib)?;
         Ok(path)
     }
+}
 
-    fn additions(&self, pass: Pass) -> Result<Vec<Addition>> {
-        let installation = self.installation;
-        let installer = Installer {
-            facts: &installation.facts,
-            shape: installation.shape,
-            sizes: installation.sizes,
-            guest: &installation.guest,
-            platform: self.platform,
-        };
-        let mut additions = Vec::new();
-        for added in installer.additions(pass) {
-            match added {
-                Added::Text(path, text, mode) => {
-                    let content = Content::Bytes(text.into_bytes());
-                    additions.push(Addition { path, mode, content });
-                }
-                Added::Path(path, source) => tree::add(&mut additions, path, &source)?,
+/// What a pass adds to the initrd. Contents of files are not read.
+pub(super) fn additions(
+    installation: &Installation,
+    platform: &str,
+    pass: Pass,
+) -> Result<Vec<Addition>> {
+    let installer = Installer {
+        facts: &installation.facts,
+        shape: installation.shape,
+        sizes: installation.sizes,
+        guest: &installation.guest,
+        platform,
+    };
+    let mut additions = Vec::new();
+    for added in installer.additions(pass) {
+        match added {
+            Added::Text(path, text, mode) => {
+                let content = Content::Bytes(text.into_bytes());
+                additions.push(Addition { path, mode, content });
             }
+            Added::Path(path, source) => tree::add(&mut additions, path, &source)?,
         }
-        Ok(additions)
     }
+    Ok(additions)
 }
 
 /// Memory a guest needs to unpack an initrd, in MiB. The packed and the unpacked one are there at the

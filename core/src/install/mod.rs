@@ -3,11 +3,12 @@
 //!
 //! ```text
 //! boot.rs   kernel and initrd of a pass, the memory it needs      tree.rs  folders a user puts into the image
-//! pass.rs   one guest from start to end
+//! pass.rs   one guest from start to end                            reuse.rs  disks that were installed before
 //! ```
 
 mod boot;
 mod pass;
+mod reuse;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use crate::{
     source::from_disk,
 };
 use pass::{Failed, Run};
+pub use reuse::Made;
 
 /// What an installation works with.
 pub struct Workshop<'a> {

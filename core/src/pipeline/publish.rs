@@ -91,7 +91,7 @@ impl Pipeline<'_> {
         Ok(Some((Algorithm::named(digest)?, PrivateKey::read(&path)?)))
     }
 
-    fn going_on(&self) -> ControlFlow<()> {
+    pub(super) fn going_on(&self) -> ControlFlow<()> {
         if self.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     error::{Error, Problem, Result, Stage},
     install::{self, Workshop},
     journal::Entry,
+    plan::Installation,
     plugins::RunHost,
     report::{ImageEntry, Outcome},
 };
@@ -121,6 +122,17 @@ impl Pipeline<'_> {
             self.reporter.note(&format!("  install  done before: {}", raw.display()));
             return Ok(raw);
         }
+        let inputs = if self.plan.keep { Some(self.inputs(installation)?) } else { None };
+        if let Some(inputs) = &inputs
+            && let Some(claim) = Claim::earlier(folder)?
+            && install::Made::is_in(folder, &raw, inputs, &|| self.going_on())?
+        {
+            *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
+            self.write_down(|records| records.started(&outcome.start_time));
+            let text = format!("  install  the same was installed before: {}", raw.display());
+            self.reporter.note(&text);
+            return Ok(raw);
+        }
         *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(Claim::take(folder)?);
         self.write_down(|records| records.started(&outcome.start_time));
         let accel = install::choose_accel(&installation.machine.accel, qemu)?;
@@ -154,7 +166,16 @@ impl Pipeline<'_> {
         workshop.install()?;
         self.end("install", "disk installed", disk_facts(&raw), outcome)?;
         self.write_down(|records| records.installed(&raw));
+        if let Some(inputs) = inputs {
+            install::Made::of(inputs, &raw, &|| self.going_on())?.write(folder)?;
+        }
         Ok(raw)
+    }
+
+    fn inputs(&self, installation: &Installation) -> Result<String> {
+        let plan = self.plan;
+        let size = plan.build.virtual_size;
+        install::Made::inputs(installation, &plan.platform, size, &|| self.going_on())
     }
 
     /// Whether an earlier process of this run installed the disk and nobody touched it since.

@@ -1,0 +1,231 @@
+//! When an installed disk may be used again: everything it was made of is the same, byte for byte, and
+//! so is the disk.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    ops::ControlFlow,
+    path::Path,
+};
+
+use build_image_disk::{GuestReader, initrd::Content};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::boot::additions;
+use crate::{
+    error::{Error, Result, Stage},
+    plan::Installation,
+    product::Pass,
+    source::from_disk,
+};
+
+/// Name of the file in the artifacts folder.
+const FILE: &str = "reuse.json";
+/// Bytes of the disk that are looked at together; those that are all zero do not count.
+const CLUSTER: usize = 64 << 10;
+
+/// What a disk was made of, and what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// SHA-256 of everything that went into the disk.
+    inputs: String,
+    /// SHA-256 of the disk's data and their places.
+    disk: String,
+    /// Size of the disk, bytes.
+    size: u64,
+}
+
+impl Made {
+    /// What went into a disk of `size` bytes: the ISOs, the additions to their initrds, this version of the
+    /// tool. `going_on` is asked again and again.
+    ///
+    /// # Errors
+    /// What cannot be read, and [`Stage::Interrupted`].
+    pub fn inputs(
+        installation: &Installation,
+        platform: &str,
+        size: u64,
+        going_on: &dyn Fn() -> ControlFlow<()>,
+    ) -> Result<String> {
+        let mut sum = Sum { hash: Sha256::new(), going_on };
+        sum.line(&format!("{} {size}", env!("CARGO_PKG_VERSION")));
+        let mut passes = vec![(Pass::Rtm, &installation.iso)];
+        passes.extend(installation.hotfix.as_ref().map(|hotfix| (Pass::Hotfix, &hotfix.path)));
+        for (pass, iso) in passes {
+            sum.file(iso)?;
+            for addition in additions(installation, platform, pass)? {
+                sum.line(&format!("{} {:o}", addition.path, addition.mode));
+                match &addition.content {
+                    Content::Bytes(bytes) => sum.bytes(bytes),
+                    Content::File(path) => sum.file(path)?,
+                    Content::Directory => {}
+                    Content::Symlink(target) => sum.line(target),
+                }
+            }
+        }
+        Ok(sum.finish())
+    }
+
+    /// A disk that was just made of these inputs.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn of(inputs: String, disk: &Path, going_on: &dyn Fn() -> ControlFlow<()>) -> Result<Self> {
+        let (disk, size) = content(disk, going_on)?;
+        Ok(Self { inputs, disk, size })
+    }
+
+    /// Whether the disk in this folder was made of these inputs and is still the same.
+    ///
+    /// # Errors
+    /// When the disk is there and cannot be read.
+    pub fn is_in(
+        folder: &Path,
+        disk: &Path,
+        inputs: &str,
+        going_on: &dyn Fn() -> ControlFlow<()>,
+    ) -> Result<bool> {
+        let Ok(text) = fs::read(folder.join(FILE)) else { return Ok(false) };
+        let Ok(made) = serde_json::from_slice::<Self>(&text) else { return Ok(false) };
+        if made.inputs != inputs || disk.metadata().map_or(0, |found| found.len()) != made.size {
+            return Ok(false);
+        }
+        Ok(content(disk, going_on)? == (made.disk, made.size))
+    }
+
+    /// Writes it down.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(FILE);
+        let text = serde_json::to_string_pretty(self).unwrap_or_default();
+        fs::write(&path, text).map_err(|error| {
+            Error::new(Stage::Disk, format!("cannot write `{}`", path.display())).because(&error)
+        })
+    }
+}
+
+/// A sum of several things, each with its length, so that nothing can be moved from one to the next.
+struct Sum<'a> {
+    hash: Sha256,
+    going_on: &'a dyn Fn() -> ControlFlow<()>,
+}
+
+impl Sum<'_> {
+    fn line(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.hash.update((bytes.len() as u64).to_le_bytes());
+        self.hash.update(bytes);
+    }
+
+    fn file(&mut self, path: &Path) -> Result<()> {
+        let failed = |error: io::Error| {
+            Error::new(Stage::Source, format!("cannot read `{}`", path.display())).because(&error)
+        };
+        let mut file = File::open(path).map_err(failed)?;
+        let (mut inner, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+        loop {
+            let count = file.read(&mut buffer).map_err(failed)?;
+            if count == 0 {
+                self.bytes(&inner.finalize());
+                return Ok(());
+            }
+            inner.write_all(&buffer[..count]).map_err(failed)?;
+            interrupted((self.going_on)())?;
+        }
+    }
+
+    fn finish(self) -> String {
+        hex(&self.hash.finalize())
+    }
+}
+
+/// Digest of a raw disk's data, wherever the file has holes, and its size.
+fn content(disk: &Path, going_on: &dyn Fn() -> ControlFlow<()>) -> Result<(String, u64)> {
+    let failed = |error| from_disk(Stage::Disk, error);
+    let disk = GuestReader::open_raw(disk).map_err(failed)?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 16 * CLUSTER]);
+    let mut offset = 0;
+    while let Some(extent) = disk.extent_at(offset).map_err(failed)? {
+        interrupted(going_on())?;
+        // Pieces start at multiples of a cluster, so that holes do not change where data are cut.
+        let rest = buffer.len() as u64 - offset % CLUSTER as u64;
+        if extent.zero {
+            offset += extent.len;
+            continue;
+        }
+        let wanted = usize::try_from(rest).unwrap_or(buffer.len());
+        let read = disk.read_at(&mut buffer[..wanted], offset).map_err(failed)?;
+        for (position, byte) in nonzero(&buffer[..read]) {
+            hash.update((offset + position as u64).to_le_bytes());
+            hash.update(byte);
+        }
+        offset += read as u64;
+    }
+    Ok((hex(&hash.finalize()), disk.virtual_size()))
+}
+
+/// Sectors that hold data, with their places.
+fn nonzero(data: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    data.chunks(512)
+        .enumerate()
+        .filter(|(_, sector)| sector.iter().any(|byte| *byte != 0))
+        .map(|(number, sector)| (number * 512, sector))
+}
+
+fn interrupted(flow: ControlFlow<()>) -> Result<()> {
+    if flow.is_break() { Err(Error::interrupted()) } else { Ok(()) }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, SeekFrom};
+
+    use super::*;
+
+    fn go() -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    #[test]
+    fn a_disk_is_the_same_with_and_without_holes_and_another_after_any_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let (holes, full) = (folder.path().join("holes"), folder.path().join("full"));
+        let mut file = File::create(&holes).unwrap();
+        file.set_len(3 << 20).unwrap();
+        for (place, byte) in [(5, 1_u8), (1 << 20, 2), ((3 << 20) - 1, 3)] {
+            file.seek(SeekFrom::Start(place)).unwrap();
+            file.write_all(&[byte]).unwrap();
+        }
+        fs::write(&full, fs::read(&holes).unwrap()).unwrap();
+        let first = content(&holes, &go).unwrap();
+        assert_eq!(first, content(&full, &go).unwrap());
+        let made = Made::of("in".into(), &holes, &go).unwrap();
+        made.write(folder.path()).unwrap();
+        assert!(Made::is_in(folder.path(), &full, "in", &go).unwrap());
+        assert!(!Made::is_in(folder.path(), &full, "other", &go).unwrap());
+        let mut bytes = fs::read(&full).unwrap();
+        bytes[2 << 20] = 9;
+        fs::write(&full, bytes).unwrap();
+        assert!(!Made::is_in(folder.path(), &full, "in", &go).unwrap());
+        assert!(!Made::is_in(folder.path(), &folder.path().join("gone"), "in", &go).unwrap());
+    }
+
+    #[test]
+    fn a_stop_is_an_interruption() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = folder.path().join("disk");
+        fs::write(&disk, [1; 4096]).unwrap();
+        let error = content(&disk, &|| ControlFlow::Break(())).unwrap_err();
+        assert_eq!(error.stage, Stage::Interrupted);
+    }
+}

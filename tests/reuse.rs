@@ -1,0 +1,60 @@
+//! REUSE: a second build takes the disk of the first, if everything it was made of is the same.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use crate::harness::{Iso, Sandbox, needs_qemu};
+
+fn record(folder: &Path, name: &str) -> Value {
+    let text = fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    serde_json::from_slice(&text).unwrap()
+}
+
+#[test]
+fn a_disk_is_used_again_only_when_nothing_changed_and_records_tell_others_what_was_done() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let iso = Iso::of("ok");
+    let injected = sandbox.write("motd", "hello\n");
+    sandbox.write(
+        "c.yml",
+        &format!(
+            "REUSE: \"Yes\"\nUPDATE_IMAGE_FILES:\n  - source: {}\n    destination: /etc/motd\n",
+            injected.display()
+        ),
+    );
+    let words = ["-i", iso.word(), "-c", "c.yml", "-p", "qcow2", "-m", "ltm", "-b", "1"];
+    let first = sandbox.run(&words);
+    first.succeeded();
+    let again = "the same was installed before";
+    assert!(!first.stderr.contains(again));
+
+    let folder = sandbox.path().join("artifacts/ok/qcow2/ltm_1slot");
+    for (name, pointer, value) in [
+        ("build-image.json", "/modules", "ltm"),
+        ("build_config.json", "/REUSE", "true"),
+        ("VersionFile.json", "/version_version", "15.0.0"),
+        ("create_raw_disk.json", "/attributes/fix_swap_mib", "10"),
+        ("prepare_raw_disk.json", "/output", "BIGIP-15.0.0-0.0.39.LTM_1SLOT.qcow2.raw"),
+        ("prepare_virtual_disk.json", "/output", "BIGIP-15.0.0-0.0.39.LTM_1SLOT.qcow2.zip"),
+        ("prepare_cloud_image.json", "/status", "success"),
+        ("end_file.json", "/result", "SUCCESS"),
+    ] {
+        assert_eq!(record(&folder, name).pointer(pointer), Some(&value.into()), "{name}");
+    }
+    assert_eq!(record(&folder, "start_file.json")["result"], 0);
+
+    let second = sandbox.run(&words);
+    second.succeeded();
+    assert!(second.stderr.contains(again), "{}", second.stderr);
+
+    // The content of one injected file, not its name, time or size.
+    fs::write(&injected, "HELLO\n").unwrap();
+    let third =
+        sandbox.command(&[&words[..], &["--qemu", "/bin/false"]].concat()).output().unwrap();
+    let text = String::from_utf8_lossy(&third.stderr).into_owned();
+    assert!(!third.status.success() && !text.contains(again), "it wants to install: {text}");
+}
