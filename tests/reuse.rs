@@ -1,10 +1,10 @@
 //! REUSE: a second build takes the disk of the first, if everything it was made of is the same.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
 
-use crate::harness::{Iso, Sandbox, needs_qemu};
+use crate::harness::{Iso, Sandbox, needs, needs_qemu};
 
 fn record(folder: &Path, name: &str) -> Value {
     let text = fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -13,7 +13,7 @@ fn record(folder: &Path, name: &str) -> Value {
 
 #[test]
 fn a_disk_is_used_again_only_when_nothing_changed_and_records_tell_others_what_was_done() {
-    if !needs_qemu() {
+    if !needs_qemu() || !needs(&["unzip"]) {
         return;
     }
     let sandbox = Sandbox::new();
@@ -46,6 +46,14 @@ fn a_disk_is_used_again_only_when_nothing_changed_and_records_tell_others_what_w
         assert_eq!(record(&folder, name).pointer(pointer), Some(&value.into()), "{name}");
     }
     assert_eq!(record(&folder, "start_file.json")["result"], 0);
+
+    let snapshot = sandbox.path().join("logs/image-qcow2-ltm-1slot.snapshot.zip");
+    let listed = Command::new("unzip").args(["-Z1", snapshot.to_str().unwrap()]).output().unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    for name in ["image-qcow2-ltm-1slot", "build_config.json", "qemu.iso.log", "files.txt"] {
+        assert!(listed.lines().any(|line| line == name), "{name} is not in {listed}");
+    }
+    assert!(!listed.contains("motd"));
 
     let second = sandbox.run(&words);
     second.succeeded();

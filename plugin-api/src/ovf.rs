@@ -18,6 +18,8 @@ pub struct Ovf {
     pub eula: Option<String>,
     /// VMware's virtual hardware version: 10 is written `vmx-10`.
     pub hardware_version: u32,
+    /// Whether its firmware is UEFI; otherwise it is a BIOS.
+    pub uefi: bool,
     /// Processors.
     pub cpus: u32,
     /// Memory, MiB.
@@ -89,6 +91,8 @@ pub struct OvfConfiguration {
     pub id: String,
     /// Short label.
     pub label: String,
+    /// More words for the user.
+    pub description: String,
     /// Processors.
     pub cpus: u32,
     /// Reserved processor time, MHz; 0 = none.

@@ -219,6 +219,7 @@ fn appliance(ovf: &Ovf) -> ovf::Appliance {
         },
         eula: ovf.eula.clone(),
         hardware_version: ovf.hardware_version,
+        uefi: ovf.uefi,
         cpus: ovf.cpus,
         memory_mib: ovf.memory_mib,
         sizes: ovf.configurations.iter().map(size).collect(),
@@ -231,6 +232,7 @@ fn size(given: &build_image_plugin_api::OvfConfiguration) -> ovf::Size {
     ovf::Size {
         id: given.id.clone(),
         label: given.label.clone(),
+        description: given.description.clone(),
         cpus: given.cpus,
         memory_mib: given.memory_mib,
         cpu_reservation_mhz: given.reserved_mhz,

@@ -2,6 +2,7 @@
 //! members that consumers of the old tool read. They are a copy for others; nothing here reads them.
 
 mod files;
+mod snapshot;
 mod write;
 
 use std::path::Path;
@@ -131,7 +132,11 @@ impl<'a> Records<'a> {
             "end_file.json",
             json!({"build_end_time": crate::clock::now(), "result": result}),
         )?;
-        files::list(&self.plan.artifacts)
+        files::list(&self.plan.artifacts)?;
+        match &outcome.log_file {
+            Some(log) => snapshot::write(&self.plan.artifacts, Path::new(log)),
+            None => Ok(()),
+        }
     }
 
     fn put(&self, name: &str, value: Value) -> Result<()> {

@@ -1,0 +1,59 @@
+//! One file to send to those who are asked for help: the log, the records, what the guest printed.
+//! Only what is named here goes in; user files, keys and settings of others never do.
+
+use std::{fs, io::Read as _, path::Path};
+
+use build_image_disk::{
+    pack::{ArchiveOptions, Content, Control, DigestKinds, Level, Member, zip},
+    view::Stamp,
+};
+
+use crate::{
+    error::{Result, Stage},
+    source::from_disk,
+};
+
+/// Files of the artifacts folder that go in, when they are there.
+const FILES: [&str; 18] = [
+    "VersionFile.json",
+    "build-image.json",
+    "build_config.json",
+    "create_raw_disk.json",
+    "end_file.json",
+    "files.txt",
+    "generator-info.json",
+    "image_id.json",
+    "location.json",
+    "lv_sizes_patch.json",
+    "prepare_cloud_image.json",
+    "prepare_raw_disk.json",
+    "prepare_virtual_disk.json",
+    "qemu.hotfix.log",
+    "qemu.iso.log",
+    "qemu.selinux_relabeling.log",
+    "reuse.json",
+    "start_file.json",
+];
+/// More than this of a file is not taken, bytes.
+const LIMIT: u64 = 16 << 20;
+
+/// Writes `<log>.snapshot.zip`.
+pub(super) fn write(folder: &Path, log: &Path) -> Result<()> {
+    let mut name = log.as_os_str().to_owned();
+    name.push(".snapshot.zip");
+    let log_name = log.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let sources = FILES.map(|name| (name.to_owned(), folder.join(name)));
+    let sources = sources.into_iter().chain([(log_name, log.to_owned())]);
+    let members = sources.filter_map(|(name, path)| {
+        let mut bytes = Vec::new();
+        fs::File::open(path).ok()?.take(LIMIT).read_to_end(&mut bytes).ok()?;
+        Some(Member { name, content: Content::Bytes(bytes) })
+    });
+    let options = ArchiveOptions {
+        level: Level::default(),
+        stamp: Stamp::new("snapshot", 0),
+        digests: DigestKinds::NONE,
+    };
+    let written = zip(members.collect(), &options, Path::new(&name), &Control::new());
+    written.and_then(|file| file.finish()).map(drop).map_err(|error| from_disk(Stage::Disk, error))
+}
