@@ -1,4 +1,4 @@
-//! ISOs that are none, guests that fail, a missing qemu: one clear error each, nothing left behind.
+//! ISOs that are none, a missing qemu, sizes and versions that do not go: one clear error each, nothing left behind.
 
 use std::fs;
 
@@ -51,34 +51,6 @@ fn isos_with_something_missing_are_refused_by_name() {
         sandbox.cloud_has_only(0);
         let disks = sandbox.files().iter().filter(|name| name.ends_with(".raw")).count();
         assert_eq!(disks, 0, "{variant} leaves no disk");
-    }
-}
-
-#[test]
-fn guests_that_fail_are_told_apart_and_their_last_words_shown() {
-    if !needs_qemu() {
-        return;
-    }
-    for (variant, more, texts) in [
-        ("installer-fails", &[][..], &["MKVM FINAL STATUS = FAILURE"][..]),
-        ("kernel-panic", &[], &["panic"]),
-        ("no-marker", &[], &["MKVM FINAL STATUS = SUCCESS"]),
-        ("installer-silent", &["--silence-timeout", "20s"], &["silen"]),
-        ("installer-silent", &["--install-timeout", "20s"], &["20 s"]),
-    ] {
-        let sandbox = Sandbox::with_cloud();
-        let iso = Iso::of(variant);
-        let run = build(&sandbox, iso.word(), &[&["--accel", "tcg"], more].concat());
-        run.failed(5, &[texts, &["qemu.iso.log"]].concat());
-        sandbox.cloud_has_only(0);
-        let files = sandbox.files();
-        assert!(
-            !files.iter().any(|name| name.ends_with(".raw") || name.contains("tmp.")),
-            "{files:?}"
-        );
-        let log =
-            files.iter().find(|name| name.ends_with("qemu.iso.log")).expect("the log is kept");
-        assert!(fs::metadata(sandbox.path().join(log)).unwrap().len() > 0);
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path, process::Command};
 
 use build_image_emulator_alibaba::{Config, StateDir, Stored};
 
-use crate::harness::{Iso, Sandbox, TinyIso, needs_qemu, sandbox_walk};
+use crate::harness::{Iso, Sandbox, TinyIso, Turn, needs_qemu, sandbox_walk};
 
 /// Compares two raw disks with qemu's own tool.
 #[track_caller]
@@ -22,6 +22,7 @@ fn an_installer_iso_becomes_a_registered_image_with_the_old_command_line() {
     if !needs_qemu() {
         return;
     }
+    let _turn = Turn::take();
     let state = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::with_cloud_of(Config {
         state: StateDir::Kept(state.path().to_owned()),

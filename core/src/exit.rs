@@ -4,6 +4,8 @@
 pub const DONE: u8 = 0;
 /// A bug of this program or of a provider.
 pub const BUG: u8 = 1;
+/// `doctor` found something that keeps builds from working.
+pub const NOT_READY: u8 = 1;
 /// The command line or a setting is not acceptable.
 pub const USAGE: u8 = 2;
 /// A provider plugin is missing or does not load.

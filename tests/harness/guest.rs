@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     path::PathBuf,
     process::Command,
     sync::{Mutex, PoisonError},
@@ -41,6 +42,31 @@ impl Iso {
     /// Its path as a word of a command line.
     pub(crate) fn word(&self) -> &str {
         self.0.to_str().unwrap()
+    }
+}
+
+/// The right to run guests, one after the other. Only two hold it at a time, however many tests and
+/// test processes there are: each guest takes a processor and most of a GiB.
+pub(crate) struct Turn(#[expect(dead_code, reason = "its lock ends when it is dropped")] File);
+
+impl Turn {
+    /// Waits for it.
+    #[track_caller]
+    pub(crate) fn take() -> Self {
+        let slot = |number: usize| {
+            File::create(target_folder().join(format!("guests-turn.{number}"))).unwrap()
+        };
+        let mut slots = [slot(0), slot(1)];
+        if let Some(free) = slots.iter().position(|slot| slot.try_lock().is_ok()) {
+            slots.swap(0, free);
+        } else {
+            // Waiters spread by the moment they came.
+            let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_micros();
+            slots.swap(0, usize::from(now % 2 == 1));
+            slots[0].lock().unwrap();
+        }
+        let [slot, _] = slots;
+        Self(slot)
     }
 }
 

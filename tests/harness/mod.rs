@@ -5,7 +5,7 @@ mod run;
 mod sandbox;
 mod tiny_iso;
 
-pub(crate) use guest::{Iso, needs, needs_qemu};
+pub(crate) use guest::{Iso, Turn, needs, needs_qemu};
 pub(crate) use run::Run;
 pub(crate) use sandbox::{SECRET, Sandbox, walk as sandbox_walk};
 pub(crate) use tiny_iso::TinyIso;

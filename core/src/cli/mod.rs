@@ -3,6 +3,7 @@
 mod args;
 mod build;
 mod command;
+mod doctor;
 mod info;
 mod iso_only;
 mod output;
@@ -33,12 +34,13 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Verbs beside the build, which has none.
-const VERBS: [(&str, &str); 5] = [
+const VERBS: [(&str, &str); 6] = [
     ("plan", "print what a build would do, and do nothing"),
     ("resume", "go on with a build that was killed or kept"),
     ("runs", "list builds that left something"),
     ("gc", "remove what killed builds left, here and in the cloud"),
     ("providers", "list and inspect provider plugins"),
+    ("doctor", "look whether builds can work on this host"),
 ];
 
 fn dispatch(words: &[String], environment: &Environment) -> u8 {
@@ -48,6 +50,12 @@ fn dispatch(words: &[String], environment: &Environment) -> u8 {
         Some((verb, rest)) if verb == "runs" => runs::list(rest, environment),
         Some((verb, rest)) if verb == "gc" => runs::gc(rest, environment),
         Some((verb, rest)) if verb == "providers" => providers::run(rest, environment),
+        Some((verb, rest)) if verb == "doctor" => {
+            return doctor::run(rest, environment).unwrap_or_else(|error| {
+                print_error(&error);
+                error.exit_code()
+            });
+        }
         Some((word, _)) if !word.starts_with('-') => Err(unknown::verb(word)),
         _ => return build::run(words, environment, None),
     };

@@ -66,6 +66,13 @@ impl Qemu {
         Self { verdicts: Some(verdicts), ..self }
     }
 
+    /// Forgets what is remembered about kvm, so that the next choice tries it.
+    pub fn forget_verdict(&self) {
+        if let Some(verdicts) = &self.verdicts {
+            verdicts.forget();
+        }
+    }
+
     /// The program.
     pub fn path(&self) -> &Path {
         &self.path

@@ -82,7 +82,7 @@ impl VerdictFile {
     }
 
     /// Forgets, so that the next start probes.
-    pub fn forget(&self) {
+    pub(super) fn forget(&self) {
         // Nothing to forget is fine too.
         let _ = fs::remove_file(self.file());
     }

@@ -1,0 +1,381 @@
+//! The checks of `doctor`, one function each and a table of them.
+
+use std::{
+    fs,
+    net::{TcpStream, ToSocketAddrs as _},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use build_image_disk::qemu::{Accel, Qemu};
+
+use crate::{
+    clock,
+    error::Result,
+    install::choose_accel,
+    plugins::{Plugin, SearchPath},
+    settings::{Environment, Resolved},
+};
+
+/// What the checks look at.
+pub(super) struct Host<'a> {
+    pub(super) settings: &'a Resolved,
+    pub(super) environment: &'a Environment,
+    pub(super) search: SearchPath,
+    pub(super) qemu: Result<Qemu>,
+}
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Ok,
+    /// Builds work, but not as they could.
+    Warn,
+    /// Some builds cannot work.
+    Fail,
+}
+
+impl Verdict {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// One line of the report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) verdict: Verdict,
+    pub(super) message: String,
+    pub(super) remedy: Option<String>,
+}
+
+type Check = fn(&Host<'_>) -> Vec<Finding>;
+
+/// All checks, in the order of the report.
+pub(super) const CHECKS: [(&str, Check); 7] = [
+    ("qemu", qemu),
+    ("acceleration", acceleration),
+    ("memory", memory),
+    ("disk space", disk_space),
+    ("providers", providers),
+    ("proxy", proxies),
+    ("clock", clock),
+];
+
+const GIB: u64 = 1 << 30;
+/// What an installation and the image made of it may take, bytes.
+const AMPLE: u64 = 20 * GIB;
+/// An installed disk does not fit into less, bytes.
+const SCARCE: u64 = 5 * GIB;
+/// Memory beside the guest's: qemu itself and this program, bytes.
+const BESIDE: u64 = GIB / 2;
+/// A proxy that takes longer to accept a connection is of no use.
+const PROXY_LIMIT: Duration = Duration::from_secs(3);
+const PROXIES: [&str; 6] =
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
+fn good(message: impl Into<String>) -> Finding {
+    Finding { verdict: Verdict::Ok, message: message.into(), remedy: None }
+}
+
+fn bad(verdict: Verdict, message: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    Finding { verdict, message: message.into(), remedy: Some(remedy.into()) }
+}
+
+fn qemu(host: &Host<'_>) -> Vec<Finding> {
+    vec![match &host.qemu {
+        Ok(qemu) => {
+            let confined =
+                if qemu.has_sandbox() { "" } else { ", cannot confine itself (seccomp)" };
+            good(format!("{} {}{confined}", qemu.path().display(), qemu.version()))
+        }
+        Err(error) => bad(
+            Verdict::Fail,
+            format!("{}: ISOs cannot be installed", error.message),
+            error.hint.clone().unwrap_or_default(),
+        ),
+    }]
+}
+
+fn acceleration(host: &Host<'_>) -> Vec<Finding> {
+    let Ok(qemu) = &host.qemu else {
+        return vec![bad(Verdict::Warn, "not tried, there is no qemu", "install qemu first")];
+    };
+    let wish = host.settings.text("ACCEL").unwrap_or("auto");
+    vec![match choose_accel(wish, qemu) {
+        Ok(verdict) => {
+            let age = verdict.remembered.map(|age| format!(" (remembered for {})", ago(age)));
+            let text = format!("{}: {}{}", verdict.accel, verdict.reason, age.unwrap_or_default());
+            if verdict.accel == Accel::Kvm || wish != "auto" {
+                good(text)
+            } else {
+                bad(
+                    Verdict::Warn,
+                    text,
+                    "installing works, but some ten times slower; use a host where guests run under kvm, and give your user the right to open /dev/kvm; try again with --refresh",
+                )
+            }
+        }
+        Err(error) => bad(Verdict::Fail, error.message, error.hint.unwrap_or_default()),
+    }]
+}
+
+fn ago(age: Duration) -> String {
+    match age.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}
+
+fn memory(host: &Host<'_>) -> Vec<Finding> {
+    let facts = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").unwrap_or_default();
+    let wanted = host.settings.number("QEMU_MEMORY").unwrap_or_default();
+    vec![judge_memory(&facts, &limit, wanted)]
+}
+
+fn judge_memory(facts: &str, limit: &str, wanted: u64) -> Finding {
+    let kib = |name: &str| {
+        let line = facts.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim_start_matches(':').split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let (Some(total), Some(available)) = (kib("MemTotal"), kib("MemAvailable")) else {
+        return good("this system does not say how much memory it has");
+    };
+    let limit = limit.trim().parse::<u64>().unwrap_or(u64::MAX);
+    let (total, available) = ((total << 10).min(limit), (available << 10).min(limit));
+    let text = format!(
+        "{} available of {}, the installing machine gets {}",
+        gib(available),
+        gib(total),
+        gib(wanted)
+    );
+    let verdict = if total < wanted + BESIDE {
+        Verdict::Fail
+    } else if available < wanted + BESIDE {
+        Verdict::Warn
+    } else {
+        return good(text);
+    };
+    bad(
+        verdict,
+        text,
+        "end other programs, or give it less with --qemu-memory (1GiB is enough for most ISOs)",
+    )
+}
+
+fn gib(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) / GIB;
+    format!("{}.{} GiB", tenths / 10, tenths % 10)
+}
+
+fn disk_space(host: &Host<'_>) -> Vec<Finding> {
+    let folder = |key: &str, default: &str| {
+        let named = host.settings.path(key).unwrap_or_else(|| PathBuf::from(default));
+        (key.to_owned(), std::path::absolute(&named).unwrap_or(named))
+    };
+    let folders = [folder("ARTIFACTS_DIR", "artifacts"), folder("IMAGE_DIR", "images")];
+    folders.iter().map(|(key, folder)| judge_folder(key, folder)).collect()
+}
+
+fn judge_folder(key: &str, folder: &Path) -> Finding {
+    let shown = folder.display();
+    let elsewhere = format!("set {key} to another folder");
+    let Some(there) = folder.ancestors().find(|path| path.exists()) else {
+        return bad(Verdict::Fail, format!("{key} {shown}: no part of it exists"), elsewhere);
+    };
+    if !there.is_dir() || rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_err() {
+        let text = format!("{key} {shown}: `{}` is no folder you may write to", there.display());
+        return bad(Verdict::Fail, text, elsewhere);
+    }
+    match rustix::fs::statvfs(there) {
+        Ok(facts) => judge_space(key, &shown.to_string(), facts.f_bavail * facts.f_frsize),
+        Err(error) => bad(Verdict::Warn, format!("{key} {shown}: {error}"), elsewhere),
+    }
+}
+
+fn judge_space(key: &str, folder: &str, free: u64) -> Finding {
+    let text = format!("{key} {folder}: {} free", gib(free));
+    let remedy =
+        format!("free some space or set {key} to a larger file system; {} are ample", gib(AMPLE));
+    match free {
+        AMPLE.. => good(text),
+        SCARCE..AMPLE => bad(Verdict::Warn, text, remedy),
+        _ => bad(Verdict::Fail, text, remedy),
+    }
+}
+
+fn providers(host: &Host<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut previous = None;
+    for candidate in host.search.all() {
+        let shadowed = previous.as_ref() == Some(&candidate.name);
+        previous = Some(candidate.name.clone());
+        let shown = candidate.path.display();
+        found.push(match Plugin::load(&candidate) {
+            Ok(plugin) if shadowed => good(format!("{} {shown}: another one is used", plugin.name)),
+            Ok(plugin) => good(format!("{} {} {shown}", plugin.name, plugin.description().version)),
+            Err(error) => bad(
+                if shadowed { Verdict::Warn } else { Verdict::Fail },
+                error.message,
+                error.hint.unwrap_or_else(|| format!("remove `{shown}`")),
+            ),
+        });
+    }
+    if found.is_empty() {
+        let folders: Vec<String> =
+            host.search.folders().iter().map(|folder| folder.display().to_string()).collect();
+        found.push(bad(
+            Verdict::Fail,
+            format!("there is no plugin in {}", folders.join(", ")),
+            "copy a provider's plugin into one of these folders, or name its folder with --provider-dir",
+        ));
+    }
+    found
+}
+
+fn proxies(host: &Host<'_>) -> Vec<Finding> {
+    let set = PROXIES.iter().filter_map(|name| Some((*name, host.environment.get(name)?)));
+    let mut found: Vec<Finding> = set.map(|(name, text)| judge_proxy(name, text)).collect();
+    if found.is_empty() {
+        found.push(good("none is set, connections go out directly"));
+    }
+    found
+}
+
+/// What stands before the host may be a password and is not shown.
+fn judge_proxy(name: &str, text: &str) -> Finding {
+    let Some((host, port)) = proxy_address(text) else {
+        return bad(
+            Verdict::Fail,
+            format!("{name} is set, but not to http://host:port"),
+            format!("correct or unset {name}"),
+        );
+    };
+    let shown = format!("{name} {host}:{port}");
+    let addresses = (host, port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+    let connected = addresses.and_then(|addresses| {
+        let missing = std::io::Error::other("its name has no address");
+        let mut tried = addresses.iter().map(|to| TcpStream::connect_timeout(to, PROXY_LIMIT));
+        tried.find(Result::is_ok).unwrap_or(Err(missing))
+    });
+    match connected {
+        Ok(_) => good(shown),
+        Err(error) => bad(
+            Verdict::Fail,
+            format!("{shown} takes no connection: {error}"),
+            format!("correct or unset {name}"),
+        ),
+    }
+}
+
+/// Host and port of `http://user:password@host:port/`.
+fn proxy_address(text: &str) -> Option<(&str, u16)> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
+    let usual = match scheme.to_lowercase().as_str() {
+        "http" => 80,
+        "https" => 443,
+        "socks5" | "socks5h" | "socks4" | "socks4a" => 1080,
+        _ => return None,
+    };
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+        _ => (address, usual),
+    };
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let legal = !host.is_empty() && !host.contains([' ', '@']);
+    legal.then_some((host, port))
+}
+
+/// Clouds refuse requests whose time is some minutes off.
+fn clock(_host: &Host<'_>) -> Vec<Finding> {
+    let program = std::env::current_exe().and_then(fs::metadata);
+    let made = program.and_then(|program| program.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let now = clock::now();
+    vec![if made.elapsed().is_err() {
+        let text = format!("it says {now}, which is before this program was made");
+        bad(
+            Verdict::Fail,
+            text,
+            "set the clock, best by NTP: clouds refuse requests of another time",
+        )
+    } else if Path::new("/run/systemd/timesync/synchronized").exists() {
+        good(format!("{now}, synchronised"))
+    } else {
+        good(now)
+    }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_judged_by_what_is_there_and_what_is_free() {
+        let facts = |total: u64, available: u64| {
+            let (total, available) = (total << 20, available << 20);
+            format!("MemTotal:  {total} kB\nMemFree: 1 kB\nMemAvailable: {available} kB\n")
+        };
+        for (facts, limit, verdict) in [
+            (facts(8, 4), "max\n", Verdict::Ok),
+            (facts(8, 2), "max", Verdict::Warn),
+            (facts(2, 2), "", Verdict::Fail),
+            (facts(8, 8), "2147483648\n", Verdict::Fail),
+            ("nonsense".to_owned(), "", Verdict::Ok),
+        ] {
+            let finding = judge_memory(&facts, limit, 2 * GIB);
+            assert_eq!(finding.verdict, verdict, "{finding:?}");
+            assert_eq!(finding.remedy.is_some(), verdict != Verdict::Ok);
+        }
+    }
+
+    #[test]
+    fn space_is_ample_scarce_or_too_little() {
+        for (free, verdict) in [
+            (AMPLE, Verdict::Ok),
+            (AMPLE - 1, Verdict::Warn),
+            (SCARCE, Verdict::Warn),
+            (SCARCE - 1, Verdict::Fail),
+        ] {
+            assert_eq!(judge_space("IMAGE_DIR", "/x", free).verdict, verdict, "{free}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let finding = judge_folder("IMAGE_DIR", &file.join("below"));
+        assert!(finding.message.contains("no folder you may write to"), "{finding:?}");
+        assert_ne!(judge_folder("IMAGE_DIR", &folder.path().join("a/b")).message, finding.message);
+    }
+
+    #[test]
+    fn proxies_are_told_without_their_passwords() {
+        for (text, address) in [
+            ("http://user:secret@proxy.local:3128/", Some(("proxy.local", 3128))),
+            ("https://proxy.local", Some(("proxy.local", 443))),
+            ("proxy.local:8080", Some(("proxy.local", 8080))),
+            ("socks5h://[::1]:1081", Some(("::1", 1081))),
+            ("http://[::1]", Some(("::1", 80))),
+            ("ftp://proxy.local", None),
+            ("http://", None),
+            ("http://proxy.local:port", None),
+        ] {
+            assert_eq!(proxy_address(text), address, "{text}");
+        }
+        let finding = judge_proxy("HTTPS_PROXY", "http://user:secret@:1");
+        assert!(finding.verdict == Verdict::Fail && !finding.message.contains("secret"));
+    }
+
+    #[test]
+    fn ages_are_told_in_the_unit_that_fits() {
+        for (seconds, text) in [(0, "0 s"), (119, "119 s"), (120, "2 min"), (86_400, "24 h")] {
+            assert_eq!(ago(Duration::from_secs(seconds)), text);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Guests that fail, hang, talk for ever or restart; machines too small for their files; files no image
+//! can hold: one clear error each, with the guest's last words, and nothing left but the log.
+
+use std::{fs, os::unix::net::UnixListener};
+
+use crate::harness::{Iso, Run, Sandbox, TinyIso, Turn, needs_qemu};
+
+/// A build that may reach the cloud, in a sandbox of its own.
+fn build(sandbox: &Sandbox, words: &[&str]) -> Run {
+    let common = ["-c", "config.yml", "-p", "alibaba", "-m", "ltm", "-b", "1", "--accel", "tcg"];
+    sandbox.run(&[&common, words].concat())
+}
+
+/// A build that fails.
+struct Ending<'a> {
+    /// Variants of the ISO and of the hotfix.
+    isos: &'a [&'a str],
+    /// Further words of the command line.
+    more: &'a [&'a str],
+    /// Log of the pass it fails in.
+    log: &'a str,
+    /// What the user must be told.
+    texts: &'a [&'a str],
+}
+
+const ISO_LOG: &str = "qemu.iso.log";
+const DONE: &str = "MKVM FINAL STATUS = SUCCESS";
+const ENDED: &str = "ended without printing `MKVM FINAL STATUS = SUCCESS`";
+
+/// Each build must end as it says; all it leaves is the log.
+fn end(endings: &[Ending<'_>]) {
+    if !needs_qemu() {
+        return;
+    }
+    let _turn = Turn::take();
+    for Ending { isos, more, log, texts } in endings {
+        let sandbox = Sandbox::with_cloud();
+        let isos: Vec<Iso> = isos.iter().map(|variant| Iso::of(variant)).collect();
+        let given = ["-i", "-e"].into_iter().zip(&isos).flat_map(|(flag, iso)| [flag, iso.word()]);
+        let words: Vec<&str> = given.chain(more.iter().copied()).collect();
+        let run = build(&sandbox, &words);
+        run.failed(5, &[texts, &[*log, "hint:"][..]].concat());
+        assert!(!run.stderr.contains('\u{1b}'), "escape sequences reach the user: {}", run.stderr);
+        sandbox.cloud_has_only(0);
+        let files = sandbox.files();
+        let left = |name: &String| name.ends_with(".raw") || name.contains("tmp.");
+        assert!(!files.iter().any(left), "{words:?}: {files:?}");
+        let log = files.iter().find(|name| name.ends_with(log)).expect("the log is kept");
+        let size = fs::metadata(sandbox.path().join(log)).unwrap().len();
+        assert!((1..9 << 20).contains(&size), "{words:?}: a log of {size} bytes");
+    }
+}
+
+/// An installer that fails in its first pass.
+const fn installer<'a>(
+    isos: &'a [&'a str],
+    more: &'a [&'a str],
+    texts: &'a [&'a str],
+) -> Ending<'a> {
+    Ending { isos, more, log: ISO_LOG, texts }
+}
+
+#[test]
+fn installers_that_end_badly() {
+    let failure = "reported `MKVM FINAL STATUS = FAILURE`";
+    end(&[
+        installer(&["installer-fails"], &[], &[failure, "FAILED CHECK: asked to fail"]),
+        installer(&["kernel-panic"], &[], &["Kernel panic - not syncing", "about to panic"]),
+        installer(&["no-marker"], &[], &[ENDED, "ending without a marker"]),
+        installer(&["wrong-marker"], &[], &[ENDED, "HOTFIXVM FINAL STATUS = SUCCESS"]),
+        installer(&["reboots-at-once"], &[], &[ENDED, "rebooting"]),
+    ]);
+}
+
+#[test]
+fn installers_that_do_not_end() {
+    let reported = "silent for 25 s (after it had reported success)";
+    end(&[
+        installer(&["installer-silent"], &["--silence-timeout", "10s"], &["silent for 10 s"]),
+        installer(&["installer-silent"], &["--install-timeout", "12s"], &["within 12 s"]),
+        // Talking is no progress: the other watchdog ends it.
+        installer(
+            &["flood"],
+            &["--install-timeout", "25s", "--silence-timeout", "20s"],
+            &["within 25 s", "one line of very many"],
+        ),
+        installer(&["hang-after-marker"], &["--silence-timeout", "25s"], &[reported, DONE]),
+    ]);
+}
+
+#[test]
+fn later_passes_that_fail() {
+    let failure = "reported `HOTFIXVM FINAL STATUS = FAILURE`";
+    let missing = "`SELinux targeted policy relabel is required.`";
+    end(&[
+        Ending {
+            isos: &["ok", "hotfix-fails"],
+            more: &[],
+            log: "qemu.hotfix.log",
+            texts: &["hotfix: ", failure, "asked to fail"],
+        },
+        Ending {
+            isos: &["relabel-no-marker"],
+            more: &[],
+            log: "qemu.selinux_relabeling.log",
+            texts: &["first boot: ", missing],
+        },
+    ]);
+}
+
+#[test]
+fn a_machine_too_small_for_its_files_is_refused_before_it_starts() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::with_cloud();
+    let iso = Iso::of("unbootable");
+    let file = sandbox.disk("large", 40, 40);
+    let files = format!(r#"[{{"source": "{}", "destination": "/shared/large"}}]"#, file.display());
+    let words = ["-i", iso.word(), "--update-image-files", &files, "--qemu-memory", "100MiB"];
+    let texts = ["MiB of memory, but it has 100", "hint: give --qemu-memory 256MiB"];
+    build(&sandbox, &words).failed(2, &texts);
+    sandbox.cloud_has_only(0);
+}
+
+#[test]
+fn files_no_image_can_hold_are_refused_by_name() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::with_cloud();
+    let iso = Iso::of("unbootable");
+    let tree = sandbox.path().join("tree");
+    fs::create_dir_all(tree.join("sub")).unwrap();
+    let _socket = UnixListener::bind(tree.join("sub/socket")).unwrap();
+    fs::create_dir(sandbox.path().join("out")).unwrap();
+    std::os::unix::fs::symlink("../../secret", sandbox.path().join("out/link")).unwrap();
+    fs::File::create(sandbox.path().join("huge")).unwrap().set_len(1 << 32).unwrap();
+    for (source, destination, code, texts) in [
+        ("tree", "/config/x", 2, &["tree/sub/socket` is a socket"][..]),
+        ("out", "/config/x", 2, &["out/link` is a link to `../../secret`"]),
+        ("huge", "/config/x", 5, &["4 GiB", "huge"]),
+        ("out", "/config/../x", 2, &["destination `/config/../x`"]),
+        ("config.yml", "/config/", 2, &["add the file's name"]),
+        ("absent", "/config/x", 2, &["`absent` does not exist"]),
+    ] {
+        let files = format!(r#"[{{"source": "{source}", "destination": "{destination}"}}]"#);
+        let words = ["-i", iso.word(), "--update-image-files", &files];
+        build(&sandbox, &words).failed(code, &[texts, &["hint:"]].concat());
+    }
+    sandbox.cloud_has_only(0);
+}
+
+#[test]
+fn versions_that_need_another_tool_are_named() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::with_cloud();
+    let iso = sandbox.path().join("old.iso");
+    let version = TinyIso::version_file("13.1.5", "0.0.32", "0.0.32");
+    TinyIso::base().with("BIGIP1500/VERSION", &version).write(&iso);
+    build(&sandbox, &["-i", "old.iso"])
+        .failed(4, &["old.iso", "installs BIG-IP 13.1.5", "use the ISO of 14.1 or newer", "1.13"]);
+}
