@@ -42,9 +42,11 @@ install:
 
 # Ratios beside a peer, measured in one run.
 bench: tools
+	tests/install-tools bench
 	$(CARGO) build --workspace --release --locked
 	$(CARGO) build --release --locked -p build-image-emulator-alibaba --example soak
 	tests/bench/run
+	tests/bench/start
 	$(TARGET)/release/examples/soak --requests 100 --bytes 1000000 --noise-seconds 0
 
 # Long runs: 20,000 requests and 10 GB, ten minutes of noise, the emulator's page in a browser.

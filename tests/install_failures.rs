@@ -1,7 +1,10 @@
 //! Guests that fail, hang, talk for ever or restart; machines too small for their files; files no image
 //! can hold: one clear error each, with the guest's last words, and nothing left but the log.
 
-use std::{fs, os::unix::net::UnixListener};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, net::UnixListener},
+};
 
 use crate::harness::{Iso, Run, Sandbox, TinyIso, Turn, needs_qemu};
 
@@ -106,6 +109,39 @@ fn later_passes_that_fail() {
             texts: &["first boot: ", missing],
         },
     ]);
+}
+
+/// Answers probe guests like a kvm that works, and then hangs under it.
+const FICKLE_QEMU: &str = r#"#!/bin/sh
+case "$*" in
+-version*) echo 'QEMU emulator version 9.9.9' ;;
+-sandbox*) ;;
+*isa-debug-exit*) echo 'build-image guest is running'; exit 33 ;;
+*'-accel kvm'*) echo 'booting'; exec sleep 600 ;;
+*) echo 'MKVM FINAL STATUS = FAILURE' ;;
+esac
+"#;
+
+#[test]
+fn a_guest_that_hangs_under_kvm_is_started_again_and_kvm_not_trusted_until_the_next_boot() {
+    if fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        eprintln!("SKIPPED: /dev/kvm cannot be opened, so kvm is never tried");
+        return;
+    }
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let iso = Iso::of("unbootable");
+    let qemu = sandbox.write("qemu", FICKLE_QEMU);
+    fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).unwrap();
+    let qemu = qemu.to_str().unwrap();
+    let words = ["-i", iso.word(), "-p", "qcow2", "-m", "ltm", "-b", "1", "--accel", "auto"];
+    let words = [&words[..], &["--qemu", qemu, "--silence-timeout", "2s"]].concat();
+    sandbox.run(&words).failed(5, &["starting again without kvm", "MKVM FINAL STATUS = FAILURE"]);
+    let run = sandbox.run(&words);
+    run.failed(5, &["slow: an installing guest hung under kvm"]);
+    assert!(!run.stderr.contains("starting again"), "{}", run.stderr);
 }
 
 #[test]

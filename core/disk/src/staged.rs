@@ -45,11 +45,18 @@ impl Staged {
         Error::io("cannot write", &self.dest, source)
     }
 
+    /// Gives the file its name, replacing what was there; nobody needs it after a power cut.
+    pub(crate) fn finish_unsynced(self) -> Result<(), Error> {
+        let Self { temp, dest, .. } = self;
+        temp.persist(&dest).map_err(|e| Error::io("cannot write", &dest, e.error))?;
+        Ok(())
+    }
+
     /// Syncs the file and gives it its name, replacing what was there.
     pub(crate) fn finish(self) -> Result<(), Error> {
         self.file().sync_all().map_err(|source| self.write_error(source))?;
-        let Self { temp, folder, dest } = self;
-        temp.persist(&dest).map_err(|e| Error::io("cannot write", &dest, e.error))?;
+        let (folder, dest) = (self.folder.clone(), self.dest.clone());
+        self.finish_unsynced()?;
         // The rename itself survives a power cut only once the folder is synced.
         File::open(&folder)
             .and_then(|folder| folder.sync_all())
