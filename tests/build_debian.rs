@@ -9,7 +9,7 @@ use std::{
 
 use build_image_emulator_alibaba::{Config, StateDir, Stored};
 
-use crate::harness::{Sandbox, needs, root, target_folder};
+use crate::harness::{Sandbox, Turn, needs, root, target_folder};
 
 /// Longest time the guest gets, seconds; without acceleration it needs 50.
 const PATIENCE: &str = "600";
@@ -66,6 +66,7 @@ fn a_debian_disk_boots_again_from_the_imported_object() {
     if !needs(&tools) {
         return;
     }
+    let _turn = Turn::take();
     let state = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::with_cloud_of(Config {
         state: StateDir::Kept(state.path().to_owned()),

@@ -141,7 +141,8 @@ impl Pipeline<'_> {
                 "installing without hardware acceleration, which is slow: {}",
                 accel.reason
             );
-            self.reporter.warning(&text, None);
+            let again = accel.remembered.map(|_| "build-image doctor --refresh tries kvm again");
+            self.reporter.warning(&text, again);
         }
         let facts = &installation.facts;
         let text =

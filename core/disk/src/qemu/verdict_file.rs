@@ -13,6 +13,9 @@ use super::Qemu;
 /// Changes with every boot of the host.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const FIRST_LINE: &str = "build-image kvm verdict 1";
+/// A host that was overloaded when it was asked must not be slow until its next boot: a no is asked again
+/// after so long. Asking takes seconds, working without kvm costs many minutes.
+const NO_LASTS: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest file that is read, in bytes.
 const LIMIT: u64 = 16 << 10;
 
@@ -53,7 +56,7 @@ impl VerdictFile {
         let verdict = text.strip_prefix(&key)?;
         let proven = match verdict.trim_end().split_once(' ')? {
             ("works", reason) => Ok(reason.to_owned()),
-            ("fails", reason) => Err(reason.to_owned()),
+            ("fails", reason) if age < NO_LASTS => Err(reason.to_owned()),
             _ => return None,
         };
         Some(Remembered { proven, age })
@@ -122,6 +125,15 @@ mod tests {
         assert_eq!(found.proven, Err("a probe guest hangs".to_owned()));
         verdicts.store(&qemu, Ok("3 came back"));
         assert_eq!(verdicts.recall(&qemu).unwrap().proven, Ok("3 came back".to_owned()));
+        let yesterday = std::time::SystemTime::now() - NO_LASTS;
+        let file = fs::File::options().write(true).open(verdicts.file()).unwrap();
+        file.set_modified(yesterday).unwrap();
+        assert!(verdicts.recall(&qemu).is_some(), "a yes lasts");
+        verdicts.store(&qemu, Err("it hung"));
+        assert!(verdicts.recall(&qemu).is_some());
+        let file = fs::File::options().write(true).open(verdicts.file()).unwrap();
+        file.set_modified(yesterday).unwrap();
+        assert_eq!(verdicts.recall(&qemu), None, "a no does not last for ever");
         let other = folder.path().join("other");
         fs::create_dir(&other).unwrap();
         assert_eq!(verdicts.recall(&scripted(&other, "exit 0")), None);
