@@ -122,6 +122,35 @@ fn a_build_that_is_interrupted_leaves_nothing_behind() {
     assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
 }
 
+#[test]
+fn other_formats_arrive_as_the_same_disk() {
+    if !needs_qemu() {
+        return;
+    }
+    for (format, compression, shown) in [("vhd", "none", "VHD"), ("qcow2", "zlib", "QCOW2")] {
+        let state = tempfile::tempdir().unwrap();
+        let sandbox = Sandbox::with_cloud_of(Config {
+            state: StateDir::Kept(state.path().to_owned()),
+            ..Config::default()
+        });
+        let config = sandbox.config(&[
+            ("ALIBABA_DISK_FORMAT", format),
+            ("ALIBABA_DISK_COMPRESSION", compression),
+            ("ALIBABA_UPLOAD_PART_SIZE", "1MiB"),
+        ]);
+        sandbox.write("c.yml", &config);
+        let disk = sandbox.disk("disk.raw", 48, 20);
+        let run = sandbox.run(&["--disk", disk.to_str().unwrap(), "-p", "alibaba", "-c", "c.yml"]);
+        run.succeeded();
+        sandbox.cloud_has_only(1);
+        let stored = Stored::open(state.path()).unwrap();
+        assert_eq!(stored.images()[0].format, shown);
+        let exported = state.path().join("exported.raw");
+        stored.export(run.member("image_id").as_str().unwrap(), &exported).unwrap();
+        equal(&disk, &exported);
+    }
+}
+
 /// What `plan --check` prints for a small disk, and whether it found nothing wrong.
 fn plan_check(sandbox: &Sandbox, config: &str) -> (bool, String) {
     let disk = sandbox.disk("disk.raw", 4, 1);
