@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{Iso, Run, Sandbox, needs_qemu};
+use crate::harness::{Iso, Run, Sandbox, TinyIso, needs_qemu};
 
 /// A build of an ISO for the cloud, with short patience.
 fn build(sandbox: &Sandbox, iso: &str, more: &[&str]) -> Run {
@@ -19,7 +19,6 @@ fn files_that_are_no_installer_are_refused_at_once() {
         ("absent.iso", &["absent.iso", "No such file"][..]),
         (text.to_str().unwrap(), &["text.iso", "hint:"]),
         (big.to_str().unwrap(), &["big.iso", "hint:"]),
-        ("https://example.org/x.iso", &["is a URL", "download it first"]),
     ] {
         build(&sandbox, path, &[]).failed(4, texts);
     }
@@ -51,6 +50,151 @@ fn isos_with_something_missing_are_refused_by_name() {
         sandbox.cloud_has_only(0);
         let disks = sandbox.files().iter().filter(|name| name.ends_with(".raw")).count();
         assert_eq!(disks, 0, "{variant} leaves no disk");
+    }
+}
+
+/// Changes bytes of an ISO that is made already.
+fn patched(sandbox: &Sandbox, change: fn(&mut Vec<u8>)) {
+    let path = TinyIso::base().write(&sandbox.path().join("x.iso"));
+    let mut bytes = fs::read(&path).unwrap();
+    change(&mut bytes);
+    fs::write(&path, bytes).unwrap();
+}
+
+/// Where the directory record of a name starts: ECMA-119, section 9.1. The name is its own, not Joliet's.
+fn record(bytes: &[u8], name: &str) -> usize {
+    let found = bytes.windows(name.len()).position(|window| window == name.as_bytes());
+    found.unwrap() - 33
+}
+
+/// A number in both byte orders, as directory records have it.
+fn set(bytes: &mut [u8], at: usize, number: u32) {
+    bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+    bytes[at + 4..at + 8].copy_from_slice(&number.to_be_bytes());
+}
+
+fn rename(bytes: &mut [u8], from: &[u8], to: &[u8]) {
+    let places: Vec<usize> =
+        (0..bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at..at + to.len()].copy_from_slice(to);
+    }
+}
+
+fn wide(text: &str) -> Vec<u8> {
+    text.encode_utf16().flat_map(u16::to_be_bytes).collect()
+}
+
+/// What is wrong with an ISO, how it comes about, what is said.
+type Lie = (&'static str, fn(&mut Vec<u8>), &'static [&'static str]);
+
+const LIES: [Lie; 7] = [
+    (
+        "a file beyond the end",
+        |bytes| {
+            let at = record(bytes, "VERSION.");
+            set(bytes, at + 2, u32::MAX);
+        },
+        &["VERSION"],
+    ),
+    (
+        "a file longer than the ISO",
+        |bytes| {
+            let at = record(bytes, "VERSION.");
+            set(bytes, at + 10, 60_000);
+            bytes.truncate(bytes.len() - 300_000);
+        },
+        &["x.iso"],
+    ),
+    (
+        "an absurd length",
+        |bytes| {
+            let at = record(bytes, "VERSION.");
+            set(bytes, at + 10, u32::MAX);
+        },
+        &["VERSION"],
+    ),
+    (
+        "a folder that is its own parent",
+        |bytes| {
+            let (root, at) = (156 + 16 * 2048, record(bytes, "BIGIP1500"));
+            let extent: [u8; 16] = bytes[root + 2..root + 18].try_into().unwrap();
+            bytes[at + 2..at + 18].copy_from_slice(&extent);
+        },
+        &["x.iso"],
+    ),
+    (
+        "a name that leaves its folder",
+        |bytes| rename(bytes, b"BIGIP1500", b"../../etc"),
+        &["x.iso"],
+    ),
+    (
+        "such a name for readers of Joliet",
+        |bytes| {
+            rename(bytes, &wide("BIGIP1500"), &wide("../../etc"));
+        },
+        &["x.iso"],
+    ),
+    (
+        "no end of volume descriptors",
+        |bytes| {
+            for sector in 17..64 {
+                let head: [u8; 7] = *b"\x02CD001\x01";
+                bytes[sector * 2048..sector * 2048 + 7].copy_from_slice(&head);
+            }
+        },
+        &["x.iso"],
+    ),
+];
+
+#[test]
+fn isos_whose_tables_lie_are_refused_by_name() {
+    if !needs_qemu() {
+        return;
+    }
+    for (what, change, texts) in LIES {
+        let sandbox = Sandbox::with_cloud();
+        patched(&sandbox, change);
+        let run = build(&sandbox, "x.iso", &[]);
+        assert_eq!(run.code, 4, "{what}: {}", run.stderr);
+        run.failed(4, texts);
+        assert!(!run.stderr.contains('\u{1b}'), "{what}");
+    }
+}
+
+#[test]
+fn version_files_that_make_no_sense_are_refused() {
+    if !needs_qemu() {
+        return;
+    }
+    let file = |version: &str, build: &str| TinyIso::version_file(version, build, build);
+    let of = |text: &str| TinyIso::base().with("BIGIP1500/VERSION", text);
+    let sizes = "BIGIP1500/install/ve.info.json";
+    for (iso, texts) in [
+        (of(""), &["`Version: …` is missing"][..]),
+        (of(&"x".repeat(70_000)), &["VERSION", "70000"]),
+        (of("\u{0}\u{1}\u{1b}[2J"), &["line 1 is not `Key: value`"]),
+        (of(&file("15.0.0", "../../x")), &["`Build: …` has `../../x`"]),
+        (of(&file("15.0.0", "-rf")), &["`Build: …` has `-rf`"]),
+        (of(&file("15.0.0", &"1".repeat(200))), &["`Build: …`", "too long"]),
+        (of(&file("fifteen", "1")), &["`fifteen` is not a version"]),
+        (of(&file("15.0.0", "1").replace("BIG-IP", "-")), &["`Product: …`"]),
+        (of(&file("13.1.0", "1")), &["13.1.0"]),
+        (of(&file("14.1.0.2", "1")), &["needs 14.1.0.3 or newer"]),
+        (TinyIso::base().with("BIGIP1600/VERSION", "x"), &["two product folders"]),
+        (TinyIso::base().options(&["-r"]), &["Joliet"]),
+        (TinyIso::empty().with("BIGIP1500/README", "x"), &["/BIGIP1500/VERSION"]),
+        (TinyIso::empty().with("BIGIP-x/VERSION", "x"), &["no product folder"]),
+        (TinyIso::base().with(sizes, "{"), &["ve.info.json"]),
+        (TinyIso::base().with(sizes, "[]"), &["ve.info.json"]),
+        (TinyIso::base().with(sizes, &"[".repeat(100_000)), &["ve.info.json"]),
+        (TinyIso::base().with(sizes, &" ".repeat(2 << 20)), &["ve.info.json", "2097152"]),
+    ] {
+        let sandbox = Sandbox::with_cloud();
+        iso.write(&sandbox.path().join("x.iso"));
+        let run = build(&sandbox, "x.iso", &[]);
+        run.failed(4, &[texts, &["x.iso", "hint:"]].concat());
     }
 }
 

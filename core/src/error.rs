@@ -142,6 +142,7 @@ impl Error {
         match self.stage {
             Stage::Usage | Stage::Settings => crate::exit::USAGE,
             Stage::Plugin => crate::exit::PLUGIN,
+            Stage::Source if self.retryable => crate::exit::UNAVAILABLE,
             Stage::Source => crate::exit::SOURCE,
             Stage::Disk => crate::exit::DISK,
             Stage::Provider(_) if self.retryable => crate::exit::UNAVAILABLE,

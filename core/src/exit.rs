@@ -16,7 +16,8 @@ pub const SOURCE: u8 = 4;
 pub const DISK: u8 = 5;
 /// The cloud refused.
 pub const REFUSED: u8 = 6;
-/// The cloud could not be reached or asked to come back later; the same command may succeed.
+/// The cloud, or a server to download from, could not be reached or asked to come back later; the same
+/// command may succeed.
 pub const UNAVAILABLE: u8 = 7;
 /// The build failed, and something it created could not be removed.
 pub const LEFTOVERS: u8 = 8;

@@ -4,11 +4,13 @@ mod guest;
 mod run;
 mod sandbox;
 mod tiny_iso;
+mod web;
 
 pub(crate) use guest::{Iso, Turn, needs, needs_qemu};
 pub(crate) use run::Run;
 pub(crate) use sandbox::{SECRET, Sandbox, walk as sandbox_walk};
 pub(crate) use tiny_iso::TinyIso;
+pub(crate) use web::{Answer, Asked, PATIENCE, Web};
 
 use std::path::{Path, PathBuf};
 

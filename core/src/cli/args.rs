@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::{
     error::Result,
     settings::{CommandLine, Environment, FileLayer, Layers, Row, core_rows, first_rows},
+    source::without_passwords,
 };
 
 /// Flags of the command itself: they take no value and may stand in a bundle before others.
@@ -124,7 +125,7 @@ pub(super) fn without_secrets(words: &[String], rows: &[Row]) -> Vec<String> {
         let (name, has_value) =
             word.split_once('=').map_or((word.as_str(), false), |(name, _)| (name, true));
         if !secret(name) {
-            kept.push(word.clone());
+            kept.push(without_passwords(word));
         } else if !has_value {
             rest.next();
         }

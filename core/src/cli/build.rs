@@ -81,8 +81,8 @@ fn attempt(
     interrupt::listen(Arc::clone(&interrupt), leave)?;
     let reporter = Arc::new(Reporter::new(settings.is_on("QUIET")));
     iso_only::warn(settings, &reporter);
-    let source = source::open(settings)?;
-    let mut plan = Plan::new(&plugin.name, plugin.description(), settings, source)?;
+    let opened = source::open(&source::Desk::new(settings, &reporter, &interrupt))?;
+    let mut plan = Plan::new(&plugin.name, plugin.description(), settings, opened.source)?;
     if let Some(run) = resumed {
         plan.resume(run)?;
     }
@@ -92,6 +92,9 @@ fn attempt(
     let plan = &plan;
     let start = Start { plan, plugin, settings, environment, words, reporter, interrupt };
     Pipeline::new(start)?.run(outcome)?;
+    if !plan.keep {
+        opened.downloads.into_iter().for_each(source::Slot::remove);
+    }
     Ok(None)
 }
 

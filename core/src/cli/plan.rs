@@ -7,6 +7,8 @@ use build_image_plugin_api::{
     document::{CheckReport, Severity},
 };
 
+use indicatif::HumanBytes;
+
 use super::{
     args,
     build::{self, Preparation},
@@ -16,7 +18,7 @@ use crate::{
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     pipeline::{Pipeline, Start},
-    plan::Plan,
+    plan::{Plan, check_space, free_space, space_needs},
     report::{Outcome, Reporter},
     settings::{Environment, Resolved},
     source,
@@ -43,14 +45,15 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
     let reporter = Arc::new(Reporter::new(settings.is_on("QUIET")));
     iso_only::warn(settings, &reporter);
-    let source = source::open(settings)?;
-    let mut plan = Plan::new(&plugin.name, plugin.description(), settings, source)?;
+    let interrupt = Arc::new(Interrupt::default());
+    // What is downloaded to look into it stays for the build.
+    let opened = source::open(&source::Desk::new(settings, &reporter, &interrupt))?;
+    let mut plan = Plan::new(&plugin.name, plugin.description(), settings, opened.source)?;
     // The provider is asked on a journal of its own, which goes again.
     let folder = tempfile::tempdir().map_err(|error| {
         Error::new(Stage::Disk, "cannot make a temporary folder").because(&error)
     })?;
     plan.run = folder.path().join("run");
-    let interrupt = Arc::new(Interrupt::default());
     let start = Start {
         plan: &plan,
         plugin,
@@ -63,6 +66,7 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let report = Pipeline::new(start)?.ask(!checks.is_empty() && plan.upload, true)?;
     let spec = report.disk.as_ref().unwrap_or(&plan.spec);
     super::print(&text(&plan, spec, settings));
+    check_space(&plan)?;
     findings(&plan, &report)
 }
 
@@ -127,6 +131,15 @@ fn text(plan: &Plan, spec: &DiskSpec, settings: &Resolved) -> String {
     }
     lines.push(format!("steps         {}", steps.join(" → ")));
     lines.push(format!("artifacts     {}", plan.artifacts.display()));
+    for need in space_needs(plan) {
+        let free = free_space(&need.folder)
+            .map_or_else(|| "?".to_owned(), |free| HumanBytes(free).to_string());
+        lines.push(format!(
+            "space         {} in {}, {free} free",
+            HumanBytes(need.bytes),
+            need.folder.display()
+        ));
+    }
     if let Some(folder) = &plan.publish {
         lines.push(format!("published in  {}", folder.display()));
     }

@@ -17,6 +17,7 @@ use crate::{
     report::{Leftover, Outcome, Reporter, print_error, print_line},
     runs::{self, Run, State},
     settings::{Environment, Layers, Resolved, Row, core_rows},
+    source,
 };
 
 const KEYS: [&str; 3] = ["ARTIFACTS_DIR", "CONFIG_FILE", "JSON"];
@@ -160,6 +161,10 @@ pub(super) fn gc(words: &[String], environment: &Environment) -> Result<()> {
             print_error(&error);
             first = first.or(Some(error));
         }
+    }
+    for url in source::clean_downloads(&base.join(source::DOWNLOADS), yes) {
+        found = true;
+        super::print(&format!("download of {url}{}\n", if yes { "  removed" } else { "" }));
     }
     if !found {
         super::print(&format!("no run left anything in {}\n", base.display()));

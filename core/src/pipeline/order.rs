@@ -17,7 +17,7 @@ use crate::{
     install,
     interrupt::Interrupt,
     journal::{Entry, Journal},
-    plan::{Installation, Plan},
+    plan::{Installation, Plan, check_space},
     plugins::{Origin, Plugin, RunHost},
     records::Records,
     report::{Outcome, Reporter},
@@ -138,6 +138,7 @@ impl<'a> Pipeline<'a> {
         if let Some(folder) = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir()) {
             fs::create_dir_all(folder).map_err(|error| cannot_make(folder.as_ref(), &error))?;
         }
+        check_space(plan)?;
         self.check(outcome)?;
         self.interrupt.check()?;
         let (disk, made_here) = match &plan.installation {

@@ -16,6 +16,7 @@ use build_image_plugin_api::{
     },
 };
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::Pipeline;
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
     plan::Installation,
     plugins::RunHost,
     report::{ImageEntry, Outcome},
+    source,
 };
 
 impl Pipeline<'_> {
@@ -122,6 +124,7 @@ impl Pipeline<'_> {
             self.reporter.note(&format!("  install  done before: {}", raw.display()));
             return Ok(raw);
         }
+        let (installation, _fetched) = &self.with_files(installation)?;
         let inputs = if self.plan.keep { Some(self.inputs(installation)?) } else { None };
         if let Some(inputs) = &inputs
             && let Some(claim) = Claim::earlier(folder)?
@@ -171,6 +174,17 @@ impl Pipeline<'_> {
             install::Made::of(inputs, &raw, &|| self.going_on())?.write(folder)?;
         }
         Ok(raw)
+    }
+
+    /// The installation with the files that are downloaded for it, and the folder that holds them: in the
+    /// run's own, so that nothing of them stays when it goes.
+    fn with_files(&self, installation: &Installation) -> Result<(Installation, TempDir)> {
+        let run = &self.plan.run;
+        let folder = tempfile::tempdir_in(run).map_err(|error| cannot_make(run, &error))?;
+        let mut installation = installation.clone();
+        let (files, manner) = (&mut installation.guest.files, self.plan.downloads);
+        source::fetch_injected(files, folder.path(), manner, &self.reporter, &self.interrupt)?;
+        Ok((installation, folder))
     }
 
     fn inputs(&self, installation: &Installation) -> Result<String> {

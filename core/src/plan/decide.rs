@@ -10,12 +10,14 @@ use std::{
 use build_image_plugin_api::{Archive, Description, DiskSpec, document::Build};
 
 use super::disk_size::{self, GIB, Wanted};
+use super::space::MB;
 use crate::{
     error::{Error, Problem, Result, Stage},
     product::{self, Facts, Guest, Overrides, Shape, Sizes, VeInfo, Version},
     random,
     runs::{Run, State},
     settings::Resolved,
+    source::Manner,
     tags::{self, Tags},
 };
 
@@ -63,6 +65,7 @@ impl Source {
 }
 
 /// How an ISO is installed.
+#[derive(Clone)]
 pub struct Installation {
     /// The ISO.
     pub iso: PathBuf,
@@ -81,6 +84,7 @@ pub struct Installation {
 }
 
 /// The machine that installs.
+#[derive(Clone)]
 pub struct MachinePlan {
     /// Program to use; found on PATH when not set.
     pub qemu: Option<PathBuf>,
@@ -122,6 +126,10 @@ pub struct Plan {
     pub upload: bool,
     /// Where the host itself publishes the disk image, if it does.
     pub publish: Option<PathBuf>,
+    /// Bytes that must be free for the disk, when the user says so.
+    pub minimum_free: Option<u64>,
+    /// How files for the image are downloaded.
+    pub downloads: Manner,
     /// Keep the artifacts.
     pub keep: bool,
     /// Keep everything of a failed build, so that it can be resumed.
@@ -174,8 +182,7 @@ impl Plan {
             file_stem: stem,
             ..Build::default()
         };
-        let base = settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts"));
-        let base = absolute(&base)?;
+        let base = base_folder(settings)?;
         Ok(Self {
             platform: platform.to_owned(),
             artifacts: base.join(artifacts_name(&source, platform, settings)),
@@ -188,6 +195,8 @@ impl Plan {
             package: package(said, settings),
             spec: said.disk.spec.clone(),
             publish: publishes.then_some(images),
+            minimum_free: settings.number("MIN_FREE_DISK_STORAGE_MB").map(|mb| mb * MB),
+            downloads: Manner::of(settings),
             keep: settings.is_on("REUSE"),
             keep_on_failure: settings.text("ON_FAILURE") == Some("keep"),
             build,
@@ -234,6 +243,11 @@ impl Plan {
     }
 }
 
+/// Folder of all builds' files.
+pub(crate) fn base_folder(settings: &Resolved) -> Result<PathBuf> {
+    absolute(&settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts")))
+}
+
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|error| {
         Error::new(Stage::Settings, format!("`{}` is no usable path", path.display()))
@@ -242,7 +256,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 }
 
 /// The image's shape, which only an ISO needs.
-fn shape(settings: &Resolved) -> Result<Shape> {
+pub(crate) fn shape(settings: &Resolved) -> Result<Shape> {
     let mut problems = Vec::new();
     for (key, flag) in [("MODULES", "-m all or -m ltm"), ("BOOT_LOCATIONS", "-b 1 or -b 2")] {
         if settings.get(key).is_none() {

@@ -10,6 +10,9 @@ use crate::error::{Error, Result, Stage};
 /// Largest version file that is read, in bytes.
 const LIMIT: u64 = 64 << 10;
 
+/// Longest word that becomes part of file names; several of them and a suffix must fit into 255 bytes.
+const LONGEST: usize = 40;
+
 /// What the ISO says it installs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -130,11 +133,14 @@ fn parse(folder: &str, text: &str) -> Result<Facts, String> {
 /// A word of the file that becomes part of file names.
 fn name_part(key: &str, word: String) -> Result<String, String> {
     let legal = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
-    if word.chars().all(legal) && !word.starts_with('.') {
+    if word.len() > LONGEST {
+        return Err(format!("the line `{key}: …` is too long: {} characters", word.len()));
+    }
+    if word.chars().all(legal) && word.starts_with(|first: char| first.is_ascii_alphanumeric()) {
         return Ok(word);
     }
     Err(format!(
-        "the line `{key}: …` has `{}`; only letters, digits, `.`, `_` and `-` make file names, and no `.` at their start",
+        "the line `{key}: …` has `{}`; only letters, digits, `.`, `_` and `-` make file names, and a letter or digit at their start",
         word.escape_debug()
     ))
 }

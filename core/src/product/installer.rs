@@ -5,10 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::{Facts, Shape, Sizes};
-use crate::error::{Error, Problem, Result, Stage};
+use crate::{
+    error::{Error, Problem, Result, Stage},
+    source::{Address, masked},
+};
 
 /// Printed on the first boot of a cloud image.
 pub const RELABEL_MARKERS: [&str; 2] =
@@ -55,8 +59,10 @@ const POST_INSTALL: &str = include_str!("post-install");
 /// A file or folder the user puts into the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Injected {
-    /// File or folder on this machine.
+    /// File or folder on this machine; empty until it is downloaded.
     pub source: PathBuf,
+    /// Where it is downloaded from.
+    pub url: Option<Url>,
     /// Absolute path in the image.
     pub destination: String,
     /// Mode of the destination, octal digits.
@@ -284,18 +290,21 @@ fn injected_one(
     if let Some(mode) = mode.as_ref().filter(|mode| !octal(mode)) {
         return Err(format!("mode `{mode}` is not one to four octal digits"));
     }
-    if source.starts_with("http://") || source.starts_with("https://") {
-        return Err(format!("source `{source}`: this version fetches no files, download it first"));
-    }
-    if !Path::new(&source).exists() {
+    let url = match Address::of("source", &source).map_err(|error| error.message)? {
+        Address::Url(url) => Some(url),
+        Address::File(_) => None,
+    };
+    if url.is_none() && !Path::new(&source).exists() {
         return Err(format!("source `{source}` does not exist"));
     }
     if destination.ends_with('/') && !Path::new(&source).is_dir() {
         return Err(format!(
-            "destination `{destination}` is a folder, but source `{source}` is not: add the file's name"
+            "destination `{destination}` is a folder, but source `{}` is not: add the file's name",
+            masked(&source)
         ));
     }
-    Ok(Injected { source: PathBuf::from(source), destination, mode })
+    let source = if url.is_some() { PathBuf::new() } else { PathBuf::from(source) };
+    Ok(Injected { source, url, destination, mode })
 }
 
 #[cfg(test)]

@@ -27,6 +27,12 @@ pub fn internal_name(facts: &Facts) -> String {
     format!("{}{project}-{}-{}", facts.product_name(), facts.version, facts.build)
 }
 
+/// File name of an ISO that was downloaded: `BIGIP-15.0.0-0.0.39.iso`.
+#[must_use]
+pub fn iso_name(facts: &Facts) -> String {
+    format!("{}.iso", product(facts))
+}
+
 /// File name without suffix: `BIGIP-15.0.0-0.0.39.LTM_1SLOT.acme`, with `Hotfix-` before it when there is one.
 #[must_use]
 pub fn file_stem(facts: &Facts, shape: Shape, platform: &str) -> String {

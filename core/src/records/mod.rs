@@ -14,6 +14,7 @@ use crate::{
     plan::{Installation, Plan},
     report::Outcome,
     settings::Resolved,
+    source::masked,
 };
 
 use write::{Members, write};
@@ -144,7 +145,7 @@ impl<'a> Records<'a> {
     }
 
     fn setting(&self, key: &str) -> String {
-        self.settings.text(key).unwrap_or_default().to_owned()
+        masked(self.settings.text(key).unwrap_or_default())
     }
 
     /// Members that every step's record has.

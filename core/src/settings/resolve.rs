@@ -14,7 +14,10 @@ use super::{
     parse::{parse_at_home, parse_value},
     row::Row,
 };
-use crate::error::{Error, Problem, Result, Stage};
+use crate::{
+    error::{Error, Problem, Result, Stage},
+    source::masked,
+};
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -254,8 +257,8 @@ impl Resolved {
         self.values.iter().map(|(key, value)| {
             let text = match &value.json {
                 Json::Null => "<protected>".to_owned(),
-                Json::String(text) => text.clone(),
-                other => other.to_string(),
+                Json::String(text) => masked(text),
+                other => masked(&other.to_string()),
             };
             (key.as_str(), text, &value.origin)
         })

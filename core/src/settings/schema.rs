@@ -88,36 +88,59 @@ fn build() -> Vec<Row> {
 }
 
 fn source() -> Vec<Row> {
+    let with_default = |mut row: Row, text: &str| {
+        row.setting = row.setting.default_value(text);
+        row
+    };
+    let sha256 = |key, summary| {
+        let mut row = new_row(SOURCE, key, Kind::Text, summary);
+        row.setting = row.setting.pattern("[0-9a-fA-F]{64}");
+        row
+    };
+    let key =
+        "PEM key that verifies ISO signatures; once set, an ISO without a good one is refused";
+    let signature = "signature of the ISO, path or URL; found beside the ISO when not set";
+    let retries = "failed attempts of a download, one after the other, before it is given up";
     vec![
-        row(SOURCE, "ISO", Kind::Path, "BIG-IP installer ISO").flag('i'),
+        row(SOURCE, "ISO", Kind::Path, "BIG-IP installer ISO, path or URL").flag('i'),
         new_row(
             SOURCE,
             "DISK",
             Kind::Path,
             "disk image (raw, qcow2, VMDK, VHD, VHDX, VDI) instead of an ISO",
         ),
-        row(SOURCE, "ISO_SIG", Kind::Path, "signature of the ISO").flag('s').unsupported(LATER),
+        row(SOURCE, "ISO_SIG", Kind::Path, signature).flag('s'),
+        sha256("ISO_SHA256", "SHA-256 the ISO must have"),
         row(SOURCE, "EHF_ISO", Kind::Path, "engineering hotfix ISO, installed on top of the ISO")
             .flag('e'),
-        row(SOURCE, "EHF_ISO_SIG", Kind::Path, "signature of the hotfix ISO")
-            .flag('x')
-            .unsupported(LATER),
-        row(
-            SOURCE,
-            "ISO_SIG_VERIFICATION_PUBLIC_KEY",
-            Kind::Path,
-            "key that verifies ISO signatures",
-        )
-        .unsupported(LATER),
-        row(SOURCE, "ISO_SIG_VERIFICATION_ENCRYPTION_TYPE", Kind::Text, "digest of ISO signatures")
-            .unsupported(LATER),
+        row(SOURCE, "EHF_ISO_SIG", Kind::Path, "signature of the hotfix ISO").flag('x'),
+        sha256("EHF_ISO_SHA256", "SHA-256 the hotfix ISO must have"),
+        row(SOURCE, "ISO_SIG_VERIFICATION_PUBLIC_KEY", Kind::Path, key),
+        with_default(
+            row(
+                SOURCE,
+                "ISO_SIG_VERIFICATION_ENCRYPTION_TYPE",
+                Kind::Text,
+                "digest of ISO signatures, as openssl names it",
+            ),
+            "sha384",
+        ),
         row(
             SOURCE,
             "IGNORE_DOWNLOAD_URL_TLS",
             Kind::Switch,
             "accept any certificate when downloading",
-        )
-        .unsupported(LATER),
+        ),
+        with_default(new_row(SOURCE, "DOWNLOAD_RETRIES", Kind::Integer, retries), "8"),
+        with_default(
+            new_row(
+                SOURCE,
+                "DOWNLOAD_TIMEOUT",
+                Kind::Duration,
+                "longest time a download may stand still",
+            ),
+            "60s",
+        ),
         row(SOURCE, "UPDATE_ISO_RPMS", Kind::Text, "packages to change in the ISO")
             .unsupported("ISOs are installed as they are"),
     ]
@@ -180,6 +203,7 @@ fn disk() -> Vec<Row> {
 }
 
 fn output() -> Vec<Row> {
+    let free = "free space ARTIFACTS_DIR must have, MB; estimated when not set";
     let mut level = row(OUTPUT, "LOG_LEVEL", Kind::Text, "level of the log file");
     let words = ["critical", "error", "warning", "info", "debug", "trace"];
     let both: Vec<String> =
@@ -202,6 +226,7 @@ fn output() -> Vec<Row> {
             Kind::Path,
             "folder for files of running builds [default: artifacts]",
         ),
+        row(OUTPUT, "MIN_FREE_DISK_STORAGE_MB", Kind::Integer, free),
         row(OUTPUT, "LOG_FILE", Kind::Path, "log file, or folder for it [default: logs/image-…]"),
         level,
         row(OUTPUT, "OUTPUT_JSON_FILE", Kind::Path, "write the result document to this file"),
@@ -214,10 +239,18 @@ fn output() -> Vec<Row> {
             "file name of a published image, without suffix",
         ),
         row(OUTPUT, "IMAGE_SIG_PRIVATE_KEY", Kind::Path, "PEM key that signs published images"),
-        row(OUTPUT, "IMAGE_SIG_PUBLIC_KEY", Kind::Path, "second key that verifies ISO signatures")
-            .unsupported(LATER),
-        row(OUTPUT, "IMAGE_SIG_ENCRYPTION_TYPE", Kind::Text, "digest of image signatures")
-            .unsupported(LATER),
+        row(
+            OUTPUT,
+            "IMAGE_SIG_PUBLIC_KEY",
+            Kind::Path,
+            "second PEM key that verifies ISO signatures",
+        ),
+        row(
+            OUTPUT,
+            "IMAGE_SIG_ENCRYPTION_TYPE",
+            Kind::Text,
+            "digest of signatures by that key, as openssl names it [default: sha3-512]",
+        ),
         row(OUTPUT, "ADD_OVA_EULA", Kind::Path, "licence text to put into an OVA")
             .unsupported(NO_OVA),
         row(OUTPUT, "OVA_PROP_NET_USER", Kind::Switch, "network and password properties of an OVA")

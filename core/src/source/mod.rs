@@ -1,14 +1,62 @@
-//! What the image is made from: an installer ISO or a disk image.
+//! What the image is made from: an installer ISO or a disk image, here or to be downloaded.
+//!
+//! ```text
+//! address.rs  a file or a URL            open.rs    facts of what was given
+//! download/   resumable downloads        verify.rs  signatures and digests
+//! injected.rs files for the image
+//! ```
 
+mod address;
+mod download;
+mod injected;
 mod open;
+mod verify;
 
-use std::path::Path;
+use std::{cell::OnceCell, path::Path};
 
 use build_image_disk::Error as DiskError;
 
-use crate::error::{Error, Stage};
+use crate::{
+    error::{Error, Result, Stage},
+    interrupt::Interrupt,
+    report::Reporter,
+    settings::Resolved,
+};
 
+pub(crate) use address::{Address, masked, without_passwords};
+pub(crate) use download::{FOLDER as DOWNLOADS, Manner, Slot, clean as clean_downloads};
+pub(crate) use injected::fetch as fetch_injected;
 pub(crate) use open::open;
+
+use download::Downloader;
+
+/// What opening a source works with.
+pub(crate) struct Desk<'a> {
+    settings: &'a Resolved,
+    reporter: &'a Reporter,
+    interrupt: &'a Interrupt,
+    /// Only there once something is downloaded.
+    downloader: OnceCell<Downloader<'a>>,
+}
+
+impl<'a> Desk<'a> {
+    pub(crate) fn new(
+        settings: &'a Resolved,
+        reporter: &'a Reporter,
+        interrupt: &'a Interrupt,
+    ) -> Self {
+        Self { settings, reporter, interrupt, downloader: OnceCell::new() }
+    }
+
+    fn downloader(&self) -> Result<&Downloader<'a>> {
+        if let Some(downloader) = self.downloader.get() {
+            return Ok(downloader);
+        }
+        let manner = Manner::of(self.settings);
+        let made = Downloader::new(manner, self.reporter, self.interrupt)?;
+        Ok(self.downloader.get_or_init(|| made))
+    }
+}
 
 /// A source file that is not accepted, as an error of the tool.
 pub(crate) fn not_accepted(path: &Path, error: DiskError) -> Error {

@@ -4,29 +4,50 @@ use std::path::{Path, PathBuf};
 
 use build_image_disk::{Kind, format::GuestReader, iso::Iso};
 
-use super::not_accepted;
+use reqwest::Url;
+
+use super::{
+    DOWNLOADS, Desk,
+    address::{Address, shown},
+    download::{Download, Slot},
+    not_accepted,
+    verify::{Subject, Verifier},
+};
 use crate::{
     error::{Error, Result, Stage},
-    plan::{Hotfix, Source},
+    plan::{self, Hotfix, Source},
     product::{self, Facts, VeInfo},
-    settings::Resolved,
+    signature::{Algorithm, Digests},
 };
 
 /// Largest `ve.info.json` that is read, in bytes.
 const VE_INFO_LIMIT: u64 = 1 << 20;
 
-/// Opens the source the settings name.
+/// A source that is open.
+pub(crate) struct Opened {
+    /// What it is.
+    pub(crate) source: Source,
+    /// Downloads it lies in; nobody replaces them while these are held.
+    pub(crate) downloads: Vec<Slot>,
+}
+
+/// A file of a source, here now.
+struct Here {
+    path: PathBuf,
+    digests: Option<Digests>,
+    /// Where it came from, and where it is kept.
+    fetched: Option<(Url, Slot)>,
+}
+
+/// Opens the source the settings name; downloads it first if it is not here.
 ///
 /// # Errors
 /// When none or two are named, or what is named is not accepted.
-pub(crate) fn open(settings: &Resolved) -> Result<Source> {
-    match (settings.path("ISO"), settings.path("DISK")) {
-        (Some(path), None) => {
-            let hotfix = settings.path("EHF_ISO");
-            let hotfix = hotfix.map(|path| local(&path, "EHF_ISO")).transpose()?;
-            iso(&local(&path, "ISO")?, hotfix.as_deref())
-        }
-        (None, Some(path)) => disk(&local(&path, "DISK")?),
+pub(crate) fn open(desk: &Desk<'_>) -> Result<Opened> {
+    let settings = desk.settings;
+    match (settings.text("ISO"), settings.text("DISK")) {
+        (Some(text), None) => installer(desk, &Address::of("ISO", text)?),
+        (None, Some(text)) => given_disk(desk, &Address::of("DISK", text)?),
         (Some(_), Some(_)) => Err(Error::new(Stage::Settings, "ISO and DISK are both set")
             .hint("give either an installer ISO with -i or a disk image with --disk")),
         (None, None) => Err(Error::new(Stage::Settings, "there is nothing to make an image of")
@@ -34,20 +55,112 @@ pub(crate) fn open(settings: &Resolved) -> Result<Source> {
     }
 }
 
-fn local(path: &Path, key: &str) -> Result<PathBuf> {
-    let text = path.to_string_lossy();
-    if text.contains("://") {
-        return Err(Error::new(Stage::Source, format!("{key}: `{text}` is a URL"))
-            .hint("this version reads local files only: download it first"));
+fn here(desk: &Desk<'_>, address: &Address, wanted: &[Algorithm]) -> Result<Here> {
+    match address {
+        Address::File(path) => Ok(Here { path: path.clone(), digests: None, fetched: None }),
+        Address::Url(url) => {
+            let store = plan::base_folder(desk.settings)?.join(DOWNLOADS);
+            let Download { path, digests, slot } = desk.downloader()?.fetch(url, &store, wanted)?;
+            Ok(Here { path, digests, fetched: Some((url.clone(), slot)) })
+        }
     }
-    std::path::absolute(path).map_err(|error| {
-        Error::new(Stage::Source, format!("`{text}` is no usable path")).because(&error)
-    })
 }
 
-fn iso(path: &Path, hotfix: Option<&Path>) -> Result<Source> {
-    let iso = Iso::open(path).map_err(|error| not_accepted(path, error))?;
-    let facts = product::read_facts(&iso, path)?;
+impl Here {
+    /// Gives a downloaded file its name, and lets others use it.
+    fn name(&mut self, name: &str) -> Result<()> {
+        if let Some((_, slot)) = &mut self.fetched {
+            if slot.alone() {
+                self.path = slot.finish(&self.path, name)?;
+            }
+            slot.share()?;
+        }
+        Ok(())
+    }
+
+    /// Passes a result on. A download that is not what it should be is of no use for the next run.
+    fn judged<T>(&mut self, result: Result<T>) -> Result<T> {
+        result.map_err(|mut error| {
+            if let Some((url, slot)) = self.fetched.take_if(|_| error.stage == Stage::Source) {
+                error.context.push(("downloaded from".to_owned(), shown(&url)));
+                slot.remove();
+            }
+            error
+        })
+    }
+
+    fn check(&mut self, verifier: &Verifier<'_, '_>, signature: &str, sha256: &str) -> Result<()> {
+        let url = self.fetched.as_ref().map(|(url, _)| url);
+        let subject = Subject { signature, sha256, path: &self.path, url };
+        let checked = verifier.check(&subject, self.digests.take());
+        self.judged(checked)
+    }
+}
+
+fn installer(desk: &Desk<'_>, address: &Address) -> Result<Opened> {
+    plan::check_shape(desk.settings)?;
+    let hotfix = desk.settings.text("EHF_ISO");
+    let hotfix = hotfix.map(|text| Address::of("EHF_ISO", text)).transpose()?;
+    let verifier = Verifier::new(desk)?;
+    verifier.warn(if hotfix.is_some() {
+        &["ISO_SHA256", "EHF_ISO_SHA256"]
+    } else {
+        &["ISO_SHA256"]
+    });
+
+    let mut base = here(desk, address, &verifier.wanted("ISO_SHA256"))?;
+    let facts = open_iso(&base.path).and_then(|iso| product::read_facts(&iso, &base.path));
+    let facts = base.judged(facts)?;
+    base.name(&product::iso_name(&facts))?;
+    let source = iso(&base.path, facts);
+    let (facts, info) = base.judged(source)?;
+    let mut fix = hotfix
+        .map(|address| here(desk, &address, &verifier.wanted("EHF_ISO_SHA256")))
+        .transpose()?;
+    let mut hotfix = None;
+    if let Some(fix) = &mut fix {
+        let read =
+            open_iso(&fix.path).and_then(|iso| product::read_hotfix_facts(&iso, &fix.path, &facts));
+        let facts = fix.judged(read)?;
+        fix.name(&product::iso_name(&facts))?;
+        hotfix = Some(Box::new(Hotfix { path: fix.path.clone(), facts }));
+    }
+    base.check(&verifier, "ISO_SIG", "ISO_SHA256")?;
+    if let Some(fix) = &mut fix {
+        fix.check(&verifier, "EHF_ISO_SIG", "EHF_ISO_SHA256")?;
+    }
+    let source = Source::Iso { path: base.path.clone(), facts, info: Box::new(info), hotfix };
+    let kept = [Some(base), fix].into_iter().flatten();
+    let downloads = kept.filter_map(|here| here.fetched).map(|(_, slot)| slot).collect();
+    Ok(Opened { source, downloads })
+}
+
+fn given_disk(desk: &Desk<'_>, address: &Address) -> Result<Opened> {
+    let mut image = here(desk, address, &[])?;
+    if let Address::Url(url) = address {
+        image.name(&last_segment(url))?;
+    }
+    let source = disk(&image.path);
+    let source = image.judged(source)?;
+    Ok(Opened { source, downloads: image.fetched.map(|(_, slot)| slot).into_iter().collect() })
+}
+
+/// The file name in a URL, harmless on every file system.
+fn last_segment(url: &Url) -> String {
+    let segment = url.path_segments().and_then(|mut segments| segments.next_back());
+    let legal = |letter: &char| letter.is_ascii_alphanumeric() || "._-".contains(*letter);
+    let name: String = segment.unwrap_or_default().chars().filter(legal).take(100).collect();
+    let name = name.trim_start_matches('.');
+    if name.is_empty() { "disk".to_owned() } else { name.to_owned() }
+}
+
+fn open_iso(path: &Path) -> Result<Iso> {
+    Iso::open(path).map_err(|error| not_accepted(path, error))
+}
+
+/// Sizes of what an ISO installs.
+fn iso(path: &Path, facts: Facts) -> Result<(Facts, VeInfo)> {
+    let iso = open_iso(path)?;
     facts.check_age(path)?;
     let name = format!("{}/install/ve.info.json", facts.folder);
     let info = match iso.read(&name, VE_INFO_LIMIT) {
@@ -58,14 +171,7 @@ fn iso(path: &Path, hotfix: Option<&Path>) -> Result<Source> {
         Err(error) if error.kind() == Kind::NotFound => VeInfo::built_in(),
         Err(error) => return Err(not_accepted(path, error)),
     };
-    let hotfix = hotfix.map(|path| open_hotfix(path, &facts)).transpose()?;
-    Ok(Source::Iso { path: path.to_owned(), facts, info: Box::new(info), hotfix })
-}
-
-fn open_hotfix(path: &Path, base: &Facts) -> Result<Box<Hotfix>> {
-    let iso = Iso::open(path).map_err(|error| not_accepted(path, error))?;
-    let facts = product::read_hotfix_facts(&iso, path, base)?;
-    Ok(Box::new(Hotfix { path: path.to_owned(), facts }))
+    Ok((facts, info))
 }
 
 fn disk(path: &Path) -> Result<Source> {

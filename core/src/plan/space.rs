@@ -1,0 +1,162 @@
+//! Free space: what a build needs where, looked at before the long part.
+//!
+//! How large an installed disk becomes is not known beforehand; the estimate is three times the ISO (its
+//! packages unpacked, and what they write on their first boot) and 2 GiB for what every installation makes
+//! anew, but never more than the disk's size. A published image is as large at most. An existing disk is
+//! published with what its file occupies.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use indicatif::HumanBytes;
+
+use super::Plan;
+use crate::error::{Error, Problem, Result, Stage};
+
+/// An installed system is at most this many times as large as the ISO.
+const GROWTH: u64 = 3;
+/// What an installation makes anew, bytes: volumes' tables, logs, databases.
+const OWN: u64 = 2 << 30;
+/// Unit of MIN_FREE_DISK_STORAGE_MB, bytes.
+pub(super) const MB: u64 = 1_000_000;
+/// Bytes of a block as `stat` counts them.
+const BLOCK: u64 = 512;
+
+/// What is needed in one folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// The folder; it may not exist yet.
+    pub(crate) folder: PathBuf,
+    /// Bytes.
+    pub(crate) bytes: u64,
+    /// Setting that chooses the folder.
+    pub(crate) setting: &'static str,
+}
+
+/// What a build needs, folder by folder.
+pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
+    let occupied = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK);
+    let length = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+    let mut needs = Vec::new();
+    let image = match (&plan.installation, &plan.disk) {
+        (Some(installation), _) => {
+            let fix = installation.hotfix.as_ref().map_or(0, |hotfix| length(&hotfix.path));
+            let source = length(&installation.iso).saturating_add(fix);
+            let grown = source.saturating_mul(GROWTH).saturating_add(OWN);
+            let disk = grown.min(plan.build.virtual_size);
+            let missing = disk.saturating_sub(occupied(&plan.raw_disk()));
+            let bytes = plan.minimum_free.unwrap_or(missing);
+            let folder = plan.artifacts.clone();
+            needs.push(Need { folder, bytes, setting: "ARTIFACTS_DIR" });
+            disk
+        }
+        (None, Some(path)) => occupied(path),
+        (None, None) => 0,
+    };
+    let images = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir());
+    if let Some(folder) = images {
+        needs.push(Need { folder: folder.into(), bytes: image, setting: "IMAGE_DIR" });
+    }
+    needs
+}
+
+/// Refuses a build for which there is too little space.
+///
+/// # Errors
+/// Every file system that is too full, with what it should hold.
+pub(crate) fn check(plan: &Plan) -> Result<()> {
+    judge(&needs(plan), &|folder| Some((device(folder)?, free_space(folder)?)))
+}
+
+/// `look` tells a folder's file system and its free bytes; what cannot be told is not judged.
+fn judge(needs: &[Need], look: &dyn Fn(&Path) -> Option<(u64, u64)>) -> Result<()> {
+    let mut systems: Vec<(u64, u64, Vec<&Need>)> = Vec::new();
+    for need in needs {
+        let Some((device, free)) = look(&need.folder) else { continue };
+        match systems.iter_mut().find(|(other, ..)| *other == device) {
+            Some((.., same)) => same.push(need),
+            None => systems.push((device, free, vec![need])),
+        }
+    }
+    let problems = systems.into_iter().filter_map(|(_, free, needs)| {
+        let sum = needs.iter().fold(0, |sum: u64, need| sum.saturating_add(need.bytes));
+        (sum > free).then(|| Problem::new(told(&needs, sum, free)).hint(hint(&needs)))
+    });
+    let problems: Vec<Problem> = problems.collect();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Error::several(Stage::Disk, "there is too little free space", problems))
+}
+
+fn told(needs: &[&Need], sum: u64, free: u64) -> String {
+    let one = |need: &&Need| format!("`{}` {}", need.folder.display(), HumanBytes(need.bytes));
+    let folders: Vec<String> = needs.iter().map(one).collect();
+    let together =
+        if needs.len() > 1 { format!(", together {}", HumanBytes(sum)) } else { String::new() };
+    format!("{} needed{together}, {} free", folders.join(" and "), HumanBytes(free))
+}
+
+fn hint(needs: &[&Need]) -> String {
+    let settings: Vec<&str> = needs.iter().map(|need| need.setting).collect();
+    format!("free some space, or set {} to a larger file system", settings.join(" or "))
+}
+
+/// The nearest folder above that exists.
+fn existing(folder: &Path) -> Option<&Path> {
+    folder.ancestors().find(|folder| folder.exists())
+}
+
+fn device(folder: &Path) -> Option<u64> {
+    Some(fs::metadata(existing(folder)?).ok()?.dev())
+}
+
+/// Bytes this user may still write to the file system of a folder, which may not exist yet.
+pub(crate) fn free_space(folder: &Path) -> Option<u64> {
+    let system = rustix::fs::statvfs(existing(folder)?).ok()?;
+    Some(system.f_bavail.saturating_mul(system.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn need(folder: &str, bytes: u64, setting: &'static str) -> Need {
+        Need { folder: folder.into(), bytes, setting }
+    }
+
+    #[test]
+    fn needs_on_one_file_system_are_added() {
+        let needs = [
+            need("/a/artifacts", 6 << 30, "ARTIFACTS_DIR"),
+            need("/a/images", 5 << 30, "IMAGE_DIR"),
+        ];
+        let apart = |folder: &Path| {
+            let device = u64::from(folder.ends_with("images"));
+            Some((device, 10 << 30))
+        };
+        judge(&needs, &apart).unwrap();
+        judge(&needs, &|_| None).unwrap();
+        judge(&needs, &|_| Some((1, 11 << 30))).unwrap();
+        let error = judge(&needs, &|_| Some((1, 10 << 30))).unwrap_err();
+        assert_eq!(
+            error.problems[0].message,
+            "`/a/artifacts` 6.00 GiB and `/a/images` 5.00 GiB needed, together 11.00 GiB, 10.00 GiB free"
+        );
+        let hint = error.problems[0].hint.as_deref().unwrap();
+        assert!(hint.contains("ARTIFACTS_DIR or IMAGE_DIR"), "{hint}");
+        let error = judge(&needs, &|folder| Some((apart(folder)?.0, 1))).unwrap_err();
+        assert_eq!(error.problems.len(), 2);
+    }
+
+    #[test]
+    fn a_folder_that_does_not_exist_yet_lies_where_its_parents_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let absent = folder.path().join("x/y");
+        assert_eq!(device(&absent), device(folder.path()));
+        assert!(free_space(&absent).is_some_and(|free| free > 0));
+    }
+}

@@ -1,0 +1,227 @@
+//! The one HTTP door of the core: a GET, its redirects, and which failures may pass.
+
+use std::{error::Error as StdError, sync::Once, time::Duration};
+
+use reqwest::{
+    Client, Response, StatusCode, Url,
+    header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
+};
+
+use crate::{
+    error::{Error, Result, Stage},
+    source::address::shown,
+};
+
+/// Redirects that are followed for one request.
+const REDIRECTS: usize = 10;
+/// Longest time for a connection to come up.
+const CONNECT: Duration = Duration::from_secs(20);
+/// Longest pause a server may ask for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+const TLS_HINT: &str = "name the authority's certificate in SSL_CERT_FILE; IGNORE_DOWNLOAD_URL_TLS accepts any certificate, and then whoever is on the way can change what is sent";
+
+/// A failed attempt.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: Error,
+    /// Whether the same request may succeed later.
+    pub(super) passes: bool,
+    /// The pause the server asks for.
+    pub(super) pause: Option<Duration>,
+    /// What the server answered, if it did.
+    pub(super) status: Option<u16>,
+}
+
+impl Failure {
+    /// One that will not pass.
+    pub(super) fn stop(error: Error) -> Self {
+        Self { error, passes: false, pause: None, status: None }
+    }
+
+    /// One that may pass.
+    pub(super) fn may_pass(error: Error) -> Self {
+        Self {
+            error: Error { retryable: true, ..error },
+            passes: true,
+            ..Self::stop(Error::interrupted())
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::stop(error)
+    }
+}
+
+/// Connections to servers.
+pub(super) struct Door {
+    client: Client,
+    /// Longest time nothing may arrive.
+    stall: Duration,
+}
+
+impl Door {
+    /// `any_certificate` switches off the check of who answers.
+    pub(super) fn open(any_certificate: bool, stall: Duration) -> Result<Self> {
+        static RING: Once = Once::new();
+        RING.call_once(|| {
+            // Another part of this process that installed one before has its reasons.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        });
+        let builder = Client::builder()
+            .user_agent(concat!("build-image/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT.min(stall))
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .tls_danger_accept_invalid_certs(any_certificate);
+        let client = builder.build().map_err(|error| {
+            Error::new(Stage::Source, "cannot prepare downloads")
+                .because(&error)
+                .hint("install the system's CA certificates or name a file in SSL_CERT_FILE")
+        })?;
+        Ok(Self { client, stall })
+    }
+
+    /// Sends a GET and follows redirects.
+    pub(super) async fn get(
+        &self,
+        url: &Url,
+        headers: &[(HeaderName, String)],
+    ) -> Result<Response, Failure> {
+        let mut at = url.clone();
+        for _ in 0..=REDIRECTS {
+            let response = self.once(&at, headers).await?;
+            let Some(next) = redirected(&at, &response)? else { return Ok(response) };
+            tracing::debug!(from = shown(&at), to = shown(&next), "redirected");
+            at = next;
+        }
+        let text = format!("`{}` redirects more than {REDIRECTS} times", shown(url));
+        Err(Failure::stop(
+            Error::new(Stage::Source, text).hint("open it in a browser and take the last address"),
+        ))
+    }
+
+    async fn once(&self, url: &Url, headers: &[(HeaderName, String)]) -> Result<Response, Failure> {
+        let mut map = HeaderMap::new();
+        // Lengths and digests are those of the file, not of a compressed form of it.
+        map.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        for (name, text) in headers {
+            if let Ok(value) = HeaderValue::from_str(text) {
+                map.insert(name, value);
+            }
+        }
+        let sent = self.client.get(url.clone()).headers(map).send();
+        match tokio::time::timeout(self.stall, sent).await {
+            Ok(answer) => answer.map_err(|error| broken(url, error)),
+            Err(_) => Err(self.stalled(url)),
+        }
+    }
+
+    /// The next bytes of a body; `None` at its end.
+    pub(super) async fn chunk(
+        &self,
+        url: &Url,
+        response: &mut Response,
+    ) -> Result<Option<bytes::Bytes>, Failure> {
+        match tokio::time::timeout(self.stall, response.chunk()).await {
+            Ok(chunk) => chunk.map_err(|error| broken(url, error)),
+            Err(_) => Err(self.stalled(url)),
+        }
+    }
+
+    fn stalled(&self, url: &Url) -> Failure {
+        let text = format!("`{}`: nothing arrived for {} s", shown(url), self.stall.as_secs());
+        Failure::may_pass(
+            Error::new(Stage::Source, text).hint(
+                "check the network and the proxy variables, or allow more with DOWNLOAD_TIMEOUT",
+            ),
+        )
+    }
+}
+
+/// Where an answer sends us, if it does.
+fn redirected(from: &Url, response: &Response) -> Result<Option<Url>, Failure> {
+    let redirect = [301, 302, 303, 307, 308].contains(&response.status().as_u16());
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let (true, Some(location)) = (redirect, location) else { return Ok(None) };
+    let refused = |what: &str, hint: &str| {
+        let text = format!("`{}` redirects to {what}", shown(from));
+        Failure::stop(Error::new(Stage::Source, text).hint(hint))
+    };
+    let unusable = || refused("an address that is none", "ask who runs the server");
+    let mut next = from.join(location).map_err(|_| unusable())?;
+    if !["http", "https"].contains(&next.scheme()) {
+        return Err(unusable());
+    }
+    if from.scheme() == "https" && next.scheme() == "http" {
+        let what = format!("`{}`, from https to http", shown(&next));
+        return Err(refused(&what, "give an https address that stays one"));
+    }
+    // Who logged in at a server is still known to it, and to no other.
+    if next.origin() == from.origin() && next.username().is_empty() {
+        let _ = next.set_username(from.username());
+        let _ = next.set_password(from.password());
+    }
+    Ok(Some(next))
+}
+
+/// An answer that is no file.
+pub(super) fn refusal(url: &Url, response: &Response) -> Failure {
+    let status = response.status();
+    let text = format!("`{}`: the server answers {status}", shown(url));
+    let passes = [408, 425, 429, 500, 502, 503, 504].contains(&status.as_u16());
+    let hint = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            "give https://USER:PASSWORD@…, or a fresh address if this one was signed for a time"
+        }
+        StatusCode::NOT_FOUND | StatusCode::GONE => "check the address",
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            "put USER:PASSWORD@ into the address of the proxy, as in HTTPS_PROXY"
+        }
+        _ if passes => "try again later",
+        _ => "ask who runs the server",
+    };
+    let error = Error::new(Stage::Source, text).hint(hint);
+    let mut failure = if passes { Failure::may_pass(error) } else { Failure::stop(error) };
+    let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let seconds = asked.and_then(|text| text.trim().parse().ok());
+    failure.pause = seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE));
+    failure.status = Some(status.as_u16());
+    failure
+}
+
+fn broken(url: &Url, error: reqwest::Error) -> Failure {
+    let tls = is_tls(&error);
+    let connect = error.is_connect();
+    let error = error.without_url();
+    let address = shown(url);
+    if tls {
+        let text = format!("`{address}`: no trustworthy TLS connection");
+        let error = Error::new(Stage::Source, text).because(&error).hint(TLS_HINT);
+        return Failure::stop(error);
+    }
+    let says = if connect { "no connection to its server" } else { "the connection broke" };
+    Failure::may_pass(
+        Error::new(Stage::Source, format!("`{address}`: {says}"))
+            .because(&error)
+            .hint("check the network and the proxy variables (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)"),
+    )
+}
+
+/// Whether the other side is not who it should be, or does not speak TLS.
+fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        // An I/O error passes over what it wraps when it is asked for its source.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
+}

@@ -1,0 +1,294 @@
+//! Downloads: resumable, kept below ARTIFACTS_DIR for the next run until a build succeeded.
+//!
+//! ```text
+//! client.rs    a GET, its redirects, which failures pass      store.rs  slots for files, locks
+//! transfer.rs  one file: attempts, parts, digests on the way
+//! ```
+
+mod client;
+mod store;
+mod transfer;
+
+use std::{
+    fs::{self, File},
+    io::{Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use reqwest::{
+    StatusCode, Url,
+    header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
+};
+use tokio::runtime::Runtime;
+
+pub(crate) use store::{Slot, clean};
+
+use super::address::shown;
+use crate::{
+    error::{Error, Result, Stage},
+    interrupt::Interrupt,
+    report::Reporter,
+    settings::Resolved,
+    signature::{Algorithm, Digests},
+};
+use client::{Door, Failure};
+use store::{About, cannot_write};
+use transfer::{Transfer, pause};
+
+/// Folder of downloads, below the folder of all builds' files.
+pub(crate) const FOLDER: &str = "downloads";
+/// How often Ctrl-C is looked for.
+const INTERRUPT_CHECK: Duration = Duration::from_millis(200);
+/// How long a download may stand still that goes into the image.
+const INJECTED_STALL: Duration = Duration::from_secs(60);
+
+/// How downloads are made, as the settings say.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    any_certificate: bool,
+    retries: u64,
+    stall: Duration,
+}
+
+impl Manner {
+    /// What the settings say.
+    pub(crate) fn of(settings: &Resolved) -> Self {
+        let number = |key: &str, default| settings.number(key).unwrap_or(default);
+        Self {
+            any_certificate: settings.is_on("IGNORE_DOWNLOAD_URL_TLS"),
+            retries: number("DOWNLOAD_RETRIES", 8),
+            stall: Duration::from_secs(number("DOWNLOAD_TIMEOUT", 60).max(1)),
+        }
+    }
+
+    /// For files that go into the image.
+    pub(crate) fn for_injected(self) -> Self {
+        Self { stall: INJECTED_STALL.min(self.stall), ..self }
+    }
+}
+
+/// Somebody who downloads.
+pub(crate) struct Downloader<'a> {
+    manner: Manner,
+    reporter: &'a Reporter,
+    interrupt: &'a Interrupt,
+    door: Door,
+    /// Only absent while it ends.
+    runtime: Option<Runtime>,
+}
+
+/// A downloaded file.
+pub(crate) struct Download {
+    /// Where it is now.
+    pub(crate) path: PathBuf,
+    /// Its digests, when all of it came just now.
+    pub(crate) digests: Option<Digests>,
+    /// Where it is kept.
+    pub(crate) slot: Slot,
+}
+
+/// The name lookup of a connection cannot be stopped; do not wait for it.
+impl Drop for Downloader<'_> {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl<'a> Downloader<'a> {
+    pub(crate) fn new(
+        manner: Manner,
+        reporter: &'a Reporter,
+        interrupt: &'a Interrupt,
+    ) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| {
+            Error::new(Stage::Bug, "cannot start what downloads run on").because(&error)
+        })?;
+        if manner.any_certificate {
+            reporter.warning(
+                "IGNORE_DOWNLOAD_URL_TLS is on: nobody checks who sends what is downloaded",
+                Some("leave it out; SSL_CERT_FILE names the certificate of an own authority"),
+            );
+        }
+        let door = Door::open(manner.any_certificate, manner.stall)?;
+        Ok(Self { manner, reporter, interrupt, door, runtime: Some(runtime) })
+    }
+
+    /// Fetches a file into its slot below `store`, or finds that it is there already.
+    pub(crate) fn fetch(&self, url: &Url, store: &Path, wanted: &[Algorithm]) -> Result<Download> {
+        let told = std::cell::Cell::new(false);
+        let waiting = || {
+            if !told.replace(true) {
+                self.reporter.milestone("waiting for another build that downloads the same");
+            }
+        };
+        let mut slot = Slot::take(store, url, false, self.interrupt, &waiting)?;
+        self.reporter.begin("download", &format!("fetching {}", shown(url)));
+        if let Some(path) = slot.whole() {
+            if self.is_current(url, &slot.about)? {
+                self.reporter.end("it was fetched before and has not changed");
+                slot.share()?;
+                return Ok(Download { path, digests: None, slot });
+            }
+            if !slot.alone() {
+                drop(slot);
+                slot = Slot::take(store, url, true, self.interrupt, &waiting)?;
+            }
+            slot.reset(url)?;
+        } else if !slot.alone() {
+            drop(slot);
+            slot = Slot::take(store, url, true, self.interrupt, &waiting)?;
+        }
+        self.fill(url, slot, wanted)
+    }
+
+    fn fill(&self, url: &Url, mut slot: Slot, wanted: &[Algorithm]) -> Result<Download> {
+        let path = slot.partial();
+        let about = std::mem::take(&mut slot.about);
+        let have = path.metadata().map_or(0, |metadata| metadata.len()).min(about.synced);
+        let opened = File::options().create(true).truncate(false).write(true).open(&path);
+        let opened = opened.and_then(|mut file| {
+            file.set_len(have)?;
+            file.seek(SeekFrom::Start(have))?;
+            Ok(file)
+        });
+        let file = opened.map_err(|error| cannot_write(&path, &error))?;
+        let mut keep = |about: &About| {
+            slot.about = about.clone();
+            slot.keep()
+        };
+        let mut transfer = self.transfer(url, &path, file, wanted);
+        (transfer.have, transfer.about) = (have, about);
+        transfer.keep = Some(&mut keep);
+        let fetched = self.drive(&mut transfer);
+        let (received, nothing) = (transfer.received, transfer.have == 0);
+        drop(transfer);
+        let digests = match fetched {
+            Ok(digests) => digests,
+            Err(failure) => {
+                if nothing {
+                    slot.remove();
+                }
+                return Err(failure.error);
+            }
+        };
+        let resumed = if have == 0 { String::new() } else { format!(", {have} were there") };
+        self.reporter.end(&format!("{received} bytes received{resumed}"));
+        Ok(Download { path, digests, slot })
+    }
+
+    /// Whether a whole file is still the one the server has. One that nothing identifies is not.
+    fn is_current(&self, url: &Url, about: &About) -> Result<bool> {
+        if about.etag.is_none() && about.last_modified.is_none() {
+            return Ok(false);
+        }
+        // A changed file begins to arrive here and is fetched from its start afterwards.
+        let header = match (&about.etag, &about.last_modified) {
+            (Some(etag), _) => (IF_NONE_MATCH, etag.clone()),
+            (None, date) => (IF_MODIFIED_SINCE, date.clone().unwrap_or_default()),
+        };
+        let headers = [header];
+        let asked = self.block_on(async {
+            let mut attempt = 0;
+            loop {
+                let failure = match self.door.get(url, &headers).await {
+                    Ok(answer) if answer.status() == StatusCode::NOT_MODIFIED => return Ok(true),
+                    Ok(answer) if answer.status() == StatusCode::OK => return Ok(false),
+                    Ok(answer) => client::refusal(url, &answer),
+                    Err(failure) => failure,
+                };
+                attempt += 1;
+                if !failure.passes || attempt > self.manner.retries.min(3) {
+                    return Err(failure);
+                }
+                tokio::time::sleep(pause(attempt, failure.pause)).await;
+            }
+        });
+        asked.map_err(|failure| failure.error)
+    }
+
+    /// Fetches a file that nobody goes on with.
+    pub(crate) fn fetch_into(&self, url: &Url, path: &Path) -> Result<u64> {
+        let file = File::create(path).map_err(|error| cannot_write(path, &error))?;
+        let mut transfer = self.transfer(url, path, file, &[]);
+        let fetched = self.drive(&mut transfer);
+        let length = transfer.have;
+        drop(transfer);
+        fetched.map(|_| length).map_err(|failure| {
+            let _ = fs::remove_file(path);
+            failure.error
+        })
+    }
+
+    /// Fetches a small file of at most `limit` bytes; `None` when the server has none.
+    pub(crate) fn fetch_small(&self, url: &Url, limit: u64) -> Result<Option<Vec<u8>>> {
+        let folder = tempfile::tempdir().map_err(|error| {
+            Error::new(Stage::Disk, "cannot make a temporary folder").because(&error)
+        })?;
+        let path = folder.path().join("small");
+        let file = File::create(&path).map_err(|error| cannot_write(&path, &error))?;
+        let mut transfer = self.transfer(url, &path, file, &[]);
+        transfer.limit = Some(limit);
+        match self.drive(&mut transfer) {
+            Ok(_) => fs::read(&path).map(Some).map_err(|error| cannot_write(&path, &error)),
+            Err(failure) if matches!(failure.status, Some(403 | 404 | 410)) => Ok(None),
+            Err(failure) => Err(failure.error),
+        }
+    }
+
+    fn transfer<'t>(
+        &'t self,
+        url: &'t Url,
+        path: &'t Path,
+        file: File,
+        wanted: &'t [Algorithm],
+    ) -> Transfer<'t> {
+        Transfer {
+            url,
+            door: &self.door,
+            path,
+            file,
+            have: 0,
+            about: About::default(),
+            limit: None,
+            wanted,
+            pass: None,
+            received: 0,
+            retries: self.manner.retries,
+            reporter: self.reporter,
+            interrupt: self.interrupt,
+            keep: None,
+        }
+    }
+
+    /// Runs a transfer until it is done or somebody wants to stop; then what is there is kept.
+    fn drive(&self, transfer: &mut Transfer<'_>) -> Result<Option<Digests>, Failure> {
+        let done = self.block_on(transfer.run());
+        self.reporter.clear();
+        if done.is_err() {
+            transfer.secure()?;
+        }
+        done
+    }
+
+    fn block_on<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let Some(runtime) = &self.runtime else {
+            return Err(Error::new(Stage::Bug, "downloads are over").into());
+        };
+        runtime.block_on(async {
+            tokio::select! {
+                done = work => done,
+                () = interrupted(self.interrupt) => Err(Error::interrupted().into()),
+            }
+        })
+    }
+}
+
+async fn interrupted(interrupt: &Interrupt) {
+    while !interrupt.is_set() {
+        tokio::time::sleep(INTERRUPT_CHECK).await;
+    }
+}

@@ -1,0 +1,226 @@
+//! The folder downloads are kept in: one slot per URL, with what the server said about the file.
+//!
+//! ```text
+//! downloads/<digest of the URL>/lock         held shared while a build uses the file
+//!                               about.json   what the server said, and how much of it is safe
+//!                               partial      what is there of it
+//!                               NAME         the whole file
+//! ```
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    artifacts::cannot_make,
+    error::{Error, Result, Stage},
+    interrupt::Interrupt,
+    source::address::shown,
+};
+
+const LOCK: &str = "lock";
+const ABOUT: &str = "about.json";
+const PARTIAL: &str = "partial";
+/// How often a lock that somebody holds is tried again.
+const LOCK_CHECK: Duration = Duration::from_millis(200);
+/// Digits of a URL's digest that name its slot.
+const DIGITS: usize = 16;
+
+/// What a server said about a file, and how far we are with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct About {
+    /// The URL without password and query, for people.
+    pub(super) url: String,
+    /// Strong or weak entity tag.
+    pub(super) etag: Option<String>,
+    /// Last-Modified as the server wrote it.
+    pub(super) last_modified: Option<String>,
+    /// Length of the file, bytes.
+    pub(super) length: Option<u64>,
+    /// Bytes of the partial file that are on the disk for sure.
+    pub(super) synced: u64,
+    /// Name of the whole file, once it is whole.
+    pub(super) name: Option<String>,
+}
+
+impl About {
+    /// What a range request names so that parts of two files are never put together: RFC 9110, 13.1.5.
+    pub(super) fn range_validator(&self) -> Option<&str> {
+        let strong = self.etag.as_deref().filter(|etag| !etag.starts_with("W/"));
+        strong.or(self.last_modified.as_deref())
+    }
+}
+
+/// The slot of a URL, locked.
+pub(crate) struct Slot {
+    folder: PathBuf,
+    lock: File,
+    /// Whether nobody else uses it, so that it may be changed.
+    alone: bool,
+    pub(super) about: About,
+}
+
+impl Slot {
+    /// Takes the slot of a URL, alone when that is possible. Waits while another process downloads the
+    /// same; with `alone` also while one uses it.
+    pub(super) fn take(
+        store: &Path,
+        url: &Url,
+        alone: bool,
+        interrupt: &Interrupt,
+        waiting: &dyn Fn(),
+    ) -> Result<Self> {
+        let folder = store.join(key(url));
+        let failed = |error: io::Error| cannot_make(&folder, &error);
+        loop {
+            fs::create_dir_all(&folder).map_err(failed)?;
+            let path = folder.join(LOCK);
+            let options = File::options().create(true).truncate(false).write(true).open(&path);
+            let lock = options.map_err(failed)?;
+            let alone = loop {
+                if try_lock(&lock, false).map_err(failed)? {
+                    break true;
+                }
+                if !alone && try_lock(&lock, true).map_err(failed)? {
+                    break false;
+                }
+                waiting();
+                if interrupt.wait(LOCK_CHECK) {
+                    return Err(Error::interrupted());
+                }
+            };
+            // Its last user may have removed the folder meanwhile.
+            if path.exists() {
+                let about = fs::read(folder.join(ABOUT)).ok();
+                let about = about.and_then(|text| serde_json::from_slice(&text).ok());
+                return Ok(Self { folder, lock, alone, about: about.unwrap_or_default() });
+            }
+        }
+    }
+
+    /// The file that grows.
+    pub(super) fn partial(&self) -> PathBuf {
+        self.folder.join(PARTIAL)
+    }
+
+    /// The whole file, if it is there as the server described it.
+    pub(super) fn whole(&self) -> Option<PathBuf> {
+        let path = self.folder.join(self.about.name.as_ref()?);
+        let length = path.metadata().ok()?.len();
+        (Some(length) == self.about.length).then_some(path)
+    }
+
+    /// Writes down what is known.
+    pub(super) fn keep(&self) -> Result<()> {
+        let path = self.folder.join(ABOUT);
+        let failed = |error: io::Error| cannot_make(&path, &error);
+        let text = serde_json::to_vec_pretty(&self.about).unwrap_or_default();
+        let fresh = path.with_extension("new");
+        fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &path)).map_err(failed)
+    }
+
+    /// Gives the file, which is whole, its name.
+    pub(crate) fn finish(&mut self, from: &Path, name: &str) -> Result<PathBuf> {
+        let path = self.folder.join(name);
+        let length = from.metadata().map(|metadata| metadata.len());
+        let renamed = length.and_then(|length| fs::rename(from, &path).map(|()| length));
+        let length = renamed.map_err(|error| cannot_make(&path, &error))?;
+        self.about.name = Some(name.to_owned());
+        self.about.length = Some(length);
+        self.keep()?;
+        Ok(path)
+    }
+
+    /// Whether nobody else uses it.
+    pub(crate) fn alone(&self) -> bool {
+        self.alone
+    }
+
+    /// Lets others use the file too; nobody can replace it.
+    pub(crate) fn share(&mut self) -> Result<()> {
+        self.alone = false;
+        self.lock.lock_shared().map_err(|error| cannot_make(&self.folder, &error))
+    }
+
+    /// Removes the slot, unless another build uses it.
+    pub(crate) fn remove(self) {
+        if !matches!(try_lock(&self.lock, false), Ok(true)) {
+            return;
+        }
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            tracing::warn!(folder = %self.folder.display(), %error, "cannot remove a download");
+        }
+        if let Some(store) = self.folder.parent() {
+            // Only when it is empty.
+            let _ = fs::remove_dir(store);
+        }
+    }
+
+    /// Forgets everything about the file.
+    pub(super) fn reset(&mut self, url: &Url) -> Result<()> {
+        for name in [Some(PARTIAL.to_owned()), self.about.name.take()].into_iter().flatten() {
+            match fs::remove_file(self.folder.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(cannot_make(&self.folder, &error));
+                }
+                _ => {}
+            }
+        }
+        self.about = About { url: shown(url), ..About::default() };
+        Ok(())
+    }
+}
+
+/// Takes a lock if it is free; whether it was.
+fn try_lock(lock: &File, shared: bool) -> io::Result<bool> {
+    match if shared { lock.try_lock_shared() } else { lock.try_lock() } {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Names a slot by a digest: a URL may hold a signature.
+fn key(url: &Url) -> String {
+    let mut plain = url.clone();
+    let _ = plain.set_username("");
+    let _ = plain.set_password(None);
+    plain.set_fragment(None);
+    let digest = Sha256::digest(plain.as_str());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()[..DIGITS].to_owned()
+}
+
+/// Removes the slots nobody uses; returns the URLs they were for. Only says them when `really` is not set.
+pub(crate) fn clean(store: &Path, really: bool) -> Vec<String> {
+    let mut found = Vec::new();
+    let entries = fs::read_dir(store).into_iter().flatten().flatten();
+    for folder in entries.map(|entry| entry.path()) {
+        let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
+        if !matches!(try_lock(&lock, false), Ok(true)) {
+            continue;
+        }
+        let about = fs::read(folder.join(ABOUT)).ok();
+        let about: Option<About> = about.and_then(|text| serde_json::from_slice(&text).ok());
+        let about = about.unwrap_or_default();
+        found.push(about.url.clone());
+        if really {
+            Slot { folder, lock, alone: true, about }.remove();
+        }
+    }
+    found
+}
+
+/// An error about a file below the store.
+pub(super) fn cannot_write(path: &Path, error: &io::Error) -> Error {
+    Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
+        .because(error)
+        .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
+}

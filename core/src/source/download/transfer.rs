@@ -1,0 +1,266 @@
+//! One file on its way: attempts that go on where the last one ended, until it is whole or there is no hope.
+
+use std::{
+    fs::File,
+    io::{Seek as _, SeekFrom, Write as _},
+    path::Path,
+    time::Duration,
+};
+
+use build_image_plugin_api::Progress;
+use bytes::Bytes;
+use reqwest::{
+    Response, StatusCode, Url,
+    header::{
+        CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, IF_RANGE, LAST_MODIFIED,
+        RANGE,
+    },
+};
+
+use super::{
+    client::{Door, Failure, refusal},
+    store::{About, cannot_write},
+};
+use crate::{
+    error::{Error, Result, Stage},
+    interrupt::Interrupt,
+    plan::free_space,
+    report::Reporter,
+    signature::{Algorithm, Digests, Pass},
+    source::address::shown,
+};
+
+/// Bytes after which what arrived is forced to the disk.
+const SYNC: u64 = 64 << 20;
+/// Attempts when not one connection came up.
+const CONNECTING: u64 = 3;
+/// Attempts in all, however far each of them came.
+const ATTEMPTS: u64 = 200;
+/// Upper bound of the first pause; doubles with every attempt.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// Upper bound of every pause that the server did not ask for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Writes down how far a file is.
+pub(super) type Keep<'a> = dyn FnMut(&About) -> Result<()> + 'a;
+
+/// A file on its way.
+pub(super) struct Transfer<'a> {
+    pub(super) url: &'a Url,
+    pub(super) door: &'a Door,
+    pub(super) path: &'a Path,
+    pub(super) file: File,
+    /// Bytes of the file that are there.
+    pub(super) have: u64,
+    /// What the server says about it.
+    pub(super) about: About,
+    /// Most bytes it may have.
+    pub(super) limit: Option<u64>,
+    /// What is to be digested on the way.
+    pub(super) wanted: &'a [Algorithm],
+    /// Digests of everything that is there, when it all came this way.
+    pub(super) pass: Option<Pass>,
+    /// Bytes that arrived.
+    pub(super) received: u64,
+    pub(super) retries: u64,
+    pub(super) reporter: &'a Reporter,
+    pub(super) interrupt: &'a Interrupt,
+    /// Writes down how far it is; absent for files that nobody goes on with.
+    pub(super) keep: Option<&'a mut Keep<'a>>,
+}
+
+impl Transfer<'_> {
+    /// Fetches what is missing. Digests only when nothing was there before.
+    pub(super) async fn run(&mut self) -> Result<Option<Digests>, Failure> {
+        let (mut in_a_row, mut made) = (0, 0);
+        loop {
+            made += 1;
+            let before = self.received;
+            let mut failure = match self.attempt().await {
+                Ok(()) => return self.end(),
+                Err(failure) => failure,
+            };
+            self.secure()?;
+            in_a_row = if self.received > before { 1 } else { in_a_row + 1 };
+            let connecting = failure.status.is_none() && self.received == 0;
+            let allowed = if connecting { self.retries.min(CONNECTING) } else { self.retries };
+            if !failure.passes || in_a_row > allowed || made >= ATTEMPTS {
+                if made > 1 {
+                    failure.error.context.push(("attempts".to_owned(), made.to_string()));
+                }
+                return Err(failure);
+            }
+            let pause = pause(in_a_row, failure.pause);
+            let causes = failure.error.causes.join(": ");
+            tracing::warn!(error = %failure.error, causes, attempt = made, ?pause, "trying again");
+            self.reporter.milestone(&format!("{}; trying again", failure.error.message));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One request. The file is whole afterwards.
+    async fn attempt(&mut self) -> Result<(), Failure> {
+        if self.have > 0 && self.about.length == Some(self.have) {
+            return Ok(());
+        }
+        let headers = self.headers()?;
+        let mut response = self.door.get(self.url, &headers).await?;
+        match response.status() {
+            StatusCode::PARTIAL_CONTENT if self.have > 0 => self.check_part(&response)?,
+            StatusCode::OK => self.begin(&response)?,
+            StatusCode::RANGE_NOT_SATISFIABLE if self.have > 0 => {
+                self.restart()?;
+                return Err(Failure::may_pass(refusal(self.url, &response).error));
+            }
+            _ => return Err(refusal(self.url, &response)),
+        }
+        while let Some(chunk) = self.door.chunk(self.url, &mut response).await? {
+            self.write(chunk)?;
+        }
+        match self.about.length {
+            Some(length) if self.have < length => {
+                let text =
+                    format!("`{}`: only {} of {length} bytes came", shown(self.url), self.have);
+                let hint = "the server or a proxy ends connections early; the same command goes on where it is now";
+                Err(Failure::may_pass(Error::new(Stage::Source, text).hint(hint)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn headers(&mut self) -> Result<Vec<(HeaderName, String)>> {
+        if self.have == 0 {
+            return Ok(Vec::new());
+        }
+        let Some(validator) = self.about.range_validator().map(str::to_owned) else {
+            // Nothing says that the rest would be of the same file.
+            self.restart()?;
+            return Ok(Vec::new());
+        };
+        Ok(vec![(RANGE, format!("bytes={}-", self.have)), (IF_RANGE, validator)])
+    }
+
+    /// The file begins: from now on it is what this answer says.
+    fn begin(&mut self, response: &Response) -> Result<(), Failure> {
+        let headers = response.headers();
+        let encoding = text(headers, &CONTENT_ENCODING).filter(|coding| coding != "identity");
+        let refused = |what: String| Error::new(Stage::Source, what);
+        if let Some(encoding) = encoding {
+            let text = format!("`{}`: the server sends it encoded as {encoding}", shown(self.url));
+            return Err(refused(text).hint("download it with another program").into());
+        }
+        self.restart()?;
+        self.about = About {
+            url: shown(self.url),
+            etag: text(headers, &ETAG),
+            last_modified: text(headers, &LAST_MODIFIED),
+            length: response.content_length(),
+            ..About::default()
+        };
+        if let (Some(length), Some(limit)) = (self.about.length, self.limit)
+            && length > limit
+        {
+            return Err(too_long(self.url, limit).into());
+        }
+        let free = self.path.parent().and_then(free_space);
+        if let (Some(length), Some(free)) = (self.about.length, free)
+            && length > free
+        {
+            let text = format!(
+                "`{}` has {length} bytes, and `{}` has {free} bytes free",
+                shown(self.url),
+                self.path.parent().unwrap_or(self.path).display()
+            );
+            return Err(Error::new(Stage::Disk, text)
+                .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
+                .into());
+        }
+        self.tell()?;
+        Ok(())
+    }
+
+    /// Whether an answer is the part that was asked for: RFC 9110, section 14.4.
+    fn check_part(&mut self, response: &Response) -> Result<(), Failure> {
+        let range = text(response.headers(), &CONTENT_RANGE).unwrap_or_default();
+        let rest = range.strip_prefix("bytes ").and_then(|rest| rest.split_once('/'));
+        let (part, total) = rest.unwrap_or_default();
+        let start = part.split_once('-').and_then(|(start, _)| start.parse().ok());
+        let same = total == "*" || total.parse().ok() == self.about.length;
+        if start == Some(self.have) && same {
+            tracing::info!(url = shown(self.url), from = self.have, "going on");
+            return Ok(());
+        }
+        self.restart()?;
+        let text = format!("`{}`: the server sent part `{range}`", shown(self.url));
+        Err(Failure::may_pass(Error::new(Stage::Source, text).hint("ask who runs the server")))
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        (self.have, self.about.synced) = (0, 0);
+        self.pass = Some(Pass::new(self.wanted)?);
+        let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
+        emptied.map(|_| ()).map_err(|error| cannot_write(self.path, &error))
+    }
+
+    fn write(&mut self, chunk: Bytes) -> Result<(), Failure> {
+        let length = chunk.len() as u64;
+        if self.limit.is_some_and(|limit| self.have + length > limit) {
+            return Err(too_long(self.url, self.limit.unwrap_or_default()).into());
+        }
+        let written = self.file.write_all(&chunk);
+        written.map_err(|error| cannot_write(self.path, &error))?;
+        self.have += length;
+        self.received += length;
+        if let Some(pass) = &self.pass {
+            pass.update(chunk)?;
+        }
+        let total = self.about.length.unwrap_or_default();
+        self.reporter.progress(Progress { done: self.have, total, ..Progress::default() });
+        if self.have - self.about.synced >= SYNC {
+            self.secure()?;
+        }
+        Ok(())
+    }
+
+    /// Forces what is there to the disk, and writes down how much it is.
+    pub(super) fn secure(&mut self) -> Result<()> {
+        if self.keep.is_none() || self.have == self.about.synced {
+            return Ok(());
+        }
+        self.file.sync_data().map_err(|error| cannot_write(self.path, &error))?;
+        self.about.synced = self.have;
+        self.tell()
+    }
+
+    fn tell(&mut self) -> Result<()> {
+        match &mut self.keep {
+            Some(keep) => keep(&self.about),
+            None => Ok(()),
+        }
+    }
+
+    fn end(&mut self) -> Result<Option<Digests>, Failure> {
+        self.secure()?;
+        self.reporter.clear();
+        self.interrupt.check()?;
+        Ok(self.pass.take().map(Pass::finish).transpose()?)
+    }
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+fn too_long(url: &Url, limit: u64) -> Error {
+    let text = format!("`{}` has more than {limit} bytes", shown(url));
+    Error::new(Stage::Source, text).hint("check the address")
+}
+
+/// Grows to its bound, by chance shorter, never shorter than the server asks for.
+pub(super) fn pause(attempt: u64, asked: Option<Duration>) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(1 << attempt.saturating_sub(1).min(16));
+    let bound = doubled.min(LONGEST_PAUSE);
+    let chance = crate::random::characters(crate::random::HEX, 2).unwrap_or_default();
+    let chance = u32::from_str_radix(&chance, 16).unwrap_or(255);
+    (bound / 2 + bound * chance / 510).max(asked.unwrap_or_default())
+}

@@ -1,0 +1,44 @@
+//! Files for the image that are downloaded for it.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use super::download::{Downloader, Manner};
+use crate::{
+    error::{Error, Result},
+    interrupt::Interrupt,
+    product::Injected,
+    report::Reporter,
+};
+
+/// Mode of a downloaded file, unless its entry has one of its own.
+const MODE: u32 = 0o644;
+
+/// Downloads what the entries name by URL into a folder; afterwards all of them are files.
+///
+/// # Errors
+/// What could not be downloaded.
+pub(crate) fn fetch(
+    files: &mut [Injected],
+    folder: &Path,
+    manner: Manner,
+    reporter: &Reporter,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    if files.iter().all(|file| file.url.is_none()) {
+        return Ok(());
+    }
+    let downloader = Downloader::new(manner.for_injected(), reporter, interrupt)?;
+    for (number, file) in files.iter_mut().enumerate() {
+        let Some(url) = &file.url else { continue };
+        let path = folder.join(format!("injected{number}"));
+        let length = downloader.fetch_into(url, &path).map_err(|error| Error {
+            message: format!("UPDATE_IMAGE_FILES, entry {}: {}", number + 1, error.message),
+            ..error
+        })?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(MODE))
+            .map_err(|error| crate::artifacts::cannot_make(&path, &error))?;
+        reporter.milestone(&format!("{length} bytes received for {}", file.destination));
+        file.source = path;
+    }
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! Whether a file is the one somebody signed, or the one whose digest is known. A file that fails stops
+//! the build; only leaving the keys out switches the check off.
+
+use std::{
+    fs::{self, File},
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+use build_image_plugin_api::Progress;
+use reqwest::Url;
+
+use super::{
+    Desk,
+    address::{Address, shown},
+};
+use crate::{
+    error::{Error, Problem, Result, Stage},
+    signature::{Algorithm, Digests, PublicKey, digests_of},
+};
+
+/// Largest signature that is read, in bytes; those of RSA keys of 16384 bits have 2048.
+const LIMIT: u64 = 64 << 10;
+/// Keys with the digests that are signed with them, in the order they are tried.
+const KEYS: [(&str, &str, &str); 2] = [
+    ("ISO_SIG_VERIFICATION_PUBLIC_KEY", "ISO_SIG_VERIFICATION_ENCRYPTION_TYPE", "sha384"),
+    ("IMAGE_SIG_PUBLIC_KEY", "IMAGE_SIG_ENCRYPTION_TYPE", "sha3-512"),
+];
+
+/// A key somebody trusts.
+struct Key {
+    setting: &'static str,
+    path: PathBuf,
+    key: PublicKey,
+    algorithm: Algorithm,
+}
+
+/// What is known beforehand about the files: keys, read once.
+pub(super) struct Verifier<'d, 'a> {
+    keys: Vec<Key>,
+    desk: &'d Desk<'a>,
+}
+
+/// A file that is to be checked, by its settings.
+pub(super) struct Subject<'a> {
+    /// Setting of its signature.
+    pub(super) signature: &'a str,
+    /// Setting of its SHA-256.
+    pub(super) sha256: &'a str,
+    /// Where it is now.
+    pub(super) path: &'a Path,
+    /// Where it came from, when it was downloaded.
+    pub(super) url: Option<&'a Url>,
+}
+
+impl<'d, 'a> Verifier<'d, 'a> {
+    /// Reads the keys. A key that cannot be used is an error, whether it will be needed or not.
+    pub(super) fn new(desk: &'d Desk<'a>) -> Result<Self> {
+        let settings = desk.settings;
+        let mut keys = Vec::new();
+        for (setting, digest, default) in KEYS {
+            let Some(path) = settings.path(setting) else { continue };
+            let named =
+                |error: Error| Error { message: format!("{setting}: {}", error.message), ..error };
+            let algorithm = Algorithm::named(settings.text(digest).unwrap_or(default));
+            let algorithm = algorithm.map_err(|error| Error {
+                message: format!("{digest}: {}", error.message),
+                ..error
+            })?;
+            let key = PublicKey::read(&path).map_err(named)?;
+            keys.push(Key { setting, path, key, algorithm });
+        }
+        let verifier = Self { keys, desk };
+        verifier.check_wishes()?;
+        Ok(verifier)
+    }
+
+    /// A signature nobody can check is not silently ignored.
+    fn check_wishes(&self) -> Result<()> {
+        if !self.keys.is_empty() {
+            return Ok(());
+        }
+        let said = ["ISO_SIG", "EHF_ISO_SIG"]
+            .into_iter()
+            .find(|key| self.desk.settings.get(key).is_some());
+        match said {
+            Some(key) => Err(Error::new(
+                Stage::Settings,
+                format!("{key} names a signature, but no key is set that verifies it"),
+            )
+            .hint(format!("set ISO_SIG_VERIFICATION_PUBLIC_KEY, or leave {key} out"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Says once when nothing proves where the files come from.
+    pub(super) fn warn(&self, digests: &[&str]) {
+        let known = digests.iter().all(|key| self.desk.settings.get(key).is_some());
+        if self.keys.is_empty() && !known {
+            self.desk.reporter.warning(
+                "nothing proves where the ISO comes from: neither a key nor a digest is set",
+                Some("set ISO_SIG_VERIFICATION_PUBLIC_KEY to the vendor's key, or ISO_SHA256"),
+            );
+        }
+    }
+
+    /// Digests that are needed of a file.
+    pub(super) fn wanted(&self, sha256: &str) -> Vec<Algorithm> {
+        let mut wanted: Vec<Algorithm> = self.keys.iter().map(|key| key.algorithm).collect();
+        if self.desk.settings.get(sha256).is_some() {
+            wanted.push(Algorithm::Sha256);
+        }
+        wanted
+    }
+
+    /// Checks a file; `digests` are those that were made while it was downloaded.
+    pub(super) fn check(&self, subject: &Subject<'_>, digests: Option<Digests>) -> Result<()> {
+        let wanted = self.wanted(subject.sha256);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let signatures = self.signatures(subject)?;
+        let name = subject.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.desk.reporter.begin("verify", &format!("checking {name}"));
+        let digests = match digests {
+            Some(digests) => digests,
+            None => self.read(subject, &wanted)?,
+        };
+        let mut proofs = Vec::new();
+        if let Some(expected) = self.desk.settings.text(subject.sha256) {
+            let found = digests.hex(Algorithm::Sha256).unwrap_or_default();
+            if !found.eq_ignore_ascii_case(expected) {
+                let text = format!(
+                    "`{}` is not the file {} names",
+                    subject.path.display(),
+                    subject.sha256
+                );
+                let mut error = Error::new(Stage::Source, text)
+                    .hint("fetch the file again, and take the digest from its vendor");
+                error.context = vec![
+                    ("expected".to_owned(), expected.to_lowercase()),
+                    ("found".to_owned(), found),
+                ];
+                return Err(error);
+            }
+            proofs.push(format!("{} as expected", subject.sha256));
+        }
+        if !self.keys.is_empty() {
+            proofs.push(self.verified(subject, &signatures, &digests)?);
+        }
+        self.desk.reporter.end(&proofs.join(", "));
+        Ok(())
+    }
+
+    fn read(&self, subject: &Subject<'_>, wanted: &[Algorithm]) -> Result<Digests> {
+        let failed = |error: &std::io::Error| {
+            Error::new(Stage::Source, format!("cannot read `{}`", subject.path.display()))
+                .because(error)
+        };
+        let mut file = File::open(subject.path).map_err(|error| failed(&error))?;
+        let total = file.metadata().map_err(|error| failed(&error))?.len();
+        let mut seen = |done| {
+            self.desk.reporter.progress(Progress { done, total, ..Progress::default() });
+            if self.desk.interrupt.is_set() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        let digests = digests_of(&mut file, wanted, &mut seen);
+        self.desk.reporter.clear();
+        digests.map_err(|error| match error.stage {
+            Stage::Disk => Error {
+                stage: Stage::Source,
+                message: format!("cannot read `{}`", subject.path.display()),
+                ..error
+            },
+            _ => error,
+        })
+    }
+
+    /// The signature for each key, with its name. Missing ones are problems, unless another is there.
+    fn signatures(&self, subject: &Subject<'_>) -> Result<Vec<(String, Option<Vec<u8>>)>> {
+        let given = self.desk.settings.text(subject.signature);
+        let given = given.map(|text| Address::of(subject.signature, text)).transpose()?;
+        let mut found: Vec<(String, Option<Vec<u8>>)> = Vec::new();
+        for key in &self.keys {
+            let address = given.clone().unwrap_or_else(|| beside(subject, key.algorithm));
+            let name = match &address {
+                Address::File(path) => path.display().to_string(),
+                Address::Url(url) => shown(url),
+            };
+            if let Some(same) = found.iter().find(|(other, _)| *other == name) {
+                found.push(same.clone());
+                continue;
+            }
+            let bytes = match &address {
+                Address::File(path) => read_small(path)?,
+                Address::Url(url) => self.desk.downloader()?.fetch_small(url, LIMIT)?,
+            };
+            if bytes.is_none() && given.is_some() {
+                let text = format!("{}: `{name}` is not there", subject.signature);
+                return Err(Error::new(Stage::Source, text).hint(format!(
+                    "check the path; {} may be left out when the signature lies beside the file",
+                    subject.signature
+                )));
+            }
+            found.push((name, bytes));
+        }
+        if !found.is_empty() && found.iter().all(|(_, bytes)| bytes.is_none()) {
+            return Err(self.unsigned(subject, &found));
+        }
+        Ok(found)
+    }
+
+    fn unsigned(&self, subject: &Subject<'_>, found: &[(String, Option<Vec<u8>>)]) -> Error {
+        let problems = found.iter().map(|(name, _)| Problem::new(format!("`{name}` is not there")));
+        let keys: Vec<&str> = self.keys.iter().map(|key| key.setting).collect();
+        let text = format!("there is no signature for `{}`", subject.path.display());
+        Error::several(Stage::Source, text, problems.collect()).hint(format!(
+            "put it beside the file or name it with {}; to build without checking, leave {} out",
+            subject.signature,
+            keys.join(" and ")
+        ))
+    }
+
+    /// Which key verifies the file.
+    fn verified(
+        &self,
+        subject: &Subject<'_>,
+        signatures: &[(String, Option<Vec<u8>>)],
+        digests: &Digests,
+    ) -> Result<String> {
+        let mut problems = Vec::new();
+        for (key, (name, signature)) in self.keys.iter().zip(signatures) {
+            let (path, algorithm) = (key.path.display(), key.algorithm);
+            let digest = digests.get(algorithm).unwrap_or_default();
+            match signature {
+                Some(signature) if key.key.verifies(algorithm, digest, signature) => {
+                    return Ok(format!("signature verified with {path} ({algorithm})"));
+                }
+                Some(_) => problems.push(Problem::new(format!(
+                    "`{name}` is not its signature by the {} key `{path}` ({algorithm}, {})",
+                    key.key.kind(),
+                    key.setting
+                ))),
+                None => {
+                    problems.push(Problem::new(format!("`{name}` is not there ({})", key.setting)));
+                }
+            }
+        }
+        let text = format!("`{}` is not the file that was signed", subject.path.display());
+        Err(Error::several(Stage::Source, text, problems)
+            .hint("fetch the file, its signature and the key again; they may be damaged, forged or of different files"))
+    }
+}
+
+/// Where a signature is when nobody says: beside the file, its digest in its name.
+fn beside(subject: &Subject<'_>, algorithm: Algorithm) -> Address {
+    let suffix = algorithm.signature_suffix();
+    match subject.url {
+        Some(url) => {
+            let mut url = url.clone();
+            url.set_path(&format!("{}{suffix}", url.path()));
+            Address::Url(url)
+        }
+        None => {
+            let mut name = subject.path.as_os_str().to_owned();
+            name.push(suffix);
+            Address::File(name.into())
+        }
+    }
+}
+
+fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
+    let failed = |error: &std::io::Error| {
+        Error::new(Stage::Source, format!("cannot read the signature `{}`", path.display()))
+            .because(error)
+    };
+    match path.metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(&error)),
+        Ok(metadata) if metadata.len() > LIMIT => {
+            let text = format!("`{}` has {} bytes, no signature", path.display(), metadata.len());
+            Err(Error::new(Stage::Source, text).hint("name the signature, not the signed file"))
+        }
+        Ok(_) => fs::read(path).map(Some).map_err(|error| failed(&error)),
+    }
+}

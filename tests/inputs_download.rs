@@ -1,0 +1,418 @@
+//! Sources by URL: cut, stalled, redirected, refused, and gone on with.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
+};
+
+use crate::harness::{
+    Answer, Asked, PATIENCE, Run, Sandbox, TinyIso, Web, needs_qemu, sandbox_walk,
+};
+
+const MIB: usize = 1 << 20;
+
+/// A raw disk as it lies on a server.
+fn image() -> Vec<u8> {
+    let sandbox = Sandbox::new();
+    fs::read(sandbox.disk("x", 4, 3)).unwrap()
+}
+
+/// A build of a disk by URL that keeps what it downloads.
+fn build(sandbox: &Sandbox, url: &str, more: &[&str]) -> Run {
+    let words = ["--disk", url, "-p", "qcow2", "--reuse", "--download-retries", "2"];
+    sandbox.run(&[&words, more].concat())
+}
+
+/// What was downloaded under a name.
+fn downloaded(sandbox: &Sandbox, name: &str) -> Option<PathBuf> {
+    let mut found = None;
+    let folder = sandbox.path().join("artifacts/downloads");
+    if folder.is_dir() {
+        sandbox_walk(&folder, &mut |path| {
+            if path.file_name().is_some_and(|other| other == name) {
+                found = Some(path.to_owned());
+            }
+        });
+    }
+    found
+}
+
+#[test]
+fn a_disk_by_url_is_fetched_once_and_removed_when_the_build_is_done() {
+    let disk = image();
+    let content = disk.clone();
+    let web = Web::start(move |asked| Answer::file(asked, &content));
+    let sandbox = Sandbox::new();
+    let url = web.url("/images/some%20disk.raw?x=1");
+    build(&sandbox, &url, &[]).succeeded();
+    let path = downloaded(&sandbox, "some20disk.raw").expect("it is kept with --reuse");
+    assert!(fs::read(&path).unwrap() == disk);
+    let again = build(&sandbox, &url, &[]);
+    again.succeeded();
+    assert!(again.stderr.contains("has not changed"), "{}", again.stderr);
+    assert!(web.asked()[1].header("if-none-match").is_some());
+    sandbox.run(&["--disk", &url, "-p", "qcow2", "--package", "none"]).succeeded();
+    assert!(!sandbox.path().join("artifacts/downloads").exists(), "without --reuse it goes");
+    assert!(sandbox.files().contains(&"images/some20disk.qcow2".to_owned()));
+}
+
+/// A server's behaviour by the number of the request and the request.
+type Behaviour = fn(usize, &Asked, &[u8]) -> Answer;
+/// What breaks, how, and the first byte of every request that is made then.
+type Break = (&'static str, Behaviour, &'static [usize]);
+/// What is asked for, what is answered, the exit code, what is said.
+type Failure = (&'static str, Behaviour, i32, &'static [&'static str]);
+
+fn cut(asked: &Asked, body: &[u8], at: usize) -> Answer {
+    Answer { cut: Some(at), ..Answer::file(asked, body) }
+}
+
+fn without_tag(answer: Answer) -> Answer {
+    let headers = answer.headers.into_iter().filter(|(name, _)| *name != "etag").collect();
+    Answer { headers, ..answer }
+}
+
+const BREAKS: [Break; 8] = [
+    (
+        "cut twice",
+        |n, asked, body| if n < 2 { cut(asked, body, MIB) } else { Answer::file(asked, body) },
+        &[0, MIB, 2 * MIB],
+    ),
+    (
+        "a server that knows no ranges",
+        |n, asked, body| {
+            let whole = Asked::default();
+            if n == 0 { cut(asked, body, MIB) } else { Answer::file(&whole, body) }
+        },
+        &[0, MIB],
+    ),
+    (
+        "another file by now",
+        |n, asked, body| {
+            let old = vec![7; 5 * MIB];
+            if n == 0 { cut(asked, &old, MIB) } else { Answer::file(asked, body) }
+        },
+        &[0, MIB],
+    ),
+    (
+        "nothing that tells files apart",
+        |n, asked, body| {
+            without_tag(if n == 0 { cut(asked, body, MIB) } else { Answer::file(asked, body) })
+        },
+        &[0, 0],
+    ),
+    (
+        "unavailable for a moment",
+        |n, asked, body| {
+            if n == 0 { Answer::status(503) } else { Answer::file(asked, body) }
+        },
+        &[0, 0],
+    ),
+    (
+        "another part than asked for",
+        |n, asked, body| match n {
+            0 => cut(asked, body, MIB),
+            1 => {
+                let headers = vec![("content-range", format!("bytes 5-9/{}", body.len()))];
+                Answer { status: 206, headers, body: vec![0; 5], ..Answer::default() }
+            }
+            _ => Answer::file(asked, body),
+        },
+        &[0, MIB, 0],
+    ),
+    (
+        "a part it cannot give",
+        |n, asked, body| match n {
+            0 => cut(asked, body, MIB),
+            1 => Answer::status(416),
+            _ => Answer::file(asked, body),
+        },
+        &[0, MIB, 0],
+    ),
+    (
+        "a redirect",
+        |n, asked, body| {
+            if n == 0 { Answer::redirect("../elsewhere/d.raw") } else { Answer::file(asked, body) }
+        },
+        &[0, 0],
+    ),
+];
+
+#[test]
+fn broken_connections_are_taken_up_where_they_broke() {
+    let disk = image();
+    for (what, behaviour, starts) in BREAKS {
+        let (content, count) = (disk.clone(), AtomicUsize::new(0));
+        let web = Web::start(move |asked| {
+            behaviour(count.fetch_add(1, Ordering::Relaxed), asked, &content)
+        });
+        let sandbox = Sandbox::new();
+        let run = build(&sandbox, &web.url("/some/d.raw"), &[]);
+        assert_eq!(run.code, 0, "{what}: {}", run.stderr);
+        let asked: Vec<usize> = web.asked().iter().map(Asked::from).collect();
+        assert_eq!(asked, starts, "{what}");
+        assert!(fs::read(downloaded(&sandbox, "d.raw").unwrap()).unwrap() == disk, "{what}");
+    }
+}
+
+const FAILURES: [Failure; 12] = [
+    ("/d.raw", |_, _, _| Answer::status(404), 4, &["answers 404", "check the address"]),
+    ("/d.raw", |_, _, _| Answer::status(401), 4, &["answers 401", "USER:PASSWORD@"]),
+    ("/d.raw?Signature=abc", |_, _, _| Answer::status(403), 4, &["/d.raw?…`", "answers 403"]),
+    ("/d.raw", |_, _, _| Answer::status(503), 7, &["answers 503", "attempts: 3"]),
+    ("/d.raw", |_, asked, _| Answer::redirect(&asked.path), 4, &["redirects more than 10 times"]),
+    (
+        "/d.raw",
+        |_, _, _| Answer::redirect("ftp://h/x"),
+        4,
+        &["redirects to an address that is none"],
+    ),
+    ("/d.raw", |_, asked, body| cut(asked, body, 0), 7, &["the connection broke"]),
+    (
+        "/d.raw",
+        |_, asked, body| {
+            let mut answer = Answer::file(asked, body);
+            answer.headers.push(("content-encoding", "gzip".to_owned()));
+            answer
+        },
+        4,
+        &["encoded as gzip"],
+    ),
+    (
+        "/d.raw",
+        |_, _, _| {
+            let headers = vec![("content-length", "900000000000000000".to_owned())];
+            Answer { status: 200, headers, ..Answer::default() }
+        },
+        5,
+        &["has 900000000000000000 bytes", "free", "ARTIFACTS_DIR"],
+    ),
+    (
+        "/d.raw",
+        |_, _, body| Answer { stall: Some(0), ..Answer::file(&Asked::default(), body) },
+        7,
+        &["nothing arrived for 1 s", "DOWNLOAD_TIMEOUT"],
+    ),
+    (
+        "/d.raw",
+        |_, asked, _| Answer::file(asked, b"<html>Log in first</html>"),
+        4,
+        &["no multiple of 512", "downloaded from: http://"],
+    ),
+    ("/d.raw", |_, asked, _| Answer::file(asked, b""), 4, &["downloaded from: http://"]),
+];
+
+#[test]
+fn what_cannot_be_downloaded_says_why_and_leaves_nothing() {
+    for (path, behaviour, code, texts) in FAILURES {
+        let content = image();
+        let web = Web::start(move |asked| behaviour(0, asked, &content));
+        let sandbox = Sandbox::new();
+        let run = build(&sandbox, &web.url(path), &["--download-timeout", "1s"]);
+        run.failed(code, texts);
+        assert!(!run.stderr.contains("Signature"), "{}", run.stderr);
+        assert!(
+            !sandbox.path().join("artifacts/downloads").exists(),
+            "{texts:?}: {:?}",
+            sandbox.files()
+        );
+    }
+    let free = Web::start(|_| Answer::status(200)).address;
+    let sandbox = Sandbox::new();
+    let url = format!("http://{free}/d.raw");
+    build(&sandbox, &url, &[]).failed(7, &["no connection", "attempts: 3"]);
+    build(&sandbox, "ftp://host/d.raw", &[])
+        .failed(4, &["neither a file nor an http or https URL"]);
+    build(&sandbox, "http://", &[]).failed(4, &["is no usable URL"]);
+}
+
+#[test]
+fn an_interrupted_download_is_kept_and_gone_on_with_and_tells_no_password() {
+    let disk = image();
+    let content = disk.clone();
+    let count = AtomicUsize::new(0);
+    let web = Web::start(move |asked| {
+        let stall = (count.fetch_add(1, Ordering::Relaxed) == 0).then_some(MIB);
+        Answer { stall, ..Answer::file(asked, &content) }
+    });
+    let sandbox = Sandbox::new();
+    let url = web.url("/d.raw").replace("http://", "http://me:pass-word@");
+    let words = ["--disk", &url, "-p", "qcow2", "--reuse"];
+    let mut child = sandbox.command(&words).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    let half = || downloaded(&sandbox, "partial").and_then(|path| path.metadata().ok());
+    while half().is_none_or(|file| file.len() < MIB as u64) {
+        assert!(begun.elapsed() < PATIENCE, "the download does not begin");
+        std::thread::yield_now();
+    }
+    let asked = Instant::now();
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130));
+    assert!(asked.elapsed() < PATIENCE);
+    build(&sandbox, &url, &[]).succeeded();
+    let requests = web.asked();
+    assert_eq!(requests[1].from(), MIB);
+    assert_eq!(requests[1].header("authorization"), Some("Basic bWU6cGFzcy13b3Jk"));
+    assert!(fs::read(downloaded(&sandbox, "d.raw").unwrap()).unwrap() == disk);
+    // Nor does a failed build, whose journal is kept, or a plan.
+    sandbox.run(&["plan", "--disk", &url, "-p", "qcow2"]);
+    sandbox.write("full/d.qcow2/x", "a folder in the way");
+    let words = ["--disk", &url, "-p", "qcow2", "--on-failure", "keep", "--image-dir", "full"];
+    // A folder is in the way of the image.
+    let run = sandbox.run(&[&words[..], &["--log-level", "trace", "--package", "none"]].concat());
+    assert_ne!(run.code, 0);
+    assert!(sandbox.files().iter().any(|name| name.contains("runs/")), "{:?}", sandbox.files());
+    assert!(!run.stderr.contains("pass-word"));
+    sandbox_walk(sandbox.path(), &mut |path| {
+        if path.is_file() && path.metadata().unwrap().len() < MIB as u64 {
+            let text = fs::read(path).unwrap();
+            assert!(!String::from_utf8_lossy(&text).contains("pass-word"), "{}", path.display());
+        }
+    });
+}
+
+#[test]
+fn leftover_downloads_are_listed_and_removed_by_gc() {
+    let disk = image();
+    let web = Web::start(move |asked| Answer::file(asked, &disk));
+    let sandbox = Sandbox::new();
+    build(&sandbox, &web.url("/d.raw"), &[]).succeeded();
+    let run = sandbox.run(&["gc"]);
+    assert!(run.stdout.contains("/d.raw"), "{}", run.stdout);
+    assert!(downloaded(&sandbox, "d.raw").is_some(), "only said");
+    sandbox.run(&["gc", "--yes"]).succeeded();
+    assert!(!sandbox.path().join("artifacts/downloads").exists());
+}
+
+#[test]
+fn proxies_are_used_as_the_environment_says() {
+    let disk = image();
+    let proxy = Web::start(move |asked| Answer::file(asked, &disk));
+    let sandbox = Sandbox::new();
+    let words = ["--disk", "http://files.invalid/d.raw", "-p", "qcow2", "--download-retries", "0"];
+    let run = |name: &str, except: &str| {
+        let mut command = sandbox.command(&words);
+        let output = command.env(name, proxy.url("")).env("NO_PROXY", except).output().unwrap();
+        Run::of(&output, None)
+    };
+    run("http_proxy", "").succeeded();
+    assert_eq!(proxy.asked()[0].path, "http://files.invalid/d.raw");
+    run("http_proxy", "files.invalid").failed(7, &["no connection"]);
+    run("https_proxy", "").failed(7, &["no connection"]);
+}
+
+/// An authority and a certificate of it for 127.0.0.1, made by openssl: `ca.pem`, `cert.pem`, `key.pem`.
+fn certificates(sandbox: &Sandbox) {
+    sandbox.write("ext", "subjectAltName=IP:127.0.0.1\n");
+    for words in [
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority",
+        "req -newkey rsa:2048 -nodes -keyout key.pem -out request -subj /CN=server",
+        "x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out cert.pem",
+    ] {
+        let output = Command::new("openssl")
+            .args(words.split(' '))
+            .current_dir(sandbox.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn certificates_are_checked_unless_that_is_switched_off() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    certificates(&sandbox);
+    let disk = image();
+    let file = |name: &str| sandbox.path().join(name);
+    let web = Web::start_tls(&file("cert.pem"), &file("key.pem"), move |asked| {
+        match asked.path.as_str() {
+            "/down" => Answer::redirect("http://127.0.0.1:1/x"),
+            _ => Answer::file(asked, &disk),
+        }
+    });
+    let url = web.url("/d.raw");
+    let run = |url: &str, authority: Option<&str>, more: &[&str]| {
+        let words = ["--disk", url, "-p", "qcow2"];
+        let mut command = sandbox.command(&[&words, more].concat());
+        if let Some(name) = authority {
+            command.env("SSL_CERT_FILE", file(name));
+        }
+        Run::of(&command.output().unwrap(), None)
+    };
+    run(&url, None, &[]).failed(4, &["no trustworthy TLS connection", "IGNORE_DOWNLOAD_URL_TLS"]);
+    run(&url, None, &["--ignore-download-url-tls=no"]).failed(4, &["no trustworthy TLS"]);
+    run(&url, Some("ca.pem"), &[]).succeeded();
+    let other = url.replace("127.0.0.1", "localhost");
+    run(&other, Some("ca.pem"), &[]).failed(4, &["no trustworthy TLS"]);
+    let loud = run(&url, None, &["--ignore-download-url-tls"]);
+    loud.succeeded();
+    assert!(loud.stderr.contains("warning: IGNORE_DOWNLOAD_URL_TLS is on"), "{}", loud.stderr);
+    run(&web.url("/down"), Some("ca.pem"), &[]).failed(4, &["from https to http"]);
+}
+
+#[test]
+fn isos_by_url_get_the_names_of_what_they_install() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path().join("images")).unwrap();
+    let base = fs::read(TinyIso::base().write(&sandbox.path().join("b"))).unwrap();
+    let fix = fs::read(TinyIso::hotfix().write(&sandbox.path().join("f"))).unwrap();
+    let other =
+        TinyIso::hotfix().with("VERSION.LTM", &TinyIso::version_file("15.0.0", "1", "0.0.1"));
+    let other = fs::read(other.write(&sandbox.path().join("o"))).unwrap();
+    let web = Web::start(move |asked| match asked.path.as_str() {
+        "/get?file=7" => Answer::file(asked, &base),
+        "/fix" => Answer::file(asked, &fix),
+        "/other" => Answer::file(asked, &other),
+        _ => Answer::file(asked, b"<html>"),
+    });
+    let plan = |base: &str, fix: &str| {
+        let words = [
+            "plan",
+            "-i",
+            &web.url(base),
+            "-e",
+            &web.url(fix),
+            "-p",
+            "qcow2",
+            "-m",
+            "ltm",
+            "-b",
+            "1",
+        ];
+        sandbox.run(&words)
+    };
+    let run = plan("/get?file=7", "/fix");
+    run.succeeded();
+    assert!(run.stdout.contains("/BIGIP-15.0.0-0.0.39.iso\n"), "{}", run.stdout);
+    assert!(run.stdout.contains("/Hotfix-BIGIP-15.0.0-0.0.44.iso\n"), "{}", run.stdout);
+    assert!(run.stdout.contains("artifacts/BIGIP-15.0.0-0.0.39/qcow2/ltm_1slot"), "{}", run.stdout);
+    plan("/get?file=7", "/other").failed(4, &["for build `0.0.1`", "downloaded from: http://"]);
+    plan("/page", "/fix").failed(4, &["no ISO 9660 volume", "/page"]);
+    let left: Vec<String> =
+        sandbox.files().into_iter().filter(|name| name.ends_with(".iso")).collect();
+    assert_eq!(left.len(), 2, "what was wrong is not kept: {left:?}");
+}
+
+#[test]
+fn a_shape_that_is_missing_is_said_before_anything_is_fetched() {
+    let web = Web::start(|_| Answer::status(404));
+    let sandbox = Sandbox::new();
+    let run = sandbox.run(&["-i", &web.url("/x.iso"), "-p", "qcow2"]);
+    run.failed(2, &["MODULES is not set"]);
+    let words = ["-i", &web.url("/x.iso"), "-p", "qcow2", "-m", "ltm", "-b", "1"];
+    let key = sandbox.write("key", "no key").display().to_string();
+    let run = sandbox.run(&[&words[..], &["--iso-sig-verification-public-key", &key]].concat());
+    run.failed(2, &["ISO_SIG_VERIFICATION_PUBLIC_KEY", "no PEM key"]);
+    assert!(web.asked().is_empty());
+}

@@ -1,0 +1,187 @@
+//! Signatures and digests of ISOs: what verifies, what stops the build, what is only said.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::harness::{Answer, Run, Sandbox, TinyIso, Web, needs_qemu};
+
+fn openssl(folder: &Path, words: &str) {
+    let output =
+        Command::new("openssl").args(words.split(' ')).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A base ISO, a hotfix, two keys with their public parts, and the vendor's signatures beside the ISOs.
+fn signed() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let folder = sandbox.path();
+    fs::create_dir(folder.join("images")).unwrap();
+    TinyIso::base().write(&folder.join("base.iso"));
+    TinyIso::hotfix().write(&folder.join("fix.iso"));
+    for words in [
+        "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out vendor",
+        "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out house",
+        "pkey -in vendor -pubout -out vendor.pub",
+        "pkey -in house -pubout -out house.pub",
+        "dgst -sha384 -sign vendor -out base.iso.384.sig base.iso",
+        "dgst -sha384 -sign vendor -out fix.iso.384.sig fix.iso",
+        "dgst -sha3-512 -sign house -out house.sig base.iso",
+    ] {
+        openssl(folder, words);
+    }
+    sandbox
+}
+
+fn plan(sandbox: &Sandbox, more: &[&str]) -> Run {
+    let words = ["plan", "-i", "base.iso", "-p", "qcow2", "-m", "ltm", "-b", "1"];
+    sandbox.run(&[&words, more].concat())
+}
+
+const VENDOR: &[&str] = &["--iso-sig-verification-public-key", "vendor.pub"];
+const HOUSE: &[&str] = &["--image-sig-public-key", "house.pub"];
+
+#[test]
+fn a_good_signature_under_one_of_the_keys_is_enough() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = signed();
+    let verified = "signature verified with vendor.pub (sha384)";
+    let house = "signature verified with house.pub (sha3-512)";
+    let sig = ["-s", "house.sig"];
+    for (more, text) in [
+        (&[VENDOR][..], verified),
+        (&[VENDOR, HOUSE], verified),
+        (&[VENDOR, &["-s", "base.iso.384.sig"]], verified),
+        // One signature is tried with both keys, each with its own digest.
+        (&[VENDOR, HOUSE, &sig], house),
+        (&[HOUSE, &sig], house),
+        (&[HOUSE, &sig, &["--image-sig-encryption-type", "SHA3-512"]], house),
+    ] {
+        let run = plan(&sandbox, &more.concat());
+        run.succeeded();
+        assert!(run.stderr.contains(text), "{more:?}: {}", run.stderr);
+        assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+    }
+    fs::copy(sandbox.path().join("house.sig"), sandbox.path().join("base.iso.3512.sig")).unwrap();
+    assert!(plan(&sandbox, HOUSE).succeeded().stderr.contains(house));
+    let run = plan(&sandbox, &[VENDOR, &["-e", "fix.iso"]].concat());
+    assert_eq!(run.succeeded().stderr.matches(verified).count(), 2, "{}", run.stderr);
+}
+
+#[test]
+fn a_failed_or_missing_signature_stops_the_build() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = signed();
+    sandbox.write("junk", "not a signature");
+    sandbox.write("text.pub", "not a key");
+    let wrong = "is not the file that was signed";
+    let no_signature = "there is no signature for";
+    for (more, code, texts) in [
+        (&[VENDOR, &["-s", "house.sig"]][..], 4, &[wrong, "RSA key `vendor.pub` (sha384"][..]),
+        (&[VENDOR, &["-s", "fix.iso.384.sig"]], 4, &[wrong, "hint: fetch"]),
+        (&[VENDOR, &["-s", "junk"]], 4, &[wrong]),
+        (&[VENDOR, &["-s", "base.iso"]], 4, &["no signature", "hint:"]),
+        (&[VENDOR, &["-s", "absent"]], 4, &["ISO_SIG", "absent` is not there"]),
+        (&[VENDOR, HOUSE, &["-s", "junk"]], 4, &[wrong, "`vendor.pub`", "EC key `house.pub`"]),
+        (&[HOUSE], 4, &[no_signature, "base.iso.3512.sig", "leave IMAGE_SIG_PUBLIC_KEY out"]),
+        (
+            &[VENDOR, &["--iso-sig-verification-encryption-type", "sha256"]],
+            4,
+            &[no_signature, "base.iso.256.sig"],
+        ),
+        (
+            &[VENDOR, &["--iso-sig-verification-encryption-type", "md5"]],
+            2,
+            &["ISO_SIG_VERIFICATION_ENCRYPTION_TYPE", "sha3-512"],
+        ),
+        (&[&["-s", "base.iso.384.sig"]], 2, &["ISO_SIG names a signature, but no key"]),
+        (&[&["--iso-sig-verification-public-key", "text.pub"]], 2, &["text.pub` is no PEM key"]),
+        (&[&["--iso-sig-verification-public-key", "vendor"]], 2, &["holds a private key"]),
+        (&[VENDOR, &["-e", "fix.iso", "-x", "base.iso.384.sig"]], 4, &[wrong, "fix.iso"]),
+    ] {
+        let run = plan(&sandbox, &more.concat());
+        run.failed(code, texts);
+    }
+    // The same for a build: nothing of it begins.
+    let words = ["-i", "base.iso", "-p", "qcow2", "-m", "ltm", "-b", "1", "-s", "junk"];
+    sandbox.run(&[&words, VENDOR].concat()).failed(4, &[wrong]);
+    assert!(!sandbox.path().join("artifacts").exists());
+    fs::remove_file(sandbox.path().join("fix.iso.384.sig")).unwrap();
+    plan(&sandbox, &[VENDOR, &["-e", "fix.iso"]].concat())
+        .failed(4, &[no_signature, "EHF_ISO_SIG"]);
+    let changed = TinyIso::base().with("more", "x");
+    changed.write(&sandbox.path().join("base.iso"));
+    plan(&sandbox, VENDOR).failed(4, &[wrong]);
+}
+
+#[test]
+fn without_keys_and_digests_it_is_said_that_nothing_is_proven() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = signed();
+    let run = plan(&sandbox, &[]);
+    let notice = "nothing proves where the ISO comes from";
+    assert_eq!(run.succeeded().stderr.matches(notice).count(), 1, "{}", run.stderr);
+    let iso = fs::read(sandbox.path().join("base.iso")).unwrap();
+    let digest = sha256(&iso);
+    let run = plan(&sandbox, &["--iso-sha256", &digest.to_uppercase()]);
+    assert!(run.succeeded().stderr.contains("ISO_SHA256 as expected"), "{}", run.stderr);
+    assert!(!run.stderr.contains(notice));
+    let both = [VENDOR, &["--iso-sha256", &digest]].concat();
+    assert!(plan(&sandbox, &both).succeeded().stderr.contains("as expected, signature verified"));
+    let zeros = "0".repeat(64);
+    plan(&sandbox, &["--iso-sha256", &zeros])
+        .failed(4, &["is not the file ISO_SHA256 names", &digest, &zeros]);
+    plan(&sandbox, &["--iso-sha256", "abc"]).failed(2, &["ISO_SHA256"]);
+    let wrong = ["-e", "fix.iso", "--iso-sha256", &digest, "--ehf-iso-sha256", &digest];
+    plan(&sandbox, &wrong).failed(4, &["is not the file EHF_ISO_SHA256 names", "fix.iso"]);
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn downloads_are_verified_too_and_a_bad_one_is_not_kept() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = signed();
+    let read = |name: &str| fs::read(sandbox.path().join(name)).unwrap();
+    let (iso, signature, other) =
+        (read("base.iso"), read("base.iso.384.sig"), read("fix.iso.384.sig"));
+    let digest = sha256(&iso);
+    let web = Web::start(move |asked| match asked.path.as_str() {
+        "/a/base.iso" | "/b/base.iso" | "/c/base.iso" => Answer::file(asked, &iso),
+        "/a/base.iso.384.sig" => Answer::file(asked, &signature),
+        "/b/base.iso.384.sig" => Answer::file(asked, &other),
+        _ => Answer::status(404),
+    });
+    let plan = |path: &str, more: &[&str]| {
+        let words = ["plan", "-i", &web.url(path), "-p", "qcow2", "-m", "ltm", "-b", "1"];
+        sandbox.run(&[&words, VENDOR, more].concat())
+    };
+    for more in [
+        &[][..],
+        &["-s", &web.url("/a/base.iso.384.sig")],
+        &["-s", "base.iso.384.sig"],
+        &["--iso-sha256", &digest],
+    ] {
+        assert!(plan("/a/base.iso", more).succeeded().stderr.contains("signature verified"));
+    }
+    assert!(sandbox.files().iter().any(|name| name.ends_with("/BIGIP-15.0.0-0.0.39.iso")));
+    sandbox.run(&["gc", "--yes"]).succeeded();
+    plan("/b/base.iso", &[]).failed(4, &["is not the file that was signed", "/b/base.iso"]);
+    plan("/c/base.iso", &[]).failed(4, &["there is no signature", "/c/base.iso.384.sig"]);
+    plan("/c/base.iso", &["-s", &web.url("/absent")])
+        .failed(4, &["ISO_SIG", "/absent` is not there"]);
+    assert!(
+        !sandbox.files().iter().any(|name| name.contains("downloads/")),
+        "{:?}",
+        sandbox.files()
+    );
+}
