@@ -27,7 +27,11 @@ fn configuration_files_with_mistakes_name_file_and_line() {
         ),
         ("BOOT_LOCATIONS: 3\n", 2, &["BOOT_LOCATIONS (c.yml, line 1)", "`3` is none of 1, 2"]),
         ("REUSE: maybe\n", 2, &["REUSE (c.yml, line 1)", "`maybe` is neither yes"]),
-        ("IMAGE_REGISTRATION_URL: x.sig\n", 2, &["IMAGE_REGISTRATION_URL (c.yml, line 1)", "leave ISO_SIG out"]),
+        (
+            "UPDATE_ISO_RPMS: x\n",
+            2,
+            &["UPDATE_ISO_RPMS (c.yml, line 1)", "leave UPDATE_ISO_RPMS out"],
+        ),
         ("ADD_OVA_EULA: x\n", 2, &["ADD_OVA_EULA (c.yml, line 1)", "no OVA files"]),
         ("REUSE: no\n---\nREUSE: yes\n", 2, &["c.yml, line 3", "second document"]),
         ("LOG_LEVEL: verbose\n", 2, &["`verbose` is none of", "hint: for example LOG_LEVEL: info"]),
