@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
 
-use crate::harness::{Iso, Sandbox, Turn, needs, needs_qemu};
+use crate::harness::{Iso, Sandbox, Turn, needs, needs_qemu, root};
 
 fn record(folder: &Path, name: &str) -> Value {
     let text = fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -12,7 +12,7 @@ fn record(folder: &Path, name: &str) -> Value {
 }
 
 #[test]
-fn a_disk_is_used_again_only_when_nothing_changed_and_records_tell_others_what_was_done() {
+fn an_old_configuration_builds_with_records_and_its_disk_is_used_again_while_nothing_changed() {
     if !needs_qemu() || !needs(&["unzip"]) {
         return;
     }
@@ -20,18 +20,16 @@ fn a_disk_is_used_again_only_when_nothing_changed_and_records_tell_others_what_w
     let sandbox = Sandbox::new();
     let iso = Iso::of("ok");
     let injected = sandbox.write("motd", "hello\n");
-    sandbox.write(
-        "c.yml",
-        &format!(
-            "REUSE: \"Yes\"\nUPDATE_IMAGE_FILES:\n  - source: {}\n    destination: /etc/motd\n",
-            injected.display()
-        ),
-    );
-    let words = ["-i", iso.word(), "-c", "c.yml", "-p", "qcow2", "-m", "ltm", "-b", "1"];
+    let old = fs::read_to_string(root().join("tests/fixtures/old-config.yml")).unwrap();
+    let old = old.replace("@ISO@", iso.word()).replace("@MOTD@", injected.to_str().unwrap());
+    sandbox.write("c.yml", &old);
+    let words = ["-c", "c.yml", "-p", "qcow2"];
     let first = sandbox.run(&words);
     first.succeeded();
     let again = "the same was installed before";
     assert!(!first.stderr.contains(again));
+    assert!(sandbox.path().join("out/BIGIP-15.0.0-0.0.39.LTM_1SLOT.qcow2.zip").is_file());
+    assert!(sandbox.path().join("results/output_info.json").is_file());
 
     let folder = sandbox.path().join("artifacts/ok/qcow2/ltm_1slot");
     for (name, pointer, value) in [
@@ -39,6 +37,7 @@ fn a_disk_is_used_again_only_when_nothing_changed_and_records_tell_others_what_w
         ("build_config.json", "/REUSE", "true"),
         ("VersionFile.json", "/version_version", "15.0.0"),
         ("create_raw_disk.json", "/attributes/fix_swap_mib", "10"),
+        ("create_raw_disk.json", "/attributes/fix_var_mib", "1500"),
         ("prepare_raw_disk.json", "/output", "BIGIP-15.0.0-0.0.39.LTM_1SLOT.qcow2.raw"),
         ("prepare_virtual_disk.json", "/output", "BIGIP-15.0.0-0.0.39.LTM_1SLOT.qcow2.zip"),
         ("prepare_cloud_image.json", "/status", "success"),
@@ -48,10 +47,10 @@ fn a_disk_is_used_again_only_when_nothing_changed_and_records_tell_others_what_w
     }
     assert_eq!(record(&folder, "start_file.json")["result"], 0);
 
-    let snapshot = sandbox.path().join("logs/image-qcow2-ltm-1slot.snapshot.zip");
+    let snapshot = sandbox.path().join("logs/build.log.snapshot.zip");
     let listed = Command::new("unzip").args(["-Z1", snapshot.to_str().unwrap()]).output().unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    for name in ["image-qcow2-ltm-1slot", "build_config.json", "qemu.iso.log", "files.txt"] {
+    for name in ["build.log", "build_config.json", "qemu.iso.log", "files.txt"] {
         assert!(listed.lines().any(|line| line == name), "{name} is not in {listed}");
     }
     assert!(!listed.contains("motd"));

@@ -97,3 +97,23 @@ fn the_readme_shows_what_a_user_types() {
         assert!(text.contains(line), "README.md does not show `{line}`");
     }
 }
+
+#[test]
+fn the_parity_page_names_tests_that_exist() {
+    let page = fs::read_to_string(root().join("docs/parity.md")).unwrap();
+    let code: String = files(".rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let mut rows = 0;
+    for line in page.lines().filter(|line| line.starts_with('|') && !line.starts_with("|---")) {
+        let proof = line.trim_end_matches('|').rsplit('|').next().unwrap();
+        if proof.trim() == "proven by" {
+            continue;
+        }
+        let names: Vec<&str> = proof.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "nothing proves {line}");
+        for name in names {
+            assert!(code.contains(&format!("fn {name}()")), "there is no test `{name}`");
+        }
+        rows += 1;
+    }
+    assert!(rows > 60, "only {rows} rows were read");
+}
