@@ -24,6 +24,7 @@ mod install_failures;
 mod install_matrix;
 mod old_plugins;
 mod packages;
+mod registry;
 mod resume;
 mod reuse;
 mod tidy;

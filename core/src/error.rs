@@ -25,6 +25,8 @@ pub enum Stage {
     Disk,
     /// A step of the provider.
     Provider(ErrorKind),
+    /// The registry of images that is told at the end.
+    Registry,
     /// Ctrl-C or a termination signal.
     Interrupted,
     /// A broken assumption of this program.
@@ -147,6 +149,8 @@ impl Error {
             Stage::Disk => crate::exit::DISK,
             Stage::Provider(_) if self.retryable => crate::exit::UNAVAILABLE,
             Stage::Provider(kind) => provider_code(kind),
+            Stage::Registry if self.retryable => crate::exit::UNAVAILABLE,
+            Stage::Registry => crate::exit::REFUSED,
             Stage::Interrupted => crate::exit::INTERRUPTED,
             Stage::Bug => crate::exit::BUG,
         }
@@ -162,6 +166,7 @@ impl Error {
             Stage::Source => "source",
             Stage::Disk => "disk",
             Stage::Provider(kind) => kind.code(),
+            Stage::Registry => "registry",
             Stage::Interrupted => "interrupted",
             Stage::Bug => "bug",
         }

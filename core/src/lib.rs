@@ -19,6 +19,7 @@ pub mod plugins;
 pub mod product;
 pub mod random;
 pub mod records;
+mod registry;
 pub mod report;
 pub mod runs;
 pub mod settings;

@@ -20,6 +20,7 @@ use crate::{
     plan::{Installation, Plan, check_space},
     plugins::{Origin, Plugin, RunHost},
     records::Records,
+    registry,
     report::{Outcome, Reporter},
     settings::{Environment, Resolved},
 };
@@ -129,7 +130,13 @@ impl<'a> Pipeline<'a> {
         self.write_down(|records| records.ended(outcome, result.is_ok()));
         let word = result.as_ref().map_or_else(Error::kind, |()| "success");
         self.tidy(word, kept, outcome);
-        result
+        result?;
+        // The image is there and stays, whatever the registry says.
+        let told = self
+            .plan
+            .upload
+            .then(|| registry::tell(self.plan, self.settings, outcome, &self.interrupt));
+        told.unwrap_or(Ok(()))
     }
 
     fn build(&self, outcome: &mut Outcome) -> Result<()> {

@@ -101,7 +101,7 @@ impl<'a> Records<'a> {
             ("image_id", json!(outcome.image_id)),
             ("build_type", json!(self.settings.builder().kind)),
             ("build_operation", json!("create")),
-            ("build_time", json!(duration(outcome))),
+            ("build_time", json!(outcome.duration())),
         ]);
         if self.plan.installation.is_some() {
             members.insert("license_model".to_owned(), json!("byol"));
@@ -227,12 +227,4 @@ fn file_name(path: &Path) -> String {
 fn allocated_kib(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     path.metadata().map_or(0, |metadata| metadata.blocks().div_ceil(2))
-}
-
-/// `h:mm:ss` of all steps together.
-fn duration(outcome: &Outcome) -> String {
-    let seconds =
-        std::time::Duration::from_secs_f64(outcome.durations.values().sum::<f64>().max(0.0))
-            .as_secs();
-    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }

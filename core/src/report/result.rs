@@ -145,6 +145,14 @@ impl Failure {
 }
 
 impl Outcome {
+    /// Time of all steps together, `h:mm:ss`.
+    #[must_use]
+    pub fn duration(&self) -> String {
+        let seconds = self.durations.values().sum::<f64>().max(0.0);
+        let seconds = std::time::Duration::from_secs_f64(seconds).as_secs();
+        format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    }
+
     /// The document as pretty JSON with sorted keys.
     #[must_use]
     pub fn text(&self) -> String {

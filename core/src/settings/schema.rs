@@ -11,7 +11,6 @@ const DISK: &str = "Disk";
 const OUTPUT: &str = "Output";
 const PLUGINS: &str = "Provider plugins";
 
-const LATER: &str = "this version does not do that yet";
 const NO_OVA: &str = "this version makes no OVA files";
 
 fn row(group: &str, key: &str, kind: Kind, summary: &str) -> Row {
@@ -25,13 +24,18 @@ fn new_row(group: &str, key: &str, kind: Kind, summary: &str) -> Row {
     row(group, key, kind, summary).prefixed_only()
 }
 
+fn with_default(mut row: Row, text: &str) -> Row {
+    row.setting = row.setting.default_value(text);
+    row
+}
+
 /// Keys that decide which provider and which configuration file there are.
 const FIRST: [&str; 4] = ["PLATFORM", "CONFIG_FILE", "PROVIDER_DIR", "PROVIDER_FILE"];
 
 /// All rows of the core.
 #[must_use]
 pub fn rows() -> Vec<Row> {
-    [build(), source(), disk(), output(), plugins(), information()].concat()
+    [build(), registration(), source(), disk(), output(), plugins(), information()].concat()
 }
 
 /// The rows that must be understood before all others are known.
@@ -76,8 +80,6 @@ fn build() -> Vec<Row> {
             .example("[{owner: team}]"),
         row(BUILD, "IMAGE_TAGS_EXCLUDE", Kind::List, "keys of automatic tags to leave out")
             .example("[build_type]"),
-        row(BUILD, "IMAGE_REGISTRATION_URL", Kind::Text, "registry to post the image to")
-            .unsupported(LATER),
         row(
             BUILD,
             "DISABLE_TELEMETRY",
@@ -87,11 +89,31 @@ fn build() -> Vec<Row> {
     ]
 }
 
+fn registration() -> Vec<Row> {
+    vec![
+        row(BUILD, "IMAGE_REGISTRATION_URL", Kind::Text, "registry to post the image to"),
+        with_default(
+            row(
+                BUILD,
+                "IMAGE_REGISTRATION_RETRY_COUNT",
+                Kind::Integer,
+                "attempts when the registry does not answer",
+            ),
+            "5",
+        ),
+        with_default(
+            row(
+                BUILD,
+                "IMAGE_REGISTRATION_RETRY_DELAY",
+                Kind::Integer,
+                "seconds between these attempts",
+            ),
+            "30",
+        ),
+    ]
+}
+
 fn source() -> Vec<Row> {
-    let with_default = |mut row: Row, text: &str| {
-        row.setting = row.setting.default_value(text);
-        row
-    };
     let sha256 = |key, summary| {
         let mut row = new_row(SOURCE, key, Kind::Text, summary);
         row.setting = row.setting.pattern("[0-9a-fA-F]{64}");
@@ -149,10 +171,6 @@ fn source() -> Vec<Row> {
 fn disk() -> Vec<Row> {
     let mut accel = new_row(DISK, "ACCEL", Kind::Text, "acceleration of the installing machine");
     accel.setting = accel.setting.choices(&["auto", "kvm", "tcg"]).default_value("auto");
-    let with_default = |mut row: Row, text: &str| {
-        row.setting = row.setting.default_value(text);
-        row
-    };
     vec![
         row(DISK, "UPDATE_LV_SIZES", Kind::Map, "larger volumes: a map of volume to MiB")
             .example("{var: 1500}"),
@@ -288,7 +306,9 @@ mod tests {
     fn keys_and_flags_are_unique_and_legal() {
         let (mut keys, mut flags) = (BTreeSet::new(), BTreeSet::new());
         for row in rows() {
-            let legal = |letter: char| letter.is_ascii_uppercase() || letter == '_';
+            let legal = |letter: char| {
+                letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_'
+            };
             assert!(row.key().chars().all(legal), "{}", row.key());
             assert!(keys.insert(row.key().to_owned()), "{} twice", row.key());
             assert!(row.flag.is_none_or(|flag| flags.insert(flag)), "{:?} twice", row.flag);

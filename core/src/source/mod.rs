@@ -24,7 +24,9 @@ use crate::{
 };
 
 pub(crate) use address::{Address, masked, without_passwords};
-pub(crate) use download::{FOLDER as DOWNLOADS, Manner, Slot, clean as clean_downloads};
+pub(crate) use download::{
+    Answered, FOLDER as DOWNLOADS, Manner, Post, Slot, clean as clean_downloads,
+};
 pub(crate) use injected::fetch as fetch_injected;
 pub(crate) use open::open;
 

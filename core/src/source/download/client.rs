@@ -4,7 +4,9 @@ use std::{error::Error as StdError, sync::Once, time::Duration};
 
 use reqwest::{
     Client, Response, StatusCode, Url,
-    header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
+    header::{
+        ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    },
 };
 
 use crate::{
@@ -118,6 +120,21 @@ impl Door {
         }
     }
 
+    /// Posts a form, once.
+    pub(super) async fn post(
+        &self,
+        url: &Url,
+        form: &[(&str, String)],
+    ) -> Result<Response, Failure> {
+        let body = form_body(form);
+        let kind = "application/x-www-form-urlencoded";
+        let sent = self.client.post(url.clone()).header(CONTENT_TYPE, kind).body(body).send();
+        match tokio::time::timeout(self.stall, sent).await {
+            Ok(answer) => answer.map_err(|error| broken(url, error)),
+            Err(_) => Err(self.stalled(url)),
+        }
+    }
+
     /// The next bytes of a body; `None` at its end.
     pub(super) async fn chunk(
         &self,
@@ -138,6 +155,13 @@ impl Door {
             ),
         )
     }
+}
+
+/// Fields as a browser sends them (URL Standard, application/x-www-form-urlencoded).
+fn form_body(form: &[(&str, String)]) -> String {
+    let Ok(mut url) = Url::parse("http://form") else { return String::new() };
+    url.query_pairs_mut().extend_pairs(form);
+    url.query().unwrap_or_default().to_owned()
 }
 
 /// Where an answer sends us, if it does.

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! client.rs    a GET, its redirects, which failures pass      store.rs  slots for files, locks
-//! transfer.rs  one file: attempts, parts, digests on the way
+//! transfer.rs  one file: attempts, parts, digests on the way         post.rs   telling a server something
 //! ```
 
 mod client;
+mod post;
 mod store;
 mod transfer;
 
@@ -22,6 +23,7 @@ use reqwest::{
 };
 use tokio::runtime::Runtime;
 
+pub(crate) use post::{Answered, Post};
 pub(crate) use store::{Slot, clean};
 
 use super::address::shown;

@@ -1,0 +1,100 @@
+//! Tells a registry about a new image, when the user runs one: one form, posted over HTTP.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::{
+    error::{Error, Result, Stage},
+    interrupt::Interrupt,
+    plan::Plan,
+    report::Outcome,
+    settings::Resolved,
+    source::{Answered, Post},
+};
+
+/// Posts the facts of a registered image to IMAGE_REGISTRATION_URL, if that is set. The image stays
+/// whatever comes of it.
+///
+/// # Errors
+/// What the registry refuses, and that it cannot be reached after all attempts.
+pub(crate) fn tell(
+    plan: &Plan,
+    settings: &Resolved,
+    outcome: &Outcome,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let Some(url) = settings.text("IMAGE_REGISTRATION_URL") else { return Ok(()) };
+    let post = Post::to("IMAGE_REGISTRATION_URL", url, settings)?;
+    let form = form(plan, settings, outcome);
+    let number = |key: &str| settings.number(key).unwrap_or_default();
+    let attempts = number("IMAGE_REGISTRATION_RETRY_COUNT").max(1);
+    let pause = Duration::from_secs(number("IMAGE_REGISTRATION_RETRY_DELAY"));
+    let mut attempt = 1;
+    loop {
+        let error = match post.send(&form) {
+            Answered::Yes => return Ok(()),
+            Answered::No(error) => return Err(lost(outcome, error)),
+            Answered::NotNow(error) => error,
+        };
+        if attempt >= attempts || interrupt.wait(pause) {
+            return Err(lost(outcome, error));
+        }
+        tracing::warn!(%error, attempt, "the registry did not take the image");
+        attempt += 1;
+    }
+}
+
+/// The build failed at its very end.
+fn lost(outcome: &Outcome, error: Error) -> Error {
+    let mut made = Error { stage: Stage::Registry, ..error };
+    made.message = format!(
+        "image {} is registered in the cloud, but IMAGE_REGISTRATION_URL did not take it: {}",
+        outcome.image_id, made.message
+    );
+    made.hint("tell the registry by hand, or build again once it answers")
+}
+
+/// Fields of the form: what the old tool sent.
+fn form(plan: &Plan, settings: &Resolved, outcome: &Outcome) -> Vec<(&'static str, String)> {
+    let attributes = attributes(plan, settings, outcome);
+    vec![
+        ("cloud", plan.platform.clone()),
+        ("image_id", outcome.image_id.clone()),
+        ("image_name", outcome.image_name.clone()),
+        ("attributes", serde_json::to_string(&attributes).unwrap_or_default()),
+    ]
+}
+
+fn attributes(plan: &Plan, settings: &Resolved, outcome: &Outcome) -> BTreeMap<String, Value> {
+    let builder = settings.builder();
+    let text = |key: &str| settings.text(key).unwrap_or_default().to_owned();
+    let mut facts: BTreeMap<String, Value> = [
+        ("build_host", json!(builder.host)),
+        ("build_user", json!(builder.user)),
+        ("build_type", json!(builder.kind)),
+        ("build_source", json!("build-image")),
+        ("build_operation", json!("create")),
+        ("build_time", json!(outcome.duration())),
+        ("image_name", json!(outcome.image_name)),
+        ("image_id", json!(outcome.image_id)),
+        ("image_size", json!(format!("{}GiB", plan.build.virtual_size.div_ceil(1 << 30)))),
+        ("platform", json!(plan.platform)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    if let Some(region) = outcome.images.first().and_then(|image| image.region.as_ref()) {
+        facts.insert("location".to_owned(), json!(region));
+    }
+    if let Some(installation) = &plan.installation {
+        let (modules, slots) = (text("MODULES"), text("BOOT_LOCATIONS"));
+        let bundle = if modules == "all" { "all-modules" } else { "ltm" };
+        facts.insert("bundle".to_owned(), json!(format!("{bundle}-{slots}boot-loc")));
+        facts.insert("modules".to_owned(), json!(modules));
+        facts.insert("boot_locations".to_owned(), json!(slots));
+        facts.insert("license_model".to_owned(), json!("byol"));
+        let lines = installation.facts.lines.iter();
+        facts.extend(lines.map(|(key, value)| (key.clone(), json!(value))));
+    }
+    facts
+}
