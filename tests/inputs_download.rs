@@ -188,7 +188,7 @@ const FAILURES: [Failure; 12] = [
             Answer { status: 200, headers, ..Answer::default() }
         },
         5,
-        &["has 900000000000000000 bytes", "free", "ARTIFACTS_DIR"],
+        &["900000000000000000 bytes are to come", "free", "ARTIFACTS_DIR"],
     ),
     (
         "/d.raw",
@@ -274,6 +274,75 @@ fn an_interrupted_download_is_kept_and_gone_on_with_and_tells_no_password() {
             assert!(!String::from_utf8_lossy(&text).contains("pass-word"), "{}", path.display());
         }
     });
+}
+
+#[test]
+fn two_builds_share_one_download() {
+    let disk = image();
+    let web = Web::start(move |asked| Answer::file(asked, &disk));
+    let sandbox = Sandbox::new();
+    let url = web.url("/d.raw");
+    let words = ["--disk", &url, "-p", "qcow2", "--reuse", "--image-dir"];
+    let start = |images: &str| {
+        let mut command = sandbox.command(&[&words, &[images][..]].concat());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    for mut child in ["a", "b", "c"].map(start) {
+        assert!(child.wait().unwrap().success());
+    }
+    let whole = web.asked().iter().filter(|asked| asked.header("if-none-match").is_none()).count();
+    assert_eq!((whole, web.asked().len()), (1, 3));
+}
+
+#[test]
+fn files_for_the_image_that_cannot_be_fetched_stop_the_build_before_a_guest_is_started() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    TinyIso::base().write(&sandbox.path().join("base.iso"));
+    let web = Web::start(|asked| match asked.path.as_str() {
+        "/there" => Answer::file(asked, b"content"),
+        _ => Answer::status(404),
+    });
+    let entries = |path: &str| {
+        let one = |path| format!(r#"{{"source": "{}", "destination": "/x"}}"#, web.url(path));
+        format!("[{}, {}]", one("/there"), one(path))
+    };
+    let words = ["-i", "base.iso", "-p", "qcow2", "-m", "ltm", "-b", "1", "--update-image-files"];
+    let run = |path: &str| sandbox.run(&[&words[..], &[&entries(path)]].concat());
+    run("/absent").failed(4, &["UPDATE_IMAGE_FILES, entry 2", "/absent`", "answers 404"]);
+    // The ISO has no kernel that starts: everything before it was done.
+    run("/there").failed(5, &["qemu"]);
+    let left = sandbox.files();
+    assert!(!left.iter().any(|name| name.contains("injected") || name.contains("tmp")), "{left:?}");
+    assert_eq!(web.asked().len(), 4);
+}
+
+#[test]
+fn too_little_space_is_said_before_anything_is_done() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path().join("images")).unwrap();
+    TinyIso::base().write(&sandbox.path().join("base.iso"));
+    let words = ["-i", "base.iso", "-p", "qcow2", "-m", "ltm", "-b", "1"];
+    let much = ["--min-free-disk-storage-mb", "18446744073709551615"];
+    let texts = [
+        "too little free space",
+        "artifacts/base/qcow2/ltm_1slot` ",
+        "images` ",
+        "ARTIFACTS_DIR or IMAGE_DIR",
+    ];
+    sandbox.run(&[&words[..], &much].concat()).failed(5, &texts);
+    let run = sandbox.run(&[&["plan"], &words[..], &much].concat());
+    run.failed(5, &texts);
+    let run = sandbox.run(&[&["plan"], &words[..]].concat());
+    run.succeeded();
+    // Three times next to nothing and 2 GiB.
+    assert!(run.stdout.contains("\nspace         2.00 GiB in "), "{}", run.stdout);
+    assert!(!sandbox.path().join("artifacts").exists());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Iso, Sandbox, Turn, needs_qemu};
+use crate::harness::{Answer, Iso, Sandbox, Turn, Web, needs_qemu};
 
 /// Sizes of the stand-in's volumes, MiB: all modules, `ltm`.
 const SIZES: [(&str, u64, u64); 7] = [
@@ -257,13 +257,17 @@ fn files_of_the_user_and_a_later_boot() {
     }
     let _turn = Turn::take();
     let sandbox = Sandbox::new();
-    let config = json!({"UPDATE_IMAGE_FILES": files(&sandbox.path().join("own files"))});
+    let web = Web::start(|asked| Answer::file(asked, b"fetched"));
+    let mut entries = files(&sandbox.path().join("own files"));
+    let fetched = json!({"source": web.url("/f"), "destination": "/config/fetched"});
+    entries.as_array_mut().unwrap().push(fetched);
+    let config = json!({"UPDATE_IMAGE_FILES": entries});
     let row =
         Row { modules: "ltm", slots: 1, hotfix: true, provider: "alibaba", config, grown: &[] };
     let logs = install(&sandbox, &row);
     for log in [&logs.install, &logs.hotfix] {
         assert!(log.contains("injected: file4 -> /config/my order (mode 640)"), "{log}");
-        assert!(log.contains("injected: file16 -> /build_info.json"), "{log}");
+        assert!(log.contains("injected: file17 -> /build_info.json"), "{log}");
     }
     logs.has(&[
         "stand-in: now: ./.hidden|f|600|0:0|6|",
@@ -275,6 +279,7 @@ fn files_of_the_user_and_a_later_boot() {
         "stand-in: now: ./config/new|d|750|0:0||",
         "stand-in: now: ./config/new/link|l|777|0:0|3|a b",
         "stand-in: now: ./config/my order|f|640|0:0|10|",
+        "stand-in: now: ./config/fetched|f|644|0:0|7|",
         "stand-in: shared: /shared/tmp/key|f|644|0:0",
         "stand-in: shared: /shared/tmp/deep/down|f|755|0:0",
         // sha256sum of "this is 11".

@@ -1,4 +1,5 @@
-//! `build-image plan …`: what a build would do. Reads the source and the settings, touches nothing.
+//! `build-image plan …`: what a build would do. Reads the source and the settings, touches nothing; only a
+//! source by URL is downloaded, into the place where the build will look for it.
 
 use std::sync::Arc;
 

@@ -195,7 +195,9 @@ impl Plan {
             package: package(said, settings),
             spec: said.disk.spec.clone(),
             publish: publishes.then_some(images),
-            minimum_free: settings.number("MIN_FREE_DISK_STORAGE_MB").map(|mb| mb * MB),
+            minimum_free: settings
+                .number("MIN_FREE_DISK_STORAGE_MB")
+                .map(|mb| mb.saturating_mul(MB)),
             downloads: Manner::of(settings),
             keep: settings.is_on("REUSE"),
             keep_on_failure: settings.text("ON_FAILURE") == Some("keep"),

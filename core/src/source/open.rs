@@ -151,7 +151,12 @@ fn last_segment(url: &Url) -> String {
     let legal = |letter: &char| letter.is_ascii_alphanumeric() || "._-".contains(*letter);
     let name: String = segment.unwrap_or_default().chars().filter(legal).take(100).collect();
     let name = name.trim_start_matches('.');
-    if name.is_empty() { "disk".to_owned() } else { name.to_owned() }
+    // A name with a dot is none of those the slot uses itself, `about.json` aside.
+    match name {
+        "" => "disk".to_owned(),
+        name if !name.contains('.') || name.starts_with("about.") => format!("{name}.disk"),
+        name => name.to_owned(),
+    }
 }
 
 fn open_iso(path: &Path) -> Result<Iso> {

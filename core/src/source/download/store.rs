@@ -10,6 +10,7 @@
 use std::{
     fs::{self, File, TryLockError},
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -97,8 +98,11 @@ impl Slot {
                     return Err(Error::interrupted());
                 }
             };
-            // Its last user may have removed the folder meanwhile.
-            if path.exists() {
+            // Its last user may have removed the folder meanwhile, and somebody made it again.
+            let mine = lock.metadata().map_err(failed)?;
+            if fs::metadata(&path)
+                .is_ok_and(|now| (now.dev(), now.ino()) == (mine.dev(), mine.ino()))
+            {
                 let about = fs::read(folder.join(ABOUT)).ok();
                 let about = about.and_then(|text| serde_json::from_slice(&text).ok());
                 return Ok(Self { folder, lock, alone, about: about.unwrap_or_default() });

@@ -162,21 +162,26 @@ impl Transfer<'_> {
         {
             return Err(too_long(self.url, limit).into());
         }
-        let free = self.path.parent().and_then(free_space);
-        if let (Some(length), Some(free)) = (self.about.length, free)
-            && length > free
-        {
-            let text = format!(
-                "`{}` has {length} bytes, and `{}` has {free} bytes free",
-                shown(self.url),
-                self.path.parent().unwrap_or(self.path).display()
-            );
-            return Err(Error::new(Stage::Disk, text)
-                .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
-                .into());
-        }
+        self.check_space()?;
         self.tell()?;
         Ok(())
+    }
+
+    /// Whether what is missing finds room.
+    fn check_space(&self) -> Result<()> {
+        let folder = self.path.parent().unwrap_or(self.path);
+        let missing = self.about.length.map(|length| length.saturating_sub(self.have));
+        let (Some(missing), Some(free)) = (missing, free_space(folder)) else { return Ok(()) };
+        if missing <= free {
+            return Ok(());
+        }
+        let text = format!(
+            "`{}`: {missing} bytes are to come, and `{}` has {free} bytes free",
+            shown(self.url),
+            folder.display()
+        );
+        Err(Error::new(Stage::Disk, text)
+            .hint("free some space, or set ARTIFACTS_DIR to a larger file system"))
     }
 
     /// Whether an answer is the part that was asked for: RFC 9110, section 14.4.
@@ -188,6 +193,7 @@ impl Transfer<'_> {
         let same = total == "*" || total.parse().ok() == self.about.length;
         if start == Some(self.have) && same {
             tracing::info!(url = shown(self.url), from = self.have, "going on");
+            self.check_space()?;
             return Ok(());
         }
         self.restart()?;
