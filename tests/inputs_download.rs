@@ -75,7 +75,19 @@ fn without_tag(answer: Answer) -> Answer {
     Answer { headers, ..answer }
 }
 
-const BREAKS: [Break; 8] = [
+const BREAKS: [Break; 10] = [
+    (
+        "a length nobody tells",
+        |n, asked, body| {
+            if n == 0 { cut(asked, body, MIB).chunked() } else { Answer::file(asked, body) }
+        },
+        &[0, MIB],
+    ),
+    (
+        "a length nobody tells, whole at once",
+        |_, asked, body| Answer::file(asked, body).chunked(),
+        &[0],
+    ),
     (
         "cut twice",
         |n, asked, body| if n < 2 { cut(asked, body, MIB) } else { Answer::file(asked, body) },

@@ -72,6 +72,15 @@ impl Answer {
         Self { status: 206, headers, body: body[from..].to_vec(), ..Self::default() }
     }
 
+    /// The same in one chunk, its length not told before.
+    pub(crate) fn chunked(mut self) -> Self {
+        self.headers.push(("transfer-encoding", "chunked".to_owned()));
+        let head = format!("{:x}\r\n", self.body.len());
+        self.cut = self.cut.map(|cut| cut + head.len());
+        self.body = [head.as_bytes(), &self.body, b"\r\n0\r\n\r\n"].concat();
+        self
+    }
+
     /// Nothing but a status.
     pub(crate) fn status(status: u16) -> Self {
         Self { status, ..Self::default() }
@@ -176,7 +185,9 @@ fn serve(
     for (name, value) in &answer.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
-    if !answer.headers.iter().any(|(name, _)| *name == "content-length") && answer.status != 304 {
+    let framed =
+        |(name, _): &(&str, String)| ["content-length", "transfer-encoding"].contains(name);
+    if !answer.headers.iter().any(framed) && answer.status != 304 {
         head.push_str(&format!("content-length: {}\r\n", answer.body.len()));
     }
     let end = answer.cut.or(answer.stall).unwrap_or(answer.body.len()).min(answer.body.len());

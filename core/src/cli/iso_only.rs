@@ -5,7 +5,7 @@ use crate::{
     settings::{Origin, Resolved},
 };
 
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 11] = [
     "MODULES",
     "BOOT_LOCATIONS",
     "UPDATE_LV_SIZES",
@@ -13,6 +13,10 @@ const KEYS: [&str; 7] = [
     "CONSOLE_DEVICES",
     "DISABLE_SPLASH",
     "EHF_ISO",
+    "ISO_SIG",
+    "EHF_ISO_SIG",
+    "ISO_SHA256",
+    "EHF_ISO_SHA256",
 ];
 /// Settings that every shared configuration file of installations has.
 const SHARED: [&str; 2] = ["MODULES", "BOOT_LOCATIONS"];

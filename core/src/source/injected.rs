@@ -2,6 +2,8 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
+use indicatif::HumanBytes;
+
 use super::download::{Downloader, Manner};
 use crate::{
     error::{Error, Result},
@@ -37,7 +39,7 @@ pub(crate) fn fetch(
         })?;
         fs::set_permissions(&path, fs::Permissions::from_mode(MODE))
             .map_err(|error| crate::artifacts::cannot_make(&path, &error))?;
-        reporter.milestone(&format!("{length} bytes received for {}", file.destination));
+        reporter.milestone(&format!("{} received for {}", HumanBytes(length), file.destination));
         file.source = path;
     }
     Ok(())

@@ -113,10 +113,19 @@ impl<'d, 'a> Verifier<'d, 'a> {
         wanted
     }
 
+    /// Of these, the ones for which there is something to compare with.
+    fn needed(&self, sha256: &str, signatures: &[(String, Option<Vec<u8>>)]) -> Vec<Algorithm> {
+        let there = self.keys.iter().zip(signatures).filter(|(_, (_, bytes))| bytes.is_some());
+        let mut needed: Vec<Algorithm> = there.map(|(key, _)| key.algorithm).collect();
+        if self.desk.settings.get(sha256).is_some() {
+            needed.push(Algorithm::Sha256);
+        }
+        needed
+    }
+
     /// Checks a file; `digests` are those that were made while it was downloaded.
     pub(super) fn check(&self, subject: &Subject<'_>, digests: Option<Digests>) -> Result<()> {
-        let wanted = self.wanted(subject.sha256);
-        if wanted.is_empty() {
+        if self.wanted(subject.sha256).is_empty() {
             return Ok(());
         }
         let signatures = self.signatures(subject)?;
@@ -124,7 +133,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
         self.desk.reporter.begin("verify", &format!("checking {name}"));
         let digests = match digests {
             Some(digests) => digests,
-            None => self.read(subject, &wanted)?,
+            None => self.read(subject, &self.needed(subject.sha256, &signatures))?,
         };
         let mut proofs = Vec::new();
         if let Some(expected) = self.desk.settings.text(subject.sha256) {

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use indicatif::HumanBytes;
 use reqwest::{
     StatusCode, Url,
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
@@ -177,8 +178,9 @@ impl<'a> Downloader<'a> {
                 return Err(failure.error);
             }
         };
-        let resumed = if have == 0 { String::new() } else { format!(", {have} were there") };
-        self.reporter.end(&format!("{received} bytes received{resumed}"));
+        let resumed =
+            if have == 0 { String::new() } else { format!(", {} were there", HumanBytes(have)) };
+        self.reporter.end(&format!("{} received{resumed}", HumanBytes(received)));
         Ok(Download { path, digests, slot })
     }
 

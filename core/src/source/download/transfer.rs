@@ -190,8 +190,10 @@ impl Transfer<'_> {
         let rest = range.strip_prefix("bytes ").and_then(|rest| rest.split_once('/'));
         let (part, total) = rest.unwrap_or_default();
         let start = part.split_once('-').and_then(|(start, _)| start.parse().ok());
-        let same = total == "*" || total.parse().ok() == self.about.length;
+        let total: Option<u64> = total.parse().ok();
+        let same = total.is_none() || self.about.length.is_none() || total == self.about.length;
         if start == Some(self.have) && same {
+            self.about.length = self.about.length.or(total);
             tracing::info!(url = shown(self.url), from = self.have, "going on");
             self.check_space()?;
             return Ok(());
