@@ -7,7 +7,8 @@
 //! Read in this order:
 //!
 //! 1. [`error`]: one error type, kind + object + hint
-//! 2. [`mod@format`]: what a file is, and the guest's bytes in it
+//! 2. [`mod@format`]: what a file is, and the guest's bytes in it; [`packed`]: when gzip, xz or zstd is
+//!    around it; [`facts`]: what the disk says of itself
 //! 3. [`view`]: a disk as an image that is never written, or is written at the end
 //! 4. [`pack`]: images and archives that are written once, compressed; [`ovf`]: what goes with a VMDK
 //! 5. [`iso`] and [`initrd`]: what an installation starts from
@@ -18,12 +19,14 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod facts;
 mod field;
 pub mod format;
 pub mod initrd;
 pub mod iso;
 pub mod ovf;
 pub mod pack;
+pub mod packed;
 pub mod process;
 pub mod qemu;
 pub mod raw;

@@ -1,5 +1,7 @@
 //! Writes the guest's disk as a raw file in which zeros are holes.
 
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -37,15 +39,23 @@ pub fn export_raw(reader: &GuestReader, dest: &Path) -> Result<(), Error> {
 
 /// Writes the blocks of `piece` which are not zero, neighbours in one call.
 pub(crate) fn write_data(staged: &Staged, piece: &[u8], offset: u64) -> Result<(), Error> {
-    let mut at = 0;
+    match write_runs(staged.file(), piece, offset) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(staged.write_error(source)),
+    }
+}
+
+/// The same for any file; the bytes that were written.
+pub(crate) fn write_runs(file: &File, piece: &[u8], offset: u64) -> io::Result<u64> {
+    let (mut at, mut written) = (0, 0);
     for run in runs(piece) {
         if !is_zero(&run[..BLOCK.min(run.len())]) {
-            let place = offset + at as u64;
-            staged.file().write_all_at(run, place).map_err(|source| staged.write_error(source))?;
+            file.write_all_at(run, offset + at)?;
+            written += run.len() as u64;
         }
-        at += run.len();
+        at += run.len() as u64;
     }
-    Ok(())
+    Ok(written)
 }
 
 /// Cuts `piece` into runs of blocks which are all zero or all not zero.

@@ -27,8 +27,13 @@ impl Image {
                 Error::new(Kind::Unsupported, "a disk image must be a file, unlike").at(path)
             );
         }
-        let mut file = File::open(path).map_err(open)?;
-        let len = file.seek(SeekFrom::End(0)).map_err(open)?;
+        Self::of(File::open(path).map_err(open)?, path)
+    }
+
+    /// A file that is open already; `path` is what errors call it.
+    pub(crate) fn of(mut file: File, path: &Path) -> Result<Self, Error> {
+        let end = file.seek(SeekFrom::End(0));
+        let len = end.map_err(|source| Error::io("cannot open", path, source))?;
         Ok(Self { file, path: path.to_owned(), len })
     }
 

@@ -30,7 +30,7 @@ mod vhdx;
 mod vmdk;
 
 pub use export::export_raw;
-pub(crate) use export::write_data;
+pub(crate) use export::{write_data, write_runs};
 pub(crate) use image::Image;
 pub use name::Format;
 pub use probe::{Compression, Probe, probe};

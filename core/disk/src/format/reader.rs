@@ -1,5 +1,6 @@
 //! The disk as the guest sees it, whatever format the file has. Reading only.
 
+use std::fs::File;
 use std::path::Path;
 
 use super::content::Content;
@@ -33,7 +34,16 @@ pub struct GuestReader {
 impl GuestReader {
     /// Probes `path` and opens it; refuses what is not complete in itself (backing file, encryption).
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let image = Image::open(path)?;
+        Self::of(Image::open(path)?)
+    }
+
+    /// The same for a file that is open already; `path` is what errors call it, and where other files
+    /// of the disk are looked for.
+    pub fn open_file(file: File, path: &Path) -> Result<Self, Error> {
+        Self::of(Image::of(file, path)?)
+    }
+
+    fn of(image: Image) -> Result<Self, Error> {
         let known = find(&image)?;
         let probe = (known.probe)(&image)?;
         let content = (known.open)(&image)?;
@@ -83,6 +93,12 @@ impl GuestReader {
     /// The size of the guest's disk in bytes.
     pub fn virtual_size(&self) -> u64 {
         self.size
+    }
+
+    /// The size of what the image stores, in bytes; smaller than [`Self::virtual_size`] where the disk
+    /// is shown larger.
+    pub fn stored_size(&self) -> u64 {
+        self.content.virtual_size()
     }
 
     /// Fills `buf` from guest byte `offset`; fewer bytes only at the end of the disk.

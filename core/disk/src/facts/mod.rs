@@ -1,0 +1,121 @@
+//! What a disk says of itself: how it is partitioned, which firmware can start it, for which processor
+//! it is. Only the tables and the directory of the boot files are read; nothing here is needed to read
+//! the disk, so what cannot be understood is a remark, not an error.
+//!
+//! ```text
+//! table.rs  boot record and GUID partition table, checked by its CRCs, or its backup
+//! fat.rs    the directory \EFI\BOOT of an EFI system partition
+//! ```
+
+mod fat;
+mod table;
+
+pub use table::{Partition, Role, Scheme};
+
+use crate::error::Error;
+use crate::format::GuestReader;
+
+/// A processor architecture, named as `uname -m` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Architecture {
+    /// 64-bit x86.
+    X86_64,
+    /// 32-bit x86.
+    I386,
+    /// 64-bit Arm.
+    Aarch64,
+    /// 64-bit RISC-V.
+    Riscv64,
+}
+
+impl Architecture {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::I386 => "i386",
+            Self::Aarch64 => "aarch64",
+            Self::Riscv64 => "riscv64",
+        }
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Facts {
+    /// How the disk is partitioned.
+    pub scheme: Scheme,
+    /// The size of a sector its partition table counts in, bytes.
+    pub sector: u64,
+    /// The partitions that are in use.
+    pub partitions: Vec<Partition>,
+    /// Whether a BIOS finds something to start: code in the boot record, or a BIOS boot partition.
+    pub bios: bool,
+    /// Whether UEFI finds something to start: an EFI system partition.
+    pub uefi: bool,
+    /// The processor it is for, when the disk says so without contradiction.
+    pub architecture: Option<Architecture>,
+    /// What the reader of a report should know, as sentences without a full stop.
+    pub remarks: Vec<String>,
+}
+
+impl Facts {
+    /// Reads the facts of a disk.
+    ///
+    /// # Errors
+    /// When the disk cannot be read; what it holds is never an error.
+    pub fn read(disk: &GuestReader) -> Result<Self, Error> {
+        let found = table::read(disk)?;
+        let mut facts = Self {
+            scheme: found.scheme,
+            sector: found.sector,
+            bios: found.boot_code || found.has(Role::BiosBoot),
+            uefi: found.has(Role::EfiSystem),
+            architecture: None,
+            remarks: found.remarks,
+            partitions: found.partitions,
+        };
+        facts.architecture = facts.find_architecture(disk)?;
+        // A protective record may hold code that nobody means to run.
+        if facts.architecture == Some(Architecture::Aarch64) {
+            facts.bios = false;
+        }
+        Ok(facts)
+    }
+
+    /// Whether only UEFI can start the disk. A disk that a BIOS can start as well is not one of them:
+    /// every cloud starts it without being told.
+    pub fn is_uefi_only(&self) -> bool {
+        self.uefi && !self.bios
+    }
+
+    /// The partitions' types come first, for a boot loader can be there for several processors.
+    fn find_architecture(&mut self, disk: &GuestReader) -> Result<Option<Architecture>, Error> {
+        let typed = self.partitions.iter().filter_map(|partition| match partition.role {
+            Role::System(architecture) => Some(architecture),
+            Role::EfiSystem | Role::BiosBoot | Role::Other => None,
+        });
+        let mut all: Vec<Architecture> = typed.collect();
+        let typed = !all.is_empty();
+        let efi = self.partitions.iter().filter(|partition| partition.role == Role::EfiSystem);
+        for partition in efi.filter(|_| !typed) {
+            match fat::boot_files(disk, partition)? {
+                Ok(found) => all.extend(found),
+                Err(why) => {
+                    let number = partition.number;
+                    self.remarks.push(format!("the EFI system partition {number} {why}"));
+                }
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        Ok(match all[..] {
+            [only] => Some(only),
+            _ => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

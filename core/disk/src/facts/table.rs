@@ -1,0 +1,227 @@
+//! Partition tables. Sources: UEFI 2.10 section 5.2 (MBR) and 5.3 (GPT); the Discoverable Partitions
+//! Specification for the types of root and /usr partitions.
+
+use crc_fast::{CrcAlgorithm, checksum};
+
+use super::Architecture;
+use crate::error::Error;
+use crate::field::{index, le32, le64};
+use crate::format::GuestReader;
+
+/// Sector sizes there are: disks with 4096-byte sectors count in them.
+const SECTORS: [u64; 2] = [512, 4096];
+/// A table has 128 entries of 128 bytes; much larger ones are legal and nobody makes them.
+const MAX_TABLE: u64 = 1 << 20;
+const BOOT_CODE: std::ops::Range<usize> = 0..440;
+const ENTRIES: std::ops::Range<usize> = 446..510;
+const PROTECTIVE: u8 = 0xee;
+const EFI_SYSTEM: u8 = 0xef;
+
+/// Partition types by their GUID, as it is printed.
+const TYPES: [(u128, Role); 10] = [
+    (0xc12a_7328_f81f_11d2_ba4b_00a0_c93e_c93b, Role::EfiSystem),
+    (0x2168_6148_6449_6e6f_744e_6565_6445_4649, Role::BiosBoot),
+    (0x4f68_bce3_e8cd_4db1_96e7_fbca_f984_b709, Role::System(Architecture::X86_64)),
+    (0x8484_680c_9521_48c6_9c11_b072_0656_f69e, Role::System(Architecture::X86_64)),
+    (0x4447_9540_f297_41b2_9af7_d131_d5f0_458a, Role::System(Architecture::I386)),
+    (0x7525_0d76_8cc6_458e_bd66_bd47_cc81_a812, Role::System(Architecture::I386)),
+    (0xb921_b045_1df0_41c3_af44_4c6f_280d_3fae, Role::System(Architecture::Aarch64)),
+    (0xb0e0_1050_ee5f_4390_949a_9101_b171_04e9, Role::System(Architecture::Aarch64)),
+    (0x72ec_70a6_cf74_40e6_bd49_4bda_08e8_f224, Role::System(Architecture::Riscv64)),
+    (0xbeae_c34b_8442_439b_a40b_9843_81ed_097d, Role::System(Architecture::Riscv64)),
+];
+
+/// How a disk is partitioned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// A GUID partition table.
+    Gpt,
+    /// A boot record with at least one partition.
+    Mbr,
+    /// No partitions: a bare file system, or nothing.
+    None,
+}
+
+impl Scheme {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gpt => "GPT",
+            Self::Mbr => "MBR",
+            Self::None => "no partition table",
+        }
+    }
+}
+
+/// What a partition is for, as far as booting is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// UEFI looks for boot loaders here.
+    EfiSystem,
+    /// A BIOS boot loader of a GPT disk lies here.
+    BiosBoot,
+    /// The root or /usr file system of a system for this processor.
+    System(Architecture),
+    /// Anything else.
+    Other,
+}
+
+/// A partition. Bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Where it starts.
+    pub start: u64,
+    /// How long it is.
+    pub len: u64,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// What the tables say.
+pub(super) struct Found {
+    pub(super) scheme: Scheme,
+    pub(super) sector: u64,
+    pub(super) partitions: Vec<Partition>,
+    pub(super) boot_code: bool,
+    pub(super) remarks: Vec<String>,
+}
+
+impl Found {
+    pub(super) fn has(&self, role: Role) -> bool {
+        self.partitions.iter().any(|partition| partition.role == role)
+    }
+}
+
+/// Reads whatever tables there are.
+pub(super) fn read(disk: &GuestReader) -> Result<Found, Error> {
+    let mut record = [0; 512];
+    disk.read_at(&mut record, 0)?;
+    let signed = record[510..] == [0x55, 0xaa];
+    let mut found = Found {
+        scheme: Scheme::None,
+        sector: SECTORS[0],
+        partitions: Vec::new(),
+        boot_code: signed && record[BOOT_CODE].iter().any(|byte| *byte != 0),
+        remarks: Vec::new(),
+    };
+    let entries = &record[ENTRIES];
+    let protective = signed && entries.chunks(16).any(|entry| entry[4] == PROTECTIVE);
+    if gpt(disk, &mut found, protective)? {
+        found.scheme = Scheme::Gpt;
+    } else if signed && mbr(entries, disk.virtual_size(), &mut found) {
+        found.scheme = Scheme::Mbr;
+    }
+    Ok(found)
+}
+
+/// Takes the partitions of a boot record; `false` when it has none.
+fn mbr(entries: &[u8], size: u64, found: &mut Found) -> bool {
+    // Byte 0 of an entry is 0x00 or 0x80, byte 4 the type (0 = unused); text or code is neither.
+    if entries.chunks(16).any(|entry| entry[0] & 0x7f != 0) {
+        return false;
+    }
+    for (entry, number) in entries.chunks(16).zip(1..) {
+        let (start, len) = (u64::from(le32(entry, 8)) * 512, u64::from(le32(entry, 12)) * 512);
+        if entry[4] == 0 || entry[4] == PROTECTIVE || len == 0 {
+            continue;
+        }
+        if start + len > size {
+            found.remarks.push(format!("partition {number} ends behind the end of the disk"));
+        }
+        let role = if entry[4] == EFI_SYSTEM { Role::EfiSystem } else { Role::Other };
+        found.partitions.push(Partition { number, start, len, role });
+    }
+    !found.partitions.is_empty()
+}
+
+/// Takes the partitions of a GUID partition table or its backup; `false` when neither is whole.
+fn gpt(disk: &GuestReader, found: &mut Found, protective: bool) -> Result<bool, Error> {
+    let mut damaged = false;
+    for sector in SECTORS {
+        let last = (disk.virtual_size() / sector).saturating_sub(1) * sector;
+        // Where the disk was shown before it was made larger, the backup is not at the end.
+        let stored = (disk.stored_size() / sector).saturating_sub(1) * sector;
+        for (place, backup) in [(sector, false), (last, true), (stored, true)] {
+            if place < sector || backup && !(protective || damaged) {
+                continue;
+            }
+            match header(disk, place, sector)? {
+                Header::Absent => {}
+                Header::Damaged => damaged = true,
+                Header::Whole(partitions) => {
+                    found.sector = sector;
+                    found.partitions = partitions;
+                    if backup {
+                        let text = "the partition table is damaged; its backup was read instead";
+                        found.remarks.push(text.to_owned());
+                    }
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    if damaged || protective {
+        let text = "the GUID partition table is damaged or missing, and so is its backup";
+        found.remarks.push(text.to_owned());
+    }
+    Ok(false)
+}
+
+enum Header {
+    Absent,
+    Damaged,
+    Whole(Vec<Partition>),
+}
+
+/// CRC-32 as IEEE 802.3 has it.
+fn crc32(bytes: &[u8]) -> u64 {
+    checksum(CrcAlgorithm::Crc32IsoHdlc, bytes)
+}
+
+fn header(disk: &GuestReader, place: u64, sector: u64) -> Result<Header, Error> {
+    let mut raw = [0; 512];
+    disk.read_at(&mut raw, place)?;
+    if raw[..8] != *b"EFI PART" {
+        return Ok(Header::Absent);
+    }
+    let len = index(u64::from(le32(&raw, 12)));
+    let stored = u64::from(le32(&raw, 16));
+    raw[16..20].fill(0);
+    if !(92..=512).contains(&len) || crc32(&raw[..len]) != stored {
+        return Ok(Header::Damaged);
+    }
+    let (count, size) = (u64::from(le32(&raw, 80)), u64::from(le32(&raw, 84)));
+    let table = le64(&raw, 72).checked_mul(sector);
+    let bytes = count * size;
+    if size < 128 || !size.is_multiple_of(8) || bytes > MAX_TABLE {
+        return Ok(Header::Damaged);
+    }
+    let mut entries = vec![0; index(bytes)];
+    let Some(table) = table else { return Ok(Header::Damaged) };
+    let got = disk.read_at(&mut entries, table)?;
+    if got != entries.len() || crc32(&entries) != u64::from(le32(&raw, 88)) {
+        return Ok(Header::Damaged);
+    }
+    let used = entries.chunks_exact(index(size)).zip(1..);
+    let used = used.filter(|(entry, _)| entry[..16].iter().any(|byte| *byte != 0));
+    Ok(Header::Whole(used.filter_map(|(entry, number)| partition(entry, number, sector)).collect()))
+}
+
+fn partition(entry: &[u8], number: u32, sector: u64) -> Option<Partition> {
+    let start = le64(entry, 32).checked_mul(sector)?;
+    let end = le64(entry, 40).checked_add(1)?.checked_mul(sector)?;
+    let len = end.checked_sub(start).filter(|len| *len > 0)?;
+    let known = TYPES.into_iter().find(|(guid, _)| stored_guid(*guid) == entry[..16]);
+    Some(Partition { number, start, len, role: known.map_or(Role::Other, |(_, role)| role) })
+}
+
+/// The first three groups of a GUID are stored with their lowest byte first.
+fn stored_guid(printed: u128) -> [u8; 16] {
+    let mut bytes = printed.to_be_bytes();
+    bytes[..4].reverse();
+    bytes[4..6].reverse();
+    bytes[6..8].reverse();
+    bytes
+}

@@ -1,0 +1,178 @@
+//! Unpacked bytes of a whole file: its members, frames or streams one after another. What follows the
+//! last of them must be nothing, or zeros as tapes and block devices leave them.
+
+use std::error::Error as StdError;
+use std::io::{self, BufRead, BufReader, Read};
+
+use flate2::bufread::GzDecoder;
+use lzma_rust2::XzReader;
+use ruzstd::decoding::errors::FrameDecoderError;
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
+use super::Packing;
+use super::tap::Tap;
+
+pub(super) const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// The sixteen magics of frames to skip end like this, behind a byte 0x50 to 0x5f.
+const ZSTD_SKIP: [u8; 3] = [0x2a, 0x4d, 0x18];
+/// The windows of `zstd --ultra -22` (128 MiB) and of `xz -9` (64 MiB) are the largest a level makes.
+const ZSTD_WINDOW: u64 = 128 << 20;
+const XZ_MEMORY_KIB: u32 = 160 << 10;
+
+type Source<'a> = BufReader<Tap<'a>>;
+
+/// The unpacked bytes.
+pub(super) enum Stream<'a> {
+    Gzip(Option<GzDecoder<Source<'a>>>),
+    Xz(Box<XzReader<Source<'a>>>),
+    Zstd { source: Source<'a>, decoder: Box<FrameDecoder>, inside: bool, any: bool },
+}
+
+impl<'a> Stream<'a> {
+    pub(super) fn new(packing: Packing, source: Source<'a>) -> Self {
+        match packing {
+            Packing::Gzip => Self::Gzip(Some(GzDecoder::new(source))),
+            Packing::Xz => Self::Xz(Box::new(XzReader::new_mem_limit(source, true, XZ_MEMORY_KIB))),
+            Packing::Zstd => {
+                let mut decoder = Box::new(FrameDecoder::new());
+                decoder.set_max_window_size(ZSTD_WINDOW);
+                Self::Zstd { source, decoder, inside: false, any: false }
+            }
+        }
+    }
+
+    /// The packed file underneath; `None` only after the last byte was read.
+    pub(super) fn tap(&self) -> Option<&Tap<'a>> {
+        match self {
+            Self::Gzip(decoder) => decoder.as_ref().map(|decoder| decoder.get_ref().get_ref()),
+            Self::Xz(reader) => Some(reader.inner().get_ref()),
+            Self::Zstd { source, .. } => Some(source.get_ref()),
+        }
+    }
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Gzip(slot) => gzip(slot, buf),
+            Self::Xz(reader) => reader.read(buf),
+            Self::Zstd { source, decoder, inside, any } => loop {
+                if decoder.can_collect() > 0 {
+                    return decoder.read(buf);
+                }
+                if *inside && decoder.is_finished() {
+                    check_sum(decoder)?;
+                    *inside = false;
+                }
+                if *inside {
+                    decoder
+                        .decode_blocks(&mut *source, BlockDecodingStrategy::UptoBlocks(1))
+                        .map_err(zstd_error)?;
+                } else if next_frame(source, *any)? {
+                    (*inside, *any) = (true, true);
+                    decoder.reset(&mut *source).map_err(zstd_error)?;
+                } else {
+                    return Ok(0);
+                }
+            },
+        }
+    }
+}
+
+fn gzip(slot: &mut Option<GzDecoder<Source<'_>>>, buf: &mut [u8]) -> io::Result<usize> {
+    while let Some(decoder) = slot {
+        let got = decoder.read(buf)?;
+        if got > 0 || buf.is_empty() {
+            return Ok(got);
+        }
+        let source = decoder.get_mut();
+        match peek(source)? {
+            None => break,
+            Some(0x1f) => {
+                let Some(decoder) = slot.take() else { break };
+                *slot = Some(GzDecoder::new(decoder.into_inner()));
+            }
+            Some(_) => {
+                only_zeros(source)?;
+                break;
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// The next byte, left in place; `None` at the end of the file.
+fn peek(source: &mut Source<'_>) -> io::Result<Option<u8>> {
+    Ok(source.fill_buf()?.first().copied())
+}
+
+fn only_zeros(source: &mut Source<'_>) -> io::Result<()> {
+    loop {
+        let bytes = source.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if !crate::field::is_zero(bytes) {
+            let text = "bytes follow the packed data which do not belong to it";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let len = bytes.len();
+        source.consume(len);
+    }
+}
+
+/// Goes to the next zstd frame, over frames to skip; `false` at the end of the file. Its magic is left
+/// in place.
+fn next_frame(source: &mut Source<'_>, any: bool) -> io::Result<bool> {
+    loop {
+        match peek(source)? {
+            None if any => return Ok(false),
+            Some(0) if any => {
+                only_zeros(source)?;
+                return Ok(false);
+            }
+            Some(0x50..=0x5f) => {
+                let mut head = [0; 8];
+                source.read_exact(&mut head)?;
+                if head[1..4] != ZSTD_SKIP {
+                    break;
+                }
+                let len = u64::from(crate::field::le32(&head, 4));
+                if io::copy(&mut source.by_ref().take(len), &mut io::sink())? != len {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            Some(byte) if byte == ZSTD_MAGIC[0] => return Ok(true),
+            _ => break,
+        }
+    }
+    let text = "bytes follow the packed data which do not belong to it";
+    Err(io::Error::new(io::ErrorKind::InvalidData, text))
+}
+
+/// The decoder makes the checksum but leaves comparing it to its caller.
+fn check_sum(decoder: &FrameDecoder) -> io::Result<()> {
+    match decoder.get_checksum_from_data() {
+        Some(stored) if Some(stored) != decoder.get_calculated_checksum() => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "the checksum of a frame is wrong"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Brings an error of reading to the surface, so that a file that is cut short can be told from a
+/// damaged one.
+fn zstd_error(error: FrameDecoderError) -> io::Error {
+    let mut kind = io::ErrorKind::InvalidData;
+    if matches!(error, FrameDecoderError::WindowSizeTooBig { .. }) {
+        kind = io::ErrorKind::OutOfMemory;
+    }
+    let mut next: Option<&(dyn StdError + 'static)> = Some(&error);
+    while let Some(inner) = next {
+        if let Some(found) = inner.downcast_ref::<io::Error>() {
+            kind = found.kind();
+        }
+        next = inner.source();
+    }
+    io::Error::new(kind, error)
+}

@@ -1,0 +1,205 @@
+//! Files packed by the usual programs, and files broken on purpose.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crc_fast::{CrcAlgorithm, checksum};
+
+use super::unpack::{Room, unpack_to};
+use super::{Packing, packing, unpack};
+use crate::testing::{noise, program, run};
+use crate::{Error, Kind};
+
+/// What is packed: noise, a hole of 3 MiB, noise again.
+fn content() -> Vec<u8> {
+    [noise(1, 1_500_000), vec![0; 3 << 20], noise(2, 70_001)].concat()
+}
+
+/// The bytes of a file packed by a program, which writes another file beside it.
+fn pack(name: &str, args: &[&str], content: &[u8]) -> Option<Vec<u8>> {
+    let tool = program(name)?;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("content");
+    fs::write(&file, content).unwrap();
+    let mut words: Vec<&dyn AsRef<std::ffi::OsStr>> = Vec::new();
+    words.extend(args.iter().map(|arg| arg as &dyn AsRef<std::ffi::OsStr>));
+    words.push(&file);
+    run(&tool, &words);
+    fs::remove_file(&file).unwrap();
+    let made = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap();
+    Some(fs::read(made.path()).unwrap())
+}
+
+fn go_on(_: &[u8]) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// Unpacks bytes in a folder of its own, where nothing may be left.
+fn unpacked(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("packed");
+    fs::write(&path, bytes).unwrap();
+    let mut seen = Vec::new();
+    let result = unpack(&path, folder.path(), &mut |piece| {
+        seen.extend_from_slice(piece);
+        ControlFlow::Continue(())
+    });
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a file is left");
+    let (mut file, len) = result?;
+    assert!(seen == bytes, "every packed byte is seen once, in order");
+    let mut got = Vec::new();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.read_to_end(&mut got).unwrap();
+    assert_eq!(got.len() as u64, len);
+    Ok(got)
+}
+
+const TOOLS: [(&str, &[&str], Packing); 9] = [
+    ("gzip", &["-k"], Packing::Gzip),
+    ("gzip", &["-k", "-1"], Packing::Gzip),
+    ("xz", &["-k", "-0"], Packing::Xz),
+    ("xz", &["-k", "-0", "--block-size=300000"], Packing::Xz),
+    ("xz", &["-k", "-0", "--check=sha256"], Packing::Xz),
+    ("xz", &["-k", "-0", "--check=none", "--x86", "--lzma2=preset=0"], Packing::Xz),
+    ("zstd", &["-k", "-q"], Packing::Zstd),
+    ("zstd", &["-k", "-q", "--no-check"], Packing::Zstd),
+    ("zstd", &["-k", "-q", "-19", "--long=27"], Packing::Zstd),
+];
+
+#[test]
+fn what_the_usual_programs_pack_is_unpacked() {
+    let content = content();
+    for (name, args, kind) in TOOLS {
+        let Some(bytes) = pack(name, args, &content) else { continue };
+        let case = format!("{name} {args:?}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), &bytes).unwrap();
+        assert_eq!(packing(file.path()).unwrap(), Some(kind), "{case}");
+        let got = unpacked(&bytes).unwrap_or_else(|error| panic!("{case}: {error:?}"));
+        assert!(got == content, "{case}: bytes differ");
+    }
+}
+
+#[test]
+fn pieces_packed_one_by_one_are_one_file() {
+    let (first, second) = (noise(3, 200_000), noise(4, 100));
+    let whole = [&first[..], &second].concat();
+    for (name, args) in [("gzip", &["-k"][..]), ("xz", &["-k", "-0"]), ("zstd", &["-k", "-q"])] {
+        let Some(one) = pack(name, args, &first) else { continue };
+        let (two, none) = (pack(name, args, &second).unwrap(), pack(name, args, b"").unwrap());
+        let skipped = if name == "zstd" { &b"\x53\x2a\x4d\x18\x05\0\0\0hello"[..] } else { b"" };
+        let joined = [&one[..], &none, skipped, &two, &none].concat();
+        assert!(unpacked(&joined).unwrap() == whole, "{name}");
+        // Padding of tapes and devices.
+        let padded = [&joined[..], &[0; 4096]].concat();
+        assert!(unpacked(&padded).unwrap() == whole, "{name} padded");
+        let skipped_first = [skipped, &one].concat();
+        assert!(name != "zstd" || packing_of(&skipped_first).is_none(), "its magic is another");
+    }
+}
+
+fn packing_of(bytes: &[u8]) -> Option<Packing> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), bytes).unwrap();
+    packing(file.path()).unwrap()
+}
+
+#[test]
+fn what_is_cut_short_damaged_or_followed_by_something_is_told_apart() {
+    let content = noise(5, 400_000);
+    for (name, args, _) in TOOLS {
+        let Some(bytes) = pack(name, args, &content) else { continue };
+        let kind = |bytes: &[u8]| unpacked(bytes).err().map(|error| error.kind());
+        let case = format!("{name} {args:?}");
+        for len in [10, 30, bytes.len() / 2, bytes.len() - 9, bytes.len() - 1] {
+            assert_eq!(kind(&bytes[..len]), Some(Kind::Truncated), "{case} cut to {len}");
+        }
+        for garbage in [&b"garbage"[..], b"\x1f", b"\x1f\x8bx and more", &[0xfd; 20], &[0x28; 9]] {
+            let bytes = [&bytes[..], garbage].concat();
+            let found = kind(&bytes);
+            let wanted = [Some(Kind::Malformed), Some(Kind::Truncated)];
+            assert!(wanted.contains(&found), "{case} followed by {garbage:?}: {found:?}");
+        }
+        if args.iter().any(|arg| arg.starts_with("--check=none") || *arg == "--no-check") {
+            continue;
+        }
+        for at in (20..bytes.len()).step_by(bytes.len() / 7) {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 0x10;
+            assert!(kind(&bytes).is_some(), "{case} changed at {at}");
+        }
+    }
+}
+
+#[test]
+fn memory_is_not_what_the_file_asks_for() {
+    // A zstd frame with a window of 1 GiB, and one empty block.
+    let zstd = b"\x28\xb5\x2f\xfd\x00\xa0\x01\0\0";
+    assert_eq!(unpacked(zstd).unwrap_err().kind(), Kind::Unsupported);
+    let Some(mut xz) = pack("xz", &["-k", "-0"], b"content") else { return };
+    // The block header: size, flags, filter 0x21, one byte of properties: the dictionary's size.
+    assert_eq!(xz[14..16], [0x21, 1]);
+    let end = 12 + usize::from(xz[12]) * 4;
+    xz[16] = 40;
+    let sum = u32::try_from(checksum(CrcAlgorithm::Crc32IsoHdlc, &xz[12..end])).unwrap();
+    xz[end..end + 4].copy_from_slice(&sum.to_le_bytes());
+    let error = unpacked(&xz).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported);
+    assert!(error.hint().is_some());
+}
+
+#[test]
+fn a_bomb_stops_before_the_disk_is_full() {
+    let Some(bytes) = pack("gzip", &["-k"], &[7; 20 << 20]) else { return };
+    assert!(bytes.len() < 100_000);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bomb");
+    fs::write(&path, bytes).unwrap();
+    let out = tempfile::tempfile_in(folder.path()).unwrap();
+    let room = Room { folder: folder.path(), left: 4 << 20 };
+    let error = unpack_to(&path, &out, room, &mut go_on).unwrap_err();
+    assert_eq!(error.kind(), Kind::NoSpace);
+    assert!(error.hint().is_some());
+    assert!(out.metadata().unwrap().len() <= 6 << 20, "it stopped soon");
+}
+
+#[test]
+fn zeros_cost_no_space() {
+    let zeros = vec![0; 40 << 20];
+    let Some(bytes) = pack("gzip", &["-k", "-1"], &zeros) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("zeros");
+    fs::write(&path, bytes).unwrap();
+    let (file, len) = unpack(&path, folder.path(), &mut go_on).unwrap();
+    assert_eq!((len, file.metadata().unwrap().len()), (40 << 20, 40 << 20));
+    assert!(file.metadata().unwrap().blocks() * 512 < 1 << 20);
+}
+
+#[test]
+fn the_caller_may_stop_and_nothing_stays() {
+    let Some(bytes) = pack("gzip", &["-k", "-1"], &noise(6, 8 << 20)) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("long");
+    fs::write(&path, bytes).unwrap();
+    let mut calls = 0;
+    let error = unpack(&path, folder.path(), &mut |_| {
+        calls += 1;
+        if calls == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert_eq!(error.unwrap_err().kind(), Kind::Cancelled);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_is_not_packed_is_not_unpacked() {
+    assert_eq!(packing_of(b""), None);
+    assert_eq!(packing_of(b"\x1f\x8b\x09"), None);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = unpack(file.path(), Path::new("/tmp"), &mut go_on).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported);
+    let missing = unpack(file.path(), Path::new("/nowhere"), &mut go_on).unwrap_err();
+    assert_eq!(missing.kind(), Kind::NotFound);
+}

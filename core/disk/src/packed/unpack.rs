@@ -1,0 +1,138 @@
+//! Unpacks into a file without a name, which is gone when its last handle is, however that happens.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use rustix::fs::fstatvfs;
+
+use super::stream::Stream;
+use super::tap::{Seen, Tap};
+use super::{Packing, packing};
+use crate::error::{Error, Kind};
+use crate::field::index;
+use crate::format::write_runs;
+
+/// Packed bytes read, and unpacked bytes written, at once.
+const CHUNK: u64 = 1 << 20;
+/// Space that is left to others.
+const RESERVE: u64 = 256 << 20;
+/// Longer than any disk; zeros of a bomb cost no space, but time.
+const MAX_LEN: u64 = 64 << 40;
+
+/// Unpacks `path` into a file without a name in `folder` and returns it with the length of its
+/// content. Blocks of zeros become holes.
+///
+/// Fails with [`Kind::Truncated`] when the packed data ends too early, [`Kind::Malformed`] when it is
+/// damaged or followed by something else, and [`Kind::NoSpace`] before the file system is full.
+pub fn unpack(path: &Path, folder: &Path, seen: Seen<'_>) -> Result<(File, u64), Error> {
+    let out = tempfile::tempfile_in(folder)
+        .map_err(|source| Error::io("cannot create a file in", folder, source))?;
+    let free = fstatvfs(&out).map_err(|errno| {
+        Error::io("cannot look at the free space of", folder, io::Error::from(errno))
+    })?;
+    let free = free.f_bavail.saturating_mul(free.f_frsize);
+    let room = Room { folder, left: free.saturating_sub(RESERVE) };
+    let len = unpack_to(path, &out, room, seen)?;
+    Ok((out, len))
+}
+
+/// What may still be written.
+pub(super) struct Room<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) left: u64,
+}
+
+pub(super) fn unpack_to(
+    path: &Path,
+    out: &File,
+    mut room: Room<'_>,
+    seen: Seen<'_>,
+) -> Result<u64, Error> {
+    let Some(packing) = packing(path)? else {
+        return Err(Error::new(Kind::Unsupported, "neither gzip, xz nor zstd is").at(path));
+    };
+    let file = File::open(path).map_err(|source| Error::io("cannot open", path, source))?;
+    let source = BufReader::with_capacity(index(CHUNK), Tap::new(file, seen));
+    let mut stream = Stream::new(packing, source);
+    let mut buf = vec![0; index(CHUNK)];
+    let mut len = 0;
+    loop {
+        let got = fill(&mut stream, &mut buf)
+            .map_err(|source| read_error(path, packing, &stream, source))?;
+        if got == 0 {
+            break;
+        }
+        let piece = &buf[..got];
+        let written = write_runs(out, piece, len)
+            .map_err(|source| Error::io("cannot unpack into a file in", room.folder, source))?;
+        len += got as u64;
+        room.take(path, written)?;
+        if len > MAX_LEN {
+            let message = format!("more than {MAX_LEN} bytes, no disk, are packed in");
+            return Err(Error::new(Kind::Malformed, message).at(path));
+        }
+    }
+    out.set_len(len)
+        .map_err(|source| Error::io("cannot unpack into a file in", room.folder, source))?;
+    Ok(len)
+}
+
+impl Room<'_> {
+    fn take(&mut self, path: &Path, written: u64) -> Result<(), Error> {
+        match self.left.checked_sub(written) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => {
+                let folder = self.folder.display();
+                let message = format!("the free space of `{folder}` does not hold the content of");
+                Err(Error::new(Kind::NoSpace, message)
+                    .at(path)
+                    .with_hint("free some space or choose another folder, then run again"))
+            }
+        }
+    }
+}
+
+/// Reads until the buffer is full or the stream ends.
+fn fill(stream: &mut Stream<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buf.len() {
+        match stream.read(&mut buf[done..]) {
+            Ok(0) => break,
+            Ok(got) => done += got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+fn read_error(path: &Path, packing: Packing, stream: &Stream<'_>, source: io::Error) -> Error {
+    let tap = stream.tap();
+    if tap.is_some_and(|tap| tap.stopped) {
+        return Error::new(Kind::Cancelled, "unpacking was stopped:").at(path);
+    }
+    if tap.is_some_and(|tap| tap.failed) {
+        return Error::io("cannot read", path, source);
+    }
+    let name = packing.name();
+    if source.kind() == io::ErrorKind::UnexpectedEof {
+        return Error::new(Kind::Truncated, format!("the {name} data ends too early in"))
+            .at(path)
+            .with_hint("the file is incomplete: fetch or create it again");
+    }
+    if matches!(source.kind(), io::ErrorKind::OutOfMemory) {
+        let message = format!("unpacking the {name} data needs too much memory:");
+        return Error::new(Kind::Unsupported, message)
+            .at(path)
+            .caused_by(source)
+            .with_hint("pack it again with a smaller window, such as a usual level has");
+    }
+    Error::new(Kind::Malformed, format!("the {name} data is damaged in"))
+        .at(path)
+        .caused_by(source)
+        .with_hint("fetch or create the file again")
+}
