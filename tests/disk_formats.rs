@@ -80,3 +80,129 @@ fn images_that_are_only_a_part_of_a_disk_are_refused() {
             .failed(4, texts);
     }
 }
+
+/// Packs a file with a program that writes another file beside it.
+#[track_caller]
+fn pack(sandbox: &Sandbox, tool: &str, words: &[&str], file: &str) {
+    let mut command = Command::new(tool);
+    let output = command.args(words).arg(file).current_dir(sandbox.path()).output().unwrap();
+    assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn sha256(path: &Path) -> String {
+    let output = Command::new("sha256sum").arg(path).output().unwrap();
+    String::from_utf8_lossy(&output.stdout)[..64].to_owned()
+}
+
+#[test]
+fn packed_disks_are_unpacked_once_and_leave_nothing() {
+    if !needs_qemu() {
+        return;
+    }
+    for (tool, words, suffix) in
+        [("gzip", &["-1", "-k"][..], "gz"), ("xz", &["-0", "-k"], "xz"), ("zstd", &["-q"], "zst")]
+    {
+        let sandbox = Sandbox::new();
+        let raw = sandbox.disk("disk.raw", 40, 3);
+        let inside = sandbox.path().join("inside.qcow2");
+        qemu_img(&["convert", "-O", "qcow2", raw.to_str().unwrap(), inside.to_str().unwrap()]);
+        pack(&sandbox, tool, words, "inside.qcow2");
+        let packed = sandbox.path().join(format!("inside.qcow2.{suffix}"));
+        let (digest, given) = (sha256(&packed), packed.to_str().unwrap());
+        let words = ["--disk", given, "-p", "qcow2", "--disk-sha256", &digest];
+        let run = sandbox.run(&words);
+        run.succeeded();
+        assert!(run.stderr.contains("40.00 MiB unpacked") || run.stderr.contains("MiB unpacked"));
+        let made = sandbox.path().join("images/inside.qcow2");
+        let raw = raw.to_str().unwrap();
+        qemu_img(&["compare", "-f", "raw", "-F", "qcow2", raw, made.to_str().unwrap()]);
+        assert!(!sandbox.path().join("artifacts").exists(), "{tool} left {:?}", sandbox.files());
+
+        let plan = sandbox.run(&["plan", "--disk", given, "-p", "qcow2"]);
+        assert!(plan.succeeded().stdout.contains("inside.qcow2."), "{}", plan.stdout);
+        assert!(!sandbox.path().join("artifacts").exists(), "plan left {:?}", sandbox.files());
+
+        let other = digest.replace(|letter: char| letter.is_ascii_digit(), "0");
+        let run = sandbox.run(&["--disk", given, "-p", "qcow2", "--disk-sha256", &other]);
+        run.failed(4, &["is not the file DISK_SHA256 names", "hint:"]);
+        let run = sandbox.run(&["--disk", raw, "-p", "qcow2", "--disk-sha256", &other]);
+        run.failed(4, &["is not the file DISK_SHA256 names"]);
+        let whole = std::fs::read(&packed).unwrap();
+        std::fs::write(&packed, &whole[..whole.len() - 5]).unwrap();
+        let run = sandbox.run(&["--disk", given, "-p", "qcow2"]);
+        run.failed(4, &["ends too early", "hint: the file is incomplete"]);
+        std::fs::write(&packed, [&whole[..], b"garbage, garbage"].concat()).unwrap();
+        let run = sandbox.run(&["--disk", given, "-p", "qcow2"]);
+        run.failed(4, &["is damaged in", "hint:"]);
+        assert!(!sandbox.path().join("artifacts").exists(), "{tool} left {:?}", sandbox.files());
+    }
+}
+
+#[test]
+fn what_is_packed_must_be_a_disk() {
+    let sandbox = Sandbox::new();
+    sandbox.write("text.img", "no disk");
+    pack(&sandbox, "gzip", &["-k"], "text.img");
+    pack(&sandbox, "tar", &["-cf", "disk.tar"], "text.img");
+    pack(&sandbox, "gzip", &["-k"], "disk.tar");
+    for (name, text) in [("text.img.gz", "7 bytes"), ("disk.tar.gz", "holds tar")] {
+        let path = sandbox.path().join(name);
+        let run = sandbox.run(&["--disk", path.to_str().unwrap(), "-p", "qcow2"]);
+        run.failed(4, &[name, text, "hint:"]);
+    }
+}
+
+#[test]
+fn a_disk_grows_and_never_shrinks() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let raw = sandbox.disk("disk.raw", 8, 1);
+    let given = raw.to_str().unwrap();
+    let words = |size| ["--disk", given, "-p", "qcow2", "--disk-size", size];
+    sandbox.run(&words("20MiB")).succeeded();
+    let want = sandbox.path().join("want.raw");
+    std::fs::copy(&raw, &want).unwrap();
+    std::fs::File::options().write(true).open(&want).unwrap().set_len(20 << 20).unwrap();
+    let (want, made) = (want.to_str().unwrap(), sandbox.path().join("images/disk.qcow2.qcow2"));
+    let made = made.to_str().unwrap();
+    qemu_img(&["check", made]);
+    qemu_img(&["compare", "-s", "-f", "raw", "-F", "qcow2", want, made]);
+    let plan = sandbox.run(&["plan", "--disk", given, "-p", "qcow2", "--disk-size", "3GiB"]);
+    assert!(plan.succeeded().stdout.contains("3 GiB, as"), "{}", plan.stdout);
+    sandbox.run(&words("4MiB")).failed(2, &["DISK_SIZE is 4194304 bytes", "8388608", "hint:"]);
+    sandbox.run(&words("20000001")).failed(2, &["no multiple of 512", "hint:"]);
+    for key in ["--disk-size=1GiB", "--disk-sha256=00"] {
+        let run = sandbox.run(&["-i", "x.iso", "-p", "qcow2", "-m", "ltm", "-b", "1", key]);
+        assert_eq!(run.code, 2, "{}", run.stderr);
+    }
+}
+
+#[test]
+fn the_plan_shows_what_the_disk_says_of_itself() {
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let table = "label: gpt\n size=1MiB, type=21686148-6449-6E6F-744E-656564454649\n\
+        size=4MiB, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B\n";
+    let arm = "label: gpt\n size=4MiB, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B\n\
+        size=4MiB, type=B921B045-1DF0-41C3-AF44-4C6F280D3FAE\n";
+    for (script, told) in [
+        (table, "GPT, starts by BIOS and UEFI, architecture not found"),
+        (arm, "GPT, starts by UEFI only, aarch64"),
+    ] {
+        let path = sandbox.path().join("disk.raw");
+        std::fs::write(&path, vec![0; 32 << 20]).unwrap();
+        sandbox.write("script", script);
+        let line = "sfdisk -q --no-reread --no-tell-kernel disk.raw < script";
+        pack(&sandbox, "sh", &["-c"], line);
+        let given = path.to_str().unwrap();
+        let plan = sandbox.run(&["plan", "--disk", given, "-p", "qcow2"]);
+        assert!(plan.succeeded().stdout.contains(told), "{}", plan.stdout);
+        let run = sandbox.run(&["--disk", given, "-p", "qcow2", "--disk-size", "40MiB"]);
+        run.succeeded();
+        assert!(run.stderr.contains("the backup of its partition table"), "{}", run.stderr);
+    }
+}

@@ -116,7 +116,10 @@ fn text(plan: &Plan, spec: &DiskSpec, settings: &Resolved) -> String {
         }
     }
     if let Some(disk) = &plan.disk {
-        lines.push(format!("from          {}", disk.display()));
+        let packing = disk.packing.map_or("", |packing| packing.name());
+        let packing = if packing.is_empty() { String::new() } else { format!(" ({packing})") };
+        lines.push(format!("from          {}{packing}", disk.path.display()));
+        lines.push(format!("it says       {}", disk.told()));
     }
     let mut steps = Vec::new();
     steps.push("check");

@@ -150,11 +150,12 @@ impl<'a> Pipeline<'a> {
         self.interrupt.check()?;
         let (disk, made_here) = match &plan.installation {
             Some(_) => (self.install(outcome)?, true),
-            None => (plan.disk.clone().unwrap_or_default(), false),
+            None => (plan.disk.as_ref().map(|disk| disk.path.clone()).unwrap_or_default(), false),
         };
         let origin = Origin {
             path: disk,
             is_raw: made_here,
+            given: plan.disk.as_ref().map(|disk| disk.reader.clone()),
             virtual_size: plan.build.virtual_size,
             disk_name: plan.build.disk_name.clone(),
             date: self.settings.builder().date,

@@ -17,7 +17,7 @@ use crate::{
     random,
     runs::{Run, State},
     settings::Resolved,
-    source::Manner,
+    source::{GivenDisk, Manner},
     tags::{self, Tags},
 };
 
@@ -35,12 +35,7 @@ pub enum Source {
         hotfix: Option<Box<Hotfix>>,
     },
     /// A disk image.
-    Disk {
-        /// The file.
-        path: PathBuf,
-        /// Its length, bytes.
-        size: u64,
-    },
+    Disk(GivenDisk),
 }
 
 /// An opened hotfix ISO that fits its base.
@@ -59,7 +54,7 @@ impl Source {
         match self {
             Self::Iso { hotfix: Some(hotfix), .. } => Some(&hotfix.facts),
             Self::Iso { facts, .. } => Some(facts),
-            Self::Disk { .. } => None,
+            Self::Disk(_) => None,
         }
     }
 }
@@ -109,7 +104,7 @@ pub struct Plan {
     /// How the disk is made; absent when it is given.
     pub installation: Option<Installation>,
     /// The given disk.
-    pub disk: Option<PathBuf>,
+    pub disk: Option<GivenDisk>,
     /// Disk the provider wants.
     pub spec: DiskSpec,
     /// What goes into IMAGE_DIR.
@@ -155,9 +150,10 @@ impl Plan {
                 let wanted = Wanted { bytes: sizes.gib * GIB, least: sizes.least_gib * GIB };
                 disk_size::of_new_disk(platform, wanted, &said.disk)?
             }
-            (None, Source::Disk { path, size }) => {
-                disk_size::check_given(platform, path, *size, &said.disk)?;
-                *size
+            (None, Source::Disk(disk)) => {
+                let size = disk.reader.virtual_size();
+                disk_size::check_given(platform, &disk.path, size, &said.disk)?;
+                size
             }
             (None, Source::Iso { .. }) => 0,
         };
@@ -173,8 +169,8 @@ impl Plan {
             image_name,
             image_name_chosen,
             product: product_document(&source),
-            architecture: "x86_64".to_owned(),
-            boot_mode: "bios".to_owned(),
+            architecture: architecture(&source).to_owned(),
+            boot_mode: boot_mode(&source).to_owned(),
             virtual_size,
             tags: image_tags(platform, said, settings, &source, virtual_size)?,
             image_dir: Some(images.display().to_string()),
@@ -189,7 +185,7 @@ impl Plan {
             run: base.join("runs").join(&run_id),
             base,
             disk: match source {
-                Source::Disk { path, .. } => Some(path),
+                Source::Disk(disk) => Some(disk),
                 Source::Iso { .. } => None,
             },
             package: package(said, settings),
@@ -370,8 +366,8 @@ fn names(
             let shape = shape(settings)?;
             (product::file_stem(facts, shape, platform), product::seed(facts, shape))
         }
-        Source::Disk { path, .. } => {
-            let stem = disk_stem(path);
+        Source::Disk(disk) => {
+            let stem = disk.stem();
             (format!("{stem}.{platform}"), stem)
         }
     };
@@ -403,7 +399,7 @@ fn package(said: &Description, settings: &Resolved) -> DiskSpec {
 fn disk_name(source: &Source) -> String {
     match source {
         Source::Iso { facts, .. } => product::internal_name(facts),
-        Source::Disk { path, .. } => disk_stem(path),
+        Source::Disk(disk) => disk.stem(),
     }
 }
 
@@ -433,7 +429,22 @@ fn artifacts_name(source: &Source, platform: &str, settings: &Resolved) -> PathB
             let slots = settings.text("BOOT_LOCATIONS").unwrap_or_default();
             Path::new(&disk_stem(path)).join(platform).join(format!("{modules}_{slots}slot"))
         }
-        Source::Disk { path, .. } => Path::new(&disk_stem(path)).join(platform),
+        Source::Disk(disk) => Path::new(&disk.stem()).join(platform),
+    }
+}
+
+/// What a disk says of itself; installers are for x86-64 and start by BIOS.
+fn architecture(source: &Source) -> &'static str {
+    match source {
+        Source::Iso { .. } => "x86_64",
+        Source::Disk(disk) => disk.facts.architecture.map_or("x86_64", |found| found.name()),
+    }
+}
+
+fn boot_mode(source: &Source) -> &'static str {
+    match source {
+        Source::Disk(disk) if disk.facts.is_uefi_only() => "uefi",
+        Source::Disk(_) | Source::Iso { .. } => "bios",
     }
 }
 

@@ -83,7 +83,7 @@ pub(super) fn check_given(platform: &str, path: &Path, size: u64, needs: &DiskNe
         ),
     );
     Err(match size.checked_next_multiple_of(multiple) {
-        Some(next) => error.hint(format!("qemu-img resize -f raw '{shown}' {next}")),
+        Some(next) => error.hint(format!("--disk-size={next} shows it with zeros behind its end")),
         None => error,
     })
 }
@@ -180,7 +180,10 @@ mod tests {
         assert!(error.message.contains("`d.raw` is a disk of 3 GiB"), "{error}");
         let error = check_given("acme", path, GIB + 512, &rules).unwrap_err();
         assert!(error.message.contains("multiples of 1048576 bytes"), "{error}");
-        assert_eq!(error.hint.unwrap(), "qemu-img resize -f raw 'd.raw' 1074790400");
+        assert_eq!(
+            error.hint.unwrap(),
+            "--disk-size=1074790400 shows it with zeros behind its end"
+        );
         let huge = needs(None, None, Some(u64::MAX));
         assert!(check_given("acme", path, GIB, &huge).is_err());
     }

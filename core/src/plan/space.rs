@@ -53,7 +53,7 @@ pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
             needs.push(Need { folder, bytes, setting: "ARTIFACTS_DIR" });
             disk
         }
-        (None, Some(path)) => occupied(path),
+        (None, Some(disk)) => disk.occupied,
         (None, None) => 0,
     };
     let images = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir());

@@ -38,6 +38,8 @@ pub(crate) struct Origin {
     pub(crate) path: PathBuf,
     /// Made here, hence raw whatever the guest wrote into its first sector.
     pub(crate) is_raw: bool,
+    /// It was given, and is open already.
+    pub(crate) given: Option<GuestReader>,
     /// Size the guest sees, bytes.
     pub(crate) virtual_size: u64,
     /// Name of the image inside archives, without suffix.
@@ -179,6 +181,9 @@ impl Origin {
     }
 
     pub(super) fn open(&self) -> Result<GuestReader> {
+        if let Some(reader) = &self.given {
+            return Ok(reader.clone());
+        }
         let open = if self.is_raw { GuestReader::open_raw } else { GuestReader::open };
         open(&self.path).map_err(disk_error)
     }

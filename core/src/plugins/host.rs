@@ -303,7 +303,7 @@ fn identity(disk: &GuestReader, spec: &DiskSpec) -> Result<String> {
             metadata.mtime_nsec(),
         );
     }
-    facts += &format!("{spec:?}");
+    facts += &format!("{} {spec:?}", disk.virtual_size());
     Ok(Sha256::digest(facts).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

@@ -35,7 +35,8 @@ const FIRST: [&str; 4] = ["PLATFORM", "CONFIG_FILE", "PROVIDER_DIR", "PROVIDER_F
 /// All rows of the core.
 #[must_use]
 pub fn rows() -> Vec<Row> {
-    [build(), registration(), source(), disk(), output(), plugins(), information()].concat()
+    [build(), registration(), given_disk(), source(), disk(), output(), plugins(), information()]
+        .concat()
 }
 
 /// The rows that must be understood before all others are known.
@@ -113,24 +114,37 @@ fn registration() -> Vec<Row> {
     ]
 }
 
+fn sha256(key: &str, summary: &str) -> Row {
+    let mut row = new_row(SOURCE, key, Kind::Text, summary);
+    row.setting = row.setting.pattern("[0-9a-fA-F]{64}");
+    row
+}
+
+fn given_disk() -> Vec<Row> {
+    vec![
+        new_row(
+            SOURCE,
+            "DISK",
+            Kind::Path,
+            "disk image instead of an ISO, path or URL: raw, qcow2, VMDK, VHD, VHDX or VDI, also inside gzip, xz or zstd",
+        ),
+        new_row(
+            SOURCE,
+            "DISK_SIZE",
+            Kind::Size,
+            "size the given disk is to have; it only grows, by zeros behind its end",
+        ),
+        sha256("DISK_SHA256", "SHA-256 the file given with DISK must have"),
+    ]
+}
+
 fn source() -> Vec<Row> {
-    let sha256 = |key, summary| {
-        let mut row = new_row(SOURCE, key, Kind::Text, summary);
-        row.setting = row.setting.pattern("[0-9a-fA-F]{64}");
-        row
-    };
     let key =
         "PEM key that verifies ISO signatures; once set, an ISO without a good one is refused";
     let signature = "signature of the ISO, path or URL; found beside the ISO when not set";
     let retries = "failed attempts of a download, one after the other, before it is given up";
     vec![
         row(SOURCE, "ISO", Kind::Path, "BIG-IP installer ISO, path or URL").flag('i'),
-        new_row(
-            SOURCE,
-            "DISK",
-            Kind::Path,
-            "disk image (raw, qcow2, VMDK, VHD, VHDX, VDI) instead of an ISO",
-        ),
         row(SOURCE, "ISO_SIG", Kind::Path, signature).flag('s'),
         sha256("ISO_SHA256", "SHA-256 the ISO must have"),
         row(SOURCE, "EHF_ISO", Kind::Path, "engineering hotfix ISO, installed on top of the ISO")

@@ -3,10 +3,11 @@
 //! ```text
 //! address.rs  a file or a URL            open.rs    facts of what was given
 //! download/   resumable downloads        verify.rs  signatures and digests
-//! injected.rs files for the image
+//! injected.rs files for the image       disk.rs    disk images, also packed ones
 //! ```
 
 mod address;
+mod disk;
 mod download;
 mod injected;
 mod open;
@@ -24,6 +25,7 @@ use crate::{
 };
 
 pub(crate) use address::{Address, masked, without_passwords};
+pub(crate) use disk::GivenDisk;
 pub(crate) use download::{
     Answered, FOLDER as DOWNLOADS, Manner, Post, Slot, clean as clean_downloads,
 };

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use build_image_disk::{Kind, format::GuestReader, iso::Iso};
+use build_image_disk::{Kind, iso::Iso};
 
 use reqwest::Url;
 
 use super::{
     DOWNLOADS, Desk,
     address::{Address, shown},
+    disk,
     download::{Download, Slot},
     not_accepted,
     verify::{Subject, Verifier},
@@ -46,7 +47,10 @@ struct Here {
 pub(crate) fn open(desk: &Desk<'_>) -> Result<Opened> {
     let settings = desk.settings;
     match (settings.text("ISO"), settings.text("DISK")) {
-        (Some(text), None) => installer(desk, &Address::of("ISO", text)?),
+        (Some(text), None) => {
+            disk::refuse_settings(settings)?;
+            installer(desk, &Address::of("ISO", text)?)
+        }
         (None, Some(text)) => given_disk(desk, &Address::of("DISK", text)?),
         (Some(_), Some(_)) => Err(Error::new(Stage::Settings, "ISO and DISK are both set")
             .hint("give either an installer ISO with -i or a disk image with --disk")),
@@ -136,12 +140,13 @@ fn installer(desk: &Desk<'_>, address: &Address) -> Result<Opened> {
 }
 
 fn given_disk(desk: &Desk<'_>, address: &Address) -> Result<Opened> {
-    let mut image = here(desk, address, &[])?;
+    let known = desk.settings.get("DISK_SHA256").map(|_| Algorithm::Sha256);
+    let mut image = here(desk, address, known.as_slice())?;
     if let Address::Url(url) = address {
         image.name(&last_segment(url))?;
     }
-    let source = disk(&image.path);
-    let source = image.judged(source)?;
+    let opened = disk::open(desk, &image.path, image.digests.take());
+    let source = Source::Disk(image.judged(opened)?);
     Ok(Opened { source, downloads: image.fetched.map(|(_, slot)| slot).into_iter().collect() })
 }
 
@@ -177,21 +182,4 @@ fn iso(path: &Path, facts: Facts) -> Result<(Facts, VeInfo)> {
         Err(error) => return Err(not_accepted(path, error)),
     };
     Ok((facts, info))
-}
-
-fn disk(path: &Path) -> Result<Source> {
-    // Opening it reads every table: a damaged or incomplete image is refused here, not while uploading.
-    let disk = GuestReader::open(path).map_err(|error| not_accepted(path, error))?;
-    let shown = path.display();
-    if let Some(foreign) = disk.probe().foreign {
-        return Err(Error::new(Stage::Source, format!("`{shown}` is {foreign}, not a disk this version reads"))
-            .hint("give a raw, qcow2, VMDK, VHD, VHDX or VDI disk; unpack or convert others first, as with qemu-img convert -O raw"));
-    }
-    let size = disk.virtual_size();
-    if size == 0 || !size.is_multiple_of(512) {
-        let text = format!("`{shown}` has {size} bytes, no multiple of 512: it is no disk");
-        return Err(Error::new(Stage::Source, text)
-            .hint("give a raw, qcow2, VMDK, VHD, VHDX or VDI disk with --disk"));
-    }
-    Ok(Source::Disk { path: path.to_owned(), size })
 }

@@ -133,59 +133,15 @@ impl<'d, 'a> Verifier<'d, 'a> {
         self.desk.reporter.begin("verify", &format!("checking {name}"));
         let digests = match digests {
             Some(digests) => digests,
-            None => self.read(subject, &self.needed(subject.sha256, &signatures))?,
+            None => read(self.desk, subject.path, &self.needed(subject.sha256, &signatures))?,
         };
         let mut proofs = Vec::new();
-        if let Some(expected) = self.desk.settings.text(subject.sha256) {
-            let found = digests.hex(Algorithm::Sha256).unwrap_or_default();
-            if !found.eq_ignore_ascii_case(expected) {
-                let text = format!(
-                    "`{}` is not the file {} names",
-                    subject.path.display(),
-                    subject.sha256
-                );
-                let mut error = Error::new(Stage::Source, text)
-                    .hint("fetch the file again, and take the digest from its vendor");
-                error.context = vec![
-                    ("expected".to_owned(), expected.to_lowercase()),
-                    ("found".to_owned(), found),
-                ];
-                return Err(error);
-            }
-            proofs.push(format!("{} as expected", subject.sha256));
-        }
+        proofs.extend(expected(self.desk, subject.sha256, subject.path, &digests)?);
         if !self.keys.is_empty() {
             proofs.push(self.verified(subject, &signatures, &digests)?);
         }
         self.desk.reporter.end(&proofs.join(", "));
         Ok(())
-    }
-
-    fn read(&self, subject: &Subject<'_>, wanted: &[Algorithm]) -> Result<Digests> {
-        let failed = |error: &std::io::Error| {
-            Error::new(Stage::Source, format!("cannot read `{}`", subject.path.display()))
-                .because(error)
-        };
-        let mut file = File::open(subject.path).map_err(|error| failed(&error))?;
-        let total = file.metadata().map_err(|error| failed(&error))?.len();
-        let mut seen = |done| {
-            self.desk.reporter.progress(Progress { done, total, ..Progress::default() });
-            if self.desk.interrupt.is_set() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        };
-        let digests = digests_of(&mut file, wanted, &mut seen);
-        self.desk.reporter.clear();
-        digests.map_err(|error| match error.stage {
-            Stage::Disk => Error {
-                stage: Stage::Source,
-                message: format!("cannot read `{}`", subject.path.display()),
-                ..error
-            },
-            _ => error,
-        })
     }
 
     /// The signature for each key, with its name. Missing ones are problems, unless another is there.
@@ -262,6 +218,69 @@ impl<'d, 'a> Verifier<'d, 'a> {
         Err(Error::several(Stage::Source, text, problems)
             .hint("fetch the file, its signature and the key again; they may be damaged, forged or of different files"))
     }
+}
+
+/// Checks a file of which only a digest can be known; `digests` are those that were made already.
+pub(super) fn digest(
+    desk: &Desk<'_>,
+    setting: &str,
+    path: &Path,
+    digests: Option<Digests>,
+) -> Result<()> {
+    if desk.settings.get(setting).is_none() {
+        return Ok(());
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    desk.reporter.begin("verify", &format!("checking {name}"));
+    let digests = match digests {
+        Some(digests) => digests,
+        None => read(desk, path, &[Algorithm::Sha256])?,
+    };
+    let proof = expected(desk, setting, path, &digests)?;
+    desk.reporter.end(&proof.unwrap_or_default());
+    Ok(())
+}
+
+/// Compares a file's SHA-256 with the one the setting names; what to say of it when there is one.
+fn expected(
+    desk: &Desk<'_>,
+    setting: &str,
+    path: &Path,
+    digests: &Digests,
+) -> Result<Option<String>> {
+    let Some(expected) = desk.settings.text(setting) else { return Ok(None) };
+    let found = digests.hex(Algorithm::Sha256).unwrap_or_default();
+    if found.eq_ignore_ascii_case(expected) {
+        return Ok(Some(format!("{setting} as expected")));
+    }
+    let text = format!("`{}` is not the file {setting} names", path.display());
+    let mut error = Error::new(Stage::Source, text)
+        .hint("fetch the file again, and take the digest from its vendor");
+    error.context =
+        vec![("expected".to_owned(), expected.to_lowercase()), ("found".to_owned(), found)];
+    Err(error)
+}
+
+fn read(desk: &Desk<'_>, path: &Path, wanted: &[Algorithm]) -> Result<Digests> {
+    let failed = |error: &std::io::Error| {
+        Error::new(Stage::Source, format!("cannot read `{}`", path.display())).because(error)
+    };
+    let mut file = File::open(path).map_err(|error| failed(&error))?;
+    let total = file.metadata().map_err(|error| failed(&error))?.len();
+    let mut seen = |done| {
+        desk.reporter.progress(Progress { done, total, ..Progress::default() });
+        if desk.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let digests = digests_of(&mut file, wanted, &mut seen);
+    desk.reporter.clear();
+    digests.map_err(|error| match error.stage {
+        Stage::Disk => Error {
+            stage: Stage::Source,
+            message: format!("cannot read `{}`", path.display()),
+            ..error
+        },
+        _ => error,
+    })
 }
 
 /// Where a signature is when nobody says: beside the file, its digest in its name.

@@ -77,17 +77,18 @@ impl Facts {
             partitions: found.partitions,
         };
         facts.architecture = facts.find_architecture(disk)?;
-        // A protective record may hold code that nobody means to run.
-        if facts.architecture == Some(Architecture::Aarch64) {
+        // These have no BIOS, whatever lies in the first sector.
+        if matches!(facts.architecture, Some(Architecture::Aarch64 | Architecture::Riscv64)) {
             facts.bios = false;
         }
         Ok(facts)
     }
 
     /// Whether only UEFI can start the disk. A disk that a BIOS can start as well is not one of them:
-    /// every cloud starts it without being told.
+    /// it starts wherever nobody asks for UEFI.
     pub fn is_uefi_only(&self) -> bool {
-        self.uefi && !self.bios
+        let no_bios = [Some(Architecture::Aarch64), Some(Architecture::Riscv64)];
+        no_bios.contains(&self.architecture) || self.uefi && !self.bios
     }
 
     /// The partitions' types come first, for a boot loader can be there for several processors.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::content::Content;
 use super::image::Image;
@@ -22,13 +23,19 @@ pub struct Extent {
 /// Read access to the guest content of an image of any [`Format`] which has been fully checked.
 ///
 /// Shareable between threads; every read names its place.
-#[derive(Debug)]
+/// A clone reads the same open file.
+#[derive(Clone, Debug)]
 pub struct GuestReader {
+    opened: Arc<Opened>,
+    /// The size of the disk as it is shown: that of the content, or larger.
+    size: u64,
+}
+
+#[derive(Debug)]
+struct Opened {
     image: Image,
     probe: Probe,
     content: Box<dyn Content>,
-    /// The size of the disk as it is shown: that of the content, or larger.
-    size: u64,
 }
 
 impl GuestReader {
@@ -47,7 +54,8 @@ impl GuestReader {
         let known = find(&image)?;
         let probe = (known.probe)(&image)?;
         let content = (known.open)(&image)?;
-        Ok(Self { size: content.virtual_size(), image, probe, content })
+        let size = content.virtual_size();
+        Ok(Self { opened: Arc::new(Opened { image, probe, content }), size })
     }
 
     /// Opens `path` as a raw disk, whatever its first bytes say: a disk made here is raw even when
@@ -55,38 +63,40 @@ impl GuestReader {
     pub fn open_raw(path: &Path) -> Result<Self, Error> {
         let image = Image::open(path)?;
         let probe = Probe::new(Format::Raw, &image, image.len);
-        Ok(Self { size: image.len, content: raw::open(&image)?, image, probe })
+        let (size, content) = (image.len, raw::open(&image)?);
+        Ok(Self { opened: Arc::new(Opened { image, probe, content }), size })
     }
 
     /// The same disk with zeros behind its end, up to `size` bytes. Nothing is written.
     pub fn grown_to(self, size: u64) -> Result<Self, Error> {
-        let now = self.content.virtual_size();
+        let now = self.stored_size();
         if size < now {
             let message = format!("a disk of {now} bytes is not made smaller, to {size} bytes:");
             return Err(Error::new(Kind::Unsupported, message)
-                .at(&self.image.path)
+                .at(self.path())
                 .with_hint("shrink its file systems and partitions, then the file itself"));
         }
         if !size.is_multiple_of(512) {
             let message = format!("{size} bytes is no disk size (a multiple of 512) for");
-            return Err(Error::new(Kind::Unsupported, message).at(&self.image.path));
+            return Err(Error::new(Kind::Unsupported, message).at(self.path()));
         }
         Ok(Self { size, ..self })
     }
 
     /// What [`super::probe`] says of the file.
     pub fn probe(&self) -> &Probe {
-        &self.probe
+        &self.opened.probe
     }
 
     /// The file this reader was opened with.
     pub fn path(&self) -> &Path {
-        &self.image.path
+        &self.opened.image.path
     }
 
     /// Every file whose bytes are part of the disk; the first is [`GuestReader::path`].
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let others = self.content.other_files().into_iter().map(|image| image.path.as_path());
+        let others =
+            self.opened.content.other_files().into_iter().map(|image| image.path.as_path());
         std::iter::once(self.path()).chain(others)
     }
 
@@ -98,20 +108,21 @@ impl GuestReader {
     /// The size of what the image stores, in bytes; smaller than [`Self::virtual_size`] where the disk
     /// is shown larger.
     pub fn stored_size(&self) -> u64 {
-        self.content.virtual_size()
+        self.opened.content.virtual_size()
     }
 
     /// Fills `buf` from guest byte `offset`; fewer bytes only at the end of the disk.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Error> {
         let left = self.size.saturating_sub(offset).min(buf.len() as u64);
         let whole = index(left);
-        let stored = self.content.virtual_size().saturating_sub(offset).min(left);
-        let (piece, stored) = (self.content.piece(), index(stored));
+        let Opened { image, content, .. } = &*self.opened;
+        let stored = content.virtual_size().saturating_sub(offset).min(left);
+        let (piece, stored) = (content.piece(), index(stored));
         let mut done = 0;
         while done < stored {
             let at = offset + done as u64;
             let len = index((piece - at % piece).min((stored - done) as u64));
-            self.content.read(&self.image, &mut buf[done..done + len], at)?;
+            content.read(image, &mut buf[done..done + len], at)?;
             done += len;
         }
         buf[stored..whole].fill(0);
@@ -124,9 +135,9 @@ impl GuestReader {
         if offset >= self.size {
             return Ok(None);
         }
-        if offset >= self.content.virtual_size() {
+        if offset >= self.stored_size() {
             return Ok(Some(Extent { len: self.size - offset, zero: true }));
         }
-        self.content.extent(&self.image, offset).map(Some)
+        self.opened.content.extent(&self.opened.image, offset).map(Some)
     }
 }

@@ -23,7 +23,7 @@ type Source<'a> = BufReader<Tap<'a>>;
 
 /// The unpacked bytes.
 pub(super) enum Stream<'a> {
-    Gzip(Option<GzDecoder<Source<'a>>>),
+    Gzip(Option<Box<GzDecoder<Source<'a>>>>),
     Xz(Box<XzReader<Source<'a>>>),
     Zstd { source: Source<'a>, decoder: Box<FrameDecoder>, inside: bool, any: bool },
 }
@@ -31,7 +31,7 @@ pub(super) enum Stream<'a> {
 impl<'a> Stream<'a> {
     pub(super) fn new(packing: Packing, source: Source<'a>) -> Self {
         match packing {
-            Packing::Gzip => Self::Gzip(Some(GzDecoder::new(source))),
+            Packing::Gzip => Self::Gzip(Some(Box::new(GzDecoder::new(source)))),
             Packing::Xz => Self::Xz(Box::new(XzReader::new_mem_limit(source, true, XZ_MEMORY_KIB))),
             Packing::Zstd => {
                 let mut decoder = Box::new(FrameDecoder::new());
@@ -79,7 +79,7 @@ impl Read for Stream<'_> {
     }
 }
 
-fn gzip(slot: &mut Option<GzDecoder<Source<'_>>>, buf: &mut [u8]) -> io::Result<usize> {
+fn gzip(slot: &mut Option<Box<GzDecoder<Source<'_>>>>, buf: &mut [u8]) -> io::Result<usize> {
     while let Some(decoder) = slot {
         let got = decoder.read(buf)?;
         if got > 0 || buf.is_empty() {
@@ -90,7 +90,7 @@ fn gzip(slot: &mut Option<GzDecoder<Source<'_>>>, buf: &mut [u8]) -> io::Result<
             None => break,
             Some(0x1f) => {
                 let Some(decoder) = slot.take() else { break };
-                *slot = Some(GzDecoder::new(decoder.into_inner()));
+                *slot = Some(Box::new(GzDecoder::new(decoder.into_inner())));
             }
             Some(_) => {
                 only_zeros(source)?;

@@ -1,0 +1,251 @@
+//! A disk image that was given: its digest, the packing around it, its size, what it says of itself.
+
+use std::{
+    fs,
+    ops::ControlFlow,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use build_image_disk::{
+    Kind,
+    facts::{Facts, Scheme},
+    format::GuestReader,
+    packed::{self, Packing},
+};
+use build_image_plugin_api::Progress;
+use indicatif::HumanBytes;
+
+use super::{Desk, from_disk, not_accepted, verify};
+use crate::{
+    error::{Error, Result, Stage},
+    plan,
+    settings::Resolved,
+    signature::{Algorithm, Digests, Pass},
+};
+
+/// Settings that say something of a given disk.
+const OWN: [(&str, &str); 2] = [
+    ("DISK_SIZE", "leave it out; the size of an installed disk follows from UPDATE_LV_SIZES"),
+    ("DISK_SHA256", "leave it out, or set ISO_SHA256 for an ISO"),
+];
+/// What formats there are, for hints.
+const FORMATS: &str =
+    "give a raw, qcow2, VMDK, VHD, VHDX or VDI disk, as it is or inside gzip, xz or zstd";
+/// Bytes of a block as `stat` counts them.
+const BLOCK: u64 = 512;
+
+/// A disk image that was given, open and checked.
+#[derive(Clone, Debug)]
+pub struct GivenDisk {
+    /// The file.
+    pub path: PathBuf,
+    /// Its content, with the size it is to have.
+    pub reader: GuestReader,
+    /// What the disk says of itself.
+    pub facts: Facts,
+    /// What was around it.
+    pub packing: Option<Packing>,
+    /// Bytes its files occupy, unpacked.
+    pub occupied: u64,
+    /// Folder of the unpacked file; after the reader, so that it is empty when it goes.
+    _workplace: Option<Arc<Workplace>>,
+}
+
+impl GivenDisk {
+    /// The file's name without the suffixes of packing and format.
+    pub(crate) fn stem(&self) -> String {
+        let name = |path: &Path| path.file_stem().unwrap_or_default().to_owned();
+        let mut stem = name(&self.path);
+        if self.packing.is_some() {
+            stem = name(Path::new(&stem));
+        }
+        if stem.is_empty() { "disk".to_owned() } else { stem.to_string_lossy().into_owned() }
+    }
+
+    /// One line for people: how it is partitioned, what starts it, for which processor it is.
+    pub(crate) fn told(&self) -> String {
+        let facts = &self.facts;
+        let firmware = match (facts.bios, facts.uefi) {
+            (true, true) => "starts by BIOS and UEFI",
+            (true, false) => "starts by BIOS",
+            (false, true) => "starts by UEFI only",
+            (false, false) => "no boot loader found",
+        };
+        let processor = facts.architecture.map_or("architecture not found", |found| found.name());
+        format!("{}, {firmware}, {processor}", facts.scheme.name())
+    }
+}
+
+/// Refuses settings of given disks where there is none.
+///
+/// # Errors
+/// Names the setting.
+pub(super) fn refuse_settings(settings: &Resolved) -> Result<()> {
+    let set = OWN.into_iter().find(|(key, _)| settings.get(key).is_some());
+    let Some((key, hint)) = set else { return Ok(()) };
+    Err(Error::new(Stage::Settings, format!("{key} is set, but no disk image is given")).hint(hint))
+}
+
+/// Opens a disk image; `digests` are those that were made while it was downloaded.
+///
+/// # Errors
+/// When it is not the file its digest names, is damaged, incomplete or no disk, or does not have the
+/// size it is to have.
+pub(super) fn open(desk: &Desk<'_>, path: &Path, digests: Option<Digests>) -> Result<GivenDisk> {
+    let packing = packed::packing(path).map_err(|error| not_accepted(path, error))?;
+    let (reader, occupied, workplace) = match packing {
+        Some(packing) => unpack(desk, path, packing, digests)?,
+        None => {
+            verify::digest(desk, "DISK_SHA256", path, digests)?;
+            // Opening it reads every table: a damaged or incomplete image is refused here, not
+            // while uploading.
+            let reader = GuestReader::open(path).map_err(|error| not_accepted(path, error))?;
+            let blocks = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK);
+            let occupied = reader.files().map(blocks).sum();
+            (reader, occupied, None)
+        }
+    };
+    check(path, packing, &reader)?;
+    let reader = grown(desk, path, reader)?;
+    let facts = Facts::read(&reader).map_err(|error| not_accepted(path, error))?;
+    warn(desk, path, &reader, &facts);
+    let path = path.to_owned();
+    Ok(GivenDisk { path, reader, facts, packing, occupied, _workplace: workplace })
+}
+
+/// Refuses what is no disk.
+fn check(path: &Path, packing: Option<Packing>, reader: &GuestReader) -> Result<()> {
+    let shown = path.display();
+    let hint =
+        format!("{FORMATS}; unpack or convert others first, as with qemu-img convert -O raw");
+    if let Some(foreign) = reader.probe().foreign {
+        let verb = if packing.is_some() { "holds" } else { "is" };
+        let text = format!("`{shown}` {verb} {foreign}, not a disk this version reads");
+        return Err(Error::new(Stage::Source, text).hint(hint));
+    }
+    let size = reader.virtual_size();
+    if size == 0 || !size.is_multiple_of(512) {
+        let text = format!("`{shown}` has {size} bytes, no multiple of 512: it is no disk");
+        return Err(Error::new(Stage::Source, text).hint(FORMATS));
+    }
+    Ok(())
+}
+
+/// The disk with the size it is to have.
+fn grown(desk: &Desk<'_>, path: &Path, reader: GuestReader) -> Result<GuestReader> {
+    let Some(wanted) = desk.settings.number("DISK_SIZE") else { return Ok(reader) };
+    let size = reader.virtual_size();
+    let refused = |text: String| Error::new(Stage::Settings, text);
+    if wanted < size {
+        let text = format!(
+            "DISK_SIZE is {wanted} bytes, but `{}` is a disk of {size}, and none is made smaller",
+            path.display()
+        );
+        return Err(refused(text).hint(
+            "leave DISK_SIZE out; to shrink a disk, shrink its file systems and partitions, then the file",
+        ));
+    }
+    reader.grown_to(wanted).map_err(|error| {
+        let made = refused(format!("DISK_SIZE is {wanted} bytes, no multiple of 512"));
+        made.because(&error).hint("give it with a unit, as in --disk-size=20GiB")
+    })
+}
+
+/// Says what may surprise the user of the image.
+fn warn(desk: &Desk<'_>, path: &Path, reader: &GuestReader, facts: &Facts) {
+    for remark in &facts.remarks {
+        desk.reporter.warning(&format!("`{}`: {remark}", path.display()), None);
+    }
+    if reader.virtual_size() > reader.stored_size() && facts.scheme == Scheme::Gpt {
+        desk.reporter.warning(
+            "the disk is made larger, so the backup of its partition table is no longer at the end",
+            Some("most systems repair that when they start; partitions are for them to grow, as with growpart"),
+        );
+    }
+    if facts.sector != BLOCK {
+        let text = format!(
+            "`{}`: the partition table counts sectors of {} bytes, which clouds do not have",
+            path.display(),
+            facts.sector
+        );
+        desk.reporter.warning(&text, Some("make the image on a disk with sectors of 512 bytes"));
+    }
+}
+
+type Unpacked = (GuestReader, u64, Option<Arc<Workplace>>);
+
+/// Unpacks a disk into a file without a name: it is gone when nobody reads it any more, also after a
+/// kill.
+fn unpack(
+    desk: &Desk<'_>,
+    path: &Path,
+    packing: Packing,
+    digests: Option<Digests>,
+) -> Result<Unpacked> {
+    let workplace = Workplace::make(&plan::base_folder(desk.settings)?)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let total = fs::metadata(path).map_or(0, |file| file.len());
+    desk.reporter.begin("unpack", &format!("unpacking {name} ({})", packing.name()));
+    let wanted = desk.settings.get("DISK_SHA256").is_some() && digests.is_none();
+    let pass = if wanted { Some(Pass::new(&[Algorithm::Sha256])?) } else { None };
+    let (mut done, mut failed) = (0, None);
+    let mut seen = |piece: &[u8]| {
+        done += piece.len() as u64;
+        desk.reporter.progress(Progress { done, total, ..Progress::default() });
+        failed = pass.as_ref().and_then(|pass| pass.update(piece.to_vec()).err());
+        if failed.is_some() || desk.interrupt.is_set() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    let unpacked = packed::unpack(path, &workplace.folder, &mut seen);
+    desk.reporter.clear();
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let (file, len) = unpacked.map_err(|error| not_unpacked(path, error))?;
+    let digests = pass.map(Pass::finish).transpose()?.or(digests);
+    let occupied = file.metadata().map_or(0, |file| file.blocks() * BLOCK);
+    desk.reporter.end(&format!("{} unpacked", HumanBytes(len)));
+    verify::digest(desk, "DISK_SHA256", path, digests)?;
+    let reader = GuestReader::open_file(file, path).map_err(|error| not_accepted(path, error))?;
+    Ok((reader, occupied, Some(Arc::new(workplace))))
+}
+
+fn not_unpacked(path: &Path, error: build_image_disk::Error) -> Error {
+    if error.kind() != Kind::NoSpace {
+        return not_accepted(path, error);
+    }
+    from_disk(Stage::Disk, error)
+        .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
+}
+
+/// The folder something is unpacked in. Folders that were made for it go again when they are empty.
+#[derive(Debug)]
+struct Workplace {
+    folder: PathBuf,
+    made: Vec<PathBuf>,
+}
+
+impl Workplace {
+    fn make(folder: &Path) -> Result<Self> {
+        let made = folder.ancestors().take_while(|folder| !folder.exists());
+        let made: Vec<PathBuf> = made.map(Path::to_owned).collect();
+        fs::create_dir_all(folder)
+            .map_err(|error| crate::artifacts::cannot_make(folder, &error))?;
+        Ok(Self { folder: folder.to_owned(), made })
+    }
+}
+
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        for folder in &self.made {
+            if fs::remove_dir(folder).is_err() {
+                break;
+            }
+        }
+    }
+}
