@@ -25,6 +25,7 @@ mod install_matrix;
 mod old_plugins;
 mod packages;
 mod registry;
+mod plugins_trust;
 mod resume;
 mod reuse;
 mod tidy;

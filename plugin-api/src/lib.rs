@@ -52,7 +52,7 @@ pub use setting::{Secret, Setting, SettingKind, Settings};
 #[cfg(feature = "host")]
 pub use wire::{
     elf::{ElfReport, PluginMetadata},
-    import::{Library, LoadError, LoadErrorKind},
+    import::{Library, LoadError, LoadErrorKind, check_abi},
 };
 
 /// The ABI this crate speaks, `major.minor`. Equals the first two numbers of the crate's version.

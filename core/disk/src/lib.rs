@@ -27,6 +27,7 @@ pub mod iso;
 pub mod ovf;
 pub mod pack;
 pub mod packed;
+pub mod partner;
 pub mod process;
 pub mod qemu;
 pub mod raw;

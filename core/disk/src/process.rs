@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use crate::error::{Error, Kind};
 
 /// How long a killed child may take to disappear before it is left alone.
-const REAP_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const REAP_LIMIT: Duration = Duration::from_secs(2);
 /// What [`Call::capture`] keeps of each stream, in bytes.
 const CAPTURE_LIMIT: usize = 1 << 20;
 
@@ -38,6 +38,11 @@ impl Environment {
     pub fn keep(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let known = |name: &OsString| Self::NAMES.iter().any(|known| OsStr::new(known) == name);
         Self { kept: vars.into_iter().filter(|(name, _)| known(name)).collect() }
+    }
+
+    /// Exactly these variables, for a child that needs more than the known ones.
+    pub fn exactly(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        Self { kept: vars.into_iter().collect() }
     }
 
     /// The first executable file called `name` in the folders of PATH.
@@ -94,14 +99,8 @@ impl Call {
         if !is_program(&self.program) {
             return Err(Error::new(Kind::Tool, "there is no program").at(&self.program));
         }
-        let mut command = self.command();
-        command
-            .env_clear()
-            .envs(self.environment.kept.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+        let mut command = self.command_with_environment();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let refused = |source: io::Error| {
             Error::new(Kind::Tool, "cannot start").at(&self.program).caused_by(source)
         };
@@ -118,6 +117,16 @@ impl Call {
         thread::spawn(move || forward(stderr, &err, Event::Stderr));
         thread::spawn(move || announce_exit(pid, &sender));
         Ok(running)
+    }
+
+    /// The program in its own process group, with nothing but its environment.
+    pub(crate) fn command_with_environment(&self) -> Command {
+        let mut command = self.command();
+        command
+            .env_clear()
+            .envs(self.environment.kept.iter().map(|(name, value)| (name, value)))
+            .process_group(0);
+        command
     }
 
     fn command(&self) -> Command {
@@ -169,7 +178,7 @@ fn keep_head(kept: &mut Vec<u8>, piece: &[u8]) {
     kept.extend_from_slice(&piece[..piece.len().min(room)]);
 }
 
-fn pid_of(child: &Child) -> Pid {
+pub(crate) fn pid_of(child: &Child) -> Pid {
     let raw = i32::try_from(child.id()).expect("process ids are positive 32-bit numbers");
     Pid::from_raw(raw).expect("a child's process id is not 0")
 }
@@ -192,11 +201,15 @@ fn forward(mut stream: impl Read, events: &SyncSender<Event>, wrap: fn(Vec<u8>) 
     let _ = events.send(Event::End);
 }
 
-/// Waits without collecting the child, so that its id stays ours until [`Running`] is done with it.
 fn announce_exit(pid: Pid, events: &SyncSender<Event>) {
+    wait_for_exit(pid);
+    let _ = events.send(Event::Exited);
+}
+
+/// Waits without collecting the child, so that its id stays ours until its owner is done with it.
+pub(crate) fn wait_for_exit(pid: Pid) {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     while let Err(rustix::io::Errno::INTR) = rustix::process::waitid(WaitId::Pid(pid), options) {}
-    let _ = events.send(Event::Exited);
 }
 
 /// A started program. Dropping it kills its whole process group.

@@ -15,7 +15,7 @@ use crate::{
     interrupt::{self, Interrupt},
     pipeline::{Pipeline, Start},
     plan::Plan,
-    plugins::{Plugin, SearchPath},
+    plugins::{Loader, Lock, Plugin, SearchPath},
     random,
     report::{LogFile, Outcome, PluginEntry, Reporter, print_line},
     runs::Run,
@@ -105,11 +105,11 @@ pub(super) fn prepare(
     outcome: &mut Outcome,
 ) -> Result<Preparation> {
     let first = layers.resolve(&first_rows())?;
-    let search = search_path(&first, &layers.environment);
+    let loader = loader(&first, &layers.environment)?;
     let plugin = match first.text("PLATFORM") {
         Some(name) => {
             name.clone_into(&mut outcome.platform);
-            Some(Plugin::load(&search.find(name)?)?)
+            Some(loader.load(&loader.search.find(name)?)?)
         }
         None => None,
     };
@@ -125,14 +125,14 @@ pub(super) fn prepare(
     if let Some(text) = information(&layers)? {
         return Ok(Preparation::Text(text));
     }
-    let plugin = plugin.ok_or_else(|| no_platform(&search))?;
+    let plugin = plugin.ok_or_else(|| no_platform(&loader.search))?;
     outcome.plugin = Some(plugin_entry(&plugin));
     let settings = layers.resolve(&rows)?;
     outcome.modules = settings.text("MODULES").map(str::to_owned);
     outcome.boot_locations = settings.text("BOOT_LOCATIONS").map(str::to_owned);
     if let Some(file) = &layers.file {
         let reporter = Reporter::new(settings.is_on("QUIET"));
-        unknown::keys(file, &rows, &plugin.name, &search, &reporter)?;
+        unknown::keys(file, &rows, &plugin.name, &loader, &reporter)?;
     }
     check_required(&plugin, &settings)?;
     Ok(Preparation::Ready(Box::new(Prepared { plugin, settings })))
@@ -149,15 +149,24 @@ fn information(layers: &Layers) -> Result<Option<String>> {
     Ok(Some(info::text(&layers.resolve(&qemu)?, &layers.environment)))
 }
 
-/// The plugin search path of these settings.
-pub(super) fn search_path(settings: &Resolved, environment: &Environment) -> SearchPath {
+/// How these settings find and load plugins.
+///
+/// # Errors
+/// When the lock file cannot be read.
+pub(super) fn loader(settings: &Resolved, environment: &Environment) -> Result<Loader> {
     let executable = std::env::current_exe().ok();
-    SearchPath::new(
+    let search = SearchPath::new(
         environment,
         settings.path("PROVIDER_DIR"),
         settings.path("PROVIDER_FILE"),
         executable.as_deref(),
-    )
+    );
+    let named = settings.path("PROVIDERS_LOCK");
+    let config = settings.path("CONFIG_FILE");
+    let lock =
+        Lock::open(named.as_deref(), config.as_deref(), environment, settings.is_on("LOCKED"))?;
+    let environment = environment.clone();
+    Ok(Loader { search, lock, isolate: settings.is_on("ISOLATE"), environment })
 }
 
 fn no_platform(search: &SearchPath) -> Error {

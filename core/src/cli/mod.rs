@@ -14,7 +14,13 @@ mod unknown;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use crate::{error::Error, exit, report::print_error, settings::Environment};
+use crate::{
+    error::Error,
+    exit,
+    plugins::{CHILD_VERB, run_child},
+    report::print_error,
+    settings::Environment,
+};
 
 /// Runs the program.
 #[must_use]
@@ -45,6 +51,7 @@ const VERBS: [(&str, &str); 6] = [
 
 fn dispatch(words: &[String], environment: &Environment) -> u8 {
     let result = match words.split_first() {
+        Some((verb, rest)) if verb == CHILD_VERB => return run_child(rest),
         Some((verb, rest)) if verb == "plan" => plan::run(rest, environment),
         Some((verb, rest)) if verb == "resume" => return runs::resume(rest, environment),
         Some((verb, rest)) if verb == "runs" => runs::list(rest, environment),

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Problem, Result, Stage},
-    plugins::{Candidate, Plugin, SearchPath},
+    plugins::{Candidate, Loader},
     report::Reporter,
     settings::{FileLayer, Row},
 };
@@ -33,10 +33,10 @@ pub(super) fn keys(
     file: &FileLayer,
     rows: &[Row],
     provider: &str,
-    search: &SearchPath,
+    loader: &Loader,
     reporter: &Reporter,
 ) -> Result<()> {
-    let mut others = Others::new(search, provider);
+    let mut others = Others::new(loader, provider);
     let mut problems = Vec::new();
     for (key, entry) in &file.entries {
         if rows.iter().any(|row| row.key() == key) {
@@ -77,17 +77,19 @@ fn nearest<'a>(rows: &'a [Row], key: &str) -> Option<&'a str> {
     best.map(Row::key)
 }
 
-/// Providers beside the one of this build, each loaded when it is asked for the first time.
-struct Others {
+/// Providers beside the one of this build, each asked when it is needed for the first time, apart: a
+/// plugin this build does not use must not be able to end it.
+struct Others<'a> {
+    loader: &'a Loader,
     known: Vec<(Candidate, Option<Vec<Row>>)>,
 }
 
-impl Others {
-    fn new(search: &SearchPath, provider: &str) -> Self {
-        let mut candidates = search.all();
+impl<'a> Others<'a> {
+    fn new(loader: &'a Loader, provider: &str) -> Self {
+        let mut candidates = loader.search.all();
         candidates.dedup_by(|later, first| later.name == first.name);
         candidates.retain(|candidate| candidate.name != provider);
-        Self { known: candidates.into_iter().map(|candidate| (candidate, None)).collect() }
+        Self { loader, known: candidates.into_iter().map(|candidate| (candidate, None)).collect() }
     }
 
     /// Whether the provider whose name begins the key has such a setting.
@@ -103,7 +105,8 @@ impl Others {
     fn knows(&mut self, key: &str, asked: impl Fn(&str) -> bool) -> bool {
         let mut asked = self.known.iter_mut().filter(|(candidate, _)| asked(&candidate.name));
         asked.any(|(candidate, rows)| {
-            let load = || Plugin::load(candidate).map(|plugin| plugin.rows()).unwrap_or_default();
+            let load =
+                || self.loader.ask(candidate).map(|plugin| plugin.rows()).unwrap_or_default();
             rows.get_or_insert_with(load).iter().any(|row| row.key() == key)
         })
     }

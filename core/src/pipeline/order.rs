@@ -95,7 +95,7 @@ impl<'a> Pipeline<'a> {
             Entry::RunResumed { tool, sha256 }
         })?;
         let lent: Arc<dyn build_image_plugin_api::Host> = host.clone();
-        let made = plugin.library.create(lent, &own_settings);
+        let made = plugin.create(lent, &own_settings);
         let steps = made.map_err(|error| {
             if fresh {
                 artifacts::remove_run(&plan.run, &plan.base);

@@ -35,7 +35,6 @@ pub fn clean(
     let host = Arc::new(RunHost::new(journal, reporter, interrupt, settings.secrets(&rows)));
     let lent: Arc<dyn Host> = host.clone();
     let steps = plugin
-        .library
         .create(lent, &settings.for_provider(&rows))
         .map_err(|error| Error::provider(&plugin.name, "create", host.mask().error(error)))?;
     let mut resources = host.resources();

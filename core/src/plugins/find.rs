@@ -1,4 +1,5 @@
-//! Which file holds which provider. First hit wins; never the working directory.
+//! Which file holds which provider. First hit wins; never the working directory. In one folder a library
+//! comes before a program.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +15,9 @@ use crate::{
 
 /// Folder below a library folder, ending in the ABI's major number.
 const SUBFOLDER: &str = "build-image/providers/1";
-/// Variable with more folders, `:` between them.
+/// What every program's file name starts with; the provider's name follows, and nothing else.
+const PROGRAM_PREFIX: &str = "build-image-provider-";
+/// Variable with more folders, `:` between them; only absolute ones count.
 const PATH_VARIABLE: &str = "BUILD_IMAGE_PROVIDER_PATH";
 
 /// Folders that are searched, in order.
@@ -24,6 +27,44 @@ pub struct SearchPath {
     file: Option<PathBuf>,
 }
 
+/// What kind of file holds a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A dynamic library that exports the plugin ABI.
+    Library,
+    /// A program in any language that speaks the `exec` protocol.
+    Program,
+}
+
+impl FileKind {
+    /// The kind's word in documents.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Library => "library",
+            Self::Program => "program",
+        }
+    }
+
+    /// The file name of provider `name`.
+    #[must_use]
+    pub fn file_name(self, name: &str) -> String {
+        match self {
+            Self::Library => plugin_file_name(name),
+            Self::Program => format!("{PROGRAM_PREFIX}{name}"),
+        }
+    }
+
+    /// The kind of a file that was named by hand: libraries end in `.so`.
+    fn of(path: &Path) -> Self {
+        if path.to_string_lossy().ends_with(PLUGIN_FILE_SUFFIX) {
+            Self::Library
+        } else {
+            Self::Program
+        }
+    }
+}
+
 /// A file that may hold a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -31,6 +72,17 @@ pub struct Candidate {
     pub name: String,
     /// The file, absolute.
     pub path: PathBuf,
+    /// What kind of file.
+    pub kind: FileKind,
+}
+
+impl Candidate {
+    /// The provider in a file that was named by hand.
+    #[must_use]
+    pub fn named(name: &str, file: &Path) -> Self {
+        let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        Self { name: name.to_owned(), kind: FileKind::of(&path), path }
+    }
 }
 
 impl SearchPath {
@@ -43,13 +95,17 @@ impl SearchPath {
         executable: Option<&Path>,
     ) -> Self {
         let mut folders: Vec<PathBuf> = folder.into_iter().collect();
-        if let Some(list) = environment.get(PATH_VARIABLE) {
-            folders.extend(list.split(':').filter(|part| !part.is_empty()).map(PathBuf::from));
+        // With rights the caller does not have, the caller's environment decides nothing.
+        if !has_more_rights_than_its_caller() {
+            if let Some(list) = environment.get(PATH_VARIABLE) {
+                let listed = list.split(':').map(PathBuf::from);
+                folders.extend(listed.filter(|folder| folder.is_absolute()));
+            }
+            let data = environment.get("XDG_DATA_HOME").map(PathBuf::from);
+            let data =
+                data.or_else(|| Some(Path::new(environment.get("HOME")?).join(".local/share")));
+            folders.extend(data.map(|data| data.join(SUBFOLDER)));
         }
-        let data = environment.get("XDG_DATA_HOME").map(PathBuf::from);
-        let data =
-            data.or_else(|| Some(PathBuf::from(environment.get("HOME")?).join(".local/share")));
-        folders.extend(data.map(|data| data.join(SUBFOLDER)));
         if let Some(beside) = executable.and_then(Path::parent) {
             folders.extend(beside.parent().map(|prefix| prefix.join("lib").join(SUBFOLDER)));
             // A build tree: plugins lie beside the program.
@@ -68,13 +124,17 @@ impl SearchPath {
     /// When there is none: lists what was found and where it was looked for.
     pub fn find(&self, name: &str) -> Result<Candidate> {
         if let Some(file) = &self.file {
-            let path = std::path::absolute(file).unwrap_or_else(|_| file.clone());
-            return Ok(Candidate { name: name.to_owned(), path });
+            return Ok(Candidate::named(name, file));
         }
-        let file = plugin_file_name(name);
-        let paths = self.folders.iter().map(|folder| folder.join(&file));
-        let hit = paths.into_iter().find(|path| path.symlink_metadata().is_ok());
-        hit.map(|path| Candidate { name: name.to_owned(), path }).ok_or_else(|| self.none(name))
+        let both = [FileKind::Library, FileKind::Program];
+        let candidates = self.folders.iter().flat_map(|folder| {
+            both.map(|kind| {
+                let path = folder.join(kind.file_name(name));
+                Candidate { name: name.to_owned(), path, kind }
+            })
+        });
+        let mut found = candidates.filter(|candidate| candidate.path.symlink_metadata().is_ok());
+        found.next().ok_or_else(|| self.none(name))
     }
 
     /// All candidates, the one that wins first for each name; shadowed ones follow.
@@ -106,7 +166,12 @@ impl SearchPath {
         let mut error = Error::new(Stage::Plugin, format!("there is no provider `{name}`"));
         error.causes = vec![
             found,
-            format!("looked for `{}` in: {}", plugin_file_name(name), looked.join(", ")),
+            format!(
+                "looked for `{}` and `{}` in: {}",
+                FileKind::Library.file_name(name),
+                FileKind::Program.file_name(name),
+                looked.join(", ")
+            ),
         ];
         let near = names.iter().find(|known| strsim::jaro_winkler(known, name) > 0.8);
         error.hint(match near {
@@ -122,12 +187,38 @@ fn in_folder(folder: &Path) -> Vec<Candidate> {
         .flatten()
         .filter_map(|entry| {
             let file = entry.file_name().into_string().ok()?;
-            let name = file.strip_prefix(PLUGIN_FILE_PREFIX)?.strip_suffix(PLUGIN_FILE_SUFFIX)?;
-            Some(Candidate { name: name.to_owned(), path: entry.path() })
+            let (name, kind) = provider_of(&file)?;
+            Some(Candidate { name: name.to_owned(), path: entry.path(), kind })
         })
         .collect();
-    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found.sort_by(|a, b| (&a.name, a.kind as u8).cmp(&(&b.name, b.kind as u8)));
     found
+}
+
+/// The provider a file name stands for. What is no provider's name after a program's prefix belongs to
+/// a provider (`….sha256`), or is somebody else's.
+fn provider_of(file: &str) -> Option<(&str, FileKind)> {
+    if let Some(rest) = file.strip_prefix(PLUGIN_FILE_PREFIX) {
+        return Some((rest.strip_suffix(PLUGIN_FILE_SUFFIX)?, FileKind::Library));
+    }
+    let name = file.strip_prefix(PROGRAM_PREFIX)?;
+    let legal = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
+    let is_name = name.starts_with(|letter: char| letter.is_ascii_lowercase())
+        && name.chars().all(|letter| legal(letter) || letter == '_');
+    is_name.then_some((name, FileKind::Program))
+}
+
+/// Whether this program runs with rights its caller does not have (set-user-id and the like).
+///
+/// Source: getauxval(3), entry `AT_SECURE`; the vector is pairs of machine words.
+fn has_more_rights_than_its_caller() -> bool {
+    const AT_SECURE: usize = 23;
+    let vector = std::fs::read("/proc/self/auxv").unwrap_or_default();
+    let word = |bytes: &[u8]| bytes.try_into().map(usize::from_ne_bytes).unwrap_or_default();
+    let size = size_of::<usize>();
+    vector
+        .chunks_exact(2 * size)
+        .any(|pair| word(&pair[..size]) == AT_SECURE && word(&pair[size..]) != 0)
 }
 
 #[cfg(test)]
@@ -152,12 +243,44 @@ mod tests {
         for folder in [&first, &second] {
             std::fs::write(folder.path().join(plugin_file_name("acme")), "").unwrap();
         }
-        let list = format!("{}::", second.path().display());
+        let list = format!("{}::relative:.", second.path().display());
         let environment = Environment::of([(PATH_VARIABLE, list.as_str())]);
         let path = SearchPath::new(&environment, Some(first.path().to_owned()), None, None);
         assert_eq!(path.find("acme").unwrap().path, first.path().join(plugin_file_name("acme")));
         let here = std::env::current_dir().unwrap();
         assert!(!path.folders().contains(&here));
+        assert!(path.folders().iter().all(|folder| !folder.starts_with(&here)));
         assert_eq!(path.all().len(), 2);
+    }
+
+    #[test]
+    fn libraries_come_before_programs_and_other_files_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in [
+            "build-image-provider-acme",
+            "build-image-provider-acme.sha256",
+            "build-image-provider-Acme",
+            "build-image-provider-",
+            "libbuild_image_provider_acme.so",
+            "libbuild_image_provider_acme.so.sha256",
+            "build-image-provider-zeta",
+        ] {
+            std::fs::write(folder.path().join(file), "").unwrap();
+        }
+        let path =
+            SearchPath::new(&Environment::default(), Some(folder.path().to_owned()), None, None);
+        let all: Vec<(String, FileKind)> =
+            path.all().into_iter().map(|found| (found.name, found.kind)).collect();
+        let found = |name: &str, kind| (name.to_owned(), kind);
+        assert_eq!(
+            all,
+            [
+                found("acme", FileKind::Library),
+                found("acme", FileKind::Program),
+                found("zeta", FileKind::Program)
+            ]
+        );
+        assert_eq!(path.find("acme").unwrap().kind, FileKind::Library);
+        assert_eq!(path.find("zeta").unwrap().kind, FileKind::Program);
     }
 }

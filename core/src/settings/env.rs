@@ -1,11 +1,11 @@
 //! The environment, read in this file only.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf};
 
 use super::row::Row;
 
 /// Prefix of settings in the environment.
-const PREFIX: &str = "F5_";
+pub(crate) const PREFIX: &str = "F5_";
 
 /// The process environment at start.
 #[derive(Clone, Default)]
@@ -56,6 +56,13 @@ impl Environment {
     pub fn for_children(&self) -> build_image_disk::process::Environment {
         let owned = self.variables.iter().map(|(name, value)| (name.into(), value.into()));
         build_image_disk::process::Environment::keep(owned)
+    }
+
+    /// The variables whose names are wanted, for a program that is started.
+    #[must_use]
+    pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Vec<(OsString, OsString)> {
+        let variables = self.variables.iter().filter(|(name, _)| wanted(name));
+        variables.map(|(name, value)| (name.into(), value.into())).collect()
     }
 
     /// The text of a setting and the variable it came from: `F5_<KEY>` before `<KEY>`, which counts

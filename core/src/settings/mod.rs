@@ -14,6 +14,7 @@ mod schema;
 
 pub use builder::Builder;
 pub use env::Environment;
+pub(crate) use env::PREFIX;
 pub use file::{Entry, FileLayer};
 pub use parse::parse_text;
 pub use resolve::{Layers, Origin, Resolved, Value};

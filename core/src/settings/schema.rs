@@ -30,7 +30,15 @@ fn with_default(mut row: Row, text: &str) -> Row {
 }
 
 /// Keys that decide which provider and which configuration file there are.
-const FIRST: [&str; 4] = ["PLATFORM", "CONFIG_FILE", "PROVIDER_DIR", "PROVIDER_FILE"];
+const FIRST: [&str; 7] = [
+    "PLATFORM",
+    "CONFIG_FILE",
+    "PROVIDER_DIR",
+    "PROVIDER_FILE",
+    "PROVIDERS_LOCK",
+    "LOCKED",
+    "ISOLATE",
+];
 
 /// All rows of the core.
 #[must_use]
@@ -299,6 +307,19 @@ fn plugins() -> Vec<Row> {
             "folder to look for provider plugins in first",
         ),
         new_row(PLUGINS, "PROVIDER_FILE", Kind::Path, "plugin file to use for the platform"),
+        new_row(
+            PLUGINS,
+            "PROVIDERS_LOCK",
+            Kind::Path,
+            "lock file of provider plugins [default: build-image.lock beside the configuration file]",
+        ),
+        new_row(PLUGINS, "LOCKED", Kind::Switch, "load only provider plugins that are locked"),
+        new_row(
+            PLUGINS,
+            "ISOLATE",
+            Kind::Switch,
+            "run the provider plugin in a process of its own",
+        ),
     ]
 }
 

@@ -208,6 +208,15 @@ fn check_major(abi: Option<(u32, u32)>) -> Result<u32, Problem> {
     }))
 }
 
+/// Whether this host has the ABI, or the documents, that a description asks for; `path` names the plugin
+/// in the error.
+///
+/// # Errors
+/// [`LoadErrorKind::NeedsNewerHost`].
+pub fn check_abi(path: &Path, description: &Description) -> Result<(), LoadError> {
+    check_requires(description).map_err(|problem| problem.at(path))
+}
+
 fn check_requires(description: &Description) -> Result<(), Problem> {
     let (own, needed) = (own_abi(), abi_of(&description.abi.requires));
     if needed.is_some_and(|needed| needed.0 == own.0 && needed.1 <= own.1) {

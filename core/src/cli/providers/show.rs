@@ -1,0 +1,222 @@
+//! `providers list` and `inspect`: what the plugins say, asked in processes that may crash.
+
+use build_image_plugin_api::{Description, DiskNeeds, DiskSpec, Setting, Status};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::print,
+    error::{Error, Result},
+    plugins::{Candidate, Loader, Plugin, trust},
+};
+
+/// One plugin of the list.
+struct Found {
+    candidate: Candidate,
+    asked: Result<Plugin>,
+    /// A folder searched earlier has one of this name.
+    shadowed: bool,
+}
+
+/// Prints all plugins, also those that do not load.
+pub(super) fn list(loader: &Loader, as_json: bool) {
+    let mut rows: Vec<Found> = Vec::new();
+    for candidate in loader.search.all() {
+        let shadowed = rows.last().is_some_and(|last| last.candidate.name == candidate.name);
+        rows.push(Found { asked: loader.ask(&candidate), candidate, shadowed });
+    }
+    let folders = loader.search.folders();
+    if as_json {
+        let documents: Vec<Value> = rows.iter().map(document).collect();
+        let lock = loader.lock.path().filter(|path| path.exists());
+        let whole = json!({"providers": documents, "folders": folders, "lock": lock});
+        print(&format!("{whole:#}\n"));
+        return;
+    }
+    if rows.is_empty() {
+        let folders: String =
+            folders.iter().map(|folder| format!("  {}\n", folder.display())).collect();
+        print(&format!("no provider was found; folders that are searched:\n{folders}"));
+    }
+    for found in &rows {
+        print(&text(found));
+    }
+}
+
+fn text(found: &Found) -> String {
+    let note = if found.shadowed { " (shadowed by the one above)" } else { "" };
+    let path = found.candidate.path.display();
+    match &found.asked {
+        Ok(plugin) => {
+            let said = plugin.description();
+            let stub = if said.status == Status::Stub { " (stub)" } else { "" };
+            format!(
+                "{:<10} {:<8} {}{stub}{note}\n{:<10} {path}\n{:<10} {}, ABI {}, sha256 {}{}\n",
+                plugin.name,
+                said.version,
+                said.summary,
+                "",
+                "",
+                plugin.kind.word(),
+                said.abi.built,
+                plugin.sha256,
+                if plugin.locked { ", locked" } else { "" },
+            )
+        }
+        Err(error) => {
+            let name = &found.candidate.name;
+            let mut text = format!("{name:<10} does not load{note}\n{:<10} {path}\n", "");
+            let hint = error.hint.iter().map(|hint| format!("hint: {hint}"));
+            let causes = error.causes.iter().map(|cause| format!("because: {cause}"));
+            for line in std::iter::once(error.message.clone()).chain(causes).chain(hint) {
+                text.push_str(&format!("{:<10} {line}\n", ""));
+            }
+            text
+        }
+    }
+}
+
+fn document(found: &Found) -> Value {
+    let candidate = &found.candidate;
+    let mut document = json!({
+        "name": candidate.name,
+        "kind": candidate.kind.word(),
+        "path": candidate.path,
+        "shadowed": found.shadowed,
+        "loads": found.asked.is_ok(),
+        "state": state(found),
+    });
+    let more = match &found.asked {
+        Ok(plugin) => json!({
+            "version": plugin.description().version,
+            "status": plugin.description().status,
+            "summary": plugin.description().summary,
+            "abi": plugin.description().abi,
+            "sha256": plugin.sha256,
+            "locked": plugin.locked,
+        }),
+        Err(error) => refused(candidate, error),
+    };
+    if let (Some(document), Value::Object(more)) = (document.as_object_mut(), more) {
+        document.extend(more);
+    }
+    document
+}
+
+fn state(found: &Found) -> &'static str {
+    match (&found.asked, found.shadowed) {
+        (Err(_), _) => "refused",
+        (Ok(_), true) => "shadowed",
+        (Ok(_), false) => "ok",
+    }
+}
+
+/// What is known of a plugin that does not load: why, and what its file says without being run.
+fn refused(candidate: &Candidate, error: &Error) -> Value {
+    let metadata = Loader::metadata(candidate);
+    json!({
+        "version": metadata.as_ref().map(|said| &said.version),
+        "abi": metadata.as_ref().map(|said| json!({"built": said.abi})),
+        "sha256": trust(&candidate.path).ok().map(|file| file.sha256),
+        "reason": error.message,
+        "causes": error.causes,
+        "hint": error.hint,
+    })
+}
+
+/// Prints everything a plugin declares.
+///
+/// # Errors
+/// When there is none of this name, or it does not load.
+pub(super) fn inspect(loader: &Loader, name: &str, as_json: bool) -> Result<()> {
+    let plugin = loader.ask(&loader.search.find(name)?)?;
+    let said = plugin.description();
+    if as_json {
+        let mut document = json!(said);
+        let own = json!({
+            "operations": operations(said),
+            "kind": plugin.kind.word(),
+            "path": plugin.path,
+            "sha256": plugin.sha256,
+            "locked": plugin.locked,
+        });
+        if let (Some(document), Value::Object(own)) = (document.as_object_mut(), own) {
+            document.extend(own);
+        }
+        print(&format!("{document:#}\n"));
+        return Ok(());
+    }
+    let mut text = format!("{} {}: {}\n", plugin.name, said.version, said.summary);
+    for (name, value) in facts(&plugin) {
+        if !value.is_empty() {
+            text.push_str(&format!("{name:<13} {value}\n"));
+        }
+    }
+    let settings: String =
+        said.settings.iter().filter(|setting| !setting.hidden).map(setting).collect();
+    if !settings.is_empty() {
+        text.push_str(&format!("settings\n{settings}"));
+    }
+    print(&text);
+    Ok(())
+}
+
+/// The steps that do their work; the others answer that they do not.
+fn operations(said: &Description) -> Vec<&'static str> {
+    match said.status {
+        Status::Stub => vec!["check", "create_disk"],
+        _ => vec!["check", "create_disk", "upload", "register", "discard"],
+    }
+}
+
+fn facts(plugin: &Plugin) -> Vec<(&'static str, String)> {
+    let said = plugin.description();
+    let status = json!(said.status).as_str().unwrap_or_default().to_owned();
+    let locked = if plugin.locked { " (locked)" } else { "" };
+    let limits = said.tags.as_ref().map(|tags| tags.maximum).filter(|&most| most > 0);
+    vec![
+        ("file", plugin.path.display().to_string()),
+        ("kind", plugin.kind.word().to_owned()),
+        ("sha256", format!("{}{locked}", plugin.sha256)),
+        ("ABI", format!("built {}, requires {}", said.abi.built, said.abi.requires)),
+        ("status", status),
+        ("homepage", said.homepage.clone()),
+        ("license", said.license.clone()),
+        ("disk", disk(&said.disk)),
+        ("published as", said.disk.package.as_ref().map_or_else(String::new, DiskSpec::to_string)),
+        (
+            "image name",
+            said.image_name.as_ref().map_or_else(String::new, |rules| rules.explanation.clone()),
+        ),
+        ("tags", limits.map_or_else(String::new, |most| format!("at most {most}"))),
+        ("operations", operations(said).join(", ")),
+        ("capabilities", said.capabilities.join(", ")),
+    ]
+}
+
+fn disk(needs: &DiskNeeds) -> String {
+    let size = |bytes: u64| indicatif::HumanBytes(bytes).to_string();
+    let mut text = needs.spec.to_string();
+    for (words, limit) in [
+        ("at least", needs.minimum_bytes),
+        ("at most", needs.maximum_bytes),
+        ("a multiple of", needs.multiple_of_bytes),
+    ] {
+        if let Some(limit) = limit {
+            text.push_str(&format!(", {words} {}", size(limit)));
+        }
+    }
+    text
+}
+
+fn setting(setting: &Setting) -> String {
+    let marks = [(setting.required, " (required)"), (setting.secret, " (secret)")];
+    let marks: String = marks.iter().filter(|(on, _)| *on).map(|(_, mark)| *mark).collect();
+    let kind = json!(setting.kind).as_str().unwrap_or_default().to_owned();
+    let choices = match setting.choices.as_slice() {
+        [] => String::new(),
+        words => format!(" [{}]", words.join(", ")),
+    };
+    let default = setting.default.as_ref();
+    let default = default.map_or_else(String::new, |text| format!(" [default: {text}]"));
+    format!("  {} {kind}{marks}\n      {}{choices}{default}\n", setting.key, setting.summary)
+}

@@ -1,0 +1,143 @@
+//! From a file to a provider: who may have changed it, whether it is locked, then what it says.
+
+use std::path::Path;
+
+use build_image_plugin_api::{Description, Library, PluginMetadata, check_abi};
+
+use super::{
+    Candidate, FileKind, Lock, Plugin, SearchPath, Trusted,
+    plugin::Runs,
+    remote::{self, Launch},
+    rows, trust,
+    trust::refused,
+};
+use crate::{
+    error::{Error, Result, Stage},
+    settings::Environment,
+};
+
+/// Finds and loads providers, all by the same rules.
+pub struct Loader {
+    /// Where they are looked for.
+    pub search: SearchPath,
+    /// Which may be loaded.
+    pub lock: Lock,
+    /// Whether libraries run in processes of their own too.
+    pub isolate: bool,
+    /// What their processes see a part of.
+    pub environment: Environment,
+}
+
+impl Loader {
+    /// Checks and loads the provider of a build.
+    ///
+    /// # Errors
+    /// When the file is not trusted, does not load, or holds another provider.
+    pub fn load(&self, candidate: &Candidate) -> Result<Plugin> {
+        self.take(candidate, self.isolate)
+    }
+
+    /// Asks a provider who it is without letting its code into this process.
+    ///
+    /// # Errors
+    /// As [`Loader::load`].
+    pub fn ask(&self, candidate: &Candidate) -> Result<Plugin> {
+        self.take(candidate, true)
+    }
+
+    /// What the file says of itself without any of its code being run; programs say nothing.
+    #[must_use]
+    pub fn metadata(candidate: &Candidate) -> Option<PluginMetadata> {
+        let file = std::fs::File::open(&candidate.path).ok()?;
+        Library::inspect(&file, &candidate.path).ok()?.metadata
+    }
+
+    fn take(&self, candidate: &Candidate, apart: bool) -> Result<Plugin> {
+        let trusted = trust(&candidate.path)?;
+        let locked = self.lock.check(candidate, &trusted.sha256)?;
+        let sha256 = trusted.sha256.clone();
+        let (description, runs) = match candidate.kind {
+            FileKind::Library if apart => self.library_apart(candidate, trusted)?,
+            FileKind::Library => {
+                let library = Library::open(&trusted.file, &candidate.path)?;
+                (library.description().clone(), Runs::Here(Box::new(library)))
+            }
+            FileKind::Program => self.program(candidate, trusted)?,
+        };
+        check(candidate, &description)?;
+        tracing::info!(
+            provider = candidate.name,
+            path = %candidate.path.display(),
+            sha256,
+            locked,
+            version = description.version,
+            abi = description.abi.built,
+            apart = matches!(runs, Runs::Apart(_)),
+            "plugin loaded"
+        );
+        Ok(Plugin {
+            name: candidate.name.clone(),
+            path: candidate.path.clone(),
+            kind: candidate.kind,
+            sha256,
+            locked,
+            description,
+            runs,
+        })
+    }
+
+    fn library_apart(&self, candidate: &Candidate, file: Trusted) -> Result<(Description, Runs)> {
+        Library::inspect(&file.file, &candidate.path)?;
+        let again = |file: &std::fs::File| {
+            file.try_clone().map_err(|error| {
+                refused(&candidate.path, "the file cannot be kept open").because(&error)
+            })
+        };
+        let kept = again(&file.file)?;
+        let path = candidate.path.clone();
+        let launch = Launch::library(kept, path.clone(), None, &self.environment);
+        let said = ask(&candidate.path, &launch)?;
+        // Now that its secret settings are known, their variables stay here.
+        let launch = Launch::library(file.file, path, Some(&said), &self.environment);
+        Ok((said, Runs::Apart(launch)))
+    }
+
+    fn program(&self, candidate: &Candidate, file: Trusted) -> Result<(Description, Runs)> {
+        if file.mode & 0o111 == 0 {
+            return Err(refused(&candidate.path, "the program may not be executed")
+                .hint(format!("chmod +x '{}'", candidate.path.display())));
+        }
+        let launch = Launch::program(file.file, file.real, &self.environment);
+        let said = ask(&candidate.path, &launch)?;
+        check_abi(&candidate.path, &said)?;
+        Ok((said, Runs::Apart(launch)))
+    }
+}
+
+fn ask(path: &Path, launch: &Launch) -> Result<Description> {
+    remote::describe(launch).map_err(|error| {
+        let mut made = refused(path, &error.message);
+        made.causes = error.causes;
+        made.context = error.context;
+        made.hint = error.hint;
+        made
+    })
+}
+
+/// A provider's word about itself must agree with its file's name, and its settings must be usable.
+fn check(candidate: &Candidate, description: &Description) -> Result<()> {
+    rows::check(&candidate.path, description)?;
+    let said = &description.name;
+    if *said == candidate.name {
+        return Ok(());
+    }
+    Err(Error::new(
+        Stage::Plugin,
+        format!(
+            "plugin `{}` does not load: it calls itself `{said}`, its file name says `{}`",
+            candidate.path.display(),
+            candidate.name
+        ),
+    )
+    .hint(format!("rename the file to `{}`", candidate.kind.file_name(said))))
+}

@@ -1,0 +1,252 @@
+//! The lock file: which plugins, to the byte, may be loaded. A plugin that is in it must be the one that
+//! is in it; with LOCKED, one that is not in it does not load at all.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Candidate, trust::refused};
+use crate::{
+    error::{Error, Result, Stage},
+    settings::Environment,
+};
+
+/// Name of the lock file.
+const FILE: &str = "build-image.lock";
+/// Version of its form.
+const FORM: u32 = 1;
+
+/// One locked plugin.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Locked {
+    /// Provider.
+    pub name: String,
+    /// Its version, for people.
+    pub version: String,
+    /// SHA-256 of its file, hexadecimal: what is compared.
+    pub sha256: String,
+    /// Where it was when it was locked, for people.
+    pub path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    version: u32,
+    providers: Vec<Locked>,
+}
+
+/// The lock file of a command, and how strict it is.
+#[derive(Clone, Debug, Default)]
+pub struct Lock {
+    path: Option<PathBuf>,
+    exists: bool,
+    entries: Vec<Locked>,
+    required: bool,
+}
+
+impl Lock {
+    /// The lock file to use: `named`, which is asked for then; else the one beside the configuration file;
+    /// else the user's. The first that exists is read; when none exists, the first is where one would be
+    /// written.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn open(
+        named: Option<&Path>,
+        config: Option<&Path>,
+        environment: &Environment,
+        required: bool,
+    ) -> Result<Self> {
+        let places = match named {
+            Some(path) => vec![path.to_owned()],
+            None => places(config, environment),
+        };
+        let required = required || named.is_some();
+        let found = places.iter().find(|path| path.exists());
+        let Some(path) = found.or(places.first()) else {
+            return Ok(Self { required, ..Self::default() });
+        };
+        let mut lock = Self { path: Some(path.clone()), required, ..Self::default() };
+        if found.is_some() {
+            lock.entries = read(path)?;
+            lock.exists = true;
+        }
+        Ok(lock)
+    }
+
+    /// Where it is, or would be written.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Its entries.
+    #[must_use]
+    pub fn entries(&self) -> &[Locked] {
+        &self.entries
+    }
+
+    /// Whether a plugin may be loaded. Returns whether it is locked.
+    ///
+    /// # Errors
+    /// When it is not the one that is locked, or not locked though it must be.
+    pub fn check(&self, candidate: &Candidate, sha256: &str) -> Result<bool> {
+        let update = "see what it is; build-image providers lock --update accepts it";
+        let place = self.path.clone().unwrap_or_default();
+        match self.entries.iter().find(|entry| entry.name == candidate.name) {
+            Some(entry) if entry.sha256 == sha256 => Ok(true),
+            Some(entry) => {
+                let what = format!("it is not the one that is locked in `{}`", place.display());
+                let mut error = refused(&candidate.path, &what);
+                error.causes = vec![format!(
+                    "the file has SHA-256 {sha256}, locked is {} (version {})",
+                    entry.sha256, entry.version
+                )];
+                Err(error.hint(update))
+            }
+            None if !self.required => Ok(false),
+            None if self.exists => {
+                let what = format!("it is not in the lock file `{}`", place.display());
+                Err(refused(&candidate.path, &what).hint(update))
+            }
+            None => {
+                let what = format!("it must be locked, and there is no `{}`", place.display());
+                Err(refused(&candidate.path, &what)
+                    .hint("build-image providers lock writes it; see what it locks first"))
+            }
+        }
+    }
+
+    /// Writes a lock file with these entries.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, mut entries: Vec<Locked>) -> Result<PathBuf> {
+        let path = self.path.clone().ok_or_else(|| {
+            Error::new(Stage::Settings, "there is no place for a lock file")
+                .hint("name one with --providers-lock, or a configuration file with -c")
+        })?;
+        let failed = |error: std::io::Error| {
+            let text = format!("cannot write the lock file `{}`", path.display());
+            Error::new(Stage::Settings, text)
+                .because(&error)
+                .hint("name another one with --providers-lock")
+        };
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let document = Document { version: FORM, providers: entries };
+        let text = serde_json::to_string_pretty(&document)
+            .map_err(|error| Error::new(Stage::Bug, "a lock cannot be written").because(&error))?;
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(folder).map_err(failed)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(".build-image.lock.")
+            .permissions(fs::Permissions::from_mode(0o644))
+            .tempfile_in(folder)
+            .map_err(failed)?;
+        writeln!(file, "{text}").and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+        file.persist(&path).map_err(|error| failed(error.error))?;
+        Ok(path)
+    }
+}
+
+fn places(config: Option<&Path>, environment: &Environment) -> Vec<PathBuf> {
+    let beside = config.map(|config| config.with_file_name(FILE));
+    let home = || Some(Path::new(environment.get("HOME")?).join(".config"));
+    let user = environment.get("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home);
+    let user = user.map(|folder| folder.join("build-image").join(FILE));
+    beside.into_iter().chain(user).collect()
+}
+
+fn read(path: &Path) -> Result<Vec<Locked>> {
+    let wrong = |what: &str| {
+        Error::new(Stage::Plugin, format!("the lock file `{}` {what}", path.display()))
+    };
+    let text = fs::read_to_string(path).map_err(|error| wrong("cannot be read").because(&error))?;
+    let document: Document = serde_json::from_str(&text).map_err(|error| {
+        wrong("is malformed")
+            .because(&error)
+            .hint("build-image providers lock writes a new one when it is gone")
+    })?;
+    if document.version != FORM {
+        return Err(wrong(&format!(
+            "has form {}, this build-image reads {FORM}",
+            document.version
+        ))
+        .hint("use a newer build-image"));
+    }
+    Ok(document.providers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugins::FileKind;
+
+    fn candidate(name: &str) -> Candidate {
+        Candidate { name: name.to_owned(), path: "/p/x.so".into(), kind: FileKind::Library }
+    }
+
+    fn entry(name: &str, sha256: &str) -> Locked {
+        Locked { name: name.to_owned(), sha256: sha256.to_owned(), ..Locked::default() }
+    }
+
+    fn open(folder: &Path, required: bool) -> Result<Lock> {
+        Lock::open(None, Some(&folder.join("config.yml")), &Environment::default(), required)
+    }
+
+    #[test]
+    fn what_is_locked_must_be_itself_and_the_rest_only_on_demand() {
+        let folder = tempfile::tempdir().unwrap();
+        for (required, words) in [(false, None), (true, Some("there is no"))] {
+            let lock = open(folder.path(), required).unwrap();
+            let checked = lock.check(&candidate("a"), "1");
+            assert_eq!(
+                checked.map_err(|error| error.message.contains(words.unwrap_or_default())),
+                if required { Err(true) } else { Ok(false) }
+            );
+        }
+        open(folder.path(), false).unwrap().write(vec![entry("b", "2"), entry("a", "1")]).unwrap();
+        for required in [false, true] {
+            let lock = open(folder.path(), required).unwrap();
+            assert_eq!(lock.entries()[0].name, "a", "sorted");
+            assert!(lock.check(&candidate("a"), "1").unwrap());
+            let error = lock.check(&candidate("a"), "9").unwrap_err();
+            assert!(error.message.contains("build-image.lock") && error.causes[0].contains('9'));
+            assert_eq!(lock.check(&candidate("c"), "3").is_ok(), !required);
+        }
+    }
+
+    #[test]
+    fn the_lock_beside_the_configuration_comes_before_the_users() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().join("home");
+        let environment = Environment::of([("HOME", home.to_str().unwrap())]);
+        let user = Lock::open(None, None, &environment, false).unwrap();
+        let written = user.write(vec![entry("a", "1")]).unwrap();
+        assert_eq!(written, home.join(".config/build-image/build-image.lock"));
+        let config = folder.path().join("config.yml");
+        let both = || Lock::open(None, Some(&config), &environment, false).unwrap();
+        assert_eq!(both().path(), Some(written.as_path()), "the one that exists");
+        let beside = folder.path().join(FILE);
+        fs::write(&beside, r#"{"version": 1, "providers": []}"#).unwrap();
+        assert_eq!(both().path(), Some(beside.as_path()));
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_understood_locks_everything() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["", "{}", r#"{"version": 2, "providers": []}"#] {
+            fs::write(folder.path().join(FILE), text).unwrap();
+            assert!(open(folder.path(), false).unwrap_err().message.contains("build-image.lock"));
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! A provider that can be asked: who it is, where it came from, how it runs.
+
+use std::{path::PathBuf, sync::Arc};
+
+use build_image_plugin_api::{Description, Host, Library, Settings, Steps};
+
+use super::{FileKind, remote::Launch};
+use crate::settings::Row;
+
+/// A provider that can be asked, and where it came from.
+pub struct Plugin {
+    /// Name, as on the command line.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// What kind of file.
+    pub kind: FileKind,
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: String,
+    /// Whether the lock file has it.
+    pub locked: bool,
+    pub(super) description: Description,
+    pub(super) runs: Runs,
+}
+
+/// Where a provider's code runs.
+pub(super) enum Runs {
+    /// In this process.
+    Here(Box<Library>),
+    /// In a process of its own.
+    Apart(Launch),
+}
+
+impl Plugin {
+    /// What it says of itself.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Version of the contract it was built with.
+    #[must_use]
+    pub fn api_version(&self) -> &str {
+        match &self.runs {
+            Runs::Here(library) => library.api_version(),
+            Runs::Apart(_) => &self.description.abi.built,
+        }
+    }
+
+    /// Whether its code runs in a process of its own.
+    #[must_use]
+    pub fn is_apart(&self) -> bool {
+        matches!(self.runs, Runs::Apart(_))
+    }
+
+    /// Makes an instance.
+    ///
+    /// # Errors
+    /// The provider's; when it runs apart, also when its process does not start.
+    pub fn create(
+        &self,
+        host: Arc<dyn Host>,
+        settings: &Settings,
+    ) -> build_image_plugin_api::Result<Box<dyn Steps>> {
+        match &self.runs {
+            Runs::Here(library) => library.create(host, settings),
+            Runs::Apart(launch) => super::remote::create(launch, host, settings),
+        }
+    }
+
+    /// Its settings as rows.
+    #[must_use]
+    pub fn rows(&self) -> Vec<Row> {
+        let heading = format!("Provider {}", self.name);
+        let rows = self.description().settings.iter().cloned().map(|mut setting| {
+            if setting.group.is_empty() {
+                setting.group.clone_from(&heading);
+            }
+            Row::new(setting)
+        });
+        rows.collect()
+    }
+}

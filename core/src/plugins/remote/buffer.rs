@@ -1,0 +1,43 @@
+//! Memory that both sides open as a file: bytes of the disk go through it instead of through text.
+
+use std::{
+    fs::File,
+    os::{fd::AsRawFd as _, unix::fs::FileExt as _},
+};
+
+use build_image_plugin_api::{Error, ErrorKind, Result};
+use rustix::fs::{MemfdFlags, memfd_create};
+
+/// Bytes a buffer may have.
+pub(super) const SIZE: u64 = 64 << 20;
+
+/// The host's end.
+pub(super) struct Buffer(File);
+
+impl Buffer {
+    pub(super) fn new() -> Result<Self> {
+        let made = memfd_create("build-image-disk", MemfdFlags::CLOEXEC);
+        made.map(|file| Self(file.into())).map_err(|error| {
+            Error::new(ErrorKind::Local, "cannot make the memory shared with the provider")
+                .because(&std::io::Error::from(error))
+        })
+    }
+
+    /// The path under which another process of this user opens it.
+    pub(super) fn path(&self) -> String {
+        path_of(&self.0)
+    }
+
+    /// Puts bytes into it.
+    pub(super) fn put(&self, into: u64, bytes: &[u8]) -> Result<()> {
+        self.0.write_all_at(bytes, into).map_err(|error| {
+            Error::new(ErrorKind::Local, "cannot hand bytes to the provider").because(&error)
+        })
+    }
+}
+
+/// The path under which other processes of this user open a file that is open here, whatever became
+/// of its name.
+pub(super) fn path_of(file: &File) -> String {
+    format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())
+}

@@ -1,0 +1,162 @@
+//! The other end: this program as the process of one library. It speaks the protocol of programs, so the
+//! host knows no difference.
+
+use std::{
+    fs::File,
+    io::BufReader,
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use build_image_plugin_api::{Error, ErrorKind, Library, Result, Settings, Steps};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::{
+    PROTOCOLS,
+    link::Link,
+    message::{self, LINE_LIMIT, Message},
+    session::next_line,
+};
+use crate::exit;
+
+/// How long a library may take to end when its host is gone.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// A call of the host.
+type Call = (Value, String, Value);
+
+/// Runs the library in `words[0]`, called `words[1]` in messages, until the input ends. Returns the exit
+/// code.
+#[must_use]
+pub fn run(words: &[String]) -> u8 {
+    let Some((file, rest)) = words.split_first() else { return exit::USAGE };
+    let Ok((input, output)) = take_streams() else { return exit::BUG };
+    let link = Arc::new(Link::new(output));
+    let (calls, inbox) = channel();
+    let reading = Arc::clone(&link);
+    let reader = thread::Builder::new().name("host".to_owned());
+    if reader.spawn(move || read(input, &reading, calls)).is_err() {
+        return exit::BUG;
+    }
+    let shown = rest.first().unwrap_or(file).into();
+    Child { file: file.into(), shown, library: None, steps: None, link }.work(&inbox);
+    exit::DONE
+}
+
+/// Takes standard input and output away from the library: what it prints must not look like messages.
+fn take_streams() -> std::io::Result<(File, File)> {
+    let input = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)?;
+    let output = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3)?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    rustix::stdio::dup2_stdout(std::io::stderr())?;
+    Ok((input.into(), output.into()))
+}
+
+/// Reads the host's lines to their end.
+fn read(input: File, link: &Link, calls: Sender<Call>) {
+    let mut stream = BufReader::with_capacity(64 << 10, input);
+    while let Ok(Some(line)) = next_line(&mut stream, LINE_LIMIT) {
+        match message::parse(&line) {
+            Ok(Message::Answer { id, result }) => link.answered(id, result),
+            Ok(Message::Notice { method, .. }) if method == "cancel" => link.set_stop(true),
+            Ok(Message::Call { id, method, params }) => {
+                // What stops a step is told after its call, so this cannot undo it.
+                link.set_stop(false);
+                let _ = calls.send((id, method, params));
+            }
+            Ok(Message::Notice { .. }) | Err(_) => {}
+        }
+    }
+    link.hang_up();
+    drop(calls);
+    let (_never, end) = channel::<()>();
+    let _ = end.recv_timeout(END_LIMIT);
+    leave();
+}
+
+#[expect(clippy::disallowed_methods, reason = "the host is gone and the library does not end")]
+fn leave() {
+    std::process::exit(i32::from(exit::INTERRUPTED));
+}
+
+struct Child {
+    file: PathBuf,
+    shown: PathBuf,
+    library: Option<Library>,
+    steps: Option<Box<dyn Steps>>,
+    link: Arc<Link>,
+}
+
+impl Child {
+    fn work(mut self, calls: &Receiver<Call>) {
+        while let Ok((id, method, params)) = calls.recv() {
+            let result = self.serve(&method, params);
+            self.link.send(&message::answer(&id, result));
+        }
+    }
+
+    fn serve(&mut self, method: &str, params: Value) -> Result<Value> {
+        match method {
+            "initialize" => {
+                self.link.open_buffer(params["buffer"]["path"].as_str().unwrap_or_default())?;
+                Ok(json!({"protocol": PROTOCOLS[0]}))
+            }
+            "describe" => Ok(serde_json::to_value(self.library()?.description())?),
+            "create" => {
+                // The instance before it ends first: there is one at a time.
+                self.steps = None;
+                let settings: Settings = parse(method, params["settings"].clone())?;
+                let link = Arc::clone(&self.link);
+                self.steps = Some(self.library()?.create(link, &settings)?);
+                Ok(Value::Null)
+            }
+            "check" => self.step(method, params, |steps, request| steps.check(request)),
+            "create_disk" => self.step(method, params, |steps, request| steps.create_disk(request)),
+            "upload" => self.step(method, params, |steps, request| steps.upload(request)),
+            "register" => self.step(method, params, |steps, request| steps.register(request)),
+            "discard" => self.step(method, params, |steps, request| steps.discard(request)),
+            _ => Err(Error::unsupported(
+                format!("there is no `{method}`"),
+                "see the list of calls in docs/plugins.md",
+            )),
+        }
+    }
+
+    fn step<Q: DeserializeOwned, A: Serialize>(
+        &self,
+        name: &str,
+        params: Value,
+        step: impl FnOnce(&dyn Steps, &Q) -> Result<A>,
+    ) -> Result<Value> {
+        let steps = self.steps.as_deref();
+        let steps = steps.ok_or_else(|| Error::internal(format!("{name} comes before create")))?;
+        Ok(serde_json::to_value(step(steps, &parse(name, params)?)?)?)
+    }
+
+    fn library(&mut self) -> Result<&Library> {
+        if self.library.is_none() {
+            let file = File::open(&self.file).map_err(|error| {
+                Error::new(ErrorKind::Local, "the file cannot be opened").because(&error)
+            })?;
+            let opened = Library::open(&file, &self.shown).map_err(|error| {
+                let mut made = Error::new(ErrorKind::Internal, error.message);
+                made.hint = error.hint;
+                made
+            })?;
+            self.library = Some(opened);
+        }
+        self.library.as_ref().ok_or_else(|| Error::internal("the library is not there"))
+    }
+}
+
+fn parse<T: DeserializeOwned>(name: &str, params: Value) -> Result<T> {
+    serde_json::from_value(params).map_err(|error| {
+        Error::internal(format!("the request of {name} is malformed")).because(&error)
+    })
+}

@@ -1,0 +1,79 @@
+//! What is started: the file that was checked, whatever its path says by now, with a small environment.
+
+use std::{ffi::OsString, fs::File, path::PathBuf, sync::Arc};
+
+use build_image_disk::process::{Call, Environment as Variables};
+use build_image_plugin_api::Description;
+
+use super::{CHILD_VERB, buffer::path_of};
+use crate::settings::Environment;
+
+/// Tells a program where its own file is; what it was started as is a number below /proc.
+const FILE_VARIABLE: &str = "BUILD_IMAGE_PROVIDER_FILE";
+/// What a program sees of the environment beside what every child sees: the ways to the network.
+/// Everything else it needs it declares as settings.
+const NETWORK: [&str; 10] = [
+    "ALL_PROXY",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "all_proxy",
+    "https_proxy",
+    "http_proxy",
+    "no_proxy",
+];
+
+/// How a provider's process is started.
+#[derive(Clone)]
+pub(in crate::plugins) struct Launch {
+    call: Arc<Call>,
+    /// Kept open: the process is started from it.
+    _file: Arc<File>,
+}
+
+impl Launch {
+    /// A program that speaks the protocol itself; `path` is where its file is.
+    pub(in crate::plugins) fn program(
+        file: File,
+        path: PathBuf,
+        environment: &Environment,
+    ) -> Self {
+        let names = [&Variables::NAMES[..], &NETWORK].concat();
+        let mut variables = environment.only(|name| names.contains(&name));
+        variables.push((FILE_VARIABLE.into(), path.into()));
+        Self::new(path_of(&file).into(), Vec::new(), variables, file)
+    }
+
+    /// A library, run by this very program. It sees what it would see inside the host, but for settings:
+    /// they come from the host, secrets on request.
+    pub(in crate::plugins) fn library(
+        file: File,
+        path: PathBuf,
+        description: Option<&Description>,
+        environment: &Environment,
+    ) -> Self {
+        let rows = description.map(|said| said.settings.as_slice()).unwrap_or_default();
+        let secret = |name: &str| rows.iter().any(|row| row.secret && row.key == name);
+        let variables =
+            environment.only(|name| !name.starts_with(crate::settings::PREFIX) && !secret(name));
+        let program = format!("/proc/{}/exe", std::process::id());
+        let words = vec![CHILD_VERB.into(), path_of(&file).into(), path.into()];
+        Self::new(program.into(), words, variables, file)
+    }
+
+    fn new(
+        program: PathBuf,
+        args: Vec<OsString>,
+        variables: Vec<(OsString, OsString)>,
+        file: File,
+    ) -> Self {
+        let environment = Variables::exactly(variables);
+        Self { call: Arc::new(Call { program, args, environment }), _file: Arc::new(file) }
+    }
+
+    pub(super) fn call(&self) -> &Call {
+        &self.call
+    }
+}

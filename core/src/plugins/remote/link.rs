@@ -1,0 +1,214 @@
+//! The host, as a library sees it that runs in another process: every service is a line out and a line
+//! in, but for what the library asks all the time, which is answered here.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Write as _,
+    os::unix::fs::FileExt as _,
+    sync::{
+        Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{SyncSender, sync_channel},
+    },
+    time::{Duration, Instant},
+};
+
+use build_image_plugin_api::{
+    Disk, DiskSpec, Error, ErrorKind, Event, Host, LogLevel, LogRecord, Progress, ProgressUnit,
+    Result, Secret,
+};
+use serde_json::{Value, json};
+
+use super::{
+    message,
+    slots::{SLOT, Slots},
+};
+
+/// Progress of one task is passed on at most this often, and at its end.
+const NEWS: Duration = Duration::from_millis(50);
+
+/// The way to the host.
+pub(super) struct Link {
+    output: Mutex<File>,
+    next: AtomicU64,
+    waiting: Mutex<Waiting>,
+    stop: Mutex<bool>,
+    stopped: Condvar,
+    buffer: OnceLock<File>,
+    slots: Slots,
+    /// When progress of a task was passed on last.
+    told: Mutex<BTreeMap<u32, Instant>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    calls: BTreeMap<u64, SyncSender<Result<Value>>>,
+    hung_up: bool,
+}
+
+impl Link {
+    pub(super) fn new(output: File) -> Self {
+        Self {
+            output: Mutex::new(output),
+            next: AtomicU64::new(1),
+            waiting: Mutex::default(),
+            stop: Mutex::new(false),
+            stopped: Condvar::new(),
+            buffer: OnceLock::new(),
+            slots: Slots::new(),
+            told: Mutex::default(),
+        }
+    }
+
+    /// Opens the memory the host puts bytes of the disk into.
+    pub(super) fn open_buffer(&self, path: &str) -> Result<()> {
+        let file = File::open(path).map_err(|error| {
+            Error::new(ErrorKind::Local, format!("cannot open `{path}`")).because(&error)
+        })?;
+        // A second greeting brings nothing new.
+        let _ = self.buffer.set(file);
+        Ok(())
+    }
+
+    /// Sends a line. A host that is gone does not read it, and its end is noticed by the reader.
+    pub(super) fn send(&self, line: &str) {
+        let _ = lock(&self.output).write_all(line.as_bytes());
+    }
+
+    /// The host's answer to a call.
+    pub(super) fn answered(&self, id: u64, result: Result<Value>) {
+        if let Some(caller) = lock(&self.waiting).calls.remove(&id) {
+            let _ = caller.send(result);
+        }
+    }
+
+    /// Whether the running step shall end.
+    pub(super) fn set_stop(&self, stop: bool) {
+        *lock(&self.stop) = stop;
+        self.stopped.notify_all();
+    }
+
+    /// The host is gone: nothing is answered any more.
+    pub(super) fn hang_up(&self) {
+        let mut waiting = lock(&self.waiting);
+        waiting.hung_up = true;
+        // Their callers wake up because nobody can answer them.
+        waiting.calls.clear();
+        drop(waiting);
+        self.set_stop(true);
+    }
+
+    fn call(&self, method: &str, params: &Value) -> Result<Value> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (caller, answer) = sync_channel(1);
+        let mut waiting = lock(&self.waiting);
+        if !waiting.hung_up {
+            waiting.calls.insert(id, caller);
+        }
+        drop(waiting);
+        self.send(&message::call(id, method, params));
+        answer.recv().unwrap_or_else(|_| Err(Error::internal("the host is gone")))
+    }
+
+    /// Brings bytes of a disk, at most [`SLOT`].
+    fn read_piece(&self, disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let shared = self.buffer.get();
+        let shared = shared.ok_or_else(|| Error::internal("the host lent no memory"))?;
+        self.slots.with(|place| {
+            let asked =
+                json!({"disk": disk, "offset": offset, "length": buffer.len(), "into": place});
+            let answer = self.call("disk_read_at", &asked)?;
+            let read = answer["length"].as_u64().and_then(|read| usize::try_from(read).ok());
+            let read = read.filter(|&read| read <= buffer.len()).ok_or_else(|| {
+                Error::internal("the host returned more bytes than were asked for")
+            })?;
+            shared.read_exact_at(&mut buffer[..read], place).map_err(|error| {
+                Error::new(ErrorKind::Local, "cannot read what the host lent").because(&error)
+            })?;
+            Ok(read)
+        })
+    }
+}
+
+impl Host for Link {
+    fn log(&self, record: LogRecord) {
+        let level = match record.level {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            _ => "trace",
+        };
+        let LogRecord { target, message, fields, .. } = record;
+        let line = json!({"level": level, "target": target, "message": message, "fields": fields});
+        self.send(&message::notice("log", &line));
+    }
+
+    fn progress(&self, progress: Progress) {
+        let Progress { task, unit, done, total } = progress;
+        let mut told = lock(&self.told);
+        let fresh = told.get(&task).is_some_and(|told| told.elapsed() < NEWS);
+        if fresh && (total == 0 || done < total) {
+            return;
+        }
+        told.insert(task, Instant::now());
+        drop(told);
+        let unit = match unit {
+            ProgressUnit::Percent => "percent",
+            ProgressUnit::Items => "items",
+            _ => "bytes",
+        };
+        let news = json!({"task": task, "unit": unit, "done": done, "total": total});
+        self.send(&message::notice("progress", &news));
+    }
+
+    fn is_cancelled(&self) -> bool {
+        *lock(&self.stop)
+    }
+
+    fn wait(&self, duration: Duration) -> bool {
+        let stop = self.stopped.wait_timeout_while(lock(&self.stop), duration, |stop| !*stop);
+        *stop.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn event(&self, event: Event) -> Result<()> {
+        self.call("event", &serde_json::to_value(event)?).map(|_| ())
+    }
+
+    fn secret(&self, key: &str) -> Result<Option<Secret>> {
+        match self.call("secret", &json!({"key": key}))? {
+            Value::String(text) => Ok(Some(Secret::new(text))),
+            _ => Ok(None),
+        }
+    }
+
+    fn checkpoint_save(&self, key: &str, document: &Value) -> Result<()> {
+        self.call("checkpoint_save", &json!({"key": key, "document": document})).map(|_| ())
+    }
+
+    fn checkpoint_load(&self, key: &str) -> Result<Option<Value>> {
+        let kept = self.call("checkpoint_load", &json!({"key": key}))?;
+        Ok(Some(kept).filter(|kept| !kept.is_null()))
+    }
+
+    fn make_disk(&self, spec: &DiskSpec) -> Result<Disk> {
+        Ok(serde_json::from_value(self.call("make_disk", &serde_json::to_value(spec)?)?)?)
+    }
+
+    fn disk_read_at(&self, disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let mut done = 0;
+        for piece in buffer.chunks_mut(usize::try_from(SLOT).unwrap_or(usize::MAX)) {
+            let read = self.read_piece(disk, offset + done as u64, piece)?;
+            done += read;
+            if read < piece.len() {
+                break;
+            }
+        }
+        Ok(done)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

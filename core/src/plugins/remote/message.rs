@@ -1,0 +1,182 @@
+//! The lines of the protocol: JSON-RPC 2.0 messages, in both directions.
+//!
+//! Source: JSON-RPC 2.0 Specification (2013-01-04); batches are not used.
+
+use build_image_plugin_api::{Error, ErrorKind};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// Longest line that is read, in bytes.
+pub(super) const LINE_LIMIT: usize = 64 << 20;
+/// JSON-RPC: the method is not there.
+const NO_METHOD: i64 = -32601;
+/// JSON-RPC: the range left to servers. What it was is said in `data.kind`.
+const SERVER_ERROR: i64 = -32000;
+
+/// A line that was read.
+#[derive(Debug, PartialEq)]
+pub(super) enum Message {
+    /// Something is asked for; the answer carries the same id.
+    Call { id: Value, method: String, params: Value },
+    /// Something is told.
+    Notice { method: String, params: Value },
+    /// The answer to a call of ours.
+    Answer { id: u64, result: Result<Value, Error> },
+}
+
+/// All members a line may have.
+#[derive(Deserialize)]
+struct Line {
+    id: Option<Value>,
+    method: Option<String>,
+    #[serde(default)]
+    params: Value,
+    #[serde(default)]
+    result: Value,
+    error: Option<WireError>,
+}
+
+/// An error object.
+#[derive(Serialize, Deserialize)]
+struct WireError {
+    code: i64,
+    message: String,
+    #[serde(default)]
+    data: Option<Data>,
+}
+
+/// What JSON-RPC's error does not have.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Data {
+    kind: String,
+    retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    context: Map<String, Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    causes: Vec<String>,
+}
+
+/// Understands a line; the error says what is wrong with it.
+pub(super) fn parse(line: &[u8]) -> Result<Message, String> {
+    let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    match (line.method, line.id) {
+        (Some(method), Some(id)) => Ok(Message::Call { id, method, params: line.params }),
+        (Some(method), None) => Ok(Message::Notice { method, params: line.params }),
+        (None, Some(id)) => {
+            let id = id.as_u64().ok_or("it answers with an id that was never given")?;
+            let result = line.error.map_or(Ok(line.result), |error| Err(Error::from(error)));
+            Ok(Message::Answer { id, result })
+        }
+        (None, None) => Err("it has neither `method` nor `id`".to_owned()),
+    }
+}
+
+/// The line of a call.
+pub(super) fn call(id: u64, method: &str, params: &Value) -> String {
+    line(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))
+}
+
+/// The line of a notification.
+pub(super) fn notice(method: &str, params: &Value) -> String {
+    line(&json!({"jsonrpc": "2.0", "method": method, "params": params}))
+}
+
+/// The line of an answer.
+pub(super) fn answer(id: &Value, result: Result<Value, Error>) -> String {
+    match result {
+        Ok(result) => line(&json!({"jsonrpc": "2.0", "id": id, "result": result})),
+        Err(error) => line(&json!({"jsonrpc": "2.0", "id": id, "error": WireError::from(error)})),
+    }
+}
+
+fn line(message: &Value) -> String {
+    let mut text = message.to_string();
+    text.push('\n');
+    text
+}
+
+impl From<WireError> for Error {
+    fn from(wire: WireError) -> Self {
+        let missing = wire.code == NO_METHOD;
+        let data = wire.data.unwrap_or_default();
+        let mut error = Self::new(ErrorKind::from_code(&data.kind), wire.message);
+        if missing && data.kind.is_empty() {
+            error.kind = ErrorKind::Unsupported;
+        }
+        let text = |value: Value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        error.hint = data.hint;
+        error.retryable = data.retryable;
+        error.context = data.context.into_iter().map(|(name, value)| (name, text(value))).collect();
+        error.causes = data.causes;
+        error
+    }
+}
+
+impl From<Error> for WireError {
+    fn from(error: Error) -> Self {
+        let context = error.context.into_iter().map(|(name, value)| (name, value.into()));
+        let data = Data {
+            kind: error.kind.code().to_owned(),
+            retryable: error.retryable,
+            hint: error.hint,
+            context: context.collect(),
+            causes: error.causes,
+        };
+        let unknown = error.kind == ErrorKind::Unsupported;
+        Self {
+            code: if unknown { NO_METHOD } else { SERVER_ERROR },
+            message: error.message,
+            data: Some(data),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_told_apart() {
+        let error = Error::new(ErrorKind::Quota, "too many")
+            .with("request_id", "R-1")
+            .with_hint("delete some")
+            .because(&std::io::Error::other("inner"))
+            .retryable();
+        let answered = |result| Message::Answer { id: 7, result };
+        for (line, expected) in [
+            (
+                call(7, "upload", &json!({"a": 1})),
+                Message::Call { id: json!(7), method: "upload".into(), params: json!({"a": 1}) },
+            ),
+            (
+                notice("cancel", &Value::Null),
+                Message::Notice { method: "cancel".into(), params: Value::Null },
+            ),
+            (answer(&json!(7), Ok(Value::Null)), answered(Ok(Value::Null))),
+            (answer(&json!(7), Err(error.clone())), answered(Err(error))),
+            (
+                r#"{"id":7,"error":{"code":-32601,"message":"no such method"}}"#.to_owned(),
+                answered(Err(Error::new(ErrorKind::Unsupported, "no such method"))),
+            ),
+            (
+                r#"{"id":7,"error":{"code":1,"message":"boom"}}"#.to_owned(),
+                answered(Err(Error::new(ErrorKind::Provider, "boom"))),
+            ),
+        ] {
+            assert_eq!(parse(line.as_bytes()).unwrap(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        for line in ["hello", "[]", "{}", r#"{"id":"x","result":1}"#, r#"{"id":1,"error":"x"}"#] {
+            assert!(parse(line.as_bytes()).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Lines for a process, written by a thread of their own: a process that reads nothing blocks nobody
+//! who must not be blocked.
+
+use std::{
+    io::Write as _,
+    process::ChildStdin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+};
+
+/// Lines that may wait.
+const LINES: usize = 1024;
+
+/// The way to a process's standard input, shared by all who write to it.
+#[derive(Clone)]
+pub(super) struct Outbox(Arc<Mutex<Option<SyncSender<String>>>>);
+
+impl Outbox {
+    /// An outbox, and the lines that were put into it.
+    pub(super) fn new() -> (Self, Receiver<String>) {
+        let (sender, lines) = sync_channel(LINES);
+        (Self(Arc::new(Mutex::new(Some(sender)))), lines)
+    }
+
+    /// Puts a line in; waits while it is full.
+    pub(super) fn send(&self, line: String) {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(sender) = sender {
+            // Not sent only when the process is gone.
+            let _ = sender.send(line);
+        }
+    }
+
+    /// Puts a line in, unless it is full or closed. Returns whether it was taken.
+    pub(super) fn try_send(&self, line: String) -> bool {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.as_ref().is_some_and(|sender| sender.try_send(line).is_ok())
+    }
+
+    /// Takes no more lines: the process's input ends after those that are in.
+    pub(super) fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Writes lines until there are no more; then the process's input ends.
+pub(super) fn write(mut stdin: ChildStdin, lines: &Receiver<String>) {
+    while let Ok(line) = lines.recv() {
+        if stdin.write_all(line.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
