@@ -49,9 +49,13 @@ bench: tools
 	tests/bench/start
 	$(TARGET)/release/examples/soak --requests 100 --bytes 1000000 --noise-seconds 0
 
-# Long runs: 20,000 requests and 10 GB, ten minutes of noise, the emulator's page in a browser.
+# Long runs: 1,000 instances of every provider (also under valgrind), 20,000 requests and 10 GB, ten minutes of noise, the emulator's page in a browser.
 soak: tools
 	tests/install-tools interop
+	tests/install-tools soak
+	BUILD_IMAGE_SOAK_CYCLES=1000 $(CARGO) test --locked -p build-image --test e2e -- --nocapture instances_that_come
+	BUILD_IMAGE_SOAK_CYCLES=20 BUILD_IMAGE_SOAK_RUNNER="valgrind -q --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=9" \
+	  $(CARGO) test --locked -p build-image --test e2e -- --nocapture instances_that_come
 	$(CARGO) build --release --locked -p build-image-emulator-alibaba --bins --example soak
 	$(TARGET)/release/examples/soak
 	@if command -v chromium >/dev/null; then tests/interop/run --browser $(TARGET)/release/build-image-emulator-alibaba; \

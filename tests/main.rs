@@ -25,6 +25,8 @@ mod install_matrix;
 mod old_plugins;
 mod packages;
 mod registry;
+mod plugins_isolated;
+mod plugins_program;
 mod plugins_trust;
 mod resume;
 mod reuse;

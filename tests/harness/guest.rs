@@ -76,6 +76,12 @@ pub(crate) fn needs_qemu() -> bool {
     needs(&["qemu-system-x86_64", "qemu-img", "xorriso", "python3"])
 }
 
+/// Whether the Python example can be run here; as [`needs_qemu`].
+#[track_caller]
+pub(crate) fn needs_python() -> bool {
+    needs(&["python3", "openssl"])
+}
+
 /// Whether these tools are here. Says aloud what is skipped; with BUILD_IMAGE_NO_SKIP=1, which the full
 /// test run sets, a skip is a failure.
 #[track_caller]

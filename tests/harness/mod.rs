@@ -6,7 +6,7 @@ mod sandbox;
 mod tiny_iso;
 mod web;
 
-pub(crate) use guest::{Iso, Turn, needs, needs_qemu};
+pub(crate) use guest::{Iso, Turn, needs, needs_python, needs_qemu};
 pub(crate) use run::Run;
 pub(crate) use sandbox::{SECRET, Sandbox, walk as sandbox_walk};
 pub(crate) use tiny_iso::TinyIso;
@@ -28,4 +28,14 @@ pub(crate) fn plugin_folder() -> PathBuf {
 pub(crate) fn target_folder() -> PathBuf {
     let deps = plugin_folder();
     deps.ancestors().nth(2).unwrap().to_owned()
+}
+
+/// Waits until something is so; a build that never gets there fails the test.
+#[track_caller]
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed().as_secs() < 120, "in vain: {what}");
+        std::thread::yield_now();
+    }
 }

@@ -1,0 +1,303 @@
+//! Providers that are programs: the Python example builds whole images, and whatever it does wrong ends
+//! in one clear error with nothing left behind.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Run, Sandbox, needs_python, root, until};
+
+/// A key nobody may ever see.
+const KEY: &str = "hunter2-hunter2";
+
+/// The folder of the Python example.
+fn example() -> PathBuf {
+    root().join("providers/example-python")
+}
+
+/// A provider `faulty`: the example, but for `fault`, which runs when the first bytes are written.
+fn faulty(sandbox: &Sandbox, fault: &str) -> PathBuf {
+    let folder = sandbox.path().join("plugins");
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("build-image-provider-faulty");
+    let script = format!(
+        r#"#!/usr/bin/env python3
+import importlib.machinery, importlib.util, os, signal, sys, time
+sys.dont_write_bytecode = True
+loader = importlib.machinery.SourceFileLoader("pydir", "{example}")
+pydir = importlib.util.module_from_spec(importlib.util.spec_from_loader("pydir", loader))
+loader.exec_module(pydir)
+ready = "{ready}"
+class Faulty(pydir.PyDir):
+    @staticmethod
+    def describe():
+        return {{**pydir.PyDir.describe(), "name": "faulty"}}
+    def copy(self, disk, part):
+        host = self.host
+        def fault(*_):
+            open(ready, "w").close()
+            {fault}
+        host.progress = fault
+        return super().copy(disk, part)
+pydir.CHECKPOINT = 1
+pydir.serve(Faulty)
+"#,
+        example = example().join("build-image-provider-pydir").display(),
+        ready = sandbox.path().join("ready").display(),
+    );
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+fn words<'a>(disk: &'a Path, provider: &'a str, folder: &'a Path) -> Vec<&'a str> {
+    let (disk, folder) = (disk.to_str().unwrap(), folder.to_str().unwrap());
+    vec!["--disk", disk, "-p", provider, "--provider-dir", folder]
+}
+
+/// Nothing of a failed build is left but its log and result.
+#[track_caller]
+fn nothing_is_left(sandbox: &Sandbox) {
+    let kept = |name: &String| name.starts_with("images/") || name.starts_with("artifacts");
+    let left: Vec<String> = sandbox.files().into_iter().filter(kept).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn the_example_publishes_the_same_image_as_the_library() {
+    if !needs_python() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("disk.raw", 70, 9);
+    sandbox.run(&words(&disk, "qcow2", &example())).succeeded();
+    let images = sandbox.path().join("images");
+    fs::rename(images.join("disk.qcow2.qcow2"), sandbox.path().join("peer.qcow2")).unwrap();
+    let run = sandbox.run(&words(&disk, "pydir", &example()));
+    run.succeeded();
+    let made = fs::read(images.join("disk.pydir.qcow2")).unwrap();
+    assert!(made == fs::read(sandbox.path().join("peer.qcow2")).unwrap(), "the bytes differ");
+    assert_eq!(run.member("bytes_sent"), made.len());
+    assert_eq!(run.member("plugin")["name"], "pydir");
+    let folder = example();
+    let run =
+        sandbox.run(&[&words(&disk, "pydir", &folder)[..], &["--pydir-format", "raw"]].concat());
+    run.succeeded();
+    assert_eq!(run.member("pydir_folder"), images.to_str().unwrap());
+    let made = fs::read(images.join("disk.pydir.raw")).unwrap();
+    assert!(made == fs::read(&disk).unwrap(), "the bytes differ");
+}
+
+#[test]
+fn a_program_gets_secrets_on_request_and_a_small_environment() {
+    if !needs_python() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("disk.raw", 8, 2);
+    let folder = faulty(&sandbox, r#"host.log("sees " + " ".join(sorted(os.environ)))"#);
+    let mut command = sandbox.command(&words(&disk, "faulty", &folder));
+    command.env("F5_PYDIR_SEAL_KEY", KEY).env("CLOUD_TOKEN", "t").env("HTTPS_PROXY", "http://p:1");
+    let run = Run::of(&command.output().unwrap(), None);
+    run.succeeded();
+    let image = fs::read(sandbox.path().join("images/disk.faulty.qcow2")).unwrap();
+    let output = Command::new("openssl")
+        .args(["dgst", "-sha256", "-hmac", KEY, "-r"])
+        .arg(sandbox.path().join("images/disk.faulty.qcow2"))
+        .output()
+        .unwrap();
+    let wanted = String::from_utf8(output.stdout).unwrap();
+    let seal = fs::read_to_string(sandbox.path().join("images/disk.faulty.qcow2.seal")).unwrap();
+    assert!(!image.is_empty() && wanted.starts_with(seal.trim()), "{wanted} {seal}");
+    let log = fs::read_to_string(sandbox.path().join("logs/image-faulty")).unwrap();
+    let seen = log.lines().find_map(|line| line.split_once("sees ")).unwrap().1;
+    // Interpreters add variables of their own; none of ours may be among them.
+    for name in ["BUILD_IMAGE_PROVIDER_FILE", "HOME", "HTTPS_PROXY", "PATH"] {
+        assert!(seen.contains(name), "{name} is missing: {seen}");
+    }
+    for name in ["F5_", "CLOUD_TOKEN", "BUILD_IMAGE_PROVIDER_PATH"] {
+        assert!(!seen.contains(name), "{name} is seen: {seen}");
+    }
+    for text in [&log, &run.stdout, &run.stderr] {
+        assert!(!text.contains(KEY), "{text}");
+    }
+}
+
+#[test]
+fn whatever_a_program_does_wrong_the_build_fails_with_one_error_and_leaves_nothing() {
+    if !needs_python() {
+        return;
+    }
+    for (fault, code, texts) in [
+        (
+            "print('lost', file=sys.stderr); os._exit(7)",
+            1,
+            &["exit status 7", "standard error: lost"][..],
+        ),
+        ("os.abort()", 1, &["killed by SIGABRT (signal 6)"]),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", 1, &["killed by SIGSEGV (signal 11)"]),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 1, &["killed by SIGKILL", "memory ran out"]),
+        (
+            "os.write(host.output.fileno(), b'a line\\n')",
+            1,
+            &["no message of the protocol: `a line`"],
+        ),
+        ("host.send(id=99, result=1)", 1, &["an answer to call 99"]),
+        ("os.close(host.output.fileno()); time.sleep(600)", 1, &["closed its output"]),
+        ("raise KeyError('k')", 1, &["upload failed", "because: KeyError('k')"]),
+        ("host.call('make_coffee')", 6, &["this build-image has no `make_coffee`"]),
+        ("host.call('secret', key='X')", 6, &["`X` is no secret setting"]),
+        ("host.call('secret')", 1, &["parameters of secret are malformed"]),
+        (
+            "host.call('disk_read_at', disk=0, offset=0, length=1 << 40)",
+            2,
+            &["1099511627776 bytes"],
+        ),
+        (
+            "raise pydir.Failure('quota', 'full', 'delete some', ['c1'], request_id='R-1')",
+            6,
+            &["step upload: full", "because: c1", "request_id: R-1", "hint: delete some"],
+        ),
+        (
+            "print('stray line'); raise pydir.Failure('network', 'x', retryable=True)",
+            7,
+            &["upload: x"],
+        ),
+    ] {
+        let sandbox = Sandbox::new();
+        let disk = sandbox.disk("disk.raw", 8, 2);
+        let folder = faulty(&sandbox, fault);
+        sandbox.run(&words(&disk, "faulty", &folder)).failed(code, texts);
+        nothing_is_left(&sandbox);
+    }
+}
+
+#[test]
+fn bytes_of_the_disk_come_as_text_too() {
+    if !needs_python() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("disk.raw", 8, 2);
+    let fault = "a = host.call('disk_read_at', disk=disk['id'], offset=0, length=5000); \
+                 import base64; assert base64.b64decode(a['data']) == open(part, 'rb').read(5000); \
+                 assert a['length'] == 5000; raise pydir.Failure('quota', 'all is well')";
+    let folder = faulty(&sandbox, fault);
+    sandbox.run(&words(&disk, "faulty", &folder)).failed(6, &["all is well"]);
+}
+
+#[test]
+fn ctrl_c_ends_a_program_that_listens_and_one_that_does_not() {
+    if !needs_python() {
+        return;
+    }
+    for (fault, warning) in [
+        ("host.call('wait', milliseconds=3600000)", ""),
+        ("time.sleep(3600)", "the provider did not stop within 5 s and was killed"),
+    ] {
+        let sandbox = Sandbox::new();
+        let disk = sandbox.disk("disk.raw", 8, 2);
+        let folder = faulty(&sandbox, fault);
+        let mut command = sandbox.command(&words(&disk, "faulty", &folder));
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        until("the upload has begun", || sandbox.path().join("ready").exists());
+        let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let run = Run::of(&child.wait_with_output().unwrap(), None);
+        run.failed(130, &["error: interrupted", warning]);
+        assert_eq!(run.stderr.contains("was killed"), !warning.is_empty(), "{}", run.stderr);
+        nothing_is_left(&sandbox);
+    }
+}
+
+#[test]
+fn a_killed_build_goes_on_where_the_program_was() {
+    if !needs_python() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("disk.raw", 16, 16);
+    // The host dies once, with the second piece on disk.
+    let fault = "if os.path.getsize(part) > 5 << 20 and not os.path.exists(ready + '2'): \
+                 open(ready + '2', 'w').close(); os.kill(os.getppid(), 9)";
+    let folder = faulty(&sandbox, fault);
+    let raw = [&words(&disk, "faulty", &folder)[..], &["--pydir-format", "raw"]].concat();
+    let killed = sandbox.run(&raw);
+    assert_eq!(killed.code, -1, "killed: {}", killed.stderr);
+    let output = sandbox.command(&["runs", "--json"]).output().unwrap();
+    let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let run = sandbox.run(&["resume", listed["runs"][0]["id"].as_str().unwrap()]);
+    run.succeeded();
+    assert!(run.member("bytes_sent").as_u64().unwrap() < 16 << 20, "it began again");
+    let made = fs::read(sandbox.path().join("images/disk.faulty.raw")).unwrap();
+    assert!(made == fs::read(&disk).unwrap(), "the bytes differ");
+    let log = fs::read_to_string(sandbox.path().join("logs/image-faulty")).unwrap();
+    assert!(log.contains("going on at byte"), "{log}");
+}
+
+/// Whether `part` is contained in `whole`: members that are missing in `part` may be anything.
+fn is_part(part: &Value, whole: &Value) -> bool {
+    match (part, whole) {
+        (Value::Object(part), Value::Object(whole)) => part
+            .iter()
+            .all(|(name, value)| whole.get(name).is_some_and(|other| is_part(value, other))),
+        (Value::Array(part), Value::Array(whole)) => {
+            part.len() == whole.len() && part.iter().zip(whole).all(|(a, b)| is_part(a, b))
+        }
+        _ => part == whole,
+    }
+}
+
+#[test]
+fn the_transcript_in_the_documentation_is_what_is_really_said() {
+    if !needs_python() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let folder = sandbox.path().join("plugins");
+    fs::create_dir_all(&folder).unwrap();
+    let program = folder.join("build-image-provider-pydir");
+    // Both directions pass a recorder.
+    let (host, provider) = (sandbox.path().join("host"), sandbox.path().join("provider"));
+    let script = format!(
+        "#!/bin/sh\ntee -a '{}' | '{}' | tee -a '{}'\n",
+        host.display(),
+        example().join("build-image-provider-pydir").display(),
+        provider.display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let disk = sandbox.disk("disk.raw", 1, 1);
+    fs::create_dir(sandbox.path().join("out")).unwrap();
+    let words =
+        [&words(&disk, "pydir", &folder)[..], &["--pydir-folder", "out", "--pydir-format", "raw"]];
+    sandbox.run(&words.concat()).succeeded();
+    let said = |path: &Path| -> Vec<Value> {
+        let text = fs::read_to_string(path).unwrap();
+        let text = text.replace(sandbox.path().canonicalize().unwrap().to_str().unwrap(), "/work");
+        text.replace(sandbox.path().to_str().unwrap(), "/work")
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    let mut streams = [(">", said(&host)), ("<", said(&provider))];
+    let page = fs::read_to_string(root().join("docs/plugins.md")).unwrap();
+    let shown = page.split("```transcript\n").nth(1).unwrap().split("```").next().unwrap();
+    let mut compared = 0;
+    for line in shown.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (arrow, text) = line.split_at(1);
+        let shown: Value =
+            serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let (_, stream) = streams.iter_mut().find(|(known, _)| *known == arrow).unwrap();
+        let found = stream.iter().position(|message| is_part(&shown, message));
+        let found = found.unwrap_or_else(|| panic!("nobody said {shown}\n{:#}", json!(stream)));
+        stream.drain(..=found);
+        compared += 1;
+    }
+    assert!(compared >= 20, "only {compared} lines");
+}
