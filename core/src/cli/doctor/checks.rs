@@ -13,7 +13,7 @@ use crate::{
     clock,
     error::Result,
     install::choose_accel,
-    plugins::{Plugin, SearchPath},
+    plugins::Loader,
     settings::{Environment, Resolved},
 };
 
@@ -21,7 +21,7 @@ use crate::{
 pub(super) struct Host<'a> {
     pub(super) settings: &'a Resolved,
     pub(super) environment: &'a Environment,
-    pub(super) search: SearchPath,
+    pub(super) loader: Loader,
     pub(super) qemu: Result<Qemu>,
 }
 
@@ -213,11 +213,11 @@ fn judge_space(key: &str, folder: &str, free: u64) -> Finding {
 fn providers(host: &Host<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut previous = None;
-    for candidate in host.search.all() {
+    for candidate in host.loader.search.all() {
         let shadowed = previous.as_ref() == Some(&candidate.name);
         previous = Some(candidate.name.clone());
         let shown = candidate.path.display();
-        found.push(match Plugin::load(&candidate) {
+        found.push(match host.loader.ask(&candidate) {
             Ok(plugin) if shadowed => good(format!("{} {shown}: another one is used", plugin.name)),
             Ok(plugin) => good(format!("{} {} {shown}", plugin.name, plugin.description().version)),
             Err(error) => bad(
@@ -228,8 +228,13 @@ fn providers(host: &Host<'_>) -> Vec<Finding> {
         });
     }
     if found.is_empty() {
-        let folders: Vec<String> =
-            host.search.folders().iter().map(|folder| folder.display().to_string()).collect();
+        let folders: Vec<String> = host
+            .loader
+            .search
+            .folders()
+            .iter()
+            .map(|folder| folder.display().to_string())
+            .collect();
         found.push(bad(
             Verdict::Fail,
             format!("there is no plugin in {}", folders.join(", ")),

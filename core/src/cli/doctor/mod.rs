@@ -63,8 +63,8 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<u8> {
     if let Some(qemu) = qemu.as_ref().ok().filter(|_| matches.get_flag("REFRESH")) {
         qemu.forget_verdict();
     }
-    let search = build::search_path(&layers.resolve(&first_rows())?, environment);
-    let host = Host { settings: &settings, environment, search, qemu };
+    let loader = build::loader(&layers.resolve(&first_rows())?, environment)?;
+    let host = Host { settings: &settings, environment, loader, qemu };
     let found: Vec<(&str, Finding)> = CHECKS
         .iter()
         .flat_map(|(subject, check)| check(&host).into_iter().map(|finding| (*subject, finding)))
