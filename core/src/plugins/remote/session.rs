@@ -44,6 +44,8 @@ pub(super) struct Session {
     outbox: Outbox,
     inbox: Receiver<Heard>,
     tail: Arc<Mutex<VecDeque<String>>>,
+    /// Ends when its standard error has ended.
+    complaints: Receiver<()>,
     over: Arc<AtomicBool>,
     /// Why it can be asked no more, once that is known.
     verdict: Option<Error>,
@@ -75,10 +77,15 @@ impl Session {
         let tail = Arc::new(Mutex::new(VecDeque::new()));
         let (kept, reader_over) = (Arc::clone(&tail), Arc::clone(&over));
         let log = Arc::clone(host);
+        let (complaining, complaints) = channel();
         spawn("provider-in", move || outbox::write(stdin, &lines))?;
-        spawn("provider-err", move || complain(stderr, log.as_ref(), &kept))?;
+        spawn("provider-err", move || {
+            complain(stderr, log.as_ref(), &kept);
+            drop::<Sender<()>>(complaining);
+        })?;
         spawn("provider-out", move || listen(stdout, &service, &heard, &reader_over))?;
-        let mut session = Self { partner, outbox, inbox, tail, over, verdict: None, next: 1 };
+        let (verdict, next) = (None, 1);
+        let mut session = Self { partner, outbox, inbox, tail, complaints, over, verdict, next };
         session.agree(&buffer, host.as_ref(), limit)?;
         Ok(session)
     }
@@ -161,6 +168,8 @@ impl Session {
         self.outbox.close();
         let status = self.partner.wait(END_LIMIT).ok().flatten();
         let mut error = status::ended(status);
+        // Its last words are on their way.
+        let _ = self.complaints.recv_timeout(END_LIMIT);
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         error.causes.extend(tail.iter().map(|line| format!("standard error: {line}")));
         drop(tail);
