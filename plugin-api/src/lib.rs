@@ -4,7 +4,7 @@
 //!
 //! [`Provider`] (the steps, in the order of their calls) → [`Context`] (what a step may ask of the
 //! host) → [`Description`] and [`Setting`] (what a provider says of itself, as data) → [`document`]
-//! (what steps receive and return) → [`Error`]. The boundary itself lives in `wire` and is of no
+//! (what steps receive and return) → [`Error`]. [`ready`] has ready-made parts. The boundary itself lives in `wire` and is of no
 //! concern to authors.
 //!
 //! # Literals
@@ -31,6 +31,7 @@ pub mod document;
 mod error;
 mod ovf;
 mod provider;
+pub mod ready;
 mod resource;
 mod setting;
 #[cfg(feature = "testing")]

@@ -185,7 +185,7 @@ impl Host for MockHost {
             length: Some(self.content.len() as u64),
             length_limit: self.content.len() as u64,
             late_head: 0,
-            file_name: format!("mock.{}", spec.format.word()),
+            file_name: format!("mock.{}", spec.file_suffix()),
             identity: "mock".to_owned(),
             ..Disk::default()
         })

@@ -1,5 +1,7 @@
-//! For tests of providers: a host without a host.
+//! For tests of providers: a host without a host, a README that must tell the truth.
 
 mod mock_host;
+mod readme;
 
 pub use mock_host::MockHost;
+pub use readme::readme_differences;

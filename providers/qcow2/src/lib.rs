@@ -3,8 +3,6 @@
 #![forbid(unsafe_code)]
 
 mod describe;
-mod discard;
-mod publish;
 
 use build_image_plugin_api::{
     Context, Description, Disk, Provider, Result, Settings,
@@ -13,6 +11,7 @@ use build_image_plugin_api::{
         Registered, UploadRequest, Uploaded,
     },
     export_provider,
+    ready::folder,
 };
 
 /// The provider.
@@ -28,7 +27,7 @@ impl Provider for Qcow2 {
     }
 
     fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
-        Ok(publish::check(&request.build))
+        Ok(CheckReport { findings: vec![folder::check(request)], ..CheckReport::default() })
     }
 
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
@@ -42,15 +41,15 @@ impl Provider for Qcow2 {
     }
 
     fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {
-        publish::write(context, request)
+        folder::write(context, request)
     }
 
     fn register(&self, _: &Context, request: &RegisterRequest) -> Result<Registered> {
-        Ok(publish::registered(request))
+        Ok(folder::registered(request))
     }
 
     fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
-        discard::remove(context, request)
+        folder::remove(context, request)
     }
 }
 

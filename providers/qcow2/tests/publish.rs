@@ -42,7 +42,7 @@ fn the_disk_is_published_under_the_images_name() {
     let bytes: Vec<u8> = (0..3_000_000u32).map(|number| (number % 251) as u8).collect();
     let host = Arc::new(MockHost::new().with_disk(bytes.clone()));
     let id = upload(&host, &build(folder.path())).unwrap();
-    assert_eq!(id, folder.path().join("img.qcow2").display().to_string());
+    assert_eq!(id, folder.path().join("mock.qcow2").display().to_string());
     assert_eq!(fs::read(id).unwrap(), bytes);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
 }
@@ -50,7 +50,7 @@ fn the_disk_is_published_under_the_images_name() {
 #[test]
 fn a_cancelled_copy_is_removed_and_an_older_file_stays() {
     let folder = tempfile::tempdir().unwrap();
-    let older = folder.path().join("img.qcow2");
+    let older = folder.path().join("mock.qcow2");
     fs::write(&older, "older").unwrap();
     let host = Arc::new(MockHost::new().with_disk(vec![7; 5 << 20]).cancel_after_reads(2));
     let error = upload(&host, &build(folder.path())).unwrap_err();

@@ -1,0 +1,190 @@
+//! The machine beside a VMDK, as an OVF descriptor tells it: BIG-IP Virtual Edition's shape, which
+//! other disks get too. Version numbers decide what the guest can do.
+
+use std::{fs, io::Read as _};
+
+use crate::{Error, ErrorKind, Ovf, OvfNetwork, OvfProduct, Result, document::Build};
+
+/// Longest licence text, bytes; whatever is longer is some other file.
+const LICENCE_LIMIT: u64 = 1 << 20;
+
+/// Networks of the machine in the order of its adapters, and what each is for.
+const NETWORKS: [(&str, &str); 4] = [
+    ("Management", "Network of the management interface"),
+    ("Internal", "Network of interface 1.1, towards the servers"),
+    ("External", "Network of interface 1.2, towards the clients"),
+    ("HA", "Network of interface 1.3, towards the other unit of a pair"),
+];
+
+/// The machine of a build: 2 processors, 4096 MiB, four adapters, hardware version by the product's
+/// version, a manifest with SHA-1 digests, which is what every vSphere understands.
+#[must_use]
+pub fn machine(build: &Build) -> Ovf {
+    let fact = |name: &str| build.product.get(name).cloned().unwrap_or_default();
+    let (name, version) = (fact("name"), fact("version"));
+    let is_known = !name.is_empty();
+    let full_version = [version.clone(), fact("build")].join("-");
+    let annotation = if is_known {
+        format!("{name} Virtual Edition {full_version}, made by build-image")
+    } else {
+        format!("{}, made by build-image", build.disk_name)
+    };
+    let product = OvfProduct {
+        name: if is_known { name } else { build.disk_name.clone() },
+        vendor: if is_known { "F5 Networks".to_owned() } else { String::new() },
+        version,
+        full_version: if is_known { full_version } else { String::new() },
+        ..OvfProduct::default()
+    };
+    let network = |(name, description): (&str, &str)| OvfNetwork {
+        name: name.to_owned(),
+        description: description.to_owned(),
+    };
+    Ovf {
+        name: build.disk_name.clone(),
+        annotation,
+        product: Some(product),
+        hardware_version: hardware_version(version_of(build)),
+        uefi: build.boot_mode == "uefi",
+        cpus: 2,
+        memory_mib: 4096,
+        networks: NETWORKS.map(network).to_vec(),
+        manifest_digest: "SHA1".to_owned(),
+        ..Ovf::default()
+    }
+}
+
+/// The product's version as one number, two digits per component: 14.1.0.3 → 14010003. Absent when the
+/// product is not known.
+#[must_use]
+pub fn version_of(build: &Build) -> Option<u64> {
+    let mut parts = build.product.get("version")?.split('.');
+    let mut number = 0;
+    for _ in 0..4 {
+        let part: u64 = parts.next().unwrap_or("0").parse().ok()?;
+        number = number * 100 + part.min(99);
+    }
+    Some(number)
+}
+
+/// VMware's hardware version: 13 from 15.1.6.2 and 16.1.2.2 on, otherwise 10.
+fn hardware_version(version: Option<u64>) -> u32 {
+    match version {
+        Some(15_010_602..16_000_000 | 16_010_202..) => 13,
+        _ => 10,
+    }
+}
+
+/// Refuses addresses where a licence text is to be a file.
+///
+/// # Errors
+/// [`ErrorKind::Config`] naming the setting and what to do instead.
+pub fn check_licence_path(key: &str, path: &str) -> Result<()> {
+    let Some((scheme, _)) = path.split_once("://") else { return Ok(()) };
+    if !scheme.chars().all(|letter| letter.is_ascii_alphanumeric()) {
+        return Ok(());
+    }
+    Err(Error::config(format!("{key}: `{path}` is an address, not a file")).with_hint(format!(
+        "fetch it first (curl -o eula.txt '{path}'), then set {key} to eula.txt"
+    )))
+}
+
+/// Reads a licence text.
+///
+/// # Errors
+/// When it is an address, cannot be read, is empty, longer than 1 MiB or no plain text.
+pub fn licence(key: &str, path: &str) -> Result<String> {
+    check_licence_path(key, path)?;
+    let wrong = |what: &str| {
+        Error::config(format!("{key}: `{path}` {what}"))
+            .with_hint(format!("set {key} to a plain text file in UTF-8"))
+    };
+    let mut bytes = Vec::new();
+    let read =
+        fs::File::open(path).and_then(|file| file.take(LICENCE_LIMIT + 1).read_to_end(&mut bytes));
+    read.map_err(|error| {
+        Error::new(ErrorKind::Config, format!("{key}: cannot read `{path}`"))
+            .because(&error)
+            .with_hint(format!("set {key} to an existing file, or leave it out"))
+    })?;
+    if bytes.len() as u64 > LICENCE_LIMIT {
+        return Err(wrong("is longer than 1 MiB"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| wrong("is no text in UTF-8"))?;
+    let is_plain = |letter: char| matches!(letter, '\t' | '\n' | '\r') || !letter.is_control();
+    if text.trim().is_empty() {
+        return Err(wrong("is empty"));
+    }
+    if !text.chars().all(is_plain) {
+        return Err(wrong("has control characters"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(version: &str) -> Build {
+        let facts = [("name", "BIG-IP"), ("version", version), ("build", "0.0.39")];
+        Build {
+            disk_name: "disk".into(),
+            product: facts.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            ..Build::default()
+        }
+    }
+
+    #[test]
+    fn the_hardware_version_follows_the_products_version() {
+        for (version, number, hardware) in [
+            ("14.1.0.3", Some(14_010_003), 10),
+            ("15.1.6.1", Some(15_010_601), 10),
+            ("15.1.6.2", Some(15_010_602), 13),
+            ("15.1.10", Some(15_011_000), 13),
+            ("16.0.0", Some(16_000_000), 10),
+            ("16.1.2.1", Some(16_010_201), 10),
+            ("16.1.2.2", Some(16_010_202), 13),
+            ("17.1.0", Some(17_010_000), 13),
+            ("x", None, 10),
+        ] {
+            let build = build(version);
+            assert_eq!(version_of(&build), number, "{version}");
+            assert_eq!(machine(&build).hardware_version, hardware, "{version}");
+        }
+    }
+
+    #[test]
+    fn the_product_is_told_as_far_as_it_is_known() {
+        let product = machine(&build("15.0.0")).product.unwrap();
+        assert_eq!((&*product.name, &*product.full_version), ("BIG-IP", "15.0.0-0.0.39"));
+        let plain = machine(&Build { disk_name: "debian".into(), ..Build::default() });
+        assert_eq!(plain.product.unwrap().name, "debian");
+        assert_eq!(plain.annotation, "debian, made by build-image");
+    }
+
+    #[test]
+    fn licences_are_files_of_plain_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        for (name, content) in [
+            ("good", "you may\n".as_bytes()),
+            ("empty", b" \n"),
+            ("binary", b"\xff\xfe"),
+            ("nul", b"a\0"),
+        ] {
+            fs::write(path(name), content).unwrap();
+        }
+        assert_eq!(licence("K", &path("good")).unwrap(), "you may\n");
+        for (path, text) in [
+            (path("empty"), "is empty"),
+            (path("binary"), "no text in UTF-8"),
+            (path("nul"), "control characters"),
+            (path("absent"), "cannot read"),
+            ("https://example.com/eula.txt".to_owned(), "is an address, not a file"),
+        ] {
+            let error = licence("K", &path).unwrap_err();
+            assert!(error.kind == ErrorKind::Config && error.message.contains(text), "{error}");
+            assert!(error.hint.is_some());
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! A provider that makes the disk its cloud wants and leaves the upload to a script: builds end with
+//! `--no-upload`, the script lies beside the package in IMAGE_DIR and does the rest.
+
+use std::path::PathBuf;
+
+use super::folder;
+use crate::{
+    Context, Error, Result, Settings,
+    document::{Build, CheckRequest, Finding},
+};
+
+/// What the script's name ends with.
+const SUFFIX: &str = "upload.sh";
+
+/// Findings of every such provider: a build that wants to upload is refused before the long part;
+/// otherwise IMAGE_DIR must be writable.
+#[must_use]
+pub fn check(request: &CheckRequest, cloud: &str) -> Finding {
+    if !request.online {
+        return folder::check(request);
+    }
+    let script = script_path(&request.build).map_or_else(|_| SUFFIX.to_owned(), shown);
+    let error = Error::unsupported(
+        format!("this provider is a stub: it makes the disk for {cloud} but does not upload it"),
+        format!("build with --no-upload, then run `{script}`"),
+    );
+    Finding::error("upload", &error)
+}
+
+/// The answer of a step that the script does instead. The hint holds the script.
+#[must_use]
+pub fn refused(step: &str, build: &Build, script: &str) -> Error {
+    let path = script_path(build).map_or_else(|_| SUFFIX.to_owned(), shown);
+    Error::unsupported(
+        format!("this provider is a stub and does not {step}"),
+        format!("build with --no-upload, which writes `{path}`:\n{script}"),
+    )
+}
+
+/// Writes the script beside the package and tells the user.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(context: &Context, build: &Build, script: &str) -> Result<()> {
+    let path = script_path(build)?;
+    folder::write_script(context, &path, script)?;
+    context.milestone(format!("to upload and register the image run {}", path.display()))
+}
+
+fn script_path(build: &Build) -> Result<PathBuf> {
+    Ok(folder::path(build)?.join(format!("{}.{SUFFIX}", build.file_stem)))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as a mapping")]
+fn shown(path: PathBuf) -> String {
+    path.display().to_string()
+}
+
+/// A script with values in the places that are written `@NAME@`, each quoted for the shell. Other
+/// at-signs stay.
+#[must_use]
+pub fn filled(template: &str, values: &[(&str, &str)]) -> String {
+    let mut script = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('@') {
+        script.push_str(before);
+        let named = after.split_once('@').and_then(|(name, behind)| {
+            let (_, value) = values.iter().find(|(known, _)| *known == name)?;
+            Some((value, behind))
+        });
+        match named {
+            Some((value, behind)) => {
+                script.push_str(&quoted(value));
+                rest = behind;
+            }
+            None => {
+                script.push('@');
+                rest = after;
+            }
+        }
+    }
+    script + rest
+}
+
+/// A text as one word of the shell.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:".contains(letter);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+/// Limits on the length of image names that the user set: `<PREFIX>_IMAGE_NAME_LENGTH_MIN` and `_MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameLength {
+    least: u64,
+    most: u64,
+}
+
+impl NameLength {
+    /// Reads both settings.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Config`] when no name could be as long as they say.
+    pub fn of(settings: &Settings, prefix: &str) -> Result<Self> {
+        let key = |end: &str| format!("{prefix}_IMAGE_NAME_LENGTH_{end}");
+        let least = settings.integer(&key("MIN")).unwrap_or(0);
+        let most = settings.integer(&key("MAX")).unwrap_or(u64::MAX);
+        if least > most || most == 0 {
+            return Err(Error::config(format!(
+                "no name has at least {least} ({}) and at most {most} characters ({})",
+                key("MIN"),
+                key("MAX")
+            ))
+            .with_hint("leave both settings out"));
+        }
+        Ok(Self { least, most })
+    }
+
+    /// What there is to say about the name of a build.
+    #[must_use]
+    pub fn check(&self, build: &Build) -> Finding {
+        let (name, length) = (&build.image_name, build.image_name.chars().count() as u64);
+        if (self.least..=self.most).contains(&length) {
+            return Finding::ok("image name", format!("`{name}` is allowed"));
+        }
+        let text = format!(
+            "image name `{name}` has {length} characters, not {} to {}",
+            self.least, self.most
+        );
+        Finding::error("image name", &Error::config(text).with_hint("set CLOUD_IMAGE_NAME"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn values_reach_a_script_as_they_are() {
+        let values = ["it's", "$(id) \"x\"", "a@B@c", "", "plain-1.0/x", "line\nfeed"];
+        for value in values {
+            let script = filled("printf %s @A@; : me@here @B@", &[("A", value)]);
+            assert!(script.ends_with("; : me@here @B@"), "{script}");
+            let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), value, "{script}");
+        }
+    }
+
+    #[test]
+    fn limits_that_contradict_each_other_are_refused() {
+        let settings = |least: u64, most: u64| {
+            let pairs = [("MIN", least), ("MAX", most)];
+            Settings::from_values(
+                pairs.map(|(end, n)| (format!("X_IMAGE_NAME_LENGTH_{end}"), n.into())).into(),
+            )
+        };
+        let build = Build { image_name: "abcde".into(), ..Build::default() };
+        for (least, most, fine) in [(1, 5, true), (6, 9, false), (0, 4, false)] {
+            let found = NameLength::of(&settings(least, most), "X").unwrap().check(&build);
+            assert_eq!(found.kind.is_none(), fine, "{least} {most}");
+        }
+        assert!(NameLength::of(&settings(5, 4), "X").is_err());
+        assert!(NameLength::of(&settings(0, 0), "X").is_err());
+    }
+}

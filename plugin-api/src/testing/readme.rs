@@ -1,0 +1,60 @@
+//! Whether a provider's README tells of its settings what its description says.
+
+use std::collections::BTreeMap;
+
+use crate::Description;
+
+/// What the tables of a README say wrongly about the settings of a provider; empty when all is true.
+/// A row of a table whose first cell is a key in backticks tells of that setting, its second cell is
+/// the default. Every setting must be told of, and no other, once.
+#[must_use]
+pub fn readme_differences(readme: &str, said: &Description) -> Vec<String> {
+    let mut told = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for line in readme.lines() {
+        let Some(row) = line.strip_prefix("| `") else { continue };
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let key = cells[0].trim_end_matches('`');
+        let is_key = |letter: char| letter.is_ascii_uppercase() || letter == '_';
+        if !key.chars().all(is_key) {
+            continue;
+        }
+        let default = cells.get(1).map(|cell| cell.trim_matches('`')).unwrap_or_default();
+        if told.insert(key, default).is_some() {
+            wrong.push(format!("{key} is told of twice"));
+        }
+    }
+    for row in &said.settings {
+        let wanted = row.default.as_deref().unwrap_or_default();
+        match told.remove(row.key.as_str()) {
+            None => wrong.push(format!("{} is not told of", row.key)),
+            Some(default) if default != wanted => {
+                wrong.push(format!("the default of {} is `{wanted}`, not `{default}`", row.key));
+            }
+            Some(_) => {}
+        }
+    }
+    wrong.extend(told.keys().map(|key| format!("{key} is no setting")));
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Setting, SettingKind};
+
+    #[test]
+    fn every_difference_is_found() {
+        let settings = vec![
+            Setting::new("TRUE", SettingKind::Text, "x").default_value("1"),
+            Setting::new("WRONG", SettingKind::Text, "x").default_value("1"),
+            Setting::new("SILENT", SettingKind::Text, "x"),
+        ];
+        let said = Description { settings, ..Description::default() };
+        let readme = "| `TRUE` | `1` | x |\n| `WRONG` | `2` | x |\n| `OLD` | | x |\n| `word` | |\n";
+        assert_eq!(
+            readme_differences(readme, &said),
+            ["the default of WRONG is `1`, not `2`", "SILENT is not told of", "OLD is no setting"]
+        );
+    }
+}
