@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use build_image_plugin_api::{Description, Host, Library, Settings, Steps};
+use build_image_plugin_api::{Description, Host, Library, Settings, Status, Steps};
 
 use super::{FileKind, remote::Launch};
 use crate::settings::Row;
@@ -68,10 +68,20 @@ impl Plugin {
         }
     }
 
+    /// How far it goes, in parentheses; nothing when all steps do their work.
+    #[must_use]
+    pub fn status_mark(&self) -> &'static str {
+        match self.description().status {
+            Status::Stable => "",
+            Status::Stub => " (stub: the upload is done by hand)",
+            _ => " (of a status this version does not know)",
+        }
+    }
+
     /// Its settings as rows.
     #[must_use]
     pub fn rows(&self) -> Vec<Row> {
-        let heading = format!("Provider {}", self.name);
+        let heading = format!("Provider {}{}", self.name, self.status_mark());
         let rows = self.description().settings.iter().cloned().map(|mut setting| {
             if setting.group.is_empty() {
                 setting.group.clone_from(&heading);

@@ -48,7 +48,7 @@ fn text(found: &Found) -> String {
     match &found.asked {
         Ok(plugin) => {
             let said = plugin.description();
-            let stub = if said.status == Status::Stub { " (stub)" } else { "" };
+            let stub = plugin.status_mark();
             format!(
                 "{:<10} {:<8} {}{stub}{note}\n{:<10} {path}\n{:<10} {}, ABI {}, sha256 {}{}\n",
                 plugin.name,
