@@ -32,7 +32,6 @@ fn configuration_files_with_mistakes_name_file_and_line() {
             2,
             &["UPDATE_ISO_RPMS (c.yml, line 1)", "leave UPDATE_ISO_RPMS out"],
         ),
-        ("ADD_OVA_EULA: x\n", 2, &["ADD_OVA_EULA (c.yml, line 1)", "no OVA files"]),
         ("REUSE: no\n---\nREUSE: yes\n", 2, &["c.yml, line 3", "second document"]),
         ("LOG_LEVEL: verbose\n", 2, &["`verbose` is none of", "hint: for example LOG_LEVEL: info"]),
         (
@@ -65,7 +64,7 @@ fn words_nobody_knows_get_a_suggestion() {
         (&["providrs", "list"], &["`providrs`", "did you mean `build-image providers`?"]),
         (&["x.iso"], &["`x.iso` is neither a flag nor a verb", "-i"]),
         (&["-p", "qcow2", "--iso"], &["--iso", "value"]),
-        (&["-i", "x.iso"], &["PLATFORM is not set", "one of alibaba, qcow2"]),
+        (&["-i", "x.iso"], &["PLATFORM is not set", "one of alibaba, qcow2, vhd, vmware"]),
         (&["-p", "qcow2"], &["nothing to make an image of", "-i", "--disk"]),
         (&["-c", "absent.yml"], &["`absent.yml`", "No such file"]),
     ] {

@@ -24,9 +24,7 @@ fn crates_import_lower_floors_only() {
         ("plugin-api", &[][..]),
         ("core/disk", &[]),
         ("core", &["build-image-disk", "build-image-plugin-api"]),
-        ("providers/alibaba", &["build-image-plugin-api"]),
         ("providers/alibaba/emulator", &["build-image-disk"]),
-        ("providers/qcow2", &["build-image-plugin-api"]),
     ]
     .into();
     for manifest in files("Cargo.toml") {
@@ -39,8 +37,13 @@ fn crates_import_lower_floors_only() {
         let dependencies = text.split("\n[dependencies]").nth(1).unwrap_or_default();
         let dependencies = dependencies.split("\n[").next().unwrap_or_default();
         let ours = dependencies.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
-        let known = allowed.get(folder.as_str());
-        let known = known.unwrap_or_else(|| panic!("{folder} has no floor; name it here"));
+        let provider = folder.strip_prefix("providers/").is_some_and(|name| !name.contains('/'));
+        let known = if provider {
+            &["build-image-plugin-api"][..]
+        } else {
+            let named = allowed.get(folder.as_str());
+            named.unwrap_or_else(|| panic!("{folder} has no floor; name it here"))
+        };
         for name in ours.filter(|name| name.starts_with("build-image")) {
             assert!(known.contains(&name), "{folder} must not import {name}");
         }
@@ -78,11 +81,14 @@ fn files_stay_small_and_unsafe_code_stays_in_the_wire() {
             assert_ne!(name, format!("{drawer}.rs"), "{} says nothing", file.display());
         }
     }
-    for folder in
-        ["core", "core/disk", "providers/alibaba", "providers/alibaba/emulator", "providers/qcow2"]
-    {
-        let text = fs::read_to_string(root().join(folder).join("src/lib.rs")).unwrap();
-        assert!(text.contains("#![forbid(unsafe_code)]"), "{folder} must forbid unsafe code");
+    for manifest in files("Cargo.toml") {
+        let folder = manifest.parent().unwrap();
+        if folder.starts_with(root().join("tests")) || folder.ends_with("plugin-api") {
+            continue;
+        }
+        let text = fs::read_to_string(folder.join("src/lib.rs")).unwrap();
+        let shown = folder.display();
+        assert!(text.contains("#![forbid(unsafe_code)]"), "{shown} must forbid unsafe code");
     }
 }
 

@@ -11,7 +11,6 @@ const DISK: &str = "Disk";
 const OUTPUT: &str = "Output";
 const PLUGINS: &str = "Provider plugins";
 
-const NO_OVA: &str = "this version makes no OVA files";
 
 fn row(group: &str, key: &str, kind: Kind, summary: &str) -> Row {
     let mut setting = Setting::new(key, kind, summary);
@@ -291,10 +290,6 @@ fn output() -> Vec<Row> {
             Kind::Text,
             "digest of signatures by that key, as openssl names it [default: sha3-512]",
         ),
-        row(OUTPUT, "ADD_OVA_EULA", Kind::Path, "licence text to put into an OVA")
-            .unsupported(NO_OVA),
-        row(OUTPUT, "OVA_PROP_NET_USER", Kind::Switch, "network and password properties of an OVA")
-            .unsupported(NO_OVA),
     ]
 }
 

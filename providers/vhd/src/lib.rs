@@ -1,0 +1,45 @@
+//! Publishes the disk as a dynamic VHD in IMAGE_DIR. It knows no cloud and needs no settings of its own.
+#![forbid(unsafe_code)]
+
+mod describe;
+
+use build_image_plugin_api::{
+    Context, Description, Provider, Result, Settings,
+    document::{
+        CheckReport, CheckRequest, DiscardRequest, Discarded, RegisterRequest, Registered,
+        UploadRequest, Uploaded,
+    },
+    export_provider,
+    ready::folder,
+};
+
+/// The provider.
+pub struct Vhd;
+
+impl Provider for Vhd {
+    fn describe() -> Description {
+        describe::description()
+    }
+
+    fn create(_: &Context, _: Settings) -> Result<Self> {
+        Ok(Self)
+    }
+
+    fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
+        Ok(CheckReport { findings: vec![folder::check(request)], ..CheckReport::default() })
+    }
+
+    fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {
+        folder::write(context, request)
+    }
+
+    fn register(&self, _: &Context, request: &RegisterRequest) -> Result<Registered> {
+        Ok(folder::registered(request))
+    }
+
+    fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
+        folder::remove(context, request)
+    }
+}
+
+export_provider!(Vhd);

@@ -1,0 +1,50 @@
+//! The provider against a host in memory.
+#![forbid(unsafe_code)]
+
+use std::{fs, sync::Arc};
+
+use build_image_plugin_api::{
+    Provider as _,
+    document::{Build, CheckRequest, DiskRequest, RegisterRequest, Severity, UploadRequest},
+    testing::{MockHost, readme_differences},
+};
+use build_image_provider_vhd::Vhd;
+
+#[test]
+fn the_package_is_published_and_its_location_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let host = Arc::new(MockHost::new().with_disk(vec![7; 3_000_000]));
+    let context = host.context();
+    let build = Build { image_dir: Some(folder.path().display().to_string()), ..Build::default() };
+    let spec = Vhd::describe().disk.package.expect("a package");
+    let asked =
+        DiskRequest { build: build.clone(), spec, published: true, ..DiskRequest::default() };
+    let disk = Vhd.create_disk(&context, &asked).expect("a disk");
+    assert_eq!(disk.spec.to_string(), "vhd dynamic in zip");
+    let sent = UploadRequest { build: build.clone(), disk, ..UploadRequest::default() };
+    let uploaded = Vhd.upload(&context, &sent).expect("a file");
+    let request = RegisterRequest { build, uploaded, ..RegisterRequest::default() };
+    let registered = Vhd.register(&context, &request).expect("an image");
+    let location = folder.path().join("mock.zip").display().to_string();
+    assert_eq!(registered.facts["location"], location);
+    assert_eq!(fs::read(location).expect("the file").len(), 3_000_000);
+}
+
+#[test]
+fn a_look_at_a_folder_that_is_not_there_makes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let absent = folder.path().join("images");
+    for (look_only, severity) in [(true, Severity::Ok), (false, Severity::Error)] {
+        let build = Build { image_dir: Some(absent.display().to_string()), ..Build::default() };
+        let request = CheckRequest { build, look_only, ..CheckRequest::default() };
+        let report = Vhd.check(&Arc::new(MockHost::new()).context(), &request).expect("a report");
+        assert_eq!(report.findings[0].severity, severity, "{look_only}");
+        assert!(!absent.exists());
+    }
+}
+
+#[test]
+fn the_readme_tells_of_no_setting_that_is_not_there() {
+    let none: [&str; 0] = [];
+    assert_eq!(readme_differences(include_str!("../README.md"), &Vhd::describe()), none);
+}

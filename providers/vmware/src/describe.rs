@@ -1,0 +1,44 @@
+//! Who this provider is.
+
+use build_image_plugin_api::{
+    Archive, Description, DiskFormat, DiskNeeds, DiskSpec, Ovf, Setting, SettingKind,
+};
+
+/// Licence text inside the OVA.
+pub(crate) const EULA: &str = "ADD_OVA_EULA";
+/// Whether the OVA asks for addresses and passwords.
+pub(crate) const PROPERTIES: &str = "OVA_PROP_NET_USER";
+
+pub(crate) fn description() -> Description {
+    let image = DiskSpec {
+        format: DiskFormat::Vmdk,
+        variant: "stream_optimized".to_owned(),
+        ..DiskSpec::default()
+    };
+    Description {
+        name: "vmware".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        summary: "an OVA file in IMAGE_DIR, for vSphere, Workstation and Fusion".to_owned(),
+        license: "Apache-2.0 OR MIT".to_owned(),
+        settings: vec![
+            Setting::new(EULA, SettingKind::Path, "Text file with the licence the OVA shows"),
+            Setting::new(
+                PROPERTIES,
+                SettingKind::Switch,
+                "The OVA asks for management addresses and passwords when it is deployed",
+            ),
+        ],
+        disk: DiskNeeds {
+            // What the machine is like depends on the build; `create_disk` fills it in.
+            package: Some(DiskSpec {
+                archive: Archive::Ova,
+                ovf: Some(Ovf::default()),
+                ..image.clone()
+            }),
+            spec: image,
+            multiple_of_bytes: Some(512),
+            ..DiskNeeds::default()
+        },
+        ..Description::default()
+    }
+}

@@ -1,0 +1,93 @@
+//! Publishes the disk as an OVA file in IMAGE_DIR: descriptor, SHA-1 manifest and a streamOptimized VMDK.
+#![forbid(unsafe_code)]
+
+mod describe;
+mod machine;
+
+use build_image_plugin_api::{
+    Context, Description, Disk, Provider, Result, Settings,
+    document::{
+        Build, CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Finding,
+        RegisterRequest, Registered, UploadRequest, Uploaded,
+    },
+    export_provider,
+    ready::{appliance, folder},
+};
+
+use crate::describe::{EULA, PROPERTIES};
+
+/// The provider.
+pub struct Vmware {
+    eula: Option<String>,
+    properties: bool,
+}
+
+impl Vmware {
+    /// Reads the licence text, if there is to be one.
+    fn eula(&self) -> Result<Option<String>> {
+        self.eula.as_ref().map(|path| appliance::licence(EULA, path)).transpose()
+    }
+
+    /// What there is to say about the properties; nothing when there are to be none.
+    fn check_properties(&self, build: &Build) -> Option<Finding> {
+        if !self.properties {
+            return None;
+        }
+        Some(match machine::properties_of(build) {
+            Ok(_) if build.product.is_empty() => Finding::warning(
+                PROPERTIES,
+                "the disk's product is not known, hence not whether it reads properties",
+                format!("leave {PROPERTIES} out unless the disk is a BIG-IP"),
+            ),
+            Ok(rows) => Finding::ok(PROPERTIES, format!("{} properties", rows.len())),
+            Err(error) => Finding::error(PROPERTIES, &error),
+        })
+    }
+}
+
+impl Provider for Vmware {
+    fn describe() -> Description {
+        describe::description()
+    }
+
+    fn create(_: &Context, settings: Settings) -> Result<Self> {
+        let eula = settings.text(EULA).map(str::to_owned);
+        if let Some(path) = &eula {
+            appliance::check_licence_path(EULA, path)?;
+        }
+        Ok(Self { eula, properties: settings.boolean(PROPERTIES) })
+    }
+
+    fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
+        let mut findings = vec![folder::check(request)];
+        match self.eula() {
+            Ok(None) => {}
+            Ok(Some(_)) => findings.push(Finding::ok(EULA, "the licence text can be read")),
+            Err(error) => findings.push(Finding::error(EULA, &error)),
+        }
+        findings.extend(self.check_properties(&request.build));
+        Ok(CheckReport { findings, ..CheckReport::default() })
+    }
+
+    fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
+        let mut spec = request.spec.clone();
+        if spec.ovf.is_some() {
+            spec.ovf = Some(machine::ovf(&request.build, self.eula()?, self.properties)?);
+        }
+        context.make_disk(&spec)
+    }
+
+    fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {
+        folder::write(context, request)
+    }
+
+    fn register(&self, _: &Context, request: &RegisterRequest) -> Result<Registered> {
+        Ok(folder::registered(request))
+    }
+
+    fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
+        folder::remove(context, request)
+    }
+}
+
+export_provider!(Vmware);

@@ -1,0 +1,160 @@
+//! The virtual machine in the OVA: sizes to choose from, values to give at deployment.
+
+use build_image_plugin_api::{
+    Error, Ovf, OvfConfiguration, OvfProperty, Result,
+    document::Build,
+    ready::appliance::{machine, version_of},
+};
+
+use crate::describe::PROPERTIES;
+
+/// Sizes: id, label, processors, memory in MiB, reserved processor time in MHz.
+const SIZES: [(&str, &str, u32, u32, u32); 4] = [
+    ("singlecpu", "1 CPU, 2 GB", 1, 2048, 2000),
+    ("dualcpu", "2 CPUs, 4 GB", 2, 4096, 4000),
+    ("quadcpu", "4 CPUs, 8 GB", 4, 8192, 8000),
+    ("octalcpu", "8 CPUs, 16 GB", 8, 16384, 16000),
+];
+/// The size a user gets who does not choose.
+const DEFAULT_SIZE: &str = "dualcpu";
+
+/// Properties: key, label, description, category, whether it is a password.
+const PROPERTY_ROWS: [(&str, &str, &str, &str, bool); 6] = [
+    (
+        "net.mgmt.addr",
+        "Management address",
+        "IPv4 address with prefix length, such as 192.0.2.10/24",
+        "Network",
+        false,
+    ),
+    ("net.mgmt.gw", "Management gateway", "IPv4 address of the default gateway", "Network", false),
+    (
+        "net.mgmt.addr6",
+        "Management address (IPv6)",
+        "IPv6 address with prefix length, such as 2001:db8::10/64",
+        "Network",
+        false,
+    ),
+    (
+        "net.mgmt.gw6",
+        "Management gateway (IPv6)",
+        "IPv6 address of the default gateway",
+        "Network",
+        false,
+    ),
+    ("user.root.pwd", "Password of root", "Password, or its hash", "Users", true),
+    ("user.admin.pwd", "Password of admin", "Password, or its hash", "Users", true),
+];
+/// What the keys for IPv6 end with.
+const IPV6: char = '6';
+
+/// The machine of a build, with its licence and, when wanted, its properties.
+///
+/// # Errors
+/// When the product's version cannot take properties.
+pub(crate) fn ovf(build: &Build, eula: Option<String>, properties: bool) -> Result<Ovf> {
+    let mut ovf = machine(build);
+    ovf.configurations = SIZES
+        .map(|(id, label, cpus, memory_mib, reserved_mhz)| OvfConfiguration {
+            id: id.to_owned(),
+            label: label.to_owned(),
+            description: format!("{label} of memory, all of it reserved"),
+            cpus,
+            reserved_mhz,
+            memory_mib,
+            default: id == DEFAULT_SIZE,
+            ..OvfConfiguration::default()
+        })
+        .to_vec();
+    ovf.eula = eula;
+    if let (true, Some(product)) = (properties, &mut ovf.product) {
+        product.properties = properties_of(build)?;
+    }
+    Ok(ovf)
+}
+
+/// What the guest understands. An unknown product gets what every version with properties has.
+pub(crate) fn properties_of(build: &Build) -> Result<Vec<OvfProperty>> {
+    let version = version_of(build);
+    if let Some(14_010_301..14_010_401 | 15_010_100..15_010_300 | 16_000_100..16_000_102) = version
+    {
+        let text = build.product.get("version").map(String::as_str).unwrap_or_default();
+        return Err(Error::config(format!("{PROPERTIES}: version {text} cannot take properties"))
+            .with_hint(format!(
+                "leave {PROPERTIES} out, or use 14.1.4.1, 15.1.3, 16.0.1.2 or newer"
+            )));
+    }
+    let ipv6 = matches!(
+        version,
+        Some(14_010_401..15_000_000 | 15_010_300..16_000_000 | 16_000_102..17_000_000)
+    );
+    let rows = PROPERTY_ROWS.into_iter().filter(|(key, ..)| ipv6 || !key.ends_with(IPV6));
+    let property =
+        |(key, label, description, category, password): (&str, &str, &str, &str, bool)| {
+            OvfProperty {
+                key: key.to_owned(),
+                label: label.to_owned(),
+                description: description.to_owned(),
+                category: category.to_owned(),
+                password,
+                ..OvfProperty::default()
+            }
+        };
+    Ok(rows.map(property).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(version: &str) -> Build {
+        let product = [("name", "BIG-IP"), ("version", version), ("build", "0.0.1")];
+        let product = product.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Build { disk_name: "disk".into(), product: product.into(), ..Build::default() }
+    }
+
+    #[test]
+    fn properties_are_those_the_version_understands() {
+        for (version, count) in [
+            ("14.1.0.3", Some(4)),
+            ("14.1.3", Some(4)),
+            ("14.1.3.1", None),
+            ("14.1.4", None),
+            ("14.1.4.1", Some(6)),
+            ("15.0.0", Some(4)),
+            ("15.1.0.5", Some(4)),
+            ("15.1.1", None),
+            ("15.1.2.1", None),
+            ("15.1.3", Some(6)),
+            ("16.0.0", Some(4)),
+            ("16.0.1", None),
+            ("16.0.1.1", None),
+            ("16.0.1.2", Some(6)),
+            ("16.1.4", Some(6)),
+            ("17.0.0", Some(4)),
+        ] {
+            let found = properties_of(&build(version));
+            assert_eq!(found.as_ref().ok().map(Vec::len), count, "{version}: {found:?}");
+            if let Err(error) = found {
+                assert!(error.message.contains(version) && error.hint.is_some(), "{error}");
+            }
+        }
+        assert_eq!(properties_of(&Build::default()).map(|rows| rows.len()), Ok(4));
+    }
+
+    #[test]
+    fn passwords_are_not_shown_and_there_is_one_default_size() {
+        let ovf = ovf(&build("16.1.4"), Some("text".into()), true).unwrap();
+        let sizes: Vec<&str> =
+            ovf.configurations.iter().filter(|size| size.default).map(|size| &*size.id).collect();
+        assert_eq!(sizes, ["dualcpu"]);
+        let properties = ovf.product.unwrap().properties;
+        let dark: Vec<&str> = properties
+            .iter()
+            .filter(|property| property.password)
+            .map(|property| &*property.key)
+            .collect();
+        assert_eq!(dark, ["user.root.pwd", "user.admin.pwd"]);
+        assert_eq!(ovf.eula.as_deref(), Some("text"));
+    }
+}
