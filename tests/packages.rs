@@ -1,27 +1,8 @@
 //! What lies in IMAGE_DIR after a build: packages, their digests and signatures, judged by other tools.
 
-use std::{fs, path::Path, process::Command};
+use std::fs;
 
-use crate::harness::{Sandbox, needs};
-
-/// Runs a tool in a folder and returns what it printed.
-#[track_caller]
-fn tool(folder: &Path, words: &[&str]) -> String {
-    let output = Command::new(words[0]).args(&words[1..]).current_dir(folder).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{words:?}: {text}{complaint}");
-    text
-}
-
-/// Names in a folder, sorted.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
+use crate::harness::{Sandbox, names, needs, tool};
 
 #[test]
 fn a_cloud_image_that_stays_here_is_a_tar_file_with_valid_digests_and_signature() {

@@ -4,12 +4,14 @@ mod guest;
 mod run;
 mod sandbox;
 mod tiny_iso;
+mod tools;
 mod web;
 
 pub(crate) use guest::{Iso, Turn, needs, needs_python, needs_qemu};
 pub(crate) use run::Run;
 pub(crate) use sandbox::{SECRET, Sandbox, walk as sandbox_walk};
 pub(crate) use tiny_iso::TinyIso;
+pub(crate) use tools::{names, tool};
 pub(crate) use web::{Answer, Asked, PATIENCE, Web};
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,22 @@
+//! Other tools as judges.
+
+use std::{fs, path::Path, process::Command};
+
+/// Runs a tool in a folder and returns what it printed.
+#[track_caller]
+pub(crate) fn tool(folder: &Path, words: &[&str]) -> String {
+    let output = Command::new(words[0]).args(&words[1..]).current_dir(folder).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {text}{complaint}");
+    text
+}
+
+/// Names in a folder, sorted.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
