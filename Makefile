@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 CARGO ?= cargo
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
-PROVIDERS := alibaba qcow2 vhd vmware
+PROVIDERS := alibaba aws azure gce qcow2 vhd vmware
 
 .PHONY: all demo test lint install bench soak tools clean
 all:

@@ -64,7 +64,10 @@ fn words_nobody_knows_get_a_suggestion() {
         (&["providrs", "list"], &["`providrs`", "did you mean `build-image providers`?"]),
         (&["x.iso"], &["`x.iso` is neither a flag nor a verb", "-i"]),
         (&["-p", "qcow2", "--iso"], &["--iso", "value"]),
-        (&["-i", "x.iso"], &["PLATFORM is not set", "one of alibaba, qcow2, vhd, vmware"]),
+        (
+            &["-i", "x.iso"],
+            &["PLATFORM is not set", "one of alibaba, aws, azure, gce, qcow2, vhd, vmware"],
+        ),
         (&["-p", "qcow2"], &["nothing to make an image of", "-i", "--disk"]),
         (&["-c", "absent.yml"], &["`absent.yml`", "No such file"]),
     ] {

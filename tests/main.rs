@@ -24,6 +24,7 @@ mod install_failures;
 mod install_matrix;
 mod old_plugins;
 mod packages;
+mod platforms;
 mod plugins_isolated;
 mod plugins_program;
 mod plugins_trust;

@@ -1,0 +1,127 @@
+//! Amazon EC2, as a stub: the disk EC2 imports, in a package with its OVF descriptor, and a script that
+//! uploads and registers it.
+#![forbid(unsafe_code)]
+
+mod describe;
+mod script;
+mod settings;
+
+use build_image_plugin_api::{
+    Context, Description, Disk, DiskSpec, Error, Provider, Result, Settings,
+    document::{
+        Build, CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Finding,
+        RegisterRequest, Registered, UploadRequest, Uploaded,
+    },
+    export_provider,
+    ready::{
+        appliance,
+        by_hand::{self, NameLength},
+        folder,
+    },
+};
+use serde_json::Value;
+
+use crate::settings::{EULA, SHARE};
+
+/// The provider.
+pub struct Aws {
+    bucket: String,
+    region: String,
+    share: Vec<String>,
+    eula: Option<String>,
+    name_length: NameLength,
+    /// Looks at the import, and seconds between them.
+    import: (u64, u64),
+    /// Looks at the image, and seconds between them.
+    image: (u64, u64),
+}
+
+impl Aws {
+    /// Reads the licence text, if there is to be one.
+    fn eula(&self) -> Result<Option<String>> {
+        self.eula.as_ref().map(|path| appliance::licence(EULA, path)).transpose()
+    }
+
+    /// The answer of a step that is done by hand.
+    fn refused(&self, step: &str, build: &Build) -> Error {
+        let spec = describe::description().disk.package.unwrap_or_default();
+        let file = format!("{}.{}", build.file_stem, spec.file_suffix());
+        by_hand::refused(step, build, &self.script(build, &spec, &file))
+    }
+}
+
+/// Account ids of twelve digits, as EC2 has them.
+fn accounts(settings: &Settings) -> Result<Vec<String>> {
+    let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let ids: Vec<String> = settings.parsed::<Vec<Value>>(SHARE)?.into_iter().map(text).collect();
+    let is_id = |id: &String| id.len() == 12 && id.bytes().all(|digit| digit.is_ascii_digit());
+    match ids.iter().find(|id| !is_id(id)) {
+        Some(wrong) => Err(Error::config(format!("{SHARE}: `{wrong}` is no account id"))
+            .with_hint("account ids have twelve digits; quote those that start with 0")),
+        None => Ok(ids),
+    }
+}
+
+impl Provider for Aws {
+    fn describe() -> Description {
+        describe::description()
+    }
+
+    fn create(_: &Context, settings: Settings) -> Result<Self> {
+        let eula = settings.text(EULA).map(str::to_owned);
+        if let Some(path) = &eula {
+            appliance::check_licence_path(EULA, path)?;
+        }
+        let text = |key: &str| settings.text(key).unwrap_or_default().to_owned();
+        let pair = |name: &str, count: u64, delay: u64| {
+            let number = |end: &str| settings.integer(&format!("AWS_{name}_RETRY_{end}"));
+            (number("COUNT").unwrap_or(count), number("DELAY").unwrap_or(delay))
+        };
+        Ok(Self {
+            bucket: text("AWS_BUCKET"),
+            region: text("AWS_REGION"),
+            share: accounts(&settings)?,
+            eula,
+            name_length: NameLength::of(&settings, "AWS")?,
+            import: pair("IMPORT_SNAPSHOT_TASK", 120, 30),
+            image: pair("CREATE_IMAGE", 40, 30),
+        })
+    }
+
+    fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
+        let name = self.name_length.check(&request.build);
+        let mut findings = vec![by_hand::check(request, "AWS"), name];
+        if let Err(error) = self.eula() {
+            findings.push(Finding::error(EULA, &error));
+        }
+        Ok(CheckReport { findings, ..CheckReport::default() })
+    }
+
+    fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
+        let build = &request.build;
+        let mut spec: DiskSpec = request.spec.clone();
+        if spec.ovf.is_some() {
+            let machine = appliance::machine(build);
+            spec.ovf = Some(build_image_plugin_api::Ovf { eula: self.eula()?, ..machine });
+        }
+        let disk = context.make_disk(&spec)?;
+        if request.published {
+            by_hand::write(context, build, &self.script(build, &spec, &disk.file_name))?;
+        }
+        Ok(disk)
+    }
+
+    fn upload(&self, _: &Context, request: &UploadRequest) -> Result<Uploaded> {
+        Err(self.refused("upload", &request.build))
+    }
+
+    fn register(&self, _: &Context, request: &RegisterRequest) -> Result<Registered> {
+        Err(self.refused("register", &request.build))
+    }
+
+    fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
+        folder::remove(context, request)
+    }
+}
+
+export_provider!(Aws);

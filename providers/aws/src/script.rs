@@ -1,0 +1,45 @@
+//! The script that does what this provider does not.
+
+use build_image_plugin_api::{Archive, DiskSpec, document::Build, ready::by_hand};
+use serde_json::json;
+
+use crate::Aws;
+
+const TEMPLATE: &str = include_str!("upload.sh");
+
+impl Aws {
+    /// The script for a file of this form.
+    pub(crate) fn script(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
+        let member = match spec.archive {
+            Archive::None => String::new(),
+            _ => format!("{}.vmdk", build.disk_name),
+        };
+        let tags: Vec<_> =
+            build.tags.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect();
+        let share = match self.share.as_slice() {
+            [] => String::new(),
+            ids => {
+                let users: Vec<_> = ids.iter().map(|id| json!({"UserId": id})).collect();
+                json!({"Add": users}).to_string()
+            }
+        };
+        by_hand::filled(
+            TEMPLATE,
+            &[
+                ("FILE", file),
+                ("MEMBER", &member),
+                ("IMAGE_NAME", &build.image_name),
+                ("TAGS", &json!(tags).to_string()),
+                ("SHARE", &share),
+                ("BUCKET", &self.bucket),
+                ("REGION", &self.region),
+                ("IMPORT_COUNT", &self.import.0.to_string()),
+                ("IMPORT_DELAY", &self.import.1.to_string()),
+                ("IMAGE_COUNT", &self.image.0.to_string()),
+                ("IMAGE_DELAY", &self.image.1.to_string()),
+                ("ARCHITECTURE", if build.architecture == "aarch64" { "arm64" } else { "x86_64" }),
+                ("BOOT_MODE", if build.boot_mode == "uefi" { "uefi" } else { "legacy-bios" }),
+            ],
+        )
+    }
+}

@@ -1,0 +1,33 @@
+//! The script that does what this provider does not.
+
+use build_image_plugin_api::{Archive, DiskSpec, document::Build, ready::by_hand};
+
+use crate::Azure;
+
+const TEMPLATE: &str = include_str!("upload.sh");
+
+impl Azure {
+    /// The script for a file of this form.
+    pub(crate) fn script(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
+        let member = match spec.archive {
+            Archive::None => String::new(),
+            _ => format!("{}.vhd", build.disk_name),
+        };
+        let tags: Vec<String> =
+            build.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        by_hand::filled(
+            TEMPLATE,
+            &[
+                ("FILE", file),
+                ("MEMBER", &member),
+                ("IMAGE_NAME", &build.image_name),
+                ("TAGS", &tags.join("\n")),
+                ("CONTAINER", &self.container),
+                ("RESOURCE_GROUP", &self.resource_group),
+                ("REGION", &self.region),
+                ("THREADS", &self.threads.to_string()),
+                ("GENERATION", if build.boot_mode == "uefi" { "V2" } else { "V1" }),
+            ],
+        )
+    }
+}

@@ -1,0 +1,132 @@
+//! Google Compute Engine, as a stub: the raw disk in the archive it takes, and a script that uploads and
+//! registers it.
+#![forbid(unsafe_code)]
+
+mod describe;
+mod script;
+mod settings;
+
+use std::fs;
+
+use build_image_plugin_api::{
+    Context, Description, Disk, Error, Provider, Result, Settings,
+    document::{
+        Build, CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Finding,
+        RegisterRequest, Registered, UploadRequest, Uploaded,
+    },
+    export_provider,
+    ready::{
+        by_hand::{self, NameLength},
+        folder,
+    },
+};
+use serde_json::Value;
+
+use crate::settings::CREDENTIALS;
+
+/// The provider.
+pub struct Gce {
+    bucket: String,
+    /// Project of the credentials; empty when none is known.
+    project: String,
+    /// What is wrong with the credentials, if there are any.
+    trouble: Option<Error>,
+    name_length: NameLength,
+}
+
+impl Gce {
+    /// The answer of a step that is done by hand.
+    fn refused(&self, step: &str, build: &Build) -> Error {
+        let spec = describe::description().disk.package.unwrap_or_default();
+        let file = format!("{}.{}", build.file_stem, spec.file_suffix());
+        by_hand::refused(step, build, &self.script(build, &spec, &file))
+    }
+}
+
+/// The project that credentials name: JSON text, or the path of a `.json` file.
+fn project(given: &str) -> Result<String> {
+    let wrong = |what: &str| {
+        Error::config(format!("{CREDENTIALS} {what}"))
+            .with_hint("set it to the JSON text of a service account key, or to a file `….json`")
+    };
+    let given = given.trim();
+    let text = if given.starts_with('{') {
+        given.to_owned()
+    } else if given.ends_with(".json") {
+        fs::read_to_string(given)
+            .map_err(|error| wrong("names a file that cannot be read").because(&error))?
+    } else {
+        return Err(wrong("is neither JSON text nor the path of a `.json` file"));
+    };
+    // The parser's message might show a piece of the key.
+    let parsed: Value = serde_json::from_str(&text).map_err(|_| wrong("is not JSON"))?;
+    let project = parsed.get("project_id").and_then(Value::as_str);
+    project.map(str::to_owned).ok_or_else(|| wrong("names no `project_id`"))
+}
+
+/// Tags whose keys cannot be labels.
+fn wrong_tags(build: &Build) -> Vec<Finding> {
+    let legal = |letter: char| matches!(letter, 'a'..='z' | '0'..='9' | '_' | '-');
+    let is_label = |key: &str| {
+        key.starts_with(|letter: char| letter.is_ascii_lowercase()) && key.chars().all(legal)
+    };
+    let wrong = build.tags.keys().filter(|key| !is_label(key));
+    let finding = |key: &String| {
+        let error = Error::config(format!("tag `{key}` cannot be a label"));
+        let hint = "keys in IMAGE_TAGS are lower-case letters, digits, `_` and `-`, a letter first";
+        Finding::error("tags", &error.with_hint(hint))
+    };
+    wrong.map(finding).collect()
+}
+
+impl Provider for Gce {
+    fn describe() -> Description {
+        describe::description()
+    }
+
+    fn create(context: &Context, settings: Settings) -> Result<Self> {
+        let given = context.secret(CREDENTIALS)?;
+        let (project, trouble) = match given.map(|secret| project(secret.reveal())) {
+            None => (String::new(), None),
+            Some(Ok(project)) => (project, None),
+            Some(Err(error)) => (String::new(), Some(error)),
+        };
+        Ok(Self {
+            bucket: settings.text("GCE_BUCKET").unwrap_or_default().to_owned(),
+            project,
+            trouble,
+            name_length: NameLength::of(&settings, "GCE")?,
+        })
+    }
+
+    fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
+        let name = self.name_length.check(&request.build);
+        let mut findings = vec![by_hand::check(request, "Google Compute Engine"), name];
+        findings.extend(self.trouble.as_ref().map(|error| Finding::error("credentials", error)));
+        findings.extend(wrong_tags(&request.build));
+        Ok(CheckReport { findings, ..CheckReport::default() })
+    }
+
+    fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
+        let (build, spec) = (&request.build, &request.spec);
+        let disk = context.make_disk(spec)?;
+        if request.published {
+            by_hand::write(context, build, &self.script(build, spec, &disk.file_name))?;
+        }
+        Ok(disk)
+    }
+
+    fn upload(&self, _: &Context, request: &UploadRequest) -> Result<Uploaded> {
+        Err(self.refused("upload", &request.build))
+    }
+
+    fn register(&self, _: &Context, request: &RegisterRequest) -> Result<Registered> {
+        Err(self.refused("register", &request.build))
+    }
+
+    fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
+        folder::remove(context, request)
+    }
+}
+
+export_provider!(Gce);

@@ -1,0 +1,51 @@
+//! The script that does what this provider does not.
+
+use build_image_plugin_api::{Archive, DiskSpec, document::Build, ready::by_hand};
+
+use crate::Gce;
+
+const TEMPLATE: &str = include_str!("upload.sh");
+
+impl Gce {
+    /// The script for a file of this form.
+    pub(crate) fn script(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
+        let labels: Vec<String> =
+            build.tags.iter().map(|(key, value)| format!("{key}={}", label_value(value))).collect();
+        by_hand::filled(
+            TEMPLATE,
+            &[
+                ("FILE", file),
+                ("IS_PACKAGE", if spec.archive == Archive::None { "no" } else { "yes" }),
+                ("IMAGE_NAME", &build.image_name),
+                ("LABELS", &labels.join(",")),
+                ("BUCKET", &self.bucket),
+                ("PROJECT", &self.project),
+                ("ARCHITECTURE", if build.architecture == "aarch64" { "ARM64" } else { "X86_64" }),
+                ("FEATURES", if build.boot_mode == "uefi" { "UEFI_COMPATIBLE" } else { "" }),
+            ],
+        )
+    }
+}
+
+/// A value as a label may have it: lower-case, everything else than letters, digits and `-` is a `-`.
+fn label_value(value: &str) -> String {
+    let clean = |letter: char| match letter.to_ascii_lowercase() {
+        letter @ ('a'..='z' | '0'..='9' | '-') => letter,
+        _ => '-',
+    };
+    value.chars().map(clean).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_become_labels() {
+        for (value, label) in
+            [("BIG-IP", "big-ip"), ("15.0.0", "15-0-0"), ("Tue May  7, a=b", "tue-may--7--a-b")]
+        {
+            assert_eq!(label_value(value), label);
+        }
+    }
+}
