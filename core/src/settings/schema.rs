@@ -11,7 +11,6 @@ const DISK: &str = "Disk";
 const OUTPUT: &str = "Output";
 const PLUGINS: &str = "Provider plugins";
 
-
 fn row(group: &str, key: &str, kind: Kind, summary: &str) -> Row {
     let mut setting = Setting::new(key, kind, summary);
     group.clone_into(&mut setting.group);

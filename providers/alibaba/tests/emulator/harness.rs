@@ -133,8 +133,11 @@ impl Run {
     }
 
     pub(crate) fn upload(&self) -> Result<Uploaded> {
-        let request =
-            UploadRequest { build: self.build.clone(), disk: self.disk(), ..UploadRequest::default() };
+        let request = UploadRequest {
+            build: self.build.clone(),
+            disk: self.disk(),
+            ..UploadRequest::default()
+        };
         self.provider.upload(&self.context, &request)
     }
 
