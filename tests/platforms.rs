@@ -246,7 +246,7 @@ fn gce_is_a_raw_disk_in_an_old_tar_file_and_its_script_makes_an_image_of_it() {
     let sandbox = Sandbox::new();
     let odd = sandbox.disk("odd.raw", 70, 1);
     let run = build(&sandbox, &odd, "gce", "images", &["--no-upload"]);
-    run.failed(4, &["multiples of 1073741824 bytes", "qemu-img resize"]);
+    run.failed(4, &["multiples of 1073741824 bytes", "hint: --disk-size=1073741824"]);
     let disk = sandbox.disk("disk.raw", 1024, 3);
     let images = built_twice(&sandbox, &disk, "gce", "disk.gce.tar.gz");
     assert_eq!(tool(&images, &["tar", "-tzf", "disk.gce.tar.gz"]), "disk.raw\n");
