@@ -281,8 +281,9 @@ fn the_transcript_in_the_documentation_is_what_is_really_said() {
     sandbox.run(&words.concat()).succeeded();
     let said = |path: &Path| -> Vec<Value> {
         let text = fs::read_to_string(path).unwrap();
-        let text = text.replace(sandbox.path().canonicalize().unwrap().to_str().unwrap(), "/work");
-        text.replace(sandbox.path().to_str().unwrap(), "/work")
+        let text =
+            text.replace(sandbox.path().canonicalize().unwrap().to_str().unwrap(), "/home/me");
+        text.replace(sandbox.path().to_str().unwrap(), "/home/me")
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()

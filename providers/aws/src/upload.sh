@@ -23,7 +23,7 @@ fail() {
     exit 1
 }
 
-work=$(mktemp -d "$PWD/.upload.XXXXXX")
+work=$(mktemp -d -p "$PWD")
 key=$(date -u +%Y%m%d--%H%M%S)--$image_name.vmdk
 snapshot=''
 image=''

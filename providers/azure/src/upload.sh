@@ -20,7 +20,7 @@ AZURE_REGION=${AZURE_REGION:-@REGION@}
 : "${AZURE_REGION:?is not set: the region of the image}"
 export AZURE_STORAGE_CONNECTION_STRING
 
-work=$(mktemp -d "$PWD/.upload.XXXXXX")
+work=$(mktemp -d -p "$PWD")
 trap 'rm -rf "$work"' EXIT
 
 disk=$file

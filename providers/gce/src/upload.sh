@@ -17,7 +17,7 @@ GCE_PROJECT=${GCE_PROJECT:-@PROJECT@}
 : "${GCE_PROJECT:?is not set: the project of the image}"
 
 object=gs://$GCE_BUCKET/$(date -u +%Y%m%d/%Y%m%d--%H%M%S)--$image_name.tar.gz
-work=$(mktemp -d "$PWD/.upload.XXXXXX")
+work=$(mktemp -d -p "$PWD")
 clean_up() {
     rm -rf "$work"
     gcloud storage rm --quiet "$object" || :
