@@ -55,6 +55,10 @@ fn an_old_configuration_builds_with_records_and_its_disk_is_used_again_while_not
     }
     assert!(!listed.contains("motd"));
 
+    let copies = sandbox.files().into_iter().filter(|name| name.ends_with(".zip"));
+    let copies: Vec<String> = copies.filter(|name| name.starts_with("artifacts")).collect();
+    assert!(copies.is_empty(), "the package is in IMAGE_DIR and nowhere else: {copies:?}");
+
     let second = sandbox.run(&words);
     second.succeeded();
     assert!(second.stderr.contains(again), "{}", second.stderr);

@@ -85,7 +85,10 @@ impl RunHost {
 
     /// Forgets all images: what is not finished is removed.
     pub(crate) fn drop_images(&self) {
-        lock(&self.disk).made.clear();
+        let made = std::mem::take(&mut lock(&self.disk).made);
+        for image in made {
+            image.forget();
+        }
     }
 
     /// The disks this host can make.
@@ -253,7 +256,7 @@ impl Host for RunHost {
             identity: identity(&origin.open()?, spec)?,
             ..Disk::default()
         };
-        source.made.push(Arc::new(Made::new(file_name, form)));
+        source.made.push(Arc::new(Made::new(file_name, dest, form)));
         Ok(disk)
     }
 
