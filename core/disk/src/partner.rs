@@ -85,6 +85,9 @@ impl Partner {
     /// Waits until it has ended, at most for `limit`, and says how it ended. What it started and left
     /// behind in its process group ends with it.
     pub fn wait(&self, limit: Duration) -> Result<Option<ExitStatus>, Error> {
+        if let Some(status) = self.state.lock().unwrap_or_else(PoisonError::into_inner).status {
+            return Ok(Some(status));
+        }
         let exited = self.exited.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(RecvTimeoutError::Timeout) = exited.recv_timeout(limit) {
             return Ok(None);
