@@ -23,6 +23,7 @@ test: tools
 	tests/install-tools interop
 	BUILD_IMAGE_NO_SKIP=1 $(CARGO) test --workspace --locked
 	$(CARGO) build --workspace --locked
+	tests/abi/matrix
 	tests/interop/run
 
 lint:
@@ -49,7 +50,8 @@ bench: tools
 	tests/bench/start
 	$(TARGET)/release/examples/soak --requests 100 --bytes 1000000 --noise-seconds 0
 
-# Long runs: 1,000 instances of every provider (also under valgrind), 20,000 requests and 10 GB, ten minutes of noise, the emulator's page in a browser.
+# Long runs: 1,000 instances of every provider (also under valgrind), 20,000 requests and 10 GB, ten minutes of noise, plugins of
+# other compilers and under sanitizers, the emulator's page in a browser.
 soak: tools
 	tests/install-tools interop
 	tests/install-tools soak
@@ -58,6 +60,8 @@ soak: tools
 	  $(CARGO) test --locked -p build-image --test e2e -- --nocapture instances_that_come
 	$(CARGO) build --release --locked -p build-image-emulator-alibaba --bins --example soak
 	$(TARGET)/release/examples/soak
+	tests/abi/matrix --all
+	tests/abi/sanitize
 	@if command -v chromium >/dev/null; then tests/interop/run --browser $(TARGET)/release/build-image-emulator-alibaba; \
 	else echo "chromium is not installed: the emulator's page was not looked at"; fi
 

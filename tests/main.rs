@@ -9,14 +9,17 @@
 
 mod harness;
 
+mod abi_versions;
 mod bad_plugins;
 mod bad_settings;
 mod bad_sources;
 mod build_alibaba;
 mod build_debian;
 mod build_qcow2;
+mod contract;
 mod disk_formats;
 mod doctor;
+mod hostile_plugins;
 mod inputs_download;
 mod inputs_hotfix;
 mod inputs_signature;
@@ -28,6 +31,8 @@ mod platforms;
 mod plugins_isolated;
 mod plugins_program;
 mod plugins_trust;
+mod provider_check;
+mod provider_new;
 mod registry;
 mod resume;
 mod reuse;

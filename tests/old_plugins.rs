@@ -7,7 +7,7 @@ use std::{
     sync::Mutex,
 };
 
-use crate::harness::{Run, Sandbox, root, target_folder};
+use crate::harness::{Run, Sandbox, copy_tree, root, target_folder};
 
 /// One build at a time: the builds share a target folder.
 static BUILDING: Mutex<()> = Mutex::new(());
@@ -34,6 +34,11 @@ fn build(source: &Path) -> PathBuf {
     kept
 }
 
+/// The plugin that was built with the frozen 1.0, alone in a folder.
+pub(crate) fn veteran() -> PathBuf {
+    build(&root().join("tests/abi/1.0")).join(build_image_plugin_api::plugin_file_name("veteran"))
+}
+
 fn run_with(plugins: &Path) -> (Sandbox, Run) {
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("disk.raw", 4, 1);
@@ -46,6 +51,26 @@ fn run_with(plugins: &Path) -> (Sandbox, Run) {
 #[test]
 fn a_plugin_built_with_the_frozen_1_0_runs_a_whole_build() {
     let plugins = build(&root().join("tests/abi/1.0"));
+    let (sandbox, run) = run_with(&plugins);
+    run.succeeded();
+    assert_eq!(run.member("veteran_seen"), "all steps");
+    let made = fs::read(sandbox.path().join("images/disk.veteran.copy")).unwrap();
+    assert_eq!(made, fs::read(sandbox.path().join("disk.raw")).unwrap());
+}
+
+/// The frozen plugin as it was built then, by a compiler that is not here any more.
+#[test]
+fn a_binary_from_the_days_of_1_0_runs_a_whole_build() {
+    let kept = root().join("tests/abi/1.0/x86_64-linux-gnu/libbuild_image_provider_veteran.so.gz");
+    if !cfg!(all(target_arch = "x86_64", target_env = "gnu")) {
+        eprintln!("skipped: {} is for x86_64 with glibc", kept.display());
+        return;
+    }
+    let plugins = tempfile::Builder::new().prefix("plugin").tempdir().unwrap().keep();
+    let output = Command::new("gzip").arg("-dc").arg(&kept).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let file = build_image_plugin_api::plugin_file_name("veteran");
+    fs::write(plugins.join(file), output.stdout).unwrap();
     let (sandbox, run) = run_with(&plugins);
     run.succeeded();
     assert_eq!(run.member("veteran_seen"), "all steps");
@@ -68,17 +93,4 @@ fn a_plugin_of_another_abi_major_is_refused_with_both_versions() {
     let _ = fs::remove_file(copy.join("provider/Cargo.lock"));
     let (_, run) = run_with(&build(&copy));
     run.failed(3, &["it speaks plugin ABI 2.0, this build-image speaks 1.x", "hint:"]);
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_tree(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

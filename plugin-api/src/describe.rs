@@ -9,6 +9,7 @@ use crate::{DiskSpec, Setting};
 
 /// How far a provider goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Status {
@@ -24,6 +25,7 @@ pub enum Status {
 
 /// The ABI a provider was built with and the oldest one it can live with, each `major.minor`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct AbiRange {
     /// ABI of the crate it was built with.
@@ -47,6 +49,7 @@ impl Default for AbiRange {
 
 /// Everything a provider declares. Pure data: the same answer every time, no I/O behind it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Description {
     /// Lower-case name, `[a-z][a-z0-9_]*`; equals the word in the plugin's file name.
@@ -86,6 +89,7 @@ pub struct Description {
 
 /// The disk a provider wants, before any size is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct DiskNeeds {
     /// What the default `create_disk` asks for.
@@ -109,6 +113,7 @@ pub struct DiskNeeds {
 
 /// What the installed guest is told and must have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct GuestNeeds {
     /// Hypervisor word written into the guest (`alibaba`); absent = no cloud preparation of the guest.
@@ -127,6 +132,7 @@ pub struct GuestNeeds {
 
 /// Which case an image name is turned into.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LetterCase {
@@ -140,6 +146,7 @@ pub enum LetterCase {
 
 /// Rules for the name of a registered image. A length of 0 is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct NameRules {
     /// Fewest characters.
@@ -165,6 +172,7 @@ pub struct NameRules {
 
 /// Limits on tags. A limit of 0 is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct TagRules {
     /// Most tags per image.

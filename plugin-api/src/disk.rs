@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Container format of a disk image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DiskFormat {
@@ -37,6 +38,7 @@ impl DiskFormat {
 
 /// Compression inside the image format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Compression {
@@ -52,6 +54,7 @@ pub enum Compression {
 
 /// File around an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Archive {
@@ -85,6 +88,7 @@ impl Archive {
 
 /// A request for a view of the disk that is being built. See [`crate::Context::make_disk`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct DiskSpec {
     /// Container format.
@@ -148,6 +152,7 @@ impl std::fmt::Display for DiskSpec {
 /// Reading may block while the image is still being written; a stop request ends such a wait with an
 /// error. The image ends where a read returns fewer bytes than were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Disk {
     /// Handle for `read_disk`; valid in this process until the provider's instance is dropped.

@@ -10,6 +10,7 @@ use crate::{Disk, DiskSpec, Resource};
 
 /// What is being built; part of every request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Build {
     /// Identifier of the run, unique, `[0-9a-z-]+`; a resumed run keeps it.
@@ -44,6 +45,7 @@ pub struct Build {
 
 /// What the host can do, so that a provider can refuse early what would fail late.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct HostFacts {
     /// Version of the tool.
@@ -57,6 +59,7 @@ pub struct HostFacts {
 
 /// Request of [`crate::Provider::check`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct CheckRequest {
     /// What will be built.
@@ -76,6 +79,7 @@ pub struct CheckRequest {
 
 /// How serious a finding is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Severity {
@@ -91,6 +95,7 @@ pub enum Severity {
 
 /// One thing a check found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Finding {
     /// How serious.
@@ -142,6 +147,7 @@ impl Finding {
 
 /// Answer of [`crate::Provider::check`]: everything that was found, not only the first problem.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct CheckReport {
     /// Findings in the order of the checks.
@@ -156,6 +162,7 @@ pub struct CheckReport {
 
 /// Request of [`crate::Provider::create_disk`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct DiskRequest {
     /// What is being built.
@@ -171,6 +178,7 @@ pub struct DiskRequest {
 
 /// Request of [`crate::Provider::upload`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct UploadRequest {
     /// What is being built.
@@ -184,6 +192,7 @@ pub struct UploadRequest {
 
 /// Answer of [`crate::Provider::upload`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Uploaded {
     /// Where the image lies now: URL or path.
@@ -199,6 +208,7 @@ pub struct Uploaded {
 
 /// Request of [`crate::Provider::register`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct RegisterRequest {
     /// What is being built.
@@ -212,6 +222,7 @@ pub struct RegisterRequest {
 
 /// One registered image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Image {
     /// Identifier in the cloud, or path of the published file.
@@ -228,6 +239,7 @@ pub struct Image {
 
 /// Answer of [`crate::Provider::register`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Registered {
     /// The images, the one in the build's own region first.
@@ -241,6 +253,7 @@ pub struct Registered {
 
 /// Why resources are removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DiscardReason {
@@ -256,6 +269,7 @@ pub enum DiscardReason {
 
 /// Request of [`crate::Provider::discard`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct DiscardRequest {
     /// The run that created them.
@@ -271,6 +285,7 @@ pub struct DiscardRequest {
 
 /// A resource that could not be removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Remaining {
     /// The resource.
@@ -287,6 +302,7 @@ pub struct Remaining {
 
 /// Answer of [`crate::Provider::discard`]. Removing what is gone already counts as removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Discarded {
     /// Gone now. Whatever is in neither list counts as remaining.

@@ -24,6 +24,8 @@
 //! ```
 #![deny(unsafe_code)]
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod context;
 mod describe;
 mod disk;
@@ -34,6 +36,10 @@ mod provider;
 pub mod ready;
 mod resource;
 mod setting;
+/// The book for authors of providers.
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/provider-authors.md")]
+pub mod book {}
 #[cfg(feature = "testing")]
 pub mod testing;
 #[doc(hidden)]

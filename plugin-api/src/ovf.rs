@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What the host writes into the descriptor. The disk, its size and the file names are the host's part.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Ovf {
     /// Name of the machine.
@@ -37,16 +38,21 @@ pub struct Ovf {
 
 /// A network and the adapter in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct OvfNetwork {
     /// Name of the network.
     pub name: String,
     /// A few words for the user.
     pub description: String,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Product section of a descriptor.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct OvfProduct {
     /// Product.
@@ -66,6 +72,7 @@ pub struct OvfProduct {
 
 /// A value the user may give at deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct OvfProperty {
     /// Key, such as `net.mgmt.addr`.
@@ -85,6 +92,7 @@ pub struct OvfProperty {
 
 /// A size the user may choose at deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct OvfConfiguration {
     /// Identifier.

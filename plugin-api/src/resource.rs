@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// A thing in the cloud that costs money or blocks a name. It is told to the host *before* it is
 /// created ([`crate::Context::will_create`]), so that even a killed run knows what it left behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Resource {
     /// Kind in the provider's own words: `oss_object`, `multipart_upload`, `image`, `snapshot`, `file`…

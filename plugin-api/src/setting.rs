@@ -12,6 +12,7 @@ use crate::{Error, Result};
 
 /// How a setting's text is understood, and the JSON type a provider receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SettingKind {
@@ -39,6 +40,7 @@ pub enum SettingKind {
 
 /// One row of a provider's settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Setting {
     /// Upper-case key, words joined by `_`: `ALIBABA_BUCKET`.

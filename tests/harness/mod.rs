@@ -1,6 +1,7 @@
 //! What end-to-end tests stand on: a folder of their own, the program, an emulator, a stand-in ISO.
 
 mod guest;
+mod nested;
 mod run;
 mod sandbox;
 mod tiny_iso;
@@ -8,6 +9,7 @@ mod tools;
 mod web;
 
 pub(crate) use guest::{Iso, Turn, needs, needs_python, needs_qemu};
+pub(crate) use nested::{alone, built, cargo, copy_tree, hostile, nested_target};
 pub(crate) use run::Run;
 pub(crate) use sandbox::{SECRET, Sandbox, walk as sandbox_walk};
 pub(crate) use tiny_iso::TinyIso;

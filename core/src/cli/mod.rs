@@ -2,6 +2,7 @@
 
 mod args;
 mod build;
+mod check;
 mod command;
 mod doctor;
 mod info;
@@ -10,6 +11,7 @@ mod output;
 mod plan;
 mod providers;
 mod runs;
+mod scaffold;
 mod unknown;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -45,7 +47,7 @@ const VERBS: [(&str, &str); 6] = [
     ("resume", "go on with a build that was killed or kept"),
     ("runs", "list builds that left something"),
     ("gc", "remove what killed builds left, here and in the cloud"),
-    ("providers", "list and inspect provider plugins"),
+    ("providers", "list, inspect, check and begin provider plugins"),
     ("doctor", "look whether builds can work on this host"),
 ];
 

@@ -6,7 +6,7 @@ mod show;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
 
-use super::{args, build, command};
+use super::{args, build, check, command, scaffold};
 use crate::{
     error::{Error, Result},
     settings::{Environment, Row, core_rows, first_rows},
@@ -39,9 +39,10 @@ fn parser() -> Command {
                 .about("write down which plugins, to the byte, may be loaded")
                 .arg(update),
         )
+        .subcommands([check::command(), scaffold::command(), check::probe_command()])
 }
 
-/// Runs `list`, `inspect` or `lock`.
+/// Runs one of them.
 ///
 /// # Errors
 /// Usage errors, and plugins that do not load when one was named.
@@ -55,8 +56,10 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
             return Ok(());
         }
         Err(error) if error.kind() == ErrorKind::MissingSubcommand => {
-            return Err(Error::usage("providers needs `list`, `inspect NAME` or `lock`")
-                .hint("build-image providers --help"));
+            return Err(Error::usage(
+                "providers needs `list`, `inspect NAME`, `check FILE`, `new NAME` or `lock`",
+            )
+            .hint("build-image providers --help"));
         }
         Err(error) => return Err(command::usage(&error, "build-image providers --help")),
     };
@@ -69,6 +72,9 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
             show::inspect(&loader, name.unwrap_or_default(), as_json)
         }
         Some(("lock", words)) => lock::write(loader, words.get_flag("UPDATE"), as_json),
+        Some(("check", words)) => check::run(words, layers, as_json),
+        Some(("new", words)) => scaffold::run(words),
+        Some((check::PROBE, words)) => check::probe(words),
         _ => {
             show::list(&loader, as_json);
             Ok(())

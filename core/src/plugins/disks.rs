@@ -103,6 +103,18 @@ impl Origin {
         }
     }
 
+    /// The disk in a form that is finished, whatever that takes.
+    pub(crate) fn finished(&self, spec: &DiskSpec, dest: &Path) -> Result<Arc<dyn View>> {
+        match self.form(spec, dest, &Control::new())? {
+            Form::View(view) => Ok(view),
+            Form::File(file) => {
+                let lost = || Error::internal("an image is in use before it is finished");
+                Arc::into_inner(file).ok_or_else(lost)?.finish().map_err(disk_error)?;
+                Ok(Arc::new(FileView::open(dest).map_err(disk_error)?))
+            }
+        }
+    }
+
     /// The image without an archive.
     fn image(&self, spec: &DiskSpec, dest: &Path, control: &Control) -> Result<Form> {
         let disk = self.open()?;

@@ -55,63 +55,93 @@ impl Loader {
     fn take(&self, candidate: &Candidate, apart: bool) -> Result<Plugin> {
         let trusted = trust(&candidate.path)?;
         let locked = self.lock.check(candidate, &trusted.sha256)?;
-        let sha256 = trusted.sha256.clone();
-        let (description, runs) = match candidate.kind {
-            FileKind::Library if apart => self.library_apart(candidate, trusted)?,
-            FileKind::Library => {
-                let library = Library::open(&trusted.file, &candidate.path)?;
-                (library.description().clone(), Runs::Here(Box::new(library)))
-            }
-            FileKind::Program => self.program(candidate, trusted)?,
-        };
-        check(candidate, &description)?;
+        let plugin = Plugin { locked, ..open(candidate, trusted, apart, &self.environment)? };
+        check_name(candidate, plugin.description())?;
         tracing::info!(
-            provider = candidate.name,
-            path = %candidate.path.display(),
-            sha256,
+            provider = plugin.name,
+            path = %plugin.path.display(),
+            sha256 = plugin.sha256,
             locked,
-            version = description.version,
-            abi = description.abi.built,
-            apart = matches!(runs, Runs::Apart(_)),
+            version = plugin.description().version,
+            abi = plugin.description().abi.built,
+            apart = plugin.is_apart(),
             "plugin loaded"
         );
-        Ok(Plugin {
-            name: candidate.name.clone(),
-            path: candidate.path.clone(),
-            kind: candidate.kind,
-            sha256,
-            locked,
-            description,
-            runs,
-        })
+        Ok(plugin)
     }
 
-    fn library_apart(&self, candidate: &Candidate, file: Trusted) -> Result<(Description, Runs)> {
-        Library::inspect(&file.file, &candidate.path)?;
-        let again = |file: &std::fs::File| {
-            file.try_clone().map_err(|error| {
-                refused(&candidate.path, "the file cannot be kept open").because(&error)
-            })
-        };
-        let kept = again(&file.file)?;
-        let path = candidate.path.clone();
-        let launch = Launch::library(kept, path.clone(), None, &self.environment);
-        let said = ask(&candidate.path, &launch)?;
-        // Now that its secret settings are known, their variables stay here.
-        let launch = Launch::library(file.file, path, Some(&said), &self.environment);
-        Ok((said, Runs::Apart(launch)))
+    /// Opens a provider in order to examine it, whatever its file is called and whatever is locked.
+    ///
+    /// # Errors
+    /// When the file is not trusted or does not load.
+    pub fn examine(path: &Path, apart: bool, environment: &Environment) -> Result<Plugin> {
+        let candidate = Candidate::named("", path);
+        let trusted = trust(&candidate.path)?;
+        let plugin = open(&candidate, trusted, apart, environment)?;
+        Ok(Plugin { name: plugin.description().name.clone(), ..plugin })
     }
+}
 
-    fn program(&self, candidate: &Candidate, file: Trusted) -> Result<(Description, Runs)> {
-        if file.mode & 0o111 == 0 {
-            return Err(refused(&candidate.path, "the program may not be executed")
-                .hint(format!("chmod +x '{}'", candidate.path.display())));
+fn open(
+    candidate: &Candidate,
+    trusted: Trusted,
+    apart: bool,
+    environment: &Environment,
+) -> Result<Plugin> {
+    let sha256 = trusted.sha256.clone();
+    let (description, runs) = match candidate.kind {
+        FileKind::Library if apart => library_apart(candidate, trusted, environment)?,
+        FileKind::Library => {
+            let library = Library::open(&trusted.file, &candidate.path)?;
+            (library.description().clone(), Runs::Here(Box::new(library)))
         }
-        let launch = Launch::program(file.file, file.real, &self.environment);
-        let said = ask(&candidate.path, &launch)?;
-        check_abi(&candidate.path, &said)?;
-        Ok((said, Runs::Apart(launch)))
+        FileKind::Program => program(candidate, trusted, environment)?,
+    };
+    rows::check(&candidate.path, &description)?;
+    Ok(Plugin {
+        name: candidate.name.clone(),
+        path: candidate.path.clone(),
+        kind: candidate.kind,
+        sha256,
+        locked: false,
+        description,
+        runs,
+    })
+}
+
+fn library_apart(
+    candidate: &Candidate,
+    file: Trusted,
+    environment: &Environment,
+) -> Result<(Description, Runs)> {
+    Library::inspect(&file.file, &candidate.path)?;
+    let again = |file: &std::fs::File| {
+        file.try_clone().map_err(|error| {
+            refused(&candidate.path, "the file cannot be kept open").because(&error)
+        })
+    };
+    let kept = again(&file.file)?;
+    let path = candidate.path.clone();
+    let launch = Launch::library(kept, path.clone(), None, environment);
+    let said = ask(&candidate.path, &launch)?;
+    // Now that its secret settings are known, their variables stay here.
+    let launch = Launch::library(file.file, path, Some(&said), environment);
+    Ok((said, Runs::Apart(launch)))
+}
+
+fn program(
+    candidate: &Candidate,
+    file: Trusted,
+    environment: &Environment,
+) -> Result<(Description, Runs)> {
+    if file.mode & 0o111 == 0 {
+        return Err(refused(&candidate.path, "the program may not be executed")
+            .hint(format!("chmod +x '{}'", candidate.path.display())));
     }
+    let launch = Launch::program(file.file, file.real, environment);
+    let said = ask(&candidate.path, &launch)?;
+    check_abi(&candidate.path, &said)?;
+    Ok((said, Runs::Apart(launch)))
 }
 
 fn ask(path: &Path, launch: &Launch) -> Result<Description> {
@@ -124,9 +154,8 @@ fn ask(path: &Path, launch: &Launch) -> Result<Description> {
     })
 }
 
-/// A provider's word about itself must agree with its file's name, and its settings must be usable.
-fn check(candidate: &Candidate, description: &Description) -> Result<()> {
-    rows::check(&candidate.path, description)?;
+/// A provider's word about itself must agree with its file's name.
+fn check_name(candidate: &Candidate, description: &Description) -> Result<()> {
     let said = &description.name;
     if *said == candidate.name {
         return Ok(());

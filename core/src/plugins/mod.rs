@@ -4,6 +4,7 @@
 //! they say) → `plugin`; `remote` is for providers in processes of their own, `host` what all are lent.
 
 mod disks;
+mod examine;
 mod find;
 mod group;
 mod host;

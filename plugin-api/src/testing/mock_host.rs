@@ -28,6 +28,25 @@ struct State {
     cancelled: bool,
 }
 
+/// Resources that were planned or created and are not gone, latest state of each.
+pub(crate) fn open_resources(events: impl IntoIterator<Item = Event>) -> Vec<Resource> {
+    let mut open: Vec<Resource> = Vec::new();
+    for event in events {
+        let (resource, gone) = match event {
+            Event::ResourcePlanned { resource } | Event::ResourceCreated { resource } => {
+                (resource, false)
+            }
+            Event::ResourceGone { resource } => (resource, true),
+            Event::Milestone { .. } | Event::Warning { .. } | Event::Unknown => continue,
+        };
+        open.retain(|known| !known.is(&resource));
+        if !gone {
+            open.push(resource);
+        }
+    }
+    open
+}
+
 /// A [`Host`] for unit tests of providers.
 #[derive(Default)]
 pub struct MockHost {
@@ -88,21 +107,7 @@ impl MockHost {
     /// Resources that were planned or created and are not gone, latest state of each.
     #[must_use]
     pub fn resources(&self) -> Vec<Resource> {
-        let mut open: Vec<Resource> = Vec::new();
-        for event in self.events() {
-            let (resource, gone) = match event {
-                Event::ResourcePlanned { resource } | Event::ResourceCreated { resource } => {
-                    (resource, false)
-                }
-                Event::ResourceGone { resource } => (resource, true),
-                Event::Milestone { .. } | Event::Warning { .. } | Event::Unknown => continue,
-            };
-            open.retain(|known| !known.is(&resource));
-            if !gone {
-                open.push(resource);
-            }
-        }
-        open
+        open_resources(self.events())
     }
 
     /// Log records so far.

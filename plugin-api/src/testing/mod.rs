@@ -5,3 +5,5 @@ mod readme;
 
 pub use mock_host::MockHost;
 pub use readme::readme_differences;
+#[cfg(feature = "conformance")]
+pub(crate) use mock_host::open_resources;

@@ -43,33 +43,49 @@ pub struct ElfReport {
 
 /// Checks the ELF header, that all loadable segments lie inside the file, and that the plugin symbol is there.
 pub(super) fn inspect(file: &File) -> Result<ElfReport, Problem> {
-    let length = file.metadata().map_err(|error| unreadable(&error))?.len();
-    if length == 0 {
-        return Err(Problem::new(LoadErrorKind::NotElf, "the file is empty"));
-    }
-    let mut header = [0; 64];
-    if length < 64 || read(file, &mut header, 0).is_err() || header[..4] != *b"\x7fELF" {
-        return Err(Problem::new(LoadErrorKind::NotElf, "the file is not an ELF library"));
-    }
-    check_header(&header)?;
-    check_segments(file, &header, length)?;
-    let sections = sections(file, &header, length)?;
-    let names = section_bytes(file, sections.get(usize::from(half(&header, 62))), length)?;
-    let find = |wanted: &[u8]| {
-        sections
-            .iter()
-            .find(|section| names.get(section.name..).is_some_and(|name| name.starts_with(wanted)))
-    };
-    let strings = section_bytes(file, find(b".dynstr\0"), length)?;
-    if !strings.windows(SYMBOL.len()).any(|window| window == SYMBOL) {
+    let elf = Elf::open(file)?;
+    if !elf.section(b".dynstr\0")?.windows(SYMBOL.len()).any(|window| window == SYMBOL) {
         return Err(Problem::new(
             LoadErrorKind::NotAPlugin,
             "the library exports no build-image provider",
         )
         .hint("a provider crate needs `export_provider!` and crate-type `cdylib`"));
     }
-    let text = section_bytes(file, find(SECTION), length)?;
-    Ok(ElfReport { metadata: serde_json::from_slice(&text).ok() })
+    Ok(ElfReport { metadata: serde_json::from_slice(&elf.section(SECTION)?).ok() })
+}
+
+/// A library for this machine whose header and segments are sound.
+pub(super) struct Elf<'a> {
+    file: &'a File,
+    length: u64,
+    sections: Vec<Section>,
+    names: Vec<u8>,
+}
+
+impl<'a> Elf<'a> {
+    pub(super) fn open(file: &'a File) -> Result<Self, Problem> {
+        let length = file.metadata().map_err(|error| unreadable(&error))?.len();
+        if length == 0 {
+            return Err(Problem::new(LoadErrorKind::NotElf, "the file is empty"));
+        }
+        let mut header = [0; 64];
+        if length < 64 || read(file, &mut header, 0).is_err() || header[..4] != *b"\x7fELF" {
+            return Err(Problem::new(LoadErrorKind::NotElf, "the file is not an ELF library"));
+        }
+        check_header(&header)?;
+        check_segments(file, &header, length)?;
+        let sections = sections(file, &header, length)?;
+        let names = section_bytes(file, sections.get(usize::from(half(&header, 62))), length)?;
+        Ok(Self { file, length, sections, names })
+    }
+
+    /// The bytes of a section, whose name ends with a zero byte; none when there is no such section.
+    pub(super) fn section(&self, name: &[u8]) -> Result<Vec<u8>, Problem> {
+        let called = |section: &&Section| {
+            self.names.get(section.name..).is_some_and(|found| found.starts_with(name))
+        };
+        section_bytes(self.file, self.sections.iter().find(called), self.length)
+    }
 }
 
 fn check_header(header: &[u8; 64]) -> Result<(), Problem> {
@@ -171,7 +187,7 @@ fn half(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn word(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn word(bytes: &[u8], at: usize) -> u64 {
     let mut value = [0; 8];
     value.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(value)

@@ -40,7 +40,10 @@ impl<P: Provider> Export<P> {
 }
 
 extern "C" fn describe<P: Provider>() -> RResult<RString, FfiError> {
-    extern_fn_panic_handling! { guarded("describe", || print(&P::describe())) }
+    extern_fn_panic_handling! {
+        forward::hook_panics();
+        guarded("describe", || print(&P::describe()))
+    }
 }
 
 extern "C" fn create<P: Provider>(

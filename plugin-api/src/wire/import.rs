@@ -16,19 +16,23 @@ use abi_stable::{
     StableAbi as _,
     abi_stability::{abi_checking::AbiInstabilityErrors, check_layout_compatibility},
     library::{AbiHeaderRef, LibHeader, ROOT_MODULE_LOADER_NAME_WITH_NUL},
-    std_types::RArc,
+    std_types::{RArc, RStr},
     type_layout::{TLFieldOrFunction, TypeLayout},
     type_level::downcasting::TD_Opaque,
 };
 use libloading::os::unix::{Library as Dynamic, RTLD_LOCAL, RTLD_NOW};
 
+pub use super::lend::RawInstance;
 use super::{
-    abi::{HostAbi_TO, ProviderModule_Ref},
+    abi::{HostAbi_TO, ProviderModule_Ref, ProviderObject},
     convert::{guard, parse, print},
     elf,
     lend::{Instance, LentHost},
 };
 use crate::{Description, Error, Host, Result, Settings, Steps};
+
+/// Longest description that is read, in bytes: one of a cloud with many settings has some 30,000.
+const DESCRIPTION_LIMIT: usize = 4 << 20;
 
 /// Why a plugin did not load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +101,7 @@ impl Problem {
         self
     }
 
-    fn at(self, path: &Path) -> LoadError {
+    pub(super) fn at(self, path: &Path) -> LoadError {
         LoadError {
             kind: self.kind,
             path: path.to_owned(),
@@ -111,6 +115,7 @@ impl Problem {
 /// A loaded plugin. It stays in memory until the process ends.
 pub struct Library {
     module: ProviderModule_Ref,
+    layout: &'static TypeLayout,
     description: Description,
     abi: String,
 }
@@ -143,19 +148,40 @@ impl Library {
         })?;
         check_layout(layout, minor)?;
         let module = root_module(header)?;
-        let text = guard("describe", || (module.describe())().into_result().map_err(Error::from))
+        let text = describe(module)
             .map_err(|error| Problem::new(LoadErrorKind::Describe, error.to_string()))?;
+        if text.len() > DESCRIPTION_LIMIT {
+            return Err(Problem::new(
+                LoadErrorKind::Describe,
+                format!("its description has {} bytes, more than {DESCRIPTION_LIMIT}", text.len()),
+            ));
+        }
         let description: Description = parse(&text, "description").map_err(|error| {
             Problem::new(LoadErrorKind::Describe, format!("{error}: {}", error.causes.join(": ")))
         })?;
         check_requires(&description)?;
-        Ok(Self { module, description, abi: strings.version.as_str().to_owned() })
+        Ok(Self { module, layout, description, abi: strings.version.as_str().to_owned() })
+    }
+
+    /// Asks for the description once more: the document as the plugin writes it.
+    ///
+    /// # Errors
+    /// The provider's.
+    pub fn describe_text(&self) -> Result<String> {
+        describe(self.module)
     }
 
     /// What the provider says of itself.
     #[must_use]
     pub fn description(&self) -> &Description {
         &self.description
+    }
+
+    /// The plugin's own idea of the ABI, for tests of its evolution.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn layout(&self) -> &'static TypeLayout {
+        self.layout
     }
 
     /// Version of the plugin-api crate the plugin was built with.
@@ -169,14 +195,29 @@ impl Library {
     /// # Errors
     /// The provider's.
     pub fn create(&self, host: Arc<dyn Host>, settings: &Settings) -> Result<Box<dyn Steps>> {
-        let object = HostAbi_TO::from_ptr(RArc::new(LentHost(host)), TD_Opaque);
         let settings = print(settings)?;
-        let create = self.module.create();
-        let instance = guard("create", || {
-            create(object, settings.as_rstr()).into_result().map_err(Error::from)
-        })?;
-        Ok(Box::new(Instance(instance)))
+        Ok(Box::new(Instance(self.instance(host, settings.as_rstr())?)))
     }
+
+    /// Makes an instance that takes documents as texts, malformed ones too.
+    ///
+    /// # Errors
+    /// The provider's.
+    #[doc(hidden)]
+    pub fn create_raw(&self, host: Arc<dyn Host>, settings: &str) -> Result<RawInstance> {
+        Ok(RawInstance(self.instance(host, settings.into())?))
+    }
+
+    fn instance(&self, host: Arc<dyn Host>, settings: RStr<'_>) -> Result<ProviderObject> {
+        let object = HostAbi_TO::from_ptr(RArc::new(LentHost(host)), TD_Opaque);
+        let create = self.module.create();
+        guard("create", || create(object, settings).into_result().map_err(Error::from))
+    }
+}
+
+fn describe(module: ProviderModule_Ref) -> Result<String> {
+    let text = guard("describe", || (module.describe())().into_result().map_err(Error::from))?;
+    Ok(text.into_string())
 }
 
 /// The major and minor number of a version text.

@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// Longest answer that is read, in bytes.
+const ANSWER_LIMIT: usize = 16 << 20;
+
 /// An instance behind the ABI.
 pub(super) struct Instance(pub(super) ProviderObject);
 
@@ -28,7 +31,40 @@ impl Instance {
     ) -> Result<A> {
         let request = print(request)?;
         let answer = guard(name, || method(request.as_rstr()).into_result().map_err(Error::from))?;
+        if answer.len() > ANSWER_LIMIT {
+            return Err(Error::internal(format!(
+                "the answer to {name} has {} bytes, more than {ANSWER_LIMIT}",
+                answer.len()
+            ))
+            .with_hint("this is a bug of the provider; report it with the log file"));
+        }
         parse(&answer, name)
+    }
+}
+
+/// An instance that takes documents as texts: for tests of what no host sends.
+#[doc(hidden)]
+pub struct RawInstance(pub(super) ProviderObject);
+
+impl RawInstance {
+    /// Calls a step by name.
+    ///
+    /// # Errors
+    /// The code as the plugin wrote it, and the error.
+    pub fn call(&self, step: &str, request: &str) -> Result<String, (String, Error)> {
+        let request = RStr::from(request);
+        let answer = match step {
+            "check" => self.0.check(request),
+            "create_disk" => self.0.create_disk(request),
+            "upload" => self.0.upload(request),
+            "register" => self.0.register(request),
+            "discard" => self.0.discard(request),
+            _ => RResult::RErr(Error::internal(format!("there is no step `{step}`")).into()),
+        };
+        answer
+            .into_result()
+            .map(RString::into_string)
+            .map_err(|error| (error.code.to_string(), Error::from(error)))
     }
 }
 

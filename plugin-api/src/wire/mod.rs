@@ -11,6 +11,8 @@
 //! `abi` is frozen and holds the only unsafe code of providers' side; `export` is the plugin's half,
 //! `import` (feature `host`) the host's half, `elf` looks at a file before it is opened.
 
+pub use crate::error::Details;
+
 pub mod abi;
 mod convert;
 #[cfg(feature = "host")]
@@ -21,3 +23,5 @@ mod forward;
 pub mod import;
 #[cfg(feature = "host")]
 mod lend;
+#[cfg(feature = "host")]
+pub mod linkage;

@@ -26,7 +26,7 @@ mod workers;
 
 pub use child::run as run_child;
 pub(super) use launch::Launch;
-pub(super) use steps::{create, describe};
+pub(super) use steps::{create, create_raw, describe, describe_raw};
 
 /// Versions of the protocol this program speaks, best first.
 const PROTOCOLS: [&str; 1] = ["1.0"];

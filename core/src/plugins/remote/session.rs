@@ -132,6 +132,12 @@ impl Session {
         let mut deadline = limit.map(|limit| Instant::now() + limit);
         let mut cancelled = false;
         loop {
+            // Also before the first answer: a step that begins after the signal must know of it.
+            if !cancelled && host.is_cancelled() {
+                cancelled = true;
+                self.outbox.try_send(message::notice("cancel", &Value::Null));
+                deadline = Some(Instant::now() + GRACE);
+            }
             match self.inbox.recv_timeout(LOOK) {
                 Ok(Heard::Answer(answered, result)) if answered == id => return result,
                 Ok(Heard::Answer(answered, _)) => {
@@ -141,11 +147,6 @@ impl Session {
                 Ok(Heard::Garbage(line, why)) => return Err(self.abandon(garbage(&line, &why))),
                 Ok(Heard::End) | Err(RecvTimeoutError::Disconnected) => return Err(self.ended()),
                 Err(RecvTimeoutError::Timeout) => {}
-            }
-            if !cancelled && host.is_cancelled() {
-                cancelled = true;
-                self.outbox.try_send(message::notice("cancel", &Value::Null));
-                deadline = Some(Instant::now() + GRACE);
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Err(self.abandon(late(method, cancelled, host)));

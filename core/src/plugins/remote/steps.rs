@@ -8,6 +8,7 @@ use std::{
 use build_image_plugin_api::{
     Description, Disk, DiskSpec, Error, Event, Host, LogRecord, Progress, Result, Secret, Settings,
     Steps,
+    conformance::RawSteps,
     document::{
         CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, RegisterRequest,
         Registered, UploadRequest, Uploaded,
@@ -27,10 +28,17 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the process does not start, dies, hangs, or answers something else.
 pub(in crate::plugins) fn describe(launch: &Launch) -> Result<Description> {
+    read("describe", describe_raw(launch)?)
+}
+
+/// The same, as the document it wrote.
+///
+/// # Errors
+/// As [`describe`].
+pub(in crate::plugins) fn describe_raw(launch: &Launch) -> Result<Value> {
     let host: Arc<dyn Host> = Arc::new(NoHost);
     let mut session = Session::start(launch, &host, Some(START_LIMIT))?;
-    let answer = session.call("describe", &json!({}), Some(START_LIMIT), host.as_ref())?;
-    read("describe", answer)
+    session.call("describe", &json!({}), Some(START_LIMIT), host.as_ref())
 }
 
 /// Makes an instance in a process of its own.
@@ -51,7 +59,20 @@ pub(in crate::plugins) fn create(
     Ok(Box::new(made))
 }
 
-fn begin(launch: &Launch, host: &Arc<dyn Host>, settings: &Settings) -> Result<Session> {
+/// Makes an instance that takes documents of any shape.
+///
+/// # Errors
+/// As [`create`].
+pub(in crate::plugins) fn create_raw(
+    launch: &Launch,
+    host: Arc<dyn Host>,
+    settings: &str,
+) -> Result<Box<dyn RawSteps>> {
+    let session = Mutex::new(begin(launch, &host, &serde_json::from_str::<Value>(settings)?)?);
+    Ok(Box::new(RawSession { session, host }))
+}
+
+fn begin(launch: &Launch, host: &Arc<dyn Host>, settings: &impl Serialize) -> Result<Session> {
     let mut session = Session::start(launch, host, Some(START_LIMIT))?;
     session.call("create", &json!({"settings": settings}), None, host.as_ref())?;
     Ok(session)
@@ -103,6 +124,24 @@ impl Steps for RemoteSteps {
         }
         drop(session);
         self.step("discard", request)
+    }
+}
+
+/// See [`create_raw`].
+struct RawSession {
+    session: Mutex<Session>,
+    host: Arc<dyn Host>,
+}
+
+impl RawSteps for RawSession {
+    fn call(&self, step: &str, request: &str) -> Result<String, (String, Error)> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = serde_json::from_str(request)
+            .map_err(Error::from)
+            .and_then(|request: Value| session.call(step, &request, None, self.host.as_ref()));
+        answer
+            .map(|answer| answer.to_string())
+            .map_err(|error| (error.kind.code().to_owned(), error))
     }
 }
 

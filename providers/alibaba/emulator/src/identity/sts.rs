@@ -39,7 +39,7 @@ fn identity(context: &Context<'_>, key_id: &str) -> Value {
     let (kind, arn, principal) = match session::find(context, key_id) {
         None => (
             "RAMUser",
-            format!("acs:ram::{ACCOUNT_ID}:user/{key_id}"),
+            format!("acs:ram::{ACCOUNT_ID}:user/emulator"),
             "200000000000000001".to_owned(),
         ),
         Some(Session { role, name, .. }) => {

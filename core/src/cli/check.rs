@@ -1,0 +1,201 @@
+//! `build-image providers check FILE`: whether a provider keeps the contract. The suite is plugin-api's;
+//! here are the host's own ways of loading plugins and making disks, and the settings of a file.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command as Process,
+    sync::Arc,
+    time::Duration,
+};
+
+use build_image_disk::view::View;
+use build_image_plugin_api::{
+    Description, DiskSpec, Error as Failure,
+    conformance::{DiskBytes, Refusal, Report, Subject, Suite, Ways, plain_disk, serve},
+};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::{
+    error::{Error, Result, Stage},
+    plugins::{Loader, Origin},
+    settings::{Environment, FileLayer, Layers, Row},
+};
+
+/// The hidden verb of the processes in which providers are tried.
+pub(super) const PROBE: &str = "probe";
+/// Bytes that are copied at once.
+const BLOCK: usize = 1 << 20;
+
+/// The verb.
+pub(super) fn command() -> Command {
+    Command::new("check")
+        .about("check whether a provider keeps the contract: one row per demand, with its remedy")
+        .after_help(
+            "FILE is a library or a program. With --isolate a library is checked as builds with --isolate run it.\n\
+             Without --config, steps that need a cloud are skipped. With it, the settings must lead to a\n\
+             fake cloud or a test account: a small disk is uploaded three times, registered and removed.\n\
+             \n\
+             Exit codes: 0 it keeps the contract, 2 the command line or a setting, 3 it does not.",
+        )
+        .arg(Arg::new("FILE").required(true).value_parser(value_parser!(PathBuf)).help("the plugin"))
+        .arg(isolate())
+        .arg(
+            Arg::new("CONFIG")
+                .long("config")
+                .value_name("PATH")
+                .value_parser(value_parser!(PathBuf))
+                .help("settings of a test account or a fake cloud, as for builds (YAML or JSON)"),
+        )
+        .arg(
+            Arg::new("LIMIT")
+                .long("time-limit")
+                .value_name("SECONDS")
+                .value_parser(value_parser!(u64).range(1..))
+                .help("longest time for one probe [default: 60, with --config 600]"),
+        )
+}
+
+fn isolate() -> Arg {
+    let arg = Arg::new("APART").long("isolate").action(ArgAction::SetTrue);
+    arg.help("run the library in processes of its own, as builds with --isolate do")
+}
+
+/// The verb of the children.
+pub(super) fn probe_command() -> Command {
+    Command::new(PROBE).hide(true).arg(isolate())
+}
+
+/// Runs the suite and prints its report.
+///
+/// # Errors
+/// When a check fails, or settings are not acceptable.
+pub(super) fn run(words: &ArgMatches, mut layers: Layers, as_json: bool) -> Result<()> {
+    let file = words.get_one::<PathBuf>("FILE").cloned().unwrap_or_default();
+    if let Some(config) = words.get_one::<PathBuf>("CONFIG") {
+        layers.file = Some(FileLayer::read(config)?);
+    }
+    let apart = words.get_flag("APART");
+    let mut suite = Suite::new(&file, move || child(apart));
+    if let Some(&limit) = words.get_one::<u64>("LIMIT") {
+        suite = suite.time_limit(Duration::from_secs(limit));
+    }
+    if let Some(description) = suite.describe().map_err(|error| no_place(&error))?
+        && layers.file.is_some()
+    {
+        suite = with_settings(suite, &description, &layers)?;
+    }
+    let report = suite.run().map_err(|error| no_place(&error))?;
+    if as_json {
+        super::print(&format!("{:#}\n", serde_json::json!(report)));
+    } else {
+        super::print(&report.text());
+    }
+    verdict(&report)
+}
+
+fn verdict(report: &Report) -> Result<()> {
+    if report.conforms {
+        return Ok(());
+    }
+    let failed: Vec<&str> = report.failed().map(|row| row.id).collect();
+    let (count, what) = (failed.len(), failed.join(", "));
+    let file = report.file.display();
+    let text = format!("plugin `{file}` does not keep the contract, {count} checks failed: {what}");
+    Err(Error::new(Stage::Plugin, text).hint("see the remedy of each check"))
+}
+
+fn no_place(error: &std::io::Error) -> Error {
+    Error::new(Stage::Disk, "the checks find no place for temporary files").because(error)
+}
+
+/// The settings of the file, understood as a build understands them.
+fn with_settings(mut suite: Suite, said: &Description, layers: &Layers) -> Result<Suite> {
+    let rows: Vec<Row> = said.settings.iter().cloned().map(Row::new).collect();
+    let resolved = layers.resolve(&rows)?;
+    for row in &rows {
+        if let Some(value) = resolved.get(row.key()).filter(|_| !row.setting.secret) {
+            suite = suite.setting(row.key(), value.json.clone());
+        }
+    }
+    for (key, secret) in resolved.secrets(&rows) {
+        if let Some(secret) = secret {
+            suite = suite.secret(&key, secret.reveal());
+        }
+    }
+    Ok(suite.with_cloud())
+}
+
+/// This program anew, to try a provider in.
+#[expect(clippy::disallowed_methods, reason = "the child is this very program")]
+fn child(apart: bool) -> Process {
+    let mut child = Process::new(std::env::current_exe().unwrap_or_default());
+    child.args(["providers", PROBE]).args(apart.then_some("--isolate"));
+    child
+}
+
+/// The child's half.
+///
+/// # Errors
+/// When it was not started by a check.
+pub(super) fn probe(words: &ArgMatches) -> Result<()> {
+    let open = if words.get_flag("APART") { open_apart } else { open_here };
+    serve(Ways { open, disk }).map_err(|error| {
+        Error::usage("`providers probe` is started by `providers check`").because(&error)
+    })
+}
+
+/// Opens a plugin as a build does. Its name is left to a check of its own.
+fn open_here(path: &Path) -> Result<Box<dyn Subject>, Refusal> {
+    open(path, false)
+}
+
+/// Opens a plugin as a build with ISOLATE does.
+fn open_apart(path: &Path) -> Result<Box<dyn Subject>, Refusal> {
+    open(path, true)
+}
+
+fn open(path: &Path, apart: bool) -> Result<Box<dyn Subject>, Refusal> {
+    let plugin = Loader::examine(path, apart, &Environment::of_process()).map_err(|error| {
+        let problems = error.problems.iter().map(|problem| problem.message.clone());
+        let causes = error.causes.iter().cloned();
+        let parts = std::iter::once(error.message.clone()).chain(problems).chain(causes);
+        Refusal { message: parts.collect::<Vec<String>>().join("; "), hint: error.hint }
+    })?;
+    Ok(Box::new(plugin))
+}
+
+/// A disk as builds make them, of a raw file that is gone with it.
+fn disk(spec: &DiskSpec, size: u64) -> build_image_plugin_api::Result<Arc<dyn DiskBytes>> {
+    let local = |error: std::io::Error| Failure::io("the checks find no place for a disk", &error);
+    let folder = tempfile::tempdir().map_err(local)?;
+    let path = folder.path().join("disk.raw");
+    let raw = plain_disk(spec, size)?;
+    let mut block = vec![0; BLOCK];
+    // Only the beginning holds data.
+    let count = raw.read_at(0, &mut block)?;
+    let mut file = File::create(&path).map_err(local)?;
+    file.write_all(&block[..count]).and_then(|()| file.set_len(size)).map_err(local)?;
+    let disk_name = "conformance".to_owned();
+    let origin = Origin { path, is_raw: true, virtual_size: size, disk_name, date: 0 };
+    let view = origin.finished(spec, &folder.path().join("image"))?;
+    Ok(Arc::new(OwnDisk { view, _folder: folder }))
+}
+
+struct OwnDisk {
+    view: Arc<dyn View>,
+    _folder: tempfile::TempDir,
+}
+
+impl DiskBytes for OwnDisk {
+    fn length(&self) -> u64 {
+        self.view.len()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> build_image_plugin_api::Result<usize> {
+        self.view.read_at(buffer, offset).map_err(|error| {
+            Failure::internal("the disk of the checks cannot be read").because(&error)
+        })
+    }
+}

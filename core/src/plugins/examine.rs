@@ -1,0 +1,47 @@
+//! A provider as the conformance suite sees it: described anew, given documents as texts, wherever its code
+//! runs.
+
+use std::sync::Arc;
+
+use build_image_plugin_api::{
+    Description, Host, Result, Settings, Steps,
+    conformance::{RawSteps, Subject},
+};
+
+use super::{
+    Plugin,
+    plugin::Runs,
+    remote::{create_raw, describe_raw},
+};
+
+impl Subject for Plugin {
+    fn description(&self) -> &Description {
+        Self::description(self)
+    }
+
+    fn describe(&self) -> Result<String> {
+        match &self.runs {
+            Runs::Here(library) => Subject::describe(library.as_ref()),
+            Runs::Apart(launch) => describe_raw(launch).map(|said| said.to_string()),
+        }
+    }
+
+    fn api_version(&self) -> String {
+        Self::api_version(self).to_owned()
+    }
+
+    fn create(&self, host: Arc<dyn Host>, settings: &Settings) -> Result<Box<dyn Steps>> {
+        Self::create(self, host, settings)
+    }
+
+    fn create_raw(&self, host: Arc<dyn Host>, settings: &str) -> Option<Result<Box<dyn RawSteps>>> {
+        match &self.runs {
+            Runs::Here(library) => Subject::create_raw(library.as_ref(), host, settings),
+            Runs::Apart(launch) => Some(create_raw(launch, host, settings)),
+        }
+    }
+
+    fn takes_any_text(&self) -> bool {
+        matches!(self.runs, Runs::Here(_))
+    }
+}

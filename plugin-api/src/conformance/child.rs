@@ -1,0 +1,185 @@
+//! One probe in a process of its own: whatever the provider does there, the suite goes on.
+//!
+//! The job goes in on standard input, for it may hold secrets; the answer comes back in a file, for
+//! standard output is under observation.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::Write as _,
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    evidence::{Answer, Ended},
+    probe::Probe,
+};
+
+/// Files in the folder of a job.
+const ANSWER: &str = "answer.json";
+const REFUSAL: &str = "refusal.json";
+const STEP: &str = "step";
+
+/// What a child is to do.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Job {
+    pub(super) probe: Probe,
+    pub(super) file: PathBuf,
+    /// A folder of its own.
+    pub(super) folder: PathBuf,
+    pub(super) settings: BTreeMap<String, Value>,
+    pub(super) secrets: BTreeMap<String, String>,
+    /// The settings lead to a cloud that may be used.
+    pub(super) cloud: bool,
+}
+
+impl Job {
+    /// Notes which step begins, for the case that it is the last.
+    pub(super) fn begins(&self, step: &str) {
+        let _ = fs::write(self.folder.join(STEP), step);
+    }
+
+    /// Writes the answer, whole or not at all.
+    pub(super) fn answer(&self, answer: &Answer) {
+        self.write(ANSWER, answer);
+    }
+
+    /// Says that the file is no provider.
+    pub(super) fn refuse(&self, message: &str, hint: Option<&str>) {
+        self.write(REFUSAL, &(message, hint));
+    }
+
+    fn write(&self, name: &str, document: &impl Serialize) {
+        let part = self.folder.join("part");
+        let text = serde_json::to_vec(document).unwrap_or_default();
+        if fs::write(&part, text).is_ok() {
+            let _ = fs::rename(part, self.folder.join(name));
+        }
+    }
+}
+
+/// Runs a job in a child that `command` starts, for `limit` at most.
+pub(super) fn run(mut command: Command, job: &Job, limit: Duration) -> Ended {
+    match start(&mut command, job) {
+        Ok(mut child) => match wait(&mut child, limit) {
+            Some(status) => ending(job, status),
+            None => Ended::Died(format!("{} within {} s", stuck(job), limit.as_secs())),
+        },
+        Err(error) => Ended::Omitted(format!("a process for the check cannot be started: {error}")),
+    }
+}
+
+fn start(command: &mut Command, job: &Job) -> std::io::Result<Child> {
+    let output = |name: &str| {
+        File::options().create(true).append(true).open(job.folder.join(name)).map(Stdio::from)
+    };
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(output("stdout")?)
+        .stderr(output("stderr")?)
+        .spawn()?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // A child that ends early is found out by its missing answer.
+        let _ = pipe.write_all(&serde_json::to_vec(job)?);
+    }
+    Ok(child)
+}
+
+/// Waits for the end; after the limit the child is killed.
+fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(status);
+        }
+        if Instant::now() >= end {
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+fn ending(job: &Job, status: ExitStatus) -> Ended {
+    let read = |name: &str| fs::read(job.folder.join(name)).ok();
+    let answer = read(ANSWER).and_then(|text| serde_json::from_slice::<Answer>(&text).ok());
+    if let Some(answer) = answer {
+        return Ended::Answered(answer);
+    }
+    let refusal = read(REFUSAL).and_then(|text| serde_json::from_slice(&text).ok());
+    if let Some((message, hint)) = refusal {
+        return Ended::Refused(message, hint);
+    }
+    let how = match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("the process was ended by {}", signal_name(signal)),
+        (None, code) => format!("the process exited with code {}", code.unwrap_or_default()),
+    };
+    let last = last_line(&job.folder.join("stderr"));
+    Ended::Died(format!("{how} while `{}` ran{last}", step(job)))
+}
+
+fn step(job: &Job) -> String {
+    fs::read_to_string(job.folder.join(STEP)).unwrap_or_else(|_| "load".to_owned())
+}
+
+fn stuck(job: &Job) -> String {
+    format!("`{}` did not return", step(job))
+}
+
+fn last_line(stderr: &Path) -> String {
+    let text = fs::read(stderr).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(2_000)..]).into_owned();
+    let line = text.lines().rev().find(|line| !line.trim().is_empty());
+    line.map(|line| format!(": {}", line.trim())).unwrap_or_default()
+}
+
+fn signal_name(signal: i32) -> String {
+    let names = [
+        (4, "SIGILL"),
+        (6, "SIGABRT"),
+        (7, "SIGBUS"),
+        (8, "SIGFPE"),
+        (9, "SIGKILL"),
+        (11, "SIGSEGV"),
+    ];
+    let name = names.iter().find(|(number, _)| *number == signal);
+    name.map_or_else(|| format!("signal {signal}"), |(_, name)| (*name).to_owned())
+}
+
+/// How much was written to standard output and standard error of this process, and what.
+pub(super) struct Noise([u64; 2]);
+
+const STREAMS: [(&str, &str); 2] =
+    [("/proc/self/fd/1", "standard output"), ("/proc/self/fd/2", "standard error")];
+
+impl Noise {
+    /// From here on.
+    pub(super) fn listen() -> Self {
+        Self(STREAMS.map(|(path, _)| fs::metadata(path).map_or(0, |stream| stream.len())))
+    }
+
+    /// What came since, one line per stream that was not silent.
+    pub(super) fn heard(&self) -> Vec<String> {
+        let mut heard = Vec::new();
+        for ((path, name), before) in STREAMS.into_iter().zip(self.0) {
+            // Only files can be read again: the parent gives files.
+            if !fs::metadata(path).is_ok_and(|stream| stream.is_file()) {
+                continue;
+            }
+            let all = fs::read(path).unwrap_or_default();
+            let new = all.get(usize::try_from(before).unwrap_or_default()..).unwrap_or_default();
+            if !new.is_empty() {
+                let start = String::from_utf8_lossy(&new[..new.len().min(80)]).into_owned();
+                heard.push(format!("{} bytes on {name}: {:?}", new.len(), start));
+            }
+        }
+        heard
+    }
+}

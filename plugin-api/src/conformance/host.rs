@@ -1,0 +1,321 @@
+//! The host that a provider meets while it is examined: notes everything, cancels on command, and knows
+//! which step is running.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::subject::Ways;
+use crate::{
+    Disk, DiskSpec, Error, ErrorKind, Event, Host, LogLevel, LogRecord, Progress, Result, Secret,
+};
+
+/// Most log records and events that are kept.
+const MOST: usize = 10_000;
+/// Bytes at the start of a plain disk that are not zero.
+const DATA: u64 = 1 << 20;
+
+/// The bytes of a disk.
+pub trait DiskBytes: Send + Sync {
+    /// How many there are.
+    fn length(&self) -> u64;
+
+    /// Fills `buffer` from `offset`; returns how many bytes there were (fewer only at the end).
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize>;
+}
+
+/// A raw disk with a boot signature, a mebibyte of data and zeros, whatever form was asked for.
+///
+/// # Errors
+/// None.
+pub fn plain_disk(_: &DiskSpec, size: u64) -> Result<Arc<dyn DiskBytes>> {
+    Ok(Arc::new(Plain(size)))
+}
+
+struct Plain(u64);
+
+impl DiskBytes for Plain {
+    fn length(&self) -> u64 {
+        self.0
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let left = usize::try_from(self.0.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let count = buffer.len().min(left);
+        buffer[..count].fill(0);
+        for (position, byte) in (offset..DATA.min(self.0)).zip(&mut buffer[..count]) {
+            *byte = match position {
+                510 => 0x55,
+                511 => 0xaa,
+                _ => position.wrapping_mul(0x9e37_79b9).to_le_bytes()[2],
+            };
+        }
+        Ok(count)
+    }
+}
+
+/// When a step is asked to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Trigger {
+    #[default]
+    Never,
+    /// When it first reads the disk.
+    FirstRead,
+    /// When it first asks, waits or tells how far it is.
+    FirstCall,
+}
+
+/// What a provider told while a step ran.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Told {
+    pub(super) events: Vec<(String, Event)>,
+    /// Step, task, done, total.
+    pub(super) progress: Vec<(String, u32, u64, u64)>,
+    /// Calls while no step ran.
+    pub(super) late: Vec<String>,
+}
+
+#[derive(Default)]
+struct State {
+    told: Told,
+    logs: Vec<LogRecord>,
+    checkpoints: BTreeMap<String, Value>,
+    disks: Vec<Arc<dyn DiskBytes>>,
+    /// The step that runs; without one, the one that returned last.
+    step: Option<&'static str>,
+    last: &'static str,
+    cancelled: Option<Instant>,
+    trigger: Trigger,
+    read_to: u64,
+    /// The same when a trigger asked to stop.
+    read_when_cancelled: u64,
+}
+
+/// What must not come when no step runs: it would count for another step.
+const TELLING: [&str; 3] = ["an event", "a progress", "a checkpoint"];
+
+impl State {
+    fn late(&mut self, what: &str) {
+        if self.told.late.len() < MOST {
+            let text = format!("{what} after `{}` had returned", self.last);
+            self.told.late.push(text);
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct ProbeHost {
+    state: Mutex<State>,
+    changed: Condvar,
+    secrets: BTreeMap<String, Option<String>>,
+    ways: Ways,
+    disk_size: u64,
+}
+
+impl ProbeHost {
+    pub(super) fn new(
+        secrets: BTreeMap<String, Option<String>>,
+        ways: Ways,
+        disk_size: u64,
+    ) -> Arc<Self> {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Arc::new(Self { state, changed, secrets, ways, disk_size })
+    }
+
+    /// Runs a step.
+    pub(super) fn during<T>(&self, step: &'static str, call: impl FnOnce() -> T) -> T {
+        self.lock().step = Some(step);
+        let result = call();
+        let mut state = self.lock();
+        (state.step, state.last) = (None, step);
+        result
+    }
+
+    pub(super) fn cancel(&self) {
+        self.lock().cancelled = Some(Instant::now());
+        self.changed.notify_all();
+    }
+
+    pub(super) fn cancel_on(&self, trigger: Trigger) {
+        let mut state = self.lock();
+        (state.trigger, state.cancelled) = (trigger, None);
+    }
+
+    /// How long ago it was asked to stop.
+    pub(super) fn since_cancel(&self) -> Option<Duration> {
+        self.lock().cancelled.map(|at| at.elapsed())
+    }
+
+    /// How far the disk had been read when it was asked to stop, in bytes.
+    pub(super) fn read_when_cancelled(&self) -> u64 {
+        self.lock().read_when_cancelled
+    }
+
+    /// Lets some time pass; nothing shortens it.
+    pub(super) fn pause(&self, duration: Duration) {
+        let _ = self.changed.wait_timeout_while(self.lock(), duration, |_| true);
+    }
+
+    pub(super) fn told(&self) -> Told {
+        self.lock().told.clone()
+    }
+
+    /// Everything a provider wrote, as texts with the place they were found in.
+    pub(super) fn texts(&self) -> Vec<(String, String)> {
+        let state = self.lock();
+        let logs = state.logs.iter().filter(|record| !is_chatter(record));
+        let logs = logs.map(|record| ("a log record", format!("{record:?}")));
+        let events = state.told.events.iter().map(|(_, event)| ("an event", format!("{event:?}")));
+        let kept = state.checkpoints.iter();
+        let kept = kept.map(|(key, value)| ("a checkpoint", format!("{key} {value}")));
+        logs.chain(events).chain(kept).map(|(place, text)| (place.to_owned(), text)).collect()
+    }
+
+    /// Panics that were logged.
+    pub(super) fn panics(&self) -> Vec<String> {
+        let state = self.lock();
+        let panics = state.logs.iter().filter(|record| record.target == "panic");
+        panics.map(|record| record.message.replace('\n', " ")).collect()
+    }
+
+    fn note(&self, what: &str, act: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        if state.step.is_none() && (TELLING.contains(&what) || state.last == "drop") {
+            state.late(what);
+        }
+        if state.step.is_some() && state.trigger == Trigger::FirstCall {
+            state.trigger = Trigger::Never;
+            state.cancelled = Some(Instant::now());
+            self.changed.notify_all();
+        }
+        act(&mut state);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Connection libraries see raw requests; the host keeps their chatter out of its log as well.
+fn is_chatter(record: &LogRecord) -> bool {
+    let noisy = ["hyper", "reqwest", "rustls", "h2"];
+    record.level > LogLevel::Warn && noisy.iter().any(|name| record.target.starts_with(name))
+}
+
+impl Host for ProbeHost {
+    fn log(&self, record: LogRecord) {
+        let mut state = self.lock();
+        if state.step.is_none() && state.last == "drop" {
+            state.late("a log record");
+        }
+        if state.logs.len() < MOST || record.target == "panic" {
+            state.logs.push(record);
+        }
+    }
+
+    fn progress(&self, progress: Progress) {
+        self.note("a progress", |state| {
+            let step = state.step.unwrap_or(state.last).to_owned();
+            if state.told.progress.len() < MOST {
+                let Progress { task, done, total, .. } = progress;
+                state.told.progress.push((step, task, done, total));
+            } else if let Some(last) = state.told.progress.last_mut() {
+                *last = (step, progress.task, progress.done, progress.total);
+            }
+        });
+    }
+
+    fn is_cancelled(&self) -> bool {
+        let mut cancelled = false;
+        self.note("a question whether to stop", |state| cancelled = state.cancelled.is_some());
+        cancelled
+    }
+
+    fn wait(&self, duration: Duration) -> bool {
+        self.note("a wait", |_| {});
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), duration, |state| state.cancelled.is_none());
+        match waited {
+            Ok((state, _)) => state.cancelled.is_some(),
+            Err(poisoned) => poisoned.into_inner().0.cancelled.is_some(),
+        }
+    }
+
+    fn event(&self, event: Event) -> Result<()> {
+        self.note("an event", |state| {
+            let step = state.step.unwrap_or(state.last).to_owned();
+            if state.told.events.len() < MOST {
+                state.told.events.push((step, event));
+            }
+        });
+        Ok(())
+    }
+
+    fn secret(&self, key: &str) -> Result<Option<Secret>> {
+        let secret = self.secrets.get(key).ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("`{key}` is no secret setting of this provider"),
+            )
+        })?;
+        Ok(secret.as_ref().map(Secret::new))
+    }
+
+    fn checkpoint_save(&self, key: &str, document: &Value) -> Result<()> {
+        self.note("a checkpoint", |state| {
+            state.checkpoints.insert(key.to_owned(), document.clone());
+        });
+        Ok(())
+    }
+
+    fn checkpoint_load(&self, key: &str) -> Result<Option<Value>> {
+        Ok(self.lock().checkpoints.get(key).cloned())
+    }
+
+    fn make_disk(&self, spec: &DiskSpec) -> Result<Disk> {
+        let disk = (self.ways.disk)(spec, self.disk_size)?;
+        let length = disk.length();
+        let mut id = 0;
+        self.note("a request for a disk", |state| {
+            id = state.disks.len() as u64;
+            state.disks.push(disk);
+        });
+        Ok(Disk {
+            id,
+            spec: spec.clone(),
+            virtual_size: self.disk_size,
+            length: Some(length),
+            length_limit: length,
+            file_name: format!("conformance.{}", spec.file_suffix()),
+            identity: format!("conformance {length}"),
+            ..Disk::default()
+        })
+    }
+
+    fn disk_read_at(&self, disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let missing = || Error::new(ErrorKind::NotFound, format!("there is no disk {disk}"));
+        let mut found = None;
+        self.note("a read", |state| {
+            found = usize::try_from(disk).ok().and_then(|id| state.disks.get(id)).cloned();
+        });
+        let read = found.ok_or_else(missing)?.read_at(offset, buffer)?;
+        let mut state = self.lock();
+        state.read_to = state.read_to.max(offset + read as u64);
+        if state.trigger == Trigger::FirstRead {
+            state.trigger = Trigger::Never;
+            state.cancelled = Some(Instant::now());
+            state.read_when_cancelled = state.read_to;
+            self.changed.notify_all();
+        }
+        Ok(read)
+    }
+}

@@ -1,0 +1,73 @@
+//! Steps that were asked to stop.
+
+use super::{Judgement, settle, survived};
+use crate::conformance::{
+    evidence::{Cancelled, Reach, Stopped},
+    table::Evidence,
+};
+
+/// The contract's limit, in milliseconds.
+const LIMIT: u64 = 2_000;
+
+fn with(evidence: &Evidence, before: bool, judge: fn(&Stopped) -> Option<String>) -> Judgement {
+    settle(|| {
+        if before {
+            survived(&evidence.cancel)?;
+        }
+        let Cancelled { reach, stopped } = evidence.cancelled()?;
+        match reach {
+            Reach::Whole => {}
+            Reach::Stub => return Ok(Judgement::Skip("it is a stub".to_owned())),
+            Reach::Dry(why) => return Ok(Judgement::Skip(why)),
+        }
+        let mine: Vec<&Stopped> = stopped.iter().filter(|one| one.before == before).collect();
+        if mine.is_empty() {
+            return Ok(Judgement::Skip(
+                "no step came so far, see `build` and `cancel-before`".to_owned(),
+            ));
+        }
+        let problems: Vec<String> = mine.iter().filter_map(|one| judge(one)).collect();
+        let steps: Vec<String> = mine
+            .iter()
+            .map(|one| match one.after {
+                Some(after) => format!("{} after {after} ms", one.call.step),
+                None => format!("{} was never asked", one.call.step),
+            })
+            .collect();
+        Ok(Judgement::unless(&problems, steps.join(", ")))
+    })
+}
+
+/// Too late, or with another error.
+fn wrong(stopped: &Stopped) -> Option<String> {
+    let step = &stopped.call.step;
+    if stopped.stuck {
+        return Some(format!("`{step}` went on for seconds after it was asked to stop"));
+    }
+    if stopped.after.is_some_and(|after| after > LIMIT) {
+        return Some(format!(
+            "`{step}` returned {} ms after it was asked to stop",
+            stopped.after.unwrap_or_default()
+        ));
+    }
+    // One that failed before it was asked is `build`'s business.
+    let asked = stopped.before || stopped.after.is_some();
+    (asked && stopped.call.failure.is_some() && !stopped.call.is("cancelled"))
+        .then(|| format!("asked to stop, {}; expected `cancelled`", stopped.call.ending()))
+}
+
+fn went_on(stopped: &Stopped) -> Option<String> {
+    let ignored = stopped.call.step == "upload"
+        && stopped.call.failure.is_none()
+        && stopped.after.is_some()
+        && stopped.unread;
+    ignored.then(|| "`upload` succeeded although it was asked to stop".to_owned())
+}
+
+pub(in crate::conformance) fn before(evidence: &Evidence) -> Judgement {
+    with(evidence, true, |stopped| wrong(stopped).or_else(|| went_on(stopped)))
+}
+
+pub(in crate::conformance) fn during(evidence: &Evidence) -> Judgement {
+    with(evidence, false, |stopped| wrong(stopped).or_else(|| went_on(stopped)))
+}

@@ -1,0 +1,119 @@
+//! Instances and documents that are not as they should be.
+
+use super::{Judgement, settle, survived};
+use crate::conformance::{
+    evidence::{Call, Failure},
+    table::Evidence,
+};
+
+/// Whether an error tells which of these settings it is about.
+fn names(failure: &Failure, keys: &[&str]) -> bool {
+    keys.iter().any(|key| failure.text.contains(key))
+}
+
+pub(in crate::conformance) fn create(evidence: &Evidence) -> Judgement {
+    settle(|| {
+        survived(&evidence.create)?;
+        let created = evidence.created()?;
+        let required: Vec<&str> = created.required.iter().map(String::as_str).collect();
+        let mut problems = Vec::new();
+        if let Some(failure) = &created.bare.failure {
+            // Builds that stop before the upload, and `gc`, go without required settings too.
+            if required.is_empty() {
+                problems.push(format!("with defaults only, {}", created.bare.ending()));
+            } else if failure.kind != "config" || !names(failure, &required) {
+                problems.push(format!(
+                    "without {}, {}; expected a `config` error that names the setting",
+                    required.join(", "),
+                    created.bare.ending()
+                ));
+            }
+        }
+        for call in std::iter::once(&created.plain).chain(&created.check) {
+            if call.failure.is_some() && !(required_missing(call, &required)) {
+                problems.push(call.ending());
+            }
+        }
+        Ok(Judgement::unless(&problems, format!("in {} ms", created.plain.milliseconds)))
+    })
+}
+
+/// A call that failed for want of a setting nobody gave.
+fn required_missing(call: &Call, required: &[&str]) -> bool {
+    let failure = call.failure.as_ref();
+    failure.is_some_and(|failure| failure.kind == "config" && names(failure, required))
+}
+
+pub(in crate::conformance) fn junk(evidence: &Evidence) -> Judgement {
+    settle(|| {
+        let created = evidence.created()?;
+        let mut problems = Vec::new();
+        for (key, call) in &created.junk {
+            let Some(failure) = &call.failure else { continue };
+            let other = created.plain.failure.as_ref().map(|plain| &plain.text);
+            if other == Some(&failure.text) {
+                continue;
+            }
+            if failure.kind != "config" || !names(failure, &[key]) {
+                problems.push(format!(
+                    "{key} with a value of another shape: {}; expected a `config` error that names it",
+                    call.ending()
+                ));
+            }
+        }
+        Ok(Judgement::unless(&problems, format!("{} settings tried", created.junk.len())))
+    })
+}
+
+pub(in crate::conformance) fn later(evidence: &Evidence) -> Judgement {
+    settle(|| {
+        let created = evidence.created()?;
+        let mut problems = Vec::new();
+        if created.plain.failure.is_none() && created.later_setting.failure.is_some() {
+            problems.push(format!("with an unknown setting, {}", created.later_setting.ending()));
+        }
+        if let (Some(plain), Some(later)) = (&created.check, &created.later_request)
+            && plain.failure.is_none()
+            && later.failure.is_some()
+        {
+            problems.push(format!("with unknown members, {}", later.ending()));
+        }
+        Ok(Judgement::unless(&problems, "ignored"))
+    })
+}
+
+pub(in crate::conformance) fn malformed(evidence: &Evidence) -> Judgement {
+    settle(|| {
+        let created = evidence.created()?;
+        if created.malformed.is_empty() {
+            return Ok(Judgement::Skip("documents cannot be written by hand here".to_owned()));
+        }
+        let mut problems = Vec::new();
+        for (call, known) in &created.malformed {
+            match &call.failure {
+                None => problems.push(format!("`{}` took a malformed document", call.step)),
+                Some(failure) if failure.kind == "panic" => problems.push(call.ending()),
+                Some(failure) if failure.message.trim().is_empty() => {
+                    problems.push(format!("`{}` refused it without a word", call.step));
+                }
+                Some(_) if !known => {
+                    problems.push(format!("`{}` refused it with an unknown code", call.step));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(Judgement::unless(&problems, format!("{} documents tried", created.malformed.len())))
+    })
+}
+
+pub(in crate::conformance) fn cycles(evidence: &Evidence) -> Judgement {
+    settle(|| {
+        survived(&evidence.cycles)?;
+        let cycled = evidence.cycled()?;
+        let growth = cycled.growth.iter();
+        let problems: Vec<String> = growth
+            .map(|growth| format!("after {} instances there are {growth}", cycled.cycles))
+            .collect();
+        Ok(Judgement::unless(&problems, format!("{} instances", cycled.cycles)))
+    })
+}

@@ -1,0 +1,159 @@
+//! A whole build, step by step, its removal, and two of them at once.
+
+use std::{
+    path::Path,
+    sync::{Arc, Barrier},
+    time::Duration,
+};
+
+use super::lab::Lab;
+use crate::{
+    Resource, Steps,
+    conformance::{
+        evidence::{Built, Call, Concurrent, Reach},
+        host::ProbeHost,
+    },
+    document::{
+        DiscardReason, DiscardRequest, DiskRequest, RegisterRequest, Severity, UploadRequest,
+    },
+};
+
+/// How long calls of the host are waited for that must not come.
+const LATE: Duration = Duration::from_millis(150);
+
+pub(super) fn probe(lab: &Lab<'_>) -> Built {
+    let host = lab.host();
+    let mut built = Built { reach: lab.reach(), ..Built::default() };
+    if matches!(built.reach, Reach::Dry(_)) {
+        return built;
+    }
+    let (call, steps) = lab.create(&host, lab.settings());
+    built.calls.push(call);
+    let Some(steps) = steps else { return built };
+    walk(lab, &host, steps.as_ref(), "build", &mut built);
+    let resources = resources(&host);
+    if !resources.is_empty() {
+        for _ in 0..2 {
+            let (call, _) = discard(lab, &host, steps.as_ref(), "build", &resources);
+            built.discards.push(call);
+        }
+    }
+    lab.end(&host, steps);
+    listen(&host);
+    built.left = files(&lab.job.folder.join("images-build"));
+    built.told = host.told();
+    built
+}
+
+/// All steps up to the registration, as far as they succeed.
+fn walk(
+    lab: &Lab<'_>,
+    host: &Arc<ProbeHost>,
+    steps: &dyn Steps,
+    name: &str,
+    built: &mut Built,
+) -> Option<()> {
+    let request = lab.check_request(name, built.reach == Reach::Whole && lab.job.cloud);
+    let (call, report) = lab.call(host, "check", || steps.check(&request));
+    built.calls.push(call);
+    let errors = report?.findings.into_iter().filter(|found| found.severity == Severity::Error);
+    built.refused.extend(errors.map(|found| format!("{}: {}", found.subject, found.message)));
+    let spec = lab.description().disk.spec.clone();
+    let request = DiskRequest { build: lab.build(name), spec, ..DiskRequest::default() };
+    let (call, disk) = lab.call(host, "create_disk", || steps.create_disk(&request));
+    built.calls.push(call);
+    let request = UploadRequest { build: lab.build(name), disk: disk?, ..UploadRequest::default() };
+    let (call, uploaded) = lab.call(host, "upload", || steps.upload(&request));
+    built.calls.push(call);
+    listen(host);
+    if uploaded.is_none() && built.reach != Reach::Stub {
+        return None;
+    }
+    let uploaded = uploaded.unwrap_or_default();
+    let request =
+        RegisterRequest { build: lab.build(name), uploaded, ..RegisterRequest::default() };
+    let (call, registered) = lab.call(host, "register", || steps.register(&request));
+    built.calls.push(call);
+    listen(host);
+    built.images = registered?.images.len();
+    Some(())
+}
+
+/// Resources that were told and not said to be gone, last one first.
+pub(super) fn resources(host: &ProbeHost) -> Vec<Resource> {
+    let events = host.told().events.into_iter().map(|(_, event)| event);
+    let mut open = crate::testing::open_resources(events);
+    open.reverse();
+    open
+}
+
+pub(super) fn discard(
+    lab: &Lab<'_>,
+    host: &ProbeHost,
+    steps: &dyn Steps,
+    name: &str,
+    resources: &[Resource],
+) -> (Call, Option<crate::document::Discarded>) {
+    let request = DiscardRequest {
+        run_id: lab.build(name).run_id,
+        reason: DiscardReason::Failed,
+        resources: resources.to_vec(),
+        ..DiscardRequest::default()
+    };
+    lab.call(host, "discard", || steps.discard(&request))
+}
+
+/// Gives calls that must not come the time to come.
+fn listen(host: &ProbeHost) {
+    host.pause(LATE);
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Two instances at once, each in its own thread with its own host.
+pub(super) fn concurrent(lab: &Lab<'_>) -> Concurrent {
+    let names = ["one", "two"];
+    let together = Barrier::new(names.len());
+    let together = &together;
+    let failed = std::thread::scope(|scope| {
+        let threads = names.map(|name| scope.spawn(move || alone(lab, name, together)));
+        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+    });
+    Concurrent { instances: names.len(), failed }
+}
+
+fn alone(lab: &Lab<'_>, name: &'static str, together: &Barrier) -> Vec<Call> {
+    let host = lab.host();
+    let (call, steps) = lab.create(&host, lab.settings());
+    let mut calls = vec![call];
+    if let Some(steps) = &steps {
+        // A cloud is not built into twice at once: names and quotas are its own business.
+        if lab.reach() == Reach::Whole && !lab.job.cloud {
+            let mut built = Built::default();
+            walk(lab, &host, steps.as_ref(), name, &mut built);
+            calls.append(&mut built.calls);
+        } else {
+            for _ in 0..20 {
+                let request = lab.check_request(name, false);
+                calls.push(lab.call(&host, "check", || steps.check(&request)).0);
+            }
+        }
+    }
+    // Neither removes its image before both are made.
+    together.wait();
+    if let Some(steps) = steps {
+        let resources = resources(&host);
+        if !resources.is_empty() {
+            calls.push(discard(lab, &host, steps.as_ref(), name, &resources).0);
+        }
+        lab.end(&host, steps);
+    }
+    calls.retain(|call| call.failure.is_some());
+    calls
+}

@@ -1,0 +1,160 @@
+//! Steps that are asked to stop: before they begin, and while they run.
+
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use super::{build, lab::Lab};
+use crate::{
+    Disk, Result, Steps,
+    conformance::{
+        evidence::{Call, Cancelled, Reach, Stopped},
+        host::{ProbeHost, Trigger},
+    },
+    document::{DiskRequest, RegisterRequest, UploadRequest, Uploaded},
+};
+
+/// How long a step that was asked to stop is waited for.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+pub(super) fn probe(lab: &Lab<'_>) -> Cancelled {
+    let mut seen = Cancelled { reach: lab.reach(), ..Cancelled::default() };
+    if seen.reach == Reach::Whole {
+        before(lab, &mut seen);
+        during(lab, &mut seen);
+    }
+    seen
+}
+
+type Instance = (Arc<ProbeHost>, Arc<dyn Steps>, Disk);
+
+/// An instance that has its disk.
+fn instance(lab: &Lab<'_>, name: &str) -> Option<Instance> {
+    let host = lab.host();
+    let steps: Arc<dyn Steps> = Arc::from(lab.create(&host, lab.settings()).1?);
+    let spec = lab.description().disk.spec.clone();
+    let request = DiskRequest { build: lab.build(name), spec, ..DiskRequest::default() };
+    let disk = lab.call(&host, "create_disk", || steps.create_disk(&request)).1?;
+    Some((host, steps, disk))
+}
+
+/// Every step once, after the stop.
+fn before(lab: &Lab<'_>, seen: &mut Cancelled) {
+    let name = "cancel-before";
+    let Some((host, steps, disk)) = instance(lab, name) else { return };
+    host.cancel();
+    let check = lab.check_request(name, lab.job.cloud);
+    let upload = UploadRequest { build: lab.build(name), disk, ..UploadRequest::default() };
+    let calls: [(&'static str, Work); 2] = [
+        ("check", Box::new(move |steps| steps.check(&check).map(drop))),
+        ("upload", Box::new(move |steps| steps.upload(&upload).map(drop))),
+    ];
+    for (step, work) in calls {
+        let mut stopped = attempt(lab, &host, &steps, step, work);
+        stopped.before = true;
+        stopped.unread = true;
+        let stuck = stopped.stuck;
+        seen.stopped.push(stopped);
+        if stuck {
+            return;
+        }
+    }
+    tidy(lab, &host, steps, name);
+}
+
+/// The upload when it first reads the disk, the registration when it first asks, waits or tells.
+fn during(lab: &Lab<'_>, seen: &mut Cancelled) {
+    let name = "cancel-during";
+    let Some((host, steps, disk)) = instance(lab, name) else { return };
+    host.cancel_on(Trigger::FirstRead);
+    let length = disk.length_limit;
+    let request = UploadRequest { build: lab.build(name), disk, ..UploadRequest::default() };
+    let again = request.clone();
+    let work: Work = Box::new(move |steps| steps.upload(&request).map(drop));
+    let mut stopped = attempt(lab, &host, &steps, "upload", work);
+    // Whoever reads everything at once cannot be asked in the middle.
+    stopped.unread = host.read_when_cancelled() < length;
+    let stuck = stopped.stuck;
+    seen.stopped.push(stopped);
+    if stuck {
+        return;
+    }
+    host.cancel_on(Trigger::Never);
+    let (_, uploaded) = lab.call(&host, "upload", || steps.upload(&again));
+    if let Some(uploaded) = uploaded {
+        register(lab, seen, &host, &steps, uploaded);
+    }
+    if seen.stopped.iter().all(|stopped| !stopped.stuck) {
+        host.cancel_on(Trigger::Never);
+        tidy(lab, &host, steps, name);
+    }
+}
+
+fn register(
+    lab: &Lab<'_>,
+    seen: &mut Cancelled,
+    host: &Arc<ProbeHost>,
+    steps: &Arc<dyn Steps>,
+    uploaded: Uploaded,
+) {
+    host.cancel_on(Trigger::FirstCall);
+    let build = lab.build("cancel-during");
+    let request = RegisterRequest { build, uploaded, ..RegisterRequest::default() };
+    let work: Work = Box::new(move |steps| steps.register(&request).map(drop));
+    let stopped = attempt(lab, host, steps, "register", work);
+    seen.stopped.push(stopped);
+}
+
+type Work = Box<dyn FnOnce(&dyn Steps) -> Result<()> + Send>;
+
+/// Runs a step in a thread, so that one which does not stop can be left behind.
+fn attempt(
+    lab: &Lab<'_>,
+    host: &Arc<ProbeHost>,
+    steps: &Arc<dyn Steps>,
+    step: &'static str,
+    work: Work,
+) -> Stopped {
+    lab.begin(step);
+    let (tell, told) = mpsc::channel();
+    let (its_host, its_steps) = (Arc::clone(host), Arc::clone(steps));
+    std::thread::spawn(move || {
+        let result = its_host.during(step, || work(its_steps.as_ref()));
+        let after = its_host.since_cancel();
+        // The instance ends before the answer is told, not some time after it.
+        drop(its_steps);
+        let _ = tell.send((result, after));
+    });
+    let answer = loop {
+        match told.recv_timeout(Duration::from_millis(50)) {
+            Ok(answer) => break Some(answer),
+            Err(mpsc::RecvTimeoutError::Disconnected) => break None,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+        if host.since_cancel().is_some_and(|waited| waited > PATIENCE) {
+            break None;
+        }
+    };
+    let mut stopped =
+        Stopped { call: Call { step: step.to_owned(), ..Call::default() }, ..Stopped::default() };
+    match answer {
+        Some((result, after)) => {
+            stopped.call.failure = result.as_ref().err().map(Into::into);
+            stopped.after = after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        }
+        None => stopped.stuck = true,
+    }
+    stopped
+}
+
+/// Removes what the attempts left, and ends the instance.
+fn tidy(lab: &Lab<'_>, host: &Arc<ProbeHost>, steps: Arc<dyn Steps>, name: &str) {
+    host.cancel_on(Trigger::Never);
+    let resources = build::resources(host);
+    if !resources.is_empty() {
+        build::discard(lab, host, steps.as_ref(), name, &resources);
+    }
+    lab.begin("drop");
+    host.during("drop", || drop(steps));
+}

@@ -1,0 +1,161 @@
+//! Instances: of settings that fit, that do not, that nobody knows; and documents of the same kinds.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use super::lab::Lab;
+use crate::{
+    ErrorKind, Host, SettingKind,
+    conformance::{
+        evidence::{Call, Created, Cycled, Failure},
+        host::ProbeHost,
+        subject::RawSteps,
+        surroundings::Footprint,
+    },
+};
+
+/// Most settings that are tried with a value of another shape.
+const MOST_JUNK: usize = 100;
+/// Cycles, and what is enough when they are slow.
+const CYCLES: u32 = 1_000;
+const WARM_UP: u32 = 20;
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Threads or files that are a leak without doubt.
+const LEAK: usize = 16;
+
+pub(super) fn probe(lab: &Lab<'_>) -> Created {
+    let host = lab.host();
+    let bare = lab.create(&host, lab.defaults());
+    let junk = junk(lab, &host);
+    let (plain, steps) = lab.create(&host, lab.settings());
+    let check = steps.map(|steps| {
+        let request = lab.check_request("create", false);
+        let (call, _) = lab.call(&host, "check", || steps.check(&request));
+        lab.end(&host, steps);
+        call
+    });
+    let mut later = lab.settings();
+    later.insert("A_SETTING_OF_A_LATER_VERSION".to_owned(), json!({"a": [1]}));
+    let (later_setting, _) = lab.create(&host, later);
+    let raw = raw_instance(lab, &host);
+    let later_request = raw.as_ref().map(|raw| later_request(lab, raw.as_ref()));
+    let malformed = malformed(lab, &host, raw.as_deref());
+    drop(raw);
+    let required = lab.description().settings.iter().filter(|row| row.required);
+    let required = required.map(|row| row.key.clone()).collect();
+    let told = host.told();
+    Created {
+        bare: bare.0,
+        required,
+        junk,
+        plain,
+        later_setting,
+        check,
+        later_request,
+        malformed,
+        told,
+    }
+}
+
+/// Every setting once with a value no host would send.
+fn junk(lab: &Lab<'_>, host: &Arc<ProbeHost>) -> Vec<(String, Call)> {
+    let rows = lab.description().settings.iter().filter(|row| !row.secret).take(MOST_JUNK);
+    rows.map(|row| {
+        let wrong = match row.kind {
+            SettingKind::Map => json!("a text, no map"),
+            _ => json!({"an object": ["where none is"]}),
+        };
+        let mut settings = lab.settings();
+        settings.insert(row.key.clone(), wrong);
+        (row.key.clone(), lab.create(host, settings).0)
+    })
+    .collect()
+}
+
+fn raw_instance(lab: &Lab<'_>, host: &Arc<ProbeHost>) -> Option<Box<dyn RawSteps>> {
+    let settings = Value::from_iter(lab.settings()).to_string();
+    lab.begin("create");
+    let lent: Arc<dyn Host> = Arc::clone(host) as Arc<dyn Host>;
+    lab.subject.create_raw(lent, &settings)?.ok()
+}
+
+fn raw_call(lab: &Lab<'_>, raw: &dyn RawSteps, step: &str, request: &str) -> (Call, bool) {
+    lab.begin(step);
+    let result = raw.call(step, request);
+    let known = result.as_ref().err().is_none_or(|(code, error)| error.kind.code() == code);
+    let (answer, failure) = match result {
+        Ok(text) => (Value::from(text.len()), None),
+        Err((_, error)) => (Value::Null, Some(Failure::from(&error))),
+    };
+    (Call { step: step.to_owned(), milliseconds: 0, answer, failure }, known)
+}
+
+/// `check` without network, with members that this version does not have.
+fn later_request(lab: &Lab<'_>, raw: &dyn RawSteps) -> Call {
+    let request = serde_json::to_value(lab.check_request("create", false)).unwrap_or_default();
+    let mut request = request;
+    request["later"] = json!({"a": 1});
+    request["build"]["later"] = json!([null]);
+    raw_call(lab, raw, "check", &request.to_string()).0
+}
+
+/// Documents that are none. Only those that cannot be taken for a request with defaults.
+fn malformed(
+    lab: &Lab<'_>,
+    host: &Arc<ProbeHost>,
+    raw: Option<&dyn RawSteps>,
+) -> Vec<(Call, bool)> {
+    let mut calls = Vec::new();
+    lab.begin("create");
+    let lent: Arc<dyn Host> = Arc::clone(host) as Arc<dyn Host>;
+    let any = lab.subject.takes_any_text();
+    if any && let Some(made) = lab.subject.create_raw(lent, "{") {
+        let failure = made.as_ref().err().map(Failure::from);
+        let known = failure.as_ref().is_none_or(|failure| known(&failure.kind));
+        calls.push((Call { step: "create".to_owned(), failure, ..Call::default() }, known));
+    }
+    for step in ["check", "create_disk", "upload", "register", "discard"] {
+        for document in ["", "{", "[1, 2]", "{\"build\": 7}"] {
+            if !any && serde_json::from_str::<Value>(document).is_err() {
+                continue;
+            }
+            // Nothing to remove: a request for nothing is a sound one.
+            if step == "discard" && document.starts_with("{\"") {
+                continue;
+            }
+            calls.extend(raw.map(|raw| raw_call(lab, raw, step, document)));
+        }
+    }
+    calls
+}
+
+fn known(code: &str) -> bool {
+    ErrorKind::from_code(code).code() == code
+}
+
+pub(super) fn cycles(lab: &Lab<'_>) -> Cycled {
+    let host = lab.host();
+    let cycle = || {
+        let (_, steps) = lab.create(&host, lab.settings());
+        if let Some(steps) = steps {
+            lab.end(&host, steps);
+        }
+    };
+    (0..WARM_UP).for_each(|_| cycle());
+    let before = Footprint::now();
+    let end = Instant::now() + PATIENCE;
+    let mut cycles = 0;
+    while cycles < CYCLES && Instant::now() < end {
+        cycle();
+        cycles += 1;
+        let now = Footprint::now();
+        if now.threads > before.threads + LEAK || now.files > before.files + LEAK {
+            break;
+        }
+    }
+    Cycled { cycles, growth: before.growth(before.settled()) }
+}

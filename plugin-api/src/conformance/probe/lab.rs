@@ -1,0 +1,286 @@
+//! What probes work with: the provider, settings and secrets at hand, hosts, and calls that are noted.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    Description, DiskSpec, Result, SettingKind, Settings, Status, Steps,
+    conformance::{
+        child::Job,
+        evidence::{Call, Failure, Reach},
+        host::ProbeHost,
+        subject::{Subject, Ways},
+    },
+    document::{Build, CheckRequest, HostFacts},
+};
+
+/// Smallest disk, in bytes: several reads for anybody who reads in mebibytes.
+const DISK_BYTES: u64 = 8 << 20;
+/// Shorter values are no secrets worth the name.
+const SHORTEST_SECRET: usize = 6;
+
+/// See the module.
+pub(in crate::conformance) struct Lab<'a> {
+    pub(super) subject: Box<dyn Subject>,
+    pub(super) job: &'a Job,
+    ways: Ways,
+    hosts: Mutex<Vec<Arc<ProbeHost>>>,
+}
+
+impl<'a> Lab<'a> {
+    pub(super) fn new(subject: Box<dyn Subject>, job: &'a Job, ways: Ways) -> Self {
+        Self { subject, job, ways, hosts: Mutex::default() }
+    }
+
+    pub(super) fn description(&self) -> &Description {
+        self.subject.description()
+    }
+
+    /// A host whose record is looked at in the end.
+    pub(super) fn host(&self) -> Arc<ProbeHost> {
+        let host = ProbeHost::new(self.secrets(), self.ways, self.disk_size());
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&host));
+        host
+    }
+
+    /// The values of the secret settings. Where no cloud is at hand, every one has a mark to look for.
+    fn secrets(&self) -> BTreeMap<String, Option<String>> {
+        let rows = self.description().settings.iter().filter(|row| row.secret);
+        let value = |key: &str| match self.job.secrets.get(key) {
+            Some(value) => Some(value.clone()),
+            None if self.job.cloud => None,
+            None => Some(format!("canary-of-{key}-7f3e51c0")),
+        };
+        rows.map(|row| (row.key.clone(), value(&row.key))).collect()
+    }
+
+    /// What the host would send: defaults, and what was given.
+    pub(super) fn settings(&self) -> BTreeMap<String, Value> {
+        let mut values = self.defaults();
+        values.extend(self.job.settings.clone());
+        values
+    }
+
+    pub(super) fn defaults(&self) -> BTreeMap<String, Value> {
+        let rows = self.description().settings.iter().filter(|row| !row.secret);
+        let default = |text: &String, kind| value_of(kind, text);
+        rows.filter_map(|row| Some((row.key.clone(), default(row.default.as_ref()?, row.kind))))
+            .collect()
+    }
+
+    /// Required settings without a value.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let rows = self.description().settings.iter().filter(|row| row.required);
+        let given = |key: &String| {
+            self.job.settings.contains_key(key) || self.job.secrets.contains_key(key)
+        };
+        rows.filter(|row| row.default.is_none() && !given(&row.key))
+            .map(|row| row.key.clone())
+            .collect()
+    }
+
+    /// How far builds can go.
+    pub(super) fn reach(&self) -> Reach {
+        let missing = self.missing();
+        if self.description().status == Status::Stub {
+            Reach::Stub
+        } else if self.description().uploads && !self.job.cloud {
+            Reach::Dry(
+                "it needs a cloud: give settings of a test account or a fake cloud".to_owned(),
+            )
+        } else if !missing.is_empty() {
+            Reach::Dry(format!("it needs a value for {}", missing.join(", ")))
+        } else {
+            Reach::Whole
+        }
+    }
+
+    pub(super) fn create(
+        &self,
+        host: &Arc<ProbeHost>,
+        settings: BTreeMap<String, Value>,
+    ) -> (Call, Option<Box<dyn Steps>>) {
+        let settings = Settings::from_values(settings);
+        let lent: Arc<dyn crate::Host> = Arc::clone(host) as Arc<dyn crate::Host>;
+        self.begin("create");
+        let start = Instant::now();
+        let made = host.during("create", || self.subject.create(lent, &settings));
+        let failure = made.as_ref().err().map(Failure::from);
+        let milliseconds = milliseconds(start);
+        let call = Call { step: "create".to_owned(), milliseconds, answer: Value::Null, failure };
+        (call, made.ok())
+    }
+
+    /// Calls a step and notes how it ended.
+    pub(super) fn call<T: Serialize>(
+        &self,
+        host: &ProbeHost,
+        step: &'static str,
+        call: impl FnOnce() -> Result<T>,
+    ) -> (Call, Option<T>) {
+        self.begin(step);
+        let start = Instant::now();
+        let result = host.during(step, call);
+        let call = Call {
+            step: step.to_owned(),
+            milliseconds: milliseconds(start),
+            answer: result
+                .as_ref()
+                .ok()
+                .and_then(|answer| serde_json::to_value(answer).ok())
+                .unwrap_or_default(),
+            failure: result.as_ref().err().map(Failure::from),
+        };
+        (call, result.ok())
+    }
+
+    /// Drops an instance as a step of its own.
+    pub(super) fn end(&self, host: &ProbeHost, steps: Box<dyn Steps>) {
+        self.begin("drop");
+        host.during("drop", || drop(steps));
+    }
+
+    pub(super) fn begin(&self, step: &str) {
+        self.job.begins(step);
+    }
+
+    /// A build with a name and an image folder of its own.
+    pub(super) fn build(&self, name: &str) -> Build {
+        let folder = self.job.folder.join(format!("images-{name}"));
+        let _ = std::fs::create_dir_all(&folder);
+        Build {
+            run_id: format!("conformance-{name}"),
+            image_name: format!("conformance-{name}"),
+            description: "made by the conformance suite".to_owned(),
+            architecture: "x86_64".to_owned(),
+            boot_mode: "bios".to_owned(),
+            virtual_size: self.disk_size(),
+            image_dir: Some(folder.display().to_string()),
+            file_stem: format!("conformance-{name}"),
+            disk_name: "conformance".to_owned(),
+            ..Build::default()
+        }
+    }
+
+    pub(super) fn check_request(&self, name: &str, online: bool) -> CheckRequest {
+        let disks = vec![self.description().disk.spec.clone(), DiskSpec::default()];
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let host = HostFacts { version, disks, ..HostFacts::default() };
+        CheckRequest { build: self.build(name), host, online, ..CheckRequest::default() }
+    }
+
+    /// The smallest disk the provider takes.
+    fn disk_size(&self) -> u64 {
+        let needs = &self.description().disk;
+        let size = needs.minimum_bytes.unwrap_or_default().max(DISK_BYTES);
+        size.next_multiple_of(needs.multiple_of_bytes.unwrap_or(1).max(1))
+    }
+
+    pub(super) fn panics(&self) -> Vec<String> {
+        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.iter().flat_map(|host| host.panics()).collect()
+    }
+
+    /// Places where the value of a secret setting was seen.
+    pub(super) fn leaks(&self, seen: &Value) -> Vec<String> {
+        let secrets: Vec<(String, String)> = self
+            .secrets()
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)))
+            .filter(|(_, value)| value.len() >= SHORTEST_SECRET)
+            .collect();
+        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = hosts.iter().flat_map(|host| host.texts());
+        let mut texts = Vec::new();
+        texts_of(seen, "the probe's record", &mut texts);
+        let mut leaks: Vec<String> = told
+            .chain(texts)
+            .flat_map(|(place, text)| {
+                let inside = secrets.iter().filter(move |(_, value)| text.contains(value.as_str()));
+                inside.map(move |(key, _)| format!("{key} in {place}")).collect::<Vec<_>>()
+            })
+            .collect();
+        leaks.sort();
+        leaks.dedup();
+        leaks
+    }
+}
+
+/// Every text of a document, with its place.
+fn texts_of(value: &Value, place: &str, texts: &mut Vec<(String, String)>) {
+    match value {
+        Value::String(text) => texts.push((place.to_owned(), text.clone())),
+        Value::Array(items) => {
+            for (number, item) in items.iter().enumerate() {
+                texts_of(item, &format!("{place}.{number}"), texts);
+            }
+        }
+        Value::Object(members) => {
+            for (name, member) in members {
+                texts.push((format!("a name of {place}"), name.clone()));
+                texts_of(member, &format!("{place}.{name}"), texts);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn milliseconds(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The value a host makes of a default's text; a text it would not understand stays a text.
+fn value_of(kind: SettingKind, text: &str) -> Value {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let number = text[..digits].parse::<u64>().ok();
+    let factor = match text[digits..].trim() {
+        "" | "B" | "s" => Some(1),
+        "K" | "KiB" => Some(1 << 10),
+        "M" | "MiB" => Some(1 << 20),
+        "G" | "GiB" => Some(1 << 30),
+        "T" | "TiB" => Some(1_u64 << 40),
+        "m" => Some(60),
+        "h" => Some(3600),
+        _ => None,
+    };
+    let value = match kind {
+        SettingKind::Integer | SettingKind::Size | SettingKind::Duration => number
+            .zip(factor)
+            .and_then(|(number, factor)| number.checked_mul(factor))
+            .map(Value::from),
+        SettingKind::Boolean | SettingKind::Switch => Some(Value::Bool(matches!(
+            text.to_lowercase().as_str(),
+            "yes" | "true" | "on" | "1" | "y"
+        ))),
+        SettingKind::List | SettingKind::Map => serde_json::from_str(text).ok(),
+        SettingKind::Text | SettingKind::Path => None,
+    };
+    value.unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_understood_as_hosts_understand_them() {
+        for (kind, text, value) in [
+            (SettingKind::Integer, "7", Value::from(7)),
+            (SettingKind::Size, "16MiB", Value::from(16 << 20)),
+            (SettingKind::Size, "1 GiB", Value::from(1 << 30)),
+            (SettingKind::Duration, "6h", Value::from(21_600)),
+            (SettingKind::Boolean, "Yes", Value::from(true)),
+            (SettingKind::Switch, "off", Value::from(false)),
+            (SettingKind::List, "[1]", serde_json::json!([1])),
+            (SettingKind::Text, "7", Value::from("7")),
+        ] {
+            assert_eq!(value_of(kind, text), value, "{text}");
+        }
+    }
+}

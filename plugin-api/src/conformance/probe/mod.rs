@@ -1,0 +1,69 @@
+//! What is done to a provider, one probe per process. Probes observe; the table judges.
+
+mod build;
+mod cancel;
+mod create;
+mod describe;
+mod lab;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub(super) use self::describe::LIMIT as DESCRIPTION_LIMIT;
+use self::lab::Lab;
+use super::{
+    child::{Job, Noise},
+    evidence::Answer,
+    subject::Ways,
+    surroundings::{Footprint, Surroundings},
+};
+
+/// The probes, in the order they are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Probe {
+    /// Loads the provider and asks who it is, again and again.
+    Describe,
+    /// Makes instances of sound and unsound settings, sends sound and unsound documents.
+    Create,
+    /// Makes and drops instances a thousand times.
+    Cycles,
+    /// A whole build.
+    Build,
+    /// Two builds at once.
+    Concurrent,
+    /// Asks steps to stop.
+    Cancel,
+}
+
+/// Does a job in this process and writes its answer.
+pub(super) fn perform(job: &Job, ways: Ways) {
+    let (noise, surroundings) = (Noise::listen(), Surroundings::now());
+    let before = Footprint::now();
+    job.begins("load");
+    let subject = match (ways.open)(&job.file) {
+        Ok(subject) => subject,
+        Err(refusal) => return job.refuse(&refusal.message, refusal.hint.as_deref()),
+    };
+    let lab = Lab::new(subject, job, ways);
+    let seen = match job.probe {
+        Probe::Describe => document(&describe::probe(&lab, before)),
+        Probe::Create => document(&create::probe(&lab)),
+        Probe::Cycles => document(&create::cycles(&lab)),
+        Probe::Build => document(&build::probe(&lab)),
+        Probe::Concurrent => document(&build::concurrent(&lab)),
+        Probe::Cancel => document(&cancel::probe(&lab)),
+    };
+    let (panics, leaks) = (lab.panics(), lab.leaks(&seen));
+    job.answer(&Answer {
+        seen,
+        noise: noise.heard(),
+        changes: surroundings.changes(),
+        panics,
+        leaks,
+    });
+}
+
+fn document(seen: &impl Serialize) -> Value {
+    serde_json::to_value(seen).unwrap_or_default()
+}

@@ -1,0 +1,99 @@
+//! What came of the suite: one row per check.
+
+use std::{fmt::Write as _, path::PathBuf};
+
+use serde::Serialize;
+
+/// What came of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Verdict {
+    /// The provider keeps this part of the contract, as far as was seen.
+    Pass,
+    /// It does not.
+    Fail,
+    /// It was not looked at; the detail says why.
+    Skip,
+}
+
+/// One check.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Row {
+    /// Short word that stays the same.
+    pub id: &'static str,
+    /// What is demanded.
+    pub title: &'static str,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// What was seen, or why nothing was.
+    pub detail: String,
+    /// What to do when it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// All checks of one provider.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// The provider's file.
+    pub file: PathBuf,
+    /// Name it gives itself; empty when it does not load.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Version of plugin-api it was built with.
+    pub api_version: String,
+    /// No check failed.
+    pub conforms: bool,
+    /// The checks, in the order of the table.
+    pub checks: Vec<Row>,
+}
+
+impl Report {
+    /// The row of a check.
+    #[must_use]
+    pub fn check(&self, id: &str) -> Option<&Row> {
+        self.checks.iter().find(|row| row.id == id)
+    }
+
+    /// Checks that failed.
+    pub fn failed(&self) -> impl Iterator<Item = &Row> {
+        self.checks.iter().filter(|row| row.verdict == Verdict::Fail)
+    }
+
+    /// The report for a terminal.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = match self.name.as_str() {
+            "" => format!("{}\n", self.file.display()),
+            name => format!(
+                "{name} {} (plugin API {})  {}\n",
+                self.version,
+                self.api_version,
+                self.file.display()
+            ),
+        };
+        for row in &self.checks {
+            let word = match row.verdict {
+                Verdict::Pass => "pass",
+                Verdict::Fail => "FAIL",
+                Verdict::Skip => "skip",
+            };
+            let _ = writeln!(text, "  {word}  {:<15} {}", row.id, row.title);
+            if row.verdict != Verdict::Pass {
+                let _ = writeln!(text, "        {:<15} {}", "", row.detail);
+            }
+            if let Some(remedy) = &row.remedy {
+                let _ = writeln!(text, "        {:<15} remedy: {remedy}", "");
+            }
+        }
+        let count = |verdict| self.checks.iter().filter(|row| row.verdict == verdict).count();
+        let (passed, failed, skipped) =
+            (count(Verdict::Pass), count(Verdict::Fail), count(Verdict::Skip));
+        let _ = writeln!(text, "{passed} passed, {failed} failed, {skipped} skipped");
+        text
+    }
+}

@@ -1,0 +1,119 @@
+//! What is examined: a provider as the host sees it, whether it is a library or a program.
+
+use std::{fs::File, path::Path, sync::Arc};
+
+use super::host::DiskBytes;
+use crate::{
+    Description, DiskSpec, Error, Host, Library, Result, Settings, Steps,
+    wire::{import::RawInstance, linkage::Linkage},
+};
+
+/// A provider that was opened. One implementation per way of talking to providers.
+pub trait Subject: Send + Sync {
+    /// What it said of itself when it was opened.
+    fn description(&self) -> &Description;
+
+    /// Asks for the description again: the document as it was written.
+    ///
+    /// # Errors
+    /// The provider's.
+    fn describe(&self) -> Result<String>;
+
+    /// Version of plugin-api it was built with.
+    fn api_version(&self) -> String;
+
+    /// Makes an instance.
+    ///
+    /// # Errors
+    /// The provider's.
+    fn create(&self, host: Arc<dyn Host>, settings: &Settings) -> Result<Box<dyn Steps>>;
+
+    /// Makes an instance that takes documents as texts; absent where there is no such way.
+    fn create_raw(&self, host: Arc<dyn Host>, settings: &str) -> Option<Result<Box<dyn RawSteps>>> {
+        let (_, _) = (host, settings);
+        None
+    }
+
+    /// Whether documents that are no JSON can be brought to it.
+    fn takes_any_text(&self) -> bool {
+        true
+    }
+}
+
+/// Steps that take and return documents as texts, malformed ones too.
+pub trait RawSteps: Send + Sync {
+    /// Calls a step by name.
+    ///
+    /// # Errors
+    /// The word of the error's kind as the provider wrote it, and the error.
+    fn call(&self, step: &str, request: &str) -> Result<String, (String, Error)>;
+}
+
+/// Why a file is no provider: what, and what to do.
+#[derive(Clone, Debug, Default)]
+pub struct Refusal {
+    /// Lower-case fragment.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// How the suite opens providers and makes disks; the host's own ways where there are better ones.
+#[derive(Clone, Copy)]
+pub struct Ways {
+    /// Opens a provider file exactly as builds do.
+    pub open: fn(&Path) -> Result<Box<dyn Subject>, Refusal>,
+    /// A disk of this many bytes in the given form.
+    pub disk: fn(&DiskSpec, u64) -> Result<Arc<dyn DiskBytes>>,
+}
+
+impl Default for Ways {
+    fn default() -> Self {
+        Self { open: open_library, disk: super::host::plain_disk }
+    }
+}
+
+fn open_library(path: &Path) -> Result<Box<dyn Subject>, Refusal> {
+    let unreadable = |error: std::io::Error| Refusal {
+        message: format!("`{}` cannot be read: {error}", path.display()),
+        hint: None,
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let library = Library::open(&file, path)
+        .map_err(|error| Refusal { message: error.to_string(), hint: error.hint })?;
+    Ok(Box::new(library))
+}
+
+impl Subject for Library {
+    fn description(&self) -> &Description {
+        Self::description(self)
+    }
+
+    fn describe(&self) -> Result<String> {
+        self.describe_text()
+    }
+
+    fn api_version(&self) -> String {
+        Self::api_version(self).to_owned()
+    }
+
+    fn create(&self, host: Arc<dyn Host>, settings: &Settings) -> Result<Box<dyn Steps>> {
+        Self::create(self, host, settings)
+    }
+
+    fn create_raw(&self, host: Arc<dyn Host>, settings: &str) -> Option<Result<Box<dyn RawSteps>>> {
+        let made = Self::create_raw(self, host, settings);
+        Some(made.map(|instance| Box::new(instance) as Box<dyn RawSteps>))
+    }
+}
+
+impl RawSteps for RawInstance {
+    fn call(&self, step: &str, request: &str) -> Result<String, (String, Error)> {
+        Self::call(self, step, request)
+    }
+}
+
+/// What a library file exports and needs; nothing for files that are no libraries.
+pub(super) fn linkage(path: &Path) -> Option<Linkage> {
+    Linkage::of(&File::open(path).ok()?).ok()
+}

@@ -1,0 +1,313 @@
+//! THE TABLE of checks: id, what is demanded, what to do when it is not kept, and who judges.
+
+use super::{
+    evidence::{Built, Cancelled, Concurrent, Created, Cycled, Described, Ended},
+    judge::{Judgement, build, cancel, create, describe, every, file},
+    report::{Report, Row, Verdict},
+    subject::linkage,
+};
+use crate::wire::linkage::Linkage;
+
+/// Everything that was observed.
+pub(super) struct Evidence {
+    pub(super) file: std::path::PathBuf,
+    pub(super) linkage: Option<Linkage>,
+    pub(super) describe: Ended,
+    pub(super) create: Ended,
+    pub(super) cycles: Ended,
+    pub(super) build: Ended,
+    pub(super) concurrent: Ended,
+    pub(super) cancel: Ended,
+}
+
+/// A row of the table.
+pub(super) struct Check {
+    pub(super) id: &'static str,
+    pub(super) title: &'static str,
+    pub(super) remedy: &'static str,
+    pub(super) judge: fn(&Evidence) -> Judgement,
+}
+
+const fn check(
+    id: &'static str,
+    title: &'static str,
+    judge: fn(&Evidence) -> Judgement,
+    remedy: &'static str,
+) -> Check {
+    Check { id, title, remedy, judge }
+}
+
+/// All checks, in the order in which one would look.
+pub(super) const CHECKS: [Check; 28] = [
+    check(
+        "loads",
+        "loads as a build loads it",
+        describe::loads,
+        "build it with `export_provider!`, crate-type `cdylib`, a released build-image-plugin-api and panic = \"unwind\"",
+    ),
+    check(
+        "name",
+        "file name and description agree on the name",
+        describe::name,
+        "call the crate `build-image-provider-<name>` and say the same <name>, `[a-z][a-z0-9_]*`, in `describe`",
+    ),
+    check(
+        "symbols",
+        "exports its entry symbol and nothing else",
+        file::symbols,
+        "remove `#[no_mangle]` and `export_name` from the crate and what it links",
+    ),
+    check(
+        "libraries",
+        "needs no library beyond the C library",
+        file::libraries,
+        "link other libraries statically, or use a crate written in Rust",
+    ),
+    check(
+        "unwind",
+        "is built with unwinding panics",
+        file::unwind,
+        "remove `panic = \"abort\"` from the profile",
+    ),
+    check(
+        "abi",
+        "requires no newer ABI than it was built with",
+        describe::abi_check,
+        "leave `Description::abi` at its default",
+    ),
+    check(
+        "description",
+        "describes itself fully and in known members",
+        describe::description,
+        "fill name, version and a summary of one sentence; spell members as `Description` does",
+    ),
+    check(
+        "size",
+        "keeps its description small",
+        describe::size,
+        "read large data when a step needs it; a description is read at every start",
+    ),
+    check(
+        "pure",
+        "describes itself the same every time and leaves nothing behind",
+        describe::pure,
+        "`describe` returns constants: no files, no threads, no environment, no clock",
+    ),
+    check(
+        "settings",
+        "declares settings that can be set",
+        describe::settings,
+        "see `Setting`: keys of capital letters, a summary, no default for secrets, defaults among the choices",
+    ),
+    check(
+        "create",
+        "takes its settings, or says which one is missing",
+        create::create,
+        "`create` is cheap and asks no network; use `Settings::require`, and leave checks to `check`",
+    ),
+    check(
+        "shapes",
+        "survives settings of another shape",
+        create::junk,
+        "use `Settings::text`, `integer`, `boolean` and `parsed`; never unwrap a value",
+    ),
+    check(
+        "later",
+        "ignores settings and members of later versions",
+        create::later,
+        "do not use `deny_unknown_fields`, and do not refuse keys you do not know",
+    ),
+    check(
+        "malformed",
+        "refuses malformed documents with a known error",
+        create::malformed,
+        "use the SDK's export macro, or answer with a code of `ErrorKind`",
+    ),
+    check(
+        "cycles",
+        "gives everything back when it is dropped, a thousand times",
+        create::cycles,
+        "end threads and close files in `Drop`, or use `Context::block_on`, whose threads end by themselves",
+    ),
+    check(
+        "build",
+        "runs a whole build",
+        build::build,
+        "see the failed step; try it in a unit test with `MockHost`",
+    ),
+    check(
+        "stub",
+        "says how to go on by hand where it does nothing",
+        build::stub,
+        "leave the step out, or answer `Error::unsupported(what, what to do instead)`",
+    ),
+    check(
+        "ledger",
+        "tells of resources before they exist",
+        build::ledger,
+        "call `context.will_create` before and `context.created` after each resource",
+    ),
+    check(
+        "discard",
+        "removes what it made, and does not mind when it is gone",
+        build::discard,
+        "count resources that are gone as removed; list what could not be removed in `remaining`",
+    ),
+    check(
+        "progress",
+        "tells its progress forwards and to the end",
+        build::progress,
+        "count up, never beyond the total, and report the total when done",
+    ),
+    check(
+        "concurrent",
+        "works in two instances at once",
+        build::concurrent,
+        "keep state in the instance; no statics, no fixed file names",
+    ),
+    check(
+        "cancel-before",
+        "does not begin when it was asked to stop",
+        cancel::before,
+        "begin steps with `context.check_cancelled()?`",
+    ),
+    check(
+        "cancel-during",
+        "stops within two seconds",
+        cancel::during,
+        "call `context.check_cancelled()?` in every loop, `context.wait` instead of sleeping, `context.block_on` for futures",
+    ),
+    check(
+        "panics",
+        "does not panic",
+        every::panics,
+        "return an `Error`; a panic ends the build with `this is a bug of the provider`",
+    ),
+    check(
+        "quiet",
+        "tells nothing when no step runs",
+        build::quiet,
+        "join your threads before a step returns and before `drop` ends",
+    ),
+    check(
+        "output",
+        "writes nothing to standard output and standard error",
+        every::output,
+        "use `tracing`, whose records reach the host's log, and `context.milestone` for the user",
+    ),
+    check(
+        "secrets",
+        "keeps secrets out of logs, events, answers and errors",
+        every::secrets,
+        "reveal a `Secret` only where it is sent; name the setting in errors, not its value",
+    ),
+    check(
+        "process",
+        "leaves the process as it is",
+        every::process,
+        "no `set_var`, `set_current_dir`, umask or signal handler in a provider",
+    ),
+];
+
+impl Evidence {
+    /// The report.
+    pub(super) fn judge(&self) -> Report {
+        let rows = CHECKS.iter().map(|check| self.row(check));
+        let checks: Vec<Row> = rows.collect();
+        let mut report = Report { file: self.file.clone(), ..Report::default() };
+        if let Ok(described) = self.described() {
+            let text =
+                |name: &str| described.document[name].as_str().unwrap_or_default().to_owned();
+            (report.name, report.version) = (text("name"), text("version"));
+            report.api_version = described.api_version;
+        }
+        report.conforms = checks.iter().all(|row| row.verdict != Verdict::Fail);
+        report.checks = checks;
+        report
+    }
+
+    fn row(&self, check: &Check) -> Row {
+        let Check { id, title, remedy, judge } = *check;
+        let (verdict, detail, better) = match judge(self) {
+            Judgement::Pass(detail) => (Verdict::Pass, detail, None),
+            Judgement::Fail(detail, better) => (Verdict::Fail, detail, better),
+            Judgement::Skip(detail) => (Verdict::Skip, detail, None),
+        };
+        let failed = verdict == Verdict::Fail;
+        let remedy = failed.then(|| better.unwrap_or_else(|| remedy.to_owned()));
+        Row { id, title, verdict, detail, remedy }
+    }
+
+    pub(super) fn described(&self) -> Result<Described, Judgement> {
+        seen(&self.describe, "loads")
+    }
+
+    pub(super) fn created(&self) -> Result<Created, Judgement> {
+        seen(&self.create, "create")
+    }
+
+    pub(super) fn cycled(&self) -> Result<Cycled, Judgement> {
+        seen(&self.cycles, "cycles")
+    }
+
+    pub(super) fn built(&self) -> Result<Built, Judgement> {
+        seen(&self.build, "build")
+    }
+
+    pub(super) fn both(&self) -> Result<Concurrent, Judgement> {
+        seen(&self.concurrent, "concurrent")
+    }
+
+    pub(super) fn cancelled(&self) -> Result<Cancelled, Judgement> {
+        seen(&self.cancel, "cancel-before")
+    }
+
+    /// What every probe brought back.
+    pub(super) fn all(&self) -> [&Ended; 6] {
+        [&self.describe, &self.create, &self.cycles, &self.build, &self.concurrent, &self.cancel]
+    }
+
+    /// Reads what the file itself tells.
+    pub(super) fn of(file: &std::path::Path) -> Self {
+        let none = || Ended::Omitted("it does not load, see `loads`".to_owned());
+        Self {
+            file: file.to_owned(),
+            linkage: linkage(file),
+            describe: none(),
+            create: none(),
+            cycles: none(),
+            build: none(),
+            concurrent: none(),
+            cancel: none(),
+        }
+    }
+}
+
+/// What a probe saw; the check `owner` tells of one that saw nothing.
+fn seen<T: serde::de::DeserializeOwned>(ended: &Ended, owner: &str) -> Result<T, Judgement> {
+    match ended {
+        Ended::Answered(answer) => serde_json::from_value(answer.seen.clone()).map_err(|error| {
+            Judgement::Skip(format!("the probe's answer is not understood: {error}"))
+        }),
+        Ended::Refused(..) | Ended::Died(_) => Err(Judgement::Skip(format!("see `{owner}`"))),
+        Ended::Omitted(why) => Err(Judgement::Skip(why.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_check_has_an_id_of_its_own_a_title_and_a_remedy() {
+        let ids: BTreeSet<&str> = CHECKS.iter().map(|check| check.id).collect();
+        assert_eq!(ids.len(), CHECKS.len());
+        for check in &CHECKS {
+            assert!(check.id.chars().all(|letter| letter.is_ascii_lowercase() || letter == '-'));
+            assert!(!check.title.is_empty() && !check.title.ends_with('.'), "{}", check.id);
+            assert!(!check.remedy.is_empty() && !check.remedy.contains('\n'), "{}", check.id);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! `abi-host compare PLUGIN`: whether the ABI of a plugin is that of this host.
+//! `abi-host run CYCLES PLUGIN`: loads a plugin and runs all its steps so many times; for other
+//! compilers, sanitizers, and versions of plugin-api that do not exist yet.
+#![forbid(unsafe_code)]
+
+use std::{fs::File, path::Path, process::ExitCode, sync::Arc};
+
+use abi_stable::{
+    StableAbi, abi_stability::check_layout_compatibility, type_layout::TypeLayout,
+};
+use build_image_plugin_api::{
+    ABI_VERSION, Library, Settings,
+    document::{
+        Build, CheckRequest, DiscardRequest, DiskRequest, RegisterRequest, UploadRequest,
+    },
+    testing::MockHost,
+    wire::abi::ProviderModule_Ref,
+};
+use serde_json::json;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["compare", plugin] => compare(Path::new(plugin)),
+        ["run", cycles, plugin] => run(cycles, Path::new(plugin)),
+        _ => Err("abi-host compare PLUGIN | run CYCLES PLUGIN".to_owned()),
+    };
+    match result {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(text) => {
+            eprintln!("{text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `same` may be any release, `additive` needs a minor one, everything else a major one.
+fn compare(plugin: &Path) -> Result<String, String> {
+    let library = open(plugin)?;
+    let (old, new) = (library.layout(), <ProviderModule_Ref as StableAbi>::LAYOUT);
+    let fits = |a: &'static TypeLayout, b| check_layout_compatibility(a, b).into_result();
+    let word = match (fits(old, new), fits(new, old)) {
+        (Ok(()), Ok(())) => "same",
+        (Ok(()), Err(_)) => "additive",
+        (Err(error), _) => return Err(format!("breaking: {error:#?}")),
+    };
+    Ok(format!("{word} since {}, now {ABI_VERSION}", library.api_version()))
+}
+
+fn open(plugin: &Path) -> Result<Library, String> {
+    let file = File::open(plugin).map_err(|error| format!("{}: {error}", plugin.display()))?;
+    Library::open(&file, plugin).map_err(|error| error.to_string())
+}
+
+fn run(cycles: &str, plugin: &Path) -> Result<String, String> {
+    let cycles: u32 = cycles.parse().map_err(|_| "CYCLES is a number".to_owned())?;
+    let library = open(plugin)?;
+    let mut last = String::new();
+    for _ in 0..cycles {
+        last = steps(&library).map_err(|error| format!("{error:?}"))?;
+    }
+    Ok(last)
+}
+
+/// All steps of one instance; the facts that its registration tells.
+fn steps(library: &Library) -> build_image_plugin_api::Result<String> {
+    let folder = std::env::temp_dir().join(format!("abi-host-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a temporary folder can be made");
+    let secret = library.description().settings.iter().find(|row| row.secret);
+    let mut host = MockHost::new().with_disk(vec![7; 3 << 20]);
+    if let Some(row) = secret {
+        host = host.with_secret(&row.key, "a secret");
+    }
+    let host = Arc::new(host);
+    let rows = library.description().settings.iter();
+    let defaults = rows.filter_map(|row| Some((row.key.clone(), row.default.clone()?.into())));
+    let settings = Settings::from_values(defaults.collect());
+    let steps = library.create(host.clone(), &settings)?;
+    let build = Build {
+        image_dir: Some(folder.display().to_string()),
+        image_name: "web".into(),
+        file_stem: "web".into(),
+        ..Build::default()
+    };
+    steps.check(&CheckRequest { build: build.clone(), ..CheckRequest::default() })?;
+    let spec = library.description().disk.spec.clone();
+    let request = DiskRequest { build: build.clone(), spec, ..DiskRequest::default() };
+    let disk = steps.create_disk(&request)?;
+    let request = UploadRequest { build: build.clone(), disk, ..UploadRequest::default() };
+    let uploaded = steps.upload(&request)?;
+    let request = RegisterRequest { build, uploaded, ..RegisterRequest::default() };
+    let registered = steps.register(&request)?;
+    let request = DiscardRequest { resources: host.resources(), ..DiscardRequest::default() };
+    let removed = steps.discard(&request)?.removed.len();
+    drop(steps);
+    // A method that only a later version has; see tests/abi_versions.rs.
+    let raw = library.create_raw(host, "{}")?;
+    let later = raw.call("rehearse", "{}").unwrap_or_else(|(code, _)| code);
+    let answer = json!({
+        "abi": library.api_version(),
+        "images": registered.images.len(),
+        "facts": registered.facts,
+        "removed": removed,
+        "rehearse": later,
+    });
+    Ok(answer.to_string())
+}

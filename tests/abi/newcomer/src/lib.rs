@@ -1,0 +1,76 @@
+//! Publishes the disk into IMAGE_DIR and tells what the host answers to a question of a later version.
+#![forbid(unsafe_code)]
+
+use std::fs;
+
+use build_image_plugin_api::{
+    AbiRange, Context, Description, Error, Provider, Resource, Result, Setting, SettingKind,
+    Settings,
+    document::{
+        DiscardRequest, Discarded, Image, RegisterRequest, Registered, UploadRequest, Uploaded,
+    },
+    export_provider,
+};
+
+struct Newcomer;
+
+impl Provider for Newcomer {
+    fn describe() -> Description {
+        let mut abi = AbiRange::default();
+        if cfg!(feature = "needs-next") {
+            abi.requires = "1.1".into();
+        }
+        Description {
+            name: "newcomer".into(),
+            version: "1.0.0".into(),
+            summary: "a provider of another age".into(),
+            settings: vec![Setting::new("NEWCOMER_KEY", SettingKind::Text, "a secret").secret()],
+            abi,
+            ..Description::default()
+        }
+    }
+
+    fn create(context: &Context, _: Settings) -> Result<Self> {
+        context.secret("NEWCOMER_KEY")?;
+        Ok(Self)
+    }
+
+    fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {
+        let folder = request.build.image_dir.clone().unwrap_or_default();
+        let location = format!("{folder}/{}", request.disk.file_name);
+        let resource = Resource::new("file", location.clone()).as_product();
+        context.will_create(&resource)?;
+        let mut file = fs::File::create(&location)
+            .map_err(|error| Error::io(format!("cannot create `{location}`"), &error))?;
+        let bytes_sent = context.copy_disk(&request.disk, &mut file)?;
+        context.created(&resource)?;
+        // A task on the provider's own threads, for sanitizers to see.
+        context.block_on(async { Ok(()) })?;
+        context.save("sent", &bytes_sent)?;
+        tracing_is_forwarded();
+        Ok(Uploaded { location, bytes_sent, ..Uploaded::default() })
+    }
+
+    fn register(&self, context: &Context, request: &RegisterRequest) -> Result<Registered> {
+        let id = request.uploaded.location.clone();
+        let images = vec![Image { id, name: request.build.image_name.clone(), ..Image::default() }];
+        let answer = context.load::<u64>("rehearsal")?;
+        let facts = [("rehearsal".to_owned(), answer.into())].into();
+        Ok(Registered { images, facts, ..Registered::default() })
+    }
+
+    fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
+        context.discard_each(request, |resource| {
+            fs::remove_file(&resource.name)
+                .map_err(|error| Error::io("the file cannot be removed", &error))
+        })
+    }
+}
+
+/// A panic that is caught here, and logged by the SDK's hook.
+fn tracing_is_forwarded() {
+    let caught = std::panic::catch_unwind(|| std::panic::panic_any("on purpose"));
+    assert!(caught.is_err());
+}
+
+export_provider!(Newcomer);

@@ -1,0 +1,204 @@
+//! How the ABI may grow: the frozen 1.0 against today's, and today's against a 1.1 that is rehearsed. The
+//! rehearsal appends one method with a default body to each of the two traits, as a minor version would.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use build_image_plugin_api::plugin_file_name;
+use serde_json::{Value, json};
+
+use crate::harness::{Run, Sandbox, cargo, copy_tree, nested_target, root, target_folder};
+
+/// What makes 1.1 of 1.0: file, text that is there once, text that takes its place.
+const REHEARSAL: [(&str, &str, &str); 8] = [
+    ("Cargo.toml", "version = \"1.0.0\"\nedition", "version = \"1.1.0\"\nedition"),
+    ("plugin-api/src/lib.rs", "ABI_VERSION: &str = \"1.0\"", "ABI_VERSION: &str = \"1.1\""),
+    ("plugin-api/src/wire/export.rs", "        \"1.0\"\n    };", "        \"1.1\"\n    };"),
+    (
+        "plugin-api/src/wire/abi.rs",
+        "    fn discard(&self, request: RStr<'_>) -> RResult<RString, FfiError>;\n",
+        "    fn discard(&self, request: RStr<'_>) -> RResult<RString, FfiError>;
+    fn rehearse(&self, request: RStr<'_>) -> RResult<RString, FfiError> {
+        let _ = request;
+        RResult::RErr(FfiError {
+            code: RString::from(\"unsupported\"),
+            message: RString::new(),
+            retryable: false,
+            details_json: RString::new(),
+        })
+    }
+",
+    ),
+    (
+        "plugin-api/src/wire/abi.rs",
+        "        buffer: RSliceMut<'_, u8>,\n    ) -> RResult<u64, FfiError>;\n",
+        "        buffer: RSliceMut<'_, u8>,\n    ) -> RResult<u64, FfiError>;
+    fn rehearsal(&self) -> u64 {
+        0
+    }
+",
+    ),
+    (
+        "plugin-api/src/wire/export.rs",
+        "    fn discard(&self, request: RStr<'_>) -> RResult<RString, FfiError> {",
+        "    fn rehearse(&self, _: RStr<'_>) -> RResult<RString, FfiError> {
+        RResult::ROk(RString::from(\"new\"))
+    }
+
+    fn discard(&self, request: RStr<'_>) -> RResult<RString, FfiError> {",
+    ),
+    (
+        "plugin-api/src/wire/export.rs",
+        "    fn checkpoint_load(&self, key: &str) -> Result<Option<Value>> {",
+        "    fn checkpoint_load(&self, key: &str) -> Result<Option<Value>> {
+        if key == \"rehearsal\" {
+            return Ok(Some(self.0.rehearsal().into()));
+        }",
+    ),
+    (
+        "plugin-api/src/wire/lend.rs",
+        "            \"discard\" => self.0.discard(request),",
+        "            \"discard\" => self.0.discard(request),
+            \"rehearse\" => self.0.rehearse(request),",
+    ),
+];
+
+/// The host's half of the new method.
+const LENT: (&str, &str, &str) = (
+    "plugin-api/src/wire/lend.rs",
+    "    fn is_cancelled(&self) -> bool {",
+    "    fn rehearsal(&self) -> u64 {
+        11
+    }
+
+    fn is_cancelled(&self) -> bool {",
+);
+
+/// The sources of 1.1: a workspace of its own.
+fn rehearsed() -> &'static Path {
+    static SOURCES: OnceLock<PathBuf> = OnceLock::new();
+    SOURCES.get_or_init(|| {
+        let next = target_folder().join("abi/next");
+        let _ = fs::remove_dir_all(&next);
+        for (from, to) in [
+            ("plugin-api", "plugin-api"),
+            ("tests/abi/host", "tests/abi/host"),
+            ("tests/abi/newcomer", "tests/abi/newcomer"),
+            ("tests/abi/1.0", "tests/abi/1.0"),
+        ] {
+            copy_tree(&root().join(from), &next.join(to));
+        }
+        let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+        let members = manifest.find("members = [").unwrap();
+        let end = members + manifest[members..].find("]\n").unwrap();
+        let manifest =
+            format!("{}members = [\"plugin-api\"{}", &manifest[..members], &manifest[end..]);
+        fs::write(next.join("Cargo.toml"), manifest).unwrap();
+        for (file, old, new) in REHEARSAL.iter().chain([&LENT]) {
+            let path = next.join(file);
+            let text = fs::read_to_string(&path).unwrap();
+            assert_eq!(text.matches(old).count(), 1, "{file} has no single {old:?} any more");
+            fs::write(path, text.replace(old, new)).unwrap();
+        }
+        next
+    })
+}
+
+/// Builds a crate and keeps what came of it: other versions are built to the same name.
+fn build(folder: &Path, file: &str, words: &[&str]) -> PathBuf {
+    let _one = crate::harness::alone();
+    // One that is there may be another version's.
+    for place in ["debug", "debug/deps"] {
+        let _ = fs::remove_file(nested_target().join(place).join(file));
+    }
+    let output = cargo(folder, &[&["build", "--quiet"], words].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let kept = tempfile::Builder::new().prefix("abi").tempdir_in(target_folder()).unwrap().keep();
+    fs::copy(nested_target().join("debug").join(file), kept.join(file)).unwrap();
+    kept.join(file)
+}
+
+fn host(folder: &Path) -> PathBuf {
+    build(&folder.join("tests/abi/host"), "abi-host", &[])
+}
+
+fn newcomer(folder: &Path, words: &[&str]) -> PathBuf {
+    build(&folder.join("tests/abi/newcomer"), &plugin_file_name("newcomer"), words)
+}
+
+/// What a host tells of a plugin.
+fn told(host: &Path, plugin: &Path) -> Value {
+    let output = Command::new(host).args(["run", "2"]).arg(plugin).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"))
+}
+
+/// How a host finds the ABI of the frozen 1.0.
+fn compared(host: &Path) -> String {
+    let veteran = crate::old_plugins::veteran();
+    let output = Command::new(host).arg("compare").arg(&veteran).output().unwrap();
+    remove(&veteran);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// A whole build with today's program.
+fn build_image(plugin: &Path) -> (Sandbox, Run) {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("disk.raw", 4, 1);
+    let (disk, plugin) = (disk.to_str().unwrap(), plugin.to_str().unwrap());
+    let run = sandbox.run(&["--disk", disk, "-p", "newcomer", "--provider-file", plugin]);
+    (sandbox, run)
+}
+
+#[test]
+fn the_abi_is_the_frozen_one_or_a_later_minor_version_of_it() {
+    let host = host(root());
+    let text = compared(&host);
+    let version = build_image_plugin_api::ABI_VERSION;
+    let word = if version == "1.0" { "same" } else { "additive" };
+    assert_eq!(text, format!("{word} since 1.0.0, now {version}"));
+    remove(&host);
+}
+
+#[test]
+fn hosts_and_plugins_of_1_0_and_1_1_work_together() {
+    let next = rehearsed();
+    let (old_plugin, new_plugin) = (newcomer(root(), &[]), newcomer(next, &[]));
+    let needs_next = newcomer(next, &["--features", "needs-next"]);
+    let new_host = host(next);
+
+    assert_eq!(compared(&new_host), "additive since 1.0.0, now 1.1");
+
+    // A newer host: an older plugin has the new method's default.
+    let old = told(&new_host, &old_plugin);
+    assert_eq!((&old["abi"], &old["rehearse"]), (&json!("1.0.0"), &json!("unsupported")));
+    assert_eq!((&old["images"], &old["removed"]), (&json!(1), &json!(1)));
+    // Both new: the new methods answer, in both directions.
+    for plugin in [&new_plugin, &needs_next] {
+        let new = told(&new_host, plugin);
+        assert_eq!((&new["abi"], &new["rehearse"]), (&json!("1.1.0"), &json!("new")));
+        assert_eq!(new["facts"]["rehearsal"], 11);
+    }
+    // An older host, which is the real program: the default in the plugin answers for it.
+    let (_sandbox, run) = build_image(&new_plugin);
+    run.succeeded();
+    assert_eq!(run.member("newcomer_rehearsal"), 0);
+    // One that cannot live with it says so.
+    let (_sandbox, run) = build_image(&needs_next);
+    run.failed(
+        3,
+        &["it needs plugin ABI 1.1, this build-image has 1.0", "hint: use a newer build-image"],
+    );
+    for file in [&old_plugin, &new_plugin, &needs_next, &new_host] {
+        remove(file);
+    }
+}
+
+fn remove(file: &Path) {
+    fs::remove_dir_all(file.parent().unwrap()).unwrap();
+}

@@ -1,0 +1,65 @@
+//! Crates that are not part of the workspace: plugins as third parties build them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use super::{root, target_folder};
+
+/// Runs cargo on a crate outside the workspace: with the workspace's versions, without network.
+pub(crate) fn cargo(folder: &Path, words: &[&str]) -> Output {
+    fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+    Command::new(env!("CARGO"))
+        .args(words)
+        .current_dir(folder)
+        .env("CARGO_TARGET_DIR", nested_target())
+        .env("CARGO_NET_OFFLINE", "true")
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        // A test run of cargo hands its own settings down.
+        .env_remove("RUSTFLAGS")
+        .output()
+        .unwrap()
+}
+
+/// One build at a time: builds of several versions are made to the same name.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static BUILDING: Mutex<()> = Mutex::new(());
+    BUILDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Copies a folder.
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Where such crates are built; kept from run to run.
+pub(crate) fn nested_target() -> PathBuf {
+    target_folder().join("nested")
+}
+
+/// What cargo built, in a folder of its own that is private to the caller.
+pub(crate) fn built(profile: &str, file: &str) -> PathBuf {
+    nested_target().join(profile).join(file)
+}
+
+/// The hostile plugin.
+pub(crate) fn hostile() -> &'static Path {
+    static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
+    PLUGIN.get_or_init(|| {
+        let output = cargo(&root().join("tests/hostile"), &["build", "--quiet"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        built("debug", &build_image_plugin_api::plugin_file_name("hostile"))
+    })
+}

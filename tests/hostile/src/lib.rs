@@ -1,0 +1,170 @@
+//! Publishes the disk into IMAGE_DIR as a good provider does, except for one deed, which is named by the
+//! variable HOSTILE (or the setting HOSTILE_DEED, for hosts that keep variables to themselves).
+
+mod deeds;
+
+use std::{fs, sync::Mutex};
+
+use build_image_plugin_api::{
+    AbiRange, Context, Description, Error, ErrorKind, Provider, Resource, Result, Setting,
+    SettingKind, Settings,
+    document::{
+        CheckReport, CheckRequest, DiscardRequest, Discarded, Image, RegisterRequest, Registered,
+        UploadRequest, Uploaded,
+    },
+    export_provider,
+};
+
+struct Hostile {
+    deed: String,
+    secret: String,
+    removed: Mutex<Vec<String>>,
+}
+
+fn of_environment() -> String {
+    std::env::var("HOSTILE").unwrap_or_default()
+}
+
+impl Provider for Hostile {
+    fn describe() -> Description {
+        let deed = of_environment();
+        deeds::anywhere("describe", &deed);
+        let mut said = Description {
+            name: "hostile".into(),
+            version: "1.0.0".into(),
+            summary: "does on demand what a provider must not do".into(),
+            settings: vec![
+                Setting::new("HOSTILE_DEED", SettingKind::Text, "what it does"),
+                Setting::new("HOSTILE_KEY", SettingKind::Text, "a secret").secret(),
+            ],
+            ..Description::default()
+        };
+        match deed.as_str() {
+            "describe-huge" => said.homepage = "x".repeat(100 << 20),
+            "describe-large" => said.homepage = "x".repeat(2 << 20),
+            "describe-differs" => said.homepage = format!("{:?}", std::time::SystemTime::now()),
+            "many-settings" => said.settings.extend((0..10_000).map(|number| {
+                Setting::new(&format!("HOSTILE_{number}"), SettingKind::Text, "one of many")
+            })),
+            "bad-settings" => {
+                said.settings.push(Setting::new("lower", SettingKind::Text, "a bad key"));
+            }
+            "secret-default" => said.settings[1].default = Some("hunter22".into()),
+            "no-summary" => said.summary.clear(),
+            "wrong-name" => said.name = "innocent".into(),
+            "bad-name" => said.name = "Hostile-One".into(),
+            "needs-newer" => {
+                said.abi = AbiRange { requires: "1.9".into(), ..AbiRange::default() };
+            }
+            "lies-about-abi" => {
+                said.abi = AbiRange { built: "0.1".into(), ..AbiRange::default() };
+            }
+            _ => {}
+        }
+        said
+    }
+
+    fn create(context: &Context, settings: Settings) -> Result<Self> {
+        let deed = settings.text("HOSTILE_DEED").map_or_else(of_environment, str::to_owned);
+        deeds::anywhere("create", &deed);
+        match deed.as_str() {
+            "create-thread" => deeds::leave_a_thread(),
+            "create-file" => std::mem::forget(fs::File::open("/proc/self/exe")),
+            "create-refuses" => return Err(Error::new(ErrorKind::Internal, "no reason at all")),
+            "refuses-unknown" if settings.is_set("A_SETTING_OF_A_LATER_VERSION") => {
+                return Err(Error::config("A_SETTING_OF_A_LATER_VERSION is not known"));
+            }
+            "unwraps" if settings.is_set("HOSTILE_DEED") => {
+                let _ = settings.text("HOSTILE_DEED").expect("a text");
+            }
+            _ => {}
+        }
+        let secret = context.secret("HOSTILE_KEY")?;
+        let secret = secret.map(|secret| secret.reveal().to_owned()).unwrap_or_default();
+        Ok(Self { deed, secret, removed: Mutex::default() })
+    }
+
+    fn check(&self, context: &Context, _: &CheckRequest) -> Result<CheckReport> {
+        deeds::anywhere("check", &self.deed);
+        context.check_cancelled()?;
+        match self.deed.as_str() {
+            "secret-log" => tracing::info!("signing in with {}", self.secret),
+            "changes-variable" => deeds::change_variable(),
+            "changes-folder" => std::env::set_current_dir("/").unwrap_or_default(),
+            _ => {}
+        }
+        Ok(CheckReport::default())
+    }
+
+    fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {
+        if self.deed != "ignores-cancel" {
+            context.check_cancelled()?;
+        }
+        deeds::anywhere("upload", &self.deed);
+        deeds::during_upload(&self.deed, context, request, &self.secret)?;
+        let folder = request.build.image_dir.clone().unwrap_or_default();
+        let path = match self.deed.as_str() {
+            "one-file" => format!("{folder}/../one-file"),
+            _ => format!("{folder}/{}", request.disk.file_name),
+        };
+        let resource = Resource::new("file", path.clone()).as_product();
+        if self.deed != "tells-late" {
+            context.will_create(&resource)?;
+        }
+        let failed = |error| Error::io(format!("cannot write `{path}`"), &error);
+        let open = || fs::File::options().write(true).create_new(true).open(&path);
+        let mut file = if self.deed == "one-file" { open() } else { fs::File::create(&path) }
+            .map_err(failed)?;
+        let bytes_sent = deeds::copy(&self.deed, context, request, &mut file)?;
+        context.created(&resource)?;
+        let mut uploaded = Uploaded { location: path, bytes_sent, ..Uploaded::default() };
+        if self.deed == "huge-answer" {
+            uploaded.facts.insert("huge".into(), "x".repeat(100 << 20).into());
+        }
+        if self.deed == "late-event" {
+            deeds::tell_later(context.clone());
+        }
+        Ok(uploaded)
+    }
+
+    fn register(&self, context: &Context, request: &RegisterRequest) -> Result<Registered> {
+        deeds::anywhere("register", &self.deed);
+        if self.deed == "no-image" {
+            return Ok(Registered::default());
+        }
+        context.check_cancelled()?;
+        let id = request.uploaded.location.clone();
+        let images = vec![Image { id, name: request.build.image_name.clone(), ..Image::default() }];
+        Ok(Registered { images, ..Registered::default() })
+    }
+
+    fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
+        deeds::anywhere("discard", &self.deed);
+        match self.deed.as_str() {
+            "removes-nothing" => {
+                let removed = request.resources.clone();
+                return Ok(Discarded { removed, ..Discarded::default() });
+            }
+            "removes-once" => {
+                let mut removed = self.removed.lock().unwrap_or_else(|lock| lock.into_inner());
+                if !removed.is_empty() {
+                    return Err(Error::new(ErrorKind::NotFound, "it is gone already"));
+                }
+                removed.push("all".into());
+            }
+            _ => {}
+        }
+        context.discard_each(request, |resource| {
+            fs::remove_file(&resource.name)
+                .map_err(|error| Error::io("the file cannot be removed", &error))
+        })
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        deeds::anywhere("drop", &self.deed);
+    }
+}
+
+export_provider!(Hostile);

@@ -1,0 +1,203 @@
+//! A provider that does whatever a provider must not do: the check that finds it, and what a build does.
+
+use std::{fs, os::unix::process::ExitStatusExt as _, path::PathBuf, process::Command};
+
+use crate::{
+    harness::{Run, Sandbox, hostile, root},
+    provider_check::{report, with_verdict},
+};
+
+/// Deeds and the checks that fail for them, no others.
+const DEEDS: [(&str, &[&str]); 48] = [
+    ("", &[]),
+    ("many-threads", &[]),
+    ("describe-panic", &["loads"]),
+    ("describe-exit", &["loads"]),
+    ("describe-abort", &["loads"]),
+    ("describe-segfault", &["loads"]),
+    ("describe-huge", &["loads"]),
+    ("describe-large", &["size"]),
+    ("describe-prints", &["output"]),
+    ("describe-complains", &["output"]),
+    ("describe-differs", &["pure"]),
+    ("many-settings", &["size"]),
+    ("bad-settings", &["loads"]),
+    ("secret-default", &["settings"]),
+    ("no-summary", &["description"]),
+    ("wrong-name", &["name"]),
+    ("bad-name", &["name"]),
+    ("needs-newer", &["loads"]),
+    ("lies-about-abi", &["abi"]),
+    ("create-panic", &["create", "build", "panics"]),
+    ("create-segfault", &["create", "cycles", "build"]),
+    ("create-refuses", &["create", "build"]),
+    ("create-thread", &["cycles"]),
+    ("create-file", &["cycles"]),
+    ("unwraps", &["shapes", "panics"]),
+    ("refuses-unknown", &["later"]),
+    ("check-panic", &["create", "build", "cancel-before", "panics"]),
+    ("check-prints", &["output"]),
+    ("changes-variable", &["process"]),
+    ("changes-folder", &["process"]),
+    ("secret-log", &["secrets"]),
+    ("secret-error", &["build", "secrets"]),
+    ("upload-panic", &["build", "panics"]),
+    ("upload-exit", &["build"]),
+    ("upload-abort", &["build"]),
+    ("task-panic", &["build", "panics"]),
+    ("block-on-panic", &["build", "panics"]),
+    ("tells-late", &["ledger"]),
+    ("progress-back", &["progress"]),
+    ("progress-beyond", &["progress"]),
+    ("late-event", &["quiet"]),
+    ("one-file", &["concurrent"]),
+    ("register-panic", &["build", "panics"]),
+    ("drop-panic", &["panics"]),
+    ("no-image", &["build"]),
+    ("removes-nothing", &["discard"]),
+    ("removes-once", &["discard"]),
+    ("huge-answer", &["build"]),
+];
+
+/// Deeds that take long to find.
+const SLOW: [(&str, &[&str]); 3] = [
+    ("upload-hang", &["build"]),
+    ("ignores-cancel", &["cancel-before", "cancel-during"]),
+    ("slow-to-stop", &["cancel-during"]),
+];
+
+fn found(deeds: &[(&str, &[&str])], more: &[&str]) {
+    let sandbox = Sandbox::new();
+    let file = hostile().to_str().unwrap();
+    for (deed, expected) in deeds {
+        let (code, report) = report(&sandbox, &[&[file], more].concat(), &[("HOSTILE", deed)]);
+        assert_eq!(with_verdict(&report, "fail"), *expected, "{deed}: {report:#}");
+        assert_eq!(code, if expected.is_empty() { 0 } else { 3 }, "{deed}");
+        let rows = report["checks"].as_array().unwrap();
+        for row in rows.iter().filter(|row| row["verdict"] == "fail") {
+            assert!(row["remedy"].as_str().is_some_and(|text| !text.is_empty()), "{deed}: {row}");
+        }
+    }
+}
+
+#[test]
+fn every_deed_fails_its_check_and_no_other() {
+    found(&DEEDS[..DEEDS.len() / 2], &[]);
+}
+
+#[test]
+fn every_later_deed_fails_its_check_and_no_other() {
+    found(&DEEDS[DEEDS.len() / 2..], &[]);
+}
+
+#[test]
+fn deeds_that_take_long_fail_their_checks() {
+    found(&SLOW, &["--time-limit", "12"]);
+}
+
+/// Libraries made without the SDK: the macro that makes them, and what `loads` says.
+const FORGED: [(&str, &str); 4] = [
+    ("OTHER_GENERATION", "another generation of the ABI library"),
+    ("GARBAGE", "the process was ended by SIGSEGV while `load` ran"),
+    ("A_FUNCTION", "another generation of the ABI library"),
+    ("A_STRING_ONLY", "exports no build-image provider"),
+];
+
+/// What stands at the beginning of every header of the ABI library.
+const MAGIC: &str = "abi stable library for Rust     ";
+
+fn forged(sandbox: &Sandbox, what: &str) -> PathBuf {
+    let file = sandbox.path().join(build_image_plugin_api::plugin_file_name("forged"));
+    let output = Command::new("cc")
+        .args(["-shared", "-fPIC", "-w", &format!("-D{what}"), &format!("-DMAGIC=\"{MAGIC}\"")])
+        .arg(root().join("tests/hostile/no_sdk.c"))
+        .arg("-o")
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    file
+}
+
+#[test]
+fn libraries_that_only_look_like_plugins_do_not_load() {
+    for (what, text) in FORGED {
+        let sandbox = Sandbox::new();
+        let file = forged(&sandbox, what);
+        let (code, report) = report(&sandbox, &[file.to_str().unwrap()], &[]);
+        assert_eq!(code, 3, "{what}");
+        let loads = &report["checks"][0];
+        assert!(loads["detail"].as_str().unwrap().contains(text), "{what}: {loads:#}");
+    }
+}
+
+/// A build with the hostile provider.
+fn build(sandbox: &Sandbox, deed: &str) -> Run {
+    let disk = sandbox.disk("disk.raw", 4, 1);
+    let result = sandbox.path().join("result.json");
+    let file = hostile().to_str().unwrap();
+    let words = ["--disk", disk.to_str().unwrap(), "-p", "hostile", "--provider-file", file];
+    let mut command = sandbox.command(&words);
+    command.env("HOSTILE", deed).env("F5_HOSTILE_KEY", SECRET).env("F5_OUTPUT_JSON_FILE", &result);
+    let output = command.output().unwrap();
+    let document = fs::read(&result).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let run = Run::of(&output, document);
+    Run { code: output.status.signal().map_or(run.code, |signal| 128 + signal), ..run }
+}
+
+const SECRET: &str = "a-hostile-secret";
+
+/// Deeds that a build survives in its own process: exit code and what it says.
+const SURVIVED: [(&str, i32, &str); 16] = [
+    ("", 0, ""),
+    ("many-threads", 0, ""),
+    ("many-settings", 0, ""),
+    ("late-event", 0, ""),
+    ("drop-panic", 0, ""),
+    ("create-thread", 0, ""),
+    ("describe-panic", 3, "panic in describe: on purpose, in describe"),
+    ("describe-huge", 3, "its description has 10485"),
+    ("wrong-name", 3, "it calls itself `innocent`"),
+    ("needs-newer", 3, "it needs plugin ABI 1.9, this build-image has 1.0"),
+    ("create-panic", 1, "panic in create: on purpose, in create"),
+    ("check-panic", 1, "panic in check: on purpose, in check"),
+    ("upload-panic", 1, "panic in upload: on purpose, in upload"),
+    ("task-panic", 1, "the task ended"),
+    ("register-panic", 1, "panic in register: on purpose, in register"),
+    ("secret-error", 6, "the cloud refuses the key <protected>"),
+];
+
+#[test]
+fn a_build_survives_panics_lies_and_threads() {
+    for (deed, code, text) in SURVIVED {
+        let sandbox = Sandbox::new();
+        let run = build(&sandbox, deed);
+        if code == 0 {
+            run.succeeded();
+        } else {
+            run.failed(code, &[text]);
+        }
+        assert!(!run.stderr.contains(SECRET), "{deed}: {}", run.stderr);
+        let left = fs::read_dir(sandbox.path().join("images")).map_or(0, Iterator::count);
+        // A success leaves the image and its digests, a failure nothing.
+        assert_eq!(left > 0, code == 0, "{deed}");
+    }
+}
+
+/// Deeds that end the host with the plugin, as documented: native code in one process. What the build
+/// created is in its journal all the same.
+const FATAL: [(&str, i32); 3] =
+    [("upload-abort", 134), ("upload-segfault", 139), ("upload-exit", 0)];
+
+#[test]
+fn a_build_dies_with_a_plugin_that_dies_but_its_journal_stays() {
+    for (deed, code) in FATAL {
+        let sandbox = Sandbox::new();
+        let run = build(&sandbox, deed);
+        assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{deed}: {}", run.stderr);
+        assert!(run.result.is_none(), "{deed}: nobody is told of a success");
+        let runs = sandbox.command(&["runs"]).output().unwrap();
+        let runs = String::from_utf8_lossy(&runs.stdout).into_owned();
+        assert!(runs.contains("hostile"), "{deed}: {runs}");
+    }
+}

@@ -1,0 +1,84 @@
+//! `build-image providers check`: the providers of this repository keep the contract.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::harness::{Sandbox, plugin_folder};
+
+fn plugin(name: &str) -> PathBuf {
+    plugin_folder().join(build_image_plugin_api::plugin_file_name(name))
+}
+
+/// The report of a check, as a document, and the exit code.
+pub(crate) fn report(
+    sandbox: &Sandbox,
+    words: &[&str],
+    variables: &[(&str, &str)],
+) -> (i32, Value) {
+    let mut command = sandbox.command(&[&["providers", "check", "--json"], words].concat());
+    let output = command.envs(variables.iter().copied()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let report = serde_json::from_str(&text).unwrap_or_else(|error| {
+        panic!("{error}: {text}{}", String::from_utf8_lossy(&output.stderr))
+    });
+    (output.status.code().unwrap(), report)
+}
+
+/// Ids of the checks with a verdict.
+pub(crate) fn with_verdict(report: &Value, verdict: &str) -> Vec<String> {
+    let rows = report["checks"].as_array().unwrap().iter();
+    let rows = rows.filter(|row| row["verdict"] == verdict);
+    rows.map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What every provider must keep without any settings.
+fn conforms(report: &Value, skipped: &[&str]) {
+    assert_eq!(with_verdict(report, "fail"), [""; 0], "{report:#}");
+    assert_eq!(with_verdict(report, "skip"), skipped, "{report:#}");
+    assert_eq!(report["conforms"], true);
+}
+
+#[test]
+fn a_local_provider_keeps_the_whole_contract() {
+    let sandbox = Sandbox::new();
+    let file = plugin("qcow2");
+    let (code, report) = report(&sandbox, &[file.to_str().unwrap()], &[]);
+    conforms(&report, &["stub"]);
+    assert_eq!((code, &report["name"]), (0, &"qcow2".into()));
+    let text = sandbox.command(&["providers", "check", file.to_str().unwrap()]).output().unwrap();
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains("pass  loads") && text.contains("0 failed, 1 skipped"), "{text}");
+}
+
+#[test]
+fn a_cloud_provider_keeps_the_contract_without_and_with_a_cloud() {
+    let sandbox = Sandbox::with_cloud();
+    let file = plugin("alibaba");
+    let file = file.to_str().unwrap();
+    let (code, dry) = report(&sandbox, &[file], &[]);
+    let cloudy =
+        ["build", "stub", "ledger", "discard", "progress", "cancel-before", "cancel-during"];
+    conforms(&dry, &cloudy);
+    assert_eq!(code, 0);
+    let (code, wet) = report(&sandbox, &[file, "--config", "config.yml"], &[]);
+    conforms(&wet, &["stub"]);
+    assert_eq!(code, 0);
+    sandbox.cloud_has_only(0);
+}
+
+#[test]
+fn what_is_no_provider_fails_with_a_remedy() {
+    let sandbox = Sandbox::new();
+    let words = ["providers", "check", "/lib/x86_64-linux-gnu/libm.so.6"];
+    let output = sandbox.command(&words).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("FAIL  loads") && text.contains("exports no build-image provider"),
+        "{text}"
+    );
+    assert!(text.contains("remedy: a provider crate needs `export_provider!`"), "{text}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.starts_with("error: plugin `/lib/"), "{errors}");
+}

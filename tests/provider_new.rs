@@ -1,0 +1,70 @@
+//! `build-image providers new`: from nothing to a working provider, as an author does it.
+
+use std::{fs, time::Instant};
+
+use build_image_plugin_api::plugin_file_name;
+
+use crate::harness::{Sandbox, built, cargo, root};
+
+fn succeeded(what: &str, output: &std::process::Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{what}:\n{out}\n{err}");
+    out
+}
+
+#[test]
+fn a_new_provider_builds_passes_its_tests_and_publishes_a_disk() {
+    let sandbox = Sandbox::new();
+    let sdk = root().join("plugin-api");
+    let words = ["providers", "new", "acme", "--path", "made", "--sdk", sdk.to_str().unwrap()];
+    let told = succeeded("new", &sandbox.command(&words).output().unwrap());
+    assert!(told.contains("cargo build --release"), "{told}");
+    let folder = sandbox.path().join("made/build-image-provider-acme");
+    let mut lap = Instant::now();
+    let mut took = |what: &str| {
+        eprintln!("{what}: {:.1} s", lap.elapsed().as_secs_f32());
+        lap = Instant::now();
+    };
+    let tests = succeeded("cargo test", &cargo(&folder, &["test"]));
+    took("cargo test");
+    for test in ["what_was_published_is_the_disk_and_can_be_removed", "keeps_the_contract"] {
+        assert!(tests.contains(&format!("{test} ... ok")), "{tests}");
+    }
+    succeeded("cargo fmt", &cargo(&folder, &["fmt", "--check"]));
+    succeeded("cargo build", &cargo(&folder, &["build", "--release", "--quiet"]));
+    took("cargo build --release");
+    let plugins = sandbox.path().join("plugins");
+    fs::create_dir(&plugins).unwrap();
+    let file = plugin_file_name("acme");
+    fs::copy(built("release", &file), plugins.join(&file)).unwrap();
+    let disk = sandbox.disk("disk.raw", 4, 1);
+    let words = ["--disk", disk.to_str().unwrap(), "-p", "acme", "--provider-dir", "plugins"];
+    let run = sandbox.run(&words);
+    took("build-image");
+    run.succeeded();
+    let image = sandbox.path().join("images/disk.acme.qcow2");
+    assert_eq!(run.member("image_id"), image.to_str().unwrap());
+    assert_eq!(fs::read(image).unwrap()[..4], *b"QFI\xfb");
+}
+
+#[test]
+fn names_that_cannot_be_and_folders_that_are_there_are_refused() {
+    let sandbox = Sandbox::new();
+    let run = |words: &[&str]| {
+        let output = sandbox.command(&[&["providers", "new"], words].concat()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(run(&["acme"]).0, Some(0));
+    for (words, text) in [
+        (&["My-Cloud"][..], "hint: build-image providers new my_cloud"),
+        (&["acme"], "`./build-image-provider-acme` exists already"),
+        (&["other", "--sdk", "images"], "`images` is not the folder of build-image-plugin-api"),
+    ] {
+        let (code, errors) = run(words);
+        assert!(code == Some(2) && errors.contains(text), "{words:?}: {errors}");
+    }
+    assert!(!sandbox.path().join("build-image-provider-other").exists());
+    let manifest = fs::read_to_string(sandbox.path().join("build-image-provider-acme/Cargo.toml"));
+    assert!(manifest.unwrap().contains("build-image-plugin-api = { version = \"1.0\" }"));
+}
