@@ -23,7 +23,6 @@ test: tools
 	tests/install-tools interop
 	BUILD_IMAGE_NO_SKIP=1 $(CARGO) test --workspace --locked
 	$(CARGO) build --workspace --locked
-	tests/abi/matrix
 	tests/interop/run
 
 lint:
@@ -60,7 +59,7 @@ soak: tools
 	  $(CARGO) test --locked -p build-image --test e2e -- --nocapture instances_that_come
 	$(CARGO) build --release --locked -p build-image-emulator-alibaba --bins --example soak
 	$(TARGET)/release/examples/soak
-	tests/abi/matrix --all
+	tests/abi/matrix
 	tests/abi/sanitize
 	@if command -v chromium >/dev/null; then tests/interop/run --browser $(TARGET)/release/build-image-emulator-alibaba; \
 	else echo "chromium is not installed: the emulator's page was not looked at"; fi

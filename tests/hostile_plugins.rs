@@ -1,9 +1,14 @@
 //! A provider that does whatever a provider must not do: the check that finds it, and what a build does.
 
-use std::{fs, os::unix::process::ExitStatusExt as _, path::PathBuf, process::Command};
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use crate::{
-    harness::{Run, Sandbox, hostile, root},
+    harness::{Run, Sandbox, hostile, root, until},
     provider_check::{report, with_verdict},
 };
 
@@ -131,18 +136,44 @@ fn libraries_that_only_look_like_plugins_do_not_load() {
     }
 }
 
-/// A build with the hostile provider.
-fn build(sandbox: &Sandbox, deed: &str) -> Run {
+/// A build with the hostile provider, to be started.
+fn command(sandbox: &Sandbox, deed: &str, more: &[&str]) -> Command {
     let disk = sandbox.disk("disk.raw", 4, 1);
     let result = sandbox.path().join("result.json");
     let file = hostile().to_str().unwrap();
     let words = ["--disk", disk.to_str().unwrap(), "-p", "hostile", "--provider-file", file];
-    let mut command = sandbox.command(&words);
+    let mut command = sandbox.command(&[&words[..], more].concat());
     command.env("HOSTILE", deed).env("F5_HOSTILE_KEY", SECRET).env("F5_OUTPUT_JSON_FILE", &result);
-    let output = command.output().unwrap();
+    command
+}
+
+fn build(sandbox: &Sandbox, deed: &str, more: &[&str]) -> Run {
+    let output = command(sandbox, deed, more).output().unwrap();
+    let result = sandbox.path().join("result.json");
     let document = fs::read(&result).ok().and_then(|text| serde_json::from_slice(&text).ok());
     let run = Run::of(&output, document);
     Run { code: output.status.signal().map_or(run.code, |signal| 128 + signal), ..run }
+}
+
+/// Names of files in IMAGE_DIR.
+fn images(sandbox: &Sandbox) -> Vec<String> {
+    let entries = fs::read_dir(sandbox.path().join("images")).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Starts a build that hangs, and sends it this many signals.
+fn interrupted(sandbox: &Sandbox, deed: &str, more: &[&str], signals: usize) -> Run {
+    let mut command = command(sandbox, deed, more);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("it hangs", || sandbox.path().join("hanging").exists());
+    let id = child.id().to_string();
+    for _ in 0..signals {
+        // Two that are sent at once may count as one.
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        let status = || fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        until("the signal has arrived", || status().contains("ShdPnd:\t0000000000000000"));
+    }
+    Run::of(&child.wait_with_output().unwrap(), None)
 }
 
 const SECRET: &str = "a-hostile-secret";
@@ -171,33 +202,84 @@ const SURVIVED: [(&str, i32, &str); 16] = [
 fn a_build_survives_panics_lies_and_threads() {
     for (deed, code, text) in SURVIVED {
         let sandbox = Sandbox::new();
-        let run = build(&sandbox, deed);
-        if code == 0 {
-            run.succeeded();
-        } else {
-            run.failed(code, &[text]);
-        }
-        assert!(!run.stderr.contains(SECRET), "{deed}: {}", run.stderr);
-        let left = fs::read_dir(sandbox.path().join("images")).map_or(0, Iterator::count);
-        // A success leaves the image and its digests, a failure nothing.
-        assert_eq!(left > 0, code == 0, "{deed}");
+        ends_well(&sandbox, deed, &build(&sandbox, deed, &[]), code, text);
     }
+}
+
+/// With the right exit code and words, without the secret. A success leaves the image and its digests, a
+/// failure nothing.
+#[track_caller]
+fn ends_well(sandbox: &Sandbox, deed: &str, run: &Run, code: i32, text: &str) {
+    if code == 0 {
+        run.succeeded();
+    } else {
+        run.failed(code, &[text]);
+    }
+    assert!(!run.stderr.contains(SECRET), "{deed}: {}", run.stderr);
+    assert_eq!(!images(sandbox).is_empty(), code == 0, "{deed}");
+    assert!(code == 0 || !sandbox.path().join("artifacts/runs").exists(), "{deed}");
 }
 
 /// Deeds that end the host with the plugin, as documented: native code in one process. What the build
 /// created is in its journal all the same.
-const FATAL: [(&str, i32); 3] =
-    [("upload-abort", 134), ("upload-segfault", 139), ("upload-exit", 0)];
+const FATAL: [(&str, i32, &str); 4] = [
+    ("register-abort", 134, ""),
+    ("register-segfault", 139, ""),
+    ("register-exit", 1, "error: provider `hostile` ended this process in the middle of the build"),
+    ("register-hang", 130, "interrupted twice, leaving at once"),
+];
 
 #[test]
 fn a_build_dies_with_a_plugin_that_dies_but_its_journal_stays() {
-    for (deed, code) in FATAL {
+    for (deed, code, text) in FATAL {
         let sandbox = Sandbox::new();
-        let run = build(&sandbox, deed);
+        let run = match deed {
+            "register-hang" => interrupted(&sandbox, deed, &[], 2),
+            _ => build(&sandbox, deed, &[]),
+        };
         assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{deed}: {}", run.stderr);
+        assert!(run.stderr.contains(text), "{deed}: {}", run.stderr);
         assert!(run.result.is_none(), "{deed}: nobody is told of a success");
-        let runs = sandbox.command(&["runs"]).output().unwrap();
-        let runs = String::from_utf8_lossy(&runs.stdout).into_owned();
-        assert!(runs.contains("hostile"), "{deed}: {runs}");
+        assert_eq!(images(&sandbox).len(), 1, "{deed}: what the plugin wrote is still there");
+        let gc = sandbox.command(&["gc", "--yes"]).output().unwrap();
+        let told = String::from_utf8_lossy(&gc.stdout).into_owned();
+        assert!(gc.status.success() && told.contains("hostile"), "{deed}: {told}");
+        assert_eq!(images(&sandbox).len(), 0, "{deed}: gc knew of it and removed it");
+    }
+}
+
+/// The same and more in a process of the plugin's own: one clear error, and nothing is left.
+const APART: [(&str, i32, &str); 20] = [
+    ("", 0, ""),
+    ("many-threads", 0, ""),
+    ("create-thread", 0, ""),
+    ("late-event", 0, ""),
+    ("upload-prints", 0, ""),
+    ("check-complains", 0, ""),
+    ("drop-panic", 0, ""),
+    ("drop-segfault", 0, ""),
+    ("describe-exit", 3, "its process ended with exit status 0 before it answered"),
+    ("describe-segfault", 3, "its process was killed by SIGSEGV"),
+    ("describe-hang", 3, "it did not answer `describe` in time and was killed"),
+    ("create-abort", 1, "its process was killed by SIGABRT"),
+    ("check-exit", 1, "step check: its process ended with exit status 0"),
+    ("upload-panic", 1, "panic in upload: on purpose, in upload"),
+    ("upload-segfault", 1, "step upload: its process was killed by SIGSEGV"),
+    ("register-exit", 1, "step register: its process ended with exit status 0"),
+    ("register-abort", 1, "step register: its process was killed by SIGABRT"),
+    ("register-segfault", 1, "step register: its process was killed by SIGSEGV"),
+    ("register-hang", 130, "the provider did not stop within 5 s and was killed"),
+    ("secret-error", 6, "the cloud refuses the key <protected>"),
+];
+
+#[test]
+fn an_isolated_plugin_that_dies_costs_the_build_and_nothing_else() {
+    for (deed, code, text) in APART {
+        let sandbox = Sandbox::new();
+        let run = match deed {
+            "register-hang" => interrupted(&sandbox, deed, &["--isolate"], 1),
+            _ => build(&sandbox, deed, &["--isolate"]),
+        };
+        ends_well(&sandbox, deed, &run, code, text);
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::harness::{Sandbox, plugin_folder};
+use crate::harness::{Sandbox, needs_python, plugin_folder, root};
 
 fn plugin(name: &str) -> PathBuf {
     plugin_folder().join(build_image_plugin_api::plugin_file_name(name))
@@ -51,6 +51,43 @@ fn a_local_provider_keeps_the_whole_contract() {
     assert!(text.contains("pass  loads") && text.contains("0 failed, 1 skipped"), "{text}");
 }
 
+/// Providers that need no cloud, and the checks that are not theirs.
+const LOCAL: [(&str, &[&str], &[&str]); 7] = [
+    ("vhd", &[], &["stub"]),
+    ("vmware", &[], &["stub"]),
+    ("aws", &[], &STUBS),
+    ("azure", &[], &STUBS),
+    ("gce", &[], &STUBS),
+    ("qcow2", &["--isolate"], &["stub"]),
+    ("aws", &["--isolate"], &STUBS),
+];
+/// What stubs do not do.
+const STUBS: [&str; 5] = ["ledger", "discard", "progress", "cancel-before", "cancel-during"];
+
+#[test]
+fn all_providers_keep_the_contract() {
+    for (name, words, skipped) in LOCAL {
+        let sandbox = Sandbox::new();
+        let file = plugin(name);
+        let words = [&[file.to_str().unwrap()], words].concat();
+        let (code, report) = report(&sandbox, &words, &[]);
+        conforms(&report, skipped);
+        assert_eq!((code, &report["name"]), (0, &name.into()));
+    }
+}
+
+#[test]
+fn a_program_in_another_language_keeps_the_contract() {
+    if !needs_python() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let file = root().join("providers/example-python/build-image-provider-pydir");
+    let (code, report) = report(&sandbox, &[file.to_str().unwrap()], &[]);
+    conforms(&report, &["symbols", "libraries", "unwind", "stub"]);
+    assert_eq!((code, &report["name"]), (0, &"pydir".into()));
+}
+
 #[test]
 fn a_cloud_provider_keeps_the_contract_without_and_with_a_cloud() {
     let sandbox = Sandbox::with_cloud();
@@ -61,10 +98,13 @@ fn a_cloud_provider_keeps_the_contract_without_and_with_a_cloud() {
         ["build", "stub", "ledger", "discard", "progress", "cancel-before", "cancel-during"];
     conforms(&dry, &cloudy);
     assert_eq!(code, 0);
-    let (code, wet) = report(&sandbox, &[file, "--config", "config.yml"], &[]);
-    conforms(&wet, &["stub"]);
-    assert_eq!(code, 0);
-    sandbox.cloud_has_only(0);
+    for more in [&[][..], &["--isolate"]] {
+        let words = [&[file, "--config", "config.yml"], more].concat();
+        let (code, wet) = report(&sandbox, &words, &[]);
+        conforms(&wet, &["stub"]);
+        assert_eq!(code, 0);
+        sandbox.cloud_has_only(0);
+    }
 }
 
 #[test]

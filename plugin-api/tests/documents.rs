@@ -202,9 +202,45 @@ fn description() -> Description {
 }
 
 fn documents() -> Vec<Document> {
+    [of_the_beginning(), of_the_upload(), of_the_end()].into_iter().flatten().collect()
+}
+
+fn of_the_beginning() -> Vec<Document> {
     let error = Error::new(ErrorKind::Quota, "too many images").with_hint("delete some");
-    let mut ok = Finding::error("bucket", &error);
-    ok.causes = vec!["the account's limit".into()];
+    let mut bad = Finding::error("bucket", &error);
+    bad.causes = vec!["the account's limit".into()];
+    let host = HostFacts { version: "1.0.0".into(), disks: vec![spec()], ..HostFacts::default() };
+    vec![
+        document("description", &description()),
+        document(
+            "check_request",
+            &CheckRequest {
+                build: build(),
+                host,
+                online: true,
+                look_only: true,
+                ..CheckRequest::default()
+            },
+        ),
+        document(
+            "check_report",
+            &CheckReport { findings: vec![bad], disk: Some(spec()), ..CheckReport::default() },
+        ),
+        document(
+            "disk_request",
+            &DiskRequest {
+                build: build(),
+                spec: spec(),
+                published: true,
+                ..DiskRequest::default()
+            },
+        ),
+        document("disk_spec", &spec()),
+        document("disk", &disk()),
+    ]
+}
+
+fn of_the_upload() -> Vec<Document> {
     let facts = || [("key".to_owned(), json!({"a": [1]}))].into();
     let uploaded = Uploaded {
         location: "https://example.com/web".into(),
@@ -218,39 +254,7 @@ fn documents() -> Vec<Document> {
         region: Some("eu-1".into()),
         ..Image::default()
     };
-    let host = HostFacts { version: "1.0.0".into(), disks: vec![spec()], ..HostFacts::default() };
-    let remaining = Remaining {
-        resource: resource(),
-        reason: "in use".into(),
-        hint: Some("stop the machine".into()),
-        ..Remaining::default()
-    };
-    let details = Details {
-        hint: Some("delete some".into()),
-        context: vec![("request_id".into(), "R-1".into())],
-        causes: vec!["the account's limit".into()],
-    };
     vec![
-        document("description", &description()),
-        document(
-            "check_request",
-            &CheckRequest { build: build(), host, online: true, ..CheckRequest::default() },
-        ),
-        document(
-            "check_report",
-            &CheckReport { findings: vec![ok], disk: Some(spec()), ..CheckReport::default() },
-        ),
-        document(
-            "disk_request",
-            &DiskRequest {
-                build: build(),
-                spec: spec(),
-                published: true,
-                ..DiskRequest::default()
-            },
-        ),
-        document("disk_spec", &spec()),
-        document("disk", &disk()),
         document(
             "upload_request",
             &UploadRequest { build: build(), disk: disk(), ..UploadRequest::default() },
@@ -264,6 +268,22 @@ fn documents() -> Vec<Document> {
             "registered",
             &Registered { images: vec![image], facts: facts(), ..Registered::default() },
         ),
+    ]
+}
+
+fn of_the_end() -> Vec<Document> {
+    let remaining = Remaining {
+        resource: resource(),
+        reason: "in use".into(),
+        hint: Some("stop the machine".into()),
+        ..Remaining::default()
+    };
+    let details = Details {
+        hint: Some("delete some".into()),
+        context: vec![("request_id".into(), "R-1".into())],
+        causes: vec!["the account's limit".into()],
+    };
+    vec![
         document(
             "discard_request",
             &DiscardRequest {

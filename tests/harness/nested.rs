@@ -9,19 +9,20 @@ use std::{
 
 use super::{root, target_folder};
 
-/// Runs cargo on a crate outside the workspace: with the workspace's versions, without network.
+/// Runs cargo on a crate outside the workspace, with the workspace's versions: without network, for they
+/// are here already; where one is missing, once more with it.
 pub(crate) fn cargo(folder: &Path, words: &[&str]) -> Output {
     fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
-    Command::new(env!("CARGO"))
-        .args(words)
-        .current_dir(folder)
-        .env("CARGO_TARGET_DIR", nested_target())
-        .env("CARGO_NET_OFFLINE", "true")
-        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+    let run = |offline: &str| {
+        let mut command = Command::new(env!("CARGO"));
+        command.args(words).current_dir(folder).env("CARGO_NET_OFFLINE", offline);
+        command.env("CARGO_TARGET_DIR", nested_target()).env("CARGO_PROFILE_DEV_DEBUG", "0");
         // A test run of cargo hands its own settings down.
-        .env_remove("RUSTFLAGS")
-        .output()
-        .unwrap()
+        command.env_remove("RUSTFLAGS").output().unwrap()
+    };
+    let output = run("true");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if errors.contains("--offline") { run("false") } else { output }
 }
 
 /// One build at a time: builds of several versions are made to the same name.

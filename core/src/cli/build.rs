@@ -15,7 +15,7 @@ use crate::{
     interrupt::{self, Interrupt},
     pipeline::{Pipeline, Start},
     plan::Plan,
-    plugins::{Loader, Lock, Plugin, SearchPath},
+    plugins::{Loader, Lock, Plugin, SearchPath, expect_end},
     random,
     report::{LogFile, Outcome, PluginEntry, Reporter, print_line},
     runs::Run,
@@ -244,6 +244,7 @@ fn leave() {
     print_line(
         "interrupted twice, leaving at once; what was created is listed in the run's journal below artifacts/runs",
     );
+    expect_end();
     std::process::exit(i32::from(exit::INTERRUPTED));
 }
 

@@ -178,7 +178,7 @@ fn disk(spec: &DiskSpec, size: u64) -> build_image_plugin_api::Result<Arc<dyn Di
     let mut file = File::create(&path).map_err(local)?;
     file.write_all(&block[..count]).and_then(|()| file.set_len(size)).map_err(local)?;
     let disk_name = "conformance".to_owned();
-    let origin = Origin { path, is_raw: true, virtual_size: size, disk_name, date: 0 };
+    let origin = Origin { path, is_raw: true, virtual_size: size, disk_name, ..Origin::default() };
     let view = origin.finished(spec, &folder.path().join("image"))?;
     Ok(Arc::new(OwnDisk { view, _folder: folder }))
 }

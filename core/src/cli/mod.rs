@@ -19,7 +19,7 @@ use std::{ffi::OsString, process::ExitCode};
 use crate::{
     error::Error,
     exit,
-    plugins::{CHILD_VERB, run_child},
+    plugins::{CHILD_VERB, expect_end, run_child},
     report::print_error,
     settings::Environment,
 };
@@ -38,6 +38,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             error.exit_code()
         }
     };
+    expect_end();
     ExitCode::from(code)
 }
 

@@ -105,14 +105,7 @@ impl Origin {
 
     /// The disk in a form that is finished, whatever that takes.
     pub(crate) fn finished(&self, spec: &DiskSpec, dest: &Path) -> Result<Arc<dyn View>> {
-        match self.form(spec, dest, &Control::new())? {
-            Form::View(view) => Ok(view),
-            Form::File(file) => {
-                let lost = || Error::internal("an image is in use before it is finished");
-                Arc::into_inner(file).ok_or_else(lost)?.finish().map_err(disk_error)?;
-                Ok(Arc::new(FileView::open(dest).map_err(disk_error)?))
-            }
-        }
+        finish(self.form(spec, dest, &Control::new())?, dest)
     }
 
     /// The image without an archive.
@@ -155,17 +148,9 @@ impl Origin {
         let mut beside = dest.as_os_str().to_owned();
         beside.push(".member");
         let beside = PathBuf::from(beside);
-        let view = match self.image(&spec.bare(), &beside, control)? {
-            Form::View(view) => view,
-            Form::File(file) => {
-                let lost = || Error::internal("an image is in use before it is finished");
-                Arc::into_inner(file).ok_or_else(lost)?.finish().map_err(disk_error)?;
-                let view = FileView::open(&beside).map_err(disk_error)?;
-                // It stays readable; nothing of it is left when the archive is done.
-                let _ = std::fs::remove_file(&beside);
-                Arc::new(view)
-            }
-        };
+        let view = finish(self.image(&spec.bare(), &beside, control)?, &beside)?;
+        // It stays readable; nothing of it is left when the archive is done.
+        let _ = std::fs::remove_file(&beside);
         Ok(Member { name: self.member_name(spec), content: Content::View(view) })
     }
 
@@ -268,6 +253,18 @@ fn property(given: build_image_plugin_api::OvfProperty) -> ovf::Property {
         label: given.label,
         description: given.description,
         password: given.password,
+    }
+}
+
+/// The image in a form, to the end; `path` is where one that is written lies.
+fn finish(form: Form, path: &Path) -> Result<Arc<dyn View>> {
+    match form {
+        Form::View(view) => Ok(view),
+        Form::File(file) => {
+            let lost = || Error::internal("an image is in use before it is finished");
+            Arc::into_inner(file).ok_or_else(lost)?.finish().map_err(disk_error)?;
+            Ok(Arc::new(FileView::open(path).map_err(disk_error)?))
+        }
     }
 }
 

@@ -55,9 +55,10 @@ impl FileKind {
         }
     }
 
-    /// The kind of a file that was named by hand: libraries end in `.so`.
+    /// The kind of a file that was named by hand: libraries end in `.so`, or in that and a version.
     fn of(path: &Path) -> Self {
-        if path.to_string_lossy().ends_with(PLUGIN_FILE_SUFFIX) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(PLUGIN_FILE_SUFFIX) || name.contains(&format!("{PLUGIN_FILE_SUFFIX}.")) {
             Self::Library
         } else {
             Self::Program

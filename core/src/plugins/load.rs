@@ -5,7 +5,7 @@ use std::path::Path;
 use build_image_plugin_api::{Description, Library, PluginMetadata, check_abi};
 
 use super::{
-    Candidate, FileKind, Lock, Plugin, SearchPath, Trusted,
+    Candidate, FileKind, Lock, Plugin, SearchPath, Trusted, ending,
     plugin::Runs,
     remote::{self, Launch},
     rows, trust,
@@ -55,6 +55,9 @@ impl Loader {
     fn take(&self, candidate: &Candidate, apart: bool) -> Result<Plugin> {
         let trusted = trust(&candidate.path)?;
         let locked = self.lock.check(candidate, &trusted.sha256)?;
+        if candidate.kind == FileKind::Library && !apart {
+            ending::watch(&candidate.name);
+        }
         let plugin = Plugin { locked, ..open(candidate, trusted, apart, &self.environment)? };
         check_name(candidate, plugin.description())?;
         tracing::info!(

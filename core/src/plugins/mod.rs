@@ -4,6 +4,7 @@
 //! they say) → `plugin`; `remote` is for providers in processes of their own, `host` what all are lent.
 
 mod disks;
+mod ending;
 mod examine;
 mod find;
 mod group;
@@ -18,6 +19,7 @@ mod rows;
 mod trust;
 
 pub(crate) use disks::Origin;
+pub use ending::expect_end;
 pub use find::{Candidate, FileKind, SearchPath};
 pub use host::RunHost;
 pub use load::Loader;

@@ -88,6 +88,8 @@ pub(super) struct Created {
     pub(super) later_request: Option<Call>,
     /// Malformed documents, by step, and whether the error's code is known.
     pub(super) malformed: Vec<(Call, bool)>,
+    /// It may read only the members it needs, and not see that others are malformed.
+    pub(super) lenient: bool,
     pub(super) told: Told,
 }
 

@@ -17,6 +17,9 @@ use crate::{
 
 /// Most log records and events that are kept.
 const MOST: usize = 10_000;
+/// How long the word to stop may take to a provider in a process of its own; the read that causes it
+/// lasts longer.
+const NEWS: Duration = Duration::from_millis(250);
 /// Bytes at the start of a plain disk that are not zero.
 const DATA: u64 = 1 << 20;
 
@@ -310,11 +313,16 @@ impl Host for ProbeHost {
         let read = found.ok_or_else(missing)?.read_at(offset, buffer)?;
         let mut state = self.lock();
         state.read_to = state.read_to.max(offset + read as u64);
-        if state.trigger == Trigger::FirstRead {
+        let stops = state.trigger == Trigger::FirstRead;
+        if stops {
             state.trigger = Trigger::Never;
             state.cancelled = Some(Instant::now());
             state.read_when_cancelled = state.read_to;
             self.changed.notify_all();
+        }
+        drop(state);
+        if stops {
+            self.pause(NEWS);
         }
         Ok(read)
     }

@@ -39,6 +39,7 @@ pub fn machine(build: &Build) -> Ovf {
     let network = |(name, description): (&str, &str)| OvfNetwork {
         name: name.to_owned(),
         description: description.to_owned(),
+        ..OvfNetwork::default()
     };
     Ovf {
         name: build.disk_name.clone(),

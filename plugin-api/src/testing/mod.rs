@@ -4,6 +4,6 @@ mod mock_host;
 mod readme;
 
 pub use mock_host::MockHost;
-pub use readme::readme_differences;
 #[cfg(feature = "conformance")]
 pub(crate) use mock_host::open_resources;
+pub use readme::readme_differences;

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! `abi` is frozen and holds the only unsafe code of providers' side; `export` is the plugin's half,
-//! `import` (feature `host`) the host's half, `elf` looks at a file before it is opened.
+//! `import` (feature `host`) the host's half, `elf` looks at a file before it is opened, `ending` at
+//! who ended the process.
 
 pub use crate::error::Details;
 
@@ -17,6 +18,8 @@ pub mod abi;
 mod convert;
 #[cfg(feature = "host")]
 pub mod elf;
+#[cfg(feature = "host")]
+pub mod ending;
 pub mod export;
 mod forward;
 #[cfg(feature = "host")]

@@ -13,9 +13,13 @@ pub(crate) fn anywhere(method: &str, deed: &str) {
         Some("exit") => std::process::exit(0),
         Some("abort") => std::process::abort(),
         Some("segfault") => touch_nothing(),
-        Some("hang") => loop {
-            std::thread::park();
-        },
+        Some("hang") => {
+            // Tests wait for this file.
+            let _ = std::fs::write("hanging", method);
+            loop {
+                std::thread::park();
+            }
+        }
         Some("prints") => println!("hello from {method}"),
         Some("complains") => eprintln!("warning from {method}"),
         _ => {}

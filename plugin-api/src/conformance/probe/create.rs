@@ -57,6 +57,7 @@ pub(super) fn probe(lab: &Lab<'_>) -> Created {
         check,
         later_request,
         malformed,
+        lenient: !lab.subject.takes_any_text(),
         told,
     }
 }

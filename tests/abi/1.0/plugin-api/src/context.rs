@@ -9,10 +9,16 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Disk, DiskSpec, Error, ErrorKind, Resource, Result, Secret};
+use crate::{
+    Disk, DiskSpec, Error, ErrorKind, Resource, Result, Secret,
+    document::{DiscardRequest, Discarded, Remaining},
+};
 
 /// How often a blocked future looks whether the host asked to stop.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
+
+/// Bytes that [`Context::copy_disk`] holds at once.
+const COPY_BLOCK: usize = 1 << 20;
 
 /// Severity of a log record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -299,6 +305,58 @@ impl Context {
     /// When the disk cannot be read.
     pub fn read_disk(&self, disk: &Disk, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         self.host.disk_read_at(disk.id, offset, buffer)
+    }
+
+    /// Writes the whole disk to `target`, tells the progress and stops when asked; returns how many bytes
+    /// were written. For targets that take a stream from start to end.
+    ///
+    /// # Errors
+    /// When the disk cannot be read or the target cannot be written; [`Error::cancelled`].
+    pub fn copy_disk(&self, disk: &Disk, target: &mut impl std::io::Write) -> Result<u64> {
+        let failed = |error| Error::io("the disk cannot be written", &error);
+        let (mut copied, mut buffer) = (0, vec![0; COPY_BLOCK]);
+        loop {
+            self.check_cancelled()?;
+            let read = self.read_disk(disk, copied, &mut buffer)?;
+            target.write_all(&buffer[..read]).map_err(failed)?;
+            copied += read as u64;
+            self.progress_bytes(copied, disk.length.unwrap_or_default());
+            if read < buffer.len() {
+                target.flush().map_err(failed)?;
+                return Ok(copied);
+            }
+        }
+    }
+
+    /// Removes the resources of a request one by one and makes the answer of it. What `remove` does not
+    /// find ([`ErrorKind::NotFound`]) counts as removed; its other errors are reasons why a resource remains.
+    ///
+    /// # Errors
+    /// When it could not be written down that a resource is gone.
+    pub fn discard_each(
+        &self,
+        request: &DiscardRequest,
+        mut remove: impl FnMut(&Resource) -> Result<()>,
+    ) -> Result<Discarded> {
+        let mut answer = Discarded::default();
+        for resource in request.resources.iter().cloned() {
+            match remove(&resource) {
+                Err(error) if error.kind != ErrorKind::NotFound => {
+                    let (reason, hint) = (error.to_string(), error.hint);
+                    answer.remaining.push(Remaining {
+                        resource,
+                        reason,
+                        hint,
+                        ..Remaining::default()
+                    });
+                }
+                _ => {
+                    self.gone(&resource)?;
+                    answer.removed.push(resource);
+                }
+            }
+        }
+        Ok(answer)
     }
 
     /// Runs a future to its end on a runtime that belongs to this provider; Ctrl-C drops it.

@@ -30,11 +30,18 @@ pub struct AbiRange {
     pub built: String,
     /// Oldest host ABI it works on.
     pub requires: String,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 impl Default for AbiRange {
     fn default() -> Self {
-        Self { built: crate::ABI_VERSION.to_owned(), requires: "1.0".to_owned() }
+        Self {
+            built: crate::ABI_VERSION.to_owned(),
+            requires: "1.0".to_owned(),
+            _end_with_default: (),
+        }
     }
 }
 
@@ -72,6 +79,9 @@ pub struct Description {
     pub uploads: bool,
     /// Optional abilities, lower-case words; unknown ones are ignored.
     pub capabilities: Vec<String>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// The disk a provider wants, before any size is known.
@@ -80,6 +90,9 @@ pub struct Description {
 pub struct DiskNeeds {
     /// What the default `create_disk` asks for.
     pub spec: DiskSpec,
+    /// What is put into IMAGE_DIR, when that is not the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package: Option<DiskSpec>,
     /// Smallest virtual size in bytes; smaller disks are grown before the installation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub minimum_bytes: Option<u64>,
@@ -89,6 +102,9 @@ pub struct DiskNeeds {
     /// The virtual size must be a multiple of this many bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub multiple_of_bytes: Option<u64>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// What the installed guest is told and must have.
@@ -104,6 +120,9 @@ pub struct GuestNeeds {
     pub volumes: Vec<String>,
     /// Leave out the installer's last step, which finishes the boot loader in a way some clouds do not want.
     pub skip_boot_fixup: bool,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Which case an image name is turned into.
@@ -139,6 +158,9 @@ pub struct NameRules {
     pub forbidden_prefixes: Vec<String>,
     /// Texts that must not occur.
     pub forbidden_texts: Vec<String>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Limits on tags. A limit of 0 is no limit.
@@ -159,15 +181,7 @@ pub struct TagRules {
     pub forbidden_texts: Vec<String>,
     /// Keys that differ only by case are the same key.
     pub keys_ignore_case: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn missing_fields_have_defaults_and_unknown_ones_are_ignored() {
-        let read: Description = serde_json::from_str(r#"{"name":"x","later":{"a":1}}"#).unwrap();
-        assert_eq!(read, Description { name: "x".into(), ..Description::default() });
-    }
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }

@@ -50,16 +50,80 @@ pub enum Compression {
     Unknown,
 }
 
+/// File around an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Archive {
+    /// The image itself.
+    #[default]
+    None,
+    /// A gzip-compressed tar file with the image as its only member.
+    TarGz,
+    /// A ZIP file with the image, and the files of [`DiskSpec::ovf`] when there are any.
+    Zip,
+    /// Open Virtual Appliance: an uncompressed tar file with descriptor, manifest and image. Wants [`DiskSpec::ovf`].
+    Ova,
+    /// An archive of a later version.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Archive {
+    /// The archive's word: documents, messages, file suffix.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::TarGz => "tar.gz",
+            Self::Zip => "zip",
+            Self::Ova => "ova",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// A request for a view of the disk that is being built. See [`crate::Context::make_disk`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DiskSpec {
     /// Container format.
     pub format: DiskFormat,
-    /// Variant of the format where it has several (`fixed`, `dynamic`, `stream_optimized`); empty = the format's usual one.
+    /// Variant of the format where it has several (`fixed`, `dynamic`, `stream_optimized`, `v2`); empty = the format's usual one.
     pub variant: String,
     /// Compression inside the format.
     pub compression: Compression,
+    /// File around the image.
+    pub archive: Archive,
+    /// File name of the image inside the archive, one component; empty = the host's.
+    pub member: String,
+    /// Suffix of the file without its leading dot; empty = the archive's, or the format's.
+    pub suffix: String,
+    /// Machine that is described beside the image in a ZIP or OVA file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ovf: Option<crate::Ovf>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
+}
+
+impl DiskSpec {
+    /// The suffix of the file, without a dot: what was asked for, the archive's or the format's.
+    #[must_use]
+    pub fn file_suffix(&self) -> &str {
+        match (self.suffix.as_str(), self.archive) {
+            ("", Archive::None) => self.format.word(),
+            ("", archive) => archive.word(),
+            (suffix, _) => suffix,
+        }
+    }
+
+    /// The same image without an archive around it.
+    #[must_use]
+    pub fn bare(&self) -> Self {
+        let Self { format, compression, .. } = *self;
+        Self { format, compression, variant: self.variant.clone(), ..Self::default() }
+    }
 }
 
 impl std::fmt::Display for DiskSpec {
@@ -70,7 +134,12 @@ impl std::fmt::Display for DiskSpec {
             Compression::Zlib => ", compressed",
             Compression::Unknown => ", compressed in an unknown way",
         };
-        write!(f, "{}{variant}{}{compression}", self.format.word(), self.variant)
+        write!(f, "{}{variant}{}{compression}", self.format.word(), self.variant)?;
+        if self.archive == Archive::None {
+            Ok(())
+        } else {
+            write!(f, " in {}", self.archive.word())
+        }
     }
 }
 
@@ -98,6 +167,9 @@ pub struct Disk {
     pub file_name: String,
     /// Names content and form: equal identities have equal bytes.
     pub identity: String,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 impl Disk {
@@ -109,7 +181,7 @@ impl Disk {
         self.length.ok_or_else(|| {
             crate::Error::unsupported(
                 "the image is still being written, its length is not known yet",
-                "ask for a format that is not compressed",
+                "ask for a format that is not compressed, or read until a read returns fewer bytes",
             )
         })
     }

@@ -35,6 +35,11 @@ pub struct Build {
     pub image_dir: Option<String>,
     /// File name of the published image without suffix.
     pub file_stem: String,
+    /// File name without suffix of the disk inside a package: `BIGIP-15.0.0-0.0.39`.
+    pub disk_name: String,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// What the host can do, so that a provider can refuse early what would fail late.
@@ -45,6 +50,9 @@ pub struct HostFacts {
     pub version: String,
     /// Disks it can make.
     pub disks: Vec<DiskSpec>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Request of [`crate::Provider::check`].
@@ -58,6 +66,12 @@ pub struct CheckRequest {
     /// Whether the cloud will be needed. When false, nothing may be asked over the network and missing
     /// credentials are no finding: the build ends before the upload.
     pub online: bool,
+    /// Only a look: nothing may be created or changed anywhere, not even what a build was told to make.
+    /// A finding says what a build would make. When false, a build follows.
+    pub look_only: bool,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// How serious a finding is.
@@ -94,6 +108,9 @@ pub struct Finding {
     /// Word of the [`crate::ErrorKind`] an error finding stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 impl Finding {
@@ -132,6 +149,9 @@ pub struct CheckReport {
     /// The disk `create_disk` will ask for with these settings; absent = the description's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskSpec>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Request of [`crate::Provider::create_disk`].
@@ -142,6 +162,11 @@ pub struct DiskRequest {
     pub build: Build,
     /// The disk the provider's description asks for.
     pub spec: DiskSpec,
+    /// Whether it is for IMAGE_DIR; `spec` is the description's `package` then.
+    pub published: bool,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Request of [`crate::Provider::upload`].
@@ -152,6 +177,9 @@ pub struct UploadRequest {
     pub build: Build,
     /// The disk `create_disk` returned.
     pub disk: Disk,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Answer of [`crate::Provider::upload`].
@@ -164,6 +192,9 @@ pub struct Uploaded {
     pub bytes_sent: u64,
     /// What `register` needs to know, in the provider's own words. No secrets.
     pub facts: BTreeMap<String, Value>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Request of [`crate::Provider::register`].
@@ -174,6 +205,9 @@ pub struct RegisterRequest {
     pub build: Build,
     /// What `upload` returned.
     pub uploaded: Uploaded,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// One registered image.
@@ -187,6 +221,9 @@ pub struct Image {
     /// Region it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Answer of [`crate::Provider::register`].
@@ -197,6 +234,9 @@ pub struct Registered {
     pub images: Vec<Image>,
     /// Members added to the result document as `<provider>_<name>`. No secrets.
     pub facts: BTreeMap<String, Value>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Why resources are removed.
@@ -224,6 +264,9 @@ pub struct DiscardRequest {
     pub reason: DiscardReason,
     /// What to remove, in this order.
     pub resources: Vec<Resource>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// A resource that could not be removed.
@@ -237,6 +280,9 @@ pub struct Remaining {
     /// How to remove it by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 /// Answer of [`crate::Provider::discard`]. Removing what is gone already counts as removed.
@@ -247,4 +293,7 @@ pub struct Discarded {
     pub removed: Vec<Resource>,
     /// Still there.
     pub remaining: Vec<Remaining>,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }

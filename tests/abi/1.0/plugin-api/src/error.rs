@@ -81,6 +81,7 @@ impl ErrorKind {
 
 /// An error with everything a user needs to act on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Error {
     /// What kind of failure.
     pub kind: ErrorKind,
@@ -96,16 +97,17 @@ pub struct Error {
     pub causes: Vec<String>,
 }
 
-/// What travels beside code, message and `retryable`.
+/// What travels beside code, message and `retryable`: the wire's `details_json`.
+#[doc(hidden)]
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Details {
+pub struct Details {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) hint: Option<String>,
+    pub hint: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) context: Vec<(String, String)>,
+    pub context: Vec<(String, String)>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) causes: Vec<String>,
+    pub causes: Vec<String>,
 }
 
 impl Error {
@@ -124,6 +126,16 @@ impl Error {
     /// A setting that is missing or not acceptable.
     pub fn config(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Config, message)
+    }
+
+    /// A failure of this machine: `NotFound` when the file is not there, else `Local`. A message names the
+    /// file.
+    pub fn io(message: impl Into<String>, cause: &std::io::Error) -> Self {
+        let kind = match cause.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            _ => ErrorKind::Local,
+        };
+        Self::new(kind, message).because(cause)
     }
 
     /// A step or option this provider does not have; say what to do instead.

@@ -1,4 +1,4 @@
-#![doc = include_str!("../README.md")]
+//! The contract between `build-image` and its provider plugins as it was at 1.0: the plugin's half.
 //!
 //! # Reading order
 //!
@@ -10,7 +10,18 @@
 //! # Literals
 //!
 //! Documents and descriptions gain fields in minor versions. End every literal of them with
-//! `..Default::default()`, and it keeps compiling.
+//! `..Default::default()`, and it keeps compiling. The compiler insists on it: each of them has a field
+//! that nobody names.
+//!
+//! ```compile_fail,E0063
+//! # use build_image_plugin_api::document::Image;
+//! let image = Image { id: "m-1".into(), name: "web".into(), region: None };
+//! ```
+//!
+//! ```
+//! # use build_image_plugin_api::document::Image;
+//! let image = Image { id: "m-1".into(), name: "web".into(), ..Image::default() };
+//! ```
 #![deny(unsafe_code)]
 
 mod context;
@@ -18,6 +29,7 @@ mod describe;
 mod disk;
 pub mod document;
 mod error;
+mod ovf;
 mod provider;
 mod resource;
 mod setting;
@@ -28,8 +40,9 @@ pub use context::{Context, Event, Host, LogLevel, LogRecord, Progress, ProgressU
 pub use describe::{
     AbiRange, Description, DiskNeeds, GuestNeeds, LetterCase, NameRules, Status, TagRules,
 };
-pub use disk::{Compression, Disk, DiskFormat, DiskSpec};
+pub use disk::{Archive, Compression, Disk, DiskFormat, DiskSpec};
 pub use error::{Error, ErrorKind, Result};
+pub use ovf::{Ovf, OvfConfiguration, OvfNetwork, OvfProduct, OvfProperty};
 pub use provider::{Provider, Steps};
 pub use resource::Resource;
 pub use setting::{Secret, Setting, SettingKind, Settings};

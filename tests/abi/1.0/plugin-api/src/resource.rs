@@ -25,6 +25,9 @@ pub struct Resource {
     pub attributes: BTreeMap<String, String>,
     /// True when a successful build keeps it (the image); false when it is only a means (the uploaded object).
     pub product: bool,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 impl Resource {

@@ -62,6 +62,9 @@ pub struct Setting {
     pub hidden: bool,
     /// Heading under which help shows it; empty = the provider's name.
     pub group: String,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub _end_with_default: (),
 }
 
 impl Setting {
@@ -196,29 +199,5 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_is_masked_in_debug_output() {
-        assert_eq!(format!("{:?}", Secret::new("hunter2")), "Secret(…)");
-    }
-
-    #[test]
-    fn an_unknown_kind_is_read_as_text() {
-        let row: Setting = serde_json::from_str(r#"{"key":"A","kind":"colour","new":1}"#).unwrap();
-        assert_eq!((row.key.as_str(), row.kind), ("A", SettingKind::Text));
-    }
-
-    #[test]
-    fn a_value_of_another_shape_names_its_key() {
-        let settings = Settings::from_values([("K".to_owned(), Value::from("x"))].into());
-        let error = settings.parsed::<Vec<u64>>("K").unwrap_err();
-        assert!(error.message.contains("`K`"), "{error}");
-        assert!(settings.parsed::<Vec<u64>>("ABSENT").unwrap().is_empty());
     }
 }

@@ -84,7 +84,7 @@ impl Provider for Veteran {
     fn register(&self, _: &Context, request: &RegisterRequest) -> Result<Registered> {
         let image = Image { id: request.uploaded.location.clone(), ..Image::default() };
         let facts = [("seen".to_owned(), "all steps".into())].into();
-        Ok(Registered { images: vec![image], facts })
+        Ok(Registered { images: vec![image], facts, ..Registered::default() })
     }
 
     fn discard(&self, _: &Context, request: &DiscardRequest) -> Result<Discarded> {

@@ -65,34 +65,3 @@ pub(super) fn guard<T>(what: &str, call: impl FnOnce() -> Result<T>) -> Result<T
 pub(super) fn guarded<T>(what: &str, call: impl FnOnce() -> Result<T>) -> RResult<T, FfiError> {
     guard(what, call).map_err(FfiError::from).into()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_survives_the_wire() {
-        let error = Error::new(ErrorKind::Quota, "too many images in `cn-hangzhou`")
-            .with_hint("delete some")
-            .with("request_id", "R-1")
-            .because(&std::io::Error::other("inner"))
-            .retryable();
-        assert_eq!(Error::from(FfiError::from(error.clone())), error);
-    }
-
-    #[test]
-    fn an_unknown_code_is_any_refusal() {
-        let mut wire = FfiError::from(Error::config("x"));
-        wire.code = "teapot".into();
-        assert_eq!(Error::from(wire).kind, ErrorKind::Provider);
-    }
-
-    #[test]
-    fn a_panic_becomes_an_error() {
-        let error = guard::<()>("upload", || panic!("boom {}", 1)).unwrap_err();
-        assert_eq!(
-            (error.kind, error.message.as_str()),
-            (ErrorKind::Panic, "panic in upload: boom 1")
-        );
-    }
-}

@@ -40,7 +40,10 @@ impl<P: Provider> Export<P> {
 }
 
 extern "C" fn describe<P: Provider>() -> RResult<RString, FfiError> {
-    extern_fn_panic_handling! { guarded("describe", || print(&P::describe())) }
+    extern_fn_panic_handling! {
+        forward::hook_panics();
+        guarded("describe", || print(&P::describe()))
+    }
 }
 
 extern "C" fn create<P: Provider>(
@@ -258,16 +261,4 @@ macro_rules! abi_version {
     () => {
         "1.0"
     };
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_exported_symbol_is_the_one_that_is_looked_for() {
-        assert_eq!(
-            abi_stable::library::ROOT_MODULE_LOADER_NAME,
-            "_1as_0lib_1header_0root_bmodule_bloader"
-        );
-        assert_eq!(crate::abi_version!(), crate::ABI_VERSION);
-    }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     fmt::Write as _,
-    sync::{Arc, OnceLock, RwLock, Weak},
+    sync::{Arc, Once, OnceLock, RwLock, Weak},
 };
 
 use serde_json::{Map, Value};
@@ -14,17 +14,26 @@ use crate::{Host, LogLevel, LogRecord};
 
 static HOST: OnceLock<RwLock<Weak<dyn Host>>> = OnceLock::new();
 
+/// From now on panics of this library go to the host's log and not to standard error. Before there is a
+/// host they are told by the error they become.
+pub(super) fn hook_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            send(LogLevel::Error, "panic", panic.to_string(), Map::new());
+        }));
+    });
+}
+
 /// Sends what this library logs from now on to `host`; the last instance wins.
 pub(super) fn install(host: &Arc<dyn Host>) {
+    hook_panics();
     let weak = Arc::downgrade(host);
     let slot = HOST.get_or_init(|| {
         // An error means that somebody (a test) has a subscriber already: theirs stays.
         let _ = tracing::subscriber::set_global_default(
             tracing_subscriber::registry().with(ForwardLayer),
         );
-        std::panic::set_hook(Box::new(|panic| {
-            send(LogLevel::Error, "panic", panic.to_string(), Map::new());
-        }));
         RwLock::new(weak.clone())
     });
     if let Ok(mut current) = slot.write() {

@@ -9,7 +9,10 @@
 //! ```
 //!
 //! `abi` is frozen and holds the only unsafe code of providers' side; `export` is the plugin's half,
-//! `import` (feature `host`) the host's half, `elf` looks at a file before it is opened.
+//! `import` (feature `host`) the host's half, `elf` looks at a file before it is opened, `ending` at
+//! who ended the process.
+
+pub use crate::error::Details;
 
 pub mod abi;
 mod convert;

@@ -1,0 +1,36 @@
+//! What is said when a plugin ends this process: exit(3) is no panic that could be caught, and code 0
+//! would look like a success to whoever started the build.
+
+use std::sync::{Mutex, PoisonError};
+
+use build_image_plugin_api::wire::ending;
+
+use crate::{
+    error::{Error, Stage},
+    report::print_error,
+};
+
+/// Provider whose code runs in this process.
+static NAME: Mutex<String> = Mutex::new(String::new());
+
+/// A provider's code runs in this process from now on.
+pub(super) fn watch(name: &str) {
+    name.clone_into(&mut NAME.lock().unwrap_or_else(PoisonError::into_inner));
+    ending::watch_end(unexpected);
+}
+
+/// This program ends by its own will now.
+pub fn expect_end() {
+    ending::expect_end();
+}
+
+fn unexpected() -> u8 {
+    let name = NAME.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let text = format!("provider `{name}` ended this process in the middle of the build");
+    let error = Error::new(Stage::Bug, text).hint(
+        "this is a bug of the provider; with --isolate it can end its own process only. \
+         build-image gc removes what the build created",
+    );
+    print_error(&error);
+    error.exit_code()
+}
