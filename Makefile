@@ -47,6 +47,7 @@ bench: tools
 	$(CARGO) build --release --locked -p build-image-emulator-alibaba --example soak
 	tests/bench/run
 	tests/bench/start
+	tests/bench/load
 	$(TARGET)/release/examples/soak --requests 100 --bytes 1000000 --noise-seconds 0
 
 # Long runs: 1,000 instances of every provider (also under valgrind), 20,000 requests and 10 GB, ten minutes of noise, plugins of

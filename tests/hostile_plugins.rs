@@ -222,7 +222,8 @@ fn ends_well(sandbox: &Sandbox, deed: &str, run: &Run, code: i32, text: &str) {
 
 /// Deeds that end the host with the plugin, as documented: native code in one process. What the build
 /// created is in its journal all the same.
-const FATAL: [(&str, i32, &str); 4] = [
+const FATAL: [(&str, i32, &str); 5] = [
+    ("register-vanish", 0, ""),
     ("register-abort", 134, ""),
     ("register-segfault", 139, ""),
     ("register-exit", 1, "error: provider `hostile` ended this process in the middle of the build"),
@@ -249,7 +250,8 @@ fn a_build_dies_with_a_plugin_that_dies_but_its_journal_stays() {
 }
 
 /// The same and more in a process of the plugin's own: one clear error, and nothing is left.
-const APART: [(&str, i32, &str); 20] = [
+const APART: [(&str, i32, &str); 21] = [
+    ("register-vanish", 1, "step register: its process ended with exit status 0"),
     ("", 0, ""),
     ("many-threads", 0, ""),
     ("create-thread", 0, ""),

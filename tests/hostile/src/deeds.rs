@@ -11,6 +11,7 @@ pub(crate) fn anywhere(method: &str, deed: &str) {
     match deed.strip_prefix(method).and_then(|rest| rest.strip_prefix('-')) {
         Some("panic") => panic!("on purpose, in {method}"),
         Some("exit") => std::process::exit(0),
+        Some("vanish") => vanish(),
         Some("abort") => std::process::abort(),
         Some("segfault") => touch_nothing(),
         Some("hang") => {
@@ -24,6 +25,15 @@ pub(crate) fn anywhere(method: &str, deed: &str) {
         Some("complains") => eprintln!("warning from {method}"),
         _ => {}
     }
+}
+
+/// Ends the process without a word to anybody in it.
+fn vanish() {
+    unsafe extern "C" {
+        fn _exit(code: i32) -> !;
+    }
+    // SAFETY: as declared by POSIX.
+    unsafe { _exit(0) }
 }
 
 /// Reads where nothing is.
