@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 CARGO ?= cargo
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
+SHARE = $(DESTDIR)$(PREFIX)/share
+INSTALLED = "$(DESTDIR)$(PREFIX)/bin/build-image"
 PROVIDERS := alibaba aws azure gce qcow2 vhd vmware
 
 .PHONY: all demo test lint install bench soak tools clean
@@ -39,6 +41,11 @@ install:
 	for name in $(PROVIDERS); do \
 	  install -m 644 $(TARGET)/release/libbuild_image_provider_$$name.so "$(DESTDIR)$(PREFIX)/lib/build-image/providers/1/" || exit 1; \
 	done
+	install -d "$(SHARE)/man/man1" "$(SHARE)/bash-completion/completions" "$(SHARE)/zsh/site-functions" "$(SHARE)/fish/vendor_completions.d"
+	$(INSTALLED) man "$(SHARE)/man/man1"
+	$(INSTALLED) completions bash >"$(SHARE)/bash-completion/completions/build-image"
+	$(INSTALLED) completions zsh >"$(SHARE)/zsh/site-functions/_build-image"
+	$(INSTALLED) completions fish >"$(SHARE)/fish/vendor_completions.d/build-image.fish"
 
 # Ratios beside a peer, measured in one run.
 bench: tools

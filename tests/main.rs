@@ -18,6 +18,7 @@ mod build_debian;
 mod build_qcow2;
 mod contract;
 mod disk_formats;
+mod docs;
 mod doctor;
 mod hostile_plugins;
 mod inputs_download;

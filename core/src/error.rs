@@ -1,7 +1,7 @@
 //! The one error of the tool: which stage failed, what, why, what to do.
 //!
 //! A message is a lower-case fragment without a full stop and never repeats its causes; only
-//! `report::human` prints it.
+//! `report::Reporter` prints it.
 
 use std::fmt;
 

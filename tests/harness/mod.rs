@@ -1,5 +1,6 @@
 //! What end-to-end tests stand on: a folder of their own, the program, an emulator, a stand-in ISO.
 
+mod console;
 mod guest;
 mod nested;
 mod run;
@@ -8,6 +9,7 @@ mod tiny_iso;
 mod tools;
 mod web;
 
+pub(crate) use console::run_page;
 pub(crate) use guest::{Iso, Turn, needs, needs_python, needs_qemu};
 pub(crate) use nested::{alone, built, cargo, copy_tree, hostile, nested_target};
 pub(crate) use run::Run;

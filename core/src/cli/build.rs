@@ -17,7 +17,7 @@ use crate::{
     plan::Plan,
     plugins::{Loader, Lock, Plugin, SearchPath, expect_end},
     random,
-    report::{LogFile, Outcome, PluginEntry, Reporter, print_line},
+    report::{LogFile, Manner, Outcome, PluginEntry, Reporter, print_line},
     runs::Run,
     settings::{Environment, Layers, Resolved, Row, core_rows, first_rows},
     source,
@@ -73,13 +73,13 @@ fn attempt(
         Preparation::Ready(prepared) => prepared,
     };
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
-    output.set(settings);
+    output.set(settings, environment);
     output.probe()?;
     let log = log_file(plugin, settings)?;
     outcome.log_file = Some(log.path.display().to_string());
     let interrupt = Arc::new(Interrupt::default());
     interrupt::listen(Arc::clone(&interrupt), leave)?;
-    let reporter = Arc::new(Reporter::new(settings.is_on("QUIET")));
+    let reporter = Arc::new(Reporter::new(output.manner));
     iso_only::warn(settings, &reporter);
     let opened = source::open(&source::Desk::new(settings, &reporter, &interrupt))?;
     let mut plan = Plan::new(&plugin.name, plugin.description(), settings, opened.source)?;
@@ -131,7 +131,7 @@ pub(super) fn prepare(
     outcome.modules = settings.text("MODULES").map(str::to_owned);
     outcome.boot_locations = settings.text("BOOT_LOCATIONS").map(str::to_owned);
     if let Some(file) = &layers.file {
-        let reporter = Reporter::new(settings.is_on("QUIET"));
+        let reporter = Reporter::new(Manner::of(&settings, &layers.environment));
         unknown::keys(file, &rows, &plugin.name, &loader, &reporter)?;
     }
     check_required(&plugin, &settings)?;

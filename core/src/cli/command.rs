@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use build_image_plugin_api::SettingKind;
-use clap::{Arg, ArgAction, ArgMatches, Command, builder::Styles};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, builder::Styles, error::ErrorKind};
 
 use crate::{
     error::{Error, Result},
@@ -39,13 +39,14 @@ pub(super) fn command(name: &'static str, rows: &[Row]) -> Command {
         .after_help(EXAMPLES)
         .disable_help_flag(true)
         .disable_version_flag(true)
+        .disable_help_subcommand(true)
         .arg(switch("HELP", 'h', "help", "print this help"))
         .arg(switch("VERSION", 'v', "version", "print the version"));
     for row in rows {
         command = command.arg(flag(row));
     }
     for (verb, about) in super::VERBS {
-        command = command.after_long_help(EXAMPLES).subcommand(Command::new(verb).about(about));
+        command = command.subcommand(Command::new(verb).about(about));
     }
     command
 }
@@ -73,11 +74,18 @@ pub(super) fn flag(row: &Row) -> Arg {
             .require_equals(true)
             .default_missing_value("true")
             .value_name("BOOL"),
-        CommandLine::Value => arg.num_args(1).value_name(value_name(setting.kind)),
+        CommandLine::Value => {
+            arg.num_args(1).value_name(value_name(setting.kind)).value_hint(hint(setting.kind))
+        }
     }
 }
 
-fn value_name(kind: SettingKind) -> &'static str {
+/// What a shell offers as values.
+fn hint(kind: SettingKind) -> ValueHint {
+    if kind == SettingKind::Path { ValueHint::AnyPath } else { ValueHint::Unknown }
+}
+
+pub(super) fn value_name(kind: SettingKind) -> &'static str {
     match kind {
         SettingKind::Boolean => "YES|NO",
         SettingKind::Integer => "NUMBER",
@@ -106,6 +114,23 @@ fn help(row: &Row) -> String {
         text.push_str(" (secret: better in the file or environment)");
     }
     text
+}
+
+/// Parses the words of a verb; `None` when its help was asked for and printed.
+///
+/// # Errors
+/// A usage error with the nearest known flag.
+pub(super) fn matches(parser: Command, words: &[String]) -> Result<Option<ArgMatches>> {
+    let name = parser.get_name().to_owned();
+    let argv = std::iter::once(name.clone()).chain(words.iter().cloned());
+    match parser.try_get_matches_from(argv) {
+        Ok(matches) => Ok(Some(matches)),
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            super::print(&error.to_string());
+            Ok(None)
+        }
+        Err(error) => Err(usage(&error, &format!("{name} --help"))),
+    }
 }
 
 /// What the command line says.

@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod command;
 mod doctor;
+mod help;
 mod info;
 mod iso_only;
 mod output;
@@ -12,6 +13,8 @@ mod plan;
 mod providers;
 mod runs;
 mod scaffold;
+mod shell;
+mod tree;
 mod unknown;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -20,7 +23,7 @@ use crate::{
     error::Error,
     exit,
     plugins::{CHILD_VERB, expect_end, run_child},
-    report::print_error,
+    report::{Manner, Reporter},
     settings::Environment,
 };
 
@@ -34,8 +37,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(words) => dispatch(&words, &environment),
         Err(word) => {
             let error = Error::usage(format!("argument {word:?} is not valid UTF-8"));
-            print_error(&error);
-            error.exit_code()
+            failed(&error, &environment)
         }
     };
     expect_end();
@@ -43,13 +45,16 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Verbs beside the build, which has none.
-const VERBS: [(&str, &str); 6] = [
+const VERBS: [(&str, &str); 9] = [
     ("plan", "print what a build would do, and do nothing"),
     ("resume", "go on with a build that was killed or kept"),
     ("runs", "list builds that left something"),
     ("gc", "remove what killed builds left, here and in the cloud"),
     ("providers", "list, inspect, check and begin provider plugins"),
     ("doctor", "look whether builds can work on this host"),
+    ("completions", "print what makes a shell complete command lines"),
+    ("man", "write the manual pages"),
+    ("help", "explain a verb, or settings"),
 ];
 
 fn dispatch(words: &[String], environment: &Environment) -> u8 {
@@ -61,21 +66,29 @@ fn dispatch(words: &[String], environment: &Environment) -> u8 {
         Some((verb, rest)) if verb == "gc" => runs::gc(rest, environment),
         Some((verb, rest)) if verb == "providers" => providers::run(rest, environment),
         Some((verb, rest)) if verb == "doctor" => {
-            return doctor::run(rest, environment).unwrap_or_else(|error| {
-                print_error(&error);
-                error.exit_code()
-            });
+            return doctor::run(rest, environment)
+                .unwrap_or_else(|error| failed(&error, environment));
         }
+        Some((verb, rest)) if verb == "completions" => shell::completions(rest, environment),
+        Some((verb, rest)) if verb == "man" => shell::man(rest, environment),
+        Some((verb, rest)) if verb == "help" => match help::target(rest) {
+            Some(words) => return dispatch(&words, environment),
+            None => help::run(rest, environment),
+        },
         Some((word, _)) if !word.starts_with('-') => Err(unknown::verb(word)),
         _ => return build::run(words, environment, None),
     };
     match result {
         Ok(()) => exit::DONE,
-        Err(error) => {
-            print_error(&error);
-            error.exit_code()
-        }
+        Err(error) => failed(&error, environment),
     }
+}
+
+/// Says why a verb failed; returns the exit code.
+fn failed(error: &Error, environment: &Environment) -> u8 {
+    let code = error.exit_code();
+    Reporter::new(Manner::of_stderr(environment)).error(error, code);
+    code
 }
 
 /// Writes to standard output. A closed pipe is no reason to fail.

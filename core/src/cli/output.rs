@@ -1,41 +1,40 @@
 //! Where the result of a build goes: summary, result document, exit code.
 
 use crate::{
-    error::{Error, Result},
+    error::Result,
     exit,
-    report::{Failure, Outcome, ResultFile, print_error, print_line},
-    settings::{Layers, Resolved, Row, core_rows},
+    report::{Failure, Manner, Outcome, Reporter, ResultFile},
+    settings::{Environment, Layers, Resolved, Row, core_rows},
 };
 
 /// The settings of this page.
-const KEYS: [&str; 3] = ["OUTPUT_JSON_FILE", "JSON", "QUIET"];
+const KEYS: [&str; 2] = ["OUTPUT_JSON_FILE", "JSON"];
 
 /// Where the result goes; known as early as possible, so that early failures are reported too.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Output {
     json: bool,
-    quiet: bool,
+    /// Of what is said on the way.
+    pub(super) manner: Manner,
     file: Option<ResultFile>,
 }
 
 impl Output {
     /// What the first look at the layers tells. A value that is wrong is left to those who report it.
     pub(super) fn learn(&mut self, layers: &Layers) {
-        let mine = core_rows().into_iter().filter(|row| KEYS.contains(&row.key()));
-        for row in mine.collect::<Vec<Row>>() {
-            let Ok(settings) = layers.resolve(std::slice::from_ref(&row)) else { continue };
-            match row.key() {
-                "JSON" => self.json = settings.is_on("JSON"),
-                "QUIET" => self.quiet = settings.is_on("QUIET"),
-                _ => self.file = settings.text("OUTPUT_JSON_FILE").map(ResultFile::named),
-            }
+        let keys = [&KEYS[..], &Manner::KEYS].concat();
+        let mine = core_rows().into_iter().filter(|row| keys.contains(&row.key()));
+        let right = |row: &Row| layers.resolve(std::slice::from_ref(row)).is_ok();
+        let rows: Vec<Row> = mine.filter(right).collect();
+        if let Ok(settings) = layers.resolve(&rows) {
+            self.set(&settings, &layers.environment);
         }
     }
 
     /// What the settings say.
-    pub(super) fn set(&mut self, settings: &Resolved) {
+    pub(super) fn set(&mut self, settings: &Resolved, environment: &Environment) {
+        self.manner = Manner::of(settings, environment);
         self.json = settings.is_on("JSON");
-        self.quiet = settings.is_on("QUIET");
         self.file = settings.text("OUTPUT_JSON_FILE").map(ResultFile::named);
     }
 
@@ -64,39 +63,25 @@ impl Output {
         }
         let built = code == exit::DONE;
         outcome.result = if built { "SUCCESS" } else { "FAILURE" }.to_owned();
+        let reporter = Reporter::new(self.manner);
         if let Err(error) = result {
-            explain(error, code, outcome);
+            outcome.error = Some(Failure::of(error, code));
+            reporter.error(error, code);
         }
-        print_leftovers(outcome);
-        if let (Err(_), Some(log)) = (result, &outcome.log_file) {
-            print_line(&format!("  log: {log}"));
-        }
+        outcome.leftovers.iter().for_each(|leftover| reporter.left_behind(leftover));
         if let Some(file) = &self.file
             && let Err(error) = file.write(outcome)
         {
-            print_error(&error);
+            reporter.error(&error, error.exit_code());
             code = if built { error.exit_code() } else { code };
         }
+        reporter.finished(outcome, code);
         if self.json {
             super::print(&format!("{}\n", outcome.text()));
-        } else if built && !self.quiet {
+        } else if built {
             super::print(&summary(outcome));
         }
         code
-    }
-}
-
-fn explain(error: &Error, code: u8, outcome: &mut Outcome) {
-    outcome.error = Some(Failure::of(error, code));
-    print_error(error);
-}
-
-fn print_leftovers(outcome: &Outcome) {
-    for leftover in &outcome.leftovers {
-        print_line(&format!("  left behind: {}: {}", leftover.resource.label(), leftover.reason));
-        if let Some(hint) = &leftover.hint {
-            print_line(&format!("    hint: {hint}"));
-        }
     }
 }
 
@@ -151,7 +136,8 @@ mod tests {
         ] {
             let mut output = Output::default();
             output.learn(&layers);
-            assert_eq!(output, Output { json, quiet, file: None }, "{layers:?}");
+            let manner = if quiet { Manner::None } else { Manner::Plain };
+            assert_eq!(output, Output { json, manner, file: None }, "{layers:?}");
         }
         let mut output = Output::default();
         let home = Environment::of([("HOME", "/h"), ("OUTPUT_JSON_FILE", "~/r.json")]);
@@ -182,7 +168,7 @@ mod tests {
         let taken = folder.path().join("r.json");
         std::fs::create_dir(&taken).unwrap();
         let file = Some(ResultFile::named(taken.to_str().unwrap()));
-        let mut output = Output { file, quiet: true, ..Output::default() };
+        let mut output = Output { file, manner: Manner::None, ..Output::default() };
         let mut outcome = Outcome::default();
         assert_eq!(output.finish(&Ok(()), &mut outcome), exit::DISK);
         assert_eq!(outcome.result, "SUCCESS");

@@ -1,7 +1,7 @@
 //! `build-image plan …`: what a build would do. Reads the source and the settings, touches nothing; only a
 //! source by URL is downloaded, into the place where the build will look for it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use build_image_plugin_api::{
     DiskSpec, ErrorKind,
@@ -9,6 +9,7 @@ use build_image_plugin_api::{
 };
 
 use indicatif::HumanBytes;
+use serde_json::{Value, json};
 
 use super::{
     args,
@@ -20,7 +21,7 @@ use crate::{
     interrupt::Interrupt,
     pipeline::{Pipeline, Start},
     plan::{Plan, check_space, free_space, space_needs},
-    report::{Outcome, Reporter},
+    report::{Manner, Outcome, Reporter},
     settings::{Environment, Resolved},
     source,
 };
@@ -44,7 +45,7 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
         Preparation::Ready(prepared) => prepared,
     };
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
-    let reporter = Arc::new(Reporter::new(settings.is_on("QUIET")));
+    let reporter = Arc::new(Reporter::new(Manner::of(settings, environment)));
     iso_only::warn(settings, &reporter);
     let interrupt = Arc::new(Interrupt::default());
     // What is downloaded to look into it stays for the build.
@@ -66,15 +67,30 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     };
     let report = Pipeline::new(start)?.ask(!checks.is_empty() && plan.upload, true)?;
     let spec = report.disk.as_ref().unwrap_or(&plan.spec);
-    super::print(&text(&plan, spec, settings));
+    let as_json = settings.is_on("JSON");
+    super::print(&if as_json {
+        document(&plan, spec, settings, &report)
+    } else {
+        text(&plan, spec, settings)
+    });
     check_space(&plan)?;
-    findings(&plan, &report)
+    if !as_json {
+        print_findings(&report);
+    }
+    let Some(wrong) = report.findings.iter().find(|one| one.severity == Severity::Error) else {
+        return Ok(());
+    };
+    let kind = ErrorKind::from_code(wrong.kind.as_deref().unwrap_or_default());
+    Err(Error::new(
+        Stage::Provider(kind),
+        format!("provider `{}` would refuse the build", plan.platform),
+    ))
 }
 
 /// Prints what the provider found.
-fn findings(plan: &Plan, report: &CheckReport) -> Result<()> {
+fn print_findings(report: &CheckReport) {
     if report.findings.is_empty() {
-        return Ok(());
+        return;
     }
     super::print("checks\n");
     for finding in &report.findings {
@@ -89,13 +105,62 @@ fn findings(plan: &Plan, report: &CheckReport) -> Result<()> {
             super::print(&format!("           hint: {hint}\n"));
         }
     }
-    let wrong = report.findings.iter().find(|finding| finding.severity == Severity::Error);
-    let Some(wrong) = wrong else { return Ok(()) };
-    let kind = ErrorKind::from_code(wrong.kind.as_deref().unwrap_or_default());
-    Err(Error::new(
-        Stage::Provider(kind),
-        format!("provider `{}` would refuse the build", plan.platform),
-    ))
+}
+
+/// The names of the steps in their order.
+fn steps(plan: &Plan) -> Vec<&'static str> {
+    let mut steps = vec!["check"];
+    if plan.installation.is_some() {
+        steps.push("install");
+    }
+    steps.push("disk");
+    if plan.publish.is_some() {
+        steps.push("publish");
+    }
+    if plan.upload || plan.publish.is_none() {
+        steps.extend(["upload", "register"]);
+    }
+    steps
+}
+
+/// The plan for programs; members are only ever added.
+fn document(plan: &Plan, spec: &DiskSpec, settings: &Resolved, report: &CheckReport) -> String {
+    let settings: BTreeMap<&str, Value> = settings
+        .shown()
+        .map(|(key, text, origin)| (key, json!({"value": text, "origin": origin.to_string()})))
+        .collect();
+    let source = match (&plan.installation, &plan.disk) {
+        (Some(installation), _) => json!({
+            "iso": installation.iso,
+            "product": installation.facts.product,
+            "version": installation.facts.version,
+            "build": installation.facts.build,
+            "hotfix": installation.hotfix.as_ref().map(|hotfix| &hotfix.path),
+        }),
+        (None, Some(disk)) => json!({"disk": disk.path, "facts": disk.told()}),
+        (None, None) => Value::Null,
+    };
+    let space: Vec<Value> = space_needs(plan)
+        .into_iter()
+        .map(|need| {
+            json!({"folder": need.folder, "needed": need.bytes, "free": free_space(&need.folder)})
+        })
+        .collect();
+    let document = json!({
+        "platform": plan.platform,
+        "image_name": plan.build.image_name,
+        "virtual_size": plan.build.virtual_size,
+        "disk": spec.to_string(),
+        "source": source,
+        "steps": steps(plan),
+        "artifacts": plan.artifacts,
+        "space": space,
+        "published_in": plan.publish,
+        "tags": plan.build.tags,
+        "settings": settings,
+        "findings": report.findings,
+    });
+    format!("{document:#}\n")
 }
 
 fn text(plan: &Plan, spec: &DiskSpec, settings: &Resolved) -> String {
@@ -121,19 +186,7 @@ fn text(plan: &Plan, spec: &DiskSpec, settings: &Resolved) -> String {
         lines.push(format!("from          {}{packing}", disk.path.display()));
         lines.push(format!("it says       {}", disk.told()));
     }
-    let mut steps = Vec::new();
-    steps.push("check");
-    if plan.installation.is_some() {
-        steps.push("install");
-    }
-    steps.push("disk");
-    if plan.publish.is_some() {
-        steps.push("publish");
-    }
-    if plan.upload || plan.publish.is_none() {
-        steps.extend(["upload", "register"]);
-    }
-    lines.push(format!("steps         {}", steps.join(" → ")));
+    lines.push(format!("steps         {}", steps(plan).join(" → ")));
     lines.push(format!("artifacts     {}", plan.artifacts.display()));
     for need in space_needs(plan) {
         let free = free_space(&need.folder)

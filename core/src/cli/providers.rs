@@ -20,7 +20,8 @@ fn rows() -> Vec<Row> {
     core_rows().into_iter().filter(|row| KEYS.contains(&row.key())).collect()
 }
 
-fn parser() -> Command {
+/// Their parser.
+pub(super) fn parser() -> Command {
     let name = Arg::new("NAME").required(true).help("name of a provider, as after -p");
     let update = Arg::new("UPDATE")
         .long("update")

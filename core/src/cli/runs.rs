@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use clap::{Arg, ArgAction, Command, error::ErrorKind};
+use clap::{Arg, ArgAction, Command};
 use serde_json::json;
 
 use super::{args, build, command};
@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     pipeline::clean,
-    report::{Leftover, Outcome, Reporter, print_error, print_line},
+    report::{Leftover, Manner, Outcome, Reporter},
     runs::{self, Run, State},
     settings::{Environment, Layers, Resolved, Row, core_rows},
     source,
@@ -26,32 +26,39 @@ fn rows() -> Vec<Row> {
     core_rows().into_iter().filter(|row| KEYS.contains(&row.key())).collect()
 }
 
+fn with_flags(parser: Command) -> Command {
+    parser.args(rows().iter().map(command::flag).collect::<Vec<Arg>>())
+}
+
+/// The parser of `runs`.
+pub(super) fn list_parser() -> Command {
+    with_flags(Command::new("build-image runs"))
+        .about("Lists builds that left something: dead, failed or at work.")
+}
+
+/// The parser of `gc`.
+pub(super) fn gc_parser() -> Command {
+    let yes = Arg::new("YES").long("yes").short('y').action(ArgAction::SetTrue);
+    with_flags(Command::new("build-image gc"))
+        .about("Removes what dead and failed builds left, here and in the cloud. Says only what it would do unless --yes is given.")
+        .arg(yes.help("do it"))
+}
+
 /// Parses the words of `runs` or `gc`; `None` when help was printed.
 fn parse(
     parser: Command,
     words: &[String],
     environment: &Environment,
 ) -> Result<Option<(PathBuf, bool, bool)>> {
-    let name = parser.get_name().to_owned();
-    let parser = parser
-        .args(rows().iter().map(command::flag).collect::<Vec<Arg>>())
-        .arg(Arg::new("YES").long("yes").short('y').action(ArgAction::SetTrue).help("do it"));
     let words = args::normalised(words);
-    let argv = std::iter::once(name.clone()).chain(words.iter().cloned());
-    let matches = match parser.try_get_matches_from(argv) {
-        Ok(matches) => matches,
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            super::print(&error.to_string());
-            return Ok(None);
-        }
-        Err(error) => return Err(command::usage(&error, &format!("{name} --help"))),
-    };
+    let Some(matches) = command::matches(parser, &words)? else { return Ok(None) };
     let layers = Layers {
         command_line: command::texts(&rows(), &matches),
         ..args::first_look(&words, environment)?
     };
     let settings = layers.resolve(&rows())?;
-    Ok(Some((base(&settings), settings.is_on("JSON"), matches.get_flag("YES"))))
+    let yes = matches.try_get_one::<bool>("YES").ok().flatten().is_some_and(|yes| *yes);
+    Ok(Some((base(&settings), settings.is_on("JSON"), yes)))
 }
 
 /// Folder of all builds' files.
@@ -65,9 +72,7 @@ fn base(settings: &Resolved) -> PathBuf {
 /// # Errors
 /// Usage errors.
 pub(super) fn list(words: &[String], environment: &Environment) -> Result<()> {
-    let parser = Command::new("build-image runs")
-        .about("Lists builds that left something: dead, failed or at work.");
-    let Some((base, as_json, _)) = parse(parser, words, environment)? else { return Ok(()) };
+    let Some((base, as_json, _)) = parse(list_parser(), words, environment)? else { return Ok(()) };
     let runs = runs::list(&base);
     if as_json {
         super::print(&format!("{:#}\n", json!({"runs": runs, "folder": base})));
@@ -106,10 +111,7 @@ fn word(state: State) -> &'static str {
 pub(super) fn resume(words: &[String], environment: &Environment) -> u8 {
     match earlier(words, environment) {
         Ok((run, words)) => build::run(&words, environment, Some(&run)),
-        Err(error) => {
-            print_error(&error);
-            error.exit_code()
-        }
+        Err(error) => super::failed(&error, environment),
     }
 }
 
@@ -146,9 +148,7 @@ fn enter(run: &Run) -> Result<()> {
 /// # Errors
 /// Usage errors, and the first run that could not be cleaned.
 pub(super) fn gc(words: &[String], environment: &Environment) -> Result<()> {
-    let parser = Command::new("build-image gc")
-        .about("Removes what dead and failed builds left, here and in the cloud. Says only what it would do unless --yes is given.");
-    let Some((base, _, yes)) = parse(parser, words, environment)? else { return Ok(()) };
+    let Some((base, _, yes)) = parse(gc_parser(), words, environment)? else { return Ok(()) };
     let mut first = None;
     let mut found = false;
     for run in runs::list(&base).into_iter().filter(|run| run.state != State::Running) {
@@ -158,7 +158,7 @@ pub(super) fn gc(words: &[String], environment: &Environment) -> Result<()> {
             continue;
         }
         if let Err(error) = remove(&run, &base, environment) {
-            print_error(&error);
+            super::failed(&error, environment);
             first = first.or(Some(error));
         }
     }
@@ -180,16 +180,8 @@ pub(super) fn gc(words: &[String], environment: &Environment) -> Result<()> {
 fn remove(run: &Run, base: &Path, environment: &Environment) -> Result<()> {
     if !run.resources.is_empty() {
         let leftovers = in_the_cloud(run, environment)?;
-        for leftover in &leftovers {
-            print_line(&format!(
-                "  still there: {}: {}",
-                leftover.resource.label(),
-                leftover.reason
-            ));
-            if let Some(hint) = &leftover.hint {
-                print_line(&format!("    hint: {hint}"));
-            }
-        }
+        let reporter = Reporter::new(Manner::of_stderr(environment));
+        leftovers.iter().for_each(|leftover| reporter.left_behind(leftover));
         if !leftovers.is_empty() {
             return Err(Error::new(
                 Stage::Disk,
@@ -214,6 +206,6 @@ fn in_the_cloud(run: &Run, environment: &Environment) -> Result<Vec<Leftover>> {
             return Err(Error::new(Stage::Bug, format!("run `{}` was no build", run.id)));
         }
     };
-    let reporter = Arc::new(Reporter::new(true));
+    let reporter = Arc::new(Reporter::new(Manner::None));
     clean(run, &prepared.plugin, &prepared.settings, reporter, Arc::new(Interrupt::default()))
 }

@@ -69,7 +69,8 @@ pub(super) fn keys(
     }
 }
 
-fn nearest<'a>(rows: &'a [Row], key: &str) -> Option<&'a str> {
+/// The setting a word is probably a slip of.
+pub(super) fn nearest<'a>(rows: &'a [Row], key: &str) -> Option<&'a str> {
     let likeness = |row: &&Row| strsim::jaro_winkler(row.key(), key);
     let alike =
         |row: &&Row| likeness(row) >= ALIKE && strsim::damerau_levenshtein(row.key(), key) <= 3;

@@ -4,12 +4,13 @@
 use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use build_image_disk::qemu::Qemu;
 use build_image_plugin_api::{Error as ProviderError, ErrorKind, Steps};
+use serde_json::Value;
 
 use crate::{
     artifacts::{self, Claim, cannot_make},
@@ -177,7 +178,12 @@ impl<'a> Pipeline<'a> {
         self.interrupt.check()?;
         self.register(uploaded, outcome)?;
         match &outcome.file {
-            Some(file) if !cloud => self.seal(Path::new(file), &[]),
+            Some(file) if !cloud => {
+                let file = PathBuf::from(file);
+                self.begin("seal", "taking digests of what was published")?;
+                self.seal(&file, &[])?;
+                self.end("seal", "digests written beside it", Value::Null, outcome)
+            }
             _ => Ok(()),
         }
     }
@@ -226,7 +232,7 @@ impl<'a> Pipeline<'a> {
         &self,
         step: &str,
         text: &str,
-        facts: serde_json::Value,
+        facts: Value,
         outcome: &mut Outcome,
     ) -> Result<()> {
         let took = self.reporter.end(&self.host.mask().text(text));

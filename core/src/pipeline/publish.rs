@@ -64,7 +64,12 @@ impl Pipeline<'_> {
             None
         } else {
             let mut opened = File::open(file).map_err(|error| cannot_make(file, &error))?;
-            Some(digests_of(&mut opened, &read, &mut |_| self.going_on())?)
+            let total = opened.metadata().map_or(0, |metadata| metadata.len());
+            let mut seen = |done| {
+                self.reporter.progress(Progress { done, total, ..Progress::default() });
+                self.going_on()
+            };
+            Some(digests_of(&mut opened, &read, &mut seen)?)
         };
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         for (algorithm, suffix) in DIGESTS {

@@ -82,7 +82,7 @@ impl Pipeline<'_> {
             self.can_make(&self.plan.package)?;
             self.signer()?;
         }
-        self.end("check", &format!("{count} checks passed"), Value::Null, outcome)
+        self.end("check", &passed(count), Value::Null, outcome)
     }
 
     /// A disk nobody can make is refused before the long part.
@@ -208,7 +208,8 @@ impl Pipeline<'_> {
                 fs::create_dir_all(folder).map_err(|error| cannot_make(folder, &error))?;
                 self.host.write_images_to(folder, true);
             }
-            _ => self.host.write_images_to(&self.plan.run, false),
+            // An upload shows its own progress; a provider that only publishes waits for the image.
+            _ => self.host.write_images_to(&self.plan.run, !self.plan.upload),
         }
         let request = DiskRequest {
             build: self.plan.build.clone(),
@@ -226,7 +227,8 @@ impl Pipeline<'_> {
     }
 
     pub(super) fn upload(&self, disk: Disk, outcome: &mut Outcome) -> Result<Uploaded> {
-        self.begin("upload", &format!("sending {}", bytes(outcome.image_length)))?;
+        let verb = if self.plan.upload { "sending" } else { "writing" };
+        self.begin("upload", &format!("{verb} {}", bytes(outcome.image_length)))?;
         let request =
             UploadRequest { build: self.plan.build.clone(), disk, ..UploadRequest::default() };
         let uploaded = self.steps.upload(&request).map_err(|error| self.failed("upload", error))?;
@@ -289,6 +291,10 @@ fn disk_facts(raw: &Path) -> Value {
         "length": metadata.len(),
         "modified": [metadata.mtime(), metadata.mtime_nsec()],
     })
+}
+
+fn passed(count: usize) -> String {
+    if count == 1 { "1 check passed".to_owned() } else { format!("{count} checks passed") }
 }
 
 fn bytes(count: u64) -> String {

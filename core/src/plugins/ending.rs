@@ -7,7 +7,7 @@ use build_image_plugin_api::wire::ending;
 
 use crate::{
     error::{Error, Stage},
-    report::print_error,
+    report::{Manner, Reporter},
 };
 
 /// Provider whose code runs in this process.
@@ -31,6 +31,8 @@ fn unexpected() -> u8 {
         "this is a bug of the provider; with --isolate it can end its own process only. \
          build-image gc removes what the build created",
     );
-    print_error(&error);
-    error.exit_code()
+    let code = error.exit_code();
+    // Who watches the build with --progress json takes a line that is no document for what it is.
+    Reporter::new(Manner::Plain).error(&error, code);
+    code
 }

@@ -1,12 +1,18 @@
 //! What the user sees: progress and errors on standard error, the result on standard output.
 
+mod bar;
+mod event;
 mod human;
 mod log_file;
+mod manner;
 mod plain;
+mod reporter;
 mod result;
 mod result_file;
 
-pub use human::{Reporter, print_error, print_line};
+pub use human::print_line;
 pub use log_file::LogFile;
+pub use manner::Manner;
+pub use reporter::Reporter;
 pub use result::{Failure, ImageEntry, Leftover, Outcome, PluginEntry};
 pub use result_file::ResultFile;

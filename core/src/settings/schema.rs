@@ -255,6 +255,14 @@ fn output() -> Vec<Row> {
         "published image: in its provider's archive, or alone",
     );
     package.setting = package.setting.choices(&["archive", "none"]).default_value("archive");
+    let mut progress = new_row(
+        OUTPUT,
+        "PROGRESS",
+        Kind::Text,
+        "how progress is told on standard error: auto chooses by the terminal",
+    );
+    progress.setting =
+        progress.setting.choices(&["auto", "plain", "json", "none"]).default_value("auto");
     vec![
         package,
         row(OUTPUT, "IMAGE_DIR", Kind::Path, "folder for published images [default: images]"),
@@ -269,7 +277,9 @@ fn output() -> Vec<Row> {
         level,
         row(OUTPUT, "OUTPUT_JSON_FILE", Kind::Path, "write the result document to this file"),
         new_row(OUTPUT, "JSON", Kind::Switch, "print the result document on standard output"),
-        new_row(OUTPUT, "QUIET", Kind::Switch, "no progress on the terminal").flag('q'),
+        progress,
+        new_row(OUTPUT, "QUIET", Kind::Switch, "warnings and errors only, as --progress none")
+            .flag('q'),
         row(
             OUTPUT,
             "HYPERVISOR_IMAGE_NAME",

@@ -2,7 +2,7 @@
 
 mod checks;
 
-use clap::{Arg, ArgAction, Command, error::ErrorKind};
+use clap::{Arg, ArgAction, Command};
 use serde_json::json;
 
 use super::{args, build, command};
@@ -31,7 +31,8 @@ fn rows() -> Vec<Row> {
     core_rows().into_iter().filter(|row| KEYS.contains(&row.key())).collect()
 }
 
-fn parser() -> Command {
+/// Its parser.
+pub(super) fn parser() -> Command {
     let refresh = Arg::new("REFRESH").long("refresh").action(ArgAction::SetTrue);
     Command::new("build-image doctor")
         .about("Looks whether builds can work on this host. Exit code 1 when something keeps them from it.")
@@ -45,15 +46,7 @@ fn parser() -> Command {
 /// Usage errors and settings that are not understood.
 pub(super) fn run(words: &[String], environment: &Environment) -> Result<u8> {
     let words = args::normalised(words);
-    let argv = std::iter::once("build-image doctor").chain(words.iter().map(String::as_str));
-    let matches = match parser().try_get_matches_from(argv) {
-        Ok(matches) => matches,
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            super::print(&error.to_string());
-            return Ok(exit::DONE);
-        }
-        Err(error) => return Err(command::usage(&error, "build-image doctor --help")),
-    };
+    let Some(matches) = command::matches(parser(), &words)? else { return Ok(exit::DONE) };
     let layers = Layers {
         command_line: command::texts(&rows(), &matches),
         ..args::first_look(&words, environment)?

@@ -1,0 +1,177 @@
+//! `build-image help`: a verb's help, and what every setting is.
+
+use clap::{Arg, ArgAction, Command};
+
+use super::{args, build, command, command::value_name};
+use crate::{
+    error::{Error, Result},
+    plugins::Plugin,
+    settings::{Environment, PREFIX, Row, core_rows, first_rows},
+};
+
+/// What explains settings.
+const SETTINGS: &str = "settings";
+
+pub(super) fn parser() -> Command {
+    let flags = core_rows().into_iter().filter(|row| KEYS.contains(&row.key()));
+    Command::new("build-image help")
+        .about("Explains a verb, or with `settings` what can be set.")
+        .arg(Arg::new("WHAT").help("a verb, or `settings`"))
+        .arg(Arg::new("KEY").help("one setting, in any spelling; all when left out"))
+        .arg(
+            Arg::new("MARKDOWN")
+                .long("markdown")
+                .action(ArgAction::SetTrue)
+                .help("as a page of documentation"),
+        )
+        .args(flags.map(|row| command::flag(&row)).collect::<Vec<Arg>>())
+}
+
+/// Settings that say which provider's settings are meant too.
+const KEYS: [&str; 4] = ["PLATFORM", "CONFIG_FILE", "PROVIDER_DIR", "PROVIDER_FILE"];
+
+/// The words that print the help of a verb, unless it is settings that are to be explained.
+pub(super) fn target(words: &[String]) -> Option<Vec<String>> {
+    let help = "--help".to_owned();
+    match words.first() {
+        Some(word) if word == SETTINGS || word.starts_with('-') => None,
+        Some(verb) => Some(vec![verb.clone(), help]),
+        None => Some(vec![help]),
+    }
+}
+
+/// Prints what settings are.
+///
+/// # Errors
+/// Usage errors, an unknown key, and a provider that does not load.
+pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
+    let words = args::normalised(words);
+    let Some(matches) = command::matches(parser(), &words)? else { return Ok(()) };
+    let layers = args::first_look(&words, environment)?;
+    let first = layers.resolve(&first_rows())?;
+    let loader = build::loader(&first, environment)?;
+    let plugin = match first.text("PLATFORM") {
+        Some(name) => Some(loader.ask(&loader.search.find(name)?)?),
+        None => None,
+    };
+    let own = plugin.as_ref().map(Plugin::rows).unwrap_or_default();
+    let shown: Vec<Row> = [core_rows(), own]
+        .concat()
+        .into_iter()
+        .filter(|row| !row.setting.hidden && row.unsupported.is_none())
+        .collect();
+    let chosen = match matches.get_one::<String>("KEY") {
+        Some(key) => vec![named(&shown, key)?.clone()],
+        None => shown,
+    };
+    let text = if matches.get_flag("MARKDOWN") { markdown(&chosen) } else { plain(&chosen) };
+    super::print(&text);
+    Ok(())
+}
+
+/// A row by its key as files, flags or variables spell it.
+fn named<'a>(rows: &'a [Row], key: &str) -> Result<&'a Row> {
+    let wanted = key.trim_start_matches('-').to_uppercase().replace('-', "_");
+    let wanted = wanted.strip_prefix(PREFIX).unwrap_or(&wanted);
+    let short = |row: &&Row| row.flag.is_some_and(|flag| key == format!("-{flag}"));
+    let found = rows.iter().find(|row| row.key() == wanted).or_else(|| rows.iter().find(short));
+    found.ok_or_else(|| {
+        let near = super::unknown::nearest(rows, wanted);
+        let hint = near.map_or_else(
+            || "build-image help settings lists them; those of a provider with -p NAME".to_owned(),
+            |near| format!("did you mean `{near}`?"),
+        );
+        Error::usage(format!("there is no setting `{key}`")).hint(hint)
+    })
+}
+
+/// What may be said about a row, beside its key and its summary.
+fn facts(row: &Row) -> Vec<(&'static str, String)> {
+    let setting = &row.setting;
+    let short = row.flag.map(|flag| format!("-{flag}, ")).unwrap_or_default();
+    let mut facts = vec![("flag", format!("{short}--{}", row.long()))];
+    let prefixed = format!("{PREFIX}{}", row.key());
+    let variables = if row.prefixed_only { prefixed } else { format!("{prefixed}, {}", row.key()) };
+    facts.push(("environment", variables));
+    facts.push(("kind", value_name(setting.kind).to_owned()));
+    if !setting.choices.is_empty() {
+        facts.push(("one of", setting.choices.join(", ")));
+    }
+    if !setting.pattern.is_empty() {
+        facts.push(("matches", setting.pattern.clone()));
+    }
+    if let Some(default) = &setting.default {
+        facts.push(("default", default.clone()));
+    }
+    if setting.required {
+        facts.push(("required", "yes, unless the build stops before the upload".to_owned()));
+    }
+    if setting.secret {
+        facts.push(("secret", "never shown; better in the file or the environment".to_owned()));
+    }
+    facts
+}
+
+fn plain(rows: &[Row]) -> String {
+    let one = |row: &Row| {
+        let facts = facts(row).into_iter();
+        let facts: String =
+            facts.map(|(name, value)| format!("    {name:<12} {value}\n")).collect();
+        format!("{}\n    {}\n{facts}", row.key(), row.setting.summary)
+    };
+    rows.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+fn markdown(rows: &[Row]) -> String {
+    let mut text = String::new();
+    let mut group = "";
+    for row in rows {
+        if row.setting.group != group {
+            group = &row.setting.group;
+            text.push_str(&format!("## {group}\n\n"));
+        }
+        text.push_str(&format!("### `{}`\n\n{}.\n\n", row.key(), capital(&row.setting.summary)));
+        for (name, value) in facts(row) {
+            text.push_str(&format!("- {name}: `{value}`\n"));
+        }
+        text.push('\n');
+    }
+    text.truncate(text.trim_end().len());
+    text + "\n"
+}
+
+/// The text with a capital letter in front.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_found_in_every_spelling() {
+        let rows = core_rows();
+        for spelling in ["IMAGE_DIR", "image-dir", "--image-dir", "F5_IMAGE_DIR", "image_dir"] {
+            assert_eq!(named(&rows, spelling).unwrap().key(), "IMAGE_DIR", "{spelling}");
+        }
+        assert_eq!(named(&rows, "-p").unwrap().key(), "PLATFORM");
+        let error = named(&rows, "--image-dri").unwrap_err();
+        assert_eq!(error.hint.as_deref(), Some("did you mean `IMAGE_DIR`?"));
+    }
+
+    #[test]
+    fn a_verb_gets_its_own_help() {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        for (line, target_words) in [
+            ("", Some("--help")),
+            ("runs", Some("runs --help")),
+            ("settings", None),
+            ("settings IMAGE_DIR", None),
+            ("--help", None),
+        ] {
+            assert_eq!(target(&words(line)), target_words.map(words), "{line}");
+        }
+    }
+}

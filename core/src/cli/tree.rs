@@ -1,0 +1,82 @@
+//! The whole command line as one tree, for shells and manual pages.
+
+use clap::{Arg, Command, builder::PossibleValuesParser};
+
+use super::{command, doctor, help, providers, runs, shell};
+use crate::{
+    error::Result,
+    plugins::Loader,
+    settings::{CommandLine, Row, core_rows},
+};
+
+/// The flags of `plan` that are no settings.
+pub(super) fn check_flag() -> Arg {
+    Arg::new("CHECK")
+        .long("check")
+        .num_args(0)
+        .help("also ask the cloud whether it would take the build; changes nothing there")
+}
+
+/// The command with all verbs, and with the settings of every provider that loads.
+///
+/// # Errors
+/// None of its own; a provider that does not load has no settings here.
+pub(super) fn whole(loader: &Loader) -> Result<Command> {
+    let (names, own) = of_providers(loader);
+    let rows = [core_rows(), own].concat();
+    let offered = |arg: Arg| {
+        let Some(row) = rows.iter().find(|row| row.key() == arg.get_id().as_str()) else {
+            return arg;
+        };
+        let words =
+            if row.key() == "PLATFORM" { names.clone() } else { row.setting.choices.clone() };
+        let offers = row.command_line == CommandLine::Value && !words.is_empty();
+        if offers { arg.value_parser(PossibleValuesParser::new(words)) } else { arg }
+    };
+    let mut root = command::command("build-image", &rows);
+    let build = root.clone();
+    let verbs: Vec<Command> = root.get_subcommands().cloned().collect();
+    for verb in verbs {
+        let (name, about) = (verb.get_name().to_owned(), verb.get_about().cloned());
+        let parser = match name.as_str() {
+            "plan" => with_flags_of(&build).arg(check_flag()),
+            "resume" => with_flags_of(&build).arg(
+                Arg::new("RUN")
+                    .required(true)
+                    .help("name of the run, as build-image runs shows it"),
+            ),
+            "runs" => runs::list_parser(),
+            "gc" => runs::gc_parser(),
+            "providers" => providers::parser(),
+            "doctor" => doctor::parser(),
+            "completions" => shell::completions_parser(),
+            "man" => shell::man_parser(),
+            _ => help::parser(),
+        };
+        let parser = parser.name(name.clone()).about(about.unwrap_or_default()).mut_args(offered);
+        root = root.mut_subcommand(&name, |_| parser);
+    }
+    Ok(root.version(env!("CARGO_PKG_VERSION")).mut_args(offered))
+}
+
+/// A verb that takes what a build takes.
+fn with_flags_of(build: &Command) -> Command {
+    let flags = build.get_arguments().filter(|arg| arg.get_id() != "VERSION");
+    Command::new("verb").disable_help_flag(true).args(flags.cloned().collect::<Vec<Arg>>())
+}
+
+/// The names of all providers, and their settings, each key once.
+fn of_providers(loader: &Loader) -> (Vec<String>, Vec<Row>) {
+    let mut candidates = loader.search.all();
+    candidates.dedup_by(|later, first| later.name == first.name);
+    let mut rows: Vec<Row> = Vec::new();
+    let mut names = Vec::new();
+    for candidate in candidates {
+        let Ok(plugin) = loader.ask(&candidate) else { continue };
+        names.push(plugin.name.clone());
+        let known = |row: &Row| rows.iter().any(|one| one.key() == row.key());
+        let new: Vec<Row> = plugin.rows().into_iter().filter(|row| !known(row)).collect();
+        rows.extend(new);
+    }
+    (names, rows)
+}

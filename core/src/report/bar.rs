@@ -1,0 +1,209 @@
+//! What moves on a terminal while a step goes on, and the same in words where nothing can move.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use build_image_plugin_api::{Progress, ProgressUnit};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+
+use super::plain::plain;
+
+/// Longest text that is shown of what a guest prints, in characters.
+const LINE: usize = 60;
+/// From this many columns on there is room for a bar of fixed width and for the rate.
+const ROOMY: u16 = 80;
+
+/// The step that goes on, and the latest news of it.
+pub(super) struct Step {
+    pub(super) name: String,
+    pub(super) begun: Instant,
+    /// Of each of several things that go on at once.
+    tasks: BTreeMap<u32, Progress>,
+    latest: Option<Progress>,
+    /// What it said last, when nobody knows how far it is.
+    doing: String,
+    bar: Option<ProgressBar>,
+}
+
+impl Step {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            begun: Instant::now(),
+            tasks: BTreeMap::new(),
+            latest: None,
+            doing: String::new(),
+            bar: None,
+        }
+    }
+
+    /// News; all tasks together.
+    pub(super) fn progress(&mut self, progress: Progress) -> Progress {
+        self.tasks.insert(progress.task, progress);
+        let all = together(&self.tasks, progress);
+        self.latest = Some(all);
+        all
+    }
+
+    pub(super) fn alive(&mut self, text: &str) {
+        self.doing = shortened(text);
+    }
+
+    /// The bar, moved to the latest news.
+    pub(super) fn draw(&mut self) {
+        match self.latest {
+            Some(all) => {
+                let name = &self.name;
+                let bar = self.bar.get_or_insert_with(|| new_bar(name, all));
+                bar.set_length(all.total.max(all.done));
+                bar.set_position(all.done);
+            }
+            None => {
+                let name = &self.name;
+                let bar = self.bar.get_or_insert_with(|| new_spinner(name));
+                bar.set_message(self.doing.clone());
+            }
+        }
+    }
+
+    pub(super) fn latest(&self) -> Option<Progress> {
+        self.latest
+    }
+
+    pub(super) fn bar(&self) -> Option<&ProgressBar> {
+        self.bar.as_ref()
+    }
+
+    /// What is told without a bar.
+    pub(super) fn in_words(&self) -> String {
+        let took = seconds(self.begun.elapsed());
+        match self.latest {
+            Some(all) => format!("{}, {took}", progress_text(all)),
+            None if self.doing.is_empty() => format!("{took} so far"),
+            None => format!("{} ({took})", self.doing),
+        }
+    }
+
+    /// Forgets the news and removes the bar.
+    pub(super) fn clear(&mut self) {
+        self.tasks.clear();
+        self.latest = None;
+        self.doing.clear();
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// What fits on the terminal of a line a guest prints.
+fn shortened(text: &str) -> String {
+    plain(text).replace('\n', " ").trim().chars().take(LINE).collect()
+}
+
+/// All tasks as one: sums, or the mean of percentages. Tasks that count other things are left out.
+fn together(tasks: &BTreeMap<u32, Progress>, latest: Progress) -> Progress {
+    let alike = || tasks.values().filter(|progress| progress.unit == latest.unit);
+    let sum = |number: fn(&Progress) -> u64| alike().map(number).fold(0, u64::saturating_add);
+    let count = match latest.unit {
+        ProgressUnit::Percent => alike().count().max(1) as u64,
+        _ => 1,
+    };
+    let known = alike().all(|progress| progress.total > 0);
+    let total = if known { sum(|progress| progress.total) / count } else { 0 };
+    Progress { done: sum(|progress| progress.done) / count, total, ..latest }
+}
+
+/// Whether standard error is wide enough for everything.
+fn is_roomy() -> bool {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    size.is_ok_and(|size| size.ws_col == 0 || size.ws_col >= ROOMY)
+}
+
+fn new_bar(name: &str, progress: Progress) -> ProgressBar {
+    let template = match (progress.unit == ProgressUnit::Bytes, is_roomy()) {
+        (true, true) => "{prefix:>9}  {bar:24} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
+        (true, false) => "{prefix:>9}  {wide_bar} {percent}% {eta}",
+        (false, true) => "{prefix:>9}  {bar:24} {pos}/{len} {elapsed}",
+        (false, false) => "{prefix:>9}  {wide_bar} {pos}/{len}",
+    };
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(progress.total)
+        .with_style(style.progress_chars("━╸ "))
+        .with_prefix(name.to_owned())
+}
+
+fn new_spinner(name: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix:>9}  {spinner} {elapsed} {wide_msg}");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let bar = ProgressBar::new_spinner().with_style(style).with_prefix(name.to_owned());
+    // A guest may be silent for minutes; the clock must not look frozen.
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+fn progress_text(progress: Progress) -> String {
+    match (progress.unit, progress.total) {
+        (ProgressUnit::Percent, _) => format!("{} %", progress.done),
+        (ProgressUnit::Bytes, 0) => HumanBytes(progress.done).to_string(),
+        (ProgressUnit::Bytes, total) => {
+            format!("{} of {}", HumanBytes(progress.done), HumanBytes(total))
+        }
+        (_, 0) => progress.done.to_string(),
+        (_, total) => format!("{} of {total}", progress.done),
+    }
+}
+
+/// `0.3 s`, `42 s`, `7 min 31 s`.
+#[must_use]
+pub(crate) fn seconds(duration: Duration) -> String {
+    let whole = duration.as_secs();
+    match whole {
+        0..10 => format!("{:.1} s", duration.as_secs_f64()),
+        10..120 => format!("{whole} s"),
+        _ => format!("{} min {} s", whole / 60, whole % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_shows_a_total_only_when_there_is_one() {
+        for (unit, done, total, text) in [
+            (ProgressUnit::Items, 9, 0, "9"),
+            (ProgressUnit::Items, 9, 12, "9 of 12"),
+            (ProgressUnit::Bytes, 1024, 0, "1.00 KiB"),
+            (ProgressUnit::Bytes, 1024, 2048, "1.00 KiB of 2.00 KiB"),
+            (ProgressUnit::Percent, 40, 100, "40 %"),
+        ] {
+            assert_eq!(progress_text(Progress { unit, done, total, ..Progress::default() }), text);
+        }
+    }
+
+    #[test]
+    fn things_that_go_on_at_once_are_shown_together() {
+        let of = |unit, pairs: &[(u64, u64)]| {
+            let mut step = Step::new("upload");
+            let news = pairs.iter().zip(0..);
+            let mut shown = Progress::default();
+            for (&(done, total), task) in news {
+                shown = step.progress(Progress { task, unit, done, total });
+            }
+            (shown.done, shown.total)
+        };
+        assert_eq!(of(ProgressUnit::Percent, &[(40, 100), (20, 100)]), (30, 100));
+        assert_eq!(of(ProgressUnit::Bytes, &[(40, 100), (20, 50)]), (60, 150));
+        assert_eq!(of(ProgressUnit::Items, &[(4, 10), (2, 0)]), (6, 0));
+        assert_eq!(of(ProgressUnit::Items, &[(9, 0)]), (9, 0));
+    }
+
+    #[test]
+    fn a_guests_line_is_short_and_moves_nothing() {
+        let line = format!("\u{1b}[2J\u{1b}]0;x\u{7}  {}\r\n", "é".repeat(100));
+        assert_eq!(shortened(&line), "é".repeat(LINE));
+    }
+}

@@ -1,0 +1,79 @@
+//! How progress is told: to people at a terminal, to people who read a log, to programs, or not at all.
+
+use std::io::IsTerminal as _;
+
+use crate::settings::{Environment, Resolved};
+
+/// The manner of everything on standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// Lines, and a bar that moves.
+    Terminal {
+        /// Words that matter are coloured (<https://no-color.org>).
+        color: bool,
+    },
+    /// Lines only, with a heartbeat while a step goes on.
+    #[default]
+    Plain,
+    /// One JSON document per line; `docs/progress.md` describes them.
+    Json,
+    /// Warnings and errors only.
+    None,
+}
+
+impl Manner {
+    /// The settings that decide it.
+    pub const KEYS: [&str; 2] = ["PROGRESS", "QUIET"];
+
+    /// What the settings ask for.
+    #[must_use]
+    pub fn of(settings: &Resolved, environment: &Environment) -> Self {
+        match settings.text("PROGRESS") {
+            Some("json") => Self::Json,
+            Some("none") => Self::None,
+            _ if settings.is_on("QUIET") => Self::None,
+            Some("plain") => Self::Plain,
+            _ => Self::of_stderr(environment),
+        }
+    }
+
+    /// What suits standard error.
+    #[must_use]
+    pub fn of_stderr(environment: &Environment) -> Self {
+        let able = environment.get("TERM").is_some_and(|kind| kind != "dumb");
+        if able && std::io::stderr().is_terminal() {
+            Self::Terminal { color: environment.get("NO_COLOR").is_none() }
+        } else {
+            Self::Plain
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Layers, core_rows};
+
+    #[test]
+    fn settings_decide_the_manner() {
+        let none = Environment::default();
+        for (typed, manner) in [
+            (&[("PROGRESS", "json")][..], Manner::Json),
+            (&[("PROGRESS", "json"), ("QUIET", "true")], Manner::Json),
+            (&[("PROGRESS", "plain")], Manner::Plain),
+            (&[("PROGRESS", "plain"), ("QUIET", "true")], Manner::None),
+            (&[("PROGRESS", "none")], Manner::None),
+            (&[("QUIET", "true")], Manner::None),
+            // No terminal without TERM.
+            (&[], Manner::Plain),
+            (&[("PROGRESS", "auto")], Manner::Plain),
+        ] {
+            let typed = typed.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned()));
+            let layers = Layers { command_line: typed.collect(), ..Layers::default() };
+            let rows: Vec<_> =
+                core_rows().into_iter().filter(|row| Manner::KEYS.contains(&row.key())).collect();
+            let settings = layers.resolve(&rows).unwrap();
+            assert_eq!(Manner::of(&settings, &none), manner, "{layers:?}");
+        }
+    }
+}

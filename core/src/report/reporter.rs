@@ -1,0 +1,361 @@
+//! Tells the user what happens, in the manner that was asked for.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use build_image_plugin_api::Progress;
+
+use super::{
+    Failure, Leftover, Manner, Outcome,
+    bar::{Step, seconds},
+    event::Event,
+    human::{error_text, write_lines},
+};
+use crate::error::Error;
+
+/// Without a bar, a step that goes on is never silent for longer.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// Tells the user what happens.
+pub struct Reporter {
+    shared: Arc<Shared>,
+    /// Speaks up while nothing else does.
+    heart: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    manner: Manner,
+    heartbeat: Duration,
+    say: Box<dyn Fn(&str) + Send + Sync>,
+    state: Mutex<State>,
+    over: Condvar,
+}
+
+struct State {
+    step: Option<Step>,
+    /// When something was said last.
+    last: Instant,
+    over: bool,
+}
+
+impl Reporter {
+    /// A reporter on standard error.
+    #[must_use]
+    pub fn new(manner: Manner) -> Self {
+        let color = manner == Manner::Terminal { color: true };
+        Self::to(manner, HEARTBEAT, Box::new(move |text| write_lines(text, color)))
+    }
+
+    fn to(manner: Manner, heartbeat: Duration, say: Box<dyn Fn(&str) + Send + Sync>) -> Self {
+        let state = State { step: None, last: Instant::now(), over: false };
+        let shared =
+            Shared { manner, heartbeat, say, state: Mutex::new(state), over: Condvar::new() };
+        Self { shared: Arc::new(shared), heart: Mutex::default() }
+    }
+
+    /// A step begins.
+    pub fn begin(&self, step: &str, text: &str) {
+        tracing::info!(step, "{text}");
+        let mut state = self.shared.lock();
+        clear(&mut state);
+        state.step = Some(Step::new(step));
+        let lines = || format!("{step:>9}  {text}");
+        self.shared.tell(&mut state, &Event::StepBegun { step, text }, lines);
+        drop(state);
+        self.beat();
+    }
+
+    /// A part of the step is done.
+    pub fn milestone(&self, text: &str) {
+        self.note(&format!("{:>9}  {text}", ""));
+    }
+
+    /// A line in any case but quiet.
+    pub fn note(&self, text: &str) {
+        tracing::info!("{}", text.trim());
+        let event = Event::Note { text: text.trim() };
+        self.shared.tell(&mut self.shared.lock(), &event, || text.to_owned());
+    }
+
+    /// Something is odd.
+    pub fn warning(&self, text: &str, hint: Option<&str>) {
+        tracing::warn!(hint, "{text}");
+        let hinted = hint.map(|hint| format!("\n     hint: {hint}")).unwrap_or_default();
+        let lines = format!("  warning: {text}{hinted}");
+        self.shared.always(&mut self.shared.lock(), &Event::Warning { text, hint }, &lines);
+    }
+
+    /// How far the step is.
+    pub fn progress(&self, progress: Progress) {
+        self.news(|step| {
+            step.progress(progress);
+        });
+    }
+
+    /// The step goes on, though nobody knows how far it is; `text` says what it does.
+    pub fn alive(&self, text: &str) {
+        self.news(|step| step.alive(text));
+    }
+
+    /// The step is done; `text` says what came of it.
+    pub fn end(&self, text: &str) -> Duration {
+        let mut state = self.shared.lock();
+        clear(&mut state);
+        let Some(done) = state.step.take() else { return Duration::ZERO };
+        let (step, took) = (done.name, done.begun.elapsed());
+        tracing::info!(step, seconds = took.as_secs_f64(), "{text}");
+        let event = Event::StepDone { step: &step, seconds: took.as_secs_f64(), text };
+        self.shared.tell(&mut state, &event, || format!("{:>9}  {text} ({})", "", seconds(took)));
+        took
+    }
+
+    /// An error that ends the build.
+    pub fn error(&self, error: &Error, exit_code: u8) {
+        let failure = Failure::of(error, exit_code);
+        let event = Event::Error { failure: &failure };
+        self.shared.always(&mut self.shared.lock(), &event, &error_text(error));
+    }
+
+    /// Something that could not be removed.
+    pub fn left_behind(&self, leftover: &Leftover) {
+        let label = leftover.resource.label();
+        let hint = leftover.hint.as_ref().map(|hint| format!("\n    hint: {hint}"));
+        let lines =
+            format!("  left behind: {label}: {}{}", leftover.reason, hint.unwrap_or_default());
+        self.shared.always(&mut self.shared.lock(), &Event::LeftBehind { leftover }, &lines);
+    }
+
+    /// The last word on a build.
+    pub fn finished(&self, outcome: &Outcome, exit_code: u8) {
+        let image_ids: Vec<String> = outcome.images.iter().map(|image| image.id.clone()).collect();
+        let event = Event::Finished { result: &outcome.result, exit_code, image_ids: &image_ids };
+        let mut state = self.shared.lock();
+        if self.shared.manner == Manner::Json {
+            self.shared.always(&mut state, &event, "");
+        } else if let Some(log) = outcome.log_file.as_ref().filter(|_| outcome.error.is_some()) {
+            self.shared.always(&mut state, &event, &format!("  log: {log}"));
+        } else if outcome.error.is_none() {
+            self.shared.tell(&mut state, &event, || closing(outcome));
+        }
+    }
+
+    /// Removes a bar that is on the screen.
+    pub fn clear(&self) {
+        clear(&mut self.shared.lock());
+    }
+
+    fn news(&self, learn: impl FnOnce(&mut Step)) {
+        let mut state = self.shared.lock();
+        let Some(step) = &mut state.step else { return };
+        learn(step);
+        if matches!(self.shared.manner, Manner::Terminal { .. }) {
+            step.draw();
+        }
+    }
+
+    /// Starts the heart, where one is needed and none beats.
+    fn beat(&self) {
+        if !matches!(self.shared.manner, Manner::Plain | Manner::Json) {
+            return;
+        }
+        let mut heart = self.heart.lock().unwrap_or_else(PoisonError::into_inner);
+        if heart.is_none() {
+            let shared = Arc::clone(&self.shared);
+            let thread = std::thread::Builder::new().name("heartbeat".to_owned());
+            *heart = thread.spawn(move || shared.speak_up()).ok();
+        }
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.shared.lock().over = true;
+        self.shared.over.notify_all();
+        let heart = self.heart.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(heart) = heart {
+            let _ = heart.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In any manner but none.
+    fn tell(&self, state: &mut State, event: &Event<'_>, lines: impl FnOnce() -> String) {
+        if self.manner != Manner::None {
+            self.always(state, event, &lines());
+        }
+    }
+
+    fn always(&self, state: &mut State, event: &Event<'_>, lines: &str) {
+        state.last = Instant::now();
+        if self.manner == Manner::Json {
+            return (self.say)(&event.line());
+        }
+        match state.step.as_ref().and_then(Step::bar) {
+            Some(bar) => bar.suspend(|| (self.say)(lines)),
+            None => (self.say)(lines),
+        }
+    }
+
+    /// Says how far the step is whenever nothing was said for too long.
+    fn speak_up(&self) {
+        let mut state = self.lock();
+        while !state.over {
+            let silent = state.last.elapsed();
+            if silent >= self.heartbeat {
+                self.heartbeat(&mut state);
+                state.last = Instant::now();
+                continue;
+            }
+            let waited = self.over.wait_timeout(state, self.heartbeat - silent);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn heartbeat(&self, state: &mut State) {
+        let Some(step) = &state.step else { return };
+        let (name, words) = (step.name.clone(), step.in_words());
+        let event = match step.latest() {
+            Some(all) => Event::progress(&name, all),
+            None => Event::Alive { step: &name, text: &words },
+        };
+        self.tell(state, &event, || format!("{:>9}  … {words}", ""));
+    }
+}
+
+fn clear(state: &mut State) {
+    if let Some(step) = &mut state.step {
+        step.clear();
+    }
+}
+
+/// What a user wants to know when all is well, beside the images themselves.
+fn closing(outcome: &Outcome) -> String {
+    use indicatif::HumanBytes;
+    let took = Duration::from_secs_f64(outcome.durations.values().sum::<f64>().max(0.0));
+    let sent = match (outcome.bytes_sent, &outcome.location) {
+        (0, _) | (_, Some(_)) => String::new(),
+        (sent, None) => format!(", {} sent", HumanBytes(sent)),
+    };
+    let log = outcome.log_file.as_ref().map(|log| format!(", log {log}")).unwrap_or_default();
+    let size = HumanBytes(outcome.virtual_size);
+    format!("{:>9}  {size} disk{sent}, {}{log}", "done", seconds(took))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use build_image_plugin_api::{ProgressUnit, Resource};
+    use serde_json::Value;
+
+    use super::*;
+
+    fn listened(manner: Manner, heartbeat: Duration) -> (Reporter, Receiver<String>) {
+        let (said, heard) = channel();
+        let said = Mutex::new(said);
+        let say = move |text: &str| {
+            let _ = said.lock().unwrap().send(text.to_owned());
+        };
+        (Reporter::to(manner, heartbeat, Box::new(say)), heard)
+    }
+
+    fn never() -> Duration {
+        Duration::from_secs(86400)
+    }
+
+    /// Everything that can be told, once.
+    fn tell_all(reporter: &Reporter) {
+        let error = Error::usage("no").hint("yes");
+        reporter.begin("upload", "sending");
+        reporter.progress(Progress { done: 1, total: 2, ..Progress::default() });
+        reporter.milestone("half");
+        reporter.warning("odd", Some("mend it"));
+        reporter.end("sent");
+        reporter.note("kept");
+        reporter.error(&error, 2);
+        reporter.left_behind(&Leftover {
+            resource: Resource {
+                kind: "object".into(),
+                id: Some("o".into()),
+                ..Resource::default()
+            },
+            reason: "gone".into(),
+            hint: None,
+        });
+        let failure = Some(Failure::of(&error, 2));
+        let log_file = Some("l".to_owned());
+        let outcome =
+            Outcome { result: "FAILURE".into(), error: failure, log_file, ..Outcome::default() };
+        reporter.finished(&outcome, 2);
+    }
+
+    #[test]
+    fn every_manner_tells_what_it_must() {
+        let told = |manner| {
+            let (reporter, heard) = listened(manner, never());
+            tell_all(&reporter);
+            drop(reporter);
+            heard.iter().collect::<Vec<String>>()
+        };
+        let plain = told(Manner::Plain);
+        assert_eq!(plain[0], "   upload  sending");
+        assert_eq!(plain[1], "           half");
+        assert_eq!(plain[2], "  warning: odd\n     hint: mend it");
+        assert!(plain[3].starts_with("           sent (0."), "{plain:?}");
+        assert_eq!(plain[4..6], ["kept", "error: no\n  hint: yes"]);
+        assert!(plain[6].starts_with("  left behind: "), "{plain:?}");
+        assert_eq!(plain[7..], ["  log: l"]);
+        let quiet = told(Manner::None);
+        assert_eq!(quiet, [&plain[2], &plain[5], &plain[6], &plain[7]].map(String::clone));
+        let events: Vec<Value> =
+            told(Manner::Json).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let names: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
+        let expected = "step_begun note warning step_done note error left_behind finished";
+        assert_eq!(names.join(" "), expected);
+        assert_eq!(events[5]["exit_code"], 2);
+        assert_eq!(events[7]["result"], "FAILURE");
+    }
+
+    #[test]
+    fn a_step_is_never_silent_for_long() {
+        let (reporter, heard) = listened(Manner::Plain, Duration::from_millis(1));
+        reporter.begin("install", "a guest");
+        assert_eq!(heard.recv().unwrap(), "  install  a guest");
+        assert!(heard.recv().unwrap().ends_with(" so far"));
+        reporter.alive("unpacking\u{1b}[2J");
+        let unpacking = heard.iter().find(|line| line.contains("… unpacking ("));
+        assert!(unpacking.is_some());
+        reporter.progress(Progress {
+            done: 40,
+            total: 100,
+            unit: ProgressUnit::Percent,
+            ..Progress::default()
+        });
+        assert!(heard.iter().any(|line| line.contains("… 40 %, ")));
+        // Between two steps there is nothing to say; the heart ends with its reporter.
+        reporter.end("done");
+        drop(reporter);
+        assert!(heard.iter().last().unwrap().contains("done ("));
+    }
+
+    #[test]
+    fn programs_hear_the_heartbeat_too() {
+        let (reporter, heard) = listened(Manner::Json, Duration::from_millis(1));
+        reporter.begin("upload", "x");
+        reporter.progress(Progress { done: 5, total: 9, ..Progress::default() });
+        let far = heard.iter().find(|line| line.contains("\"progress\"")).unwrap();
+        let far: Value = serde_json::from_str(&far).unwrap();
+        assert_eq!(
+            (&far["done"], &far["total"], &far["unit"]),
+            (&5.into(), &9.into(), &"bytes".into())
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! The documentation says what really happens: its commands are run, its tables compared.
+
+use std::{collections::BTreeSet, fs, process::Command};
+
+use serde_json::Value;
+
+use crate::harness::{Sandbox, needs, root, run_page};
+
+#[test]
+fn the_tutorial_works_as_written() {
+    let emulator = built("build-image-emulator-alibaba");
+    if needs(&["mkfs.ext4", "qemu-img", &emulator]) {
+        assert!(run_page("docs/tutorial.md", &Sandbox::new()) >= 12);
+    }
+}
+
+#[test]
+fn frequent_mistakes_are_answered_as_written() {
+    assert!(run_page("docs/mistakes.md", &Sandbox::with_cloud()) >= 15);
+}
+
+/// The path of a program of this workspace; its own tests make cargo build it.
+fn built(name: &str) -> String {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_build-image")).with_file_name(name);
+    program.display().to_string()
+}
+
+/// With BUILD_IMAGE_UPDATE_DOCS set, the page is written instead.
+#[test]
+fn the_reference_of_settings_is_the_table_itself() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.run(&["help", "settings", "--markdown"]);
+    let path = root().join("docs/settings.md");
+    let head = "# Settings of every build\n\nMade by `build-image help settings --markdown`; with `-p NAME` it shows those of a provider too.\nThe order of precedence: command line, configuration file, environment, default.\n\n";
+    let page = format!("{head}{}", run.stdout);
+    if std::env::var_os("BUILD_IMAGE_UPDATE_DOCS").is_some() {
+        fs::write(&path, &page).unwrap();
+    }
+    assert!(fs::read_to_string(path).unwrap() == page, "run it with BUILD_IMAGE_UPDATE_DOCS=1");
+}
+
+#[test]
+fn programs_can_watch_a_build() {
+    let page = fs::read_to_string(root().join("docs/progress.md")).unwrap();
+    let sandbox = Sandbox::with_cloud();
+    let disk = sandbox.disk("disk.raw", 4, 2);
+    let words = ["-c", "config.yml", "-p", "alibaba", "--progress", "json", "--disk"];
+    let run = sandbox.run(&[&words[..], &[disk.to_str().unwrap()]].concat());
+    let mut seen = events(&run.stderr);
+    assert_eq!(seen.first().unwrap()["event"], "step_begun");
+    let last = seen.last().unwrap();
+    assert_eq!((&last["event"], &last["exit_code"]), (&"finished".into(), &0.into()));
+    let image = last["image_ids"][0].as_str().unwrap();
+    assert!(run.stdout.contains(image), "{}", run.stdout);
+    // A failed one says why, in the same manner.
+    let run = sandbox.run(&[&words[..], &["missing.raw"]].concat());
+    seen.extend(events(&run.stderr));
+    let names: BTreeSet<&str> = seen.iter().filter_map(|event| event["event"].as_str()).collect();
+    assert!(names.is_superset(&["step_done", "error", "finished"].into()), "{names:?}");
+    for event in &seen {
+        for member in event.as_object().unwrap().keys().chain([&event["event"].to_string()]) {
+            let member = member.trim_matches('"');
+            assert!(page.contains(&format!("`{member}`")), "{member} is not documented");
+        }
+    }
+    assert_eq!(seen.last().unwrap()["exit_code"], i64::from(run.code));
+}
+
+fn events(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn shells_complete_flags_and_providers() {
+    let sandbox = Sandbox::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let run = sandbox.run(&["completions", shell]);
+        assert!(run.stdout.contains("alibaba-bucket"), "{shell}: {}", run.stderr);
+        sandbox.write(&format!("completions.{shell}"), &run.stdout);
+    }
+    let offered = |words: &str| {
+        let script = format!(
+            "source ./completions.bash; complete=$(complete -p build-image); function=${{complete#*-F }}; \
+             COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             ${{function%% *}} build-image \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; \
+             printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        let output =
+            Command::new("bash").args(["-c", &script]).current_dir(sandbox.path()).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    assert_eq!(offered("build-image --platform qco"), "qcow2\n");
+    assert_eq!(offered("build-image run"), "runs\n");
+    assert!(offered("build-image --alibaba-b").contains("--alibaba-bucket\n"));
+    assert_eq!(offered("build-image providers insp"), "inspect\n");
+}
+
+#[test]
+fn manual_pages_are_written_for_every_verb() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path().join("man")).unwrap();
+    sandbox.run(&["man", "man"]).succeeded();
+    for verb in ["", "-plan", "-resume", "-runs", "-gc", "-providers", "-doctor", "-completions"] {
+        let page = sandbox.path().join(format!("man/build-image{verb}.1"));
+        let page = fs::read_to_string(&page).unwrap();
+        for part in [".TH build-image", ".SH NAME", ".SH SYNOPSIS", ".SH OPTIONS"] {
+            assert!(page.contains(part), "{verb}: {part} is missing");
+        }
+    }
+    let run = sandbox.run(&["man", "nowhere"]);
+    run.failed(2, &["cannot write `nowhere/build-image-plan.1`", "a folder that exists"]);
+}
+
+#[test]
+fn a_plan_can_be_read_by_programs() {
+    let sandbox = Sandbox::with_cloud();
+    let disk = sandbox.disk("disk.raw", 4, 2);
+    let words = ["plan", "-c", "config.yml", "-p", "alibaba", "--json", "--check", "--disk"];
+    let run = sandbox.run(&[&words[..], &[disk.to_str().unwrap()]].concat());
+    let plan: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(plan["virtual_size"], 4 << 20);
+    assert_eq!(plan["steps"], serde_json::json!(["check", "disk", "upload", "register"]));
+    assert_eq!(plan["settings"]["ALIBABA_BUCKET"]["value"], "demo");
+    assert_eq!(plan["settings"]["ALIBABA_ACCESS_KEY_SECRET"]["value"], "<protected>");
+    assert_eq!(plan["findings"].as_array().unwrap().len(), 5, "{plan:#}");
+    sandbox.cloud_has_only(0);
+}
