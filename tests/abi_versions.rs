@@ -118,7 +118,9 @@ fn build(folder: &Path, file: &str, words: &[&str]) -> PathBuf {
     let output = cargo(folder, &[&["build", "--quiet"], words].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let kept = tempfile::Builder::new().prefix("abi").tempdir_in(target_folder()).unwrap().keep();
-    fs::copy(nested_target().join("debug").join(file), kept.join(file)).unwrap();
+    // A link: a program that was just written here could still be open for writing in a child that another
+    // test is starting, and would not be executed.
+    fs::hard_link(nested_target().join("debug").join(file), kept.join(file)).unwrap();
     kept.join(file)
 }
 

@@ -21,7 +21,7 @@ fn example() -> PathBuf {
 }
 
 /// A provider `faulty`: the example, but for `fault`, which runs when the first bytes are written.
-fn faulty(sandbox: &Sandbox, fault: &str) -> PathBuf {
+pub(crate) fn faulty(sandbox: &Sandbox, fault: &str) -> PathBuf {
     let folder = sandbox.path().join("plugins");
     fs::create_dir_all(&folder).unwrap();
     let path = folder.join("build-image-provider-faulty");

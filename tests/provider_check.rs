@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::harness::{Sandbox, needs_python, plugin_folder, root};
+use crate::{
+    harness::{Sandbox, needs_python, plugin_folder, root},
+    plugins_program::faulty,
+};
 
 fn plugin(name: &str) -> PathBuf {
     plugin_folder().join(build_image_plugin_api::plugin_file_name(name))
@@ -86,6 +89,24 @@ fn a_program_in_another_language_keeps_the_contract() {
     let (code, report) = report(&sandbox, &[file.to_str().unwrap()], &[]);
     conforms(&report, &["symbols", "libraries", "unwind", "stub"]);
     assert_eq!((code, &report["name"]), (0, &"pydir".into()));
+}
+
+#[test]
+fn a_program_that_does_wrong_fails_its_check_and_no_other() {
+    if !needs_python() {
+        return;
+    }
+    for (fault, expected) in [
+        // Asked to stop, it dies instead.
+        ("os._exit(0)", &["build", "cancel-during"][..]),
+        ("host.log('k ' + host.call('secret', key='PYDIR_SEAL_KEY'))", &["secrets"]),
+    ] {
+        let sandbox = Sandbox::new();
+        let file = faulty(&sandbox, fault).join("build-image-provider-faulty");
+        let (code, report) = report(&sandbox, &[file.to_str().unwrap()], &[]);
+        assert_eq!(with_verdict(&report, "fail"), *expected, "{fault}: {report:#}");
+        assert_eq!(code, 3);
+    }
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(super) const CHECKS: [Check; 28] = [
         "loads",
         "loads as a build loads it",
         describe::loads,
-        "build it with `export_provider!`, crate-type `cdylib`, a released build-image-plugin-api and panic = \"unwind\"",
+        "build it with `export_provider!`, crate-type `cdylib`, a released build-image-plugin-api and panic = \"unwind\"; a program answers `initialize` and `describe`",
     ),
     check(
         "name",
