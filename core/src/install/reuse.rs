@@ -1,12 +1,7 @@
 //! When an installed disk may be used again: everything it was made of is the same, byte for byte, and
 //! so is the disk.
 
-use std::{
-    fs::{self, File},
-    io::{self, Read, Write},
-    ops::ControlFlow,
-    path::Path,
-};
+use std::{fs, ops::ControlFlow, path::Path};
 
 use build_image_disk::{GuestReader, initrd::Content};
 use serde::{Deserialize, Serialize};
@@ -17,6 +12,7 @@ use crate::{
     error::{Error, Result, Stage},
     plan::Installation,
     product::Pass,
+    signature::{Algorithm, FileDigest, digests_of_file},
     source::from_disk,
 };
 
@@ -50,15 +46,16 @@ impl Made {
     ) -> Result<String> {
         let mut sum = Sum { hash: Sha256::new(), going_on };
         sum.line(&format!("{} {size}", env!("CARGO_PKG_VERSION")));
-        let mut passes = vec![(Pass::Rtm, &installation.iso)];
-        passes.extend(installation.hotfix.as_ref().map(|hotfix| (Pass::Hotfix, &hotfix.path)));
-        for (pass, iso) in passes {
-            sum.file(iso)?;
+        let mut passes = vec![(Pass::Rtm, &installation.iso, &installation.iso_digest)];
+        let hotfix = installation.hotfix.as_ref();
+        passes.extend(hotfix.map(|hotfix| (Pass::Hotfix, &hotfix.path, &hotfix.digest)));
+        for (pass, iso, digest) in passes {
+            sum.file(iso, digest.as_ref())?;
             for addition in additions(installation, platform, pass)? {
                 sum.line(&format!("{} {:o}", addition.path, addition.mode));
                 match &addition.content {
                     Content::Bytes(bytes) => sum.bytes(bytes),
-                    Content::File(path) => sum.file(path)?,
+                    Content::File(path) => sum.file(path, None)?,
                     Content::Directory => {}
                     Content::Symlink(target) => sum.line(target),
                 }
@@ -123,21 +120,16 @@ impl Sum<'_> {
         self.hash.update(bytes);
     }
 
-    fn file(&mut self, path: &Path) -> Result<()> {
-        let failed = |error: io::Error| {
-            Error::new(Stage::Source, format!("cannot read `{}`", path.display())).because(&error)
-        };
-        let mut file = File::open(path).map_err(failed)?;
-        let (mut inner, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-        loop {
-            let count = file.read(&mut buffer).map_err(failed)?;
-            if count == 0 {
-                self.bytes(&inner.finalize());
-                return Ok(());
-            }
-            inner.write_all(&buffer[..count]).map_err(failed)?;
-            interrupted((self.going_on)())?;
+    /// A file by its SHA-256; `known` is the one it had when it was read before.
+    fn file(&mut self, path: &Path, known: Option<&FileDigest>) -> Result<()> {
+        if let Some(sha256) = known.and_then(|known| known.still_of(path)) {
+            self.bytes(sha256);
+            return Ok(());
         }
+        let going_on = self.going_on;
+        let digests = digests_of_file(path, &[Algorithm::Sha256], &mut |_| going_on())?;
+        self.bytes(digests.get(Algorithm::Sha256).unwrap_or_default());
+        Ok(())
     }
 
     fn finish(self) -> String {
@@ -188,7 +180,10 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Seek as _, SeekFrom};
+    use std::{
+        fs::File,
+        io::{Seek as _, SeekFrom, Write as _},
+    };
 
     use super::*;
 
@@ -218,6 +213,29 @@ mod tests {
         fs::write(&full, bytes).unwrap();
         assert!(!Made::is_in(folder.path(), &full, "in", &go).unwrap());
         assert!(!Made::is_in(folder.path(), &folder.path().join("gone"), "in", &go).unwrap());
+    }
+
+    #[test]
+    fn a_file_whose_digest_is_known_is_not_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("iso");
+        fs::write(&path, "first").unwrap();
+        let before = path.metadata().unwrap();
+        let digests = digests_of_file(&path, &[Algorithm::Sha256], &mut |_| go()).unwrap();
+        let known = FileDigest::of(&digests, &before);
+        let sum = |known: Option<&FileDigest>| {
+            let mut sum = Sum { hash: Sha256::new(), going_on: &go };
+            sum.file(&path, known).unwrap();
+            sum.finish()
+        };
+        let read = sum(None);
+        assert_eq!(sum(known.as_ref()), read);
+        // Other bytes, and nothing a look from outside could tell.
+        fs::write(&path, "other").unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_modified(before.modified().unwrap()).unwrap();
+        assert_eq!(sum(known.as_ref()), read);
+        assert_ne!(sum(None), read);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::{
     random,
     runs::{Run, State},
     settings::Resolved,
+    signature::FileDigest,
     source::{GivenDisk, Manner},
     tags::{self, Tags},
 };
@@ -31,6 +32,8 @@ pub enum Source {
         facts: Facts,
         /// Sizes of its volumes.
         info: Box<VeInfo>,
+        /// Its digest, when it was read for another reason.
+        digest: Option<FileDigest>,
         /// The hotfix that goes on top.
         hotfix: Option<Box<Hotfix>>,
     },
@@ -45,6 +48,8 @@ pub struct Hotfix {
     pub path: PathBuf,
     /// What it makes of the base.
     pub facts: Facts,
+    /// Its digest, when it was read for another reason.
+    pub digest: Option<FileDigest>,
 }
 
 impl Source {
@@ -64,6 +69,8 @@ impl Source {
 pub struct Installation {
     /// The ISO.
     pub iso: PathBuf,
+    /// Its digest, when it is known already.
+    pub iso_digest: Option<FileDigest>,
     /// What is installed in the end: the hotfix's facts when there is one.
     pub facts: Facts,
     /// The hotfix, installed in a pass of its own.
@@ -280,7 +287,7 @@ fn installation(
     settings: &Resolved,
     source: &Source,
 ) -> Result<Option<Installation>> {
-    let Source::Iso { path, facts, info, hotfix } = source else { return Ok(None) };
+    let Source::Iso { path, facts, info, digest, hotfix } = source else { return Ok(None) };
     check_floor(platform, said, facts, path)?;
     let shape = shape(settings)?;
     let waagent = said.guest.volumes.iter().any(|volume| volume == "waagent");
@@ -294,6 +301,7 @@ fn installation(
     };
     Ok(Some(Installation {
         iso: path.clone(),
+        iso_digest: digest.clone(),
         facts: source.facts().unwrap_or(facts).clone(),
         hotfix: hotfix.as_deref().cloned(),
         shape,

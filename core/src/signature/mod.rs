@@ -4,9 +4,11 @@
 //! ```text
 //! digest.rs  several digests of one stream     pem.rs  blocks of a key file
 //! public.rs  verifying                          private.rs  signing
+//! file.rs    digests of a file, and how long they hold
 //! ```
 
 mod digest;
+mod file;
 mod pem;
 mod private;
 mod public;
@@ -16,6 +18,7 @@ mod tests;
 use std::{io::Read, ops::ControlFlow, path::Path};
 
 pub use digest::{Algorithm, Digests, Pass};
+pub use file::{FileDigest, digests_of_file};
 pub use private::PrivateKey;
 pub use public::PublicKey;
 

@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Result, Stage},
     plan::{self, Hotfix, Source},
     product::{self, Facts, VeInfo},
-    signature::{Algorithm, Digests},
+    signature::{Algorithm, Digests, FileDigest},
 };
 
 /// Largest `ve.info.json` that is read, in bytes.
@@ -93,7 +93,13 @@ impl Here {
         })
     }
 
-    fn check(&mut self, verifier: &Verifier<'_, '_>, signature: &str, sha256: &str) -> Result<()> {
+    /// Checks the file; its digest, if that came about.
+    fn check(
+        &mut self,
+        verifier: &Verifier<'_, '_>,
+        signature: &str,
+        sha256: &str,
+    ) -> Result<Option<FileDigest>> {
         let url = self.fetched.as_ref().map(|(url, _)| url);
         let subject = Subject { signature, sha256, path: &self.path, url };
         let checked = verifier.check(&subject, self.digests.take());
@@ -127,13 +133,14 @@ fn installer(desk: &Desk<'_>, address: &Address) -> Result<Opened> {
             open_iso(&fix.path).and_then(|iso| product::read_hotfix_facts(&iso, &fix.path, &facts));
         let facts = fix.judged(read)?;
         fix.name(&product::iso_name(&facts))?;
-        hotfix = Some(Box::new(Hotfix { path: fix.path.clone(), facts }));
+        hotfix = Some(Box::new(Hotfix { path: fix.path.clone(), facts, digest: None }));
     }
-    base.check(&verifier, "ISO_SIG", "ISO_SHA256")?;
-    if let Some(fix) = &mut fix {
-        fix.check(&verifier, "EHF_ISO_SIG", "EHF_ISO_SHA256")?;
+    let digest = base.check(&verifier, "ISO_SIG", "ISO_SHA256")?;
+    if let (Some(fix), Some(hotfix)) = (&mut fix, &mut hotfix) {
+        hotfix.digest = fix.check(&verifier, "EHF_ISO_SIG", "EHF_ISO_SHA256")?;
     }
-    let source = Source::Iso { path: base.path.clone(), facts, info: Box::new(info), hotfix };
+    let (path, info) = (base.path.clone(), Box::new(info));
+    let source = Source::Iso { path, facts, info, digest, hotfix };
     let kept = [Some(base), fix].into_iter().flatten();
     let downloads = kept.filter_map(|here| here.fetched).map(|(_, slot)| slot).collect();
     Ok(Opened { source, downloads })

@@ -2,7 +2,7 @@
 //! the build; only leaving the keys out switches the check off.
 
 use std::{
-    fs::{self, File},
+    fs,
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::{Error, Problem, Result, Stage},
-    signature::{Algorithm, Digests, PublicKey, digests_of},
+    signature::{Algorithm, Digests, FileDigest, PublicKey, digests_of_file},
 };
 
 /// Largest signature that is read, in bytes; those of RSA keys of 16384 bits have 2048.
@@ -38,6 +38,8 @@ struct Key {
 /// What is known beforehand about the files: keys, read once.
 pub(super) struct Verifier<'d, 'a> {
     keys: Vec<Key>,
+    /// Whether the SHA-256 of every file is of use later: a disk is used again by its inputs' digests.
+    reuse: bool,
     desk: &'d Desk<'a>,
 }
 
@@ -70,7 +72,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
             let key = PublicKey::read(&path).map_err(named)?;
             keys.push(Key { setting, path, key, algorithm });
         }
-        let verifier = Self { keys, desk };
+        let verifier = Self { keys, reuse: settings.is_on("REUSE"), desk };
         verifier.check_wishes()?;
         Ok(verifier)
     }
@@ -104,30 +106,40 @@ impl<'d, 'a> Verifier<'d, 'a> {
         }
     }
 
-    /// Digests that are needed of a file.
+    /// Digests that are of use when a file is read anyway.
     pub(super) fn wanted(&self, sha256: &str) -> Vec<Algorithm> {
         let mut wanted: Vec<Algorithm> = self.keys.iter().map(|key| key.algorithm).collect();
-        if self.desk.settings.get(sha256).is_some() {
+        if self.reuse || self.desk.settings.get(sha256).is_some() {
             wanted.push(Algorithm::Sha256);
         }
         wanted
     }
 
-    /// Of these, the ones for which there is something to compare with.
+    /// Of these, the ones for which there is something to compare with, or that are of use later.
     fn needed(&self, sha256: &str, signatures: &[(String, Option<Vec<u8>>)]) -> Vec<Algorithm> {
         let there = self.keys.iter().zip(signatures).filter(|(_, (_, bytes))| bytes.is_some());
         let mut needed: Vec<Algorithm> = there.map(|(key, _)| key.algorithm).collect();
-        if self.desk.settings.get(sha256).is_some() {
+        if self.reuse || self.desk.settings.get(sha256).is_some() {
             needed.push(Algorithm::Sha256);
         }
         needed
     }
 
-    /// Checks a file; `digests` are those that were made while it was downloaded.
-    pub(super) fn check(&self, subject: &Subject<'_>, digests: Option<Digests>) -> Result<()> {
-        if self.wanted(subject.sha256).is_empty() {
-            return Ok(());
-        }
+    /// Checks a file; `digests` are those that were made while it was downloaded. The file is read only
+    /// when there is something to compare with; its digest is passed on if it came about.
+    pub(super) fn check(
+        &self,
+        subject: &Subject<'_>,
+        digests: Option<Digests>,
+    ) -> Result<Option<FileDigest>> {
+        let before =
+            fs::metadata(subject.path).map_err(|error| unreadable(subject.path, &error))?;
+        let compared = !self.keys.is_empty() || self.desk.settings.get(subject.sha256).is_some();
+        let digests = if compared { Some(self.compare(subject, digests)?) } else { digests };
+        Ok(digests.and_then(|digests| FileDigest::of(&digests, &before)))
+    }
+
+    fn compare(&self, subject: &Subject<'_>, digests: Option<Digests>) -> Result<Digests> {
         let signatures = self.signatures(subject)?;
         let name = subject.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         self.desk.reporter.begin("verify", &format!("checking {name}"));
@@ -141,7 +153,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
             proofs.push(self.verified(subject, &signatures, &digests)?);
         }
         self.desk.reporter.end(&proofs.join(", "));
-        Ok(())
+        Ok(digests)
     }
 
     /// The signature for each key, with its name. Missing ones are problems, unless another is there.
@@ -262,25 +274,18 @@ fn expected(
 }
 
 fn read(desk: &Desk<'_>, path: &Path, wanted: &[Algorithm]) -> Result<Digests> {
-    let failed = |error: &std::io::Error| {
-        Error::new(Stage::Source, format!("cannot read `{}`", path.display())).because(error)
-    };
-    let mut file = File::open(path).map_err(|error| failed(&error))?;
-    let total = file.metadata().map_err(|error| failed(&error))?.len();
+    let total = fs::metadata(path).map_err(|error| unreadable(path, &error))?.len();
     let mut seen = |done| {
         desk.reporter.progress(Progress { done, total, ..Progress::default() });
         if desk.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let digests = digests_of(&mut file, wanted, &mut seen);
+    let digests = digests_of_file(path, wanted, &mut seen);
     desk.reporter.clear();
-    digests.map_err(|error| match error.stage {
-        Stage::Disk => Error {
-            stage: Stage::Source,
-            message: format!("cannot read `{}`", path.display()),
-            ..error
-        },
-        _ => error,
-    })
+    digests
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+    Error::new(Stage::Source, format!("cannot read `{}`", path.display())).because(error)
 }
 
 /// Where a signature is when nobody says: beside the file, its digest in its name.
