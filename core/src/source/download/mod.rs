@@ -150,7 +150,7 @@ impl<'a> Downloader<'a> {
 
     fn fill(&self, url: &Url, mut slot: Slot, wanted: &[Algorithm]) -> Result<Download> {
         let path = slot.partial();
-        let about = std::mem::take(&mut slot.about);
+        let about = slot.about.clone();
         let have = path.metadata().map_or(0, |metadata| metadata.len()).min(about.synced);
         let opened = File::options().create(true).truncate(false).write(true).open(&path);
         let opened = opened.and_then(|mut file| {
@@ -160,8 +160,8 @@ impl<'a> Downloader<'a> {
         });
         let file = opened.map_err(|error| cannot_write(&path, &error))?;
         let mut keep = |about: &About| {
-            slot.about = about.clone();
-            slot.keep()
+            let before = std::mem::replace(&mut slot.about, about.clone());
+            slot.keep().inspect_err(|_| slot.about = before)
         };
         let mut transfer = self.transfer(url, &path, file, wanted);
         (transfer.have, transfer.about) = (have, about);
@@ -172,8 +172,12 @@ impl<'a> Downloader<'a> {
         let digests = match fetched {
             Ok(digests) => digests,
             Err(failure) => {
-                if nothing {
+                // What could not be written down, on a full disk, is of no use to the next run.
+                let useful = slot.about.synced;
+                if nothing || useful == 0 {
                     slot.remove();
+                } else if let Ok(file) = File::options().write(true).open(&path) {
+                    let _ = file.set_len(useful);
                 }
                 return Err(failure.error);
             }
@@ -272,8 +276,10 @@ impl<'a> Downloader<'a> {
     fn drive(&self, transfer: &mut Transfer<'_>) -> Result<Option<Digests>, Failure> {
         let done = self.block_on(transfer.run());
         self.reporter.clear();
-        if done.is_err() {
-            transfer.secure()?;
+        if done.is_err()
+            && let Err(error) = transfer.secure()
+        {
+            tracing::warn!(%error, "what arrived is not written down");
         }
         done
     }

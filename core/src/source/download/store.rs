@@ -125,10 +125,12 @@ impl Slot {
     /// Writes down what is known.
     pub(super) fn keep(&self) -> Result<()> {
         let path = self.folder.join(ABOUT);
-        let failed = |error: io::Error| cannot_make(&path, &error);
         let text = serde_json::to_vec_pretty(&self.about).unwrap_or_default();
         let fresh = path.with_extension("new");
-        fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &path)).map_err(failed)
+        fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &path)).map_err(|error| {
+            let _ = fs::remove_file(&fresh);
+            cannot_write(&path, &error)
+        })
     }
 
     /// Gives the file, which is whole, its name.

@@ -80,7 +80,11 @@ impl Transfer<'_> {
                 Ok(()) => return self.end(),
                 Err(failure) => failure,
             };
-            self.secure()?;
+            if let Err(error) = self.secure()
+                && failure.passes
+            {
+                return Err(error.into());
+            }
             in_a_row = if self.received > before { 1 } else { in_a_row + 1 };
             let connecting = failure.status.is_none() && self.received == 0;
             let allowed = if connecting { self.retries.min(CONNECTING) } else { self.retries };

@@ -1,0 +1,155 @@
+//! File systems that are really full: a few MiB of memory of which only the program under test knows.
+//! One clear error, the right exit code, and nothing half-written.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use crate::harness::{
+    Answer, Iso, Run, Sandbox, TinyIso, Turn, Web, names, needs, needs_qemu, tool,
+};
+
+/// Mounts `small`, runs the program, and tells what the file system holds afterwards.
+const SCRIPT: &str = r#"
+mount -t tmpfs -o size="$1" none small || exit 99
+shift
+"$@"
+code=$?
+(cd small && find . -type f | LC_ALL=C sort) >left || exit 98
+exit $code
+"#;
+
+/// Whether file systems can be mounted here by somebody who is root only for himself.
+fn can_mount() -> bool {
+    if !needs(&["unshare", "mount"]) {
+        return false;
+    }
+    let tried = Command::new("unshare")
+        .args(["-rm", "mount", "-t", "tmpfs", "none", "/mnt"])
+        .stderr(Stdio::null())
+        .status();
+    let can = tried.is_ok_and(|status| status.success());
+    if !can {
+        eprintln!("SKIPPED: no file system can be mounted here, so none is filled");
+    }
+    can
+}
+
+/// Runs the program where `small` is a file system of this size; what it says, and the files left there.
+fn run(sandbox: &Sandbox, size: &str, words: &[&str]) -> (Run, Vec<String>) {
+    let small = sandbox.path().join("small");
+    fs::create_dir_all(&small).unwrap();
+    let inner = sandbox.command(words);
+    let mut outer = Command::new("unshare");
+    outer.args(["-rm", "sh", "-c", SCRIPT, "sh", size]);
+    outer.arg(inner.get_program()).args(inner.get_args()).current_dir(sandbox.path());
+    outer.env_clear().stdin(Stdio::null());
+    outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let run = Run::of(&outer.output().unwrap(), None);
+    assert!(run.code < 98, "the script itself failed: {}", run.stderr);
+    let left = fs::read_to_string(sandbox.path().join("left")).unwrap();
+    (run, left.lines().map(str::to_owned).collect())
+}
+
+/// A qcow2 file that says little of what it holds: 64 MiB in some hundred KiB.
+fn compressed(sandbox: &Sandbox) {
+    fs::write(sandbox.path().join("plain"), vec![b'A'; 64 << 20]).unwrap();
+    tool(sandbox.path(), &["qemu-img", "convert", "-c", "-O", "qcow2", "plain", "d.qcow2"]);
+    fs::remove_file(sandbox.path().join("plain")).unwrap();
+}
+
+const SPACE: &str = "No space left on device";
+
+#[test]
+fn an_image_that_does_not_fit_is_not_half_published() {
+    if !can_mount() || !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    compressed(&sandbox);
+    let words = ["--disk", "d.qcow2", "-p", "qcow2", "--package", "none", "--image-dir"];
+    let (run, left) = run(&sandbox, "8m", &[&words[..], &["small/images"]].concat());
+    run.failed(5, &["cannot write", "small/images/", SPACE, "hint: free some space", "IMAGE_DIR"]);
+    assert_eq!(left, [""; 0]);
+}
+
+#[test]
+fn a_download_of_unknown_length_that_does_not_fit_leaves_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let web = Web::start(|asked| Answer::file(asked, &vec![1; 32 << 20]).chunked());
+    let url = web.url("/d.raw");
+    let words = ["--disk", &url, "-p", "qcow2", "--artifacts-dir", "small/work"];
+    let (run, left) = run(&sandbox, "8m", &words);
+    run.failed(5, &["cannot write", "small/work/downloads/", SPACE, "set ARTIFACTS_DIR"]);
+    assert_eq!(left, [""; 0]);
+    assert_eq!(web.asked().len(), 1, "it is not tried again");
+}
+
+#[test]
+fn a_packed_disk_that_does_not_fit_leaves_nothing() {
+    if !can_mount() || !needs(&["xz"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path().join("d.raw"), vec![b'A'; 64 << 20]).unwrap();
+    tool(sandbox.path(), &["xz", "-0", "d.raw"]);
+    let words = ["--disk", "d.raw.xz", "-p", "qcow2", "--artifacts-dir", "small/work"];
+    // 256 MiB are left to others.
+    let (run, left) = run(&sandbox, "290m", &words);
+    run.failed(5, &["free space of", "does not hold the content of", "d.raw.xz", "ARTIFACTS_DIR"]);
+    assert_eq!(left, [""; 0]);
+}
+
+/// Builds of an ISO whose disk lies on a small file system, whatever is free there.
+const INSTALL: [&str; 10] = [
+    "-p",
+    "qcow2",
+    "-m",
+    "ltm",
+    "-b",
+    "1",
+    "--artifacts-dir",
+    "small/work",
+    "--min-free-disk-storage-mb",
+    "0",
+];
+
+/// All that a failed installation leaves: its records, and the guest's log.
+fn only_records(left: &[String]) {
+    let log = |name: &&String| name.ends_with(".log");
+    let record = |name: &&String| name.ends_with(".json") || name.ends_with("/files.txt");
+    let other: Vec<_> = left.iter().filter(|name| !log(name) && !record(name)).collect();
+    assert!(other.is_empty(), "{other:?}");
+}
+
+#[test]
+fn an_installer_that_does_not_fit_is_not_started() {
+    if !can_mount() || !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let kernel = "no kernel ".repeat(900_000);
+    let iso = TinyIso::base().with("isolinux/vmlinuz", &kernel);
+    iso.write(&sandbox.path().join("x.iso"));
+    let (run, left) = run(&sandbox, "4m", &[&["-i", "x.iso"], &INSTALL[..]].concat());
+    run.failed(5, &["cannot write", "vmlinuz", SPACE, "set ARTIFACTS_DIR"]);
+    only_records(&left);
+}
+
+#[test]
+fn a_guest_whose_disk_does_not_fit_is_stopped() {
+    if !can_mount() || !needs_qemu() {
+        return;
+    }
+    let _turn = Turn::take();
+    let sandbox = Sandbox::new();
+    let iso = Iso::of("ok");
+    let (run, left) = run(&sandbox, "80m", &[&["-i", iso.word()], &INSTALL[..]].concat());
+    run.failed(5, &["the guest was stopped, only", "bytes are free for its disk", "hint:"]);
+    only_records(&left);
+    assert_eq!(names(&sandbox.path().join("images")), [""; 0]);
+}
