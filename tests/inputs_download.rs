@@ -63,8 +63,6 @@ fn a_disk_by_url_is_fetched_once_and_removed_when_the_build_is_done() {
 type Behaviour = fn(usize, &Asked, &[u8]) -> Answer;
 /// What breaks, how, and the first byte of every request that is made then.
 type Break = (&'static str, Behaviour, &'static [usize]);
-/// What is asked for, what is answered, the exit code, what is said.
-type Failure = (&'static str, Behaviour, i32, &'static [&'static str]);
 
 fn cut(asked: &Asked, body: &[u8], at: usize) -> Answer {
     Answer { cut: Some(at), ..Answer::file(asked, body) }
@@ -168,77 +166,6 @@ fn broken_connections_are_taken_up_where_they_broke() {
         assert_eq!(asked, starts, "{what}");
         assert!(fs::read(downloaded(&sandbox, "d.raw").unwrap()).unwrap() == disk, "{what}");
     }
-}
-
-const FAILURES: [Failure; 12] = [
-    ("/d.raw", |_, _, _| Answer::status(404), 4, &["answers 404", "check the address"]),
-    ("/d.raw", |_, _, _| Answer::status(401), 4, &["answers 401", "USER:PASSWORD@"]),
-    ("/d.raw?Signature=abc", |_, _, _| Answer::status(403), 4, &["/d.raw?…`", "answers 403"]),
-    ("/d.raw", |_, _, _| Answer::status(503), 7, &["answers 503", "attempts: 3"]),
-    ("/d.raw", |_, asked, _| Answer::redirect(&asked.path), 4, &["redirects more than 10 times"]),
-    (
-        "/d.raw",
-        |_, _, _| Answer::redirect("ftp://h/x"),
-        4,
-        &["redirects to an address that is none"],
-    ),
-    ("/d.raw", |_, asked, body| cut(asked, body, 0), 7, &["the connection broke"]),
-    (
-        "/d.raw",
-        |_, asked, body| {
-            let mut answer = Answer::file(asked, body);
-            answer.headers.push(("content-encoding", "gzip".to_owned()));
-            answer
-        },
-        4,
-        &["encoded as gzip"],
-    ),
-    (
-        "/d.raw",
-        |_, _, _| {
-            let headers = vec![("content-length", "900000000000000000".to_owned())];
-            Answer { status: 200, headers, ..Answer::default() }
-        },
-        5,
-        &["900000000000000000 bytes are to come", "free", "ARTIFACTS_DIR"],
-    ),
-    (
-        "/d.raw",
-        |_, _, body| Answer { stall: Some(0), ..Answer::file(&Asked::default(), body) },
-        7,
-        &["nothing arrived for 1 s", "DOWNLOAD_TIMEOUT"],
-    ),
-    (
-        "/d.raw",
-        |_, asked, _| Answer::file(asked, b"<html>Log in first</html>"),
-        4,
-        &["no multiple of 512", "downloaded from: http://"],
-    ),
-    ("/d.raw", |_, asked, _| Answer::file(asked, b""), 4, &["downloaded from: http://"]),
-];
-
-#[test]
-fn what_cannot_be_downloaded_says_why_and_leaves_nothing() {
-    for (path, behaviour, code, texts) in FAILURES {
-        let content = image();
-        let web = Web::start(move |asked| behaviour(0, asked, &content));
-        let sandbox = Sandbox::new();
-        let run = build(&sandbox, &web.url(path), &["--download-timeout", "1s"]);
-        run.failed(code, texts);
-        assert!(!run.stderr.contains("Signature"), "{}", run.stderr);
-        assert!(
-            !sandbox.path().join("artifacts/downloads").exists(),
-            "{texts:?}: {:?}",
-            sandbox.files()
-        );
-    }
-    let free = Web::start(|_| Answer::status(200)).address;
-    let sandbox = Sandbox::new();
-    let url = format!("http://{free}/d.raw");
-    build(&sandbox, &url, &[]).failed(7, &["no connection", "attempts: 3"]);
-    build(&sandbox, "ftp://host/d.raw", &[])
-        .failed(4, &["neither a file nor an http or https URL"]);
-    build(&sandbox, "http://", &[]).failed(4, &["is no usable URL"]);
 }
 
 #[test]

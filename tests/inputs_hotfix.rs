@@ -33,37 +33,3 @@ fn names_and_facts_are_those_of_the_hotfix() {
         assert!(run.stdout.contains(text), "`{text}` is missing in\n{}", run.stdout);
     }
 }
-
-#[test]
-fn a_hotfix_of_something_else_is_refused_by_name() {
-    if !needs_qemu() {
-        return;
-    }
-    let file = TinyIso::version_file;
-    let of = |text: &str| TinyIso::hotfix().with("VERSION.LTM", text);
-    for (hotfix, text) in [
-        (
-            of(&file("15.0.1", "0.0.44", "0.0.39")),
-            "for version `15.0.1`, but the base ISO has version `15.0.0`",
-        ),
-        (
-            of(&file("15.0.0", "0.0.44", "0.0.38")),
-            "for build `0.0.38`, but the base ISO has build `0.0.39`",
-        ),
-        (of(&file("15.0.0", "0.0.44", "0.0.39").replace("BIG-IP", "BIG-IQ")), "product `BIG-IQ`"),
-        (of("Product: BIG-IP\nVersion: 15.0.0\nBuild: 1\n"), "`BaseBuild: …` is missing"),
-        (of("no lines of a version file"), "line 1 is not `Key: value`"),
-        (TinyIso::base(), "no `/VERSION.LTM`; this is no hotfix ISO"),
-    ] {
-        let sandbox = Sandbox::new();
-        TinyIso::base().write(&sandbox.path().join("base.iso"));
-        hotfix.write(&sandbox.path().join("fix.iso"));
-        plan(&sandbox).failed(4, &["fix.iso", text, "hint:"]);
-    }
-    let sandbox = Sandbox::new();
-    TinyIso::base().write(&sandbox.path().join("base.iso"));
-    plan(&sandbox).failed(4, &["fix.iso", "No such file"]);
-    TinyIso::hotfix().write(&sandbox.path().join("fix.iso"));
-    let words = ["plan", "-i", "fix.iso", "-p", "qcow2", "-m", "ltm", "-b", "1"];
-    sandbox.run(&words).failed(4, &["no product folder"]);
-}

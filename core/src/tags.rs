@@ -91,15 +91,12 @@ pub fn check(tags: &Tags, rules: &TagRules) -> Result<()> {
     let mut problems = Vec::new();
     if tags.len() > limit(rules.maximum) {
         let keys: Vec<&str> = tags.keys().map(String::as_str).collect();
-        problems.push(
-            Problem::new(format!(
-                "{} tags, allowed are {}: {}",
-                tags.len(),
-                rules.maximum,
-                keys.join(", ")
-            ))
-            .hint("leave some out with IMAGE_TAGS_EXCLUDE"),
-        );
+        problems.push(Problem::new(format!(
+            "{} tags, allowed are {}: {}",
+            tags.len(),
+            rules.maximum,
+            keys.join(", ")
+        )));
     }
     for (key, value) in tags {
         problems.extend(check_one(key, value, rules).map(Problem::new));
@@ -116,7 +113,8 @@ pub fn check(tags: &Tags, rules: &TagRules) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
-    Err(Error::several(Stage::Settings, "the image's tags break the provider's rules", problems))
+    Err(Error::several(Stage::Settings, "the image's tags break the provider's rules", problems)
+        .hint("change IMAGE_TAGS, or leave tags out with IMAGE_TAGS_EXCLUDE"))
 }
 
 /// The most of something a rule allows; zero means that there is no such rule.

@@ -34,7 +34,10 @@ impl Address {
         }
         // The parser's message does not repeat the text.
         let parsed = Url::parse(text).map_err(|error| {
-            Error::new(Stage::Source, format!("{key}: `{shown}` is no usable URL")).because(&error)
+            let text = format!("{key}: `{shown}` is no usable URL");
+            Error::new(Stage::Source, text)
+                .because(&error)
+                .hint("give a file, or an address such as https://host/folder/file")
         })?;
         Ok(Self::Url(parsed))
     }

@@ -253,11 +253,11 @@ impl Run<'_> {
         let said = complaint.lines().next_back().unwrap_or("it said nothing").to_owned();
         let error = Error::new(Kind::Tool, format!("qemu ended with {status}: {said}; the log is"));
         let error = self.with_log(error).with_detail("qemu", complaint);
-        if status.signal() == Some(9) {
-            return error
-                .with_hint("the host may be out of memory: close programs or lower the guest's");
-        }
-        error
+        error.with_hint(if status.signal() == Some(9) {
+            "the host may be out of memory: close programs or lower the guest's"
+        } else {
+            "when it complains about kernel or initrd, the ISO is damaged; else look at the end of the log"
+        })
     }
 
     fn with_log(&self, error: Error) -> Error {
