@@ -7,7 +7,7 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 INSTALLED = "$(DESTDIR)$(PREFIX)/bin/build-image"
 PROVIDERS := alibaba aws azure gce qcow2 vhd vmware
 
-.PHONY: all demo test lint install bench soak tools clean
+.PHONY: all demo test lint install bench fuzz soak tools clean
 all:
 	$(CARGO) build --workspace --locked
 
@@ -57,8 +57,13 @@ bench: tools
 	tests/bench/load
 	$(TARGET)/release/examples/soak --requests 100 --bytes 1000000 --noise-seconds 0
 
+# Hostile input for every reader, so many seconds each; needs a nightly compiler and cargo-fuzz, and says so.
+FUZZ_SECONDS ?= 600
+fuzz: tools
+	FUZZ_JOBS=$(or $(FUZZ_JOBS),$(shell nproc)) tests/fuzz/run $(FUZZ_SECONDS)
+
 # Long runs: 1,000 instances of every provider (also under valgrind), 20,000 requests and 10 GB, ten minutes of noise, plugins of
-# other compilers and under sanitizers, the emulator's page in a browser.
+# other compilers and under sanitizers, ten minutes of hostile input per reader, the emulator's page in a browser.
 soak: tools
 	tests/install-tools interop
 	tests/install-tools soak
@@ -69,6 +74,8 @@ soak: tools
 	$(TARGET)/release/examples/soak
 	tests/abi/matrix
 	tests/abi/sanitize
+	@if command -v cargo-fuzz >/dev/null; then $(MAKE) fuzz; \
+	else echo "cargo-fuzz is not installed: no reader was fuzzed (cargo install cargo-fuzz --locked)"; fi
 	@if command -v chromium >/dev/null; then tests/interop/run --browser $(TARGET)/release/build-image-emulator-alibaba; \
 	else echo "chromium is not installed: the emulator's page was not looked at"; fi
 

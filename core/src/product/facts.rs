@@ -57,7 +57,7 @@ pub fn read_facts(iso: &Iso, path: &Path) -> Result<Facts> {
     let folder = format!("/{folder}");
     let name = format!("{folder}/VERSION");
     let bytes = iso.read(&name, LIMIT).map_err(|error| crate::source::not_accepted(path, error))?;
-    parse(&folder, &String::from_utf8_lossy(&bytes))
+    Facts::parse(&folder, &String::from_utf8_lossy(&bytes))
         .map_err(|what| refused(format!("its version file `{name}`: {what}")))
 }
 
@@ -79,7 +79,7 @@ pub fn read_hotfix_facts(iso: &Iso, path: &Path, base: &Facts) -> Result<Facts> 
         }
         crate::source::not_accepted(path, error)
     })?;
-    let facts = parse("", &String::from_utf8_lossy(&bytes))
+    let facts = Facts::parse("", &String::from_utf8_lossy(&bytes))
         .map_err(|what| refused(format!("its version file `{HOTFIX_FILE}`: {what}")))?;
     let facts = Facts { hotfix: true, ..facts };
     match facts.misfit(base) {
@@ -92,42 +92,6 @@ pub fn read_hotfix_facts(iso: &Iso, path: &Path, base: &Facts) -> Result<Facts> 
 fn is_product_folder(name: &str) -> bool {
     let digits = name.strip_prefix("BIGIP").or_else(|| name.strip_prefix("BIGIQ"));
     digits.is_some_and(|digits| digits.chars().all(|letter| letter.is_ascii_digit()))
-}
-
-fn parse(folder: &str, text: &str) -> Result<Facts, String> {
-    let mut lines = Vec::new();
-    for (position, line) in text.lines().enumerate() {
-        let line = line.trim_end();
-        if line.is_empty() {
-            continue;
-        }
-        let (key, value) = line
-            .split_once(": ")
-            .ok_or_else(|| format!("line {} is not `Key: value`", position + 1))?;
-        lines.push((key.to_owned(), value.trim().to_owned()));
-    }
-    let first_word = |key: &str| {
-        let value = lines.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
-        value.and_then(|value| value.split_whitespace().next()).map(str::to_owned)
-    };
-    let optional = |key: &str| first_word(key).map(|word| name_part(key, word)).transpose();
-    let needed =
-        |key: &str| optional(key)?.ok_or_else(|| format!("the line `{key}: …` is missing"));
-    let version = needed("Version")?;
-    Ok(Facts {
-        folder: folder.to_owned(),
-        hotfix: false,
-        product: needed("Product")?,
-        number: Version::parse(&version)?,
-        version,
-        build: needed("Build")?,
-        base_build: needed("BaseBuild")?,
-        project: optional("Project")?,
-        lines: lines
-            .into_iter()
-            .map(|(key, value)| (format!("version_{}", key.to_lowercase()), value))
-            .collect(),
-    })
 }
 
 /// A word of the file that becomes part of file names.
@@ -146,6 +110,46 @@ fn name_part(key: &str, word: String) -> Result<String, String> {
 }
 
 impl Facts {
+    /// Facts from the text of a version file that lies in `folder`, such as `/BIGIP1500`.
+    ///
+    /// # Errors
+    /// Which line is missing or malformed.
+    pub fn parse(folder: &str, text: &str) -> Result<Self, String> {
+        let mut lines = Vec::new();
+        for (position, line) in text.lines().enumerate() {
+            let line = line.trim_end();
+            if line.is_empty() {
+                continue;
+            }
+            let (key, value) = line
+                .split_once(": ")
+                .ok_or_else(|| format!("line {} is not `Key: value`", position + 1))?;
+            lines.push((key.to_owned(), value.trim().to_owned()));
+        }
+        let first_word = |key: &str| {
+            let value = lines.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
+            value.and_then(|value| value.split_whitespace().next()).map(str::to_owned)
+        };
+        let optional = |key: &str| first_word(key).map(|word| name_part(key, word)).transpose();
+        let needed =
+            |key: &str| optional(key)?.ok_or_else(|| format!("the line `{key}: …` is missing"));
+        let version = needed("Version")?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            hotfix: false,
+            product: needed("Product")?,
+            number: Version::parse(&version)?,
+            version,
+            build: needed("Build")?,
+            base_build: needed("BaseBuild")?,
+            project: optional("Project")?,
+            lines: lines
+                .into_iter()
+                .map(|(key, value)| (format!("version_{}", key.to_lowercase()), value))
+                .collect(),
+        })
+    }
+
     /// Refuses versions this program does not install.
     ///
     /// # Errors
@@ -201,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_version_file_becomes_facts() {
-        let facts = parse("/BIGIP1500", FILE).unwrap();
+        let facts = Facts::parse("/BIGIP1500", FILE).unwrap();
         assert_eq!(facts.product_name(), "BIGIP");
         assert_eq!((facts.version.as_str(), facts.build.as_str()), ("15.0.0", "0.0.39"));
         assert_eq!(facts.number, Version::of(15_000_000));
@@ -219,15 +223,15 @@ mod tests {
             (FILE.replace("BIG-IP", "BIG\u{1b}[2J"), r"`BIG\u{1b}[2J`"),
             (format!("{FILE}Project: .hidden\n"), "`Project: …`"),
         ] {
-            let error = parse("/BIGIP1500", &text).unwrap_err();
+            let error = Facts::parse("/BIGIP1500", &text).unwrap_err();
             assert!(error.contains(what), "{error}");
         }
     }
 
     #[test]
     fn a_hotfix_goes_onto_its_own_base_only() {
-        let base = parse("/BIGIP1500", FILE).unwrap();
-        let hotfix = |from: &str, to: &str| parse("", &FILE.replace(from, to)).unwrap();
+        let base = Facts::parse("/BIGIP1500", FILE).unwrap();
+        let hotfix = |from: &str, to: &str| Facts::parse("", &FILE.replace(from, to)).unwrap();
         assert_eq!(hotfix("Build: 0.0.39\nSeq", "Build: 0.0.44\nSeq").misfit(&base), None);
         for (from, to, part) in [
             ("BIG-IP", "BIG-IQ", "product `BIG-IQ`"),
@@ -248,7 +252,7 @@ mod tests {
             ("14.1.0.3", true),
             ("21.0.0", true),
         ] {
-            let facts = parse("/BIGIP", &FILE.replace("15.0.0", version)).unwrap();
+            let facts = Facts::parse("/BIGIP", &FILE.replace("15.0.0", version)).unwrap();
             let checked = facts.check_age(Path::new("x.iso"));
             assert_eq!(checked.is_ok(), taken, "{version}");
             if let Err(error) = checked {

@@ -1,8 +1,6 @@
 //! VDI, dynamic and fixed, for reading. Source: VirtualBox, include/VBox/vd.h and Storage/VDICore.h
 //! (the layout, version 1.1). Differencing disks are reported by the probe and refused by the reader.
 
-use std::collections::HashSet;
-
 use super::content::Content;
 use super::image::Image;
 use super::{Extent, Format, Probe};
@@ -23,7 +21,11 @@ pub(super) fn claims(image: &Image) -> Result<bool, Error> {
     Ok(image.head::<4>(0x40)? == MAGIC)
 }
 
+/// Bytes of the block map that are read at once.
+const PIECE: usize = 64 << 10;
+
 /// The fields that reading needs. Bytes.
+#[derive(Debug)]
 struct Header {
     variant: &'static str,
     map: u64,
@@ -78,9 +80,15 @@ impl Header {
     }
 
     fn map(&self, image: &Image) -> Result<Vec<u32>, Error> {
-        let mut bytes = vec![0; index(self.blocks * 4)];
-        image.read(&mut bytes, self.map)?;
-        Ok(bytes.chunks_exact(4).map(|entry| le32(entry, 0)).collect())
+        let mut map = Vec::with_capacity(index(self.blocks));
+        let mut bytes = vec![0; PIECE];
+        while map.len() as u64 != self.blocks {
+            let left = self.blocks - map.len() as u64;
+            let piece = &mut bytes[..PIECE.min(index(left * 4))];
+            image.read(piece, self.map + map.len() as u64 * 4)?;
+            map.extend(piece.chunks_exact(4).map(|entry| le32(entry, 0)));
+        }
+        Ok(map)
     }
 
     fn place(&self, entry: u32) -> Option<u64> {
@@ -92,18 +100,21 @@ impl Header {
 /// Checks header and block map.
 pub(super) fn probe(image: &Image) -> Result<Probe, Error> {
     let header = Header::read(image)?;
-    let mut seen = HashSet::new();
-    for (at, entry) in header.map(image)?.into_iter().enumerate() {
-        let Some(place) = header.place(entry) else { continue };
+    let mut map = header.map(image)?;
+    for (at, entry) in map.iter().enumerate() {
+        let Some(place) = header.place(*entry) else { continue };
         // Of the last block only the part inside the disk must be there.
         let left = header.virtual_size.saturating_sub(at as u64 * header.block);
         let what = || format!("VDI block {at}");
         if !image.holds(place, left.min(header.block)) {
             return Err(image.truncated(&what(), place + left.min(header.block)));
         }
-        if !seen.insert(entry) {
-            return Err(image.malformed(&format!("{} shares its place with another", what())));
-        }
+    }
+    map.sort_unstable();
+    let shared = |pair: &&[u32]| pair[0] == pair[1] && header.place(pair[0]).is_some();
+    if let Some(pair) = map.windows(2).find(shared) {
+        let message = format!("two VDI blocks share place {}", pair[0]);
+        return Err(image.malformed(&message));
     }
     let mut probe = Probe::new(Format::Vdi, image, header.virtual_size);
     probe.variant = Some(header.variant);
@@ -122,37 +133,36 @@ pub(super) fn open(image: &Image) -> Result<Box<dyn Content>, Error> {
             .unsupported("only the difference to a parent disk is stored")
             .with_hint("merge it first: `VBoxManage clonemedium` writes a complete disk"));
     }
-    let map = header.map(image)?.into_iter().map(|entry| header.place(entry)).collect();
-    Ok(Box::new(Guest { map, block: header.block, virtual_size: header.virtual_size }))
+    Ok(Box::new(Guest { map: header.map(image)?, header }))
 }
 
 #[derive(Debug)]
 struct Guest {
-    /// Where in the file each block lies.
-    map: Vec<Option<u64>>,
-    block: u64,
-    virtual_size: u64,
+    /// What the block map says of each block.
+    map: Vec<u32>,
+    header: Header,
 }
 
 impl Guest {
     fn place(&self, offset: u64) -> Option<u64> {
-        self.map[index(offset / self.block)].map(|place| place + offset % self.block)
+        let place = self.header.place(self.map[index(offset / self.header.block)])?;
+        Some(place + offset % self.header.block)
     }
 }
 
 impl Content for Guest {
     fn virtual_size(&self) -> u64 {
-        self.virtual_size
+        self.header.virtual_size
     }
 
     fn piece(&self) -> u64 {
-        self.block
+        self.header.block
     }
 
     fn extent(&self, _image: &Image, offset: u64) -> Result<Extent, Error> {
-        let len = self.block - offset % self.block;
+        let len = self.header.block - offset % self.header.block;
         let zero = self.place(offset).is_none();
-        Ok(Extent { len: len.min(self.virtual_size - offset), zero })
+        Ok(Extent { len: len.min(self.header.virtual_size - offset), zero })
     }
 
     fn read(&self, image: &Image, buf: &mut [u8], offset: u64) -> Result<(), Error> {

@@ -124,6 +124,7 @@ impl Iso {
 
     fn read_folder(&self, folder: &Entry, dialect: Dialect) -> Result<Vec<Entry>, Error> {
         let mut entries = Vec::new();
+        record::check_length(&self.image, folder.size, folder.extents[0].0)?;
         for (offset, len) in &folder.extents {
             let place = Root { offset: *offset, len: *len };
             entries.extend(record::read_directory(&self.image, place, self.volume.block, dialect)?);

@@ -1,14 +1,14 @@
 //! The records of one directory. Source: ECMA-119 section 9.1.
 
 use super::entry::{Entry, EntryKind};
-use super::rockridge::{RockRidge, Susp};
+use super::rockridge::{MAX_CONTINUED, RockRidge, Susp};
 use super::volume::{Root, SECTOR};
 use crate::error::Error;
 use crate::field::{index, le32};
 use crate::format::Image;
 
-/// A directory larger than this (some 100,000 names) is not believed.
-const MAX_DIRECTORY: u64 = 16 << 20;
+/// A directory larger than this (some 25,000 names) is not believed.
+const MAX_DIRECTORY: u64 = 4 << 20;
 
 const DIRECTORY: u8 = 1 << 1;
 const ASSOCIATED: u8 = 1 << 2;
@@ -77,11 +77,17 @@ fn records<'a>(image: &Image, bytes: &'a [u8], start: u64) -> Result<Vec<Record<
     Ok(found)
 }
 
-fn directory_bytes(image: &Image, place: Root) -> Result<Vec<u8>, Error> {
-    if place.len > MAX_DIRECTORY {
-        let message = format!("an ISO directory of {} bytes is not believable,", place.len);
-        return Err(image.malformed(&message).at_offset(place.offset));
+/// Refuses a directory, also one of several extents, that is too large for what it can hold.
+pub(super) fn check_length(image: &Image, len: u64, offset: u64) -> Result<(), Error> {
+    if len <= MAX_DIRECTORY {
+        return Ok(());
     }
+    let message = format!("an ISO directory of {len} bytes is not believable,");
+    Err(image.malformed(&message).at_offset(offset))
+}
+
+fn directory_bytes(image: &Image, place: Root) -> Result<Vec<u8>, Error> {
+    check_length(image, place.len, place.offset)?;
     if !image.holds(place.offset, place.len) {
         return Err(image.truncated("an ISO directory", place.offset + place.len));
     }
@@ -106,6 +112,7 @@ pub(super) fn read_directory(
     dialect: Dialect,
 ) -> Result<Vec<Entry>, Error> {
     let bytes = directory_bytes(image, place)?;
+    let mut tree = Tree { image, block, dialect, left: MAX_CONTINUED };
     let mut entries: Vec<Entry> = Vec::new();
     // The pieces of a file with several extents follow each other; only the last lacks the flag.
     let mut pieces: Vec<(u64, u64)> = Vec::new();
@@ -123,7 +130,7 @@ pub(super) fn read_directory(
             continue;
         }
         let extents = std::mem::take(&mut pieces);
-        if let Some(entry) = entry(image, &record, extents, block, dialect)? {
+        if let Some(entry) = tree.entry(&record, extents)? {
             entries.push(entry);
         }
     }
@@ -134,46 +141,58 @@ pub(super) fn read_directory(
     }
 }
 
-fn entry(
-    image: &Image,
-    record: &Record<'_>,
-    extents: Vec<(u64, u64)>,
+/// What is known of the tree whose records are read.
+struct Tree<'a> {
+    image: &'a Image,
     block: u64,
     dialect: Dialect,
-) -> Result<Option<Entry>, Error> {
-    let rock_ridge = match dialect {
-        Dialect::RockRidge(susp) => susp.read(image, record.system_use(), block)?,
-        Dialect::Plain | Dialect::Joliet => RockRidge::default(),
-    };
-    // A directory moved here from too deep in the tree; it is reached through its child link.
-    if rock_ridge.relocated {
-        return Ok(None);
+    /// Bytes the directory's records may still have elsewhere.
+    left: u64,
+}
+
+impl Tree<'_> {
+    fn entry(
+        &mut self,
+        record: &Record<'_>,
+        extents: Vec<(u64, u64)>,
+    ) -> Result<Option<Entry>, Error> {
+        let Self { image, block, dialect, .. } = *self;
+        let rock_ridge = match dialect {
+            Dialect::RockRidge(susp) => {
+                susp.read(image, record.system_use(), block, &mut self.left)?
+            }
+            Dialect::Plain | Dialect::Joliet => RockRidge::default(),
+        };
+        // A directory moved here from too deep in the tree; it is reached through its child link.
+        if rock_ridge.relocated {
+            return Ok(None);
+        }
+        let name = match dialect {
+            Dialect::Joliet => joliet_name(record.name()),
+            Dialect::Plain | Dialect::RockRidge(_) => match &rock_ridge.name {
+                Some(name) => String::from_utf8_lossy(name).into_owned(),
+                None => plain_name(record.name()),
+            },
+        };
+        if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+            let message = format!("the impossible file name {name:?} is stored");
+            return Err(image.malformed(&message).at_offset(record.offset));
+        }
+        let mut entry = Entry {
+            name,
+            kind: rock_ridge.kind(record.flags() & DIRECTORY != 0),
+            size: extents.iter().map(|(_, len)| len).sum(),
+            mode: rock_ridge.mode.map(|mode| mode & 0o7777),
+            extents,
+        };
+        if let Some(child) = rock_ridge.child {
+            let offset = u64::from(child) * block;
+            entry.kind = EntryKind::Folder;
+            entry.size = own_length(image, offset)?;
+            entry.extents = vec![(offset, entry.size)];
+        }
+        Ok(Some(entry))
     }
-    let name = match dialect {
-        Dialect::Joliet => joliet_name(record.name()),
-        Dialect::Plain | Dialect::RockRidge(_) => match &rock_ridge.name {
-            Some(name) => String::from_utf8_lossy(name).into_owned(),
-            None => plain_name(record.name()),
-        },
-    };
-    if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
-        let message = format!("the impossible file name {name:?} is stored");
-        return Err(image.malformed(&message).at_offset(record.offset));
-    }
-    let mut entry = Entry {
-        name,
-        kind: rock_ridge.kind(record.flags() & DIRECTORY != 0),
-        size: extents.iter().map(|(_, len)| len).sum(),
-        mode: rock_ridge.mode.map(|mode| mode & 0o7777),
-        extents,
-    };
-    if let Some(child) = rock_ridge.child {
-        let offset = u64::from(child) * block;
-        entry.kind = EntryKind::Folder;
-        entry.size = own_length(image, offset)?;
-        entry.extents = vec![(offset, entry.size)];
-    }
-    Ok(Some(entry))
 }
 
 /// The length a directory states in its first record, which describes itself.

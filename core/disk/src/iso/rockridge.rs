@@ -2,13 +2,17 @@
 //! (NM, PX, SL, CL, RE). Times, device numbers, sparse files and owners are not read.
 
 use super::entry::EntryKind;
+use super::volume::SECTOR;
 use crate::error::Error;
 use crate::field::{index, le32};
 use crate::format::Image;
 
-/// How often a record may continue elsewhere, and how much may lie there, in bytes.
+/// How often a record may continue elsewhere, and how much may lie there, in bytes: a sector, as Linux has it.
 const MAX_CONTINUATIONS: u32 = 32;
-const MAX_CONTINUATION_LEN: u64 = 32 << 10;
+const MAX_CONTINUATION_LEN: u64 = SECTOR;
+/// Bytes the records of one directory may have elsewhere. A few sectors can be used by thousands of
+/// records, so that a small file would cost endless work.
+pub(super) const MAX_CONTINUED: u64 = 16 << 20;
 /// Longest name or link target kept, in bytes.
 const MAX_TEXT: usize = 4096;
 
@@ -56,16 +60,27 @@ impl Susp {
         (sp.starts_with(b"SP\x07\x01\xbe\xef")).then(|| Self { skip: usize::from(sp[6]) })
     }
 
-    /// Reads the area of one record and all its continuations.
-    pub(super) fn read(&self, image: &Image, area: &[u8], block: u64) -> Result<RockRidge, Error> {
+    /// Reads the area of one record and all its continuations; `left` are the bytes that may still lie
+    /// elsewhere.
+    pub(super) fn read(
+        &self,
+        image: &Image,
+        area: &[u8],
+        block: u64,
+        left: &mut u64,
+    ) -> Result<RockRidge, Error> {
         let mut found = RockRidge::default();
         let mut next = found.read_area(image, area.get(self.skip..).unwrap_or(&[]))?;
         let mut hops = 0;
         while let Some((start, offset, len)) = next {
             hops += 1;
-            if hops > MAX_CONTINUATIONS || len > MAX_CONTINUATION_LEN {
+            let rest = left.checked_sub(len);
+            let (Some(rest), true) =
+                (rest, hops <= MAX_CONTINUATIONS && len <= MAX_CONTINUATION_LEN)
+            else {
                 return Err(image.malformed("a Rock Ridge record goes on without end"));
-            }
+            };
+            *left = rest;
             let at = start * block + offset;
             if !image.holds(at, len) {
                 return Err(image.truncated("a Rock Ridge record", at + len));

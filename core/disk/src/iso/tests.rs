@@ -186,3 +186,76 @@ fn a_file_of_several_extents_is_one_file() {
     let got = Iso::open(&path).unwrap().read("aab", 1 << 20).unwrap();
     assert!(got == [noise(1, 4096), noise(2, 1000)].concat());
 }
+
+/// An ISO made by hand: what records refer to from sector 18 on, the root directory in sector 64.
+fn by_hand(path: &Path, root_len: u32, records: &[Vec<u8>], elsewhere: &[u8]) {
+    let both = |number: u32| [number.to_le_bytes(), number.to_be_bytes()].concat();
+    let mut own = [&[34, 0][..], &both(64), &both(root_len), &[0; 7], &[2, 0, 0], &[0; 4]].concat();
+    own.extend([1, 0]);
+    let mut bytes = vec![0; 64 * 2048];
+    let volume = &mut bytes[16 * 2048..];
+    volume[..8].copy_from_slice(b"\x01CD001\x01\0");
+    volume[128..130].copy_from_slice(&2048_u16.to_le_bytes());
+    volume[156..190].copy_from_slice(&own);
+    volume[2048..2055].copy_from_slice(b"\xffCD001\x01");
+    bytes[18 * 2048..18 * 2048 + elsewhere.len()].copy_from_slice(elsewhere);
+    own[0] += 7;
+    own.extend(b"SP\x07\x01\xbe\xef\0");
+    bytes.extend(own);
+    for record in records {
+        if bytes.len() % 2048 + record.len() > 2048 {
+            bytes.resize(bytes.len().next_multiple_of(2048), 0);
+        }
+        bytes.extend(record);
+    }
+    fs::write(path, bytes).unwrap();
+    fs::File::options().write(true).open(path).unwrap().set_len(8 << 20).unwrap();
+}
+
+/// A SUSP entry that says where the record goes on.
+fn goes_on(sector: u32, len: u32) -> Vec<u8> {
+    let both = |number: u32| [number.to_le_bytes(), number.to_be_bytes()].concat();
+    [b"CE\x1c\x01".to_vec(), both(sector), both(0), both(len)].concat()
+}
+
+/// A record with this flag byte and system use area, whose bytes are the root directory.
+fn record(flags: u8, area: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(34 + area.len()).unwrap();
+    let place = [[64, 0, 0, 0, 0, 0, 0, 64], [0, 0, 64, 0, 0, 64, 0, 0]].concat();
+    [&[len, 0][..], &place, &[0; 7], &[flags, 0, 0], &[0; 4], &[1, b'A'], area].concat()
+}
+
+#[test]
+fn directories_cost_what_they_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.iso");
+    // Sectors 18 to 48 go on in the next, 49 ends, 50 goes on in itself.
+    let mut elsewhere = vec![0; 33 * 2048];
+    for sector in (18..49).chain([50]) {
+        let (at, next) = ((sector - 18) * 2048, if sector == 50 { 50 } else { sector + 1 });
+        let next = goes_on(u32::try_from(next).unwrap(), 2048);
+        elsewhere[at..at + next.len()].copy_from_slice(&next);
+    }
+    let list = |root_len: u32, records: &[Vec<u8>], folder: &str| {
+        by_hand(&path, root_len, records, &elsewhere);
+        Iso::open(&path).and_then(|iso| iso.list(folder)).map(|entries| entries.len())
+    };
+    let long = || record(0, &goes_on(18, 2048));
+    assert_eq!(list(2048, &[long(), record(0, &goes_on(48, 100))], "/").unwrap(), 2);
+    assert_eq!(list(64 << 10, &vec![long(); 256], "/").unwrap(), 256);
+    let many = [vec![record(0x82, &[]); 20], vec![record(2, &[])]].concat();
+    for (root_len, records, folder, what) in [
+        (2048, vec![record(0, &goes_on(18, 2049))], "/", "without end"),
+        (2048, vec![record(0, &goes_on(50, 2048))], "/", "without end"),
+        // Each is long, and all together are too long.
+        (64 << 10, vec![long(); 257], "/", "without end"),
+        ((4 << 20) + 2048, vec![], "/", "not believable"),
+        (u32::MAX, vec![], "/", "not believable"),
+        // A directory of many pieces is as large as all of them.
+        (2048, many, "/A", "not believable"),
+    ] {
+        let error = list(root_len, &records, folder).unwrap_err();
+        assert_eq!(error.kind(), Kind::Malformed);
+        assert!(error.to_string().contains(what), "{error}");
+    }
+}

@@ -13,6 +13,8 @@ use crate::format::{Format, Probe};
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const COMPRESSED: u64 = 1 << 62;
 const COPIED: u64 = 1 << 63;
+/// Entries that are read at once when a table is walked over.
+const PIECE: u64 = 8192;
 
 /// What one L2 entry says about its guest cluster. Offsets are bytes in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,23 +93,39 @@ pub(in crate::format) fn probe(image: &Image) -> Result<Probe, Error> {
     Ok(probe)
 }
 
-fn check_refcount_table(image: &Image, header: &Header) -> Result<(), Error> {
-    let entries = header.refcount_clusters * header.cluster_size() / 8;
-    for (at, entry) in read_table(image, header.refcount_offset, entries)?.into_iter().enumerate() {
-        let what = format!("refcount table entry {at}");
-        if entry & 0x1ff != 0 || !entry.is_multiple_of(header.cluster_size()) {
-            return Err(
-                image.malformed(&format!("{what} does not point to the start of a cluster"))
-            );
-        }
-        if entry != 0 && !image.holds(entry, header.cluster_size()) {
-            return Err(image.truncated(&what, entry));
+/// Shows every entry of a table and its number, a piece of the table in memory at a time.
+fn each_entry(
+    image: &Image,
+    offset: u64,
+    entries: u64,
+    mut each: impl FnMut(u64, u64) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for first in (0..entries).step_by(index(PIECE)) {
+        let piece = read_table(image, offset + first * 8, PIECE.min(entries - first))?;
+        for (entry, at) in piece.into_iter().zip(first..) {
+            each(at, entry)?;
         }
     }
     Ok(())
 }
 
-/// One pass over L1 and all L2 tables, one table in memory at a time.
+fn check_refcount_table(image: &Image, header: &Header) -> Result<(), Error> {
+    let entries = header.refcount_clusters * header.cluster_size() / 8;
+    each_entry(image, header.refcount_offset, entries, |at, entry| {
+        // A table may have a million entries: words are made for the one that is wrong.
+        let what = || format!("refcount table entry {at}");
+        if entry & 0x1ff != 0 || !entry.is_multiple_of(header.cluster_size()) {
+            let message = format!("{} does not point to the start of a cluster", what());
+            return Err(image.malformed(&message));
+        }
+        if entry != 0 && !image.holds(entry, header.cluster_size()) {
+            return Err(image.truncated(&what(), entry));
+        }
+        Ok(())
+    })
+}
+
+/// One pass over L1 and all L2 tables, one L2 table in memory at a time.
 struct Walk<'a> {
     image: &'a Image,
     header: &'a Header,
@@ -125,24 +143,26 @@ impl<'a> Walk<'a> {
 
     /// Whether there was a compressed cluster.
     fn run(mut self) -> Result<bool, Error> {
-        let l1 = read_table(self.image, self.header.l1_offset, self.header.l1_entries)?;
-        for (at, entry) in l1.into_iter().enumerate() {
-            let what = || format!("L1 entry {at}");
-            let offset = decode_l1(entry, self.header)
-                .map_err(|why| self.image.malformed(&format!("{} {why}", what())))?;
-            if offset == 0 {
-                continue;
-            }
-            if !self.image.holds(offset, self.header.cluster_size()) {
-                return Err(self.image.truncated(&what(), offset));
-            }
-            if !self.seen.insert(offset) {
-                let message = format!("{} points to an L2 table already in use", what());
-                return Err(self.image.malformed(&message));
-            }
-            self.l2_table(at as u64, offset)?;
-        }
+        let (offset, entries) = (self.header.l1_offset, self.header.l1_entries);
+        each_entry(self.image, offset, entries, |at, entry| self.l1_entry(at, entry))?;
         Ok(self.compressed)
+    }
+
+    fn l1_entry(&mut self, at: u64, entry: u64) -> Result<(), Error> {
+        let what = || format!("L1 entry {at}");
+        let offset = decode_l1(entry, self.header)
+            .map_err(|why| self.image.malformed(&format!("{} {why}", what())))?;
+        if offset == 0 {
+            return Ok(());
+        }
+        if !self.image.holds(offset, self.header.cluster_size()) {
+            return Err(self.image.truncated(&what(), offset));
+        }
+        if !self.seen.insert(offset) {
+            let message = format!("{} points to an L2 table already in use", what());
+            return Err(self.image.malformed(&message));
+        }
+        self.l2_table(at, offset)
     }
 
     fn l2_table(&mut self, l1_index: u64, offset: u64) -> Result<(), Error> {

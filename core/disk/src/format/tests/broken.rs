@@ -1,6 +1,7 @@
 //! Images broken on purpose: each is refused with the kind that fits, none panics.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 
 use super::{convert, kind_of, raw_disk, survive};
 use crate::Kind;
@@ -28,6 +29,38 @@ fn tiny() -> Vec<u8> {
     put(4 << 16, &((5_u64 << 16) | 1 << 63).to_be_bytes());
     put(5 << 16, &[7; 100]);
     image
+}
+
+/// The largest tables there may be, in a file that has holes where they lie: they are looked through to
+/// their last entry.
+#[test]
+fn the_last_entry_of_the_largest_qcow2_tables_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.qcow2");
+    // 8 MiB of refcount table at 1 MiB, 32 MiB of L1 table at 16 MiB.
+    let mut image = tiny();
+    for (at, bytes) in [
+        (36, (4_u32 << 20).to_be_bytes().to_vec()),
+        (40, (16 * MIB).to_be_bytes().to_vec()),
+        (48, MIB.to_be_bytes().to_vec()),
+        (56, 128_u32.to_be_bytes().to_vec()),
+    ] {
+        image[at..at + bytes.len()].copy_from_slice(&bytes);
+    }
+    for (what, last, want) in [
+        ("whole", 0, None),
+        ("refcount table", 9 * MIB - 8, Some(Kind::Malformed)),
+        ("L1 table", 48 * MIB - 8, Some(Kind::Malformed)),
+    ] {
+        fs::write(&path, &image).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_len(48 * MIB).unwrap();
+        if last != 0 {
+            file.write_all_at(&1_u64.to_be_bytes(), last).unwrap();
+        }
+        let error = GuestReader::open(&path).err().map(|error| error.kind());
+        assert_eq!(error, want, "{what}");
+    }
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! The block table and the guest content of a VHDX. Source: [MS-VHDX] 2.5 "BAT" and 2.4 "Blocks".
 
-use std::collections::HashSet;
-
 use super::header::{self, MIB, Regions};
 use super::metadata::Metadata;
 use crate::error::Error;
@@ -15,8 +13,10 @@ const RESERVED: u64 = 0xf_fff8;
 /// States of a block: not present, undefined, zero and unmapped all read as zeros.
 const ZEROS: std::ops::RangeInclusive<u64> = 0..=3;
 const FULLY_PRESENT: u64 = 6;
-/// The block table is kept in memory: 128 MiB at most, 16 TiB of disk with the smallest blocks.
+/// The block table is kept in memory: 64 MiB at most, 16 TiB of disk with the smallest blocks.
 const MAX_BLOCKS: u64 = 16 << 20;
+/// Entries of the block table that are read at once.
+const PIECE: u64 = 8192;
 
 /// Checks headers, regions, metadata and every block.
 pub(in crate::format) fn probe(image: &Image) -> Result<Probe, Error> {
@@ -46,9 +46,9 @@ pub(in crate::format) fn open(image: &Image) -> Result<Box<dyn Content>, Error> 
     Ok(Box::new(Guest { blocks: blocks(image, &regions, metadata)?, metadata }))
 }
 
-/// Where each block lies; 0 = it reads as zeros. The table has an entry for a sector bitmap after
+/// Where each block lies, in MiB; 0 = it reads as zeros. The table has an entry for a sector bitmap after
 /// every chunk of blocks, which only differencing disks use.
-fn blocks(image: &Image, regions: &Regions, metadata: Metadata) -> Result<Vec<u64>, Error> {
+fn blocks(image: &Image, regions: &Regions, metadata: Metadata) -> Result<Vec<u32>, Error> {
     let (count, chunk) = (metadata.blocks(), metadata.chunk());
     let entries = count + count.saturating_sub(1) / chunk;
     if count > MAX_BLOCKS {
@@ -59,32 +59,49 @@ fn blocks(image: &Image, regions: &Regions, metadata: Metadata) -> Result<Vec<u6
             .malformed(&format!("a VHDX block table with room for less than {entries} entries"))
             .at_offset(regions.bat.at));
     }
-    let mut bytes = vec![0; index(entries * 8)];
-    image.read(&mut bytes, regions.bat.at)?;
-    let mut seen = HashSet::new();
     let mut places = Vec::with_capacity(index(count));
-    for block in 0..count {
-        let entry = le64(&bytes, index((block + block / chunk) * 8));
-        let place = place(regions, metadata, entry)
-            .map_err(|why| image.malformed(&format!("VHDX block {block} {why}")))?;
-        if place != 0 {
-            let used = metadata.block.min(metadata.virtual_size - block * metadata.block);
-            if !image.holds(place, used) {
-                let what = format!("VHDX block {block}");
-                return Err(image.truncated(&what, place.saturating_add(used)));
-            }
-            if !seen.insert(place) {
-                let message = format!("VHDX block {block} shares its place with another");
-                return Err(image.malformed(&message));
+    for first in (0..entries).step_by(index(PIECE)) {
+        let mut bytes = vec![0; index(PIECE.min(entries - first) * 8)];
+        image.read(&mut bytes, regions.bat.at + first * 8)?;
+        for (entry, at) in bytes.chunks_exact(8).zip(first..) {
+            // Behind every chunk of blocks is the entry of its sector bitmap.
+            if at % (chunk + 1) != chunk {
+                let block = places.len() as u64;
+                places.push(checked(image, regions, metadata, block, le64(entry, 0))?);
             }
         }
-        places.push(place);
     }
-    let mut sorted: Vec<u64> = seen.into_iter().collect();
+    let mut sorted: Vec<u32> = places.iter().copied().filter(|place| *place != 0).collect();
     sorted.sort_unstable();
-    match sorted.windows(2).find(|pair| pair[0] + metadata.block > pair[1]) {
+    let shared = |pair: &&[u32]| u64::from(pair[1] - pair[0]) * MIB < metadata.block;
+    match sorted.windows(2).find(shared) {
         None => Ok(places),
-        Some(pair) => Err(image.malformed("two VHDX blocks share bytes").at_offset(pair[1])),
+        Some(pair) => {
+            let second = u64::from(pair[1]) * MIB;
+            Err(image.malformed("two VHDX blocks share bytes").at_offset(second))
+        }
+    }
+}
+
+/// Where a block lies, in MiB, all of which the disk uses is in the file.
+fn checked(
+    image: &Image,
+    regions: &Regions,
+    metadata: Metadata,
+    block: u64,
+    entry: u64,
+) -> Result<u32, Error> {
+    let place = place(regions, metadata, entry)
+        .map_err(|why| image.malformed(&format!("VHDX block {block} {why}")))?;
+    let used = metadata.block.min(metadata.virtual_size - block * metadata.block);
+    // Files have less than 2^32 MiB on every file system there is.
+    match u32::try_from(place / MIB) {
+        Ok(0) => Ok(0),
+        Ok(mib) if image.holds(place, used) => Ok(mib),
+        _ => {
+            let what = format!("VHDX block {block}");
+            Err(image.truncated(&what, place.saturating_add(used)))
+        }
     }
 }
 
@@ -112,7 +129,7 @@ fn place(regions: &Regions, metadata: Metadata, entry: u64) -> Result<u64, &'sta
 
 #[derive(Debug)]
 struct Guest {
-    blocks: Vec<u64>,
+    blocks: Vec<u32>,
     metadata: Metadata,
 }
 
@@ -134,7 +151,9 @@ impl Content for Guest {
     fn read(&self, image: &Image, buf: &mut [u8], offset: u64) -> Result<(), Error> {
         match self.blocks[index(offset / self.metadata.block)] {
             0 => buf.fill(0),
-            place => image.read(buf, place + offset % self.metadata.block)?,
+            mib => {
+                image.read(buf, u64::from(mib) * MIB + offset % self.metadata.block)?;
+            }
         }
         Ok(())
     }

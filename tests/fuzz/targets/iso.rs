@@ -1,0 +1,62 @@
+//! ISO 9660 with Rock Ridge and Joliet: both trees are walked, files are read.
+#![no_main]
+
+use std::io::Read;
+
+use build_image_disk::Iso;
+use build_image_disk::iso::{Entry, EntryKind};
+use build_image_fuzz::sparse;
+use libfuzzer_sys::fuzz_target;
+
+/// Folders that are looked into, in each tree; a tree may contain itself.
+const FOLDERS: usize = 8;
+/// Bytes that are read of a file.
+const BYTES: u64 = 64 << 10;
+
+fn walk<E>(list: impl Fn(&str) -> Result<Vec<Entry>, E>, mut each: impl FnMut(&str, &Entry)) {
+    let mut folders = vec![String::new()];
+    let mut next = 0;
+    while next < folders.len().min(FOLDERS) {
+        let folder = folders[next].clone();
+        next += 1;
+        for entry in list(&folder).unwrap_or_default().into_iter().take(32) {
+            assert!(
+                !matches!(entry.name.as_str(), "" | "." | "..")
+                    && !entry.name.contains(['/', '\0'])
+            );
+            let path = format!("{folder}/{}", entry.name);
+            each(&path, &entry);
+            if entry.kind == EntryKind::Folder {
+                folders.push(path);
+            }
+        }
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Some(path) = sparse::write(input, "x.iso", |_| ()) else { return };
+    let Ok(iso) = Iso::open(&path) else { return };
+    let _ = (iso.label(), iso.joliet_root_names());
+    walk(|folder| iso.joliet_list(folder), |_, _| ());
+    let mut files = 0;
+    walk(
+        |folder| iso.list(folder),
+        |path, entry| {
+            files += 1;
+            if files > 8 || entry.kind == EntryKind::Folder {
+                return;
+            }
+            if let Ok(bytes) = iso.read(path, BYTES) {
+                assert!(bytes.len() as u64 <= BYTES);
+            }
+            if let Ok(content) = iso.open_file(path) {
+                let len = content.len();
+                let read = content.take(BYTES).read_to_end(&mut Vec::new());
+                assert_eq!(read.expect("what is opened lies in the image") as u64, len.min(BYTES));
+            }
+        },
+    );
+    for path in ["isolinux/isolinux.cfg", "boot/isolinux.cfg", "link", "loop", "up/../x"] {
+        let _ = iso.read(path, BYTES);
+    }
+});
