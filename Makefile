@@ -55,6 +55,7 @@ bench: tools
 	tests/bench/run
 	tests/bench/start
 	tests/bench/load
+	tests/bench/unpack
 	$(TARGET)/release/examples/soak --requests 100 --bytes 1000000 --noise-seconds 0
 
 # Hostile input for every reader, so many seconds each; needs a nightly compiler and cargo-fuzz, and says so.
