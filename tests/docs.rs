@@ -125,3 +125,25 @@ fn a_plan_can_be_read_by_programs() {
     assert_eq!(plan["findings"].as_array().unwrap().len(), 5, "{plan:#}");
     sandbox.cloud_has_only(0);
 }
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut pages = vec![root().join("README.md"), root().join("plugin-api/README.md")];
+    pages.push(root().join("plugin-api/docs/provider-authors.md"));
+    let docs = fs::read_dir(root().join("docs")).unwrap();
+    pages.extend(docs.map(|entry| entry.unwrap().path()));
+    let mut followed = 0;
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|kind| kind == "md")) {
+        let text = fs::read_to_string(page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.contains("://") {
+                continue;
+            }
+            let target = page.parent().unwrap().join(file);
+            assert!(target.exists(), "{} links to `{link}`", page.display());
+            followed += 1;
+        }
+    }
+    assert!(followed > 20, "only {followed} links");
+}
