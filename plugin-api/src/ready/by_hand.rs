@@ -5,17 +5,92 @@ use std::path::PathBuf;
 
 use super::folder;
 use crate::{
-    Context, Error, Result, Settings,
-    document::{Build, CheckRequest, Finding},
+    Context, Description, Disk, DiskSpec, Error, Provider, Result, Settings,
+    document::{
+        Build, CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Finding,
+        RegisterRequest, Registered, UploadRequest, Uploaded,
+    },
 };
 
 /// What the script's name ends with.
 const SUFFIX: &str = "upload.sh";
 
-/// Findings of every such provider: a build that wants to upload is refused before the long part;
-/// otherwise IMAGE_DIR must be writable.
-#[must_use]
-pub fn check(request: &CheckRequest, cloud: &str) -> Finding {
+/// A whole provider of this kind: what is particular to a cloud. Whoever implements it is a [`Provider`].
+pub trait ByHand: Sized + Send + Sync + 'static {
+    /// The cloud, as messages call it.
+    const CLOUD: &'static str;
+
+    /// See [`Provider::describe`]. `disk.package` is what goes into IMAGE_DIR.
+    fn describe() -> Description;
+
+    /// See [`Provider::create`].
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Config`] for settings that contradict each other.
+    fn create(context: &Context, settings: Settings) -> Result<Self>;
+
+    /// What there is to say about a build before its long part.
+    fn findings(&self, build: &Build) -> Vec<Finding>;
+
+    /// The script for a file of this form.
+    fn script(&self, build: &Build, spec: &DiskSpec, file: &str) -> String;
+
+    /// The disk that the host shall make, when the build decides about more than the description can say.
+    ///
+    /// # Errors
+    /// Whatever keeps that from being told.
+    fn spec(&self, build: &Build, spec: &DiskSpec) -> Result<DiskSpec> {
+        let _ = build;
+        Ok(spec.clone())
+    }
+}
+
+impl<T: ByHand> Provider for T {
+    fn describe() -> Description {
+        <T as ByHand>::describe()
+    }
+
+    fn create(context: &Context, settings: Settings) -> Result<Self> {
+        <T as ByHand>::create(context, settings)
+    }
+
+    fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
+        let mut findings = vec![check(request, T::CLOUD)];
+        findings.extend(self.findings(&request.build));
+        Ok(CheckReport { findings, ..CheckReport::default() })
+    }
+
+    fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
+        let build = &request.build;
+        let disk = context.make_disk(&self.spec(build, &request.spec)?)?;
+        if request.published {
+            write(context, build, &self.script(build, &request.spec, &disk.file_name))?;
+        }
+        Ok(disk)
+    }
+
+    fn upload(&self, _: &Context, request: &UploadRequest) -> Result<Uploaded> {
+        Err(refused_step(self, "upload", &request.build))
+    }
+
+    fn register(&self, _: &Context, request: &RegisterRequest) -> Result<Registered> {
+        Err(refused_step(self, "register", &request.build))
+    }
+
+    fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
+        folder::remove(context, request)
+    }
+}
+
+/// The answer of a step that is done by hand, for the file the build would have made.
+fn refused_step<T: ByHand>(provider: &T, step: &str, build: &Build) -> Error {
+    let spec = <T as ByHand>::describe().disk.package.unwrap_or_default();
+    let file = format!("{}.{}", build.file_stem, spec.file_suffix());
+    refused(step, build, &provider.script(build, &spec, &file))
+}
+
+/// A build that wants to upload is refused before the long part; otherwise IMAGE_DIR must be writable.
+fn check(request: &CheckRequest, cloud: &str) -> Finding {
     if !request.online {
         return folder::check(request);
     }
@@ -28,8 +103,7 @@ pub fn check(request: &CheckRequest, cloud: &str) -> Finding {
 }
 
 /// The answer of a step that the script does instead. The hint holds the script.
-#[must_use]
-pub fn refused(step: &str, build: &Build, script: &str) -> Error {
+fn refused(step: &str, build: &Build, script: &str) -> Error {
     let path = script_path(build).map_or_else(|_| SUFFIX.to_owned(), shown);
     Error::unsupported(
         format!("this provider is a stub and does not {step}"),
@@ -38,10 +112,7 @@ pub fn refused(step: &str, build: &Build, script: &str) -> Error {
 }
 
 /// Writes the script beside the package and tells the user.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn write(context: &Context, build: &Build, script: &str) -> Result<()> {
+fn write(context: &Context, build: &Build, script: &str) -> Result<()> {
     let path = script_path(build)?;
     folder::write_script(context, &path, script)?;
     context.milestone(format!("to upload and register the image run {}", path.display()))

@@ -1,10 +1,14 @@
-//! What this provider says of itself. Limits: EC2 documentation of `RegisterImage` and `Tag`; names are
-//! kept to 64 of the 128 characters EC2 takes, as with the old tool.
+//! What this provider says of itself. Names are kept to 64 of the 128 characters EC2 takes (API reference,
+//! `RegisterImage`), as with the old tool. Tags: <https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html>.
 
 use build_image_plugin_api::{
     Archive, Description, DiskFormat, DiskNeeds, DiskSpec, GuestNeeds, NameRules, Ovf, Status,
     TagRules,
 };
+
+/// Largest disk, bytes: a volume of type gp2 has at most 16 TiB. Source:
+/// <https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html>.
+const MAXIMUM: u64 = 16 << 40;
 
 pub(crate) fn description() -> Description {
     let image = DiskSpec {
@@ -27,6 +31,7 @@ pub(crate) fn description() -> Description {
                 ..image.clone()
             }),
             spec: image,
+            maximum_bytes: Some(MAXIMUM),
             multiple_of_bytes: Some(512),
             ..DiskNeeds::default()
         },
@@ -45,8 +50,8 @@ pub(crate) fn description() -> Description {
         }),
         tags: Some(TagRules {
             maximum: 50,
-            key_length: 127,
-            value_length: 255,
+            key_length: 128,
+            value_length: 256,
             forbidden_key_prefixes: vec!["aws:".to_owned()],
             forbidden_value_prefixes: vec!["aws:".to_owned()],
             ..TagRules::default()

@@ -7,16 +7,12 @@ mod script;
 mod settings;
 
 use build_image_plugin_api::{
-    Context, Description, Disk, DiskSpec, Error, Provider, Result, Settings,
-    document::{
-        Build, CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Finding,
-        RegisterRequest, Registered, UploadRequest, Uploaded,
-    },
+    Context, Description, DiskSpec, Error, Ovf, Result, Settings,
+    document::{Build, Finding},
     export_provider,
     ready::{
         appliance,
-        by_hand::{self, NameLength},
-        folder,
+        by_hand::{ByHand, NameLength},
     },
 };
 use serde_json::Value;
@@ -41,13 +37,6 @@ impl Aws {
     fn eula(&self) -> Result<Option<String>> {
         self.eula.as_ref().map(|path| appliance::licence(EULA, path)).transpose()
     }
-
-    /// The answer of a step that is done by hand.
-    fn refused(&self, step: &str, build: &Build) -> Error {
-        let spec = describe::description().disk.package.unwrap_or_default();
-        let file = format!("{}.{}", build.file_stem, spec.file_suffix());
-        by_hand::refused(step, build, &self.script(build, &spec, &file))
-    }
 }
 
 /// Account ids of twelve digits, as EC2 has them.
@@ -62,7 +51,9 @@ fn accounts(settings: &Settings) -> Result<Vec<String>> {
     }
 }
 
-impl Provider for Aws {
+impl ByHand for Aws {
+    const CLOUD: &'static str = "AWS";
+
     fn describe() -> Description {
         describe::description()
     }
@@ -88,39 +79,22 @@ impl Provider for Aws {
         })
     }
 
-    fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
-        let name = self.name_length.check(&request.build);
-        let mut findings = vec![by_hand::check(request, "AWS"), name];
-        if let Err(error) = self.eula() {
-            findings.push(Finding::error(EULA, &error));
-        }
-        Ok(CheckReport { findings, ..CheckReport::default() })
+    fn findings(&self, build: &Build) -> Vec<Finding> {
+        let mut findings = vec![self.name_length.check(build)];
+        findings.extend(self.eula().err().map(|error| Finding::error(EULA, &error)));
+        findings
     }
 
-    fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
-        let build = &request.build;
-        let mut spec: DiskSpec = request.spec.clone();
+    fn spec(&self, build: &Build, spec: &DiskSpec) -> Result<DiskSpec> {
+        let mut spec = spec.clone();
         if spec.ovf.is_some() {
-            let machine = appliance::machine(build);
-            spec.ovf = Some(build_image_plugin_api::Ovf { eula: self.eula()?, ..machine });
+            spec.ovf = Some(Ovf { eula: self.eula()?, ..appliance::machine(build) });
         }
-        let disk = context.make_disk(&spec)?;
-        if request.published {
-            by_hand::write(context, build, &self.script(build, &spec, &disk.file_name))?;
-        }
-        Ok(disk)
+        Ok(spec)
     }
 
-    fn upload(&self, _: &Context, request: &UploadRequest) -> Result<Uploaded> {
-        Err(self.refused("upload", &request.build))
-    }
-
-    fn register(&self, _: &Context, request: &RegisterRequest) -> Result<Registered> {
-        Err(self.refused("register", &request.build))
-    }
-
-    fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
-        folder::remove(context, request)
+    fn script(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
+        self.filled(build, spec, file)
     }
 }
 

@@ -9,7 +9,7 @@ const TEMPLATE: &str = include_str!("upload.sh");
 
 impl Aws {
     /// The script for a file of this form.
-    pub(crate) fn script(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
+    pub(crate) fn filled(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
         let member = match spec.archive {
             Archive::None => String::new(),
             _ => format!("{}.vmdk", build.disk_name),

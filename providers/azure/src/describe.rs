@@ -1,5 +1,7 @@
-//! What this provider says of itself. Limits: Azure's "Naming rules and restrictions", "Use tags",
-//! "Prepare a Linux VHD" (fixed, 1 MiB-aligned).
+//! What this provider says of itself. Sources: names
+//! <https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules>, tags
+//! <https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources>, disks (fixed, whole MiB)
+//! <https://learn.microsoft.com/azure/virtual-machines/linux/create-upload-generic>.
 
 use build_image_plugin_api::{
     Archive, Description, DiskFormat, DiskNeeds, DiskSpec, GuestNeeds, NameRules, Status, TagRules,

@@ -6,16 +6,10 @@ mod script;
 mod settings;
 
 use build_image_plugin_api::{
-    Context, Description, Disk, Error, Provider, Result, Settings,
-    document::{
-        Build, CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Finding,
-        RegisterRequest, Registered, UploadRequest, Uploaded,
-    },
+    Context, Description, DiskSpec, Error, Result, Settings,
+    document::{Build, Finding},
     export_provider,
-    ready::{
-        by_hand::{self, NameLength},
-        folder,
-    },
+    ready::by_hand::{ByHand, NameLength},
 };
 
 /// Characters a tag's name must not have. Source: "Use tags to organize your Azure resources".
@@ -28,15 +22,6 @@ pub struct Azure {
     region: String,
     threads: u64,
     name_length: NameLength,
-}
-
-impl Azure {
-    /// The answer of a step that is done by hand.
-    fn refused(&self, step: &str, build: &Build) -> Error {
-        let spec = describe::description().disk.package.unwrap_or_default();
-        let file = format!("{}.{}", build.file_stem, spec.file_suffix());
-        by_hand::refused(step, build, &self.script(build, &spec, &file))
-    }
 }
 
 /// What is wrong with the tags, beyond lengths and prefixes.
@@ -57,7 +42,9 @@ fn wrong_tags(build: &Build) -> Vec<Finding> {
     findings
 }
 
-impl Provider for Azure {
+impl ByHand for Azure {
+    const CLOUD: &'static str = "Azure";
+
     fn describe() -> Description {
         describe::description()
     }
@@ -73,32 +60,14 @@ impl Provider for Azure {
         })
     }
 
-    fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
-        let name = self.name_length.check(&request.build);
-        let mut findings = vec![by_hand::check(request, "Azure"), name];
-        findings.extend(wrong_tags(&request.build));
-        Ok(CheckReport { findings, ..CheckReport::default() })
+    fn findings(&self, build: &Build) -> Vec<Finding> {
+        let mut findings = vec![self.name_length.check(build)];
+        findings.extend(wrong_tags(build));
+        findings
     }
 
-    fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
-        let (build, spec) = (&request.build, &request.spec);
-        let disk = context.make_disk(spec)?;
-        if request.published {
-            by_hand::write(context, build, &self.script(build, spec, &disk.file_name))?;
-        }
-        Ok(disk)
-    }
-
-    fn upload(&self, _: &Context, request: &UploadRequest) -> Result<Uploaded> {
-        Err(self.refused("upload", &request.build))
-    }
-
-    fn register(&self, _: &Context, request: &RegisterRequest) -> Result<Registered> {
-        Err(self.refused("register", &request.build))
-    }
-
-    fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
-        folder::remove(context, request)
+    fn script(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
+        self.filled(build, spec, file)
     }
 }
 

@@ -8,7 +8,7 @@ const TEMPLATE: &str = include_str!("upload.sh");
 
 impl Azure {
     /// The script for a file of this form.
-    pub(crate) fn script(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
+    pub(crate) fn filled(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
         let member = match spec.archive {
             Archive::None => String::new(),
             _ => format!("{}.vhd", build.disk_name),

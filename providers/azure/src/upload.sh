@@ -3,6 +3,7 @@
 # Uploads the disk beside this script as a page blob and makes an image of it. Needs the Azure command
 # line, logged in (`az login`), tar, and the connection string of the storage account in
 # AZURE_STORAGE_CONNECTION_STRING. Variables of the environment win over the values below.
+# Commands: https://learn.microsoft.com/cli/azure/storage/blob and https://learn.microsoft.com/cli/azure/image.
 
 set -e -u -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"

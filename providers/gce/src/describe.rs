@@ -1,5 +1,6 @@
-//! What this provider says of itself. Limits: Compute Engine documentation of "Manually importing boot
-//! disks" (a tar file in GNU's old format with `disk.raw`, whole GiB), of images and of labels.
+//! What this provider says of itself. Sources: disks (a tar file in GNU's old format with `disk.raw`, whole GiB)
+//! <https://cloud.google.com/compute/docs/import/import-existing-image>, labels
+//! <https://cloud.google.com/compute/docs/labeling-resources>.
 
 use build_image_plugin_api::{
     Archive, Description, DiskFormat, DiskNeeds, DiskSpec, GuestNeeds, LetterCase, NameRules,

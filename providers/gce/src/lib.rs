@@ -9,16 +9,10 @@ mod settings;
 use std::fs;
 
 use build_image_plugin_api::{
-    Context, Description, Disk, Error, Provider, Result, Settings,
-    document::{
-        Build, CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Finding,
-        RegisterRequest, Registered, UploadRequest, Uploaded,
-    },
+    Context, Description, DiskSpec, Error, Result, Settings,
+    document::{Build, Finding},
     export_provider,
-    ready::{
-        by_hand::{self, NameLength},
-        folder,
-    },
+    ready::by_hand::{ByHand, NameLength},
 };
 use serde_json::Value;
 
@@ -32,15 +26,6 @@ pub struct Gce {
     /// What is wrong with the credentials, if there are any.
     trouble: Option<Error>,
     name_length: NameLength,
-}
-
-impl Gce {
-    /// The answer of a step that is done by hand.
-    fn refused(&self, step: &str, build: &Build) -> Error {
-        let spec = describe::description().disk.package.unwrap_or_default();
-        let file = format!("{}.{}", build.file_stem, spec.file_suffix());
-        by_hand::refused(step, build, &self.script(build, &spec, &file))
-    }
 }
 
 /// The project that credentials name: JSON text, or the path of a `.json` file.
@@ -79,7 +64,9 @@ fn wrong_tags(build: &Build) -> Vec<Finding> {
     wrong.map(finding).collect()
 }
 
-impl Provider for Gce {
+impl ByHand for Gce {
+    const CLOUD: &'static str = "Google Compute Engine";
+
     fn describe() -> Description {
         describe::description()
     }
@@ -99,33 +86,15 @@ impl Provider for Gce {
         })
     }
 
-    fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
-        let name = self.name_length.check(&request.build);
-        let mut findings = vec![by_hand::check(request, "Google Compute Engine"), name];
+    fn findings(&self, build: &Build) -> Vec<Finding> {
+        let mut findings = vec![self.name_length.check(build)];
         findings.extend(self.trouble.as_ref().map(|error| Finding::error("credentials", error)));
-        findings.extend(wrong_tags(&request.build));
-        Ok(CheckReport { findings, ..CheckReport::default() })
+        findings.extend(wrong_tags(build));
+        findings
     }
 
-    fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
-        let (build, spec) = (&request.build, &request.spec);
-        let disk = context.make_disk(spec)?;
-        if request.published {
-            by_hand::write(context, build, &self.script(build, spec, &disk.file_name))?;
-        }
-        Ok(disk)
-    }
-
-    fn upload(&self, _: &Context, request: &UploadRequest) -> Result<Uploaded> {
-        Err(self.refused("upload", &request.build))
-    }
-
-    fn register(&self, _: &Context, request: &RegisterRequest) -> Result<Registered> {
-        Err(self.refused("register", &request.build))
-    }
-
-    fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
-        folder::remove(context, request)
+    fn script(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
+        self.filled(build, spec, file)
     }
 }
 

@@ -8,7 +8,7 @@ const TEMPLATE: &str = include_str!("upload.sh");
 
 impl Gce {
     /// The script for a file of this form.
-    pub(crate) fn script(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
+    pub(crate) fn filled(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
         let labels: Vec<String> =
             build.tags.iter().map(|(key, value)| format!("{key}={}", label_value(value))).collect();
         by_hand::filled(

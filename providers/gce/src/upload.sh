@@ -2,6 +2,7 @@
 #
 # Uploads the disk beside this script to Cloud Storage and makes an image of it. Needs Google's command
 # line (gcloud), logged in. GCE_BUCKET and GCE_PROJECT in the environment win over the values below.
+# Command: https://cloud.google.com/sdk/gcloud/reference/compute/images/create.
 
 set -e -u -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"

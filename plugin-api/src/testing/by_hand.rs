@@ -1,0 +1,199 @@
+//! Whether a provider that leaves the upload to a script keeps the promises of that kind.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde_json::Value;
+
+use super::{MockHost, readme_differences};
+use crate::{
+    ErrorKind, Provider, Result, Settings, Status,
+    document::{
+        Build, CheckRequest, DiscardRequest, DiskRequest, Finding, RegisterRequest, Severity,
+        UploadRequest,
+    },
+};
+
+/// A provider of [`crate::ready::by_hand`] under test, in a folder of the test's own.
+pub struct ByHandTrial<'a> {
+    /// IMAGE_DIR of its builds: exists, is empty.
+    pub folder: &'a Path,
+    /// Text of its README.md.
+    pub readme: &'a str,
+    /// Settings of the instance, as key and value.
+    pub settings: &'a [(&'a str, Value)],
+    /// What the script in its refusals must hold.
+    pub commands: &'a [&'a str],
+}
+
+/// A build with a folder for its image and one tag, whose value needs quoting.
+#[must_use]
+pub fn build_into(folder: &Path) -> Build {
+    Build {
+        image_name: "my-image".to_owned(),
+        file_stem: "disk.cloud".to_owned(),
+        disk_name: "disk".to_owned(),
+        image_dir: Some(folder.display().to_string()),
+        tags: [("owner".to_owned(), "it's us".to_owned())].into(),
+        ..Build::default()
+    }
+}
+
+/// An instance with these settings.
+///
+/// # Errors
+/// The provider's.
+pub fn instance<P: Provider>(host: &Arc<MockHost>, pairs: &[(&str, Value)]) -> Result<P> {
+    let values = pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+    P::create(&host.context(), Settings::from_values(values.collect()))
+}
+
+/// Errors among what the check of a build finds.
+///
+/// # Errors
+/// The provider's.
+pub fn findings<P: Provider>(made: &P, build: Build, online: bool) -> Result<Vec<Finding>> {
+    let request = CheckRequest { build, online, ..CheckRequest::default() };
+    let report = made.check(&Arc::new(MockHost::new()).context(), &request)?;
+    Ok(report.findings.into_iter().filter(|found| found.severity == Severity::Error).collect())
+}
+
+impl ByHandTrial<'_> {
+    /// What the provider does otherwise than such a provider must; empty when all is well.
+    ///
+    /// # Errors
+    /// What the provider answers where it must succeed.
+    pub fn differences<P: Provider>(&self) -> Result<Vec<String>> {
+        let mut wrong = readme_differences(self.readme, &P::describe());
+        self.description::<P>(&mut wrong);
+        self.check::<P>(&mut wrong)?;
+        self.script::<P>(&mut wrong)?;
+        self.refusals::<P>(&mut wrong)?;
+        Ok(wrong)
+    }
+
+    fn instance<P: Provider>(&self, host: &Arc<MockHost>) -> Result<P> {
+        instance(host, self.settings)
+    }
+
+    fn script_path(&self) -> PathBuf {
+        self.folder.join("disk.cloud.upload.sh")
+    }
+
+    fn description<P: Provider>(&self, wrong: &mut Vec<String>) {
+        let said = P::describe();
+        claim(wrong, said.status == Status::Stub, "its status is not `stub`");
+        claim(wrong, said.uploads, "its images do not go to a cloud");
+        claim(wrong, said.disk.package.is_some(), "it names no package for IMAGE_DIR");
+        for row in said.settings.iter().filter(|row| row.required) {
+            wrong.push(format!("{} is required, though nothing is uploaded", row.key));
+        }
+    }
+
+    fn check<P: Provider>(&self, wrong: &mut Vec<String>) -> Result<()> {
+        let made: P = self.instance(&Arc::new(MockHost::new()))?;
+        let online = findings(&made, build_into(self.folder), true)?;
+        let refused = online.iter().find(|found| found.kind.as_deref() == Some("unsupported"));
+        let hint = refused.and_then(|found| found.hint.clone()).unwrap_or_default();
+        let told = hint.contains("--no-upload") && hint.contains("disk.cloud.upload.sh");
+        claim(wrong, told, "a build that would upload is not refused with what to do instead");
+        let offline = findings(&made, build_into(self.folder), false)?;
+        claim(wrong, offline.is_empty(), "a build with --no-upload is refused");
+        let image_dir = Some("/nonexistent/images".to_owned());
+        let absent = Build { image_dir, ..build_into(self.folder) };
+        let subjects = findings(&made, absent, false)?;
+        let named = subjects.iter().any(|found| found.subject == "IMAGE_DIR");
+        claim(wrong, named, "a folder that cannot be written to is not found");
+        Ok(())
+    }
+
+    fn script<P: Provider>(&self, wrong: &mut Vec<String>) -> Result<()> {
+        let host = Arc::new(MockHost::new().with_disk(vec![1; 10]));
+        let made: P = self.instance(&host)?;
+        let (said, script) = (P::describe().disk, self.script_path());
+        for (published, spec) in [(false, said.spec), (true, said.package.unwrap_or_default())] {
+            let build = build_into(self.folder);
+            let asked = DiskRequest { build, spec, published, ..DiskRequest::default() };
+            made.create_disk(&host.context(), &asked)?;
+            claim(wrong, script.exists() == published, "the script goes with the package only");
+        }
+        let text = fs::read_to_string(&script).unwrap_or_default();
+        claim(wrong, text.contains("my-image"), "the script does not know the image's name");
+        let mode = fs::metadata(&script).map_or(0, |found| found.permissions().mode());
+        claim(wrong, mode & 0o100 != 0, "the script cannot be run");
+        let entries = fs::read_dir(self.folder).map_or(0, Iterator::count);
+        claim(wrong, entries == 1, "there is more beside the package than the script");
+        let resources = host.resources();
+        let known = resources.len() == 1 && resources.iter().all(|resource| resource.product);
+        claim(wrong, known, "the script is not written down as a product");
+        let request = DiscardRequest { resources, ..DiscardRequest::default() };
+        let answer = made.discard(&host.context(), &request)?;
+        let gone = answer.remaining.is_empty() && !script.exists();
+        claim(wrong, gone, "the script outlives a failed build");
+        Ok(())
+    }
+
+    fn refusals<P: Provider>(&self, wrong: &mut Vec<String>) -> Result<()> {
+        let host = Arc::new(MockHost::new());
+        let made: P = self.instance(&host)?;
+        let build = build_into(self.folder);
+        let upload = UploadRequest { build: build.clone(), ..UploadRequest::default() };
+        let register = RegisterRequest { build, ..RegisterRequest::default() };
+        let refused = [
+            made.upload(&host.context(), &upload).err(),
+            made.register(&host.context(), &register).err(),
+        ];
+        for error in refused {
+            let unsupported =
+                error.as_ref().map(|error| error.kind) == Some(ErrorKind::Unsupported);
+            claim(wrong, unsupported, "a step that is done by hand is not `unsupported`");
+            let hint = error.and_then(|error| error.hint).unwrap_or_default();
+            for command in self.commands.iter().filter(|command| !hint.contains(**command)) {
+                wrong.push(format!("a refusal does not show `{command}`"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn claim(wrong: &mut Vec<String>, holds: bool, otherwise: &str) {
+    if !holds {
+        wrong.push(otherwise.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Context, Description};
+
+    /// Breaks every promise.
+    struct Careless;
+
+    impl Provider for Careless {
+        fn describe() -> Description {
+            Description::default()
+        }
+
+        fn create(_: &Context, _: Settings) -> Result<Self> {
+            Ok(Self)
+        }
+    }
+
+    #[test]
+    fn a_provider_that_promises_nothing_is_told_all_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let trial = ByHandTrial {
+            folder: folder.path(),
+            readme: "",
+            settings: &[],
+            commands: &["cp", "register"],
+        };
+        let wrong = trial.differences::<Careless>().unwrap();
+        assert_eq!(wrong.len(), 14, "{wrong:#?}");
+    }
+}
