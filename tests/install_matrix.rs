@@ -2,12 +2,16 @@
 //! and without a hotfix, and everything a user may want of the installed system.
 
 use std::{
-    collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command,
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
 };
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Iso, Sandbox, Turn, Web, needs_qemu};
+use crate::harness::{Answer, Iso, Sandbox, Turn, Web, needs, needs_qemu, tool};
 
 /// Sizes of the stand-in's volumes, MiB: all modules, `ltm`.
 const SIZES: [(&str, u64, u64); 7] = [
@@ -94,7 +98,8 @@ fn install(sandbox: &Sandbox, row: &Row<'_>) -> Logs {
     let mut words =
         vec!["-i", iso.word(), "-p", row.provider, "-m", row.modules, "-b", &slots, "--reuse"];
     words.extend(["-c", "own.yml"]);
-    if row.provider == "alibaba" {
+    let cloud = !["qcow2", "vhd", "vmware"].contains(&row.provider);
+    if cloud {
         words.push("--no-upload");
     }
     if row.hotfix {
@@ -124,7 +129,6 @@ fn install(sandbox: &Sandbox, row: &Row<'_>) -> Logs {
         (name.to_owned(), size.strip_suffix(".00").unwrap().parse().unwrap())
     });
     assert_eq!(volumes.collect::<BTreeMap<String, u64>>(), row.volumes());
-    let cloud = row.provider != "qcow2";
     let hypervisor = if cloud { row.provider } else { "" };
     assert!(logs.install.contains(&format!(" exports: hypervisor={hypervisor} ")));
     assert_eq!(logs.boot.contains("Cloud setup succeeded."), cloud);
@@ -135,11 +139,39 @@ fn install(sandbox: &Sandbox, row: &Row<'_>) -> Logs {
     let file = run.member("file").as_str().unwrap();
     let stem = if row.hotfix { "/Hotfix-BIGIP-15.0.0-0.0.44." } else { "/BIGIP-15.0.0-0.0.39." };
     assert!(file.contains(stem), "{file}");
+    holds_the_disk(sandbox, row.provider, Path::new(file), &folder);
     logs
 }
 
+/// Other tools unpack what was published and find in it the disk that was installed.
+#[track_caller]
+fn holds_the_disk(sandbox: &Sandbox, provider: &str, file: &Path, artifacts: &Path) {
+    let (unpack, format): (&[&str], &str) = match provider {
+        "vmware" => (&["tar", "-xf"], "vmdk"),
+        "aws" => (&["unzip", "-q"], "vmdk"),
+        "vhd" => (&["unzip", "-q"], "vpc"),
+        "qcow2" => (&["unzip", "-q"], "qcow2"),
+        "azure" => (&["tar", "-xSzf"], "vpc"),
+        _ => (&["tar", "-xSzf"], "qcow2"),
+    };
+    let unpacked = sandbox.path().join("unpacked");
+    fs::create_dir(&unpacked).unwrap();
+    tool(&unpacked, &[unpack, &[file.to_str().unwrap()]].concat());
+    let suffix = if format == "vpc" { "vhd" } else { format };
+    let (image, raw) = (ending_with(&unpacked, suffix), ending_with(artifacts, "raw"));
+    let (image, raw) = (image.to_str().unwrap(), raw.to_str().unwrap());
+    tool(&unpacked, &["qemu-img", "compare", "-f", "raw", "-F", format, raw, image]);
+}
+
+/// The file in a folder with this suffix.
+#[track_caller]
+fn ending_with(folder: &Path, suffix: &str) -> PathBuf {
+    let mut files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.find(|path| path.extension().is_some_and(|end| end == suffix)).unwrap()
+}
+
 fn rows(rows: &[Row<'_>]) {
-    if !needs_qemu() {
+    if !needs_qemu() || !needs(&["unzip", "tar"]) {
         return;
     }
     for row in rows {
@@ -154,7 +186,7 @@ fn ltm_with_two_slots() {
         modules: "ltm",
         slots: 2,
         hotfix: false,
-        provider: "qcow2",
+        provider: "vmware",
         config: json!({}),
         grown: &[],
     };
@@ -167,11 +199,11 @@ fn all_modules_with_one_slot() {
         modules: "all",
         slots: 1,
         hotfix: false,
-        provider: "alibaba",
+        provider: "aws",
         config: json!({}),
         grown: &[],
     };
-    rows(&[Row { config: json!({}), ..row }, Row { hotfix: true, provider: "qcow2", ..row }]);
+    rows(&[Row { config: json!({}), ..row }, Row { hotfix: true, provider: "vhd", ..row }]);
 }
 
 #[test]
@@ -197,7 +229,7 @@ fn all_modules_with_two_slots_and_larger_volumes() {
 
 #[test]
 fn consoles_without_a_splash() {
-    if !needs_qemu() {
+    if !needs_qemu() || !needs(&["tar"]) {
         return;
     }
     let _turn = Turn::take();
@@ -205,7 +237,7 @@ fn consoles_without_a_splash() {
         modules: "ltm",
         slots: 1,
         hotfix: false,
-        provider: "alibaba",
+        provider: "azure",
         config: json!({"CONSOLE_DEVICES": ["ttyS1", "ttyS0", "tty1"], "DISABLE_SPLASH": true}),
         grown: &[],
     };
@@ -252,7 +284,7 @@ fn files(folder: &Path) -> Value {
 
 #[test]
 fn files_of_the_user_and_a_later_boot() {
-    if !needs_qemu() {
+    if !needs_qemu() || !needs(&["tar"]) {
         return;
     }
     let _turn = Turn::take();
@@ -293,9 +325,8 @@ fn files_of_the_user_and_a_later_boot() {
 
 /// Boots the finished disk once more, without changing it.
 fn later_boot(folder: &Path) {
-    let disks = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let disk = disks.into_iter().find(|path| path.extension().is_some_and(|end| end == "raw"));
-    let drive = format!("file={},format=raw,if=virtio,snapshot=on", disk.unwrap().display());
+    let disk = ending_with(folder, "raw");
+    let drive = format!("file={},format=raw,if=virtio,snapshot=on", disk.display());
     let output = Command::new("timeout")
         .args([
             "300",

@@ -118,30 +118,36 @@ fn vhd_is_a_dynamic_disk_in_a_zip_file() {
 
 #[test]
 fn vmware_is_an_ova_with_everything_a_user_is_asked() {
-    if !needs(&["qemu-img", "tar", "xmllint", "sha1sum", "sed"]) {
+    if !needs(&["qemu-img", "tar", "xmllint", "sha256sum", "sed", "openssl"]) {
         return;
     }
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("disk.raw", 70, 3);
     sandbox.write("eula.txt", "do what you like & <enjoy>\n");
-    let more = ["--add-ova-eula", "eula.txt", "--ova-prop-net-user"];
+    let folder = sandbox.path();
+    tool(folder, &["openssl", "genrsa", "-out", "key.pem", "2048"]);
+    tool(folder, &["openssl", "pkey", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
+    let keys = ["--image-sig-private-key", "key.pem", "--image-sig-public-key", "public.pem"];
+    let more = [&["--add-ova-eula", "eula.txt", "--ova-prop-net-user"][..], &keys].concat();
     let run = build(&sandbox, &disk, "vmware", "images", &more);
     run.succeeded();
     assert!(run.stderr.contains("product is not known"), "{}", run.stderr);
     let images = sandbox.path().join("images");
     assert_eq!(run.member("vmware_location"), images.join("disk.vmware.ova").to_str().unwrap());
     let members = tool(&images, &["tar", "-tf", "disk.vmware.ova"]);
-    assert_eq!(members, "disk.ovf\ndisk.mf\ndisk.vmdk\n");
+    assert_eq!(members, "disk.ovf\ndisk.mf\ndisk.sig\ndisk.vmdk\ndisk.pub\n");
     tool(&images, &["tar", "-xf", "disk.vmware.ova", "-C", ".."]);
-    let folder = sandbox.path();
-    let check = "sed 's/^SHA1(\\(.*\\))= \\(.*\\)$/\\2  \\1/' disk.mf | sha1sum --quiet -c -";
+    let check = "sed 's/^SHA256(\\(.*\\))= \\(.*\\)$/\\2  \\1/' disk.mf | sha256sum --quiet -c -";
     tool(folder, &["sh", "-c", check]);
+    let signed = ["-verify", "public.pem", "-signature", "disk.sig", "disk.mf"];
+    tool(folder, &[&["openssl", "dgst", "-sha3-512"][..], &signed].concat());
+    tool(folder, &["cmp", "disk.pub", "public.pem"]);
     tool(folder, &["qemu-img", "check", "disk.vmdk"]);
     is_the_disk(&sandbox, &folder.join("disk.vmdk"), "vmdk");
     let say = |path: &str| tool(folder, &["xmllint", "--xpath", path, "disk.ovf"]);
     for (path, text) in [
         ("string(//*[local-name()='License'])", "do what you like & <enjoy>\n\n"),
-        ("count(//*[local-name()='NetworkSection']/*[local-name()='Network'])", "4\n"),
+        ("count(//*[local-name()='NetworkSection']/*[local-name()='Network'])", "1\n"),
         ("string(//*[local-name()='VirtualSystemType'])", "vmx-10\n"),
         ("string(//*[local-name()='Configuration' and @*='true']/@*[.='dualcpu'])", "dualcpu\n"),
         ("count(//*[local-name()='Property'])", "4\n"),

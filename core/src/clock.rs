@@ -6,6 +6,14 @@ pub fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// Seconds since a moment that [`now`] named; 0 when it is in the future or no moment at all.
+#[must_use]
+pub fn seconds_since(moment: &str) -> u64 {
+    let then = moment.parse::<jiff::Timestamp>();
+    let passed = then.map(|then| jiff::Timestamp::now().as_second() - then.as_second());
+    passed.map_or(0, |seconds| u64::try_from(seconds).unwrap_or(0))
+}
+
 /// Now, short enough for names: `20261122-073000`.
 #[must_use]
 pub fn stamp() -> String {

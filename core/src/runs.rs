@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -9,26 +10,30 @@ use build_image_plugin_api::{Resource, document::Build};
 use serde::Serialize;
 
 use crate::{
+    clock,
     error::{Error, Result, Stage},
-    journal::{Entry, Journal, open_resources},
+    journal::{Entry, Glance, Journal, open_resources},
 };
 
 /// What became of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// A process is at work with it.
     Running,
     /// Its process ended without a last word: killed, or a power cut.
+    #[default]
     Dead,
     /// It failed, and what it made was kept.
     Failed,
     /// It succeeded.
     Done,
+    /// Its journal cannot be believed.
+    Damaged,
 }
 
 /// One run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Run {
     /// Identifier.
     pub id: String,
@@ -40,6 +45,12 @@ pub struct Run {
     pub platform: String,
     /// The last step that began.
     pub step: Option<String>,
+    /// When it was started; RFC 3339.
+    pub started: String,
+    /// Seconds since it last wrote something down.
+    pub idle_seconds: u64,
+    /// Bytes its files take on this host.
+    pub bytes: u64,
     /// What it left in the cloud.
     pub resources: Vec<Resource>,
     /// The command line it was started with, without secrets.
@@ -48,6 +59,9 @@ pub struct Run {
     pub directory: PathBuf,
     /// Folder of its files, when it needed one.
     pub artifacts: Option<PathBuf>,
+    /// Why its journal cannot be believed.
+    #[serde(skip)]
+    pub damage: Option<Error>,
     /// Settings of the provider, without secrets.
     #[serde(skip)]
     pub settings: serde_json::Value,
@@ -73,7 +87,18 @@ pub fn list(base: &Path) -> Vec<Run> {
 pub fn find(base: &Path, name: &str) -> Result<Run> {
     let folder =
         if name.contains('/') { PathBuf::from(name) } else { base.join("runs").join(name) };
-    read(&folder).map_err(|error| {
+    let unbegun = |run: Run| {
+        if run.state == State::Running || !run.platform.is_empty() {
+            return Ok(run);
+        }
+        let text = format!("run `{name}` ended before it wrote down what it was to build");
+        Err(Error::new(Stage::Settings, text)
+            .hint("start the build again; build-image gc --yes removes this run's folder"))
+    };
+    read(&folder).and_then(unbegun).map_err(|error| {
+        if error.stage == Stage::Settings {
+            return error;
+        }
         let known: Vec<String> = list(base).into_iter().map(|run| run.id).collect();
         let mut missing =
             Error::new(Stage::Settings, format!("there is no run `{name}` to go on with"));
@@ -90,7 +115,7 @@ pub fn find(base: &Path, name: &str) -> Result<Run> {
 }
 
 fn read(folder: &Path) -> Result<Run> {
-    let (entries, in_use) = Journal::peek(folder)?;
+    let Glance { entries, times, in_use, damage } = Journal::peek(folder)?;
     let started = entries.iter().find_map(|entry| match entry {
         Entry::RunStarted {
             run_id,
@@ -107,6 +132,10 @@ fn read(folder: &Path) -> Result<Run> {
             state: State::Dead,
             platform: platform.clone(),
             step: None,
+            started: times.0.clone(),
+            idle_seconds: clock::seconds_since(&times.1),
+            bytes: 0,
+            damage: None,
             resources: Vec::new(),
             words: words.clone(),
             directory: PathBuf::from(directory),
@@ -116,9 +145,11 @@ fn read(folder: &Path) -> Result<Run> {
         }),
         _ => None,
     });
-    let mut run = started.ok_or_else(|| {
-        Error::new(Stage::Disk, format!("the journal in `{}` has no beginning", folder.display()))
-    })?;
+    // Killed before it wrote anything down: it did nothing either, but its folder is there.
+    let mut run = started.unwrap_or_else(|| {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        Run { id: name.into_owned(), folder: folder.to_owned(), ..Run::default() }
+    });
     for entry in &entries {
         match entry {
             Entry::StepStarted { step } => {
@@ -132,7 +163,23 @@ fn read(folder: &Path) -> Result<Run> {
     }
     if in_use {
         run.state = State::Running;
+    } else if damage.is_some() {
+        run.state = State::Damaged;
     }
+    run.damage = damage;
+    run.bytes = [Some(&run.folder), run.artifacts.as_ref()].into_iter().flatten().map(taken).sum();
     run.resources = open_resources(&entries);
     Ok(run)
+}
+
+/// Bytes the files below a folder take; links are not followed.
+fn taken(folder: &PathBuf) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_one = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => taken(&entry.path()),
+        // The unit of `st_blocks` is 512 bytes (POSIX leaves it open, Linux does not).
+        Ok(found) => found.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.map(of_one).sum()
 }

@@ -41,4 +41,5 @@ pub use format::{Format, GuestReader, Probe, export_raw, probe};
 pub use iso::Iso;
 pub use process::Environment;
 pub use qemu::{Machine, Qemu};
+pub use staged::remove_abandoned;
 pub use view::{Qcow2View, RawView, VhdView, View};

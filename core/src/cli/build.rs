@@ -1,6 +1,9 @@
 //! The build: no verb, the old tool's command line.
 
-use std::sync::Arc;
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use super::{
     args,
@@ -13,6 +16,7 @@ use crate::{
     error::{Error, Problem, Result, Stage},
     exit,
     interrupt::{self, Interrupt},
+    journal::{Journal, open_resources},
     pipeline::{Pipeline, Start},
     plan::Plan,
     plugins::{Loader, Lock, Plugin, SearchPath, expect_end},
@@ -78,7 +82,9 @@ fn attempt(
     let log = log_file(plugin, settings)?;
     outcome.log_file = Some(log.path.display().to_string());
     let interrupt = Arc::new(Interrupt::default());
-    interrupt::listen(Arc::clone(&interrupt), leave)?;
+    let at_work = Arc::new(OnceLock::<PathBuf>::new());
+    let known = Arc::clone(&at_work);
+    interrupt::listen(Arc::clone(&interrupt), move || leave(known.get()))?;
     let reporter = Arc::new(Reporter::new(output.manner));
     iso_only::warn(settings, &reporter);
     let opened = source::open(&source::Desk::new(settings, &reporter, &interrupt))?;
@@ -90,6 +96,7 @@ fn attempt(
     outcome.image_name.clone_from(&plan.build.image_name);
     let words = args::without_secrets(words, &plugin.rows());
     let plan = &plan;
+    let _ = at_work.set(plan.run.clone());
     let start = Start { plan, plugin, settings, environment, words, reporter, interrupt };
     Pipeline::new(start)?.run(outcome)?;
     if !plan.keep {
@@ -238,12 +245,18 @@ fn log_file(plugin: &Plugin, settings: &Resolved) -> Result<LogFile> {
     LogFile::start(settings.text("LOG_FILE"), &name, level)
 }
 
-/// The second signal: leave at once. The journal holds what exists.
+/// The second signal: leave at once, and say what the journal of the run knows.
 #[expect(clippy::disallowed_methods, reason = "the user asked twice not to wait for anything")]
-fn leave() {
-    print_line(
-        "interrupted twice, leaving at once; what was created is listed in the run's journal below artifacts/runs",
-    );
+fn leave(run: Option<&PathBuf>) {
+    print_line("interrupted twice, leaving at once");
+    let left = run.and_then(|run| Journal::peek(run).ok()).map(|glance| glance.entries);
+    let left = open_resources(&left.unwrap_or_default());
+    for resource in &left {
+        print_line(&format!("  still there: {}", resource.label()));
+    }
+    if !left.is_empty() {
+        print_line("  hint: build-image gc --yes removes it, build-image resume goes on");
+    }
     expect_end();
     std::process::exit(i32::from(exit::INTERRUPTED));
 }

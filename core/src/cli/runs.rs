@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
+use build_image_disk::remove_abandoned;
 use clap::{Arg, ArgAction, Command};
+use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::{args, build, command};
@@ -89,7 +91,16 @@ pub(super) fn list(words: &[String], environment: &Environment) -> Result<()> {
 
 fn describe(run: &Run) -> String {
     let step = run.step.as_deref().unwrap_or("start");
-    let mut text = format!("{}  {}  {} at {step}\n", run.id, run.platform, word(run.state));
+    let (idle, bytes) = (duration(run.idle_seconds), HumanBytes(run.bytes));
+    let (id, platform, state) = (&run.id, &run.platform, word(run.state));
+    let mut text = format!("{id}  {platform}  {state} at {step}, {idle} ago; {bytes} here");
+    text.push_str(&match run.resources.len() {
+        0 => "\n".to_owned(),
+        count => format!(", {count} left in the cloud\n"),
+    });
+    if let Some(damage) = &run.damage {
+        text.push_str(&format!("    {}\n", damage.message));
+    }
     for resource in &run.resources {
         let region =
             resource.region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default();
@@ -98,12 +109,23 @@ fn describe(run: &Run) -> String {
     text
 }
 
+/// A time, as long as people want to know it.
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 fn word(state: State) -> &'static str {
     match state {
         State::Running => "running",
         State::Dead => "dead",
         State::Failed => "failed",
         State::Done => "done",
+        State::Damaged => "damaged",
     }
 }
 
@@ -178,6 +200,9 @@ pub(super) fn gc(words: &[String], environment: &Environment) -> Result<()> {
 }
 
 fn remove(run: &Run, base: &Path, environment: &Environment) -> Result<()> {
+    if let Some(damage) = &run.damage {
+        return Err(damage.clone());
+    }
     if !run.resources.is_empty() {
         let leftovers = in_the_cloud(run, environment)?;
         let reporter = Reporter::new(Manner::of_stderr(environment));
@@ -188,6 +213,10 @@ fn remove(run: &Run, base: &Path, environment: &Environment) -> Result<()> {
                 format!("run `{}` still has something in the cloud", run.id),
             ));
         }
+    }
+    if let Some(folder) = &run.build.image_dir {
+        // Images that were being written, under their temporary names.
+        remove_abandoned(Path::new(folder), &format!(".{}.", run.build.file_stem));
     }
     if let Some(folder) = &run.artifacts {
         artifacts::remove_left(folder, base);

@@ -143,6 +143,9 @@ impl<'a> Pipeline<'a> {
     fn build(&self, outcome: &mut Outcome) -> Result<()> {
         let plan = self.plan;
         let cloud = self.plugin.description().uploads;
+        if cloud && plan.upload && self.is_registered(outcome) {
+            return Ok(());
+        }
         if let Some(folder) = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir()) {
             fs::create_dir_all(folder).map_err(|error| cannot_make(folder.as_ref(), &error))?;
         }
@@ -160,6 +163,7 @@ impl<'a> Pipeline<'a> {
             virtual_size: plan.build.virtual_size,
             disk_name: plan.build.disk_name.clone(),
             date: self.settings.builder().date,
+            signer: self.signer()?.map(Arc::new),
         };
         self.host.set_disk(origin, &plan.build.file_stem);
         self.interrupt.check()?;
@@ -170,22 +174,22 @@ impl<'a> Pipeline<'a> {
         }
         if cloud && !plan.upload {
             // What lies in IMAGE_DIR is what was asked for: nothing may take it away again.
+            self.attest(None, outcome);
             return self.host.record(Entry::ProductsReleased);
         }
         let disk = self.create_disk(!cloud, outcome)?;
         self.interrupt.check()?;
-        let uploaded = self.upload(disk, outcome)?;
+        let uploaded = self.upload(disk.clone(), outcome)?;
         self.interrupt.check()?;
         self.register(uploaded, outcome)?;
-        match &outcome.file {
-            Some(file) if !cloud => {
-                let file = PathBuf::from(file);
-                self.begin("seal", "taking digests of what was published")?;
-                self.seal(&file, &[])?;
-                self.end("seal", "digests written beside it", Value::Null, outcome)
-            }
-            _ => Ok(()),
+        if let (Some(file), false) = (&outcome.file, cloud) {
+            let file = PathBuf::from(file);
+            self.begin("seal", "taking digests of what was published")?;
+            self.seal(&file, &[])?;
+            self.end("seal", "digests written beside it", Value::Null, outcome)?;
         }
+        self.attest(Some(&disk).filter(|_| cloud), outcome);
+        Ok(())
     }
 
     /// Ends the journal and removes files that nobody needs any more.

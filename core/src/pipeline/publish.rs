@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::{self, Write as _},
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
@@ -14,14 +15,12 @@ use crate::{
     artifacts::cannot_make,
     error::{Error, Result, Stage},
     report::Outcome,
-    signature::{Algorithm, PrivateKey, digests_of},
+    signature::{Algorithm, Signer, digests_of},
     source::from_disk,
 };
 
 /// Digest files: algorithm, suffix. Their lines are those of `md5sum` and `sha256sum`.
 const DIGESTS: [(Algorithm, &str); 2] = [(Algorithm::Md5, "md5"), (Algorithm::Sha256, "sha256")];
-/// Digest that is signed unless the user says otherwise.
-const SIGNED: &str = "sha3-512";
 
 impl Pipeline<'_> {
     /// Puts the image a provider made into the folder.
@@ -58,8 +57,7 @@ impl Pipeline<'_> {
         let missing = DIGESTS.map(|(algorithm, _)| algorithm).into_iter();
         let missing =
             missing.filter(|wanted| known.iter().all(|(algorithm, _)| algorithm != wanted));
-        let read: Vec<Algorithm> =
-            missing.chain(signer.as_ref().map(|(algorithm, _)| *algorithm)).collect();
+        let read: Vec<Algorithm> = missing.chain(signer.as_ref().map(Signer::algorithm)).collect();
         let taken = if read.is_empty() {
             None
         } else {
@@ -78,22 +76,24 @@ impl Pipeline<'_> {
             write_beside(file, &format!(".{suffix}"), format!("{hex}  {name}\n").as_bytes())?;
         }
         let mut signature = None;
-        if let (Some((algorithm, key)), Some(taken)) = (signer, taken) {
-            let bytes = key.sign(algorithm, taken.get(algorithm).unwrap_or_default())?;
+        if let (Some(signer), Some(taken)) = (signer, taken) {
+            let algorithm = signer.algorithm();
+            let bytes = signer.sign_digest(taken.get(algorithm).unwrap_or_default())?;
             signature = Some(write_beside(file, &algorithm.signature_suffix(), &bytes)?);
         }
         self.write_down(|records| records.published(file, signature.as_deref()));
         Ok(())
     }
 
-    /// The key that signs published images and the digest it signs, if there is one.
+    /// Who signs published images, if anybody does.
     ///
     /// # Errors
-    /// When the key cannot be used.
-    pub(super) fn signer(&self) -> Result<Option<(Algorithm, PrivateKey)>> {
-        let Some(path) = self.settings.path("IMAGE_SIG_PRIVATE_KEY") else { return Ok(None) };
-        let digest = self.settings.text("IMAGE_SIG_ENCRYPTION_TYPE").unwrap_or(SIGNED);
-        Ok(Some((Algorithm::named(digest)?, PrivateKey::read(&path)?)))
+    /// When the keys cannot be used.
+    pub(super) fn signer(&self) -> Result<Option<Signer>> {
+        let Some(private) = self.settings.path("IMAGE_SIG_PRIVATE_KEY") else { return Ok(None) };
+        let digest = self.settings.text("IMAGE_SIG_ENCRYPTION_TYPE");
+        let public = self.settings.path("IMAGE_SIG_PUBLIC_KEY");
+        Signer::read(digest, &private, public.as_deref()).map(Some)
     }
 
     pub(super) fn going_on(&self) -> ControlFlow<()> {
@@ -101,20 +101,29 @@ impl Pipeline<'_> {
     }
 }
 
+/// Writes a new file; what is there by that name, links too, goes.
+pub(super) fn put(path: &Path, content: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = File::create_new(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
 /// Writes a small file beside a published one, complete or not at all.
-fn write_beside(file: &Path, suffix: &str, content: &[u8]) -> Result<PathBuf> {
+pub(super) fn write_beside(file: &Path, suffix: &str, content: &[u8]) -> Result<PathBuf> {
     let with = |suffix: &str| {
         let mut name = file.as_os_str().to_owned();
         name.push(suffix);
         PathBuf::from(name)
     };
     let (path, temporary) = (with(suffix), with(&format!("{suffix}.part")));
-    fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, &path)).map_err(
-        |error| {
-            Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
-                .because(&error)
-                .hint("free some space, or set IMAGE_DIR to a larger file system")
-        },
-    )?;
+    put(&temporary, content).and_then(|()| fs::rename(&temporary, &path)).map_err(|error| {
+        Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
+            .because(&error)
+            .hint("free some space, or set IMAGE_DIR to a larger file system")
+    })?;
     Ok(path)
 }

@@ -82,6 +82,7 @@ impl Pipeline<'_> {
             self.can_make(&self.plan.package)?;
             self.signer()?;
         }
+        self.prepare_provenance()?;
         self.end("check", &passed(count), Value::Null, outcome)
     }
 
@@ -168,6 +169,7 @@ impl Pipeline<'_> {
             interrupt: &self.interrupt,
         };
         workshop.install()?;
+        sync(&raw)?;
         self.end("install", "disk installed", disk_facts(&raw), outcome)?;
         self.write_down(|records| records.installed(&raw));
         if let Some(inputs) = inputs {
@@ -260,14 +262,42 @@ impl Pipeline<'_> {
             return Err(Error::new(Stage::Provider(ErrorKind::Internal), text));
         };
         let text = format!("image {} registered", first.id);
-        // The image is there: from here on nothing may take it away again.
-        let released = self.host.record(Entry::ProductsReleased);
         let ended = self.end("register", &text, json!(registered), outcome);
-        for error in [released, ended].into_iter().filter_map(Result::err) {
+        self.keep(registered, ended, outcome);
+        Ok(())
+    }
+
+    /// Takes up a run whose image an earlier process registered, if that is so: only its means are left to
+    /// remove. Nothing is made twice, whatever became of the means.
+    pub(super) fn is_registered(&self, outcome: &mut Outcome) -> bool {
+        let facts = |step: &str| self.host.step_done(step).unwrap_or_default();
+        let Ok(registered) = serde_json::from_value::<Registered>(facts("register")) else {
+            return false;
+        };
+        let Some(first) = registered.images.first() else { return false };
+        self.reporter.note(&format!(" register  done before: {}", first.id));
+        if let Ok(disk) = serde_json::from_value::<Disk>(facts("disk")) {
+            outcome.virtual_size = disk.virtual_size;
+            outcome.image_length = disk.length.unwrap_or(disk.length_limit);
+        }
+        if self.plan.installation.is_some() {
+            let claim = Claim::earlier(&self.plan.artifacts).unwrap_or_default();
+            *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
+        }
+        self.keep(registered, Ok(()), outcome);
+        true
+    }
+
+    /// The image is there: from here on nothing may take it away again.
+    fn keep(&self, registered: Registered, ended: Result<()>, outcome: &mut Outcome) {
+        let released = self.host.record(Entry::ProductsReleased);
+        for error in [ended, released].into_iter().filter_map(Result::err) {
             self.reporter.warning(&error.message, error.hint.as_deref());
         }
-        outcome.image_id.clone_from(&first.id);
-        outcome.image_name.clone_from(&first.name);
+        if let Some(first) = registered.images.first() {
+            outcome.image_id.clone_from(&first.id);
+            outcome.image_name.clone_from(&first.name);
+        }
         let entry = |image: build_image_plugin_api::document::Image| ImageEntry {
             id: image.id,
             name: image.name,
@@ -278,8 +308,13 @@ impl Pipeline<'_> {
         let named = |(name, value)| (format!("{prefix}_{name}"), mask.value(value));
         outcome.provider = registered.facts.into_iter().map(named).collect();
         self.write_down(|records| records.registered(outcome));
-        Ok(())
     }
+}
+
+/// qemu does not sync; what the journal calls installed must outlive a power cut.
+fn sync(raw: &Path) -> Result<()> {
+    let synced = fs::File::open(raw).and_then(|disk| disk.sync_all());
+    synced.map_err(|error| cannot_make(raw, &error))
 }
 
 /// Which file a disk is and when it was last changed; null when there is none.

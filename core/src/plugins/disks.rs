@@ -19,6 +19,7 @@ use build_image_disk::{
 use build_image_plugin_api::{Archive, Compression, DiskFormat, DiskSpec, Error, Ovf, Result};
 
 use super::host::disk_error;
+use crate::signature::Signer;
 
 /// Sizes of VHDs are multiples of this many bytes: what clouds want.
 const VHD_MULTIPLE: u64 = 1 << 20;
@@ -46,6 +47,8 @@ pub(crate) struct Origin {
     pub(crate) disk_name: String,
     /// Seconds since 1970 that archives are dated with.
     pub(crate) date: u64,
+    /// Who signs the manifests of OVF packages.
+    pub(crate) signer: Option<Arc<Signer>>,
 }
 
 /// The images this host makes, without archives around them.
@@ -158,6 +161,7 @@ impl Origin {
     fn package(&self, spec: &DiskSpec, ovf: &Ovf, dest: &Path, control: &Control) -> Result<Form> {
         let stem = self.disk_name.clone();
         let disk = self.vmdk(self.open()?, spec)?;
+        let (signature, extra) = self.signature(&stem);
         let package = OvfPackage {
             stem,
             appliance: appliance(ovf),
@@ -166,8 +170,8 @@ impl Origin {
                 "SHA256" => ovf::ManifestDigest::Sha256,
                 _ => ovf::ManifestDigest::Sha1,
             },
-            signature: None,
-            extra: Vec::new(),
+            signature,
+            extra,
         };
         let written = if spec.archive == Archive::Ova {
             package.ova(&self.stamp(), both(), dest, control)
@@ -175,6 +179,20 @@ impl Origin {
             package.zip(&self.options(), dest, control)
         };
         written.map(|file| Form::File(Arc::new(file))).map_err(disk_error)
+    }
+
+    /// The signature of a manifest, and the public key beside it: both or none, as with the old tool.
+    fn signature(&self, stem: &str) -> (Option<ovf::Signature>, Vec<(String, Vec<u8>)>) {
+        let Some(signer) = self.signer.clone() else { return (None, Vec::new()) };
+        let Some(public) = signer.public().map(<[u8]>::to_vec) else { return (None, Vec::new()) };
+        let sign = move |manifest: &[u8]| {
+            let refused = |error: crate::error::Error| {
+                build_image_disk::Error::new(build_image_disk::Kind::Tool, error.message)
+            };
+            signer.sign(manifest).map_err(refused)
+        };
+        let signature = ovf::Signature { name: format!("{stem}.sig"), sign: Box::new(sign) };
+        (Some(signature), vec![(format!("{stem}.pub"), public)])
     }
 
     pub(super) fn open(&self) -> Result<GuestReader> {

@@ -26,5 +26,6 @@ pub use load::Loader;
 pub use lock::{Lock, Locked};
 pub use mask::Mask;
 pub use plugin::Plugin;
+pub(crate) use published::Made;
 pub use remote::{CHILD_VERB, run_child};
 pub use trust::{Trusted, trust};

@@ -46,7 +46,7 @@ impl Made {
     }
 
     /// Fills the buffer from byte `offset` of the image; fewer bytes only at its end.
-    pub(super) fn read_at(
+    pub(crate) fn read_at(
         &self,
         buffer: &mut [u8],
         offset: u64,

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::row::Row;
 
 /// Prefix of settings in the environment.
@@ -10,7 +12,8 @@ pub(crate) const PREFIX: &str = "F5_";
 /// The process environment at start.
 #[derive(Clone, Default)]
 pub struct Environment {
-    variables: BTreeMap<String, String>,
+    /// Some are secrets: wiped when they go. What the kernel gave the process stays where it is.
+    variables: BTreeMap<String, Zeroizing<String>>,
 }
 
 /// Names only: values may be secrets.
@@ -25,7 +28,7 @@ impl Environment {
     #[must_use]
     pub fn of_process() -> Self {
         let variables = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
+            Some((name.into_string().ok()?, Zeroizing::new(value.into_string().ok()?)))
         });
         Self { variables: variables.collect() }
     }
@@ -33,14 +36,14 @@ impl Environment {
     /// An environment for tests.
     #[must_use]
     pub fn of<const N: usize>(variables: [(&str, &str); N]) -> Self {
-        let owned = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let owned = variables.map(|(name, value)| (name.to_owned(), value.to_owned().into()));
         Self { variables: owned.into() }
     }
 
     /// A variable that is set and not empty.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.variables.get(name).map(|value| value.as_str()).filter(|value| !value.is_empty())
     }
 
     /// Folder for what may be thrown away at any time, by the XDG base directory specification.
@@ -54,7 +57,7 @@ impl Environment {
     /// The part of it that started programs may see.
     #[must_use]
     pub fn for_children(&self) -> build_image_disk::process::Environment {
-        let owned = self.variables.iter().map(|(name, value)| (name.into(), value.into()));
+        let owned = self.variables.iter().map(|(name, value)| (name.into(), value.as_str().into()));
         build_image_disk::process::Environment::keep(owned)
     }
 
@@ -62,7 +65,7 @@ impl Environment {
     #[must_use]
     pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Vec<(OsString, OsString)> {
         let variables = self.variables.iter().filter(|(name, _)| wanted(name));
-        variables.map(|(name, value)| (name.into(), value.into())).collect()
+        variables.map(|(name, value)| (name.into(), value.as_str().into())).collect()
     }
 
     /// The text of a setting and the variable it came from: `F5_<KEY>` before `<KEY>`, which counts

@@ -276,6 +276,12 @@ fn output() -> Vec<Row> {
         row(OUTPUT, "LOG_FILE", Kind::Path, "log file, or folder for it [default: logs/image-…]"),
         level,
         row(OUTPUT, "OUTPUT_JSON_FILE", Kind::Path, "write the result document to this file"),
+        new_row(
+            OUTPUT,
+            "PROVENANCE_FILE",
+            Kind::Path,
+            "write what the image was made of to this file: an in-toto statement, SLSA provenance",
+        ),
         new_row(OUTPUT, "JSON", Kind::Switch, "print the result document on standard output"),
         progress,
         new_row(OUTPUT, "QUIET", Kind::Switch, "warnings and errors only, as --progress none")

@@ -5,6 +5,7 @@
 //! digest.rs  several digests of one stream     pem.rs  blocks of a key file
 //! public.rs  verifying                          private.rs  signing
 //! file.rs    digests of a file, and how long they hold
+//! signer.rs  both keys of who publishes
 //! ```
 
 mod digest;
@@ -12,6 +13,7 @@ mod file;
 mod pem;
 mod private;
 mod public;
+mod signer;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +23,7 @@ pub use digest::{Algorithm, Digests, Pass};
 pub use file::{FileDigest, digests_of_file};
 pub use private::PrivateKey;
 pub use public::PublicKey;
+pub use signer::Signer;
 
 use crate::error::{Error, Result, Stage};
 

@@ -1,5 +1,5 @@
-//! The machine beside a VMDK, as an OVF descriptor tells it: BIG-IP Virtual Edition's shape, which
-//! other disks get too. Version numbers decide what the guest can do.
+//! The machine beside a VMDK, as an OVF descriptor tells it: BIG-IP Virtual Edition's shape, or a plain
+//! machine when the disk's product is not known. Version numbers decide what the guest can do.
 
 use std::{fs, io::Read as _};
 
@@ -8,7 +8,9 @@ use crate::{Error, ErrorKind, Ovf, OvfNetwork, OvfProduct, Result, document::Bui
 /// Longest licence text, bytes; whatever is longer is some other file.
 const LICENCE_LIMIT: u64 = 1 << 20;
 
-/// Networks of the machine in the order of its adapters, and what each is for.
+/// The network of a machine whose product is not known.
+const PLAIN_NETWORK: (&str, &str) = ("Network", "Network of the only adapter");
+/// Networks of BIG-IP in the order of its adapters, and what each is for.
 const NETWORKS: [(&str, &str); 4] = [
     ("Management", "Network of the management interface"),
     ("Internal", "Network of interface 1.1, towards the servers"),
@@ -16,8 +18,8 @@ const NETWORKS: [(&str, &str); 4] = [
     ("HA", "Network of interface 1.3, towards the other unit of a pair"),
 ];
 
-/// The machine of a build: 2 processors, 4096 MiB, four adapters, hardware version by the product's
-/// version, a manifest with SHA-1 digests, which is what every vSphere understands.
+/// The machine of a build: 2 processors, 4096 MiB, one adapter, or the product's four, hardware version by
+/// the product's version, a manifest with SHA-256 digests (DSP0243 2.1.0, section 6.1; vSphere from 6.5 on).
 #[must_use]
 pub fn machine(build: &Build) -> Ovf {
     let fact = |name: &str| build.product.get(name).cloned().unwrap_or_default();
@@ -49,8 +51,12 @@ pub fn machine(build: &Build) -> Ovf {
         uefi: build.boot_mode == "uefi",
         cpus: 2,
         memory_mib: 4096,
-        networks: NETWORKS.map(network).to_vec(),
-        manifest_digest: "SHA1".to_owned(),
+        networks: if is_known {
+            NETWORKS.map(network).to_vec()
+        } else {
+            vec![network(PLAIN_NETWORK)]
+        },
+        manifest_digest: "SHA256".to_owned(),
         ..Ovf::default()
     }
 }
@@ -159,8 +165,9 @@ mod tests {
         let product = machine(&build("15.0.0")).product.unwrap();
         assert_eq!((&*product.name, &*product.full_version), ("BIG-IP", "15.0.0-0.0.39"));
         let plain = machine(&Build { disk_name: "debian".into(), ..Build::default() });
-        assert_eq!(plain.product.unwrap().name, "debian");
+        assert_eq!(plain.product.as_ref().unwrap().name, "debian");
         assert_eq!(plain.annotation, "debian, made by build-image");
+        assert_eq!((plain.networks.len(), machine(&build("15.0.0")).networks.len()), (1, 4));
     }
 
     #[test]

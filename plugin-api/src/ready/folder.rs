@@ -127,7 +127,12 @@ fn place<T>(
         .as_product();
     context.will_create(&resource)?;
     let failed = |error: io::Error| cannot_write(&temporary, &error);
-    let opened = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary);
+    // A link somebody put there is removed, not followed.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let opened = OpenOptions::new().write(true).create_new(true).open(&temporary);
     let mut file = opened.map_err(failed)?;
     let filled = fill(&mut file, &temporary)?;
     file.sync_all().map_err(failed)?;

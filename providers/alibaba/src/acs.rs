@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use build_image_plugin_api::{Error, ErrorKind, Result};
+use build_image_plugin_api::Result;
 use reqwest::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -68,7 +68,7 @@ impl Service {
         let answer = retry(policy, async || self.attempt(action, parameters, &what).await).await?;
         serde_json::from_slice(&answer.body).map_err(|error| {
             let message = format!("{what}: the answer could not be read");
-            Failure::stop(Error::new(ErrorKind::Provider, message).because(&error))
+            Failure::stop(Failure::foreign(message, &error))
         })
     }
 

@@ -49,6 +49,13 @@ impl Failure {
         Self::network(Error::new(ErrorKind::Timeout, message).with_hint(NETWORK_HINT))
     }
 
+    /// An answer the service never gives: somebody else gave it.
+    pub(crate) fn foreign(message: String, cause: &(dyn std::error::Error + 'static)) -> Error {
+        Error::new(ErrorKind::Provider, message).because(cause).with_hint(
+            "something in between answered for the service: look at the proxy (HTTPS_PROXY, NO_PROXY) and the endpoints",
+        )
+    }
+
     /// Another attempt would fail as well.
     pub(crate) fn stop(error: Error) -> Self {
         Self { error: Box::new(error), code: String::new(), cure: Cure::None, pause: None }

@@ -3,7 +3,6 @@
 //! Source: OSS API documentation, "Error responses".
 
 use base64::Engine as _;
-use build_image_plugin_api::{Error, ErrorKind};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{client::Answer, error::Failure, refusal::Refusal};
@@ -24,8 +23,7 @@ pub(crate) fn read_xml<T: DeserializeOwned>(
     let text = String::from_utf8_lossy(&answer.body);
     quick_xml::de::from_str(&text).map_err(|error| {
         let message = format!("`{operation}`: the answer of OSS could not be read");
-        let error = Error::new(ErrorKind::Provider, message)
-            .because(&error)
+        let error = Failure::foreign(message, &error)
             .with("request_id", answer.header("x-oss-request-id").unwrap_or("none"));
         Failure::stop(error)
     })

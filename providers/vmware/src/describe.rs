@@ -6,6 +6,8 @@ use build_image_plugin_api::{
 
 /// Licence text inside the OVA.
 pub(crate) const EULA: &str = "ADD_OVA_EULA";
+/// Digest of the manifest.
+pub(crate) const DIGEST: &str = "OVA_MANIFEST_DIGEST";
 /// Whether the OVA asks for addresses and passwords.
 pub(crate) const PROPERTIES: &str = "OVA_PROP_NET_USER";
 
@@ -22,6 +24,13 @@ pub(crate) fn description() -> Description {
         license: "Apache-2.0 OR MIT".to_owned(),
         settings: vec![
             Setting::new(EULA, SettingKind::Path, "Text file with the licence the OVA shows"),
+            Setting::new(
+                DIGEST,
+                SettingKind::Text,
+                "Digest of the manifest; SHA1 for vSphere before 6.5",
+            )
+            .choices(&["SHA256", "SHA1"])
+            .default_value("SHA256"),
             Setting::new(
                 PROPERTIES,
                 SettingKind::Switch,

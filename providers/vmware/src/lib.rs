@@ -1,11 +1,11 @@
-//! Publishes the disk as an OVA file in IMAGE_DIR: descriptor, SHA-1 manifest and a streamOptimized VMDK.
+//! Publishes the disk as an OVA file in IMAGE_DIR: descriptor, manifest and a streamOptimized VMDK.
 #![forbid(unsafe_code)]
 
 mod describe;
 mod machine;
 
 use build_image_plugin_api::{
-    Context, Description, Disk, Provider, Result, Settings,
+    Context, Description, Disk, Ovf, Provider, Result, Settings,
     document::{
         Build, CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Finding,
         RegisterRequest, Registered, UploadRequest, Uploaded,
@@ -14,11 +14,12 @@ use build_image_plugin_api::{
     ready::{appliance, folder},
 };
 
-use crate::describe::{EULA, PROPERTIES};
+use crate::describe::{DIGEST, EULA, PROPERTIES};
 
 /// The provider.
 pub struct Vmware {
     eula: Option<String>,
+    digest: String,
     properties: bool,
 }
 
@@ -55,7 +56,8 @@ impl Provider for Vmware {
         if let Some(path) = &eula {
             appliance::check_licence_path(EULA, path)?;
         }
-        Ok(Self { eula, properties: settings.boolean(PROPERTIES) })
+        let digest = settings.text(DIGEST).unwrap_or("SHA256").to_owned();
+        Ok(Self { eula, digest, properties: settings.boolean(PROPERTIES) })
     }
 
     fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
@@ -72,7 +74,8 @@ impl Provider for Vmware {
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
         let mut spec = request.spec.clone();
         if spec.ovf.is_some() {
-            spec.ovf = Some(machine::ovf(&request.build, self.eula()?, self.properties)?);
+            let ovf = machine::ovf(&request.build, self.eula()?, self.properties)?;
+            spec.ovf = Some(Ovf { manifest_digest: self.digest.clone(), ..ovf });
         }
         context.make_disk(&spec)
     }

@@ -33,7 +33,8 @@ fn the_machine_holds_what_the_settings_ask_for() {
     let host = Arc::new(MockHost::new().with_disk(vec![1; 10]));
     let pairs =
         [("ADD_OVA_EULA", text.display().to_string().into()), ("OVA_PROP_NET_USER", true.into())];
-    let made = provider(&host, &pairs).expect("a provider");
+    let old = ("OVA_MANIFEST_DIGEST", "SHA1".into());
+    let made = provider(&host, &[&pairs[..], &[old]].concat()).expect("a provider");
     let spec = Vmware::describe().disk.package.expect("a package");
     let build = build(folder.path(), "16.1.4");
     let asked = DiskRequest { build, spec, published: true, ..DiskRequest::default() };
@@ -42,6 +43,7 @@ fn the_machine_holds_what_the_settings_ask_for() {
     let ovf = disk.spec.ovf.expect("a machine");
     assert_eq!((ovf.eula.as_deref(), ovf.hardware_version), (Some("you may\n"), 13));
     assert_eq!((ovf.configurations.len(), ovf.networks.len()), (4, 4));
+    assert_eq!(ovf.manifest_digest, "SHA1");
     assert_eq!(ovf.product.expect("a product").properties.len(), 6);
 }
 

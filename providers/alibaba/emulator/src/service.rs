@@ -157,6 +157,9 @@ pub(crate) async fn respond(
         log(&body, (0, Some("reset_after"), 0));
         return Err(Reset);
     }
+    if let Some(hold) = plan.hold {
+        tokio::time::sleep(hold).await;
+    }
     let length = outcome.answer.length();
     if plan.truncate && length == 0 {
         log(&body, (0, Some("truncate_answer"), 0));

@@ -74,6 +74,8 @@ pub(super) enum Word {
 pub(super) enum Number {
     /// Milliseconds to wait before the call begins.
     StallMs(u64),
+    /// Milliseconds the answer is kept back, when the call is done.
+    HoldAnswerMs(u64),
     /// Seconds the server's clock is ahead.
     SkewSeconds(i64),
     /// Seconds an image stays `Creating`; `u32::MAX` is for good.
@@ -105,6 +107,7 @@ pub(crate) struct Plan {
     pub(crate) reset_before: bool,
     pub(crate) reset_after: bool,
     pub(crate) stall: Option<Duration>,
+    pub(crate) hold: Option<Duration>,
     pub(crate) truncate: bool,
     pub(crate) corrupt: bool,
     pub(crate) corrupt_answer: bool,
@@ -139,6 +142,9 @@ impl Plan {
             Action::Number(Number::StallMs(time)) => {
                 self.stall = Some(Duration::from_millis(*time));
             }
+            Action::Number(Number::HoldAnswerMs(time)) => {
+                self.hold = Some(Duration::from_millis(*time));
+            }
             Action::Number(Number::SkewSeconds(time)) => self.skew = time.saturating_mul(1000),
             Action::Number(Number::KeepCreating(time)) => {
                 self.keep_creating = Some(Millis::from(*time) * 1000);
@@ -164,6 +170,7 @@ impl Action {
             Self::Word(Word::ExpireToken) => "expire_token",
             Self::Status(_) => "status",
             Self::Number(Number::StallMs(_)) => "stall_ms",
+            Self::Number(Number::HoldAnswerMs(_)) => "hold_answer_ms",
             Self::Number(Number::SkewSeconds(_)) => "skew_seconds",
             Self::Number(Number::KeepCreating(_)) => "keep_creating",
             Self::Number(Number::SlowBody(_)) => "slow_body",

@@ -2,7 +2,7 @@
 //! matching calls it strikes (`nth` and `count`, or `probability` with a `seed`), and what happens.
 //! Nothing here is random: without a seed it is 0.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -21,7 +21,7 @@ pub enum FaultError {
     #[error(
         "rule {index}: the action {action} is none of {{\"status\", \"code\"}}, \"reset_before\", \
          \"reset_after\", \"truncate_answer\", \"corrupt_body\", \"corrupt_answer\", \"throttle\", \
-         \"expire_token\", {{\"stall_ms\"}}, {{\"skew_seconds\"}}, {{\"keep_creating\"}}, \
+         \"expire_token\", {{\"stall_ms\"}}, {{\"hold_answer_ms\"}}, {{\"skew_seconds\"}}, {{\"keep_creating\"}}, \
          {{\"slow_body\"}}, {{\"bandwidth\"}}, {{\"qps\"}}, {{\"fail_task\"}}, {{\"image_check\"}}"
     )]
     Action {
@@ -109,6 +109,7 @@ impl Armed {
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     armed: Mutex<Vec<Armed>>,
+    struck: Condvar,
 }
 
 impl Faults {
@@ -138,10 +139,19 @@ impl Faults {
         for rule in armed.iter_mut().filter(|rule| rule.matches(operation, part_number)) {
             if rule.strikes() && !rule.is_in_rate() {
                 rule.struck += 1;
+                self.struck.notify_all();
                 plan.add(&rule.action, rule.shared.as_ref());
             }
         }
         plan
+    }
+
+    /// Waits until a rule has struck, at most so long; returns whether one has.
+    pub(crate) fn wait(&self, most: Duration) -> bool {
+        let armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        let none = |rules: &mut Vec<Armed>| rules.iter().all(|rule| rule.struck == 0);
+        let waited = self.struck.wait_timeout_while(armed, most, none);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// The rules with how many calls they matched and struck.

@@ -96,6 +96,12 @@ impl Running {
         self.service.faults.set(rules)
     }
 
+    /// Waits until a fault has struck, at most so long; returns whether one has.
+    #[must_use]
+    pub fn wait_for_fault(&self, most: Duration) -> bool {
+        self.service.faults.wait(most)
+    }
+
     /// How many buckets, objects, open uploads, images, snapshots and tasks there are.
     #[must_use]
     pub fn status(&self) -> serde_json::Value {

@@ -1,7 +1,15 @@
 //! The run's journal: what was started, what is done, and every resource a provider creates, written
-//! down before it is created. Append-only JSON lines, on disk before `append` returns.
+//! down before it is created. Append-only JSON lines, each with a checksum, on disk before `append` returns.
+//!
+//! ```text
+//! line.rs   one line: text, checksum, what is torn or damaged     trial.rs  tests end the process at a line
+//! ```
 //!
 //! State on the server is the truth; the journal is how to find it again.
+
+mod line;
+#[cfg(debug_assertions)]
+mod trial;
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -11,13 +19,17 @@ use std::{
 };
 
 use build_image_plugin_api::{Event, Resource, document::Build};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result, Stage};
+use line::Line;
 
 /// Name of the journal in a run's folder.
 const FILE: &str = "journal.jsonl";
+/// A link in the place of the journal is not followed.
+const NO_LINK: i32 = OFlags::NOFOLLOW.bits().cast_signed();
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,28 +108,36 @@ pub enum Entry {
     Unknown,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Line {
-    time: String,
-    #[serde(flatten)]
-    entry: Entry,
-}
-
 /// An open journal, locked against a second process.
 #[derive(Debug)]
 pub struct Journal {
     file: File,
     path: PathBuf,
     entries: Vec<Entry>,
-    /// The last line in the file was not written to its end.
-    torn: bool,
+    /// Bytes of whole lines; what follows them is torn.
+    whole: u64,
+    #[cfg(debug_assertions)]
+    trial: trial::Trial,
+}
+
+/// A journal that somebody looks into.
+#[derive(Debug)]
+pub struct Glance {
+    /// What its lines say, but damaged ones.
+    pub entries: Vec<Entry>,
+    /// Time of the first line and of the last; RFC 3339.
+    pub times: (String, String),
+    /// Whether a process is at work with it.
+    pub in_use: bool,
+    /// Why it cannot be believed, if that is so.
+    pub damage: Option<Error>,
 }
 
 impl Journal {
     /// Opens the journal in a folder, making both when they do not exist.
     ///
     /// # Errors
-    /// When it cannot be written, or another process uses it.
+    /// When it cannot be written, another process uses it, or a line is damaged.
     pub fn open(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
         let path = folder.join(FILE);
@@ -126,6 +146,7 @@ impl Journal {
             .append(true)
             .create(true)
             .mode(0o600)
+            .custom_flags(NO_LINK)
             .open(&path)
             .map_err(|error| failed(&path, &error))?;
         match file.try_lock() {
@@ -140,20 +161,34 @@ impl Journal {
             Err(TryLockError::Error(error)) => return Err(failed(&path, &error)),
         }
         let text = fs::read(&path).map_err(|error| failed(&path, &error))?;
-        let (entries, torn) = parse(&text, &path);
+        let contents = line::read(&text, &path);
+        if let Some(damage) = contents.damage {
+            return Err(damage);
+        }
+        let whole = contents.whole as u64;
+        if whole < text.len() as u64 {
+            file.set_len(whole).map_err(|error| failed(&path, &error))?;
+        }
         // A journal that a power cut forgets is none: the folders' entries must be on disk too.
         for folder in folder.ancestors().take(3).filter(|folder| !folder.as_os_str().is_empty()) {
             let synced = File::open(folder).and_then(|folder| folder.sync_all());
             synced.map_err(|error| failed(folder, &error))?;
         }
-        Ok(Self { file, path, entries, torn })
+        Ok(Self {
+            file,
+            path,
+            entries: contents.entries,
+            whole,
+            #[cfg(debug_assertions)]
+            trial: trial::Trial::of_process(),
+        })
     }
 
-    /// Reads a journal without locking it: its entries, and whether a process is at work with it.
+    /// Reads a journal without locking it.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn peek(folder: &Path) -> Result<(Vec<Entry>, bool)> {
+    pub fn peek(folder: &Path) -> Result<Glance> {
         let path = folder.join(FILE);
         let unreadable = |error: std::io::Error| {
             Error::new(Stage::Disk, format!("cannot read the run's journal `{}`", path.display()))
@@ -163,7 +198,13 @@ impl Journal {
         let file = File::open(&path).map_err(unreadable)?;
         // A shared lock is refused only while a build holds the journal.
         let in_use = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-        Ok((parse(&text, &path).0, in_use))
+        let contents = line::read(&text, &path);
+        Ok(Glance {
+            entries: contents.entries,
+            times: contents.times.unwrap_or_default(),
+            in_use,
+            damage: contents.damage,
+        })
     }
 
     /// Whether nothing was written into it yet.
@@ -187,16 +228,18 @@ impl Journal {
     /// When it could not be written.
     pub fn append(&mut self, entry: Entry) -> Result<()> {
         let line = Line { time: crate::clock::now(), entry };
-        let mut text = serde_json::to_string(&line).map_err(|error| {
-            Error::new(Stage::Bug, "a journal line cannot be written").because(&error)
-        })?;
-        text.push('\n');
-        if self.torn {
-            text.insert(0, '\n');
-        }
+        let text = line.text()?;
+        #[cfg(debug_assertions)]
+        self.trial.before(&self.file, &text);
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
-        self.torn = written.is_err();
-        written.map_err(|error| failed(&self.path, &error))?;
+        if let Err(error) = written {
+            // Half a line must not stand before a later one.
+            let _ = self.file.set_len(self.whole);
+            return Err(failed(&self.path, &error));
+        }
+        self.whole += text.len() as u64;
+        #[cfg(debug_assertions)]
+        self.trial.after();
         self.entries.push(line.entry);
         Ok(())
     }
@@ -253,24 +296,6 @@ pub fn open_resources(entries: &[Entry]) -> Vec<Resource> {
     open
 }
 
-/// All entries of a journal's text, and whether its last line is torn: what a killed process leaves.
-fn parse(text: &[u8], path: &Path) -> (Vec<Entry>, bool) {
-    let torn = text.last().is_some_and(|&byte| byte != b'\n');
-    let lines: Vec<&[u8]> =
-        text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
-    let mut entries = Vec::with_capacity(lines.len());
-    for (number, line) in lines.iter().enumerate() {
-        match serde_json::from_slice::<Line>(line) {
-            Ok(line) => entries.push(line.entry),
-            Err(_) if torn && number + 1 == lines.len() => {}
-            Err(error) => {
-                tracing::warn!(journal = %path.display(), line = number + 1, %error, "a line is damaged");
-            }
-        }
-    }
-    (entries, torn)
-}
-
 fn failed(path: &Path, error: &std::io::Error) -> Error {
     let hint = if error.kind() == std::io::ErrorKind::StorageFull {
         "free some space, or set ARTIFACTS_DIR to a larger file system"
@@ -314,6 +339,95 @@ mod tests {
         journal.append(Entry::Checkpoint { key: "k".into(), document: 2.into() }).unwrap();
         drop(journal);
         assert_eq!(Journal::open(folder.path()).unwrap().checkpoint("k"), Some(2.into()));
+    }
+
+    /// A journal with lines of several kinds.
+    fn written(folder: &Path) -> PathBuf {
+        let mut journal = Journal::open(folder).unwrap();
+        for step in ["check", "upload", "register"] {
+            journal.append(Entry::StepStarted { step: step.into() }).unwrap();
+        }
+        journal.append(Entry::ProductsReleased).unwrap();
+        journal.path().to_owned()
+    }
+
+    #[test]
+    fn a_journal_cut_anywhere_keeps_its_whole_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = written(folder.path());
+        let text = fs::read(&path).unwrap();
+        for length in 0..text.len() {
+            // What a power cut leaves behind the cut.
+            for rest in [&b""[..], b"\0\0\0\0"] {
+                fs::write(&path, [&text[..length], rest].concat()).unwrap();
+                let whole = text[..length].iter().filter(|&&byte| byte == b'\n').count();
+                let glance = Journal::peek(folder.path()).unwrap();
+                assert!(glance.damage.is_none(), "{length}");
+                assert_eq!(glance.entries.len(), whole, "{length}");
+                let mut journal = Journal::open(folder.path()).unwrap();
+                journal.append(Entry::ProductsReleased).unwrap();
+                drop(journal);
+                let glance = Journal::peek(folder.path()).unwrap();
+                assert!(glance.damage.is_none() && glance.entries.len() == whole + 1, "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_changed_byte_of_a_line_is_found_and_told_with_file_and_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = written(folder.path());
+        let entries = Journal::peek(folder.path()).unwrap().entries;
+        let mut found = 0;
+        let text = fs::read(&path).unwrap();
+        for position in (0..text.len()).filter(|&position| text[position] != b'\n') {
+            let mut changed = text.clone();
+            changed[position] ^= 1;
+            if changed[position] == b'\n' {
+                continue;
+            }
+            fs::write(&path, &changed).unwrap();
+            let line = 1 + text[..position].iter().filter(|&&byte| byte == b'\n').count();
+            let error = match Journal::open(folder.path()) {
+                Err(error) => error,
+                // In the name of the checksum: then the line is one without.
+                Ok(journal) => {
+                    assert_eq!(journal.entries, entries, "byte {position} of line {line}");
+                    continue;
+                }
+            };
+            found += 1;
+            assert!(error.message.starts_with(&format!("line {line} of the journal `")), "{error}");
+            assert!(error.message.contains("journal.jsonl") && error.hint.is_some(), "{error}");
+            assert!(Journal::peek(folder.path()).unwrap().damage.is_some());
+        }
+        assert!(found > text.len() * 9 / 10 - 40, "{found} of {}", text.len());
+    }
+
+    #[test]
+    fn lines_of_older_and_newer_tools_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = written(folder.path());
+        let mut text = fs::read_to_string(&path).unwrap();
+        // A tool that wrote no sums, and one that says more than this one knows.
+        text.push_str("{\"time\":\"x\",\"what\":\"step_started\",\"step\":\"old\"}\n");
+        text.push_str("{\"time\":\"x\",\"what\":\"step_started\",\"step\":\"new\",\"colour\":1}\n");
+        text.push_str("{\"time\":\"x\",\"what\":\"of_tomorrow\",\"how\":[]}\n");
+        fs::write(&path, text).unwrap();
+        let journal = Journal::open(folder.path()).unwrap();
+        let last: Vec<&Entry> = journal.entries.iter().rev().take(3).collect();
+        let step = |step: &str| Entry::StepStarted { step: step.into() };
+        assert_eq!(last, [&Entry::Unknown, &step("new"), &step("old")]);
+    }
+
+    #[test]
+    fn a_link_in_the_journals_place_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = folder.path().join("precious");
+        fs::write(&other, "").unwrap();
+        std::os::unix::fs::symlink(&other, folder.path().join(FILE)).unwrap();
+        assert!(Journal::open(folder.path()).is_err());
+        assert_eq!(fs::read(&other).unwrap(), b"");
     }
 
     #[test]

@@ -1,0 +1,338 @@
+//! Builds whose process is killed at every line of its journal (before, in the midst of and after it), at
+//! every request (before and after what it does in the cloud) and around every guest. Each is gone on
+//! with, and ends as one right image with nothing else left.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use build_image_emulator_alibaba::{Config, StateDir, Stored};
+use serde_json::Value;
+
+use crate::harness::{QEMU_WROTE, Sandbox, TinyIso, names, needs, stand_in_qemu, tool};
+
+/// Size of a part, bytes.
+const PART: u64 = 128 << 10;
+/// Most parts in flight.
+const IN_FLIGHT: u64 = 4;
+/// What is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Build {
+    /// A disk becomes an image in the cloud.
+    Upload,
+    /// An ISO becomes an image in the cloud.
+    Install,
+    /// A disk becomes a package for the cloud.
+    Package,
+    /// A disk becomes an OVA file.
+    Appliance,
+}
+
+impl Build {
+    fn words(self) -> Vec<&'static str> {
+        let cloud = ["-c", "config.yml", "-p", "alibaba"];
+        let disk = ["--disk", "disk.raw"];
+        match self {
+            Self::Upload => [&disk[..], &cloud].concat(),
+            Self::Install => {
+                let iso = ["-i", "base.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu"];
+                [&iso[..], &cloud].concat()
+            }
+            Self::Package => [&disk[..], &cloud, &["--no-upload"]].concat(),
+            Self::Appliance => [&disk[..], &["-p", "vmware"]].concat(),
+        }
+    }
+}
+
+/// Where the process is killed.
+#[derive(Clone, Debug)]
+enum Place {
+    /// At a line of the journal this process writes, in the words of the debug build's trial.
+    Line(&'static str, u64),
+    /// When so many requests were made: before the last one is served, or after it, unanswered.
+    Request(&'static str, u64),
+    /// When a guest waits.
+    Guest(&'static str),
+}
+
+impl Place {
+    fn kind(&self) -> String {
+        match self {
+            Self::Line(when, _) => format!("journal line, {when}"),
+            Self::Request("stall_ms", _) => "request, not yet served".to_owned(),
+            Self::Request(..) => "request, served and unanswered".to_owned(),
+            Self::Guest(when) => format!("guest, {when}"),
+        }
+    }
+}
+
+/// One build of its own, with a cloud of its own.
+struct Bench {
+    build: Build,
+    sandbox: Sandbox,
+    state: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(build: Build) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let sandbox = Sandbox::with_cloud_of(Config {
+            state: StateDir::Kept(state.path().join("cloud")),
+            log_requests: Some(state.path().join("requests.jsonl")),
+            ..Config::default()
+        });
+        let (size, threads) = (PART.to_string(), IN_FLIGHT.to_string());
+        let config = sandbox
+            .config(&[("ALIBABA_UPLOAD_PART_SIZE", &size), ("ALIBABA_THREAD_COUNT", &threads)]);
+        sandbox.write("config.yml", &config);
+        if build == Build::Install {
+            TinyIso::base().write(&sandbox.path().join("base.iso"));
+            stand_in_qemu(&sandbox);
+        } else {
+            sandbox.disk("disk.raw", 4, 2);
+        }
+        Self { build, sandbox, state }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = self.sandbox.command(&self.build.words());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// Runs the build up to a place and kills it there; false when it ended before.
+    fn killed_at(&self, place: &Place) -> bool {
+        let emulator = self.sandbox.emulator.as_ref().unwrap();
+        let mut command = self.command();
+        match place {
+            Place::Line(when, number) => {
+                let status = command.env("BUILD_IMAGE_TRIAL_KILL", format!("{when}:{number}"));
+                return status.status().unwrap().code().is_none();
+            }
+            Place::Request(what, nth) => {
+                let rule =
+                    format!(r#"[{{"operation":"*","nth":{nth},"action":{{"{what}":600000}}}}]"#);
+                emulator.set_faults(&rule).unwrap();
+            }
+            Place::Guest(when) => drop(self.sandbox.write(&format!("hold.{when}"), "")),
+        }
+        let mut child = command.spawn().unwrap();
+        let held = self.sandbox.path().join("held");
+        let killed = loop {
+            if emulator.wait_for_fault(Duration::from_millis(5)) || held.exists() {
+                child.kill().unwrap();
+                break true;
+            }
+            if child.try_wait().unwrap().is_some() {
+                break false;
+            }
+        };
+        child.wait().unwrap();
+        emulator.set_faults("[]").unwrap();
+        if let Place::Guest(when) = place {
+            fs::remove_file(self.sandbox.path().join(format!("hold.{when}"))).unwrap();
+        }
+        killed
+    }
+
+    /// Runs that left something, as the tool lists them.
+    fn runs(&self) -> Vec<Value> {
+        let output = self.sandbox.command(&["runs", "--json"]).output().unwrap();
+        let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        listed["runs"].as_array().unwrap().clone()
+    }
+
+    /// Goes on with what was killed, as a user would; returns whether there was a run to go on with.
+    #[track_caller]
+    fn finish(&self, place: &Place) -> bool {
+        let runs = self.runs();
+        assert!(runs.len() <= 1, "{runs:#?}");
+        let state = |run: &Value| (run["state"] == "done", run["platform"] != "");
+        let (words, resumed) = match runs.first().map(state) {
+            Some((false, true)) => (vec!["resume", runs[0]["id"].as_str().unwrap()], true),
+            Some((done, _)) => {
+                // Done, or killed before it wrote down what it was to build: its folder is all that is left.
+                self.sandbox.run(&["gc", "--yes"]).succeeded();
+                if done {
+                    return false;
+                }
+                (self.build.words(), false)
+            }
+            None if self.is_there() => return false,
+            None => (self.build.words(), false),
+        };
+        let run = self.sandbox.run(&words);
+        assert_eq!(run.code, 0, "{:?} {place:?}\n{}", self.build, run.stderr);
+        resumed
+    }
+
+    /// Whether what was to be built is there.
+    fn is_there(&self) -> bool {
+        match self.build {
+            Build::Upload | Build::Install => {
+                self.sandbox.emulator.as_ref().unwrap().status()["images"] == 1
+            }
+            Build::Package | Build::Appliance => {
+                let images = self.sandbox.path().join("images");
+                images.is_dir() && names(&images).len() == 3
+            }
+        }
+    }
+
+    /// One right image, nothing else. Returns the bytes that were sent more than once.
+    #[track_caller]
+    fn is_done(&self, place: &Place) -> u64 {
+        let sandbox = &self.sandbox;
+        assert!(!sandbox.path().join("artifacts").exists(), "{place:?}: {:?}", sandbox.files());
+        let package = match self.build {
+            Build::Upload | Build::Install => {
+                sandbox.cloud_has_only(1);
+                let exported = self.state.path().join("exported.raw");
+                let stored = Stored::open(&self.state.path().join("cloud")).unwrap();
+                let image = &stored.images()[0];
+                stored.export(&image.id, &exported).unwrap();
+                self.holds_what_was_built(&exported);
+                return self.sent_again(place);
+            }
+            Build::Package => "disk.alibaba.tar.gz",
+            Build::Appliance => "disk.vmware.ova",
+        };
+        let images = sandbox.path().join("images");
+        let sums = [format!("{package}.md5"), format!("{package}.sha256")];
+        assert_eq!(names(&images), [package, &sums[0], &sums[1]], "{:?} {place:?}", self.build);
+        tool(&images, &["sha256sum", "--quiet", "-c", &sums[1]]);
+        sandbox.cloud_has_only(0);
+        0
+    }
+
+    /// Bytes of parts that were stored more than once, over all processes.
+    #[track_caller]
+    fn sent_again(&self, place: &Place) -> u64 {
+        let mut largest: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut sum = 0;
+        let log = fs::read_to_string(self.state.path().join("requests.jsonl")).unwrap_or_default();
+        for line in log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+            if line["operation"] == "UploadPart" && line["status"] == 200 {
+                let (part, bytes) = (&line["part_number"], &line["bytes_in"]);
+                let (part, bytes) = (part.as_u64().unwrap(), bytes.as_u64().unwrap());
+                largest.entry(part).and_modify(|most| *most = bytes.max(*most)).or_insert(bytes);
+                sum += bytes;
+            }
+        }
+        let again = sum - largest.values().sum::<u64>();
+        assert!(again <= IN_FLIGHT * PART, "{place:?}: {again} bytes were sent again");
+        again
+    }
+
+    #[track_caller]
+    fn holds_what_was_built(&self, exported: &Path) {
+        if self.build == Build::Upload {
+            let disk = fs::read(self.sandbox.path().join("disk.raw")).unwrap();
+            assert!(fs::read(exported).unwrap() == disk, "the image is another disk");
+            return;
+        }
+        let file = File::open(exported).unwrap();
+        for (text, length, place) in QEMU_WROTE {
+            let mut found = vec![0; length];
+            file.read_exact_at(&mut found, place).unwrap();
+            let wanted: Vec<u8> = text.bytes().cycle().take(length).collect();
+            assert!(found == wanted, "`{}` is not on the disk", text.trim_end());
+        }
+    }
+}
+
+/// What came of the kills at one kind of place.
+#[derive(Default)]
+struct Tally {
+    points: u64,
+    resumed: u64,
+    sent_again: u64,
+}
+
+/// Kills a build at one place after the other, as far as it gets.
+fn series(build: Build, place: impl Fn(u64) -> Place + Sync, tally: &Mutex<Matrix>) {
+    let next = AtomicU64::new(1);
+    let end = AtomicU64::new(u64::MAX);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= end.load(Ordering::Relaxed) || !point(build, &place(number), tally)
+                    {
+                        end.fetch_min(number, Ordering::Relaxed);
+                        break;
+                    }
+                }
+            });
+        }
+    });
+}
+
+type Matrix = BTreeMap<(Build, String), Tally>;
+
+/// One kill and what follows; false when the build ended before it came to the place.
+fn point(build: Build, place: &Place, tally: &Mutex<Matrix>) -> bool {
+    let bench = Bench::new(build);
+    if !bench.killed_at(place) {
+        return false;
+    }
+    let resumed = bench.finish(place);
+    let again = bench.is_done(place);
+    let mut matrix = tally.lock().unwrap();
+    let row = matrix.entry((build, place.kind())).or_default();
+    row.points += 1;
+    row.resumed += u64::from(resumed);
+    row.sent_again = row.sent_again.max(again);
+    true
+}
+
+#[test]
+fn a_build_killed_anywhere_becomes_one_right_image_and_leaves_nothing() {
+    if !needs(&["xorriso", "sha256sum", "mkfifo", "dd"]) {
+        return;
+    }
+    let matrix = Mutex::default();
+    for build in [Build::Upload, Build::Package, Build::Appliance, Build::Install] {
+        // What follows the installation is the same with any disk.
+        let moments =
+            if build == Build::Install { &["after"][..] } else { &["before", "torn", "after"] };
+        for when in moments {
+            series(build, |number| Place::Line(when, number), &matrix);
+        }
+    }
+    for what in ["stall_ms", "hold_answer_ms"] {
+        series(Build::Upload, |number| Place::Request(what, number), &matrix);
+    }
+    for guest in [
+        "install.begin",
+        "install.written",
+        "install.end",
+        "boot.begin",
+        "boot.written",
+        "boot.end",
+    ] {
+        assert!(point(Build::Install, &Place::Guest(guest), &matrix), "no guest came to {guest}");
+    }
+    let matrix = matrix.into_inner().unwrap();
+    let (mut points, mut again) = (0, 0);
+    for ((build, kind), row) in &matrix {
+        println!(
+            "{build:?}: {kind}: {} killed, {} resumed, at most {} bytes sent again",
+            row.points, row.resumed, row.sent_again
+        );
+        points += row.points;
+        again = again.max(row.sent_again);
+    }
+    println!("{points} kill points, 0 wrong images, 0 leftovers, at most {again} bytes sent again");
+    assert!(points >= 200, "only {points} kill points");
+}
