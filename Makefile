@@ -7,7 +7,7 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 INSTALLED = "$(DESTDIR)$(PREFIX)/bin/build-image"
 PROVIDERS := alibaba aws azure gce qcow2 vhd vmware
 
-.PHONY: all demo test lint install bench fuzz soak tools clean
+.PHONY: all demo test lint install dist bench fuzz soak tools clean
 all:
 	$(CARGO) build --workspace --locked
 
@@ -47,6 +47,10 @@ install:
 	$(INSTALLED) completions zsh >"$(SHARE)/zsh/site-functions/_build-image"
 	$(INSTALLED) completions fish >"$(SHARE)/fish/vendor_completions.d/build-image.fish"
 
+# A release as an archive in the folder `dist`, the list of what is in it (CycloneDX) and their sums.
+dist:
+	CARGO="$(CARGO)" .ci/dist
+
 # Ratios beside a peer, measured in one run.
 bench: tools
 	tests/install-tools bench
@@ -63,11 +67,12 @@ FUZZ_SECONDS ?= 600
 fuzz: tools
 	FUZZ_JOBS=$(or $(FUZZ_JOBS),$(shell nproc)) tests/fuzz/run $(FUZZ_SECONDS)
 
-# Long runs: 1,000 instances of every provider (also under valgrind), 20,000 requests and 10 GB, ten minutes of noise, plugins of
+# Long runs: two release builds in two folders that must be equal, 1,000 instances of every provider (also under valgrind), 20,000 requests and 10 GB, ten minutes of noise, plugins of
 # other compilers and under sanitizers, ten minutes of hostile input per reader, the emulator's page in a browser.
 soak: tools
 	tests/install-tools interop
 	tests/install-tools soak
+	CARGO="$(CARGO)" .ci/dist --twice
 	BUILD_IMAGE_SOAK_CYCLES=1000 $(CARGO) test --locked -p build-image --test e2e -- --nocapture instances_that_come
 	BUILD_IMAGE_SOAK_CYCLES=20 BUILD_IMAGE_SOAK_RUNNER="valgrind -q --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=9" \
 	  $(CARGO) test --locked -p build-image --test e2e -- --nocapture instances_that_come
