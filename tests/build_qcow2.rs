@@ -61,19 +61,6 @@ fn the_result_document_is_on_standard_output_when_asked_for() {
 }
 
 #[test]
-fn a_full_disk_leaves_nothing_half_written() {
-    let sandbox = Sandbox::new();
-    let disk = sandbox.disk("d.raw", 8, 4);
-    // Every write to this device fails with "no space left".
-    let images = sandbox.path().join("images");
-    fs::create_dir(&images).unwrap();
-    std::os::unix::fs::symlink("/dev/full", images.join("d.qcow2.part")).unwrap();
-    let run = sandbox.run(&["--disk", disk.to_str().unwrap(), "-p", "qcow2", "--package", "none"]);
-    run.failed(5, &["cannot write", "No space left", "hint: free some space"]);
-    assert_eq!(fs::read_dir(&images).unwrap().count(), 0, "nothing half-written stays");
-}
-
-#[test]
 fn other_disk_formats_are_taken_as_they_are() {
     if !needs_qemu() {
         return;
