@@ -82,9 +82,9 @@ fn a_download_of_unknown_length_that_does_not_fit_leaves_nothing() {
     let sandbox = Sandbox::new();
     let web = Web::start(|asked| Answer::file(asked, &vec![1; 32 << 20]).chunked());
     let url = web.url("/d.raw");
-    let words = ["--disk", &url, "-p", "qcow2", "--artifacts-dir", "small/work"];
+    let words = ["--disk", &url, "-p", "qcow2", "--artifacts-dir", "small/builds"];
     let (run, left) = run(&sandbox, "8m", &words);
-    run.failed(5, &["cannot write", "small/work/downloads/", SPACE, "set ARTIFACTS_DIR"]);
+    run.failed(5, &["cannot write", "small/builds/downloads/", SPACE, "set ARTIFACTS_DIR"]);
     assert_eq!(left, [""; 0]);
     assert_eq!(web.asked().len(), 1, "it is not tried again");
 }
@@ -97,7 +97,7 @@ fn a_packed_disk_that_does_not_fit_leaves_nothing() {
     let sandbox = Sandbox::new();
     fs::write(sandbox.path().join("d.raw"), vec![b'A'; 64 << 20]).unwrap();
     tool(sandbox.path(), &["xz", "-0", "d.raw"]);
-    let words = ["--disk", "d.raw.xz", "-p", "qcow2", "--artifacts-dir", "small/work"];
+    let words = ["--disk", "d.raw.xz", "-p", "qcow2", "--artifacts-dir", "small/builds"];
     // 256 MiB are left to others.
     let (run, left) = run(&sandbox, "290m", &words);
     run.failed(5, &["free space of", "does not hold the content of", "d.raw.xz", "ARTIFACTS_DIR"]);
@@ -113,7 +113,7 @@ const INSTALL: [&str; 10] = [
     "-b",
     "1",
     "--artifacts-dir",
-    "small/work",
+    "small/builds",
     "--min-free-disk-storage-mb",
     "0",
 ];
