@@ -240,6 +240,17 @@ fn disk() -> Vec<Row> {
     ]
 }
 
+fn progress() -> Row {
+    let mut row = new_row(
+        OUTPUT,
+        "PROGRESS",
+        Kind::Text,
+        "how progress is told on standard error: auto chooses by the terminal",
+    );
+    row.setting = row.setting.choices(&["auto", "plain", "json", "none"]).default_value("auto");
+    row
+}
+
 fn output() -> Vec<Row> {
     let free = "free space ARTIFACTS_DIR must have, MB; estimated when not set";
     let mut level = row(OUTPUT, "LOG_LEVEL", Kind::Text, "level of the log file");
@@ -255,14 +266,6 @@ fn output() -> Vec<Row> {
         "published image: in its provider's archive, or alone",
     );
     package.setting = package.setting.choices(&["archive", "none"]).default_value("archive");
-    let mut progress = new_row(
-        OUTPUT,
-        "PROGRESS",
-        Kind::Text,
-        "how progress is told on standard error: auto chooses by the terminal",
-    );
-    progress.setting =
-        progress.setting.choices(&["auto", "plain", "json", "none"]).default_value("auto");
     vec![
         package,
         row(OUTPUT, "IMAGE_DIR", Kind::Path, "folder for published images [default: images]"),
@@ -283,7 +286,7 @@ fn output() -> Vec<Row> {
             "write what the image was made of to this file: an in-toto statement, SLSA provenance",
         ),
         new_row(OUTPUT, "JSON", Kind::Switch, "print the result document on standard output"),
-        progress,
+        progress(),
         new_row(OUTPUT, "QUIET", Kind::Switch, "warnings and errors only, as --progress none")
             .flag('q'),
         row(
