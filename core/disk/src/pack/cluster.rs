@@ -2,9 +2,9 @@
 
 use super::Level;
 use super::control::Control;
-use super::deflate::{Deflater, Window};
 use super::engine::{Crew, in_order};
-use crate::error::Error;
+use super::whole::{Frame, Wholes, longest};
+use crate::error::{Error, Kind};
 use crate::field::index;
 use crate::format::GuestReader;
 use crate::view::{Allocation, CLUSTER};
@@ -16,7 +16,7 @@ const BATCH: u64 = 16;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Coding {
     pub(super) level: Level,
-    pub(super) window: Window,
+    pub(super) frame: Frame,
     /// Whether a cluster which does not get shorter is kept as it is.
     pub(super) may_stay: bool,
 }
@@ -48,14 +48,14 @@ pub(super) fn deflate_clusters(
     let bytes = index(2 * BATCH * CLUSTER);
     let crew = Crew { threads: control.threads(), window: control.window(bytes) };
     let pieces = (0..map.allocated().div_ceil(BATCH)).map(|batch| batch * BATCH);
-    let setup = || (Deflater::new(coding.level, coding.window), vec![0; index(BATCH * CLUSTER)]);
-    let work = |(deflater, plain): &mut (Deflater, Vec<u8>), first: u64| {
+    let setup = || (Wholes::new(coding.level, coding.frame), vec![0; index(BATCH * CLUSTER)]);
+    let work = |(wholes, plain): &mut (Wholes, Vec<u8>), first: u64| {
         let last = map.allocated().min(first + BATCH);
         let guests: Vec<u64> = (first..last).map(|rank| map.select(rank)).collect();
         read(disk, &guests, plain)?;
         let mut batch = Batch::default();
         for (guest, plain) in guests.iter().zip(plain.chunks(index(CLUSTER))) {
-            batch.push(*guest, plain, deflater, coding.may_stay)?;
+            batch.push(*guest, plain, wholes, coding.may_stay)?;
         }
         Ok(batch)
     };
@@ -80,17 +80,18 @@ impl Batch {
         &mut self,
         guest: u64,
         plain: &[u8],
-        deflater: &mut Deflater,
+        wholes: &mut Wholes,
         may_stay: bool,
     ) -> Result<(), Error> {
-        let before = self.bytes.len();
-        deflater.whole(plain, &mut self.bytes)?;
-        let deflated = !may_stay || self.bytes.len() - before < plain.len();
-        if !deflated {
-            self.bytes.truncate(before);
-            self.bytes.extend(plain);
-        }
-        self.clusters.push(Cluster { guest, len: self.bytes.len() - before, deflated });
+        // What is kept as it is must not become longer than it was; else there is room for every stream.
+        let most = if may_stay { plain.len() - 1 } else { index(longest(plain.len() as u64)) };
+        let (bytes, deflated) = match wholes.deflate(plain, most) {
+            Some(stream) => (stream, true),
+            None if may_stay => (plain, false),
+            None => return Err(Error::new(Kind::Tool, "the compressor failed")),
+        };
+        self.bytes.extend(bytes);
+        self.clusters.push(Cluster { guest, len: bytes.len(), deflated });
         Ok(())
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Deflated {
     pub(super) packed: u64,
 }
 
-/// No stream gets longer than this: stored blocks of 16 KiB cost 5 bytes each, a step's end 5 more.
+/// No stream of pieces gets longer than this: stored blocks of 16 KiB cost 5 bytes each, a step's end 5 more.
 pub(super) fn longest(plain: u64) -> u64 {
     plain + (plain / (8 << 10) + plain / STEP + 4) * 8
 }
@@ -43,60 +43,33 @@ enum Piece {
     Zeros { steps: u64 },
 }
 
-/// The frame and the window of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Window {
-    /// RFC 1951, 32 KiB.
-    Raw,
-    /// RFC 1951, 4 KiB: all that readers of qcow2 set aside.
-    RawSmall,
-    /// RFC 1950 (header and Adler-32), 32 KiB.
-    Zlib,
-}
-
 /// A thread's own compressor.
-pub(super) struct Deflater {
+struct Deflater {
     compress: Compress,
     plain: Vec<u8>,
 }
 
 impl Deflater {
-    pub(super) fn new(level: Level, window: Window) -> Self {
-        let (header, bits) = match window {
-            Window::Raw => (false, 15),
-            Window::RawSmall => (false, 12),
-            Window::Zlib => (true, 15),
-        };
-        let compress = Compress::new_with_window_bits(level.compression(), header, bits);
+    fn new(level: Level) -> Self {
+        // No header, and all of the 32 KiB which a stream may look back.
+        let compress = Compress::new_with_window_bits(level.of_streams(), false, 15);
         Self { compress, plain: Vec::new() }
     }
 
     /// Compresses `plain` so that other pieces may follow.
     fn piece(&mut self, plain: &[u8]) -> Result<Vec<u8>, Error> {
-        let mut out = Vec::new();
-        self.run(plain, &mut out, FlushCompress::Sync)?;
-        Ok(out)
-    }
-
-    /// Appends `plain` as a whole stream to `out`.
-    pub(super) fn whole(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        self.run(plain, out, FlushCompress::Finish)
-    }
-
-    fn run(&mut self, plain: &[u8], out: &mut Vec<u8>, end: FlushCompress) -> Result<(), Error> {
+        let mut out = Vec::with_capacity(index(longest(plain.len() as u64)));
         self.compress.reset();
-        out.reserve(index(longest(plain.len() as u64)));
         loop {
             let taken = index(self.compress.total_in());
-            let status = self.compress.compress_vec(&plain[taken..], out, end);
+            let status = self.compress.compress_vec(&plain[taken..], &mut out, FlushCompress::Sync);
             let status = status.map_err(|source| {
                 Error::new(Kind::Tool, "the compressor failed").caused_by(source)
             })?;
             // A flush is complete once there was room left behind it.
             let all = index(self.compress.total_in()) == plain.len();
-            let flushed = all && (out.len() < out.capacity() || status == Status::BufError);
-            if status == Status::StreamEnd || (end != FlushCompress::Finish && flushed) {
-                return Ok(());
+            if all && (out.len() < out.capacity() || status == Status::BufError) {
+                return Ok(out);
             }
             out.reserve(64 << 10);
         }
@@ -130,7 +103,7 @@ pub(super) fn deflate(
         progress.done += plain;
         out.report(*progress)
     };
-    in_order(crew, Steps::new(segments), || Deflater::new(level, Window::Raw), work, take)?;
+    in_order(crew, Steps::new(segments), || Deflater::new(level), work, take)?;
     out.append(&END)?;
     sum.packed = out.end() - start;
     Ok(sum)
@@ -163,7 +136,7 @@ struct Zeros {
 impl Zeros {
     fn new(level: Level) -> Result<Self, Error> {
         let plain = vec![0; index(STEP)];
-        let one = Deflater::new(level, Window::Raw).piece(&plain)?;
+        let one = Deflater::new(level).piece(&plain)?;
         let many = one.repeat(index(ZEROS_AT_ONCE)).into();
         Ok(Self { many, one: one.len(), crc: crc32(&plain) })
     }

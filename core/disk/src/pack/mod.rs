@@ -6,7 +6,7 @@
 //! output.rs    the file under construction          growing.rs  reading it meanwhile
 //! digest.rs    digests taken while bytes pass
 //! steps.rs     a stream cut into steps             deflate.rs  one deflate stream from many threads
-//! cluster.rs   the data of a disk, each cluster deflated alone
+//! cluster.rs   the data of a disk, each cluster deflated alone (whole.rs)
 //! qcow2.rs     deflated qcow2 (place.rs: what goes where)    vmdk.rs   streamOptimized VMDK
 //! archive/     tar.gz, zip, OVA
 //! ```
@@ -30,6 +30,7 @@ mod qcow2;
 mod steps;
 mod vmdk;
 mod vmdk_header;
+mod whole;
 
 pub use archive::{ArchiveOptions, Content, Member, OvfPackage, tar_gz, zip};
 pub use control::{Control, Progress, Watch};

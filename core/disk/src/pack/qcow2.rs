@@ -8,10 +8,10 @@ use std::path::Path;
 
 use super::cluster::{Batch, Coding, deflate_clusters};
 use super::control::Progress;
-use super::deflate::Window;
 use super::growing::Outline;
 use super::output::Output;
 use super::place::{Places, descriptor, most_waste};
+use super::whole::Frame;
 use super::{Control, DigestKinds, Growing, Level};
 use crate::error::Error;
 use crate::field::index;
@@ -95,7 +95,7 @@ impl<'a> Image<'a> {
 
     fn write(mut self, out: &mut Output) -> Result<(), Error> {
         out.extend_to(self.layout.data * CLUSTER)?;
-        let coding = Coding { level: self.source.level, window: Window::RawSmall, may_stay: true };
+        let coding = Coding { level: self.source.level, frame: Frame::None, may_stay: true };
         let control = out.control().clone();
         deflate_clusters(&control, &self.source.disk, &self.source.map, coding, |batch| {
             self.put(out, &batch)

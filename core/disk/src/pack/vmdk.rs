@@ -6,13 +6,13 @@ use std::path::Path;
 use super::archive::check_name;
 use super::cluster::{Batch, Coding, deflate_clusters};
 use super::control::Progress;
-use super::deflate::{Window, longest};
 use super::digest::Hashes;
 use super::growing::Outline;
 use super::output::Output;
 use super::vmdk_header::{
     AT_END, GRAIN, Marker, OVERHEAD, SECTOR, TABLE_ENTRIES, descriptor, header, marker,
 };
+use super::whole::{Frame, longest};
 use super::{Control, DigestKinds, Growing, Level};
 use crate::error::{Error, Kind};
 use crate::field::index;
@@ -117,7 +117,7 @@ impl StreamVmdk {
         let start = out.end();
         let mut stream = Stream { vmdk: self, out, hashes, start, table: None, directory: vec![] };
         stream.begin()?;
-        let coding = Coding { level: self.level, window: Window::Zlib, may_stay: false };
+        let coding = Coding { level: self.level, frame: Frame::Zlib, may_stay: false };
         deflate_clusters(&control, &self.disk, &self.map, coding, |batch| {
             stream.put(&batch)?;
             progress.done += batch.clusters.len() as u64 * CLUSTER;
