@@ -160,10 +160,13 @@ fn a_failed_build_can_be_kept_and_resumed() {
     assert_eq!(bench.status("objects"), 1, "the upload was kept");
     let sent = bench.stored_bytes();
     emulator.set_faults("[]").unwrap();
-    let id = run.member("run_id").as_str().unwrap().to_owned();
-    let run = bench.sandbox.run(&["resume", &id]);
+    // The only run needs no name.
+    let run = bench.sandbox.run(&["resume"]);
     bench.is_done(&run);
     assert_eq!(bench.stored_bytes(), sent, "nothing was sent again");
+    bench.sandbox.run(&["resume"]).failed(2, &["no run to go on with", "--artifacts-dir"]);
+    let help = bench.sandbox.run(&["resume", "--help"]);
+    assert!(help.stdout.contains("Usage: build-image resume [OPTIONS] [RUN]"), "{}", help.stdout);
 }
 
 #[test]
@@ -172,6 +175,8 @@ fn a_run_in_use_or_of_another_disk_is_not_resumed() {
     bench.sandbox.run(&["resume", "absent"]).failed(2, &["no run `absent`", "hint:"]);
     bench.kill_after(20);
     let id = bench.runs()[0]["id"].as_str().unwrap().to_owned();
+    bench.kill_after(20);
+    bench.sandbox.run(&["resume"]).failed(2, &["there are several", &id]);
     bench.sandbox.disk("disk.raw", 65, 26);
     bench.sandbox.run(&["resume", &id]).failed(2, &[&id, "are not those it was started with"]);
 }

@@ -114,6 +114,26 @@ pub fn find(base: &Path, name: &str) -> Result<Run> {
     })
 }
 
+/// The only run that can be gone on with.
+///
+/// # Errors
+/// When there is none, or more than one.
+pub fn only(base: &Path) -> Result<Run> {
+    let mut runs = list(base);
+    runs.retain(|run| matches!(run.state, State::Dead | State::Failed) && !run.platform.is_empty());
+    if let [run] = runs.as_slice() {
+        return Ok(run.clone());
+    }
+    let names: Vec<&str> = runs.iter().map(|run| run.id.as_str()).collect();
+    Err(if names.is_empty() {
+        Error::usage(format!("there is no run to go on with in `{}`", base.display()))
+            .hint("start the build again, or name another folder with --artifacts-dir")
+    } else {
+        Error::usage("resume needs the name of a run, there are several")
+            .hint(format!("one of {}", names.join(", ")))
+    })
+}
+
 fn read(folder: &Path) -> Result<Run> {
     let Glance { entries, times, in_use, damage } = Journal::peek(folder)?;
     let started = entries.iter().find_map(|entry| match entry {

@@ -14,6 +14,7 @@ use super::{args, build, command};
 use crate::{
     artifacts,
     error::{Error, Result, Stage},
+    exit,
     interrupt::Interrupt,
     pipeline::clean,
     report::{Leftover, Manner, Outcome, Reporter},
@@ -129,28 +130,42 @@ fn word(state: State) -> &'static str {
     }
 }
 
+/// The parser of `resume`, without the settings of providers.
+pub(super) fn resume_parser() -> Command {
+    Command::new("build-image resume")
+        .about("Goes on with a build that was killed or kept: what is done is not done again. Flags win over those it was started with.")
+        .arg(Arg::new("RUN").help("name of the run, as build-image runs shows it; not needed when there is only one"))
+}
+
 /// Goes on with a run. Returns the exit code.
 pub(super) fn resume(words: &[String], environment: &Environment) -> u8 {
-    match earlier(words, environment) {
+    let words = args::normalised(words);
+    if words.iter().any(|word| word == "-h" || word == "--help") {
+        let flags: Vec<Arg> = core_rows().iter().map(command::flag).collect();
+        super::print(&resume_parser().args(flags).render_help().to_string());
+        return exit::DONE;
+    }
+    match earlier(&words, environment) {
         Ok((run, words)) => build::run(&words, environment, Some(&run)),
         Err(error) => super::failed(&error, environment),
     }
 }
 
-/// The run that is named, and the words it goes on with: new flags win over those of its first process.
+/// The run that is named, or the only one, and the words it goes on with: new flags win over those of its first
+/// process.
 fn earlier(words: &[String], environment: &Environment) -> Result<(Run, Vec<String>)> {
-    let usage =
-        || Error::usage("resume needs the name of a run").hint("build-image runs lists them");
-    let (name, more) = words.split_first().ok_or_else(usage)?;
-    if name.starts_with('-') {
-        return Err(usage());
-    }
-    let more = args::normalised(more);
-    let settings = args::first_look(&more, environment)?.resolve(&rows())?;
-    let run = runs::find(&base(&settings), name)?;
+    let (name, more) = match words.split_first() {
+        Some((name, more)) if !name.starts_with('-') => (Some(name), more),
+        _ => (None, words),
+    };
+    let settings = args::first_look(more, environment)?.resolve(&rows())?;
+    let base = base(&settings);
+    let run = match name {
+        Some(name) => runs::find(&base, name)?,
+        None => runs::only(&base)?,
+    };
     enter(&run)?;
-    let words = [more, run.words.clone()].concat();
-    Ok((run, words))
+    Ok((run.clone(), [more.to_vec(), run.words].concat()))
 }
 
 /// Relative paths of a run mean what they meant when it was started.

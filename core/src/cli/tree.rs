@@ -39,12 +39,11 @@ pub(super) fn whole(loader: &Loader) -> Result<Command> {
     for verb in verbs {
         let (name, about) = (verb.get_name().to_owned(), verb.get_about().cloned());
         let parser = match name.as_str() {
-            "plan" => with_flags_of(&build).arg(check_flag()),
-            "resume" => with_flags_of(&build).arg(
-                Arg::new("RUN")
-                    .required(true)
-                    .help("name of the run, as build-image runs shows it"),
-            ),
+            "plan" => Command::new("plan")
+                .disable_help_flag(true)
+                .args(flags_of(&build))
+                .arg(check_flag()),
+            "resume" => runs::resume_parser().args(flags_of(&build)),
             "runs" => runs::list_parser(),
             "gc" => runs::gc_parser(),
             "providers" => providers::parser(),
@@ -59,10 +58,9 @@ pub(super) fn whole(loader: &Loader) -> Result<Command> {
     Ok(root.version(env!("CARGO_PKG_VERSION")).mut_args(offered))
 }
 
-/// A verb that takes what a build takes.
-fn with_flags_of(build: &Command) -> Command {
-    let flags = build.get_arguments().filter(|arg| arg.get_id() != "VERSION");
-    Command::new("verb").disable_help_flag(true).args(flags.cloned().collect::<Vec<Arg>>())
+/// What a build takes.
+fn flags_of(build: &Command) -> Vec<Arg> {
+    build.get_arguments().filter(|arg| arg.get_id() != "VERSION").cloned().collect()
 }
 
 /// The names of all providers, and their settings, each key once.
