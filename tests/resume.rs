@@ -175,7 +175,7 @@ fn a_run_in_use_or_of_another_disk_is_not_resumed() {
     bench.sandbox.run(&["resume", "absent"]).failed(2, &["no run `absent`", "hint:"]);
     bench.kill_after(20);
     let id = bench.runs()[0]["id"].as_str().unwrap().to_owned();
-    bench.kill_after(20);
+    bench.kill_after(60);
     bench.sandbox.run(&["resume"]).failed(2, &["there are several", &id]);
     bench.sandbox.disk("disk.raw", 65, 26);
     bench.sandbox.run(&["resume", &id]).failed(2, &[&id, "are not those it was started with"]);

@@ -43,7 +43,7 @@ pub(super) fn whole(loader: &Loader) -> Result<Command> {
                 .disable_help_flag(true)
                 .args(flags_of(&build))
                 .arg(check_flag()),
-            "resume" => runs::resume_parser().args(flags_of(&build)),
+            "resume" => runs::resume_parser().disable_help_flag(true).args(flags_of(&build)),
             "runs" => runs::list_parser(),
             "gc" => runs::gc_parser(),
             "providers" => providers::parser(),
