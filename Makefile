@@ -26,6 +26,7 @@ test: tools
 	BUILD_IMAGE_NO_SKIP=1 $(CARGO) test --workspace --locked
 	$(CARGO) build --workspace --locked
 	tests/interop/run
+	tests/bench/instructions
 
 lint:
 	$(CARGO) fmt --all --check
@@ -51,15 +52,15 @@ install:
 dist:
 	CARGO="$(CARGO)" .ci/dist
 
-# Ratios beside a peer, measured in one run.
+# Everything beside its peers, in one run on a quiet machine; writes docs/performance.md. About half an hour; a look at
+# whether it works: BENCH_QUICK=1. Single parts: tests/bench/run PART…
 bench: tools
 	tests/install-tools bench
 	$(CARGO) build --workspace --release --locked
-	$(CARGO) build --release --locked -p build-image-emulator-alibaba --example soak
+	$(CARGO) build --release --locked -p build-image-disk -p build-image-emulator-alibaba --examples
+	$(CARGO) build --locked -p build-image-emulator-alibaba --example hot_loops
+	tests/bench/instructions
 	tests/bench/run
-	tests/bench/start
-	tests/bench/load
-	tests/bench/unpack
 	$(TARGET)/release/examples/soak --requests 100 --bytes 1000000 --noise-seconds 0
 
 # Hostile input for every reader, so many seconds each; needs a nightly compiler and cargo-fuzz, and says so.

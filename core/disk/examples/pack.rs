@@ -1,5 +1,5 @@
 //! Packs a raw disk once and says how long it took and how large it got: `pack FORMAT LEVEL RAW DEST
-//! [THREADS]`, FORMAT one of qcow2, vmdk, tar.gz, zip. For comparing with other tools in one run.
+//! [THREADS]`, FORMAT one of qcow2, vmdk, tar.gz, zip, LEVEL 1 to 9 or `default`. For comparing with other tools in one run.
 
 use std::error::Error;
 use std::io::Write;
@@ -19,7 +19,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [_, format, level, raw, dest, threads @ ..] = args.as_slice() else {
         return Err("usage: pack FORMAT LEVEL RAW DEST [THREADS]".into());
     };
-    let (raw, dest, level) = (Path::new(raw), Path::new(dest), Level::new(level.parse()?));
+    let (raw, dest) = (Path::new(raw), Path::new(dest));
+    let level = match level.as_str() {
+        "default" => Level::default(),
+        number => Level::new(number.parse()?),
+    };
     let mut control = Control::new();
     if let Some(threads) = threads.first() {
         control = control.with_threads(threads.parse()?);

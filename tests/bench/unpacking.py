@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Measures how fast packed disks are unpacked and how much memory that takes, beside the packers' own programs.
+"""How fast packed disks are unpacked and how much memory that takes, beside the packers' own programs.
 
 A disk of 1 GiB, a quarter of it text, a quarter bytes that do not compress, the rest zeros; packed as each
 program does by default (for xz a window of 8 MiB), and with the windows of their highest levels. Ours: `build-image plan --disk`, which unpacks into a
@@ -10,14 +9,12 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
-MIB = 1 << 20
+from machine import BIN, GIB, MIB, QUICK, WORK
+from measure import measure as run
+
 WAYS = {
     "plain.gz": (["gzip", "-c"], ["gzip", "-dc"]),
     "window-8-mib.xz": (["xz", "-T1", "--lzma2=preset=0,dict=8MiB", "-c"], ["xz", "-dc"]),
@@ -31,24 +28,14 @@ def make_disk(path):
     noise = random.Random(1)
     words = [noise.randbytes(noise.randrange(2, 9)).hex() for _ in range(5000)]
     with open(path, "wb") as file:
-        for _ in range(64):
+        for _ in range(4 if QUICK else 64):
             text = " ".join(noise.choices(words, k=4 * MIB // 10)).encode()[:4 * MIB]
             file.write(text.ljust(4 * MIB) + noise.randbytes(4 * MIB) + bytes(8 * MIB))
 
 
-def measure(words, folder, **options):
-    """Seconds, and the peak of memory in MiB; a child begins with that of this process, which is kept small."""
-    begun = time.monotonic()
-    child = subprocess.Popen([str(word) for word in words], cwd=folder, stdout=subprocess.DEVNULL, **options)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != 0:
-        sys.exit(f"bench: {words} ended with {child.returncode}")
-    return time.monotonic() - begun, usage.ru_maxrss / 1024
-
-
-def main():
-    folder = Path(tempfile.mkdtemp(prefix="bench.", dir=BIN.parent))
+def measure():
+    folder = Path(tempfile.mkdtemp(prefix="unpack.", dir=WORK))
+    rows = []
     try:
         disk = folder / "plain"
         if maker := os.fork():
@@ -56,19 +43,26 @@ def main():
         else:
             make_disk(disk)
             os._exit(0)
-        size = disk.stat().st_size / 1e6
-        print("1 GiB unpacked: speed and peak memory\n\n| file | packed | build-image | | its own program | |\n|---|---|---|---|---|---|")
         for name, (pack, unpack) in WAYS.items():
             packed = folder / name
             with open(packed, "wb") as out:
                 subprocess.run([*pack, disk], stdout=out, check=True)
-            took, memory = measure([BIN / "build-image", "plan", "--disk", packed, "-p", "qcow2", "-q"], folder)
-            their_took, their_memory = measure([*unpack, packed], folder)
-            print(f"| {name} | {packed.stat().st_size / MIB:.0f} MiB | {size / took:.0f} MB/s | {memory:.0f} MiB "
-                  f"| {size / their_took:.0f} MB/s | {their_memory:.0f} MiB |", flush=True)
+            mine = run([BIN / "build-image", "plan", "--disk", packed, "-p", "qcow2", "-q"], folder)
+            theirs = run(["sh", "-c", " ".join(map(str, [*unpack, packed])) + " >/dev/null"], folder)
+            rows.append({"name": name, "plain": disk.stat().st_size, "packed": packed.stat().st_size,
+                         "mine": vars(mine), "theirs": vars(theirs)})
             packed.unlink()
     finally:
         shutil.rmtree(folder)
+    return {"rows": rows}
 
 
-main()
+def table(found):
+    lines = [f"{found['rows'][0]['plain'] / GIB:.2f} GiB unpacked; MB/s and peak memory.", "",
+             "| file | packed | build-image | | its own program | |", "|---|---|---|---|---|---|"]
+    for row in found["rows"]:
+        cells = []
+        for who in (row["mine"], row["theirs"]):
+            cells += [f"{row['plain'] / 1e6 / who['wall']:.0f} MB/s", f"{who['memory'] / MIB:.0f} MiB"]
+        lines.append(f"| {row['name']} | {row['packed'] / MIB:.0f} MiB | {' | '.join(cells)} |")
+    return "\n".join(lines)

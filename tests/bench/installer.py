@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Measures how long it takes from the command to a running installer, beside the old way in the same run.
+"""How long it takes from the command to a running installer, beside the old way in the same run.
 
 The ISO has 2.5 GB and an initrd of 60 MB, most of it data that does not compress. Ours: `build-image -i …` until
 qemu is started with kernel and initrd; a script in qemu's place takes the time and the memory of its parent.
@@ -10,17 +9,15 @@ rounds; read them as ratios.
 
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-BIN = TARGET / "release"
-ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+from machine import BIN, MIB, ROOT, TARGET, rounds
+from measure import median, span
+
 CACHE = TARGET / "stand-in-iso"
 
 # In qemu's place: answers what is asked about qemu, and notes when the machine would start.
@@ -70,24 +67,35 @@ def old_way(folder, iso):
     return took
 
 
-def main():
+def measure():
     iso = make_iso()
     folder = Path(tempfile.mkdtemp(prefix="bench.", dir=TARGET))
+    found = {"iso": iso.stat().st_size, "mine": [], "old": [], "memory": []}
     try:
         script = folder / "qemu"
         script.write_text(SCRIPT.format(folder=folder))
         script.chmod(0o755)
         ours(folder, iso)  # once, so that both find the ISO in memory
-        rounds = [(*ours(folder, iso), old_way(folder, iso)) for _ in range(ROUNDS)]
-        mine, memory, old = zip(*rounds)
-        print(f"ISO {iso.stat().st_size / 1e9:.1f} GB; {ROUNDS} alternating rounds\n")
-        print("| from the command to | median | min–max |\n|---|---|---|")
-        print(f"| qemu, by build-image | {statistics.median(mine):.2f} s | {min(mine):.2f}–{max(mine):.2f} s |")
-        print(f"| a patched initrd, the old way | {statistics.median(old):.2f} s | {min(old):.2f}–{max(old):.2f} s |")
-        print(f"\nratio ours / old: {statistics.median(one / other for one, _, other in rounds):.3f}")
-        print(f"peak memory of build-image until then: {max(memory) / 1024:.1f} MiB")
+        for _ in range(rounds(3)):
+            took, memory = ours(folder, iso)
+            found["mine"].append(took)
+            found["memory"].append(memory << 10)
+            found["old"].append(old_way(folder, iso))
     finally:
         shutil.rmtree(folder)
+    return found
 
 
-main()
+def table(found):
+    return f"""ISO of {found["iso"] / 1e9:.1f} GB, initrd of 60 MB.
+
+| from the command to | s |
+|---|---|
+| qemu, by build-image | {span(found["mine"])} |
+| a patched initrd, the old way | {span(found["old"])} |
+
+Peak memory of build-image until then: {max(found["memory"]) / MIB:.0f} MiB."""
+
+
+def seconds(found):
+    return median(found["mine"])

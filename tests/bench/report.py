@@ -1,0 +1,43 @@
+"""Writes what was measured into docs/performance.md, between its markers, and the plot beside it."""
+
+import plot
+import targets
+from machine import ROOT, WORK
+from measure import median
+
+PAGE = ROOT / "docs/performance.md"
+PLOT = ROOT / "docs/performance.svg"
+BEGIN, END = "<!-- made by `make bench`: begin -->", "<!-- made by `make bench`: end -->"
+
+
+def rows(uploads):
+    for name, runs in uploads["costs"].items():
+        stages = {stage: median(run["stages"][stage] for run in runs) for stage in runs[0]["stages"]}
+        rest = median(run["wall"] for run in runs) - sum(stages.values())
+        yield name, [*stages.items(), ("start and end" if stages else "all in one", max(rest, 0))]
+
+
+def write(found, parts):
+    """`parts`: name → (title, module); only what is in `found` is told."""
+    text = ["", "## The machine", ""] + [f"* {line}" for line in found["machine"]]
+    text += ["", "## Aims", "", targets.table(found)]
+    for name, (title, module) in parts.items():
+        if name not in found:
+            continue
+        text += ["", f"## {title}", "", module.table(found[name])]
+        if name == "uploads":
+            PLOT.write_text(plot.bars("From a disk to the cloud", list(rows(found["uploads"]))))
+            text += ["", "![Seconds per way, by stage](performance.svg)"]
+    page = PAGE.read_text()
+    before, rest = page.split(BEGIN)
+    after = rest.split(END)[1]
+    PAGE.write_text(before + BEGIN + "\n".join(text) + "\n\n" + END + after)
+
+
+def quick(found, parts):
+    """The same on standard output: small disks say nothing about large ones."""
+    print(targets.table(found))
+    for name, (title, module) in parts.items():
+        if name in found:
+            print(f"\n## {title}\n\n{module.table(found[name])}")
+    (WORK / "performance.svg").write_text(plot.bars("From a disk to the cloud", list(rows(found["uploads"]))) if "uploads" in found else "")
