@@ -112,13 +112,17 @@ impl Allocation {
 fn scan_word(disk: &GuestReader, start: u64, buf: &mut [u8]) -> Result<u64, Error> {
     let end = disk.virtual_size().min(start + WORD * CLUSTER);
     let mut bits = 0;
-    let mut at = start;
+    let (mut at, mut data_until) = (start, start);
     while at < end {
-        let Some(extent) = disk.extent_at(at)? else { break };
-        let stop = end.min(at + extent.len);
-        if extent.zero {
-            at = stop;
-            continue;
+        // Asked once per stretch of data: a file system walks to the end of it every time.
+        if at >= data_until {
+            let Some(extent) = disk.extent_at(at)? else { break };
+            let stop = end.min(at + extent.len);
+            if extent.zero {
+                at = stop;
+                continue;
+            }
+            data_until = stop;
         }
         // Clusters are looked at whole, so a cluster which starts in a hole is never looked at twice.
         let cluster = at / CLUSTER;
