@@ -60,6 +60,22 @@ def compare(disk, wanted, turns):
     return costs
 
 
+def levels(disk, wanted):
+    """One run per level: the level, seconds, bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="levels.", dir=WORK))
+    rows = []
+    try:
+        for level in wanted:
+            say(f"level {level}")
+            warm(disk)
+            cost = run([PACK, "qcow2", level, disk, folder / "x.qcow2"], folder)
+            rows.append((level, cost.wall, (folder / "x.qcow2").stat().st_size))
+            (folder / "x.qcow2").unlink()
+    finally:
+        shutil.rmtree(folder)
+    return rows
+
+
 def overlap(disk, turns):
     """Compressed, converted and uploaded, and its two halves alone."""
     folder = Path(tempfile.mkdtemp(prefix="halves.", dir=WORK))

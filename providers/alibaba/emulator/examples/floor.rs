@@ -1,5 +1,5 @@
 //! The floor under every upload: the stored bytes of a disk, read and PUT, and nothing else. No image
-//! format, no checksum, no retry, no record of what was done. `floor URL KEY DISK [PART_MIB [LANES]]`
+//! format, no checksum, no retry, no record of what was done. `floor URL KEY DISK [PART_MIB [LANES [CHUNK_KIB]]]`
 //! sends what lies between the holes of DISK as one object of the bucket `bench`, by multipart upload.
 //! For the benchmark; see docs/performance.md.
 #![forbid(unsafe_code)]
@@ -25,7 +25,6 @@ const BUCKET: &str = "bench";
 const ID: &str = "emulator-id";
 const SECRET: &str = "emulator-secret";
 const REGION: &str = "cn-hangzhou";
-const CHUNK: u64 = 256 << 10;
 const AHEAD: usize = 2;
 
 /// What is stored of a file: where each run begins in the file, by where it begins in the object.
@@ -33,10 +32,12 @@ struct Stored {
     file: File,
     runs: BTreeMap<u64, (u64, u64)>,
     length: u64,
+    /// Most bytes read at once.
+    chunk: u64,
 }
 
 impl Stored {
-    fn open(path: &str) -> Result<Self, Failure> {
+    fn open(path: &str, chunk: u64) -> Result<Self, Failure> {
         let file = File::open(path)?;
         let end = file.metadata()?.len();
         let (mut runs, mut length, mut at) = (BTreeMap::new(), 0, 0);
@@ -45,13 +46,13 @@ impl Stored {
             runs.insert(length, (start, at - start));
             length += at - start;
         }
-        Ok(Self { file, runs, length })
+        Ok(Self { file, runs, length, chunk })
     }
 
     /// The bytes of the object at `at`: at most a chunk, none behind `end`.
     fn chunk(&self, at: u64, end: u64) -> Result<Bytes, Failure> {
         let (begin, (start, len)) = self.runs.range(..=at).next_back().ok_or("no such byte")?;
-        let count = CHUNK.min(end - at).min(begin + len - at);
+        let count = self.chunk.min(end - at).min(begin + len - at);
         let mut buffer = vec![0; usize::try_from(count)?];
         self.file.read_exact_at(&mut buffer, start + at - begin)?;
         Ok(buffer.into())
@@ -172,14 +173,15 @@ async fn upload(
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().collect();
     let [_, url, key, disk, tuning @ ..] = args.as_slice() else {
-        return Err("usage: floor URL KEY DISK [PART_MIB [LANES]]".into());
+        return Err("usage: floor URL KEY DISK [PART_MIB [LANES [CHUNK_KIB]]]".into());
     };
     let size = tuning.first().map_or(Ok(16), |text| text.parse::<u64>())? << 20;
     let lanes = tuning.get(1).map_or(Ok(4), |text| text.parse())?;
+    let chunk = tuning.get(2).map_or(Ok(256), |text| text.parse::<u64>())? << 10;
     // Never used, but reqwest wants one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let client = Client::builder().no_proxy().tls_certs_only([]).tcp_nodelay(true).build()?;
     let object = Object { client, url: url.clone(), key: key.clone() };
-    runtime.block_on(upload(&object, &Arc::new(Stored::open(disk)?), size, lanes))
+    runtime.block_on(upload(&object, &Arc::new(Stored::open(disk, chunk)?), size, lanes))
 }
