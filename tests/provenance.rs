@@ -1,10 +1,15 @@
 //! What a build says of its own making, checked with other tools.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
+    path::Path,
+    process::Command,
+};
 
 use serde_json::{Value, json};
 
-use crate::harness::{SECRET, Sandbox, needs, tool};
+use crate::harness::{SECRET, Sandbox, TinyIso, needs, stand_in_qemu, tool, until};
 
 fn sha256(path: &Path) -> String {
     let line = tool(Path::new("/"), &["sha256sum", path.to_str().unwrap()]);
@@ -54,10 +59,77 @@ fn a_statement_names_image_inputs_tool_and_plugin_by_their_digests() {
         let tool_digest = &details["builder"]["builderDependencies"][0]["digest"]["sha256"];
         assert_eq!(tool_digest, &json!(sha256(program)));
         assert_eq!(&details["metadata"]["invocationId"], run.member("run_id"));
-        let signature = ["-verify", "public.pem", "-signature", "said/by us.json.3512.sig"];
-        let verify = [&["openssl", "dgst", "-sha3-512"][..], &signature, &["said/by us.json"]];
-        tool(folder, &verify.concat());
+        is_signed(folder, &folder.join("said/by us.intoto.jsonl"), &text);
     }
+    for curve in ["P-256", "P-384", "P-521"] {
+        let option = format!("ec_paramgen_curve:{curve}");
+        let made = ["genpkey", "-algorithm", "EC", "-pkeyopt", &option, "-out", "key.pem"];
+        tool(folder, &[&["openssl"][..], &made].concat());
+        tool(folder, &["openssl", "pkey", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
+        sandbox.run(&[&words[..], &more, &["--no-upload"]].concat()).succeeded();
+        let text = fs::read_to_string(folder.join("said/by us.json")).unwrap();
+        is_signed(folder, &folder.join("said/by us.intoto.jsonl"), &text);
+    }
+}
+
+/// The envelope holds the statement, and openssl says that `public.pem` verifies what the specification says is signed.
+#[track_caller]
+fn is_signed(folder: &Path, envelope: &Path, statement: &str) {
+    let text = fs::read_to_string(envelope).unwrap();
+    assert_eq!(text.matches('\n').count(), 1, "one line: {text}");
+    let envelope: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(envelope["payloadType"], "application/vnd.in-toto+json");
+    let signature = &envelope["signatures"][0];
+    for (name, text) in [("payload", &envelope["payload"]), ("sig", &signature["sig"])] {
+        fs::write(folder.join("base64"), text.as_str().unwrap()).unwrap();
+        tool(folder, &["openssl", "base64", "-d", "-A", "-in", "base64", "-out", name]);
+    }
+    assert_eq!(fs::read_to_string(folder.join("payload")).unwrap(), statement);
+    let verify = |head: String| {
+        fs::write(folder.join("signed"), head + statement).unwrap();
+        let verify = ["dgst", "-sha256", "-verify", "public.pem", "-signature", "sig", "signed"];
+        let command = Command::new("openssl").args(verify).current_dir(folder).output();
+        command.unwrap().status.success()
+    };
+    let length = statement.len();
+    assert!(verify(format!("DSSEv1 28 application/vnd.in-toto+json {length} ")));
+    assert!(!verify(format!("DSSEv1 28 application/vnd.in-toto+JSON {length} ")));
+    tool(
+        folder,
+        &["openssl", "pkey", "-pubin", "-in", "public.pem", "-outform", "DER", "-out", "der"],
+    );
+    assert_eq!(signature["keyid"], sha256(&folder.join("der")));
+}
+
+#[test]
+fn an_iso_whose_digest_is_known_is_not_read_again_for_its_statement() {
+    if !needs(&["xorriso", "mkfifo", "dd", "sha256sum"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let iso = sandbox.path().join("base.iso");
+    TinyIso::base().write(&iso);
+    let checked = sha256(&iso);
+    stand_in_qemu(&sandbox);
+    let hold = sandbox.write("hold.install.end", "");
+    let words = ["-i", "base.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu", "-p", "qcow2"];
+    let more = ["--iso-sha256", &checked, "--provenance-file", "said.json"];
+    let mut child = sandbox.command(&[&words[..], &more].concat()).spawn().unwrap();
+    until("it is installed", || sandbox.path().join("held").exists());
+    // Another byte in its padding, and nothing a look from outside could tell.
+    let file = File::options().write(true).open(&iso).unwrap();
+    let before = file.metadata().unwrap();
+    file.write_all_at(b"x", before.len() - 1).unwrap();
+    file.set_modified(before.modified().unwrap()).unwrap();
+    fs::remove_file(hold).unwrap();
+    drop(File::options().write(true).open(sandbox.path().join("never")).unwrap());
+    assert!(child.wait().unwrap().success());
+    let text = fs::read(sandbox.path().join("said.json")).unwrap();
+    let statement: Value = serde_json::from_slice(&text).unwrap();
+    let inputs = &statement["predicate"]["buildDefinition"]["resolvedDependencies"];
+    assert_eq!(inputs[0]["name"], "iso");
+    assert_eq!(inputs[0]["digest"]["sha256"], checked);
+    assert_ne!(sha256(&iso), checked, "the trial does not try anything");
 }
 
 #[test]

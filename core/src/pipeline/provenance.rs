@@ -2,7 +2,8 @@
 //! v1, in the file PROVENANCE_FILE names. Sources: <https://github.com/in-toto/attestation/tree/main/spec/v1>,
 //! <https://slsa.dev/spec/v1.0/provenance>.
 //!
-//! Every digest is a SHA-256 of bytes that are read for it, hence only on request. An image in a cloud is the
+//! Every digest is a SHA-256 of bytes that are read for it, hence only on request. With a key there is a signed
+//! form beside it, a DSSE envelope. An image in a cloud is the
 //! one that was sent; folders put into an image with UPDATE_IMAGE_FILES are named among the settings, not
 //! digested.
 
@@ -24,11 +25,15 @@ use crate::{
     error::{Error, Result, Stage},
     plugins::Made,
     report::Outcome,
-    signature::{Algorithm, digests_of},
+    signature::{Algorithm, FileDigest, digests_of},
 };
 
 /// The setting.
 const KEY: &str = "PROVENANCE_FILE";
+/// Ending of the signed form, in the place of `.json`: an envelope per line, as SLSA's tools read them.
+const ENVELOPE: &str = ".intoto.jsonl";
+/// What an envelope holds: <https://github.com/in-toto/attestation/blob/main/spec/v1/envelope.md>.
+const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 /// What kind of build this is, and what its parameters mean.
 const BUILD_TYPE: &str = "urn:build-image:build:1";
 
@@ -79,8 +84,10 @@ impl Pipeline<'_> {
                 .hint(format!("set {KEY} to a file this user may write"))
         })?;
         if let Some(signer) = self.signer()? {
-            let suffix = signer.algorithm().signature_suffix();
-            write_beside(path, &suffix, &signer.sign(text.as_bytes())?)?;
+            let envelope = signer.envelope(PAYLOAD_TYPE, text.as_bytes())?;
+            let json = path.extension().is_some_and(|ending| ending == "json");
+            let stem = if json { path.with_extension("") } else { path.to_owned() };
+            write_beside(&stem, ENVELOPE, format!("{envelope}\n").as_bytes())?;
         }
         Ok(())
     }
@@ -110,22 +117,24 @@ impl Pipeline<'_> {
     /// ISOs or the disk, files that are injected, the plugin.
     fn inputs_of_statement(&self) -> Result<Vec<Value>> {
         let mut inputs = Vec::new();
-        let mut add = |name: &str, path: &Path| -> Result<()> {
+        let mut add = |name: &str, path: &Path, known: Option<&FileDigest>| -> Result<()> {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
-            let sha256 = self.digest_of_file(path)?;
+            // What the check of an ISO read is not read again.
+            let known = known.and_then(|known| known.still_of(path)).map(hex);
+            let sha256 = known.map_or_else(|| self.digest_of_file(path), Ok)?;
             inputs.push(json!({"name": name, "uri": file, "digest": {"sha256": sha256}}));
             Ok(())
         };
         if let Some(installation) = &self.plan.installation {
-            add("iso", &installation.iso)?;
+            add("iso", &installation.iso, installation.iso_digest.as_ref())?;
             if let Some(hotfix) = &installation.hotfix {
-                add("hotfix", &hotfix.path)?;
+                add("hotfix", &hotfix.path, hotfix.digest.as_ref())?;
             }
             let files = installation.guest.files.iter().filter(|file| file.source.is_file());
-            files.into_iter().try_for_each(|file| add(&file.destination, &file.source))?;
+            files.into_iter().try_for_each(|file| add(&file.destination, &file.source, None))?;
         }
         if let Some(disk) = &self.plan.disk {
-            add("disk", &disk.path)?;
+            add("disk", &disk.path, None)?;
         }
         let plugin = json!({
             "name": format!("provider {}", self.plugin.name),
@@ -164,6 +173,10 @@ impl Pipeline<'_> {
         let digests = digests_of(reader, &[Algorithm::Sha256], &mut |_| self.going_on())?;
         Ok(digests.hex(Algorithm::Sha256).unwrap_or_default())
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An image that was handed out, from its start to its end.

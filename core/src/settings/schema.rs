@@ -283,7 +283,8 @@ fn output() -> Vec<Row> {
             OUTPUT,
             "PROVENANCE_FILE",
             Kind::Path,
-            "write what the image was made of to this file: an in-toto statement, SLSA provenance",
+            "write what the image was made of to this file: an in-toto statement, SLSA provenance; with \
+             IMAGE_SIG_PRIVATE_KEY also a signed one, ending in .intoto.jsonl",
         ),
         new_row(OUTPUT, "JSON", Kind::Switch, "print the result document on standard output"),
         progress(),

@@ -5,10 +5,11 @@
 //! digest.rs  several digests of one stream     pem.rs  blocks of a key file
 //! public.rs  verifying                          private.rs  signing
 //! file.rs    digests of a file, and how long they hold
-//! signer.rs  both keys of who publishes
+//! signer.rs  both keys of who publishes         envelope.rs  signed statements
 //! ```
 
 mod digest;
+mod envelope;
 mod file;
 mod pem;
 mod private;

@@ -6,7 +6,7 @@ use p256::ecdsa::signature::hazmat::RandomizedPrehashSigner as _;
 use rsa::{
     BigUint, RsaPrivateKey,
     pkcs1::{ALGORITHM_OID as RSA, RsaPrivateKey as RsaNumbers},
-    pkcs8::{ObjectIdentifier, PrivateKeyInfo},
+    pkcs8::{EncodePublicKey as _, ObjectIdentifier, PrivateKeyInfo},
     rand_core::OsRng,
 };
 use sec1::EcPrivateKey;
@@ -79,6 +79,24 @@ impl PrivateKey {
             Kind::Ec(curve, scalar) => sign(*curve, scalar, &filled(*curve, digest))
                 .ok_or_else(|| failed("the signature could not be made".into())),
         }
+    }
+}
+
+impl PrivateKey {
+    /// The public part: SubjectPublicKeyInfo (RFC 5280), DER.
+    pub(super) fn public_der(&self) -> Option<Vec<u8>> {
+        macro_rules! on {
+            ($library:ident, $scalar:expr) => {
+                $library::SecretKey::from_slice($scalar).ok()?.public_key().to_public_key_der()
+            };
+        }
+        let der = match &self.0 {
+            Kind::Rsa(key) => key.to_public_key().to_public_key_der(),
+            Kind::Ec(Curve::P256, scalar) => on!(p256, scalar),
+            Kind::Ec(Curve::P384, scalar) => on!(p384, scalar),
+            Kind::Ec(Curve::P521, scalar) => on!(p521, scalar),
+        };
+        Some(der.ok()?.into_vec())
     }
 }
 

@@ -65,6 +65,15 @@ impl Signer {
         self.sign_digest(&of_stream(self.algorithm, &mut bytes)?)
     }
 
+    pub(super) fn sign_with(&self, algorithm: Algorithm, digest: &[u8]) -> Result<Vec<u8>> {
+        self.key.sign(algorithm, digest)
+    }
+
+    /// The public part of the key that signs: SubjectPublicKeyInfo (RFC 5280), DER.
+    pub(super) fn public_der(&self) -> Option<Vec<u8>> {
+        self.key.public_der()
+    }
+
     /// The signature of something whose digest is known.
     ///
     /// # Errors

@@ -38,8 +38,9 @@ struct Key {
 /// What is known beforehand about the files: keys, read once.
 pub(super) struct Verifier<'d, 'a> {
     keys: Vec<Key>,
-    /// Whether the SHA-256 of every file is of use later: a disk is used again by its inputs' digests.
-    reuse: bool,
+    /// Whether the SHA-256 of every file is of use later: a disk is used again by its inputs' digests, a
+    /// statement names them.
+    kept: bool,
     desk: &'d Desk<'a>,
 }
 
@@ -72,7 +73,8 @@ impl<'d, 'a> Verifier<'d, 'a> {
             let key = PublicKey::read(&path).map_err(named)?;
             keys.push(Key { setting, path, key, algorithm });
         }
-        let verifier = Self { keys, reuse: settings.is_on("REUSE"), desk };
+        let kept = settings.is_on("REUSE") || settings.get("PROVENANCE_FILE").is_some();
+        let verifier = Self { keys, kept, desk };
         verifier.check_wishes()?;
         Ok(verifier)
     }
@@ -109,7 +111,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
     /// Digests that are of use when a file is read anyway.
     pub(super) fn wanted(&self, sha256: &str) -> Vec<Algorithm> {
         let mut wanted: Vec<Algorithm> = self.keys.iter().map(|key| key.algorithm).collect();
-        if self.reuse || self.desk.settings.get(sha256).is_some() {
+        if self.kept || self.desk.settings.get(sha256).is_some() {
             wanted.push(Algorithm::Sha256);
         }
         wanted
@@ -119,7 +121,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
     fn needed(&self, sha256: &str, signatures: &[(String, Option<Vec<u8>>)]) -> Vec<Algorithm> {
         let there = self.keys.iter().zip(signatures).filter(|(_, (_, bytes))| bytes.is_some());
         let mut needed: Vec<Algorithm> = there.map(|(key, _)| key.algorithm).collect();
-        if self.reuse || self.desk.settings.get(sha256).is_some() {
+        if self.kept || self.desk.settings.get(sha256).is_some() {
             needed.push(Algorithm::Sha256);
         }
         needed
