@@ -42,9 +42,9 @@ pub(super) enum Preparation {
 }
 
 /// Runs a build and reports it; returns the exit code. With `resumed`, the words are those of an
-/// earlier process, whose run goes on.
-pub(super) fn run(words: &[String], environment: &Environment, resumed: Option<&Run>) -> u8 {
-    let words = args::normalised(words);
+/// earlier process, whose run goes on. Words may be secrets: they go as soon as they are understood.
+pub(super) fn run(mut words: Vec<String>, environment: &Environment, resumed: Option<&Run>) -> u8 {
+    words = args::normalised(&words);
     let mut outcome = Outcome {
         start_time: crate::clock::now(),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -52,7 +52,7 @@ pub(super) fn run(words: &[String], environment: &Environment, resumed: Option<&
         ..Outcome::default()
     };
     let mut output = Output::default();
-    let result = attempt(&words, environment, resumed, &mut outcome, &mut output);
+    let result = attempt(words, environment, resumed, &mut outcome, &mut output);
     match result {
         Ok(Some(text)) => {
             super::print(&text);
@@ -63,20 +63,22 @@ pub(super) fn run(words: &[String], environment: &Environment, resumed: Option<&
 }
 
 fn attempt(
-    words: &[String],
+    words: Vec<String>,
     environment: &Environment,
     resumed: Option<&Run>,
     outcome: &mut Outcome,
     output: &mut Output,
 ) -> Result<Option<String>> {
-    output.learn(&args::without_file(words, environment));
-    let layers = args::first_look(words, environment)?;
+    output.learn(&args::without_file(&words, environment));
+    let layers = args::first_look(&words, environment)?;
     output.learn(&layers);
-    let prepared = match prepare(words, layers, outcome)? {
+    let prepared = match prepare(&words, layers, outcome)? {
         Preparation::Text(text) => return Ok(Some(text)),
         Preparation::Ready(prepared) => prepared,
     };
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
+    let open_words = args::without_secrets(&words, &plugin.rows());
+    drop(words);
     output.set(settings, environment);
     output.probe()?;
     let log = log_file(plugin, settings)?;
@@ -94,9 +96,9 @@ fn attempt(
     }
     outcome.run_id.clone_from(&plan.build.run_id);
     outcome.image_name.clone_from(&plan.build.image_name);
-    let words = args::without_secrets(words, &plugin.rows());
     let plan = &plan;
     let _ = at_work.set(plan.run.clone());
+    let words = open_words;
     let start = Start { plan, plugin, settings, environment, words, reporter, interrupt };
     Pipeline::new(start)?.run(outcome)?;
     if !plan.keep {

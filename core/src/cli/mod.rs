@@ -30,11 +30,12 @@ use crate::{
 /// Runs the program.
 #[must_use]
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    keep_private();
     let environment = Environment::of_process();
     let words: Result<Vec<String>, OsString> =
         words.into_iter().skip(1).map(OsString::into_string).collect();
     let code = match words {
-        Ok(words) => dispatch(&words, &environment),
+        Ok(words) => dispatch(words, &environment),
         Err(word) => {
             let error = Error::usage(format!("argument {word:?} is not valid UTF-8"));
             failed(&error, &environment)
@@ -42,6 +43,20 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     expect_end();
     ExitCode::from(code)
+}
+
+/// Nobody else may write what this process and those it starts make, and they write no cores: those would hold
+/// every secret.
+fn keep_private() {
+    use rustix::{
+        fs::Mode,
+        process::{Resource, Rlimit, getrlimit, setrlimit, umask},
+    };
+    let others = Mode::WGRP | Mode::WOTH;
+    umask(umask(others) | others);
+    let maximum = getrlimit(Resource::Core).maximum;
+    // Lowering one's own limit is always allowed.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum });
 }
 
 /// Verbs beside the build, which has none.
@@ -57,7 +72,7 @@ const VERBS: [(&str, &str); 9] = [
     ("help", "explain a verb, or settings"),
 ];
 
-fn dispatch(words: &[String], environment: &Environment) -> u8 {
+fn dispatch(words: Vec<String>, environment: &Environment) -> u8 {
     let result = match words.split_first() {
         Some((verb, rest)) if verb == CHILD_VERB => return run_child(rest),
         Some((verb, rest)) if verb == "plan" => plan::run(rest, environment),
@@ -72,7 +87,7 @@ fn dispatch(words: &[String], environment: &Environment) -> u8 {
         Some((verb, rest)) if verb == "completions" => shell::completions(rest, environment),
         Some((verb, rest)) if verb == "man" => shell::man(rest, environment),
         Some((verb, rest)) if verb == "help" => match help::target(rest) {
-            Some(words) => return dispatch(&words, environment),
+            Some(words) => return dispatch(words, environment),
             None => help::run(rest, environment),
         },
         Some((word, _)) if !word.starts_with('-') => Err(unknown::verb(word)),

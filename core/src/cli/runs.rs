@@ -146,7 +146,7 @@ pub(super) fn resume(words: &[String], environment: &Environment) -> u8 {
         return exit::DONE;
     }
     match earlier(&words, environment) {
-        Ok((run, words)) => build::run(&words, environment, Some(&run)),
+        Ok((run, words)) => build::run(words, environment, Some(&run)),
         Err(error) => super::failed(&error, environment),
     }
 }
