@@ -1,11 +1,16 @@
-//! Folders of a build's files: made with a marker, removed only when they carry it.
+//! Folders of a build's files: made with a marker, removed only when they carry it; and how files are put into
+//! them, so that a link in their place is never followed.
 
 use std::{
-    fs::{self, File, TryLockError},
-    io,
-    os::unix::fs::MetadataExt as _,
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
+    io::{self, Write as _},
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    },
     path::{Path, PathBuf},
 };
+
+use rustix::{fs::OFlags, io::Errno};
 
 use crate::error::{Error, Result, Stage};
 
@@ -13,6 +18,9 @@ use crate::error::{Error, Result, Stage};
 const MARKER: &str = "generator-info.json";
 /// Content of the marker.
 const VERSION: &str = concat!("{\"VERSION\":\"", env!("CARGO_PKG_VERSION"), "\"}\n");
+
+/// What is wrong with a link that somebody put where a build will write.
+const LINK: &str = "a link stands in its place, which is not followed";
 
 /// A build's folder, claimed by this process: no other build works in it.
 #[derive(Debug)]
@@ -31,7 +39,7 @@ impl Claim {
         let lock = lock(folder)?;
         let failed = |error: io::Error| cannot_make(folder, &error);
         let entries: Vec<_> = fs::read_dir(folder).and_then(Iterator::collect).map_err(failed)?;
-        if !entries.is_empty() && !folder.join(MARKER).is_file() {
+        if !entries.is_empty() && !is_marked(folder) {
             return Err(Error::new(
                 Stage::Disk,
                 format!("the artifacts folder `{}` holds files of somebody else", folder.display()),
@@ -47,7 +55,7 @@ impl Claim {
             };
             removed.map_err(failed)?;
         }
-        fs::write(folder.join(MARKER), VERSION).map_err(failed)?;
+        write_whole(&folder.join(MARKER), VERSION.as_bytes()).map_err(failed)?;
         Ok(Self { folder: folder.to_owned(), _lock: lock })
     }
 
@@ -80,7 +88,7 @@ impl Claim {
 
 /// Removes the folder of a build that is over, unless another build works in it by now.
 pub fn remove_left(folder: &Path, base: &Path) {
-    if !folder.join(MARKER).is_file() {
+    if !is_marked(folder) {
         return;
     }
     match Claim::keep(folder) {
@@ -89,12 +97,79 @@ pub fn remove_left(folder: &Path, base: &Path) {
     }
 }
 
+fn is_marked(folder: &Path) -> bool {
+    folder.join(MARKER).symlink_metadata().is_ok_and(|found| found.is_file())
+}
+
+/// Makes a folder that only its owner looks into, and those above it as the mask of this process allows. One that is
+/// there stays as it is.
+///
+/// # Errors
+/// When it cannot be made, or something else stands in its place: a link too, which leads elsewhere.
+pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
+    let make = || {
+        folder.parent().map_or(Ok(()), fs::create_dir_all)?;
+        DirBuilder::new().mode(0o700).create(folder)
+    };
+    // Another build may remove the folder above, which is empty, at any moment.
+    let mut made = make();
+    for _ in 0..100 {
+        if !made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            break;
+        }
+        made = make();
+    }
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let found = folder.symlink_metadata()?.file_type();
+    if found.is_symlink() {
+        return Err(io::Error::other(LINK));
+    }
+    if found.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
+}
+
+/// Opens a file for writing where no link is followed.
+///
+/// # Errors
+/// When it cannot be opened, or a link stands in its place.
+pub(crate) fn open_unlinked(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = options.custom_flags(flags.bits().cast_signed()).open(path).map_err(|error| {
+        if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) {
+            return io::Error::other(LINK);
+        }
+        error
+    })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no file")) }
+}
+
+/// Writes a file, complete or not at all. What stands in its place is replaced; a link is not followed.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = tempfile::Builder::new()
+        .prefix(".")
+        .suffix(".part")
+        .permissions(Permissions::from_mode(0o644))
+        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+    file.write_all(content)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
 /// Makes the folder and locks it. A folder that was removed by its last user meanwhile is made again.
 fn lock(folder: &Path) -> Result<File> {
     let failed = |error: io::Error| cannot_make(folder, &error);
     loop {
-        fs::create_dir_all(folder).map_err(failed)?;
-        let opened = File::open(folder).map_err(failed)?;
+        make_private(folder).map_err(failed)?;
+        let opened = match File::open(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened.map_err(failed)?,
+        };
         match opened.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -1,6 +1,6 @@
 //! Raw disks: a file of the disk's size in which nothing is stored yet.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -22,13 +22,16 @@ pub fn create(path: &Path, size: u64, existing: Existing) -> Result<(), Error> {
         let message = format!("{size} bytes is no disk size (a positive multiple of 512) for");
         return Err(Error::new(Kind::Unsupported, message).at(path));
     }
-    let mut options = OpenOptions::new();
-    options.write(true);
-    match existing {
-        Existing::Refuse => options.create_new(true),
-        Existing::Replace => options.create(true).truncate(true),
-    };
-    let file = options.open(path).map_err(|source| {
+    if existing == Existing::Replace {
+        // What is there goes, a link too: it is not followed.
+        match fs::remove_file(path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("cannot replace", path, source));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    let file = File::create_new(path).map_err(|source| {
         if source.kind() == io::ErrorKind::AlreadyExists {
             Error::new(Kind::Io, "there is already a file")
                 .at(path)

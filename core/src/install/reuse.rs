@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::boot::additions;
 use crate::{
+    artifacts::write_whole,
     error::{Error, Result, Stage},
     plan::Installation,
     product::Pass,
@@ -98,7 +99,7 @@ impl Made {
     pub fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FILE);
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
-        fs::write(&path, text).map_err(|error| {
+        write_whole(&path, text.as_bytes()).map_err(|error| {
             Error::new(Stage::Disk, format!("cannot write `{}`", path.display())).because(&error)
         })
     }

@@ -19,17 +19,17 @@ use std::{
 };
 
 use build_image_plugin_api::{Event, Resource, document::Build};
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::{Error, Result, Stage};
+use crate::{
+    artifacts::{make_private, open_unlinked},
+    error::{Error, Result, Stage},
+};
 use line::Line;
 
 /// Name of the journal in a run's folder.
 const FILE: &str = "journal.jsonl";
-/// A link in the place of the journal is not followed.
-const NO_LINK: i32 = OFlags::NOFOLLOW.bits().cast_signed();
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,16 +139,11 @@ impl Journal {
     /// # Errors
     /// When it cannot be written, another process uses it, or a line is damaged.
     pub fn open(folder: &Path) -> Result<Self> {
-        fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+        make_private(folder).map_err(|error| failed(folder, &error))?;
         let path = folder.join(FILE);
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(NO_LINK)
-            .open(&path)
-            .map_err(|error| failed(&path, &error))?;
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o600);
+        let file = open_unlinked(&mut options, &path).map_err(|error| failed(&path, &error))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::error::{Error, Result, Stage};
+use crate::{
+    artifacts::write_whole,
+    error::{Error, Result, Stage},
+};
 
 /// Name of the list.
 const FILE: &str = "files.txt";
@@ -27,7 +30,7 @@ pub(super) fn list(folder: &Path) -> Result<()> {
         let shown = name.strip_prefix(folder).unwrap_or(&name).display();
         let _ = writeln!(text, "{length:>14}  {shown}");
     }
-    fs::write(&path, text).map_err(failed)
+    write_whole(&path, text.as_bytes()).map_err(failed)
 }
 
 fn collect(folder: &Path, found: &mut Vec<(PathBuf, u64)>) -> std::io::Result<()> {

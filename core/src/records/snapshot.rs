@@ -1,7 +1,12 @@
 //! One file to send to those who are asked for help: the log, the records, what the guest printed.
 //! Only what is named here goes in; user files, keys and settings of others never do.
 
-use std::{fs, io::Read as _, path::Path};
+use std::{
+    fs::{self, Metadata, Permissions},
+    io::{self, Read as _},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
 
 use build_image_disk::{
     pack::{ArchiveOptions, Content, Control, DigestKinds, Level, Member, zip},
@@ -9,7 +14,7 @@ use build_image_disk::{
 };
 
 use crate::{
-    error::{Result, Stage},
+    error::{Error, Result, Stage},
     source::from_disk,
 };
 
@@ -46,6 +51,8 @@ pub(super) fn write(folder: &Path, log: &Path) -> Result<()> {
     let sources = sources.into_iter().chain([(log_name, log.to_owned())]);
     let members = sources.filter_map(|(name, path)| {
         let mut bytes = Vec::new();
+        // A log may also be a pipe or a terminal.
+        path.metadata().ok().filter(Metadata::is_file)?;
         fs::File::open(path).ok()?.take(LIMIT).read_to_end(&mut bytes).ok()?;
         Some(Member { name, content: Content::Bytes(bytes) })
     });
@@ -54,6 +61,18 @@ pub(super) fn write(folder: &Path, log: &Path) -> Result<()> {
         stamp: Stamp::new("snapshot", 0),
         digests: DigestKinds::NONE,
     };
-    let written = zip(members.collect(), &options, Path::new(&name), &Control::new());
-    written.and_then(|file| file.finish()).map(drop).map_err(|error| from_disk(Stage::Disk, error))
+    let name = Path::new(&name);
+    let failed = |error: io::Error| {
+        Error::new(Stage::Disk, format!("cannot write `{}`", name.display()))
+            .because(&error)
+            .hint("free some space, or set LOG_FILE to a larger file system")
+    };
+    // It grows where only its owner looks.
+    let beside = name.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let work = tempfile::tempdir_in(beside.unwrap_or(Path::new("."))).map_err(failed)?;
+    let grown = work.path().join("snapshot.zip");
+    let written = zip(members.collect(), &options, &grown, &Control::new());
+    written.and_then(|file| file.finish()).map_err(|error| from_disk(Stage::Disk, error))?;
+    fs::set_permissions(&grown, Permissions::from_mode(0o600)).map_err(failed)?;
+    fs::rename(&grown, name).map_err(failed)
 }

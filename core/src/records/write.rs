@@ -1,11 +1,14 @@
 //! One file, as consumers know them: members sorted, four blanks, there as a whole or not at all.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use serde::Serialize as _;
 use serde_json::{Serializer, Value, ser::PrettyFormatter};
 
-use crate::error::{Error, Result, Stage};
+use crate::{
+    artifacts::write_whole,
+    error::{Error, Result, Stage},
+};
 
 /// Members by name.
 pub(super) type Members = serde_json::Map<String, Value>;
@@ -23,8 +26,5 @@ pub(super) fn write(path: &Path, mut document: Value) -> Result<()> {
     };
     document.serialize(&mut serializer).map_err(|error| failed(&error))?;
     text.push(b'\n');
-    let temporary = path.with_extension("json.part");
-    fs::write(&temporary, text)
-        .and_then(|()| fs::rename(&temporary, path))
-        .map_err(|error| failed(&error))
+    write_whole(path, &text).map_err(|error| failed(&error))
 }

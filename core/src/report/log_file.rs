@@ -1,8 +1,9 @@
 //! The log file: everything at LOG_LEVEL and above, also what plugins log.
 
 use std::{
-    fs::{self, OpenOptions},
-    os::unix::fs::OpenOptionsExt as _,
+    fs::{self, File, OpenOptions, Permissions},
+    io,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -12,7 +13,10 @@ use tracing_subscriber::{
     Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-use crate::error::{Error, Result, Stage};
+use crate::{
+    artifacts::open_unlinked,
+    error::{Error, Result, Stage},
+};
 
 /// Where the log goes.
 #[derive(Clone, Debug)]
@@ -27,8 +31,8 @@ impl LogFile {
     /// # Errors
     /// When the file cannot be made.
     pub fn start(wanted: Option<&str>, default_name: &str, level: &str) -> Result<Self> {
-        let path = place(wanted, default_name);
-        let failed = |error: std::io::Error| {
+        let (path, named_here) = place(wanted, default_name);
+        let failed = |error: io::Error| {
             Error::new(Stage::Settings, format!("cannot write the log file `{}`", path.display()))
                 .because(&error)
                 .hint("set LOG_FILE to a file or folder this user may write to")
@@ -36,10 +40,7 @@ impl LogFile {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
         }
-        // A log says who builds what where: it is its owner's.
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
-        let file = file.map_err(failed)?;
+        let file = open(&path, named_here).map_err(failed)?;
         let level = filter(level);
         // Connection libraries are noisy and see raw requests: their debug output stays out.
         let targets = Targets::new()
@@ -56,14 +57,29 @@ impl LogFile {
     }
 }
 
-fn place(wanted: Option<&str>, default_name: &str) -> PathBuf {
+/// Opens the log. It says who builds what where: it is its owner's. Under a name that others can guess, nothing
+/// but a file is written to; what the user named may also be a link, a pipe or a device.
+fn open(path: &Path, named_here: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).mode(0o600);
+    if !named_here {
+        return options.truncate(true).open(path);
+    }
+    let file = open_unlinked(&mut options, path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.set_len(0)?;
+    Ok(file)
+}
+
+/// The path, and whether its last name is ours.
+fn place(wanted: Option<&str>, default_name: &str) -> (PathBuf, bool) {
     match wanted {
-        None => Path::new("logs").join(default_name),
+        None => (Path::new("logs").join(default_name), true),
         Some(text) if text.ends_with('/') || Path::new(text).is_dir() => {
-            Path::new(text).join(default_name)
+            (Path::new(text).join(default_name), true)
         }
-        Some(text) if text.contains('/') => PathBuf::from(text),
-        Some(name) => Path::new("logs").join(name),
+        Some(text) if text.contains('/') => (PathBuf::from(text), false),
+        Some(name) => (Path::new("logs").join(name), true),
     }
 }
 
@@ -83,13 +99,13 @@ mod tests {
 
     #[test]
     fn the_log_goes_where_it_was_asked_to() {
-        for (wanted, path) in [
-            (None, "logs/image-x"),
-            (Some("/var/log/"), "/var/log/image-x"),
-            (Some("a/b"), "a/b"),
-            (Some("name"), "logs/name"),
+        for (wanted, path, named_here) in [
+            (None, "logs/image-x", true),
+            (Some("/var/log/"), "/var/log/image-x", true),
+            (Some("a/b"), "a/b", false),
+            (Some("name"), "logs/name", true),
         ] {
-            assert_eq!(place(wanted, "image-x"), Path::new(path));
+            assert_eq!(place(wanted, "image-x"), (PathBuf::from(path), named_here));
         }
     }
 }

@@ -195,7 +195,8 @@ fn look(folder: &Path) -> Result<&'static str> {
 
 fn probe(folder: &Path) -> io::Result<()> {
     let probe = folder.join(format!(".build-image-{}", std::process::id()));
-    File::create(&probe)?;
+    // A link somebody put there is no place to write to.
+    File::create_new(&probe)?;
     fs::remove_file(&probe)
 }
 

@@ -4,7 +4,10 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use crate::error::Error;
 
@@ -21,11 +24,14 @@ pub(super) struct ConsoleLog {
 }
 
 impl ConsoleLog {
-    /// Appends to the file, which need not be there.
+    /// Appends to the file, which need not be there. Guests may say anything: it is its owner's, and a link in
+    /// its place is not followed.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let file = OpenOptions::new()
             .create(true)
             .append(true)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(path)
             .map_err(|source| Error::io("cannot write", path, source))?;
         Ok(Self { file, room: KEPT, tail: VecDeque::new(), left_out: 0 })

@@ -152,8 +152,7 @@ impl<'a> Downloader<'a> {
         let path = slot.partial();
         let about = slot.about.clone();
         let have = path.metadata().map_or(0, |metadata| metadata.len()).min(about.synced);
-        let opened = File::options().create(true).truncate(false).write(true).open(&path);
-        let opened = opened.and_then(|mut file| {
+        let opened = store::open(&path).and_then(|mut file| {
             file.set_len(have)?;
             file.seek(SeekFrom::Start(have))?;
             Ok(file)
@@ -176,7 +175,7 @@ impl<'a> Downloader<'a> {
                 let useful = slot.about.synced;
                 if nothing || useful == 0 {
                     slot.remove();
-                } else if let Ok(file) = File::options().write(true).open(&path) {
+                } else if let Ok(file) = store::open(&path) {
                     let _ = file.set_len(useful);
                 }
                 return Err(failure.error);

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    artifacts::cannot_make,
+    artifacts::{cannot_make, make_private, open_unlinked, write_whole},
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     source::address::shown,
@@ -60,6 +60,11 @@ impl About {
     }
 }
 
+/// Opens a file of a slot for writing, makes it if need be; a link in its place is not followed.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    open_unlinked(File::options().create(true).truncate(false).write(true), path)
+}
+
 /// The slot of a URL, locked.
 pub(crate) struct Slot {
     folder: PathBuf,
@@ -82,10 +87,9 @@ impl Slot {
         let folder = store.join(key(url));
         let failed = |error: io::Error| cannot_make(&folder, &error);
         loop {
-            fs::create_dir_all(&folder).map_err(failed)?;
+            make_private(&folder).map_err(failed)?;
             let path = folder.join(LOCK);
-            let options = File::options().create(true).truncate(false).write(true).open(&path);
-            let lock = options.map_err(failed)?;
+            let lock = open(&path).map_err(|error| cannot_write(&path, &error))?;
             let alone = loop {
                 if try_lock(&lock, false).map_err(failed)? {
                     break true;
@@ -126,11 +130,7 @@ impl Slot {
     pub(super) fn keep(&self) -> Result<()> {
         let path = self.folder.join(ABOUT);
         let text = serde_json::to_vec_pretty(&self.about).unwrap_or_default();
-        let fresh = path.with_extension("new");
-        fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &path)).map_err(|error| {
-            let _ = fs::remove_file(&fresh);
-            cannot_write(&path, &error)
-        })
+        write_whole(&path, &text).map_err(|error| cannot_write(&path, &error))
     }
 
     /// Gives the file, which is whole, its name.

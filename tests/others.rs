@@ -1,0 +1,246 @@
+//! Other users of the host: what they may do with the files a build makes, and what comes of links they put where a
+//! build will write.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::harness::{
+    Answer, Run, Sandbox, TinyIso, Web, needs, sandbox_walk, stand_in_qemu, tool,
+};
+
+/// What is built, and by which words.
+const BUILDS: [(&str, &[&str]); 7] = [
+    ("disk in the cloud", &["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"]),
+    ("package", &["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--no-upload"]),
+    ("file", &["--disk", "disk.raw", "-p", "qcow2"]),
+    ("OVA file", &["--disk", "disk.raw", "-p", "vmware"]),
+    ("script", &["--disk", "disk.raw", "-p", "aws", "--no-upload"]),
+    ("downloaded disk", &DOWNLOAD),
+    ("installation", &INSTALL),
+];
+const DOWNLOAD: [&str; 4] = ["--disk", "@URL@/disk.raw", "-p", "qcow2"];
+const INSTALL: [&str; 12] = [
+    "-i",
+    "base.iso",
+    "-m",
+    "ltm",
+    "-b",
+    "1",
+    "--qemu",
+    "./qemu",
+    "-c",
+    "config.yml",
+    "-p",
+    "alibaba",
+];
+/// What every build writes besides. Its folder of files stays.
+const MORE: [&str; 5] =
+    ["--provenance-file", "said/statement.json", "--image-sig-private-key", "key.pem", "--reuse"];
+/// What is made for others: published images, the result, the statement.
+const PUBLISHED: [&str; 3] = ["images", "result.json", "said"];
+
+/// A folder with all that the builds are made of.
+struct Host<'a> {
+    sandbox: Sandbox,
+    web: &'a Web,
+    before: BTreeSet<PathBuf>,
+}
+
+impl<'a> Host<'a> {
+    fn new(web: &'a Web) -> Self {
+        let sandbox = Sandbox::with_cloud();
+        sandbox.disk("disk.raw", 4, 1);
+        tool(sandbox.path(), &["openssl", "genrsa", "-out", "key.pem", "2048"]);
+        TinyIso::base().write(&sandbox.path().join("base.iso"));
+        stand_in_qemu(&sandbox);
+        // The stand-in's own.
+        sandbox.write("children", "");
+        let mut host = Self { sandbox, web, before: BTreeSet::new() };
+        host.before = host.everything();
+        host
+    }
+
+    fn everything(&self) -> BTreeSet<PathBuf> {
+        let mut found = BTreeSet::new();
+        sandbox_walk(self.sandbox.path(), &mut |path| {
+            found.insert(path.to_owned());
+        });
+        found
+    }
+
+    /// What builds made.
+    fn made(&self) -> Vec<PathBuf> {
+        self.everything().difference(&self.before).cloned().collect()
+    }
+
+    /// Runs a build with this mask of modes; the journal kills it where `trial` says.
+    fn run(&self, mask: &str, words: &[&str], trial: &str) -> Run {
+        let address = self.web.url("");
+        let word = |word: &str| word.replace("@URL@", address.trim_end_matches('/'));
+        let words: Vec<String> = words.iter().chain(&MORE).map(|text| word(text)).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let inner = self.sandbox.command(&words);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"umask "$0"; exec "$@""#, mask]);
+        shell.arg(inner.get_program()).args(inner.get_args());
+        shell.current_dir(self.sandbox.path()).env_clear().stdin(Stdio::null());
+        shell.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell.env("F5_OUTPUT_JSON_FILE", "result.json").env("BUILD_IMAGE_TRIAL_KILL", trial);
+        Run::of(&shell.output().unwrap(), None)
+    }
+
+    /// What other users could do with what was made that they should not.
+    fn wrong(&self) -> (usize, Vec<String>) {
+        let mode = |path: &Path| path.symlink_metadata().unwrap().permissions().mode() & 0o7777;
+        let (base, made) = (self.sandbox.path(), self.made());
+        let mut wrong = Vec::new();
+        for path in &made {
+            let name = path.strip_prefix(base).unwrap();
+            let own = mode(path);
+            if own & 0o7022 != 0 {
+                wrong.push(format!("{} may be written to: {own:o}", name.display()));
+            }
+            let published = PUBLISHED.iter().any(|start| name.starts_with(start));
+            let mut above = path.ancestors().skip(1).take_while(|above| *above != base);
+            let closed = above.any(|folder| mode(folder) & 0o011 == 0);
+            if !path.is_dir() && !published && own & 0o044 != 0 && !closed {
+                wrong.push(format!("{} may be read: {own:o}", name.display()));
+            }
+        }
+        (made.len(), wrong)
+    }
+}
+
+#[test]
+fn other_users_can_write_nothing_and_read_only_what_is_published() {
+    if !needs(&["xorriso", "mkfifo", "dd", "openssl"]) {
+        return;
+    }
+    let (mut audited, mut builds) = (0, 0);
+    let web = Web::start(|asked| Answer::file(asked, &[7; 1 << 20]));
+    let refuse = r#"[{"operation":"ImportImage","action":{"status":403,"code":"Forbidden.RAM"}}]"#;
+    for (mask, ending) in [("022", ""), ("000", ""), ("000", "after:4"), ("000", "keep")] {
+        for (name, words) in BUILDS {
+            let host = Host::new(&web);
+            let kept = ["--on-failure", "keep"];
+            let (more, trial) = match ending {
+                "keep" => (&kept[..], ""),
+                trial => (&[][..], trial),
+            };
+            if ending == "keep" {
+                host.sandbox.emulator.as_ref().unwrap().set_faults(refuse).unwrap();
+            }
+            let run = host.run(mask, &[words, more].concat(), trial);
+            let cloud = words.contains(&"alibaba") && !words.contains(&"--no-upload");
+            let wanted = match ending {
+                "after:4" => -1,
+                "keep" if cloud => 6,
+                _ => 0,
+            };
+            assert_eq!(run.code, wanted, "{name}, mask {mask}, {ending}: {}", run.stderr);
+            let (count, wrong) = host.wrong();
+            assert!(wrong.is_empty(), "{name}, mask {mask}, {ending}: {wrong:#?}");
+            (audited, builds) = (audited + count, builds + 1);
+        }
+    }
+    println!("{audited} files and folders of {builds} builds were looked at");
+}
+
+/// Files of somebody else, and what they looked like.
+struct Precious {
+    folder: tempfile::TempDir,
+    planted: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Precious {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), planted: Vec::new() }
+    }
+
+    /// Puts a link to a file of its own in the place of a file.
+    fn plant(&mut self, place: &Path) {
+        let target = self.folder.path().join(self.planted.len().to_string());
+        fs::write(&target, "precious").unwrap();
+        let _ = fs::remove_file(place);
+        symlink(&target, place).unwrap();
+        self.planted.push((place.to_owned(), target));
+    }
+
+    #[track_caller]
+    fn is_untouched(&self) {
+        for (place, target) in &self.planted {
+            let text = fs::read_to_string(target).unwrap_or_default();
+            assert_eq!(text, "precious", "it was written through {}", place.display());
+        }
+        assert_eq!(fs::read_dir(self.folder.path()).unwrap().count(), self.planted.len());
+    }
+}
+
+#[test]
+fn links_where_a_build_writes_are_replaced_or_refused_and_never_followed() {
+    if !needs(&["xorriso", "mkfifo", "dd", "openssl"]) {
+        return;
+    }
+    let web = Web::start(|asked| Answer::file(asked, &[7; 1 << 20]));
+    let mut places = 0;
+    for (name, words) in [BUILDS[1], BUILDS[2], BUILDS[5], BUILDS[6]] {
+        let host = Host::new(&web);
+        host.run("022", words, "").succeeded();
+        let made: Vec<PathBuf> = host.made().into_iter().filter(|path| path.is_file()).collect();
+        // What a build locks, appends to or knows its folder by.
+        let refused = |path: &Path| {
+            let name = path.strip_prefix(host.sandbox.path()).unwrap();
+            if name.ends_with("generator-info.json") {
+                return Some("files of somebody else");
+            }
+            let found = name.starts_with("logs") && name.extension().is_none();
+            (found || name.ends_with("lock")).then_some("a link stands in its place")
+        };
+        // At the places of all files at once, and of those that are there for a moment.
+        let mut precious = Precious::new();
+        for place in made.iter().filter(|path| refused(path).is_none()) {
+            precious.plant(place);
+            let mut temporary = place.clone().into_os_string();
+            temporary.push(".part");
+            precious.plant(Path::new(&temporary));
+        }
+        let run = host.run("022", words, "");
+        precious.is_untouched();
+        run.succeeded();
+        places += precious.planted.len();
+        for (place, says) in made.iter().filter_map(|path| Some((path, refused(path)?))) {
+            let mut precious = Precious::new();
+            let folder = place.parent().unwrap();
+            fs::create_dir_all(folder).unwrap();
+            precious.plant(place);
+            let run = host.run("022", words, "");
+            precious.is_untouched();
+            assert!((2..=5).contains(&run.code), "{name}: {}", run.stderr);
+            run.failed(run.code, &[says, folder.file_name().unwrap().to_str().unwrap()]);
+            // The next one begins anew, and its log has its place.
+            let nearest = if says.contains("somebody") { folder } else { place };
+            let _ = fs::remove_file(place);
+            if nearest.is_dir() {
+                fs::remove_dir_all(nearest).unwrap();
+            }
+            places += 1;
+        }
+        // A folder of one build is no link to another folder.
+        if words == INSTALL {
+            let folder = host.sandbox.path().join("artifacts/base/alibaba/ltm_1slot");
+            let precious = Precious::new();
+            let _ = fs::remove_dir_all(&folder);
+            fs::create_dir_all(folder.parent().unwrap()).unwrap();
+            symlink(precious.folder.path(), &folder).unwrap();
+            host.run("022", words, "").failed(5, &["ltm_1slot", "a link stands in its place"]);
+            precious.is_untouched();
+            places += 1;
+        }
+    }
+    println!("{places} links were planted, none was followed");
+}
