@@ -98,11 +98,11 @@ def measure():
     small = slice_of(4 * GIB, 128 * MIB if QUICK else GIB)
     found = {"small": {"virtual": small.stat().st_size}, "made": {}}
     for wanted in ways(small, WORK):
-        # `tar czf` takes minutes for what others do in seconds.
-        found["made"][wanted] = compare(small, wanted, rounds(1 if wanted == "tar.gz" else 3))
+        # Of the others one run takes minutes.
+        found["made"][wanted] = compare(small, wanted, rounds(3 if wanted == "compressed qcow2" else 1))
     large = main_disk()
     found["large"] = compare(large, "compressed qcow2", rounds(2))
-    found["overlap"] = overlap(large, rounds(3))
+    found["overlap"] = overlap(large, rounds(2))
     return found
 
 

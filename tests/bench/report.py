@@ -1,5 +1,7 @@
 """Writes what was measured into docs/performance.md, between its markers, and the plot beside it."""
 
+import json
+
 import plot
 import targets
 from machine import ROOT, WORK
@@ -17,6 +19,14 @@ def rows(uploads):
         yield name, [*stages.items(), ("start and end" if stages else "all in one", max(rest, 0))]
 
 
+def instructions():
+    figures = json.loads((ROOT / "tests/bench/instructions.json").read_text())
+    yield f"Of the hot loops on a fixed input, by `tests/bench/instructions`; {figures['compiler']}, development build."
+    yield from ["", "| loop | million |", "|---|---|"]
+    for loop, count in figures["loops"].items():
+        yield f"| {loop} | {count / 1e6:.1f} |"
+
+
 def write(found, parts):
     """`parts`: name → (title, module); only what is in `found` is told."""
     text = ["", "## The machine", ""] + [f"* {line}" for line in found["machine"]]
@@ -28,6 +38,7 @@ def write(found, parts):
         if name == "uploads":
             PLOT.write_text(plot.bars("From a disk to the cloud", list(rows(found["uploads"]))))
             text += ["", "![Seconds per way, by stage](performance.svg)"]
+    text += ["", "## Instructions", "", *instructions()]
     page = PAGE.read_text()
     before, rest = page.split(BEGIN)
     after = rest.split(END)[1]
