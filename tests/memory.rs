@@ -15,6 +15,13 @@ use crate::harness::{SECRET, Sandbox, until};
 /// Bytes that are read at a time.
 const CHUNK: usize = 1 << 20;
 
+/// Copies of a secret that is in use: settings, host, mask, provider.
+const MOST: usize = 6;
+
+/// What a planted secret begins with. Memory that is given back loses its first bytes to the allocator's own lists:
+/// what is looked for lies behind them.
+const HEAD: &str = "0123456789abcdef0123456789abcdef";
+
 /// A build that waits for the answer to a late request, all its settings understood long ago.
 struct Waiting {
     child: Child,
@@ -94,27 +101,29 @@ impl Waiting {
 fn memory_holds_no_secret_that_nobody_needs_any_more() {
     // Of the command line, the first of several counts, and it wins over the file.
     let typed = Sandbox::with_cloud();
-    typed
-        .write("config.yml", &typed.config(&[("ALIBABA_ACCESS_KEY_SECRET", "kanarienvogel-file")]));
+    typed.write(
+        "config.yml",
+        &typed.config(&[("ALIBABA_ACCESS_KEY_SECRET", &format!("{HEAD}kanarienvogel-file"))]),
+    );
     let flag = "--alibaba-access-key-secret";
-    let typed = Waiting::new(typed, &[flag, SECRET, &format!("{flag}=kanarienvogel-typed")]);
+    let typed = Waiting::new(typed, &[flag, SECRET, &format!("{flag}={HEAD}kanarienvogel-typed")]);
     // Of a file with two profiles, one counts.
     let profiles = Sandbox::with_cloud();
     let text = profiles.config(&[("ALIBABA_PROFILE", "one")]);
     let kept = text.lines().filter(|line| !line.starts_with("ALIBABA_ACCESS_KEY_"));
     profiles.write("config.yml", &kept.map(|line| format!("{line}\n")).collect::<String>());
     let profile = |name: &str, secret: &str| json!({"name": name, "mode": "AK", "access_key_id": "emulator-id", "access_key_secret": secret});
-    let both = [profile("one", SECRET), profile("two", "kanarienvogel-profile")];
+    let both = [profile("one", SECRET), profile("two", &format!("{HEAD}kanarienvogel-profile"))];
     profiles.write(".aliyun/config.json", &json!({"current": "two", "profiles": both}).to_string());
     let profiles = Waiting::new(profiles, &[]);
-    for (build, canaries, copies) in [
-        (&typed, &["kanarienvogel-file", "kanarienvogel-typed"][..], 6),
-        (&profiles, &["kanarienvogel-profile"], 2),
+    for (build, canaries) in [
+        (&typed, &["kanarienvogel-file", "kanarienvogel-typed"][..]),
+        (&profiles, &["kanarienvogel-profile"]),
     ] {
         let Some(counts) = build.count(&[&[SECRET][..], canaries].concat()) else { return };
         eprintln!("{counts:?} of the secret, {canaries:?}");
         // The secret that is needed is there: nothing is found because nothing is searched would show here.
-        assert!((1..=copies).contains(&counts[0]), "{counts:?} of the secret and {canaries:?}");
+        assert!((1..=MOST).contains(&counts[0]), "{counts:?} of the secret and {canaries:?}");
         assert!(
             counts[1..].iter().all(|count| *count == 0),
             "{counts:?} of the secret and {canaries:?}"
