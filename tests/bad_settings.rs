@@ -116,7 +116,7 @@ fn mistakes_that_do_not_matter_keep_nobody_from_working() {
 fn words_of_providers_are_checked_like_all_others() {
     let sandbox = Sandbox::new();
     for (words, text) in [
-        (&["providers"][..], "`list`, `inspect NAME`, `check FILE`, `new NAME` or `lock`"),
+        (&["providers"][..], "`list`, `inspect`, `lock`, `check`, `new`"),
         (&["providers", "lsit"], "`lsit`"),
         (&["providers", "list", "--jsno"], "`--jsno`"),
         (&["providers", "inspect"], "NAME"),

@@ -39,6 +39,36 @@ fn the_reference_of_settings_is_the_table_itself() {
     assert!(fs::read_to_string(path).unwrap() == page, "run it with BUILD_IMAGE_UPDATE_DOCS=1");
 }
 
+/// What provider `name` needs beside its example.
+fn plans_with_the_example(name: &str) {
+    let sandbox = Sandbox::new();
+    sandbox.disk("disk.raw", 4, 2);
+    let run = sandbox.run(&["help", "settings", "--example", "-p", name]);
+    run.succeeded();
+    sandbox.write("example.yml", &run.stdout);
+    let words = ["plan", "--json", "--disk", "disk.raw", "-c"];
+    let plan = sandbox.run(&[&words[..], &["example.yml"]].concat());
+    plan.succeeded();
+    assert!(!plan.stderr.contains("warning"), "{name}: {}", plan.stderr);
+    let said: Value = serde_json::from_str(&plan.stdout).unwrap();
+    assert_eq!(said["platform"], name);
+    // Every setting of the provider that has a value there, set to it.
+    let prefix = format!("{}_", name.to_uppercase());
+    let own = run.stdout.lines().map(|line| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with(&prefix) => format!("{rest}\n"),
+        _ => format!("{line}\n"),
+    });
+    sandbox.write("all.yml", &own.collect::<String>());
+    sandbox.run(&[&words[..], &["all.yml"]].concat()).succeeded();
+}
+
+#[test]
+fn every_providers_example_is_a_configuration_that_works() {
+    for name in ["alibaba", "aws", "azure", "gce", "qcow2", "vhd", "vmware"] {
+        plans_with_the_example(name);
+    }
+}
+
 #[test]
 fn programs_can_watch_a_build() {
     let page = fs::read_to_string(root().join("docs/progress.md")).unwrap();

@@ -20,6 +20,7 @@ mod contract;
 mod disk_formats;
 mod docs;
 mod doctor;
+mod doctor_install;
 mod full_disk;
 mod hostile_plugins;
 mod inputs_download;

@@ -4,6 +4,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -117,6 +118,19 @@ impl Call {
         thread::spawn(move || forward(stderr, &err, Event::Stderr));
         thread::spawn(move || announce_exit(pid, &sender));
         Ok(running)
+    }
+
+    /// Runs the program to its end in front of the user: Ctrl-C reaches it, and both its streams are our
+    /// standard error, so that standard output stays ours.
+    pub fn in_front(&self) -> Result<ExitStatus, Error> {
+        let refused = |source: io::Error| {
+            Error::new(Kind::Tool, "cannot start").at(&self.program).caused_by(source)
+        };
+        let stderr = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
+        let mut command = door(&self.program);
+        command.args(&self.args).env_clear().envs(self.environment.kept.iter().cloned());
+        command.stdin(Stdio::null()).stdout(stderr().map_err(refused)?);
+        command.status().map_err(refused)
     }
 
     /// The program in its own process group, with nothing but its environment.

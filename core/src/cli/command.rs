@@ -122,12 +122,18 @@ fn help(row: &Row) -> String {
 /// A usage error with the nearest known flag.
 pub(super) fn matches(parser: Command, words: &[String]) -> Result<Option<ArgMatches>> {
     let name = parser.get_name().to_owned();
+    let verbs = parser.get_subcommands().filter(|verb| !verb.is_hide_set());
+    let verbs: Vec<String> = verbs.map(|verb| format!("`{}`", verb.get_name())).collect();
     let argv = std::iter::once(name.clone()).chain(words.iter().cloned());
     match parser.try_get_matches_from(argv) {
         Ok(matches) => Ok(Some(matches)),
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
             super::print(&error.to_string());
             Ok(None)
+        }
+        Err(error) if error.kind() == ErrorKind::MissingSubcommand => {
+            let text = format!("{name} needs one of {}", verbs.join(", "));
+            Err(Error::usage(text).hint(format!("see {name} --help")))
         }
         Err(error) => Err(usage(&error, &format!("{name} --help"))),
     }

@@ -2,7 +2,7 @@
 
 use clap::{Arg, ArgAction, Command};
 
-use super::{args, build, command, command::value_name};
+use super::{args, build, command, command::value_name, example};
 use crate::{
     error::{Error, Result},
     plugins::Plugin,
@@ -23,6 +23,13 @@ pub(super) fn parser() -> Command {
                 .long("markdown")
                 .action(ArgAction::SetTrue)
                 .help("as a page of documentation"),
+        )
+        .arg(
+            Arg::new("EXAMPLE")
+                .long("example")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("MARKDOWN")
+                .help("as a configuration file to copy, with -p NAME for one provider"),
         )
         .args(flags.map(|row| command::flag(&row)).collect::<Vec<Arg>>())
 }
@@ -64,7 +71,13 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
         Some(key) => vec![named(&shown, key)?.clone()],
         None => shown,
     };
-    let text = if matches.get_flag("MARKDOWN") { markdown(&chosen) } else { plain(&chosen) };
+    let text = if matches.get_flag("EXAMPLE") {
+        example::text(&chosen, plugin.as_ref().map(|plugin| plugin.name.as_str()))
+    } else if matches.get_flag("MARKDOWN") {
+        markdown(&chosen)
+    } else {
+        plain(&chosen)
+    };
     super::print(&text);
     Ok(())
 }

@@ -4,11 +4,11 @@
 mod lock;
 mod show;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
+use clap::{Arg, ArgAction, Command};
 
 use super::{args, build, check, command, scaffold};
 use crate::{
-    error::{Error, Result},
+    error::Result,
     settings::{Environment, Row, core_rows, first_rows},
 };
 
@@ -49,21 +49,7 @@ pub(super) fn parser() -> Command {
 /// Usage errors, and plugins that do not load when one was named.
 pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let words = args::normalised(words);
-    let argv = std::iter::once("build-image providers").chain(words.iter().map(String::as_str));
-    let matches: ArgMatches = match parser().try_get_matches_from(argv) {
-        Ok(matches) => matches,
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            super::print(&error.to_string());
-            return Ok(());
-        }
-        Err(error) if error.kind() == ErrorKind::MissingSubcommand => {
-            return Err(Error::usage(
-                "providers needs `list`, `inspect NAME`, `check FILE`, `new NAME` or `lock`",
-            )
-            .hint("build-image providers --help"));
-        }
-        Err(error) => return Err(command::usage(&error, "build-image providers --help")),
-    };
+    let Some(matches) = command::matches(parser(), &words)? else { return Ok(()) };
     let layers = args::first_look(&words, environment)?;
     let loader = build::loader(&layers.resolve(&first_rows())?, environment)?;
     let as_json = layers.resolve(&rows())?.is_on("JSON");
@@ -85,6 +71,8 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::error::ErrorKind;
+
     use super::*;
 
     #[test]

@@ -60,7 +60,14 @@ pub struct Workshop<'a> {
 /// When there is none.
 pub fn find_qemu(given: Option<&Path>, environment: &Environment) -> Result<Qemu> {
     let found = Qemu::find(given, &environment.for_children());
-    let qemu = found.map_err(|error| from_disk(Stage::Disk, error))?;
+    let qemu = found.map_err(|error| {
+        let mut error = from_disk(Stage::Disk, error);
+        // One that was named must be where it was said to be.
+        if let Some(hint) = error.hint.as_mut().filter(|_| given.is_none()) {
+            hint.push_str("; build-image doctor --install does it");
+        }
+        error
+    })?;
     Ok(match environment.cache_folder() {
         Some(folder) => qemu.with_verdicts(VerdictFile::in_folder(&folder)),
         None => qemu,

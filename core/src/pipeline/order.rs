@@ -117,7 +117,7 @@ impl<'a> Pipeline<'a> {
         let result = catch_unwind(AssertUnwindSafe(|| self.build(outcome))).unwrap_or_else(|_| {
             Err(Error::new(Stage::Bug, "build-image panicked").hint("report it with the log file"))
         });
-        self.reporter.clear();
+        self.reporter.abandon();
         self.host.drop_images();
         self.interrupt.begin_undo();
         if result.is_err() {

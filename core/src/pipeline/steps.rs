@@ -63,9 +63,9 @@ impl Pipeline<'_> {
         let text = format!("asking provider {} before the long part", self.plan.platform);
         self.begin("check", &text)?;
         let report = self.ask(self.plan.upload, false)?;
-        let count = report.findings.len();
         let (errors, others): (Vec<Finding>, Vec<Finding>) =
             report.findings.into_iter().partition(|finding| finding.severity == Severity::Error);
+        let done = passed(&others);
         for finding in others {
             let text = format!("{}: {}", finding.subject, finding.message);
             if finding.severity == Severity::Warning {
@@ -83,7 +83,7 @@ impl Pipeline<'_> {
             self.signer()?;
         }
         self.prepare_provenance()?;
-        self.end("check", &passed(count), Value::Null, outcome)
+        self.end("check", &done, Value::Null, outcome)
     }
 
     /// A disk nobody can make is refused before the long part.
@@ -328,10 +328,39 @@ fn disk_facts(raw: &Path) -> Value {
     })
 }
 
-fn passed(count: usize) -> String {
-    if count == 1 { "1 check passed".to_owned() } else { format!("{count} checks passed") }
+/// What came of checks that found no error.
+fn passed(findings: &[Finding]) -> String {
+    let passed = findings.iter().filter(|finding| finding.severity == Severity::Ok).count();
+    let warnings = findings.len() - passed;
+    let counted =
+        |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    match (passed, warnings) {
+        (0, 0) => "nothing to object to".to_owned(),
+        (_, 0) => format!("{} passed", counted(passed, "check")),
+        (0, _) => counted(warnings, "warning"),
+        _ => format!("{} passed, {}", counted(passed, "check"), counted(warnings, "warning")),
+    }
 }
 
 fn bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_are_counted_by_how_they_came_out() {
+        let (ok, odd) = (Finding::ok("a", "b"), Finding::warning("a", "b", "c"));
+        for (findings, text) in [
+            (vec![], "nothing to object to"),
+            (vec![ok.clone()], "1 check passed"),
+            (vec![ok.clone(), ok.clone()], "2 checks passed"),
+            (vec![odd.clone()], "1 warning"),
+            (vec![ok, odd.clone(), odd], "1 check passed, 2 warnings"),
+        ] {
+            assert_eq!(passed(&findings), text);
+        }
+    }
 }

@@ -96,12 +96,14 @@ impl Pipeline<'_> {
         tracing::info!(count = resources.len(), "removing what is no longer needed");
         if !means_only {
             let labels: Vec<String> = resources.iter().map(Resource::label).collect();
-            let text = format!("  cleanup  removing {}", labels.join(", "));
-            self.reporter.note(&self.host.mask().text(&text));
+            // A step of its own, so that it is never silent for long; it is none of the build's.
+            let text = format!("removing {}", labels.join(", "));
+            self.reporter.begin("cleanup", &self.host.mask().text(&text));
         }
         let reason = if means_only { DiscardReason::Done } else { DiscardReason::Failed };
         let run_id = self.plan.build.run_id.clone();
         let request = DiscardRequest { run_id, reason, resources, ..DiscardRequest::default() };
         outcome.leftovers.extend(discard(&self.host, self.steps.as_ref(), &request));
+        self.reporter.abandon();
     }
 }

@@ -142,9 +142,16 @@ impl Reporter {
         }
     }
 
-    /// Removes a bar that is on the screen.
+    /// Removes a bar that is on the screen; the step goes on.
     pub fn clear(&self) {
         clear(&mut self.shared.lock());
+    }
+
+    /// The step ends without a word: what it still reports is not shown.
+    pub fn abandon(&self) {
+        let mut state = self.shared.lock();
+        clear(&mut state);
+        state.step = None;
     }
 
     fn news(&self, learn: impl FnOnce(&mut Step)) {
@@ -344,6 +351,24 @@ mod tests {
         reporter.end("done");
         drop(reporter);
         assert!(heard.iter().last().unwrap().contains("done ("));
+    }
+
+    #[test]
+    fn news_of_a_step_that_was_abandoned_is_not_shown() {
+        let (reporter, heard) = listened(Manner::Terminal { color: false }, never());
+        let is_drawn = |reporter: &Reporter| {
+            reporter.shared.lock().step.as_ref().is_some_and(|step| step.bar().is_some())
+        };
+        reporter.begin("upload", "x");
+        reporter.progress(Progress { done: 1, total: 2, ..Progress::default() });
+        assert!(is_drawn(&reporter));
+        reporter.abandon();
+        reporter.progress(Progress { done: 2, total: 2, ..Progress::default() });
+        reporter.alive("late");
+        assert!(!is_drawn(&reporter));
+        assert_eq!(reporter.end("late too"), Duration::ZERO);
+        drop(reporter);
+        assert_eq!(heard.iter().collect::<Vec<_>>(), ["   upload  x"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use build_image_plugin_api::SettingKind;
 
-use super::{resolve::Origin, row::Row};
+use super::{parse::parse_text, resolve::Origin, row::Row};
 
 /// Advice for a value that does not fit its row: an example where one can be made, what the setting
 /// is otherwise. A secret gets no example, and is never asked for on the command line.
@@ -22,15 +22,12 @@ pub(super) fn advice(row: &Row, origin: &Origin) -> String {
     }
 }
 
-fn example(row: &Row) -> Option<&str> {
+/// A value that could be set, where one can be told. No secrets.
+pub(crate) fn example(row: &Row) -> Option<&str> {
     let setting = &row.setting;
-    if setting.secret {
-        return None;
-    }
-    let own = row.example.or(setting.default.as_deref());
-    let own = own.or_else(|| setting.choices.first().map(String::as_str));
-    if own.is_some() || !setting.pattern.is_empty() {
-        return own;
+    let stated = stated(row);
+    if setting.secret || stated.is_some() || !setting.pattern.is_empty() {
+        return stated;
     }
     match setting.kind {
         SettingKind::Boolean | SettingKind::Switch => Some("yes"),
@@ -41,6 +38,23 @@ fn example(row: &Row) -> Option<&str> {
         SettingKind::Map => Some("{name: value}"),
         _ => None,
     }
+}
+
+/// A value that the row itself names: an example, the default, a choice.
+pub(crate) fn stated(row: &Row) -> Option<&str> {
+    let setting = &row.setting;
+    if setting.secret {
+        return None;
+    }
+    let own = row.example.or_else(|| in_summary(row)).or(setting.default.as_deref());
+    own.or_else(|| setting.choices.first().map(String::as_str))
+}
+
+/// The example a summary gives, when it fits the row.
+fn in_summary(row: &Row) -> Option<&str> {
+    let (_, rest) = row.setting.summary.split_once("for example `")?;
+    let (text, _) = rest.split_once('`')?;
+    matches!(parse_text(&row.setting, text), Ok(Some(_))).then_some(text)
 }
 
 #[cfg(test)]
@@ -56,12 +70,15 @@ mod tests {
         let secret = Row::new(Setting::new("PIN", SettingKind::Integer, "the pin").secret());
         let variable = Origin::Environment("F5_LEVEL".to_owned());
         let file = Origin::File("c.yml".into(), 3);
+        let place = Setting::new("PLACE", SettingKind::Text, "x, for example `up-there`; or not");
+        let place = Row::new(place.pattern("[a-z-]+"));
         for (row, origin, text) in [
             (&list, &Origin::CommandLine, "for example --some-list='[one, two]'"),
             (&list, &file, "for example SOME_LIST: [one, two]"),
             (&level, &variable, "for example F5_LEVEL=a"),
             (&level, &Origin::CommandLine, "for example --level=a"),
             (&secret, &Origin::CommandLine, "PIN: the pin"),
+            (&place, &file, "for example PLACE: up-there"),
         ] {
             assert_eq!(advice(row, origin), text);
         }

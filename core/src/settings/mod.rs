@@ -12,6 +12,7 @@ mod resolve;
 mod row;
 mod schema;
 
+pub(crate) use advice::{example, stated};
 pub use builder::Builder;
 pub use env::Environment;
 pub(crate) use env::PREFIX;

@@ -9,7 +9,7 @@ use crate::process::{Call, Environment, command_line, is_program};
 
 const NAME: &str = "qemu-system-x86_64";
 const INSTALL: &str = "install it: `apt-get install qemu-system-x86 qemu-utils` on Debian and Ubuntu, \
-    `dnf install qemu-kvm` on Fedora";
+    `dnf install qemu-system-x86` on Fedora";
 /// A program which only prints about itself needs no longer, even on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 

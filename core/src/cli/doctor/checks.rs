@@ -9,6 +9,7 @@ use std::{
 
 use build_image_disk::qemu::{Accel, Qemu};
 
+use super::authorities;
 use crate::{
     clock,
     error::Result,
@@ -53,16 +54,18 @@ pub(super) struct Finding {
     pub(super) remedy: Option<String>,
 }
 
-type Check = fn(&Host<'_>) -> Vec<Finding>;
+/// One check.
+pub(super) type Check = fn(&Host<'_>) -> Vec<Finding>;
 
 /// All checks, in the order of the report.
-pub(super) const CHECKS: [(&str, Check); 7] = [
+pub(super) const CHECKS: [(&str, Check); 8] = [
     ("qemu", qemu),
     ("acceleration", acceleration),
     ("memory", memory),
     ("disk space", disk_space),
     ("providers", providers),
     ("proxy", proxies),
+    ("authorities", authorities::check),
     ("clock", clock),
 ];
 
@@ -75,14 +78,19 @@ const SCARCE: u64 = 5 * GIB;
 const BESIDE: u64 = GIB / 2;
 /// A proxy that takes longer to accept a connection is of no use.
 const PROXY_LIMIT: Duration = Duration::from_secs(3);
-const PROXIES: [&str; 6] =
+/// Variables that name a proxy.
+pub(super) const PROXIES: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
-fn good(message: impl Into<String>) -> Finding {
+pub(super) fn good(message: impl Into<String>) -> Finding {
     Finding { verdict: Verdict::Ok, message: message.into(), remedy: None }
 }
 
-fn bad(verdict: Verdict, message: impl Into<String>, remedy: impl Into<String>) -> Finding {
+pub(super) fn bad(
+    verdict: Verdict,
+    message: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Finding {
     Finding { verdict, message: message.into(), remedy: Some(remedy.into()) }
 }
 

@@ -1,18 +1,28 @@
 //! `build-image doctor`: whether builds can work on this host, and what to do where they cannot.
+//!
+//! ```text
+//! checks.rs    what is looked at, and the verdicts      authorities.rs  one of the checks
+//! packages.rs  which package brings what                install.rs      --install
+//! ```
 
+mod authorities;
 mod checks;
+mod install;
+mod packages;
 
 use clap::{Arg, ArgAction, Command};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{args, build, command};
 use crate::{
     error::Result,
     exit,
     install::find_qemu,
+    report::{Manner, Reporter},
     settings::{Environment, Layers, Row, core_rows, first_rows},
 };
 use checks::{CHECKS, Finding, Host, Verdict};
+use install::{Ending, Installation};
 
 /// Settings that say what to look at.
 const KEYS: [&str; 9] = [
@@ -33,12 +43,20 @@ fn rows() -> Vec<Row> {
 
 /// Its parser.
 pub(super) fn parser() -> Command {
-    let refresh = Arg::new("REFRESH").long("refresh").action(ArgAction::SetTrue);
+    let switch = |id, name| Arg::new(id).long(name).action(ArgAction::SetTrue);
+    let refresh = switch("REFRESH", "refresh");
+    let install = switch("INSTALL", "install");
+    let yes = switch("YES", "yes").short('y').requires("INSTALL");
     Command::new("build-image doctor")
         .about("Looks whether builds can work on this host. Exit code 1 when something keeps them from it.")
         .args(rows().iter().map(command::flag).collect::<Vec<Arg>>())
         .arg(refresh.help("try the acceleration again instead of believing what is remembered"))
+        .arg(install.help("install what is missing with the system's package manager (apt-get, dnf, apk), after asking"))
+        .arg(yes.help("install without asking"))
 }
+
+/// What is found of one subject.
+type Found = (&'static str, Finding);
 
 /// Runs all checks and prints what they found; returns the exit code.
 ///
@@ -52,22 +70,61 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<u8> {
         ..args::first_look(&words, environment)?
     };
     let settings = layers.resolve(&rows())?;
-    let qemu = find_qemu(settings.path("QEMU").as_deref(), environment);
-    if let Some(qemu) = qemu.as_ref().ok().filter(|_| matches.get_flag("REFRESH")) {
+    let qemu = || find_qemu(settings.path("QEMU").as_deref(), environment);
+    let loader = build::loader(&layers.resolve(&first_rows())?, environment)?;
+    let mut host = Host { settings: &settings, environment, loader, qemu: qemu() };
+    if let Some(qemu) = host.qemu.as_ref().ok().filter(|_| matches.get_flag("REFRESH")) {
         qemu.forget_verdict();
     }
-    let loader = build::loader(&layers.resolve(&first_rows())?, environment)?;
-    let host = Host { settings: &settings, environment, loader, qemu };
-    let found: Vec<(&str, Finding)> = CHECKS
-        .iter()
-        .flat_map(|(subject, check)| check(&host).into_iter().map(|finding| (*subject, finding)))
-        .collect();
-    let ready = !found.iter().any(|(_, finding)| finding.verdict == Verdict::Fail);
-    super::print(&if settings.is_on("JSON") { document(ready, &found) } else { text(&found) });
-    Ok(if ready { exit::DONE } else { exit::NOT_READY })
+    let as_json = settings.is_on("JSON");
+    let show = |text: &str| {
+        if !as_json {
+            super::print(text);
+        }
+    };
+    let mut found = look(&host);
+    show(&text(&found));
+    let installation = matches.get_flag("INSTALL").then(|| {
+        install::run(&host, matches.get_flag("YES"), |command| {
+            show(&format!("{:<5} {:<13} {command}\n", "", "install"));
+        })
+    });
+    if let Some(Installation { ending, .. }) = &installation {
+        match ending {
+            Ok(Ending::Installed) => {
+                host.qemu = qemu();
+                found = look(&host);
+                show(&text(&found));
+            }
+            Ok(Ending::NothingMissing) => {
+                show(&format!(
+                    "{:<5} {:<13} nothing is missing that a package brings\n",
+                    "", "install"
+                ));
+            }
+            Ok(Ending::Declined) => show(&format!("{:<19} nothing was installed\n", "")),
+            Err(error) => {
+                Reporter::new(Manner::of_stderr(environment)).error(error, exit::NOT_READY);
+            }
+        }
+    }
+    let is_ready = !found.iter().any(|(_, finding)| finding.verdict == Verdict::Fail);
+    if as_json {
+        super::print(&document(is_ready, &found, installation.as_ref()));
+    }
+    let went_wrong = installation.is_some_and(|installation| installation.ending.is_err());
+    Ok(if is_ready && !went_wrong { exit::DONE } else { exit::NOT_READY })
 }
 
-fn text(found: &[(&str, Finding)]) -> String {
+fn look(host: &Host<'_>) -> Vec<Found> {
+    let of_one = |(subject, check): &(&'static str, checks::Check)| {
+        let subject = *subject;
+        check(host).into_iter().map(move |finding| (subject, finding))
+    };
+    CHECKS.iter().flat_map(of_one).collect()
+}
+
+fn text(found: &[Found]) -> String {
     let mut text = String::new();
     for (subject, finding) in found {
         text.push_str(&format!(
@@ -82,7 +139,7 @@ fn text(found: &[(&str, Finding)]) -> String {
     text
 }
 
-fn document(ready: bool, found: &[(&str, Finding)]) -> String {
+fn document(is_ready: bool, found: &[Found], installation: Option<&Installation>) -> String {
     let checks: Vec<_> = found
         .iter()
         .map(|(subject, finding)| {
@@ -94,5 +151,11 @@ fn document(ready: bool, found: &[(&str, Finding)]) -> String {
             })
         })
         .collect();
-    format!("{:#}\n", json!({"ready": ready, "checks": checks}))
+    let mut document = json!({"ready": is_ready, "checks": checks});
+    if let (Some(installation), Value::Object(members)) = (installation, &mut document) {
+        let ending = installation.ending.as_ref().map_or("failed", |ending| ending.word());
+        let said = json!({"command": installation.command, "ending": ending});
+        members.insert("installation".to_owned(), said);
+    }
+    format!("{document:#}\n")
 }

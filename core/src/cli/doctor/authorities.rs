@@ -1,0 +1,109 @@
+//! Whom TLS believes: the system's certificates of authorities, as the TLS library finds them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::checks::{Finding, Host, Verdict, bad, good};
+use crate::settings::Environment;
+
+/// Where systems keep them all in one file; the first that is there is meant.
+const FILES: [&str; 5] = [
+    // Debian, Ubuntu, Alpine.
+    "/etc/ssl/certs/ca-certificates.crt",
+    // Fedora.
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    // openSUSE.
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+/// What a certificate begins with in a file (RFC 7468).
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+
+/// What the environment names instead of the system's.
+fn named(environment: &Environment) -> Option<(&'static str, Vec<PathBuf>)> {
+    let split = |list: &str| std::env::split_paths(list).collect();
+    let file = environment.get("SSL_CERT_FILE").map(|file| vec![PathBuf::from(file)]);
+    let folders = || environment.get("SSL_CERT_DIR").map(split);
+    file.map(|file| ("SSL_CERT_FILE", file))
+        .or_else(|| folders().map(|folders| ("SSL_CERT_DIR", folders)))
+}
+
+/// Certificates in a file, or in the files of a folder.
+fn count(path: &Path) -> usize {
+    if path.is_dir() {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        return entries.map(|entry| entry.path()).filter(|path| path.is_file()).count();
+    }
+    let text = fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&text).matches(BEGIN).count()
+}
+
+fn of_the_system() -> Option<(&'static str, usize)> {
+    let mut found = FILES.iter().map(|file| (*file, count(Path::new(file))));
+    found.find(|(_, count)| *count > 0)
+}
+
+/// Whether the system has none, and nobody named others.
+pub(super) fn are_missing(environment: &Environment) -> bool {
+    named(environment).is_none() && of_the_system().is_none()
+}
+
+/// The check.
+pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
+    vec![match named(host.environment) {
+        Some((variable, paths)) => judge_named(variable, &paths),
+        None => of_the_system().map_or_else(none, |(file, count)| good(told(file, count))),
+    }]
+}
+
+fn judge_named(variable: &str, paths: &[PathBuf]) -> Finding {
+    let sum: usize = paths.iter().map(|path| count(path)).sum();
+    let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    let shown = format!("{variable} {}", shown.join(":"));
+    if sum > 0 {
+        return good(told(&shown, sum));
+    }
+    let text = format!("{shown}: there is no certificate");
+    bad(Verdict::Fail, text, format!("correct or unset {variable}"))
+}
+
+fn told(what: &str, count: usize) -> String {
+    format!("{what}: {count} certificate{}", if count == 1 { "" } else { "s" })
+}
+
+fn none() -> Finding {
+    bad(
+        Verdict::Fail,
+        "this system has no certificates of authorities: no cloud and no server can be believed",
+        "install the package ca-certificates, as build-image doctor --install does, or name a file in SSL_CERT_FILE",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_environment_names_is_what_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.pem");
+        fs::write(&file, format!("{BEGIN}\nAA==\n-----END CERTIFICATE-----\n").repeat(2)).unwrap();
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        let absent = text(&folder.path().join("absent"));
+        for (variable, value, verdict, said) in [
+            ("SSL_CERT_FILE", text(&file), Verdict::Ok, "2 certificates"),
+            ("SSL_CERT_DIR", text(folder.path()), Verdict::Ok, "1 certificate"),
+            ("SSL_CERT_FILE", absent.clone(), Verdict::Fail, "there is no certificate"),
+            ("SSL_CERT_DIR", absent.clone(), Verdict::Fail, "there is no certificate"),
+        ] {
+            let environment = Environment::of([(variable, &value)]);
+            assert!(!are_missing(&environment));
+            let (variable, paths) = named(&environment).unwrap();
+            let finding = judge_named(variable, &paths);
+            assert!(finding.verdict == verdict && finding.message.ends_with(said), "{finding:?}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `doctor --install`: installs what is missing with the system's own package manager. It shows the
+//! command, and runs it when the user says so.
+
+use std::{
+    ffi::OsString,
+    io::{BufRead as _, IsTerminal as _},
+};
+
+use build_image_disk::process::{Call, Environment as ChildEnvironment};
+
+use super::{
+    checks::{Host, PROXIES},
+    packages::{self, Rights},
+};
+use crate::{
+    cli::os_release::OsRelease,
+    error::{Error, Result, Stage},
+    report::print_line,
+    settings::Environment,
+};
+
+/// Variables a package manager may see, beside the proxies: nothing that may be a secret of a cloud.
+const VISIBLE: [&str; 4] = ["PATH", "HOME", "NO_PROXY", "no_proxy"];
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Nothing is missing that a package brings.
+    NothingMissing,
+    /// The commands were run and succeeded.
+    Installed,
+    /// The user did not want it.
+    Declined,
+}
+
+impl Ending {
+    /// Its word in documents.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::NothingMissing => "nothing_missing",
+            Self::Installed => "installed",
+            Self::Declined => "declined",
+        }
+    }
+}
+
+/// The commands, and what became of them.
+pub(super) struct Installation {
+    /// As one line for a shell; empty when there is none.
+    pub(super) command: String,
+    pub(super) ending: Result<Ending>,
+}
+
+/// Installs what the host lacks. `show` is told the command before it is run.
+pub(super) fn run(host: &Host<'_>, is_agreed: bool, show: impl Fn(&str)) -> Installation {
+    let missing = packages::missing(host);
+    if missing.is_empty() {
+        return Installation { command: String::new(), ending: Ok(Ending::NothingMissing) };
+    }
+    let environment = host.environment;
+    let rights = Rights::here(environment);
+    let system = OsRelease::read(environment);
+    let Some((manager, commands)) = packages::commands(&system, &missing, rights) else {
+        return Installation { command: String::new(), ending: Err(unknown(&system)) };
+    };
+    let command = packages::line(&commands);
+    show(&command);
+    let ending = may_run(manager, &command, rights, is_agreed, environment).and_then(|agreed| {
+        if !agreed {
+            return Ok(Ending::Declined);
+        }
+        commands.iter().try_for_each(|words| execute(words, environment))?;
+        Ok(Ending::Installed)
+    });
+    Installation { command, ending }
+}
+
+fn unknown(system: &OsRelease) -> Error {
+    let name = system.pretty_name().unwrap_or("this system");
+    Error::new(Stage::Disk, format!("the packages of {name} are not known"))
+        .hint("install by hand what the remedies above name")
+}
+
+/// Whether the command may be run; asks the user when there is one.
+fn may_run(
+    manager: &str,
+    command: &str,
+    rights: Rights,
+    is_agreed: bool,
+    environment: &Environment,
+) -> Result<bool> {
+    if packages::find(manager, environment).is_none() {
+        let text = format!("there is no `{manager}` in any folder of PATH");
+        return Err(Error::new(Stage::Disk, text).hint("install by hand what the remedies name"));
+    }
+    if rights == Rights::None {
+        let text = "packages are installed by root, and there is no sudo";
+        return Err(Error::new(Stage::Disk, text).hint(format!("as root, run: {command}")));
+    }
+    if is_agreed {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        let text = "nothing was installed: there is no terminal to ask at";
+        return Err(Error::new(Stage::Disk, text).hint(format!("add --yes, or run: {command}")));
+    }
+    print_line("run this now? [y/N]");
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    Ok(read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}
+
+fn execute(words: &[&str], environment: &Environment) -> Result<()> {
+    let line = words.join(" ");
+    let failed = |what: String| {
+        Error::new(Stage::Disk, format!("`{line}` {what}"))
+            .hint("what it says above is the reason; once that is mended, run this again")
+    };
+    let (name, rest) = words.split_first().unwrap_or((&"", &[]));
+    let program = packages::find(name, environment)
+        .ok_or_else(|| failed(format!("cannot be run: there is no `{name}` on PATH")))?;
+    let args = rest.iter().map(OsString::from).collect();
+    let call = Call { program, args, environment: visible(environment) };
+    let status = call.in_front().map_err(|error| failed(format!("cannot be run: {error}")))?;
+    if status.success() { Ok(()) } else { Err(failed(format!("failed: {status}"))) }
+}
+
+fn visible(environment: &Environment) -> ChildEnvironment {
+    let is_visible = |name: &str| VISIBLE.contains(&name) || PROXIES.contains(&name);
+    ChildEnvironment::exactly(environment.only(is_visible))
+}

@@ -1,0 +1,183 @@
+//! Which packages bring what is missing: one table of systems, one of needs, and nothing that acts.
+
+use std::path::PathBuf;
+
+use super::{authorities, checks::Host};
+use crate::{cli::os_release::OsRelease, settings::Environment};
+
+/// A family of systems with one package manager.
+struct System {
+    /// Identifiers of os-release(5), own or like.
+    ids: &'static [&'static str],
+    /// Its package manager.
+    manager: &'static str,
+    /// What is run, one after the other; the packages follow the last one. No command asks anything.
+    commands: &'static [&'static [&'static str]],
+}
+
+/// What apt-get is run by: some packages of Ubuntu ask in spite of `-y`.
+const SILENT: &str = "DEBIAN_FRONTEND=noninteractive";
+
+const SYSTEMS: [System; 3] = [
+    System {
+        ids: &["debian", "ubuntu"],
+        manager: "apt-get",
+        // A container has no package lists.
+        commands: &[
+            &["env", SILENT, "apt-get", "update"],
+            &["env", SILENT, "apt-get", "install", "-y", "--no-install-recommends"],
+        ],
+    },
+    System { ids: &["fedora"], manager: "dnf", commands: &[&["dnf", "install", "-y"]] },
+    System { ids: &["alpine"], manager: "apk", commands: &[&["apk", "add", "--update-cache"]] },
+];
+
+/// Systems that say they are like one of the above, but have other packages: their qemu is a
+/// `qemu-kvm` outside PATH.
+const UNLIKE: [&str; 1] = ["rhel"];
+
+/// Something a check looks for that packages bring.
+struct Need {
+    /// The check.
+    subject: &'static str,
+    is_missing: fn(&Host<'_>) -> bool,
+    /// By system, in the order of [`SYSTEMS`].
+    packages: [&'static [&'static str]; 3],
+}
+
+const NEEDS: [Need; 2] = [
+    Need {
+        subject: "qemu",
+        // A program that was named must be where it was said to be.
+        is_missing: |host| host.qemu.is_err() && host.settings.get("QEMU").is_none(),
+        packages: [
+            // In one command: on Debian the first alone may remove the second of another version.
+            &["qemu-system-x86", "qemu-utils"],
+            &["qemu-system-x86", "qemu-img"],
+            &["qemu-system-x86_64", "qemu-img"],
+        ],
+    },
+    Need {
+        subject: "authorities",
+        is_missing: |host| authorities::are_missing(host.environment),
+        packages: [&["ca-certificates"], &["ca-certificates"], &["ca-certificates"]],
+    },
+];
+
+/// Subjects of the checks that lack something a package brings.
+pub(super) fn missing(host: &Host<'_>) -> Vec<&'static str> {
+    NEEDS.iter().filter(|need| (need.is_missing)(host)).map(|need| need.subject).collect()
+}
+
+/// How commands are run as root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rights {
+    Root,
+    Sudo,
+    /// Not at all; the user runs them.
+    None,
+}
+
+impl Rights {
+    /// Of this process.
+    pub(super) fn here(environment: &Environment) -> Self {
+        if rustix::process::geteuid().is_root() {
+            Self::Root
+        } else if find("sudo", environment).is_some() {
+            Self::Sudo
+        } else {
+            Self::None
+        }
+    }
+}
+
+/// A program on PATH.
+pub(super) fn find(program: &str, environment: &Environment) -> Option<PathBuf> {
+    environment.for_children().find(program)
+}
+
+/// The package manager of a system, and the commands that install what `subjects` lack; none on a system
+/// whose packages are not known.
+pub(super) fn commands(
+    system: &OsRelease,
+    subjects: &[&str],
+    rights: Rights,
+) -> Option<(&'static str, Vec<Vec<&'static str>>)> {
+    let ids = system.ids();
+    if ids.iter().any(|id| UNLIKE.contains(id)) {
+        return None;
+    }
+    let known = |id: &&str| SYSTEMS.iter().position(|system| system.ids.contains(id));
+    let column = ids.iter().find_map(known)?;
+    let needs = NEEDS.iter().filter(|need| subjects.contains(&need.subject));
+    let packages: Vec<&str> = needs.flat_map(|need| need.packages[column]).copied().collect();
+    let System { manager, commands, .. } = &SYSTEMS[column];
+    let prefix: &[&str] = if rights == Rights::Sudo { &["sudo"] } else { &[] };
+    let mut commands: Vec<Vec<&str>> =
+        commands.iter().map(|words| [prefix, words].concat()).collect();
+    commands.last_mut()?.extend(packages);
+    Some((manager, commands))
+}
+
+/// Commands as one line for a shell.
+pub(super) fn line(commands: &[Vec<&str>]) -> String {
+    commands.iter().map(|words| words.join(" ")).collect::<Vec<_>>().join(" && ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::checks::CHECKS;
+
+    const APT: &str = "env DEBIAN_FRONTEND=noninteractive apt-get";
+
+    fn told(os_release: &str, subjects: &[&str], rights: Rights) -> Option<String> {
+        let found = commands(&OsRelease::of(os_release), subjects, rights);
+        found.map(|(_, commands)| line(&commands))
+    }
+
+    #[test]
+    fn every_system_has_its_own_command() {
+        let apt = format!(
+            "{APT} update && {APT} install -y --no-install-recommends qemu-system-x86 qemu-utils"
+        );
+        for (os_release, expected) in [
+            ("PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\n", Some(apt.as_str())),
+            ("NAME=\"Ubuntu\"\nID=ubuntu\nID_LIKE=debian\n", Some(&apt)),
+            ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", Some(&apt)),
+            ("ID=fedora\nVERSION_ID=42\n", Some("dnf install -y qemu-system-x86 qemu-img")),
+            ("ID='alpine'\n", Some("apk add --update-cache qemu-system-x86_64 qemu-img")),
+            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", None),
+            ("ID=\"rhel\"\nID_LIKE=\"fedora\"\n", None),
+            ("ID=arch\n", None),
+            ("", None),
+        ] {
+            assert_eq!(told(os_release, &["qemu"], Rights::Root).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn only_what_is_missing_is_installed_and_by_root() {
+        let fedora = "ID=fedora";
+        for (subjects, rights, expected) in [
+            (&["authorities"][..], Rights::Root, "dnf install -y ca-certificates"),
+            (&["qemu"], Rights::Sudo, "sudo dnf install -y qemu-system-x86 qemu-img"),
+            (
+                &["qemu", "authorities"],
+                Rights::None,
+                "dnf install -y qemu-system-x86 qemu-img ca-certificates",
+            ),
+        ] {
+            assert_eq!(told(fedora, subjects, rights).as_deref(), Some(expected));
+        }
+        let debian = told("ID=debian", &["authorities"], Rights::Sudo).unwrap();
+        assert_eq!(debian.matches(&format!("sudo {APT}")).count(), 2, "{debian}");
+    }
+
+    #[test]
+    fn every_need_belongs_to_a_check() {
+        for need in &NEEDS {
+            assert!(CHECKS.iter().any(|(subject, _)| *subject == need.subject), "{}", need.subject);
+        }
+    }
+}
