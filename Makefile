@@ -3,11 +3,8 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 CARGO ?= cargo
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
-SHARE = $(DESTDIR)$(PREFIX)/share
-INSTALLED = "$(DESTDIR)$(PREFIX)/bin/build-image"
-PROVIDERS := alibaba aws azure gce qcow2 vhd vmware
 
-.PHONY: all demo test lint install dist bench fuzz soak tools clean
+.PHONY: all demo test lint install dist deb session bench fuzz soak tools clean
 all:
 	$(CARGO) build --workspace --locked
 
@@ -37,20 +34,16 @@ lint:
 
 install:
 	$(CARGO) build --workspace --release --locked
-	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/build-image/providers/1"
-	install -m 755 $(TARGET)/release/build-image $(TARGET)/release/build-image-emulator-alibaba "$(DESTDIR)$(PREFIX)/bin/"
-	for name in $(PROVIDERS); do \
-	  install -m 644 $(TARGET)/release/libbuild_image_provider_$$name.so "$(DESTDIR)$(PREFIX)/lib/build-image/providers/1/" || exit 1; \
-	done
-	install -d "$(SHARE)/man/man1" "$(SHARE)/bash-completion/completions" "$(SHARE)/zsh/site-functions" "$(SHARE)/fish/vendor_completions.d"
-	$(INSTALLED) man "$(SHARE)/man/man1"
-	$(INSTALLED) completions bash >"$(SHARE)/bash-completion/completions/build-image"
-	$(INSTALLED) completions zsh >"$(SHARE)/zsh/site-functions/_build-image"
-	$(INSTALLED) completions fish >"$(SHARE)/fish/vendor_completions.d/build-image.fish"
+	.ci/stage "$(TARGET)/release" "$(DESTDIR)$(PREFIX)"
 
-# A release as an archive in the folder `dist`, the list of what is in it (CycloneDX) and their sums.
-dist:
+# A release in the folder `dist`: an archive, a Debian package, the list of what is in them (CycloneDX) and their sums.
+dist deb:
 	CARGO="$(CARGO)" .ci/dist
+
+# The picture of a session in the README, from a real run.
+session:
+	$(CARGO) build --workspace --locked
+	tests/demo/record $(TARGET)/debug docs/session.svg
 
 # Everything beside its peers, in one run on a quiet machine; writes docs/performance.md. About half an hour; a look at
 # whether it works: BENCH_QUICK=1. Single parts: tests/bench/run PART…
@@ -68,12 +61,14 @@ FUZZ_SECONDS ?= 600
 fuzz: tools
 	FUZZ_JOBS=$(or $(FUZZ_JOBS),$(shell nproc)) tests/fuzz/run $(FUZZ_SECONDS)
 
-# Long runs: two release builds in two folders that must be equal, 1,000 instances of every provider (also under valgrind), 20,000 requests and 10 GB, ten minutes of noise, plugins of
+# Long runs: two release builds in two folders that must be equal, the package on a clean Debian, 1,000 instances of every provider (also under valgrind), 20,000 requests and 10 GB, ten minutes of noise, plugins of
 # other compilers and under sanitizers, ten minutes of hostile input per reader, the emulator's page in a browser.
 soak: tools
 	tests/install-tools interop
 	tests/install-tools soak
 	CARGO="$(CARGO)" .ci/dist --twice
+	CARGO="$(CARGO)" .ci/dist
+	tests/deb-on-clean-root dist/*.deb
 	BUILD_IMAGE_SOAK_CYCLES=1000 $(CARGO) test --locked -p build-image --test e2e -- --nocapture instances_that_come
 	BUILD_IMAGE_SOAK_CYCLES=20 BUILD_IMAGE_SOAK_RUNNER="valgrind -q --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=9" \
 	  $(CARGO) test --locked -p build-image --test e2e -- --nocapture instances_that_come
