@@ -42,7 +42,7 @@ fn the_reference_of_settings_is_the_table_itself() {
 /// What provider `name` needs beside its example.
 fn plans_with_the_example(name: &str) {
     let sandbox = Sandbox::new();
-    sandbox.disk("disk.raw", 4, 2);
+    sandbox.disk("disk.raw", 1024, 1);
     let run = sandbox.run(&["help", "settings", "--example", "-p", name]);
     run.succeeded();
     sandbox.write("example.yml", &run.stdout);
@@ -153,7 +153,30 @@ fn a_plan_can_be_read_by_programs() {
     assert_eq!(plan["settings"]["ALIBABA_BUCKET"]["value"], "demo");
     assert_eq!(plan["settings"]["ALIBABA_ACCESS_KEY_SECRET"]["value"], "<protected>");
     assert_eq!(plan["findings"].as_array().unwrap().len(), 5, "{plan:#}");
+    let most = plan["estimate"]["sends_at_most"].as_u64().unwrap();
+    assert!(plan["estimate"]["former_build"].is_null(), "{plan:#}");
+    let kinds = plan["creates"].as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap());
+    let kinds: Vec<&str> = kinds.collect();
+    assert_eq!(kinds, ["multipart_upload", "oss_object", "image", "snapshot"]);
+    assert!(plan["permissions"].as_array().unwrap().contains(&"ecs:ImportImage".into()));
     sandbox.cloud_has_only(0);
+    // A build that is remembered tells how long it takes; its bytes are within the bound.
+    let build = [&words[1..5], &["--reuse", "--disk", disk.to_str().unwrap()]].concat();
+    let built = sandbox.run(&build);
+    assert!(built.succeeded().member("bytes_sent").as_u64().unwrap() <= most);
+    let run = sandbox.run(&[&words[..6], &["--disk", disk.to_str().unwrap()]].concat());
+    let plan: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(&plan["estimate"]["former_build"]["run"], built.member("run_id"), "{plan:#}");
+}
+
+#[test]
+fn the_picture_of_a_session_is_one_and_tells_nothing_private() {
+    let text = fs::read_to_string(root().join("docs/session.svg")).unwrap();
+    assert!(text.starts_with("<svg ") && text.ends_with("</svg>\n"));
+    assert!(text.contains("build-image --disk") && text.contains(" registered "));
+    for private in ["/tmp", "/home", "/root", crate::harness::SECRET, "panicked"] {
+        assert!(!text.contains(private), "{private}");
+    }
 }
 
 #[test]

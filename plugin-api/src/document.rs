@@ -155,6 +155,16 @@ pub struct CheckReport {
     /// The disk `create_disk` will ask for with these settings; absent = the description's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskSpec>,
+    /// What a build with these settings will create, as far as it is known beforehand, products and means; told
+    /// without asking the cloud. For plans, not for the ledger.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub creates: Vec<Resource>,
+    /// Rights the account needs for it, in the cloud's own words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub permissions: Vec<String>,
+    /// Most bytes per second the upload may take, when a setting says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
     #[doc(hidden)]
     #[serde(skip)]
     pub _end_with_default: (),

@@ -224,7 +224,14 @@ fn of_the_beginning() -> Vec<Document> {
         ),
         document(
             "check_report",
-            &CheckReport { findings: vec![bad], disk: Some(spec()), ..CheckReport::default() },
+            &CheckReport {
+                findings: vec![bad],
+                disk: Some(spec()),
+                creates: vec![resource()],
+                permissions: vec!["images:Create".into()],
+                bytes_per_second: Some(1 << 20),
+                ..CheckReport::default()
+            },
         ),
         document(
             "disk_request",

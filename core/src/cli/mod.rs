@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod command;
 mod doctor;
+mod estimate;
 mod example;
 mod help;
 mod info;

@@ -1,7 +1,7 @@
 //! `build-image plan …`: what a build would do. Reads the source and the settings, touches nothing; only a
 //! source by URL is downloaded, into the place where the build will look for it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use build_image_plugin_api::{
     DiskSpec, ErrorKind,
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{
     args,
     build::{self, Preparation},
+    estimate::{Estimate, Temporary},
     iso_only,
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     interrupt::Interrupt,
     pipeline::{Pipeline, Start},
     plan::{Plan, check_space, free_space, space_needs},
-    report::{Manner, Outcome, Reporter},
+    report::{Manner, Outcome, Reporter, seconds_text},
     settings::{Environment, Resolved},
     source,
 };
@@ -67,11 +68,12 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     };
     let report = Pipeline::new(start)?.ask(!checks.is_empty() && plan.upload, true)?;
     let spec = report.disk.as_ref().unwrap_or(&plan.spec);
+    let estimate = Estimate::of(&plan, spec, &report);
     let as_json = settings.is_on("JSON");
     super::print(&if as_json {
-        document(&plan, spec, settings, &report)
+        document(&plan, spec, settings, &report, &estimate)
     } else {
-        text(&plan, spec, settings)
+        text(&plan, spec, settings, &report, &estimate)
     });
     check_space(&plan)?;
     if !as_json {
@@ -124,7 +126,13 @@ fn steps(plan: &Plan) -> Vec<&'static str> {
 }
 
 /// The plan for programs; members are only ever added.
-fn document(plan: &Plan, spec: &DiskSpec, settings: &Resolved, report: &CheckReport) -> String {
+fn document(
+    plan: &Plan,
+    spec: &DiskSpec,
+    settings: &Resolved,
+    report: &CheckReport,
+    estimate: &Estimate,
+) -> String {
     let settings: BTreeMap<&str, Value> = settings
         .shown()
         .map(|(key, text, origin)| (key, json!({"value": text, "origin": origin.to_string()})))
@@ -137,7 +145,9 @@ fn document(plan: &Plan, spec: &DiskSpec, settings: &Resolved, report: &CheckRep
             "build": installation.facts.build,
             "hotfix": installation.hotfix.as_ref().map(|hotfix| &hotfix.path),
         }),
-        (None, Some(disk)) => json!({"disk": disk.path, "facts": disk.told()}),
+        (None, Some(disk)) => {
+            json!({"disk": disk.path, "facts": disk.told(), "occupied": disk.occupied})
+        }
         (None, None) => Value::Null,
     };
     let space: Vec<Value> = space_needs(plan)
@@ -156,6 +166,9 @@ fn document(plan: &Plan, spec: &DiskSpec, settings: &Resolved, report: &CheckRep
         "artifacts": plan.artifacts,
         "space": space,
         "published_in": plan.publish,
+        "estimate": estimate,
+        "creates": if plan.upload { &report.creates[..] } else { &[] },
+        "permissions": if plan.upload { &report.permissions[..] } else { &[] },
         "tags": plan.build.tags,
         "settings": settings,
         "findings": report.findings,
@@ -163,29 +176,19 @@ fn document(plan: &Plan, spec: &DiskSpec, settings: &Resolved, report: &CheckRep
     format!("{document:#}\n")
 }
 
-fn text(plan: &Plan, spec: &DiskSpec, settings: &Resolved) -> String {
+fn text(
+    plan: &Plan,
+    spec: &DiskSpec,
+    settings: &Resolved,
+    report: &CheckReport,
+    estimate: &Estimate,
+) -> String {
     let mut lines = vec![
         format!("platform      {}", plan.platform),
         format!("image name    {}", plan.build.image_name),
         format!("disk          {} GiB, as {}", plan.build.virtual_size.div_ceil(1 << 30), spec),
     ];
-    if let Some(installation) = &plan.installation {
-        let facts = &installation.facts;
-        lines.push(format!(
-            "install       {} {} build {}",
-            facts.product, facts.version, facts.build
-        ));
-        lines.push(format!("from          {}", installation.iso.display()));
-        if let Some(hotfix) = &installation.hotfix {
-            lines.push(format!("hotfix        {}", hotfix.path.display()));
-        }
-    }
-    if let Some(disk) = &plan.disk {
-        let packing = disk.packing.map_or("", |packing| packing.name());
-        let packing = if packing.is_empty() { String::new() } else { format!(" ({packing})") };
-        lines.push(format!("from          {}{packing}", disk.path.display()));
-        lines.push(format!("it says       {}", disk.told()));
-    }
+    lines.extend(source_lines(plan));
     lines.push(format!("steps         {}", steps(plan).join(" → ")));
     lines.push(format!("artifacts     {}", plan.artifacts.display()));
     for need in space_needs(plan) {
@@ -200,6 +203,10 @@ fn text(plan: &Plan, spec: &DiskSpec, settings: &Resolved) -> String {
     if let Some(folder) = &plan.publish {
         lines.push(format!("published in  {}", folder.display()));
     }
+    lines.extend(estimate_lines(estimate));
+    if plan.upload {
+        lines.extend(cloud_lines(plan, report));
+    }
     if !plan.build.tags.is_empty() {
         lines.push("tags".to_owned());
         lines.extend(plan.build.tags.iter().map(|(key, value)| format!("  {key}: {value}")));
@@ -209,4 +216,76 @@ fn text(plan: &Plan, spec: &DiskSpec, settings: &Resolved) -> String {
         settings.shown().map(|(key, text, origin)| format!("  {key} = {text}  ({origin})")),
     );
     lines.join("\n") + "\n"
+}
+
+/// What the image is made from.
+fn source_lines(plan: &Plan) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(installation) = &plan.installation {
+        let facts = &installation.facts;
+        let (product, version, build) = (&facts.product, &facts.version, &facts.build);
+        lines.push(format!("install       {product} {version} build {build}"));
+        lines.push(format!("from          {}", installation.iso.display()));
+        if let Some(hotfix) = &installation.hotfix {
+            lines.push(format!("hotfix        {}", hotfix.path.display()));
+        }
+    }
+    if let Some(disk) = &plan.disk {
+        let packing = disk.packing.map_or("", |packing| packing.name());
+        let packing = if packing.is_empty() { String::new() } else { format!(" ({packing})") };
+        lines.push(format!("from          {}{packing}", disk.path.display()));
+        lines.push(format!("it says       {}", disk.told()));
+        lines.push(format!("it occupies   {}", HumanBytes(disk.occupied)));
+    }
+    lines
+}
+
+/// Bytes and time, as far as something real tells them.
+fn estimate_lines(estimate: &Estimate) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(most) = estimate.sends_at_most {
+        lines.push(format!("sends         at most {}", HumanBytes(most)));
+    }
+    if let Some(Temporary { folder, at_most }) = &estimate.temporary {
+        let folder = folder.display();
+        lines.push(format!("temporary     at most {} in {folder}", HumanBytes(*at_most)));
+    }
+    let told = |seconds| seconds_text(Duration::from_secs(seconds));
+    if let (Some(rate), Some(seconds)) = (estimate.bytes_per_second, estimate.seconds_at_that_rate)
+    {
+        lines.push(format!(
+            "upload        {} for all of it at {}/s",
+            told(seconds),
+            HumanBytes(rate)
+        ));
+    }
+    lines.push(match &estimate.former_build {
+        Some(former) => {
+            format!("time          {} last time ({})", told(former.seconds), former.run)
+        }
+        None => "time          unknown; with --reuse finished builds are remembered".to_owned(),
+    });
+    lines
+}
+
+/// What the provider says a build will make in its cloud, and which rights that takes. The run of a build is not
+/// known yet.
+fn cloud_lines(plan: &Plan, report: &CheckReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !report.creates.is_empty() {
+        lines.push("creates".to_owned());
+    }
+    for resource in &report.creates {
+        let region = resource.region.as_ref().map(|region| format!(" in {region}"));
+        let more: Vec<String> =
+            resource.attributes.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
+        let fate = if resource.product { "stays" } else { "removed when it is done" };
+        let line = format!("  {}{}{more}: {fate}", resource.label(), region.unwrap_or_default());
+        lines.push(line.replace(&plan.build.run_id, "RUN"));
+    }
+    if !report.permissions.is_empty() {
+        lines.push(format!("permissions   {}", report.permissions.join(" ")));
+    }
+    lines
 }

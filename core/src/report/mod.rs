@@ -10,6 +10,7 @@ mod reporter;
 mod result;
 mod result_file;
 
+pub(crate) use bar::seconds as seconds_text;
 pub use human::print_line;
 pub use log_file::LogFile;
 pub use manner::Manner;

@@ -16,6 +16,7 @@ use crate::{
     credentials::Credentials,
     disk,
     error::Failure,
+    expected,
     image::Image,
     import::{import_parameters, machine_problem, working_name},
     names,
@@ -42,23 +43,34 @@ pub(crate) fn check(
     credentials: &Arc<Credentials>,
     request: &CheckRequest,
 ) -> Result<CheckReport> {
-    let mut findings = offline(config, request);
-    let disk = Some(config.disk.clone());
+    let mut report = expected_of(config, request);
+    report.findings = offline(config, request);
     if !request.online {
-        return Ok(CheckReport { findings, disk, ..CheckReport::default() });
+        return Ok(report);
     }
     let place = match config.place() {
         Ok(place) => nearby(context, config, place)?,
         Err(error) => {
-            findings.push(Finding::error("settings", &error));
-            return Ok(CheckReport { findings, disk, ..CheckReport::default() });
+            report.findings.push(Finding::error("settings", &error));
+            return Ok(report);
         }
     };
     let cloud = Cloud::open(credentials, &place)?;
     let before = Before { import: context.load(IMPORT)?, copies: copies::known(context)? };
     let found = online(&cloud, config, &place, request, &before);
-    findings.extend(context.block_on(async { Ok(found.await) })?);
-    Ok(CheckReport { findings, disk, ..CheckReport::default() })
+    report.findings.extend(context.block_on(async { Ok(found.await) })?);
+    Ok(report)
+}
+
+/// What is known of a build before anybody is asked.
+fn expected_of(config: &Config, request: &CheckRequest) -> CheckReport {
+    CheckReport {
+        disk: Some(config.disk.clone()),
+        creates: expected::resources(config, &request.build),
+        permissions: expected::rights(config),
+        bytes_per_second: config.upload.rate,
+        ..CheckReport::default()
+    }
 }
 
 /// What an earlier attempt of the run made.

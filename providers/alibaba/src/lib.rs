@@ -23,6 +23,7 @@ mod disk;
 mod ecs;
 mod endpoint;
 mod error;
+mod expected;
 mod finish;
 mod image;
 mod import;

@@ -1,0 +1,84 @@
+//! What a plan can say of bytes and time without having done anything: bounds that hold, a limit that was set,
+//! a former build. What nothing real tells is not told.
+
+use std::path::PathBuf;
+
+use build_image_plugin_api::{Archive, Compression, DiskSpec, document::CheckReport};
+use serde::Serialize;
+
+use crate::{
+    clock,
+    plan::Plan,
+    runs::{self, State},
+};
+
+/// The estimates of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Estimate {
+    /// Most bytes that are sent; absent when nothing leaves this machine.
+    pub(super) sends_at_most: Option<u64>,
+    /// A file with the image that is written before or while it is sent, and removed again.
+    pub(super) temporary: Option<Temporary>,
+    /// Most bytes per second of the upload, when a setting limits them.
+    pub(super) bytes_per_second: Option<u64>,
+    /// Seconds the most bytes take at that rate.
+    pub(super) seconds_at_that_rate: Option<u64>,
+    /// The last build of the same that is remembered here.
+    pub(super) former_build: Option<FormerBuild>,
+}
+
+/// A file that is removed again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Temporary {
+    /// Where it lies.
+    pub(super) folder: PathBuf,
+    /// Its most bytes.
+    pub(super) at_most: u64,
+}
+
+/// A build that is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct FormerBuild {
+    /// Its run.
+    pub(super) run: String,
+    /// How long it took, from its first word to its last.
+    pub(super) seconds: u64,
+}
+
+impl Estimate {
+    /// Of a plan whose provider has answered.
+    pub(super) fn of(plan: &Plan, spec: &DiskSpec, report: &CheckReport) -> Self {
+        let most = most(plan.build.virtual_size);
+        let sends_at_most = plan.upload.then_some(most);
+        let is_written = spec.compression != Compression::None || spec.archive != Archive::None;
+        let temporary = (plan.upload && is_written)
+            .then(|| Temporary { folder: plan.base.join("runs"), at_most: most });
+        let bytes_per_second = report.bytes_per_second.filter(|&rate| rate > 0 && plan.upload);
+        Self {
+            sends_at_most,
+            temporary,
+            bytes_per_second,
+            seconds_at_that_rate: bytes_per_second.map(|rate| most.div_ceil(rate)),
+            former_build: former(plan),
+        }
+    }
+}
+
+/// Most bytes of an image of a disk: everything in it and its tables, which are far smaller than what is added
+/// here, in every format without an archive.
+fn most(virtual_size: u64) -> u64 {
+    virtual_size.saturating_add(virtual_size / 4096).saturating_add(1 << 20)
+}
+
+/// The latest build of the same source for the same provider; journals of finished builds stay with REUSE only.
+fn former(plan: &Plan) -> Option<FormerBuild> {
+    let same = |run: &runs::Run| {
+        run.state == State::Done
+            && run.platform == plan.platform
+            && run.build.file_stem == plan.build.file_stem
+            && run.build.virtual_size == plan.build.virtual_size
+    };
+    let run = runs::list(&plan.base).into_iter().rfind(same)?;
+    let seconds = clock::seconds_since(&run.started).saturating_sub(run.idle_seconds);
+    Some(FormerBuild { run: run.id, seconds })
+}

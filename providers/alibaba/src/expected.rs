@@ -1,0 +1,156 @@
+//! What a build will create and which rights that takes, told before anything is done and without asking
+//! anybody.
+
+use build_image_plugin_api::{Resource, document::Build};
+
+use crate::{
+    config::{Config, Place},
+    import::working_name,
+    names,
+    parts::Plan,
+    state::{IMAGE, MULTIPART, OBJECT},
+};
+
+/// When a right is needed.
+type When = fn(&Config) -> bool;
+
+/// Every right of the least-privilege policy, and when it is needed. What removes the means of a build, or all of
+/// a failed one, is always needed. Source: RAM documentation, "RAM authorization" of OSS and ECS.
+const RIGHTS: [(&str, When); 25] = [
+    ("oss:GetBucketInfo", always),
+    ("oss:ListMultipartUploads", always),
+    ("oss:PutObject", always),
+    ("oss:GetObject", always),
+    ("oss:DeleteObject", always),
+    ("oss:AbortMultipartUpload", always),
+    ("oss:ListParts", always),
+    ("ecs:ImportImage", always),
+    ("ecs:DescribeTaskAttribute", always),
+    ("ecs:CancelTask", always),
+    ("ecs:DescribeImages", always),
+    ("ecs:DescribeRegions", always),
+    ("ecs:ModifyImageAttribute", always),
+    ("ecs:CopyImage", copies),
+    ("ecs:CancelCopyImage", copies),
+    ("ecs:DeleteImage", always),
+    ("ecs:DescribeSnapshots", always),
+    ("ecs:DeleteSnapshot", always),
+    ("ecs:TagResources", always),
+    ("ecs:UntagResources", always),
+    ("ecs:ModifyImageSharePermission", shares),
+    ("ecs:DescribeImageSharePermission", shares),
+    ("ram:CreateRole", |config| config.create_role),
+    ("ram:AttachPolicyToRole", |config| config.create_role),
+    ("ram:PassRole", |config| config.import.extra.iter().any(|(name, _)| *name == "RoleName")),
+];
+
+fn always(_: &Config) -> bool {
+    true
+}
+
+fn copies(config: &Config) -> bool {
+    !config.copy_regions.is_empty()
+}
+
+/// An image that is replaced may have been shared before.
+fn shares(config: &Config) -> bool {
+    !config.share.is_empty() || !config.unshare.is_empty() || config.replace
+}
+
+/// The rights a build with these settings needs.
+pub(crate) fn rights(config: &Config) -> Vec<String> {
+    let needed = RIGHTS.iter().filter(|(_, when)| when(config));
+    needed.map(|(action, _)| (*action).to_owned()).collect()
+}
+
+/// The resources a build will create; none without a bucket and a region.
+pub(crate) fn resources(config: &Config, build: &Build) -> Vec<Resource> {
+    let Ok(Place { bucket, region, .. }) = config.place() else { return Vec::new() };
+    let (bucket, region) = (&bucket, &region);
+    let key = names::object_key(&config.prefix, &build.run_id, "", config.disk.format);
+    let in_bucket = |kind| Resource::new(kind, &key).in_region(region).with("bucket", bucket);
+    let object = in_bucket(OBJECT);
+    let object = if config.keep_object { object.as_product() } else { object };
+    let mut upload = in_bucket(MULTIPART);
+    if let Ok(plan) = Plan::new(most(build.virtual_size), config.upload.part_size) {
+        upload = upload
+            .with("part_size", plan.part_size.to_string())
+            .with("parts", format!("at most {}", plan.count()));
+    }
+    let mut all = vec![upload, object];
+    let name = working_name(config, build);
+    let others = config.copy_regions.iter().filter(|other| *other != region);
+    for region in [region].into_iter().chain(others) {
+        all.push(Resource::new(IMAGE, &name).in_region(region).as_product());
+        let snapshot = Resource::new("snapshot", format!("of {name}"));
+        all.push(snapshot.in_region(region).as_product());
+    }
+    all
+}
+
+/// Most bytes an image of such a disk has: the tables of an image without compression are far smaller.
+fn most(virtual_size: u64) -> u64 {
+    virtual_size.saturating_add(virtual_size / 4096).saturating_add(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use build_image_plugin_api::Settings;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn config(more: &[(&str, Value)]) -> Config {
+        let place = [("ALIBABA_BUCKET", json!("demo")), ("ALIBABA_REGION", json!("cn-hangzhou"))];
+        let all = place.iter().chain(more).map(|(key, value)| ((*key).to_owned(), value.clone()));
+        Config::read(&Settings::from_values(all.collect())).unwrap()
+    }
+
+    #[test]
+    fn the_rights_are_those_of_the_policy_as_far_as_settings_need_them() {
+        let readme = include_str!("../README.md");
+        let (_, rest) = readme.split_once("```json").unwrap();
+        let (policy, words) = rest.split_once("```").unwrap();
+        for (action, _) in RIGHTS {
+            let place = if action.starts_with("ram:") { words } else { policy };
+            assert!(place.contains(action), "{action}");
+        }
+        let told = policy.matches("\"oss:").count() + policy.matches("\"ecs:").count();
+        assert_eq!(told, RIGHTS.iter().filter(|(action, _)| !action.starts_with("ram:")).count());
+        let count = |more: &[(&str, Value)]| rights(&config(more)).len();
+        let least = count(&[]);
+        for (key, value, more) in [
+            ("ALIBABA_IMAGE_COPY_REGIONS", json!(["cn-beijing"]), 2),
+            ("ALIBABA_IMAGE_SHARE_ACCOUNT_IDS", json!(["1234567890123456"]), 2),
+            ("ALIBABA_IF_EXISTS", json!("replace"), 2),
+            ("ALIBABA_CREATE_ROLE", json!(true), 2),
+            ("ALIBABA_ROLE_NAME", json!("other"), 1),
+        ] {
+            assert_eq!(count(&[(key, value)]), least + more, "{key}");
+        }
+    }
+
+    #[test]
+    fn every_resource_of_a_build_is_named() {
+        let build = Build {
+            run_id: "r-1".into(),
+            image_name: "web".into(),
+            virtual_size: 64 << 20,
+            ..Build::default()
+        };
+        let copies = ("ALIBABA_IMAGE_COPY_REGIONS", json!(["cn-beijing", "cn-hangzhou"]));
+        let all = resources(&config(std::slice::from_ref(&copies)), &build);
+        let labels: Vec<String> = all.iter().map(Resource::label).collect();
+        assert_eq!(labels[0], "multipart_upload `build-image-r-1.qcow2`");
+        assert_eq!(all[0].attributes["parts"], "at most 5");
+        assert_eq!(
+            labels[2..],
+            ["image `web`", "snapshot `of web`", "image `web`", "snapshot `of web`"]
+        );
+        let kept: Vec<bool> = all.iter().map(|resource| resource.product).collect();
+        assert_eq!(kept, [false, false, true, true, true, true]);
+        assert!(resources(&config(&[("ALIBABA_KEEP_OSS_OBJECT", json!(true))]), &build)[1].product);
+        let nowhere = Config::read(&Settings::default()).unwrap();
+        assert!(resources(&nowhere, &build).is_empty());
+    }
+}
