@@ -47,4 +47,5 @@ mod resources;
 mod resume;
 mod reuse;
 mod signals;
+mod snapshots;
 mod tidy;

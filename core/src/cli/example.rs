@@ -26,11 +26,11 @@ pub(super) fn text(rows: &[Row], platform: Option<&str>) -> String {
     }
     let mut group = "";
     for row in others {
-        if row.setting.group != group {
+        if row.setting.group == group {
+            text.push('\n');
+        } else {
             group = &row.setting.group;
             text.push_str(&heading(group));
-        } else {
-            text.push('\n');
         }
         let line = format!("#{}: {}", row.key(), value(row).unwrap_or_default());
         text.push_str(&format!("{}{}\n", comment(row), line.trim_end()));

@@ -88,7 +88,7 @@ mod tests {
     fn every_example_of_the_core_fits_its_own_row() {
         for row in crate::settings::core_rows() {
             if let Some(text) = example(&row) {
-                let parsed = super::super::parse_text(&row.setting, text);
+                let parsed = parse_text(&row.setting, text);
                 assert!(matches!(parsed, Ok(Some(_))), "{}: {parsed:?}", row.key());
             }
         }

@@ -159,3 +159,36 @@ fn document(is_ready: bool, found: &[Found], installation: Option<&Installation>
     }
     format!("{document:#}\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_is_a_table_with_remedies_below() {
+        let finding = |verdict, message: &str, remedy: Option<&str>| Finding {
+            verdict,
+            message: message.to_owned(),
+            remedy: remedy.map(str::to_owned),
+        };
+        let found = [
+            ("qemu", finding(Verdict::Ok, "/usr/bin/qemu 9.9", None)),
+            ("acceleration", finding(Verdict::Warn, "tcg: slow", Some("use kvm"))),
+            ("disk space", finding(Verdict::Fail, "0.1 GiB free", Some("free some"))),
+        ];
+        let expected = "\
+ok    qemu          /usr/bin/qemu 9.9
+warn  acceleration  tcg: slow
+                    remedy: use kvm
+fail  disk space    0.1 GiB free
+                    remedy: free some
+";
+        assert_eq!(text(&found), expected);
+        let ending = Ok(Ending::Installed);
+        let installation = Installation { command: "a b".to_owned(), ending };
+        let said: Value =
+            serde_json::from_str(&document(false, &found, Some(&installation))).unwrap();
+        assert_eq!(said["installation"], json!({"command": "a b", "ending": "installed"}));
+        assert_eq!(said["checks"][2]["verdict"], "fail");
+    }
+}

@@ -1,0 +1,113 @@
+//! What the program prints, word for word: `tests/snapshots`. What differs from run to run and from host to
+//! host is replaced first. With BUILD_IMAGE_UPDATE_DOCS set, the files are written instead.
+
+use std::{fs, process::Output};
+
+use regex::Regex;
+
+use crate::harness::{Sandbox, root};
+
+/// What is replaced, and by what; one after the other.
+const MASKS: [(&str, &str); 15] = [
+    (r"http://127\.0\.0\.1:\d+", "ADDRESS"),
+    (r"build-image-\d{8}-\d{6}-[a-z0-9]{6}", "build-image-RUN"),
+    (r"\bm-[a-z0-9]{10,}", "m-ID"),
+    (r"\b(disk-)[A-Z0-9]{9}\b", "${1}RANDOM"),
+    (r"(build_(?:host|user): ).*", "${1}SOMEBODY"),
+    (r"\((?:\d+\.\d s|\d+ s|\d+ min \d+ s)\)", "(TIME)"),
+    (r", (?:\d+\.\d s|\d+ s|\d+ min \d+ s), log", ", TIME, log"),
+    (r"(it occupies +).*", "${1}SIZE"),
+    (r"(space +)[0-9.]+ [KMG]iB (.*), [0-9.]+ [KMGT]iB free", "${1}SIZE ${2}, SIZE free"),
+    (r"account \d+ \(.*\), keys", "account NUMBER (NAME), keys"),
+    // Whatever the image has in it beside the disk's 2 MiB, it is a matter of the disk library's own tests.
+    (r"image of [0-9.]+ MiB", "image of SIZE"),
+    (r"(sending|writing) [0-9.]+ MiB", "${1} SIZE"),
+    (r"[0-9.]+ MiB (now at|sent)", "SIZE ${1}"),
+    (r"(F5_ACCEL|PROVIDER_PATH).*", "${1}"),
+    (r"[ \t]+\n", "\n"),
+];
+
+fn masked(sandbox: &Sandbox, text: &str) -> String {
+    let folder = sandbox.path().display().to_string();
+    let real = fs::canonicalize(sandbox.path()).unwrap().display().to_string();
+    let text = text.replace(&real, "FOLDER").replace(&folder, "FOLDER");
+    MASKS.iter().fold(text, |text, (pattern, with)| {
+        Regex::new(pattern).unwrap().replace_all(&text, *with).into_owned()
+    })
+}
+
+/// Runs command lines and compares all they print with a file.
+#[track_caller]
+fn prints(sandbox: &Sandbox, name: &str, lines: &[&str]) {
+    let mut text = String::new();
+    for line in lines {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut command = sandbox.command(&words);
+        command.env("COLUMNS", "100").env("LC_ALL", "C.UTF-8");
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let said = [stderr, stdout].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        text.push_str(&format!("$ build-image {line}\n{said}"));
+        if !status.success() {
+            text.push_str(&format!("[exit {}]\n", status.code().unwrap()));
+        }
+        text.push('\n');
+    }
+    let text = masked(sandbox, &text);
+    let path = root().join("tests/snapshots").join(name);
+    if std::env::var_os("BUILD_IMAGE_UPDATE_DOCS").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    let differs = text.lines().zip(kept.lines()).find(|(new, old)| new != old);
+    assert!(
+        text == kept,
+        "{name} is another (BUILD_IMAGE_UPDATE_DOCS=1 writes it anew); first difference: {differs:?}\n{text}"
+    );
+}
+
+#[test]
+fn help_of_every_verb() {
+    let verbs =
+        ["plan", "resume", "runs", "gc", "providers", "doctor", "completions", "man", "help"];
+    let lines: Vec<String> = ["--help".to_owned(), "-p qcow2 -h".to_owned()]
+        .into_iter()
+        .chain(verbs.iter().map(|verb| format!("help {verb}")))
+        .chain(
+            ["list", "inspect", "lock", "check", "new"].map(|verb| format!("providers {verb} -h")),
+        )
+        .collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    prints(&Sandbox::new(), "help.txt", &lines);
+}
+
+#[test]
+fn a_plan_for_people() {
+    let sandbox = Sandbox::with_cloud();
+    sandbox.disk("disk.raw", 4, 2);
+    prints(
+        &sandbox,
+        "plan.txt",
+        &[
+            "plan --disk disk.raw -c config.yml -p alibaba --check --alibaba-image-copy-regions [cn-beijing] --alibaba-upload-rate-limit 1MiB",
+            "plan --disk disk.raw -p qcow2",
+        ],
+    );
+    sandbox.cloud_has_only(0);
+}
+
+#[test]
+fn what_a_build_says() {
+    let sandbox = Sandbox::with_cloud();
+    sandbox.disk("disk.raw", 4, 2);
+    let build = "--disk disk.raw -c config.yml -p alibaba";
+    prints(
+        &sandbox,
+        "build.txt",
+        &[
+            &format!("{build} --cloud-image-name one"),
+            &format!("{build} --cloud-image-name two -q"),
+            &format!("{build} --cloud-image-name one"),
+            "--disk disk.raw -p qcow2 --package none",
+        ],
+    );
+}
