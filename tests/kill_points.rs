@@ -18,7 +18,9 @@ use std::{
 use build_image_emulator_alibaba::{Config, StateDir, Stored};
 use serde_json::Value;
 
-use crate::harness::{QEMU_WROTE, Sandbox, TinyIso, names, needs, stand_in_qemu, tool};
+use crate::harness::{
+    QEMU_WROTE, Sandbox, TinyIso, killed_at_effect, names, needs, stand_in_qemu, tool,
+};
 
 /// Size of a part, bytes.
 const PART: u64 = 128 << 10;
@@ -26,7 +28,7 @@ const PART: u64 = 128 << 10;
 const IN_FLIGHT: u64 = 4;
 /// What is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Build {
+pub(crate) enum Build {
     /// A disk becomes an image in the cloud.
     Upload,
     /// An ISO becomes an image in the cloud.
@@ -55,13 +57,15 @@ impl Build {
 
 /// Where the process is killed.
 #[derive(Clone, Debug)]
-enum Place {
+pub(crate) enum Place {
     /// At a line of the journal this process writes, in the words of the debug build's trial.
     Line(&'static str, u64),
     /// When so many requests were made: before the last one is served, or after it, unanswered.
     Request(&'static str, u64),
     /// When a guest waits.
     Guest(&'static str),
+    /// Before or after so many changes of names and lengths of files; with what it was.
+    Effect(&'static str, u64),
 }
 
 impl Place {
@@ -71,19 +75,20 @@ impl Place {
             Self::Request("stall_ms", _) => "request, not yet served".to_owned(),
             Self::Request(..) => "request, served and unanswered".to_owned(),
             Self::Guest(when) => format!("guest, {when}"),
+            Self::Effect(when, _) => format!("file effect, {when}"),
         }
     }
 }
 
 /// One build of its own, with a cloud of its own.
-struct Bench {
+pub(crate) struct Bench {
     build: Build,
-    sandbox: Sandbox,
+    pub(crate) sandbox: Sandbox,
     state: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new(build: Build) -> Self {
+    pub(crate) fn new(build: Build) -> Self {
         let state = tempfile::tempdir().unwrap();
         let sandbox = Sandbox::with_cloud_of(Config {
             state: StateDir::Kept(state.path().join("cloud")),
@@ -103,7 +108,7 @@ impl Bench {
         Self { build, sandbox, state }
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = self.sandbox.command(&self.build.words());
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
@@ -124,6 +129,7 @@ impl Bench {
                 emulator.set_faults(&rule).unwrap();
             }
             Place::Guest(when) => drop(self.sandbox.write(&format!("hold.{when}"), "")),
+            Place::Effect(when, number) => return self.killed_at_effect(when, *number).0,
         }
         let mut child = command.spawn().unwrap();
         let held = self.sandbox.path().join("held");
@@ -144,6 +150,12 @@ impl Bench {
         killed
     }
 
+    /// Runs the build up to an effect and kills it there; whether it came so far, and its effects.
+    pub(crate) fn killed_at_effect(&self, when: &str, number: u64) -> (bool, Vec<String>) {
+        let log = self.state.path().join("effects");
+        killed_at_effect(&self.command(), self.sandbox.path(), (when, number), &log)
+    }
+
     /// Runs that left something, as the tool lists them.
     fn runs(&self) -> Vec<Value> {
         let output = self.sandbox.command(&["runs", "--json"]).output().unwrap();
@@ -151,9 +163,25 @@ impl Bench {
         listed["runs"].as_array().unwrap().clone()
     }
 
+    /// Removes what was killed, as a user would; then nothing of it is there but a whole image, if it was
+    /// finished.
+    #[track_caller]
+    pub(crate) fn forget(&self, place: &Place) {
+        self.sandbox.run(&["gc", "--yes"]).succeeded();
+        let files = self.sandbox.files();
+        let left: Vec<_> = files.iter().filter(|name| name.starts_with("artifacts")).collect();
+        assert!(left.is_empty(), "{:?} {place:?}: {left:?}", self.build);
+        self.sandbox.cloud_has_only(u64::from(self.is_in_cloud()));
+        let images = self.sandbox.path().join("images");
+        let published = if images.is_dir() { names(&images) } else { Vec::new() };
+        // An image that has its name is whole, and the user's; nothing removes it.
+        let whole = |name: &String| !name.starts_with('.') && !name.ends_with(".part");
+        assert!(published.iter().all(whole), "{:?} {place:?}: {published:?}", self.build);
+    }
+
     /// Goes on with what was killed, as a user would; returns whether there was a run to go on with.
     #[track_caller]
-    fn finish(&self, place: &Place) -> bool {
+    pub(crate) fn finish(&self, place: &Place) -> bool {
         let runs = self.runs();
         assert!(runs.len() <= 1, "{runs:#?}");
         let state = |run: &Value| (run["state"] == "done", run["platform"] != "");
@@ -167,7 +195,11 @@ impl Bench {
                 }
                 (self.build.words(), false)
             }
-            None if self.is_there() => return false,
+            None if self.is_there() => {
+                // Killed when the image was there and only empty folders were left to remove.
+                self.sandbox.run(&["gc", "--yes"]).succeeded();
+                return false;
+            }
             None => (self.build.words(), false),
         };
         let run = self.sandbox.run(&words);
@@ -178,19 +210,22 @@ impl Bench {
     /// Whether what was to be built is there.
     fn is_there(&self) -> bool {
         match self.build {
-            Build::Upload | Build::Install => {
-                self.sandbox.emulator.as_ref().unwrap().status()["images"] == 1
-            }
+            Build::Upload | Build::Install => self.is_in_cloud(),
             Build::Package | Build::Appliance => {
                 let images = self.sandbox.path().join("images");
-                images.is_dir() && names(&images).len() == 3
+                let shown = |name: &String| !name.starts_with('.');
+                images.is_dir() && names(&images).into_iter().filter(shown).count() == 3
             }
         }
     }
 
+    fn is_in_cloud(&self) -> bool {
+        self.sandbox.emulator.as_ref().unwrap().status()["images"] == 1
+    }
+
     /// One right image, nothing else. Returns the bytes that were sent more than once.
     #[track_caller]
-    fn is_done(&self, place: &Place) -> u64 {
+    pub(crate) fn is_done(&self, place: &Place) -> u64 {
         let sandbox = &self.sandbox;
         assert!(!sandbox.path().join("artifacts").exists(), "{place:?}: {:?}", sandbox.files());
         let package = match self.build {

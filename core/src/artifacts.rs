@@ -12,7 +12,10 @@ use std::{
 
 use rustix::{fs::OFlags, io::Errno};
 
-use crate::error::{Error, Result, Stage};
+use crate::{
+    error::{Error, Result, Stage},
+    journal, lock,
+};
 
 /// File that marks a folder as made by this tool; its content is the tool's version.
 const MARKER: &str = "generator-info.json";
@@ -36,26 +39,23 @@ impl Claim {
     /// # Errors
     /// When it cannot be made, another build works in it, or it holds files of somebody else.
     pub fn take(folder: &Path) -> Result<Self> {
-        let lock = lock(folder)?;
+        let lock = lock_of(folder)?;
         let failed = |error: io::Error| cannot_make(folder, &error);
-        let entries: Vec<_> = fs::read_dir(folder).and_then(Iterator::collect).map_err(failed)?;
-        if !entries.is_empty() && !is_marked(folder) {
+        let is_empty = fs::read_dir(folder).map_err(failed)?.next().is_none();
+        if !is_empty && !is_marked(folder) {
             return Err(Error::new(
                 Stage::Disk,
                 format!("the artifacts folder `{}` holds files of somebody else", folder.display()),
             )
             .hint("set ARTIFACTS_DIR to another folder"));
         }
-        for entry in entries {
-            let path = entry.path();
-            let removed = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                fs::remove_dir_all(&path)
-            } else {
-                fs::remove_file(&path)
-            };
-            removed.map_err(failed)?;
-        }
-        write_whole(&folder.join(MARKER), VERSION.as_bytes()).map_err(failed)?;
+        empty(folder, MARKER).map_err(failed)?;
+        // Never under another name: a folder that is not empty and has no marker is somebody else's.
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o644);
+        open_unlinked(&mut options, &folder.join(MARKER))
+            .and_then(|mut marker| marker.write_all(VERSION.as_bytes()))
+            .map_err(failed)?;
         Ok(Self { folder: folder.to_owned(), _lock: lock })
     }
 
@@ -64,7 +64,7 @@ impl Claim {
     /// # Errors
     /// When another build works in it.
     pub fn keep(folder: &Path) -> Result<Self> {
-        let lock = lock(folder)?;
+        let lock = lock_of(folder)?;
         Ok(Self { folder: folder.to_owned(), _lock: lock })
     }
 
@@ -82,13 +82,15 @@ impl Claim {
 
     /// Removes the folder, and folders above it up to `base` that are empty then.
     pub fn remove(self, base: &Path) {
-        remove_tree(&self.folder, base);
+        remove_tree(&self.folder, MARKER, base);
     }
 }
 
 /// Removes the folder of a build that is over, unless another build works in it by now.
 pub fn remove_left(folder: &Path, base: &Path) {
     if !is_marked(folder) {
+        // Whoever removed it was killed before the folder itself went.
+        remove_empty(folder, base);
         return;
     }
     match Claim::keep(folder) {
@@ -162,7 +164,7 @@ pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// Makes the folder and locks it. A folder that was removed by its last user meanwhile is made again.
-fn lock(folder: &Path) -> Result<File> {
+fn lock_of(folder: &Path) -> Result<File> {
     let failed = |error: io::Error| cannot_make(folder, &error);
     loop {
         make_private(folder).map_err(failed)?;
@@ -170,7 +172,7 @@ fn lock(folder: &Path) -> Result<File> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened.map_err(failed)?,
         };
-        match opened.try_lock() {
+        match lock::take(&opened) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::new(
@@ -191,17 +193,55 @@ fn lock(folder: &Path) -> Result<File> {
 
 /// Removes the folder of a run's journal, and empty folders above it up to `base`.
 pub fn remove_run(folder: &Path, base: &Path) {
-    remove_tree(folder, base);
+    remove_tree(folder, journal::FILE, base);
+    remove_empty_runs(base);
 }
 
-fn remove_tree(folder: &Path, base: &Path) {
-    if let Err(error) = fs::remove_dir_all(folder)
+/// Removes the folders of runs that were killed before they had a journal, or when it was removed.
+pub fn remove_empty_runs(base: &Path) {
+    let runs = base.join("runs");
+    for entry in fs::read_dir(&runs).into_iter().flatten().flatten() {
+        // Only empty ones go.
+        let _ = fs::remove_dir(entry.path());
+    }
+    remove_empty(&runs, base);
+}
+
+/// Removes a folder, last the file that says what it is: what a killed process leaves of it can be removed too.
+fn remove_tree(folder: &Path, last: &str, base: &Path) {
+    let removed = empty(folder, last).and_then(|()| match fs::remove_file(folder.join(last)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    });
+    if let Err(error) = removed
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(folder = %folder.display(), %error, "cannot remove a folder");
     }
-    for parent in folder.ancestors().skip(1).take_while(|parent| parent.starts_with(base)) {
-        if fs::remove_dir(parent).is_err() {
+    remove_empty(folder, base);
+}
+
+/// Removes what a folder holds, but for one file.
+fn empty(folder: &Path, but: &str) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name() == but {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a folder and those above it up to `base`, as long as they are empty.
+fn remove_empty(folder: &Path, base: &Path) {
+    for folder in folder.ancestors().take_while(|folder| folder.starts_with(base)) {
+        let removed = fs::remove_dir(folder);
+        if removed.is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
             break;
         }
     }
@@ -234,6 +274,20 @@ mod tests {
         fs::write(foreign.join("precious"), "").unwrap();
         assert!(Claim::take(&foreign).unwrap_err().message.contains("somebody else"));
         assert!(foreign.join("precious").exists());
+    }
+
+    #[test]
+    fn what_a_killed_remover_left_is_removed() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = base.path().join("x/y");
+        drop(Claim::take(&folder).unwrap());
+        fs::remove_file(folder.join(MARKER)).unwrap();
+        fs::write(folder.join("precious"), "").unwrap();
+        remove_left(&folder, &base.path().join("x"));
+        assert!(folder.join("precious").exists());
+        fs::remove_file(folder.join("precious")).unwrap();
+        remove_left(&folder, &base.path().join("x"));
+        assert!(!base.path().join("x").exists() && base.path().exists());
     }
 
     #[test]

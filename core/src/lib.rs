@@ -13,6 +13,7 @@ pub mod exit;
 pub mod install;
 pub mod interrupt;
 pub mod journal;
+mod lock;
 pub mod pipeline;
 pub mod plan;
 pub mod plugins;

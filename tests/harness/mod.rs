@@ -1,7 +1,9 @@
 //! What end-to-end tests stand on: a folder of their own, the program, an emulator, a stand-in ISO.
 
 mod console;
+mod file_effects;
 mod guest;
+mod jumping_clock;
 mod nested;
 mod run;
 mod sandbox;
@@ -11,7 +13,9 @@ mod tools;
 mod web;
 
 pub(crate) use console::run_page;
+pub(crate) use file_effects::{can_follow, killed_at_effect};
 pub(crate) use guest::{Iso, Turn, needs, needs_python, needs_qemu};
+pub(crate) use jumping_clock::Clock;
 pub(crate) use nested::{alone, built, cargo, copy_tree, hostile, nested_target};
 pub(crate) use run::Run;
 pub(crate) use sandbox::{SECRET, Sandbox, walk as sandbox_walk};

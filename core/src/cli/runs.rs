@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Result, Stage},
     exit,
     interrupt::Interrupt,
+    journal::Journal,
     pipeline::clean,
     report::{Leftover, Manner, Outcome, Reporter},
     runs::{self, Run, State},
@@ -203,6 +204,9 @@ pub(super) fn gc(words: &[String], environment: &Environment) -> Result<()> {
         found = true;
         super::print(&format!("download of {url}{}\n", if yes { "  removed" } else { "" }));
     }
+    if yes {
+        artifacts::remove_empty_runs(&base);
+    }
     if !found {
         super::print(&format!("no run left anything in {}\n", base.display()));
     } else if !yes {
@@ -229,16 +233,23 @@ fn remove(run: &Run, base: &Path, environment: &Environment) -> Result<()> {
             ));
         }
     }
-    if let Some(folder) = &run.build.image_dir {
-        // Images that were being written, under their temporary names.
-        remove_abandoned(Path::new(folder), &format!(".{}.", run.build.file_stem));
-    }
+    let _alone = Journal::hold(&run.folder)?;
+    remove_unfinished(run);
     if let Some(folder) = &run.artifacts {
         artifacts::remove_left(folder, base);
     }
     artifacts::remove_run(&run.folder, base);
     super::print(&format!("{}  removed\n", run.id));
     Ok(())
+}
+
+/// Removes files outside its own folders that a run was writing, under their temporary names.
+fn remove_unfinished(run: &Run) {
+    if let Some(folder) = run.build.image_dir.as_deref().map(Path::new) {
+        remove_abandoned(folder, &format!(".{}.", run.build.file_stem));
+        // And those that only tried whether the folder can be written to.
+        remove_abandoned(folder, ".build-image.probe.");
+    }
 }
 
 fn in_the_cloud(run: &Run, environment: &Environment) -> Result<Vec<Leftover>> {

@@ -13,8 +13,8 @@ mod trial;
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
+    io::{ErrorKind, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -25,11 +25,12 @@ use serde_json::Value;
 use crate::{
     artifacts::{make_private, open_unlinked},
     error::{Error, Result, Stage},
+    lock,
 };
 use line::Line;
 
 /// Name of the journal in a run's folder.
-const FILE: &str = "journal.jsonl";
+pub(crate) const FILE: &str = "journal.jsonl";
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,22 +140,21 @@ impl Journal {
     /// # Errors
     /// When it cannot be written, another process uses it, or a line is damaged.
     pub fn open(folder: &Path) -> Result<Self> {
-        make_private(folder).map_err(|error| failed(folder, &error))?;
         let path = folder.join(FILE);
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true).mode(0o600);
-        let file = open_unlinked(&mut options, &path).map_err(|error| failed(&path, &error))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(
-                    Stage::Disk,
-                    format!("run `{}` is in use by another process", folder.display()),
-                )
-                .hint("wait until the other build is done"));
+        let file = loop {
+            make_private(folder).map_err(|error| failed(folder, &error))?;
+            let mut options = OpenOptions::new();
+            options.read(true).append(true).create(true).mode(0o600);
+            let file = match open_unlinked(&mut options, &path) {
+                // Somebody cleans up and took the new folder for one that was left empty.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                opened => opened.map_err(|error| failed(&path, &error))?,
+            };
+            lock_alone(&file, folder)?;
+            if file.metadata().map_err(|error| failed(&path, &error))?.nlink() > 0 {
+                break file;
             }
-            Err(TryLockError::Error(error)) => return Err(failed(&path, &error)),
-        }
+        };
         let text = fs::read(&path).map_err(|error| failed(&path, &error))?;
         let contents = line::read(&text, &path);
         if let Some(damage) = contents.damage {
@@ -189,10 +189,9 @@ impl Journal {
             Error::new(Stage::Disk, format!("cannot read the run's journal `{}`", path.display()))
                 .because(&error)
         };
-        let text = fs::read(&path).map_err(unreadable)?;
         let file = File::open(&path).map_err(unreadable)?;
-        // A shared lock is refused only while a build holds the journal.
-        let in_use = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        let in_use = lock::is_taken(&file);
+        let text = fs::read(&path).map_err(unreadable)?;
         let contents = line::read(&text, &path);
         Ok(Glance {
             entries: contents.entries,
@@ -200,6 +199,19 @@ impl Journal {
             in_use,
             damage: contents.damage,
         })
+    }
+
+    /// Keeps other processes from a run whose files are removed, as long as what is returned lives.
+    ///
+    /// # Errors
+    /// When another process uses it.
+    pub fn hold(folder: &Path) -> Result<Option<File>> {
+        let path = folder.join(FILE);
+        match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(&path, &error)),
+            Ok(file) => lock_alone(&file, folder).map(|()| Some(file)),
+        }
     }
 
     /// Whether nothing was written into it yet.
@@ -291,8 +303,18 @@ pub fn open_resources(entries: &[Entry]) -> Vec<Resource> {
     open
 }
 
+fn lock_alone(file: &File, folder: &Path) -> Result<()> {
+    lock::take(file).map_err(|error| match error {
+        TryLockError::WouldBlock => {
+            let text = format!("run `{}` is in use by another process", folder.display());
+            Error::new(Stage::Disk, text).hint("wait until the other build is done")
+        }
+        TryLockError::Error(error) => failed(&folder.join(FILE), &error),
+    })
+}
+
 fn failed(path: &Path, error: &std::io::Error) -> Error {
-    let hint = if error.kind() == std::io::ErrorKind::StorageFull {
+    let hint = if error.kind() == ErrorKind::StorageFull {
         "free some space, or set ARTIFACTS_DIR to a larger file system"
     } else {
         "set ARTIFACTS_DIR to a folder this user may write to"
@@ -329,27 +351,11 @@ mod tests {
         // Torn in the middle of a character.
         text.extend_from_slice(b"{\"time\":\"x\",\"what\":\"res\xc3");
         fs::write(&path, text).unwrap();
-        let mut journal = reopened(folder.path()).unwrap();
+        let mut journal = Journal::open(folder.path()).unwrap();
         assert_eq!(journal.resources(), [resource("a").with_id("1")]);
         journal.append(Entry::Checkpoint { key: "k".into(), document: 2.into() }).unwrap();
         drop(journal);
-        assert_eq!(reopened(folder.path()).unwrap().checkpoint("k"), Some(2.into()));
-    }
-
-    /// Opens a journal again. A program that another test starts has our lock too, until it is the program.
-    fn reopened(folder: &Path) -> Result<Journal> {
-        let in_use = |result: &Result<Journal>| {
-            result.as_ref().is_err_and(|error| error.message.contains("in use"))
-        };
-        let mut opened = Journal::open(folder);
-        for _ in 0..100_000 {
-            if !in_use(&opened) {
-                break;
-            }
-            std::thread::yield_now();
-            opened = Journal::open(folder);
-        }
-        opened
+        assert_eq!(Journal::open(folder.path()).unwrap().checkpoint("k"), Some(2.into()));
     }
 
     /// A journal with lines of several kinds.
@@ -375,7 +381,7 @@ mod tests {
                 let glance = Journal::peek(folder.path()).unwrap();
                 assert!(glance.damage.is_none(), "{length}");
                 assert_eq!(glance.entries.len(), whole, "{length}");
-                let mut journal = reopened(folder.path()).unwrap();
+                let mut journal = Journal::open(folder.path()).unwrap();
                 journal.append(Entry::ProductsReleased).unwrap();
                 drop(journal);
                 let glance = Journal::peek(folder.path()).unwrap();
@@ -399,7 +405,7 @@ mod tests {
             }
             fs::write(&path, &changed).unwrap();
             let line = 1 + text[..position].iter().filter(|&&byte| byte == b'\n').count();
-            let error = match reopened(folder.path()) {
+            let error = match Journal::open(folder.path()) {
                 Err(error) => error,
                 // In the name of the checksum: then the line is one without.
                 Ok(journal) => {
@@ -425,7 +431,7 @@ mod tests {
         text.push_str("{\"time\":\"x\",\"what\":\"step_started\",\"step\":\"new\",\"colour\":1}\n");
         text.push_str("{\"time\":\"x\",\"what\":\"of_tomorrow\",\"how\":[]}\n");
         fs::write(&path, text).unwrap();
-        let journal = reopened(folder.path()).unwrap();
+        let journal = Journal::open(folder.path()).unwrap();
         let last: Vec<&Entry> = journal.entries.iter().rev().take(3).collect();
         let step = |step: &str| Entry::StepStarted { step: step.into() };
         assert_eq!(last, [&Entry::Unknown, &step("new"), &step("old")]);

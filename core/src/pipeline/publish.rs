@@ -114,12 +114,11 @@ pub(super) fn put(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Writes a small file beside a published one, complete or not at all.
 pub(super) fn write_beside(file: &Path, suffix: &str, content: &[u8]) -> Result<PathBuf> {
-    let with = |suffix: &str| {
-        let mut name = file.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let (path, temporary) = (with(suffix), with(&format!("{suffix}.part")));
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(suffix);
+    let path = file.with_file_name(&name);
+    // As images that are being written are called, so that they are found when this process is killed.
+    let temporary = file.with_file_name(format!(".{}.part", name.to_string_lossy()));
     put(&temporary, content).and_then(|()| fs::rename(&temporary, &path)).map_err(|error| {
         Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
             .because(&error)

@@ -67,12 +67,19 @@ pub(super) fn write(folder: &Path, log: &Path) -> Result<()> {
             .because(&error)
             .hint("free some space, or set LOG_FILE to a larger file system")
     };
-    // It grows where only its owner looks.
-    let beside = name.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let work = tempfile::tempdir_in(beside.unwrap_or(Path::new("."))).map_err(failed)?;
+    // It grows where only its owner looks, in a folder that is removed should this process be killed.
+    let work = tempfile::tempdir_in(folder).map_err(failed)?;
     let grown = work.path().join("snapshot.zip");
     let written = zip(members.collect(), &options, &grown, &Control::new());
     written.and_then(|file| file.finish()).map_err(|error| from_disk(Stage::Disk, error))?;
     fs::set_permissions(&grown, Permissions::from_mode(0o600)).map_err(failed)?;
-    fs::rename(&grown, name).map_err(failed)
+    match fs::rename(&grown, name) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            let beside = name.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let work = tempfile::tempdir_in(beside.unwrap_or(Path::new("."))).map_err(failed)?;
+            let copied = work.path().join("snapshot.zip");
+            fs::copy(&grown, &copied).and_then(|_| fs::rename(&copied, name)).map_err(failed)
+        }
+        renamed => renamed.map_err(failed),
+    }
 }

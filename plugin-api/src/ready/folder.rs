@@ -193,11 +193,18 @@ fn look(folder: &Path) -> Result<&'static str> {
     }
 }
 
+/// Whether files can be made in a folder. The one that is made always has the same name, so that the next one
+/// removes what a process left that was killed here; another process may do this at the same time.
 fn probe(folder: &Path) -> io::Result<()> {
-    let probe = folder.join(format!(".build-image-{}", std::process::id()));
-    // A link somebody put there is no place to write to.
-    File::create_new(&probe)?;
-    fs::remove_file(&probe)
+    let probe = folder.join(".build-image.probe.part");
+    let made = match OpenOptions::new().write(true).create_new(true).open(&probe) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    };
+    match fs::remove_file(&probe) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => made.and(Err(error)),
+        _ => made,
+    }
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Error {

@@ -1,0 +1,64 @@
+//! Kills a program at what it does to names and lengths of files.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+use super::{needs, root, target_folder, tool};
+
+/// Exit code of the follower: it killed the program.
+const KILLED: i32 = 99;
+
+/// The program that follows another one's system calls, compiled once; nothing, said aloud, where no
+/// program may follow another one.
+fn follower() -> Option<&'static Path> {
+    static FOLLOWER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let made = FOLLOWER.get_or_init(|| {
+        if !needs(&["cc"]) {
+            return None;
+        }
+        let folder = target_folder().join("file-effects");
+        fs::create_dir_all(&folder).unwrap();
+        let source = root().join("tests/harness/file_effects.c");
+        // Other test processes compile it too.
+        let (built, mine) = (folder.join("follower"), format!("follower.{}", std::process::id()));
+        tool(&folder, &["cc", "-O1", "-Wall", "-o", &mine, source.to_str().unwrap()]);
+        fs::rename(folder.join(mine), &built).unwrap();
+        let tried = Command::new(&built).args(["/", "count", "0", "/dev/null", "true"]).status();
+        if tried.unwrap().success() {
+            return Some(built);
+        }
+        eprintln!(
+            "SKIPPED: programs cannot be followed here (ptrace), so none is killed at file effects"
+        );
+        None
+    });
+    made.as_deref()
+}
+
+/// Whether programs can be followed here.
+pub(crate) fn can_follow() -> bool {
+    follower().is_some()
+}
+
+/// Runs a command, which is killed `before` or `after` the effect of this number below a folder; with
+/// `count` it runs to its end. Whether it was killed, and the effects that it had.
+pub(crate) fn killed_at_effect(
+    command: &Command,
+    folder: &Path,
+    (when, number): (&str, u64),
+    log: &Path,
+) -> (bool, Vec<String>) {
+    let mut outer = Command::new(follower().unwrap());
+    outer.arg(folder).args([when, &number.to_string()]).arg(log);
+    outer.arg(command.get_program()).args(command.get_args());
+    outer.current_dir(command.get_current_dir().unwrap()).env_clear();
+    outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    outer.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let status = outer.status().unwrap();
+    let effects = fs::read_to_string(log).unwrap();
+    (status.code() == Some(KILLED), effects.lines().map(str::to_owned).collect())
+}

@@ -1,0 +1,53 @@
+//! A program whose time of day is wrong, and jumps when a test wants it to.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use super::{root, target_folder, tool};
+
+/// The library that stands between programs and the clock, compiled once.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let folder = target_folder().join("jumping-clock");
+        fs::create_dir_all(&folder).unwrap();
+        let source = root().join("tests/harness/jumping_clock.c");
+        // Other test processes compile it too.
+        let (built, mine) = (folder.join("clock.so"), format!("clock.{}", std::process::id()));
+        let words = ["cc", "-O1", "-Wall", "-shared", "-fPIC", "-o", &mine];
+        tool(&folder, &[&words[..], &[source.to_str().unwrap(), "-ldl"]].concat());
+        fs::rename(folder.join(mine), &built).unwrap();
+        built
+    })
+}
+
+/// A clock, kept in a file.
+pub(crate) struct Clock {
+    path: PathBuf,
+    file: File,
+}
+
+impl Clock {
+    /// One that is right.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        let file = File::create(&path).unwrap();
+        let clock = Self { path, file };
+        clock.jump(0);
+        clock
+    }
+
+    /// Makes it ahead by these seconds, for programs that run already too.
+    pub(crate) fn jump(&self, ahead: i64) {
+        self.file.write_all_at(&ahead.to_ne_bytes(), 0).unwrap();
+    }
+
+    /// Makes a program go by it.
+    pub(crate) fn rules<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("LD_PRELOAD", library()).env("TRIAL_CLOCK", &self.path)
+    }
+}

@@ -1,0 +1,72 @@
+//! Builds of a user who owns nothing but a folder: no rights, no home, no kvm.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, lchown},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::harness::{Run, Sandbox, TinyIso, needs, plugin_folder, sandbox_walk, stand_in_qemu};
+
+/// Whom nothing belongs to: `nobody` of most systems.
+const NOBODY: u32 = 65_534;
+
+/// Runs the program as somebody without rights. Somebody who has none himself stays who he is.
+fn run(sandbox: &Sandbox, is_root: bool, words: &[&str]) -> Run {
+    let plain = sandbox.command(words);
+    let mut command = if is_root {
+        let mut command = Command::new("setpriv");
+        let id = NOBODY.to_string();
+        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--no-new-privs"]);
+        command.args(["--bounding-set=-all", "--inh-caps=-all"]).arg("./build-image");
+        command
+    } else {
+        Command::new(plain.get_program())
+    };
+    command.args(plain.get_args()).current_dir(sandbox.path()).env_clear().stdin(Stdio::null());
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env_remove("HOME");
+    if is_root {
+        command.env("BUILD_IMAGE_PROVIDER_PATH", sandbox.path().join("providers"));
+    }
+    Run::of(&command.output().unwrap(), None)
+}
+
+/// Gives the folder to somebody without rights, with a program and a plugin: others may be out of his reach.
+fn give_away(sandbox: &Sandbox) {
+    let folder = sandbox.path();
+    let built = Path::new(env!("CARGO_BIN_EXE_build-image"));
+    fs::copy(built, folder.join("build-image")).unwrap();
+    fs::create_dir(folder.join("providers")).unwrap();
+    let plugin = "libbuild_image_provider_alibaba.so";
+    fs::copy(plugin_folder().join(plugin), folder.join("providers").join(plugin)).unwrap();
+    sandbox_walk(folder, &mut |path| lchown(path, Some(NOBODY), Some(NOBODY)).unwrap());
+    lchown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
+}
+
+#[test]
+fn a_user_who_owns_nothing_but_a_folder_builds_disks_and_isos() {
+    if !needs(&["setpriv", "xorriso", "mkfifo", "dd"]) {
+        return;
+    }
+    let cloud = ["-c", "config.yml", "-p", "alibaba"];
+    let iso = ["-i", "base.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu"];
+    for words in [&["--disk", "disk.raw"][..], &iso] {
+        let sandbox = Sandbox::with_cloud();
+        sandbox.disk("disk.raw", 16, 4);
+        TinyIso::base().write(&sandbox.path().join("base.iso"));
+        stand_in_qemu(&sandbox);
+        let is_root = fs::metadata(sandbox.path()).unwrap().uid() == 0;
+        if is_root {
+            give_away(&sandbox);
+        }
+        run(&sandbox, is_root, &[words, &cloud].concat()).succeeded();
+        sandbox.cloud_has_only(1);
+        assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
+        let owner = if is_root { NOBODY } else { fs::metadata(sandbox.path()).unwrap().uid() };
+        sandbox_walk(sandbox.path(), &mut |path| {
+            assert_eq!(fs::symlink_metadata(path).unwrap().uid(), owner, "{}", path.display());
+        });
+    }
+}
