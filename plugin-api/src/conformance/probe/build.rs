@@ -105,7 +105,7 @@ pub(super) fn discard(
 }
 
 /// Gives calls that must not come the time to come.
-fn listen(host: &ProbeHost) {
+pub(super) fn listen(host: &ProbeHost) {
     host.pause(LATE);
 }
 

@@ -153,7 +153,11 @@ fn tidy(lab: &Lab<'_>, host: &Arc<ProbeHost>, steps: Arc<dyn Steps>, name: &str)
     host.cancel_on(Trigger::Never);
     let resources = build::resources(host);
     if !resources.is_empty() {
-        build::discard(lab, host, steps.as_ref(), name, &resources);
+        // A request whose answer nobody waited for may arrive after the first time.
+        for _ in 0..2 {
+            build::discard(lab, host, steps.as_ref(), name, &resources);
+            build::listen(host);
+        }
     }
     lab.begin("drop");
     host.during("drop", || drop(steps));
