@@ -135,6 +135,18 @@ fn an_endpoint_may_have_an_ipv6_address_only() {
 }
 
 #[test]
+fn a_line_too_slow_for_the_stall_timeout_is_not_taken_for_a_dead_one() {
+    let sandbox = Sandbox::with_cloud();
+    // The system takes all of the only part at once; the line is at work on it for three times as long as it may stand still.
+    sandbox.write("config.yml", &sandbox.config(&[("ALIBABA_UPLOAD_STALL_TIMEOUT", "1")]));
+    sandbox.disk("disk.raw", 8, 3);
+    let rule = r#"[{"operation":"UploadPart","action":{"bandwidth":1000000}}]"#;
+    sandbox.emulator.as_ref().unwrap().set_faults(rule).unwrap();
+    sandbox.run(&BUILD).succeeded();
+    sandbox.cloud_has_only(1);
+}
+
+#[test]
 fn ten_builds_at_once_share_a_folder() {
     let sandbox = Sandbox::with_cloud();
     sandbox.disk("disk.raw", 8, 3);

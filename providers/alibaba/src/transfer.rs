@@ -58,6 +58,9 @@ struct Span {
     length: u64,
 }
 
+/// How many times as long as it was set a part may be silent at most.
+const MOST_SILENCE: u32 = 8;
+
 /// All parts, proved.
 pub(crate) struct Transferred {
     /// Number and tag of each part, ascending.
@@ -88,6 +91,8 @@ pub(crate) struct Transfer<'a> {
     arrived: (AtomicU32, AtomicU64),
     /// Where the image ends, once a part found out.
     end: AtomicU64,
+    /// How many times as long as it was set a part may be silent.
+    silence: AtomicU32,
 }
 
 impl<'a> Transfer<'a> {
@@ -113,6 +118,7 @@ impl<'a> Transfer<'a> {
             waiting: AtomicU32::new(plan.count()),
             arrived: (AtomicU32::new(0), AtomicU64::new(0)),
             end: AtomicU64::new(u64::MAX),
+            silence: AtomicU32::new(1),
         }
     }
 
@@ -237,7 +243,8 @@ impl<'a> Transfer<'a> {
         };
         let flow = self.reader.flow(offset, length, valve);
         let body = Payload::Stream(flow.body, length);
-        let stall = self.tuning.stall;
+        let times = self.silence.load(Ordering::Relaxed);
+        let stall = self.tuning.stall.saturating_mul(times);
         let sent = self.oss.upload_part(self.key, self.upload_id, number, body, alive, stall);
         let sent = sent.await;
         flow.stop.abort();
@@ -245,7 +252,13 @@ impl<'a> Transfer<'a> {
         let read = tokio::time::timeout(READER_END, joined(flow.thread)).await;
         match (sent, read) {
             (_, Ok(Err(error))) => Err(Failure::stop(error)),
-            (Err(failure), _) => Err(failure),
+            (Err(failure), read) => {
+                let handed_over = matches!(read, Ok(Ok(Some(_))));
+                if handed_over && failure.error.kind == ErrorKind::Timeout {
+                    self.be_patient(times);
+                }
+                Err(failure)
+            }
             (Ok(sent), Ok(Ok(Some(ours)))) if sent.crc.is_none_or(|theirs| theirs == ours) => {
                 attempt.keep();
                 Ok(Part { number, etag: sent.etag, length, crc: ours, kept: false })
@@ -255,6 +268,14 @@ impl<'a> Transfer<'a> {
                 Err(self.damaged(number, sent.crc, ours))
             }
         }
+    }
+
+    /// A line may be so slow that what the system holds of a part, some MiB, is not through when the part has been
+    /// silent for long enough. Sending it again and again would never end: the next attempt may take twice as long.
+    fn be_patient(&self, times: u32) {
+        let doubled = (times * 2).min(MOST_SILENCE);
+        // Of several that waited equally long, the first one counts.
+        let _ = self.silence.compare_exchange(times, doubled, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     fn damaged(&self, number: u32, theirs: Option<u64>, ours: Option<u64>) -> Failure {
