@@ -30,6 +30,16 @@ use crate::{
 /// Asks the provider's cloud too; it must not be a setting, a build has its check anyway.
 const CHECK: &str = "--check";
 
+/// All that is told of a build before it is one.
+struct Known<'a> {
+    plan: &'a Plan,
+    /// As the provider has chosen it, or as it is described.
+    spec: &'a DiskSpec,
+    settings: &'a Resolved,
+    report: &'a CheckReport,
+    estimate: Estimate,
+}
+
 /// Prints the plan of a build; with `--check` also what the provider finds out about its cloud.
 ///
 /// # Errors
@@ -69,12 +79,9 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let report = Pipeline::new(start)?.ask(!checks.is_empty() && plan.upload, true)?;
     let spec = report.disk.as_ref().unwrap_or(&plan.spec);
     let estimate = Estimate::of(&plan, spec, &report);
+    let known = Known { plan: &plan, spec, settings, report: &report, estimate };
     let as_json = settings.is_on("JSON");
-    super::print(&if as_json {
-        document(&plan, spec, settings, &report, &estimate)
-    } else {
-        text(&plan, spec, settings, &report, &estimate)
-    });
+    super::print(&if as_json { document(&known) } else { text(&known) });
     check_space(&plan)?;
     if !as_json {
         print_findings(&report);
@@ -126,13 +133,8 @@ fn steps(plan: &Plan) -> Vec<&'static str> {
 }
 
 /// The plan for programs; members are only ever added.
-fn document(
-    plan: &Plan,
-    spec: &DiskSpec,
-    settings: &Resolved,
-    report: &CheckReport,
-    estimate: &Estimate,
-) -> String {
+fn document(known: &Known<'_>) -> String {
+    let Known { plan, spec, settings, report, estimate } = known;
     let settings: BTreeMap<&str, Value> = settings
         .shown()
         .map(|(key, text, origin)| (key, json!({"value": text, "origin": origin.to_string()})))
@@ -176,17 +178,12 @@ fn document(
     format!("{document:#}\n")
 }
 
-fn text(
-    plan: &Plan,
-    spec: &DiskSpec,
-    settings: &Resolved,
-    report: &CheckReport,
-    estimate: &Estimate,
-) -> String {
+fn text(known: &Known<'_>) -> String {
+    let Known { plan, spec, settings, report, estimate } = known;
     let mut lines = vec![
         format!("platform      {}", plan.platform),
         format!("image name    {}", plan.build.image_name),
-        format!("disk          {} GiB, as {}", plan.build.virtual_size.div_ceil(1 << 30), spec),
+        format!("disk          {}, as {spec}", HumanBytes(plan.build.virtual_size)),
     ];
     lines.extend(source_lines(plan));
     lines.push(format!("steps         {}", steps(plan).join(" → ")));
