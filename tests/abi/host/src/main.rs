@@ -5,14 +5,10 @@
 
 use std::{fs::File, path::Path, process::ExitCode, sync::Arc};
 
-use abi_stable::{
-    StableAbi, abi_stability::check_layout_compatibility, type_layout::TypeLayout,
-};
+use abi_stable::{StableAbi, abi_stability::check_layout_compatibility, type_layout::TypeLayout};
 use build_image_plugin_api::{
     ABI_VERSION, Library, Settings,
-    document::{
-        Build, CheckRequest, DiscardRequest, DiskRequest, RegisterRequest, UploadRequest,
-    },
+    document::{Build, CheckRequest, DiscardRequest, DiskRequest, RegisterRequest, UploadRequest},
     testing::MockHost,
     wire::abi::ProviderModule_Ref,
 };
@@ -59,17 +55,21 @@ fn open(plugin: &Path) -> Result<Library, String> {
 fn run(cycles: &str, plugin: &Path) -> Result<String, String> {
     let cycles: u32 = cycles.parse().map_err(|_| "CYCLES is a number".to_owned())?;
     let library = open(plugin)?;
-    let mut last = String::new();
+    let folder = std::env::temp_dir().join(format!("abi-host-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let mut last = Ok(String::new());
     for _ in 0..cycles {
-        last = steps(&library).map_err(|error| format!("{error:?}"))?;
+        last = steps(&library, &folder);
+        if last.is_err() {
+            break;
+        }
     }
-    Ok(last)
+    std::fs::remove_dir_all(&folder).map_err(|error| error.to_string())?;
+    last.map_err(|error| format!("{error:?}"))
 }
 
 /// All steps of one instance; the facts that its registration tells.
-fn steps(library: &Library) -> build_image_plugin_api::Result<String> {
-    let folder = std::env::temp_dir().join(format!("abi-host-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a temporary folder can be made");
+fn steps(library: &Library, folder: &Path) -> build_image_plugin_api::Result<String> {
     let secret = library.description().settings.iter().find(|row| row.secret);
     let mut host = MockHost::new().with_disk(vec![7; 3 << 20]);
     if let Some(row) = secret {
