@@ -53,7 +53,8 @@ class Cloud:
         (Path(folder) / "config.yml").write_text(text)
 
     def requests(self):
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        whole, _, _ = self.log.read_text().rpartition("\n")  # the last line may still be on its way
+        return [json.loads(line) for line in whole.splitlines()]
 
     def sent(self):
         """Bytes of objects and parts that came in."""
