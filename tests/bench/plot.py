@@ -8,8 +8,11 @@ COLOURS = ["#8cb4d8", "#4878a8", "#b8cde0", "#d8a05c", "#c46a4a", "#bbbbbb", "#7
 
 def bars(title, rows, unit="s"):
     """`rows`: name, and its stages as (name, value); their sum is written behind the bar."""
-    most = max(sum(value for _, value in stages) for _, stages in rows)
+    totals = {name: sum(value for _, value in stages) for name, stages in rows}
+    most = max(totals.values())
     scale = (WIDTH - LEFT - RIGHT) / most
+    # What is too short to be seen needs no colour.
+    rows = [(name, [stage for stage in stages if stage[1] * scale >= 0.5]) for name, stages in rows]
     names = list(dict.fromkeys(name for _, stages in rows for name, _ in stages))
     height = TOP + ROW * len(rows) + 40
     out = [
@@ -22,10 +25,10 @@ def bars(title, rows, unit="s"):
         out.append(f'<text x="{LEFT - 8}" y="{y + 17}" text-anchor="end">{escape(name)}</text>')
         for stage, value in stages:
             colour = COLOURS[names.index(stage) % len(COLOURS)]
-            width = max(value * scale, 0.5)
+            width = value * scale
             out.append(f'<rect x="{x:.1f}" y="{y + 3}" width="{width:.1f}" height="{ROW - 9}" fill="{colour}"/>')
             x += width
-        total = sum(value for _, value in stages)
+        total = totals[name]
         out.append(f'<text x="{x + 6:.1f}" y="{y + 17}">{total:.1f} {unit}</text>')
     x = 12
     for number, name in enumerate(names):
