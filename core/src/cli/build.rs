@@ -184,7 +184,8 @@ fn no_platform(search: &SearchPath) -> Error {
     Error::new(Stage::Settings, "PLATFORM is not set").hint(if names.is_empty() {
         "give the provider with -p; none is installed, see build-image providers list".to_owned()
     } else {
-        format!("give the provider with -p, one of {}", names.join(", "))
+        let names = names.join(", ");
+        format!("give the provider with -p, one of {names}; `build-image --help` tells the rest")
     })
 }
 

@@ -130,9 +130,13 @@ fn new_bar(name: &str, progress: Progress) -> ProgressBar {
     };
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(progress.total)
+    let bar = ProgressBar::new(progress.total)
         .with_style(style.progress_chars("━╸ "))
-        .with_prefix(name.to_owned())
+        .with_prefix(name.to_owned());
+    // What was there before counts as done, but not as speed.
+    bar.set_position(progress.done);
+    bar.reset_eta();
+    bar
 }
 
 fn new_spinner(name: &str) -> ProgressBar {

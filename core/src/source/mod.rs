@@ -69,11 +69,27 @@ pub(crate) fn not_accepted(path: &Path, error: DiskError) -> Error {
     if !made.message.contains(&shown) {
         made.message = format!("`{shown}`: {}", made.message);
     }
+    if let Some(near) = neighbour(path) {
+        made.hint = Some(format!("did you mean `{near}`?"));
+    }
     if made.hint.is_none() {
         made.hint =
             Some("give a BIG-IP installer ISO with -i, or a disk image with --disk".to_owned());
     }
     made
+}
+
+/// The file beside a missing one whose name is most like it.
+fn neighbour(missing: &Path) -> Option<String> {
+    let wanted = missing.file_name()?.to_str()?;
+    if missing.exists() {
+        return None;
+    }
+    let folder = missing.parent()?.read_dir().ok()?;
+    let names = folder.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let likeness = |name: &String| strsim::jaro_winkler(name, wanted);
+    let alike = names.filter(|name| strsim::damerau_levenshtein(name, wanted) <= 3);
+    alike.filter(|name| likeness(name) > 0.8).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
 }
 
 /// An error of the disk library, at a stage.
