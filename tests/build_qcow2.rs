@@ -29,6 +29,8 @@ fn a_raw_disk_becomes_a_qcow2_file_that_qemu_finds_equal() {
     assert_eq!(run.stdout, format!("image {made} (my disk.qcow2)\n"));
     qemu_img(&["check", made]);
     qemu_img(&["compare", "-f", "raw", "-F", "qcow2", disk.to_str().unwrap(), made]);
+    let log = format!("logs/{}.log", run.member("run_id").as_str().unwrap());
+    assert_eq!(run.member("log_file"), log.as_str());
     assert_eq!(
         sandbox.files(),
         [
@@ -37,7 +39,9 @@ fn a_raw_disk_becomes_a_qcow2_file_that_qemu_finds_equal() {
             "images/my disk.qcow2.md5",
             "images/my disk.qcow2.sha256",
             "logs",
+            &log,
             "logs/image-qcow2",
+            "logs/latest",
             "my disk.raw",
             "result.json"
         ],

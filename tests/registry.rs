@@ -1,41 +1,88 @@
-//! The registry of images that is told at the end.
+//! Tests the registry of images that is notified at the end of a build.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use crate::harness::{Answer, Sandbox, Web};
 
 #[test]
-fn a_registry_is_told_of_the_image_and_its_answer_counts() {
-    let sandbox = Sandbox::with_cloud();
-    let disk = sandbox.disk("disk.raw", 4, 1);
+fn a_registry_is_notified_of_the_image_and_its_answer_counts() {
     for (answers, code, posts, texts) in [
         (&[503, 200][..], 0, 2, &[][..]),
-        (&[404], 6, 1, &["is registered in the cloud", "404"][..]),
-        (&[503, 503, 503], 7, 2, &["is registered in the cloud", "503"]),
+        (&[404], 9, 1, &["is registered in the cloud", "404"][..]),
+        (&[503, 503, 503], 9, 2, &["is registered in the cloud", "503"]),
     ] {
+        let sandbox = Sandbox::with_cloud();
+        let disk = sandbox.disk("disk.raw", 4, 1);
         let count = Arc::new(AtomicUsize::new(0));
         let (counted, answers) = (Arc::clone(&count), answers.to_vec());
         let web = Web::start(move |asked| {
             assert_eq!(asked.path, "/images");
             let number = counted.fetch_add(1, Ordering::SeqCst);
-            Answer { status: answers[number], ..Answer::default() }
+            Answer { status: answers.get(number).copied().unwrap_or(200), ..Answer::default() }
         });
         let url = web.url("/images");
         let words = ["--disk", disk.to_str().unwrap(), "-c", "config.yml", "-p", "alibaba"];
         let more = ["--image-registration-url", &url, "--image-registration-retry-count", "2"];
-        let run =
-            sandbox.run(&[&words[..], &more, &["--image-registration-retry-delay", "0"]].concat());
-        if code == 0 {
-            run.succeeded();
-        } else {
-            run.failed(code, texts);
-        }
-        let image = run.member("image_id").as_str().unwrap();
+        let delay = ["--image-registration-retry-delay", "0"];
+        let run = sandbox.run(&[&words[..], &more, &delay].concat());
+        let image = run.member("image_id").as_str().unwrap().to_owned();
         assert!(image.starts_with("m-"), "the image stays and is named: {image}");
         assert_eq!(count.load(Ordering::SeqCst), posts);
+        sandbox.cloud_has_only(1);
+        if code == 0 {
+            run.succeeded();
+            continue;
+        }
+        run.failed(code, texts);
+        assert_eq!(run.member("result"), "FAILURE");
+        // What is missing is done by a resumed run; nothing else is done again.
+        if texts[1] == "503" {
+            count.store(9, Ordering::SeqCst);
+        }
+        let run = sandbox.run(&["resume"]);
+        run.succeeded();
+        assert_eq!(run.member("image_id"), image.as_str());
+        assert_eq!(count.load(Ordering::SeqCst), if texts[1] == "503" { 10 } else { 2 });
+        sandbox.cloud_has_only(1);
+        assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
     }
-    sandbox.cloud_has_only(3);
+}
+
+#[test]
+fn an_interrupt_ends_the_wait_for_the_registry_and_keeps_the_image() {
+    let sandbox = Sandbox::with_cloud();
+    let disk = sandbox.disk("disk.raw", 4, 1);
+    let (asked, was_asked) = std::sync::mpsc::channel();
+    let asked = std::sync::Mutex::new(asked);
+    let web = Web::start(move |_| {
+        let _ = asked.lock().unwrap().send(());
+        Answer::status(503)
+    });
+    let url = web.url("/images");
+    let words = ["--disk", disk.to_str().unwrap(), "-c", "config.yml", "-p", "alibaba"];
+    let more = ["--image-registration-url", &url, "--image-registration-retry-delay", "3600"];
+    let result = sandbox.path().join("result.json");
+    let mut command = sandbox.command(&[&words[..], &more].concat());
+    let child = command.env("F5_OUTPUT_JSON_FILE", &result).stderr(Stdio::piped()).spawn().unwrap();
+    was_asked.recv().unwrap();
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{text}");
+    assert!(text.contains("is registered in the cloud"), "{text}");
+    let result: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
+    assert!(result["image_id"].as_str().unwrap().starts_with("m-"), "{result:#}");
+    sandbox.cloud_has_only(1);
+    // The run is listed, and only its own files go with it.
+    sandbox.run(&["gc", "--yes"]).succeeded();
+    sandbox.cloud_has_only(1);
+    assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
 }

@@ -8,9 +8,10 @@ use regex::Regex;
 use crate::harness::{Sandbox, root};
 
 /// What is replaced, and by what; one after the other.
-const MASKS: [(&str, &str); 15] = [
+const MASKS: [(&str, &str); 16] = [
     (r"http://127\.0\.0\.1:\d+", "ADDRESS"),
     (r"build-image-\d{8}-\d{6}-[a-z0-9]{6}", "build-image-RUN"),
+    (r"\b\d{8}-\d{6}-[a-z0-9]{6}\.log", "RUN.log"),
     (r"\bm-[a-z0-9]{10,}", "m-ID"),
     (r"\b(disk-)[A-Z0-9]{9}\b", "${1}RANDOM"),
     (r"(build_(?:host|user): ).*", "${1}SOMEBODY"),

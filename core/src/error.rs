@@ -25,7 +25,9 @@ pub enum Stage {
     Disk,
     /// A step of the provider.
     Provider(ErrorKind),
-    /// The registry of images that is told at the end.
+    /// The provenance statement of an image that is registered already.
+    Attestation,
+    /// The registry of images that is notified at the end.
     Registry,
     /// Ctrl-C or a termination signal.
     Interrupted,
@@ -149,8 +151,7 @@ impl Error {
             Stage::Disk => crate::exit::DISK,
             Stage::Provider(_) if self.retryable => crate::exit::UNAVAILABLE,
             Stage::Provider(kind) => provider_code(kind),
-            Stage::Registry if self.retryable => crate::exit::UNAVAILABLE,
-            Stage::Registry => crate::exit::REFUSED,
+            Stage::Attestation | Stage::Registry => crate::exit::FOLLOW_UP,
             Stage::Interrupted => crate::exit::INTERRUPTED,
             Stage::Bug => crate::exit::BUG,
         }
@@ -166,6 +167,7 @@ impl Error {
             Stage::Source => "source",
             Stage::Disk => "disk",
             Stage::Provider(kind) => kind.code(),
+            Stage::Attestation => "attestation",
             Stage::Registry => "registry",
             Stage::Interrupted => "interrupted",
             Stage::Bug => "bug",

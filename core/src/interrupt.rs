@@ -16,8 +16,8 @@ use crate::error::{Error, Result, Stage};
 #[derive(Debug, Default)]
 pub struct Interrupt {
     signals: AtomicU32,
-    /// While leftovers are removed, the first signal no longer counts.
-    undoing: AtomicBool,
+    /// While what was begun is undone or finished, the first signal does not count.
+    held: AtomicBool,
     lock: Mutex<()>,
     changed: Condvar,
 }
@@ -26,7 +26,7 @@ impl Interrupt {
     /// Whether the running work shall end.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.signals.load(Ordering::Relaxed) > 0 && !self.undoing.load(Ordering::Relaxed)
+        self.signals.load(Ordering::Relaxed) > 0 && !self.held.load(Ordering::Relaxed)
     }
 
     /// Asks to stop.
@@ -36,9 +36,14 @@ impl Interrupt {
         self.changed.notify_all();
     }
 
-    /// From now on the work is to undo: it is not stopped by the signal that caused it.
-    pub fn begin_undo(&self) {
-        self.undoing.store(true, Ordering::Relaxed);
+    /// From now on a signal does not count: what was begun is undone or finished.
+    pub fn hold(&self) {
+        self.held.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on signals count again, also those that came meanwhile.
+    pub fn release(&self) {
+        self.held.store(false, Ordering::Relaxed);
     }
 
     /// Waits; ends early when set. Returns whether it is set.
@@ -107,7 +112,9 @@ mod tests {
         let setter = std::thread::spawn(move || other.set());
         assert!(interrupt.wait(Duration::from_secs(3600)));
         setter.join().unwrap();
-        interrupt.begin_undo();
+        interrupt.hold();
         assert!(!interrupt.is_set());
+        interrupt.release();
+        assert!(interrupt.is_set());
     }
 }

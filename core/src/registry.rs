@@ -13,6 +13,9 @@ use crate::{
     source::{Answered, Post},
 };
 
+/// The setting that names the registry.
+pub(crate) const KEY: &str = "IMAGE_REGISTRATION_URL";
+
 /// Posts the facts of a registered image to IMAGE_REGISTRATION_URL, if that is set. The image stays
 /// whatever comes of it.
 ///
@@ -24,8 +27,8 @@ pub(crate) fn tell(
     outcome: &Outcome,
     interrupt: &Interrupt,
 ) -> Result<()> {
-    let Some(url) = settings.text("IMAGE_REGISTRATION_URL") else { return Ok(()) };
-    let post = Post::to("IMAGE_REGISTRATION_URL", url, settings)?;
+    let Some(url) = settings.text(KEY) else { return Ok(()) };
+    let post = Post::to(KEY, url, settings)?;
     let form = form(plan, settings, outcome);
     let number = |key: &str| settings.number(key).unwrap_or_default();
     let attempts = number("IMAGE_REGISTRATION_RETRY_COUNT").max(1);
@@ -52,7 +55,7 @@ fn lost(outcome: &Outcome, error: Error) -> Error {
         "image {} is registered in the cloud, but IMAGE_REGISTRATION_URL did not take it: {}",
         outcome.image_id, made.message
     );
-    made.hint("tell the registry by hand, or build again once it answers")
+    made.hint("resume the run once the registry answers")
 }
 
 /// Fields of the form: what the old tool sent.

@@ -1,6 +1,7 @@
 //! Runs that left a journal: which there are, how far they came, what they left in the cloud.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -13,6 +14,7 @@ use crate::{
     clock,
     error::{Error, Result, Stage},
     journal::{Entry, Glance, Journal, open_resources},
+    pipeline::State as Reached,
 };
 
 /// What became of a run.
@@ -65,9 +67,17 @@ pub struct Run {
     /// Settings of the provider, without secrets.
     #[serde(skip)]
     pub settings: serde_json::Value,
-    /// What its steps were told.
+    /// What its steps received.
     #[serde(skip)]
     pub build: Build,
+    /// Whether `build` is final: the inputs were known.
+    #[serde(skip)]
+    pub is_known: bool,
+    /// The settings that decide what it builds.
+    #[serde(skip)]
+    pub shape: BTreeMap<String, String>,
+    /// How far it came.
+    pub reached: Reached,
 }
 
 /// All runs below the artifacts folder, oldest first.
@@ -143,6 +153,8 @@ fn read(folder: &Path) -> Result<Run> {
             settings,
             words,
             folder: directory,
+            shape,
+            provisional,
             build,
             artifacts,
             ..
@@ -162,6 +174,9 @@ fn read(folder: &Path) -> Result<Run> {
             artifacts: artifacts.clone(),
             settings: settings.clone(),
             build: build.as_ref().clone(),
+            is_known: !provisional,
+            shape: shape.clone(),
+            reached: Reached::of(&entries),
         }),
         _ => None,
     });
@@ -175,6 +190,11 @@ fn read(folder: &Path) -> Result<Run> {
             Entry::StepStarted { step } => {
                 run.step = Some(step.clone());
                 run.state = State::Dead;
+            }
+            Entry::InputsKnown { build, artifacts } => {
+                run.build = build.as_ref().clone();
+                run.artifacts.clone_from(artifacts);
+                run.is_known = true;
             }
             Entry::RunDone { result } if result == "success" => run.state = State::Done,
             Entry::RunDone { .. } => run.state = State::Failed,

@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use build_image_plugin_api::SettingKind;
+
+use super::build::Resumed;
 use crate::{
-    error::Result,
+    error::{Error, Result, Stage},
     settings::{CommandLine, Environment, FileLayer, Layers, Row, core_rows, first_rows},
     source::without_passwords,
 };
@@ -36,15 +39,17 @@ pub(super) fn normalised(words: &[String]) -> Vec<String> {
 /// The texts of the core's settings as the command line has them, the first of several each. Flags of
 /// providers are not known yet and passed over; the real parser finds every mistake later.
 pub(super) fn first_words(words: &[String]) -> BTreeMap<String, String> {
-    let rows = core_rows();
+    words_of(words, &core_rows())
+}
+
+/// The texts of these settings, the first of several each; other flags are passed over.
+fn words_of(words: &[String], rows: &[Row]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut words = words.iter();
     while let Some(word) = words.next().filter(|word| *word != "--") {
         let said = match word.strip_prefix("--") {
-            Some(long) => vec![long_flag(long, &rows)],
-            None => {
-                word.strip_prefix('-').map(|letters| bundle(letters, &rows)).unwrap_or_default()
-            }
+            Some(long) => vec![long_flag(long, rows)],
+            None => word.strip_prefix('-').map(|letters| bundle(letters, rows)).unwrap_or_default(),
         };
         for (row, value) in said.into_iter().flatten() {
             if let Some(value) = value.or_else(|| words.next().cloned()) {
@@ -95,16 +100,55 @@ fn switched_on(row: &Row) -> Option<String> {
 }
 
 /// The layers as far as they are known before the configuration file is read.
-pub(super) fn without_file(words: &[String], environment: &Environment) -> Layers {
-    Layers { command_line: first_words(words), file: None, environment: environment.clone() }
+pub(super) fn without_file(
+    words: &[String],
+    environment: &Environment,
+    resumed: Option<&Resumed>,
+) -> Layers {
+    let mut command_line = first_words(words);
+    if let Some(resumed) = resumed {
+        // A working directory that is gone is reported by the step that needs it.
+        let _ = start_here(&mut command_line, &resumed.typed, &core_rows());
+    }
+    let base = resumed.map(|resumed| resumed.run.directory.clone());
+    Layers { command_line, file: None, environment: environment.clone(), base }
+}
+
+/// Makes the relative paths among `texts` that were typed now absolute: those of an earlier process start in its
+/// working directory.
+///
+/// # Errors
+/// When the working directory is unknown.
+pub(super) fn start_here(
+    texts: &mut BTreeMap<String, String>,
+    typed: &[String],
+    rows: &[Row],
+) -> Result<()> {
+    let typed = words_of(typed, rows);
+    for row in rows.iter().filter(|row| row.setting.kind == SettingKind::Path) {
+        let Some(text) = typed.get(row.key()) else { continue };
+        // A log named without a directory goes to the directory of logs.
+        let is_name = row.key() == "LOG_FILE" && !text.contains('/');
+        if !is_name && !text.contains("://") && !text.starts_with(['~', '/']) {
+            let here = std::env::current_dir().map_err(|error| {
+                Error::new(Stage::Settings, "the working directory cannot be read").because(&error)
+            })?;
+            texts.insert(row.key().to_owned(), here.join(text).display().to_string());
+        }
+    }
+    Ok(())
 }
 
 /// The layers as far as they are known before the provider is: core settings, file, environment.
 ///
 /// # Errors
 /// When the configuration file cannot be read.
-pub(super) fn first_look(words: &[String], environment: &Environment) -> Result<Layers> {
-    let mut layers = without_file(words, environment);
+pub(super) fn first_look(
+    words: &[String],
+    environment: &Environment,
+    resumed: Option<&Resumed>,
+) -> Result<Layers> {
+    let mut layers = without_file(words, environment, resumed);
     let rows: Vec<Row> =
         first_rows().into_iter().filter(|row| row.key() == "CONFIG_FILE").collect();
     let named = layers.resolve(&rows)?.path("CONFIG_FILE");

@@ -17,11 +17,11 @@ use crate::{
     exit,
     interrupt::{self, Interrupt},
     journal::{Journal, open_resources},
-    pipeline::{Pipeline, Start},
-    plan::Plan,
+    pipeline::{Pipeline, PipelineParams},
+    plan::{Draws, Plan},
     plugins::{Loader, Lock, Plugin, SearchPath, expect_end},
     random,
-    report::{LogFile, Manner, Outcome, PluginEntry, Reporter, print_line},
+    report::{LogFile, LogNames, Manner, Outcome, PluginEntry, Reporter, print_line},
     runs::Run,
     settings::{Environment, Layers, Resolved, Row, core_rows, first_rows},
     source,
@@ -41,9 +41,21 @@ pub(super) enum Preparation {
     Ready(Box<Prepared>),
 }
 
-/// Runs a build and reports it; returns the exit code. With `resumed`, the words are those of an
-/// earlier process, whose run goes on. Words may be secrets: they go as soon as they are understood.
-pub(super) fn run(mut words: Vec<String>, environment: &Environment, resumed: Option<&Run>) -> u8 {
+/// The run of an earlier process that is resumed.
+pub(super) struct Resumed {
+    /// The run.
+    pub(super) run: Run,
+    /// What was typed now: it wins over what the run was started with, and its relative paths start here.
+    pub(super) typed: Vec<String>,
+}
+
+/// Runs a build and reports it; returns the exit code. With `resumed`, the words are those typed now, then those of
+/// the earlier process. Words may be secrets: they go as soon as they are understood.
+pub(super) fn run(
+    mut words: Vec<String>,
+    environment: &Environment,
+    resumed: Option<&Resumed>,
+) -> u8 {
     words = args::normalised(&words);
     let mut outcome = Outcome {
         start_time: crate::clock::now(),
@@ -65,14 +77,14 @@ pub(super) fn run(mut words: Vec<String>, environment: &Environment, resumed: Op
 fn attempt(
     words: Vec<String>,
     environment: &Environment,
-    resumed: Option<&Run>,
+    resumed: Option<&Resumed>,
     outcome: &mut Outcome,
     output: &mut Output,
 ) -> Result<Option<String>> {
-    output.learn(&args::without_file(&words, environment));
-    let layers = args::first_look(&words, environment)?;
+    output.learn(&args::without_file(&words, environment, resumed));
+    let layers = args::first_look(&words, environment, resumed)?;
     output.learn(&layers);
-    let prepared = match prepare(&words, layers, outcome)? {
+    let prepared = match prepare(&words, layers, resumed, outcome)? {
         Preparation::Text(text) => return Ok(Some(text)),
         Preparation::Ready(prepared) => prepared,
     };
@@ -81,7 +93,12 @@ fn attempt(
     drop(words);
     output.set(settings, environment);
     output.probe()?;
-    let log = log_file(plugin, settings)?;
+    let draws = match resumed {
+        Some(resumed) => Draws::of(&resumed.run)?,
+        None => Draws::new()?,
+    };
+    outcome.run_id.clone_from(&draws.run_id);
+    let log = log_file(plugin, settings, &draws.run_id)?;
     outcome.log_file = Some(log.path.display().to_string());
     let interrupt = Arc::new(Interrupt::default());
     let at_work = Arc::new(OnceLock::<PathBuf>::new());
@@ -89,20 +106,20 @@ fn attempt(
     interrupt::listen(Arc::clone(&interrupt), move || leave(known.get()))?;
     let reporter = Arc::new(Reporter::new(output.manner));
     iso_only::warn(settings, &reporter);
-    let opened = source::open(&source::Desk::new(settings, &reporter, &interrupt))?;
-    let mut plan = Plan::new(&plugin.name, plugin.description(), settings, opened.source)?;
-    if let Some(run) = resumed {
-        plan.resume(run)?;
+    let leave = source::Remote::Leave;
+    let peeked = source::peek(&source::Desk::new(settings, &reporter, &interrupt), leave)?;
+    let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &draws)?;
+    if let Some(resumed) = resumed {
+        plan.resume(&resumed.run)?;
     }
-    outcome.run_id.clone_from(&plan.build.run_id);
     outcome.image_name.clone_from(&plan.build.image_name);
-    let plan = &plan;
     let _ = at_work.set(plan.run.clone());
-    let words = open_words;
-    let start = Start { plan, plugin, settings, environment, words, reporter, interrupt };
-    Pipeline::new(start)?.run(outcome)?;
-    if !plan.keep {
-        opened.downloads.into_iter().for_each(source::Slot::remove);
+    let (words, keep) = (open_words, plan.keep);
+    let params = PipelineParams { plan, plugin, settings, environment, words, reporter, interrupt };
+    let mut pipeline = Pipeline::new(params)?;
+    pipeline.run(outcome)?;
+    if !keep {
+        pipeline.take_downloads().into_iter().for_each(source::Slot::remove);
     }
     Ok(None)
 }
@@ -111,6 +128,7 @@ fn attempt(
 pub(super) fn prepare(
     words: &[String],
     mut layers: Layers,
+    resumed: Option<&Resumed>,
     outcome: &mut Outcome,
 ) -> Result<Preparation> {
     let first = layers.resolve(&first_rows())?;
@@ -131,6 +149,9 @@ pub(super) fn prepare(
             }
             Parsed::Texts(texts) => texts,
         };
+    if let Some(resumed) = resumed {
+        args::start_here(&mut layers.command_line, &resumed.typed, &rows)?;
+    }
     if let Some(text) = information(&layers)? {
         return Ok(Preparation::Text(text));
     }
@@ -238,14 +259,18 @@ fn plugin_entry(plugin: &Plugin) -> PluginEntry {
     }
 }
 
-fn log_file(plugin: &Plugin, settings: &Resolved) -> Result<LogFile> {
+/// Opens the run's log. The name that the old tool's logs had is a link to the last one.
+fn log_file(plugin: &Plugin, settings: &Resolved, run_id: &str) -> Result<LogFile> {
     let shape = match (settings.text("MODULES"), settings.text("BOOT_LOCATIONS")) {
         (Some(modules), Some(slots)) => format!("-{modules}-{slots}slot"),
         _ => String::new(),
     };
-    let name = format!("image-{}{shape}", plugin.name);
+    let names = LogNames {
+        file: format!("{run_id}.log"),
+        links: vec!["latest".to_owned(), format!("image-{}{shape}", plugin.name)],
+    };
     let level = settings.text("LOG_LEVEL").unwrap_or("info");
-    LogFile::start(settings.text("LOG_FILE"), &name, level)
+    LogFile::start(settings, &names, level)
 }
 
 /// The second signal: leave at once, and say what the journal of the run knows.

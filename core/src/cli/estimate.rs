@@ -48,17 +48,21 @@ pub(super) struct FormerBuild {
 impl Estimate {
     /// Of a plan whose provider has answered.
     pub(super) fn of(plan: &Plan, spec: &DiskSpec, report: &CheckReport) -> Self {
+        // What is not known yet has no bound.
+        let is_known = plan.build.virtual_size > 0;
         let most = most(plan.build.virtual_size);
-        let sends_at_most = plan.upload.then_some(most);
+        let sends_at_most = (plan.upload && is_known).then_some(most);
         let is_written = spec.compression != Compression::None || spec.archive != Archive::None;
-        let temporary = (plan.upload && is_written)
+        let temporary = (plan.upload && is_written && is_known)
             .then(|| Temporary { folder: plan.base.join("runs"), at_most: most });
         let bytes_per_second = report.bytes_per_second.filter(|&rate| rate > 0 && plan.upload);
         Self {
             sends_at_most,
             temporary,
             bytes_per_second,
-            seconds_at_that_rate: bytes_per_second.map(|rate| most.div_ceil(rate)),
+            seconds_at_that_rate: bytes_per_second
+                .filter(|_| is_known)
+                .map(|rate| most.div_ceil(rate)),
             former_build: former(plan),
         }
     }

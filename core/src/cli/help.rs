@@ -54,7 +54,7 @@ pub(super) fn target(words: &[String]) -> Option<Vec<String>> {
 pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let words = args::normalised(words);
     let Some(matches) = command::matches(parser(), &words)? else { return Ok(()) };
-    let layers = args::first_look(&words, environment)?;
+    let layers = args::first_look(&words, environment, None)?;
     let first = layers.resolve(&first_rows())?;
     let loader = build::loader(&first, environment)?;
     let plugin = match first.text("PLATFORM") {

@@ -70,6 +70,7 @@ mod tests {
                 "MODULES: ltm\nUPDATE_LV_SIZES: {var: 1}\nDISABLE_SPLASH: no\n",
             )
             .ok(),
+            base: None,
             environment: Environment::of([("CONSOLE_DEVICES", "tty1")]),
         };
         let resolved = typed("DISK").resolve(&core_rows()).unwrap();

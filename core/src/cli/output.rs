@@ -124,6 +124,7 @@ mod tests {
                 .collect(),
             file: FileLayer::parse(Path::new("c.yml"), file).ok(),
             environment,
+            base: None,
         };
         let none = Environment::default;
         for (layers, json, quiet) in [

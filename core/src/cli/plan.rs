@@ -1,5 +1,5 @@
-//! `build-image plan …`: what a build would do. Reads the source and the settings, touches nothing; only a
-//! source by URL is downloaded, into the place where the build will look for it.
+//! Prints what a build would do (`build-image plan …`). Reads settings and headers of the source; downloads,
+//! unpacks and writes nothing.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,8 +20,8 @@ use super::{
 use crate::{
     error::{Error, Result, Stage},
     interrupt::Interrupt,
-    pipeline::{Pipeline, Start},
-    plan::{Plan, check_space, free_space, space_needs},
+    pipeline::{Pipeline, PipelineParams, State},
+    plan::{Draws, Plan, check_space, free_space, space_needs},
     report::{Manner, Outcome, Reporter, seconds_text},
     settings::{Environment, Resolved},
     source,
@@ -33,6 +33,8 @@ const CHECK: &str = "--check";
 /// All that is told of a build before it is one.
 struct Known<'a> {
     plan: &'a Plan,
+    /// The source, when it must be downloaded or unpacked before its content is known.
+    unread: Option<String>,
     /// As the provider has chosen it, or as it is described.
     spec: &'a DiskSpec,
     settings: &'a Resolved,
@@ -47,8 +49,8 @@ struct Known<'a> {
 pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let (checks, words): (Vec<String>, Vec<String>) =
         args::normalised(words).into_iter().partition(|word| word == CHECK);
-    let layers = args::first_look(&words, environment)?;
-    let prepared = match build::prepare(&words, layers, &mut Outcome::default())? {
+    let layers = args::first_look(&words, environment, None)?;
+    let prepared = match build::prepare(&words, layers, None, &mut Outcome::default())? {
         Preparation::Text(text) => {
             super::print(&text);
             return Ok(());
@@ -59,16 +61,17 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let reporter = Arc::new(Reporter::new(Manner::of(settings, environment)));
     iso_only::warn(settings, &reporter);
     let interrupt = Arc::new(Interrupt::default());
-    // What is downloaded to look into it stays for the build.
-    let opened = source::open(&source::Desk::new(settings, &reporter, &interrupt))?;
-    let mut plan = Plan::new(&plugin.name, plugin.description(), settings, opened.source)?;
+    let ask = source::Remote::Ask;
+    let peeked = source::peek(&source::Desk::new(settings, &reporter, &interrupt), ask)?;
+    let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &Draws::new()?)?;
+    let unread = plan.provisional.then(|| source::shown_source(settings));
     // The provider is asked on a journal of its own, which goes again.
     let folder = tempfile::tempdir().map_err(|error| {
         Error::new(Stage::Disk, "cannot make a temporary folder").because(&error)
     })?;
     plan.run = folder.path().join("run");
-    let start = Start {
-        plan: &plan,
+    let params = PipelineParams {
+        plan,
         plugin,
         settings,
         environment,
@@ -76,13 +79,15 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
         reporter,
         interrupt,
     };
-    let report = Pipeline::new(start)?.ask(!checks.is_empty() && plan.upload, true)?;
+    let pipeline = Pipeline::new(params)?;
+    let plan = pipeline.plan();
+    let report = pipeline.ask(!checks.is_empty() && plan.upload, true)?;
     let spec = report.disk.as_ref().unwrap_or(&plan.spec);
-    let estimate = Estimate::of(&plan, spec, &report);
-    let known = Known { plan: &plan, spec, settings, report: &report, estimate };
+    let estimate = Estimate::of(plan, spec, &report);
+    let known = Known { plan, unread, spec, settings, report: &report, estimate };
     let as_json = settings.is_on("JSON");
     super::print(&if as_json { document(&known) } else { text(&known) });
-    check_space(&plan)?;
+    check_space(plan)?;
     if !as_json {
         print_findings(&report);
     }
@@ -116,25 +121,26 @@ fn print_findings(report: &CheckReport) {
     }
 }
 
-/// The names of the steps in their order.
+/// The names of the steps in their order; those that do nothing here are left out.
 fn steps(plan: &Plan) -> Vec<&'static str> {
-    let mut steps = vec!["check"];
-    if plan.installation.is_some() {
-        steps.push("install");
-    }
-    steps.push("disk");
-    if plan.publish.is_some() {
-        steps.push("publish");
-    }
-    if plan.upload || plan.publish.is_none() {
-        steps.extend(["upload", "register"]);
+    let states = plan.flow().states(plan.installs);
+    let mut steps: Vec<&str> = Vec::new();
+    for row in states {
+        match row.state {
+            State::Fetched if !plan.provisional => {}
+            State::Planned | State::Attested | State::Released | State::Notified => {}
+            _ => steps.push(row.step),
+        }
+        if row.state == State::Converted && plan.publish.is_some() {
+            steps.push("publish");
+        }
     }
     steps
 }
 
 /// The plan for programs; members are only ever added.
 fn document(known: &Known<'_>) -> String {
-    let Known { plan, spec, settings, report, estimate } = known;
+    let Known { plan, unread, spec, settings, report, estimate } = known;
     let settings: BTreeMap<&str, Value> = settings
         .shown()
         .map(|(key, text, origin)| (key, json!({"value": text, "origin": origin.to_string()})))
@@ -150,7 +156,7 @@ fn document(known: &Known<'_>) -> String {
         (None, Some(disk)) => {
             json!({"disk": disk.path, "facts": disk.told(), "occupied": disk.occupied})
         }
-        (None, None) => Value::Null,
+        (None, None) => json!({"unread": unread}),
     };
     let space: Vec<Value> = space_needs(plan)
         .into_iter()
@@ -161,7 +167,7 @@ fn document(known: &Known<'_>) -> String {
     let document = json!({
         "platform": plan.platform,
         "image_name": plan.build.image_name,
-        "virtual_size": plan.build.virtual_size,
+        "virtual_size": Some(plan.build.virtual_size).filter(|size| *size > 0),
         "disk": spec.to_string(),
         "source": source,
         "steps": steps(plan),
@@ -179,12 +185,19 @@ fn document(known: &Known<'_>) -> String {
 }
 
 fn text(known: &Known<'_>) -> String {
-    let Known { plan, spec, settings, report, estimate } = known;
+    let Known { plan, unread, spec, settings, report, estimate } = known;
+    let size = match plan.build.virtual_size {
+        0 => "size unknown".to_owned(),
+        size => HumanBytes(size).to_string(),
+    };
     let mut lines = vec![
         format!("platform      {}", plan.platform),
         format!("image name    {}", plan.build.image_name),
-        format!("disk          {}, as {spec}", HumanBytes(plan.build.virtual_size)),
+        format!("disk          {size}, as {spec}"),
     ];
+    if let Some(source) = unread {
+        lines.push(format!("from          {source}, not fetched or unpacked yet"));
+    }
     lines.extend(source_lines(plan));
     lines.push(format!("steps         {}", steps(plan).join(" → ")));
     lines.push(format!("artifacts     {}", plan.artifacts.display()));

@@ -50,7 +50,7 @@ pub(super) fn parser() -> Command {
 pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let words = args::normalised(words);
     let Some(matches) = command::matches(parser(), &words)? else { return Ok(()) };
-    let layers = args::first_look(&words, environment)?;
+    let layers = args::first_look(&words, environment, None)?;
     let loader = build::loader(&layers.resolve(&first_rows())?, environment)?;
     let as_json = layers.resolve(&rows())?.is_on("JSON");
     match matches.subcommand() {

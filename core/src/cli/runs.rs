@@ -10,7 +10,11 @@ use clap::{Arg, ArgAction, Command};
 use indicatif::HumanBytes;
 use serde_json::json;
 
-use super::{args, build, command};
+use super::{
+    args,
+    build::{self, Resumed},
+    command,
+};
 use crate::{
     artifacts,
     error::{Error, Result, Stage},
@@ -58,7 +62,7 @@ fn parse(
     let Some(matches) = command::matches(parser, &words)? else { return Ok(None) };
     let layers = Layers {
         command_line: command::texts(&rows(), &matches),
-        ..args::first_look(&words, environment)?
+        ..args::first_look(&words, environment, None)?
     };
     let settings = layers.resolve(&rows())?;
     let yes = matches.try_get_one::<bool>("YES").ok().flatten().is_some_and(|yes| *yes);
@@ -134,7 +138,7 @@ fn word(state: State) -> &'static str {
 /// The parser of `resume`, without the settings of providers.
 pub(super) fn resume_parser() -> Command {
     Command::new("build-image resume")
-        .about("Goes on with a build that was killed or kept: what is done is not done again. Flags win over those it was started with.")
+        .about("Resumes a build that was killed or kept: what is done is not done again. Flags win over those it was started with; those that decide what is built cannot change.")
         .arg(Arg::new("RUN").help("name of the run, as build-image runs shows it; not needed when there is only one"))
 }
 
@@ -147,38 +151,26 @@ pub(super) fn resume(words: &[String], environment: &Environment) -> u8 {
         return exit::DONE;
     }
     match earlier(&words, environment) {
-        Ok((run, words)) => build::run(words, environment, Some(&run)),
+        Ok((resumed, words)) => build::run(words, environment, Some(&resumed)),
         Err(error) => super::failed(&error, environment),
     }
 }
 
-/// The run that is named, or the only one, and the words it goes on with: new flags win over those of its first
-/// process.
-fn earlier(words: &[String], environment: &Environment) -> Result<(Run, Vec<String>)> {
+/// The run that is named, or the only one, and the words it is resumed with: those typed now win over those of its
+/// first process.
+fn earlier(words: &[String], environment: &Environment) -> Result<(Resumed, Vec<String>)> {
     let (name, more) = match words.split_first() {
         Some((name, more)) if !name.starts_with('-') => (Some(name), more),
         _ => (None, words),
     };
-    let settings = args::first_look(more, environment)?.resolve(&rows())?;
+    let settings = args::first_look(more, environment, None)?.resolve(&rows())?;
     let base = base(&settings);
     let run = match name {
         Some(name) => runs::find(&base, name)?,
         None => runs::only(&base)?,
     };
-    enter(&run)?;
-    Ok((run.clone(), [more.to_vec(), run.words].concat()))
-}
-
-/// Relative paths of a run mean what they meant when it was started.
-fn enter(run: &Run) -> Result<()> {
-    std::env::set_current_dir(&run.directory).map_err(|error| {
-        let text = format!(
-            "cannot go to `{}`, where run `{}` was started",
-            run.directory.display(),
-            run.id
-        );
-        Error::new(Stage::Settings, text).because(&error)
-    })
+    let all = [more.to_vec(), run.words.clone()].concat();
+    Ok((Resumed { run, typed: more.to_vec() }, all))
 }
 
 /// Removes what dead and failed runs left; without `--yes` it only says what it would remove.
@@ -253,9 +245,10 @@ fn remove_unfinished(run: &Run) {
 }
 
 fn in_the_cloud(run: &Run, environment: &Environment) -> Result<Vec<Leftover>> {
-    enter(run)?;
-    let layers = args::first_look(&run.words, environment)?;
-    let prepared = match build::prepare(&run.words, layers, &mut Outcome::default())? {
+    let resumed = Resumed { run: run.clone(), typed: Vec::new() };
+    let layers = args::first_look(&run.words, environment, Some(&resumed))?;
+    let prepared = build::prepare(&run.words, layers, Some(&resumed), &mut Outcome::default())?;
+    let prepared = match prepared {
         build::Preparation::Ready(prepared) => prepared,
         build::Preparation::Text(_) => {
             return Err(Error::new(Stage::Bug, format!("run `{}` was no build", run.id)));

@@ -2,11 +2,13 @@
 //! down before it is created. Append-only JSON lines, each with a checksum, on disk before `append` returns.
 //!
 //! ```text
-//! line.rs   one line: text, checksum, what is torn or damaged     trial.rs  tests end the process at a line
+//! entry.rs  what a line says                   line.rs  one line: text, checksum, what is torn or damaged
+//! trial.rs  tests end the process at a line
 //! ```
 //!
 //! State on the server is the truth; the journal is how to find it again.
 
+mod entry;
 mod line;
 #[cfg(debug_assertions)]
 mod trial;
@@ -18,8 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use build_image_plugin_api::{Event, Resource, document::Build};
-use serde::{Deserialize, Serialize};
+use build_image_plugin_api::{Event, Resource};
 use serde_json::Value;
 
 use crate::{
@@ -27,87 +28,11 @@ use crate::{
     error::{Error, Result, Stage},
     lock,
 };
+pub use entry::{Entry, PublishedFile};
 use line::Line;
 
 /// Name of the journal in a run's folder.
 pub(crate) const FILE: &str = "journal.jsonl";
-
-/// What a line says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "what", rename_all = "snake_case")]
-pub enum Entry {
-    /// The first line.
-    RunStarted {
-        /// Identifier of the run.
-        run_id: String,
-        /// Version of this tool.
-        tool: String,
-        /// Provider.
-        platform: String,
-        /// File of the plugin.
-        #[serde(default)]
-        plugin: String,
-        /// SHA-256 of that file.
-        #[serde(default)]
-        sha256: String,
-        /// The provider's settings without secrets: what removing leftovers needs.
-        #[serde(default)]
-        settings: Value,
-        /// The command line without secrets, in one spelling: what resuming needs.
-        #[serde(default)]
-        words: Vec<String>,
-        /// Working directory of the command.
-        #[serde(default)]
-        folder: String,
-        /// What the provider's steps are told.
-        #[serde(default)]
-        build: Box<Build>,
-        /// Folder of the build's files, when it needs one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        artifacts: Option<PathBuf>,
-    },
-    /// The run goes on in another process.
-    RunResumed {
-        /// Version of this tool.
-        tool: String,
-        /// SHA-256 of the plugin's file.
-        sha256: String,
-    },
-    /// A step begins.
-    StepStarted {
-        /// Which.
-        step: String,
-    },
-    /// A step is done.
-    StepDone {
-        /// Which.
-        step: String,
-        /// What later steps need of it.
-        facts: Value,
-    },
-    /// A provider's resource changed.
-    Resource {
-        /// How.
-        event: Event,
-    },
-    /// The image is finished: what it consists of is the user's from now on.
-    ProductsReleased,
-    /// A provider keeps a document.
-    Checkpoint {
-        /// Under which key.
-        key: String,
-        /// The document.
-        document: Value,
-    },
-    /// The last line.
-    RunDone {
-        /// `success`, or the error's kind.
-        result: String,
-    },
-    /// A line of a later version.
-    #[serde(other)]
-    Unknown,
-}
 
 /// An open journal, locked against a second process.
 #[derive(Debug)]
@@ -220,6 +145,12 @@ impl Journal {
         self.entries.is_empty()
     }
 
+    /// What its lines say.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     /// The facts of a step that is done.
     #[must_use]
     pub fn step_done(&self, wanted: &str) -> Option<&Value> {
@@ -281,7 +212,7 @@ pub fn open_resources(entries: &[Entry]) -> Vec<Resource> {
     for entry in entries {
         let event = match entry {
             Entry::Resource { event } => event,
-            Entry::ProductsReleased => {
+            Entry::ProductsReleased { .. } => {
                 open.retain(|known| !known.product);
                 continue;
             }
@@ -328,6 +259,8 @@ fn failed(path: &Path, error: &std::io::Error) -> Error {
 mod tests {
     use super::*;
 
+    const RELEASED: Entry = Entry::ProductsReleased { files: Vec::new() };
+
     fn resource(name: &str) -> Resource {
         Resource::new("object", name)
     }
@@ -364,7 +297,7 @@ mod tests {
         for step in ["check", "upload", "register"] {
             journal.append(Entry::StepStarted { step: step.into() }).unwrap();
         }
-        journal.append(Entry::ProductsReleased).unwrap();
+        journal.append(RELEASED).unwrap();
         journal.path().to_owned()
     }
 
@@ -382,7 +315,7 @@ mod tests {
                 assert!(glance.damage.is_none(), "{length}");
                 assert_eq!(glance.entries.len(), whole, "{length}");
                 let mut journal = Journal::open(folder.path()).unwrap();
-                journal.append(Entry::ProductsReleased).unwrap();
+                journal.append(RELEASED).unwrap();
                 drop(journal);
                 let glance = Journal::peek(folder.path()).unwrap();
                 assert!(glance.damage.is_none() && glance.entries.len() == whole + 1, "{length}");
@@ -458,7 +391,7 @@ mod tests {
         let event = Event::ResourcePlanned { resource: resource("means") };
         journal.append(Entry::Resource { event }).unwrap();
         assert_eq!(journal.resources().len(), 3);
-        journal.append(Entry::ProductsReleased).unwrap();
+        journal.append(RELEASED).unwrap();
         assert_eq!(journal.resources(), [resource("means")]);
     }
 

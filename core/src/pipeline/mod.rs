@@ -1,16 +1,20 @@
-//! Doing what a plan says.
+//! Does what a plan says.
 //!
 //! ```text
-//! order.rs  which step follows which, what happens when one fails     steps.rs  each step
-//! publish.rs  the package in IMAGE_DIR            provenance.rs  what an image was made of
-//! undo.rs   removing what was created, in reverse order
+//! state.rs    the states of a build, in their order    order.rs    walks them
+//! steps.rs    each step                                release.rs  what follows the release
+//! publish.rs  the package in IMAGE_DIR                 provenance.rs  what an image was made of
+//! undo.rs     removes what was created, in reverse order
 //! ```
 
 mod order;
 mod provenance;
 mod publish;
+mod release;
+mod state;
 mod steps;
 mod undo;
 
-pub use order::{Pipeline, Start};
+pub use order::{Pipeline, PipelineParams};
+pub use state::{Entrance, Flow, Row, State, TABLE, Undo};
 pub use undo::clean;

@@ -1,84 +1,113 @@
-//! Walks a plan; the only file that knows the order of steps. Whatever fails, what was created is
-//! removed in reverse order, and what could not be removed is listed.
+//! Walks a plan from state to state. What fails before the release is undone in reverse order; what follows it is
+//! finished. What could not be removed is listed.
 
 use std::{
-    fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use build_image_disk::qemu::Qemu;
-use build_image_plugin_api::{Error as ProviderError, ErrorKind, Steps};
+use build_image_plugin_api::{
+    Disk, Error as ProviderError, ErrorKind, Steps,
+    document::{Registered, Uploaded},
+};
 use serde_json::Value;
 
+use super::state::{Entrance, Row, State, TABLE};
 use crate::{
-    artifacts::{self, Claim, cannot_make},
+    artifacts::{self, Claim},
     error::{Error, Result, Stage},
     install,
     interrupt::Interrupt,
     journal::{Entry, Journal},
-    plan::{Installation, Plan, check_space},
-    plugins::{Origin, Plugin, RunHost},
+    plan::{Plan, check_space},
+    plugins::{Plugin, RunHost},
     records::Records,
-    registry,
     report::{Outcome, Reporter},
     settings::{Environment, Resolved},
+    signature::Algorithm,
+    source::Slot,
 };
 
 /// A build with everything it works with.
 pub struct Pipeline<'a> {
-    pub(super) plan: &'a Plan,
+    pub(super) plan: Plan,
     pub(super) plugin: &'a Plugin,
     pub(super) settings: &'a Resolved,
-    pub(super) records: Records<'a>,
     pub(super) host: Arc<RunHost>,
     pub(super) steps: Box<dyn Steps>,
     pub(super) qemu: Option<Qemu>,
     pub(super) reporter: Arc<Reporter>,
     pub(super) interrupt: Arc<Interrupt>,
-    /// The folder of this build's files, once it is needed.
+    /// The directory of this build's files, once it is needed.
     pub(super) claim: Mutex<Option<Claim>>,
+    /// What an earlier process of the run wrote down: how far it came.
+    earlier: Vec<Entry>,
+    /// The downloads the source is in; they are locked as long as these are held.
+    pub(super) downloads: Vec<Slot>,
+    /// This process has changed something that the run is about.
+    acted: bool,
+    /// Failures that leave the image where it is.
+    late: Vec<Error>,
 }
 
-/// What a pipeline is made of.
-pub struct Start<'a> {
+/// What a pipeline needs.
+pub struct PipelineParams<'a> {
     /// What to do.
-    pub plan: &'a Plan,
-    /// Who does the provider's part.
+    pub plan: Plan,
+    /// The provider.
     pub plugin: &'a Plugin,
     /// All settings.
     pub settings: &'a Resolved,
-    /// For finding qemu and for what it may see.
+    /// Where qemu is found, and what it may see.
     pub environment: &'a Environment,
     /// The command line without secrets.
     pub words: Vec<String>,
-    /// For telling.
+    /// Reports progress.
     pub reporter: Arc<Reporter>,
-    /// For stopping.
+    /// Cancels the build.
     pub interrupt: Arc<Interrupt>,
 }
 
+/// What the steps pass on.
+#[derive(Default)]
+pub(super) struct Work {
+    /// The raw disk, when it was installed here.
+    pub(super) raw: Option<PathBuf>,
+    /// The image that the target takes.
+    pub(super) disk: Option<Disk>,
+    /// Files that the host wrote for IMAGE_DIR, with the checksums taken while they were written.
+    pub(super) published: Vec<(PathBuf, Vec<(Algorithm, String)>)>,
+    /// What the upload returned.
+    pub(super) uploaded: Option<Uploaded>,
+    /// SHA-256 of the image as it was sent, when a statement is wanted.
+    pub(super) sent_sha256: Option<String>,
+}
+
 impl<'a> Pipeline<'a> {
-    /// Opens the run's journal and makes the provider's instance.
+    /// Opens the run's journal and creates the provider's instance.
     ///
     /// # Errors
     /// When the journal cannot be written or the provider refuses its settings.
-    pub fn new(start: Start<'a>) -> Result<Self> {
-        let Start { plan, plugin, settings, environment, words, reporter, interrupt } = start;
+    pub fn new(params: PipelineParams<'a>) -> Result<Self> {
+        let PipelineParams { plan, plugin, settings, environment, words, reporter, interrupt } =
+            params;
         let rows = &plugin.rows();
-        let find = |installation: &Installation| {
-            install::find_qemu(installation.machine.qemu.as_deref(), environment)
+        let qemu = if plan.installs {
+            Some(install::find_qemu(settings.path("QEMU").as_deref(), environment)?)
+        } else {
+            None
         };
-        let qemu = plan.installation.as_ref().map(find).transpose()?;
         let journal = Journal::open(&plan.run)?;
+        let earlier = journal.entries().to_vec();
         let secrets = settings.secrets(rows);
         let host =
             Arc::new(RunHost::new(journal, Arc::clone(&reporter), Arc::clone(&interrupt), secrets));
         let own_settings = settings.for_provider(rows);
         let sha256 = plugin.sha256.clone();
         let tool = env!("CARGO_PKG_VERSION").to_owned();
-        let fresh = host.is_fresh();
+        let fresh = earlier.is_empty();
         host.record(if fresh {
             Entry::RunStarted {
                 run_id: plan.build.run_id.clone(),
@@ -89,8 +118,10 @@ impl<'a> Pipeline<'a> {
                 settings: serde_json::to_value(&own_settings).unwrap_or_default(),
                 words,
                 folder: std::env::current_dir().unwrap_or_default().display().to_string(),
+                shape: plan.shape.clone(),
+                provisional: plan.provisional,
                 build: Box::new(plan.build.clone()),
-                artifacts: plan.installation.as_ref().map(|_| plan.artifacts.clone()),
+                artifacts: plan.kept_artifacts(),
             }
         } else {
             Entry::RunResumed { tool, sha256 }
@@ -103,132 +134,223 @@ impl<'a> Pipeline<'a> {
             }
             Error::provider(&plan.platform, "create", host.mask().error(error))
         })?;
-        let claim = Mutex::default();
-        let records = Records::new(plan, settings);
-        Ok(Self { plan, plugin, settings, records, host, steps, qemu, reporter, interrupt, claim })
+        let (claim, downloads, late) = (Mutex::default(), Vec::new(), Vec::new());
+        let acted = false;
+        Ok(Self {
+            plan,
+            plugin,
+            settings,
+            host,
+            steps,
+            qemu,
+            reporter,
+            interrupt,
+            claim,
+            earlier,
+            downloads,
+            acted,
+            late,
+        })
     }
 
-    /// Runs all steps. On failure what was created is removed; leftovers are in the outcome.
+    /// What is done.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The downloads the source is in, for whoever removes or keeps them.
+    pub(crate) fn take_downloads(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.downloads)
+    }
+
+    /// Runs all steps.
     ///
     /// # Errors
-    /// The first failure.
-    pub fn run(&self, outcome: &mut Outcome) -> Result<()> {
-        // A bug must not keep the undo from happening.
-        let result = catch_unwind(AssertUnwindSafe(|| self.build(outcome))).unwrap_or_else(|_| {
-            Err(Error::new(Stage::Bug, "build-image panicked").hint("report it with the log file"))
-        });
+    /// The first failure. Before the release everything the build created was removed or is kept for `resume`;
+    /// afterwards the image stays, and the outcome names it.
+    pub fn run(&mut self, outcome: &mut Outcome) -> Result<()> {
+        let built = guarded(|| self.build(outcome));
         self.reporter.abandon();
         self.host.drop_images();
-        self.interrupt.begin_undo();
-        if result.is_err() {
-            outcome.images.clear();
-            outcome.image_id.clear();
+        self.interrupt.hold();
+        match built.and_then(|()| self.release()) {
+            Ok(()) => guarded(|| self.follow(outcome)),
+            Err(error) => {
+                self.abandon(&error, outcome);
+                Err(error)
+            }
         }
-        let kept = result.is_err() && self.plan.keep_on_failure;
-        if !kept {
-            self.discard(result.is_ok(), outcome);
-        }
-        self.write_down(|records| records.ended(outcome, result.is_ok()));
-        let word = result.as_ref().map_or_else(Error::kind, |()| "success");
-        self.tidy(word, kept, outcome);
-        result?;
-        // The image is there and stays, whatever the registry says.
-        let told = self
-            .plan
-            .upload
-            .then(|| registry::tell(self.plan, self.settings, outcome, &self.interrupt));
-        told.unwrap_or(Ok(()))
     }
 
-    fn build(&self, outcome: &mut Outcome) -> Result<()> {
-        let plan = self.plan;
-        let cloud = self.plugin.description().uploads;
-        if cloud && plan.upload && self.is_registered(outcome) {
-            return Ok(());
+    /// The steps up to the release.
+    fn build(&mut self, outcome: &mut Outcome) -> Result<()> {
+        let mut work = Work::default();
+        self.take_up(&mut work, outcome);
+        for row in self.plan.flow().states(self.plan.installs) {
+            if row.state >= State::Released || !self.is_due(row) {
+                continue;
+            }
+            if row.cancellable {
+                self.interrupt.check()?;
+            }
+            // What precedes the installation changes nothing that an earlier process left.
+            self.acted |= row.state >= State::Installed && row.state <= State::Registered;
+            match row.state {
+                State::Checked => {
+                    self.make_image_dir()?;
+                    check_space(&self.plan)?;
+                    self.check(outcome)?;
+                }
+                State::Fetched => self.fetch(outcome)?,
+                State::Installed => work.raw = Some(self.install(outcome)?),
+                State::Converted => self.convert(&mut work, outcome)?,
+                State::Uploaded => self.upload(&mut work, outcome)?,
+                State::Registered => self.register(&mut work, outcome)?,
+                State::Attested => self.attest(&mut work, outcome)?,
+                State::Planned | State::Released | State::Notified => {}
+            }
         }
-        if let Some(folder) = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir()) {
-            fs::create_dir_all(folder).map_err(|error| cannot_make(folder.as_ref(), &error))?;
-        }
-        check_space(plan)?;
-        self.check(outcome)?;
-        self.interrupt.check()?;
-        let (disk, made_here) = match &plan.installation {
-            Some(_) => (self.install(outcome)?, true),
-            None => (plan.disk.as_ref().map(|disk| disk.path.clone()).unwrap_or_default(), false),
-        };
-        let origin = Origin {
-            path: disk,
-            is_raw: made_here,
-            given: plan.disk.as_ref().map(|disk| disk.reader.clone()),
-            virtual_size: plan.build.virtual_size,
-            disk_name: plan.build.disk_name.clone(),
-            date: self.settings.builder().date,
-            signer: self.signer()?.map(Arc::new),
-        };
-        self.host.set_disk(origin, &plan.build.file_stem);
-        self.interrupt.check()?;
-        if let Some(folder) = &plan.publish {
-            let disk = self.create_disk(true, outcome)?;
-            self.publish(&disk, folder, outcome)?;
-            self.interrupt.check()?;
-        }
-        if cloud && !plan.upload {
-            // What lies in IMAGE_DIR is what was asked for: nothing may take it away again.
-            self.attest(None, outcome);
-            return self.host.record(Entry::ProductsReleased);
-        }
-        let disk = self.create_disk(!cloud, outcome)?;
-        self.interrupt.check()?;
-        let uploaded = self.upload(disk.clone(), outcome)?;
-        self.interrupt.check()?;
-        self.register(uploaded, outcome)?;
-        if let (Some(file), false) = (&outcome.file, cloud) {
-            let file = PathBuf::from(file);
-            self.begin("seal", "taking digests of what was published")?;
-            self.seal(&file, &[])?;
-            self.end("seal", "digests written beside it", Value::Null, outcome)?;
-        }
-        self.attest(Some(&disk).filter(|_| cloud), outcome);
         Ok(())
     }
 
-    /// Ends the journal and removes files that nobody needs any more.
-    fn tidy(&self, word: &str, kept: bool, outcome: &Outcome) {
-        let plan = self.plan;
-        if let Err(error) = self.host.record(Entry::RunDone { result: word.to_owned() }) {
-            self.reporter.warning(&error.message, error.hint.as_deref());
+    /// Whether a step is to run: nothing before the last state whose result is kept, unless what comes later
+    /// needs it.
+    pub(super) fn is_due(&self, row: &Row) -> bool {
+        let kept =
+            |row: &&Row| row.entrance == Entrance::Keep && row.state.is_reached(&self.earlier);
+        let last = TABLE.iter().rev().find(kept).map(|row| row.state);
+        if last.is_none_or(|last| row.state > last) {
+            return true;
         }
-        if kept {
-            let id = &plan.build.run_id;
-            self.reporter.note(&format!("     kept  go on with: build-image resume {id}"));
+        let attests = !State::Attested.is_reached(&self.earlier);
+        match row.state {
+            State::Attested => attests,
+            // The statement names the inputs, and the image when its checksum was not taken.
+            State::Fetched => attests && self.wants_statement(),
+            State::Installed | State::Converted => {
+                attests && self.wants_statement() && self.sent_before().is_none()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether an earlier process of the run reached a state.
+    pub(super) fn was_reached(&self, state: State) -> bool {
+        state.is_reached(&self.earlier)
+    }
+
+    /// Takes what an earlier process of the run wrote down when its image was registered.
+    fn take_up(&self, work: &mut Work, outcome: &mut Outcome) {
+        let facts = |state: State| self.host.step_done(state.step()).unwrap_or_default();
+        if let Ok(disk) = serde_json::from_value::<Disk>(facts(State::Converted)) {
+            outcome.virtual_size = disk.virtual_size;
+            outcome.image_length = disk.length.unwrap_or(disk.length_limit);
+        }
+        if !self.was_reached(State::Registered) {
             return;
         }
+        if let Ok(uploaded) = serde_json::from_value::<Uploaded>(facts(State::Uploaded)) {
+            self.show_uploaded(&uploaded, outcome);
+            work.uploaded = Some(uploaded);
+        }
+        work.sent_sha256 = self.sent_before();
+        if let Ok(registered) = serde_json::from_value::<Registered>(facts(State::Registered))
+            && let Some(first) = registered.images.first()
+        {
+            self.reporter.note(&format!(" register  done before: {}", first.id));
+            if self.plan.installs {
+                let claim = Claim::earlier(&self.plan.artifacts).unwrap_or_default();
+                *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
+            }
+            self.show_registered(registered, outcome);
+        }
+    }
+
+    /// Removes what the build created, or keeps it for `resume`.
+    fn abandon(&self, error: &Error, outcome: &mut Outcome) {
+        outcome.images.clear();
+        outcome.image_id.clear();
+        // A resumed run that was refused before it did anything keeps what it was to continue.
+        let untouched = !self.earlier.is_empty() && !self.acted;
+        let kept = self.plan.keep_on_failure || untouched;
+        if !kept {
+            self.discard(false, outcome);
+        }
+        self.write_down(|records| records.ended(outcome, false));
+        self.end_journal(error.kind());
+        if kept {
+            self.note_kept();
+        } else {
+            self.tidy(false, outcome);
+        }
+    }
+
+    /// What follows the release: it is finished, whatever fails.
+    fn follow(&mut self, outcome: &mut Outcome) -> Result<()> {
+        let mut late = std::mem::take(&mut self.late);
+        late.extend(self.finish(outcome).err());
+        self.interrupt.release();
+        if self.plan.upload && !self.was_reached(State::Notified) {
+            late.extend(self.notify(outcome).err());
+        }
+        let first = late.into_iter().next();
+        self.write_down(|records| records.ended(outcome, true));
+        self.end_journal(first.as_ref().map_or("success", Error::kind));
+        let Some(error) = first else {
+            self.tidy(true, outcome);
+            return Ok(());
+        };
+        self.note_kept();
+        Err(error)
+    }
+
+    fn end_journal(&self, result: &str) {
+        if let Err(error) = self.host.record(Entry::RunDone { result: result.to_owned() }) {
+            self.reporter.warning(&error.message, error.hint.as_deref());
+        }
+    }
+
+    fn note_kept(&self) {
+        let id = &self.plan.build.run_id;
+        self.reporter.note(&format!("     kept  go on with: build-image resume {id}"));
+    }
+
+    /// Removes files that have no further use.
+    fn tidy(&self, built: bool, outcome: &Outcome) {
+        let plan = &self.plan;
         let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(claim) = claim.filter(|_| !plan.keep) {
-            if word == "success" {
+            if built {
                 claim.remove(&plan.base);
             } else {
                 // The serial logs say why it failed; half a disk is of no use.
-                let _ = fs::remove_file(plan.raw_disk());
+                let _ = std::fs::remove_file(plan.raw_disk());
             }
         }
-        if outcome.leftovers.is_empty() && !plan.keep {
+        // With REUSE the journal of a build stays, for estimates; one that did nothing has none to give.
+        let remembered = plan.keep && (built || self.acted);
+        if outcome.leftovers.is_empty() && !remembered {
             artifacts::remove_run(&plan.run, &plan.base);
         }
     }
 
-    /// Writes records for other programs, where the build has a folder. They are no reason to fail.
+    /// Writes records for other programs, where the build has a directory. They are no reason to fail.
     pub(super) fn write_down(&self, what: impl FnOnce(&Records<'_>) -> Result<()>) {
         if self.claim.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
             return;
         }
-        if let Err(error) = what(&self.records) {
+        if let Err(error) = what(&Records::new(&self.plan, self.settings)) {
             self.reporter.warning(&error.message, error.hint.as_deref());
         }
     }
 
     pub(super) fn begin(&self, step: &str, text: &str) -> Result<()> {
         self.reporter.begin(step, text);
+        self.begin_silently(step)
+    }
+
+    pub(super) fn begin_silently(&self, step: &str) -> Result<()> {
         self.host.record(Entry::StepStarted { step: step.to_owned() })
     }
 
@@ -241,8 +363,21 @@ impl<'a> Pipeline<'a> {
     ) -> Result<()> {
         let took = self.reporter.end(&self.host.mask().text(text));
         outcome.durations.insert(step.to_owned(), (took.as_secs_f64() * 1000.0).round() / 1000.0);
-        self.host
-            .record(Entry::StepDone { step: step.to_owned(), facts: self.host.mask().value(facts) })
+        self.end_silently(step, facts)
+    }
+
+    /// Writes down that a step is done. Its facts are used by a later process of the run: they are kept as they
+    /// are, hence without secrets.
+    pub(super) fn end_silently(&self, step: &str, facts: Value) -> Result<()> {
+        if self.host.mask().value(facts.clone()) != facts {
+            let text = format!(
+                "provider `{}` put a secret into the answer of step {step}, which would be kept on disk",
+                self.plan.platform
+            );
+            return Err(Error::new(Stage::Provider(ErrorKind::Internal), text)
+                .hint("report it to the author of the provider"));
+        }
+        self.host.record(Entry::StepDone { step: step.to_owned(), facts })
     }
 
     /// A provider's failure. It counts as an interruption only when there was one.
@@ -256,4 +391,16 @@ impl<'a> Pipeline<'a> {
         }
         Error::provider(&self.plan.platform, step, error)
     }
+
+    /// Records that an image stays in spite of a failure.
+    pub(super) fn fails_late(&mut self, error: Error) {
+        self.late.push(error);
+    }
+}
+
+/// Runs a part of the build; a bug in it must not keep the rest from happening.
+fn guarded(part: impl FnOnce() -> Result<()>) -> Result<()> {
+    catch_unwind(AssertUnwindSafe(part)).unwrap_or_else(|_| {
+        Err(Error::new(Stage::Bug, "build-image panicked").hint("report it with the log file"))
+    })
 }

@@ -10,15 +10,19 @@
 use std::{
     fs::{self, File},
     io::Read,
-    path::Path,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use build_image_plugin_api::Disk;
+use build_image_plugin_api::{Disk, document::Uploaded};
 use serde_json::{Map, Value, json};
 
 use super::{
     Pipeline,
+    order::Work,
     publish::{put, write_beside},
+    state::{Flow, State},
 };
 use crate::{
     artifacts::cannot_make,
@@ -54,19 +58,55 @@ impl Pipeline<'_> {
         fs::create_dir_all(folder).map_err(failed)
     }
 
-    /// Writes the statement, if one is wanted. The image is there already and stays: a statement that cannot
-    /// be written is a warning.
-    pub(super) fn attest(&self, sent: Option<&Disk>, outcome: &Outcome) {
-        let Some(path) = self.settings.path(KEY) else { return };
-        if let Err(error) = self.write_statement(&path, sent, outcome) {
-            self.reporter.warning(&error.message, error.hint.as_deref());
-        }
+    /// Whether a statement is wanted.
+    pub(super) fn wants_statement(&self) -> bool {
+        self.settings.path(KEY).is_some()
     }
 
-    fn write_statement(&self, path: &Path, sent: Option<&Disk>, outcome: &Outcome) -> Result<()> {
+    /// Writes checksums and signatures beside published files, and the statement if one is wanted. An image in
+    /// the cloud stays whatever comes of the statement; the build fails then, and a resumed run writes it.
+    ///
+    /// # Errors
+    /// When checksums cannot be written or the user cancels.
+    pub(super) fn attest(&mut self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
+        let step = State::Attested.step();
+        let mut files = std::mem::take(&mut work.published);
+        if let (Flow::Local, Some(file)) = (self.plan.flow(), &outcome.file) {
+            files.push((PathBuf::from(file), checksums_of(work.uploaded.as_ref())));
+        }
+        if files.is_empty() && !self.wants_statement() {
+            return self.end_silently(step, Value::Null);
+        }
+        self.begin(step, "taking digests of what was published")?;
+        for (file, known) in &files {
+            self.seal(file, known)?;
+        }
+        if self.wants_statement()
+            && let Err(error) = self.write_statement(work, outcome)
+        {
+            if self.plan.flow() != Flow::Cloud || error.stage == Stage::Interrupted {
+                return Err(error);
+            }
+            self.reporter.abandon();
+            self.fails_late(Error {
+                message: format!(
+                    "image {} is registered in the cloud, but its statement was not written: {}",
+                    outcome.image_id, error.message
+                ),
+                stage: Stage::Attestation,
+                ..error
+            });
+            return Ok(());
+        }
+        let text = if files.is_empty() { "statement written" } else { "digests written beside it" };
+        self.end(step, text, Value::Null, outcome)
+    }
+
+    fn write_statement(&self, work: &Work, outcome: &Outcome) -> Result<()> {
+        let Some(path) = &self.settings.path(KEY) else { return Ok(()) };
         let statement = json!({
             "_type": "https://in-toto.io/Statement/v1",
-            "subject": [self.subject(sent, outcome)?],
+            "subject": [self.subject(work, outcome)?],
             "predicateType": "https://slsa.dev/provenance/v1",
             "predicate": {
                 "buildDefinition": {
@@ -86,24 +126,50 @@ impl Pipeline<'_> {
         if let Some(signer) = self.signer()? {
             let envelope = signer.envelope(PAYLOAD_TYPE, text.as_bytes())?;
             let json = path.extension().is_some_and(|ending| ending == "json");
-            let stem = if json { path.with_extension("") } else { path.to_owned() };
+            let stem = if json { path.with_extension("") } else { path.clone() };
             write_beside(&stem, ENVELOPE, format!("{envelope}\n").as_bytes())?;
         }
         Ok(())
     }
 
-    /// The image: the published file, or the one that was sent.
-    fn subject(&self, sent: Option<&Disk>, outcome: &Outcome) -> Result<Value> {
-        let digest = match (sent.and_then(|disk| self.host.made(disk.id)), &outcome.file) {
-            (Some(made), _) => self.digest(&mut Reading { made: &made, offset: 0 })?,
+    /// The image: the one that was sent, or the published file.
+    fn subject(&self, work: &Work, outcome: &Outcome) -> Result<Value> {
+        let digest = match (&work.sent_sha256, &outcome.file) {
+            (Some(sha256), _) => sha256.clone(),
             (None, Some(file)) => self.digest_of_file(Path::new(file))?,
-            (None, None) => return Err(Error::new(Stage::Bug, "there is no image to attest")),
+            (None, None) => self.digest_of_converted(work.disk.as_ref())?,
         };
         let ids: Vec<&str> = outcome.images.iter().map(|image| image.id.as_str()).collect();
         let name = outcome.file.as_deref().map_or(outcome.image_name.as_str(), |file| {
             Path::new(file).file_name().and_then(|name| name.to_str()).unwrap_or(file)
         });
         Ok(json!({"name": name, "digest": {"sha256": digest}, "annotations": {"images": ids}}))
+    }
+
+    /// Digest of an image that an earlier process sent: it is made again from the same input.
+    fn digest_of_converted(&self, disk: Option<&Disk>) -> Result<String> {
+        let made = disk.and_then(|disk| self.host.made(disk.id));
+        let (Some(disk), Some(made)) = (disk, made) else {
+            return Err(Error::new(Stage::Bug, "there is no image to attest"));
+        };
+        let sent = self.host.first_step_done(State::Converted.step()).unwrap_or_default();
+        if sent.get("identity").and_then(Value::as_str) != Some(disk.identity.as_str()) {
+            let text = "the disk changed since it was sent, so its digest is not that of the image";
+            return Err(
+                Error::new(Stage::Source, text).hint(format!("leave {KEY} out, or build again"))
+            );
+        }
+        self.digest_of_image(&made, &AtomicBool::new(false))
+    }
+
+    /// Digest of an image that was handed out, until `over` is set or the user cancels.
+    pub(super) fn digest_of_image(&self, made: &Made, over: &AtomicBool) -> Result<String> {
+        let watch = || {
+            if over.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { self.going_on() }
+        };
+        let mut reading = Reading { made, offset: 0, watch: &watch };
+        let digests = digests_of(&mut reading, &[Algorithm::Sha256], &mut |_| watch())?;
+        Ok(digests.hex(Algorithm::Sha256).unwrap_or_default())
     }
 
     /// Every setting, secrets masked.
@@ -175,6 +241,19 @@ impl Pipeline<'_> {
     }
 }
 
+/// The checksums a provider took while it wrote a file; others are taken by reading it.
+fn checksums_of(uploaded: Option<&Uploaded>) -> Vec<(Algorithm, String)> {
+    let fact = |name: &str| uploaded?.facts.get(name)?.as_str().map(str::to_owned);
+    [(Algorithm::Md5, "md5", 32), (Algorithm::Sha256, "sha256", 64)]
+        .into_iter()
+        .filter_map(|(algorithm, name, digits)| Some((algorithm, fact(name)?, digits)))
+        .filter(|(_, text, digits)| {
+            text.len() == *digits && text.bytes().all(|digit| digit.is_ascii_hexdigit())
+        })
+        .map(|(algorithm, text, _)| (algorithm, text))
+        .collect()
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -183,12 +262,12 @@ fn hex(bytes: &[u8]) -> String {
 struct Reading<'a> {
     made: &'a Made,
     offset: u64,
+    watch: &'a (dyn Fn() -> ControlFlow<()> + Sync),
 }
 
 impl Read for Reading<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let watch = || std::ops::ControlFlow::Continue(());
-        let count = self.made.read_at(buffer, self.offset, &watch);
+        let count = self.made.read_at(buffer, self.offset, &self.watch);
         let count = count.map_err(|error| std::io::Error::other(error.message))?;
         self.offset += count as u64;
         Ok(count)

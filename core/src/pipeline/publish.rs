@@ -24,7 +24,13 @@ const DIGESTS: [(Algorithm, &str); 2] = [(Algorithm::Md5, "md5"), (Algorithm::Sh
 
 impl Pipeline<'_> {
     /// Puts the image a provider made into the folder.
-    pub(super) fn publish(&self, disk: &Disk, folder: &Path, outcome: &mut Outcome) -> Result<()> {
+    /// Returns the file, and the checksums taken while it was written.
+    pub(super) fn publish(
+        &self,
+        disk: &Disk,
+        folder: &Path,
+        outcome: &mut Outcome,
+    ) -> Result<(PathBuf, Vec<(Algorithm, String)>)> {
         let made = self.host.made(disk.id).ok_or_else(|| {
             let text = format!("the provider returned disk {}, which was never made", disk.id);
             Error::new(Stage::Provider(ErrorKind::Internal), text)
@@ -44,11 +50,11 @@ impl Pipeline<'_> {
                 .into_iter()
                 .filter_map(|(algorithm, text)| Some((algorithm, text.clone()?)))
                 .collect();
-        self.seal(&published.path, &known)?;
         outcome.location = Some(folder.display().to_string());
         outcome.file = Some(published.path.display().to_string());
         let text = format!("{} written", published.path.display());
-        self.end("publish", &text, json!({"file": published.path}), outcome)
+        self.end("publish", &text, json!({"file": published.path}), outcome)?;
+        Ok((published.path, known))
     }
 
     /// Writes digests and signature of a published file beside it. Those in `known` need no reading.

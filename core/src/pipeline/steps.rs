@@ -4,7 +4,11 @@ use std::{
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::PoisonError,
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::ScopedJoinHandle,
 };
 
 use build_image_disk::qemu::Accel;
@@ -18,17 +22,24 @@ use build_image_plugin_api::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::Pipeline;
+use super::{
+    Pipeline,
+    order::Work,
+    state::{Flow, State},
+};
 use crate::{
     artifacts::{Claim, cannot_make},
     error::{Error, Problem, Result, Stage},
     install::{self, Workshop},
     journal::Entry,
-    plan::Installation,
-    plugins::RunHost,
+    plan::{Installation, check_space},
+    plugins::{Origin, RunHost},
     report::{ImageEntry, Outcome},
     source,
 };
+
+/// Member of the facts of an upload: SHA-256 of the image as it was sent.
+const SENT: &str = "image_sha256";
 
 impl Pipeline<'_> {
     /// Asks the provider what it finds; online or without any network. With `look_only` it makes and
@@ -56,6 +67,16 @@ impl Pipeline<'_> {
             finding.causes = finding.causes.iter().map(|cause| mask.text(cause)).collect();
         }
         Ok(report)
+    }
+
+    /// Makes IMAGE_DIR, where files are published on this machine.
+    pub(super) fn make_image_dir(&self) -> Result<()> {
+        let plan = &self.plan;
+        let Some(directory) = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir())
+        else {
+            return Ok(());
+        };
+        fs::create_dir_all(directory).map_err(|error| cannot_make(directory.as_ref(), &error))
     }
 
     /// Asks the provider before the long part; without an upload only what needs no network.
@@ -113,6 +134,54 @@ impl Pipeline<'_> {
         let (count, plural) = (problems.len(), if problems.len() == 1 { "" } else { "s" });
         let text = format!("provider `{}` found {count} problem{plural}", self.plan.platform);
         Error::several(Stage::Provider(kind), text, problems)
+    }
+
+    /// Brings the inputs to this machine, verifies and unpacks them. What only they tell is checked now.
+    pub(super) fn fetch(&mut self, outcome: &mut Outcome) -> Result<()> {
+        let step = State::Fetched.step();
+        self.begin_silently(step)?;
+        let opened =
+            source::open(&source::Desk::new(self.settings, &self.reporter, &self.interrupt))?;
+        self.downloads = opened.downloads;
+        let described = self.plugin.description();
+        let differs = self.plan.complete(described, self.settings, opened.source)?;
+        outcome.image_name.clone_from(&self.plan.build.image_name);
+        self.host.record(Entry::InputsKnown {
+            build: Box::new(self.plan.build.clone()),
+            artifacts: self.plan.kept_artifacts(),
+        })?;
+        self.end_silently(step, Value::Null)?;
+        if differs && self.is_due(State::Checked.row()) {
+            check_space(&self.plan)?;
+            self.check(outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the disk the forms that are wanted: a package for IMAGE_DIR, an image for the target.
+    pub(super) fn convert(&self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
+        let plan = &self.plan;
+        let given = plan.disk.as_ref().map(|disk| disk.path.clone()).unwrap_or_default();
+        let origin = Origin {
+            is_raw: work.raw.is_some(),
+            path: work.raw.clone().unwrap_or(given),
+            given: plan.disk.as_ref().map(|disk| disk.reader.clone()),
+            virtual_size: plan.build.virtual_size,
+            disk_name: plan.build.disk_name.clone(),
+            date: self.settings.builder().date,
+            signer: self.signer()?.map(Arc::new),
+        };
+        self.host.set_disk(origin, &plan.build.file_stem);
+        let published = State::Registered.row();
+        if let Some(directory) = plan.publish.as_ref().filter(|_| self.is_due(published)) {
+            let disk = self.create_disk(true, outcome)?;
+            work.published.push(self.publish(&disk, directory, outcome)?);
+            self.interrupt.check()?;
+        }
+        if plan.flow() != Flow::Package {
+            work.disk = Some(self.create_disk(plan.flow() == Flow::Local, outcome)?);
+        }
+        Ok(())
     }
 
     pub(super) fn install(&self, outcome: &mut Outcome) -> Result<PathBuf> {
@@ -190,7 +259,7 @@ impl Pipeline<'_> {
     }
 
     fn inputs(&self, installation: &Installation) -> Result<String> {
-        let plan = self.plan;
+        let plan = &self.plan;
         let size = plan.build.virtual_size;
         install::Made::inputs(installation, &plan.platform, size, &|| self.going_on())
     }
@@ -228,32 +297,66 @@ impl Pipeline<'_> {
         Ok(disk)
     }
 
-    pub(super) fn upload(&self, disk: Disk, outcome: &mut Outcome) -> Result<Uploaded> {
-        let verb = if self.plan.upload { "sending" } else { "writing" };
-        self.begin("upload", &format!("{verb} {}", bytes(outcome.image_length)))?;
-        let request =
-            UploadRequest { build: self.plan.build.clone(), disk, ..UploadRequest::default() };
-        let uploaded = self.steps.upload(&request).map_err(|error| self.failed("upload", error))?;
+    /// Brings the image to its target. Its checksum is taken meanwhile, when a statement wants it.
+    pub(super) fn upload(&self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
+        let disk = work.disk.clone().ok_or_else(|| missing("a disk", "upload"))?;
+        let (step, verb) =
+            (State::Uploaded.step(), if self.plan.upload { "sending" } else { "writing" });
+        self.begin(step, &format!("{verb} {}", bytes(outcome.image_length)))?;
+        let over = AtomicBool::new(false);
+        let made = self.host.made(disk.id).filter(|_| self.plan.upload && self.wants_statement());
+        let request = UploadRequest {
+            build: self.plan.build.clone(),
+            disk: disk.clone(),
+            ..UploadRequest::default()
+        };
+        let (this, over) = (&*self, &over);
+        let (uploaded, digest) = std::thread::scope(|scope| {
+            let digest = made.map(|made| scope.spawn(move || this.digest_of_image(&made, over)));
+            let uploaded = self.steps.upload(&request);
+            over.store(uploaded.is_err(), Ordering::Relaxed);
+            (uploaded, digest.map(ScopedJoinHandle::join))
+        });
+        let uploaded = uploaded.map_err(|error| self.failed(step, error))?;
+        let panicked = |_| Error::new(Stage::Bug, "the checksum of the image was not taken");
+        work.sent_sha256 =
+            digest.map(|joined| joined.map_err(panicked)).transpose()?.transpose()?;
+        self.show_uploaded(&uploaded, outcome);
+        let text = format!("{} now at {}", bytes(uploaded.bytes_sent), uploaded.location);
+        let mut facts = json!(uploaded);
+        if let Some(sha256) = &work.sent_sha256 {
+            facts[SENT] = json!(sha256);
+        }
+        work.uploaded = Some(uploaded);
+        self.end(step, &text, facts, outcome)
+    }
+
+    /// SHA-256 of the image that an earlier process of the run sent, if it was taken.
+    pub(super) fn sent_before(&self) -> Option<String> {
+        let facts = self.host.step_done(State::Uploaded.step())?;
+        facts.get(SENT)?.as_str().map(str::to_owned)
+    }
+
+    pub(super) fn show_uploaded(&self, uploaded: &Uploaded, outcome: &mut Outcome) {
         outcome.bytes_sent = uploaded.bytes_sent;
         if !self.plan.upload {
             outcome.location = self.plan.build.image_dir.clone();
             outcome.file = Some(uploaded.location.clone());
         }
-        let text = format!("{} now at {}", bytes(uploaded.bytes_sent), uploaded.location);
-        self.end("upload", &text, json!(uploaded), outcome)?;
-        Ok(uploaded)
     }
 
-    pub(super) fn register(&self, uploaded: Uploaded, outcome: &mut Outcome) -> Result<()> {
-        let name = &self.plan.build.image_name;
-        self.begin("register", &format!("registering image {name}"))?;
+    /// Makes the image known at its target, under its final name.
+    pub(super) fn register(&self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
+        let uploaded = work.uploaded.clone().ok_or_else(|| missing("an upload", "register"))?;
+        let step = State::Registered.step();
+        self.begin(step, &format!("registering image {}", self.plan.build.image_name))?;
         let request = RegisterRequest {
             build: self.plan.build.clone(),
             uploaded,
             ..RegisterRequest::default()
         };
         let registered: Registered =
-            self.steps.register(&request).map_err(|error| self.failed("register", error))?;
+            self.steps.register(&request).map_err(|error| self.failed(step, error))?;
         let Some(first) = registered.images.first() else {
             let text = format!(
                 "provider `{}` registered no image and reported no error",
@@ -262,38 +365,13 @@ impl Pipeline<'_> {
             return Err(Error::new(Stage::Provider(ErrorKind::Internal), text));
         };
         let text = format!("image {} registered", first.id);
-        let ended = self.end("register", &text, json!(registered), outcome);
-        self.keep(registered, ended, outcome);
+        self.end(step, &text, json!(registered), outcome)?;
+        self.show_registered(registered, outcome);
         Ok(())
     }
 
-    /// Takes up a run whose image an earlier process registered, if that is so: only its means are left to
-    /// remove. Nothing is made twice, whatever became of the means.
-    pub(super) fn is_registered(&self, outcome: &mut Outcome) -> bool {
-        let facts = |step: &str| self.host.step_done(step).unwrap_or_default();
-        let Ok(registered) = serde_json::from_value::<Registered>(facts("register")) else {
-            return false;
-        };
-        let Some(first) = registered.images.first() else { return false };
-        self.reporter.note(&format!(" register  done before: {}", first.id));
-        if let Ok(disk) = serde_json::from_value::<Disk>(facts("disk")) {
-            outcome.virtual_size = disk.virtual_size;
-            outcome.image_length = disk.length.unwrap_or(disk.length_limit);
-        }
-        if self.plan.installation.is_some() {
-            let claim = Claim::earlier(&self.plan.artifacts).unwrap_or_default();
-            *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
-        }
-        self.keep(registered, Ok(()), outcome);
-        true
-    }
-
-    /// The image is there: from here on nothing may take it away again.
-    fn keep(&self, registered: Registered, ended: Result<()>, outcome: &mut Outcome) {
-        let released = self.host.record(Entry::ProductsReleased);
-        for error in [ended, released].into_iter().filter_map(Result::err) {
-            self.reporter.warning(&error.message, error.hint.as_deref());
-        }
+    /// Puts registered images into the outcome and the records.
+    pub(super) fn show_registered(&self, registered: Registered, outcome: &mut Outcome) {
         if let Some(first) = registered.images.first() {
             outcome.image_id.clone_from(&first.id);
             outcome.image_name.clone_from(&first.name);
@@ -309,6 +387,10 @@ impl Pipeline<'_> {
         outcome.provider = registered.facts.into_iter().map(named).collect();
         self.write_down(|records| records.registered(outcome));
     }
+}
+
+fn missing(what: &str, step: &str) -> Error {
+    Error::new(Stage::Bug, format!("step {step} was started without {what}"))
 }
 
 /// qemu does not sync; what the journal calls installed must outlive a power cut.

@@ -7,62 +7,27 @@ use std::{
     time::Duration,
 };
 
-use build_image_plugin_api::{Archive, Description, DiskSpec, document::Build};
+use build_image_plugin_api::{Description, DiskSpec, document::Build};
 
-use super::disk_size::{self, GIB, Wanted};
-use super::space::MB;
+use super::{
+    Source, Unread,
+    disk_size::{self, GIB, Wanted},
+    names::{artifacts_name, disk_name, image_name, names, package},
+    resume,
+    source::Hotfix,
+    space::MB,
+};
 use crate::{
     error::{Error, Problem, Result, Stage},
-    product::{self, Facts, Guest, Overrides, Shape, Sizes, VeInfo, Version},
+    pipeline::Flow,
+    product::{self, Facts, Guest, Overrides, Shape, Sizes, Version},
     random,
-    runs::{Run, State},
+    runs::Run,
     settings::Resolved,
     signature::FileDigest,
     source::{GivenDisk, Manner},
     tags::{self, Tags},
 };
-
-/// What the image is made from, as it was found.
-pub enum Source {
-    /// A BIG-IP installer.
-    Iso {
-        /// The file.
-        path: PathBuf,
-        /// What it installs.
-        facts: Facts,
-        /// Sizes of its volumes.
-        info: Box<VeInfo>,
-        /// Its digest, when it was read for another reason.
-        digest: Option<FileDigest>,
-        /// The hotfix that goes on top.
-        hotfix: Option<Box<Hotfix>>,
-    },
-    /// A disk image.
-    Disk(GivenDisk),
-}
-
-/// An opened hotfix ISO that fits its base.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hotfix {
-    /// The file.
-    pub path: PathBuf,
-    /// What it makes of the base.
-    pub facts: Facts,
-    /// Its digest, when it was read for another reason.
-    pub digest: Option<FileDigest>,
-}
-
-impl Source {
-    /// Facts of what will be installed in the end: the hotfix's when there is one.
-    #[must_use]
-    pub fn facts(&self) -> Option<&Facts> {
-        match self {
-            Self::Iso { hotfix: Some(hotfix), .. } => Some(&hotfix.facts),
-            Self::Iso { facts, .. } => Some(facts),
-            Self::Disk(_) => None,
-        }
-    }
-}
 
 /// How an ISO is installed.
 #[derive(Clone)]
@@ -136,6 +101,46 @@ pub struct Plan {
     pub keep: bool,
     /// Keep everything of a failed build, so that it can be resumed.
     pub keep_on_failure: bool,
+    /// Whether an ISO is installed.
+    pub installs: bool,
+    /// The source was not read yet: its size and what follows from it are unknown.
+    pub provisional: bool,
+    /// The settings that decide what is built, in one spelling.
+    pub shape: BTreeMap<String, String>,
+    /// What was drawn at random for this build.
+    pub(super) draws: Draws,
+    /// What an earlier process of the run told the provider's steps.
+    pub(super) earlier: Option<Box<Build>>,
+}
+
+/// What is drawn at random, once for all plans of a build.
+#[derive(Clone, Debug, Default)]
+pub struct Draws {
+    /// Identifier of the run.
+    pub run_id: String,
+    /// End of an image name that is composed.
+    name_suffix: String,
+}
+
+impl Draws {
+    /// For a new run.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            run_id: format!("{}-{}", crate::clock::stamp(), random::characters(random::LOWER, 6)?),
+            name_suffix: random::characters(random::UPPER, 9)?,
+        })
+    }
+
+    /// For a run that is resumed.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub fn of(run: &Run) -> Result<Self> {
+        Ok(Self { run_id: run.id.clone(), ..Self::new()? })
+    }
 }
 
 impl Plan {
@@ -148,6 +153,7 @@ impl Plan {
         said: &Description,
         settings: &Resolved,
         source: Source,
+        draws: &Draws,
     ) -> Result<Self> {
         let (stem, seed) = names(&source, platform, said, settings)?;
         let installation = installation(platform, said, settings, &source)?;
@@ -162,13 +168,18 @@ impl Plan {
                 disk_size::check_given(platform, &disk.path, size, &said.disk)?;
                 size
             }
-            (None, Source::Iso { .. }) => 0,
+            (None, Source::Unread(Unread { virtual_size: Some(size), path, .. })) => {
+                disk_size::check_given(platform, path, *size, &said.disk)?;
+                *size
+            }
+            (None, Source::Unread(_) | Source::Iso { .. }) => 0,
         };
         let upload = said.uploads && !settings.is_on("NO_UPLOAD");
-        let run_id = format!("{}-{}", crate::clock::stamp(), random::characters(random::LOWER, 6)?);
-        let (image_name, image_name_chosen) = image_name(said, settings, &seed, &stem)?;
-        let folder = settings.path("IMAGE_DIR").unwrap_or_else(|| PathBuf::from("images"));
-        let images = absolute(&folder)?;
+        let run_id = draws.run_id.clone();
+        let (image_name, image_name_chosen) =
+            image_name(said, settings, &seed, &stem, &draws.name_suffix)?;
+        let images = settings.path("IMAGE_DIR").unwrap_or_else(|| PathBuf::from("images"));
+        let images = settings.absolute(&images)?;
         let publishes = upload && settings.get("IMAGE_DIR").is_some() || said.uploads && !upload;
         let build = Build {
             run_id: run_id.clone(),
@@ -191,9 +202,14 @@ impl Plan {
             artifacts: base.join(artifacts_name(&source, platform, settings)),
             run: base.join("runs").join(&run_id),
             base,
+            installs: source.is_iso(),
+            provisional: matches!(source, Source::Unread(_)),
+            shape: resume::shape(settings)?,
+            draws: draws.clone(),
+            earlier: None,
             disk: match source {
                 Source::Disk(disk) => Some(disk),
-                Source::Iso { .. } => None,
+                Source::Iso { .. } | Source::Unread(_) => None,
             },
             package: package(said, settings),
             spec: said.disk.spec.clone(),
@@ -211,34 +227,26 @@ impl Plan {
         })
     }
 
+    /// Where the result goes.
+    #[must_use]
+    pub fn flow(&self) -> Flow {
+        match (self.is_cloud, self.upload) {
+            (true, true) => Flow::Cloud,
+            (true, false) => Flow::Package,
+            (false, _) => Flow::Local,
+        }
+    }
+
+    /// The directory of the build's files, when an installation needs one.
+    #[must_use]
+    pub fn kept_artifacts(&self) -> Option<PathBuf> {
+        self.installation.as_ref().map(|_| self.artifacts.clone())
+    }
+
     /// Whether files are published on this machine, by the host or the provider.
     #[must_use]
     pub fn needs_image_dir(&self) -> bool {
         self.publish.is_some() || !self.upload
-    }
-
-    /// Takes up the run of an earlier process: same run, same names, same journal.
-    ///
-    /// # Errors
-    /// When the run is in use or done, or was a build of something else.
-    pub fn resume(&mut self, run: &Run) -> Result<()> {
-        let refused = |what: &str| {
-            Error::new(Stage::Settings, format!("run `{}` cannot be resumed: {what}", run.id))
-        };
-        match run.state {
-            State::Running => return Err(refused("a process is at work with it")),
-            State::Done => return Err(refused("it is done")),
-            State::Dead | State::Failed | State::Damaged => {}
-        }
-        let before = (&run.build.file_stem, run.build.virtual_size, &run.platform);
-        if before != (&self.build.file_stem, self.build.virtual_size, &self.platform) {
-            return Err(refused(
-                "the ISO, the disk or the settings are not those it was started with",
-            ));
-        }
-        self.build = run.build.clone();
-        self.run.clone_from(&run.folder);
-        Ok(())
     }
 
     /// File the raw disk is built in.
@@ -250,14 +258,8 @@ impl Plan {
 
 /// Folder of all builds' files.
 pub(crate) fn base_folder(settings: &Resolved) -> Result<PathBuf> {
-    absolute(&settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts")))
-}
-
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(|error| {
-        Error::new(Stage::Settings, format!("`{}` is no usable path", path.display()))
-            .because(&error)
-    })
+    let base = settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts"));
+    settings.absolute(&base)
 }
 
 /// The image's shape, which only an ISO needs.
@@ -297,7 +299,7 @@ fn installation(
         skip_boot_fixup: said.guest.skip_boot_fixup,
         consoles: product::consoles(json("CONSOLE_DEVICES"))?,
         disable_splash: settings.is_on("DISABLE_SPLASH"),
-        files: product::injected(json("UPDATE_IMAGE_FILES"), &|path| settings.expand_home(path))?,
+        files: product::injected(json("UPDATE_IMAGE_FILES"), &|path| settings.resolve_path(path))?,
     };
     Ok(Some(Installation {
         iso: path.clone(),
@@ -361,90 +363,10 @@ fn overrides(settings: &Resolved) -> Result<Overrides> {
         .collect()
 }
 
-/// File stem and seed of the image's name.
-fn names(
-    source: &Source,
-    platform: &str,
-    said: &Description,
-    settings: &Resolved,
-) -> Result<(String, String)> {
-    let (stem, seed) = match source {
-        Source::Iso { facts, .. } => {
-            let facts = source.facts().unwrap_or(facts);
-            let shape = shape(settings)?;
-            (product::file_stem(facts, shape, platform), product::seed(facts, shape))
-        }
-        Source::Disk(disk) => {
-            let stem = disk.stem();
-            (format!("{stem}.{platform}"), stem)
-        }
-    };
-    match settings.text("HYPERVISOR_IMAGE_NAME") {
-        Some(name) if name.contains('/') => Err(Error::new(
-            Stage::Settings,
-            format!("HYPERVISOR_IMAGE_NAME: `{name}` is a path, not a file name"),
-        )
-        .hint("set the folder with IMAGE_DIR")),
-        // Packages of clouds keep their names, as with the old tool.
-        Some(name) if !said.uploads => {
-            let whole = name.ends_with(platform) || package(said, settings).archive == Archive::Ova;
-            Ok((if whole { name.to_owned() } else { format!("{name}.{platform}") }, seed))
-        }
-        _ => Ok((stem, seed)),
-    }
-}
-
-/// What goes into IMAGE_DIR: the provider's package, or the image alone when the user wants no archive.
-fn package(said: &Description, settings: &Resolved) -> DiskSpec {
-    let package = said.disk.package.as_ref().unwrap_or(&said.disk.spec);
-    match settings.text("PACKAGE") {
-        Some("none") => package.bare(),
-        _ => package.clone(),
-    }
-}
-
-/// Name of the disk inside a package, without suffix.
-fn disk_name(source: &Source) -> String {
-    match source {
-        Source::Iso { facts, .. } => product::internal_name(facts),
-        Source::Disk(disk) => disk.stem(),
-    }
-}
-
-fn disk_stem(path: &Path) -> String {
-    path.file_stem().map_or_else(|| "disk".to_owned(), |stem| stem.to_string_lossy().into_owned())
-}
-
-fn image_name(
-    said: &Description,
-    settings: &Resolved,
-    seed: &str,
-    stem: &str,
-) -> Result<(String, bool)> {
-    let Some(rules) = &said.image_name else { return Ok((stem.to_owned(), false)) };
-    if let Some(name) = settings.text("CLOUD_IMAGE_NAME") {
-        product::check_name(name, rules)?;
-        return Ok((name.to_owned(), true));
-    }
-    let random = random::characters(random::UPPER, 9)?;
-    Ok((product::compose_name(seed, &random, rules)?, false))
-}
-
-fn artifacts_name(source: &Source, platform: &str, settings: &Resolved) -> PathBuf {
-    match source {
-        Source::Iso { path, .. } => {
-            let modules = settings.text("MODULES").unwrap_or_default();
-            let slots = settings.text("BOOT_LOCATIONS").unwrap_or_default();
-            Path::new(&disk_stem(path)).join(platform).join(format!("{modules}_{slots}slot"))
-        }
-        Source::Disk(disk) => Path::new(&disk.stem()).join(platform),
-    }
-}
-
 /// What a disk says of itself; installers are for x86-64 and start by BIOS.
 fn architecture(source: &Source) -> &'static str {
     match source {
-        Source::Iso { .. } => "x86_64",
+        Source::Iso { .. } | Source::Unread(_) => "x86_64",
         Source::Disk(disk) => disk.facts.architecture.map_or("x86_64", |found| found.name()),
     }
 }
@@ -452,7 +374,7 @@ fn architecture(source: &Source) -> &'static str {
 fn boot_mode(source: &Source) -> &'static str {
     match source {
         Source::Disk(disk) if disk.facts.is_uefi_only() => "uefi",
-        Source::Disk(_) | Source::Iso { .. } => "bios",
+        Source::Disk(_) | Source::Iso { .. } | Source::Unread(_) => "bios",
     }
 }
 

@@ -141,6 +141,15 @@ impl RunHost {
         lock(&self.journal).step_done(step).cloned()
     }
 
+    /// What the first of several attempts wrote down when it finished a step.
+    #[must_use]
+    pub fn first_step_done(&self, wanted: &str) -> Option<Value> {
+        lock(&self.journal).entries().iter().find_map(|entry| match entry {
+            Entry::StepDone { step, facts } if step == wanted => Some(facts.clone()),
+            _ => None,
+        })
+    }
+
     /// Resources that exist now, as far as the journal knows.
     #[must_use]
     pub fn resources(&self) -> Vec<Resource> {

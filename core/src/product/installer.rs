@@ -243,17 +243,17 @@ pub fn consoles(value: Option<&Value>) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Reads UPDATE_IMAGE_FILES; `expand_home` makes a path of what the user wrote.
+/// Reads UPDATE_IMAGE_FILES; `resolve_path` makes a path of what the user wrote.
 ///
 /// # Errors
 /// Every entry that is not acceptable.
 pub fn injected(
     value: Option<&Value>,
-    expand_home: &dyn Fn(&str) -> Result<String, String>,
+    resolve_path: &dyn Fn(&str) -> Result<String, String>,
 ) -> Result<Vec<Injected>> {
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for (position, item) in value.and_then(Value::as_array).into_iter().flatten().enumerate() {
-        match injected_one(item, expand_home) {
+        match injected_one(item, resolve_path) {
             Ok(file) => files.push(file),
             Err(what) => problems
                 .push(Problem::new(format!("UPDATE_IMAGE_FILES, entry {}: {what}", position + 1))),
@@ -268,14 +268,14 @@ pub fn injected(
 
 fn injected_one(
     item: &Value,
-    expand_home: &dyn Fn(&str) -> Result<String, String>,
+    resolve_path: &dyn Fn(&str) -> Result<String, String>,
 ) -> Result<Injected, String> {
     let text = |key: &str| match item.get(key) {
         Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Number(number)) => Some(number.to_string()),
         _ => None,
     };
-    let source = expand_home(&text("source").ok_or("`source` is missing")?)?;
+    let source = resolve_path(&text("source").ok_or("`source` is missing")?)?;
     let destination = text("destination").ok_or("`destination` is missing")?;
     if !destination.starts_with('/') || destination.contains(['\n', '\0']) {
         return Err(format!("destination `{destination}` is not an absolute path"));

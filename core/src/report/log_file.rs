@@ -16,6 +16,7 @@ use tracing_subscriber::{
 use crate::{
     artifacts::open_unlinked,
     error::{Error, Result, Stage},
+    settings::Resolved,
 };
 
 /// Where the log goes.
@@ -25,22 +26,41 @@ pub struct LogFile {
     pub path: PathBuf,
 }
 
+/// Names in the directory of logs.
+#[derive(Clone, Debug)]
+pub struct LogNames {
+    /// The log of one run.
+    pub file: String,
+    /// Links to the last log.
+    pub links: Vec<String>,
+}
+
 impl LogFile {
-    /// Opens the log and sends all tracing of this process to it.
+    /// Opens the log and sends all tracing of this process to it. What other processes wrote stays: a run has a
+    /// file of its own, a file that the user names is appended to.
     ///
     /// # Errors
     /// When the file cannot be made.
-    pub fn start(wanted: Option<&str>, default_name: &str, level: &str) -> Result<Self> {
-        let (path, named_here) = place(wanted, default_name);
+    pub fn start(settings: &Resolved, names: &LogNames, level: &str) -> Result<Self> {
+        let (path, named_here) = place(settings.text("LOG_FILE"), &names.file);
+        let path = settings.relative_to_run(path);
         let failed = |error: io::Error| {
             Error::new(Stage::Settings, format!("cannot write the log file `{}`", path.display()))
                 .because(&error)
-                .hint("set LOG_FILE to a file or folder this user may write to")
+                .hint("set LOG_FILE to a file or directory this user may write to")
         };
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(failed)?;
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(failed)?;
         }
         let file = open(&path, named_here).map_err(failed)?;
+        if path.file_name().is_some_and(|name| name == names.file.as_str()) {
+            for link in &names.links {
+                // A missing link is no reason to fail.
+                if let Err(error) = point(&path.with_file_name(link), &names.file) {
+                    tracing::debug!(link, %error, "the link to the last log was not made");
+                }
+            }
+        }
         let level = filter(level);
         // Connection libraries are noisy and see raw requests: their debug output stays out.
         let targets = Targets::new()
@@ -61,14 +81,25 @@ impl LogFile {
 /// but a file is written to; what the user named may also be a link, a pipe or a device.
 fn open(path: &Path, named_here: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).mode(0o600);
+    options.append(true).create(true).mode(0o600);
     if !named_here {
-        return options.truncate(true).open(path);
+        return options.open(path);
     }
     let file = open_unlinked(&mut options, path)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
-    file.set_len(0)?;
     Ok(file)
+}
+
+/// Makes a link in one step, in the place of an earlier link or of a log of an older version; a directory stays.
+fn point(link: &Path, target: &str) -> io::Result<()> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(link.file_name().unwrap_or_default());
+    name.push(format!(".{target}"));
+    let temporary = link.with_file_name(name);
+    std::os::unix::fs::symlink(target, &temporary)?;
+    fs::rename(&temporary, link).inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })
 }
 
 /// The path, and whether its last name is ours.
@@ -95,6 +126,8 @@ fn filter(level: &str) -> LevelFilter {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -107,5 +140,24 @@ mod tests {
         ] {
             assert_eq!(place(wanted, "image-x"), (PathBuf::from(path), named_here));
         }
+    }
+
+    #[test]
+    fn the_links_point_at_the_last_log_and_logs_are_never_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("image-x"), "of an older version").unwrap();
+        for name in ["1.log", "2.log", "2.log"] {
+            writeln!(open(&at(name), true).unwrap(), "line").unwrap();
+            point(&at("image-x"), name).unwrap();
+            point(&at("latest"), name).unwrap();
+        }
+        assert_eq!(fs::read_link(at("latest")).unwrap(), Path::new("2.log"));
+        assert_eq!(fs::read_to_string(at("image-x")).unwrap(), "line\nline\n");
+        assert_eq!(fs::read_to_string(at("1.log")).unwrap(), "line\n");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
+        fs::create_dir(at("taken")).unwrap();
+        assert!(point(&at("taken"), "1.log").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
     }
 }

@@ -12,7 +12,7 @@ mod result_file;
 
 pub(crate) use bar::seconds as seconds_text;
 pub use human::print_line;
-pub use log_file::LogFile;
+pub use log_file::{LogFile, LogNames};
 pub use manner::Manner;
 pub use reporter::Reporter;
 pub use result::{Failure, ImageEntry, Leftover, Outcome, PluginEntry};

@@ -114,6 +114,7 @@ impl Reporter {
 
     /// An error that ends the build.
     pub fn error(&self, error: &Error, exit_code: u8) {
+        tracing::error!(exit_code, "{}", error_text(error));
         let failure = Failure::of(error, exit_code);
         let event = Event::Error { failure: &failure };
         self.shared.always(&mut self.shared.lock(), &event, &error_text(error));
@@ -125,6 +126,7 @@ impl Reporter {
         let hint = leftover.hint.as_ref().map(|hint| format!("\n    hint: {hint}"));
         let lines =
             format!("  left behind: {label}: {}{}", leftover.reason, hint.unwrap_or_default());
+        tracing::error!("{}", lines.trim());
         self.shared.always(&mut self.shared.lock(), &Event::LeftBehind { leftover }, &lines);
     }
 

@@ -1,11 +1,35 @@
-//! `~/` at the start of a path. Shells expand it only where it begins a word; configuration files,
-//! environment values and `--key=~/x` reach the program as they are written.
+//! Where the paths of settings start: `~/` stands for the home directory, relative paths start in the
+//! working directory of the command that was typed. Shells expand `~` only where it begins a word; configuration
+//! files, environment values and `--key=~/x` reach the program as they are written.
 
-/// A path with a leading `~` or `~/` replaced by the home folder.
-///
-/// # Errors
-/// When it names another user's home, or nobody's because there is no home folder; as a fragment.
-pub(super) fn expand_home(text: &str, home: Option<&str>) -> Result<String, String> {
+use std::path::Path;
+
+/// Where paths start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Roots<'a> {
+    /// The home directory, if it is known.
+    pub(super) home: Option<&'a str>,
+    /// Where relative paths start; absent = in the working directory of this process.
+    pub(super) base: Option<&'a Path>,
+}
+
+impl Roots<'_> {
+    /// A path with a leading `~` or `~/` replaced by the home directory, and made absolute where relative
+    /// paths start elsewhere than in the working directory. URLs stay as they are.
+    ///
+    /// # Errors
+    /// When it names another user's home, or the home directory is unknown; as a fragment.
+    pub(super) fn resolve(&self, text: &str) -> Result<String, String> {
+        let path = expand_home(text, self.home)?;
+        let Some(base) = self.base.filter(|_| !path.contains("://")) else { return Ok(path) };
+        base.join(&path)
+            .into_os_string()
+            .into_string()
+            .map_err(|path| format!("`{}` is not valid UTF-8", path.display()))
+    }
+}
+
+fn expand_home(text: &str, home: Option<&str>) -> Result<String, String> {
     let Some(rest) = text.strip_prefix('~') else { return Ok(text.to_owned()) };
     if !rest.is_empty() && !rest.starts_with('/') {
         return Err(format!("`{text}` names a user's home folder, only `~/` is understood"));
@@ -27,5 +51,21 @@ mod tests {
         }
         assert!(expand_home("~root/x", Some("/home/me")).unwrap_err().contains("`~root/x`"));
         assert!(expand_home("~/x", None).unwrap_err().contains("HOME"));
+    }
+
+    #[test]
+    fn relative_paths_start_where_the_run_was_started() {
+        let base = Some(Path::new("/run"));
+        let roots = Roots { home: Some("/home/me"), base };
+        for (text, path) in [
+            ("a/b", "/run/a/b"),
+            ("logs/", "/run/logs/"),
+            ("/a", "/a"),
+            ("~/a", "/home/me/a"),
+            ("https://h/a", "https://h/a"),
+        ] {
+            assert_eq!(roots.resolve(text).as_deref(), Ok(path));
+        }
+        assert_eq!(Roots::default().resolve("a").as_deref(), Ok("a"));
     }
 }

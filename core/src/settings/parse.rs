@@ -6,7 +6,7 @@ use build_image_plugin_api::{Setting, SettingKind};
 use regex::Regex;
 use serde_json::Value;
 
-use super::{file::yaml_value, home::expand_home};
+use super::{file::yaml_value, home::Roots};
 
 /// Understands a text as the row wants it, wherever home may be: a leading `~/` of a path stays.
 /// `None` = the text means "unset".
@@ -14,38 +14,38 @@ use super::{file::yaml_value, home::expand_home};
 /// # Errors
 /// What is wrong with it, as a fragment that does not show the text of a secret.
 pub fn parse_text(row: &Setting, text: &str) -> Result<Option<Value>, String> {
-    parse_at_home(row, text, Some("~"))
+    parse_at(row, text, Roots { home: Some("~"), base: None })
 }
 
-/// Understands a text as the row wants it; a leading `~/` of a path stands for `home`.
+/// Understands a text as the row wants it; paths start at `roots`.
 ///
 /// # Errors
 /// As [`parse_text`].
-pub(super) fn parse_at_home(
+pub(super) fn parse_at(
     row: &Setting,
     text: &str,
-    home: Option<&str>,
+    roots: Roots<'_>,
 ) -> Result<Option<Value>, String> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);
     }
     check_rules(row, text)?;
-    let value = understood(row.kind, text, home).map_err(|what| {
+    let value = understood(row.kind, text, roots).map_err(|what| {
         if row.secret { format!("its value is not {}", noun(row.kind)) } else { what }
     })?;
     Ok(Some(value))
 }
 
-fn understood(kind: SettingKind, text: &str, home: Option<&str>) -> Result<Value, String> {
+fn understood(kind: SettingKind, text: &str, roots: Roots<'_>) -> Result<Value, String> {
     Ok(match kind {
         SettingKind::Boolean | SettingKind::Switch => Value::Bool(boolean(text)?),
         SettingKind::Integer => Value::from(integer(text)?),
         SettingKind::Size => Value::from(scaled(text, &SIZES, noun(kind))?),
         SettingKind::Duration => Value::from(scaled(text, &DURATIONS, noun(kind))?),
-        SettingKind::List => structured(text, home, Value::is_array, noun(kind))?,
-        SettingKind::Map => structured(text, home, Value::is_object, noun(kind))?,
-        SettingKind::Path => Value::String(expand_home(text, home)?),
+        SettingKind::List => structured(text, roots, Value::is_array, noun(kind))?,
+        SettingKind::Map => structured(text, roots, Value::is_object, noun(kind))?,
+        SettingKind::Path => Value::String(roots.resolve(text)?),
         _ => Value::String(text.to_owned()),
     })
 }
@@ -71,16 +71,16 @@ fn noun(kind: SettingKind) -> &'static str {
 pub(super) fn parse_value(
     row: &Setting,
     value: &Value,
-    home: Option<&str>,
+    roots: Roots<'_>,
 ) -> Result<Option<Value>, String> {
     match (value, row.kind) {
         (Value::Null, _) => Ok(None),
-        (Value::String(text), _) => parse_at_home(row, text, home),
+        (Value::String(text), _) => parse_at(row, text, roots),
         (Value::Array(_), SettingKind::List) | (Value::Object(_), SettingKind::Map) => {
             Ok(Some(value.clone()))
         }
         // A bare value where a list is wanted: a list of one.
-        (Value::Number(_) | Value::Bool(_), _) => parse_at_home(row, &value.to_string(), home),
+        (Value::Number(_) | Value::Bool(_), _) => parse_at(row, &value.to_string(), roots),
         (Value::Array(_), _) => Err("is a list where one value is expected".to_owned()),
         (Value::Object(_), _) => Err("is a map where one value is expected".to_owned()),
     }
@@ -150,7 +150,7 @@ fn example(suffixes: &[(&str, u64)]) -> String {
 /// JSON or YAML text, or the path of a file that holds it. A bare word is a list of one.
 fn structured(
     text: &str,
-    home: Option<&str>,
+    roots: Roots<'_>,
     shape: fn(&Value) -> bool,
     what: &str,
 ) -> Result<Value, String> {
@@ -160,7 +160,7 @@ fn structured(
         .and_then(|extension| extension.to_str())
         .is_some_and(|extension| matches!(extension, "json" | "yml" | "yaml"));
     let value = if is_file {
-        let path = expand_home(text, home)?;
+        let path = roots.resolve(text)?;
         let content = std::fs::read_to_string(&path)
             .map_err(|error| format!("names the file `{path}`, which cannot be read: {error}"))?;
         read(Path::new(&path), &content)?
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     fn parsed(kind: SettingKind, text: &str) -> Result<Option<Value>, String> {
-        parse_at_home(&Setting::new("K", kind, ""), text, Some("/home/me"))
+        parse_at(&Setting::new("K", kind, ""), text, Roots { home: Some("/home/me"), base: None })
     }
 
     #[test]

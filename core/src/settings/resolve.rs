@@ -10,8 +10,8 @@ use super::{
     builder::Builder,
     env::Environment,
     file::FileLayer,
-    home::expand_home,
-    parse::{parse_at_home, parse_value},
+    home::Roots,
+    parse::{parse_at, parse_value},
     row::Row,
 };
 use crate::{
@@ -61,6 +61,9 @@ pub struct Layers {
     pub file: Option<FileLayer>,
     /// The environment.
     pub environment: Environment,
+    /// Where relative paths start: the working directory of the command that started the run. Absent = in
+    /// that of this process.
+    pub base: Option<PathBuf>,
 }
 
 /// Names only: values may be secrets.
@@ -80,6 +83,7 @@ impl fmt::Debug for Layers {
 pub struct Resolved {
     values: BTreeMap<String, Value>,
     home: Option<String>,
+    base: Option<PathBuf>,
     builder: Builder,
     secrets: BTreeMap<String, Secret>,
 }
@@ -92,7 +96,8 @@ impl Layers {
     pub fn resolve(&self, rows: &[Row]) -> Result<Resolved> {
         let home = self.home().map(str::to_owned);
         let builder = Builder::of(&self.environment);
-        let mut resolved = Resolved { home, builder, ..Resolved::default() };
+        let base = self.base.clone();
+        let mut resolved = Resolved { home, base, builder, ..Resolved::default() };
         let mut problems = Vec::new();
         for row in rows {
             match self.value(row) {
@@ -123,6 +128,10 @@ impl Layers {
         self.environment.get("HOME")
     }
 
+    fn roots(&self) -> Roots<'_> {
+        Roots { home: self.home(), base: self.base.as_deref() }
+    }
+
     /// The value of one row: the first layer in which it is set decides.
     fn value(&self, row: &Row) -> Result<Option<Value>, Problem> {
         let key = row.key();
@@ -138,14 +147,13 @@ impl Layers {
             return Ok(explicit);
         }
         let Some(default) = &row.setting.default else { return Ok(None) };
-        with_origin(row, parse_at_home(&row.setting, default, self.home()), Origin::Default)
+        with_origin(row, parse_at(&row.setting, default, self.roots()), Origin::Default)
     }
 
     fn explicit(&self, row: &Row) -> Result<Option<Value>, Problem> {
-        let (key, home) = (row.key(), self.home());
+        let (key, roots) = (row.key(), self.roots());
         if let Some(text) = self.command_line.get(key) {
-            let value =
-                with_origin(row, parse_at_home(&row.setting, text, home), Origin::CommandLine)?;
+            let value = with_origin(row, parse_at(&row.setting, text, roots), Origin::CommandLine)?;
             if value.is_some() {
                 return Ok(value);
             }
@@ -154,13 +162,15 @@ impl Layers {
             && let Some(entry) = file.get(key)
         {
             let origin = Origin::File(file.path.clone(), entry.line);
-            let value = with_origin(row, parse_value(&row.setting, &entry.value, home), origin)?;
+            let value = with_origin(row, parse_value(&row.setting, &entry.value, roots), origin)?;
             if value.is_some() {
                 return Ok(value);
             }
         }
         let Some((name, text)) = self.environment.setting(row) else { return Ok(None) };
-        with_origin(row, parse_at_home(&row.setting, text, home), Origin::Environment(name))
+        // The environment is this process's own, and so is what its relative paths mean.
+        let roots = Roots { base: None, ..roots };
+        with_origin(row, parse_at(&row.setting, text, roots), Origin::Environment(name))
     }
 }
 
@@ -209,12 +219,33 @@ impl Resolved {
         self.text(key).map(PathBuf::from)
     }
 
-    /// A path inside another value, its leading `~/` expanded as in settings that are paths.
+    /// A path inside another value, understood as in settings that are paths.
     ///
     /// # Errors
     /// What is wrong with it, as a fragment.
-    pub fn expand_home(&self, path: &str) -> Result<String, String> {
-        expand_home(path, self.home.as_deref())
+    pub fn resolve_path(&self, path: &str) -> Result<String, String> {
+        Roots { home: self.home.as_deref(), base: self.base.as_deref() }.resolve(path)
+    }
+
+    /// A path as this process understands it: a relative one starts where those of the run do.
+    #[must_use]
+    pub fn relative_to_run(&self, path: PathBuf) -> PathBuf {
+        match &self.base {
+            Some(base) => base.join(path),
+            None => path,
+        }
+    }
+
+    /// An absolute path; a relative one starts where relative paths of settings do.
+    ///
+    /// # Errors
+    /// When the working directory is unknown.
+    pub fn absolute(&self, path: &std::path::Path) -> Result<PathBuf> {
+        let path = self.base.as_ref().map_or_else(|| path.to_owned(), |base| base.join(path));
+        std::path::absolute(&path).map_err(|error| {
+            let text = format!("cannot make `{}` an absolute path", path.display());
+            Error::new(Stage::Settings, text).because(&error)
+        })
     }
 
     /// Who builds and where.
@@ -284,7 +315,7 @@ mod tests {
     fn layers(cli: &[(&str, &str)], file: &str, environment: Environment) -> Layers {
         let owned = cli.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned()));
         let file = FileLayer::parse(Path::new("c.yml"), file).unwrap();
-        Layers { command_line: owned.collect(), file: Some(file), environment }
+        Layers { command_line: owned.collect(), file: Some(file), environment, ..Layers::default() }
     }
 
     #[test]

@@ -54,14 +54,17 @@ pub struct GivenDisk {
 }
 
 impl GivenDisk {
+    /// A disk that is not packed; its bytes are not verified.
+    pub(super) fn unpacked(path: &Path, reader: GuestReader, facts: Facts) -> Self {
+        let blocks = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK);
+        let occupied = reader.files().map(blocks).sum();
+        let path = path.to_owned();
+        Self { path, reader, facts, packing: None, occupied, _workplace: None }
+    }
+
     /// The file's name without the suffixes of packing and format.
     pub(crate) fn stem(&self) -> String {
-        let name = |path: &Path| path.file_stem().unwrap_or_default().to_owned();
-        let mut stem = name(&self.path);
-        if self.packing.is_some() {
-            stem = name(Path::new(&stem));
-        }
-        if stem.is_empty() { "disk".to_owned() } else { stem.to_string_lossy().into_owned() }
+        stem(&self.path, self.packing.is_some())
     }
 
     /// One line for people: how it is partitioned, what starts it, for which processor it is.
@@ -76,6 +79,16 @@ impl GivenDisk {
         let processor = facts.architecture.map_or("architecture not found", |found| found.name());
         format!("{}, {firmware}, {processor}", facts.scheme.name())
     }
+}
+
+/// A disk's file name without the suffixes of packing and format.
+pub(super) fn stem(path: &Path, is_packed: bool) -> String {
+    let name = |path: &Path| path.file_stem().unwrap_or_default().to_owned();
+    let mut stem = name(path);
+    if is_packed {
+        stem = name(Path::new(&stem));
+    }
+    if stem.is_empty() { "disk".to_owned() } else { stem.to_string_lossy().into_owned() }
 }
 
 /// Refuses settings of given disks where there is none.
@@ -116,7 +129,7 @@ pub(super) fn open(desk: &Desk<'_>, path: &Path, digests: Option<Digests>) -> Re
 }
 
 /// Refuses what is no disk.
-fn check(path: &Path, packing: Option<Packing>, reader: &GuestReader) -> Result<()> {
+pub(super) fn check(path: &Path, packing: Option<Packing>, reader: &GuestReader) -> Result<()> {
     let shown = path.display();
     let hint =
         format!("{FORMATS}; unpack or convert others first, as with qemu-img convert -O raw");
@@ -134,7 +147,7 @@ fn check(path: &Path, packing: Option<Packing>, reader: &GuestReader) -> Result<
 }
 
 /// The disk with the size it is to have.
-fn grown(desk: &Desk<'_>, path: &Path, reader: GuestReader) -> Result<GuestReader> {
+pub(super) fn grown(desk: &Desk<'_>, path: &Path, reader: GuestReader) -> Result<GuestReader> {
     let Some(wanted) = desk.settings.number("DISK_SIZE") else { return Ok(reader) };
     let size = reader.virtual_size();
     let refused = |text: String| Error::new(Stage::Settings, text);

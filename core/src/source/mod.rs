@@ -4,6 +4,7 @@
 //! address.rs  a file or a URL            open.rs    facts of what was given
 //! download/   resumable downloads        verify.rs  signatures and digests
 //! injected.rs files for the image       disk.rs    disk images, also packed ones
+//! peek.rs     what is known before anything is fetched
 //! ```
 
 mod address;
@@ -11,6 +12,7 @@ mod disk;
 mod download;
 mod injected;
 mod open;
+mod peek;
 mod verify;
 
 use std::{cell::OnceCell, path::Path};
@@ -31,6 +33,7 @@ pub(crate) use download::{
 };
 pub(crate) use injected::fetch as fetch_injected;
 pub(crate) use open::open;
+pub(crate) use peek::{Remote, peek};
 
 use download::Downloader;
 
@@ -60,6 +63,12 @@ impl<'a> Desk<'a> {
         let made = Downloader::new(manner, self.reporter, self.interrupt)?;
         Ok(self.downloader.get_or_init(|| made))
     }
+}
+
+/// The source that settings name, for messages.
+pub(crate) fn shown_source(settings: &Resolved) -> String {
+    let text = settings.text("ISO").or_else(|| settings.text("DISK"));
+    masked(text.unwrap_or_default())
 }
 
 /// A source file that is not accepted, as an error of the tool.

@@ -18,6 +18,7 @@ use crate::{
     error::{Error, Result, Stage},
     plan::{self, Hotfix, Source},
     product::{self, Facts, VeInfo},
+    settings::Resolved,
     signature::{Algorithm, Digests, FileDigest},
 };
 
@@ -45,13 +46,23 @@ struct Here {
 /// # Errors
 /// When none or two are named, or what is named is not accepted.
 pub(crate) fn open(desk: &Desk<'_>) -> Result<Opened> {
-    let settings = desk.settings;
+    match named(desk.settings)? {
+        (address, true) => installer(desk, &address),
+        (address, false) => given_disk(desk, &address),
+    }
+}
+
+/// The source the settings name, and whether it is an installer ISO.
+///
+/// # Errors
+/// When none or two are named.
+pub(super) fn named(settings: &Resolved) -> Result<(Address, bool)> {
     match (settings.text("ISO"), settings.text("DISK")) {
         (Some(text), None) => {
             disk::refuse_settings(settings)?;
-            installer(desk, &Address::of("ISO", text)?)
+            Ok((Address::of("ISO", text)?, true))
         }
-        (None, Some(text)) => given_disk(desk, &Address::of("DISK", text)?),
+        (None, Some(text)) => Ok((Address::of("DISK", text)?, false)),
         (Some(_), Some(_)) => Err(Error::new(Stage::Settings, "ISO and DISK are both set")
             .hint("give either an installer ISO with -i or a disk image with --disk")),
         (None, None) => Err(Error::new(Stage::Settings, "there is nothing to make an image of")
@@ -157,8 +168,23 @@ fn given_disk(desk: &Desk<'_>, address: &Address) -> Result<Opened> {
     Ok(Opened { source, downloads: image.fetched.map(|(_, slot)| slot).into_iter().collect() })
 }
 
+/// An installer that is on this machine, with its hotfix: its facts, nothing verified.
+pub(super) fn local_installer(path: &Path, hotfix: Option<&Path>) -> Result<Source> {
+    let (facts, info) = open_iso(path)
+        .and_then(|iso| product::read_facts(&iso, path))
+        .and_then(|facts| iso(path, facts))?;
+    let read = |fix: &Path| {
+        let found = open_iso(fix)?;
+        let facts = product::read_hotfix_facts(&found, fix, &facts)?;
+        Ok::<_, Error>(Box::new(Hotfix { path: fix.to_owned(), facts, digest: None }))
+    };
+    let hotfix = hotfix.map(read).transpose()?;
+    let (path, info) = (path.to_owned(), Box::new(info));
+    Ok(Source::Iso { path, facts, info, digest: None, hotfix })
+}
+
 /// The file name in a URL, harmless on every file system.
-fn last_segment(url: &Url) -> String {
+pub(super) fn last_segment(url: &Url) -> String {
     let segment = url.path_segments().and_then(|mut segments| segments.next_back());
     let legal = |letter: &char| letter.is_ascii_alphanumeric() || "._-".contains(*letter);
     let name: String = segment.unwrap_or_default().chars().filter(legal).take(100).collect();

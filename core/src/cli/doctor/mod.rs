@@ -67,7 +67,7 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<u8> {
     let Some(matches) = command::matches(parser(), &words)? else { return Ok(exit::DONE) };
     let layers = Layers {
         command_line: command::texts(&rows(), &matches),
-        ..args::first_look(&words, environment)?
+        ..args::first_look(&words, environment, None)?
     };
     let settings = layers.resolve(&rows())?;
     let qemu = || find_qemu(settings.path("QEMU").as_deref(), environment);

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! client.rs    a GET, its redirects, which failures pass      store.rs  slots for files, locks
+//! peek.rs      the beginning of a file
 //! transfer.rs  one file: attempts, parts, digests on the way         post.rs   telling a server something
 //! ```
 
 mod client;
+mod peek;
 mod post;
 mod store;
 mod transfer;

@@ -1,0 +1,98 @@
+//! Derives the names of a build: of files, directories and the image.
+
+use std::path::{Path, PathBuf};
+
+use build_image_plugin_api::{Archive, Description, DiskSpec};
+
+use super::{Source, decide::shape};
+use crate::{
+    error::{Error, Result, Stage},
+    product,
+    settings::Resolved,
+};
+
+/// File stem and seed of the image's name.
+pub(super) fn names(
+    source: &Source,
+    platform: &str,
+    said: &Description,
+    settings: &Resolved,
+) -> Result<(String, String)> {
+    let (stem, seed) = match source {
+        Source::Iso { facts, .. } => {
+            let facts = source.facts().unwrap_or(facts);
+            let shape = shape(settings)?;
+            (product::file_stem(facts, shape, platform), product::seed(facts, shape))
+        }
+        Source::Disk(disk) => {
+            let stem = disk.stem();
+            (format!("{stem}.{platform}"), stem)
+        }
+        Source::Unread(unread) => (format!("{}.{platform}", unread.stem), unread.stem.clone()),
+    };
+    match settings.text("HYPERVISOR_IMAGE_NAME") {
+        Some(name) if name.contains('/') => Err(Error::new(
+            Stage::Settings,
+            format!("HYPERVISOR_IMAGE_NAME: `{name}` is a path, not a file name"),
+        )
+        .hint("set the directory with IMAGE_DIR")),
+        // Packages of clouds keep their names, as with the old tool.
+        Some(name) if !said.uploads => {
+            let whole = name.ends_with(platform) || package(said, settings).archive == Archive::Ova;
+            Ok((if whole { name.to_owned() } else { format!("{name}.{platform}") }, seed))
+        }
+        _ => Ok((stem, seed)),
+    }
+}
+
+/// What goes into IMAGE_DIR: the provider's package, or the image alone when the user wants no archive.
+pub(super) fn package(said: &Description, settings: &Resolved) -> DiskSpec {
+    let package = said.disk.package.as_ref().unwrap_or(&said.disk.spec);
+    match settings.text("PACKAGE") {
+        Some("none") => package.bare(),
+        _ => package.clone(),
+    }
+}
+
+/// Name of the disk inside a package, without suffix.
+pub(super) fn disk_name(source: &Source) -> String {
+    match source {
+        Source::Iso { facts, .. } => product::internal_name(facts),
+        Source::Disk(disk) => disk.stem(),
+        Source::Unread(unread) => unread.stem.clone(),
+    }
+}
+
+fn disk_stem(path: &Path) -> String {
+    path.file_stem().map_or_else(|| "disk".to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+pub(super) fn image_name(
+    said: &Description,
+    settings: &Resolved,
+    seed: &str,
+    stem: &str,
+    drawn: &str,
+) -> Result<(String, bool)> {
+    let Some(rules) = &said.image_name else { return Ok((stem.to_owned(), false)) };
+    if let Some(name) = settings.text("CLOUD_IMAGE_NAME") {
+        product::check_name(name, rules)?;
+        return Ok((name.to_owned(), true));
+    }
+    Ok((product::compose_name(seed, drawn, rules)?, false))
+}
+
+pub(super) fn artifacts_name(source: &Source, platform: &str, settings: &Resolved) -> PathBuf {
+    let (stem, is_iso) = match source {
+        Source::Iso { path, .. } => (disk_stem(path), true),
+        Source::Disk(disk) => (disk.stem(), false),
+        Source::Unread(unread) => (unread.stem.clone(), unread.is_iso),
+    };
+    let directory = Path::new(&stem).join(platform);
+    if !is_iso {
+        return directory;
+    }
+    let modules = settings.text("MODULES").unwrap_or_default();
+    let slots = settings.text("BOOT_LOCATIONS").unwrap_or_default();
+    directory.join(format!("{modules}_{slots}slot"))
+}

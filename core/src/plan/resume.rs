@@ -1,0 +1,168 @@
+//! Takes up a run that another process began: same run, same names, same journal; what decides what is built
+//! cannot be changed any more.
+
+use std::collections::BTreeMap;
+
+use build_image_plugin_api::{Description, SettingKind};
+
+use super::{Plan, Source};
+use crate::{
+    error::{Error, Problem, Result, Stage},
+    runs::{Run, State},
+    settings::{Resolved, core_rows},
+};
+
+/// Settings of the core that decide what is built. All others may differ in each process of a run and are used
+/// as they are; those of providers are the provider's to compare.
+const SHAPE: [&str; 17] = [
+    "ISO",
+    "EHF_ISO",
+    "DISK",
+    "DISK_SIZE",
+    "MODULES",
+    "BOOT_LOCATIONS",
+    "CLOUD_IMAGE_NAME",
+    "HYPERVISOR_IMAGE_NAME",
+    "NO_UPLOAD",
+    "IMAGE_DIR",
+    "PACKAGE",
+    "IMAGE_TAGS",
+    "IMAGE_TAGS_EXCLUDE",
+    "UPDATE_LV_SIZES",
+    "UPDATE_IMAGE_FILES",
+    "CONSOLE_DEVICES",
+    "DISABLE_SPLASH",
+];
+
+/// The settings that decide what is built: key and value, paths absolute.
+///
+/// # Errors
+/// When the working directory is unknown.
+pub(super) fn shape(settings: &Resolved) -> Result<BTreeMap<String, String>> {
+    let paths: Vec<String> = core_rows()
+        .into_iter()
+        .filter(|row| row.setting.kind == SettingKind::Path)
+        .map(|row| row.key().to_owned())
+        .collect();
+    let set = settings.shown().filter(|(key, ..)| SHAPE.contains(key));
+    set.map(|(key, text, _)| {
+        if !paths.iter().any(|path| path == key) || text.contains("://") {
+            return Ok((key.to_owned(), text));
+        }
+        let path = settings.absolute(text.as_ref())?;
+        Ok((key.to_owned(), path.display().to_string()))
+    })
+    .collect()
+}
+
+impl Plan {
+    /// Takes up the run of an earlier process.
+    ///
+    /// # Errors
+    /// When the run is in use or done, or settings that decide what is built differ: each is named.
+    pub fn resume(&mut self, run: &Run) -> Result<()> {
+        match run.state {
+            State::Running => return Err(refused(run, "a process is at work with it")),
+            State::Done => return Err(refused(run, "it is done")),
+            State::Dead | State::Failed | State::Damaged => {}
+        }
+        if run.platform != self.platform {
+            let text = format!("it builds for `{}`, not for `{}`", run.platform, self.platform);
+            return Err(refused(run, &text).hint("leave -p out"));
+        }
+        self.keeps_shape(run)?;
+        self.run.clone_from(&run.folder);
+        if let Some(base) = run.folder.ancestors().nth(2) {
+            base.clone_into(&mut self.base);
+        }
+        if let Some(artifacts) = &run.artifacts {
+            self.artifacts.clone_from(artifacts);
+        }
+        self.earlier = run.is_known.then(|| Box::new(run.build.clone()));
+        self.take_over()
+    }
+
+    /// Plans again with the source that was fetched; the run and the name drawn for the image stay. Returns
+    /// whether the provider's steps receive anything else than before.
+    ///
+    /// # Errors
+    /// As [`Plan::new`]; when an earlier process of the run had another source.
+    pub fn complete(
+        &mut self,
+        said: &Description,
+        settings: &Resolved,
+        source: Source,
+    ) -> Result<bool> {
+        let draws = self.draws.clone();
+        let mut whole = Self::new(&self.platform, said, settings, source, &draws)?;
+        whole.earlier = self.earlier.take();
+        whole.run.clone_from(&self.run);
+        whole.base.clone_from(&self.base);
+        if whole.earlier.is_some() {
+            whole.artifacts.clone_from(&self.artifacts);
+        }
+        whole.take_over()?;
+        let differs = whole.build != self.build;
+        *self = whole;
+        Ok(differs)
+    }
+
+    /// Uses what the earlier process told the provider's steps.
+    fn take_over(&mut self) -> Result<()> {
+        let Some(before) = &self.earlier else { return Ok(()) };
+        let same = (&before.file_stem, before.virtual_size)
+            == (&self.build.file_stem, self.build.virtual_size);
+        if !self.provisional && !same {
+            let text = format!(
+                "run `{}` cannot be resumed: the ISO, the disk or the settings are not those it was started with",
+                before.run_id
+            );
+            return Err(Error::new(Stage::Settings, text)
+                .hint("start a new build; build-image gc --yes removes what this run left"));
+        }
+        self.build = before.as_ref().clone();
+        Ok(())
+    }
+
+    /// Refuses settings that would change what is built.
+    fn keeps_shape(&self, run: &Run) -> Result<()> {
+        let keys = run.shape.keys().chain(self.shape.keys());
+        let keys: std::collections::BTreeSet<&String> = keys.collect();
+        let shown = |value: Option<&String>| {
+            value.map_or_else(|| "not set".to_owned(), |text| format!("`{text}`"))
+        };
+        let problems: Vec<Problem> = keys
+            .into_iter()
+            .filter(|_| !run.shape.is_empty())
+            .map(|key| (key, run.shape.get(key), self.shape.get(key)))
+            .filter(|(_, before, now)| before != now)
+            .map(|(key, before, now)| {
+                Problem::new(format!("{key} was {}, now it is {}", shown(before), shown(now)))
+            })
+            .collect();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let text =
+            format!("run `{}` cannot be resumed with settings that change what it builds", run.id);
+        Err(Error::several(Stage::Settings, text, problems)
+            .hint("resume without them, or start a new build with them"))
+    }
+}
+
+fn refused(run: &Run, what: &str) -> Error {
+    Error::new(Stage::Settings, format!("run `{}` cannot be resumed: {what}", run.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_of_the_shape_exists() {
+        let rows = core_rows();
+        for key in SHAPE {
+            assert!(rows.iter().any(|row| row.key() == key), "{key}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Fetches the beginning of a remote file, without keeping any of it on disk.
+
+use reqwest::{StatusCode, Url, header::RANGE};
+
+use super::{
+    Downloader,
+    client::{Failure, refusal},
+    transfer::pause,
+};
+use crate::error::Result;
+
+/// Attempts: somebody waits for the answer.
+const ATTEMPTS: u64 = 3;
+
+impl Downloader<'_> {
+    /// At most the first `length` bytes of a file, by one ranged GET: addresses that are signed for GET refuse a
+    /// HEAD. A server that ignores the range is not read any further.
+    ///
+    /// # Errors
+    /// When the server refuses or cannot be reached.
+    pub(crate) fn fetch_head(&self, url: &Url, length: u64) -> Result<Vec<u8>> {
+        let range = [(RANGE, format!("bytes=0-{}", length.saturating_sub(1)))];
+        let limit = usize::try_from(length).unwrap_or(usize::MAX);
+        let fetched = self.block_on(async {
+            let mut attempt = 0;
+            loop {
+                let failure = match self.head(url, &range, limit).await {
+                    Ok(head) => return Ok(head),
+                    Err(failure) => failure,
+                };
+                attempt += 1;
+                if !failure.passes || attempt >= ATTEMPTS {
+                    return Err(failure);
+                }
+                tokio::time::sleep(pause(attempt, failure.pause)).await;
+            }
+        });
+        fetched.map_err(|failure| failure.error)
+    }
+
+    async fn head(
+        &self,
+        url: &Url,
+        range: &[(reqwest::header::HeaderName, String)],
+        limit: usize,
+    ) -> Result<Vec<u8>, Failure> {
+        let mut answer = self.door.get(url, range).await?;
+        // 416: the file is empty, or the server knows no ranges of it.
+        match answer.status() {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT => {}
+            StatusCode::RANGE_NOT_SATISFIABLE => return Ok(Vec::new()),
+            _ => return Err(refusal(url, &answer)),
+        }
+        let mut head = Vec::new();
+        while head.len() < limit
+            && let Some(chunk) = self.door.chunk(url, &mut answer).await?
+        {
+            head.extend_from_slice(&chunk[..chunk.len().min(limit - head.len())]);
+        }
+        Ok(head)
+    }
+}

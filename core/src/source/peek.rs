@@ -1,0 +1,129 @@
+//! Looks at the source without fetching, unpacking or verifying it, so that everything else can be checked before
+//! the long part. Nothing is written.
+
+use std::path::{Path, PathBuf};
+
+use build_image_disk::{facts::Facts, format::GuestReader, packed};
+use reqwest::Url;
+
+use super::{
+    Desk,
+    address::Address,
+    disk, not_accepted,
+    open::{self, last_segment},
+    verify::Verifier,
+};
+use crate::{
+    error::Result,
+    plan::{self, Source, Unread},
+};
+
+/// Bytes at the beginning of a remote file that are fetched: headers of all disk formats, the volume descriptor of
+/// an ISO, a GUID partition table.
+const HEAD: u64 = 64 << 10;
+/// Endings of packed files.
+const PACKED: [&str; 4] = ["gz", "xz", "zst", "zstd"];
+
+/// Whether the server of a remote source is asked for the beginning of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remote {
+    /// It is: one small ranged GET.
+    Ask,
+    /// It is not: the download follows anyway.
+    Leave,
+}
+
+/// What is known of the source before it is fetched: everything of a local file that is not packed.
+///
+/// # Errors
+/// When none or two sources are named, or what is named is not accepted.
+pub(crate) fn peek(desk: &Desk<'_>, remote: Remote) -> Result<Source> {
+    let settings = desk.settings;
+    let (address, is_iso) = open::named(settings)?;
+    if is_iso {
+        plan::check_shape(settings)?;
+        // A key that cannot be used is reported before anything is fetched.
+        Verifier::new(desk)?;
+    }
+    let path = match &address {
+        Address::File(path) => path,
+        Address::Url(url) => return unread_url(desk, url, is_iso, remote),
+    };
+    if !is_iso {
+        return local_disk(desk, path);
+    }
+    let hotfix = settings.text("EHF_ISO").map(|text| Address::of("EHF_ISO", text)).transpose()?;
+    match hotfix {
+        Some(Address::Url(_)) => Ok(unread(path, true, None)),
+        Some(Address::File(hotfix)) => open::local_installer(path, Some(&hotfix)),
+        None => open::local_installer(path, None),
+    }
+}
+
+fn local_disk(desk: &Desk<'_>, path: &Path) -> Result<Source> {
+    let refused = |error| not_accepted(path, error);
+    if packed::packing(path).map_err(refused)?.is_some() {
+        return Ok(unread(path, false, None));
+    }
+    let reader = GuestReader::open(path).map_err(refused)?;
+    disk::check(path, None, &reader)?;
+    let reader = disk::grown(desk, path, reader)?;
+    let facts = Facts::read(&reader).map_err(refused)?;
+    Ok(Source::Disk(disk::GivenDisk::unpacked(path, reader, facts)))
+}
+
+fn unread_url(desk: &Desk<'_>, url: &Url, is_iso: bool, remote: Remote) -> Result<Source> {
+    let name = PathBuf::from(last_segment(url));
+    let size = match remote {
+        Remote::Leave => None,
+        Remote::Ask => {
+            let head = desk.downloader()?.fetch_head(url, HEAD)?;
+            virtual_size(&head).filter(|_| !is_iso)
+        }
+    };
+    Ok(unread(&name, is_iso, size))
+}
+
+/// Size the guest sees, when the header of a disk says it (qcow2: bytes 24 to 31, big-endian; QEMU's
+/// docs/interop/qcow2). That of a packed or raw file is unknown: its content decides.
+fn virtual_size(head: &[u8]) -> Option<u64> {
+    let size = head.get(24..32).filter(|_| head.starts_with(b"QFI\xfb"))?;
+    Some(u64::from_be_bytes(size.try_into().ok()?))
+}
+
+fn unread(path: &Path, is_iso: bool, virtual_size: Option<u64>) -> Source {
+    let is_packed = path
+        .extension()
+        .and_then(|ending| ending.to_str())
+        .is_some_and(|ending| !is_iso && PACKED.contains(&ending.to_lowercase().as_str()));
+    let stem = disk::stem(path, is_packed);
+    Source::Unread(Unread { path: path.to_owned(), stem, is_iso, virtual_size })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_header_tells_the_size_of_a_remote_disk() {
+        let mut head = vec![0; 512];
+        assert_eq!(virtual_size(&head), None);
+        head[..4].copy_from_slice(b"QFI\xfb");
+        head[24..32].copy_from_slice(&(20_u64 << 30).to_be_bytes());
+        assert_eq!(virtual_size(&head), Some(20 << 30));
+        assert_eq!(virtual_size(&head[..30]), None);
+    }
+
+    #[test]
+    fn names_of_unread_sources_have_no_endings() {
+        for (name, is_iso, expected) in [
+            ("debian-12.raw.xz", false, "debian-12"),
+            ("debian-12.qcow2", false, "debian-12"),
+            ("BIGIP-15.0.0-0.0.39.iso", true, "BIGIP-15.0.0-0.0.39"),
+            (".gz", false, ".gz"),
+        ] {
+            let Source::Unread(found) = unread(Path::new(name), is_iso, None) else { panic!() };
+            assert_eq!(found.stem, expected, "{name}");
+        }
+    }
+}
