@@ -144,42 +144,44 @@ pub fn only(base: &Path) -> Result<Run> {
     })
 }
 
+/// The run that a journal's first line tells of.
+fn started(entry: &Entry, folder: &Path, times: &(String, String)) -> Option<Run> {
+    let Entry::RunStarted {
+        run_id,
+        platform,
+        settings,
+        words,
+        folder: directory,
+        shape,
+        provisional,
+        build,
+        artifacts,
+        ..
+    } = entry
+    else {
+        return None;
+    };
+    Some(Run {
+        id: run_id.clone(),
+        folder: folder.to_owned(),
+        state: State::Dead,
+        platform: platform.clone(),
+        started: times.0.clone(),
+        idle_seconds: clock::seconds_since(&times.1),
+        words: words.clone(),
+        directory: PathBuf::from(directory),
+        artifacts: artifacts.clone(),
+        settings: settings.clone(),
+        build: build.as_ref().clone(),
+        is_known: !provisional,
+        shape: shape.clone(),
+        ..Run::default()
+    })
+}
+
 fn read(folder: &Path) -> Result<Run> {
     let Glance { entries, times, in_use, damage } = Journal::peek(folder)?;
-    let started = entries.iter().find_map(|entry| match entry {
-        Entry::RunStarted {
-            run_id,
-            platform,
-            settings,
-            words,
-            folder: directory,
-            shape,
-            provisional,
-            build,
-            artifacts,
-            ..
-        } => Some(Run {
-            id: run_id.clone(),
-            folder: folder.to_owned(),
-            state: State::Dead,
-            platform: platform.clone(),
-            step: None,
-            started: times.0.clone(),
-            idle_seconds: clock::seconds_since(&times.1),
-            bytes: 0,
-            damage: None,
-            resources: Vec::new(),
-            words: words.clone(),
-            directory: PathBuf::from(directory),
-            artifacts: artifacts.clone(),
-            settings: settings.clone(),
-            build: build.as_ref().clone(),
-            is_known: !provisional,
-            shape: shape.clone(),
-            reached: Reached::of(&entries),
-        }),
-        _ => None,
-    });
+    let started = entries.iter().find_map(|entry| started(entry, folder, &times));
     // Killed before it wrote anything down: it did nothing either, but its folder is there.
     let mut run = started.unwrap_or_else(|| {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
@@ -208,6 +210,7 @@ fn read(folder: &Path) -> Result<Run> {
     }
     run.damage = damage;
     run.bytes = [Some(&run.folder), run.artifacts.as_ref()].into_iter().flatten().map(taken).sum();
+    run.reached = Reached::of(&entries);
     run.resources = open_resources(&entries);
     Ok(run)
 }

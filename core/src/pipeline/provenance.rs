@@ -104,6 +104,8 @@ impl Pipeline<'_> {
 
     fn write_statement(&self, work: &Work, outcome: &Outcome) -> Result<()> {
         let Some(path) = &self.settings.path(KEY) else { return Ok(()) };
+        // A resumed run has not passed the check, which makes the directory early.
+        self.prepare_provenance()?;
         let statement = json!({
             "_type": "https://in-toto.io/Statement/v1",
             "subject": [self.subject(work, outcome)?],

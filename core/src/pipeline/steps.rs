@@ -310,7 +310,7 @@ impl Pipeline<'_> {
             disk: disk.clone(),
             ..UploadRequest::default()
         };
-        let (this, over) = (&*self, &over);
+        let (this, over) = (self, &over);
         let (uploaded, digest) = std::thread::scope(|scope| {
             let digest = made.map(|made| scope.spawn(move || this.digest_of_image(&made, over)));
             let uploaded = self.steps.upload(&request);

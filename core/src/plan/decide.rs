@@ -157,23 +157,7 @@ impl Plan {
     ) -> Result<Self> {
         let (stem, seed) = names(&source, platform, said, settings)?;
         let installation = installation(platform, said, settings, &source)?;
-        let virtual_size = match (&installation, &source) {
-            (Some(installation), _) => {
-                let sizes = installation.sizes;
-                let wanted = Wanted { bytes: sizes.gib * GIB, least: sizes.least_gib * GIB };
-                disk_size::of_new_disk(platform, wanted, &said.disk)?
-            }
-            (None, Source::Disk(disk)) => {
-                let size = disk.reader.virtual_size();
-                disk_size::check_given(platform, &disk.path, size, &said.disk)?;
-                size
-            }
-            (None, Source::Unread(Unread { virtual_size: Some(size), path, .. })) => {
-                disk_size::check_given(platform, path, *size, &said.disk)?;
-                *size
-            }
-            (None, Source::Unread(_) | Source::Iso { .. }) => 0,
-        };
+        let virtual_size = virtual_size(platform, said, &source, installation.as_ref())?;
         let upload = said.uploads && !settings.is_on("NO_UPLOAD");
         let run_id = draws.run_id.clone();
         let (image_name, image_name_chosen) =
@@ -254,6 +238,32 @@ impl Plan {
     pub fn raw_disk(&self) -> PathBuf {
         self.artifacts.join(format!("{}.raw", self.build.file_stem))
     }
+}
+
+/// Size the guest will see, bytes; 0 while it is unknown.
+fn virtual_size(
+    platform: &str,
+    said: &Description,
+    source: &Source,
+    installation: Option<&Installation>,
+) -> Result<u64> {
+    Ok(match (installation, source) {
+        (Some(installation), _) => {
+            let sizes = installation.sizes;
+            let wanted = Wanted { bytes: sizes.gib * GIB, least: sizes.least_gib * GIB };
+            disk_size::of_new_disk(platform, wanted, &said.disk)?
+        }
+        (None, Source::Disk(disk)) => {
+            let size = disk.reader.virtual_size();
+            disk_size::check_given(platform, &disk.path, size, &said.disk)?;
+            size
+        }
+        (None, Source::Unread(Unread { virtual_size: Some(size), path, .. })) => {
+            disk_size::check_given(platform, path, *size, &said.disk)?;
+            *size
+        }
+        (None, Source::Unread(_) | Source::Iso { .. }) => 0,
+    })
 }
 
 /// Folder of all builds' files.

@@ -276,12 +276,7 @@ fn output() -> Vec<Row> {
             "folder for files of running builds [default: artifacts]",
         ),
         row(OUTPUT, "MIN_FREE_DISK_STORAGE_MB", Kind::Integer, free),
-        row(
-            OUTPUT,
-            "LOG_FILE",
-            Kind::Path,
-            "log file, or directory for it [default: logs/RUN.log]",
-        ),
+        row(OUTPUT, "LOG_FILE", Kind::Path, "log file or directory [default: logs/RUN.log]"),
         level,
         row(OUTPUT, "OUTPUT_JSON_FILE", Kind::Path, "write the result document to this file"),
         new_row(

@@ -1,0 +1,208 @@
+//! Tests resuming with other settings, from elsewhere, and after the image is registered: what was asked for is
+//! delivered or refused by name, never ignored.
+
+use std::{fs, process::Stdio};
+
+use build_image_emulator_alibaba::{Config, StateDir, Stored};
+use serde_json::Value;
+
+use crate::harness::{Run, Sandbox};
+
+const WORDS: [&str; 6] = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+
+/// A sandbox with a cloud that keeps its state, and a run that is killed at a line of its journal.
+struct Killed {
+    sandbox: Sandbox,
+    state: tempfile::TempDir,
+}
+
+impl Killed {
+    fn new() -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let kept = StateDir::Kept(state.path().join("cloud"));
+        let sandbox = Sandbox::with_cloud_of(Config { state: kept, ..Config::default() });
+        sandbox.disk("disk.raw", 4, 2);
+        Self { sandbox, state }
+    }
+
+    /// Runs a build that is killed right after the journal says that `step` is done.
+    #[track_caller]
+    fn after(self, step: &str, more: &[&str]) -> Self {
+        for line in 1..100 {
+            let mut command = self.sandbox.command(&[&WORDS[..], more].concat());
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            let status = command.env("BUILD_IMAGE_TRIAL_KILL", format!("after:{line}")).status();
+            assert!(status.unwrap().code().is_none(), "the build ended before step {step}");
+            if self.journal().contains(&format!(r#""what":"step_done","step":"{step}""#)) {
+                return self;
+            }
+            self.sandbox.run(&["gc", "--yes"]).succeeded();
+            self.sandbox.cloud_has_only(0);
+        }
+        panic!("no journal says that step {step} is done");
+    }
+
+    fn journal(&self) -> String {
+        let runs = fs::read_dir(self.sandbox.path().join("artifacts/runs")).into_iter().flatten();
+        let read = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("journal.jsonl"));
+        runs.flatten().filter_map(|entry| read(entry).ok()).collect()
+    }
+
+    fn id(&self) -> String {
+        let output = self.sandbox.command(&["runs", "--json"]).output().unwrap();
+        let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        listed["runs"][0]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The image is the disk, and nothing else is left.
+    #[track_caller]
+    fn is_done(&self, run: &Run) {
+        run.succeeded();
+        self.sandbox.cloud_has_only(1);
+        assert!(!self.sandbox.path().join("artifacts").exists(), "{:?}", self.sandbox.files());
+        let exported = self.state.path().join("exported.raw");
+        let stored = Stored::open(&self.state.path().join("cloud")).unwrap();
+        stored.export(run.member("image_id").as_str().unwrap(), &exported).unwrap();
+        let disk = fs::read(self.sandbox.path().join("disk.raw")).unwrap();
+        assert!(fs::read(&exported).unwrap() == disk, "the image is another disk");
+    }
+}
+
+#[test]
+fn settings_that_change_what_is_built_are_refused_by_name() {
+    let killed = Killed::new().after("upload", &["--cloud-image-name", "one"]);
+    let other = killed.sandbox.disk("other.raw", 4, 1);
+    for (more, texts) in [
+        (&["--cloud-image-name", "two"][..], &["CLOUD_IMAGE_NAME was `one`, now it is `two`"][..]),
+        (&["--image-tags", "[{team: x}]"], &["IMAGE_TAGS was not set"]),
+        (&["--image-dir", "elsewhere"], &["IMAGE_DIR was not set, now it is `/"]),
+        (&["--disk-size", "8MiB"], &["DISK_SIZE was not set, now it is `8388608`"]),
+        (&["--disk", other.to_str().unwrap()], &["DISK was `/", "other.raw`"]),
+        (&["--no-upload"], &["NO_UPLOAD was not set"]),
+    ] {
+        let run = killed.sandbox.run(&[&["resume"], more].concat());
+        run.failed(2, texts).failed(2, &["cannot be resumed", "hint:"]);
+    }
+    // The refusals have taken nothing away; the same value is no change.
+    let run = killed.sandbox.run(&["resume", "--cloud-image-name", "one"]);
+    killed.is_done(&run);
+    assert_eq!(run.member("image_name"), "one");
+    assert_eq!(run.member("bytes_sent"), 0);
+}
+
+#[test]
+fn paths_mean_what_they_meant_where_they_were_typed() {
+    let killed = Killed::new().after("check", &[]);
+    let (id, base) = (killed.id(), killed.sandbox.path().join("artifacts"));
+    let elsewhere = killed.sandbox.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    // What is typed now starts here, what the run was started with starts there.
+    let config = fs::read_to_string(killed.sandbox.path().join("config.yml")).unwrap();
+    fs::write(elsewhere.join("new.yml"), config).unwrap();
+    let words = ["resume", &id, "--artifacts-dir", base.to_str().unwrap(), "-c", "new.yml"];
+    let result = killed.sandbox.path().join("result.json");
+    let mut command = killed.sandbox.command(&words);
+    command.current_dir(&elsewhere).env("F5_OUTPUT_JSON_FILE", &result);
+    let output = command.output().unwrap();
+    let document = serde_json::from_slice(&fs::read(&result).unwrap()).unwrap();
+    killed.is_done(&Run::of(&output, Some(document)));
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 1, "logs go where the run was started");
+}
+
+#[test]
+fn a_run_whose_working_directory_is_gone_is_resumed_or_removed() {
+    for resume in [true, false] {
+        let sandbox = Sandbox::with_cloud();
+        let disk = sandbox.disk("disk.raw", 4, 2).display().to_string();
+        let path = |name: &str| sandbox.path().join(name).display().to_string();
+        let gone = sandbox.path().join("gone");
+        fs::create_dir(&gone).unwrap();
+        let words = ["--disk", &disk, "-c", &path("config.yml"), "-p", "alibaba"];
+        let more = ["--artifacts-dir", &path("kept"), "--log-file", &path("build.log")];
+        let mut command = sandbox.command(&[&words[..], &more].concat());
+        command.current_dir(&gone).env("BUILD_IMAGE_TRIAL_KILL", "after:12");
+        assert!(command.status().unwrap().code().is_none());
+        fs::remove_dir_all(&gone).unwrap();
+        let base = path("kept");
+        if resume {
+            sandbox.run(&["resume", "--artifacts-dir", &base]).succeeded();
+            sandbox.cloud_has_only(1);
+        } else {
+            sandbox.run(&["gc", "--yes", "--artifacts-dir", &base]).succeeded();
+            sandbox.cloud_has_only(0);
+        }
+        assert!(!sandbox.path().join("kept").exists(), "{:?}", sandbox.files());
+        assert!(!gone.exists());
+    }
+}
+
+#[test]
+fn a_statement_is_written_by_whatever_process_ends_the_run() {
+    let provenance = ["--provenance-file", "made/statement.json"];
+    for (step, more) in [
+        ("upload", &provenance[..]),
+        ("register", &provenance),
+        // Asked for when the image was registered already: the image is made again for its digest.
+        ("register", &[]),
+    ] {
+        let killed = Killed::new().after(step, more);
+        let disk = fs::read(killed.sandbox.path().join("disk.raw")).unwrap();
+        let run = killed.sandbox.run(&[&["resume"], &provenance[..]].concat());
+        killed.is_done(&run);
+        let text = fs::read(killed.sandbox.path().join("made/statement.json")).unwrap();
+        let statement: Value = serde_json::from_slice(&text).unwrap();
+        let subject = &statement["subject"][0];
+        assert_eq!(subject["annotations"]["images"][0], *run.member("image_id"));
+        let inputs = statement["predicate"]["buildDefinition"]["resolvedDependencies"].clone();
+        let digest = |input: &Value| input["digest"]["sha256"].as_str().unwrap().to_owned();
+        let found = inputs.as_array().unwrap().iter().find(|input| input["name"] == "disk");
+        assert_eq!(digest(found.unwrap()), sha256(&disk), "{step} {more:?}");
+        // The same build without a kill has the same subject.
+        let whole = ["--cloud-image-name", "whole", "--provenance-file", "whole.json"];
+        killed.sandbox.run(&[&WORDS[..], &whole].concat()).succeeded();
+        let text = fs::read(killed.sandbox.path().join("whole.json")).unwrap();
+        let uninterrupted: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(digest(subject), digest(&uninterrupted["subject"][0]), "{step} {more:?}");
+    }
+}
+
+#[test]
+fn a_statement_that_cannot_be_written_leaves_the_image_and_is_made_up_for() {
+    let sandbox = Sandbox::with_cloud();
+    sandbox.disk("disk.raw", 4, 2);
+    // The directory can be made; a directory in the file's place shows up only when it is written.
+    fs::create_dir_all(sandbox.path().join("made/statement.json/x")).unwrap();
+    let words = [&WORDS[..], &["--provenance-file", "made/statement.json"]].concat();
+    let run = sandbox.run(&words);
+    run.failed(9, &["is registered in the cloud, but its statement was not written", "resume"]);
+    let image = run.member("image_id").as_str().unwrap().to_owned();
+    assert!(image.starts_with("m-"));
+    sandbox.cloud_has_only(1);
+    fs::remove_dir_all(sandbox.path().join("made/statement.json")).unwrap();
+    let run = sandbox.run(&["resume"]);
+    run.succeeded();
+    assert_eq!(run.member("image_id"), image.as_str());
+    assert!(sandbox.path().join("made/statement.json").is_file());
+    sandbox.cloud_has_only(1);
+    assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
+}
+
+#[test]
+fn a_check_that_fails_during_resume_keeps_what_is_there() {
+    let killed = Killed::new().after("upload", &[]);
+    let emulator = killed.sandbox.emulator.as_ref().unwrap();
+    let refuse = r#"[{"operation":"GetCallerIdentity","nth":1,"action":{"status":403,"code":"InvalidAccessKeyId.NotFound"}}]"#;
+    emulator.set_faults(refuse).unwrap();
+    let run = killed.sandbox.run(&["resume"]);
+    run.failed(run.code, &["InvalidAccessKeyId", "kept"]);
+    assert_eq!(emulator.status()["objects"], 1, "the upload was kept");
+    emulator.set_faults("[]").unwrap();
+    let run = killed.sandbox.run(&["resume"]);
+    killed.is_done(&run);
+    assert_eq!(run.member("bytes_sent"), 0);
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
