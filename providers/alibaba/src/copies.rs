@@ -138,10 +138,8 @@ impl Copier<'_> {
     fn copy(&self, number: usize, region: &str) -> Result<Finished> {
         let context = self.waiter.context;
         context.check_cancelled()?;
-        let endpoint = self.config.ecs_of(region)?;
-        let credentials = std::sync::Arc::clone(&self.source.ecs.service.door.credentials);
-        let place = Place { region: region.to_owned(), ecs: endpoint, ..self.home.clone() };
-        let ecs = Ecs::open(&place, credentials)?;
+        let credentials = &self.source.ecs.service.door.credentials;
+        let ecs = Ecs::of_region(self.config, region, credentials)?;
         let known = lock(&self.states).copies.get(region).cloned().flatten();
         let id = match known {
             Some(id) => id,

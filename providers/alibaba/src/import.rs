@@ -10,10 +10,11 @@ use crate::{
     cloud::Cloud,
     config::{Config, Place},
     describe::{GIB, NAME_LENGTH},
-    discard::remove_image,
+    discard::POLICY,
     disk,
     error::Failure,
     names,
+    removal::remove_image,
     retry::Policy,
     state::{IMPORT, ImportState},
 };
@@ -35,6 +36,7 @@ pub(crate) fn known_state(
         failures: 0,
         failed: false,
         since: None,
+        call: Parameters::new(),
     };
     let saved: Option<ImportState> = context.load(IMPORT)?;
     let same = |saved: &ImportState| {
@@ -52,7 +54,7 @@ pub(crate) fn clear_failed(
 ) -> Result<()> {
     let left = state.image();
     context.block_on(async {
-        Ok(remove_image(Some(context), &cloud.ecs, &left, &state.bucket).await?)
+        Ok(remove_image(context, &cloud.ecs, &left, &state.bucket, &POLICY).await?)
     })?;
     context.gone(&left)?;
     *state = ImportState {
@@ -60,6 +62,7 @@ pub(crate) fn clear_failed(
         task_id: None,
         failed: false,
         failures: state.failures + 1,
+        call: Parameters::new(),
         ..state.clone()
     };
     context.save(IMPORT, state)
@@ -75,12 +78,15 @@ pub(crate) fn start(
     state: &mut ImportState,
 ) -> Result<()> {
     state.since.get_or_insert_with(|| cloud.ecs.not_before());
+    // An attempt whose answer was lost is repeated as it was: its token stands for its parameters.
+    if state.call.is_empty() {
+        state.call = import_parameters(config, place, build, &state.name, &state.key);
+        state.call.push(("ClientToken".to_owned(), client_token(&build.run_id, state)));
+    }
     context.will_create(&state.image())?;
     context.save(IMPORT, state)?;
-    let mut parameters = import_parameters(config, place, build, &state.name, &state.key);
-    parameters.push(("ClientToken".to_owned(), client_token(&build.run_id, state)));
     let import = async {
-        match cloud.ecs.import_image(&parameters, &Policy::CALL).await {
+        match cloud.ecs.import_image(&state.call, &Policy::CALL).await {
             Ok(imported) => Ok((imported.image_id, imported.task_id)),
             Err(failure) if failure.is(&["InvalidImageName.Duplicated", "ImageIsImporting"]) => {
                 adopt(cloud, state, failure).await.map(|id| (id, None))

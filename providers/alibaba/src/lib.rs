@@ -44,6 +44,8 @@ mod publish;
 mod ram;
 mod reader;
 mod refusal;
+mod removal;
+mod replace;
 mod retry;
 mod role;
 mod settings;

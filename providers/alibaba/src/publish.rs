@@ -67,7 +67,7 @@ pub(crate) fn register(
     let copied = copies::make(&waiter, config, build, &asked, &home, &place)?;
     let mut all = vec![home];
     all.extend(copied);
-    live::go_live(context, config, build, &mut all)?;
+    live::go_live(context, config, credentials, build, &mut all)?;
     Ok(answer(&place, state, &all))
 }
 

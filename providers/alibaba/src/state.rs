@@ -4,6 +4,7 @@ use build_image_plugin_api::{Resource, document::UploadRequest};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    acs::Parameters,
     config::{Config, Place},
     names,
     parts::Plan,
@@ -19,15 +20,17 @@ pub(crate) const IMPORT: &str = "import";
 pub(crate) const COPIES: &str = "copies";
 /// Checkpoint key of the region of the instance this runs on.
 pub(crate) const NEARBY: &str = "nearby";
-/// Checkpoint key of the images that were replaced.
-pub(crate) const REPLACED: &str = "replaced";
+/// Checkpoint key of the images that were moved aside.
+pub(crate) const MOVED: &str = "moved";
 
 /// Resource kinds of this provider.
 pub(crate) const OBJECT: &str = "oss_object";
 pub(crate) const MULTIPART: &str = "multipart_upload";
 pub(crate) const IMAGE: &str = "image";
-/// The name of an image that was moved aside for a moment; removing it means giving the name back.
+/// The name of an image that was moved aside; removing it means giving the name back.
 pub(crate) const RENAMED: &str = "image_name";
+/// An image whose name another one has taken; it is deleted when the build is released.
+pub(crate) const REPLACED: &str = "replaced_image";
 
 /// How far the upload is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +118,9 @@ pub(crate) struct ImportState {
     /// Nothing that was imported is older than this, by the service's clock.
     #[serde(default)]
     pub(crate) since: Option<String>,
+    /// The call that starts the import, with its client token.
+    #[serde(default)]
+    pub(crate) call: Parameters,
 }
 
 impl ImportState {

@@ -10,6 +10,7 @@ mod ecs;
 mod faults;
 mod growing;
 mod harness;
+mod interrupted;
 mod preflight;
 mod replace;
 mod resume;
