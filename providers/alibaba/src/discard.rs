@@ -15,10 +15,11 @@ use crate::{
     ecs::Ecs,
     error::Failure,
     oss::Oss,
+    owner::Guard,
     removal::remove_image,
     replace::{give_name_back, is_open, remove_replaced, to_the_end, wanted_name},
     retry::Policy,
-    state::{IMAGE, MULTIPART, OBJECT, RENAMED, REPLACED},
+    state::{IMAGE, MULTIPART, OBJECT, RENAMED, REPLACED, key_of},
 };
 
 /// How often an upload is thrown away: parts in flight may outlive the first time.
@@ -41,6 +42,7 @@ pub(crate) fn discard(
     request: &DiscardRequest,
 ) -> Result<Discarded> {
     let stopped_before = context.is_cancelled();
+    let mut guard = Guard { config, credentials, account: None };
     let mut answer = Discarded::default();
     for resource in &request.resources {
         let outcome = if context.is_cancelled() && !stopped_before {
@@ -52,7 +54,7 @@ pub(crate) fn discard(
             Ok(())
         } else {
             // The context's own runtime gives up when a stop was asked for; this must not.
-            to_the_end(remove(context, config, credentials, resource))
+            to_the_end(remove(context, &mut guard, resource))
         };
         match outcome {
             Ok(()) => {
@@ -62,7 +64,10 @@ pub(crate) fn discard(
             Err(error) => answer.remaining.push(Remaining {
                 resource: resource.clone(),
                 reason: error.to_string(),
-                hint: Some(by_hand(config, resource)),
+                hint: error
+                    .hint
+                    .filter(|_| error.kind == ErrorKind::Config)
+                    .or_else(|| Some(by_hand(config, resource))),
                 ..Remaining::default()
             }),
         }
@@ -91,12 +96,9 @@ fn needs_its_name<'a>(answer: &'a Discarded, resource: &Resource) -> Option<&'a 
     swap.and_then(|swap| swap.id.as_deref())
 }
 
-async fn remove(
-    context: &Context,
-    config: &Config,
-    credentials: &Arc<Credentials>,
-    resource: &Resource,
-) -> Result<()> {
+async fn remove(context: &Context, guard: &mut Guard<'_>, resource: &Resource) -> Result<()> {
+    guard.check(resource).await?;
+    let Guard { config, credentials, .. } = *guard;
     let (bucket, region) = config.home();
     let bucket = resource.attributes.get("bucket").map(String::as_str).or(bucket);
     let region = resource.region.as_deref().or(region);
@@ -106,7 +108,7 @@ async fn remove(
     let oss = || Oss::open(&config.place_of(bucket()?, region)?, Arc::clone(credentials));
     let ecs = || Ecs::of_region(config, region, credentials);
     let removed = match resource.kind.as_str() {
-        OBJECT => oss()?.delete(&resource.name, &POLICY).await,
+        OBJECT => oss()?.delete(key_of(resource), &POLICY).await,
         MULTIPART => remove_upload(&oss()?, resource).await,
         IMAGE => remove_image(context, &ecs()?, resource, bucket()?, &POLICY).await,
         RENAMED => give_name_back(&ecs()?, resource, &POLICY).await,
@@ -119,15 +121,20 @@ async fn remove(
     removed.map_err(Error::from)
 }
 
-/// Throws an upload away until the service does not know it any more. Without an id, every upload of
-/// exactly this key: the key belongs to one run.
-async fn remove_upload(oss: &Oss, resource: &Resource) -> Result<(), Failure> {
-    let key = &resource.name;
+/// Aborts an upload until the service does not know it any more, and every other one of exactly
+/// this key: the key belongs to one run, and the answer that named an upload may have been lost.
+pub(crate) async fn remove_upload(oss: &Oss, resource: &Resource) -> Result<(), Failure> {
+    let key = key_of(resource);
     for _ in 0..ABORTS {
-        let ids = match &resource.id {
-            Some(id) => vec![id.clone()],
-            None => oss.list_uploads(key, &POLICY).await?,
+        let mut ids = match oss.list_uploads(key, &POLICY).await {
+            // Not everybody may list; what is known is aborted all the same.
+            Err(failure) if failure.error.kind == ErrorKind::Auth && resource.id.is_some() => {
+                tracing::warn!(error = %failure.error, "further uploads cannot be looked for");
+                Vec::new()
+            }
+            listed => listed?,
         };
+        ids.extend(resource.id.iter().filter(|id| !ids.contains(id)).cloned().collect::<Vec<_>>());
         let mut known = false;
         for id in &ids {
             known |= oss.abort(key, id, &POLICY).await?;
@@ -145,10 +152,10 @@ fn by_hand(config: &Config, resource: &Resource) -> String {
     let bucket =
         resource.attributes.get("bucket").map(String::as_str).or(bucket).unwrap_or("BUCKET");
     let region = resource.region.as_deref().or(region).unwrap_or("REGION");
-    let name = &resource.name;
+    let (name, key) = (&resource.name, key_of(resource));
     match (resource.kind.as_str(), &resource.id) {
-        (OBJECT, _) => format!("aliyun oss rm oss://{bucket}/{name} --region {region}"),
-        (MULTIPART, _) => format!("aliyun oss rm -m oss://{bucket}/{name} --region {region}"),
+        (OBJECT, _) => format!("aliyun oss rm oss://{bucket}/{key} --region {region}"),
+        (MULTIPART, _) => format!("aliyun oss rm -m oss://{bucket}/{key} --region {region}"),
         (IMAGE | REPLACED, Some(id)) => {
             format!("aliyun ecs DeleteImage --RegionId {region} --ImageId {id} --Force true")
         }

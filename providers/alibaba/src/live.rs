@@ -14,6 +14,7 @@ use crate::{
     ecs::Ecs,
     finish::Finished,
     image::Image,
+    owner::Owner,
     replace::{self, Moved, NAME, to_the_end},
     retry::Policy,
     tagging::MARK,
@@ -28,6 +29,7 @@ pub(crate) fn go_live(
     config: &Config,
     credentials: &Arc<Credentials>,
     build: &Build,
+    owner: &Owner,
     all: &mut [Finished],
 ) -> Result<()> {
     // Everything that can be refused comes before the first name changes hands.
@@ -43,7 +45,8 @@ pub(crate) fn go_live(
             Ok(())
         })?;
     }
-    let named = all.iter_mut().try_for_each(|done| name(context, config, credentials, build, done));
+    let named =
+        all.iter_mut().try_for_each(|done| name(context, config, credentials, build, owner, done));
     if named.is_err() {
         replace::undo(context, config, credentials)?;
     }
@@ -55,6 +58,7 @@ fn name(
     config: &Config,
     credentials: &Arc<Credentials>,
     build: &Build,
+    owner: &Owner,
     done: &mut Finished,
 ) -> Result<()> {
     let wanted = &build.image_name;
@@ -63,7 +67,7 @@ fn name(
     }
     context.check_cancelled()?;
     let ecs = Ecs::of_region(config, &done.ecs.region, credentials)?;
-    take_name(context, config, &ecs, &done.image, wanted)?;
+    take_name(context, config, owner, &ecs, &done.image, wanted)?;
     done.image.image_name.clone_from(wanted);
     context.milestone(format!("image {} is `{wanted}` in {}", done.image.image_id, ecs.region))
 }
@@ -71,6 +75,7 @@ fn name(
 fn take_name(
     context: &Context,
     config: &Config,
+    owner: &Owner,
     ecs: &Ecs,
     new: &Image,
     wanted: &str,
@@ -88,6 +93,6 @@ fn take_name(
             Error::new(ErrorKind::Conflict, message).with_hint("set ALIBABA_IF_EXISTS=replace")
         );
     }
-    let swapped = Moved::new(&ecs.region, &old, new, wanted).swap(context, ecs);
+    let swapped = Moved::new(&ecs.region, &old, new, wanted, owner.clone()).swap(context, ecs);
     swapped.map_err(|error| error.with("kept_image", &old.image_id))
 }

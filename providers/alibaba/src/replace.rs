@@ -24,6 +24,7 @@ use crate::{
     error::Failure,
     image::Image,
     import::beside,
+    owner::Owner,
     removal::remove_image,
     retry::Policy,
     snapshots::noted,
@@ -49,10 +50,11 @@ pub(crate) struct Moved {
     new_name: String,
     /// Snapshots of the old image.
     snapshots: Vec<String>,
+    owner: Owner,
 }
 
 impl Moved {
-    pub(crate) fn new(region: &str, old: &Image, new: &Image, wanted: &str) -> Self {
+    pub(crate) fn new(region: &str, old: &Image, new: &Image, wanted: &str, owner: Owner) -> Self {
         Self {
             region: region.to_owned(),
             old: old.image_id.clone(),
@@ -61,12 +63,14 @@ impl Moved {
             new: new.image_id.clone(),
             new_name: new.image_name.clone(),
             snapshots: old.snapshots(),
+            owner,
         }
     }
 
     fn renamed(&self) -> Resource {
-        Resource::new(RENAMED, format!("{} of {}", self.wanted, self.old))
-            .in_region(&self.region)
+        let name = format!("{} of {}", self.wanted, self.old);
+        self.owner
+            .of_region(Resource::new(RENAMED, name).in_region(&self.region))
             .with_id(&self.old)
             .with("name", &self.wanted)
             .with("aside", &self.aside)
@@ -76,8 +80,9 @@ impl Moved {
     }
 
     fn replaced(&self) -> Resource {
-        let resource = Resource::new(REPLACED, &self.aside)
-            .in_region(&self.region)
+        let resource = self
+            .owner
+            .of_region(Resource::new(REPLACED, &self.aside).in_region(&self.region))
             .with_id(&self.old)
             .with("name", &self.wanted)
             .with("aside", &self.aside)
@@ -117,8 +122,8 @@ pub(crate) fn to_the_end<T>(future: impl Future<Output = Result<T>>) -> Result<T
     runtime.block_on(future)
 }
 
-/// Gives every image that this run moved aside its name back. What cannot be undone now stays
-/// written down, for `discard`.
+/// Gives every image that this run moved aside its name back. Returns whether that is done; what
+/// cannot be undone now stays written down, for `discard`.
 ///
 /// # Errors
 /// When it cannot be written down.
@@ -126,7 +131,7 @@ pub(crate) fn undo(
     context: &Context,
     config: &Config,
     credentials: &Arc<Credentials>,
-) -> Result<()> {
+) -> Result<bool> {
     let mut left: Vec<Moved> = context.load(MOVED)?.unwrap_or_default();
     for moved in left.clone().iter().rev() {
         let restored = Ecs::of_region(config, &moved.region, credentials).and_then(|ecs| {
@@ -141,7 +146,7 @@ pub(crate) fn undo(
         left.retain(|known| known != moved);
         context.save(MOVED, &left)?;
     }
-    Ok(())
+    Ok(left.is_empty())
 }
 
 fn attribute<'a>(resource: &'a Resource, name: &str) -> &'a str {

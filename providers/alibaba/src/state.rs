@@ -7,6 +7,7 @@ use crate::{
     acs::Parameters,
     config::{Config, Place},
     names,
+    owner::Owner,
     parts::Plan,
     snapshots::SINCE,
 };
@@ -15,7 +16,8 @@ use crate::{
 pub(crate) const UPLOAD: &str = "upload";
 /// Checkpoint key of [`ImportState`].
 pub(crate) const IMPORT: &str = "import";
-
+/// Checkpoint key of the account that the run belongs to.
+pub(crate) const ACCOUNT: &str = "account";
 /// Checkpoint key of the copies.
 pub(crate) const COPIES: &str = "copies";
 /// Checkpoint key of the region of the instance this runs on.
@@ -52,6 +54,23 @@ pub(crate) struct UploadState {
     /// Bytes of the whole object; known once it is complete.
     #[serde(default)]
     pub(crate) size: Option<u64>,
+    /// Who uploads, and to which cloud.
+    #[serde(default)]
+    pub(crate) owner: Owner,
+}
+
+/// An object's or an upload's resource. Bucket and key are its identity: a run that is resumed with
+/// another bucket has two.
+pub(crate) fn in_bucket(kind: &str, bucket: &str, key: &str, region: &str) -> Resource {
+    Resource::new(kind, format!("{bucket}/{key}"))
+        .in_region(region)
+        .with("bucket", bucket)
+        .with("key", key)
+}
+
+/// The key of such a resource. Journals of earlier versions have it as the resource's name.
+pub(crate) fn key_of(resource: &Resource) -> &str {
+    resource.attributes.get("key").unwrap_or(&resource.name)
 }
 
 impl UploadState {
@@ -61,6 +80,7 @@ impl UploadState {
         request: &UploadRequest,
         place: &Place,
         plan: Plan,
+        owner: Owner,
     ) -> Self {
         let disk = &request.disk;
         let run = &request.build.run_id;
@@ -74,21 +94,20 @@ impl UploadState {
             upload_id: None,
             crc: None,
             size: None,
+            owner,
         }
     }
 
     /// The object, as the host writes it down.
     pub(crate) fn object(&self, kept: bool) -> Resource {
-        let object =
-            Resource::new(OBJECT, &self.key).in_region(&self.region).with("bucket", &self.bucket);
+        let object = self.owner.of_bucket(in_bucket(OBJECT, &self.bucket, &self.key, &self.region));
         if kept { object.as_product() } else { object }
     }
 
     /// The multipart upload, as the host writes it down.
     pub(crate) fn multipart(&self) -> Resource {
-        let resource = Resource::new(MULTIPART, &self.key)
-            .in_region(&self.region)
-            .with("bucket", &self.bucket);
+        let resource =
+            self.owner.of_bucket(in_bucket(MULTIPART, &self.bucket, &self.key, &self.region));
         match &self.upload_id {
             Some(id) => resource.with_id(id),
             None => resource,
@@ -121,6 +140,12 @@ pub(crate) struct ImportState {
     /// The call that starts the import, with its client token.
     #[serde(default)]
     pub(crate) call: Parameters,
+    /// CRC-64 and size of the object that is imported; absent in journals of earlier versions.
+    #[serde(default)]
+    pub(crate) content: Option<(u64, u64)>,
+    /// Who imports, and into which cloud.
+    #[serde(default)]
+    pub(crate) owner: Owner,
 }
 
 impl ImportState {
@@ -128,6 +153,7 @@ impl ImportState {
     pub(crate) fn image(&self) -> Resource {
         let mut resource = Resource::new(IMAGE, &self.name).in_region(&self.region).as_product();
         resource.id.clone_from(&self.image_id);
+        resource = self.owner.of_region(resource);
         resource = resource.with("bucket", &self.bucket).with("object", &self.key);
         for (name, value) in [("task_id", &self.task_id), (SINCE, &self.since)] {
             if let Some(value) = value {
