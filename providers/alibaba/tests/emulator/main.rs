@@ -7,6 +7,7 @@ mod check;
 mod codes;
 mod discard;
 mod ecs;
+mod elsewhere;
 mod faults;
 mod growing;
 mod harness;
