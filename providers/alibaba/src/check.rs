@@ -23,7 +23,7 @@ use crate::{
     nearby::nearby,
     retry::Policy,
     role,
-    state::{IMPORT, ImportState},
+    state::{ACCOUNT, IMPORT, ImportState},
 };
 
 /// Longest time for one check; a cloud that can be reached answers in one or two seconds.
@@ -59,7 +59,29 @@ pub(crate) fn check(
     let before = Before { import: context.load(IMPORT)?, copies: copies::known(context)? };
     let found = online(&cloud, config, &place, request, &before);
     report.findings.extend(context.block_on(async { Ok(found.await) })?);
+    report.findings.extend(same_account(context, credentials, request.look_only)?);
     Ok(report)
+}
+
+/// Keeps the account that the run belongs to, and refuses a run that another one began.
+fn same_account(
+    context: &Context,
+    credentials: &Credentials,
+    look_only: bool,
+) -> Result<Option<Finding>> {
+    let Some(now) = credentials.account() else { return Ok(None) };
+    match context.load::<String>(ACCOUNT)? {
+        Some(then) if then != now => {
+            let message =
+                format!("the run belongs to account {then}, and these keys are of account {now}");
+            let error = Error::config(message)
+                .with_hint("use the keys of that account, or build again in a new run");
+            return Ok(Some(Finding::error("credentials", &error)));
+        }
+        None if !look_only => context.save(ACCOUNT, &now)?,
+        _ => {}
+    }
+    Ok(None)
 }
 
 /// What is known of a build before anybody is asked.
@@ -166,6 +188,7 @@ async fn credentials(cloud: &Cloud, config: &Config) -> Finding {
         }
         Err(failure) => return Finding::error(SUBJECT, &failure.error),
     };
+    cloud.oss.door.credentials.belong_to(&identity.account_id);
     if config.share.contains(&identity.account_id) {
         let message = format!("account {} is the image's own account", identity.account_id);
         let error =

@@ -111,15 +111,31 @@ impl Config {
     /// # Errors
     /// Config errors for endpoints that are not addresses.
     pub(crate) fn place_of(&self, bucket: &str, region: &str) -> Result<Place> {
-        let sts = Endpoint::sts(self.sts_endpoint.as_deref())?;
+        let sts = self.sts()?;
         Ok(Place {
             bucket: bucket.to_owned(),
             region: region.to_owned(),
-            oss: OssEndpoint::choose(self.oss_endpoint.as_deref(), region, bucket, self.internal)?,
+            oss: self.oss_of(bucket, region)?,
             ecs: self.ecs_of(region)?,
             ram: Endpoint::ram(self.ram_endpoint.as_deref(), &sts)?,
             sts,
         })
+    }
+
+    /// The OSS endpoint of a bucket.
+    ///
+    /// # Errors
+    /// Config error for an endpoint that is not an address.
+    pub(crate) fn oss_of(&self, bucket: &str, region: &str) -> Result<OssEndpoint> {
+        OssEndpoint::choose(self.oss_endpoint.as_deref(), region, bucket, self.internal)
+    }
+
+    /// The STS endpoint.
+    ///
+    /// # Errors
+    /// Config error for an endpoint that is not an address.
+    pub(crate) fn sts(&self) -> Result<Endpoint> {
+        Endpoint::sts(self.sts_endpoint.as_deref())
     }
 
     /// Whether the OSS endpoint is the tool's choice.

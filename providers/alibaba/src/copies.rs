@@ -12,7 +12,7 @@ use build_image_plugin_api::{Context, Error, ErrorKind, Resource, Result, docume
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Config, Place},
+    config::Config,
     ecs::{Ecs, pairs},
     error::Failure,
     finish::{Asked, Finished, finish},
@@ -21,7 +21,7 @@ use crate::{
     monitor::Waiter,
     retry::Policy,
     snapshots::noted,
-    state::{COPIES, IMAGE},
+    state::{COPIES, IMAGE, ImportState},
     tagging::MARK,
 };
 
@@ -46,6 +46,41 @@ pub(crate) fn known(context: &Context) -> Result<Vec<String>> {
     Ok(saved.map_or_else(Vec::new, |saved| saved.copies.into_values().flatten().collect()))
 }
 
+/// A copy, as the host writes it down.
+fn resource(home: &ImportState, region: &str, name: &str, source: &str, run: &str) -> Resource {
+    home.owner
+        .of_region(Resource::new(IMAGE, name).in_region(region))
+        .with("bucket", &home.bucket)
+        .with("copied_from", source)
+        .with("run", run)
+        .as_product()
+}
+
+/// The copies that an earlier attempt made or asked for, of the image it imported.
+///
+/// # Errors
+/// When what was kept cannot be read.
+pub(crate) fn resources(
+    context: &Context,
+    home: &ImportState,
+    build: &Build,
+) -> Result<Vec<Resource>> {
+    let saved: States = context.load(COPIES)?.unwrap_or_default();
+    let all = saved.copies.iter().map(|(region, id)| {
+        let copy = resource(home, region, &home.name, &saved.source, &build.run_id);
+        Resource { id: id.clone(), ..copy }
+    });
+    Ok(all.collect())
+}
+
+/// Forgets the copies of an earlier attempt.
+///
+/// # Errors
+/// When that cannot be written down.
+pub(crate) fn forget(context: &Context) -> Result<()> {
+    context.save(COPIES, &States::default())
+}
+
 /// What all copies have in common.
 struct Copier<'a> {
     waiter: &'a Waiter<'a>,
@@ -54,7 +89,7 @@ struct Copier<'a> {
     asked: &'a Asked,
     source: &'a Finished,
     /// Where the image was imported; copies differ by region only.
-    home: &'a Place,
+    home: &'a ImportState,
     states: Mutex<States>,
 }
 
@@ -68,7 +103,7 @@ pub(crate) fn make(
     build: &Build,
     asked: &Asked,
     source: &Finished,
-    home: &Place,
+    home: &ImportState,
 ) -> Result<Vec<Finished>> {
     let regions: Vec<&String> =
         config.copy_regions.iter().filter(|region| **region != home.region).collect();
@@ -138,10 +173,8 @@ impl Copier<'_> {
     fn copy(&self, number: usize, region: &str) -> Result<Finished> {
         let context = self.waiter.context;
         context.check_cancelled()?;
-        let endpoint = self.config.ecs_of(region)?;
-        let credentials = std::sync::Arc::clone(&self.source.ecs.service.door.credentials);
-        let place = Place { region: region.to_owned(), ecs: endpoint, ..self.home.clone() };
-        let ecs = Ecs::open(&place, credentials)?;
+        let credentials = &self.source.ecs.service.door.credentials;
+        let ecs = Ecs::of_region(self.config, region, credentials)?;
         let known = lock(&self.states).copies.get(region).cloned().flatten();
         let id = match known {
             Some(id) => id,
@@ -199,12 +232,7 @@ impl Copier<'_> {
     }
 
     fn resource(&self, ecs: &Ecs, name: &str) -> Resource {
-        Resource::new(IMAGE, name)
-            .in_region(&ecs.region)
-            .with("bucket", &self.home.bucket)
-            .with("copied_from", &self.source.image.image_id)
-            .with("run", &self.build.run_id)
-            .as_product()
+        resource(self.home, &ecs.region, name, &self.source.image.image_id, &self.build.run_id)
     }
 
     async fn call(&self, region: &str, name: &str) -> Result<Imported, Failure> {

@@ -11,13 +11,15 @@ use serde_json::Value;
 
 use crate::{
     acs::{Parameters, Service},
-    config::Place,
+    config::{Config, Place},
     credentials::Credentials,
     error::Failure,
     image::{Image, Imported, Task},
     retry::Policy,
 };
 
+/// Version of the API.
+const VERSION: &str = "2014-05-26";
 /// States an image may be in; unnamed, the service lists only available ones.
 const ALL_STATES: &str = "Creating,Waiting,Available,UnAvailable,CreateFailed,Deprecated";
 /// Entries per page of a list; the service's most.
@@ -54,8 +56,22 @@ impl Ecs {
     /// # Errors
     /// When no connections can be made at all.
     pub(crate) fn open(place: &Place, credentials: Arc<Credentials>) -> Result<Self> {
-        let service = Service::open(&place.ecs, "2014-05-26", credentials)?;
+        let service = Service::open(&place.ecs, VERSION, credentials)?;
         Ok(Self { service, region: place.region.clone() })
+    }
+
+    /// ECS of a region, with connections of its own.
+    ///
+    /// # Errors
+    /// When the endpoint is not an address or no connections can be made at all.
+    pub(crate) fn of_region(
+        config: &Config,
+        region: &str,
+        credentials: &Arc<Credentials>,
+    ) -> Result<Self> {
+        let endpoint = config.ecs_of(region)?;
+        let service = Service::open(&endpoint, VERSION, Arc::clone(credentials))?;
+        Ok(Self { service, region: region.to_owned() })
     }
 
     async fn images(&self, filter: (&str, &str), policy: &Policy) -> Result<Vec<Image>, Failure> {

@@ -8,7 +8,7 @@ use crate::{
     import::working_name,
     names,
     parts::Plan,
-    state::{IMAGE, MULTIPART, OBJECT},
+    state::{IMAGE, MULTIPART, OBJECT, in_bucket},
 };
 
 /// When a right is needed.
@@ -68,10 +68,9 @@ pub(crate) fn resources(config: &Config, build: &Build) -> Vec<Resource> {
     let Ok(Place { bucket, region, .. }) = config.place() else { return Vec::new() };
     let (bucket, region) = (&bucket, &region);
     let key = names::object_key(&config.prefix, &build.run_id, "", config.disk.format);
-    let in_bucket = |kind| Resource::new(kind, &key).in_region(region).with("bucket", bucket);
-    let object = in_bucket(OBJECT);
+    let object = in_bucket(OBJECT, bucket, &key, region);
     let object = if config.keep_object { object.as_product() } else { object };
-    let mut upload = in_bucket(MULTIPART);
+    let mut upload = in_bucket(MULTIPART, bucket, &key, region);
     if let Ok(plan) = Plan::new(most(build.virtual_size), config.upload.part_size) {
         upload = upload
             .with("part_size", plan.part_size.to_string())
@@ -141,7 +140,7 @@ mod tests {
         let copies = ("ALIBABA_IMAGE_COPY_REGIONS", json!(["cn-beijing", "cn-hangzhou"]));
         let all = resources(&config(std::slice::from_ref(&copies)), &build);
         let labels: Vec<String> = all.iter().map(Resource::label).collect();
-        assert_eq!(labels[0], "multipart_upload `build-image-r-1.qcow2`");
+        assert_eq!(labels[0], "multipart_upload `demo/build-image-r-1.qcow2`");
         assert_eq!(all[0].attributes["parts"], "at most 5");
         assert_eq!(
             labels[2..],

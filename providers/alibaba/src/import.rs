@@ -2,46 +2,91 @@
 //!
 //! Source: ECS API documentation, `ImportImage`.
 
-use build_image_plugin_api::{Context, Error, Result, document::Build};
+use std::sync::Arc;
+
+use build_image_plugin_api::{
+    Context, Error, Result,
+    document::{Build, Uploaded},
+};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     acs::Parameters,
     cloud::Cloud,
     config::{Config, Place},
+    credentials::Credentials,
     describe::{GIB, NAME_LENGTH},
-    discard::remove_image,
+    discard::POLICY,
     disk,
     error::Failure,
     names,
+    owner::Owner,
+    removal::remove_image,
     retry::Policy,
+    stale,
     state::{IMPORT, ImportState},
 };
 
-/// What an earlier attempt left, as long as it is about the same image and object.
+/// What an earlier attempt left, as long as it is about the same image and the same bytes. Anything
+/// else of it is removed first.
+///
+/// # Errors
+/// When it belongs to another account or cloud, or cannot be removed.
 pub(crate) fn known_state(
     context: &Context,
-    place: &Place,
-    name: &str,
-    key: &str,
+    config: &Config,
+    credentials: &Arc<Credentials>,
+    build: &Build,
+    fresh: ImportState,
 ) -> Result<ImportState> {
-    let fresh = ImportState {
-        name: name.to_owned(),
+    let saved: Option<ImportState> = context.load(IMPORT)?;
+    let Some(saved) = saved else { return Ok(fresh) };
+    fresh.owner.may_continue(&saved.owner)?;
+    let of = |state: &ImportState| {
+        let ImportState { name, region, bucket, key, content, .. } = state.clone();
+        (name, region, bucket, key, content)
+    };
+    if of(&saved) == of(&fresh) {
+        return Ok(saved);
+    }
+    stale::drop_import(context, config, credentials, build, &saved)?;
+    context.save(IMPORT, &fresh)?;
+    Ok(fresh)
+}
+
+/// The state of an import that begins: of the object that an upload's facts describe.
+///
+/// # Errors
+/// When the upload said too little of it.
+pub(crate) fn fresh_state(
+    context: &Context,
+    place: &Place,
+    name: String,
+    uploaded: &Uploaded,
+) -> Result<ImportState> {
+    let missing = |name: &str| {
+        Error::internal(format!("the upload left no `{name}`")).with_hint("upload again")
+    };
+    let fact = |name: &str| uploaded.facts.get(name).ok_or_else(|| missing(name));
+    let number = |name: &str| {
+        let fact = fact(name)?;
+        let text = fact.as_str().and_then(|text| text.parse().ok());
+        fact.as_u64().or(text).ok_or_else(|| missing(name))
+    };
+    Ok(ImportState {
+        name,
         region: place.region.clone(),
         bucket: place.bucket.clone(),
-        key: key.to_owned(),
+        key: fact("object")?.as_str().ok_or_else(|| missing("object"))?.to_owned(),
+        content: Some((number("crc64")?, number("size")?)),
+        owner: Owner::now(context, place)?,
         image_id: None,
         task_id: None,
         failures: 0,
         failed: false,
         since: None,
-    };
-    let saved: Option<ImportState> = context.load(IMPORT)?;
-    let same = |saved: &ImportState| {
-        (&saved.name, &saved.region, &saved.bucket, &saved.key)
-            == (&fresh.name, &fresh.region, &fresh.bucket, &fresh.key)
-    };
-    Ok(saved.filter(same).unwrap_or(fresh))
+        call: Parameters::new(),
+    })
 }
 
 /// Removes what a failed import of this run left under the image's name, so that a new one can start.
@@ -52,7 +97,7 @@ pub(crate) fn clear_failed(
 ) -> Result<()> {
     let left = state.image();
     context.block_on(async {
-        Ok(remove_image(Some(context), &cloud.ecs, &left, &state.bucket).await?)
+        Ok(remove_image(context, &cloud.ecs, &left, &state.bucket, &POLICY).await?)
     })?;
     context.gone(&left)?;
     *state = ImportState {
@@ -60,6 +105,7 @@ pub(crate) fn clear_failed(
         task_id: None,
         failed: false,
         failures: state.failures + 1,
+        call: Parameters::new(),
         ..state.clone()
     };
     context.save(IMPORT, state)
@@ -75,12 +121,15 @@ pub(crate) fn start(
     state: &mut ImportState,
 ) -> Result<()> {
     state.since.get_or_insert_with(|| cloud.ecs.not_before());
+    // An attempt whose answer was lost is repeated as it was: its token stands for its parameters.
+    if state.call.is_empty() {
+        state.call = import_parameters(config, place, build, &state.name, &state.key);
+        state.call.push(("ClientToken".to_owned(), client_token(&build.run_id, state)));
+    }
     context.will_create(&state.image())?;
     context.save(IMPORT, state)?;
-    let mut parameters = import_parameters(config, place, build, &state.name, &state.key);
-    parameters.push(("ClientToken".to_owned(), client_token(&build.run_id, state)));
     let import = async {
-        match cloud.ecs.import_image(&parameters, &Policy::CALL).await {
+        match cloud.ecs.import_image(&state.call, &Policy::CALL).await {
             Ok(imported) => Ok((imported.image_id, imported.task_id)),
             Err(failure) if failure.is(&["InvalidImageName.Duplicated", "ImageIsImporting"]) => {
                 adopt(cloud, state, failure).await.map(|id| (id, None))
@@ -188,7 +237,9 @@ pub(crate) fn description(text: &str) -> Option<String> {
 
 /// The same for every attempt of one import, so that the service starts it once.
 fn client_token(run_id: &str, state: &ImportState) -> String {
-    let text = format!("{run_id}\n{}\n{}\n{}", state.key, state.name, state.failures);
+    let ImportState { bucket, key, name, content, failures, .. } = state;
+    let (crc, size) = content.unwrap_or_default();
+    let text = format!("{run_id}\n{bucket}/{key}\n{crc:016x} {size}\n{name}\n{failures}");
     hex(text.as_bytes(), 24)
 }
 

@@ -17,7 +17,7 @@ use crate::{
     credentials::Credentials,
     finish::{Asked, Finished, finish},
     image,
-    import::{clear_failed, known_state, start, working_name},
+    import::{clear_failed, fresh_state, known_state, start, working_name},
     live,
     monitor::{Deadline, Waiter},
     nearby::nearby,
@@ -52,7 +52,8 @@ pub(crate) fn register(
         progress: 0,
     };
     let name = working_name(config, build);
-    let mut state = known_state(context, &place, &name, fact("object")?)?;
+    let fresh = fresh_state(context, &place, name, &request.uploaded)?;
+    let mut state = known_state(context, config, credentials, build, fresh)?;
     if state.failed {
         clear_failed(context, &cloud, &mut state)?;
     }
@@ -64,10 +65,10 @@ pub(crate) fn register(
     context.milestone(format!("image {} is available in {}", image.image_id, place.region))?;
     let asked = Asked::of(config, build);
     let home = finish(&waiter, config, build, &asked, cloud.ecs, image)?;
-    let copied = copies::make(&waiter, config, build, &asked, &home, &place)?;
+    let copied = copies::make(&waiter, config, build, &asked, &home, &state)?;
     let mut all = vec![home];
     all.extend(copied);
-    live::go_live(context, config, build, &mut all)?;
+    live::go_live(context, config, credentials, build, &state.owner, &mut all)?;
     Ok(answer(&place, state, &all))
 }
 

@@ -4,8 +4,10 @@ use build_image_plugin_api::{Resource, document::UploadRequest};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    acs::Parameters,
     config::{Config, Place},
     names,
+    owner::Owner,
     parts::Plan,
     snapshots::SINCE,
 };
@@ -14,20 +16,23 @@ use crate::{
 pub(crate) const UPLOAD: &str = "upload";
 /// Checkpoint key of [`ImportState`].
 pub(crate) const IMPORT: &str = "import";
-
+/// Checkpoint key of the account that the run belongs to.
+pub(crate) const ACCOUNT: &str = "account";
 /// Checkpoint key of the copies.
 pub(crate) const COPIES: &str = "copies";
 /// Checkpoint key of the region of the instance this runs on.
 pub(crate) const NEARBY: &str = "nearby";
-/// Checkpoint key of the images that were replaced.
-pub(crate) const REPLACED: &str = "replaced";
+/// Checkpoint key of the images that were moved aside.
+pub(crate) const MOVED: &str = "moved";
 
 /// Resource kinds of this provider.
 pub(crate) const OBJECT: &str = "oss_object";
 pub(crate) const MULTIPART: &str = "multipart_upload";
 pub(crate) const IMAGE: &str = "image";
-/// The name of an image that was moved aside for a moment; removing it means giving the name back.
+/// The name of an image that was moved aside; removing it means giving the name back.
 pub(crate) const RENAMED: &str = "image_name";
+/// An image whose name another one has taken; it is deleted when the build is released.
+pub(crate) const REPLACED: &str = "replaced_image";
 
 /// How far the upload is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +54,23 @@ pub(crate) struct UploadState {
     /// Bytes of the whole object; known once it is complete.
     #[serde(default)]
     pub(crate) size: Option<u64>,
+    /// Who uploads, and to which cloud.
+    #[serde(default)]
+    pub(crate) owner: Owner,
+}
+
+/// An object's or an upload's resource. Bucket and key are its identity: a run that is resumed with
+/// another bucket has two.
+pub(crate) fn in_bucket(kind: &str, bucket: &str, key: &str, region: &str) -> Resource {
+    Resource::new(kind, format!("{bucket}/{key}"))
+        .in_region(region)
+        .with("bucket", bucket)
+        .with("key", key)
+}
+
+/// The key of such a resource. Journals of earlier versions have it as the resource's name.
+pub(crate) fn key_of(resource: &Resource) -> &str {
+    resource.attributes.get("key").unwrap_or(&resource.name)
 }
 
 impl UploadState {
@@ -58,6 +80,7 @@ impl UploadState {
         request: &UploadRequest,
         place: &Place,
         plan: Plan,
+        owner: Owner,
     ) -> Self {
         let disk = &request.disk;
         let run = &request.build.run_id;
@@ -71,21 +94,20 @@ impl UploadState {
             upload_id: None,
             crc: None,
             size: None,
+            owner,
         }
     }
 
     /// The object, as the host writes it down.
     pub(crate) fn object(&self, kept: bool) -> Resource {
-        let object =
-            Resource::new(OBJECT, &self.key).in_region(&self.region).with("bucket", &self.bucket);
+        let object = self.owner.of_bucket(in_bucket(OBJECT, &self.bucket, &self.key, &self.region));
         if kept { object.as_product() } else { object }
     }
 
     /// The multipart upload, as the host writes it down.
     pub(crate) fn multipart(&self) -> Resource {
-        let resource = Resource::new(MULTIPART, &self.key)
-            .in_region(&self.region)
-            .with("bucket", &self.bucket);
+        let resource =
+            self.owner.of_bucket(in_bucket(MULTIPART, &self.bucket, &self.key, &self.region));
         match &self.upload_id {
             Some(id) => resource.with_id(id),
             None => resource,
@@ -115,6 +137,15 @@ pub(crate) struct ImportState {
     /// Nothing that was imported is older than this, by the service's clock.
     #[serde(default)]
     pub(crate) since: Option<String>,
+    /// The call that starts the import, with its client token.
+    #[serde(default)]
+    pub(crate) call: Parameters,
+    /// CRC-64 and size of the object that is imported; absent in journals of earlier versions.
+    #[serde(default)]
+    pub(crate) content: Option<(u64, u64)>,
+    /// Who imports, and into which cloud.
+    #[serde(default)]
+    pub(crate) owner: Owner,
 }
 
 impl ImportState {
@@ -122,6 +153,7 @@ impl ImportState {
     pub(crate) fn image(&self) -> Resource {
         let mut resource = Resource::new(IMAGE, &self.name).in_region(&self.region).as_product();
         resource.id.clone_from(&self.image_id);
+        resource = self.owner.of_region(resource);
         resource = resource.with("bucket", &self.bucket).with("object", &self.key);
         for (name, value) in [("task_id", &self.task_id), (SINCE, &self.since)] {
             if let Some(value) = value {

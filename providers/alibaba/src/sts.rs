@@ -5,7 +5,10 @@ use std::sync::Arc;
 use build_image_plugin_api::Result;
 use serde::Deserialize;
 
-use crate::{acs::Service, config::Place, credentials::Credentials, error::Failure, retry::Policy};
+use crate::{
+    acs::Service, config::Place, credentials::Credentials, endpoint::Endpoint, error::Failure,
+    retry::Policy,
+};
 
 /// The security token service.
 pub(crate) struct Sts(pub(crate) Service);
@@ -25,7 +28,15 @@ impl Sts {
     /// # Errors
     /// When no connections can be made at all.
     pub(crate) fn open(place: &Place, credentials: Arc<Credentials>) -> Result<Self> {
-        Service::open(&place.sts, "2015-04-01", credentials).map(Self)
+        Self::at(&place.sts, &credentials)
+    }
+
+    /// The service at an endpoint.
+    ///
+    /// # Errors
+    /// When no connections can be made at all.
+    pub(crate) fn at(endpoint: &Endpoint, credentials: &Arc<Credentials>) -> Result<Self> {
+        Service::open(endpoint, "2015-04-01", Arc::clone(credentials)).map(Self)
     }
 
     /// Asks who the keys belong to; needs no permission.

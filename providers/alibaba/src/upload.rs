@@ -18,9 +18,11 @@ use crate::{
     multipart::ListedPart,
     nearby::nearby,
     oss::{ObjectHead, Oss},
+    owner::Owner,
     parts::Plan,
     reader::Reader,
     retry::{Policy, retry},
+    stale,
     state::{UPLOAD, UploadState},
     transfer::{Transfer, Transferred, part_policy},
 };
@@ -32,7 +34,6 @@ const RESTARTS: u32 = 2;
 struct Upload<'a> {
     context: &'a Context,
     config: &'a Config,
-    credentials: &'a Arc<Credentials>,
     request: &'a UploadRequest,
     oss: Oss,
     plan: Plan,
@@ -55,19 +56,23 @@ pub(crate) fn upload(
     let place = nearby(context, config, config.place()?)?;
     let oss = Oss::open(&place, Arc::clone(credentials))?;
     let saved: Option<UploadState> = context.load(UPLOAD)?;
+    let owner = Owner::now(context, &place)?;
+    if let Some(saved) = &saved {
+        owner.may_continue(&saved.owner)?;
+    }
     let usable = saved.as_ref().filter(|saved| {
         (&saved.bucket, &saved.region, saved.length) == (&place.bucket, &place.region, length)
     });
     let wanted = usable.map_or(config.upload.part_size, |saved| saved.part_size);
     let plan = Plan::new(length, wanted)?;
-    let fresh = || UploadState::fresh(config, request, &place, plan);
-    let state = usable.cloned().unwrap_or_else(fresh);
+    let fresh = || UploadState::fresh(config, request, &place, plan, owner);
     let resumed = usable.is_some();
+    let state = usable.cloned().unwrap_or_else(fresh);
     let stale = saved.filter(|_| !resumed);
-    let mut upload = Upload { context, config, credentials, request, oss, plan, resumed, state };
+    let mut upload = Upload { context, config, request, oss, plan, resumed, state };
     context.block_on(async {
         if let Some(stale) = stale {
-            upload.drop_stale(&stale).await?;
+            stale::drop_upload(context, config, credentials, &stale).await?;
         }
         upload.run().await
     })
@@ -176,8 +181,8 @@ impl Upload<'_> {
         headers.into_iter().filter(|(_, value)| !value.is_empty()).collect()
     }
 
-    /// Uploads of our key whose ids an earlier attempt never learned.
-    async fn abort_strays(&self) -> Result<()> {
+    /// Aborts uploads of our key whose ids were never learned.
+    async fn abort_strays(&self) -> Result<(), Failure> {
         for id in self.oss.list_uploads(&self.state.key, &Policy::CALL).await? {
             self.oss.abort(&self.state.key, &id, &Policy::CALL).await?;
         }
@@ -194,17 +199,6 @@ impl Upload<'_> {
         self.context.gone(&self.state.multipart())?;
         self.state.upload_id = None;
         self.context.save(UPLOAD, &self.state)
-    }
-
-    /// The upload of an earlier attempt that was about other bytes or another bucket.
-    async fn drop_stale(&self, stale: &UploadState) -> Result<()> {
-        if let Some(id) = &stale.upload_id {
-            let place = self.config.place_of(&stale.bucket, &stale.region)?;
-            let oss = Oss::open(&place, Arc::clone(self.credentials))?;
-            oss.abort(&stale.key, id, &Policy::CALL).await?;
-            self.context.gone(&stale.multipart())?;
-        }
-        Ok(())
     }
 
     /// Brings all parts and completes the upload. Returns the object's CRC-64.
@@ -275,6 +269,13 @@ impl Upload<'_> {
                 return Err(Error::new(ErrorKind::NotFound, message)
                     .with_hint("check the bucket's lifecycle rules"));
             }
+        }
+        // An answer to `InitiateMultipartUpload` that was lost named another upload.
+        match self.abort_strays().await {
+            Err(failure) if failure.error.kind == ErrorKind::Auth => {
+                tracing::warn!(error = %failure.error, "further uploads cannot be looked for");
+            }
+            aborted => aborted?,
         }
         self.context.gone(&self.state.multipart())?;
         self.state.upload_id = None;

@@ -29,6 +29,8 @@ pub(crate) struct Credentials {
     /// One fetches, the others wait.
     fetching: tokio::sync::Mutex<()>,
     shown: Mutex<Option<String>>,
+    /// Account the keys belong to, once STS named it.
+    account: Mutex<Option<String>>,
     /// The last keys were made for us by a service, which can make others.
     temporary: AtomicBool,
 }
@@ -58,6 +60,7 @@ impl Credentials {
             held: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
             shown: Mutex::default(),
+            account: Mutex::default(),
             temporary: AtomicBool::new(false),
         }
     }
@@ -93,6 +96,16 @@ impl Credentials {
             tracing::info!(source = name, "credentials");
             *shown = Some(name);
         }
+    }
+
+    /// The account that the keys belong to, when STS named it.
+    pub(crate) fn account(&self) -> Option<String> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps the account that STS named.
+    pub(crate) fn belong_to(&self, account: &str) {
+        *self.account.lock().unwrap_or_else(PoisonError::into_inner) = Some(account.to_owned());
     }
 
     /// Where the keys came from.

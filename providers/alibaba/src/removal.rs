@@ -1,0 +1,182 @@
+//! Removes an image with everything that belongs to it: the import or copy that makes it, and the
+//! snapshots behind it, which are billed and stay when their image is deleted.
+//!
+//! Source: ECS API documentation, `DeleteImage`, `CancelTask` and `CancelCopyImage`.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use build_image_plugin_api::{Context, Error, ErrorKind, Resource};
+
+use crate::{
+    ecs::Ecs,
+    error::Failure,
+    image::Image,
+    retry::Policy,
+    snapshots,
+    state::{IMPORT, ImportState},
+    tagging::MARK,
+};
+
+/// Longest wait for an image to disappear.
+const IMAGE_GONE: Duration = Duration::from_secs(120);
+/// An image or task is in a state that passes.
+const PASSING: [&str; 4] = [
+    "ImageIsImporting",
+    "OperationDenied.ImageCopying",
+    "IncorrectImageStatus",
+    "IncorrectTaskStatus",
+];
+
+/// Removes the image with what belongs to it. Without an id only an image of this name is touched
+/// that was imported from this run's object, or that wears this run's mark. Its snapshots are written
+/// down first: between the image's end and theirs nothing else would know of them.
+pub(crate) async fn remove_image(
+    journal: &Context,
+    ecs: &Ecs,
+    resource: &Resource,
+    bucket: &str,
+    policy: &Policy,
+) -> Result<(), Failure> {
+    if let Some(task) = resource.attributes.get("task_id") {
+        cancel_task(ecs, task, policy).await?;
+    }
+    let mut ids: BTreeSet<String> = snapshots::known(resource).into_iter().collect();
+    if let Some(image) = find_image(ecs, resource, bucket, policy).await? {
+        if is_being_made(&image) && !resource.attributes.contains_key("task_id") {
+            cancel_unlearned_import(journal, ecs, resource, policy).await?;
+        }
+        delete_until_gone(journal, ecs, resource, &image.image_id, &mut ids, policy).await?;
+    }
+    if ids.is_empty() {
+        ids.extend(ecs.orphans(resource, policy).await?);
+    }
+    for snapshot in ids {
+        match ecs.delete_snapshot(&snapshot, policy).await {
+            Err(failure) if !failure.is(&["InvalidSnapshotId.NotFound"]) => return Err(failure),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+async fn find_image(
+    ecs: &Ecs,
+    resource: &Resource,
+    bucket: &str,
+    policy: &Policy,
+) -> Result<Option<Image>, Failure> {
+    if let Some(id) = &resource.id {
+        return ecs.image(id, policy).await;
+    }
+    let attribute = |name: &str| resource.attributes.get(name).map_or("", String::as_str);
+    let found = ecs.images_named(&resource.name, policy).await?;
+    let ours = |image: &Image| match (attribute("object"), attribute("run")) {
+        ("", "") => false,
+        ("", run) => image.is_tagged(MARK, run),
+        (object, _) => image.comes_from(bucket, object),
+    };
+    Ok(found.into_iter().find(ours))
+}
+
+fn is_being_made(image: &Image) -> bool {
+    matches!(image.status.as_str(), "Creating" | "Waiting")
+}
+
+/// Deletes an image and waits until it is not listed any more. States that pass are waited for, a
+/// copy that runs is stopped, shares are taken back. Snapshots that become known meanwhile are
+/// written down before the image is deleted.
+async fn delete_until_gone(
+    journal: &Context,
+    ecs: &Ecs,
+    resource: &Resource,
+    id: &str,
+    ids: &mut BTreeSet<String>,
+    policy: &Policy,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + IMAGE_GONE;
+    let mut pause = Duration::from_millis(50);
+    let mut cancelled = false;
+    let mut noted = false;
+    while let Some(image) = ecs.image(id, policy).await? {
+        let before = ids.len();
+        ids.extend(image.snapshots());
+        if ids.len() > before || !std::mem::replace(&mut noted, true) {
+            let all: Vec<String> = ids.iter().cloned().collect();
+            journal.created(&snapshots::noted(resource.clone().with_id(id), &all))?;
+        }
+        let late = Instant::now() >= deadline;
+        if is_being_made(&image) && !late {
+            if !std::mem::replace(&mut cancelled, true) {
+                // Only copies can be stopped this way; an import is waited for.
+                let _ = ecs.cancel_copy(id, policy).await;
+                continue;
+            }
+        } else {
+            match ecs.delete_image(id, policy).await {
+                Ok(()) => {}
+                Err(failure) if failure.is(&["InvalidImageId.NotFound"]) => return Ok(()),
+                Err(failure) if failure.is(&["ImageUseShared"]) && !late => {
+                    let shares: Vec<String> = ecs.shares(id, policy).await?.into_iter().collect();
+                    ecs.change_shares(id, "RemoveAccount", &shares, policy).await?;
+                    continue;
+                }
+                Err(failure) if failure.is(&PASSING) && !late => {}
+                Err(failure) => return Err(failure),
+            }
+            if ecs.image(id, policy).await?.is_none() {
+                return Ok(());
+            }
+        }
+        if late {
+            let message = format!("image `{id}` is still there");
+            return Err(Failure::stop(Error::new(ErrorKind::Timeout, message)));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+    Ok(())
+}
+
+/// Stops an import whose task is not known: the answer that named it was lost. The same call with the
+/// same client token is answered with the import it started.
+async fn cancel_unlearned_import(
+    journal: &Context,
+    ecs: &Ecs,
+    resource: &Resource,
+    policy: &Policy,
+) -> Result<(), Failure> {
+    let state: Option<ImportState> = journal.load(IMPORT)?;
+    let ours = state.filter(|state| state.image().is(resource) && !state.call.is_empty());
+    let Some(ImportState { call, .. }) = ours else { return Ok(()) };
+    match ecs.import_image(&call, policy).await {
+        Ok(imported) => match imported.task_id {
+            Some(task) => cancel_task(ecs, &task, policy).await,
+            None => Ok(()),
+        },
+        Err(failure) => {
+            tracing::warn!(error = %failure.error, "the import's task is not known; waiting for its image");
+            Ok(())
+        }
+    }
+}
+
+/// Stops an import that runs; one that has ended is fine.
+async fn cancel_task(ecs: &Ecs, task: &str, policy: &Policy) -> Result<(), Failure> {
+    match ecs.task(task, policy).await {
+        Ok(task) if matches!(task.task_status.as_str(), "Finished" | "Failed" | "Deleted") => {
+            return Ok(());
+        }
+        Ok(_) => {}
+        Err(failure) if failure.is(&["InvalidTaskId.NotFound"]) => return Ok(()),
+        Err(failure) => return Err(failure),
+    }
+    let ended =
+        ["InvalidTaskId.NotFound", "IncorrectTaskStatus", "InvalidTaskId.TaskActionNotSupport"];
+    match ecs.cancel_task(task, policy).await {
+        Err(failure) if !failure.is(&ended) => Err(failure),
+        _ => Ok(()),
+    }
+}
