@@ -25,6 +25,7 @@ mod doctor;
 mod doctor_install;
 mod full_disk;
 mod hostile_plugins;
+mod inputs_disk;
 mod inputs_download;
 mod inputs_hotfix;
 mod inputs_signature;

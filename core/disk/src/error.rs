@@ -28,6 +28,10 @@ pub enum Kind {
     Guest,
     /// A watchdog ended the guest.
     Timeout,
+    /// Another process has the file open for writing.
+    Busy,
+    /// The file was written, replaced or removed while it was read.
+    Changed,
     /// The caller asked to stop.
     Cancelled,
 }

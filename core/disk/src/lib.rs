@@ -14,6 +14,7 @@
 //! 5. [`iso`] and [`initrd`]: what an installation starts from
 //! 6. [`qemu`]: the installation itself; [`process`] is its door to other programs
 //! 7. [`raw`]: the empty disk it fills
+//! 8. [`FileStamp`]: whether a file is still the one that was opened
 //!
 //! Files are written beside their place and renamed: what has its name is complete.
 #![forbid(unsafe_code)]
@@ -32,6 +33,7 @@ pub mod process;
 pub mod qemu;
 pub mod raw;
 mod staged;
+mod stamp;
 #[cfg(test)]
 mod testing;
 pub mod view;
@@ -42,4 +44,5 @@ pub use iso::Iso;
 pub use process::Environment;
 pub use qemu::{Machine, Qemu};
 pub use staged::remove_abandoned;
+pub use stamp::FileStamp;
 pub use view::{Qcow2View, RawView, VhdView, View};

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -262,7 +261,7 @@ impl Host for RunHost {
             length_limit,
             late_head,
             file_name: file_name.clone(),
-            identity: identity(&origin.open()?, spec)?,
+            identity: identity(&origin.open()?, spec),
             ..Disk::default()
         };
         source.made.push(Arc::new(Made::new(file_name, dest, form)));
@@ -298,25 +297,12 @@ fn with_suffix(stem: &str, suffix: &str) -> String {
     }
 }
 
-/// Names a disk's content and the form it is shown in: which files it is, when they were last changed.
-fn identity(disk: &GuestReader, spec: &DiskSpec) -> Result<String> {
-    let mut facts = String::new();
-    for path in disk.files() {
-        let metadata = path.metadata().map_err(|error| {
-            Error::new(ErrorKind::Local, format!("cannot read `{}`", path.display()))
-                .because(&error)
-        })?;
-        facts += &format!(
-            "{} {} {} {} {} ",
-            metadata.dev(),
-            metadata.ino(),
-            metadata.len(),
-            metadata.mtime(),
-            metadata.mtime_nsec(),
-        );
-    }
+/// Names a disk's content and the form it is shown in: the stamps of its files, taken when they were
+/// opened. A disk whose files were written since has another identity, whatever their modification times.
+fn identity(disk: &GuestReader, spec: &DiskSpec) -> String {
+    let mut facts: String = disk.sources().map(|(_, stamp)| format!("{stamp} ")).collect();
     facts += &format!("{} {spec:?}", disk.virtual_size());
-    Ok(Sha256::digest(facts).iter().map(|byte| format!("{byte:02x}")).collect())
+    Sha256::digest(facts).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn journal_error(error: crate::error::Error) -> Error {

@@ -9,10 +9,10 @@ use std::{
 };
 
 use build_image_disk::{
-    Kind,
+    FileStamp, Kind,
     facts::{Facts, Scheme},
-    format::GuestReader,
-    packed::{self, Packing},
+    format::{GuestReader, LockedFile},
+    packed::{self, Packing, Unpacked},
 };
 use build_image_plugin_api::Progress;
 use indicatif::HumanBytes;
@@ -67,6 +67,19 @@ impl GivenDisk {
         stem(&self.path, self.packing.is_some())
     }
 
+    /// Checks that nobody wrote to the disk, or put another one in its place, since it was opened.
+    ///
+    /// # Errors
+    /// [`Stage::Source`] with the file that changed.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.reader.check_unchanged().map_err(|error| from_disk(Stage::Source, error))
+    }
+
+    /// The files the disk is read from, as they were when it was opened: nothing may be written to them.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, FileStamp)> {
+        self.reader.sources()
+    }
+
     /// One line for people: how it is partitioned, what starts it, for which processor it is.
     pub(crate) fn told(&self) -> String {
         let facts = &self.facts;
@@ -111,10 +124,15 @@ pub(super) fn open(desk: &Desk<'_>, path: &Path, digests: Option<Digests>) -> Re
     let (reader, occupied, workplace) = match packing {
         Some(packing) => unpack(desk, path, packing, digests)?,
         None => {
-            verify::digest(desk, "DISK_SHA256", path, digests)?;
+            let refused = |error| not_accepted(path, error);
+            let file = LockedFile::open(path).map_err(refused)?;
+            let checked = verify::digest(desk, "DISK_SHA256", path, digests);
+            // A change explains a wrong digest; after a right one, the bytes are those of the open file.
+            file.check_unchanged().map_err(refused)?;
+            checked?;
             // Opening it reads every table: a damaged or incomplete image is refused here, not
             // while uploading.
-            let reader = GuestReader::open(path).map_err(|error| not_accepted(path, error))?;
+            let reader = GuestReader::open_file(file).map_err(refused)?;
             let blocks = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK);
             let occupied = reader.files().map(blocks).sum();
             (reader, occupied, None)
@@ -123,6 +141,8 @@ pub(super) fn open(desk: &Desk<'_>, path: &Path, digests: Option<Digests>) -> Re
     check(path, packing, &reader)?;
     let reader = grown(desk, path, reader)?;
     let facts = Facts::read(&reader).map_err(|error| not_accepted(path, error))?;
+    // What was checked and what the facts were read from are the bytes that will be read.
+    reader.check_unchanged().map_err(|error| not_accepted(path, error))?;
     warn(desk, path, &reader, &facts);
     let path = path.to_owned();
     Ok(GivenDisk { path, reader, facts, packing, occupied, _workplace: workplace })
@@ -187,7 +207,7 @@ fn warn(desk: &Desk<'_>, path: &Path, reader: &GuestReader, facts: &Facts) {
     }
 }
 
-type Unpacked = (GuestReader, u64, Option<Arc<Workplace>>);
+type Opened = (GuestReader, u64, Option<Arc<Workplace>>);
 
 /// Unpacks a disk into a file without a name: it is gone when nobody reads it any more, also after a
 /// kill.
@@ -196,7 +216,7 @@ fn unpack(
     path: &Path,
     packing: Packing,
     digests: Option<Digests>,
-) -> Result<Unpacked> {
+) -> Result<Opened> {
     let workplace = Workplace::make(&plan::base_folder(desk.settings)?)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let total = fs::metadata(path).map_or(0, |file| file.len());
@@ -219,12 +239,13 @@ fn unpack(
     if let Some(error) = failed {
         return Err(error);
     }
-    let (file, len) = unpacked.map_err(|error| not_unpacked(path, error))?;
+    let Unpacked { file, len, source } = unpacked.map_err(|error| not_unpacked(path, error))?;
     let digests = pass.map(Pass::finish).transpose()?.or(digests);
     let occupied = file.metadata().map_or(0, |file| file.blocks() * BLOCK);
     desk.reporter.end(&format!("{} unpacked", HumanBytes(len)));
     verify::digest(desk, "DISK_SHA256", path, digests)?;
-    let reader = GuestReader::open_file(file, path).map_err(|error| not_accepted(path, error))?;
+    let reader = GuestReader::open_unpacked(file, path, source)
+        .map_err(|error| not_accepted(path, error))?;
     Ok((reader, occupied, Some(Arc::new(workplace))))
 }
 

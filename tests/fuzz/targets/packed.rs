@@ -15,8 +15,8 @@ fuzz_target!(|input: &[u8]| {
         ControlFlow::Continue(())
     });
     assert!(seen <= input.len(), "every byte once");
-    if let Ok((file, len)) = unpacked {
+    if let Ok(unpacked) = unpacked {
         assert_eq!(seen, input.len(), "to the last byte");
-        assert_eq!(file.metadata().unwrap().len(), len);
+        assert_eq!(unpacked.file.metadata().unwrap().len(), unpacked.len);
     }
 });

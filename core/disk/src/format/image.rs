@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind};
 use crate::field;
+use crate::stamp::FileStamp;
 
 /// One open file; every format reads through it, so every error names path and offset.
 #[derive(Debug)]
@@ -14,6 +15,12 @@ pub(crate) struct Image {
     pub(crate) file: File,
     pub(crate) path: PathBuf,
     pub(crate) len: u64,
+    /// What the file was when it was opened. Of a file without a name, what it was made from.
+    pub(crate) stamp: FileStamp,
+    /// Whether the file has a name, so that others may write to it.
+    named: bool,
+    /// Whether writers are kept out, of this file and of those that belong to it.
+    locked: bool,
 }
 
 impl Image {
@@ -27,14 +34,42 @@ impl Image {
                 Error::new(Kind::Unsupported, "a disk image must be a file, unlike").at(path)
             );
         }
-        Self::of(File::open(path).map_err(open)?, path)
+        let file = File::open(path).map_err(open)?;
+        let stamp = FileStamp::of(&file, path)?;
+        Self::of(file, path, stamp, true)
     }
 
-    /// A file that is open already; `path` is what errors call it.
-    pub(crate) fn of(mut file: File, path: &Path) -> Result<Self, Error> {
+    /// Opens a file and keeps writers out.
+    pub(crate) fn open_locked(path: &Path) -> Result<Self, Error> {
+        let image = Self::open(path)?;
+        image.lock()?;
+        Ok(Self { locked: true, ..image })
+    }
+
+    /// Opens a file that belongs to this one, in the same way.
+    pub(crate) fn open_other(&self, path: &Path) -> Result<Self, Error> {
+        if self.locked { Self::open_locked(path) } else { Self::open(path) }
+    }
+
+    /// A file without a name, made from the file at `path` when that had this stamp.
+    pub(crate) fn nameless(file: File, path: &Path, stamp: FileStamp) -> Result<Self, Error> {
+        Self::of(file, path, stamp, false)
+    }
+
+    fn of(mut file: File, path: &Path, stamp: FileStamp, named: bool) -> Result<Self, Error> {
         let end = file.seek(SeekFrom::End(0));
         let len = end.map_err(|source| Error::io("cannot open", path, source))?;
-        Ok(Self { file, path: path.to_owned(), len })
+        Ok(Self { file, path: path.to_owned(), len, stamp, named, locked: false })
+    }
+
+    /// Checks that neither the open file nor what has its name now is another than when it was opened.
+    pub(crate) fn check_unchanged(&self) -> Result<(), Error> {
+        if self.named {
+            // The path first: what it says is clearer than what a lost name does to the open file.
+            self.stamp.still(&self.path)?;
+            self.stamp.still_of(&self.file, &self.path)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn read(&self, buf: &mut [u8], offset: u64) -> Result<(), Error> {

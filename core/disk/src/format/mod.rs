@@ -3,6 +3,7 @@
 //! ```text
 //! name.rs     Format, the names             probe.rs   the table of formats, and what a file is
 //! image.rs    an open file with its length  reader.rs  guest content of any format
+//! lock.rs     the locks qemu takes on images
 //! content.rs  what every format offers      recent.rs, unpack.rs  caching, decompression
 //! qcow2/      header · tables (every reference inside the file) · guest
 //! vhd/        footer and dynamic header · guest
@@ -17,6 +18,7 @@
 mod content;
 mod export;
 mod image;
+mod lock;
 mod name;
 mod probe;
 mod qcow2;
@@ -32,6 +34,7 @@ mod vmdk;
 pub use export::export_raw;
 pub(crate) use export::{write_data, write_runs};
 pub(crate) use image::Image;
+pub use lock::LockedFile;
 pub use name::Format;
 pub use probe::{Compression, Probe, probe};
 pub use raw::{PartitionTable, partition_table};

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use super::content::Content;
 use super::image::Image;
+use super::lock::LockedFile;
 use super::probe::find;
 use super::{Format, Probe, raw};
 use crate::error::{Error, Kind};
 use crate::field::index;
+use crate::stamp::FileStamp;
 
 /// A stretch of the guest's disk, starting where one asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +46,16 @@ impl GuestReader {
         Self::of(Image::open(path)?)
     }
 
-    /// The same for a file that is open already; `path` is what errors call it, and where other files
-    /// of the disk are looked for.
-    pub fn open_file(file: File, path: &Path) -> Result<Self, Error> {
-        Self::of(Image::of(file, path)?)
+    /// The same for a file that is open and locked already. Other files of the disk are locked too,
+    /// before anything of them is read.
+    pub fn open_file(file: LockedFile) -> Result<Self, Error> {
+        Self::of(file.0)
+    }
+
+    /// Opens what was unpacked from the file at `path`, which had this stamp when it was read. `path` is
+    /// what errors call it, and where other files of the disk are looked for.
+    pub fn open_unpacked(file: File, path: &Path, stamp: FileStamp) -> Result<Self, Error> {
+        Self::of(Image::nameless(file, path, stamp)?)
     }
 
     fn of(image: Image) -> Result<Self, Error> {
@@ -95,9 +103,24 @@ impl GuestReader {
 
     /// Every file whose bytes are part of the disk; the first is [`GuestReader::path`].
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let others =
-            self.opened.content.other_files().into_iter().map(|image| image.path.as_path());
-        std::iter::once(self.path()).chain(others)
+        self.sources().map(|(path, _)| path)
+    }
+
+    /// The same files with what each was when it was opened. Of an unpacked disk: the packed file.
+    pub fn sources(&self) -> impl Iterator<Item = (&Path, FileStamp)> {
+        self.images().map(|image| (image.path.as_path(), image.stamp))
+    }
+
+    /// Checks that the files are those that were opened, and that nobody wrote to them since.
+    ///
+    /// Fails with [`Kind::Changed`], which names the file. Bytes that were read before a check that
+    /// succeeds are those the disk had when it was opened.
+    pub fn check_unchanged(&self) -> Result<(), Error> {
+        self.images().try_for_each(Image::check_unchanged)
+    }
+
+    fn images(&self) -> impl Iterator<Item = &Image> {
+        std::iter::once(&self.opened.image).chain(self.opened.content.other_files())
     }
 
     /// The size of the guest's disk in bytes.

@@ -16,7 +16,7 @@ mod unpack;
 use std::path::Path;
 
 pub use tap::Seen;
-pub use unpack::unpack;
+pub use unpack::{Unpacked, unpack};
 
 use crate::error::Error;
 use crate::format::Image;
@@ -45,7 +45,11 @@ impl Packing {
 
 /// How the file is packed, by its first bytes; `None` when it is not.
 pub fn packing(path: &Path) -> Result<Option<Packing>, Error> {
-    let head = Image::open(path)?.head::<6>(0)?;
+    packing_of(&Image::open(path)?)
+}
+
+fn packing_of(image: &Image) -> Result<Option<Packing>, Error> {
+    let head = image.head::<6>(0)?;
     let magics: [(&[u8], Packing); 3] = [
         (&[0x1f, 0x8b, 0x08], Packing::Gzip),
         (&[0xfd, b'7', b'z', b'X', b'Z', 0], Packing::Xz),

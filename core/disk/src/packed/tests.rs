@@ -9,9 +9,10 @@ use std::path::Path;
 use crc_fast::{CrcAlgorithm, checksum};
 
 use super::unpack::{Room, unpack_to};
-use super::{Packing, packing, unpack};
+use super::{Packing, Unpacked, packing, unpack};
+use crate::format::Image;
 use crate::testing::{noise, program, run};
-use crate::{Error, Kind};
+use crate::{Error, FileStamp, Kind};
 
 /// What is packed: noise, a hole of 3 MiB, noise again.
 fn content() -> Vec<u8> {
@@ -48,7 +49,8 @@ fn unpacked(bytes: &[u8]) -> Result<Vec<u8>, Error> {
         ControlFlow::Continue(())
     });
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a file is left");
-    let (mut file, len) = result?;
+    let Unpacked { mut file, len, source } = result?;
+    assert_eq!(source, FileStamp::at(&path).unwrap());
     assert!(seen == bytes, "every packed byte is seen once, in order");
     let mut got = Vec::new();
     file.seek(SeekFrom::Start(0)).unwrap();
@@ -160,7 +162,8 @@ fn a_bomb_stops_before_the_disk_is_full() {
     fs::write(&path, bytes).unwrap();
     let out = tempfile::tempfile_in(folder.path()).unwrap();
     let room = Room { folder: folder.path(), left: 4 << 20 };
-    let error = unpack_to(&path, &out, room, &mut go_on).unwrap_err();
+    let packed = Image::open(&path).unwrap();
+    let error = unpack_to(&packed, &out, room, &mut go_on).unwrap_err();
     assert_eq!(error.kind(), Kind::NoSpace);
     assert!(error.hint().is_some());
     assert!(out.metadata().unwrap().len() <= 6 << 20, "it stopped soon");
@@ -173,7 +176,7 @@ fn zeros_cost_no_space() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("zeros");
     fs::write(&path, bytes).unwrap();
-    let (file, len) = unpack(&path, folder.path(), &mut go_on).unwrap();
+    let Unpacked { file, len, .. } = unpack(&path, folder.path(), &mut go_on).unwrap();
     assert_eq!((len, file.metadata().unwrap().len()), (40 << 20, 40 << 20));
     assert!(file.metadata().unwrap().blocks() * 512 < 1 << 20);
 }
@@ -202,4 +205,56 @@ fn what_is_not_packed_is_not_unpacked() {
     assert_eq!(error.kind(), Kind::Unsupported);
     let missing = unpack(file.path(), Path::new("/nowhere"), &mut go_on).unwrap_err();
     assert_eq!(missing.kind(), Kind::NotFound);
+}
+
+/// What the packed file becomes while it is read, and what the error says of it.
+#[test]
+fn a_packed_file_that_changes_while_it_is_read_is_an_error() {
+    let Some(bytes) = pack("gzip", &["-k", "-1"], &noise(7, 8 << 20)) else { return };
+    type Change = fn(&Path);
+    let changes: [(Change, &str); 4] = [
+        (|path| append(path, b"more"), "bytes and has"),
+        (
+            |path| {
+                let before = path.metadata().unwrap().modified().unwrap();
+                let file = fs::File::options().write(true).open(path).unwrap();
+                std::os::unix::fs::FileExt::write_at(&file, &[0; 9], 7 << 20).unwrap();
+                file.set_modified(before).unwrap();
+            },
+            "change time",
+        ),
+        (
+            |path| {
+                let beside = path.with_extension("new");
+                fs::copy(path, &beside).unwrap();
+                fs::rename(beside, path).unwrap();
+            },
+            "another file has its name now",
+        ),
+        (|path| fs::remove_file(path).unwrap(), "removed or renamed"),
+    ];
+    for (change, text) in changes {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("packed");
+        fs::write(&path, &bytes).unwrap();
+        let written = FileStamp::at(&path).unwrap();
+        let mut changed = false;
+        let result = unpack(&path, folder.path(), &mut |_| {
+            // Again and again until the file system's clock shows it; the bytes are the same each time.
+            if !changed {
+                change(&path);
+                changed = FileStamp::at(&path).ok() != Some(written);
+            }
+            ControlFlow::Continue(())
+        });
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), Kind::Changed, "{error:?}");
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains(text), "{cause}");
+    }
+}
+
+fn append(path: &Path, bytes: &[u8]) {
+    let mut file = fs::File::options().append(true).open(path).unwrap();
+    std::io::Write::write_all(&mut file, bytes).unwrap();
 }

@@ -1,17 +1,18 @@
 //! Unpacks into a file without a name, which is gone when its last handle is, however that happens.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek};
 use std::path::Path;
 
 use rustix::fs::fstatvfs;
 
 use super::stream::Stream;
 use super::tap::{Seen, Tap};
-use super::{Packing, packing};
+use super::{Packing, packing_of};
 use crate::error::{Error, Kind};
 use crate::field::index;
-use crate::format::write_runs;
+use crate::format::{Image, write_runs};
+use crate::stamp::FileStamp;
 
 /// Packed bytes read, and unpacked bytes written, at once.
 const CHUNK: u64 = 1 << 20;
@@ -20,12 +21,25 @@ const RESERVE: u64 = 256 << 20;
 /// Longer than any disk; zeros of a bomb cost no space, but time.
 const MAX_LEN: u64 = 64 << 40;
 
-/// Unpacks `path` into a file without a name in `folder` and returns it with the length of its
-/// content. Blocks of zeros become holes.
+/// The content of a packed file.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// A file without a name that holds it.
+    pub file: File,
+    /// Its length, bytes.
+    pub len: u64,
+    /// What the packed file was while it was read, from the first byte to the last.
+    pub source: FileStamp,
+}
+
+/// Unpacks `path` into a file without a name in `folder`. Blocks of zeros become holes.
 ///
 /// Fails with [`Kind::Truncated`] when the packed data ends too early, [`Kind::Malformed`] when it is
-/// damaged or followed by something else, and [`Kind::NoSpace`] before the file system is full.
-pub fn unpack(path: &Path, folder: &Path, seen: Seen<'_>) -> Result<(File, u64), Error> {
+/// damaged or followed by something else, [`Kind::NoSpace`] before the file system is full,
+/// [`Kind::Busy`] when another process has the packed file open for writing under qemu's rules, and
+/// [`Kind::Changed`] when the packed file was written or replaced while it was read.
+pub fn unpack(path: &Path, folder: &Path, seen: Seen<'_>) -> Result<Unpacked, Error> {
+    let packed = Image::open_locked(path)?;
     let out = tempfile::tempfile_in(folder)
         .map_err(|source| Error::io("cannot create a file in", folder, source))?;
     let free = fstatvfs(&out).map_err(|errno| {
@@ -33,8 +47,12 @@ pub fn unpack(path: &Path, folder: &Path, seen: Seen<'_>) -> Result<(File, u64),
     })?;
     let free = free.f_bavail.saturating_mul(free.f_frsize);
     let room = Room { folder, left: free.saturating_sub(RESERVE) };
-    let len = unpack_to(path, &out, room, seen)?;
-    Ok((out, len))
+    let unpacked = unpack_to(&packed, &out, room, seen);
+    // A change explains damage that is found, and damage that is not.
+    if !matches!(&unpacked, Err(error) if error.kind() == Kind::Cancelled) {
+        packed.check_unchanged()?;
+    }
+    Ok(Unpacked { file: out, len: unpacked?, source: packed.stamp })
 }
 
 /// What may still be written.
@@ -44,15 +62,18 @@ pub(super) struct Room<'a> {
 }
 
 pub(super) fn unpack_to(
-    path: &Path,
+    packed: &Image,
     out: &File,
     mut room: Room<'_>,
     seen: Seen<'_>,
 ) -> Result<u64, Error> {
-    let Some(packing) = packing(path)? else {
+    let path = packed.path.as_path();
+    let Some(packing) = packing_of(packed)? else {
         return Err(Error::new(Kind::Unsupported, "neither gzip, xz nor zstd is").at(path));
     };
-    let file = File::open(path).map_err(|source| Error::io("cannot open", path, source))?;
+    let open = |source| Error::io("cannot open", path, source);
+    let mut file = packed.file.try_clone().map_err(open)?;
+    file.rewind().map_err(open)?;
     let source = BufReader::with_capacity(index(CHUNK), Tap::new(file, seen));
     let mut stream = Stream::new(packing, source);
     let mut buf = vec![0; index(CHUNK)];

@@ -166,7 +166,7 @@ impl Part {
 /// Opens an extent in the descriptor's folder.
 fn beside(image: &Image, name: &str) -> Result<Image, Error> {
     let path = image.path.parent().unwrap_or(Path::new(".")).join(name);
-    let opened = Image::open(&path);
+    let opened = image.open_other(&path);
     opened.map_err(|error| {
         if error.kind() == Kind::NotFound {
             error.with_hint("an extent of the VMDK is missing: put it beside its descriptor")

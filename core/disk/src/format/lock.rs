@@ -1,0 +1,227 @@
+//! Takes part in qemu's image locks, so that no guest writes to a disk while it is read.
+//!
+//! A process that opens an image under qemu's rules holds shared locks on single bytes: byte 100 + n says
+//! "I do n", byte 200 + n says "nobody else may do n". Whoever opens the image takes its own locks first
+//! and then looks whether others hold the opposite ones. Source: QEMU, block/file-posix.c
+//! (RAW_LOCK_PERM_BASE, raw_handle_perm_lock) and include/block/block-common.h (BLK_PERM_*).
+
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+use super::Image;
+use crate::error::{Error, Kind};
+
+/// Bytes that say what the holder does.
+const DOES: libc::off_t = 100;
+/// Bytes that say what the holder lets nobody else do.
+const FORBIDS: libc::off_t = 200;
+/// BLK_PERM_CONSISTENT_READ: reads, and relies on what it reads.
+const READ: libc::off_t = 0;
+/// BLK_PERM_WRITE: changes what a guest would see.
+const WRITE: libc::off_t = 1;
+/// BLK_PERM_RESIZE: changes the file's length.
+const RESIZE: libc::off_t = 3;
+
+/// What is locked here: it is read, and nobody else may write to it.
+const HELD: [libc::off_t; 3] = [DOES + READ, FORBIDS + WRITE, FORBIDS + RESIZE];
+/// What others must not hold, and what it means when they do.
+const OPPOSED: [(libc::off_t, &str); 3] = [
+    (DOES + WRITE, "qemu has it open for writing"),
+    (DOES + RESIZE, "qemu has it open for writing"),
+    (FORBIDS + READ, "qemu has it open and lets nobody else read it"),
+];
+
+/// A file of a disk that is open, and locked against writers until it and every reader made of it are
+/// gone: no guest runs on it now, and none can start.
+#[derive(Debug)]
+pub struct LockedFile(pub(super) Image);
+
+impl LockedFile {
+    /// Opens and locks a file; nothing of it is read.
+    ///
+    /// A file system without such locks is no obstacle: then nobody is kept from writing.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] when another process has the file open for writing under qemu's rules; what
+    /// [`super::GuestReader::open`] says of files that cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Image::open_locked(path).map(Self)
+    }
+
+    /// Checks that it was neither written nor replaced since it was opened.
+    ///
+    /// # Errors
+    /// [`Kind::Changed`] with what changed.
+    pub fn check_unchanged(&self) -> Result<(), Error> {
+        self.0.check_unchanged()
+    }
+}
+
+impl Image {
+    /// Locks the file against writers until it is closed, see [`LockedFile`].
+    pub(super) fn lock(&self) -> Result<(), Error> {
+        for byte in HELD {
+            let lock = request(libc::F_RDLCK, byte, 1);
+            match fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock)) {
+                Ok(_) => {}
+                Err(Errno::EAGAIN | Errno::EACCES) => return Err(self.busy(FOREIGN)),
+                Err(errno) => return self.unlocked(errno),
+            }
+        }
+        for (byte, what) in OPPOSED {
+            if self.is_held(libc::F_WRLCK, byte, 1)? {
+                return Err(self.busy(what));
+            }
+        }
+        // Programs with other rules, as libvirt's virtlockd, lock what they write exclusively.
+        if self.is_held(libc::F_RDLCK, 0, 0)? {
+            return Err(self.busy(FOREIGN));
+        }
+        Ok(())
+    }
+
+    /// Whether another holder's lock is in the way of this one; `len` 0 is up to the end.
+    fn is_held(
+        &self,
+        kind: libc::c_int,
+        start: libc::off_t,
+        len: libc::off_t,
+    ) -> Result<bool, Error> {
+        let mut lock = request(kind, start, len);
+        match fcntl(&self.file, FcntlArg::F_OFD_GETLK(&mut lock)) {
+            Ok(_) => Ok(libc::c_int::from(lock.l_type) != libc::F_UNLCK),
+            Err(errno) => self.unlocked(errno).map(|()| false),
+        }
+    }
+
+    fn unlocked(&self, errno: Errno) -> Result<(), Error> {
+        tracing::debug!(path = %self.path.display(), %errno, "not locked against writers");
+        Ok(())
+    }
+
+    fn busy(&self, what: &str) -> Error {
+        let message = format!("`{}` is in use by another process ({what})", self.path.display());
+        Error::new(Kind::Busy, message).with_hint(
+            "shut its machine down, or build from a copy of a snapshot of the disk (`qemu-img convert -U` \
+             copies a disk in use, but what it copies may be inconsistent)",
+        )
+    }
+}
+
+const FOREIGN: &str = "it is locked for writing";
+
+/// A lock as fcntl(2) takes it; a process id of 0 is what open file description locks want.
+fn request(kind: libc::c_int, start: libc::off_t, len: libc::off_t) -> libc::flock {
+    let short = |value: libc::c_int| libc::c_short::try_from(value).unwrap_or_default();
+    libc::flock {
+        l_type: short(kind),
+        l_whence: short(libc::SEEK_SET),
+        l_start: start,
+        l_len: len,
+        l_pid: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::format::GuestReader;
+
+    /// A holder of locks, as another process would be: its own open file description.
+    fn holder(path: &Path, kind: libc::c_int, start: libc::off_t) -> File {
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        fcntl(&file, FcntlArg::F_OFD_SETLK(&request(kind, start, 1))).unwrap();
+        file
+    }
+
+    fn locked(path: &Path) -> Result<GuestReader, Error> {
+        GuestReader::open_file(LockedFile::open(path)?)
+    }
+
+    fn disk(folder: &Path) -> PathBuf {
+        let path = folder.join("disk.raw");
+        std::fs::write(&path, [0; 4096]).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_disk_whose_holder_writes_is_refused_and_one_whose_holder_reads_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = disk(folder.path());
+        for (kind, byte, text) in [
+            (libc::F_RDLCK, DOES + WRITE, Some("open for writing")),
+            (libc::F_RDLCK, DOES + RESIZE, Some("open for writing")),
+            (libc::F_RDLCK, FORBIDS + READ, Some("lets nobody else read it")),
+            (libc::F_WRLCK, 0, Some("locked for writing")),
+            (libc::F_WRLCK, FORBIDS + WRITE, Some("locked for writing")),
+            (libc::F_RDLCK, DOES + READ, None),
+            (libc::F_RDLCK, FORBIDS + WRITE, None),
+            (libc::F_RDLCK, FORBIDS + RESIZE, None),
+            (libc::F_RDLCK, 0, None),
+        ] {
+            let held = holder(&path, kind, byte);
+            let opened = locked(&path);
+            match text {
+                None => drop(opened.unwrap()),
+                Some(text) => {
+                    let error = opened.unwrap_err();
+                    assert_eq!(error.kind(), Kind::Busy);
+                    assert!(error.to_string().contains("disk.raw` is in use"), "{error}");
+                    assert!(error.to_string().contains(text), "{byte}: {error}");
+                    assert!(error.hint().is_some());
+                }
+            }
+            drop(held);
+            drop(locked(&path).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_reader_keeps_writers_out_until_it_is_gone_and_lets_readers_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = disk(folder.path());
+        let reader = locked(&path).unwrap();
+        let clone = reader.clone();
+        drop(reader);
+        let other = File::options().read(true).write(true).open(&path).unwrap();
+        // What a qemu that wants to write looks for.
+        let taken = |byte| {
+            let mut lock = request(libc::F_WRLCK, byte, 1);
+            fcntl(&other, FcntlArg::F_OFD_GETLK(&mut lock)).unwrap();
+            libc::c_int::from(lock.l_type) != libc::F_UNLCK
+        };
+        assert!(taken(FORBIDS + WRITE) && taken(FORBIDS + RESIZE));
+        assert!(!taken(FORBIDS + READ), "others may read");
+        drop(locked(&path).unwrap());
+        drop(clone);
+        assert!(!taken(FORBIDS + WRITE) && !taken(FORBIDS + RESIZE));
+    }
+
+    #[test]
+    fn every_file_of_a_disk_in_several_files_is_locked() {
+        let folder = tempfile::tempdir().unwrap();
+        let flat = folder.path().join("part-flat.vmdk");
+        std::fs::write(&flat, [0; 4096]).unwrap();
+        let descriptor = folder.path().join("disk.vmdk");
+        let text = "# Disk DescriptorFile\ncreateType=\"monolithicFlat\"\nRW 8 FLAT \"part-flat.vmdk\" 0\n";
+        std::fs::write(&descriptor, text).unwrap();
+        let held = holder(&flat, libc::F_RDLCK, DOES + WRITE);
+        let error = locked(&descriptor).unwrap_err();
+        assert!(error.to_string().contains("part-flat.vmdk` is in use"), "{error}");
+        drop(held);
+        let reader = locked(&descriptor).unwrap();
+        let names: Vec<_> =
+            reader.sources().map(|(path, _)| path.file_name().unwrap().to_owned()).collect();
+        assert_eq!(names, ["disk.vmdk", "part-flat.vmdk"]);
+        let other = File::options().read(true).write(true).open(&flat).unwrap();
+        let mut lock = request(libc::F_WRLCK, FORBIDS + WRITE, 1);
+        fcntl(&other, FcntlArg::F_OFD_GETLK(&mut lock)).unwrap();
+        assert_ne!(libc::c_int::from(lock.l_type), libc::F_UNLCK);
+    }
+}

@@ -1,0 +1,161 @@
+//! The given disk is read only while nothing writes to it, and what is made of it is what it was.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::fs::FileExt as _,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use build_image_emulator_alibaba::{Config, StateDir, Stored};
+
+use crate::harness::{Sandbox, needs, tool, until};
+
+/// A process of qemu that has an image open, and says so before this returns.
+struct QemuIo(Child);
+
+impl QemuIo {
+    #[track_caller]
+    fn open(words: &[&str], folder: &Path) -> Self {
+        let mut command = Command::new("qemu-io");
+        command.args(words).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // The answer comes when the image is open.
+        child.stdin.as_mut().unwrap().write_all(b"length\n").unwrap();
+        let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("MiB")), "{words:?} did not open it");
+        Self(child)
+    }
+
+    fn close(mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+}
+
+fn qemu_io(words: &[&str], folder: &Path) -> Output {
+    Command::new("qemu-io").args(words).current_dir(folder).output().unwrap()
+}
+
+#[test]
+fn a_disk_that_qemu_writes_to_is_refused_before_it_is_read() {
+    if !needs(&["qemu-io", "qemu-img"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let folder = sandbox.path();
+    sandbox.disk("disk.raw", 8, 1);
+    tool(folder, &["qemu-img", "convert", "-O", "qcow2", "disk.raw", "vm.qcow2"]);
+    let flat = ["-O", "vmdk", "-o", "subformat=monolithicFlat", "disk.raw", "vm.vmdk"];
+    tool(folder, &[&["qemu-img", "convert"], &flat[..]].concat());
+    for (given, opened, words) in [
+        ("vm.qcow2", "vm.qcow2", &["-f", "qcow2", "vm.qcow2"][..]),
+        ("disk.raw", "disk.raw", &["-f", "raw", "disk.raw"]),
+        ("vm.vmdk", "vm-flat.vmdk", &["-f", "raw", "vm-flat.vmdk"]),
+    ] {
+        let build = ["--disk", given, "-p", "qcow2", "--package", "none", "--image-dir", "made"];
+        let in_use =
+            format!("{opened}` is in use by another process (qemu has it open for writing)");
+        let writer = QemuIo::open(words, folder);
+        sandbox.run(&build).failed(4, &[&in_use, "hint: shut its machine down"]);
+        assert!(!folder.join("made").exists(), "{:?}", sandbox.files());
+        writer.close();
+        let reader = QemuIo::open(&[&["-r"], words].concat(), folder);
+        sandbox.run(&build).succeeded();
+        reader.close();
+        fs::remove_dir_all(folder.join("made")).unwrap();
+    }
+}
+
+#[test]
+fn qemu_does_not_write_to_a_disk_that_is_uploaded() {
+    if !needs(&["qemu-io", "qemu-img"]) {
+        return;
+    }
+    let sandbox = Sandbox::with_cloud();
+    let folder = sandbox.path();
+    sandbox.disk("disk.raw", 64, 26);
+    let emulator = sandbox.emulator.as_ref().unwrap();
+    let stalled = r#"[{"operation":"UploadPart","action":{"stall_ms":600000}}]"#;
+    emulator.set_faults(stalled).unwrap();
+    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+    let mut child =
+        sandbox.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("a part", || emulator.wait_for_fault(Duration::from_millis(1)));
+    let write = ["-f", "raw", "-c", "write 0 512", "disk.raw"];
+    let refused = qemu_io(&write, folder);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && text.contains("lock"), "{text}");
+    let read = qemu_io(&["-r", "-f", "raw", "-c", "read 0 512", "disk.raw"], folder);
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let free = qemu_io(&write, folder);
+    assert!(free.status.success(), "{}", String::from_utf8_lossy(&free.stderr));
+}
+
+#[test]
+fn a_disk_that_is_written_while_its_digest_is_taken_is_refused() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path().join("disk.raw");
+    sandbox.disk("disk.raw", 1024, 1);
+    let digest = "0".repeat(64);
+    let words =
+        ["--disk", "disk.raw", "-p", "qcow2", "--package", "none", "--disk-sha256", &digest];
+    let mut command = sandbox.command(&words);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("checking disk.raw") {
+        assert_ne!(said.read_line(&mut text).unwrap(), 0, "it ended before: {text}");
+    }
+    signal(&child, "-STOP");
+    let before = path.metadata().unwrap().modified().unwrap();
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[7; 512], (1024 << 20) - 512).unwrap();
+    // As if nothing had happened: `touch -r` and copying programs do so.
+    file.set_modified(before).unwrap();
+    signal(&child, "-CONT");
+    said.read_to_string(&mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(4), "{text}");
+    assert!(text.contains("disk.raw` changed while it was read"), "{text}");
+    assert!(!sandbox.path().join("images/disk.qcow2").exists());
+}
+
+/// The object is complete and its upload known; another disk of the same size and time takes the place of
+/// the first one.
+#[test]
+fn a_resumed_build_sends_the_disk_that_is_there_now_whatever_its_time() {
+    let state = tempfile::tempdir().unwrap();
+    let cloud = state.path().join("cloud");
+    let sandbox = Sandbox::with_cloud_of(Config {
+        state: StateDir::Kept(cloud.clone()),
+        ..Config::default()
+    });
+    let path = sandbox.disk("disk.raw", 16, 4);
+    let emulator = sandbox.emulator.as_ref().unwrap();
+    let refuse = r#"[{"operation":"ImportImage","nth":2,"action":{"status":403,"code":"QuotaExceed.Image"}}]"#;
+    emulator.set_faults(refuse).unwrap();
+    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--on-failure", "keep"];
+    sandbox.run(&words).failed(6, &["QuotaExceed.Image"]);
+    assert_eq!(emulator.status()["objects"], 1, "the upload is complete");
+    emulator.set_faults("[]").unwrap();
+    let before = path.metadata().unwrap().modified().unwrap();
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[7; 4096], 2 << 20).unwrap();
+    file.set_modified(before).unwrap();
+    drop(file);
+    let run = sandbox.run(&["resume"]);
+    let image = run.succeeded().member("image_id").as_str().unwrap();
+    let exported = state.path().join("exported.raw");
+    Stored::open(&cloud).unwrap().export(image, &exported).unwrap();
+    assert!(fs::read(&exported).unwrap() == fs::read(&path).unwrap(), "the image is the old disk");
+    sandbox.cloud_has_only(1);
+}
