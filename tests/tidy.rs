@@ -24,7 +24,7 @@ fn crates_import_lower_floors_only() {
         ("plugin-api", &[][..]),
         ("core/disk", &[]),
         ("core", &["build-image-disk", "build-image-plugin-api"]),
-        ("providers/alibaba/emulator", &["build-image-disk"]),
+        ("providers/alibaba/emulator", &["build-image-disk", "build-image-loopback-tls"]),
     ]
     .into();
     for manifest in files("Cargo.toml") {

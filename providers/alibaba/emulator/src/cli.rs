@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use build_image_emulator_alibaba::{
-    Account, BucketSeed, Config, Running, StateDir, Stored, chain, start,
+    Account, BucketSeed, Config, Running, StateDir, Stored, Tls, chain, start,
 };
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,7 +25,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT; prints `listening on http://ADDRESS`
+    /// Serve until SIGTERM or SIGINT; prints `listening on http://ADDRESS`, with --tls
+    /// `listening on https://ADDRESS` and `CA certificate: FILE`
     Serve(Box<Serve>),
     /// List the images in a state directory, one JSON object per line
     Images(StateArgument),
@@ -57,7 +58,17 @@ struct Serve {
     /// Listen on this port of 127.0.0.1; 0 lets the kernel choose
     #[arg(long, value_name = "N", conflicts_with = "listen")]
     port: Option<u16>,
-    /// Permit an address that is not loopback (there is no TLS)
+    /// Serve HTTPS with a CA of its own; clients trust the file that is printed
+    #[arg(long)]
+    tls: bool,
+    /// Write the CA certificate to this file [default: `ca.pem` in the state directory]
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    ca_file: Option<PathBuf>,
+    /// Name to have a certificate for, beside `localhost`, 127.0.0.1, `::1` and names below `localhost`; names
+    /// below it are included; may be repeated
+    #[arg(long = "tls-name", value_name = "NAME", requires = "tls")]
+    tls_names: Vec<String>,
+    /// Permit an address that is not loopback: whoever knows a key pair may do everything
     #[arg(long)]
     listen_anywhere_insecure: bool,
     /// Directory for state that survives a restart
@@ -99,7 +110,7 @@ struct Serve {
     /// Make the ETags of parts of CRC-64 and length instead of MD5, which is slow to take
     #[arg(long)]
     fast_etags: bool,
-    /// Write `http://ADDRESS` to this file once listening
+    /// Write the URL, `http://ADDRESS` or `https://ADDRESS`, to this file once listening
     #[arg(long, value_name = "FILE")]
     print_address_to: Option<PathBuf>,
     /// Append one JSON line per request to this file
@@ -178,6 +189,9 @@ fn config(arguments: Serve) -> Result<Config, Failure> {
     Ok(Config {
         listen: arguments.port.map_or(arguments.listen, |port| ([127, 0, 0, 1], port).into()),
         listen_anywhere: arguments.listen_anywhere_insecure,
+        tls: arguments
+            .tls
+            .then_some(Tls { ca_file: arguments.ca_file, names: arguments.tls_names }),
         state: arguments.state.map_or(StateDir::Temporary, StateDir::Kept),
         region: arguments.region,
         buckets: arguments.buckets,
@@ -220,13 +234,14 @@ fn serve(arguments: Serve) -> Result<(), Failure> {
 }
 
 fn announce(running: &Running, file: Option<&PathBuf>) -> Result<(), Failure> {
-    let address = format!("http://{}", running.address());
+    let address = running.url();
     if !running.address().ip().is_loopback() {
         writeln!(
             io::stderr(),
-            "warning: `{}` can be reached from other machines, and this program has no transport \
-             security and no permissions: whoever knows a key pair may do everything",
-            running.address()
+            "warning: `{}` can be reached from other machines, and this program has no \
+             permissions{}: whoever knows a key pair may do everything",
+            running.address(),
+            if running.ca_file().is_some() { "" } else { " and no TLS" }
         )?;
     }
     if let Some(file) = file {
@@ -235,5 +250,6 @@ fn announce(running: &Running, file: Option<&PathBuf>) -> Result<(), Failure> {
             .and_then(|()| fs::rename(&beside, file))
             .map_err(|error| format!("cannot write `{}`: {error}", file.display()))?;
     }
-    say(&format!("listening on {address}"))
+    say(&format!("listening on {address}"))?;
+    running.ca_file().map_or(Ok(()), |file| say(&format!("CA certificate: {}", file.display())))
 }

@@ -75,13 +75,25 @@ impl BucketSeed {
     }
 }
 
+/// TLS parameters of the emulator. The default has certificates for `localhost`, 127.0.0.1, `::1` and every
+/// name below `localhost`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// File to write the CA certificate to; `None` writes `ca.pem` into the state directory.
+    pub ca_file: Option<PathBuf>,
+    /// DNS names to have certificates for as well, each with all names below it.
+    pub names: Vec<String>,
+}
+
 /// Everything the emulator needs to know to start.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Address to listen on; port 0 lets the kernel choose.
     pub listen: SocketAddr,
-    /// Permits an address that is not loopback. The emulator has no transport security.
+    /// Permits an address that is not loopback. Whoever knows a key pair may do everything there.
     pub listen_anywhere: bool,
+    /// Serves HTTPS with a CA of its own; `None` serves plain HTTP.
+    pub tls: Option<Tls>,
     /// Where state is kept.
     pub state: StateDir,
     /// Region of buckets that name none, and of the first answers of DescribeRegions.
@@ -118,6 +130,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             listen_anywhere: false,
+            tls: None,
             state: StateDir::Temporary,
             region: "cn-hangzhou".to_owned(),
             buckets: Vec::new(),

@@ -30,7 +30,8 @@ mod state;
 mod stored;
 mod web;
 
-pub use config::{Account, BucketSeed, Config, StateDir};
+pub use build_image_loopback_tls::TlsError;
+pub use config::{Account, BucketSeed, Config, StateDir, Tls};
 pub use faults::FaultError;
 pub use http::{Running, StartError, start};
 pub use state::StateError;

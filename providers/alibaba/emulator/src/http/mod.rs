@@ -1,10 +1,11 @@
-//! HTTP/1.1 on loopback: connections, request heads, bodies in and answers out.
+//! HTTP/1.1 on loopback, plain or in TLS: connections, request heads, bodies in and answers out.
 
 mod answer;
 mod body;
 mod head;
 mod pace;
 mod server;
+mod tls;
 
 pub(crate) use answer::{Answer, AnswerBody, Delivery, FileRun, Payload};
 pub(crate) use body::{BodyError, RequestBody};

@@ -8,17 +8,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use build_image_loopback_tls::TlsError;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::tls::Tls;
 use crate::clock;
 use crate::config::{Config, StateDir};
 use crate::ecs;
@@ -38,8 +41,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub enum StartError {
     /// The address is not loopback and nobody insisted.
     #[error(
-        "`{0}` is not a loopback address and the emulator has no transport security; listen on \
-         `127.0.0.1`, or pass `--listen-anywhere-insecure`"
+        "`{0}` is not a loopback address and the emulator has no permissions: whoever knows a key \
+         pair may do everything; listen on `127.0.0.1`, or pass `--listen-anywhere-insecure`"
     )]
     NotLoopback(SocketAddr),
     /// The address cannot be listened on.
@@ -62,12 +65,16 @@ pub enum StartError {
     /// The fault rules are unusable.
     #[error("the fault rules are unusable")]
     Faults(#[from] FaultError),
+    /// There is no CA or no certificate.
+    #[error("TLS cannot be served")]
+    Tls(#[from] TlsError),
 }
 
 /// A running emulator. Dropping it ends it.
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
+    tls: Option<Tls>,
     service: Arc<Service>,
     stop: watch::Sender<bool>,
     runtime: Option<Runtime>,
@@ -80,6 +87,19 @@ impl Running {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its address as a URL without a path: `https://127.0.0.1:PORT`, or `http://…` without TLS.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// The file with the CA certificate that clients have to trust; `None` without TLS.
+    #[must_use]
+    pub fn ca_file(&self) -> Option<&Path> {
+        self.tls.as_ref().map(|tls| tls.ca_file.as_path())
     }
 
     /// The directory its state is in.
@@ -167,7 +187,7 @@ fn open_store(config: &Config) -> Result<(Store, Option<TempDir>), StartError> {
 /// Starts the emulator; it serves until the result is shut down or dropped.
 ///
 /// # Errors
-/// Tells why it cannot listen, or what is wrong with the state directory or the fault rules.
+/// Tells why it cannot listen, or what is wrong with the state directory, the fault rules or the files of TLS.
 pub fn start(config: Config) -> Result<Running, StartError> {
     if !config.listen.ip().is_loopback() && !config.listen_anywhere {
         return Err(StartError::NotLoopback(config.listen));
@@ -178,6 +198,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     }
     let (store, temporary) = open_store(&config)?;
     let log = Log::open(config.log_requests.as_deref())?;
+    let tls = Tls::prepare(&config, store.root())?;
     let listen = |source| StartError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).map_err(listen)?;
     listener.set_nonblocking(true).map_err(listen)?;
@@ -198,9 +219,10 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let resumed = Arc::clone(&service);
     runtime.spawn_blocking(move || ecs::resume(&resumed));
     let (stop, stopped) = watch::channel(false);
-    let accepting = runtime.spawn(accept(Arc::clone(&service), listener, stopped));
+    let accepting = runtime.spawn(accept(Arc::clone(&service), tls.clone(), listener, stopped));
     Ok(Running {
         address,
+        tls,
         service,
         stop,
         runtime: Some(runtime),
@@ -216,6 +238,7 @@ async fn stop_of(stopped: &mut watch::Receiver<bool>) {
 
 async fn accept(
     service: Arc<Service>,
+    tls: Option<Tls>,
     listener: tokio::net::TcpListener,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -225,8 +248,8 @@ async fn accept(
             () = stop_of(&mut stopped) => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let service = Arc::clone(&service);
-                    connections.spawn(connection(service, stream, peer, stopped.clone()));
+                    let (service, tls) = (Arc::clone(&service), tls.clone());
+                    connections.spawn(connection(service, tls, stream, peer, stopped.clone()));
                 }
                 // Out of file descriptors, or the peer is gone: the next one may do.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -240,6 +263,7 @@ async fn accept(
 
 async fn connection(
     service: Arc<Service>,
+    tls: Option<Tls>,
     stream: TcpStream,
     peer: SocketAddr,
     mut stopped: watch::Receiver<bool>,
@@ -247,6 +271,24 @@ async fn connection(
     // Answers are small and waited for.
     let _ = stream.set_nodelay(true);
     let Ok(lever) = stream.as_fd().try_clone_to_owned() else { return };
+    let Some(tls) = tls else { return serve(service, stream, lever, peer, stopped).await };
+    let shaken = tokio::select! {
+        shaken = tls.accept(stream) => shaken,
+        () = stop_of(&mut stopped) => None,
+    };
+    if let Some(stream) = shaken {
+        serve(service, stream, lever, peer, stopped).await;
+    }
+}
+
+/// Serves the requests of one connection. `lever` is its socket.
+async fn serve(
+    service: Arc<Service>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    lever: OwnedFd,
+    peer: SocketAddr,
+    mut stopped: watch::Receiver<bool>,
+) {
     let lever = Arc::new(lever);
     let loopback = peer.ip().to_canonical().is_loopback();
     let handler = service_fn(|request: Request<Incoming>| {

@@ -86,6 +86,35 @@ fn it_tells_its_address_serves_and_ends_in_order() {
 }
 
 #[test]
+fn with_tls_it_prints_an_https_url_and_where_the_ca_certificate_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = directory.path().join("address");
+    for relative in [None, Some("for-clients.pem")] {
+        let mut command = program();
+        command.args(["serve", "--in-memory", "--tls", "--print-address-to"]).arg(&address);
+        command.current_dir(directory.path());
+        if let Some(file) = relative {
+            command.args(["--ca-file", file]);
+        }
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let url = lines.next().unwrap().unwrap();
+        let ca = lines.next().unwrap().unwrap();
+        let url = url.strip_prefix("listening on ").unwrap();
+        assert!(url.starts_with("https://127.0.0.1:"), "{url}");
+        assert_eq!(std::fs::read_to_string(&address).unwrap().trim(), url);
+        let file = Path::new(ca.strip_prefix("CA certificate: ").unwrap());
+        assert!(file.is_absolute(), "{file:?}");
+        assert!(std::fs::read_to_string(file).unwrap().contains("BEGIN CERTIFICATE"));
+        if let Some(name) = relative {
+            assert!(directory.path().join(name).exists());
+        }
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
 fn misuse_is_one_clear_line() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
@@ -102,6 +131,11 @@ fn misuse_is_one_clear_line() {
             vec!["serve", "--in-memory", "--fault-rule", "{\"operation\":\"*\",\"action\":1}"],
             "rule 1",
         ),
+        (
+            vec!["serve", "--in-memory", "--tls", "--ca-file", rules],
+            "was not written by this program",
+        ),
+        (vec!["serve", "--in-memory", "--tls", "--tls-name", "*.x"], "`*.x`"),
         (vec!["status", "--state", state], "lock"),
     ] {
         let output = run(&arguments);

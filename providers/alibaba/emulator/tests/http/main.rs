@@ -15,4 +15,5 @@ mod import;
 mod multipart;
 mod oss;
 mod restart;
+mod tls;
 mod web;

@@ -1,0 +1,50 @@
+//! The TLS side of the listener: opens the CA in the state directory, writes its certificate where clients
+//! find it, and accepts connections.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use build_image_loopback_tls::{Authority, TlsError};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::config::Config;
+
+/// How long a client may take for its part of the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+/// Name of the CA certificate in the state directory.
+const CA_FILE: &str = "ca.pem";
+
+/// What accepts TLS connections, and where the CA certificate is.
+#[derive(Clone)]
+pub(super) struct Tls {
+    acceptor: TlsAcceptor,
+    pub(super) ca_file: PathBuf,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Tls").field("ca_file", &self.ca_file).finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Prepares TLS when the configuration asks for it. A state directory keeps its CA.
+    pub(super) fn prepare(config: &Config, state: &Path) -> Result<Option<Self>, TlsError> {
+        let Some(wanted) = &config.tls else { return Ok(None) };
+        let authority = Authority::open(state)?;
+        let server = authority.server_config(&wanted.names, &[config.listen.ip()])?;
+        let file = wanted.ca_file.clone().unwrap_or_else(|| state.join(CA_FILE));
+        // Clients run in other directories.
+        let ca_file = std::path::absolute(&file).unwrap_or(file);
+        authority.write_certificate(&ca_file)?;
+        Ok(Some(Self { acceptor: TlsAcceptor::from(server), ca_file }))
+    }
+
+    /// The handshake; `None` when the client breaks it off or takes too long.
+    pub(super) async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+        let shaken = tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream)).await;
+        shaken.ok()?.ok()
+    }
+}

@@ -1,0 +1,115 @@
+//! Chooses the certificate of a connection: clients that send a name get one for that name, made when it
+//! is first asked for. A wildcard would not do: OpenSSL accepts none directly below `localhost`.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rcgen::{Issuer, KeyPair, SanType};
+use rustls::crypto::ring::sign;
+use rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::{CertifiedKey, SigningKey};
+
+use crate::{TlsError, authority};
+
+/// Most certificates that are kept; clients decide how many names they ask for.
+const KEPT: usize = 256;
+
+/// Server certificates, made on demand.
+pub(crate) struct Certificates {
+    issuer: Issuer<'static, KeyPair>,
+    authority: CertificateDer<'static>,
+    key: KeyPair,
+    signing: Arc<dyn SigningKey>,
+    /// Lower case; each stands for itself and for all names below it.
+    names: Vec<String>,
+    default: Arc<CertifiedKey>,
+    made: Mutex<HashMap<String, Arc<CertifiedKey>>>,
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Certificates").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+impl Certificates {
+    pub(crate) fn new(
+        issuer: Issuer<'static, KeyPair>,
+        authority: CertificateDer<'static>,
+        names: &[String],
+        addresses: &[IpAddr],
+    ) -> Result<Self, TlsError> {
+        let key = KeyPair::generate().map_err(TlsError::Create)?;
+        let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let signing = sign::any_supported_type(&der).map_err(TlsError::Rustls)?;
+        let mut accepted = vec!["localhost".to_owned()];
+        for name in names {
+            let is_name =
+                name.parse::<IpAddr>().is_err() && DnsName::try_from(name.as_str()).is_ok();
+            if !is_name {
+                return Err(TlsError::Name(name.clone()));
+            }
+            accepted.push(name.to_lowercase());
+        }
+        let mut sans = Vec::new();
+        for name in &accepted {
+            sans.push(dns(name)?);
+        }
+        let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let more = addresses.iter().filter(|address| !loopback.contains(address));
+        sans.extend(loopback.iter().chain(more).copied().map(SanType::IpAddress));
+        let default = issue(&issuer, &authority, &key, &signing, "localhost", sans)?;
+        let made = Mutex::default();
+        Ok(Self { issuer, authority, key, signing, names: accepted, default, made })
+    }
+
+    fn is_below(&self, asked: &str) -> bool {
+        self.names
+            .iter()
+            .any(|name| asked.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.')))
+    }
+
+    fn of(&self, asked: &str) -> Option<Arc<CertifiedKey>> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = made.get(asked) {
+            return Some(Arc::clone(found));
+        }
+        let sans = vec![dns(asked).ok()?];
+        let new = issue(&self.issuer, &self.authority, &self.key, &self.signing, asked, sans);
+        let new = new.ok()?;
+        if made.len() < KEPT {
+            made.insert(asked.to_owned(), Arc::clone(&new));
+        }
+        Some(new)
+    }
+}
+
+fn dns(name: &str) -> Result<SanType, TlsError> {
+    let name = name.to_owned();
+    Ok(SanType::DnsName(name.clone().try_into().map_err(|_| TlsError::Name(name))?))
+}
+
+fn issue(
+    issuer: &Issuer<'static, KeyPair>,
+    authority: &CertificateDer<'static>,
+    key: &KeyPair,
+    signing: &Arc<dyn SigningKey>,
+    name: &str,
+    sans: Vec<SanType>,
+) -> Result<Arc<CertifiedKey>, TlsError> {
+    let signed = authority::leaf(name, sans).signed_by(key, issuer).map_err(TlsError::Create)?;
+    let chain = vec![signed.der().clone(), authority.clone()];
+    Ok(Arc::new(CertifiedKey::new(chain, Arc::clone(signing))))
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let asked = hello.server_name().map(str::to_lowercase);
+        // A name that this server does not have gets a certificate that does not fit, which the client reports.
+        let own = asked.filter(|asked| self.is_below(asked)).and_then(|asked| self.of(&asked));
+        Some(own.unwrap_or_else(|| Arc::clone(&self.default)))
+    }
+}
