@@ -10,16 +10,14 @@
 use std::{
     fs::{self, File},
     io::Read,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
+use build_image_files::{FileSet, SetError};
 use build_image_plugin_api::Disk;
 use serde_json::{Map, Value, json};
 
-use super::{
-    Pipeline,
-    publish::{put, write_beside},
-};
+use super::Pipeline;
 use crate::{
     artifacts::cannot_make,
     error::{Error, Result, Stage},
@@ -78,18 +76,25 @@ impl Pipeline<'_> {
             },
         });
         let text = format!("{statement:#}\n");
-        put(path, text.as_bytes()).map_err(|error| {
-            Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
-                .because(&error)
+        let failed = |error: SetError| {
+            Error::new(Stage::Disk, error.to_string())
+                .because(&error.source)
                 .hint(format!("set {KEY} to a file this user may write"))
-        })?;
+        };
+        let mut set = FileSet::default();
+        set.write(path, text.as_bytes()).map_err(failed)?;
+        let json = path.extension().is_some_and(|ending| ending == "json");
+        let mut signed =
+            if json { path.with_extension("") } else { path.to_owned() }.into_os_string();
+        signed.push(ENVELOPE);
+        let signed = PathBuf::from(signed);
         if let Some(signer) = self.signer()? {
             let envelope = signer.envelope(PAYLOAD_TYPE, text.as_bytes())?;
-            let json = path.extension().is_some_and(|ending| ending == "json");
-            let stem = if json { path.with_extension("") } else { path.to_owned() };
-            write_beside(&stem, ENVELOPE, format!("{envelope}\n").as_bytes())?;
+            set.write(&signed, format!("{envelope}\n").as_bytes()).map_err(failed)?;
         }
-        Ok(())
+        // The signed form of an older statement.
+        set.obsolete(signed);
+        set.commit().map_err(failed)
     }
 
     /// The image: the published file, or the one that was sent.
