@@ -19,6 +19,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod plugins;
 pub mod product;
+pub mod publication;
 pub mod random;
 pub mod records;
 mod registry;
