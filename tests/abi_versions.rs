@@ -86,6 +86,7 @@ fn rehearsed() -> &'static Path {
         let _ = fs::remove_dir_all(&next);
         for (from, to) in [
             ("plugin-api", "plugin-api"),
+            ("core/files", "core/files"),
             ("tests/abi/host", "tests/abi/host"),
             ("tests/abi/newcomer", "tests/abi/newcomer"),
             ("tests/abi/1.0", "tests/abi/1.0"),
@@ -95,8 +96,11 @@ fn rehearsed() -> &'static Path {
         let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
         let members = manifest.find("members = [").unwrap();
         let end = members + manifest[members..].find("]\n").unwrap();
-        let manifest =
-            format!("{}members = [\"plugin-api\"{}", &manifest[..members], &manifest[end..]);
+        let manifest = format!(
+            "{}members = [\"plugin-api\", \"core/files\"{}",
+            &manifest[..members],
+            &manifest[end..]
+        );
         fs::write(next.join("Cargo.toml"), manifest).unwrap();
         for (file, old, new) in REHEARSAL.iter().chain([&LENT]) {
             let path = next.join(file);

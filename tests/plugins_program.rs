@@ -218,6 +218,27 @@ fn ctrl_c_ends_a_program_that_listens_and_one_that_does_not() {
 }
 
 #[test]
+fn a_failed_build_of_the_example_leaves_the_older_image_and_its_seal() {
+    if !needs_python() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("disk.raw", 16, 16);
+    let older = ["images/disk.faulty.raw", "images/disk.faulty.raw.seal"];
+    fs::create_dir(sandbox.path().join("images")).unwrap();
+    for name in older {
+        fs::write(sandbox.path().join(name), "older").unwrap();
+    }
+    let folder = faulty(&sandbox, "raise pydir.Failure('quota', 'full', 'delete some')");
+    let raw = [&words(&disk, "faulty", &folder)[..], &["--pydir-format", "raw"]].concat();
+    assert_ne!(sandbox.run(&raw).code, 0);
+    for name in older {
+        assert_eq!(fs::read_to_string(sandbox.path().join(name)).unwrap(), "older", "{name}");
+    }
+    assert_eq!(crate::harness::names(&sandbox.path().join("images")).len(), 2);
+}
+
+#[test]
 fn a_killed_build_goes_on_where_the_program_was() {
     if !needs_python() {
         return;

@@ -28,7 +28,11 @@ fn a_new_provider_builds_passes_its_tests_and_publishes_a_disk() {
     };
     let tests = succeeded("cargo test", &cargo(&folder, &["test"]));
     took("cargo test");
-    for test in ["what_was_published_is_the_disk_and_can_be_removed", "keeps_the_contract"] {
+    for test in [
+        "what_was_published_is_the_disk_and_can_be_removed",
+        "a_failed_build_leaves_the_older_image",
+        "keeps_the_contract",
+    ] {
         assert!(tests.contains(&format!("{test} ... ok")), "{tests}");
     }
     succeeded("cargo fmt", &cargo(&folder, &["fmt", "--check"]));

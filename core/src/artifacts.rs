@@ -2,19 +2,18 @@
 //! them, so that a link in their place is never followed.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write as _},
-    os::unix::fs::{
-        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
-    },
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
+use build_image_files::{AtomicFile, lock};
 use rustix::{fs::OFlags, io::Errno};
 
 use crate::{
     error::{Error, Result, Stage},
-    journal, lock,
+    journal,
 };
 
 /// File that marks a folder as made by this tool; its content is the tool's version.
@@ -40,7 +39,7 @@ impl Claim {
     /// When it cannot be made, another build works in it, or it holds files of somebody else.
     pub fn take(folder: &Path) -> Result<Self> {
         let lock = lock_of(folder)?;
-        let failed = |error: io::Error| cannot_make(folder, &error);
+        let failed = |error: io::Error| cannot("prepare the directory", folder, &error);
         let is_empty = fs::read_dir(folder).map_err(failed)?.next().is_none();
         if !is_empty && !is_marked(folder) {
             return Err(Error::new(
@@ -147,27 +146,21 @@ pub(crate) fn open_unlinked(options: &mut OpenOptions, path: &Path) -> io::Resul
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no file")) }
 }
 
-/// Writes a file, complete or not at all. What stands in its place is replaced; a link is not followed.
+/// Writes a file, complete or not at all, also when the power fails. What stands in its place is replaced; a link is not followed.
 ///
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::Builder::new()
-        .prefix(".")
-        .suffix(".part")
-        .permissions(Permissions::from_mode(0o644))
-        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+    let mut file = AtomicFile::with_mode(path, 0o644)?;
     file.write_all(content)?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    file.commit()
 }
 
 /// Makes the folder and locks it. A folder that was removed by its last user meanwhile is made again.
 fn lock_of(folder: &Path) -> Result<File> {
-    let failed = |error: io::Error| cannot_make(folder, &error);
+    let failed = |error: io::Error| cannot("lock the directory", folder, &error);
     loop {
-        make_private(folder).map_err(failed)?;
+        make_private(folder).map_err(|error| cannot_make(folder, &error))?;
         let opened = match File::open(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened.map_err(failed)?,
@@ -247,11 +240,27 @@ fn remove_empty(folder: &Path, base: &Path) {
     }
 }
 
-/// A folder that cannot be made or used.
+/// A directory that cannot be created.
 pub(crate) fn cannot_make(folder: &Path, error: &io::Error) -> Error {
-    Error::new(Stage::Disk, format!("cannot make the folder `{}`", folder.display()))
-        .because(error)
-        .hint("set ARTIFACTS_DIR and IMAGE_DIR to folders this user may write to")
+    cannot("create the directory", folder, error)
+}
+
+/// What cannot be done to a file or directory of a build: `cannot <action> <path>`.
+pub(crate) fn cannot(action: &str, path: &Path, error: &io::Error) -> Error {
+    let made =
+        Error::new(Stage::Disk, format!("cannot {action} `{}`", path.display())).because(error);
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            made.hint("free some space, or set ARTIFACTS_DIR and IMAGE_DIR to a larger file system")
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            made.hint("set ARTIFACTS_DIR and IMAGE_DIR to directories this user may write to")
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            made.hint("set ARTIFACTS_DIR and IMAGE_DIR to other directories")
+        }
+        _ => made,
+    }
 }
 
 #[cfg(test)]
@@ -300,5 +309,21 @@ mod tests {
         assert!(folder.join("disk.raw").exists());
         drop(first);
         assert!(Claim::take(&folder).is_ok());
+    }
+
+    #[test]
+    fn an_error_says_what_could_not_be_done_and_a_hint_fits_the_reason() {
+        let path = Path::new("/d/x.raw");
+        for (errno, hint) in [
+            (Errno::NOSPC, Some("free some space")),
+            (Errno::ACCESS, Some("may write to")),
+            (Errno::NOENT, Some("other directories")),
+            (Errno::IO, None),
+        ] {
+            let error = cannot("sync", path, &io::Error::from_raw_os_error(errno.raw_os_error()));
+            assert_eq!(error.message, "cannot sync `/d/x.raw`");
+            let found = error.hint.unwrap_or_default();
+            assert!(hint.map_or(found.is_empty(), |hint| found.contains(hint)), "{found}");
+        }
     }
 }

@@ -5,6 +5,8 @@
 //! `report` (what is said). No cloud is known here by name; providers are asked what they can do.
 #![forbid(unsafe_code)]
 
+use build_image_files::lock;
+
 pub mod artifacts;
 pub mod cli;
 pub mod clock;
@@ -13,11 +15,11 @@ pub mod exit;
 pub mod install;
 pub mod interrupt;
 pub mod journal;
-mod lock;
 pub mod pipeline;
 pub mod plan;
 pub mod plugins;
 pub mod product;
+pub mod publication;
 pub mod random;
 pub mod records;
 mod registry;

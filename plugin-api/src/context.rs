@@ -330,10 +330,12 @@ impl Context {
     }
 
     /// Removes the resources of a request one by one and makes the answer of it. What `remove` does not
-    /// find ([`ErrorKind::NotFound`]) counts as removed; its other errors are reasons why a resource remains.
+    /// find ([`ErrorKind::NotFound`]) counts as removed; its other errors are reasons why a resource remains. A
+    /// resource that is removed is in the answer even if the host could not record it at once: a later `discard`
+    /// then asks for it again.
     ///
     /// # Errors
-    /// When it could not be written down that a resource is gone.
+    /// None at present.
     pub fn discard_each(
         &self,
         request: &DiscardRequest,
@@ -343,7 +345,9 @@ impl Context {
         for resource in request.resources.iter().cloned() {
             match remove(&resource) {
                 Err(error) if error.kind != ErrorKind::NotFound => {
-                    let (reason, hint) = (error.to_string(), error.hint);
+                    let causes: String =
+                        error.causes.iter().map(|cause| format!(": {cause}")).collect();
+                    let (reason, hint) = (error.to_string() + &causes, error.hint);
                     answer.remaining.push(Remaining {
                         resource,
                         reason,
@@ -352,7 +356,12 @@ impl Context {
                     });
                 }
                 _ => {
-                    self.gone(&resource)?;
+                    if let Err(error) = self.gone(&resource) {
+                        let label = resource.label();
+                        tracing::warn!(
+                            "{label} is removed, but the host could not record it: {error}"
+                        );
+                    }
                     answer.removed.push(resource);
                 }
             }

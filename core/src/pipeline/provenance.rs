@@ -15,13 +15,13 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use build_image_files::{FileSet, SetError};
 use build_image_plugin_api::{Disk, document::Uploaded};
 use serde_json::{Map, Value, json};
 
 use super::{
     Pipeline,
     order::Work,
-    publish::{put, write_beside},
     state::{Flow, State},
 };
 use crate::{
@@ -120,18 +120,25 @@ impl Pipeline<'_> {
             },
         });
         let text = format!("{statement:#}\n");
-        put(path, text.as_bytes()).map_err(|error| {
-            Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
-                .because(&error)
+        let failed = |error: SetError| {
+            Error::new(Stage::Disk, error.to_string())
+                .because(&error.source)
                 .hint(format!("set {KEY} to a file this user may write"))
-        })?;
+        };
+        let mut set = FileSet::default();
+        set.write(path, text.as_bytes()).map_err(failed)?;
+        let json = path.extension().is_some_and(|ending| ending == "json");
+        let mut signed =
+            if json { path.with_extension("") } else { path.clone() }.into_os_string();
+        signed.push(ENVELOPE);
+        let signed = PathBuf::from(signed);
         if let Some(signer) = self.signer()? {
             let envelope = signer.envelope(PAYLOAD_TYPE, text.as_bytes())?;
-            let json = path.extension().is_some_and(|ending| ending == "json");
-            let stem = if json { path.with_extension("") } else { path.clone() };
-            write_beside(&stem, ENVELOPE, format!("{envelope}\n").as_bytes())?;
+            set.write(&signed, format!("{envelope}\n").as_bytes()).map_err(failed)?;
         }
-        Ok(())
+        // The signed form of an older statement.
+        set.obsolete(signed);
+        set.commit().map_err(failed)
     }
 
     /// The image: the one that was sent, or the published file.

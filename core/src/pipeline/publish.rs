@@ -1,18 +1,19 @@
 //! The package in IMAGE_DIR, and beside it what proves that it arrived: digests and a signature.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write as _},
+    fs::File,
+    io,
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
+use build_image_files::{FileSet, SetError};
 use build_image_plugin_api::{Disk, ErrorKind, Progress};
 use serde_json::json;
 
 use super::Pipeline;
 use crate::{
-    artifacts::cannot_make,
+    artifacts::cannot,
     error::{Error, Result, Stage},
     report::Outcome,
     signature::{Algorithm, Signer, digests_of},
@@ -67,7 +68,7 @@ impl Pipeline<'_> {
         let taken = if read.is_empty() {
             None
         } else {
-            let mut opened = File::open(file).map_err(|error| cannot_make(file, &error))?;
+            let mut opened = File::open(file).map_err(|error| cannot("open", file, &error))?;
             let total = opened.metadata().map_or(0, |metadata| metadata.len());
             let mut seen = |done| {
                 self.reporter.progress(Progress { done, total, ..Progress::default() });
@@ -76,17 +77,27 @@ impl Pipeline<'_> {
             Some(digests_of(&mut opened, &read, &mut seen)?)
         };
         let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let mut set = FileSet::default();
         for (algorithm, suffix) in DIGESTS {
             let known = known.iter().find(|(is, _)| *is == algorithm).map(|(_, text)| text.clone());
             let hex = known.or_else(|| taken.as_ref()?.hex(algorithm)).unwrap_or_default();
-            write_beside(file, &format!(".{suffix}"), format!("{hex}  {name}\n").as_bytes())?;
+            let line = format!("{hex}  {name}\n");
+            set.write(&beside(file, &format!(".{suffix}")), line.as_bytes())
+                .map_err(|error| cannot_write(&error))?;
         }
         let mut signature = None;
         if let (Some(signer), Some(taken)) = (signer, taken) {
             let algorithm = signer.algorithm();
             let bytes = signer.sign_digest(taken.get(algorithm).unwrap_or_default())?;
-            signature = Some(write_beside(file, &algorithm.signature_suffix(), &bytes)?);
+            let path = beside(file, &algorithm.signature_suffix());
+            set.write(&path, &bytes).map_err(|error| cannot_write(&error))?;
+            signature = Some(path);
         }
+        // A signature of an older image with this name.
+        for algorithm in Algorithm::of_signatures() {
+            set.obsolete(beside(file, &algorithm.signature_suffix()));
+        }
+        set.commit().map_err(|error| cannot_write(&error))?;
         self.write_down(|records| records.published(file, signature.as_deref()));
         Ok(())
     }
@@ -107,28 +118,20 @@ impl Pipeline<'_> {
     }
 }
 
-/// Writes a new file; what is there by that name, links too, goes.
-pub(super) fn put(path: &Path, content: &[u8]) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = File::create_new(path)?;
-    file.write_all(content)?;
-    file.sync_all()
-}
-
-/// Writes a small file beside a published one, complete or not at all.
-pub(super) fn write_beside(file: &Path, suffix: &str, content: &[u8]) -> Result<PathBuf> {
+/// The path of a companion of a published file.
+fn beside(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(suffix);
-    let path = file.with_file_name(&name);
-    // As images that are being written are called, so that they are found when this process is killed.
-    let temporary = file.with_file_name(format!(".{}.part", name.to_string_lossy()));
-    put(&temporary, content).and_then(|()| fs::rename(&temporary, &path)).map_err(|error| {
-        Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
-            .because(&error)
-            .hint("free some space, or set IMAGE_DIR to a larger file system")
-    })?;
-    Ok(path)
+    file.with_file_name(name)
+}
+
+/// A file that cannot be written into IMAGE_DIR.
+fn cannot_write(error: &SetError) -> Error {
+    let made = Error::new(Stage::Disk, error.to_string()).because(&error.source);
+    match error.source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            made.hint("free some space, or set IMAGE_DIR to a larger file system")
+        }
+        _ => made.hint("set IMAGE_DIR to a directory this user may write to"),
+    }
 }

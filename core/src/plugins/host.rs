@@ -264,7 +264,7 @@ impl Host for RunHost {
             identity: identity(&origin.open()?, spec),
             ..Disk::default()
         };
-        source.made.push(Arc::new(Made::new(file_name, dest, form)));
+        source.made.push(Arc::new(Made::new(file_name, form)));
         Ok(disk)
     }
 

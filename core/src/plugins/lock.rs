@@ -4,10 +4,10 @@
 use std::{
     fs,
     io::Write as _,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
+use build_image_files::AtomicFile;
 use serde::{Deserialize, Serialize};
 
 use super::{Candidate, trust::refused};
@@ -147,13 +147,8 @@ impl Lock {
             _ => Path::new("."),
         };
         fs::create_dir_all(folder).map_err(failed)?;
-        let mut file = tempfile::Builder::new()
-            .prefix(".build-image.lock.")
-            .permissions(fs::Permissions::from_mode(0o644))
-            .tempfile_in(folder)
-            .map_err(failed)?;
-        writeln!(file, "{text}").and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
+        let mut file = AtomicFile::with_mode(&path, 0o644).map_err(failed)?;
+        writeln!(file, "{text}").and_then(|()| file.commit()).map_err(failed)?;
         Ok(path)
     }
 }

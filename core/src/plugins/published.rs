@@ -1,7 +1,6 @@
 //! An image that was handed out, and the file it becomes in IMAGE_DIR.
 
 use std::{
-    fs, io,
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -19,8 +18,6 @@ use super::{disks::Form, host::disk_error};
 /// An image that was handed out.
 pub(crate) struct Made {
     file_name: String,
-    /// Where it is written, if it has to be.
-    dest: PathBuf,
     form: Mutex<Option<Form>>,
 }
 
@@ -41,8 +38,8 @@ pub(crate) struct Published {
 }
 
 impl Made {
-    pub(super) fn new(file_name: String, dest: PathBuf, form: Form) -> Self {
-        Self { file_name, dest, form: Mutex::new(Some(form)) }
+    pub(super) fn new(file_name: String, form: Form) -> Self {
+        Self { file_name, form: Mutex::new(Some(form)) }
     }
 
     /// Fills the buffer from byte `offset` of the image; fewer bytes only at its end.
@@ -67,13 +64,8 @@ impl Made {
     /// Ends the making of an image that nobody published. Its file, if it has one, goes.
     pub(super) fn forget(&self) {
         let form = self.form.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Form::File(file)) = form else { return };
-        drop(file);
-        if let Err(error) = fs::remove_file(&self.dest)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(file = %self.dest.display(), %error, "cannot remove an image");
-        }
+        // The last one that reads it removes its file.
+        drop(form);
     }
 
     /// Puts the image into a folder, complete or not at all. What is written already is written there.

@@ -12,6 +12,7 @@ use build_image_disk::{
     pack::{ArchiveOptions, Content, Control, DigestKinds, Level, Member, zip},
     view::Stamp,
 };
+use build_image_files::AtomicFile;
 
 use crate::{
     error::{Error, Result, Stage},
@@ -75,11 +76,15 @@ pub(super) fn write(folder: &Path, log: &Path) -> Result<()> {
     fs::set_permissions(&grown, Permissions::from_mode(0o600)).map_err(failed)?;
     match fs::rename(&grown, name) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            let beside = name.parent().filter(|folder| !folder.as_os_str().is_empty());
-            let work = tempfile::tempdir_in(beside.unwrap_or(Path::new("."))).map_err(failed)?;
-            let copied = work.path().join("snapshot.zip");
-            fs::copy(&grown, &copied).and_then(|_| fs::rename(&copied, name)).map_err(failed)
+            copy(&grown, name).map_err(failed)
         }
         renamed => renamed.map_err(failed),
     }
+}
+
+/// Copies the finished file to another file system.
+fn copy(grown: &Path, name: &Path) -> io::Result<()> {
+    let mut file = AtomicFile::with_mode(name, 0o600)?;
+    io::copy(&mut fs::File::open(grown)?, &mut file)?;
+    file.commit()
 }

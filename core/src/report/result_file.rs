@@ -1,11 +1,12 @@
 //! The file the result document is written to.
 
 use std::{
-    fs::{self, Permissions},
+    fs,
     io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
+
+use build_image_files::AtomicFile;
 
 use super::Outcome;
 use crate::error::{Error, Result, Stage};
@@ -63,13 +64,8 @@ impl ResultFile {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or_else(|| Path::new("."));
         fs::create_dir_all(folder).map_err(failed)?;
-        let mut file = tempfile::Builder::new()
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(folder)
-            .map_err(failed)?;
-        writeln!(file, "{}", outcome.text()).map_err(failed)?;
-        file.persist(&self.path).map_err(|error| failed(error.error))?;
-        Ok(())
+        let mut file = AtomicFile::with_mode(&self.path, 0o644).map_err(failed)?;
+        writeln!(file, "{}", outcome.text()).and_then(|()| file.commit()).map_err(failed)
     }
 
     fn failed(&self, stage: Stage, error: &io::Error) -> Error {
@@ -81,6 +77,8 @@ impl ResultFile {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

@@ -46,6 +46,11 @@ const NAMES: [(Algorithm, &str); 9] = [
 ];
 
 impl Algorithm {
+    /// Those that may be signed.
+    pub fn of_signatures() -> impl Iterator<Item = Self> {
+        NAMES.iter().map(|(algorithm, _)| *algorithm).filter(|algorithm| *algorithm != Self::Md5)
+    }
+
     /// The algorithm of a signature by its name, in any case.
     ///
     /// # Errors

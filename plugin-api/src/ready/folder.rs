@@ -1,24 +1,33 @@
-//! The finished disk becomes a file in IMAGE_DIR: written under a temporary name, made durable, then
-//! given its name. A provider that publishes nothing else forwards its steps to these functions; its
-//! `discard` is [`remove`].
+//! Writes the finished disk into IMAGE_DIR: under a temporary name, made durable, then renamed. An older image of
+//! that name stays until then, and a failed build removes only what it wrote. A provider that publishes nothing
+//! else forwards its steps to these functions; its `discard` is [`remove`].
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs,
     io::{self, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
+use build_image_files::{AtomicFile, Identity, abandoned, temporary_path};
+
+use super::{by_hand::quoted, digests::Hashing};
 use crate::{
     Context, Disk, Error, ErrorKind, Resource, Result,
     document::{
         Build, CheckRequest, DiscardRequest, Discarded, Finding, Image, RegisterRequest,
-        Registered, Remaining, UploadRequest, Uploaded,
+        Registered, UploadRequest, Uploaded,
     },
 };
 
 /// Kind of the resources made here.
 pub const FILE: &str = "file";
+/// Attribute of a resource: the name it has until it is complete.
+const TEMPORARY: &str = "temporary";
+/// Attribute of a resource: which file was created, whatever its name ([`Identity`]).
+const IDENTITY: &str = "identity";
+/// Name of the file that a check creates; unfinished files have a dot before it.
+const PROBE: &str = "build-image.probe";
 /// Bytes read from the disk at a time.
 const CHUNK: usize = 1 << 20;
 
@@ -39,16 +48,19 @@ pub fn check(request: &CheckRequest) -> Finding {
     }
 }
 
-/// Copies the disk into the folder, under the name the host suggests.
+/// Copies the disk into IMAGE_DIR, under the name the host suggests. The facts of the answer hold the digests of the
+/// file, `md5` and `sha256`, as hexadecimal text.
 ///
 /// # Errors
 /// When the disk cannot be read or the file not be written.
 pub fn write(context: &Context, request: &UploadRequest) -> Result<Uploaded> {
     let target = path(&request.build)?.join(&request.disk.file_name);
-    let length = place(context, &target, |file, name| copy(context, &request.disk, file, name))?;
+    let copied = write_file(context, &target, |file| copy(context, &request.disk, file))?;
+    let facts = [("md5", copied.md5), ("sha256", copied.sha256)];
     Ok(Uploaded {
         location: target.display().to_string(),
-        bytes_sent: length,
+        bytes_sent: copied.length,
+        facts: facts.map(|(name, digest)| (name.to_owned(), digest.into())).into(),
         ..Uploaded::default()
     })
 }
@@ -66,27 +78,12 @@ pub fn registered(request: &RegisterRequest) -> Registered {
     }
 }
 
-/// Removes published files, finished or not.
+/// Removes files that [`write_file`] created, complete or not. A file that another build put in their place stays.
 ///
 /// # Errors
-/// When the host cannot write down that a file is gone.
+/// None; what cannot be removed is named in the answer.
 pub fn remove(context: &Context, request: &DiscardRequest) -> Result<Discarded> {
-    let mut answer = Discarded::default();
-    for resource in &request.resources {
-        match remove_one(resource) {
-            Ok(()) => {
-                context.gone(resource)?;
-                answer.removed.push(resource.clone());
-            }
-            Err(reason) => answer.remaining.push(Remaining {
-                resource: resource.clone(),
-                reason,
-                hint: Some(format!("rm -f '{}'", resource.name)),
-                ..Remaining::default()
-            }),
-        }
-    }
-    Ok(answer)
+    context.discard_each(request, remove_one)
 }
 
 /// The folder of a build.
@@ -106,82 +103,114 @@ pub fn path(build: &Build) -> Result<PathBuf> {
 /// # Errors
 /// When it cannot be written.
 pub fn write_script(context: &Context, target: &Path, text: &str) -> Result<()> {
-    place(context, target, |file, temporary| {
-        let failed = |error: io::Error| cannot_write(temporary, &error);
+    write_file(context, target, |file| {
+        let failed = |error: io::Error| cannot_write(target, &error);
         file.write_all(text.as_bytes()).map_err(failed)?;
-        let mode = file.metadata().map_err(failed)?.permissions().mode();
+        let mode = file.file().metadata().map_err(failed)?.permissions().mode();
         let executable = fs::Permissions::from_mode(mode | ((mode & 0o444) >> 2));
-        file.set_permissions(executable).map_err(failed)
+        file.file().set_permissions(executable).map_err(failed)
     })
 }
 
-/// Fills a file under a temporary name and gives it its own; the host knows of both before.
-fn place<T>(
+/// Writes a file with `fill`; it gets its name, replacing an older file, when `fill` succeeds. The host knows its
+/// temporary name before it exists, and which file it is before it is renamed.
+///
+/// # Errors
+/// The error of `fill`, or when the file cannot be written.
+pub fn write_file<T>(
     context: &Context,
     target: &Path,
-    fill: impl FnOnce(&mut File, &Path) -> Result<T>,
+    fill: impl FnOnce(&mut AtomicFile) -> Result<T>,
 ) -> Result<T> {
-    let temporary = temporary_name(target);
-    let resource = Resource::new(FILE, target.display().to_string())
-        .with("temporary", temporary.display().to_string())
+    let failed = |error: io::Error| cannot_write(target, &error);
+    // Those of killed processes, also of this run: from here on the host knows the new name only.
+    abandoned::remove_of(target);
+    let temporary = temporary_path(target).map_err(failed)?;
+    let planned = Resource::new(FILE, target.display().to_string())
+        .with(TEMPORARY, temporary.display().to_string())
         .as_product();
-    context.will_create(&resource)?;
-    let failed = |error: io::Error| cannot_write(&temporary, &error);
-    // A link somebody put there is removed, not followed.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        Ok(()) | Err(_) => {}
-    }
-    let opened = OpenOptions::new().write(true).create_new(true).open(&temporary);
-    let mut file = opened.map_err(failed)?;
-    let filled = fill(&mut file, &temporary)?;
-    file.sync_all().map_err(failed)?;
-    fs::rename(&temporary, target).map_err(|error| cannot_write(target, &error))?;
-    context.created(&resource.with_id(target.display().to_string()))?;
+    context.will_create(&planned)?;
+    let mut file = AtomicFile::create_at(&temporary, target).map_err(failed)?;
+    let known = planned.with(IDENTITY, file.identity().to_string());
+    context.created(&known)?;
+    let filled = fill(&mut file)?;
+    file.commit().map_err(failed)?;
+    context.created(&known.with_id(target.display().to_string()))?;
     Ok(filled)
 }
 
-/// Reads the image to its end; it may still be in the making. Returns its length, bytes.
-fn copy(context: &Context, disk: &Disk, file: &mut File, name: &Path) -> Result<u64> {
-    let (mut offset, mut buffer) = (0, vec![0; CHUNK]);
-    loop {
-        context.check_cancelled()?;
-        let read = context.read_disk(disk, offset, &mut buffer)?;
-        file.write_all(&buffer[..read]).map_err(|error| cannot_write(name, &error))?;
-        offset += read as u64;
-        context.progress_bytes(offset, disk.length.unwrap_or(disk.length_limit));
-        if read < buffer.len() {
-            break;
-        }
-    }
-    match disk.length.filter(|length| *length != offset) {
-        Some(length) => {
-            Err(Error::internal(format!("the disk ends at byte {offset}, not at {length}")))
-        }
-        None => Ok(offset),
-    }
+/// What was copied.
+struct Copied {
+    /// Bytes.
+    length: u64,
+    md5: String,
+    sha256: String,
 }
 
-fn remove_one(resource: &Resource) -> Result<(), String> {
+/// Reads the image to its end; it may still be in the making.
+fn copy(context: &Context, disk: &Disk, file: &mut AtomicFile) -> Result<Copied> {
+    std::thread::scope(|scope| {
+        let hashing = Hashing::start(scope)
+            .map_err(|error| Error::io("cannot start a thread for a digest", &error))?;
+        let mut offset = 0;
+        loop {
+            context.check_cancelled()?;
+            let mut buffer = vec![0; CHUNK];
+            let read = context.read_disk(disk, offset, &mut buffer)?;
+            buffer.truncate(read);
+            file.write_all(&buffer).map_err(|error| cannot_write(file.target(), &error))?;
+            hashing.update(buffer);
+            offset += read as u64;
+            context.progress_bytes(offset, disk.length.unwrap_or(disk.length_limit));
+            if read < CHUNK {
+                break;
+            }
+        }
+        if let Some(length) = disk.length.filter(|length| *length != offset) {
+            let text = format!("the disk ends at byte {offset}, not at {length}");
+            return Err(Error::internal(text));
+        }
+        let (md5, sha256) = hashing.finish()?;
+        Ok(Copied { length: offset, md5, sha256 })
+    })
+}
+
+/// Removes what was created for a resource, under its temporary name and under its own.
+fn remove_one(resource: &Resource) -> Result<()> {
     if resource.kind != FILE {
-        return Err(format!("this provider makes no `{}`", resource.kind));
+        return Err(Error::unsupported(
+            format!("this provider creates no `{}`", resource.kind),
+            "use the plugin that created it",
+        ));
     }
-    let temporary = resource.attributes.get("temporary");
-    // The finished file is ours only when this run gave it its name; an older one stays.
-    let finished = resource.id.as_ref();
-    for path in temporary.into_iter().chain(finished) {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.to_string()),
-            Ok(()) | Err(_) => {}
+    let temporary = resource.attributes.get(TEMPORARY).map(PathBuf::from);
+    let identity = resource.attributes.get(IDENTITY).and_then(|text| text.parse().ok());
+    let Some(identity): Option<Identity> = identity else {
+        // Not created yet when this process was killed, or written by an earlier version, which renamed it only
+        // where it recorded an id.
+        let finished = resource.id.as_ref().map(PathBuf::from);
+        return temporary.into_iter().chain(finished).try_for_each(|path| remove_path(&path));
+    };
+    for path in temporary.into_iter().chain([PathBuf::from(&resource.name)]) {
+        if identity.is_at(&path).map_err(|error| cannot_remove(&path, &error))? {
+            remove_path(&path)?;
         }
     }
     Ok(())
 }
 
-fn temporary_name(target: &Path) -> PathBuf {
-    let mut name = target.as_os_str().to_owned();
-    name.push(".part");
-    PathBuf::from(name)
+fn remove_path(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot_remove(path, &error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn cannot_remove(path: &Path, error: &io::Error) -> Error {
+    let shown = path.display().to_string();
+    Error::new(ErrorKind::Local, format!("cannot remove `{shown}`"))
+        .because(error)
+        .with_hint(format!("rm -f {}", quoted(&shown)))
 }
 
 fn look(folder: &Path) -> Result<&'static str> {
@@ -193,18 +222,9 @@ fn look(folder: &Path) -> Result<&'static str> {
     }
 }
 
-/// Whether files can be made in a folder. The one that is made always has the same name, so that the next one
-/// removes what a process left that was killed here; another process may do this at the same time.
+/// Creates a file in a directory and removes it. One that a killed process left is removed by the next one.
 fn probe(folder: &Path) -> io::Result<()> {
-    let probe = folder.join(".build-image.probe.part");
-    let made = match OpenOptions::new().write(true).create_new(true).open(&probe) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    };
-    match fs::remove_file(&probe) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => made.and(Err(error)),
-        _ => made,
-    }
+    AtomicFile::create(&folder.join(PROBE)).map(drop)
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Error {
@@ -216,4 +236,135 @@ fn cannot_write(path: &Path, error: &io::Error) -> Error {
     Error::new(ErrorKind::Local, format!("cannot write `{}`", path.display()))
         .because(error)
         .with_hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{Event, testing::MockHost};
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn discard(host: &Arc<MockHost>, resource: Resource) -> Discarded {
+        let request = DiscardRequest { resources: vec![resource], ..DiscardRequest::default() };
+        remove(&host.context(), &request).unwrap()
+    }
+
+    /// Every state that the host's record has had, oldest first.
+    fn states(host: &MockHost) -> Vec<Resource> {
+        let resource = |event| match event {
+            Event::ResourcePlanned { resource } | Event::ResourceCreated { resource } => resource,
+            other => panic!("{other:?}"),
+        };
+        host.events().into_iter().map(resource).collect()
+    }
+
+    #[test]
+    fn the_answer_holds_the_digests_of_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let image_dir = Some(directory.path().display().to_string());
+        let build = Build { image_dir, ..Build::default() };
+        // Digests of md5sum and sha256sum.
+        let known = [
+            (
+                0,
+                "d41d8cd98f00b204e9800998ecf8427e",
+                "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            ),
+            (
+                3 << 20,
+                "d1dd210d6b1312cb342b56d02bd5e651",
+                "bbd05cf6097ac9b1f89ea29d2542c1b7b67ee46848393895f5a9e43fa1f621e5",
+            ),
+        ];
+        for (length, md5, sha256) in known {
+            let host = Arc::new(MockHost::new().with_disk(vec![0; length]));
+            let disk = host.context().make_disk(&crate::DiskSpec::default()).unwrap();
+            let build = build.clone();
+            let request = UploadRequest { build, disk, ..UploadRequest::default() };
+            let uploaded = write(&host.context(), &request).unwrap();
+            assert_eq!(
+                (&uploaded.facts["md5"], &uploaded.facts["sha256"]),
+                (&md5.into(), &sha256.into())
+            );
+            assert_eq!(fs::metadata(uploaded.location).unwrap().len(), length as u64);
+        }
+    }
+
+    #[test]
+    fn wherever_a_process_is_killed_its_files_are_found_by_its_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("disk.img");
+        let host = Arc::new(MockHost::new());
+        fs::write(&target, "older").unwrap();
+        write_file(&host.context(), &target, |file| {
+            assert_eq!(names(directory.path()).len(), 2);
+            let [_, created] = states(&host).try_into().unwrap();
+            assert_eq!(created.attributes[TEMPORARY], file.temporary().to_str().unwrap());
+            Ok(())
+        })
+        .unwrap();
+        let [planned, created, renamed] = states(&host).try_into().unwrap();
+        // Killed before the file was created: nothing is there, and the older image stays.
+        for (state, stays) in [(&planned, true), (&created, false)] {
+            let answer = discard(&host, state.clone());
+            assert_eq!((answer.removed.len(), answer.remaining.len()), (1, 0));
+            assert_eq!(target.exists(), stays, "{state:?}");
+        }
+        // Killed while it was written: the temporary file goes, the older image stays.
+        fs::write(&target, "older").unwrap();
+        let host = Arc::new(MockHost::new());
+        let failed = write_file(&host.context(), &target, |file| {
+            let kept = file.temporary().with_extension("kept");
+            fs::rename(file.temporary(), &kept).unwrap();
+            Err::<(), _>(Error::internal(kept.display().to_string()))
+        });
+        let state = host.resources().remove(0);
+        fs::rename(failed.unwrap_err().message, &state.attributes[TEMPORARY]).unwrap();
+        assert_eq!(names(directory.path()).len(), 2);
+        assert_eq!(discard(&host, state).removed.len(), 1);
+        assert_eq!(names(directory.path()), ["disk.img"]);
+        // Renamed, and another build wrote it again since.
+        let answer = discard(&host, renamed);
+        assert_eq!((answer.removed.len(), answer.remaining.len()), (1, 0));
+        assert_eq!(fs::read_to_string(&target).unwrap(), "older");
+    }
+
+    #[test]
+    fn a_host_that_cannot_record_does_not_keep_files_from_being_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let host = Arc::new(MockHost::new());
+        for name in ["a", "b"] {
+            let target = directory.path().join(name);
+            write_file(&host.context(), &target, |_| Ok(())).unwrap();
+        }
+        let resources = host.resources();
+        host.refuse_events();
+        let request = DiscardRequest { resources, ..DiscardRequest::default() };
+        let answer = remove(&host.context(), &request).unwrap();
+        assert_eq!((answer.removed.len(), answer.remaining.len()), (2, 0));
+        assert_eq!(names(directory.path()), [""; 0]);
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_named_with_a_command_that_hits_only_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let temporary = directory.path().join("a 'b'");
+        fs::create_dir(&temporary).unwrap();
+        let host = Arc::new(MockHost::new());
+        let resource = Resource::new(FILE, directory.path().join("disk.img").display().to_string());
+        let answer = discard(&host, resource.with(TEMPORARY, temporary.display().to_string()));
+        let hint = answer.remaining[0].hint.as_deref().unwrap();
+        assert_eq!(hint, format!("rm -f {}", quoted(&temporary.display().to_string())));
+        let foreign = discard(&host, Resource::new("image", "m-1"));
+        assert!(foreign.remaining[0].reason.contains("creates no `image`"), "{foreign:?}");
+    }
 }

@@ -2,9 +2,13 @@
 //! them crosses the boundary, so they are no part of the ABI.
 //!
 //! * [`folder`]: the finished disk becomes a file in IMAGE_DIR.
+//! * [`files`]: files that appear complete or not at all, and locks.
 //! * [`appliance`]: the machine beside a VMDK, as an OVF descriptor tells it.
 //! * [`by_hand`]: a provider that makes the disk and leaves the upload to a script.
 
 pub mod appliance;
 pub mod by_hand;
+mod digests;
 pub mod folder;
+
+pub use build_image_files as files;

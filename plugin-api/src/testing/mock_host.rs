@@ -26,6 +26,7 @@ struct State {
     disks: Vec<Arc<Vec<u8>>>,
     reads: u64,
     cancelled: bool,
+    refuses_events: bool,
 }
 
 /// Resources that were planned or created and are not gone, latest state of each.
@@ -98,6 +99,11 @@ impl MockHost {
         self.changed.notify_all();
     }
 
+    /// Refuses every event from now on, as a host whose journal cannot be written.
+    pub fn refuse_events(&self) {
+        self.lock().refuses_events = true;
+    }
+
     /// Events so far.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
@@ -162,7 +168,11 @@ impl Host for MockHost {
     }
 
     fn event(&self, event: Event) -> Result<()> {
-        self.lock().events.push(event);
+        let mut state = self.lock();
+        if state.refuses_events {
+            return Err(Error::new(ErrorKind::Local, "the event could not be recorded"));
+        }
+        state.events.push(event);
         Ok(())
     }
 

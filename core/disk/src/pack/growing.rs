@@ -1,7 +1,7 @@
 //! A file that can be read while it is still being written by a thread of its own.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use build_image_files::Identity;
 
 use super::control::Control;
 use super::digest::{DigestKinds, Digests};
@@ -44,11 +46,12 @@ pub(super) struct Outline {
 
 /// A file which is being written and may already be read where it is final.
 ///
-/// It appears under its name when it is complete. Dropping it before that stops the work and leaves
-/// nothing behind; [`Growing::finish`] waits for the end and tells what went wrong.
+/// It appears under its name when it is complete. Dropping it stops the work and leaves nothing behind, also when
+/// it was complete already; [`Growing::finish`] waits for the end, keeps the file and returns what went wrong.
 pub struct Growing {
     shared: Arc<Shared>,
     outline: Outline,
+    identity: Identity,
     worker: Option<JoinHandle<Result<Packed, Error>>>,
 }
 
@@ -81,6 +84,7 @@ impl Growing {
         job: impl FnOnce(&mut Output) -> Result<(), Error> + Send + 'static,
     ) -> Result<Self, Error> {
         let staged = Staged::create(dest)?;
+        let identity = staged.identity();
         let file = staged.file().try_clone().map_err(|source| staged.write_error(source))?;
         let shared = Arc::new(Shared {
             file,
@@ -107,7 +111,7 @@ impl Growing {
             .name("pack".into())
             .spawn(run)
             .map_err(|source| Error::new(Kind::Io, "cannot start a thread").caused_by(source))?;
-        Ok(Self { shared, outline, worker: Some(worker) })
+        Ok(Self { shared, outline, identity, worker: Some(worker) })
     }
 
     /// The file will not be longer than this many bytes.
@@ -172,8 +176,16 @@ impl Drop for Growing {
     fn drop(&mut self) {
         if self.worker.is_some() {
             self.cancel();
-            // Whoever drops it does not want to know.
+            // Why it ended does not matter.
             let _ = self.join();
+            // The work may have been complete. Another file under its name stays.
+            let path = &self.shared.path;
+            let is_ours = self.identity.is_at(path);
+            let removed =
+                is_ours.and_then(|ours| if ours { fs::remove_file(path) } else { Ok(()) });
+            if let Err(error) = removed {
+                tracing::warn!(file = %path.display(), %error, "cannot remove an image");
+            }
         }
     }
 }

@@ -8,6 +8,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use build_image_files::AtomicFile;
+
 use super::Qemu;
 
 /// Changes with every boot of the host.
@@ -77,11 +79,9 @@ impl VerdictFile {
 
     fn write(&self, text: &str) -> std::io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        // Made with mode 0600, whatever the umask.
-        let mut temp = tempfile::NamedTempFile::new_in(&self.folder)?;
-        temp.write_all(text.as_bytes())?;
-        temp.persist(self.file())?;
-        Ok(())
+        let mut file = AtomicFile::with_mode(&self.file(), 0o600)?;
+        file.write_all(text.as_bytes())?;
+        file.commit()
     }
 
     /// Forgets, so that the next start probes.

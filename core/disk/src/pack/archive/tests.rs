@@ -256,6 +256,24 @@ fn stopping_leaves_nothing_behind_whoever_stops() {
 }
 
 #[test]
+fn a_dropped_archive_is_removed_even_when_complete_and_an_older_file_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let dest = folder.path().join("a.tar.gz");
+    let bytes = Content::Bytes(noise(1, 300_000));
+    let growing = tar_gz(member("x", bytes), &options(), &dest, &Control::new()).unwrap();
+    let mut piece = vec![0; 1 << 20];
+    growing.read_at(&mut piece, 0, &|| ControlFlow::Continue(())).unwrap();
+    assert!(growing.length().is_some());
+    drop(growing);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    fs::write(&dest, "older").unwrap();
+    drop(stuck(folder.path(), &Arc::default()));
+    assert_eq!(fs::read_to_string(&dest).unwrap(), "older");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn failures_reach_reader_and_writer_and_leave_nothing_behind() {
     struct Broken;
     impl View for Broken {

@@ -1,0 +1,171 @@
+//! Lets several files appear together: an image, its digests, its signature.
+
+use std::{
+    collections::BTreeSet,
+    fmt, fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    AtomicFile,
+    atomic::{parent, sync_directory},
+};
+
+/// Files that are complete before the first of them gets its name.
+#[derive(Debug, Default)]
+pub struct FileSet {
+    files: Vec<AtomicFile>,
+    obsolete: Vec<PathBuf>,
+}
+
+/// What failed, and at which file.
+#[derive(Debug)]
+pub struct SetError {
+    /// The file, under the name it has or was to have.
+    pub path: PathBuf,
+    /// The system's error.
+    pub source: io::Error,
+}
+
+impl FileSet {
+    /// Adds a file that is written. Files get their names in the order in which they are added.
+    pub fn add(&mut self, file: AtomicFile) {
+        self.files.push(file);
+    }
+
+    /// Adds a file with this content.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&mut self, target: &Path, content: &[u8]) -> Result<(), SetError> {
+        let failed = |source| SetError { path: target.to_owned(), source };
+        let mut file = AtomicFile::create(target).map_err(failed)?;
+        file.write_all(content).map_err(failed)?;
+        self.add(file);
+        Ok(())
+    }
+
+    /// Names a file of an older set that this one does not have and that would not fit to it, such as a signature.
+    /// One that is missing is no error, and one that this set has stays.
+    pub fn obsolete(&mut self, path: PathBuf) {
+        self.obsolete.push(path);
+    }
+
+    /// Makes all files durable, removes obsolete ones and renames the others. Whatever fails before the first of
+    /// these two leaves every older file as it was.
+    ///
+    /// # Errors
+    /// When a file cannot be made durable, removed or renamed. Files that have no name yet are removed then.
+    pub fn commit(mut self) -> Result<(), SetError> {
+        for file in &self.files {
+            let is_directory =
+                fs::symlink_metadata(file.target()).is_ok_and(|found| found.is_dir());
+            let checked = if is_directory {
+                Err(io::ErrorKind::IsADirectory.into())
+            } else {
+                file.sync().and_then(|()| file.check())
+            };
+            checked.map_err(|source| SetError { path: file.target().to_owned(), source })?;
+        }
+        let mut directories = BTreeSet::new();
+        let new = |path: &PathBuf| self.files.iter().any(|file| file.target() == path);
+        // First those that would not fit: a digest that is missing misleads less than one that is wrong.
+        for path in self.obsolete.iter().filter(|path| !new(path)) {
+            match fs::remove_file(path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(SetError { path: path.clone(), source });
+                }
+                Ok(()) | Err(_) => {}
+            }
+            directories.insert(parent(path).to_owned());
+        }
+        for file in &mut self.files {
+            let renamed = file.rename();
+            renamed.map_err(|source| SetError { path: file.target().to_owned(), source })?;
+            directories.insert(parent(file.target()).to_owned());
+        }
+        for path in directories {
+            sync_directory(&path).map_err(|source| SetError { path, source })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for SetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot write `{}`", self.path.display())
+    }
+}
+
+impl std::error::Error for SetError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An older set: an image with a digest and a signature.
+    fn older(directory: &Path) {
+        for (name, text) in [("d", "old image"), ("d.md5", "old digest"), ("d.384.sig", "old")] {
+            fs::write(directory.join(name), text).unwrap();
+        }
+    }
+
+    fn new_set(directory: &Path) -> FileSet {
+        let mut set = FileSet::default();
+        set.write(&directory.join("d"), b"new image").unwrap();
+        set.write(&directory.join("d.md5"), b"new digest").unwrap();
+        for name in ["d.384.sig", "d.512.sig", "d.md5"] {
+            set.obsolete(directory.join(name));
+        }
+        set
+    }
+
+    fn content(directory: &Path) -> Vec<(String, String)> {
+        let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+        let mut found: Vec<_> = entries
+            .map(|entry| {
+                let text = fs::read_to_string(entry.path()).unwrap_or_default();
+                (entry.file_name().into_string().unwrap(), text)
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn a_set_appears_together_and_takes_the_place_of_the_older_one() {
+        let directory = tempfile::tempdir().unwrap();
+        older(directory.path());
+        new_set(directory.path()).commit().unwrap();
+        let expected = [("d", "new image"), ("d.md5", "new digest")];
+        let expected = expected.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        assert_eq!(content(directory.path()), expected);
+    }
+
+    #[test]
+    fn a_set_that_is_not_complete_leaves_the_older_one_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        older(directory.path());
+        let before = content(directory.path());
+        drop(new_set(directory.path()));
+        assert_eq!(content(directory.path()), before);
+
+        let set = new_set(directory.path());
+        fs::remove_file(set.files[1].temporary()).unwrap();
+        let error = set.commit().unwrap_err();
+        assert_eq!(error.path, directory.path().join("d.md5"));
+        assert_eq!(content(directory.path()), before);
+
+        let mut set = new_set(directory.path());
+        fs::create_dir(directory.path().join("e")).unwrap();
+        set.write(&directory.path().join("e"), b"").unwrap();
+        assert_eq!(set.commit().unwrap_err().source.kind(), io::ErrorKind::IsADirectory);
+        fs::remove_dir(directory.path().join("e")).unwrap();
+        assert_eq!(content(directory.path()), before);
+    }
+}

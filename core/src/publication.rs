@@ -1,0 +1,384 @@
+//! Publishes a build's files into IMAGE_DIR together: everything is first written into a staging directory on the
+//! same file system, and moved to its final names when the build is released.
+//!
+//! ```text
+//! IMAGE_DIR/.build-image-<run>/            the files of one run, until they are released
+//! IMAGE_DIR/.build-image-<run>/owner.json  what the run writes; locked while a process works on it
+//! IMAGE_DIR/.build-image.lock              exists while a process begins or commits
+//! ```
+//!
+//! A failed or killed build leaves every file of an older build as it was. [`Publication::commit`] is the only
+//! place that changes final names; it needs the journal's list of files and finishes what a killed process began.
+
+mod staging;
+
+use std::{
+    ffi::OsStr,
+    fs::{self, DirBuilder, File, Metadata},
+    io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::{Component, Path, PathBuf},
+};
+
+use build_image_files::{abandoned, sync_directory};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use self::staging::{
+    LOCK, OWNER, Owner, PREFIX, check_own, claim, lock_directory, open_unfollowed, refuse_second,
+    remove_staging, staging,
+};
+use crate::{
+    artifacts::{cannot, cannot_make},
+    error::{Error, Result, Stage},
+    signature::Algorithm,
+};
+
+/// Endings of files that belong to the image before them.
+const DIGESTS: [&str; 2] = [".md5", ".sha256"];
+/// Ending of the script that uploads an image.
+const SCRIPT: &str = ".upload.sh";
+
+/// A run's staging directory in IMAGE_DIR, claimed by this process.
+#[derive(Debug)]
+pub struct Publication {
+    image_dir: PathBuf,
+    staging: PathBuf,
+    /// Its lock says that the run is alive.
+    _owner: File,
+}
+
+/// A file that is to be published, as it is in the staging directory. Its inode is how a later process recognises
+/// it under its final name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedFile {
+    /// Its final name in IMAGE_DIR.
+    pub name: String,
+    /// Device; not compared, since its number changes when a host restarts.
+    pub dev: u64,
+    /// Inode.
+    pub ino: u64,
+    /// Length, bytes.
+    pub len: u64,
+}
+
+impl Publication {
+    /// Creates the staging directory of a run that writes `stem`, and IMAGE_DIR if it is missing.
+    ///
+    /// # Errors
+    /// When another build that is alive writes the same stem here, which is named; when the directory cannot be
+    /// created, or its file system has no locks.
+    pub fn begin(image_dir: &Path, stem: &str, run_id: &str) -> Result<Self> {
+        Self::open(image_dir, stem, run_id, |staging| {
+            DirBuilder::new()
+                .mode(0o700)
+                .create(staging)
+                .map_err(|error| cannot_make(staging, &error))
+        })
+    }
+
+    /// Claims the staging directory of a run that is resumed, with what is in it; one that is missing is created.
+    ///
+    /// # Errors
+    /// As [`Publication::begin`], and when another process works on the run.
+    pub fn reopen(image_dir: &Path, stem: &str, run_id: &str) -> Result<Self> {
+        Self::open(image_dir, stem, run_id, |staging| {
+            match DirBuilder::new().mode(0o700).create(staging) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_own(staging),
+                made => made.map_err(|error| cannot_make(staging, &error)),
+            }
+        })
+    }
+
+    fn open(
+        image_dir: &Path,
+        stem: &str,
+        run_id: &str,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
+        let image_dir = normalised(image_dir);
+        let staging = staging(&image_dir, run_id)?;
+        fs::create_dir_all(&image_dir).map_err(|error| cannot_make(&image_dir, &error))?;
+        let _alone = lock_directory(&image_dir)?;
+        refuse_second(&image_dir, stem, run_id)?;
+        make(&staging)?;
+        let owner = Owner { stem: stem.to_owned(), run: run_id.to_owned() };
+        let owner = claim(&staging, &owner).inspect_err(|_| {
+            // Only an empty one goes.
+            let _ = fs::remove_dir(&staging);
+        })?;
+        Ok(Self { image_dir, staging, _owner: owner })
+    }
+
+    /// The staging directory: IMAGE_DIR of whatever writes files for this run.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.staging
+    }
+
+    /// Removes what is in the staging directory.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn clear(&self) -> Result<()> {
+        let failed = |error: io::Error| cannot("empty the directory", &self.staging, &error);
+        for entry in fs::read_dir(&self.staging).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name() == OWNER {
+                continue;
+            }
+            let is_dir = entry.file_type().map_err(failed)?.is_dir();
+            let path = entry.path();
+            if is_dir { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+                .map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Every file of the set, durable, in the order in which they are to get their names: images, then digests and
+    /// signatures, then scripts.
+    ///
+    /// # Errors
+    /// When something else than a file is there, a file is still being written or cannot be made durable.
+    pub fn files(&self) -> Result<Vec<PublishedFile>> {
+        let mut files = Vec::new();
+        for (name, found) in self.entries()? {
+            let path = self.staging.join(&name);
+            let synced = open_unfollowed(&path).and_then(|file| file.sync_all());
+            synced.map_err(|error| cannot("sync", &path, &error))?;
+            files.push(PublishedFile {
+                name,
+                dev: found.dev(),
+                ino: found.ino(),
+                len: found.len(),
+            });
+        }
+        let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
+        let rank = |name: &str| match image_of(name, &names) {
+            Some(_) => 1,
+            None if name.ends_with(SCRIPT) => 2,
+            None => 0,
+        };
+        files.sort_by_cached_key(|file| (rank(&file.name), file.name.clone()));
+        Ok(files)
+    }
+
+    /// Refuses to publish over an input of the build, now that the names of all files are known.
+    ///
+    /// # Errors
+    /// When a final name leads to one of the inputs.
+    pub fn check_inputs(&self, inputs: &[PathBuf]) -> Result<()> {
+        let names: Vec<String> = self.entries()?.into_iter().map(|(name, _)| name).collect();
+        Self::check_names(&self.image_dir, &names, inputs)
+    }
+
+    /// Refuses names in IMAGE_DIR that lead to an input of the build, also through links: for names that are known
+    /// before the files are.
+    ///
+    /// # Errors
+    /// When one of the names leads to one of the inputs.
+    pub fn check_names(image_dir: &Path, names: &[String], inputs: &[PathBuf]) -> Result<()> {
+        let identity =
+            |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        for target in names.iter().map(|name| image_dir.join(name)) {
+            let Some(known) = identity(&target) else { continue };
+            if let Some(input) = inputs.iter().find(|input| identity(input) == Some(known)) {
+                let (target, input) = (target.display(), input.display());
+                let text = format!("the image `{target}` would replace the input `{input}`");
+                return Err(Error::new(Stage::Settings, text)
+                    .hint("set IMAGE_DIR to another directory, or rename the input"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the files of a run to their final names and removes the staging directory; returns the final paths.
+    /// Digests and signatures of an older image that the set does not replace are removed. Called again after it
+    /// was killed or failed, it finishes.
+    ///
+    /// # Errors
+    /// When a file is neither staged nor published, a directory has its final name, or it cannot be renamed. Nothing
+    /// is changed in the first two cases.
+    pub fn commit(image_dir: &Path, run_id: &str, files: &[PublishedFile]) -> Result<Vec<PathBuf>> {
+        let image_dir = normalised(image_dir);
+        let staging = staging(&image_dir, run_id)?;
+        let _alone = lock_directory(&image_dir)?;
+        let mut renames = Vec::new();
+        for file in files {
+            check_name(&file.name)?;
+            let (staged, target) = (staging.join(&file.name), image_dir.join(&file.name));
+            if file.is_at(&staged)? {
+                if fs::symlink_metadata(&target).is_ok_and(|found| found.is_dir()) {
+                    let error = io::ErrorKind::IsADirectory.into();
+                    return Err(cannot("replace", &target, &error)
+                        .hint("remove the directory, or set IMAGE_DIR to another one"));
+                }
+                renames.push((staged, target));
+            } else if fs::symlink_metadata(&staged).is_ok() || !file.is_at(&target)? {
+                let text =
+                    format!("`{}` is not the file that run `{run_id}` wrote", target.display());
+                return Err(Error::new(Stage::Disk, text)
+                    .hint("build again; another program removed or replaced the file"));
+            }
+        }
+        for (staged, target) in &renames {
+            fs::rename(staged, target).map_err(|error| cannot("write", target, &error))?;
+        }
+        remove_outdated(&image_dir, files)?;
+        sync_directory(&image_dir).map_err(|error| cannot("sync", &image_dir, &error))?;
+        remove_staging(&staging)?;
+        Ok(files.iter().map(|file| image_dir.join(&file.name)).collect())
+    }
+
+    /// Removes the staging directory of a run and nothing else. One that is missing is no error.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn discard(image_dir: &Path, run_id: &str) -> Result<()> {
+        remove_staging(&staging(&normalised(image_dir), run_id)?)
+    }
+
+    /// A text with IMAGE_DIR where the staging directory is named: providers answer with the paths they wrote.
+    #[must_use]
+    pub fn translate(&self, text: &str) -> String {
+        let shown = |path: &Path| path.display().to_string();
+        let plain = replaced(text, &shown(&self.staging), &shown(&self.image_dir));
+        match (self.staging.canonicalize(), self.image_dir.canonicalize()) {
+            (Ok(staging), Ok(image_dir)) => replaced(&plain, &shown(&staging), &shown(&image_dir)),
+            _ => plain,
+        }
+    }
+
+    /// A document with IMAGE_DIR where the staging directory is named.
+    #[must_use]
+    pub fn translate_value(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => self.translate(&text).into(),
+            Value::Array(items) => {
+                items.into_iter().map(|item| self.translate_value(item)).collect()
+            }
+            Value::Object(members) => members
+                .into_iter()
+                .map(|(name, member)| (self.translate(&name), self.translate_value(member)))
+                .collect(),
+            other => other,
+        }
+    }
+
+    /// Files in the staging directory, by name.
+    fn entries(&self) -> Result<Vec<(String, Metadata)>> {
+        let failed = |error: io::Error| cannot("read", &self.staging, &error);
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.staging).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            if name == OWNER || is_abandoned(&name, &entry.path())? {
+                continue;
+            }
+            let refused = |what: &str| {
+                let text = format!("`{}` {what}", entry.path().display());
+                Error::new(Stage::Disk, text)
+                    .hint("publish regular files only; report it to the author of the provider")
+            };
+            let metadata = fs::symlink_metadata(entry.path()).map_err(failed)?;
+            if !metadata.is_file() {
+                return Err(refused("is not a regular file"));
+            }
+            let name = name.into_string().map_err(|_| refused("has a name that is not UTF-8"))?;
+            found.push((name, metadata));
+        }
+        found.sort_by(|(left, _), (right, _)| left.cmp(right));
+        Ok(found)
+    }
+}
+
+impl PublishedFile {
+    fn is_at(&self, path: &Path) -> Result<bool> {
+        match fs::symlink_metadata(path) {
+            Ok(found) => Ok(found.is_file() && (found.ino(), found.len()) == (self.ino, self.len)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(cannot("read", path, &error)),
+        }
+    }
+}
+
+/// Refuses names that lead out of IMAGE_DIR or to a file of this module.
+fn check_name(name: &str) -> Result<()> {
+    let mut parts = Path::new(name).components();
+    let single = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+    if single && !name.ends_with('/') && name != LOCK && !name.starts_with(PREFIX) {
+        return Ok(());
+    }
+    Err(Error::new(Stage::Bug, format!("`{name}` is not the name of a published file")))
+}
+
+fn normalised(image_dir: &Path) -> PathBuf {
+    let path: PathBuf = image_dir.components().collect();
+    if path.as_os_str().is_empty() { PathBuf::from(".") } else { path }
+}
+
+/// Whether it was an unfinished file of a killed process, which is removed now.
+fn is_abandoned(name: &OsStr, path: &Path) -> Result<bool> {
+    if !abandoned::is_temporary(name) {
+        return Ok(false);
+    }
+    match abandoned::remove_one(path) {
+        Ok(true) => Ok(true),
+        Ok(false) => {
+            let text = format!("`{}` is still being written", path.display());
+            Err(Error::new(Stage::Disk, text))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(cannot("remove", path, &error)),
+    }
+}
+
+/// Endings of the files that belong to an image: digests and signatures.
+fn companions() -> impl Iterator<Item = String> {
+    let signatures = Algorithm::of_signatures().map(Algorithm::signature_suffix);
+    DIGESTS.map(str::to_owned).into_iter().chain(signatures)
+}
+
+/// The image that a digest or signature belongs to, if both are in the set.
+fn image_of<'a>(name: &str, names: &'a [String]) -> Option<&'a String> {
+    companions().find_map(|ending| {
+        let image = name.strip_suffix(&ending)?;
+        names.iter().find(|known| *known == image)
+    })
+}
+
+/// Removes digests and signatures of older images with these names.
+fn remove_outdated(image_dir: &Path, files: &[PublishedFile]) -> Result<()> {
+    let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
+    let images = names.iter().filter(|name| image_of(name, &names).is_none());
+    for name in images.filter(|name| !name.ends_with(SCRIPT)) {
+        for companion in companions().map(|ending| format!("{name}{ending}")) {
+            if names.contains(&companion) {
+                continue;
+            }
+            let path = image_dir.join(companion);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(cannot("remove", &path, &error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Replaces a path wherever it ends as a path of a run: the id of another run may start with this one's.
+fn replaced(text: &str, from: &str, to: &str) -> String {
+    let in_an_id = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    let (mut result, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, after)) = rest.split_once(from) {
+        result.push_str(before);
+        result.push_str(if after.starts_with(in_an_id) { from } else { to });
+        rest = after;
+    }
+    result + rest
+}
+
+#[cfg(test)]
+mod tests;

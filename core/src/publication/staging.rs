@@ -1,0 +1,141 @@
+//! Directories of files that are not released yet: claimed by a process, recognised by another one.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use build_image_files::lock::{self, LockFile};
+use rustix::{fs::OFlags, io::Errno};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    artifacts::cannot,
+    error::{Error, Result, Stage},
+};
+
+/// What the names of staging directories start with; the run's id follows.
+pub(super) const PREFIX: &str = ".build-image-";
+/// The file in a staging directory that says whose it is.
+pub(super) const OWNER: &str = "owner.json";
+/// Longest such file that is read, bytes.
+const OWNER_LIMIT: u64 = 4096;
+/// The lock of IMAGE_DIR, which is held while names in it are looked at and changed.
+pub(super) const LOCK: &str = ".build-image.lock";
+/// How long it is waited for. It is held for a few renames and their fsync.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a staging directory says of itself.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Owner {
+    pub(super) stem: String,
+    pub(super) run: String,
+}
+
+/// The staging directory of a run. Its id comes from a journal and must not lead elsewhere.
+pub(super) fn staging(image_dir: &Path, run_id: &str) -> Result<PathBuf> {
+    let legal =
+        |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    if run_id.is_empty() || !run_id.chars().all(legal) {
+        return Err(Error::new(Stage::Bug, format!("`{run_id}` is not the id of a run")));
+    }
+    Ok(image_dir.join(format!("{PREFIX}{run_id}")))
+}
+
+pub(super) fn lock_directory(image_dir: &Path) -> Result<LockFile> {
+    LockFile::take(&image_dir.join(LOCK), PATIENCE).map_err(|error| not_locked(image_dir, error))
+}
+
+pub(super) fn not_locked(image_dir: &Path, error: TryLockError) -> Error {
+    let shown = image_dir.display();
+    match error {
+        TryLockError::WouldBlock => {
+            let text = format!("another build keeps `{shown}` locked");
+            Error::new(Stage::Disk, text).hint("run the command again when it is done")
+        }
+        TryLockError::Error(error) => {
+            let has_no_locks = [Errno::NOTSUP, Errno::NOLCK, Errno::NOSYS, Errno::INVAL]
+                .iter()
+                .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+            let made = cannot("lock the directory", image_dir, &error);
+            if has_no_locks {
+                return made.hint("set IMAGE_DIR to a file system that supports locks (flock)");
+            }
+            made
+        }
+    }
+}
+
+/// Refuses a build while another one that is alive writes the same stem.
+pub(super) fn refuse_second(image_dir: &Path, stem: &str, run_id: &str) -> Result<()> {
+    let failed = |error: io::Error| cannot("read", image_dir, &error);
+    for entry in fs::read_dir(image_dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let other = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        let Some(other) = other.filter(|other| *other != run_id) else { continue };
+        // One that cannot be read is another user's; whoever commits last has the name, with a whole set.
+        let Ok(file) = open_unfollowed(&entry.path().join(OWNER)) else { continue };
+        let mut text = Vec::new();
+        let read = (&file).take(OWNER_LIMIT).read_to_end(&mut text);
+        let owner: Owner = serde_json::from_slice(&text).unwrap_or_default();
+        if read.is_ok() && owner.stem == stem && lock::is_taken(&file) {
+            let text = format!("build `{other}` is writing `{stem}` in `{}`", image_dir.display());
+            return Err(Error::new(Stage::Disk, text)
+                .hint("wait until it is done, or set IMAGE_DIR to another directory"));
+        }
+    }
+    Ok(())
+}
+
+/// A staging directory that an earlier process of this user made.
+pub(super) fn check_own(staging: &Path) -> Result<()> {
+    let found = fs::symlink_metadata(staging).map_err(|error| cannot("read", staging, &error))?;
+    if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    let text = format!("`{}` is not a directory of this user", staging.display());
+    Err(Error::new(Stage::Disk, text).hint("remove it, and build again instead of resuming"))
+}
+
+/// Takes the lock of a staging directory and writes whose it is.
+pub(super) fn claim(staging: &Path, owner: &Owner) -> Result<File> {
+    let path = staging.join(OWNER);
+    let failed = |error: io::Error| cannot("write", &path, &error);
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600).custom_flags(flags);
+    let mut file = options.open(&path).map_err(failed)?;
+    lock::take(&file).map_err(|error| match error {
+        TryLockError::WouldBlock => {
+            let text = format!("another process works on run `{}`", owner.run);
+            Error::new(Stage::Disk, text).hint("wait until it is done")
+        }
+        TryLockError::Error(_) => not_locked(staging, error),
+    })?;
+    let text = serde_json::to_vec(owner).unwrap_or_default();
+    if let Err(error) = file.set_len(0).and_then(|()| file.write_all(&text)) {
+        let _ = fs::remove_file(&path);
+        return Err(failed(error));
+    }
+    Ok(file)
+}
+
+pub(super) fn open_unfollowed(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// Removes a staging directory; a link or another file in its place stays.
+pub(super) fn remove_staging(staging: &Path) -> Result<()> {
+    match fs::symlink_metadata(staging) {
+        Ok(_) => check_own(staging)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(cannot("read", staging, &error)),
+    }
+    fs::remove_dir_all(staging).map_err(|error| cannot("remove", staging, &error))
+}
