@@ -27,3 +27,4 @@ pub mod settings;
 pub mod signature;
 mod source;
 pub mod tags;
+pub mod trust;
