@@ -10,21 +10,22 @@ use clap::{Arg, ArgAction, Command};
 use indicatif::HumanBytes;
 use serde_json::json;
 
-use super::{args, build, command};
+use super::{adopt, args, build, command};
 use crate::{
     artifacts,
     error::{Error, Result, Stage},
     exit,
     interrupt::Interrupt,
-    journal::Journal,
+    journal::{Journal, Key},
     pipeline::clean,
-    report::{Leftover, Manner, Outcome, Reporter},
+    report::{Leftover, Manner, Outcome, Reporter, print_line},
     runs::{self, Run, State},
     settings::{Environment, Layers, Resolved, Row, core_rows},
     source,
+    trust::Scope,
 };
 
-const KEYS: [&str; 3] = ["ARTIFACTS_DIR", "CONFIG_FILE", "JSON"];
+const KEYS: [&str; 4] = ["ARTIFACTS_DIR", "CONFIG_FILE", "JSON", "JOURNAL_KEY_FILE"];
 
 fn rows() -> Vec<Row> {
     core_rows().into_iter().filter(|row| KEYS.contains(&row.key())).collect()
@@ -46,14 +47,22 @@ pub(super) fn gc_parser() -> Command {
     with_flags(Command::new("build-image gc"))
         .about("Removes what dead and failed builds left, here and in the cloud. Says only what it would do unless --yes is given.")
         .arg(yes.help("do it"))
+        .arg(Arg::new("ADOPT").long("adopt").value_name("RUN").help(
+            "show what a run that is not trusted uses and would remove; with --yes, trust it and remove that",
+        ))
+}
+
+/// What `runs` or `gc` is asked for.
+struct Asked {
+    base: PathBuf,
+    as_json: bool,
+    yes: bool,
+    adopt: Option<String>,
+    key: Arc<Key>,
 }
 
 /// Parses the words of `runs` or `gc`; `None` when help was printed.
-fn parse(
-    parser: Command,
-    words: &[String],
-    environment: &Environment,
-) -> Result<Option<(PathBuf, bool, bool)>> {
+fn parse(parser: Command, words: &[String], environment: &Environment) -> Result<Option<Asked>> {
     let words = args::normalised(words);
     let Some(matches) = command::matches(parser, &words)? else { return Ok(None) };
     let layers = Layers {
@@ -62,7 +71,12 @@ fn parse(
     };
     let settings = layers.resolve(&rows())?;
     let yes = matches.try_get_one::<bool>("YES").ok().flatten().is_some_and(|yes| *yes);
-    Ok(Some((base(&settings), settings.is_on("JSON"), yes)))
+    let adopt = matches.try_get_one::<String>("ADOPT").ok().flatten().cloned();
+    // A journal is signed where one is adopted: then there must be a key.
+    let find = if adopt.is_some() && yes { Key::of } else { Key::existing };
+    let key = Arc::new(find(&settings, environment)?);
+    let (base, as_json) = (base(&settings), settings.is_on("JSON"));
+    Ok(Some(Asked { base, as_json, yes, adopt, key }))
 }
 
 /// Folder of all builds' files.
@@ -76,8 +90,9 @@ fn base(settings: &Resolved) -> PathBuf {
 /// # Errors
 /// Usage errors.
 pub(super) fn list(words: &[String], environment: &Environment) -> Result<()> {
-    let Some((base, as_json, _)) = parse(list_parser(), words, environment)? else { return Ok(()) };
-    let runs = runs::list(&base);
+    let Some(asked) = parse(list_parser(), words, environment)? else { return Ok(()) };
+    let Asked { base, as_json, key, .. } = asked;
+    let runs = runs::list(&base, &key);
     if as_json {
         super::print(&format!("{:#}\n", json!({"runs": runs, "folder": base})));
         return Ok(());
@@ -102,6 +117,9 @@ fn describe(run: &Run) -> String {
     });
     if let Some(damage) = &run.damage {
         text.push_str(&format!("    {}\n", damage.message));
+    }
+    if let Some(reason) = &run.untrusted {
+        text.push_str(&format!("    not trusted: {reason}\n"));
     }
     for resource in &run.resources {
         let region =
@@ -128,6 +146,7 @@ fn word(state: State) -> &'static str {
         State::Failed => "failed",
         State::Done => "done",
         State::Damaged => "damaged",
+        State::Untrusted => "untrusted",
     }
 }
 
@@ -136,6 +155,7 @@ pub(super) fn resume_parser() -> Command {
     Command::new("build-image resume")
         .about("Goes on with a build that was killed or kept: what is done is not done again. Flags win over those it was started with.")
         .arg(Arg::new("RUN").help("name of the run, as build-image runs shows it; not needed when there is only one"))
+        .arg(Arg::new("ADOPT").long("adopt").value_name("RUN").help("resume a run that is not trusted: shows what it uses, then trusts it"))
 }
 
 /// Goes on with a run. Returns the exit code.
@@ -155,18 +175,49 @@ pub(super) fn resume(words: &[String], environment: &Environment) -> u8 {
 /// The run that is named, or the only one, and the words it goes on with: new flags win over those of its first
 /// process.
 fn earlier(words: &[String], environment: &Environment) -> Result<(Run, Vec<String>)> {
+    let (adopt, words) = adopted(words)?;
     let (name, more) = match words.split_first() {
-        Some((name, more)) if !name.starts_with('-') => (Some(name), more),
-        _ => (None, words),
+        Some((name, more)) if adopt.is_none() && !name.starts_with('-') => (Some(name), more),
+        _ => (None, words.as_slice()),
     };
     let settings = args::first_look(more, environment)?.resolve(&rows())?;
     let base = base(&settings);
-    let run = match name {
-        Some(name) => runs::find(&base, name)?,
-        None => runs::only(&base)?,
+    let key = Arc::new(Key::of(&settings, environment)?);
+    let run = match (&adopt, name) {
+        (Some(name), _) => {
+            let run = runs::find(&base, name, &key)?;
+            print_line(&adopt::shown(&run, &base, environment));
+            drop(Journal::adopt(&run.folder, &key)?);
+            runs::find(&base, name, &key)?
+        }
+        (None, Some(name)) => runs::find(&base, name, &key)?,
+        (None, None) => runs::only(&base, &key)?,
     };
+    if run.untrusted.is_some() {
+        return Err(run.not_trusted());
+    }
     enter(&run)?;
     Ok((run.clone(), [more.to_vec(), run.words].concat()))
+}
+
+/// The run that is to be adopted, and the other words.
+fn adopted(words: &[String]) -> Result<(Option<String>, Vec<String>)> {
+    let mut kept = words.to_vec();
+    let flag = |word: &String| word == "--adopt" || word.starts_with("--adopt=");
+    let Some(at) = kept.iter().take_while(|word| *word != "--").position(flag) else {
+        return Ok((None, kept));
+    };
+    let word = kept.remove(at);
+    let name = match word.split_once('=') {
+        Some((_, name)) => Some(name.to_owned()),
+        None => (at < kept.len()).then(|| kept.remove(at)),
+    };
+    match name.filter(|name| !name.is_empty() && !name.starts_with('-')) {
+        Some(name) => Ok((Some(name), kept)),
+        None => {
+            Err(Error::usage("--adopt needs the name of a run").hint("build-image runs lists them"))
+        }
+    }
 }
 
 /// Relative paths of a run mean what they meant when it was started.
@@ -186,21 +237,37 @@ fn enter(run: &Run) -> Result<()> {
 /// # Errors
 /// Usage errors, and the first run that could not be cleaned.
 pub(super) fn gc(words: &[String], environment: &Environment) -> Result<()> {
-    let Some((base, _, yes)) = parse(gc_parser(), words, environment)? else { return Ok(()) };
+    let Some(asked) = parse(gc_parser(), words, environment)? else { return Ok(()) };
+    let Asked { base, yes, adopt, key, .. } = asked;
     let mut first = None;
     let mut found = false;
-    for run in runs::list(&base).into_iter().filter(|run| run.state != State::Running) {
+    let mut runs = runs::list(&base, &key);
+    // Whoever adopts a run means this one.
+    runs.retain(|run| {
+        run.state != State::Running && adopt.as_ref().is_none_or(|adopt| run.id == *adopt)
+    });
+    if let Some(name) = adopt.as_ref().filter(|_| runs.is_empty()) {
+        return Err(Error::usage(format!("there is no run `{name}` in `{}`", base.display()))
+            .hint("build-image runs lists them; one that is at work cannot be adopted"));
+    }
+    for run in runs {
         found = true;
         super::print(&describe(&run));
+        if adopt.is_some() {
+            super::print(&adopt::shown(&run, &base, environment));
+        }
         if !yes {
             continue;
         }
-        if let Err(error) = remove(&run, &base, environment) {
+        if let Err(error) = remove(&run, &base, adopt.is_some(), &key, environment) {
             super::failed(&error, environment);
             first = first.or(Some(error));
         }
     }
-    for url in source::clean_downloads(&base.join(source::DOWNLOADS), yes) {
+    let downloads = base.join(source::DOWNLOADS);
+    let others =
+        if adopt.is_some() { Vec::new() } else { source::clean_downloads(&downloads, yes) };
+    for url in others {
         found = true;
         super::print(&format!("download of {url}{}\n", if yes { "  removed" } else { "" }));
     }
@@ -218,12 +285,25 @@ pub(super) fn gc(words: &[String], environment: &Environment) -> Result<()> {
     }
 }
 
-fn remove(run: &Run, base: &Path, environment: &Environment) -> Result<()> {
+fn remove(
+    run: &Run,
+    base: &Path,
+    adopt: bool,
+    key: &Arc<Key>,
+    environment: &Environment,
+) -> Result<()> {
+    if run.untrusted.is_some() && !adopt {
+        return Err(run.not_trusted());
+    }
     if let Some(damage) = &run.damage {
         return Err(damage.clone());
     }
+    let scope = adopt::scope(run, base);
+    if adopt {
+        drop(Journal::adopt(&run.folder, key)?);
+    }
     if !run.resources.is_empty() {
-        let leftovers = in_the_cloud(run, environment)?;
+        let leftovers = in_the_cloud(run, &scope, adopt, key, environment)?;
         let reporter = Reporter::new(Manner::of_stderr(environment));
         leftovers.iter().for_each(|leftover| reporter.left_behind(leftover));
         if !leftovers.is_empty() {
@@ -235,7 +315,7 @@ fn remove(run: &Run, base: &Path, environment: &Environment) -> Result<()> {
     }
     let _alone = Journal::hold(&run.folder)?;
     remove_unfinished(run);
-    if let Some(folder) = &run.artifacts {
+    if let Some(folder) = run.artifacts.as_ref().filter(|folder| adopt::is_below(folder, base)) {
         artifacts::remove_left(folder, base);
     }
     artifacts::remove_run(&run.folder, base);
@@ -252,7 +332,13 @@ fn remove_unfinished(run: &Run) {
     }
 }
 
-fn in_the_cloud(run: &Run, environment: &Environment) -> Result<Vec<Leftover>> {
+fn in_the_cloud(
+    run: &Run,
+    scope: &Scope,
+    adopt: bool,
+    key: &Arc<Key>,
+    environment: &Environment,
+) -> Result<Vec<Leftover>> {
     enter(run)?;
     let layers = args::first_look(&run.words, environment)?;
     let prepared = match build::prepare(&run.words, layers, &mut Outcome::default())? {
@@ -262,5 +348,8 @@ fn in_the_cloud(run: &Run, environment: &Environment) -> Result<Vec<Leftover>> {
         }
     };
     let reporter = Arc::new(Reporter::new(Manner::None));
-    clean(run, &prepared.plugin, &prepared.settings, reporter, Arc::new(Interrupt::default()))
+    let open = if adopt { Journal::adopt } else { Journal::open };
+    let journal = open(&run.folder, key)?;
+    let (plugin, settings) = (&prepared.plugin, &prepared.settings);
+    clean(run, journal, scope, plugin, settings, reporter, Arc::new(Interrupt::default()))
 }

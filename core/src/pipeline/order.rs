@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Result, Stage},
     install,
     interrupt::Interrupt,
-    journal::{Entry, Journal},
+    journal::{Entry, Journal, Key},
     plan::{Installation, Plan, check_space},
     plugins::{Origin, Plugin, RunHost},
     records::Records,
@@ -71,7 +71,7 @@ impl<'a> Pipeline<'a> {
             install::find_qemu(installation.machine.qemu.as_deref(), environment)
         };
         let qemu = plan.installation.as_ref().map(find).transpose()?;
-        let journal = Journal::open(&plan.run)?;
+        let journal = Journal::open(&plan.run, &Arc::new(Key::of(settings, environment)?))?;
         let secrets = settings.secrets(rows);
         let host =
             Arc::new(RunHost::new(journal, Arc::clone(&reporter), Arc::clone(&interrupt), secrets));

@@ -228,6 +228,7 @@ impl Plan {
         match run.state {
             State::Running => return Err(refused("a process is at work with it")),
             State::Done => return Err(refused("it is done")),
+            State::Untrusted => return Err(run.not_trusted()),
             State::Dead | State::Failed | State::Damaged => {}
         }
         let before = (&run.build.file_stem, run.build.virtual_size, &run.platform);
