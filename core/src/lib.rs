@@ -29,3 +29,4 @@ pub mod settings;
 pub mod signature;
 mod source;
 pub mod tags;
+pub mod trust;

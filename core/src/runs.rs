@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     clock,
     error::{Error, Result, Stage},
-    journal::{Entry, Glance, Journal, open_resources},
+    journal::{Entry, Glance, Journal, Key, Standing, open_resources, refused},
     pipeline::State as Reached,
 };
 
@@ -30,8 +30,10 @@ pub enum State {
     Failed,
     /// It succeeded.
     Done,
-    /// Its journal cannot be believed.
+    /// Its journal is damaged.
     Damaged,
+    /// Its journal may be somebody else's.
+    Untrusted,
 }
 
 /// One run.
@@ -61,7 +63,10 @@ pub struct Run {
     pub directory: PathBuf,
     /// Folder of its files, when it needed one.
     pub artifacts: Option<PathBuf>,
-    /// Why its journal cannot be believed.
+    /// Why its journal is not trusted: it may be somebody else's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub untrusted: Option<String>,
+    /// Why its journal cannot be read in whole.
     #[serde(skip)]
     pub damage: Option<Error>,
     /// Settings of the provider, without secrets.
@@ -80,12 +85,22 @@ pub struct Run {
     pub reached: Reached,
 }
 
+impl Run {
+    /// The error for a run whose journal may be somebody else's.
+    #[must_use]
+    pub fn not_trusted(&self) -> Error {
+        refused(&self.folder, self.untrusted.as_deref().unwrap_or_default())
+    }
+}
+
 /// All runs below the artifacts folder, oldest first.
 #[must_use]
-pub fn list(base: &Path) -> Vec<Run> {
+pub fn list(base: &Path, key: &Key) -> Vec<Run> {
     let entries = fs::read_dir(base.join("runs"));
-    let folders = entries.into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut runs: Vec<Run> = folders.filter_map(|folder| read(&folder).ok()).collect();
+    // A link leads elsewhere: what is there is not removed by its name here.
+    let folders = entries.into_iter().flatten().flatten();
+    let folders = folders.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut runs: Vec<Run> = folders.filter_map(|folder| read(&folder.path(), key).ok()).collect();
     runs.sort_by(|a, b| a.id.cmp(&b.id));
     runs
 }
@@ -94,7 +109,7 @@ pub fn list(base: &Path) -> Vec<Run> {
 ///
 /// # Errors
 /// When there is none.
-pub fn find(base: &Path, name: &str) -> Result<Run> {
+pub fn find(base: &Path, name: &str, key: &Key) -> Result<Run> {
     let folder =
         if name.contains('/') { PathBuf::from(name) } else { base.join("runs").join(name) };
     let unbegun = |run: Run| {
@@ -105,11 +120,11 @@ pub fn find(base: &Path, name: &str) -> Result<Run> {
         Err(Error::new(Stage::Settings, text)
             .hint("start the build again; build-image gc --yes removes this run's folder"))
     };
-    read(&folder).and_then(unbegun).map_err(|error| {
+    read(&folder, key).and_then(unbegun).map_err(|error| {
         if error.stage == Stage::Settings {
             return error;
         }
-        let known: Vec<String> = list(base).into_iter().map(|run| run.id).collect();
+        let known: Vec<String> = list(base, key).into_iter().map(|run| run.id).collect();
         let mut missing =
             Error::new(Stage::Settings, format!("there is no run `{name}` to go on with"));
         missing.causes = [vec![error.message], error.causes].concat();
@@ -124,18 +139,24 @@ pub fn find(base: &Path, name: &str) -> Result<Run> {
     })
 }
 
-/// The only run that can be gone on with.
+/// The only run that can be resumed. One that is not trusted is never chosen.
 ///
 /// # Errors
 /// When there is none, or more than one.
-pub fn only(base: &Path) -> Result<Run> {
-    let mut runs = list(base);
+pub fn only(base: &Path, key: &Key) -> Result<Run> {
+    let mut runs = list(base, key);
+    let untrusted: Vec<String> =
+        runs.iter().filter(|run| run.state == State::Untrusted).map(|run| run.id.clone()).collect();
     runs.retain(|run| matches!(run.state, State::Dead | State::Failed) && !run.platform.is_empty());
     if let [run] = runs.as_slice() {
         return Ok(run.clone());
     }
     let names: Vec<&str> = runs.iter().map(|run| run.id.as_str()).collect();
-    Err(if names.is_empty() {
+    Err(if names.is_empty() && !untrusted.is_empty() {
+        let what = format!("no run in `{}` is trusted", base.display());
+        Error::usage(what)
+            .hint(format!("build-image runs says why; not trusted: {}", untrusted.join(", ")))
+    } else if names.is_empty() {
         Error::usage(format!("there is no run to go on with in `{}`", base.display()))
             .hint("start the build again, or name another folder with --artifacts-dir")
     } else {
@@ -179,8 +200,10 @@ fn started(entry: &Entry, folder: &Path, times: &(String, String)) -> Option<Run
     })
 }
 
-fn read(folder: &Path) -> Result<Run> {
-    let Glance { entries, times, in_use, damage } = Journal::peek(folder)?;
+fn read(folder: &Path, key: &Key) -> Result<Run> {
+    let glance = Journal::peek(folder)?;
+    let standing = glance.standing(key);
+    let Glance { entries, times, in_use, damage, .. } = glance;
     let started = entries.iter().find_map(|entry| started(entry, folder, &times));
     // Killed before it wrote anything down: it did nothing either, but its folder is there.
     let mut run = started.unwrap_or_else(|| {
@@ -203,13 +226,20 @@ fn read(folder: &Path) -> Result<Run> {
             _ => {}
         }
     }
+    if let Standing::Untrusted { reason, .. } = standing {
+        // The name of its directory is what can be adopted.
+        run.id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        run.untrusted = Some(reason);
+        run.state = State::Untrusted;
+    }
     if in_use {
         run.state = State::Running;
     } else if damage.is_some() {
         run.state = State::Damaged;
     }
     run.damage = damage;
-    run.bytes = [Some(&run.folder), run.artifacts.as_ref()].into_iter().flatten().map(taken).sum();
+    let artifacts = run.artifacts.as_ref().filter(|_| run.untrusted.is_none());
+    run.bytes = [Some(&run.folder), artifacts].into_iter().flatten().map(taken).sum();
     run.reached = Reached::of(&entries);
     run.resources = open_resources(&entries);
     Ok(run)

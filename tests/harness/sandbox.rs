@@ -18,13 +18,16 @@ pub(crate) const SECRET: &str = "emulator-secret";
 /// A test's own folder, and the cloud it talks to.
 pub(crate) struct Sandbox {
     folder: tempfile::TempDir,
+    /// The user's own state: the key that signs journals.
+    state: tempfile::TempDir,
     pub(crate) emulator: Option<Running>,
 }
 
 impl Sandbox {
     /// Without a cloud.
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), emulator: None }
+        let folder = || tempfile::tempdir().unwrap();
+        Self { folder: folder(), state: folder(), emulator: None }
     }
 
     /// With an emulator that has bucket `demo` and a configuration file that points at it.
@@ -116,6 +119,7 @@ impl Sandbox {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path())
+            .env("XDG_STATE_HOME", self.state.path())
             .env("BUILD_IMAGE_PROVIDER_PATH", plugin_folder())
             // Where kvm works only now and then, tests must not depend on it.
             .env("F5_ACCEL", "tcg")

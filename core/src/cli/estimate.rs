@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     clock,
+    journal::Key,
     plan::Plan,
     runs::{self, State},
 };
@@ -47,7 +48,7 @@ pub(super) struct FormerBuild {
 
 impl Estimate {
     /// Of a plan whose provider has answered.
-    pub(super) fn of(plan: &Plan, spec: &DiskSpec, report: &CheckReport) -> Self {
+    pub(super) fn of(plan: &Plan, spec: &DiskSpec, report: &CheckReport, key: &Key) -> Self {
         // What is not known yet has no bound.
         let is_known = plan.build.virtual_size > 0;
         let most = most(plan.build.virtual_size);
@@ -63,7 +64,7 @@ impl Estimate {
             seconds_at_that_rate: bytes_per_second
                 .filter(|_| is_known)
                 .map(|rate| most.div_ceil(rate)),
-            former_build: former(plan),
+            former_build: former(plan, key),
         }
     }
 }
@@ -75,14 +76,14 @@ fn most(virtual_size: u64) -> u64 {
 }
 
 /// The latest build of the same source for the same provider; journals of finished builds stay with REUSE only.
-fn former(plan: &Plan) -> Option<FormerBuild> {
+fn former(plan: &Plan, key: &Key) -> Option<FormerBuild> {
     let same = |run: &runs::Run| {
         run.state == State::Done
             && run.platform == plan.platform
             && run.build.file_stem == plan.build.file_stem
             && run.build.virtual_size == plan.build.virtual_size
     };
-    let run = runs::list(&plan.base).into_iter().rfind(same)?;
+    let run = runs::list(&plan.base, key).into_iter().rfind(same)?;
     let seconds = clock::seconds_since(&run.started).saturating_sub(run.idle_seconds);
     Some(FormerBuild { run: run.id, seconds })
 }

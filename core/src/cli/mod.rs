@@ -1,5 +1,6 @@
 //! The command line: what was typed becomes a verb and layers of settings.
 
+mod adopt;
 mod args;
 mod build;
 mod check;

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     error::{Error, Result, Stage},
     interrupt::Interrupt,
+    journal::Key,
     pipeline::{Pipeline, PipelineParams, State},
     plan::{Draws, Plan, check_space, free_space, space_needs},
     report::{Manner, Outcome, Reporter, seconds_text},
@@ -83,7 +84,7 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let plan = pipeline.plan();
     let report = pipeline.ask(!checks.is_empty() && plan.upload, true)?;
     let spec = report.disk.as_ref().unwrap_or(&plan.spec);
-    let estimate = Estimate::of(plan, spec, &report);
+    let estimate = Estimate::of(plan, spec, &report, &Key::existing(settings, environment)?);
     let known = Known { plan, unread, spec, settings, report: &report, estimate };
     let as_json = settings.is_on("JSON");
     super::print(&if as_json { document(&known) } else { text(&known) });

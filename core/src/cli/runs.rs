@@ -11,7 +11,7 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::{
-    args,
+    adopt, args,
     build::{self, Resumed},
     command,
 };
@@ -20,15 +20,16 @@ use crate::{
     error::{Error, Result, Stage},
     exit,
     interrupt::Interrupt,
-    journal::Journal,
+    journal::{Journal, Key},
     pipeline::clean,
-    report::{Leftover, Manner, Outcome, Reporter},
+    report::{Leftover, Manner, Outcome, Reporter, print_line},
     runs::{self, Run, State},
     settings::{Environment, Layers, Resolved, Row, core_rows},
     source,
+    trust::Scope,
 };
 
-const KEYS: [&str; 3] = ["ARTIFACTS_DIR", "CONFIG_FILE", "JSON"];
+const KEYS: [&str; 4] = ["ARTIFACTS_DIR", "CONFIG_FILE", "JSON", "JOURNAL_KEY_FILE"];
 
 fn rows() -> Vec<Row> {
     core_rows().into_iter().filter(|row| KEYS.contains(&row.key())).collect()
@@ -50,14 +51,22 @@ pub(super) fn gc_parser() -> Command {
     with_flags(Command::new("build-image gc"))
         .about("Removes what dead and failed builds left, here and in the cloud. Says only what it would do unless --yes is given.")
         .arg(yes.help("do it"))
+        .arg(Arg::new("ADOPT").long("adopt").value_name("RUN").help(
+            "show what a run that is not trusted uses and would remove; with --yes, trust it and remove that",
+        ))
+}
+
+/// What `runs` or `gc` is asked for.
+struct Asked {
+    base: PathBuf,
+    as_json: bool,
+    yes: bool,
+    adopt: Option<String>,
+    key: Arc<Key>,
 }
 
 /// Parses the words of `runs` or `gc`; `None` when help was printed.
-fn parse(
-    parser: Command,
-    words: &[String],
-    environment: &Environment,
-) -> Result<Option<(PathBuf, bool, bool)>> {
+fn parse(parser: Command, words: &[String], environment: &Environment) -> Result<Option<Asked>> {
     let words = args::normalised(words);
     let Some(matches) = command::matches(parser, &words)? else { return Ok(None) };
     let layers = Layers {
@@ -66,7 +75,12 @@ fn parse(
     };
     let settings = layers.resolve(&rows())?;
     let yes = matches.try_get_one::<bool>("YES").ok().flatten().is_some_and(|yes| *yes);
-    Ok(Some((base(&settings), settings.is_on("JSON"), yes)))
+    let adopt = matches.try_get_one::<String>("ADOPT").ok().flatten().cloned();
+    // A journal is signed where one is adopted: then there must be a key.
+    let find = if adopt.is_some() && yes { Key::of } else { Key::existing };
+    let key = Arc::new(find(&settings, environment)?);
+    let (base, as_json) = (base(&settings), settings.is_on("JSON"));
+    Ok(Some(Asked { base, as_json, yes, adopt, key }))
 }
 
 /// Folder of all builds' files.
@@ -80,8 +94,9 @@ fn base(settings: &Resolved) -> PathBuf {
 /// # Errors
 /// Usage errors.
 pub(super) fn list(words: &[String], environment: &Environment) -> Result<()> {
-    let Some((base, as_json, _)) = parse(list_parser(), words, environment)? else { return Ok(()) };
-    let runs = runs::list(&base);
+    let Some(asked) = parse(list_parser(), words, environment)? else { return Ok(()) };
+    let Asked { base, as_json, key, .. } = asked;
+    let runs = runs::list(&base, &key);
     if as_json {
         super::print(&format!("{:#}\n", json!({"runs": runs, "folder": base})));
         return Ok(());
@@ -106,6 +121,9 @@ fn describe(run: &Run) -> String {
     });
     if let Some(damage) = &run.damage {
         text.push_str(&format!("    {}\n", damage.message));
+    }
+    if let Some(reason) = &run.untrusted {
+        text.push_str(&format!("    not trusted: {reason}\n"));
     }
     for resource in &run.resources {
         let region =
@@ -132,6 +150,7 @@ fn word(state: State) -> &'static str {
         State::Failed => "failed",
         State::Done => "done",
         State::Damaged => "damaged",
+        State::Untrusted => "untrusted",
     }
 }
 
@@ -140,6 +159,7 @@ pub(super) fn resume_parser() -> Command {
     Command::new("build-image resume")
         .about("Resumes a build that was killed or kept: what is done is not done again. Flags win over those it was started with; those that decide what is built cannot change.")
         .arg(Arg::new("RUN").help("name of the run, as build-image runs shows it; not needed when there is only one"))
+        .arg(Arg::new("ADOPT").long("adopt").value_name("RUN").help("resume a run that is not trusted: shows what it uses, then trusts it"))
 }
 
 /// Goes on with a run. Returns the exit code.
@@ -159,18 +179,49 @@ pub(super) fn resume(words: &[String], environment: &Environment) -> u8 {
 /// The run that is named, or the only one, and the words it is resumed with: those typed now win over those of its
 /// first process.
 fn earlier(words: &[String], environment: &Environment) -> Result<(Resumed, Vec<String>)> {
+    let (adopt, words) = adopted(words)?;
     let (name, more) = match words.split_first() {
-        Some((name, more)) if !name.starts_with('-') => (Some(name), more),
-        _ => (None, words),
+        Some((name, more)) if adopt.is_none() && !name.starts_with('-') => (Some(name), more),
+        _ => (None, words.as_slice()),
     };
     let settings = args::first_look(more, environment, None)?.resolve(&rows())?;
     let base = base(&settings);
-    let run = match name {
-        Some(name) => runs::find(&base, name)?,
-        None => runs::only(&base)?,
+    let key = Arc::new(Key::of(&settings, environment)?);
+    let run = match (&adopt, name) {
+        (Some(name), _) => {
+            let run = runs::find(&base, name, &key)?;
+            print_line(&adopt::shown(&run, &base, environment));
+            drop(Journal::adopt(&run.folder, &key)?);
+            runs::find(&base, name, &key)?
+        }
+        (None, Some(name)) => runs::find(&base, name, &key)?,
+        (None, None) => runs::only(&base, &key)?,
     };
+    if run.untrusted.is_some() {
+        return Err(run.not_trusted());
+    }
     let all = [more.to_vec(), run.words.clone()].concat();
     Ok((Resumed { run, typed: more.to_vec() }, all))
+}
+
+/// The run that is to be adopted, and the other words.
+fn adopted(words: &[String]) -> Result<(Option<String>, Vec<String>)> {
+    let mut kept = words.to_vec();
+    let flag = |word: &String| word == "--adopt" || word.starts_with("--adopt=");
+    let Some(at) = kept.iter().take_while(|word| *word != "--").position(flag) else {
+        return Ok((None, kept));
+    };
+    let word = kept.remove(at);
+    let name = match word.split_once('=') {
+        Some((_, name)) => Some(name.to_owned()),
+        None => (at < kept.len()).then(|| kept.remove(at)),
+    };
+    match name.filter(|name| !name.is_empty() && !name.starts_with('-')) {
+        Some(name) => Ok((Some(name), kept)),
+        None => {
+            Err(Error::usage("--adopt needs the name of a run").hint("build-image runs lists them"))
+        }
+    }
 }
 
 /// Removes what dead and failed runs left; without `--yes` it only says what it would remove.
@@ -178,21 +229,37 @@ fn earlier(words: &[String], environment: &Environment) -> Result<(Resumed, Vec<
 /// # Errors
 /// Usage errors, and the first run that could not be cleaned.
 pub(super) fn gc(words: &[String], environment: &Environment) -> Result<()> {
-    let Some((base, _, yes)) = parse(gc_parser(), words, environment)? else { return Ok(()) };
+    let Some(asked) = parse(gc_parser(), words, environment)? else { return Ok(()) };
+    let Asked { base, yes, adopt, key, .. } = asked;
     let mut first = None;
     let mut found = false;
-    for run in runs::list(&base).into_iter().filter(|run| run.state != State::Running) {
+    let mut runs = runs::list(&base, &key);
+    // Whoever adopts a run means this one.
+    runs.retain(|run| {
+        run.state != State::Running && adopt.as_ref().is_none_or(|adopt| run.id == *adopt)
+    });
+    if let Some(name) = adopt.as_ref().filter(|_| runs.is_empty()) {
+        return Err(Error::usage(format!("there is no run `{name}` in `{}`", base.display()))
+            .hint("build-image runs lists them; one that is at work cannot be adopted"));
+    }
+    for run in runs {
         found = true;
         super::print(&describe(&run));
+        if adopt.is_some() {
+            super::print(&adopt::shown(&run, &base, environment));
+        }
         if !yes {
             continue;
         }
-        if let Err(error) = remove(&run, &base, environment) {
+        if let Err(error) = remove(&run, &base, adopt.is_some(), &key, environment) {
             super::failed(&error, environment);
             first = first.or(Some(error));
         }
     }
-    for url in source::clean_downloads(&base.join(source::DOWNLOADS), yes) {
+    let downloads = base.join(source::DOWNLOADS);
+    let others =
+        if adopt.is_some() { Vec::new() } else { source::clean_downloads(&downloads, yes) };
+    for url in others {
         found = true;
         super::print(&format!("download of {url}{}\n", if yes { "  removed" } else { "" }));
     }
@@ -210,12 +277,25 @@ pub(super) fn gc(words: &[String], environment: &Environment) -> Result<()> {
     }
 }
 
-fn remove(run: &Run, base: &Path, environment: &Environment) -> Result<()> {
+fn remove(
+    run: &Run,
+    base: &Path,
+    adopt: bool,
+    key: &Arc<Key>,
+    environment: &Environment,
+) -> Result<()> {
+    if run.untrusted.is_some() && !adopt {
+        return Err(run.not_trusted());
+    }
     if let Some(damage) = &run.damage {
         return Err(damage.clone());
     }
+    let scope = adopt::scope(run, base);
+    if adopt {
+        drop(Journal::adopt(&run.folder, key)?);
+    }
     if !run.resources.is_empty() {
-        let leftovers = in_the_cloud(run, environment)?;
+        let leftovers = in_the_cloud(run, &scope, adopt, key, environment)?;
         let reporter = Reporter::new(Manner::of_stderr(environment));
         leftovers.iter().for_each(|leftover| reporter.left_behind(leftover));
         if !leftovers.is_empty() {
@@ -227,7 +307,7 @@ fn remove(run: &Run, base: &Path, environment: &Environment) -> Result<()> {
     }
     let _alone = Journal::hold(&run.folder)?;
     remove_unfinished(run);
-    if let Some(folder) = &run.artifacts {
+    if let Some(folder) = run.artifacts.as_ref().filter(|folder| adopt::is_below(folder, base)) {
         artifacts::remove_left(folder, base);
     }
     artifacts::remove_run(&run.folder, base);
@@ -244,7 +324,13 @@ fn remove_unfinished(run: &Run) {
     }
 }
 
-fn in_the_cloud(run: &Run, environment: &Environment) -> Result<Vec<Leftover>> {
+fn in_the_cloud(
+    run: &Run,
+    scope: &Scope,
+    adopt: bool,
+    key: &Arc<Key>,
+    environment: &Environment,
+) -> Result<Vec<Leftover>> {
     let resumed = Resumed { run: run.clone(), typed: Vec::new() };
     let layers = args::first_look(&run.words, environment, Some(&resumed))?;
     let prepared = build::prepare(&run.words, layers, Some(&resumed), &mut Outcome::default())?;
@@ -255,5 +341,8 @@ fn in_the_cloud(run: &Run, environment: &Environment) -> Result<Vec<Leftover>> {
         }
     };
     let reporter = Arc::new(Reporter::new(Manner::None));
-    clean(run, &prepared.plugin, &prepared.settings, reporter, Arc::new(Interrupt::default()))
+    let open = if adopt { Journal::adopt } else { Journal::open };
+    let journal = open(&run.folder, key)?;
+    let (plugin, settings) = (&prepared.plugin, &prepared.settings);
+    clean(run, journal, scope, plugin, settings, reporter, Arc::new(Interrupt::default()))
 }

@@ -61,6 +61,11 @@ pub enum Entry {
         /// SHA-256 of the plugin's file.
         sha256: String,
     },
+    /// The user believes what the lines before say, though this user's key did not sign them.
+    RunAdopted {
+        /// Version of this tool.
+        tool: String,
+    },
     /// A step begins.
     StepStarted {
         /// Which.

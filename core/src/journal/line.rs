@@ -1,25 +1,33 @@
 //! The lines of a journal: JSON objects, one per line, each with a checksum as its last member.
 //!
 //! ```text
-//! {"time":"2026-11-22T07:30:00Z","what":"step_started","step":"upload","sum":"9f86d081884c7d65"}
+//! {"time":"2026-11-22T07:30:00Z","what":"step_started","step":"upload","mac":"5d41…","sum":"9f86d081884c7d65"}
 //! ```
 //!
 //! `sum` is the beginning of the SHA-256 of the line without it (that is, without `,"sum":"…"`). Members and
 //! kinds of lines that nobody knows are left alone, so that an older tool reads what a newer one wrote; a
 //! line without a sum is one of a tool that wrote none.
+//!
+//! `mac` is the HMAC-SHA-256, under the user's key, of the SHA-256 of all bytes before the line, then the line without
+//! both members. So the last line vouches for the whole file: lines cannot be changed, reordered or moved to another
+//! journal. A line without it is one of a tool, or of a user, without a key.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::Entry;
+use super::{Entry, Key};
 use crate::error::{Error, Result, Stage};
 
-/// Digits of a checksum: 64 bits find every slip of a disk; nobody is kept from forging a journal.
+/// Digits of a checksum: 64 bits find every slip of a disk. Who forged a line is found by its signature.
 const DIGITS: usize = 16;
 /// What stands before the digits.
 const SUM: &[u8] = b",\"sum\":\"";
+/// What stands before the digits of a signature.
+const MAC: &[u8] = b",\"mac\":\"";
+/// Digits of a signature.
+const MAC_DIGITS: usize = 64;
 /// What stands behind them.
 const END: &[u8] = b"\"}";
 
@@ -31,11 +39,15 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// The line as it is written, with its end.
-    pub(super) fn text(&self) -> Result<String> {
+    /// The line as it is written, with its end; `before` has digested everything before it.
+    pub(super) fn text(&self, key: &Key, before: &Sha256) -> Result<String> {
         let mut text = serde_json::to_string(self).map_err(|error| {
             Error::new(Stage::Bug, "a journal line cannot be written").because(&error)
         })?;
+        if let Some(mac) = key.sign(before, text.as_bytes()) {
+            text.pop();
+            text.push_str(&format!(",\"mac\":\"{mac}\"}}"));
+        }
         let sum = checksum(text.as_bytes());
         text.pop();
         text.push_str(&format!(",\"sum\":\"{sum}\"}}\n"));
@@ -56,14 +68,40 @@ impl Line {
 
 /// A line without its checksum, and the checksum if it has one.
 fn split(line: &[u8]) -> (Vec<u8>, Option<String>) {
-    let tail = SUM.len() + DIGITS + END.len();
+    without(line, SUM, DIGITS)
+}
+
+/// A line without its last member, and that member's digits, when it is this one.
+fn without(line: &[u8], name: &[u8], digits: usize) -> (Vec<u8>, Option<String>) {
+    let tail = name.len() + digits + END.len();
     let parts = line.split_at_checked(line.len().saturating_sub(tail));
-    let sum = parts.and_then(|(_, tail)| tail.strip_prefix(SUM)?.strip_suffix(END));
-    match (parts, sum) {
+    let member = parts.and_then(|(_, tail)| tail.strip_prefix(name)?.strip_suffix(END));
+    match (parts, member) {
         (Some((text, _)), Some(digits)) => {
             (([text, b"}"]).concat(), Some(String::from_utf8_lossy(digits).into_owned()))
         }
         _ => (line.to_owned(), None),
+    }
+}
+
+/// The signature of a journal's last line, and what it is of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seal {
+    before: Sha256,
+    text: Vec<u8>,
+    mac: Option<String>,
+}
+
+impl Seal {
+    fn of(line: &[u8], before: Sha256) -> Self {
+        let (text, _) = split(line);
+        let (text, mac) = without(&text, MAC, MAC_DIGITS);
+        Self { before, text, mac }
+    }
+
+    /// Why the line does not vouch for the journal.
+    pub(super) fn doubt(&self, key: &Key) -> Option<String> {
+        key.doubt(&self.before, &self.text, self.mac.as_deref())
     }
 }
 
@@ -83,6 +121,10 @@ pub(super) struct Contents {
     pub(super) whole: usize,
     /// The first line that cannot be believed.
     pub(super) damage: Option<Error>,
+    /// The signature of the last line; nothing when there is no line.
+    pub(super) seal: Option<Seal>,
+    /// Has digested the whole lines.
+    pub(super) digest: Sha256,
 }
 
 /// Reads a journal. Whatever follows the last line end was torn when its process was killed, or is what a
@@ -90,10 +132,15 @@ pub(super) struct Contents {
 pub(super) fn read(text: &[u8], path: &Path) -> Contents {
     let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
     let mut contents = Contents { whole, ..Contents::default() };
+    let mut last = None;
+    let mut start = 0;
     for (number, line) in text[..whole].split(|&byte| byte == b'\n').enumerate() {
+        let at = start;
+        start += line.len() + 1;
         if line.is_empty() {
             continue;
         }
+        last = Some((at, line));
         match Line::read(line) {
             Ok(Line { time, entry }) => {
                 let first = contents.times.take().map_or_else(|| time.clone(), |times| times.0);
@@ -106,6 +153,10 @@ pub(super) fn read(text: &[u8], path: &Path) -> Contents {
             }
         }
     }
+    let (before, line) = last.unwrap_or_default();
+    contents.digest.update(&text[..before]);
+    contents.seal = last.map(|_| Seal::of(line, contents.digest.clone()));
+    contents.digest.update(&text[before..whole]);
     contents
 }
 

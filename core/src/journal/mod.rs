@@ -1,35 +1,45 @@
 //! The run's journal: what was started, what is done, and every resource a provider creates, written
-//! down before it is created. Append-only JSON lines, each with a checksum, on disk before `append` returns.
+//! down before it is created. Append-only JSON lines, each with a signature and a checksum, on disk before `append`
+//! returns.
 //!
 //! ```text
-//! entry.rs  what a line says                   line.rs  one line: text, checksum, what is torn or damaged
+//! entry.rs  what a line says                   line.rs      text, signature, checksum, what is torn or damaged
+//! key.rs    the user's key, which signs lines  standing.rs  whether a journal is believed
 //! trial.rs  tests end the process at a line
 //! ```
 //!
 //! State on the server is the truth; the journal is how to find it again.
 
 mod entry;
+mod key;
 mod line;
+mod standing;
 #[cfg(debug_assertions)]
 mod trial;
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{ErrorKind, Write as _},
+    fs::{File, OpenOptions, TryLockError},
+    io::{ErrorKind, Read as _, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use build_image_plugin_api::{Event, Resource};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     artifacts::{make_private, open_unlinked},
     error::{Error, Result, Stage},
     lock,
+    trust::open_regular,
 };
 pub use entry::{Entry, PublishedFile};
-use line::Line;
+pub use key::Key;
+use line::{Line, Seal};
+pub use standing::Standing;
+pub(crate) use standing::refused;
 
 /// Name of the journal in a run's folder.
 pub(crate) const FILE: &str = "journal.jsonl";
@@ -42,6 +52,9 @@ pub struct Journal {
     entries: Vec<Entry>,
     /// Bytes of whole lines; what follows them is torn.
     whole: u64,
+    /// Has digested them.
+    digest: Sha256,
+    key: Arc<Key>,
     #[cfg(debug_assertions)]
     trial: trial::Trial,
 }
@@ -55,16 +68,67 @@ pub struct Glance {
     pub times: (String, String),
     /// Whether a process is at work with it.
     pub in_use: bool,
-    /// Why it cannot be believed, if that is so.
+    /// Why it cannot be read in whole, if that is so.
     pub damage: Option<Error>,
+    path: PathBuf,
+    seal: Option<Seal>,
+    /// Why others could have changed it.
+    doubt: Option<String>,
+}
+
+impl Glance {
+    /// Whether this user wrote it, and nobody else could have changed it.
+    #[must_use]
+    pub fn standing(&self, key: &Key) -> Standing {
+        standing::of(&self.path, &self.entries, self.seal.as_ref(), self.doubt.as_deref(), key)
+    }
 }
 
 impl Journal {
     /// Opens the journal in a folder, making both when they do not exist.
     ///
     /// # Errors
-    /// When it cannot be written, another process uses it, or a line is damaged.
-    pub fn open(folder: &Path) -> Result<Self> {
+    /// When it cannot be written, another process uses it, a line is damaged, or it is not this user's.
+    pub fn open(folder: &Path, key: &Arc<Key>) -> Result<Self> {
+        let (journal, standing, torn) = Self::take(folder, key)?;
+        match standing {
+            // What does not say anything yet is begun wherever the user wants.
+            Standing::Untrusted { reason, .. } if !journal.is_fresh() => {
+                Err(refused(folder, &reason))
+            }
+            _ => journal.without(torn),
+        }
+    }
+
+    /// Opens a journal that is not this user's, and makes it so: the user has seen what it says.
+    ///
+    /// # Errors
+    /// As [`Journal::open`]; also without a key, and when others may change what it says at any time.
+    pub fn adopt(folder: &Path, key: &Arc<Key>) -> Result<Self> {
+        if let Some(why) = key.missing() {
+            return Err(standing::cannot_sign(&folder.join(FILE), why));
+        }
+        let (journal, standing, torn) = Self::take(folder, key)?;
+        if let Standing::Untrusted { reason, adoptable: false } = &standing {
+            return Err(standing::not_adoptable(&journal.path, reason));
+        }
+        let mut journal = journal.without(torn)?;
+        if standing != Standing::Trusted {
+            journal.append(Entry::RunAdopted { tool: env!("CARGO_PKG_VERSION").to_owned() })?;
+        }
+        Ok(journal)
+    }
+
+    /// Cuts off what follows the whole lines.
+    fn without(self, torn: bool) -> Result<Self> {
+        if torn {
+            self.file.set_len(self.whole).map_err(|error| failed(&self.path, &error))?;
+        }
+        Ok(self)
+    }
+
+    /// Locks and reads a journal; whether something torn follows its whole lines.
+    fn take(folder: &Path, key: &Arc<Key>) -> Result<(Self, Standing, bool)> {
         let path = folder.join(FILE);
         let file = loop {
             make_private(folder).map_err(|error| failed(folder, &error))?;
@@ -80,28 +144,32 @@ impl Journal {
                 break file;
             }
         };
-        let text = fs::read(&path).map_err(|error| failed(&path, &error))?;
+        let mut text = Vec::new();
+        (&file).read_to_end(&mut text).map_err(|error| failed(&path, &error))?;
         let contents = line::read(&text, &path);
         if let Some(damage) = contents.damage {
             return Err(damage);
         }
+        let doubt = standing::doubt(&path, &file);
+        let seal = contents.seal.as_ref();
+        let standing = standing::of(&path, &contents.entries, seal, doubt.as_deref(), key);
         let whole = contents.whole as u64;
-        if whole < text.len() as u64 {
-            file.set_len(whole).map_err(|error| failed(&path, &error))?;
-        }
         // A journal that a power cut forgets is none: the folders' entries must be on disk too.
         for folder in folder.ancestors().take(3).filter(|folder| !folder.as_os_str().is_empty()) {
             let synced = File::open(folder).and_then(|folder| folder.sync_all());
             synced.map_err(|error| failed(folder, &error))?;
         }
-        Ok(Self {
+        let journal = Self {
             file,
             path,
             entries: contents.entries,
             whole,
+            digest: contents.digest,
+            key: Arc::clone(key),
             #[cfg(debug_assertions)]
             trial: trial::Trial::of_process(),
-        })
+        };
+        Ok((journal, standing, whole < text.len() as u64))
     }
 
     /// Reads a journal without locking it.
@@ -114,15 +182,19 @@ impl Journal {
             Error::new(Stage::Disk, format!("cannot read the run's journal `{}`", path.display()))
                 .because(&error)
         };
-        let file = File::open(&path).map_err(unreadable)?;
+        let file = open_regular(&path).map_err(unreadable)?;
         let in_use = lock::is_taken(&file);
-        let text = fs::read(&path).map_err(unreadable)?;
+        let mut text = Vec::new();
+        (&file).read_to_end(&mut text).map_err(unreadable)?;
         let contents = line::read(&text, &path);
         Ok(Glance {
             entries: contents.entries,
             times: contents.times.unwrap_or_default(),
             in_use,
             damage: contents.damage,
+            doubt: standing::doubt(&path, &file),
+            seal: contents.seal,
+            path,
         })
     }
 
@@ -132,7 +204,7 @@ impl Journal {
     /// When another process uses it.
     pub fn hold(folder: &Path) -> Result<Option<File>> {
         let path = folder.join(FILE);
-        match File::open(&path) {
+        match open_regular(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(&path, &error)),
             Ok(file) => lock_alone(&file, folder).map(|()| Some(file)),
@@ -166,7 +238,7 @@ impl Journal {
     /// When it could not be written.
     pub fn append(&mut self, entry: Entry) -> Result<()> {
         let line = Line { time: crate::clock::now(), entry };
-        let text = line.text()?;
+        let text = line.text(&self.key, &self.digest)?;
         #[cfg(debug_assertions)]
         self.trial.before(&self.file, &text);
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
@@ -176,6 +248,7 @@ impl Journal {
             return Err(failed(&self.path, &error));
         }
         self.whole += text.len() as u64;
+        self.digest.update(&text);
         #[cfg(debug_assertions)]
         self.trial.after();
         self.entries.push(line.entry);
@@ -257,9 +330,19 @@ fn failed(path: &Path, error: &std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const RELEASED: Entry = Entry::ProductsReleased { files: Vec::new() };
+
+    fn key() -> Arc<Key> {
+        Arc::new(Key::of_bytes(&[7; 32]))
+    }
+
+    fn open(folder: &Path) -> Result<Journal> {
+        Journal::open(folder, &key())
+    }
 
     fn resource(name: &str) -> Resource {
         Resource::new("object", name)
@@ -268,7 +351,7 @@ mod tests {
     #[test]
     fn resources_and_checkpoints_survive_a_torn_line() {
         let folder = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(folder.path()).unwrap();
+        let mut journal = open(folder.path()).unwrap();
         for event in [
             Event::ResourcePlanned { resource: resource("a") },
             Event::ResourcePlanned { resource: resource("b") },
@@ -284,16 +367,16 @@ mod tests {
         // Torn in the middle of a character.
         text.extend_from_slice(b"{\"time\":\"x\",\"what\":\"res\xc3");
         fs::write(&path, text).unwrap();
-        let mut journal = Journal::open(folder.path()).unwrap();
+        let mut journal = open(folder.path()).unwrap();
         assert_eq!(journal.resources(), [resource("a").with_id("1")]);
         journal.append(Entry::Checkpoint { key: "k".into(), document: 2.into() }).unwrap();
         drop(journal);
-        assert_eq!(Journal::open(folder.path()).unwrap().checkpoint("k"), Some(2.into()));
+        assert_eq!(open(folder.path()).unwrap().checkpoint("k"), Some(2.into()));
     }
 
     /// A journal with lines of several kinds.
     fn written(folder: &Path) -> PathBuf {
-        let mut journal = Journal::open(folder).unwrap();
+        let mut journal = open(folder).unwrap();
         for step in ["check", "upload", "register"] {
             journal.append(Entry::StepStarted { step: step.into() }).unwrap();
         }
@@ -314,7 +397,7 @@ mod tests {
                 let glance = Journal::peek(folder.path()).unwrap();
                 assert!(glance.damage.is_none(), "{length}");
                 assert_eq!(glance.entries.len(), whole, "{length}");
-                let mut journal = Journal::open(folder.path()).unwrap();
+                let mut journal = open(folder.path()).unwrap();
                 journal.append(RELEASED).unwrap();
                 drop(journal);
                 let glance = Journal::peek(folder.path()).unwrap();
@@ -338,13 +421,15 @@ mod tests {
             }
             fs::write(&path, &changed).unwrap();
             let line = 1 + text[..position].iter().filter(|&&byte| byte == b'\n').count();
-            let error = match Journal::open(folder.path()) {
-                Err(error) => error,
-                // In the name of the checksum: then the line is one without.
-                Ok(journal) => {
-                    assert_eq!(journal.entries, entries, "byte {position} of line {line}");
+            let error = match open(folder.path()) {
+                // In the name of the checksum: then the line is one without, and the signature is wrong.
+                Err(error) if error.message.ends_with("is not trusted") => {
+                    let glance = Journal::peek(folder.path()).unwrap();
+                    assert_eq!(glance.entries, entries, "byte {position} of line {line}");
                     continue;
                 }
+                Err(error) => error,
+                Ok(_) => panic!("byte {position} of line {line} may be anything"),
             };
             found += 1;
             assert!(error.message.starts_with(&format!("line {line} of the journal `")), "{error}");
@@ -364,7 +449,10 @@ mod tests {
         text.push_str("{\"time\":\"x\",\"what\":\"step_started\",\"step\":\"new\",\"colour\":1}\n");
         text.push_str("{\"time\":\"x\",\"what\":\"of_tomorrow\",\"how\":[]}\n");
         fs::write(&path, text).unwrap();
-        let journal = Journal::open(folder.path()).unwrap();
+        assert!(open(folder.path()).unwrap_err().causes[0].contains("not signed"));
+        drop(Journal::adopt(folder.path(), &key()).unwrap());
+        let mut journal = open(folder.path()).unwrap();
+        assert!(matches!(journal.entries.pop(), Some(Entry::RunAdopted { .. })));
         let last: Vec<&Entry> = journal.entries.iter().rev().take(3).collect();
         let step = |step: &str| Entry::StepStarted { step: step.into() };
         assert_eq!(last, [&Entry::Unknown, &step("new"), &step("old")]);
@@ -376,14 +464,14 @@ mod tests {
         let other = folder.path().join("precious");
         fs::write(&other, "").unwrap();
         std::os::unix::fs::symlink(&other, folder.path().join(FILE)).unwrap();
-        assert!(Journal::open(folder.path()).is_err());
+        assert!(open(folder.path()).is_err());
         assert_eq!(fs::read(&other).unwrap(), b"");
     }
 
     #[test]
     fn regions_keep_resources_apart_and_released_products_are_no_leftovers() {
         let folder = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(folder.path()).unwrap();
+        let mut journal = open(folder.path()).unwrap();
         for region in ["a", "b"] {
             let resource = resource("image").in_region(region).as_product();
             journal.append(Entry::Resource { event: Event::ResourcePlanned { resource } }).unwrap();
@@ -398,7 +486,7 @@ mod tests {
     #[test]
     fn a_journal_in_use_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let _first = Journal::open(folder.path()).unwrap();
-        assert!(Journal::open(folder.path()).unwrap_err().message.contains("in use"));
+        let _first = open(folder.path()).unwrap();
+        assert!(open(folder.path()).unwrap_err().message.contains("in use"));
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result, Stage},
     install,
     interrupt::Interrupt,
-    journal::{Entry, Journal},
+    journal::{Entry, Journal, Key},
     plan::{Plan, check_space},
     plugins::{Plugin, RunHost},
     records::Records,
@@ -99,7 +99,7 @@ impl<'a> Pipeline<'a> {
         } else {
             None
         };
-        let journal = Journal::open(&plan.run)?;
+        let journal = Journal::open(&plan.run, &Arc::new(Key::of(settings, environment)?))?;
         let earlier = journal.entries().to_vec();
         let secrets = settings.secrets(rows);
         let host =

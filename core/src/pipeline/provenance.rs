@@ -128,8 +128,7 @@ impl Pipeline<'_> {
         let mut set = FileSet::default();
         set.write(path, text.as_bytes()).map_err(failed)?;
         let json = path.extension().is_some_and(|ending| ending == "json");
-        let mut signed =
-            if json { path.with_extension("") } else { path.clone() }.into_os_string();
+        let mut signed = if json { path.with_extension("") } else { path.clone() }.into_os_string();
         signed.push(ENVELOPE);
         let signed = PathBuf::from(signed);
         if let Some(signer) = self.signer()? {

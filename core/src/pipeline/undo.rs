@@ -17,21 +17,23 @@ use crate::{
     report::{Leftover, Outcome, Reporter},
     runs::Run,
     settings::Resolved,
+    trust::Scope,
 };
 
 /// Removes what a run that is over left in the cloud. Returns what is still there.
 ///
 /// # Errors
-/// When the run's journal is in use or the provider refuses its settings.
+/// When the provider refuses its settings.
 pub fn clean(
     run: &Run,
+    journal: Journal,
+    scope: &Scope,
     plugin: &Plugin,
     settings: &Resolved,
     reporter: Arc<Reporter>,
     interrupt: Arc<Interrupt>,
 ) -> Result<Vec<Leftover>> {
     let rows = plugin.rows();
-    let journal = Journal::open(&run.folder)?;
     let host = Arc::new(RunHost::new(journal, reporter, interrupt, settings.secrets(&rows)));
     let lent: Arc<dyn Host> = host.clone();
     let steps = plugin
@@ -39,13 +41,16 @@ pub fn clean(
         .map_err(|error| Error::provider(&plugin.name, "create", host.mask().error(error)))?;
     let mut resources = host.resources();
     resources.reverse();
+    let (resources, refused) = scope.split(resources);
     let request = DiscardRequest {
         run_id: run.id.clone(),
         reason: DiscardReason::Leftover,
         resources,
         ..DiscardRequest::default()
     };
-    Ok(discard(&host, steps.as_ref(), &request))
+    let mut left = discard(&host, steps.as_ref(), &request);
+    left.extend(refused);
+    Ok(left)
 }
 
 /// Asks the provider and believes only what it says.

@@ -64,6 +64,7 @@ impl Plan {
         match run.state {
             State::Running => return Err(refused(run, "a process is at work with it")),
             State::Done => return Err(refused(run, "it is done")),
+            State::Untrusted => return Err(run.not_trusted()),
             State::Dead | State::Failed | State::Damaged => {}
         }
         if run.platform != self.platform {

@@ -134,7 +134,7 @@ impl SearchPath {
                 Candidate { name: name.to_owned(), path, kind }
             })
         });
-        let mut found = candidates.filter(|candidate| candidate.path.symlink_metadata().is_ok());
+        let mut found = candidates.filter(|candidate| may_hold_a_plugin(&candidate.path));
         found.next().ok_or_else(|| self.none(name))
     }
 
@@ -188,12 +188,18 @@ fn in_folder(folder: &Path) -> Vec<Candidate> {
         .flatten()
         .filter_map(|entry| {
             let file = entry.file_name().into_string().ok()?;
-            let (name, kind) = provider_of(&file)?;
+            let (name, kind) = provider_of(&file).filter(|_| may_hold_a_plugin(&entry.path()))?;
             Some(Candidate { name: name.to_owned(), path: entry.path(), kind })
         })
         .collect();
     found.sort_by(|a, b| (&a.name, a.kind as u8).cmp(&(&b.name, b.kind as u8)));
     found
+}
+
+/// Whether there is something that is refused when it is no plugin. A directory is left alone: it may be a
+/// source tree, and must not hide a plugin of that name in a later directory.
+fn may_hold_a_plugin(path: &Path) -> bool {
+    path.symlink_metadata().is_ok() && !path.is_dir()
 }
 
 /// The provider a file name stands for. What is no provider's name after a program's prefix belongs to
@@ -252,6 +258,21 @@ mod tests {
         assert!(!path.folders().contains(&here));
         assert!(path.folders().iter().all(|folder| !folder.starts_with(&here)));
         assert_eq!(path.all().len(), 2);
+    }
+
+    #[test]
+    fn a_directory_with_a_plugins_name_hides_no_plugin() {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for file in ["build-image-provider-acme", &plugin_file_name("acme")] {
+            std::fs::create_dir(first.path().join(file)).unwrap();
+        }
+        let real = second.path().join("build-image-provider-acme");
+        std::fs::write(&real, "").unwrap();
+        let environment =
+            Environment::of([(PATH_VARIABLE, second.path().to_str().unwrap_or_default())]);
+        let path = SearchPath::new(&environment, Some(first.path().to_owned()), None, None);
+        assert_eq!(path.find("acme").unwrap().path, real);
+        assert_eq!(path.all().len(), 1);
     }
 
     #[test]

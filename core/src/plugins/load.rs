@@ -14,6 +14,7 @@ use super::{
 use crate::{
     error::{Error, Result, Stage},
     settings::Environment,
+    trust::open_regular,
 };
 
 /// Finds and loads providers, all by the same rules.
@@ -48,7 +49,7 @@ impl Loader {
     /// What the file says of itself without any of its code being run; programs say nothing.
     #[must_use]
     pub fn metadata(candidate: &Candidate) -> Option<PluginMetadata> {
-        let file = std::fs::File::open(&candidate.path).ok()?;
+        let file = open_regular(&candidate.path).ok()?;
         Library::inspect(&file, &candidate.path).ok()?.metadata
     }
 

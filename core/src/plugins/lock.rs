@@ -14,12 +14,15 @@ use super::{Candidate, trust::refused};
 use crate::{
     error::{Error, Result, Stage},
     settings::Environment,
+    trust::read_regular,
 };
 
 /// Name of the lock file.
 const FILE: &str = "build-image.lock";
 /// Version of its form.
 const FORM: u32 = 1;
+/// Longest lock file, in bytes.
+const LIMIT: u64 = 16 << 20;
 
 /// One locked plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,8 +168,9 @@ fn read(path: &Path) -> Result<Vec<Locked>> {
     let wrong = |what: &str| {
         Error::new(Stage::Plugin, format!("the lock file `{}` {what}", path.display()))
     };
-    let text = fs::read_to_string(path).map_err(|error| wrong("cannot be read").because(&error))?;
-    let document: Document = serde_json::from_str(&text).map_err(|error| {
+    let text =
+        read_regular(path, LIMIT).map_err(|error| wrong("cannot be read").because(&error))?;
+    let document: Document = serde_json::from_slice(&text).map_err(|error| {
         wrong("is malformed")
             .because(&error)
             .hint("build-image providers lock writes a new one when it is gone")

@@ -7,7 +7,6 @@ mod disks;
 mod ending;
 mod examine;
 mod find;
-mod group;
 mod host;
 mod load;
 mod lock;

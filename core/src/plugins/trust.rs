@@ -4,25 +4,25 @@
 //! changing one; the hash says which bytes ran. They do not make a plugin safe.
 
 use std::{
-    collections::BTreeSet,
-    ffi::OsString,
-    fs::{File, Metadata, OpenOptions},
-    io::Read as _,
+    fs::{File, OpenOptions},
+    io::{self, Read as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use sha2::{Digest as _, Sha256};
 
-use super::group;
-use crate::error::{Error, Result, Stage};
+use crate::{
+    error::{Error, Result, Stage},
+    trust::{Doubt, doubt_of_file, doubt_of_way, read_regular, way},
+};
 
 /// `O_NONBLOCK` as the kernel wants it.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-/// Most links that are followed; the kernel follows as many (path_resolution(7)).
-const LINKS: usize = 40;
 /// What follows a plugin's name in the name of the file with its sum.
 const SUM_SUFFIX: &str = ".sha256";
+/// Longest file with a sum, in bytes.
+const SUM_LIMIT: u64 = 64 << 10;
 
 /// A file that passed, still open: what was hashed is what is loaded.
 #[derive(Debug)]
@@ -43,103 +43,46 @@ pub struct Trusted {
 /// What is wrong with it, on which path, and what to do.
 pub fn trust(path: &Path) -> Result<Trusted> {
     // Links are followed first: whoever may change a folder on the way may change the plugin.
-    let opened = way(path).and_then(|(folders, real)| {
+    let opened = way(path).and_then(|way| {
         // A pipe called like a plugin must not make the program wait for a writer.
-        let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(&real)?;
-        Ok((folders, real, file))
+        let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(&way.real)?;
+        Ok((way, file))
     });
-    let (folders, real, file) = opened.map_err(|error| {
+    let (way, file) = opened.map_err(|error| {
         let error = refused(path, "the file cannot be opened").because(&error);
         error.hint("check the path, or copy the provider's plugin there")
     })?;
-    let metadata = file
-        .metadata()
-        .map_err(|error| refused(path, "the file cannot be read").because(&error))?;
+    let unreadable = |error: &io::Error| refused(path, "the file cannot be read").because(error);
+    let metadata = file.metadata().map_err(|error| unreadable(&error))?;
     if !metadata.is_file() {
         return Err(refused(path, "it is not a regular file"));
     }
-    check_owner(path, path, &metadata)?;
-    for folder in &folders {
-        let metadata = folder.metadata().map_err(|error| {
-            refused(path, &format!("its folder `{}` cannot be read", folder.display()))
-                .because(&error)
-        })?;
-        check_owner(path, folder, &metadata)?;
+    if let Some(doubt) = doubt_of_file(&file, path).map_err(|error| unreadable(&error))? {
+        return Err(doubted(path, true, doubt));
     }
+    let doubt = doubt_of_way(&way)
+        .map_err(|error| refused(path, "its folders cannot be examined").because(&error))?;
+    if let Some(doubt) = doubt {
+        return Err(doubted(path, false, doubt));
+    }
+    let real = way.real;
     let sha256 =
         hash(&file).map_err(|error| refused(path, "the file cannot be read").because(&error))?;
     check_sum(path, &sha256)?;
     Ok(Trusted { file, real, sha256, mode: metadata.mode() })
 }
 
-/// All folders that decide which file a path names, links included, and that file's own path.
-fn way(path: &Path) -> std::io::Result<(BTreeSet<PathBuf>, PathBuf)> {
-    let mut folders = BTreeSet::new();
-    let mut real = PathBuf::from("/");
-    let mut rest: Vec<OsString> = parts(&std::path::absolute(path)?);
-    let mut links = 0;
-    while let Some(part) = rest.pop() {
-        if part == ".." {
-            real.pop();
-            continue;
-        }
-        folders.insert(real.clone());
-        let next = real.join(&part);
-        if next.symlink_metadata()?.is_symlink() {
-            links += 1;
-            if links > LINKS {
-                return Err(std::io::Error::other("too many links"));
-            }
-            let target = next.read_link()?;
-            if target.is_absolute() {
-                real = PathBuf::from("/");
-            }
-            rest.extend(parts(&target));
-        } else {
-            real = next;
-        }
-    }
-    Ok((folders, real))
-}
-
-/// The names in a path, the last one first.
-fn parts(path: &Path) -> Vec<OsString> {
-    let named = path.components().rev().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    });
-    named.collect()
-}
-
-fn check_owner(plugin: &Path, object: &Path, metadata: &Metadata) -> Result<()> {
-    let me = rustix::process::geteuid().as_raw();
-    let what = if plugin == object {
+/// An error for what others may change.
+fn doubted(plugin: &Path, is_file: bool, doubt: Doubt) -> Error {
+    let what = if is_file {
         "the file".to_owned()
     } else {
-        format!("its folder `{}`", object.display())
+        format!("its folder `{}`", doubt.object.display())
     };
-    if metadata.uid() != 0 && metadata.uid() != me {
-        return Err(refused(plugin, &format!("{what} belongs to user id {}", metadata.uid()))
-            .hint("a plugin and its folders must belong to you or to root"));
-    }
-    let mode = metadata.mode();
-    let sticky = metadata.is_dir() && mode & 0o1000 != 0;
-    if mode & 0o002 != 0 && !sticky {
-        return Err(refused(plugin, &format!("{what} may be written by everybody"))
-            .hint(format!("chmod o-w '{}'", object.display())));
-    }
-    if mode & 0o020 != 0 && !sticky && !group::is_mine_alone(metadata.gid()) {
-        return Err(refused(
-            plugin,
-            &format!("{what} may be written by group id {}", metadata.gid()),
-        )
-        .hint(format!("chmod g-w '{}'", object.display())));
-    }
-    Ok(())
+    refused(plugin, &format!("{what} {}", doubt.why)).hint(doubt.hint)
 }
 
-fn hash(mut file: &File) -> std::io::Result<String> {
+fn hash(mut file: &File) -> io::Result<String> {
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 256 << 10];
     loop {
@@ -157,9 +100,9 @@ fn check_sum(path: &Path, sha256: &str) -> Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(SUM_SUFFIX);
     let sum = PathBuf::from(name);
-    let text = match std::fs::read_to_string(&sum) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+    let text = match read_regular(&sum, SUM_LIMIT) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => {
             let what = format!("its sum `{}` cannot be read", sum.display());
             return Err(refused(path, &what).because(&error));

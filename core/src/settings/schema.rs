@@ -278,6 +278,13 @@ fn output() -> Vec<Row> {
         row(OUTPUT, "MIN_FREE_DISK_STORAGE_MB", Kind::Integer, free),
         row(OUTPUT, "LOG_FILE", Kind::Path, "log file or directory [default: logs/RUN.log]"),
         level,
+        new_row(
+            OUTPUT,
+            "JOURNAL_KEY_FILE",
+            Kind::Path,
+            "key that signs journals of runs, made when it is missing \
+             [default: build-image/journal.key in XDG_STATE_HOME or ~/.local/state]",
+        ),
         row(OUTPUT, "OUTPUT_JSON_FILE", Kind::Path, "write the result document to this file"),
         new_row(
             OUTPUT,

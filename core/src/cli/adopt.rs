@@ -1,0 +1,80 @@
+//! Shows what a run that is not trusted would use and remove, before the user decides to trust it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{args, build::Resumed};
+use crate::{
+    runs::Run,
+    settings::{Environment, FileLayer, Layers, Resolved, Row, core_rows},
+    trust::Scope,
+};
+
+/// Settings by which a build starts programs, loads code or reads settings.
+const CODE: [&str; 5] = ["CONFIG_FILE", "QEMU", "PROVIDER_DIR", "PROVIDER_FILE", "PROVIDERS_LOCK"];
+
+/// Where local files of a run may be removed.
+pub(super) fn scope(run: &Run, base: &Path) -> Scope {
+    let artifacts = run.artifacts.as_deref().filter(|folder| is_below(folder, base));
+    let published = run.build.image_dir.as_deref().map(Path::new);
+    Scope::new([Some(run.folder.as_path()), artifacts].into_iter().flatten(), published)
+}
+
+/// Whether a directory that exists is below the one of all builds' files; links are followed.
+pub(super) fn is_below(folder: &Path, base: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).ok();
+    real(folder)
+        .zip(real(base))
+        .is_some_and(|(folder, base)| folder != base && folder.starts_with(base))
+}
+
+/// What a run uses and what would be removed, in lines.
+pub(super) fn shown(run: &Run, base: &Path, environment: &Environment) -> String {
+    let mut text = format!("    it was started in `{}` with:\n", run.directory.display());
+    text.push_str(&format!("      build-image {}\n", run.words.join(" ")));
+    let settings = settings(run, environment);
+    for key in CODE {
+        if let Some(path) = settings.as_ref().and_then(|settings| settings.path(key)) {
+            let path = run.directory.join(path);
+            text.push_str(&format!("    {key}: `{}`{}\n", path.display(), absent(&path)));
+        }
+    }
+    if settings.is_none() {
+        text.push_str(
+            "    its configuration file cannot be read; it may name programs and plugins\n",
+        );
+    }
+    let removed = [Some(&run.folder), run.artifacts.as_ref().filter(|path| is_below(path, base))];
+    for folder in removed.into_iter().flatten() {
+        text.push_str(&format!("    would remove the directory `{}`\n", folder.display()));
+    }
+    let scope = scope(run, base);
+    for resource in &run.resources {
+        let label = resource.label();
+        text.push_str(&match scope.refusal(resource) {
+            None => format!("    would remove {label}\n"),
+            Some(why) => format!("    would leave {label}: {why}\n"),
+        });
+    }
+    text
+}
+
+fn absent(path: &PathBuf) -> &'static str {
+    if path.symlink_metadata().is_ok() { "" } else { " (missing)" }
+}
+
+/// The settings of the run's command line, its configuration file and the environment; nothing when that file cannot
+/// be read.
+fn settings(run: &Run, environment: &Environment) -> Option<Resolved> {
+    let rows: Vec<Row> = core_rows().into_iter().filter(|row| CODE.contains(&row.key())).collect();
+    let resumed = Resumed { run: run.clone(), typed: Vec::new() };
+    let mut layers: Layers = args::without_file(&run.words, environment, Some(&resumed));
+    let named = layers.resolve(&rows).ok()?.path("CONFIG_FILE");
+    layers.file = match named {
+        Some(path) => Some(FileLayer::read(&path).ok()?),
+        None => None,
+    };
+    layers.resolve(&rows).ok()
+}

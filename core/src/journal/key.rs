@@ -1,0 +1,299 @@
+//! The user's key, under which lines of journals are signed. It is kept outside of every tree that others send or
+//! share: what was not written by this user, on this host, does not verify.
+
+use std::{
+    fs::{self, DirBuilder},
+    io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use hmac::{Hmac, Mac as _};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::{
+    error::{Error, Result, Stage},
+    random,
+    settings::{Environment, Resolved},
+    trust::{doubt_of_file, doubt_of_path, doubt_of_way, has_other_readers, open_regular, way},
+};
+
+/// Setting that names the file.
+pub(crate) const SETTING: &str = "JOURNAL_KEY_FILE";
+/// Name of the file below the user's state directory.
+const FILE: &str = "build-image/journal.key";
+/// Least and most bytes of a key.
+const LENGTHS: std::ops::RangeInclusive<usize> = 32..=4096;
+/// What is signed is a line of a journal, version 1, and nothing else that this key might sign one day.
+const PURPOSE: &[u8] = b"build-image journal 1\0";
+
+/// A key, or why there is none.
+pub struct Key {
+    secret: std::result::Result<Zeroizing<Vec<u8>>, String>,
+}
+
+/// Says whether there is one, never what it is.
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key").field("known", &self.secret.is_ok()).finish()
+    }
+}
+
+/// Where the key is.
+struct Place {
+    path: PathBuf,
+    /// Whether a setting names it: then it must be usable.
+    named: bool,
+}
+
+impl Key {
+    /// The key of this user, made when there is none yet: the file JOURNAL_KEY_FILE names, else
+    /// `build-image/journal.key` in `$XDG_STATE_HOME` or `~/.local/state`. Without a home directory of this user
+    /// there is no key; journals are not signed then, and not believed later.
+    ///
+    /// # Errors
+    /// When others may read or change the file, or the one that a setting names cannot be used.
+    pub fn of(settings: &Resolved, environment: &Environment) -> Result<Self> {
+        Self::at(place(settings, environment), true)
+    }
+
+    /// As [`Key::of`], but none is made.
+    ///
+    /// # Errors
+    /// As [`Key::of`].
+    pub fn existing(settings: &Resolved, environment: &Environment) -> Result<Self> {
+        Self::at(place(settings, environment), false)
+    }
+
+    fn at(place: Option<Place>, make: bool) -> Result<Self> {
+        let Some(place) = place else {
+            return Ok(Self::none(format!(
+                "there is no key: neither HOME, XDG_STATE_HOME nor {SETTING} is set"
+            )));
+        };
+        let shown = place.path.display();
+        let opened = if make { find_or_make(&place.path) } else { open(&place.path) };
+        match opened {
+            Ok(Opened::Key(secret)) => Ok(Self { secret: Ok(secret) }),
+            Ok(Opened::Refused(why, hint)) => {
+                let text = format!("the journal key `{shown}` is not safe: {why}");
+                Err(Error::new(Stage::Settings, text).hint(hint))
+            }
+            Ok(Opened::Elsewhere(why)) if !place.named => {
+                Ok(Self::none(format!("there is no key: `{shown}` is not used, {why}")))
+            }
+            Ok(Opened::Elsewhere(why)) => {
+                let text = format!("{SETTING}: `{shown}` is not safe: {why}");
+                Err(Error::new(Stage::Settings, text)
+                    .hint("name a file in a directory that only this user may write to"))
+            }
+            Err(error) if place.named && (make || error.kind() != io::ErrorKind::NotFound) => {
+                let text = format!("{SETTING}: cannot use `{shown}`");
+                Err(Error::new(Stage::Settings, text)
+                    .because(&error)
+                    .hint("name a file that this user may read, or one that can be made"))
+            }
+            Err(error) => Ok(Self::none(format!("there is no key: `{shown}`: {error}"))),
+        }
+    }
+
+    fn none(why: String) -> Self {
+        tracing::info!(why, "journals are not signed");
+        Self { secret: Err(why) }
+    }
+
+    /// Why lines cannot be signed.
+    pub(super) fn missing(&self) -> Option<&str> {
+        self.secret.as_ref().err().map(String::as_str)
+    }
+
+    /// The signature of a line, hexadecimal; `before` has digested everything before it.
+    pub(super) fn sign(&self, before: &Sha256, line: &[u8]) -> Option<String> {
+        let mac = self.mac(before, line)?.finalize().into_bytes();
+        Some(mac.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Why a line is not one of this user.
+    pub(super) fn doubt(&self, before: &Sha256, line: &[u8], said: Option<&str>) -> Option<String> {
+        let Some(said) = said else { return Some("it is not signed".to_owned()) };
+        if let Err(why) = &self.secret {
+            return Some(format!("its signature cannot be checked: {why}"));
+        }
+        let digits: Option<Vec<u8>> = (0..said.len() / 2)
+            .map(|at| u8::from_str_radix(said.get(2 * at..2 * at + 2)?, 16).ok())
+            .collect();
+        let verified = self
+            .mac(before, line)
+            .zip(digits)
+            .is_some_and(|(mac, digits)| mac.verify_slice(&digits).is_ok());
+        (!verified).then(|| "it is not signed with the key of this user".to_owned())
+    }
+
+    fn mac(&self, before: &Sha256, line: &[u8]) -> Option<Hmac<Sha256>> {
+        let secret = self.secret.as_ref().ok()?;
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
+        mac.update(PURPOSE);
+        mac.update(&before.clone().finalize());
+        mac.update(line);
+        Some(mac)
+    }
+
+    /// A key for tests.
+    #[cfg(test)]
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+        Self { secret: Ok(bytes.to_vec().into()) }
+    }
+}
+
+fn place(settings: &Resolved, environment: &Environment) -> Option<Place> {
+    if let Some(path) = settings.path(SETTING) {
+        return Some(Place { path, named: true });
+    }
+    let absolute =
+        |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME");
+    let state = state.or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    Some(Place { path: state.join(FILE), named: false })
+}
+
+enum Opened {
+    Key(Zeroizing<Vec<u8>>),
+    /// Others may read or change the file: why, and what to do.
+    Refused(String, String),
+    /// Others may change which file this is.
+    Elsewhere(String),
+}
+
+fn find_or_make(path: &Path) -> io::Result<Opened> {
+    match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // Others must not read what is written there: looked at before a secret is.
+    let way = way(folder)?;
+    let doubt = match doubt_of_way(&way)? {
+        None => doubt_of_path(&way.real)?,
+        some => some,
+    };
+    if let Some(doubt) = doubt {
+        return Ok(Opened::Elsewhere(doubt.to_string()));
+    }
+    // Readable by its owner only. Another process may be as far: the first one that gives its file the name wins.
+    let text =
+        random::characters(random::HEX, 64).map_err(|error| io::Error::other(error.message))?;
+    let mut file = tempfile::Builder::new().prefix(".journal.key.").tempfile_in(folder)?;
+    writeln!(file, "{}", Zeroizing::new(text).as_str())?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(error.error);
+        }
+        Ok(_) => fs::File::open(folder)?.sync_all()?,
+        Err(_) => {}
+    }
+    open(path)
+}
+
+fn open(path: &Path) -> io::Result<Opened> {
+    let way = way(path)?;
+    if let Some(doubt) = doubt_of_way(&way)? {
+        return Ok(Opened::Elsewhere(doubt.to_string()));
+    }
+    let file = open_regular(&way.real)?;
+    if let Some(doubt) = doubt_of_file(&file, path)? {
+        return Ok(Opened::Refused(format!("it {}", doubt.why), doubt.hint));
+    }
+    if has_other_readers(&file)? {
+        let hint = format!(
+            "remove it: whoever read it can sign journals; then a new one is made. If it was never shared: \
+             chmod 600 '{}'",
+            path.display()
+        );
+        return Ok(Opened::Refused("others may read it".to_owned(), hint));
+    }
+    let mut secret = Zeroizing::new(Vec::with_capacity(*LENGTHS.end() + 1));
+    io::Read::read_to_end(&mut io::Read::take(file, *LENGTHS.end() as u64 + 1), &mut secret)?;
+    let kept = secret.trim_ascii_end().len();
+    secret.truncate(kept);
+    if !LENGTHS.contains(&secret.len()) {
+        let (least, most) = (LENGTHS.start(), LENGTHS.end());
+        let why = format!("it must have {least} to {most} bytes");
+        return Ok(Opened::Refused(why, "remove it; then a new one is made".to_owned()));
+    }
+    Ok(Opened::Key(secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn key(path: &Path, named: bool) -> Result<Key> {
+        Key::at(Some(Place { path: path.to_owned(), named }), true)
+    }
+
+    fn sign(key: &Key) -> String {
+        key.sign(&Sha256::new(), b"line").unwrap()
+    }
+
+    #[test]
+    fn processes_that_begin_at_once_agree_on_a_key() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("state/build-image/journal.key");
+        let made: Vec<String> = std::thread::scope(|scope| {
+            let begun: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| sign(&key(&path, false).unwrap()))).collect();
+            begun.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(made.iter().all(|signed| *signed == made[0]), "{made:?}");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        let beside = fs::read_dir(path.parent().unwrap()).unwrap().count();
+        assert_eq!(beside, 1, "temporary files stay");
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_or_change_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("journal.key");
+        key(&path, false).unwrap();
+        for (mode, why) in [
+            (0o644, "others may read it"),
+            (0o604, "others may read it"),
+            (0o602, "may be written by everybody"),
+        ] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = key(&path, false).unwrap_err();
+            assert!(error.message.ends_with(why) && error.hint.is_some(), "{mode:o}: {error}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        key(&path, false).unwrap();
+        // Too short, and empty.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        for text in ["", "short\n"] {
+            fs::write(&path, text).unwrap();
+            assert!(key(&path, false).unwrap_err().message.contains("32 to 4096 bytes"));
+        }
+    }
+
+    #[test]
+    fn without_a_safe_directory_nothing_is_signed_and_a_named_key_is_an_error() {
+        let home = tempfile::tempdir().unwrap();
+        let open = home.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        for path in [open.join("journal.key"), "/proc/nowhere/journal.key".into()] {
+            let unsigned = key(&path, false).unwrap();
+            assert!(unsigned.sign(&Sha256::new(), b"line").is_none());
+            let why = unsigned.doubt(&Sha256::new(), b"line", Some("00")).unwrap();
+            assert!(why.contains("there is no key"), "{why}");
+            let error = key(&path, true).unwrap_err();
+            assert!(error.message.contains(SETTING) && error.hint.is_some(), "{error}");
+            assert!(!path.exists());
+        }
+        assert!(Key::at(None, true).unwrap().missing().is_some());
+    }
+}

@@ -1,0 +1,213 @@
+//! Decides whether a journal is believed. `gc` removes what it names, with the user's keys, and `resume` starts the
+//! programs it names: a journal that somebody else could have written must not be enough for that.
+
+use std::{ffi::OsStr, fs::File, path::Path};
+
+use super::{Entry, FILE, Key, Seal};
+use crate::{
+    error::{Error, Stage},
+    trust::{doubt_of_file, doubt_of_way, way},
+};
+
+/// Whether a journal is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// This user wrote it, and nobody else could have changed it.
+    Trusted,
+    /// It may be somebody else's.
+    Untrusted {
+        /// Why; a clause.
+        reason: String,
+        /// Whether it stays what it is once the user has looked at it.
+        adoptable: bool,
+    },
+}
+
+/// Why others could have changed an open journal: itself, or a directory or link on its way.
+pub(super) fn doubt(path: &Path, file: &File) -> Option<String> {
+    let found = way(path).and_then(|way| match doubt_of_way(&way)? {
+        None => doubt_of_file(file, path),
+        some => Ok(some),
+    });
+    match found {
+        Ok(doubt) => doubt.map(|doubt| doubt.to_string()),
+        Err(error) => Some(format!("`{}` cannot be examined: {error}", path.display())),
+    }
+}
+
+pub(super) fn of(
+    path: &Path,
+    entries: &[Entry],
+    seal: Option<&Seal>,
+    doubt: Option<&str>,
+    key: &Key,
+) -> Standing {
+    let unsigned = seal.and_then(|seal| seal.doubt(key)).or_else(|| misplaced(path, entries));
+    match (doubt, unsigned) {
+        (None, None) => Standing::Trusted,
+        // Its last line vouches for it, whoever may write there: what was looked at is what is used.
+        (Some(doubt), None) => Standing::Untrusted { reason: doubt.to_owned(), adoptable: true },
+        (None, Some(reason)) => Standing::Untrusted { reason, adoptable: true },
+        (Some(doubt), Some(_)) => {
+            Standing::Untrusted { reason: doubt.to_owned(), adoptable: false }
+        }
+    }
+}
+
+/// A run's journal says which run it is of, and its directory has that name.
+fn misplaced(path: &Path, entries: &[Entry]) -> Option<String> {
+    let started = entries.iter().find_map(|entry| match entry {
+        Entry::RunStarted { run_id, .. } => Some(run_id),
+        _ => None,
+    })?;
+    let name = path.parent().and_then(Path::file_name);
+    (name != Some(OsStr::new(started))).then(|| format!("it is the journal of run `{started}`"))
+}
+
+/// The error for the journal of a run that is not believed.
+pub(crate) fn refused(folder: &Path, reason: &str) -> Error {
+    let name = folder.file_name().unwrap_or_default().display();
+    let text = format!("the journal `{}` is not trusted", folder.join(FILE).display());
+    let mut error = Error::new(Stage::Settings, text);
+    error.causes = vec![reason.to_owned()];
+    error.hint(format!(
+        "build-image gc --adopt {name} shows what it says and would remove; adopt a run only when you know where it \
+         comes from"
+    ))
+}
+
+/// The error for a journal that cannot be signed.
+pub(super) fn cannot_sign(path: &Path, why: &str) -> Error {
+    let text = format!("the journal `{}` cannot be adopted", path.display());
+    let mut error = Error::new(Stage::Settings, text);
+    error.causes = vec![why.to_owned()];
+    error.hint("set JOURNAL_KEY_FILE to a file that only this user may read")
+}
+
+/// The error for a journal that others may change after the user has looked at it.
+pub(super) fn not_adoptable(path: &Path, reason: &str) -> Error {
+    let folder = path.parent().unwrap_or(path).display();
+    let text = format!("the journal `{}` cannot be adopted", path.display());
+    let mut error = Error::new(Stage::Settings, text);
+    error.causes = vec![reason.to_owned()];
+    error.hint(format!(
+        "others may change it after you have looked at it; copy `{folder}` to a directory that only you may write to"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Arc};
+
+    use build_image_plugin_api::document::Build;
+
+    use super::*;
+    use crate::journal::Journal;
+
+    fn key(seed: u8) -> Arc<Key> {
+        Arc::new(Key::of_bytes(&[seed; 32]))
+    }
+
+    fn started(run: &str) -> Entry {
+        Entry::RunStarted {
+            run_id: run.to_owned(),
+            tool: String::new(),
+            platform: "acme".to_owned(),
+            plugin: String::new(),
+            sha256: String::new(),
+            settings: serde_json::Value::Null,
+            words: Vec::new(),
+            folder: String::new(),
+            shape: std::collections::BTreeMap::new(),
+            provisional: false,
+            build: Box::<Build>::default(),
+            artifacts: None,
+        }
+    }
+
+    /// A run with some lines.
+    fn run(base: &Path, name: &str, key: &Arc<Key>) -> PathBuf {
+        let folder = base.join(name);
+        let mut journal = Journal::open(&folder, key).unwrap();
+        journal.append(started(name)).unwrap();
+        for step in ["check", "upload", "register"] {
+            journal.append(Entry::StepStarted { step: step.to_owned() }).unwrap();
+        }
+        folder
+    }
+
+    fn reason(folder: &Path, key: &Arc<Key>) -> Option<String> {
+        let opened = Journal::open(folder, key).err().map(|error| error.causes.join(": "));
+        match Journal::peek(folder).unwrap().standing(key) {
+            Standing::Trusted => {
+                assert!(opened.is_none(), "{opened:?}");
+                None
+            }
+            Standing::Untrusted { reason, .. } => {
+                assert_eq!(opened.as_ref(), Some(&reason));
+                Some(reason)
+            }
+        }
+    }
+
+    #[test]
+    fn lines_of_another_key_order_or_run_are_not_believed() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = run(base.path(), "a", &key(1));
+        assert_eq!(reason(&folder, &key(1)), None);
+        assert!(reason(&folder, &key(2)).unwrap().contains("not signed with the key of this user"));
+        let path = folder.join(FILE);
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let other = fs::read_to_string(run(base.path(), "b", &key(1)).join(FILE)).unwrap();
+        let others: Vec<&str> = other.lines().collect();
+        for (changed, why) in [
+            (vec![lines[0], lines[2], lines[1], lines[3]], "reordered"),
+            (vec![lines[0], lines[1], lines[3]], "one left out"),
+            (vec![lines[0], lines[1], lines[2], lines[3], lines[3]], "one twice"),
+            (vec![lines[0], others[1], others[2], others[3]], "of another run"),
+            (vec![others[0], lines[1], lines[2], lines[3]], "begun by another run"),
+            (others.clone(), "another run's journal"),
+            (vec![lines[1], lines[2], lines[3]], "without its first"),
+        ] {
+            fs::write(&path, changed.join("\n") + "\n").unwrap();
+            assert!(reason(&folder, &key(1)).is_some(), "{why}");
+        }
+        // The checksums of all lines are right all the time; a torn line is no doubt.
+        fs::write(&path, format!("{text}{}", &lines[1][..9])).unwrap();
+        assert_eq!(reason(&folder, &key(1)), None);
+    }
+
+    #[test]
+    fn an_adopted_journal_is_believed_as_it_was_when_it_was_adopted() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = run(base.path(), "a", &key(1));
+        drop(Journal::adopt(&folder, &key(2)).unwrap());
+        assert_eq!(reason(&folder, &key(2)), None);
+        let path = folder.join(FILE);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replacen("upload", "delete", 1)).unwrap();
+        assert!(Journal::peek(&folder).unwrap().standing(&key(2)) != Standing::Trusted);
+        fs::write(&path, text.lines().rev().skip(1).collect::<Vec<_>>().join("\n")).unwrap();
+        assert!(Journal::peek(&folder).unwrap().standing(&key(2)) != Standing::Trusted);
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_makes_a_signed_journal_doubtful() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = run(base.path(), "a", &key(1));
+        let open = fs::Permissions::from_mode(0o777);
+        for object in [base.path(), &folder, &folder.join(FILE)] {
+            let before = fs::metadata(object).unwrap().permissions();
+            fs::set_permissions(object, open.clone()).unwrap();
+            let why = reason(&folder, &key(1)).unwrap();
+            assert!(why.contains("may be written by everybody"), "{}: {why}", object.display());
+            // Signed by this user: what was looked at is what is used. Signed by another: it may change meanwhile.
+            drop(Journal::adopt(&folder, &key(1)).unwrap());
+            let error = Journal::adopt(&folder, &key(2)).unwrap_err();
+            assert!(error.message.contains("cannot be adopted"), "{error}");
+            fs::set_permissions(object, before).unwrap();
+        }
+        assert_eq!(reason(&folder, &key(1)), None);
+    }
+}

@@ -1,0 +1,122 @@
+//! Decides whether others could have changed what is read here: files are believed only when they and every
+//! directory on the way belong to this user or to root, and only those may write to them.
+//!
+//! ```text
+//! way.rs    every directory and link that decides which file a path names
+//! acl.rs    writers that an access control list adds to the mode bits
+//! group.rs  groups that only this user is in         regular.rs  opening what may be a pipe or a device
+//! scope.rs  which local files of a run may be removed
+//! ```
+
+mod acl;
+mod group;
+mod regular;
+mod scope;
+mod way;
+
+use std::{
+    fs::{File, Metadata},
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+pub(crate) use regular::{open_regular, read_regular};
+pub use scope::Scope;
+pub(crate) use way::{Way, way};
+
+/// Somebody else who may change a file, a directory or a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Doubt {
+    /// What may be changed.
+    pub(crate) object: PathBuf,
+    /// By whom; a fragment that follows the object.
+    pub(crate) why: String,
+    /// What to do.
+    pub(crate) hint: String,
+}
+
+impl std::fmt::Display for Doubt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` {}", self.object.display(), self.why)
+    }
+}
+
+/// Who else may change an open file.
+///
+/// # Errors
+/// When its owner, mode or access control list cannot be read.
+pub(crate) fn doubt_of_file(file: &File, object: &Path) -> io::Result<Option<Doubt>> {
+    Ok(doubt(object, &file.metadata()?, &acl::of_file(file)?))
+}
+
+/// Who else may change what a path names; a link is looked at itself.
+///
+/// # Errors
+/// When its owner, mode or access control list cannot be read.
+pub(crate) fn doubt_of_path(path: &Path) -> io::Result<Option<Doubt>> {
+    let metadata = path.symlink_metadata()?;
+    let acl = if metadata.is_symlink() { Vec::new() } else { acl::of_path(path)? };
+    Ok(doubt(path, &metadata, &acl))
+}
+
+/// Who else may change which file a path names: through a directory, or a link, on the way.
+///
+/// # Errors
+/// When the path leads nowhere, or something on the way cannot be read.
+pub(crate) fn doubt_of_way(way: &Way) -> io::Result<Option<Doubt>> {
+    for object in &way.objects {
+        if let Some(doubt) = doubt_of_path(object)? {
+            return Ok(Some(doubt));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a group or an access control list lets others read an open file.
+///
+/// # Errors
+/// When its mode or access control list cannot be read.
+pub(crate) fn has_other_readers(file: &File) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    let acl = acl::of_file(file)?;
+    let by_group = metadata.mode() & 0o040 != 0 && !group::is_mine_alone(metadata.gid());
+    let me = rustix::process::geteuid().as_raw();
+    Ok(metadata.mode() & 0o004 != 0
+        || if acl.is_empty() {
+            by_group
+        } else {
+            acl::foreign_reader(&acl, metadata.gid(), me).is_some()
+        })
+}
+
+fn doubt(object: &Path, metadata: &Metadata, acl: &[u8]) -> Option<Doubt> {
+    let me = rustix::process::geteuid().as_raw();
+    let made = |why: String, hint: String| Some(Doubt { object: object.to_owned(), why, hint });
+    if metadata.uid() != 0 && metadata.uid() != me {
+        return made(
+            format!("belongs to user id {}", metadata.uid()),
+            "it and its directories must belong to you or to root".to_owned(),
+        );
+    }
+    let mode = metadata.mode();
+    // Everybody may write through a link's mode; what counts is the directory it is in. In a sticky directory
+    // others may add entries, and change none of ours.
+    if metadata.is_symlink() || metadata.is_dir() && mode & 0o1000 != 0 {
+        return None;
+    }
+    if mode & 0o002 != 0 {
+        let hint = format!("chmod o-w '{}'", object.display());
+        return made("may be written by everybody".to_owned(), hint);
+    }
+    if !acl.is_empty() {
+        let why = acl::foreign_writer(acl, metadata.gid(), me)?;
+        let hint = format!("setfacl --remove-all '{}'", object.display());
+        return made(format!("may be written by {why}"), hint);
+    }
+    if mode & 0o020 != 0 && !group::is_mine_alone(metadata.gid()) {
+        let hint = format!("chmod g-w '{}'", object.display());
+        return made(format!("may be written by group id {}", metadata.gid()), hint);
+    }
+    None
+}

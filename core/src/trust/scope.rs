@@ -1,0 +1,121 @@
+//! Limits which local files are removed for a run: its own directories, and what it made in IMAGE_DIR. A journal may
+//! name any path of this host, and whoever removes leftovers may remove anything.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use build_image_plugin_api::Resource;
+
+use crate::report::Leftover;
+
+/// Kind of resources that are files of this host (`ready::folder`).
+const FILE: &str = "file";
+
+/// Where files of a run may be removed.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Directories of the run itself: whatever is below them.
+    own: Vec<PathBuf>,
+    /// Directory of published images: entries of it, as far as the journal names them.
+    published: Option<PathBuf>,
+}
+
+impl Scope {
+    /// The run's own directories, without links, and its IMAGE_DIR.
+    pub(crate) fn new<'p>(
+        own: impl IntoIterator<Item = &'p Path>,
+        published: Option<&Path>,
+    ) -> Self {
+        let real = |path: &Path| fs::canonicalize(path).ok();
+        Self {
+            own: own.into_iter().filter_map(real).collect(),
+            published: published.and_then(real),
+        }
+    }
+
+    /// Resources that may be removed, and those that are left alone.
+    pub(crate) fn split(&self, resources: Vec<Resource>) -> (Vec<Resource>, Vec<Leftover>) {
+        let (mut removed, mut left) = (Vec::new(), Vec::new());
+        for resource in resources {
+            match self.refusal(&resource) {
+                None => removed.push(resource),
+                Some(reason) => {
+                    let hint = Some("look at it, and remove it by hand if it is yours".to_owned());
+                    left.push(Leftover { resource, reason, hint });
+                }
+            }
+        }
+        (removed, left)
+    }
+
+    /// Why a resource is not removed: it names a file of this host outside of these directories.
+    pub(crate) fn refusal(&self, resource: &Resource) -> Option<String> {
+        let is_file = resource.kind == FILE;
+        let values = [Some(&resource.name), resource.id.as_ref()];
+        let values = values.into_iter().flatten().chain(resource.attributes.values());
+        values.map(|value| Path::new(value.as_str())).find_map(|path| {
+            // What other kinds call by a name with slashes is a matter of their cloud, unless it is here too.
+            let meant = is_file && path.components().count() > 1
+                || path.is_absolute() && path.symlink_metadata().is_ok();
+            let refused =
+                || format!("`{}` is not below the directories of its run", path.display());
+            (meant && !self.covers(path)).then(refused)
+        })
+    }
+
+    /// Whether a path is below the run's directories, or an entry of IMAGE_DIR. What is not there cannot be removed.
+    fn covers(&self, path: &Path) -> bool {
+        if !path.is_absolute() {
+            return false;
+        }
+        let (Some(parent), Some(_)) = (path.parent(), path.file_name()) else { return false };
+        let parent = match fs::canonicalize(parent) {
+            Ok(parent) => parent,
+            Err(error) => return error.kind() == io::ErrorKind::NotFound,
+        };
+        self.own.iter().any(|own| parent.starts_with(own))
+            || self.published.as_ref().is_some_and(|published| parent == *published)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_of_the_run_are_removed() {
+        let base = tempfile::tempdir().unwrap();
+        let (run, images) = (base.path().join("runs/r"), base.path().join("images"));
+        let elsewhere = base.path().join("elsewhere");
+        for folder in [&run, &images, &elsewhere, &images.join("below")] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::write(elsewhere.join("precious"), "").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, run.join("link")).unwrap();
+        let scope = Scope::new([run.as_path()], Some(&images));
+        let shown = |path: PathBuf| path.display().to_string();
+        let precious = shown(elsewhere.join("precious"));
+        let file = |path: PathBuf| Resource::new(FILE, shown(path));
+        for (resource, removed) in [
+            (file(images.join("disk.qcow2")), true),
+            (file(run.join("a/b")), true),
+            (file(run.join("disk.raw")).with_id(shown(images.join("x"))), true),
+            (file(elsewhere.join("precious")), false),
+            (file(images.join("x")).with_id(precious.clone()), false),
+            (file(images.join("x")).with("temporary", precious.clone()), false),
+            (file(run.join("link/precious")), false),
+            (file(run.join("../../elsewhere/precious")), false),
+            (file(images.join("below/x")), false),
+            (file(images.clone()), false),
+            (file("a/relative".into()), false),
+            (Resource::new("ova", precious.clone()), false),
+            (Resource::new("image", "m-1").with("path", precious), false),
+            (Resource::new("image", "/subscriptions/1/images/2"), true),
+            (Resource::new("object", "folder/key"), true),
+        ] {
+            assert_eq!(scope.refusal(&resource).is_none(), removed, "{resource:?}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Journals of others: in a shared directory, in a tree that was received. What they name is listed, and nothing of it
+//! is removed or started until the user adopts the run.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, lchown},
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Run, Sandbox, TinyIso, needs, sandbox_walk};
+
+/// Who plants what is not believed.
+const OTHER: u32 = 4242;
+/// The planted run.
+const RUN: &str = "planted";
+
+/// Whether tests may give files away.
+fn is_root() -> bool {
+    rustix_uid() == 0
+}
+
+fn rustix_uid() -> u32 {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    folder.path().metadata().unwrap().uid()
+}
+
+/// Who owns the planted files.
+#[derive(Clone, Copy, Debug)]
+enum Owner {
+    /// Another user of the host.
+    Other,
+    /// The victim: the tree was copied or unpacked.
+    Victim,
+}
+
+/// The owners that can be played here.
+fn owners() -> Vec<Owner> {
+    if is_root() { vec![Owner::Other, Owner::Victim] } else { vec![Owner::Victim] }
+}
+
+/// Writes a journal as somebody would who knows the format: with right checksums, that is none.
+fn plant(sandbox: &Sandbox, owner: Owner, words: &[&str], resources: &[Value]) -> PathBuf {
+    let folder = sandbox.path().join("artifacts/runs").join(RUN);
+    fs::create_dir_all(&folder).unwrap();
+    let words: Vec<&str> = words.to_vec();
+    let platform = words[words.iter().position(|word| *word == "-p").unwrap() + 1];
+    let images = sandbox.path().join("images");
+    let mut lines = vec![json!({
+        "what": "run_started", "run_id": RUN, "tool": "1.0.0", "platform": platform, "words": words,
+        "folder": sandbox.path(), "settings": {},
+        "build": {"run_id": RUN, "file_stem": "disk", "virtual_size": 4 << 20, "image_dir": images},
+    })];
+    lines.extend(resources.iter().map(|resource| {
+        json!({"what": "resource", "event": {"type": "resource_created", "resource": resource}})
+    }));
+    let mut text = String::new();
+    for mut line in lines {
+        line["time"] = "2026-11-22T07:30:00Z".into();
+        text.push_str(&format!("{line}\n"));
+    }
+    fs::write(folder.join("journal.jsonl"), text).unwrap();
+    if let Owner::Other = owner {
+        let give = |path: &Path| lchown(path, Some(OTHER), Some(OTHER)).unwrap();
+        sandbox_walk(&sandbox.path().join("artifacts"), &mut |path| give(path));
+        give(&sandbox.path().join("artifacts"));
+    }
+    folder
+}
+
+/// A script that says it ran.
+fn evil(sandbox: &Sandbox, name: &str) -> PathBuf {
+    let ran = sandbox.path().join("it-ran");
+    let path = sandbox.write(name, &format!("#!/bin/sh\ntouch '{}'\n", ran.display()));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    ran
+}
+
+fn command(sandbox: &Sandbox, words: &[&str]) -> Run {
+    Run::of(&sandbox.command(words).output().unwrap(), None)
+}
+
+/// `gc` says what it refuses, then that something is left.
+#[track_caller]
+fn gc_failed(run: &Run, code: i32, parts: &[&str]) {
+    assert_eq!(run.code, code, "{}", run.stderr);
+    for part in parts.iter().chain(&["not everything could be removed"]) {
+        assert!(run.stderr.contains(part), "`{part}` is missing in\n{}", run.stderr);
+    }
+}
+
+/// The run is listed with the reason, and only there.
+#[track_caller]
+fn is_listed(sandbox: &Sandbox, owner: Owner) {
+    let run = command(sandbox, &["runs", "--json"]);
+    let said: Value = serde_json::from_str(&run.stdout).unwrap();
+    let said = &said["runs"][0];
+    assert_eq!((&said["id"], &said["state"]), (&RUN.into(), &"untrusted".into()));
+    let reason = said["untrusted"].as_str().unwrap();
+    let wanted = match owner {
+        Owner::Other => "belongs to user id 4242",
+        Owner::Victim => "it is not signed",
+    };
+    assert!(reason.contains(wanted), "{owner:?}: {reason}");
+    assert!(command(sandbox, &["runs"]).stdout.contains(wanted));
+}
+
+#[test]
+fn gc_removes_nothing_in_the_cloud_that_a_planted_journal_names() {
+    for owner in owners() {
+        let sandbox = Sandbox::with_cloud();
+        sandbox.disk("disk.raw", 4, 1);
+        let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+        let built = sandbox.run(&words);
+        built.succeeded();
+        let image = built.member("image_id");
+        let resource = json!({
+            "kind": "image", "name": "disk", "id": image, "region": "cn-hangzhou", "product": true,
+        });
+        plant(&sandbox, owner, &words, &[resource]);
+        is_listed(&sandbox, owner);
+        let run = command(&sandbox, &["gc", "--yes"]);
+        gc_failed(&run, 2, &["is not trusted", "gc --adopt planted"]);
+        sandbox.cloud_has_only(1);
+    }
+}
+
+#[test]
+fn gc_removes_no_file_that_a_planted_journal_names() {
+    for owner in owners() {
+        let sandbox = Sandbox::new();
+        let precious = sandbox.write("elsewhere/precious", "precious");
+        let resource = json!({"kind": "file", "name": precious, "id": precious});
+        plant(&sandbox, owner, &["--disk", "disk.raw", "-p", "qcow2"], &[resource]);
+        is_listed(&sandbox, owner);
+        gc_failed(&command(&sandbox, &["gc", "--yes"]), 2, &["is not trusted"]);
+        assert!(precious.exists());
+    }
+}
+
+#[test]
+fn resume_starts_no_program_that_a_planted_journal_names() {
+    if !needs(&["xorriso"]) {
+        return;
+    }
+    for owner in owners() {
+        let sandbox = Sandbox::new();
+        TinyIso::base().write(&sandbox.path().join("base.iso"));
+        let ran = evil(&sandbox, "evil");
+        let words = ["-i", "base.iso", "-m", "ltm", "-b", "1", "-p", "qcow2", "--qemu", "./evil"];
+        plant(&sandbox, owner, &words, &[]);
+        command(&sandbox, &["resume"]).failed(2, &["no run in", "is trusted", RUN]);
+        command(&sandbox, &["resume", RUN]).failed(2, &["is not trusted"]);
+        assert!(!ran.exists(), "{owner:?}");
+    }
+}
+
+#[test]
+fn no_plugin_of_a_received_tree_is_started() {
+    for owner in owners() {
+        let sandbox = Sandbox::new();
+        let ran = evil(&sandbox, "build-image-provider-helper");
+        let words = ["--disk", "disk.raw", "-p", "helper", "--provider-dir", "."];
+        plant(&sandbox, owner, &words, &[json!({"kind": "object", "name": "a"})]);
+        gc_failed(&command(&sandbox, &["gc", "--yes"]), 2, &["is not trusted"]);
+        command(&sandbox, &["resume"]).failed(2, &["is trusted"]);
+        command(&sandbox, &["resume", RUN]).failed(2, &["is not trusted"]);
+        // Looking at it starts nothing, and shows what it would start.
+        let shown = command(&sandbox, &["gc", "--adopt", RUN]);
+        shown.succeeded();
+        let folder = format!("PROVIDER_DIR: `{}", sandbox.path().display());
+        for text in [
+            folder.as_str(),
+            "-p helper --provider-dir .",
+            "would remove object `a`",
+            "nothing was removed",
+        ] {
+            assert!(shown.stdout.contains(text), "`{text}` is missing in\n{}", shown.stdout);
+        }
+        assert!(!ran.exists(), "{owner:?}");
+    }
+}
+
+#[test]
+fn an_adopted_run_removes_its_own_files_and_no_others() {
+    let sandbox = Sandbox::new();
+    let precious = sandbox.write("elsewhere/precious", "precious");
+    let image = sandbox.write("images/disk.qcow2", "half an image");
+    let resources = [
+        json!({"kind": "file", "name": precious, "id": precious}),
+        json!({"kind": "file", "name": image, "id": image}),
+    ];
+    let folder = plant(&sandbox, Owner::Victim, &["--disk", "d", "-p", "qcow2"], &resources);
+    let shown = command(&sandbox, &["gc", "--adopt", RUN]);
+    shown.succeeded();
+    let (kept, removed) = (
+        format!("would leave file `{}`", precious.display()),
+        format!("would remove file `{}`", image.display()),
+    );
+    assert!(shown.stdout.contains(&kept) && shown.stdout.contains(&removed), "{}", shown.stdout);
+    assert!(image.exists() && folder.exists());
+    let done = command(&sandbox, &["gc", "--adopt", RUN, "--yes"]);
+    gc_failed(&done, 5, &["left behind", "precious", "is not below the directories of its run"]);
+    assert!(precious.exists() && !image.exists());
+    // It is this user's now; what is left is still listed, and still left alone.
+    let said = command(&sandbox, &["runs", "--json"]);
+    let said: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(said["runs"][0]["state"], "dead");
+    gc_failed(&command(&sandbox, &["gc", "--yes"]), 5, &["left behind", "precious"]);
+    assert!(precious.exists());
+}
+
+#[test]
+fn a_journal_that_others_may_change_is_not_adopted() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let precious = sandbox.write("images/disk.qcow2", "precious");
+    let resource = json!({"kind": "file", "name": precious, "id": precious});
+    plant(&sandbox, Owner::Other, &["--disk", "d", "-p", "qcow2"], &[resource]);
+    let run = command(&sandbox, &["gc", "--adopt", RUN, "--yes"]);
+    gc_failed(&run, 2, &["cannot be adopted", "belongs to user id 4242", "copy `"]);
+    assert!(precious.exists());
+}
+
+#[test]
+fn a_run_is_resumed_by_the_user_who_signed_it_and_by_no_other() {
+    let sandbox = Sandbox::with_cloud();
+    sandbox.disk("disk.raw", 4, 1);
+    let refuse = r#"[{"operation":"ImportImage","nth":2,"action":{"status":403,"code":"QuotaExceed.Image"}}]"#;
+    let emulator = sandbox.emulator.as_ref().unwrap();
+    emulator.set_faults(refuse).unwrap();
+    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--on-failure", "keep"];
+    sandbox.run(&words).failed(6, &["QuotaExceed.Image"]);
+    emulator.set_faults("[]").unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let as_other = |words: &[&str]| {
+        let mut command = sandbox.command(words);
+        command.env("XDG_STATE_HOME", other.path());
+        Run::of(&command.output().unwrap(), None)
+    };
+    as_other(&["resume"]).failed(2, &["no run in", "is trusted"]);
+    gc_failed(&as_other(&["gc", "--yes"]), 2, &["not signed with the key of this user"]);
+    assert_eq!(emulator.status()["objects"], 1);
+    // Without any place for a key nothing can be checked, and a build still works.
+    let mut homeless = sandbox.command(&["runs"]);
+    homeless.env_remove("XDG_STATE_HOME").env_remove("HOME");
+    let said = Run::of(&homeless.output().unwrap(), None);
+    assert!(said.stdout.contains("not trusted: its signature cannot be checked: there is no key"));
+    // Another user may adopt it; then it is that user's.
+    let id = {
+        let said = command(&sandbox, &["runs", "--json"]);
+        let said: Value = serde_json::from_str(&said.stdout).unwrap();
+        said["runs"][0]["id"].as_str().unwrap().to_owned()
+    };
+    let run = as_other(&["resume", "--adopt", &id]);
+    run.succeeded();
+    assert!(run.stderr.contains("it was started in `"), "{}", run.stderr);
+    sandbox.cloud_has_only(1);
+}
+
+#[test]
+fn workers_share_a_key_that_a_setting_names() {
+    let sandbox = Sandbox::with_cloud();
+    sandbox.disk("disk.raw", 4, 1);
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("shared.key");
+    let refuse = r#"[{"operation":"ImportImage","nth":2,"action":{"status":403,"code":"QuotaExceed.Image"}}]"#;
+    let emulator = sandbox.emulator.as_ref().unwrap();
+    emulator.set_faults(refuse).unwrap();
+    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--on-failure", "keep"];
+    let worker = |words: &[&str]| {
+        let mut command = sandbox.command(words);
+        command.env_remove("XDG_STATE_HOME").env_remove("HOME").env("F5_JOURNAL_KEY_FILE", &key);
+        Run::of(&command.output().unwrap(), None)
+    };
+    worker(&words).failed(6, &["QuotaExceed.Image"]);
+    emulator.set_faults("[]").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    worker(&["resume"]).failed(2, &["shared.key` is not safe: others may read it", "hint:"]);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    command(&sandbox, &["resume"]).failed(2, &["is trusted"]);
+    worker(&["resume"]).succeeded();
+    sandbox.cloud_has_only(1);
+}
