@@ -45,6 +45,7 @@ mod provenance;
 mod provider_check;
 mod provider_new;
 mod registry;
+mod replace_interrupted;
 mod resources;
 mod resume;
 mod reuse;
