@@ -48,6 +48,7 @@ mod provenance;
 mod provider_check;
 mod provider_new;
 mod registry;
+mod replace_interrupted;
 mod resources;
 mod resume;
 mod resume_settings;

@@ -22,6 +22,7 @@ use crate::{
     endpoint::Endpoint,
     error::{Cure, Failure, NETWORK_HINT},
     refusal::Refusal,
+    retry::LONGEST_ASKED,
 };
 
 /// Longest time for a connection to come up.
@@ -80,11 +81,13 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
+    /// The pause that the service asks for, at most [`LONGEST_ASKED`].
     fn asked_pause(&self) -> Option<Duration> {
         let number = |name| self.header(name).and_then(|text| text.trim().parse::<u64>().ok());
         let millis = number("x-oss-qos-delay-time").or_else(|| number("x-acs-retry-after"));
         let pause = millis.map(Duration::from_millis);
-        pause.or_else(|| number("retry-after").map(Duration::from_secs))
+        let pause = pause.or_else(|| number("retry-after").map(Duration::from_secs));
+        pause.map(|pause| pause.min(LONGEST_ASKED))
     }
 }
 
@@ -250,4 +253,26 @@ fn broken(what: &str, host: &str, error: reqwest::Error) -> Failure {
             .because(&error)
             .with_hint(NETWORK_HINT),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_that_a_service_asks_for_has_a_bound() {
+        let asked = |name: &'static str, value: &'static str| {
+            let headers = [(HeaderName::from_static(name), HeaderValue::from_static(value))];
+            let headers = headers.into_iter().collect();
+            Answer { status: 503, headers, body: Bytes::new() }.asked_pause()
+        };
+        assert_eq!(asked("retry-after", "7"), Some(Duration::from_secs(7)));
+        assert_eq!(asked("x-oss-qos-delay-time", "250"), Some(Duration::from_millis(250)));
+        assert_eq!(asked("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"), None);
+        for name in ["retry-after", "x-oss-qos-delay-time", "x-acs-retry-after"] {
+            for value in ["864000000", "18446744073709551615"] {
+                assert_eq!(asked(name, value), Some(LONGEST_ASKED), "{name}: {value}");
+            }
+        }
+    }
 }

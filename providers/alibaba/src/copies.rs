@@ -120,7 +120,10 @@ pub(crate) fn make(
     std::thread::scope(|scope| {
         for _ in 0..AT_A_TIME.min(regions.len()) {
             scope.spawn(|| {
-                while let Some((number, region)) = lock(&queue).pop_front() {
+                loop {
+                    // The lock must not be held while a copy is made.
+                    let next = lock(&queue).pop_front();
+                    let Some((number, region)) = next else { break };
                     let outcome = copier.copy(number, region);
                     lock(&outcomes).push((number, region.clone(), outcome));
                 }

@@ -22,6 +22,8 @@ use crate::{
     state::{IMAGE, MULTIPART, OBJECT, RENAMED, REPLACED, key_of},
 };
 
+/// How often a removal looks whether the host asks to stop.
+const STOP_POLL: Duration = Duration::from_millis(50);
 /// How often an upload is thrown away: parts in flight may outlive the first time.
 const ABORTS: usize = 3;
 /// Somebody waits, but what stays costs money.
@@ -54,7 +56,10 @@ pub(crate) fn discard(
             Ok(())
         } else {
             // The context's own runtime gives up when a stop was asked for; this must not.
-            to_the_end(remove(context, &mut guard, resource))
+            let removed = remove(context, &mut guard, resource);
+            // A replaced image is deleted in one go: half of it would be of no use to anybody.
+            let stoppable = !stopped_before && resource.kind != REPLACED;
+            to_the_end(unless_stopped(context, stoppable, removed))
         };
         match outcome {
             Ok(()) => {
@@ -73,6 +78,24 @@ pub(crate) fn discard(
         }
     }
     Ok(answer)
+}
+
+/// Runs a removal; one that is stoppable ends when the host asks to stop meanwhile.
+async fn unless_stopped(
+    context: &Context,
+    stoppable: bool,
+    removal: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let stopped = async {
+        while !(stoppable && context.is_cancelled()) {
+            tokio::time::sleep(STOP_POLL).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        removed = removal => removed,
+        () = stopped => Err(Error::cancelled()),
+    }
 }
 
 /// Whether a resource ends without anything being done: a replaced image whose name is given back,

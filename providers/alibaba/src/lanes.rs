@@ -14,6 +14,8 @@ use tokio::{
     time::Instant,
 };
 
+use crate::retry::LONGEST_ASKED;
+
 /// Lanes at the start.
 const FIRST: usize = 4;
 /// More lanes must move this much more to be worth it.
@@ -122,7 +124,7 @@ impl Lanes {
     /// The service asked to slow down, perhaps for how long.
     pub(crate) fn throttled(&self, pause: Option<Duration>) {
         self.tune(|tuner| tuner.throttled(Instant::now()));
-        let until = Instant::now() + pause.unwrap_or_default();
+        let until = Instant::now() + pause.unwrap_or_default().min(LONGEST_ASKED);
         let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
         *closed = Some(closed.map_or(until, |known| known.max(until)));
     }
@@ -221,10 +223,21 @@ mod tests {
             for _ in 0..FIRST {
                 used.push(lanes.enter().await);
             }
-            lanes.throttled(None);
+            lanes.throttled(Some(Duration::ZERO));
             assert_eq!(lanes.free.available_permits(), 0);
             used.clear();
             assert_eq!(lanes.free.available_permits(), FIRST / 2);
+        });
+    }
+
+    #[test]
+    fn no_pause_is_too_long_to_be_added_to_the_time() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let lanes = Lanes::new(8);
+            lanes.throttled(Some(Duration::MAX));
+            let until = lanes.closed.lock().unwrap().unwrap();
+            assert!(until <= Instant::now() + LONGEST_ASKED);
         });
     }
 }

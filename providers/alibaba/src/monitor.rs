@@ -16,9 +16,9 @@ use crate::{
 /// Upper bound of pauses, whatever the settings say.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Polls without the image in the list before it counts as gone.
+/// Consecutive polls without the image in the list before it counts as gone.
 const MISSING_POLLS: u32 = 10;
-/// Polls without a word of the image check before there is none.
+/// Consecutive polls without a word of the image check before there is none.
 const REPORT_POLLS: u32 = 3;
 /// One look; the loop around it is what repeats.
 const LOOK: Policy = Policy {
@@ -30,23 +30,24 @@ const LOOK: Policy = Policy {
 
 /// When waiting ends.
 pub(crate) struct Deadline {
-    at: Instant,
+    /// Absent when it is too far away to be a time.
+    at: Option<Instant>,
     limit: Duration,
 }
 
 impl Deadline {
     /// That long from now.
     pub(crate) fn after(limit: Duration) -> Self {
-        Self { at: Instant::now() + limit, limit }
+        Self { at: Instant::now().checked_add(limit), limit }
     }
 
     fn check(&self, what: &str, last: Option<&Error>) -> Result<()> {
-        if Instant::now() < self.at {
+        if self.at.is_none_or(|at| Instant::now() < at) {
             return Ok(());
         }
         let message = format!("{what} did not end within {} s", self.limit.as_secs());
         let mut error = Error::new(ErrorKind::Timeout, message)
-            .with_hint("resume the run to go on waiting, or raise ALIBABA_IMPORT_TIMEOUT");
+            .with_hint("raise ALIBABA_IMPORT_TIMEOUT, or build again with `--on-failure keep` to be able to resume the run");
         if let Some(last) = last {
             error = error.because(last);
         }
@@ -158,6 +159,7 @@ impl Waiter<'_> {
         self.poll(&what, look, |seen| match seen {
             Some(image) if image.status == "Available" => Ok(Some(image)),
             Some(image) if matches!(image.status.as_str(), "Creating" | "Waiting") => {
+                missing = 0;
                 self.tell(percent(&image.progress));
                 Ok(None)
             }
@@ -185,7 +187,10 @@ impl Waiter<'_> {
         let look = async || ecs.image(id, &LOOK).await;
         self.poll(&what, look, |seen| match seen.and_then(|image| image.detection_options) {
             Some(report) if report.status == "Finished" => Ok(Some(Some(report))),
-            Some(report) if !report.status.is_empty() => Ok(None),
+            Some(report) if !report.status.is_empty() => {
+                missing = 0;
+                Ok(None)
+            }
             _ if missing < REPORT_POLLS => {
                 missing += 1;
                 Ok(None)
@@ -212,6 +217,8 @@ mod tests {
     fn a_deadline_says_how_to_go_on() {
         let error = Deadline::after(Duration::ZERO).check("import task `t`", None).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Timeout);
-        assert!(error.hint.unwrap().contains("ALIBABA_IMPORT_TIMEOUT"));
+        let hint = error.hint.unwrap();
+        assert!(hint.contains("ALIBABA_IMPORT_TIMEOUT") && hint.contains("--on-failure keep"));
+        assert!(Deadline::after(Duration::MAX).check("import task `t`", None).is_ok());
     }
 }

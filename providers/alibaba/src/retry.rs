@@ -17,9 +17,13 @@ pub(crate) struct Policy {
     pub(crate) patience: Duration,
     /// Upper bound of the first pause; doubles with every attempt.
     pub(crate) first_pause: Duration,
-    /// Upper bound of every pause.
+    /// Upper bound of every pause that the service did not ask for.
     pub(crate) longest_pause: Duration,
 }
+
+/// Longest pause that a service may ask for, in any of its headers. A longer one would look like a
+/// build that hangs; the call is repeated after this time and refused again if need be.
+pub(crate) const LONGEST_ASKED: Duration = Duration::from_secs(120);
 
 impl Policy {
     /// For single calls of a build.
@@ -42,7 +46,7 @@ impl Policy {
         let bound = doubled.min(self.longest_pause);
         let millis = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
         let jittered = Duration::from_millis(random() % millis.saturating_add(1));
-        jittered.max(asked.unwrap_or_default())
+        jittered.max(asked.unwrap_or_default().min(LONGEST_ASKED))
     }
 }
 
@@ -141,5 +145,8 @@ mod tests {
         assert!((0..50).all(|_| policy.pause(1, None) <= Duration::from_millis(250)));
         let asked = Some(Duration::from_secs(9));
         assert_eq!(policy.pause(1, asked), Duration::from_secs(9));
+        for asked in [Duration::from_secs(86_400), Duration::MAX] {
+            assert_eq!(policy.pause(1, Some(asked)), LONGEST_ASKED);
+        }
     }
 }

@@ -249,3 +249,27 @@ fn architecture_and_boot_mode_are_those_of_the_disk_unless_the_settings_say_othe
         assert_eq!(found, (&json!(asked.0), &json!(asked.1), &json!("unsupported")), "{disk:?}");
     }
 }
+
+#[test]
+fn copies_are_made_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("requests");
+    let emulator = emulator_with(Config {
+        import_time: std::time::Duration::from_secs(2),
+        log_requests: Some(log.clone()),
+        ..Config::default()
+    });
+    let regions = json!(["cn-shanghai", "cn-beijing", "eu-central-1"]);
+    let run = Run::new(&emulator, host(), &[("ALIBABA_IMAGE_COPY_REGIONS", regions)]);
+    run.register(run.upload().unwrap()).unwrap();
+    let text = std::fs::read_to_string(log).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let asked: Vec<jiff::Timestamp> = lines
+        .filter(|line| line["operation"] == "CopyImage")
+        .map(|line| line["time"].as_str().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(asked.len(), 3);
+    // One copy takes two seconds: the last one is asked for before the first one is there.
+    let between = asked[2].duration_since(asked[0]);
+    assert!(between < jiff::SignedDuration::from_secs(2), "{between:?}");
+}
