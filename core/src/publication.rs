@@ -2,9 +2,9 @@
 //! same file system, and moved to its final names when the build is released.
 //!
 //! ```text
-//! IMAGE_DIR/.build-image-<run>/            the files of one run, until they are released
-//! IMAGE_DIR/.build-image-<run>/owner.json  what the run writes; locked while a process works on it
-//! IMAGE_DIR/.build-image.lock              exists while a process begins or commits
+//! IMAGE_DIR/.build-image-<run>/    the files of one run, until they are released
+//!     .build-image.owner.json      what the run writes; locked while a process works on it
+//! IMAGE_DIR/.build-image.lock      exists while a process begins or commits
 //! ```
 //!
 //! A failed or killed build leaves every file of an older build as it was. [`Publication::commit`] is the only
@@ -235,7 +235,13 @@ impl Publication {
     /// # Errors
     /// When it cannot be removed.
     pub fn discard(image_dir: &Path, run_id: &str) -> Result<()> {
-        remove_staging(&staging(&normalised(image_dir), run_id)?)
+        let image_dir = normalised(image_dir);
+        remove_staging(&staging(&image_dir, run_id)?)?;
+        if fs::symlink_metadata(image_dir.join(LOCK)).is_ok() {
+            // Taken and released, the lock of a killed process is gone; a living one keeps its own.
+            let _ = lock_directory(&image_dir);
+        }
+        Ok(())
     }
 
     /// A text with IMAGE_DIR where the staging directory is named: providers answer with the paths they wrote.

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_file_of_its_own_is_no_lock() {
+    fn a_link_is_not_taken_as_a_lock_and_an_absent_directory_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let (link, elsewhere) = (directory.path().join("link"), directory.path().join("elsewhere"));
         std::os::unix::fs::symlink(&elsewhere, &link).unwrap();

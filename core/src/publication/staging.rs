@@ -20,7 +20,7 @@ use crate::{
 /// What the names of staging directories start with; the run's id follows.
 pub(super) const PREFIX: &str = ".build-image-";
 /// The file in a staging directory that says whose it is.
-pub(super) const OWNER: &str = "owner.json";
+pub(super) const OWNER: &str = ".build-image.owner.json";
 /// Longest such file that is read, bytes.
 const OWNER_LIMIT: u64 = 4096;
 /// The lock of IMAGE_DIR, which is held while names in it are looked at and changed.

@@ -224,8 +224,11 @@ fn an_input_is_not_published_over() {
 fn discard_removes_the_staging_directory_and_nothing_else() {
     let (directory, publication, _) = staged();
     drop(publication);
+    // A process was killed while it held the lock.
+    fs::write(directory.path().join(LOCK), "").unwrap();
     Publication::discard(directory.path(), RUN).unwrap();
     Publication::discard(directory.path(), RUN).unwrap();
+    Publication::discard(&directory.path().join("absent"), RUN).unwrap();
     assert_eq!(content(directory.path()).len(), OLDER.len());
     // A link in its place, and ids that are not ids, lead nowhere.
     let outside = tempfile::tempdir().unwrap();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     error::Result,
     plan::{Installation, Plan},
-    report::Outcome,
+    report::{Outcome, free_name},
     settings::Resolved,
     source::masked,
 };
@@ -109,7 +109,10 @@ impl<'a> Records<'a> {
         if let Some(region) = outcome.images.first().and_then(|image| image.region.as_ref()) {
             members.insert("location".to_owned(), json!(region));
         }
-        members.extend(outcome.provider.clone());
+        for (name, value) in &outcome.provider {
+            let name = free_name(name, |name| members.contains_key(name));
+            members.insert(name, value.clone());
+        }
         self.put("prepare_cloud_image.json", members.into())?;
         self.put("image_id.json", json!({"image_id": outcome.image_id}))?;
         let location = format!("{platform}_location");

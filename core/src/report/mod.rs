@@ -15,5 +15,6 @@ pub use human::print_line;
 pub use log_file::{LogFile, LogNames};
 pub use manner::Manner;
 pub use reporter::Reporter;
+pub(crate) use result::free_name;
 pub use result::{Failure, ImageEntry, Leftover, Outcome, PluginEntry};
 pub use result_file::ResultFile;

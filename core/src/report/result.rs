@@ -123,9 +123,45 @@ pub struct Outcome {
     /// What could not be removed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub leftovers: Vec<Leftover>,
-    /// The provider's own members, `<provider>_<name>`.
-    #[serde(flatten)]
+    /// The provider's own members, `<provider>_<name>`. One with the name of a member above is written with `_`
+    /// behind its name.
+    #[serde(skip)]
     pub provider: BTreeMap<String, Value>,
+}
+
+/// Members of the document that no provider's member replaces, also when they are absent.
+const MEMBERS: [&str; 22] = [
+    "bytes_sent",
+    "boot_locations",
+    "durations",
+    "end_time",
+    "error",
+    "file",
+    "image_id",
+    "image_length",
+    "image_name",
+    "images",
+    "leftovers",
+    "location",
+    "log_file",
+    "modules",
+    "platform",
+    "plugin",
+    "result",
+    "run_id",
+    "start_time",
+    "tool_version",
+    "uuid",
+    "virtual_size",
+];
+
+/// The name of a provider's member in a document that has others: `_` is put behind it until it is free.
+pub(crate) fn free_name(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let mut name = name.to_owned();
+    while is_taken(&name) {
+        name.push('_');
+    }
+    name
 }
 
 impl Failure {
@@ -157,10 +193,69 @@ impl Outcome {
     #[must_use]
     pub fn text(&self) -> String {
         let value = serde_json::to_value(self).unwrap_or_default();
-        let sorted: BTreeMap<String, Value> = match value {
+        let mut sorted: BTreeMap<String, Value> = match value {
             Value::Object(members) => members.into_iter().collect(),
             _ => BTreeMap::new(),
         };
+        for (name, value) in &self.provider {
+            let taken = |name: &str| MEMBERS.contains(&name) || sorted.contains_key(name);
+            let name = free_name(name, taken);
+            sorted.insert(name, value.clone());
+        }
         serde_json::to_string_pretty(&sorted).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_provider_never_replaces_a_member_of_the_document() {
+        let provider = [
+            ("image_id", "theirs"),
+            ("image_id_", "theirs too"),
+            ("log_file", "of a provider called log"),
+            ("acme_size", "7"),
+        ];
+        let outcome = Outcome {
+            image_id: "m-1".to_owned(),
+            provider: provider.map(|(name, value)| (name.to_owned(), json!(value))).into(),
+            ..Outcome::default()
+        };
+        let document: Value = serde_json::from_str(&outcome.text()).unwrap();
+        for (name, value) in [
+            ("image_id", json!("m-1")),
+            ("image_id_", json!("theirs")),
+            ("image_id__", json!("theirs too")),
+            // Absent in this document, but the name is taken.
+            ("log_file", Value::Null),
+            ("log_file_", json!("of a provider called log")),
+            ("acme_size", json!("7")),
+        ] {
+            assert_eq!(document[name], value, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_member_of_the_document_is_protected() {
+        let text = Some(String::new());
+        let outcome = Outcome {
+            modules: text.clone(),
+            boot_locations: text.clone(),
+            location: text.clone(),
+            file: text.clone(),
+            plugin: Some(PluginEntry::default()),
+            log_file: text,
+            error: Some(Failure::default()),
+            leftovers: vec![Leftover::default()],
+            ..Outcome::default()
+        };
+        let document: BTreeMap<String, Value> = serde_json::from_str(&outcome.text()).unwrap();
+        let mut members = MEMBERS.to_vec();
+        members.sort_unstable();
+        assert_eq!(document.keys().map(String::as_str).collect::<Vec<_>>(), members);
     }
 }

@@ -1,0 +1,110 @@
+//! Builds of one name in one IMAGE_DIR at the same moment: each is right, or names the other one.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use crate::harness::{Sandbox, names, needs, tool};
+
+/// Builds at once.
+const BUILDS: u64 = 8;
+/// Endings of what belongs to an image.
+const COMPANIONS: [&str; 3] = [".md5", ".sha256", ".upload.sh"];
+
+/// Starts a build of each disk at once and waits for all of them.
+fn build_all(sandbox: &Sandbox, disks: &[PathBuf], words: &[&str]) -> Vec<Output> {
+    let start = |disk: &PathBuf| {
+        let folder = disk.parent().unwrap();
+        let own = ["--disk", "disk.raw", "--image-dir", "../images"];
+        let mut command: Command = sandbox.command(&[&own[..], words].concat());
+        command.current_dir(folder).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let children: Vec<_> = disks.iter().map(start).collect();
+    children.into_iter().map(|child| child.wait_with_output().unwrap()).collect()
+}
+
+/// The disk in a published file, unpacked into `folder`, and what qemu calls its format.
+fn unpacked(image: &Path, folder: &Path) -> (PathBuf, &'static str) {
+    let name = image.to_str().unwrap();
+    fs::create_dir(folder).unwrap();
+    if name.ends_with(".zip") {
+        tool(folder, &["unzip", "-q", name]);
+    } else if name.ends_with(".ova") || name.ends_with(".tar.gz") {
+        tool(folder, &["tar", "-xf", name]);
+    } else {
+        fs::copy(image, folder.join(image.file_name().unwrap())).unwrap();
+    }
+    let formats = [("qcow2", "qcow2"), ("vhd", "vpc"), ("vmdk", "vmdk"), ("raw", "raw")];
+    let found = names(folder).into_iter().find_map(|name| {
+        let (_, format) = formats.iter().find(|(ending, _)| name.ends_with(ending))?;
+        Some((folder.join(name), *format))
+    });
+    found.unwrap_or_else(|| panic!("no disk in {name}: {:?}", names(folder)))
+}
+
+/// Whether qemu finds the disk in an image equal to a raw one.
+fn is_equal(raw: &Path, (disk, format): &(PathBuf, &str)) -> bool {
+    let mut command = Command::new("qemu-img");
+    command.args(["compare", "-q", "-f", "raw", "-F", format]).arg(raw).arg(disk);
+    command.status().unwrap().success()
+}
+
+/// The set in IMAGE_DIR is whole, and is that of one of the builds that succeeded.
+#[track_caller]
+fn judge(sandbox: &Sandbox, disks: &[PathBuf], outputs: &[Output], words: &[&str]) {
+    let mut succeeded = Vec::new();
+    for (disk, output) in disks.iter().zip(outputs) {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            succeeded.push(disk);
+        } else {
+            assert!(errors.contains("error: build `"), "{words:?}: {errors}");
+            assert!(errors.contains("is writing `disk"), "{words:?}: {errors}");
+        }
+    }
+    assert!(!succeeded.is_empty(), "{words:?}: all were refused");
+    let images = sandbox.path().join("images");
+    let all = names(&images);
+    let is_image = |name: &&String| !COMPANIONS.iter().any(|ending| name.ends_with(ending));
+    let found: Vec<&String> = all.iter().filter(is_image).collect();
+    let [image] = found[..] else { panic!("{words:?}: {all:?}") };
+    for (check, ending) in [("md5sum", ".md5"), ("sha256sum", ".sha256")] {
+        tool(&images, &[check, "--quiet", "-c", &format!("{image}{ending}")]);
+    }
+    let disk = unpacked(&images.join(image), &sandbox.path().join("unpacked"));
+    let right = succeeded.iter().any(|raw| is_equal(raw, &disk));
+    assert!(right, "{words:?}: the image is none of the {} that succeeded", succeeded.len());
+    let left: Vec<String> =
+        sandbox.files().into_iter().filter(|name| name.contains("artifacts")).collect();
+    assert!(left.is_empty(), "{words:?}: {left:?}");
+}
+
+#[test]
+fn builds_of_one_name_at_once_are_right_or_name_the_other_one() {
+    if !needs(&["qemu-img", "tar", "unzip", "md5sum", "sha256sum"]) {
+        return;
+    }
+    for words in [
+        &["-p", "qcow2", "--package", "none"][..],
+        &["-p", "vhd"],
+        &["-p", "vmware"],
+        &["-p", "aws", "--no-upload"],
+        &["-p", "azure", "--no-upload"],
+        &["-p", "gce", "--no-upload"],
+    ] {
+        let sandbox = Sandbox::new();
+        // Equal in name and length; what is in them differs.
+        let disk = |number: u64| {
+            fs::create_dir(sandbox.path().join(format!("{number}"))).unwrap();
+            sandbox.disk(&format!("{number}/disk.raw"), 24, 2 * number + 1)
+        };
+        let disks: Vec<PathBuf> = (0..BUILDS).map(disk).collect();
+        // An older image of this name is replaced as a whole.
+        build_all(&sandbox, &disks[..1], words);
+        let outputs = build_all(&sandbox, &disks, words);
+        judge(&sandbox, &disks, &outputs, words);
+    }
+}
