@@ -14,6 +14,7 @@ pub(crate) use bar::seconds as seconds_text;
 pub use human::print_line;
 pub use log_file::LogFile;
 pub use manner::Manner;
+pub(crate) use plain::harmless;
 pub use reporter::Reporter;
 pub use result::{Failure, ImageEntry, Leftover, Outcome, PluginEntry};
 pub use result_file::ResultFile;
