@@ -38,15 +38,25 @@ impl Environment {
     /// Keeps the known variables of `vars`, normally `std::env::vars_os()`.
     pub fn keep(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let known = |name: &OsString| Self::NAMES.iter().any(|known| OsStr::new(known) == name);
-        Self { kept: vars.into_iter().filter(|(name, _)| known(name)).collect() }
+        Self::exactly(vars.into_iter().filter(|(name, _)| known(name)))
     }
 
-    /// Exactly these variables, for a child that needs more than the known ones.
+    /// Exactly these variables, for a child that needs more than the known ones. Of PATH, entries that depend on
+    /// the working directory are left out: whoever may write there would choose the programs.
     pub fn exactly(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        Self { kept: vars.into_iter().collect() }
+        let checked = |(name, value): (OsString, OsString)| {
+            if name != "PATH" {
+                return Some((name, value));
+            }
+            let absolute = std::env::split_paths(&value).filter(|folder| folder.is_absolute());
+            let value = std::env::join_paths(absolute).unwrap_or_default();
+            // An empty one means the working directory to some programs.
+            (!value.is_empty()).then_some((name, value))
+        };
+        Self { kept: vars.into_iter().filter_map(checked).collect() }
     }
 
-    /// The first executable file called `name` in the folders of PATH.
+    /// The first executable file called `name` in the absolute directories of PATH.
     pub fn find(&self, name: &str) -> Option<PathBuf> {
         let path = self.kept.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value)?;
         std::env::split_paths(path).map(|folder| folder.join(name)).find(|file| is_program(file))
@@ -147,7 +157,8 @@ impl Call {
         // Short builds of setpriv (busybox) lack the option, so it is tried on a harmless program.
         let wrapper = self.environment.find("setpriv").filter(|setpriv| {
             let mut trial = door(setpriv);
-            trial.args(DIE_WITH_PARENT).arg("true").envs(self.environment.kept.iter().cloned());
+            trial.args(DIE_WITH_PARENT).arg("true").env_clear();
+            trial.envs(self.environment.kept.iter().filter(|(name, _)| name == "PATH").cloned());
             trial.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             trial.status().is_ok_and(|status| status.success())
         });
@@ -332,6 +343,27 @@ mod tests {
             String::from_utf8(call.capture(Duration::from_secs(20)).unwrap().stdout).unwrap();
         assert!(text.contains("HOME") && text.contains("PATH"), "{text}");
         assert!(!text.contains("SECRET"), "{text}");
+    }
+
+    #[test]
+    fn programs_are_searched_in_absolute_directories_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("found");
+        std::fs::copy("/bin/sh", &program).unwrap();
+        let here = std::env::current_dir().unwrap();
+        let up = here.components().skip(1).map(|_| "..").collect::<PathBuf>();
+        let relative = up.join(folder.path().strip_prefix("/").unwrap());
+        assert!(relative.join("found").is_file(), "the test's own path is wrong");
+        let of = |path: &str| Environment::keep([("PATH".into(), path.into())]);
+        let (relative, absolute) = (relative.display(), folder.path().display());
+        for path in [format!("{relative}"), format!(":{relative}:."), String::new(), ".".into()] {
+            let environment = of(&path);
+            assert_eq!(environment.find("found"), None, "{path}");
+            assert!(environment.kept.is_empty(), "{:?}", environment.kept);
+        }
+        let environment = of(&format!(":{relative}:.:{absolute}"));
+        assert_eq!(environment.find("found"), Some(program));
+        assert_eq!(environment.kept, [("PATH".into(), folder.path().as_os_str().to_owned())]);
     }
 
     #[test]

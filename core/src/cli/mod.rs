@@ -27,7 +27,7 @@ use crate::{
     error::Error,
     exit,
     plugins::{CHILD_VERB, expect_end, run_child},
-    report::{Manner, Reporter},
+    report::{Manner, Reporter, harmless},
     settings::Environment,
 };
 
@@ -110,8 +110,14 @@ fn failed(error: &Error, environment: &Environment) -> u8 {
     code
 }
 
-/// Writes to standard output. A closed pipe is no reason to fail.
+/// Writes to standard output what journals, plugins and servers may have a part in: nothing of it reaches a terminal
+/// as a command.
 fn print(text: &str) {
+    print_as_is(&harmless(text));
+}
+
+/// Writes to standard output, byte for byte. A closed pipe is no reason to fail.
+fn print_as_is(text: &str) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -50,7 +50,7 @@ pub(super) fn completions(words: &[String], environment: &Environment) -> Result
     // clap_complete spells the dash of a program's name in two ways in scripts for bash, so that nothing
     // after a verb would be completed.
     let script = String::from_utf8_lossy(&script).replace("build__subcmd__image", "build__image");
-    super::print(&script);
+    super::print_as_is(&script);
     Ok(())
 }
 
@@ -64,7 +64,7 @@ pub(super) fn man(words: &[String], environment: &Environment) -> Result<()> {
     let tree = tree::whole(&loader(&matches, environment)?)?;
     let Some(folder) = matches.get_one::<String>("FOLDER").map(PathBuf::from) else {
         let page = page(tree)?;
-        super::print(&String::from_utf8_lossy(&page));
+        super::print_as_is(&String::from_utf8_lossy(&page));
         return Ok(());
     };
     for verb in tree.get_subcommands() {

@@ -228,8 +228,14 @@ impl Host for RunHost {
     }
 
     fn checkpoint_save(&self, key: &str, document: &Value) -> Result<()> {
-        let entry =
-            Entry::Checkpoint { key: key.to_owned(), document: self.mask.value(document.clone()) };
+        // Altered, it would be of no use later; as it is, the secret would be on the disk.
+        if self.mask.finds(document) {
+            let what = format!("checkpoint `{key}` holds the value of a secret setting");
+            return Err(Error::internal(what).with_hint(
+                "this is a fault of the provider: it must save what it derived, or nothing",
+            ));
+        }
+        let entry = Entry::Checkpoint { key: key.to_owned(), document: document.clone() };
         self.record(entry).map_err(journal_error)
     }
 

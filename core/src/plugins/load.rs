@@ -142,8 +142,11 @@ fn program(
         return Err(refused(&candidate.path, "the program may not be executed")
             .hint(format!("chmod +x '{}'", candidate.path.display())));
     }
-    let launch = Launch::program(file.file, file.real, environment);
-    let said = ask(&candidate.path, &launch)?;
+    let kept = file.file.try_clone().map_err(|error| {
+        refused(&candidate.path, "the file cannot be kept open").because(&error)
+    })?;
+    let said = ask(&candidate.path, &Launch::program(kept, file.real.clone(), true, environment))?;
+    let launch = Launch::program(file.file, file.real, false, environment);
     check_abi(&candidate.path, &said)?;
     Ok((said, Runs::Apart(launch)))
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use build_image_plugin_api::{Error, Secret};
 use serde_json::Value;
 
+use crate::source::masked_text;
+
 /// What stands for a secret.
 const MASK: &str = "<protected>";
 /// Shorter values are no secrets worth the name, and masking them would maim every text.
@@ -21,14 +23,34 @@ impl Mask {
     #[must_use]
     pub fn of(secrets: &BTreeMap<String, Option<Secret>>) -> Self {
         let values = secrets.values().flatten();
-        Self {
-            values: values.filter(|secret| secret.reveal().len() >= SHORTEST).cloned().collect(),
+        let mut values: Vec<Secret> =
+            values.filter(|secret| secret.reveal().len() >= SHORTEST).cloned().collect();
+        // One may begin with another: the rest of the longer one must not stay.
+        values.sort_by_key(|secret| std::cmp::Reverse(secret.reveal().len()));
+        Self { values }
+    }
+
+    /// Whether a document holds a secret, in a text or in the name of a member.
+    #[must_use]
+    pub fn finds(&self, value: &Value) -> bool {
+        let in_text = |text: &str| self.values.iter().any(|secret| text.contains(secret.reveal()));
+        match value {
+            Value::String(text) => in_text(text),
+            Value::Array(items) => items.iter().any(|item| self.finds(item)),
+            Value::Object(members) => {
+                members.iter().any(|(name, member)| in_text(name) || self.finds(member))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
         }
     }
 
-    /// A text without secrets.
+    /// A text without secrets, its addresses without passwords and signatures.
     #[must_use]
     pub fn text(&self, text: &str) -> String {
+        masked_text(&self.secrets(text))
+    }
+
+    fn secrets(&self, text: &str) -> String {
         let mut masked = text.to_owned();
         for secret in &self.values {
             if masked.contains(secret.reveal()) {
@@ -38,14 +60,17 @@ impl Mask {
         masked
     }
 
-    /// A document without secrets in its texts.
+    /// A document without secrets in its texts and names.
     #[must_use]
     pub fn value(&self, value: Value) -> Value {
         match value {
-            Value::String(text) => Value::String(self.text(&text)),
+            Value::String(text) => Value::String(self.secrets(&text)),
             Value::Array(items) => items.into_iter().map(|item| self.value(item)).collect(),
             Value::Object(members) => Value::Object(
-                members.into_iter().map(|(name, member)| (name, self.value(member))).collect(),
+                members
+                    .into_iter()
+                    .map(|(name, member)| (self.secrets(&name), self.value(member)))
+                    .collect(),
             ),
             other => other,
         }
@@ -69,6 +94,30 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn nothing_stays_of_a_secret_that_begins_with_another() {
+        // By key, the shorter one comes first.
+        let secrets = [("A", "abcdef"), ("B", "abcdefghi"), ("C", "cdefghijk")];
+        let secrets = secrets.map(|(key, value)| (key.to_owned(), Some(Secret::new(value))));
+        let mask = Mask::of(&secrets.into());
+        for text in ["abcdefghi", "abcdef", "x abcdefghi abcdef y"] {
+            let masked = mask.text(text);
+            assert!(!masked.contains("ghi") && !masked.contains("abc"), "{masked}");
+        }
+        let document = json!({"abcdefghi": {"k": ["abcdef"]}});
+        assert!(mask.finds(&document) && !mask.finds(&mask.value(document.clone())));
+        assert_eq!(mask.value(document).to_string(), r#"{"<protected>":{"k":["<protected>"]}}"#);
+    }
+
+    #[test]
+    fn passwords_and_signatures_in_addresses_of_a_provider_are_not_shown() {
+        let mask = Mask::default();
+        let error = Error::config("no answer from http://127.0.0.1:1/creds?token=SECRET")
+            .with_hint("`http://u:SECRET@h` must have no user");
+        let error = format!("{:?}", mask.error(error));
+        assert!(!error.contains("SECRET") && error.contains("127.0.0.1:1/creds"), "{error}");
+    }
 
     #[test]
     fn secrets_vanish_from_texts_documents_and_errors() {

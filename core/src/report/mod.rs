@@ -14,6 +14,7 @@ pub(crate) use bar::seconds as seconds_text;
 pub use human::print_line;
 pub use log_file::{LogFile, LogNames};
 pub use manner::Manner;
+pub(crate) use plain::harmless;
 pub use reporter::Reporter;
 pub(crate) use result::free_name;
 pub use result::{Failure, ImageEntry, Leftover, Outcome, PluginEntry};

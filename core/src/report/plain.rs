@@ -1,5 +1,22 @@
 //! Text of guests, clouds and files, made harmless for a terminal.
 
+/// A text for standard output: as [`plain`]; in JSON, which means what it says, such letters are written as escapes.
+pub(crate) fn harmless(text: &str) -> String {
+    if !text.starts_with(['{', '[']) {
+        return plain(text);
+    }
+    let mut made = String::with_capacity(text.len());
+    for letter in text.chars() {
+        let turns = matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if turns || letter.is_control() && letter != '\n' {
+            made.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        } else {
+            made.push(letter);
+        }
+    }
+    made
+}
+
 /// The text without escape sequences and control characters; line ends stay, tabs become blanks.
 pub(super) fn plain(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
@@ -54,6 +71,19 @@ fn skip_string(letters: &mut Letters<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_printed_does_nothing_to_a_terminal_and_json_keeps_its_meaning() {
+        let odd = "a\u{1b}]0;title\u{7}b\u{9b}31m\u{7f}\u{202e}c";
+        assert_eq!(harmless(odd), "abc");
+        let document = serde_json::json!({"k": [odd]});
+        for text in [document.to_string(), format!("{document:#}\n")] {
+            let made = harmless(&text);
+            let sound = |letter: char| letter == '\n' || !letter.is_control();
+            assert!(made.chars().all(sound) && !made.contains('\u{202e}'), "{made:?}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&made).unwrap(), document);
+        }
+    }
 
     #[test]
     fn nothing_that_moves_a_terminal_is_kept() {

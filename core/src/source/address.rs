@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use reqwest::Url;
+use serde_json::Value;
 
 use crate::error::{Error, Result, Stage};
 
@@ -43,40 +44,140 @@ impl Address {
     }
 }
 
+/// What stands for a query or a fragment.
+const HIDDEN: &str = "?…";
+
+/// What is taken out of a URL beside user name and password.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hide {
+    /// Nothing: the URL must still work.
+    User,
+    /// The query, which may be a signature.
+    Query,
+    /// Query and fragment.
+    All,
+}
+
 /// A URL for messages: without user and password, and without its query, which may be a signature.
 pub(crate) fn shown(url: &Url) -> String {
-    masked(url.as_str())
+    let mut plain = url.clone();
+    let hidden = plain.query().is_some() || plain.fragment().is_some();
+    plain.set_query(None);
+    plain.set_fragment(None);
+    let cleared = plain.set_username("").and_then(|()| plain.set_password(None));
+    let text = match cleared {
+        Ok(()) => plain.to_string(),
+        Err(()) if plain.cannot_be_a_base() => format!("{}:…", plain.scheme()),
+        Err(()) => plain.to_string(),
+    };
+    if hidden { text + HIDDEN } else { text }
 }
 
-/// A text for messages: its URLs as [`shown`].
+/// The value of a setting, for messages: what is a URL, or a document with URLs, as [`shown`].
 pub(crate) fn masked(text: &str) -> String {
-    rewritten(text, true)
+    value(text, Hide::All)
 }
 
-/// A text to be kept for a later process: its URLs without user and password.
+/// A word to be kept for a later process: its URLs without user and password.
 pub(crate) fn without_passwords(text: &str) -> String {
-    rewritten(text, false)
+    value(text, Hide::User)
 }
 
-fn rewritten(text: &str, hide_query: bool) -> String {
+/// A free text, as servers and providers send it: its URLs without user, password and query.
+pub(crate) fn masked_text(text: &str) -> String {
+    free(text, Hide::Query)
+}
+
+fn value(text: &str, hide: Hide) -> String {
+    let (flag, rest) = match text.split_once('=') {
+        Some((flag, rest)) if flag.starts_with('-') => (flag, rest),
+        _ => return bare(text, hide),
+    };
+    format!("{flag}={}", bare(rest, hide))
+}
+
+fn bare(text: &str, hide: Hide) -> String {
+    if scheme_end(text).is_some_and(|(start, _)| start == 0) {
+        // The whole of it is the URL, whatever letters it has.
+        return one(text, hide);
+    }
+    match serde_json::from_str::<Value>(text) {
+        Ok(document @ (Value::Array(_) | Value::Object(_))) if text.contains("://") => {
+            strings(document, hide).to_string()
+        }
+        _ => free(text, hide),
+    }
+}
+
+fn strings(document: Value, hide: Hide) -> Value {
+    match document {
+        Value::String(text) => Value::String(bare(&text, hide)),
+        Value::Array(items) => items.into_iter().map(|item| strings(item, hide)).collect(),
+        Value::Object(members) => {
+            let members = members.into_iter();
+            members.map(|(name, member)| (bare(&name, hide), strings(member, hide))).collect()
+        }
+        other => other,
+    }
+}
+
+/// Where the first scheme begins, and where its `://` ends.
+fn scheme_end(text: &str) -> Option<(usize, usize)> {
+    let at = text.find("://")?;
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || "+.-".contains(letter);
+    let before = text[..at].trim_end_matches(is_part).len();
+    Some((before, at + 3))
+}
+
+/// Finds URLs in a text. They end at white space, at a quote or at a bracket that no URL has; of other marks nobody
+/// knows whether they belong to the URL, so they do.
+fn free(text: &str, hide: Hide) -> String {
     let mut made = String::new();
     let mut rest = text;
-    while let Some((before, after)) = rest.split_once("://") {
-        made.push_str(before);
-        made.push_str("://");
-        let ends = |letter: char| letter.is_whitespace() || "\"'`<>{}[],".contains(letter);
-        let end = after.find(ends).unwrap_or(after.len());
-        let (url, more) = after.split_at(end);
-        let authority = url.find(['/', '?', '#']).unwrap_or(url.len());
-        let user = url[..authority].rfind('@').map_or(0, |at| at + 1);
-        let query = url.find(['?', '#']).filter(|_| hide_query);
-        made.push_str(&url[user..query.unwrap_or(url.len())]);
-        if query.is_some() {
-            made.push_str("?…");
-        }
-        rest = more;
+    while let Some((start, _)) = scheme_end(rest) {
+        made.push_str(&rest[..start]);
+        let ends = |letter: char| letter.is_whitespace() || "\"`<>".contains(letter);
+        let end = rest[start..].find(ends).map_or(rest.len(), |length| start + length);
+        made.push_str(&one(&rest[start..end], hide));
+        rest = &rest[end..];
     }
     made + rest
+}
+
+/// One URL, whose extent is known; what a list has glued to its end included.
+fn one(url: &str, hide: Hide) -> String {
+    let Some((_, scheme)) = scheme_end(url) else { return url.to_owned() };
+    // As URLs are parsed: more slashes than two count as two, and a backslash counts as one.
+    let slashes = url[scheme..].len() - url[scheme..].trim_start_matches(['/', '\\']).len();
+    let start = scheme + slashes;
+    let length = url[start..].find(['/', '?', '#', '\\']).unwrap_or(url.len() - start);
+    let end = start + length;
+    let user = url[start..end].rfind('@').map(|at| start + at + 1);
+    let parsed = Url::parse(&url[..end]);
+    // In what no parser takes, the password may have any letter, also those that end a host.
+    let host = match (parsed, user) {
+        (Ok(_), Some(user)) => user,
+        (Ok(_), None) => start,
+        (Err(_), _) => url[start..].rfind('@').map_or(start, |at| start + at + 1),
+    };
+    let rest = &url[host..];
+    let scheme = &url[..scheme];
+    // A list glues several together: behind a comma or a bracket the next one begins.
+    let next = rest.find("://").and_then(|at| {
+        let name = rest[..at].trim_end_matches(|letter: char| letter.is_ascii_alphanumeric());
+        name.ends_with([',', '{', '[', ':', '=', '\'']).then_some(name.len())
+    });
+    let (own, more) = rest.split_at(next.unwrap_or(rest.len()));
+    let hidden = match hide {
+        Hide::User => None,
+        Hide::Query => own.find('?'),
+        Hide::All => own.find(['?', '#']),
+    };
+    let more = if more.is_empty() { String::new() } else { one(more, hide) };
+    match hidden {
+        Some(at) => format!("{scheme}{}{HIDDEN}{more}", &own[..at]),
+        None => format!("{scheme}{own}{more}"),
+    }
 }
 
 #[cfg(test)]
@@ -113,5 +214,52 @@ mod tests {
             assert_eq!(masked(text), shown);
             assert_eq!(without_passwords(text), kept);
         }
+    }
+
+    /// Letters that end a URL in a sentence, and do not end one in a setting.
+    #[test]
+    fn passwords_and_signatures_with_any_letter_are_not_shown() {
+        for (text, shown_as) in [
+            ("https://u:pa,SECRET@h/x", "https://h/x"),
+            ("https://u:pa'SECRET@h/x", "https://h/x"),
+            ("https://h/o?process=image/resize,w_1&sig=SECRET", "https://h/o?…"),
+            ("https://h/a,b.raw?sig=SECRET", "https://h/a,b.raw?…"),
+            ("https://h/a[1].raw?sig=SECRET", "https://h/a[1].raw?…"),
+            ("https://h/o?x={a}&sig=SECRET", "https://h/o?…"),
+            ("http://u:SECRET@[::1]/x?sig=SECRET", "http://[::1]/x?…"),
+            ("https://u:[SECRET]@h/x", "https://h/x"),
+            ("https://u:{SECRET}@h/x", "https://h/x"),
+            ("https://u:a@SECRET@h/x", "https://h/x"),
+            ("https://u:pa SECRET@h/x", "https://h/x"),
+            ("https://u:pa/SECRET@h/x", "https://h/x"),
+            ("https:////u:SECRET@h/x", "https://h/x"),
+            ("https://SECRET@h/x#SECRET", "https://h/x?…"),
+        ] {
+            assert_eq!(masked(text), shown_as, "{text}");
+            assert_eq!(masked(&format!("--disk={text}")), format!("--disk={shown_as}"));
+            let list = serde_json::json!([{"source": text}]);
+            assert_eq!(masked(&list.to_string()), list.to_string().replace(text, shown_as));
+            let user = text.split(['?', '#']).next().unwrap_or_default();
+            assert!(!without_passwords(user).contains("SECRET"), "{}", without_passwords(user));
+            if let Ok(url) = Url::parse(text) {
+                assert!(!shown(&url).contains("SECRET"), "{}", shown(&url));
+            }
+            // In a sentence and in a list without quotes a blank ends a URL, and a fragment may be a place to look at.
+            if !text.contains([' ', '#']) {
+                for around in [
+                    format!("cannot get {text}, sorry"),
+                    format!("[{{source:{text}}},{{source:{text}}}]"),
+                ] {
+                    assert!(!masked_text(&around).contains("SECRET"), "{}", masked_text(&around));
+                    assert!(!masked(&around).contains("SECRET"), "{}", masked(&around));
+                }
+            }
+        }
+        // What is kept still works.
+        assert_eq!(
+            without_passwords("[{source: 'http://a:b@c/d,e?f=g'}, {source: http://h/i}]"),
+            "[{source: 'http://c/d,e?f=g'}, {source: http://h/i}]"
+        );
+        assert_eq!(masked_text("see https://h/#/roles now"), "see https://h/#/roles now");
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     settings::Resolved,
 };
 
-pub(crate) use address::{Address, masked, without_passwords};
+pub(crate) use address::{Address, masked, masked_text, without_passwords};
 pub(crate) use disk::GivenDisk;
 pub(crate) use download::{
     Answered, FOLDER as DOWNLOADS, Manner, Post, Slot, clean as clean_downloads,

@@ -34,30 +34,39 @@ pub(in crate::plugins) struct Launch {
 }
 
 impl Launch {
-    /// A program that speaks the protocol itself; `path` is where its file is.
+    /// A program that speaks the protocol itself; `path` is where its file is. One that is only asked for its
+    /// description needs no network, whose variables may hold passwords.
     pub(in crate::plugins) fn program(
         file: File,
         path: PathBuf,
+        only_described: bool,
         environment: &Environment,
     ) -> Self {
-        let names = [&Variables::NAMES[..], &NETWORK].concat();
+        let network = if only_described { &[][..] } else { &NETWORK };
+        let names = [&Variables::NAMES[..], network].concat();
         let mut variables = environment.only(|name| names.contains(&name));
         variables.push((FILE_VARIABLE.into(), path.into()));
         Self::new(path_of(&file).into(), Vec::new(), variables, file)
     }
 
     /// A library, run by this very program. It sees what it would see inside the host, but for settings:
-    /// they come from the host, secrets on request.
+    /// they come from the host, secrets on request. While its description is not known, and so not which variables
+    /// are secrets, it sees what every child sees.
     pub(in crate::plugins) fn library(
         file: File,
         path: PathBuf,
         description: Option<&Description>,
         environment: &Environment,
     ) -> Self {
-        let rows = description.map(|said| said.settings.as_slice()).unwrap_or_default();
-        let secret = |name: &str| rows.iter().any(|row| row.secret && row.key == name);
-        let variables =
-            environment.only(|name| !name.starts_with(crate::settings::PREFIX) && !secret(name));
+        let variables = match description {
+            None => environment.only(|name| Variables::NAMES.contains(&name)),
+            Some(said) => {
+                let secret =
+                    |name: &str| said.settings.iter().any(|row| row.secret && row.key == name);
+                let own = |name: &str| name.starts_with(crate::settings::PREFIX) || secret(name);
+                environment.only(|name| !own(name))
+            }
+        };
         let program = format!("/proc/{}/exe", std::process::id());
         let words = vec![CHILD_VERB.into(), path_of(&file).into(), path.into()];
         Self::new(program.into(), words, variables, file)

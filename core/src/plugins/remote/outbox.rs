@@ -6,7 +6,7 @@ use std::{
     process::ChildStdin,
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
 };
 
@@ -39,6 +39,15 @@ impl Outbox {
         sender.as_ref().is_some_and(|sender| sender.try_send(line).is_ok())
     }
 
+    /// Puts a line in, unless it is full: then the line comes back. When it is closed, nobody reads any more.
+    pub(super) fn offer(&self, line: String) -> Option<String> {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match sender.as_ref()?.try_send(line) {
+            Err(TrySendError::Full(line)) => Some(line),
+            Ok(()) | Err(TrySendError::Disconnected(_)) => None,
+        }
+    }
+
     /// Takes no more lines: the process's input ends after those that are in.
     pub(super) fn close(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -51,5 +60,23 @@ pub(super) fn write(mut stdin: ChildStdin, lines: &Receiver<String>) {
         if stdin.write_all(line.as_bytes()).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_finds_no_room_comes_back() {
+        let (outbox, lines) = Outbox::new();
+        for _ in 0..LINES {
+            assert_eq!(outbox.offer("answer".to_owned()), None);
+        }
+        assert_eq!(outbox.offer("call".to_owned()).as_deref(), Some("call"));
+        lines.recv().unwrap();
+        assert_eq!(outbox.offer("call".to_owned()), None);
+        drop(lines);
+        assert_eq!(outbox.offer("call".to_owned()), None, "nobody reads any more");
     }
 }

@@ -31,6 +31,8 @@ use super::{
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a provider may take to end its step once it was told to. The contract says two seconds.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long a call may wait for room in the queue of a process that reads nothing.
+const TAKEN_LIMIT: Duration = Duration::from_secs(60);
 /// How long a process may take to end when its input has ended, or to be collected when it has died.
 const END_LIMIT: Duration = Duration::from_secs(2);
 /// Last lines of standard error that are shown when a process dies.
@@ -127,8 +129,9 @@ impl Session {
         }
         let id = self.next;
         self.next += 1;
-        // One that is not taken is not answered: the process is gone, or stuck and ends late.
-        self.outbox.try_send(message::call(id, method, params));
+        // Answers that the process does not read may fill its queue: the call waits for room.
+        let mut unsent = self.outbox.offer(message::call(id, method, params));
+        let taken_by = Instant::now() + TAKEN_LIMIT;
         let mut deadline = limit.map(|limit| Instant::now() + limit);
         let mut cancelled = false;
         loop {
@@ -137,6 +140,14 @@ impl Session {
                 cancelled = true;
                 self.outbox.try_send(message::notice("cancel", &Value::Null));
                 deadline = Some(Instant::now() + GRACE);
+            }
+            if let Some(line) = unsent.take() {
+                unsent = self.outbox.offer(line);
+                if unsent.is_some() && Instant::now() >= taken_by {
+                    let what = format!("it does not read the call `{method}`");
+                    let error = Error::new(ErrorKind::Internal, what);
+                    return Err(self.abandon(error.with_hint("report it to the provider's author")));
+                }
             }
             match self.inbox.recv_timeout(LOOK) {
                 Ok(Heard::Answer(answered, result)) if answered == id => return result,
