@@ -89,6 +89,7 @@ fn attempt(
     interrupt::listen(Arc::clone(&interrupt), move || leave(known.get()))?;
     let reporter = Arc::new(Reporter::new(output.manner));
     iso_only::warn(settings, &reporter);
+    super::unsupported::check(&plugin.name, plugin.description(), settings, &reporter)?;
     let opened = source::open(&source::Desk::new(settings, &reporter, &interrupt))?;
     let mut plan = Plan::new(&plugin.name, plugin.description(), settings, opened.source)?;
     if let Some(run) = resumed {
