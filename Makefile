@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 CARGO ?= cargo
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all demo test lint install dist deb session bench fuzz soak tools clean
+.PHONY: all demo test lint advisories install dist deb session bench fuzz soak tools clean
 all:
 	$(CARGO) build --workspace --locked
 
@@ -17,20 +17,26 @@ demo: tools
 	$(CARGO) build --workspace --locked
 	tests/demo/run
 
-# Every ring of tests; what cannot run here fails instead of being skipped.
-test: tools
+# The lint, then every ring of tests; what cannot run here fails instead of being skipped.
+test: tools lint
 	tests/install-tools interop
 	BUILD_IMAGE_NO_SKIP=1 $(CARGO) test --workspace --locked
 	$(CARGO) build --workspace --locked
 	tests/interop/run
 	tests/bench/instructions
 
+# Fast checks first: format, licences and sources take seconds.
 lint:
 	$(CARGO) fmt --all --check
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check licenses bans sources; \
+	else echo "cargo-deny is not installed: licences and sources were not checked (cargo install cargo-deny --locked)"; fi
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
-	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check licenses bans sources; \
-	else echo "cargo-deny is not installed: licences and sources were not checked (cargo install cargo-deny)"; fi
+
+# Known vulnerabilities of the dependencies. Needs cargo-deny, and the network for the database of advisories.
+advisories:
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install cargo-deny --locked" >&2; exit 1; }
+	$(CARGO) deny --locked check advisories
 
 install:
 	$(CARGO) build --workspace --release --locked

@@ -264,3 +264,36 @@ fn a_plan_asks_the_cloud_when_told_to_and_shows_what_the_settings_really_mean() 
     assert!(String::from_utf8_lossy(&refused.stdout).contains("error    bucket: "));
     assert_eq!(sandbox.files(), ["config.yml", "disk.raw"], "a plan touches nothing");
 }
+
+#[test]
+fn a_name_and_tags_that_a_provider_would_ignore_are_refused() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("disk.raw", 4, 1);
+    sandbox.write("c.yml", "IMAGE_TAGS:\n  - owner: me\n");
+    sandbox.write("none.yml", "IMAGE_TAGS: []\n");
+    let words = |more: &[&'static str]| {
+        let words = ["--disk", disk.to_str().unwrap(), "-p", "qcow2"];
+        sandbox.run(&[&words[..], more].concat())
+    };
+    // A flag is refused; a file that may serve several providers is not.
+    let run = words(&["--image-tags", "[{owner: me}]", "--cloud-image-name", "web"]);
+    run.failed(
+        2,
+        &[
+            "CLOUD_IMAGE_NAME",
+            "IMAGE_TAGS",
+            "provider `qcow2` does not support it",
+            "has no `image_name`",
+            "has no `tags`",
+            "HYPERVISOR_IMAGE_NAME",
+        ],
+    );
+    assert!(!sandbox.path().join("images").exists(), "{:?}", sandbox.files());
+    let run = words(&["-c", "c.yml"]);
+    run.succeeded();
+    let warning = "provider `qcow2` does not support it, its description has no `tags`";
+    assert!(run.stderr.contains(warning), "{}", run.stderr);
+    let run = words(&["-c", "none.yml"]);
+    run.succeeded();
+    assert!(!run.stderr.contains("does not support"), "{}", run.stderr);
+}

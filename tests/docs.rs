@@ -200,3 +200,25 @@ fn links_between_pages_lead_somewhere() {
     }
     assert!(followed > 20, "only {followed} links");
 }
+
+/// Exceptions from the advisories are reviewed: each has a number, a reason and a date, and its crate is
+/// still a dependency.
+#[test]
+fn every_ignored_advisory_has_a_reason_a_date_and_a_crate_in_the_lock() {
+    let rules = fs::read_to_string(root().join("deny.toml")).unwrap();
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let shape = regex::Regex::new(
+        r#"^  \{ id = "RUSTSEC-\d{4}-\d{4}", reason = "20\d\d-[01]\d-[0-3]\d: ([a-z0-9_-]+) .{20,}" \},$"#,
+    )
+    .unwrap();
+    let advisories = rules.split("[advisories]").nth(1).unwrap().split("\n[").next().unwrap();
+    let listed = advisories.split("ignore = [").nth(1).unwrap().split("\n]").next().unwrap();
+    let mut count = 0;
+    for line in listed.lines().filter(|line| !line.is_empty()) {
+        let found = shape.captures(line).unwrap_or_else(|| panic!("not as agreed: {line}"));
+        let name = format!("name = \"{}\"", &found[1]);
+        assert!(lock.lines().any(|locked| locked == name), "no longer needed: {line}");
+        count += 1;
+    }
+    assert!(count > 0);
+}

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Deeds and the checks that fail for them, no others.
-const DEEDS: [(&str, &[&str]); 48] = [
+const DEEDS: [(&str, &[&str]); 55] = [
     ("", &[]),
     ("many-threads", &[]),
     ("describe-panic", &["loads"]),
@@ -62,12 +62,19 @@ const DEEDS: [(&str, &[&str]); 48] = [
     ("removes-nothing", &["discard"]),
     ("removes-once", &["discard"]),
     ("huge-answer", &["build"]),
+    ("in-place", &["taken"]),
+    ("undo-by-name", &["taken"]),
+    ("forgets-the-inode", &["unrecorded"]),
+    ("one-identity", &["identity"]),
+    ("removes-silently", &["gone"]),
+    ("begins-after-stop", &["cancel-clean"]),
+    ("hides-after-stop", &["cancel-clean"]),
 ];
 
 /// Deeds that take long to find.
 const SLOW: [(&str, &[&str]); 3] = [
     ("upload-hang", &["build"]),
-    ("ignores-cancel", &["cancel-before", "cancel-during"]),
+    ("ignores-cancel", &["cancel-before", "cancel-during", "cancel-clean"]),
     ("slow-to-stop", &["cancel-during"]),
 ];
 

@@ -300,18 +300,26 @@ fn the_transcript_in_the_documentation_is_what_is_really_said() {
     let words =
         [&words(&disk, "pydir", &folder)[..], &["--pydir-folder", "out", "--pydir-format", "raw"]];
     sandbox.run(&words.concat()).succeeded();
-    let said = |path: &Path| -> Vec<Value> {
-        let text = fs::read_to_string(path).unwrap();
-        let text =
-            text.replace(sandbox.path().canonicalize().unwrap().to_str().unwrap(), "/home/me");
-        text.replace(sandbox.path().to_str().unwrap(), "/home/me")
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
-    };
-    let mut streams = [(">", said(&host)), ("<", said(&provider))];
+    let said = |path: &Path| messages(&sandbox, &fs::read_to_string(path).unwrap());
+    let compared = contains(0, [(">", said(&host)), ("<", said(&provider))]);
+    assert!(compared >= 20, "only {compared} lines");
+}
+
+/// Messages, one per line, as the documentation shows them.
+fn messages(sandbox: &Sandbox, text: &str) -> Vec<Value> {
+    let text = text.replace(sandbox.path().canonicalize().unwrap().to_str().unwrap(), "/home/me");
+    let text = text.replace(sandbox.path().to_str().unwrap(), "/home/me");
+    text.replace("faulty", "pydir")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Compares the documentation's transcript of this number with the messages of both directions, in
+/// order. Returns how many lines it has.
+fn contains(number: usize, mut streams: [(&str, Vec<Value>); 2]) -> usize {
     let page = fs::read_to_string(root().join("docs/plugins.md")).unwrap();
-    let shown = page.split("```transcript\n").nth(1).unwrap().split("```").next().unwrap();
+    let shown = page.split("```transcript\n").nth(number + 1).unwrap().split("```").next().unwrap();
     let mut compared = 0;
     for line in shown.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let (arrow, text) = line.split_at(1);
@@ -323,5 +331,45 @@ fn the_transcript_in_the_documentation_is_what_is_really_said() {
         stream.drain(..=found);
         compared += 1;
     }
-    assert!(compared >= 20, "only {compared} lines");
+    compared
+}
+
+/// What a trace recorded, by direction.
+fn recorded(sandbox: &Sandbox, trace: &Path) -> [(&'static str, Vec<Value>); 2] {
+    let all = messages(sandbox, &fs::read_to_string(trace).unwrap());
+    [(">", "to_provider"), ("<", "from_provider")].map(|(arrow, direction)| {
+        let of = all.iter().filter(|line| line["direction"] == direction);
+        (arrow, of.map(|line| line["message"].clone()).collect())
+    })
+}
+
+/// Runs the program with a trace; what was recorded before is removed.
+fn traced(sandbox: &Sandbox, words: &[&str]) -> Run {
+    let trace = sandbox.path().join("trace");
+    let _ = fs::remove_file(&trace);
+    let mut command = sandbox.command(words);
+    Run::of(&command.env("BUILD_IMAGE_TRACE_PROTOCOL", &trace).output().unwrap(), None)
+}
+
+#[test]
+fn the_transcripts_of_a_resume_and_a_failure_are_what_is_really_said() {
+    if !needs_python() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("disk.raw", 16, 16);
+    let fault = "if os.path.getsize(part) > 5 << 20 and not os.path.exists(ready + '2'): \
+                 open(ready + '2', 'w').close(); os.kill(os.getppid(), 9)";
+    let folder = faulty(&sandbox, fault);
+    let raw = [&words(&disk, "faulty", &folder)[..], &["--pydir-format", "raw"]].concat();
+    assert_eq!(traced(&sandbox, &raw).code, -1);
+    let output = sandbox.command(&["runs", "--json"]).output().unwrap();
+    let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    traced(&sandbox, &["resume", listed["runs"][0]["id"].as_str().unwrap()]).succeeded();
+    let trace = sandbox.path().join("trace");
+    assert!(contains(1, recorded(&sandbox, &trace)) >= 9);
+
+    faulty(&sandbox, "raise pydir.Failure('quota', 'full', 'delete some')");
+    traced(&sandbox, &raw).failed(6, &["full"]);
+    assert!(contains(2, recorded(&sandbox, &trace)) >= 5);
 }

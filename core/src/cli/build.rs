@@ -106,6 +106,7 @@ fn attempt(
     interrupt::listen(Arc::clone(&interrupt), move || leave(known.get()))?;
     let reporter = Arc::new(Reporter::new(output.manner));
     iso_only::warn(settings, &reporter);
+    super::unsupported::check(&plugin.name, plugin.description(), settings, &reporter)?;
     let leave = source::Remote::Leave;
     let peeked = source::peek(&source::Desk::new(settings, &reporter, &interrupt), leave)?;
     let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &draws)?;

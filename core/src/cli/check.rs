@@ -19,7 +19,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::{
     error::{Error, Result, Stage},
-    plugins::{Loader, Origin},
+    plugins::{Loader, Origin, TRACE_VARIABLE, begin_trace},
     settings::{Environment, FileLayer, Layers, Row},
 };
 
@@ -35,7 +35,7 @@ pub(super) fn command() -> Command {
         .after_help(
             "FILE is a library or a program. With --isolate a library is checked as builds with --isolate run it.\n\
              Without --config, steps that need a cloud are skipped. With it, the settings must lead to a\n\
-             fake cloud or a test account: a small disk is uploaded three times, registered and removed.\n\
+             fake cloud or a test account: a small disk is uploaded about ten times, registered and removed.\n\
              \n\
              Exit codes: 0 it keeps the contract, 2 the command line or a setting, 3 it does not.",
         )
@@ -47,6 +47,20 @@ pub(super) fn command() -> Command {
                 .value_name("PATH")
                 .value_parser(value_parser!(PathBuf))
                 .help("settings of a test account or a fake cloud, as for builds (YAML or JSON)"),
+        )
+        .arg(
+            Arg::new("INVENTORY")
+                .long("inventory")
+                .value_name("COMMAND")
+                .requires("CONFIG")
+                .help("shell command that lists the test cloud, one thing per line: leftovers are found"),
+        )
+        .arg(
+            Arg::new("TRACE")
+                .long("trace-protocol")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("record the messages of a program, or of a library with --isolate, as JSON lines"),
         )
         .arg(
             Arg::new("LIMIT")
@@ -77,7 +91,11 @@ pub(super) fn run(words: &ArgMatches, mut layers: Layers, as_json: bool) -> Resu
         layers.file = Some(FileLayer::read(config)?);
     }
     let apart = words.get_flag("APART");
-    let mut suite = Suite::new(&file, move || child(apart));
+    let trace = trace(words, &file, apart)?;
+    let mut suite = Suite::new(&file, move || child(apart, trace.as_deref()));
+    if let Some(command) = words.get_one::<String>("INVENTORY") {
+        suite = suite.inventory(command);
+    }
     if let Some(&limit) = words.get_one::<u64>("LIMIT") {
         suite = suite.time_limit(Duration::from_secs(limit));
     }
@@ -93,6 +111,23 @@ pub(super) fn run(words: &ArgMatches, mut layers: Layers, as_json: bool) -> Resu
         super::print(&report.text());
     }
     verdict(&report)
+}
+
+/// Begins the trace that the user wants of the messages of a provider that runs in a separate process.
+fn trace(words: &ArgMatches, file: &Path, apart: bool) -> Result<Option<PathBuf>> {
+    let Some(path) = words.get_one::<PathBuf>("TRACE") else { return Ok(None) };
+    let is_library = file.extension().is_some_and(|extension| extension == "so");
+    if is_library && !apart {
+        return Err(Error::usage("--trace-protocol: a library in this process sends no messages")
+            .hint("add --isolate, which runs the library in a separate process"));
+    }
+    let failed = |error: std::io::Error| {
+        let text = format!("cannot write the protocol trace `{}`", path.display());
+        Error::new(Stage::Disk, text).because(&error)
+    };
+    let path = std::path::absolute(path).map_err(failed)?;
+    begin_trace(&path).map_err(failed)?;
+    Ok(Some(path))
 }
 
 fn verdict(report: &Report) -> Result<()> {
@@ -129,9 +164,10 @@ fn with_settings(mut suite: Suite, said: &Description, layers: &Layers) -> Resul
 
 /// This program anew, to try a provider in.
 #[expect(clippy::disallowed_methods, reason = "the child is this very program")]
-fn child(apart: bool) -> Process {
+fn child(apart: bool, trace: Option<&Path>) -> Process {
     let mut child = Process::new(std::env::current_exe().unwrap_or_default());
     child.args(["providers", PROBE]).args(apart.then_some("--isolate"));
+    child.envs(trace.map(|path| (TRACE_VARIABLE, path)));
     child
 }
 

@@ -20,6 +20,7 @@ mod scaffold;
 mod shell;
 mod tree;
 mod unknown;
+mod unsupported;
 
 use std::{ffi::OsString, process::ExitCode};
 

@@ -61,6 +61,7 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
     let reporter = Arc::new(Reporter::new(Manner::of(settings, environment)));
     iso_only::warn(settings, &reporter);
+    super::unsupported::check(&plugin.name, plugin.description(), settings, &reporter)?;
     let interrupt = Arc::new(Interrupt::default());
     let ask = source::Remote::Ask;
     let peeked = source::peek(&source::Desk::new(settings, &reporter, &interrupt), ask)?;

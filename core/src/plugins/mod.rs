@@ -27,4 +27,5 @@ pub use mask::Mask;
 pub use plugin::Plugin;
 pub(crate) use published::Made;
 pub use remote::{CHILD_VERB, run_child};
+pub(crate) use remote::{TRACE_VARIABLE, begin_trace};
 pub use trust::{Trusted, trust};

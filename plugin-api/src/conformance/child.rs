@@ -37,6 +37,8 @@ pub(super) struct Job {
     pub(super) secrets: BTreeMap<String, String>,
     /// The settings lead to a cloud that may be used.
     pub(super) cloud: bool,
+    /// A shell command that prints what exists in that cloud, one thing per line.
+    pub(super) inventory: Option<String>,
 }
 
 impl Job {

@@ -77,20 +77,29 @@ pub(super) struct Created {
     pub(super) bare: Call,
     /// Keys that must be set.
     pub(super) required: Vec<String>,
-    /// With a value of another shape, by key.
-    pub(super) junk: Vec<(String, Call)>,
-    /// With the settings at hand, and the same with a setting of a later version.
+    /// With the settings at hand.
     pub(super) plain: Call,
-    pub(super) later_setting: Call,
     /// `check` without network.
     pub(super) check: Option<Call>,
-    /// The same with unknown members; absent where documents cannot be written by hand.
-    pub(super) later_request: Option<Call>,
+    pub(super) told: Told,
+}
+
+/// What the `later` probe saw.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Later {
+    /// With a setting of a later version.
+    pub(super) setting: Call,
+    /// `check` with unknown members; absent where documents cannot be written by hand.
+    pub(super) request: Option<Call>,
+}
+
+/// What the `malformed` probe saw.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Malformed {
     /// Malformed documents, by step, and whether the error's code is known.
-    pub(super) malformed: Vec<(Call, bool)>,
+    pub(super) calls: Vec<(Call, bool)>,
     /// It may read only the members it needs, and not see that others are malformed.
     pub(super) lenient: bool,
-    pub(super) told: Told,
 }
 
 /// What the `cycles` probe saw.
@@ -155,6 +164,44 @@ pub(super) struct Stopped {
 pub(super) struct Cancelled {
     pub(super) reach: Reach,
     pub(super) stopped: Vec<Stopped>,
+    /// What was created by a step that knew it was to stop.
+    pub(super) begun: Vec<String>,
+    /// What was there after everything had been discarded.
+    pub(super) left: Vec<String>,
+}
+
+/// What the `undo` probe saw.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Undone {
+    pub(super) reach: Reach,
+    pub(super) taken: Option<Taken>,
+    pub(super) unrecorded: Vec<Unrecorded>,
+}
+
+/// A failed and discarded build, of a name that another build took after `check` found it free.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Taken {
+    /// Why the other build could not be made.
+    pub(super) obstacle: Option<String>,
+    /// Things of the other build that could be seen.
+    pub(super) seen: usize,
+    /// What is missing or different of them.
+    pub(super) lost: Vec<String>,
+    /// What the failed build left behind.
+    pub(super) left: Vec<String>,
+}
+
+/// A build that was stopped while it created something, and discarded.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Unrecorded {
+    /// The resources the host knew of.
+    pub(super) known: Vec<String>,
+    /// Whether anything beside what the provider says could be looked at.
+    pub(super) visible: bool,
+    /// What was there afterwards.
+    pub(super) left: Vec<String>,
+    /// `discard` failed, or kept something.
+    pub(super) remaining: Vec<String>,
 }
 
 /// What every probe brings back beside its own.

@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use super::subject::Ways;
 use crate::{
-    Disk, DiskSpec, Error, ErrorKind, Event, Host, LogLevel, LogRecord, Progress, Result, Secret,
+    Disk, DiskSpec, Error, ErrorKind, Event, Host, LogLevel, LogRecord, Progress, Resource, Result,
+    Secret,
 };
 
 /// Most log records and events that are kept.
@@ -74,6 +75,11 @@ pub(super) enum Trigger {
     FirstRead,
     /// When it first asks, waits or tells how far it is.
     FirstCall,
+    /// Never; instead the disk cannot be read, so that the step fails.
+    Unreadable,
+    /// When it reports this resource as created, counted from 0. The report is refused, as though the
+    /// build had been stopped while the request that creates it was under way.
+    Created(usize),
 }
 
 /// What a provider told while a step ran.
@@ -84,6 +90,8 @@ pub(super) struct Told {
     pub(super) progress: Vec<(String, u32, u64, u64)>,
     /// Calls while no step ran.
     pub(super) late: Vec<String>,
+    /// Resources announced by a step that knew it was to stop.
+    pub(super) begun: Vec<String>,
 }
 
 #[derive(Default)]
@@ -96,7 +104,16 @@ struct State {
     step: Option<&'static str>,
     last: &'static str,
     cancelled: Option<Instant>,
+    /// The provider has learned that it is to stop, or the step began after the stop.
+    knows: bool,
     trigger: Trigger,
+    /// Resources reported as created since the trigger was set.
+    created: usize,
+    /// The running step began after the stop.
+    stopped_before: bool,
+    step_began: Option<Instant>,
+    /// The provider runs in a separate process.
+    apart: bool,
     read_to: u64,
     /// The same when a trigger asked to stop.
     read_when_cancelled: u64,
@@ -110,6 +127,34 @@ impl State {
         if self.told.late.len() < MOST {
             let text = format!("{what} after `{}` had returned", self.last);
             self.told.late.push(text);
+        }
+    }
+
+    /// Stops the step.
+    fn stop(&mut self) {
+        self.trigger = Trigger::Never;
+        self.cancelled = Some(Instant::now());
+    }
+
+    /// Whether the step is to stop, asked by the provider.
+    fn asked(&mut self) -> bool {
+        self.knows |= self.cancelled.is_some();
+        self.cancelled.is_some()
+    }
+
+    /// Keeps a resource that is announced although the step knows that it is to stop. A provider in a
+    /// separate process learns it a moment after its host.
+    fn note_begun(&mut self, resource: &Resource) {
+        // One that is announced again, with more about it, is not new.
+        let events = self.told.events.iter().map(|(_, event)| event.clone());
+        if crate::testing::open_resources(events).iter().any(|known| known.is(resource)) {
+            return;
+        }
+        let since = if self.stopped_before { self.step_began } else { self.cancelled };
+        let at_once = self.stopped_before && !self.apart;
+        let late = at_once || since.is_some_and(|since| since.elapsed() >= NEWS);
+        if self.step.is_some() && self.knows && late && self.told.begun.len() < MOST {
+            self.told.begun.push(resource.label());
         }
     }
 }
@@ -128,14 +173,20 @@ impl ProbeHost {
         secrets: BTreeMap<String, Option<String>>,
         ways: Ways,
         disk_size: u64,
+        apart: bool,
     ) -> Arc<Self> {
-        let (state, changed) = (Mutex::default(), Condvar::new());
-        Arc::new(Self { state, changed, secrets, ways, disk_size })
+        let state = Mutex::new(State { apart, ..State::default() });
+        Arc::new(Self { state, changed: Condvar::new(), secrets, ways, disk_size })
     }
 
     /// Runs a step.
     pub(super) fn during<T>(&self, step: &'static str, call: impl FnOnce() -> T) -> T {
-        self.lock().step = Some(step);
+        let mut state = self.lock();
+        state.step = Some(step);
+        state.stopped_before = state.cancelled.is_some();
+        state.step_began = Some(Instant::now());
+        state.knows = state.stopped_before;
+        drop(state);
         let result = call();
         let mut state = self.lock();
         (state.step, state.last) = (None, step);
@@ -149,7 +200,12 @@ impl ProbeHost {
 
     pub(super) fn cancel_on(&self, trigger: Trigger) {
         let mut state = self.lock();
-        (state.trigger, state.cancelled) = (trigger, None);
+        (state.trigger, state.cancelled, state.created) = (trigger, None, 0);
+    }
+
+    /// Whether the step was asked to stop since the trigger was set.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.lock().cancelled.is_some()
     }
 
     /// How long ago it was asked to stop.
@@ -195,8 +251,7 @@ impl ProbeHost {
             state.late(what);
         }
         if state.step.is_some() && state.trigger == Trigger::FirstCall {
-            state.trigger = Trigger::Never;
-            state.cancelled = Some(Instant::now());
+            state.stop();
             self.changed.notify_all();
         }
         act(&mut state);
@@ -238,7 +293,7 @@ impl Host for ProbeHost {
 
     fn is_cancelled(&self) -> bool {
         let mut cancelled = false;
-        self.note("a question whether to stop", |state| cancelled = state.cancelled.is_some());
+        self.note("a question whether to stop", |state| cancelled = state.asked());
         cancelled
     }
 
@@ -248,18 +303,35 @@ impl Host for ProbeHost {
             .changed
             .wait_timeout_while(self.lock(), duration, |state| state.cancelled.is_none());
         match waited {
-            Ok((state, _)) => state.cancelled.is_some(),
-            Err(poisoned) => poisoned.into_inner().0.cancelled.is_some(),
+            Ok((mut state, _)) => state.asked(),
+            Err(poisoned) => poisoned.into_inner().0.asked(),
         }
     }
 
     fn event(&self, event: Event) -> Result<()> {
+        let mut refused = false;
         self.note("an event", |state| {
+            match &event {
+                Event::ResourcePlanned { resource } => state.note_begun(resource),
+                Event::ResourceCreated { .. } => {
+                    refused = state.trigger == Trigger::Created(state.created);
+                    state.created += 1;
+                }
+                _ => {}
+            }
+            if refused {
+                state.stop();
+                return;
+            }
             let step = state.step.unwrap_or(state.last).to_owned();
             if state.told.events.len() < MOST {
                 state.told.events.push((step, event));
             }
         });
+        if refused {
+            self.changed.notify_all();
+            return Err(Error::cancelled());
+        }
         Ok(())
     }
 
@@ -306,6 +378,12 @@ impl Host for ProbeHost {
 
     fn disk_read_at(&self, disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let missing = || Error::new(ErrorKind::NotFound, format!("there is no disk {disk}"));
+        if self.lock().trigger == Trigger::Unreadable {
+            return Err(Error::new(
+                ErrorKind::Local,
+                "the disk cannot be read: the check wants it so",
+            ));
+        }
         let mut found = None;
         self.note("a read", |state| {
             found = usize::try_from(disk).ok().and_then(|id| state.disks.get(id)).cloned();
@@ -315,8 +393,7 @@ impl Host for ProbeHost {
         state.read_to = state.read_to.max(offset + read as u64);
         let stops = state.trigger == Trigger::FirstRead;
         if stops {
-            state.trigger = Trigger::Never;
-            state.cancelled = Some(Instant::now());
+            state.stop();
             state.read_when_cancelled = state.read_to;
             self.changed.notify_all();
         }

@@ -11,8 +11,8 @@
 //! Probes run the provider in processes of their own with a time limit, so that the suite survives
 //! whatever it does, and bring back what they saw; judges, pure functions, make the rows of one table
 //! of it. Steps that need a cloud are only run when settings lead to one that may be used: a fake one,
-//! or a test account. There the suite uploads a disk of a few mebibytes three times, registers it, and
-//! removes everything again.
+//! or a test account. There the suite uploads a disk of a few mebibytes about ten times, registers it,
+//! and removes everything again.
 //!
 //! `subject` is what is examined, `host` the host it meets, `probe` what is done to it, `child` the
 //! process around a probe, `evidence` what comes back, `judge` and `table` what is made of it.
@@ -52,6 +52,7 @@ pub struct Suite {
     settings: BTreeMap<String, Value>,
     secrets: BTreeMap<String, String>,
     cloud: bool,
+    inventory: Option<String>,
     limit: Option<Duration>,
     child: Box<dyn Fn() -> Command>,
 }
@@ -65,6 +66,7 @@ impl Suite {
             settings: BTreeMap::new(),
             secrets: BTreeMap::new(),
             cloud: false,
+            inventory: None,
             limit: None,
             child: Box::new(child),
         }
@@ -88,6 +90,14 @@ impl Suite {
     #[must_use]
     pub fn with_cloud(mut self) -> Self {
         self.cloud = true;
+        self
+    }
+
+    /// A shell command that prints what exists in the cloud now, one thing per line. With it the suite
+    /// sees what a failed build left there, and what it removed that another build had made.
+    #[must_use]
+    pub fn inventory(mut self, command: &str) -> Self {
+        self.inventory = Some(command.to_owned());
         self
     }
 
@@ -118,14 +128,25 @@ impl Suite {
         }
         if matches!(self.evidence.describe, Ended::Answered(_)) {
             self.evidence.create = self.probe(Probe::Create)?;
+            if matches!(self.evidence.create, Ended::Answered(_)) {
+                self.evidence.shapes = self.probe(Probe::Shapes)?;
+                self.evidence.later = self.probe(Probe::Later)?;
+                self.evidence.malformed = self.probe(Probe::Malformed)?;
+            } else {
+                let omitted = || Ended::Omitted("see `create`".to_owned());
+                (self.evidence.shapes, self.evidence.later) = (omitted(), omitted());
+                self.evidence.malformed = omitted();
+            }
             self.evidence.cycles = self.probe(Probe::Cycles)?;
             self.evidence.build = self.probe(Probe::Build)?;
             if matches!(self.evidence.build, Ended::Answered(_)) {
                 self.evidence.concurrent = self.probe(Probe::Concurrent)?;
                 self.evidence.cancel = self.probe(Probe::Cancel)?;
+                self.evidence.undo = self.probe(Probe::Undo)?;
             } else {
                 let omitted = || Ended::Omitted("see `build`".to_owned());
                 (self.evidence.concurrent, self.evidence.cancel) = (omitted(), omitted());
+                self.evidence.undo = omitted();
             }
         }
         Ok(self.evidence.judge())
@@ -140,6 +161,7 @@ impl Suite {
             settings: self.settings.clone(),
             secrets: self.secrets.clone(),
             cloud: self.cloud,
+            inventory: self.inventory.clone(),
         };
         let limit = self.limit.unwrap_or(if self.cloud { CLOUD_LIMIT } else { LIMIT });
         Ok(child::run((self.child)(), &job, limit))

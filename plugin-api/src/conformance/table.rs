@@ -1,8 +1,11 @@
 //! THE TABLE of checks: id, what is demanded, what to do when it is not kept, and who judges.
 
 use super::{
-    evidence::{Built, Cancelled, Concurrent, Created, Cycled, Described, Ended},
-    judge::{Judgement, build, cancel, create, describe, every, file},
+    evidence::{
+        Built, Call, Cancelled, Concurrent, Created, Cycled, Described, Ended, Later, Malformed,
+        Undone,
+    },
+    judge::{Judgement, build, cancel, create, describe, every, file, undo},
     report::{Report, Row, Verdict},
     subject::linkage,
 };
@@ -14,10 +17,14 @@ pub(super) struct Evidence {
     pub(super) linkage: Option<Linkage>,
     pub(super) describe: Ended,
     pub(super) create: Ended,
+    pub(super) shapes: Ended,
+    pub(super) later: Ended,
+    pub(super) malformed: Ended,
     pub(super) cycles: Ended,
     pub(super) build: Ended,
     pub(super) concurrent: Ended,
     pub(super) cancel: Ended,
+    pub(super) undo: Ended,
 }
 
 /// A row of the table.
@@ -38,7 +45,7 @@ const fn check(
 }
 
 /// All checks, in the order in which one would look.
-pub(super) const CHECKS: [Check; 28] = [
+pub(super) const CHECKS: [Check; 33] = [
     check(
         "loads",
         "loads as a build loads it",
@@ -154,6 +161,30 @@ pub(super) const CHECKS: [Check; 28] = [
         "count resources that are gone as removed; list what could not be removed in `remaining`",
     ),
     check(
+        "gone",
+        "reports what it removed as gone",
+        undo::gone,
+        "call `context.gone(&resource)` after each removal, as `context.discard_each` does, and list every resource in `removed` or `remaining`",
+    ),
+    check(
+        "identity",
+        "gives each thing it creates an identity",
+        undo::identity,
+        "put everything that locates a thing (bucket, account, path) into the name of its `Resource`: kind, region and name must differ from those of every other thing of the run",
+    ),
+    check(
+        "taken",
+        "leaves alone what others made under the same name",
+        undo::taken,
+        "write a file under a temporary name and rename it; in `discard` remove by the id the cloud gave, or by a mark of this run (a tag, an inode), never by the name alone",
+    ),
+    check(
+        "unrecorded",
+        "finds what it created before the host knew its identifier",
+        undo::unrecorded,
+        "in `discard` look for a resource without `id` by a mark of this run that was set in the request that creates it: a tag with `run_id`, a client token, an inode noted before the rename",
+    ),
+    check(
         "progress",
         "tells its progress forwards and to the end",
         build::progress,
@@ -176,6 +207,12 @@ pub(super) const CHECKS: [Check; 28] = [
         "stops within two seconds",
         cancel::during,
         "call `context.check_cancelled()?` in every loop, `context.wait` instead of sleeping, `context.block_on` for futures",
+    ),
+    check(
+        "cancel-clean",
+        "creates nothing after it was asked to stop, and leaves nothing",
+        cancel::clean,
+        "call `context.check_cancelled()?` before each `context.will_create`; announce whatever is created, so that `discard` gets it",
     ),
     check(
         "panics",
@@ -246,6 +283,19 @@ impl Evidence {
         seen(&self.create, "create")
     }
 
+    /// Calls of `create` with a value of another shape, by setting.
+    pub(super) fn shaped(&self) -> Result<Vec<(String, Call)>, Judgement> {
+        seen(&self.shapes, "shapes")
+    }
+
+    pub(super) fn later(&self) -> Result<Later, Judgement> {
+        seen(&self.later, "later")
+    }
+
+    pub(super) fn malformed(&self) -> Result<Malformed, Judgement> {
+        seen(&self.malformed, "malformed")
+    }
+
     pub(super) fn cycled(&self) -> Result<Cycled, Judgement> {
         seen(&self.cycles, "cycles")
     }
@@ -262,9 +312,15 @@ impl Evidence {
         seen(&self.cancel, "cancel-before")
     }
 
+    pub(super) fn undone(&self) -> Result<Undone, Judgement> {
+        seen(&self.undo, "taken")
+    }
+
     /// What every probe brought back.
-    pub(super) fn all(&self) -> [&Ended; 6] {
-        [&self.describe, &self.create, &self.cycles, &self.build, &self.concurrent, &self.cancel]
+    pub(super) fn all(&self) -> [&Ended; 10] {
+        let Self { describe, create, shapes, later, malformed, .. } = self;
+        let Self { cycles, build, concurrent, cancel, undo, .. } = self;
+        [describe, create, shapes, later, malformed, cycles, build, concurrent, cancel, undo]
     }
 
     /// Reads what the file itself tells.
@@ -275,10 +331,14 @@ impl Evidence {
             linkage: linkage(file),
             describe: none(),
             create: none(),
+            shapes: none(),
+            later: none(),
+            malformed: none(),
             cycles: none(),
             build: none(),
             concurrent: none(),
             cancel: none(),
+            undo: none(),
         }
     }
 }

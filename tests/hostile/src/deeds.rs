@@ -1,9 +1,9 @@
 //! The deeds.
 
-use std::{fs::File, io::Write as _, time::Duration};
+use std::{fs, fs::File, io, io::Write as _, os::unix::fs::MetadataExt as _, time::Duration};
 
 use build_image_plugin_api::{
-    Context, Error, ErrorKind, Progress, Result, document::UploadRequest,
+    Context, Error, ErrorKind, Progress, Resource, Result, document::UploadRequest,
 };
 
 /// Deeds that can be done in every method: `upload-panic`, `drop-hang`…
@@ -132,4 +132,45 @@ pub(crate) fn tell_later(context: Context) {
             let _ = context.milestone("still here");
         }
     });
+}
+
+/// Which file this is, whatever its name.
+pub(crate) fn inode(path: &str) -> io::Result<String> {
+    let found = fs::symlink_metadata(path)?;
+    Ok(format!("{}:{}:{}.{}", found.dev(), found.ino(), found.mtime(), found.mtime_nsec()))
+}
+
+/// Removes the temporary file, and the finished one when it is the one that was written.
+pub(crate) fn remove(deed: &str, resource: &Resource) -> Result<()> {
+    let failed = |error: io::Error| Error::io("the file cannot be removed", &error);
+    let attribute = |name: &str| resource.attributes.get(name).map(String::as_str);
+    let mut paths: Vec<&str> = attribute("temporary").into_iter().collect();
+    let ours = inode(&resource.name).ok();
+    let by_name = deed == "undo-by-name"
+        || (deed == "forgets-the-inode" && resource.id.is_some());
+    if by_name || (ours.is_some() && ours.as_deref() == attribute("inode")) {
+        paths.push(&resource.name);
+    }
+    for path in paths {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Creates something and stops only then.
+pub(crate) fn begin(context: &Context, request: &UploadRequest) -> Result<()> {
+    let path = format!("{}/late", request.build.image_dir.clone().unwrap_or_default());
+    context.will_create(&Resource::new("file", &path).with("temporary", &path))?;
+    fs::write(&path, "late").map_err(|error| Error::io("cannot write", &error))?;
+    Err(Error::cancelled())
+}
+
+/// Creates something without a word and stops then.
+pub(crate) fn leave_a_file(request: &UploadRequest) -> Result<()> {
+    let path = format!("{}/late", request.build.image_dir.clone().unwrap_or_default());
+    fs::write(&path, "late").map_err(|error| Error::io("cannot write", &error))?;
+    Err(Error::cancelled())
 }

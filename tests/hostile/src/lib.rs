@@ -97,26 +97,46 @@ impl Provider for Hostile {
     }
 
     fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {
-        if self.deed != "ignores-cancel" {
-            context.check_cancelled()?;
+        match self.deed.as_str() {
+            "begins-after-stop" if context.is_cancelled() => deeds::begin(context, request)?,
+            "hides-after-stop" if context.is_cancelled() => deeds::leave_a_file(request)?,
+            "ignores-cancel" => {}
+            _ => context.check_cancelled()?,
         }
         deeds::anywhere("upload", &self.deed);
         deeds::during_upload(&self.deed, context, request, &self.secret)?;
         let folder = request.build.image_dir.clone().unwrap_or_default();
-        let path = match self.deed.as_str() {
-            "one-file" => format!("{folder}/../one-file"),
-            _ => format!("{folder}/{}", request.disk.file_name),
+        let path = format!("{folder}/{}", request.disk.file_name);
+        let (path, temporary) = match self.deed.as_str() {
+            "one-file" => (format!("{folder}/../one-file"), format!("{folder}/../one-file")),
+            "in-place" => (path.clone(), path),
+            _ => (path.clone(), format!("{path}.{}.part", request.build.run_id)),
         };
-        let resource = Resource::new("file", path.clone()).as_product();
+        let mut resource =
+            Resource::new("file", path.clone()).with("temporary", &temporary).as_product();
+        if self.deed != "ignores-cancel" {
+            context.check_cancelled()?;
+        }
         if self.deed != "tells-late" {
             context.will_create(&resource)?;
         }
         let failed = |error| Error::io(format!("cannot write `{path}`"), &error);
-        let open = || fs::File::options().write(true).create_new(true).open(&path);
-        let mut file = if self.deed == "one-file" { open() } else { fs::File::create(&path) }
+        let open = || fs::File::options().write(true).create_new(true).open(&temporary);
+        let mut file = if self.deed == "one-file" { open() } else { fs::File::create(&temporary) }
             .map_err(failed)?;
         let bytes_sent = deeds::copy(&self.deed, context, request, &mut file)?;
-        context.created(&resource)?;
+        if self.deed != "forgets-the-inode" {
+            resource = resource.with("inode", deeds::inode(&temporary).map_err(failed)?);
+        }
+        if self.deed != "tells-late" {
+            context.will_create(&resource)?;
+        }
+        fs::rename(&temporary, &path).map_err(failed)?;
+        context.created(&resource.clone().with_id(&path))?;
+        if self.deed == "one-identity" {
+            context.will_create(&resource)?;
+            context.created(&resource.clone().with_id(format!("{path} again")))?;
+        }
         let mut uploaded = Uploaded { location: path, bytes_sent, ..Uploaded::default() };
         if self.deed == "huge-answer" {
             uploaded.facts.insert("huge".into(), "x".repeat(100 << 20).into());
@@ -154,10 +174,12 @@ impl Provider for Hostile {
             }
             _ => {}
         }
-        context.discard_each(request, |resource| {
-            fs::remove_file(&resource.name)
-                .map_err(|error| Error::io("the file cannot be removed", &error))
-        })
+        if self.deed == "removes-silently" {
+            request.resources.iter().try_for_each(|resource| deeds::remove("", resource))?;
+            let removed = request.resources.clone();
+            return Ok(Discarded { removed, ..Discarded::default() });
+        }
+        context.discard_each(request, |resource| deeds::remove(&self.deed, resource))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{ffi::OsString, fs::File, path::PathBuf, sync::Arc};
 use build_image_disk::process::{Call, Environment as Variables};
 use build_image_plugin_api::Description;
 
-use super::{CHILD_VERB, buffer::path_of};
+use super::{CHILD_VERB, buffer::path_of, trace::Trace};
 use crate::settings::Environment;
 
 /// Tells a program where its own file is; what it was started as is a number below /proc.
@@ -29,6 +29,7 @@ const NETWORK: [&str; 10] = [
 #[derive(Clone)]
 pub(in crate::plugins) struct Launch {
     call: Arc<Call>,
+    trace: Option<Arc<Trace>>,
     /// Kept open: the process is started from it.
     _file: Arc<File>,
 }
@@ -46,7 +47,8 @@ impl Launch {
         let names = [&Variables::NAMES[..], network].concat();
         let mut variables = environment.only(|name| names.contains(&name));
         variables.push((FILE_VARIABLE.into(), path.into()));
-        Self::new(path_of(&file).into(), Vec::new(), variables, file)
+        let trace = Trace::of(environment);
+        Self { trace, ..Self::new(path_of(&file).into(), Vec::new(), variables, file) }
     }
 
     /// A library, run by this very program. It sees what it would see inside the host, but for settings:
@@ -69,7 +71,8 @@ impl Launch {
         };
         let program = format!("/proc/{}/exe", std::process::id());
         let words = vec![CHILD_VERB.into(), path_of(&file).into(), path.into()];
-        Self::new(program.into(), words, variables, file)
+        let trace = Trace::of(environment);
+        Self { trace, ..Self::new(program.into(), words, variables, file) }
     }
 
     fn new(
@@ -79,10 +82,16 @@ impl Launch {
         file: File,
     ) -> Self {
         let environment = Variables::exactly(variables);
-        Self { call: Arc::new(Call { program, args, environment }), _file: Arc::new(file) }
+        let call = Arc::new(Call { program, args, environment });
+        Self { call, trace: None, _file: Arc::new(file) }
     }
 
     pub(super) fn call(&self) -> &Call {
         &self.call
+    }
+
+    /// Where the messages of its processes are recorded.
+    pub(super) fn trace(&self) -> Option<&Arc<Trace>> {
+        self.trace.as_ref()
     }
 }

@@ -22,11 +22,13 @@ mod session;
 mod slots;
 mod status;
 mod steps;
+mod trace;
 mod workers;
 
 pub use child::run as run_child;
 pub(super) use launch::Launch;
 pub(super) use steps::{create, create_raw, describe, describe_raw};
+pub(crate) use trace::{VARIABLE as TRACE_VARIABLE, begin as begin_trace};
 
 /// Versions of the protocol this program speaks, best first.
 const PROTOCOLS: [&str; 1] = ["1.0"];

@@ -10,6 +10,8 @@ use std::{
     },
 };
 
+use super::trace::{Direction, Tracer};
+
 /// Lines that may wait.
 const LINES: usize = 1024;
 
@@ -55,8 +57,11 @@ impl Outbox {
 }
 
 /// Writes lines until there are no more; then the process's input ends.
-pub(super) fn write(mut stdin: ChildStdin, lines: &Receiver<String>) {
+pub(super) fn write(mut stdin: ChildStdin, lines: &Receiver<String>, tracer: Option<&Tracer>) {
     while let Ok(line) = lines.recv() {
+        if let Some(tracer) = tracer {
+            tracer.record(Direction::ToProvider, line.as_bytes());
+        }
         if stdin.write_all(line.as_bytes()).is_err() {
             return;
         }

@@ -25,6 +25,7 @@ use super::{
     outbox::{self, Outbox},
     service::Service,
     status,
+    trace::{Direction, Tracer},
 };
 
 /// How often a waiting call looks whether the user wants to stop.
@@ -71,6 +72,7 @@ impl Session {
     ) -> Result<Self> {
         let (partner, streams) = launch.call().partner().map_err(|error| cannot_start(&error))?;
         let Streams { stdin, stdout, stderr } = streams;
+        let tracer = launch.trace().map(|trace| trace.of_process(partner.id())).transpose()?;
         let (outbox, lines) = Outbox::new();
         let (heard, inbox) = channel();
         let over = Arc::new(AtomicBool::new(false));
@@ -80,12 +82,15 @@ impl Session {
         let (kept, reader_over) = (Arc::clone(&tail), Arc::clone(&over));
         let log = Arc::clone(host);
         let (complaining, complaints) = channel();
-        spawn("provider-in", move || outbox::write(stdin, &lines))?;
+        let writing = tracer.clone();
+        spawn("provider-in", move || outbox::write(stdin, &lines, writing.as_ref()))?;
         spawn("provider-err", move || {
             complain(stderr, log.as_ref(), &kept);
             drop::<Sender<()>>(complaining);
         })?;
-        spawn("provider-out", move || listen(stdout, &service, &heard, &reader_over))?;
+        spawn("provider-out", move || {
+            listen(stdout, &service, &heard, &reader_over, tracer.as_ref());
+        })?;
         let (verdict, next) = (None, 1);
         let mut session = Self { partner, outbox, inbox, tail, complaints, over, verdict, next };
         session.agree(&buffer, host.as_ref(), limit)?;
@@ -251,9 +256,18 @@ fn complain(stderr: ChildStderr, host: &dyn Host, tail: &Mutex<VecDeque<String>>
 }
 
 /// Reads messages to the end: answers are handed over, everything else is served.
-fn listen(stdout: ChildStdout, service: &Service, heard: &Sender<Heard>, over: &AtomicBool) {
+fn listen(
+    stdout: ChildStdout,
+    service: &Service,
+    heard: &Sender<Heard>,
+    over: &AtomicBool,
+    tracer: Option<&Tracer>,
+) {
     let mut stream = BufReader::with_capacity(64 << 10, stdout);
     while let Ok(Some(line)) = next_line(&mut stream, LINE_LIMIT) {
+        if let Some(tracer) = tracer {
+            tracer.record(Direction::FromProvider, &line);
+        }
         match message::parse(&line) {
             Ok(Message::Answer { id, result }) => {
                 let _ = heard.send(Heard::Answer(id, result));

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The record of a build that had all steps.
-fn whole(evidence: &Evidence) -> Result<Built, Judgement> {
+pub(super) fn whole(evidence: &Evidence) -> Result<Built, Judgement> {
     let built = evidence.built()?;
     match &built.reach {
         Reach::Whole if built.calls.iter().all(|call| call.failure.is_none()) => Ok(built),

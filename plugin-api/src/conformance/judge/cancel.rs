@@ -1,6 +1,6 @@
 //! Steps that were asked to stop.
 
-use super::{Judgement, settle, survived};
+use super::{Judgement, settle, survived, undo::sound};
 use crate::conformance::{
     evidence::{Cancelled, Reach, Stopped},
     table::Evidence,
@@ -9,12 +9,27 @@ use crate::conformance::{
 /// The contract's limit, in milliseconds.
 const LIMIT: u64 = 2_000;
 
+pub(in crate::conformance) fn clean(evidence: &Evidence) -> Judgement {
+    settle(|| {
+        sound(evidence)?;
+        let Cancelled { stopped, begun, left, .. } = evidence.cancelled()?;
+        if stopped.iter().all(|one| one.after.is_none()) {
+            return Ok(Judgement::Skip("see `cancel-before`".to_owned()));
+        }
+        let begun =
+            begun.iter().map(|what| format!("it created {what} after it was asked to stop"));
+        let left = left.iter().map(|what| format!("{what} was left after `discard`"));
+        let problems: Vec<String> = begun.chain(left).collect();
+        Ok(Judgement::unless(&problems, "nothing was created or left"))
+    })
+}
+
 fn with(evidence: &Evidence, before: bool, judge: fn(&Stopped) -> Option<String>) -> Judgement {
     settle(|| {
         if before {
             survived(&evidence.cancel)?;
         }
-        let Cancelled { reach, stopped } = evidence.cancelled()?;
+        let Cancelled { reach, stopped, .. } = evidence.cancelled()?;
         match reach {
             Reach::Whole => {}
             Reach::Stub => return Ok(Judgement::Skip("it is a stub".to_owned())),

@@ -46,9 +46,10 @@ fn required_missing(call: &Call, required: &[&str]) -> bool {
 
 pub(in crate::conformance) fn junk(evidence: &Evidence) -> Judgement {
     settle(|| {
-        let created = evidence.created()?;
+        survived(&evidence.shapes)?;
+        let (created, shaped) = (evidence.created()?, evidence.shaped()?);
         let mut problems = Vec::new();
-        for (key, call) in &created.junk {
+        for (key, call) in &shaped {
             let Some(failure) = &call.failure else { continue };
             let other = created.plain.failure.as_ref().map(|plain| &plain.text);
             if other == Some(&failure.text) {
@@ -61,18 +62,19 @@ pub(in crate::conformance) fn junk(evidence: &Evidence) -> Judgement {
                 ));
             }
         }
-        Ok(Judgement::unless(&problems, format!("{} settings tried", created.junk.len())))
+        Ok(Judgement::unless(&problems, format!("{} settings tried", shaped.len())))
     })
 }
 
 pub(in crate::conformance) fn later(evidence: &Evidence) -> Judgement {
     settle(|| {
-        let created = evidence.created()?;
+        survived(&evidence.later)?;
+        let (created, later) = (evidence.created()?, evidence.later()?);
         let mut problems = Vec::new();
-        if created.plain.failure.is_none() && created.later_setting.failure.is_some() {
-            problems.push(format!("with an unknown setting, {}", created.later_setting.ending()));
+        if created.plain.failure.is_none() && later.setting.failure.is_some() {
+            problems.push(format!("with an unknown setting, {}", later.setting.ending()));
         }
-        if let (Some(plain), Some(later)) = (&created.check, &created.later_request)
+        if let (Some(plain), Some(later)) = (&created.check, &later.request)
             && plain.failure.is_none()
             && later.failure.is_some()
         {
@@ -84,14 +86,15 @@ pub(in crate::conformance) fn later(evidence: &Evidence) -> Judgement {
 
 pub(in crate::conformance) fn malformed(evidence: &Evidence) -> Judgement {
     settle(|| {
-        let created = evidence.created()?;
-        if created.malformed.is_empty() {
+        survived(&evidence.malformed)?;
+        let tried = evidence.malformed()?;
+        if tried.calls.is_empty() {
             return Ok(Judgement::Skip("documents cannot be written by hand here".to_owned()));
         }
         let mut problems = Vec::new();
-        for (call, known) in &created.malformed {
+        for (call, known) in &tried.calls {
             match &call.failure {
-                None if created.lenient => {}
+                None if tried.lenient => {}
                 None => problems.push(format!("`{}` took a malformed document", call.step)),
                 Some(failure) if failure.kind == "panic" => problems.push(call.ending()),
                 Some(failure) if failure.message.trim().is_empty() => {
@@ -103,7 +106,7 @@ pub(in crate::conformance) fn malformed(evidence: &Evidence) -> Judgement {
                 Some(_) => {}
             }
         }
-        Ok(Judgement::unless(&problems, format!("{} documents tried", created.malformed.len())))
+        Ok(Judgement::unless(&problems, format!("{} documents tried", tried.calls.len())))
     })
 }
 

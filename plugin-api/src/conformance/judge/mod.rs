@@ -6,6 +6,7 @@ pub(super) mod create;
 pub(super) mod describe;
 pub(super) mod every;
 pub(super) mod file;
+pub(super) mod undo;
 
 use super::evidence::Ended;
 

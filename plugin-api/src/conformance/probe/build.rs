@@ -14,7 +14,7 @@ use crate::{
         host::ProbeHost,
     },
     document::{
-        DiscardReason, DiscardRequest, DiskRequest, RegisterRequest, Severity, UploadRequest,
+        Build, DiscardReason, DiscardRequest, DiskRequest, RegisterRequest, Severity, UploadRequest,
     },
 };
 
@@ -30,11 +30,12 @@ pub(super) fn probe(lab: &Lab<'_>) -> Built {
     let (call, steps) = lab.create(&host, lab.settings());
     built.calls.push(call);
     let Some(steps) = steps else { return built };
-    walk(lab, &host, steps.as_ref(), "build", &mut built);
+    let build = lab.build("build");
+    walk(lab, &host, steps.as_ref(), &build, &mut built);
     let resources = resources(&host);
     if !resources.is_empty() {
         for _ in 0..2 {
-            let (call, _) = discard(lab, &host, steps.as_ref(), "build", &resources);
+            let (call, _) = discard(lab, &host, steps.as_ref(), &build, &resources);
             built.discards.push(call);
         }
     }
@@ -46,36 +47,51 @@ pub(super) fn probe(lab: &Lab<'_>) -> Built {
 }
 
 /// All steps up to the registration, as far as they succeed.
-fn walk(
+pub(super) fn walk(
     lab: &Lab<'_>,
     host: &Arc<ProbeHost>,
     steps: &dyn Steps,
-    name: &str,
+    build: &Build,
     built: &mut Built,
 ) -> Option<()> {
-    let request = lab.check_request(name, built.reach == Reach::Whole && lab.job.cloud);
+    let request = lab.check_of(build.clone(), built.reach == Reach::Whole && lab.job.cloud);
     let (call, report) = lab.call(host, "check", || steps.check(&request));
     built.calls.push(call);
     let errors = report?.findings.into_iter().filter(|found| found.severity == Severity::Error);
     let refused = errors.map(|found| format!("{}: {}", found.subject, found.message));
     built.refused.extend(refused.filter(|text| !lab.is_about_a_mark(text)));
+    make(lab, host, steps, build, built, true)
+}
+
+/// The steps that create something; with a pause after each for calls that must not come.
+pub(super) fn make(
+    lab: &Lab<'_>,
+    host: &Arc<ProbeHost>,
+    steps: &dyn Steps,
+    build: &Build,
+    built: &mut Built,
+    listens: bool,
+) -> Option<()> {
     let spec = lab.description().disk.spec.clone();
-    let request = DiskRequest { build: lab.build(name), spec, ..DiskRequest::default() };
+    let request = DiskRequest { build: build.clone(), spec, ..DiskRequest::default() };
     let (call, disk) = lab.call(host, "create_disk", || steps.create_disk(&request));
     built.calls.push(call);
-    let request = UploadRequest { build: lab.build(name), disk: disk?, ..UploadRequest::default() };
+    let request = UploadRequest { build: build.clone(), disk: disk?, ..UploadRequest::default() };
     let (call, uploaded) = lab.call(host, "upload", || steps.upload(&request));
     built.calls.push(call);
-    listen(host);
+    if listens {
+        listen(host);
+    }
     if uploaded.is_none() && built.reach != Reach::Stub {
         return None;
     }
     let uploaded = uploaded.unwrap_or_default();
-    let request =
-        RegisterRequest { build: lab.build(name), uploaded, ..RegisterRequest::default() };
+    let request = RegisterRequest { build: build.clone(), uploaded, ..RegisterRequest::default() };
     let (call, registered) = lab.call(host, "register", || steps.register(&request));
     built.calls.push(call);
-    listen(host);
+    if listens {
+        listen(host);
+    }
     built.images = registered?.images.len();
     Some(())
 }
@@ -92,11 +108,11 @@ pub(super) fn discard(
     lab: &Lab<'_>,
     host: &ProbeHost,
     steps: &dyn Steps,
-    name: &str,
+    build: &Build,
     resources: &[Resource],
 ) -> (Call, Option<crate::document::Discarded>) {
     let request = DiscardRequest {
-        run_id: lab.build(name).run_id,
+        run_id: build.run_id.clone(),
         reason: DiscardReason::Failed,
         resources: resources.to_vec(),
         ..DiscardRequest::default()
@@ -109,7 +125,7 @@ pub(super) fn listen(host: &ProbeHost) {
     host.pause(LATE);
 }
 
-fn files(folder: &Path) -> Vec<String> {
+pub(super) fn files(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> =
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -137,7 +153,7 @@ fn alone(lab: &Lab<'_>, name: &'static str, together: &Barrier) -> Vec<Call> {
         // A cloud is not built into twice at once: names and quotas are its own business.
         if lab.reach() == Reach::Whole && !lab.job.cloud {
             let mut built = Built::default();
-            walk(lab, &host, steps.as_ref(), name, &mut built);
+            walk(lab, &host, steps.as_ref(), &lab.build(name), &mut built);
             calls.append(&mut built.calls);
         } else {
             for _ in 0..20 {
@@ -151,7 +167,7 @@ fn alone(lab: &Lab<'_>, name: &'static str, together: &Barrier) -> Vec<Call> {
     if let Some(steps) = steps {
         let resources = resources(&host);
         if !resources.is_empty() {
-            calls.push(discard(lab, &host, steps.as_ref(), name, &resources).0);
+            calls.push(discard(lab, &host, steps.as_ref(), &lab.build(name), &resources).0);
         }
         lab.end(&host, steps);
     }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{build, lab::Lab};
+use super::{build, lab::Lab, sight::Sight};
 use crate::{
     Disk, Result, Steps,
     conformance::{
@@ -15,14 +15,20 @@ use crate::{
     document::{DiskRequest, RegisterRequest, UploadRequest, Uploaded},
 };
 
+/// Names of the builds.
+const BEFORE: &str = "cancel-before";
+const DURING: &str = "cancel-during";
 /// How long a step that was asked to stop is waited for.
 const PATIENCE: Duration = Duration::from_secs(6);
 
 pub(super) fn probe(lab: &Lab<'_>) -> Cancelled {
     let mut seen = Cancelled { reach: lab.reach(), ..Cancelled::default() };
     if seen.reach == Reach::Whole {
-        before(lab, &mut seen);
-        during(lab, &mut seen);
+        for (name, act) in [(BEFORE, before as fn(&Lab<'_>, &mut Cancelled)), (DURING, during)] {
+            let nothing = Sight::of(lab, name);
+            act(lab, &mut seen);
+            seen.left.extend(Sight::of(lab, name).more_than(&nothing));
+        }
     }
     seen
 }
@@ -41,8 +47,9 @@ fn instance(lab: &Lab<'_>, name: &str) -> Option<Instance> {
 
 /// Every step once, after the stop.
 fn before(lab: &Lab<'_>, seen: &mut Cancelled) {
-    let name = "cancel-before";
+    let name = BEFORE;
     let Some((host, steps, disk)) = instance(lab, name) else { return };
+    let nothing = Sight::of(lab, name);
     host.cancel();
     let check = lab.check_request(name, lab.job.cloud);
     let upload = UploadRequest { build: lab.build(name), disk, ..UploadRequest::default() };
@@ -60,12 +67,17 @@ fn before(lab: &Lab<'_>, seen: &mut Cancelled) {
             return;
         }
     }
+    // Also what was not announced.
+    seen.begun.extend(host.told().begun);
+    if seen.begun.is_empty() && !lab.is_apart() {
+        seen.begun.extend(Sight::of(lab, name).more_than(&nothing));
+    }
     tidy(lab, &host, steps, name);
 }
 
 /// The upload when it first reads the disk, the registration when it first asks, waits or tells.
 fn during(lab: &Lab<'_>, seen: &mut Cancelled) {
-    let name = "cancel-during";
+    let name = DURING;
     let Some((host, steps, disk)) = instance(lab, name) else { return };
     host.cancel_on(Trigger::FirstRead);
     let length = disk.length_limit;
@@ -86,6 +98,7 @@ fn during(lab: &Lab<'_>, seen: &mut Cancelled) {
         register(lab, seen, &host, &steps, uploaded);
     }
     if seen.stopped.iter().all(|stopped| !stopped.stuck) {
+        seen.begun.extend(host.told().begun);
         host.cancel_on(Trigger::Never);
         tidy(lab, &host, steps, name);
     }
@@ -99,7 +112,7 @@ fn register(
     uploaded: Uploaded,
 ) {
     host.cancel_on(Trigger::FirstCall);
-    let build = lab.build("cancel-during");
+    let build = lab.build(DURING);
     let request = RegisterRequest { build, uploaded, ..RegisterRequest::default() };
     let work: Work = Box::new(move |steps| steps.register(&request).map(drop));
     let stopped = attempt(lab, host, steps, "register", work);
@@ -155,7 +168,7 @@ fn tidy(lab: &Lab<'_>, host: &Arc<ProbeHost>, steps: Arc<dyn Steps>, name: &str)
     if !resources.is_empty() {
         // A request whose answer nobody waited for may arrive after the first time.
         for _ in 0..2 {
-            build::discard(lab, host, steps.as_ref(), name, &resources);
+            build::discard(lab, host, steps.as_ref(), &lab.build(name), &resources);
             build::listen(host);
         }
     }

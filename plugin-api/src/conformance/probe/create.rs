@@ -11,7 +11,7 @@ use super::lab::Lab;
 use crate::{
     ErrorKind, Host, SettingKind,
     conformance::{
-        evidence::{Call, Created, Cycled, Failure},
+        evidence::{Call, Created, Cycled, Failure, Later, Malformed},
         host::ProbeHost,
         subject::RawSteps,
         surroundings::Footprint,
@@ -30,7 +30,6 @@ const LEAK: usize = 16;
 pub(super) fn probe(lab: &Lab<'_>) -> Created {
     let host = lab.host();
     let bare = lab.create(&host, lab.defaults());
-    let junk = junk(lab, &host);
     let (plain, steps) = lab.create(&host, lab.settings());
     let check = steps.map(|steps| {
         let request = lab.check_request("create", false);
@@ -38,32 +37,15 @@ pub(super) fn probe(lab: &Lab<'_>) -> Created {
         lab.end(&host, steps);
         call
     });
-    let mut later = lab.settings();
-    later.insert("A_SETTING_OF_A_LATER_VERSION".to_owned(), json!({"a": [1]}));
-    let (later_setting, _) = lab.create(&host, later);
-    let raw = raw_instance(lab, &host);
-    let later_request = raw.as_ref().map(|raw| later_request(lab, raw.as_ref()));
-    let malformed = malformed(lab, &host, raw.as_deref());
-    drop(raw);
     let required = lab.description().settings.iter().filter(|row| row.required);
     let required = required.map(|row| row.key.clone()).collect();
     let told = host.told();
-    Created {
-        bare: bare.0,
-        required,
-        junk,
-        plain,
-        later_setting,
-        check,
-        later_request,
-        malformed,
-        lenient: !lab.subject.takes_any_text(),
-        told,
-    }
+    Created { bare: bare.0, required, plain, check, told }
 }
 
 /// Every setting once with a value no host would send.
-fn junk(lab: &Lab<'_>, host: &Arc<ProbeHost>) -> Vec<(String, Call)> {
+pub(super) fn shapes(lab: &Lab<'_>) -> Vec<(String, Call)> {
+    let host = lab.host();
     let rows = lab.description().settings.iter().filter(|row| !row.secret).take(MOST_JUNK);
     rows.map(|row| {
         let wrong = match row.kind {
@@ -72,7 +54,7 @@ fn junk(lab: &Lab<'_>, host: &Arc<ProbeHost>) -> Vec<(String, Call)> {
         };
         let mut settings = lab.settings();
         settings.insert(row.key.clone(), wrong);
-        (row.key.clone(), lab.create(host, settings).0)
+        (row.key.clone(), lab.create(&host, settings).0)
     })
     .collect()
 }
@@ -85,7 +67,7 @@ fn raw_instance(lab: &Lab<'_>, host: &Arc<ProbeHost>) -> Option<Box<dyn RawSteps
 }
 
 fn raw_call(lab: &Lab<'_>, raw: &dyn RawSteps, step: &str, request: &str) -> (Call, bool) {
-    lab.begin(step);
+    lab.begin(&with_document(step, request));
     let result = raw.call(step, request);
     let known = result.as_ref().err().is_none_or(|(code, error)| error.kind.code() == code);
     let (answer, failure) = match result {
@@ -93,6 +75,23 @@ fn raw_call(lab: &Lab<'_>, raw: &dyn RawSteps, step: &str, request: &str) -> (Ca
         Err((_, error)) => (Value::Null, Some(Failure::from(&error))),
     };
     (Call { step: step.to_owned(), milliseconds: 0, answer, failure }, known)
+}
+
+/// The step, as a message about one that does not return names it.
+fn with_document(step: &str, document: &str) -> String {
+    let shown: String = document.chars().take(60).collect();
+    format!("{step}` of the document `{shown}")
+}
+
+/// A setting and members that this version does not have.
+pub(super) fn later(lab: &Lab<'_>) -> Later {
+    let host = lab.host();
+    let mut settings = lab.settings();
+    settings.insert("A_SETTING_OF_A_LATER_VERSION".to_owned(), json!({"a": [1]}));
+    let (setting, _) = lab.create(&host, settings);
+    let raw = raw_instance(lab, &host);
+    let request = raw.as_ref().map(|raw| later_request(lab, raw.as_ref()));
+    Later { setting, request }
 }
 
 /// `check` without network, with members that this version does not have.
@@ -105,14 +104,12 @@ fn later_request(lab: &Lab<'_>, raw: &dyn RawSteps) -> Call {
 }
 
 /// Documents that are none. Only those that cannot be taken for a request with defaults.
-fn malformed(
-    lab: &Lab<'_>,
-    host: &Arc<ProbeHost>,
-    raw: Option<&dyn RawSteps>,
-) -> Vec<(Call, bool)> {
+pub(super) fn malformed(lab: &Lab<'_>) -> Malformed {
+    let host = lab.host();
+    let raw = raw_instance(lab, &host);
     let mut calls = Vec::new();
-    lab.begin("create");
-    let lent: Arc<dyn Host> = Arc::clone(host) as Arc<dyn Host>;
+    lab.begin(&with_document("create", "{"));
+    let lent: Arc<dyn Host> = Arc::clone(&host) as Arc<dyn Host>;
     let any = lab.subject.takes_any_text();
     if any && let Some(made) = lab.subject.create_raw(lent, "{") {
         let failure = made.as_ref().err().map(Failure::from);
@@ -128,10 +125,10 @@ fn malformed(
             if step == "discard" && document.starts_with("{\"") {
                 continue;
             }
-            calls.extend(raw.map(|raw| raw_call(lab, raw, step, document)));
+            calls.extend(raw.as_deref().map(|raw| raw_call(lab, raw, step, document)));
         }
     }
-    calls
+    Malformed { calls, lenient: !any }
 }
 
 fn known(code: &str) -> bool {

@@ -47,9 +47,14 @@ impl<'a> Lab<'a> {
 
     /// A host whose record is looked at in the end.
     pub(super) fn host(&self) -> Arc<ProbeHost> {
-        let host = ProbeHost::new(self.secrets(), self.ways, self.disk_size());
+        let host = ProbeHost::new(self.secrets(), self.ways, self.disk_size(), self.is_apart());
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&host));
         host
+    }
+
+    /// Whether the provider runs in a separate process, which learns of a stop a moment after its host.
+    pub(super) fn is_apart(&self) -> bool {
+        !self.subject.takes_any_text()
     }
 
     /// The values of the secret settings. Where no cloud is at hand, every one has a mark to look for.
@@ -179,11 +184,21 @@ impl<'a> Lab<'a> {
         }
     }
 
+    /// The same build again: another run with the same name and image directory.
+    pub(super) fn build_again(&self, name: &str) -> Build {
+        let run_id = format!("conformance-{name}-again-{:x}", self.moment);
+        Build { run_id, ..self.build(name) }
+    }
+
     pub(super) fn check_request(&self, name: &str, online: bool) -> CheckRequest {
+        self.check_of(self.build(name), online)
+    }
+
+    pub(super) fn check_of(&self, build: Build, online: bool) -> CheckRequest {
         let disks = vec![self.description().disk.spec.clone(), DiskSpec::default()];
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let host = HostFacts { version, disks, ..HostFacts::default() };
-        CheckRequest { build: self.build(name), host, online, ..CheckRequest::default() }
+        CheckRequest { build, host, online, ..CheckRequest::default() }
     }
 
     /// The smallest disk the provider takes.

@@ -5,6 +5,8 @@ mod cancel;
 mod create;
 mod describe;
 mod lab;
+mod sight;
+mod undo;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,8 +26,14 @@ use super::{
 pub(super) enum Probe {
     /// Loads the provider and asks who it is, again and again.
     Describe,
-    /// Makes instances of sound and unsound settings, sends sound and unsound documents.
+    /// Makes instances of sound settings and calls `check`.
     Create,
+    /// Makes instances of unsound settings.
+    Shapes,
+    /// Sends settings and members of a later version.
+    Later,
+    /// Sends documents that are none.
+    Malformed,
     /// Makes and drops instances a thousand times.
     Cycles,
     /// A whole build.
@@ -34,6 +42,8 @@ pub(super) enum Probe {
     Concurrent,
     /// Asks steps to stop.
     Cancel,
+    /// Fails builds at the points where undoing them is difficult.
+    Undo,
 }
 
 /// Does a job in this process and writes its answer.
@@ -49,10 +59,14 @@ pub(super) fn perform(job: &Job, ways: Ways) {
     let seen = match job.probe {
         Probe::Describe => document(&describe::probe(&lab, before)),
         Probe::Create => document(&create::probe(&lab)),
+        Probe::Shapes => document(&create::shapes(&lab)),
+        Probe::Later => document(&create::later(&lab)),
+        Probe::Malformed => document(&create::malformed(&lab)),
         Probe::Cycles => document(&create::cycles(&lab)),
         Probe::Build => document(&build::probe(&lab)),
         Probe::Concurrent => document(&build::concurrent(&lab)),
         Probe::Cancel => document(&cancel::probe(&lab)),
+        Probe::Undo => document(&undo::probe(&lab)),
     };
     let (panics, leaks) = (lab.panics(), lab.leaks(&seen));
     job.answer(&Answer {

@@ -1,0 +1,52 @@
+//! Finds settings that the chosen provider would ignore: an image that lacks the name or the tags that
+//! were asked for is noticed only when it is looked for.
+
+use build_image_plugin_api::Description;
+
+use crate::{
+    error::{Error, Problem, Result, Stage},
+    report::Reporter,
+    settings::{Origin, Resolved},
+};
+
+/// Checks that the provider has a use for the name and the tags that were set. A flag asks for this build
+/// and is refused; a configuration file or the environment may serve several providers, so there it is
+/// a warning.
+///
+/// # Errors
+/// Every flag that the provider's description has no rules for.
+pub(super) fn check(
+    platform: &str,
+    said: &Description,
+    settings: &Resolved,
+    reporter: &Reporter,
+) -> Result<()> {
+    let name_hint = if said.uploads {
+        "leave it out"
+    } else {
+        "leave it out; HYPERVISOR_IMAGE_NAME sets the name of the file"
+    };
+    let mut problems = Vec::new();
+    for (key, supported, member, hint) in [
+        ("CLOUD_IMAGE_NAME", said.image_name.is_some(), "image_name", name_hint),
+        ("IMAGE_TAGS", said.tags.is_some(), "tags", "leave it out"),
+    ] {
+        // An empty list asks for nothing.
+        let asks = |list: Option<&Vec<serde_json::Value>>| list.is_none_or(|list| !list.is_empty());
+        let given = settings.get(key).filter(|value| asks(value.json.as_array()));
+        let Some(value) = given.filter(|_| !supported) else { continue };
+        let text = format!(
+            "{key} ({}): provider `{platform}` does not support it, its description has no `{member}`",
+            value.origin
+        );
+        if matches!(value.origin, Origin::CommandLine) {
+            problems.push(Problem::new(text).hint(hint));
+        } else {
+            reporter.warning(&format!("{text}; it has no effect on this image"), None);
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Error::several(Stage::Settings, "the provider does not support a setting", problems))
+}

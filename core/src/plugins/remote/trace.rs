@@ -1,0 +1,222 @@
+//! Records the messages of the `exec` protocol in a file, for authors of providers: one JSON object per
+//! line, in the order in which this process writes and reads them.
+//!
+//! The file belongs to the user alone (mode 0600). The answers to `secret` are redacted, and so are their
+//! values wherever else they appear; bytes of the disk are replaced by their length.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{File, OpenOptions, Permissions},
+    io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use build_image_plugin_api::{Error, ErrorKind, Result, Secret};
+use serde_json::{Value, json};
+
+use crate::{plugins::mask::Mask, settings::Environment};
+
+/// The environment variable that names the file.
+pub(crate) const VARIABLE: &str = "BUILD_IMAGE_TRACE_PROTOCOL";
+/// Stands for a secret value.
+const REDACTED: &str = "<protected>";
+/// Longest piece of a line that is no message, in characters.
+const SHOWN: usize = 120;
+/// Read and write for the owner.
+const MODE: u32 = 0o600;
+
+/// The file of one provider's processes.
+pub(super) struct Trace {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    file: Option<File>,
+    /// Processes and ids of their open `secret` calls.
+    asked: BTreeSet<(u32, String)>,
+    secrets: BTreeMap<String, Option<Secret>>,
+    mask: Mask,
+}
+
+/// The trace of one process.
+#[derive(Clone)]
+pub(super) struct Tracer {
+    trace: Arc<Trace>,
+    process: u32,
+}
+
+/// Which way a message takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    ToProvider,
+    FromProvider,
+}
+
+impl Direction {
+    fn word(self) -> &'static str {
+        match self {
+            Self::ToProvider => "to_provider",
+            Self::FromProvider => "from_provider",
+        }
+    }
+}
+
+/// Creates the file, or empties it.
+///
+/// # Errors
+/// When it cannot be written or is not a regular file.
+pub(crate) fn begin(path: &Path) -> io::Result<()> {
+    open(path)?.set_len(0)
+}
+
+/// Opens the file to append to it; a symbolic link is not followed, a pipe is not waited for.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(MODE)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    file.set_permissions(Permissions::from_mode(MODE))?;
+    Ok(file)
+}
+
+impl Trace {
+    /// The trace that the environment asks for.
+    pub(super) fn of(environment: &Environment) -> Option<Arc<Self>> {
+        let path = PathBuf::from(environment.get(VARIABLE)?);
+        Some(Arc::new(Self { path, state: Mutex::default() }))
+    }
+
+    /// Begins to record a process.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn of_process(self: &Arc<Self>, process: u32) -> Result<Tracer> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.file.is_none() {
+            let file = open(&self.path).map_err(|error| {
+                let text = format!("cannot write the protocol trace `{}`", self.path.display());
+                Error::new(ErrorKind::Local, text)
+                    .because(&error)
+                    .with_hint(format!("set {VARIABLE} to a file this user may write, or unset it"))
+            })?;
+            state.file = Some(file);
+        }
+        drop(state);
+        Ok(Tracer { trace: Arc::clone(self), process })
+    }
+}
+
+impl Tracer {
+    /// Records a line of the protocol. A full disk does not end a build.
+    pub(super) fn record(&self, direction: Direction, line: &[u8]) {
+        let mut state = self.trace.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = state.redacted(self.process, direction, line);
+        let entry = json!({
+            "time": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(),
+            "process": self.process,
+            "direction": direction.word(),
+            "message": message,
+        });
+        if let Some(file) = &mut state.file {
+            // In one call, so that lines of several processes do not mix.
+            let _ = file.write_all(format!("{entry}\n").as_bytes());
+        }
+    }
+}
+
+impl State {
+    fn redacted(&mut self, process: u32, direction: Direction, line: &[u8]) -> Value {
+        let Ok(mut message) = serde_json::from_slice::<Value>(line) else {
+            let text: String =
+                String::from_utf8_lossy(line).trim_end().chars().take(SHOWN).collect();
+            return Value::String(self.mask.text(&text));
+        };
+        let id = message.get("id").map(Value::to_string).unwrap_or_default();
+        let call = (process, id);
+        if direction == Direction::FromProvider && message["method"] == "secret" {
+            self.asked.insert(call);
+        } else if direction == Direction::ToProvider
+            && message.get("method").is_none()
+            && self.asked.remove(&call)
+            && let Some(result) = message.get_mut("result").filter(|result| !result.is_null())
+        {
+            if let Value::String(value) = result {
+                let number = self.secrets.len().to_string();
+                self.secrets.insert(number, Some(Secret::new(std::mem::take(value))));
+                self.mask = Mask::of(&self.secrets);
+            }
+            *result = REDACTED.into();
+        }
+        if let Some(Value::String(data)) = message.pointer_mut("/result/data") {
+            *data = format!("{} characters of base64", data.len());
+        }
+        self.mask.value(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(path: &Path) -> Vec<Value> {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn secrets_and_bytes_of_the_disk_are_not_recorded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trace");
+        std::fs::write(&path, "older").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        begin(&path).unwrap();
+        let environment = Environment::of([(VARIABLE, path.to_str().unwrap())]);
+        let trace = Trace::of(&environment).unwrap();
+        let (one, two) = (trace.of_process(1).unwrap(), trace.of_process(2).unwrap());
+        one.record(Direction::FromProvider, br#"{"id":7,"method":"secret","params":{"key":"K"}}"#);
+        // The same id of another process, and of another call, is not the answer.
+        two.record(Direction::ToProvider, br#"{"id":7,"result":"kept one"}"#);
+        one.record(Direction::ToProvider, br#"{"id":7,"method":"upload","params":{}}"#);
+        one.record(Direction::ToProvider, br#"{"id":7,"result":"hunter22"}"#);
+        two.record(
+            Direction::FromProvider,
+            br#"{"method":"log","params":{"message":"a hunter22"}}"#,
+        );
+        one.record(Direction::FromProvider, b"hunter22 printed\n");
+        one.record(Direction::ToProvider, br#"{"id":8,"result":{"length":3,"data":"QUJD"}}"#);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("hunter22") && !text.contains("older"), "{text}");
+        let seen = lines(&path);
+        assert_eq!(seen[0]["direction"], "from_provider");
+        assert_eq!(
+            (&seen[1]["message"]["result"], &seen[1]["process"]),
+            (&json!("kept one"), &json!(2))
+        );
+        assert_eq!(seen[3]["message"]["result"], REDACTED);
+        assert_eq!(seen[4]["message"]["params"]["message"], "a <protected>");
+        assert_eq!(seen[5]["message"], "<protected> printed");
+        assert_eq!(seen[6]["message"]["result"]["data"], "4 characters of base64");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
+    }
+
+    #[test]
+    fn links_and_pipes_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        std::fs::write(&target, "kept").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(begin(&link).is_err());
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "kept");
+        assert!(begin(folder.path()).is_err());
+    }
+}

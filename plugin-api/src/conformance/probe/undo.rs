@@ -1,0 +1,166 @@
+//! Failed builds where undo is difficult: another build has taken the name in between, or the stop comes
+//! while a thing is being created and the host does not know its identifier yet.
+
+use std::{fs, sync::Arc};
+
+use super::{build, lab::Lab, sight::Sight};
+use crate::{
+    Steps,
+    conformance::{
+        evidence::{Built, Reach, Taken, Undone, Unrecorded},
+        host::{ProbeHost, Trigger},
+    },
+    document::{Build, Discarded},
+};
+
+/// The name that two builds want.
+const TAKEN: &str = "taken";
+/// What stands in a file of another build.
+const FOREIGN: &[u8] = b"an image that another build has made\n";
+/// Most creations that are interrupted; each takes a build.
+const MOST: usize = 6;
+
+pub(super) fn probe(lab: &Lab<'_>) -> Undone {
+    let mut undone = Undone { reach: lab.reach(), ..Undone::default() };
+    if undone.reach == Reach::Whole {
+        undone.taken = Some(taken(lab));
+        for number in 0..MOST {
+            match unrecorded(lab, number) {
+                Some(seen) => undone.unrecorded.push(seen),
+                None => break,
+            }
+        }
+    }
+    undone
+}
+
+/// An instance with its host, for one run.
+struct Run {
+    host: Arc<ProbeHost>,
+    steps: Box<dyn Steps>,
+    build: Build,
+}
+
+impl Run {
+    fn begin(lab: &Lab<'_>, build: Build) -> Option<Self> {
+        let host = lab.host();
+        let steps = lab.create(&host, lab.settings()).1?;
+        Some(Self { host, steps, build })
+    }
+
+    fn check(&self, lab: &Lab<'_>) {
+        let request = lab.check_of(self.build.clone(), lab.job.cloud);
+        lab.call(&self.host, "check", || self.steps.check(&request));
+    }
+
+    fn make(&self, lab: &Lab<'_>) -> Built {
+        let mut built = Built { reach: lab.reach(), ..Built::default() };
+        build::make(lab, &self.host, self.steps.as_ref(), &self.build, &mut built, false);
+        built
+    }
+
+    /// Ends the instance and lets a fresh one remove what the host knows of, as `gc` does. Returns what
+    /// remained.
+    fn undo(self, lab: &Lab<'_>) -> Vec<String> {
+        let Self { host, steps, build } = self;
+        host.cancel_on(Trigger::Never);
+        lab.end(&host, steps);
+        let resources = build::resources(&host);
+        if resources.is_empty() {
+            return Vec::new();
+        }
+        let (call, steps) = lab.create(&host, lab.settings());
+        let Some(steps) = steps else { return vec![call.ending()] };
+        let mut remaining = Vec::new();
+        // A request that nothing waited for may take effect after the first time.
+        for _ in 0..2 {
+            let (call, _) = build::discard(lab, &host, steps.as_ref(), &build, &resources);
+            if lab.description().uploads {
+                build::listen(&host);
+            }
+            if call.failure.is_some() {
+                remaining = vec![call.ending()];
+                continue;
+            }
+            let answer: Discarded = serde_json::from_value(call.answer).unwrap_or_default();
+            let label = |left: crate::document::Remaining| {
+                format!("{} was not removed: {}", left.resource.label(), left.reason)
+            };
+            remaining = answer.remaining.into_iter().map(label).collect();
+        }
+        lab.end(&host, steps);
+        remaining
+    }
+}
+
+/// A build looks for its name and finds it free; then another one takes it; then the first one fails.
+fn taken(lab: &Lab<'_>) -> Taken {
+    let mut seen = Taken::default();
+    let nothing = Sight::of(lab, TAKEN).with_problems(lab, TAKEN);
+    let runs = (Run::begin(lab, lab.build(TAKEN)), Run::begin(lab, lab.build_again(TAKEN)));
+    let (Some(owner), Some(loser)) = runs else {
+        seen.obstacle = Some("see `create`".to_owned());
+        return seen;
+    };
+    loser.check(lab);
+    let failed = owner.make(lab).calls.into_iter().find(|call| call.failure.is_some());
+    seen.obstacle = failed.map(|call| call.ending());
+    if seen.obstacle.is_none() {
+        let local = !lab.description().uploads;
+        if local {
+            replace_files(lab);
+        }
+        let before = Sight::of(lab, TAKEN).with_problems(lab, TAKEN);
+        seen.seen = before.count().saturating_sub(nothing.count());
+        // A file's writer fails in the middle; a cloud says by itself that the name is taken.
+        if local {
+            loser.host.cancel_on(Trigger::Unreadable);
+        }
+        let second = loser.make(lab);
+        if local && second.calls.iter().all(|call| call.failure.is_none()) {
+            seen.obstacle = Some("a build whose disk cannot be read succeeded".to_owned());
+        }
+        loser.undo(lab);
+        let after = Sight::of(lab, TAKEN).with_problems(lab, TAKEN);
+        (seen.lost, seen.left) = (after.lost_since(&before), after.more_than(&before));
+    } else {
+        loser.undo(lab);
+    }
+    owner.undo(lab);
+    seen
+}
+
+/// Makes the files of a build those of another program: other bytes, other inodes.
+fn replace_files(lab: &Lab<'_>) {
+    let folder = lab.job.folder.join(format!("images-{TAKEN}"));
+    for name in build::files(&folder) {
+        let path = folder.join(name);
+        let other = path.with_extension("foreign");
+        if fs::write(&other, FOREIGN).is_ok() {
+            let _ = fs::rename(other, path);
+        }
+    }
+}
+
+/// A build that is stopped when it reports its `number`th resource as created. Nothing when it has no
+/// such resource.
+fn unrecorded(lab: &Lab<'_>, number: usize) -> Option<Unrecorded> {
+    let name = format!("unrecorded-{number}");
+    let before = Sight::of(lab, &name).with_problems(lab, &name);
+    let run = Run::begin(lab, lab.build(&name))?;
+    run.host.cancel_on(Trigger::Created(number));
+    run.make(lab);
+    if !run.host.is_stopped() {
+        run.undo(lab);
+        return None;
+    }
+    let mut seen = Unrecorded::default();
+    let open = build::resources(&run.host);
+    seen.known = open.iter().map(crate::Resource::label).collect();
+    let during = Sight::of(lab, &name).with_problems(lab, &name);
+    seen.visible = during.count() > before.count();
+    seen.remaining = run.undo(lab);
+    let after = Sight::of(lab, &name).with_problems(lab, &name);
+    seen.left = after.more_than(&before);
+    Some(seen)
+}
