@@ -182,8 +182,8 @@ fn a_plan_makes_no_import_role_and_the_build_does() {
 
 #[test]
 fn acceleration_that_is_not_enabled_is_found_before_the_upload() {
-    let sandbox = Sandbox::with_cloud();
-    let url = format!("http://{}", sandbox.emulator.as_ref().unwrap().address());
+    let sandbox = Sandbox::with_plain_cloud();
+    let url = sandbox.emulator.as_ref().unwrap().url();
     let config = sandbox.config(&[("ALIBABA_OSS_ENDPOINT", "http://oss-accelerate.aliyuncs.com")]);
     sandbox.write("c.yml", &config);
     let disk = sandbox.disk("disk.raw", 4, 1);

@@ -1,4 +1,4 @@
-//! End-to-end tests: the real binary loads real plugins and talks to the emulator over HTTP.
+//! End-to-end tests: the real binary loads real plugins and talks to the emulator over HTTPS.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::unwrap_used,
@@ -56,4 +56,5 @@ mod reuse;
 mod signals;
 mod snapshots;
 mod tidy;
+mod tls;
 mod unprivileged;

@@ -35,6 +35,9 @@ pub(crate) fn run_page(page: &str, sandbox: &Sandbox) -> usize {
     shell.arg(&script).current_dir(sandbox.path()).env_clear().env("PATH", path);
     shell.env("HOME", sandbox.path()).env("BUILD_IMAGE_PROVIDER_PATH", plugin_folder());
     shell.env("LC_ALL", "C.UTF-8").env("COLUMNS", "100").stdin(Stdio::null());
+    if let Some(file) = sandbox.emulator.as_ref().and_then(|emulator| emulator.ca_file()) {
+        shell.env("SSL_CERT_FILE", file);
+    }
     let output = shell.output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let mark = format!("{MARK}\n");

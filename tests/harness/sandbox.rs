@@ -3,12 +3,13 @@
 use std::{
     fs::{self, File},
     io::{Seek as _, SeekFrom, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use build_image_emulator_alibaba::{BucketSeed, Config, Running, start};
+use build_image_emulator_alibaba::{BucketSeed, Config, Running, Tls, start};
 
 use super::{Run, plugin_folder};
 
@@ -21,13 +22,15 @@ pub(crate) struct Sandbox {
     /// The user's own state: the key that signs journals.
     state: tempfile::TempDir,
     pub(crate) emulator: Option<Running>,
+    /// Holds the emulator's CA certificate, which other users read as well.
+    _trusted: Option<tempfile::TempDir>,
 }
 
 impl Sandbox {
     /// Without a cloud.
     pub(crate) fn new() -> Self {
         let folder = || tempfile::tempdir().unwrap();
-        Self { folder: folder(), state: folder(), emulator: None }
+        Self { folder: folder(), state: folder(), emulator: None, _trusted: None }
     }
 
     /// With an emulator that has bucket `demo` and a configuration file that points at it.
@@ -35,8 +38,22 @@ impl Sandbox {
         Self::with_cloud_of(Config::default())
     }
 
-    /// With an emulator of these properties.
+    /// With an emulator of these properties that serves HTTPS.
     pub(crate) fn with_cloud_of(config: Config) -> Self {
+        let trusted = tempfile::tempdir().unwrap();
+        fs::set_permissions(trusted.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let ca_file = Some(trusted.path().join("ca.pem"));
+        let tls = Some(Tls { ca_file, ..Tls::default() });
+        let sandbox = Self::with_cloud_as(Config { tls, ..config });
+        Self { _trusted: Some(trusted), ..sandbox }
+    }
+
+    /// With an emulator that serves plain HTTP.
+    pub(crate) fn with_plain_cloud() -> Self {
+        Self::with_cloud_as(Config::default())
+    }
+
+    fn with_cloud_as(config: Config) -> Self {
         let mut sandbox = Self::new();
         let bucket = |name: &str, region: &str| BucketSeed {
             name: name.to_owned(),
@@ -52,7 +69,7 @@ impl Sandbox {
 
     /// The text of a configuration file for the emulator, with some values replaced.
     pub(crate) fn config(&self, changes: &[(&str, &str)]) -> String {
-        let url = format!("http://{}", self.emulator.as_ref().unwrap().address());
+        let url = self.emulator.as_ref().unwrap().url();
         let rows = [
             ("ALIBABA_ACCESS_KEY_ID", "emulator-id"),
             ("ALIBABA_ACCESS_KEY_SECRET", SECRET),
@@ -110,7 +127,7 @@ impl Sandbox {
         path
     }
 
-    /// The program with these words, in the sandbox, with a clean environment.
+    /// The program with these words, in the sandbox, with a clean environment. It trusts the emulator.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_build-image"));
         command
@@ -124,6 +141,9 @@ impl Sandbox {
             // Where kvm works only now and then, tests must not depend on it.
             .env("F5_ACCEL", "tcg")
             .stdin(std::process::Stdio::null());
+        if let Some(file) = self.emulator.as_ref().and_then(Running::ca_file) {
+            command.env("SSL_CERT_FILE", file);
+        }
         command
     }
 

@@ -239,7 +239,15 @@ async fn stalled(moved: &AtomicU64, limit: Duration) {
     }
 }
 
+/// What to do when the certificate of a server is not trusted.
+const CERTIFICATE_HINT: &str = "name a file with the server's CA certificate in SSL_CERT_FILE, which replaces the system's CA certificates";
+
 fn broken(what: &str, host: &str, error: reqwest::Error) -> Failure {
+    if is_untrusted(&error) {
+        let message = format!("{what}: the certificate of `{host}` is not trusted");
+        let error = Error::new(ErrorKind::Network, message).because(&error.without_url());
+        return Failure::stop(error.with_hint(CERTIFICATE_HINT));
+    }
     let says = if error.is_connect() {
         "no connection to"
     } else if error.is_timeout() {
@@ -253,6 +261,23 @@ fn broken(what: &str, host: &str, error: reqwest::Error) -> Failure {
             .because(&error)
             .with_hint(NETWORK_HINT),
     )
+}
+
+/// Whether the server's certificate was refused, which no retry changes.
+fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+            return true;
+        }
+        // An I/O error skips what it wraps when it is asked for its source.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 #[cfg(test)]

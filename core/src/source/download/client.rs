@@ -20,7 +20,7 @@ const REDIRECTS: usize = 10;
 const CONNECT: Duration = Duration::from_secs(20);
 /// Longest pause a server may ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
-const TLS_HINT: &str = "name the authority's certificate in SSL_CERT_FILE; IGNORE_DOWNLOAD_URL_TLS accepts any certificate, and then whoever is on the way can change what is sent";
+const TLS_HINT: &str = "name a file with the server's CA certificate in SSL_CERT_FILE, which replaces the system's CA certificates; IGNORE_DOWNLOAD_URL_TLS accepts any certificate, and then whoever is on the way can change what is sent";
 
 /// A failed attempt.
 #[derive(Debug)]
