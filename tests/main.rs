@@ -18,6 +18,7 @@ mod build_order;
 mod build_qcow2;
 mod canary;
 mod clock;
+mod concurrent_builds;
 mod contract;
 mod disk_formats;
 mod docs;

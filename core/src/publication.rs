@@ -230,6 +230,30 @@ impl Publication {
         Ok(files.iter().map(|file| image_dir.join(&file.name)).collect())
     }
 
+    /// Whether the staging directory of a run exists: its files are not all published, or not removed.
+    #[must_use]
+    pub fn is_pending(image_dir: &Path, run_id: &str) -> bool {
+        staging(&normalised(image_dir), run_id)
+            .is_ok_and(|staging| fs::symlink_metadata(staging).is_ok())
+    }
+
+    /// Path of the staging directory of a run.
+    ///
+    /// # Errors
+    /// When the run's identifier is not one.
+    pub fn staging_of(image_dir: &Path, run_id: &str) -> Result<PathBuf> {
+        staging(&normalised(image_dir), run_id)
+    }
+
+    /// The path a staged file will have.
+    #[must_use]
+    pub fn final_path(&self, staged: &Path) -> PathBuf {
+        match staged.strip_prefix(&self.staging) {
+            Ok(name) => self.image_dir.join(name),
+            Err(_) => staged.to_owned(),
+        }
+    }
+
     /// Removes the staging directory of a run and nothing else. One that is missing is no error.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use crate::{
     error::{Error, Result, Stage},
     journal::{Entry, Glance, Journal, Key, Standing, open_resources, refused},
     pipeline::State as Reached,
+    publication::PublishedFile,
 };
 
 /// What became of a run.
@@ -83,6 +84,9 @@ pub struct Run {
     pub shape: BTreeMap<String, String>,
     /// How far it came.
     pub reached: Reached,
+    /// Files that were released with the image.
+    #[serde(skip)]
+    pub released: Vec<PublishedFile>,
 }
 
 impl Run {
@@ -221,6 +225,7 @@ fn read(folder: &Path, key: &Key) -> Result<Run> {
                 run.artifacts.clone_from(artifacts);
                 run.is_known = true;
             }
+            Entry::ProductsReleased { files } => run.released.clone_from(files),
             Entry::RunDone { result } if result == "success" => run.state = State::Done,
             Entry::RunDone { .. } => run.state = State::Failed,
             _ => {}

@@ -7,6 +7,7 @@ use std::{
 
 use super::{args, build::Resumed};
 use crate::{
+    publication::Publication,
     runs::Run,
     settings::{Environment, FileLayer, Layers, Resolved, Row, core_rows},
     trust::Scope,
@@ -19,7 +20,9 @@ const CODE: [&str; 5] = ["CONFIG_FILE", "QEMU", "PROVIDER_DIR", "PROVIDER_FILE",
 pub(super) fn scope(run: &Run, base: &Path) -> Scope {
     let artifacts = run.artifacts.as_deref().filter(|folder| is_below(folder, base));
     let published = run.build.image_dir.as_deref().map(Path::new);
-    Scope::new([Some(run.folder.as_path()), artifacts].into_iter().flatten(), published)
+    let staging = published.and_then(|directory| Publication::staging_of(directory, &run.id).ok());
+    let own = [Some(run.folder.as_path()), artifacts, staging.as_deref()];
+    Scope::new(own.into_iter().flatten(), published)
 }
 
 /// Whether a directory that exists is below the one of all builds' files; links are followed.

@@ -21,7 +21,8 @@ use crate::{
     exit,
     interrupt::Interrupt,
     journal::{Journal, Key},
-    pipeline::clean,
+    pipeline::{Undo, clean},
+    publication::Publication,
     report::{Leftover, Manner, Outcome, Reporter, print_line},
     runs::{self, Run, State},
     settings::{Environment, Layers, Resolved, Row, core_rows},
@@ -306,6 +307,7 @@ fn remove(
         }
     }
     let _alone = Journal::hold(&run.folder)?;
+    end_publication(run)?;
     remove_unfinished(run);
     if let Some(folder) = run.artifacts.as_ref().filter(|folder| adopt::is_below(folder, base)) {
         artifacts::remove_left(folder, base);
@@ -315,7 +317,19 @@ fn remove(
     Ok(())
 }
 
-/// Removes files outside its own folders that a run was writing, under their temporary names.
+/// Finishes what was released, removes what was not.
+fn end_publication(run: &Run) -> Result<()> {
+    let Some(directory) = run.build.image_dir.as_deref().map(Path::new) else { return Ok(()) };
+    if !Publication::is_pending(directory, &run.id) {
+        return Ok(());
+    }
+    if run.reached.row().undo == Undo::Remove && run.released.is_empty() {
+        return Publication::discard(directory, &run.id);
+    }
+    Publication::commit(directory, &run.id, &run.released).map(|_| ())
+}
+
+/// Removes files outside its own directories that a run was writing, under their temporary names.
 fn remove_unfinished(run: &Run) {
     if let Some(folder) = run.build.image_dir.as_deref().map(Path::new) {
         remove_abandoned(folder, &format!(".{}.", run.build.file_stem));

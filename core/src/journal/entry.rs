@@ -6,6 +6,8 @@ use build_image_plugin_api::{Event, document::Build};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::publication::PublishedFile;
+
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
@@ -105,17 +107,4 @@ pub enum Entry {
     /// A line of a later version.
     #[serde(other)]
     Unknown,
-}
-
-/// A complete file in a run's staging directory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PublishedFile {
-    /// Its name, in staging and in IMAGE_DIR.
-    pub name: String,
-    /// Device it is on.
-    pub dev: u64,
-    /// Its inode.
-    pub ino: u64,
-    /// Its length, bytes.
-    pub len: u64,
 }

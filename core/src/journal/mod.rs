@@ -35,7 +35,7 @@ use crate::{
     lock,
     trust::open_regular,
 };
-pub use entry::{Entry, PublishedFile};
+pub use entry::Entry;
 pub use key::Key;
 use line::{Line, Seal};
 pub use standing::Standing;

@@ -23,6 +23,7 @@ use crate::{
     journal::{Entry, Journal, Key},
     plan::{Plan, check_space},
     plugins::{Plugin, RunHost},
+    publication::Publication,
     records::Records,
     report::{Outcome, Reporter},
     settings::{Environment, Resolved},
@@ -44,6 +45,8 @@ pub struct Pipeline<'a> {
     pub(super) claim: Mutex<Option<Claim>>,
     /// What an earlier process of the run wrote down: how far it came.
     earlier: Vec<Entry>,
+    /// Where published files are until the release, once it is needed.
+    pub(super) publication: Option<Arc<Publication>>,
     /// The downloads the source is in; they are locked as long as these are held.
     pub(super) downloads: Vec<Slot>,
     /// This process has changed something that the run is about.
@@ -135,7 +138,7 @@ impl<'a> Pipeline<'a> {
             Error::provider(&plan.platform, "create", host.mask().error(error))
         })?;
         let (claim, downloads, late) = (Mutex::default(), Vec::new(), Vec::new());
-        let acted = false;
+        let (acted, publication) = (false, None);
         Ok(Self {
             plan,
             plugin,
@@ -147,6 +150,7 @@ impl<'a> Pipeline<'a> {
             interrupt,
             claim,
             earlier,
+            publication,
             downloads,
             acted,
             late,
@@ -186,6 +190,9 @@ impl<'a> Pipeline<'a> {
     /// The steps up to the release.
     fn build(&mut self, outcome: &mut Outcome) -> Result<()> {
         let mut work = Work::default();
+        if self.was_reached(State::Converted) && !self.was_reached(State::Released) {
+            self.open_publication()?;
+        }
         self.take_up(&mut work, outcome);
         for row in self.plan.flow().states(self.plan.installs) {
             if row.state >= State::Released || !self.is_due(row) {
@@ -198,14 +205,19 @@ impl<'a> Pipeline<'a> {
             self.acted |= row.state >= State::Installed && row.state <= State::Registered;
             match row.state {
                 State::Checked => {
-                    self.make_image_dir()?;
+                    if !self.plan.provisional {
+                        self.open_publication()?;
+                    }
                     check_space(&self.plan)?;
                     self.check(outcome)?;
                 }
                 State::Fetched => self.fetch(outcome)?,
                 State::Installed => work.raw = Some(self.install(outcome)?),
                 State::Converted => self.convert(&mut work, outcome)?,
-                State::Uploaded => self.upload(&mut work, outcome)?,
+                State::Uploaded => {
+                    self.upload(&mut work, outcome)?;
+                    self.input_is_unchanged()?;
+                }
                 State::Registered => self.register(&mut work, outcome)?,
                 State::Attested => self.attest(&mut work, outcome)?,
                 State::Planned | State::Released | State::Notified => {}
@@ -258,7 +270,7 @@ impl<'a> Pipeline<'a> {
         if let Ok(registered) = serde_json::from_value::<Registered>(facts(State::Registered))
             && let Some(first) = registered.images.first()
         {
-            self.reporter.note(&format!(" register  done before: {}", first.id));
+            self.reporter.note(&self.host.shown(&format!(" register  done before: {}", first.id)));
             if self.plan.installs {
                 let claim = Claim::earlier(&self.plan.artifacts).unwrap_or_default();
                 *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
@@ -276,6 +288,7 @@ impl<'a> Pipeline<'a> {
         let kept = self.plan.keep_on_failure || untouched;
         if !kept {
             self.discard(false, outcome);
+            self.drop_publication(outcome);
         }
         self.write_down(|records| records.ended(outcome, false));
         self.end_journal(error.kind());
@@ -361,7 +374,7 @@ impl<'a> Pipeline<'a> {
         facts: Value,
         outcome: &mut Outcome,
     ) -> Result<()> {
-        let took = self.reporter.end(&self.host.mask().text(text));
+        let took = self.reporter.end(&self.host.shown(text));
         outcome.durations.insert(step.to_owned(), (took.as_secs_f64() * 1000.0).round() / 1000.0);
         self.end_silently(step, facts)
     }
@@ -385,7 +398,7 @@ impl<'a> Pipeline<'a> {
         if self.interrupt.is_set() {
             return Error::interrupted();
         }
-        let mut error = self.host.mask().error(error);
+        let mut error = self.host.shown_error(error);
         if error.kind == ErrorKind::Cancelled {
             error.kind = ErrorKind::Internal;
         }

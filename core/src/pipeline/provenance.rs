@@ -71,8 +71,8 @@ impl Pipeline<'_> {
     pub(super) fn attest(&mut self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
         let step = State::Attested.step();
         let mut files = std::mem::take(&mut work.published);
-        if let (Flow::Local, Some(file)) = (self.plan.flow(), &outcome.file) {
-            files.push((PathBuf::from(file), checksums_of(work.uploaded.as_ref())));
+        if let (Flow::Local, Some(uploaded)) = (self.plan.flow(), &work.uploaded) {
+            files.push((PathBuf::from(&uploaded.location), checksums_of(uploaded)));
         }
         if files.is_empty() && !self.wants_statement() {
             return self.end_silently(step, Value::Null);
@@ -82,7 +82,7 @@ impl Pipeline<'_> {
             self.seal(file, known)?;
         }
         if self.wants_statement()
-            && let Err(error) = self.write_statement(work, outcome)
+            && let Err(error) = self.write_statement(work, files.first(), outcome)
         {
             if self.plan.flow() != Flow::Cloud || error.stage == Stage::Interrupted {
                 return Err(error);
@@ -102,13 +102,18 @@ impl Pipeline<'_> {
         self.end(step, text, Value::Null, outcome)
     }
 
-    fn write_statement(&self, work: &Work, outcome: &Outcome) -> Result<()> {
+    fn write_statement(
+        &self,
+        work: &Work,
+        file: Option<&(PathBuf, Vec<(Algorithm, String)>)>,
+        outcome: &Outcome,
+    ) -> Result<()> {
         let Some(path) = &self.settings.path(KEY) else { return Ok(()) };
         // A resumed run has not passed the check, which makes the directory early.
         self.prepare_provenance()?;
         let statement = json!({
             "_type": "https://in-toto.io/Statement/v1",
-            "subject": [self.subject(work, outcome)?],
+            "subject": [self.subject(work, file, outcome)?],
             "predicateType": "https://slsa.dev/provenance/v1",
             "predicate": {
                 "buildDefinition": {
@@ -141,10 +146,21 @@ impl Pipeline<'_> {
     }
 
     /// The image: the one that was sent, or the published file.
-    fn subject(&self, work: &Work, outcome: &Outcome) -> Result<Value> {
-        let digest = match (&work.sent_sha256, &outcome.file) {
+    fn subject(
+        &self,
+        work: &Work,
+        file: Option<&(PathBuf, Vec<(Algorithm, String)>)>,
+        outcome: &Outcome,
+    ) -> Result<Value> {
+        let sha256 = |known: &[(Algorithm, String)]| {
+            let found = known.iter().find(|(algorithm, _)| *algorithm == Algorithm::Sha256);
+            found.map(|(_, text)| text.to_lowercase())
+        };
+        let digest = match (&work.sent_sha256, file) {
             (Some(sha256), _) => sha256.clone(),
-            (None, Some(file)) => self.digest_of_file(Path::new(file))?,
+            (None, Some((file, known))) => {
+                sha256(known).map_or_else(|| self.digest_of_file(file), Ok)?
+            }
             (None, None) => self.digest_of_converted(work.disk.as_ref())?,
         };
         let ids: Vec<&str> = outcome.images.iter().map(|image| image.id.as_str()).collect();
@@ -250,8 +266,8 @@ impl Pipeline<'_> {
 }
 
 /// The checksums a provider took while it wrote a file; others are taken by reading it.
-fn checksums_of(uploaded: Option<&Uploaded>) -> Vec<(Algorithm, String)> {
-    let fact = |name: &str| uploaded?.facts.get(name)?.as_str().map(str::to_owned);
+fn checksums_of(uploaded: &Uploaded) -> Vec<(Algorithm, String)> {
+    let fact = |name: &str| uploaded.facts.get(name)?.as_str().map(str::to_owned);
     [(Algorithm::Md5, "md5", 32), (Algorithm::Sha256, "sha256", 64)]
         .into_iter()
         .filter_map(|(algorithm, name, digits)| Some((algorithm, fact(name)?, digits)))

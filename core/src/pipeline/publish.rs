@@ -5,17 +5,20 @@ use std::{
     io,
     ops::ControlFlow,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use build_image_files::{FileSet, SetError};
-use build_image_plugin_api::{Disk, ErrorKind, Progress};
+use build_image_plugin_api::{Disk, ErrorKind, Progress, Resource, document::Build};
 use serde_json::json;
 
 use super::Pipeline;
 use crate::{
     artifacts::cannot,
     error::{Error, Result, Stage},
-    report::Outcome,
+    plugins::with_suffix,
+    publication::Publication,
+    report::{Leftover, Outcome},
     signature::{Algorithm, Signer, digests_of},
     source::from_disk,
 };
@@ -24,25 +27,99 @@ use crate::{
 const DIGESTS: [(Algorithm, &str); 2] = [(Algorithm::Md5, "md5"), (Algorithm::Sha256, "sha256")];
 
 impl Pipeline<'_> {
-    /// Puts the image a provider made into the folder.
+    /// Opens the staging directory of what is published, if anything is. The build is refused when it would write
+    /// what another build is writing, or replace its own input.
+    ///
+    /// # Errors
+    /// As [`Publication::begin`].
+    pub(super) fn open_publication(&mut self) -> Result<()> {
+        let build = &self.plan.build;
+        let directory = build.image_dir.as_ref().filter(|_| self.plan.needs_image_dir());
+        let Some(directory) = directory.filter(|_| self.publication.is_none()) else {
+            return Ok(());
+        };
+        let directory = Path::new(directory);
+        let name = with_suffix(&build.file_stem, self.plan.package.file_suffix());
+        Publication::check_names(directory, &[name], &self.inputs_of_build())?;
+        // A later attempt of the run finds what an earlier one left.
+        let publication = Publication::reopen(directory, &build.file_stem, &build.run_id)?;
+        let publication = Arc::new(publication);
+        self.host.set_publication(Arc::clone(&publication));
+        self.publication = Some(publication);
+        Ok(())
+    }
+
+    /// Every file the image is made from.
+    pub(super) fn inputs_of_build(&self) -> Vec<PathBuf> {
+        let plan = &self.plan;
+        let mut inputs: Vec<PathBuf> = Vec::new();
+        if let Some(disk) = &plan.disk {
+            inputs.push(disk.path.clone());
+            inputs.extend(disk.reader.files().map(Path::to_owned));
+        }
+        if let Some(installation) = &plan.installation {
+            inputs.push(installation.iso.clone());
+            inputs.extend(installation.hotfix.iter().map(|hotfix| hotfix.path.clone()));
+            inputs.extend(installation.guest.files.iter().map(|file| file.source.clone()));
+        }
+        inputs
+    }
+
+    /// Fails when the disk is not what it was when it was opened: what was read is a mixture.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub(super) fn input_is_unchanged(&self) -> Result<()> {
+        let Some(disk) = &self.plan.disk else { return Ok(()) };
+        disk.reader.check_unchanged().map_err(|error| from_disk(Stage::Source, error))
+    }
+
+    /// What the provider's steps receive: files for IMAGE_DIR go to the staging directory.
+    pub(super) fn staged_build(&self) -> Build {
+        let image_dir = match &self.publication {
+            Some(publication) => Some(publication.dir().display().to_string()),
+            None => self.plan.build.image_dir.clone(),
+        };
+        Build { image_dir, ..self.plan.build.clone() }
+    }
+
+    /// Removes what was to be published.
+    pub(super) fn drop_publication(&self, outcome: &mut Outcome) {
+        let Some(publication) = &self.publication else { return };
+        let (build, staging) = (&self.plan.build, publication.dir());
+        let image_dir = build.image_dir.as_deref().unwrap_or_default();
+        if let Err(error) = Publication::discard(Path::new(image_dir), &build.run_id) {
+            let staging = staging.display().to_string();
+            outcome.leftovers.push(Leftover {
+                resource: Resource::new("directory", staging.clone()).with_id(staging),
+                reason: error.to_string(),
+                hint: Some("build-image gc --yes removes it".to_owned()),
+            });
+        }
+    }
+
+    /// Writes the image a provider made into the staging directory.
     /// Returns the file, and the checksums taken while it was written.
     pub(super) fn publish(
         &self,
         disk: &Disk,
-        folder: &Path,
         outcome: &mut Outcome,
     ) -> Result<(PathBuf, Vec<(Algorithm, String)>)> {
         let made = self.host.made(disk.id).ok_or_else(|| {
             let text = format!("the provider returned disk {}, which was never made", disk.id);
             Error::new(Stage::Provider(ErrorKind::Internal), text)
         })?;
-        self.begin("publish", &format!("writing {} into {}", disk.file_name, folder.display()))?;
+        let publication = self.publication.as_ref().ok_or_else(|| {
+            Error::new(Stage::Bug, "an image is published without a staging directory")
+        })?;
+        let image_dir = self.plan.build.image_dir.clone().unwrap_or_default();
+        self.begin("publish", &format!("writing {} into {image_dir}", disk.file_name))?;
         let total = disk.length.unwrap_or(disk.length_limit);
         let mut progress = |done| {
             self.reporter.progress(Progress { done, total, ..Progress::default() });
             self.going_on()
         };
-        let published = made.publish(folder, &mut progress);
+        let published = made.publish(publication.dir(), &mut progress);
         let published = published.map_err(|error| from_disk(Stage::Disk, error))?;
         outcome.image_length = published.length;
         let digests = &published.digests;
@@ -51,8 +128,9 @@ impl Pipeline<'_> {
                 .into_iter()
                 .filter_map(|(algorithm, text)| Some((algorithm, text.clone()?)))
                 .collect();
-        outcome.location = Some(folder.display().to_string());
-        outcome.file = Some(published.path.display().to_string());
+        outcome.location = Some(image_dir);
+        let path = publication.final_path(&published.path);
+        outcome.file = Some(path.display().to_string());
         let text = format!("{} written", published.path.display());
         self.end("publish", &text, json!({"file": published.path}), outcome)?;
         Ok((published.path, known))
@@ -98,7 +176,10 @@ impl Pipeline<'_> {
             set.obsolete(beside(file, &algorithm.signature_suffix()));
         }
         set.commit().map_err(|error| cannot_write(&error))?;
-        self.write_down(|records| records.published(file, signature.as_deref()));
+        self.write_down(|records| {
+            let directory = self.plan.build.image_dir.as_ref().map(Path::new);
+            records.published(file, signature.as_deref(), directory)
+        });
         Ok(())
     }
 

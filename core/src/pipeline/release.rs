@@ -1,12 +1,15 @@
 //! Releases the image: from here on it is the user's. What is left to do is finished by this process, or by `resume`
 //! or `gc` after a kill.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::{Pipeline, state::State};
 use crate::{
     error::{Error, Result, Stage},
     journal::Entry,
+    publication::Publication,
     registry,
     report::Outcome,
 };
@@ -20,16 +23,32 @@ impl Pipeline<'_> {
         if self.was_reached(State::Released) {
             return Ok(());
         }
-        self.host.record(Entry::ProductsReleased { files: Vec::new() })
+        self.input_is_unchanged()?;
+        let files = match &self.publication {
+            Some(publication) => {
+                publication.check_inputs(&self.inputs_of_build())?;
+                publication.files()?
+            }
+            None => Vec::new(),
+        };
+        self.host.record(Entry::ProductsReleased { files })
     }
 
-    /// Removes intermediates and what the image replaces.
+    /// Gives published files their names, removes intermediates and what the image replaces.
     ///
     /// # Errors
     /// When something is left to do; a resumed run does it.
     pub(super) fn finish(&self, outcome: &mut Outcome) -> Result<()> {
+        let build = &self.plan.build;
+        let image_dir = Path::new(build.image_dir.as_deref().unwrap_or_default());
+        let files = self.host.released_files();
+        let committed = if files.is_empty() || !Publication::is_pending(image_dir, &build.run_id) {
+            Ok(Vec::new())
+        } else {
+            Publication::commit(image_dir, &build.run_id, &files)
+        };
         self.discard(true, outcome);
-        Ok(())
+        committed.map(|_| ())
     }
 
     /// Posts the image to the registry of the user's choice, if there is one.

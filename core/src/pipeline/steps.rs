@@ -69,16 +69,6 @@ impl Pipeline<'_> {
         Ok(report)
     }
 
-    /// Makes IMAGE_DIR, where files are published on this machine.
-    pub(super) fn make_image_dir(&self) -> Result<()> {
-        let plan = &self.plan;
-        let Some(directory) = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir())
-        else {
-            return Ok(());
-        };
-        fs::create_dir_all(directory).map_err(|error| cannot_make(directory.as_ref(), &error))
-    }
-
     /// Asks the provider before the long part; without an upload only what needs no network.
     pub(super) fn check(&self, outcome: &mut Outcome) -> Result<()> {
         let text = format!("asking provider {} before the long part", self.plan.platform);
@@ -159,7 +149,12 @@ impl Pipeline<'_> {
     }
 
     /// Gives the disk the forms that are wanted: a package for IMAGE_DIR, an image for the target.
-    pub(super) fn convert(&self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
+    pub(super) fn convert(&mut self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
+        self.open_publication()?;
+        if let Some(publication) = &self.publication {
+            // What an earlier attempt left is made again.
+            publication.clear()?;
+        }
         let plan = &self.plan;
         let given = plan.disk.as_ref().map(|disk| disk.path.clone()).unwrap_or_default();
         let origin = Origin {
@@ -173,9 +168,9 @@ impl Pipeline<'_> {
         };
         self.host.set_disk(origin, &plan.build.file_stem);
         let published = State::Registered.row();
-        if let Some(directory) = plan.publish.as_ref().filter(|_| self.is_due(published)) {
+        if plan.publish.is_some() && self.is_due(published) {
             let disk = self.create_disk(true, outcome)?;
-            work.published.push(self.publish(&disk, directory, outcome)?);
+            work.published.push(self.publish(&disk, outcome)?);
             self.interrupt.check()?;
         }
         if plan.flow() != Flow::Package {
@@ -274,16 +269,13 @@ impl Pipeline<'_> {
     pub(super) fn create_disk(&self, published: bool, outcome: &mut Outcome) -> Result<Disk> {
         self.begin("disk", "showing the disk as an image")?;
         let spec = if published { &self.plan.package } else { &self.plan.spec };
-        match (&self.plan.publish, published) {
-            (Some(folder), true) => {
-                fs::create_dir_all(folder).map_err(|error| cannot_make(folder, &error))?;
-                self.host.write_images_to(folder, true);
-            }
+        match (&self.publication, published && self.plan.publish.is_some()) {
+            (Some(publication), true) => self.host.write_images_to(publication.dir(), true),
             // An upload shows its own progress; a provider that only publishes waits for the image.
             _ => self.host.write_images_to(&self.plan.run, !self.plan.upload),
         }
         let request = DiskRequest {
-            build: self.plan.build.clone(),
+            build: self.staged_build(),
             spec: spec.clone(),
             published,
             ..DiskRequest::default()
@@ -306,7 +298,7 @@ impl Pipeline<'_> {
         let over = AtomicBool::new(false);
         let made = self.host.made(disk.id).filter(|_| self.plan.upload && self.wants_statement());
         let request = UploadRequest {
-            build: self.plan.build.clone(),
+            build: self.staged_build(),
             disk: disk.clone(),
             ..UploadRequest::default()
         };
@@ -341,7 +333,7 @@ impl Pipeline<'_> {
         outcome.bytes_sent = uploaded.bytes_sent;
         if !self.plan.upload {
             outcome.location = self.plan.build.image_dir.clone();
-            outcome.file = Some(uploaded.location.clone());
+            outcome.file = Some(self.host.shown(&uploaded.location));
         }
     }
 
@@ -350,11 +342,8 @@ impl Pipeline<'_> {
         let uploaded = work.uploaded.clone().ok_or_else(|| missing("an upload", "register"))?;
         let step = State::Registered.step();
         self.begin(step, &format!("registering image {}", self.plan.build.image_name))?;
-        let request = RegisterRequest {
-            build: self.plan.build.clone(),
-            uploaded,
-            ..RegisterRequest::default()
-        };
+        let request =
+            RegisterRequest { build: self.staged_build(), uploaded, ..RegisterRequest::default() };
         let registered: Registered =
             self.steps.register(&request).map_err(|error| self.failed(step, error))?;
         let Some(first) = registered.images.first() else {
@@ -372,6 +361,13 @@ impl Pipeline<'_> {
 
     /// Puts registered images into the outcome and the records.
     pub(super) fn show_registered(&self, registered: Registered, outcome: &mut Outcome) {
+        let registered = match &self.publication {
+            Some(publication) => {
+                serde_json::from_value(publication.translate_value(json!(registered)))
+                    .unwrap_or(registered)
+            }
+            None => registered,
+        };
         if let Some(first) = registered.images.first() {
             outcome.image_id.clone_from(&first.id);
             outcome.image_name.clone_from(&first.name);

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
 
@@ -23,6 +23,7 @@ use super::{
 use crate::{
     interrupt::Interrupt,
     journal::{Entry, Journal},
+    publication::{Publication, PublishedFile},
     report::Reporter,
 };
 
@@ -35,6 +36,8 @@ pub struct RunHost {
     secrets: BTreeMap<String, Option<Secret>>,
     mask: Mask,
     disk: Mutex<Source>,
+    /// Where published files are until the release: texts name the place they will have.
+    publication: OnceLock<Arc<Publication>>,
 }
 
 /// The disk that is built, and the images of it that were handed out.
@@ -60,7 +63,40 @@ impl RunHost {
     ) -> Self {
         let mask = Mask::of(&secrets);
         let journal = Mutex::new(journal);
-        Self { journal, reporter, interrupt, secrets, mask, disk: Mutex::default() }
+        Self {
+            journal,
+            reporter,
+            interrupt,
+            secrets,
+            mask,
+            disk: Mutex::default(),
+            publication: OnceLock::new(),
+        }
+    }
+
+    /// From now on files that are published are in a staging directory.
+    pub(crate) fn set_publication(&self, publication: Arc<Publication>) {
+        let _ = self.publication.set(publication);
+    }
+
+    /// A text as the user may see it: without secrets, published files under the names they will have.
+    #[must_use]
+    pub fn shown(&self, text: &str) -> String {
+        let masked = self.mask.text(text);
+        self.publication.get().map_or(masked.clone(), |publication| publication.translate(&masked))
+    }
+
+    /// An error as the user may see it.
+    #[must_use]
+    pub fn shown_error(&self, error: Error) -> Error {
+        let mut error = self.mask.error(error);
+        error.message = self.shown(&error.message);
+        error.hint = error.hint.map(|hint| self.shown(&hint));
+        error.causes = error.causes.iter().map(|cause| self.shown(cause)).collect();
+        for (_, value) in &mut error.context {
+            *value = self.shown(value);
+        }
+        error
     }
 
     /// From now on `make_disk` shows this disk, in files and archives with these names.
@@ -149,6 +185,17 @@ impl RunHost {
         })
     }
 
+    /// The files that were released with the image.
+    #[must_use]
+    pub(crate) fn released_files(&self) -> Vec<PublishedFile> {
+        let journal = lock(&self.journal);
+        let released = journal.entries().iter().find_map(|entry| match entry {
+            Entry::ProductsReleased { files } => Some(files.clone()),
+            _ => None,
+        });
+        released.unwrap_or_default()
+    }
+
     /// Resources that exist now, as far as the journal knows.
     #[must_use]
     pub fn resources(&self) -> Vec<Resource> {
@@ -203,12 +250,12 @@ impl Host for RunHost {
                 self.record(Entry::Resource { event }).map_err(journal_error)
             }
             Event::Milestone { text } => {
-                self.reporter.milestone(&self.mask.text(&text));
+                self.reporter.milestone(&self.shown(&text));
                 Ok(())
             }
             Event::Warning { text, hint } => {
-                let hint = hint.map(|hint| self.mask.text(&hint));
-                self.reporter.warning(&self.mask.text(&text), hint.as_deref());
+                let hint = hint.map(|hint| self.shown(&hint));
+                self.reporter.warning(&self.shown(&text), hint.as_deref());
                 Ok(())
             }
             _ => Err(Error::unsupported(
@@ -296,7 +343,7 @@ pub(super) fn disk_error(error: build_image_disk::Error) -> Error {
 }
 
 /// A stem that ends with the suffix already is a whole name.
-fn with_suffix(stem: &str, suffix: &str) -> String {
+pub(crate) fn with_suffix(stem: &str, suffix: &str) -> String {
     match stem.strip_suffix(suffix) {
         Some(before) if before.ends_with('.') => stem.to_owned(),
         _ => format!("{stem}.{suffix}"),

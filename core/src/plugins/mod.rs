@@ -21,6 +21,7 @@ pub(crate) use disks::Origin;
 pub use ending::expect_end;
 pub use find::{Candidate, FileKind, SearchPath};
 pub use host::RunHost;
+pub(crate) use host::with_suffix;
 pub use load::Loader;
 pub use lock::{Lock, Locked};
 pub use mask::Mask;

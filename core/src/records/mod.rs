@@ -70,11 +70,16 @@ impl<'a> Records<'a> {
         self.put("prepare_raw_disk.json", self.step("prepare_raw_disk", &members))
     }
 
-    /// A package is in IMAGE_DIR.
+    /// A package is complete; `directory` is where it gets its name.
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn published(&self, package: &Path, signature: Option<&Path>) -> Result<()> {
+    pub fn published(
+        &self,
+        package: &Path,
+        signature: Option<&Path>,
+        directory: Option<&Path>,
+    ) -> Result<()> {
         let members = json!({
             "description": "virtual disk",
             "input": file_name(&self.plan.raw_disk()),
@@ -84,8 +89,8 @@ impl<'a> Records<'a> {
             "status": "success",
         });
         self.put("prepare_virtual_disk.json", self.step("prepare_virtual_disk", &members))?;
-        let folder = package.parent().unwrap_or(package);
-        self.put("location.json", json!({"location_dir": folder}))
+        let directory = directory.or(package.parent()).unwrap_or(package);
+        self.put("location.json", json!({"location_dir": directory}))
     }
 
     /// The image is registered.
