@@ -41,6 +41,7 @@ impl Sts {
 
     /// Asks who the keys belong to; needs no permission.
     pub(crate) async fn identity(&self, policy: &Policy) -> Result<Identity, Failure> {
+        self.0.endpoint.fit_for_keys()?;
         self.0.call("GetCallerIdentity", &Vec::new(), "", policy).await
     }
 }
