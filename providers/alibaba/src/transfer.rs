@@ -201,7 +201,7 @@ impl<'a> Transfer<'a> {
                 Err(_) => {}
             }
             if let Err(failure) = &sent {
-                self.tell_of_standstill(failure)?;
+                self.warn_of_standstill(failure)?;
             } else {
                 self.moved();
             }
@@ -223,7 +223,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Warns once when no part has arrived for long, with the reason of the latest failure.
-    fn tell_of_standstill(&self, failure: &Failure) -> Result<(), Failure> {
+    fn warn_of_standstill(&self, failure: &Failure) -> Result<(), Failure> {
         let mut standstill = self.standstill.lock().unwrap_or_else(PoisonError::into_inner);
         let silent = standstill.0.elapsed();
         if failure.cure != Cure::Time || standstill.1 || silent < STANDSTILL.min(self.tuning.stall)
