@@ -27,7 +27,7 @@ pub(crate) type Parameters = Vec<(String, String)>;
 /// One service.
 pub(crate) struct Service {
     pub(crate) door: Door,
-    endpoint: Endpoint,
+    pub(crate) endpoint: Endpoint,
     version: &'static str,
 }
 
@@ -140,6 +140,7 @@ pub(crate) fn read_refusal(answer: &Answer) -> Option<Refusal> {
         ec: String::new(),
         message,
         request_id,
+        region: None,
         echo,
     })
 }

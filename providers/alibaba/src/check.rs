@@ -9,7 +9,7 @@ use build_image_plugin_api::{
 
 use crate::{
     acs::Parameters,
-    check_bucket, check_copies,
+    check_bucket, check_copies, check_plain,
     cloud::Cloud,
     config::{Config, Place},
     copies,
@@ -135,9 +135,12 @@ async fn online(
     let CheckRequest { build, look_only, .. } = request;
     let made = if *look_only { None } else { make_role(cloud, config, place, build).await };
     let ours = before.import.as_ref();
+    let key = key(config, build);
     let (identity, bucket, name, import, role, copies) = tokio::join!(
         within(credentials(cloud, config), |late| unknown_identity(&late)),
-        within(check_bucket::look(cloud, place), |late| vec![Finding::error("bucket", &late)]),
+        within(check_bucket::look(cloud, place, &key), |late| vec![Finding::error(
+            "bucket", &late
+        )]),
         within(image_name(cloud, config, build, ours), |late| Some(Finding::error(
             "image name",
             &late
@@ -154,6 +157,7 @@ async fn online(
     let no_role = role.as_ref().is_some_and(|look| look.shut) || made.as_ref().is_some_and(refused);
     let role = made.or(role.map(|look| look.finding));
     let mut findings = vec![identity];
+    findings.extend(check_plain::findings(place));
     // Refused keys fail every call; one finding says it.
     let follows =
         |finding: &Finding| keys_refused && finding.kind.as_deref() == Some(ErrorKind::Auth.code());
@@ -263,10 +267,14 @@ async fn image_name(
     })
 }
 
+/// A key of the run.
+fn key(config: &Config, build: &Build) -> String {
+    names::object_key(&config.prefix, &build.run_id, "", config.disk.format)
+}
+
 fn dry_run(config: &Config, place: &Place, build: &Build) -> Parameters {
-    let key = names::object_key(&config.prefix, &build.run_id, "", config.disk.format);
     let name = working_name(config, build);
-    let mut parameters = import_parameters(config, place, build, &name, &key);
+    let mut parameters = import_parameters(config, place, build, &name, &key(config, build));
     parameters.push(("DryRun".to_owned(), "true".to_owned()));
     parameters
 }

@@ -14,8 +14,8 @@ use crate::{
 
 const SUBJECT: &str = "bucket";
 
-/// Looks at the bucket.
-pub(crate) async fn look(cloud: &Cloud, place: &Place) -> Vec<Finding> {
+/// Looks at the bucket. `key` is that of the object the build will make.
+pub(crate) async fn look(cloud: &Cloud, place: &Place, key: &str) -> Vec<Finding> {
     let accelerated = place.oss.is_accelerated();
     let seen = if accelerated {
         in_its_region(cloud, place).await
@@ -29,6 +29,12 @@ pub(crate) async fn look(cloud: &Cloud, place: &Place) -> Vec<Finding> {
     let mut findings = vec![judge_bucket(&info, place)];
     if accelerated {
         findings.extend(judge_acceleration(place, enabled));
+    }
+    // Buckets answer for themselves where their data may not be reached.
+    if let Err(failure) = cloud.oss.touch(key, &Policy::CHECK).await
+        && failure.is(&["PublicEndpointForbidden", "SecondLevelDomainForbidden"])
+    {
+        findings.push(Finding::error(SUBJECT, &failure.error));
     }
     if matches!(info.versioning.as_str(), "Enabled" | "Suspended") {
         findings.push(Finding::warning(

@@ -27,6 +27,8 @@ use crate::{
 
 /// Longest time for a connection to come up.
 const CONNECT: Duration = Duration::from_secs(10);
+/// Most bytes of an answer; the longest list of the services is far shorter.
+const MOST_ANSWER: usize = 32 << 20;
 /// How often a stalled transfer is looked for.
 const STALL_CHECK: Duration = Duration::from_millis(500);
 
@@ -139,7 +141,7 @@ impl Door {
             let response = self.client.execute(request).await.map_err(broken)?;
             let status = response.status().as_u16();
             let headers = response.headers().clone();
-            let body = response.bytes().await.map_err(broken)?;
+            let body = body(response, MOST_ANSWER, what, &host).await?;
             Ok::<_, Failure>(Answer { status, headers, body })
         };
         let answer: Answer = match limit {
@@ -225,6 +227,32 @@ impl Door {
     }
 }
 
+/// The body of an answer, if it is not longer than `most` bytes.
+async fn body(
+    mut response: reqwest::Response,
+    most: usize,
+    what: &str,
+    host: &str,
+) -> Result<Bytes, Failure> {
+    let too_long = || {
+        let message = format!("{what}: the answer of `{host}` is longer than {most} bytes");
+        Failure::stop(Error::new(ErrorKind::Provider, message).with_hint(
+            "something in between answered for the service: look at the proxy (HTTPS_PROXY, NO_PROXY) and the endpoints",
+        ))
+    };
+    if response.content_length().is_some_and(|length| length > most as u64) {
+        return Err(too_long());
+    }
+    let mut body = bytes::BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| broken(what, host, error))? {
+        if body.len() + chunk.len() > most {
+            return Err(too_long());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
 /// Returns when the counter has not moved for `limit`.
 async fn stalled(moved: &AtomicU64, limit: Duration) {
     let mut last = (moved.load(Ordering::Relaxed), tokio::time::Instant::now());
@@ -299,5 +327,34 @@ mod tests {
                 assert_eq!(asked(name, value), Some(LONGEST_ASKED), "{name}: {value}");
             }
         }
+    }
+
+    #[test]
+    fn an_answer_without_an_end_is_given_up() {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            while stream.write_all(&[b'x'; 64 << 10]).is_ok() {}
+        });
+        let endpoint = Endpoint::parse("K", &format!("http://{address}")).unwrap();
+        let door = Door::open(&endpoint, Arc::new(Credentials::nobody())).unwrap();
+        let outgoing = Outgoing {
+            method: Method::GET,
+            url: endpoint.origin(),
+            headers: Vec::new(),
+            authorization: String::new(),
+            body: Payload::Empty,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let limit = Limit::Total(Duration::from_secs(60));
+        let failure = runtime.block_on(door.exchange(outgoing, limit, "`X`")).err().unwrap();
+        assert!(failure.error.message.contains("is longer than"), "{}", failure.error);
+        assert_eq!(failure.cure, Cure::None);
+        drop((door, runtime));
+        server.join().unwrap();
     }
 }

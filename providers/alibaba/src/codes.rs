@@ -27,8 +27,7 @@ pub(crate) const ROLE_HINT: &str = "create the role once: aliyun ram CreateRole 
 const NAME_HINT: &str = "choose another CLOUD_IMAGE_NAME, delete the image that has it, or set ALIBABA_IF_EXISTS=replace";
 const FORMAT_HINT: &str = "check ALIBABA_DISK_FORMAT";
 const COPY_HINT: &str = "check ALIBABA_IMAGE_COPY_REGIONS";
-const SLOW_HINT: &str =
-    "the account's request limit was reached; try again later or lower ALIBABA_THREAD_COUNT";
+const SLOW_HINT: &str = "the account's request limit was reached; try again later";
 const LATER_HINT: &str = "try again later";
 const AGAIN_HINT: &str = "start the upload again";
 const REPORT_HINT: &str = "report this with the request id; the tool asked for something wrong";
@@ -38,7 +37,7 @@ const RESEND_HINT: &str =
 const SLOW: &str = "the cloud asks to slow down";
 const FAILED: &str = "the service failed";
 const CLOCK: &str = "this machine's clock is wrong";
-const ELSEWHERE: &str = "the bucket is in another region";
+pub(crate) const ELSEWHERE: &str = "the bucket is in another region";
 const REFUSED: &str = "the signature was refused";
 const FORBIDDEN: &str = "not permitted";
 
@@ -109,7 +108,7 @@ pub(crate) static TABLE: &[Row] = &[
     // What ImportImage is told
     ("InvalidImageName.Duplicated", "", Conflict, Never, "an image with this name exists", NAME_HINT),
     ("InvalidImageName*", "", Config, Never, "this is not an image name", "2 to 128 characters, a letter first, not starting with `aliyun` or `acs:`"),
-    ("InvalidImageFamily*", "", Config, Never, "this is not an image family", "check ALIBABA_IMAGE_FAMILY: the rules of image names hold"),
+    ("InvalidImageFamily*", "", Config, Never, "this is not an image family", "ALIBABA_IMAGE_FAMILY takes 2 to 128 letters, digits, `.`, `_`, `:` and `-`, a letter first, not starting with `aliyun` or `acs:`"),
     ("InvalidDescription*", "", Config, Never, "ECS does not take the description", "2 to 256 characters, not starting with `http://` or `https://`"),
     ("InvalidClientToken*", "", Provider, Never, "the request's token was refused", REPORT_HINT),
     ("MissingParameter*", "", Provider, Never, "a parameter is missing", REPORT_HINT),

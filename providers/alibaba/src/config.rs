@@ -8,6 +8,7 @@ use crate::{
     describe::NAME_LENGTH,
     disk,
     endpoint::Endpoint,
+    names::check_image_name,
     options::{ImportOptions, UploadTuning},
     oss_endpoint::OssEndpoint,
 };
@@ -88,7 +89,7 @@ impl Config {
             unshare: unshare(settings)?,
             copy_regions: copy_regions(settings)?,
             create_role: settings.boolean("ALIBABA_CREATE_ROLE"),
-            family: text("ALIBABA_IMAGE_FAMILY"),
+            family: text("ALIBABA_IMAGE_FAMILY").map(family).transpose()?,
             replace: settings.text("ALIBABA_IF_EXISTS") == Some("replace"),
             name_length: name_length(settings)?,
             upload: UploadTuning::read(settings),
@@ -203,6 +204,14 @@ fn region(text: String) -> Result<String> {
     }
 }
 
+fn family(text: String) -> Result<String> {
+    match check_image_name(&text, NAME_LENGTH) {
+        Ok(()) => Ok(text),
+        Err(_) => Err(Error::config(format!("`ALIBABA_IMAGE_FAMILY` is `{text}`, not a family name"))
+            .with_hint("write 2 to 128 letters, digits, `.`, `_`, `:` and `-`, a letter first, not starting with `aliyun` or `acs:`")),
+    }
+}
+
 /// Keys are at most 1023 bytes and do not start with a slash; segments that URL parsers fold are refused.
 fn prefix(text: String) -> Result<String> {
     let folded = |segment: &str| matches!(segment, "." | "..");
@@ -264,6 +273,17 @@ mod tests {
         let config = Config::read(&settings(&[])).unwrap();
         let error = config.place().unwrap_err();
         assert!(error.message.contains("ALIBABA_BUCKET"), "{error}");
+    }
+
+    #[test]
+    fn the_rule_of_family_names_is_said_in_words() {
+        let read = |text: &str| Config::read(&settings(&[("ALIBABA_IMAGE_FAMILY", json!(text))]));
+        assert_eq!(read("web-17.1").unwrap().family.as_deref(), Some("web-17.1"));
+        for text in ["1a", "a", "aliyun-x", "a b"] {
+            let error = read(text).unwrap_err();
+            assert!(error.message.contains("ALIBABA_IMAGE_FAMILY"), "{error}");
+            assert!(error.hint.unwrap().contains("a letter first"));
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::Config,
     ecs::{Ecs, pairs},
-    error::Failure,
+    error::{Failure, refused_outright},
     finish::{Asked, Finished, finish},
     image::Imported,
     import::{description, hex, working_name},
@@ -221,9 +221,7 @@ impl Copier<'_> {
             Ok(id) => id,
             Err(error) => {
                 // Nothing was made when the only attempt was refused; a broken line proves nothing.
-                let refused =
-                    error.context("code").is_some() && error.context("attempts").is_none();
-                if (refused && !error.retryable) || error.kind == ErrorKind::Conflict {
+                if refused_outright(&error) || error.kind == ErrorKind::Conflict {
                     context.gone(&resource)?;
                 }
                 return Err(error);

@@ -30,6 +30,7 @@ const ABORTS: usize = 3;
 pub(crate) const POLICY: Policy = Policy {
     attempts: 4,
     patience: Duration::ZERO,
+    limit: None,
     first_pause: Duration::from_millis(250),
     longest_pause: Duration::from_secs(5),
 };

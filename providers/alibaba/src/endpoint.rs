@@ -27,6 +27,7 @@ impl Endpoint {
     /// Config error naming the key.
     pub(crate) fn parse(key: &str, text: &str) -> Result<Self> {
         let wrong = |why: &str| {
+            let text = shown(text);
             Error::config(format!("`{key}` is `{text}`: {why}")).with_hint(
                 "write a host such as `oss-cn-hangzhou.aliyuncs.com` or `http://127.0.0.1:8080`",
             )
@@ -161,10 +162,40 @@ impl Endpoint {
         loopback || self.host() == "localhost"
     }
 
+    /// Whether requests can be read on their way to another machine.
+    pub(crate) fn is_exposed(&self) -> bool {
+        self.is_plain() && !self.is_direct()
+    }
+
+    /// Refuses to ask for keys where others can read them.
+    ///
+    /// # Errors
+    /// Config error for a plain connection to another machine.
+    pub(crate) fn fit_for_keys(&self) -> Result<()> {
+        if !self.is_exposed() {
+            return Ok(());
+        }
+        let message = format!("STS at `{}` is reached without encryption", self.authority);
+        Err(Error::config(message).with_hint("write `https://` in ALIBABA_STS_ENDPOINT"))
+    }
+
     /// Whether the connection is not encrypted.
     pub(crate) fn is_plain(&self) -> bool {
         self.scheme == "http"
     }
+}
+
+/// An address without user name, path and query: those may hold secrets.
+pub(crate) fn shown(text: &str) -> String {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), text),
+    };
+    // A password may contain anything, also what ends a host.
+    let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("…@", rest));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let cut = if rest[end..].trim_start_matches('/').is_empty() { "" } else { "/…" };
+    format!("{scheme}{user}{}{cut}", &rest[..end])
 }
 
 /// What the names of the vendor's own servers end in.
@@ -189,6 +220,37 @@ const METADATA: &str = "100.100.100.200";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_what_may_be_secret() {
+        for (text, seen) in [
+            ("http://127.0.0.1:1/creds?token=SECRET", "http://127.0.0.1:1/…"),
+            ("https://u:SECRET@h", "https://…@h"),
+            ("https://u:SEC/RET@h/x", "https://…@h/…"),
+            ("u:SECRET@h", "…@h"),
+            ("https://h?x=SECRET", "https://h/…"),
+            ("https://h#SECRET", "https://h/…"),
+            ("https://h/", "https://h"),
+            ("oss-cn-hangzhou.aliyuncs.com", "oss-cn-hangzhou.aliyuncs.com"),
+        ] {
+            assert_eq!(shown(text), seen, "{text}");
+            if let Err(error) = Endpoint::parse("K", text) {
+                assert!(!format!("{error:?}").contains("SEC"), "{error:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_are_not_asked_for_in_the_clear() {
+        for (text, fit) in [
+            ("http://127.0.0.1:81", true),
+            ("https://sts.aliyuncs.com", true),
+            ("http://sts.aliyuncs.com", false),
+            ("http://10.0.0.1", false),
+        ] {
+            assert_eq!(Endpoint::sts(Some(text)).unwrap().fit_for_keys().is_ok(), fit, "{text}");
+        }
+    }
 
     #[test]
     fn some_regions_share_an_ecs_endpoint() {

@@ -70,6 +70,12 @@ impl Failure {
 /// What to do when the cloud cannot be reached.
 pub(crate) const NETWORK_HINT: &str = "check the network, the proxy variables (HTTPS_PROXY, NO_PROXY) and that ALIBABA_REGION names a region";
 
+/// Whether the service refused the only attempt of a call: then the call has made nothing. After a
+/// connection that broke, an earlier attempt may have.
+pub(crate) fn refused_outright(error: &Error) -> bool {
+    error.context("code").is_some() && error.context("attempts").is_none() && !error.retryable
+}
+
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         *failure.error

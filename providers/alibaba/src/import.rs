@@ -18,7 +18,7 @@ use crate::{
     describe::{GIB, NAME_LENGTH},
     discard::POLICY,
     disk,
-    error::Failure,
+    error::{Failure, refused_outright},
     names,
     owner::Owner,
     removal::remove_image,
@@ -120,6 +120,7 @@ pub(crate) fn start(
     build: &Build,
     state: &mut ImportState,
 ) -> Result<()> {
+    let is_first = state.call.is_empty();
     state.since.get_or_insert_with(|| cloud.ecs.not_before());
     // An attempt whose answer was lost is repeated as it was: its token stands for its parameters.
     if state.call.is_empty() {
@@ -137,7 +138,17 @@ pub(crate) fn start(
             Err(failure) => Err(Error::from(failure)),
         }
     };
-    let (image_id, task_id) = context.block_on(import)?;
+    let (image_id, task_id) = match context.block_on(import) {
+        Ok(imported) => imported,
+        Err(error) => {
+            if is_first && refused_outright(&error) {
+                context.gone(&state.image())?;
+                state.call.clear();
+                context.save(IMPORT, state)?;
+            }
+            return Err(error);
+        }
+    };
     state.image_id = Some(image_id);
     state.task_id = task_id;
     context.save(IMPORT, state)?;

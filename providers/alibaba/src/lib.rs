@@ -10,6 +10,7 @@ mod acs;
 mod check;
 mod check_bucket;
 mod check_copies;
+mod check_plain;
 mod client;
 mod clock;
 mod cloud;

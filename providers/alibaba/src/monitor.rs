@@ -24,6 +24,7 @@ const REPORT_POLLS: u32 = 3;
 const LOOK: Policy = Policy {
     attempts: 1,
     patience: Duration::ZERO,
+    limit: None,
     first_pause: Duration::ZERO,
     longest_pause: Duration::ZERO,
 };
@@ -132,7 +133,9 @@ impl Waiter<'_> {
             seen => seen.map(Some),
         };
         let judge = |seen: Option<Task>| {
-            seen.map_or(Verdict::Ended(TaskEnd::Done), |task| judge_task(&task, &what))
+            seen.map_or(Verdict::Ended(TaskEnd::Done), |details| {
+                judge_task(&details, task, &ecs.region)
+            })
         };
         self.poll(&what, look, |seen| match judge(seen) {
             Verdict::Running(percent) => {

@@ -162,6 +162,19 @@ impl Oss {
         }
     }
 
+    /// Asks for the first byte of an object, which need not exist: whether data can be reached at all.
+    pub(crate) async fn touch(&self, key: &str, policy: &Policy) -> Result<(), Failure> {
+        let call = || Call {
+            headers: vec![("range".to_owned(), "bytes=0-0".to_owned())],
+            ..Call::new("GetObject", Method::GET, Some(key))
+        };
+        let sent = retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await);
+        match sent.await {
+            Err(failure) if failure.is(&["NoSuchKey"]) => Ok(()),
+            answered => answered.map(|_| ()),
+        }
+    }
+
     /// Deletes an object; one that does not exist is fine.
     pub(crate) async fn delete(&self, key: &str, policy: &Policy) -> Result<(), Failure> {
         let call = || Call::new("DeleteObject", Method::DELETE, Some(key));

@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{client::Answer, error::Failure, refusal::Refusal};
+use crate::{client::Answer, endpoint::VENDOR_DOMAIN, error::Failure, refusal::Refusal};
 
 /// Header with the CRC-64 of what the service stored.
 const CRC_HEADER: &str = "x-oss-hash-crc64ecma";
@@ -38,6 +38,14 @@ struct XmlRefusal {
     #[serde(rename = "EC")]
     ec: String,
     string_to_sign: Option<String>,
+    /// Where the bucket is, when it was asked for elsewhere.
+    endpoint: String,
+}
+
+/// The region of a vendor's OSS host.
+fn region_of(host: &str) -> Option<String> {
+    let region = host.strip_prefix("oss-")?.strip_suffix(VENDOR_DOMAIN)?;
+    Some(region.trim_end_matches("-internal").to_owned()).filter(|region| !region.is_empty())
 }
 
 /// What a refusal says: XML in the body or, for HEAD, in a header; other bodies come from proxies.
@@ -63,6 +71,7 @@ pub(crate) fn read_refusal(answer: &Answer) -> Refusal {
         ec: or(read.ec, header("x-oss-ec")),
         message: or(read.message, foreign),
         request_id: or(read.request_id, header("x-oss-request-id")),
+        region: region_of(&read.endpoint),
         echo: read.string_to_sign,
     }
 }

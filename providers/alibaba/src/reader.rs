@@ -89,6 +89,11 @@ impl Reader {
         Self { context, disk, pool: Arc::default() }
     }
 
+    /// The host of the step that reads.
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// So many bytes at the start become readable last.
     pub(crate) fn late_head(&self) -> u64 {
         self.disk.late_head

@@ -4,7 +4,7 @@
 use build_image_plugin_api::{Error, ErrorKind};
 
 use crate::{
-    codes::{Row, TABLE},
+    codes::{ELSEWHERE, Row, TABLE},
     error::{Cure, Failure},
 };
 
@@ -21,6 +21,8 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
     /// Identifier the vendor's support asks for.
     pub(crate) request_id: String,
+    /// Region of the bucket, when the service names it.
+    pub(crate) region: Option<String>,
     /// Text with what the server signed, when it tells.
     pub(crate) echo: Option<String>,
 }
@@ -58,7 +60,13 @@ impl Refusal {
         let (kind, cure) = known.map_or_else(|| by_status(self.status), |row| (row.2, row.3));
         let meaning = known.map_or("refused", |row| row.4);
         let mut error = Error::new(kind, format!("{what}: {meaning}"));
-        error.hint = known.map(|row| row.5).filter(|hint| !hint.is_empty()).map(str::to_owned);
+        if let Some(region) = self.region.filter(|_| meaning == ELSEWHERE) {
+            error.message = format!("{what}: the bucket is in region {region}");
+            error.hint =
+                Some(format!("set ALIBABA_REGION to {region}, or choose another ALIBABA_BUCKET"));
+        } else {
+            error.hint = known.map(|row| row.5).filter(|hint| !hint.is_empty()).map(str::to_owned);
+        }
         error.retryable = cure != Cure::None;
         for (name, value) in
             [("code", &self.code), ("ec", &self.ec), ("request_id", &self.request_id)]
@@ -89,6 +97,7 @@ mod tests {
             ec: ec.to_owned(),
             message: "vendor text".to_owned(),
             request_id: "REQ-1".to_owned(),
+            region: None,
             echo: None,
         };
         refusal.into_failure("`GetBucketInfo` of bucket `b`")
@@ -109,6 +118,20 @@ mod tests {
         let failure = failure(403, "AccessDenied", "0003-00001403");
         assert_eq!(failure.error.kind, ErrorKind::Config);
         assert!(failure.error.message.ends_with("another region"), "{}", failure.error);
+    }
+
+    #[test]
+    fn a_bucket_elsewhere_is_named_with_its_region() {
+        let refusal = Refusal {
+            status: 403,
+            code: "AccessDenied".to_owned(),
+            ec: "0003-00001403".to_owned(),
+            region: Some("cn-shanghai".to_owned()),
+            ..Refusal::default()
+        };
+        let error = refusal.into_failure("`GetBucketInfo` of bucket `b`").error;
+        assert!(error.message.ends_with("the bucket is in region cn-shanghai"), "{error}");
+        assert!(error.hint.unwrap().contains("ALIBABA_REGION to cn-shanghai"));
     }
 
     #[test]

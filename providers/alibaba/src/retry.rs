@@ -17,6 +17,8 @@ pub(crate) struct Policy {
     pub(crate) patience: Duration,
     /// Upper bound of the first pause; doubles with every attempt.
     pub(crate) first_pause: Duration,
+    /// No pause ends later than this after the first failure, not even one that the service asks for.
+    pub(crate) limit: Option<Duration>,
     /// Upper bound of every pause that the service did not ask for.
     pub(crate) longest_pause: Duration,
 }
@@ -30,15 +32,18 @@ impl Policy {
     pub(crate) const CALL: Self = Self {
         attempts: 6,
         patience: Duration::from_secs(60),
+        limit: None,
         first_pause: Duration::from_millis(250),
         longest_pause: Duration::from_secs(10),
     };
-    /// For checks, where somebody waits.
+    /// For checks, where a user waits.
     pub(crate) const CHECK: Self = Self {
-        attempts: 2,
+        attempts: 6,
         patience: Duration::ZERO,
+        // A little less than what a check may take at all.
+        limit: Some(Duration::from_secs(8)),
         first_pause: Duration::from_millis(100),
-        longest_pause: Duration::from_millis(300),
+        longest_pause: Duration::from_millis(1500),
     };
 
     fn pause(&self, attempt: u32, asked: Option<Duration>) -> Duration {
@@ -57,6 +62,8 @@ pub(crate) async fn retry<T>(
 ) -> Result<T, Failure> {
     let mut first_failure: Option<Instant> = None;
     let mut made = 0;
+    // Attempts that only time can cure; a corrected clock uses none of them.
+    let mut timed = 0;
     let mut clock_followed = false;
     let mut keys_renewed = false;
     loop {
@@ -72,15 +79,18 @@ pub(crate) async fn retry<T>(
             Cure::Clock => std::mem::replace(&mut clock_followed, true),
             // So is a second refusal of keys that were just fetched.
             Cure::Keys => std::mem::replace(&mut keys_renewed, true),
-            Cure::Time => made >= policy.attempts && since >= policy.patience,
+            Cure::Time => {
+                timed += 1;
+                timed >= policy.attempts && since >= policy.patience
+            }
         };
-        if hopeless {
+        let pause = policy.pause(made, failure.pause);
+        if hopeless || policy.limit.is_some_and(|limit| since + pause > limit) {
             if made > 1 {
                 *failure.error = failure.error.with("attempts", made);
             }
             return Err(failure);
         }
-        let pause = policy.pause(made, failure.pause);
         tracing::warn!(error = %failure.error, attempt = made, ?pause, "trying again");
         tokio::time::sleep(pause).await;
     }
@@ -100,6 +110,7 @@ mod tests {
     const QUICK: Policy = Policy {
         attempts: 3,
         patience: Duration::ZERO,
+        limit: None,
         first_pause: Duration::ZERO,
         longest_pause: Duration::ZERO,
     };
@@ -122,6 +133,26 @@ mod tests {
         assert_eq!((answer.unwrap(), made), (7, 3));
         let (answer, made) = run(vec![Err(broken()), Err(broken()), Err(broken()), Ok(7)]);
         assert_eq!((answer.unwrap_err().error.context("attempts"), made), (Some("3"), 3));
+    }
+
+    #[test]
+    fn a_check_outlives_one_reset_beside_a_wrong_clock_and_some_throttling() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let skewed = || Failure { cure: Cure::Clock, ..broken() };
+        let slow = |pause| {
+            let error = Error::new(ErrorKind::Throttled, "slow").retryable();
+            Failure { pause, ..Failure::network(error) }
+        };
+        let run = |outcomes: Vec<Failure>| {
+            let mut left = outcomes.into_iter();
+            runtime.block_on(retry(&Policy::CHECK, async || left.next().map_or(Ok(()), Err)))
+        };
+        assert!(run(vec![skewed(), broken(), broken()]).is_ok());
+        assert!(run((0..4).map(|_| slow(None)).collect()).is_ok());
+        // Nothing that is there answers after the check's limit.
+        let late = run(vec![slow(Some(Duration::from_secs(60)))]).unwrap_err();
+        assert_eq!(late.error.kind, ErrorKind::Throttled);
+        assert!(run((0..6).map(|_| broken()).collect()).is_err());
     }
 
     #[test]

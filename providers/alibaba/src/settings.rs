@@ -77,8 +77,7 @@ fn images() -> Vec<Setting> {
             List,
             "Regions the image is copied to, for example `[cn-shanghai, eu-central-1]`",
         ),
-        Setting::new("ALIBABA_IMAGE_FAMILY", Text, "Family the image becomes the newest member of")
-            .pattern(r"\p{L}[\p{L}0-9._:-]{1,127}"),
+        Setting::new("ALIBABA_IMAGE_FAMILY", Text, "Family the image becomes the newest member of"),
         Setting::new(
             "ALIBABA_IF_EXISTS",
             Text,

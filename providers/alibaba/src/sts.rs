@@ -10,6 +10,9 @@ use crate::{
     retry::Policy,
 };
 
+/// Version of the API.
+const VERSION: &str = "2015-04-01";
+
 /// The security token service.
 pub(crate) struct Sts(pub(crate) Service);
 
@@ -28,7 +31,7 @@ impl Sts {
     /// # Errors
     /// When no connections can be made at all.
     pub(crate) fn open(place: &Place, credentials: Arc<Credentials>) -> Result<Self> {
-        Self::at(&place.sts, &credentials)
+        Service::open(&place.sts, VERSION, credentials).map(Self)
     }
 
     /// The service at an endpoint.
@@ -36,11 +39,12 @@ impl Sts {
     /// # Errors
     /// When no connections can be made at all.
     pub(crate) fn at(endpoint: &Endpoint, credentials: &Arc<Credentials>) -> Result<Self> {
-        Service::open(endpoint, "2015-04-01", Arc::clone(credentials)).map(Self)
+        Service::open(endpoint, VERSION, Arc::clone(credentials)).map(Self)
     }
 
     /// Asks who the keys belong to; needs no permission.
     pub(crate) async fn identity(&self, policy: &Policy) -> Result<Identity, Failure> {
+        self.0.endpoint.fit_for_keys()?;
         self.0.call("GetCallerIdentity", &Vec::new(), "", policy).await
     }
 }

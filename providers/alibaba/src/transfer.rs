@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::{
     client::Payload,
-    error::Failure,
+    error::{Cure, Failure},
     lanes::Lanes,
     meter::{Attempt, Meter},
     multipart::ListedPart,
@@ -58,6 +58,10 @@ struct Span {
     length: u64,
 }
 
+/// The user is warned when attempts fail and no part has arrived for this time, or for the time after
+/// which a silent part is given up when that is shorter.
+const STANDSTILL: Duration = Duration::from_secs(30);
+
 /// How many times as long as it was set a part may be silent at most.
 const MOST_SILENCE: u32 = 8;
 
@@ -93,6 +97,8 @@ pub(crate) struct Transfer<'a> {
     end: AtomicU64,
     /// How many times as long as it was set a part may be silent.
     silence: AtomicU32,
+    /// When a part arrived last, and whether the user was warned that none does.
+    standstill: Mutex<(Instant, bool)>,
 }
 
 impl<'a> Transfer<'a> {
@@ -119,6 +125,7 @@ impl<'a> Transfer<'a> {
             arrived: (AtomicU32::new(0), AtomicU64::new(0)),
             end: AtomicU64::new(u64::MAX),
             silence: AtomicU32::new(1),
+            standstill: Mutex::new((Instant::now(), false)),
         }
     }
 
@@ -193,9 +200,45 @@ impl<'a> Transfer<'a> {
                 }
                 Err(_) => {}
             }
+            if let Err(failure) = &sent {
+                self.warn_of_standstill(failure)?;
+            } else {
+                self.moved();
+            }
             sent.map(Some)
         })
         .await
+        .map_err(|mut failure| {
+            if failure.error.kind == ErrorKind::Throttled {
+                let hint = "the account's request limit was reached; try again later or lower ALIBABA_THREAD_COUNT";
+                failure.error.hint = Some(hint.to_owned());
+            }
+            failure
+        })
+    }
+
+    /// A part arrived.
+    fn moved(&self) {
+        self.standstill.lock().unwrap_or_else(PoisonError::into_inner).0 = Instant::now();
+    }
+
+    /// Warns once when no part has arrived for long, with the reason of the latest failure.
+    fn warn_of_standstill(&self, failure: &Failure) -> Result<(), Failure> {
+        let mut standstill = self.standstill.lock().unwrap_or_else(PoisonError::into_inner);
+        let silent = standstill.0.elapsed();
+        if failure.cure != Cure::Time || standstill.1 || silent < STANDSTILL.min(self.tuning.stall)
+        {
+            return Ok(());
+        }
+        standstill.1 = true;
+        drop(standstill);
+        let text = format!(
+            "no part of the disk has arrived for {} s: {}",
+            silent.as_secs(),
+            failure.error
+        );
+        let hint = failure.error.hint.as_deref().unwrap_or("the parts are sent again");
+        Ok(self.reader.context().warning(text, hint)?)
     }
 
     /// One attempt of one part. When it is late and nothing else is left to begin, it is sent a second
@@ -299,6 +342,7 @@ pub(crate) fn part_policy(tuning: &UploadTuning) -> Policy {
     Policy {
         attempts: tuning.attempts,
         patience: tuning.longest_pause.saturating_mul(tuning.attempts),
+        limit: None,
         first_pause: Duration::from_millis(250),
         longest_pause: tuning.longest_pause,
     }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     config::Config,
     credentials::Credentials,
-    error::Failure,
+    error::{Failure, refused_outright},
     meter::Meter,
     multipart::ListedPart,
     nearby::nearby,
@@ -163,7 +163,17 @@ impl Upload<'_> {
             self.abort_strays().await?;
         }
         let headers = self.object_headers();
-        let id = self.oss.initiate(&self.state.key, &headers, &Policy::CALL).await?;
+        let initiated = self.oss.initiate(&self.state.key, &headers, &Policy::CALL).await;
+        let id = match initiated.map_err(Error::from) {
+            Ok(id) => id,
+            Err(error) => {
+                if !self.resumed && refused_outright(&error) {
+                    self.context.gone(&self.state.multipart())?;
+                    self.context.gone(&self.state.object(self.config.keep_object))?;
+                }
+                return Err(error);
+            }
+        };
         self.state.upload_id = Some(id);
         self.context.save(UPLOAD, &self.state)?;
         self.context.created(&self.state.multipart())?;

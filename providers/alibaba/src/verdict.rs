@@ -22,7 +22,8 @@ pub(crate) enum Verdict {
 }
 
 /// A task that finished has succeeded only if none of its parts failed.
-pub(crate) fn judge_task(task: &Task, what: &str) -> Verdict {
+pub(crate) fn judge_task(task: &Task, id: &str, region: &str) -> Verdict {
+    let what = format!("import task `{id}`");
     let failed_part = task
         .operations()
         .iter()
@@ -39,12 +40,13 @@ pub(crate) fn judge_task(task: &Task, what: &str) -> Verdict {
             let (code, message) = failed_part
                 .map(|part| (part.error_code.clone(), part.error_msg.clone()))
                 .unwrap_or_default();
-            let failure = Refusal { code, message, ..Refusal::default() }.into_failure(what);
+            let failure = Refusal { code, message, ..Refusal::default() }.into_failure(&what);
             let mut error = (*failure.error).with("task_status", status);
             error.retryable = false;
             if error.hint.is_none() {
-                let hint = "look at the task: aliyun ecs DescribeTaskAttribute --TaskId TASK";
-                error.hint = Some(hint.to_owned());
+                error.hint = Some(format!(
+                    "look at the task: aliyun ecs DescribeTaskAttribute --RegionId {region} --TaskId {id}"
+                ));
             }
             Verdict::Ended(TaskEnd::Failed(Box::new(error)))
         }
@@ -64,7 +66,7 @@ mod tests {
     use super::*;
 
     fn verdict(task: Value) -> Verdict {
-        judge_task(&serde_json::from_value(task).unwrap(), "import task `t-1`")
+        judge_task(&serde_json::from_value(task).unwrap(), "t-1", "cn-hangzhou")
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
     acs::{Service, read_refusal},
     client::{Answer, Door, Limit, Outgoing, Payload},
     ecs::pairs,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, shown},
     error::Failure,
     retry::{Policy, random, retry},
     sign::encode,
@@ -30,6 +30,7 @@ const VERSION: &str = "2015-04-01";
 const POLICY: Policy = Policy {
     attempts: 4,
     patience: Duration::ZERO,
+    limit: None,
     first_pause: Duration::from_millis(200),
     longest_pause: Duration::from_secs(3),
 };
@@ -54,6 +55,7 @@ fn parameters(role: &Role) -> Vec<(String, String)> {
 
 /// Keys of a role that other keys assume.
 pub(crate) async fn role(sts: &Endpoint, keys: Keys, role: &Role) -> Result<Temporary, Failure> {
+    sts.fit_for_keys()?;
     let service = Service::open(sts, VERSION, Arc::new(Credentials::fixed(keys)))?;
     let what = format!("role `{}`", role.arn);
     let assumed = service.call::<Assumed>("AssumeRole", &parameters(role), &what, &POLICY).await;
@@ -68,6 +70,7 @@ pub(crate) async fn oidc(
     token_file: &Path,
     role: &Role,
 ) -> Result<Temporary, Failure> {
+    sts.fit_for_keys()?;
     let token = std::fs::read_to_string(token_file).map_err(|error| {
         let message = format!("cannot read the token file `{}`", token_file.display());
         Error::new(ErrorKind::Auth, message)
@@ -102,7 +105,7 @@ pub(crate) async fn oidc(
 
 /// Keys of a service that hands them out.
 pub(crate) async fn uri(address: &str) -> Result<Temporary, Failure> {
-    let what = format!("the credentials service `{address}`");
+    let what = format!("the credentials service `{}`", shown(address));
     let (endpoint, path) = Endpoint::with_path("ALIBABA_CLOUD_CREDENTIALS_URI", address)?;
     let door = Door::open(&endpoint, Arc::new(Credentials::nobody()))?;
     let answer = retry(&POLICY, async || {

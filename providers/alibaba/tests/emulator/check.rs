@@ -112,3 +112,36 @@ fn an_unset_bucket_is_a_finding_and_not_a_failure() {
     let report = Run::new(&emulator, host(), &[("ALIBABA_BUCKET", json!(""))]).check();
     assert!(errors(&report)[0].message.contains("ALIBABA_BUCKET"), "{report:?}");
 }
+
+#[test]
+fn data_that_the_public_endpoint_does_not_serve_is_found_before_the_long_part() {
+    let emulator = emulator();
+    let forbidden = json!([{"operation": "GetObject",
+        "action": {"status": 403, "code": "PublicEndpointForbidden"}}]);
+    emulator.set_faults(&forbidden.to_string()).unwrap();
+    let report = Run::new(&emulator, host(), &[]).check();
+    let errors = errors(&report);
+    assert_eq!(errors.len(), 1, "{report:#?}");
+    assert_eq!(errors[0].subject, "bucket");
+    assert!(errors[0].hint.as_deref().unwrap().contains("ALIBABA_OSS_ENDPOINT"), "{errors:?}");
+}
+
+#[test]
+fn a_check_outlives_resets_and_throttling_and_does_not_advise_what_it_does_not_use() {
+    for faults in [
+        json!([{"operation": "*", "action": {"skew_seconds": 7200}},
+            {"operation": "GetBucketInfo", "nth": 2, "action": "reset_before"},
+            {"operation": "DescribeImages", "nth": 2, "action": "reset_before"}]),
+        json!([{"operation": "*", "nth": 1, "count": 8, "action": "throttle"}]),
+    ] {
+        let emulator = emulator();
+        emulator.set_faults(&faults.to_string()).unwrap();
+        let report = Run::new(&emulator, host(), &[]).check();
+        assert!(errors(&report).is_empty(), "{faults}: {report:#?}");
+    }
+    let emulator = emulator();
+    emulator.set_faults(r#"[{"operation":"DescribeImages","action":"throttle"}]"#).unwrap();
+    let report = Run::new(&emulator, host(), &[]).check();
+    let text = format!("{:?}", errors(&report));
+    assert!(text.contains("request limit") && !text.contains("THREAD_COUNT"), "{text}");
+}

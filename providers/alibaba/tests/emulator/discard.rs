@@ -184,3 +184,22 @@ fn snapshots_of_others_stay_whatever_they_are_called() {
     assert!(discard(&run, planned).remaining.is_empty());
     assert_eq!((count(&emulator, "images"), count(&emulator, "snapshots")), (1, 2));
 }
+
+#[test]
+fn what_was_refused_outright_is_not_called_left_behind() {
+    let emulator = emulator();
+    let refused = |operation: &str| {
+        let rule =
+            json!([{"operation": operation, "action": {"status": 403, "code": "AccessDenied"}}]);
+        emulator.set_faults(&rule.to_string()).unwrap();
+    };
+    refused("InitiateMultipartUpload");
+    let run = Run::new(&emulator, host(), &[]);
+    run.upload().unwrap_err();
+    assert!(run.host.resources().is_empty(), "{:?}", run.host.resources());
+    refused("ImportImage");
+    let run = Run::new(&emulator, host(), &[]);
+    run.register(run.upload().unwrap()).unwrap_err();
+    let kinds: Vec<String> = run.host.resources().into_iter().map(|left| left.kind).collect();
+    assert_eq!(kinds, ["oss_object"]);
+}

@@ -107,3 +107,21 @@ fn an_import_that_takes_too_long_says_how_to_go_on() {
     assert_eq!(error.kind, ErrorKind::Timeout);
     assert!(error.hint.unwrap().contains("ALIBABA_IMPORT_TIMEOUT"));
 }
+
+#[test]
+fn a_standstill_is_told_with_its_reason_before_the_upload_is_given_up() {
+    let emulator = emulator();
+    emulator.set_faults(r#"[{"operation":"UploadPart","action":{"stall_ms":600000}}]"#).unwrap();
+    let settings =
+        [("ALIBABA_UPLOAD_STALL_TIMEOUT", json!(1)), ("ALIBABA_UPLOAD_FILE_RETRY_COUNT", json!(2))];
+    let run = Run::new(&emulator, host(), &settings);
+    run.upload().unwrap_err();
+    let warned = run.host.events().into_iter().filter_map(|event| match event {
+        build_image_plugin_api::Event::Warning { text, .. } => Some(text),
+        _ => None,
+    });
+    let warned: Vec<String> = warned.collect();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("no part of the disk has arrived"), "{warned:?}");
+    assert!(warned[0].contains("nothing happened for 1 s"), "{warned:?}");
+}

@@ -118,6 +118,7 @@ fn draft(
         created: context.now,
         task: None,
         creating_until: Some(context.now + lasts + keep),
+        copied_from: Some(source.id.clone()),
         nvme: "unsupported".to_owned(),
         resource_group: params.get("ResourceGroupId").unwrap_or_default().to_owned(),
         tags: checks::tags(params)?,

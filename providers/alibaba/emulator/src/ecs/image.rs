@@ -26,6 +26,15 @@ pub(crate) fn delete(context: &Context<'_>, params: &Params) -> Result<Value, Ac
         };
         return Err(AcsError::new(403, code, message));
     }
+    let is_copied = |other: &&Image| other.copied_from.as_deref() == Some(id);
+    let at_work = |copy: &Image| is_at_work(&world, copy, context.now);
+    if world.images.iter().filter(is_copied).any(at_work) {
+        return Err(AcsError::new(
+            403,
+            "OperationDenied.ImageCopying",
+            "The specified image is being copied.",
+        ));
+    }
     if !image.shared_with.is_empty() && !params.flag("Force") {
         return Err(AcsError::new(
             403,

@@ -168,6 +168,9 @@ pub(crate) struct Image {
     pub(crate) task: Option<String>,
     /// Milliseconds it stays `Creating` (a copy at work, or the pause after an import's task).
     pub(crate) creating_until: Option<Millis>,
+    /// Image it is a copy of.
+    #[serde(default)]
+    pub(crate) copied_from: Option<String>,
     /// When a copy that waits for others begins.
     #[serde(default)]
     pub(crate) copy_starts: Option<Millis>,

@@ -187,6 +187,21 @@ fn a_copy_is_an_image_of_its_own() {
 }
 
 #[test]
+fn an_image_that_is_being_copied_is_not_deleted() {
+    let (running, client, ids) = with_images(&["img"]);
+    let params = [("ImageId", ids[0].as_str()), ("DestinationRegionId", "cn-beijing")];
+    running
+        .set_faults(r#"[{"operation":"CopyImage","action":{"keep_creating":4294967295}}]"#)
+        .unwrap();
+    let copy = client.ecs("CopyImage", &params).json()["ImageId"].as_str().unwrap().to_owned();
+    let refused = client.ecs("DeleteImage", &[("ImageId", &ids[0]), ("Force", "true")]);
+    assert_eq!(refused.error(), (403, "OperationDenied.ImageCopying".to_owned()));
+    let cancel = [("RegionId", "cn-beijing"), ("ImageId", copy.as_str())];
+    assert_eq!(client.ecs("CancelCopyImage", &cancel).status, 200);
+    assert_eq!(client.ecs("DeleteImage", &[("ImageId", &ids[0])]).status, 200);
+}
+
+#[test]
 fn tasks_are_listed_and_filtered() {
     let (_running, client, _) = with_images(&["img-a", "img-b"]);
     let count = |params: &[(&str, &str)]| {
