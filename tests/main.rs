@@ -29,6 +29,7 @@ mod inputs_download;
 mod inputs_hotfix;
 mod inputs_signature;
 mod install_failures;
+mod install_iso;
 mod install_matrix;
 mod kill_effects;
 mod kill_points;
