@@ -31,6 +31,7 @@ mod inputs_download;
 mod inputs_hotfix;
 mod inputs_signature;
 mod install_failures;
+mod install_iso;
 mod install_matrix;
 mod journal_trust;
 mod kill_effects;

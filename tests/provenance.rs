@@ -111,12 +111,12 @@ fn an_iso_whose_digest_is_known_is_not_read_again_for_its_statement() {
     TinyIso::base().write(&iso);
     let checked = sha256(&iso);
     stand_in_qemu(&sandbox);
-    let hold = sandbox.write("hold.install.end", "");
+    let hold = sandbox.write("hold.boot.end", "");
     let words = ["-i", "base.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu", "-p", "qcow2"];
     let more = ["--iso-sha256", &checked, "--provenance-file", "said.json"];
     let mut child = sandbox.command(&[&words[..], &more].concat()).spawn().unwrap();
     until("it is installed", || sandbox.path().join("held").exists());
-    // Another byte in its padding, and nothing a look from outside could tell.
+    // Another byte in its padding, after the last pass that reads it: what was installed is what was checked.
     let file = File::options().write(true).open(&iso).unwrap();
     let before = file.metadata().unwrap();
     file.write_all_at(b"x", before.len() - 1).unwrap();

@@ -6,6 +6,16 @@ use std::{
     process::Command,
 };
 
+/// Sizes of volumes, those of version 14.1.0.
+const VE_INFO: &str = r#"{"tmos": {
+    "mos_size_MiB": 300,
+    "default_volume_size_MiB": {"appdata": 25514, "boot": 200, "config": 2219, "log": 3000, "root": 440,
+        "shared": 15360, "swap": 1000, "usr": 5274, "var": 3072, "waagent": 1024},
+    "micro_volume_size_MiB": {"appdata": 30, "config": 489, "log": 500, "root": 440, "shared": 500,
+        "usr": 5274, "var": 950},
+    "all_1slot_volume_size_MiB": {"appdata": 21409}
+}}"#;
+
 /// The files of an ISO that is never booted.
 pub(crate) struct TinyIso {
     files: Vec<(String, String)>,
@@ -29,6 +39,7 @@ impl TinyIso {
     pub(crate) fn base() -> Self {
         Self::empty()
             .with("BIGIP1500/VERSION", &Self::version_file("15.0.0", "0.0.39", "0.0.39"))
+            .with("BIGIP1500/install/ve.info.json", VE_INFO)
             .with("isolinux/isolinux.cfg", "  append initrd=initrd.img\n")
             .with("isolinux/vmlinuz", "no kernel")
             .with("isolinux/initrd.img", "no initrd")
@@ -43,6 +54,12 @@ impl TinyIso {
     pub(crate) fn with(mut self, path: &str, content: &str) -> Self {
         self.files.retain(|(other, _)| other != path);
         self.files.push((path.to_owned(), content.to_owned()));
+        self
+    }
+
+    /// Without one of its files.
+    pub(crate) fn without(mut self, path: &str) -> Self {
+        self.files.retain(|(other, _)| other != path);
         self
     }
 

@@ -5,13 +5,14 @@ use crate::{
     settings::{Origin, Resolved},
 };
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "MODULES",
     "BOOT_LOCATIONS",
     "UPDATE_LV_SIZES",
     "UPDATE_IMAGE_FILES",
     "CONSOLE_DEVICES",
     "DISABLE_SPLASH",
+    "REQUIRE_RELABEL",
     "EHF_ISO",
     "ISO_SIG",
     "EHF_ISO_SIG",

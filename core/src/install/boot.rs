@@ -28,6 +28,29 @@ pub(super) fn check_initrd(path: &Path) -> Result<()> {
     Iso::open(path).map_err(refused)?.open_file(INITRD).map_err(refused).map(drop)
 }
 
+/// Kernel arguments of a pass, from an ISO's boot loader configuration.
+fn arguments(iso: &Iso, pass: Pass) -> Result<String> {
+    let path = iso.path();
+    let config = iso.read(CONFIG, CONFIG_LIMIT).map_err(|error| not_accepted(path, error))?;
+    product::kernel_arguments(&String::from_utf8_lossy(&config), pass).map_err(|what| {
+        Error::new(Stage::Source, format!("`{}`: `{CONFIG}`: {what}", path.display()))
+            .hint("give the ISO of a BIG-IP installer, as the vendor publishes it")
+    })
+}
+
+/// Checks what an installation starts from: boot loader configuration, kernel and initrd of the base ISO.
+/// Reads no more than the configuration.
+///
+/// # Errors
+/// What the ISO lacks, or cannot be understood in it.
+pub fn check_boot(iso: &Iso) -> Result<()> {
+    arguments(iso, Pass::Rtm)?;
+    for name in [KERNEL, INITRD] {
+        iso.open_file(name).map_err(|error| not_accepted(iso.path(), error))?;
+    }
+    Ok(())
+}
+
 impl Workshop<'_> {
     /// Kernel and initrd of a pass. Kernel and arguments are the base ISO's in every pass; the initrd
     /// is that of the ISO which is installed.
@@ -35,13 +58,7 @@ impl Workshop<'_> {
         let path = &self.installation.iso;
         let refused = |error| not_accepted(path, error);
         let base = Iso::open(path).map_err(refused)?;
-        let config = base.read(CONFIG, CONFIG_LIMIT).map_err(refused)?;
-        let append =
-            product::kernel_arguments(&String::from_utf8_lossy(&config), pass).map_err(|what| {
-                Error::new(Stage::Source, format!("`{}`: `{CONFIG}`: {what}", path.display())).hint(
-                    "the ISO's boot loader configuration is not the one of a BIG-IP installer",
-                )
-            })?;
+        let append = arguments(&base, pass)?;
         let image = self.work.join("vmlinuz");
         let mut content = base.open_file(KERNEL).map_err(refused)?;
         File::create(&image)

@@ -4,9 +4,11 @@
 //! ```text
 //! boot.rs   kernel and initrd of a pass, the memory it needs      tree.rs  folders a user puts into the image
 //! pass.rs   one guest from start to end                            reuse.rs  disks that were installed before
+//! medium.rs an ISO that must stay as it was verified
 //! ```
 
 mod boot;
+mod medium;
 mod pass;
 mod reuse;
 mod tree;
@@ -27,7 +29,9 @@ use crate::{
     settings::Environment,
     source::from_disk,
 };
-use pass::{Failed, Run};
+pub use boot::check_boot;
+use medium::Medium;
+use pass::{Failed, Ran, Run};
 pub use reuse::Made;
 
 /// What an installation works with.
@@ -117,16 +121,23 @@ impl Workshop<'_> {
             // Found out before the long pass, not after it.
             boot::check_initrd(&hotfix.path)?;
         }
+        let base = Medium::of(&installation.iso, installation.iso_digest.as_ref())?;
+        let hotfix = installation.hotfix.as_ref();
+        let hotfix = hotfix.map(|hotfix| Medium::of(&hotfix.path, hotfix.digest.as_ref()));
+        let hotfix = hotfix.transpose()?;
         let kernel = self.kernel(Pass::Rtm)?;
         raw::create(self.disk, self.size, raw::Existing::Replace)
             .map_err(|error| from_disk(Stage::Disk, error))?;
-        self.installer(Pass::Rtm, accel, &installation.iso, kernel)?;
-        if let Some(hotfix) = &installation.hotfix {
+        self.installer(Pass::Rtm, accel, &base, kernel)?;
+        if let Some(hotfix) = &hotfix {
             let kernel = self.kernel(Pass::Hotfix)?;
-            self.installer(Pass::Hotfix, accel, &hotfix.path, kernel)?;
+            // Kernel and arguments are the base's.
+            base.check()?;
+            self.installer(Pass::Hotfix, accel, hotfix, kernel)?;
         }
         let relabel: &[&str] = match installation.guest.hypervisor {
             Some(_) => &product::RELABEL_MARKERS,
+            None if installation.machine.require_relabel => &[product::RELABEL_MARKER],
             None => &[],
         };
         let machine = self.machine(accel, None, None)?;
@@ -135,9 +146,20 @@ impl Workshop<'_> {
             log: "qemu.selinux_relabeling.log",
             success: relabel,
             failure: &[],
+            wanted: Some(product::RELABEL_MARKER),
         };
-        let took = self.run(&run, &machine)?;
+        let Ran { took, wanted } = self.run(&run, &machine)?;
         self.reporter.milestone(&format!("first boot done in {} s", took.as_secs()));
+        if !wanted {
+            let text = format!(
+                "the first boot ended without printing `{}`: the files of the image may have no SELinux labels",
+                product::RELABEL_MARKER
+            );
+            self.reporter.warning(
+                &text,
+                Some("look for denials when the image runs; --require-relabel makes this an error"),
+            );
+        }
         Ok(())
     }
 
@@ -146,17 +168,28 @@ impl Workshop<'_> {
         &self,
         pass: Pass,
         accel: Accel,
-        cdrom: &Path,
+        cdrom: &Medium<'_>,
         kernel: Kernel,
     ) -> Result<(), Failed> {
         let (what, log, done) = match pass {
             Pass::Rtm => ("install", "qemu.iso.log", "installed"),
             Pass::Hotfix => ("hotfix", "qemu.hotfix.log", "hotfix installed"),
         };
-        let machine = self.machine(accel, Some(cdrom.to_owned()), Some(kernel))?;
-        let run =
-            Run { what, log, success: &[pass.success_marker()], failure: &[pass.failure_marker()] };
-        let took = self.run(&run, &machine)?;
+        let machine = self.machine(accel, Some(cdrom.path.to_owned()), Some(kernel))?;
+        let run = Run {
+            what,
+            log,
+            success: &[pass.success_marker()],
+            failure: &[pass.failure_marker()],
+            wanted: None,
+        };
+        // qemu opens the ISO by its name: before and after, that must be the file that was verified.
+        cdrom.check()?;
+        let ran = self.run(&run, &machine);
+        if !self.interrupt.is_set() {
+            cdrom.check()?;
+        }
+        let took = ran?.took;
         self.reporter.milestone(&format!("{done} in {} s", took.as_secs()));
         self.interrupt.check()?;
         Ok(())

@@ -47,6 +47,9 @@ impl Made {
     ) -> Result<String> {
         let mut sum = Sum { hash: Sha256::new(), going_on };
         sum.line(&format!("{} {size}", env!("CARGO_PKG_VERSION")));
+        if installation.machine.require_relabel {
+            sum.line("labelled");
+        }
         let mut passes = vec![(Pass::Rtm, &installation.iso, &installation.iso_digest)];
         let hotfix = installation.hotfix.as_ref();
         passes.extend(hotfix.map(|hotfix| (Pass::Hotfix, &hotfix.path, &hotfix.digest)));

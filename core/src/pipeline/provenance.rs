@@ -209,8 +209,8 @@ impl Pipeline<'_> {
         let mut inputs = Vec::new();
         let mut add = |name: &str, path: &Path, known: Option<&FileDigest>| -> Result<()> {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
-            // What the check of an ISO read is not read again.
-            let known = known.and_then(|known| known.still_of(path)).map(hex);
+            // What was checked is what was installed, whatever the file has become: it is not read again.
+            let known = known.map(|known| hex(known.sha256()));
             let sha256 = known.map_or_else(|| self.digest_of_file(path), Ok)?;
             inputs.push(json!({"name": name, "uri": file, "digest": {"sha256": sha256}}));
             Ok(())

@@ -65,6 +65,8 @@ pub struct MachinePlan {
     pub total: Duration,
     /// Longest silence of the guest.
     pub silence: Duration,
+    /// Whether an image whose files were not seen to be labelled is refused.
+    pub require_relabel: bool,
 }
 
 /// A build, decided.
@@ -332,6 +334,7 @@ fn machine(settings: &Resolved) -> MachinePlan {
         accel: settings.text("ACCEL").unwrap_or("auto").to_owned(),
         total: Duration::from_secs(number("INSTALL_TIMEOUT")),
         silence: Duration::from_secs(number("SILENCE_TIMEOUT")),
+        require_relabel: settings.is_on("REQUIRE_RELABEL"),
     }
 }
 

@@ -14,9 +14,10 @@ use crate::{
     source::{Address, masked},
 };
 
+/// Printed on the first boot of every image when its files are labelled.
+pub const RELABEL_MARKER: &str = "SELinux targeted policy relabel is required.";
 /// Printed on the first boot of a cloud image.
-pub const RELABEL_MARKERS: [&str; 2] =
-    ["Cloud setup succeeded.", "SELinux targeted policy relabel is required."];
+pub const RELABEL_MARKERS: [&str; 2] = ["Cloud setup succeeded.", RELABEL_MARKER];
 
 /// A pass of the installer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,16 @@ const COMMON_ARGUMENTS: &str = " mkvm_pid=Z100 mkvm_log_level=0";
 const RTM_ARGUMENTS: &str = " mkvm_cpu_lm mkvm_device=/dev/vda";
 /// Console the serial log is read from; always the last one.
 const LOG_CONSOLE: &str = "ttyS0";
+/// Files of the installed system that the tool writes itself: a file of the user would be lost, or would
+/// be taken for the tool's.
+const RESERVED: [&str; 6] = [
+    "build_info.json",
+    ".vadc_first_boot",
+    "fastboot",
+    "shared/vadc/.hypervisor_type",
+    "etc/.one_slot_marker",
+    "etc/.all_modules_marker",
+];
 /// The tool's script for the end of the installation.
 const POST_INSTALL: &str = include_str!("post-install");
 
@@ -198,21 +209,38 @@ impl Installer<'_> {
 
 /// Kernel arguments of a pass, from the text of the base ISO's `isolinux.cfg`.
 ///
+/// The boot loader takes its keywords in any case. A line that begins with `append` in lower case, as the
+/// vendor writes it, comes before others.
+///
 /// # Errors
-/// When there is not exactly one `append` line.
+/// What keeps the arguments from being known: there is no such line, it is empty, or there are several.
 pub fn kernel_arguments(config: &str, pass: Pass) -> Result<String, String> {
-    let lines = config.lines().filter_map(|line| {
-        let line = line.trim();
-        let rest = line.strip_prefix("append")?;
-        rest.starts_with([' ', '\t']).then(|| rest.trim())
-    });
-    let found: Vec<&str> = lines.collect();
+    let lines = |is_wanted: fn(&str) -> bool| -> Vec<&str> {
+        let split = config.lines().map(|line| {
+            let line = line.trim();
+            line.split_once([' ', '\t']).unwrap_or((line, ""))
+        });
+        split.filter(|(keyword, _)| is_wanted(keyword)).map(|(_, rest)| rest.trim()).collect()
+    };
+    let mut found = lines(|keyword| keyword == "append");
+    if found.is_empty() {
+        found = lines(|keyword| keyword.eq_ignore_ascii_case("append"));
+    }
     match found.as_slice() {
+        [""] => Err("its `append` line names no kernel arguments".to_owned()),
         [arguments] => {
             let own = if pass == Pass::Rtm { RTM_ARGUMENTS } else { "" };
             Ok(format!("{arguments}{COMMON_ARGUMENTS}{own}"))
         }
-        [] => Err("it has no `append` line".to_owned()),
+        [] if config.trim().is_empty() => Err("it is empty".to_owned()),
+        [] => Err(match lines(|keyword| keyword.eq_ignore_ascii_case("include")).as_slice() {
+            [] => {
+                "no line of it begins with `append`, so the kernel arguments are unknown".to_owned()
+            }
+            [file, ..] => format!(
+                "no line of it begins with `append`, and the file it includes, `{file}`, is not read"
+            ),
+        }),
         several => Err(format!("it has {} `append` lines, one is expected", several.len())),
     }
 }
@@ -280,6 +308,9 @@ fn injected_one(
     if !destination.starts_with('/') || destination.contains(['\n', '\0']) {
         return Err(format!("destination `{destination}` is not an absolute path"));
     }
+    if destination.chars().any(char::is_control) {
+        return Err(format!("destination {destination:?} has a control character in it"));
+    }
     if destination.split('/').any(|part| part == "..") {
         return Err(format!("destination `{destination}` has `..` in it; name the place itself"));
     }
@@ -303,8 +334,28 @@ fn injected_one(
             masked(&source)
         ));
     }
+    if let Some(name) = reserved(&destination, Path::new(&source)) {
+        return Err(format!(
+            "destination `{destination}`: build-image itself writes `/{name}` in the image"
+        ));
+    }
     let source = if url.is_some() { PathBuf::new() } else { PathBuf::from(source) };
     Ok(Injected { source, url, destination, mode })
+}
+
+/// The reserved file that a file or tree would take the place of, or be put below.
+fn reserved(destination: &str, source: &Path) -> Option<&'static str> {
+    let parts = |path: &str| -> PathBuf {
+        path.split('/').filter(|part| !part.is_empty() && *part != ".").collect()
+    };
+    let destination = parts(destination);
+    RESERVED.into_iter().find(|name| {
+        let below = Path::new(name).strip_prefix(&destination);
+        // A file that is named itself, or one that a named tree brings along.
+        let brought =
+            |rest: &Path| rest == Path::new("") || source.join(rest).symlink_metadata().is_ok();
+        destination.starts_with(name) || below.is_ok_and(brought)
+    })
 }
 
 #[cfg(test)]
@@ -319,8 +370,27 @@ mod tests {
         let of = |config| kernel_arguments(config, Pass::Rtm);
         assert_eq!(of(config).unwrap(), format!("{common} mkvm_cpu_lm mkvm_device=/dev/vda"));
         assert_eq!(kernel_arguments(config, Pass::Hotfix).unwrap(), common);
-        assert!(of("kernel x").unwrap_err().contains("no `append`"));
-        assert!(of("append a\nappend b").unwrap_err().contains("2 `append`"));
+        for loud in ["LABEL x\n\tAPPEND\tinitrd=x  quiet \n", "Append initrd=x  quiet"] {
+            assert_eq!(
+                kernel_arguments(loud, Pass::Hotfix).unwrap(),
+                "initrd=x  quiet mkvm_pid=Z100 mkvm_log_level=0"
+            );
+        }
+        for (config, text) in [
+            ("kernel x\nappendix y", "no line of it begins with `append`, so"),
+            ("kernel x\n# append y", "no line of it begins with `append`, so"),
+            (
+                "UI menu.c32\n INCLUDE menu/live.cfg",
+                "the file it includes, `menu/live.cfg`, is not read",
+            ),
+            (" \n", "it is empty"),
+            ("append a\nappend b", "2 `append` lines"),
+            ("APPEND a\nAppend b\nAPPEND c", "3 `append` lines"),
+            ("append \nAPPEND a", "names no kernel arguments"),
+        ] {
+            let error = of(config).unwrap_err();
+            assert!(error.contains(text), "{config:?}: {error}");
+        }
     }
 
     #[test]
@@ -339,11 +409,48 @@ mod tests {
             {"source": "/absent/file", "destination": "/x"},
             {"source": "/etc/hosts", "destination": "/config/../x"},
             {"source": "/etc/hosts", "destination": "/config/"},
+            {"source": "/etc/hosts", "destination": "/x\ty"},
             {"source": "/etc", "destination": "/config/"},
             {"source": "/etc/hosts", "destination": "/x y", "mode": 644},
         ]);
         let as_is = |path: &str| Ok(path.to_owned());
-        assert_eq!(injected(Some(&value), &as_is).unwrap_err().problems.len(), 6);
+        assert_eq!(injected(Some(&value), &as_is).unwrap_err().problems.len(), 7);
+    }
+
+    #[test]
+    fn no_file_takes_the_place_of_one_that_the_tool_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::create_dir_all(source("tree/etc")).unwrap();
+        std::fs::write(source("tree/etc/.one_slot_marker"), "").unwrap();
+        std::fs::create_dir_all(source("harmless/etc")).unwrap();
+        let (hosts, tree, harmless) = ("/etc/hosts".to_owned(), source("tree"), source("harmless"));
+        let as_is = |path: &str| Ok(path.to_owned());
+        for (source, destination, taken) in [
+            (&hosts, "/build_info.json", Some("/build_info.json")),
+            (&hosts, "//./build_info.json", Some("/build_info.json")),
+            (&hosts, "/build_info.json/x", Some("/build_info.json")),
+            (&hosts, "/shared/vadc/.hypervisor_type", Some("/shared/vadc/.hypervisor_type")),
+            (&tree, "/", Some("/etc/.one_slot_marker")),
+            (&tree, "/config", None),
+            (&harmless, "/", None),
+            (&hosts, "/config/build_info.json", None),
+            (&hosts, "/build_info.json.orig", None),
+            (&hosts, "/config/with blanks in it", None),
+        ] {
+            let value = json!([{"source": source, "destination": destination}]);
+            match (injected(Some(&value), &as_is), taken) {
+                (Ok(files), None) => assert_eq!(files[0].destination, destination),
+                (Err(error), Some(name)) => {
+                    let message = &error.problems[0].message;
+                    assert!(
+                        message.contains(&format!("build-image itself writes `{name}`")),
+                        "{message}"
+                    );
+                }
+                (result, _) => panic!("{source} to {destination}: {result:?}"),
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@ mod version;
 
 pub use facts::{Facts, read_facts, read_hotfix_facts};
 pub use installer::{
-    Added, Guest, Injected, Installer, Pass, RELABEL_MARKERS, consoles, injected, kernel_arguments,
+    Added, Guest, Injected, Installer, Pass, RELABEL_MARKER, RELABEL_MARKERS, consoles, injected,
+    kernel_arguments,
 };
 pub use names::{check_name, compose_name, file_stem, internal_name, iso_name, seed};
 pub use sizing::{Overrides, Shape, Sizes, compute};

@@ -237,6 +237,12 @@ fn disk() -> Vec<Row> {
             "20m",
         ),
         accel,
+        new_row(
+            DISK,
+            "REQUIRE_RELABEL",
+            Kind::Switch,
+            "fail when the first boot does not print that it labels the files (SELinux)",
+        ),
     ]
 }
 

@@ -50,6 +50,12 @@ impl FileDigest {
         self.stamp.still(path).is_ok().then_some(&self.sha256)
     }
 
+    /// The SHA-256 the file had.
+    #[must_use]
+    pub fn sha256(&self) -> &[u8] {
+        &self.sha256
+    }
+
     /// What the file was when the digest was made.
     #[must_use]
     pub fn stamp(&self) -> FileStamp {

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result, Stage},
+    install,
     plan::{self, Hotfix, Source},
     product::{self, Facts, VeInfo},
     settings::Resolved,
@@ -133,7 +134,7 @@ fn installer(desk: &Desk<'_>, address: &Address) -> Result<Opened> {
     let facts = open_iso(&base.path).and_then(|iso| product::read_facts(&iso, &base.path));
     let facts = base.judged(facts)?;
     base.name(&product::iso_name(&facts))?;
-    let source = iso(&base.path, facts);
+    let source = iso(desk, &base.path, facts);
     let (facts, info) = base.judged(source)?;
     let mut fix = hotfix
         .map(|address| here(desk, &address, &verifier.wanted("EHF_ISO_SHA256")))
@@ -202,16 +203,25 @@ fn open_iso(path: &Path) -> Result<Iso> {
 }
 
 /// Sizes of what an ISO installs.
-fn iso(path: &Path, facts: Facts) -> Result<(Facts, VeInfo)> {
+fn iso(desk: &Desk<'_>, path: &Path, facts: Facts) -> Result<(Facts, VeInfo)> {
     let iso = open_iso(path)?;
     facts.check_age(path)?;
+    install::check_boot(&iso)?;
     let name = format!("{}/install/ve.info.json", facts.folder);
     let info = match iso.read(&name, VE_INFO_LIMIT) {
         Ok(text) => VeInfo::parse(&text).map_err(|what| {
             Error::new(Stage::Source, format!("`{}`: `{name}`: {what}", path.display()))
                 .hint("the ISO is damaged or of an unknown kind")
         })?,
-        Err(error) if error.kind() == Kind::NotFound => VeInfo::built_in(),
+        Err(error) if error.kind() == Kind::NotFound => {
+            let text = format!(
+                "`{}` has no `{name}`: the built-in sizes of version 14.1.0 are used",
+                path.display()
+            );
+            let hint = "UPDATE_LV_SIZES makes volumes larger that turn out to be too small";
+            desk.reporter.warning(&text, Some(hint));
+            VeInfo::built_in()
+        }
         Err(error) => return Err(not_accepted(path, error)),
     };
     Ok((facts, info))

@@ -35,6 +35,19 @@ const FATAL: [(&str, &str); 3] = [
     ),
 ];
 
+/// Begins of lines that firmware and the kernel's own loader print before the kernel runs.
+const BEFORE_KERNEL: [&str; 9] = [
+    "SeaBIOS",
+    "Machine UUID",
+    "iPXE",
+    "Press ",
+    "Booting from",
+    "Probing EDD",
+    "early console",
+    "Decompressing Linux",
+    "Booting the kernel",
+];
+
 const LOOK: &str = "the end of the log says what the guest did last";
 
 /// How to run and judge a guest.
@@ -49,6 +62,8 @@ pub struct RunOptions<'a> {
     pub total_timeout: Duration,
     /// The guest may be silent for so long.
     pub silence_timeout: Duration,
+    /// The guest may be silent for so long before its kernel has printed a line; `None` is as later.
+    pub start_timeout: Option<Duration>,
     /// The file system of the disk must keep so many bytes free: qemu pauses a guest whose writes find
     /// no room, and a paused guest says nothing.
     pub reserve: u64,
@@ -91,6 +106,7 @@ impl Qemu {
             failure: Scanner::new(FATAL.iter().map(|(marker, _)| *marker).chain(failures)),
             lines: Lines::default(),
             complaint: Vec::new(),
+            started: false,
             begun: Instant::now(),
             heard: Instant::now(),
             failed: None,
@@ -114,6 +130,8 @@ struct Run<'a> {
     failure: Scanner,
     lines: Lines,
     complaint: Vec<u8>,
+    /// Whether the console showed a line that was printed by the kernel or later.
+    started: bool,
     begun: Instant,
     /// When the console last said something.
     heard: Instant,
@@ -183,16 +201,25 @@ impl Run<'_> {
 
     fn next_tick(&self) -> Duration {
         let total = self.options.total_timeout.saturating_sub(self.begun.elapsed());
-        let silence = self.options.silence_timeout.saturating_sub(self.heard.elapsed());
+        let silence = self.silence().saturating_sub(self.heard.elapsed());
         TICK.min(total).min(silence)
     }
 
+    /// How long the guest may be silent now.
+    fn silence(&self) -> Duration {
+        let limit = self.options.silence_timeout;
+        let start = self.options.start_timeout.filter(|_| !self.started);
+        start.map_or(limit, |start| start.min(limit))
+    }
+
     fn check_watchdogs(&self) -> Result<(), Error> {
-        let (total, silence) = (self.options.total_timeout, self.options.silence_timeout);
+        let (total, silence) = (self.options.total_timeout, self.silence());
         let what = if self.begun.elapsed() >= total {
             format!("the guest did not finish within {} s", seconds(total))
         } else if self.heard.elapsed() >= silence {
-            format!("the guest was silent for {} s", seconds(silence))
+            let when =
+                if silence < self.options.silence_timeout { " before its kernel ran" } else { "" };
+            format!("the guest was silent for {} s{when}", seconds(silence))
         } else {
             return Ok(());
         };
@@ -223,7 +250,13 @@ impl Run<'_> {
         self.log
             .write(piece)
             .map_err(|source| Error::io("cannot write", self.options.log, source))?;
-        self.lines.feed(piece, self.options.on_line);
+        let (on_line, started) = (&mut self.options.on_line, &mut self.started);
+        self.lines.feed(piece, &mut |line| {
+            let line_start = line.trim_start();
+            *started |= !line_start.is_empty()
+                && !BEFORE_KERNEL.iter().any(|begin| line_start.starts_with(begin));
+            on_line(line);
+        });
         for marker in self.success.feed(piece) {
             self.markers.push((marker, self.begun.elapsed()));
         }

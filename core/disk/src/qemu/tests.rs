@@ -39,11 +39,12 @@ fn machine(disk: &Path) -> Machine {
 struct Limits {
     total: Duration,
     silence: Duration,
+    start: Option<Duration>,
     reserve: u64,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
-const PATIENT: Limits = Limits { total: MINUTE, silence: MINUTE, reserve: 0 };
+const PATIENT: Limits = Limits { total: MINUTE, silence: MINUTE, start: None, reserve: 0 };
 
 struct Ran {
     result: Result<Outcome, Error>,
@@ -75,6 +76,7 @@ fn run_with(qemu: &Qemu, disk: &Path, limits: &Limits, cancelled: &dyn Fn() -> b
             failure_markers: &["FINAL STATUS = FAILURE".into()],
             total_timeout: limits.total,
             silence_timeout: limits.silence,
+            start_timeout: limits.start,
             reserve: limits.reserve,
             on_line: &mut |line| lines.push(line.to_owned()),
             cancelled,
@@ -137,6 +139,24 @@ fn qemus_own_failure_is_told_in_its_words() {
     let killed = run_script("kill -9 $$", &PATIENT);
     assert_eq!(killed.error().kind(), Kind::Tool);
     assert!(killed.error().hint().unwrap().contains("memory"));
+}
+
+#[test]
+fn a_guest_whose_kernel_never_prints_is_not_waited_for_as_for_a_slow_one() {
+    let soon = Limits { start: Some(Duration::from_millis(400)), ..PATIENT };
+    let firmware = "printf '\\033[2JSeaBIOS (version 1.16)\r\n\r\nBooting from ROM..\r\n'";
+    for last in ["", "printf 'Probing EDD (edd=off to disable)... '", "echo 'Probing EDD... ok'"] {
+        let ran = run_script(&format!("{firmware}; {last}\nsleep 600"), &soon);
+        let text = ran.error().to_string();
+        assert_eq!(ran.error().kind(), Kind::Timeout);
+        assert!(text.contains("silent for 0.4 s before its kernel ran"), "{last}: {text}");
+    }
+    // From its first line on it has the time that others have.
+    let body = format!("{firmware}; echo '[    0.000000] Linux version'; sleep 1; {BOTH}");
+    run_script(&body, &soon).result.unwrap();
+    let silence = Duration::from_millis(300);
+    let ran = run_script("sleep 600", &Limits { silence, ..soon });
+    assert!(ran.error().to_string().contains("silent for 0.3 s;"), "{}", ran.error());
 }
 
 #[test]

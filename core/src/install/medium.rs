@@ -1,0 +1,73 @@
+//! Checks that an ISO is the one that was verified, whenever it is opened by its name again.
+
+use std::path::Path;
+
+use build_image_disk::FileStamp;
+
+use crate::{
+    error::{Error, Result, Stage},
+    signature::FileDigest,
+    source::from_disk,
+};
+
+/// An ISO, and what its file was when it was verified.
+pub(super) struct Medium<'a> {
+    pub(super) path: &'a Path,
+    stamp: FileStamp,
+}
+
+impl<'a> Medium<'a> {
+    /// Takes the stamp from the digest that was verified; without one, the ISO is what it is now.
+    ///
+    /// # Errors
+    /// When the file is not there.
+    pub(super) fn of(path: &'a Path, digest: Option<&FileDigest>) -> Result<Self> {
+        let stamp = match digest {
+            Some(digest) => digest.stamp(),
+            None => FileStamp::at(path).map_err(refused)?,
+        };
+        Ok(Self { path, stamp })
+    }
+
+    /// Checks that the path still names that file, and that nothing was written to it.
+    ///
+    /// # Errors
+    /// [`Stage::Source`] with what changed.
+    pub(super) fn check(&self) -> Result<()> {
+        self.stamp.still(self.path).map_err(refused)
+    }
+}
+
+fn refused(error: build_image_disk::Error) -> Error {
+    from_disk(Stage::Source, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, ops::ControlFlow};
+
+    use super::*;
+    use crate::signature::{Algorithm, digests_of_file};
+
+    #[test]
+    fn an_iso_that_was_replaced_after_it_was_verified_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("base.iso");
+        fs::write(&path, "verified").unwrap();
+        let before = path.metadata().unwrap();
+        let algorithms = [Algorithm::Sha256];
+        let digests = digests_of_file(&path, &algorithms, &mut |_| ControlFlow::Continue(()));
+        let digest = FileDigest::of(&digests.unwrap(), &before);
+        let medium = Medium::of(&path, digest.as_ref()).unwrap();
+        medium.check().unwrap();
+        let other = folder.path().join("other.iso");
+        fs::write(&other, "verified").unwrap();
+        fs::rename(&other, &path).unwrap();
+        for medium in [medium, Medium::of(&path, digest.as_ref()).unwrap()] {
+            let error = medium.check().unwrap_err();
+            assert_eq!(error.stage, Stage::Source);
+            assert!(error.message.contains("base.iso` changed while it was read"), "{error}");
+        }
+        Medium::of(&path, None).unwrap().check().unwrap();
+    }
+}
