@@ -107,6 +107,35 @@ fn deeds_that_take_long_fail_their_checks() {
     found(&SLOW, &["--time-limit", "12"]);
 }
 
+/// What is wrong in a cloud: the check that finds it with an inventory. Without one nothing can be seen.
+const IN_A_CLOUD: [(&str, &[&str]); 3] =
+    [("", &[]), ("undo-by-name", &["taken"]), ("forgets-the-inode", &["unrecorded"])];
+
+#[test]
+fn an_inventory_shows_what_undo_leaves_and_takes_in_a_cloud() {
+    for (deed, expected) in IN_A_CLOUD {
+        let sandbox = Sandbox::new();
+        let cloud = sandbox.path().join("cloud");
+        let empty = || {
+            let _ = fs::remove_dir_all(&cloud);
+            fs::create_dir(&cloud).unwrap();
+        };
+        let shown = cloud.display();
+        let config = sandbox.write("c.yml", &format!("HOSTILE_CLOUD: {shown}\n"));
+        empty();
+        let words = [hostile().to_str().unwrap(), "--config", config.to_str().unwrap()];
+        let (_, blind) = report(&sandbox, &words, &[("HOSTILE", deed)]);
+        assert_eq!(with_verdict(&blind, "fail"), [""; 0], "{deed}: {blind:#}");
+        assert_eq!(with_verdict(&blind, "skip"), ["stub", "taken", "unrecorded"], "{deed}");
+        empty();
+        let listing = format!("ls '{shown}'");
+        let words = [&words[..], &["--inventory", &listing]].concat();
+        let (_, seen) = report(&sandbox, &words, &[("HOSTILE", deed)]);
+        assert_eq!(with_verdict(&seen, "fail"), *expected, "{deed}: {seen:#}");
+        assert_eq!(with_verdict(&seen, "skip"), ["stub"], "{deed}");
+    }
+}
+
 /// Libraries made without the SDK: the macro that makes them, and what `loads` says.
 const FORGED: [(&str, &str); 4] = [
     ("OTHER_GENERATION", "another generation of the ABI library"),

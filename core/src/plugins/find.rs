@@ -218,7 +218,7 @@ fn provider_of(file: &str) -> Option<(&str, FileKind)> {
 /// Whether this program runs with rights its caller does not have (set-user-id and the like).
 ///
 /// Source: getauxval(3), entry `AT_SECURE`; the vector is pairs of machine words.
-fn has_more_rights_than_its_caller() -> bool {
+pub(super) fn has_more_rights_than_its_caller() -> bool {
     const AT_SECURE: usize = 23;
     let vector = std::fs::read("/proc/self/auxv").unwrap_or_default();
     let word = |bytes: &[u8]| bytes.try_into().map(usize::from_ne_bytes).unwrap_or_default();

@@ -113,7 +113,11 @@ pub(crate) fn copy(
         let read = context.read_disk(&request.disk, done, &mut buffer)?;
         done += read as u64;
         file.write_all(&buffer[..read]).map_err(|error| Error::io("cannot write", &error))?;
-        context.host().progress(Progress { done, total: request.disk.length_limit, ..Progress::default() });
+        context.host().progress(Progress {
+            done,
+            total: request.disk.length_limit,
+            ..Progress::default()
+        });
         if context.is_cancelled() && deed == "slow-to-stop" {
             std::thread::sleep(Duration::from_secs(3));
             return Err(Error::cancelled());
@@ -146,8 +150,7 @@ pub(crate) fn remove(deed: &str, resource: &Resource) -> Result<()> {
     let attribute = |name: &str| resource.attributes.get(name).map(String::as_str);
     let mut paths: Vec<&str> = attribute("temporary").into_iter().collect();
     let ours = inode(&resource.name).ok();
-    let by_name = deed == "undo-by-name"
-        || (deed == "forgets-the-inode" && resource.id.is_some());
+    let by_name = deed == "undo-by-name" || (deed == "forgets-the-inode" && resource.id.is_some());
     if by_name || (ours.is_some() && ours.as_deref() == attribute("inode")) {
         paths.push(&resource.name);
     }

@@ -19,6 +19,8 @@ struct Hostile {
     deed: String,
     secret: String,
     removed: Mutex<Vec<String>>,
+    /// A directory that stands for a cloud: images are there and not in IMAGE_DIR.
+    cloud: Option<String>,
 }
 
 fn of_environment() -> String {
@@ -35,6 +37,7 @@ impl Provider for Hostile {
             summary: "does on demand what a provider must not do".into(),
             settings: vec![
                 Setting::new("HOSTILE_DEED", SettingKind::Text, "what it does"),
+                Setting::new("HOSTILE_CLOUD", SettingKind::Path, "where images are"),
                 Setting::new("HOSTILE_KEY", SettingKind::Text, "a secret").secret(),
             ],
             ..Description::default()
@@ -49,7 +52,7 @@ impl Provider for Hostile {
             "bad-settings" => {
                 said.settings.push(Setting::new("lower", SettingKind::Text, "a bad key"));
             }
-            "secret-default" => said.settings[1].default = Some("hunter22".into()),
+            "secret-default" => said.settings[2].default = Some("hunter22".into()),
             "no-summary" => said.summary.clear(),
             "wrong-name" => said.name = "innocent".into(),
             "bad-name" => said.name = "Hostile-One".into(),
@@ -81,7 +84,8 @@ impl Provider for Hostile {
         }
         let secret = context.secret("HOSTILE_KEY")?;
         let secret = secret.map(|secret| secret.reveal().to_owned()).unwrap_or_default();
-        Ok(Self { deed, secret, removed: Mutex::default() })
+        let cloud = settings.text("HOSTILE_CLOUD").map(str::to_owned);
+        Ok(Self { deed, secret, removed: Mutex::default(), cloud })
     }
 
     fn check(&self, context: &Context, _: &CheckRequest) -> Result<CheckReport> {
@@ -105,8 +109,12 @@ impl Provider for Hostile {
         }
         deeds::anywhere("upload", &self.deed);
         deeds::during_upload(&self.deed, context, request, &self.secret)?;
-        let folder = request.build.image_dir.clone().unwrap_or_default();
-        let path = format!("{folder}/{}", request.disk.file_name);
+        let folder = self.cloud.clone().or(request.build.image_dir.clone()).unwrap_or_default();
+        let name = match &self.cloud {
+            Some(_) => &request.build.image_name,
+            None => &request.disk.file_name,
+        };
+        let path = format!("{folder}/{name}");
         let (path, temporary) = match self.deed.as_str() {
             "one-file" => (format!("{folder}/../one-file"), format!("{folder}/../one-file")),
             "in-place" => (path.clone(), path),

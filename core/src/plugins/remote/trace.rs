@@ -16,7 +16,10 @@ use std::{
 use build_image_plugin_api::{Error, ErrorKind, Result, Secret};
 use serde_json::{Value, json};
 
-use crate::{plugins::mask::Mask, settings::Environment};
+use crate::{
+    plugins::{find::has_more_rights_than_its_caller, mask::Mask},
+    settings::Environment,
+};
 
 /// The environment variable that names the file.
 pub(crate) const VARIABLE: &str = "BUILD_IMAGE_TRACE_PROTOCOL";
@@ -90,9 +93,13 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 impl Trace {
-    /// The trace that the environment asks for.
+    /// The trace that the environment asks for. A program with more rights than its caller writes none: the
+    /// caller would choose the file.
     pub(super) fn of(environment: &Environment) -> Option<Arc<Self>> {
         let path = PathBuf::from(environment.get(VARIABLE)?);
+        if has_more_rights_than_its_caller() {
+            return None;
+        }
         Some(Arc::new(Self { path, state: Mutex::default() }))
     }
 
