@@ -93,7 +93,8 @@ fn builds_of_one_name_at_once_are_right_or_name_the_other_one() {
         &["-p", "vmware"],
         &["-p", "aws", "--no-upload"],
         &["-p", "azure", "--no-upload"],
-        &["-p", "gce", "--no-upload"],
+        // This cloud takes whole GiB only.
+        &["-p", "gce", "--no-upload", "--disk-size", "1GiB"],
     ] {
         let sandbox = Sandbox::new();
         // Equal in name and length; what is in them differs.
