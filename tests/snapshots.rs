@@ -9,7 +9,7 @@ use crate::harness::{Sandbox, root};
 
 /// What is replaced, and by what; one after the other.
 const MASKS: [(&str, &str); 16] = [
-    (r"http://127\.0\.0\.1:\d+", "ADDRESS"),
+    (r"https?://127\.0\.0\.1:\d+", "ADDRESS"),
     (r"build-image-\d{8}-\d{6}-[a-z0-9]{6}", "build-image-RUN"),
     (r"\b\d{8}-\d{6}-[a-z0-9]{6}\.log", "RUN.log"),
     (r"\bm-[a-z0-9]{10,}", "m-ID"),

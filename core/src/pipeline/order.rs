@@ -47,6 +47,8 @@ pub struct Pipeline<'a> {
     earlier: Vec<Entry>,
     /// Where published files are until the release, once it is needed.
     pub(super) publication: Option<Arc<Publication>>,
+    /// IMAGE_DIR, when this build made it.
+    pub(super) made_image_dir: Option<PathBuf>,
     /// The downloads the source is in; they are locked as long as these are held.
     pub(super) downloads: Vec<Slot>,
     /// This process has changed something that the run is about.
@@ -151,6 +153,7 @@ impl<'a> Pipeline<'a> {
             claim,
             earlier,
             publication,
+            made_image_dir: None,
             downloads,
             acted,
             late,
@@ -205,6 +208,7 @@ impl<'a> Pipeline<'a> {
             self.acted |= row.state >= State::Installed && row.state <= State::Registered;
             match row.state {
                 State::Checked => {
+                    self.make_image_dir()?;
                     if !self.plan.provisional {
                         self.open_publication()?;
                     }

@@ -1,7 +1,7 @@
 //! The package in IMAGE_DIR, and beside it what proves that it arrived: digests and a signature.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::Pipeline;
 use crate::{
-    artifacts::cannot,
+    artifacts::{cannot, cannot_make},
     error::{Error, Result, Stage},
     plugins::with_suffix,
     publication::Publication,
@@ -40,12 +40,27 @@ impl Pipeline<'_> {
         };
         let directory = Path::new(directory);
         let name = with_suffix(&build.file_stem, self.plan.package.file_suffix());
-        Publication::check_names(directory, &[name], &self.inputs_of_build())?;
+        let names = [name];
+        Publication::check_names(directory, &names, &self.inputs_of_build())?;
         // A later attempt of the run finds what an earlier one left.
-        let publication = Publication::reopen(directory, &build.file_stem, &build.run_id)?;
+        let publication = Publication::reopen(directory, &names[0], &build.run_id)?;
         let publication = Arc::new(publication);
         self.host.set_publication(Arc::clone(&publication));
         self.publication = Some(publication);
+        Ok(())
+    }
+
+    /// Makes IMAGE_DIR, where files are published on this machine. One that this build made goes when it fails.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(super) fn make_image_dir(&mut self) -> Result<()> {
+        let directory = self.plan.build.image_dir.as_ref().filter(|_| self.plan.needs_image_dir());
+        let Some(directory) = directory.map(PathBuf::from).filter(|path| !path.exists()) else {
+            return Ok(());
+        };
+        fs::create_dir_all(&directory).map_err(|error| cannot_make(&directory, &error))?;
+        self.made_image_dir = Some(directory);
         Ok(())
     }
 
@@ -85,6 +100,14 @@ impl Pipeline<'_> {
 
     /// Removes what was to be published.
     pub(super) fn drop_publication(&self, outcome: &mut Outcome) {
+        self.discard_publication(outcome);
+        if let Some(directory) = &self.made_image_dir {
+            // Only when it is empty.
+            let _ = fs::remove_dir(directory);
+        }
+    }
+
+    fn discard_publication(&self, outcome: &mut Outcome) {
         let Some(publication) = &self.publication else { return };
         let (build, staging) = (&self.plan.build, publication.dir());
         let image_dir = build.image_dir.as_deref().unwrap_or_default();
