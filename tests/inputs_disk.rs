@@ -159,3 +159,38 @@ fn a_resumed_build_sends_the_disk_that_is_there_now_whatever_its_time() {
     assert!(fs::read(&exported).unwrap() == fs::read(&path).unwrap(), "the image is the old disk");
     sandbox.cloud_has_only(1);
 }
+
+#[test]
+fn a_disk_that_is_written_while_it_is_sent_fails_the_build_and_leaves_nothing() {
+    for cloud in [true, false] {
+        let sandbox = Sandbox::with_cloud();
+        let path = sandbox.disk("disk.raw", 64, 26);
+        let emulator = sandbox.emulator.as_ref().unwrap();
+        let stalled = r#"[{"operation":"UploadPart","nth":1,"action":{"stall_ms":2000}}]"#;
+        emulator.set_faults(stalled).unwrap();
+        let words = ["--disk", "disk.raw", "-c", "config.yml", "-p"];
+        let more = if cloud { &["alibaba"][..] } else { &["qcow2", "--progress", "plain"] };
+        let mut command = sandbox.command(&[&words, more].concat());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut text = String::new();
+        if cloud {
+            until("a part", || emulator.wait_for_fault(Duration::from_millis(1)));
+        } else {
+            while !text.contains("writing") {
+                assert_ne!(said.read_line(&mut text).unwrap(), 0, "it ended before: {text}");
+            }
+        }
+        signal(&child, "-STOP");
+        let file = File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&[7; 512], 0).unwrap();
+        signal(&child, "-CONT");
+        said.read_to_string(&mut text).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(4), "{text}");
+        assert!(text.contains("disk.raw` changed while it was read"), "{text}");
+        sandbox.cloud_has_only(0);
+        let left = sandbox.files().into_iter().filter(|name| name.contains("qcow2"));
+        let left: Vec<String> = left.filter(|name| !name.starts_with("logs")).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}

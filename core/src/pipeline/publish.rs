@@ -20,7 +20,7 @@ use crate::{
     publication::Publication,
     report::{Leftover, Outcome},
     signature::{Algorithm, Signer, digests_of},
-    source::from_disk,
+    source::{GivenDisk, from_disk},
 };
 
 /// Digest files: algorithm, suffix. Their lines are those of `md5sum` and `sha256sum`.
@@ -85,8 +85,7 @@ impl Pipeline<'_> {
     /// # Errors
     /// Names the file.
     pub(super) fn input_is_unchanged(&self) -> Result<()> {
-        let Some(disk) = &self.plan.disk else { return Ok(()) };
-        disk.reader.check_unchanged().map_err(|error| from_disk(Stage::Source, error))
+        self.plan.disk.as_ref().map_or(Ok(()), GivenDisk::check_unchanged)
     }
 
     /// What the provider's steps receive: files for IMAGE_DIR go to the staging directory.

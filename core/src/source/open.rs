@@ -19,6 +19,7 @@ use crate::{
     install,
     plan::{self, Hotfix, Source},
     product::{self, Facts, VeInfo},
+    report::Reporter,
     settings::Resolved,
     signature::{Algorithm, Digests, FileDigest},
 };
@@ -134,7 +135,7 @@ fn installer(desk: &Desk<'_>, address: &Address) -> Result<Opened> {
     let facts = open_iso(&base.path).and_then(|iso| product::read_facts(&iso, &base.path));
     let facts = base.judged(facts)?;
     base.name(&product::iso_name(&facts))?;
-    let source = iso(desk, &base.path, facts);
+    let source = iso(Some(desk.reporter), &base.path, facts);
     let (facts, info) = base.judged(source)?;
     let mut fix = hotfix
         .map(|address| here(desk, &address, &verifier.wanted("EHF_ISO_SHA256")))
@@ -169,11 +170,16 @@ fn given_disk(desk: &Desk<'_>, address: &Address) -> Result<Opened> {
     Ok(Opened { source, downloads: image.fetched.map(|(_, slot)| slot).into_iter().collect() })
 }
 
-/// An installer that is on this machine, with its hotfix: its facts, nothing verified.
-pub(super) fn local_installer(path: &Path, hotfix: Option<&Path>) -> Result<Source> {
+/// An installer that is on this machine, with its hotfix: its facts, nothing verified. With a reporter, what it lacks
+/// is a warning.
+pub(super) fn local_installer(
+    reporter: Option<&Reporter>,
+    path: &Path,
+    hotfix: Option<&Path>,
+) -> Result<Source> {
     let (facts, info) = open_iso(path)
         .and_then(|iso| product::read_facts(&iso, path))
-        .and_then(|facts| iso(path, facts))?;
+        .and_then(|facts| iso(reporter, path, facts))?;
     let read = |fix: &Path| {
         let found = open_iso(fix)?;
         let facts = product::read_hotfix_facts(&found, fix, &facts)?;
@@ -203,7 +209,7 @@ fn open_iso(path: &Path) -> Result<Iso> {
 }
 
 /// Sizes of what an ISO installs.
-fn iso(desk: &Desk<'_>, path: &Path, facts: Facts) -> Result<(Facts, VeInfo)> {
+fn iso(reporter: Option<&Reporter>, path: &Path, facts: Facts) -> Result<(Facts, VeInfo)> {
     let iso = open_iso(path)?;
     facts.check_age(path)?;
     install::check_boot(&iso)?;
@@ -219,7 +225,9 @@ fn iso(desk: &Desk<'_>, path: &Path, facts: Facts) -> Result<(Facts, VeInfo)> {
                 path.display()
             );
             let hint = "UPDATE_LV_SIZES makes volumes larger that turn out to be too small";
-            desk.reporter.warning(&text, Some(hint));
+            if let Some(reporter) = reporter {
+                reporter.warning(&text, Some(hint));
+            }
             VeInfo::built_in()
         }
         Err(error) => return Err(not_accepted(path, error)),

@@ -52,11 +52,13 @@ pub(crate) fn peek(desk: &Desk<'_>, remote: Remote) -> Result<Source> {
     if !is_iso {
         return local_disk(desk, path);
     }
+    // A build reads it again, and warns then.
+    let reporter = Some(desk.reporter).filter(|_| remote == Remote::Ask);
     let hotfix = settings.text("EHF_ISO").map(|text| Address::of("EHF_ISO", text)).transpose()?;
     match hotfix {
         Some(Address::Url(_)) => Ok(unread(path, true, None)),
-        Some(Address::File(hotfix)) => open::local_installer(path, Some(&hotfix)),
-        None => open::local_installer(path, None),
+        Some(Address::File(hotfix)) => open::local_installer(reporter, path, Some(&hotfix)),
+        None => open::local_installer(reporter, path, None),
     }
 }
 
