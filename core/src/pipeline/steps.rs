@@ -151,8 +151,9 @@ impl Pipeline<'_> {
     /// Gives the disk the forms that are wanted: a package for IMAGE_DIR, an image for the target.
     pub(super) fn convert(&mut self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
         self.open_publication()?;
-        if let Some(publication) = &self.publication {
-            // What an earlier attempt left is made again.
+        if let Some(publication) = self.publication.as_ref().filter(|_| self.plan.publish.is_some())
+        {
+            // What the host wrote in an earlier attempt is written again; a provider takes up its own files.
             publication.clear()?;
         }
         let plan = &self.plan;
