@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     plan::Plan,
-    report::Outcome,
+    report::{Outcome, Reporter},
     settings::Resolved,
     source::{Answered, Post},
 };
@@ -23,9 +23,10 @@ pub(crate) fn tell(
     settings: &Resolved,
     outcome: &Outcome,
     interrupt: &Interrupt,
+    reporter: &Reporter,
 ) -> Result<()> {
     let Some(url) = settings.text("IMAGE_REGISTRATION_URL") else { return Ok(()) };
-    let post = Post::to("IMAGE_REGISTRATION_URL", url, settings)?;
+    let post = Post::to("IMAGE_REGISTRATION_URL", url, settings, reporter)?;
     let form = form(plan, settings, outcome);
     let number = |key: &str| settings.number(key).unwrap_or_default();
     let attempts = number("IMAGE_REGISTRATION_RETRY_COUNT").max(1);

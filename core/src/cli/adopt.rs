@@ -1,9 +1,6 @@
 //! Shows what a run that is not trusted would use and remove, before the user decides to trust it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use super::args;
 use crate::{
@@ -61,7 +58,7 @@ pub(super) fn shown(run: &Run, base: &Path, environment: &Environment) -> String
     text
 }
 
-fn absent(path: &PathBuf) -> &'static str {
+fn absent(path: &Path) -> &'static str {
     if path.symlink_metadata().is_ok() { "" } else { " (missing)" }
 }
 

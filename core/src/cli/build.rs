@@ -8,7 +8,7 @@ use std::{
 use super::{
     args,
     command::{self, Information, Parsed},
-    info, iso_only,
+    exposed, info, iso_only,
     output::Output,
     unknown,
 };
@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Problem, Result, Stage},
     exit,
     interrupt::{self, Interrupt},
-    journal::{Journal, open_resources},
+    journal::{Journal, Key, open_resources},
     pipeline::{Pipeline, Start},
     plan::Plan,
     plugins::{Loader, Lock, Plugin, SearchPath, expect_end},
@@ -89,7 +89,8 @@ fn attempt(
     interrupt::listen(Arc::clone(&interrupt), move || leave(known.get()))?;
     let reporter = Arc::new(Reporter::new(output.manner));
     iso_only::warn(settings, &reporter);
-    let opened = source::open(&source::Desk::new(settings, &reporter, &interrupt))?;
+    let key = Arc::new(Key::of(settings, environment)?);
+    let opened = source::open(&source::Desk::new(settings, &reporter, &interrupt).with_key(key))?;
     let mut plan = Plan::new(&plugin.name, plugin.description(), settings, opened.source)?;
     if let Some(run) = resumed {
         plan.resume(run)?;
@@ -142,6 +143,7 @@ pub(super) fn prepare(
     if let Some(file) = &layers.file {
         let reporter = Reporter::new(Manner::of(&settings, &layers.environment));
         unknown::keys(file, &rows, &plugin.name, &loader, &reporter)?;
+        exposed::warn(file, &rows, &reporter);
     }
     check_required(&plugin, &settings)?;
     Ok(Preparation::Ready(Box::new(Prepared { plugin, settings })))

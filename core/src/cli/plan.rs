@@ -61,7 +61,10 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     iso_only::warn(settings, &reporter);
     let interrupt = Arc::new(Interrupt::default());
     // What is downloaded to look into it stays for the build.
-    let opened = source::open(&source::Desk::new(settings, &reporter, &interrupt))?;
+    let key = Arc::new(Key::of(settings, environment)?);
+    let opened = source::open(
+        &source::Desk::new(settings, &reporter, &interrupt).with_key(Arc::clone(&key)),
+    )?;
     let mut plan = Plan::new(&plugin.name, plugin.description(), settings, opened.source)?;
     // The provider is asked on a journal of its own, which goes again.
     let folder = tempfile::tempdir().map_err(|error| {
@@ -79,7 +82,7 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     };
     let report = Pipeline::new(start)?.ask(!checks.is_empty() && plan.upload, true)?;
     let spec = report.disk.as_ref().unwrap_or(&plan.spec);
-    let estimate = Estimate::of(&plan, spec, &report, &Key::existing(settings, environment)?);
+    let estimate = Estimate::of(&plan, spec, &report, &key);
     let known = Known { plan: &plan, spec, settings, report: &report, estimate };
     let as_json = settings.is_on("JSON");
     super::print(&if as_json { document(&known) } else { text(&known) });

@@ -133,10 +133,9 @@ impl<'a> Pipeline<'a> {
         self.tidy(word, kept, outcome);
         result?;
         // The image is there and stays, whatever the registry says.
-        let told = self
-            .plan
-            .upload
-            .then(|| registry::tell(self.plan, self.settings, outcome, &self.interrupt));
+        let told = self.plan.upload.then(|| {
+            registry::tell(self.plan, self.settings, outcome, &self.interrupt, &self.reporter)
+        });
         told.unwrap_or(Ok(()))
     }
 

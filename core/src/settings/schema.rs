@@ -251,6 +251,16 @@ fn progress() -> Row {
     row
 }
 
+fn journal_key() -> Row {
+    new_row(
+        OUTPUT,
+        "JOURNAL_KEY_FILE",
+        Kind::Path,
+        "key that signs journals of runs, made when it is missing \
+         [default: build-image/journal.key in XDG_STATE_HOME or ~/.local/state]",
+    )
+}
+
 fn output() -> Vec<Row> {
     let free = "free space ARTIFACTS_DIR must have, MB; estimated when not set";
     let mut level = row(OUTPUT, "LOG_LEVEL", Kind::Text, "level of the log file");
@@ -278,13 +288,7 @@ fn output() -> Vec<Row> {
         row(OUTPUT, "MIN_FREE_DISK_STORAGE_MB", Kind::Integer, free),
         row(OUTPUT, "LOG_FILE", Kind::Path, "log file, or folder for it [default: logs/image-…]"),
         level,
-        new_row(
-            OUTPUT,
-            "JOURNAL_KEY_FILE",
-            Kind::Path,
-            "key that signs journals of runs, made when it is missing \
-             [default: build-image/journal.key in XDG_STATE_HOME or ~/.local/state]",
-        ),
+        journal_key(),
         row(OUTPUT, "OUTPUT_JSON_FILE", Kind::Path, "write the result document to this file"),
         new_row(
             OUTPUT,
