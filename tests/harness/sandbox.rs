@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{Seek as _, SeekFrom, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -26,7 +27,9 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// Without a cloud.
     pub(crate) fn new() -> Self {
-        let folder = || tempfile::tempdir().unwrap();
+        // Closed to others, as a home directory is: they would read the secrets in configuration files.
+        let private = fs::Permissions::from_mode(0o700);
+        let folder = || tempfile::Builder::new().permissions(private.clone()).tempdir().unwrap();
         Self { folder: folder(), state: folder(), emulator: None }
     }
 
