@@ -307,9 +307,18 @@ fn secrets_of_other_providers_and_in_addresses_are_found_nowhere() {
     }
     // Passwords in addresses, of files and of proxies.
     let web = Web::start(|asked| Answer::file(asked, b"no disk"));
-    for (disk, proxy) in [(true, false), (false, true)] {
+    // Also behind letters that end an address in a sentence.
+    for (disk, proxy, before) in [
+        (true, false, ""),
+        (true, false, "a,"),
+        (true, false, "a'"),
+        (true, false, "a[]"),
+        (true, false, "{a}"),
+        (false, true, ""),
+    ] {
         let mut watch = Watch::bare(Sandbox::new());
-        let address = web.url("/disk.raw").replace("http://", &format!("http://user:{CANARY}@"));
+        let user = format!("http://user:{before}{CANARY}@");
+        let address = web.url("/disk.raw").replace("http://", &user);
         if proxy {
             watch.set("http_proxy", &address);
         }

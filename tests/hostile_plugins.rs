@@ -82,7 +82,11 @@ fn found(deeds: &[(&str, &[&str])], more: &[&str]) {
     let sandbox = Sandbox::new();
     let file = hostile().to_str().unwrap();
     for (deed, expected) in deeds {
-        let (code, report) = report(&sandbox, &[&[file], more].concat(), &[("HOSTILE", deed)]);
+        let (code, report) = report(
+            &sandbox,
+            &[&[file], more].concat(),
+            &[("HOSTILE", deed), ("LANG", &format!("hostile.{deed}"))],
+        );
         assert_eq!(with_verdict(&report, "fail"), *expected, "{deed}: {report:#}");
         assert_eq!(code, if expected.is_empty() { 0 } else { 3 }, "{deed}");
         let rows = report["checks"].as_array().unwrap();
@@ -179,7 +183,8 @@ fn command(sandbox: &Sandbox, deed: &str, more: &[&str]) -> Command {
     let file = hostile().to_str().unwrap();
     let words = ["--disk", disk.to_str().unwrap(), "-p", "hostile", "--provider-file", file];
     let mut command = sandbox.command(&[&words[..], more].concat());
-    command.env("HOSTILE", deed).env("F5_HOSTILE_KEY", SECRET).env("F5_OUTPUT_JSON_FILE", &result);
+    command.env("HOSTILE", deed).env("LANG", format!("hostile.{deed}"));
+    command.env("F5_HOSTILE_KEY", SECRET).env("F5_OUTPUT_JSON_FILE", &result);
     command
 }
 

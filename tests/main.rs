@@ -24,6 +24,7 @@ mod disk_formats;
 mod docs;
 mod doctor;
 mod doctor_install;
+mod download_trust;
 mod fault_proxy;
 mod full_disk;
 mod hostile_plugins;

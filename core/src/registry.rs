@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     plan::Plan,
-    report::Outcome,
+    report::{Outcome, Reporter},
     settings::Resolved,
     source::{Answered, Post},
 };
@@ -26,9 +26,10 @@ pub(crate) fn tell(
     settings: &Resolved,
     outcome: &Outcome,
     interrupt: &Interrupt,
+    reporter: &Reporter,
 ) -> Result<()> {
     let Some(url) = settings.text(KEY) else { return Ok(()) };
-    let post = Post::to(KEY, url, settings)?;
+    let post = Post::to(KEY, url, settings, reporter)?;
     let form = form(plan, settings, outcome);
     let number = |key: &str| settings.number(key).unwrap_or_default();
     let attempts = number("IMAGE_REGISTRATION_RETRY_COUNT").max(1);

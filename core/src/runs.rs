@@ -214,23 +214,7 @@ fn read(folder: &Path, key: &Key) -> Result<Run> {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         Run { id: name.into_owned(), folder: folder.to_owned(), ..Run::default() }
     });
-    for entry in &entries {
-        match entry {
-            Entry::StepStarted { step } => {
-                run.step = Some(step.clone());
-                run.state = State::Dead;
-            }
-            Entry::InputsKnown { build, artifacts } => {
-                run.build = build.as_ref().clone();
-                run.artifacts.clone_from(artifacts);
-                run.is_known = true;
-            }
-            Entry::ProductsReleased { files } => run.released.clone_from(files),
-            Entry::RunDone { result } if result == "success" => run.state = State::Done,
-            Entry::RunDone { .. } => run.state = State::Failed,
-            _ => {}
-        }
-    }
+    follow(&mut run, &entries);
     if let Standing::Untrusted { reason, .. } = standing {
         // The name of its directory is what can be adopted.
         run.id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -248,6 +232,27 @@ fn read(folder: &Path, key: &Key) -> Result<Run> {
     run.reached = Reached::of(&entries);
     run.resources = open_resources(&entries);
     Ok(run)
+}
+
+/// How far a run came.
+fn follow(run: &mut Run, entries: &[Entry]) {
+    for entry in entries {
+        match entry {
+            Entry::StepStarted { step } => {
+                run.step = Some(step.clone());
+                run.state = State::Dead;
+            }
+            Entry::InputsKnown { build, artifacts } => {
+                run.build = build.as_ref().clone();
+                run.artifacts.clone_from(artifacts);
+                run.is_known = true;
+            }
+            Entry::ProductsReleased { files } => run.released.clone_from(files),
+            Entry::RunDone { result } if result == "success" => run.state = State::Done,
+            Entry::RunDone { .. } => run.state = State::Failed,
+            _ => {}
+        }
+    }
 }
 
 /// Bytes the files below a folder take; links are not followed.

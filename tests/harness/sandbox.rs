@@ -29,7 +29,9 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// Without a cloud.
     pub(crate) fn new() -> Self {
-        let folder = || tempfile::tempdir().unwrap();
+        // Closed to others, as a home directory is: they would read the secrets in configuration files.
+        let private = fs::Permissions::from_mode(0o700);
+        let folder = || tempfile::Builder::new().permissions(private.clone()).tempdir().unwrap();
         Self { folder: folder(), state: folder(), emulator: None, _trusted: None }
     }
 

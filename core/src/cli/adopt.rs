@@ -1,9 +1,6 @@
 //! Shows what a run that is not trusted would use and remove, before the user decides to trust it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use super::{args, build::Resumed};
 use crate::{
@@ -64,7 +61,7 @@ pub(super) fn shown(run: &Run, base: &Path, environment: &Environment) -> String
     text
 }
 
-fn absent(path: &PathBuf) -> &'static str {
+fn absent(path: &Path) -> &'static str {
     if path.symlink_metadata().is_ok() { "" } else { " (missing)" }
 }
 

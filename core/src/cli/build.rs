@@ -8,7 +8,7 @@ use std::{
 use super::{
     args,
     command::{self, Information, Parsed},
-    info, iso_only,
+    exposed, info, iso_only,
     output::Output,
     unknown,
 };
@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Problem, Result, Stage},
     exit,
     interrupt::{self, Interrupt},
-    journal::{Journal, open_resources},
+    journal::{Journal, Key, open_resources},
     pipeline::{Pipeline, PipelineParams},
     plan::{Draws, Plan},
     plugins::{Loader, Lock, Plugin, SearchPath, expect_end},
@@ -107,6 +107,7 @@ fn attempt(
     let reporter = Arc::new(Reporter::new(output.manner));
     iso_only::warn(settings, &reporter);
     super::unsupported::check(&plugin.name, plugin.description(), settings, &reporter)?;
+    let key = Arc::new(Key::of(settings, environment)?);
     let leave = source::Remote::Leave;
     let peeked = source::peek(&source::Desk::new(settings, &reporter, &interrupt), leave)?;
     let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &draws)?;
@@ -116,7 +117,8 @@ fn attempt(
     outcome.image_name.clone_from(&plan.build.image_name);
     let _ = at_work.set(plan.run.clone());
     let (words, keep) = (open_words, plan.keep);
-    let params = PipelineParams { plan, plugin, settings, environment, words, reporter, interrupt };
+    let params =
+        PipelineParams { plan, plugin, settings, environment, words, key, reporter, interrupt };
     let mut pipeline = Pipeline::new(params)?;
     pipeline.run(outcome)?;
     if !keep {
@@ -164,6 +166,7 @@ pub(super) fn prepare(
     if let Some(file) = &layers.file {
         let reporter = Reporter::new(Manner::of(&settings, &layers.environment));
         unknown::keys(file, &rows, &plugin.name, &loader, &reporter)?;
+        exposed::warn(file, &rows, &reporter);
     }
     check_required(&plugin, &settings)?;
     Ok(Preparation::Ready(Box::new(Prepared { plugin, settings })))

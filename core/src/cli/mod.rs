@@ -8,6 +8,7 @@ mod command;
 mod doctor;
 mod estimate;
 mod example;
+mod exposed;
 mod help;
 mod info;
 mod iso_only;

@@ -63,6 +63,8 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     iso_only::warn(settings, &reporter);
     super::unsupported::check(&plugin.name, plugin.description(), settings, &reporter)?;
     let interrupt = Arc::new(Interrupt::default());
+    // A plan makes no key.
+    let key = Arc::new(Key::existing(settings, environment)?);
     let ask = source::Remote::Ask;
     let peeked = source::peek(&source::Desk::new(settings, &reporter, &interrupt), ask)?;
     let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &Draws::new()?)?;
@@ -78,6 +80,7 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
         settings,
         environment,
         words: Vec::new(),
+        key: Arc::clone(&key),
         reporter,
         interrupt,
     };
@@ -85,7 +88,7 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let plan = pipeline.plan();
     let report = pipeline.ask(!checks.is_empty() && plan.upload, true)?;
     let spec = report.disk.as_ref().unwrap_or(&plan.spec);
-    let estimate = Estimate::of(plan, spec, &report, &Key::existing(settings, environment)?);
+    let estimate = Estimate::of(plan, spec, &report, &key);
     let known = Known { plan, unread, spec, settings, report: &report, estimate };
     let as_json = settings.is_on("JSON");
     super::print(&if as_json { document(&known) } else { text(&known) });

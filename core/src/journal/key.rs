@@ -110,8 +110,7 @@ impl Key {
 
     /// The signature of a line, hexadecimal; `before` has digested everything before it.
     pub(super) fn sign(&self, before: &Sha256, line: &[u8]) -> Option<String> {
-        let mac = self.mac(before, line)?.finalize().into_bytes();
-        Some(mac.iter().map(|byte| format!("{byte:02x}")).collect())
+        Some(hex(&self.mac(before, line)?.finalize().into_bytes()))
     }
 
     /// Why a line is not one of this user.
@@ -120,23 +119,40 @@ impl Key {
         if let Err(why) = &self.secret {
             return Some(format!("its signature cannot be checked: {why}"));
         }
-        let digits: Option<Vec<u8>> = (0..said.len() / 2)
-            .map(|at| u8::from_str_radix(said.get(2 * at..2 * at + 2)?, 16).ok())
-            .collect();
         let verified = self
             .mac(before, line)
-            .zip(digits)
+            .zip(bytes(said))
             .is_some_and(|(mac, digits)| mac.verify_slice(&digits).is_ok());
         (!verified).then(|| "it is not signed with the key of this user".to_owned())
     }
 
     fn mac(&self, before: &Sha256, line: &[u8]) -> Option<Hmac<Sha256>> {
-        let secret = self.secret.as_ref().ok()?;
-        let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
-        mac.update(PURPOSE);
+        let mut mac = self.begun(PURPOSE)?;
         mac.update(&before.clone().finalize());
         mac.update(line);
         Some(mac)
+    }
+
+    fn begun(&self, purpose: &[u8]) -> Option<Hmac<Sha256>> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.as_ref().ok()?).ok()?;
+        mac.update(purpose);
+        Some(mac)
+    }
+
+    /// The signature of a document other than a journal, hexadecimal; nothing without a key. The purpose, which ends
+    /// with a zero byte, keeps documents of different kinds apart.
+    pub(crate) fn seal(&self, purpose: &[u8], document: &[u8]) -> Option<String> {
+        let mut mac = self.begun(purpose)?;
+        mac.update(document);
+        Some(hex(&mac.finalize().into_bytes()))
+    }
+
+    /// Whether a signature made by [`Key::seal`] is this user's.
+    pub(crate) fn verifies(&self, purpose: &[u8], document: &[u8], seal: &str) -> bool {
+        self.begun(purpose).zip(bytes(seal)).is_some_and(|(mut mac, seal)| {
+            mac.update(document);
+            mac.verify_slice(&seal).is_ok()
+        })
     }
 
     /// A key for tests.
@@ -144,6 +160,15 @@ impl Key {
     pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
         Self { secret: Ok(bytes.to_vec().into()) }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let pair = |at: usize| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok();
+    (0..hex.len().div_ceil(2)).map(pair).collect()
 }
 
 fn place(settings: &Resolved, environment: &Environment) -> Option<Place> {

@@ -39,6 +39,7 @@ pub struct Pipeline<'a> {
     pub(super) host: Arc<RunHost>,
     pub(super) steps: Box<dyn Steps>,
     pub(super) qemu: Option<Qemu>,
+    pub(super) key: Arc<Key>,
     pub(super) reporter: Arc<Reporter>,
     pub(super) interrupt: Arc<Interrupt>,
     /// The directory of this build's files, once it is needed.
@@ -69,6 +70,8 @@ pub struct PipelineParams<'a> {
     pub environment: &'a Environment,
     /// The command line without secrets.
     pub words: Vec<String>,
+    /// Signs the journal, and what is kept of downloads.
+    pub key: Arc<Key>,
     /// Reports progress.
     pub reporter: Arc<Reporter>,
     /// Cancels the build.
@@ -96,7 +99,7 @@ impl<'a> Pipeline<'a> {
     /// # Errors
     /// When the journal cannot be written or the provider refuses its settings.
     pub fn new(params: PipelineParams<'a>) -> Result<Self> {
-        let PipelineParams { plan, plugin, settings, environment, words, reporter, interrupt } =
+        let PipelineParams { plan, plugin, settings, environment, words, key, reporter, interrupt } =
             params;
         let rows = &plugin.rows();
         let qemu = if plan.installs {
@@ -104,7 +107,7 @@ impl<'a> Pipeline<'a> {
         } else {
             None
         };
-        let journal = Journal::open(&plan.run, &Arc::new(Key::of(settings, environment)?))?;
+        let journal = Journal::open(&plan.run, &key)?;
         let earlier = journal.entries().to_vec();
         let secrets = settings.secrets(rows);
         let host =
@@ -148,6 +151,7 @@ impl<'a> Pipeline<'a> {
             host,
             steps,
             qemu,
+            key,
             reporter,
             interrupt,
             claim,

@@ -61,7 +61,8 @@ impl Pipeline<'_> {
             return self.end_silently(step, Value::Null);
         }
         self.begin(step, "posting the image to the registry")?;
-        match registry::tell(&self.plan, self.settings, outcome, &self.interrupt) {
+        let (interrupt, reporter) = (&self.interrupt, &self.reporter);
+        match registry::tell(&self.plan, self.settings, outcome, interrupt, reporter) {
             Ok(()) => self.end(step, "the registry has the image", Value::Null, outcome),
             Err(error) => {
                 self.reporter.abandon();

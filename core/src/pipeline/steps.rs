@@ -130,8 +130,8 @@ impl Pipeline<'_> {
     pub(super) fn fetch(&mut self, outcome: &mut Outcome) -> Result<()> {
         let step = State::Fetched.step();
         self.begin_silently(step)?;
-        let opened =
-            source::open(&source::Desk::new(self.settings, &self.reporter, &self.interrupt))?;
+        let desk = source::Desk::new(self.settings, &self.reporter, &self.interrupt);
+        let opened = source::open(&desk.with_key(Arc::clone(&self.key)))?;
         self.downloads = opened.downloads;
         let described = self.plugin.description();
         let differs = self.plan.complete(described, self.settings, opened.source)?;

@@ -257,6 +257,16 @@ fn progress() -> Row {
     row
 }
 
+fn journal_key() -> Row {
+    new_row(
+        OUTPUT,
+        "JOURNAL_KEY_FILE",
+        Kind::Path,
+        "key that signs journals of runs, made when it is missing \
+         [default: build-image/journal.key in XDG_STATE_HOME or ~/.local/state]",
+    )
+}
+
 fn output() -> Vec<Row> {
     let free = "free space ARTIFACTS_DIR must have, MB; estimated when not set";
     let mut level = row(OUTPUT, "LOG_LEVEL", Kind::Text, "level of the log file");
@@ -284,13 +294,7 @@ fn output() -> Vec<Row> {
         row(OUTPUT, "MIN_FREE_DISK_STORAGE_MB", Kind::Integer, free),
         row(OUTPUT, "LOG_FILE", Kind::Path, "log file or directory [default: logs/RUN.log]"),
         level,
-        new_row(
-            OUTPUT,
-            "JOURNAL_KEY_FILE",
-            Kind::Path,
-            "key that signs journals of runs, made when it is missing \
-             [default: build-image/journal.key in XDG_STATE_HOME or ~/.local/state]",
-        ),
+        journal_key(),
         row(OUTPUT, "OUTPUT_JSON_FILE", Kind::Path, "write the result document to this file"),
         new_row(
             OUTPUT,

@@ -15,13 +15,14 @@ mod open;
 mod peek;
 mod verify;
 
-use std::{cell::OnceCell, path::Path};
+use std::{cell::OnceCell, path::Path, sync::Arc};
 
 use build_image_disk::Error as DiskError;
 
 use crate::{
     error::{Error, Result, Stage},
     interrupt::Interrupt,
+    journal::Key,
     report::Reporter,
     settings::Resolved,
 };
@@ -42,6 +43,8 @@ pub(crate) struct Desk<'a> {
     settings: &'a Resolved,
     reporter: &'a Reporter,
     interrupt: &'a Interrupt,
+    /// Signs what is known of downloads.
+    key: Option<Arc<Key>>,
     /// Only there once something is downloaded.
     downloader: OnceCell<Downloader<'a>>,
 }
@@ -52,7 +55,12 @@ impl<'a> Desk<'a> {
         reporter: &'a Reporter,
         interrupt: &'a Interrupt,
     ) -> Self {
-        Self { settings, reporter, interrupt, downloader: OnceCell::new() }
+        Self { settings, reporter, interrupt, key: None, downloader: OnceCell::new() }
+    }
+
+    /// Uses downloads of earlier builds that this key vouches for. Without one, everything is fetched again.
+    pub(crate) fn with_key(self, key: Arc<Key>) -> Self {
+        Self { key: Some(key), ..self }
     }
 
     fn downloader(&self) -> Result<&Downloader<'a>> {
@@ -60,7 +68,8 @@ impl<'a> Desk<'a> {
             return Ok(downloader);
         }
         let manner = Manner::of(self.settings);
-        let made = Downloader::new(manner, self.reporter, self.interrupt)?;
+        let made =
+            Downloader::new(manner, self.reporter, self.interrupt)?.with_key(self.key.clone());
         Ok(self.downloader.get_or_init(|| made))
     }
 }

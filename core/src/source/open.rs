@@ -88,7 +88,7 @@ impl Here {
     fn name(&mut self, name: &str) -> Result<()> {
         if let Some((_, slot)) = &mut self.fetched {
             if slot.alone() {
-                self.path = slot.finish(&self.path, name)?;
+                self.path = slot.finish(&self.path, name, self.digests.as_ref())?;
             }
             slot.share()?;
         }

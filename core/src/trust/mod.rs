@@ -90,6 +90,26 @@ pub(crate) fn has_other_readers(file: &File) -> io::Result<bool> {
         })
 }
 
+/// Whether others may read or change a file with secrets; a clause that says so. A directory on the way that only its
+/// owner may enter keeps them out.
+///
+/// # Errors
+/// When it is no regular file, or cannot be examined.
+pub(crate) fn exposure(path: &Path) -> io::Result<Option<&'static str>> {
+    let file = open_regular(path)?;
+    let way = way(path)?;
+    for folder in &way.objects {
+        let metadata = folder.symlink_metadata()?;
+        if metadata.is_dir() && metadata.mode() & 0o011 == 0 && acl::of_path(folder)?.is_empty() {
+            return Ok(None);
+        }
+    }
+    if doubt_of_file(&file, path)?.is_some() {
+        return Ok(Some("others may change it"));
+    }
+    Ok(has_other_readers(&file)?.then_some("others may read it"))
+}
+
 fn doubt(object: &Path, metadata: &Metadata, acl: &[u8]) -> Option<Doubt> {
     let me = rustix::process::geteuid().as_raw();
     let made = |why: String, hint: String| Some(Doubt { object: object.to_owned(), why, hint });

@@ -24,7 +24,10 @@ struct Hostile {
 }
 
 fn of_environment() -> String {
-    std::env::var("HOSTILE").unwrap_or_default()
+    // A process that is only asked for its description sees few variables, LANG among them.
+    let lang = std::env::var("LANG").unwrap_or_default();
+    let deed = lang.strip_prefix("hostile.").map(str::to_owned);
+    std::env::var("HOSTILE").ok().or(deed).unwrap_or_default()
 }
 
 impl Provider for Hostile {

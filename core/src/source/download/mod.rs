@@ -15,7 +15,10 @@ mod transfer;
 use std::{
     fs::{self, File},
     io::{Seek as _, SeekFrom},
+    ops::ControlFlow,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -33,9 +36,11 @@ use super::address::shown;
 use crate::{
     error::{Error, Result, Stage},
     interrupt::Interrupt,
+    journal::Key,
     report::Reporter,
     settings::Resolved,
-    signature::{Algorithm, Digests},
+    signature::{Algorithm, Digests, digests_of},
+    trust::{doubt_of_file, open_regular},
 };
 use client::{Door, Failure};
 use store::{About, cannot_write};
@@ -79,6 +84,8 @@ pub(crate) struct Downloader<'a> {
     reporter: &'a Reporter,
     interrupt: &'a Interrupt,
     door: Door,
+    /// Signs what is known of downloads.
+    key: Option<Arc<Key>>,
     /// Only absent while it ends.
     runtime: Option<Runtime>,
 }
@@ -119,7 +126,21 @@ impl<'a> Downloader<'a> {
             );
         }
         let door = Door::open(manner.any_certificate, manner.stall)?;
-        Ok(Self { manner, reporter, interrupt, door, runtime: Some(runtime) })
+        Ok(Self { manner, reporter, interrupt, door, key: None, runtime: Some(runtime) })
+    }
+
+    /// Believes what this key has signed. Without one, everything is fetched again.
+    pub(super) fn with_key(mut self, key: Option<Arc<Key>>) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// Whoever is on the way reads what an address without TLS says of its user.
+    fn warn(&self, url: &Url) {
+        if sends_password_in_clear(url) {
+            let what = format!("`{}`: user and password are sent without encryption", shown(url));
+            self.reporter.warning(&what, Some("give an https address"));
+        }
     }
 
     /// Fetches a file into its slot below `store`, or finds that it is there already.
@@ -130,22 +151,32 @@ impl<'a> Downloader<'a> {
                 self.reporter.milestone("waiting for another build that downloads the same");
             }
         };
-        let mut slot = Slot::take(store, url, false, self.interrupt, &waiting)?;
+        let take =
+            |alone| Slot::take(store, url, alone, self.interrupt, &waiting, self.key.as_ref());
+        let mut slot = take(false)?;
+        self.warn(url);
         self.reporter.begin("download", &format!("fetching {}", shown(url)));
+        if let Some(why) = slot.about.distrusted.take() {
+            self.reporter.milestone(&format!("what was fetched before is not trusted: {why}"));
+        }
         if let Some(path) = slot.whole() {
             if self.is_current(url, &slot.about)? {
-                self.reporter.end("it was fetched before and has not changed");
-                slot.share()?;
-                return Ok(Download { path, digests: None, slot });
+                if let Some(digests) = self.verified(&slot, &path, wanted)? {
+                    self.reporter.end("it was fetched before and has not changed");
+                    slot.share()?;
+                    return Ok(Download { path, digests: Some(digests), slot });
+                }
+                let text = "what was fetched before was changed here; fetching it again";
+                self.reporter.milestone(text);
             }
             if !slot.alone() {
                 drop(slot);
-                slot = Slot::take(store, url, true, self.interrupt, &waiting)?;
+                slot = take(true)?;
             }
             slot.reset(url)?;
         } else if !slot.alone() {
             drop(slot);
-            slot = Slot::take(store, url, true, self.interrupt, &waiting)?;
+            slot = take(true)?;
         }
         self.fill(url, slot, wanted)
     }
@@ -153,6 +184,7 @@ impl<'a> Downloader<'a> {
     fn fill(&self, url: &Url, mut slot: Slot, wanted: &[Algorithm]) -> Result<Download> {
         let path = slot.partial();
         let about = slot.about.clone();
+        let wanted = &with_sha256(wanted);
         let have = path.metadata().map_or(0, |metadata| metadata.len()).min(about.synced);
         let opened = store::open(&path).and_then(|mut file| {
             file.set_len(have)?;
@@ -175,7 +207,8 @@ impl<'a> Downloader<'a> {
             Err(failure) => {
                 // What could not be written down, on a full disk, is of no use to the next run.
                 let useful = slot.about.synced;
-                if nothing || useful == 0 {
+                let endless = failure.error.stage == Stage::Disk && slot.about.length.is_none();
+                if nothing || useful == 0 || endless {
                     slot.remove();
                 } else if let Ok(file) = store::open(&path) {
                     let _ = file.set_len(useful);
@@ -183,10 +216,38 @@ impl<'a> Downloader<'a> {
                 return Err(failure.error);
             }
         };
+        let digests = match digests {
+            Some(digests) => digests,
+            // Only a part of it came this way.
+            None => {
+                let mut file = open_regular(&path).map_err(|error| cannot_write(&path, &error))?;
+                self.digests(&mut file, wanted)?
+            }
+        };
         let resumed =
             if have == 0 { String::new() } else { format!(", {} were there", HumanBytes(have)) };
         self.reporter.end(&format!("{} received{resumed}", HumanBytes(received)));
-        Ok(Download { path, digests, slot })
+        Ok(Download { path, digests: Some(digests), slot })
+    }
+
+    fn digests(&self, file: &mut File, wanted: &[Algorithm]) -> Result<Digests> {
+        digests_of(file, wanted, &mut |_| match self.interrupt.is_set() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })
+    }
+
+    /// The digests of a file that was fetched before; nothing when it is not what was fetched, or others may change it.
+    fn verified(&self, slot: &Slot, path: &Path, wanted: &[Algorithm]) -> Result<Option<Digests>> {
+        let opened = open_regular(path)
+            .and_then(|file| doubt_of_file(&file, path).map(|doubt| (file, doubt)));
+        let Ok((mut file, None)) = opened else { return Ok(None) };
+        let digests = self.digests(&mut file, &with_sha256(wanted))?;
+        let same = digests.hex(Algorithm::Sha256) == slot.about.sha256;
+        let now = file.metadata().ok().zip(path.symlink_metadata().ok());
+        let named =
+            now.is_some_and(|(file, path)| (file.dev(), file.ino()) == (path.dev(), path.ino()));
+        Ok((same && named).then_some(digests))
     }
 
     /// Whether a whole file is still the one the server has. One that nothing identifies is not.
@@ -221,6 +282,7 @@ impl<'a> Downloader<'a> {
 
     /// Fetches a file that nobody goes on with.
     pub(crate) fn fetch_into(&self, url: &Url, path: &Path) -> Result<u64> {
+        self.warn(url);
         let file = File::create(path).map_err(|error| cannot_write(path, &error))?;
         let mut transfer = self.transfer(url, path, file, &[]);
         let fetched = self.drive(&mut transfer);
@@ -296,6 +358,24 @@ impl<'a> Downloader<'a> {
             }
         })
     }
+}
+
+/// What is digested in any case: what is kept is known by it.
+fn with_sha256(wanted: &[Algorithm]) -> Vec<Algorithm> {
+    let mut wanted = wanted.to_vec();
+    if !wanted.contains(&Algorithm::Sha256) {
+        wanted.push(Algorithm::Sha256);
+    }
+    wanted
+}
+
+/// Whether a request to this address shows a password to whoever is on the way.
+fn sends_password_in_clear(url: &Url) -> bool {
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let local = host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    url.scheme() == "http" && has_user && !local
 }
 
 async fn interrupted(interrupt: &Interrupt) {

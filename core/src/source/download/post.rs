@@ -5,11 +5,15 @@ use std::time::Duration;
 use reqwest::Url;
 use tokio::runtime::Runtime;
 
-use super::client::{Door, refusal};
+use super::{
+    client::{Door, refusal},
+    sends_password_in_clear,
+};
 use crate::{
     error::{Error, Result, Stage},
+    report::Reporter,
     settings::Resolved,
-    source::Address,
+    source::{Address, address::shown, masked},
 };
 
 /// Longest time nothing may come back.
@@ -37,16 +41,35 @@ impl Post {
     ///
     /// # Errors
     /// When that is no URL.
-    pub(crate) fn to(key: &str, url: &str, settings: &Resolved) -> Result<Self> {
+    pub(crate) fn to(
+        key: &str,
+        url: &str,
+        settings: &Resolved,
+        reporter: &Reporter,
+    ) -> Result<Self> {
         let Address::Url(url) = Address::of(key, url)? else {
-            return Err(Error::new(Stage::Settings, format!("{key}: `{url}` is no URL"))
+            return Err(Error::new(Stage::Settings, format!("{key}: `{}` is no URL", masked(url)))
                 .hint("give an http or https URL"));
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| {
             Error::new(Stage::Bug, "cannot start a runtime for HTTP").because(&error)
         })?;
-        let door = Door::open(settings.is_on("IGNORE_DOWNLOAD_URL_TLS"), STALL)?;
+        let any_certificate = settings.is_on("IGNORE_DOWNLOAD_URL_TLS");
+        if any_certificate && url.scheme() == "https" {
+            reporter.warning(
+                &format!(
+                    "IGNORE_DOWNLOAD_URL_TLS is on: {key} is sent to whoever answers for `{}`",
+                    shown(&url)
+                ),
+                Some("leave it out; SSL_CERT_FILE names the certificate of your own authority"),
+            );
+        }
+        if sends_password_in_clear(&url) {
+            let what = format!("{key}: user and password are sent without encryption");
+            reporter.warning(&what, Some("give an https address"));
+        }
+        let door = Door::open(any_certificate, STALL)?;
         Ok(Self { door, url, runtime })
     }
 

@@ -12,6 +12,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,7 +24,10 @@ use crate::{
     artifacts::{cannot_make, make_private, open_unlinked, write_whole},
     error::{Error, Result, Stage},
     interrupt::Interrupt,
+    journal::Key,
+    signature::{Algorithm, Digests},
     source::address::shown,
+    trust::{Doubt, doubt_of_path, doubt_of_way, open_regular, read_regular, way},
 };
 
 const LOCK: &str = "lock";
@@ -31,6 +35,10 @@ const ABOUT: &str = "about.json";
 const PARTIAL: &str = "partial";
 /// How often a lock that somebody holds is tried again.
 const LOCK_CHECK: Duration = Duration::from_millis(200);
+/// Longest description of a file, in bytes.
+const ABOUT_LIMIT: u64 = 1 << 20;
+/// What the signature of a description is for.
+const PURPOSE: &[u8] = b"build-image download 1\0";
 /// Digits of a URL's digest that name its slot.
 const DIGITS: usize = 16;
 
@@ -50,6 +58,13 @@ pub(super) struct About {
     pub(super) synced: u64,
     /// Name of the whole file, once it is whole.
     pub(super) name: Option<String>,
+    /// SHA-256 of the whole file, hexadecimal.
+    pub(super) sha256: Option<String>,
+    /// Signature of all this with the user's key; without one it is not believed later.
+    pub(super) mac: Option<String>,
+    /// Why what was there is not believed.
+    #[serde(skip)]
+    pub(super) distrusted: Option<String>,
 }
 
 impl About {
@@ -57,6 +72,37 @@ impl About {
     pub(super) fn range_validator(&self) -> Option<&str> {
         let strong = self.etag.as_deref().filter(|etag| !etag.starts_with("W/"));
         strong.or(self.last_modified.as_deref())
+    }
+}
+
+impl About {
+    /// What is signed: everything but the signature, and the slot it is of.
+    fn signed(&self, slot: &Path) -> Vec<u8> {
+        let plain = Self { mac: None, ..self.clone() };
+        let name = slot.file_name().unwrap_or_default().as_encoded_bytes();
+        [name, b"\0", &serde_json::to_vec(&plain).unwrap_or_default()].concat()
+    }
+
+    /// Reads what is known of a slot; nothing when others could have written it.
+    fn believed(slot: &Path, key: Option<&Key>) -> Self {
+        let read = read_regular(&slot.join(ABOUT), ABOUT_LIMIT).ok();
+        let about = read.and_then(|text| serde_json::from_slice::<Self>(&text).ok());
+        let Some(about) = about else { return Self::default() };
+        let why = match way(&slot.join(ABOUT)).and_then(|way| doubt_of_way(&way)) {
+            Ok(None) => {
+                let seal = about.mac.as_deref().unwrap_or_default();
+                let is_own =
+                    key.is_some_and(|key| key.verifies(PURPOSE, &about.signed(slot), seal));
+                if is_own {
+                    return about;
+                }
+                "it is not signed with the key of this user".to_owned()
+            }
+            Ok(Some(doubt)) => doubt.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(slot = %slot.display(), why, "what was downloaded before is not trusted");
+        Self { distrusted: Some(why), ..Self::default() }
     }
 }
 
@@ -71,6 +117,7 @@ pub(crate) struct Slot {
     lock: File,
     /// Whether nobody else uses it, so that it may be changed.
     alone: bool,
+    key: Option<Arc<Key>>,
     pub(super) about: About,
 }
 
@@ -83,11 +130,20 @@ impl Slot {
         alone: bool,
         interrupt: &Interrupt,
         waiting: &dyn Fn(),
+        signer: Option<&Arc<Key>>,
     ) -> Result<Self> {
         let folder = store.join(key(url));
         let failed = |error: io::Error| cannot_make(&folder, &error);
         loop {
             make_private(&folder).map_err(failed)?;
+            match doubt_of_path(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                doubt => {
+                    if let Some(doubt) = doubt.map_err(failed)? {
+                        return Err(foreign(&doubt));
+                    }
+                }
+            }
             let path = folder.join(LOCK);
             let lock = open(&path).map_err(|error| cannot_write(&path, &error))?;
             let alone = loop {
@@ -107,9 +163,8 @@ impl Slot {
             if fs::metadata(&path)
                 .is_ok_and(|now| (now.dev(), now.ino()) == (mine.dev(), mine.ino()))
             {
-                let about = fs::read(folder.join(ABOUT)).ok();
-                let about = about.and_then(|text| serde_json::from_slice(&text).ok());
-                return Ok(Self { folder, lock, alone, about: about.unwrap_or_default() });
+                let about = About::believed(&folder, signer.map(Arc::as_ref));
+                return Ok(Self { folder, lock, alone, key: signer.cloned(), about });
             }
         }
     }
@@ -121,26 +176,36 @@ impl Slot {
 
     /// The whole file, if it is there as the server described it.
     pub(super) fn whole(&self) -> Option<PathBuf> {
-        let path = self.folder.join(self.about.name.as_ref()?);
+        let name = Path::new(self.about.name.as_ref()?);
+        let path = self.folder.join(name.file_name().filter(|file| *file == name)?);
         let length = path.metadata().ok()?.len();
         (Some(length) == self.about.length).then_some(path)
     }
 
     /// Writes down what is known.
-    pub(super) fn keep(&self) -> Result<()> {
+    pub(super) fn keep(&mut self) -> Result<()> {
         let path = self.folder.join(ABOUT);
+        let signed = self.about.signed(&self.folder);
+        self.about.mac = self.key.as_ref().and_then(|key| key.seal(PURPOSE, &signed));
         let text = serde_json::to_vec_pretty(&self.about).unwrap_or_default();
         write_whole(&path, &text).map_err(|error| cannot_write(&path, &error))
     }
 
-    /// Gives the file, which is whole, its name.
-    pub(crate) fn finish(&mut self, from: &Path, name: &str) -> Result<PathBuf> {
+    /// Gives the file, which is whole and has these digests, its name.
+    pub(crate) fn finish(
+        &mut self,
+        from: &Path,
+        name: &str,
+        digests: Option<&Digests>,
+    ) -> Result<PathBuf> {
         let path = self.folder.join(name);
         let length = from.metadata().map(|metadata| metadata.len());
         let renamed = length.and_then(|length| fs::rename(from, &path).map(|()| length));
         let length = renamed.map_err(|error| cannot_make(&path, &error))?;
         self.about.name = Some(name.to_owned());
         self.about.length = Some(length);
+        let sha256 = digests.and_then(|digests| digests.hex(Algorithm::Sha256));
+        self.about.sha256 = sha256.or_else(|| self.about.sha256.take());
         self.keep()?;
         Ok(path)
     }
@@ -209,19 +274,26 @@ pub(crate) fn clean(store: &Path, really: bool) -> Vec<String> {
     let mut found = Vec::new();
     let entries = fs::read_dir(store).into_iter().flatten().flatten();
     for folder in entries.map(|entry| entry.path()) {
-        let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
+        let Ok(lock) = open_regular(&folder.join(LOCK)) else { continue };
         if !matches!(try_lock(&lock, false), Ok(true)) {
             continue;
         }
-        let about = fs::read(folder.join(ABOUT)).ok();
+        let about = read_regular(&folder.join(ABOUT), ABOUT_LIMIT).ok();
         let about: Option<About> = about.and_then(|text| serde_json::from_slice(&text).ok());
         let about = about.unwrap_or_default();
         found.push(about.url.clone());
         if really {
-            Slot { folder, lock, alone: true, about }.remove();
+            Slot { folder, lock, alone: true, key: None, about }.remove();
         }
     }
     found
+}
+
+/// The error for a slot that another user may change.
+fn foreign(doubt: &Doubt) -> Error {
+    let what = format!("the directory of a download is not used: {doubt}");
+    Error::new(Stage::Disk, what)
+        .hint("remove it, or set ARTIFACTS_DIR to a directory that only this user may write to")
 }
 
 /// An error about a file below the store.

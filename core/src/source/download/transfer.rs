@@ -32,6 +32,10 @@ use crate::{
 
 /// Bytes after which what arrived is forced to the disk.
 const SYNC: u64 = 64 << 20;
+/// Free bytes that stay when nobody knows how long a file is; other programs need some too.
+const RESERVE: u64 = 64 << 20;
+/// Bytes after which it is looked whether they are still there.
+const RESERVE_CHECK: u64 = 16 << 20;
 /// Attempts when not one connection came up.
 const CONNECTING: u64 = 3;
 /// Attempts in all, however far each of them came.
@@ -188,6 +192,21 @@ impl Transfer<'_> {
             .hint("free some space, or set ARTIFACTS_DIR to a larger file system"))
     }
 
+    /// Whether a file that nobody knows the length of may still grow.
+    fn check_reserve(&self) -> Result<()> {
+        let folder = self.path.parent().unwrap_or(self.path);
+        let Some(free) = free_space(folder).filter(|&free| free < RESERVE) else { return Ok(()) };
+        let text = format!(
+            "`{}`: {} bytes came, the server does not say how many there are, and `{}` has {free} bytes free",
+            shown(self.url),
+            self.have,
+            folder.display()
+        );
+        Err(Error::new(Stage::Disk, text).hint(
+            "check the address; free some space, or set ARTIFACTS_DIR to a larger file system",
+        ))
+    }
+
     /// Whether an answer is the part that was asked for: RFC 9110, section 14.4.
     fn check_part(&mut self, response: &Response) -> Result<(), Failure> {
         let range = text(response.headers(), &CONTENT_RANGE).unwrap_or_default();
@@ -218,6 +237,11 @@ impl Transfer<'_> {
         let length = chunk.len() as u64;
         if self.limit.is_some_and(|limit| self.have + length > limit) {
             return Err(too_long(self.url, self.limit.unwrap_or_default()).into());
+        }
+        if self.about.length.is_none()
+            && self.received / RESERVE_CHECK != (self.received + length) / RESERVE_CHECK
+        {
+            self.check_reserve()?;
         }
         let written = self.file.write_all(&chunk);
         written.map_err(|error| cannot_write(self.path, &error))?;

@@ -1,0 +1,26 @@
+//! Warns of a configuration file with secrets that other users of the host may read or change.
+
+use crate::{
+    report::Reporter,
+    settings::{Entry, FileLayer, Row},
+    trust::exposure,
+};
+
+/// Warns, every time, when a file holds secrets and others can reach it.
+pub(super) fn warn(file: &FileLayer, rows: &[Row], reporter: &Reporter) {
+    let is_secret = |key: &str| rows.iter().any(|row| row.setting.secret && row.key() == key);
+    let holds = |(key, entry): &(String, Entry)| {
+        is_secret(key) && !entry.value.is_null() && entry.value.as_str() != Some("")
+    };
+    if !file.entries.iter().any(holds) {
+        return;
+    }
+    // What cannot be examined, such as a pipe, is nobody's file.
+    if let Ok(Some(why)) = exposure(&file.path) {
+        let shown = file.path.display();
+        reporter.warning(
+            &format!("`{shown}` holds secrets, and {why}"),
+            Some(&format!("chmod 600 '{shown}'")),
+        );
+    }
+}

@@ -1,0 +1,149 @@
+//! What is believed of downloads of earlier builds; pipes in the place of files; warnings of insecure choices.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown},
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::harness::{Answer, Run, Sandbox, Web, plugin_folder, tool};
+
+/// The disk on the server, and one of the same length that somebody would like to have built.
+fn disks() -> (Vec<u8>, Vec<u8>) {
+    let sandbox = Sandbox::new();
+    let real = fs::read(sandbox.disk("x", 4, 3)).unwrap();
+    let mut evil = real.clone();
+    evil[1 << 20] ^= 1;
+    (real, evil)
+}
+
+/// Builds the disk at the address and keeps what was downloaded.
+fn build(sandbox: &Sandbox, url: &str) -> Run {
+    sandbox.run(&["--disk", url, "-p", "qcow2", "--reuse"])
+}
+
+/// The directory of an address's download.
+fn slot(sandbox: &Sandbox, url: &str) -> PathBuf {
+    let digest = Sha256::digest(url);
+    let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    sandbox.path().join("artifacts/downloads").join(name)
+}
+
+#[test]
+fn a_download_that_was_changed_or_planted_is_not_used() {
+    let (real, evil) = disks();
+    let content = real.clone();
+    let web = Web::start(move |asked| Answer::file(asked, &content));
+    let url = web.url("/disk.raw");
+    let sandbox = Sandbox::new();
+    build(&sandbox, &url).succeeded();
+    let folder = slot(&sandbox, &url);
+    let (file, about) = (folder.join("disk.raw"), folder.join("about.json"));
+    assert!(fs::read(&file).unwrap() == real);
+    // The content is another one, though its length is right and the server knows no better.
+    fs::write(&file, &evil).unwrap();
+    let again = build(&sandbox, &url);
+    again.succeeded();
+    assert!(again.stderr.contains("was changed here; fetching it again"), "{}", again.stderr);
+    assert!(fs::read(&file).unwrap() == real);
+    // Also where the description fits it: that is of no user, or of another.
+    let text = fs::read_to_string(&about).unwrap();
+    let digest = |content: &[u8]| -> String {
+        Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    assert!(text.contains(&digest(&real)));
+    fs::write(&file, &evil).unwrap();
+    fs::write(&about, text.replace(&digest(&real), &digest(&evil))).unwrap();
+    let again = build(&sandbox, &url);
+    again.succeeded();
+    assert!(again.stderr.contains("is not trusted: it is not signed"), "{}", again.stderr);
+    assert!(fs::read(&file).unwrap() == real);
+    let unchanged = build(&sandbox, &url);
+    assert!(unchanged.stderr.contains("has not changed"), "{}", unchanged.stderr);
+    // A directory of another user is not even written to.
+    if fs::metadata(sandbox.path()).unwrap().uid() == 0 {
+        lchown(&folder, Some(4242), Some(4242)).unwrap();
+        let run = build(&sandbox, &url);
+        run.failed(5, &["download is not used", "belongs to user id 4242", "ARTIFACTS_DIR"]);
+    }
+}
+
+/// A pipe nobody writes to.
+fn pipe(path: &Path) {
+    tool(path.parent().unwrap(), &["mkfifo", path.to_str().unwrap()]);
+}
+
+#[test]
+fn pipes_in_the_place_of_plugins_sums_and_journals_make_nothing_wait() {
+    let sandbox = Sandbox::new();
+    let folder = sandbox.path().join("plugins");
+    fs::create_dir(&folder).unwrap();
+    pipe(&folder.join(build_image_plugin_api::plugin_file_name("pipe")));
+    let sound = build_image_plugin_api::plugin_file_name("qcow2");
+    fs::copy(plugin_folder().join(&sound), folder.join(&sound)).unwrap();
+    pipe(&folder.join(format!("{sound}.sha256")));
+    let runs = sandbox.path().join("artifacts/runs/r");
+    fs::create_dir_all(&runs).unwrap();
+    pipe(&runs.join("journal.jsonl"));
+    let command = |words: &[&str]| Run::of(&sandbox.command(words).output().unwrap(), None);
+    let listed = command(&["providers", "list", "--provider-dir", folder.to_str().unwrap()]);
+    assert!(listed.stdout.contains("it is not a regular file"), "{}", listed.stdout);
+    assert!(listed.stdout.contains(".sha256` cannot be read"), "{}", listed.stdout);
+    command(&["runs"]).succeeded();
+    command(&["gc", "--yes"]).succeeded();
+    command(&["resume", "r"]).failed(2, &["no run `r`", "not a regular file"]);
+}
+
+#[test]
+fn a_provider_that_is_only_described_sees_no_secret() {
+    let sandbox = Sandbox::new();
+    let folder = sandbox.path().join("plugins");
+    fs::create_dir(&folder).unwrap();
+    let seen = sandbox.path().join("seen");
+    let program = folder.join("build-image-provider-acme");
+    fs::write(&program, format!("#!/bin/sh\nenv >> '{}'\n", seen.display())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    for words in [&["providers", "inspect", "acme"][..], &["providers", "list"]] {
+        let mut command = sandbox.command(words);
+        command.args(["--provider-dir", folder.to_str().unwrap()]);
+        command.env("HTTPS_PROXY", "http://u:hunter22@proxy").env("F5_ACME_TOKEN", "hunter22");
+        command.env("ACME_TOKEN", "hunter22").output().unwrap();
+    }
+    let seen = fs::read_to_string(seen).unwrap();
+    assert!(seen.contains("PATH=") && !seen.contains("hunter22"), "{seen}");
+}
+
+#[test]
+fn insecure_choices_are_warned_of_every_time() {
+    let sandbox = Sandbox::with_cloud();
+    sandbox.disk("disk.raw", 4, 1);
+    let config = sandbox.path().join("config.yml");
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(sandbox.path(), 0o755);
+    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+    for (bits, warning) in [
+        (0o644, "holds secrets, and others may read it"),
+        (0o644, "holds secrets, and others may read it"),
+        (0o606, "holds secrets, and others may change it"),
+        (0o600, ""),
+    ] {
+        mode(&config, bits);
+        let run = sandbox.run(&words);
+        run.succeeded();
+        assert_eq!(run.stderr.contains("holds secrets"), !warning.is_empty(), "{}", run.stderr);
+        assert!(run.stderr.contains(warning), "{}", run.stderr);
+    }
+    // Where nobody else gets, the mode of the file does not matter.
+    mode(&config, 0o644);
+    mode(sandbox.path(), 0o700);
+    assert!(!sandbox.run(&words).stderr.contains("holds secrets"));
+    let registry = ["--image-registration-url", "https://127.0.0.1:1/images"];
+    let once = ["--image-registration-retry-count", "1", "--ignore-download-url-tls"];
+    let run = sandbox.run(&[&words[..], &registry, &once].concat());
+    let warning = "IGNORE_DOWNLOAD_URL_TLS is on: IMAGE_REGISTRATION_URL is sent to whoever";
+    assert!(run.stderr.contains(warning), "{}", run.stderr);
+}
