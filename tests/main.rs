@@ -22,6 +22,7 @@ mod disk_formats;
 mod docs;
 mod doctor;
 mod doctor_install;
+mod fault_proxy;
 mod full_disk;
 mod hostile_plugins;
 mod inputs_download;
