@@ -9,6 +9,20 @@ use serde_json::json;
 
 use crate::harness::{Run, Sandbox, needs, tool};
 
+/// Faults of everything that a provider may repeat.
+fn mix() -> serde_json::Value {
+    json!([
+        {"method": "PUT", "query": ["partNumber"], "nth": 2, "fault": "reset_after"},
+        {"method": "PUT", "query": ["partNumber"], "nth": 4, "fault": {"corrupt_request": 70000}},
+        {"method": "PUT", "query": ["partNumber"], "nth": 6, "fault": {"truncate_request": 50000}},
+        {"method": "PUT", "query": ["partNumber"], "percent": 15, "fault": "reset_before"},
+        {"method": "PUT", "query": ["partNumber"], "percent": 15, "fault": {"status": {"code": 503, "retry_after": 0}}},
+        {"percent": 10, "fault": {"delay_answer_ms": 50}},
+        {"header": {"x-acs-action": "Describe*"}, "nth": 1, "fault": {"status": {"code": 429, "retry_after": 0}}},
+        {"fault": {"skew_seconds": 20}},
+    ])
+}
+
 #[test]
 fn a_build_through_a_seeded_mix_of_faults_makes_the_right_image() {
     if !needs(&["qemu-img"]) {
@@ -26,17 +40,7 @@ fn a_build_through_a_seeded_mix_of_faults_makes_the_right_image() {
     let mut options = Options::new(emulator.url());
     options.upstream_ca = emulator.ca_file().map(ToOwned::to_owned);
     options.seed = 1;
-    let rules = json!([
-        {"method": "PUT", "query": ["partNumber"], "nth": 2, "fault": "reset_after"},
-        {"method": "PUT", "query": ["partNumber"], "nth": 4, "fault": {"corrupt_request": 70000}},
-        {"method": "PUT", "query": ["partNumber"], "nth": 6, "fault": {"truncate_request": 50000}},
-        {"method": "PUT", "query": ["partNumber"], "percent": 15, "fault": "reset_before"},
-        {"method": "PUT", "query": ["partNumber"], "percent": 15, "fault": {"status": {"code": 503, "retry_after": 0}}},
-        {"percent": 10, "fault": {"delay_answer_ms": 50}},
-        {"header": {"x-acs-action": "Describe*"}, "nth": 1, "fault": {"status": {"code": 429, "retry_after": 0}}},
-        {"fault": {"skew_seconds": 20}},
-    ]);
-    options.rules = Some(rules.to_string());
+    options.rules = Some(mix().to_string());
     let proxy = start(&options).unwrap();
     let url = proxy.url();
     let endpoints = ["ALIBABA_OSS_ENDPOINT", "ALIBABA_ECS_ENDPOINT", "ALIBABA_STS_ENDPOINT"];
