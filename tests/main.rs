@@ -24,10 +24,7 @@ mod disk_formats;
 mod docs;
 mod doctor;
 mod doctor_install;
-<<<<<<< HEAD
 mod download_trust;
-=======
->>>>>>> tls
 mod fault_proxy;
 mod full_disk;
 mod hostile_plugins;

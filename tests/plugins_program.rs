@@ -309,6 +309,9 @@ fn the_transcript_in_the_documentation_is_what_is_really_said() {
 fn messages(sandbox: &Sandbox, text: &str) -> Vec<Value> {
     let text = text.replace(sandbox.path().canonicalize().unwrap().to_str().unwrap(), "/home/me");
     let text = text.replace(sandbox.path().to_str().unwrap(), "/home/me");
+    // The staging directory of the run.
+    let run = regex::Regex::new(r"\.build-image-\d{8}-\d{6}-[a-z0-9]{6}").unwrap();
+    let text = run.replace_all(&text, ".build-image-RUN");
     text.replace("faulty", "pydir")
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
