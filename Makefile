@@ -79,6 +79,7 @@ soak: tools
 	BUILD_IMAGE_SOAK_CYCLES=20 BUILD_IMAGE_SOAK_RUNNER="valgrind -q --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=9" \
 	  $(CARGO) test --locked -p build-image --test e2e -- --nocapture instances_that_come
 	BUILD_IMAGE_SOAK_KILLS=1 $(CARGO) test --locked -p build-image --test e2e -- --nocapture killed_at_any_change
+	BUILD_IMAGE_SOAK_SEAMS=1 $(CARGO) test --locked -p build-image --test e2e -- --nocapture every_edge_between
 	BUILD_IMAGE_SOAK_LOTTERY=1 $(CARGO) test --locked -p build-image --test e2e -- --nocapture interrupted_replacement
 	$(CARGO) build --release --locked -p build-image-emulator-alibaba --bins --example soak
 	$(TARGET)/release/examples/soak

@@ -27,7 +27,7 @@ fn build_all(sandbox: &Sandbox, disks: &[PathBuf], words: &[&str]) -> Vec<Output
 }
 
 /// The disk in a published file, unpacked into `folder`, and what qemu calls its format.
-fn unpacked(image: &Path, folder: &Path) -> (PathBuf, &'static str) {
+pub(crate) fn unpacked(image: &Path, folder: &Path) -> (PathBuf, &'static str) {
     let name = image.to_str().unwrap();
     fs::create_dir(folder).unwrap();
     if name.ends_with(".zip") {
@@ -46,7 +46,7 @@ fn unpacked(image: &Path, folder: &Path) -> (PathBuf, &'static str) {
 }
 
 /// Whether qemu finds the disk in an image equal to a raw one.
-fn is_equal(raw: &Path, (disk, format): &(PathBuf, &str)) -> bool {
+pub(crate) fn is_equal(raw: &Path, (disk, format): &(PathBuf, &str)) -> bool {
     let mut command = Command::new("qemu-img");
     command.args(["compare", "-q", "-f", "raw", "-F", format]).arg(raw).arg(disk);
     command.status().unwrap().success()

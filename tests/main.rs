@@ -57,6 +57,7 @@ mod resources;
 mod resume;
 mod resume_settings;
 mod reuse;
+mod seams;
 mod signals;
 mod snapshots;
 mod tidy;

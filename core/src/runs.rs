@@ -14,7 +14,7 @@ use crate::{
     clock,
     error::{Error, Result, Stage},
     journal::{Entry, Glance, Journal, Key, Standing, open_resources, refused},
-    pipeline::State as Reached,
+    pipeline::{State as Reached, statement_of},
     publication::PublishedFile,
 };
 
@@ -87,6 +87,9 @@ pub struct Run {
     /// Files that were released with the image.
     #[serde(skip)]
     pub released: Vec<PublishedFile>,
+    /// Where its provenance statement goes, when that was made.
+    #[serde(skip)]
+    pub statement: Option<PathBuf>,
 }
 
 impl Run {
@@ -230,6 +233,7 @@ fn read(folder: &Path, key: &Key) -> Result<Run> {
     let artifacts = run.artifacts.as_ref().filter(|_| run.untrusted.is_none());
     run.bytes = [Some(&run.folder), artifacts].into_iter().flatten().map(taken).sum();
     run.reached = Reached::of(&entries);
+    run.statement = statement_of(&entries);
     run.resources = open_resources(&entries);
     Ok(run)
 }

@@ -21,7 +21,7 @@ use crate::{
     exit,
     interrupt::Interrupt,
     journal::{Journal, Key},
-    pipeline::{Undo, clean},
+    pipeline::{Undo, clean, publish_statement},
     publication::Publication,
     report::{Leftover, Manner, Outcome, Reporter, print_line},
     runs::{self, Run, State},
@@ -319,11 +319,15 @@ fn remove(
 
 /// Finishes what was released, removes what was not.
 fn end_publication(run: &Run) -> Result<()> {
+    let is_released = run.reached.row().undo == Undo::Finish;
+    if let Some(path) = run.statement.as_ref().filter(|_| is_released) {
+        publish_statement(&run.folder, path)?;
+    }
     let Some(directory) = run.build.image_dir.as_deref().map(Path::new) else { return Ok(()) };
     if !Publication::is_pending(directory, &run.id) {
         return Ok(());
     }
-    if run.reached.row().undo == Undo::Remove && run.released.is_empty() {
+    if !is_released {
         return Publication::discard(directory, &run.id);
     }
     Publication::commit(directory, &run.id, &run.released).map(|_| ())

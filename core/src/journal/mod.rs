@@ -240,7 +240,7 @@ impl Journal {
         let line = Line { time: crate::clock::now(), entry };
         let text = line.text(&self.key, &self.digest)?;
         #[cfg(debug_assertions)]
-        self.trial.before(&self.file, &text);
+        self.trial.before(&self.file, &text).map_err(|error| failed(&self.path, &error))?;
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
             // Half a line must not stand before a later one.

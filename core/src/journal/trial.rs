@@ -1,8 +1,13 @@
-//! For tests of resuming, in debug builds only: BUILD_IMAGE_TRIAL_KILL ends the process, as SIGKILL does, at a
-//! line of its journal. `before:3` ends it before the third line this process writes, `torn:3` in the midst
-//! of it, `after:3` when it is on disk and nothing was done yet of what it announces.
+//! Crash points for tests, in debug builds only: BUILD_IMAGE_TRIAL_KILL ends the process, as SIGKILL does, at a
+//! line of its journal. `before:3` ends it before the third line this process writes, `torn:3` in the middle
+//! of it, `after:3` when it is on disk and nothing was done yet of what it announces. `int:3` and `term:3` send the
+//! process SIGINT and SIGTERM there and let it continue; `full:3` fails the third line and all later ones as a
+//! full disk does.
 
-use std::{fs::File, io::Write as _};
+use std::{
+    fs::File,
+    io::{self, Write as _},
+};
 
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -24,26 +29,39 @@ impl Trial {
         Self { place: place.to_owned(), line: line.parse().unwrap_or_default(), written: 0 }
     }
 
-    pub(super) fn before(&mut self, mut file: &File, text: &str) {
+    /// Acts before a line is written; an error takes the place of writing it.
+    pub(super) fn before(&mut self, mut file: &File, text: &str) -> io::Result<()> {
         self.written += 1;
+        if self.place == "full" && self.line > 0 && self.written >= self.line {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         if self.written != self.line {
-            return;
+            return Ok(());
         }
-        if self.place == "torn" {
-            let _ = file.write_all(&text.as_bytes()[..text.len() / 2]);
+        match self.place.as_str() {
+            "torn" => {
+                let _ = file.write_all(&text.as_bytes()[..text.len() / 2]);
+                send(Signal::KILL);
+            }
+            "before" => send(Signal::KILL),
+            _ => {}
         }
-        if self.place != "after" {
-            end();
-        }
+        Ok(())
     }
 
     pub(super) fn after(&self) {
-        if self.written == self.line && self.place == "after" {
-            end();
+        if self.written != self.line {
+            return;
+        }
+        match self.place.as_str() {
+            "after" => send(Signal::KILL),
+            "int" => send(Signal::INT),
+            "term" => send(Signal::TERM),
+            _ => {}
         }
     }
 }
 
-fn end() {
-    let _ = kill_process(getpid(), Signal::KILL);
+fn send(signal: Signal) {
+    let _ = kill_process(getpid(), signal);
 }

@@ -16,5 +16,6 @@ mod steps;
 mod undo;
 
 pub use order::{Pipeline, PipelineParams};
+pub use provenance::{publish_statement, statement_of};
 pub use state::{Entrance, Flow, Row, State, TABLE, Undo};
 pub use undo::clean;

@@ -113,27 +113,21 @@ impl<'a> Pipeline<'a> {
         let host =
             Arc::new(RunHost::new(journal, Arc::clone(&reporter), Arc::clone(&interrupt), secrets));
         let own_settings = settings.for_provider(rows);
-        let sha256 = plugin.sha256.clone();
-        let tool = env!("CARGO_PKG_VERSION").to_owned();
         let fresh = earlier.is_empty();
-        host.record(if fresh {
-            Entry::RunStarted {
-                run_id: plan.build.run_id.clone(),
-                tool,
-                platform: plan.platform.clone(),
-                plugin: plugin.path.display().to_string(),
-                sha256,
-                settings: serde_json::to_value(&own_settings).unwrap_or_default(),
+        let entry = if fresh {
+            run_started(
+                &plan,
+                plugin,
+                serde_json::to_value(&own_settings).unwrap_or_default(),
                 words,
-                folder: std::env::current_dir().unwrap_or_default().display().to_string(),
-                shape: plan.shape.clone(),
-                provisional: plan.provisional,
-                build: Box::new(plan.build.clone()),
-                artifacts: plan.kept_artifacts(),
-            }
+            )
         } else {
-            Entry::RunResumed { tool, sha256 }
-        })?;
+            Entry::RunResumed {
+                tool: env!("CARGO_PKG_VERSION").to_owned(),
+                sha256: plugin.sha256.clone(),
+            }
+        };
+        host.record(entry)?;
         let lent: Arc<dyn build_image_plugin_api::Host> = host.clone();
         let made = plugin.create(lent, &own_settings);
         let steps = made.map_err(|error| {
@@ -243,7 +237,7 @@ impl<'a> Pipeline<'a> {
         if last.is_none_or(|last| row.state > last) {
             return true;
         }
-        let attests = !State::Attested.is_reached(&self.earlier);
+        let attests = !State::Attested.is_reached(&self.earlier) || self.lacks_statement();
         match row.state {
             State::Attested => attests,
             // The statement names the inputs, and the image when its checksum was not taken.
@@ -416,6 +410,24 @@ impl<'a> Pipeline<'a> {
     /// Records that an image stays in spite of a failure.
     pub(super) fn fails_late(&mut self, error: Error) {
         self.late.push(error);
+    }
+}
+
+/// The first line of a run's journal.
+fn run_started(plan: &Plan, plugin: &Plugin, settings: Value, words: Vec<String>) -> Entry {
+    Entry::RunStarted {
+        run_id: plan.build.run_id.clone(),
+        tool: env!("CARGO_PKG_VERSION").to_owned(),
+        platform: plan.platform.clone(),
+        plugin: plugin.path.display().to_string(),
+        sha256: plugin.sha256.clone(),
+        settings,
+        words,
+        folder: std::env::current_dir().unwrap_or_default().display().to_string(),
+        shape: plan.shape.clone(),
+        provisional: plan.provisional,
+        build: Box::new(plan.build.clone()),
+        artifacts: plan.kept_artifacts(),
     }
 }
 

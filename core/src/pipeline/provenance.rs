@@ -9,7 +9,7 @@
 
 use std::{
     fs::{self, File},
-    io::Read,
+    io::{self, Read},
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -25,8 +25,9 @@ use super::{
     state::{Flow, State},
 };
 use crate::{
-    artifacts::cannot_make,
+    artifacts::{cannot, cannot_make, write_whole},
     error::{Error, Result, Stage},
+    journal::Entry,
     plugins::Made,
     report::Outcome,
     signature::{Algorithm, FileDigest, digests_of},
@@ -34,6 +35,8 @@ use crate::{
 
 /// The setting.
 const KEY: &str = "PROVENANCE_FILE";
+/// Member of the facts of the attestation: where the statement goes.
+const STATEMENT: &str = "statement";
 /// Ending of the signed form, in the place of `.json`: an envelope per line, as SLSA's tools read them.
 const ENVELOPE: &str = ".intoto.jsonl";
 /// What an envelope holds: <https://github.com/in-toto/attestation/blob/main/spec/v1/envelope.md>.
@@ -52,7 +55,7 @@ impl Pipeline<'_> {
         if folder.as_os_str().is_empty() {
             return Ok(());
         }
-        let failed = |error: std::io::Error| {
+        let failed = |error: io::Error| {
             cannot_make(folder, &error).hint(format!("set {KEY} to a file this user may write"))
         };
         fs::create_dir_all(folder).map_err(failed)
@@ -75,42 +78,53 @@ impl Pipeline<'_> {
             files.push((PathBuf::from(&uploaded.location), checksums_of(uploaded)));
         }
         if files.is_empty() && !self.wants_statement() {
-            return self.end_silently(step, Value::Null);
+            return self.end_silently(step, json!({}));
         }
         self.begin(step, "taking digests of what was published")?;
         for (file, known) in &files {
             self.seal(file, known)?;
         }
-        if self.wants_statement()
-            && let Err(error) = self.write_statement(work, files.first(), outcome)
-        {
-            if self.plan.flow() != Flow::Cloud || error.stage == Stage::Interrupted {
-                return Err(error);
+        let mut facts = json!({});
+        if let Some(path) = self.settings.path(KEY) {
+            if let Err(error) = self.make_statement(work, files.first(), outcome) {
+                if self.plan.flow() != Flow::Cloud || error.stage == Stage::Interrupted {
+                    return Err(error);
+                }
+                self.reporter.abandon();
+                self.fails_late(not_written(outcome, error));
+                return Ok(());
             }
-            self.reporter.abandon();
-            self.fails_late(Error {
-                message: format!(
-                    "image {} is registered in the cloud, but its statement was not written: {}",
-                    outcome.image_id, error.message
-                ),
-                stage: Stage::Attestation,
-                ..error
-            });
-            return Ok(());
+            facts[STATEMENT] = json!(self.settings.absolute(&path)?);
         }
-        let text = if files.is_empty() { "statement written" } else { "digests written beside it" };
-        self.end(step, text, Value::Null, outcome)
+        let text = if files.is_empty() { "statement made" } else { "digests written beside it" };
+        self.end(step, text, facts, outcome)
     }
 
-    fn write_statement(
+    /// Whether the statement that is wanted was not made by an earlier process of the run.
+    pub(super) fn lacks_statement(&self) -> bool {
+        let facts = self.host.step_done(State::Attested.step()).unwrap_or_default();
+        self.wants_statement() && facts.get(STATEMENT).is_none()
+    }
+
+    /// Gives the statement its place, once the image is released.
+    ///
+    /// # Errors
+    /// When it cannot be written; a resumed run writes it.
+    pub(super) fn publish_statement(&self, outcome: &Outcome) -> Result<()> {
+        let Some(path) = self.settings.path(KEY) else { return Ok(()) };
+        self.prepare_provenance()
+            .and_then(|()| publish_statement(&self.plan.run, &path))
+            .map_err(|error| not_written(outcome, error))
+    }
+
+    /// Makes the statement and its signed form in the run's directory: an older one stays in its place until the
+    /// image is released.
+    fn make_statement(
         &self,
         work: &Work,
         file: Option<&(PathBuf, Vec<(Algorithm, String)>)>,
         outcome: &Outcome,
     ) -> Result<()> {
-        let Some(path) = &self.settings.path(KEY) else { return Ok(()) };
-        // A resumed run has not passed the check, which makes the directory early.
-        self.prepare_provenance()?;
         let statement = json!({
             "_type": "https://in-toto.io/Statement/v1",
             "subject": [self.subject(work, file, outcome)?],
@@ -125,24 +139,16 @@ impl Pipeline<'_> {
             },
         });
         let text = format!("{statement:#}\n");
-        let failed = |error: SetError| {
-            Error::new(Stage::Disk, error.to_string())
-                .because(&error.source)
-                .hint(format!("set {KEY} to a file this user may write"))
+        let run = &self.plan.run;
+        let write = |name: &str, text: &str| {
+            let path = run.join(name);
+            write_whole(&path, text.as_bytes()).map_err(|error| cannot("write", &path, &error))
         };
-        let mut set = FileSet::default();
-        set.write(path, text.as_bytes()).map_err(failed)?;
-        let json = path.extension().is_some_and(|ending| ending == "json");
-        let mut signed = if json { path.with_extension("") } else { path.clone() }.into_os_string();
-        signed.push(ENVELOPE);
-        let signed = PathBuf::from(signed);
         if let Some(signer) = self.signer()? {
             let envelope = signer.envelope(PAYLOAD_TYPE, text.as_bytes())?;
-            set.write(&signed, format!("{envelope}\n").as_bytes()).map_err(failed)?;
+            write(&staged(ENVELOPE), &format!("{envelope}\n"))?;
         }
-        // The signed form of an older statement.
-        set.obsolete(signed);
-        set.commit().map_err(failed)
+        write(&staged(".json"), &text)
     }
 
     /// The image: the one that was sent, or the published file.
@@ -265,6 +271,65 @@ impl Pipeline<'_> {
     }
 }
 
+/// Name of a staged form of the statement, in the run's directory.
+fn staged(ending: &str) -> String {
+    format!("statement{ending}")
+}
+
+fn not_written(outcome: &Outcome, error: Error) -> Error {
+    let image = outcome.file.as_ref().map_or_else(
+        || format!("image {} is registered in the cloud", outcome.image_id),
+        |file| format!("`{file}` is published"),
+    );
+    Error {
+        message: format!("{image}, but its statement was not written: {}", error.message),
+        stage: Stage::Attestation,
+        ..error
+    }
+}
+
+/// Where the statement of a run goes that journal lines say was made.
+#[must_use]
+pub fn statement_of(entries: &[Entry]) -> Option<PathBuf> {
+    entries.iter().rev().find_map(|entry| match entry {
+        Entry::StepDone { step, facts } if step == State::Attested.step() => {
+            facts.get(STATEMENT)?.as_str().map(PathBuf::from)
+        }
+        _ => None,
+    })
+}
+
+/// Writes the statement that a run's directory holds, and its signed form; nothing when it holds none.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub fn publish_statement(run: &Path, path: &Path) -> Result<()> {
+    let read = |ending: &str| match fs::read(run.join(staged(ending))) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(cannot("read", &run.join(staged(ending)), &error)),
+    };
+    let Some(text) = read(".json")? else { return Ok(()) };
+    let failed = |error: SetError| {
+        Error::new(Stage::Disk, error.to_string())
+            .because(&error.source)
+            .hint(format!("set {KEY} to a file this user may write"))
+    };
+    let mut set = FileSet::default();
+    set.write(path, &text).map_err(failed)?;
+    let json = path.extension().is_some_and(|ending| ending == "json");
+    let stem = if json { path.with_extension("") } else { path.to_owned() };
+    let mut signed = stem.into_os_string();
+    signed.push(ENVELOPE);
+    let signed = PathBuf::from(signed);
+    if let Some(envelope) = read(ENVELOPE)? {
+        set.write(&signed, &envelope).map_err(failed)?;
+    }
+    // The signed form of an older statement.
+    set.obsolete(signed);
+    set.commit().map_err(failed)
+}
+
 /// The checksums a provider took while it wrote a file; others are taken by reading it.
 fn checksums_of(uploaded: &Uploaded) -> Vec<(Algorithm, String)> {
     let fact = |name: &str| uploaded.facts.get(name)?.as_str().map(str::to_owned);
@@ -290,9 +355,9 @@ struct Reading<'a> {
 }
 
 impl Read for Reading<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.made.read_at(buffer, self.offset, &self.watch);
-        let count = count.map_err(|error| std::io::Error::other(error.message))?;
+        let count = count.map_err(|error| io::Error::other(error.message))?;
         self.offset += count as u64;
         Ok(count)
     }

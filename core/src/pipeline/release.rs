@@ -47,8 +47,9 @@ impl Pipeline<'_> {
         } else {
             Publication::commit(image_dir, &build.run_id, &files)
         };
+        let stated = self.publish_statement(outcome);
         self.discard(true, outcome);
-        committed.map(|_| ())
+        committed.map(|_| ()).and(stated)
     }
 
     /// Posts the image to the registry of the user's choice, if there is one.

@@ -64,7 +64,10 @@ pub(crate) fn discard(
         };
         match outcome {
             Ok(()) => {
-                context.gone(resource)?;
+                // The answer says it too; a full disk must not keep the rest from being removed.
+                if let Err(error) = context.gone(resource) {
+                    tracing::warn!(%error, "a removed resource was not recorded");
+                }
                 answer.removed.push(resource.clone());
             }
             Err(error) => answer.remaining.push(Remaining {
