@@ -277,8 +277,9 @@ fn every_edge_between_two_states_ends_complete_or_without_a_trace() {
                 {
                     match point.judge(reference) {
                         Ok(end) => {
-                            *tally.lock().unwrap().entry((point.what, end)).or_insert(0) += 1
+                            *tally.lock().unwrap().entry((point.what, end)).or_insert(0) += 1;
                         }
+
                         Err(what) => wrong.lock().unwrap().push(what),
                     }
                 }

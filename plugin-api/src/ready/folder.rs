@@ -122,6 +122,8 @@ pub fn write_file<T>(
     target: &Path,
     fill: impl FnOnce(&mut AtomicFile) -> Result<T>,
 ) -> Result<T> {
+    // Nothing is created after the build was cancelled.
+    context.check_cancelled()?;
     let failed = |error: io::Error| cannot_write(target, &error);
     // Those of killed processes, also of this run: from here on the host knows the new name only.
     abandoned::remove_of(target);

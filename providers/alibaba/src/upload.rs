@@ -156,6 +156,8 @@ impl Upload<'_> {
                 Err(failure) => return Err(*failure.error),
             }
         }
+        // Nothing is created after the build was cancelled.
+        self.context.check_cancelled()?;
         self.context.will_create(&self.state.object(self.config.keep_object))?;
         self.context.will_create(&self.state.multipart())?;
         self.context.save(UPLOAD, &self.state)?;
