@@ -38,7 +38,6 @@ pub(super) struct Trace {
 
 #[derive(Default)]
 struct State {
-    file: Option<File>,
     /// Processes and ids of their open `secret` calls.
     asked: BTreeSet<(u32, String)>,
     secrets: BTreeMap<String, Option<Secret>>,
@@ -108,17 +107,13 @@ impl Trace {
     /// # Errors
     /// When the file cannot be written.
     pub(super) fn of_process(self: &Arc<Self>, process: u32) -> Result<Tracer> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.file.is_none() {
-            let file = open(&self.path).map_err(|error| {
-                let text = format!("cannot write the protocol trace `{}`", self.path.display());
-                Error::new(ErrorKind::Local, text)
-                    .because(&error)
-                    .with_hint(format!("set {VARIABLE} to a file this user may write, or unset it"))
-            })?;
-            state.file = Some(file);
-        }
-        drop(state);
+        // It is not kept open: what runs beside a provider counts its open files.
+        open(&self.path).map_err(|error| {
+            let text = format!("cannot write the protocol trace `{}`", self.path.display());
+            Error::new(ErrorKind::Local, text)
+                .because(&error)
+                .with_hint(format!("set {VARIABLE} to a file this user may write, or unset it"))
+        })?;
         Ok(Tracer { trace: Arc::clone(self), process })
     }
 }
@@ -134,10 +129,9 @@ impl Tracer {
             "direction": direction.word(),
             "message": message,
         });
-        if let Some(file) = &mut state.file {
-            // In one call, so that lines of several processes do not mix.
-            let _ = file.write_all(format!("{entry}\n").as_bytes());
-        }
+        // In one call, so that lines of several processes do not mix.
+        let line = format!("{entry}\n");
+        let _ = open(&self.trace.path).and_then(|mut file| file.write_all(line.as_bytes()));
     }
 }
 
