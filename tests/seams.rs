@@ -1,6 +1,6 @@
 //! Tests every edge between two states of a build, as far as the journal marks it, with what may happen there: the
-//! process is killed, interrupted or terminated, or the disk with its journal is full. Afterwards the run is resumed
-//! or collected.
+//! process is killed, interrupted or terminated, or the disk with its journal is full; and every request to the cloud,
+//! refused. Afterwards the run is resumed or collected.
 //!
 //! After each: exit code 0 means that the result is complete and equal to that of an undisturbed build; any other
 //! means that every earlier output is what it was and nothing of the run is left, here or in the cloud.
@@ -42,6 +42,10 @@ const BUILDS: [&[&str]; 8] = [
 ];
 /// Content of every file of an earlier build.
 const EARLIER: &str = "earlier";
+/// The request of this number is refused, in the place of a disturbance at a line.
+const REFUSED: &str = "refused";
+/// The emulator's list of requests, in its state directory.
+const REQUESTS: &str = "requests.jsonl";
 /// Where the statement goes.
 const STATEMENT: &str = "statement.json";
 
@@ -56,8 +60,11 @@ impl Bench {
     /// `published` are the names of the files that an earlier build left.
     fn new(words: &'static [&'static str], published: &[String]) -> Self {
         let state = tempfile::tempdir().unwrap();
-        let kept = StateDir::Kept(state.path().join("cloud"));
-        let sandbox = Sandbox::with_cloud_of(Config { state: kept, ..Config::default() });
+        let sandbox = Sandbox::with_cloud_of(Config {
+            state: StateDir::Kept(state.path().join("cloud")),
+            log_requests: Some(state.path().join(REQUESTS)),
+            ..Config::default()
+        });
         sandbox.disk("disk.raw", 3, 1);
         for name in published {
             sandbox.write(&format!("images/{name}"), EARLIER);
@@ -74,11 +81,25 @@ impl Bench {
         self.words[0] == "alibaba" && !self.words.contains(&"--no-upload")
     }
 
-    /// Runs the build, disturbed at a line of its journal.
+    /// Requests that were made to the cloud.
+    fn requests(&self) -> u64 {
+        let log = fs::read_to_string(self.state.path().join(REQUESTS)).unwrap_or_default();
+        log.lines().count() as u64
+    }
+
+    /// Runs the build, disturbed at a line of its journal or at a request.
     fn disturbed(&self, what: &str, line: u64) -> Run {
+        let emulator = self.sandbox.emulator.as_ref().unwrap();
+        if what == REFUSED {
+            let action = r#"{"status":403,"code":"Forbidden.RAM"}"#;
+            let rule = format!(r#"[{{"operation":"*","nth":{line},"action":{action}}}]"#);
+            emulator.set_faults(&rule).unwrap();
+        }
         let mut command = self.sandbox.command(&self.all_words());
         command.env("BUILD_IMAGE_TRIAL_KILL", format!("{what}:{line}"));
-        Run::of(&command.stdin(Stdio::null()).output().unwrap(), None)
+        let run = Run::of(&command.stdin(Stdio::null()).output().unwrap(), None);
+        emulator.set_faults("[]").unwrap();
+        run
     }
 
     /// Names of what is in IMAGE_DIR.
@@ -180,20 +201,21 @@ impl Bench {
     }
 }
 
-/// What an undisturbed build publishes, and how many lines its journal has.
+/// What an undisturbed build publishes, how many lines its journal has, and how many requests it makes.
 struct Undisturbed {
     published: Vec<String>,
     lines: u64,
+    requests: u64,
 }
 
 fn undisturbed(words: &'static [&'static str]) -> Undisturbed {
     let bench = Bench::new(words, &[]);
     assert_eq!(bench.disturbed("after", 0).code, 0);
-    let published = bench.published();
+    let (published, requests) = (bench.published(), bench.requests());
     bench.is_complete(&published).unwrap();
     // The first line that no build comes to.
     let lines = (1..).find(|line| Bench::new(words, &[]).disturbed("after", *line).code == 0);
-    Undisturbed { published, lines: lines.unwrap() - 1 }
+    Undisturbed { published, lines: lines.unwrap() - 1, requests }
 }
 
 /// One point: a build is disturbed at a line, then resumed or collected.
@@ -264,6 +286,10 @@ fn every_edge_between_two_states_ends_complete_or_without_a_trace() {
                 }
             }
         }
+    }
+    for (words, reference) in &references {
+        let refused = |line| Point { words, what: REFUSED, line, resume: true };
+        points.extend((1..=reference.requests).map(|line| (refused(line), reference)));
     }
     let all = points.len();
     let points: Vec<_> = points.into_iter().step_by(step).collect();

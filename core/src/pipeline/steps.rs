@@ -28,7 +28,7 @@ use super::{
     state::{Flow, State},
 };
 use crate::{
-    artifacts::{Claim, cannot_make},
+    artifacts::{Claim, cannot},
     error::{Error, Problem, Result, Stage},
     install::{self, Workshop},
     journal::Entry,
@@ -220,7 +220,7 @@ impl Pipeline<'_> {
         let work = tempfile::Builder::new()
             .prefix("tmp.")
             .tempdir_in(folder)
-            .map_err(|error| cannot_make(folder, &error))?;
+            .map_err(|error| cannot("create a directory in", folder, &error))?;
         let workshop = Workshop {
             installation,
             platform: &self.plan.platform,
@@ -247,7 +247,8 @@ impl Pipeline<'_> {
     /// run's own, so that nothing of them stays when it goes.
     fn with_files(&self, installation: &Installation) -> Result<(Installation, TempDir)> {
         let run = &self.plan.run;
-        let folder = tempfile::tempdir_in(run).map_err(|error| cannot_make(run, &error))?;
+        let folder = tempfile::tempdir_in(run)
+            .map_err(|error| cannot("create a directory in", run, &error))?;
         let mut installation = installation.clone();
         let (files, manner) = (&mut installation.guest.files, self.plan.downloads);
         source::fetch_injected(files, folder.path(), manner, &self.reporter, &self.interrupt)?;
@@ -393,7 +394,7 @@ fn missing(what: &str, step: &str) -> Error {
 /// qemu does not sync; what the journal calls installed must outlive a power cut.
 fn sync(raw: &Path) -> Result<()> {
     let synced = fs::File::open(raw).and_then(|disk| disk.sync_all());
-    synced.map_err(|error| cannot_make(raw, &error))
+    synced.map_err(|error| cannot("sync", raw, &error))
 }
 
 /// Which file a disk is and when it was last changed; null when there is none.

@@ -38,7 +38,7 @@ pub(crate) fn fetch(
             ..error
         })?;
         fs::set_permissions(&path, fs::Permissions::from_mode(MODE))
-            .map_err(|error| crate::artifacts::cannot_make(&path, &error))?;
+            .map_err(|error| crate::artifacts::cannot("set the mode of", &path, &error))?;
         reporter.milestone(&format!("{} received for {}", HumanBytes(length), file.destination));
         file.source = path;
     }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    artifacts::{cannot_make, make_private, open_unlinked, write_whole},
+    artifacts::{cannot, cannot_make, make_private, open_unlinked, write_whole},
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     journal::Key,
@@ -201,7 +201,7 @@ impl Slot {
         let path = self.folder.join(name);
         let length = from.metadata().map(|metadata| metadata.len());
         let renamed = length.and_then(|length| fs::rename(from, &path).map(|()| length));
-        let length = renamed.map_err(|error| cannot_make(&path, &error))?;
+        let length = renamed.map_err(|error| cannot("rename a download to", &path, &error))?;
         self.about.name = Some(name.to_owned());
         self.about.length = Some(length);
         let sha256 = digests.and_then(|digests| digests.hex(Algorithm::Sha256));
@@ -218,7 +218,7 @@ impl Slot {
     /// Lets others use the file too; nobody can replace it.
     pub(crate) fn share(&mut self) -> Result<()> {
         self.alone = false;
-        self.lock.lock_shared().map_err(|error| cannot_make(&self.folder, &error))
+        self.lock.lock_shared().map_err(|error| cannot("lock", &self.folder, &error))
     }
 
     /// Removes the slot, unless another build uses it.
@@ -240,7 +240,7 @@ impl Slot {
         for name in [Some(PARTIAL.to_owned()), self.about.name.take()].into_iter().flatten() {
             match fs::remove_file(self.folder.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(cannot_make(&self.folder, &error));
+                    return Err(cannot("remove a file of", &self.folder, &error));
                 }
                 _ => {}
             }
