@@ -6,9 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::harness::{
-    Answer, Iso, Run, Sandbox, TinyIso, Turn, Web, names, needs, needs_qemu, tool,
-};
+use crate::harness::{Answer, Iso, Run, Sandbox, TinyIso, Turn, Web, needs, needs_qemu, tool};
 
 /// Mounts `small`, runs the program, and tells what the file system holds afterwards.
 const SCRIPT: &str = r#"
@@ -151,5 +149,5 @@ fn a_guest_whose_disk_does_not_fit_is_stopped() {
     let (run, left) = run(&sandbox, "80m", &[&["-i", iso.word()], &INSTALL[..]].concat());
     run.failed(5, &["the guest was stopped, only", "bytes are free for its disk", "hint:"]);
     only_records(&left);
-    assert_eq!(names(&sandbox.path().join("images")), [""; 0]);
+    assert!(!sandbox.path().join("images").exists(), "it was made by this build");
 }

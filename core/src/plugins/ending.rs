@@ -33,6 +33,6 @@ fn unexpected() -> u8 {
     );
     let code = error.exit_code();
     // Who watches the build with --progress json takes a line that is no document for what it is.
-    Reporter::new(Manner::Plain).error(&error, code);
+    Reporter::new(Manner::Plain).error_at_exit(&error, code);
     code
 }

@@ -115,6 +115,11 @@ impl Reporter {
     /// An error that ends the build.
     pub fn error(&self, error: &Error, exit_code: u8) {
         tracing::error!(exit_code, "{}", error_text(error));
+        self.error_at_exit(error, exit_code);
+    }
+
+    /// The same while the process exits: the log needs thread-local storage, which is gone then.
+    pub fn error_at_exit(&self, error: &Error, exit_code: u8) {
         let failure = Failure::of(error, exit_code);
         let event = Event::Error { failure: &failure };
         self.shared.always(&mut self.shared.lock(), &event, &error_text(error));
