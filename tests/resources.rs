@@ -87,7 +87,9 @@ fn fails(endpoint: &str, proxy: Option<&str>, code: i32, texts: &[&str]) {
     let sandbox = Sandbox::with_cloud();
     sandbox.disk("disk.raw", 4, 1);
     let keys = ["ALIBABA_OSS_ENDPOINT", "ALIBABA_ECS_ENDPOINT", "ALIBABA_STS_ENDPOINT"];
-    let changes = keys.map(|key| (key, endpoint));
+    // STS is not asked over plain http.
+    let asked = if endpoint.starts_with("http://") { &keys[..2] } else { &keys };
+    let changes: Vec<_> = asked.iter().map(|key| (*key, endpoint)).collect();
     sandbox.write("config.yml", &sandbox.config(&changes));
     let mut command = sandbox.command(&BUILD);
     if let Some(proxy) = proxy {

@@ -261,11 +261,17 @@ impl Publication {
     pub fn discard(image_dir: &Path, run_id: &str) -> Result<()> {
         let image_dir = normalised(image_dir);
         remove_staging(&staging(&image_dir, run_id)?)?;
+        Self::remove_stale_lock(&image_dir);
+        Ok(())
+    }
+
+    /// Removes the lock file that a killed process left in IMAGE_DIR, if there is one; a living process keeps its own.
+    pub fn remove_stale_lock(image_dir: &Path) {
+        let image_dir = normalised(image_dir);
         if fs::symlink_metadata(image_dir.join(LOCK)).is_ok() {
-            // Taken and released, the lock of a killed process is gone; a living one keeps its own.
+            // Taken and released, it is gone.
             let _ = lock_directory(&image_dir);
         }
-        Ok(())
     }
 
     /// A text with IMAGE_DIR where the staging directory is named: providers answer with the paths they wrote.

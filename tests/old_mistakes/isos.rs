@@ -140,7 +140,7 @@ const LACKING: [Mistake; 10] = [
     lacks!("aborts: product prefix not found", "no-product-dir", "no product folder"),
     lacks!("aborts: several product prefixes", "two-product-dirs", "two product folders"),
     lacks!("aborts: a key of the version file is missing", "no-version-key", "is missing"),
-    lacks!("goes on with an empty command line", "no-append", "no `append` line"),
+    lacks!("goes on with an empty command line", "no-append", "no line of it begins with `append`"),
     lacks!("passes two command lines at once", "two-appends", "2 `append` lines"),
     lacks!("qemu complains about an empty kernel", "missing-kernel", "vmlinuz"),
     lacks!("gunzip complains about an empty file", "missing-initrd", "initrd.img"),

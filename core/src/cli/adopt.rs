@@ -1,6 +1,9 @@
 //! Shows what a run that is not trusted would use and remove, before the user decides to trust it.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Component, Path},
+};
 
 use super::{args, build::Resumed};
 use crate::{
@@ -22,12 +25,18 @@ pub(super) fn scope(run: &Run, base: &Path) -> Scope {
     Scope::new(own.into_iter().flatten(), published)
 }
 
-/// Whether a directory that exists is below the one of all builds' files; links are followed.
+/// Whether a directory is below the one of all builds' files; links are followed. It may be gone already, with
+/// parents of it that are left.
 pub(super) fn is_below(folder: &Path, base: &Path) -> bool {
-    let real = |path: &Path| fs::canonicalize(path).ok();
-    real(folder)
-        .zip(real(base))
-        .is_some_and(|(folder, base)| folder != base && folder.starts_with(base))
+    let is_plain = |part: Component<'_>| !matches!(part, Component::ParentDir | Component::CurDir);
+    if !folder.components().all(is_plain) {
+        return false;
+    }
+    let existing = folder.ancestors().find(|folder| folder.symlink_metadata().is_ok());
+    let Some((existing, base)) = existing.zip(fs::canonicalize(base).ok()) else { return false };
+    let rest = folder.strip_prefix(existing).unwrap_or(Path::new(""));
+    let real = fs::canonicalize(existing).map(|real| real.join(rest));
+    real.is_ok_and(|folder| folder.starts_with(&base) && folder.components().ne(base.components()))
 }
 
 /// What a run uses and what would be removed, in lines.

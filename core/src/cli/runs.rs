@@ -325,6 +325,7 @@ fn end_publication(run: &Run) -> Result<()> {
     }
     let Some(directory) = run.build.image_dir.as_deref().map(Path::new) else { return Ok(()) };
     if !Publication::is_pending(directory, &run.id) {
+        Publication::remove_stale_lock(directory);
         return Ok(());
     }
     if !is_released {

@@ -43,6 +43,9 @@ impl Pipeline<'_> {
         let image_dir = Path::new(build.image_dir.as_deref().unwrap_or_default());
         let files = self.host.released_files();
         let committed = if files.is_empty() || !Publication::is_pending(image_dir, &build.run_id) {
+            if self.plan.needs_image_dir() {
+                Publication::remove_stale_lock(image_dir);
+            }
             Ok(Vec::new())
         } else {
             Publication::commit(image_dir, &build.run_id, &files)

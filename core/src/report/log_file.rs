@@ -94,9 +94,16 @@ fn open(path: &Path, named_here: bool) -> io::Result<File> {
 fn point(link: &Path, target: &str) -> io::Result<()> {
     let mut name = std::ffi::OsString::from(".");
     name.push(link.file_name().unwrap_or_default());
-    name.push(format!(".{target}"));
+    name.push(".part");
+    // Always the same name: the next build removes what a killed one left.
     let temporary = link.with_file_name(name);
-    std::os::unix::fs::symlink(target, &temporary)?;
+    let made = std::os::unix::fs::symlink(target, &temporary);
+    if made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
+        fs::remove_file(&temporary)?;
+        std::os::unix::fs::symlink(target, &temporary)?;
+    } else {
+        made?;
+    }
     fs::rename(&temporary, link).inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })
