@@ -28,18 +28,24 @@ impl Killed {
     /// Runs a build that is killed right after the journal says that `step` is done.
     #[track_caller]
     fn after(self, step: &str, more: &[&str]) -> Self {
+        self.at(&format!(r#""what":"step_done","step":"{step}""#), more)
+    }
+
+    /// Runs a build that is killed right after the first line of its journal with this text.
+    #[track_caller]
+    fn at(self, text: &str, more: &[&str]) -> Self {
         for line in 1..100 {
             let mut command = self.sandbox.command(&[&WORDS[..], more].concat());
             command.stdout(Stdio::null()).stderr(Stdio::null());
             let status = command.env("BUILD_IMAGE_TRIAL_KILL", format!("after:{line}")).status();
-            assert!(status.unwrap().code().is_none(), "the build ended before step {step}");
-            if self.journal().contains(&format!(r#""what":"step_done","step":"{step}""#)) {
+            assert!(status.unwrap().code().is_none(), "the build ended without {text}");
+            if self.journal().contains(text) {
                 return self;
             }
             self.sandbox.run(&["gc", "--yes"]).succeeded();
             self.sandbox.cloud_has_only(0);
         }
-        panic!("no journal says that step {step} is done");
+        panic!("no journal has {text}");
     }
 
     fn journal(&self) -> String {
@@ -87,6 +93,23 @@ fn settings_that_change_what_is_built_are_refused_by_name() {
     let run = killed.sandbox.run(&["resume", "--cloud-image-name", "one"]);
     killed.is_done(&run);
     assert_eq!(run.member("image_name"), "one");
+    assert_eq!(run.member("bytes_sent"), 0);
+}
+
+#[test]
+fn settings_of_an_import_that_was_started_are_refused_by_name() {
+    let killed = Killed::new().at(r#"["Platform","CentOS"]"#, &["--alibaba-platform", "CentOS"]);
+    for (more, text) in [
+        (["--alibaba-platform", "Ubuntu"], "ALIBABA_PLATFORM was `CentOS`; now it is `Ubuntu`"),
+        (["--alibaba-license-type", "BYOL"], "ALIBABA_LICENSE_TYPE was not set; now it is `BYOL`"),
+        (["--alibaba-resource-group-id", "rg-1"], "ALIBABA_RESOURCE_GROUP_ID was not set"),
+        (["--alibaba-boot-mode", "UEFI"], "ALIBABA_BOOT_MODE was not set; now it is `UEFI`"),
+    ] {
+        let run = killed.sandbox.run(&[&["resume"][..], &more].concat());
+        run.failed(2, &[text, "the import was started", "hint:"]);
+    }
+    let run = killed.sandbox.run(&["resume"]);
+    killed.is_done(&run);
     assert_eq!(run.member("bytes_sent"), 0);
 }
 

@@ -2,8 +2,11 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -16,6 +19,9 @@ use crate::{
 
 /// How often a blocked future looks whether the host asked to stop.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
+
+/// Longest time for which the answer of a call is waited for after the host asked to stop: a step has two seconds.
+const ANSWER_GRACE: Duration = Duration::from_millis(1500);
 
 /// Bytes that [`Context::copy_disk`] holds at once.
 const COPY_BLOCK: usize = 1 << 20;
@@ -180,13 +186,31 @@ pub trait Host: Send + Sync + 'static {
 pub struct Context {
     host: Arc<dyn Host>,
     runtime: Arc<RuntimeSlot>,
+    /// Calls under way that [`Context::until_answered`] keeps.
+    calls: Arc<AtomicUsize>,
+}
+
+/// Counts a call as long as it is under way.
+struct Call<'a>(&'a AtomicUsize);
+
+impl<'a> Call<'a> {
+    fn begin(calls: &'a AtomicUsize) -> Self {
+        calls.fetch_add(1, Ordering::SeqCst);
+        Self(calls)
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Context {
     /// A context over a host (for adapters and tests).
     #[must_use]
     pub fn new(host: Arc<dyn Host>) -> Self {
-        Self { host, runtime: Arc::default() }
+        Self { host, runtime: Arc::default(), calls: Arc::default() }
     }
 
     /// The host's services themselves.
@@ -369,7 +393,8 @@ impl Context {
         Ok(answer)
     }
 
-    /// Runs a future to its end on a runtime that belongs to this provider; Ctrl-C drops it.
+    /// Runs a future to its end on a runtime that belongs to this provider; Ctrl-C drops it, see
+    /// [`Context::until_answered`].
     ///
     /// # Errors
     /// The future's, [`Error::cancelled`], or an internal one when no thread can be started.
@@ -378,14 +403,29 @@ impl Context {
         handle.block_on(async {
             let mut future = std::pin::pin!(future);
             let mut poll = tokio::time::interval(CANCEL_POLL);
+            let mut asked: Option<Instant> = None;
             loop {
                 tokio::select! {
                     biased;
                     answer = &mut future => return answer,
-                    _ = poll.tick() => self.check_cancelled()?,
+                    _ = poll.tick() => {}
+                }
+                if let Err(cancelled) = self.check_cancelled() {
+                    let since = asked.get_or_insert_with(Instant::now).elapsed();
+                    if self.calls.load(Ordering::SeqCst) == 0 || since >= ANSWER_GRACE {
+                        return Err(cancelled);
+                    }
                 }
             }
         })
+    }
+
+    /// Runs a call that creates something, inside [`Context::block_on`]: Ctrl-C does not drop it before it is answered,
+    /// for 1.5 seconds at most, since only the answer tells what was created. Write that down right behind it, without
+    /// awaiting anything.
+    pub async fn until_answered<F: Future>(&self, call: F) -> F::Output {
+        let _call = Call::begin(&self.calls);
+        call.await
     }
 
     /// Ends the runtime without waiting long for stuck tasks; nothing of it calls the host afterwards.
@@ -445,6 +485,41 @@ impl Drop for RuntimeSlot {
         // The last context may be dropped by a task of the runtime itself, which must not wait for it.
         if let Slot::Running(runtime) = std::mem::replace(slot, Slot::Ended) {
             runtime.shutdown_background();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::MockHost;
+
+    #[test]
+    fn a_stop_waits_for_the_answer_of_a_call_that_creates_something_but_not_for_ever() {
+        for (kept, answered) in [(true, true), (true, false), (false, true)] {
+            let host = Arc::new(MockHost::default());
+            let context = Context::new(Arc::clone(&host) as Arc<dyn Host>);
+            let outcome = context.block_on(async {
+                let call = async {
+                    host.cancel();
+                    if !answered {
+                        std::future::pending::<()>().await;
+                    }
+                    // The service takes longer to answer than the stop to be noticed.
+                    let mut looks = tokio::time::interval(CANCEL_POLL);
+                    for _ in 0..4 {
+                        looks.tick().await;
+                    }
+                    "created"
+                };
+                Ok(if kept { context.until_answered(call).await } else { call.await })
+            });
+            if kept && answered {
+                assert_eq!(outcome.unwrap(), "created");
+            } else {
+                assert_eq!(outcome.unwrap_err().kind, ErrorKind::Cancelled);
+            }
+            assert_eq!(context.calls.load(Ordering::SeqCst), 0);
         }
     }
 }

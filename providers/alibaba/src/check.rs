@@ -18,7 +18,7 @@ use crate::{
     error::Failure,
     expected,
     image::Image,
-    import::{import_parameters, machine_problem, working_name},
+    import::{import_parameters, machine_problem, too_late, working_name},
     names,
     nearby::nearby,
     retry::Policy,
@@ -57,6 +57,10 @@ pub(crate) fn check(
     };
     let cloud = Cloud::open(credentials, &place)?;
     let before = Before { import: context.load(IMPORT)?, copies: copies::known(context)? };
+    if let Some(started) = &before.import {
+        let late = too_late(config, &place, &request.build, started);
+        report.findings.extend(late.iter().map(|error| Finding::error("settings", error)));
+    }
     let found = online(&cloud, config, &place, request, &before);
     report.findings.extend(context.block_on(async { Ok(found.await) })?);
     report.findings.extend(same_account(context, credentials, request.look_only)?);

@@ -215,7 +215,7 @@ impl Copier<'_> {
                     "delete it, choose another CLOUD_IMAGE_NAME, or set ALIBABA_IF_EXISTS=replace",
                 ));
             }
-            Ok(self.call(&ecs.region, &name).await?.image_id)
+            Ok(context.until_answered(self.call(&ecs.region, &name)).await?.image_id)
         });
         let id = match id {
             Ok(id) => id,

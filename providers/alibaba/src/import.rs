@@ -130,7 +130,8 @@ pub(crate) fn start(
     context.will_create(&state.image())?;
     context.save(IMPORT, state)?;
     let import = async {
-        match cloud.ecs.import_image(&state.call, &Policy::CALL).await {
+        let call = cloud.ecs.import_image(&state.call, &Policy::CALL);
+        match context.until_answered(call).await {
             Ok(imported) => Ok((imported.image_id, imported.task_id)),
             Err(failure) if failure.is(&["InvalidImageName.Duplicated", "ImageIsImporting"]) => {
                 adopt(cloud, state, failure).await.map(|id| (id, None))
@@ -161,6 +162,43 @@ async fn adopt(cloud: &Cloud, state: &ImportState, refused: Failure) -> Result<S
     let found = cloud.ecs.images_named(&state.name, &Policy::CALL).await?;
     let ours = found.into_iter().find(|image| image.comes_from(&state.bucket, &state.key));
     ours.map(|image| image.image_id).ok_or(*refused.error)
+}
+
+/// Parameters that nothing but the import itself sets, and the settings they come from.
+const FIXED: [(&str, &str); 5] = [
+    ("Platform", "ALIBABA_PLATFORM"),
+    ("Architecture", "ALIBABA_ARCHITECTURE"),
+    ("BootMode", "ALIBABA_BOOT_MODE"),
+    ("LicenseType", "ALIBABA_LICENSE_TYPE"),
+    ("ResourceGroupId", "ALIBABA_RESOURCE_GROUP_ID"),
+];
+
+/// Settings that a resumed run cannot change any more, since its import was started with others.
+pub(crate) fn too_late(
+    config: &Config,
+    place: &Place,
+    build: &Build,
+    started: &ImportState,
+) -> Vec<Error> {
+    if started.call.is_empty() || started.failed {
+        return Vec::new();
+    }
+    let now = import_parameters(config, place, build, &started.name, &started.key);
+    let value = |of: &Parameters, parameter: &str| {
+        let found = of.iter().find(|(name, _)| name == parameter);
+        found.map_or_else(|| "not set".to_owned(), |(_, value)| format!("`{value}`"))
+    };
+    FIXED
+        .iter()
+        .map(|(name, key)| (key, value(&started.call, name), value(&now, name)))
+        .filter(|(_, before, now)| before != now)
+        .map(|(key, before, now)| {
+            Error::config(format!(
+                "the import was started when {key} was {before}; now it is {now}"
+            ))
+            .with_hint("resume with the earlier value, or build again in a new run")
+        })
+        .collect()
 }
 
 /// Everything `ImportImage` is told, except for the token that makes it repeatable.

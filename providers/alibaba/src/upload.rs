@@ -165,7 +165,8 @@ impl Upload<'_> {
             self.abort_strays().await?;
         }
         let headers = self.object_headers();
-        let initiated = self.oss.initiate(&self.state.key, &headers, &Policy::CALL).await;
+        let call = self.oss.initiate(&self.state.key, &headers, &Policy::CALL);
+        let initiated = self.context.until_answered(call).await;
         let id = match initiated.map_err(Error::from) {
             Ok(id) => id,
             Err(error) => {
