@@ -65,6 +65,49 @@ fn the_result_document_is_on_standard_output_when_asked_for() {
 }
 
 #[test]
+fn a_result_that_cannot_be_printed_is_no_success() {
+    let sandbox = Sandbox::new();
+    sandbox.disk("d.raw", 1, 1);
+    for (words, code) in [
+        (&["--disk", "d.raw", "-p", "qcow2", "--json"][..], 9),
+        (&["--disk", "d.raw", "-p", "qcow2"], 9),
+        (&["plan", "--disk", "d.raw", "-p", "qcow2"], 9),
+        (&["--help"], 9),
+        (&["--disk", "absent.raw", "-p", "qcow2", "--json"], 4),
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = sandbox.command(words).stdout(full).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {errors}");
+        assert_eq!(errors.contains("cannot write to standard output"), code == 9, "{errors}");
+    }
+    assert!(sandbox.path().join("images/d.qcow2.zip").is_file(), "{:?}", sandbox.files());
+}
+
+#[test]
+fn results_are_not_written_over_what_a_build_reads() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("d.json", 1, 1);
+    let before = fs::read(&disk).unwrap();
+    fs::write(sandbox.path().join("c.json"), "PLATFORM: qcow2\n").unwrap();
+    for (words, named) in [
+        (&["--disk", "d.json", "-c", "c.json", "--output-json-file", "d.json"][..], "DISK"),
+        (&["--disk", "d.json", "-c", "c.json", "--output-json-file", "c.json"], "CONFIG_FILE"),
+        (&["--disk", "d.json", "-p", "qcow2", "--provenance-file", "./d.json"], "DISK"),
+        (&["--disk", "d.json", "-p", "absent", "--output-json-file", "d.json"], "absent"),
+    ] {
+        let output = sandbox.command(words).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(matches!(output.status.code(), Some(2 | 3)), "{words:?}: {errors}");
+        assert!(errors.contains(named), "{words:?}: {errors}");
+        assert_eq!(fs::read(&disk).unwrap(), before, "{words:?}");
+        let config = fs::read_to_string(sandbox.path().join("c.json")).unwrap();
+        assert_eq!(config, "PLATFORM: qcow2\n");
+    }
+    assert!(!sandbox.path().join("images").exists());
+}
+
+#[test]
 fn other_disk_formats_are_taken_as_they_are() {
     if !needs_qemu() {
         return;

@@ -29,6 +29,8 @@ pub enum Stage {
     Attestation,
     /// The registry of images that is notified at the end.
     Registry,
+    /// Writing the result of a build that is done: the result document, standard output.
+    Result,
     /// Ctrl-C or a termination signal.
     Interrupted,
     /// A broken assumption of this program.
@@ -151,7 +153,7 @@ impl Error {
             Stage::Disk => crate::exit::DISK,
             Stage::Provider(_) if self.retryable => crate::exit::UNAVAILABLE,
             Stage::Provider(kind) => provider_code(kind),
-            Stage::Attestation | Stage::Registry => crate::exit::FOLLOW_UP,
+            Stage::Attestation | Stage::Registry | Stage::Result => crate::exit::FOLLOW_UP,
             Stage::Interrupted => crate::exit::INTERRUPTED,
             Stage::Bug => crate::exit::BUG,
         }
@@ -169,6 +171,7 @@ impl Error {
             Stage::Provider(kind) => kind.code(),
             Stage::Attestation => "attestation",
             Stage::Registry => "registry",
+            Stage::Result => "result",
             Stage::Interrupted => "interrupted",
             Stage::Bug => "bug",
         }

@@ -91,7 +91,7 @@ fn attempt(
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
     let open_words = args::without_secrets(&words, &plugin.rows());
     drop(words);
-    output.set(settings, environment);
+    output.set(settings, &[core_rows(), plugin.rows()].concat(), environment);
     output.probe()?;
     let draws = match resumed {
         Some(resumed) => Draws::of(&resumed.run)?,

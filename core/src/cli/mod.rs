@@ -14,6 +14,7 @@ mod info;
 mod iso_only;
 mod os_release;
 mod output;
+mod overwrite;
 mod plan;
 mod providers;
 mod runs;
@@ -23,10 +24,10 @@ mod tree;
 mod unknown;
 mod unsupported;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode, sync::OnceLock};
 
 use crate::{
-    error::Error,
+    error::{Error, Stage},
     exit,
     plugins::{CHILD_VERB, expect_end, run_child},
     report::{Manner, Reporter, harmless},
@@ -47,6 +48,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             failed(&error, &environment)
         }
     };
+    let code = printed(code, &environment);
     expect_end();
     ExitCode::from(code)
 }
@@ -118,9 +120,27 @@ fn print(text: &str) {
     print_as_is(&harmless(text));
 }
 
-/// Writes to standard output, byte for byte. A closed pipe is no reason to fail.
+/// Writes to standard output, byte for byte. A closed pipe is no reason to fail; any other failure is the end of the
+/// process's success.
 fn print_as_is(text: &str) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = written
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        let _ = UNWRITTEN.set(error);
+    }
+}
+
+/// Why standard output lacks something, if it does.
+static UNWRITTEN: OnceLock<std::io::Error> = OnceLock::new();
+
+/// The exit code of a process, now that all is printed: what was asked for is not there when it could not be printed.
+fn printed(code: u8, environment: &Environment) -> u8 {
+    let Some(cause) = UNWRITTEN.get().filter(|_| code == exit::DONE) else { return code };
+    let error = Error::new(Stage::Result, "cannot write to standard output")
+        .because(cause)
+        .hint("look at the space where it goes; the log and `build-image runs` tell what was done");
+    failed(&error, environment)
 }

@@ -1,41 +1,50 @@
 //! Where the result of a build goes: summary, result document, exit code.
 
+use build_image_plugin_api::SettingKind;
+
+use super::overwrite;
 use crate::{
-    error::Result,
+    error::{Error, Result},
     exit,
     report::{Failure, Manner, Outcome, Reporter, ResultFile},
     settings::{Environment, Layers, Resolved, Row, core_rows},
 };
 
 /// The settings of this page.
-const KEYS: [&str; 2] = ["OUTPUT_JSON_FILE", "JSON"];
+const KEYS: [&str; 2] = [overwrite::RESULT, "JSON"];
 
 /// Where the result goes; known as early as possible, so that early failures are reported too.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Output {
     json: bool,
     /// Of what is said on the way.
     pub(super) manner: Manner,
     file: Option<ResultFile>,
+    /// Why the result does not go into the file that is set: something else is there.
+    refused: Option<Error>,
 }
 
 impl Output {
     /// What the first look at the layers tells. A value that is wrong is left to those who report it.
     pub(super) fn learn(&mut self, layers: &Layers) {
         let keys = [&KEYS[..], &Manner::KEYS].concat();
-        let mine = core_rows().into_iter().filter(|row| keys.contains(&row.key()));
+        let is_read =
+            |row: &Row| keys.contains(&row.key()) || row.setting.kind == SettingKind::Path;
+        let mine = core_rows().into_iter().filter(is_read);
         let right = |row: &Row| layers.resolve(std::slice::from_ref(row)).is_ok();
         let rows: Vec<Row> = mine.filter(right).collect();
         if let Ok(settings) = layers.resolve(&rows) {
-            self.set(&settings, &layers.environment);
+            self.set(&settings, &rows, &layers.environment);
         }
     }
 
     /// What the settings say.
-    pub(super) fn set(&mut self, settings: &Resolved, environment: &Environment) {
+    pub(super) fn set(&mut self, settings: &Resolved, rows: &[Row], environment: &Environment) {
         self.manner = Manner::of(settings, environment);
         self.json = settings.is_on("JSON");
-        self.file = settings.text("OUTPUT_JSON_FILE").map(ResultFile::named);
+        self.refused = overwrite::check(settings, rows).err();
+        let file = settings.text(overwrite::RESULT).filter(|_| self.refused.is_none());
+        self.file = file.map(ResultFile::named);
     }
 
     /// Finds out before the long part whether the result can be written.
@@ -43,6 +52,9 @@ impl Output {
     /// # Errors
     /// When it cannot; it is not tried again then.
     pub(super) fn probe(&mut self) -> Result<()> {
+        if let Some(error) = self.refused.take() {
+            return Err(error);
+        }
         let Some(file) = &self.file else { return Ok(()) };
         let probed = file.probe();
         if probed.is_err() {
@@ -138,7 +150,11 @@ mod tests {
             let mut output = Output::default();
             output.learn(&layers);
             let manner = if quiet { Manner::None } else { Manner::Plain };
-            assert_eq!(output, Output { json, manner, file: None }, "{layers:?}");
+            assert_eq!(
+                (output.json, output.manner, &output.file),
+                (json, manner, &None),
+                "{layers:?}"
+            );
         }
         let mut output = Output::default();
         let home = Environment::of([("HOME", "/h"), ("OUTPUT_JSON_FILE", "~/r.json")]);
@@ -171,7 +187,7 @@ mod tests {
         let file = Some(ResultFile::named(taken.to_str().unwrap()));
         let mut output = Output { file, manner: Manner::None, ..Output::default() };
         let mut outcome = Outcome::default();
-        assert_eq!(output.finish(&Ok(()), &mut outcome), exit::DISK);
+        assert_eq!(output.finish(&Ok(()), &mut outcome), exit::FOLLOW_UP);
         assert_eq!(outcome.result, "SUCCESS");
         let error = output.probe().unwrap_err();
         assert_eq!(output.finish(&Err(error), &mut outcome), exit::USAGE);

@@ -30,6 +30,12 @@ impl ResultFile {
         Self { path: PathBuf::from(text) }
     }
 
+    /// Where the document goes.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether the file can be written, as far as that can be seen without writing.
     ///
     /// # Errors
@@ -60,7 +66,7 @@ impl ResultFile {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, outcome: &Outcome) -> Result<()> {
-        let failed = |error: io::Error| self.failed(Stage::Disk, &error);
+        let failed = |error: io::Error| self.failed(Stage::Result, &error);
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or_else(|| Path::new("."));
         fs::create_dir_all(folder).map_err(failed)?;
