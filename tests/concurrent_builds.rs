@@ -109,3 +109,26 @@ fn builds_of_one_name_at_once_are_right_or_name_the_other_one() {
         judge(&sandbox, &disks, &outputs, words);
     }
 }
+
+#[test]
+fn builds_of_one_name_in_the_cloud_make_one_image_and_leave_nothing_else() {
+    let sandbox = Sandbox::with_cloud();
+    sandbox.disk("disk.raw", 8, 3);
+    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+    let start = |_| {
+        let mut command = sandbox.command(&[&words[..], &["--cloud-image-name", "one"]].concat());
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let children: Vec<_> = (0..BUILDS).map(start).collect();
+    let outputs: Vec<Output> =
+        children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    let succeeded = outputs.iter().filter(|output| output.status.success()).count();
+    for output in outputs.iter().filter(|output| !output.status.success()) {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(6), "{errors}");
+        assert!(errors.contains("name"), "{errors}");
+    }
+    assert_eq!(succeeded, 1, "one name, one image");
+    sandbox.cloud_has_only(1);
+    assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
+}

@@ -138,6 +138,66 @@ fn an_installer_that_does_not_fit_is_not_started() {
     only_records(&left);
 }
 
+/// Puts files of an earlier build into the full file system, and lists the digests of what is there before and after.
+const EARLIER_SCRIPT: &str = r#"
+mount -t tmpfs -o size="$1" none small || exit 99
+mkdir small/images
+for name in $2; do printf earlier >"small/$name" || exit 99; done
+shift 2
+(cd small && find . -type f -exec sha256sum {} + | LC_ALL=C sort) >before || exit 98
+"$@"
+code=$?
+(cd small && find . -type f -exec sha256sum {} + | LC_ALL=C sort) >after || exit 98
+(cd small/images && for sum in *.sha256; do sha256sum --quiet -c "$sum"; done) >sums 2>&1 && echo valid >sums
+exit $code
+"#;
+
+#[test]
+fn a_disk_of_any_size_holds_the_whole_new_set_or_the_earlier_one() {
+    if !can_mount() || !needs(&["sha256sum"]) {
+        return;
+    }
+    let (mut fits, mut full) = (0, 0);
+    for (platform, image) in [
+        (&["qcow2", "--package", "none"][..], "disk.qcow2"),
+        (&["vhd"], "disk.vhd.zip"),
+        (&["vmware"], "disk.vmware.ova"),
+        (&["azure", "--no-upload"], "disk.azure.vhd.tar.gz"),
+    ] {
+        let names = ["", ".md5", ".sha256", ".384.sig"].map(|end| format!("images/{image}{end}"));
+        let names = [names.join(" "), "statement.json".to_owned()].join(" ");
+        for kib in (64..2200).step_by(178) {
+            let sandbox = Sandbox::new();
+            sandbox.disk("disk.raw", 2, 1);
+            fs::create_dir(sandbox.path().join("small")).unwrap();
+            let own = ["--disk", "disk.raw", "--image-dir", "small/images", "-p"];
+            let more = ["--provenance-file", "small/statement.json"];
+            let inner = sandbox.command(&[&own[..], platform, &more].concat());
+            let mut outer = Command::new("unshare");
+            outer.args(["-rm", "sh", "-c", EARLIER_SCRIPT, "sh", &format!("{kib}k"), &names]);
+            outer.arg(inner.get_program()).args(inner.get_args()).current_dir(sandbox.path());
+            outer.env_clear().stdin(Stdio::null());
+            outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            let run = Run::of(&outer.output().unwrap(), None);
+            let text = |name: &str| fs::read_to_string(sandbox.path().join(name)).unwrap();
+            let case = format!("{platform:?}, {kib} KiB, exit {}: {}", run.code, run.stderr);
+            assert!(run.code < 98, "the script itself failed: {case}");
+            if run.code == 0 {
+                fits += 1;
+                assert_eq!(text("sums"), "valid\n", "{case}");
+                assert!(!text("after").contains(".384.sig"), "{case}");
+                continue;
+            }
+            full += 1;
+            run.failed(5, &["hint:"]);
+            assert_eq!(text("after"), text("before"), "{case}");
+            assert!(!sandbox.path().join("artifacts").exists(), "{case}: {:?}", sandbox.files());
+        }
+    }
+    println!("{fits} builds had room, {full} had not");
+    assert!(fits >= 8 && full >= 12, "{fits} {full}");
+}
+
 #[test]
 fn a_guest_whose_disk_does_not_fit_is_stopped() {
     if !can_mount() || !needs_qemu() {

@@ -1,6 +1,6 @@
 //! Tests every edge between two states of a build, as far as the journal marks it, with what may happen there: the
-//! process is killed, interrupted or terminated, or the disk with its journal is full; and every request to the cloud,
-//! refused. Afterwards the run is resumed or collected.
+//! process is killed, interrupted or terminated, the disk with its journal is full, or the clock is set; and every
+//! request to the cloud, refused. Afterwards the run is resumed or collected.
 //!
 //! After each: exit code 0 means that the result is complete and equal to that of an undisturbed build; any other
 //! means that every earlier output is what it was and nothing of the run is left, here or in the cloud.
@@ -21,14 +21,14 @@ use serde_json::Value;
 
 use crate::{
     concurrent_builds::{is_equal, unpacked},
-    harness::{Run, Sandbox, names, needs, tool},
+    harness::{Clock, Run, Sandbox, names, needs, tool},
 };
 
 /// One point in so many is tried; all of them with BUILD_IMAGE_SOAK_SEAMS=1. Not a multiple of the numbers of
 /// disturbances and of endings, so that each meets each.
 const STEP: usize = 7;
 /// What happens at a line of the journal, in the words of the crash points of debug builds.
-const DISTURBANCES: [&str; 4] = ["after", "int", "term", "full"];
+const DISTURBANCES: [&str; 5] = ["after", "int", "term", "full", "clock"];
 /// The builds: provider and further words.
 const BUILDS: [&[&str]; 8] = [
     &["alibaba", "-c", "config.yml"],
@@ -97,6 +97,10 @@ impl Bench {
         }
         let mut command = self.sandbox.command(&self.all_words());
         command.env("BUILD_IMAGE_TRIAL_KILL", format!("{what}:{line}"));
+        let clock = Clock::new(self.state.path().join("clock"));
+        if what == "clock" {
+            clock.rules(&mut command);
+        }
         let run = Run::of(&command.stdin(Stdio::null()).output().unwrap(), None);
         emulator.set_faults("[]").unwrap();
         run
@@ -269,7 +273,7 @@ impl Point {
 
 #[test]
 fn every_edge_between_two_states_ends_complete_or_without_a_trace() {
-    if !needs(&["qemu-img", "tar", "unzip", "sha256sum"]) {
+    if !needs(&["qemu-img", "tar", "unzip", "sha256sum", "cc"]) {
         return;
     }
     let step = if std::env::var_os("BUILD_IMAGE_SOAK_SEAMS").is_some() { 1 } else { STEP };

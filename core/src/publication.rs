@@ -11,6 +11,7 @@
 //! place that changes final names; it needs the journal's list of files and finishes what a killed process began.
 
 mod staging;
+mod translation;
 
 use std::{
     ffi::OsStr,
@@ -22,12 +23,12 @@ use std::{
 
 use build_image_files::{abandoned, sync_directory};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use self::staging::{
     LOCK, OWNER, Owner, PREFIX, check_own, claim, lock_directory, open_unfollowed, refuse_second,
     remove_staging, staging,
 };
+pub use self::translation::Translation;
 use crate::{
     artifacts::{cannot, cannot_make},
     error::{Error, Result, Stage},
@@ -60,6 +61,18 @@ pub struct PublishedFile {
     pub ino: u64,
     /// Length, bytes.
     pub len: u64,
+    /// The file of an earlier build that has its name when the build is released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
+}
+
+/// What became of the files of a released run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// They have their names.
+    Published(Vec<PathBuf>),
+    /// Another build or the user has changed what has their names since the release: nothing is published.
+    Superseded,
 }
 
 impl Publication {
@@ -151,6 +164,7 @@ impl Publication {
                 dev: found.dev(),
                 ino: found.ino(),
                 len: found.len(),
+                replaces: None,
             });
         }
         let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
@@ -160,6 +174,9 @@ impl Publication {
             None => 0,
         };
         files.sort_by_cached_key(|file| (rank(&file.name), file.name.clone()));
+        for file in &mut files {
+            file.replaces = mark(&self.image_dir.join(&file.name));
+        }
         Ok(files)
     }
 
@@ -181,6 +198,11 @@ impl Publication {
         let identity =
             |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
         for target in names.iter().map(|name| image_dir.join(name)) {
+            if fs::symlink_metadata(&target).is_ok_and(|found| found.is_dir()) {
+                let error = io::ErrorKind::IsADirectory.into();
+                return Err(cannot("replace", &target, &error)
+                    .hint("remove the directory, or set IMAGE_DIR to another one"));
+            }
             let Some(known) = identity(&target) else { continue };
             if let Some(input) = inputs.iter().find(|input| identity(input) == Some(known)) {
                 let (target, input) = (target.display(), input.display());
@@ -192,42 +214,51 @@ impl Publication {
         Ok(())
     }
 
-    /// Moves the files of a run to their final names and removes the staging directory; returns the final paths.
-    /// Digests and signatures of an older image that the set does not replace are removed. Called again after it
-    /// was killed or failed, it finishes.
+    /// Moves the files of a run to their final names and removes the staging directory. Digests and signatures of an
+    /// older image that the set does not replace are removed. Called again after it was killed or failed, it
+    /// finishes; when another build has published files of these names since the release, it gives way.
     ///
     /// # Errors
-    /// When a file is neither staged nor published, a directory has its final name, or it cannot be renamed. Nothing
-    /// is changed in the first two cases.
-    pub fn commit(image_dir: &Path, run_id: &str, files: &[PublishedFile]) -> Result<Vec<PathBuf>> {
+    /// When a directory has a file's name, or it cannot be renamed. Then every name leads to the file that it led to
+    /// before, where the file system can exchange two files.
+    pub fn commit(image_dir: &Path, run_id: &str, files: &[PublishedFile]) -> Result<Committed> {
         let image_dir = normalised(image_dir);
         let staging = staging(&image_dir, run_id)?;
+        if fs::symlink_metadata(&image_dir).is_err() {
+            return Ok(Committed::Superseded);
+        }
         let _alone = lock_directory(&image_dir)?;
-        let mut renames = Vec::new();
+        let mut swaps = Vec::new();
         for file in files {
             check_name(&file.name)?;
             let (staged, target) = (staging.join(&file.name), image_dir.join(&file.name));
-            if file.is_at(&staged)? {
-                if fs::symlink_metadata(&target).is_ok_and(|found| found.is_dir()) {
-                    let error = io::ErrorKind::IsADirectory.into();
-                    return Err(cannot("replace", &target, &error)
-                        .hint("remove the directory, or set IMAGE_DIR to another one"));
-                }
-                renames.push((staged, target));
-            } else if fs::symlink_metadata(&staged).is_ok() || !file.is_at(&target)? {
-                let text =
-                    format!("`{}` is not the file that run `{run_id}` wrote", target.display());
-                return Err(Error::new(Stage::Disk, text)
-                    .hint("build again; another program removed or replaced the file"));
+            if file.is_at(&target)? {
+                continue;
             }
+            if fs::symlink_metadata(&target).is_ok_and(|found| found.is_dir()) {
+                let error = io::ErrorKind::IsADirectory.into();
+                return Err(cannot("replace", &target, &error)
+                    .hint("remove the directory, or set IMAGE_DIR to another one"));
+            }
+            let now = mark(&target);
+            if !file.is_at(&staged)? || now.is_some() && now != file.replaces {
+                remove_staging(&staging)?;
+                return Ok(Committed::Superseded);
+            }
+            swaps.push(Swap { staged, target, exchanges: now.is_some() });
         }
-        for (staged, target) in &renames {
-            fs::rename(staged, target).map_err(|error| cannot("write", target, &error))?;
+        for (number, swap) in swaps.iter().enumerate() {
+            if let Err(error) = swap.make() {
+                for made in swaps[..number].iter().rev() {
+                    made.undo();
+                }
+                return Err(cannot("write", &swap.target, &error));
+            }
         }
         remove_outdated(&image_dir, files)?;
         sync_directory(&image_dir).map_err(|error| cannot("sync", &image_dir, &error))?;
         remove_staging(&staging)?;
-        Ok(files.iter().map(|file| image_dir.join(&file.name)).collect())
+        Ok(Committed::Published(files.iter().map(|file| image_dir.join(&file.name)).collect()))
     }
 
     /// Whether the staging directory of a run exists: its files are not all published, or not removed.
@@ -274,31 +305,10 @@ impl Publication {
         }
     }
 
-    /// A text with IMAGE_DIR where the staging directory is named: providers answer with the paths they wrote.
+    /// How texts name the files, before and after they get their names.
     #[must_use]
-    pub fn translate(&self, text: &str) -> String {
-        let shown = |path: &Path| path.display().to_string();
-        let plain = replaced(text, &shown(&self.staging), &shown(&self.image_dir));
-        match (self.staging.canonicalize(), self.image_dir.canonicalize()) {
-            (Ok(staging), Ok(image_dir)) => replaced(&plain, &shown(&staging), &shown(&image_dir)),
-            _ => plain,
-        }
-    }
-
-    /// A document with IMAGE_DIR where the staging directory is named.
-    #[must_use]
-    pub fn translate_value(&self, value: Value) -> Value {
-        match value {
-            Value::String(text) => self.translate(&text).into(),
-            Value::Array(items) => {
-                items.into_iter().map(|item| self.translate_value(item)).collect()
-            }
-            Value::Object(members) => members
-                .into_iter()
-                .map(|(name, member)| (self.translate(&name), self.translate_value(member)))
-                .collect(),
-            other => other,
-        }
+    pub fn translation(&self) -> Translation {
+        Translation { image_dir: self.image_dir.clone(), staging: self.staging.clone() }
     }
 
     /// Files in the staging directory, by name.
@@ -336,6 +346,52 @@ impl PublishedFile {
             Err(error) => Err(cannot("read", path, &error)),
         }
     }
+}
+
+/// A staged file that gets its name.
+struct Swap {
+    staged: PathBuf,
+    target: PathBuf,
+    /// A file of an earlier build has the name; it takes the staged file's until the staging directory goes.
+    exchanges: bool,
+}
+
+impl Swap {
+    fn make(&self) -> io::Result<()> {
+        use rustix::{
+            fs::{CWD, RenameFlags, renameat_with},
+            io::Errno,
+        };
+        if !self.exchanges {
+            return fs::rename(&self.staged, &self.target);
+        }
+        match renameat_with(CWD, &self.staged, CWD, &self.target, RenameFlags::EXCHANGE) {
+            // A file system or kernel that cannot exchange.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                fs::rename(&self.staged, &self.target)
+            }
+            made => made.map_err(io::Error::from),
+        }
+    }
+
+    /// Takes it back, as far as the older file is still there.
+    fn undo(&self) {
+        let exchanged = self.exchanges && fs::symlink_metadata(&self.staged).is_ok();
+        let undone = match (exchanged, self.exchanges) {
+            (true, _) => self.make(),
+            (false, false) => fs::rename(&self.target, &self.staged),
+            (false, true) => Ok(()),
+        };
+        if let Err(error) = undone {
+            tracing::warn!(file = %self.target.display(), %error, "an older file is not back");
+        }
+    }
+}
+
+/// What a file that has a name is recognised by later; absent when there is none.
+fn mark(path: &Path) -> Option<String> {
+    let found = fs::symlink_metadata(path).ok()?;
+    Some(format!("{}:{}:{}", found.ino(), found.mtime(), found.mtime_nsec()))
 }
 
 /// Refuses names that lead out of IMAGE_DIR or to a file of this module.
@@ -402,18 +458,6 @@ fn remove_outdated(image_dir: &Path, files: &[PublishedFile]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Replaces a path wherever it ends as a path of a run: the id of another run may start with this one's.
-fn replaced(text: &str, from: &str, to: &str) -> String {
-    let in_an_id = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
-    let (mut result, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some((before, after)) = rest.split_once(from) {
-        result.push_str(before);
-        result.push_str(if after.starts_with(in_an_id) { from } else { to });
-        rest = after;
-    }
-    result + rest
 }
 
 #[cfg(test)]

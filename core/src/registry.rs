@@ -36,7 +36,7 @@ pub(crate) fn tell(
     let pause = Duration::from_secs(number("IMAGE_REGISTRATION_RETRY_DELAY"));
     let mut attempt = 1;
     loop {
-        let error = match post.send(&form) {
+        let error = match post.send(&form, interrupt) {
             Answered::Yes => return Ok(()),
             Answered::No(error) => return Err(lost(outcome, error)),
             Answered::NotNow(error) => error,

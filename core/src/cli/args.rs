@@ -36,13 +36,13 @@ pub(super) fn normalised(words: &[String]) -> Vec<String> {
     words.iter().map(one).collect()
 }
 
-/// The texts of the core's settings as the command line has them, the first of several each. Flags of
+/// The texts of the core's settings as the command line has them, the last of several each. Flags of
 /// providers are not known yet and passed over; the real parser finds every mistake later.
 pub(super) fn first_words(words: &[String]) -> BTreeMap<String, String> {
     words_of(words, &core_rows())
 }
 
-/// The texts of these settings, the first of several each; other flags are passed over.
+/// The texts of these settings, the last of several each; other flags are passed over.
 fn words_of(words: &[String], rows: &[Row]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut words = words.iter();
@@ -53,7 +53,7 @@ fn words_of(words: &[String], rows: &[Row]) -> BTreeMap<String, String> {
         };
         for (row, value) in said.into_iter().flatten() {
             if let Some(value) = value.or_else(|| words.next().cloned()) {
-                found.entry(row.key().to_owned()).or_insert(value);
+                found.insert(row.key().to_owned(), value);
             }
         }
     }
@@ -202,9 +202,9 @@ mod tests {
     }
 
     #[test]
-    fn the_first_look_takes_the_first_of_several() {
+    fn the_first_look_takes_the_last_of_several() {
         let found = first_words(&words("-i x.iso -p one --platform=two --config-file c.yml"));
-        assert_eq!(found["PLATFORM"], "one");
+        assert_eq!(found["PLATFORM"], "two");
         assert_eq!(found["CONFIG_FILE"], "c.yml");
     }
 

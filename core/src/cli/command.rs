@@ -63,7 +63,7 @@ pub(super) fn flag(row: &Row) -> Arg {
         .help(help(row))
         .help_heading(setting.group.clone())
         .hide(setting.hidden || row.unsupported.is_some())
-        // The first of several counts; later ones are seen by the parser and left alone.
+        // The last of several counts, so that a wrapper's defaults can be overridden.
         .action(ArgAction::Append);
     if let Some(short) = row.flag {
         arg = arg.short(short);
@@ -175,11 +175,8 @@ pub(super) fn texts(rows: &[Row], matches: &ArgMatches) -> BTreeMap<String, Stri
     let mut texts = BTreeMap::new();
     for row in rows {
         let Some(mut values) = matches.get_many::<String>(row.key()) else { continue };
-        if let Some(first) = values.next() {
-            texts.insert(row.key().to_owned(), first.clone());
-        }
-        if values.next().is_some() {
-            tracing::warn!(key = row.key(), "given more than once, the first counts");
+        if let Some(last) = values.next_back() {
+            texts.insert(row.key().to_owned(), last.clone());
         }
     }
     texts

@@ -22,7 +22,7 @@ use crate::{
     interrupt::Interrupt,
     journal::{Journal, Key},
     pipeline::{Undo, clean, publish_statement},
-    publication::Publication,
+    publication::{Committed, Publication},
     report::{Leftover, Manner, Outcome, Reporter, print_line},
     runs::{self, Run, State},
     settings::{Environment, Layers, Resolved, Row, core_rows},
@@ -126,6 +126,13 @@ fn describe(run: &Run) -> String {
     if let Some(reason) = &run.untrusted {
         text.push_str(&format!("    not trusted: {reason}\n"));
     }
+    let directory = run.build.image_dir.as_deref().map(Path::new);
+    if let Some(directory) =
+        directory.filter(|directory| Publication::is_pending(directory, &run.id))
+    {
+        let fate = if finishes(run) { "released: gc publishes them in" } else { "of the run in" };
+        text.push_str(&format!("    files {fate} `{}`\n", directory.display()));
+    }
     for resource in &run.resources {
         let region =
             resource.region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default();
@@ -201,7 +208,7 @@ fn earlier(words: &[String], environment: &Environment) -> Result<(Resumed, Vec<
     if run.untrusted.is_some() {
         return Err(run.not_trusted());
     }
-    let all = [more.to_vec(), run.words.clone()].concat();
+    let all = [run.words.clone(), more.to_vec()].concat();
     Ok((Resumed { run, typed: more.to_vec() }, all))
 }
 
@@ -319,7 +326,7 @@ fn remove(
 
 /// Finishes what was released, removes what was not.
 fn end_publication(run: &Run) -> Result<()> {
-    let is_released = run.reached.row().undo == Undo::Finish;
+    let is_released = finishes(run);
     if let Some(path) = run.statement.as_ref().filter(|_| is_released) {
         publish_statement(&run.folder, path)?;
     }
@@ -331,7 +338,22 @@ fn end_publication(run: &Run) -> Result<()> {
     if !is_released {
         return Publication::discard(directory, &run.id);
     }
-    Publication::commit(directory, &run.id, &run.released).map(|_| ())
+    match Publication::commit(directory, &run.id, &run.released)? {
+        Committed::Published(files) => {
+            let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+            super::print(&format!("{}  published {}\n", run.id, names.join(", ")));
+        }
+        Committed::Superseded => {
+            super::print(&format!("{}  gave way to newer files of its names\n", run.id));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a run was killed when its image was released already: what is left to do is done. What the user was told
+/// failed is not made up for behind his back.
+fn finishes(run: &Run) -> bool {
+    run.reached.row().undo == Undo::Finish && run.state != State::Failed
 }
 
 /// Removes files outside its own directories that a run was writing, under their temporary names.

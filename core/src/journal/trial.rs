@@ -2,7 +2,7 @@
 //! line of its journal. `before:3` ends it before the third line this process writes, `torn:3` in the middle
 //! of it, `after:3` when it is on disk and nothing was done yet of what it announces. `int:3` and `term:3` send the
 //! process SIGINT and SIGTERM there and let it continue; `full:3` fails the third line and all later ones as a
-//! full disk does.
+//! full disk does; `clock:3` moves the clock of tests, the file TRIAL_CLOCK, ahead by an hour.
 
 use std::{
     fs::File,
@@ -57,8 +57,18 @@ impl Trial {
             "after" => send(Signal::KILL),
             "int" => send(Signal::INT),
             "term" => send(Signal::TERM),
+            "clock" => move_clock(),
             _ => {}
         }
+    }
+}
+
+/// The clock is a file that holds the seconds it is ahead (tests/harness/jumping_clock.c).
+#[expect(clippy::disallowed_methods, reason = "no setting: releases do not know it")]
+fn move_clock() {
+    if let Some(path) = std::env::var_os("TRIAL_CLOCK") {
+        let file = File::options().write(true).open(path);
+        let _ = file.and_then(|mut file| file.write_all(&3600_i64.to_ne_bytes()));
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -23,7 +23,7 @@ use crate::{
     journal::{Entry, Journal, Key},
     plan::{Plan, check_space},
     plugins::{Plugin, RunHost},
-    publication::Publication,
+    publication::{Publication, Translation},
     records::Records,
     report::{Outcome, Reporter},
     settings::{Environment, Resolved},
@@ -47,7 +47,7 @@ pub struct Pipeline<'a> {
     /// What an earlier process of the run wrote down: how far it came.
     earlier: Vec<Entry>,
     /// Where published files are until the release, once it is needed.
-    pub(super) publication: Option<Arc<Publication>>,
+    pub(super) publication: Option<Publication>,
     /// IMAGE_DIR, when this build made it.
     pub(super) made_image_dir: Option<PathBuf>,
     /// The downloads the source is in; they are locked as long as these are held.
@@ -128,6 +128,9 @@ impl<'a> Pipeline<'a> {
             }
         };
         host.record(entry)?;
+        if let Some(directory) = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir()) {
+            host.set_translation(Translation::of(Path::new(directory), &plan.build.run_id)?);
+        }
         let lent: Arc<dyn build_image_plugin_api::Host> = host.clone();
         let made = plugin.create(lent, &own_settings);
         let steps = made.map_err(|error| {
@@ -231,8 +234,13 @@ impl<'a> Pipeline<'a> {
     /// Whether a step is to run: nothing before the last state whose result is kept, unless what comes later
     /// needs it.
     pub(super) fn is_due(&self, row: &Row) -> bool {
-        let kept =
-            |row: &&Row| row.entrance == Entrance::Keep && row.state.is_reached(&self.earlier);
+        // What lies in the staging directory is judged again: only a release makes it final.
+        let is_staged = self.plan.needs_image_dir() && !self.was_reached(State::Released);
+        let kept = |row: &&Row| {
+            row.entrance == Entrance::Keep
+                && row.state.is_reached(&self.earlier)
+                && !(is_staged && row.state == State::Attested)
+        };
         let last = TABLE.iter().rev().find(kept).map(|row| row.state);
         if last.is_none_or(|last| row.state > last) {
             return true;
@@ -269,6 +277,11 @@ impl<'a> Pipeline<'a> {
             work.uploaded = Some(uploaded);
         }
         work.sent_sha256 = self.sent_before();
+        let file = self.host.step_done("publish");
+        let file = file.as_ref().and_then(|facts| facts.get("file")?.as_str());
+        if let Some(file) = file.filter(|_| !self.was_reached(State::Released)) {
+            work.published.push((PathBuf::from(file), Vec::new()));
+        }
         if let Ok(registered) = serde_json::from_value::<Registered>(facts(State::Registered))
             && let Some(first) = registered.images.first()
         {

@@ -5,7 +5,6 @@ use std::{
     io,
     ops::ControlFlow,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use build_image_files::{FileSet, SetError};
@@ -44,8 +43,6 @@ impl Pipeline<'_> {
         Publication::check_names(directory, &names, &self.inputs_of_build())?;
         // A later attempt of the run finds what an earlier one left.
         let publication = Publication::reopen(directory, &names[0], &build.run_id)?;
-        let publication = Arc::new(publication);
-        self.host.set_publication(Arc::clone(&publication));
         self.publication = Some(publication);
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::{Pipeline, state::State};
 use crate::{
     error::{Error, Result, Stage},
     journal::Entry,
-    publication::Publication,
+    publication::{Committed, Publication, PublishedFile},
     registry,
     report::Outcome,
 };
@@ -42,17 +42,24 @@ impl Pipeline<'_> {
         let build = &self.plan.build;
         let image_dir = Path::new(build.image_dir.as_deref().unwrap_or_default());
         let files = self.host.released_files();
-        let committed = if files.is_empty() || !Publication::is_pending(image_dir, &build.run_id) {
+        let step = State::Released.step();
+        let committed = if files.is_empty() || self.host.step_done(step).is_some() {
             if self.plan.needs_image_dir() {
                 Publication::remove_stale_lock(image_dir);
             }
-            Ok(Vec::new())
+            Ok(())
         } else {
-            Publication::commit(image_dir, &build.run_id, &files)
+            Publication::commit(image_dir, &build.run_id, &files).and_then(|committed| {
+                match committed {
+                    Committed::Published(_) => self.end_silently(step, Value::Null),
+                    Committed::Superseded => Err(superseded(&build.run_id, image_dir, &files)),
+                }
+            })
         };
-        let stated = self.publish_statement(outcome);
+        // A statement is about an image that is there.
+        let stated = committed.and_then(|()| self.publish_statement(outcome));
         self.discard(true, outcome);
-        committed.map(|_| ()).and(stated)
+        stated
     }
 
     /// Posts the image to the registry of the user's choice, if there is one.
@@ -81,4 +88,14 @@ impl Pipeline<'_> {
             }
         }
     }
+}
+
+/// The files of a run gave way to others.
+fn superseded(run_id: &str, image_dir: &Path, files: &[PublishedFile]) -> Error {
+    let name = files.first().map(|file| image_dir.join(&file.name)).unwrap_or_default();
+    let text = format!(
+        "`{}` was replaced or removed since run `{run_id}` was to publish it: nothing was published",
+        name.display()
+    );
+    Error::new(Stage::Disk, text).hint("build again, if it is wanted")
 }

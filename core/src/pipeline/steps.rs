@@ -363,13 +363,8 @@ impl Pipeline<'_> {
 
     /// Puts registered images into the outcome and the records.
     pub(super) fn show_registered(&self, registered: Registered, outcome: &mut Outcome) {
-        let registered = match &self.publication {
-            Some(publication) => {
-                serde_json::from_value(publication.translate_value(json!(registered)))
-                    .unwrap_or(registered)
-            }
-            None => registered,
-        };
+        let shown = self.host.translated(json!(registered));
+        let registered = serde_json::from_value(shown).unwrap_or(registered);
         if let Some(first) = registered.images.first() {
             outcome.image_id.clone_from(&first.id);
             outcome.image_name.clone_from(&first.name);

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     interrupt::Interrupt,
     journal::{Entry, Journal},
-    publication::{Publication, PublishedFile},
+    publication::{PublishedFile, Translation},
     report::Reporter,
 };
 
@@ -37,7 +37,7 @@ pub struct RunHost {
     mask: Mask,
     disk: Mutex<Source>,
     /// Where published files are until the release: texts name the place they will have.
-    publication: OnceLock<Arc<Publication>>,
+    translation: OnceLock<Translation>,
 }
 
 /// The disk that is built, and the images of it that were handed out.
@@ -70,20 +70,32 @@ impl RunHost {
             secrets,
             mask,
             disk: Mutex::default(),
-            publication: OnceLock::new(),
+            translation: OnceLock::new(),
         }
     }
 
-    /// From now on files that are published are in a staging directory.
-    pub(crate) fn set_publication(&self, publication: Arc<Publication>) {
-        let _ = self.publication.set(publication);
+    /// Files that are published are in a staging directory; texts name the place they get.
+    pub(crate) fn set_translation(&self, translation: Translation) {
+        let _ = self.translation.set(translation);
+    }
+
+    /// A document with published files under the names they get.
+    #[must_use]
+    pub(crate) fn translated(&self, value: Value) -> Value {
+        match self.translation.get() {
+            Some(translation) => translation.translate_value(value),
+            None => value,
+        }
     }
 
     /// A text as the user may see it: without secrets, published files under the names they will have.
     #[must_use]
     pub fn shown(&self, text: &str) -> String {
         let masked = self.mask.text(text);
-        self.publication.get().map_or(masked.clone(), |publication| publication.translate(&masked))
+        match self.translation.get() {
+            Some(translation) => translation.translate(&masked),
+            None => masked,
+        }
     }
 
     /// An error as the user may see it.

@@ -62,8 +62,9 @@ fn a_set_appears_together_in_the_place_of_the_older_one() {
     );
     let mode = fs::metadata(publication.dir()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
-    let paths = Publication::commit(directory.path(), RUN, &files).unwrap();
-    assert_eq!(paths, SET.map(|name| directory.path().join(name)));
+    let committed = Publication::commit(directory.path(), RUN, &files).unwrap();
+    let paths = SET.map(|name| directory.path().join(name)).to_vec();
+    assert_eq!(committed, Committed::Published(paths));
     assert_eq!(content(directory.path()), released());
 }
 
@@ -96,23 +97,64 @@ fn a_commit_that_was_killed_at_any_rename_is_finished_by_the_next_one() {
     }
 }
 
+/// Files at the final names, without the staging directory.
+fn published(directory: &Path) -> Vec<(String, String)> {
+    content(directory).into_iter().filter(|(name, _)| !name.starts_with(PREFIX)).collect()
+}
+
 #[test]
-fn a_commit_whose_files_were_replaced_changes_nothing() {
-    for (spoiled, staged_file) in [("d.img.md5", true), ("d.img", false)] {
+fn a_commit_gives_way_to_whoever_changed_the_files_since_the_release() {
+    for (spoiled, how) in [
+        ("d.img.md5", "staged file replaced"),
+        ("d.img", "published and replaced"),
+        ("d.img", "newer build"),
+        ("d.img.sha256", "new name taken"),
+        ("d.upload.sh", "new name taken"),
+    ] {
         let (directory, publication, files) = staged();
-        if staged_file {
-            let path = publication.dir().join(spoiled);
-            fs::remove_file(&path).unwrap();
-            fs::write(path, "another file").unwrap();
-        } else {
-            // Published, then replaced by another build.
-            fs::remove_file(publication.dir().join(spoiled)).unwrap();
+        let staged_path = publication.dir().join(spoiled);
+        match how {
+            "staged file replaced" => {
+                fs::remove_file(&staged_path).unwrap();
+                fs::write(staged_path, "another file").unwrap();
+            }
+            "published and replaced" => fs::remove_file(staged_path).unwrap(),
+            _ => {
+                let newer = directory.path().join(".newer");
+                fs::write(&newer, "newer").unwrap();
+                fs::rename(newer, directory.path().join(spoiled)).unwrap();
+            }
         }
-        let before = content(directory.path());
-        let error = Publication::commit(directory.path(), RUN, &files).unwrap_err();
-        assert!(error.message.contains(spoiled) && error.message.contains(RUN), "{error}");
-        assert_eq!(content(directory.path()), before);
+        drop(publication);
+        let before = published(directory.path());
+        for _ in 0..2 {
+            let committed = Publication::commit(directory.path(), RUN, &files).unwrap();
+            assert_eq!(committed, Committed::Superseded, "{spoiled} {how}");
+            assert_eq!(content(directory.path()), before, "{spoiled} {how}");
+        }
     }
+}
+
+#[test]
+fn names_that_were_given_are_taken_back_when_a_later_one_fails() {
+    let (directory, publication, files) = staged();
+    let (older, target) = (directory.path().join("d.img"), directory.path().join("e.img.sha256"));
+    let swaps = [
+        Swap { staged: publication.dir().join("d.img"), target: older.clone(), exchanges: true },
+        Swap {
+            staged: publication.dir().join("d.img.sha256"),
+            target: target.clone(),
+            exchanges: false,
+        },
+    ];
+    let before = content(directory.path());
+    for swap in &swaps {
+        swap.make().unwrap();
+    }
+    assert_eq!(fs::read_to_string(&older).unwrap(), "new d.img");
+    swaps.iter().rev().for_each(Swap::undo);
+    assert_eq!(content(directory.path()), before);
+    assert_eq!(publication.files().unwrap(), files, "the staged files are as they were");
 }
 
 #[test]
@@ -127,6 +169,7 @@ fn a_directory_at_a_final_name_is_refused_and_a_link_is_replaced_not_followed() 
     fs::remove_dir(&target).unwrap();
     let outside = tempfile::NamedTempFile::new().unwrap();
     symlink(outside.path(), &target).unwrap();
+    let files = publication.files().unwrap();
     drop(publication);
     Publication::commit(directory.path(), RUN, &files).unwrap();
     assert_eq!(content(directory.path()), released());
@@ -263,11 +306,11 @@ fn answers_name_image_dir_where_providers_name_the_staging_directory() {
         (format!("{staged}x/d.img"), format!("{staged}x/d.img")),
         ("nothing".to_owned(), "nothing".to_owned()),
     ] {
-        assert_eq!(publication.translate(&text), expected);
+        assert_eq!(publication.translation().translate(&text), expected);
     }
     let value = json!({"images": [{"id": format!("{staged}/d.img")}], "n": 1});
     let expected = json!({"images": [{"id": format!("{link}/d.img")}], "n": 1});
-    assert_eq!(publication.translate_value(value), expected);
+    assert_eq!(publication.translation().translate_value(value), expected);
 }
 
 #[test]

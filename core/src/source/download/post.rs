@@ -7,10 +7,11 @@ use tokio::runtime::Runtime;
 
 use super::{
     client::{Door, refusal},
-    sends_password_in_clear,
+    interrupted, sends_password_in_clear,
 };
 use crate::{
     error::{Error, Result, Stage},
+    interrupt::Interrupt,
     report::Reporter,
     settings::Resolved,
     source::{Address, address::shown, masked},
@@ -73,9 +74,16 @@ impl Post {
         Ok(Self { door, url, runtime })
     }
 
-    /// Posts a form. Redirects are not followed: who answers is who was named.
-    pub(crate) fn send(&self, form: &[(&str, String)]) -> Answered {
-        let failure = match self.runtime.block_on(self.door.post(&self.url, form)) {
+    /// Posts a form. Redirects are not followed: who answers is who was named. An interrupt ends the wait for the
+    /// answer.
+    pub(crate) fn send(&self, form: &[(&str, String)], interrupt: &Interrupt) -> Answered {
+        let sent = self.runtime.block_on(async {
+            tokio::select! {
+                sent = self.door.post(&self.url, form) => sent,
+                () = interrupted(interrupt) => Err(Error::interrupted().into()),
+            }
+        });
+        let failure = match sent {
             Ok(response) if response.status().is_success() => return Answered::Yes,
             Ok(response) => refusal(&self.url, &response),
             Err(failure) => failure,
