@@ -179,7 +179,7 @@ fn an_image_is_named_also_when_its_result_cannot_be_written() {
     let path = "images/d.qcow2.zip/r.json";
     let words = ["--disk", disk.to_str().unwrap(), "-p", "qcow2", "--output-json-file", path];
     let run = sandbox.run(&words);
-    run.failed(5, &["cannot write the result", path]);
+    run.failed(9, &["cannot write the result", path]);
     let made = sandbox.path().join("images/d.qcow2.zip");
     assert_eq!(run.stdout, format!("image {} (d.qcow2.zip)\n", made.display()));
 }
