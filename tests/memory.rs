@@ -99,14 +99,14 @@ impl Waiting {
 
 #[test]
 fn memory_holds_no_secret_that_nobody_needs_any_more() {
-    // Of the command line, the first of several counts, and it wins over the file.
+    // Of the command line, the last of several counts, and it wins over the file.
     let typed = Sandbox::with_cloud();
     typed.write(
         "config.yml",
         &typed.config(&[("ALIBABA_ACCESS_KEY_SECRET", &format!("{HEAD}kanarienvogel-file"))]),
     );
     let flag = "--alibaba-access-key-secret";
-    let typed = Waiting::new(typed, &[flag, SECRET, &format!("{flag}={HEAD}kanarienvogel-typed")]);
+    let typed = Waiting::new(typed, &[&format!("{flag}={HEAD}kanarienvogel-typed"), flag, SECRET]);
     // Of a file with two profiles, one counts.
     let profiles = Sandbox::with_cloud();
     let text = profiles.config(&[("ALIBABA_PROFILE", "one")]);
