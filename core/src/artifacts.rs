@@ -108,23 +108,23 @@ fn is_marked(folder: &Path) -> bool {
 /// # Errors
 /// When it cannot be made, or something else stands in its place: a link too, which leads elsewhere.
 pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
-    let make = || {
+    let attempt = || {
         folder.parent().map_or(Ok(()), fs::create_dir_all)?;
-        DirBuilder::new().mode(0o700).create(folder)
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        folder.symlink_metadata()
     };
-    // Another build may remove the folder above, which is empty, at any moment.
-    let mut made = make();
+    // Another build may remove the folder above, or this one while it is empty, at any moment.
+    let mut made = attempt();
     for _ in 0..100 {
         if !made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             break;
         }
-        made = make();
+        made = attempt();
     }
-    match made {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let found = folder.symlink_metadata()?.file_type();
+    let found = made?.file_type();
     if found.is_symlink() {
         return Err(io::Error::other(LINK));
     }
