@@ -176,6 +176,9 @@ def copies(image):
     does("CancelCopyImage", "one that waits", lambda: ecs.call("CancelCopyImage", {**beijing, "ImageId": slow[5]}) and
          ecs.call("DescribeImages", {**beijing, "ImageId": slow[5], "Status": ANY})["TotalCount"], 0)
     refused("CancelCopyImage", "a finished one", lambda: ecs.call("CancelCopyImage", {**beijing, "ImageId": made}), "IncorrectImageStatus")
+    refused("DeleteImage", "being copied", lambda: ecs.call("DeleteImage", {**REGION, "ImageId": image, "Force": True}), "OperationDenied.ImageCopying")
+    for copy in slow[:5]:
+        ecs.call("CancelCopyImage", {**beijing, "ImageId": copy})
 
 
 def ends(image):
