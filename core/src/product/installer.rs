@@ -1,18 +1,11 @@
 //! What BIG-IP's installer needs: files added to its initrd, kernel arguments, the words it prints.
 
-use std::{
-    fmt::Write as _,
-    path::{Path, PathBuf},
-};
+use std::{fmt::Write as _, path::PathBuf};
 
-use reqwest::Url;
 use serde_json::{Value, json};
 
-use super::{Facts, Shape, Sizes};
-use crate::{
-    error::{Error, Problem, Result, Stage},
-    source::{Address, masked},
-};
+use super::{Facts, Injected, Shape, Sizes};
+use crate::error::{Error, Result, Stage};
 
 /// Printed on the first boot of every image when its files are labelled.
 pub const RELABEL_MARKER: &str = "SELinux targeted policy relabel is required.";
@@ -54,31 +47,8 @@ const COMMON_ARGUMENTS: &str = " mkvm_pid=Z100 mkvm_log_level=0";
 const RTM_ARGUMENTS: &str = " mkvm_cpu_lm mkvm_device=/dev/vda";
 /// Console the serial log is read from; always the last one.
 const LOG_CONSOLE: &str = "ttyS0";
-/// Files of the installed system that the tool writes itself: a file of the user would be lost, or would
-/// be taken for the tool's.
-const RESERVED: [&str; 6] = [
-    "build_info.json",
-    ".vadc_first_boot",
-    "fastboot",
-    "shared/vadc/.hypervisor_type",
-    "etc/.one_slot_marker",
-    "etc/.all_modules_marker",
-];
 /// The tool's script for the end of the installation.
 const POST_INSTALL: &str = include_str!("post-install");
-
-/// A file or folder the user puts into the image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Injected {
-    /// File or folder on this machine; empty until it is downloaded.
-    pub source: PathBuf,
-    /// Where it is downloaded from.
-    pub url: Option<Url>,
-    /// Absolute path in the image.
-    pub destination: String,
-    /// Mode of the destination, octal digits.
-    pub mode: Option<String>,
-}
 
 /// What the user wants of the guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -271,93 +241,6 @@ pub fn consoles(value: Option<&Value>) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Reads UPDATE_IMAGE_FILES; `resolve_path` makes a path of what the user wrote.
-///
-/// # Errors
-/// Every entry that is not acceptable.
-pub fn injected(
-    value: Option<&Value>,
-    resolve_path: &dyn Fn(&str) -> Result<String, String>,
-) -> Result<Vec<Injected>> {
-    let (mut files, mut problems) = (Vec::new(), Vec::new());
-    for (position, item) in value.and_then(Value::as_array).into_iter().flatten().enumerate() {
-        match injected_one(item, resolve_path) {
-            Ok(file) => files.push(file),
-            Err(what) => problems
-                .push(Problem::new(format!("UPDATE_IMAGE_FILES, entry {}: {what}", position + 1))),
-        }
-    }
-    if problems.is_empty() {
-        return Ok(files);
-    }
-    Err(Error::several(Stage::Settings, "files for the image are not acceptable", problems)
-        .hint("an entry has `source`, an absolute `destination` and an optional octal `mode`"))
-}
-
-fn injected_one(
-    item: &Value,
-    resolve_path: &dyn Fn(&str) -> Result<String, String>,
-) -> Result<Injected, String> {
-    let text = |key: &str| match item.get(key) {
-        Some(Value::String(text)) => Some(text.clone()),
-        Some(Value::Number(number)) => Some(number.to_string()),
-        _ => None,
-    };
-    let source = resolve_path(&text("source").ok_or("`source` is missing")?)?;
-    let destination = text("destination").ok_or("`destination` is missing")?;
-    if !destination.starts_with('/') || destination.contains(['\n', '\0']) {
-        return Err(format!("destination `{destination}` is not an absolute path"));
-    }
-    if destination.chars().any(char::is_control) {
-        return Err(format!("destination {destination:?} has a control character in it"));
-    }
-    if destination.split('/').any(|part| part == "..") {
-        return Err(format!("destination `{destination}` has `..` in it; name the place itself"));
-    }
-    let mode = text("mode");
-    let octal = |mode: &String| {
-        (1..=4).contains(&mode.len()) && mode.bytes().all(|digit| (b'0'..=b'7').contains(&digit))
-    };
-    if let Some(mode) = mode.as_ref().filter(|mode| !octal(mode)) {
-        return Err(format!("mode `{mode}` is not one to four octal digits"));
-    }
-    let url = match Address::of("source", &source).map_err(|error| error.message)? {
-        Address::Url(url) => Some(url),
-        Address::File(_) => None,
-    };
-    if url.is_none() && !Path::new(&source).exists() {
-        return Err(format!("source `{source}` does not exist"));
-    }
-    if destination.ends_with('/') && !Path::new(&source).is_dir() {
-        return Err(format!(
-            "destination `{destination}` is a folder, but source `{}` is not: add the file's name",
-            masked(&source)
-        ));
-    }
-    if let Some(name) = reserved(&destination, Path::new(&source)) {
-        return Err(format!(
-            "destination `{destination}`: build-image itself writes `/{name}` in the image"
-        ));
-    }
-    let source = if url.is_some() { PathBuf::new() } else { PathBuf::from(source) };
-    Ok(Injected { source, url, destination, mode })
-}
-
-/// The reserved file that a file or tree would take the place of, or be put below.
-fn reserved(destination: &str, source: &Path) -> Option<&'static str> {
-    let parts = |path: &str| -> PathBuf {
-        path.split('/').filter(|part| !part.is_empty() && *part != ".").collect()
-    };
-    let destination = parts(destination);
-    RESERVED.into_iter().find(|name| {
-        let below = Path::new(name).strip_prefix(&destination);
-        // A file that is named itself, or one that a named tree brings along.
-        let brought =
-            |rest: &Path| rest == Path::new("") || source.join(rest).symlink_metadata().is_ok();
-        destination.starts_with(name) || below.is_ok_and(brought)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -398,67 +281,6 @@ mod tests {
         assert_eq!(consoles(Some(&json!(["ttyS0", "tty1"]))).unwrap(), ["tty1", "ttyS0"]);
         assert!(consoles(None).unwrap().is_empty());
         assert!(consoles(Some(&json!(["a b"]))).is_err());
-    }
-
-    #[test]
-    fn all_wrong_files_are_reported() {
-        let value = json!([
-            {"source": "/etc/hosts", "destination": "relative"},
-            {"destination": "/x"},
-            {"source": "/etc/hosts", "destination": "/x", "mode": "9"},
-            {"source": "/absent/file", "destination": "/x"},
-            {"source": "/etc/hosts", "destination": "/config/../x"},
-            {"source": "/etc/hosts", "destination": "/config/"},
-            {"source": "/etc/hosts", "destination": "/x\ty"},
-            {"source": "/etc", "destination": "/config/"},
-            {"source": "/etc/hosts", "destination": "/x y", "mode": 644},
-        ]);
-        let as_is = |path: &str| Ok(path.to_owned());
-        assert_eq!(injected(Some(&value), &as_is).unwrap_err().problems.len(), 7);
-    }
-
-    #[test]
-    fn no_file_takes_the_place_of_one_that_the_tool_writes() {
-        let folder = tempfile::tempdir().unwrap();
-        let source = |name: &str| folder.path().join(name).display().to_string();
-        std::fs::create_dir_all(source("tree/etc")).unwrap();
-        std::fs::write(source("tree/etc/.one_slot_marker"), "").unwrap();
-        std::fs::create_dir_all(source("harmless/etc")).unwrap();
-        let (hosts, tree, harmless) = ("/etc/hosts".to_owned(), source("tree"), source("harmless"));
-        let as_is = |path: &str| Ok(path.to_owned());
-        for (source, destination, taken) in [
-            (&hosts, "/build_info.json", Some("/build_info.json")),
-            (&hosts, "//./build_info.json", Some("/build_info.json")),
-            (&hosts, "/build_info.json/x", Some("/build_info.json")),
-            (&hosts, "/shared/vadc/.hypervisor_type", Some("/shared/vadc/.hypervisor_type")),
-            (&tree, "/", Some("/etc/.one_slot_marker")),
-            (&tree, "/config", None),
-            (&harmless, "/", None),
-            (&hosts, "/config/build_info.json", None),
-            (&hosts, "/build_info.json.orig", None),
-            (&hosts, "/config/with blanks in it", None),
-        ] {
-            let value = json!([{"source": source, "destination": destination}]);
-            match (injected(Some(&value), &as_is), taken) {
-                (Ok(files), None) => assert_eq!(files[0].destination, destination),
-                (Err(error), Some(name)) => {
-                    let message = &error.problems[0].message;
-                    assert!(
-                        message.contains(&format!("build-image itself writes `{name}`")),
-                        "{message}"
-                    );
-                }
-                (result, _) => panic!("{source} to {destination}: {result:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn a_source_below_home_is_found() {
-        let value = json!([{"source": "~/hosts", "destination": "/x"}]);
-        let home = |path: &str| Ok(path.replace('~', "/etc"));
-        let files = injected(Some(&value), &home).unwrap();
-        assert_eq!(files[0].source, Path::new("/etc/hosts"));
     }
 
     #[test]

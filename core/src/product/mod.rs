@@ -2,6 +2,7 @@
 //! The disk library below knows nothing of it, providers above see it as plain data.
 
 mod facts;
+mod injected;
 mod installer;
 mod names;
 mod sizing;
@@ -9,9 +10,9 @@ mod ve_info;
 mod version;
 
 pub use facts::{Facts, read_facts, read_hotfix_facts};
+pub use injected::{Injected, injected};
 pub use installer::{
-    Added, Guest, Injected, Installer, Pass, RELABEL_MARKER, RELABEL_MARKERS, consoles, injected,
-    kernel_arguments,
+    Added, Guest, Installer, Pass, RELABEL_MARKER, RELABEL_MARKERS, consoles, kernel_arguments,
 };
 pub use names::{check_name, compose_name, file_stem, internal_name, iso_name, seed};
 pub use sizing::{Overrides, Shape, Sizes, compute};
