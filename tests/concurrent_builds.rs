@@ -16,33 +16,33 @@ const COMPANIONS: [&str; 3] = [".md5", ".sha256", ".upload.sh"];
 /// Starts a build of each disk at once and waits for all of them.
 fn build_all(sandbox: &Sandbox, disks: &[PathBuf], words: &[&str]) -> Vec<Output> {
     let start = |disk: &PathBuf| {
-        let folder = disk.parent().unwrap();
+        let directory = disk.parent().unwrap();
         let own = ["--disk", "disk.raw", "--image-dir", "../images"];
         let mut command: Command = sandbox.command(&[&own[..], words].concat());
-        command.current_dir(folder).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.current_dir(directory).stdout(Stdio::null()).stderr(Stdio::piped());
         command.spawn().unwrap()
     };
     let children: Vec<_> = disks.iter().map(start).collect();
     children.into_iter().map(|child| child.wait_with_output().unwrap()).collect()
 }
 
-/// The disk in a published file, unpacked into `folder`, and what qemu calls its format.
-pub(crate) fn unpacked(image: &Path, folder: &Path) -> (PathBuf, &'static str) {
+/// The disk in a published file, unpacked into `directory`, and what qemu calls its format.
+pub(crate) fn unpacked(image: &Path, directory: &Path) -> (PathBuf, &'static str) {
     let name = image.to_str().unwrap();
-    fs::create_dir(folder).unwrap();
+    fs::create_dir(directory).unwrap();
     if name.ends_with(".zip") {
-        tool(folder, &["unzip", "-q", name]);
+        tool(directory, &["unzip", "-q", name]);
     } else if name.ends_with(".ova") || name.ends_with(".tar.gz") {
-        tool(folder, &["tar", "-xf", name]);
+        tool(directory, &["tar", "-xf", name]);
     } else {
-        fs::copy(image, folder.join(image.file_name().unwrap())).unwrap();
+        fs::copy(image, directory.join(image.file_name().unwrap())).unwrap();
     }
     let formats = [("qcow2", "qcow2"), ("vhd", "vpc"), ("vmdk", "vmdk"), ("raw", "raw")];
-    let found = names(folder).into_iter().find_map(|name| {
+    let found = names(directory).into_iter().find_map(|name| {
         let (_, format) = formats.iter().find(|(ending, _)| name.ends_with(ending))?;
-        Some((folder.join(name), *format))
+        Some((directory.join(name), *format))
     });
-    found.unwrap_or_else(|| panic!("no disk in {name}: {:?}", names(folder)))
+    found.unwrap_or_else(|| panic!("no disk in {name}: {:?}", names(directory)))
 }
 
 /// Whether qemu finds the disk in an image equal to a raw one.

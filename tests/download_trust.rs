@@ -39,8 +39,8 @@ fn a_download_that_was_changed_or_planted_is_not_used() {
     let url = web.url("/disk.raw");
     let sandbox = Sandbox::new();
     build(&sandbox, &url).succeeded();
-    let folder = slot(&sandbox, &url);
-    let (file, about) = (folder.join("disk.raw"), folder.join("about.json"));
+    let directory = slot(&sandbox, &url);
+    let (file, about) = (directory.join("disk.raw"), directory.join("about.json"));
     assert!(fs::read(&file).unwrap() == real);
     // The content is another one, though its length is right and the server knows no better.
     fs::write(&file, &evil).unwrap();
@@ -64,7 +64,7 @@ fn a_download_that_was_changed_or_planted_is_not_used() {
     assert!(unchanged.stderr.contains("has not changed"), "{}", unchanged.stderr);
     // A directory of another user is not even written to.
     if fs::metadata(sandbox.path()).unwrap().uid() == 0 {
-        lchown(&folder, Some(4242), Some(4242)).unwrap();
+        lchown(&directory, Some(4242), Some(4242)).unwrap();
         let run = build(&sandbox, &url);
         run.failed(5, &["download is not used", "belongs to user id 4242", "ARTIFACTS_DIR"]);
     }
@@ -78,17 +78,17 @@ fn pipe(path: &Path) {
 #[test]
 fn pipes_in_the_place_of_plugins_sums_and_journals_make_nothing_wait() {
     let sandbox = Sandbox::new();
-    let folder = sandbox.path().join("plugins");
-    fs::create_dir(&folder).unwrap();
-    pipe(&folder.join(build_image_plugin_api::plugin_file_name("pipe")));
+    let directory = sandbox.path().join("plugins");
+    fs::create_dir(&directory).unwrap();
+    pipe(&directory.join(build_image_plugin_api::plugin_file_name("pipe")));
     let sound = build_image_plugin_api::plugin_file_name("qcow2");
-    fs::copy(plugin_folder().join(&sound), folder.join(&sound)).unwrap();
-    pipe(&folder.join(format!("{sound}.sha256")));
+    fs::copy(plugin_folder().join(&sound), directory.join(&sound)).unwrap();
+    pipe(&directory.join(format!("{sound}.sha256")));
     let runs = sandbox.path().join("artifacts/runs/r");
     fs::create_dir_all(&runs).unwrap();
     pipe(&runs.join("journal.jsonl"));
     let command = |words: &[&str]| Run::of(&sandbox.command(words).output().unwrap(), None);
-    let listed = command(&["providers", "list", "--provider-dir", folder.to_str().unwrap()]);
+    let listed = command(&["providers", "list", "--provider-dir", directory.to_str().unwrap()]);
     assert!(listed.stdout.contains("it is not a regular file"), "{}", listed.stdout);
     assert!(listed.stdout.contains(".sha256` cannot be read"), "{}", listed.stdout);
     command(&["runs"]).succeeded();
@@ -99,15 +99,15 @@ fn pipes_in_the_place_of_plugins_sums_and_journals_make_nothing_wait() {
 #[test]
 fn a_provider_that_is_only_described_sees_no_secret() {
     let sandbox = Sandbox::new();
-    let folder = sandbox.path().join("plugins");
-    fs::create_dir(&folder).unwrap();
+    let directory = sandbox.path().join("plugins");
+    fs::create_dir(&directory).unwrap();
     let seen = sandbox.path().join("seen");
-    let program = folder.join("build-image-provider-acme");
+    let program = directory.join("build-image-provider-acme");
     fs::write(&program, format!("#!/bin/sh\nenv >> '{}'\n", seen.display())).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     for words in [&["providers", "inspect", "acme"][..], &["providers", "list"]] {
         let mut command = sandbox.command(words);
-        command.args(["--provider-dir", folder.to_str().unwrap()]);
+        command.args(["--provider-dir", directory.to_str().unwrap()]);
         command.env("HTTPS_PROXY", "http://u:hunter22@proxy").env("F5_ACME_TOKEN", "hunter22");
         command.env("ACME_TOKEN", "hunter22").output().unwrap();
     }

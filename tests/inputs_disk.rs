@@ -18,9 +18,9 @@ struct QemuIo(Child);
 
 impl QemuIo {
     #[track_caller]
-    fn open(words: &[&str], folder: &Path) -> Self {
+    fn open(words: &[&str], directory: &Path) -> Self {
         let mut command = Command::new("qemu-io");
-        command.args(words).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(words).current_dir(directory).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // The answer comes when the image is open.
         child.stdin.as_mut().unwrap().write_all(b"length\n").unwrap();
@@ -40,8 +40,8 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
 }
 
-fn qemu_io(words: &[&str], folder: &Path) -> Output {
-    Command::new("qemu-io").args(words).current_dir(folder).output().unwrap()
+fn qemu_io(words: &[&str], directory: &Path) -> Output {
+    Command::new("qemu-io").args(words).current_dir(directory).output().unwrap()
 }
 
 #[test]
@@ -50,11 +50,11 @@ fn a_disk_that_qemu_writes_to_is_refused_before_it_is_read() {
         return;
     }
     let sandbox = Sandbox::new();
-    let folder = sandbox.path();
+    let directory = sandbox.path();
     sandbox.disk("disk.raw", 8, 1);
-    tool(folder, &["qemu-img", "convert", "-O", "qcow2", "disk.raw", "vm.qcow2"]);
+    tool(directory, &["qemu-img", "convert", "-O", "qcow2", "disk.raw", "vm.qcow2"]);
     let flat = ["-O", "vmdk", "-o", "subformat=monolithicFlat", "disk.raw", "vm.vmdk"];
-    tool(folder, &[&["qemu-img", "convert"], &flat[..]].concat());
+    tool(directory, &[&["qemu-img", "convert"], &flat[..]].concat());
     for (given, opened, words) in [
         ("vm.qcow2", "vm.qcow2", &["-f", "qcow2", "vm.qcow2"][..]),
         ("disk.raw", "disk.raw", &["-f", "raw", "disk.raw"]),
@@ -63,14 +63,14 @@ fn a_disk_that_qemu_writes_to_is_refused_before_it_is_read() {
         let build = ["--disk", given, "-p", "qcow2", "--package", "none", "--image-dir", "made"];
         let in_use =
             format!("{opened}` is in use by another process (qemu has it open for writing)");
-        let writer = QemuIo::open(words, folder);
+        let writer = QemuIo::open(words, directory);
         sandbox.run(&build).failed(4, &[&in_use, "hint: shut its machine down"]);
-        assert!(!folder.join("made").exists(), "{:?}", sandbox.files());
+        assert!(!directory.join("made").exists(), "{:?}", sandbox.files());
         writer.close();
-        let reader = QemuIo::open(&[&["-r"], words].concat(), folder);
+        let reader = QemuIo::open(&[&["-r"], words].concat(), directory);
         sandbox.run(&build).succeeded();
         reader.close();
-        fs::remove_dir_all(folder.join("made")).unwrap();
+        fs::remove_dir_all(directory.join("made")).unwrap();
     }
 }
 
@@ -80,7 +80,7 @@ fn qemu_does_not_write_to_a_disk_that_is_uploaded() {
         return;
     }
     let sandbox = Sandbox::with_cloud();
-    let folder = sandbox.path();
+    let directory = sandbox.path();
     sandbox.disk("disk.raw", 64, 26);
     let emulator = sandbox.emulator.as_ref().unwrap();
     let stalled = r#"[{"operation":"UploadPart","action":{"stall_ms":600000}}]"#;
@@ -90,14 +90,14 @@ fn qemu_does_not_write_to_a_disk_that_is_uploaded() {
         sandbox.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     until("a part", || emulator.wait_for_fault(Duration::from_millis(1)));
     let write = ["-f", "raw", "-c", "write 0 512", "disk.raw"];
-    let refused = qemu_io(&write, folder);
+    let refused = qemu_io(&write, directory);
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && text.contains("lock"), "{text}");
-    let read = qemu_io(&["-r", "-f", "raw", "-c", "read 0 512", "disk.raw"], folder);
+    let read = qemu_io(&["-r", "-f", "raw", "-c", "read 0 512", "disk.raw"], directory);
     assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
     child.kill().unwrap();
     child.wait().unwrap();
-    let free = qemu_io(&write, folder);
+    let free = qemu_io(&write, directory);
     assert!(free.status.success(), "{}", String::from_utf8_lossy(&free.stderr));
 }
 

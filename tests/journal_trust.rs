@@ -23,8 +23,8 @@ fn is_root() -> bool {
 
 fn rustix_uid() -> u32 {
     use std::os::unix::fs::MetadataExt as _;
-    let folder = tempfile::tempdir().unwrap();
-    folder.path().metadata().unwrap().uid()
+    let directory = tempfile::tempdir().unwrap();
+    directory.path().metadata().unwrap().uid()
 }
 
 /// Who owns the planted files.
@@ -43,8 +43,8 @@ fn owners() -> Vec<Owner> {
 
 /// Writes a journal as somebody would who knows the format: with right checksums, that is none.
 fn plant(sandbox: &Sandbox, owner: Owner, words: &[&str], resources: &[Value]) -> PathBuf {
-    let folder = sandbox.path().join("artifacts/runs").join(RUN);
-    fs::create_dir_all(&folder).unwrap();
+    let directory = sandbox.path().join("artifacts/runs").join(RUN);
+    fs::create_dir_all(&directory).unwrap();
     let words: Vec<&str> = words.to_vec();
     let platform = words[words.iter().position(|word| *word == "-p").unwrap() + 1];
     let images = sandbox.path().join("images");
@@ -61,13 +61,13 @@ fn plant(sandbox: &Sandbox, owner: Owner, words: &[&str], resources: &[Value]) -
         line["time"] = "2026-11-22T07:30:00Z".into();
         text.push_str(&format!("{line}\n"));
     }
-    fs::write(folder.join("journal.jsonl"), text).unwrap();
+    fs::write(directory.join("journal.jsonl"), text).unwrap();
     if let Owner::Other = owner {
         let give = |path: &Path| lchown(path, Some(OTHER), Some(OTHER)).unwrap();
         sandbox_walk(&sandbox.path().join("artifacts"), &mut |path| give(path));
         give(&sandbox.path().join("artifacts"));
     }
-    folder
+    directory
 }
 
 /// A script that says it ran.
@@ -170,9 +170,9 @@ fn no_plugin_of_a_received_tree_is_started() {
         // Looking at it starts nothing, and shows what it would start.
         let shown = command(&sandbox, &["gc", "--adopt", RUN]);
         shown.succeeded();
-        let folder = format!("PROVIDER_DIR: `{}", sandbox.path().display());
+        let directory = format!("PROVIDER_DIR: `{}", sandbox.path().display());
         for text in [
-            folder.as_str(),
+            directory.as_str(),
             "-p helper --provider-dir .",
             "would remove object `a`",
             "nothing was removed",
@@ -192,7 +192,7 @@ fn an_adopted_run_removes_its_own_files_and_no_others() {
         json!({"kind": "file", "name": precious, "id": precious}),
         json!({"kind": "file", "name": image, "id": image}),
     ];
-    let folder = plant(&sandbox, Owner::Victim, &["--disk", "d", "-p", "qcow2"], &resources);
+    let directory = plant(&sandbox, Owner::Victim, &["--disk", "d", "-p", "qcow2"], &resources);
     let shown = command(&sandbox, &["gc", "--adopt", RUN]);
     shown.succeeded();
     let (kept, removed) = (
@@ -200,7 +200,7 @@ fn an_adopted_run_removes_its_own_files_and_no_others() {
         format!("would remove file `{}`", image.display()),
     );
     assert!(shown.stdout.contains(&kept) && shown.stdout.contains(&removed), "{}", shown.stdout);
-    assert!(image.exists() && folder.exists());
+    assert!(image.exists() && directory.exists());
     let done = command(&sandbox, &["gc", "--adopt", RUN, "--yes"]);
     gc_failed(&done, 5, &["left behind", "precious", "is not below the directories of its run"]);
     assert!(precious.exists() && !image.exists());

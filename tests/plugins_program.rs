@@ -15,16 +15,16 @@ use crate::harness::{Run, Sandbox, needs_python, needs_qemu, root, until};
 /// A key nobody may ever see.
 const KEY: &str = "hunter2-hunter2";
 
-/// The folder of the Python example.
+/// The directory of the Python example.
 fn example() -> PathBuf {
     root().join("providers/example-python")
 }
 
 /// A provider `faulty`: the example, but for `fault`, which runs when the first bytes are written.
 pub(crate) fn faulty(sandbox: &Sandbox, fault: &str) -> PathBuf {
-    let folder = sandbox.path().join("plugins");
-    fs::create_dir_all(&folder).unwrap();
-    let path = folder.join("build-image-provider-faulty");
+    let directory = sandbox.path().join("plugins");
+    fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("build-image-provider-faulty");
     let script = format!(
         r#"#!/usr/bin/env python3
 import importlib.machinery, importlib.util, os, signal, sys, time
@@ -52,12 +52,12 @@ pydir.serve(Faulty)
     );
     fs::write(&path, script).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    folder
+    directory
 }
 
-fn words<'a>(disk: &'a Path, provider: &'a str, folder: &'a Path) -> Vec<&'a str> {
-    let (disk, folder) = (disk.to_str().unwrap(), folder.to_str().unwrap());
-    vec!["--disk", disk, "-p", provider, "--provider-dir", folder]
+fn words<'a>(disk: &'a Path, provider: &'a str, directory: &'a Path) -> Vec<&'a str> {
+    let (disk, directory) = (disk.to_str().unwrap(), directory.to_str().unwrap());
+    vec!["--disk", disk, "-p", provider, "--provider-dir", directory]
 }
 
 /// Nothing of a failed build is left but its log and result.
@@ -86,9 +86,9 @@ fn the_example_publishes_whole_images() {
         assert!(oracle.output().unwrap().status.success(), "qemu-img {word}");
     }
     assert_eq!(run.member("plugin")["name"], "pydir");
-    let folder = example();
+    let directory = example();
     let run =
-        sandbox.run(&[&words(&disk, "pydir", &folder)[..], &["--pydir-format", "raw"]].concat());
+        sandbox.run(&[&words(&disk, "pydir", &directory)[..], &["--pydir-format", "raw"]].concat());
     run.succeeded();
     assert_eq!(run.member("pydir_folder"), images.to_str().unwrap());
     let made = fs::read(images.join("disk.pydir.raw")).unwrap();
@@ -102,8 +102,8 @@ fn a_program_gets_secrets_on_request_and_a_small_environment() {
     }
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("disk.raw", 8, 2);
-    let folder = faulty(&sandbox, r#"host.log("sees " + " ".join(sorted(os.environ)))"#);
-    let mut command = sandbox.command(&words(&disk, "faulty", &folder));
+    let directory = faulty(&sandbox, r#"host.log("sees " + " ".join(sorted(os.environ)))"#);
+    let mut command = sandbox.command(&words(&disk, "faulty", &directory));
     command.env("F5_PYDIR_SEAL_KEY", KEY).env("CLOUD_TOKEN", "t").env("HTTPS_PROXY", "http://p:1");
     let run = Run::of(&command.output().unwrap(), None);
     run.succeeded();
@@ -173,8 +173,8 @@ fn whatever_a_program_does_wrong_the_build_fails_with_one_error_and_leaves_nothi
     ] {
         let sandbox = Sandbox::new();
         let disk = sandbox.disk("disk.raw", 8, 2);
-        let folder = faulty(&sandbox, fault);
-        sandbox.run(&words(&disk, "faulty", &folder)).failed(code, texts);
+        let directory = faulty(&sandbox, fault);
+        sandbox.run(&words(&disk, "faulty", &directory)).failed(code, texts);
         nothing_is_left(&sandbox);
     }
 }
@@ -189,8 +189,8 @@ fn bytes_of_the_disk_come_as_text_too() {
     let fault = "a = host.call('disk_read_at', disk=disk['id'], offset=0, length=5000); \
                  import base64; assert base64.b64decode(a['data']) == open(part, 'rb').read(5000); \
                  assert a['length'] == 5000; raise pydir.Failure('quota', 'all is well')";
-    let folder = faulty(&sandbox, fault);
-    sandbox.run(&words(&disk, "faulty", &folder)).failed(6, &["all is well"]);
+    let directory = faulty(&sandbox, fault);
+    sandbox.run(&words(&disk, "faulty", &directory)).failed(6, &["all is well"]);
 }
 
 #[test]
@@ -204,8 +204,8 @@ fn ctrl_c_ends_a_program_that_listens_and_one_that_does_not() {
     ] {
         let sandbox = Sandbox::new();
         let disk = sandbox.disk("disk.raw", 8, 2);
-        let folder = faulty(&sandbox, fault);
-        let mut command = sandbox.command(&words(&disk, "faulty", &folder));
+        let directory = faulty(&sandbox, fault);
+        let mut command = sandbox.command(&words(&disk, "faulty", &directory));
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         until("the upload has begun", || sandbox.path().join("ready").exists());
         let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
@@ -229,8 +229,8 @@ fn a_failed_build_of_the_example_leaves_the_older_image_and_its_seal() {
     for name in older {
         fs::write(sandbox.path().join(name), "older").unwrap();
     }
-    let folder = faulty(&sandbox, "raise pydir.Failure('quota', 'full', 'delete some')");
-    let raw = [&words(&disk, "faulty", &folder)[..], &["--pydir-format", "raw"]].concat();
+    let directory = faulty(&sandbox, "raise pydir.Failure('quota', 'full', 'delete some')");
+    let raw = [&words(&disk, "faulty", &directory)[..], &["--pydir-format", "raw"]].concat();
     assert_ne!(sandbox.run(&raw).code, 0);
     for name in older {
         assert_eq!(fs::read_to_string(sandbox.path().join(name)).unwrap(), "older", "{name}");
@@ -248,8 +248,8 @@ fn a_killed_build_goes_on_where_the_program_was() {
     // The host dies once, with the second piece on disk.
     let fault = "if os.path.getsize(part) > 5 << 20 and not os.path.exists(ready + '2'): \
                  open(ready + '2', 'w').close(); os.kill(os.getppid(), 9)";
-    let folder = faulty(&sandbox, fault);
-    let raw = [&words(&disk, "faulty", &folder)[..], &["--pydir-format", "raw"]].concat();
+    let directory = faulty(&sandbox, fault);
+    let raw = [&words(&disk, "faulty", &directory)[..], &["--pydir-format", "raw"]].concat();
     let killed = sandbox.run(&raw);
     assert_eq!(killed.code, -1, "killed: {}", killed.stderr);
     let output = sandbox.command(&["runs", "--json"]).output().unwrap();
@@ -282,9 +282,9 @@ fn the_transcript_in_the_documentation_is_what_is_really_said() {
         return;
     }
     let sandbox = Sandbox::new();
-    let folder = sandbox.path().join("plugins");
-    fs::create_dir_all(&folder).unwrap();
-    let program = folder.join("build-image-provider-pydir");
+    let directory = sandbox.path().join("plugins");
+    fs::create_dir_all(&directory).unwrap();
+    let program = directory.join("build-image-provider-pydir");
     // Both directions pass a recorder.
     let (host, provider) = (sandbox.path().join("host"), sandbox.path().join("provider"));
     let script = format!(
@@ -297,8 +297,10 @@ fn the_transcript_in_the_documentation_is_what_is_really_said() {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let disk = sandbox.disk("disk.raw", 1, 1);
     fs::create_dir(sandbox.path().join("out")).unwrap();
-    let words =
-        [&words(&disk, "pydir", &folder)[..], &["--pydir-folder", "out", "--pydir-format", "raw"]];
+    let words = [
+        &words(&disk, "pydir", &directory)[..],
+        &["--pydir-folder", "out", "--pydir-format", "raw"],
+    ];
     sandbox.run(&words.concat()).succeeded();
     let said = |path: &Path| messages(&sandbox, &fs::read_to_string(path).unwrap());
     let compared = contains(0, [(">", said(&host)), ("<", said(&provider))]);
@@ -363,8 +365,8 @@ fn the_transcripts_of_a_resume_and_a_failure_are_what_is_really_said() {
     let disk = sandbox.disk("disk.raw", 16, 16);
     let fault = "if os.path.getsize(part) > 5 << 20 and not os.path.exists(ready + '2'): \
                  open(ready + '2', 'w').close(); os.kill(os.getppid(), 9)";
-    let folder = faulty(&sandbox, fault);
-    let raw = [&words(&disk, "faulty", &folder)[..], &["--pydir-format", "raw"]].concat();
+    let directory = faulty(&sandbox, fault);
+    let raw = [&words(&disk, "faulty", &directory)[..], &["--pydir-format", "raw"]].concat();
     assert_eq!(traced(&sandbox, &raw).code, -1);
     let output = sandbox.command(&["runs", "--json"]).output().unwrap();
     let listed: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -16,7 +16,7 @@ use crate::{
     journal,
 };
 
-/// File that marks a folder as made by this tool; its content is the tool's version.
+/// File that marks a directory as made by this tool; its content is the tool's version.
 const MARKER: &str = "generator-info.json";
 /// Content of the marker.
 const VERSION: &str = concat!("{\"VERSION\":\"", env!("CARGO_PKG_VERSION"), "\"}\n");
@@ -24,99 +24,102 @@ const VERSION: &str = concat!("{\"VERSION\":\"", env!("CARGO_PKG_VERSION"), "\"}
 /// What is wrong with a link that somebody put where a build will write.
 const LINK: &str = "a link stands in its place, which is not followed";
 
-/// A build's folder, claimed by this process: no other build works in it.
+/// A build's directory, claimed by this process: no other build works in it.
 #[derive(Debug)]
 pub struct Claim {
-    folder: PathBuf,
+    directory: PathBuf,
     /// Its lock ends when it is closed.
     _lock: File,
 }
 
 impl Claim {
-    /// Makes the folder of a build, or empties an earlier build's.
+    /// Makes the directory of a build, or empties an earlier build's.
     ///
     /// # Errors
     /// When it cannot be made, another build works in it, or it holds files of somebody else.
-    pub fn take(folder: &Path) -> Result<Self> {
-        let lock = lock_of(folder)?;
-        let failed = |error: io::Error| cannot("prepare the directory", folder, &error);
-        let is_empty = fs::read_dir(folder).map_err(failed)?.next().is_none();
-        if !is_empty && !is_marked(folder) {
+    pub fn take(directory: &Path) -> Result<Self> {
+        let lock = lock_of(directory)?;
+        let failed = |error: io::Error| cannot("prepare the directory", directory, &error);
+        let is_empty = fs::read_dir(directory).map_err(failed)?.next().is_none();
+        if !is_empty && !is_marked(directory) {
             return Err(Error::new(
                 Stage::Disk,
-                format!("the artifacts folder `{}` holds files of somebody else", folder.display()),
+                format!(
+                    "the artifacts directory `{}` holds files of somebody else",
+                    directory.display()
+                ),
             )
             .hint("set ARTIFACTS_DIR to another folder"));
         }
-        empty(folder, MARKER).map_err(failed)?;
-        // Never under another name: a folder that is not empty and has no marker is somebody else's.
+        empty(directory, MARKER).map_err(failed)?;
+        // Never under another name: a directory that is not empty and has no marker is somebody else's.
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o644);
-        open_unlinked(&mut options, &folder.join(MARKER))
+        open_unlinked(&mut options, &directory.join(MARKER))
             .and_then(|mut marker| marker.write_all(VERSION.as_bytes()))
             .map_err(failed)?;
-        Ok(Self { folder: folder.to_owned(), _lock: lock })
+        Ok(Self { directory: directory.to_owned(), _lock: lock })
     }
 
-    /// Claims the folder of an earlier process of the same run, with what is in it.
+    /// Claims the directory of an earlier process of the same run, with what is in it.
     ///
     /// # Errors
     /// When another build works in it.
-    pub fn keep(folder: &Path) -> Result<Self> {
-        let lock = lock_of(folder)?;
-        Ok(Self { folder: folder.to_owned(), _lock: lock })
+    pub fn keep(directory: &Path) -> Result<Self> {
+        let lock = lock_of(directory)?;
+        Ok(Self { directory: directory.to_owned(), _lock: lock })
     }
 
-    /// Claims the folder of an earlier build of the same thing, with what is in it; nothing when there is
+    /// Claims the directory of an earlier build of the same thing, with what is in it; nothing when there is
     /// none, or another version of this tool made it.
     ///
     /// # Errors
     /// When another build works in it.
-    pub fn earlier(folder: &Path) -> Result<Option<Self>> {
-        if !fs::read_to_string(folder.join(MARKER)).is_ok_and(|text| text == VERSION) {
+    pub fn earlier(directory: &Path) -> Result<Option<Self>> {
+        if !fs::read_to_string(directory.join(MARKER)).is_ok_and(|text| text == VERSION) {
             return Ok(None);
         }
-        Self::keep(folder).map(Some)
+        Self::keep(directory).map(Some)
     }
 
-    /// Removes the folder, and folders above it up to `base` that are empty then.
+    /// Removes the directory, and directories above it up to `base` that are empty then.
     pub fn remove(self, base: &Path) {
-        remove_tree(&self.folder, MARKER, base);
+        remove_tree(&self.directory, MARKER, base);
     }
 }
 
-/// Removes the folder of a build that is over, unless another build works in it by now.
-pub fn remove_left(folder: &Path, base: &Path) {
-    if !is_marked(folder) {
-        // Whoever removed it was killed before the folder itself went.
-        remove_empty(folder, base);
+/// Removes the directory of a build that is over, unless another build works in it by now.
+pub fn remove_left(directory: &Path, base: &Path) {
+    if !is_marked(directory) {
+        // Whoever removed it was killed before the directory itself went.
+        remove_empty(directory, base);
         return;
     }
-    match Claim::keep(folder) {
+    match Claim::keep(directory) {
         Ok(claim) => claim.remove(base),
-        Err(error) => tracing::info!(folder = %folder.display(), %error, "left alone"),
+        Err(error) => tracing::info!(directory = %directory.display(), %error, "left alone"),
     }
 }
 
-fn is_marked(folder: &Path) -> bool {
-    folder.join(MARKER).symlink_metadata().is_ok_and(|found| found.is_file())
+fn is_marked(directory: &Path) -> bool {
+    directory.join(MARKER).symlink_metadata().is_ok_and(|found| found.is_file())
 }
 
-/// Makes a folder that only its owner looks into, and those above it as the mask of this process allows. One that is
+/// Makes a directory that only its owner looks into, and those above it as the mask of this process allows. One that is
 /// there stays as it is.
 ///
 /// # Errors
 /// When it cannot be made, or something else stands in its place: a link too, which leads elsewhere.
-pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_private(directory: &Path) -> io::Result<()> {
     let attempt = || {
-        folder.parent().map_or(Ok(()), fs::create_dir_all)?;
-        match DirBuilder::new().mode(0o700).create(folder) {
+        directory.parent().map_or(Ok(()), fs::create_dir_all)?;
+        match DirBuilder::new().mode(0o700).create(directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        folder.symlink_metadata()
+        directory.symlink_metadata()
     };
-    // Another build may remove the folder above, or this one while it is empty, at any moment.
+    // Another build may remove the directory above, or this one while it is empty, at any moment.
     let mut made = attempt();
     for _ in 0..100 {
         if !made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
@@ -156,12 +159,12 @@ pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     file.commit()
 }
 
-/// Makes the folder and locks it. A folder that was removed by its last user meanwhile is made again.
-fn lock_of(folder: &Path) -> Result<File> {
-    let failed = |error: io::Error| cannot("lock the directory", folder, &error);
+/// Makes the directory and locks it. A directory that was removed by its last user meanwhile is made again.
+fn lock_of(directory: &Path) -> Result<File> {
+    let failed = |error: io::Error| cannot("lock the directory", directory, &error);
     loop {
-        make_private(folder).map_err(|error| cannot_make(folder, &error))?;
-        let opened = match File::open(folder) {
+        make_private(directory).map_err(|error| cannot_make(directory, &error))?;
+        let opened = match File::open(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened.map_err(failed)?,
         };
@@ -170,27 +173,31 @@ fn lock_of(folder: &Path) -> Result<File> {
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::new(
                     Stage::Disk,
-                    format!("another build works in the artifacts folder `{}`", folder.display()),
+                    format!(
+                        "another build works in the artifacts directory `{}`",
+                        directory.display()
+                    ),
                 )
                 .hint("wait until it is done, or set ARTIFACTS_DIR to another folder"));
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let mine = opened.metadata().map_err(failed)?;
-        if fs::metadata(folder).is_ok_and(|now| (now.dev(), now.ino()) == (mine.dev(), mine.ino()))
+        if fs::metadata(directory)
+            .is_ok_and(|now| (now.dev(), now.ino()) == (mine.dev(), mine.ino()))
         {
             return Ok(opened);
         }
     }
 }
 
-/// Removes the folder of a run's journal, and empty folders above it up to `base`.
-pub fn remove_run(folder: &Path, base: &Path) {
-    remove_tree(folder, journal::FILE, base);
+/// Removes the directory of a run's journal, and empty directories above it up to `base`.
+pub fn remove_run(directory: &Path, base: &Path) {
+    remove_tree(directory, journal::FILE, base);
     remove_empty_runs(base);
 }
 
-/// Removes the folders of runs that were killed before they had a journal, or when it was removed.
+/// Removes the directories of runs that were killed before they had a journal, or when it was removed.
 pub fn remove_empty_runs(base: &Path) {
     let runs = base.join("runs");
     for entry in fs::read_dir(&runs).into_iter().flatten().flatten() {
@@ -200,23 +207,24 @@ pub fn remove_empty_runs(base: &Path) {
     remove_empty(&runs, base);
 }
 
-/// Removes a folder, last the file that says what it is: what a killed process leaves of it can be removed too.
-fn remove_tree(folder: &Path, last: &str, base: &Path) {
-    let removed = empty(folder, last).and_then(|()| match fs::remove_file(folder.join(last)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    });
+/// Removes a directory, last the file that says what it is: what a killed process leaves of it can be removed too.
+fn remove_tree(directory: &Path, last: &str, base: &Path) {
+    let removed =
+        empty(directory, last).and_then(|()| match fs::remove_file(directory.join(last)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        });
     if let Err(error) = removed
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::warn!(folder = %folder.display(), %error, "cannot remove a folder");
+        tracing::warn!(directory = %directory.display(), %error, "cannot remove a folder");
     }
-    remove_empty(folder, base);
+    remove_empty(directory, base);
 }
 
-/// Removes what a folder holds, but for one file.
-fn empty(folder: &Path, but: &str) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
+/// Removes what a directory holds, but for one file.
+fn empty(directory: &Path, but: &str) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
         let entry = entry?;
         if entry.file_name() == but {
             continue;
@@ -230,10 +238,10 @@ fn empty(folder: &Path, but: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a folder and those above it up to `base`, as long as they are empty.
-fn remove_empty(folder: &Path, base: &Path) {
-    for folder in folder.ancestors().take_while(|folder| folder.starts_with(base)) {
-        let removed = fs::remove_dir(folder);
+/// Removes a directory and those above it up to `base`, as long as they are empty.
+fn remove_empty(directory: &Path, base: &Path) {
+    for directory in directory.ancestors().take_while(|directory| directory.starts_with(base)) {
+        let removed = fs::remove_dir(directory);
         if removed.is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
             break;
         }
@@ -241,8 +249,8 @@ fn remove_empty(folder: &Path, base: &Path) {
 }
 
 /// A directory that cannot be created.
-pub(crate) fn cannot_make(folder: &Path, error: &io::Error) -> Error {
-    cannot("create the directory", folder, error)
+pub(crate) fn cannot_make(directory: &Path, error: &io::Error) -> Error {
+    cannot("create the directory", directory, error)
 }
 
 /// What cannot be done to a file or directory of a build: `cannot <action> <path>`.
@@ -270,11 +278,11 @@ mod tests {
     #[test]
     fn only_own_folders_are_emptied_and_removed() {
         let base = tempfile::tempdir().unwrap();
-        let folder = base.path().join("x/y");
-        drop(Claim::take(&folder).unwrap());
-        fs::write(folder.join("old"), "").unwrap();
-        let claim = Claim::take(&folder).unwrap();
-        assert!(!folder.join("old").exists());
+        let directory = base.path().join("x/y");
+        drop(Claim::take(&directory).unwrap());
+        fs::write(directory.join("old"), "").unwrap();
+        let claim = Claim::take(&directory).unwrap();
+        assert!(!directory.join("old").exists());
         claim.remove(&base.path().join("x"));
         assert!(!base.path().join("x").exists() && base.path().exists());
 
@@ -288,27 +296,27 @@ mod tests {
     #[test]
     fn what_a_killed_remover_left_is_removed() {
         let base = tempfile::tempdir().unwrap();
-        let folder = base.path().join("x/y");
-        drop(Claim::take(&folder).unwrap());
-        fs::remove_file(folder.join(MARKER)).unwrap();
-        fs::write(folder.join("precious"), "").unwrap();
-        remove_left(&folder, &base.path().join("x"));
-        assert!(folder.join("precious").exists());
-        fs::remove_file(folder.join("precious")).unwrap();
-        remove_left(&folder, &base.path().join("x"));
+        let directory = base.path().join("x/y");
+        drop(Claim::take(&directory).unwrap());
+        fs::remove_file(directory.join(MARKER)).unwrap();
+        fs::write(directory.join("precious"), "").unwrap();
+        remove_left(&directory, &base.path().join("x"));
+        assert!(directory.join("precious").exists());
+        fs::remove_file(directory.join("precious")).unwrap();
+        remove_left(&directory, &base.path().join("x"));
         assert!(!base.path().join("x").exists() && base.path().exists());
     }
 
     #[test]
     fn two_builds_do_not_work_in_one_folder() {
         let base = tempfile::tempdir().unwrap();
-        let folder = base.path().join("x");
-        let first = Claim::take(&folder).unwrap();
-        fs::write(folder.join("disk.raw"), "").unwrap();
-        assert!(Claim::take(&folder).unwrap_err().message.contains("another build"));
-        assert!(folder.join("disk.raw").exists());
+        let directory = base.path().join("x");
+        let first = Claim::take(&directory).unwrap();
+        fs::write(directory.join("disk.raw"), "").unwrap();
+        assert!(Claim::take(&directory).unwrap_err().message.contains("another build"));
+        assert!(directory.join("disk.raw").exists());
         drop(first);
-        assert!(Claim::take(&folder).is_ok());
+        assert!(Claim::take(&directory).is_ok());
     }
 
     #[test]

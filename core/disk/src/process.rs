@@ -48,7 +48,8 @@ impl Environment {
             if name != "PATH" {
                 return Some((name, value));
             }
-            let absolute = std::env::split_paths(&value).filter(|folder| folder.is_absolute());
+            let absolute =
+                std::env::split_paths(&value).filter(|directory| directory.is_absolute());
             let value = std::env::join_paths(absolute).unwrap_or_default();
             // An empty one means the working directory to some programs.
             (!value.is_empty()).then_some((name, value))
@@ -59,7 +60,9 @@ impl Environment {
     /// The first executable file called `name` in the absolute directories of PATH.
     pub fn find(&self, name: &str) -> Option<PathBuf> {
         let path = self.kept.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value)?;
-        std::env::split_paths(path).map(|folder| folder.join(name)).find(|file| is_program(file))
+        std::env::split_paths(path)
+            .map(|directory| directory.join(name))
+            .find(|file| is_program(file))
     }
 }
 
@@ -347,15 +350,15 @@ mod tests {
 
     #[test]
     fn programs_are_searched_in_absolute_directories_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("found");
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("found");
         std::fs::copy("/bin/sh", &program).unwrap();
         let here = std::env::current_dir().unwrap();
         let up = here.components().skip(1).map(|_| "..").collect::<PathBuf>();
-        let relative = up.join(folder.path().strip_prefix("/").unwrap());
+        let relative = up.join(directory.path().strip_prefix("/").unwrap());
         assert!(relative.join("found").is_file(), "the test's own path is wrong");
         let of = |path: &str| Environment::keep([("PATH".into(), path.into())]);
-        let (relative, absolute) = (relative.display(), folder.path().display());
+        let (relative, absolute) = (relative.display(), directory.path().display());
         for path in [format!("{relative}"), format!(":{relative}:."), String::new(), ".".into()] {
             let environment = of(&path);
             assert_eq!(environment.find("found"), None, "{path}");
@@ -363,7 +366,7 @@ mod tests {
         }
         let environment = of(&format!(":{relative}:.:{absolute}"));
         assert_eq!(environment.find("found"), Some(program));
-        assert_eq!(environment.kept, [("PATH".into(), folder.path().as_os_str().to_owned())]);
+        assert_eq!(environment.kept, [("PATH".into(), directory.path().as_os_str().to_owned())]);
     }
 
     #[test]

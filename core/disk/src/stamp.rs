@@ -152,8 +152,8 @@ mod tests {
     use super::*;
 
     /// Waits until the file system's clock has moved on, so that a change now gets another time.
-    fn tick(folder: &Path) {
-        let probe = folder.join("clock");
+    fn tick(directory: &Path) {
+        let probe = directory.join("clock");
         let now = || {
             fs::write(&probe, "x").unwrap();
             FileStamp::at(&probe).unwrap().modified
@@ -167,13 +167,13 @@ mod tests {
 
     /// The stamp's answer after something was done to the file.
     fn after(change: impl FnOnce(&Path)) -> (Result<(), Error>, Result<(), Error>) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("disk.raw");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.raw");
         fs::write(&path, [1; 1024]).unwrap();
         let file = File::open(&path).unwrap();
         let stamp = FileStamp::of(&file, &path).unwrap();
         assert_eq!(stamp, FileStamp::at(&path).unwrap());
-        tick(folder.path());
+        tick(directory.path());
         change(&path);
         (stamp.still(&path), stamp.still_of(&file, &path))
     }

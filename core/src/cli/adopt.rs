@@ -18,7 +18,7 @@ const CODE: [&str; 5] = ["CONFIG_FILE", "QEMU", "PROVIDER_DIR", "PROVIDER_FILE",
 
 /// Where local files of a run may be removed.
 pub(super) fn scope(run: &Run, base: &Path) -> Scope {
-    let artifacts = run.artifacts.as_deref().filter(|folder| is_below(folder, base));
+    let artifacts = run.artifacts.as_deref().filter(|directory| is_below(directory, base));
     let published = run.build.image_dir.as_deref().map(Path::new);
     let staging = published.and_then(|directory| Publication::staging_of(directory, &run.id).ok());
     let own = [Some(run.folder.as_path()), artifacts, staging.as_deref()];
@@ -27,16 +27,18 @@ pub(super) fn scope(run: &Run, base: &Path) -> Scope {
 
 /// Whether a directory is below the one of all builds' files; links are followed. It may be gone already, with
 /// parents of it that are left.
-pub(super) fn is_below(folder: &Path, base: &Path) -> bool {
+pub(super) fn is_below(directory: &Path, base: &Path) -> bool {
     let is_plain = |part: Component<'_>| !matches!(part, Component::ParentDir | Component::CurDir);
-    if !folder.components().all(is_plain) {
+    if !directory.components().all(is_plain) {
         return false;
     }
-    let existing = folder.ancestors().find(|folder| folder.symlink_metadata().is_ok());
+    let existing = directory.ancestors().find(|directory| directory.symlink_metadata().is_ok());
     let Some((existing, base)) = existing.zip(fs::canonicalize(base).ok()) else { return false };
-    let rest = folder.strip_prefix(existing).unwrap_or(Path::new(""));
+    let rest = directory.strip_prefix(existing).unwrap_or(Path::new(""));
     let real = fs::canonicalize(existing).map(|real| real.join(rest));
-    real.is_ok_and(|folder| folder.starts_with(&base) && folder.components().ne(base.components()))
+    real.is_ok_and(|directory| {
+        directory.starts_with(&base) && directory.components().ne(base.components())
+    })
 }
 
 /// What a run uses and what would be removed, in lines.
@@ -56,8 +58,8 @@ pub(super) fn shown(run: &Run, base: &Path, environment: &Environment) -> String
         );
     }
     let removed = [Some(&run.folder), run.artifacts.as_ref().filter(|path| is_below(path, base))];
-    for folder in removed.into_iter().flatten() {
-        text.push_str(&format!("    would remove the directory `{}`\n", folder.display()));
+    for directory in removed.into_iter().flatten() {
+        text.push_str(&format!("    would remove the directory `{}`\n", directory.display()));
     }
     let scope = scope(run, base);
     for resource in &run.resources {

@@ -51,8 +51,8 @@ mod tests {
 
     #[test]
     fn an_iso_that_was_replaced_after_it_was_verified_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("base.iso");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("base.iso");
         fs::write(&path, "verified").unwrap();
         let before = path.metadata().unwrap();
         let algorithms = [Algorithm::Sha256];
@@ -60,7 +60,7 @@ mod tests {
         let digest = FileDigest::of(&digests.unwrap(), &before);
         let medium = Medium::of(&path, digest.as_ref()).unwrap();
         medium.check().unwrap();
-        let other = folder.path().join("other.iso");
+        let other = directory.path().join("other.iso");
         fs::write(&other, "verified").unwrap();
         fs::rename(&other, &path).unwrap();
         for medium in [medium, Medium::of(&path, digest.as_ref()).unwrap()] {

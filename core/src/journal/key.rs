@@ -195,10 +195,10 @@ fn find_or_make(path: &Path) -> io::Result<Opened> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         opened => return opened,
     }
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     // Others must not read what is written there: looked at before a secret is.
-    let way = way(folder)?;
+    let way = way(directory)?;
     let doubt = match doubt_of_way(&way)? {
         None => doubt_of_path(&way.real)?,
         some => some,
@@ -209,14 +209,14 @@ fn find_or_make(path: &Path) -> io::Result<Opened> {
     // Readable by its owner only. Another process may be as far: the first one that gives its file the name wins.
     let text =
         random::characters(random::HEX, 64).map_err(|error| io::Error::other(error.message))?;
-    let mut file = tempfile::Builder::new().prefix(".journal.key.").tempfile_in(folder)?;
+    let mut file = tempfile::Builder::new().prefix(".journal.key.").tempfile_in(directory)?;
     writeln!(file, "{}", Zeroizing::new(text).as_str())?;
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {
         Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
             return Err(error.error);
         }
-        Ok(_) => fs::File::open(folder)?.sync_all()?,
+        Ok(_) => fs::File::open(directory)?.sync_all()?,
         Err(_) => {}
     }
     open(path)

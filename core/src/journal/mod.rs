@@ -41,7 +41,7 @@ use line::{Line, Seal};
 pub use standing::Standing;
 pub(crate) use standing::refused;
 
-/// Name of the journal in a run's folder.
+/// Name of the journal in a run's directory.
 pub(crate) const FILE: &str = "journal.jsonl";
 
 /// An open journal, locked against a second process.
@@ -85,16 +85,16 @@ impl Glance {
 }
 
 impl Journal {
-    /// Opens the journal in a folder, making both when they do not exist.
+    /// Opens the journal in a directory, making both when they do not exist.
     ///
     /// # Errors
     /// When it cannot be written, another process uses it, a line is damaged, or it is not this user's.
-    pub fn open(folder: &Path, key: &Arc<Key>) -> Result<Self> {
-        let (journal, standing, torn) = Self::take(folder, key)?;
+    pub fn open(directory: &Path, key: &Arc<Key>) -> Result<Self> {
+        let (journal, standing, torn) = Self::take(directory, key)?;
         match standing {
             // What does not say anything yet is begun wherever the user wants.
             Standing::Untrusted { reason, .. } if !journal.is_fresh() => {
-                Err(refused(folder, &reason))
+                Err(refused(directory, &reason))
             }
             _ => journal.without(torn),
         }
@@ -104,11 +104,11 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::open`]; also without a key, and when others may change what it says at any time.
-    pub fn adopt(folder: &Path, key: &Arc<Key>) -> Result<Self> {
+    pub fn adopt(directory: &Path, key: &Arc<Key>) -> Result<Self> {
         if let Some(why) = key.missing() {
-            return Err(standing::cannot_sign(&folder.join(FILE), why));
+            return Err(standing::cannot_sign(&directory.join(FILE), why));
         }
-        let (journal, standing, torn) = Self::take(folder, key)?;
+        let (journal, standing, torn) = Self::take(directory, key)?;
         if let Standing::Untrusted { reason, adoptable: false } = &standing {
             return Err(standing::not_adoptable(&journal.path, reason));
         }
@@ -128,18 +128,18 @@ impl Journal {
     }
 
     /// Locks and reads a journal; whether something torn follows its whole lines.
-    fn take(folder: &Path, key: &Arc<Key>) -> Result<(Self, Standing, bool)> {
-        let path = folder.join(FILE);
+    fn take(directory: &Path, key: &Arc<Key>) -> Result<(Self, Standing, bool)> {
+        let path = directory.join(FILE);
         let file = loop {
-            make_private(folder).map_err(|error| failed(folder, &error))?;
+            make_private(directory).map_err(|error| failed(directory, &error))?;
             let mut options = OpenOptions::new();
             options.read(true).append(true).create(true).mode(0o600);
             let file = match open_unlinked(&mut options, &path) {
-                // Somebody cleans up and took the new folder for one that was left empty.
+                // Somebody cleans up and took the new directory for one that was left empty.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 opened => opened.map_err(|error| failed(&path, &error))?,
             };
-            lock_alone(&file, folder)?;
+            lock_alone(&file, directory)?;
             if file.metadata().map_err(|error| failed(&path, &error))?.nlink() > 0 {
                 break file;
             }
@@ -154,10 +154,12 @@ impl Journal {
         let seal = contents.seal.as_ref();
         let standing = standing::of(&path, &contents.entries, seal, doubt.as_deref(), key);
         let whole = contents.whole as u64;
-        // A journal that a power cut forgets is none: the folders' entries must be on disk too.
-        for folder in folder.ancestors().take(3).filter(|folder| !folder.as_os_str().is_empty()) {
-            let synced = File::open(folder).and_then(|folder| folder.sync_all());
-            synced.map_err(|error| failed(folder, &error))?;
+        // A journal that a power cut forgets is none: the directories' entries must be on disk too.
+        for directory in
+            directory.ancestors().take(3).filter(|directory| !directory.as_os_str().is_empty())
+        {
+            let synced = File::open(directory).and_then(|directory| directory.sync_all());
+            synced.map_err(|error| failed(directory, &error))?;
         }
         let journal = Self {
             file,
@@ -176,8 +178,8 @@ impl Journal {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn peek(folder: &Path) -> Result<Glance> {
-        let path = folder.join(FILE);
+    pub fn peek(directory: &Path) -> Result<Glance> {
+        let path = directory.join(FILE);
         let unreadable = |error: std::io::Error| {
             Error::new(Stage::Disk, format!("cannot read the run's journal `{}`", path.display()))
                 .because(&error)
@@ -202,12 +204,12 @@ impl Journal {
     ///
     /// # Errors
     /// When another process uses it.
-    pub fn hold(folder: &Path) -> Result<Option<File>> {
-        let path = folder.join(FILE);
+    pub fn hold(directory: &Path) -> Result<Option<File>> {
+        let path = directory.join(FILE);
         match open_regular(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(&path, &error)),
-            Ok(file) => lock_alone(&file, folder).map(|()| Some(file)),
+            Ok(file) => lock_alone(&file, directory).map(|()| Some(file)),
         }
     }
 
@@ -307,13 +309,13 @@ pub fn open_resources(entries: &[Entry]) -> Vec<Resource> {
     open
 }
 
-fn lock_alone(file: &File, folder: &Path) -> Result<()> {
+fn lock_alone(file: &File, directory: &Path) -> Result<()> {
     lock::take(file).map_err(|error| match error {
         TryLockError::WouldBlock => {
-            let text = format!("run `{}` is in use by another process", folder.display());
+            let text = format!("run `{}` is in use by another process", directory.display());
             Error::new(Stage::Disk, text).hint("wait until the other build is done")
         }
-        TryLockError::Error(error) => failed(&folder.join(FILE), &error),
+        TryLockError::Error(error) => failed(&directory.join(FILE), &error),
     })
 }
 
@@ -321,7 +323,7 @@ fn failed(path: &Path, error: &std::io::Error) -> Error {
     let hint = if error.kind() == ErrorKind::StorageFull {
         "free some space, or set ARTIFACTS_DIR to a larger file system"
     } else {
-        "set ARTIFACTS_DIR to a folder this user may write to"
+        "set ARTIFACTS_DIR to a directory this user may write to"
     };
     Error::new(Stage::Disk, format!("cannot write the run's journal `{}`", path.display()))
         .because(error)
@@ -340,8 +342,8 @@ mod tests {
         Arc::new(Key::of_bytes(&[7; 32]))
     }
 
-    fn open(folder: &Path) -> Result<Journal> {
-        Journal::open(folder, &key())
+    fn open(directory: &Path) -> Result<Journal> {
+        Journal::open(directory, &key())
     }
 
     fn resource(name: &str) -> Resource {
@@ -350,8 +352,8 @@ mod tests {
 
     #[test]
     fn resources_and_checkpoints_survive_a_torn_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut journal = open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path()).unwrap();
         for event in [
             Event::ResourcePlanned { resource: resource("a") },
             Event::ResourcePlanned { resource: resource("b") },
@@ -367,16 +369,16 @@ mod tests {
         // Torn in the middle of a character.
         text.extend_from_slice(b"{\"time\":\"x\",\"what\":\"res\xc3");
         fs::write(&path, text).unwrap();
-        let mut journal = open(folder.path()).unwrap();
+        let mut journal = open(directory.path()).unwrap();
         assert_eq!(journal.resources(), [resource("a").with_id("1")]);
         journal.append(Entry::Checkpoint { key: "k".into(), document: 2.into() }).unwrap();
         drop(journal);
-        assert_eq!(open(folder.path()).unwrap().checkpoint("k"), Some(2.into()));
+        assert_eq!(open(directory.path()).unwrap().checkpoint("k"), Some(2.into()));
     }
 
     /// A journal with lines of several kinds.
-    fn written(folder: &Path) -> PathBuf {
-        let mut journal = open(folder).unwrap();
+    fn written(directory: &Path) -> PathBuf {
+        let mut journal = open(directory).unwrap();
         for step in ["check", "upload", "register"] {
             journal.append(Entry::StepStarted { step: step.into() }).unwrap();
         }
@@ -386,21 +388,21 @@ mod tests {
 
     #[test]
     fn a_journal_cut_anywhere_keeps_its_whole_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = written(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let path = written(directory.path());
         let text = fs::read(&path).unwrap();
         for length in 0..text.len() {
             // What a power cut leaves behind the cut.
             for rest in [&b""[..], b"\0\0\0\0"] {
                 fs::write(&path, [&text[..length], rest].concat()).unwrap();
                 let whole = text[..length].iter().filter(|&&byte| byte == b'\n').count();
-                let glance = Journal::peek(folder.path()).unwrap();
+                let glance = Journal::peek(directory.path()).unwrap();
                 assert!(glance.damage.is_none(), "{length}");
                 assert_eq!(glance.entries.len(), whole, "{length}");
-                let mut journal = open(folder.path()).unwrap();
+                let mut journal = open(directory.path()).unwrap();
                 journal.append(RELEASED).unwrap();
                 drop(journal);
-                let glance = Journal::peek(folder.path()).unwrap();
+                let glance = Journal::peek(directory.path()).unwrap();
                 assert!(glance.damage.is_none() && glance.entries.len() == whole + 1, "{length}");
             }
         }
@@ -408,9 +410,9 @@ mod tests {
 
     #[test]
     fn every_changed_byte_of_a_line_is_found_and_told_with_file_and_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = written(folder.path());
-        let entries = Journal::peek(folder.path()).unwrap().entries;
+        let directory = tempfile::tempdir().unwrap();
+        let path = written(directory.path());
+        let entries = Journal::peek(directory.path()).unwrap().entries;
         let mut found = 0;
         let text = fs::read(&path).unwrap();
         for position in (0..text.len()).filter(|&position| text[position] != b'\n') {
@@ -421,10 +423,10 @@ mod tests {
             }
             fs::write(&path, &changed).unwrap();
             let line = 1 + text[..position].iter().filter(|&&byte| byte == b'\n').count();
-            let error = match open(folder.path()) {
+            let error = match open(directory.path()) {
                 // In the name of the checksum: then the line is one without, and the signature is wrong.
                 Err(error) if error.message.ends_with("is not trusted") => {
-                    let glance = Journal::peek(folder.path()).unwrap();
+                    let glance = Journal::peek(directory.path()).unwrap();
                     assert_eq!(glance.entries, entries, "byte {position} of line {line}");
                     continue;
                 }
@@ -434,24 +436,24 @@ mod tests {
             found += 1;
             assert!(error.message.starts_with(&format!("line {line} of the journal `")), "{error}");
             assert!(error.message.contains("journal.jsonl") && error.hint.is_some(), "{error}");
-            assert!(Journal::peek(folder.path()).unwrap().damage.is_some());
+            assert!(Journal::peek(directory.path()).unwrap().damage.is_some());
         }
         assert!(found > text.len() * 9 / 10 - 40, "{found} of {}", text.len());
     }
 
     #[test]
     fn lines_of_older_and_newer_tools_are_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = written(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let path = written(directory.path());
         let mut text = fs::read_to_string(&path).unwrap();
         // A tool that wrote no sums, and one that says more than this one knows.
         text.push_str("{\"time\":\"x\",\"what\":\"step_started\",\"step\":\"old\"}\n");
         text.push_str("{\"time\":\"x\",\"what\":\"step_started\",\"step\":\"new\",\"colour\":1}\n");
         text.push_str("{\"time\":\"x\",\"what\":\"of_tomorrow\",\"how\":[]}\n");
         fs::write(&path, text).unwrap();
-        assert!(open(folder.path()).unwrap_err().causes[0].contains("not signed"));
-        drop(Journal::adopt(folder.path(), &key()).unwrap());
-        let mut journal = open(folder.path()).unwrap();
+        assert!(open(directory.path()).unwrap_err().causes[0].contains("not signed"));
+        drop(Journal::adopt(directory.path(), &key()).unwrap());
+        let mut journal = open(directory.path()).unwrap();
         assert!(matches!(journal.entries.pop(), Some(Entry::RunAdopted { .. })));
         let last: Vec<&Entry> = journal.entries.iter().rev().take(3).collect();
         let step = |step: &str| Entry::StepStarted { step: step.into() };
@@ -460,18 +462,18 @@ mod tests {
 
     #[test]
     fn a_link_in_the_journals_place_is_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let other = folder.path().join("precious");
+        let directory = tempfile::tempdir().unwrap();
+        let other = directory.path().join("precious");
         fs::write(&other, "").unwrap();
-        std::os::unix::fs::symlink(&other, folder.path().join(FILE)).unwrap();
-        assert!(open(folder.path()).is_err());
+        std::os::unix::fs::symlink(&other, directory.path().join(FILE)).unwrap();
+        assert!(open(directory.path()).is_err());
         assert_eq!(fs::read(&other).unwrap(), b"");
     }
 
     #[test]
     fn regions_keep_resources_apart_and_released_products_are_no_leftovers() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut journal = open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = open(directory.path()).unwrap();
         for region in ["a", "b"] {
             let resource = resource("image").in_region(region).as_product();
             journal.append(Entry::Resource { event: Event::ResourcePlanned { resource } }).unwrap();
@@ -485,8 +487,8 @@ mod tests {
 
     #[test]
     fn a_journal_in_use_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let _first = open(folder.path()).unwrap();
-        assert!(open(folder.path()).unwrap_err().message.contains("in use"));
+        let directory = tempfile::tempdir().unwrap();
+        let _first = open(directory.path()).unwrap();
+        assert!(open(directory.path()).unwrap_err().message.contains("in use"));
     }
 }

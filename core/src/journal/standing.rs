@@ -65,9 +65,9 @@ fn misplaced(path: &Path, entries: &[Entry]) -> Option<String> {
 }
 
 /// The error for the journal of a run that is not believed.
-pub(crate) fn refused(folder: &Path, reason: &str) -> Error {
-    let name = folder.file_name().unwrap_or_default().display();
-    let text = format!("the journal `{}` is not trusted", folder.join(FILE).display());
+pub(crate) fn refused(directory: &Path, reason: &str) -> Error {
+    let name = directory.file_name().unwrap_or_default().display();
+    let text = format!("the journal `{}` is not trusted", directory.join(FILE).display());
     let mut error = Error::new(Stage::Settings, text);
     error.causes = vec![reason.to_owned()];
     error.hint(format!(
@@ -86,12 +86,12 @@ pub(super) fn cannot_sign(path: &Path, why: &str) -> Error {
 
 /// The error for a journal that others may change after the user has looked at it.
 pub(super) fn not_adoptable(path: &Path, reason: &str) -> Error {
-    let folder = path.parent().unwrap_or(path).display();
+    let directory = path.parent().unwrap_or(path).display();
     let text = format!("the journal `{}` cannot be adopted", path.display());
     let mut error = Error::new(Stage::Settings, text);
     error.causes = vec![reason.to_owned()];
     error.hint(format!(
-        "others may change it after you have looked at it; copy `{folder}` to a directory that only you may write to"
+        "others may change it after you have looked at it; copy `{directory}` to a directory that only you may write to"
     ))
 }
 
@@ -127,18 +127,18 @@ mod tests {
 
     /// A run with some lines.
     fn run(base: &Path, name: &str, key: &Arc<Key>) -> PathBuf {
-        let folder = base.join(name);
-        let mut journal = Journal::open(&folder, key).unwrap();
+        let directory = base.join(name);
+        let mut journal = Journal::open(&directory, key).unwrap();
         journal.append(started(name)).unwrap();
         for step in ["check", "upload", "register"] {
             journal.append(Entry::StepStarted { step: step.to_owned() }).unwrap();
         }
-        folder
+        directory
     }
 
-    fn reason(folder: &Path, key: &Arc<Key>) -> Option<String> {
-        let opened = Journal::open(folder, key).err().map(|error| error.causes.join(": "));
-        match Journal::peek(folder).unwrap().standing(key) {
+    fn reason(directory: &Path, key: &Arc<Key>) -> Option<String> {
+        let opened = Journal::open(directory, key).err().map(|error| error.causes.join(": "));
+        match Journal::peek(directory).unwrap().standing(key) {
             Standing::Trusted => {
                 assert!(opened.is_none(), "{opened:?}");
                 None
@@ -153,10 +153,12 @@ mod tests {
     #[test]
     fn lines_of_another_key_order_or_run_are_not_believed() {
         let base = tempfile::tempdir().unwrap();
-        let folder = run(base.path(), "a", &key(1));
-        assert_eq!(reason(&folder, &key(1)), None);
-        assert!(reason(&folder, &key(2)).unwrap().contains("not signed with the key of this user"));
-        let path = folder.join(FILE);
+        let directory = run(base.path(), "a", &key(1));
+        assert_eq!(reason(&directory, &key(1)), None);
+        assert!(
+            reason(&directory, &key(2)).unwrap().contains("not signed with the key of this user")
+        );
+        let path = directory.join(FILE);
         let text = fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         let other = fs::read_to_string(run(base.path(), "b", &key(1)).join(FILE)).unwrap();
@@ -171,43 +173,43 @@ mod tests {
             (vec![lines[1], lines[2], lines[3]], "without its first"),
         ] {
             fs::write(&path, changed.join("\n") + "\n").unwrap();
-            assert!(reason(&folder, &key(1)).is_some(), "{why}");
+            assert!(reason(&directory, &key(1)).is_some(), "{why}");
         }
         // The checksums of all lines are right all the time; a torn line is no doubt.
         fs::write(&path, format!("{text}{}", &lines[1][..9])).unwrap();
-        assert_eq!(reason(&folder, &key(1)), None);
+        assert_eq!(reason(&directory, &key(1)), None);
     }
 
     #[test]
     fn an_adopted_journal_is_believed_as_it_was_when_it_was_adopted() {
         let base = tempfile::tempdir().unwrap();
-        let folder = run(base.path(), "a", &key(1));
-        drop(Journal::adopt(&folder, &key(2)).unwrap());
-        assert_eq!(reason(&folder, &key(2)), None);
-        let path = folder.join(FILE);
+        let directory = run(base.path(), "a", &key(1));
+        drop(Journal::adopt(&directory, &key(2)).unwrap());
+        assert_eq!(reason(&directory, &key(2)), None);
+        let path = directory.join(FILE);
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replacen("upload", "delete", 1)).unwrap();
-        assert!(Journal::peek(&folder).unwrap().standing(&key(2)) != Standing::Trusted);
+        assert!(Journal::peek(&directory).unwrap().standing(&key(2)) != Standing::Trusted);
         fs::write(&path, text.lines().rev().skip(1).collect::<Vec<_>>().join("\n")).unwrap();
-        assert!(Journal::peek(&folder).unwrap().standing(&key(2)) != Standing::Trusted);
+        assert!(Journal::peek(&directory).unwrap().standing(&key(2)) != Standing::Trusted);
     }
 
     #[test]
     fn a_directory_that_others_may_write_to_makes_a_signed_journal_doubtful() {
         let base = tempfile::tempdir().unwrap();
-        let folder = run(base.path(), "a", &key(1));
+        let directory = run(base.path(), "a", &key(1));
         let open = fs::Permissions::from_mode(0o777);
-        for object in [base.path(), &folder, &folder.join(FILE)] {
+        for object in [base.path(), &directory, &directory.join(FILE)] {
             let before = fs::metadata(object).unwrap().permissions();
             fs::set_permissions(object, open.clone()).unwrap();
-            let why = reason(&folder, &key(1)).unwrap();
+            let why = reason(&directory, &key(1)).unwrap();
             assert!(why.contains("may be written by everybody"), "{}: {why}", object.display());
             // Signed by this user: what was looked at is what is used. Signed by another: it may change meanwhile.
-            drop(Journal::adopt(&folder, &key(1)).unwrap());
-            let error = Journal::adopt(&folder, &key(2)).unwrap_err();
+            drop(Journal::adopt(&directory, &key(1)).unwrap());
+            let error = Journal::adopt(&directory, &key(2)).unwrap_err();
             assert!(error.message.contains("cannot be adopted"), "{error}");
             fs::set_permissions(object, before).unwrap();
         }
-        assert_eq!(reason(&folder, &key(1)), None);
+        assert_eq!(reason(&directory, &key(1)), None);
     }
 }

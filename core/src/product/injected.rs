@@ -21,10 +21,10 @@ const RESERVED: [&str; 6] = [
     "etc/.all_modules_marker",
 ];
 
-/// A file or folder the user puts into the image.
+/// A file or directory the user puts into the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Injected {
-    /// File or folder on this machine; empty until it is downloaded.
+    /// File or directory on this machine; empty until it is downloaded.
     pub source: PathBuf,
     /// Where it is downloaded from.
     pub url: Option<Url>,
@@ -93,7 +93,7 @@ fn injected_one(
     }
     if destination.ends_with('/') && !Path::new(&source).is_dir() {
         return Err(format!(
-            "destination `{destination}` is a folder, but source `{}` is not: add the file's name",
+            "destination `{destination}` is a directory, but source `{}` is not: add the file's name",
             masked(&source)
         ));
     }
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn no_file_takes_the_place_of_one_that_the_tool_writes() {
-        let folder = tempfile::tempdir().unwrap();
-        let source = |name: &str| folder.path().join(name).display().to_string();
+        let directory = tempfile::tempdir().unwrap();
+        let source = |name: &str| directory.path().join(name).display().to_string();
         std::fs::create_dir_all(source("tree/etc")).unwrap();
         std::fs::write(source("tree/etc/.one_slot_marker"), "").unwrap();
         std::fs::create_dir_all(source("harmless/etc")).unwrap();

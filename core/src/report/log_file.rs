@@ -151,8 +151,8 @@ mod tests {
 
     #[test]
     fn the_links_point_at_the_last_log_and_logs_are_never_cut_off() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
         fs::write(at("image-x"), "of an older version").unwrap();
         for name in ["1.log", "2.log", "2.log"] {
             writeln!(open(&at(name), true).unwrap(), "line").unwrap();
@@ -162,9 +162,9 @@ mod tests {
         assert_eq!(fs::read_link(at("latest")).unwrap(), Path::new("2.log"));
         assert_eq!(fs::read_to_string(at("image-x")).unwrap(), "line\nline\n");
         assert_eq!(fs::read_to_string(at("1.log")).unwrap(), "line\n");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 4);
         fs::create_dir(at("taken")).unwrap();
         assert!(point(&at("taken"), "1.log").is_err());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 5);
     }
 }

@@ -70,15 +70,15 @@ mod tests {
 
     #[test]
     fn a_digest_holds_until_the_file_is_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
         fs::write(&path, "content").unwrap();
         let before = path.metadata().unwrap();
         let digests =
             digests_of_file(&path, &[Algorithm::Sha256], &mut |_| ControlFlow::Continue(()));
         let digest = FileDigest::of(&digests.unwrap(), &before).unwrap();
         assert_eq!(digest.still_of(&path), Some(&digest.sha256[..]));
-        fs::rename(&path, folder.path().join("y")).unwrap();
+        fs::rename(&path, directory.path().join("y")).unwrap();
         assert!(digest.still_of(&path).is_none());
         // The same bytes and the same time in another file.
         fs::write(&path, "content").unwrap();

@@ -98,9 +98,10 @@ pub(crate) fn has_other_readers(file: &File) -> io::Result<bool> {
 pub(crate) fn exposure(path: &Path) -> io::Result<Option<&'static str>> {
     let file = open_regular(path)?;
     let way = way(path)?;
-    for folder in &way.objects {
-        let metadata = folder.symlink_metadata()?;
-        if metadata.is_dir() && metadata.mode() & 0o011 == 0 && acl::of_path(folder)?.is_empty() {
+    for directory in &way.objects {
+        let metadata = directory.symlink_metadata()?;
+        if metadata.is_dir() && metadata.mode() & 0o011 == 0 && acl::of_path(directory)?.is_empty()
+        {
             return Ok(None);
         }
     }

@@ -43,8 +43,8 @@ mod tests {
 
     #[test]
     fn pipes_devices_and_long_files_are_refused_without_waiting() {
-        let folder = tempfile::tempdir().unwrap();
-        let pipe = folder.path().join("pipe");
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
         rustix::fs::mknodat(
             rustix::fs::CWD,
             &pipe,
@@ -53,11 +53,11 @@ mod tests {
             0,
         )
         .unwrap();
-        for path in [&pipe, Path::new("/dev/zero"), folder.path()] {
+        for path in [&pipe, Path::new("/dev/zero"), directory.path()] {
             let error = read_regular(path, 9).unwrap_err();
             assert!(error.to_string().contains("regular file"), "{}: {error}", path.display());
         }
-        let file = folder.path().join("file");
+        let file = directory.path().join("file");
         std::fs::write(&file, "0123456789").unwrap();
         assert_eq!(read_regular(&file, 10).unwrap(), b"0123456789");
         assert!(read_regular(&file, 9).unwrap_err().to_string().contains("more than 9 bytes"));

@@ -112,14 +112,14 @@ impl Provider for Hostile {
         }
         deeds::anywhere("upload", &self.deed);
         deeds::during_upload(&self.deed, context, request, &self.secret)?;
-        let folder = self.cloud.clone().or(request.build.image_dir.clone()).unwrap_or_default();
+        let directory = self.cloud.clone().or(request.build.image_dir.clone()).unwrap_or_default();
         let name = match &self.cloud {
             Some(_) => &request.build.image_name,
             None => &request.disk.file_name,
         };
-        let path = format!("{folder}/{name}");
+        let path = format!("{directory}/{name}");
         let (path, temporary) = match self.deed.as_str() {
-            "one-file" => (format!("{folder}/../one-file"), format!("{folder}/../one-file")),
+            "one-file" => (format!("{directory}/../one-file"), format!("{directory}/../one-file")),
             "in-place" => (path.clone(), path),
             _ => (path.clone(), format!("{path}.{}.part", request.build.run_id)),
         };

@@ -144,16 +144,16 @@ mod tests {
         GuestReader::open_file(LockedFile::open(path)?)
     }
 
-    fn disk(folder: &Path) -> PathBuf {
-        let path = folder.join("disk.raw");
+    fn disk(directory: &Path) -> PathBuf {
+        let path = directory.join("disk.raw");
         std::fs::write(&path, [0; 4096]).unwrap();
         path
     }
 
     #[test]
     fn a_disk_whose_holder_writes_is_refused_and_one_whose_holder_reads_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = disk(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let path = disk(directory.path());
         for (kind, byte, text) in [
             (libc::F_RDLCK, DOES + WRITE, Some("open for writing")),
             (libc::F_RDLCK, DOES + RESIZE, Some("open for writing")),
@@ -184,8 +184,8 @@ mod tests {
 
     #[test]
     fn a_reader_keeps_writers_out_until_it_is_gone_and_lets_readers_in() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = disk(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let path = disk(directory.path());
         let reader = locked(&path).unwrap();
         let clone = reader.clone();
         drop(reader);
@@ -205,10 +205,10 @@ mod tests {
 
     #[test]
     fn every_file_of_a_disk_in_several_files_is_locked() {
-        let folder = tempfile::tempdir().unwrap();
-        let flat = folder.path().join("part-flat.vmdk");
+        let directory = tempfile::tempdir().unwrap();
+        let flat = directory.path().join("part-flat.vmdk");
         std::fs::write(&flat, [0; 4096]).unwrap();
-        let descriptor = folder.path().join("disk.vmdk");
+        let descriptor = directory.path().join("disk.vmdk");
         let text = "# Disk DescriptorFile\ncreateType=\"monolithicFlat\"\nRW 8 FLAT \"part-flat.vmdk\" 0\n";
         std::fs::write(&descriptor, text).unwrap();
         let held = holder(&flat, libc::F_RDLCK, DOES + WRITE);

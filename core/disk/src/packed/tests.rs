@@ -22,15 +22,15 @@ fn content() -> Vec<u8> {
 /// The bytes of a file packed by a program, which writes another file beside it.
 fn pack(name: &str, args: &[&str], content: &[u8]) -> Option<Vec<u8>> {
     let tool = program(name)?;
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("content");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("content");
     fs::write(&file, content).unwrap();
     let mut words: Vec<&dyn AsRef<std::ffi::OsStr>> = Vec::new();
     words.extend(args.iter().map(|arg| arg as &dyn AsRef<std::ffi::OsStr>));
     words.push(&file);
     run(&tool, &words);
     fs::remove_file(&file).unwrap();
-    let made = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap();
+    let made = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap();
     Some(fs::read(made.path()).unwrap())
 }
 
@@ -38,17 +38,17 @@ fn go_on(_: &[u8]) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// Unpacks bytes in a folder of its own, where nothing may be left.
+/// Unpacks bytes in a directory of its own, where nothing may be left.
 fn unpacked(bytes: &[u8]) -> Result<Vec<u8>, Error> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("packed");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("packed");
     fs::write(&path, bytes).unwrap();
     let mut seen = Vec::new();
-    let result = unpack(&path, folder.path(), &mut |piece| {
+    let result = unpack(&path, directory.path(), &mut |piece| {
         seen.extend_from_slice(piece);
         ControlFlow::Continue(())
     });
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a file is left");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "a file is left");
     let Unpacked { mut file, len, source } = result?;
     assert_eq!(source, FileStamp::at(&path).unwrap());
     assert!(seen == bytes, "every packed byte is seen once, in order");
@@ -157,11 +157,11 @@ fn memory_is_not_what_the_file_asks_for() {
 fn a_bomb_stops_before_the_disk_is_full() {
     let Some(bytes) = pack("gzip", &["-k"], &[7; 20 << 20]) else { return };
     assert!(bytes.len() < 100_000);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("bomb");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bomb");
     fs::write(&path, bytes).unwrap();
-    let out = tempfile::tempfile_in(folder.path()).unwrap();
-    let room = Room { folder: folder.path(), left: 4 << 20 };
+    let out = tempfile::tempfile_in(directory.path()).unwrap();
+    let room = Room { directory: directory.path(), left: 4 << 20 };
     let packed = Image::open(&path).unwrap();
     let error = unpack_to(&packed, &out, room, &mut go_on).unwrap_err();
     assert_eq!(error.kind(), Kind::NoSpace);
@@ -173,10 +173,10 @@ fn a_bomb_stops_before_the_disk_is_full() {
 fn zeros_cost_no_space() {
     let zeros = vec![0; 40 << 20];
     let Some(bytes) = pack("gzip", &["-k", "-1"], &zeros) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("zeros");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("zeros");
     fs::write(&path, bytes).unwrap();
-    let Unpacked { file, len, .. } = unpack(&path, folder.path(), &mut go_on).unwrap();
+    let Unpacked { file, len, .. } = unpack(&path, directory.path(), &mut go_on).unwrap();
     assert_eq!((len, file.metadata().unwrap().len()), (40 << 20, 40 << 20));
     assert!(file.metadata().unwrap().blocks() * 512 < 1 << 20);
 }
@@ -184,16 +184,16 @@ fn zeros_cost_no_space() {
 #[test]
 fn the_caller_may_stop_and_nothing_stays() {
     let Some(bytes) = pack("gzip", &["-k", "-1"], &noise(6, 8 << 20)) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("long");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("long");
     fs::write(&path, bytes).unwrap();
     let mut calls = 0;
-    let error = unpack(&path, folder.path(), &mut |_| {
+    let error = unpack(&path, directory.path(), &mut |_| {
         calls += 1;
         if calls == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert_eq!(error.unwrap_err().kind(), Kind::Cancelled);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
 #[test]
@@ -234,12 +234,12 @@ fn a_packed_file_that_changes_while_it_is_read_is_an_error() {
         (|path| fs::remove_file(path).unwrap(), "removed or renamed"),
     ];
     for (change, text) in changes {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("packed");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("packed");
         fs::write(&path, &bytes).unwrap();
         let written = FileStamp::at(&path).unwrap();
         let mut changed = false;
-        let result = unpack(&path, folder.path(), &mut |_| {
+        let result = unpack(&path, directory.path(), &mut |_| {
             // Again and again until the file system's clock shows it; the bytes are the same each time.
             if !changed {
                 change(&path);

@@ -32,21 +32,21 @@ pub struct Unpacked {
     pub source: FileStamp,
 }
 
-/// Unpacks `path` into a file without a name in `folder`. Blocks of zeros become holes.
+/// Unpacks `path` into a file without a name in `directory`. Blocks of zeros become holes.
 ///
 /// Fails with [`Kind::Truncated`] when the packed data ends too early, [`Kind::Malformed`] when it is
 /// damaged or followed by something else, [`Kind::NoSpace`] before the file system is full,
 /// [`Kind::Busy`] when another process has the packed file open for writing under qemu's rules, and
 /// [`Kind::Changed`] when the packed file was written or replaced while it was read.
-pub fn unpack(path: &Path, folder: &Path, seen: Seen<'_>) -> Result<Unpacked, Error> {
+pub fn unpack(path: &Path, directory: &Path, seen: Seen<'_>) -> Result<Unpacked, Error> {
     let packed = Image::open_locked(path)?;
-    let out = tempfile::tempfile_in(folder)
-        .map_err(|source| Error::io("cannot create a file in", folder, source))?;
+    let out = tempfile::tempfile_in(directory)
+        .map_err(|source| Error::io("cannot create a file in", directory, source))?;
     let free = fstatvfs(&out).map_err(|errno| {
-        Error::io("cannot look at the free space of", folder, io::Error::from(errno))
+        Error::io("cannot look at the free space of", directory, io::Error::from(errno))
     })?;
     let free = free.f_bavail.saturating_mul(free.f_frsize);
-    let room = Room { folder, left: free.saturating_sub(RESERVE) };
+    let room = Room { directory, left: free.saturating_sub(RESERVE) };
     let unpacked = unpack_to(&packed, &out, room, seen);
     // A change explains damage that is found, and damage that is not.
     if !matches!(&unpacked, Err(error) if error.kind() == Kind::Cancelled) {
@@ -57,7 +57,7 @@ pub fn unpack(path: &Path, folder: &Path, seen: Seen<'_>) -> Result<Unpacked, Er
 
 /// What may still be written.
 pub(super) struct Room<'a> {
-    pub(super) folder: &'a Path,
+    pub(super) directory: &'a Path,
     pub(super) left: u64,
 }
 
@@ -86,7 +86,7 @@ pub(super) fn unpack_to(
         }
         let piece = &buf[..got];
         let written = write_runs(out, piece, len)
-            .map_err(|source| Error::io("cannot unpack into a file in", room.folder, source))?;
+            .map_err(|source| Error::io("cannot unpack into a file in", room.directory, source))?;
         len += got as u64;
         room.take(path, written)?;
         if len > MAX_LEN {
@@ -95,7 +95,7 @@ pub(super) fn unpack_to(
         }
     }
     out.set_len(len)
-        .map_err(|source| Error::io("cannot unpack into a file in", room.folder, source))?;
+        .map_err(|source| Error::io("cannot unpack into a file in", room.directory, source))?;
     Ok(len)
 }
 
@@ -107,11 +107,12 @@ impl Room<'_> {
                 Ok(())
             }
             None => {
-                let folder = self.folder.display();
-                let message = format!("the free space of `{folder}` does not hold the content of");
+                let directory = self.directory.display();
+                let message =
+                    format!("the free space of `{directory}` does not hold the content of");
                 Err(Error::new(Kind::NoSpace, message)
                     .at(path)
-                    .with_hint("free some space or choose another folder, then run again"))
+                    .with_hint("free some space or choose another directory, then run again"))
             }
         }
     }

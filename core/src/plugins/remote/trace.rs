@@ -176,8 +176,8 @@ mod tests {
 
     #[test]
     fn secrets_and_bytes_of_the_disk_are_not_recorded() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("trace");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("trace");
         std::fs::write(&path, "older").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         begin(&path).unwrap();
@@ -212,12 +212,12 @@ mod tests {
 
     #[test]
     fn links_and_pipes_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        let directory = tempfile::tempdir().unwrap();
+        let (target, link) = (directory.path().join("target"), directory.path().join("link"));
         std::fs::write(&target, "kept").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
         assert!(begin(&link).is_err());
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "kept");
-        assert!(begin(folder.path()).is_err());
+        assert!(begin(directory.path()).is_err());
     }
 }

@@ -177,16 +177,16 @@ impl Transfer<'_> {
 
     /// Whether what is missing finds room.
     fn check_space(&self) -> Result<()> {
-        let folder = self.path.parent().unwrap_or(self.path);
+        let directory = self.path.parent().unwrap_or(self.path);
         let missing = self.about.length.map(|length| length.saturating_sub(self.have));
-        let (Some(missing), Some(free)) = (missing, free_space(folder)) else { return Ok(()) };
+        let (Some(missing), Some(free)) = (missing, free_space(directory)) else { return Ok(()) };
         if missing <= free {
             return Ok(());
         }
         let text = format!(
             "`{}`: {missing} bytes are to come, and `{}` has {free} bytes free",
             shown(self.url),
-            folder.display()
+            directory.display()
         );
         Err(Error::new(Stage::Disk, text)
             .hint("free some space, or set ARTIFACTS_DIR to a larger file system"))
@@ -194,13 +194,15 @@ impl Transfer<'_> {
 
     /// Whether a file that nobody knows the length of may still grow.
     fn check_reserve(&self) -> Result<()> {
-        let folder = self.path.parent().unwrap_or(self.path);
-        let Some(free) = free_space(folder).filter(|&free| free < RESERVE) else { return Ok(()) };
+        let directory = self.path.parent().unwrap_or(self.path);
+        let Some(free) = free_space(directory).filter(|&free| free < RESERVE) else {
+            return Ok(());
+        };
         let text = format!(
             "`{}`: {} bytes came, the server does not say how many there are, and `{}` has {free} bytes free",
             shown(self.url),
             self.have,
-            folder.display()
+            directory.display()
         );
         Err(Error::new(Stage::Disk, text).hint(
             "check the address; free some space, or set ARTIFACTS_DIR to a larger file system",

@@ -132,9 +132,9 @@ fn taken(lab: &Lab<'_>) -> Taken {
 
 /// Makes the files of a build those of another program: other bytes, other inodes.
 fn replace_files(lab: &Lab<'_>) {
-    let folder = lab.job.folder.join(format!("images-{TAKEN}"));
-    for name in build::files(&folder) {
-        let path = folder.join(name);
+    let directory = lab.job.folder.join(format!("images-{TAKEN}"));
+    for name in build::files(&directory) {
+        let path = directory.join(name);
         let other = path.with_extension("foreign");
         if fs::write(&other, FOREIGN).is_ok() {
             let _ = fs::rename(other, path);

@@ -99,8 +99,8 @@ fn every_copy_is_written_down_before_it_is_made_and_removed_on_failure() {
 
 #[test]
 fn a_lost_answer_and_a_source_that_is_busy_do_not_make_a_second_copy() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("log");
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
     let emulator = emulator_with(Config { log_requests: Some(log.clone()), ..Config::default() });
     let faults = json!([
         {"operation": "CopyImage", "nth": 1, "action": {"status": 403, "code": "OperationDenied.ImageCopying"}},
@@ -252,8 +252,8 @@ fn architecture_and_boot_mode_are_those_of_the_disk_unless_the_settings_say_othe
 
 #[test]
 fn copies_are_made_side_by_side() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("requests");
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("requests");
     let emulator = emulator_with(Config {
         import_time: std::time::Duration::from_secs(2),
         log_requests: Some(log.clone()),

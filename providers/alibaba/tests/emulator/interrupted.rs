@@ -170,8 +170,8 @@ fn lines(log: &Path) -> usize {
 
 /// Requests of a whole second run with its clean-up.
 fn requests() -> usize {
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("requests");
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("requests");
     let emulator = emulator_with(Config { log_requests: Some(log.clone()), ..Config::default() });
     let old = old_images(&emulator);
     let before = lines(&log);

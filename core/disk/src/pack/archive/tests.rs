@@ -58,8 +58,8 @@ fn disks() -> Vec<Case> {
 #[test]
 fn tar_finds_the_member_and_the_same_bytes() {
     let (Some(tar), Some(gzip)) = (program("tar"), program("gzip")) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, dest) = (folder.path().join("raw"), folder.path().join("a.tar.gz"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, dest) = (directory.path().join("raw"), directory.path().join("a.tar.gz"));
     for (name, size, data) in disks() {
         disk(&raw, size, &data);
         let growing = tar_gz(member("disk.raw", of(&raw)), &options(), &dest, &Control::new());
@@ -76,8 +76,8 @@ fn tar_finds_the_member_and_the_same_bytes() {
         let want = format!("-rw-r--r-- root/root {size:>9} 2023-11-14 22:13:20 disk.raw\n");
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(words(&String::from_utf8(list.stdout).unwrap()), words(&want), "{name}");
-        run(&tar, &[&"-C", &folder.path(), &"-xSf", &dest]);
-        assert!(same(&raw, &folder.path().join("disk.raw")), "{name}");
+        run(&tar, &[&"-C", &directory.path(), &"-xSf", &dest]);
+        assert!(same(&raw, &directory.path().join("disk.raw")), "{name}");
     }
 }
 
@@ -90,11 +90,11 @@ fn same(one: &Path, other: &Path) -> bool {
 #[test]
 fn unzip_and_python_find_the_members_and_the_same_bytes() {
     let (Some(unzip), Some(python)) = (program("unzip"), program("python3")) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let dest = folder.path().join("a.zip");
+    let directory = tempfile::tempdir().unwrap();
+    let dest = directory.path().join("a.zip");
     let mut members = vec![member("bytes.txt", Content::Bytes(b"some text".to_vec()))];
     for (number, (_, size, data)) in disks().into_iter().enumerate() {
-        let path = folder.path().join(format!("disk{number}"));
+        let path = directory.path().join(format!("disk{number}"));
         disk(&path, size, &data);
         members.push(member(&format!("d\u{e9}{number}.raw"), of(&path)));
     }
@@ -106,8 +106,8 @@ fn unzip_and_python_find_the_members_and_the_same_bytes() {
     run(&unzip, &[&"-tq", &dest]);
     let script = r"
 import sys, zipfile, filecmp, shutil
-folder = sys.argv[1]
-archive = zipfile.ZipFile(folder + '/a.zip')
+directory = sys.argv[1]
+archive = zipfile.ZipFile(directory + '/a.zip')
 assert archive.testzip() is None
 infos = archive.infolist()
 assert archive.read('bytes.txt') == b'some text'
@@ -115,13 +115,13 @@ for number, info in enumerate(infos[1:]):
     assert info.filename == 'd\u00e9%d.raw' % number, info.filename
     assert info.date_time == (2023, 11, 14, 22, 13, 20), info.date_time
     assert info.external_attr >> 16 == 0o100644
-    with archive.open(info) as member, open(folder + '/disk%d' % number, 'rb') as disk:
+    with archive.open(info) as member, open(directory + '/disk%d' % number, 'rb') as disk:
         while True:
             piece = disk.read(1 << 20)
             assert piece == member.read(len(piece) or 1)
             if not piece: break
 ";
-    run(&python, &[&"-c", &script, &folder.path()]);
+    run(&python, &[&"-c", &script, &directory.path()]);
 }
 
 /// A view of one byte repeated, without known zeros.
@@ -150,10 +150,10 @@ impl View for Long {
 #[test]
 fn members_beyond_32_and_33_bits_are_told_right() {
     let (Some(tar), Some(python)) = (program("tar"), program("python3")) else { return };
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for size in [(1 << 32) - 2, (1 << 32) - 1, 1 << 32, (1 << 33) - 1, 1 << 33, 9 << 40] {
         let header = super::tar::header("x", size, super::tar::Flavour::OldGnu, &Stamp::new("", 0));
-        let path = folder.path().join("head.tar");
+        let path = directory.path().join("head.tar");
         fs::write(&path, header.unwrap()).unwrap();
         // The member's bytes are missing, which tar says after it listed the member.
         let list = run_any(&tar, &[&"-tvf", &path]);
@@ -162,7 +162,7 @@ fn members_beyond_32_and_33_bits_are_told_right() {
         if size > 1 << 40 {
             continue; // too long to pack in a test
         }
-        let dest = folder.path().join("a.zip");
+        let dest = directory.path().join("a.zip");
         let long = Content::View(Arc::new(Long(size)));
         let members = vec![member("long", long), member("b", Content::Bytes(vec![7; 3]))];
         zip(members, &options(), &dest, &Control::new()).unwrap().finish().unwrap();
@@ -180,8 +180,8 @@ with zipfile.ZipFile(sys.argv[1]).open('long') as member:
 
 #[test]
 fn threads_do_not_change_a_byte() {
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, dest) = (folder.path().join("raw"), folder.path().join("a"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, dest) = (directory.path().join("raw"), directory.path().join("a"));
     disk(&raw, 30 * MIB + 5, &[(MIB - 7, 3 << 20), (20 * MIB, 70_000)]);
     let mut first = None;
     for threads in 1..9 {
@@ -197,8 +197,8 @@ fn threads_do_not_change_a_byte() {
 
 #[test]
 fn a_growing_archive_can_be_read_up_to_what_is_final() {
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, dest) = (folder.path().join("raw"), folder.path().join("a.tar.gz"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, dest) = (directory.path().join("raw"), directory.path().join("a.tar.gz"));
     disk(&raw, 20 * MIB, &[(0, 20 << 20)]);
     let control = Control::new().with_threads(2);
     let growing = tar_gz(member("x", of(&raw)), &options(), &dest, &control).unwrap();
@@ -218,21 +218,21 @@ fn a_growing_archive_can_be_read_up_to_what_is_final() {
 }
 
 /// Starts an archive whose work waits for somebody to stop it.
-fn stuck(folder: &Path, started: &Arc<AtomicU64>) -> Growing {
+fn stuck(directory: &Path, started: &Arc<AtomicU64>) -> Growing {
     let started = Arc::clone(started);
     let control = Control::new().with_watch(move |progress| {
         started.store(progress.done, Ordering::SeqCst);
         ControlFlow::Continue(())
     });
     let content = Content::View(Arc::new(Long(1 << 50)));
-    tar_gz(member("x", content), &options(), &folder.join("a.tar.gz"), &control).unwrap()
+    tar_gz(member("x", content), &options(), &directory.join("a.tar.gz"), &control).unwrap()
 }
 
 #[test]
 fn stopping_leaves_nothing_behind_whoever_stops() {
-    let folder = tempfile::tempdir().unwrap();
-    let empty = || fs::read_dir(folder.path()).unwrap().count() == 0;
-    let dest = folder.path().join("a.tar.gz");
+    let directory = tempfile::tempdir().unwrap();
+    let empty = || fs::read_dir(directory.path()).unwrap().count() == 0;
+    let dest = directory.path().join("a.tar.gz");
     let on = || ControlFlow::Continue(());
     let content = || Content::View(Arc::new(Long(1 << 40)));
 
@@ -244,33 +244,33 @@ fn stopping_leaves_nothing_behind_whoever_stops() {
     assert!(empty());
 
     let started = Arc::new(AtomicU64::new(0));
-    let growing = stuck(folder.path(), &started);
+    let growing = stuck(directory.path(), &started);
     let stop = || ControlFlow::Break(());
     assert_eq!(growing.read_at(&mut piece, 1 << 40, &stop).unwrap_err().kind(), Kind::Cancelled);
     growing.cancel();
     assert_eq!(growing.finish().unwrap_err().kind(), Kind::Cancelled);
     assert!(empty());
 
-    drop(stuck(folder.path(), &started));
+    drop(stuck(directory.path(), &started));
     assert!(empty());
 }
 
 #[test]
 fn a_dropped_archive_is_removed_even_when_complete_and_an_older_file_stays() {
-    let folder = tempfile::tempdir().unwrap();
-    let dest = folder.path().join("a.tar.gz");
+    let directory = tempfile::tempdir().unwrap();
+    let dest = directory.path().join("a.tar.gz");
     let bytes = Content::Bytes(noise(1, 300_000));
     let growing = tar_gz(member("x", bytes), &options(), &dest, &Control::new()).unwrap();
     let mut piece = vec![0; 1 << 20];
     growing.read_at(&mut piece, 0, &|| ControlFlow::Continue(())).unwrap();
     assert!(growing.length().is_some());
     drop(growing);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 
     fs::write(&dest, "older").unwrap();
-    drop(stuck(folder.path(), &Arc::default()));
+    drop(stuck(directory.path(), &Arc::default()));
     assert_eq!(fs::read_to_string(&dest).unwrap(), "older");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
 #[test]
@@ -292,15 +292,15 @@ fn failures_reach_reader_and_writer_and_leave_nothing_behind() {
             Ok(whole)
         }
     }
-    let folder = tempfile::tempdir().unwrap();
-    let dest = folder.path().join("a.zip");
+    let directory = tempfile::tempdir().unwrap();
+    let dest = directory.path().join("a.zip");
     let content = Content::View(Arc::new(Broken));
     let growing = zip(vec![member("x", content)], &options(), &dest, &Control::new()).unwrap();
     let on = || ControlFlow::Continue(());
     assert_eq!(growing.read_at(&mut [0; 9], 0, &on).unwrap_err().kind(), Kind::Truncated);
     assert_eq!(growing.finish().unwrap_err().kind(), Kind::Truncated);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    let nowhere = folder.path().join("no/a.zip");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    let nowhere = directory.path().join("no/a.zip");
     assert_eq!(
         zip(vec![], &options(), &nowhere, &Control::new()).unwrap_err().kind(),
         Kind::NotFound
@@ -309,8 +309,8 @@ fn failures_reach_reader_and_writer_and_leave_nothing_behind() {
 
 #[test]
 fn names_that_lead_elsewhere_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let dest = folder.path().join("a");
+    let directory = tempfile::tempdir().unwrap();
+    let dest = directory.path().join("a");
     let long = "x".repeat(101);
     for name in ["", ".", "..", "a/b", "/a", "a\\b", "a\nb", long.as_str()] {
         let one = || member(name, Content::Bytes(vec![]));
