@@ -249,7 +249,9 @@ fn a_run_is_resumed_by_the_user_who_signed_it_and_by_no_other() {
     let mut homeless = sandbox.command(&["runs"]);
     homeless.env_remove("XDG_STATE_HOME").env_remove("HOME");
     let said = Run::of(&homeless.output().unwrap(), None);
-    assert!(said.stdout.contains("not trusted: its signature cannot be checked: there is no key"));
+    assert!(
+        said.stdout.contains("not trusted: its signature cannot be checked: the key is missing")
+    );
     // Another user may adopt it; then it is that user's.
     let id = {
         let said = command(&sandbox, &["runs", "--json"]);

@@ -120,7 +120,7 @@ fn print(text: &str) {
     print_as_is(&harmless(text));
 }
 
-/// Writes to standard output, byte for byte. A closed pipe is no reason to fail; any other failure is the end of the
+/// Writes to standard output, byte for byte. A closed pipe is ignored; any other failure is the end of the
 /// process's success.
 fn print_as_is(text: &str) {
     use std::io::Write as _;

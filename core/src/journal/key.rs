@@ -50,7 +50,7 @@ struct Place {
 impl Key {
     /// The key of this user, made when there is none yet: the file JOURNAL_KEY_FILE names, else
     /// `build-image/journal.key` in `$XDG_STATE_HOME` or `~/.local/state`. Without a home directory of this user
-    /// there is no key; journals are not signed then, and not believed later.
+    /// the key is missing; journals are then not signed, and not trusted later.
     ///
     /// # Errors
     /// When others may read or change the file, or the one that a setting names cannot be used.
@@ -69,7 +69,7 @@ impl Key {
     fn at(place: Option<Place>, make: bool) -> Result<Self> {
         let Some(place) = place else {
             return Ok(Self::none(format!(
-                "there is no key: neither HOME, XDG_STATE_HOME nor {SETTING} is set"
+                "the key is missing: neither HOME, XDG_STATE_HOME nor {SETTING} is set"
             )));
         };
         let shown = place.path.display();
@@ -81,7 +81,7 @@ impl Key {
                 Err(Error::new(Stage::Settings, text).hint(hint))
             }
             Ok(Opened::Elsewhere(why)) if !place.named => {
-                Ok(Self::none(format!("there is no key: `{shown}` is not used, {why}")))
+                Ok(Self::none(format!("the key is missing: `{shown}` is not used, {why}")))
             }
             Ok(Opened::Elsewhere(why)) => {
                 let text = format!("{SETTING}: `{shown}` is not safe: {why}");
@@ -94,7 +94,7 @@ impl Key {
                     .because(&error)
                     .hint("name a file that this user may read, or one that can be made"))
             }
-            Err(error) => Ok(Self::none(format!("there is no key: `{shown}`: {error}"))),
+            Err(error) => Ok(Self::none(format!("the key is missing: `{shown}`: {error}"))),
         }
     }
 
@@ -314,7 +314,7 @@ mod tests {
             let unsigned = key(&path, false).unwrap();
             assert!(unsigned.sign(&Sha256::new(), b"line").is_none());
             let why = unsigned.doubt(&Sha256::new(), b"line", Some("00")).unwrap();
-            assert!(why.contains("there is no key"), "{why}");
+            assert!(why.contains("the key is missing"), "{why}");
             let error = key(&path, true).unwrap_err();
             assert!(error.message.contains(SETTING) && error.hint.is_some(), "{error}");
             assert!(!path.exists());

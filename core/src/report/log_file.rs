@@ -55,7 +55,7 @@ impl LogFile {
         let file = open(&path, named_here).map_err(failed)?;
         if path.file_name().is_some_and(|name| name == names.file.as_str()) {
             for link in &names.links {
-                // A missing link is no reason to fail.
+                // A missing link is ignored.
                 if let Err(error) = point(&path.with_file_name(link), &names.file) {
                     tracing::debug!(link, %error, "the link to the last log was not made");
                 }
