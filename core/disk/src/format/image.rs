@@ -20,7 +20,7 @@ pub(crate) struct Image {
     /// Whether the file has a name, so that others may write to it.
     named: bool,
     /// Whether writers are kept out, of this file and of those that belong to it.
-    locked: bool,
+    pub(super) locked: bool,
 }
 
 impl Image {
@@ -41,9 +41,10 @@ impl Image {
 
     /// Opens a file and keeps writers out.
     pub(crate) fn open_locked(path: &Path) -> Result<Self, Error> {
-        let image = Self::open(path)?;
+        let mut image = Self::open(path)?;
+        image.locked = true;
         image.lock()?;
-        Ok(Self { locked: true, ..image })
+        Ok(image)
     }
 
     /// Opens a file that belongs to this one, in the same way.

@@ -83,6 +83,15 @@ impl Image {
         Ok(())
     }
 
+    /// Gives the locks up now. Closing the file would leave them with every child process that was started
+    /// meanwhile and has not yet closed its copy of the descriptor.
+    pub(super) fn unlock(&self) {
+        if let Err(errno) = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&request(libc::F_UNLCK, 0, 0)))
+        {
+            tracing::debug!(path = %self.path.display(), %errno, "cannot unlock");
+        }
+    }
+
     /// Whether another holder's lock is in the way of this one; `len` 0 is up to the end.
     fn is_held(
         &self,
@@ -111,6 +120,14 @@ impl Image {
     }
 }
 
+impl Drop for Image {
+    fn drop(&mut self) {
+        if self.locked {
+            self.unlock();
+        }
+    }
+}
+
 const FOREIGN: &str = "it is locked for writing";
 
 /// A lock as fcntl(2) takes it; a process id of 0 is what open file description locks want.
@@ -134,10 +151,35 @@ mod tests {
     use crate::format::GuestReader;
 
     /// A holder of locks, as another process would be: its own open file description.
-    fn holder(path: &Path, kind: libc::c_int, start: libc::off_t) -> File {
+    struct Holder(File);
+
+    impl Drop for Holder {
+        fn drop(&mut self) {
+            // A child that another test is just starting has a copy of the descriptor: closing it is not enough.
+            fcntl(&self.0, FcntlArg::F_OFD_SETLK(&request(libc::F_UNLCK, 0, 0))).unwrap();
+        }
+    }
+
+    fn holder(path: &Path, kind: libc::c_int, start: libc::off_t) -> Holder {
         let file = File::options().read(true).write(true).open(path).unwrap();
         fcntl(&file, FcntlArg::F_OFD_SETLK(&request(kind, start, 1))).unwrap();
-        file
+        Holder(file)
+    }
+
+    #[test]
+    fn a_copy_of_the_descriptor_elsewhere_does_not_keep_the_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = disk(directory.path());
+        let reader = Image::open_locked(&path).unwrap();
+        // As a child process has between fork and exec.
+        let copy = reader.file.try_clone().unwrap();
+        let other = File::options().read(true).write(true).open(&path).unwrap();
+        let writes =
+            || fcntl(&other, FcntlArg::F_OFD_SETLK(&request(libc::F_WRLCK, FORBIDS + WRITE, 1)));
+        assert_eq!(writes(), Err(Errno::EAGAIN));
+        drop(reader);
+        writes().unwrap();
+        drop(copy);
     }
 
     fn locked(path: &Path) -> Result<GuestReader, Error> {
