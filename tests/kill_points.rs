@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use build_image_emulator_alibaba::{Config, StateDir, Stored};
+use build_image_emulator_alibaba::Stored;
 use serde_json::Value;
 
 use crate::harness::{
@@ -92,12 +92,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(build: Build) -> Self {
-        let state = tempfile::tempdir().unwrap();
-        let sandbox = Sandbox::with_cloud_of(Config {
-            state: StateDir::Kept(state.path().join("cloud")),
-            log_requests: Some(state.path().join("requests.jsonl")),
-            ..Config::default()
-        });
+        let (sandbox, state) = Sandbox::with_kept_cloud();
         let (size, threads) = (PART.to_string(), IN_FLIGHT.to_string());
         let config = sandbox
             .config(&[("ALIBABA_UPLOAD_PART_SIZE", &size), ("ALIBABA_THREAD_COUNT", &threads)]);

@@ -238,6 +238,10 @@ fn a_failed_build_of_the_example_leaves_the_older_image_and_its_seal() {
     assert_eq!(crate::harness::names(&sandbox.path().join("images")).len(), 2);
 }
 
+/// The host dies once, with the second piece on disk.
+const DIES_ONCE: &str = "if os.path.getsize(part) > 5 << 20 and not os.path.exists(ready + '2'): \
+                         open(ready + '2', 'w').close(); os.kill(os.getppid(), 9)";
+
 #[test]
 fn a_killed_build_goes_on_where_the_program_was() {
     if !needs_python() {
@@ -245,10 +249,7 @@ fn a_killed_build_goes_on_where_the_program_was() {
     }
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("disk.raw", 16, 16);
-    // The host dies once, with the second piece on disk.
-    let fault = "if os.path.getsize(part) > 5 << 20 and not os.path.exists(ready + '2'): \
-                 open(ready + '2', 'w').close(); os.kill(os.getppid(), 9)";
-    let directory = faulty(&sandbox, fault);
+    let directory = faulty(&sandbox, DIES_ONCE);
     let raw = [&words(&disk, "faulty", &directory)[..], &["--pydir-format", "raw"]].concat();
     let killed = sandbox.run(&raw);
     assert_eq!(killed.code, -1, "killed: {}", killed.stderr);
@@ -363,9 +364,7 @@ fn the_transcripts_of_a_resume_and_a_failure_are_what_is_really_said() {
     }
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("disk.raw", 16, 16);
-    let fault = "if os.path.getsize(part) > 5 << 20 and not os.path.exists(ready + '2'): \
-                 open(ready + '2', 'w').close(); os.kill(os.getppid(), 9)";
-    let directory = faulty(&sandbox, fault);
+    let directory = faulty(&sandbox, DIES_ONCE);
     let raw = [&words(&disk, "faulty", &directory)[..], &["--pydir-format", "raw"]].concat();
     assert_eq!(traced(&sandbox, &raw).code, -1);
     let output = sandbox.command(&["runs", "--json"]).output().unwrap();

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use build_image_emulator_alibaba::{Config, StateDir, Stored};
+use build_image_emulator_alibaba::Stored;
 use serde_json::Value;
 
 use crate::harness::{Run, Sandbox};
@@ -41,12 +41,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let state = tempfile::tempdir().unwrap();
-        let sandbox = Sandbox::with_cloud_of(Config {
-            state: StateDir::Kept(state.path().join("cloud")),
-            log_requests: Some(state.path().join("requests.jsonl")),
-            ..Config::default()
-        });
+        let (sandbox, state) = Sandbox::with_kept_cloud();
         let config = sandbox.config(&[
             ("ALIBABA_IF_EXISTS", "replace"),
             ("ALIBABA_IMAGE_COPY_REGIONS", "[cn-shanghai]"),

@@ -5,7 +5,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use build_image_emulator_alibaba::{Config, StateDir, Stored};
+use build_image_emulator_alibaba::Stored;
 use serde_json::Value;
 
 use crate::harness::{Run, Sandbox};
@@ -23,12 +23,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let state = tempfile::tempdir().unwrap();
-        let sandbox = Sandbox::with_cloud_of(Config {
-            state: StateDir::Kept(state.path().join("cloud")),
-            log_requests: Some(state.path().join("requests.jsonl")),
-            ..Config::default()
-        });
+        let (sandbox, state) = Sandbox::with_kept_cloud();
         let size = PART.to_string();
         let config = sandbox.config(&[("ALIBABA_UPLOAD_PART_SIZE", &size)]);
         sandbox.write("config.yml", &config);

@@ -3,7 +3,7 @@
 
 use std::{fs, process::Stdio};
 
-use build_image_emulator_alibaba::{Config, StateDir, Stored};
+use build_image_emulator_alibaba::Stored;
 use serde_json::Value;
 
 use crate::harness::{Run, Sandbox};
@@ -18,9 +18,7 @@ struct Killed {
 
 impl Killed {
     fn new() -> Self {
-        let state = tempfile::tempdir().unwrap();
-        let kept = StateDir::Kept(state.path().join("cloud"));
-        let sandbox = Sandbox::with_cloud_of(Config { state: kept, ..Config::default() });
+        let (sandbox, state) = Sandbox::with_kept_cloud();
         sandbox.disk("disk.raw", 4, 2);
         Self { sandbox, state }
     }
@@ -111,6 +109,38 @@ fn settings_of_an_import_that_was_started_are_refused_by_name() {
     let run = killed.sandbox.run(&["resume"]);
     killed.is_done(&run);
     assert_eq!(run.member("bytes_sent"), 0);
+}
+
+#[test]
+fn settings_that_change_before_the_release_are_used_and_later_ones_are_named() {
+    let objects =
+        |killed: &Killed| killed.sandbox.emulator.as_ref().unwrap().status()["objects"].clone();
+    for step in ["upload", "register", "attest"] {
+        let killed = Killed::new().after(step, &[]);
+        let regions = ["resume", "--alibaba-image-copy-regions", "[cn-shanghai]"];
+        let run = killed.sandbox.run(&regions);
+        run.succeeded();
+        assert_eq!(run.member("images").as_array().unwrap().len(), 2, "{step}");
+        assert_eq!(run.member("bytes_sent"), 0, "{step}");
+        killed.sandbox.cloud_has_only(2);
+        let killed = Killed::new().after(step, &[]);
+        killed.sandbox.run(&["resume", "--alibaba-keep-oss-object", "true"]).succeeded();
+        assert_eq!(objects(&killed), 1, "{step}");
+        assert!(!killed.sandbox.path().join("artifacts").exists(), "{step}");
+        let killed = Killed::new().after(step, &["--alibaba-keep-oss-object", "true"]);
+        let run = killed.sandbox.run(&["resume", "--alibaba-keep-oss-object", "false"]);
+        killed.is_done(&run);
+    }
+    let killed = Killed::new().after("register", &[]);
+    let run = killed.sandbox.run(&["resume", "--alibaba-platform", "CentOS"]);
+    run.failed(2, &["ALIBABA_PLATFORM was `Others Linux`; now it is `CentOS`"]);
+    killed.is_done(&killed.sandbox.run(&["resume"]));
+
+    let killed = Killed::new().at("products_released", &[]);
+    let run = killed.sandbox.run(&["resume", "--alibaba-keep-oss-object", "true"]);
+    killed.is_done(&run);
+    let said = "the image is released already; these settings do not change it any more: ALIBABA_KEEP_OSS_OBJECT";
+    assert!(run.stderr.contains(said), "{}", run.stderr);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use build_image_emulator_alibaba::{Config, StateDir, Stored};
+use build_image_emulator_alibaba::Stored;
 use serde_json::Value;
 
 use crate::{
@@ -44,8 +44,6 @@ const BUILDS: [&[&str]; 8] = [
 const EARLIER: &str = "earlier";
 /// The request of this number is refused, in the place of a disturbance at a line.
 const REFUSED: &str = "refused";
-/// The emulator's list of requests, in its state directory.
-const REQUESTS: &str = "requests.jsonl";
 /// Where the statement goes.
 const STATEMENT: &str = "statement.json";
 
@@ -59,12 +57,7 @@ struct Bench {
 impl Bench {
     /// `published` are the names of the files that an earlier build left.
     fn new(words: &'static [&'static str], published: &[String]) -> Self {
-        let state = tempfile::tempdir().unwrap();
-        let sandbox = Sandbox::with_cloud_of(Config {
-            state: StateDir::Kept(state.path().join("cloud")),
-            log_requests: Some(state.path().join(REQUESTS)),
-            ..Config::default()
-        });
+        let (sandbox, state) = Sandbox::with_kept_cloud();
         sandbox.disk("disk.raw", 3, 1);
         for name in published {
             sandbox.write(&format!("images/{name}"), EARLIER);
@@ -83,7 +76,7 @@ impl Bench {
 
     /// Requests that were made to the cloud.
     fn requests(&self) -> u64 {
-        let log = fs::read_to_string(self.state.path().join(REQUESTS)).unwrap_or_default();
+        let log = fs::read_to_string(self.state.path().join("requests.jsonl")).unwrap_or_default();
         log.lines().count() as u64
     }
 

@@ -50,6 +50,15 @@ impl Stuck {
     }
 }
 
+/// Once the cloud answers, `gc` leaves nothing.
+#[track_caller]
+fn gc_removes_all(sandbox: &Sandbox) {
+    sandbox.emulator.as_ref().unwrap().set_faults("[]").unwrap();
+    sandbox.run(&["gc", "--yes"]).succeeded();
+    sandbox.cloud_has_only(0);
+    assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
+}
+
 #[test]
 fn one_signal_of_any_kind_cancels_and_cleans_up() {
     for name in ["-INT", "-TERM", "-HUP"] {
@@ -79,11 +88,26 @@ fn a_second_signal_leaves_at_once_and_tells_what_remains() {
         assert!(text.contains(said), "`{said}` is missing in {text}");
     }
     let emulator = sandbox.emulator.as_ref().unwrap();
-    emulator.set_faults("[]").unwrap();
     assert_eq!(emulator.status()["open_uploads"], 1, "it did not wait for the cloud");
-    sandbox.run(&["gc", "--yes"]).succeeded();
-    sandbox.cloud_has_only(0);
-    assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
+    gc_removes_all(&sandbox);
+}
+
+#[test]
+fn a_signal_ends_a_clean_up_by_hand_and_the_next_one_finishes_it() {
+    let stuck = Stuck::new();
+    stuck.signal("-KILL");
+    let (sandbox, ..) = stuck.end();
+    let emulator = sandbox.emulator.as_ref().unwrap();
+    emulator.set_faults(&format!("[{}]", stalled("AbortMultipartUpload"))).unwrap();
+    let mut command = sandbox.command(&["gc", "--yes"]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    until("the clean-up", || emulator.wait_for_fault(Duration::from_millis(1)));
+    let gc = Stuck { sandbox, child };
+    gc.signal("-INT");
+    let (sandbox, code, text) = gc.end();
+    assert_eq!(code, Some(130), "{text}");
+    assert!(text.contains("multipart_upload") && text.contains("interrupted"), "{text}");
+    gc_removes_all(&sandbox);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use build_image_emulator_alibaba::{BucketSeed, Config, Running, Tls, start};
+use build_image_emulator_alibaba::{BucketSeed, Config, Running, StateDir, Tls, start};
 
 use super::{Run, plugin_folder};
 
@@ -48,6 +48,17 @@ impl Sandbox {
         let tls = Some(Tls { ca_file, ..Tls::default() });
         let sandbox = Self::with_cloud_as(Config { tls, ..config });
         Self { _trusted: Some(trusted), ..sandbox }
+    }
+
+    /// With an emulator that keeps its state and logs its requests in a directory: `cloud` and `requests.jsonl`.
+    pub(crate) fn with_kept_cloud() -> (Self, tempfile::TempDir) {
+        let kept = tempfile::tempdir().unwrap();
+        let sandbox = Self::with_cloud_of(Config {
+            state: StateDir::Kept(kept.path().join("cloud")),
+            log_requests: Some(kept.path().join("requests.jsonl")),
+            ..Config::default()
+        });
+        (sandbox, kept)
     }
 
     /// With an emulator that serves plain HTTP.

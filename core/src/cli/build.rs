@@ -100,6 +100,7 @@ fn attempt(
     outcome.run_id.clone_from(&draws.run_id);
     let log = log_file(plugin, settings, &draws.run_id)?;
     outcome.log_file = Some(log.path.display().to_string());
+    output.set_log(log);
     let interrupt = Arc::new(Interrupt::default());
     let at_work = Arc::new(OnceLock::<PathBuf>::new());
     let known = Arc::clone(&at_work);
@@ -279,7 +280,7 @@ fn log_file(plugin: &Plugin, settings: &Resolved, run_id: &str) -> Result<LogFil
 
 /// The second signal: leave at once, and say what the journal of the run knows.
 #[expect(clippy::disallowed_methods, reason = "the user asked twice not to wait for anything")]
-fn leave(run: Option<&PathBuf>) {
+pub(super) fn leave(run: Option<&PathBuf>) {
     print_line("interrupted twice, leaving at once");
     let left = run.and_then(|run| Journal::peek(run).ok()).map(|glance| glance.entries);
     let left = open_resources(&left.unwrap_or_default());

@@ -6,12 +6,12 @@ use super::overwrite;
 use crate::{
     error::{Error, Result},
     exit,
-    report::{Failure, Manner, Outcome, Reporter, ResultFile},
+    report::{Failure, LogFile, Manner, Outcome, Reporter, ResultFile},
     settings::{Environment, Layers, Resolved, Row, core_rows},
 };
 
 /// The settings of this page.
-const KEYS: [&str; 2] = [overwrite::RESULT, "JSON"];
+const KEYS: [&str; 3] = [overwrite::RESULT, overwrite::INJECTED, "JSON"];
 
 /// Where the result goes; known as early as possible, so that early failures are reported too.
 #[derive(Debug, Default)]
@@ -22,6 +22,7 @@ pub(super) struct Output {
     file: Option<ResultFile>,
     /// Why the result does not go into the file that is set: something else is there.
     refused: Option<Error>,
+    log: Option<LogFile>,
 }
 
 impl Output {
@@ -45,6 +46,11 @@ impl Output {
         self.refused = overwrite::check(settings, rows).err();
         let file = settings.text(overwrite::RESULT).filter(|_| self.refused.is_none());
         self.file = file.map(ResultFile::named);
+    }
+
+    /// Names the log of the build.
+    pub(super) fn set_log(&mut self, log: LogFile) {
+        self.log = Some(log);
     }
 
     /// Finds out before the long part whether the result can be written.
@@ -86,6 +92,10 @@ impl Output {
         {
             reporter.error(&error, error.exit_code());
             code = if built { error.exit_code() } else { code };
+        }
+        if let Some((log, why)) = self.log.as_ref().and_then(|log| Some((log, log.lost()?))) {
+            let text = format!("the log `{}` is incomplete: {why}", log.path.display());
+            reporter.warning(&text, Some("set LOG_FILE to a file system with free space"));
         }
         reporter.finished(outcome, code);
         if self.json {

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Read as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -10,6 +11,7 @@ use build_image_plugin_api::SettingKind;
 
 use crate::{
     error::{Error, Result, Stage},
+    product,
     report::ResultFile,
     settings::{Resolved, Row},
 };
@@ -18,17 +20,26 @@ use crate::{
 pub(super) const RESULT: &str = "OUTPUT_JSON_FILE";
 /// Settings that name files a build writes.
 const WRITTEN: [&str; 3] = [RESULT, "PROVENANCE_FILE", "LOG_FILE"];
+/// Those of them that are JSON objects and replace what is there.
+const JSON: [&str; 2] = [RESULT, "PROVENANCE_FILE"];
+/// A setting that lists files, which are read.
+pub(super) const INJECTED: &str = "UPDATE_IMAGE_FILES";
 
-/// Compares the files that a build writes with those that its other settings name.
+/// Compares the files that a build writes with those that its other settings name, and with what is there. A disk
+/// may consist of files that no setting names: what is no JSON document is never replaced.
 ///
 /// # Errors
-/// Names both settings.
+/// Names the settings and the file.
 pub(super) fn check(settings: &Resolved, rows: &[Row]) -> Result<()> {
-    let paths: Vec<(&str, PathBuf)> = rows
+    let mut paths: Vec<(&str, PathBuf)> = rows
         .iter()
         .filter(|row| row.setting.kind == SettingKind::Path)
         .filter_map(|row| Some((row.key(), named(settings, row.key())?)))
         .collect();
+    // A list that is not acceptable is refused elsewhere.
+    let listed = settings.get(INJECTED).map(|value| &value.json);
+    let listed = product::injected(listed, &|path| settings.resolve_path(path));
+    paths.extend(listed.into_iter().flatten().map(|file| (INJECTED, file.source)));
     for (key, path) in paths.iter().filter(|(key, _)| WRITTEN.contains(key)) {
         let others = paths.iter().filter(|(other, _)| other != key);
         if let Some((other, _)) = others.clone().find(|(_, other)| is_one_file(path, other)) {
@@ -36,8 +47,28 @@ pub(super) fn check(settings: &Resolved, rows: &[Row]) -> Result<()> {
             return Err(Error::new(Stage::Settings, text)
                 .hint(format!("set {key} to a file that is to be written")));
         }
+        if JSON.contains(key) && holds_something_else(path) {
+            let text = format!(
+                "`{}` ({key}) exists and is not a JSON document: it would be lost",
+                path.display()
+            );
+            return Err(Error::new(Stage::Settings, text)
+                .hint(format!("set {key} to another file, or remove that one")));
+        }
     }
     Ok(())
+}
+
+/// Whether a regular file begins with anything but a JSON object.
+fn holds_something_else(path: &Path) -> bool {
+    if !fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0) {
+        return false;
+    }
+    let mut start = [0; 64];
+    let got = fs::File::open(path).and_then(|mut file| file.read(&mut start)).unwrap_or_default();
+    let start = start[..got].trim_ascii_start();
+    // Nothing but blanks is nothing to lose.
+    start.first().is_some_and(|byte| *byte != b'{')
 }
 
 fn named(settings: &Resolved, key: &str) -> Option<PathBuf> {
@@ -68,9 +99,11 @@ mod tests {
     fn results_take_the_place_of_no_file_that_another_setting_names() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-        for name in ["disk.raw", "key.pem", "older.json"] {
-            fs::write(at(name), "content").unwrap();
+        for name in ["disk.raw", "key.pem", "flat.vmdk", "blank.json", "older.json", "notes.json"] {
+            let content = if name.ends_with("json") { " {}" } else { "content" };
+            fs::write(at(name), content).unwrap();
         }
+        fs::write(at("blank.json"), "\n").unwrap();
         fs::hard_link(at("disk.raw"), at("linked.json")).unwrap();
         std::os::unix::fs::symlink(at("key.pem"), at("link.json")).unwrap();
         for (typed, refused) in [
@@ -80,6 +113,9 @@ mod tests {
             (vec![("PROVENANCE_FILE", "new.json"), ("OUTPUT_JSON_FILE", "new.json")], true),
             (vec![("LOG_FILE", "disk.raw"), ("DISK", "disk.raw")], true),
             (vec![("PROVENANCE_FILE", "older.json"), ("OUTPUT_JSON_FILE", "new.json")], false),
+            (vec![("PROVENANCE_FILE", "flat.vmdk")], true),
+            (vec![("OUTPUT_JSON_FILE", "flat.vmdk")], true),
+            (vec![("OUTPUT_JSON_FILE", "blank.json")], false),
             (vec![("LOG_FILE", ""), ("IMAGE_DIR", "")], false),
             (vec![("DISK", "disk.raw"), ("PROVENANCE_FILE", "new.json")], false),
         ] {
@@ -88,6 +124,15 @@ mod tests {
             let rows = core_rows();
             let settings = layers.resolve(&rows).unwrap();
             assert_eq!(check(&settings, &rows).is_err(), refused, "{:?}", layers.command_line);
+        }
+        let listed =
+            format!(r#"[{{"source": "{}", "destination": "/etc/motd"}}]"#, at("notes.json"));
+        for (result, refused) in [("notes.json", true), ("older.json", false)] {
+            let typed = [(INJECTED, listed.clone()), (RESULT, at(result))];
+            let typed = typed.map(|(key, text)| (key.to_owned(), text));
+            let layers = Layers { command_line: typed.into(), ..Layers::default() };
+            let settings = layers.resolve(&core_rows()).unwrap();
+            assert_eq!(check(&settings, &core_rows()).is_err(), refused, "{result}");
         }
     }
 }

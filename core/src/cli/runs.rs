@@ -19,7 +19,7 @@ use crate::{
     artifacts,
     error::{Error, Result, Stage},
     exit,
-    interrupt::Interrupt,
+    interrupt::{self, Interrupt},
     journal::{Journal, Key},
     pipeline::{Undo, clean, publish_statement},
     publication::{Committed, Publication},
@@ -118,7 +118,8 @@ fn describe(run: &Run) -> String {
     let mut text = format!("{id}  {platform}  {state} at {step}, {idle} ago; {bytes} here");
     text.push_str(&match run.resources.len() {
         0 => "\n".to_owned(),
-        count => format!(", {count} left in the cloud\n"),
+        1 => ", 1 resource left\n".to_owned(),
+        count => format!(", {count} resources left\n"),
     });
     if let Some(damage) = &run.damage {
         text.push_str(&format!("    {}\n", damage.message));
@@ -250,7 +251,12 @@ pub(super) fn gc(words: &[String], environment: &Environment) -> Result<()> {
         return Err(Error::usage(format!("there is no run `{name}` in `{}`", base.display()))
             .hint("build-image runs lists them; one that is at work cannot be adopted"));
     }
+    let interrupt = Arc::new(Interrupt::default());
+    if yes {
+        interrupt::listen(Arc::clone(&interrupt), || build::leave(None))?;
+    }
     for run in runs {
+        interrupt.check()?;
         found = true;
         super::print(&describe(&run));
         if adopt.is_some() {
@@ -259,11 +265,12 @@ pub(super) fn gc(words: &[String], environment: &Environment) -> Result<()> {
         if !yes {
             continue;
         }
-        if let Err(error) = remove(&run, &base, adopt.is_some(), &key, environment) {
+        if let Err(error) = remove(&run, &base, adopt.is_some(), &key, environment, &interrupt) {
             super::failed(&error, environment);
             first = first.or(Some(error));
         }
     }
+    interrupt.check()?;
     let downloads = base.join(source::DOWNLOADS);
     let others =
         if adopt.is_some() { Vec::new() } else { source::clean_downloads(&downloads, yes) };
@@ -291,6 +298,7 @@ fn remove(
     adopt: bool,
     key: &Arc<Key>,
     environment: &Environment,
+    interrupt: &Arc<Interrupt>,
 ) -> Result<()> {
     if run.untrusted.is_some() && !adopt {
         return Err(run.not_trusted());
@@ -303,13 +311,13 @@ fn remove(
         drop(Journal::adopt(&run.folder, key)?);
     }
     if !run.resources.is_empty() {
-        let leftovers = in_the_cloud(run, &scope, adopt, key, environment)?;
+        let leftovers = in_the_cloud(run, &scope, adopt, key, environment, interrupt)?;
         let reporter = Reporter::new(Manner::of_stderr(environment));
         leftovers.iter().for_each(|leftover| reporter.left_behind(leftover));
         if !leftovers.is_empty() {
             return Err(Error::new(
                 Stage::Disk,
-                format!("run `{}` still has something in the cloud", run.id),
+                format!("run `{}` still has something that could not be removed", run.id),
             ));
         }
     }
@@ -371,6 +379,7 @@ fn in_the_cloud(
     adopt: bool,
     key: &Arc<Key>,
     environment: &Environment,
+    interrupt: &Arc<Interrupt>,
 ) -> Result<Vec<Leftover>> {
     let resumed = Resumed { run: run.clone(), typed: Vec::new() };
     let layers = args::first_look(&run.words, environment, Some(&resumed))?;
@@ -385,5 +394,5 @@ fn in_the_cloud(
     let open = if adopt { Journal::adopt } else { Journal::open };
     let journal = open(&run.folder, key)?;
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
-    clean(run, journal, scope, plugin, settings, reporter, Arc::new(Interrupt::default()))
+    clean(run, journal, scope, plugin, settings, reporter, Arc::clone(interrupt))
 }

@@ -62,6 +62,9 @@ pub enum Entry {
         tool: String,
         /// SHA-256 of the plugin's file.
         sha256: String,
+        /// The provider's settings without secrets.
+        #[serde(default)]
+        settings: Value,
     },
     /// The user believes what the lines before say, though this user's key did not sign them.
     RunAdopted {

@@ -5,8 +5,10 @@
 //! steps.rs    each step                                release.rs  what follows the release
 //! publish.rs  the package in IMAGE_DIR                 provenance.rs  what an image was made of
 //! undo.rs     removes what was created, in reverse order
+//! changed.rs  what changed settings mean to a run that is resumed
 //! ```
 
+mod changed;
 mod order;
 mod provenance;
 mod publish;

@@ -14,7 +14,10 @@ use build_image_plugin_api::{
 };
 use serde_json::Value;
 
-use super::state::{Entrance, Row, State, TABLE};
+use super::{
+    changed::Earlier,
+    state::{Entrance, Row, State, TABLE},
+};
 use crate::{
     artifacts::{self, Claim},
     error::{Error, Result, Stage},
@@ -108,23 +111,20 @@ impl<'a> Pipeline<'a> {
             None
         };
         let journal = Journal::open(&plan.run, &key)?;
-        let earlier = journal.entries().to_vec();
+        let own_settings = settings.for_provider(rows);
+        let document = serde_json::to_value(&own_settings).unwrap_or_default();
+        let earlier = Earlier::new(journal.entries().to_vec(), &document).warned(&reporter);
         let secrets = settings.secrets(rows);
         let host =
             Arc::new(RunHost::new(journal, Arc::clone(&reporter), Arc::clone(&interrupt), secrets));
-        let own_settings = settings.for_provider(rows);
         let fresh = earlier.is_empty();
         let entry = if fresh {
-            run_started(
-                &plan,
-                plugin,
-                serde_json::to_value(&own_settings).unwrap_or_default(),
-                words,
-            )
+            run_started(&plan, plugin, document, words)
         } else {
             Entry::RunResumed {
                 tool: env!("CARGO_PKG_VERSION").to_owned(),
                 sha256: plugin.sha256.clone(),
+                settings: document,
             }
         };
         host.record(entry)?;

@@ -2,10 +2,10 @@
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    io,
+    io::{self, Write},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use tracing::level_filters::LevelFilter;
@@ -24,6 +24,27 @@ use crate::{
 pub struct LogFile {
     /// The file.
     pub path: PathBuf,
+    lost: Arc<OnceLock<String>>,
+}
+
+/// Writes to the log until that fails. A log that cannot be written is no reason to end a build.
+struct Writer {
+    file: File,
+    /// Why lines are missing.
+    lost: Arc<OnceLock<String>>,
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Err(error) = self.file.write_all(bytes) {
+            let _ = self.lost.set(error.to_string());
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Names in the directory of logs.
@@ -69,11 +90,18 @@ impl LogFile {
             .with_target("hyper_util", LevelFilter::WARN)
             .with_target("reqwest", LevelFilter::WARN)
             .with_target("rustls", LevelFilter::WARN);
-        let layer =
-            fmt::layer().with_ansi(false).with_writer(Mutex::new(file)).with_filter(targets);
+        let lost = Arc::new(OnceLock::new());
+        let writer = Mutex::new(Writer { file, lost: Arc::clone(&lost) });
+        let layer = fmt::layer().with_ansi(false).with_writer(writer).with_filter(targets);
         // A second call in one process (tests) keeps the first log.
         let _ = tracing_subscriber::registry().with(layer).try_init();
-        Ok(Self { path })
+        Ok(Self { path, lost })
+    }
+
+    /// Why lines are missing in it, if so.
+    #[must_use]
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.get().map(String::as_str)
     }
 }
 
@@ -133,9 +161,16 @@ fn filter(level: &str) -> LevelFilter {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
+
+    #[test]
+    fn a_log_that_cannot_be_written_says_why_lines_are_missing() {
+        let lost = Arc::new(OnceLock::new());
+        let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut writer = Writer { file, lost: Arc::clone(&lost) };
+        writer.write_all(b"a line\n").unwrap();
+        assert!(lost.get().unwrap().contains("No space left"), "{lost:?}");
+    }
 
     #[test]
     fn the_log_goes_where_it_was_asked_to() {

@@ -16,7 +16,7 @@ use crate::{
     error::Failure,
     oss::Oss,
     owner::Guard,
-    removal::remove_image,
+    removal::{SNAPSHOT, remove_image},
     replace::{give_name_back, is_open, remove_replaced, to_the_end, wanted_name},
     retry::Policy,
     state::{IMAGE, MULTIPART, OBJECT, RENAMED, REPLACED, key_of},
@@ -73,10 +73,7 @@ pub(crate) fn discard(
             Err(error) => answer.remaining.push(Remaining {
                 resource: resource.clone(),
                 reason: error.to_string(),
-                hint: error
-                    .hint
-                    .filter(|_| error.kind == ErrorKind::Config)
-                    .or_else(|| Some(by_hand(config, resource))),
+                hint: Some(remedy(config, resource, error)),
                 ..Remaining::default()
             }),
         }
@@ -171,6 +168,19 @@ pub(crate) async fn remove_upload(oss: &Oss, resource: &Resource) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// What to do about a resource that could not be removed.
+fn remedy(config: &Config, resource: &Resource, error: Error) -> String {
+    let snapshot = error.context.iter().find(|(name, _)| name == SNAPSHOT);
+    if let Some((_, snapshot)) = snapshot {
+        let region = resource.region.as_deref().or(config.home().1).unwrap_or("REGION");
+        return format!(
+            "aliyun ecs DeleteSnapshot --RegionId {region} --SnapshotId {snapshot} --Force true"
+        );
+    }
+    let hint = error.hint.filter(|_| error.kind == ErrorKind::Config);
+    hint.unwrap_or_else(|| by_hand(config, resource))
 }
 
 /// The command that removes a resource.

@@ -22,6 +22,8 @@ use crate::{
 
 /// Longest wait for an image to disappear.
 const IMAGE_GONE: Duration = Duration::from_secs(120);
+/// Context of an error: the snapshot that could not be deleted.
+pub(crate) const SNAPSHOT: &str = "snapshot";
 /// An image or task is in a state that passes.
 const PASSING: [&str; 4] = [
     "ImageIsImporting",
@@ -53,13 +55,18 @@ pub(crate) async fn remove_image(
     if ids.is_empty() {
         ids.extend(ecs.orphans(resource, policy).await?);
     }
+    let mut refused = None;
     for snapshot in ids {
         match ecs.delete_snapshot(&snapshot, policy).await {
-            Err(failure) if !failure.is(&["InvalidSnapshotId.NotFound"]) => return Err(failure),
+            Err(mut failure) if !failure.is(&["InvalidSnapshotId.NotFound"]) => {
+                // Its image is gone: what is left to remove is this.
+                failure.error.context.push((SNAPSHOT.to_owned(), snapshot));
+                refused.get_or_insert(failure);
+            }
             _ => {}
         }
     }
-    Ok(())
+    refused.map_or(Ok(()), Err)
 }
 
 async fn find_image(

@@ -81,6 +81,8 @@ pub(crate) fn upload(
 impl Upload<'_> {
     async fn run(&mut self) -> Result<Uploaded> {
         if self.is_there().await? {
+            // Whether it is kept may have been changed since it was written down.
+            self.context.created(&self.state.object(self.config.keep_object))?;
             self.context.milestone(format!("`{}` is there already", self.state.key))?;
             return Ok(self.answer(0));
         }

@@ -146,7 +146,10 @@ fn a_clean_up_that_is_stopped_between_image_and_snapshot_goes_on_with_the_snapsh
     let refused = r#"[{"operation":"DeleteSnapshot","action":{"status":403,"code":"Forbidden.RAM"}},
         {"operation":"DescribeSnapshots","action":{"status":403,"code":"Forbidden.RAM"}}]"#;
     emulator.set_faults(refused).unwrap();
-    assert_eq!(discard(&run, image_of(&run)).remaining.len(), 1);
+    let remaining = discard(&run, image_of(&run)).remaining;
+    let hint = remaining[0].hint.clone().unwrap_or_default();
+    assert_eq!(remaining.len(), 1);
+    assert!(hint.contains("DeleteSnapshot --RegionId cn-hangzhou --SnapshotId s-"), "{hint}");
     assert_eq!((count(&emulator, "images"), count(&emulator, "snapshots")), (0, 1));
     // What the host wrote down meanwhile is enough: nobody is asked for names.
     emulator
