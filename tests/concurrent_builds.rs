@@ -4,9 +4,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
-use crate::harness::{Sandbox, names, needs, tool};
+use crate::harness::{Sandbox, names, needs, tool, until};
 
 /// Builds at once.
 const BUILDS: u64 = 8;
@@ -108,6 +109,29 @@ fn builds_of_one_name_at_once_are_right_or_name_the_other_one() {
         let outputs = build_all(&sandbox, &disks, words);
         judge(&sandbox, &disks, &outputs, words);
     }
+}
+
+#[test]
+fn a_packed_disk_is_not_unpacked_while_another_build_writes_its_image() {
+    if !needs(&["gzip"]) {
+        return;
+    }
+    let sandbox = Sandbox::with_cloud();
+    sandbox.disk("disk.raw", 8, 3);
+    tool(sandbox.path(), &["gzip", "-k", "disk.raw"]);
+    let emulator = sandbox.emulator.as_ref().unwrap();
+    let part = r#"[{"operation":"UploadPart","action":{"stall_ms":600000}}]"#;
+    emulator.set_faults(part).unwrap();
+    let words = ["-c", "config.yml", "-p", "alibaba", "--image-dir", "images", "--disk"];
+    let first = [&words[..], &["disk.raw"]].concat();
+    let mut first = sandbox.command(&first).stdout(Stdio::null()).spawn().unwrap();
+    until("its upload", || emulator.wait_for_fault(Duration::from_millis(1)));
+    let run = sandbox.run(&[&words[..], &["disk.raw.gz"]].concat());
+    run.failed(5, &["error: build `", "is writing `disk"]);
+    assert!(!run.stderr.contains("unpack"), "{}", run.stderr);
+    emulator.set_faults("[]").unwrap();
+    first.kill().unwrap();
+    first.wait().unwrap();
 }
 
 #[test]

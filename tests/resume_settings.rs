@@ -6,7 +6,7 @@ use std::{fs, process::Stdio};
 use build_image_emulator_alibaba::Stored;
 use serde_json::Value;
 
-use crate::harness::{Run, Sandbox};
+use crate::harness::{Run, Sandbox, TinyIso, needs, stand_in_qemu};
 
 const WORDS: [&str; 6] = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
 
@@ -32,18 +32,12 @@ impl Killed {
     /// Runs a build that is killed right after the first line of its journal with this text.
     #[track_caller]
     fn at(self, text: &str, more: &[&str]) -> Self {
-        for line in 1..100 {
-            let mut command = self.sandbox.command(&[&WORDS[..], more].concat());
-            command.stdout(Stdio::null()).stderr(Stdio::null());
-            let status = command.env("BUILD_IMAGE_TRIAL_KILL", format!("after:{line}")).status();
-            assert!(status.unwrap().code().is_none(), "the build ended without {text}");
-            if self.journal().contains(text) {
-                return self;
-            }
-            self.sandbox.run(&["gc", "--yes"]).succeeded();
-            self.sandbox.cloud_has_only(0);
-        }
-        panic!("no journal has {text}");
+        let mut command = self.sandbox.command(&[&WORDS[..], more].concat());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let status = command.env("BUILD_IMAGE_TRIAL_KILL", format!("after:{text}")).status();
+        assert!(status.unwrap().code().is_none(), "the build ended without {text}");
+        assert!(self.journal().contains(text));
+        self
     }
 
     fn journal(&self) -> String {
@@ -238,6 +232,75 @@ fn a_statement_that_cannot_be_written_leaves_the_image_and_is_made_up_for() {
     assert!(sandbox.path().join("made/statement.json").is_file());
     sandbox.cloud_has_only(1);
     assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
+}
+
+#[test]
+fn a_statement_does_not_name_a_disk_that_took_the_place_of_the_one_that_was_sent() {
+    let provenance = ["--provenance-file", "statement.json"];
+    for (step, code) in [("register", 9), ("upload", 0)] {
+        let killed = Killed::new().after(step, &provenance);
+        let other = killed.sandbox.disk("other.raw", 4, 3);
+        let disk = killed.sandbox.path().join("disk.raw");
+        let modified = fs::metadata(&disk).unwrap().modified().unwrap();
+        fs::File::options().write(true).open(&other).unwrap().set_modified(modified).unwrap();
+        fs::rename(other, &disk).unwrap();
+        let run = killed.sandbox.run(&["resume"]);
+        let statement = killed.sandbox.path().join("statement.json");
+        if code == 0 {
+            // Before the image is registered, the other disk is sent.
+            killed.is_done(&run);
+            assert!(statement.is_file());
+            continue;
+        }
+        let said = "disk.raw` changed since the image was made from it";
+        run.failed(code, &["its statement was not written", said, "hint:"]);
+        killed.sandbox.cloud_has_only(1);
+        assert!(!statement.exists());
+    }
+}
+
+#[test]
+fn an_iso_that_took_the_place_of_the_installed_one_is_installed() {
+    if !needs(&["xorriso", "mkfifo", "dd"]) {
+        return;
+    }
+    let installed = "done before";
+    for (change, said) in [(false, true), (true, false)] {
+        let sandbox = Sandbox::new();
+        let iso = TinyIso::base().write(&sandbox.path().join("base.iso"));
+        stand_in_qemu(&sandbox);
+        let words = ["-i", "base.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu", "-p", "qcow2"];
+        let mut command = sandbox.command(&words);
+        let trial = r#"after:"what":"step_done","step":"install""#;
+        assert!(command.env("BUILD_IMAGE_TRIAL_KILL", trial).status().unwrap().code().is_none());
+        if change {
+            fs::remove_file(&iso).unwrap();
+            TinyIso::base().with("another", "file").write(&iso);
+        }
+        let run = sandbox.run(&["resume"]);
+        run.succeeded();
+        assert_eq!(run.stderr.contains(installed), said, "{change}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn what_could_not_be_removed_after_the_release_is_removed_by_a_resume() {
+    let (sandbox, state) = Sandbox::with_kept_cloud();
+    sandbox.disk("disk.raw", 4, 2);
+    let emulator = sandbox.emulator.as_ref().unwrap();
+    let refuse = r#"[{"operation":"DeleteObject","action":{"status":403,"code":"AccessDenied"}}]"#;
+    emulator.set_faults(refuse).unwrap();
+    let run = sandbox.run(&WORDS);
+    let said = "the image is there, but 1 resource without further use could not be removed";
+    run.failed(9, &[said, "left behind: ", "oss_object", "hint: build-image resume"]);
+    let image = run.member("image_id").clone();
+    assert_eq!(run.member("leftovers").as_array().unwrap().len(), 1);
+    assert_eq!(emulator.status()["objects"], 1);
+    emulator.set_faults("[]").unwrap();
+    let killed = Killed { sandbox, state };
+    let run = killed.sandbox.run(&["resume"]);
+    assert_eq!(*run.member("image_id"), image);
+    killed.is_done(&run);
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub enum Stage {
     Provider(ErrorKind),
     /// The provenance statement of an image that is registered already.
     Attestation,
+    /// Something that has no further use could not be removed, after the image was released.
+    CleanUp,
     /// The registry of images that is notified at the end.
     Registry,
     /// Writing the result of a build that is done: the result document, standard output.
@@ -153,7 +155,9 @@ impl Error {
             Stage::Disk => crate::exit::DISK,
             Stage::Provider(_) if self.retryable => crate::exit::UNAVAILABLE,
             Stage::Provider(kind) => provider_code(kind),
-            Stage::Attestation | Stage::Registry | Stage::Result => crate::exit::FOLLOW_UP,
+            Stage::Attestation | Stage::CleanUp | Stage::Registry | Stage::Result => {
+                crate::exit::FOLLOW_UP
+            }
             Stage::Interrupted => crate::exit::INTERRUPTED,
             Stage::Bug => crate::exit::BUG,
         }
@@ -170,6 +174,7 @@ impl Error {
             Stage::Disk => "disk",
             Stage::Provider(kind) => kind.code(),
             Stage::Attestation => "attestation",
+            Stage::CleanUp => "clean_up",
             Stage::Registry => "registry",
             Stage::Result => "result",
             Stage::Interrupted => "interrupted",

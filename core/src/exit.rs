@@ -21,8 +21,9 @@ pub const REFUSED: u8 = 6;
 pub const UNAVAILABLE: u8 = 7;
 /// The build failed, and something it created could not be removed.
 pub const LEFTOVERS: u8 = 8;
-/// The image is there and stays, but what follows it failed: its provenance statement or the registry that is
-/// notified, which `build-image resume` makes up for, or the result could not be written or printed.
+/// The image is there and stays, but what follows it failed: its provenance statement, the removal of what has no
+/// further use, or the registry that is notified; `build-image resume` does what is missing. Or the result could not
+/// be written or printed.
 pub const FOLLOW_UP: u8 = 9;
 /// Interrupted by Ctrl-C or a termination signal.
 pub const INTERRUPTED: u8 = 130;

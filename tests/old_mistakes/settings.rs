@@ -28,7 +28,7 @@ fn configuration(sandbox: &Sandbox, text: &str) -> Vec<String> {
     words("--disk d.raw -p alibaba -c c.yml")
 }
 
-const TYPED: [Mistake; 16] = [
+const TYPED: [Mistake; 17] = [
     typed!(
         "aborts: a required key, PLATFORM, is missing",
         "-i x.iso",
@@ -96,6 +96,12 @@ const TYPED: [Mistake; 16] = [
         "-p iso -i x.iso",
         3,
         ["no provider `iso`"]
+    ),
+    typed!(
+        "takes the value of a switch for a command",
+        "-p qcow2 --disk d.raw --json yes",
+        2,
+        ["--json is followed by `yes`", "write --json=yes"]
     ),
     typed!(
         "the JSON of a list is not a list",

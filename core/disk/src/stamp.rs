@@ -83,6 +83,14 @@ impl FileStamp {
         self.ino
     }
 
+    /// The stamp as a text, to be compared with that of another process. The number of the device is left out: it may
+    /// be another one after the host was restarted.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Self { ino, len, modified, changed, .. } = self;
+        format!("{ino} {len} {}.{:09} {}.{:09}", modified.0, modified.1, changed.0, changed.1)
+    }
+
     /// Whether both are stamps of one inode, whatever was written to it in between.
     #[must_use]
     pub fn same_file(&self, other: &Self) -> bool {

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, builder::Styles, erro
 
 use crate::{
     error::{Error, Result},
-    settings::{CommandLine, Row},
+    settings::{CommandLine, Row, parse_text},
 };
 
 const ABOUT: &str = "Makes a registered cloud image of an installer ISO or a disk image.";
@@ -154,9 +154,9 @@ pub(super) enum Parsed {
 pub(super) fn parse(mut command: Command, rows: &[Row], words: &[String]) -> Result<Parsed> {
     let name = command.get_name().to_owned();
     let argv = std::iter::once(name).chain(words.iter().cloned());
-    let matches = command
-        .try_get_matches_from_mut(argv)
-        .map_err(|error| usage(&error, "build-image --help"))?;
+    let matches = command.try_get_matches_from_mut(argv).map_err(|error| {
+        value_of_a_switch(rows, words).unwrap_or_else(|| usage(&error, "build-image --help"))
+    })?;
     if matches.get_flag("HELP") {
         return Ok(Parsed::Information(Information::Help, command.render_help().to_string()));
     }
@@ -169,6 +169,22 @@ pub(super) fn parse(mut command: Command, rows: &[Row], words: &[String]) -> Res
             .hint(format!("build-image {verb} …")));
     }
     Ok(Parsed::Texts(texts(rows, &matches)))
+}
+
+/// The mistake of a switch that is followed by its value as a separate word.
+fn value_of_a_switch(rows: &[Row], words: &[String]) -> Option<Error> {
+    let switch = |word: &str| {
+        let long = word.strip_prefix("--")?;
+        rows.iter().find(|row| row.command_line == CommandLine::Switch && row.long() == long)
+    };
+    let pairs = words.iter().zip(words.iter().skip(1)).take_while(|(word, _)| *word != "--");
+    let takes = |(flag, value): &(&String, &String)| {
+        let row = switch(flag);
+        row.is_some_and(|row| matches!(parse_text(&row.setting, value), Ok(Some(_))))
+    };
+    let (flag, value) = pairs.into_iter().find(takes)?;
+    let text = format!("{flag} is followed by `{value}`, which does not belong to it");
+    Some(Error::usage(text).hint(format!("write {flag}={value}, or {flag} alone for yes")))
 }
 
 pub(super) fn texts(rows: &[Row], matches: &ArgMatches) -> BTreeMap<String, String> {

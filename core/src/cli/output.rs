@@ -76,7 +76,7 @@ impl Output {
             Ok(()) => exit::DONE,
             Err(error) => error.exit_code(),
         };
-        if code != exit::DONE && !outcome.leftovers.is_empty() {
+        if ![exit::DONE, exit::FOLLOW_UP].contains(&code) && !outcome.leftovers.is_empty() {
             code = exit::LEFTOVERS;
         }
         let built = code == exit::DONE;

@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     journal::Key,
-    pipeline::{Pipeline, PipelineParams, State},
+    pipeline::{PUBLISH, Pipeline, PipelineParams, State},
     plan::{Draws, Plan, check_space, free_space, space_needs},
     report::{Manner, Outcome, Reporter, seconds_text},
     settings::{Environment, Resolved},
@@ -137,7 +137,7 @@ fn steps(plan: &Plan) -> Vec<&'static str> {
             _ => steps.push(row.step),
         }
         if row.state == State::Converted && plan.publish.is_some() {
-            steps.push("publish");
+            steps.push(PUBLISH);
         }
     }
     steps

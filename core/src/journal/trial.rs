@@ -2,7 +2,8 @@
 //! line of its journal. `before:3` ends it before the third line this process writes, `torn:3` in the middle
 //! of it, `after:3` when it is on disk and nothing was done yet of what it announces. `int:3` and `term:3` send the
 //! process SIGINT and SIGTERM there and let it continue; `full:3` fails the third line and all later ones as a
-//! full disk does; `clock:3` moves the clock of tests, the file TRIAL_CLOCK, ahead by an hour.
+//! full disk does; `clock:3` moves the clock of tests, the file TRIAL_CLOCK, ahead by an hour. In the place of the
+//! number, a text means the first line that contains it.
 
 use std::{
     fs::File,
@@ -18,6 +19,8 @@ const VARIABLE: &str = "BUILD_IMAGE_TRIAL_KILL";
 pub(super) struct Trial {
     place: String,
     line: u64,
+    /// What the line contains, when its number is not known.
+    text: String,
     written: u64,
 }
 
@@ -26,12 +29,20 @@ impl Trial {
     pub(super) fn of_process() -> Self {
         let wish = std::env::var(VARIABLE).unwrap_or_default();
         let (place, line) = wish.split_once(':').unwrap_or_default();
-        Self { place: place.to_owned(), line: line.parse().unwrap_or_default(), written: 0 }
+        let (line, text) = match line.parse() {
+            Ok(line) => (line, String::new()),
+            Err(_) => (0, line.to_owned()),
+        };
+        Self { place: place.to_owned(), line, text, written: 0 }
     }
 
     /// Acts before a line is written; an error takes the place of writing it.
     pub(super) fn before(&mut self, mut file: &File, text: &str) -> io::Result<()> {
         self.written += 1;
+        if !self.text.is_empty() && text.contains(&self.text) {
+            self.line = self.written;
+            self.text.clear();
+        }
         if self.place == "full" && self.line > 0 && self.written >= self.line {
             return Err(io::ErrorKind::StorageFull.into());
         }

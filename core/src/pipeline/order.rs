@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{
     changed::Earlier,
-    state::{Entrance, Row, State, TABLE},
+    state::{Entrance, PUBLISH, Row, State, TABLE},
 };
 use crate::{
     artifacts::{self, Claim},
@@ -210,7 +210,8 @@ impl<'a> Pipeline<'a> {
             match row.state {
                 State::Checked => {
                     self.make_image_dir()?;
-                    if !self.plan.provisional {
+                    if !self.plan.provisional || !self.plan.installs {
+                        // Only an ISO names its files when it is read.
                         self.open_publication()?;
                     }
                     check_space(&self.plan)?;
@@ -277,7 +278,7 @@ impl<'a> Pipeline<'a> {
             work.uploaded = Some(uploaded);
         }
         work.sent_sha256 = self.sent_before();
-        let file = self.host.step_done("publish");
+        let file = self.host.step_done(PUBLISH);
         let file = file.as_ref().and_then(|facts| facts.get("file")?.as_str());
         if let Some(file) = file.filter(|_| !self.was_reached(State::Released)) {
             work.published.push((PathBuf::from(file), Vec::new()));
@@ -318,6 +319,7 @@ impl<'a> Pipeline<'a> {
     fn follow(&mut self, outcome: &mut Outcome) -> Result<()> {
         let mut late = std::mem::take(&mut self.late);
         late.extend(self.finish(outcome).err());
+        late.extend(not_removed(outcome));
         self.interrupt.release();
         if self.plan.upload && !self.was_reached(State::Notified) {
             late.extend(self.notify(outcome).err());
@@ -442,6 +444,14 @@ fn run_started(plan: &Plan, plugin: &Plugin, settings: Value, words: Vec<String>
         build: Box::new(plan.build.clone()),
         artifacts: plan.kept_artifacts(),
     }
+}
+
+/// The error of a build whose image is there, with things beside it that have no further use.
+fn not_removed(outcome: &Outcome) -> Option<Error> {
+    let count = outcome.leftovers.len();
+    let things = if count == 1 { "1 resource".to_owned() } else { format!("{count} resources") };
+    let text = format!("the image is there, but {things} without further use could not be removed");
+    (count > 0).then(|| Error::new(Stage::CleanUp, text).hint("build-image resume tries it again"))
 }
 
 /// Runs a part of the build; a bug in it must not keep the rest from happening.

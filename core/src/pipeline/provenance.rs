@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Pipeline,
+    inputs::of_image,
     order::Work,
     state::{Flow, State},
 };
@@ -66,8 +67,9 @@ impl Pipeline<'_> {
         self.settings.path(KEY).is_some()
     }
 
-    /// Writes checksums and signatures beside published files, and the statement if one is wanted. An image in
-    /// the cloud stays whatever comes of the statement; the build fails then, and a resumed run writes it.
+    /// Writes checksums and signatures beside files that a provider published, and the statement if one is wanted.
+    /// An image in the cloud stays whatever comes of the statement; the build fails then, and a resumed run writes
+    /// it.
     ///
     /// # Errors
     /// When checksums cannot be written or the user cancels.
@@ -80,12 +82,15 @@ impl Pipeline<'_> {
             let known = if resumed { Vec::new() } else { checksums_of(uploaded) };
             files.push((PathBuf::from(&uploaded.location), known));
         }
-        if files.is_empty() && !self.wants_statement() {
+        let is_local = self.plan.flow() == Flow::Local;
+        if !is_local && !self.wants_statement() {
             return self.end_silently(step, json!({}));
         }
-        self.begin(step, "taking digests of what was published")?;
-        for (file, known) in &files {
-            self.seal(file, known)?;
+        let text = if is_local { "writing checksums" } else { "writing the provenance statement" };
+        self.begin(step, text)?;
+        // What the host publishes has its checksums since it was written.
+        for (file, known) in files.iter().filter(|_| is_local) {
+            self.write_checksums(file, known)?;
         }
         let mut facts = json!({});
         if let Some(path) = self.settings.path(KEY) {
@@ -99,7 +104,7 @@ impl Pipeline<'_> {
             }
             facts[STATEMENT] = json!(self.settings.absolute(&path)?);
         }
-        let text = if files.is_empty() { "statement made" } else { "digests written beside it" };
+        let text = if is_local { "checksums written" } else { "statement written" };
         self.end(step, text, facts, outcome)
     }
 
@@ -128,6 +133,7 @@ impl Pipeline<'_> {
         file: Option<&(PathBuf, Vec<(Algorithm, String)>)>,
         outcome: &Outcome,
     ) -> Result<()> {
+        self.inputs_are_those_of_the_image()?;
         let statement = json!({
             "_type": "https://in-toto.io/Statement/v1",
             "subject": [self.subject(work, file, outcome)?],
@@ -185,8 +191,10 @@ impl Pipeline<'_> {
         let (Some(disk), Some(made)) = (disk, made) else {
             return Err(Error::new(Stage::Bug, "there is no image to attest"));
         };
-        let sent = self.host.first_step_done(State::Converted.step()).unwrap_or_default();
-        if sent.get("identity").and_then(Value::as_str) != Some(disk.identity.as_str()) {
+        let entries = self.host.entries();
+        let sent = of_image(&entries, State::Converted.step());
+        let sent = sent.and_then(|facts| facts.get("identity")?.as_str());
+        if sent != Some(disk.identity.as_str()) {
             let text = "the disk changed since it was sent, so its digest is not that of the image";
             return Err(
                 Error::new(Stage::Source, text).hint(format!("leave {KEY} out, or build again"))

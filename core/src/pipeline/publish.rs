@@ -11,7 +11,7 @@ use build_image_files::{FileSet, SetError};
 use build_image_plugin_api::{Disk, ErrorKind, Progress, Resource, document::Build};
 use serde_json::json;
 
-use super::Pipeline;
+use super::{Pipeline, state::PUBLISH};
 use crate::{
     artifacts::{cannot, cannot_make},
     error::{Error, Result, Stage},
@@ -45,6 +45,20 @@ impl Pipeline<'_> {
         let publication = Publication::reopen(directory, &names[0], &build.run_id)?;
         self.publication = Some(publication);
         Ok(())
+    }
+
+    /// Gives up a staging directory that was opened for other names.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub(super) fn close_publication(&mut self) -> Result<()> {
+        let Some(publication) = self.publication.take() else { return Ok(()) };
+        drop(publication);
+        let build = &self.plan.build;
+        Publication::discard(
+            Path::new(build.image_dir.as_deref().unwrap_or_default()),
+            &build.run_id,
+        )
     }
 
     /// Makes IMAGE_DIR, where files are published on this machine. One that this build made goes when it fails.
@@ -132,7 +146,7 @@ impl Pipeline<'_> {
             Error::new(Stage::Bug, "an image is published without a staging directory")
         })?;
         let image_dir = self.plan.build.image_dir.clone().unwrap_or_default();
-        self.begin("publish", &format!("writing {} into {image_dir}", disk.file_name))?;
+        self.begin(PUBLISH, &format!("writing {} into {image_dir}", disk.file_name))?;
         let total = disk.length.unwrap_or(disk.length_limit);
         let mut progress = |done| {
             self.reporter.progress(Progress { done, total, ..Progress::default() });
@@ -150,18 +164,23 @@ impl Pipeline<'_> {
         outcome.location = Some(image_dir);
         let path = publication.final_path(&published.path);
         outcome.file = Some(path.display().to_string());
+        self.write_checksums(&published.path, &known)?;
         let text = format!("{} written", published.path.display());
-        self.end("publish", &text, json!({"file": published.path}), outcome)?;
+        self.end(PUBLISH, &text, json!({"file": published.path}), outcome)?;
         Ok((published.path, known))
     }
 
-    /// Writes digests and signature of a published file beside it. Those in `known` need no reading.
-    pub(super) fn seal(&self, file: &Path, known: &[(Algorithm, String)]) -> Result<()> {
+    /// Writes checksums and a signature of a published file beside it. The file is read only for those that are not
+    /// in `known`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or one beside it cannot be written; when the user cancels.
+    pub(super) fn write_checksums(&self, file: &Path, known: &[(Algorithm, String)]) -> Result<()> {
         let signer = self.signer()?;
-        let missing = DIGESTS.map(|(algorithm, _)| algorithm).into_iter();
-        let missing =
-            missing.filter(|wanted| known.iter().all(|(algorithm, _)| algorithm != wanted));
-        let read: Vec<Algorithm> = missing.chain(signer.as_ref().map(Signer::algorithm)).collect();
+        let wanted = DIGESTS.map(|(algorithm, _)| algorithm).into_iter();
+        let wanted = wanted.chain(signer.as_ref().map(Signer::algorithm));
+        let read: Vec<Algorithm> =
+            wanted.filter(|wanted| known.iter().all(|(is, _)| is != wanted)).collect();
         let taken = if read.is_empty() {
             None
         } else {
@@ -174,18 +193,21 @@ impl Pipeline<'_> {
             Some(digests_of(&mut opened, &read, &mut seen)?)
         };
         let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let hex = |algorithm: Algorithm| {
+            let known = known.iter().find(|(is, _)| *is == algorithm).map(|(_, text)| text.clone());
+            known.or_else(|| taken.as_ref()?.hex(algorithm)).unwrap_or_default()
+        };
         let mut set = FileSet::default();
         for (algorithm, suffix) in DIGESTS {
-            let known = known.iter().find(|(is, _)| *is == algorithm).map(|(_, text)| text.clone());
-            let hex = known.or_else(|| taken.as_ref()?.hex(algorithm)).unwrap_or_default();
+            let hex = hex(algorithm);
             let line = format!("{hex}  {name}\n");
             set.write(&beside(file, &format!(".{suffix}")), line.as_bytes())
                 .map_err(|error| cannot_write(&error))?;
         }
         let mut signature = None;
-        if let (Some(signer), Some(taken)) = (signer, taken) {
+        if let Some(signer) = signer {
             let algorithm = signer.algorithm();
-            let bytes = signer.sign_digest(taken.get(algorithm).unwrap_or_default())?;
+            let bytes = signer.sign_digest(&bytes_of(&hex(algorithm)))?;
             let path = beside(file, &algorithm.signature_suffix());
             set.write(&path, &bytes).map_err(|error| cannot_write(&error))?;
             signature = Some(path);
@@ -216,6 +238,13 @@ impl Pipeline<'_> {
     pub(super) fn going_on(&self) -> ControlFlow<()> {
         if self.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
+}
+
+/// The bytes of hexadecimal digits.
+fn bytes_of(hex: &str) -> Vec<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pair = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
+    hex.as_bytes().chunks_exact(2).filter_map(pair).collect()
 }
 
 /// The path of a companion of a published file.

@@ -144,6 +144,10 @@ const fn row(
     Row { state, step, exists, undo: Undo::Remove, entrance, cancellable: true, flows }
 }
 
+/// Part of the step to [`State::Converted`], in builds that write a package for IMAGE_DIR: the journal has a line of
+/// its own for it, with the file.
+pub const PUBLISH: &str = "publish";
+
 impl State {
     /// Its row.
     #[must_use]

@@ -1,17 +1,13 @@
 //! The steps, one function each.
 
 use std::{
-    fs,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::ScopedJoinHandle,
 };
 
-use build_image_disk::qemu::Accel;
 use build_image_plugin_api::{
     Disk, DiskSpec, ErrorKind,
     document::{
@@ -20,19 +16,17 @@ use build_image_plugin_api::{
     },
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::{
     Pipeline,
+    inputs::INPUTS,
     order::Work,
     state::{Flow, State},
 };
 use crate::{
-    artifacts::{Claim, cannot},
     error::{Error, Problem, Result, Stage},
-    install::{self, Workshop},
     journal::Entry,
-    plan::{Installation, check_space},
+    plan::check_space,
     plugins::{Origin, RunHost},
     report::{ImageEntry, Outcome},
     source,
@@ -59,7 +53,10 @@ impl Pipeline<'_> {
             look_only,
             ..CheckRequest::default()
         };
-        let mut report = self.steps.check(&request).map_err(|error| self.failed("check", error))?;
+        let mut report = self
+            .steps
+            .check(&request)
+            .map_err(|error| self.failed(State::Checked.step(), error))?;
         let mask = self.host.mask();
         for finding in &mut report.findings {
             finding.message = mask.text(&finding.message);
@@ -72,7 +69,7 @@ impl Pipeline<'_> {
     /// Asks the provider before the long part; without an upload only what needs no network.
     pub(super) fn check(&self, outcome: &mut Outcome) -> Result<()> {
         let text = format!("asking provider {} before the long part", self.plan.platform);
-        self.begin("check", &text)?;
+        self.begin(State::Checked.step(), &text)?;
         let report = self.ask(self.plan.upload, false)?;
         let (errors, others): (Vec<Finding>, Vec<Finding>) =
             report.findings.into_iter().partition(|finding| finding.severity == Severity::Error);
@@ -94,7 +91,7 @@ impl Pipeline<'_> {
             self.signer()?;
         }
         self.prepare_provenance()?;
-        self.end("check", &done, Value::Null, outcome)
+        self.end(State::Checked.step(), &done, Value::Null, outcome)
     }
 
     /// A disk nobody can make is refused before the long part.
@@ -134,13 +131,19 @@ impl Pipeline<'_> {
         let opened = source::open(&desk.with_key(Arc::clone(&self.key)))?;
         self.downloads = opened.downloads;
         let described = self.plugin.description();
+        let stem = self.plan.build.file_stem.clone();
         let differs = self.plan.complete(described, self.settings, opened.source)?;
+        if stem != self.plan.build.file_stem {
+            self.close_publication()?;
+        }
         outcome.image_name.clone_from(&self.plan.build.image_name);
         self.host.record(Entry::InputsKnown {
             build: Box::new(self.plan.build.clone()),
             artifacts: self.plan.kept_artifacts(),
         })?;
         self.end_silently(step, Value::Null)?;
+        // Before the long part: another build may write a file of the name that is known now.
+        self.open_publication()?;
         if differs && self.is_due(State::Checked.row()) {
             check_space(&self.plan)?;
             self.check(outcome)?;
@@ -180,97 +183,11 @@ impl Pipeline<'_> {
         Ok(())
     }
 
-    pub(super) fn install(&self, outcome: &mut Outcome) -> Result<PathBuf> {
-        let (Some(installation), Some(qemu)) = (&self.plan.installation, &self.qemu) else {
-            return Err(Error::new(Stage::Bug, "an installation was started without an ISO"));
-        };
-        let (raw, folder) = (self.plan.raw_disk(), &self.plan.artifacts);
-        if self.is_installed(&raw) {
-            *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(Claim::keep(folder)?);
-            self.reporter.note(&format!("  install  done before: {}", raw.display()));
-            return Ok(raw);
-        }
-        let (installation, _fetched) = &self.with_files(installation)?;
-        let inputs = if self.plan.keep { Some(self.inputs(installation)?) } else { None };
-        if let Some(inputs) = &inputs
-            && let Some(claim) = Claim::earlier(folder)?
-            && install::Made::is_in(folder, &raw, inputs, &|| self.going_on())?
-        {
-            *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
-            self.write_down(|records| records.started(&outcome.start_time));
-            let text = format!("  install  the same was installed before: {}", raw.display());
-            self.reporter.note(&text);
-            return Ok(raw);
-        }
-        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(Claim::take(folder)?);
-        self.write_down(|records| records.started(&outcome.start_time));
-        let accel = install::choose_accel(&installation.machine.accel, qemu)?;
-        if accel.accel == Accel::Tcg && installation.machine.accel == "auto" {
-            let text = format!(
-                "installing without hardware acceleration, which is slow: {}",
-                accel.reason
-            );
-            let again = accel.remembered.map(|_| "build-image doctor --refresh tries kvm again");
-            self.reporter.warning(&text, again);
-        }
-        let facts = &installation.facts;
-        let text =
-            format!("installing {} {} in qemu ({})", facts.product, facts.version, accel.accel);
-        self.begin("install", &text)?;
-        let work = tempfile::Builder::new()
-            .prefix("tmp.")
-            .tempdir_in(folder)
-            .map_err(|error| cannot("create a directory in", folder, &error))?;
-        let workshop = Workshop {
-            installation,
-            platform: &self.plan.platform,
-            disk: &raw,
-            size: self.plan.build.virtual_size,
-            work: work.path(),
-            logs: folder,
-            qemu,
-            accel: &accel,
-            reporter: &self.reporter,
-            interrupt: &self.interrupt,
-        };
-        workshop.install()?;
-        sync(&raw)?;
-        self.end("install", "disk installed", disk_facts(&raw), outcome)?;
-        self.write_down(|records| records.installed(&raw));
-        if let Some(inputs) = inputs {
-            install::Made::of(inputs, &raw, &|| self.going_on())?.write(folder)?;
-        }
-        Ok(raw)
-    }
-
-    /// The installation with the files that are downloaded for it, and the folder that holds them: in the
-    /// run's own, so that nothing of them stays when it goes.
-    fn with_files(&self, installation: &Installation) -> Result<(Installation, TempDir)> {
-        let run = &self.plan.run;
-        let folder = tempfile::tempdir_in(run)
-            .map_err(|error| cannot("create a directory in", run, &error))?;
-        let mut installation = installation.clone();
-        let (files, manner) = (&mut installation.guest.files, self.plan.downloads);
-        source::fetch_injected(files, folder.path(), manner, &self.reporter, &self.interrupt)?;
-        Ok((installation, folder))
-    }
-
-    fn inputs(&self, installation: &Installation) -> Result<String> {
-        let plan = &self.plan;
-        let size = plan.build.virtual_size;
-        install::Made::inputs(installation, &plan.platform, size, &|| self.going_on())
-    }
-
-    /// Whether an earlier process of this run installed the disk and nobody touched it since.
-    fn is_installed(&self, raw: &Path) -> bool {
-        let facts = self.host.step_done("install");
-        facts.is_some_and(|facts| !facts.is_null() && facts == disk_facts(raw))
-    }
-
     /// Lets the provider ask for its disk; for IMAGE_DIR, or for the upload.
     pub(super) fn create_disk(&self, published: bool, outcome: &mut Outcome) -> Result<Disk> {
-        self.begin("disk", "showing the disk as an image")?;
+        self.begin(State::Converted.step(), "showing the disk as an image")?;
         let spec = if published { &self.plan.package } else { &self.plan.spec };
+        let used = self.disk_inputs();
         match (&self.publication, published && self.plan.publish.is_some()) {
             (Some(publication), true) => self.host.write_images_to(publication.dir(), true),
             // An upload shows its own progress; a provider that only publishes waits for the image.
@@ -287,7 +204,11 @@ impl Pipeline<'_> {
         outcome.virtual_size = disk.virtual_size;
         outcome.image_length = disk.length.unwrap_or(disk.length_limit);
         let text = format!("{} image of {}", disk.spec, bytes(outcome.image_length));
-        self.end("disk", &text, json!(disk), outcome)?;
+        let mut facts = json!(disk);
+        if self.plan.disk.is_some() {
+            facts[INPUTS] = used;
+        }
+        self.end(State::Converted.step(), &text, facts, outcome)?;
         Ok(disk)
     }
 
@@ -316,13 +237,24 @@ impl Pipeline<'_> {
         work.sent_sha256 =
             digest.map(|joined| joined.map_err(panicked)).transpose()?.transpose()?;
         self.show_uploaded(&uploaded, outcome);
-        let text = format!("{} now at {}", bytes(uploaded.bytes_sent), uploaded.location);
+        let text = self.arrived(&uploaded, outcome);
         let mut facts = json!(uploaded);
         if let Some(sha256) = &work.sent_sha256 {
             facts[SENT] = json!(sha256);
         }
         work.uploaded = Some(uploaded);
         self.end(step, &text, facts, outcome)
+    }
+
+    /// What is at the target now, and how much of it this process sent.
+    fn arrived(&self, uploaded: &Uploaded, outcome: &Outcome) -> String {
+        let length = uploaded.facts.get("size").and_then(Value::as_u64);
+        let length = bytes(length.unwrap_or(outcome.image_length));
+        let sent = bytes(uploaded.bytes_sent);
+        if !self.plan.upload || sent == length {
+            return format!("{length} now at {}", uploaded.location);
+        }
+        format!("{length} now at {}, {sent} of it sent now", uploaded.location)
     }
 
     /// SHA-256 of the image that an earlier process of the run sent, if it was taken.
@@ -384,23 +316,6 @@ impl Pipeline<'_> {
 
 fn missing(what: &str, step: &str) -> Error {
     Error::new(Stage::Bug, format!("step {step} was started without {what}"))
-}
-
-/// qemu does not sync; what the journal calls installed must outlive a power cut.
-fn sync(raw: &Path) -> Result<()> {
-    let synced = fs::File::open(raw).and_then(|disk| disk.sync_all());
-    synced.map_err(|error| cannot("sync", raw, &error))
-}
-
-/// Which file a disk is and when it was last changed; null when there is none.
-fn disk_facts(raw: &Path) -> Value {
-    let Ok(metadata) = raw.metadata() else { return Value::Null };
-    json!({
-        "disk": raw,
-        "inode": metadata.ino(),
-        "length": metadata.len(),
-        "modified": [metadata.mtime(), metadata.mtime_nsec()],
-    })
 }
 
 /// What came of checks that found no error.

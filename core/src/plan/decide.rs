@@ -408,13 +408,16 @@ fn image_tags(
     let mut automatic: Tags = [
         ("build_source", "build-image".to_owned()),
         ("platform", platform.to_owned()),
-        ("image_size", format!("{}GiB", virtual_size.div_ceil(GIB))),
         ("build_host", builder.host.clone()),
         ("build_user", builder.user.clone()),
         ("build_type", builder.kind.to_owned()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
+    if virtual_size > 0 {
+        let size = format!("{}GiB", virtual_size.div_ceil(GIB));
+        automatic.insert("image_size".to_owned(), size);
+    }
     if let Some(facts) = source.facts() {
         automatic.insert("modules".to_owned(), text("MODULES"));
         automatic.insert("boot_locations".to_owned(), text("BOOT_LOCATIONS"));

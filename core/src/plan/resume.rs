@@ -8,13 +8,14 @@ use build_image_plugin_api::{Description, SettingKind};
 use super::{Plan, Source};
 use crate::{
     error::{Error, Problem, Result, Stage},
-    runs::{Run, State},
+    pipeline::State,
+    runs::{Run, State as RunState},
     settings::{Resolved, core_rows},
 };
 
 /// Settings of the core that decide what is built. All others may differ in each process of a run and are used
 /// as they are; those of providers are the provider's to compare.
-const SHAPE: [&str; 17] = [
+const SHAPE: [&str; 18] = [
     "ISO",
     "EHF_ISO",
     "DISK",
@@ -32,9 +33,35 @@ const SHAPE: [&str; 17] = [
     "UPDATE_IMAGE_FILES",
     "CONSOLE_DEVICES",
     "DISABLE_SPLASH",
+    "REQUIRE_RELABEL",
+];
+/// Settings that act on a build before it reaches a state, and cannot be changed from then on.
+const UNTIL: [(State, &[&str]); 2] = [
+    (
+        State::Registered,
+        &[
+            "ISO_SHA256",
+            "EHF_ISO_SHA256",
+            "DISK_SHA256",
+            "ISO_SIG",
+            "EHF_ISO_SIG",
+            "ISO_SIG_VERIFICATION_PUBLIC_KEY",
+            "ISO_SIG_VERIFICATION_ENCRYPTION_TYPE",
+        ],
+    ),
+    (
+        State::Released,
+        &["IMAGE_SIG_PRIVATE_KEY", "IMAGE_SIG_PUBLIC_KEY", "IMAGE_SIG_ENCRYPTION_TYPE"],
+    ),
 ];
 
-/// The settings that decide what is built: key and value, paths absolute.
+/// Whether a run that reached a state has to keep a setting.
+fn is_kept(key: &str, reached: State) -> bool {
+    SHAPE.contains(&key)
+        || UNTIL.iter().any(|(state, keys)| reached >= *state && keys.contains(&key))
+}
+
+/// The settings that decide what is built, or that cannot be changed later: key and value, paths absolute.
 ///
 /// # Errors
 /// When the working directory is unknown.
@@ -44,7 +71,7 @@ pub(super) fn shape(settings: &Resolved) -> Result<BTreeMap<String, String>> {
         .filter(|row| row.setting.kind == SettingKind::Path)
         .map(|row| row.key().to_owned())
         .collect();
-    let set = settings.shown().filter(|(key, ..)| SHAPE.contains(key));
+    let set = settings.shown().filter(|(key, ..)| is_kept(key, State::Notified));
     set.map(|(key, text, _)| {
         if !paths.iter().any(|path| path == key) || text.contains("://") {
             return Ok((key.to_owned(), text));
@@ -62,10 +89,10 @@ impl Plan {
     /// When the run is in use or done, or settings that decide what is built differ: each is named.
     pub fn resume(&mut self, run: &Run) -> Result<()> {
         match run.state {
-            State::Running => return Err(refused(run, "a process is at work with it")),
-            State::Done => return Err(refused(run, "it is done")),
-            State::Untrusted => return Err(run.not_trusted()),
-            State::Dead | State::Failed | State::Damaged => {}
+            RunState::Running => return Err(refused(run, "a process is at work with it")),
+            RunState::Done => return Err(refused(run, "it is done")),
+            RunState::Untrusted => return Err(run.not_trusted()),
+            RunState::Dead | RunState::Failed | RunState::Damaged => {}
         }
         if run.platform != self.platform {
             let text = format!("it builds for `{}`, not for `{}`", run.platform, self.platform);
@@ -134,7 +161,7 @@ impl Plan {
         };
         let problems: Vec<Problem> = keys
             .into_iter()
-            .filter(|_| !run.shape.is_empty())
+            .filter(|key| !run.shape.is_empty() && is_kept(key, run.reached))
             .map(|key| (key, run.shape.get(key), self.shape.get(key)))
             .filter(|(_, before, now)| before != now)
             .map(|(key, before, now)| {
@@ -162,8 +189,8 @@ mod tests {
     #[test]
     fn every_setting_of_the_shape_exists() {
         let rows = core_rows();
-        for key in SHAPE {
-            assert!(rows.iter().any(|row| row.key() == key), "{key}");
+        for key in SHAPE.iter().chain(UNTIL.iter().flat_map(|(_, keys)| *keys)) {
+            assert!(rows.iter().any(|row| row.key() == *key), "{key}");
         }
     }
 }

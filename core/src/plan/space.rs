@@ -54,7 +54,8 @@ pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
             disk
         }
         (None, Some(disk)) => disk.occupied,
-        (None, None) => 0,
+        // The size is checked when it is known.
+        (None, None) => return needs,
     };
     let images = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir());
     if let Some(folder) = images {

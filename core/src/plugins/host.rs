@@ -188,13 +188,10 @@ impl RunHost {
         lock(&self.journal).step_done(step).cloned()
     }
 
-    /// What the first of several attempts wrote down when it finished a step.
+    /// All lines of the journal.
     #[must_use]
-    pub fn first_step_done(&self, wanted: &str) -> Option<Value> {
-        lock(&self.journal).entries().iter().find_map(|entry| match entry {
-            Entry::StepDone { step, facts } if step == wanted => Some(facts.clone()),
-            _ => None,
-        })
+    pub fn entries(&self) -> Vec<Entry> {
+        lock(&self.journal).entries().to_vec()
     }
 
     /// The files that were released with the image.

@@ -1,0 +1,121 @@
+//! Records the files that a build is made from when they are used, so that a later process of the run notices when
+//! they are others.
+
+use std::path::Path;
+
+use build_image_disk::FileStamp;
+use serde_json::{Value, json};
+
+use super::{Pipeline, state::State};
+use crate::{
+    error::{Error, Result, Stage},
+    journal::Entry,
+    signature::FileDigest,
+};
+
+/// Member of the facts of a step: the files it used. An object of path and stamp.
+pub(super) const INPUTS: &str = "inputs";
+
+impl Pipeline<'_> {
+    /// The ISOs and injected files of an installation: those whose checksum is known as they were when it was taken,
+    /// the others as they are now. Files that are downloaded for it are new each time; directories are not looked
+    /// into.
+    pub(super) fn installed_inputs(&self) -> Value {
+        let Some(installation) = &self.plan.installation else { return Value::Null };
+        let known = |digest: &Option<FileDigest>| digest.as_ref().map(FileDigest::stamp);
+        let mut files = vec![(installation.iso.as_path(), known(&installation.iso_digest))];
+        let hotfix = installation.hotfix.as_ref();
+        files.extend(hotfix.map(|hotfix| (hotfix.path.as_path(), known(&hotfix.digest))));
+        let injected = installation.guest.files.iter().filter(|file| file.url.is_none());
+        let injected = injected.map(|file| file.source.as_path()).filter(|path| path.is_file());
+        files.extend(injected.map(|path| (path, None)));
+        stamps(files)
+    }
+
+    /// The files of a given disk, as they were when they were opened.
+    pub(super) fn disk_inputs(&self) -> Value {
+        let Some(disk) = &self.plan.disk else { return Value::Null };
+        stamps(disk.files().map(|(path, stamp)| (path, Some(stamp))))
+    }
+
+    /// Fails when a file is not the one that the image was made from.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub(super) fn inputs_are_those_of_the_image(&self) -> Result<()> {
+        let entries = self.host.entries();
+        for (step, now) in [
+            (State::Installed.step(), self.installed_inputs()),
+            (State::Converted.step(), self.disk_inputs()),
+        ] {
+            let used = of_image(&entries, step).and_then(|facts| facts.get(INPUTS));
+            let now = now.as_object().cloned().unwrap_or_default();
+            let Some(used) = used.and_then(Value::as_object) else { continue };
+            if let Some((path, _)) = now.iter().find(|(path, stamp)| used.get(*path) != Some(stamp))
+            {
+                let text = format!("`{path}` changed since the image was made from it");
+                return Err(Error::new(Stage::Source, text)
+                    .hint("leave PROVENANCE_FILE out, or build again"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The facts of the last attempt of a step whose result became the image.
+pub(super) fn of_image<'a>(entries: &'a [Entry], wanted: &str) -> Option<&'a Value> {
+    let done =
+        |entry: &Entry, step: &str| matches!(entry, Entry::StepDone { step: is, .. } if is == step);
+    let registered = entries.iter().rposition(|entry| done(entry, State::Registered.step()));
+    let until = &entries[..registered.unwrap_or(entries.len())];
+    until.iter().rev().find_map(|entry| match entry {
+        Entry::StepDone { step, facts } if step == wanted => Some(facts),
+        _ => None,
+    })
+}
+
+fn stamps<'a>(files: impl IntoIterator<Item = (&'a Path, Option<FileStamp>)>) -> Value {
+    let text = |(path, known): (&Path, Option<FileStamp>)| {
+        let stamp = known.or_else(|| FileStamp::at(path).ok());
+        (path.display().to_string(), json!(stamp.map(|stamp| stamp.text())))
+    };
+    Value::Object(files.into_iter().map(text).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_written_file_and_another_one_have_other_stamps() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk");
+        fs::write(&path, "one").unwrap();
+        let of = || stamps([(path.as_path(), None)]);
+        let before = of();
+        assert_eq!(before, of());
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::write(directory.path().join("other"), "two").unwrap();
+        fs::rename(directory.path().join("other"), &path).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        assert_ne!(before, of());
+        fs::remove_file(&path).unwrap();
+        assert_eq!(of().as_object().unwrap().values().next(), Some(&Value::Null));
+    }
+
+    #[test]
+    fn what_counts_is_the_last_attempt_before_the_image_was_registered() {
+        let done = |step: &str, facts: Value| Entry::StepDone { step: step.to_owned(), facts };
+        let entries = [
+            done("disk", json!("first")),
+            done("disk", json!("second")),
+            done("register", Value::Null),
+            done("disk", json!("third")),
+        ];
+        assert_eq!(of_image(&entries, "disk"), Some(&json!("second")));
+        assert_eq!(of_image(&entries[..1], "disk"), Some(&json!("first")));
+        assert_eq!(of_image(&entries, "install"), None);
+    }
+}

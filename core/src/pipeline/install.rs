@@ -1,0 +1,164 @@
+//! Installs an ISO into the raw disk, unless the disk of an earlier process or build is the same.
+
+use std::{
+    fs::File,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::PoisonError,
+};
+
+use build_image_disk::qemu::{Accel, Qemu, Verdict};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Pipeline, inputs::INPUTS, state::State};
+use crate::{
+    artifacts::{Claim, cannot},
+    error::{Error, Result, Stage},
+    install::{self, Made, Workshop},
+    plan::Installation,
+    report::Outcome,
+    source,
+};
+
+impl Pipeline<'_> {
+    /// Installs the disk. Returns its path.
+    ///
+    /// # Errors
+    /// When the guest fails, an input cannot be read or changed meanwhile, or another build works with the artifacts.
+    pub(super) fn install(&self, outcome: &mut Outcome) -> Result<PathBuf> {
+        let (Some(installation), Some(qemu)) = (&self.plan.installation, &self.qemu) else {
+            return Err(Error::new(Stage::Bug, "an installation was started without an ISO"));
+        };
+        let (raw, directory) = (self.plan.raw_disk(), &self.plan.artifacts);
+        let used = self.installed_inputs();
+        if self.is_installed(&raw, &used) {
+            self.hold(Claim::keep(directory)?);
+            self.reporter.note(&format!("  install  done before: {}", raw.display()));
+            return Ok(raw);
+        }
+        if self.was_reached(State::Registered) {
+            let text = format!("`{}` is not the disk that the image was made from", raw.display());
+            return Err(
+                Error::new(Stage::Source, text).hint("leave PROVENANCE_FILE out, or build again")
+            );
+        }
+        let (installation, _fetched) = &self.with_files(installation)?;
+        let inputs = if self.plan.keep { Some(self.inputs(installation)?) } else { None };
+        if let Some(inputs) = &inputs
+            && let Some(claim) = Claim::earlier(directory)?
+            && Made::is_in(directory, &raw, inputs, &|| self.going_on())?
+        {
+            self.hold(claim);
+            self.write_down(|records| records.started(&outcome.start_time));
+            let text = format!("  install  the same was installed before: {}", raw.display());
+            self.reporter.note(&text);
+            self.end_silently(State::Installed.step(), disk_facts(&raw, &used))?;
+            return Ok(raw);
+        }
+        self.hold(Claim::take(directory)?);
+        self.write_down(|records| records.started(&outcome.start_time));
+        self.run_installer(installation, qemu, &raw)?;
+        if self.installed_inputs() != used {
+            let text = "an ISO or a file for the image changed while the disk was installed";
+            return Err(
+                Error::new(Stage::Source, text).hint("build again when nothing writes to them")
+            );
+        }
+        let facts = disk_facts(&raw, &used);
+        self.end(State::Installed.step(), "disk installed", facts, outcome)?;
+        self.write_down(|records| records.installed(&raw));
+        if let Some(inputs) = inputs {
+            Made::of(inputs, &raw, &|| self.going_on())?.write(directory)?;
+        }
+        Ok(raw)
+    }
+
+    /// Holds the directory of the build's files from now on.
+    fn hold(&self, claim: Claim) {
+        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
+    }
+
+    /// Runs the guest until the disk is installed and on disk.
+    fn run_installer(&self, installation: &Installation, qemu: &Qemu, raw: &Path) -> Result<()> {
+        let directory = &self.plan.artifacts;
+        let accel = install::choose_accel(&installation.machine.accel, qemu)?;
+        self.warn_of_emulation(installation, &accel);
+        let facts = &installation.facts;
+        let text =
+            format!("installing {} {} in qemu ({})", facts.product, facts.version, accel.accel);
+        self.begin(State::Installed.step(), &text)?;
+        let work = tempfile::Builder::new()
+            .prefix("tmp.")
+            .tempdir_in(directory)
+            .map_err(|error| cannot("create a directory in", directory, &error))?;
+        let workshop = Workshop {
+            installation,
+            platform: &self.plan.platform,
+            disk: raw,
+            size: self.plan.build.virtual_size,
+            work: work.path(),
+            logs: directory,
+            qemu,
+            accel: &accel,
+            reporter: &self.reporter,
+            interrupt: &self.interrupt,
+        };
+        workshop.install()?;
+        sync(raw)
+    }
+
+    fn warn_of_emulation(&self, installation: &Installation, accel: &Verdict) {
+        if accel.accel == Accel::Tcg && installation.machine.accel == "auto" {
+            let text = format!(
+                "installing without hardware acceleration, which is slow: {}",
+                accel.reason
+            );
+            let again = accel.remembered.map(|_| "build-image doctor --refresh tries kvm again");
+            self.reporter.warning(&text, again);
+        }
+    }
+
+    /// The installation with the files that are downloaded for it, and the directory that holds them: in the
+    /// run's own, so that nothing of them stays when it goes.
+    fn with_files(&self, installation: &Installation) -> Result<(Installation, TempDir)> {
+        let run = &self.plan.run;
+        let directory = tempfile::tempdir_in(run)
+            .map_err(|error| cannot("create a directory in", run, &error))?;
+        let mut installation = installation.clone();
+        let (files, manner) = (&mut installation.guest.files, self.plan.downloads);
+        source::fetch_injected(files, directory.path(), manner, &self.reporter, &self.interrupt)?;
+        Ok((installation, directory))
+    }
+
+    fn inputs(&self, installation: &Installation) -> Result<String> {
+        let plan = &self.plan;
+        let size = plan.build.virtual_size;
+        Made::inputs(installation, &plan.platform, size, &|| self.going_on())
+    }
+
+    /// Whether an earlier process of this run installed the disk from the same files, and the disk did not change
+    /// since.
+    fn is_installed(&self, raw: &Path, used: &Value) -> bool {
+        let facts = self.host.step_done(State::Installed.step());
+        facts.is_some_and(|facts| !facts.is_null() && facts == disk_facts(raw, used))
+    }
+}
+
+/// qemu does not sync; what the journal calls installed must outlive a power cut.
+fn sync(raw: &Path) -> Result<()> {
+    let synced = File::open(raw).and_then(|disk| disk.sync_all());
+    synced.map_err(|error| cannot("sync", raw, &error))
+}
+
+/// Which file a disk is, when it was last changed and what it was installed from; null when there is none.
+fn disk_facts(raw: &Path, used: &Value) -> Value {
+    let Ok(metadata) = raw.metadata() else { return Value::Null };
+    json!({
+        "disk": raw,
+        "inode": metadata.ino(),
+        "length": metadata.len(),
+        "modified": [metadata.mtime(), metadata.mtime_nsec()],
+        INPUTS: used,
+    })
+}
