@@ -67,28 +67,11 @@ FUZZ_SECONDS ?= 600
 fuzz: tools
 	FUZZ_JOBS=$(or $(FUZZ_JOBS),$(shell nproc)) tests/fuzz/run $(FUZZ_SECONDS)
 
-# Long runs: two release builds in two folders that must be equal, the package on a clean Debian, 1,000 instances of every provider (also under valgrind), 20,000 requests and 10 GB, ten minutes of noise, plugins of
-# other compilers and under sanitizers, ten minutes of hostile input per reader, the emulator's page in a browser.
+# The long tests: all of them, or those that PART names, for example PART="seams lottery". tests/soak lists the parts.
 soak: tools
 	tests/install-tools interop
 	tests/install-tools soak
-	CARGO="$(CARGO)" .ci/dist --twice
-	CARGO="$(CARGO)" .ci/dist
-	tests/deb-on-clean-root dist/*.deb
-	BUILD_IMAGE_SOAK_CYCLES=1000 $(CARGO) test --locked -p build-image --test e2e -- --nocapture instances_that_come
-	BUILD_IMAGE_SOAK_CYCLES=20 BUILD_IMAGE_SOAK_RUNNER="valgrind -q --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=9" \
-	  $(CARGO) test --locked -p build-image --test e2e -- --nocapture instances_that_come
-	BUILD_IMAGE_SOAK_KILLS=1 $(CARGO) test --locked -p build-image --test e2e -- --nocapture killed_at_any_change
-	BUILD_IMAGE_SOAK_SEAMS=1 $(CARGO) test --locked -p build-image --test e2e -- --nocapture every_edge_between
-	BUILD_IMAGE_SOAK_LOTTERY=1 $(CARGO) test --locked -p build-image --test e2e -- --nocapture interrupted_replacement
-	$(CARGO) build --release --locked -p build-image-emulator-alibaba --bins --example soak
-	$(TARGET)/release/examples/soak
-	tests/abi/matrix
-	tests/abi/sanitize
-	@if command -v cargo-fuzz >/dev/null; then $(MAKE) fuzz; \
-	else echo "cargo-fuzz is not installed: no reader was fuzzed (cargo install cargo-fuzz --locked)"; fi
-	@if command -v chromium >/dev/null; then tests/interop/run --browser $(TARGET)/release/build-image-emulator-alibaba; \
-	else echo "chromium is not installed: the emulator's page was not looked at"; fi
+	CARGO="$(CARGO)" FUZZ_SECONDS=$(FUZZ_SECONDS) tests/soak $(PART)
 
 clean:
 	$(CARGO) clean
