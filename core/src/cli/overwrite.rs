@@ -59,9 +59,9 @@ pub(super) fn check(settings: &Resolved, rows: &[Row]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a regular file begins with anything but a JSON object.
+/// Whether a regular file begins with anything but a JSON object. A link is replaced, so what it leads to is not lost.
 fn holds_something_else(path: &Path) -> bool {
-    if !fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0) {
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0) {
         return false;
     }
     let mut start = [0; 64];
@@ -116,6 +116,7 @@ mod tests {
             (vec![("PROVENANCE_FILE", "flat.vmdk")], true),
             (vec![("OUTPUT_JSON_FILE", "flat.vmdk")], true),
             (vec![("OUTPUT_JSON_FILE", "blank.json")], false),
+            (vec![("OUTPUT_JSON_FILE", "link.json")], false),
             (vec![("LOG_FILE", ""), ("IMAGE_DIR", "")], false),
             (vec![("DISK", "disk.raw"), ("PROVENANCE_FILE", "new.json")], false),
         ] {
