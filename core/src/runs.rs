@@ -67,6 +67,9 @@ pub struct Run {
     /// Why its journal is not trusted: it may be somebody else's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub untrusted: Option<String>,
+    /// Whether the user adopted it once: others may have written a part of its journal.
+    #[serde(skip)]
+    pub adopted: bool,
     /// Why its journal cannot be read in whole.
     #[serde(skip)]
     pub damage: Option<Error>,
@@ -251,6 +254,7 @@ fn follow(run: &mut Run, entries: &[Entry]) {
                 run.artifacts.clone_from(artifacts);
                 run.is_known = true;
             }
+            Entry::RunAdopted { .. } => run.adopted = true,
             Entry::ProductsReleased { files } => run.released.clone_from(files),
             Entry::RunDone { result } if result == "success" => run.state = State::Done,
             Entry::RunDone { .. } => run.state = State::Failed,

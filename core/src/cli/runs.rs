@@ -27,7 +27,7 @@ use crate::{
     runs::{self, Run, State},
     settings::{Environment, Layers, Resolved, Row, core_rows},
     source,
-    trust::Scope,
+    trust::{Scope, is_below},
 };
 
 const KEYS: [&str; 4] = ["ARTIFACTS_DIR", "CONFIG_FILE", "JSON", "JOURNAL_KEY_FILE"];
@@ -306,6 +306,9 @@ fn remove(
     if let Some(damage) = &run.damage {
         return Err(damage.clone());
     }
+    if finishes(run) {
+        adopt::check_statement(run, environment)?;
+    }
     let scope = adopt::scope(run, base);
     if adopt {
         drop(Journal::adopt(&run.folder, key)?);
@@ -324,7 +327,7 @@ fn remove(
     let _alone = Journal::hold(&run.folder)?;
     end_publication(run)?;
     remove_unfinished(run);
-    if let Some(folder) = run.artifacts.as_ref().filter(|folder| adopt::is_below(folder, base)) {
+    if let Some(folder) = run.artifacts.as_ref().filter(|folder| is_below(folder, base)) {
         artifacts::remove_left(folder, base);
     }
     artifacts::remove_run(&run.folder, base);

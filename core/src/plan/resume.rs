@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Problem, Result, Stage},
     runs::{Run, State},
     settings::{Resolved, core_rows},
+    trust::is_below,
 };
 
 /// Settings of the core that decide what is built. All others may differ in each process of a run and are used
@@ -76,7 +77,8 @@ impl Plan {
         if let Some(base) = run.folder.ancestors().nth(2) {
             base.clone_into(&mut self.base);
         }
-        if let Some(artifacts) = &run.artifacts {
+        // A journal that was adopted may name any directory of this host.
+        if let Some(artifacts) = run.artifacts.as_ref().filter(|path| is_below(path, &self.base)) {
             self.artifacts.clone_from(artifacts);
         }
         self.earlier = run.is_known.then(|| Box::new(run.build.clone()));

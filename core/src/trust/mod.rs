@@ -23,6 +23,7 @@ use std::{
 
 pub(crate) use regular::{open_regular, read_regular};
 pub use scope::Scope;
+pub(crate) use scope::is_below;
 pub(crate) use way::{Way, way};
 
 /// Somebody else who may change a file, a directory or a link.
