@@ -6,6 +6,7 @@
 //! publish.rs  the package in IMAGE_DIR                 provenance.rs  what an image was made of
 //! undo.rs     removes what was created, in reverse order
 //! changed.rs  what changed settings mean to a run that is resumed
+//! reuse.rs    whether the disk of an earlier build is used again
 //! ```
 
 mod changed;
@@ -13,6 +14,7 @@ mod order;
 mod provenance;
 mod publish;
 mod release;
+mod reuse;
 mod state;
 mod steps;
 mod undo;

@@ -287,7 +287,8 @@ impl<'a> Pipeline<'a> {
         {
             self.reporter.note(&self.host.shown(&format!(" register  done before: {}", first.id)));
             if self.plan.installs {
-                let claim = Claim::earlier(&self.plan.artifacts).unwrap_or_default();
+                let claim = Claim::earlier(&self.plan.artifacts, &self.plan.build.run_id)
+                    .unwrap_or_default();
                 *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
             }
             self.show_registered(registered, outcome);

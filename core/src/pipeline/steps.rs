@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::ScopedJoinHandle,
@@ -186,23 +186,22 @@ impl Pipeline<'_> {
         };
         let (raw, folder) = (self.plan.raw_disk(), &self.plan.artifacts);
         if self.is_installed(&raw) {
-            *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(Claim::keep(folder)?);
+            self.hold(Claim::keep(folder, &self.plan.build.run_id)?);
             self.reporter.note(&format!("  install  done before: {}", raw.display()));
             return Ok(raw);
         }
         let (installation, _fetched) = &self.with_files(installation)?;
         let inputs = if self.plan.keep { Some(self.inputs(installation)?) } else { None };
         if let Some(inputs) = &inputs
-            && let Some(claim) = Claim::earlier(folder)?
-            && install::Made::is_in(folder, &raw, inputs, &|| self.going_on())?
+            && let Some(claim) = self.reusable(folder, &raw, inputs)?
         {
-            *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
+            self.hold(claim);
             self.write_down(|records| records.started(&outcome.start_time));
             let text = format!("  install  the same was installed before: {}", raw.display());
             self.reporter.note(&text);
             return Ok(raw);
         }
-        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(Claim::take(folder)?);
+        self.hold(self.take_artifacts(folder)?);
         self.write_down(|records| records.started(&outcome.start_time));
         let accel = install::choose_accel(&installation.machine.accel, qemu)?;
         if accel.accel == Accel::Tcg && installation.machine.accel == "auto" {

@@ -43,6 +43,18 @@ impl std::fmt::Display for Doubt {
     }
 }
 
+/// Who else may change the file or directory that a path names, or which one it names.
+///
+/// # Errors
+/// When the path leads nowhere, or something on the way cannot be read.
+pub(crate) fn doubt_of(path: &Path) -> io::Result<Option<Doubt>> {
+    let way = way(path)?;
+    match doubt_of_way(&way)? {
+        None => doubt_of_path(&way.real),
+        some => Ok(some),
+    }
+}
+
 /// Who else may change an open file.
 ///
 /// # Errors
