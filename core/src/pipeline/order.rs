@@ -23,7 +23,7 @@ use crate::{
     error::{Error, Result, Stage},
     install,
     interrupt::Interrupt,
-    journal::{Entry, Journal, Key},
+    journal::{Entry, HostId, Journal, Key},
     plan::{Plan, check_space},
     plugins::{Plugin, RunHost},
     publication::{Publication, Translation},
@@ -125,6 +125,7 @@ impl<'a> Pipeline<'a> {
                 tool: env!("CARGO_PKG_VERSION").to_owned(),
                 sha256: plugin.sha256.clone(),
                 settings: document,
+                host: Some(HostId::of_this()),
             }
         };
         host.record(entry)?;
@@ -442,6 +443,7 @@ fn run_started(plan: &Plan, plugin: &Plugin, settings: Value, words: Vec<String>
         provisional: plan.provisional,
         build: Box::new(plan.build.clone()),
         artifacts: plan.kept_artifacts(),
+        host: Some(HostId::of_this()),
     }
 }
 

@@ -66,7 +66,8 @@ impl Plan {
             State::Running => return Err(refused(run, "a process is at work with it")),
             State::Done => return Err(refused(run, "it is done")),
             State::Untrusted => return Err(run.not_trusted()),
-            State::Dead | State::Failed | State::Damaged => {}
+            // Whoever may be at work elsewhere was adopted.
+            State::Dead | State::Failed | State::Damaged | State::Elsewhere => {}
         }
         if run.platform != self.platform {
             let text = format!("it builds for `{}`, not for `{}`", run.platform, self.platform);
