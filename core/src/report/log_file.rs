@@ -21,6 +21,8 @@ use crate::{
     trust::doubt_of_path,
 };
 
+/// Directory of logs, where nothing else is named.
+pub(crate) const LOGS: &str = "logs";
 /// How often a link is made when other builds make it at the same moment.
 const ATTEMPTS: usize = 16;
 
@@ -59,6 +61,8 @@ pub struct LogNames {
     pub file: String,
     /// Links to the last log.
     pub links: Vec<String>,
+    /// Directory of logs when the working directory of a resumed run is gone.
+    pub fallback: Option<PathBuf>,
 }
 
 impl LogFile {
@@ -69,14 +73,20 @@ impl LogFile {
     /// When the file cannot be made.
     pub fn start(settings: &Resolved, names: &LogNames, level: &str) -> Result<Self> {
         let (path, named_here) = place(settings.text("LOG_FILE"), &names.file);
-        let path = settings.relative_to_run(path);
+        let is_lost = path.is_relative() && !settings.relative_to_run(PathBuf::new()).exists();
+        let path = match &names.fallback {
+            Some(directory) if is_lost => directory.join(path.file_name().unwrap_or_default()),
+            _ => settings.relative_to_run(path),
+        };
         let failed = |error: io::Error| {
             Error::new(Stage::Settings, format!("cannot write the log file `{}`", path.display()))
                 .because(&error)
                 .hint("set LOG_FILE to a file or directory this user may write to")
         };
         if let Some(directory) = path.parent() {
-            refuse_foreign_link(directory).map_err(failed)?;
+            if named_here {
+                refuse_foreign_link(directory).map_err(failed)?;
+            }
             fs::create_dir_all(directory).map_err(failed)?;
         }
         let file = open(&path, named_here).map_err(failed)?;
@@ -170,12 +180,12 @@ fn refuse_foreign_link(directory: &Path) -> io::Result<()> {
 /// The path, and whether its last name is ours.
 fn place(wanted: Option<&str>, default_name: &str) -> (PathBuf, bool) {
     match wanted {
-        None => (Path::new("logs").join(default_name), true),
+        None => (Path::new(LOGS).join(default_name), true),
         Some(text) if text.ends_with('/') || Path::new(text).is_dir() => {
             (Path::new(text).join(default_name), true)
         }
         Some(text) if text.contains('/') => (PathBuf::from(text), false),
-        Some(name) => (Path::new("logs").join(name), true),
+        Some(name) => (Path::new(LOGS).join(name), true),
     }
 }
 
