@@ -84,8 +84,10 @@ impl Claim {
     fn of(directory: &Path, run: Option<&str>, lock: File) -> Result<Self> {
         let path = directory.join(RUN);
         if let Some(run) = run {
+            // What a killed process left, or another name of a file, is not written to.
+            let _ = fs::remove_file(&path);
             let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o644);
+            options.write(true).create_new(true).mode(0o644);
             open_unlinked(&mut options, &path)
                 .and_then(|mut file| file.write_all(run.as_bytes()))
                 .map_err(|error| cannot("write", &path, &error))?;
@@ -404,6 +406,12 @@ mod tests {
         assert!(error.message.starts_with("another build works"), "{error}");
         drop(first);
         assert!(!directory.join(RUN).exists());
+        // Another name of a file is not written to.
+        let precious = base.path().join("precious");
+        fs::write(&precious, "precious").unwrap();
+        fs::hard_link(&precious, directory.join(RUN)).unwrap();
+        drop(Claim::keep(&directory, "r-3").unwrap());
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
         assert!(Claim::take(&directory, "r-1", &[]).is_ok());
     }
 

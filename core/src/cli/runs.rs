@@ -204,9 +204,11 @@ fn earlier(words: &[String], environment: &Environment) -> Result<(Resumed, Vec<
     let run = match (&adopt, name) {
         (Some(name), _) => {
             let run = runs::find(&base, name, &key)?;
-            print_line(&adopt::shown(&run, &base, environment));
+            // A run that is named by its path has its files there.
+            let base = run.folder.ancestors().nth(2).unwrap_or(&base);
+            print_line(&adopt::shown(&run, base, environment));
             drop(Journal::adopt(&run.folder, &key)?);
-            runs::find(&base, name, &key)?
+            runs::find(base, name, &key)?
         }
         (None, Some(name)) => runs::find(&base, name, &key)?,
         (None, None) => runs::only(&base, &key)?,
