@@ -8,7 +8,9 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::harness::{Answer, Run, Sandbox, Web, plugin_folder, tool};
+use crate::harness::{
+    Answer, Run, Sandbox, TinyIso, Web, needs, plugin_folder, stand_in_qemu, tool,
+};
 
 /// The disk on the server, and one of the same length that somebody would like to have built.
 fn disks() -> (Vec<u8>, Vec<u8>) {
@@ -146,4 +148,116 @@ fn insecure_choices_are_warned_of_every_time() {
     let run = sandbox.run(&[&words[..], &registry, &once].concat());
     let warning = "IGNORE_DOWNLOAD_URL_TLS is on: IMAGE_REGISTRATION_URL is sent to whoever";
     assert!(run.stderr.contains(warning), "{}", run.stderr);
+}
+
+/// Who owns what is not believed.
+const OTHER: u32 = 4242;
+
+/// Whether tests may give files away.
+fn is_root() -> bool {
+    Sandbox::new().path().metadata().unwrap().uid() == 0
+}
+
+#[test]
+fn a_disk_of_another_user_is_not_used_again() {
+    if !is_root() || !needs(&["xorriso"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    TinyIso::base().write(&sandbox.path().join("base.iso"));
+    stand_in_qemu(&sandbox);
+    let words =
+        ["-i", "base.iso", "-m", "ltm", "-b", "1", "-p", "qcow2", "--qemu", "./qemu", "--reuse"];
+    sandbox.run(&words).succeeded();
+    let again = "the same was installed before";
+    let unchanged = sandbox.run(&words);
+    unchanged.succeeded();
+    assert!(unchanged.stderr.contains(again), "{}", unchanged.stderr);
+    let record = find(&sandbox, "reuse.json");
+    let directory = record.parent().unwrap().to_owned();
+    let disk = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut disk = disk.filter(|path| path.extension().is_some_and(|ending| ending == "raw"));
+    for path in [record, disk.next().unwrap()] {
+        lchown(&path, Some(OTHER), Some(OTHER)).unwrap();
+        let run = sandbox.run(&words);
+        run.succeeded();
+        for part in ["is not trusted, installing again", "belongs to user id 4242"] {
+            assert!(run.stderr.contains(part), "`{part}` is missing in\n{}", run.stderr);
+        }
+        assert!(!run.stderr.contains(again), "{}", run.stderr);
+        // What is there now is this user's.
+        assert_eq!(path.metadata().unwrap().uid(), 0);
+        assert!(sandbox.run(&words).stderr.contains(again));
+    }
+    // Others may write to a directory on the way.
+    let above = directory.parent().unwrap();
+    fs::set_permissions(above, fs::Permissions::from_mode(0o777)).unwrap();
+    let run = sandbox.run(&words);
+    run.succeeded();
+    assert!(run.stderr.contains("may be written by everybody"), "{}", run.stderr);
+    fs::set_permissions(above, fs::Permissions::from_mode(0o755)).unwrap();
+    // What is installed in the directory of another user is that user's.
+    lchown(&directory, Some(OTHER), Some(OTHER)).unwrap();
+    sandbox.run(&words).failed(5, &["belongs to user id 4242", "ARTIFACTS_DIR"]);
+}
+
+/// The only file of this name below the artifacts.
+fn find(sandbox: &Sandbox, name: &str) -> PathBuf {
+    let found = sandbox.files().into_iter().find(|path| path.ends_with(name));
+    sandbox.path().join(found.unwrap_or_else(|| panic!("there is no {name}")))
+}
+
+#[test]
+fn a_lock_file_of_another_user_locks_nothing() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.disk("disk.raw", 4, 1);
+    sandbox.write("c/config.yml", "PACKAGE: none\n");
+    let words = ["--disk", "disk.raw", "-p", "qcow2", "-c", "c/config.yml"];
+    let lock = ["providers", "lock", "-c", "c/config.yml"];
+    Run::of(&sandbox.command(&lock).output().unwrap(), None).succeeded();
+    sandbox.run(&words).succeeded();
+    let file = sandbox.path().join("c/build-image.lock");
+    for path in [file.as_path(), file.parent().unwrap()] {
+        lchown(path, Some(OTHER), Some(OTHER)).unwrap();
+        let run = sandbox.run(&words);
+        run.failed(3, &["the lock file `", "is not used", "belongs to user id 4242", "hint:"]);
+        lchown(path, Some(0), Some(0)).unwrap();
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    sandbox.run(&words).failed(3, &["is not used", "may be written by everybody", "chmod o-w"]);
+}
+
+#[test]
+fn logs_are_written_through_no_link_of_another_user() {
+    if !is_root() {
+        return;
+    }
+    for what in ["the directory", "the log's links"] {
+        let sandbox = Sandbox::new();
+        sandbox.disk("disk.raw", 4, 1);
+        let words = ["--disk", "disk.raw", "-p", "qcow2"];
+        let precious = sandbox.write("precious/latest", "precious");
+        let logs = sandbox.path().join("logs");
+        let link = if what == "the directory" {
+            logs.clone()
+        } else {
+            fs::create_dir(&logs).unwrap();
+            fs::set_permissions(&logs, fs::Permissions::from_mode(0o1777)).unwrap();
+            logs.join("latest")
+        };
+        let target = if what == "the directory" { precious.parent().unwrap() } else { &precious };
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        lchown(&link, Some(OTHER), Some(OTHER)).unwrap();
+        let run = sandbox.run(&words);
+        if what == "the directory" {
+            run.failed(2, &["cannot write the log file", "belongs to user id 4242"]);
+        } else {
+            run.succeeded();
+        }
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+        assert_eq!(fs::read_dir(precious.parent().unwrap()).unwrap().count(), 1);
+    }
 }

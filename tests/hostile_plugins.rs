@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    harness::{Run, Sandbox, hostile, root, until},
+    harness::{Run, Sandbox, hostile, root, sandbox_walk, until},
     provider_check::{report, with_verdict},
 };
 
@@ -220,7 +220,7 @@ fn interrupted(sandbox: &Sandbox, deed: &str, more: &[&str], signals: usize) -> 
 const SECRET: &str = "a-hostile-secret";
 
 /// Deeds that a build survives in its own process: exit code and what it says.
-const SURVIVED: [(&str, i32, &str); 16] = [
+const SURVIVED: [(&str, i32, &str); 19] = [
     ("", 0, ""),
     ("many-threads", 0, ""),
     ("many-settings", 0, ""),
@@ -237,6 +237,9 @@ const SURVIVED: [(&str, i32, &str); 16] = [
     ("task-panic", 1, "the task ended"),
     ("register-panic", 1, "panic in register: on purpose, in register"),
     ("secret-error", 6, "the cloud refuses the key <protected>"),
+    ("secret-checkpoint", 1, "checkpoint `session` holds the value of a secret setting"),
+    ("secret-fact", 1, "put a secret into the answer of step upload"),
+    ("secret-resource", 1, "a resource holds the value of a secret setting"),
 ];
 
 #[test]
@@ -257,6 +260,12 @@ fn ends_well(sandbox: &Sandbox, deed: &str, run: &Run, code: i32, text: &str) {
         run.failed(code, &[text]);
     }
     assert!(!run.stderr.contains(SECRET), "{deed}: {}", run.stderr);
+    sandbox_walk(sandbox.path(), &mut |path| {
+        let small = path.is_file() && path.metadata().unwrap().len() < 1 << 20;
+        let content = if small { fs::read(path).unwrap() } else { Vec::new() };
+        let found = content.windows(SECRET.len()).any(|window| window == SECRET.as_bytes());
+        assert!(!found, "{deed}: the secret is in {}", path.display());
+    });
     assert_eq!(!images(sandbox).is_empty(), code == 0, "{deed}");
     assert!(code == 0 || !sandbox.path().join("artifacts/runs").exists(), "{deed}");
 }
@@ -291,7 +300,7 @@ fn a_build_dies_with_a_plugin_that_dies_but_its_journal_stays() {
 }
 
 /// The same and more in a process of the plugin's own: one clear error, and nothing is left.
-const APART: [(&str, i32, &str); 21] = [
+const APART: [(&str, i32, &str); 24] = [
     ("register-vanish", 1, "step register: its process ended with exit status 0"),
     ("", 0, ""),
     ("many-threads", 0, ""),
@@ -313,6 +322,9 @@ const APART: [(&str, i32, &str); 21] = [
     ("register-segfault", 1, "step register: its process was killed by SIGSEGV"),
     ("register-hang", 130, "the provider did not stop within 5 s and was killed"),
     ("secret-error", 6, "the cloud refuses the key <protected>"),
+    ("secret-checkpoint", 1, "checkpoint `session` holds the value of a secret setting"),
+    ("secret-fact", 1, "put a secret into the answer of step upload"),
+    ("secret-resource", 1, "a resource holds the value of a secret setting"),
 ];
 
 #[test]

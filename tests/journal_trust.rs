@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Run, Sandbox, TinyIso, needs, sandbox_walk};
+use crate::harness::{Run, Sandbox, TinyIso, needs, sandbox_walk, stand_in_qemu};
 
 /// Who plants what is not believed.
 const OTHER: u32 = 4242;
@@ -41,8 +41,15 @@ fn owners() -> Vec<Owner> {
     if is_root() { vec![Owner::Other, Owner::Victim] } else { vec![Owner::Victim] }
 }
 
-/// Writes a journal as somebody would who knows the format: with right checksums, that is none.
+/// Writes a journal with these resources.
 fn plant(sandbox: &Sandbox, owner: Owner, words: &[&str], resources: &[Value]) -> PathBuf {
+    let line = |resource: &Value| json!({"what": "resource", "event": {"type": "resource_created", "resource": resource}});
+    let lines: Vec<Value> = resources.iter().map(line).collect();
+    plant_lines(sandbox, owner, words, &lines)
+}
+
+/// Writes a journal as somebody would who knows the format: with right checksums, that is none.
+fn plant_lines(sandbox: &Sandbox, owner: Owner, words: &[&str], more: &[Value]) -> PathBuf {
     let directory = sandbox.path().join("artifacts/runs").join(RUN);
     fs::create_dir_all(&directory).unwrap();
     let words: Vec<&str> = words.to_vec();
@@ -53,9 +60,7 @@ fn plant(sandbox: &Sandbox, owner: Owner, words: &[&str], resources: &[Value]) -
         "folder": sandbox.path(), "settings": {},
         "build": {"run_id": RUN, "file_stem": "disk", "virtual_size": 4 << 20, "image_dir": images},
     })];
-    lines.extend(resources.iter().map(|resource| {
-        json!({"what": "resource", "event": {"type": "resource_created", "resource": resource}})
-    }));
+    lines.extend_from_slice(more);
     let mut text = String::new();
     for mut line in lines {
         line["time"] = "2026-11-22T07:30:00Z".into();
@@ -210,6 +215,124 @@ fn an_adopted_run_removes_its_own_files_and_no_others() {
     assert_eq!(said["runs"][0]["state"], "dead");
     gc_failed(&command(&sandbox, &["gc", "--yes"]), 5, &["left behind", "precious"]);
     assert!(precious.exists());
+}
+
+/// What a build with these words wrote down: somebody who knows its inputs can plant the same.
+fn known(sandbox: &Sandbox, words: &[&str]) -> Value {
+    let built = command(sandbox, &[words, &["--reuse"]].concat());
+    built.succeeded();
+    let runs = fs::read_dir(sandbox.path().join("artifacts/runs")).unwrap();
+    let journals: Vec<PathBuf> =
+        runs.map(|run| run.unwrap().path().join("journal.jsonl")).collect();
+    let text = fs::read_to_string(&journals[0]).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut build =
+        lines.filter_map(|mut line| line.get_mut("build").map(Value::take)).next_back().unwrap();
+    build["run_id"] = RUN.into();
+    for directory in ["artifacts", "images", "logs"] {
+        fs::remove_dir_all(sandbox.path().join(directory)).unwrap();
+    }
+    build
+}
+
+/// Writes a journal of a run that knows its inputs and these things beside.
+fn plant_known(sandbox: &Sandbox, words: &[&str], build: &Value, more: &[Value]) {
+    let directory = plant_lines(sandbox, Owner::Victim, words, more);
+    let path = directory.join("journal.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut lines: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines[0]["build"] = build.clone();
+    fs::write(path, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+}
+
+/// A build from a disk into a directory.
+const DISK: [&str; 6] = ["--disk", "disk.raw", "-p", "qcow2", "--image-dir", "images"];
+
+#[test]
+fn an_adopted_run_that_is_resumed_removes_no_file_of_others() {
+    for fails in [false, true] {
+        let sandbox = Sandbox::new();
+        sandbox.disk("disk.raw", 4, 1);
+        let precious = sandbox.write("elsewhere/precious", "precious");
+        let resource = json!({"kind": "file", "name": precious, "id": precious});
+        let words = [&DISK[..], &["--package", "none"]].concat();
+        let build = known(&sandbox, &words);
+        if fails {
+            // What is to be a checksum is a directory: found when all files are written.
+            fs::create_dir_all(sandbox.path().join("images/disk.qcow2.md5")).unwrap();
+        }
+        let line = json!({"what": "resource",
+            "event": {"type": "resource_created", "resource": resource}});
+        plant_known(&sandbox, &words, &build, &[line]);
+        let run = command(&sandbox, &["resume", "--adopt", RUN]);
+        // What is left behind may have an exit code of its own.
+        let built = sandbox.path().join("images/disk.qcow2").is_file();
+        assert_eq!(built, !fails, "{}", run.stderr);
+        let kept = format!("would leave file `{}`", precious.display());
+        for part in [kept.as_str(), "left behind", "is not below the directories of its run"] {
+            assert!(run.stderr.contains(part), "`{part}` is missing in\n{}", run.stderr);
+        }
+        assert!(precious.exists(), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn an_adopted_run_writes_its_statement_only_where_its_settings_say() {
+    for named in [false, true] {
+        let sandbox = Sandbox::new();
+        let target = sandbox.write("elsewhere/authorized_keys", "mine");
+        let shown = target.to_str().unwrap();
+        let mut words = DISK.to_vec();
+        if named {
+            words.extend(["--provenance-file", shown]);
+        }
+        let lines = [
+            json!({"what": "step_done", "step": "attest", "facts": {"statement": shown}}),
+            json!({"what": "products_released"}),
+        ];
+        let directory = plant_lines(&sandbox, Owner::Victim, &words, &lines);
+        fs::write(directory.join("statement.json"), "theirs").unwrap();
+        let asked = command(&sandbox, &["gc", "--adopt", RUN]);
+        asked.succeeded();
+        let fate = if named { "would write" } else { "would leave" };
+        assert!(asked.stdout.contains(&format!("{fate} `{shown}`")), "{}", asked.stdout);
+        let done = command(&sandbox, &["gc", "--adopt", RUN, "--yes"]);
+        if named {
+            done.succeeded();
+        } else {
+            let refusal = ["would write its provenance statement to"];
+            gc_failed(&done, 2, &refusal);
+            // A resume that is refused has adopted it: the journal is this user's now.
+            command(&sandbox, &["resume", "--adopt", RUN, "--no-such-flag"]).failed(2, &[]);
+            gc_failed(&command(&sandbox, &["gc", "--yes"]), 2, &refusal);
+        }
+        let text = fs::read_to_string(&target).unwrap();
+        assert_eq!(text, if named { "theirs" } else { "mine" });
+        assert_eq!(directory.exists(), !named);
+    }
+}
+
+#[test]
+fn an_adopted_run_takes_no_directory_of_another_build() {
+    if !needs(&["xorriso"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    TinyIso::base().write(&sandbox.path().join("base.iso"));
+    stand_in_qemu(&sandbox);
+    // A directory of artifacts that another build keeps, hence with the mark of one.
+    let precious = sandbox.write("elsewhere/precious", "precious");
+    let mark = format!("{{\"VERSION\":\"{}\"}}\n", env!("CARGO_PKG_VERSION"));
+    sandbox.write("elsewhere/generator-info.json", &mark);
+    let words = ["-i", "base.iso", "-m", "ltm", "-b", "1", "-p", "qcow2", "--qemu", "./qemu"];
+    let build = known(&sandbox, &words);
+    let elsewhere = precious.parent().unwrap();
+    let line = json!({"what": "inputs_known", "build": build, "artifacts": elsewhere});
+    plant_known(&sandbox, &words, &build, &[line]);
+    let run = command(&sandbox, &["resume", "--adopt", RUN]);
+    run.succeeded();
+    assert!(precious.exists(), "{}", run.stderr);
 }
 
 #[test]

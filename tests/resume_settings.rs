@@ -1,7 +1,7 @@
 //! Tests resuming with other settings, from elsewhere, and after the image is registered: what was asked for is
 //! delivered or refused by name, never ignored.
 
-use std::{fs, process::Stdio};
+use std::{fs, path::Path, process::Stdio};
 
 use build_image_emulator_alibaba::Stored;
 use serde_json::Value;
@@ -158,27 +158,38 @@ fn paths_mean_what_they_meant_where_they_were_typed() {
 
 #[test]
 fn a_run_whose_working_directory_is_gone_is_resumed_or_removed() {
-    for resume in [true, false] {
+    for (resume, logged) in [(true, true), (false, true), (true, false), (false, false)] {
         let sandbox = Sandbox::with_cloud();
         let disk = sandbox.disk("disk.raw", 4, 2).display().to_string();
         let path = |name: &str| sandbox.path().join(name).display().to_string();
-        let gone = sandbox.path().join("gone");
-        fs::create_dir(&gone).unwrap();
-        let words = ["--disk", &disk, "-c", &path("config.yml"), "-p", "alibaba"];
-        let more = ["--artifacts-dir", &path("kept"), "--log-file", &path("build.log")];
+        let above = sandbox.path().join("above");
+        let gone = above.join("gone");
+        fs::create_dir_all(&gone).unwrap();
+        let (base, log) = (path("kept"), path("build.log"));
+        let config = path("config.yml");
+        let words = ["--disk", &disk, "-c", &config, "-p", "alibaba", "--artifacts-dir", &base];
+        let more = if logged { vec!["--log-file", &log] } else { vec![] };
         let mut command = sandbox.command(&[&words[..], &more].concat());
         command.current_dir(&gone).env("BUILD_IMAGE_TRIAL_KILL", "after:12");
         assert!(command.status().unwrap().code().is_none());
-        fs::remove_dir_all(&gone).unwrap();
-        let base = path("kept");
+        fs::remove_dir_all(&above).unwrap();
+        // Nothing can be created in its place, whoever tries.
+        fs::write(&above, "").unwrap();
         if resume {
-            sandbox.run(&["resume", "--artifacts-dir", &base]).succeeded();
+            let run = sandbox.run(&["resume", "--artifacts-dir", &base]);
+            run.succeeded();
             sandbox.cloud_has_only(1);
+            let log = run.member("log_file").as_str().unwrap().to_owned();
+            assert!(fs::read_to_string(&log).unwrap().contains("INFO"), "{log}");
+            assert_eq!(Path::new(&log).starts_with(&base), !logged, "{log}");
         } else {
             sandbox.run(&["gc", "--yes", "--artifacts-dir", &base]).succeeded();
             sandbox.cloud_has_only(0);
         }
-        assert!(!sandbox.path().join("kept").exists(), "{:?}", sandbox.files());
+        let left =
+            fs::read_dir(&base).into_iter().flatten().map(|entry| entry.unwrap().file_name());
+        let logs = if resume && !logged { vec!["logs"] } else { vec![] };
+        assert_eq!(left.collect::<Vec<_>>(), logs, "{:?}", sandbox.files());
         assert!(!gone.exists());
     }
 }

@@ -14,6 +14,7 @@ use rustix::{fs::OFlags, io::Errno};
 use crate::{
     error::{Error, Result, Stage},
     journal,
+    trust::read_regular,
 };
 
 /// File that marks a directory as made by this tool; its content is the tool's version.
@@ -24,20 +25,37 @@ const VERSION: &str = concat!("{\"VERSION\":\"", env!("CARGO_PKG_VERSION"), "\"}
 /// What is wrong with a link that somebody put where a build will write.
 const LINK: &str = "a link stands in its place, which is not followed";
 
+/// File that names the run that works in a directory.
+const RUN: &str = ".build-image.run";
+/// Longest such name that is read, bytes.
+const RUN_LIMIT: u64 = 256;
+
 /// A build's directory, claimed by this process: no other build works in it.
 #[derive(Debug)]
 pub struct Claim {
     directory: PathBuf,
+    /// Names the run; removed with the claim.
+    run: Option<PathBuf>,
     /// Its lock ends when it is closed.
     _lock: File,
 }
 
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(run) = &self.run {
+            // One that stays says nothing without the lock.
+            let _ = fs::remove_file(run);
+        }
+    }
+}
+
 impl Claim {
-    /// Makes the directory of a build, or empties an earlier build's.
+    /// Creates the directory of a run, or empties an earlier build's. `inputs` are the files the image is made of.
     ///
     /// # Errors
-    /// When it cannot be made, another build works in it, or it holds files of somebody else.
-    pub fn take(directory: &Path) -> Result<Self> {
+    /// When it cannot be created, another build works in it, it belongs to another user, or it holds an input or
+    /// files of somebody else.
+    pub fn take(directory: &Path, run: &str, inputs: &[PathBuf]) -> Result<Self> {
         let lock = lock_of(directory)?;
         let failed = |error: io::Error| cannot("prepare the directory", directory, &error);
         let is_empty = fs::read_dir(directory).map_err(failed)?.next().is_none();
@@ -51,6 +69,7 @@ impl Claim {
             )
             .hint("set ARTIFACTS_DIR to another folder"));
         }
+        refuse_inputs(directory, inputs)?;
         empty(directory, MARKER).map_err(failed)?;
         // Never under another name: a directory that is not empty and has no marker is somebody else's.
         let mut options = OpenOptions::new();
@@ -58,32 +77,48 @@ impl Claim {
         open_unlinked(&mut options, &directory.join(MARKER))
             .and_then(|mut marker| marker.write_all(VERSION.as_bytes()))
             .map_err(failed)?;
-        Ok(Self { directory: directory.to_owned(), _lock: lock })
+        Self::of(directory, Some(run), lock)
+    }
+
+    /// Writes which run has the lock.
+    fn of(directory: &Path, run: Option<&str>, lock: File) -> Result<Self> {
+        let path = directory.join(RUN);
+        if let Some(run) = run {
+            // What a killed process left, or another name of a file, is not written to.
+            let _ = fs::remove_file(&path);
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true).mode(0o644);
+            open_unlinked(&mut options, &path)
+                .and_then(|mut file| file.write_all(run.as_bytes()))
+                .map_err(|error| cannot("write", &path, &error))?;
+        }
+        Ok(Self { directory: directory.to_owned(), run: run.map(|_| path), _lock: lock })
     }
 
     /// Claims the directory of an earlier process of the same run, with what is in it.
     ///
     /// # Errors
-    /// When another build works in it.
-    pub fn keep(directory: &Path) -> Result<Self> {
-        let lock = lock_of(directory)?;
-        Ok(Self { directory: directory.to_owned(), _lock: lock })
+    /// When another build works in it, or it belongs to another user.
+    pub fn keep(directory: &Path, run: &str) -> Result<Self> {
+        Self::of(directory, Some(run), lock_of(directory)?)
     }
 
     /// Claims the directory of an earlier build of the same thing, with what is in it; nothing when there is
     /// none, or another version of this tool made it.
     ///
     /// # Errors
-    /// When another build works in it.
-    pub fn earlier(directory: &Path) -> Result<Option<Self>> {
+    /// When another build works in it, or it belongs to another user.
+    pub fn earlier(directory: &Path, run: &str) -> Result<Option<Self>> {
         if !fs::read_to_string(directory.join(MARKER)).is_ok_and(|text| text == VERSION) {
             return Ok(None);
         }
-        Self::keep(directory).map(Some)
+        Self::keep(directory, run).map(Some)
     }
 
     /// Removes the directory, and directories above it up to `base` that are empty then.
-    pub fn remove(self, base: &Path) {
+    pub fn remove(mut self, base: &Path) {
+        // It goes with the directory, which another build may create again at once.
+        self.run = None;
         remove_tree(&self.directory, MARKER, base);
     }
 }
@@ -95,7 +130,7 @@ pub fn remove_left(directory: &Path, base: &Path) {
         remove_empty(directory, base);
         return;
     }
-    match Claim::keep(directory) {
+    match lock_of(directory).and_then(|lock| Claim::of(directory, None, lock)) {
         Ok(claim) => claim.remove(base),
         Err(error) => tracing::info!(directory = %directory.display(), %error, "left alone"),
     }
@@ -171,24 +206,57 @@ fn lock_of(directory: &Path) -> Result<File> {
         match lock::take(&opened) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(
-                    Stage::Disk,
-                    format!(
-                        "another build works in the artifacts directory `{}`",
-                        directory.display()
-                    ),
-                )
-                .hint("wait until it is done, or set ARTIFACTS_DIR to another folder"));
+                let other = run_in(directory)
+                    .map_or_else(|| "another build".to_owned(), |run| format!("build `{run}`"));
+                let text =
+                    format!("{other} works in the artifacts directory `{}`", directory.display());
+                return Err(Error::new(Stage::Disk, text)
+                    .hint("wait until it is done, or set ARTIFACTS_DIR to another directory"));
             }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::Error(error)) => {
+                return Err(cannot_lock("lock the directory", directory, &error, "ARTIFACTS_DIR"));
+            }
         }
         let mine = opened.metadata().map_err(failed)?;
+        let me = rustix::process::geteuid().as_raw();
+        if mine.uid() != 0 && mine.uid() != me {
+            let text = format!(
+                "the artifacts directory `{}` belongs to user id {}",
+                directory.display(),
+                mine.uid()
+            );
+            return Err(Error::new(Stage::Disk, text)
+                .hint("remove it, or set ARTIFACTS_DIR to another directory"));
+        }
         if fs::metadata(directory)
             .is_ok_and(|now| (now.dev(), now.ino()) == (mine.dev(), mine.ino()))
         {
             return Ok(opened);
         }
     }
+}
+
+/// The run that says it works in a directory.
+fn run_in(directory: &Path) -> Option<String> {
+    let text = String::from_utf8(read_regular(&directory.join(RUN), RUN_LIMIT).ok()?).ok()?;
+    let legal =
+        |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    (!text.is_empty() && text.chars().all(legal)).then_some(text)
+}
+
+/// Refuses to empty a directory that holds what the image is made of.
+fn refuse_inputs(directory: &Path, inputs: &[PathBuf]) -> Result<()> {
+    let Ok(real) = fs::canonicalize(directory) else { return Ok(()) };
+    let is_in =
+        |input: &&PathBuf| fs::canonicalize(input).is_ok_and(|input| input.starts_with(&real));
+    let Some(input) = inputs.iter().find(is_in) else { return Ok(()) };
+    let text = format!(
+        "the artifacts directory `{}` holds the input `{}`, and would be emptied",
+        directory.display(),
+        input.display()
+    );
+    Err(Error::new(Stage::Disk, text)
+        .hint("move the file to another directory, or set ARTIFACTS_DIR to one"))
 }
 
 /// Removes the directory of a run's journal, and empty directories above it up to `base`.
@@ -253,6 +321,18 @@ pub(crate) fn cannot_make(directory: &Path, error: &io::Error) -> Error {
     cannot("create the directory", directory, error)
 }
 
+/// A file or directory that cannot be locked: `cannot <action> <path>`; `setting` names the directory it is in.
+pub(crate) fn cannot_lock(action: &str, path: &Path, error: &io::Error, setting: &str) -> Error {
+    let has_no_locks = [Errno::NOTSUP, Errno::NOLCK, Errno::NOSYS, Errno::INVAL]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+    let made = cannot(action, path, error);
+    if has_no_locks {
+        return made.hint(format!("set {setting} to a file system that supports locks (flock)"));
+    }
+    made
+}
+
 /// What cannot be done to a file or directory of a build: `cannot <action> <path>`.
 pub(crate) fn cannot(action: &str, path: &Path, error: &io::Error) -> Error {
     let made =
@@ -279,9 +359,9 @@ mod tests {
     fn only_own_folders_are_emptied_and_removed() {
         let base = tempfile::tempdir().unwrap();
         let directory = base.path().join("x/y");
-        drop(Claim::take(&directory).unwrap());
+        drop(Claim::take(&directory, "r-1", &[]).unwrap());
         fs::write(directory.join("old"), "").unwrap();
-        let claim = Claim::take(&directory).unwrap();
+        let claim = Claim::take(&directory, "r-1", &[]).unwrap();
         assert!(!directory.join("old").exists());
         claim.remove(&base.path().join("x"));
         assert!(!base.path().join("x").exists() && base.path().exists());
@@ -289,7 +369,7 @@ mod tests {
         let foreign = base.path().join("foreign");
         fs::create_dir(&foreign).unwrap();
         fs::write(foreign.join("precious"), "").unwrap();
-        assert!(Claim::take(&foreign).unwrap_err().message.contains("somebody else"));
+        assert!(Claim::take(&foreign, "r-1", &[]).unwrap_err().message.contains("somebody else"));
         assert!(foreign.join("precious").exists());
     }
 
@@ -297,7 +377,7 @@ mod tests {
     fn what_a_killed_remover_left_is_removed() {
         let base = tempfile::tempdir().unwrap();
         let directory = base.path().join("x/y");
-        drop(Claim::take(&directory).unwrap());
+        drop(Claim::take(&directory, "r-1", &[]).unwrap());
         fs::remove_file(directory.join(MARKER)).unwrap();
         fs::write(directory.join("precious"), "").unwrap();
         remove_left(&directory, &base.path().join("x"));
@@ -311,12 +391,61 @@ mod tests {
     fn two_builds_do_not_work_in_one_folder() {
         let base = tempfile::tempdir().unwrap();
         let directory = base.path().join("x");
-        let first = Claim::take(&directory).unwrap();
+        let first = Claim::take(&directory, "r-1", &[]).unwrap();
         fs::write(directory.join("disk.raw"), "").unwrap();
-        assert!(Claim::take(&directory).unwrap_err().message.contains("another build"));
+        assert!(
+            Claim::take(&directory, "r-1", &[])
+                .unwrap_err()
+                .message
+                .starts_with("build `r-1` works")
+        );
         assert!(directory.join("disk.raw").exists());
+        // The name is that of a run, whatever is written there.
+        fs::write(directory.join(RUN), "\u{1b}[2J").unwrap();
+        let error = Claim::keep(&directory, "r-2").unwrap_err();
+        assert!(error.message.starts_with("another build works"), "{error}");
         drop(first);
-        assert!(Claim::take(&directory).is_ok());
+        assert!(!directory.join(RUN).exists());
+        // Another name of a file is not written to.
+        let precious = base.path().join("precious");
+        fs::write(&precious, "precious").unwrap();
+        fs::hard_link(&precious, directory.join(RUN)).unwrap();
+        drop(Claim::keep(&directory, "r-3").unwrap());
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+        assert!(Claim::take(&directory, "r-1", &[]).is_ok());
+    }
+
+    #[test]
+    fn a_directory_with_an_input_of_the_build_is_not_emptied() {
+        let base = tempfile::tempdir().unwrap();
+        let directory = base.path().join("x");
+        drop(Claim::take(&directory, "r-1", &[]).unwrap());
+        let input = directory.join("base.iso");
+        fs::write(&input, "").unwrap();
+        let linked = base.path().join("linked.iso");
+        std::os::unix::fs::symlink(&input, &linked).unwrap();
+        for input in [&input, &linked] {
+            let error = Claim::take(&directory, "r-1", std::slice::from_ref(input)).unwrap_err();
+            assert!(error.message.contains(&input.display().to_string()), "{error}");
+            assert!(directory.join("base.iso").exists());
+        }
+        let elsewhere = [base.path().join("other.iso")];
+        drop(Claim::take(&directory, "r-1", &elsewhere).unwrap());
+        assert!(!input.exists());
+    }
+
+    #[test]
+    fn a_file_system_without_locks_is_named_as_one() {
+        for (errno, hint) in [
+            (Errno::NOLCK, "set ARTIFACTS_DIR to a file system that supports locks"),
+            (Errno::NOTSUP, "set ARTIFACTS_DIR to a file system that supports locks"),
+            (Errno::ACCESS, "may write to"),
+        ] {
+            let error = io::Error::from_raw_os_error(errno.raw_os_error());
+            let error = cannot_lock("lock", Path::new("/d/lock"), &error, "ARTIFACTS_DIR");
+            assert_eq!(error.message, "cannot lock `/d/lock`");
+            assert!(error.hint.as_ref().is_some_and(|found| found.contains(hint)), "{error:?}");
+        }
     }
 
     #[test]

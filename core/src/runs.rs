@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     clock,
     error::{Error, Result, Stage},
-    journal::{Entry, Glance, Journal, Key, Standing, open_resources, refused},
+    journal::{Entry, Glance, HostId, Journal, Key, Standing, open_resources, refused},
     pipeline::{State as Reached, statement_of},
     publication::PublishedFile,
 };
@@ -35,6 +35,8 @@ pub enum State {
     Damaged,
     /// Its journal may be somebody else's.
     Untrusted,
+    /// Its last process worked on another host, and may still do so: its lock may not be seen here.
+    Elsewhere,
 }
 
 /// One run.
@@ -67,6 +69,12 @@ pub struct Run {
     /// Why its journal is not trusted: it may be somebody else's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub untrusted: Option<String>,
+    /// Where its last process worked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostId>,
+    /// Whether the user adopted it once: others may have written a part of its journal.
+    #[serde(skip)]
+    pub adopted: bool,
     /// Why its journal cannot be read in whole.
     #[serde(skip)]
     pub damage: Option<Error>,
@@ -97,6 +105,16 @@ impl Run {
     #[must_use]
     pub fn not_trusted(&self) -> Error {
         refused(&self.folder, self.untrusted.as_deref().unwrap_or_default())
+    }
+
+    /// The error for a run that may be at work on another host.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> Error {
+        let host = self.host.as_ref().map_or("another host", |host| &host.name);
+        let text = format!("run `{}` may still be at work on `{host}`", self.id);
+        let mut error = Error::new(Stage::Settings, text);
+        error.causes = vec!["locks of its file system cannot be seen from this host".to_owned()];
+        error.hint(format!("when it has ended there, name it with --adopt {}", self.id))
     }
 }
 
@@ -154,7 +172,10 @@ pub fn only(base: &Path, key: &Key) -> Result<Run> {
     let mut runs = list(base, key);
     let untrusted: Vec<String> =
         runs.iter().filter(|run| run.state == State::Untrusted).map(|run| run.id.clone()).collect();
-    runs.retain(|run| matches!(run.state, State::Dead | State::Failed) && !run.platform.is_empty());
+    runs.retain(|run| {
+        matches!(run.state, State::Dead | State::Failed | State::Elsewhere)
+            && !run.platform.is_empty()
+    });
     if let [run] = runs.as_slice() {
         return Ok(run.clone());
     }
@@ -210,7 +231,7 @@ fn started(entry: &Entry, folder: &Path, times: &(String, String)) -> Option<Run
 fn read(folder: &Path, key: &Key) -> Result<Run> {
     let glance = Journal::peek(folder)?;
     let standing = glance.standing(key);
-    let Glance { entries, times, in_use, damage, .. } = glance;
+    let Glance { entries, times, in_use, has_lock, damage, .. } = glance;
     let started = entries.iter().find_map(|entry| started(entry, folder, &times));
     // Killed before it wrote anything down: it did nothing either, but its folder is there.
     let mut run = started.unwrap_or_else(|| {
@@ -228,6 +249,10 @@ fn read(folder: &Path, key: &Key) -> Result<Run> {
         run.state = State::Running;
     } else if damage.is_some() {
         run.state = State::Damaged;
+    } else if run.state == State::Dead
+        && (!has_lock || run.host.as_ref().is_some_and(HostId::is_another))
+    {
+        run.state = State::Elsewhere;
     }
     run.damage = damage;
     let artifacts = run.artifacts.as_ref().filter(|_| run.untrusted.is_none());
@@ -250,6 +275,10 @@ fn follow(run: &mut Run, entries: &[Entry]) {
                 run.build = build.as_ref().clone();
                 run.artifacts.clone_from(artifacts);
                 run.is_known = true;
+            }
+            Entry::RunAdopted { .. } => run.adopted = true,
+            Entry::RunStarted { host, .. } | Entry::RunResumed { host, .. } => {
+                run.host.clone_from(host);
             }
             Entry::ProductsReleased { files } => run.released.clone_from(files),
             Entry::RunDone { result } if result == "success" => run.state = State::Done,

@@ -42,11 +42,23 @@ pub fn take_within(file: &File, patience: Duration) -> Result<(), TryLockError> 
     ask(patience, || file.try_lock())
 }
 
-/// Whether a process holds a file's lock.
+/// Whether a process holds a file's lock; not, when that cannot be found out.
 #[must_use]
 pub fn is_taken(file: &File) -> bool {
+    matches!(probe(file), Ok(true))
+}
+
+/// Whether a process holds a file's lock.
+///
+/// # Errors
+/// When the file system has no locks.
+pub fn probe(file: &File) -> io::Result<bool> {
     // A shared lock is refused only while a process holds the exclusive one.
-    matches!(ask(GLANCE, || file.try_lock_shared()), Err(TryLockError::WouldBlock))
+    match ask(GLANCE, || file.try_lock_shared()) {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// A lock with a file that exists only while it is held, for short work in a directory that others use too. The

@@ -1,44 +1,47 @@
 //! Shows what a run that is not trusted would use and remove, before the user decides to trust it.
 
-use std::{
-    fs,
-    path::{Component, Path},
-};
+use std::path::Path;
 
 use super::{args, build::Resumed};
 use crate::{
-    publication::Publication,
+    error::{Error, Result, Stage},
     runs::Run,
     settings::{Environment, FileLayer, Layers, Resolved, Row, core_rows},
-    trust::Scope,
+    trust::{Scope, is_below},
 };
 
 /// Settings by which a build starts programs, loads code or reads settings.
 const CODE: [&str; 5] = ["CONFIG_FILE", "QEMU", "PROVIDER_DIR", "PROVIDER_FILE", "PROVIDERS_LOCK"];
+/// Setting that names the file of the provenance statement.
+const STATEMENT: &str = "PROVENANCE_FILE";
 
 /// Where local files of a run may be removed.
 pub(super) fn scope(run: &Run, base: &Path) -> Scope {
-    let artifacts = run.artifacts.as_deref().filter(|directory| is_below(directory, base));
     let published = run.build.image_dir.as_deref().map(Path::new);
-    let staging = published.and_then(|directory| Publication::staging_of(directory, &run.id).ok());
-    let own = [Some(run.folder.as_path()), artifacts, staging.as_deref()];
-    Scope::new(own.into_iter().flatten(), published)
+    Scope::of_run(&run.id, &run.folder, run.artifacts.as_deref(), base, published)
 }
 
-/// Whether a directory is below the one of all builds' files; links are followed. It may be gone already, with
-/// parents of it that are left.
-pub(super) fn is_below(directory: &Path, base: &Path) -> bool {
-    let is_plain = |part: Component<'_>| !matches!(part, Component::ParentDir | Component::CurDir);
-    if !directory.components().all(is_plain) {
-        return false;
-    }
-    let existing = directory.ancestors().find(|directory| directory.symlink_metadata().is_ok());
-    let Some((existing, base)) = existing.zip(fs::canonicalize(base).ok()) else { return false };
-    let rest = directory.strip_prefix(existing).unwrap_or(Path::new(""));
-    let real = fs::canonicalize(existing).map(|real| real.join(rest));
-    real.is_ok_and(|directory| {
-        directory.starts_with(&base) && directory.components().ne(base.components())
-    })
+/// Refuses a run whose provenance statement would be written to a path that only its journal names.
+///
+/// # Errors
+/// Names the path.
+pub(super) fn check_statement(run: &Run, environment: &Environment) -> Result<()> {
+    let Some(path) = foreign_statement(run, environment) else { return Ok(()) };
+    let text = format!(
+        "run `{}` would write its provenance statement to `{}`, which is not its {STATEMENT}",
+        run.id,
+        path.display()
+    );
+    Err(Error::new(Stage::Settings, text)
+        .hint(format!("set {STATEMENT} to this path if it is where you want the statement")))
+}
+
+/// The path of a run's provenance statement, when the run was adopted and its settings do not name that path.
+fn foreign_statement<'r>(run: &'r Run, environment: &Environment) -> Option<&'r Path> {
+    let path = run.statement.as_deref().filter(|_| run.adopted || run.untrusted.is_some())?;
+    let settings = settings(run, environment);
+    let own = settings.and_then(|settings| settings.absolute(&settings.path(STATEMENT)?).ok());
+    (own.as_deref() != Some(path)).then_some(path)
 }
 
 /// What a run uses and what would be removed, in lines.
@@ -61,6 +64,7 @@ pub(super) fn shown(run: &Run, base: &Path, environment: &Environment) -> String
     for directory in removed.into_iter().flatten() {
         text.push_str(&format!("    would remove the directory `{}`\n", directory.display()));
     }
+    text.push_str(&written(run, settings.as_ref(), environment));
     let scope = scope(run, base);
     for resource in &run.resources {
         let label = resource.label();
@@ -72,6 +76,23 @@ pub(super) fn shown(run: &Run, base: &Path, environment: &Environment) -> String
     text
 }
 
+/// Where a run writes, in lines.
+fn written(run: &Run, settings: Option<&Resolved>, environment: &Environment) -> String {
+    let mut text = String::new();
+    if let Some(directory) = &run.build.image_dir {
+        text.push_str(&format!("    would write files in `{directory}`\n"));
+    }
+    let own = settings.and_then(|settings| settings.absolute(&settings.path(STATEMENT)?).ok());
+    if let Some(path) = own {
+        text.push_str(&format!("    would write `{}`\n", path.display()));
+    }
+    if let Some(path) = foreign_statement(run, environment) {
+        let path = path.display();
+        text.push_str(&format!("    would leave `{path}`: it is not the run's {STATEMENT}\n"));
+    }
+    text
+}
+
 fn absent(path: &Path) -> &'static str {
     if path.symlink_metadata().is_ok() { "" } else { " (missing)" }
 }
@@ -79,7 +100,10 @@ fn absent(path: &Path) -> &'static str {
 /// The settings of the run's command line, its configuration file and the environment; nothing when that file cannot
 /// be read.
 fn settings(run: &Run, environment: &Environment) -> Option<Resolved> {
-    let rows: Vec<Row> = core_rows().into_iter().filter(|row| CODE.contains(&row.key())).collect();
+    let rows: Vec<Row> = core_rows()
+        .into_iter()
+        .filter(|row| CODE.contains(&row.key()) || row.key() == STATEMENT)
+        .collect();
     let resumed = Resumed { run: run.clone(), typed: Vec::new() };
     let mut layers: Layers = args::without_file(&run.words, environment, Some(&resumed));
     let named = layers.resolve(&rows).ok()?.path("CONFIG_FILE");

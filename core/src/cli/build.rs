@@ -21,7 +21,7 @@ use crate::{
     plan::{Draws, Plan},
     plugins::{Loader, Lock, Plugin, SearchPath, expect_end},
     random,
-    report::{LogFile, LogNames, Manner, Outcome, PluginEntry, Reporter, print_line},
+    report::{LOGS, LogFile, LogNames, Manner, Outcome, PluginEntry, Reporter, print_line},
     runs::Run,
     settings::{Environment, Layers, Resolved, Row, core_rows, first_rows},
     source,
@@ -98,7 +98,7 @@ fn attempt(
         None => Draws::new()?,
     };
     outcome.run_id.clone_from(&draws.run_id);
-    let log = log_file(plugin, settings, &draws.run_id)?;
+    let log = log_file(plugin, settings, &draws.run_id, resumed)?;
     outcome.log_file = Some(log.path.display().to_string());
     output.set_log(log);
     let interrupt = Arc::new(Interrupt::default());
@@ -265,7 +265,12 @@ fn plugin_entry(plugin: &Plugin) -> PluginEntry {
 }
 
 /// Opens the run's log. The name that the old tool's logs had is a link to the last one.
-fn log_file(plugin: &Plugin, settings: &Resolved, run_id: &str) -> Result<LogFile> {
+fn log_file(
+    plugin: &Plugin,
+    settings: &Resolved,
+    run_id: &str,
+    resumed: Option<&Resumed>,
+) -> Result<LogFile> {
     let shape = match (settings.text("MODULES"), settings.text("BOOT_LOCATIONS")) {
         (Some(modules), Some(slots)) => format!("-{modules}-{slots}slot"),
         _ => String::new(),
@@ -273,6 +278,8 @@ fn log_file(plugin: &Plugin, settings: &Resolved, run_id: &str) -> Result<LogFil
     let names = LogNames {
         file: format!("{run_id}.log"),
         links: vec!["latest".to_owned(), format!("image-{}{shape}", plugin.name)],
+        fallback: resumed
+            .and_then(|resumed| Some(resumed.run.folder.ancestors().nth(2)?.join(LOGS))),
     };
     let level = settings.text("LOG_LEVEL").unwrap_or("info");
     LogFile::start(settings, &names, level)

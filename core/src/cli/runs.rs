@@ -27,7 +27,7 @@ use crate::{
     runs::{self, Run, State},
     settings::{Environment, Layers, Resolved, Row, core_rows},
     source,
-    trust::Scope,
+    trust::{Scope, is_below},
 };
 
 const KEYS: [&str; 4] = ["ARTIFACTS_DIR", "CONFIG_FILE", "JSON", "JOURNAL_KEY_FILE"];
@@ -114,7 +114,7 @@ pub(super) fn list(words: &[String], environment: &Environment) -> Result<()> {
 fn describe(run: &Run) -> String {
     let step = run.step.as_deref().unwrap_or("start");
     let (idle, bytes) = (duration(run.idle_seconds), HumanBytes(run.bytes));
-    let (id, platform, state) = (&run.id, &run.platform, word(run.state));
+    let (id, platform, state) = (&run.id, &run.platform, word(run));
     let mut text = format!("{id}  {platform}  {state} at {step}, {idle} ago; {bytes} here");
     text.push_str(&match run.resources.len() {
         0 => "\n".to_owned(),
@@ -152,15 +152,20 @@ fn duration(seconds: u64) -> String {
     }
 }
 
-fn word(state: State) -> &'static str {
-    match state {
+fn word(run: &Run) -> String {
+    let word = match run.state {
         State::Running => "running",
         State::Dead => "dead",
         State::Failed => "failed",
         State::Done => "done",
         State::Damaged => "damaged",
         State::Untrusted => "untrusted",
-    }
+        State::Elsewhere => {
+            let host = run.host.as_ref().map_or("another host", |host| &host.name);
+            return format!("running or dead on {host}");
+        }
+    };
+    word.to_owned()
 }
 
 /// The parser of `resume`, without the settings of providers.
@@ -199,15 +204,20 @@ fn earlier(words: &[String], environment: &Environment) -> Result<(Resumed, Vec<
     let run = match (&adopt, name) {
         (Some(name), _) => {
             let run = runs::find(&base, name, &key)?;
-            print_line(&adopt::shown(&run, &base, environment));
+            // A run that is named by its path has its files there.
+            let base = run.folder.ancestors().nth(2).unwrap_or(&base);
+            print_line(&adopt::shown(&run, base, environment));
             drop(Journal::adopt(&run.folder, &key)?);
-            runs::find(&base, name, &key)?
+            runs::find(base, name, &key)?
         }
         (None, Some(name)) => runs::find(&base, name, &key)?,
         (None, None) => runs::only(&base, &key)?,
     };
     if run.untrusted.is_some() {
         return Err(run.not_trusted());
+    }
+    if run.state == State::Elsewhere && adopt.is_none() {
+        return Err(run.is_elsewhere());
     }
     let all = [run.words.clone(), more.to_vec()].concat();
     Ok((Resumed { run, typed: more.to_vec() }, all))
@@ -303,8 +313,14 @@ fn remove(
     if run.untrusted.is_some() && !adopt {
         return Err(run.not_trusted());
     }
+    if run.state == State::Elsewhere && !adopt {
+        return Err(run.is_elsewhere());
+    }
     if let Some(damage) = &run.damage {
         return Err(damage.clone());
+    }
+    if finishes(run) {
+        adopt::check_statement(run, environment)?;
     }
     let scope = adopt::scope(run, base);
     if adopt {
@@ -324,7 +340,7 @@ fn remove(
     let _alone = Journal::hold(&run.folder)?;
     end_publication(run)?;
     remove_unfinished(run);
-    if let Some(folder) = run.artifacts.as_ref().filter(|folder| adopt::is_below(folder, base)) {
+    if let Some(folder) = run.artifacts.as_ref().filter(|folder| is_below(folder, base)) {
         artifacts::remove_left(folder, base);
     }
     artifacts::remove_run(&run.folder, base);
@@ -395,4 +411,57 @@ fn in_the_cloud(
     let journal = open(&run.folder, key)?;
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
     clean(run, journal, scope, plugin, settings, reporter, Arc::clone(interrupt))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Entry, HostId};
+
+    #[test]
+    fn a_run_of_another_host_is_left_alone_until_it_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().join("artifacts");
+        let state = directory.path().join("state").display().to_string();
+        let environment = Environment::of([("XDG_STATE_HOME", state.as_str())]);
+        let flags = ["--artifacts-dir".to_owned(), base.display().to_string()];
+        let with = |words: &[&str]| -> Vec<String> {
+            flags.iter().cloned().chain(words.iter().map(|word| (*word).to_owned())).collect()
+        };
+        let settings = args::first_look(&flags, &environment, None).unwrap();
+        let key = Arc::new(Key::of(&settings.resolve(&rows()).unwrap(), &environment).unwrap());
+        let other = HostId { name: "far-away".to_owned(), boot: "another-start".to_owned() };
+        for (host, is_elsewhere) in [(other, true), (HostId::of_this(), false)] {
+            let run = base.join("runs/r-1");
+            let started = json!({"what": "run_started", "run_id": "r-1", "tool": "1.0.0",
+                "platform": "acme", "host": host});
+            let mut journal = Journal::open(&run, &key).unwrap();
+            journal.append(serde_json::from_value::<Entry>(started).unwrap()).unwrap();
+            drop(journal);
+            let listed = runs::list(&base, &key);
+            assert_eq!(listed[0].state == State::Elsewhere, is_elsewhere, "{host:?}");
+            assert_eq!(describe(&listed[0]).contains("running or dead on far-away"), is_elsewhere);
+            if is_elsewhere {
+                assert!(gc(&with(&["--yes"]), &environment).is_err());
+                assert!(run.exists());
+                let interrupt = Arc::new(Interrupt::default());
+                let error = remove(&listed[0], &base, false, &key, &environment, &interrupt);
+                let error = error.unwrap_err();
+                assert!(error.message.ends_with("may still be at work on `far-away`"), "{error}");
+                let hint = error.hint.unwrap();
+                assert!(hint.contains("--adopt r-1"), "{hint}");
+                for name in [&["r-1"][..], &[]] {
+                    let words = [name.iter().map(|&name| name.to_owned()).collect(), with(&[])];
+                    let error = earlier(&words.concat(), &environment).err().unwrap();
+                    assert!(error.message.contains("at work on `far-away`"), "{error}");
+                }
+                let words = [vec!["--adopt".to_owned(), "r-1".to_owned()], with(&[])].concat();
+                assert_eq!(earlier(&words, &environment).unwrap().0.run.id, "r-1");
+                gc(&with(&["--adopt", "r-1", "--yes"]), &environment).unwrap();
+            } else {
+                gc(&with(&["--yes"]), &environment).unwrap();
+            }
+            assert!(!run.exists());
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! When an installed disk may be used again: everything it was made of is the same, byte for byte, and
 //! so is the disk.
 
-use std::{fs, ops::ControlFlow, path::Path};
+use std::{fs, io, ops::ControlFlow, path::Path};
 
 use build_image_disk::{GuestReader, initrd::Content};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use crate::{
     product::Pass,
     signature::{Algorithm, FileDigest, digests_of_file},
     source::from_disk,
+    trust::doubt_of,
 };
 
 /// Name of the file in the artifacts folder.
@@ -75,6 +76,18 @@ impl Made {
     pub fn of(inputs: String, disk: &Path, going_on: &dyn Fn() -> ControlFlow<()>) -> Result<Self> {
         let (disk, size) = content(disk, going_on)?;
         Ok(Self { inputs, disk, size })
+    }
+
+    /// Why others could have changed the disk in this directory, or what is written about it; nothing when neither
+    /// is there.
+    #[must_use]
+    pub fn doubt(folder: &Path, disk: &Path) -> Option<String> {
+        let record = folder.join(FILE);
+        [record.as_path(), disk].into_iter().find_map(|path| match doubt_of(path) {
+            Ok(doubt) => doubt.map(|doubt| doubt.to_string()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(format!("`{}` cannot be examined: {error}", path.display())),
+        })
     }
 
     /// Whether the disk in this folder was made of these inputs and is still the same.

@@ -6,6 +6,7 @@ use build_image_plugin_api::{Event, document::Build};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::HostId;
 use crate::publication::PublishedFile;
 
 /// What a line says.
@@ -47,6 +48,9 @@ pub enum Entry {
         /// Folder of the build's files, when it needs one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         artifacts: Option<PathBuf>,
+        /// Where the process works.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<HostId>,
     },
     /// The inputs are known, and with them what the provider's steps receive.
     InputsKnown {
@@ -65,6 +69,9 @@ pub enum Entry {
         /// The provider's settings without secrets.
         #[serde(default)]
         settings: Value,
+        /// Where the process works.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<HostId>,
     },
     /// The user believes what the lines before say, though this user's key did not sign them.
     RunAdopted {

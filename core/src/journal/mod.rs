@@ -5,12 +5,13 @@
 //! ```text
 //! entry.rs  what a line says                   line.rs      text, signature, checksum, what is torn or damaged
 //! key.rs    the user's key, which signs lines  standing.rs  whether a journal is believed
-//! trial.rs  tests end the process at a line
+//! host.rs   on which host a process works      trial.rs     tests end the process at a line
 //! ```
 //!
 //! State on the server is the truth; the journal is how to find it again.
 
 mod entry;
+mod host;
 mod key;
 mod line;
 mod standing;
@@ -30,16 +31,14 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    artifacts::{make_private, open_unlinked},
+    artifacts::{cannot_lock, make_private, open_unlinked},
     error::{Error, Result, Stage},
     lock,
     trust::open_regular,
 };
-pub use entry::Entry;
-pub use key::Key;
 use line::{Line, Seal};
-pub use standing::Standing;
 pub(crate) use standing::refused;
+pub use {entry::Entry, host::HostId, key::Key, standing::Standing};
 
 /// Name of the journal in a run's directory.
 pub(crate) const FILE: &str = "journal.jsonl";
@@ -68,6 +67,8 @@ pub struct Glance {
     pub times: (String, String),
     /// Whether a process is at work with it.
     pub in_use: bool,
+    /// Whether the lock that says so could be examined; some file systems have none.
+    pub has_lock: bool,
     /// Why it cannot be read in whole, if that is so.
     pub damage: Option<Error>,
     path: PathBuf,
@@ -185,14 +186,15 @@ impl Journal {
                 .because(&error)
         };
         let file = open_regular(&path).map_err(unreadable)?;
-        let in_use = lock::is_taken(&file);
+        let locked = lock::probe(&file);
         let mut text = Vec::new();
         (&file).read_to_end(&mut text).map_err(unreadable)?;
         let contents = line::read(&text, &path);
         Ok(Glance {
             entries: contents.entries,
             times: contents.times.unwrap_or_default(),
-            in_use,
+            in_use: matches!(locked, Ok(true)),
+            has_lock: locked.is_ok(),
             damage: contents.damage,
             doubt: standing::doubt(&path, &file),
             seal: contents.seal,
@@ -315,7 +317,9 @@ fn lock_alone(file: &File, directory: &Path) -> Result<()> {
             let text = format!("run `{}` is in use by another process", directory.display());
             Error::new(Stage::Disk, text).hint("wait until the other build is done")
         }
-        TryLockError::Error(error) => failed(&directory.join(FILE), &error),
+        TryLockError::Error(error) => {
+            cannot_lock("lock the journal", &directory.join(FILE), &error, "ARTIFACTS_DIR")
+        }
     })
 }
 

@@ -122,6 +122,7 @@ mod tests {
             provisional: false,
             build: Box::<Build>::default(),
             artifacts: None,
+            host: None,
         }
     }
 

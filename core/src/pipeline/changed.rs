@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     fn resumed(settings: Value) -> Entry {
-        Entry::RunResumed { tool: String::new(), sha256: String::new(), settings }
+        Entry::RunResumed { tool: String::new(), sha256: String::new(), settings, host: None }
     }
 
     fn done(step: &str) -> Entry {

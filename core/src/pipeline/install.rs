@@ -4,7 +4,6 @@ use std::{
     fs::File,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::PoisonError,
 };
 
 use build_image_disk::qemu::{Accel, Qemu, Verdict};
@@ -33,7 +32,7 @@ impl Pipeline<'_> {
         let (raw, directory) = (self.plan.raw_disk(), &self.plan.artifacts);
         let used = self.installed_inputs();
         if self.is_installed(&raw, &used) {
-            self.hold(Claim::keep(directory)?);
+            self.hold(Claim::keep(directory, &self.plan.build.run_id)?);
             self.reporter.note(&format!("  install  done before: {}", raw.display()));
             return Ok(raw);
         }
@@ -46,8 +45,7 @@ impl Pipeline<'_> {
         let (installation, _fetched) = &self.with_files(installation)?;
         let inputs = if self.plan.keep { Some(self.inputs(installation)?) } else { None };
         if let Some(inputs) = &inputs
-            && let Some(claim) = Claim::earlier(directory)?
-            && Made::is_in(directory, &raw, inputs, &|| self.going_on())?
+            && let Some(claim) = self.reusable(directory, &raw, inputs)?
         {
             self.hold(claim);
             self.write_down(|records| records.started(&outcome.start_time));
@@ -56,7 +54,7 @@ impl Pipeline<'_> {
             self.end_silently(State::Installed.step(), disk_facts(&raw, &used))?;
             return Ok(raw);
         }
-        self.hold(Claim::take(directory)?);
+        self.hold(self.take_artifacts(directory)?);
         self.write_down(|records| records.started(&outcome.start_time));
         self.run_installer(installation, qemu, &raw)?;
         if self.installed_inputs() != used {
@@ -72,11 +70,6 @@ impl Pipeline<'_> {
             Made::of(inputs, &raw, &|| self.going_on())?.write(directory)?;
         }
         Ok(raw)
-    }
-
-    /// Holds the directory of the build's files from now on.
-    fn hold(&self, claim: Claim) {
-        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
     }
 
     /// Runs the guest until the disk is installed and on disk.

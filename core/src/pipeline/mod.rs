@@ -7,6 +7,7 @@
 //! install.rs  installs an ISO                          inputs.rs   the files it is made from
 //! undo.rs     removes what was created, in reverse order
 //! changed.rs  what changed settings mean to a run that is resumed
+//! reuse.rs    whether the disk of an earlier build is used again
 //! ```
 
 mod changed;
@@ -16,6 +17,7 @@ mod order;
 mod provenance;
 mod publish;
 mod release;
+mod reuse;
 mod state;
 mod steps;
 mod undo;

@@ -23,7 +23,7 @@ use crate::{
     error::{Error, Result, Stage},
     install,
     interrupt::Interrupt,
-    journal::{Entry, Journal, Key},
+    journal::{Entry, HostId, Journal, Key},
     plan::{Plan, check_space},
     plugins::{Plugin, RunHost},
     publication::{Publication, Translation},
@@ -125,6 +125,7 @@ impl<'a> Pipeline<'a> {
                 tool: env!("CARGO_PKG_VERSION").to_owned(),
                 sha256: plugin.sha256.clone(),
                 settings: document,
+                host: Some(HostId::of_this()),
             }
         };
         host.record(entry)?;
@@ -288,7 +289,8 @@ impl<'a> Pipeline<'a> {
         {
             self.reporter.note(&self.host.shown(&format!(" register  done before: {}", first.id)));
             if self.plan.installs {
-                let claim = Claim::earlier(&self.plan.artifacts).unwrap_or_default();
+                let claim = Claim::earlier(&self.plan.artifacts, &self.plan.build.run_id)
+                    .unwrap_or_default();
                 *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
             }
             self.show_registered(registered, outcome);
@@ -443,6 +445,7 @@ fn run_started(plan: &Plan, plugin: &Plugin, settings: Value, words: Vec<String>
         provisional: plan.provisional,
         build: Box::new(plan.build.clone()),
         artifacts: plan.kept_artifacts(),
+        host: Some(HostId::of_this()),
     }
 }
 

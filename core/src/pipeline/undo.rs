@@ -1,7 +1,7 @@
 //! Removes what a provider created: its means after a success, everything after a failure. A resource
 //! is gone only when the provider says so; whatever it does not mention counts as left behind.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use build_image_plugin_api::{
     Event, Host, Resource, Steps,
@@ -90,11 +90,21 @@ fn left(host: &RunHost, resource: &Resource, answer: &Discarded) -> Option<Lefto
 }
 
 impl Pipeline<'_> {
+    /// Where local files of the run may be removed: the journal of a run that was adopted may name any.
+    fn scope(&self) -> Scope {
+        let (plan, build) = (&self.plan, &self.plan.build);
+        let published = build.image_dir.as_deref().map(Path::new);
+        let artifacts = plan.kept_artifacts();
+        Scope::of_run(&build.run_id, &plan.run, artifacts.as_deref(), &plan.base, published)
+    }
+
     /// Last created is removed first.
     pub(super) fn discard(&self, means_only: bool, outcome: &mut Outcome) {
         let mut resources = self.host.resources();
         resources.retain(|resource| !(means_only && resource.product));
         resources.reverse();
+        let (resources, refused) = self.scope().split(resources);
+        outcome.leftovers.extend(refused);
         if resources.is_empty() {
             return;
         }

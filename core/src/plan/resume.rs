@@ -11,6 +11,7 @@ use crate::{
     pipeline::State,
     runs::{Run, State as RunState},
     settings::{Resolved, core_rows},
+    trust::is_below,
 };
 
 /// Settings of the core that decide what is built. All others may differ in each process of a run and are used
@@ -92,7 +93,8 @@ impl Plan {
             RunState::Running => return Err(refused(run, "a process is at work with it")),
             RunState::Done => return Err(refused(run, "it is done")),
             RunState::Untrusted => return Err(run.not_trusted()),
-            RunState::Dead | RunState::Failed | RunState::Damaged => {}
+            // Whoever may be at work elsewhere was adopted.
+            RunState::Dead | RunState::Failed | RunState::Damaged | RunState::Elsewhere => {}
         }
         if run.platform != self.platform {
             let text = format!("it builds for `{}`, not for `{}`", run.platform, self.platform);
@@ -103,7 +105,8 @@ impl Plan {
         if let Some(base) = run.folder.ancestors().nth(2) {
             base.clone_into(&mut self.base);
         }
-        if let Some(artifacts) = &run.artifacts {
+        // A journal that was adopted may name any directory of this host.
+        if let Some(artifacts) = run.artifacts.as_ref().filter(|path| is_below(path, &self.base)) {
             self.artifacts.clone_from(artifacts);
         }
         self.earlier = run.is_known.then(|| Box::new(run.build.clone()));

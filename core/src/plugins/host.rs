@@ -256,6 +256,10 @@ impl Host for RunHost {
             Event::ResourcePlanned { .. }
             | Event::ResourceCreated { .. }
             | Event::ResourceGone { .. } => {
+                self.refuse_secrets(
+                    "a resource",
+                    &serde_json::to_value(&event).unwrap_or_default(),
+                )?;
                 self.record(Entry::Resource { event }).map_err(journal_error)
             }
             Event::Milestone { text } => {
@@ -284,13 +288,7 @@ impl Host for RunHost {
     }
 
     fn checkpoint_save(&self, key: &str, document: &Value) -> Result<()> {
-        // Altered, it would be of no use later; as it is, the secret would be on the disk.
-        if self.mask.finds(document) {
-            let what = format!("checkpoint `{key}` holds the value of a secret setting");
-            return Err(Error::internal(what).with_hint(
-                "this is a fault of the provider: it must save what it derived, or nothing",
-            ));
-        }
+        self.refuse_secrets(&format!("checkpoint `{key}`"), document)?;
         let entry = Entry::Checkpoint { key: key.to_owned(), document: document.clone() };
         self.record(entry).map_err(journal_error)
     }
@@ -335,6 +333,19 @@ impl Host for RunHost {
             .made(disk)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no disk {disk}")))?;
         made.read_at(buffer, offset, &|| unless(self.interrupt.is_set()))
+    }
+}
+
+impl RunHost {
+    /// Refuses a document with the value of a secret setting: altered, it would be of no use later, and as it is, the
+    /// secret would be on the disk.
+    fn refuse_secrets(&self, what: &str, document: &Value) -> Result<()> {
+        if !self.mask.finds(document) {
+            return Ok(());
+        }
+        let what = self.mask.text(&format!("{what} holds the value of a secret setting"));
+        Err(Error::internal(what)
+            .with_hint("this is a fault of the provider: it must save what it derived, or nothing"))
     }
 }
 

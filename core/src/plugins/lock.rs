@@ -14,7 +14,7 @@ use super::{Candidate, trust::refused};
 use crate::{
     error::{Error, Result, Stage},
     settings::Environment,
-    trust::read_regular,
+    trust::{doubt_of, read_regular},
 };
 
 /// Name of the lock file.
@@ -168,6 +168,11 @@ fn read(path: &Path) -> Result<Vec<Locked>> {
     let wrong = |what: &str| {
         Error::new(Stage::Plugin, format!("the lock file `{}` {what}", path.display()))
     };
+    match doubt_of(path) {
+        Ok(None) => {}
+        Ok(Some(doubt)) => return Err(wrong(&format!("is not used: {doubt}")).hint(doubt.hint)),
+        Err(error) => return Err(wrong("cannot be examined").because(&error)),
+    }
     let text =
         read_regular(path, LIMIT).map_err(|error| wrong("cannot be read").because(&error))?;
     let document: Document = serde_json::from_slice(&text).map_err(|error| {

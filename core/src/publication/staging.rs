@@ -9,11 +9,11 @@ use std::{
 };
 
 use build_image_files::lock::{self, LockFile};
-use rustix::{fs::OFlags, io::Errno};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    artifacts::cannot,
+    artifacts::{cannot, cannot_lock},
     error::{Error, Result, Stage},
 };
 
@@ -58,14 +58,7 @@ pub(super) fn not_locked(image_dir: &Path, error: TryLockError) -> Error {
             Error::new(Stage::Disk, text).hint("run the command again when it is done")
         }
         TryLockError::Error(error) => {
-            let has_no_locks = [Errno::NOTSUP, Errno::NOLCK, Errno::NOSYS, Errno::INVAL]
-                .iter()
-                .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
-            let made = cannot("lock the directory", image_dir, &error);
-            if has_no_locks {
-                return made.hint("set IMAGE_DIR to a file system that supports locks (flock)");
-            }
-            made
+            cannot_lock("lock the directory", image_dir, &error, "IMAGE_DIR")
         }
     }
 }

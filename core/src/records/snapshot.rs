@@ -2,9 +2,8 @@
 //! Only what is named here goes in; user files, keys and settings of others never do.
 
 use std::{
-    fs::{self, Metadata, Permissions},
+    fs::{self, Metadata},
     io::{self, Read as _},
-    os::unix::fs::PermissionsExt as _,
     path::Path,
 };
 
@@ -73,16 +72,10 @@ pub(super) fn write(folder: &Path, log: &Path) -> Result<()> {
     let grown = work.path().join("snapshot.zip");
     let written = zip(members.collect(), &options, &grown, &Control::new());
     written.and_then(|file| file.finish()).map_err(|error| from_disk(Stage::Disk, error))?;
-    fs::set_permissions(&grown, Permissions::from_mode(0o600)).map_err(failed)?;
-    match fs::rename(&grown, name) {
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            copy(&grown, name).map_err(failed)
-        }
-        renamed => renamed.map_err(failed),
-    }
+    copy(&grown, name).map_err(failed)
 }
 
-/// Copies the finished file to another file system.
+/// Copies the finished file beside the log, durably: an older one stays until then.
 fn copy(grown: &Path, name: &Path) -> io::Result<()> {
     let mut file = AtomicFile::with_mode(name, 0o600)?;
     io::copy(&mut fs::File::open(grown)?, &mut file)?;

@@ -2,12 +2,13 @@
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    io::{self, Write},
+    io::{self, ErrorKind, Write},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock},
 };
 
+use build_image_files::{abandoned::is_temporary, temporary_path};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
     Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
@@ -17,7 +18,13 @@ use crate::{
     artifacts::open_unlinked,
     error::{Error, Result, Stage},
     settings::Resolved,
+    trust::doubt_of_path,
 };
+
+/// Directory of logs, where nothing else is named.
+pub(crate) const LOGS: &str = "logs";
+/// How often a link is made when other builds make it at the same moment.
+const ATTEMPTS: usize = 16;
 
 /// Where the log goes.
 #[derive(Clone, Debug)]
@@ -54,6 +61,8 @@ pub struct LogNames {
     pub file: String,
     /// Links to the last log.
     pub links: Vec<String>,
+    /// Directory of logs when the working directory of a resumed run is gone.
+    pub fallback: Option<PathBuf>,
 }
 
 impl LogFile {
@@ -64,13 +73,20 @@ impl LogFile {
     /// When the file cannot be made.
     pub fn start(settings: &Resolved, names: &LogNames, level: &str) -> Result<Self> {
         let (path, named_here) = place(settings.text("LOG_FILE"), &names.file);
-        let path = settings.relative_to_run(path);
+        let is_lost = path.is_relative() && !settings.relative_to_run(PathBuf::new()).exists();
+        let path = match &names.fallback {
+            Some(directory) if is_lost => directory.join(path.file_name().unwrap_or_default()),
+            _ => settings.relative_to_run(path),
+        };
         let failed = |error: io::Error| {
             Error::new(Stage::Settings, format!("cannot write the log file `{}`", path.display()))
                 .because(&error)
                 .hint("set LOG_FILE to a file or directory this user may write to")
         };
         if let Some(directory) = path.parent() {
+            if named_here {
+                refuse_foreign_link(directory).map_err(failed)?;
+            }
             fs::create_dir_all(directory).map_err(failed)?;
         }
         let file = open(&path, named_here).map_err(failed)?;
@@ -120,32 +136,56 @@ fn open(path: &Path, named_here: bool) -> io::Result<File> {
 
 /// Makes a link in one step, in the place of an earlier link or of a log of an older version; a directory stays.
 fn point(link: &Path, target: &str) -> io::Result<()> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(link.file_name().unwrap_or_default());
-    name.push(".part");
-    // Always the same name: the next build removes what a killed one left.
-    let temporary = link.with_file_name(name);
-    let made = std::os::unix::fs::symlink(target, &temporary);
-    if made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
-        fs::remove_file(&temporary)?;
+    remove_abandoned_links(link);
+    let mut attempts = 1..=ATTEMPTS;
+    loop {
+        let temporary = temporary_path(link)?;
         std::os::unix::fs::symlink(target, &temporary)?;
-    } else {
-        made?;
+        match fs::rename(&temporary, link) {
+            // Another build took it for abandoned.
+            Err(error) if error.kind() == ErrorKind::NotFound && attempts.next().is_some() => {}
+            renamed => {
+                return renamed.inspect_err(|_| {
+                    let _ = fs::remove_file(&temporary);
+                });
+            }
+        }
     }
-    fs::rename(&temporary, link).inspect_err(|_| {
-        let _ = fs::remove_file(&temporary);
-    })
+}
+
+/// Removes what killed processes left of a link. Links have no locks: one that another build is making is made again.
+fn remove_abandoned_links(link: &Path) {
+    let Some((directory, name)) = link.parent().zip(link.file_name()) else { return };
+    let start = format!(".{}.", name.to_string_lossy());
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_ours = name.to_string_lossy().starts_with(&start) && is_temporary(&name);
+        if is_ours && entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Refuses the directory of logs when it is a link of another user: it may lead anywhere.
+fn refuse_foreign_link(directory: &Path) -> io::Result<()> {
+    if !directory.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
+        return Ok(());
+    }
+    match doubt_of_path(directory)? {
+        Some(doubt) => Err(io::Error::other(format!("the link {doubt}"))),
+        None => Ok(()),
+    }
 }
 
 /// The path, and whether its last name is ours.
 fn place(wanted: Option<&str>, default_name: &str) -> (PathBuf, bool) {
     match wanted {
-        None => (Path::new("logs").join(default_name), true),
+        None => (Path::new(LOGS).join(default_name), true),
         Some(text) if text.ends_with('/') || Path::new(text).is_dir() => {
             (Path::new(text).join(default_name), true)
         }
         Some(text) if text.contains('/') => (PathBuf::from(text), false),
-        Some(name) => (Path::new("logs").join(name), true),
+        Some(name) => (Path::new(LOGS).join(name), true),
     }
 }
 
@@ -198,6 +238,13 @@ mod tests {
         assert_eq!(fs::read_to_string(at("image-x")).unwrap(), "line\nline\n");
         assert_eq!(fs::read_to_string(at("1.log")).unwrap(), "line\n");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 4);
+        // What a killed build left goes, and what stands where it once would have been made does not matter.
+        fs::create_dir(at(".latest.part")).unwrap();
+        std::os::unix::fs::symlink("1.log", at(".latest.0f.part")).unwrap();
+        point(&at("latest"), "1.log").unwrap();
+        assert_eq!(fs::read_link(at("latest")).unwrap(), Path::new("1.log"));
+        assert!(at(".latest.0f.part").symlink_metadata().is_err());
+        fs::remove_dir(at(".latest.part")).unwrap();
         fs::create_dir(at("taken")).unwrap();
         assert!(point(&at("taken"), "1.log").is_err());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 5);

@@ -12,6 +12,7 @@ mod result_file;
 
 pub(crate) use bar::seconds as seconds_text;
 pub use human::print_line;
+pub(crate) use log_file::LOGS;
 pub use log_file::{LogFile, LogNames};
 pub use manner::Manner;
 pub(crate) use plain::harmless;

@@ -23,6 +23,7 @@ use std::{
 
 pub(crate) use regular::{open_regular, read_regular};
 pub use scope::Scope;
+pub(crate) use scope::is_below;
 pub(crate) use way::{Way, way};
 
 /// Somebody else who may change a file, a directory or a link.
@@ -39,6 +40,18 @@ pub(crate) struct Doubt {
 impl std::fmt::Display for Doubt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "`{}` {}", self.object.display(), self.why)
+    }
+}
+
+/// Who else may change the file or directory that a path names, or which one it names.
+///
+/// # Errors
+/// When the path leads nowhere, or something on the way cannot be read.
+pub(crate) fn doubt_of(path: &Path) -> io::Result<Option<Doubt>> {
+    let way = way(path)?;
+    match doubt_of_way(&way)? {
+        None => doubt_of_path(&way.real),
+        some => Ok(some),
     }
 }
 

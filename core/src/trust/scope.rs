@@ -3,12 +3,12 @@
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use build_image_plugin_api::Resource;
 
-use crate::report::Leftover;
+use crate::{publication::Publication, report::Leftover};
 
 /// Kind of resources that are files of this host (`ready::folder`).
 const FILE: &str = "file";
@@ -23,11 +23,23 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// The run's own directories, without links, and its IMAGE_DIR.
-    pub(crate) fn new<'p>(
-        own: impl IntoIterator<Item = &'p Path>,
+    /// The directories of a run: that of its journal, its artifacts where they are below the directory of all
+    /// builds' files, its staging directory, and IMAGE_DIR.
+    pub(crate) fn of_run(
+        id: &str,
+        run: &Path,
+        artifacts: Option<&Path>,
+        base: &Path,
         published: Option<&Path>,
     ) -> Self {
+        let artifacts = artifacts.filter(|directory| is_below(directory, base));
+        let staging = published.and_then(|directory| Publication::staging_of(directory, id).ok());
+        let own = [Some(run), artifacts, staging.as_deref()];
+        Self::new(own.into_iter().flatten(), published)
+    }
+
+    /// The run's own directories, without links, and its IMAGE_DIR.
+    fn new<'p>(own: impl IntoIterator<Item = &'p Path>, published: Option<&Path>) -> Self {
         let real = |path: &Path| fs::canonicalize(path).ok();
         Self {
             own: own.into_iter().filter_map(real).collect(),
@@ -78,6 +90,22 @@ impl Scope {
         self.own.iter().any(|own| parent.starts_with(own))
             || self.published.as_ref().is_some_and(|published| parent == *published)
     }
+}
+
+/// Whether a directory is below the one of all builds' files; links are followed. It may be gone already, with
+/// parents of it that are left.
+pub(crate) fn is_below(directory: &Path, base: &Path) -> bool {
+    let is_plain = |part: Component<'_>| !matches!(part, Component::ParentDir | Component::CurDir);
+    if !directory.components().all(is_plain) {
+        return false;
+    }
+    let existing = directory.ancestors().find(|directory| directory.symlink_metadata().is_ok());
+    let Some((existing, base)) = existing.zip(fs::canonicalize(base).ok()) else { return false };
+    let rest = directory.strip_prefix(existing).unwrap_or(Path::new(""));
+    let real = fs::canonicalize(existing).map(|real| real.join(rest));
+    real.is_ok_and(|directory| {
+        directory.starts_with(&base) && directory.components().ne(base.components())
+    })
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use crate::{
     ecs::Ecs,
     error::Failure,
     oss::Oss,
-    owner::Guard,
-    removal::{SNAPSHOT, remove_image},
+    owner::{Guard, of_unknown},
+    removal::{SNAPSHOT, find_image, remove_image},
     replace::{give_name_back, is_open, remove_replaced, to_the_end, wanted_name},
     retry::Policy,
     state::{IMAGE, MULTIPART, OBJECT, RENAMED, REPLACED, key_of},
@@ -121,7 +121,7 @@ fn needs_its_name<'a>(answer: &'a Discarded, resource: &Resource) -> Option<&'a 
 }
 
 async fn remove(context: &Context, guard: &mut Guard<'_>, resource: &Resource) -> Result<()> {
-    guard.check(resource).await?;
+    let is_own = guard.check(resource).await?;
     let Guard { config, credentials, .. } = *guard;
     let (bucket, region) = config.home();
     let bucket = resource.attributes.get("bucket").map(String::as_str).or(bucket);
@@ -131,6 +131,10 @@ async fn remove(context: &Context, guard: &mut Guard<'_>, resource: &Resource) -
     let bucket = || bucket.ok_or_else(|| unknown("bucket"));
     let oss = || Oss::open(&config.place_of(bucket()?, region)?, Arc::clone(credentials));
     let ecs = || Ecs::of_region(config, region, credentials);
+    // A bucket is the same one for every account; an image is seen by its own account only.
+    let by_account = !is_own && [IMAGE, RENAMED, REPLACED].contains(&resource.kind.as_str());
+    let is_absent = by_account
+        && find_image(&ecs()?, resource, bucket().unwrap_or_default(), &POLICY).await?.is_none();
     let removed = match resource.kind.as_str() {
         OBJECT => oss()?.delete(key_of(resource), &POLICY).await,
         MULTIPART => remove_upload(&oss()?, resource).await,
@@ -142,7 +146,8 @@ async fn remove(context: &Context, guard: &mut Guard<'_>, resource: &Resource) -
             "look it up in the version that made it",
         ))),
     };
-    removed.map_err(Error::from)
+    removed.map_err(Error::from)?;
+    if is_absent { Err(of_unknown(resource)) } else { Ok(()) }
 }
 
 /// Aborts an upload until the service does not know it any more, and every other one of exactly

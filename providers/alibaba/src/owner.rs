@@ -90,6 +90,16 @@ fn elsewhere(what: &str, then: &str, now: &str, setting: &str) -> Error {
         .with_hint(format!("set {setting} as it was then, or build again in a new run"))
 }
 
+/// The error for what was not found with keys of an account that is not known.
+pub(crate) fn of_unknown(resource: &Resource) -> Error {
+    let account = resource.attributes.get(ACCOUNT_ID).map_or("", String::as_str);
+    let what = resource.label();
+    Error::config(format!(
+        "{what} of account {account} is not found; whose keys these are is not known"
+    ))
+    .with_hint("use keys of that account, and allow them sts:GetCallerIdentity")
+}
+
 fn of_another(what: &str, then: &str, now: &str) -> Error {
     Error::config(format!("{what} belongs to account {then}, and these keys are of account {now}"))
         .with_hint("use the keys of that account")
@@ -104,12 +114,12 @@ pub(crate) struct Guard<'a> {
 }
 
 impl Guard<'_> {
-    /// Refuses a resource of another cloud or account. An account that cannot be learned is no reason
-    /// to refuse.
+    /// Refuses a resource of another cloud or account. Returns whether the account agrees; one that cannot be
+    /// learned is no reason to refuse, but then what is not found may be there for another account.
     ///
     /// # Errors
     /// Config error that names both.
-    pub(crate) async fn check(&mut self, resource: &Resource) -> Result<()> {
+    pub(crate) async fn check(&mut self, resource: &Resource) -> Result<bool> {
         let region = resource.region.as_deref().or(self.config.home().1).unwrap_or_default();
         let bucket = resource.attributes.get("bucket").map_or("", String::as_str);
         for (name, setting) in
@@ -126,13 +136,14 @@ impl Guard<'_> {
                 return Err(error.with_hint(format!("set {setting} as it was then")));
             }
         }
-        let Some(then) = resource.attributes.get(ACCOUNT_ID) else { return Ok(()) };
+        let Some(then) = resource.attributes.get(ACCOUNT_ID) else { return Ok(true) };
         if self.account.is_none() {
             self.account = Some(self.learn().await);
         }
         match self.account.as_ref().and_then(Option::as_ref) {
             Some(now) if now != then => Err(of_another(&resource.label(), then, now)),
-            _ => Ok(()),
+            Some(_) => Ok(true),
+            None => Ok(false),
         }
     }
 

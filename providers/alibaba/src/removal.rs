@@ -69,7 +69,8 @@ pub(crate) async fn remove_image(
     refused.map_or(Ok(()), Err)
 }
 
-async fn find_image(
+/// The image that a resource is about: by its id, or by its name and origin; nothing when it is not there.
+pub(crate) async fn find_image(
     ecs: &Ecs,
     resource: &Resource,
     bucket: &str,

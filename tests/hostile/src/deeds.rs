@@ -68,6 +68,8 @@ pub(crate) fn during_upload(
             let text = format!("the cloud refuses the key {secret}");
             return Err(Error::new(ErrorKind::Auth, text));
         }
+        "secret-checkpoint" => context.save("session", &format!("signed in with {secret}"))?,
+        "secret-resource" => context.will_create(&Resource::new("session", secret))?,
         "task-panic" => {
             return context.block_on(async {
                 let task = tokio::spawn(async { panic!("on purpose, in a task") });

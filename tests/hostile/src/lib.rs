@@ -152,6 +152,9 @@ impl Provider for Hostile {
         if self.deed == "huge-answer" {
             uploaded.facts.insert("huge".into(), "x".repeat(100 << 20).into());
         }
+        if self.deed == "secret-fact" {
+            uploaded.facts.insert("session".into(), self.secret.clone().into());
+        }
         if self.deed == "late-event" {
             deeds::tell_later(context.clone());
         }

@@ -34,6 +34,7 @@ pub(crate) use store::{Slot, clean};
 
 use super::address::shown;
 use crate::{
+    artifacts::cannot,
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     journal::Key,
@@ -220,7 +221,8 @@ impl<'a> Downloader<'a> {
             Some(digests) => digests,
             // Only a part of it came this way.
             None => {
-                let mut file = open_regular(&path).map_err(|error| cannot_write(&path, &error))?;
+                let mut file =
+                    open_regular(&path).map_err(|error| cannot("read", &path, &error))?;
                 self.digests(&mut file, wanted)?
             }
         };
@@ -304,7 +306,7 @@ impl<'a> Downloader<'a> {
         let mut transfer = self.transfer(url, &path, file, &[]);
         transfer.limit = Some(limit);
         match self.drive(&mut transfer) {
-            Ok(_) => fs::read(&path).map(Some).map_err(|error| cannot_write(&path, &error)),
+            Ok(_) => fs::read(&path).map(Some).map_err(|error| cannot("read", &path, &error)),
             Err(failure) if matches!(failure.status, Some(403 | 404 | 410)) => Ok(None),
             Err(failure) => Err(failure.error),
         }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    artifacts::{cannot, cannot_make, make_private, open_unlinked, write_whole},
+    artifacts::{cannot, cannot_lock, cannot_make, make_private, open_unlinked, write_whole},
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     journal::Key,
@@ -133,24 +133,25 @@ impl Slot {
         signer: Option<&Arc<Key>>,
     ) -> Result<Self> {
         let folder = store.join(key(url));
-        let failed = |error: io::Error| cannot_make(&folder, &error);
+        let examined = |error: io::Error| cannot("read", &folder, &error);
         loop {
-            make_private(&folder).map_err(failed)?;
+            make_private(&folder).map_err(|error| cannot_make(&folder, &error))?;
             match doubt_of_path(&folder) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 doubt => {
-                    if let Some(doubt) = doubt.map_err(failed)? {
+                    if let Some(doubt) = doubt.map_err(examined)? {
                         return Err(foreign(&doubt));
                     }
                 }
             }
             let path = folder.join(LOCK);
             let lock = open(&path).map_err(|error| cannot_write(&path, &error))?;
+            let unlocked = |error: io::Error| cannot_lock("lock", &path, &error, "ARTIFACTS_DIR");
             let alone = loop {
-                if try_lock(&lock, false).map_err(failed)? {
+                if try_lock(&lock, false).map_err(unlocked)? {
                     break true;
                 }
-                if !alone && try_lock(&lock, true).map_err(failed)? {
+                if !alone && try_lock(&lock, true).map_err(unlocked)? {
                     break false;
                 }
                 waiting();
@@ -159,7 +160,7 @@ impl Slot {
                 }
             };
             // Its last user may have removed the folder meanwhile, and somebody made it again.
-            let mine = lock.metadata().map_err(failed)?;
+            let mine = lock.metadata().map_err(examined)?;
             if fs::metadata(&path)
                 .is_ok_and(|now| (now.dev(), now.ino()) == (mine.dev(), mine.ino()))
             {
@@ -218,7 +219,9 @@ impl Slot {
     /// Lets others use the file too; nobody can replace it.
     pub(crate) fn share(&mut self) -> Result<()> {
         self.alone = false;
-        self.lock.lock_shared().map_err(|error| cannot("lock", &self.folder, &error))
+        self.lock
+            .lock_shared()
+            .map_err(|error| cannot_lock("lock", &self.folder, &error, "ARTIFACTS_DIR"))
     }
 
     /// Removes the slot, unless another build uses it.

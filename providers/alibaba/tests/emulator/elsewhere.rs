@@ -184,11 +184,22 @@ fn another_endpoint_or_account_is_refused_and_nothing_is_called_gone() {
     assert_eq!((answer.removed.len(), answer.remaining.len()), (0, 2), "{answer:?}");
     assert!(answer.remaining[0].reason.contains("account 42"), "{answer:?}");
 
-    // Whose keys they are cannot be learned now: the endpoint agrees, that is enough.
+    // Whose keys they are cannot be learned now: the endpoint agrees, and what is found is removed.
     emulator.set_faults(&refused("GetCallerIdentity")).unwrap();
     let again = Run::new(&emulator, next(&run.host, content()), &[]);
-    assert!(discard(&again, DiscardReason::Leftover, resources).remaining.is_empty());
+    assert!(discard(&again, DiscardReason::Leftover, resources.clone()).remaining.is_empty());
     assert_eq!(counts(&emulator), [0; 4]);
+    // An image that is not found may be there for the account that made it; a bucket is one for all accounts.
+    let answer = discard(&again, DiscardReason::Leftover, resources.clone());
+    let left: Vec<&str> = answer.remaining.iter().map(|left| left.resource.kind.as_str()).collect();
+    assert_eq!((left, answer.removed.len()), (vec!["image"], resources.len() - 1), "{answer:?}");
+    let left = &answer.remaining[0];
+    assert!(left.reason.contains("whose keys these are is not known"), "{left:?}");
+    assert!(left.hint.as_deref().unwrap().contains("sts:GetCallerIdentity"), "{left:?}");
+    // Once it is known, it is gone.
+    emulator.set_faults("[]").unwrap();
+    let known = Run::new(&emulator, next(&run.host, content()), &[]);
+    assert!(discard(&known, DiscardReason::Leftover, resources).remaining.is_empty());
 }
 
 #[test]

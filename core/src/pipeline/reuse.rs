@@ -1,0 +1,45 @@
+//! Decides whether the disk that an earlier build installed is used again, and claims the directory it is in.
+
+use std::{path::Path, sync::PoisonError};
+
+use super::Pipeline;
+use crate::{artifacts::Claim, error::Result, install::Made};
+
+impl Pipeline<'_> {
+    /// The directory with the disk of an earlier build, when that was made of the same inputs, is unchanged, and
+    /// only this user could have changed it.
+    ///
+    /// # Errors
+    /// When another build works in the directory, it belongs to another user, the disk cannot be read, or the user
+    /// cancels.
+    pub(super) fn reusable(
+        &self,
+        directory: &Path,
+        disk: &Path,
+        inputs: &str,
+    ) -> Result<Option<Claim>> {
+        let Some(claim) = Claim::earlier(directory, &self.plan.build.run_id)? else {
+            return Ok(None);
+        };
+        if let Some(why) = Made::doubt(directory, disk) {
+            let text = format!("the disk installed before is not trusted, installing again: {why}");
+            let hint = "set ARTIFACTS_DIR to a directory that only this user may write to";
+            self.reporter.warning(&text, Some(hint));
+            return Ok(None);
+        }
+        Ok(Made::is_in(directory, disk, inputs, &|| self.going_on())?.then_some(claim))
+    }
+
+    /// Keeps a directory until this process ends or removes it.
+    pub(super) fn hold(&self, claim: Claim) {
+        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
+    }
+
+    /// Creates the directory of this build, or empties an earlier build's.
+    ///
+    /// # Errors
+    /// As [`Claim::take`].
+    pub(super) fn take_artifacts(&self, directory: &Path) -> Result<Claim> {
+        Claim::take(directory, &self.plan.build.run_id, &self.inputs_of_build())
+    }
+}
