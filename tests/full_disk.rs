@@ -19,7 +19,7 @@ exit $code
 "#;
 
 /// Whether file systems can be mounted here by somebody who is root only for himself.
-fn can_mount() -> bool {
+pub(crate) fn can_mount() -> bool {
     if !needs(&["unshare", "mount"]) {
         return false;
     }
@@ -35,7 +35,7 @@ fn can_mount() -> bool {
 }
 
 /// Runs the program where `small` is a file system of this size; what it says, and the files left there.
-fn run(sandbox: &Sandbox, size: &str, words: &[&str]) -> (Run, Vec<String>) {
+pub(crate) fn run(sandbox: &Sandbox, size: &str, words: &[&str]) -> (Run, Vec<String>) {
     let small = sandbox.path().join("small");
     fs::create_dir_all(&small).unwrap();
     let inner = sandbox.command(words);

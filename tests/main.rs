@@ -53,6 +53,7 @@ mod provider_check;
 mod provider_new;
 mod registry;
 mod replace_interrupted;
+mod reproductions;
 mod resources;
 mod resume;
 mod resume_settings;

@@ -185,7 +185,7 @@ fn iso(sandbox: &Sandbox, file: &str, name: &str) -> Vec<String> {
 }
 
 /// What is tried, what makes it, and what the error names.
-const TRIALS: [(&str, Made, &str); 17] = [
+const TRIALS: [(&str, Made, &str); 18] = [
     ("backing file of a qcow2", backed, "backing file"),
     (
         "backing file in JSON",
@@ -194,6 +194,7 @@ const TRIALS: [(&str, Made, &str); 17] = [
     ),
     ("data file of a qcow2", external, "data file"),
     ("extent of a VMDK", extent, "is not a file in the same folder"),
+    ("linked extent of a VMDK", linked_extent, "outside of the descriptor's directory"),
     ("parent of a VMDK", parent, "parent"),
     ("tar", |s, name| archive(s, "d.tar", name), "tar"),
     ("OVA", |s, name| archive(s, "d.ova", name), "tar"),

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::harness::{Run, Sandbox, plugin_folder};
 
 /// A library that looks like a plugin from outside and runs `body` when it is opened.
-fn library(folder: &Path, name: &str, body: &str) {
+pub(crate) fn library(folder: &Path, name: &str, body: &str) {
     let source = format!(
         "#include <stdlib.h>\n#include <unistd.h>\n\
          char _1as_0lib_1header_0root_bmodule_bloader[256];\n\
@@ -31,7 +31,7 @@ fn library(folder: &Path, name: &str, body: &str) {
 }
 
 /// A program with this script.
-fn program(folder: &Path, name: &str, script: &str) -> PathBuf {
+pub(crate) fn program(folder: &Path, name: &str, script: &str) -> PathBuf {
     let path = folder.join(format!("build-image-provider-{name}"));
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -39,7 +39,7 @@ fn program(folder: &Path, name: &str, script: &str) -> PathBuf {
 }
 
 /// A script that says who it is, and does nothing else.
-fn describes(name: &str, more: &str) -> String {
+pub(crate) fn describes(name: &str, more: &str) -> String {
     format!(
         "read line; echo '{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"protocol\":\"1.0\"}}}}'\n\
          read line; echo '{{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{{\"name\":\"{name}\",\"version\":\"7.1\",\"summary\":\"of {name}\"{more}}}}}'"

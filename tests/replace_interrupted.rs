@@ -1,5 +1,6 @@
 //! Replaces an image in two regions with slow API calls, and is interrupted: by Ctrl-C, by SIGKILL and a
-//! clean-up, by SIGKILL and a resume. Moments are requests to the cloud, drawn by a seeded generator.
+//! clean-up, by SIGKILL and a resume, each at every moment. Moments are requests to the cloud, drawn by a seeded
+//! generator.
 //! Afterwards every region has exactly one image of the name, and nothing is left that no record knows.
 
 use std::{
@@ -18,10 +19,10 @@ use serde_json::Value;
 
 use crate::harness::{Run, Sandbox};
 
-/// Points of a whole run; BUILD_IMAGE_SOAK_LOTTERY=1 tries all of them.
-const POINTS: usize = 200;
-/// One in so many is tried otherwise.
-const STEP: usize = 17;
+/// Moments of a whole run; BUILD_IMAGE_SOAK_LOTTERY=1 tries each with all endings.
+const MOMENTS: usize = 200;
+/// One point in so many is tried otherwise. Not a multiple of the number of endings, so that all of them are tried.
+const STEP: usize = 50;
 const REGIONS: [&str; 2] = ["cn-hangzhou", "cn-shanghai"];
 const NAME: &str = "web";
 
@@ -161,8 +162,9 @@ fn an_interrupted_replacement_leaves_one_image_under_the_name() {
         usize::try_from(random >> 33).unwrap() % most
     };
     let ways = [Interruption::Signal, Interruption::KillAndClean, Interruption::KillAndResume];
+    let moments: Vec<usize> = (0..MOMENTS).map(|_| 1 + draw(all)).collect();
     let points: Vec<(usize, Interruption)> =
-        (0..POINTS).map(|number| (1 + draw(all), ways[number / step % 3])).collect();
+        moments.into_iter().flat_map(|moment| ways.map(|way| (moment, way))).collect();
     let (next, tally) = (AtomicUsize::new(0), Mutex::new([0; 3]));
     std::thread::scope(|scope| {
         for _ in 0..2 {

@@ -247,6 +247,13 @@ impl Publication {
             }
             swaps.push(Swap { staged, target, exchanges: now.is_some() });
         }
+        let outdated = outdated(&image_dir, files);
+        // Before any name is given: no set is whole with a file of an older one beside it.
+        if let Some(path) = outdated.iter().find(|path| path.is_dir() && !path.is_symlink()) {
+            let error = io::ErrorKind::IsADirectory.into();
+            return Err(cannot("remove", path, &error)
+                .hint("remove the directory, or set IMAGE_DIR to another one"));
+        }
         for (number, swap) in swaps.iter().enumerate() {
             if let Err(error) = swap.make() {
                 for made in swaps[..number].iter().rev() {
@@ -255,7 +262,7 @@ impl Publication {
                 return Err(cannot("write", &swap.target, &error));
             }
         }
-        remove_outdated(&image_dir, files)?;
+        remove_outdated(&outdated)?;
         sync_directory(&image_dir).map_err(|error| cannot("sync", &image_dir, &error))?;
         remove_staging(&staging)?;
         Ok(Committed::Published(files.iter().map(|file| image_dir.join(&file.name)).collect()))
@@ -440,24 +447,26 @@ fn image_of<'a>(name: &str, names: &'a [String]) -> Option<&'a String> {
 }
 
 /// Removes digests and signatures of older images with these names.
-fn remove_outdated(image_dir: &Path, files: &[PublishedFile]) -> Result<()> {
-    let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
-    let images = names.iter().filter(|name| image_of(name, &names).is_none());
-    for name in images.filter(|name| !name.ends_with(SCRIPT)) {
-        for companion in companions().map(|ending| format!("{name}{ending}")) {
-            if names.contains(&companion) {
-                continue;
+fn remove_outdated(outdated: &[PathBuf]) -> Result<()> {
+    for path in outdated {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(cannot("remove", path, &error));
             }
-            let path = image_dir.join(companion);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(cannot("remove", &path, &error));
-                }
-                Ok(()) | Err(_) => {}
-            }
+            Ok(()) | Err(_) => {}
         }
     }
     Ok(())
+}
+
+/// Where companions of the images could be that the new set does not have.
+fn outdated(image_dir: &Path, files: &[PublishedFile]) -> Vec<PathBuf> {
+    let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
+    let images = names.iter().filter(|name| image_of(name, &names).is_none());
+    let companions = images
+        .filter(|name| !name.ends_with(SCRIPT))
+        .flat_map(|name| companions().map(move |ending| format!("{name}{ending}")));
+    companions.filter(|name| !names.contains(name)).map(|name| image_dir.join(name)).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
  * Runs a program and follows the system calls of all its threads, not of programs that it starts. Whatever
  * changes the names below FOLDER, or the length of a file there, is an effect. WHEN and NUMBER say where the
  * program is killed: `before 3` when the next call would be the third effect, `after 3` when the third one is
- * done. `count 0` lets it run. LOG gets a line for every effect. Exit code 99: killed; 98: processes cannot
+ * done. `count 0` lets it run. With `write-count 0`, `write-kill 3` and `write-int 3` only what writes bytes to a
+ * file below FOLDER is an effect, and `write-int` sends SIGINT and lets the program continue. LOG gets a line for
+ * every effect. Exit code 99: killed; 98: processes cannot
  * be followed here; otherwise the program's own. System calls and not functions of the C library are counted:
  * Rust programs make some of them without it. For x86-64 Linux since 5.3. */
 #define _GNU_SOURCE
@@ -51,6 +53,15 @@ static const struct call calls[] = {
     {SYS_creat, NO_FILE, 0, "create"},      {SYS_open, NO_FILE, 0, "create"},
     {SYS_openat, 0, 1, "create"},
 };
+static const struct call writes[] = {
+    {SYS_write, 0, NO_FILE, "write"},       {SYS_pwrite64, 0, NO_FILE, "write"},
+    {SYS_writev, 0, NO_FILE, "write"},      {SYS_pwritev, 0, NO_FILE, "write"},
+    {SYS_pwritev2, 0, NO_FILE, "write"},    {SYS_sendfile, 0, NO_FILE, "write"},
+    {SYS_copy_file_range, 2, NO_FILE, "write"},
+};
+/* The calls that are followed. */
+static const struct call *followed = calls;
+static size_t rows = sizeof calls / sizeof *calls;
 
 /* An effect that a thread is about to have; `name` is null when its call is none. */
 static struct { pid_t thread; const char *name; char path[2 * PATH_MAX]; } pending[THREADS];
@@ -88,8 +99,8 @@ static int is_effect(pid_t thread, const struct syscall_info *info, const char *
     const uint64_t *words = info->entry.words;
     int slot = slot_of(thread);
     pending[slot].name = NULL;
-    for (size_t row = 0; row < sizeof calls / sizeof *calls; row++) {
-        const struct call *call = &calls[row];
+    for (size_t row = 0; row < rows; row++) {
+        const struct call *call = &followed[row];
         if ((uint64_t)call->number != info->entry.number) continue;
         char *path = pending[slot].path, relative[PATH_MAX] = "";
         path[0] = 0;
@@ -119,7 +130,8 @@ static int killed(pid_t child, int log) {
     return KILLED;
 }
 
-static int follow(pid_t child, const char *folder, int before, long number, int log) {
+static int follow(pid_t child, const char *folder, const char *when, long number, int log) {
+    int before = strcmp(when, "before") == 0, interrupts = strcmp(when, "write-int") == 0;
     long done = 0;
     for (;;) {
         int status, sent = 0;
@@ -143,7 +155,8 @@ static int follow(pid_t child, const char *folder, int before, long number, int 
             int slot = slot_of(thread);
             if (pending[slot].name && !info.exit.is_error) {
                 dprintf(log, "%s %s\n", pending[slot].name, pending[slot].path + strlen(folder) + 1);
-                if (++done == number && !before) return killed(child, log);
+                if (++done == number && interrupts) kill(child, SIGINT);
+                else if (done == number && !before) return killed(child, log);
             }
             pending[slot].name = NULL;
         }
@@ -164,5 +177,9 @@ int main(int count, char **words) {
     long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL;
     if (log < 0 || child < 0 || ptrace(PTRACE_SEIZE, child, 0, options) != 0) return CANNOT;
     if (ptrace(PTRACE_INTERRUPT, child, 0, 0) != 0 || write(begin[1], "", 1) != 1) return CANNOT;
-    return follow(child, words[1], strcmp(words[2], "before") == 0, atol(words[3]), log);
+    if (strncmp(words[2], "write", 5) == 0) {
+        followed = writes;
+        rows = sizeof writes / sizeof *writes;
+    }
+    return follow(child, words[1], words[2], atol(words[3]), log);
 }

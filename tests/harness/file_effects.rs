@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     sync::OnceLock,
 };
 
@@ -52,13 +52,24 @@ pub(crate) fn killed_at_effect(
     (when, number): (&str, u64),
     log: &Path,
 ) -> (bool, Vec<String>) {
+    let (output, effects) = struck_at_effect(command, folder, (when, number), log);
+    (output.status.code() == Some(KILLED), effects)
+}
+
+/// Runs a command as [`killed_at_effect`] does, also with `write-count`, `write-kill` and `write-int`
+/// (file_effects.c). What it printed and how it ended, and the effects that it had.
+pub(crate) fn struck_at_effect(
+    command: &Command,
+    folder: &Path,
+    (when, number): (&str, u64),
+    log: &Path,
+) -> (Output, Vec<String>) {
     let mut outer = Command::new(follower().unwrap());
     outer.arg(folder).args([when, &number.to_string()]).arg(log);
     outer.arg(command.get_program()).args(command.get_args());
     outer.current_dir(command.get_current_dir().unwrap()).env_clear();
     outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    outer.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let status = outer.status().unwrap();
+    let output = outer.stdin(Stdio::null()).output().unwrap();
     let effects = fs::read_to_string(log).unwrap();
-    (status.code() == Some(KILLED), effects.lines().map(str::to_owned).collect())
+    (output, effects.lines().map(str::to_owned).collect())
 }

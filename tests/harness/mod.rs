@@ -13,7 +13,7 @@ mod tools;
 mod web;
 
 pub(crate) use console::run_page;
-pub(crate) use file_effects::{can_follow, killed_at_effect};
+pub(crate) use file_effects::{can_follow, killed_at_effect, struck_at_effect};
 pub(crate) use guest::{Iso, Turn, needs, needs_python, needs_qemu};
 pub(crate) use jumping_clock::Clock;
 pub(crate) use nested::{alone, built, cargo, copy_tree, hostile, nested_target};

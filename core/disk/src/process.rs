@@ -320,6 +320,8 @@ pub fn command_line(program: &Path, args: &[OsString]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn shell(script: &str) -> Call {
@@ -346,6 +348,31 @@ mod tests {
             String::from_utf8(call.capture(Duration::from_secs(20)).unwrap().stdout).unwrap();
         assert!(text.contains("HOME") && text.contains("PATH"), "{text}");
         assert!(!text.contains("SECRET"), "{text}");
+    }
+
+    #[test]
+    fn setpriv_is_tried_with_nothing_of_the_environment_but_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let seen = directory.path().join("seen");
+        let setpriv = directory.path().join("setpriv");
+        let script = format!(
+            "#!/bin/sh\nif [ \"$4\" = true ]; then /usr/bin/env >'{}'; fi\nshift 3\nexec \"$@\"\n",
+            seen.display()
+        );
+        std::fs::write(&setpriv, script).unwrap();
+        std::fs::set_permissions(&setpriv, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:/usr/bin:/bin", directory.path().display());
+        let mut call = shell("echo $SECRET");
+        let vars = [("PATH", path.as_str()), ("SECRET", "wanted by the program")];
+        call.environment = Environment::exactly(vars.map(|(k, v)| (k.into(), v.into())));
+        let got = call.capture(Duration::from_secs(20)).unwrap();
+        assert_eq!(got.stdout, b"wanted by the program\n");
+        let seen = std::fs::read_to_string(seen).expect("setpriv was not tried");
+        let names = seen.lines().filter_map(|line| Some(line.split_once('=')?.0));
+        // The shell sets the others.
+        let foreign: Vec<&str> =
+            names.filter(|name| !["PATH", "PWD", "OLDPWD", "SHLVL", "_"].contains(name)).collect();
+        assert!(foreign.is_empty(), "{foreign:?}");
     }
 
     #[test]

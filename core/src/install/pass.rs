@@ -150,3 +150,25 @@ fn start(initrd: &Path) -> Duration {
     let bytes = fs::metadata(initrd).map_or(0, |file| file.len());
     KVM_START + Duration::from_secs(bytes / UNPACKED_PER_SECOND)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_news_once_a_second_after_a_while_and_over_with_a_line() {
+        let silence = Silence::new();
+        let quiet_for = |seconds| {
+            let since = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+            silence.since.set(since);
+            silence.news()
+        };
+        assert_eq!(quiet_for(QUIET - 1), None);
+        assert_eq!(quiet_for(QUIET), Some(QUIET));
+        assert_eq!(quiet_for(QUIET), None, "shown already");
+        assert_eq!(quiet_for(QUIET + 60), Some(QUIET + 60));
+        silence.line();
+        assert_eq!(silence.news(), None);
+        assert_eq!(quiet_for(QUIET + 60), Some(QUIET + 60), "another silence as long");
+    }
+}

@@ -271,6 +271,7 @@ impl<'a> Pipeline<'a> {
             outcome.virtual_size = disk.virtual_size;
             outcome.image_length = disk.length.unwrap_or(disk.length_limit);
         }
+        self.take_up_package(outcome);
         if !self.was_reached(State::Registered) {
             return;
         }
@@ -297,13 +298,27 @@ impl<'a> Pipeline<'a> {
         }
     }
 
+    /// Names the file that an earlier process of the run published, or has ready, in the outcome.
+    fn take_up_package(&self, outcome: &mut Outcome) {
+        let facts = self.host.step_done(PUBLISH).unwrap_or_default();
+        let staged = facts.get("file").and_then(Value::as_str).map(Path::new);
+        let directory = self.plan.build.image_dir.as_deref();
+        let (Some(staged), Some(directory)) = (staged, directory) else { return };
+        let Some(name) = staged.file_name() else { return };
+        let file = Path::new(directory).join(name);
+        let found = [file.as_path(), staged].into_iter().find_map(|path| path.metadata().ok());
+        outcome.image_length = found.map_or(outcome.image_length, |found| found.len());
+        outcome.file = Some(self.host.shown(&file.display().to_string()));
+        outcome.location = Some(directory.to_owned());
+    }
+
     /// Removes what the build created, or keeps it for `resume`.
     fn abandon(&self, error: &Error, outcome: &mut Outcome) {
         outcome.images.clear();
         outcome.image_id.clear();
         // A resumed run that was refused before it did anything keeps what it was to continue.
         let untouched = !self.earlier.is_empty() && !self.acted;
-        let kept = self.plan.keep_on_failure || untouched;
+        let kept = self.plan.keep_on_failure || untouched || !self.begins_undo(outcome);
         if !kept {
             self.discard(false, outcome);
             self.drop_publication(outcome);

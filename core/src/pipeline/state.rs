@@ -86,6 +86,9 @@ pub struct Row {
     pub flows: &'static [Flow],
 }
 
+/// The step in which a failed build is undone. What it did not record may have been removed or renamed.
+pub(super) const CLEANUP: &str = "cleanup";
+
 const ALL: &[Flow] = &[Flow::Cloud, Flow::Package, Flow::Local];
 const WITH_IMAGE: &[Flow] = &[Flow::Cloud, Flow::Local];
 
@@ -161,10 +164,16 @@ impl State {
         self.row().step
     }
 
-    /// Whether journal lines say that it was reached.
+    /// Whether journal lines say that it was reached. What only stays as it is, such as a registered image with its
+    /// name, does not count any more once undoing it began.
     #[must_use]
     pub fn is_reached(self, entries: &[Entry]) -> bool {
-        entries.iter().any(|entry| match (self, entry) {
+        let may_be_undone = self.row().entrance == Entrance::Keep && self < Self::Released;
+        let undone = entries
+            .iter()
+            .rposition(|entry| matches!(entry, Entry::StepStarted { step } if step == CLEANUP));
+        let first = undone.filter(|_| may_be_undone).unwrap_or_default();
+        entries.iter().skip(first).any(|entry| match (self, entry) {
             (Self::Planned, Entry::RunStarted { .. })
             | (Self::Released, Entry::ProductsReleased { .. }) => true,
             (_, Entry::StepDone { step, .. }) => step == self.step(),
@@ -229,5 +238,15 @@ mod tests {
         assert_eq!(State::of(&entries), State::Released);
         assert!(!State::Attested.is_reached(&entries));
         assert!(State::Planned < State::Notified);
+    }
+
+    #[test]
+    fn an_image_that_may_have_been_undone_is_registered_again() {
+        let done = |step: &str| Entry::StepDone { step: step.to_owned(), facts: 1.into() };
+        let mut entries = vec![done("upload"), done("register"), done("attest")];
+        entries.push(Entry::StepStarted { step: CLEANUP.to_owned() });
+        assert_eq!(State::of(&entries), State::Uploaded);
+        entries.push(done("register"));
+        assert_eq!(State::of(&entries), State::Registered);
     }
 }

@@ -8,7 +8,10 @@ use build_image_plugin_api::{
     document::{DiscardReason, DiscardRequest, Discarded},
 };
 
-use super::Pipeline;
+use super::{
+    Pipeline,
+    state::{CLEANUP, Flow, State},
+};
 use crate::{
     error::{Error, Result},
     interrupt::Interrupt,
@@ -98,6 +101,25 @@ impl Pipeline<'_> {
         Scope::of_run(&build.run_id, &plan.run, artifacts.as_deref(), &plan.base, published)
     }
 
+    /// Records that the build is undone from here on. A registered image is left as it is when that cannot be recorded:
+    /// a resumed run would find it registered, and give its name to nothing.
+    pub(super) fn begins_undo(&self, outcome: &mut Outcome) -> bool {
+        let started = self.host.record(Entry::StepStarted { step: CLEANUP.to_owned() });
+        let Err(error) = started else { return true };
+        if self.plan.flow() != Flow::Cloud
+            || self.host.step_done(State::Registered.step()).is_none()
+        {
+            return true;
+        }
+        let left = |resource: Resource| Leftover {
+            resource,
+            reason: error.message.clone(),
+            hint: error.hint.clone(),
+        };
+        outcome.leftovers.extend(self.host.resources().into_iter().map(left));
+        false
+    }
+
     /// Last created is removed first.
     pub(super) fn discard(&self, means_only: bool, outcome: &mut Outcome) {
         let mut resources = self.host.resources();
@@ -113,7 +135,7 @@ impl Pipeline<'_> {
             let labels: Vec<String> = resources.iter().map(Resource::label).collect();
             // A step of its own, so that it is never silent for long; it is none of the build's.
             let text = format!("removing {}", labels.join(", "));
-            self.reporter.begin("cleanup", &self.host.mask().text(&text));
+            self.reporter.begin(CLEANUP, &self.host.mask().text(&text));
         }
         let reason = if means_only { DiscardReason::Done } else { DiscardReason::Failed };
         let run_id = self.plan.build.run_id.clone();

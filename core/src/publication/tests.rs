@@ -160,13 +160,26 @@ fn names_that_were_given_are_taken_back_when_a_later_one_fails() {
 #[test]
 fn a_directory_at_a_final_name_is_refused_and_a_link_is_replaced_not_followed() {
     let (directory, publication, files) = staged();
-    let target = directory.path().join("d.img.sha256");
-    fs::create_dir(&target).unwrap();
-    let before = content(directory.path());
-    let error = Publication::commit(directory.path(), RUN, &files).unwrap_err();
-    assert!(error.message.contains("d.img.sha256"), "{error}");
-    assert_eq!(content(directory.path()), before);
-    fs::remove_dir(&target).unwrap();
+    // One of the new set, and one that only an older set has.
+    let (target, outdated) = ("d.img.sha256", "d.img.512.sig");
+    let in_set = |name: &str| files.iter().any(|file| file.name == name);
+    assert!(in_set(target) && !in_set(outdated));
+    for name in [target, outdated] {
+        let path = directory.path().join(name);
+        let older = fs::read(&path).ok();
+        let _ = fs::remove_file(&path);
+        fs::create_dir(&path).unwrap();
+        let before = content(directory.path());
+        let error = Publication::commit(directory.path(), RUN, &files).unwrap_err();
+        assert!(error.message.contains(name), "{error}");
+        assert_eq!(content(directory.path()), before, "{name}");
+        fs::remove_dir(&path).unwrap();
+        if let Some(older) = older {
+            fs::write(path, older).unwrap();
+        }
+    }
+    let target = directory.path().join(target);
+    let _ = fs::remove_file(&target);
     let outside = tempfile::NamedTempFile::new().unwrap();
     symlink(outside.path(), &target).unwrap();
     let files = publication.files().unwrap();

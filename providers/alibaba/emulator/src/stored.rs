@@ -1,6 +1,7 @@
 //! A look at a state directory from outside, with or without an emulator running on it: counts,
 //! images, and an image's disk as the guest would see it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use build_image_disk::format::export_raw;
@@ -30,6 +31,8 @@ pub struct StoredImage {
     pub created: String,
     /// Bucket and object of the system disk, as `bucket/object`.
     pub source: String,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// An image's disk that cannot be written out.
@@ -94,6 +97,7 @@ impl Stored {
                     architecture: image.architecture.clone(),
                     created: clock::iso(image.created),
                     source: format!("{}/{}", disk.bucket, disk.object),
+                    tags: image.tags.clone(),
                 })
             })
             .collect()

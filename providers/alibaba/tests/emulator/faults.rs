@@ -1,9 +1,10 @@
 //! A bad network, a service that fails, a task that does: what is outlived and what is told.
 
+use build_image_emulator_alibaba::Config;
 use build_image_plugin_api::ErrorKind;
 use serde_json::{Value, json};
 
-use crate::harness::{LENGTH, PART, Run, count, emulator, host};
+use crate::harness::{LENGTH, PART, Run, calls, count, emulator, emulator_with, host};
 
 fn upload_under(faults: &Value, extra: &[(&str, Value)]) -> u64 {
     let emulator = emulator();
@@ -95,6 +96,41 @@ fn polling_outlives_faults_and_waits_for_the_image_itself() {
     emulator.set_faults(&faults.to_string()).unwrap();
     let run = Run::new(&emulator, host(), &[]);
     run.register(run.upload().unwrap()).unwrap();
+}
+
+/// Looks again at once, for up to a minute.
+fn quick() -> [(&'static str, Value); 2] {
+    [("ALIBABA_IMAGE_IMPORT_MONITOR_RETRY_DELAY", json!(0)), ("ALIBABA_IMPORT_TIMEOUT", json!(60))]
+}
+
+/// Rules that leave the image out of nine lists, show it once, and so on; `times` over.
+fn now_and_then_unlisted(times: u64) -> Vec<Value> {
+    let burst = |number| json!({"operation": "DescribeImages", "nth": 10 * number + 1, "count": 9, "action": "unlisted"});
+    (0..times).map(burst).collect()
+}
+
+#[test]
+fn an_image_that_is_missing_in_lists_now_and_then_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let emulator = emulator_with(Config { log_requests: Some(log.clone()), ..Config::default() });
+    let mut faults = now_and_then_unlisted(4);
+    faults.push(json!({"operation": "ImportImage", "action": {"keep_creating": 4}}));
+    emulator.set_faults(&Value::from(faults).to_string()).unwrap();
+    let run = Run::new(&emulator, host(), &quick());
+    run.register(run.upload().unwrap()).unwrap();
+    // More lists without the image than make it count as gone when they follow each other.
+    assert!(calls(&log, "DescribeImages") > 40, "the image was there at once");
+}
+
+#[test]
+fn an_image_that_is_in_no_list_any_more_is_an_error_soon() {
+    let emulator = emulator();
+    emulator.set_faults(r#"[{"operation":"DescribeImages","action":"unlisted"}]"#).unwrap();
+    let run = Run::new(&emulator, host(), &quick());
+    let error = run.register(run.upload().unwrap()).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    assert!(error.message.contains("is not listed"), "{error}");
 }
 
 #[test]

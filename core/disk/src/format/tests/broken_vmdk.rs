@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::{convert, kind_of, patched, raw_disk, survive};
@@ -284,4 +285,36 @@ fn each_broken_field_of_a_vdi_is_refused() {
     assert_eq!(kind_of(&path, &patched(&whole, &[(0x4c, &[4])])), None);
     assert_eq!(GuestReader::open(&path).unwrap_err().kind(), Kind::Unsupported);
     survive(folder.path(), &whole, (0x40..0x188).chain(map..map + 16));
+}
+
+#[test]
+fn an_extent_that_is_a_link_out_of_the_directory_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("images");
+    fs::create_dir(&images).unwrap();
+    for flat in [folder.path().join("elsewhere"), images.join("other")] {
+        raw_disk(&flat, MIB, &[(0, 1000)]);
+    }
+    let descriptor = images.join("d.vmdk");
+    let text = "# Disk DescriptorFile\nversion=1\nCID=123a\nparentCID=ffffffff\n\
+                createType=\"monolithicFlat\"\nRW 2048 FLAT \"d-flat.vmdk\" 0\n";
+    fs::write(&descriptor, text).unwrap();
+    let beside = images.join("d-flat.vmdk");
+    let outside = folder.path().join("elsewhere");
+    for (target, refused) in [
+        (outside.as_path(), true),
+        (Path::new("../elsewhere"), true),
+        (Path::new("../images/other"), false),
+        (Path::new("other"), false),
+    ] {
+        symlink(target, &beside).unwrap();
+        let opened = GuestReader::open(&descriptor);
+        let kind = opened.err().map(|error| error.kind());
+        assert_eq!(kind, refused.then_some(Kind::Unsupported), "{}", target.display());
+        fs::remove_file(&beside).unwrap();
+    }
+    // The directory itself may be reached through a link.
+    symlink("images", folder.path().join("link")).unwrap();
+    raw_disk(&beside, MIB, &[(0, 1000)]);
+    GuestReader::open(&folder.path().join("link/d.vmdk")).unwrap();
 }

@@ -163,17 +163,33 @@ impl Part {
     }
 }
 
-/// Opens an extent in the descriptor's folder.
+/// Opens an extent in the descriptor's directory. A link to elsewhere is refused: whoever made the image would
+/// choose a file of the host that becomes part of the disk.
 fn beside(image: &Image, name: &str) -> Result<Image, Error> {
-    let path = image.path.parent().unwrap_or(Path::new(".")).join(name);
-    let opened = image.open_other(&path);
-    opened.map_err(|error| {
+    let directory = match image.path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let path = directory.join(name);
+    let opened = image.open_other(&path).map_err(|error| {
         if error.kind() == Kind::NotFound {
             error.with_hint("an extent of the VMDK is missing: put it beside its descriptor")
         } else {
             error
         }
-    })
+    })?;
+    let real =
+        |path: &Path| path.canonicalize().map_err(|source| Error::io("cannot open", path, source));
+    let extent = real(&path)?;
+    if extent.parent() != Some(real(directory)?.as_path()) {
+        let message = "the extent is a link to a file outside of the descriptor's directory:";
+        return Err(Error::new(Kind::Unsupported, message)
+            .at(&path)
+            .with_hint("put the extent itself beside its descriptor"));
+    }
+    // The open file, too, so that a link that is changed meanwhile gains nothing.
+    opened.stamp.still(&extent)?;
+    Ok(opened)
 }
 
 impl Content for Guest {

@@ -66,6 +66,7 @@ pub(crate) fn describe(context: &Context<'_>, params: &Params) -> Result<Value, 
     let mut found: Vec<(&Image, &'static str, i64)> = world
         .images
         .iter()
+        .filter(|_| !context.plan.unlisted)
         .filter(|image| image.region == region && is("ImageOwnerAlias", "self"))
         .filter(|image| ids.as_ref().is_none_or(|ids| ids.contains(&image.id.as_str())))
         .filter(|image| name.as_ref().is_none_or(|name| image.name.contains(name.as_str())))

@@ -66,6 +66,7 @@ pub(super) enum Word {
     CorruptAnswer,
     Throttle,
     ExpireToken,
+    Unlisted,
 }
 
 /// Actions with a number, written `{"name": N}`.
@@ -113,6 +114,8 @@ pub(crate) struct Plan {
     pub(crate) corrupt_answer: bool,
     pub(crate) throttle: bool,
     pub(crate) expire_token: bool,
+    /// A list of images is empty.
+    pub(crate) unlisted: bool,
     /// How much later the server's clock is, in milliseconds.
     pub(crate) skew: Millis,
     pub(crate) fail_task: Option<FailTask>,
@@ -138,6 +141,7 @@ impl Plan {
             Action::Word(Word::CorruptAnswer) => self.corrupt_answer = true,
             Action::Word(Word::Throttle) | Action::Number(Number::Qps(_)) => self.throttle = true,
             Action::Word(Word::ExpireToken) => self.expire_token = true,
+            Action::Word(Word::Unlisted) => self.unlisted = true,
             Action::Status(status) => self.status = Some(status.clone()),
             Action::Number(Number::StallMs(time)) => {
                 self.stall = Some(Duration::from_millis(*time));
@@ -168,6 +172,7 @@ impl Action {
             Self::Word(Word::CorruptAnswer) => "corrupt_answer",
             Self::Word(Word::Throttle) => "throttle",
             Self::Word(Word::ExpireToken) => "expire_token",
+            Self::Word(Word::Unlisted) => "unlisted",
             Self::Status(_) => "status",
             Self::Number(Number::StallMs(_)) => "stall_ms",
             Self::Number(Number::HoldAnswerMs(_)) => "hold_answer_ms",

@@ -1,0 +1,462 @@
+//! A build with a sandbox and a cloud for itself, and what it must have delivered or left as it was.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::OnceLock,
+};
+
+use build_image_emulator_alibaba::Stored;
+use serde_json::{Value, json};
+
+use super::{BOUNDED, KEY, OCCUPIED, REFUSED, WRITE_INT, WRITE_KILL};
+use crate::{
+    concurrent_builds::{is_equal, unpacked},
+    harness::{Clock, Run, Sandbox, names, struck_at_effect, tool},
+};
+
+/// Content of every file of an earlier build. Statement and result document replace JSON documents only.
+const EARLIER: &str = r#"{"result": "EARLIER"}"#;
+/// The statement, and its signed form.
+const STATEMENT: &str = "statement.json";
+const ENVELOPE: &str = "statement.intoto.jsonl";
+const RESULT: &str = "result.json";
+/// Every image of a cloud has this name, and that of an earlier build.
+const NAME: &str = "seam";
+/// What every build is asked for, beside its disk.
+const WANTED: [&str; 4] = ["--provenance-file", STATEMENT, "--output-json-file", RESULT];
+/// What builds for a cloud are asked for besides, and those whose images may have tags.
+const NAMED: [&str; 2] = ["--cloud-image-name", NAME];
+const TAGGED: [&str; 2] = ["--image-tags", "[{owner: seam}]"];
+/// Members of documents that differ between two builds of one disk: identifiers, times, and how much was sent.
+const DIFFERS: [&str; 13] = [
+    "bytes_sent",
+    "durations",
+    "end_time",
+    "finishedOn",
+    "image_id",
+    "id",
+    "invocationId",
+    "log_file",
+    "run_id",
+    "start_time",
+    "startedOn",
+    "uuid",
+    // Archives hold times; the digests of images are compared with the files.
+    "image_length",
+];
+
+/// A private key for signatures, made once.
+fn key() -> &'static str {
+    static MADE: OnceLock<String> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let curve = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"];
+        tool(Path::new("/"), &[&["openssl", "genpkey"][..], &curve].concat())
+    })
+}
+
+/// Identifiers that the cloud draws: of images, snapshots and tasks.
+fn identifiers() -> &'static regex::Regex {
+    static MADE: OnceLock<regex::Regex> = OnceLock::new();
+    MADE.get_or_init(|| regex::Regex::new(r"\b[a-z]-[a-z0-9]{18,24}\b").unwrap())
+}
+
+/// What a build delivers, without what differs between two builds of one disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Delivered {
+    /// Names of the files in IMAGE_DIR.
+    pub(super) published: Vec<String>,
+    /// Name, region, architecture and tags of each image in the cloud.
+    images: Vec<Value>,
+    statement: Value,
+    /// Absent where the run was finished by a command that has no result document.
+    pub(super) result: Option<Value>,
+}
+
+/// A build, in the place of an earlier one that has published files and an image of the same names.
+pub(super) struct Bench {
+    words: &'static [&'static str],
+    pub(super) sandbox: Sandbox,
+    state: tempfile::TempDir,
+    /// Requests that were made to the cloud before the build.
+    before: u64,
+    /// Identifier of the image of an earlier build.
+    replaced: Option<String>,
+    /// Outputs of the earlier build whose place a directory can take.
+    outputs: Vec<String>,
+}
+
+impl Bench {
+    /// `published` are the names of the files that an earlier build left.
+    pub(super) fn new(words: &'static [&'static str], published: &[String]) -> Self {
+        let (sandbox, state) = Sandbox::with_kept_cloud();
+        sandbox.write("replace.yml", &sandbox.config(&[("ALIBABA_IF_EXISTS", "replace")]));
+        sandbox.write("key.pem", key());
+        let images = published.iter().map(|name| format!("images/{name}"));
+        let outputs = [STATEMENT, ENVELOPE].map(str::to_owned).into_iter().chain(images).collect();
+        let mut bench = Self { words, sandbox, state, before: 0, replaced: None, outputs };
+        if words.contains(&"replace.yml") {
+            bench.sandbox.disk("old.raw", 2, 1);
+            let earlier = ["--disk", "old.raw", "-c", "config.yml", "-p", "alibaba"];
+            bench.sandbox.run(&[&earlier[..], &NAMED].concat()).succeeded();
+            bench.replaced = Some(bench.stored()[0].0.clone());
+            fs::remove_dir_all(bench.sandbox.path().join("logs")).unwrap();
+        }
+        bench.sandbox.disk("disk.raw", 3, 1);
+        for name in published {
+            bench.sandbox.write(&format!("images/{name}"), EARLIER);
+        }
+        for name in [STATEMENT, ENVELOPE, RESULT] {
+            bench.sandbox.write(name, EARLIER);
+        }
+        bench.before = bench.requests();
+        bench
+    }
+
+    fn all_words(&self) -> Vec<&'static str> {
+        let cloud: &[&[&str]] = match self.words[0] {
+            "alibaba" => &[&NAMED, &TAGGED],
+            "aws" | "azure" | "gce" => &[&NAMED],
+            _ => &[],
+        };
+        [&["--disk", "disk.raw"][..], &WANTED, &cloud.concat(), &["-p"], self.words].concat()
+    }
+
+    fn is_cloud(&self) -> bool {
+        self.words[0] == "alibaba" && !self.words.contains(&"--no-upload")
+    }
+
+    fn signs(&self) -> bool {
+        self.words.contains(&KEY)
+    }
+
+    fn images(&self) -> PathBuf {
+        self.sandbox.path().join("images")
+    }
+
+    /// Requests that were made to the cloud.
+    pub(super) fn requests(&self) -> u64 {
+        let log = fs::read_to_string(self.state.path().join("requests.jsonl")).unwrap_or_default();
+        log.lines().count() as u64 - self.before
+    }
+
+    /// Identifier, and what else is known, of each image in the cloud.
+    fn stored(&self) -> Vec<(String, Value)> {
+        let stored = Stored::open(&self.state.path().join("cloud")).unwrap();
+        let known = stored.images().into_iter().map(|image| {
+            let tags: BTreeMap<&String, &String> =
+                image.tags.iter().filter(|(_, value)| !is_drawn(value)).collect();
+            let facts = json!({
+                "name": image.name,
+                "region": image.region,
+                "architecture": image.architecture,
+                "format": image.format,
+                "tags": tags,
+            });
+            (image.id, facts)
+        });
+        known.collect()
+    }
+
+    /// Runs the build, disturbed where `what` and `number` say: at a line of its journal, at a request, at a
+    /// write to the files it packs, by a bound on the size of files, or by a directory in the place of a file.
+    pub(super) fn disturbed(&self, what: &str, number: u64) -> Run {
+        let emulator = self.sandbox.emulator.as_ref().unwrap();
+        let mut command = self.sandbox.command(&self.all_words());
+        let clock = Clock::new(self.state.path().join("clock"));
+        match what {
+            REFUSED => {
+                let action = r#"{"status":403,"code":"Forbidden.RAM"}"#;
+                let rule = format!(r#"[{{"operation":"*","nth":{number},"action":{action}}}]"#);
+                emulator.set_faults(&rule).unwrap();
+            }
+            WRITE_KILL | WRITE_INT => return Run::of(&self.at_write(what, number).0, None),
+            BOUNDED => command = bounded(&command, number),
+            OCCUPIED => {
+                let path = self.output(number);
+                fs::remove_file(&path).unwrap();
+                fs::create_dir(&path).unwrap();
+            }
+            _ => drop(command.env("BUILD_IMAGE_TRIAL_KILL", format!("{what}:{number}"))),
+        }
+        if what == "clock" {
+            clock.rules(&mut command);
+        }
+        let run = Run::of(&command.stdin(Stdio::null()).output().unwrap(), None);
+        emulator.set_faults("[]").unwrap();
+        run
+    }
+
+    /// Runs the build and strikes at the write of this number below IMAGE_DIR; what was written there.
+    pub(super) fn at_write(&self, what: &str, number: u64) -> (Output, Vec<String>) {
+        let command = self.sandbox.command(&self.all_words());
+        let log = self.state.path().join("effects");
+        struck_at_effect(&command, &self.images(), (what, number), &log)
+    }
+
+    fn output(&self, number: u64) -> PathBuf {
+        self.sandbox.path().join(&self.outputs[usize::try_from(number).unwrap() - 1])
+    }
+
+    /// Puts a file of the earlier build back in the place of a directory.
+    pub(super) fn vacate(&self, number: u64) {
+        let path = self.output(number);
+        if path.is_dir() {
+            fs::remove_dir(&path).unwrap();
+            fs::write(path, EARLIER).unwrap();
+        }
+    }
+
+    /// Names of what is in IMAGE_DIR.
+    pub(super) fn published(&self) -> Vec<String> {
+        if self.images().is_dir() { names(&self.images()) } else { Vec::new() }
+    }
+
+    /// Length of the largest published file, bytes.
+    pub(super) fn largest(&self) -> u64 {
+        let length = |name: &String| self.images().join(name).metadata().unwrap().len();
+        self.published().iter().map(length).max().unwrap_or_default()
+    }
+
+    /// Every earlier output is what it was, and nothing of the run is left.
+    pub(super) fn is_untouched(&self, earlier: &[String]) -> Result<(), String> {
+        let found = self.published();
+        if found != earlier {
+            return Err(format!("IMAGE_DIR holds {found:?}"));
+        }
+        let mut outputs: Vec<PathBuf> = found.iter().map(|name| self.images().join(name)).collect();
+        outputs.extend([STATEMENT, ENVELOPE].map(|name| self.sandbox.path().join(name)));
+        for output in outputs {
+            let is_directory = output.is_dir();
+            if is_directory && !names(&output).is_empty()
+                || !is_directory && fs::read(&output).unwrap_or_default() != EARLIER.as_bytes()
+            {
+                return Err(format!("`{}` is not what it was", output.display()));
+            }
+        }
+        let images = self.stored();
+        let kept = images.len() == usize::from(self.replaced.is_some())
+            && images.iter().all(|(id, facts)| {
+                Some(id) == self.replaced.as_ref() && facts["name"].as_str() == Some(NAME)
+            });
+        if !kept {
+            return Err(format!("the cloud has {images:?}, before {:?}", self.replaced));
+        }
+        self.nothing_is_left(images.len() as u64)
+    }
+
+    /// The result is complete and right by itself; what it is, to be compared with that of an undisturbed build.
+    /// `document`: whether there must be a result document.
+    pub(super) fn delivered(&self, document: bool) -> Result<Delivered, String> {
+        self.nothing_is_left(u64::from(self.is_cloud()))?;
+        let statement = self.signed_statement()?;
+        let digest = statement["subject"][0]["digest"]["sha256"].as_str().unwrap_or_default();
+        if digest.len() != 64 {
+            return Err(format!("the statement has the digest `{digest}`"));
+        }
+        let images = self.stored();
+        if self.is_cloud() {
+            let [(id, _)] = &images[..] else { return Err(format!("images: {images:?}")) };
+            self.is_the_disk(id)?;
+            if statement["subject"][0]["annotations"]["images"] != json!([id]) {
+                return Err(format!("the statement is not about {id}"));
+            }
+        }
+        let published = self.published();
+        if !published.is_empty() {
+            self.are_whole(&published, digest)?;
+        }
+        let metadata = &statement["predicate"]["runDetails"]["metadata"];
+        let run = metadata["invocationId"].as_str().unwrap_or_default().to_owned();
+        let result = match fs::read_to_string(self.sandbox.path().join(RESULT)).unwrap_or_default()
+        {
+            text if text == EARLIER && !document => None,
+            text => {
+                let result: Value = serde_json::from_str(&text)
+                    .map_err(|error| format!("the result document: {error}: {text}"))?;
+                if result["result"] != "SUCCESS" || result["run_id"] != run.as_str() {
+                    return Err(format!("the result document is {result:#}"));
+                }
+                if self.is_cloud() && result["image_id"] != images[0].0.as_str() {
+                    return Err(format!("the result document names another image: {result:#}"));
+                }
+                Some(self.comparable(result, &run))
+            }
+        };
+        let images = images.into_iter().map(|(_, facts)| facts);
+        Ok(Delivered {
+            published,
+            images: images.map(|facts| self.comparable(facts, &run)).collect(),
+            statement: self.comparable(statement, &run),
+            result,
+        })
+    }
+
+    /// The statement, if its signed form holds it and is signed with the key.
+    fn signed_statement(&self) -> Result<Value, String> {
+        let folder = self.sandbox.path();
+        let text = fs::read_to_string(folder.join(STATEMENT)).map_err(|error| error.to_string())?;
+        let statement: Value =
+            serde_json::from_str(&text).map_err(|error| format!("the statement: {error}"))?;
+        let envelope = fs::read_to_string(folder.join(ENVELOPE));
+        if !self.signs() {
+            // The signed form of another statement does not stay beside this one.
+            return match envelope {
+                Ok(text) => Err(format!("there is an envelope: {text}")),
+                Err(_) => Ok(statement),
+            };
+        }
+        let envelope = envelope.map_err(|error| error.to_string())?;
+        let envelope: Value =
+            serde_json::from_str(&envelope).map_err(|error| format!("the envelope: {error}"))?;
+        let decoded = |name: &str, value: &Value| {
+            let scratch = self.state.path();
+            fs::write(scratch.join("base64"), value.as_str().unwrap_or_default()).unwrap();
+            tool(scratch, &["openssl", "base64", "-d", "-A", "-in", "base64", "-out", name]);
+            scratch.join(name)
+        };
+        let payload = decoded("payload", &envelope["payload"]);
+        if fs::read_to_string(payload).unwrap() != text {
+            return Err("the envelope holds another statement".to_owned());
+        }
+        let signature = decoded("sig", &envelope["signatures"][0]["sig"]);
+        let signed = self.state.path().join("signed");
+        let kind = envelope["payloadType"].as_str().unwrap_or_default();
+        let head = format!("DSSEv1 {} {kind} {} ", kind.len(), text.len());
+        fs::write(&signed, head + &text).unwrap();
+        self.verify("-sha256", &signature, &signed)?;
+        Ok(statement)
+    }
+
+    fn verify(&self, algorithm: &str, signature: &Path, file: &Path) -> Result<(), String> {
+        let folder = self.sandbox.path();
+        let mut command = Command::new("openssl");
+        command.args(["dgst", algorithm, "-prverify"]).arg(folder.join("key.pem"));
+        command.arg("-signature").arg(signature).arg(file).current_dir(folder);
+        let output = command.output().unwrap();
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        Err(format!("`{}` does not verify `{}`: {said}", signature.display(), file.display()))
+    }
+
+    /// The files in IMAGE_DIR: digests of both kinds, the signature, and the disk in the image.
+    fn are_whole(&self, published: &[String], digest: &str) -> Result<(), String> {
+        let images = self.images();
+        for (program, ending) in [("md5sum", ".md5"), ("sha256sum", ".sha256")] {
+            let sum = published.iter().find(|name| name.ends_with(ending));
+            let sum = sum.ok_or_else(|| format!("{ending} is missing: {published:?}"))?;
+            let mut check = Command::new(program);
+            check.args(["--quiet", "-c", sum]).current_dir(&images);
+            if !check.stderr(Stdio::null()).status().unwrap().success() {
+                return Err(format!("`{sum}` is wrong"));
+            }
+        }
+        let sum = published.iter().find(|name| name.ends_with(".sha256")).unwrap();
+        if !fs::read_to_string(images.join(sum)).unwrap().starts_with(digest) && !self.is_cloud() {
+            return Err("the statement is about another file".to_owned());
+        }
+        let image = images.join(sum.strip_suffix(".sha256").unwrap());
+        if self.signs() {
+            let signature = PathBuf::from(format!("{}.3512.sig", image.display()));
+            self.verify("-sha3-512", &signature, &image)?;
+        }
+        let scratch = self.state.path().join("unpacked");
+        let whole = unpacked(&image, &scratch);
+        let equal = is_equal(&self.grown(&self.sandbox.path().join("disk.raw")), &whole);
+        fs::remove_dir_all(scratch).unwrap();
+        if equal { Ok(()) } else { Err("the image is another disk".to_owned()) }
+    }
+
+    fn is_the_disk(&self, image: &str) -> Result<(), String> {
+        let stored = Stored::open(&self.state.path().join("cloud")).unwrap();
+        let exported = self.state.path().join("exported.raw");
+        stored.export(image, &exported).map_err(|error| error.to_string())?;
+        let equal =
+            fs::read(&exported).unwrap() == fs::read(self.sandbox.path().join("disk.raw")).unwrap();
+        if equal { Ok(()) } else { Err("the image in the cloud is another disk".to_owned()) }
+    }
+
+    /// A document without what differs between two builds of one disk: run is its identifier.
+    fn comparable(&self, document: Value, run: &str) -> Value {
+        match document {
+            Value::Object(members) => {
+                let kept =
+                    members.into_iter().filter(|(name, _)| !DIFFERS.contains(&name.as_str()));
+                kept.map(|(name, value)| (name, self.comparable(value, run))).collect()
+            }
+            Value::Array(items) => {
+                items.into_iter().map(|item| self.comparable(item, run)).collect()
+            }
+            Value::String(text) => {
+                let path = self.sandbox.path().to_str().unwrap();
+                let url = self.sandbox.emulator.as_ref().unwrap().url();
+                // A resumed process has the paths absolute that were typed relative.
+                let text = text.replace(&format!("{path}/"), "").replace(&url, "@CLOUD@");
+                let text = text.replace(run, "@RUN@");
+                Value::String(identifiers().replace_all(&text, "@ID@").into_owned())
+            }
+            other => other,
+        }
+    }
+
+    /// The disk with the size it is to have.
+    fn grown(&self, disk: &Path) -> PathBuf {
+        if !self.words.contains(&"--disk-size") {
+            return disk.to_owned();
+        }
+        let grown = self.state.path().join("grown.raw");
+        fs::copy(disk, &grown).unwrap();
+        fs::File::options().write(true).open(&grown).unwrap().set_len(1 << 30).unwrap();
+        grown
+    }
+
+    fn nothing_is_left(&self, images: u64) -> Result<(), String> {
+        let status = self.sandbox.emulator.as_ref().unwrap().status();
+        for (kind, wanted) in [
+            ("objects", 0),
+            ("open_uploads", 0),
+            ("parts", 0),
+            ("images", images),
+            ("snapshots", images),
+        ] {
+            if status[kind] != wanted {
+                return Err(format!("the cloud has {} {kind}, not {wanted}", status[kind]));
+            }
+        }
+        if self.sandbox.path().join("artifacts").exists() {
+            return Err(format!("files are left: {:?}", self.sandbox.files()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn runs(&self) -> Vec<Value> {
+        let output = self.sandbox.command(&["runs", "--json"]).output().unwrap();
+        let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        listed["runs"].as_array().unwrap().clone()
+    }
+
+    /// Runs a command that finishes what the build left; it must succeed.
+    pub(super) fn finish(&self, words: &[&str]) -> Result<(), String> {
+        let run = Run::of(&self.sandbox.command(words).output().unwrap(), None);
+        if run.code == 0 { Ok(()) } else { Err(format!("{words:?}: {}\n{}", run.code, run.stderr)) }
+    }
+}
+
+/// Whether a tag's value is drawn or counted for each build: a time, or hexadecimal digits.
+fn is_drawn(value: &str) -> bool {
+    value.len() >= 8
+        && value.chars().all(|letter| letter.is_ascii_hexdigit() || "-:TZ".contains(letter))
+}
+
+/// The command with a bound on the size of each file it writes, bytes.
+fn bounded(command: &Command, bytes: u64) -> Command {
+    let mut outer = Command::new("prlimit");
+    outer.arg(format!("--fsize={bytes}")).arg(command.get_program()).args(command.get_args());
+    outer.current_dir(command.get_current_dir().unwrap()).env_clear();
+    outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    outer
+}
