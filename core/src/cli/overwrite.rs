@@ -104,6 +104,7 @@ mod tests {
             fs::write(at(name), content).unwrap();
         }
         fs::write(at("blank.json"), "\n").unwrap();
+        fs::write(at("text.json"), "content").unwrap();
         fs::hard_link(at("disk.raw"), at("linked.json")).unwrap();
         std::os::unix::fs::symlink(at("key.pem"), at("link.json")).unwrap();
         for (typed, refused) in [
@@ -114,7 +115,7 @@ mod tests {
             (vec![("LOG_FILE", "disk.raw"), ("DISK", "disk.raw")], true),
             (vec![("PROVENANCE_FILE", "older.json"), ("OUTPUT_JSON_FILE", "new.json")], false),
             (vec![("PROVENANCE_FILE", "flat.vmdk")], true),
-            (vec![("OUTPUT_JSON_FILE", "flat.vmdk")], true),
+            (vec![("OUTPUT_JSON_FILE", "text.json")], true),
             (vec![("OUTPUT_JSON_FILE", "blank.json")], false),
             (vec![("OUTPUT_JSON_FILE", "link.json")], false),
             (vec![("LOG_FILE", ""), ("IMAGE_DIR", "")], false),
