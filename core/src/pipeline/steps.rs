@@ -135,7 +135,10 @@ impl Pipeline<'_> {
         self.downloads = opened.downloads;
         let described = self.plugin.description();
         let differs = self.plan.complete(described, self.settings, opened.source)?;
-        outcome.image_name.clone_from(&self.plan.build.image_name);
+        // The name of a registered image is the one that its provider gave it.
+        if !self.was_reached(State::Registered) {
+            outcome.image_name.clone_from(&self.plan.build.image_name);
+        }
         self.host.record(Entry::InputsKnown {
             build: Box::new(self.plan.build.clone()),
             artifacts: self.plan.kept_artifacts(),
