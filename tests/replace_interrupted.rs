@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::harness::{Run, Sandbox};
 
-/// Moments of a whole run; BUILD_IMAGE_SOAK_LOTTERY=1 tries each with all endings.
+/// Moments of a whole run. BUILD_IMAGE_SOAK_LOTTERY=1 tries each with all endings, another number one point in so many.
 const MOMENTS: usize = 200;
 /// One point in so many is tried otherwise. Not a multiple of the number of endings, so that all of them are tried.
 const STEP: usize = 50;
@@ -155,7 +155,8 @@ fn requests() -> usize {
 #[test]
 fn an_interrupted_replacement_leaves_one_image_under_the_name() {
     let all = requests();
-    let step = if std::env::var_os("BUILD_IMAGE_SOAK_LOTTERY").is_some() { 1 } else { STEP };
+    let step = std::env::var("BUILD_IMAGE_SOAK_LOTTERY");
+    let step = step.map_or(STEP, |step| step.parse().unwrap());
     let mut random = 0x5eed_u64;
     let mut draw = |most: usize| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

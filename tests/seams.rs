@@ -23,7 +23,7 @@ use serde_json::Value;
 use self::bench::{Bench, Delivered};
 use crate::harness::{can_follow, needs};
 
-/// One point in so many is tried; all of them with BUILD_IMAGE_SOAK_SEAMS=1. Not a multiple of the numbers of
+/// One point in so many is tried, or as BUILD_IMAGE_SOAK_SEAMS says: all of them with 1. Not a multiple of the numbers of
 /// disturbances and of endings, so that each meets each.
 const STEP: usize = 11;
 /// What happens at a line of the journal, in the words of the crash points of debug builds.
@@ -226,7 +226,8 @@ fn every_edge_between_two_states_ends_complete_or_without_a_trace() {
     if !needs(&tools) {
         return;
     }
-    let step = if std::env::var_os("BUILD_IMAGE_SOAK_SEAMS").is_some() { 1 } else { STEP };
+    let step = std::env::var("BUILD_IMAGE_SOAK_SEAMS");
+    let step = step.map_or(STEP, |step| step.parse().unwrap());
     let mut references = Vec::new();
     for pair in BUILDS.chunks(2) {
         std::thread::scope(|scope| {

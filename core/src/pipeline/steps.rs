@@ -136,7 +136,10 @@ impl Pipeline<'_> {
         if stem != self.plan.build.file_stem {
             self.close_publication()?;
         }
-        outcome.image_name.clone_from(&self.plan.build.image_name);
+        // The name of a registered image is the one that its provider gave it.
+        if !self.was_reached(State::Registered) {
+            outcome.image_name.clone_from(&self.plan.build.image_name);
+        }
         self.host.record(Entry::InputsKnown {
             build: Box::new(self.plan.build.clone()),
             artifacts: self.plan.kept_artifacts(),
