@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     clock,
     error::{Error, Result, Stage},
-    journal::{Entry, Glance, HostId, Journal, Key, Standing, open_resources, refused},
+    journal::{Entry, HostId, Journal, JournalSnapshot, Key, Standing, open_resources, refused},
     pipeline::{State as Reached, statement_of},
     publication::PublishedFile,
 };
@@ -229,9 +229,9 @@ fn started(entry: &Entry, folder: &Path, times: &(String, String)) -> Option<Run
 }
 
 fn read(folder: &Path, key: &Key) -> Result<Run> {
-    let glance = Journal::peek(folder)?;
-    let standing = glance.standing(key);
-    let Glance { entries, times, in_use, has_lock, damage, .. } = glance;
+    let snapshot = Journal::snapshot(folder)?;
+    let standing = snapshot.standing(key);
+    let JournalSnapshot { entries, times, in_use, has_lock, damage, .. } = snapshot;
     let started = entries.iter().find_map(|entry| started(entry, folder, &times));
     // Killed before it wrote anything down: it did nothing either, but its folder is there.
     let mut run = started.unwrap_or_else(|| {

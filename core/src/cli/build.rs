@@ -21,7 +21,7 @@ use crate::{
     plan::{Draws, Plan},
     plugins::{Loader, Lock, Plugin, SearchPath, expect_end},
     random,
-    report::{LOGS, LogFile, LogNames, Manner, Outcome, PluginEntry, Reporter, print_line},
+    report::{LOGS, LogFile, LogNames, Outcome, OutputMode, PluginEntry, Reporter, print_line},
     runs::Run,
     settings::{Environment, Layers, Resolved, Row, core_rows, first_rows},
     source,
@@ -110,7 +110,7 @@ fn attempt(
     super::unsupported::check(&plugin.name, plugin.description(), settings, &reporter)?;
     let key = Arc::new(Key::of(settings, environment)?);
     let leave = source::Remote::Leave;
-    let peeked = source::peek(&source::Desk::new(settings, &reporter, &interrupt), leave)?;
+    let peeked = source::peek(&source::SourceContext::new(settings, &reporter, &interrupt), leave)?;
     let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &draws)?;
     if let Some(resumed) = resumed {
         plan.resume(&resumed.run)?;
@@ -165,7 +165,7 @@ pub(super) fn prepare(
     outcome.modules = settings.text("MODULES").map(str::to_owned);
     outcome.boot_locations = settings.text("BOOT_LOCATIONS").map(str::to_owned);
     if let Some(file) = &layers.file {
-        let reporter = Reporter::new(Manner::of(&settings, &layers.environment));
+        let reporter = Reporter::new(OutputMode::of(&settings, &layers.environment));
         unknown::keys(file, &rows, &plugin.name, &loader, &reporter)?;
         exposed::warn(file, &rows, &reporter);
     }
@@ -289,7 +289,7 @@ fn log_file(
 #[expect(clippy::disallowed_methods, reason = "the user asked twice not to wait for anything")]
 pub(super) fn leave(run: Option<&PathBuf>) {
     print_line("interrupted twice, leaving at once");
-    let left = run.and_then(|run| Journal::peek(run).ok()).map(|glance| glance.entries);
+    let left = run.and_then(|run| Journal::snapshot(run).ok()).map(|snapshot| snapshot.entries);
     let left = open_resources(&left.unwrap_or_default());
     for resource in &left {
         print_line(&format!("  still there: {}", resource.label()));

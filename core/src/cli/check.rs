@@ -19,7 +19,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::{
     error::{Error, Result, Stage},
-    plugins::{Loader, Origin, TRACE_VARIABLE, begin_trace},
+    plugins::{BaseDisk, Loader, TRACE_VARIABLE, begin_trace},
     settings::{Environment, FileLayer, Layers, Row},
 };
 
@@ -214,7 +214,8 @@ fn disk(spec: &DiskSpec, size: u64) -> build_image_plugin_api::Result<Arc<dyn Di
     let mut file = File::create(&path).map_err(local)?;
     file.write_all(&block[..count]).and_then(|()| file.set_len(size)).map_err(local)?;
     let disk_name = "conformance".to_owned();
-    let origin = Origin { path, is_raw: true, virtual_size: size, disk_name, ..Origin::default() };
+    let origin =
+        BaseDisk { path, is_raw: true, virtual_size: size, disk_name, ..BaseDisk::default() };
     let view = origin.finished(spec, &folder.path().join("image"))?;
     Ok(Arc::new(OwnDisk { view, _folder: folder }))
 }

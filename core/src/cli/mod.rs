@@ -30,7 +30,7 @@ use crate::{
     error::{Error, Stage},
     exit,
     plugins::{CHILD_VERB, expect_end, run_child},
-    report::{Manner, Reporter, harmless},
+    report::{OutputMode, Reporter, harmless},
     settings::Environment,
 };
 
@@ -110,7 +110,7 @@ fn dispatch(words: Vec<String>, environment: &Environment) -> u8 {
 /// Says why a verb failed; returns the exit code.
 fn failed(error: &Error, environment: &Environment) -> u8 {
     let code = error.exit_code();
-    Reporter::new(Manner::of_stderr(environment)).error(error, code);
+    Reporter::new(OutputMode::of_stderr(environment)).error(error, code);
     code
 }
 

@@ -6,7 +6,7 @@ use super::overwrite;
 use crate::{
     error::{Error, Result},
     exit,
-    report::{Failure, LogFile, Manner, Outcome, Reporter, ResultFile},
+    report::{Failure, LogFile, Outcome, OutputMode, Reporter, ResultFile},
     settings::{Environment, Layers, Resolved, Row, core_rows},
 };
 
@@ -18,7 +18,7 @@ const KEYS: [&str; 3] = [overwrite::RESULT, overwrite::INJECTED, "JSON"];
 pub(super) struct Output {
     json: bool,
     /// Of what is said on the way.
-    pub(super) manner: Manner,
+    pub(super) manner: OutputMode,
     file: Option<ResultFile>,
     /// Why the result does not go into the file that is set: something else is there.
     refused: Option<Error>,
@@ -28,7 +28,7 @@ pub(super) struct Output {
 impl Output {
     /// What the first look at the layers tells. A value that is wrong is left to those who report it.
     pub(super) fn learn(&mut self, layers: &Layers) {
-        let keys = [&KEYS[..], &Manner::KEYS].concat();
+        let keys = [&KEYS[..], &OutputMode::KEYS].concat();
         let is_read =
             |row: &Row| keys.contains(&row.key()) || row.setting.kind == SettingKind::Path;
         let mine = core_rows().into_iter().filter(is_read);
@@ -41,7 +41,7 @@ impl Output {
 
     /// What the settings say.
     pub(super) fn set(&mut self, settings: &Resolved, rows: &[Row], environment: &Environment) {
-        self.manner = Manner::of(settings, environment);
+        self.manner = OutputMode::of(settings, environment);
         self.json = settings.is_on("JSON");
         self.refused = overwrite::check(settings, rows).err();
         let file = settings.text(overwrite::RESULT).filter(|_| self.refused.is_none());
@@ -159,7 +159,7 @@ mod tests {
         ] {
             let mut output = Output::default();
             output.learn(&layers);
-            let manner = if quiet { Manner::None } else { Manner::Plain };
+            let manner = if quiet { OutputMode::None } else { OutputMode::Plain };
             assert_eq!(
                 (output.json, output.manner, &output.file),
                 (json, manner, &None),
@@ -195,7 +195,7 @@ mod tests {
         let taken = folder.path().join("r.json");
         std::fs::create_dir(&taken).unwrap();
         let file = Some(ResultFile::named(taken.to_str().unwrap()));
-        let mut output = Output { file, manner: Manner::None, ..Output::default() };
+        let mut output = Output { file, manner: OutputMode::None, ..Output::default() };
         let mut outcome = Outcome::default();
         assert_eq!(output.finish(&Ok(()), &mut outcome), exit::FOLLOW_UP);
         assert_eq!(outcome.result, "SUCCESS");

@@ -23,7 +23,7 @@ use crate::{
     journal::Key,
     pipeline::{PUBLISH, Pipeline, PipelineParams, State},
     plan::{Draws, Plan, check_space, free_space, space_needs},
-    report::{Manner, Outcome, Reporter, seconds_text},
+    report::{Outcome, OutputMode, Reporter, seconds_text},
     settings::{Environment, Resolved},
     source,
 };
@@ -59,14 +59,14 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
         Preparation::Ready(prepared) => prepared,
     };
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
-    let reporter = Arc::new(Reporter::new(Manner::of(settings, environment)));
+    let reporter = Arc::new(Reporter::new(OutputMode::of(settings, environment)));
     iso_only::warn(settings, &reporter);
     super::unsupported::check(&plugin.name, plugin.description(), settings, &reporter)?;
     let interrupt = Arc::new(Interrupt::default());
     // A plan makes no key.
     let key = Arc::new(Key::existing(settings, environment)?);
     let ask = source::Remote::Ask;
-    let peeked = source::peek(&source::Desk::new(settings, &reporter, &interrupt), ask)?;
+    let peeked = source::peek(&source::SourceContext::new(settings, &reporter, &interrupt), ask)?;
     let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &Draws::new()?)?;
     let unread = plan.provisional.then(|| source::shown_source(settings));
     // The provider is asked on a journal of its own, which goes again.

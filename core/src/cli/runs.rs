@@ -23,7 +23,7 @@ use crate::{
     journal::{Journal, Key},
     pipeline::{Undo, clean, publish_statement},
     publication::{Committed, Publication},
-    report::{Leftover, Manner, Outcome, Reporter, print_line},
+    report::{Leftover, Outcome, OutputMode, Reporter, print_line},
     runs::{self, Run, State},
     settings::{Environment, Layers, Resolved, Row, core_rows},
     source,
@@ -328,7 +328,7 @@ fn remove(
     }
     if !run.resources.is_empty() {
         let leftovers = in_the_cloud(run, &scope, adopt, key, environment, interrupt)?;
-        let reporter = Reporter::new(Manner::of_stderr(environment));
+        let reporter = Reporter::new(OutputMode::of_stderr(environment));
         leftovers.iter().for_each(|leftover| reporter.left_behind(leftover));
         if !leftovers.is_empty() {
             return Err(Error::new(
@@ -406,7 +406,7 @@ fn in_the_cloud(
             return Err(Error::new(Stage::Bug, format!("run `{}` was no build", run.id)));
         }
     };
-    let reporter = Arc::new(Reporter::new(Manner::None));
+    let reporter = Arc::new(Reporter::new(OutputMode::None));
     let open = if adopt { Journal::adopt } else { Journal::open };
     let journal = open(&run.folder, key)?;
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);

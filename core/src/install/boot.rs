@@ -8,7 +8,7 @@ use build_image_disk::{
     qemu::Kernel,
 };
 
-use super::{Workshop, tree};
+use super::{InstallContext, tree};
 use crate::{
     error::{Error, Result, Stage},
     plan::Installation,
@@ -51,7 +51,7 @@ pub fn check_boot(iso: &Iso) -> Result<()> {
     Ok(())
 }
 
-impl Workshop<'_> {
+impl InstallContext<'_> {
     /// Kernel and initrd of a pass. Kernel and arguments are the base ISO's in every pass; the initrd
     /// is that of the ISO which is installed.
     pub(super) fn kernel(&self, pass: Pass) -> Result<Kernel> {

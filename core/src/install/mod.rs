@@ -32,10 +32,10 @@ use crate::{
 pub use boot::check_boot;
 use medium::Medium;
 use pass::{Failed, Ran, Run};
-pub use reuse::Made;
+pub use reuse::InstallFingerprint;
 
 /// What an installation works with.
-pub struct Workshop<'a> {
+pub struct InstallContext<'a> {
     /// What to do.
     pub installation: &'a Installation,
     /// Provider.
@@ -90,7 +90,7 @@ pub fn choose_accel(wish: &str, qemu: &Qemu) -> Result<Verdict> {
     Ok(verdict)
 }
 
-impl Workshop<'_> {
+impl InstallContext<'_> {
     /// Makes the disk.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use build_image_disk::{
     qemu::{Accel, Machine, RunOptions},
 };
 
-use super::Workshop;
+use super::InstallContext;
 use crate::{
     error::{Error, Stage},
     source::from_disk,
@@ -65,7 +65,7 @@ pub(super) struct Ran {
     pub(super) wanted: bool,
 }
 
-impl Workshop<'_> {
+impl InstallContext<'_> {
     /// Runs a guest to its end.
     pub(super) fn run(&self, run: &Run<'_>, machine: &Machine) -> Result<Ran, Failed> {
         let (what, log) = (run.what, self.logs.join(run.log));

@@ -25,7 +25,7 @@ const CLUSTER: usize = 64 << 10;
 
 /// What a disk was made of, and what it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Made {
+pub struct InstallFingerprint {
     /// SHA-256 of everything that went into the disk.
     inputs: String,
     /// SHA-256 of the disk's data and their places.
@@ -34,7 +34,7 @@ pub struct Made {
     size: u64,
 }
 
-impl Made {
+impl InstallFingerprint {
     /// What went into a disk of `size` bytes: the ISOs, the additions to their initrds, this version of the
     /// tool. `going_on` is asked again and again.
     ///
@@ -221,15 +221,18 @@ mod tests {
         fs::write(&full, fs::read(&holes).unwrap()).unwrap();
         let first = content(&holes, &go).unwrap();
         assert_eq!(first, content(&full, &go).unwrap());
-        let made = Made::of("in".into(), &holes, &go).unwrap();
+        let made = InstallFingerprint::of("in".into(), &holes, &go).unwrap();
         made.write(folder.path()).unwrap();
-        assert!(Made::is_in(folder.path(), &full, "in", &go).unwrap());
-        assert!(!Made::is_in(folder.path(), &full, "other", &go).unwrap());
+        assert!(InstallFingerprint::is_in(folder.path(), &full, "in", &go).unwrap());
+        assert!(!InstallFingerprint::is_in(folder.path(), &full, "other", &go).unwrap());
         let mut bytes = fs::read(&full).unwrap();
         bytes[2 << 20] = 9;
         fs::write(&full, bytes).unwrap();
-        assert!(!Made::is_in(folder.path(), &full, "in", &go).unwrap());
-        assert!(!Made::is_in(folder.path(), &folder.path().join("gone"), "in", &go).unwrap());
+        assert!(!InstallFingerprint::is_in(folder.path(), &full, "in", &go).unwrap());
+        assert!(
+            !InstallFingerprint::is_in(folder.path(), &folder.path().join("gone"), "in", &go)
+                .unwrap()
+        );
     }
 
     #[test]

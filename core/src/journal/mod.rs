@@ -55,12 +55,12 @@ pub struct Journal {
     digest: Sha256,
     key: Arc<Key>,
     #[cfg(debug_assertions)]
-    trial: trial::Trial,
+    trial: trial::CrashPoint,
 }
 
 /// A journal that somebody looks into.
 #[derive(Debug)]
-pub struct Glance {
+pub struct JournalSnapshot {
     /// What its lines say, but damaged ones.
     pub entries: Vec<Entry>,
     /// Time of the first line and of the last; RFC 3339.
@@ -77,7 +77,7 @@ pub struct Glance {
     doubt: Option<String>,
 }
 
-impl Glance {
+impl JournalSnapshot {
     /// Whether this user wrote it, and nobody else could have changed it.
     #[must_use]
     pub fn standing(&self, key: &Key) -> Standing {
@@ -170,7 +170,7 @@ impl Journal {
             digest: contents.digest,
             key: Arc::clone(key),
             #[cfg(debug_assertions)]
-            trial: trial::Trial::of_process(),
+            trial: trial::CrashPoint::of_process(),
         };
         Ok((journal, standing, whole < text.len() as u64))
     }
@@ -179,7 +179,7 @@ impl Journal {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn peek(directory: &Path) -> Result<Glance> {
+    pub fn snapshot(directory: &Path) -> Result<JournalSnapshot> {
         let path = directory.join(FILE);
         let unreadable = |error: std::io::Error| {
             Error::new(Stage::Disk, format!("cannot read the run's journal `{}`", path.display()))
@@ -190,7 +190,7 @@ impl Journal {
         let mut text = Vec::new();
         (&file).read_to_end(&mut text).map_err(unreadable)?;
         let contents = line::read(&text, &path);
-        Ok(Glance {
+        Ok(JournalSnapshot {
             entries: contents.entries,
             times: contents.times.unwrap_or_default(),
             in_use: matches!(locked, Ok(true)),
@@ -400,14 +400,17 @@ mod tests {
             for rest in [&b""[..], b"\0\0\0\0"] {
                 fs::write(&path, [&text[..length], rest].concat()).unwrap();
                 let whole = text[..length].iter().filter(|&&byte| byte == b'\n').count();
-                let glance = Journal::peek(directory.path()).unwrap();
-                assert!(glance.damage.is_none(), "{length}");
-                assert_eq!(glance.entries.len(), whole, "{length}");
+                let snapshot = Journal::snapshot(directory.path()).unwrap();
+                assert!(snapshot.damage.is_none(), "{length}");
+                assert_eq!(snapshot.entries.len(), whole, "{length}");
                 let mut journal = open(directory.path()).unwrap();
                 journal.append(RELEASED).unwrap();
                 drop(journal);
-                let glance = Journal::peek(directory.path()).unwrap();
-                assert!(glance.damage.is_none() && glance.entries.len() == whole + 1, "{length}");
+                let snapshot = Journal::snapshot(directory.path()).unwrap();
+                assert!(
+                    snapshot.damage.is_none() && snapshot.entries.len() == whole + 1,
+                    "{length}"
+                );
             }
         }
     }
@@ -416,7 +419,7 @@ mod tests {
     fn every_changed_byte_of_a_line_is_found_and_told_with_file_and_line() {
         let directory = tempfile::tempdir().unwrap();
         let path = written(directory.path());
-        let entries = Journal::peek(directory.path()).unwrap().entries;
+        let entries = Journal::snapshot(directory.path()).unwrap().entries;
         let mut found = 0;
         let text = fs::read(&path).unwrap();
         for position in (0..text.len()).filter(|&position| text[position] != b'\n') {
@@ -430,8 +433,8 @@ mod tests {
             let error = match open(directory.path()) {
                 // In the name of the checksum: then the line is one without, and the signature is wrong.
                 Err(error) if error.message.ends_with("is not trusted") => {
-                    let glance = Journal::peek(directory.path()).unwrap();
-                    assert_eq!(glance.entries, entries, "byte {position} of line {line}");
+                    let snapshot = Journal::snapshot(directory.path()).unwrap();
+                    assert_eq!(snapshot.entries, entries, "byte {position} of line {line}");
                     continue;
                 }
                 Err(error) => error,
@@ -440,7 +443,7 @@ mod tests {
             found += 1;
             assert!(error.message.starts_with(&format!("line {line} of the journal `")), "{error}");
             assert!(error.message.contains("journal.jsonl") && error.hint.is_some(), "{error}");
-            assert!(Journal::peek(directory.path()).unwrap().damage.is_some());
+            assert!(Journal::snapshot(directory.path()).unwrap().damage.is_some());
         }
         assert!(found > text.len() * 9 / 10 - 40, "{found} of {}", text.len());
     }

@@ -139,7 +139,7 @@ mod tests {
 
     fn reason(directory: &Path, key: &Arc<Key>) -> Option<String> {
         let opened = Journal::open(directory, key).err().map(|error| error.causes.join(": "));
-        match Journal::peek(directory).unwrap().standing(key) {
+        match Journal::snapshot(directory).unwrap().standing(key) {
             Standing::Trusted => {
                 assert!(opened.is_none(), "{opened:?}");
                 None
@@ -190,9 +190,9 @@ mod tests {
         let path = directory.join(FILE);
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replacen("upload", "delete", 1)).unwrap();
-        assert!(Journal::peek(&directory).unwrap().standing(&key(2)) != Standing::Trusted);
+        assert!(Journal::snapshot(&directory).unwrap().standing(&key(2)) != Standing::Trusted);
         fs::write(&path, text.lines().rev().skip(1).collect::<Vec<_>>().join("\n")).unwrap();
-        assert!(Journal::peek(&directory).unwrap().standing(&key(2)) != Standing::Trusted);
+        assert!(Journal::snapshot(&directory).unwrap().standing(&key(2)) != Standing::Trusted);
     }
 
     #[test]

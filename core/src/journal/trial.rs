@@ -16,7 +16,7 @@ const VARIABLE: &str = "BUILD_IMAGE_TRIAL_KILL";
 
 /// Where the process is to end.
 #[derive(Debug, Default)]
-pub(super) struct Trial {
+pub(super) struct CrashPoint {
     place: String,
     line: u64,
     /// What the line contains, when its number is not known.
@@ -24,7 +24,7 @@ pub(super) struct Trial {
     written: u64,
 }
 
-impl Trial {
+impl CrashPoint {
     #[expect(clippy::disallowed_methods, reason = "no setting: releases do not know it")]
     pub(super) fn of_process() -> Self {
         let wish = std::env::var(VARIABLE).unwrap_or_default();

@@ -14,7 +14,7 @@ use super::{Pipeline, inputs::INPUTS, state::State};
 use crate::{
     artifacts::{Claim, cannot},
     error::{Error, Result, Stage},
-    install::{self, Made, Workshop},
+    install::{self, InstallContext, InstallFingerprint},
     plan::Installation,
     report::Outcome,
     source,
@@ -67,7 +67,7 @@ impl Pipeline<'_> {
         self.end(State::Installed.step(), "disk installed", facts, outcome)?;
         self.write_down(|records| records.installed(&raw));
         if let Some(inputs) = inputs {
-            Made::of(inputs, &raw, &|| self.going_on())?.write(directory)?;
+            InstallFingerprint::of(inputs, &raw, &|| self.check_cancelled())?.write(directory)?;
         }
         Ok(raw)
     }
@@ -85,7 +85,7 @@ impl Pipeline<'_> {
             .prefix("tmp.")
             .tempdir_in(directory)
             .map_err(|error| cannot("create a directory in", directory, &error))?;
-        let workshop = Workshop {
+        let context = InstallContext {
             installation,
             platform: &self.plan.platform,
             disk: raw,
@@ -97,7 +97,7 @@ impl Pipeline<'_> {
             reporter: &self.reporter,
             interrupt: &self.interrupt,
         };
-        workshop.install()?;
+        context.install()?;
         sync(raw)
     }
 
@@ -119,15 +119,15 @@ impl Pipeline<'_> {
         let directory = tempfile::tempdir_in(run)
             .map_err(|error| cannot("create a directory in", run, &error))?;
         let mut installation = installation.clone();
-        let (files, manner) = (&mut installation.guest.files, self.plan.downloads);
-        source::fetch_injected(files, directory.path(), manner, &self.reporter, &self.interrupt)?;
+        let (files, options) = (&mut installation.guest.files, self.plan.downloads);
+        source::fetch_injected(files, directory.path(), options, &self.reporter, &self.interrupt)?;
         Ok((installation, directory))
     }
 
     fn inputs(&self, installation: &Installation) -> Result<String> {
         let plan = &self.plan;
         let size = plan.build.virtual_size;
-        Made::inputs(installation, &plan.platform, size, &|| self.going_on())
+        InstallFingerprint::inputs(installation, &plan.platform, size, &|| self.check_cancelled())
     }
 
     /// Whether an earlier process of this run installed the disk from the same files, and the disk did not change

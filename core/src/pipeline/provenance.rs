@@ -29,7 +29,7 @@ use crate::{
     artifacts::{cannot, cannot_make, write_whole},
     error::{Error, Result, Stage},
     journal::Entry,
-    plugins::Made,
+    plugins::ImageHandle,
     report::Outcome,
     signature::{Algorithm, FileDigest, digests_of},
 };
@@ -204,9 +204,13 @@ impl Pipeline<'_> {
     }
 
     /// Digest of an image that was handed out, until `over` is set or the user cancels.
-    pub(super) fn digest_of_image(&self, made: &Made, over: &AtomicBool) -> Result<String> {
+    pub(super) fn digest_of_image(&self, made: &ImageHandle, over: &AtomicBool) -> Result<String> {
         let watch = || {
-            if over.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { self.going_on() }
+            if over.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                self.check_cancelled()
+            }
         };
         let mut reading = Reading { made, offset: 0, watch: &watch };
         let digests = digests_of(&mut reading, &[Algorithm::Sha256], &mut |_| watch())?;
@@ -277,7 +281,7 @@ impl Pipeline<'_> {
     }
 
     fn digest(&self, reader: &mut dyn Read) -> Result<String> {
-        let digests = digests_of(reader, &[Algorithm::Sha256], &mut |_| self.going_on())?;
+        let digests = digests_of(reader, &[Algorithm::Sha256], &mut |_| self.check_cancelled())?;
         Ok(digests.hex(Algorithm::Sha256).unwrap_or_default())
     }
 }
@@ -360,7 +364,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// An image that was handed out, from its start to its end.
 struct Reading<'a> {
-    made: &'a Made,
+    made: &'a ImageHandle,
     offset: u64,
     watch: &'a (dyn Fn() -> ControlFlow<()> + Sync),
 }

@@ -150,7 +150,7 @@ impl Pipeline<'_> {
         let total = disk.length.unwrap_or(disk.length_limit);
         let mut progress = |done| {
             self.reporter.progress(Progress { done, total, ..Progress::default() });
-            self.going_on()
+            self.check_cancelled()
         };
         let published = made.publish(publication.dir(), &mut progress);
         let published = published.map_err(|error| from_disk(Stage::Disk, error))?;
@@ -188,7 +188,7 @@ impl Pipeline<'_> {
             let total = opened.metadata().map_or(0, |metadata| metadata.len());
             let mut seen = |done| {
                 self.reporter.progress(Progress { done, total, ..Progress::default() });
-                self.going_on()
+                self.check_cancelled()
             };
             Some(digests_of(&mut opened, &read, &mut seen)?)
         };
@@ -235,7 +235,7 @@ impl Pipeline<'_> {
         Signer::read(digest, &private, public.as_deref()).map(Some)
     }
 
-    pub(super) fn going_on(&self) -> ControlFlow<()> {
+    pub(super) fn check_cancelled(&self) -> ControlFlow<()> {
         if self.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

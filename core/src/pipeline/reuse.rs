@@ -3,7 +3,7 @@
 use std::{path::Path, sync::PoisonError};
 
 use super::Pipeline;
-use crate::{artifacts::Claim, error::Result, install::Made};
+use crate::{artifacts::Claim, error::Result, install::InstallFingerprint};
 
 impl Pipeline<'_> {
     /// The directory with the disk of an earlier build, when that was made of the same inputs, is unchanged, and
@@ -21,13 +21,14 @@ impl Pipeline<'_> {
         let Some(claim) = Claim::earlier(directory, &self.plan.build.run_id)? else {
             return Ok(None);
         };
-        if let Some(why) = Made::doubt(directory, disk) {
+        if let Some(why) = InstallFingerprint::doubt(directory, disk) {
             let text = format!("the disk installed before is not trusted, installing again: {why}");
             let hint = "set ARTIFACTS_DIR to a directory that only this user may write to";
             self.reporter.warning(&text, Some(hint));
             return Ok(None);
         }
-        Ok(Made::is_in(directory, disk, inputs, &|| self.going_on())?.then_some(claim))
+        Ok(InstallFingerprint::is_in(directory, disk, inputs, &|| self.check_cancelled())?
+            .then_some(claim))
     }
 
     /// Keeps a directory until this process ends or removes it.

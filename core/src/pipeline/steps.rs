@@ -27,7 +27,7 @@ use crate::{
     error::{Error, Problem, Result, Stage},
     journal::Entry,
     plan::check_space,
-    plugins::{Origin, RunHost},
+    plugins::{BaseDisk, RunHost},
     report::{ImageEntry, Outcome},
     source,
 };
@@ -127,8 +127,8 @@ impl Pipeline<'_> {
     pub(super) fn fetch(&mut self, outcome: &mut Outcome) -> Result<()> {
         let step = State::Fetched.step();
         self.begin_silently(step)?;
-        let desk = source::Desk::new(self.settings, &self.reporter, &self.interrupt);
-        let opened = source::open(&desk.with_key(Arc::clone(&self.key)))?;
+        let context = source::SourceContext::new(self.settings, &self.reporter, &self.interrupt);
+        let opened = source::open(&context.with_key(Arc::clone(&self.key)))?;
         self.downloads = opened.downloads;
         let described = self.plugin.description();
         let stem = self.plan.build.file_stem.clone();
@@ -164,7 +164,7 @@ impl Pipeline<'_> {
         }
         let plan = &self.plan;
         let given = plan.disk.as_ref().map(|disk| disk.path.clone()).unwrap_or_default();
-        let origin = Origin {
+        let origin = BaseDisk {
             is_raw: work.raw.is_some(),
             path: work.raw.clone().unwrap_or(given),
             given: plan.disk.as_ref().map(|disk| disk.reader.clone()),

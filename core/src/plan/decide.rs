@@ -25,7 +25,7 @@ use crate::{
     runs::Run,
     settings::Resolved,
     signature::FileDigest,
-    source::{GivenDisk, Manner},
+    source::{DownloadOptions, GivenDisk},
     tags::{self, Tags},
 };
 
@@ -98,7 +98,7 @@ pub struct Plan {
     /// Bytes that must be free for the disk, when the user says so.
     pub minimum_free: Option<u64>,
     /// How files for the image are downloaded.
-    pub downloads: Manner,
+    pub downloads: DownloadOptions,
     /// Keep the artifacts.
     pub keep: bool,
     /// Keep everything of a failed build, so that it can be resumed.
@@ -203,7 +203,7 @@ impl Plan {
             minimum_free: settings
                 .number("MIN_FREE_DISK_STORAGE_MB")
                 .map(|mb| mb.saturating_mul(MB)),
-            downloads: Manner::of(settings),
+            downloads: DownloadOptions::of(settings),
             keep: settings.is_on("REUSE"),
             keep_on_failure: settings.text("ON_FAILURE") == Some("keep"),
             build,

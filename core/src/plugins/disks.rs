@@ -25,7 +25,7 @@ use crate::signature::Signer;
 const VHD_MULTIPLE: u64 = 1 << 20;
 
 /// An image in the form a provider asked for.
-pub(super) enum Form {
+pub(super) enum ImageOutput {
     /// Computed while it is read.
     View(Arc<dyn View>),
     /// A file that is being written.
@@ -34,10 +34,10 @@ pub(super) enum Form {
 
 /// The disk that is built.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Origin {
+pub(crate) struct BaseDisk {
     /// Where it is.
     pub(crate) path: PathBuf,
-    /// Made here, hence raw whatever the guest wrote into its first sector.
+    /// ImageHandle here, hence raw whatever the guest wrote into its first sector.
     pub(crate) is_raw: bool,
     /// It was given, and is open already.
     pub(crate) given: Option<GuestReader>,
@@ -81,9 +81,14 @@ pub(super) fn can_make(spec: &DiskSpec) -> bool {
     archive && images().contains(&spec.bare())
 }
 
-impl Origin {
+impl BaseDisk {
     /// Gives the disk a form. What has to be written is written to `dest`, under the control of `control`.
-    pub(super) fn form(&self, spec: &DiskSpec, dest: &Path, control: &Control) -> Result<Form> {
+    pub(super) fn form(
+        &self,
+        spec: &DiskSpec,
+        dest: &Path,
+        control: &Control,
+    ) -> Result<ImageOutput> {
         if !can_make(spec) {
             return Err(Error::unsupported(
                 format!("this build-image makes no {spec} images"),
@@ -95,13 +100,13 @@ impl Origin {
             (Archive::TarGz, _) => {
                 let member = self.member(spec, dest, control)?;
                 let written = tar_gz(member, &self.options(), dest, control);
-                written.map(|file| Form::File(Arc::new(file))).map_err(disk_error)
+                written.map(|file| ImageOutput::File(Arc::new(file))).map_err(disk_error)
             }
             (_, Some(ovf)) => self.package(spec, ovf, dest, control),
             (_, None) => {
                 let member = self.member(spec, dest, control)?;
                 let written = zip(vec![member], &self.options(), dest, control);
-                written.map(|file| Form::File(Arc::new(file))).map_err(disk_error)
+                written.map(|file| ImageOutput::File(Arc::new(file))).map_err(disk_error)
             }
         }
     }
@@ -112,7 +117,7 @@ impl Origin {
     }
 
     /// The image without an archive.
-    fn image(&self, spec: &DiskSpec, dest: &Path, control: &Control) -> Result<Form> {
+    fn image(&self, spec: &DiskSpec, dest: &Path, control: &Control) -> Result<ImageOutput> {
         let disk = self.open()?;
         let version = match spec.variant.as_str() {
             "v2" => Qcow2Version::V2,
@@ -123,7 +128,7 @@ impl Origin {
             (DiskFormat::Qcow2, Compression::Zlib) => {
                 let packed = PackedQcow2::of(disk).map_err(disk_error)?.with_version(version);
                 let written = packed.write(dest, DigestKinds::NONE, control);
-                return written.map(|file| Form::File(Arc::new(file))).map_err(disk_error);
+                return written.map(|file| ImageOutput::File(Arc::new(file))).map_err(disk_error);
             }
             (DiskFormat::Qcow2, _) => {
                 Arc::new(Qcow2View::of(disk).map_err(disk_error)?.with_version(version))
@@ -136,10 +141,10 @@ impl Origin {
             }
             _ => {
                 let written = self.vmdk(disk, spec)?.write(dest, DigestKinds::NONE, control);
-                return written.map(|file| Form::File(Arc::new(file))).map_err(disk_error);
+                return written.map(|file| ImageOutput::File(Arc::new(file))).map_err(disk_error);
             }
         };
-        Ok(Form::View(view))
+        Ok(ImageOutput::View(view))
     }
 
     fn vmdk(&self, disk: GuestReader, spec: &DiskSpec) -> Result<StreamVmdk> {
@@ -158,7 +163,13 @@ impl Origin {
     }
 
     /// An OVF package: descriptor, manifest and disk, in an OVA or a ZIP file.
-    fn package(&self, spec: &DiskSpec, ovf: &Ovf, dest: &Path, control: &Control) -> Result<Form> {
+    fn package(
+        &self,
+        spec: &DiskSpec,
+        ovf: &Ovf,
+        dest: &Path,
+        control: &Control,
+    ) -> Result<ImageOutput> {
         let stem = self.disk_name.clone();
         let disk = self.vmdk(self.open()?, spec)?;
         let (signature, extra) = self.signature(&stem);
@@ -178,7 +189,7 @@ impl Origin {
         } else {
             package.zip(&self.options(), dest, control)
         };
-        written.map(|file| Form::File(Arc::new(file))).map_err(disk_error)
+        written.map(|file| ImageOutput::File(Arc::new(file))).map_err(disk_error)
     }
 
     /// The signature of a manifest, and the public key beside it: both or none, as with the old tool.
@@ -275,10 +286,10 @@ fn property(given: build_image_plugin_api::OvfProperty) -> ovf::Property {
 }
 
 /// The image in a form, to the end; `path` is where one that is written lies.
-fn finish(form: Form, path: &Path) -> Result<Arc<dyn View>> {
+fn finish(form: ImageOutput, path: &Path) -> Result<Arc<dyn View>> {
     match form {
-        Form::View(view) => Ok(view),
-        Form::File(file) => {
+        ImageOutput::View(view) => Ok(view),
+        ImageOutput::File(file) => {
             let lost = || Error::internal("an image is in use before it is finished");
             Arc::into_inner(file).ok_or_else(lost)?.finish().map_err(disk_error)?;
             Ok(Arc::new(FileView::open(path).map_err(disk_error)?))
@@ -287,6 +298,6 @@ fn finish(form: Form, path: &Path) -> Result<Arc<dyn View>> {
 }
 
 /// Goes on, or stops when somebody wants that.
-pub(super) fn unless(stop: bool) -> ControlFlow<()> {
+pub(super) fn break_if(stop: bool) -> ControlFlow<()> {
     if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

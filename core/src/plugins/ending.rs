@@ -7,7 +7,7 @@ use build_image_plugin_api::wire::ending;
 
 use crate::{
     error::{Error, Stage},
-    report::{Manner, Reporter},
+    report::{OutputMode, Reporter},
 };
 
 /// Provider whose code runs in this process.
@@ -33,6 +33,6 @@ fn unexpected() -> u8 {
     );
     let code = error.exit_code();
     // Who watches the build with --progress json takes a line that is no document for what it is.
-    Reporter::new(Manner::Plain).error_at_exit(&error, code);
+    Reporter::new(OutputMode::Plain).error_at_exit(&error, code);
     code
 }

@@ -10,7 +10,7 @@ use build_image_plugin_api::{
 
 use super::{
     Plugin,
-    plugin::Runs,
+    plugin::Transport,
     remote::{create_raw, describe_raw},
 };
 
@@ -21,8 +21,8 @@ impl Subject for Plugin {
 
     fn describe(&self) -> Result<String> {
         match &self.runs {
-            Runs::Here(library) => Subject::describe(library.as_ref()),
-            Runs::Apart(launch) => describe_raw(launch).map(|said| said.to_string()),
+            Transport::InProcess(library) => Subject::describe(library.as_ref()),
+            Transport::Subprocess(launch) => describe_raw(launch).map(|said| said.to_string()),
         }
     }
 
@@ -36,12 +36,12 @@ impl Subject for Plugin {
 
     fn create_raw(&self, host: Arc<dyn Host>, settings: &str) -> Option<Result<Box<dyn RawSteps>>> {
         match &self.runs {
-            Runs::Here(library) => Subject::create_raw(library.as_ref(), host, settings),
-            Runs::Apart(launch) => Some(create_raw(launch, host, settings)),
+            Transport::InProcess(library) => Subject::create_raw(library.as_ref(), host, settings),
+            Transport::Subprocess(launch) => Some(create_raw(launch, host, settings)),
         }
     }
 
     fn takes_any_text(&self) -> bool {
-        matches!(self.runs, Runs::Here(_))
+        matches!(self.runs, Transport::InProcess(_))
     }
 }

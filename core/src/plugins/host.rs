@@ -17,8 +17,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Mask,
-    disks::{self, Form, Origin, unless},
-    published::Made,
+    disks::{self, BaseDisk, ImageOutput, break_if},
+    published::ImageHandle,
 };
 use crate::{
     interrupt::Interrupt,
@@ -43,13 +43,13 @@ pub struct RunHost {
 /// The disk that is built, and the images of it that were handed out.
 #[derive(Default)]
 struct Source {
-    origin: Option<Origin>,
+    origin: Option<BaseDisk>,
     file_stem: String,
     /// Where images that have to be written are written.
     folder: PathBuf,
     /// Whether the user watches them being written.
     watched: bool,
-    made: Vec<Arc<Made>>,
+    made: Vec<Arc<ImageHandle>>,
 }
 
 impl RunHost {
@@ -112,7 +112,7 @@ impl RunHost {
     }
 
     /// From now on `make_disk` shows this disk, in files and archives with these names.
-    pub(crate) fn set_disk(&self, origin: Origin, file_stem: &str) {
+    pub(crate) fn set_disk(&self, origin: BaseDisk, file_stem: &str) {
         let mut source = lock(&self.disk);
         source.origin = Some(origin);
         file_stem.clone_into(&mut source.file_stem);
@@ -126,7 +126,7 @@ impl RunHost {
     }
 
     /// An image that was handed out.
-    pub(crate) fn made(&self, disk: u64) -> Option<Arc<Made>> {
+    pub(crate) fn made(&self, disk: u64) -> Option<Arc<ImageHandle>> {
         lock(&self.disk).made.get(usize::try_from(disk).ok()?).cloned()
     }
 
@@ -158,7 +158,7 @@ impl RunHost {
                 let (done, total) = (progress.done, progress.total);
                 reporter.progress(Progress { done, total, ..Progress::default() });
             }
-            unless(interrupt.is_set())
+            break_if(interrupt.is_set())
         })
     }
 
@@ -307,8 +307,8 @@ impl Host for RunHost {
         let dest = source.folder.join(&file_name);
         let form = origin.form(spec, &dest, &self.control(source.watched))?;
         let (length, length_limit, late_head) = match &form {
-            Form::View(view) => (Some(view.len()), view.len(), 0),
-            Form::File(file) => {
+            ImageOutput::View(view) => (Some(view.len()), view.len(), 0),
+            ImageOutput::File(file) => {
                 let limit = file.length_limit();
                 (file.length(), limit, file.late_head().min(limit))
             }
@@ -324,7 +324,7 @@ impl Host for RunHost {
             identity: identity(&origin.open()?, spec),
             ..Disk::default()
         };
-        source.made.push(Arc::new(Made::new(file_name, form)));
+        source.made.push(Arc::new(ImageHandle::new(file_name, form)));
         Ok(disk)
     }
 
@@ -332,7 +332,7 @@ impl Host for RunHost {
         let made = self
             .made(disk)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no disk {disk}")))?;
-        made.read_at(buffer, offset, &|| unless(self.interrupt.is_set()))
+        made.read_at(buffer, offset, &|| break_if(self.interrupt.is_set()))
     }
 }
 

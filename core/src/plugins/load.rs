@@ -6,7 +6,7 @@ use build_image_plugin_api::{Description, Library, PluginMetadata, check_abi};
 
 use super::{
     Candidate, FileKind, Lock, Plugin, SearchPath, Trusted, ending,
-    plugin::Runs,
+    plugin::Transport,
     remote::{self, Launch},
     rows, trust,
     trust::refused,
@@ -97,7 +97,7 @@ fn open(
         FileKind::Library if apart => library_apart(candidate, trusted, environment)?,
         FileKind::Library => {
             let library = Library::open(&trusted.file, &candidate.path)?;
-            (library.description().clone(), Runs::Here(Box::new(library)))
+            (library.description().clone(), Transport::InProcess(Box::new(library)))
         }
         FileKind::Program => program(candidate, trusted, environment)?,
     };
@@ -117,7 +117,7 @@ fn library_apart(
     candidate: &Candidate,
     file: Trusted,
     environment: &Environment,
-) -> Result<(Description, Runs)> {
+) -> Result<(Description, Transport)> {
     Library::inspect(&file.file, &candidate.path)?;
     let again = |file: &std::fs::File| {
         file.try_clone().map_err(|error| {
@@ -130,14 +130,14 @@ fn library_apart(
     let said = ask(&candidate.path, &launch)?;
     // Now that its secret settings are known, their variables stay here.
     let launch = Launch::library(file.file, path, Some(&said), environment);
-    Ok((said, Runs::Apart(launch)))
+    Ok((said, Transport::Subprocess(launch)))
 }
 
 fn program(
     candidate: &Candidate,
     file: Trusted,
     environment: &Environment,
-) -> Result<(Description, Runs)> {
+) -> Result<(Description, Transport)> {
     if file.mode & 0o111 == 0 {
         return Err(refused(&candidate.path, "the program may not be executed")
             .hint(format!("chmod +x '{}'", candidate.path.display())));
@@ -148,7 +148,7 @@ fn program(
     let said = ask(&candidate.path, &Launch::program(kept, file.real.clone(), true, environment))?;
     let launch = Launch::program(file.file, file.real, false, environment);
     check_abi(&candidate.path, &said)?;
-    Ok((said, Runs::Apart(launch)))
+    Ok((said, Transport::Subprocess(launch)))
 }
 
 fn ask(path: &Path, launch: &Launch) -> Result<Description> {

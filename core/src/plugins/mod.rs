@@ -17,7 +17,7 @@ mod remote;
 mod rows;
 mod trust;
 
-pub(crate) use disks::Origin;
+pub(crate) use disks::BaseDisk;
 pub use ending::expect_end;
 pub use find::{Candidate, FileKind, SearchPath};
 pub use host::RunHost;
@@ -26,7 +26,7 @@ pub use load::Loader;
 pub use lock::{Lock, Locked};
 pub use mask::Mask;
 pub use plugin::Plugin;
-pub(crate) use published::Made;
+pub(crate) use published::ImageHandle;
 pub use remote::{CHILD_VERB, run_child};
 pub(crate) use remote::{TRACE_VARIABLE, begin_trace};
 pub use trust::{Trusted, trust};

@@ -20,15 +20,15 @@ pub struct Plugin {
     /// Whether the lock file has it.
     pub locked: bool,
     pub(super) description: Description,
-    pub(super) runs: Runs,
+    pub(super) runs: Transport,
 }
 
 /// Where a provider's code runs.
-pub(super) enum Runs {
+pub(super) enum Transport {
     /// In this process.
-    Here(Box<Library>),
+    InProcess(Box<Library>),
     /// In a process of its own.
-    Apart(Launch),
+    Subprocess(Launch),
 }
 
 impl Plugin {
@@ -42,15 +42,15 @@ impl Plugin {
     #[must_use]
     pub fn api_version(&self) -> &str {
         match &self.runs {
-            Runs::Here(library) => library.api_version(),
-            Runs::Apart(_) => &self.description.abi.built,
+            Transport::InProcess(library) => library.api_version(),
+            Transport::Subprocess(_) => &self.description.abi.built,
         }
     }
 
     /// Whether its code runs in a process of its own.
     #[must_use]
     pub fn is_apart(&self) -> bool {
-        matches!(self.runs, Runs::Apart(_))
+        matches!(self.runs, Transport::Subprocess(_))
     }
 
     /// Makes an instance.
@@ -63,8 +63,8 @@ impl Plugin {
         settings: &Settings,
     ) -> build_image_plugin_api::Result<Box<dyn Steps>> {
         match &self.runs {
-            Runs::Here(library) => library.create(host, settings),
-            Runs::Apart(launch) => super::remote::create(launch, host, settings),
+            Transport::InProcess(library) => library.create(host, settings),
+            Transport::Subprocess(launch) => super::remote::create(launch, host, settings),
         }
     }
 

@@ -13,12 +13,12 @@ use build_image_disk::{
 };
 use build_image_plugin_api::{Error, ErrorKind, Result};
 
-use super::{disks::Form, host::disk_error};
+use super::{disks::ImageOutput, host::disk_error};
 
 /// An image that was handed out.
-pub(crate) struct Made {
+pub(crate) struct ImageHandle {
     file_name: String,
-    form: Mutex<Option<Form>>,
+    form: Mutex<Option<ImageOutput>>,
 }
 
 /// What reading needs of an image.
@@ -37,8 +37,8 @@ pub(crate) struct Published {
     pub(crate) digests: Digests,
 }
 
-impl Made {
-    pub(super) fn new(file_name: String, form: Form) -> Self {
+impl ImageHandle {
+    pub(super) fn new(file_name: String, form: ImageOutput) -> Self {
         Self { file_name, form: Mutex::new(Some(form)) }
     }
 
@@ -50,8 +50,8 @@ impl Made {
         watch: &dyn Fn() -> ControlFlow<()>,
     ) -> Result<usize> {
         let reading = match &*self.form.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(Form::View(view)) => Reading::View(Arc::clone(view)),
-            Some(Form::File(file)) => Reading::File(Arc::clone(file)),
+            Some(ImageOutput::View(view)) => Reading::View(Arc::clone(view)),
+            Some(ImageOutput::File(file)) => Reading::File(Arc::clone(file)),
             None => return Err(Error::new(ErrorKind::NotFound, "the disk was published")),
         };
         match reading {
@@ -77,12 +77,12 @@ impl Made {
         let in_use = || DiskError::new(Kind::Tool, "the provider still reads the image");
         let form = self.form.lock().unwrap_or_else(PoisonError::into_inner).take();
         match form.ok_or_else(in_use)? {
-            Form::View(view) => {
+            ImageOutput::View(view) => {
                 let path = folder.join(&self.file_name);
                 materialise(view.as_ref(), &path, progress)?;
                 Ok(Published { path, length: view.len(), digests: Digests::default() })
             }
-            Form::File(file) => {
+            ImageOutput::File(file) => {
                 let packed = Arc::into_inner(file).ok_or_else(in_use)?.finish()?;
                 Ok(Published { path: packed.path, length: packed.length, digests: packed.digests })
             }

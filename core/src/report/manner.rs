@@ -6,7 +6,7 @@ use crate::settings::{Environment, Resolved};
 
 /// The manner of everything on standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Manner {
+pub enum OutputMode {
     /// Lines, and a bar that moves.
     Terminal {
         /// Words that matter are coloured (<https://no-color.org>).
@@ -21,7 +21,7 @@ pub enum Manner {
     None,
 }
 
-impl Manner {
+impl OutputMode {
     /// The settings that decide it.
     pub const KEYS: [&str; 2] = ["PROGRESS", "QUIET"];
 
@@ -58,22 +58,24 @@ mod tests {
     fn settings_decide_the_manner() {
         let none = Environment::default();
         for (typed, manner) in [
-            (&[("PROGRESS", "json")][..], Manner::Json),
-            (&[("PROGRESS", "json"), ("QUIET", "true")], Manner::Json),
-            (&[("PROGRESS", "plain")], Manner::Plain),
-            (&[("PROGRESS", "plain"), ("QUIET", "true")], Manner::None),
-            (&[("PROGRESS", "none")], Manner::None),
-            (&[("QUIET", "true")], Manner::None),
+            (&[("PROGRESS", "json")][..], OutputMode::Json),
+            (&[("PROGRESS", "json"), ("QUIET", "true")], OutputMode::Json),
+            (&[("PROGRESS", "plain")], OutputMode::Plain),
+            (&[("PROGRESS", "plain"), ("QUIET", "true")], OutputMode::None),
+            (&[("PROGRESS", "none")], OutputMode::None),
+            (&[("QUIET", "true")], OutputMode::None),
             // No terminal without TERM.
-            (&[], Manner::Plain),
-            (&[("PROGRESS", "auto")], Manner::Plain),
+            (&[], OutputMode::Plain),
+            (&[("PROGRESS", "auto")], OutputMode::Plain),
         ] {
             let typed = typed.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned()));
             let layers = Layers { command_line: typed.collect(), ..Layers::default() };
-            let rows: Vec<_> =
-                core_rows().into_iter().filter(|row| Manner::KEYS.contains(&row.key())).collect();
+            let rows: Vec<_> = core_rows()
+                .into_iter()
+                .filter(|row| OutputMode::KEYS.contains(&row.key()))
+                .collect();
             let settings = layers.resolve(&rows).unwrap();
-            assert_eq!(Manner::of(&settings, &none), manner, "{layers:?}");
+            assert_eq!(OutputMode::of(&settings, &none), manner, "{layers:?}");
         }
     }
 }

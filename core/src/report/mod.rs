@@ -14,7 +14,7 @@ pub(crate) use bar::seconds as seconds_text;
 pub use human::print_line;
 pub(crate) use log_file::LOGS;
 pub use log_file::{LogFile, LogNames};
-pub use manner::Manner;
+pub use manner::OutputMode;
 pub(crate) use plain::harmless;
 pub use reporter::Reporter;
 pub(crate) use result::free_name;

@@ -9,7 +9,7 @@ use std::{
 use build_image_plugin_api::Progress;
 
 use super::{
-    Failure, Leftover, Manner, Outcome,
+    Failure, Leftover, Outcome, OutputMode,
     bar::{Step, seconds},
     event::Event,
     human::{error_text, write_lines},
@@ -27,7 +27,7 @@ pub struct Reporter {
 }
 
 struct Shared {
-    manner: Manner,
+    manner: OutputMode,
     heartbeat: Duration,
     say: Box<dyn Fn(&str) + Send + Sync>,
     state: Mutex<State>,
@@ -44,12 +44,12 @@ struct State {
 impl Reporter {
     /// A reporter on standard error.
     #[must_use]
-    pub fn new(manner: Manner) -> Self {
-        let color = manner == Manner::Terminal { color: true };
+    pub fn new(manner: OutputMode) -> Self {
+        let color = manner == OutputMode::Terminal { color: true };
         Self::to(manner, HEARTBEAT, Box::new(move |text| write_lines(text, color)))
     }
 
-    fn to(manner: Manner, heartbeat: Duration, say: Box<dyn Fn(&str) + Send + Sync>) -> Self {
+    fn to(manner: OutputMode, heartbeat: Duration, say: Box<dyn Fn(&str) + Send + Sync>) -> Self {
         let state = State { step: None, last: Instant::now(), over: false };
         let shared =
             Shared { manner, heartbeat, say, state: Mutex::new(state), over: Condvar::new() };
@@ -140,7 +140,7 @@ impl Reporter {
         let image_ids: Vec<String> = outcome.images.iter().map(|image| image.id.clone()).collect();
         let event = Event::Finished { result: &outcome.result, exit_code, image_ids: &image_ids };
         let mut state = self.shared.lock();
-        if self.shared.manner == Manner::Json {
+        if self.shared.manner == OutputMode::Json {
             self.shared.always(&mut state, &event, "");
         } else if let Some(log) = outcome.log_file.as_ref().filter(|_| outcome.error.is_some()) {
             self.shared.always(&mut state, &event, &format!("  log: {log}"));
@@ -165,14 +165,14 @@ impl Reporter {
         let mut state = self.shared.lock();
         let Some(step) = &mut state.step else { return };
         learn(step);
-        if matches!(self.shared.manner, Manner::Terminal { .. }) {
+        if matches!(self.shared.manner, OutputMode::Terminal { .. }) {
             step.draw();
         }
     }
 
     /// Starts the heart, where one is needed and none beats.
     fn beat(&self) {
-        if !matches!(self.shared.manner, Manner::Plain | Manner::Json) {
+        if !matches!(self.shared.manner, OutputMode::Plain | OutputMode::Json) {
             return;
         }
         let mut heart = self.heart.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,14 +202,14 @@ impl Shared {
 
     /// In any manner but none.
     fn tell(&self, state: &mut State, event: &Event<'_>, lines: impl FnOnce() -> String) {
-        if self.manner != Manner::None {
+        if self.manner != OutputMode::None {
             self.always(state, event, &lines());
         }
     }
 
     fn always(&self, state: &mut State, event: &Event<'_>, lines: &str) {
         state.last = Instant::now();
-        if self.manner == Manner::Json {
+        if self.manner == OutputMode::Json {
             return (self.say)(&event.line());
         }
         match state.step.as_ref().and_then(Step::bar) {
@@ -272,7 +272,7 @@ mod tests {
 
     use super::*;
 
-    fn listened(manner: Manner, heartbeat: Duration) -> (Reporter, Receiver<String>) {
+    fn listened(manner: OutputMode, heartbeat: Duration) -> (Reporter, Receiver<String>) {
         let (said, heard) = channel();
         let said = Mutex::new(said);
         let say = move |text: &str| {
@@ -319,7 +319,7 @@ mod tests {
             drop(reporter);
             heard.iter().collect::<Vec<String>>()
         };
-        let plain = told(Manner::Plain);
+        let plain = told(OutputMode::Plain);
         assert_eq!(plain[0], "   upload  sending");
         assert_eq!(plain[1], "           half");
         assert_eq!(plain[2], "  warning: odd\n     hint: mend it");
@@ -327,10 +327,10 @@ mod tests {
         assert_eq!(plain[4..6], ["kept", "error: no\n  hint: yes"]);
         assert!(plain[6].starts_with("  left behind: "), "{plain:?}");
         assert_eq!(plain[7..], ["  log: l"]);
-        let quiet = told(Manner::None);
+        let quiet = told(OutputMode::None);
         assert_eq!(quiet, [&plain[2], &plain[5], &plain[6], &plain[7]].map(String::clone));
         let events: Vec<Value> =
-            told(Manner::Json).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+            told(OutputMode::Json).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
         let names: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
         let expected = "step_begun note warning step_done note error left_behind finished";
         assert_eq!(names.join(" "), expected);
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_step_is_never_silent_for_long() {
-        let (reporter, heard) = listened(Manner::Plain, Duration::from_millis(1));
+        let (reporter, heard) = listened(OutputMode::Plain, Duration::from_millis(1));
         reporter.begin("install", "a guest");
         assert_eq!(heard.recv().unwrap(), "  install  a guest");
         assert!(heard.recv().unwrap().ends_with(" so far"));
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn news_of_a_step_that_was_abandoned_is_not_shown() {
-        let (reporter, heard) = listened(Manner::Terminal { color: false }, never());
+        let (reporter, heard) = listened(OutputMode::Terminal { color: false }, never());
         let is_drawn = |reporter: &Reporter| {
             reporter.shared.lock().step.as_ref().is_some_and(|step| step.bar().is_some())
         };
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn programs_hear_the_heartbeat_too() {
-        let (reporter, heard) = listened(Manner::Json, Duration::from_millis(1));
+        let (reporter, heard) = listened(OutputMode::Json, Duration::from_millis(1));
         reporter.begin("upload", "x");
         reporter.progress(Progress { done: 5, total: 9, ..Progress::default() });
         let far = heard.iter().find(|line| line.contains("\"progress\"")).unwrap();

@@ -17,7 +17,7 @@ use build_image_disk::{
 use build_image_plugin_api::Progress;
 use indicatif::HumanBytes;
 
-use super::{Desk, from_disk, not_accepted, verify};
+use super::{SourceContext, from_disk, not_accepted, verify};
 use crate::{
     error::{Error, Result, Stage},
     plan,
@@ -119,14 +119,18 @@ pub(super) fn refuse_settings(settings: &Resolved) -> Result<()> {
 /// # Errors
 /// When it is not the file its digest names, is damaged, incomplete or no disk, or does not have the
 /// size it is to have.
-pub(super) fn open(desk: &Desk<'_>, path: &Path, digests: Option<Digests>) -> Result<GivenDisk> {
+pub(super) fn open(
+    context: &SourceContext<'_>,
+    path: &Path,
+    digests: Option<Digests>,
+) -> Result<GivenDisk> {
     let packing = packed::packing(path).map_err(|error| not_accepted(path, error))?;
     let (reader, occupied, workplace) = match packing {
-        Some(packing) => unpack(desk, path, packing, digests)?,
+        Some(packing) => unpack(context, path, packing, digests)?,
         None => {
             let refused = |error| not_accepted(path, error);
             let file = LockedFile::open(path).map_err(refused)?;
-            let checked = verify::digest(desk, "DISK_SHA256", path, digests);
+            let checked = verify::digest(context, "DISK_SHA256", path, digests);
             // A change explains a wrong digest; after a right one, the bytes are those of the open file.
             file.check_unchanged().map_err(refused)?;
             checked?;
@@ -139,11 +143,11 @@ pub(super) fn open(desk: &Desk<'_>, path: &Path, digests: Option<Digests>) -> Re
         }
     };
     check(path, packing, &reader)?;
-    let reader = grown(desk, path, reader)?;
+    let reader = grown(context, path, reader)?;
     let facts = Facts::read(&reader).map_err(|error| not_accepted(path, error))?;
     // What was checked and what the facts were read from are the bytes that will be read.
     reader.check_unchanged().map_err(|error| not_accepted(path, error))?;
-    warn(desk, path, &reader, &facts);
+    warn(context, path, &reader, &facts);
     let path = path.to_owned();
     Ok(GivenDisk { path, reader, facts, packing, occupied, _workplace: workplace })
 }
@@ -167,8 +171,12 @@ pub(super) fn check(path: &Path, packing: Option<Packing>, reader: &GuestReader)
 }
 
 /// The disk with the size it is to have.
-pub(super) fn grown(desk: &Desk<'_>, path: &Path, reader: GuestReader) -> Result<GuestReader> {
-    let Some(wanted) = desk.settings.number("DISK_SIZE") else { return Ok(reader) };
+pub(super) fn grown(
+    context: &SourceContext<'_>,
+    path: &Path,
+    reader: GuestReader,
+) -> Result<GuestReader> {
+    let Some(wanted) = context.settings.number("DISK_SIZE") else { return Ok(reader) };
     let size = reader.virtual_size();
     let refused = |text: String| Error::new(Stage::Settings, text);
     if wanted < size {
@@ -187,12 +195,12 @@ pub(super) fn grown(desk: &Desk<'_>, path: &Path, reader: GuestReader) -> Result
 }
 
 /// Says what may surprise the user of the image.
-fn warn(desk: &Desk<'_>, path: &Path, reader: &GuestReader, facts: &Facts) {
+fn warn(context: &SourceContext<'_>, path: &Path, reader: &GuestReader, facts: &Facts) {
     for remark in &facts.remarks {
-        desk.reporter.warning(&format!("`{}`: {remark}", path.display()), None);
+        context.reporter.warning(&format!("`{}`: {remark}", path.display()), None);
     }
     if reader.virtual_size() > reader.stored_size() && facts.scheme == Scheme::Gpt {
-        desk.reporter.warning(
+        context.reporter.warning(
             "the disk is made larger, so the backup of its partition table is no longer at the end",
             Some("most systems repair that when they start; partitions are for them to grow, as with growpart"),
         );
@@ -203,7 +211,7 @@ fn warn(desk: &Desk<'_>, path: &Path, reader: &GuestReader, facts: &Facts) {
             path.display(),
             facts.sector
         );
-        desk.reporter.warning(&text, Some("make the image on a disk with sectors of 512 bytes"));
+        context.reporter.warning(&text, Some("make the image on a disk with sectors of 512 bytes"));
     }
 }
 
@@ -212,38 +220,38 @@ type Opened = (GuestReader, u64, Option<Arc<Workplace>>);
 /// Unpacks a disk into a file without a name: it is gone when nobody reads it any more, also after a
 /// kill.
 fn unpack(
-    desk: &Desk<'_>,
+    context: &SourceContext<'_>,
     path: &Path,
     packing: Packing,
     digests: Option<Digests>,
 ) -> Result<Opened> {
-    let workplace = Workplace::make(&plan::base_folder(desk.settings)?)?;
+    let workplace = Workplace::make(&plan::base_folder(context.settings)?)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let total = fs::metadata(path).map_or(0, |file| file.len());
-    desk.reporter.begin("unpack", &format!("unpacking {name} ({})", packing.name()));
-    let wanted = desk.settings.get("DISK_SHA256").is_some() && digests.is_none();
+    context.reporter.begin("unpack", &format!("unpacking {name} ({})", packing.name()));
+    let wanted = context.settings.get("DISK_SHA256").is_some() && digests.is_none();
     let pass = if wanted { Some(Pass::new(&[Algorithm::Sha256])?) } else { None };
     let (mut done, mut failed) = (0, None);
     let mut seen = |piece: &[u8]| {
         done += piece.len() as u64;
-        desk.reporter.progress(Progress { done, total, ..Progress::default() });
+        context.reporter.progress(Progress { done, total, ..Progress::default() });
         failed = pass.as_ref().and_then(|pass| pass.update(piece.to_vec()).err());
-        if failed.is_some() || desk.interrupt.is_set() {
+        if failed.is_some() || context.interrupt.is_set() {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
         }
     };
     let unpacked = packed::unpack(path, &workplace.folder, &mut seen);
-    desk.reporter.clear();
+    context.reporter.clear();
     if let Some(error) = failed {
         return Err(error);
     }
     let Unpacked { file, len, source } = unpacked.map_err(|error| not_unpacked(path, error))?;
     let digests = pass.map(Pass::finish).transpose()?.or(digests);
     let occupied = file.metadata().map_or(0, |file| file.blocks() * BLOCK);
-    desk.reporter.end(&format!("{} unpacked", HumanBytes(len)));
-    verify::digest(desk, "DISK_SHA256", path, digests)?;
+    context.reporter.end(&format!("{} unpacked", HumanBytes(len)));
+    verify::digest(context, "DISK_SHA256", path, digests)?;
     let reader = GuestReader::open_unpacked(file, path, source)
         .map_err(|error| not_accepted(path, error))?;
     Ok((reader, occupied, Some(Arc::new(workplace))))

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use indicatif::HumanBytes;
 
-use super::download::{Downloader, Manner};
+use super::download::{DownloadOptions, Downloader};
 use crate::{
     error::{Error, Result},
     interrupt::Interrupt,
@@ -22,7 +22,7 @@ const MODE: u32 = 0o644;
 pub(crate) fn fetch(
     files: &mut [Injected],
     folder: &Path,
-    manner: Manner,
+    manner: DownloadOptions,
     reporter: &Reporter,
     interrupt: &Interrupt,
 ) -> Result<()> {

@@ -30,7 +30,7 @@ use crate::{
 pub(crate) use address::{Address, masked, masked_text, without_passwords};
 pub(crate) use disk::GivenDisk;
 pub(crate) use download::{
-    Answered, FOLDER as DOWNLOADS, Manner, Post, Slot, clean as clean_downloads,
+    Answered, DownloadOptions, FOLDER as DOWNLOADS, Post, Slot, clean as clean_downloads,
 };
 pub(crate) use injected::fetch as fetch_injected;
 pub(crate) use open::open;
@@ -39,7 +39,7 @@ pub(crate) use peek::{Remote, peek};
 use download::Downloader;
 
 /// What opening a source works with.
-pub(crate) struct Desk<'a> {
+pub(crate) struct SourceContext<'a> {
     settings: &'a Resolved,
     reporter: &'a Reporter,
     interrupt: &'a Interrupt,
@@ -49,7 +49,7 @@ pub(crate) struct Desk<'a> {
     downloader: OnceCell<Downloader<'a>>,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> SourceContext<'a> {
     pub(crate) fn new(
         settings: &'a Resolved,
         reporter: &'a Reporter,
@@ -67,7 +67,7 @@ impl<'a> Desk<'a> {
         if let Some(downloader) = self.downloader.get() {
             return Ok(downloader);
         }
-        let manner = Manner::of(self.settings);
+        let manner = DownloadOptions::of(self.settings);
         let made =
             Downloader::new(manner, self.reporter, self.interrupt)?.with_key(self.key.clone());
         Ok(self.downloader.get_or_init(|| made))

@@ -7,7 +7,7 @@ use build_image_disk::{Kind, iso::Iso};
 use reqwest::Url;
 
 use super::{
-    DOWNLOADS, Desk,
+    DOWNLOADS, SourceContext,
     address::{Address, shown},
     disk,
     download::{Download, Slot},
@@ -47,10 +47,10 @@ struct Here {
 ///
 /// # Errors
 /// When none or two are named, or what is named is not accepted.
-pub(crate) fn open(desk: &Desk<'_>) -> Result<Opened> {
-    match named(desk.settings)? {
-        (address, true) => installer(desk, &address),
-        (address, false) => given_disk(desk, &address),
+pub(crate) fn open(context: &SourceContext<'_>) -> Result<Opened> {
+    match named(context.settings)? {
+        (address, true) => installer(context, &address),
+        (address, false) => given_disk(context, &address),
     }
 }
 
@@ -72,12 +72,13 @@ pub(super) fn named(settings: &Resolved) -> Result<(Address, bool)> {
     }
 }
 
-fn here(desk: &Desk<'_>, address: &Address, wanted: &[Algorithm]) -> Result<Here> {
+fn here(context: &SourceContext<'_>, address: &Address, wanted: &[Algorithm]) -> Result<Here> {
     match address {
         Address::File(path) => Ok(Here { path: path.clone(), digests: None, fetched: None }),
         Address::Url(url) => {
-            let store = plan::base_folder(desk.settings)?.join(DOWNLOADS);
-            let Download { path, digests, slot } = desk.downloader()?.fetch(url, &store, wanted)?;
+            let store = plan::base_folder(context.settings)?.join(DOWNLOADS);
+            let Download { path, digests, slot } =
+                context.downloader()?.fetch(url, &store, wanted)?;
             Ok(Here { path, digests, fetched: Some((url.clone(), slot)) })
         }
     }
@@ -120,25 +121,25 @@ impl Here {
     }
 }
 
-fn installer(desk: &Desk<'_>, address: &Address) -> Result<Opened> {
-    plan::check_shape(desk.settings)?;
-    let hotfix = desk.settings.text("EHF_ISO");
+fn installer(context: &SourceContext<'_>, address: &Address) -> Result<Opened> {
+    plan::check_shape(context.settings)?;
+    let hotfix = context.settings.text("EHF_ISO");
     let hotfix = hotfix.map(|text| Address::of("EHF_ISO", text)).transpose()?;
-    let verifier = Verifier::new(desk)?;
+    let verifier = Verifier::new(context)?;
     verifier.warn(if hotfix.is_some() {
         &["ISO_SHA256", "EHF_ISO_SHA256"]
     } else {
         &["ISO_SHA256"]
     });
 
-    let mut base = here(desk, address, &verifier.wanted("ISO_SHA256"))?;
+    let mut base = here(context, address, &verifier.wanted("ISO_SHA256"))?;
     let facts = open_iso(&base.path).and_then(|iso| product::read_facts(&iso, &base.path));
     let facts = base.judged(facts)?;
     base.name(&product::iso_name(&facts))?;
-    let source = iso(Some(desk.reporter), &base.path, facts);
+    let source = iso(Some(context.reporter), &base.path, facts);
     let (facts, info) = base.judged(source)?;
     let mut fix = hotfix
-        .map(|address| here(desk, &address, &verifier.wanted("EHF_ISO_SHA256")))
+        .map(|address| here(context, &address, &verifier.wanted("EHF_ISO_SHA256")))
         .transpose()?;
     let mut hotfix = None;
     if let Some(fix) = &mut fix {
@@ -159,13 +160,13 @@ fn installer(desk: &Desk<'_>, address: &Address) -> Result<Opened> {
     Ok(Opened { source, downloads })
 }
 
-fn given_disk(desk: &Desk<'_>, address: &Address) -> Result<Opened> {
-    let known = desk.settings.get("DISK_SHA256").map(|_| Algorithm::Sha256);
-    let mut image = here(desk, address, known.as_slice())?;
+fn given_disk(context: &SourceContext<'_>, address: &Address) -> Result<Opened> {
+    let known = context.settings.get("DISK_SHA256").map(|_| Algorithm::Sha256);
+    let mut image = here(context, address, known.as_slice())?;
     if let Address::Url(url) = address {
         image.name(&last_segment(url))?;
     }
-    let opened = disk::open(desk, &image.path, image.digests.take());
+    let opened = disk::open(context, &image.path, image.digests.take());
     let source = Source::Disk(image.judged(opened)?);
     Ok(Opened { source, downloads: image.fetched.map(|(_, slot)| slot).into_iter().collect() })
 }

@@ -7,7 +7,7 @@ use build_image_disk::{facts::Facts, format::GuestReader, packed};
 use reqwest::Url;
 
 use super::{
-    Desk,
+    SourceContext,
     address::Address,
     disk, not_accepted,
     open::{self, last_segment},
@@ -37,23 +37,23 @@ pub(crate) enum Remote {
 ///
 /// # Errors
 /// When none or two sources are named, or what is named is not accepted.
-pub(crate) fn peek(desk: &Desk<'_>, remote: Remote) -> Result<Source> {
-    let settings = desk.settings;
+pub(crate) fn peek(context: &SourceContext<'_>, remote: Remote) -> Result<Source> {
+    let settings = context.settings;
     let (address, is_iso) = open::named(settings)?;
     if is_iso {
         plan::check_shape(settings)?;
         // A key that cannot be used is reported before anything is fetched.
-        Verifier::new(desk)?;
+        Verifier::new(context)?;
     }
     let path = match &address {
         Address::File(path) => path,
-        Address::Url(url) => return unread_url(desk, url, is_iso, remote),
+        Address::Url(url) => return unread_url(context, url, is_iso, remote),
     };
     if !is_iso {
-        return local_disk(desk, path);
+        return local_disk(context, path);
     }
     // A build reads it again, and warns then.
-    let reporter = Some(desk.reporter).filter(|_| remote == Remote::Ask);
+    let reporter = Some(context.reporter).filter(|_| remote == Remote::Ask);
     let hotfix = settings.text("EHF_ISO").map(|text| Address::of("EHF_ISO", text)).transpose()?;
     match hotfix {
         Some(Address::Url(_)) => Ok(unread(path, true, None)),
@@ -62,24 +62,29 @@ pub(crate) fn peek(desk: &Desk<'_>, remote: Remote) -> Result<Source> {
     }
 }
 
-fn local_disk(desk: &Desk<'_>, path: &Path) -> Result<Source> {
+fn local_disk(context: &SourceContext<'_>, path: &Path) -> Result<Source> {
     let refused = |error| not_accepted(path, error);
     if packed::packing(path).map_err(refused)?.is_some() {
         return Ok(unread(path, false, None));
     }
     let reader = GuestReader::open(path).map_err(refused)?;
     disk::check(path, None, &reader)?;
-    let reader = disk::grown(desk, path, reader)?;
+    let reader = disk::grown(context, path, reader)?;
     let facts = Facts::read(&reader).map_err(refused)?;
     Ok(Source::Disk(disk::GivenDisk::unpacked(path, reader, facts)))
 }
 
-fn unread_url(desk: &Desk<'_>, url: &Url, is_iso: bool, remote: Remote) -> Result<Source> {
+fn unread_url(
+    context: &SourceContext<'_>,
+    url: &Url,
+    is_iso: bool,
+    remote: Remote,
+) -> Result<Source> {
     let name = PathBuf::from(last_segment(url));
     let size = match remote {
         Remote::Leave => None,
         Remote::Ask => {
-            let head = desk.downloader()?.fetch_head(url, HEAD)?;
+            let head = context.downloader()?.fetch_head(url, HEAD)?;
             virtual_size(&head).filter(|_| !is_iso)
         }
     };

@@ -11,7 +11,7 @@ use build_image_plugin_api::Progress;
 use reqwest::Url;
 
 use super::{
-    Desk,
+    SourceContext,
     address::{Address, shown},
 };
 use crate::{
@@ -41,7 +41,7 @@ pub(super) struct Verifier<'d, 'a> {
     /// Whether the SHA-256 of every file is of use later: a disk is used again by its inputs' digests, a
     /// statement names them.
     kept: bool,
-    desk: &'d Desk<'a>,
+    context: &'d SourceContext<'a>,
 }
 
 /// A file that is to be checked, by its settings.
@@ -58,8 +58,8 @@ pub(super) struct Subject<'a> {
 
 impl<'d, 'a> Verifier<'d, 'a> {
     /// Reads the keys. A key that cannot be used is an error, whether it will be needed or not.
-    pub(super) fn new(desk: &'d Desk<'a>) -> Result<Self> {
-        let settings = desk.settings;
+    pub(super) fn new(context: &'d SourceContext<'a>) -> Result<Self> {
+        let settings = context.settings;
         let mut keys = Vec::new();
         for (setting, digest, default) in KEYS {
             let Some(path) = settings.path(setting) else { continue };
@@ -74,7 +74,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
             keys.push(Key { setting, path, key, algorithm });
         }
         let kept = settings.is_on("REUSE") || settings.get("PROVENANCE_FILE").is_some();
-        let verifier = Self { keys, kept, desk };
+        let verifier = Self { keys, kept, context };
         verifier.check_wishes()?;
         Ok(verifier)
     }
@@ -86,7 +86,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
         }
         let said = ["ISO_SIG", "EHF_ISO_SIG"]
             .into_iter()
-            .find(|key| self.desk.settings.get(key).is_some());
+            .find(|key| self.context.settings.get(key).is_some());
         match said {
             Some(key) => Err(Error::new(
                 Stage::Settings,
@@ -99,9 +99,9 @@ impl<'d, 'a> Verifier<'d, 'a> {
 
     /// Says once when nothing proves where the files come from.
     pub(super) fn warn(&self, digests: &[&str]) {
-        let known = digests.iter().all(|key| self.desk.settings.get(key).is_some());
+        let known = digests.iter().all(|key| self.context.settings.get(key).is_some());
         if self.keys.is_empty() && !known {
-            self.desk.reporter.warning(
+            self.context.reporter.warning(
                 "nothing proves where the ISO comes from: neither a key nor a digest is set",
                 Some("set ISO_SIG_VERIFICATION_PUBLIC_KEY to the vendor's key, or ISO_SHA256"),
             );
@@ -111,7 +111,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
     /// Digests that are of use when a file is read anyway.
     pub(super) fn wanted(&self, sha256: &str) -> Vec<Algorithm> {
         let mut wanted: Vec<Algorithm> = self.keys.iter().map(|key| key.algorithm).collect();
-        if self.kept || self.desk.settings.get(sha256).is_some() {
+        if self.kept || self.context.settings.get(sha256).is_some() {
             wanted.push(Algorithm::Sha256);
         }
         wanted
@@ -121,7 +121,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
     fn needed(&self, sha256: &str, signatures: &[(String, Option<Vec<u8>>)]) -> Vec<Algorithm> {
         let there = self.keys.iter().zip(signatures).filter(|(_, (_, bytes))| bytes.is_some());
         let mut needed: Vec<Algorithm> = there.map(|(key, _)| key.algorithm).collect();
-        if self.kept || self.desk.settings.get(sha256).is_some() {
+        if self.kept || self.context.settings.get(sha256).is_some() {
             needed.push(Algorithm::Sha256);
         }
         needed
@@ -136,7 +136,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
     ) -> Result<Option<FileDigest>> {
         let before =
             fs::metadata(subject.path).map_err(|error| unreadable(subject.path, &error))?;
-        let compared = !self.keys.is_empty() || self.desk.settings.get(subject.sha256).is_some();
+        let compared = !self.keys.is_empty() || self.context.settings.get(subject.sha256).is_some();
         let digests = if compared { Some(self.compare(subject, digests)?) } else { digests };
         Ok(digests.and_then(|digests| FileDigest::of(&digests, &before)))
     }
@@ -144,23 +144,23 @@ impl<'d, 'a> Verifier<'d, 'a> {
     fn compare(&self, subject: &Subject<'_>, digests: Option<Digests>) -> Result<Digests> {
         let signatures = self.signatures(subject)?;
         let name = subject.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.desk.reporter.begin("verify", &format!("checking {name}"));
+        self.context.reporter.begin("verify", &format!("checking {name}"));
         let digests = match digests {
             Some(digests) => digests,
-            None => read(self.desk, subject.path, &self.needed(subject.sha256, &signatures))?,
+            None => read(self.context, subject.path, &self.needed(subject.sha256, &signatures))?,
         };
         let mut proofs = Vec::new();
-        proofs.extend(expected(self.desk, subject.sha256, subject.path, &digests)?);
+        proofs.extend(expected(self.context, subject.sha256, subject.path, &digests)?);
         if !self.keys.is_empty() {
             proofs.push(self.verified(subject, &signatures, &digests)?);
         }
-        self.desk.reporter.end(&proofs.join(", "));
+        self.context.reporter.end(&proofs.join(", "));
         Ok(digests)
     }
 
     /// The signature for each key, with its name. Missing ones are problems, unless another is there.
     fn signatures(&self, subject: &Subject<'_>) -> Result<Vec<(String, Option<Vec<u8>>)>> {
-        let given = self.desk.settings.text(subject.signature);
+        let given = self.context.settings.text(subject.signature);
         let given = given.map(|text| Address::of(subject.signature, text)).transpose()?;
         let mut found: Vec<(String, Option<Vec<u8>>)> = Vec::new();
         for key in &self.keys {
@@ -175,7 +175,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
             }
             let bytes = match &address {
                 Address::File(path) => read_small(path)?,
-                Address::Url(url) => self.desk.downloader()?.fetch_small(url, LIMIT)?,
+                Address::Url(url) => self.context.downloader()?.fetch_small(url, LIMIT)?,
             };
             if bytes.is_none() && given.is_some() {
                 let text = format!("{}: `{name}` is not there", subject.signature);
@@ -236,33 +236,33 @@ impl<'d, 'a> Verifier<'d, 'a> {
 
 /// Checks a file of which only a digest can be known; `digests` are those that were made already.
 pub(super) fn digest(
-    desk: &Desk<'_>,
+    context: &SourceContext<'_>,
     setting: &str,
     path: &Path,
     digests: Option<Digests>,
 ) -> Result<()> {
-    if desk.settings.get(setting).is_none() {
+    if context.settings.get(setting).is_none() {
         return Ok(());
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    desk.reporter.begin("verify", &format!("checking {name}"));
+    context.reporter.begin("verify", &format!("checking {name}"));
     let digests = match digests {
         Some(digests) => digests,
-        None => read(desk, path, &[Algorithm::Sha256])?,
+        None => read(context, path, &[Algorithm::Sha256])?,
     };
-    let proof = expected(desk, setting, path, &digests)?;
-    desk.reporter.end(&proof.unwrap_or_default());
+    let proof = expected(context, setting, path, &digests)?;
+    context.reporter.end(&proof.unwrap_or_default());
     Ok(())
 }
 
 /// Compares a file's SHA-256 with the one the setting names; what to say of it when there is one.
 fn expected(
-    desk: &Desk<'_>,
+    context: &SourceContext<'_>,
     setting: &str,
     path: &Path,
     digests: &Digests,
 ) -> Result<Option<String>> {
-    let Some(expected) = desk.settings.text(setting) else { return Ok(None) };
+    let Some(expected) = context.settings.text(setting) else { return Ok(None) };
     let found = digests.hex(Algorithm::Sha256).unwrap_or_default();
     if found.eq_ignore_ascii_case(expected) {
         return Ok(Some(format!("{setting} as expected")));
@@ -275,14 +275,14 @@ fn expected(
     Err(error)
 }
 
-fn read(desk: &Desk<'_>, path: &Path, wanted: &[Algorithm]) -> Result<Digests> {
+fn read(context: &SourceContext<'_>, path: &Path, wanted: &[Algorithm]) -> Result<Digests> {
     let total = fs::metadata(path).map_err(|error| unreadable(path, &error))?.len();
     let mut seen = |done| {
-        desk.reporter.progress(Progress { done, total, ..Progress::default() });
-        if desk.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        context.reporter.progress(Progress { done, total, ..Progress::default() });
+        if context.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let digests = digests_of_file(path, wanted, &mut seen);
-    desk.reporter.clear();
+    context.reporter.clear();
     digests
 }
 

@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    client::{Answer, Door, Limit, Outgoing, Payload},
+    client::{Answer, HttpClient, Limit, Outgoing, Payload},
     credentials::Credentials,
     endpoint::Endpoint,
     error::Failure,
@@ -26,7 +26,7 @@ pub(crate) type Parameters = Vec<(String, String)>;
 
 /// One service.
 pub(crate) struct Service {
-    pub(crate) door: Door,
+    pub(crate) door: HttpClient,
     pub(crate) endpoint: Endpoint,
     version: &'static str,
 }
@@ -49,7 +49,11 @@ impl Service {
         version: &'static str,
         credentials: Arc<Credentials>,
     ) -> Result<Self> {
-        Ok(Self { door: Door::open(endpoint, credentials)?, endpoint: endpoint.clone(), version })
+        Ok(Self {
+            door: HttpClient::open(endpoint, credentials)?,
+            endpoint: endpoint.clone(),
+            version,
+        })
     }
 
     /// Calls until it succeeds or the policy gives up. `object` says for messages what it is about.

@@ -20,7 +20,7 @@ use crate::{
     clock::Clock,
     credentials::{Credentials, Keys},
     endpoint::Endpoint,
-    error::{Cure, Failure, NETWORK_HINT},
+    error::{Failure, NETWORK_HINT, RetryAction},
     refusal::Refusal,
     retry::LONGEST_ASKED,
 };
@@ -33,7 +33,7 @@ const MOST_ANSWER: usize = 32 << 20;
 const STALL_CHECK: Duration = Duration::from_millis(500);
 
 /// Connections to one service, its clock, and who signs.
-pub(crate) struct Door {
+pub(crate) struct HttpClient {
     client: reqwest::Client,
     pub(crate) clock: Clock,
     pub(crate) credentials: Arc<Credentials>,
@@ -93,7 +93,7 @@ impl Answer {
     }
 }
 
-impl Door {
+impl HttpClient {
     /// A door to the service at `endpoint`.
     ///
     /// # Errors
@@ -210,17 +210,17 @@ impl Door {
             // The vendor repeats the whole request.
             failure.error.causes.clear();
         }
-        if failure.cure == Cure::Clock {
+        if failure.cure == RetryAction::ResyncClock {
             let believable = answer.header(DATE.as_str()).is_some_and(|date| self.clock.note(date));
             if believable {
                 self.clock.follow();
             } else {
-                failure.cure = Cure::None;
+                failure.cure = RetryAction::GiveUp;
                 failure.error.retryable = false;
             }
         }
-        if failure.cure == Cure::Keys && !self.credentials.renew(keys) {
-            failure.cure = Cure::None;
+        if failure.cure == RetryAction::RefreshCredentials && !self.credentials.renew(keys) {
+            failure.cure = RetryAction::GiveUp;
             failure.error.retryable = false;
         }
         failure
@@ -341,7 +341,7 @@ mod tests {
             while stream.write_all(&[b'x'; 64 << 10]).is_ok() {}
         });
         let endpoint = Endpoint::parse("K", &format!("http://{address}")).unwrap();
-        let door = Door::open(&endpoint, Arc::new(Credentials::nobody())).unwrap();
+        let door = HttpClient::open(&endpoint, Arc::new(Credentials::nobody())).unwrap();
         let outgoing = Outgoing {
             method: Method::GET,
             url: endpoint.origin(),
@@ -353,7 +353,7 @@ mod tests {
         let limit = Limit::Total(Duration::from_secs(60));
         let failure = runtime.block_on(door.exchange(outgoing, limit, "`X`")).err().unwrap();
         assert!(failure.error.message.contains("is longer than"), "{}", failure.error);
-        assert_eq!(failure.cure, Cure::None);
+        assert_eq!(failure.cure, RetryAction::GiveUp);
         drop((door, runtime));
         server.join().unwrap();
     }

@@ -8,15 +8,15 @@ use build_image_plugin_api::{Error, ErrorKind};
 
 /// What may make the same call succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cure {
+pub(crate) enum RetryAction {
     /// Nothing.
-    None,
+    GiveUp,
     /// Time.
-    Time,
+    Backoff,
     /// The server's clock instead of ours.
-    Clock,
+    ResyncClock,
     /// Fresh keys from where these came from.
-    Keys,
+    RefreshCredentials,
 }
 
 /// A failed attempt.
@@ -27,7 +27,7 @@ pub(crate) struct Failure {
     /// The service's code; empty when it did not answer.
     pub(crate) code: String,
     /// Whether another attempt makes sense.
-    pub(crate) cure: Cure,
+    pub(crate) cure: RetryAction,
     /// The pause the service asks for.
     pub(crate) pause: Option<Duration>,
 }
@@ -38,7 +38,7 @@ impl Failure {
         Self {
             error: Box::new(error.retryable()),
             code: String::new(),
-            cure: Cure::Time,
+            cure: RetryAction::Backoff,
             pause: None,
         }
     }
@@ -58,7 +58,7 @@ impl Failure {
 
     /// Another attempt would fail as well.
     pub(crate) fn stop(error: Error) -> Self {
-        Self { error: Box::new(error), code: String::new(), cure: Cure::None, pause: None }
+        Self { error: Box::new(error), code: String::new(), cure: RetryAction::GiveUp, pause: None }
     }
 
     /// Whether the service answered with one of these codes.

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::retry::LONGEST_ASKED;
 
-/// Lanes at the start.
+/// ConcurrencyLimiter at the start.
 const FIRST: usize = 4;
 /// More lanes must move this much more to be worth it.
 const GAIN: f64 = 1.1;
@@ -76,10 +76,10 @@ impl Tuner {
     }
 }
 
-/// Lanes for the parts of one upload.
-pub(crate) struct Lanes {
+/// ConcurrencyLimiter for the parts of one upload.
+pub(crate) struct ConcurrencyLimiter {
     free: Semaphore,
-    /// Lanes that are to be closed when their part is through.
+    /// ConcurrencyLimiter that are to be closed when their part is through.
     surplus: AtomicUsize,
     tuner: Mutex<Tuner>,
     /// Nobody sets out before.
@@ -88,12 +88,12 @@ pub(crate) struct Lanes {
 
 /// A lane in use.
 pub(crate) struct Lane<'a> {
-    lanes: &'a Lanes,
+    lanes: &'a ConcurrencyLimiter,
     permit: Option<SemaphorePermit<'a>>,
 }
 
-impl Lanes {
-    /// Lanes that may grow to `most`.
+impl ConcurrencyLimiter {
+    /// ConcurrencyLimiter that may grow to `most`.
     pub(crate) fn new(most: usize) -> Self {
         let tuner = Tuner::new(most, Instant::now());
         Self {
@@ -218,7 +218,7 @@ mod tests {
     fn lanes_in_use_are_closed_when_they_are_left() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let lanes = Lanes::new(8);
+            let lanes = ConcurrencyLimiter::new(8);
             let mut used = Vec::new();
             for _ in 0..FIRST {
                 used.push(lanes.enter().await);
@@ -234,7 +234,7 @@ mod tests {
     fn no_pause_is_too_long_to_be_added_to_the_time() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let lanes = Lanes::new(8);
+            let lanes = ConcurrencyLimiter::new(8);
             lanes.throttled(Some(Duration::MAX));
             let until = lanes.closed.lock().unwrap().unwrap();
             assert!(until <= Instant::now() + LONGEST_ASKED);

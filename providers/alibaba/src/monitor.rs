@@ -7,7 +7,7 @@ use build_image_plugin_api::{Context, Error, ErrorKind, Progress, ProgressUnit, 
 
 use crate::{
     ecs::Ecs,
-    error::{Cure, Failure},
+    error::{Failure, RetryAction},
     image::{Detection, Image, Task},
     retry::Policy,
     verdict::{TaskEnd, Verdict, judge_task, percent},
@@ -110,7 +110,7 @@ impl Waiter<'_> {
                     Some(answer) => return Ok(answer),
                     None => (None, None),
                 },
-                Err(failure) if failure.cure == Cure::None => return Err(*failure.error),
+                Err(failure) if failure.cure == RetryAction::GiveUp => return Err(*failure.error),
                 Err(failure) => {
                     tracing::warn!(error = %failure.error, "looking again");
                     (failure.pause, Some(*failure.error))

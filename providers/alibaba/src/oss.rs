@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use crate::{
-    client::{Answer, Door, Limit, Outgoing, Payload},
+    client::{Answer, HttpClient, Limit, Outgoing, Payload},
     config::Place,
     credentials::Credentials,
     error::Failure,
@@ -25,7 +25,7 @@ pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// One bucket.
 pub(crate) struct Oss {
-    pub(crate) door: Door,
+    pub(crate) door: HttpClient,
     pub(crate) bucket: String,
     region: String,
     endpoint: OssEndpoint,
@@ -108,7 +108,7 @@ impl Oss {
     /// When no connections can be made at all.
     pub(crate) fn open(place: &Place, credentials: Arc<Credentials>) -> Result<Self> {
         Ok(Self {
-            door: Door::open(place.oss.server(), credentials)?,
+            door: HttpClient::open(place.oss.server(), credentials)?,
             bucket: place.bucket.clone(),
             region: place.region.clone(),
             endpoint: place.oss.clone(),

@@ -15,13 +15,13 @@ use tokio::time::Instant;
 const NAP: Duration = Duration::from_millis(200);
 
 /// Bytes per second for everybody together.
-pub(crate) struct Pace {
+pub(crate) struct RateLimiter {
     rate: Option<u64>,
     /// When everything booked so far is through.
     free: Mutex<Option<Instant>>,
 }
 
-impl Pace {
+impl RateLimiter {
     /// At most `rate` bytes per second; `None` is no limit.
     pub(crate) fn new(rate: Option<u64>) -> Self {
         Self { rate, free: Mutex::new(None) }
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn bytes_are_booked_one_after_the_other() {
-        let (pace, now) = (Pace::new(Some(1000)), Instant::now());
+        let (pace, now) = (RateLimiter::new(Some(1000)), Instant::now());
         assert_eq!(pace.book(500, now), now);
         assert_eq!(pace.book(2000, now), now + Duration::from_millis(500));
         assert_eq!(pace.book(1, now), now + Duration::from_millis(2500));
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_everybody_goes_at_once() {
-        let (pace, now) = (Pace::new(None), Instant::now());
+        let (pace, now) = (RateLimiter::new(None), Instant::now());
         assert!((0..10).all(|_| pace.book(u64::MAX, now) == now));
     }
 }

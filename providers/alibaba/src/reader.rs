@@ -12,7 +12,7 @@ use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
 use futures_util::stream::{AbortHandle, abortable, unfold};
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use crate::pace::Pace;
+use crate::pace::RateLimiter;
 
 /// Bytes per chunk.
 const CHUNK: usize = 256 << 10;
@@ -64,9 +64,9 @@ pub(crate) struct Reader {
 }
 
 /// What a range passes on its way out.
-pub(crate) struct Valve {
+pub(crate) struct BodyThrottle {
     /// The rate limit.
-    pub(crate) pace: Arc<Pace>,
+    pub(crate) pace: Arc<RateLimiter>,
     /// Moves as long as something goes on.
     pub(crate) alive: Arc<AtomicU64>,
     /// Hears of the bytes the network took.
@@ -74,7 +74,7 @@ pub(crate) struct Valve {
 }
 
 /// A range on its way to the network.
-pub(crate) struct Flow {
+pub(crate) struct BodyStream {
     /// The body; ends early when the disk cannot be read or the flow is stopped.
     pub(crate) body: reqwest::Body,
     /// Ends the body.
@@ -198,7 +198,7 @@ impl Reader {
     }
 
     /// Starts reading a range into a request body that leaves through the valve.
-    pub(crate) fn flow(&self, offset: u64, length: u64, valve: Valve) -> Flow {
+    pub(crate) fn flow(&self, offset: u64, length: u64, valve: BodyThrottle) -> BodyStream {
         let (sender, receiver) = mpsc::channel::<Bytes>(AHEAD);
         let reader = self.clone();
         let thread = tokio::task::spawn_blocking(move || {
@@ -213,7 +213,7 @@ impl Reader {
             Some((Ok::<_, std::io::Error>(chunk), (receiver, valve)))
         });
         let (chunks, stop) = abortable(chunks);
-        Flow { body: reqwest::Body::wrap_stream(chunks), stop, thread }
+        BodyStream { body: reqwest::Body::wrap_stream(chunks), stop, thread }
     }
 }
 

@@ -5,7 +5,7 @@ use build_image_plugin_api::{Error, ErrorKind};
 
 use crate::{
     codes::{ELSEWHERE, Row, TABLE},
-    error::{Cure, Failure},
+    error::{Failure, RetryAction},
 };
 
 /// A refusal as a service wrote it.
@@ -42,14 +42,14 @@ fn row(code: &str, ec: &str) -> Option<&'static Row> {
 }
 
 /// What an unlisted code of this status is.
-fn by_status(status: u16) -> (ErrorKind, Cure) {
+fn by_status(status: u16) -> (ErrorKind, RetryAction) {
     match status {
-        401 | 403 => (ErrorKind::Auth, Cure::None),
-        404 => (ErrorKind::NotFound, Cure::None),
-        408 | 500 | 502 | 503 | 504 => (ErrorKind::Provider, Cure::Time),
-        409 => (ErrorKind::Conflict, Cure::None),
-        429 => (ErrorKind::Throttled, Cure::Time),
-        _ => (ErrorKind::Provider, Cure::None),
+        401 | 403 => (ErrorKind::Auth, RetryAction::GiveUp),
+        404 => (ErrorKind::NotFound, RetryAction::GiveUp),
+        408 | 500 | 502 | 503 | 504 => (ErrorKind::Provider, RetryAction::Backoff),
+        409 => (ErrorKind::Conflict, RetryAction::GiveUp),
+        429 => (ErrorKind::Throttled, RetryAction::Backoff),
+        _ => (ErrorKind::Provider, RetryAction::GiveUp),
     }
 }
 
@@ -67,7 +67,7 @@ impl Refusal {
         } else {
             error.hint = known.map(|row| row.5).filter(|hint| !hint.is_empty()).map(str::to_owned);
         }
-        error.retryable = cure != Cure::None;
+        error.retryable = cure != RetryAction::GiveUp;
         for (name, value) in
             [("code", &self.code), ("ec", &self.ec), ("request_id", &self.request_id)]
         {
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(failure.error.context("request_id"), Some("REQ-1"));
         assert!(failure.error.hint.unwrap().contains("ALIBABA_BUCKET"));
         assert_eq!(failure.error.causes, ["vendor text"]);
-        assert_eq!(failure.cure, Cure::None);
+        assert_eq!(failure.cure, RetryAction::GiveUp);
     }
 
     #[test]
@@ -156,9 +156,9 @@ mod tests {
             assert_eq!(failure(503, code, "").error.kind, ErrorKind::Throttled, "{code}");
             assert!(failure(503, code, "").error.retryable);
         }
-        assert_eq!(failure(502, "", "").cure, Cure::Time);
-        assert_eq!(failure(403, "Whatever", "").cure, Cure::None);
-        assert_eq!(failure(403, "RequestTimeTooSkewed", "").cure, Cure::Clock);
+        assert_eq!(failure(502, "", "").cure, RetryAction::Backoff);
+        assert_eq!(failure(403, "Whatever", "").cure, RetryAction::GiveUp);
+        assert_eq!(failure(403, "RequestTimeTooSkewed", "").cure, RetryAction::ResyncClock);
     }
 
     #[test]

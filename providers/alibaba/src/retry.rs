@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::error::{Cure, Failure};
+use crate::error::{Failure, RetryAction};
 
 /// When to give up.
 #[derive(Clone, Debug)]
@@ -74,12 +74,12 @@ pub(crate) async fn retry<T>(
         };
         let since = first_failure.get_or_insert_with(Instant::now).elapsed();
         let hopeless = match failure.cure {
-            Cure::None => true,
+            RetryAction::GiveUp => true,
             // One correction must do; a second refusal is not about the clock.
-            Cure::Clock => std::mem::replace(&mut clock_followed, true),
+            RetryAction::ResyncClock => std::mem::replace(&mut clock_followed, true),
             // So is a second refusal of keys that were just fetched.
-            Cure::Keys => std::mem::replace(&mut keys_renewed, true),
-            Cure::Time => {
+            RetryAction::RefreshCredentials => std::mem::replace(&mut keys_renewed, true),
+            RetryAction::Backoff => {
                 timed += 1;
                 timed >= policy.attempts && since >= policy.patience
             }
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_check_outlives_one_reset_beside_a_wrong_clock_and_some_throttling() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let skewed = || Failure { cure: Cure::Clock, ..broken() };
+        let skewed = || Failure { cure: RetryAction::ResyncClock, ..broken() };
         let slow = |pause| {
             let error = Error::new(ErrorKind::Throttled, "slow").retryable();
             Failure { pause, ..Failure::network(error) }
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_clock_is_corrected_once() {
-        let skewed = || Failure { cure: Cure::Clock, ..broken() };
+        let skewed = || Failure { cure: RetryAction::ResyncClock, ..broken() };
         let (answer, made) = run(vec![Err(skewed()), Ok(7)]);
         assert_eq!((answer.unwrap(), made), (7, 2));
         assert_eq!(run(vec![Err(skewed()), Err(skewed()), Ok(7)]).1, 2);

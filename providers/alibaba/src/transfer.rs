@@ -21,15 +21,15 @@ use tokio::time::Instant;
 
 use crate::{
     client::Payload,
-    error::{Cure, Failure},
-    lanes::Lanes,
+    error::{Failure, RetryAction},
+    lanes::ConcurrencyLimiter,
     meter::{Attempt, Meter},
     multipart::ListedPart,
     options::UploadTuning,
     oss::Oss,
-    pace::Pace,
+    pace::RateLimiter,
     parts::Plan,
-    reader::{Reader, Valve, combine, joined},
+    reader::{BodyThrottle, Reader, combine, joined},
     retry::{Policy, retry},
 };
 
@@ -87,8 +87,8 @@ pub(crate) struct Transfer<'a> {
     meter: &'a Arc<Meter>,
     tuning: &'a UploadTuning,
     policy: Policy,
-    lanes: Lanes,
-    pace: Arc<Pace>,
+    lanes: ConcurrencyLimiter,
+    pace: Arc<RateLimiter>,
     /// Parts nobody has begun with.
     waiting: AtomicU32,
     /// Parts that arrived, and how long they took together in milliseconds.
@@ -119,8 +119,8 @@ impl<'a> Transfer<'a> {
             meter,
             tuning,
             policy: part_policy(tuning),
-            lanes: Lanes::new(tuning.threads),
-            pace: Arc::new(Pace::new(tuning.rate)),
+            lanes: ConcurrencyLimiter::new(tuning.threads),
+            pace: Arc::new(RateLimiter::new(tuning.rate)),
             waiting: AtomicU32::new(plan.count()),
             arrived: (AtomicU32::new(0), AtomicU64::new(0)),
             end: AtomicU64::new(u64::MAX),
@@ -226,7 +226,9 @@ impl<'a> Transfer<'a> {
     fn warn_of_standstill(&self, failure: &Failure) -> Result<(), Failure> {
         let mut standstill = self.standstill.lock().unwrap_or_else(PoisonError::into_inner);
         let silent = standstill.0.elapsed();
-        if failure.cure != Cure::Time || standstill.1 || silent < STANDSTILL.min(self.tuning.stall)
+        if failure.cure != RetryAction::Backoff
+            || standstill.1
+            || silent < STANDSTILL.min(self.tuning.stall)
         {
             return Ok(());
         }
@@ -279,7 +281,7 @@ impl<'a> Transfer<'a> {
         let Span { number, offset, length } = span;
         let alive = Arc::new(AtomicU64::new(0));
         let attempt = Attempt::new(self.meter);
-        let valve = Valve {
+        let valve = BodyThrottle {
             pace: Arc::clone(&self.pace),
             alive: Arc::clone(&alive),
             on_moved: Box::new(attempt.counter()),

@@ -156,7 +156,7 @@ pub fn start(options: &Options) -> Result<Running, StartError> {
     let log = Arc::new(Log::new(log));
     let shared = Arc::new(Shared { upstream, rules, log, seed: options.seed, refusals });
     let (stop, stopped) = watch::channel(false);
-    let door = Door { shared: Arc::clone(&shared), acceptor, reserved, address };
+    let door = HttpClient { shared: Arc::clone(&shared), acceptor, reserved, address };
     runtime.spawn(door.accept(listener, refused, stopped));
     Ok(Running {
         address,
@@ -213,7 +213,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// What accepts connections.
-struct Door {
+struct HttpClient {
     shared: Arc<Shared>,
     acceptor: Option<TlsAcceptor>,
     /// Never listens.
@@ -221,7 +221,7 @@ struct Door {
     address: SocketAddr,
 }
 
-impl Door {
+impl HttpClient {
     async fn accept(
         self,
         listener: TcpListener,

@@ -2,7 +2,7 @@
 
 use super::Level;
 use super::control::Control;
-use super::engine::{Crew, in_order};
+use super::engine::{PoolConfig, in_order};
 use super::whole::{Frame, Wholes, longest};
 use crate::error::{Error, Kind};
 use crate::field::index;
@@ -46,7 +46,7 @@ pub(super) fn deflate_clusters(
     take: impl FnMut(Batch) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let bytes = index(2 * BATCH * CLUSTER);
-    let crew = Crew { threads: control.threads(), window: control.window(bytes) };
+    let config = PoolConfig { threads: control.threads(), window: control.window(bytes) };
     let pieces = (0..map.allocated().div_ceil(BATCH)).map(|batch| batch * BATCH);
     let setup = || (Wholes::new(coding.level, coding.frame), vec![0; index(BATCH * CLUSTER)]);
     let work = |(wholes, plain): &mut (Wholes, Vec<u8>), first: u64| {
@@ -59,7 +59,7 @@ pub(super) fn deflate_clusters(
         }
         Ok(batch)
     };
-    in_order(crew, pieces, setup, work, take)
+    in_order(config, pieces, setup, work, take)
 }
 
 /// Reads clusters one behind the other, neighbours in one call.

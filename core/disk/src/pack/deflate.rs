@@ -9,7 +9,7 @@ use flate2::{Compress, FlushCompress, Status};
 
 use super::Level;
 use super::control::Progress;
-use super::engine::{Crew, in_order};
+use super::engine::{PoolConfig, in_order};
 use super::output::Output;
 use super::steps::{STEP, Segment, Step, Steps};
 use crate::error::{Error, Kind};
@@ -84,7 +84,7 @@ pub(super) fn deflate(
     progress: &mut Progress,
 ) -> Result<Deflated, Error> {
     let control = out.control();
-    let crew = Crew { threads: control.threads(), window: control.window(index(2 * STEP)) };
+    let config = PoolConfig { threads: control.threads(), window: control.window(index(2 * STEP)) };
     let zeros = Zeros::new(level)?;
     let start = out.end();
     let mut sum = Deflated::default();
@@ -103,7 +103,7 @@ pub(super) fn deflate(
         progress.done += plain;
         out.report(*progress)
     };
-    in_order(crew, Steps::new(segments), || Deflater::new(level), work, take)?;
+    in_order(config, Steps::new(segments), || Deflater::new(level), work, take)?;
     out.append(&END)?;
     sum.packed = out.end() - start;
     Ok(sum)

@@ -13,13 +13,13 @@ use crate::error::{Error, Kind};
 
 /// How many threads work, and how far they may run ahead.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Crew {
+pub(super) struct PoolConfig {
     pub(super) threads: usize,
     pub(super) window: usize,
 }
 
 /// What the threads share.
-struct Line<I, R> {
+struct Queue<I, R> {
     pieces: I,
     /// The pieces that were handed out and whose results were not taken yet.
     results: VecDeque<Option<Result<R, Error>>>,
@@ -31,8 +31,8 @@ struct Line<I, R> {
     stopped: bool,
 }
 
-struct Shop<I, R> {
-    line: Mutex<Line<I, R>>,
+struct OrderedPool<I, R> {
+    line: Mutex<Queue<I, R>>,
     room: Condvar,
     ready: Condvar,
     window: usize,
@@ -43,25 +43,25 @@ struct Shop<I, R> {
 /// `setup` makes what one thread needs for itself. Ends at the first error of `work` or `take`; all
 /// threads have ended when this returns.
 pub(super) fn in_order<P: Send, R: Send, W>(
-    crew: Crew,
+    config: PoolConfig,
     pieces: impl Iterator<Item = P> + Send,
     setup: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, P) -> Result<R, Error> + Sync,
     mut take: impl FnMut(R) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let line = Line { pieces, results: VecDeque::new(), taken: 0, ended: false, stopped: false };
-    let shop = Shop {
+    let line = Queue { pieces, results: VecDeque::new(), taken: 0, ended: false, stopped: false };
+    let pool = OrderedPool {
         line: Mutex::new(line),
         room: Condvar::new(),
         ready: Condvar::new(),
-        window: crew.window.max(1),
+        window: config.window.max(1),
     };
     thread::scope(|scope| {
         // Also when `take` panics: the scope waits for its threads before it passes the panic on.
-        let _closed = CloseAtEnd(&shop);
-        for number in 0..crew.threads.max(1) {
-            let (shop, setup, work) = (&shop, &setup, &work);
-            let run = move || shop.serve(setup, work);
+        let _closed = CloseAtEnd(&pool);
+        for number in 0..config.threads.max(1) {
+            let (pool, setup, work) = (&pool, &setup, &work);
+            let run = move || pool.serve(setup, work);
             let started = thread::Builder::new().name("pack".into()).spawn_scoped(scope, run);
             match started {
                 Err(source) if number == 0 => {
@@ -72,14 +72,14 @@ pub(super) fn in_order<P: Send, R: Send, W>(
                 Ok(_) => {}
             }
         }
-        while let Some(result) = shop.next_result() {
+        while let Some(result) = pool.next_result() {
             take(result?)?;
         }
         Ok(())
     })
 }
 
-struct CloseAtEnd<'a, I, R>(&'a Shop<I, R>);
+struct CloseAtEnd<'a, I, R>(&'a OrderedPool<I, R>);
 
 impl<I, R> Drop for CloseAtEnd<'_, I, R> {
     fn drop(&mut self) {
@@ -88,9 +88,9 @@ impl<I, R> Drop for CloseAtEnd<'_, I, R> {
     }
 }
 
-impl<I, R> Shop<I, R> {
+impl<I, R> OrderedPool<I, R> {
     /// A panic inside the lock can only come from the iterator of pieces, which is then used no more.
-    fn lock(&self) -> MutexGuard<'_, Line<I, R>> {
+    fn lock(&self) -> MutexGuard<'_, Queue<I, R>> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -113,7 +113,7 @@ impl<I, R> Shop<I, R> {
     }
 }
 
-impl<P, I: Iterator<Item = P>, R> Shop<I, R> {
+impl<P, I: Iterator<Item = P>, R> OrderedPool<I, R> {
     /// One thread's life: take a piece, work, hand in the result.
     fn serve<W>(&self, setup: impl Fn() -> W, work: impl Fn(&mut W, P) -> Result<R, Error>) {
         let mut own = None;
@@ -193,8 +193,8 @@ mod tests {
         work: impl Fn(usize) -> Result<usize, Error> + Sync,
         take: impl FnMut(usize) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let crew = Crew { threads, window: threads * 2 };
-        in_order(crew, 0..PIECES, || (), |(), piece| work(piece), take)
+        let config = PoolConfig { threads, window: threads * 2 };
+        in_order(config, 0..PIECES, || (), |(), piece| work(piece), take)
     }
 
     #[test]
@@ -252,8 +252,8 @@ mod tests {
         assert_eq!(error.kind(), Kind::Tool);
         assert!(error.to_string().contains("seventy-seven"), "{error}");
         let pieces = (0..PIECES).inspect(|piece| assert_ne!(*piece, 20, "bad iterator"));
-        let crew = Crew { threads: 3, window: 5 };
-        let error = in_order(crew, pieces, || (), |(), piece| Ok(piece), |_| Ok(())).unwrap_err();
+        let config = PoolConfig { threads: 3, window: 5 };
+        let error = in_order(config, pieces, || (), |(), piece| Ok(piece), |_| Ok(())).unwrap_err();
         assert!(error.to_string().contains("bad iterator"), "{error}");
         let caught = catch_unwind(|| {
             let _ = run(4, Ok, |piece| {

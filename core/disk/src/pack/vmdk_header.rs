@@ -35,7 +35,7 @@ pub(super) fn marker(marker: Marker, sectors: u64) -> [u8; 512] {
 
 /// The header of a disk of `capacity` sectors; with the real place of the grain directory, the footer.
 pub(super) fn header(capacity: u64, directory: u64) -> [u8; 512] {
-    /// Line ends can be checked, grains are deflated, markers stand before grains and tables.
+    /// Queue ends can be checked, grains are deflated, markers stand before grains and tables.
     const FLAGS: u32 = 1 | 1 << 16 | 1 << 17;
     let mut out = [0; 512];
     let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);

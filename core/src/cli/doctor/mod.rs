@@ -18,7 +18,7 @@ use crate::{
     error::Result,
     exit,
     install::find_qemu,
-    report::{Manner, Reporter},
+    report::{OutputMode, Reporter},
     settings::{Environment, Layers, Row, core_rows, first_rows},
 };
 use checks::{CHECKS, Finding, Host, Verdict};
@@ -104,7 +104,7 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<u8> {
             }
             Ok(Ending::Declined) => show(&format!("{:<19} nothing was installed\n", "")),
             Err(error) => {
-                Reporter::new(Manner::of_stderr(environment)).error(error, exit::NOT_READY);
+                Reporter::new(OutputMode::of_stderr(environment)).error(error, exit::NOT_READY);
             }
         }
     }

@@ -31,7 +31,7 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 /// A call of the host.
 type Call = (Value, String, Value);
 
-/// Runs the library in `words[0]`, called `words[1]` in messages, until the input ends. Returns the exit
+/// Transport the library in `words[0]`, called `words[1]` in messages, until the input ends. Returns the exit
 /// code.
 #[must_use]
 pub fn run(words: &[String]) -> u8 {

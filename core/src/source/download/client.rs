@@ -57,13 +57,13 @@ impl From<Error> for Failure {
 }
 
 /// Connections to servers.
-pub(super) struct Door {
+pub(super) struct HttpClient {
     client: Client,
     /// Longest time nothing may arrive.
     stall: Duration,
 }
 
-impl Door {
+impl HttpClient {
     /// `any_certificate` switches off the check of who answers.
     pub(super) fn open(any_certificate: bool, stall: Duration) -> Result<Self> {
         static RING: Once = Once::new();

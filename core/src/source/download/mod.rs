@@ -43,7 +43,7 @@ use crate::{
     signature::{Algorithm, Digests, digests_of},
     trust::{doubt_of_file, open_regular},
 };
-use client::{Door, Failure};
+use client::{Failure, HttpClient};
 use store::{About, cannot_write};
 use transfer::{Transfer, pause};
 
@@ -56,13 +56,13 @@ const INJECTED_STALL: Duration = Duration::from_secs(60);
 
 /// How downloads are made, as the settings say.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
+pub struct DownloadOptions {
     any_certificate: bool,
     retries: u64,
     stall: Duration,
 }
 
-impl Manner {
+impl DownloadOptions {
     /// What the settings say.
     pub(crate) fn of(settings: &Resolved) -> Self {
         let number = |key: &str, default| settings.number(key).unwrap_or(default);
@@ -81,10 +81,10 @@ impl Manner {
 
 /// Somebody who downloads.
 pub(crate) struct Downloader<'a> {
-    manner: Manner,
+    manner: DownloadOptions,
     reporter: &'a Reporter,
     interrupt: &'a Interrupt,
-    door: Door,
+    door: HttpClient,
     /// Signs what is known of downloads.
     key: Option<Arc<Key>>,
     /// Only absent while it ends.
@@ -112,7 +112,7 @@ impl Drop for Downloader<'_> {
 
 impl<'a> Downloader<'a> {
     pub(crate) fn new(
-        manner: Manner,
+        manner: DownloadOptions,
         reporter: &'a Reporter,
         interrupt: &'a Interrupt,
     ) -> Result<Self> {
@@ -126,7 +126,7 @@ impl<'a> Downloader<'a> {
                 Some("leave it out; SSL_CERT_FILE names the certificate of an own authority"),
             );
         }
-        let door = Door::open(manner.any_certificate, manner.stall)?;
+        let door = HttpClient::open(manner.any_certificate, manner.stall)?;
         Ok(Self { manner, reporter, interrupt, door, key: None, runtime: Some(runtime) })
     }
 

@@ -6,7 +6,7 @@ use reqwest::Url;
 use tokio::runtime::Runtime;
 
 use super::{
-    client::{Door, refusal},
+    client::{HttpClient, refusal},
     interrupted, sends_password_in_clear,
 };
 use crate::{
@@ -32,7 +32,7 @@ pub(crate) enum Answered {
 
 /// A server that forms are posted to.
 pub(crate) struct Post {
-    door: Door,
+    door: HttpClient,
     url: Url,
     runtime: Runtime,
 }
@@ -70,7 +70,7 @@ impl Post {
             let what = format!("{key}: user and password are sent without encryption");
             reporter.warning(&what, Some("give an https address"));
         }
-        let door = Door::open(any_certificate, STALL)?;
+        let door = HttpClient::open(any_certificate, STALL)?;
         Ok(Self { door, url, runtime })
     }
 

@@ -18,7 +18,7 @@ use reqwest::{
 };
 
 use super::{
-    client::{Door, Failure, refusal},
+    client::{Failure, HttpClient, refusal},
     store::{About, cannot_write},
 };
 use crate::{
@@ -51,7 +51,7 @@ pub(super) type Keep<'a> = dyn FnMut(&About) -> Result<()> + 'a;
 /// A file on its way.
 pub(super) struct Transfer<'a> {
     pub(super) url: &'a Url,
-    pub(super) door: &'a Door,
+    pub(super) door: &'a HttpClient,
     pub(super) path: &'a Path,
     pub(super) file: File,
     /// Bytes of the file that are there.

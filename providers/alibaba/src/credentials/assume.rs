@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     acs::{Service, read_refusal},
-    client::{Answer, Door, Limit, Outgoing, Payload},
+    client::{Answer, HttpClient, Limit, Outgoing, Payload},
     ecs::pairs,
     endpoint::{Endpoint, shown},
     error::Failure,
@@ -80,7 +80,7 @@ pub(crate) async fn oidc(
     let what = format!("`AssumeRoleWithOIDC` of role `{}`", role.arn);
     let mut form = parameters(role);
     form.extend(pairs(&[("OIDCProviderArn", provider), ("OIDCToken", token.trim())]));
-    let door = Door::open(sts, Arc::new(Credentials::nobody()))?;
+    let door = HttpClient::open(sts, Arc::new(Credentials::nobody()))?;
     let answer = retry(&POLICY, async || {
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let query = pairs(&[
@@ -107,7 +107,7 @@ pub(crate) async fn oidc(
 pub(crate) async fn uri(address: &str) -> Result<Temporary, Failure> {
     let what = format!("the credentials service `{}`", shown(address));
     let (endpoint, path) = Endpoint::with_path("ALIBABA_CLOUD_CREDENTIALS_URI", address)?;
-    let door = Door::open(&endpoint, Arc::new(Credentials::nobody()))?;
+    let door = HttpClient::open(&endpoint, Arc::new(Credentials::nobody()))?;
     let answer = retry(&POLICY, async || {
         let outgoing = Outgoing {
             method: Method::GET,

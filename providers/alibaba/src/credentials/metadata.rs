@@ -12,7 +12,7 @@ use super::{
     temporary::{Temporary, Written},
 };
 use crate::{
-    client::{Door, Limit, Outgoing, Payload},
+    client::{HttpClient, Limit, Outgoing, Payload},
     endpoint::Endpoint,
     error::Failure,
 };
@@ -23,7 +23,7 @@ const ROLE: &str = "/latest/meta-data/ram/security-credentials/";
 
 /// The metadata service.
 pub(crate) struct Metadata {
-    door: Door,
+    door: HttpClient,
     endpoint: Endpoint,
     old_ways: bool,
 }
@@ -38,7 +38,7 @@ impl Metadata {
             return Ok(None);
         }
         let endpoint = Endpoint::metadata(chosen)?;
-        let door = Door::open(&endpoint, Arc::new(Credentials::nobody()))?;
+        let door = HttpClient::open(&endpoint, Arc::new(Credentials::nobody()))?;
         let old_ways = !environment.is_true("ALIBABA_CLOUD_IMDSV1_DISABLED");
         Ok(Some(Self { door, endpoint, old_ways }))
     }
