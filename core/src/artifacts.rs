@@ -336,7 +336,7 @@ pub(crate) fn cannot_lock(action: &str, path: &Path, error: &io::Error, setting:
 /// What cannot be done to a file or directory of a build: `cannot <action> <path>`.
 pub(crate) fn cannot(action: &str, path: &Path, error: &io::Error) -> Error {
     let made =
-        Error::new(Stage::Disk, format!("cannot {action} `{}`", path.display())).because(error);
+        Error::new(Stage::Disk, format!("cannot {action} `{}`", path.display())).caused_by(error);
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             made.hint("free some space, or set ARTIFACTS_DIR and IMAGE_DIR to a larger file system")

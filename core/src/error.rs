@@ -121,7 +121,7 @@ impl Error {
 
     /// With an error and all its sources as causes.
     #[must_use]
-    pub fn because(mut self, cause: &(dyn std::error::Error + 'static)) -> Self {
+    pub fn caused_by(mut self, cause: &(dyn std::error::Error + 'static)) -> Self {
         let mut next = Some(cause);
         while let Some(error) = next {
             self.causes.push(error.to_string());

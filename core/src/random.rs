@@ -13,7 +13,7 @@ pub fn characters(alphabet: &[u8], count: usize) -> Result<String> {
     while text.len() < count {
         let mut bytes = [0; 32];
         rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(
-            |error| Error::new(Stage::Bug, "the kernel gives no random bytes").because(&error),
+            |error| Error::new(Stage::Bug, "the kernel gives no random bytes").caused_by(&error),
         )?;
         let fair = bytes.iter().map(|&byte| usize::from(byte)).filter(|&byte| byte < limit);
         text.extend(fair.map(|byte| char::from(alphabet[byte % alphabet.len()])));

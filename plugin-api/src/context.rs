@@ -459,7 +459,7 @@ impl RuntimeSlot {
                 .build()
                 .map_err(|error| {
                     Error::new(ErrorKind::Local, "cannot start the provider's threads")
-                        .because(&error)
+                        .caused_by(&error)
                 })?;
             *slot = Slot::Running(runtime);
         }

@@ -167,7 +167,8 @@ pub struct Disk {
     /// The image is not longer than this, in bytes: plan part sizes with it.
     pub length_limit: u64,
     /// So many bytes at the start become readable last; 0 = everything in order. Send them last.
-    pub late_head: u64,
+    #[serde(rename = "late_head")]
+    pub deferred_prefix_len: u64,
     /// File name the host suggests, with the format's suffix; one component.
     pub file_name: String,
     /// Names content and form: equal identities have equal bytes.

@@ -71,7 +71,8 @@ pub struct CheckRequest {
     pub online: bool,
     /// Only a look: nothing may be created or changed anywhere, not even what a build was told to make.
     /// A finding says what a build would make. When false, a build follows.
-    pub look_only: bool,
+    #[serde(rename = "look_only")]
+    pub dry_run: bool,
     #[doc(hidden)]
     #[serde(skip)]
     pub _end_with_default: (),

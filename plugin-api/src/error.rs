@@ -137,7 +137,7 @@ impl Error {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             _ => ErrorKind::Local,
         };
-        Self::new(kind, message).because(cause)
+        Self::new(kind, message).caused_by(cause)
     }
 
     /// A step or option this provider does not have; say what to do instead.
@@ -172,7 +172,7 @@ impl Error {
 
     /// Adds an error and all its sources as causes.
     #[must_use]
-    pub fn because(mut self, cause: &(dyn std::error::Error + 'static)) -> Self {
+    pub fn caused_by(mut self, cause: &(dyn std::error::Error + 'static)) -> Self {
         let mut next = Some(cause);
         while let Some(error) = next {
             self.causes.push(error.to_string());
@@ -209,6 +209,6 @@ impl std::error::Error for Error {}
 
 impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Self {
-        Self::internal("a document of the plugin contract could not be read").because(&error)
+        Self::internal("a document of the plugin contract could not be read").caused_by(&error)
     }
 }

@@ -25,7 +25,8 @@ pub struct Resource {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
     /// True when a successful build keeps it (the image); false when it is only a means (the uploaded object).
-    pub product: bool,
+    #[serde(rename = "product")]
+    pub deliverable: bool,
     #[doc(hidden)]
     #[serde(skip)]
     pub _end_with_default: (),
@@ -60,8 +61,8 @@ impl Resource {
 
     /// Kept by a successful build.
     #[must_use]
-    pub fn as_product(mut self) -> Self {
-        self.product = true;
+    pub fn as_deliverable(mut self) -> Self {
+        self.deliverable = true;
         self
     }
 

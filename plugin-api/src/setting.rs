@@ -169,7 +169,7 @@ impl Settings {
     pub fn parsed<T: DeserializeOwned + Default>(&self, key: &str) -> Result<T> {
         let Some(value) = self.values.get(key) else { return Ok(T::default()) };
         T::deserialize(value).map_err(|error| {
-            Error::config(format!("`{key}` does not have the expected shape")).because(&error)
+            Error::config(format!("`{key}` does not have the expected shape")).caused_by(&error)
         })
     }
 

@@ -109,7 +109,7 @@ fn disk() -> Disk {
         virtual_size: 1 << 30,
         length: Some(4096),
         length_limit: 8192,
-        late_head: 512,
+        deferred_prefix_len: 512,
         file_name: "web.ova".into(),
         identity: "abc".into(),
         ..Disk::default()
@@ -117,7 +117,7 @@ fn disk() -> Disk {
 }
 
 fn resource() -> Resource {
-    Resource::new("image", "web").with_id("m-1").in_region("eu-1").with("zone", "a").as_product()
+    Resource::new("image", "web").with_id("m-1").in_region("eu-1").with("zone", "a").as_deliverable()
 }
 
 fn build() -> Build {
@@ -218,7 +218,7 @@ fn of_the_beginning() -> Vec<Document> {
                 build: build(),
                 host,
                 online: true,
-                look_only: true,
+                dry_run: true,
                 ..CheckRequest::default()
             },
         ),

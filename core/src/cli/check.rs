@@ -123,7 +123,7 @@ fn trace(words: &ArgMatches, file: &Path, apart: bool) -> Result<Option<PathBuf>
     }
     let failed = |error: std::io::Error| {
         let text = format!("cannot write the protocol trace `{}`", path.display());
-        Error::new(Stage::Disk, text).because(&error)
+        Error::new(Stage::Disk, text).caused_by(&error)
     };
     let path = std::path::absolute(path).map_err(failed)?;
     begin_trace(&path).map_err(failed)?;
@@ -142,7 +142,7 @@ fn verdict(report: &Report) -> Result<()> {
 }
 
 fn no_place(error: &std::io::Error) -> Error {
-    Error::new(Stage::Disk, "the checks find no place for temporary files").because(error)
+    Error::new(Stage::Disk, "the checks find no place for temporary files").caused_by(error)
 }
 
 /// The settings of the file, understood as a build understands them.
@@ -178,7 +178,7 @@ fn child(apart: bool, trace: Option<&Path>) -> Process {
 pub(super) fn probe(words: &ArgMatches) -> Result<()> {
     let open = if words.get_flag("APART") { open_apart } else { open_here };
     serve(Ways { open, disk }).map_err(|error| {
-        Error::usage("`providers probe` is started by `providers check`").because(&error)
+        Error::usage("`providers probe` is started by `providers check`").caused_by(&error)
     })
 }
 
@@ -232,7 +232,7 @@ impl DiskBytes for OwnDisk {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> build_image_plugin_api::Result<usize> {
         self.view.read_at(buffer, offset).map_err(|error| {
-            Failure::internal("the disk of the checks cannot be read").because(&error)
+            Failure::internal("the disk of the checks cannot be read").caused_by(&error)
         })
     }
 }

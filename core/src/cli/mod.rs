@@ -140,7 +140,7 @@ static UNWRITTEN: OnceLock<std::io::Error> = OnceLock::new();
 fn printed(code: u8, environment: &Environment) -> u8 {
     let Some(cause) = UNWRITTEN.get().filter(|_| code == exit::DONE) else { return code };
     let error = Error::new(Stage::Result, "cannot write to standard output")
-        .because(cause)
+        .caused_by(cause)
         .hint("look at the space where it goes; the log and `build-image runs` tell what was done");
     failed(&error, environment)
 }

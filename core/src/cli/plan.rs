@@ -71,7 +71,7 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let unread = plan.provisional.then(|| source::shown_source(settings));
     // The provider is asked on a journal of its own, which goes again.
     let folder = tempfile::tempdir().map_err(|error| {
-        Error::new(Stage::Disk, "cannot make a temporary folder").because(&error)
+        Error::new(Stage::Disk, "cannot make a temporary folder").caused_by(&error)
     })?;
     plan.run = folder.path().join("run");
     let params = PipelineParams {
@@ -295,7 +295,7 @@ fn cloud_lines(plan: &Plan, report: &CheckReport) -> Vec<String> {
         let more: Vec<String> =
             resource.attributes.iter().map(|(name, value)| format!("{name} {value}")).collect();
         let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
-        let fate = if resource.product { "stays" } else { "removed when it is done" };
+        let fate = if resource.deliverable { "stays" } else { "removed when it is done" };
         let line = format!("  {}{}{more}: {fate}", resource.label(), region.unwrap_or_default());
         lines.push(line.replace(&plan.build.run_id, "RUN"));
     }

@@ -106,7 +106,7 @@ fn sdk_folder(path: &Path) -> Result<PathBuf> {
 /// Writes all files, or none.
 fn write(folder: &Path, name: &str, sdk: Option<&Path>) -> Result<()> {
     let failed = |error: std::io::Error| {
-        Error::new(Stage::Disk, format!("cannot write `{}`", folder.display())).because(&error)
+        Error::new(Stage::Disk, format!("cannot write `{}`", folder.display())).caused_by(&error)
     };
     if folder.symlink_metadata().is_ok() {
         return Err(Error::usage(format!("`{}` exists already", folder.display()))

@@ -92,7 +92,7 @@ fn page(command: Command) -> Result<Vec<u8>> {
         man.render_extra_section(&mut page)
     };
     render().map_err(|error: std::io::Error| {
-        Error::new(Stage::Bug, "cannot make a manual page").because(&error)
+        Error::new(Stage::Bug, "cannot make a manual page").caused_by(&error)
     })?;
     Ok(page)
 }
@@ -101,7 +101,7 @@ fn write(folder: &Path, name: &str, page: &[u8]) -> Result<()> {
     let path = folder.join(format!("{name}.1"));
     std::fs::write(&path, page).map_err(|error| {
         Error::new(Stage::Settings, format!("cannot write `{}`", path.display()))
-            .because(&error)
+            .caused_by(&error)
             .hint("give a folder that exists and that you may write to")
     })
 }

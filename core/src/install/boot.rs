@@ -137,7 +137,7 @@ fn check_memory(written: Written, has: u64) -> Result<()> {
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
     Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
-        .because(error)
+        .caused_by(error)
         .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
 }
 

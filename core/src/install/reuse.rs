@@ -116,7 +116,7 @@ impl InstallFingerprint {
         let path = folder.join(FILE);
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
         write_whole(&path, text.as_bytes()).map_err(|error| {
-            Error::new(Stage::Disk, format!("cannot write `{}`", path.display())).because(&error)
+            Error::new(Stage::Disk, format!("cannot write `{}`", path.display())).caused_by(&error)
         })
     }
 }

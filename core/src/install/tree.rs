@@ -94,7 +94,7 @@ fn refused(source: &Path, what: &str, hint: &str) -> Error {
 fn unreadable(source: &Path, error: &io::Error) -> Error {
     let text = format!("UPDATE_IMAGE_FILES: cannot read `{}`", source.display());
     Error::new(Stage::Settings, text)
-        .because(error)
+        .caused_by(error)
         .hint("check that the file is there and may be read")
 }
 

@@ -91,7 +91,7 @@ impl Key {
             Err(error) if place.named && (make || error.kind() != io::ErrorKind::NotFound) => {
                 let text = format!("{SETTING}: cannot use `{shown}`");
                 Err(Error::new(Stage::Settings, text)
-                    .because(&error)
+                    .caused_by(&error)
                     .hint("name a file that this user may read, or one that can be made"))
             }
             Err(error) => Ok(Self::none(format!("the key is missing: `{shown}`: {error}"))),

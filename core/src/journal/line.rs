@@ -42,7 +42,7 @@ impl Line {
     /// The line as it is written, with its end; `before` has digested everything before it.
     pub(super) fn text(&self, key: &Key, before: &Sha256) -> Result<String> {
         let mut text = serde_json::to_string(self).map_err(|error| {
-            Error::new(Stage::Bug, "a journal line cannot be written").because(&error)
+            Error::new(Stage::Bug, "a journal line cannot be written").caused_by(&error)
         })?;
         if let Some(mac) = key.sign(before, text.as_bytes()) {
             text.pop();

@@ -183,7 +183,7 @@ impl Journal {
         let path = directory.join(FILE);
         let unreadable = |error: std::io::Error| {
             Error::new(Stage::Disk, format!("cannot read the run's journal `{}`", path.display()))
-                .because(&error)
+                .caused_by(&error)
         };
         let file = open_regular(&path).map_err(unreadable)?;
         let locked = lock::probe(&file);
@@ -290,7 +290,7 @@ pub fn open_resources(entries: &[Entry]) -> Vec<Resource> {
         let event = match entry {
             Entry::Resource { event } => event,
             Entry::ProductsReleased { .. } => {
-                open.retain(|known| !known.product);
+                open.retain(|known| !known.deliverable);
                 continue;
             }
             _ => continue,
@@ -330,7 +330,7 @@ fn failed(path: &Path, error: &std::io::Error) -> Error {
         "set ARTIFACTS_DIR to a directory this user may write to"
     };
     Error::new(Stage::Disk, format!("cannot write the run's journal `{}`", path.display()))
-        .because(error)
+        .caused_by(error)
         .hint(hint)
 }
 
@@ -482,7 +482,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut journal = open(directory.path()).unwrap();
         for region in ["a", "b"] {
-            let resource = resource("image").in_region(region).as_product();
+            let resource = resource("image").in_region(region).as_deliverable();
             journal.append(Entry::Resource { event: Event::ResourcePlanned { resource } }).unwrap();
         }
         let event = Event::ResourcePlanned { resource: resource("means") };

@@ -275,7 +275,7 @@ impl Pipeline<'_> {
 
     fn digest_of_file(&self, path: &Path) -> Result<String> {
         let opened = File::open(path).map_err(|error| {
-            Error::new(Stage::Disk, format!("cannot read `{}`", path.display())).because(&error)
+            Error::new(Stage::Disk, format!("cannot read `{}`", path.display())).caused_by(&error)
         });
         self.digest(&mut opened?)
     }
@@ -327,7 +327,7 @@ pub fn publish_statement(run: &Path, path: &Path) -> Result<()> {
     let Some(text) = read(".json")? else { return Ok(()) };
     let failed = |error: SetError| {
         Error::new(Stage::Disk, error.to_string())
-            .because(&error.source)
+            .caused_by(&error.source)
             .hint(format!("set {KEY} to a file this user may write"))
     };
     let mut set = FileSet::default();

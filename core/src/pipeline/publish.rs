@@ -256,7 +256,7 @@ fn beside(file: &Path, suffix: &str) -> PathBuf {
 
 /// A file that cannot be written into IMAGE_DIR.
 fn cannot_write(error: &SetError) -> Error {
-    let made = Error::new(Stage::Disk, error.to_string()).because(&error.source);
+    let made = Error::new(Stage::Disk, error.to_string()).caused_by(&error.source);
     match error.source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             made.hint("free some space, or set IMAGE_DIR to a larger file system")

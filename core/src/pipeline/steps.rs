@@ -36,12 +36,12 @@ use crate::{
 const SENT: &str = "image_sha256";
 
 impl Pipeline<'_> {
-    /// Asks the provider what it finds; online or without any network. With `look_only` it makes and
+    /// Asks the provider what it finds; online or without any network. With `dry_run` it makes and
     /// changes nothing: no build follows.
     ///
     /// # Errors
     /// What keeps the provider from looking at all.
-    pub fn ask(&self, online: bool, look_only: bool) -> Result<CheckReport> {
+    pub fn ask(&self, online: bool, dry_run: bool) -> Result<CheckReport> {
         let request = CheckRequest {
             build: self.plan.build.clone(),
             host: HostFacts {
@@ -50,7 +50,7 @@ impl Pipeline<'_> {
                 ..HostFacts::default()
             },
             online,
-            look_only,
+            dry_run,
             ..CheckRequest::default()
         };
         let mut report = self

@@ -121,9 +121,9 @@ impl Pipeline<'_> {
     }
 
     /// Last created is removed first.
-    pub(super) fn discard(&self, means_only: bool, outcome: &mut Outcome) {
+    pub(super) fn discard(&self, intermediates_only: bool, outcome: &mut Outcome) {
         let mut resources = self.host.resources();
-        resources.retain(|resource| !(means_only && resource.product));
+        resources.retain(|resource| !(intermediates_only && resource.deliverable));
         resources.reverse();
         let (resources, refused) = self.scope().split(resources);
         outcome.leftovers.extend(refused);
@@ -131,13 +131,13 @@ impl Pipeline<'_> {
             return;
         }
         tracing::info!(count = resources.len(), "removing what is no longer needed");
-        if !means_only {
+        if !intermediates_only {
             let labels: Vec<String> = resources.iter().map(Resource::label).collect();
             // A step of its own, so that it is never silent for long; it is none of the build's.
             let text = format!("removing {}", labels.join(", "));
             self.reporter.begin(CLEANUP, &self.host.mask().text(&text));
         }
-        let reason = if means_only { DiscardReason::Done } else { DiscardReason::Failed };
+        let reason = if intermediates_only { DiscardReason::Done } else { DiscardReason::Failed };
         let run_id = self.plan.build.run_id.clone();
         let request = DiscardRequest { run_id, reason, resources, ..DiscardRequest::default() };
         outcome.leftovers.extend(discard(&self.host, self.steps.as_ref(), &request));

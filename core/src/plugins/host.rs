@@ -306,11 +306,11 @@ impl Host for RunHost {
         let file_name = with_suffix(&source.file_stem, spec.file_suffix());
         let dest = source.folder.join(&file_name);
         let form = origin.form(spec, &dest, &self.control(source.watched))?;
-        let (length, length_limit, late_head) = match &form {
+        let (length, length_limit, deferred_prefix_len) = match &form {
             ImageOutput::View(view) => (Some(view.len()), view.len(), 0),
             ImageOutput::File(file) => {
                 let limit = file.length_limit();
-                (file.length(), limit, file.late_head().min(limit))
+                (file.length(), limit, file.deferred_prefix_len().min(limit))
             }
         };
         let disk = Disk {
@@ -319,7 +319,7 @@ impl Host for RunHost {
             virtual_size: origin.virtual_size,
             length,
             length_limit,
-            late_head,
+            deferred_prefix_len,
             file_name: file_name.clone(),
             identity: identity(&origin.open()?, spec),
             ..Disk::default()
@@ -354,7 +354,7 @@ impl RunHost {
 pub(super) fn disk_error(error: build_image_disk::Error) -> Error {
     let mut made = Error::new(ErrorKind::Local, error.to_string());
     if let Some(source) = std::error::Error::source(&error) {
-        made = made.because(source);
+        made = made.caused_by(source);
     }
     match error.hint() {
         Some(hint) => made.with_hint(hint),

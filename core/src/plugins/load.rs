@@ -121,7 +121,7 @@ fn library_apart(
     Library::inspect(&file.file, &candidate.path)?;
     let again = |file: &std::fs::File| {
         file.try_clone().map_err(|error| {
-            refused(&candidate.path, "the file cannot be kept open").because(&error)
+            refused(&candidate.path, "the file cannot be kept open").caused_by(&error)
         })
     };
     let kept = again(&file.file)?;
@@ -143,7 +143,7 @@ fn program(
             .hint(format!("chmod +x '{}'", candidate.path.display())));
     }
     let kept = file.file.try_clone().map_err(|error| {
-        refused(&candidate.path, "the file cannot be kept open").because(&error)
+        refused(&candidate.path, "the file cannot be kept open").caused_by(&error)
     })?;
     let said = ask(&candidate.path, &Launch::program(kept, file.real.clone(), true, environment))?;
     let launch = Launch::program(file.file, file.real, false, environment);

@@ -138,13 +138,13 @@ impl Lock {
         let failed = |error: std::io::Error| {
             let text = format!("cannot write the lock file `{}`", path.display());
             Error::new(Stage::Settings, text)
-                .because(&error)
+                .caused_by(&error)
                 .hint("name another one with --providers-lock")
         };
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let document = Document { version: FORM, providers: entries };
         let text = serde_json::to_string_pretty(&document)
-            .map_err(|error| Error::new(Stage::Bug, "a lock cannot be written").because(&error))?;
+            .map_err(|error| Error::new(Stage::Bug, "a lock cannot be written").caused_by(&error))?;
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -171,13 +171,13 @@ fn read(path: &Path) -> Result<Vec<Locked>> {
     match doubt_of(path) {
         Ok(None) => {}
         Ok(Some(doubt)) => return Err(wrong(&format!("is not used: {doubt}")).hint(doubt.hint)),
-        Err(error) => return Err(wrong("cannot be examined").because(&error)),
+        Err(error) => return Err(wrong("cannot be examined").caused_by(&error)),
     }
     let text =
-        read_regular(path, LIMIT).map_err(|error| wrong("cannot be read").because(&error))?;
+        read_regular(path, LIMIT).map_err(|error| wrong("cannot be read").caused_by(&error))?;
     let document: Document = serde_json::from_slice(&text).map_err(|error| {
         wrong("is malformed")
-            .because(&error)
+            .caused_by(&error)
             .hint("build-image providers lock writes a new one when it is gone")
     })?;
     if document.version != FORM {

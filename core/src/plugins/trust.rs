@@ -49,10 +49,10 @@ pub fn trust(path: &Path) -> Result<Trusted> {
         Ok((way, file))
     });
     let (way, file) = opened.map_err(|error| {
-        let error = refused(path, "the file cannot be opened").because(&error);
+        let error = refused(path, "the file cannot be opened").caused_by(&error);
         error.hint("check the path, or copy the provider's plugin there")
     })?;
-    let unreadable = |error: &io::Error| refused(path, "the file cannot be read").because(error);
+    let unreadable = |error: &io::Error| refused(path, "the file cannot be read").caused_by(error);
     let metadata = file.metadata().map_err(|error| unreadable(&error))?;
     if !metadata.is_file() {
         return Err(refused(path, "it is not a regular file"));
@@ -61,13 +61,13 @@ pub fn trust(path: &Path) -> Result<Trusted> {
         return Err(doubted(path, true, doubt));
     }
     let doubt = doubt_of_way(&way)
-        .map_err(|error| refused(path, "its folders cannot be examined").because(&error))?;
+        .map_err(|error| refused(path, "its folders cannot be examined").caused_by(&error))?;
     if let Some(doubt) = doubt {
         return Err(doubted(path, false, doubt));
     }
     let real = way.real;
     let sha256 =
-        hash(&file).map_err(|error| refused(path, "the file cannot be read").because(&error))?;
+        hash(&file).map_err(|error| refused(path, "the file cannot be read").caused_by(&error))?;
     check_sum(path, &sha256)?;
     Ok(Trusted { file, real, sha256, mode: metadata.mode() })
 }
@@ -105,7 +105,7 @@ fn check_sum(path: &Path, sha256: &str) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => {
             let what = format!("its sum `{}` cannot be read", sum.display());
-            return Err(refused(path, &what).because(&error));
+            return Err(refused(path, &what).caused_by(&error));
         }
     };
     let wanted = text.split_whitespace().next().unwrap_or_default().to_lowercase();

@@ -117,7 +117,7 @@ pub fn check_name(name: &str, rules: &NameRules) -> Result<()> {
 fn regex(text: &str) -> Result<Regex> {
     Regex::new(text).map_err(|error| {
         Error::new(Stage::Plugin, format!("the provider's name rule `{text}` is broken"))
-            .because(&error)
+            .caused_by(&error)
     })
 }
 

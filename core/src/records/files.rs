@@ -19,7 +19,7 @@ pub(super) fn list(folder: &Path) -> Result<()> {
     let path = folder.join(FILE);
     let failed = |error: std::io::Error| {
         Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
-            .because(&error)
+            .caused_by(&error)
             .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
     };
     let mut found = Vec::new();

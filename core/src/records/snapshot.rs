@@ -64,7 +64,7 @@ pub(super) fn write(folder: &Path, log: &Path) -> Result<()> {
     let name = Path::new(&name);
     let failed = |error: io::Error| {
         Error::new(Stage::Disk, format!("cannot write `{}`", name.display()))
-            .because(&error)
+            .caused_by(&error)
             .hint("free some space, or set LOG_FILE to a larger file system")
     };
     // It grows where only its owner looks, in a folder that is removed should this process be killed.

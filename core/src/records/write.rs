@@ -21,7 +21,7 @@ pub(super) fn write(path: &Path, mut document: Value) -> Result<()> {
         Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"    "));
     let failed = |error: &(dyn std::error::Error + 'static)| {
         Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
-            .because(error)
+            .caused_by(error)
             .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
     };
     document.serialize(&mut serializer).map_err(|error| failed(&error))?;

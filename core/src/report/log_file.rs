@@ -80,7 +80,7 @@ impl LogFile {
         };
         let failed = |error: io::Error| {
             Error::new(Stage::Settings, format!("cannot write the log file `{}`", path.display()))
-                .because(&error)
+                .caused_by(&error)
                 .hint("set LOG_FILE to a file or directory this user may write to")
         };
         if let Some(directory) = path.parent() {

@@ -76,7 +76,7 @@ impl ResultFile {
 
     fn failed(&self, stage: Stage, error: &io::Error) -> Error {
         Error::new(stage, format!("cannot write the result to `{}`", self.path.display()))
-            .because(error)
+            .caused_by(error)
             .hint("set OUTPUT_JSON_FILE to a file this user may write to")
     }
 }

@@ -48,7 +48,7 @@ impl FileLayer {
                 Stage::Settings,
                 format!("cannot read the configuration file `{}`", path.display()),
             )
-            .because(&error)
+            .caused_by(&error)
             .hint("give an existing YAML file with -c")
         })?;
         Self::parse(path, &text)

@@ -244,7 +244,7 @@ impl Resolved {
         let path = self.base.as_ref().map_or_else(|| path.to_owned(), |base| base.join(path));
         std::path::absolute(&path).map_err(|error| {
             let text = format!("cannot make `{}` an absolute path", path.display());
-            Error::new(Stage::Settings, text).because(&error)
+            Error::new(Stage::Settings, text).caused_by(&error)
         })
     }
 

@@ -139,7 +139,7 @@ impl Pass {
         let wanted: BTreeSet<Algorithm> = algorithms.iter().copied().collect();
         let workers = wanted.into_iter().map(start).collect::<std::io::Result<_>>();
         let workers = workers.map_err(|error| {
-            Error::new(Stage::Disk, "cannot start a thread for a digest").because(&error)
+            Error::new(Stage::Disk, "cannot start a thread for a digest").caused_by(&error)
         })?;
         Ok(Self { workers })
     }

@@ -22,7 +22,7 @@ pub fn digests_of_file(
 ) -> Result<Digests> {
     let text = || format!("cannot read `{}`", path.display());
     let mut file =
-        File::open(path).map_err(|error| Error::new(Stage::Source, text()).because(&error))?;
+        File::open(path).map_err(|error| Error::new(Stage::Source, text()).caused_by(&error))?;
     digests_of(&mut file, algorithms, seen).map_err(|error| match error.stage {
         Stage::Disk => Error { stage: Stage::Source, message: text(), ..error },
         _ => error,

@@ -71,7 +71,7 @@ pub fn digests_of(
         let mut chunk = Vec::with_capacity(CHUNK);
         let count =
             Read::take(&mut *reader, CHUNK as u64).read_to_end(&mut chunk).map_err(|error| {
-                Error::new(Stage::Disk, "cannot read what a digest is made of").because(&error)
+                Error::new(Stage::Disk, "cannot read what a digest is made of").caused_by(&error)
             })?;
         if count == 0 {
             return pass.finish();

@@ -24,7 +24,7 @@ pub(super) struct Block {
 pub(super) fn read(path: &Path) -> Result<Block> {
     let failed = |error: &std::io::Error| {
         Error::new(Stage::Settings, format!("cannot read the key `{}`", path.display()))
-            .because(error)
+            .caused_by(error)
             .hint("check that the file is there and may be read")
     };
     let length = path.metadata().map_err(|error| failed(&error))?.len();

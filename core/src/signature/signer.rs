@@ -37,7 +37,7 @@ impl Signer {
             if PublicKey::read(path)?.verifies(algorithm, &digest, &probe) {
                 let unreadable = |error| {
                     let text = format!("cannot read `{}`", path.display());
-                    Error::new(Stage::Settings, text).because(&error)
+                    Error::new(Stage::Settings, text).caused_by(&error)
                 };
                 signer.public = Some(fs::read(path).map_err(unreadable)?);
             }

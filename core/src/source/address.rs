@@ -25,7 +25,7 @@ impl Address {
         let Some((scheme, _)) = text.split_once("://").filter(|_| !Path::new(text).exists()) else {
             return std::path::absolute(text).map(Self::File).map_err(|error| {
                 Error::new(Stage::Source, format!("{key}: `{text}` is no usable path"))
-                    .because(&error)
+                    .caused_by(&error)
             });
         };
         let shown = masked(text);
@@ -37,7 +37,7 @@ impl Address {
         let parsed = Url::parse(text).map_err(|error| {
             let text = format!("{key}: `{shown}` is no usable URL");
             Error::new(Stage::Source, text)
-                .because(&error)
+                .caused_by(&error)
                 .hint("give a file, or an address such as https://host/folder/file")
         })?;
         Ok(Self::Url(parsed))

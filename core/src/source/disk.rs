@@ -190,7 +190,7 @@ pub(super) fn grown(
     }
     reader.grown_to(wanted).map_err(|error| {
         let made = refused(format!("DISK_SIZE is {wanted} bytes, no multiple of 512"));
-        made.because(&error).hint("give it with a unit, as in --disk-size=20GiB")
+        made.caused_by(&error).hint("give it with a unit, as in --disk-size=20GiB")
     })
 }
 

@@ -117,7 +117,7 @@ pub(crate) fn from_disk(stage: Stage, error: DiskError) -> Error {
     let stage = if error.kind() == Kind::Cancelled { Stage::Interrupted } else { stage };
     let mut made = Error::new(stage, error.to_string());
     if let Some(source) = std::error::Error::source(&error) {
-        made = made.because(source);
+        made = made.caused_by(source);
     }
     if let Some(hint) = error.hint() {
         made = made.hint(hint);

@@ -287,7 +287,7 @@ fn read(context: &SourceContext<'_>, path: &Path, wanted: &[Algorithm]) -> Resul
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(Stage::Source, format!("cannot read `{}`", path.display())).because(error)
+    Error::new(Stage::Source, format!("cannot read `{}`", path.display())).caused_by(error)
 }
 
 /// Where a signature is when nobody says: beside the file, its digest in its name.
@@ -310,7 +310,7 @@ fn beside(subject: &Subject<'_>, algorithm: Algorithm) -> Address {
 fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
     let failed = |error: &std::io::Error| {
         Error::new(Stage::Source, format!("cannot read the signature `{}`", path.display()))
-            .because(error)
+            .caused_by(error)
     };
     match path.metadata() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

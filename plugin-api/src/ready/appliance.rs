@@ -111,7 +111,7 @@ pub fn licence(key: &str, path: &str) -> Result<String> {
         fs::File::open(path).and_then(|file| file.take(LICENCE_LIMIT + 1).read_to_end(&mut bytes));
     read.map_err(|error| {
         Error::new(ErrorKind::Config, format!("{key}: cannot read `{path}`"))
-            .because(&error)
+            .caused_by(&error)
             .with_hint(format!("set {key} to an existing file, or leave it out"))
     })?;
     if bytes.len() as u64 > LICENCE_LIMIT {

@@ -36,7 +36,7 @@ const CHUNK: usize = 1 << 20;
 pub fn check(request: &CheckRequest) -> Finding {
     let found = path(&request.build).and_then(|folder| {
         let shown = folder.display().to_string();
-        if request.look_only {
+        if request.dry_run {
             return look(&folder).map(|what| format!("`{shown}` {what}"));
         }
         probe(&folder).map_err(|error| cannot_write(&folder, &error))?;
@@ -130,7 +130,7 @@ pub fn write_file<T>(
     let temporary = temporary_path(target).map_err(failed)?;
     let planned = Resource::new(FILE, target.display().to_string())
         .with(TEMPORARY, temporary.display().to_string())
-        .as_product();
+        .as_deliverable();
     context.will_create(&planned)?;
     let mut file = AtomicFile::create_at(&temporary, target).map_err(failed)?;
     let known = planned.with(IDENTITY, file.identity().to_string());
@@ -211,7 +211,7 @@ fn remove_path(path: &Path) -> Result<()> {
 fn cannot_remove(path: &Path, error: &io::Error) -> Error {
     let shown = path.display().to_string();
     Error::new(ErrorKind::Local, format!("cannot remove `{shown}`"))
-        .because(error)
+        .caused_by(error)
         .with_hint(format!("rm -f {}", quoted(&shown)))
 }
 
@@ -236,7 +236,7 @@ fn cannot_write(path: &Path, error: &io::Error) -> Error {
         _ => "set IMAGE_DIR to a folder this user may write to",
     };
     Error::new(ErrorKind::Local, format!("cannot write `{}`", path.display()))
-        .because(error)
+        .caused_by(error)
         .with_hint(hint)
 }
 

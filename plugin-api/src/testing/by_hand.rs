@@ -128,7 +128,7 @@ impl ByHandTrial<'_> {
         let entries = fs::read_dir(self.folder).map_or(0, Iterator::count);
         claim(wrong, entries == 1, "there is more beside the package than the script");
         let resources = host.resources();
-        let known = resources.len() == 1 && resources.iter().all(|resource| resource.product);
+        let known = resources.len() == 1 && resources.iter().all(|resource| resource.deliverable);
         claim(wrong, known, "the script is not written down as a product");
         let request = DiscardRequest { resources, ..DiscardRequest::default() };
         let answer = made.discard(&host.context(), &request)?;

@@ -199,7 +199,7 @@ impl Host for MockHost {
             virtual_size: self.content.len() as u64,
             length: Some(self.content.len() as u64),
             length_limit: self.content.len() as u64,
-            late_head: 0,
+            deferred_prefix_len: 0,
             file_name: format!("mock.{}", spec.file_suffix()),
             identity: "mock".to_owned(),
             ..Disk::default()

@@ -37,7 +37,7 @@ impl From<FfiError> for Error {
 /// Reads a document; `what` names it in the error.
 pub(super) fn parse<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| {
-        Error::internal(format!("the {what} document is malformed")).because(&error)
+        Error::internal(format!("the {what} document is malformed")).caused_by(&error)
     })
 }
 
@@ -75,7 +75,7 @@ mod tests {
         let error = Error::new(ErrorKind::Quota, "too many images in `cn-hangzhou`")
             .with_hint("delete some")
             .with("request_id", "R-1")
-            .because(&std::io::Error::other("inner"))
+            .caused_by(&std::io::Error::other("inner"))
             .retryable();
         assert_eq!(Error::from(FfiError::from(error.clone())), error);
     }

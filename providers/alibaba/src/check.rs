@@ -63,7 +63,7 @@ pub(crate) fn check(
     }
     let found = online(&cloud, config, &place, request, &before);
     report.findings.extend(context.block_on(async { Ok(found.await) })?);
-    report.findings.extend(same_account(context, credentials, request.look_only)?);
+    report.findings.extend(same_account(context, credentials, request.dry_run)?);
     Ok(report)
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn check(
 fn same_account(
     context: &Context,
     credentials: &Credentials,
-    look_only: bool,
+    dry_run: bool,
 ) -> Result<Option<Finding>> {
     let Some(now) = credentials.account() else { return Ok(None) };
     match context.load::<String>(ACCOUNT)? {
@@ -82,7 +82,7 @@ fn same_account(
                 .with_hint("use the keys of that account, or build again in a new run");
             return Ok(Some(Finding::error("credentials", &error)));
         }
-        None if !look_only => context.save(ACCOUNT, &now)?,
+        None if !dry_run => context.save(ACCOUNT, &now)?,
         _ => {}
     }
     Ok(None)
@@ -136,8 +136,8 @@ async fn online(
     request: &CheckRequest,
     before: &Before,
 ) -> Vec<Finding> {
-    let CheckRequest { build, look_only, .. } = request;
-    let made = if *look_only { None } else { make_role(cloud, config, place, build).await };
+    let CheckRequest { build, dry_run, .. } = request;
+    let made = if *dry_run { None } else { make_role(cloud, config, place, build).await };
     let ours = before.import.as_ref();
     let key = key(config, build);
     let (identity, bucket, name, import, role, copies) = tokio::join!(
@@ -150,7 +150,7 @@ async fn online(
             &late
         ))),
         within(import(cloud, config, place, build), |late| Some(Finding::error("import", &late))),
-        within(role::look(cloud, config, *look_only && config.create_role), |_| None),
+        within(role::look(cloud, config, *dry_run && config.create_role), |_| None),
         within(check_copies::look(cloud, config, place, build, &before.copies), |late| {
             vec![Finding::error("copy regions", &late)]
         }),

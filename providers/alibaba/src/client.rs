@@ -118,7 +118,7 @@ impl HttpClient {
         }
         let client = builder.build().map_err(|error| {
             Error::new(ErrorKind::Config, "cannot prepare TLS connections")
-                .because(&error)
+                .caused_by(&error)
                 .with_hint("install the system's CA certificates or name a file in SSL_CERT_FILE")
         })?;
         Ok(Self { client, clock: Clock::default(), credentials })
@@ -161,7 +161,7 @@ impl HttpClient {
 
     fn request(&self, outgoing: Outgoing) -> Result<reqwest::Request> {
         let unsendable = |error: &(dyn std::error::Error + 'static)| {
-            Error::internal("a request could not be put together").because(error)
+            Error::internal("a request could not be put together").caused_by(error)
         };
         let mut builder = self.client.request(outgoing.method, outgoing.url);
         for (name, value) in outgoing.headers {
@@ -273,7 +273,7 @@ const CERTIFICATE_HINT: &str = "name a file with the server's CA certificate in 
 fn broken(what: &str, host: &str, error: reqwest::Error) -> Failure {
     if is_untrusted(&error) {
         let message = format!("{what}: the certificate of `{host}` is not trusted");
-        let error = Error::new(ErrorKind::Network, message).because(&error.without_url());
+        let error = Error::new(ErrorKind::Network, message).caused_by(&error.without_url());
         return Failure::stop(error.with_hint(CERTIFICATE_HINT));
     }
     let says = if error.is_connect() {
@@ -286,7 +286,7 @@ fn broken(what: &str, host: &str, error: reqwest::Error) -> Failure {
     let error = error.without_url();
     Failure::network(
         Error::new(ErrorKind::Network, format!("{what}: {says} `{host}`"))
-            .because(&error)
+            .caused_by(&error)
             .with_hint(NETWORK_HINT),
     )
 }

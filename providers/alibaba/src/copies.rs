@@ -53,7 +53,7 @@ fn resource(home: &ImportState, region: &str, name: &str, source: &str, run: &st
         .with("bucket", &home.bucket)
         .with("copied_from", source)
         .with("run", run)
-        .as_product()
+        .as_deliverable()
 }
 
 /// The copies that an earlier attempt made or asked for, of the image it imported.

@@ -51,7 +51,7 @@ impl Failure {
 
     /// An answer the service never gives: somebody else gave it.
     pub(crate) fn foreign(message: String, cause: &(dyn std::error::Error + 'static)) -> Error {
-        Error::new(ErrorKind::Provider, message).because(cause).with_hint(
+        Error::new(ErrorKind::Provider, message).caused_by(cause).with_hint(
             "something in between answered for the service: look at the proxy (HTTPS_PROXY, NO_PROXY) and the endpoints",
         )
     }

@@ -69,7 +69,7 @@ pub(crate) fn resources(config: &Config, build: &Build) -> Vec<Resource> {
     let (bucket, region) = (&bucket, &region);
     let key = names::object_key(&config.prefix, &build.run_id, "", config.disk.format);
     let object = in_bucket(OBJECT, bucket, &key, region);
-    let object = if config.keep_object { object.as_product() } else { object };
+    let object = if config.keep_object { object.as_deliverable() } else { object };
     let mut upload = in_bucket(MULTIPART, bucket, &key, region);
     if let Ok(plan) = Plan::new(most(build.virtual_size), config.upload.part_size) {
         upload = upload
@@ -80,9 +80,9 @@ pub(crate) fn resources(config: &Config, build: &Build) -> Vec<Resource> {
     let name = working_name(config, build);
     let others = config.copy_regions.iter().filter(|other| *other != region);
     for region in [region].into_iter().chain(others) {
-        all.push(Resource::new(IMAGE, &name).in_region(region).as_product());
+        all.push(Resource::new(IMAGE, &name).in_region(region).as_deliverable());
         let snapshot = Resource::new("snapshot", format!("of {name}"));
-        all.push(snapshot.in_region(region).as_product());
+        all.push(snapshot.in_region(region).as_deliverable());
     }
     all
 }
@@ -146,9 +146,9 @@ mod tests {
             labels[2..],
             ["image `web`", "snapshot `of web`", "image `web`", "snapshot `of web`"]
         );
-        let kept: Vec<bool> = all.iter().map(|resource| resource.product).collect();
+        let kept: Vec<bool> = all.iter().map(|resource| resource.deliverable).collect();
         assert_eq!(kept, [false, false, true, true, true, true]);
-        assert!(resources(&config(&[("ALIBABA_KEEP_OSS_OBJECT", json!(true))]), &build)[1].product);
+        assert!(resources(&config(&[("ALIBABA_KEEP_OSS_OBJECT", json!(true))]), &build)[1].deliverable);
         let nowhere = Config::read(&Settings::default()).unwrap();
         assert!(resources(&nowhere, &build).is_empty());
     }

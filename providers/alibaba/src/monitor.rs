@@ -50,7 +50,7 @@ impl Deadline {
         let mut error = Error::new(ErrorKind::Timeout, message)
             .with_hint("raise ALIBABA_IMPORT_TIMEOUT, or build again with `--on-failure keep` to be able to resume the run");
         if let Some(last) = last {
-            error = error.because(last);
+            error = error.caused_by(last);
         }
         Err(error)
     }

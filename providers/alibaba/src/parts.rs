@@ -47,10 +47,10 @@ impl Plan {
         u32::try_from(count).expect("a plan has at most 10000 parts")
     }
 
-    /// Numbers of all parts in the order they are sent: those that hold any of the first `late_head`
+    /// Numbers of all parts in the order they are sent: those that hold any of the first `deferred_prefix_len`
     /// bytes, which become readable last, after all others.
-    pub(crate) fn order(&self, late_head: u64) -> impl Iterator<Item = u32> + use<> {
-        let (count, late) = (self.count(), late_head.div_ceil(self.part_size));
+    pub(crate) fn order(&self, deferred_prefix_len: u64) -> impl Iterator<Item = u32> + use<> {
+        let (count, late) = (self.count(), deferred_prefix_len.div_ceil(self.part_size));
         let late = u32::try_from(late).unwrap_or(count).min(count);
         (late + 1..=count).chain(1..=late)
     }
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn parts_of_a_late_head_are_sent_last() {
         let plan = Plan::new(5 * MIB, MIB).unwrap();
-        let order = |late_head| plan.order(late_head).collect::<Vec<_>>();
+        let order = |deferred_prefix_len| plan.order(deferred_prefix_len).collect::<Vec<_>>();
         assert_eq!(order(0), [1, 2, 3, 4, 5]);
         assert_eq!(order(1), [2, 3, 4, 5, 1]);
         assert_eq!(order(MIB), [2, 3, 4, 5, 1]);

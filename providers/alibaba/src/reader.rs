@@ -95,8 +95,8 @@ impl Reader {
     }
 
     /// So many bytes at the start become readable last.
-    pub(crate) fn late_head(&self) -> u64 {
-        self.disk.late_head
+    pub(crate) fn deferred_prefix_len(&self) -> u64 {
+        self.disk.deferred_prefix_len
     }
 
     /// Reads a range chunk by chunk and hands each to `each`, which returns false to stop. Returns
@@ -143,7 +143,7 @@ impl Reader {
             self.rest(offset, length - 1)?
         };
         // The head becomes readable as a whole, when everything else is there.
-        if there > 0 && offset < self.disk.late_head && !self.has(offset)? {
+        if there > 0 && offset < self.disk.deferred_prefix_len && !self.has(offset)? {
             return Ok(0);
         }
         Ok(there)
@@ -169,7 +169,7 @@ impl Reader {
     /// # Errors
     /// When the disk cannot be read.
     pub(crate) async fn available(&self, offset: u64, length: u64) -> Result<u64> {
-        if self.disk.length.is_some() && offset >= self.disk.late_head {
+        if self.disk.length.is_some() && offset >= self.disk.deferred_prefix_len {
             return Ok(length);
         }
         let reader = self.clone();
@@ -221,7 +221,7 @@ impl Reader {
 pub(crate) async fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
     thread
         .await
-        .unwrap_or_else(|error| Err(Error::internal("a reading thread ended").because(&error)))
+        .unwrap_or_else(|error| Err(Error::internal("a reading thread ended").caused_by(&error)))
 }
 
 #[cfg(test)]

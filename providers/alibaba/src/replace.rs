@@ -76,7 +76,7 @@ impl Moved {
             .with("aside", &self.aside)
             .with("new_image", &self.new)
             .with("new_name", &self.new_name)
-            .as_product()
+            .as_deliverable()
     }
 
     fn replaced(&self) -> Resource {
@@ -118,7 +118,7 @@ impl Moved {
 pub(crate) fn to_the_end<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime
-        .map_err(|error| Error::internal("cannot prepare requests to the cloud").because(&error))?;
+        .map_err(|error| Error::internal("cannot prepare requests to the cloud").caused_by(&error))?;
     runtime.block_on(future)
 }
 

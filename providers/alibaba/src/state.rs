@@ -101,7 +101,7 @@ impl UploadState {
     /// The object, as the host writes it down.
     pub(crate) fn object(&self, kept: bool) -> Resource {
         let object = self.owner.of_bucket(in_bucket(OBJECT, &self.bucket, &self.key, &self.region));
-        if kept { object.as_product() } else { object }
+        if kept { object.as_deliverable() } else { object }
     }
 
     /// The multipart upload, as the host writes it down.
@@ -151,7 +151,7 @@ pub(crate) struct ImportState {
 impl ImportState {
     /// The image, as the host writes it down.
     pub(crate) fn image(&self) -> Resource {
-        let mut resource = Resource::new(IMAGE, &self.name).in_region(&self.region).as_product();
+        let mut resource = Resource::new(IMAGE, &self.name).in_region(&self.region).as_deliverable();
         resource.id.clone_from(&self.image_id);
         resource = self.owner.of_region(resource);
         resource = resource.with("bucket", &self.bucket).with("object", &self.key);

@@ -133,7 +133,7 @@ impl<'a> Transfer<'a> {
     pub(crate) async fn run(&self, listed: Vec<ListedPart>) -> Result<Transferred, Failure> {
         let mut listed: BTreeMap<u32, ListedPart> =
             listed.into_iter().map(|part| (part.part_number, part)).collect();
-        let order = self.plan.order(self.reader.late_head());
+        let order = self.plan.order(self.reader.deferred_prefix_len());
         let work: Vec<_> = order.map(|number| (number, listed.remove(&number))).collect();
         let mut parts: Vec<Part> = stream::iter(work)
             .map(|(number, known)| self.part(number, known))

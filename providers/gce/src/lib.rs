@@ -39,7 +39,7 @@ fn project(given: &str) -> Result<String> {
         given.to_owned()
     } else if given.ends_with(".json") {
         fs::read_to_string(given)
-            .map_err(|error| wrong("names a file that cannot be read").because(&error))?
+            .map_err(|error| wrong("names a file that cannot be read").caused_by(&error))?
     } else {
         return Err(wrong("is neither JSON text nor the path of a `.json` file"));
     };

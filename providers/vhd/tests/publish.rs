@@ -34,11 +34,11 @@ fn the_package_is_published_and_its_location_told() {
 fn a_look_at_a_folder_that_is_not_there_makes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let absent = folder.path().join("images");
-    for (look_only, severity) in [(true, Severity::Ok), (false, Severity::Error)] {
+    for (dry_run, severity) in [(true, Severity::Ok), (false, Severity::Error)] {
         let build = Build { image_dir: Some(absent.display().to_string()), ..Build::default() };
-        let request = CheckRequest { build, look_only, ..CheckRequest::default() };
+        let request = CheckRequest { build, dry_run, ..CheckRequest::default() };
         let report = Vhd.check(&Arc::new(MockHost::new()).context(), &request).expect("a report");
-        assert_eq!(report.findings[0].severity, severity, "{look_only}");
+        assert_eq!(report.findings[0].severity, severity, "{dry_run}");
         assert!(!absent.exists());
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn during_upload(
         "task-panic" => {
             return context.block_on(async {
                 let task = tokio::spawn(async { panic!("on purpose, in a task") });
-                task.await.map_err(|error| Error::internal("the task ended").because(&error))
+                task.await.map_err(|error| Error::internal("the task ended").caused_by(&error))
             });
         }
         "block-on-panic" => return context.block_on(async { panic!("on purpose, in a future") }),

@@ -124,7 +124,7 @@ impl Provider for Hostile {
             _ => (path.clone(), format!("{path}.{}.part", request.build.run_id)),
         };
         let mut resource =
-            Resource::new("file", path.clone()).with("temporary", &temporary).as_product();
+            Resource::new("file", path.clone()).with("temporary", &temporary).as_deliverable();
         if self.deed != "ignores-cancel" {
             context.check_cancelled()?;
         }

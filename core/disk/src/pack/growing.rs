@@ -40,7 +40,7 @@ pub(super) struct Outline {
     /// The file will not be longer than this.
     pub(super) length_limit: u64,
     /// Bytes at the start which become final last.
-    pub(super) late_head: u64,
+    pub(super) deferred_prefix_len: u64,
     pub(super) digests: DigestKinds,
 }
 
@@ -60,7 +60,7 @@ pub struct Growing {
 pub(super) struct Shared {
     file: File,
     path: PathBuf,
-    late_head: u64,
+    deferred_prefix_len: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -89,7 +89,7 @@ impl Growing {
         let shared = Arc::new(Shared {
             file,
             path: dest.to_owned(),
-            late_head: outline.late_head,
+            deferred_prefix_len: outline.deferred_prefix_len,
             state: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -126,11 +126,11 @@ impl Growing {
 
     /// So many bytes at the start become final last, when the length is known; all others become
     /// final in order. A reader which wants to keep up leaves them for the end.
-    pub fn late_head(&self) -> u64 {
-        self.outline.late_head
+    pub fn deferred_prefix_len(&self) -> u64 {
+        self.outline.deferred_prefix_len
     }
 
-    /// The bytes from [`Growing::late_head`] up to this one are final now.
+    /// The bytes from [`Growing::deferred_prefix_len`] up to this one are final now.
     pub fn final_until(&self) -> u64 {
         self.shared.lock().until
     }
@@ -239,7 +239,7 @@ impl Shared {
                 let message = format!("it could not be finished ({text}):");
                 return Err(Error::new(*kind, message).at(&self.path));
             }
-            let behind_head = offset >= self.late_head && offset.saturating_add(len) <= state.until;
+            let behind_head = offset >= self.deferred_prefix_len && offset.saturating_add(len) <= state.until;
             if state.length.is_some() || behind_head {
                 return Ok(state.until);
             }

@@ -99,7 +99,7 @@ fn qcow2(raw: &Path) -> PackedQcow2 {
 /// Reads all of a growing image, the late head at the end, and compares it with the finished file.
 fn read_along(growing: Growing) -> Packed {
     let on = || ControlFlow::Continue(());
-    let (limit, head) = (growing.length_limit(), growing.late_head());
+    let (limit, head) = (growing.length_limit(), growing.deferred_prefix_len());
     let (mut bytes, mut piece) = (Vec::<u8>::new(), vec![0; 100_000]);
     loop {
         let len = growing.read_at(&mut piece, head + bytes.len() as u64, &on).unwrap();

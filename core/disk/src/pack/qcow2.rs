@@ -57,7 +57,7 @@ impl PackedQcow2 {
     }
 
     /// Starts writing the image to `dest`. Its header and tables are the late head
-    /// ([`Growing::late_head`]); digests cost a second reading, because they start with it.
+    /// ([`Growing::deferred_prefix_len`]); digests cost a second reading, because they start with it.
     pub fn write(
         self,
         dest: &Path,
@@ -68,7 +68,7 @@ impl PackedQcow2 {
         let layout = Layout::with_room(&self.map, room);
         let outline = Outline {
             length_limit: (layout.total + room) * CLUSTER,
-            late_head: layout.data * CLUSTER,
+            deferred_prefix_len: layout.data * CLUSTER,
             digests,
         };
         Growing::start(dest, outline, control, move |out| Image::new(&self, &layout).write(out))

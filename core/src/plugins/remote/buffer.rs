@@ -19,7 +19,7 @@ impl Buffer {
         let made = memfd_create("build-image-disk", MemfdFlags::CLOEXEC);
         made.map(|file| Self(file.into())).map_err(|error| {
             Error::new(ErrorKind::Local, "cannot make the memory shared with the provider")
-                .because(&std::io::Error::from(error))
+                .caused_by(&std::io::Error::from(error))
         })
     }
 
@@ -31,7 +31,7 @@ impl Buffer {
     /// Puts bytes into it.
     pub(super) fn put(&self, into: u64, bytes: &[u8]) -> Result<()> {
         self.0.write_all_at(bytes, into).map_err(|error| {
-            Error::new(ErrorKind::Local, "cannot hand bytes to the provider").because(&error)
+            Error::new(ErrorKind::Local, "cannot hand bytes to the provider").caused_by(&error)
         })
     }
 }

@@ -142,7 +142,7 @@ impl Child {
     fn library(&mut self) -> Result<&Library> {
         if self.library.is_none() {
             let file = File::open(&self.file).map_err(|error| {
-                Error::new(ErrorKind::Local, "the file cannot be opened").because(&error)
+                Error::new(ErrorKind::Local, "the file cannot be opened").caused_by(&error)
             })?;
             let opened = Library::open(&file, &self.shown).map_err(|error| {
                 let mut made = Error::new(ErrorKind::Internal, error.message);
@@ -157,6 +157,6 @@ impl Child {
 
 fn parse<T: DeserializeOwned>(name: &str, params: Value) -> Result<T> {
     serde_json::from_value(params).map_err(|error| {
-        Error::internal(format!("the request of {name} is malformed")).because(&error)
+        Error::internal(format!("the request of {name} is malformed")).caused_by(&error)
     })
 }

@@ -64,7 +64,7 @@ impl Link {
     /// Opens the memory the host puts bytes of the disk into.
     pub(super) fn open_buffer(&self, path: &str) -> Result<()> {
         let file = File::open(path).map_err(|error| {
-            Error::new(ErrorKind::Local, format!("cannot open `{path}`")).because(&error)
+            Error::new(ErrorKind::Local, format!("cannot open `{path}`")).caused_by(&error)
         })?;
         // A second greeting brings nothing new.
         let _ = self.buffer.set(file);
@@ -124,7 +124,7 @@ impl Link {
                 Error::internal("the host returned more bytes than were asked for")
             })?;
             shared.read_exact_at(&mut buffer[..read], place).map_err(|error| {
-                Error::new(ErrorKind::Local, "cannot read what the host lent").because(&error)
+                Error::new(ErrorKind::Local, "cannot read what the host lent").caused_by(&error)
             })?;
             Ok(read)
         })

@@ -146,7 +146,7 @@ mod tests {
         let error = Error::new(ErrorKind::Quota, "too many")
             .with("request_id", "R-1")
             .with_hint("delete some")
-            .because(&std::io::Error::other("inner"))
+            .caused_by(&std::io::Error::other("inner"))
             .retryable();
         let answered = |result| Message::Answer { id: 7, result };
         for (line, expected) in [

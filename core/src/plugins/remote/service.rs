@@ -216,6 +216,6 @@ impl Core {
 
 fn parse<T: DeserializeOwned>(method: &str, params: Value) -> Result<T> {
     serde_json::from_value(params).map_err(|error| {
-        Error::internal(format!("the parameters of {method} are malformed")).because(&error)
+        Error::internal(format!("the parameters of {method} are malformed")).caused_by(&error)
     })
 }

@@ -207,7 +207,7 @@ impl Drop for Session {
 }
 
 fn cannot_start(error: &build_image_disk::Error) -> Error {
-    let mut made = Error::new(ErrorKind::Local, "its process cannot be started").because(error);
+    let mut made = Error::new(ErrorKind::Local, "its process cannot be started").caused_by(error);
     made.hint = error.hint().map(str::to_owned);
     made
 }
@@ -232,7 +232,7 @@ fn late(method: &str, cancelled: bool, host: &dyn Host) -> Error {
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
     let spawned = thread::Builder::new().name(name.to_owned()).spawn(work);
     spawned.map(|_| ()).map_err(|error| {
-        Error::new(ErrorKind::Local, "cannot start a thread for the provider").because(&error)
+        Error::new(ErrorKind::Local, "cannot start a thread for the provider").caused_by(&error)
     })
 }
 

@@ -80,7 +80,7 @@ fn begin(launch: &Launch, host: &Arc<dyn Host>, settings: &impl Serialize) -> Re
 
 fn read<T: DeserializeOwned>(step: &str, answer: Value) -> Result<T> {
     serde_json::from_value(answer).map_err(|error| {
-        Error::internal(format!("the answer to {step} is malformed")).because(&error)
+        Error::internal(format!("the answer to {step} is malformed")).caused_by(&error)
     })
 }
 

@@ -111,7 +111,7 @@ impl Trace {
         open(&self.path).map_err(|error| {
             let text = format!("cannot write the protocol trace `{}`", self.path.display());
             Error::new(ErrorKind::Local, text)
-                .because(&error)
+                .caused_by(&error)
                 .with_hint(format!("set {VARIABLE} to a file this user may write, or unset it"))
         })?;
         Ok(Tracer { trace: Arc::clone(self), process })

@@ -79,7 +79,7 @@ impl HttpClient {
             .tls_danger_accept_invalid_certs(any_certificate);
         let client = builder.build().map_err(|error| {
             Error::new(Stage::Source, "cannot prepare downloads")
-                .because(&error)
+                .caused_by(&error)
                 .hint("install the system's CA certificates or name a file in SSL_CERT_FILE")
         })?;
         Ok(Self { client, stall })
@@ -222,13 +222,13 @@ fn broken(url: &Url, error: reqwest::Error) -> Failure {
     let address = shown(url);
     if tls {
         let text = format!("`{address}`: no trustworthy TLS connection");
-        let error = Error::new(Stage::Source, text).because(&error).hint(TLS_HINT);
+        let error = Error::new(Stage::Source, text).caused_by(&error).hint(TLS_HINT);
         return Failure::stop(error);
     }
     let says = if connect { "no connection to its server" } else { "the connection broke" };
     Failure::may_pass(
         Error::new(Stage::Source, format!("`{address}`: {says}"))
-            .because(&error)
+            .caused_by(&error)
             .hint("check the network and the proxy variables (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)"),
     )
 }

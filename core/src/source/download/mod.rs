@@ -118,7 +118,7 @@ impl<'a> Downloader<'a> {
     ) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| {
-            Error::new(Stage::Bug, "cannot start what downloads run on").because(&error)
+            Error::new(Stage::Bug, "cannot start what downloads run on").caused_by(&error)
         })?;
         if manner.any_certificate {
             reporter.warning(
@@ -299,7 +299,7 @@ impl<'a> Downloader<'a> {
     /// Fetches a small file of at most `limit` bytes; `None` when the server has none.
     pub(crate) fn fetch_small(&self, url: &Url, limit: u64) -> Result<Option<Vec<u8>>> {
         let folder = tempfile::tempdir().map_err(|error| {
-            Error::new(Stage::Disk, "cannot make a temporary folder").because(&error)
+            Error::new(Stage::Disk, "cannot make a temporary folder").caused_by(&error)
         })?;
         let path = folder.path().join("small");
         let file = File::create(&path).map_err(|error| cannot_write(&path, &error))?;

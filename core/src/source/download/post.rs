@@ -54,7 +54,7 @@ impl Post {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| {
-            Error::new(Stage::Bug, "cannot start a runtime for HTTP").because(&error)
+            Error::new(Stage::Bug, "cannot start a runtime for HTTP").caused_by(&error)
         })?;
         let any_certificate = settings.is_on("IGNORE_DOWNLOAD_URL_TLS");
         if any_certificate && url.scheme() == "https" {

@@ -302,6 +302,6 @@ fn foreign(doubt: &Doubt) -> Error {
 /// An error about a file below the store.
 pub(super) fn cannot_write(path: &Path, error: &io::Error) -> Error {
     Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
-        .because(error)
+        .caused_by(error)
         .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
 }

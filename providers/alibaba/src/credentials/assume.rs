@@ -74,7 +74,7 @@ pub(crate) async fn oidc(
     let token = std::fs::read_to_string(token_file).map_err(|error| {
         let message = format!("cannot read the token file `{}`", token_file.display());
         Error::new(ErrorKind::Auth, message)
-            .because(&error)
+            .caused_by(&error)
             .with_hint("check ALIBABA_CLOUD_OIDC_TOKEN_FILE")
     })?;
     let what = format!("`AssumeRoleWithOIDC` of role `{}`", role.arn);

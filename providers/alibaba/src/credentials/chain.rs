@@ -160,7 +160,7 @@ fn read(path: &std::path::Path) -> Result<Option<(String, String)>> {
         Ok(text) => Ok(Some((shown, text))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::new(ErrorKind::Auth, format!("cannot read `{shown}`"))
-            .because(&error)
+            .caused_by(&error)
             .with_hint("check the file's permissions")),
     }
 }

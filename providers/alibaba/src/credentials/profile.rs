@@ -59,7 +59,7 @@ pub(crate) fn source(
 ) -> Result<Option<(String, Source)>> {
     let file: File = serde_json::from_str(text).map_err(|error| {
         Error::config(format!("`{path}` is not a configuration of the vendor's command line"))
-            .because(&error)
+            .caused_by(&error)
             .with_hint("write it with: aliyun configure")
     })?;
     let name = match (wanted, file.current.as_str()) {

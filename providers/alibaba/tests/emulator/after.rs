@@ -64,7 +64,7 @@ fn copies_carry_tags_nvme_and_shares_and_the_own_region_is_left_out() {
         let facts = &registered.facts["regions"][region];
         assert_eq!(facts["shared_account_ids"].as_array().unwrap().len(), 12, "{facts}");
     }
-    assert!(run.host.resources().iter().filter(|r| r.kind == "image").all(|r| r.product));
+    assert!(run.host.resources().iter().filter(|r| r.kind == "image").all(|r| r.deliverable));
     assert!(warnings(&run).is_empty(), "{:?}", warnings(&run));
 }
 

@@ -42,7 +42,7 @@ fn discard(run: &Run, reason: DiscardReason, mut resources: Vec<Resource>) -> Di
 
 fn release(run: &Run) {
     let mut left = run.host.resources();
-    left.retain(|resource| !resource.product);
+    left.retain(|resource| !resource.deliverable);
     let answer = discard(run, DiscardReason::Done, left);
     assert!(answer.remaining.is_empty(), "{answer:?}");
 }

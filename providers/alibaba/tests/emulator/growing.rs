@@ -29,7 +29,7 @@ struct Growing {
     mock: Arc<MockHost>,
     content: Vec<u8>,
     limit: u64,
-    late_head: u64,
+    deferred_prefix_len: u64,
     written: Mutex<u64>,
     changed: Condvar,
     /// Ctrl-C when this much is written.
@@ -46,11 +46,11 @@ impl Growing {
     /// Waits until the bytes from `offset` to `end` can be read, or there are none.
     fn wait_for(&self, offset: u64, end: u64) -> Result<()> {
         let mut written = self.written.lock().unwrap();
-        while *written < self.end() && (offset < self.late_head || *written < end) {
+        while *written < self.end() && (offset < self.deferred_prefix_len || *written < end) {
             if self.mock.is_cancelled() {
                 return Err(Error::cancelled());
             }
-            if offset < self.late_head {
+            if offset < self.deferred_prefix_len {
                 let (guard, late) = self.changed.wait_timeout(written, PATIENCE).unwrap();
                 written = guard;
                 if late.timed_out() {
@@ -97,7 +97,7 @@ impl Host for Growing {
     fn make_disk(&self, spec: &DiskSpec) -> Result<Disk> {
         *self.asked.lock().unwrap() = spec.clone();
         let disk = self.mock.make_disk(spec)?;
-        Ok(Disk { length: None, length_limit: self.limit, late_head: self.late_head, ..disk })
+        Ok(Disk { length: None, length_limit: self.limit, deferred_prefix_len: self.deferred_prefix_len, ..disk })
     }
 
     fn disk_read_at(&self, _disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
@@ -109,12 +109,12 @@ impl Host for Growing {
     }
 }
 
-fn growing(mock: MockHost, content: &[u8], limit: u64, late_head: u64) -> Growing {
+fn growing(mock: MockHost, content: &[u8], limit: u64, deferred_prefix_len: u64) -> Growing {
     Growing {
         mock: Arc::new(mock),
         content: content.to_vec(),
         limit,
-        late_head,
+        deferred_prefix_len,
         written: Mutex::new(0),
         changed: Condvar::new(),
         cancel_at: None,
@@ -140,7 +140,7 @@ fn logging(folder: &tempfile::TempDir) -> (Running, std::path::PathBuf) {
 fn an_image_is_sent_while_it_is_written_wherever_it_ends() {
     let whole = content();
     let part = usize::try_from(PART).unwrap();
-    for (length, late_head) in [
+    for (length, deferred_prefix_len) in [
         (whole.len(), 0),
         (whole.len(), 70_000),
         (3 * part, PART + 1),
@@ -151,7 +151,7 @@ fn an_image_is_sent_while_it_is_written_wherever_it_ends() {
         let folder = tempfile::tempdir().unwrap();
         let (emulator, log) = logging(&folder);
         let bytes = &whole[..length];
-        let disk = Arc::new(growing(host(), bytes, 4 * LENGTH, late_head));
+        let disk = Arc::new(growing(host(), bytes, 4 * LENGTH, deferred_prefix_len));
         let uploaded = run(&emulator, &disk, &[]).upload().unwrap();
         let length = length as u64;
         assert_eq!(
@@ -160,7 +160,7 @@ fn an_image_is_sent_while_it_is_written_wherever_it_ends() {
         );
         assert_eq!(uploaded.bytes_sent, length);
         let sent = u64::try_from(calls(&log, "UploadPart")).unwrap();
-        assert_eq!(sent, length.div_ceil(PART), "{length} bytes, late head {late_head}");
+        assert_eq!(sent, length.div_ceil(PART), "{length} bytes, late head {deferred_prefix_len}");
         assert_eq!((count(&emulator, "objects"), count(&emulator, "open_uploads")), (1, 0));
         let told = disk.mock.progress_reports();
         assert!(told.iter().all(|one| one.total == 0 || one.total == length), "{told:?}");

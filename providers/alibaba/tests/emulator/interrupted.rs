@@ -114,7 +114,7 @@ fn old_images(emulator: &Running) -> Vec<String> {
 
 /// What the host still holds when the build is released.
 fn released(host: &MockHost) -> Vec<Resource> {
-    host.resources().into_iter().filter(|resource| !resource.product).collect()
+    host.resources().into_iter().filter(|resource| !resource.deliverable).collect()
 }
 
 fn discard(run: &Run, reason: DiscardReason, resources: &[Resource]) -> Discarded {
@@ -177,7 +177,7 @@ fn requests() -> usize {
     let before = lines(&log);
     let run = Run::new(&emulator, host(), &settings()).called("run-2");
     let new = whole(&run).unwrap();
-    assert!(run.host.resources().iter().all(|left| left.product), "{:?}", run.host.resources());
+    assert!(run.host.resources().iter().all(|left| left.deliverable), "{:?}", run.host.resources());
     one_of_each(&emulator, &old, Some(&new), "undisturbed");
     lines(&log) - before
 }
@@ -201,7 +201,7 @@ fn a_refusal_or_a_lost_answer_at_any_request_leaves_one_image_under_the_name() {
             emulator.set_faults("[]").unwrap();
             let left = run.host.resources();
             let left: Vec<Resource> =
-                left.into_iter().filter(|left| new.is_none() || !left.product).collect();
+                left.into_iter().filter(|left| new.is_none() || !left.deliverable).collect();
             clean(&emulator, &left, &run.host, &place);
             one_of_each(&emulator, &old, new.as_deref(), &place);
             succeeded += usize::from(new.is_some());
@@ -250,7 +250,7 @@ fn an_end_at_any_line_of_the_journal_leaves_one_image_under_the_name() {
                 let left: Vec<Resource> = first
                     .resources()
                     .into_iter()
-                    .filter(|left| new.is_none() || !left.product)
+                    .filter(|left| new.is_none() || !left.deliverable)
                     .collect();
                 if resume && new.is_none() && end == End::Kill {
                     let again = host().with_checkpoints(first.checkpoints());

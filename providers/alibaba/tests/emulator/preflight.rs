@@ -46,7 +46,7 @@ fn a_look_makes_no_role_but_says_that_a_build_would() {
     let emulator = emulator_with(config);
     let run = Run::new(&emulator, host(), &[("ALIBABA_CREATE_ROLE", json!(true))]);
     for _ in 0..2 {
-        let report = run.check_with(|request| request.look_only = true);
+        let report = run.check_with(|request| request.dry_run = true);
         assert!(errors(&report).is_empty(), "{report:#?}");
         let role = report.findings.iter().find(|finding| finding.subject == "import role").unwrap();
         assert!(role.message.contains("would be created"), "{}", role.message);
@@ -55,7 +55,7 @@ fn a_look_makes_no_role_but_says_that_a_build_would() {
         assert_eq!(calls(&log, call), 0, "{call}");
     }
     // Without the setting the build would stop here.
-    let report = Run::new(&emulator, host(), &[]).check_with(|request| request.look_only = true);
+    let report = Run::new(&emulator, host(), &[]).check_with(|request| request.dry_run = true);
     assert_eq!(errors(&report)[0].subject, "import role");
     // A build makes it.
     assert!(errors(&run.check()).is_empty());

@@ -27,7 +27,7 @@ fn second_run(emulator: &build_image_emulator_alibaba::Running, extra: &[(&str, 
 /// What the host does when a build is released: products are the user's, the rest is removed.
 fn release(run: &Run) {
     let mut resources = run.host.resources();
-    resources.retain(|resource| !resource.product);
+    resources.retain(|resource| !resource.deliverable);
     resources.reverse();
     let reason = DiscardReason::Done;
     let request = DiscardRequest { reason, resources, ..DiscardRequest::default() };
@@ -60,7 +60,7 @@ fn the_new_image_takes_the_name_and_the_old_one_is_deleted() {
     assert_eq!((count(&emulator, "images"), count(&emulator, "snapshots")), (2, 2));
     release(&run);
     assert_eq!((count(&emulator, "images"), count(&emulator, "snapshots")), (1, 1));
-    assert!(run.host.resources().iter().all(|resource| resource.product));
+    assert!(run.host.resources().iter().all(|resource| resource.deliverable));
 }
 
 #[test]

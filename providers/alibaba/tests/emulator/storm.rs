@@ -56,7 +56,7 @@ fn a_run_through_a_storm_makes_exactly_one_image() {
     assert_eq!(uploaded.facts["size"], json!(LENGTH));
     let registered = run.register(uploaded).unwrap();
     assert_eq!(registered.images.len(), 2);
-    let means = run.host.resources().into_iter().filter(|resource| !resource.product).collect();
+    let means = run.host.resources().into_iter().filter(|resource| !resource.deliverable).collect();
     let request = DiscardRequest { resources: means, ..DiscardRequest::default() };
     let discarded = run.provider.discard(&run.context, &request).unwrap();
     assert!(discarded.remaining.is_empty(), "{discarded:?}");

@@ -28,7 +28,7 @@ fn a_disk_becomes_an_image_and_the_means_are_removed() {
     assert!(registered.facts.contains_key("location"));
 
     let open = run.host.resources();
-    let (kept, means): (Vec<_>, Vec<_>) = open.into_iter().partition(|r| r.product);
+    let (kept, means): (Vec<_>, Vec<_>) = open.into_iter().partition(|r| r.deliverable);
     assert_eq!(kept.len(), 1);
     assert_eq!(kept[0].id.as_deref(), Some(registered.images[0].id.as_str()));
     assert_eq!(means.len(), 1);
@@ -63,7 +63,7 @@ fn an_object_that_is_to_be_kept_is_a_product() {
     let emulator = emulator();
     let run = Run::new(&emulator, host(), &[("ALIBABA_KEEP_OSS_OBJECT", json!(true))]);
     run.upload().unwrap();
-    assert!(run.host.resources().iter().all(|resource| resource.product));
+    assert!(run.host.resources().iter().all(|resource| resource.deliverable));
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Provider for Newcomer {
     fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {
         let folder = request.build.image_dir.clone().unwrap_or_default();
         let location = format!("{folder}/{}", request.disk.file_name);
-        let resource = Resource::new("file", location.clone()).as_product();
+        let resource = Resource::new("file", location.clone()).as_deliverable();
         context.will_create(&resource)?;
         let mut file = fs::File::create(&location)
             .map_err(|error| Error::io(format!("cannot create `{location}`"), &error))?;

@@ -83,7 +83,7 @@ pub fn zip(
     let limit = parts.iter().map(|(_, content)| longest(content.len())).sum::<u64>();
     let outline = Outline {
         length_limit: limit + headers + HEADERS,
-        late_head: u64::MAX,
+        deferred_prefix_len: u64::MAX,
         digests: options.digests,
     };
     let options = options.clone();

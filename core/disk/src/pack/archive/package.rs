@@ -60,7 +60,7 @@ impl OvfPackage {
         let extra: u64 = self.extra.iter().map(|(_, bytes)| stored(bytes.len() as u64)).sum();
         let limit = room + stored(self.disk.length_limit()) + extra;
         let outline =
-            Outline { length_limit: limit + tar::trailer(limit), late_head: u64::MAX, digests };
+            Outline { length_limit: limit + tar::trailer(limit), deferred_prefix_len: u64::MAX, digests };
         let stamp = stamp.clone();
         Growing::start(dest, outline, control, move |out| {
             let (length, digest) = self.put_disk(out, room, &stamp)?;
@@ -102,7 +102,7 @@ impl OvfPackage {
         let disk_limit = self.disk.length_limit();
         let outline = Outline {
             length_limit: disk_limit + small + 8 * HEADERS,
-            late_head: u64::MAX,
+            deferred_prefix_len: u64::MAX,
             digests: options.digests,
         };
         let stamp = options.stamp.clone();

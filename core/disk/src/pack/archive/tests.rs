@@ -202,7 +202,7 @@ fn a_growing_archive_can_be_read_up_to_what_is_final() {
     disk(&raw, 20 * MIB, &[(0, 20 << 20)]);
     let control = Control::new().with_threads(2);
     let growing = tar_gz(member("x", of(&raw)), &options(), &dest, &control).unwrap();
-    assert_eq!(growing.late_head(), 0);
+    assert_eq!(growing.deferred_prefix_len(), 0);
     let on = || ControlFlow::Continue(());
     let (mut bytes, mut piece) = (Vec::new(), vec![0; 300_000]);
     loop {
