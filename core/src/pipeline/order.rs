@@ -138,7 +138,7 @@ impl<'a> Pipeline<'a> {
             if fresh {
                 artifacts::remove_run(&plan.run, &plan.base);
             }
-            Error::provider(&plan.platform, "create", host.mask().error(error))
+            Error::provider(&plan.platform, "create", host.redactor().error(error))
         })?;
         let (claim, downloads, late) = (Mutex::default(), Vec::new(), Vec::new());
         let (acted, publication) = (false, None);
@@ -416,7 +416,7 @@ impl<'a> Pipeline<'a> {
     /// Writes down that a step is done. Its facts are used by a later process of the run: they are kept as they
     /// are, hence without secrets.
     pub(super) fn end_silently(&self, step: &str, facts: Value) -> Result<()> {
-        if self.host.mask().value(facts.clone()) != facts {
+        if self.host.redactor().value(facts.clone()) != facts {
             let text = format!(
                 "provider `{}` put a secret into the answer of step {step}, which would be kept on disk",
                 self.plan.platform

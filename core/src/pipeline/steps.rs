@@ -57,11 +57,11 @@ impl Pipeline<'_> {
             .steps
             .check(&request)
             .map_err(|error| self.failed(State::Checked.step(), error))?;
-        let mask = self.host.mask();
+        let redactor = self.host.redactor();
         for finding in &mut report.findings {
-            finding.message = mask.text(&finding.message);
-            finding.hint = finding.hint.as_ref().map(|hint| mask.text(hint));
-            finding.causes = finding.causes.iter().map(|cause| mask.text(cause)).collect();
+            finding.message = redactor.text(&finding.message);
+            finding.hint = finding.hint.as_ref().map(|hint| redactor.text(hint));
+            finding.causes = finding.causes.iter().map(|cause| redactor.text(cause)).collect();
         }
         Ok(report)
     }
@@ -310,8 +310,8 @@ impl Pipeline<'_> {
             region: image.region,
         };
         outcome.images = registered.images.into_iter().map(entry).collect();
-        let (prefix, mask) = (&self.plan.platform, self.host.mask());
-        let named = |(name, value)| (format!("{prefix}_{name}"), mask.value(value));
+        let (prefix, redactor) = (&self.plan.platform, self.host.redactor());
+        let named = |(name, value)| (format!("{prefix}_{name}"), redactor.value(value));
         outcome.provider = registered.facts.into_iter().map(named).collect();
         self.write_down(|records| records.registered(outcome));
     }

@@ -41,7 +41,7 @@ pub fn clean(
     let lent: Arc<dyn Host> = host.clone();
     let steps = plugin
         .create(lent, &settings.for_provider(&rows))
-        .map_err(|error| Error::provider(&plugin.name, "create", host.mask().error(error)))?;
+        .map_err(|error| Error::provider(&plugin.name, "create", host.redactor().error(error)))?;
     let mut resources = host.resources();
     resources.reverse();
     let (resources, refused) = scope.split(resources);
@@ -63,7 +63,7 @@ fn discard(host: &RunHost, steps: &dyn Steps, request: &DiscardRequest) -> Vec<L
             request.resources.iter().filter_map(|resource| left(host, resource, &answer)).collect()
         }
         Err(error) => {
-            let error = host.mask().error(error);
+            let error = host.redactor().error(error);
             let left = |resource: &Resource| Leftover {
                 resource: resource.clone(),
                 reason: error.to_string(),
@@ -88,8 +88,8 @@ fn left(host: &RunHost, resource: &Resource, answer: &Discarded) -> Option<Lefto
     let told = answer.remaining.iter().find(|remaining| remaining.resource.is(&resource));
     let reason = told.map_or("the provider does not say what became of it", |told| &told.reason);
     let hint = told.and_then(|told| told.hint.as_ref());
-    let mask = host.mask();
-    Some(Leftover { resource, reason: mask.text(reason), hint: hint.map(|hint| mask.text(hint)) })
+    let redactor = host.redactor();
+    Some(Leftover { resource, reason: redactor.text(reason), hint: hint.map(|hint| redactor.text(hint)) })
 }
 
 impl Pipeline<'_> {
@@ -135,7 +135,7 @@ impl Pipeline<'_> {
             let labels: Vec<String> = resources.iter().map(Resource::label).collect();
             // A step of its own, so that it is never silent for long; it is none of the build's.
             let text = format!("removing {}", labels.join(", "));
-            self.reporter.begin(CLEANUP, &self.host.mask().text(&text));
+            self.reporter.begin(CLEANUP, &self.host.redactor().text(&text));
         }
         let reason = if intermediates_only { DiscardReason::Done } else { DiscardReason::Failed };
         let run_id = self.plan.build.run_id.clone();

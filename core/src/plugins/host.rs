@@ -16,7 +16,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Mask,
+    Redactor,
     disks::{self, BaseDisk, ImageOutput, break_if},
     published::ImageHandle,
 };
@@ -34,7 +34,7 @@ pub struct RunHost {
     interrupt: Arc<Interrupt>,
     /// Keys of the provider's secret settings and their values.
     secrets: BTreeMap<String, Option<Secret>>,
-    mask: Mask,
+    redactor: Redactor,
     disk: Mutex<Source>,
     /// Where published files are until the release: texts name the place they will have.
     translation: OnceLock<Translation>,
@@ -61,14 +61,14 @@ impl RunHost {
         interrupt: Arc<Interrupt>,
         secrets: BTreeMap<String, Option<Secret>>,
     ) -> Self {
-        let mask = Mask::of(&secrets);
+        let redactor = Redactor::of(&secrets);
         let journal = Mutex::new(journal);
         Self {
             journal,
             reporter,
             interrupt,
             secrets,
-            mask,
+            redactor,
             disk: Mutex::default(),
             translation: OnceLock::new(),
         }
@@ -91,7 +91,7 @@ impl RunHost {
     /// A text as the user may see it: without secrets, published files under the names they will have.
     #[must_use]
     pub fn shown(&self, text: &str) -> String {
-        let masked = self.mask.text(text);
+        let masked = self.redactor.text(text);
         match self.translation.get() {
             Some(translation) => translation.translate(&masked),
             None => masked,
@@ -101,7 +101,7 @@ impl RunHost {
     /// An error as the user may see it.
     #[must_use]
     pub fn shown_error(&self, error: Error) -> Error {
-        let mut error = self.mask.error(error);
+        let mut error = self.redactor.error(error);
         error.message = self.shown(&error.message);
         error.hint = error.hint.map(|hint| self.shown(&hint));
         error.causes = error.causes.iter().map(|cause| self.shown(cause)).collect();
@@ -164,8 +164,8 @@ impl RunHost {
 
     /// Takes secrets out of texts.
     #[must_use]
-    pub fn mask(&self) -> &Mask {
-        &self.mask
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 
     /// Writes a line into the journal.
@@ -221,8 +221,8 @@ impl Host for RunHost {
         if noisy && record.level > LogLevel::Warn {
             return;
         }
-        let (target, fields) = (record.target, self.mask.value(record.fields));
-        let text = self.mask.text(&record.message);
+        let (target, fields) = (record.target, self.redactor.value(record.fields));
+        let text = self.redactor.text(&record.message);
         match record.level {
             LogLevel::Error => {
                 tracing::error!(target: "provider", from = target, %fields, "{text}");
@@ -340,10 +340,10 @@ impl RunHost {
     /// Refuses a document with the value of a secret setting: altered, it would be of no use later, and as it is, the
     /// secret would be on the disk.
     fn refuse_secrets(&self, what: &str, document: &Value) -> Result<()> {
-        if !self.mask.finds(document) {
+        if !self.redactor.finds(document) {
             return Ok(());
         }
-        let what = self.mask.text(&format!("{what} holds the value of a secret setting"));
+        let what = self.redactor.text(&format!("{what} holds the value of a secret setting"));
         Err(Error::internal(what)
             .with_hint("this is a fault of the provider: it must save what it derived, or nothing"))
     }

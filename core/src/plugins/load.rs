@@ -68,7 +68,7 @@ impl Loader {
             locked,
             version = plugin.description().version,
             abi = plugin.description().abi.built,
-            apart = plugin.is_apart(),
+            apart = plugin.is_subprocess(),
             "plugin loaded"
         );
         Ok(plugin)

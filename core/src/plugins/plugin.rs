@@ -49,7 +49,7 @@ impl Plugin {
 
     /// Whether its code runs in a process of its own.
     #[must_use]
-    pub fn is_apart(&self) -> bool {
+    pub fn is_subprocess(&self) -> bool {
         matches!(self.runs, Transport::Subprocess(_))
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     error::{Error, Problem, Result, Stage},
-    source::{Address, masked},
+    source::{Address, redacted},
 };
 
 /// Files of the installed system that the tool writes itself: a file of the user would be lost, or would
@@ -94,7 +94,7 @@ fn injected_one(
     if destination.ends_with('/') && !Path::new(&source).is_dir() {
         return Err(format!(
             "destination `{destination}` is a directory, but source `{}` is not: add the file's name",
-            masked(&source)
+            redacted(&source)
         ));
     }
     if let Some(name) = reserved(&destination, Path::new(&source)) {

@@ -14,7 +14,7 @@ use crate::{
     plan::{Installation, Plan},
     report::{Outcome, free_name},
     settings::Resolved,
-    source::masked,
+    source::redacted,
 };
 
 use write::{Members, write};
@@ -153,7 +153,7 @@ impl<'a> Records<'a> {
     }
 
     fn setting(&self, key: &str) -> String {
-        masked(self.settings.text(key).unwrap_or_default())
+        redacted(self.settings.text(key).unwrap_or_default())
     }
 
     /// Members that every step's record has.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::{Error, Problem, Result, Stage},
-    source::masked,
+    source::redacted,
 };
 
 /// Where a value came from.
@@ -288,8 +288,8 @@ impl Resolved {
         self.values.iter().map(|(key, value)| {
             let text = match &value.json {
                 Json::Null => "<protected>".to_owned(),
-                Json::String(text) => masked(text),
-                other => masked(&other.to_string()),
+                Json::String(text) => redacted(text),
+                other => redacted(&other.to_string()),
             };
             (key.as_str(), text, &value.origin)
         })

@@ -28,7 +28,7 @@ impl Address {
                     .caused_by(&error)
             });
         };
-        let shown = masked(text);
+        let shown = redacted(text);
         if !["http", "https"].contains(&scheme.to_lowercase().as_str()) {
             let what = format!("{key}: `{shown}` is neither a file nor an http or https URL");
             return Err(Error::new(Stage::Source, what).hint("download it first"));
@@ -74,7 +74,7 @@ pub(crate) fn shown(url: &Url) -> String {
 }
 
 /// The value of a setting, for messages: what is a URL, or a document with URLs, as [`shown`].
-pub(crate) fn masked(text: &str) -> String {
+pub(crate) fn redacted(text: &str) -> String {
     value(text, Hide::All)
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn without_passwords(text: &str) -> String {
 }
 
 /// A free text, as servers and providers send it: its URLs without user, password and query.
-pub(crate) fn masked_text(text: &str) -> String {
+pub(crate) fn redact_text(text: &str) -> String {
     free(text, Hide::Query)
 }
 
@@ -211,7 +211,7 @@ mod tests {
             ("/a/file", "/a/file", "/a/file"),
             ("://", "://", "://"),
         ] {
-            assert_eq!(masked(text), shown);
+            assert_eq!(redacted(text), shown);
             assert_eq!(without_passwords(text), kept);
         }
     }
@@ -235,10 +235,10 @@ mod tests {
             ("https:////u:SECRET@h/x", "https://h/x"),
             ("https://SECRET@h/x#SECRET", "https://h/x?…"),
         ] {
-            assert_eq!(masked(text), shown_as, "{text}");
-            assert_eq!(masked(&format!("--disk={text}")), format!("--disk={shown_as}"));
+            assert_eq!(redacted(text), shown_as, "{text}");
+            assert_eq!(redacted(&format!("--disk={text}")), format!("--disk={shown_as}"));
             let list = serde_json::json!([{"source": text}]);
-            assert_eq!(masked(&list.to_string()), list.to_string().replace(text, shown_as));
+            assert_eq!(redacted(&list.to_string()), list.to_string().replace(text, shown_as));
             let user = text.split(['?', '#']).next().unwrap_or_default();
             assert!(!without_passwords(user).contains("SECRET"), "{}", without_passwords(user));
             if let Ok(url) = Url::parse(text) {
@@ -250,8 +250,8 @@ mod tests {
                     format!("cannot get {text}, sorry"),
                     format!("[{{source:{text}}},{{source:{text}}}]"),
                 ] {
-                    assert!(!masked_text(&around).contains("SECRET"), "{}", masked_text(&around));
-                    assert!(!masked(&around).contains("SECRET"), "{}", masked(&around));
+                    assert!(!redact_text(&around).contains("SECRET"), "{}", redact_text(&around));
+                    assert!(!redacted(&around).contains("SECRET"), "{}", redacted(&around));
                 }
             }
         }
@@ -260,6 +260,6 @@ mod tests {
             without_passwords("[{source: 'http://a:b@c/d,e?f=g'}, {source: http://h/i}]"),
             "[{source: 'http://c/d,e?f=g'}, {source: http://h/i}]"
         );
-        assert_eq!(masked_text("see https://h/#/roles now"), "see https://h/#/roles now");
+        assert_eq!(redact_text("see https://h/#/roles now"), "see https://h/#/roles now");
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     settings::Resolved,
 };
 
-pub(crate) use address::{Address, masked, masked_text, without_passwords};
+pub(crate) use address::{Address, redacted, redact_text, without_passwords};
 pub(crate) use disk::GivenDisk;
 pub(crate) use download::{
     Answered, DownloadOptions, FOLDER as DOWNLOADS, Post, Slot, clean as clean_downloads,
@@ -77,7 +77,7 @@ impl<'a> SourceContext<'a> {
 /// The source that settings name, for messages.
 pub(crate) fn shown_source(settings: &Resolved) -> String {
     let text = settings.text("ISO").or_else(|| settings.text("DISK"));
-    masked(text.unwrap_or_default())
+    redacted(text.unwrap_or_default())
 }
 
 /// A source file that is not accepted, as an error of the tool.

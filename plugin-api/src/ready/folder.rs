@@ -11,7 +11,7 @@ use std::{
 
 use build_image_files::{AtomicFile, Identity, abandoned, temporary_path};
 
-use super::{by_hand::quoted, digests::Hashing};
+use super::{scripted::shell_quote, digests::Hashing};
 use crate::{
     Context, Disk, Error, ErrorKind, Resource, Result,
     document::{
@@ -212,7 +212,7 @@ fn cannot_remove(path: &Path, error: &io::Error) -> Error {
     let shown = path.display().to_string();
     Error::new(ErrorKind::Local, format!("cannot remove `{shown}`"))
         .caused_by(error)
-        .with_hint(format!("rm -f {}", quoted(&shown)))
+        .with_hint(format!("rm -f {}", shell_quote(&shown)))
 }
 
 fn look(folder: &Path) -> Result<&'static str> {
@@ -365,7 +365,7 @@ mod tests {
         let resource = Resource::new(FILE, directory.path().join("disk.img").display().to_string());
         let answer = discard(&host, resource.with(TEMPORARY, temporary.display().to_string()));
         let hint = answer.remaining[0].hint.as_deref().unwrap();
-        assert_eq!(hint, format!("rm -f {}", quoted(&temporary.display().to_string())));
+        assert_eq!(hint, format!("rm -f {}", shell_quote(&temporary.display().to_string())));
         let foreign = discard(&host, Resource::new("image", "m-1"));
         assert!(foreign.remaining[0].reason.contains("creates no `image`"), "{foreign:?}");
     }

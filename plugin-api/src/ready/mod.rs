@@ -4,10 +4,10 @@
 //! * [`folder`]: the finished disk becomes a file in IMAGE_DIR.
 //! * [`files`]: files that appear complete or not at all, and locks.
 //! * [`appliance`]: the machine beside a VMDK, as an OVF descriptor tells it.
-//! * [`by_hand`]: a provider that makes the disk and leaves the upload to a script.
+//! * [`scripted`]: a provider that makes the disk and leaves the upload to a script.
 
 pub mod appliance;
-pub mod by_hand;
+pub mod scripted;
 mod digests;
 pub mod folder;
 

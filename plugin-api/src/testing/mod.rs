@@ -1,6 +1,6 @@
 //! For tests of providers: a host without a host, a README that must tell the truth.
 
-pub mod by_hand;
+pub mod scripted;
 mod mock_host;
 mod readme;
 

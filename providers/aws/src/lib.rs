@@ -12,7 +12,7 @@ use build_image_plugin_api::{
     export_provider,
     ready::{
         appliance,
-        by_hand::{ByHand, NameLength},
+        scripted::{ScriptedUpload, NameLength},
     },
 };
 use serde_json::Value;
@@ -51,7 +51,7 @@ fn accounts(settings: &Settings) -> Result<Vec<String>> {
     }
 }
 
-impl ByHand for Aws {
+impl ScriptedUpload for Aws {
     const CLOUD: &'static str = "AWS";
 
     fn describe() -> Description {
@@ -94,7 +94,7 @@ impl ByHand for Aws {
     }
 
     fn script(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
-        self.filled(build, spec, file)
+        self.render(build, spec, file)
     }
 }
 

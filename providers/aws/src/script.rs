@@ -1,6 +1,6 @@
 //! The script that does what this provider does not.
 
-use build_image_plugin_api::{Archive, DiskSpec, document::Build, ready::by_hand};
+use build_image_plugin_api::{Archive, DiskSpec, document::Build, ready::scripted};
 use serde_json::json;
 
 use crate::Aws;
@@ -9,7 +9,7 @@ const TEMPLATE: &str = include_str!("upload.sh");
 
 impl Aws {
     /// The script for a file of this form.
-    pub(crate) fn filled(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
+    pub(crate) fn render(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
         let member = match spec.archive {
             Archive::None => String::new(),
             _ => format!("{}.vmdk", build.disk_name),
@@ -23,7 +23,7 @@ impl Aws {
                 json!({"Add": users}).to_string()
             }
         };
-        by_hand::filled(
+        scripted::render(
             TEMPLATE,
             &[
                 ("FILE", file),

@@ -8,7 +8,7 @@ use build_image_plugin_api::{
     document::{Build, Finding},
     testing::{
         MockHost,
-        by_hand::{ByHandTrial, build_into, findings, instance},
+        scripted::{ScriptedUploadTest, build_into, findings, instance},
     },
 };
 use build_image_provider_aws::Aws;
@@ -21,7 +21,7 @@ fn errors(made: &Aws, build: Build) -> Vec<Finding> {
 #[test]
 fn the_promises_of_a_provider_without_upload_are_kept() {
     let folder = tempfile::tempdir().expect("a folder");
-    let trial = ByHandTrial {
+    let trial = ScriptedUploadTest {
         folder: folder.path(),
         readme: include_str!("../README.md"),
         settings: &[("AWS_BUCKET", "images".into()), ("AWS_REGION", "eu-central-1".into())],

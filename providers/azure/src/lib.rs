@@ -9,7 +9,7 @@ use build_image_plugin_api::{
     Context, Description, DiskSpec, Error, Result, Settings,
     document::{Build, Finding},
     export_provider,
-    ready::by_hand::{ByHand, NameLength},
+    ready::scripted::{ScriptedUpload, NameLength},
 };
 
 /// Characters a tag's name must not have. Source: "Use tags to organize your Azure resources".
@@ -42,7 +42,7 @@ fn wrong_tags(build: &Build) -> Vec<Finding> {
     findings
 }
 
-impl ByHand for Azure {
+impl ScriptedUpload for Azure {
     const CLOUD: &'static str = "Azure";
 
     fn describe() -> Description {
@@ -67,7 +67,7 @@ impl ByHand for Azure {
     }
 
     fn script(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
-        self.filled(build, spec, file)
+        self.render(build, spec, file)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The script that does what this provider does not.
 
-use build_image_plugin_api::{Archive, DiskSpec, document::Build, ready::by_hand};
+use build_image_plugin_api::{Archive, DiskSpec, document::Build, ready::scripted};
 
 use crate::Azure;
 
@@ -8,14 +8,14 @@ const TEMPLATE: &str = include_str!("upload.sh");
 
 impl Azure {
     /// The script for a file of this form.
-    pub(crate) fn filled(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
+    pub(crate) fn render(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
         let member = match spec.archive {
             Archive::None => String::new(),
             _ => format!("{}.vhd", build.disk_name),
         };
         let tags: Vec<String> =
             build.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        by_hand::filled(
+        scripted::render(
             TEMPLATE,
             &[
                 ("FILE", file),

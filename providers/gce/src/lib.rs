@@ -12,7 +12,7 @@ use build_image_plugin_api::{
     Context, Description, DiskSpec, Error, Result, Settings,
     document::{Build, Finding},
     export_provider,
-    ready::by_hand::{ByHand, NameLength},
+    ready::scripted::{ScriptedUpload, NameLength},
 };
 use serde_json::Value;
 
@@ -64,7 +64,7 @@ fn wrong_tags(build: &Build) -> Vec<Finding> {
     wrong.map(finding).collect()
 }
 
-impl ByHand for Gce {
+impl ScriptedUpload for Gce {
     const CLOUD: &'static str = "Google Compute Engine";
 
     fn describe() -> Description {
@@ -94,7 +94,7 @@ impl ByHand for Gce {
     }
 
     fn script(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
-        self.filled(build, spec, file)
+        self.render(build, spec, file)
     }
 }
 

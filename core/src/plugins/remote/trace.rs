@@ -17,7 +17,7 @@ use build_image_plugin_api::{Error, ErrorKind, Result, Secret};
 use serde_json::{Value, json};
 
 use crate::{
-    plugins::{find::has_more_rights_than_its_caller, mask::Mask},
+    plugins::{find::has_more_rights_than_its_caller, redact::Redactor},
     settings::Environment,
 };
 
@@ -41,7 +41,7 @@ struct State {
     /// Processes and ids of their open `secret` calls.
     asked: BTreeSet<(u32, String)>,
     secrets: BTreeMap<String, Option<Secret>>,
-    mask: Mask,
+    redactor: Redactor,
 }
 
 /// The trace of one process.
@@ -140,7 +140,7 @@ impl State {
         let Ok(mut message) = serde_json::from_slice::<Value>(line) else {
             let text: String =
                 String::from_utf8_lossy(line).trim_end().chars().take(SHOWN).collect();
-            return Value::String(self.mask.text(&text));
+            return Value::String(self.redactor.text(&text));
         };
         let id = message.get("id").map(Value::to_string).unwrap_or_default();
         let call = (process, id);
@@ -154,14 +154,14 @@ impl State {
             if let Value::String(value) = result {
                 let number = self.secrets.len().to_string();
                 self.secrets.insert(number, Some(Secret::new(std::mem::take(value))));
-                self.mask = Mask::of(&self.secrets);
+                self.redactor = Redactor::of(&self.secrets);
             }
             *result = REDACTED.into();
         }
         if let Some(Value::String(data)) = message.pointer_mut("/result/data") {
             *data = format!("{} characters of base64", data.len());
         }
-        self.mask.value(message)
+        self.redactor.value(message)
     }
 }
 

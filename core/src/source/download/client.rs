@@ -27,7 +27,7 @@ const TLS_HINT: &str = "name a file with the server's CA certificate in SSL_CERT
 pub(super) struct Failure {
     pub(super) error: Error,
     /// Whether the same request may succeed later.
-    pub(super) passes: bool,
+    pub(super) retryable: bool,
     /// The pause the server asks for.
     pub(super) pause: Option<Duration>,
     /// What the server answered, if it did.
@@ -37,14 +37,14 @@ pub(super) struct Failure {
 impl Failure {
     /// One that will not pass.
     pub(super) fn stop(error: Error) -> Self {
-        Self { error, passes: false, pause: None, status: None }
+        Self { error, retryable: false, pause: None, status: None }
     }
 
     /// One that may pass.
-    pub(super) fn may_pass(error: Error) -> Self {
+    pub(super) fn transient(error: Error) -> Self {
         Self {
             error: Error { retryable: true, ..error },
-            passes: true,
+            retryable: true,
             ..Self::stop(Error::interrupted())
         }
     }
@@ -149,7 +149,7 @@ impl HttpClient {
 
     fn stalled(&self, url: &Url) -> Failure {
         let text = format!("`{}`: nothing arrived for {} s", shown(url), self.stall.as_secs());
-        Failure::may_pass(
+        Failure::transient(
             Error::new(Stage::Source, text).hint(
                 "check the network and the proxy variables, or allow more with DOWNLOAD_TIMEOUT",
             ),
@@ -194,7 +194,7 @@ fn redirected(from: &Url, response: &Response) -> Result<Option<Url>, Failure> {
 pub(super) fn refusal(url: &Url, response: &Response) -> Failure {
     let status = response.status();
     let text = format!("`{}`: the server answers {status}", shown(url));
-    let passes = [408, 425, 429, 500, 502, 503, 504].contains(&status.as_u16());
+    let retryable = [408, 425, 429, 500, 502, 503, 504].contains(&status.as_u16());
     let hint = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             "give https://USER:PASSWORD@…, or a fresh address if this one was signed for a time"
@@ -203,11 +203,11 @@ pub(super) fn refusal(url: &Url, response: &Response) -> Failure {
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             "put USER:PASSWORD@ into the address of the proxy, as in HTTPS_PROXY"
         }
-        _ if passes => "try again later",
+        _ if retryable => "try again later",
         _ => "ask who runs the server",
     };
     let error = Error::new(Stage::Source, text).hint(hint);
-    let mut failure = if passes { Failure::may_pass(error) } else { Failure::stop(error) };
+    let mut failure = if retryable { Failure::transient(error) } else { Failure::stop(error) };
     let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let seconds = asked.and_then(|text| text.trim().parse().ok());
     failure.pause = seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE));
@@ -226,7 +226,7 @@ fn broken(url: &Url, error: reqwest::Error) -> Failure {
         return Failure::stop(error);
     }
     let says = if connect { "no connection to its server" } else { "the connection broke" };
-    Failure::may_pass(
+    Failure::transient(
         Error::new(Stage::Source, format!("`{address}`: {says}"))
             .caused_by(&error)
             .hint("check the network and the proxy variables (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)"),
@@ -240,7 +240,7 @@ fn is_tls(error: &(dyn StdError + 'static)) -> bool {
         if error.is::<rustls::Error>() {
             return true;
         }
-        // An I/O error passes over what it wraps when it is asked for its source.
+        // An I/O error retryable over what it wraps when it is asked for its source.
         let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         next = match wrapped {
             Some(inner) => Some(inner),

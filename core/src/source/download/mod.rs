@@ -273,7 +273,7 @@ impl<'a> Downloader<'a> {
                     Err(failure) => failure,
                 };
                 attempt += 1;
-                if !failure.passes || attempt > self.manner.retries.min(3) {
+                if !failure.retryable || attempt > self.manner.retries.min(3) {
                     return Err(failure);
                 }
                 tokio::time::sleep(pause(attempt, failure.pause)).await;

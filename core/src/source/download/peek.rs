@@ -29,7 +29,7 @@ impl Downloader<'_> {
                     Err(failure) => failure,
                 };
                 attempt += 1;
-                if !failure.passes || attempt >= ATTEMPTS {
+                if !failure.retryable || attempt >= ATTEMPTS {
                     return Err(failure);
                 }
                 tokio::time::sleep(pause(attempt, failure.pause)).await;

@@ -14,7 +14,7 @@ use crate::{
     interrupt::Interrupt,
     report::Reporter,
     settings::Resolved,
-    source::{Address, address::shown, masked},
+    source::{Address, address::shown, redacted},
 };
 
 /// Longest time nothing may come back.
@@ -49,7 +49,7 @@ impl Post {
         reporter: &Reporter,
     ) -> Result<Self> {
         let Address::Url(url) = Address::of(key, url)? else {
-            return Err(Error::new(Stage::Settings, format!("{key}: `{}` is no URL", masked(url)))
+            return Err(Error::new(Stage::Settings, format!("{key}: `{}` is no URL", redacted(url)))
                 .hint("give an http or https URL"));
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -88,6 +88,6 @@ impl Post {
             Ok(response) => refusal(&self.url, &response),
             Err(failure) => failure,
         };
-        if failure.passes { Answered::NotNow(failure.error) } else { Answered::No(failure.error) }
+        if failure.retryable { Answered::NotNow(failure.error) } else { Answered::No(failure.error) }
     }
 }

@@ -85,14 +85,14 @@ impl Transfer<'_> {
                 Err(failure) => failure,
             };
             if let Err(error) = self.secure()
-                && failure.passes
+                && failure.retryable
             {
                 return Err(error.into());
             }
             in_a_row = if self.received > before { 1 } else { in_a_row + 1 };
             let connecting = failure.status.is_none() && self.received == 0;
             let allowed = if connecting { self.retries.min(CONNECTING) } else { self.retries };
-            if !failure.passes || in_a_row > allowed || made >= ATTEMPTS {
+            if !failure.retryable || in_a_row > allowed || made >= ATTEMPTS {
                 if made > 1 {
                     failure.error.context.push(("attempts".to_owned(), made.to_string()));
                 }
@@ -118,7 +118,7 @@ impl Transfer<'_> {
             StatusCode::OK => self.begin(&response)?,
             StatusCode::RANGE_NOT_SATISFIABLE if self.have > 0 => {
                 self.restart()?;
-                return Err(Failure::may_pass(refusal(self.url, &response).error));
+                return Err(Failure::transient(refusal(self.url, &response).error));
             }
             _ => return Err(refusal(self.url, &response)),
         }
@@ -130,7 +130,7 @@ impl Transfer<'_> {
                 let text =
                     format!("`{}`: only {} of {length} bytes came", shown(self.url), self.have);
                 let hint = "the server or a proxy ends connections early; the same command goes on where it is now";
-                Err(Failure::may_pass(Error::new(Stage::Source, text).hint(hint)))
+                Err(Failure::transient(Error::new(Stage::Source, text).hint(hint)))
             }
             _ => Ok(()),
         }
@@ -225,7 +225,7 @@ impl Transfer<'_> {
         }
         self.restart()?;
         let text = format!("`{}`: the server sent part `{range}`", shown(self.url));
-        Err(Failure::may_pass(Error::new(Stage::Source, text).hint("ask who runs the server")))
+        Err(Failure::transient(Error::new(Stage::Source, text).hint("ask who runs the server")))
     }
 
     fn restart(&mut self) -> Result<()> {

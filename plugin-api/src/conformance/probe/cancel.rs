@@ -69,7 +69,7 @@ fn before(lab: &Lab<'_>, seen: &mut Cancelled) {
     }
     // Also what was not announced.
     seen.begun.extend(host.told().begun);
-    if seen.begun.is_empty() && !lab.is_apart() {
+    if seen.begun.is_empty() && !lab.is_subprocess() {
         seen.begun.extend(Sight::of(lab, name).more_than(&nothing));
     }
     tidy(lab, &host, steps, name);

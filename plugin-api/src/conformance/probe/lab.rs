@@ -47,13 +47,13 @@ impl<'a> Lab<'a> {
 
     /// A host whose record is looked at in the end.
     pub(super) fn host(&self) -> Arc<ProbeHost> {
-        let host = ProbeHost::new(self.secrets(), self.ways, self.disk_size(), self.is_apart());
+        let host = ProbeHost::new(self.secrets(), self.ways, self.disk_size(), self.is_subprocess());
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&host));
         host
     }
 
     /// Whether the provider runs in a separate process, which learns of a stop a moment after its host.
-    pub(super) fn is_apart(&self) -> bool {
+    pub(super) fn is_subprocess(&self) -> bool {
         !self.subject.takes_any_text()
     }
 

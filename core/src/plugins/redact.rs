@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use build_image_plugin_api::{Error, Secret};
 use serde_json::Value;
 
-use crate::source::masked_text;
+use crate::source::redact_text;
 
 /// What stands for a secret.
 const MASK: &str = "<protected>";
@@ -14,11 +14,11 @@ const SHORTEST: usize = 6;
 
 /// The secret values of one run.
 #[derive(Default)]
-pub struct Mask {
+pub struct Redactor {
     values: Vec<Secret>,
 }
 
-impl Mask {
+impl Redactor {
     /// Knows these secrets.
     #[must_use]
     pub fn of(secrets: &BTreeMap<String, Option<Secret>>) -> Self {
@@ -47,7 +47,7 @@ impl Mask {
     /// A text without secrets, its addresses without passwords and signatures.
     #[must_use]
     pub fn text(&self, text: &str) -> String {
-        masked_text(&self.secrets(text))
+        redact_text(&self.secrets(text))
     }
 
     fn secrets(&self, text: &str) -> String {
@@ -100,22 +100,22 @@ mod tests {
         // By key, the shorter one comes first.
         let secrets = [("A", "abcdef"), ("B", "abcdefghi"), ("C", "cdefghijk")];
         let secrets = secrets.map(|(key, value)| (key.to_owned(), Some(Secret::new(value))));
-        let mask = Mask::of(&secrets.into());
+        let redactor = Redactor::of(&secrets.into());
         for text in ["abcdefghi", "abcdef", "x abcdefghi abcdef y"] {
-            let masked = mask.text(text);
+            let masked = redactor.text(text);
             assert!(!masked.contains("ghi") && !masked.contains("abc"), "{masked}");
         }
         let document = json!({"abcdefghi": {"k": ["abcdef"]}});
-        assert!(mask.finds(&document) && !mask.finds(&mask.value(document.clone())));
-        assert_eq!(mask.value(document).to_string(), r#"{"<protected>":{"k":["<protected>"]}}"#);
+        assert!(redactor.finds(&document) && !redactor.finds(&redactor.value(document.clone())));
+        assert_eq!(redactor.value(document).to_string(), r#"{"<protected>":{"k":["<protected>"]}}"#);
     }
 
     #[test]
     fn passwords_and_signatures_in_addresses_of_a_provider_are_not_shown() {
-        let mask = Mask::default();
+        let redactor = Redactor::default();
         let error = Error::config("no answer from http://127.0.0.1:1/creds?token=SECRET")
             .with_hint("`http://u:SECRET@h` must have no user");
-        let error = format!("{:?}", mask.error(error));
+        let error = format!("{:?}", redactor.error(error));
         assert!(!error.contains("SECRET") && error.contains("127.0.0.1:1/creds"), "{error}");
     }
 
@@ -125,11 +125,11 @@ mod tests {
             ("K".to_owned(), Some(Secret::new("hunter22"))),
             ("S".to_owned(), Some(Secret::new("id"))),
         ];
-        let mask = Mask::of(&secrets.into());
-        assert_eq!(mask.text("a hunter22 b id"), "a <protected> b id");
-        let document = mask.value(json!({"a": ["x-hunter22", 1], "b": {"c": "hunter22"}}));
+        let redactor = Redactor::of(&secrets.into());
+        assert_eq!(redactor.text("a hunter22 b id"), "a <protected> b id");
+        let document = redactor.value(json!({"a": ["x-hunter22", 1], "b": {"c": "hunter22"}}));
         assert!(!document.to_string().contains("hunter22"));
         let error = Error::config("hunter22").with("at", "hunter22").with_hint("hunter22");
-        assert!(!format!("{:?}", mask.error(error)).contains("hunter22"));
+        assert!(!format!("{:?}", redactor.error(error)).contains("hunter22"));
     }
 }

@@ -18,8 +18,8 @@ use crate::{
     },
 };
 
-/// A provider of [`crate::ready::by_hand`] under test, in a folder of the test's own.
-pub struct ByHandTrial<'a> {
+/// A provider of [`crate::ready::scripted`] under test, in a folder of the test's own.
+pub struct ScriptedUploadTest<'a> {
     /// IMAGE_DIR of its builds: exists, is empty.
     pub folder: &'a Path,
     /// Text of its README.md.
@@ -62,7 +62,7 @@ pub fn findings<P: Provider>(made: &P, build: Build, online: bool) -> Result<Vec
     Ok(report.findings.into_iter().filter(|found| found.severity == Severity::Error).collect())
 }
 
-impl ByHandTrial<'_> {
+impl ScriptedUploadTest<'_> {
     /// What the provider does otherwise than such a provider must; empty when all is well.
     ///
     /// # Errors
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_provider_that_promises_nothing_is_told_all_of_it() {
         let folder = tempfile::tempdir().unwrap();
-        let trial = ByHandTrial {
+        let trial = ScriptedUploadTest {
             folder: folder.path(),
             readme: "",
             settings: &[],

@@ -16,7 +16,7 @@ use crate::{
 const SUFFIX: &str = "upload.sh";
 
 /// A whole provider of this kind: what is particular to a cloud. Whoever implements it is a [`Provider`].
-pub trait ByHand: Sized + Send + Sync + 'static {
+pub trait ScriptedUpload: Sized + Send + Sync + 'static {
     /// The cloud, as messages call it.
     const CLOUD: &'static str;
 
@@ -45,13 +45,13 @@ pub trait ByHand: Sized + Send + Sync + 'static {
     }
 }
 
-impl<T: ByHand> Provider for T {
+impl<T: ScriptedUpload> Provider for T {
     fn describe() -> Description {
-        <T as ByHand>::describe()
+        <T as ScriptedUpload>::describe()
     }
 
     fn create(context: &Context, settings: Settings) -> Result<Self> {
-        <T as ByHand>::create(context, settings)
+        <T as ScriptedUpload>::create(context, settings)
     }
 
     fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
@@ -83,8 +83,8 @@ impl<T: ByHand> Provider for T {
 }
 
 /// The answer of a step that is done by hand, for the file the build would have made.
-fn refused_step<T: ByHand>(provider: &T, step: &str, build: &Build) -> Error {
-    let spec = <T as ByHand>::describe().disk.package.unwrap_or_default();
+fn refused_step<T: ScriptedUpload>(provider: &T, step: &str, build: &Build) -> Error {
+    let spec = <T as ScriptedUpload>::describe().disk.package.unwrap_or_default();
     let file = format!("{}.{}", build.file_stem, spec.file_suffix());
     refused(step, build, &provider.script(build, &spec, &file))
 }
@@ -130,7 +130,7 @@ fn shown(path: PathBuf) -> String {
 /// A script with values in the places that are written `@NAME@`, each quoted for the shell. Other
 /// at-signs stay.
 #[must_use]
-pub fn filled(template: &str, values: &[(&str, &str)]) -> String {
+pub fn render(template: &str, values: &[(&str, &str)]) -> String {
     let mut script = String::with_capacity(template.len());
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('@') {
@@ -141,7 +141,7 @@ pub fn filled(template: &str, values: &[(&str, &str)]) -> String {
         });
         match named {
             Some((value, behind)) => {
-                script.push_str(&quoted(value));
+                script.push_str(&shell_quote(value));
                 rest = behind;
             }
             None => {
@@ -155,7 +155,7 @@ pub fn filled(template: &str, values: &[(&str, &str)]) -> String {
 
 /// A text as one word of the shell.
 #[must_use]
-pub fn quoted(text: &str) -> String {
+pub fn shell_quote(text: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:".contains(letter);
     if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()
@@ -217,7 +217,7 @@ mod tests {
     fn values_reach_a_script_as_they_are() {
         let values = ["it's", "$(id) \"x\"", "a@B@c", "", "plain-1.0/x", "line\nfeed"];
         for value in values {
-            let script = filled("printf %s @A@; : me@here @B@", &[("A", value)]);
+            let script = render("printf %s @A@; : me@here @B@", &[("A", value)]);
             assert!(script.ends_with("; : me@here @B@"), "{script}");
             let output = Command::new("sh").args(["-c", &script]).output().unwrap();
             assert_eq!(String::from_utf8(output.stdout).unwrap(), value, "{script}");
