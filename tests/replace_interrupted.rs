@@ -1,5 +1,5 @@
-//! Replaces an image in two regions with slow API calls, and is interrupted: by Ctrl-C, by SIGKILL and a
-//! clean-up, by SIGKILL and a resume, each at every moment. Moments are requests to the cloud, drawn by a seeded
+//! Replaces an image in two regions with slow API calls, and is interrupted: by Ctrl-C, by Ctrl-C and SIGKILL in the
+//! midst of the clean-up, by SIGKILL and a clean-up, by SIGKILL and a resume, each at every moment. Moments are requests to the cloud, drawn by a seeded
 //! generator.
 //! Afterwards every region has exactly one image of the name, and nothing is left that no record knows.
 
@@ -21,8 +21,10 @@ use crate::harness::{Run, Sandbox};
 
 /// Moments of a whole run. BUILD_IMAGE_SOAK_LOTTERY=1 tries each with all endings, another number one point in so many.
 const MOMENTS: usize = 200;
-/// One point in so many is tried otherwise. Not a multiple of the number of endings, so that all of them are tried.
-const STEP: usize = 50;
+/// One point in so many is tried otherwise. No divisor in common with the number of endings, so that all are tried.
+const STEP: usize = 53;
+/// The clean-up is killed at one of so many requests.
+const CLEAN_UP: usize = 8;
 const REGIONS: [&str; 2] = ["cn-hangzhou", "cn-shanghai"];
 const NAME: &str = "web";
 
@@ -30,6 +32,8 @@ const NAME: &str = "web";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Interruption {
     Signal,
+    /// Killed at this request of the clean-up, then resumed.
+    SignalAndKill,
     KillAndClean,
     KillAndResume,
 }
@@ -85,13 +89,26 @@ impl Bench {
         while !struck && child.try_wait().unwrap().is_none() {
             struck = emulator.wait_for_fault(Duration::from_millis(20));
         }
-        if how == Interruption::Signal {
-            let id = child.id().to_string();
-            if struck {
-                assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-            }
-        } else {
+        let signals = [Interruption::Signal, Interruption::SignalAndKill].contains(&how);
+        if !signals {
             child.kill().unwrap();
+        } else if struck {
+            let id = child.id().to_string();
+            let in_clean_up = 1 + request % CLEAN_UP;
+            if how == Interruption::SignalAndKill {
+                let held = format!(
+                    r#"[{{"operation":"*","nth":{in_clean_up},"action":{{"hold_answer_ms":400}}}}]"#
+                );
+                emulator.set_faults(&held).unwrap();
+            }
+            assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+            let mut is_held = how == Interruption::Signal;
+            while !is_held && child.try_wait().unwrap().is_none() {
+                is_held = emulator.wait_for_fault(Duration::from_millis(20));
+            }
+            if how == Interruption::SignalAndKill {
+                child.kill().unwrap();
+            }
         }
         child.wait().unwrap();
         emulator.set_faults("[]").unwrap();
@@ -109,6 +126,15 @@ impl Bench {
     fn finish(&self, how: Interruption, place: &str) {
         let runs = self.runs();
         match runs.first() {
+            Some(run) if how == Interruption::SignalAndKill => {
+                // What was removed already cannot be resumed; then the rest is removed.
+                let run = self.sandbox.run(&["resume", run["id"].as_str().unwrap()]);
+                if run.code != 0 {
+                    assert!(run.stderr.contains("error: "), "{place}: {}", run.stderr);
+                    let gc = self.sandbox.run(&["gc", "--yes"]);
+                    assert_eq!(gc.code, 0, "{place}: {}\n{}", gc.stdout, gc.stderr);
+                }
+            }
             Some(run) if how == Interruption::KillAndResume => {
                 let run = self.sandbox.run(&["resume", run["id"].as_str().unwrap()]);
                 assert_eq!(run.code, 0, "{place}: {}\n{}", run.stdout, run.stderr);
@@ -162,11 +188,16 @@ fn an_interrupted_replacement_leaves_one_image_under_the_name() {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         usize::try_from(random >> 33).unwrap() % most
     };
-    let ways = [Interruption::Signal, Interruption::KillAndClean, Interruption::KillAndResume];
+    let ways = [
+        Interruption::Signal,
+        Interruption::SignalAndKill,
+        Interruption::KillAndClean,
+        Interruption::KillAndResume,
+    ];
     let moments: Vec<usize> = (0..MOMENTS).map(|_| 1 + draw(all)).collect();
     let points: Vec<(usize, Interruption)> =
         moments.into_iter().flat_map(|moment| ways.map(|way| (moment, way))).collect();
-    let (next, tally) = (AtomicUsize::new(0), Mutex::new([0; 3]));
+    let (next, tally) = (AtomicUsize::new(0), Mutex::new([0; 4]));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -184,12 +215,12 @@ fn an_interrupted_replacement_leaves_one_image_under_the_name() {
             });
         }
     });
-    let [signals, cleaned, resumed] = tally.into_inner().unwrap();
+    let [signals, killed, cleaned, resumed] = tally.into_inner().unwrap();
     println!(
-        "{signals} signals, {cleaned} kills with a clean-up, {resumed} kills with a resume at {all} requests: \
+        "{signals} signals, {killed} with a kill in the clean-up, {cleaned} kills with a clean-up, {resumed} kills with a resume at {all} requests: \
          0 names lost, 0 taken twice, 0 things that no record knows"
     );
-    let interrupted = signals + cleaned + resumed;
+    let interrupted = signals + killed + cleaned + resumed;
     let enough = points.len().div_ceil(step) * 3 / 4;
     assert!(interrupted >= enough, "only {interrupted} of {}", points.len().div_ceil(step));
 }

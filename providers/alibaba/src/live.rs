@@ -17,6 +17,7 @@ use crate::{
     owner::Owner,
     replace::{self, Moved, NAME, to_the_end},
     retry::Policy,
+    state::MOVED,
     tagging::MARK,
 };
 
@@ -32,6 +33,7 @@ pub(crate) fn go_live(
     owner: &Owner,
     all: &mut [Finished],
 ) -> Result<()> {
+    restore_names(context, config, credentials, all)?;
     // Everything that can be refused comes before the first name changes hands.
     for done in all.iter() {
         context.block_on(async {
@@ -51,6 +53,31 @@ pub(crate) fn go_live(
         replace::undo(context, config, credentials)?;
     }
     named
+}
+
+/// Gives images that an earlier process of the run moved aside their names back: a clean-up of it may have been killed
+/// after it forgot the old image and before it restored the name. The names are swapped again from a known state.
+fn restore_names(
+    context: &Context,
+    config: &Config,
+    credentials: &Arc<Credentials>,
+    all: &mut [Finished],
+) -> Result<()> {
+    let moved: Vec<Moved> = context.load(MOVED)?.unwrap_or_default();
+    if moved.is_empty() {
+        return Ok(());
+    }
+    if !replace::undo(context, config, credentials)? {
+        let message = "an image that was moved aside could not get its name back";
+        return Err(Error::new(ErrorKind::Conflict, message)
+            .with_hint("rename it back, or remove the run with build-image gc --yes"));
+    }
+    for done in all {
+        let id = done.image.image_id.clone();
+        let now = context.block_on(async { Ok(done.ecs.image(&id, &Policy::CALL).await?) })?;
+        done.image = now.unwrap_or_else(|| done.image.clone());
+    }
+    Ok(())
 }
 
 fn name(
