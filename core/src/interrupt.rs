@@ -70,8 +70,9 @@ impl Interrupt {
 /// # Errors
 /// When the signals cannot be listened for.
 pub fn listen(interrupt: Arc<Interrupt>, leave: impl Fn() + Send + 'static) -> Result<()> {
-    let failed =
-        |error: std::io::Error| Error::new(Stage::Bug, "cannot listen for signals").caused_by(&error);
+    let failed = |error: std::io::Error| {
+        Error::new(Stage::Bug, "cannot listen for signals").caused_by(&error)
+    };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
     let (mut int, mut term, mut hup) = {

@@ -117,7 +117,11 @@ fn disk() -> Disk {
 }
 
 fn resource() -> Resource {
-    Resource::new("image", "web").with_id("m-1").in_region("eu-1").with("zone", "a").as_deliverable()
+    Resource::new("image", "web")
+        .with_id("m-1")
+        .in_region("eu-1")
+        .with("zone", "a")
+        .as_deliverable()
 }
 
 fn build() -> Build {

@@ -131,7 +131,8 @@ pub(super) fn start_here(
         let is_name = row.key() == "LOG_FILE" && !text.contains('/');
         if !is_name && !text.contains("://") && !text.starts_with(['~', '/']) {
             let here = std::env::current_dir().map_err(|error| {
-                Error::new(Stage::Settings, "the working directory cannot be read").caused_by(&error)
+                Error::new(Stage::Settings, "the working directory cannot be read")
+                    .caused_by(&error)
             })?;
             texts.insert(row.key().to_owned(), here.join(text).display().to_string());
         }

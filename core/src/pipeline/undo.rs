@@ -89,7 +89,11 @@ fn left(host: &RunHost, resource: &Resource, answer: &Discarded) -> Option<Lefto
     let reason = told.map_or("the provider does not say what became of it", |told| &told.reason);
     let hint = told.and_then(|told| told.hint.as_ref());
     let redactor = host.redactor();
-    Some(Leftover { resource, reason: redactor.text(reason), hint: hint.map(|hint| redactor.text(hint)) })
+    Some(Leftover {
+        resource,
+        reason: redactor.text(reason),
+        hint: hint.map(|hint| redactor.text(hint)),
+    })
 }
 
 impl Pipeline<'_> {

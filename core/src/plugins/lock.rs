@@ -143,8 +143,9 @@ impl Lock {
         };
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let document = Document { version: FORM, providers: entries };
-        let text = serde_json::to_string_pretty(&document)
-            .map_err(|error| Error::new(Stage::Bug, "a lock cannot be written").caused_by(&error))?;
+        let text = serde_json::to_string_pretty(&document).map_err(|error| {
+            Error::new(Stage::Bug, "a lock cannot be written").caused_by(&error)
+        })?;
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),

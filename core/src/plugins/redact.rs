@@ -107,7 +107,10 @@ mod tests {
         }
         let document = json!({"abcdefghi": {"k": ["abcdef"]}});
         assert!(redactor.finds(&document) && !redactor.finds(&redactor.value(document.clone())));
-        assert_eq!(redactor.value(document).to_string(), r#"{"<protected>":{"k":["<protected>"]}}"#);
+        assert_eq!(
+            redactor.value(document).to_string(),
+            r#"{"<protected>":{"k":["<protected>"]}}"#
+        );
     }
 
     #[test]

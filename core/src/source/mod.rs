@@ -27,7 +27,7 @@ use crate::{
     settings::Resolved,
 };
 
-pub(crate) use address::{Address, redacted, redact_text, without_passwords};
+pub(crate) use address::{Address, redact_text, redacted, without_passwords};
 pub(crate) use disk::GivenDisk;
 pub(crate) use download::{
     Answered, DownloadOptions, FOLDER as DOWNLOADS, Post, Slot, clean as clean_downloads,

@@ -11,7 +11,7 @@ use std::{
 
 use build_image_files::{AtomicFile, Identity, abandoned, temporary_path};
 
-use super::{scripted::shell_quote, digests::Hashing};
+use super::{digests::Hashing, scripted::shell_quote};
 use crate::{
     Context, Disk, Error, ErrorKind, Resource, Result,
     document::{

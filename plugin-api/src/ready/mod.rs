@@ -7,8 +7,8 @@
 //! * [`scripted`]: a provider that makes the disk and leaves the upload to a script.
 
 pub mod appliance;
-pub mod scripted;
 mod digests;
 pub mod folder;
+pub mod scripted;
 
 pub use build_image_files as files;

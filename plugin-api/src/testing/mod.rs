@@ -1,8 +1,8 @@
 //! For tests of providers: a host without a host, a README that must tell the truth.
 
-pub mod scripted;
 mod mock_host;
 mod readme;
+pub mod scripted;
 
 pub use mock_host::MockHost;
 #[cfg(feature = "conformance")]

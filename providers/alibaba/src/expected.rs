@@ -148,7 +148,9 @@ mod tests {
         );
         let kept: Vec<bool> = all.iter().map(|resource| resource.deliverable).collect();
         assert_eq!(kept, [false, false, true, true, true, true]);
-        assert!(resources(&config(&[("ALIBABA_KEEP_OSS_OBJECT", json!(true))]), &build)[1].deliverable);
+        assert!(
+            resources(&config(&[("ALIBABA_KEEP_OSS_OBJECT", json!(true))]), &build)[1].deliverable
+        );
         let nowhere = Config::read(&Settings::default()).unwrap();
         assert!(resources(&nowhere, &build).is_empty());
     }

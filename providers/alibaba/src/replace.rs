@@ -117,8 +117,9 @@ impl Moved {
 /// Those of the future, or an internal one when no runtime can be made.
 pub(crate) fn to_the_end<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime
-        .map_err(|error| Error::internal("cannot prepare requests to the cloud").caused_by(&error))?;
+    let runtime = runtime.map_err(|error| {
+        Error::internal("cannot prepare requests to the cloud").caused_by(&error)
+    })?;
     runtime.block_on(future)
 }
 

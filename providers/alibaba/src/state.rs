@@ -151,7 +151,8 @@ pub(crate) struct ImportState {
 impl ImportState {
     /// The image, as the host writes it down.
     pub(crate) fn image(&self) -> Resource {
-        let mut resource = Resource::new(IMAGE, &self.name).in_region(&self.region).as_deliverable();
+        let mut resource =
+            Resource::new(IMAGE, &self.name).in_region(&self.region).as_deliverable();
         resource.id.clone_from(&self.image_id);
         resource = self.owner.of_region(resource);
         resource = resource.with("bucket", &self.bucket).with("object", &self.key);

@@ -12,7 +12,7 @@ use build_image_plugin_api::{
     export_provider,
     ready::{
         appliance,
-        scripted::{ScriptedUpload, NameLength},
+        scripted::{NameLength, ScriptedUpload},
     },
 };
 use serde_json::Value;

@@ -9,7 +9,7 @@ use build_image_plugin_api::{
     Context, Description, DiskSpec, Error, Result, Settings,
     document::{Build, Finding},
     export_provider,
-    ready::scripted::{ScriptedUpload, NameLength},
+    ready::scripted::{NameLength, ScriptedUpload},
 };
 
 /// Characters a tag's name must not have. Source: "Use tags to organize your Azure resources".

@@ -12,7 +12,7 @@ use build_image_plugin_api::{
     Context, Description, DiskSpec, Error, Result, Settings,
     document::{Build, Finding},
     export_provider,
-    ready::scripted::{ScriptedUpload, NameLength},
+    ready::scripted::{NameLength, ScriptedUpload},
 };
 use serde_json::Value;
 

@@ -239,7 +239,8 @@ impl Shared {
                 let message = format!("it could not be finished ({text}):");
                 return Err(Error::new(*kind, message).at(&self.path));
             }
-            let behind_head = offset >= self.deferred_prefix_len && offset.saturating_add(len) <= state.until;
+            let behind_head =
+                offset >= self.deferred_prefix_len && offset.saturating_add(len) <= state.until;
             if state.length.is_some() || behind_head {
                 return Ok(state.until);
             }

@@ -99,7 +99,8 @@ impl StreamVmdk {
         digests: DigestKinds,
         control: &Control,
     ) -> Result<Growing, Error> {
-        let outline = Outline { length_limit: self.length_limit(), deferred_prefix_len: 0, digests };
+        let outline =
+            Outline { length_limit: self.length_limit(), deferred_prefix_len: 0, digests };
         Growing::start(dest, outline, control, move |out| {
             let mut progress = Progress { done: 0, total: self.data_bytes() };
             self.append_to(out, &mut Hashes::default(), &mut progress)

@@ -49,8 +49,11 @@ impl Post {
         reporter: &Reporter,
     ) -> Result<Self> {
         let Address::Url(url) = Address::of(key, url)? else {
-            return Err(Error::new(Stage::Settings, format!("{key}: `{}` is no URL", redacted(url)))
-                .hint("give an http or https URL"));
+            return Err(Error::new(
+                Stage::Settings,
+                format!("{key}: `{}` is no URL", redacted(url)),
+            )
+            .hint("give an http or https URL"));
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| {
@@ -88,6 +91,10 @@ impl Post {
             Ok(response) => refusal(&self.url, &response),
             Err(failure) => failure,
         };
-        if failure.retryable { Answered::NotNow(failure.error) } else { Answered::No(failure.error) }
+        if failure.retryable {
+            Answered::NotNow(failure.error)
+        } else {
+            Answered::No(failure.error)
+        }
     }
 }

@@ -47,7 +47,8 @@ impl<'a> Lab<'a> {
 
     /// A host whose record is looked at in the end.
     pub(super) fn host(&self) -> Arc<ProbeHost> {
-        let host = ProbeHost::new(self.secrets(), self.ways, self.disk_size(), self.is_subprocess());
+        let host =
+            ProbeHost::new(self.secrets(), self.ways, self.disk_size(), self.is_subprocess());
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&host));
         host
     }

@@ -97,7 +97,12 @@ impl Host for Growing {
     fn make_disk(&self, spec: &DiskSpec) -> Result<Disk> {
         *self.asked.lock().unwrap() = spec.clone();
         let disk = self.mock.make_disk(spec)?;
-        Ok(Disk { length: None, length_limit: self.limit, deferred_prefix_len: self.deferred_prefix_len, ..disk })
+        Ok(Disk {
+            length: None,
+            length_limit: self.limit,
+            deferred_prefix_len: self.deferred_prefix_len,
+            ..disk
+        })
     }
 
     fn disk_read_at(&self, _disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {

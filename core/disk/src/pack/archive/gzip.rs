@@ -32,8 +32,11 @@ pub fn tar_gz(
     let zeros = padding + tar::trailer(tar::BLOCK + size + padding);
     let segments = [bytes(&header), content, bytes(&vec![0; index(zeros)])];
     let total = segments.iter().map(Segment::len).sum();
-    let outline =
-        Outline { length_limit: longest(total) + FRAME, deferred_prefix_len: 0, digests: options.digests };
+    let outline = Outline {
+        length_limit: longest(total) + FRAME,
+        deferred_prefix_len: 0,
+        digests: options.digests,
+    };
     let (level, time) = (options.level, options.stamp.unix_seconds());
     Growing::start(dest, outline, control, move |out| {
         out.append(&gzip_header(time))?;

@@ -59,8 +59,11 @@ impl OvfPackage {
         let room = self.room(&draft);
         let extra: u64 = self.extra.iter().map(|(_, bytes)| stored(bytes.len() as u64)).sum();
         let limit = room + stored(self.disk.length_limit()) + extra;
-        let outline =
-            Outline { length_limit: limit + tar::trailer(limit), deferred_prefix_len: u64::MAX, digests };
+        let outline = Outline {
+            length_limit: limit + tar::trailer(limit),
+            deferred_prefix_len: u64::MAX,
+            digests,
+        };
         let stamp = stamp.clone();
         Growing::start(dest, outline, control, move |out| {
             let (length, digest) = self.put_disk(out, room, &stamp)?;
