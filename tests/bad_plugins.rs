@@ -13,7 +13,7 @@ fn real(name: &str) -> PathBuf {
     plugin_folder().join(build_image_plugin_api::plugin_file_name(name))
 }
 
-/// A sandbox whose only plugin folder is its own.
+/// A sandbox whose only plugin directory is its own.
 fn run_with(sandbox: &Sandbox, name: &str, bytes: &[u8]) -> Run {
     let folder = sandbox.path().join("plugins");
     fs::create_dir_all(&folder).unwrap();

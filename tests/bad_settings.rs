@@ -175,7 +175,7 @@ fn a_result_that_cannot_be_written_is_found_before_the_build() {
 fn an_image_is_named_also_when_its_result_cannot_be_written() {
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("d.raw", 4, 1);
-    // A folder that can be made before the build, and is the image itself after it.
+    // A directory that can be made before the build, and is the image itself after it.
     let path = "images/d.qcow2.zip/r.json";
     let words = ["--disk", disk.to_str().unwrap(), "-p", "qcow2", "--output-json-file", path];
     let run = sandbox.run(&words);

@@ -52,7 +52,7 @@ fn an_installer_iso_becomes_a_registered_image_with_the_old_command_line() {
     }
 }
 
-/// Bytes that files below a folder take on disk.
+/// Bytes that files below a directory take on disk.
 fn allocated(folder: &Path) -> u64 {
     let mut sum = 0;
     sandbox_walk(folder, &mut |path| {

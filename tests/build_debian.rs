@@ -14,7 +14,7 @@ use crate::harness::{Sandbox, Turn, needs, root, target_folder};
 /// Longest time the guest gets, seconds; without acceleration it needs 50.
 const PATIENCE: &str = "600";
 
-/// The disk; made once per target folder, in about a minute.
+/// The disk; made once per target directory, in about a minute.
 fn debian() -> PathBuf {
     let folder = target_folder().join("debian-disk");
     fs::create_dir_all(&folder).unwrap();

@@ -180,7 +180,7 @@ impl Watch {
         (output.status.code(), String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// Looks for the secret in a text that was printed and in everything below the folder.
+    /// Looks for the secret in a text that was printed and in everything below the directory.
     #[track_caller]
     fn find_nothing(&self, what: &str, printed: &str) -> usize {
         let _served = &self.web;

@@ -9,7 +9,7 @@ use crate::harness::{Run, Sandbox};
 /// What a package manager must never see.
 const SECRET: &str = "hunter2";
 
-/// A host of one family without qemu: nothing is on PATH but what is put into one folder.
+/// A host of one family without qemu: nothing is on PATH but what is put into one directory.
 struct Host {
     sandbox: Sandbox,
     tools: tempfile::TempDir,

@@ -203,7 +203,7 @@ fn an_interrupted_download_is_kept_and_gone_on_with_and_tells_no_password() {
     sandbox.run(&["plan", "--disk", &url, "-p", "qcow2"]);
     sandbox.write("full/d.qcow2/x", "a folder in the way");
     let words = ["--disk", &url, "-p", "qcow2", "--on-failure", "keep", "--image-dir", "full"];
-    // A folder is in the way of the image.
+    // A directory is in the way of the image.
     let run = sandbox.run(&[&words[..], &["--log-level", "trace", "--package", "none"]].concat());
     assert_ne!(run.code, 0);
     assert!(sandbox.files().iter().any(|name| name.contains("runs/")), "{:?}", sandbox.files());

@@ -163,7 +163,7 @@ fn holds_the_disk(sandbox: &Sandbox, provider: &str, file: &Path, artifacts: &Pa
     tool(&unpacked, &["qemu-img", "compare", "-f", "raw", "-F", format, raw, image]);
 }
 
-/// The file in a folder with this suffix.
+/// The file in a directory with this suffix.
 #[track_caller]
 fn ending_with(folder: &Path, suffix: &str) -> PathBuf {
     let mut files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -263,7 +263,7 @@ fn files(folder: &Path) -> Value {
     write("tree/etc/group", "root:x:0:\n", 0o644);
     write("tree/var/tmp/deep/down", "shared", 0o755);
     std::os::unix::fs::symlink("a b", folder.join("tree/etc/link")).unwrap();
-    // A folder that is there already keeps its rights, whatever these are.
+    // A directory that is there already keeps its rights, whatever these are.
     for name in ["tree", "tree/etc", "tree/var/tmp"] {
         fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o700)).unwrap();
     }

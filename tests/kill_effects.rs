@@ -1,5 +1,5 @@
 //! Builds whose process is killed before and after everything it does to names and lengths of files: each
-//! mkdir, create, rename, unlink, rmdir and truncate below the folder it works in. Each is gone on with, and
+//! mkdir, create, rename, unlink, rmdir and truncate below the directory it works in. Each is gone on with, and
 //! ends as one right image with nothing else left.
 
 use std::{

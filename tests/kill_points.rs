@@ -187,7 +187,7 @@ impl Bench {
         let (words, resumed) = match runs.first().map(state) {
             Some((false, true)) => (vec!["resume", runs[0]["id"].as_str().unwrap()], true),
             Some((done, _)) => {
-                // Done, or killed before it wrote down what it was to build: its folder is all that is left.
+                // Done, or killed before it wrote down what it was to build: its directory is all that is left.
                 self.sandbox.run(&["gc", "--yes"]).succeeded();
                 if done {
                     return false;
@@ -195,7 +195,7 @@ impl Bench {
                 (self.build.words(), false)
             }
             None if self.is_there() => {
-                // Killed when the image was there and only empty folders were left to remove.
+                // Killed when the image was there and only empty directories were left to remove.
                 self.sandbox.run(&["gc", "--yes"]).succeeded();
                 return false;
             }

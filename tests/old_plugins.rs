@@ -9,7 +9,7 @@ use std::{
 
 use crate::harness::{Run, Sandbox, copy_tree, root, target_folder};
 
-/// One build at a time: the builds share a target folder.
+/// One build at a time: the builds share a target directory.
 static BUILDING: Mutex<()> = Mutex::new(());
 
 /// Builds the frozen provider in `source` and returns its plugin.
@@ -34,7 +34,7 @@ fn build(source: &Path) -> PathBuf {
     kept
 }
 
-/// The plugin that was built with the frozen 1.0, alone in a folder.
+/// The plugin that was built with the frozen 1.0, alone in a directory.
 pub(crate) fn veteran() -> PathBuf {
     build(&root().join("tests/abi/1.0")).join(build_image_plugin_api::plugin_file_name("veteran"))
 }

@@ -38,13 +38,13 @@ const INSTALL: [&str; 12] = [
     "-p",
     "alibaba",
 ];
-/// What every build writes besides. Its folder of files stays.
+/// What every build writes besides. Its directory of files stays.
 const MORE: [&str; 5] =
     ["--provenance-file", "said/statement.json", "--image-sig-private-key", "key.pem", "--reuse"];
 /// What is made for others: published images, the result, the statement.
 const PUBLISHED: [&str; 3] = ["images", "result.json", "said"];
 
-/// A folder with all that the builds are made of.
+/// A directory with all that the builds are made of.
 struct Host<'a> {
     sandbox: Sandbox,
     web: &'a Web,
@@ -194,7 +194,7 @@ fn links_where_a_build_writes_are_replaced_or_refused_and_never_followed() {
         let host = Host::new(&web);
         host.run("022", words, "").succeeded();
         let made: Vec<PathBuf> = host.made().into_iter().filter(|path| path.is_file()).collect();
-        // What a build locks, appends to or knows its folder by.
+        // What a build locks, appends to or knows its directory by.
         let refused = |path: &Path| {
             let name = path.strip_prefix(host.sandbox.path()).unwrap();
             if name.ends_with("generator-info.json") {
@@ -231,7 +231,7 @@ fn links_where_a_build_writes_are_replaced_or_refused_and_never_followed() {
             }
             places += 1;
         }
-        // A folder of one build is no link to another folder.
+        // A directory of one build is no link to another directory.
         if words == INSTALL {
             let folder = host.sandbox.path().join("artifacts/base/alibaba/ltm_1slot");
             let precious = Precious::new();

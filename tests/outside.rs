@@ -15,7 +15,7 @@ use crate::harness::{Answer, Sandbox, TinyIso, Web, needs, sandbox_walk, stand_i
 /// What the files outside hold. No image may hold it.
 const INSIDE: &str = "nobody may see this";
 
-/// A folder that no build has to do with: two files and a pipe.
+/// A directory that no build has to do with: two files and a pipe.
 struct Outside {
     folder: tempfile::TempDir,
     before: BTreeMap<PathBuf, (SystemTime, u64)>,
@@ -45,7 +45,7 @@ impl Outside {
         found
     }
 
-    /// Path of a file in it, absolute or as seen from a folder beside it.
+    /// Path of a file in it, absolute or as seen from a directory beside it.
     fn path(&self, name: &str, absolute: bool) -> String {
         let path = self.folder.path().join(name);
         if absolute {

@@ -32,7 +32,7 @@ if kind == 2:
 print(size)
 "#;
 
-/// Builds the disk for a platform, dated, in a folder of images of its own.
+/// Builds the disk for a platform, dated, in a directory of images of its own.
 fn build(sandbox: &Sandbox, disk: &Path, platform: &str, images: &str, more: &[&str]) -> Run {
     let words = ["--disk", disk.to_str().unwrap(), "-p", platform, "--image-dir", images];
     let result = sandbox.path().join("result.json");

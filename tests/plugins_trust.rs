@@ -52,7 +52,7 @@ fn plugins(sandbox: &Sandbox) -> PathBuf {
     folder
 }
 
-/// The list of the plugins in the sandbox's own folder, by name, first one first.
+/// The list of the plugins in the sandbox's own directory, by name, first one first.
 fn listed(sandbox: &Sandbox, more: &[&str]) -> Vec<Value> {
     let folder = plugins(sandbox);
     let words = ["providers", "list", "--json", "--provider-dir", folder.to_str().unwrap()];

@@ -56,7 +56,7 @@ fn folders_that_cannot_be_written_to_are_named_before_the_long_part() {
     {
         let sandbox = Sandbox::with_cloud();
         sandbox.disk("disk.raw", 4, 1);
-        // Not even the superuser makes a folder in a file.
+        // Not even the superuser makes a directory in a file.
         let path = "disk.raw/folder/x";
         let mut command = sandbox.command(&[&BUILD[..], &["--no-upload"]].concat());
         let output = command.env(format!("F5_{key}"), path).output().unwrap();

@@ -1,4 +1,4 @@
-//! Builds of a user who owns nothing but a folder: no rights, no home, no kvm.
+//! Builds of a user who owns nothing but a directory: no rights, no home, no kvm.
 
 use std::{
     fs,
@@ -33,7 +33,7 @@ fn run(sandbox: &Sandbox, is_root: bool, words: &[&str]) -> Run {
     Run::of(&command.output().unwrap(), None)
 }
 
-/// Gives the folder to somebody without rights, with a program and a plugin: others may be out of his reach.
+/// Gives the directory to somebody without rights, with a program and a plugin: others may be out of his reach.
 fn give_away(sandbox: &Sandbox) {
     let folder = sandbox.path();
     let built = Path::new(env!("CARGO_BIN_EXE_build-image"));

@@ -1,4 +1,4 @@
-//! Folders of a build's files: made with a marker, removed only when they carry it; and how files are put into
+//! Directories of a build's files: made with a marker, removed only when they carry it; and how files are put into
 //! them, so that a link in their place is never followed.
 
 use std::{

@@ -44,7 +44,7 @@ pub enum State {
 pub struct Run {
     /// Identifier.
     pub id: String,
-    /// Folder of its journal.
+    /// Directory of its journal.
     pub folder: PathBuf,
     /// What became of it.
     pub state: State,
@@ -64,7 +64,7 @@ pub struct Run {
     pub words: Vec<String>,
     /// Working directory of the command.
     pub directory: PathBuf,
-    /// Folder of its files, when it needed one.
+    /// Directory of its files, when it needed one.
     pub artifacts: Option<PathBuf>,
     /// Why its journal is not trusted: it may be somebody else's.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,7 +118,7 @@ impl Run {
     }
 }
 
-/// All runs below the artifacts folder, oldest first.
+/// All runs below the artifacts directory, oldest first.
 #[must_use]
 pub fn list(base: &Path, key: &Key) -> Vec<Run> {
     let entries = fs::read_dir(base.join("runs"));
@@ -130,7 +130,7 @@ pub fn list(base: &Path, key: &Key) -> Vec<Run> {
     runs
 }
 
-/// A run by its identifier, or by the path of its folder.
+/// A run by its identifier, or by the path of its directory.
 ///
 /// # Errors
 /// When there is none.
@@ -233,7 +233,7 @@ fn read(folder: &Path, key: &Key) -> Result<Run> {
     let standing = snapshot.standing(key);
     let JournalSnapshot { entries, times, in_use, has_lock, damage, .. } = snapshot;
     let started = entries.iter().find_map(|entry| started(entry, folder, &times));
-    // Killed before it wrote anything down: it did nothing either, but its folder is there.
+    // Killed before it wrote anything down: it did nothing either, but its directory is there.
     let mut run = started.unwrap_or_else(|| {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         Run { id: name.into_owned(), folder: folder.to_owned(), ..Run::default() }
@@ -288,7 +288,7 @@ fn follow(run: &mut Run, entries: &[Entry]) {
     }
 }
 
-/// Bytes the files below a folder take; links are not followed.
+/// Bytes the files below a directory take; links are not followed.
 fn taken(folder: &PathBuf) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let of_one = |entry: fs::DirEntry| match entry.metadata() {

@@ -31,7 +31,7 @@ pub struct Build {
     pub virtual_size: u64,
     /// Tags for the image, within the limits the provider declared.
     pub tags: BTreeMap<String, String>,
-    /// Folder for published files, absolute; absent when nothing is to be published.
+    /// Directory for published files, absolute; absent when nothing is to be published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_dir: Option<String>,
     /// File name of the published image without suffix.

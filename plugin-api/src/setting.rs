@@ -26,7 +26,7 @@ pub enum SettingKind {
     List,
     /// YAML map, JSON object text, or the path of a file → object.
     Map,
-    /// Path of a file or folder; relative to the working directory → string.
+    /// Path of a file or directory; relative to the working directory → string.
     Path,
     /// Number of bytes with an optional suffix `KiB MiB GiB TiB` (also `K M G T`) → number.
     Size,

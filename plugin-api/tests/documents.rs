@@ -1,5 +1,5 @@
 //! The documents of the contract: their JSON Schemas and an example of each are kept in `schemas/`, one
-//! folder per version of the ABI. Old examples must be understood by every later version.
+//! directory per version of the ABI. Old examples must be understood by every later version.
 //!
 //! After a change that is meant: `UPDATE_SCHEMAS=1 cargo test -p build-image-plugin-api --test documents`.
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
@@ -378,7 +378,7 @@ fn documents_of_every_version_are_understood_without_loss() {
         let version = version.unwrap().path();
         for document in &today {
             let path = version.join(format!("{}.example.json", document.name));
-            // A document of a later version than this folder's.
+            // A document of a later version than this directory's.
             let Ok(text) = fs::read_to_string(&path) else { continue };
             let old: Value = serde_json::from_str(&text).unwrap();
             let new = (document.again)(old.clone()).unwrap();

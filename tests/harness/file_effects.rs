@@ -44,7 +44,7 @@ pub(crate) fn can_follow() -> bool {
     follower().is_some()
 }
 
-/// Runs a command, which is killed `before` or `after` the effect of this number below a folder; with
+/// Runs a command, which is killed `before` or `after` the effect of this number below a directory; with
 /// `count` it runs to its end. Whether it was killed, and the effects that it had.
 pub(crate) fn killed_at_effect(
     command: &Command,

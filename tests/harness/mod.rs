@@ -1,4 +1,4 @@
-//! What end-to-end tests stand on: a folder of their own, the program, an emulator, a stand-in ISO.
+//! What end-to-end tests stand on: a directory of their own, the program, an emulator, a stand-in ISO.
 
 mod console;
 mod file_effects;
@@ -31,12 +31,12 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The folder cargo builds into, where plugins lie beside the test binary.
+/// The directory cargo builds into, where plugins lie beside the test binary.
 pub(crate) fn plugin_folder() -> PathBuf {
     std::env::current_exe().unwrap().parent().unwrap().to_owned()
 }
 
-/// The target folder.
+/// The target directory.
 pub(crate) fn target_folder() -> PathBuf {
     let deps = plugin_folder();
     deps.ancestors().nth(2).unwrap().to_owned()

@@ -31,7 +31,7 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
     BUILDING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Copies a folder.
+/// Copies a directory.
 pub(crate) fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -50,7 +50,7 @@ pub(crate) fn nested_target() -> PathBuf {
     target_folder().join("nested")
 }
 
-/// What cargo built, in a folder of its own that is private to the caller.
+/// What cargo built, in a directory of its own that is private to the caller.
 pub(crate) fn built(profile: &str, file: &str) -> PathBuf {
     nested_target().join(profile).join(file)
 }

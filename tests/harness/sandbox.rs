@@ -1,4 +1,4 @@
-//! A folder with everything one test needs, removed at its end.
+//! A directory with everything one test needs, removed at its end.
 
 use std::{
     fs::{self, File},
@@ -16,7 +16,7 @@ use super::{Run, plugin_folder};
 /// Secret of the emulator's account; must never be seen anywhere.
 pub(crate) const SECRET: &str = "emulator-secret";
 
-/// A test's own folder, and the cloud it talks to.
+/// A test's own directory, and the cloud it talks to.
 pub(crate) struct Sandbox {
     folder: tempfile::TempDir,
     /// The user's own state: the key that signs journals.
@@ -105,7 +105,7 @@ impl Sandbox {
         text
     }
 
-    /// The folder.
+    /// The directory.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -181,7 +181,7 @@ impl Sandbox {
         assert_eq!(status["snapshots"], images, "{status}");
     }
 
-    /// Names of everything below the folder, without the cloud's own state.
+    /// Names of everything below the directory, without the cloud's own state.
     pub(crate) fn files(&self) -> Vec<String> {
         let mut found = Vec::new();
         walk(self.path(), &mut |path| {
@@ -191,7 +191,7 @@ impl Sandbox {
         found
     }
 
-    /// No file below the folder holds the secret, but the configuration itself.
+    /// No file below the directory holds the secret, but the configuration itself.
     #[track_caller]
     pub(crate) fn keeps_the_secret(&self, run: &Run) {
         assert!(!run.stdout.contains(SECRET) && !run.stderr.contains(SECRET));
@@ -206,7 +206,7 @@ impl Sandbox {
     }
 }
 
-/// Calls `visit` for everything below a folder.
+/// Calls `visit` for everything below a directory.
 pub(crate) fn walk(folder: &Path, visit: &mut dyn FnMut(&Path)) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-/// Runs a tool in a folder and returns what it printed.
+/// Runs a tool in a directory and returns what it printed.
 #[track_caller]
 pub(crate) fn tool(folder: &Path, words: &[&str]) -> String {
     let output = Command::new(words[0]).args(&words[1..]).current_dir(folder).output().unwrap();
@@ -12,7 +12,7 @@ pub(crate) fn tool(folder: &Path, words: &[&str]) -> String {
     text
 }
 
-/// Names in a folder, sorted.
+/// Names in a directory, sorted.
 pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let mut names: Vec<String> =

@@ -25,7 +25,7 @@ fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
-/// Makes each mistake in a folder of its own; all that are answered badly fail together.
+/// Makes each mistake in a directory of its own; all that are answered badly fail together.
 fn check(mistakes: &[Mistake]) {
     let judged = mistakes.iter().map(|Mistake { old, made, code, says }| {
         let sandbox = Sandbox::new();

@@ -19,10 +19,10 @@ const MTIME: u32 = 315_532_800;
 const FILE: u32 = 0o100_000;
 const FOLDER: u32 = 0o040_000;
 const SYMLINK: u32 = 0o120_000;
-/// Folders nobody asked for but some file needs.
+/// Directories nobody asked for but some file needs.
 const PARENT_MODE: u32 = 0o755;
 
-/// One file, folder or link to add.
+/// One file, directory or link to add.
 #[derive(Clone, Debug)]
 pub struct Addition {
     /// Path from the root of the initrd, without a leading `/`.
@@ -40,7 +40,7 @@ pub enum Content {
     Bytes(Vec<u8>),
     /// A file with the bytes of this one, read while writing.
     File(PathBuf),
-    /// A folder.
+    /// A directory.
     Directory,
     /// A symbolic link to this target.
     Symlink(String),
@@ -133,7 +133,7 @@ enum Source<'a> {
     Nothing,
 }
 
-/// Checks all additions and puts every folder before what is in it.
+/// Checks all additions and puts every directory before what is in it.
 fn plan(additions: &[Addition]) -> Result<Vec<Member<'_>>, Error> {
     let folders: BTreeMap<&str, u32> = additions
         .iter()
@@ -168,7 +168,7 @@ fn plan(additions: &[Addition]) -> Result<Vec<Member<'_>>, Error> {
         }
         members.push(Member { path, mode: kind | (addition.mode & 0o7777), content });
     }
-    // A folder asked for after a file of the same name.
+    // A directory asked for after a file of the same name.
     match written.intersection(&leaves).next() {
         Some(path) => Err(refused(path, "is added as a folder and as a file")),
         None => Ok(members),

@@ -84,7 +84,7 @@ fn parse(parser: Command, words: &[String], environment: &Environment) -> Result
     Ok(Some(Asked { base, as_json, yes, adopt, key }))
 }
 
-/// Folder of all builds' files.
+/// Directory of all builds' files.
 fn base(settings: &Resolved) -> PathBuf {
     let base = settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts"));
     std::path::absolute(&base).unwrap_or(base)
@@ -384,7 +384,7 @@ fn finishes(run: &Run) -> bool {
 fn remove_unfinished(run: &Run) {
     if let Some(folder) = run.build.image_dir.as_deref().map(Path::new) {
         remove_abandoned(folder, &format!(".{}.", run.build.file_stem));
-        // And those that only tried whether the folder can be written to.
+        // And those that only tried whether the directory can be written to.
         remove_abandoned(folder, ".build-image.probe.");
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn command() -> Command {
 /// Writes the crate.
 ///
 /// # Errors
-/// A name that cannot be one, a folder that exists already, a contract that is none.
+/// A name that cannot be one, a directory that exists already, a contract that is none.
 pub(super) fn run(words: &ArgMatches) -> Result<()> {
     let name = words.get_one::<String>("NAME").map(String::as_str).unwrap_or_default();
     check_name(name)?;
@@ -92,7 +92,7 @@ fn check_name(name: &str) -> Result<()> {
     })
 }
 
-/// The contract's folder, absolute.
+/// The contract's directory, absolute.
 fn sdk_folder(path: &Path) -> Result<PathBuf> {
     let manifest = fs::read_to_string(path.join("Cargo.toml")).unwrap_or_default();
     let found = manifest.lines().any(|line| line.trim() == format!("name = \"{SDK}\""));

@@ -57,7 +57,7 @@ pub(super) fn completions(words: &[String], environment: &Environment) -> Result
 /// Writes manual pages.
 ///
 /// # Errors
-/// Usage errors, and a folder that cannot be written.
+/// Usage errors, and a directory that cannot be written.
 pub(super) fn man(words: &[String], environment: &Environment) -> Result<()> {
     let words = args::normalised(words);
     let Some(matches) = command::matches(man_parser(), &words)? else { return Ok(()) };

@@ -2,7 +2,7 @@
 //! first boot of the disk itself.
 //!
 //! ```text
-//! boot.rs   kernel and initrd of a pass, the memory it needs      tree.rs  folders a user puts into the image
+//! boot.rs   kernel and initrd of a pass, the memory it needs      tree.rs  directories a user puts into the image
 //! pass.rs   one guest from start to end                            reuse.rs  disks that were installed before
 //! medium.rs an ISO that must stay as it was verified
 //! ```
@@ -44,9 +44,9 @@ pub struct InstallContext<'a> {
     pub disk: &'a Path,
     /// Size of the disk, bytes.
     pub size: u64,
-    /// Folder for temporary files.
+    /// Directory for temporary files.
     pub work: &'a Path,
-    /// Folder the serial logs stay in.
+    /// Directory the serial logs stay in.
     pub logs: &'a Path,
     /// qemu and how guests run on it.
     pub qemu: &'a Qemu,

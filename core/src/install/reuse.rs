@@ -18,7 +18,7 @@ use crate::{
     trust::doubt_of,
 };
 
-/// Name of the file in the artifacts folder.
+/// Name of the file in the artifacts directory.
 const FILE: &str = "reuse.json";
 /// Bytes of the disk that are looked at together; those that are all zero do not count.
 const CLUSTER: usize = 64 << 10;
@@ -90,7 +90,7 @@ impl InstallFingerprint {
         })
     }
 
-    /// Whether the disk in this folder was made of these inputs and is still the same.
+    /// Whether the disk in this directory was made of these inputs and is still the same.
     ///
     /// # Errors
     /// When the disk is there and cannot be read.

@@ -1,4 +1,4 @@
-//! Files and folders a user puts into the image, as members of an initrd. Contents are not read here.
+//! Files and directories a user puts into the image, as members of an initrd. Contents are not read here.
 
 use std::{
     ffi::OsStr,
@@ -13,13 +13,13 @@ use build_image_disk::initrd::{Addition, Content};
 use crate::error::{Error, Result, Stage};
 
 /// Adds a file or a tree with its modes. What the user named is followed when it is a link; links
-/// inside a named folder stay links.
+/// inside a named directory stay links.
 pub(super) fn add(additions: &mut Vec<Addition>, path: String, source: &Path) -> Result<()> {
     let metadata = source.metadata().map_err(|error| unreadable(source, &error))?;
     add_one(additions, path, source, &metadata, 0)
 }
 
-/// `depth` counts the folders between the named one and this.
+/// `depth` counts the directories between the named one and this.
 fn add_one(
     additions: &mut Vec<Addition>,
     path: String,
@@ -59,7 +59,7 @@ fn add_one(
     Ok(())
 }
 
-/// Whether a link's target lies above the named folder. An absolute one is meant as the installed
+/// Whether a link's target lies above the named directory. An absolute one is meant as the installed
 /// system will see it.
 fn leaves(target: &Path, depth: usize) -> bool {
     let mut level = depth.saturating_sub(1);

@@ -45,7 +45,7 @@ pub enum Entry {
         /// What the provider's steps receive, as far as it was known before the inputs were fetched.
         #[serde(default)]
         build: Box<Build>,
-        /// Folder of the build's files, when it needs one.
+        /// Directory of the build's files, when it needs one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         artifacts: Option<PathBuf>,
         /// Where the process works.

@@ -4,7 +4,7 @@
 //!
 //! Every digest is a SHA-256 of bytes that are read for it, hence only on request. With a key there is a signed
 //! form beside it, a DSSE envelope. An image in a cloud is the
-//! one that was sent; folders put into an image with UPDATE_IMAGE_FILES are named among the settings, not
+//! one that was sent; directories put into an image with UPDATE_IMAGE_FILES are named among the settings, not
 //! digested.
 
 use std::{
@@ -46,7 +46,7 @@ const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const BUILD_TYPE: &str = "urn:build-image:build:1";
 
 impl Pipeline<'_> {
-    /// Makes the folder of the statement, before the long part.
+    /// Makes the directory of the statement, before the long part.
     ///
     /// # Errors
     /// When it cannot be made.

@@ -83,11 +83,11 @@ pub struct Plan {
     pub spec: DiskSpec,
     /// What goes into IMAGE_DIR.
     pub package: DiskSpec,
-    /// Folder of all builds' files.
+    /// Directory of all builds' files.
     pub base: PathBuf,
-    /// Folder of this build's files, below the base.
+    /// Directory of this build's files, below the base.
     pub artifacts: PathBuf,
-    /// Folder of this run's journal.
+    /// Directory of this run's journal.
     pub run: PathBuf,
     /// Whether the provider is a cloud: images leave this machine, unless the build stops before.
     pub is_cloud: bool,
@@ -268,7 +268,7 @@ fn virtual_size(
     })
 }
 
-/// Folder of all builds' files.
+/// Directory of all builds' files.
 pub(crate) fn base_folder(settings: &Resolved) -> Result<PathBuf> {
     let base = settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts"));
     settings.absolute(&base)

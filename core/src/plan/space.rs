@@ -25,18 +25,18 @@ pub(super) const MB: u64 = 1_000_000;
 /// Bytes of a block as `stat` counts them.
 const BLOCK: u64 = 512;
 
-/// What is needed in one folder.
+/// What is needed in one directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Need {
-    /// The folder; it may not exist yet.
+    /// The directory; it may not exist yet.
     pub(crate) folder: PathBuf,
     /// Bytes.
     pub(crate) bytes: u64,
-    /// Setting that chooses the folder.
+    /// Setting that chooses the directory.
     pub(crate) setting: &'static str,
 }
 
-/// What a build needs, folder by folder.
+/// What a build needs, directory by directory.
 pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
     let occupied = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK);
     let length = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
@@ -72,7 +72,7 @@ pub(crate) fn check(plan: &Plan) -> Result<()> {
     judge(&needs(plan), &|folder| Some((device(folder)?, free_space(folder)?)))
 }
 
-/// `look` tells a folder's file system and its free bytes; what cannot be told is not judged.
+/// `look` tells a directory's file system and its free bytes; what cannot be told is not judged.
 fn judge(needs: &[Need], look: &dyn Fn(&Path) -> Option<(u64, u64)>) -> Result<()> {
     let mut systems: Vec<(u64, u64, Vec<&Need>)> = Vec::new();
     for need in needs {
@@ -106,7 +106,7 @@ fn hint(needs: &[&Need]) -> String {
     format!("free some space, or set {} to a larger file system", settings.join(" or "))
 }
 
-/// The nearest folder above that exists.
+/// The nearest directory above that exists.
 fn existing(folder: &Path) -> Option<&Path> {
     folder.ancestors().find(|folder| folder.exists())
 }
@@ -115,7 +115,7 @@ fn device(folder: &Path) -> Option<u64> {
     Some(fs::metadata(existing(folder)?).ok()?.dev())
 }
 
-/// Bytes this user may still write to the file system of a folder, which may not exist yet.
+/// Bytes this user may still write to the file system of a directory, which may not exist yet.
 pub(crate) fn free_space(folder: &Path) -> Option<u64> {
     let system = rustix::fs::statvfs(existing(folder)?).ok()?;
     Some(system.f_bavail.saturating_mul(system.f_frsize))

@@ -1,4 +1,4 @@
-//! Which file holds which provider. First hit wins; never the working directory. In one folder a library
+//! Which file holds which provider. First hit wins; never the working directory. In one directory a library
 //! comes before a program.
 
 use std::{
@@ -13,14 +13,14 @@ use crate::{
     settings::Environment,
 };
 
-/// Folder below a library folder, ending in the ABI's major number.
+/// Directory below a library directory, ending in the ABI's major number.
 const SUBFOLDER: &str = "build-image/providers/1";
 /// What every program's file name starts with; the provider's name follows, and nothing else.
 const PROGRAM_PREFIX: &str = "build-image-provider-";
-/// Variable with more folders, `:` between them; only absolute ones count.
+/// Variable with more directories, `:` between them; only absolute ones count.
 const PATH_VARIABLE: &str = "BUILD_IMAGE_PROVIDER_PATH";
 
-/// Folders that are searched, in order.
+/// Directories that are searched, in order.
 #[derive(Clone, Debug, Default)]
 pub struct SearchPath {
     folders: Vec<PathBuf>,
@@ -147,7 +147,7 @@ impl SearchPath {
         found
     }
 
-    /// The folders, in order.
+    /// The directories, in order.
     #[must_use]
     pub fn folders(&self) -> &[PathBuf] {
         &self.folders

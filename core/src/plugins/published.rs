@@ -68,7 +68,7 @@ impl ImageHandle {
         drop(form);
     }
 
-    /// Puts the image into a folder, complete or not at all. What is written already is written there.
+    /// Puts the image into a directory, complete or not at all. What is written already is written there.
     pub(crate) fn publish(
         &self,
         folder: &Path,

@@ -37,12 +37,12 @@ pub struct Trusted {
     pub mode: u32,
 }
 
-/// Checks a plugin file and its folders, hashes it, and compares it with the sum beside it, if any.
+/// Checks a plugin file and its directories, hashes it, and compares it with the sum beside it, if any.
 ///
 /// # Errors
 /// What is wrong with it, on which path, and what to do.
 pub fn trust(path: &Path) -> Result<Trusted> {
-    // Links are followed first: whoever may change a folder on the way may change the plugin.
+    // Links are followed first: whoever may change a directory on the way may change the plugin.
     let opened = way(path).and_then(|way| {
         // A pipe called like a plugin must not make the program wait for a writer.
         let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(&way.real)?;

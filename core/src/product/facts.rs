@@ -16,7 +16,7 @@ const LONGEST: usize = 40;
 /// What the ISO says it installs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Top-level folder of the product, such as `/BIGIP1500`; empty in a hotfix, which has none.
+    /// Top-level directory of the product, such as `/BIGIP1500`; empty in a hotfix, which has none.
     pub folder: String,
     /// Whether these are the facts of a hotfix.
     pub hotfix: bool,
@@ -39,7 +39,7 @@ pub struct Facts {
 /// Reads the facts of a base ISO.
 ///
 /// # Errors
-/// When the product folder or its version file is missing or malformed.
+/// When the product directory or its version file is missing or malformed.
 pub fn read_facts(iso: &Iso, path: &Path) -> Result<Facts> {
     let refused = |what: String| {
         Error::new(Stage::Source, format!("`{}`: {what}", path.display()))

@@ -65,7 +65,7 @@ pub struct Guest {
     pub files: Vec<Injected>,
 }
 
-/// One file, folder or tree that is added to the initrd.
+/// One file, directory or tree that is added to the initrd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Added {
     /// A file with this content and mode.

@@ -1,4 +1,4 @@
-//! The list of everything in the folder.
+//! The list of everything in the directory.
 
 use std::{
     fmt::Write as _,

@@ -1,4 +1,4 @@
-//! What a build tells other programs in its artifacts folder: small JSON files, with the names and
+//! What a build tells other programs in its artifacts directory: small JSON files, with the names and
 //! members that consumers of the old tool read. They are a copy for others; nothing here reads them.
 
 mod files;
@@ -26,13 +26,13 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// The records of a build; they go into its artifacts folder.
+    /// The records of a build; they go into its artifacts directory.
     #[must_use]
     pub fn new(plan: &'a Plan, settings: &'a Resolved) -> Self {
         Self { plan, settings }
     }
 
-    /// What is known when the folder is there: what was asked for.
+    /// What is known when the directory is there: what was asked for.
     ///
     /// # Errors
     /// When a file cannot be written.

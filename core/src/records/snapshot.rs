@@ -18,7 +18,7 @@ use crate::{
     source::from_disk,
 };
 
-/// Files of the artifacts folder that go in, when they are there.
+/// Files of the artifacts directory that go in, when they are there.
 const FILES: [&str; 18] = [
     "VersionFile.json",
     "build-image.json",
@@ -67,7 +67,7 @@ pub(super) fn write(folder: &Path, log: &Path) -> Result<()> {
             .caused_by(&error)
             .hint("free some space, or set LOG_FILE to a larger file system")
     };
-    // It grows where only its owner looks, in a folder that is removed should this process be killed.
+    // It grows where only its owner looks, in a directory that is removed should this process be killed.
     let work = tempfile::tempdir_in(folder).map_err(failed)?;
     let grown = work.path().join("snapshot.zip");
     let written = zip(members.collect(), &options, &grown, &Control::new());

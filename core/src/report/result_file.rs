@@ -13,7 +13,7 @@ use crate::error::{Error, Result, Stage};
 
 /// Ending of a path that names a file; anything else is the start of one.
 const ENDING: &str = ".json";
-/// Put behind a text without that ending, so that a folder needs its trailing slash.
+/// Put behind a text without that ending, so that a directory needs its trailing slash.
 const NAME: &str = "output_info.json";
 
 /// Where a result document goes.
@@ -39,7 +39,7 @@ impl ResultFile {
     /// Whether the file can be written, as far as that can be seen without writing.
     ///
     /// # Errors
-    /// When its folder does not exist and cannot be made, or this user may not write there.
+    /// When its directory does not exist and cannot be made, or this user may not write there.
     pub fn probe(&self) -> Result<()> {
         let failed = |error: &io::Error| self.failed(Stage::Settings, error);
         if self.path.is_dir() {

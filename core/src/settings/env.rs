@@ -46,7 +46,7 @@ impl Environment {
         self.variables.get(name).map(|value| value.as_str()).filter(|value| !value.is_empty())
     }
 
-    /// Folder for what may be thrown away at any time, by the XDG base directory specification.
+    /// Directory for what may be thrown away at any time, by the XDG base directory specification.
     #[must_use]
     pub fn cache_folder(&self) -> Option<PathBuf> {
         let named = self.get("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());

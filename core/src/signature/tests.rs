@@ -4,7 +4,7 @@ use std::{fs, io::Cursor, path::Path, process::Command};
 
 use super::*;
 
-/// Runs openssl in a folder; `None` when there is none.
+/// Runs openssl in a directory; `None` when there is none.
 #[expect(clippy::disallowed_methods, reason = "an oracle in a test")]
 fn openssl(folder: &Path, words: &str) -> Option<bool> {
     let output = Command::new("openssl").args(words.split(' ')).current_dir(folder).output();
@@ -19,7 +19,7 @@ fn openssl(folder: &Path, words: &str) -> Option<bool> {
     }
 }
 
-/// A folder with a file and, per key, what makes it.
+/// A directory with a file and, per key, what makes it.
 fn keys(rows: &[(&str, &str)]) -> Option<tempfile::TempDir> {
     let folder = tempfile::tempdir().unwrap();
     let content: Vec<u8> = (0..1_100_001_u32).map(|number| number.to_le_bytes()[1]).collect();

@@ -49,7 +49,7 @@ pub struct GivenDisk {
     pub packing: Option<Packing>,
     /// Bytes its files occupy, unpacked.
     pub occupied: u64,
-    /// Folder of the unpacked file; after the reader, so that it is empty when it goes.
+    /// Directory of the unpacked file; after the reader, so that it is empty when it goes.
     _workplace: Option<Arc<Workplace>>,
 }
 
@@ -265,7 +265,7 @@ fn not_unpacked(path: &Path, error: build_image_disk::Error) -> Error {
         .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
 }
 
-/// The folder something is unpacked in. Folders that were made for it go again when they are empty.
+/// The directory something is unpacked in. Directories that were made for it go again when they are empty.
 #[derive(Debug)]
 struct Workplace {
     folder: PathBuf,

@@ -15,7 +15,7 @@ use crate::{
 /// Mode of a downloaded file, unless its entry has one of its own.
 const MODE: u32 = 0o644;
 
-/// Downloads what the entries name by URL into a folder; afterwards all of them are files.
+/// Downloads what the entries name by URL into a directory; afterwards all of them are files.
 ///
 /// # Errors
 /// What could not be downloaded.

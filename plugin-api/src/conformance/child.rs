@@ -21,7 +21,7 @@ use super::{
     probe::Probe,
 };
 
-/// Files in the folder of a job.
+/// Files in the directory of a job.
 const ANSWER: &str = "answer.json";
 const REFUSAL: &str = "refusal.json";
 const STEP: &str = "step";
@@ -31,7 +31,7 @@ const STEP: &str = "step";
 pub(super) struct Job {
     pub(super) probe: Probe,
     pub(super) file: PathBuf,
-    /// A folder of its own.
+    /// A directory of its own.
     pub(super) folder: PathBuf,
     pub(super) settings: BTreeMap<String, Value>,
     pub(super) secrets: BTreeMap<String, String>,

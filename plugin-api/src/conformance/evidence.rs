@@ -132,7 +132,7 @@ pub(super) struct Built {
     pub(super) images: usize,
     /// Removing everything, and once more.
     pub(super) discards: Vec<Call>,
-    /// Files in the image folder after that.
+    /// Files in the image directory after that.
     pub(super) left: Vec<String>,
     pub(super) told: Told,
 }

@@ -31,7 +31,7 @@ const PROBE: &str = "build-image.probe";
 /// Bytes read from the disk at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Finds out whether the folder can be written to. Before a build it tries; a mere look tries nothing.
+/// Finds out whether the directory can be written to. Before a build it tries; a mere look tries nothing.
 #[must_use]
 pub fn check(request: &CheckRequest) -> Finding {
     let found = path(&request.build).and_then(|folder| {
@@ -86,7 +86,7 @@ pub fn remove(context: &Context, request: &DiscardRequest) -> Result<Discarded> 
     context.discard_each(request, remove_one)
 }
 
-/// The folder of a build.
+/// The directory of a build.
 ///
 /// # Errors
 /// When it has none.

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// A provider of [`crate::ready::scripted`] under test, in a folder of the test's own.
+/// A provider of [`crate::ready::scripted`] under test, in a directory of the test's own.
 pub struct ScriptedUploadTest<'a> {
     /// IMAGE_DIR of its builds: exists, is empty.
     pub folder: &'a Path,
@@ -30,7 +30,7 @@ pub struct ScriptedUploadTest<'a> {
     pub commands: &'a [&'a str],
 }
 
-/// A build with a folder for its image and one tag, whose value needs quoting.
+/// A build with a directory for its image and one tag, whose value needs quoting.
 #[must_use]
 pub fn build_into(folder: &Path) -> Build {
     Build {

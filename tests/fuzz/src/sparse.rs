@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 pub const LONGEST: u64 = 1 << 42;
 const SECTOR: u64 = 512;
 
-/// A folder of this process among the temporary ones; `tests/fuzz/run` removes it.
+/// A directory of this process among the temporary ones; `tests/fuzz/run` removes it.
 pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {

@@ -8,7 +8,7 @@ use build_image_disk::iso::{Entry, EntryKind};
 use build_image_fuzz::sparse;
 use libfuzzer_sys::fuzz_target;
 
-/// Folders that are looked into, in each tree; a tree may contain itself.
+/// Directories that are looked into, in each tree; a tree may contain itself.
 const FOLDERS: usize = 8;
 /// Bytes that are read of a file.
 const BYTES: u64 = 64 << 10;

@@ -1,11 +1,11 @@
-//! What a folder of an ISO holds.
+//! What a directory of an ISO holds.
 
 /// What an entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryKind {
     /// A regular file.
     File,
-    /// A folder.
+    /// A directory.
     Folder,
     /// A symbolic link and where it points, as it is written.
     Symlink(String),
@@ -13,7 +13,7 @@ pub enum EntryKind {
     Other,
 }
 
-/// One name in a folder.
+/// One name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The name without any path.

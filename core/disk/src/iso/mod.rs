@@ -3,12 +3,12 @@
 //!
 //! ```text
 //! volume.rs    descriptors → the roots of the two trees      record.rs   one directory's records
-//! rockridge.rs real names, links, modes in those records     entry.rs    what a folder holds
+//! rockridge.rs real names, links, modes in those records     entry.rs    what a directory holds
 //! reader.rs    Iso: list, find, read                         content.rs  a file's bytes as a stream
 //! ```
 //!
 //! The image is not trusted: tables have sizes one can afford, links are followed only so often, names
-//! which would leave a folder are refused, and everything must lie inside the file. A walk over the
+//! which would leave a directory are refused, and everything must lie inside the file. A walk over the
 //! whole tree is left out on purpose: a hostile tree may contain itself.
 
 mod content;

@@ -1,4 +1,4 @@
-//! An opened ISO: its two trees, looked into one folder at a time.
+//! An opened ISO: its two trees, looked into one directory at a time.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -62,7 +62,7 @@ impl Iso {
         Ok(self.joliet_list("/")?.into_iter().map(|entry| entry.name).collect())
     }
 
-    /// The entries of a folder in the Joliet tree.
+    /// The entries of a directory in the Joliet tree.
     pub fn joliet_list(&self, path: &str) -> Result<Vec<Entry>, Error> {
         let root = self.volume.joliet.ok_or_else(|| {
             self.image
@@ -72,7 +72,7 @@ impl Iso {
         self.list_in(root, Dialect::Joliet, path)
     }
 
-    /// The entries of a folder in the main tree.
+    /// The entries of a directory in the main tree.
     pub fn list(&self, path: &str) -> Result<Vec<Entry>, Error> {
         self.list_in(self.volume.root, self.dialect, path)
     }

@@ -21,7 +21,7 @@ const NO_LASTS: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest file that is read, in bytes.
 const LIMIT: u64 = 16 << 10;
 
-/// A file in a folder of the user's own.
+/// A file in a directory of the user's own.
 #[derive(Clone, Debug)]
 pub struct VerdictFile {
     folder: PathBuf,
@@ -36,7 +36,7 @@ pub(super) struct Remembered {
 }
 
 impl VerdictFile {
-    /// Keeps its file in this folder, which is made when it is needed.
+    /// Keeps its file in this directory, which is made when it is needed.
     pub fn in_folder(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
     }

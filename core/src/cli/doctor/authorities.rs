@@ -31,7 +31,7 @@ fn named(environment: &Environment) -> Option<(&'static str, Vec<PathBuf>)> {
         .or_else(|| folders().map(|folders| ("SSL_CERT_DIR", folders)))
 }
 
-/// Certificates in a file, or in the files of a folder.
+/// Certificates in a file, or in the files of a directory.
 fn count(path: &Path) -> usize {
     if path.is_dir() {
         let entries = fs::read_dir(path).into_iter().flatten().flatten();

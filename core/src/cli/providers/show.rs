@@ -13,7 +13,7 @@ use crate::{
 struct Found {
     candidate: Candidate,
     asked: Result<Plugin>,
-    /// A folder searched earlier has one of this name.
+    /// A directory searched earlier has one of this name.
     shadowed: bool,
 }
 

@@ -47,7 +47,7 @@ use client::{Failure, HttpClient};
 use store::{About, cannot_write};
 use transfer::{Transfer, pause};
 
-/// Folder of downloads, below the folder of all builds' files.
+/// Directory of downloads, below the directory of all builds' files.
 pub(crate) const FOLDER: &str = "downloads";
 /// How often Ctrl-C is looked for.
 const INTERRUPT_CHECK: Duration = Duration::from_millis(200);

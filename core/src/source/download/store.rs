@@ -1,4 +1,4 @@
-//! The folder downloads are kept in: one slot per URL, with what the server said about the file.
+//! The directory downloads are kept in: one slot per URL, with what the server said about the file.
 //!
 //! ```text
 //! downloads/<digest of the URL>/lock         held shared while a build uses the file
@@ -159,7 +159,7 @@ impl Slot {
                     return Err(Error::interrupted());
                 }
             };
-            // Its last user may have removed the folder meanwhile, and somebody made it again.
+            // Its last user may have removed the directory meanwhile, and somebody made it again.
             let mine = lock.metadata().map_err(examined)?;
             if fs::metadata(&path)
                 .is_ok_and(|now| (now.dev(), now.ino()) == (mine.dev(), mine.ino()))

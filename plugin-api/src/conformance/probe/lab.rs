@@ -167,7 +167,7 @@ impl<'a> Lab<'a> {
         self.job.begins(step);
     }
 
-    /// A build with a name and an image folder of its own.
+    /// A build with a name and an image directory of its own.
     pub(super) fn build(&self, name: &str) -> Build {
         let folder = self.job.folder.join(format!("images-{name}"));
         let _ = std::fs::create_dir_all(&folder);

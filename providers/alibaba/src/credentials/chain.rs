@@ -112,7 +112,7 @@ impl Chain {
         Ok(uri.map(|source| Named::new("credentials service", source)))
     }
 
-    /// What the files in the user's folder say.
+    /// What the files in the user's directory say.
     fn files(&self) -> Result<Option<Named>> {
         let chosen = self.environment.get("ALIBABA_CLOUD_PROFILE");
         if !self.environment.is_true("ALIBABA_CLOUD_CLI_PROFILE_DISABLED")

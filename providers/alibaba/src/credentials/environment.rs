@@ -31,7 +31,7 @@ impl Environment {
         self.get(name).is_some_and(|text| text.eq_ignore_ascii_case("true") || text == "1")
     }
 
-    /// A file below the user's folder.
+    /// A file below the user's directory.
     pub(crate) fn in_home(&self, path: &str) -> Option<PathBuf> {
         let home = self.get("HOME").or_else(|| self.get("USERPROFILE"))?;
         Some(PathBuf::from(home).join(path))

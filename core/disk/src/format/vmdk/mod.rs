@@ -3,7 +3,7 @@
 //! Disk Format 5.0". Left out on purpose: differences to a parent (reported by the probe, refused by
 //! the reader), ESX snapshot extents (VMFSSPARSE, SESPARSE), physical devices.
 //!
-//! A descriptor is text from somebody else: it may only name files in its own folder.
+//! A descriptor is text from somebody else: it may only name files in its own directory.
 
 mod descriptor;
 mod grain;

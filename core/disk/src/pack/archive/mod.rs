@@ -48,7 +48,7 @@ impl Content {
 /// A member of an archive.
 #[derive(Clone)]
 pub struct Member {
-    /// Its name: no folders, at most 100 bytes.
+    /// Its name: no directories, at most 100 bytes.
     pub name: String,
     /// What it holds.
     pub content: Content,

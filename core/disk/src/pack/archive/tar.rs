@@ -60,7 +60,7 @@ pub(super) fn header(
     Ok(out)
 }
 
-/// Refuses names which an archive could not hold or which would lead out of a folder.
+/// Refuses names which an archive could not hold or which would lead out of a directory.
 pub(in crate::pack) fn check_name(name: &str) -> Result<(), Error> {
     let odd = |c: char| c == '/' || c == '\\' || c.is_control();
     if name.is_empty() || name == "." || name == ".." || name.contains(odd) {

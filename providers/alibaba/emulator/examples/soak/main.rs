@@ -23,10 +23,10 @@ const MAX_MEMORY: u64 = 150 << 20;
 /// Soak, throughput and noise test of the emulator.
 #[derive(Debug, Clone, Parser)]
 struct Settings {
-    /// The emulator [default: beside the folder of this program]
+    /// The emulator [default: beside the directory of this program]
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// Folder for the emulator's state and the sink's file [default: a temporary one]
+    /// Directory for the emulator's state and the sink's file [default: a temporary one]
     #[arg(long)]
     folder: Option<PathBuf>,
     /// Clients at once

@@ -61,7 +61,7 @@ impl Listing {
 struct Page<'a> {
     objects: Vec<&'a Object>,
     folders: BTreeSet<String>,
-    /// Last key or folder of the page, when more follow.
+    /// Last key or directory of the page, when more follow.
     next: Option<String>,
 }
 

@@ -31,7 +31,7 @@ fn page<'a>(
             .then(|| upload.name[prefix.len()..].find(delimiter))
             .flatten()
             .map(|at| upload.name[..prefix.len() + at + delimiter.len()].to_owned());
-        // A folder that is the marker was told on the page before.
+        // A directory that is the marker was told on the page before.
         if folder.as_ref().is_some_and(|f| page.folders.contains(f) || f.as_str() <= key_marker) {
             continue;
         }
