@@ -11,7 +11,7 @@ use std::{
 use build_image_plugin_api::plugin_file_name;
 use serde_json::{Value, json};
 
-use crate::harness::{Run, Sandbox, cargo, copy_tree, nested_target, root, target_folder};
+use crate::harness::{Run, Sandbox, cargo, copy_tree, nested_target, root, target_directory};
 
 /// What makes 1.1 of 1.0: file, text that is there once, text that takes its place.
 const REHEARSAL: [(&str, &str, &str); 8] = [
@@ -82,7 +82,7 @@ const LENT: (&str, &str, &str) = (
 fn rehearsed() -> &'static Path {
     static SOURCES: OnceLock<PathBuf> = OnceLock::new();
     SOURCES.get_or_init(|| {
-        let next = target_folder().join("abi/next");
+        let next = target_directory().join("abi/next");
         let _ = fs::remove_dir_all(&next);
         for (from, to) in [
             ("plugin-api", "plugin-api"),
@@ -113,27 +113,28 @@ fn rehearsed() -> &'static Path {
 }
 
 /// Builds a crate and keeps what came of it: other versions are built to the same name.
-fn build(folder: &Path, file: &str, words: &[&str]) -> PathBuf {
+fn build(directory: &Path, file: &str, words: &[&str]) -> PathBuf {
     let _one = crate::harness::alone();
     // One that is there may be another version's.
     for place in ["debug", "debug/deps"] {
         let _ = fs::remove_file(nested_target().join(place).join(file));
     }
-    let output = cargo(folder, &[&["build", "--quiet"], words].concat());
+    let output = cargo(directory, &[&["build", "--quiet"], words].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let kept = tempfile::Builder::new().prefix("abi").tempdir_in(target_folder()).unwrap().keep();
+    let kept =
+        tempfile::Builder::new().prefix("abi").tempdir_in(target_directory()).unwrap().keep();
     // A link: a program that was just written here could still be open for writing in a child that another
     // test is starting, and would not be executed.
     fs::hard_link(nested_target().join("debug").join(file), kept.join(file)).unwrap();
     kept.join(file)
 }
 
-fn host(folder: &Path) -> PathBuf {
-    build(&folder.join("tests/abi/host"), "abi-host", &[])
+fn host(directory: &Path) -> PathBuf {
+    build(&directory.join("tests/abi/host"), "abi-host", &[])
 }
 
-fn newcomer(folder: &Path, words: &[&str]) -> PathBuf {
-    build(&folder.join("tests/abi/newcomer"), &plugin_file_name("newcomer"), words)
+fn newcomer(directory: &Path, words: &[&str]) -> PathBuf {
+    build(&directory.join("tests/abi/newcomer"), &plugin_file_name("newcomer"), words)
 }
 
 /// What a host tells of a plugin.

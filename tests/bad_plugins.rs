@@ -6,25 +6,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::harness::{Run, Sandbox, plugin_folder};
+use crate::harness::{Run, Sandbox, plugin_directory};
 
 /// The real plugin of a provider.
 fn real(name: &str) -> PathBuf {
-    plugin_folder().join(build_image_plugin_api::plugin_file_name(name))
+    plugin_directory().join(build_image_plugin_api::plugin_file_name(name))
 }
 
 /// A sandbox whose only plugin directory is its own.
 fn run_with(sandbox: &Sandbox, name: &str, bytes: &[u8]) -> Run {
-    let folder = sandbox.path().join("plugins");
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join(build_image_plugin_api::plugin_file_name(name)), bytes).unwrap();
-    run_in(sandbox, &folder, name)
+    let directory = sandbox.path().join("plugins");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join(build_image_plugin_api::plugin_file_name(name)), bytes).unwrap();
+    run_in(sandbox, &directory, name)
 }
 
-fn run_in(sandbox: &Sandbox, folder: &Path, name: &str) -> Run {
+fn run_in(sandbox: &Sandbox, directory: &Path, name: &str) -> Run {
     let disk = sandbox.disk("disk.raw", 4, 1);
-    let folder = folder.to_str().unwrap();
-    sandbox.run(&["--disk", disk.to_str().unwrap(), "-p", name, "--provider-dir", folder])
+    let directory = directory.to_str().unwrap();
+    sandbox.run(&["--disk", disk.to_str().unwrap(), "-p", name, "--provider-dir", directory])
 }
 
 #[test]
@@ -66,29 +66,29 @@ fn a_plugin_that_calls_itself_something_else_is_refused() {
 #[test]
 fn a_plugin_others_may_write_to_is_refused() {
     let sandbox = Sandbox::new();
-    let folder = sandbox.path().join("plugins");
-    fs::create_dir_all(&folder).unwrap();
-    let file = folder.join(build_image_plugin_api::plugin_file_name("qcow2"));
+    let directory = sandbox.path().join("plugins");
+    fs::create_dir_all(&directory).unwrap();
+    let file = directory.join(build_image_plugin_api::plugin_file_name("qcow2"));
     fs::copy(real("qcow2"), &file).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
-    run_in(&sandbox, &folder, "qcow2")
+    run_in(&sandbox, &directory, "qcow2")
         .failed(3, &["may be written by everybody", "hint: chmod o-w"]);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    run_in(&sandbox, &folder, "qcow2").succeeded();
+    run_in(&sandbox, &directory, "qcow2").succeeded();
 }
 
 #[test]
 fn an_unknown_provider_lists_those_found_and_where_it_was_looked() {
     let sandbox = Sandbox::new();
-    let folder = plugin_folder();
-    let run = run_in(&sandbox, &folder, "alibabba");
-    let folder = folder.display().to_string();
+    let directory = plugin_directory();
+    let run = run_in(&sandbox, &directory, "alibabba");
+    let directory = directory.display().to_string();
     run.failed(
         3,
         &[
             "no provider `alibabba`",
             "alibaba, aws, azure, gce, qcow2, vhd, vmware",
-            &folder,
+            &directory,
             "did you mean `-p alibaba`?",
         ],
     );
@@ -138,8 +138,8 @@ fn listing_shows_why_a_plugin_does_not_load() {
         "plugins/libbuild_image_provider_broken.so",
         "text, no library at all, but long enough for a header",
     );
-    let folder = sandbox.path().join("plugins");
-    let words = ["providers", "list", "--json", "--provider-dir", folder.to_str().unwrap()];
+    let directory = sandbox.path().join("plugins");
+    let words = ["providers", "list", "--json", "--provider-dir", directory.to_str().unwrap()];
     let output = sandbox.command(&words).output().unwrap();
     let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let entries = listed["providers"].as_array().unwrap();

@@ -185,7 +185,7 @@ fn an_image_is_named_also_when_its_result_cannot_be_written() {
 }
 
 #[test]
-fn a_home_folder_is_never_a_folder_called_tilde() {
+fn a_home_directory_is_never_a_directory_called_tilde() {
     let sandbox = Sandbox::new();
     sandbox.disk("d.raw", 4, 1);
     sandbox.write("c.yml", "DISK: ~/d.raw\nIMAGE_DIR: ~/made\nARTIFACTS_DIR: ~/work\n");

@@ -45,17 +45,17 @@ fn an_installer_iso_becomes_a_registered_image_with_the_old_command_line() {
 
     let exported = state.path().join("exported.raw");
     Stored::open(state.path()).unwrap().export(&image, &exported).unwrap();
-    let folder = sandbox.path().join("artifacts/ok/alibaba/ltm_1slot");
-    equal(&folder.join("BIGIP-15.0.0-0.0.39.LTM_1SLOT.alibaba.raw"), &exported);
+    let directory = sandbox.path().join("artifacts/ok/alibaba/ltm_1slot");
+    equal(&directory.join("BIGIP-15.0.0-0.0.39.LTM_1SLOT.alibaba.raw"), &exported);
     for log in ["qemu.iso.log", "qemu.selinux_relabeling.log"] {
-        assert!(folder.join(log).is_file(), "{log} is kept with --reuse");
+        assert!(directory.join(log).is_file(), "{log} is kept with --reuse");
     }
 }
 
 /// Bytes that files below a directory take on disk.
-fn allocated(folder: &Path) -> u64 {
+fn allocated(directory: &Path) -> u64 {
     let mut sum = 0;
-    sandbox_walk(folder, &mut |path| {
+    sandbox_walk(directory, &mut |path| {
         sum += path.symlink_metadata().map_or(0, |metadata| metadata.blocks() * 512);
     });
     sum

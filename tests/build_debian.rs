@@ -9,16 +9,16 @@ use std::{
 
 use build_image_emulator_alibaba::{Config, StateDir, Stored};
 
-use crate::harness::{Sandbox, Turn, needs, root, target_folder};
+use crate::harness::{Sandbox, Turn, needs, root, target_directory};
 
 /// Longest time the guest gets, seconds; without acceleration it needs 50.
 const PATIENCE: &str = "600";
 
 /// The disk; made once per target directory, in about a minute.
 fn debian() -> PathBuf {
-    let folder = target_folder().join("debian-disk");
-    fs::create_dir_all(&folder).unwrap();
-    let disk = folder.join("disk.raw");
+    let directory = target_directory().join("debian-disk");
+    fs::create_dir_all(&directory).unwrap();
+    let disk = directory.join("disk.raw");
     let script = root().join("tests/fixtures/debian-disk/build");
     let output = Command::new(script).arg(&disk).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -76,12 +76,12 @@ fn what_is_wrong_has_a_remedy_and_the_exit_code_1() {
 }
 
 /// A qemu that answers questions, and fails every probe guest after noting it.
-fn failing_qemu(folder: &Path) -> String {
-    let path = folder.join("qemu");
+fn failing_qemu(directory: &Path) -> String {
+    let path = directory.join("qemu");
     let script = format!(
         "#!/bin/sh\ncase $1 in -version) echo 'QEMU emulator version 9.9.9'; exit 0;; -sandbox) exit 0;; esac\n\
          echo probe >>'{}'\necho 'no guest today' >&2\nexit 1\n",
-        folder.join("probes").display()
+        directory.join("probes").display()
     );
     fs::write(&path, script).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();

@@ -9,7 +9,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use crate::harness::{
-    Answer, Run, Sandbox, TinyIso, Web, needs, plugin_folder, stand_in_qemu, tool,
+    Answer, Run, Sandbox, TinyIso, Web, needs, plugin_directory, stand_in_qemu, tool,
 };
 
 /// The disk on the server, and one of the same length that somebody would like to have built.
@@ -84,7 +84,7 @@ fn pipes_in_the_place_of_plugins_sums_and_journals_make_nothing_wait() {
     fs::create_dir(&directory).unwrap();
     pipe(&directory.join(build_image_plugin_api::plugin_file_name("pipe")));
     let sound = build_image_plugin_api::plugin_file_name("qcow2");
-    fs::copy(plugin_folder().join(&sound), directory.join(&sound)).unwrap();
+    fs::copy(plugin_directory().join(&sound), directory.join(&sound)).unwrap();
     pipe(&directory.join(format!("{sound}.sha256")));
     let runs = sandbox.path().join("artifacts/runs/r");
     fs::create_dir_all(&runs).unwrap();

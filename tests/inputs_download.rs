@@ -30,9 +30,9 @@ fn build(sandbox: &Sandbox, url: &str, more: &[&str]) -> Run {
 /// What was downloaded under a name.
 fn downloaded(sandbox: &Sandbox, name: &str) -> Option<PathBuf> {
     let mut found = None;
-    let folder = sandbox.path().join("artifacts/downloads");
-    if folder.is_dir() {
-        sandbox_walk(&folder, &mut |path| {
+    let directory = sandbox.path().join("artifacts/downloads");
+    if directory.is_dir() {
+        sandbox_walk(&directory, &mut |path| {
             if path.file_name().is_some_and(|other| other == name) {
                 found = Some(path.to_owned());
             }

@@ -4,20 +4,20 @@ use std::{fs, path::Path, process::Command};
 
 use crate::harness::{Answer, Run, Sandbox, TinyIso, Web, needs, stand_in_qemu};
 
-fn openssl(folder: &Path, words: &str) {
+fn openssl(directory: &Path, words: &str) {
     let output =
-        Command::new("openssl").args(words.split(' ')).current_dir(folder).output().unwrap();
+        Command::new("openssl").args(words.split(' ')).current_dir(directory).output().unwrap();
     assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A base ISO, a hotfix, two keys with their public parts, and the vendor's signatures beside the ISOs.
 fn signed() -> Sandbox {
     let sandbox = Sandbox::new();
-    let folder = sandbox.path();
-    fs::create_dir(folder.join("images")).unwrap();
+    let directory = sandbox.path();
+    fs::create_dir(directory.join("images")).unwrap();
     stand_in_qemu(&sandbox);
-    TinyIso::base().write(&folder.join("base.iso"));
-    TinyIso::hotfix().write(&folder.join("fix.iso"));
+    TinyIso::base().write(&directory.join("base.iso"));
+    TinyIso::hotfix().write(&directory.join("fix.iso"));
     for words in [
         "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out vendor",
         "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out house",
@@ -27,7 +27,7 @@ fn signed() -> Sandbox {
         "dgst -sha384 -sign vendor -out fix.iso.384.sig fix.iso",
         "dgst -sha3-512 -sign house -out house.sig base.iso",
     ] {
-        openssl(folder, words);
+        openssl(directory, words);
     }
     sandbox
 }

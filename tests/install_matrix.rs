@@ -107,11 +107,11 @@ fn install(sandbox: &Sandbox, row: &Row<'_>) -> Logs {
     }
     let run = sandbox.run(&words);
     run.succeeded();
-    let folder = sandbox
+    let directory = sandbox
         .path()
         .join(format!("artifacts/ok/{}/{}_{}slot", row.provider, row.modules, row.slots));
     let read = |name: &str| {
-        let bytes = fs::read(folder.join(name)).unwrap_or_default();
+        let bytes = fs::read(directory.join(name)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     };
     let logs = Logs {
@@ -139,7 +139,7 @@ fn install(sandbox: &Sandbox, row: &Row<'_>) -> Logs {
     let file = run.member("file").as_str().unwrap();
     let stem = if row.hotfix { "/Hotfix-BIGIP-15.0.0-0.0.44." } else { "/BIGIP-15.0.0-0.0.39." };
     assert!(file.contains(stem), "{file}");
-    holds_the_disk(sandbox, row.provider, Path::new(file), &folder);
+    holds_the_disk(sandbox, row.provider, Path::new(file), &directory);
     logs
 }
 
@@ -165,8 +165,8 @@ fn holds_the_disk(sandbox: &Sandbox, provider: &str, file: &Path, artifacts: &Pa
 
 /// The file in a directory with this suffix.
 #[track_caller]
-fn ending_with(folder: &Path, suffix: &str) -> PathBuf {
-    let mut files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+fn ending_with(directory: &Path, suffix: &str) -> PathBuf {
+    let mut files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     files.find(|path| path.extension().is_some_and(|end| end == suffix)).unwrap()
 }
 
@@ -250,9 +250,9 @@ fn consoles_without_a_splash() {
 }
 
 /// Files of every kind, in an order that matters, and what becomes of them.
-fn files(folder: &Path) -> Value {
+fn files(directory: &Path) -> Value {
     let write = |name: &str, text: &str, mode| {
-        let path = folder.join(name);
+        let path = directory.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
@@ -262,17 +262,17 @@ fn files(folder: &Path) -> Value {
     write("tree/etc/a b/new file.conf", "blank", 0o644);
     write("tree/etc/group", "root:x:0:\n", 0o644);
     write("tree/var/tmp/deep/down", "shared", 0o755);
-    std::os::unix::fs::symlink("a b", folder.join("tree/etc/link")).unwrap();
+    std::os::unix::fs::symlink("a b", directory.join("tree/etc/link")).unwrap();
     // A directory that is there already keeps its rights, whatever these are.
     for name in ["tree", "tree/etc", "tree/var/tmp"] {
-        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(directory.join(name), fs::Permissions::from_mode(0o700)).unwrap();
     }
     let key = write("key", "ssh-ed25519 A\n", 0o644);
     let mut entries = vec![
-        json!({"source": folder.join("tree"), "destination": "/"}),
+        json!({"source": directory.join("tree"), "destination": "/"}),
         json!({"source": key, "destination": "/root/.ssh/authorized_keys", "mode": "600"}),
         json!({"source": key, "destination": "/var/tmp/key"}),
-        json!({"source": folder.join("tree/etc"), "destination": "/config/new", "mode": "0750"}),
+        json!({"source": directory.join("tree/etc"), "destination": "/config/new", "mode": "0750"}),
     ];
     // More than ten: the last one must win, not the one whose name sorts last.
     for number in 0..12 {
@@ -324,8 +324,8 @@ fn files_of_the_user_and_a_later_boot() {
 }
 
 /// Boots the finished disk once more, without changing it.
-fn later_boot(folder: &Path) {
-    let disk = ending_with(folder, "raw");
+fn later_boot(directory: &Path) {
+    let disk = ending_with(directory, "raw");
     let drive = format!("file={},format=raw,if=virtio,snapshot=on", disk.display());
     let output = Command::new("timeout")
         .args([

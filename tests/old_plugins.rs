@@ -7,7 +7,7 @@ use std::{
     sync::Mutex,
 };
 
-use crate::harness::{Run, Sandbox, copy_tree, root, target_folder};
+use crate::harness::{Run, Sandbox, copy_tree, root, target_directory};
 
 /// One build at a time: the builds share a target directory.
 static BUILDING: Mutex<()> = Mutex::new(());
@@ -15,11 +15,11 @@ static BUILDING: Mutex<()> = Mutex::new(());
 /// Builds the frozen provider in `source` and returns its plugin.
 fn build(source: &Path) -> PathBuf {
     let _one = BUILDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let target = target_folder().join("abi");
+    let target = target_directory().join("abi");
     let file = build_image_plugin_api::plugin_file_name("veteran");
     // Both versions are built to the same name: an old one must not be taken for the new one.
-    for folder in ["debug", "debug/deps"] {
-        let _ = fs::remove_file(target.join(folder).join(&file));
+    for directory in ["debug", "debug/deps"] {
+        let _ = fs::remove_file(target.join(directory).join(&file));
     }
     let output = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--manifest-path"])
@@ -80,7 +80,7 @@ fn a_binary_from_the_days_of_1_0_runs_a_whole_build() {
 
 #[test]
 fn a_plugin_of_another_abi_major_is_refused_with_both_versions() {
-    let copy = target_folder().join("abi/source-2.0");
+    let copy = target_directory().join("abi/source-2.0");
     let _ = fs::remove_dir_all(&copy);
     copy_tree(&root().join("tests/abi/1.0"), &copy);
     for manifest in ["plugin-api/Cargo.toml", "provider/Cargo.toml"] {

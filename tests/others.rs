@@ -109,7 +109,7 @@ impl<'a> Host<'a> {
             }
             let published = PUBLISHED.iter().any(|start| name.starts_with(start));
             let mut above = path.ancestors().skip(1).take_while(|above| *above != base);
-            let closed = above.any(|folder| mode(folder) & 0o011 == 0);
+            let closed = above.any(|directory| mode(directory) & 0o011 == 0);
             if !path.is_dir() && !published && own & 0o044 != 0 && !closed {
                 wrong.push(format!("{} may be read: {own:o}", name.display()));
             }
@@ -155,18 +155,18 @@ fn other_users_can_write_nothing_and_read_only_what_is_published() {
 
 /// Files of somebody else, and what they looked like.
 struct Precious {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     planted: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Precious {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), planted: Vec::new() }
+        Self { directory: tempfile::tempdir().unwrap(), planted: Vec::new() }
     }
 
     /// Puts a link to a file of its own in the place of a file.
     fn plant(&mut self, place: &Path) {
-        let target = self.folder.path().join(self.planted.len().to_string());
+        let target = self.directory.path().join(self.planted.len().to_string());
         fs::write(&target, "precious").unwrap();
         let _ = fs::remove_file(place);
         symlink(&target, place).unwrap();
@@ -179,7 +179,7 @@ impl Precious {
             let text = fs::read_to_string(target).unwrap_or_default();
             assert_eq!(text, "precious", "it was written through {}", place.display());
         }
-        assert_eq!(fs::read_dir(self.folder.path()).unwrap().count(), self.planted.len());
+        assert_eq!(fs::read_dir(self.directory.path()).unwrap().count(), self.planted.len());
     }
 }
 
@@ -216,15 +216,15 @@ fn links_where_a_build_writes_are_replaced_or_refused_and_never_followed() {
         places += precious.planted.len();
         for (place, says) in made.iter().filter_map(|path| Some((path, refused(path)?))) {
             let mut precious = Precious::new();
-            let folder = place.parent().unwrap();
-            fs::create_dir_all(folder).unwrap();
+            let directory = place.parent().unwrap();
+            fs::create_dir_all(directory).unwrap();
             precious.plant(place);
             let run = host.run("022", words, "");
             precious.is_untouched();
             assert!((2..=5).contains(&run.code), "{name}: {}", run.stderr);
-            run.failed(run.code, &[says, folder.file_name().unwrap().to_str().unwrap()]);
+            run.failed(run.code, &[says, directory.file_name().unwrap().to_str().unwrap()]);
             // The next one begins anew, and its log has its place.
-            let nearest = if says.contains("somebody") { folder } else { place };
+            let nearest = if says.contains("somebody") { directory } else { place };
             let _ = fs::remove_file(place);
             if nearest.is_dir() {
                 fs::remove_dir_all(nearest).unwrap();
@@ -233,11 +233,11 @@ fn links_where_a_build_writes_are_replaced_or_refused_and_never_followed() {
         }
         // A directory of one build is no link to another directory.
         if words == INSTALL {
-            let folder = host.sandbox.path().join("artifacts/base/alibaba/ltm_1slot");
+            let directory = host.sandbox.path().join("artifacts/base/alibaba/ltm_1slot");
             let precious = Precious::new();
-            let _ = fs::remove_dir_all(&folder);
-            fs::create_dir_all(folder.parent().unwrap()).unwrap();
-            symlink(precious.folder.path(), &folder).unwrap();
+            let _ = fs::remove_dir_all(&directory);
+            fs::create_dir_all(directory.parent().unwrap()).unwrap();
+            symlink(precious.directory.path(), &directory).unwrap();
             host.run("022", words, "").failed(5, &["ltm_1slot", "a link stands in its place"]);
             precious.is_untouched();
             places += 1;

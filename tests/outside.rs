@@ -17,28 +17,28 @@ const INSIDE: &str = "nobody may see this";
 
 /// A directory that no build has to do with: two files and a pipe.
 struct Outside {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     before: BTreeMap<PathBuf, (SystemTime, u64)>,
 }
 
 impl Outside {
     fn new() -> Self {
-        let mut outside = Self { folder: tempfile::tempdir().unwrap(), before: BTreeMap::new() };
-        let folder = outside.folder.path();
-        fs::write(folder.join("text"), INSIDE).unwrap();
+        let mut outside = Self { directory: tempfile::tempdir().unwrap(), before: BTreeMap::new() };
+        let directory = outside.directory.path();
+        fs::write(directory.join("text"), INSIDE).unwrap();
         // A disk in everybody's eyes.
         let mut disk = INSIDE.as_bytes().repeat(1 << 16);
         disk.truncate(1 << 20);
         disk[510..512].copy_from_slice(&[0x55, 0xaa]);
-        fs::write(folder.join("disk"), disk).unwrap();
-        tool(folder, &["mkfifo", "pipe"]);
+        fs::write(directory.join("disk"), disk).unwrap();
+        tool(directory, &["mkfifo", "pipe"]);
         outside.before = outside.now();
         outside
     }
 
     fn now(&self) -> BTreeMap<PathBuf, (SystemTime, u64)> {
         let mut found = BTreeMap::new();
-        sandbox_walk(self.folder.path(), &mut |path| {
+        sandbox_walk(self.directory.path(), &mut |path| {
             let metadata = path.symlink_metadata().unwrap();
             found.insert(path.to_owned(), (metadata.modified().unwrap(), metadata.len()));
         });
@@ -47,12 +47,12 @@ impl Outside {
 
     /// Path of a file in it, absolute or as seen from a directory beside it.
     fn path(&self, name: &str, absolute: bool) -> String {
-        let path = self.folder.path().join(name);
+        let path = self.directory.path().join(name);
         if absolute {
             return path.to_str().unwrap().to_owned();
         }
-        let folder = self.folder.path().file_name().unwrap().to_str().unwrap();
-        format!("../{folder}/{name}")
+        let directory = self.directory.path().file_name().unwrap().to_str().unwrap();
+        format!("../{directory}/{name}")
     }
 }
 
@@ -243,7 +243,7 @@ fn content_that_names_files_outside_of_it_reaches_none() {
 }
 
 #[test]
-fn an_address_names_no_file_outside_of_the_folder_of_downloads() {
+fn an_address_names_no_file_outside_of_the_directory_of_downloads() {
     let web = Web::start(|asked| Answer::file(asked, &[7; 1 << 16]));
     for path in [
         "/..%2f..%2f..%2fx.raw",
@@ -256,8 +256,8 @@ fn an_address_names_no_file_outside_of_the_folder_of_downloads() {
         "/",
     ] {
         let sandbox = Sandbox::new();
-        let folder = sandbox.path().join("work");
-        fs::create_dir(&folder).unwrap();
+        let directory = sandbox.path().join("work");
+        fs::create_dir(&directory).unwrap();
         let url = web.url(path);
         let mut command = sandbox.command(&[
             "--disk",
@@ -269,7 +269,7 @@ fn an_address_names_no_file_outside_of_the_folder_of_downloads() {
             "--on-failure",
             "keep",
         ]);
-        let output = command.current_dir(&folder).output().unwrap();
+        let output = command.current_dir(&directory).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!text.contains("panicked"), "{path}: {text}");
         for made in sandbox.files() {

@@ -11,13 +11,13 @@ fn a_cloud_image_that_stays_here_is_a_tar_file_with_valid_digests_and_signature(
     }
     let sandbox = Sandbox::with_cloud();
     let disk = sandbox.disk("disk.raw", 70, 3);
-    let folder = sandbox.path();
-    tool(folder, &["openssl", "genrsa", "-out", "key.pem", "2048"]);
-    tool(folder, &["openssl", "rsa", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
+    let directory = sandbox.path();
+    tool(directory, &["openssl", "genrsa", "-out", "key.pem", "2048"]);
+    tool(directory, &["openssl", "rsa", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
     let words = ["--disk", disk.to_str().unwrap(), "-p", "alibaba", "--no-upload"];
     let run = sandbox.run(&[&words[..], &["--image-sig-private-key", "key.pem"]].concat());
     run.succeeded();
-    let images = folder.join("images");
+    let images = directory.join("images");
     let package = "disk.alibaba.tar.gz";
     let beside = ["", ".3512.sig", ".md5", ".sha256"].map(|suffix| format!("{package}{suffix}"));
     assert_eq!(names(&images), beside, "nothing else is left");

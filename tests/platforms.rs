@@ -46,7 +46,7 @@ fn build(sandbox: &Sandbox, disk: &Path, platform: &str, images: &str, more: &[&
 /// The package of a stub, built twice; both are the same byte for byte.
 #[track_caller]
 fn built_twice(sandbox: &Sandbox, disk: &Path, platform: &str, package: &str) -> PathBuf {
-    let folders = ["first", "second"].map(|images| {
+    let directories = ["first", "second"].map(|images| {
         let run = build(sandbox, disk, platform, images, &["--no-upload"]);
         run.succeeded();
         assert!(run.stderr.contains("upload.sh"), "{}", run.stderr);
@@ -59,18 +59,18 @@ fn built_twice(sandbox: &Sandbox, disk: &Path, platform: &str, package: &str) ->
         tool(&images, &["sha256sum", "--quiet", "-c", &format!("{package}.sha256")]);
         images
     });
-    let bytes = folders.each_ref().map(|images| fs::read(images.join(package)).unwrap());
+    let bytes = directories.each_ref().map(|images| fs::read(images.join(package)).unwrap());
     assert!(bytes[0] == bytes[1], "two builds of {package} differ");
-    folders[0].clone()
+    directories[0].clone()
 }
 
 /// A stand-in of a vendor's command line: writes its words down, one line per call, keeps a copy of
 /// what it is to upload and answers `answer`.
 fn stand_in(sandbox: &Sandbox, name: &str, upload: &str, answer: &str) {
-    let folder = sandbox.path().display();
+    let directory = sandbox.path().display();
     let text = format!(
-        "#!/bin/bash\n(IFS='|'; printf '%s\\n' \"$*\") >>'{folder}/calls'\n\
-         case \"$*\" in {upload}) for word; do [ -f \"$word\" ] && cp \"$word\" '{folder}/uploaded'; done ;; esac\n\
+        "#!/bin/bash\n(IFS='|'; printf '%s\\n' \"$*\") >>'{directory}/calls'\n\
+         case \"$*\" in {upload}) for word; do [ -f \"$word\" ] && cp \"$word\" '{directory}/uploaded'; done ;; esac\n\
          case \"$*\" in {answer} esac\nexit 0\n"
     );
     let path = sandbox.write(&format!("bin/{name}"), &text);
@@ -124,9 +124,9 @@ fn vmware_is_an_ova_with_everything_a_user_is_asked() {
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("disk.raw", 70, 3);
     sandbox.write("eula.txt", "do what you like & <enjoy>\n");
-    let folder = sandbox.path();
-    tool(folder, &["openssl", "genrsa", "-out", "key.pem", "2048"]);
-    tool(folder, &["openssl", "pkey", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
+    let directory = sandbox.path();
+    tool(directory, &["openssl", "genrsa", "-out", "key.pem", "2048"]);
+    tool(directory, &["openssl", "pkey", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
     let keys = ["--image-sig-private-key", "key.pem", "--image-sig-public-key", "public.pem"];
     let more = [&["--add-ova-eula", "eula.txt", "--ova-prop-net-user"][..], &keys].concat();
     let run = build(&sandbox, &disk, "vmware", "images", &more);
@@ -138,13 +138,13 @@ fn vmware_is_an_ova_with_everything_a_user_is_asked() {
     assert_eq!(members, "disk.ovf\ndisk.mf\ndisk.sig\ndisk.vmdk\ndisk.pub\n");
     tool(&images, &["tar", "-xf", "disk.vmware.ova", "-C", ".."]);
     let check = "sed 's/^SHA256(\\(.*\\))= \\(.*\\)$/\\2  \\1/' disk.mf | sha256sum --quiet -c -";
-    tool(folder, &["sh", "-c", check]);
+    tool(directory, &["sh", "-c", check]);
     let signed = ["-verify", "public.pem", "-signature", "disk.sig", "disk.mf"];
-    tool(folder, &[&["openssl", "dgst", "-sha3-512"][..], &signed].concat());
-    tool(folder, &["cmp", "disk.pub", "public.pem"]);
-    tool(folder, &["qemu-img", "check", "disk.vmdk"]);
-    is_the_disk(&sandbox, &folder.join("disk.vmdk"), "vmdk");
-    let say = |path: &str| tool(folder, &["xmllint", "--xpath", path, "disk.ovf"]);
+    tool(directory, &[&["openssl", "dgst", "-sha3-512"][..], &signed].concat());
+    tool(directory, &["cmp", "disk.pub", "public.pem"]);
+    tool(directory, &["qemu-img", "check", "disk.vmdk"]);
+    is_the_disk(&sandbox, &directory.join("disk.vmdk"), "vmdk");
+    let say = |path: &str| tool(directory, &["xmllint", "--xpath", path, "disk.ovf"]);
     for (path, text) in [
         ("string(//*[local-name()='License'])", "do what you like & <enjoy>\n\n"),
         ("count(//*[local-name()='NetworkSection']/*[local-name()='Network'])", "1\n"),
@@ -167,11 +167,11 @@ fn aws_is_a_vmdk_in_a_package_and_its_script_registers_it() {
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("disk.raw", 70, 3);
     let images = built_twice(&sandbox, &disk, "aws", "disk.aws.zip");
-    let folder = sandbox.path();
+    let directory = sandbox.path();
     tool(&images, &["unzip", "-q", "disk.aws.zip", "-d", ".."]);
-    tool(folder, &["xmllint", "--noout", "disk.ovf"]);
-    tool(folder, &["qemu-img", "check", "disk.vmdk"]);
-    is_the_disk(&sandbox, &folder.join("disk.vmdk"), "vmdk");
+    tool(directory, &["xmllint", "--noout", "disk.ovf"]);
+    tool(directory, &["qemu-img", "check", "disk.vmdk"]);
+    is_the_disk(&sandbox, &directory.join("disk.vmdk"), "vmdk");
     stand_in(
         &sandbox,
         "aws",
@@ -188,8 +188,8 @@ fn aws_is_a_vmdk_in_a_package_and_its_script_registers_it() {
     assert!(output.status.success(), "{calls}{}", String::from_utf8_lossy(&output.stderr));
     assert!(printed.starts_with("image ami-1 (disk-"), "{printed}");
     assert_eq!(
-        fs::read(folder.join("uploaded")).unwrap(),
-        fs::read(folder.join("disk.vmdk")).unwrap()
+        fs::read(directory.join("uploaded")).unwrap(),
+        fs::read(directory.join("disk.vmdk")).unwrap()
     );
     for text in [
         "ec2|import-snapshot|",
@@ -212,11 +212,11 @@ fn azure_is_a_fixed_vhd_and_its_script_makes_an_image_of_it() {
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("disk.raw", 70, 3);
     let images = built_twice(&sandbox, &disk, "azure", "disk.azure.vhd.tar.gz");
-    let folder = sandbox.path();
+    let directory = sandbox.path();
     assert_eq!(tool(&images, &["tar", "-tzf", "disk.azure.vhd.tar.gz"]), "disk.vhd\n");
     tool(&images, &["tar", "-xSzf", "disk.azure.vhd.tar.gz", "-C", ".."]);
-    is_the_disk(&sandbox, &folder.join("disk.vhd"), "vpc");
-    tool(folder, &["python3", "-c", VHD_FOOTER, "disk.vhd", "2"]);
+    is_the_disk(&sandbox, &directory.join("disk.vhd"), "vpc");
+    tool(directory, &["python3", "-c", VHD_FOOTER, "disk.vhd", "2"]);
     stand_in(&sandbox, "az", "*blob*upload*", "*blob*url*) echo https://acme/disk.vhd ;;");
     let (output, calls) = run_script(
         &sandbox,
@@ -230,8 +230,8 @@ fn azure_is_a_fixed_vhd_and_its_script_makes_an_image_of_it() {
     );
     assert!(output.status.success(), "{calls}{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(
-        fs::read(folder.join("uploaded")).unwrap(),
-        fs::read(folder.join("disk.vhd")).unwrap()
+        fs::read(directory.join("uploaded")).unwrap(),
+        fs::read(directory.join("disk.vhd")).unwrap()
     );
     for text in [
         "storage|blob|upload|--type|page|--container-name|images|--name|disk-",
@@ -304,7 +304,7 @@ fn description(sandbox: &Sandbox, platform: &str) -> Description {
 #[test]
 fn image_names_are_those_of_the_old_tool_on_every_cloud() {
     let facts = Facts {
-        folder: "/BIGIP1500".into(),
+        directory: "/BIGIP1500".into(),
         hotfix: false,
         product: "BIG-IP".into(),
         version: "15.0.0".into(),

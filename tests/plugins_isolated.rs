@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Run, Sandbox, plugin_folder, until};
+use crate::harness::{Run, Sandbox, plugin_directory, until};
 
 /// The process a build has started for its library.
 fn provider_of(build: u32) -> Option<u32> {
@@ -91,7 +91,7 @@ struct Talk {
 
 impl Talk {
     fn new(provider: &str, runner: &[&str]) -> Self {
-        let file = plugin_folder().join(build_image_plugin_api::plugin_file_name(provider));
+        let file = plugin_directory().join(build_image_plugin_api::plugin_file_name(provider));
         let program = [runner, &[env!("CARGO_BIN_EXE_build-image"), "provider-child"]].concat();
         let mut command = Command::new(program[0]);
         command.args(&program[1..]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());

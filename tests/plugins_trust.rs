@@ -9,20 +9,20 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{Run, Sandbox, plugin_folder};
+use crate::harness::{Run, Sandbox, plugin_directory};
 
 /// A library that looks like a plugin from outside and runs `body` when it is opened.
-pub(crate) fn library(folder: &Path, name: &str, body: &str) {
+pub(crate) fn library(directory: &Path, name: &str, body: &str) {
     let source = format!(
         "#include <stdlib.h>\n#include <unistd.h>\n\
          char _1as_0lib_1header_0root_bmodule_bloader[256];\n\
          __attribute__((constructor)) static void start(void) {{ {body} }}\n"
     );
-    let text = folder.join(format!("{name}.c"));
+    let text = directory.join(format!("{name}.c"));
     fs::write(&text, source).unwrap();
     let made = Command::new("cc")
         .args(["-shared", "-fPIC", "-o"])
-        .arg(folder.join(build_image_plugin_api::plugin_file_name(name)))
+        .arg(directory.join(build_image_plugin_api::plugin_file_name(name)))
         .arg(&text)
         .status()
         .unwrap();
@@ -31,8 +31,8 @@ pub(crate) fn library(folder: &Path, name: &str, body: &str) {
 }
 
 /// A program with this script.
-pub(crate) fn program(folder: &Path, name: &str, script: &str) -> PathBuf {
-    let path = folder.join(format!("build-image-provider-{name}"));
+pub(crate) fn program(directory: &Path, name: &str, script: &str) -> PathBuf {
+    let path = directory.join(format!("build-image-provider-{name}"));
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path
@@ -47,35 +47,35 @@ pub(crate) fn describes(name: &str, more: &str) -> String {
 }
 
 fn plugins(sandbox: &Sandbox) -> PathBuf {
-    let folder = sandbox.path().join("plugins");
-    fs::create_dir_all(&folder).unwrap();
-    folder
+    let directory = sandbox.path().join("plugins");
+    fs::create_dir_all(&directory).unwrap();
+    directory
 }
 
 /// The list of the plugins in the sandbox's own directory, by name, first one first.
 fn listed(sandbox: &Sandbox, more: &[&str]) -> Vec<Value> {
-    let folder = plugins(sandbox);
-    let words = ["providers", "list", "--json", "--provider-dir", folder.to_str().unwrap()];
+    let directory = plugins(sandbox);
+    let words = ["providers", "list", "--json", "--provider-dir", directory.to_str().unwrap()];
     let output = sandbox.command(&[&words[..], more].concat()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let whole: Value = serde_json::from_slice(&output.stdout).unwrap();
     let all = whole["providers"].as_array().unwrap().clone();
     let inside = |entry: &Value| {
-        entry["path"].as_str().is_some_and(|path| Path::new(path).starts_with(&folder))
+        entry["path"].as_str().is_some_and(|path| Path::new(path).starts_with(&directory))
     };
     all.into_iter().filter(inside).collect()
 }
 
 fn inspect(sandbox: &Sandbox, name: &str) -> Run {
-    let folder = plugins(sandbox);
-    let words = ["providers", "inspect", name, "--provider-dir", folder.to_str().unwrap()];
+    let directory = plugins(sandbox);
+    let words = ["providers", "inspect", name, "--provider-dir", directory.to_str().unwrap()];
     Run::of(&sandbox.command(&words).output().unwrap(), None)
 }
 
 /// One plugin that works and many that do not.
-fn crashers(folder: &Path) {
+fn crashers(directory: &Path) {
     let sound = build_image_plugin_api::plugin_file_name("qcow2");
-    fs::copy(plugin_folder().join(&sound), folder.join(&sound)).unwrap();
+    fs::copy(plugin_directory().join(&sound), directory.join(&sound)).unwrap();
     for (name, body) in [
         ("lib_abort", "abort();"),
         ("lib_exit", "_exit(0);"),
@@ -83,7 +83,7 @@ fn crashers(folder: &Path) {
         ("lib_segfault", "*(volatile int *)0 = 1;"),
         ("lib_prints", "write(1, \"hello\\n\", 6);"),
     ] {
-        library(folder, name, body);
+        library(directory, name, body);
     }
     for (name, script) in [
         ("exits", "echo out of luck >&2; exit 3"),
@@ -97,15 +97,15 @@ fn crashers(folder: &Path) {
         ("newer", &describes("newer", ",\"abi\":{\"built\":\"1.9\",\"requires\":\"1.9\"}")),
         ("badrow", &describes("badrow", ",\"settings\":[{\"key\":\"lower\"}]")),
     ] {
-        program(folder, name, script);
+        program(directory, name, script);
     }
 }
 
 #[test]
 fn looking_at_a_plugin_that_crashes_or_hangs_harms_nobody() {
     let sandbox = Sandbox::new();
-    let folder = plugins(&sandbox);
-    crashers(&folder);
+    let directory = plugins(&sandbox);
+    crashers(&directory);
     let expected = [
         ("badrow", "its settings cannot be used"),
         ("closes", "closed its output"),
@@ -160,9 +160,9 @@ fn everything_a_plugin_declares_is_shown() {
     ] {
         assert!(run.stdout.contains(text), "`{text}` is missing in\n{}", run.stdout);
     }
-    let folder = plugins(&sandbox);
+    let directory = plugins(&sandbox);
     let words = ["providers", "inspect", "acme", "--json", "--provider-dir"];
-    let output = sandbox.command(&[&words[..], &[folder.to_str().unwrap()]].concat()).output();
+    let output = sandbox.command(&[&words[..], &[directory.to_str().unwrap()]].concat()).output();
     let shown: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
     assert_eq!(shown["operations"], serde_json::json!(["check", "create_disk"]));
     assert_eq!(shown["settings"][1]["default"], "1GiB");
@@ -173,7 +173,7 @@ fn everything_a_plugin_declares_is_shown() {
 fn what_a_file_says_of_itself_is_shown_though_it_does_not_load() {
     let sandbox = Sandbox::new();
     let file = plugins(&sandbox).join(build_image_plugin_api::plugin_file_name("qcow2"));
-    fs::copy(plugin_folder().join(file.file_name().unwrap()), &file).unwrap();
+    fs::copy(plugin_directory().join(file.file_name().unwrap()), &file).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
     let entry = &listed(&sandbox, &[])[0];
     assert_eq!(entry["state"], "refused");
@@ -184,8 +184,8 @@ fn what_a_file_says_of_itself_is_shown_though_it_does_not_load() {
 #[test]
 fn a_program_must_be_executable_and_a_library_of_its_name_comes_first() {
     let sandbox = Sandbox::new();
-    let folder = plugins(&sandbox);
-    let script = program(&folder, "acme", &describes("acme", ""));
+    let directory = plugins(&sandbox);
+    let script = program(&directory, "acme", &describes("acme", ""));
     fs::set_permissions(&script, fs::Permissions::from_mode(0o644)).unwrap();
     inspect(&sandbox, "acme").failed(3, &["may not be executed", "hint: chmod +x"]);
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
@@ -196,33 +196,35 @@ fn a_program_must_be_executable_and_a_library_of_its_name_comes_first() {
     library(&second, "acme", "abort();");
     let words = ["providers", "list", "--json", "--provider-dir", second.to_str().unwrap()];
     let mut command = sandbox.command(&words);
-    command.env("BUILD_IMAGE_PROVIDER_PATH", format!("relative:{}", folder.display()));
+    command.env("BUILD_IMAGE_PROVIDER_PATH", format!("relative:{}", directory.display()));
     let whole: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
     let all = whole["providers"].as_array().unwrap().iter().filter(|entry| entry["name"] == "acme");
     let states: Vec<(&str, &str)> = all
         .map(|entry| (entry["kind"].as_str().unwrap(), entry["state"].as_str().unwrap()))
         .collect();
     assert_eq!(states, [("library", "refused"), ("program", "shadowed"), ("program", "shadowed")]);
-    let folders = whole["folders"].as_array().unwrap();
-    assert!(folders.iter().all(|folder| !folder.as_str().unwrap().ends_with("relative")));
+    let directories = whole["folders"].as_array().unwrap();
+    assert!(directories.iter().all(|directory| !directory.as_str().unwrap().ends_with("relative")));
 }
 
 #[test]
 fn a_lock_file_says_which_plugins_may_be_loaded() {
     let sandbox = Sandbox::new();
-    let folder = plugins(&sandbox);
+    let directory = plugins(&sandbox);
     let disk = sandbox.disk("disk.raw", 4, 1);
-    let (folder, disk) = (folder.to_str().unwrap().to_owned(), disk.to_str().unwrap().to_owned());
+    let (directory, disk) =
+        (directory.to_str().unwrap().to_owned(), disk.to_str().unwrap().to_owned());
     sandbox.write("config.yml", "IMAGE_DIR: images\n");
     let file = build_image_plugin_api::plugin_file_name("qcow2");
-    let own = Path::new(&folder).join(&file);
-    fs::copy(plugin_folder().join(&file), &own).unwrap();
+    let own = Path::new(&directory).join(&file);
+    fs::copy(plugin_directory().join(&file), &own).unwrap();
     let build = |more: &[&str]| {
-        let words = ["--disk", &disk, "-c", "config.yml", "-p", "qcow2", "--provider-dir", &folder];
+        let words =
+            ["--disk", &disk, "-c", "config.yml", "-p", "qcow2", "--provider-dir", &directory];
         sandbox.run(&[&words[..], more].concat())
     };
     let lock = |more: &[&str]| {
-        let words = ["providers", "lock", "-c", "config.yml", "--provider-dir", &folder];
+        let words = ["providers", "lock", "-c", "config.yml", "--provider-dir", &directory];
         let mut command = sandbox.command(&[&words[..], more].concat());
         Run::of(&command.env_remove("BUILD_IMAGE_PROVIDER_PATH").output().unwrap(), None)
     };
@@ -260,12 +262,12 @@ fn a_lock_file_says_which_plugins_may_be_loaded() {
 #[test]
 fn a_sum_beside_a_plugin_is_checked() {
     let sandbox = Sandbox::new();
-    let folder = plugins(&sandbox);
-    program(&folder, "acme", &describes("acme", ""));
-    let sum = |text: &str| fs::write(folder.join("build-image-provider-acme.sha256"), text);
+    let directory = plugins(&sandbox);
+    program(&directory, "acme", &describes("acme", ""));
+    let sum = |text: &str| fs::write(directory.join("build-image-provider-acme.sha256"), text);
     let output = Command::new("sha256sum")
         .arg("build-image-provider-acme")
-        .current_dir(&folder)
+        .current_dir(&directory)
         .output()
         .unwrap();
     let right = String::from_utf8(output.stdout).unwrap();
@@ -278,12 +280,12 @@ fn a_sum_beside_a_plugin_is_checked() {
 #[test]
 fn keys_of_a_plugin_that_crashes_do_not_end_a_build_that_does_not_use_it() {
     let sandbox = Sandbox::new();
-    let folder = plugins(&sandbox);
-    library(&folder, "acme", "abort();");
+    let directory = plugins(&sandbox);
+    library(&directory, "acme", "abort();");
     let disk = sandbox.disk("disk.raw", 4, 1);
     sandbox.write("config.yml", "ACME_BUCKET: x\n");
     let words = ["--disk", disk.to_str().unwrap(), "-c", "config.yml", "-p", "qcow2"];
-    let run = sandbox.run(&[&words[..], &["--provider-dir", folder.to_str().unwrap()]].concat());
+    let run = sandbox.run(&[&words[..], &["--provider-dir", directory.to_str().unwrap()]].concat());
     run.succeeded();
     assert!(run.stderr.contains("`ACME_BUCKET` is no setting of this build"), "{}", run.stderr);
 }

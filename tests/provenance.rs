@@ -22,24 +22,24 @@ fn a_statement_names_image_inputs_tool_and_plugin_by_their_digests() {
         return;
     }
     let sandbox = Sandbox::with_cloud();
-    let folder = sandbox.path();
+    let directory = sandbox.path();
     let disk = sandbox.disk("disk.raw", 8, 3);
-    tool(folder, &["openssl", "genrsa", "-out", "key.pem", "2048"]);
-    tool(folder, &["openssl", "pkey", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
+    tool(directory, &["openssl", "genrsa", "-out", "key.pem", "2048"]);
+    tool(directory, &["openssl", "pkey", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
     let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--package", "none"];
     let more = ["--provenance-file", "said/by us.json", "--image-sig-private-key", "key.pem"];
     // The same image, once as a file here and once as an image there.
     for last in [&["--no-upload"][..], &[]] {
         let run = sandbox.run(&[&words[..], &more, last].concat());
         run.succeeded();
-        let said = folder.join("said/by us.json");
+        let said = directory.join("said/by us.json");
         let text = fs::read_to_string(&said).unwrap();
         assert!(!text.contains(SECRET) && text.contains("<protected>"), "{text}");
         let statement: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
         assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
         let subject = &statement["subject"][0];
-        let image = folder.join("images/disk.alibaba.qcow2");
+        let image = directory.join("images/disk.alibaba.qcow2");
         assert_eq!(subject["digest"], json!({"sha256": sha256(&image)}), "{text}");
         let images = subject["annotations"]["images"].as_array().unwrap().len();
         assert_eq!(images, usize::from(last.is_empty()));
@@ -59,46 +59,46 @@ fn a_statement_names_image_inputs_tool_and_plugin_by_their_digests() {
         let tool_digest = &details["builder"]["builderDependencies"][0]["digest"]["sha256"];
         assert_eq!(tool_digest, &json!(sha256(program)));
         assert_eq!(&details["metadata"]["invocationId"], run.member("run_id"));
-        is_signed(folder, &folder.join("said/by us.intoto.jsonl"), &text);
+        is_signed(directory, &directory.join("said/by us.intoto.jsonl"), &text);
     }
     for curve in ["P-256", "P-384", "P-521"] {
         let option = format!("ec_paramgen_curve:{curve}");
         let made = ["genpkey", "-algorithm", "EC", "-pkeyopt", &option, "-out", "key.pem"];
-        tool(folder, &[&["openssl"][..], &made].concat());
-        tool(folder, &["openssl", "pkey", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
+        tool(directory, &[&["openssl"][..], &made].concat());
+        tool(directory, &["openssl", "pkey", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
         sandbox.run(&[&words[..], &more, &["--no-upload"]].concat()).succeeded();
-        let text = fs::read_to_string(folder.join("said/by us.json")).unwrap();
-        is_signed(folder, &folder.join("said/by us.intoto.jsonl"), &text);
+        let text = fs::read_to_string(directory.join("said/by us.json")).unwrap();
+        is_signed(directory, &directory.join("said/by us.intoto.jsonl"), &text);
     }
 }
 
 /// The envelope holds the statement, and openssl says that `public.pem` verifies what the specification says is signed.
 #[track_caller]
-fn is_signed(folder: &Path, envelope: &Path, statement: &str) {
+fn is_signed(directory: &Path, envelope: &Path, statement: &str) {
     let text = fs::read_to_string(envelope).unwrap();
     assert_eq!(text.matches('\n').count(), 1, "one line: {text}");
     let envelope: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(envelope["payloadType"], "application/vnd.in-toto+json");
     let signature = &envelope["signatures"][0];
     for (name, text) in [("payload", &envelope["payload"]), ("sig", &signature["sig"])] {
-        fs::write(folder.join("base64"), text.as_str().unwrap()).unwrap();
-        tool(folder, &["openssl", "base64", "-d", "-A", "-in", "base64", "-out", name]);
+        fs::write(directory.join("base64"), text.as_str().unwrap()).unwrap();
+        tool(directory, &["openssl", "base64", "-d", "-A", "-in", "base64", "-out", name]);
     }
-    assert_eq!(fs::read_to_string(folder.join("payload")).unwrap(), statement);
+    assert_eq!(fs::read_to_string(directory.join("payload")).unwrap(), statement);
     let verify = |head: String| {
-        fs::write(folder.join("signed"), head + statement).unwrap();
+        fs::write(directory.join("signed"), head + statement).unwrap();
         let verify = ["dgst", "-sha256", "-verify", "public.pem", "-signature", "sig", "signed"];
-        let command = Command::new("openssl").args(verify).current_dir(folder).output();
+        let command = Command::new("openssl").args(verify).current_dir(directory).output();
         command.unwrap().status.success()
     };
     let length = statement.len();
     assert!(verify(format!("DSSEv1 28 application/vnd.in-toto+json {length} ")));
     assert!(!verify(format!("DSSEv1 28 application/vnd.in-toto+JSON {length} ")));
     tool(
-        folder,
+        directory,
         &["openssl", "pkey", "-pubin", "-in", "public.pem", "-outform", "DER", "-out", "der"],
     );
-    assert_eq!(signature["keyid"], sha256(&folder.join("der")));
+    assert_eq!(signature["keyid"], sha256(&directory.join("der")));
 }
 
 #[test]

@@ -5,12 +5,12 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 use serde_json::Value;
 
 use crate::{
-    harness::{Sandbox, needs_python, plugin_folder, root},
+    harness::{Sandbox, needs_python, plugin_directory, root},
     plugins_program::faulty,
 };
 
 fn plugin(name: &str) -> PathBuf {
-    plugin_folder().join(build_image_plugin_api::plugin_file_name(name))
+    plugin_directory().join(build_image_plugin_api::plugin_file_name(name))
 }
 
 /// The report of a check, as a document, and the exit code.

@@ -20,13 +20,13 @@ fn a_new_provider_builds_passes_its_tests_and_publishes_a_disk() {
     let words = ["providers", "new", "acme", "--path", "made", "--sdk", sdk.to_str().unwrap()];
     let told = succeeded("new", &sandbox.command(&words).output().unwrap());
     assert!(told.contains("cargo build --release"), "{told}");
-    let folder = sandbox.path().join("made/build-image-provider-acme");
+    let directory = sandbox.path().join("made/build-image-provider-acme");
     let mut lap = Instant::now();
     let mut took = |what: &str| {
         eprintln!("{what}: {:.1} s", lap.elapsed().as_secs_f32());
         lap = Instant::now();
     };
-    let tests = succeeded("cargo test", &cargo(&folder, &["test"]));
+    let tests = succeeded("cargo test", &cargo(&directory, &["test"]));
     took("cargo test");
     for test in [
         "what_was_published_is_the_disk_and_can_be_removed",
@@ -35,9 +35,9 @@ fn a_new_provider_builds_passes_its_tests_and_publishes_a_disk() {
     ] {
         assert!(tests.contains(&format!("{test} ... ok")), "{tests}");
     }
-    succeeded("cargo fmt", &cargo(&folder, &["fmt", "--check"]));
+    succeeded("cargo fmt", &cargo(&directory, &["fmt", "--check"]));
     // Without --release: what the tests were built of is used again.
-    succeeded("cargo build", &cargo(&folder, &["build", "--quiet"]));
+    succeeded("cargo build", &cargo(&directory, &["build", "--quiet"]));
     took("cargo build");
     let plugins = sandbox.path().join("plugins");
     fs::create_dir(&plugins).unwrap();
@@ -54,7 +54,7 @@ fn a_new_provider_builds_passes_its_tests_and_publishes_a_disk() {
 }
 
 #[test]
-fn names_that_cannot_be_and_folders_that_are_there_are_refused() {
+fn names_that_cannot_be_and_directories_that_are_there_are_refused() {
     let sandbox = Sandbox::new();
     let run = |words: &[&str]| {
         let output = sandbox.command(&[&["providers", "new"], words].concat()).output().unwrap();

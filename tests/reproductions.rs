@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     full_disk::{can_mount, run},
-    harness::{Answer, Run, Sandbox, Web, names, plugin_folder},
+    harness::{Answer, Run, Sandbox, Web, names, plugin_directory},
     plugins_trust::{describes, library, program},
 };
 
@@ -108,7 +108,7 @@ fn a_plugin_that_an_access_control_list_lets_others_write_is_refused() {
         fs::create_dir(&directory).unwrap();
         let name = build_image_plugin_api::plugin_file_name("qcow2");
         let plugin = directory.join(&name);
-        fs::copy(plugin_folder().join(&name), &plugin).unwrap();
+        fs::copy(plugin_directory().join(&name), &plugin).unwrap();
         let words = ["providers", "inspect", "qcow2", "--provider-dir", "plugins"];
         let inspect = || Run::of(&sandbox.command(&words).output().unwrap(), None);
         inspect().succeeded();

@@ -114,11 +114,11 @@ fn networks_that_lie_are_told_once_and_leave_nothing() {
         fails("http://oss.example.com", Some(&proxy), code, &["hint:"]);
     }
     fails("http://no-such-host.invalid", None, 7, &["no-such-host.invalid", "hint:"]);
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let words = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 \
                  -subj /CN=someone-else -addext subjectAltName=DNS:someone-else";
-    tool(folder.path(), &words.split_whitespace().collect::<Vec<&str>>());
-    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    tool(directory.path(), &words.split_whitespace().collect::<Vec<&str>>());
+    let (certificate, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
     let web = Web::start_tls(&certificate, &key, |_| Answer::status(200));
     fails(&web.url(""), None, 7, &["certificate", "hint:"]);
 }
@@ -149,7 +149,7 @@ fn a_line_too_slow_for_the_stall_timeout_is_not_taken_for_a_dead_one() {
 }
 
 #[test]
-fn ten_builds_at_once_share_a_folder() {
+fn ten_builds_at_once_share_a_directory() {
     let sandbox = Sandbox::with_cloud();
     sandbox.disk("disk.raw", 8, 3);
     let start = || sandbox.command(&BUILD).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();

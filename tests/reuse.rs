@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::harness::{Iso, Sandbox, Turn, needs, needs_qemu, root};
 
-fn record(folder: &Path, name: &str) -> Value {
-    let text = fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+fn record(directory: &Path, name: &str) -> Value {
+    let text = fs::read(directory.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     serde_json::from_slice(&text).unwrap()
 }
 
@@ -31,7 +31,7 @@ fn an_old_configuration_builds_with_records_and_its_disk_is_used_again_while_not
     assert!(sandbox.path().join("out/BIGIP-15.0.0-0.0.39.LTM_1SLOT.qcow2.zip").is_file());
     assert!(sandbox.path().join("results/output_info.json").is_file());
 
-    let folder = sandbox.path().join("artifacts/ok/qcow2/ltm_1slot");
+    let directory = sandbox.path().join("artifacts/ok/qcow2/ltm_1slot");
     for (name, pointer, value) in [
         ("build-image.json", "/modules", "ltm"),
         ("build_config.json", "/REUSE", "true"),
@@ -43,9 +43,9 @@ fn an_old_configuration_builds_with_records_and_its_disk_is_used_again_while_not
         ("prepare_cloud_image.json", "/status", "success"),
         ("end_file.json", "/result", "SUCCESS"),
     ] {
-        assert_eq!(record(&folder, name).pointer(pointer), Some(&value.into()), "{name}");
+        assert_eq!(record(&directory, name).pointer(pointer), Some(&value.into()), "{name}");
     }
-    assert_eq!(record(&folder, "start_file.json")["result"], 0);
+    assert_eq!(record(&directory, "start_file.json")["result"], 0);
 
     let snapshot = sandbox.path().join("logs/build.log.snapshot.zip");
     let listed = Command::new("unzip").args(["-Z1", snapshot.to_str().unwrap()]).output().unwrap();

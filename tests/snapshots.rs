@@ -29,9 +29,9 @@ const MASKS: [(&str, &str); 16] = [
 ];
 
 fn masked(sandbox: &Sandbox, text: &str) -> String {
-    let folder = sandbox.path().display().to_string();
+    let directory = sandbox.path().display().to_string();
     let real = fs::canonicalize(sandbox.path()).unwrap().display().to_string();
-    let text = text.replace(&real, "FOLDER").replace(&folder, "FOLDER");
+    let text = text.replace(&real, "FOLDER").replace(&directory, "FOLDER");
     MASKS.iter().fold(text, |text, (pattern, with)| {
         Regex::new(pattern).unwrap().replace_all(&text, *with).into_owned()
     })

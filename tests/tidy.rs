@@ -7,8 +7,8 @@ use crate::harness::{root, sandbox_walk};
 /// Files of the repository with an ending, without what is built.
 fn files(ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for folder in ["core", "plugin-api", "providers", "tests"] {
-        sandbox_walk(&root().join(folder), &mut |path| {
+    for directory in ["core", "plugin-api", "providers", "tests"] {
+        sandbox_walk(&root().join(directory), &mut |path| {
             let built = path.components().any(|part| part.as_os_str() == "target");
             if !built && path.is_file() && path.to_string_lossy().ends_with(ending) {
                 found.push(path.to_owned());
@@ -29,24 +29,24 @@ fn crates_import_lower_floors_only() {
     ]
     .into();
     for manifest in files("Cargo.toml") {
-        let folder =
+        let directory =
             manifest.parent().unwrap().strip_prefix(root()).unwrap().to_string_lossy().into_owned();
-        if folder.starts_with("tests/") {
+        if directory.starts_with("tests/") {
             continue;
         }
         let text = fs::read_to_string(&manifest).unwrap();
         let dependencies = text.split("\n[dependencies]").nth(1).unwrap_or_default();
         let dependencies = dependencies.split("\n[").next().unwrap_or_default();
         let ours = dependencies.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
-        let provider = folder.strip_prefix("providers/").is_some_and(|name| !name.contains('/'));
+        let provider = directory.strip_prefix("providers/").is_some_and(|name| !name.contains('/'));
         let known = if provider {
             &["build-image-plugin-api"][..]
         } else {
-            let named = allowed.get(folder.as_str());
-            named.unwrap_or_else(|| panic!("{folder} has no floor; name it here"))
+            let named = allowed.get(directory.as_str());
+            named.unwrap_or_else(|| panic!("{directory} has no floor; name it here"))
         };
         for name in ours.filter(|name| name.starts_with("build-image")) {
-            assert!(known.contains(&name), "{folder} must not import {name}");
+            assert!(known.contains(&name), "{directory} must not import {name}");
         }
     }
 }
@@ -83,12 +83,12 @@ fn files_stay_small_and_unsafe_code_stays_in_the_wire() {
         }
     }
     for manifest in files("Cargo.toml") {
-        let folder = manifest.parent().unwrap();
-        if folder.starts_with(root().join("tests")) || folder.ends_with("plugin-api") {
+        let directory = manifest.parent().unwrap();
+        if directory.starts_with(root().join("tests")) || directory.ends_with("plugin-api") {
             continue;
         }
-        let text = fs::read_to_string(folder.join("src/lib.rs")).unwrap();
-        let shown = folder.display();
+        let text = fs::read_to_string(directory.join("src/lib.rs")).unwrap();
+        let shown = directory.display();
         assert!(text.contains("#![forbid(unsafe_code)]"), "{shown} must forbid unsafe code");
     }
 }

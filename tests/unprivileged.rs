@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::harness::{Run, Sandbox, TinyIso, needs, plugin_folder, sandbox_walk, stand_in_qemu};
+use crate::harness::{Run, Sandbox, TinyIso, needs, plugin_directory, sandbox_walk, stand_in_qemu};
 
 /// Whom nothing belongs to: `nobody` of most systems.
 const NOBODY: u32 = 65_534;
@@ -35,18 +35,18 @@ fn run(sandbox: &Sandbox, is_root: bool, words: &[&str]) -> Run {
 
 /// Gives the directory to somebody without rights, with a program and a plugin: others may be out of his reach.
 fn give_away(sandbox: &Sandbox) {
-    let folder = sandbox.path();
+    let directory = sandbox.path();
     let built = Path::new(env!("CARGO_BIN_EXE_build-image"));
-    fs::copy(built, folder.join("build-image")).unwrap();
-    fs::create_dir(folder.join("providers")).unwrap();
+    fs::copy(built, directory.join("build-image")).unwrap();
+    fs::create_dir(directory.join("providers")).unwrap();
     let plugin = "libbuild_image_provider_alibaba.so";
-    fs::copy(plugin_folder().join(plugin), folder.join("providers").join(plugin)).unwrap();
-    sandbox_walk(folder, &mut |path| lchown(path, Some(NOBODY), Some(NOBODY)).unwrap());
-    lchown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
+    fs::copy(plugin_directory().join(plugin), directory.join("providers").join(plugin)).unwrap();
+    sandbox_walk(directory, &mut |path| lchown(path, Some(NOBODY), Some(NOBODY)).unwrap());
+    lchown(directory, Some(NOBODY), Some(NOBODY)).unwrap();
 }
 
 #[test]
-fn a_user_who_owns_nothing_but_a_folder_builds_disks_and_isos() {
+fn a_user_who_owns_nothing_but_a_directory_builds_disks_and_isos() {
     if !needs(&["setpriv", "xorriso", "mkfifo", "dd"]) {
         return;
     }

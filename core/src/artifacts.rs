@@ -356,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_own_folders_are_emptied_and_removed() {
+    fn only_own_directories_are_emptied_and_removed() {
         let base = tempfile::tempdir().unwrap();
         let directory = base.path().join("x/y");
         drop(Claim::take(&directory, "r-1", &[]).unwrap());
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn two_builds_do_not_work_in_one_folder() {
+    fn two_builds_do_not_work_in_one_directory() {
         let base = tempfile::tempdir().unwrap();
         let directory = base.path().join("x");
         let first = Claim::take(&directory, "r-1", &[]).unwrap();

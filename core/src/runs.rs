@@ -45,7 +45,8 @@ pub struct Run {
     /// Identifier.
     pub id: String,
     /// Directory of its journal.
-    pub folder: PathBuf,
+    #[serde(rename = "folder")]
+    pub directory: PathBuf,
     /// What became of it.
     pub state: State,
     /// Provider.
@@ -63,7 +64,8 @@ pub struct Run {
     /// The command line it was started with, without secrets.
     pub words: Vec<String>,
     /// Working directory of the command.
-    pub directory: PathBuf,
+    #[serde(rename = "directory")]
+    pub working_directory: PathBuf,
     /// Directory of its files, when it needed one.
     pub artifacts: Option<PathBuf>,
     /// Why its journal is not trusted: it may be somebody else's.
@@ -104,7 +106,7 @@ impl Run {
     /// The error for a run whose journal may be somebody else's.
     #[must_use]
     pub fn not_trusted(&self) -> Error {
-        refused(&self.folder, self.untrusted.as_deref().unwrap_or_default())
+        refused(&self.directory, self.untrusted.as_deref().unwrap_or_default())
     }
 
     /// The error for a run that may be at work on another host.
@@ -123,9 +125,10 @@ impl Run {
 pub fn list(base: &Path, key: &Key) -> Vec<Run> {
     let entries = fs::read_dir(base.join("runs"));
     // A link leads elsewhere: what is there is not removed by its name here.
-    let folders = entries.into_iter().flatten().flatten();
-    let folders = folders.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let mut runs: Vec<Run> = folders.filter_map(|folder| read(&folder.path(), key).ok()).collect();
+    let directories = entries.into_iter().flatten().flatten();
+    let directories = directories.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut runs: Vec<Run> =
+        directories.filter_map(|directory| read(&directory.path(), key).ok()).collect();
     runs.sort_by(|a, b| a.id.cmp(&b.id));
     runs
 }
@@ -135,7 +138,7 @@ pub fn list(base: &Path, key: &Key) -> Vec<Run> {
 /// # Errors
 /// When there is none.
 pub fn find(base: &Path, name: &str, key: &Key) -> Result<Run> {
-    let folder =
+    let directory =
         if name.contains('/') { PathBuf::from(name) } else { base.join("runs").join(name) };
     let unbegun = |run: Run| {
         if run.state == State::Running || !run.platform.is_empty() {
@@ -145,7 +148,7 @@ pub fn find(base: &Path, name: &str, key: &Key) -> Result<Run> {
         Err(Error::new(Stage::Settings, text)
             .hint("start the build again; build-image gc --yes removes this run's folder"))
     };
-    read(&folder, key).and_then(unbegun).map_err(|error| {
+    read(&directory, key).and_then(unbegun).map_err(|error| {
         if error.stage == Stage::Settings {
             return error;
         }
@@ -194,13 +197,13 @@ pub fn only(base: &Path, key: &Key) -> Result<Run> {
 }
 
 /// The run that a journal's first line tells of.
-fn started(entry: &Entry, folder: &Path, times: &(String, String)) -> Option<Run> {
+fn started(entry: &Entry, directory: &Path, times: &(String, String)) -> Option<Run> {
     let Entry::RunStarted {
         run_id,
         platform,
         settings,
         words,
-        folder: directory,
+        working_directory,
         shape,
         provisional,
         build,
@@ -212,13 +215,13 @@ fn started(entry: &Entry, folder: &Path, times: &(String, String)) -> Option<Run
     };
     Some(Run {
         id: run_id.clone(),
-        folder: folder.to_owned(),
+        directory: directory.to_owned(),
         state: State::Dead,
         platform: platform.clone(),
         started: times.0.clone(),
         idle_seconds: clock::seconds_since(&times.1),
         words: words.clone(),
-        directory: PathBuf::from(directory),
+        working_directory: PathBuf::from(working_directory),
         artifacts: artifacts.clone(),
         settings: settings.clone(),
         build: build.as_ref().clone(),
@@ -228,20 +231,20 @@ fn started(entry: &Entry, folder: &Path, times: &(String, String)) -> Option<Run
     })
 }
 
-fn read(folder: &Path, key: &Key) -> Result<Run> {
-    let snapshot = Journal::snapshot(folder)?;
+fn read(directory: &Path, key: &Key) -> Result<Run> {
+    let snapshot = Journal::snapshot(directory)?;
     let standing = snapshot.standing(key);
     let JournalSnapshot { entries, times, in_use, has_lock, damage, .. } = snapshot;
-    let started = entries.iter().find_map(|entry| started(entry, folder, &times));
+    let started = entries.iter().find_map(|entry| started(entry, directory, &times));
     // Killed before it wrote anything down: it did nothing either, but its directory is there.
     let mut run = started.unwrap_or_else(|| {
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        Run { id: name.into_owned(), folder: folder.to_owned(), ..Run::default() }
+        let name = directory.file_name().unwrap_or_default().to_string_lossy();
+        Run { id: name.into_owned(), directory: directory.to_owned(), ..Run::default() }
     });
     follow(&mut run, &entries);
     if let Standing::Untrusted { reason, .. } = standing {
         // The name of its directory is what can be adopted.
-        run.id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        run.id = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         run.untrusted = Some(reason);
         run.state = State::Untrusted;
     }
@@ -256,7 +259,7 @@ fn read(folder: &Path, key: &Key) -> Result<Run> {
     }
     run.damage = damage;
     let artifacts = run.artifacts.as_ref().filter(|_| run.untrusted.is_none());
-    run.bytes = [Some(&run.folder), artifacts].into_iter().flatten().map(taken).sum();
+    run.bytes = [Some(&run.directory), artifacts].into_iter().flatten().map(taken).sum();
     run.reached = Reached::of(&entries);
     run.statement = statement_of(&entries);
     run.resources = open_resources(&entries);
@@ -289,8 +292,8 @@ fn follow(run: &mut Run, entries: &[Entry]) {
 }
 
 /// Bytes the files below a directory take; links are not followed.
-fn taken(folder: &PathBuf) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+fn taken(directory: &PathBuf) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let of_one = |entry: fs::DirEntry| match entry.metadata() {
         Ok(found) if found.is_dir() => taken(&entry.path()),
         // The unit of `st_blocks` is 512 bytes (POSIX leaves it open, Linux does not).

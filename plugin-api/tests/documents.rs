@@ -41,7 +41,7 @@ fn document<T: Serialize + DeserializeOwned + JsonSchema>(
     }
 }
 
-fn folder() -> PathBuf {
+fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schemas")
 }
 
@@ -323,16 +323,16 @@ fn of_the_end() -> Vec<Document> {
 
 #[test]
 fn every_document_is_written_as_the_snapshot_says() {
-    let folder = folder().join(ABI_VERSION);
+    let directory = directory().join(ABI_VERSION);
     for document in documents() {
         let texts = [
             (format!("{}.schema.json", document.name), &document.schema),
             (format!("{}.example.json", document.name), &document.example),
         ];
         for (file, value) in texts {
-            let (path, text) = (folder.join(&file), format!("{value:#}\n"));
+            let (path, text) = (directory.join(&file), format!("{value:#}\n"));
             if std::env::var_os("UPDATE_SCHEMAS").is_some() {
-                fs::create_dir_all(&folder).unwrap();
+                fs::create_dir_all(&directory).unwrap();
                 fs::write(&path, &text).unwrap();
             }
             let kept = fs::read_to_string(&path).unwrap_or_default();
@@ -374,7 +374,7 @@ fn complete(root: &Value, schema: &Value, example: &Value, path: &str) {
 fn documents_of_every_version_are_understood_without_loss() {
     let today = documents();
     let mut read = 0;
-    for version in fs::read_dir(folder()).unwrap() {
+    for version in fs::read_dir(directory()).unwrap() {
         let version = version.unwrap().path();
         for document in &today {
             let path = version.join(format!("{}.example.json", document.name));

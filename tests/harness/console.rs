@@ -6,7 +6,7 @@
 
 use std::{fmt::Write as _, path::PathBuf, process::Stdio};
 
-use super::{Sandbox, plugin_folder, root};
+use super::{Sandbox, plugin_directory, root};
 
 /// Between what two commands print.
 const MARK: &str = "\u{1}next\u{1}";
@@ -33,7 +33,7 @@ pub(crate) fn run_page(page: &str, sandbox: &Sandbox) -> usize {
     let path = format!("{}:{path}", built.parent().unwrap().display());
     let mut shell = std::process::Command::new("bash");
     shell.arg(&script).current_dir(sandbox.path()).env_clear().env("PATH", path);
-    shell.env("HOME", sandbox.path()).env("BUILD_IMAGE_PROVIDER_PATH", plugin_folder());
+    shell.env("HOME", sandbox.path()).env("BUILD_IMAGE_PROVIDER_PATH", plugin_directory());
     shell.env("LC_ALL", "C.UTF-8").env("COLUMNS", "100").stdin(Stdio::null());
     if let Some(file) = sandbox.emulator.as_ref().and_then(|emulator| emulator.ca_file()) {
         shell.env("SSL_CERT_FILE", file);

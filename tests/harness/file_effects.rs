@@ -7,7 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
-use super::{needs, root, target_folder, tool};
+use super::{needs, root, target_directory, tool};
 
 /// Exit code of the follower: it killed the program.
 const KILLED: i32 = 99;
@@ -20,13 +20,14 @@ fn follower() -> Option<&'static Path> {
         if !needs(&["cc"]) {
             return None;
         }
-        let folder = target_folder().join("file-effects");
-        fs::create_dir_all(&folder).unwrap();
+        let directory = target_directory().join("file-effects");
+        fs::create_dir_all(&directory).unwrap();
         let source = root().join("tests/harness/file_effects.c");
         // Other test processes compile it too.
-        let (built, mine) = (folder.join("follower"), format!("follower.{}", std::process::id()));
-        tool(&folder, &["cc", "-O1", "-Wall", "-o", &mine, source.to_str().unwrap()]);
-        fs::rename(folder.join(mine), &built).unwrap();
+        let (built, mine) =
+            (directory.join("follower"), format!("follower.{}", std::process::id()));
+        tool(&directory, &["cc", "-O1", "-Wall", "-o", &mine, source.to_str().unwrap()]);
+        fs::rename(directory.join(mine), &built).unwrap();
         let tried = Command::new(&built).args(["/", "count", "0", "/dev/null", "true"]).status();
         if tried.unwrap().success() {
             return Some(built);
@@ -48,11 +49,11 @@ pub(crate) fn can_follow() -> bool {
 /// `count` it runs to its end. Whether it was killed, and the effects that it had.
 pub(crate) fn killed_at_effect(
     command: &Command,
-    folder: &Path,
+    directory: &Path,
     (when, number): (&str, u64),
     log: &Path,
 ) -> (bool, Vec<String>) {
-    let (output, effects) = struck_at_effect(command, folder, (when, number), log);
+    let (output, effects) = struck_at_effect(command, directory, (when, number), log);
     (output.status.code() == Some(KILLED), effects)
 }
 
@@ -60,12 +61,12 @@ pub(crate) fn killed_at_effect(
 /// (file_effects.c). What it printed and how it ended, and the effects that it had.
 pub(crate) fn struck_at_effect(
     command: &Command,
-    folder: &Path,
+    directory: &Path,
     (when, number): (&str, u64),
     log: &Path,
 ) -> (Output, Vec<String>) {
     let mut outer = Command::new(follower().unwrap());
-    outer.arg(folder).args([when, &number.to_string()]).arg(log);
+    outer.arg(directory).args([when, &number.to_string()]).arg(log);
     outer.arg(command.get_program()).args(command.get_args());
     outer.current_dir(command.get_current_dir().unwrap()).env_clear();
     outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));

@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{root, target_folder};
+use super::{root, target_directory};
 
 /// A stand-in ISO.
 pub(crate) struct Iso(pub(crate) PathBuf);
@@ -23,15 +23,15 @@ impl Iso {
         if let Some(path) = made.get(variant) {
             return Self(path.clone());
         }
-        let folder = target_folder().join("stand-in-iso");
-        std::fs::create_dir_all(folder.join("made")).unwrap();
-        let path = folder.join("made").join(format!("{variant}.iso"));
+        let directory = target_directory().join("stand-in-iso");
+        std::fs::create_dir_all(directory.join("made")).unwrap();
+        let path = directory.join("made").join(format!("{variant}.iso"));
         let output = Command::new("python3")
             .arg(root().join("tests/fixtures/stand-in-iso/build"))
             .args(["--variant", variant, "--output"])
             .arg(&path)
             .arg("--cache")
-            .arg(&folder)
+            .arg(&directory)
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -54,7 +54,7 @@ impl Turn {
     #[track_caller]
     pub(crate) fn take() -> Self {
         let slot = |number: usize| {
-            File::create(target_folder().join(format!("guests-turn.{number}"))).unwrap()
+            File::create(target_directory().join(format!("guests-turn.{number}"))).unwrap()
         };
         let mut slots = [slot(0), slot(1)];
         if let Some(free) = slots.iter().position(|slot| slot.try_lock().is_ok()) {
@@ -88,9 +88,9 @@ pub(crate) fn needs_python() -> bool {
 pub(crate) fn needs(tools: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Users without rights do not search the last two, scripts here do.
-    let folders: Vec<PathBuf> =
+    let directories: Vec<PathBuf> =
         std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
-    let is_there = |tool: &str| folders.iter().any(|folder| folder.join(tool).is_file());
+    let is_there = |tool: &str| directories.iter().any(|directory| directory.join(tool).is_file());
     let missing: Vec<&str> = tools.iter().copied().filter(|tool| !is_there(tool)).collect();
     if missing.is_empty() {
         return true;

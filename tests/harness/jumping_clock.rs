@@ -8,20 +8,20 @@ use std::{
     sync::OnceLock,
 };
 
-use super::{root, target_folder, tool};
+use super::{root, target_directory, tool};
 
 /// The library that stands between programs and the clock, compiled once.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        let folder = target_folder().join("jumping-clock");
-        fs::create_dir_all(&folder).unwrap();
+        let directory = target_directory().join("jumping-clock");
+        fs::create_dir_all(&directory).unwrap();
         let source = root().join("tests/harness/jumping_clock.c");
         // Other test processes compile it too.
-        let (built, mine) = (folder.join("clock.so"), format!("clock.{}", std::process::id()));
+        let (built, mine) = (directory.join("clock.so"), format!("clock.{}", std::process::id()));
         let words = ["cc", "-O1", "-Wall", "-shared", "-fPIC", "-o", &mine];
-        tool(&folder, &[&words[..], &[source.to_str().unwrap(), "-ldl"]].concat());
-        fs::rename(folder.join(mine), &built).unwrap();
+        tool(&directory, &[&words[..], &[source.to_str().unwrap(), "-ldl"]].concat());
+        fs::rename(directory.join(mine), &built).unwrap();
         built
     })
 }

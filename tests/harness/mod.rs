@@ -32,13 +32,13 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// The directory cargo builds into, where plugins lie beside the test binary.
-pub(crate) fn plugin_folder() -> PathBuf {
+pub(crate) fn plugin_directory() -> PathBuf {
     std::env::current_exe().unwrap().parent().unwrap().to_owned()
 }
 
 /// The target directory.
-pub(crate) fn target_folder() -> PathBuf {
-    let deps = plugin_folder();
+pub(crate) fn target_directory() -> PathBuf {
+    let deps = plugin_directory();
     deps.ancestors().nth(2).unwrap().to_owned()
 }
 

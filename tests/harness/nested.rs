@@ -7,15 +7,15 @@ use std::{
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use super::{root, target_folder};
+use super::{root, target_directory};
 
 /// Runs cargo on a crate outside the workspace, with the workspace's versions: without network, for they
 /// are here already; where one is missing, once more with it.
-pub(crate) fn cargo(folder: &Path, words: &[&str]) -> Output {
-    fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+pub(crate) fn cargo(directory: &Path, words: &[&str]) -> Output {
+    fs::copy(root().join("Cargo.lock"), directory.join("Cargo.lock")).unwrap();
     let run = |offline: &str| {
         let mut command = Command::new(env!("CARGO"));
-        command.args(words).current_dir(folder).env("CARGO_NET_OFFLINE", offline);
+        command.args(words).current_dir(directory).env("CARGO_NET_OFFLINE", offline);
         command.env("CARGO_TARGET_DIR", nested_target()).env("CARGO_PROFILE_DEV_DEBUG", "0");
         // A test run of cargo hands its own settings down.
         command.env_remove("RUSTFLAGS").output().unwrap()
@@ -47,7 +47,7 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
 
 /// Where such crates are built; kept from run to run.
 pub(crate) fn nested_target() -> PathBuf {
-    target_folder().join("nested")
+    target_directory().join("nested")
 }
 
 /// What cargo built, in a directory of its own that is private to the caller.

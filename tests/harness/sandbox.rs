@@ -11,14 +11,14 @@ use std::{
 
 use build_image_emulator_alibaba::{BucketSeed, Config, Running, StateDir, Tls, start};
 
-use super::{Run, plugin_folder};
+use super::{Run, plugin_directory};
 
 /// Secret of the emulator's account; must never be seen anywhere.
 pub(crate) const SECRET: &str = "emulator-secret";
 
 /// A test's own directory, and the cloud it talks to.
 pub(crate) struct Sandbox {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     /// The user's own state: the key that signs journals.
     state: tempfile::TempDir,
     pub(crate) emulator: Option<Running>,
@@ -31,8 +31,8 @@ impl Sandbox {
     pub(crate) fn new() -> Self {
         // Closed to others, as a home directory is: they would read the secrets in configuration files.
         let private = fs::Permissions::from_mode(0o700);
-        let folder = || tempfile::Builder::new().permissions(private.clone()).tempdir().unwrap();
-        Self { folder: folder(), state: folder(), emulator: None, _trusted: None }
+        let directory = || tempfile::Builder::new().permissions(private.clone()).tempdir().unwrap();
+        Self { directory: directory(), state: directory(), emulator: None, _trusted: None }
     }
 
     /// With an emulator that has bucket `demo` and a configuration file that points at it.
@@ -107,7 +107,7 @@ impl Sandbox {
 
     /// The directory.
     pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     /// Writes a file.
@@ -150,7 +150,7 @@ impl Sandbox {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path())
             .env("XDG_STATE_HOME", self.state.path())
-            .env("BUILD_IMAGE_PROVIDER_PATH", plugin_folder())
+            .env("BUILD_IMAGE_PROVIDER_PATH", plugin_directory())
             // Where kvm works only now and then, tests must not depend on it.
             .env("F5_ACCEL", "tcg")
             .stdin(std::process::Stdio::null());
@@ -207,8 +207,8 @@ impl Sandbox {
 }
 
 /// Calls `visit` for everything below a directory.
-pub(crate) fn walk(folder: &Path, visit: &mut dyn FnMut(&Path)) {
-    for entry in fs::read_dir(folder).unwrap() {
+pub(crate) fn walk(directory: &Path, visit: &mut dyn FnMut(&Path)) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         visit(&path);
         if path.is_dir() && !path.is_symlink() {

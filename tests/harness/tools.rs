@@ -4,8 +4,8 @@ use std::{fs, path::Path, process::Command};
 
 /// Runs a tool in a directory and returns what it printed.
 #[track_caller]
-pub(crate) fn tool(folder: &Path, words: &[&str]) -> String {
-    let output = Command::new(words[0]).args(&words[1..]).current_dir(folder).output().unwrap();
+pub(crate) fn tool(directory: &Path, words: &[&str]) -> String {
+    let output = Command::new(words[0]).args(&words[1..]).current_dir(directory).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{words:?}: {text}{complaint}");
@@ -13,8 +13,8 @@ pub(crate) fn tool(folder: &Path, words: &[&str]) -> String {
 }
 
 /// Names in a directory, sorted.
-pub(crate) fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
+pub(crate) fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<String> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();

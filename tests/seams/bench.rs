@@ -296,11 +296,12 @@ impl Bench {
 
     /// The statement, if its signed form holds it and is signed with the key.
     fn signed_statement(&self) -> Result<Value, String> {
-        let folder = self.sandbox.path();
-        let text = fs::read_to_string(folder.join(STATEMENT)).map_err(|error| error.to_string())?;
+        let directory = self.sandbox.path();
+        let text =
+            fs::read_to_string(directory.join(STATEMENT)).map_err(|error| error.to_string())?;
         let statement: Value =
             serde_json::from_str(&text).map_err(|error| format!("the statement: {error}"))?;
-        let envelope = fs::read_to_string(folder.join(ENVELOPE));
+        let envelope = fs::read_to_string(directory.join(ENVELOPE));
         if !self.signs() {
             // The signed form of another statement does not stay beside this one.
             return match envelope {
@@ -331,10 +332,10 @@ impl Bench {
     }
 
     fn verify(&self, algorithm: &str, signature: &Path, file: &Path) -> Result<(), String> {
-        let folder = self.sandbox.path();
+        let directory = self.sandbox.path();
         let mut command = Command::new("openssl");
-        command.args(["dgst", algorithm, "-prverify"]).arg(folder.join("key.pem"));
-        command.arg("-signature").arg(signature).arg(file).current_dir(folder);
+        command.args(["dgst", algorithm, "-prverify"]).arg(directory.join("key.pem"));
+        command.arg("-signature").arg(signature).arg(file).current_dir(directory);
         let output = command.output().unwrap();
         if output.status.success() {
             return Ok(());

@@ -135,7 +135,7 @@ enum Source<'a> {
 
 /// Checks all additions and puts every directory before what is in it.
 fn plan(additions: &[Addition]) -> Result<Vec<Member<'_>>, Error> {
-    let folders: BTreeMap<&str, u32> = additions
+    let directories: BTreeMap<&str, u32> = additions
         .iter()
         .filter(|addition| matches!(addition.content, Content::Directory))
         .map(|addition| (addition.path.as_str(), addition.mode))
@@ -151,11 +151,11 @@ fn plan(additions: &[Addition]) -> Result<Vec<Member<'_>>, Error> {
             if leaves.contains(parent) {
                 return Err(refused(path, "lies below another addition which is no folder"));
             }
-            push_folder(&mut members, &mut written, &folders, parent);
+            push_directory(&mut members, &mut written, &directories, parent);
         }
         let content = match &addition.content {
             Content::Directory => {
-                push_folder(&mut members, &mut written, &folders, path);
+                push_directory(&mut members, &mut written, &directories, path);
                 continue;
             }
             Content::Bytes(bytes) => Source::Bytes(bytes),
@@ -175,7 +175,7 @@ fn plan(additions: &[Addition]) -> Result<Vec<Member<'_>>, Error> {
     }
 }
 
-fn push_folder<'a>(
+fn push_directory<'a>(
     members: &mut Vec<Member<'a>>,
     written: &mut BTreeSet<&'a str>,
     asked_for: &BTreeMap<&str, u32>,
@@ -325,8 +325,8 @@ mod tests {
 
     #[test]
     fn parents_come_first_and_belong_to_root() {
-        let folder = tempfile::tempdir().unwrap();
-        let (file, dest) = (folder.path().join("f"), folder.path().join("initrd"));
+        let directory = tempfile::tempdir().unwrap();
+        let (file, dest) = (directory.path().join("f"), directory.path().join("initrd"));
         fs::write(&file, noise(3, 200_001)).unwrap();
         let additions = [
             add("etc/injected_files/file0/src", 0o640, Content::File(file)),
@@ -361,10 +361,10 @@ mod tests {
 
     #[test]
     fn bad_additions_are_refused_and_nothing_is_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let huge = folder.path().join("huge");
+        let directory = tempfile::tempdir().unwrap();
+        let huge = directory.path().join("huge");
         File::create(&huge).unwrap().set_len(1 << 32).unwrap();
-        let dest = folder.path().join("initrd");
+        let dest = directory.path().join("initrd");
         let bytes = || Content::Bytes(vec![1]);
         let cases: Vec<(Kind, Vec<Addition>)> = vec![
             (Kind::Unsupported, vec![add("/etc/x", 0o644, bytes())]),
@@ -378,14 +378,14 @@ mod tests {
                 vec![add("a", 0o644, bytes()), add("a", 0o755, Content::Directory)],
             ),
             (Kind::Unsupported, vec![add("huge", 0o644, Content::File(huge))]),
-            (Kind::Unsupported, vec![add("d", 0o644, Content::File(folder.path().into()))]),
-            (Kind::NotFound, vec![add("n", 0o644, Content::File(folder.path().join("none")))]),
+            (Kind::Unsupported, vec![add("d", 0o644, Content::File(directory.path().into()))]),
+            (Kind::NotFound, vec![add("n", 0o644, Content::File(directory.path().join("none")))]),
         ];
         for (kind, additions) in cases {
             let error = append(&mut &b"base"[..], &additions, &dest).unwrap_err();
             assert_eq!(error.kind(), kind, "{error}");
         }
         assert_eq!(append(&mut io::empty(), &[], &dest).unwrap_err().kind(), Kind::Malformed);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

@@ -62,8 +62,8 @@ mod tests {
 
     #[test]
     fn a_new_disk_is_large_and_costs_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("d.raw");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d.raw");
         create(&path, 20 << 30, Existing::Refuse).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), 20 << 30);
         assert!(allocated_bytes(&path).unwrap() < 1 << 16);
@@ -71,8 +71,8 @@ mod tests {
 
     #[test]
     fn an_existing_file_is_replaced_only_on_request() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("d.raw");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d.raw");
         fs::write(&path, b"precious").unwrap();
         let error = create(&path, 1024, Existing::Refuse).unwrap_err();
         assert!(error.hint().is_some());
@@ -83,8 +83,8 @@ mod tests {
 
     #[test]
     fn impossible_sizes_leave_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("d.raw");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d.raw");
         for size in [0, 513, (u64::MAX / 2 / 512) * 512 + 512] {
             assert!(create(&path, size, Existing::Refuse).is_err(), "{size}");
             assert!(!path.exists(), "{size}");

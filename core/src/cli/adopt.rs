@@ -18,7 +18,7 @@ const STATEMENT: &str = "PROVENANCE_FILE";
 /// Where local files of a run may be removed.
 pub(super) fn scope(run: &Run, base: &Path) -> Scope {
     let published = run.build.image_dir.as_deref().map(Path::new);
-    Scope::of_run(&run.id, &run.folder, run.artifacts.as_deref(), base, published)
+    Scope::of_run(&run.id, &run.directory, run.artifacts.as_deref(), base, published)
 }
 
 /// Refuses a run whose provenance statement would be written to a path that only its journal names.
@@ -46,12 +46,12 @@ fn foreign_statement<'r>(run: &'r Run, environment: &Environment) -> Option<&'r 
 
 /// What a run uses and what would be removed, in lines.
 pub(super) fn shown(run: &Run, base: &Path, environment: &Environment) -> String {
-    let mut text = format!("    it was started in `{}` with:\n", run.directory.display());
+    let mut text = format!("    it was started in `{}` with:\n", run.working_directory.display());
     text.push_str(&format!("      build-image {}\n", run.words.join(" ")));
     let settings = settings(run, environment);
     for key in CODE {
         if let Some(path) = settings.as_ref().and_then(|settings| settings.path(key)) {
-            let path = run.directory.join(path);
+            let path = run.working_directory.join(path);
             text.push_str(&format!("    {key}: `{}`{}\n", path.display(), absent(&path)));
         }
     }
@@ -60,7 +60,8 @@ pub(super) fn shown(run: &Run, base: &Path, environment: &Environment) -> String
             "    its configuration file cannot be read; it may name programs and plugins\n",
         );
     }
-    let removed = [Some(&run.folder), run.artifacts.as_ref().filter(|path| is_below(path, base))];
+    let removed =
+        [Some(&run.directory), run.artifacts.as_ref().filter(|path| is_below(path, base))];
     for directory in removed.into_iter().flatten() {
         text.push_str(&format!("    would remove the directory `{}`\n", directory.display()));
     }

@@ -110,7 +110,7 @@ pub(super) fn without_file(
         // A working directory that is gone is reported by the step that needs it.
         let _ = start_here(&mut command_line, &resumed.typed, &core_rows());
     }
-    let base = resumed.map(|resumed| resumed.run.directory.clone());
+    let base = resumed.map(|resumed| resumed.run.working_directory.clone());
     Layers { command_line, file: None, environment: environment.clone(), base }
 }
 

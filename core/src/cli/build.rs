@@ -279,7 +279,7 @@ fn log_file(
         file: format!("{run_id}.log"),
         links: vec!["latest".to_owned(), format!("image-{}{shape}", plugin.name)],
         fallback: resumed
-            .and_then(|resumed| Some(resumed.run.folder.ancestors().nth(2)?.join(LOGS))),
+            .and_then(|resumed| Some(resumed.run.directory.ancestors().nth(2)?.join(LOGS))),
     };
     let level = settings.text("LOG_LEVEL").unwrap_or("info");
     LogFile::start(settings, &names, level)

@@ -205,8 +205,8 @@ fn open(path: &Path, apart: bool) -> Result<Box<dyn Subject>, Refusal> {
 /// A disk as builds make them, of a raw file that is gone with it.
 fn disk(spec: &DiskSpec, size: u64) -> build_image_plugin_api::Result<Arc<dyn DiskBytes>> {
     let local = |error: std::io::Error| Failure::io("the checks find no place for a disk", &error);
-    let folder = tempfile::tempdir().map_err(local)?;
-    let path = folder.path().join("disk.raw");
+    let directory = tempfile::tempdir().map_err(local)?;
+    let path = directory.path().join("disk.raw");
     let raw = plain_disk(spec, size)?;
     let mut block = vec![0; BLOCK];
     // Only the beginning holds data.
@@ -216,13 +216,13 @@ fn disk(spec: &DiskSpec, size: u64) -> build_image_plugin_api::Result<Arc<dyn Di
     let disk_name = "conformance".to_owned();
     let origin =
         BaseDisk { path, is_raw: true, virtual_size: size, disk_name, ..BaseDisk::default() };
-    let view = origin.finished(spec, &folder.path().join("image"))?;
-    Ok(Arc::new(OwnDisk { view, _folder: folder }))
+    let view = origin.finished(spec, &directory.path().join("image"))?;
+    Ok(Arc::new(OwnDisk { view, _directory: directory }))
 }
 
 struct OwnDisk {
     view: Arc<dyn View>,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl DiskBytes for OwnDisk {

@@ -32,7 +32,7 @@ pub(super) struct Estimate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Temporary {
     /// Where it lies.
-    pub(super) folder: PathBuf,
+    pub(super) directory: PathBuf,
     /// Its most bytes.
     pub(super) at_most: u64,
 }
@@ -55,7 +55,7 @@ impl Estimate {
         let sends_at_most = (plan.upload && is_known).then_some(most);
         let is_written = spec.compression != Compression::None || spec.archive != Archive::None;
         let temporary = (plan.upload && is_written && is_known)
-            .then(|| Temporary { folder: plan.base.join("runs"), at_most: most });
+            .then(|| Temporary { directory: plan.base.join("runs"), at_most: most });
         let bytes_per_second = report.bytes_per_second.filter(|&rate| rate > 0 && plan.upload);
         Self {
             sends_at_most,

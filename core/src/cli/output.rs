@@ -119,8 +119,8 @@ fn summary(outcome: &Outcome) -> String {
     let unnamed = |file: &&String| outcome.images.iter().all(|image| image.id != **file);
     match (outcome.file.as_ref().filter(unnamed), &outcome.location) {
         (Some(file), _) => text.push_str(&format!("published {file}\n")),
-        (None, Some(folder)) if outcome.images.is_empty() => {
-            text.push_str(&format!("published in {folder}\n"));
+        (None, Some(directory)) if outcome.images.is_empty() => {
+            text.push_str(&format!("published in {directory}\n"));
         }
         _ => {}
     }
@@ -191,8 +191,8 @@ mod tests {
 
     #[test]
     fn a_result_that_cannot_be_written_fails_but_keeps_the_build() {
-        let folder = tempfile::tempdir().unwrap();
-        let taken = folder.path().join("r.json");
+        let directory = tempfile::tempdir().unwrap();
+        let taken = directory.path().join("r.json");
         std::fs::create_dir(&taken).unwrap();
         let file = Some(ResultFile::named(taken.to_str().unwrap()));
         let mut output = Output { file, manner: OutputMode::None, ..Output::default() };

@@ -70,10 +70,10 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &Draws::new()?)?;
     let unread = plan.provisional.then(|| source::shown_source(settings));
     // The provider is asked on a journal of its own, which goes again.
-    let folder = tempfile::tempdir().map_err(|error| {
+    let directory = tempfile::tempdir().map_err(|error| {
         Error::new(Stage::Disk, "cannot make a temporary folder").caused_by(&error)
     })?;
-    plan.run = folder.path().join("run");
+    plan.run = directory.path().join("run");
     let params = PipelineParams {
         plan,
         plugin,
@@ -166,7 +166,7 @@ fn document(known: &Known<'_>) -> String {
     let space: Vec<Value> = space_needs(plan)
         .into_iter()
         .map(|need| {
-            json!({"folder": need.folder, "needed": need.bytes, "free": free_space(&need.folder)})
+            json!({"folder": need.directory, "needed": need.bytes, "free": free_space(&need.directory)})
         })
         .collect();
     let document = json!({
@@ -207,16 +207,16 @@ fn text(known: &Known<'_>) -> String {
     lines.push(format!("steps         {}", steps(plan).join(" → ")));
     lines.push(format!("artifacts     {}", plan.artifacts.display()));
     for need in space_needs(plan) {
-        let free = free_space(&need.folder)
+        let free = free_space(&need.directory)
             .map_or_else(|| "?".to_owned(), |free| HumanBytes(free).to_string());
         lines.push(format!(
             "space         {} in {}, {free} free",
             HumanBytes(need.bytes),
-            need.folder.display()
+            need.directory.display()
         ));
     }
-    if let Some(folder) = &plan.publish {
-        lines.push(format!("published in  {}", folder.display()));
+    if let Some(directory) = &plan.publish {
+        lines.push(format!("published in  {}", directory.display()));
     }
     lines.extend(estimate_lines(estimate));
     if plan.upload {
@@ -261,9 +261,9 @@ fn estimate_lines(estimate: &Estimate) -> Vec<String> {
     if let Some(most) = estimate.sends_at_most {
         lines.push(format!("sends         at most {}", HumanBytes(most)));
     }
-    if let Some(Temporary { folder, at_most }) = &estimate.temporary {
-        let folder = folder.display();
-        lines.push(format!("temporary     at most {} in {folder}", HumanBytes(*at_most)));
+    if let Some(Temporary { directory, at_most }) = &estimate.temporary {
+        let directory = directory.display();
+        lines.push(format!("temporary     at most {} in {directory}", HumanBytes(*at_most)));
     }
     let told = |seconds| seconds_text(Duration::from_secs(seconds));
     if let (Some(rate), Some(seconds)) = (estimate.bytes_per_second, estimate.seconds_at_that_rate)

@@ -205,9 +205,9 @@ fn earlier(words: &[String], environment: &Environment) -> Result<(Resumed, Vec<
         (Some(name), _) => {
             let run = runs::find(&base, name, &key)?;
             // A run that is named by its path has its files there.
-            let base = run.folder.ancestors().nth(2).unwrap_or(&base);
+            let base = run.directory.ancestors().nth(2).unwrap_or(&base);
             print_line(&adopt::shown(&run, base, environment));
-            drop(Journal::adopt(&run.folder, &key)?);
+            drop(Journal::adopt(&run.directory, &key)?);
             runs::find(base, name, &key)?
         }
         (None, Some(name)) => runs::find(&base, name, &key)?,
@@ -324,7 +324,7 @@ fn remove(
     }
     let scope = adopt::scope(run, base);
     if adopt {
-        drop(Journal::adopt(&run.folder, key)?);
+        drop(Journal::adopt(&run.directory, key)?);
     }
     if !run.resources.is_empty() {
         let leftovers = in_the_cloud(run, &scope, adopt, key, environment, interrupt)?;
@@ -337,13 +337,13 @@ fn remove(
             ));
         }
     }
-    let _alone = Journal::hold(&run.folder)?;
+    let _alone = Journal::hold(&run.directory)?;
     end_publication(run)?;
     remove_unfinished(run);
     if let Some(folder) = run.artifacts.as_ref().filter(|folder| is_below(folder, base)) {
         artifacts::remove_left(folder, base);
     }
-    artifacts::remove_run(&run.folder, base);
+    artifacts::remove_run(&run.directory, base);
     super::print(&format!("{}  removed\n", run.id));
     Ok(())
 }
@@ -352,7 +352,7 @@ fn remove(
 fn end_publication(run: &Run) -> Result<()> {
     let is_released = finishes(run);
     if let Some(path) = run.statement.as_ref().filter(|_| is_released) {
-        publish_statement(&run.folder, path)?;
+        publish_statement(&run.directory, path)?;
     }
     let Some(directory) = run.build.image_dir.as_deref().map(Path::new) else { return Ok(()) };
     if !Publication::is_pending(directory, &run.id) {
@@ -408,7 +408,7 @@ fn in_the_cloud(
     };
     let reporter = Arc::new(Reporter::new(OutputMode::None));
     let open = if adopt { Journal::adopt } else { Journal::open };
-    let journal = open(&run.folder, key)?;
+    let journal = open(&run.directory, key)?;
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
     clean(run, journal, scope, plugin, settings, reporter, Arc::clone(interrupt))
 }

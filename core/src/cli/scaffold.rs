@@ -45,10 +45,10 @@ pub(super) fn command() -> Command {
 pub(super) fn run(words: &ArgMatches) -> Result<()> {
     let name = words.get_one::<String>("NAME").map(String::as_str).unwrap_or_default();
     check_name(name)?;
-    let sdk = words.get_one::<PathBuf>("SDK").map(|path| sdk_folder(path)).transpose()?;
+    let sdk = words.get_one::<PathBuf>("SDK").map(|path| sdk_directory(path)).transpose()?;
     let parent = words.get_one::<PathBuf>("PATH").map_or(Path::new("."), PathBuf::as_path);
-    let folder = parent.join(format!("build-image-provider-{name}"));
-    write(&folder, name, sdk.as_deref())?;
+    let directory = parent.join(format!("build-image-provider-{name}"));
+    write(&directory, name, sdk.as_deref())?;
     let file = plugin_file_name(name);
     super::print(&format!(
         "provider `{name}` in {}\n\
@@ -57,7 +57,7 @@ pub(super) fn run(words: &ArgMatches) -> Result<()> {
          cargo test\n\
          cargo build --release\n\
          build-image --disk disk.raw --provider-file target/release/{file} -p {name}\n",
-        folder.display(),
+        directory.display(),
     ));
     Ok(())
 }
@@ -93,26 +93,26 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 /// The contract's directory, absolute.
-fn sdk_folder(path: &Path) -> Result<PathBuf> {
+fn sdk_directory(path: &Path) -> Result<PathBuf> {
     let manifest = fs::read_to_string(path.join("Cargo.toml")).unwrap_or_default();
     let found = manifest.lines().any(|line| line.trim() == format!("name = \"{SDK}\""));
     match path.canonicalize().ok().filter(|_| found) {
-        Some(folder) => Ok(folder),
+        Some(directory) => Ok(directory),
         None => Err(Error::usage(format!("`{}` is not the folder of {SDK}", path.display()))
             .hint("name the folder `plugin-api` of build-image's sources, or leave --sdk out")),
     }
 }
 
 /// Writes all files, or none.
-fn write(folder: &Path, name: &str, sdk: Option<&Path>) -> Result<()> {
+fn write(directory: &Path, name: &str, sdk: Option<&Path>) -> Result<()> {
     let failed = |error: std::io::Error| {
-        Error::new(Stage::Disk, format!("cannot write `{}`", folder.display())).caused_by(&error)
+        Error::new(Stage::Disk, format!("cannot write `{}`", directory.display())).caused_by(&error)
     };
-    if folder.symlink_metadata().is_ok() {
-        return Err(Error::usage(format!("`{}` exists already", folder.display()))
+    if directory.symlink_metadata().is_ok() {
+        return Err(Error::usage(format!("`{}` exists already", directory.display()))
             .hint("choose another name or --path, or remove it; nothing was written"));
     }
-    let parent = folder.parent().unwrap_or(Path::new("."));
+    let parent = directory.parent().unwrap_or(Path::new("."));
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     fs::create_dir_all(parent).map_err(failed)?;
     let part = tempfile::Builder::new().prefix(".new-provider").tempdir_in(parent);
@@ -124,7 +124,7 @@ fn write(folder: &Path, name: &str, sdk: Option<&Path>) -> Result<()> {
     }
     fs::set_permissions(part.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .map_err(failed)?;
-    fs::rename(part.path(), folder).map_err(failed)?;
+    fs::rename(part.path(), directory).map_err(failed)?;
     // It has its name now; there is nothing left to remove.
     let _ = part.keep();
     Ok(())
@@ -182,12 +182,12 @@ mod tests {
     #[test]
     fn nothing_is_overwritten() {
         let parent = tempfile::tempdir().unwrap();
-        let folder = parent.path().join("build-image-provider-acme");
-        write(&folder, "acme", None).unwrap();
-        fs::write(folder.join("src/lib.rs"), "mine").unwrap();
-        let error = write(&folder, "acme", None).unwrap_err();
+        let directory = parent.path().join("build-image-provider-acme");
+        write(&directory, "acme", None).unwrap();
+        fs::write(directory.join("src/lib.rs"), "mine").unwrap();
+        let error = write(&directory, "acme", None).unwrap_err();
         assert!(error.message.contains("exists already"), "{error}");
-        assert_eq!(fs::read_to_string(folder.join("src/lib.rs")).unwrap(), "mine");
+        assert_eq!(fs::read_to_string(directory.join("src/lib.rs")).unwrap(), "mine");
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "nothing else is left");
     }
 }

@@ -29,10 +29,10 @@ pub(super) fn completions_parser() -> Command {
 }
 
 pub(super) fn man_parser() -> Command {
-    let folder = Arg::new("FOLDER").value_hint(ValueHint::DirPath);
+    let directory = Arg::new("FOLDER").value_hint(ValueHint::DirPath);
     Command::new("build-image man")
         .about("Prints the manual page; with a folder, writes the pages of all verbs into it.")
-        .arg(folder.help("folder for the pages; it must exist"))
+        .arg(directory.help("folder for the pages; it must exist"))
         .args(flags())
 }
 
@@ -62,16 +62,16 @@ pub(super) fn man(words: &[String], environment: &Environment) -> Result<()> {
     let words = args::normalised(words);
     let Some(matches) = command::matches(man_parser(), &words)? else { return Ok(()) };
     let tree = tree::whole(&loader(&matches, environment)?)?;
-    let Some(folder) = matches.get_one::<String>("FOLDER").map(PathBuf::from) else {
+    let Some(directory) = matches.get_one::<String>("FOLDER").map(PathBuf::from) else {
         let page = page(tree)?;
         super::print_as_is(&String::from_utf8_lossy(&page));
         return Ok(());
     };
     for verb in tree.get_subcommands() {
         let name = format!("build-image-{}", verb.get_name());
-        write(&folder, &name, &page(verb.clone().name(name.clone()))?)?;
+        write(&directory, &name, &page(verb.clone().name(name.clone()))?)?;
     }
-    write(&folder, "build-image", &page(tree)?)
+    write(&directory, "build-image", &page(tree)?)
 }
 
 /// A page in the format of man(7).
@@ -97,8 +97,8 @@ fn page(command: Command) -> Result<Vec<u8>> {
     Ok(page)
 }
 
-fn write(folder: &Path, name: &str, page: &[u8]) -> Result<()> {
-    let path = folder.join(format!("{name}.1"));
+fn write(directory: &Path, name: &str, page: &[u8]) -> Result<()> {
+    let path = directory.join(format!("{name}.1"));
     std::fs::write(&path, page).map_err(|error| {
         Error::new(Stage::Settings, format!("cannot write `{}`", path.display()))
             .caused_by(&error)

@@ -72,8 +72,8 @@ pub fn find_qemu(given: Option<&Path>, environment: &Environment) -> Result<Qemu
         }
         error
     })?;
-    Ok(match environment.cache_folder() {
-        Some(folder) => qemu.with_verdicts(VerdictFile::in_folder(&folder)),
+    Ok(match environment.cache_directory() {
+        Some(directory) => qemu.with_verdicts(VerdictFile::in_directory(&directory)),
         None => qemu,
     })
 }

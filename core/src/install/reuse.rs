@@ -81,8 +81,8 @@ impl InstallFingerprint {
     /// Why others could have changed the disk in this directory, or what is written about it; nothing when neither
     /// is there.
     #[must_use]
-    pub fn doubt(folder: &Path, disk: &Path) -> Option<String> {
-        let record = folder.join(FILE);
+    pub fn doubt(directory: &Path, disk: &Path) -> Option<String> {
+        let record = directory.join(FILE);
         [record.as_path(), disk].into_iter().find_map(|path| match doubt_of(path) {
             Ok(doubt) => doubt.map(|doubt| doubt.to_string()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -95,12 +95,12 @@ impl InstallFingerprint {
     /// # Errors
     /// When the disk is there and cannot be read.
     pub fn is_in(
-        folder: &Path,
+        directory: &Path,
         disk: &Path,
         inputs: &str,
         going_on: &dyn Fn() -> ControlFlow<()>,
     ) -> Result<bool> {
-        let Ok(text) = fs::read(folder.join(FILE)) else { return Ok(false) };
+        let Ok(text) = fs::read(directory.join(FILE)) else { return Ok(false) };
         let Ok(made) = serde_json::from_slice::<Self>(&text) else { return Ok(false) };
         if made.inputs != inputs || disk.metadata().map_or(0, |found| found.len()) != made.size {
             return Ok(false);
@@ -112,8 +112,8 @@ impl InstallFingerprint {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(FILE);
+    pub fn write(&self, directory: &Path) -> Result<()> {
+        let path = directory.join(FILE);
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
         write_whole(&path, text.as_bytes()).map_err(|error| {
             Error::new(Stage::Disk, format!("cannot write `{}`", path.display())).caused_by(&error)
@@ -210,8 +210,8 @@ mod tests {
 
     #[test]
     fn a_disk_is_the_same_with_and_without_holes_and_another_after_any_change() {
-        let folder = tempfile::tempdir().unwrap();
-        let (holes, full) = (folder.path().join("holes"), folder.path().join("full"));
+        let directory = tempfile::tempdir().unwrap();
+        let (holes, full) = (directory.path().join("holes"), directory.path().join("full"));
         let mut file = File::create(&holes).unwrap();
         file.set_len(3 << 20).unwrap();
         for (place, byte) in [(5, 1_u8), (1 << 20, 2), ((3 << 20) - 1, 3)] {
@@ -222,25 +222,25 @@ mod tests {
         let first = content(&holes, &go).unwrap();
         assert_eq!(first, content(&full, &go).unwrap());
         let made = InstallFingerprint::of("in".into(), &holes, &go).unwrap();
-        made.write(folder.path()).unwrap();
-        assert!(InstallFingerprint::is_in(folder.path(), &full, "in", &go).unwrap());
-        assert!(!InstallFingerprint::is_in(folder.path(), &full, "other", &go).unwrap());
+        made.write(directory.path()).unwrap();
+        assert!(InstallFingerprint::is_in(directory.path(), &full, "in", &go).unwrap());
+        assert!(!InstallFingerprint::is_in(directory.path(), &full, "other", &go).unwrap());
         let mut bytes = fs::read(&full).unwrap();
         bytes[2 << 20] = 9;
         fs::write(&full, bytes).unwrap();
-        assert!(!InstallFingerprint::is_in(folder.path(), &full, "in", &go).unwrap());
+        assert!(!InstallFingerprint::is_in(directory.path(), &full, "in", &go).unwrap());
         assert!(
-            !InstallFingerprint::is_in(folder.path(), &folder.path().join("gone"), "in", &go)
+            !InstallFingerprint::is_in(directory.path(), &directory.path().join("gone"), "in", &go)
                 .unwrap()
         );
     }
 
     #[test]
     fn a_file_whose_digest_is_known_is_not_read_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("iso");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("iso");
         fs::write(&path, "first").unwrap();
-        let other = folder.path().join("other");
+        let other = directory.path().join("other");
         fs::write(&other, "other").unwrap();
         let before = path.metadata().unwrap();
         let digests = digests_of_file(&path, &[Algorithm::Sha256], &mut |_| go()).unwrap();
@@ -268,8 +268,8 @@ mod tests {
 
     #[test]
     fn a_stop_is_an_interruption() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = folder.path().join("disk");
+        let directory = tempfile::tempdir().unwrap();
+        let disk = directory.path().join("disk");
         fs::write(&disk, [1; 4096]).unwrap();
         let error = content(&disk, &|| ControlFlow::Break(())).unwrap_err();
         assert_eq!(error.stage, Stage::Interrupted);

@@ -117,8 +117,8 @@ mod tests {
 
     #[test]
     fn a_tree_keeps_hidden_files_blanks_links_and_modes() {
-        let folder = tempfile::tempdir().unwrap();
-        let tree = folder.path().join("tree");
+        let directory = tempfile::tempdir().unwrap();
+        let tree = directory.path().join("tree");
         fs::create_dir_all(tree.join("sub")).unwrap();
         fs::write(tree.join(".hidden file"), "x").unwrap();
         fs::set_permissions(tree.join(".hidden file"), fs::Permissions::from_mode(0o640)).unwrap();
@@ -131,15 +131,15 @@ mod tests {
         assert!(matches!(&additions[2].content, Content::Symlink(target) if target == "/nowhere"));
         assert_eq!(paths[4], ("src/sub/up", 0o777));
         // What was named itself is followed.
-        symlink(&tree, folder.path().join("named")).unwrap();
-        assert_eq!(added(&folder.path().join("named")).unwrap().len(), additions.len());
+        symlink(&tree, directory.path().join("named")).unwrap();
+        assert_eq!(added(&directory.path().join("named")).unwrap().len(), additions.len());
     }
 
     #[test]
     fn what_no_image_can_hold_is_named() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let case = |name: &str| {
-            let tree = folder.path().join(name);
+            let tree = directory.path().join(name);
             fs::create_dir_all(tree.join("sub")).unwrap();
             tree
         };
@@ -156,7 +156,7 @@ mod tests {
             (out, "is a link to `../x`, which is outside"),
             (deep, "is a link to `a/../../../x`"),
             (odd, "is not UTF-8"),
-            (folder.path().join("absent"), "cannot read"),
+            (directory.path().join("absent"), "cannot read"),
         ] {
             let error = added(&tree).unwrap_err();
             assert!(error.message.contains(text), "{error}");

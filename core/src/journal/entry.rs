@@ -34,8 +34,8 @@ pub enum Entry {
         #[serde(default)]
         words: Vec<String>,
         /// Working directory of the command.
-        #[serde(default)]
-        folder: String,
+        #[serde(default, rename = "folder")]
+        working_directory: String,
         /// The settings that decide what is built, in one spelling: a resumed run keeps them.
         #[serde(default)]
         shape: BTreeMap<String, String>,

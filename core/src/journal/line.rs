@@ -161,10 +161,10 @@ pub(super) fn read(text: &[u8], path: &Path) -> Contents {
 }
 
 fn damaged(path: &Path, line: usize, why: &str) -> Error {
-    let folder = path.parent().unwrap_or(path).display();
+    let directory = path.parent().unwrap_or(path).display();
     let text = format!("line {line} of the journal `{}` is damaged", path.display());
     Error { causes: vec![why.to_owned()], ..Error::new(Stage::Disk, text) }.hint(format!(
             "build-image runs lists what the other lines tell of: remove that by hand, look for more of this run in \
-         the cloud, then delete `{folder}`"
+         the cloud, then delete `{directory}`"
     ))
 }

@@ -117,7 +117,7 @@ mod tests {
             sha256: String::new(),
             settings: serde_json::Value::Null,
             words: Vec::new(),
-            folder: String::new(),
+            working_directory: String::new(),
             shape: std::collections::BTreeMap::new(),
             provisional: false,
             build: Box::<Build>::default(),

@@ -455,7 +455,7 @@ fn run_started(plan: &Plan, plugin: &Plugin, settings: Value, words: Vec<String>
         sha256: plugin.sha256.clone(),
         settings,
         words,
-        folder: std::env::current_dir().unwrap_or_default().display().to_string(),
+        working_directory: std::env::current_dir().unwrap_or_default().display().to_string(),
         shape: plan.shape.clone(),
         provisional: plan.provisional,
         build: Box::new(plan.build.clone()),

@@ -52,14 +52,14 @@ impl Pipeline<'_> {
     /// When it cannot be made.
     pub(super) fn prepare_provenance(&self) -> Result<()> {
         let path = self.settings.path(KEY);
-        let Some(folder) = path.as_deref().and_then(Path::parent) else { return Ok(()) };
-        if folder.as_os_str().is_empty() {
+        let Some(directory) = path.as_deref().and_then(Path::parent) else { return Ok(()) };
+        if directory.as_os_str().is_empty() {
             return Ok(());
         }
         let failed = |error: io::Error| {
-            cannot_make(folder, &error).hint(format!("set {KEY} to a file this user may write"))
+            cannot_make(directory, &error).hint(format!("set {KEY} to a file this user may write"))
         };
-        fs::create_dir_all(folder).map_err(failed)
+        fs::create_dir_all(directory).map_err(failed)
     }
 
     /// Whether a statement is wanted.

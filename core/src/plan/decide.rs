@@ -182,7 +182,7 @@ impl Plan {
             file_stem: stem,
             ..Build::default()
         };
-        let base = base_folder(settings)?;
+        let base = base_directory(settings)?;
         Ok(Self {
             platform: platform.to_owned(),
             artifacts: base.join(artifacts_name(&source, platform, settings)),
@@ -269,7 +269,7 @@ fn virtual_size(
 }
 
 /// Directory of all builds' files.
-pub(crate) fn base_folder(settings: &Resolved) -> Result<PathBuf> {
+pub(crate) fn base_directory(settings: &Resolved) -> Result<PathBuf> {
     let base = settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts"));
     settings.absolute(&base)
 }

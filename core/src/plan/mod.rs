@@ -14,6 +14,6 @@ mod source;
 mod space;
 
 pub use decide::{Draws, Installation, MachinePlan, Plan};
-pub(crate) use decide::{base_folder, shape as check_shape};
+pub(crate) use decide::{base_directory, shape as check_shape};
 pub use source::{Hotfix, Source, Unread};
 pub(crate) use space::{check as check_space, free_space, needs as space_needs};

@@ -101,8 +101,8 @@ impl Plan {
             return Err(refused(run, &text).hint("leave -p out"));
         }
         self.keeps_shape(run)?;
-        self.run.clone_from(&run.folder);
-        if let Some(base) = run.folder.ancestors().nth(2) {
+        self.run.clone_from(&run.directory);
+        if let Some(base) = run.directory.ancestors().nth(2) {
             base.clone_into(&mut self.base);
         }
         // A journal that was adopted may name any directory of this host.

@@ -29,7 +29,7 @@ const BLOCK: u64 = 512;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Need {
     /// The directory; it may not exist yet.
-    pub(crate) folder: PathBuf,
+    pub(crate) directory: PathBuf,
     /// Bytes.
     pub(crate) bytes: u64,
     /// Setting that chooses the directory.
@@ -49,8 +49,8 @@ pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
             let disk = grown.min(plan.build.virtual_size);
             let missing = disk.saturating_sub(occupied(&plan.raw_disk()));
             let bytes = plan.minimum_free.unwrap_or(missing);
-            let folder = plan.artifacts.clone();
-            needs.push(Need { folder, bytes, setting: "ARTIFACTS_DIR" });
+            let directory = plan.artifacts.clone();
+            needs.push(Need { directory, bytes, setting: "ARTIFACTS_DIR" });
             disk
         }
         (None, Some(disk)) => disk.occupied,
@@ -58,8 +58,8 @@ pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
         (None, None) => return needs,
     };
     let images = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir());
-    if let Some(folder) = images {
-        needs.push(Need { folder: folder.into(), bytes: image, setting: "IMAGE_DIR" });
+    if let Some(directory) = images {
+        needs.push(Need { directory: directory.into(), bytes: image, setting: "IMAGE_DIR" });
     }
     needs
 }
@@ -69,14 +69,14 @@ pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
 /// # Errors
 /// Every file system that is too full, with what it should hold.
 pub(crate) fn check(plan: &Plan) -> Result<()> {
-    judge(&needs(plan), &|folder| Some((device(folder)?, free_space(folder)?)))
+    judge(&needs(plan), &|directory| Some((device(directory)?, free_space(directory)?)))
 }
 
 /// `look` tells a directory's file system and its free bytes; what cannot be told is not judged.
 fn judge(needs: &[Need], look: &dyn Fn(&Path) -> Option<(u64, u64)>) -> Result<()> {
     let mut systems: Vec<(u64, u64, Vec<&Need>)> = Vec::new();
     for need in needs {
-        let Some((device, free)) = look(&need.folder) else { continue };
+        let Some((device, free)) = look(&need.directory) else { continue };
         match systems.iter_mut().find(|(other, ..)| *other == device) {
             Some((.., same)) => same.push(need),
             None => systems.push((device, free, vec![need])),
@@ -94,11 +94,11 @@ fn judge(needs: &[Need], look: &dyn Fn(&Path) -> Option<(u64, u64)>) -> Result<(
 }
 
 fn told(needs: &[&Need], sum: u64, free: u64) -> String {
-    let one = |need: &&Need| format!("`{}` {}", need.folder.display(), HumanBytes(need.bytes));
-    let folders: Vec<String> = needs.iter().map(one).collect();
+    let one = |need: &&Need| format!("`{}` {}", need.directory.display(), HumanBytes(need.bytes));
+    let directories: Vec<String> = needs.iter().map(one).collect();
     let together =
         if needs.len() > 1 { format!(", together {}", HumanBytes(sum)) } else { String::new() };
-    format!("{} needed{together}, {} free", folders.join(" and "), HumanBytes(free))
+    format!("{} needed{together}, {} free", directories.join(" and "), HumanBytes(free))
 }
 
 fn hint(needs: &[&Need]) -> String {
@@ -107,17 +107,17 @@ fn hint(needs: &[&Need]) -> String {
 }
 
 /// The nearest directory above that exists.
-fn existing(folder: &Path) -> Option<&Path> {
-    folder.ancestors().find(|folder| folder.exists())
+fn existing(directory: &Path) -> Option<&Path> {
+    directory.ancestors().find(|directory| directory.exists())
 }
 
-fn device(folder: &Path) -> Option<u64> {
-    Some(fs::metadata(existing(folder)?).ok()?.dev())
+fn device(directory: &Path) -> Option<u64> {
+    Some(fs::metadata(existing(directory)?).ok()?.dev())
 }
 
 /// Bytes this user may still write to the file system of a directory, which may not exist yet.
-pub(crate) fn free_space(folder: &Path) -> Option<u64> {
-    let system = rustix::fs::statvfs(existing(folder)?).ok()?;
+pub(crate) fn free_space(directory: &Path) -> Option<u64> {
+    let system = rustix::fs::statvfs(existing(directory)?).ok()?;
     Some(system.f_bavail.saturating_mul(system.f_frsize))
 }
 
@@ -125,8 +125,8 @@ pub(crate) fn free_space(folder: &Path) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn need(folder: &str, bytes: u64, setting: &'static str) -> Need {
-        Need { folder: folder.into(), bytes, setting }
+    fn need(directory: &str, bytes: u64, setting: &'static str) -> Need {
+        Need { directory: directory.into(), bytes, setting }
     }
 
     #[test]
@@ -135,8 +135,8 @@ mod tests {
             need("/a/artifacts", 6 << 30, "ARTIFACTS_DIR"),
             need("/a/images", 5 << 30, "IMAGE_DIR"),
         ];
-        let apart = |folder: &Path| {
-            let device = u64::from(folder.ends_with("images"));
+        let apart = |directory: &Path| {
+            let device = u64::from(directory.ends_with("images"));
             Some((device, 10 << 30))
         };
         judge(&needs, &apart).unwrap();
@@ -149,15 +149,15 @@ mod tests {
         );
         let hint = error.problems[0].hint.as_deref().unwrap();
         assert!(hint.contains("ARTIFACTS_DIR or IMAGE_DIR"), "{hint}");
-        let error = judge(&needs, &|folder| Some((apart(folder)?.0, 1))).unwrap_err();
+        let error = judge(&needs, &|directory| Some((apart(directory)?.0, 1))).unwrap_err();
         assert_eq!(error.problems.len(), 2);
     }
 
     #[test]
-    fn a_folder_that_does_not_exist_yet_lies_where_its_parents_are() {
-        let folder = tempfile::tempdir().unwrap();
-        let absent = folder.path().join("x/y");
-        assert_eq!(device(&absent), device(folder.path()));
+    fn a_directory_that_does_not_exist_yet_lies_where_its_parents_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let absent = directory.path().join("x/y");
+        assert_eq!(device(&absent), device(directory.path()));
         assert!(free_space(&absent).is_some_and(|free| free > 0));
     }
 }

@@ -23,7 +23,7 @@ const PATH_VARIABLE: &str = "BUILD_IMAGE_PROVIDER_PATH";
 /// Directories that are searched, in order.
 #[derive(Clone, Debug, Default)]
 pub struct SearchPath {
-    folders: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
     file: Option<PathBuf>,
 }
 
@@ -91,32 +91,33 @@ impl SearchPath {
     #[must_use]
     pub fn new(
         environment: &Environment,
-        folder: Option<PathBuf>,
+        directory: Option<PathBuf>,
         file: Option<PathBuf>,
         executable: Option<&Path>,
     ) -> Self {
-        let mut folders: Vec<PathBuf> = folder.into_iter().collect();
+        let mut directories: Vec<PathBuf> = directory.into_iter().collect();
         // With rights the caller does not have, the caller's environment decides nothing.
         if !has_more_rights_than_its_caller() {
             if let Some(list) = environment.get(PATH_VARIABLE) {
                 let listed = list.split(':').map(PathBuf::from);
-                folders.extend(listed.filter(|folder| folder.is_absolute()));
+                directories.extend(listed.filter(|directory| directory.is_absolute()));
             }
             let data = environment.get("XDG_DATA_HOME").map(PathBuf::from);
             let data =
                 data.or_else(|| Some(Path::new(environment.get("HOME")?).join(".local/share")));
-            folders.extend(data.map(|data| data.join(SUBFOLDER)));
+            directories.extend(data.map(|data| data.join(SUBFOLDER)));
         }
         if let Some(beside) = executable.and_then(Path::parent) {
-            folders.extend(beside.parent().map(|prefix| prefix.join("lib").join(SUBFOLDER)));
+            directories.extend(beside.parent().map(|prefix| prefix.join("lib").join(SUBFOLDER)));
             // A build tree: plugins lie beside the program.
-            folders.push(beside.to_owned());
+            directories.push(beside.to_owned());
         }
-        folders.push(Path::new("/usr/lib").join(SUBFOLDER));
-        let folders = folders.iter().filter_map(|folder| std::path::absolute(folder).ok());
+        directories.push(Path::new("/usr/lib").join(SUBFOLDER));
+        let directories =
+            directories.iter().filter_map(|directory| std::path::absolute(directory).ok());
         let mut seen = BTreeSet::new();
-        let folders = folders.filter(|folder| seen.insert(folder.clone())).collect();
-        Self { folders, file }
+        let directories = directories.filter(|directory| seen.insert(directory.clone())).collect();
+        Self { directories, file }
     }
 
     /// The file of a provider.
@@ -128,9 +129,9 @@ impl SearchPath {
             return Ok(Candidate::named(name, file));
         }
         let both = [FileKind::Library, FileKind::Program];
-        let candidates = self.folders.iter().flat_map(|folder| {
+        let candidates = self.directories.iter().flat_map(|directory| {
             both.map(|kind| {
-                let path = folder.join(kind.file_name(name));
+                let path = directory.join(kind.file_name(name));
                 Candidate { name: name.to_owned(), path, kind }
             })
         });
@@ -142,15 +143,15 @@ impl SearchPath {
     #[must_use]
     pub fn all(&self) -> Vec<Candidate> {
         let mut found: Vec<Candidate> =
-            self.folders.iter().flat_map(|folder| in_folder(folder)).collect();
+            self.directories.iter().flat_map(|directory| in_directory(directory)).collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
         found
     }
 
     /// The directories, in order.
     #[must_use]
-    pub fn folders(&self) -> &[PathBuf] {
-        &self.folders
+    pub fn directories(&self) -> &[PathBuf] {
+        &self.directories
     }
 
     fn none(&self, name: &str) -> Error {
@@ -158,7 +159,7 @@ impl SearchPath {
             self.all().into_iter().map(|candidate| candidate.name).collect();
         names.dedup();
         let looked: Vec<String> =
-            self.folders.iter().map(|folder| folder.display().to_string()).collect();
+            self.directories.iter().map(|directory| directory.display().to_string()).collect();
         let found = if names.is_empty() {
             "no provider was found".to_owned()
         } else {
@@ -182,8 +183,8 @@ impl SearchPath {
     }
 }
 
-fn in_folder(folder: &Path) -> Vec<Candidate> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+fn in_directory(directory: &Path) -> Vec<Candidate> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     let mut found: Vec<Candidate> = entries
         .flatten()
         .filter_map(|entry| {
@@ -233,30 +234,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_provider_lists_those_found_and_the_folders() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(plugin_file_name("acme")), "").unwrap();
+    fn an_unknown_provider_lists_those_found_and_the_directories() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(plugin_file_name("acme")), "").unwrap();
         let path =
-            SearchPath::new(&Environment::default(), Some(folder.path().to_owned()), None, None);
+            SearchPath::new(&Environment::default(), Some(directory.path().to_owned()), None, None);
         let error = path.find("acmee").unwrap_err();
         assert!(error.causes[0].contains("acme"), "{:?}", error.causes);
-        assert!(error.causes[1].contains(&folder.path().display().to_string()));
+        assert!(error.causes[1].contains(&directory.path().display().to_string()));
         assert_eq!(error.hint.as_deref(), Some("did you mean `-p acme`?"));
     }
 
     #[test]
-    fn the_first_folder_wins_and_the_working_directory_is_never_searched() {
+    fn the_first_directory_wins_and_the_working_directory_is_never_searched() {
         let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        for folder in [&first, &second] {
-            std::fs::write(folder.path().join(plugin_file_name("acme")), "").unwrap();
+        for directory in [&first, &second] {
+            std::fs::write(directory.path().join(plugin_file_name("acme")), "").unwrap();
         }
         let list = format!("{}::relative:.", second.path().display());
         let environment = Environment::of([(PATH_VARIABLE, list.as_str())]);
         let path = SearchPath::new(&environment, Some(first.path().to_owned()), None, None);
         assert_eq!(path.find("acme").unwrap().path, first.path().join(plugin_file_name("acme")));
         let here = std::env::current_dir().unwrap();
-        assert!(!path.folders().contains(&here));
-        assert!(path.folders().iter().all(|folder| !folder.starts_with(&here)));
+        assert!(!path.directories().contains(&here));
+        assert!(path.directories().iter().all(|directory| !directory.starts_with(&here)));
         assert_eq!(path.all().len(), 2);
     }
 
@@ -277,7 +278,7 @@ mod tests {
 
     #[test]
     fn libraries_come_before_programs_and_other_files_are_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for file in [
             "build-image-provider-acme",
             "build-image-provider-acme.sha256",
@@ -287,10 +288,10 @@ mod tests {
             "libbuild_image_provider_acme.so.sha256",
             "build-image-provider-zeta",
         ] {
-            std::fs::write(folder.path().join(file), "").unwrap();
+            std::fs::write(directory.path().join(file), "").unwrap();
         }
         let path =
-            SearchPath::new(&Environment::default(), Some(folder.path().to_owned()), None, None);
+            SearchPath::new(&Environment::default(), Some(directory.path().to_owned()), None, None);
         let all: Vec<(String, FileKind)> =
             path.all().into_iter().map(|found| (found.name, found.kind)).collect();
         let found = |name: &str, kind| (name.to_owned(), kind);

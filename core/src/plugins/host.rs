@@ -46,7 +46,7 @@ struct Source {
     origin: Option<BaseDisk>,
     file_stem: String,
     /// Where images that have to be written are written.
-    folder: PathBuf,
+    directory: PathBuf,
     /// Whether the user watches them being written.
     watched: bool,
     made: Vec<Arc<ImageHandle>>,
@@ -119,9 +119,9 @@ impl RunHost {
     }
 
     /// Where images that have to be written go from now on, and whether their making is shown.
-    pub(crate) fn write_images_to(&self, folder: &Path, watched: bool) {
+    pub(crate) fn write_images_to(&self, directory: &Path, watched: bool) {
         let mut source = lock(&self.disk);
-        folder.clone_into(&mut source.folder);
+        directory.clone_into(&mut source.directory);
         source.watched = watched;
     }
 
@@ -304,7 +304,7 @@ impl Host for RunHost {
             .clone()
             .ok_or_else(|| Error::internal("the disk was asked for before it is there"))?;
         let file_name = with_suffix(&source.file_stem, spec.file_suffix());
-        let dest = source.folder.join(&file_name);
+        let dest = source.directory.join(&file_name);
         let form = origin.form(spec, &dest, &self.control(source.watched))?;
         let (length, length_limit, deferred_prefix_len) = match &form {
             ImageOutput::View(view) => (Some(view.len()), view.len(), 0),

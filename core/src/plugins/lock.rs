@@ -146,11 +146,11 @@ impl Lock {
         let text = serde_json::to_string_pretty(&document).map_err(|error| {
             Error::new(Stage::Bug, "a lock cannot be written").caused_by(&error)
         })?;
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
+        let directory = match path.parent() {
+            Some(directory) if !directory.as_os_str().is_empty() => directory,
             _ => Path::new("."),
         };
-        fs::create_dir_all(folder).map_err(failed)?;
+        fs::create_dir_all(directory).map_err(failed)?;
         let mut file = AtomicFile::with_mode(&path, 0o644).map_err(failed)?;
         writeln!(file, "{text}").and_then(|()| file.commit()).map_err(failed)?;
         Ok(path)
@@ -161,7 +161,7 @@ fn places(config: Option<&Path>, environment: &Environment) -> Vec<PathBuf> {
     let beside = config.map(|config| config.with_file_name(FILE));
     let home = || Some(Path::new(environment.get("HOME")?).join(".config"));
     let user = environment.get("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home);
-    let user = user.map(|folder| folder.join("build-image").join(FILE));
+    let user = user.map(|directory| directory.join("build-image").join(FILE));
     beside.into_iter().chain(user).collect()
 }
 
@@ -204,24 +204,27 @@ mod tests {
         Locked { name: name.to_owned(), sha256: sha256.to_owned(), ..Locked::default() }
     }
 
-    fn open(folder: &Path, required: bool) -> Result<Lock> {
-        Lock::open(None, Some(&folder.join("config.yml")), &Environment::default(), required)
+    fn open(directory: &Path, required: bool) -> Result<Lock> {
+        Lock::open(None, Some(&directory.join("config.yml")), &Environment::default(), required)
     }
 
     #[test]
     fn what_is_locked_must_be_itself_and_the_rest_only_on_demand() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for (required, words) in [(false, None), (true, Some("there is no"))] {
-            let lock = open(folder.path(), required).unwrap();
+            let lock = open(directory.path(), required).unwrap();
             let checked = lock.check(&candidate("a"), "1");
             assert_eq!(
                 checked.map_err(|error| error.message.contains(words.unwrap_or_default())),
                 if required { Err(true) } else { Ok(false) }
             );
         }
-        open(folder.path(), false).unwrap().write(vec![entry("b", "2"), entry("a", "1")]).unwrap();
+        open(directory.path(), false)
+            .unwrap()
+            .write(vec![entry("b", "2"), entry("a", "1")])
+            .unwrap();
         for required in [false, true] {
-            let lock = open(folder.path(), required).unwrap();
+            let lock = open(directory.path(), required).unwrap();
             assert_eq!(lock.entries()[0].name, "a", "sorted");
             assert!(lock.check(&candidate("a"), "1").unwrap());
             let error = lock.check(&candidate("a"), "9").unwrap_err();
@@ -232,26 +235,28 @@ mod tests {
 
     #[test]
     fn the_lock_beside_the_configuration_comes_before_the_users() {
-        let folder = tempfile::tempdir().unwrap();
-        let home = folder.path().join("home");
+        let directory = tempfile::tempdir().unwrap();
+        let home = directory.path().join("home");
         let environment = Environment::of([("HOME", home.to_str().unwrap())]);
         let user = Lock::open(None, None, &environment, false).unwrap();
         let written = user.write(vec![entry("a", "1")]).unwrap();
         assert_eq!(written, home.join(".config/build-image/build-image.lock"));
-        let config = folder.path().join("config.yml");
+        let config = directory.path().join("config.yml");
         let both = || Lock::open(None, Some(&config), &environment, false).unwrap();
         assert_eq!(both().path(), Some(written.as_path()), "the one that exists");
-        let beside = folder.path().join(FILE);
+        let beside = directory.path().join(FILE);
         fs::write(&beside, r#"{"version": 1, "providers": []}"#).unwrap();
         assert_eq!(both().path(), Some(beside.as_path()));
     }
 
     #[test]
     fn a_lock_that_cannot_be_understood_locks_everything() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for text in ["", "{}", r#"{"version": 2, "providers": []}"#] {
-            fs::write(folder.path().join(FILE), text).unwrap();
-            assert!(open(folder.path(), false).unwrap_err().message.contains("build-image.lock"));
+            fs::write(directory.path().join(FILE), text).unwrap();
+            assert!(
+                open(directory.path(), false).unwrap_err().message.contains("build-image.lock")
+            );
         }
     }
 }

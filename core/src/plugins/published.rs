@@ -71,14 +71,14 @@ impl ImageHandle {
     /// Puts the image into a directory, complete or not at all. What is written already is written there.
     pub(crate) fn publish(
         &self,
-        folder: &Path,
+        directory: &Path,
         progress: OnProgress<'_>,
     ) -> Result<Published, DiskError> {
         let in_use = || DiskError::new(Kind::Tool, "the provider still reads the image");
         let form = self.form.lock().unwrap_or_else(PoisonError::into_inner).take();
         match form.ok_or_else(in_use)? {
             ImageOutput::View(view) => {
-                let path = folder.join(&self.file_name);
+                let path = directory.join(&self.file_name);
                 materialise(view.as_ref(), &path, progress)?;
                 Ok(Published { path, length: view.len(), digests: Digests::default() })
             }

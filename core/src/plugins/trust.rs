@@ -128,26 +128,26 @@ mod tests {
     use super::*;
 
     fn plugin(mode: u32) -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("plugin.so");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plugin.so");
         fs::write(&path, "abc").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        (folder, path)
+        (directory, path)
     }
 
     #[test]
     fn a_sound_file_is_hashed() {
-        let (_folder, path) = plugin(0o644);
+        let (_directory, path) = plugin(0o644);
         let sha = trust(&path).unwrap().sha256;
         assert_eq!(sha, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 
     #[test]
-    fn files_and_folders_that_others_may_write_to_are_refused() {
-        let (_folder, path) = plugin(0o646);
+    fn files_and_directories_that_others_may_write_to_are_refused() {
+        let (_directory, path) = plugin(0o646);
         assert!(trust(&path).unwrap_err().message.contains("by everybody"));
-        let (folder, path) = plugin(0o644);
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let (directory, path) = plugin(0o644);
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let error = trust(&path).unwrap_err();
         assert!(
             error.message.contains("its folder") && error.hint.unwrap().starts_with("chmod o-w")
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn folders_that_hold_a_link_on_the_way_count_too() {
-        let (_folder, path) = plugin(0o644);
+        let (_directory, path) = plugin(0o644);
         let outer = tempfile::tempdir().unwrap();
         let (open, link) = (outer.path().join("open"), outer.path().join("link"));
         fs::create_dir(&open).unwrap();
@@ -173,8 +173,8 @@ mod tests {
 
     #[test]
     fn a_sum_beside_the_plugin_must_be_its_own() {
-        let (folder, path) = plugin(0o644);
-        let sum = folder.path().join("plugin.so.sha256");
+        let (directory, path) = plugin(0o644);
+        let sum = directory.path().join("plugin.so.sha256");
         let own = "BA7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         for (text, fits) in [
             (format!("{own}  plugin.so\n"), true),
@@ -191,10 +191,13 @@ mod tests {
 
     #[test]
     fn folders_and_missing_files_are_refused() {
-        let (folder, _) = plugin(0o644);
-        assert!(trust(folder.path()).unwrap_err().message.contains("not a regular file"));
+        let (directory, _) = plugin(0o644);
+        assert!(trust(directory.path()).unwrap_err().message.contains("not a regular file"));
         assert!(
-            trust(&folder.path().join("absent")).unwrap_err().message.contains("cannot be opened")
+            trust(&directory.path().join("absent"))
+                .unwrap_err()
+                .message
+                .contains("cannot be opened")
         );
     }
 }

@@ -17,7 +17,7 @@ const LONGEST: usize = 40;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Top-level directory of the product, such as `/BIGIP1500`; empty in a hotfix, which has none.
-    pub folder: String,
+    pub directory: String,
     /// Whether these are the facts of a hotfix.
     pub hotfix: bool,
     /// `BIG-IP` as the version file says.
@@ -47,17 +47,17 @@ pub fn read_facts(iso: &Iso, path: &Path) -> Result<Facts> {
     };
     let names =
         iso.joliet_root_names().map_err(|error| crate::source::not_accepted(path, error))?;
-    let mut folders = names.iter().filter(|name| is_product_folder(name));
-    let folder = folders.next().ok_or_else(|| {
+    let mut directories = names.iter().filter(|name| is_product_directory(name));
+    let directory = directories.next().ok_or_else(|| {
         refused("no product folder (`BIGIP…`) at its top; this is no BIG-IP installer".to_owned())
     })?;
-    if let Some(second) = folders.next() {
-        return Err(refused(format!("two product folders, `{folder}` and `{second}`")));
+    if let Some(second) = directories.next() {
+        return Err(refused(format!("two product folders, `{directory}` and `{second}`")));
     }
-    let folder = format!("/{folder}");
-    let name = format!("{folder}/VERSION");
+    let directory = format!("/{directory}");
+    let name = format!("{directory}/VERSION");
     let bytes = iso.read(&name, LIMIT).map_err(|error| crate::source::not_accepted(path, error))?;
-    Facts::parse(&folder, &String::from_utf8_lossy(&bytes))
+    Facts::parse(&directory, &String::from_utf8_lossy(&bytes))
         .map_err(|what| refused(format!("its version file `{name}`: {what}")))
 }
 
@@ -89,7 +89,7 @@ pub fn read_hotfix_facts(iso: &Iso, path: &Path, base: &Facts) -> Result<Facts> 
 }
 
 /// `BIGIP1410`, `BIGIQ…`: letters, then digits only.
-fn is_product_folder(name: &str) -> bool {
+fn is_product_directory(name: &str) -> bool {
     let digits = name.strip_prefix("BIGIP").or_else(|| name.strip_prefix("BIGIQ"));
     digits.is_some_and(|digits| digits.chars().all(|letter| letter.is_ascii_digit()))
 }
@@ -114,7 +114,7 @@ impl Facts {
     ///
     /// # Errors
     /// Which line is missing or malformed.
-    pub fn parse(folder: &str, text: &str) -> Result<Self, String> {
+    pub fn parse(directory: &str, text: &str) -> Result<Self, String> {
         let mut lines = Vec::new();
         for (position, line) in text.lines().enumerate() {
             let line = line.trim_end();
@@ -135,7 +135,7 @@ impl Facts {
             |key: &str| optional(key)?.ok_or_else(|| format!("the line `{key}: …` is missing"));
         let version = needed("Version")?;
         Ok(Self {
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
             hotfix: false,
             product: needed("Product")?,
             number: Version::parse(&version)?,
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn product_folders_are_letters_then_digits() {
+    fn product_directories_are_letters_then_digits() {
         for (name, yes) in [
             ("BIGIP1500", true),
             ("BIGIQ", true),
@@ -272,7 +272,7 @@ mod tests {
             ("BIGIP-x", false),
             ("isolinux", false),
         ] {
-            assert_eq!(is_product_folder(name), yes, "{name}");
+            assert_eq!(is_product_directory(name), yes, "{name}");
         }
     }
 }

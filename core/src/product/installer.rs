@@ -107,19 +107,23 @@ impl Installer<'_> {
                 added.push(text("etc/.all_modules_marker", String::new(), 0o644));
             }
         }
-        let mut folders = Vec::new();
+        let mut directories = Vec::new();
         for (number, file) in self.guest.files.iter().enumerate() {
-            let folder = format!("etc/injected_files/file{number}");
-            added.push(Added::Path(format!("{folder}/src"), file.source.clone()));
-            added.push(text(&format!("{folder}/dest"), format!("{}\n", file.destination), 0o644));
+            let directory = format!("etc/injected_files/file{number}");
+            added.push(Added::Path(format!("{directory}/src"), file.source.clone()));
+            added.push(text(
+                &format!("{directory}/dest"),
+                format!("{}\n", file.destination),
+                0o644,
+            ));
             if let Some(mode) = &file.mode {
-                added.push(text(&format!("{folder}/mode"), format!("{mode}\n"), 0o644));
+                added.push(text(&format!("{directory}/mode"), format!("{mode}\n"), 0o644));
             }
-            folders.push(folder);
+            directories.push(directory);
         }
-        let folder = format!("etc/injected_files/file{}", folders.len());
-        added.push(text(&format!("{folder}/src"), self.build_info(), 0o644));
-        added.push(text(&format!("{folder}/dest"), "/build_info.json\n".to_owned(), 0o644));
+        let directory = format!("etc/injected_files/file{}", directories.len());
+        added.push(text(&format!("{directory}/src"), self.build_info(), 0o644));
+        added.push(text(&format!("{directory}/dest"), "/build_info.json\n".to_owned(), 0o644));
         added
     }
 
@@ -286,7 +290,7 @@ mod tests {
     #[test]
     fn the_initrd_gets_what_the_installer_looks_for() {
         let facts = Facts {
-            folder: "/BIGIP1500".into(),
+            directory: "/BIGIP1500".into(),
             hotfix: false,
             product: "BIG-IP".into(),
             version: "15.0.0".into(),

@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn names_of_products_say_project_and_hotfix() {
         let base = Facts {
-            folder: "/BIGIP1414".into(),
+            directory: "/BIGIP1414".into(),
             hotfix: false,
             product: "BIG-IP".into(),
             version: "14.1.4.4".into(),

@@ -15,26 +15,26 @@ use crate::{
 const FILE: &str = "files.txt";
 
 /// Writes the list: length and path of every file, sorted.
-pub(super) fn list(folder: &Path) -> Result<()> {
-    let path = folder.join(FILE);
+pub(super) fn list(directory: &Path) -> Result<()> {
+    let path = directory.join(FILE);
     let failed = |error: std::io::Error| {
         Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
             .caused_by(&error)
             .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
     };
     let mut found = Vec::new();
-    collect(folder, &mut found).map_err(failed)?;
+    collect(directory, &mut found).map_err(failed)?;
     found.sort();
     let mut text = String::new();
     for (name, length) in found {
-        let shown = name.strip_prefix(folder).unwrap_or(&name).display();
+        let shown = name.strip_prefix(directory).unwrap_or(&name).display();
         let _ = writeln!(text, "{length:>14}  {shown}");
     }
     write_whole(&path, text.as_bytes()).map_err(failed)
 }
 
-fn collect(folder: &Path, found: &mut Vec<(PathBuf, u64)>) -> std::io::Result<()> {
-    for entry in fs::read_dir(folder)? {
+fn collect(directory: &Path, found: &mut Vec<(PathBuf, u64)>) -> std::io::Result<()> {
+    for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let metadata = entry.path().symlink_metadata()?;
         if metadata.is_dir() {

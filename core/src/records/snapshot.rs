@@ -43,11 +43,11 @@ const FILES: [&str; 18] = [
 const LIMIT: u64 = 16 << 20;
 
 /// Writes `<log>.snapshot.zip`.
-pub(super) fn write(folder: &Path, log: &Path) -> Result<()> {
+pub(super) fn write(directory: &Path, log: &Path) -> Result<()> {
     let mut name = log.as_os_str().to_owned();
     name.push(".snapshot.zip");
     let log_name = log.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let sources = FILES.map(|name| (name.to_owned(), folder.join(name)));
+    let sources = FILES.map(|name| (name.to_owned(), directory.join(name)));
     let sources = sources.into_iter().chain([(log_name, log.to_owned())]);
     let members = sources.filter_map(|(name, path)| {
         let mut bytes = Vec::new();
@@ -68,7 +68,7 @@ pub(super) fn write(folder: &Path, log: &Path) -> Result<()> {
             .hint("free some space, or set LOG_FILE to a larger file system")
     };
     // It grows where only its owner looks, in a directory that is removed should this process be killed.
-    let work = tempfile::tempdir_in(folder).map_err(failed)?;
+    let work = tempfile::tempdir_in(directory).map_err(failed)?;
     let grown = work.path().join("snapshot.zip");
     let written = zip(members.collect(), &options, &grown, &Control::new());
     written.and_then(|file| file.finish()).map_err(|error| from_disk(Stage::Disk, error))?;

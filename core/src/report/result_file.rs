@@ -46,11 +46,11 @@ impl ResultFile {
             return Err(failed(&io::ErrorKind::IsADirectory.into()));
         }
         let path = std::path::absolute(&self.path).map_err(|error| failed(&error))?;
-        for folder in path.ancestors().skip(1) {
-            match fs::metadata(folder) {
+        for directory in path.ancestors().skip(1) {
+            match fs::metadata(directory) {
                 Ok(metadata) if metadata.is_dir() => {
                     use rustix::fs::{Access, access};
-                    let may = access(folder, Access::WRITE_OK | Access::EXEC_OK);
+                    let may = access(directory, Access::WRITE_OK | Access::EXEC_OK);
                     return may.map_err(|error| failed(&error.into()));
                 }
                 Ok(_) => return Err(failed(&io::ErrorKind::NotADirectory.into())),
@@ -67,9 +67,9 @@ impl ResultFile {
     /// When it cannot be written.
     pub fn write(&self, outcome: &Outcome) -> Result<()> {
         let failed = |error: io::Error| self.failed(Stage::Result, &error);
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or_else(|| Path::new("."));
-        fs::create_dir_all(folder).map_err(failed)?;
+        let directory = self.path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        let directory = directory.unwrap_or_else(|| Path::new("."));
+        fs::create_dir_all(directory).map_err(failed)?;
         let mut file = AtomicFile::with_mode(&self.path, 0o644).map_err(failed)?;
         writeln!(file, "{}", outcome.text()).and_then(|()| file.commit()).map_err(failed)
     }
@@ -101,11 +101,11 @@ mod tests {
 
     #[test]
     fn others_may_read_the_file_as_far_as_the_mask_allows() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("new/r.json");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new/r.json");
         ResultFile::named(path.to_str().unwrap()).write(&Outcome::default()).unwrap();
         // What the mask of this process leaves of 0644 is what an ordinary file gets of it.
-        let ordinary = folder.path().join("ordinary");
+        let ordinary = directory.path().join("ordinary");
         fs::write(&ordinary, "").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), mode(&ordinary) & 0o644);
@@ -116,11 +116,11 @@ mod tests {
 
     #[test]
     fn a_path_that_cannot_be_written_is_seen_before() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("file"), "").unwrap();
-        fs::create_dir(folder.path().join("folder.json")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("file"), "").unwrap();
+        fs::create_dir(directory.path().join("folder.json")).unwrap();
         let probe =
-            |name: &str| ResultFile::named(folder.path().join(name).to_str().unwrap()).probe();
+            |name: &str| ResultFile::named(directory.path().join(name).to_str().unwrap()).probe();
         probe("r.json").unwrap();
         probe("not/yet/there/r.json").unwrap();
         probe("file").unwrap();
@@ -128,7 +128,7 @@ mod tests {
             let error = probe(name).unwrap_err();
             assert!(error.stage == Stage::Settings && error.message.contains(name), "{error}");
         }
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "a probe makes nothing");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "a probe makes nothing");
         let proc = ResultFile::named("/proc/version/x.json").probe().unwrap_err();
         assert_eq!(proc.stage, Stage::Settings);
     }

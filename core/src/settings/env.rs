@@ -48,7 +48,7 @@ impl Environment {
 
     /// Directory for what may be thrown away at any time, by the XDG base directory specification.
     #[must_use]
-    pub fn cache_folder(&self) -> Option<PathBuf> {
+    pub fn cache_directory(&self) -> Option<PathBuf> {
         let named = self.get("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         let base = named.or_else(|| Some(PathBuf::from(self.get("HOME")?).join(".cache")))?;
         Some(base.join("build-image"))
@@ -117,12 +117,12 @@ mod tests {
 
     #[test]
     fn the_cache_is_where_others_have_theirs() {
-        for (variables, folder) in [
+        for (variables, directory) in [
             ([("XDG_CACHE_HOME", "/c"), ("HOME", "/h")], Some("/c/build-image")),
             ([("XDG_CACHE_HOME", "relative"), ("HOME", "/h")], Some("/h/.cache/build-image")),
             ([("XDG_CACHE_HOME", ""), ("HOME", "")], None),
         ] {
-            assert_eq!(Environment::of(variables).cache_folder(), folder.map(PathBuf::from));
+            assert_eq!(Environment::of(variables).cache_directory(), directory.map(PathBuf::from));
         }
     }
 

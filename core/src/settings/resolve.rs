@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_folder_is_expanded_from_every_layer() {
+    fn a_home_directory_is_expanded_from_every_layer() {
         let rows = [Row::new(Setting::new("P", SettingKind::Path, "p"))];
         let home = || Environment::of([("HOME", "/home/me"), ("F5_P", "~/env")]);
         for (cli, file, path) in [

@@ -6,8 +6,8 @@ use super::*;
 
 /// Runs openssl in a directory; `None` when there is none.
 #[expect(clippy::disallowed_methods, reason = "an oracle in a test")]
-fn openssl(folder: &Path, words: &str) -> Option<bool> {
-    let output = Command::new("openssl").args(words.split(' ')).current_dir(folder).output();
+fn openssl(directory: &Path, words: &str) -> Option<bool> {
+    let output = Command::new("openssl").args(words.split(' ')).current_dir(directory).output();
     match output {
         Ok(output) => Some(output.status.success()),
         Err(_) => {
@@ -21,20 +21,20 @@ fn openssl(folder: &Path, words: &str) -> Option<bool> {
 
 /// A directory with a file and, per key, what makes it.
 fn keys(rows: &[(&str, &str)]) -> Option<tempfile::TempDir> {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let content: Vec<u8> = (0..1_100_001_u32).map(|number| number.to_le_bytes()[1]).collect();
-    fs::write(folder.path().join("file"), content).unwrap();
+    fs::write(directory.path().join("file"), content).unwrap();
     for (name, words) in rows {
-        let made = openssl(folder.path(), words)?;
+        let made = openssl(directory.path(), words)?;
         assert!(made, "openssl {words}");
         let public = format!("pkey -in {name} -pubout -out {name}.pub");
-        assert!(openssl(folder.path(), &public)?, "{public}");
+        assert!(openssl(directory.path(), &public)?, "{public}");
     }
-    Some(folder)
+    Some(directory)
 }
 
-fn stream(folder: &Path) -> fs::File {
-    fs::File::open(folder.join("file")).unwrap()
+fn stream(directory: &Path) -> fs::File {
+    fs::File::open(directory.join("file")).unwrap()
 }
 
 const KEYS: [(&str, &str); 7] = [
@@ -52,24 +52,24 @@ const DIGESTS: [&str; 8] =
 
 #[test]
 fn openssl_and_we_agree_on_every_key_and_digest() {
-    let Some(folder) = keys(&KEYS) else { return };
-    let folder = folder.path();
+    let Some(directory) = keys(&KEYS) else { return };
+    let directory = directory.path();
     for ((name, _), digest) in KEYS.iter().flat_map(|key| DIGESTS.map(|digest| (key, digest))) {
         let what = format!("{name} {digest}");
-        let ours = sign(digest, &folder.join(name), &mut stream(folder)).unwrap();
-        fs::write(folder.join("sig"), &ours).unwrap();
+        let ours = sign(digest, &directory.join(name), &mut stream(directory)).unwrap();
+        fs::write(directory.join("sig"), &ours).unwrap();
         let words = format!("dgst -{digest} -verify {name}.pub -signature sig file");
-        assert_eq!(openssl(folder, &words), Some(true), "{what}");
+        assert_eq!(openssl(directory, &words), Some(true), "{what}");
         let words = format!("dgst -{digest} -sign {name} -out sig file");
-        assert_eq!(openssl(folder, &words), Some(true), "{what}");
-        let theirs = fs::read(folder.join("sig")).unwrap();
-        let public = folder.join(format!("{name}.pub"));
-        assert!(verify(digest, &public, &theirs, &mut stream(folder)).unwrap(), "{what}");
+        assert_eq!(openssl(directory, &words), Some(true), "{what}");
+        let theirs = fs::read(directory.join("sig")).unwrap();
+        let public = directory.join(format!("{name}.pub"));
+        assert!(verify(digest, &public, &theirs, &mut stream(directory)).unwrap(), "{what}");
         // Other bytes, another digest, one byte of the signature more or less: none of it is signed.
         assert!(!verify(digest, &public, &theirs, &mut Cursor::new("x")).unwrap(), "{what}");
         let key = PublicKey::read(&public).unwrap();
         let algorithm = Algorithm::named(digest).unwrap();
-        let digest = of_stream(algorithm, &mut stream(folder)).unwrap();
+        let digest = of_stream(algorithm, &mut stream(directory)).unwrap();
         assert!(key.verifies(algorithm, &digest, &theirs), "{what}");
         let longer = [&theirs[..], &[0]].concat();
         for wrong in [&theirs[1..], &theirs[..theirs.len() - 1], &longer, b"", &[0; 5000]] {
@@ -84,16 +84,16 @@ fn openssl_and_we_agree_on_every_key_and_digest() {
 fn large_keys_and_the_old_form_of_public_keys_work() {
     let large = [("large", "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:5120 -out large")];
     // More than the 4096 bits that the library takes unasked.
-    let Some(folder) = keys(&large) else { return };
-    let folder = folder.path();
-    let ours = sign("sha3-512", &folder.join("large"), &mut stream(folder)).unwrap();
+    let Some(directory) = keys(&large) else { return };
+    let directory = directory.path();
+    let ours = sign("sha3-512", &directory.join("large"), &mut stream(directory)).unwrap();
     assert!(
-        verify("SHA3-512", &folder.join("large.pub"), &ours, &mut stream(folder)).unwrap(),
+        verify("SHA3-512", &directory.join("large.pub"), &ours, &mut stream(directory)).unwrap(),
         "a key of 5120 bits"
     );
     let words = "rsa -in large -RSAPublicKey_out -out old.pub";
-    assert_eq!(openssl(folder, words), Some(true));
-    assert!(verify("sha3-512", &folder.join("old.pub"), &ours, &mut stream(folder)).unwrap());
+    assert_eq!(openssl(directory, words), Some(true));
+    assert!(verify("sha3-512", &directory.join("old.pub"), &ours, &mut stream(directory)).unwrap());
 }
 
 /// Reads a key as public or private; the error's text.
@@ -114,16 +114,16 @@ fn keys_that_cannot_be_used_say_what_to_do() {
         ("k1", "ecparam -name secp256k1 -genkey -out k1"),
         ("rsa", "genrsa -out rsa 2048"),
     ];
-    let Some(folder) = keys(&rows) else { return };
-    let folder = folder.path();
+    let Some(directory) = keys(&rows) else { return };
+    let directory = directory.path();
     for words in [
         "pkcs8 -topk8 -in ok -out locked -passout pass:x",
         "ec -in ok -aes128 -out locked1 -passout pass:x",
         "req -x509 -new -key rsa -subj /CN=x -out cert",
     ] {
-        assert_eq!(openssl(folder, words), Some(true), "{words}");
+        assert_eq!(openssl(directory, words), Some(true), "{words}");
     }
-    let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.join(name), text).unwrap();
     write("text", "hello");
     write("half", "-----BEGIN PUBLIC KEY-----\nAAAA\n");
     write("wrong", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n");
@@ -146,7 +146,7 @@ fn keys_that_cannot_be_used_say_what_to_do() {
         ("absent", false, &["cannot read", "No such file"]),
         ("", true, &["cannot read"]),
     ] {
-        let text = refusal(&folder.join(name), private);
+        let text = refusal(&directory.join(name), private);
         for part in texts {
             assert!(text.contains(part), "{name}: {text}");
         }

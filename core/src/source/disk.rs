@@ -225,7 +225,7 @@ fn unpack(
     packing: Packing,
     digests: Option<Digests>,
 ) -> Result<Opened> {
-    let workplace = Workplace::make(&plan::base_folder(context.settings)?)?;
+    let workplace = Workplace::make(&plan::base_directory(context.settings)?)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let total = fs::metadata(path).map_or(0, |file| file.len());
     context.reporter.begin("unpack", &format!("unpacking {name} ({})", packing.name()));
@@ -242,7 +242,7 @@ fn unpack(
             ControlFlow::Continue(())
         }
     };
-    let unpacked = packed::unpack(path, &workplace.folder, &mut seen);
+    let unpacked = packed::unpack(path, &workplace.directory, &mut seen);
     context.reporter.clear();
     if let Some(error) = failed {
         return Err(error);
@@ -268,24 +268,24 @@ fn not_unpacked(path: &Path, error: build_image_disk::Error) -> Error {
 /// The directory something is unpacked in. Directories that were made for it go again when they are empty.
 #[derive(Debug)]
 struct Workplace {
-    folder: PathBuf,
+    directory: PathBuf,
     made: Vec<PathBuf>,
 }
 
 impl Workplace {
-    fn make(folder: &Path) -> Result<Self> {
-        let made = folder.ancestors().take_while(|folder| !folder.exists());
+    fn make(directory: &Path) -> Result<Self> {
+        let made = directory.ancestors().take_while(|directory| !directory.exists());
         let made: Vec<PathBuf> = made.map(Path::to_owned).collect();
-        fs::create_dir_all(folder)
-            .map_err(|error| crate::artifacts::cannot_make(folder, &error))?;
-        Ok(Self { folder: folder.to_owned(), made })
+        fs::create_dir_all(directory)
+            .map_err(|error| crate::artifacts::cannot_make(directory, &error))?;
+        Ok(Self { directory: directory.to_owned(), made })
     }
 }
 
 impl Drop for Workplace {
     fn drop(&mut self) {
-        for folder in &self.made {
-            if fs::remove_dir(folder).is_err() {
+        for directory in &self.made {
+            if fs::remove_dir(directory).is_err() {
                 break;
             }
         }

@@ -21,7 +21,7 @@ const MODE: u32 = 0o644;
 /// What could not be downloaded.
 pub(crate) fn fetch(
     files: &mut [Injected],
-    folder: &Path,
+    directory: &Path,
     manner: DownloadOptions,
     reporter: &Reporter,
     interrupt: &Interrupt,
@@ -32,7 +32,7 @@ pub(crate) fn fetch(
     let downloader = Downloader::new(manner.for_injected(), reporter, interrupt)?;
     for (number, file) in files.iter_mut().enumerate() {
         let Some(url) = &file.url else { continue };
-        let path = folder.join(format!("injected{number}"));
+        let path = directory.join(format!("injected{number}"));
         let length = downloader.fetch_into(url, &path).map_err(|error| Error {
             message: format!("UPDATE_IMAGE_FILES, entry {}: {}", number + 1, error.message),
             ..error

@@ -103,8 +103,8 @@ fn neighbour(missing: &Path) -> Option<String> {
     if missing.exists() {
         return None;
     }
-    let folder = missing.parent()?.read_dir().ok()?;
-    let names = folder.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let directory = missing.parent()?.read_dir().ok()?;
+    let names = directory.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let likeness = |name: &String| strsim::jaro_winkler(name, wanted);
     let alike = names.filter(|name| strsim::damerau_levenshtein(name, wanted) <= 3);
     alike.filter(|name| likeness(name) > 0.8).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))

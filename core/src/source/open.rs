@@ -76,7 +76,7 @@ fn here(context: &SourceContext<'_>, address: &Address, wanted: &[Algorithm]) ->
     match address {
         Address::File(path) => Ok(Here { path: path.clone(), digests: None, fetched: None }),
         Address::Url(url) => {
-            let store = plan::base_folder(context.settings)?.join(DOWNLOADS);
+            let store = plan::base_directory(context.settings)?.join(DOWNLOADS);
             let Download { path, digests, slot } =
                 context.downloader()?.fetch(url, &store, wanted)?;
             Ok(Here { path, digests, fetched: Some((url.clone(), slot)) })
@@ -214,7 +214,7 @@ fn iso(reporter: Option<&Reporter>, path: &Path, facts: Facts) -> Result<(Facts,
     let iso = open_iso(path)?;
     facts.check_age(path)?;
     install::check_boot(&iso)?;
-    let name = format!("{}/install/ve.info.json", facts.folder);
+    let name = format!("{}/install/ve.info.json", facts.directory);
     let info = match iso.read(&name, VE_INFO_LIMIT) {
         Ok(text) => VeInfo::parse(&text).map_err(|what| {
             Error::new(Stage::Source, format!("`{}`: `{name}`: {what}", path.display()))

@@ -32,7 +32,7 @@ pub(super) struct Job {
     pub(super) probe: Probe,
     pub(super) file: PathBuf,
     /// A directory of its own.
-    pub(super) folder: PathBuf,
+    pub(super) directory: PathBuf,
     pub(super) settings: BTreeMap<String, Value>,
     pub(super) secrets: BTreeMap<String, String>,
     /// The settings lead to a cloud that may be used.
@@ -44,7 +44,7 @@ pub(super) struct Job {
 impl Job {
     /// Notes which step begins, for the case that it is the last.
     pub(super) fn begins(&self, step: &str) {
-        let _ = fs::write(self.folder.join(STEP), step);
+        let _ = fs::write(self.directory.join(STEP), step);
     }
 
     /// Writes the answer, whole or not at all.
@@ -58,10 +58,10 @@ impl Job {
     }
 
     fn write(&self, name: &str, document: &impl Serialize) {
-        let part = self.folder.join("part");
+        let part = self.directory.join("part");
         let text = serde_json::to_vec(document).unwrap_or_default();
         if fs::write(&part, text).is_ok() {
-            let _ = fs::rename(part, self.folder.join(name));
+            let _ = fs::rename(part, self.directory.join(name));
         }
     }
 }
@@ -79,7 +79,7 @@ pub(super) fn run(mut command: Command, job: &Job, limit: Duration) -> Ended {
 
 fn start(command: &mut Command, job: &Job) -> std::io::Result<Child> {
     let output = |name: &str| {
-        File::options().create(true).append(true).open(job.folder.join(name)).map(Stdio::from)
+        File::options().create(true).append(true).open(job.directory.join(name)).map(Stdio::from)
     };
     let mut child = command
         .stdin(Stdio::piped())
@@ -110,7 +110,7 @@ fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
 }
 
 fn ending(job: &Job, status: ExitStatus) -> Ended {
-    let read = |name: &str| fs::read(job.folder.join(name)).ok();
+    let read = |name: &str| fs::read(job.directory.join(name)).ok();
     let answer = read(ANSWER).and_then(|text| serde_json::from_slice::<Answer>(&text).ok());
     if let Some(answer) = answer {
         return Ended::Answered(answer);
@@ -123,12 +123,12 @@ fn ending(job: &Job, status: ExitStatus) -> Ended {
         (Some(signal), _) => format!("the process was ended by {}", signal_name(signal)),
         (None, code) => format!("the process exited with code {}", code.unwrap_or_default()),
     };
-    let last = last_line(&job.folder.join("stderr"));
+    let last = last_line(&job.directory.join("stderr"));
     Ended::Died(format!("{how} while `{}` ran{last}", step(job)))
 }
 
 fn step(job: &Job) -> String {
-    fs::read_to_string(job.folder.join(STEP)).unwrap_or_else(|_| "load".to_owned())
+    fs::read_to_string(job.directory.join(STEP)).unwrap_or_else(|_| "load".to_owned())
 }
 
 fn stuck(job: &Job) -> String {

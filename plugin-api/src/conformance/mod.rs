@@ -153,11 +153,11 @@ impl Suite {
     }
 
     fn probe(&self, probe: Probe) -> std::io::Result<Ended> {
-        let folder = tempfile::Builder::new().prefix("build-image-check").tempdir()?;
+        let directory = tempfile::Builder::new().prefix("build-image-check").tempdir()?;
         let job = Job {
             probe,
             file: std::path::absolute(&self.evidence.file)?,
-            folder: folder.path().to_owned(),
+            directory: directory.path().to_owned(),
             settings: self.settings.clone(),
             secrets: self.secrets.clone(),
             cloud: self.cloud,
@@ -195,9 +195,9 @@ pub fn in_test(package: &str, test: &str, configure: impl FnOnce(Suite) -> Suite
         std::process::exit(code);
     }
     let program = std::env::current_exe().unwrap_or_default();
-    let folder = program.parent().unwrap_or(Path::new(""));
+    let directory = program.parent().unwrap_or(Path::new(""));
     let name = format!("lib{}.so", package.replace('-', "_"));
-    let file = folder.join(&name);
+    let file = directory.join(&name);
     assert!(
         file.exists(),
         "there is no `{}`: the crate needs `crate-type = [\"cdylib\", \"rlib\"]`",

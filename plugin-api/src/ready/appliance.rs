@@ -172,8 +172,8 @@ mod tests {
 
     #[test]
     fn licences_are_files_of_plain_text() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name).display().to_string();
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).display().to_string();
         for (name, content) in [
             ("good", "you may\n".as_bytes()),
             ("empty", b" \n"),

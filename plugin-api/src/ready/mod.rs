@@ -8,7 +8,7 @@
 
 pub mod appliance;
 mod digests;
-pub mod folder;
+pub mod directory;
 pub mod scripted;
 
 pub use build_image_files as files;

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::folder;
+use super::directory;
 use crate::{
     Context, Description, Disk, DiskSpec, Error, Provider, Result, Settings,
     document::{
@@ -78,7 +78,7 @@ impl<T: ScriptedUpload> Provider for T {
     }
 
     fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
-        folder::remove(context, request)
+        directory::remove(context, request)
     }
 }
 
@@ -92,7 +92,7 @@ fn refused_step<T: ScriptedUpload>(provider: &T, step: &str, build: &Build) -> E
 /// A build that wants to upload is refused before the long part; otherwise IMAGE_DIR must be writable.
 fn check(request: &CheckRequest, cloud: &str) -> Finding {
     if !request.online {
-        return folder::check(request);
+        return directory::check(request);
     }
     let script = script_path(&request.build).map_or_else(|_| SUFFIX.to_owned(), shown);
     let error = Error::unsupported(
@@ -114,12 +114,12 @@ fn refused(step: &str, build: &Build, script: &str) -> Error {
 /// Writes the script beside the package and tells the user.
 fn write(context: &Context, build: &Build, script: &str) -> Result<()> {
     let path = script_path(build)?;
-    folder::write_script(context, &path, script)?;
+    directory::write_script(context, &path, script)?;
     context.milestone(format!("to upload and register the image run {}", path.display()))
 }
 
 fn script_path(build: &Build) -> Result<PathBuf> {
-    Ok(folder::path(build)?.join(format!("{}.{SUFFIX}", build.file_stem)))
+    Ok(directory::path(build)?.join(format!("{}.{SUFFIX}", build.file_stem)))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a mapping")]

@@ -21,7 +21,7 @@ use crate::{
 /// A provider of [`crate::ready::scripted`] under test, in a directory of the test's own.
 pub struct ScriptedUploadTest<'a> {
     /// IMAGE_DIR of its builds: exists, is empty.
-    pub folder: &'a Path,
+    pub directory: &'a Path,
     /// Text of its README.md.
     pub readme: &'a str,
     /// Settings of the instance, as key and value.
@@ -32,12 +32,12 @@ pub struct ScriptedUploadTest<'a> {
 
 /// A build with a directory for its image and one tag, whose value needs quoting.
 #[must_use]
-pub fn build_into(folder: &Path) -> Build {
+pub fn build_into(directory: &Path) -> Build {
     Build {
         image_name: "my-image".to_owned(),
         file_stem: "disk.cloud".to_owned(),
         disk_name: "disk".to_owned(),
-        image_dir: Some(folder.display().to_string()),
+        image_dir: Some(directory.display().to_string()),
         tags: [("owner".to_owned(), "it's us".to_owned())].into(),
         ..Build::default()
     }
@@ -81,7 +81,7 @@ impl ScriptedUploadTest<'_> {
     }
 
     fn script_path(&self) -> PathBuf {
-        self.folder.join("disk.cloud.upload.sh")
+        self.directory.join("disk.cloud.upload.sh")
     }
 
     fn description<P: Provider>(&self, wrong: &mut Vec<String>) {
@@ -96,15 +96,15 @@ impl ScriptedUploadTest<'_> {
 
     fn check<P: Provider>(&self, wrong: &mut Vec<String>) -> Result<()> {
         let made: P = self.instance(&Arc::new(MockHost::new()))?;
-        let online = findings(&made, build_into(self.folder), true)?;
+        let online = findings(&made, build_into(self.directory), true)?;
         let refused = online.iter().find(|found| found.kind.as_deref() == Some("unsupported"));
         let hint = refused.and_then(|found| found.hint.clone()).unwrap_or_default();
         let told = hint.contains("--no-upload") && hint.contains("disk.cloud.upload.sh");
         claim(wrong, told, "a build that would upload is not refused with what to do instead");
-        let offline = findings(&made, build_into(self.folder), false)?;
+        let offline = findings(&made, build_into(self.directory), false)?;
         claim(wrong, offline.is_empty(), "a build with --no-upload is refused");
         let image_dir = Some("/nonexistent/images".to_owned());
-        let absent = Build { image_dir, ..build_into(self.folder) };
+        let absent = Build { image_dir, ..build_into(self.directory) };
         let subjects = findings(&made, absent, false)?;
         let named = subjects.iter().any(|found| found.subject == "IMAGE_DIR");
         claim(wrong, named, "a folder that cannot be written to is not found");
@@ -116,7 +116,7 @@ impl ScriptedUploadTest<'_> {
         let made: P = self.instance(&host)?;
         let (said, script) = (P::describe().disk, self.script_path());
         for (published, spec) in [(false, said.spec), (true, said.package.unwrap_or_default())] {
-            let build = build_into(self.folder);
+            let build = build_into(self.directory);
             let asked = DiskRequest { build, spec, published, ..DiskRequest::default() };
             made.create_disk(&host.context(), &asked)?;
             claim(wrong, script.exists() == published, "the script goes with the package only");
@@ -125,7 +125,7 @@ impl ScriptedUploadTest<'_> {
         claim(wrong, text.contains("my-image"), "the script does not know the image's name");
         let mode = fs::metadata(&script).map_or(0, |found| found.permissions().mode());
         claim(wrong, mode & 0o100 != 0, "the script cannot be run");
-        let entries = fs::read_dir(self.folder).map_or(0, Iterator::count);
+        let entries = fs::read_dir(self.directory).map_or(0, Iterator::count);
         claim(wrong, entries == 1, "there is more beside the package than the script");
         let resources = host.resources();
         let known = resources.len() == 1 && resources.iter().all(|resource| resource.deliverable);
@@ -140,7 +140,7 @@ impl ScriptedUploadTest<'_> {
     fn refusals<P: Provider>(&self, wrong: &mut Vec<String>) -> Result<()> {
         let host = Arc::new(MockHost::new());
         let made: P = self.instance(&host)?;
-        let build = build_into(self.folder);
+        let build = build_into(self.directory);
         let upload = UploadRequest { build: build.clone(), ..UploadRequest::default() };
         let register = RegisterRequest { build, ..RegisterRequest::default() };
         let refused = [
@@ -186,9 +186,9 @@ mod tests {
 
     #[test]
     fn a_provider_that_promises_nothing_is_told_all_of_it() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let trial = ScriptedUploadTest {
-            folder: folder.path(),
+            directory: directory.path(),
             readme: "",
             settings: &[],
             commands: &["cp", "register"],

@@ -20,9 +20,9 @@ fn errors(made: &Aws, build: Build) -> Vec<Finding> {
 
 #[test]
 fn the_promises_of_a_provider_without_upload_are_kept() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a folder");
     let trial = ScriptedUploadTest {
-        folder: folder.path(),
+        directory: directory.path(),
         readme: include_str!("../README.md"),
         settings: &[("AWS_BUCKET", "images".into()), ("AWS_REGION", "eu-central-1".into())],
         commands: &[

@@ -19,9 +19,9 @@ fn errors(made: &Azure, build: Build) -> Vec<Finding> {
 
 #[test]
 fn the_promises_of_a_provider_without_upload_are_kept() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a folder");
     let trial = ScriptedUploadTest {
-        folder: folder.path(),
+        directory: directory.path(),
         readme: include_str!("../README.md"),
         settings: &[
             ("AZURE_STORAGE_CONTAINER_NAME", "images".into()),
@@ -41,13 +41,13 @@ fn the_promises_of_a_provider_without_upload_are_kept() {
 
 #[test]
 fn tags_that_azure_refuses_are_found_before_the_long_part() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a folder");
     let made = instance::<Azure>(&Arc::new(MockHost::new()), &[]).expect("a provider");
     for (key, value, count) in
         [("a/b", "x", 1), ("a=b", "x", 1), ("a", "x\ny", 1), ("a b", "x/y=z", 0)]
     {
         let tags = [(key.to_owned(), value.to_owned())].into();
-        let found = errors(&made, Build { tags, ..build_into(folder.path()) });
+        let found = errors(&made, Build { tags, ..build_into(directory.path()) });
         assert_eq!(found.len(), count, "{key}: {found:?}");
     }
 }

@@ -20,9 +20,9 @@ fn errors(made: &Gce, build: Build) -> Vec<Finding> {
 
 #[test]
 fn the_promises_of_a_provider_without_upload_are_kept() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a folder");
     let trial = ScriptedUploadTest {
-        folder: folder.path(),
+        directory: directory.path(),
         readme: include_str!("../README.md"),
         settings: &[("GCE_BUCKET", "images".into())],
         commands: &[
@@ -38,8 +38,8 @@ fn the_promises_of_a_provider_without_upload_are_kept() {
 
 #[test]
 fn credentials_name_the_project_and_are_not_told() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let key = folder.path().join("key.json");
+    let directory = tempfile::tempdir().expect("a folder");
+    let key = directory.path().join("key.json");
     let json = r#"{"project_id": "my-project", "private_key": "hunter2"}"#;
     fs::write(&key, json).expect("a file");
     for (given, trouble) in [
@@ -53,12 +53,13 @@ fn credentials_name_the_project_and_are_not_told() {
         let host = MockHost::new().with_secret("GOOGLE_APPLICATION_CREDENTIALS", &given);
         let host = Arc::new(host);
         let made = instance::<Gce>(&host, &[]).expect("a provider");
-        let found = errors(&made, build_into(folder.path()));
+        let found = errors(&made, build_into(directory.path()));
         assert_eq!(found.len(), usize::from(trouble.is_some()), "{given}: {found:?}");
         let told = format!("{found:?}");
         assert!(trouble.is_none_or(|text| told.contains(text)), "{told}");
         assert!(!told.contains("hunter2"), "{told}");
-        let upload = UploadRequest { build: build_into(folder.path()), ..UploadRequest::default() };
+        let upload =
+            UploadRequest { build: build_into(directory.path()), ..UploadRequest::default() };
         let error = made.upload(&host.context(), &upload).expect_err("a refusal");
         let hint = error.hint.expect("a hint");
         assert_eq!(hint.contains("my-project"), trouble.is_none(), "{hint}");
@@ -68,11 +69,11 @@ fn credentials_name_the_project_and_are_not_told() {
 
 #[test]
 fn tags_that_cannot_be_labels_are_found_before_the_long_part() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a folder");
     let made = instance::<Gce>(&Arc::new(MockHost::new()), &[]).expect("a provider");
     for (key, count) in [("Owner", 1), ("1st", 1), ("a.b", 1), ("a_b-1", 0)] {
         let tags = [(key.to_owned(), "Any Value".to_owned())].into();
-        let found = errors(&made, Build { tags, ..build_into(folder.path()) });
+        let found = errors(&made, Build { tags, ..build_into(directory.path()) });
         assert_eq!(found.len(), count, "{key}: {found:?}");
     }
 }

@@ -11,7 +11,7 @@ use build_image_plugin_api::{
         Registered, UploadRequest, Uploaded,
     },
     export_provider,
-    ready::folder,
+    ready::directory,
 };
 
 /// The provider.
@@ -27,7 +27,7 @@ impl Provider for Qcow2 {
     }
 
     fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
-        Ok(CheckReport { findings: vec![folder::check(request)], ..CheckReport::default() })
+        Ok(CheckReport { findings: vec![directory::check(request)], ..CheckReport::default() })
     }
 
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
@@ -41,15 +41,15 @@ impl Provider for Qcow2 {
     }
 
     fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {
-        folder::write(context, request)
+        directory::write(context, request)
     }
 
     fn register(&self, _: &Context, request: &RegisterRequest) -> Result<Registered> {
-        Ok(folder::registered(request))
+        Ok(directory::registered(request))
     }
 
     fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
-        folder::remove(context, request)
+        directory::remove(context, request)
     }
 }
 

@@ -11,11 +11,11 @@ use build_image_plugin_api::{
 };
 use build_image_provider_qcow2::Qcow2;
 
-fn build(folder: &Path) -> Build {
+fn build(directory: &Path) -> Build {
     Build {
         image_name: "img".into(),
         file_stem: "img".into(),
-        image_dir: Some(folder.display().to_string()),
+        image_dir: Some(directory.display().to_string()),
         ..Build::default()
     }
 }
@@ -38,22 +38,22 @@ fn upload(host: &Arc<MockHost>, build: &Build) -> build_image_plugin_api::Result
 
 #[test]
 fn the_disk_is_published_under_the_images_name() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let bytes: Vec<u8> = (0..3_000_000u32).map(|number| (number % 251) as u8).collect();
     let host = Arc::new(MockHost::new().with_disk(bytes.clone()));
-    let id = upload(&host, &build(folder.path())).unwrap();
-    assert_eq!(id, folder.path().join("mock.qcow2").display().to_string());
+    let id = upload(&host, &build(directory.path())).unwrap();
+    assert_eq!(id, directory.path().join("mock.qcow2").display().to_string());
     assert_eq!(fs::read(id).unwrap(), bytes);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
 }
 
 #[test]
 fn a_cancelled_copy_is_removed_and_an_older_file_stays() {
-    let folder = tempfile::tempdir().unwrap();
-    let older = folder.path().join("mock.qcow2");
+    let directory = tempfile::tempdir().unwrap();
+    let older = directory.path().join("mock.qcow2");
     fs::write(&older, "older").unwrap();
     let host = Arc::new(MockHost::new().with_disk(vec![7; 5 << 20]).cancel_after_reads(2));
-    let error = upload(&host, &build(folder.path())).unwrap_err();
+    let error = upload(&host, &build(directory.path())).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Cancelled);
     let context = host.context();
     let resources = host.resources();
@@ -64,11 +64,11 @@ fn a_cancelled_copy_is_removed_and_an_older_file_stays() {
     assert_eq!((answer.removed.len(), answer.remaining.len()), (1, 0));
     assert!(host.resources().is_empty());
     assert_eq!(fs::read_to_string(older).unwrap(), "older");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_found_before_the_long_work() {
+fn a_directory_that_is_not_there_is_found_before_the_long_work() {
     let host = Arc::new(MockHost::new());
     let build = build(Path::new("/nonexistent/folder"));
     let request = CheckRequest { build, ..CheckRequest::default() };

@@ -12,10 +12,11 @@ use build_image_provider_vhd::Vhd;
 
 #[test]
 fn the_package_is_published_and_its_location_told() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a folder");
     let host = Arc::new(MockHost::new().with_disk(vec![7; 3_000_000]));
     let context = host.context();
-    let build = Build { image_dir: Some(folder.path().display().to_string()), ..Build::default() };
+    let build =
+        Build { image_dir: Some(directory.path().display().to_string()), ..Build::default() };
     let spec = Vhd::describe().disk.package.expect("a package");
     let asked =
         DiskRequest { build: build.clone(), spec, published: true, ..DiskRequest::default() };
@@ -25,15 +26,15 @@ fn the_package_is_published_and_its_location_told() {
     let uploaded = Vhd.upload(&context, &sent).expect("a file");
     let request = RegisterRequest { build, uploaded, ..RegisterRequest::default() };
     let registered = Vhd.register(&context, &request).expect("an image");
-    let location = folder.path().join("mock.zip").display().to_string();
+    let location = directory.path().join("mock.zip").display().to_string();
     assert_eq!(registered.facts["location"], location);
     assert_eq!(fs::read(location).expect("the file").len(), 3_000_000);
 }
 
 #[test]
-fn a_look_at_a_folder_that_is_not_there_makes_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let absent = folder.path().join("images");
+fn a_look_at_a_directory_that_is_not_there_makes_nothing() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let absent = directory.path().join("images");
     for (dry_run, severity) in [(true, Severity::Ok), (false, Severity::Error)] {
         let build = Build { image_dir: Some(absent.display().to_string()), ..Build::default() };
         let request = CheckRequest { build, dry_run, ..CheckRequest::default() };

@@ -11,7 +11,7 @@ use build_image_plugin_api::{
         RegisterRequest, Registered, UploadRequest, Uploaded,
     },
     export_provider,
-    ready::{appliance, folder},
+    ready::{appliance, directory},
 };
 
 use crate::describe::{DIGEST, EULA, PROPERTIES};
@@ -61,7 +61,7 @@ impl Provider for Vmware {
     }
 
     fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
-        let mut findings = vec![folder::check(request)];
+        let mut findings = vec![directory::check(request)];
         match self.eula() {
             Ok(None) => {}
             Ok(Some(_)) => findings.push(Finding::ok(EULA, "the licence text can be read")),
@@ -81,15 +81,15 @@ impl Provider for Vmware {
     }
 
     fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {
-        folder::write(context, request)
+        directory::write(context, request)
     }
 
     fn register(&self, _: &Context, request: &RegisterRequest) -> Result<Registered> {
-        Ok(folder::registered(request))
+        Ok(directory::registered(request))
     }
 
     fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
-        folder::remove(context, request)
+        directory::remove(context, request)
     }
 }
 

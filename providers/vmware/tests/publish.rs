@@ -15,11 +15,11 @@ fn provider(host: &Arc<MockHost>, pairs: &[(&str, serde_json::Value)]) -> Result
     Vmware::create(&host.context(), Settings::from_values(values.collect()))
 }
 
-fn build(folder: &Path, version: &str) -> Build {
+fn build(directory: &Path, version: &str) -> Build {
     let product = [("name", "BIG-IP"), ("version", version), ("build", "0.0.1")];
     Build {
         disk_name: "BIGIP".into(),
-        image_dir: Some(folder.display().to_string()),
+        image_dir: Some(directory.display().to_string()),
         product: product.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         ..Build::default()
     }
@@ -27,8 +27,8 @@ fn build(folder: &Path, version: &str) -> Build {
 
 #[test]
 fn the_machine_holds_what_the_settings_ask_for() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let text = folder.path().join("eula.txt");
+    let directory = tempfile::tempdir().expect("a folder");
+    let text = directory.path().join("eula.txt");
     fs::write(&text, "you may\n").expect("a file");
     let host = Arc::new(MockHost::new().with_disk(vec![1; 10]));
     let pairs =
@@ -36,7 +36,7 @@ fn the_machine_holds_what_the_settings_ask_for() {
     let old = ("OVA_MANIFEST_DIGEST", "SHA1".into());
     let made = provider(&host, &[&pairs[..], &[old]].concat()).expect("a provider");
     let spec = Vmware::describe().disk.package.expect("a package");
-    let build = build(folder.path(), "16.1.4");
+    let build = build(directory.path(), "16.1.4");
     let asked = DiskRequest { build, spec, published: true, ..DiskRequest::default() };
     let disk = made.create_disk(&host.context(), &asked).expect("a disk");
     assert_eq!(disk.file_name, "mock.ova");
@@ -49,7 +49,7 @@ fn the_machine_holds_what_the_settings_ask_for() {
 
 #[test]
 fn what_cannot_be_put_into_the_ova_is_found_before_the_long_part() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a folder");
     let host = Arc::new(MockHost::new());
     let worst = |pairs: &[(&str, serde_json::Value)], build: Build| {
         let request = CheckRequest { build, ..CheckRequest::default() };
@@ -58,13 +58,13 @@ fn what_cannot_be_put_into_the_ova_is_found_before_the_long_part() {
         report.findings.into_iter().max_by_key(|finding| finding.severity).expect("a finding")
     };
     let properties = ("OVA_PROP_NET_USER", true.into());
-    let refused = worst(std::slice::from_ref(&properties), build(folder.path(), "15.1.2"));
+    let refused = worst(std::slice::from_ref(&properties), build(directory.path(), "15.1.2"));
     assert_eq!(refused.severity, Severity::Error);
     assert!(refused.message.contains("15.1.2") && refused.hint.is_some(), "{refused:?}");
-    let plain = Build { product: Default::default(), ..build(folder.path(), "") };
+    let plain = Build { product: Default::default(), ..build(directory.path(), "") };
     assert_eq!(worst(&[properties], plain).severity, Severity::Warning);
     let absent = ("ADD_OVA_EULA", "/nonexistent/eula.txt".into());
-    let refused = worst(&[absent], build(folder.path(), "16.1.4"));
+    let refused = worst(&[absent], build(directory.path(), "16.1.4"));
     assert!(refused.message.contains("/nonexistent/eula.txt"), "{refused:?}");
 }
 

@@ -14,12 +14,12 @@ pub const LONGEST: u64 = 1 << 42;
 const SECTOR: u64 = 512;
 
 /// A directory of this process among the temporary ones; `tests/fuzz/run` removes it.
-pub fn folder() -> &'static Path {
+pub fn directory() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let folder = std::env::temp_dir().join(format!("fuzz.{}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a folder for inputs is needed");
-        folder
+        let directory = std::env::temp_dir().join(format!("fuzz.{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a folder for inputs is needed");
+        directory
     })
 }
 
@@ -53,7 +53,7 @@ pub fn write(
 ) -> Option<PathBuf> {
     let (len, mut pieces) = pieces(input)?;
     repair(&mut pieces);
-    let path = folder().join(name);
+    let path = directory().join(name);
     let file = File::create(&path).expect("inputs can be written");
     for (offset, bytes) in pieces {
         file.write_all_at(&bytes, offset).expect("inputs can be written");
@@ -64,7 +64,7 @@ pub fn write(
 
 /// Writes a file as it is.
 pub fn write_whole(input: &[u8], name: &str) -> PathBuf {
-    let path = folder().join(name);
+    let path = directory().join(name);
     fs::write(&path, input).expect("inputs can be written");
     path
 }

@@ -72,7 +72,7 @@ fuzz_target!(|input: Input| {
         };
         additions.push(Addition { path: name.text(), mode, content });
     }
-    let dest = sparse::folder().join("initrd");
+    let dest = sparse::directory().join("initrd");
     let _ = fs::remove_file(&dest);
     let Ok(written) = append(&mut &input.base[..], &additions, &dest) else {
         assert!(!dest.exists(), "a refused initrd leaves nothing");

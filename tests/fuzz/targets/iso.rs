@@ -14,20 +14,20 @@ const FOLDERS: usize = 8;
 const BYTES: u64 = 64 << 10;
 
 fn walk<E>(list: impl Fn(&str) -> Result<Vec<Entry>, E>, mut each: impl FnMut(&str, &Entry)) {
-    let mut folders = vec![String::new()];
+    let mut directories = vec![String::new()];
     let mut next = 0;
-    while next < folders.len().min(FOLDERS) {
-        let folder = folders[next].clone();
+    while next < directories.len().min(FOLDERS) {
+        let directory = directories[next].clone();
         next += 1;
-        for entry in list(&folder).unwrap_or_default().into_iter().take(32) {
+        for entry in list(&directory).unwrap_or_default().into_iter().take(32) {
             assert!(
                 !matches!(entry.name.as_str(), "" | "." | "..")
                     && !entry.name.contains(['/', '\0'])
             );
-            let path = format!("{folder}/{}", entry.name);
+            let path = format!("{directory}/{}", entry.name);
             each(&path, &entry);
             if entry.kind == EntryKind::Folder {
-                folders.push(path);
+                directories.push(path);
             }
         }
     }
@@ -37,10 +37,10 @@ fuzz_target!(|input: &[u8]| {
     let Some(path) = sparse::write(input, "x.iso", |_| ()) else { return };
     let Ok(iso) = Iso::open(&path) else { return };
     let _ = (iso.label(), iso.joliet_root_names());
-    walk(|folder| iso.joliet_list(folder), |_, _| ());
+    walk(|directory| iso.joliet_list(directory), |_, _| ());
     let mut files = 0;
     walk(
-        |folder| iso.list(folder),
+        |directory| iso.list(directory),
         |path, entry| {
             files += 1;
             if files > 8 || entry.kind == EntryKind::Folder {

@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|input: &[u8]| {
     let path = sparse::write_whole(input, "x");
     let mut seen = 0;
-    let unpacked = packed::unpack(&path, sparse::folder(), &mut |piece| {
+    let unpacked = packed::unpack(&path, sparse::directory(), &mut |piece| {
         seen += piece.len();
         ControlFlow::Continue(())
     });

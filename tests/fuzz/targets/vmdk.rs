@@ -11,14 +11,14 @@ static BESIDE: Once = Once::new();
 
 fuzz_target!(|input: &[u8]| {
     BESIDE.call_once(|| {
-        let flat = File::create(sparse::folder().join("flat.vmdk")).unwrap();
+        let flat = File::create(sparse::directory().join("flat.vmdk")).unwrap();
         flat.set_len(1 << 20).unwrap();
     });
     // The same bytes as the extent of the descriptor that stays the same, and as the disk itself.
     let Some(path) = sparse::write(input, "x.vmdk", |_| ()) else { return };
     walk::image(&path);
     let text = "# Disk DescriptorFile\nversion=1\ncreateType=\"twoGbMaxExtentSparse\"\nRW 2048 SPARSE \"x.vmdk\"\n";
-    let whole = sparse::folder().join("whole.vmdk");
+    let whole = sparse::directory().join("whole.vmdk");
     fs::write(&whole, text).unwrap();
     walk::image(&whole);
 });

@@ -17,9 +17,9 @@ const ROOT_ARM: &str = "type=B921B045-1DF0-41C3-AF44-4C6F280D3FAE";
 const ROOT_X86: &str = "type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709";
 
 /// A disk of 80 MiB with these partitions; `label` is sfdisk's word for the scheme.
-fn disk(folder: &Path, label: &str, partitions: &[&str]) -> Option<PathBuf> {
+fn disk(directory: &Path, label: &str, partitions: &[&str]) -> Option<PathBuf> {
     let (sfdisk, shell) = (program("sfdisk")?, program("sh")?);
-    let (path, script) = (folder.join("disk"), folder.join("script"));
+    let (path, script) = (directory.join("disk"), directory.join("script"));
     File::create(&path).unwrap().set_len(80 * MIB).unwrap();
     fs::write(&script, format!("label: {label}\n{}\n", partitions.join("\n"))).unwrap();
     let line = "\"$0\" -q --no-reread --no-tell-kernel \"$1\" < \"$2\"";
@@ -34,8 +34,8 @@ fn facts(path: &Path) -> Facts {
 /// Makes a FAT file system with these files in a partition.
 fn fill(path: &Path, start: u64, options: &[&str], files: &[&str]) -> Option<()> {
     let (mkfs, mmd, mcopy) = (program("mkfs.vfat")?, program("mmd")?, program("mcopy")?);
-    let folder = tempfile::tempdir().unwrap();
-    let (image, content) = (folder.path().join("fat"), folder.path().join("content"));
+    let directory = tempfile::tempdir().unwrap();
+    let (image, content) = (directory.path().join("fat"), directory.path().join("content"));
     File::create(&image).unwrap().set_len(40 * MIB).unwrap();
     let mut words: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&image];
     words.extend(options.iter().map(|option| option as &dyn AsRef<std::ffi::OsStr>));
@@ -92,11 +92,11 @@ fn firmware_and_processor_follow_from_the_partitions() {
         ("empty table", "dos", &[""], false, (Scheme::Mbr, false, false, None)),
     ];
     for (name, label, partitions, code, want) in cases {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let partitions: Vec<String> =
             partitions.iter().map(|partition| format!("size=8MiB, {partition}")).collect();
         let partitions: Vec<&str> = partitions.iter().map(String::as_str).collect();
-        let Some(path) = disk(folder.path(), label, &partitions) else { return };
+        let Some(path) = disk(directory.path(), label, &partitions) else { return };
         if code {
             let file = File::options().write(true).open(&path).unwrap();
             file.write_all_at(&[0xeb, 0x63, 0x90], 0).unwrap();
@@ -123,9 +123,9 @@ fn the_boot_loaders_tell_the_processor() {
         (&["-F", "16"], &["::/EFI/BOOT/BOOTX64.EFI", "::/EFI/BOOT/BOOTAA64.EFI"], None),
         (&["-F", "16"], &["::/EFI/debian/BOOTX64.EFI"], None),
     ] {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let esp = format!("start=1MiB, size=40MiB, {ESP}");
-        let Some(path) = disk(folder.path(), "gpt", &[&esp, LINUX]) else { return };
+        let Some(path) = disk(directory.path(), "gpt", &[&esp, LINUX]) else { return };
         let Some(()) = fill(&path, MIB, options, files) else { return };
         let found = facts(&path);
         assert_eq!(found.architecture, want, "{options:?} {files:?}");
@@ -135,9 +135,9 @@ fn the_boot_loaders_tell_the_processor() {
 
 #[test]
 fn a_damaged_table_is_read_from_its_backup_also_on_a_grown_disk() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let first = format!("size=8MiB, {LINUX}");
-    let Some(path) = disk(folder.path(), "gpt", &[&first, LINUX]) else { return };
+    let Some(path) = disk(directory.path(), "gpt", &[&first, LINUX]) else { return };
     let whole = facts(&path);
     assert!(whole.remarks.is_empty(), "{:?}", whole.remarks);
     let file = File::options().write(true).open(&path).unwrap();
@@ -156,9 +156,9 @@ fn a_damaged_table_is_read_from_its_backup_also_on_a_grown_disk() {
 
 #[test]
 fn tables_that_lie_are_remarks_and_never_more() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let esp = format!("start=1MiB, size=40MiB, {ESP}");
-    let Some(path) = disk(folder.path(), "gpt", &[&esp, LINUX]) else { return };
+    let Some(path) = disk(directory.path(), "gpt", &[&esp, LINUX]) else { return };
     let Some(()) = fill(&path, MIB, &["-F", "16"], &["::/EFI/BOOT/BOOTX64.EFI"]) else { return };
     let whole = fs::read(&path).unwrap();
     let fat = index(MIB);
@@ -185,8 +185,8 @@ fn tables_that_lie_are_remarks_and_never_more() {
 
 #[test]
 fn disks_without_a_table_have_no_facts() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x");
     for len in [0, 512, 1024, 1 << 20] {
         fs::write(&path, vec![0; len]).unwrap();
         let found = facts(&path);
@@ -207,9 +207,9 @@ fn disks_without_a_table_have_no_facts() {
 
 #[test]
 fn tables_of_large_sectors_are_found() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let esp = format!("size=8MiB, {ESP}");
-    let Some(path) = disk(folder.path(), "gpt", &[&esp]) else { return };
+    let Some(path) = disk(directory.path(), "gpt", &[&esp]) else { return };
     let small = fs::read(&path).unwrap();
     // The same table, counted in sectors of 4096 bytes.
     let mut large = vec![0; small.len()];

@@ -114,18 +114,18 @@ impl Iso {
     }
 
     fn list_in(&self, root: Root, dialect: Dialect, path: &str) -> Result<Vec<Entry>, Error> {
-        let folder = self.find_in(root, dialect, path)?;
-        if folder.kind == EntryKind::Folder {
-            self.read_folder(&folder, dialect)
+        let directory = self.find_in(root, dialect, path)?;
+        if directory.kind == EntryKind::Folder {
+            self.read_directory(&directory, dialect)
         } else {
             Err(Error::new(Kind::NotFound, format!("`{path}` is no folder in")).at(self.path()))
         }
     }
 
-    fn read_folder(&self, folder: &Entry, dialect: Dialect) -> Result<Vec<Entry>, Error> {
+    fn read_directory(&self, directory: &Entry, dialect: Dialect) -> Result<Vec<Entry>, Error> {
         let mut entries = Vec::new();
-        record::check_length(&self.image, folder.size, folder.extents[0].0)?;
-        for (offset, len) in &folder.extents {
+        record::check_length(&self.image, directory.size, directory.extents[0].0)?;
+        for (offset, len) in &directory.extents {
             let place = Root { offset: *offset, len: *len };
             entries.extend(record::read_directory(&self.image, place, self.volume.block, dialect)?);
         }
@@ -135,7 +135,7 @@ impl Iso {
     fn find_in(&self, root: Root, dialect: Dialect, path: &str) -> Result<Entry, Error> {
         let missing =
             || Error::new(Kind::NotFound, format!("there is no `{path}` in")).at(&self.image.path);
-        let mut folders = vec![Entry {
+        let mut directories = vec![Entry {
             name: "/".to_owned(),
             kind: EntryKind::Folder,
             size: root.len,
@@ -146,18 +146,18 @@ impl Iso {
         let mut links = 0;
         while let Some(name) = todo.pop_front() {
             if name == ".." {
-                folders.truncate((folders.len() - 1).max(1));
+                directories.truncate((directories.len() - 1).max(1));
                 continue;
             }
-            let folder = folders.last().expect("the root is never removed");
-            let entries = self.read_folder(folder, dialect)?;
+            let directory = directories.last().expect("the root is never removed");
+            let entries = self.read_directory(directory, dialect)?;
             let same = |entry: &Entry| match dialect {
                 Dialect::RockRidge(_) => entry.name == name,
                 Dialect::Plain | Dialect::Joliet => entry.name.eq_ignore_ascii_case(&name),
             };
             let entry = entries.into_iter().find(same).ok_or_else(missing)?;
             match &entry.kind {
-                EntryKind::Folder => folders.push(entry),
+                EntryKind::Folder => directories.push(entry),
                 EntryKind::Symlink(target) => {
                     links += 1;
                     if links > MAX_LINKS {
@@ -165,7 +165,7 @@ impl Iso {
                         return Err(self.image.malformed(&message));
                     }
                     if target.starts_with('/') {
-                        folders.truncate(1);
+                        directories.truncate(1);
                     }
                     for part in components(target).rev() {
                         todo.push_front(part);
@@ -175,7 +175,7 @@ impl Iso {
                 EntryKind::File | EntryKind::Other => return Err(missing()),
             }
         }
-        Ok(folders.pop().expect("the root is never removed"))
+        Ok(directories.pop().expect("the root is never removed"))
     }
 }
 

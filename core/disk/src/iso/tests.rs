@@ -22,8 +22,8 @@ fn make(xorriso: &Path, tree: &Path, options: &[&str]) -> PathBuf {
     iso
 }
 
-fn tree(folder: &Path) -> PathBuf {
-    let tree = folder.join("tree");
+fn tree(directory: &Path) -> PathBuf {
+    let tree = directory.join("tree");
     let deep = tree.join("d1/d2/d3/d4/d5/d6/d7/d8/d9/d10");
     fs::create_dir_all(&deep).unwrap();
     fs::create_dir_all(tree.join("isolinux")).unwrap();
@@ -51,8 +51,8 @@ fn tree(folder: &Path) -> PathBuf {
 #[test]
 fn both_trees_are_read() {
     let Some(xorriso) = program("xorriso") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let path = make(&xorriso, &tree(folder.path()), &["-R", "-J", "-joliet-long"]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = make(&xorriso, &tree(directory.path()), &["-R", "-J", "-joliet-long"]);
     let iso = Iso::open(&path).unwrap();
     assert!(iso.has_rock_ridge() && iso.has_joliet());
     assert_eq!(iso.label(), "STAND_IN");
@@ -83,8 +83,8 @@ fn both_trees_are_read() {
 #[test]
 fn what_is_missing_is_named() {
     let Some(xorriso) = program("xorriso") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let tree = tree(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let tree = tree(directory.path());
     let iso = Iso::open(&make(&xorriso, &tree, &["-R"])).unwrap();
     let joliet = iso.joliet_root_names().unwrap_err();
     assert_eq!(joliet.kind(), Kind::Unsupported);
@@ -105,8 +105,8 @@ fn what_is_missing_is_named() {
 
 #[test]
 fn other_files_and_cut_isos_are_told_apart() {
-    let folder = tempfile::tempdir().unwrap();
-    let other = folder.path().join("other.iso");
+    let directory = tempfile::tempdir().unwrap();
+    let other = directory.path().join("other.iso");
     for bytes in [&b""[..], b"<html>", &[0; 100_000]] {
         fs::write(&other, bytes).unwrap();
         let error = Iso::open(&other).unwrap_err();
@@ -114,7 +114,7 @@ fn other_files_and_cut_isos_are_told_apart() {
         assert!(error.to_string().contains("no ISO 9660 volume"));
     }
     let Some(xorriso) = program("xorriso") else { return };
-    let whole = fs::read(make(&xorriso, &tree(folder.path()), &["-R", "-J"])).unwrap();
+    let whole = fs::read(make(&xorriso, &tree(directory.path()), &["-R", "-J"])).unwrap();
     for len in [35_000, 60_000, whole.len() / 2, whole.len() - 1] {
         fs::write(&other, &whole[..len]).unwrap();
         let error = Iso::open(&other).unwrap_err();
@@ -126,13 +126,13 @@ fn other_files_and_cut_isos_are_told_apart() {
 #[test]
 fn no_byte_of_the_tables_can_hurt() {
     let Some(xorriso) = program("xorriso") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let small = folder.path().join("small");
+    let directory = tempfile::tempdir().unwrap();
+    let small = directory.path().join("small");
     fs::create_dir_all(small.join("isolinux")).unwrap();
     fs::write(small.join("isolinux/a file with a long name.cfg"), b"append\n").unwrap();
     symlink("isolinux", small.join("boot")).unwrap();
     let whole = fs::read(make(&xorriso, &small, &["-R", "-J"])).unwrap();
-    let path = folder.path().join("bad.iso");
+    let path = directory.path().join("bad.iso");
     let tables = whole.len().min(90_000);
     let mut good = 0;
     for at in (32_768..tables).filter(|at| whole[*at] != 0) {
@@ -150,14 +150,14 @@ fn no_byte_of_the_tables_can_hurt() {
 }
 
 #[test]
-fn names_which_leave_their_folder_are_refused() {
+fn names_which_leave_their_directory_are_refused() {
     let Some(xorriso) = program("xorriso") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let small = folder.path().join("small");
+    let directory = tempfile::tempdir().unwrap();
+    let small = directory.path().join("small");
     fs::create_dir_all(&small).unwrap();
     fs::write(small.join("abc-marker"), b"x").unwrap();
     let whole = fs::read(make(&xorriso, &small, &["-R", "-J"])).unwrap();
-    let path = folder.path().join("bad.iso");
+    let path = directory.path().join("bad.iso");
     let at = whole.windows(10).position(|window| window == b"abc-marker").unwrap();
     for name in [b"abc/marker", b"../marker1", b"abc\0marker"] {
         let mut bytes = whole.clone();
@@ -171,8 +171,8 @@ fn names_which_leave_their_folder_are_refused() {
 #[test]
 fn a_file_of_several_extents_is_one_file() {
     let Some(xorriso) = program("xorriso") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let small = folder.path().join("small");
+    let directory = tempfile::tempdir().unwrap();
+    let small = directory.path().join("small");
     fs::create_dir_all(&small).unwrap();
     fs::write(small.join("aaa"), noise(1, 4096)).unwrap();
     fs::write(small.join("aab"), noise(2, 1000)).unwrap();
@@ -181,7 +181,7 @@ fn a_file_of_several_extents_is_one_file() {
     let mut bytes = whole;
     let at = bytes.windows(6).position(|window| window == b"AAA.;1").unwrap();
     bytes[at - 33 + 25] |= 0x80;
-    let path = folder.path().join("multi.iso");
+    let path = directory.path().join("multi.iso");
     fs::write(&path, &bytes).unwrap();
     let got = Iso::open(&path).unwrap().read("aab", 1 << 20).unwrap();
     assert!(got == [noise(1, 4096), noise(2, 1000)].concat());
@@ -227,8 +227,8 @@ fn record(flags: u8, area: &[u8]) -> Vec<u8> {
 
 #[test]
 fn directories_cost_what_they_hold() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x.iso");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.iso");
     // Sectors 18 to 48 go on in the next, 49 ends, 50 goes on in itself.
     let mut elsewhere = vec![0; 33 * 2048];
     for sector in (18..49).chain([50]) {
@@ -236,15 +236,15 @@ fn directories_cost_what_they_hold() {
         let next = goes_on(u32::try_from(next).unwrap(), 2048);
         elsewhere[at..at + next.len()].copy_from_slice(&next);
     }
-    let list = |root_len: u32, records: &[Vec<u8>], folder: &str| {
+    let list = |root_len: u32, records: &[Vec<u8>], directory: &str| {
         by_hand(&path, root_len, records, &elsewhere);
-        Iso::open(&path).and_then(|iso| iso.list(folder)).map(|entries| entries.len())
+        Iso::open(&path).and_then(|iso| iso.list(directory)).map(|entries| entries.len())
     };
     let long = || record(0, &goes_on(18, 2048));
     assert_eq!(list(2048, &[long(), record(0, &goes_on(48, 100))], "/").unwrap(), 2);
     assert_eq!(list(64 << 10, &vec![long(); 256], "/").unwrap(), 256);
     let many = [vec![record(0x82, &[]); 20], vec![record(2, &[])]].concat();
-    for (root_len, records, folder, what) in [
+    for (root_len, records, directory, what) in [
         (2048, vec![record(0, &goes_on(18, 2049))], "/", "without end"),
         (2048, vec![record(0, &goes_on(50, 2048))], "/", "without end"),
         // Each is long, and all together are too long.
@@ -254,7 +254,7 @@ fn directories_cost_what_they_hold() {
         // A directory of many pieces is as large as all of them.
         (2048, many, "/A", "not believable"),
     ] {
-        let error = list(root_len, &records, folder).unwrap_err();
+        let error = list(root_len, &records, directory).unwrap_err();
         assert_eq!(error.kind(), Kind::Malformed);
         assert!(error.to_string().contains(what), "{error}");
     }

@@ -58,8 +58,8 @@ fn full() -> Appliance {
 #[test]
 fn what_goes_in_comes_out_of_another_parser() {
     let Some(python) = program("python3") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x.ovf");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.ovf");
     fs::write(&path, full().descriptor(DISK).unwrap()).unwrap();
     let script = r#"
 import sys, xml.etree.ElementTree as tree
@@ -116,8 +116,8 @@ assert len(config) == 5 and config['firmware'] == 'efi' and config['tools.afterP
 #[test]
 fn descriptors_are_well_formed() {
     let Some(xmllint) = program("xmllint") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x.ovf");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.ovf");
     for appliance in [full(), Appliance::new("plain", Product::default())] {
         fs::write(&path, appliance.descriptor(DISK).unwrap()).unwrap();
         run(&xmllint, &[&"--noout", &path]);

@@ -121,9 +121,12 @@ fn read_along(growing: Growing) -> Packed {
 #[test]
 fn qemu_finds_no_fault_in_deflated_qcow2_and_it_is_at_most_a_twentieth_larger_than_qemus() {
     let Some(qemu_img) = program("qemu-img") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, image, theirs) =
-        (folder.path().join("raw"), folder.path().join("image"), folder.path().join("theirs"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, image, theirs) = (
+        directory.path().join("raw"),
+        directory.path().join("image"),
+        directory.path().join("theirs"),
+    );
     for (number, (name, size, data)) in disks().into_iter().enumerate() {
         disk(&raw, size, &data);
         let version = if number % 2 == 0 { Qcow2Version::V3 } else { Qcow2Version::V2 };
@@ -145,8 +148,8 @@ fn qemu_finds_no_fault_in_deflated_qcow2_and_it_is_at_most_a_twentieth_larger_th
 #[test]
 fn qemu_reads_stream_optimized_vmdk() {
     let Some(qemu_img) = program("qemu-img") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, image) = (folder.path().join("raw"), folder.path().join("image.vmdk"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, image) = (directory.path().join("raw"), directory.path().join("image.vmdk"));
     for (name, size, data) in disks() {
         disk(&raw, size, &data);
         let vmdk = vmdk(&raw);
@@ -167,8 +170,8 @@ fn qemu_reads_stream_optimized_vmdk() {
 
 #[test]
 fn threads_do_not_change_a_byte() {
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, image) = (folder.path().join("raw"), folder.path().join("image"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, image) = (directory.path().join("raw"), directory.path().join("image"));
     disk(&raw, 60 * MIB, &[Data::Mixed(7, 150), Data::Text(50 * MIB, 3 * MIB)]);
     let mut first = None;
     for threads in 1..9 {
@@ -184,8 +187,8 @@ fn threads_do_not_change_a_byte() {
 #[test]
 fn every_level_gives_an_image_qemu_reads() {
     let Some(qemu_img) = program("qemu-img") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, image) = (folder.path().join("raw"), folder.path().join("image"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, image) = (directory.path().join("raw"), directory.path().join("image"));
     disk(&raw, 4 * MIB, &[Data::Mixed(1, 40), Data::Text(3 * MIB, MIB)]);
     for level in 1..10 {
         let level = Level::new(level);
@@ -201,8 +204,8 @@ fn every_level_gives_an_image_qemu_reads() {
 
 #[test]
 fn stopping_half_way_leaves_nothing_behind() {
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, image) = (folder.path().join("raw"), folder.path().join("image"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, image) = (directory.path().join("raw"), directory.path().join("image"));
     disk(&raw, 20 * MIB, &[Data::Mixed(0, 320)]);
     let half = || {
         Control::new().with_watch(|progress| {
@@ -219,13 +222,13 @@ fn stopping_half_way_leaves_nothing_behind() {
     for growing in [one, two] {
         assert_eq!(growing.finish().unwrap_err().kind(), Kind::Cancelled);
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
 #[test]
 fn what_no_image_can_hold_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let raw = folder.path().join("raw");
+    let directory = tempfile::tempdir().unwrap();
+    let raw = directory.path().join("raw");
     let stamp = Stamp::new("", 0);
     disk(&raw, 1000, &[]);
     let open = || GuestReader::open_raw(&raw).unwrap();

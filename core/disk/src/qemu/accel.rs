@@ -204,8 +204,8 @@ mod tests {
     fn a_device_which_does_not_open_is_named() {
         let why = opens(Path::new("/nowhere/kvm")).unwrap_err();
         assert!(why.contains("`/nowhere/kvm`"), "{why}");
-        let folder = tempfile::tempdir().unwrap();
-        assert!(opens(folder.path()).is_err(), "a folder is no device to write to");
+        let directory = tempfile::tempdir().unwrap();
+        assert!(opens(directory.path()).is_err(), "a folder is no device to write to");
     }
 
     #[test]

@@ -74,8 +74,8 @@ mod tests {
     use super::*;
 
     fn logged(bytes: &[u8], piece: usize) -> Vec<u8> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
         let mut log = ConsoleLog::open(&path).unwrap();
         for piece in bytes.chunks(piece) {
             log.write(piece).unwrap();

@@ -11,8 +11,8 @@ use crate::testing::{environment, program};
 use crate::{Error, Kind};
 
 /// A program that answers like qemu and then runs `body` as its guest.
-pub(super) fn scripted(folder: &Path, body: &str) -> Qemu {
-    let path = folder.join("qemu");
+pub(super) fn scripted(directory: &Path, body: &str) -> Qemu {
+    let path = directory.join("qemu");
     let script = format!(
         "#!/bin/sh\ncase \"$1\" in\n-version) echo 'QEMU emulator version 9.9.9 (script)'; exit 0;;\n\
          -sandbox) exit 1;;\nesac\n{body}\n"
@@ -86,9 +86,9 @@ fn run_with(qemu: &Qemu, disk: &Path, limits: &Limits, cancelled: &dyn Fn() -> b
 }
 
 fn run_script(body: &str, limits: &Limits) -> Ran {
-    let folder = tempfile::tempdir().unwrap();
-    let qemu = scripted(folder.path(), body);
-    run_with(&qemu, &folder.path().join("d.raw"), limits, &|| false)
+    let directory = tempfile::tempdir().unwrap();
+    let qemu = scripted(directory.path(), body);
+    run_with(&qemu, &directory.path().join("d.raw"), limits, &|| false)
 }
 
 const BOTH: &str =
@@ -181,10 +181,10 @@ fn watchdogs_say_which_one_and_how_long() {
 
 #[test]
 fn a_cancelled_guest_is_gone_with_its_children() {
-    let folder = tempfile::tempdir().unwrap();
-    let pid_file = folder.path().join("pid");
+    let directory = tempfile::tempdir().unwrap();
+    let pid_file = directory.path().join("pid");
     let body = format!("sleep 600 & echo $! > '{}'; echo up; wait", pid_file.display());
-    let qemu = scripted(folder.path(), &body);
+    let qemu = scripted(directory.path(), &body);
     let (stop, asked) = (AtomicBool::new(false), std::cell::Cell::new(None));
     let cancelled = || {
         if pid_file.exists() && !stop.swap(true, Ordering::Relaxed) {
@@ -192,7 +192,7 @@ fn a_cancelled_guest_is_gone_with_its_children() {
         }
         stop.load(Ordering::Relaxed)
     };
-    let ran = run_with(&qemu, &folder.path().join("d.raw"), &PATIENT, &cancelled);
+    let ran = run_with(&qemu, &directory.path().join("d.raw"), &PATIENT, &cancelled);
     assert_eq!(ran.error().kind(), Kind::Cancelled);
     assert!(asked.get().is_some());
     let pid = fs::read_to_string(&pid_file).unwrap();
@@ -229,14 +229,14 @@ fn a_guest_without_room_for_its_disk_is_stopped_before_it_hangs() {
 
 #[test]
 fn a_program_that_is_not_qemu_is_refused_with_a_hint() {
-    let folder = tempfile::tempdir().unwrap();
-    let nowhere = folder.path().join("none");
-    for given in [nowhere.as_path(), Path::new("/bin/true"), folder.path()] {
+    let directory = tempfile::tempdir().unwrap();
+    let nowhere = directory.path().join("none");
+    for given in [nowhere.as_path(), Path::new("/bin/true"), directory.path()] {
         let error = Qemu::find(Some(given), &environment()).unwrap_err();
         assert_eq!(error.kind(), Kind::Tool, "{error}");
         assert!(error.hint().unwrap().contains("install"));
     }
-    let empty = crate::process::Environment::keep([("PATH".into(), folder.path().into())]);
+    let empty = crate::process::Environment::keep([("PATH".into(), directory.path().into())]);
     assert_eq!(Qemu::find(None, &empty).unwrap_err().kind(), Kind::Tool);
 }
 
@@ -256,17 +256,17 @@ fn the_probe_guest_runs_under_tcg() {
 
 #[test]
 fn a_guest_which_does_not_print_the_word_is_not_trusted() {
-    let folder = tempfile::tempdir().unwrap();
-    let qemu = scripted(folder.path(), "echo 'no kvm here' >&2; exit 33");
+    let directory = tempfile::tempdir().unwrap();
+    let qemu = scripted(directory.path(), "echo 'no kvm here' >&2; exit 33");
     let why = qemu.proven(Accel::Kvm, Duration::from_secs(20)).unwrap_err();
     assert!(why.contains("no kvm here"), "{why}");
     let word = String::from_utf8(boot_sector::WORD.to_vec()).unwrap();
-    let qemu = scripted(&subfolder(folder.path()), &format!("echo '{word}'; exit 33"));
+    let qemu = scripted(&subfolder(directory.path()), &format!("echo '{word}'; exit 33"));
     qemu.proven(Accel::Kvm, Duration::from_secs(20)).unwrap();
 }
 
-fn subfolder(folder: &Path) -> PathBuf {
-    let sub = folder.join("sub");
+fn subfolder(directory: &Path) -> PathBuf {
+    let sub = directory.join("sub");
     fs::create_dir(&sub).unwrap();
     sub
 }
@@ -286,13 +286,13 @@ fn the_choice_of_acceleration_has_a_reason() {
 
 #[test]
 fn kvm_is_asked_once_and_remembered() {
-    let folder = tempfile::tempdir().unwrap();
-    let count = folder.path().join("count");
+    let directory = tempfile::tempdir().unwrap();
+    let count = directory.path().join("count");
     // Answers the probe like a guest that runs; notes every call.
     let word = String::from_utf8(boot_sector::WORD.to_vec()).unwrap();
     let body = format!("echo x >>'{}'; echo '{word}'; exit 33", count.display());
-    let qemu = scripted(folder.path(), &body);
-    let qemu = qemu.with_verdicts(VerdictFile::in_folder(&folder.path().join("cache")));
+    let qemu = scripted(directory.path(), &body);
+    let qemu = qemu.with_verdicts(VerdictFile::in_directory(&directory.path().join("cache")));
     let calls = || fs::read_to_string(&count).unwrap_or_default().lines().count();
     let (proven, remembered) = qemu.kvm_verdict(AccelWish::Auto);
     assert!(proven.is_ok() && remembered.is_none(), "{proven:?}");
@@ -311,8 +311,8 @@ fn kvm_is_asked_once_and_remembered() {
 #[test]
 fn real_qemu_takes_a_disk_with_commas_and_blanks_in_its_name() {
     let Some(qemu) = real() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let disk = folder.path().join("a, b,,c=d.raw");
+    let directory = tempfile::tempdir().unwrap();
+    let disk = directory.path().join("a, b,,c=d.raw");
     let mut bytes = boot_sector::sector().to_vec();
     bytes.resize(1 << 20, 0);
     fs::write(&disk, bytes).unwrap();

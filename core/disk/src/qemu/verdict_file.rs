@@ -24,7 +24,7 @@ const LIMIT: u64 = 16 << 10;
 /// A file in a directory of the user's own.
 #[derive(Clone, Debug)]
 pub struct VerdictFile {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 /// A verdict and how old it is.
@@ -37,19 +37,19 @@ pub(super) struct Remembered {
 
 impl VerdictFile {
     /// Keeps its file in this directory, which is made when it is needed.
-    pub fn in_folder(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+    pub fn in_directory(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
     }
 
     fn file(&self) -> PathBuf {
-        self.folder.join("kvm-verdict")
+        self.directory.join("kvm-verdict")
     }
 
     pub(super) fn recall(&self, qemu: &Qemu) -> Option<Remembered> {
         let key = key(qemu)?;
         let file = self.file();
         let metadata = fs::symlink_metadata(&file).ok()?;
-        let private = is_private(&fs::metadata(&self.folder).ok()?) && is_private(&metadata);
+        let private = is_private(&fs::metadata(&self.directory).ok()?) && is_private(&metadata);
         if !private || !metadata.is_file() || metadata.len() > LIMIT {
             return None;
         }
@@ -73,12 +73,12 @@ impl VerdictFile {
         };
         let line = reason.replace('\n', " ");
         if let Err(error) = self.write(&format!("{key}{word} {line}\n")) {
-            tracing::debug!(folder = %self.folder.display(), %error, "verdict not remembered");
+            tracing::debug!(directory = %self.directory.display(), %error, "verdict not remembered");
         }
     }
 
     fn write(&self, text: &str) -> std::io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let mut file = AtomicFile::with_mode(&self.file(), 0o600)?;
         file.write_all(text.as_bytes())?;
         file.commit()
@@ -116,9 +116,9 @@ mod tests {
 
     #[test]
     fn a_verdict_is_remembered_for_one_qemu_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let verdicts = VerdictFile::in_folder(&folder.path().join("new/build-image"));
-        let qemu = scripted(folder.path(), "exit 0");
+        let directory = tempfile::tempdir().unwrap();
+        let verdicts = VerdictFile::in_directory(&directory.path().join("new/build-image"));
+        let qemu = scripted(directory.path(), "exit 0");
         assert_eq!(verdicts.recall(&qemu), None);
         verdicts.store(&qemu, Err("a probe guest\nhangs"));
         let found = verdicts.recall(&qemu).unwrap();
@@ -134,10 +134,10 @@ mod tests {
         let file = fs::File::options().write(true).open(verdicts.file()).unwrap();
         file.set_modified(yesterday).unwrap();
         assert_eq!(verdicts.recall(&qemu), None, "a no does not last for ever");
-        let other = folder.path().join("other");
+        let other = directory.path().join("other");
         fs::create_dir(&other).unwrap();
         assert_eq!(verdicts.recall(&scripted(&other, "exit 0")), None);
-        let changed = scripted(folder.path(), "exit 0; # another build of it");
+        let changed = scripted(directory.path(), "exit 0; # another build of it");
         assert_eq!(verdicts.recall(&changed), None);
         verdicts.store(&changed, Ok("yes"));
         verdicts.forget();
@@ -146,10 +146,10 @@ mod tests {
 
     #[test]
     fn a_file_others_could_have_written_does_not_count() {
-        let folder = tempfile::tempdir().unwrap();
-        let home = folder.path().join("home");
-        let verdicts = VerdictFile::in_folder(&home);
-        let qemu = scripted(folder.path(), "exit 0");
+        let directory = tempfile::tempdir().unwrap();
+        let home = directory.path().join("home");
+        let verdicts = VerdictFile::in_directory(&home);
+        let qemu = scripted(directory.path(), "exit 0");
         verdicts.store(&qemu, Ok("yes"));
         let modes = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((modes(&home), modes(&verdicts.file())), (0o700, 0o600));
@@ -169,7 +169,7 @@ mod tests {
             fs::write(verdicts.file(), broken).unwrap();
             assert_eq!(verdicts.recall(&qemu), None, "{broken}");
         }
-        let elsewhere = folder.path().join("elsewhere");
+        let elsewhere = directory.path().join("elsewhere");
         fs::rename(verdicts.file(), &elsewhere).unwrap();
         fs::write(&elsewhere, text).unwrap();
         symlink(&elsewhere, verdicts.file()).unwrap();

@@ -43,8 +43,8 @@ fn disks() -> Vec<Case> {
 #[test]
 fn qemu_finds_no_fault_and_the_same_bytes() {
     let Some(qemu_img) = program("qemu-img") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, image) = (folder.path().join("raw"), folder.path().join("image.qcow2"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, image) = (directory.path().join("raw"), directory.path().join("image.qcow2"));
     for (name, size, data) in disks() {
         disk(&raw, size, &data);
         let view = Qcow2View::new(&raw).unwrap();
@@ -85,8 +85,8 @@ fn many_from_one(path: &Path, clusters: u64) {
 
 #[test]
 fn refcounts_may_need_more_than_one_block() {
-    let folder = tempfile::tempdir().unwrap();
-    let (source, image) = (folder.path().join("source"), folder.path().join("image"));
+    let directory = tempfile::tempdir().unwrap();
+    let (source, image) = (directory.path().join("source"), directory.path().join("image"));
     many_from_one(&source, 33_000);
     let view = Qcow2View::new(&source).unwrap();
     assert_eq!(view.data_bytes(), 33_000 << 16);
@@ -112,8 +112,8 @@ fn refcounts_may_need_more_than_one_block() {
 
 #[test]
 fn any_piece_is_the_same_as_in_the_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let raw = folder.path().join("raw");
+    let directory = tempfile::tempdir().unwrap();
+    let raw = directory.path().join("raw");
     disk(&raw, 5 * MIB + 512, &[(0, 1), (MIB + 100, 300_000), (5 * MIB, 512)]);
     let view = Qcow2View::new(&raw).unwrap();
     let mut whole = Vec::new();
@@ -139,8 +139,8 @@ fn any_piece_is_the_same_as_in_the_whole() {
 
 #[test]
 fn written_zeros_are_not_stored() {
-    let folder = tempfile::tempdir().unwrap();
-    let raw = folder.path().join("raw");
+    let directory = tempfile::tempdir().unwrap();
+    let raw = directory.path().join("raw");
     let mut bytes = vec![0; 8 << 20];
     bytes[3 << 20] = 1;
     // The last byte of a cluster: a look at its start is not enough.
@@ -152,8 +152,8 @@ fn written_zeros_are_not_stored() {
 
 #[test]
 fn a_qcow2_image_may_be_the_disk_underneath() {
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, image) = (folder.path().join("raw"), folder.path().join("image"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, image) = (directory.path().join("raw"), directory.path().join("image"));
     disk(&raw, 3 * MIB + 512, &[(0, 100_000), (2 * MIB, 5)]);
     materialise(&Qcow2View::new(&raw).unwrap(), &image, &mut all).unwrap();
     for path in [&raw, &image] {
@@ -173,15 +173,15 @@ fn a_qcow2_image_may_be_the_disk_underneath() {
 
 #[test]
 fn a_stopped_or_failed_copy_leaves_nothing_behind() {
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, image) = (folder.path().join("raw"), folder.path().join("image"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, image) = (directory.path().join("raw"), directory.path().join("image"));
     disk(&raw, 3 * MIB, &[(0, 3 << 20)]);
     let view = RawView::open(&raw).unwrap();
     let stopped = materialise(&view, &image, &mut |_| ControlFlow::Break(())).unwrap_err();
     assert_eq!(stopped.kind(), Kind::Cancelled);
-    let nowhere = folder.path().join("no").join("image");
+    let nowhere = directory.path().join("no").join("image");
     assert_eq!(materialise(&view, &nowhere, &mut all).unwrap_err().kind(), Kind::NotFound);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 
     struct Full;
     impl io::Write for Full {
@@ -197,8 +197,8 @@ fn a_stopped_or_failed_copy_leaves_nothing_behind() {
 
 #[test]
 fn a_disk_which_shrinks_under_its_view_is_an_error() {
-    let folder = tempfile::tempdir().unwrap();
-    let raw = folder.path().join("raw");
+    let directory = tempfile::tempdir().unwrap();
+    let raw = directory.path().join("raw");
     disk(&raw, 3 * MIB, &[(0, 3 << 20)]);
     let view = Qcow2View::new(&raw).unwrap();
     File::options().write(true).open(&raw).unwrap().set_len(MIB).unwrap();
@@ -208,8 +208,8 @@ fn a_disk_which_shrinks_under_its_view_is_an_error() {
 
 #[test]
 fn half_sectors_are_refused_for_qcow2_only() {
-    let folder = tempfile::tempdir().unwrap();
-    let raw = folder.path().join("raw");
+    let directory = tempfile::tempdir().unwrap();
+    let raw = directory.path().join("raw");
     disk(&raw, 1000, &[]);
     assert_eq!(Qcow2View::new(&raw).unwrap_err().kind(), Kind::Unsupported);
     assert_eq!(RawView::open(&raw).unwrap().len(), 1000);

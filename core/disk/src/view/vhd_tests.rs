@@ -51,8 +51,8 @@ fn disks() -> Vec<Case> {
 #[test]
 fn qemu_sees_the_same_disk() {
     let Some(qemu_img) = program("qemu-img") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, image) = (folder.path().join("raw"), folder.path().join("image.vhd"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, image) = (directory.path().join("raw"), directory.path().join("image.vhd"));
     for (name, size, data) in disks() {
         disk(&raw, size, &data);
         for (kind, variant) in [(VhdKind::Fixed, "fixed"), (VhdKind::Dynamic, "dynamic")] {
@@ -72,8 +72,8 @@ fn qemu_sees_the_same_disk() {
 #[test]
 fn the_fixed_footer_is_what_qemu_writes_with_force_size() {
     let Some(qemu_img) = program("qemu-img") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, theirs) = (folder.path().join("raw"), folder.path().join("theirs.vhd"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, theirs) = (directory.path().join("raw"), directory.path().join("theirs.vhd"));
     for size in [MIB, 20 << 30, 500 << 30] {
         disk(&raw, size, &[]);
         let option = "subformat=fixed,force_size";
@@ -92,8 +92,8 @@ fn the_fixed_footer_is_what_qemu_writes_with_force_size() {
 
 #[test]
 fn sizes_are_rounded_up_when_asked_and_the_rest_is_zeros() {
-    let folder = tempfile::tempdir().unwrap();
-    let raw = folder.path().join("raw");
+    let directory = tempfile::tempdir().unwrap();
+    let raw = directory.path().join("raw");
     for (size, rounded) in [(512, MIB), (MIB, MIB), (MIB + 1, 2 * MIB), (5 * MIB - 512, 5 * MIB)] {
         disk(&raw, size, &[(size - 1, 1)]);
         for kind in [VhdKind::Fixed, VhdKind::Dynamic] {
@@ -116,8 +116,8 @@ fn sizes_are_rounded_up_when_asked_and_the_rest_is_zeros() {
 
 #[test]
 fn any_piece_is_the_same_as_in_the_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let raw = folder.path().join("raw");
+    let directory = tempfile::tempdir().unwrap();
+    let raw = directory.path().join("raw");
     disk(&raw, 9 * MIB + 512, &[(0, 1), (3 * MIB + 100, 1_300_000), (9 * MIB, 512)]);
     for kind in [VhdKind::Fixed, VhdKind::Dynamic] {
         let view = view(&raw, kind, 512);
@@ -144,8 +144,8 @@ fn any_piece_is_the_same_as_in_the_whole() {
 
 #[test]
 fn disks_no_vhd_can_hold_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let raw = folder.path().join("raw");
+    let directory = tempfile::tempdir().unwrap();
+    let raw = directory.path().join("raw");
     for size in [0, (2040 << 30) + 512] {
         disk(&raw, size, &[]);
         for kind in [VhdKind::Fixed, VhdKind::Dynamic] {
@@ -162,8 +162,8 @@ fn disks_no_vhd_can_hold_are_refused() {
 #[test]
 fn qcow2_comes_in_version_2_as_well() {
     let Some(qemu_img) = program("qemu-img") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, image) = (folder.path().join("raw"), folder.path().join("image.qcow2"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, image) = (directory.path().join("raw"), directory.path().join("image.qcow2"));
     for (name, size, data) in disks() {
         disk(&raw, size, &data);
         let view = Qcow2View::new(&raw).unwrap().with_version(Qcow2Version::V2);

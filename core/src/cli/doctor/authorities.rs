@@ -26,9 +26,9 @@ const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 fn named(environment: &Environment) -> Option<(&'static str, Vec<PathBuf>)> {
     let split = |list: &str| std::env::split_paths(list).collect();
     let file = environment.get("SSL_CERT_FILE").map(|file| vec![PathBuf::from(file)]);
-    let folders = || environment.get("SSL_CERT_DIR").map(split);
+    let directories = || environment.get("SSL_CERT_DIR").map(split);
     file.map(|file| ("SSL_CERT_FILE", file))
-        .or_else(|| folders().map(|folders| ("SSL_CERT_DIR", folders)))
+        .or_else(|| directories().map(|directories| ("SSL_CERT_DIR", directories)))
 }
 
 /// Certificates in a file, or in the files of a directory.
@@ -88,14 +88,14 @@ mod tests {
 
     #[test]
     fn what_the_environment_names_is_what_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("a.pem");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.pem");
         fs::write(&file, format!("{BEGIN}\nAA==\n-----END CERTIFICATE-----\n").repeat(2)).unwrap();
         let text = |path: &Path| path.to_str().unwrap().to_owned();
-        let absent = text(&folder.path().join("absent"));
+        let absent = text(&directory.path().join("absent"));
         for (variable, value, verdict, said) in [
             ("SSL_CERT_FILE", text(&file), Verdict::Ok, "2 certificates"),
-            ("SSL_CERT_DIR", text(folder.path()), Verdict::Ok, "1 certificate"),
+            ("SSL_CERT_DIR", text(directory.path()), Verdict::Ok, "1 certificate"),
             ("SSL_CERT_FILE", absent.clone(), Verdict::Fail, "there is no certificate"),
             ("SSL_CERT_DIR", absent.clone(), Verdict::Fail, "there is no certificate"),
         ] {

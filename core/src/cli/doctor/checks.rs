@@ -183,18 +183,18 @@ fn gib(bytes: u64) -> String {
 }
 
 fn disk_space(host: &Host<'_>) -> Vec<Finding> {
-    let folder = |key: &str, default: &str| {
+    let directory = |key: &str, default: &str| {
         let named = host.settings.path(key).unwrap_or_else(|| PathBuf::from(default));
         (key.to_owned(), std::path::absolute(&named).unwrap_or(named))
     };
-    let folders = [folder("ARTIFACTS_DIR", "artifacts"), folder("IMAGE_DIR", "images")];
-    folders.iter().map(|(key, folder)| judge_folder(key, folder)).collect()
+    let directories = [directory("ARTIFACTS_DIR", "artifacts"), directory("IMAGE_DIR", "images")];
+    directories.iter().map(|(key, directory)| judge_directory(key, directory)).collect()
 }
 
-fn judge_folder(key: &str, folder: &Path) -> Finding {
-    let shown = folder.display();
+fn judge_directory(key: &str, directory: &Path) -> Finding {
+    let shown = directory.display();
     let elsewhere = format!("set {key} to another folder");
-    let Some(there) = folder.ancestors().find(|path| path.exists()) else {
+    let Some(there) = directory.ancestors().find(|path| path.exists()) else {
         return bad(Verdict::Fail, format!("{key} {shown}: no part of it exists"), elsewhere);
     };
     if !there.is_dir() || rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_err() {
@@ -207,8 +207,8 @@ fn judge_folder(key: &str, folder: &Path) -> Finding {
     }
 }
 
-fn judge_space(key: &str, folder: &str, free: u64) -> Finding {
-    let text = format!("{key} {folder}: {} free", gib(free));
+fn judge_space(key: &str, directory: &str, free: u64) -> Finding {
+    let text = format!("{key} {directory}: {} free", gib(free));
     let remedy =
         format!("free some space or set {key} to a larger file system; {} are ample", gib(AMPLE));
     match free {
@@ -236,16 +236,16 @@ fn providers(host: &Host<'_>) -> Vec<Finding> {
         });
     }
     if found.is_empty() {
-        let folders: Vec<String> = host
+        let directories: Vec<String> = host
             .loader
             .search
-            .folders()
+            .directories()
             .iter()
-            .map(|folder| folder.display().to_string())
+            .map(|directory| directory.display().to_string())
             .collect();
         found.push(bad(
             Verdict::Fail,
-            format!("there is no plugin in {}", folders.join(", ")),
+            format!("there is no plugin in {}", directories.join(", ")),
             "copy a provider's plugin into one of these folders, or name its folder with --provider-dir",
         ));
     }
@@ -359,12 +359,15 @@ mod tests {
         ] {
             assert_eq!(judge_space("IMAGE_DIR", "/x", free).verdict, verdict, "{free}");
         }
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
-        let finding = judge_folder("IMAGE_DIR", &file.join("below"));
+        let finding = judge_directory("IMAGE_DIR", &file.join("below"));
         assert!(finding.message.contains("no folder you may write to"), "{finding:?}");
-        assert_ne!(judge_folder("IMAGE_DIR", &folder.path().join("a/b")).message, finding.message);
+        assert_ne!(
+            judge_directory("IMAGE_DIR", &directory.path().join("a/b")).message,
+            finding.message
+        );
     }
 
     #[test]

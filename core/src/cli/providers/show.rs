@@ -24,18 +24,18 @@ pub(super) fn list(loader: &Loader, as_json: bool) {
         let shadowed = rows.last().is_some_and(|last| last.candidate.name == candidate.name);
         rows.push(Found { asked: loader.ask(&candidate), candidate, shadowed });
     }
-    let folders = loader.search.folders();
+    let directories = loader.search.directories();
     if as_json {
         let documents: Vec<Value> = rows.iter().map(document).collect();
         let lock = loader.lock.path().filter(|path| path.exists());
-        let whole = json!({"providers": documents, "folders": folders, "lock": lock});
+        let whole = json!({"providers": documents, "folders": directories, "lock": lock});
         print(&format!("{whole:#}\n"));
         return;
     }
     if rows.is_empty() {
-        let folders: String =
-            folders.iter().map(|folder| format!("  {}\n", folder.display())).collect();
-        print(&format!("no provider was found; folders that are searched:\n{folders}"));
+        let directories: String =
+            directories.iter().map(|directory| format!("  {}\n", directory.display())).collect();
+        print(&format!("no provider was found; folders that are searched:\n{directories}"));
     }
     for found in &rows {
         print(&text(found));

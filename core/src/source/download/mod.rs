@@ -298,10 +298,10 @@ impl<'a> Downloader<'a> {
 
     /// Fetches a small file of at most `limit` bytes; `None` when the server has none.
     pub(crate) fn fetch_small(&self, url: &Url, limit: u64) -> Result<Option<Vec<u8>>> {
-        let folder = tempfile::tempdir().map_err(|error| {
+        let directory = tempfile::tempdir().map_err(|error| {
             Error::new(Stage::Disk, "cannot make a temporary folder").caused_by(&error)
         })?;
-        let path = folder.path().join("small");
+        let path = directory.path().join("small");
         let file = File::create(&path).map_err(|error| cannot_write(&path, &error))?;
         let mut transfer = self.transfer(url, &path, file, &[]);
         transfer.limit = Some(limit);

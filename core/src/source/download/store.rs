@@ -113,7 +113,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 
 /// The slot of a URL, locked.
 pub(crate) struct Slot {
-    folder: PathBuf,
+    directory: PathBuf,
     lock: File,
     /// Whether nobody else uses it, so that it may be changed.
     alone: bool,
@@ -132,11 +132,11 @@ impl Slot {
         waiting: &dyn Fn(),
         signer: Option<&Arc<Key>>,
     ) -> Result<Self> {
-        let folder = store.join(key(url));
-        let examined = |error: io::Error| cannot("read", &folder, &error);
+        let directory = store.join(key(url));
+        let examined = |error: io::Error| cannot("read", &directory, &error);
         loop {
-            make_private(&folder).map_err(|error| cannot_make(&folder, &error))?;
-            match doubt_of_path(&folder) {
+            make_private(&directory).map_err(|error| cannot_make(&directory, &error))?;
+            match doubt_of_path(&directory) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 doubt => {
                     if let Some(doubt) = doubt.map_err(examined)? {
@@ -144,7 +144,7 @@ impl Slot {
                     }
                 }
             }
-            let path = folder.join(LOCK);
+            let path = directory.join(LOCK);
             let lock = open(&path).map_err(|error| cannot_write(&path, &error))?;
             let unlocked = |error: io::Error| cannot_lock("lock", &path, &error, "ARTIFACTS_DIR");
             let alone = loop {
@@ -164,29 +164,29 @@ impl Slot {
             if fs::metadata(&path)
                 .is_ok_and(|now| (now.dev(), now.ino()) == (mine.dev(), mine.ino()))
             {
-                let about = About::believed(&folder, signer.map(Arc::as_ref));
-                return Ok(Self { folder, lock, alone, key: signer.cloned(), about });
+                let about = About::believed(&directory, signer.map(Arc::as_ref));
+                return Ok(Self { directory, lock, alone, key: signer.cloned(), about });
             }
         }
     }
 
     /// The file that grows.
     pub(super) fn partial(&self) -> PathBuf {
-        self.folder.join(PARTIAL)
+        self.directory.join(PARTIAL)
     }
 
     /// The whole file, if it is there as the server described it.
     pub(super) fn whole(&self) -> Option<PathBuf> {
         let name = Path::new(self.about.name.as_ref()?);
-        let path = self.folder.join(name.file_name().filter(|file| *file == name)?);
+        let path = self.directory.join(name.file_name().filter(|file| *file == name)?);
         let length = path.metadata().ok()?.len();
         (Some(length) == self.about.length).then_some(path)
     }
 
     /// Writes down what is known.
     pub(super) fn keep(&mut self) -> Result<()> {
-        let path = self.folder.join(ABOUT);
-        let signed = self.about.signed(&self.folder);
+        let path = self.directory.join(ABOUT);
+        let signed = self.about.signed(&self.directory);
         self.about.mac = self.key.as_ref().and_then(|key| key.seal(PURPOSE, &signed));
         let text = serde_json::to_vec_pretty(&self.about).unwrap_or_default();
         write_whole(&path, &text).map_err(|error| cannot_write(&path, &error))
@@ -199,7 +199,7 @@ impl Slot {
         name: &str,
         digests: Option<&Digests>,
     ) -> Result<PathBuf> {
-        let path = self.folder.join(name);
+        let path = self.directory.join(name);
         let length = from.metadata().map(|metadata| metadata.len());
         let renamed = length.and_then(|length| fs::rename(from, &path).map(|()| length));
         let length = renamed.map_err(|error| cannot("rename a download to", &path, &error))?;
@@ -221,7 +221,7 @@ impl Slot {
         self.alone = false;
         self.lock
             .lock_shared()
-            .map_err(|error| cannot_lock("lock", &self.folder, &error, "ARTIFACTS_DIR"))
+            .map_err(|error| cannot_lock("lock", &self.directory, &error, "ARTIFACTS_DIR"))
     }
 
     /// Removes the slot, unless another build uses it.
@@ -229,10 +229,10 @@ impl Slot {
         if !matches!(try_lock(&self.lock, false), Ok(true)) {
             return;
         }
-        if let Err(error) = fs::remove_dir_all(&self.folder) {
-            tracing::warn!(folder = %self.folder.display(), %error, "cannot remove a download");
+        if let Err(error) = fs::remove_dir_all(&self.directory) {
+            tracing::warn!(directory = %self.directory.display(), %error, "cannot remove a download");
         }
-        if let Some(store) = self.folder.parent() {
+        if let Some(store) = self.directory.parent() {
             // Only when it is empty.
             let _ = fs::remove_dir(store);
         }
@@ -241,9 +241,9 @@ impl Slot {
     /// Forgets everything about the file.
     pub(super) fn reset(&mut self, url: &Url) -> Result<()> {
         for name in [Some(PARTIAL.to_owned()), self.about.name.take()].into_iter().flatten() {
-            match fs::remove_file(self.folder.join(name)) {
+            match fs::remove_file(self.directory.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(cannot("remove a file of", &self.folder, &error));
+                    return Err(cannot("remove a file of", &self.directory, &error));
                 }
                 _ => {}
             }
@@ -276,17 +276,17 @@ fn key(url: &Url) -> String {
 pub(crate) fn clean(store: &Path, really: bool) -> Vec<String> {
     let mut found = Vec::new();
     let entries = fs::read_dir(store).into_iter().flatten().flatten();
-    for folder in entries.map(|entry| entry.path()) {
-        let Ok(lock) = open_regular(&folder.join(LOCK)) else { continue };
+    for directory in entries.map(|entry| entry.path()) {
+        let Ok(lock) = open_regular(&directory.join(LOCK)) else { continue };
         if !matches!(try_lock(&lock, false), Ok(true)) {
             continue;
         }
-        let about = read_regular(&folder.join(ABOUT), ABOUT_LIMIT).ok();
+        let about = read_regular(&directory.join(ABOUT), ABOUT_LIMIT).ok();
         let about: Option<About> = about.and_then(|text| serde_json::from_slice(&text).ok());
         let about = about.unwrap_or_default();
         found.push(about.url.clone());
         if really {
-            Slot { folder, lock, alone: true, key: None, about }.remove();
+            Slot { directory, lock, alone: true, key: None, about }.remove();
         }
     }
     found

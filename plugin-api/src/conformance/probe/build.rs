@@ -41,7 +41,7 @@ pub(super) fn probe(lab: &Lab<'_>) -> Built {
     }
     lab.end(&host, steps);
     listen(&host);
-    built.left = files(&lab.job.folder.join("images-build"));
+    built.left = files(&lab.job.directory.join("images-build"));
     built.told = host.told();
     built
 }

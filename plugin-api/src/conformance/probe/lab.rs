@@ -169,8 +169,8 @@ impl<'a> Lab<'a> {
 
     /// A build with a name and an image directory of its own.
     pub(super) fn build(&self, name: &str) -> Build {
-        let folder = self.job.folder.join(format!("images-{name}"));
-        let _ = std::fs::create_dir_all(&folder);
+        let directory = self.job.directory.join(format!("images-{name}"));
+        let _ = std::fs::create_dir_all(&directory);
         Build {
             run_id: format!("conformance-{name}-{:x}", self.moment),
             image_name: format!("conformance-{name}"),
@@ -178,7 +178,7 @@ impl<'a> Lab<'a> {
             architecture: "x86_64".to_owned(),
             boot_mode: "bios".to_owned(),
             virtual_size: self.disk_size(),
-            image_dir: Some(folder.display().to_string()),
+            image_dir: Some(directory.display().to_string()),
             file_stem: format!("conformance-{name}"),
             disk_name: "conformance".to_owned(),
             ..Build::default()

@@ -17,7 +17,7 @@ impl Sight {
     /// Looks at the image directory of a build and at the cloud.
     pub(super) fn of(lab: &Lab<'_>, name: &str) -> Self {
         let mut things = BTreeMap::new();
-        let directory = lab.job.folder.join(format!("images-{name}"));
+        let directory = lab.job.directory.join(format!("images-{name}"));
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
             let file = entry.file_name().to_string_lossy().into_owned();
             things.insert(format!("file `{file}`"), fs::read(entry.path()).unwrap_or_default());

@@ -132,7 +132,7 @@ fn taken(lab: &Lab<'_>) -> Taken {
 
 /// Makes the files of a build those of another program: other bytes, other inodes.
 fn replace_files(lab: &Lab<'_>) {
-    let directory = lab.job.folder.join(format!("images-{TAKEN}"));
+    let directory = lab.job.directory.join(format!("images-{TAKEN}"));
     for name in build::files(&directory) {
         let path = directory.join(name);
         let other = path.with_extension("foreign");

@@ -32,7 +32,7 @@ const DISK: &str = "disk.raw";
 const ZEROS: &str = "zeros.raw";
 
 /// Text that compresses, bytes that do not, and zeros that are stored: the same on every machine.
-fn make(folder: &Path) -> Result<(), Failure> {
+fn make(directory: &Path) -> Result<(), Failure> {
     let mut state = 1_u64;
     let mut draw = || {
         state ^= state << 13;
@@ -47,13 +47,13 @@ fn make(folder: &Path) -> Result<(), Failure> {
     let noise = std::iter::repeat_with(|| draw().to_le_bytes()).take(MIB / 8);
     let noise: Vec<u8> = noise.flatten().collect();
     let bytes = [&text[..3 * MIB], &noise, &vec![0; MIB]].concat();
-    fs::write(folder.join(DISK), bytes)?;
-    fs::write(folder.join(ZEROS), vec![0; 16 * MIB])?;
+    fs::write(directory.join(DISK), bytes)?;
+    fs::write(directory.join(ZEROS), vec![0; 16 * MIB])?;
     Ok(())
 }
 
-fn read(folder: &Path) -> Result<u64, Failure> {
-    let view = Qcow2View::new(&folder.join(DISK))?;
+fn read(directory: &Path) -> Result<u64, Failure> {
+    let view = Qcow2View::new(&directory.join(DISK))?;
     let (mut digest, mut buffer, mut at) = (Digest::new(CrcAlgorithm::Crc64Xz), vec![0; CHUNK], 0);
     loop {
         let count = view.read_at(&mut buffer, at)?;
@@ -65,14 +65,14 @@ fn read(folder: &Path) -> Result<u64, Failure> {
     }
 }
 
-fn zeros(folder: &Path) -> Result<u64, Failure> {
-    Ok(Qcow2View::new(&folder.join(ZEROS))?.len())
+fn zeros(directory: &Path) -> Result<u64, Failure> {
+    Ok(Qcow2View::new(&directory.join(ZEROS))?.len())
 }
 
-fn pack(folder: &Path) -> Result<u64, Failure> {
-    let disk = GuestReader::open_raw(&folder.join(DISK))?;
+fn pack(directory: &Path) -> Result<u64, Failure> {
+    let disk = GuestReader::open_raw(&directory.join(DISK))?;
     let control = Control::new().with_threads(1);
-    let dest = folder.join("packed.qcow2");
+    let dest = directory.join("packed.qcow2");
     let packed = PackedQcow2::of(disk)?.write(&dest, DigestKinds::NONE, &control)?.finish()?;
     fs::remove_file(dest)?;
     Ok(packed.length)
@@ -106,15 +106,15 @@ fn signatures() -> u64 {
 
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().collect();
-    let [_, which, folder] = args.as_slice() else {
+    let [_, which, directory] = args.as_slice() else {
         return Err("usage: hot_loops LOOP FOLDER".into());
     };
-    let folder = Path::new(folder);
+    let directory = Path::new(directory);
     let result = match which.as_str() {
-        "disk" => return make(folder),
-        "read" => read(folder)?,
-        "zeros" => zeros(folder)?,
-        "pack" => pack(folder)?,
+        "disk" => return make(directory),
+        "read" => read(directory)?,
+        "zeros" => zeros(directory)?,
+        "pack" => pack(directory)?,
         "sign" => signatures(),
         other => return Err(format!("unknown loop `{other}`").into()),
     };

@@ -113,8 +113,8 @@ const ECS: &[Case] = &[
 
 /// What a check finds when `operation` is refused, and how often the operation was asked for.
 fn refused(operation: &str, subject: &str, status: u16, code: &str) -> (Finding, usize) {
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("requests");
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("requests");
     let config = Config { log_requests: Some(log.clone()), ..Config::default() };
     let emulator = emulator_with(config);
     let faults = json!([{"operation": operation, "action": {"status": status, "code": code}}]);

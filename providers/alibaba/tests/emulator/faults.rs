@@ -111,8 +111,8 @@ fn now_and_then_unlisted(times: u64) -> Vec<Value> {
 
 #[test]
 fn an_image_that_is_missing_in_lists_now_and_then_is_waited_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("log");
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
     let emulator = emulator_with(Config { log_requests: Some(log.clone()), ..Config::default() });
     let mut faults = now_and_then_unlisted(4);
     faults.push(json!({"operation": "ImportImage", "action": {"keep_creating": 4}}));

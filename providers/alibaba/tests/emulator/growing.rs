@@ -136,8 +136,8 @@ fn crc(bytes: &[u8]) -> Value {
     json!(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Xz, bytes).to_string())
 }
 
-fn logging(folder: &tempfile::TempDir) -> (Running, std::path::PathBuf) {
-    let log = folder.path().join("requests");
+fn logging(directory: &tempfile::TempDir) -> (Running, std::path::PathBuf) {
+    let log = directory.path().join("requests");
     (emulator_with(Config { log_requests: Some(log.clone()), ..Config::default() }), log)
 }
 
@@ -153,8 +153,8 @@ fn an_image_is_sent_while_it_is_written_wherever_it_ends() {
         (part, 0),
         (1, 1),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        let (emulator, log) = logging(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (emulator, log) = logging(&directory);
         let bytes = &whole[..length];
         let disk = Arc::new(growing(host(), bytes, 4 * LENGTH, deferred_prefix_len));
         let uploaded = run(&emulator, &disk, &[]).upload().unwrap();
@@ -175,8 +175,8 @@ fn an_image_is_sent_while_it_is_written_wherever_it_ends() {
 
 #[test]
 fn the_parts_of_a_late_head_are_sent_last() {
-    let folder = tempfile::tempdir().unwrap();
-    let (emulator, log) = logging(&folder);
+    let directory = tempfile::tempdir().unwrap();
+    let (emulator, log) = logging(&directory);
     let disk = Arc::new(growing(host(), &content(), 2 * LENGTH, PART + 1));
     run(&emulator, &disk, &[("ALIBABA_THREAD_COUNT", json!(1))]).upload().unwrap();
     let order: Vec<u64> = (3..=PARTS).chain([1, 2]).collect();
@@ -185,8 +185,8 @@ fn the_parts_of_a_late_head_are_sent_last() {
 
 #[test]
 fn an_interrupted_upload_of_a_growing_image_sends_only_what_is_missing() {
-    let folder = tempfile::tempdir().unwrap();
-    let (emulator, log) = logging(&folder);
+    let directory = tempfile::tempdir().unwrap();
+    let (emulator, log) = logging(&directory);
     let whole = content();
     let interrupted =
         Arc::new(Growing { cancel_at: Some(6 * PART), ..growing(host(), &whole, 2 * LENGTH, 512) });
@@ -204,8 +204,8 @@ fn an_interrupted_upload_of_a_growing_image_sends_only_what_is_missing() {
 
 #[test]
 fn a_growing_image_that_was_completed_unnoticed_is_not_sent_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let (emulator, _) = logging(&folder);
+    let directory = tempfile::tempdir().unwrap();
+    let (emulator, _) = logging(&directory);
     let whole = content();
     let disk = Arc::new(growing(host(), &whole, 2 * LENGTH, 512));
     let first = run(&emulator, &disk, &[]);
@@ -237,8 +237,8 @@ fn a_growing_image_that_was_completed_unnoticed_is_not_sent_again() {
 
 #[test]
 fn an_image_without_a_byte_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let (emulator, _) = logging(&folder);
+    let directory = tempfile::tempdir().unwrap();
+    let (emulator, _) = logging(&directory);
     let disk = Arc::new(growing(host(), &[], LENGTH, 0));
     let error = run(&emulator, &disk, &[]).upload().unwrap_err();
     assert_eq!(error.kind.code(), "invalid_image");
@@ -265,8 +265,8 @@ fn the_disk_is_asked_for_as_the_settings_say() {
             None,
         ),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        let (emulator, _) = logging(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (emulator, _) = logging(&directory);
         let disk = Arc::new(growing(host(), &fixed_vhd(&content()), 2 * LENGTH, 0));
         let run = run(&emulator, &disk, &settings);
         let report = run.check_with(|request| request.online = false);
@@ -279,7 +279,7 @@ fn the_disk_is_asked_for_as_the_settings_say() {
         run.register(uploaded).unwrap();
         let stored = Stored::open(emulator.state_dir()).unwrap();
         assert_eq!(stored.images()[0].format, format);
-        let copy = folder.path().join("copy.raw");
+        let copy = directory.path().join("copy.raw");
         stored.export(&stored.images()[0].id, &copy).unwrap();
         assert_eq!(std::fs::read(copy).unwrap(), content());
     }

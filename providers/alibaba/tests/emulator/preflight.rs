@@ -39,8 +39,8 @@ fn a_missing_role_is_made_on_request_and_waited_for() {
 
 #[test]
 fn a_look_makes_no_role_but_says_that_a_build_would() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("log");
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
     let config =
         Config { import_role: false, log_requests: Some(log.clone()), ..Config::default() };
     let emulator = emulator_with(config);

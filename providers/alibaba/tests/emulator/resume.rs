@@ -130,8 +130,8 @@ fn an_import_that_failed_is_replaced_by_a_new_one() {
 fn an_upload_that_is_stopped_again_and_again_never_sends_a_finished_part_twice() {
     const ALL: usize = 205;
     const LANES: usize = 3;
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("requests");
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("requests");
     let emulator = emulator_with(Config { log_requests: Some(log.clone()), ..Config::default() });
     let disk: Vec<u8> = crate::harness::content()
         .into_iter()

@@ -72,8 +72,8 @@ fn a_late_last_part_is_sent_once_more_beside() {
 
 #[test]
 fn throttled_parts_are_sent_again_with_fewer_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("log");
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
     let emulator = emulator_with(Config { log_requests: Some(log.clone()), ..Config::default() });
     let faults = json!([{"operation": "UploadPart", "nth": 2, "count": 4, "action": "throttle"}]);
     emulator.set_faults(&faults.to_string()).unwrap();

@@ -12,9 +12,9 @@ const ROLE: &str = "acs:ram::1000000000000001:role/emulator-role";
 
 #[test]
 fn a_run_through_a_storm_makes_exactly_one_image() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("requests");
-    let profile = folder.path().join("config.json");
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("requests");
+    let profile = directory.path().join("config.json");
     let text = json!({"current": "ci", "profiles": [{
         "name": "ci", "mode": "RamRoleArn", "access_key_id": "emulator-id",
         "access_key_secret": "emulator-secret", "ram_role_arn": ROLE,
@@ -68,7 +68,7 @@ fn a_run_through_a_storm_makes_exactly_one_image() {
     let home: Vec<_> =
         stored.images().into_iter().filter(|image| image.region == "cn-hangzhou").collect();
     assert_eq!(home.len(), 1);
-    let copy = folder.path().join("copy.raw");
+    let copy = directory.path().join("copy.raw");
     stored.export(&home[0].id, &copy).unwrap();
     assert!(std::fs::read(copy).unwrap().starts_with(&content()));
     // The keys were fetched anew after the token was said to have expired.

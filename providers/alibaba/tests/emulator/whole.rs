@@ -52,8 +52,8 @@ fn the_image_holds_the_disks_bytes_under_the_builds_name() {
         (registered.images[0].id.as_str(), "RAW")
     );
     assert_eq!(image.name, registered.images[0].name);
-    let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("copy.raw");
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("copy.raw");
     stored.export(&image.id, &copy).unwrap();
     assert!(std::fs::read(copy).unwrap().starts_with(&content()));
 }
@@ -103,9 +103,9 @@ fn progress_reaches_the_end_and_never_passes_it() {
 
 #[test]
 fn keys_are_looked_up_once_for_all_steps_of_a_build() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("requests");
-    let profile = folder.path().join("config.json");
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("requests");
+    let profile = directory.path().join("config.json");
     let text = json!({"current": "ci", "profiles": [{
         "name": "ci", "mode": "RamRoleArn", "access_key_id": "emulator-id",
         "access_key_secret": "emulator-secret",

@@ -35,8 +35,8 @@ fn tiny() -> Vec<u8> {
 /// their last entry.
 #[test]
 fn the_last_entry_of_the_largest_qcow2_tables_counts() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x.qcow2");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.qcow2");
     // 8 MiB of refcount table at 1 MiB, 32 MiB of L1 table at 16 MiB.
     let mut image = tiny();
     for (at, bytes) in [
@@ -65,8 +65,8 @@ fn the_last_entry_of_the_largest_qcow2_tables_counts() {
 
 #[test]
 fn each_broken_field_of_a_qcow2_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x.qcow2");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.qcow2");
     assert_eq!(kind_of(&path, &tiny()), None, "the unbroken image is fine");
     let mut buf = [0; 200];
     GuestReader::open(&path).unwrap().read_at(&mut buf, 0).unwrap();
@@ -117,8 +117,8 @@ fn each_broken_field_of_a_qcow2_is_refused() {
 
 #[test]
 fn an_l2_table_used_twice_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x.qcow2");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.qcow2");
     let mut image = tiny();
     image[39] = 2;
     image.copy_within(3 << 16..(3 << 16) + 8, (3 << 16) + 8);
@@ -127,8 +127,8 @@ fn an_l2_table_used_twice_is_refused() {
 
 #[test]
 fn version_two_has_no_zero_flag() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x.qcow2");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.qcow2");
     let mut image = tiny();
     image[(4 << 16) + 7] = 1;
     assert_eq!(kind_of(&path, &image), None);
@@ -138,15 +138,15 @@ fn version_two_has_no_zero_flag() {
 
 #[test]
 fn a_cut_image_is_never_accepted() {
-    let folder = tempfile::tempdir().unwrap();
-    let cut = folder.path().join("cut");
+    let directory = tempfile::tempdir().unwrap();
+    let cut = directory.path().join("cut");
     let whole = tiny();
     // The data cluster is used to its end, so every shorter length loses something.
     for len in (4..whole.len()).step_by(4099).chain([71, 103, whole.len() - 1]) {
         assert!(kind_of(&cut, &whole[..len]).is_some(), "cut to {len}");
     }
     let Some(qemu_img) = program("qemu-img") else { return };
-    let raw = folder.path().join("raw");
+    let raw = directory.path().join("raw");
     raw_disk(&raw, 8 * MIB, &[(0, 8 << 20)]);
     for (format, extra) in
         [("qcow2", &[][..]), ("qcow2", &["-c"]), ("vpc", &["-o", "subformat=dynamic"])]
@@ -166,8 +166,8 @@ fn a_cut_image_is_never_accepted() {
 #[test]
 fn a_vhd_with_a_wrong_field_is_refused() {
     let Some(qemu_img) = program("qemu-img") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, path) = (folder.path().join("raw"), folder.path().join("x.vhd"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, path) = (directory.path().join("raw"), directory.path().join("x.vhd"));
     raw_disk(&raw, 4 * MIB, &[(MIB, 5000)]);
     let fixed = fs::read(convert(&qemu_img, &raw, "vpc", &["-o", "subformat=fixed,force_size=on"]))
         .unwrap();
@@ -191,21 +191,21 @@ fn a_vhd_with_a_wrong_field_is_refused() {
 
 #[test]
 fn no_byte_of_a_qcow2_can_hurt() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let tables = (1..5).flat_map(|cluster| (cluster << 16)..(cluster << 16) + 16);
-    survive(folder.path(), &tiny(), (0..112).chain(tables));
+    survive(directory.path(), &tiny(), (0..112).chain(tables));
 }
 
 #[test]
 fn no_byte_of_a_vhd_can_hurt() {
     let Some(qemu_img) = program("qemu-img") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let raw = folder.path().join("raw");
+    let directory = tempfile::tempdir().unwrap();
+    let raw = directory.path().join("raw");
     raw_disk(&raw, 4 * MIB, &[(MIB, 5000)]);
     let image = fs::read(convert(&qemu_img, &raw, "vpc", &["-o", "subformat=dynamic"])).unwrap();
     let footer = image.len() - 512;
     let places = (16..70).chain(512..560).chain(1536..1552).chain(footer..footer + 68);
-    survive(folder.path(), &image, places);
+    survive(directory.path(), &image, places);
     // With the checksum set right again the fields themselves are looked at.
     let mut fields = image.clone();
     for at in [40, 48, 56, 60] {
@@ -213,7 +213,7 @@ fn no_byte_of_a_vhd_can_hurt() {
         fields[footer + 64..footer + 68].fill(0);
         let sum: u32 = fields[footer..].iter().map(|byte| u32::from(*byte)).sum();
         fields[footer + 64..footer + 68].copy_from_slice(&(!sum).to_be_bytes());
-        let path = folder.path().join("mutant");
+        let path = directory.path().join("mutant");
         let kind = kind_of(&path, &fields);
         assert!(at == 40 || kind == Some(Kind::Malformed), "{at}: {kind:?}");
     }

@@ -14,9 +14,9 @@ use crate::testing::program;
 const MIB: u64 = 1 << 20;
 const KIB: usize = 1 << 10;
 
-fn made(folder: &Path) -> Option<PathBuf> {
+fn made(directory: &Path) -> Option<PathBuf> {
     let qemu_img = program("qemu-img")?;
-    let raw = folder.join("raw");
+    let raw = directory.join("raw");
     raw_disk(&raw, 4 * MIB, &[(MIB, 200_000), (3 * MIB, 100)]);
     Some(convert(&qemu_img, &raw, "vhdx", &["-o", "subformat=dynamic,block_size=1M"]))
 }
@@ -104,8 +104,8 @@ fn broken_headers<'a>(whole: &'a [u8], at: &Places) -> Vec<Case<'a>> {
 
 #[test]
 fn each_broken_field_of_a_vhdx_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let Some(image) = made(folder.path()) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let Some(image) = made(directory.path()) else { return };
     let whole = fs::read(image).unwrap();
     let at = Places::of(&whole);
     let (bat, block) = (at.bat, &whole[at.bat + 8..at.bat + 16]);
@@ -121,7 +121,7 @@ fn each_broken_field_of_a_vhdx_is_refused() {
         ("reserved state", vec![(bat + 8, &[5])], Kind::Malformed),
         ("reserved bits", vec![(bat + 9, &[1])], Kind::Malformed),
     ]);
-    let path = folder.path().join("broken");
+    let path = directory.path().join("broken");
     assert_eq!(kind_of(&path, &sealed(whole.clone())), None, "the unbroken image is fine");
     for (what, patches, want) in cases {
         let image = sealed(patched(&whole, &patches));
@@ -135,14 +135,14 @@ fn each_broken_field_of_a_vhdx_is_refused() {
     assert_eq!(probe(&path).unwrap().variant, Some("differencing"));
     assert_eq!(GuestReader::open(&path).unwrap_err().kind(), Kind::Unsupported);
     let places = (bat..bat + 40).chain(at.metadata..at.metadata + 80).chain(at.size..at.size + 8);
-    survive(folder.path(), &whole, places.chain(64 * KIB..64 * KIB + 80));
+    survive(directory.path(), &whole, places.chain(64 * KIB..64 * KIB + 80));
 }
 
 #[test]
 fn the_newer_intact_copy_counts() {
-    let folder = tempfile::tempdir().unwrap();
-    let Some(image) = made(folder.path()) else { return };
-    let (whole, path) = (fs::read(image).unwrap(), folder.path().join("x"));
+    let directory = tempfile::tempdir().unwrap();
+    let Some(image) = made(directory.path()) else { return };
+    let (whole, path) = (fs::read(image).unwrap(), directory.path().join("x"));
     for (what, damaged, want) in [
         ("first header", &[64 * KIB + 9][..], None),
         ("second header", &[128 * KIB + 9], None),
@@ -159,9 +159,9 @@ fn the_newer_intact_copy_counts() {
 
 #[test]
 fn a_log_with_changes_is_refused_with_what_to_do() {
-    let folder = tempfile::tempdir().unwrap();
-    let Some(image) = made(folder.path()) else { return };
-    let (whole, path) = (fs::read(image).unwrap(), folder.path().join("x"));
+    let directory = tempfile::tempdir().unwrap();
+    let Some(image) = made(directory.path()) else { return };
+    let (whole, path) = (fs::read(image).unwrap(), directory.path().join("x"));
     let log = index(le64(&whole, 64 * KIB + 72));
     let id = [7; 16];
     let headers = [(64 * KIB + 48, &id[..]), (128 * KIB + 48, &id)];

@@ -50,8 +50,8 @@ pub(super) fn patched(image: &[u8], patches: &[(usize, &[u8])]) -> Vec<u8> {
 }
 
 /// Breaks every byte of the given places in several ways and reads whatever is still accepted.
-pub(super) fn survive(folder: &Path, whole: &[u8], places: impl Iterator<Item = usize>) {
-    let (path, out) = (folder.join("mutant"), folder.join("out"));
+pub(super) fn survive(directory: &Path, whole: &[u8], places: impl Iterator<Item = usize>) {
+    let (path, out) = (directory.join("mutant"), directory.join("out"));
     fs::write(&path, whole).unwrap();
     let file = File::options().write(true).open(&path).unwrap();
     let (mut accepted, mut refused) = (0, 0);

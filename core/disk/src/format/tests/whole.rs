@@ -40,7 +40,7 @@ const VARIANTS: [(&str, &[&str]); 22] = [
 #[test]
 fn every_variant_shows_the_bytes_of_the_raw_disk() {
     let Some(qemu_img) = program("qemu-img") else { return };
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let disks: [Case; 4] = [
         ("empty", 3 * MIB, &[]),
         ("sparse", 40 * MIB, &[(0, 5000), (7 * MIB + 512, 200_000), (39 * MIB, 1 << 20)]),
@@ -48,7 +48,7 @@ fn every_variant_shows_the_bytes_of_the_raw_disk() {
         ("full", 2 * MIB, &[(0, 2 << 20)]),
     ];
     for (name, size, data) in disks {
-        let raw = folder.path().join(name);
+        let raw = directory.path().join(name);
         raw_disk(&raw, size, data);
         let want = fs::read(&raw).unwrap();
         for (format, extra) in VARIANTS {
@@ -65,7 +65,7 @@ fn every_variant_shows_the_bytes_of_the_raw_disk() {
             let mut piece = [0; 3000];
             assert_eq!(reader.read_at(&mut piece, size - 1000).unwrap(), 1000, "{case}");
             assert!(piece[..1000] == want[want.len() - 1000..], "{case}: tail differs");
-            let out = folder.path().join("out.raw");
+            let out = directory.path().join("out.raw");
             export_raw(&reader, &out).unwrap();
             assert!(fs::read(&out).unwrap() == want, "{case}: export differs");
             let grown = reader.grown_to(size + (1 << 20)).unwrap();
@@ -82,8 +82,8 @@ fn every_variant_shows_the_bytes_of_the_raw_disk() {
 
 #[test]
 fn an_exported_disk_keeps_its_holes() {
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, out) = (folder.path().join("raw"), folder.path().join("out"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, out) = (directory.path().join("raw"), directory.path().join("out"));
     raw_disk(&raw, 4096 * MIB, &[(4000 * MIB, 70_000)]);
     export_raw(&GuestReader::open(&raw).unwrap(), &out).unwrap();
     assert_eq!(fs::metadata(&out).unwrap().len(), 4096 * MIB);
@@ -96,11 +96,11 @@ fn an_exported_disk_keeps_its_holes() {
 #[test]
 fn what_qemu_reports_is_what_the_probe_reports() {
     let Some(qemu_img) = program("qemu-img") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let raw = folder.path().join("d");
+    let directory = tempfile::tempdir().unwrap();
+    let raw = directory.path().join("d");
     raw_disk(&raw, 2 * MIB, &[(0, 100_000)]);
     let plain = convert(&qemu_img, &raw, "qcow2", &[]);
-    let child = folder.path().join("child.qcow2");
+    let child = directory.path().join("child.qcow2");
     crate::testing::run(
         &qemu_img,
         &[&"create", &"-f", &"qcow2", &"-F", &"qcow2", &"-b", &plain, &child],
@@ -117,9 +117,9 @@ fn what_qemu_reports_is_what_the_probe_reports() {
     for (option, message) in
         [("data_file=ext.raw", "external data file"), ("extended_l2=on", "extended L2")]
     {
-        let path = folder.path().join(message);
-        let _ = fs::remove_file(folder.path().join("ext.raw"));
-        let option = option.replace("ext.raw", folder.path().join("ext.raw").to_str().unwrap());
+        let path = directory.path().join(message);
+        let _ = fs::remove_file(directory.path().join("ext.raw"));
+        let option = option.replace("ext.raw", directory.path().join("ext.raw").to_str().unwrap());
         crate::testing::run(&qemu_img, &[&"create", &"-f", &"qcow2", &"-o", &option, &path, &"1M"]);
         let error = probe(&path).unwrap_err();
         assert!(error.to_string().contains(message), "{error}");
@@ -128,8 +128,8 @@ fn what_qemu_reports_is_what_the_probe_reports() {
 
 #[test]
 fn raw_disks_are_told_from_other_things() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x");
     let mut disk = vec![0; 4096];
     let table = |disk: &[u8]| {
         fs::write(&path, disk).unwrap();
@@ -151,6 +151,6 @@ fn raw_disks_are_told_from_other_things() {
     assert_eq!((found.sector_aligned, found.foreign), (false, Some("bzip2")));
     fs::write(&path, b"").unwrap();
     assert_eq!(probe(&path).unwrap().virtual_size, 0);
-    assert_eq!(probe(folder.path()).unwrap_err().kind(), crate::Kind::Unsupported);
-    assert_eq!(probe(&folder.path().join("no")).unwrap_err().kind(), crate::Kind::NotFound);
+    assert_eq!(probe(directory.path()).unwrap_err().kind(), crate::Kind::Unsupported);
+    assert_eq!(probe(&directory.path().join("no")).unwrap_err().kind(), crate::Kind::NotFound);
 }

@@ -33,8 +33,8 @@ fn package(raw: &Path, manifest: ManifestDigest, signed: bool) -> OvfPackage {
     }
 }
 
-fn raw(folder: &Path) -> std::path::PathBuf {
-    let path = folder.join("raw");
+fn raw(directory: &Path) -> std::path::PathBuf {
+    let path = directory.join("raw");
     let file = File::create(&path).unwrap();
     file.set_len(70 << 20).unwrap();
     file.write_all_at(&noise(1, 3 << 20), 1 << 20).unwrap();
@@ -43,13 +43,13 @@ fn raw(folder: &Path) -> std::path::PathBuf {
 }
 
 /// Checks the unpacked members in `folder` against each other and the disk.
-fn check_members(folder: &Path, raw: &Path, manifest: ManifestDigest, signed: bool) {
-    let read = |name: &str| fs::read(folder.join(name)).unwrap();
+fn check_members(directory: &Path, raw: &Path, manifest: ManifestDigest, signed: bool) {
+    let read = |name: &str| fs::read(directory.join(name)).unwrap();
     let tool = if manifest == ManifestDigest::Sha1 { "sha1sum" } else { "sha256sum" };
     let text = String::from_utf8(read("x.mf")).unwrap();
     for name in ["x.ovf", "x-disk1.vmdk"] {
         let Some(tool) = program(tool) else { return };
-        let sum = String::from_utf8(run(&tool, &[&folder.join(name)]).stdout).unwrap();
+        let sum = String::from_utf8(run(&tool, &[&directory.join(name)]).stdout).unwrap();
         let digest = sum.split(' ').next().unwrap();
         assert!(text.contains(&format!("{}({name})= {digest}\n", manifest.name())), "{text}");
     }
@@ -62,18 +62,18 @@ fn check_members(folder: &Path, raw: &Path, manifest: ManifestDigest, signed: bo
         assert_eq!(read("x.pub"), b"a key");
     }
     let Some(qemu_img) = program("qemu-img") else { return };
-    let disk = folder.join("x-disk1.vmdk");
+    let disk = directory.join("x-disk1.vmdk");
     run(&qemu_img, &[&"compare", &"-f", &"raw", &"-F", &"vmdk", &raw, &disk]);
     if let Some(xmllint) = program("xmllint") {
-        run(&xmllint, &[&"--noout", &folder.join("x.ovf")]);
+        run(&xmllint, &[&"--noout", &directory.join("x.ovf")]);
     }
 }
 
 #[test]
 fn an_ova_holds_its_members_in_the_order_of_the_standard() {
     let Some(tar) = program("tar") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, dest) = (raw(folder.path()), folder.path().join("x.ova"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, dest) = (raw(directory.path()), directory.path().join("x.ova"));
     for (manifest, signed) in [(ManifestDigest::Sha1, false), (ManifestDigest::Sha256, true)] {
         let package = package(&raw, manifest, signed);
         let growing = package.ova(&stamp(), EVERY, &dest, &Control::new()).unwrap();
@@ -97,8 +97,8 @@ fn an_ova_holds_its_members_in_the_order_of_the_standard() {
 #[test]
 fn a_zip_holds_the_same_members() {
     let Some(unzip) = program("unzip") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, dest) = (raw(folder.path()), folder.path().join("x.zip"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, dest) = (raw(directory.path()), directory.path().join("x.zip"));
     let options = ArchiveOptions { level: Level::default(), stamp: stamp(), digests: EVERY };
     for (manifest, signed) in [(ManifestDigest::Sha1, true), (ManifestDigest::Sha256, false)] {
         let package = package(&raw, manifest, signed);
@@ -115,8 +115,8 @@ fn a_zip_holds_the_same_members() {
 
 #[test]
 fn threads_do_not_change_a_byte() {
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, dest) = (raw(folder.path()), folder.path().join("x.ova"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, dest) = (raw(directory.path()), directory.path().join("x.ova"));
     let mut first = None;
     for threads in [1, 2, 8] {
         let control = Control::new().with_threads(threads);
@@ -132,8 +132,8 @@ type Change<'a> = &'a dyn Fn(&mut OvfPackage);
 
 #[test]
 fn refused_or_failed_packages_leave_nothing_behind() {
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, dest) = (raw(folder.path()), folder.path().join("x.ova"));
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, dest) = (raw(directory.path()), directory.path().join("x.ova"));
     let start = |change: Change<'_>| {
         let mut package = package(&raw, ManifestDigest::Sha1, true);
         change(&mut package);
@@ -164,5 +164,5 @@ fn refused_or_failed_packages_leave_nothing_behind() {
     let package = package(&raw, ManifestDigest::Sha1, false);
     let growing = package.ova(&stamp(), DigestKinds::NONE, &dest, &control).unwrap();
     assert_eq!(growing.finish().unwrap_err().kind(), Kind::Cancelled);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }

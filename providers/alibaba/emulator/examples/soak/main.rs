@@ -28,7 +28,7 @@ struct Settings {
     binary: Option<PathBuf>,
     /// Directory for the emulator's state and the sink's file [default: a temporary one]
     #[arg(long)]
-    folder: Option<PathBuf>,
+    directory: Option<PathBuf>,
     /// Clients at once
     #[arg(long, default_value_t = 64)]
     clients: usize,
@@ -59,16 +59,16 @@ fn say(line: &str) {
 }
 
 fn run(settings: &Settings) -> Result<(), Failure> {
-    let folder = tempfile::Builder::new().prefix("soak-").tempdir()?;
-    let folder = settings.folder.clone().unwrap_or_else(|| folder.path().to_path_buf());
-    std::fs::create_dir_all(&folder)?;
+    let directory = tempfile::Builder::new().prefix("soak-").tempdir()?;
+    let directory = settings.directory.clone().unwrap_or_else(|| directory.path().to_path_buf());
+    std::fs::create_dir_all(&directory)?;
     let binary = program::binary(settings.binary.as_ref())?;
-    load_phase(settings, &binary, &folder)?;
+    load_phase(settings, &binary, &directory)?;
     if settings.throughput_bytes > 0 {
-        throughput_phase(settings, &binary, &folder)?;
+        throughput_phase(settings, &binary, &directory)?;
     }
     if settings.noise_seconds > 0 {
-        noise_phase(settings, &binary, &folder)?;
+        noise_phase(settings, &binary, &directory)?;
     }
     Ok(())
 }
@@ -76,9 +76,9 @@ fn run(settings: &Settings) -> Result<(), Failure> {
 fn load_phase(
     settings: &Settings,
     binary: &std::path::Path,
-    folder: &std::path::Path,
+    directory: &std::path::Path,
 ) -> Result<(), Failure> {
-    let emulator = program::Emulator::start(binary, &folder.join("load"), &[])?;
+    let emulator = program::Emulator::start(binary, &directory.join("load"), &[])?;
     let done = load::run(emulator.address, settings.clients, settings.requests, settings.bytes)?;
     let memory = emulator.peak_memory()?;
     say(&format!(
@@ -105,20 +105,20 @@ fn load_phase(
     if memory > MAX_MEMORY {
         return Err(format!("{memory} bytes of memory, more than {MAX_MEMORY}").into());
     }
-    std::fs::remove_dir_all(folder.join("load"))?;
+    std::fs::remove_dir_all(directory.join("load"))?;
     Ok(())
 }
 
 fn throughput_phase(
     settings: &Settings,
     binary: &std::path::Path,
-    folder: &std::path::Path,
+    directory: &std::path::Path,
 ) -> Result<(), Failure> {
     let bytes = settings.throughput_bytes;
-    let plain = sink::measure(&folder.join("sink"), bytes)?;
+    let plain = sink::measure(&directory.join("sink"), bytes)?;
     let mut told = vec![format!("plain sink {:.0} MB/s", per_second(bytes, plain))];
     for (name, arguments) in [("MD5", &[][..]), ("--fast-etags", &["--fast-etags"][..])] {
-        let state = folder.join("throughput");
+        let state = directory.join("throughput");
         let emulator = program::Emulator::start(binary, &state, arguments)?;
         let took = load::parts(emulator.address, bytes)?;
         emulator.end()?;
@@ -136,9 +136,9 @@ fn throughput_phase(
 fn noise_phase(
     settings: &Settings,
     binary: &std::path::Path,
-    folder: &std::path::Path,
+    directory: &std::path::Path,
 ) -> Result<(), Failure> {
-    let emulator = program::Emulator::start(binary, &folder.join("noise"), &[])?;
+    let emulator = program::Emulator::start(binary, &directory.join("noise"), &[])?;
     let time = Duration::from_secs(settings.noise_seconds);
     let done = noise::run(emulator.address, time, settings.seed)?;
     let memory = emulator.peak_memory()?;

@@ -17,8 +17,8 @@ pub(crate) fn binary(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
         return Ok(path.clone());
     }
     let own = std::env::current_exe()?;
-    let folder = own.parent().and_then(Path::parent).ok_or("this program lies nowhere")?;
-    Ok(folder.join("build-image-emulator-alibaba"))
+    let directory = own.parent().and_then(Path::parent).ok_or("this program lies nowhere")?;
+    Ok(directory.join("build-image-emulator-alibaba"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one door of this program")]

@@ -60,7 +60,7 @@ impl Listing {
 /// One page of keys below a prefix, folded at a delimiter.
 struct Page<'a> {
     objects: Vec<&'a Object>,
-    folders: BTreeSet<String>,
+    directories: BTreeSet<String>,
     /// Last key or directory of the page, when more follow.
     next: Option<String>,
 }
@@ -71,29 +71,29 @@ fn page<'a>(
     (prefix, delimiter, after): (&str, &str, &str),
     limit: usize,
 ) -> Page<'a> {
-    let mut page = Page { objects: Vec::new(), folders: BTreeSet::new(), next: None };
+    let mut page = Page { objects: Vec::new(), directories: BTreeSet::new(), next: None };
     let mut last = String::new();
     let start = object_key(bucket, prefix);
     for object in world.objects.with_prefix(&start) {
-        let folder = if delimiter.is_empty() {
+        let directory = if delimiter.is_empty() {
             None
         } else {
             object.name[prefix.len()..]
                 .find(delimiter)
                 .map(|at| &object.name[..prefix.len() + at + delimiter.len()])
         };
-        let entry = folder.unwrap_or(&object.name);
-        if entry <= after || page.folders.contains(entry) {
+        let entry = directory.unwrap_or(&object.name);
+        if entry <= after || page.directories.contains(entry) {
             continue;
         }
-        if page.objects.len() + page.folders.len() == limit {
+        if page.objects.len() + page.directories.len() == limit {
             page.next = Some(last);
             break;
         }
         entry.clone_into(&mut last);
-        match folder {
-            Some(folder) => {
-                page.folders.insert(folder.to_owned());
+        match directory {
+            Some(directory) => {
+                page.directories.insert(directory.to_owned());
             }
             None => page.objects.push(object),
         }
@@ -132,7 +132,7 @@ pub(crate) fn list_objects(
         .leaf("IsTruncated", if page.next.is_some() { "true" } else { "false" });
     let next = page.next.as_deref().map(|next| listing.name(next));
     if second {
-        let count = page.objects.len() + page.folders.len();
+        let count = page.objects.len() + page.directories.len();
         xml.leaf("KeyCount", &count.to_string());
         xml.leaf("StartAfter", &listing.name(word("start-after")));
         xml.leaf("ContinuationToken", &listing.name(token));
@@ -148,9 +148,9 @@ pub(crate) fn list_objects(
     for object in page.objects {
         contents(&mut xml, listing, object, owner);
     }
-    for folder in &page.folders {
+    for directory in &page.directories {
         xml.node("CommonPrefixes", |node| {
-            node.leaf("Prefix", &listing.name(folder));
+            node.leaf("Prefix", &listing.name(directory));
         });
     }
     Ok(Answer::text(200, "application/xml", xml.finish()))

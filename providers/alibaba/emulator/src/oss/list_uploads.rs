@@ -13,7 +13,7 @@ use crate::state::Upload;
 /// One page of open uploads below a prefix, folded at a delimiter.
 struct Page<'a> {
     uploads: Vec<&'a Upload>,
-    folders: BTreeSet<String>,
+    directories: BTreeSet<String>,
     /// Key and upload id to go on from, when more follow.
     next: Option<(String, String)>,
 }
@@ -24,25 +24,28 @@ fn page<'a>(
     (prefix, delimiter, key_marker): (&str, &str, &str),
     limit: usize,
 ) -> Page<'a> {
-    let mut page = Page { uploads: Vec::new(), folders: BTreeSet::new(), next: None };
+    let mut page = Page { uploads: Vec::new(), directories: BTreeSet::new(), next: None };
     let mut last = (String::new(), String::new());
     for upload in uploads {
-        let folder = (!delimiter.is_empty())
+        let directory = (!delimiter.is_empty())
             .then(|| upload.name[prefix.len()..].find(delimiter))
             .flatten()
             .map(|at| upload.name[..prefix.len() + at + delimiter.len()].to_owned());
         // A directory that is the marker was told on the page before.
-        if folder.as_ref().is_some_and(|f| page.folders.contains(f) || f.as_str() <= key_marker) {
+        if directory
+            .as_ref()
+            .is_some_and(|f| page.directories.contains(f) || f.as_str() <= key_marker)
+        {
             continue;
         }
-        if page.uploads.len() + page.folders.len() == limit {
+        if page.uploads.len() + page.directories.len() == limit {
             page.next = Some(last);
             break;
         }
-        match folder {
-            Some(folder) => {
-                last = (folder.clone(), String::new());
-                page.folders.insert(folder);
+        match directory {
+            Some(directory) => {
+                last = (directory.clone(), String::new());
+                page.directories.insert(directory);
             }
             None => {
                 last = (upload.name.clone(), upload.id.clone());
@@ -94,9 +97,9 @@ pub(crate) fn list(context: &Context<'_>, head: &Head, bucket: &str) -> Result<A
                 .leaf("Initiated", &clock::iso_zeros(upload.initiated));
         });
     }
-    for folder in &page.folders {
+    for directory in &page.directories {
         xml.node("CommonPrefixes", |node| {
-            node.leaf("Prefix", &listing.name(folder));
+            node.leaf("Prefix", &listing.name(directory));
         });
     }
     Ok(Answer::text(200, "application/xml", xml.finish()))
