@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 CARGO ?= cargo
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all demo test lint advisories install dist deb session bench fuzz soak tools clean
+.PHONY: all demo check test lint advisories install dist deb session bench fuzz soak tools clean
 all:
 	$(CARGO) build --workspace --locked
 
@@ -16,6 +16,14 @@ tools:
 demo: tools
 	$(CARGO) build --workspace --locked
 	tests/demo/run
+
+# The first ring, seconds to a minute once built: format, lint, unit tests, the contract's tests. Uses cargo-nextest where it is installed.
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@if command -v cargo-nextest >/dev/null; then $(CARGO) nextest run --workspace --locked --lib --bins; \
+	else $(CARGO) test --workspace --locked --lib --bins; fi
+	$(CARGO) test --locked -p build-image-plugin-api --tests
 
 # The lint, then every ring of tests; what cannot run here fails instead of being skipped.
 test: tools lint

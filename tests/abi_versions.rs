@@ -1,5 +1,6 @@
-//! How the ABI may grow: the frozen 1.0 against today's, and today's against a 1.1 that is rehearsed. The
-//! rehearsal appends one method with a default body to each of the two traits, as a minor version would.
+//! Checks how the ABI may grow: compares the frozen 1.0 with the current version, and the current version with a
+//! rehearsed 1.1. The rehearsal appends one method with a default body to each of the two traits, as a minor
+//! version would.
 
 use std::{
     fs,
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Run, Sandbox, cargo, copy_tree, nested_target, root, target_directory};
 
-/// What makes 1.1 of 1.0: file, text that is there once, text that takes its place.
+/// Edits that turn 1.0 into 1.1: file, text that occurs once, replacement.
 const REHEARSAL: [(&str, &str, &str); 8] = [
     ("Cargo.toml", "version = \"1.0.0\"\nedition", "version = \"1.1.0\"\nedition"),
     ("plugin-api/src/lib.rs", "ABI_VERSION: &str = \"1.0\"", "ABI_VERSION: &str = \"1.1\""),
@@ -78,7 +79,7 @@ const LENT: (&str, &str, &str) = (
     fn is_cancelled(&self) -> bool {",
 );
 
-/// The sources of 1.1: a workspace of its own.
+/// The sources of 1.1, as a separate workspace.
 fn rehearsed() -> &'static Path {
     static SOURCES: OnceLock<PathBuf> = OnceLock::new();
     SOURCES.get_or_init(|| {
@@ -112,10 +113,10 @@ fn rehearsed() -> &'static Path {
     })
 }
 
-/// Builds a crate and keeps what came of it: other versions are built to the same name.
+/// Builds a crate and keeps the result in a separate directory, because other versions are built to the same name.
 fn build(directory: &Path, file: &str, words: &[&str]) -> PathBuf {
     let _one = crate::harness::alone();
-    // One that is there may be another version's.
+    // An existing file may belong to another version.
     for place in ["debug", "debug/deps"] {
         let _ = fs::remove_file(nested_target().join(place).join(file));
     }
@@ -123,8 +124,8 @@ fn build(directory: &Path, file: &str, words: &[&str]) -> PathBuf {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let kept =
         tempfile::Builder::new().prefix("abi").tempdir_in(target_directory()).unwrap().keep();
-    // A link: a program that was just written here could still be open for writing in a child that another
-    // test is starting, and would not be executed.
+    // A link, because a program that was just written by this process could still be open for writing in a child
+    // that another test is starting, and could not be executed.
     fs::hard_link(nested_target().join("debug").join(file), kept.join(file)).unwrap();
     kept.join(file)
 }
@@ -137,14 +138,14 @@ fn newcomer(directory: &Path, words: &[&str]) -> PathBuf {
     build(&directory.join("tests/abi/newcomer"), &plugin_file_name("newcomer"), words)
 }
 
-/// What a host tells of a plugin.
+/// The report of a host about a plugin.
 fn told(host: &Path, plugin: &Path) -> Value {
     let output = Command::new(host).args(["run", "2"]).arg(plugin).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"))
 }
 
-/// How a host finds the ABI of the frozen 1.0.
+/// The verdict of a host on the ABI of the frozen 1.0.
 fn compared(host: &Path) -> String {
     let veteran = crate::old_plugins::veteran();
     let output = Command::new(host).arg("compare").arg(&veteran).output().unwrap();
@@ -153,7 +154,7 @@ fn compared(host: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// A whole build with today's program.
+/// Runs a whole build with the current program.
 fn build_image(plugin: &Path) -> (Sandbox, Run) {
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("disk.raw", 4, 1);
@@ -181,21 +182,21 @@ fn hosts_and_plugins_of_1_0_and_1_1_work_together() {
 
     assert_eq!(compared(&new_host), "additive since 1.0.0, now 1.1");
 
-    // A newer host: an older plugin has the new method's default.
+    // A newer host: an older plugin gets the default of the new method.
     let old = told(&new_host, &old_plugin);
     assert_eq!((&old["abi"], &old["rehearse"]), (&json!("1.0.0"), &json!("unsupported")));
     assert_eq!((&old["images"], &old["removed"]), (&json!(1), &json!(1)));
-    // Both new: the new methods answer, in both directions.
+    // Both new: the new methods answer in both directions.
     for plugin in [&new_plugin, &needs_next] {
         let new = told(&new_host, plugin);
         assert_eq!((&new["abi"], &new["rehearse"]), (&json!("1.1.0"), &json!("new")));
         assert_eq!(new["facts"]["rehearsal"], 11);
     }
-    // An older host, which is the real program: the default in the plugin answers for it.
+    // An older host, which is the real program: the default in the plugin answers instead.
     let (_sandbox, run) = build_image(&new_plugin);
     run.succeeded();
     assert_eq!(run.member("newcomer_rehearsal"), 0);
-    // One that cannot live with it says so.
+    // A plugin that requires the newer ABI is refused.
     let (_sandbox, run) = build_image(&needs_next);
     run.failed(
         3,

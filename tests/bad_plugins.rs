@@ -1,4 +1,4 @@
-//! Plugins that must not load, and providers that are not there: one clear error each.
+//! Checks that invalid plugins do not load and that missing providers are reported: one clear error each.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ fn real(name: &str) -> PathBuf {
     plugin_directory().join(build_image_plugin_api::plugin_file_name(name))
 }
 
-/// A sandbox whose only plugin directory is its own.
+/// A sandbox with only its own plugin directory.
 fn run_with(sandbox: &Sandbox, name: &str, bytes: &[u8]) -> Run {
     let directory = sandbox.path().join("plugins");
     fs::create_dir_all(&directory).unwrap();
@@ -28,7 +28,7 @@ fn run_in(sandbox: &Sandbox, directory: &Path, name: &str) -> Run {
 }
 
 #[test]
-fn files_that_are_no_plugins_are_refused_before_they_are_opened() {
+fn files_that_are_not_plugins_are_refused_before_they_are_opened() {
     let whole = fs::read(real("qcow2")).unwrap();
     let mut other_machine = whole.clone();
     other_machine[18] = 183;
@@ -103,7 +103,7 @@ fn a_named_plugin_file_that_is_missing_is_named() {
 }
 
 #[test]
-fn all_providers_are_listed_and_speak_for_themselves() {
+fn all_providers_are_listed_and_describe_themselves() {
     let sandbox = Sandbox::new();
     let output = sandbox.command(&["providers", "list", "--json"]).output().unwrap();
     let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -1,4 +1,5 @@
-//! Mistakes on the command line and in the configuration, and clouds that say no: before any long work.
+//! Checks that mistakes on the command line and in the configuration, and requests that the cloud refuses, are
+//! reported before any long work starts.
 
 use std::fs;
 
@@ -16,7 +17,7 @@ fn build(sandbox: &Sandbox, config: &str, more: &[&str]) -> Run {
 }
 
 #[test]
-fn clouds_that_say_no_stop_the_build_before_it_starts() {
+fn clouds_that_refuse_stop_the_build_before_it_starts() {
     for (changes, code, texts) in [
         (&[("ALIBABA_ACCESS_KEY_SECRET", "wrong-one")][..], 6, &["credentials", "hint:"][..]),
         (&[("ALIBABA_ACCESS_KEY_ID", "nobody")], 6, &["access key", "hint:"]),
@@ -54,9 +55,9 @@ fn a_missing_import_role_is_found_before_the_upload() {
 }
 
 #[test]
-fn a_cloud_that_cannot_be_reached_is_told_apart_from_one_that_refuses() {
+fn an_unreachable_cloud_is_distinguished_from_one_that_refuses() {
     let sandbox = Sandbox::with_cloud();
-    // A port nobody listens on: it was free a moment ago and is never bound again here.
+    // A port without a listener: it was free a moment ago and is never bound again here.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{port}");
     let config = sandbox.config(&[
@@ -69,7 +70,7 @@ fn a_cloud_that_cannot_be_reached_is_told_apart_from_one_that_refuses() {
 }
 
 #[test]
-fn secrets_are_masked_in_the_plan() {
+fn secrets_are_redacted_in_the_plan() {
     let sandbox = Sandbox::with_cloud();
     let disk = sandbox.disk("disk.raw", 4, 1);
     let words = ["plan", "--disk", disk.to_str().unwrap(), "-p", "alibaba", "-c", "config.yml"];
@@ -86,7 +87,7 @@ fn secrets_are_masked_in_the_plan() {
 }
 
 #[test]
-fn mistakes_that_do_not_matter_keep_nobody_from_working() {
+fn harmless_mistakes_do_not_stop_a_build() {
     let sandbox = Sandbox::new();
     sandbox.disk("d.raw", 4, 1);
     sandbox.write("wrong.yml", "LOG_LEVEL: verbose\nIGNORE_DOWNLOAD_URL_TLS: false\n");
@@ -99,7 +100,7 @@ fn mistakes_that_do_not_matter_keep_nobody_from_working() {
         (&["providers", "--provider-dir", ".", "inspect", "qcow2"], &[]),
         (&["--disk", "d.raw", "-pqcow2", "-c", "wrong.yml", "--log-level", "info"], &[]),
         (&["--disk", "d.raw", "-hp", "qcow2"], &[]),
-        // Names the old tool never read: somebody else's variables.
+        // Names that the old tool never read: variables of other programs.
         (
             &["--disk", "d.raw", "-qp", "qcow2"],
             &[("DISK", "/x"), ("QEMU_CPUS", "many"), ("INFO", "1")],
@@ -113,7 +114,7 @@ fn mistakes_that_do_not_matter_keep_nobody_from_working() {
 }
 
 #[test]
-fn words_of_providers_are_checked_like_all_others() {
+fn settings_of_providers_are_checked_like_all_others() {
     let sandbox = Sandbox::new();
     for (words, text) in [
         (&["providers"][..], "`list`, `inspect`, `lock`, `check`, `new`"),
@@ -175,7 +176,7 @@ fn a_result_that_cannot_be_written_is_found_before_the_build() {
 fn an_image_is_named_also_when_its_result_cannot_be_written() {
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("d.raw", 4, 1);
-    // A directory that can be made before the build, and is the image itself after it.
+    // A directory that can be created before the build, and that is the image itself after it.
     let path = "images/d.qcow2.zip/r.json";
     let words = ["--disk", disk.to_str().unwrap(), "-p", "qcow2", "--output-json-file", path];
     let run = sandbox.run(&words);
@@ -244,7 +245,7 @@ fn a_build_without_upload_names_the_file_and_no_image() {
 }
 
 #[test]
-fn a_plan_asks_the_cloud_when_told_to_and_shows_what_the_settings_really_mean() {
+fn a_plan_checks_the_cloud_on_request_and_shows_the_effective_settings() {
     let sandbox = Sandbox::with_cloud();
     let disk = sandbox.disk("disk.raw", 4, 1);
     let disk = disk.to_str().unwrap();

@@ -1,12 +1,12 @@
-//! Builds that end as an image in the emulator.
+//! Checks builds that end with an image in the emulator.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, process::Command};
 
 use build_image_emulator_alibaba::{Config, StateDir, Stored};
 
-use crate::harness::{Iso, Sandbox, TinyIso, Turn, needs_qemu, sandbox_walk};
+use crate::harness::{Iso, Sandbox, TinyIso, Turn, needs_qemu, sandbox_walk, until};
 
-/// Compares two raw disks with qemu's own tool.
+/// Compares two raw disks with qemu-img.
 #[track_caller]
 fn equal(one: &Path, other: &Path) {
     let output = Command::new("qemu-img")
@@ -52,7 +52,7 @@ fn an_installer_iso_becomes_a_registered_image_with_the_old_command_line() {
     }
 }
 
-/// Bytes that files below a directory take on disk.
+/// Bytes that files below a directory allocate.
 fn allocated(directory: &Path) -> u64 {
     let mut sum = 0;
     sandbox_walk(directory, &mut |path| {
@@ -67,7 +67,7 @@ fn an_upload_needs_no_second_copy_of_the_disk() {
     let disk = sandbox.disk("disk.raw", 200, 100);
     let before = allocated(sandbox.path());
     let emulator = sandbox.emulator.as_ref().unwrap();
-    // All parts are there, the build waits for the answer that makes one object of them.
+    // All parts are uploaded; the build waits for the answer that combines them into one object.
     emulator
         .set_faults(
             r#"[{"operation":"CompleteMultipartUpload","count":1,"action":{"stall_ms":3000}}]"#,
@@ -83,10 +83,10 @@ fn an_upload_needs_no_second_copy_of_the_disk() {
         .spawn()
         .unwrap();
     let parts = 101_u64.div_ceil(16);
-    while emulator.status()["parts"].as_u64() < Some(parts) {
+    until("all parts are sent", || {
         assert!(child.try_wait().unwrap().is_none(), "the build ended before all parts were sent");
-        std::thread::yield_now();
-    }
+        emulator.status()["parts"].as_u64() >= Some(parts)
+    });
     let now = allocated(sandbox.path()) + allocated(temporary.path());
     assert!(child.wait().unwrap().success());
     let more = now.saturating_sub(before);
@@ -109,9 +109,7 @@ fn a_build_that_is_interrupted_leaves_nothing_behind() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    while emulator.status()["parts"].as_u64() < Some(2) {
-        std::thread::yield_now();
-    }
+    until("two parts are sent", || emulator.status()["parts"].as_u64() >= Some(2));
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
     let output = child.wait_with_output().unwrap();
@@ -151,7 +149,7 @@ fn other_formats_arrive_as_the_same_disk() {
     }
 }
 
-/// What `plan --check` prints for a small disk, and whether it found nothing wrong.
+/// The output of `plan --check` for a small disk, and whether it found no problems.
 fn plan_check(sandbox: &Sandbox, config: &str) -> (bool, String) {
     let disk = sandbox.disk("disk.raw", 4, 1);
     let words =
@@ -168,7 +166,7 @@ fn a_plan_makes_no_import_role_and_the_build_does() {
     for _ in 0..2 {
         let (fine, text) = plan_check(&sandbox, "make.yml");
         assert!(fine && text.contains(&format!("role `{role}` would be created")), "{text}");
-        // Whoever does not ask for it is told that it is missing: the look made none.
+        // Without the flag the missing role is reported: the dry run created none.
         let (fine, text) = plan_check(&sandbox, "config.yml");
         assert!(!fine && text.contains(&format!("role `{role}` does not exist")), "{text}");
     }
@@ -188,7 +186,7 @@ fn acceleration_that_is_not_enabled_is_found_before_the_upload() {
     sandbox.write("c.yml", &config);
     let disk = sandbox.disk("disk.raw", 4, 1);
     let words = ["--disk", disk.to_str().unwrap(), "-p", "alibaba", "-c", "c.yml"];
-    // The emulator answers as a proxy at the vendor's own names.
+    // The emulator answers in place of the vendor's own host names, as a proxy.
     let output = sandbox.command(&words).env("http_proxy", &url).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{text}");
@@ -210,7 +208,7 @@ fn what_the_cloud_would_refuse_stops_the_build_before_anything_is_installed() {
     ] {
         let sandbox = Sandbox::with_cloud_of(Config { import_role, ..Config::default() });
         sandbox.write("c.yml", &sandbox.config(&[changes]));
-        // Its kernel is none: an installation would fail in another way.
+        // Its kernel is invalid: an installation would fail in another way.
         let iso = TinyIso::base().write(&sandbox.path().join("base.iso"));
         let words =
             ["-i", iso.to_str().unwrap(), "-c", "c.yml", "-p", "alibaba", "-m", "ltm", "-b", "1"];

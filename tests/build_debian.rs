@@ -1,4 +1,4 @@
-//! A distribution's disk goes to the cloud and boots again from what was imported.
+//! Uploads the disk of a distribution and boots what was imported.
 
 use std::{
     fs,
@@ -11,10 +11,10 @@ use build_image_emulator_alibaba::{Config, StateDir, Stored};
 
 use crate::harness::{Sandbox, Turn, needs, root, target_directory};
 
-/// Longest time the guest gets, seconds; without acceleration it needs 50.
+/// Time limit of the guest, in seconds; without acceleration it needs 50.
 const PATIENCE: &str = "600";
 
-/// The disk; made once per target directory, in about a minute.
+/// The disk; created once per target directory, in about a minute.
 fn debian() -> PathBuf {
     let directory = target_directory().join("debian-disk");
     fs::create_dir_all(&directory).unwrap();
@@ -25,7 +25,7 @@ fn debian() -> PathBuf {
     disk
 }
 
-/// Boots a raw disk, without changing it, until it asks for a name; returns what it printed.
+/// Boots a raw disk without changing it until the login prompt appears; returns the console output.
 fn boots_to_login(disk: &Path) -> (bool, String) {
     let drive = format!("file={},format=raw,if=virtio,snapshot=on", disk.display());
     let mut guest = Command::new("timeout")
@@ -38,7 +38,7 @@ fn boots_to_login(disk: &Path) -> (bool, String) {
     let mut printed = String::new();
     let mut serial = BufReader::new(guest.stdout.take().unwrap());
     let mut piece = Vec::new();
-    // The prompt is not followed by a line feed, but by a colon.
+    // The prompt is followed by a colon, not by a line feed.
     while serial.read_until(b':', &mut piece).unwrap() > 0 {
         printed.push_str(&String::from_utf8_lossy(&piece));
         piece.clear();

@@ -1,5 +1,5 @@
-//! Tests in which order a build asks, fetches and logs: the cloud before the long part, a plan without any trace, a
-//! log per run with the error in it.
+//! Checks the order in which a build runs preflight checks, fetches, and logs: the cloud is checked before the
+//! long part, a plan leaves no trace, and each run has a log that contains its error.
 
 use std::{fs, io::Write as _};
 
@@ -65,7 +65,7 @@ fn a_plan_fetches_the_beginning_of_a_file_and_leaves_nothing() {
 #[test]
 fn limits_on_size_are_checked_again_when_the_size_is_known() {
     let sandbox = Sandbox::new();
-    // The provider takes disks of at least 1 GiB; a packed one says nothing of its size.
+    // The provider accepts disks of at least 1 GiB; a packed disk does not record its size.
     sandbox.disk("disk.raw", 4, 1);
     tool(sandbox.path(), &["gzip", "-k", "disk.raw"]);
     for source in ["disk.raw", "disk.raw.gz"] {
@@ -97,7 +97,7 @@ fn every_run_has_its_log_and_a_failed_one_says_why_in_it() {
         let path = sandbox.path().join(run.member("log_file").as_str().unwrap());
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains(error), "{text}");
-        // Every line of the error, its causes and hints is in the log.
+        // Every line of the error, with its causes and hints, is in the log.
         for line in run.stderr.lines().filter(|line| line.trim_start().starts_with("hint:")) {
             assert!(text.contains(line.trim()), "`{line}` is missing in\n{text}");
         }

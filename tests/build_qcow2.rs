@@ -1,4 +1,4 @@
-//! Builds with the local provider.
+//! Checks builds with the local provider.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
@@ -65,7 +65,7 @@ fn the_result_document_is_on_standard_output_when_asked_for() {
 }
 
 #[test]
-fn a_result_that_cannot_be_printed_is_no_success() {
+fn a_result_that_cannot_be_printed_fails_the_build() {
     let sandbox = Sandbox::new();
     sandbox.disk("d.raw", 1, 1);
     for (words, code) in [

@@ -1,5 +1,5 @@
-//! Hosts whose time of day is wrong, or is set while a build runs: nothing depends on it but signatures, and those
-//! go by the service's time once it refused one.
+//! Runs builds on hosts whose clock is wrong or is set during a build: only signatures depend on the time, and
+//! they use the service's time after it refused a request.
 
 use std::{process::Stdio, time::Duration};
 
@@ -29,7 +29,7 @@ fn is_done(sandbox: &Sandbox, run: &Run) {
 }
 
 #[test]
-fn a_clock_that_is_wrong_by_an_hour_is_told_and_corrected() {
+fn a_clock_that_is_wrong_by_an_hour_is_reported_and_corrected() {
     if !needs(&["cc"]) {
         return;
     }
@@ -43,7 +43,7 @@ fn a_clock_that_is_wrong_by_an_hour_is_told_and_corrected() {
     }
 }
 
-/// Starts a build, and does something when its second part waits to be sent.
+/// Starts a build, and runs the closure while its second part waits to be sent.
 fn at_second_part(
     sandbox: &Sandbox,
     clock: &Clock,

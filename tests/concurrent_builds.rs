@@ -1,4 +1,4 @@
-//! Builds of one name in one IMAGE_DIR at the same moment: each is right, or names the other one.
+//! Runs builds of one name in one IMAGE_DIR at the same time: each either succeeds or names the other build.
 
 use std::{
     fs,
@@ -9,9 +9,9 @@ use std::{
 
 use crate::harness::{Sandbox, names, needs, tool, until};
 
-/// Builds at once.
+/// Number of concurrent builds.
 const BUILDS: u64 = 8;
-/// Endings of what belongs to an image.
+/// Suffixes of the files that belong to an image.
 const COMPANIONS: [&str; 3] = [".md5", ".sha256", ".upload.sh"];
 
 /// Starts a build of each disk at once and waits for all of them.
@@ -27,7 +27,7 @@ fn build_all(sandbox: &Sandbox, disks: &[PathBuf], words: &[&str]) -> Vec<Output
     children.into_iter().map(|child| child.wait_with_output().unwrap()).collect()
 }
 
-/// The disk in a published file, unpacked into `directory`, and what qemu calls its format.
+/// The disk in a published file, unpacked into `directory`, and its format as qemu names it.
 pub(crate) fn unpacked(image: &Path, directory: &Path) -> (PathBuf, &'static str) {
     let name = image.to_str().unwrap();
     fs::create_dir(directory).unwrap();
@@ -46,14 +46,14 @@ pub(crate) fn unpacked(image: &Path, directory: &Path) -> (PathBuf, &'static str
     found.unwrap_or_else(|| panic!("no disk in {name}: {:?}", names(directory)))
 }
 
-/// Whether qemu finds the disk in an image equal to a raw one.
+/// Whether qemu finds the disk in an image equal to a raw disk.
 pub(crate) fn is_equal(raw: &Path, (disk, format): &(PathBuf, &str)) -> bool {
     let mut command = Command::new("qemu-img");
     command.args(["compare", "-q", "-f", "raw", "-F", format]).arg(raw).arg(disk);
     command.status().unwrap().success()
 }
 
-/// The set in IMAGE_DIR is whole, and is that of one of the builds that succeeded.
+/// Checks that the set of files in IMAGE_DIR is complete and comes from one of the builds that succeeded.
 #[track_caller]
 fn judge(sandbox: &Sandbox, disks: &[PathBuf], outputs: &[Output], words: &[&str]) {
     let mut succeeded = Vec::new();
@@ -94,11 +94,11 @@ fn builds_of_one_name_at_once_are_right_or_name_the_other_one() {
         &["-p", "vmware"],
         &["-p", "aws", "--no-upload"],
         &["-p", "azure", "--no-upload"],
-        // This cloud takes whole GiB only.
+        // This cloud accepts whole GiB only.
         &["-p", "gce", "--no-upload", "--disk-size", "1GiB"],
     ] {
         let sandbox = Sandbox::new();
-        // Equal in name and length; what is in them differs.
+        // Equal in name and length; the contents differ.
         let disk = |number: u64| {
             fs::create_dir(sandbox.path().join(format!("{number}"))).unwrap();
             sandbox.disk(&format!("{number}/disk.raw"), 24, 2 * number + 1)

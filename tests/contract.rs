@@ -1,5 +1,5 @@
-//! The contract with plugins does not change in silence: the ABI and the schemas of its documents have a
-//! fingerprint that stands in the changelog, in the section of their version.
+//! Checks that the plugin contract does not change unnoticed: the ABI and the schemas of its documents have a
+//! fingerprint that the changelog records in the section of their version.
 
 use std::{collections::BTreeMap, fs};
 

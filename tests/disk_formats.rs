@@ -1,4 +1,4 @@
-//! `--disk` with every format people have: what comes out is the disk that went in.
+//! Checks `--disk` with every common format: the disk in the image equals the input.
 
 use std::{path::Path, process::Command};
 
@@ -11,7 +11,7 @@ fn qemu_img(words: &[&str]) {
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The image made from `given` holds the same disk as the raw file.
+/// Checks that the image made from `given` holds the same disk as the raw file.
 #[track_caller]
 fn same_disk(sandbox: &Sandbox, given: &Path, raw: &str) {
     let run = sandbox.run(&["--disk", given.to_str().unwrap(), "-p", "qcow2", "--package", "none"]);
@@ -20,7 +20,7 @@ fn same_disk(sandbox: &Sandbox, given: &Path, raw: &str) {
     qemu_img(&["compare", "-f", "raw", "-F", "qcow2", raw, &made]);
 }
 
-/// The image a run made.
+/// The image that a run created.
 #[track_caller]
 fn made(run: &Run) -> String {
     run.member("file").as_str().unwrap().to_owned()
@@ -181,7 +181,7 @@ fn a_disk_grows_and_never_shrinks() {
 }
 
 #[test]
-fn the_plan_shows_what_the_disk_says_of_itself() {
+fn the_plan_shows_what_the_disk_contains() {
     if !needs_qemu() {
         return;
     }

@@ -1,4 +1,4 @@
-//! The documentation says what really happens: its commands are run, its tables compared.
+//! Checks the documentation against the program: runs its commands and compares its tables.
 
 use std::{collections::BTreeSet, fs, process::Command};
 
@@ -19,7 +19,7 @@ fn frequent_mistakes_are_answered_as_written() {
     assert!(run_page("docs/mistakes.md", &Sandbox::with_cloud()) >= 15);
 }
 
-/// The path of a program of this workspace; its own tests make cargo build it.
+/// The path of a program of this workspace; that program's own tests make cargo build it.
 fn built(name: &str) -> String {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_build-image")).with_file_name(name);
     program.display().to_string()
@@ -39,7 +39,7 @@ fn the_reference_of_settings_is_the_table_itself() {
     assert!(fs::read_to_string(path).unwrap() == page, "run it with BUILD_IMAGE_UPDATE_DOCS=1");
 }
 
-/// What provider `name` needs beside its example.
+/// What the provider `name` needs in addition to its example.
 fn plans_with_the_example(name: &str) {
     let sandbox = Sandbox::new();
     sandbox.disk("disk.raw", 1024, 1);
@@ -52,7 +52,7 @@ fn plans_with_the_example(name: &str) {
     assert!(!plan.stderr.contains("warning"), "{name}: {}", plan.stderr);
     let said: Value = serde_json::from_str(&plan.stdout).unwrap();
     assert_eq!(said["platform"], name);
-    // Every setting of the provider that has a value there, set to it.
+    // Every setting of the provider that has a value there is set to it.
     let prefix = format!("{}_", name.to_uppercase());
     let own = run.stdout.lines().map(|line| match line.strip_prefix('#') {
         Some(rest) if rest.starts_with(&prefix) => format!("{rest}\n"),
@@ -82,7 +82,7 @@ fn programs_can_watch_a_build() {
     assert_eq!((&last["event"], &last["exit_code"]), (&"finished".into(), &0.into()));
     let image = last["image_ids"][0].as_str().unwrap();
     assert!(run.stdout.contains(image), "{}", run.stdout);
-    // A failed one says why, in the same manner.
+    // A failed build reports the reason in the same format.
     let run = sandbox.run(&[&words[..], &["missing.raw"]].concat());
     seen.extend(events(&run.stderr));
     let names: BTreeSet<&str> = seen.iter().filter_map(|event| event["event"].as_str()).collect();
@@ -160,7 +160,7 @@ fn a_plan_can_be_read_by_programs() {
     assert_eq!(kinds, ["multipart_upload", "oss_object", "image", "snapshot"]);
     assert!(plan["permissions"].as_array().unwrap().contains(&"ecs:ImportImage".into()));
     sandbox.cloud_has_only(0);
-    // A build that is remembered tells how long it takes; its bytes are within the bound.
+    // The plan after a build names that build in its estimate; the bytes it sent are within the bound.
     let build = [&words[1..5], &["--reuse", "--disk", disk.to_str().unwrap()]].concat();
     let built = sandbox.run(&build);
     assert!(built.succeeded().member("bytes_sent").as_u64().unwrap() <= most);
@@ -170,7 +170,7 @@ fn a_plan_can_be_read_by_programs() {
 }
 
 #[test]
-fn the_picture_of_a_session_is_one_and_tells_nothing_private() {
+fn the_picture_of_a_session_is_valid_and_shows_nothing_private() {
     let text = fs::read_to_string(root().join("docs/session.svg")).unwrap();
     assert!(text.starts_with("<svg ") && text.ends_with("</svg>\n"));
     assert!(text.contains("build-image --disk") && text.contains(" registered "));
@@ -201,8 +201,7 @@ fn links_between_pages_lead_somewhere() {
     assert!(followed > 20, "only {followed} links");
 }
 
-/// Exceptions from the advisories are reviewed: each has a number, a reason and a date, and its crate is
-/// still a dependency.
+/// Ignored advisories are reviewed: each has a number, a reason and a date, and its crate is still a dependency.
 #[test]
 fn every_ignored_advisory_has_a_reason_a_date_and_a_crate_in_the_lock() {
     let rules = fs::read_to_string(root().join("deny.toml")).unwrap();

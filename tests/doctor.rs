@@ -1,4 +1,4 @@
-//! `build-image doctor`: what it says of a host, and its exit code.
+//! Checks `build-image doctor`: its report about a host, and its exit code.
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -26,7 +26,7 @@ fn doctor(sandbox: &Sandbox, words: &[&str], environment: &[(&str, &str)]) -> Ru
 }
 
 #[test]
-fn a_host_that_can_build_is_told_so_subject_by_subject() {
+fn a_host_that_can_build_is_reported_subject_by_subject() {
     if !needs_qemu() {
         return;
     }
@@ -50,7 +50,7 @@ fn what_is_wrong_has_a_remedy_and_the_exit_code_1() {
     let sandbox = Sandbox::new();
     let file = sandbox.write("file", "");
     let below = file.join("below");
-    // A port nobody listens on.
+    // A port without a listener.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let proxy = format!("http://user:hunter2@127.0.0.1:{port}");
     let plugins = sandbox.path().join("plugins");
@@ -75,7 +75,7 @@ fn what_is_wrong_has_a_remedy_and_the_exit_code_1() {
     doctor(&sandbox, &["--nonsense"], &[]).failed(2, &["--nonsense", "build-image doctor --help"]);
 }
 
-/// A qemu that answers questions, and fails every probe guest after noting it.
+/// A qemu that answers queries, and fails every probe guest after recording it.
 fn failing_qemu(directory: &Path) -> String {
     let path = directory.join("qemu");
     let script = format!(

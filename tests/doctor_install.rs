@@ -1,4 +1,4 @@
-//! `build-image doctor --install` with package managers that only note what they were called with.
+//! Checks `build-image doctor --install` with package managers that only record their arguments.
 
 use std::{fs, io::Write as _, os::unix::fs::symlink, path::Path, process::Stdio};
 
@@ -6,17 +6,17 @@ use serde_json::Value;
 
 use crate::harness::{Run, Sandbox};
 
-/// What a package manager must never see.
+/// A value that must never reach a package manager.
 const SECRET: &str = "hunter2";
 
-/// A host of one family without qemu: nothing is on PATH but what is put into one directory.
+/// A host of one family without qemu: PATH holds a single directory, which the test fills.
 struct Host {
     sandbox: Sandbox,
     tools: tempfile::TempDir,
     os_release: String,
 }
 
-/// The stand-in notes its words and the names of its variables; then it does `last`.
+/// The stand-in records its arguments and the names of its variables; then it runs `last`.
 fn manager(last: &str) -> String {
     format!(
         "#!/bin/sh\nfolder=${{0%/*}}\necho \"${{0##*/}} $*\" >>\"$folder/calls\"\n\
@@ -24,7 +24,7 @@ fn manager(last: &str) -> String {
     )
 }
 
-/// Brings a qemu that answers questions.
+/// Provides a qemu that answers queries.
 const BRINGS_QEMU: &str = "case \"$*\" in *qemu-system*)\n\
     echo '#!/bin/sh\ncase $1 in -version) echo QEMU emulator version 9.9.9;; esac' >\"$folder/qemu-system-x86_64\"\n\
     /bin/chmod 755 \"$folder/qemu-system-x86_64\";; esac";
@@ -35,7 +35,7 @@ impl Host {
         let os_release = sandbox.write("os-release", os_release).display().to_string();
         let host = Self { sandbox, tools: tempfile::tempdir().unwrap(), os_release };
         symlink("/usr/bin/env", host.tools.path().join("env")).unwrap();
-        // Somebody without rights needs it; it stands aside.
+        // A user without privileges needs sudo; this one passes its arguments through.
         host.put("sudo", "#!/bin/sh\nexec \"$@\"\n");
         tools.iter().for_each(|(name, last)| host.put(name, &manager(last)));
         host
@@ -43,8 +43,8 @@ impl Host {
 
     fn put(&self, name: &str, text: &str) {
         let path = self.tools.path().join(name);
-        // Closed by another process: one of this process could still be open for writing in a child that
-        // another test is starting, and would not be executed.
+        // Closed by another process: a descriptor of this process could still be open for writing in a child that
+        // another test is starting, and the program could not be executed.
         let script = format!("cat >'{0}' && chmod 755 '{0}'", path.display());
         let mut shell = std::process::Command::new("sh");
         let mut child = shell.args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
@@ -60,7 +60,7 @@ impl Host {
         Run::of(&command.output().unwrap(), None)
     }
 
-    /// Whether this machine has authorities is no matter here.
+    /// Whether this machine has CA certificates does not matter here.
     fn certificate(&self) -> String {
         let text = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
         self.sandbox.write("authority.pem", text).display().to_string()
@@ -75,7 +75,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// os-release, the package manager, and what it is called with.
+/// os-release, the package manager, and the expected arguments.
 const FAMILIES: [(&str, &str, &str); 3] = [
     (
         "ID=ubuntu\nID_LIKE=debian\n",
@@ -101,7 +101,7 @@ fn what_is_missing_is_installed_and_looked_at_again() {
         assert!(run.stderr.contains("said by the manager"), "{}", run.stderr);
         let seen = read(&host.tools.path().join("seen"));
         assert!(!seen.contains(SECRET) && seen.contains("NO_PROXY=*"), "{seen}");
-        // What is there is not installed again.
+        // An installed package is not installed again.
         let run = host.doctor(&["--yes"]);
         assert!(run.stdout.contains("nothing is missing that a package brings"), "{}", run.stdout);
         assert_eq!(host.calls(), calls);
@@ -109,7 +109,7 @@ fn what_is_missing_is_installed_and_looked_at_again() {
 }
 
 #[test]
-fn nothing_is_installed_that_nobody_agreed_to() {
+fn nothing_is_installed_without_consent() {
     for (os_release, name, calls) in FAMILIES {
         let host = Host::new(os_release, &[(name, BRINGS_QEMU)]);
         let run = host.doctor(&[]);
@@ -126,7 +126,7 @@ fn nothing_is_installed_that_nobody_agreed_to() {
 }
 
 #[test]
-fn what_cannot_be_installed_is_said() {
+fn what_cannot_be_installed_is_reported() {
     let debian = "ID=debian\n";
     for (os_release, tools, texts) in [
         ("ID=arch\nPRETTY_NAME='Arch Linux'\n", &[][..], ["packages of Arch Linux", "by hand"]),
@@ -140,7 +140,7 @@ fn what_cannot_be_installed_is_said() {
             if tools.is_empty() || os_release != debian { "" } else { "apt-get update\n" };
         assert_eq!(host.calls(), expected);
     }
-    // It says it has installed something, and has not.
+    // It reports success, but installed nothing.
     let host = Host::new(debian, &[("apt-get", "")]);
     let run = host.doctor(&["--yes", "--json"]);
     let document: Value = serde_json::from_str(&run.stdout).unwrap();

@@ -1,4 +1,5 @@
-//! What is believed of downloads of earlier builds; pipes in the place of files; warnings of insecure choices.
+//! Checks when downloads of earlier builds are trusted, how pipes in place of files are handled, and the warnings
+//! about insecure choices.
 
 use std::{
     fs,
@@ -12,7 +13,7 @@ use crate::harness::{
     Answer, Run, Sandbox, TinyIso, Web, needs, plugin_directory, stand_in_qemu, tool,
 };
 
-/// The disk on the server, and one of the same length that somebody would like to have built.
+/// The disk on the server, and one of the same length that an attacker would substitute.
 fn disks() -> (Vec<u8>, Vec<u8>) {
     let sandbox = Sandbox::new();
     let real = fs::read(sandbox.disk("x", 4, 3)).unwrap();
@@ -21,12 +22,12 @@ fn disks() -> (Vec<u8>, Vec<u8>) {
     (real, evil)
 }
 
-/// Builds the disk at the address and keeps what was downloaded.
+/// Builds the disk at the URL and keeps the download.
 fn build(sandbox: &Sandbox, url: &str) -> Run {
     sandbox.run(&["--disk", url, "-p", "qcow2", "--reuse"])
 }
 
-/// The directory of an address's download.
+/// The directory of a URL's download.
 fn slot(sandbox: &Sandbox, url: &str) -> PathBuf {
     let digest = Sha256::digest(url);
     let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -44,13 +45,13 @@ fn a_download_that_was_changed_or_planted_is_not_used() {
     let directory = slot(&sandbox, &url);
     let (file, about) = (directory.join("disk.raw"), directory.join("about.json"));
     assert!(fs::read(&file).unwrap() == real);
-    // The content is another one, though its length is right and the server knows no better.
+    // The content differs, although its length is right and the server does not detect it.
     fs::write(&file, &evil).unwrap();
     let again = build(&sandbox, &url);
     again.succeeded();
     assert!(again.stderr.contains("was changed here; fetching it again"), "{}", again.stderr);
     assert!(fs::read(&file).unwrap() == real);
-    // Also where the description fits it: that is of no user, or of another.
+    // Also where the description matches: it belongs to no user, or to another one.
     let text = fs::read_to_string(&about).unwrap();
     let digest = |content: &[u8]| -> String {
         Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -72,7 +73,7 @@ fn a_download_that_was_changed_or_planted_is_not_used() {
     }
 }
 
-/// A pipe nobody writes to.
+/// A pipe without a writer.
 fn pipe(path: &Path) {
     tool(path.parent().unwrap(), &["mkfifo", path.to_str().unwrap()]);
 }
@@ -139,7 +140,7 @@ fn insecure_choices_are_warned_of_every_time() {
         assert_eq!(run.stderr.contains("holds secrets"), !warning.is_empty(), "{}", run.stderr);
         assert!(run.stderr.contains(warning), "{}", run.stderr);
     }
-    // Where nobody else gets, the mode of the file does not matter.
+    // Where no other user has access, the mode of the file does not matter.
     mode(&config, 0o644);
     mode(sandbox.path(), 0o700);
     assert!(!sandbox.run(&words).stderr.contains("holds secrets"));
@@ -150,10 +151,10 @@ fn insecure_choices_are_warned_of_every_time() {
     assert!(run.stderr.contains(warning), "{}", run.stderr);
 }
 
-/// Who owns what is not believed.
+/// The owner of the files that are not trusted.
 const OTHER: u32 = 4242;
 
-/// Whether tests may give files away.
+/// Whether tests may change the owner of files.
 fn is_root() -> bool {
     Sandbox::new().path().metadata().unwrap().uid() == 0
 }
@@ -185,18 +186,18 @@ fn a_disk_of_another_user_is_not_used_again() {
             assert!(run.stderr.contains(part), "`{part}` is missing in\n{}", run.stderr);
         }
         assert!(!run.stderr.contains(again), "{}", run.stderr);
-        // What is there now is this user's.
+        // What exists now belongs to this user.
         assert_eq!(path.metadata().unwrap().uid(), 0);
         assert!(sandbox.run(&words).stderr.contains(again));
     }
-    // Others may write to a directory on the way.
+    // Others may write to a directory on the path.
     let above = directory.parent().unwrap();
     fs::set_permissions(above, fs::Permissions::from_mode(0o777)).unwrap();
     let run = sandbox.run(&words);
     run.succeeded();
     assert!(run.stderr.contains("may be written by everybody"), "{}", run.stderr);
     fs::set_permissions(above, fs::Permissions::from_mode(0o755)).unwrap();
-    // What is installed in the directory of another user is that user's.
+    // What is installed in the directory of another user belongs to that user.
     lchown(&directory, Some(OTHER), Some(OTHER)).unwrap();
     sandbox.run(&words).failed(5, &["belongs to user id 4242", "ARTIFACTS_DIR"]);
 }

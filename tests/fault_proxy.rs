@@ -1,5 +1,5 @@
-//! A build through the fault proxy: between the provider and the cloud connections break, answers are lost,
-//! bytes are wrong, and the image is right all the same.
+//! Runs a build through the fault proxy: connections between the provider and the cloud break, answers are lost,
+//! bytes are wrong, and the image is still right.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::harness::{Run, Sandbox, needs, tool};
 
-/// Faults of everything that a provider may repeat.
+/// Faults for every request that a provider may repeat.
 fn mix() -> serde_json::Value {
     json!([
         {"method": "PUT", "query": ["partNumber"], "nth": 2, "fault": "reset_after"},

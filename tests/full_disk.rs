@@ -1,5 +1,5 @@
-//! File systems that are really full: a few MiB of memory of which only the program under test knows.
-//! One clear error, the right exit code, and nothing half-written.
+//! Fills file systems for real: a few MiB of memory that only the program under test sees. Each failure is one
+//! clear error with the right exit code, and nothing half-written.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::harness::{Answer, Iso, Run, Sandbox, TinyIso, Turn, Web, needs, needs_qemu, tool};
 
-/// Mounts `small`, runs the program, and tells what the file system holds afterwards.
+/// Mounts `small`, runs the program, and lists in `left` the files that the file system holds afterwards.
 const SCRIPT: &str = r#"
 mount -t tmpfs -o size="$1" none small || exit 99
 shift
@@ -18,7 +18,7 @@ code=$?
 exit $code
 "#;
 
-/// Whether file systems can be mounted here by somebody who is root only for himself.
+/// Whether file systems can be mounted here by a user who is root only in a user namespace.
 pub(crate) fn can_mount() -> bool {
     if !needs(&["unshare", "mount"]) {
         return false;
@@ -34,7 +34,7 @@ pub(crate) fn can_mount() -> bool {
     can
 }
 
-/// Runs the program where `small` is a file system of this size; what it says, and the files left there.
+/// Runs the program where `small` is a file system of this size; returns its output and the files left there.
 pub(crate) fn run(sandbox: &Sandbox, size: &str, words: &[&str]) -> (Run, Vec<String>) {
     let small = sandbox.path().join("small");
     fs::create_dir_all(&small).unwrap();
@@ -50,7 +50,7 @@ pub(crate) fn run(sandbox: &Sandbox, size: &str, words: &[&str]) -> (Run, Vec<St
     (run, left.lines().map(str::to_owned).collect())
 }
 
-/// A qcow2 file that says little of what it holds: 64 MiB in some hundred KiB.
+/// A qcow2 file that is much smaller than its content: 64 MiB in a few hundred KiB.
 fn compressed(sandbox: &Sandbox) {
     fs::write(sandbox.path().join("plain"), vec![b'A'; 64 << 20]).unwrap();
     tool(sandbox.path(), &["qemu-img", "convert", "-c", "-O", "qcow2", "plain", "d.qcow2"]);
@@ -96,13 +96,13 @@ fn a_packed_disk_that_does_not_fit_leaves_nothing() {
     fs::write(sandbox.path().join("d.raw"), vec![b'A'; 64 << 20]).unwrap();
     tool(sandbox.path(), &["xz", "-0", "d.raw"]);
     let words = ["--disk", "d.raw.xz", "-p", "qcow2", "--artifacts-dir", "small/builds"];
-    // 256 MiB are left to others.
+    // 256 MiB are left to other programs.
     let (run, left) = run(&sandbox, "290m", &words);
     run.failed(5, &["free space of", "does not hold the content of", "d.raw.xz", "ARTIFACTS_DIR"]);
     assert_eq!(left, [""; 0]);
 }
 
-/// Builds of an ISO whose disk lies on a small file system, whatever is free there.
+/// Builds an ISO whose disk is on a small file system, regardless of the space that is free there.
 const INSTALL: [&str; 10] = [
     "-p",
     "qcow2",
@@ -138,7 +138,8 @@ fn an_installer_that_does_not_fit_is_not_started() {
     only_records(&left);
 }
 
-/// Puts files of an earlier build into the full file system, and lists the digests of what is there before and after.
+/// Puts files of an earlier build into the full file system, and lists the checksums of its files before and
+/// after.
 const EARLIER_SCRIPT: &str = r#"
 mount -t tmpfs -o size="$1" none small || exit 99
 mkdir small/images
@@ -184,7 +185,7 @@ fn a_disk_of_any_size_holds_the_whole_new_set_or_the_earlier_one() {
             let text = |name: &str| fs::read_to_string(sandbox.path().join(name)).unwrap();
             let case = format!("{platform:?}, {kib} KiB, exit {}: {}", run.code, run.stderr);
             assert!(run.code < 98, "the script itself failed: {case}");
-            // Of a build into a cloud the statement may be all that is missing: the image stays then.
+            // A build into a cloud may lack only the statement: the image stays then.
             let is_there = run.code == 0 || is_cloud && run.code == 9;
             if is_cloud {
                 sandbox.cloud_has_only(u64::from(is_there));

@@ -1,4 +1,5 @@
-//! The given disk is read only while nothing writes to it, and what is made of it is what it was.
+//! Checks that the given disk is read only while no process writes to it, and that the image holds what the disk
+//! held.
 
 use std::{
     fs::{self, File},
@@ -13,7 +14,7 @@ use build_image_emulator_alibaba::{Config, StateDir, Stored};
 
 use crate::harness::{Sandbox, needs, tool, until};
 
-/// A process of qemu that has an image open, and says so before this returns.
+/// A qemu process that has opened an image, and has reported so before this returns.
 struct QemuIo(Child);
 
 impl QemuIo {
@@ -120,7 +121,7 @@ fn a_disk_that_is_written_while_its_digest_is_taken_is_refused() {
     let before = path.metadata().unwrap().modified().unwrap();
     let file = File::options().write(true).open(&path).unwrap();
     file.write_all_at(&[7; 512], (1024 << 20) - 512).unwrap();
-    // As if nothing had happened: `touch -r` and copying programs do so.
+    // The time stamp is restored, as `touch -r` and copying programs do.
     file.set_modified(before).unwrap();
     signal(&child, "-CONT");
     said.read_to_string(&mut text).unwrap();
@@ -129,8 +130,7 @@ fn a_disk_that_is_written_while_its_digest_is_taken_is_refused() {
     assert!(!sandbox.path().join("images/disk.qcow2").exists());
 }
 
-/// The object is complete and its upload known; another disk of the same size and time takes the place of
-/// the first one.
+/// The object is complete and its upload is known; another disk of the same size and time replaces the first one.
 #[test]
 fn a_resumed_build_sends_the_disk_that_is_there_now_whatever_its_time() {
     let state = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Sources by URL: cut, stalled, redirected, refused, and gone on with.
+//! Checks sources by URL: cut, stalled, redirected, refused, and resumed.
 
 use std::{
     fs,
@@ -10,24 +10,24 @@ use std::{
 
 use crate::harness::{
     Answer, Asked, PATIENCE, Run, Sandbox, TinyIso, Web, needs, needs_qemu, sandbox_walk,
-    stand_in_qemu,
+    stand_in_qemu, until,
 };
 
 const MIB: usize = 1 << 20;
 
-/// A raw disk as it lies on a server.
+/// A raw disk as a server holds it.
 fn image() -> Vec<u8> {
     let sandbox = Sandbox::new();
     fs::read(sandbox.disk("x", 4, 3)).unwrap()
 }
 
-/// A build of a disk by URL that keeps what it downloads.
+/// Builds a disk by URL and keeps the downloads.
 fn build(sandbox: &Sandbox, url: &str, more: &[&str]) -> Run {
     let words = ["--disk", url, "-p", "qcow2", "--reuse", "--download-retries", "2"];
     sandbox.run(&[&words, more].concat())
 }
 
-/// What was downloaded under a name.
+/// The download that was stored under a name.
 fn downloaded(sandbox: &Sandbox, name: &str) -> Option<PathBuf> {
     let mut found = None;
     let directory = sandbox.path().join("artifacts/downloads");
@@ -60,9 +60,9 @@ fn a_disk_by_url_is_fetched_once_and_removed_when_the_build_is_done() {
     assert!(sandbox.files().contains(&"images/some20disk.qcow2".to_owned()));
 }
 
-/// A server's behaviour by the number of the request and the request.
+/// The answer of a server, from the number of the request and the request.
 type Behaviour = fn(usize, &Asked, &[u8]) -> Answer;
-/// What breaks, how, and the first byte of every request that is made then.
+/// What breaks, how, and the first byte of each request that follows.
 type Break = (&'static str, Behaviour, &'static [usize]);
 
 fn cut(asked: &Asked, body: &[u8], at: usize) -> Answer {
@@ -153,7 +153,7 @@ const BREAKS: [Break; 10] = [
 ];
 
 #[test]
-fn broken_connections_are_taken_up_where_they_broke() {
+fn broken_downloads_are_resumed_where_they_broke() {
     let disk = image();
     for (what, behaviour, starts) in BREAKS {
         let (content, count) = (disk.clone(), AtomicUsize::new(0));
@@ -170,7 +170,7 @@ fn broken_connections_are_taken_up_where_they_broke() {
 }
 
 #[test]
-fn an_interrupted_download_is_kept_and_gone_on_with_and_tells_no_password() {
+fn an_interrupted_download_is_kept_and_resumed_and_leaks_no_password() {
     let disk = image();
     let content = disk.clone();
     let count = AtomicUsize::new(0);
@@ -182,12 +182,8 @@ fn an_interrupted_download_is_kept_and_gone_on_with_and_tells_no_password() {
     let url = web.url("/d.raw").replace("http://", "http://me:pass-word@");
     let words = ["--disk", &url, "-p", "qcow2", "--reuse"];
     let mut child = sandbox.command(&words).stderr(Stdio::piped()).spawn().unwrap();
-    let begun = Instant::now();
     let half = || downloaded(&sandbox, "partial").and_then(|path| path.metadata().ok());
-    while half().is_none_or(|file| file.len() < MIB as u64) {
-        assert!(begun.elapsed() < PATIENCE, "the download does not begin");
-        std::thread::yield_now();
-    }
+    until("the download begins", || half().is_some_and(|file| file.len() >= MIB as u64));
     let asked = Instant::now();
     let id = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
@@ -199,11 +195,11 @@ fn an_interrupted_download_is_kept_and_gone_on_with_and_tells_no_password() {
     assert_eq!(requests[1].from(), MIB);
     assert_eq!(requests[1].header("authorization"), Some("Basic bWU6cGFzcy13b3Jk"));
     assert!(fs::read(downloaded(&sandbox, "d.raw").unwrap()).unwrap() == disk);
-    // Nor does a failed build, whose journal is kept, or a plan.
+    // Nor does a failed build whose journal is kept, or a plan.
     sandbox.run(&["plan", "--disk", &url, "-p", "qcow2"]);
     sandbox.write("full/d.qcow2/x", "a folder in the way");
     let words = ["--disk", &url, "-p", "qcow2", "--on-failure", "keep", "--image-dir", "full"];
-    // A directory is in the way of the image.
+    // A directory blocks the path of the image.
     let run = sandbox.run(&[&words[..], &["--log-level", "trace", "--package", "none"]].concat());
     assert_ne!(run.code, 0);
     assert!(sandbox.files().iter().any(|name| name.contains("runs/")), "{:?}", sandbox.files());
@@ -252,7 +248,7 @@ fn files_for_the_image_that_cannot_be_fetched_stop_the_build_before_a_guest_is_s
     let words = ["-i", "base.iso", "-p", "qcow2", "-m", "ltm", "-b", "1", "--update-image-files"];
     let run = |path: &str| sandbox.run(&[&words[..], &[&entries(path)]].concat());
     run("/absent").failed(4, &["UPDATE_IMAGE_FILES, entry 2", "/absent`", "answers 404"]);
-    // The ISO has no kernel that starts: everything before it was done.
+    // The kernel of the ISO does not start: everything before it succeeded.
     run("/there").failed(5, &["qemu"]);
     let left = sandbox.files();
     assert!(!left.iter().any(|name| name.contains("injected") || name.contains("tmp")), "{left:?}");
@@ -260,7 +256,7 @@ fn files_for_the_image_that_cannot_be_fetched_stop_the_build_before_a_guest_is_s
 }
 
 #[test]
-fn too_little_space_is_said_before_anything_is_done() {
+fn too_little_space_is_reported_before_anything_is_done() {
     if !needs_qemu() {
         return;
     }
@@ -280,7 +276,7 @@ fn too_little_space_is_said_before_anything_is_done() {
     run.failed(5, &texts);
     let run = sandbox.run(&[&["plan"], &words[..]].concat());
     run.succeeded();
-    // Three times next to nothing and 2 GiB.
+    // Three small items and 2 GiB.
     assert!(run.stdout.contains("\nspace         2.00 GiB in "), "{}", run.stdout);
     assert!(!sandbox.path().join("artifacts").exists());
 }
@@ -315,7 +311,7 @@ fn proxies_are_used_as_the_environment_says() {
     run("https_proxy", "").failed(7, &["no connection"]);
 }
 
-/// An authority and a certificate of it for 127.0.0.1, made by openssl: `ca.pem`, `cert.pem`, `key.pem`.
+/// A CA and a certificate of it for 127.0.0.1, created by openssl: `ca.pem`, `cert.pem`, `key.pem`.
 fn certificates(sandbox: &Sandbox) {
     sandbox.write("ext", "subjectAltName=IP:127.0.0.1\n");
     for words in [
@@ -391,7 +387,7 @@ fn isos_by_url_get_the_names_of_what_they_install() {
         let more = ["-p", "qcow2", "-m", "ltm", "-b", "1", "--qemu", "./qemu"];
         sandbox.run(&[&sources[..], &more, &["--on-failure", "keep"]].concat())
     };
-    // The tiny hotfix has no installer; what was fetched for it is there.
+    // The tiny hotfix has no installer; its download remains.
     build("/get?file=7", "/fix").failed(4, &["initrd.img"]);
     let files = sandbox.files();
     let has = |end: &str| files.iter().any(|name| name.ends_with(end));
@@ -405,7 +401,7 @@ fn isos_by_url_get_the_names_of_what_they_install() {
 }
 
 #[test]
-fn a_shape_that_is_missing_is_said_before_anything_is_fetched() {
+fn a_missing_shape_is_reported_before_anything_is_fetched() {
     let web = Web::start(|_| Answer::status(404));
     let sandbox = Sandbox::new();
     let run = sandbox.run(&["-i", &web.url("/x.iso"), "-p", "qcow2"]);

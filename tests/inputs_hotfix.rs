@@ -1,4 +1,4 @@
-//! A hotfix on top of a base ISO: whose facts count, and which hotfix goes onto which base.
+//! Checks a hotfix on top of a base ISO: whose metadata counts, and which hotfix fits which base.
 
 use crate::harness::{Run, Sandbox, TinyIso, needs_qemu};
 

@@ -1,4 +1,4 @@
-//! Tests signatures and digests of ISOs: what verifies, what stops the build, what is a warning.
+//! Tests signatures and checksums of ISOs: what verifies, what stops the build, and what is a warning.
 
 use std::{fs, path::Path, process::Command};
 
@@ -32,7 +32,7 @@ fn signed() -> Sandbox {
     sandbox
 }
 
-/// What every build here has; a program stands in for qemu.
+/// Settings common to all builds here; a program stands in for qemu.
 const BUILD: [&str; 9] =
     ["-p", "qcow2", "-m", "ltm", "-b", "1", "--package=none", "--qemu", "./qemu"];
 
@@ -56,7 +56,7 @@ fn a_good_signature_under_one_of_the_keys_is_enough() {
         (&[VENDOR][..], verified),
         (&[VENDOR, HOUSE], verified),
         (&[VENDOR, &["-s", "base.iso.384.sig"]], verified),
-        // One signature is tried with both keys, each with its own digest.
+        // One signature is tried with both keys, each with its own digest algorithm.
         (&[VENDOR, HOUSE, &sig], house),
         (&[HOUSE, &sig], house),
         (&[HOUSE, &sig, &["--image-sig-encryption-type", "SHA3-512"]], house),
@@ -68,7 +68,7 @@ fn a_good_signature_under_one_of_the_keys_is_enough() {
     }
     fs::copy(sandbox.path().join("house.sig"), sandbox.path().join("base.iso.3512.sig")).unwrap();
     assert!(build(&sandbox, HOUSE).succeeded().stderr.contains(house));
-    // Both are verified before the installation, which the tiny hotfix does not get through.
+    // Both are verified before the installation, in which the tiny hotfix fails.
     let run = build(&sandbox, &[VENDOR, &["-e", "fix.iso"]].concat());
     run.failed(4, &["initrd.img"]);
     assert_eq!(run.stderr.matches(verified).count(), 2, "{}", run.stderr);
@@ -110,7 +110,7 @@ fn a_failed_or_missing_signature_stops_the_build() {
         let run = build(&sandbox, &more.concat());
         run.failed(code, texts);
     }
-    // Nothing of it begins.
+    // The build does not start.
     assert!(!sandbox.path().join("artifacts").exists());
     fs::remove_file(sandbox.path().join("fix.iso.384.sig")).unwrap();
     build(&sandbox, &[VENDOR, &["-e", "fix.iso"]].concat())
@@ -121,7 +121,7 @@ fn a_failed_or_missing_signature_stops_the_build() {
 }
 
 #[test]
-fn without_keys_and_digests_it_is_said_that_nothing_is_proven() {
+fn without_keys_and_digests_the_missing_verification_is_reported() {
     if !needs(&["xorriso", "openssl", "dd", "mkfifo"]) {
         return;
     }

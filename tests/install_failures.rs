@@ -1,10 +1,11 @@
-//! Guests that fail, hang, talk for ever or restart: one clear error each, with the guest's last words, and nothing left but the log.
+//! Checks guests that fail, hang, print without end or restart: one clear error each, with the guest's last
+//! output, and nothing left but the log.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use crate::harness::{Iso, Run, Sandbox, Turn, needs_qemu};
 
-/// A build that may reach the cloud, in a sandbox of its own.
+/// A build that may reach the cloud, in a separate sandbox.
 fn build(sandbox: &Sandbox, words: &[&str]) -> Run {
     let common = ["-c", "config.yml", "-p", "alibaba", "-m", "ltm", "-b", "1", "--accel", "tcg"];
     sandbox.run(&[&common, words].concat())
@@ -14,11 +15,11 @@ fn build(sandbox: &Sandbox, words: &[&str]) -> Run {
 struct Ending<'a> {
     /// Variants of the ISO and of the hotfix.
     isos: &'a [&'a str],
-    /// Further words of the command line.
+    /// Further command-line arguments.
     more: &'a [&'a str],
     /// Log of the pass it fails in.
     log: &'a str,
-    /// What the user must be told.
+    /// Texts that the user must be shown.
     texts: &'a [&'a str],
 }
 
@@ -26,7 +27,7 @@ const ISO_LOG: &str = "qemu.iso.log";
 const DONE: &str = "MKVM FINAL STATUS = SUCCESS";
 const ENDED: &str = "ended without printing `MKVM FINAL STATUS = SUCCESS`";
 
-/// Each build must end as it says; all it leaves is the log.
+/// Checks that each build ends as described and leaves only the log.
 fn end(endings: &[Ending<'_>]) {
     if !needs_qemu() {
         return;
@@ -77,7 +78,7 @@ fn installers_that_do_not_end() {
     end(&[
         installer(&["installer-silent"], &["--silence-timeout", "10s"], &["silent for 10 s"]),
         installer(&["installer-silent"], &["--install-timeout", "12s"], &["within 12 s"]),
-        // Talking is no progress: the other watchdog ends it.
+        // Output alone is not progress: the other watchdog ends it.
         installer(
             &["flood"],
             &["--install-timeout", "25s", "--silence-timeout", "20s"],
@@ -107,7 +108,7 @@ fn later_passes_that_fail() {
     ]);
 }
 
-/// Answers probe guests like a kvm that works, and then hangs under it.
+/// Answers probe guests like a working kvm, and then hangs under it.
 const FICKLE_QEMU: &str = r#"#!/bin/sh
 case "$*" in
 -version*) echo 'QEMU emulator version 9.9.9' ;;

@@ -1,11 +1,11 @@
-//! What an installation is made from, and what is made of a guest that says too little.
+//! Checks what an installation is made from, and how incomplete guest output is handled.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use crate::harness::{Run, Sandbox, TinyIso, needs, tool};
 
-/// A program that answers like qemu. Its installer runs the file `install` and succeeds; its first boot
-/// prints the file `boot`. Under kvm the kernel hangs where it hangs on hosts whose kvm is unreliable.
+/// A program that answers like qemu. Its installer runs the file `install` and succeeds; its first boot prints the
+/// file `boot`. Under kvm the kernel hangs at the point where it hangs on hosts whose kvm is unreliable.
 const QEMU: &str = r#"#!/bin/sh
 case "$*" in
 -version*) echo 'QEMU emulator version 9.9.9' ;;
@@ -128,14 +128,14 @@ fn a_guest_that_hangs_under_kvm_before_its_kernel_prints_is_soon_started_without
         assert!(run.stderr.contains(text), "`{text}` is missing in {}", run.stderr);
     }
     assert!(begun.elapsed().as_secs() < 60, "it took {:?}", begun.elapsed());
-    // The disk is a new one: nothing is left of the guest that hung.
+    // The disk is a new one: nothing of the guest that hung remains.
     let image = run.member("file").as_str().unwrap();
     let raw = sandbox.path().join("made.raw");
     tool(sandbox.path(), &["qemu-img", "convert", "-O", "raw", image, raw.to_str().unwrap()]);
     let mut head = [1; 512];
     std::io::Read::read_exact(&mut fs::File::open(raw).unwrap(), &mut head).unwrap();
     assert_eq!(head, [0; 512]);
-    // Until the next boot of the host nobody waits for kvm again.
+    // No build waits for kvm again until the host reboots.
     let run = build(&sandbox, &["--accel", "auto"]);
     assert!(!run.succeeded().stderr.contains("starting again"), "{}", run.stderr);
     assert!(run.stderr.contains("slow: an installing guest hung under kvm"), "{}", run.stderr);

@@ -1,5 +1,5 @@
-//! Whole installations of the stand-in ISO, judged by what the guest itself found: every shape, with
-//! and without a hotfix, and everything a user may want of the installed system.
+//! Runs whole installations of the stand-in ISO, judged by what the guest itself found: every shape, with and
+//! without a hotfix, and every option for the installed system.
 
 use std::{
     collections::BTreeMap,
@@ -32,12 +32,12 @@ struct Row<'a> {
     provider: &'a str,
     /// Lines of the configuration file.
     config: Value,
-    /// Volumes of another size than this shape has by itself, MiB.
+    /// Volumes whose size differs from the default of this shape, MiB.
     grown: &'a [(&'a str, u64)],
 }
 
 impl Row<'_> {
-    /// The volumes that must be there, MiB.
+    /// The volumes that must exist, MiB.
     fn volumes(&self) -> BTreeMap<String, u64> {
         let all = self.modules == "all";
         let mut size: BTreeMap<&str, u64> = SIZES
@@ -64,7 +64,7 @@ impl Row<'_> {
     }
 }
 
-/// What the serial logs of an installation say.
+/// The contents of the serial logs of an installation.
 struct Logs {
     install: String,
     hotfix: String,
@@ -72,14 +72,14 @@ struct Logs {
 }
 
 impl Logs {
-    /// The rest of the first line that has this text.
+    /// The rest of the first line that contains this text.
     #[track_caller]
     fn after<'a>(log: &'a str, text: &str) -> &'a str {
         let line = log.lines().find_map(|line| line.split_once(text));
         line.unwrap_or_else(|| panic!("no `{text}` in\n{log}")).1.trim_end()
     }
 
-    /// The installed system has these lines in its lists.
+    /// Checks that the lists of the installed system have these lines.
     #[track_caller]
     fn has(&self, lines: &[&str]) {
         let found: Vec<&str> = self.boot.lines().map(str::trim_end).collect();
@@ -89,7 +89,7 @@ impl Logs {
     }
 }
 
-/// Runs a build and checks what every installation must have.
+/// Runs a build and checks the common requirements of every installation.
 #[track_caller]
 fn install(sandbox: &Sandbox, row: &Row<'_>) -> Logs {
     sandbox.write("own.yml", &row.config.to_string());
@@ -143,7 +143,7 @@ fn install(sandbox: &Sandbox, row: &Row<'_>) -> Logs {
     logs
 }
 
-/// Other tools unpack what was published and find in it the disk that was installed.
+/// Checks with other tools that what was published unpacks to the disk that was installed.
 #[track_caller]
 fn holds_the_disk(sandbox: &Sandbox, provider: &str, file: &Path, artifacts: &Path) {
     let (unpack, format): (&[&str], &str) = match provider {
@@ -245,11 +245,11 @@ fn consoles_without_a_splash() {
     let kernel = Logs::after(&logs.install, "grub.conf:     kernel ");
     assert!(kernel.ends_with(" console=ttyS1 console=tty1 console=ttyS0"), "{kernel}");
     assert!(!logs.install.contains("splashimage"), "{}", logs.install);
-    // Of the serial ports the kernel takes the first one that is named.
+    // Of the serial ports the kernel uses the first one that is named.
     assert_eq!(Logs::after(&logs.boot, "active consoles: "), "ttyS1 tty1");
 }
 
-/// Files of every kind, in an order that matters, and what becomes of them.
+/// Files of every kind, in an order that matters, and the expected result.
 fn files(directory: &Path) -> Value {
     let write = |name: &str, text: &str, mode| {
         let path = directory.join(name);
@@ -263,7 +263,7 @@ fn files(directory: &Path) -> Value {
     write("tree/etc/group", "root:x:0:\n", 0o644);
     write("tree/var/tmp/deep/down", "shared", 0o755);
     std::os::unix::fs::symlink("a b", directory.join("tree/etc/link")).unwrap();
-    // A directory that is there already keeps its rights, whatever these are.
+    // An existing directory keeps its permissions, whatever these are.
     for name in ["tree", "tree/etc", "tree/var/tmp"] {
         fs::set_permissions(directory.join(name), fs::Permissions::from_mode(0o700)).unwrap();
     }

@@ -1,5 +1,5 @@
-//! Journals of others: in a shared directory, in a tree that was received. What they name is listed, and nothing of it
-//! is removed or started until the user adopts the run.
+//! Checks journals of other users: in a shared directory, or in a tree that was received. The resources they name
+//! are listed; nothing of them is removed or started until the user adopts the run.
 
 use std::{
     fs,
@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use crate::harness::{Run, Sandbox, TinyIso, needs, sandbox_walk, stand_in_qemu};
 
-/// Who plants what is not believed.
+/// The owner of planted files, who is not trusted.
 const OTHER: u32 = 4242;
 /// The planted run.
 const RUN: &str = "planted";
 
-/// Whether tests may give files away.
+/// Whether tests may change the owner of files.
 fn is_root() -> bool {
     rustix_uid() == 0
 }
@@ -36,7 +36,7 @@ enum Owner {
     Victim,
 }
 
-/// The owners that can be played here.
+/// The owners that these tests can use here.
 fn owners() -> Vec<Owner> {
     if is_root() { vec![Owner::Other, Owner::Victim] } else { vec![Owner::Victim] }
 }
@@ -48,7 +48,7 @@ fn plant(sandbox: &Sandbox, owner: Owner, words: &[&str], resources: &[Value]) -
     plant_lines(sandbox, owner, words, &lines)
 }
 
-/// Writes a journal as somebody would who knows the format: with right checksums, that is none.
+/// Writes a journal as an attacker who knows the format would: valid, but without checksums.
 fn plant_lines(sandbox: &Sandbox, owner: Owner, words: &[&str], more: &[Value]) -> PathBuf {
     let directory = sandbox.path().join("artifacts/runs").join(RUN);
     fs::create_dir_all(&directory).unwrap();
@@ -75,7 +75,7 @@ fn plant_lines(sandbox: &Sandbox, owner: Owner, words: &[&str], more: &[Value]) 
     directory
 }
 
-/// A script that says it ran.
+/// A script that leaves evidence when it runs.
 fn evil(sandbox: &Sandbox, name: &str) -> PathBuf {
     let ran = sandbox.path().join("it-ran");
     let path = sandbox.write(name, &format!("#!/bin/sh\ntouch '{}'\n", ran.display()));
@@ -87,7 +87,7 @@ fn command(sandbox: &Sandbox, words: &[&str]) -> Run {
     Run::of(&sandbox.command(words).output().unwrap(), None)
 }
 
-/// `gc` says what it refuses, then that something is left.
+/// Checks that `gc` reports what it refuses, then that something is left.
 #[track_caller]
 fn gc_failed(run: &Run, code: i32, parts: &[&str]) {
     assert_eq!(run.code, code, "{}", run.stderr);
@@ -96,7 +96,7 @@ fn gc_failed(run: &Run, code: i32, parts: &[&str]) {
     }
 }
 
-/// The run is listed with the reason, and only there.
+/// Checks that the run is listed with the reason, and only there.
 #[track_caller]
 fn is_listed(sandbox: &Sandbox, owner: Owner) {
     let run = command(sandbox, &["runs", "--json"]);
@@ -172,7 +172,7 @@ fn no_plugin_of_a_received_tree_is_started() {
         gc_failed(&command(&sandbox, &["gc", "--yes"]), 2, &["is not trusted"]);
         command(&sandbox, &["resume"]).failed(2, &["is trusted"]);
         command(&sandbox, &["resume", RUN]).failed(2, &["is not trusted"]);
-        // Looking at it starts nothing, and shows what it would start.
+        // Listing it starts nothing, and shows what it would start.
         let shown = command(&sandbox, &["gc", "--adopt", RUN]);
         shown.succeeded();
         let directory = format!("PROVIDER_DIR: `{}", sandbox.path().display());
@@ -209,7 +209,7 @@ fn an_adopted_run_removes_its_own_files_and_no_others() {
     let done = command(&sandbox, &["gc", "--adopt", RUN, "--yes"]);
     gc_failed(&done, 5, &["left behind", "precious", "is not below the directories of its run"]);
     assert!(precious.exists() && !image.exists());
-    // It is this user's now; what is left is still listed, and still left alone.
+    // It belongs to this user now; what is left is still listed, and still not touched.
     let said = command(&sandbox, &["runs", "--json"]);
     let said: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(said["runs"][0]["state"], "dead");
@@ -217,7 +217,7 @@ fn an_adopted_run_removes_its_own_files_and_no_others() {
     assert!(precious.exists());
 }
 
-/// What a build with these words wrote down: somebody who knows its inputs can plant the same.
+/// The journal of a build with these arguments: an attacker who knows its inputs can plant the same.
 fn known(sandbox: &Sandbox, words: &[&str]) -> Value {
     let built = command(sandbox, &[words, &["--reuse"]].concat());
     built.succeeded();
@@ -235,7 +235,7 @@ fn known(sandbox: &Sandbox, words: &[&str]) -> Value {
     build
 }
 
-/// Writes a journal of a run that knows its inputs and these things beside.
+/// Writes a journal of a run that knows its inputs, with these additional lines.
 fn plant_known(sandbox: &Sandbox, words: &[&str], build: &Value, more: &[Value]) {
     let directory = plant_lines(sandbox, Owner::Victim, words, more);
     let path = directory.join("journal.jsonl");
@@ -259,14 +259,14 @@ fn an_adopted_run_that_is_resumed_removes_no_file_of_others() {
         let words = [&DISK[..], &["--package", "none"]].concat();
         let build = known(&sandbox, &words);
         if fails {
-            // What is to be a checksum is a directory: found when all files are written.
+            // The path of a checksum is a directory: found when all files are written.
             fs::create_dir_all(sandbox.path().join("images/disk.qcow2.md5")).unwrap();
         }
         let line = json!({"what": "resource",
             "event": {"type": "resource_created", "resource": resource}});
         plant_known(&sandbox, &words, &build, &[line]);
         let run = command(&sandbox, &["resume", "--adopt", RUN]);
-        // What is left behind may have an exit code of its own.
+        // A run with a leftover may end with a different exit code, so only the image is checked.
         let built = sandbox.path().join("images/disk.qcow2").is_file();
         assert_eq!(built, !fails, "{}", run.stderr);
         let kept = format!("would leave file `{}`", precious.display());
@@ -303,7 +303,7 @@ fn an_adopted_run_writes_its_statement_only_where_its_settings_say() {
         } else {
             let refusal = ["would write its provenance statement to"];
             gc_failed(&done, 2, &refusal);
-            // A resume that is refused has adopted it: the journal is this user's now.
+            // A refused resume has adopted the run: the journal belongs to this user now.
             command(&sandbox, &["resume", "--adopt", RUN, "--no-such-flag"]).failed(2, &[]);
             gc_failed(&command(&sandbox, &["gc", "--yes"]), 2, &refusal);
         }
@@ -321,7 +321,7 @@ fn an_adopted_run_takes_no_directory_of_another_build() {
     let sandbox = Sandbox::new();
     TinyIso::base().write(&sandbox.path().join("base.iso"));
     stand_in_qemu(&sandbox);
-    // A directory of artifacts that another build keeps, hence with the mark of one.
+    // A directory of artifacts that another build keeps, hence marked as one.
     let precious = sandbox.write("elsewhere/precious", "precious");
     let mark = format!("{{\"VERSION\":\"{}\"}}\n", env!("CARGO_PKG_VERSION"));
     sandbox.write("elsewhere/generator-info.json", &mark);
@@ -375,7 +375,7 @@ fn a_run_is_resumed_by_the_user_who_signed_it_and_by_no_other() {
     assert!(
         said.stdout.contains("not trusted: its signature cannot be checked: the key is missing")
     );
-    // Another user may adopt it; then it is that user's.
+    // Another user may adopt it; then it belongs to that user.
     let id = {
         let said = command(&sandbox, &["runs", "--json"]);
         let said: Value = serde_json::from_str(&said.stdout).unwrap();

@@ -1,6 +1,6 @@
-//! Builds whose process is killed before and after everything it does to names and lengths of files: each
-//! mkdir, create, rename, unlink, rmdir and truncate below the directory it works in. Each is gone on with, and
-//! ends as one right image with nothing else left.
+//! Kills the process of a build before and after everything it does to names and lengths of files: each mkdir,
+//! create, rename, unlink, rmdir and truncate below the directory it works in. Each build is resumed, and ends as
+//! one right image with nothing else left.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,11 +15,11 @@ use crate::{
     kill_points::{Bench, Build, Place},
 };
 
-/// One in so many points is tried, all of them with BUILD_IMAGE_SOAK_KILLS=1; odd, so that points before and
-/// after effects take turns.
+/// One in this many points is tried, all of them with BUILD_IMAGE_SOAK_KILLS=1; odd, so that points before and
+/// after effects alternate.
 const STEP: usize = 5;
 
-/// A build that nobody kills: its effects, and the files it leaves, the user's own among them.
+/// A build that is not killed: its effects, and the files it leaves, including the user's own.
 fn undisturbed(build: Build) -> (Vec<String>, BTreeSet<String>) {
     let bench = Bench::new(build);
     let (killed, effects) = bench.killed_at_effect("count", 0);
@@ -29,7 +29,7 @@ fn undisturbed(build: Build) -> (Vec<String>, BTreeSet<String>) {
     (effects, bench.sandbox.files().into_iter().collect())
 }
 
-/// What an effect is: its first word.
+/// The kind of an effect: its first word.
 fn kind(effect: &str) -> String {
     effect.split(' ').next().unwrap().to_owned()
 }
@@ -44,9 +44,8 @@ struct Point<'a> {
 }
 
 impl Point<'_> {
-    /// Kills a build here and brings it to an end, every other time by removing what is left of it and
-    /// building again. Tells the kind of the last effect, and whether the run was gone on with; nothing when
-    /// the build ended before.
+    /// Kills a build here and completes it, every other time by removing what is left of it and building again.
+    /// Returns the kind of the last effect, and whether the run was resumed; `None` when the build ended earlier.
     fn try_it(&self) -> Option<(String, bool)> {
         let (bench, place) = (Bench::new(self.build), Place::Effect(self.when, self.number));
         let (killed, effects) = bench.killed_at_effect(self.when, self.number);
@@ -59,7 +58,7 @@ impl Point<'_> {
         let resumed = bench.finish(&place);
         bench.is_done(&place);
         let mut left = bench.sandbox.files();
-        // Every run has its log, and an installation a snapshot beside it.
+        // Every run has its log, and an installation also has a snapshot beside it.
         let is_log = |name: &str| name.starts_with("logs/") && name.contains(".log");
         left.retain(|name| !self.files.contains(name) && name != "result.json" && !is_log(name));
         assert!(left.is_empty(), "{:?} {place:?}: {left:?}", self.build);

@@ -1,6 +1,6 @@
-//! Builds whose process is killed at every line of its journal (before, in the midst of and after it), at
-//! every request (before and after what it does in the cloud) and around every guest. Each is gone on
-//! with, and ends as one right image with nothing else left.
+//! Kills the process of a build at every line of its journal (before, in the middle of and after it), at every
+//! request (before and after its effect in the cloud) and around every guest. Each build is resumed, and ends as
+//! one right image with nothing else left.
 
 use std::{
     cell::Cell,
@@ -25,9 +25,9 @@ use crate::harness::{
 
 /// Size of a part, bytes.
 const PART: u64 = 128 << 10;
-/// Most parts in flight.
+/// Maximum number of parts in flight.
 const IN_FLIGHT: u64 = 4;
-/// What is built.
+/// The input and output of a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Build {
     /// A disk becomes an image in the cloud.
@@ -59,13 +59,13 @@ impl Build {
 /// Where the process is killed.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
-    /// At a line of the journal this process writes, in the words of the debug build's trial.
+    /// At a line of the journal that this process writes, in the syntax of the debug build's crash point.
     Line(&'static str, u64),
-    /// When so many requests were made: before the last one is served, or after it, unanswered.
+    /// After this many requests: before the last one is served, or after it, unanswered.
     Request(&'static str, u64),
     /// When a guest waits.
     Guest(&'static str),
-    /// Before or after so many changes of names and lengths of files; with what it was.
+    /// Before or after this many changes of names and lengths of files; with the kind of the point.
     Effect(&'static str, u64),
 }
 
@@ -81,12 +81,12 @@ impl Place {
     }
 }
 
-/// One build of its own, with a cloud of its own.
+/// One build with a separate cloud.
 pub(crate) struct Bench {
     build: Build,
     pub(crate) sandbox: Sandbox,
     state: tempfile::TempDir,
-    /// What was killed was removed: the next build sends everything again.
+    /// The killed build was removed: the next build sends everything again.
     forgotten: Cell<bool>,
 }
 
@@ -112,13 +112,13 @@ impl Bench {
         command
     }
 
-    /// Runs the build up to a place and kills it there; false when it ended before.
+    /// Runs the build up to a place and kills it there; returns false when it ended earlier.
     fn killed_at(&self, place: &Place) -> bool {
         let emulator = self.sandbox.emulator.as_ref().unwrap();
         let mut command = self.command();
         match place {
             Place::Line(when, number) => {
-                let status = command.env("BUILD_IMAGE_TRIAL_KILL", format!("{when}:{number}"));
+                let status = command.env("BUILD_IMAGE_FAILPOINT", format!("{when}:{number}"));
                 return status.status().unwrap().code().is_none();
             }
             Place::Request(what, nth) => {
@@ -148,7 +148,7 @@ impl Bench {
         killed
     }
 
-    /// Runs the build up to an effect and kills it there; whether it came so far, and its effects.
+    /// Runs the build up to an effect and kills it there; returns whether it reached the effect, and its effects.
     pub(crate) fn killed_at_effect(&self, when: &str, number: u64) -> (bool, Vec<String>) {
         let log = self.state.path().join("effects");
         killed_at_effect(&self.command(), self.sandbox.path(), (when, number), &log)
@@ -161,8 +161,8 @@ impl Bench {
         listed["runs"].as_array().unwrap().clone()
     }
 
-    /// Removes what was killed, as a user would; then nothing of it is there but a whole image, if it was
-    /// finished.
+    /// Removes what the killed build left, as a user would; then nothing of it exists except a complete image, if
+    /// the build had finished it.
     #[track_caller]
     pub(crate) fn forget(&self, place: &Place) {
         self.forgotten.set(true);
@@ -173,12 +173,12 @@ impl Bench {
         self.sandbox.cloud_has_only(u64::from(self.is_in_cloud()));
         let images = self.sandbox.path().join("images");
         let published = if images.is_dir() { names(&images) } else { Vec::new() };
-        // An image that has its name is whole, and the user's; nothing removes it.
+        // An image that has its name is complete and belongs to the user; nothing removes it.
         let whole = |name: &String| !name.starts_with('.') && !name.ends_with(".part");
         assert!(published.iter().all(whole), "{:?} {place:?}: {published:?}", self.build);
     }
 
-    /// Goes on with what was killed, as a user would; returns whether there was a run to go on with.
+    /// Resumes the killed build, as a user would; returns whether there was a run to resume.
     #[track_caller]
     pub(crate) fn finish(&self, place: &Place) -> bool {
         let runs = self.runs();
@@ -187,7 +187,7 @@ impl Bench {
         let (words, resumed) = match runs.first().map(state) {
             Some((false, true)) => (vec!["resume", runs[0]["id"].as_str().unwrap()], true),
             Some((done, _)) => {
-                // Done, or killed before it wrote down what it was to build: its directory is all that is left.
+                // Done, or killed before it recorded what it was to build: only its directory is left.
                 self.sandbox.run(&["gc", "--yes"]).succeeded();
                 if done {
                     return false;
@@ -195,7 +195,7 @@ impl Bench {
                 (self.build.words(), false)
             }
             None if self.is_there() => {
-                // Killed when the image was there and only empty directories were left to remove.
+                // Killed when the image existed and only empty directories were left to remove.
                 self.sandbox.run(&["gc", "--yes"]).succeeded();
                 return false;
             }
@@ -206,7 +206,7 @@ impl Bench {
         resumed
     }
 
-    /// Whether what was to be built is there.
+    /// Whether the expected output exists.
     fn is_there(&self) -> bool {
         match self.build {
             Build::Upload | Build::Install => self.is_in_cloud(),
@@ -222,7 +222,7 @@ impl Bench {
         self.sandbox.emulator.as_ref().unwrap().status()["images"] == 1
     }
 
-    /// One right image, nothing else. Returns the bytes that were sent more than once.
+    /// Checks for one right image and nothing else. Returns the number of bytes that were sent more than once.
     #[track_caller]
     pub(crate) fn is_done(&self, place: &Place) -> u64 {
         let sandbox = &self.sandbox;
@@ -287,7 +287,7 @@ impl Bench {
     }
 }
 
-/// What came of the kills at one kind of place.
+/// The outcome of the kills at one kind of place.
 #[derive(Default)]
 struct Tally {
     points: u64,
@@ -295,7 +295,7 @@ struct Tally {
     sent_again: u64,
 }
 
-/// Kills a build at one place after the other, as far as it gets.
+/// Kills a build at one place after the other, until the build ends first.
 fn series(build: Build, place: impl Fn(u64) -> Place + Sync, tally: &Mutex<Matrix>) {
     let next = AtomicU64::new(1);
     let end = AtomicU64::new(u64::MAX);
@@ -317,7 +317,7 @@ fn series(build: Build, place: impl Fn(u64) -> Place + Sync, tally: &Mutex<Matri
 
 type Matrix = BTreeMap<(Build, String), Tally>;
 
-/// One kill and what follows; false when the build ended before it came to the place.
+/// Kills a build once and completes it; returns false when the build ended before it reached the place.
 fn point(build: Build, place: &Place, tally: &Mutex<Matrix>) -> bool {
     let bench = Bench::new(build);
     if !bench.killed_at(place) {
@@ -340,7 +340,7 @@ fn a_build_killed_anywhere_becomes_one_right_image_and_leaves_nothing() {
     }
     let matrix = Mutex::default();
     for build in [Build::Upload, Build::Package, Build::Appliance, Build::Install] {
-        // What follows the installation is the same with any disk.
+        // The steps after the installation are the same with any disk.
         let moments =
             if build == Build::Install { &["after"][..] } else { &["before", "torn", "after"] };
         for when in moments {

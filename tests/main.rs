@@ -1,10 +1,10 @@
-//! End-to-end tests: the real binary loads real plugins and talks to the emulator over HTTPS.
+//! Runs end-to-end tests: the real binary loads real plugins and talks to the emulator over HTTPS.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
     clippy::print_stderr,
-    reason = "tests start programs, say aloud what they skip, and stop at the first surprise"
+    reason = "tests start programs, print what they skip, and stop at the first unexpected result"
 )]
 
 mod harness;
@@ -16,7 +16,6 @@ mod build_alibaba;
 mod build_debian;
 mod build_order;
 mod build_qcow2;
-mod canary;
 mod clock;
 mod concurrent_builds;
 mod contract;
@@ -38,12 +37,12 @@ mod install_matrix;
 mod journal_trust;
 mod kill_effects;
 mod kill_points;
+mod legacy_diagnostics;
 mod memory;
-mod old_mistakes;
+mod multi_user;
 mod old_plugins;
-mod others;
-mod outside;
 mod packages;
+mod path_traversal;
 mod platforms;
 mod plugins_isolated;
 mod plugins_program;
@@ -59,6 +58,7 @@ mod resume;
 mod resume_settings;
 mod reuse;
 mod seams;
+mod secret_leaks;
 mod signals;
 mod snapshots;
 mod tidy;

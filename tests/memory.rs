@@ -1,5 +1,5 @@
-//! What is left of secrets in the memory of a build that is at work, read from outside. What nobody needs any more must
-//! be gone, whoever held it: our own types, parsers, the HTTP client.
+//! Searches the memory of a running build for secrets, from outside. A secret that is no longer needed must be
+//! wiped, whoever held it: our own types, parsers, the HTTP client.
 
 use std::{
     fs::{self, File},
@@ -12,17 +12,17 @@ use serde_json::json;
 
 use crate::harness::{SECRET, Sandbox, until};
 
-/// Bytes that are read at a time.
+/// Number of bytes that are read at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Copies of a secret that is in use: settings, host, mask, provider.
+/// Maximum copies of a secret in use: settings, host, redactor, provider.
 const MOST: usize = 6;
 
-/// What a planted secret begins with. Memory that is given back loses its first bytes to the allocator's own lists:
-/// what is looked for lies behind them.
+/// Prefix of a planted secret. Freed memory loses its first bytes to the allocator's own lists, so the searched
+/// text comes after this prefix.
 const HEAD: &str = "0123456789abcdef0123456789abcdef";
 
-/// A build that waits for the answer to a late request, all its settings understood long ago.
+/// A build that waits for the answer to a late request, long after it parsed all its settings.
 struct Waiting {
     child: Child,
     _sandbox: Sandbox,
@@ -43,7 +43,7 @@ impl Waiting {
         emulator.set_faults(late).unwrap();
         let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
         let build = sandbox.command(&[&words[..], more].concat());
-        // Cores as large as this host allows, until the program says otherwise.
+        // Core dumps as large as this host allows, until the program changes the limit.
         let mut shell = Command::new("sh");
         shell.args(["-c", r#"ulimit -S -c "$(ulimit -H -c)"; exec "$0" "$@""#]);
         shell.arg(build.get_program()).args(build.get_args()).current_dir(sandbox.path());
@@ -58,8 +58,8 @@ impl Waiting {
         format!("/proc/{}/{name}", self.child.id())
     }
 
-    /// How often each of the words is in memory that can be written to. The stack of the first thread is left
-    /// out: the kernel puts the command line and the environment there.
+    /// How often each of the texts occurs in writable memory. The stack of the first thread is left out: the
+    /// kernel puts the command line and the environment there.
     fn count(&self, words: &[&str]) -> Option<Vec<usize>> {
         let memory = match File::open(self.proc("mem")) {
             Ok(memory) => memory,
@@ -82,7 +82,7 @@ impl Waiting {
             let [mut at, end] = [start, end].map(|hex| u64::from_str_radix(hex, 16).unwrap());
             while at < end {
                 let wanted = usize::try_from(end - at).unwrap().min(buffer.len());
-                // A part that went meanwhile holds nothing.
+                // A mapping that was removed meanwhile holds nothing.
                 let count = memory.read_at(&mut buffer[..wanted], at).unwrap_or(0);
                 for (word, found) in words.iter().zip(&mut counts) {
                     let places = buffer[..count].windows(word.len()).enumerate();
@@ -98,8 +98,8 @@ impl Waiting {
 }
 
 #[test]
-fn memory_holds_no_secret_that_nobody_needs_any_more() {
-    // Of the command line, the last of several counts, and it wins over the file.
+fn memory_holds_no_secret_that_is_no_longer_needed() {
+    // On the command line the last of several values counts, and overrides the file.
     let typed = Sandbox::with_cloud();
     typed.write(
         "config.yml",
@@ -107,7 +107,7 @@ fn memory_holds_no_secret_that_nobody_needs_any_more() {
     );
     let flag = "--alibaba-access-key-secret";
     let typed = Waiting::new(typed, &[&format!("{flag}={HEAD}kanarienvogel-typed"), flag, SECRET]);
-    // Of a file with two profiles, one counts.
+    // In a file with two profiles, one counts.
     let profiles = Sandbox::with_cloud();
     let text = profiles.config(&[("ALIBABA_PROFILE", "one")]);
     let kept = text.lines().filter(|line| !line.starts_with("ALIBABA_ACCESS_KEY_"));
@@ -122,7 +122,7 @@ fn memory_holds_no_secret_that_nobody_needs_any_more() {
     ] {
         let Some(counts) = build.count(&[&[SECRET][..], canaries].concat()) else { return };
         eprintln!("{counts:?} of the secret, {canaries:?}");
-        // The secret that is needed is there: nothing is found because nothing is searched would show here.
+        // The secret that is needed must be found: otherwise the search itself does not work.
         assert!((1..=MOST).contains(&counts[0]), "{counts:?} of the secret and {canaries:?}");
         assert!(
             counts[1..].iter().all(|count| *count == 0),

@@ -1,4 +1,4 @@
-//! Plugins built with other versions of plugin-api: what is promised, and what is refused.
+//! Loads plugins that were built with other versions of plugin-api, and checks which work and which are refused.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 
 use crate::harness::{Run, Sandbox, copy_tree, root, target_directory};
 
-/// One build at a time: the builds share a target directory.
+/// Allows one build at a time: the builds share a target directory.
 static BUILDING: Mutex<()> = Mutex::new(());
 
 /// Builds the frozen provider in `source` and returns its plugin.
@@ -17,7 +17,7 @@ fn build(source: &Path) -> PathBuf {
     let _one = BUILDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let target = target_directory().join("abi");
     let file = build_image_plugin_api::plugin_file_name("veteran");
-    // Both versions are built to the same name: an old one must not be taken for the new one.
+    // Both versions have the same file name: the old one must not be mistaken for the new one.
     for directory in ["debug", "debug/deps"] {
         let _ = fs::remove_file(target.join(directory).join(&file));
     }
@@ -58,7 +58,7 @@ fn a_plugin_built_with_the_frozen_1_0_runs_a_whole_build() {
     assert_eq!(made, fs::read(sandbox.path().join("disk.raw")).unwrap());
 }
 
-/// The frozen plugin as it was built then, by a compiler that is not here any more.
+/// Uses the frozen plugin as it was built for 1.0, by a compiler that is no longer installed.
 #[test]
 fn a_binary_from_the_days_of_1_0_runs_a_whole_build() {
     let kept = root().join("tests/abi/1.0/x86_64-linux-gnu/libbuild_image_provider_veteran.so.gz");

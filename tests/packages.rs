@@ -1,4 +1,5 @@
-//! What lies in IMAGE_DIR after a build: packages, their digests and signatures, judged by other tools.
+//! Checks the contents of IMAGE_DIR after a build: packages, their checksums and signatures, judged by other
+//! tools.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! Every platform from a disk image to its finished file, judged by other tools; what the scripts of
-//! stubs do, seen by stand-ins of the vendors' command lines.
+//! Builds for every platform, from a disk image to the finished file, judged by other tools; runs the scripts of
+//! stubs with stand-ins of the vendors' command lines.
 
 use std::{
     fs,
@@ -13,8 +13,8 @@ use build_image_plugin_api::{Description, Status};
 
 use crate::harness::{Iso, Run, Sandbox, Turn, names, needs, needs_qemu, tool};
 
-/// What a VHD's footer says, where it must say it; fails unless checksum and sizes are right.
-/// Source: Microsoft "Virtual Hard Disk Image Format Specification".
+/// Checks each field of a VHD's footer at its offset; fails unless checksum and sizes are right. Source: Microsoft
+/// "Virtual Hard Disk Image Format Specification".
 const VHD_FOOTER: &str = r#"
 import os, struct, sys
 path, kind = sys.argv[1], int(sys.argv[2])
@@ -32,7 +32,7 @@ if kind == 2:
 print(size)
 "#;
 
-/// Builds the disk for a platform, dated, in a directory of images of its own.
+/// Builds the disk for a platform, dated, with a separate image directory.
 fn build(sandbox: &Sandbox, disk: &Path, platform: &str, images: &str, more: &[&str]) -> Run {
     let words = ["--disk", disk.to_str().unwrap(), "-p", platform, "--image-dir", images];
     let result = sandbox.path().join("result.json");
@@ -64,8 +64,8 @@ fn built_twice(sandbox: &Sandbox, disk: &Path, platform: &str, package: &str) ->
     directories[0].clone()
 }
 
-/// A stand-in of a vendor's command line: writes its words down, one line per call, keeps a copy of
-/// what it is to upload and answers `answer`.
+/// A stand-in of a vendor's command line: records its arguments, one line per call, keeps a copy of the file to
+/// upload, and answers `answer`.
 fn stand_in(sandbox: &Sandbox, name: &str, upload: &str, answer: &str) {
     let directory = sandbox.path().display();
     let text = format!(
@@ -77,7 +77,7 @@ fn stand_in(sandbox: &Sandbox, name: &str, upload: &str, answer: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Runs the script of a stub with stand-ins on the path and these variables.
+/// Runs the script of a stub with stand-ins in PATH and these variables.
 fn run_script(sandbox: &Sandbox, script: &Path, variables: &[(&str, &str)]) -> (Output, String) {
     let path = std::env::var("PATH").unwrap_or_default();
     let output = std::process::Command::new(script)
@@ -295,7 +295,7 @@ fn stubs_are_called_so_and_refuse_to_upload_before_the_long_part() {
     }
 }
 
-/// What a provider says of itself.
+/// What a provider reports about itself.
 fn description(sandbox: &Sandbox, platform: &str) -> Description {
     let run = sandbox.run(&["providers", "inspect", platform, "--json"]);
     serde_json::from_str(&run.succeeded().stdout).unwrap()

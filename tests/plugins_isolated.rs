@@ -1,4 +1,4 @@
-//! Libraries in a process of their own: the same images, and a death that costs one build and no more.
+//! Runs libraries in a separate process: the images are the same, and a crash costs only one build.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Run, Sandbox, plugin_directory, until};
 
-/// The process a build has started for its library.
+/// The process that a build has started for its library.
 fn provider_of(build: u32) -> Option<u32> {
     let all = fs::read_dir("/proc").unwrap().flatten();
     let ids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -68,7 +68,7 @@ fn a_library_that_dies_costs_the_build_and_leaves_nothing() {
         let id = found.unwrap().to_string();
         let seen = fs::read_to_string(format!("/proc/{id}/environ")).unwrap();
         assert!(!seen.contains("F5_") && seen.contains("BUILD_IMAGE_PROVIDER_PATH"), "{seen}");
-        // The first SIGSEGV that is sent, not caused, is swallowed by Rust's look for stack overflows.
+        // The first SIGSEGV that is sent, not caused, is swallowed by Rust's handler for stack overflows.
         until("it is gone", || {
             let sent =
                 Command::new("kill").args(["-s", signal, &id]).stderr(Stdio::null()).status();
@@ -81,7 +81,7 @@ fn a_library_that_dies_costs_the_build_and_leaves_nothing() {
     }
 }
 
-/// The process of a library, talked with directly.
+/// The process of a library, driven directly.
 struct Talk {
     child: Child,
     input: ChildStdin,
@@ -118,7 +118,7 @@ impl Talk {
             let message: Value = serde_json::from_str(&line).unwrap();
             match message["method"].as_str() {
                 None => return message,
-                // What it asks for on the way: no secrets, nothing kept.
+                // Requests of the library on the way: no secrets, nothing stored.
                 Some(_) if message["id"].is_null() => {}
                 Some(_) => {
                     let answer = json!({"jsonrpc": "2.0", "id": message["id"], "result": null});
@@ -136,7 +136,7 @@ impl Talk {
         [count("task"), count("fd"), pages.split(' ').nth(1).unwrap().parse().unwrap()]
     }
 
-    /// Makes, uses and drops an instance.
+    /// Creates, uses and drops an instance.
     fn cycle(&mut self, settings: &Value) {
         let made = self.ask("create", &json!({"settings": settings}));
         assert!(made["error"].is_null(), "{made:#}");
@@ -147,7 +147,7 @@ impl Talk {
 
 #[test]
 fn instances_that_come_and_go_leave_no_threads_no_files_and_no_memory() {
-    // `make soak` asks for more, and for valgrind around it.
+    // `make soak` requests more cycles, and runs this under valgrind.
     let cycles = std::env::var("BUILD_IMAGE_SOAK_CYCLES").map_or(200, |text| text.parse().unwrap());
     let runner = std::env::var("BUILD_IMAGE_SOAK_RUNNER").unwrap_or_default();
     let runner: Vec<&str> = runner.split_whitespace().collect();
@@ -169,7 +169,7 @@ fn instances_that_come_and_go_leave_no_threads_no_files_and_no_memory() {
         let after = talk.size();
         println!("{provider}: {cycles} cycles, {before:?} then {after:?} (threads, files, pages)");
         assert_eq!(before[..2], after[..2], "{provider}: threads, files");
-        // Allocators and thread stacks wander by a few pages; a leak per cycle would show as one page each.
+        // Allocators and thread stacks vary by a few pages; a leak per cycle would show as one page each.
         let most = before[2] + if runner.is_empty() { 100 } else { usize::MAX / 2 };
         assert!(after[2] <= most, "{provider}: {before:?} became {after:?}");
         drop(talk.input);

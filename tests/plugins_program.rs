@@ -1,5 +1,5 @@
-//! Providers that are programs: the Python example builds whole images, and whatever it does wrong ends
-//! in one clear error with nothing left behind.
+//! Runs providers that are programs: the Python example builds whole images, and each of its faults ends in one
+//! clear error with nothing left behind.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Run, Sandbox, needs_python, needs_qemu, root, until};
 
-/// A key nobody may ever see.
+/// A key that must never be disclosed.
 const KEY: &str = "hunter2-hunter2";
 
 /// The directory of the Python example.
@@ -20,7 +20,7 @@ fn example() -> PathBuf {
     root().join("providers/example-python")
 }
 
-/// A provider `faulty`: the example, but for `fault`, which runs when the first bytes are written.
+/// A provider `faulty`: the example, except for `fault`, which runs when the first bytes are written.
 pub(crate) fn faulty(sandbox: &Sandbox, fault: &str) -> PathBuf {
     let directory = sandbox.path().join("plugins");
     fs::create_dir_all(&directory).unwrap();
@@ -60,7 +60,7 @@ fn words<'a>(disk: &'a Path, provider: &'a str, directory: &'a Path) -> Vec<&'a 
     vec!["--disk", disk, "-p", provider, "--provider-dir", directory]
 }
 
-/// Nothing of a failed build is left but its log and result.
+/// Checks that only the log and the result of a failed build are left.
 #[track_caller]
 fn nothing_is_left(sandbox: &Sandbox) {
     let kept = |name: &String| name.starts_with("images/") || name.starts_with("artifacts");
@@ -118,7 +118,7 @@ fn a_program_gets_secrets_on_request_and_a_small_environment() {
     assert!(!image.is_empty() && wanted.starts_with(seal.trim()), "{wanted} {seal}");
     let log = fs::read_to_string(sandbox.path().join("logs/image-faulty")).unwrap();
     let seen = log.lines().find_map(|line| line.split_once("sees ")).unwrap().1;
-    // Interpreters add variables of their own; none of ours may be among them.
+    // Interpreters add variables themselves; none of ours may be among them.
     for name in ["BUILD_IMAGE_PROVIDER_FILE", "HOME", "HTTPS_PROXY", "PATH"] {
         assert!(seen.contains(name), "{name} is missing: {seen}");
     }
@@ -238,12 +238,12 @@ fn a_failed_build_of_the_example_leaves_the_older_image_and_its_seal() {
     assert_eq!(crate::harness::names(&sandbox.path().join("images")).len(), 2);
 }
 
-/// The host dies once, with the second piece on disk.
+/// The host is killed once, with the second piece on disk.
 const DIES_ONCE: &str = "if os.path.getsize(part) > 5 << 20 and not os.path.exists(ready + '2'): \
                          open(ready + '2', 'w').close(); os.kill(os.getppid(), 9)";
 
 #[test]
-fn a_killed_build_goes_on_where_the_program_was() {
+fn a_killed_build_is_resumed_where_the_program_was() {
     if !needs_python() {
         return;
     }
@@ -264,7 +264,7 @@ fn a_killed_build_goes_on_where_the_program_was() {
     assert!(log.contains("going on at byte"), "{log}");
 }
 
-/// Whether `part` is contained in `whole`: members that are missing in `part` may be anything.
+/// Whether `part` is contained in `whole`: members that are missing in `part` may have any value.
 fn is_part(part: &Value, whole: &Value) -> bool {
     match (part, whole) {
         (Value::Object(part), Value::Object(whole)) => part
@@ -278,7 +278,7 @@ fn is_part(part: &Value, whole: &Value) -> bool {
 }
 
 #[test]
-fn the_transcript_in_the_documentation_is_what_is_really_said() {
+fn the_transcript_in_the_documentation_matches_the_real_messages() {
     if !needs_python() {
         return;
     }
@@ -286,7 +286,7 @@ fn the_transcript_in_the_documentation_is_what_is_really_said() {
     let directory = sandbox.path().join("plugins");
     fs::create_dir_all(&directory).unwrap();
     let program = directory.join("build-image-provider-pydir");
-    // Both directions pass a recorder.
+    // A recorder passes and records both directions.
     let (host, provider) = (sandbox.path().join("host"), sandbox.path().join("provider"));
     let script = format!(
         "#!/bin/sh\ntee -a '{}' | '{}' | tee -a '{}'\n",
@@ -321,8 +321,8 @@ fn messages(sandbox: &Sandbox, text: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Compares the documentation's transcript of this number with the messages of both directions, in
-/// order. Returns how many lines it has.
+/// Compares the documentation's transcript of this number with the messages of both directions, in order. Returns
+/// the number of its lines.
 fn contains(number: usize, mut streams: [(&str, Vec<Value>); 2]) -> usize {
     let page = fs::read_to_string(root().join("docs/plugins.md")).unwrap();
     let shown = page.split("```transcript\n").nth(number + 1).unwrap().split("```").next().unwrap();
@@ -340,7 +340,7 @@ fn contains(number: usize, mut streams: [(&str, Vec<Value>); 2]) -> usize {
     compared
 }
 
-/// What a trace recorded, by direction.
+/// The messages that a trace recorded, by direction.
 fn recorded(sandbox: &Sandbox, trace: &Path) -> [(&'static str, Vec<Value>); 2] {
     let all = messages(sandbox, &fs::read_to_string(trace).unwrap());
     [(">", "to_provider"), ("<", "from_provider")].map(|(arrow, direction)| {
@@ -349,7 +349,7 @@ fn recorded(sandbox: &Sandbox, trace: &Path) -> [(&'static str, Vec<Value>); 2] 
     })
 }
 
-/// Runs the program with a trace; what was recorded before is removed.
+/// Runs the program with a trace; an earlier record is removed.
 fn traced(sandbox: &Sandbox, words: &[&str]) -> Run {
     let trace = sandbox.path().join("trace");
     let _ = fs::remove_file(&trace);
@@ -358,7 +358,7 @@ fn traced(sandbox: &Sandbox, words: &[&str]) -> Run {
 }
 
 #[test]
-fn the_transcripts_of_a_resume_and_a_failure_are_what_is_really_said() {
+fn the_transcripts_of_a_resume_and_a_failure_match_the_real_messages() {
     if !needs_python() {
         return;
     }

@@ -1,4 +1,5 @@
-//! Which plugins may be loaded, what the list says of them, and that looking at a plugin harms nobody.
+//! Checks which plugins may be loaded and what the list reports about them, and that inspecting a plugin is
+//! harmless.
 
 use std::{
     fs,
@@ -38,7 +39,7 @@ pub(crate) fn program(directory: &Path, name: &str, script: &str) -> PathBuf {
     path
 }
 
-/// A script that says who it is, and does nothing else.
+/// A script that identifies itself and does nothing else.
 pub(crate) fn describes(name: &str, more: &str) -> String {
     format!(
         "read line; echo '{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"protocol\":\"1.0\"}}}}'\n\
@@ -240,7 +241,7 @@ fn a_lock_file_says_which_plugins_may_be_loaded() {
     build(&["--locked"]).succeeded();
     assert_eq!(listed(&sandbox, &["-c", "config.yml"])[0]["locked"], true);
 
-    // Another file under the same name: its sections are the same, its bytes are not.
+    // Another file under the same name: its sections are the same, its bytes differ.
     let mut bytes = fs::read(&own).unwrap();
     bytes.push(0);
     fs::write(&own, bytes).unwrap();

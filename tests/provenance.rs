@@ -1,4 +1,4 @@
-//! What a build says of its own making, checked with other tools.
+//! Checks the provenance statement of a build with other tools.
 
 use std::{
     fs::{self, File},
@@ -28,7 +28,7 @@ fn a_statement_names_image_inputs_tool_and_plugin_by_their_digests() {
     tool(directory, &["openssl", "pkey", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
     let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--package", "none"];
     let more = ["--provenance-file", "said/by us.json", "--image-sig-private-key", "key.pem"];
-    // The same image, once as a file here and once as an image there.
+    // The same image, as a local file and as a cloud image.
     for last in [&["--no-upload"][..], &[]] {
         let run = sandbox.run(&[&words[..], &more, last].concat());
         run.succeeded();
@@ -72,7 +72,8 @@ fn a_statement_names_image_inputs_tool_and_plugin_by_their_digests() {
     }
 }
 
-/// The envelope holds the statement, and openssl says that `public.pem` verifies what the specification says is signed.
+/// Checks that the envelope holds the statement, and that openssl verifies with `public.pem` the bytes that the
+/// specification defines as signed.
 #[track_caller]
 fn is_signed(directory: &Path, envelope: &Path, statement: &str) {
     let text = fs::read_to_string(envelope).unwrap();
@@ -116,7 +117,7 @@ fn an_iso_whose_digest_is_known_is_not_read_again_for_its_statement() {
     let more = ["--iso-sha256", &checked, "--provenance-file", "said.json"];
     let mut child = sandbox.command(&[&words[..], &more].concat()).spawn().unwrap();
     until("it is installed", || sandbox.path().join("held").exists());
-    // Another byte in its padding, after the last pass that reads it: what was installed is what was checked.
+    // One byte of its padding changes after the last pass that reads it: what was installed is what was checked.
     let file = File::options().write(true).open(&iso).unwrap();
     let before = file.metadata().unwrap();
     file.write_all_at(b"x", before.len() - 1).unwrap();

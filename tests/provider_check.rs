@@ -1,4 +1,4 @@
-//! `build-image providers check`: the providers of this repository keep the contract.
+//! Checks with `build-image providers check` that the providers of this repository keep the contract.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
@@ -35,7 +35,7 @@ pub(crate) fn with_verdict(report: &Value, verdict: &str) -> Vec<String> {
     rows.map(|row| row["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// What every provider must keep without any settings.
+/// Checks that every provider must pass without any settings.
 #[track_caller]
 fn conforms(report: &Value, skipped: &[&str]) {
     let failing: Vec<String> = with_verdict(report, "fail");
@@ -59,7 +59,7 @@ fn a_local_provider_keeps_the_whole_contract() {
 /// Ids of checks.
 type Rows = &'static [&'static str];
 
-/// Providers that need no cloud, and the checks that are not theirs.
+/// Providers that need no cloud, and the checks that do not apply to them.
 type Case = (&'static str, &'static [&'static str], Rows);
 const LOCAL: [Case; 7] = [
     ("vhd", &[], &["stub"]),
@@ -70,7 +70,7 @@ const LOCAL: [Case; 7] = [
     ("qcow2", &["--isolate"], &["stub"]),
     ("aws", &["--isolate"], &STUBS),
 ];
-/// What stubs do not do.
+/// Checks that do not apply to stubs.
 const STUBS: [&str; 10] = [
     "ledger",
     "discard",
@@ -114,7 +114,7 @@ fn a_program_that_does_wrong_fails_its_check_and_no_other() {
         return;
     }
     for (fault, expected) in [
-        // Asked to stop, it dies instead.
+        // It exits when it is asked to cancel.
         ("os._exit(0)", &["build", "cancel-during"][..]),
         ("host.log('k ' + host.call('secret', key='PYDIR_SEAL_KEY'))", &["secrets"]),
     ] {
@@ -210,7 +210,7 @@ fn the_messages_of_a_program_can_be_recorded() {
     assert!(said("to_provider", "/method", "upload") && said("from_provider", "/method", "secret"));
     assert!(said("to_provider", "/result", "<protected>"), "the answer to `secret` is redacted");
     assert!(lines.iter().all(|line| line["time"].is_string() && line["process"].is_u64()));
-    // A build records too, and adds to what is there.
+    // A build records too, and appends to the existing record.
     let disk = sandbox.disk("disk.raw", 4, 1);
     let mut command = sandbox.command(&["--disk", disk.to_str().unwrap(), "-p", "pydir"]);
     command.args(["--provider-file", file]).env("BUILD_IMAGE_TRACE_PROTOCOL", &trace);
@@ -226,7 +226,7 @@ fn the_messages_of_a_program_can_be_recorded() {
 }
 
 #[test]
-fn what_is_no_provider_fails_with_a_remedy() {
+fn a_file_that_is_not_a_provider_fails_with_a_remedy() {
     let sandbox = Sandbox::new();
     let words = ["providers", "check", "/lib/x86_64-linux-gnu/libm.so.6"];
     let output = sandbox.command(&words).output().unwrap();

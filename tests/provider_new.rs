@@ -1,4 +1,4 @@
-//! `build-image providers new`: from nothing to a working provider, as an author does it.
+//! Runs `build-image providers new` as an author does, from nothing to a working provider.
 
 use std::{fs, time::Instant};
 
@@ -36,7 +36,7 @@ fn a_new_provider_builds_passes_its_tests_and_publishes_a_disk() {
         assert!(tests.contains(&format!("{test} ... ok")), "{tests}");
     }
     succeeded("cargo fmt", &cargo(&directory, &["fmt", "--check"]));
-    // Without --release: what the tests were built of is used again.
+    // Without --release: reuses what the tests were built from.
     succeeded("cargo build", &cargo(&directory, &["build", "--quiet"]));
     took("cargo build");
     let plugins = sandbox.path().join("plugins");

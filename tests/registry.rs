@@ -41,7 +41,7 @@ fn a_registry_is_notified_of_the_image_and_its_answer_counts() {
         }
         run.failed(code, texts);
         assert_eq!(run.member("result"), "FAILURE");
-        // What is missing is done by a resumed run; nothing else is done again.
+        // A resumed run does what is missing; nothing else is repeated.
         if texts[1] == "503" {
             count.store(9, Ordering::SeqCst);
         }
@@ -81,7 +81,7 @@ fn an_interrupt_ends_the_wait_for_the_registry_and_keeps_the_image() {
         serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
     assert!(result["image_id"].as_str().unwrap().starts_with("m-"), "{result:#}");
     sandbox.cloud_has_only(1);
-    // The run is listed, and only its own files go with it.
+    // The run is listed, and only its own files are removed with it.
     sandbox.run(&["gc", "--yes"]).succeeded();
     sandbox.cloud_has_only(1);
     assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());

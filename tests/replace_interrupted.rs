@@ -1,7 +1,7 @@
-//! Replaces an image in two regions with slow API calls, and is interrupted: by Ctrl-C, by Ctrl-C and SIGKILL in the
-//! midst of the clean-up, by SIGKILL and a clean-up, by SIGKILL and a resume, each at every moment. Moments are requests to the cloud, drawn by a seeded
-//! generator.
-//! Afterwards every region has exactly one image of the name, and nothing is left that no record knows.
+//! Replaces an image in two regions with slow API calls, and interrupts it: with Ctrl-C, with Ctrl-C and SIGKILL
+//! in the middle of the clean-up, with SIGKILL and a clean-up, with SIGKILL and a resume, each at every moment.
+//! Moments are requests to the cloud, drawn by a seeded generator.
+//! Afterwards every region has exactly one image of the name, and nothing is left that no record lists.
 
 use std::{
     fs,
@@ -19,11 +19,12 @@ use serde_json::Value;
 
 use crate::harness::{Run, Sandbox};
 
-/// Moments of a whole run. BUILD_IMAGE_SOAK_LOTTERY=1 tries each with all endings, another number one point in so many.
+/// Number of moments of a whole run. BUILD_IMAGE_SOAK_LOTTERY=1 tries each with all endings; another number N
+/// tries one point in N.
 const MOMENTS: usize = 200;
-/// One point in so many is tried otherwise. No divisor in common with the number of endings, so that all are tried.
+/// One point in this many is tried otherwise. It is coprime to the number of endings, so that all are tried.
 const STEP: usize = 53;
-/// The clean-up is killed at one of so many requests.
+/// The clean-up is killed at one of its first requests, this many.
 const CLEAN_UP: usize = 8;
 const REGIONS: [&str; 2] = ["cn-hangzhou", "cn-shanghai"];
 const NAME: &str = "web";
@@ -38,7 +39,7 @@ enum Interruption {
     KillAndResume,
 }
 
-/// A cloud in which an image has the name in both regions.
+/// A cloud in which both regions have an image of the name.
 struct Bench {
     sandbox: Sandbox,
     state: tempfile::TempDir,
@@ -76,8 +77,8 @@ impl Bench {
         lines.filter(|line| line["service"] != "emulator").count()
     }
 
-    /// Starts a second build and interrupts it while the answer to one of its requests is held. Returns
-    /// whether it was interrupted; a build that is done has no such request.
+    /// Starts a second build and interrupts it while the answer to one of its requests is held. Returns whether it
+    /// was interrupted; a build that is done has no such request.
     fn interrupt(&self, request: usize, how: Interruption) -> bool {
         let emulator = self.sandbox.emulator.as_ref().unwrap();
         let held =
@@ -122,12 +123,12 @@ impl Bench {
         listed["runs"].as_array().unwrap().clone()
     }
 
-    /// Brings the cloud to rest: removes what is left, or resumes the run.
+    /// Completes the state of the cloud: removes what is left, or resumes the run.
     fn finish(&self, how: Interruption, place: &str) {
         let runs = self.runs();
         match runs.first() {
             Some(run) if how == Interruption::SignalAndKill => {
-                // What was removed already cannot be resumed; then the rest is removed.
+                // A run that is partly removed cannot be resumed; the rest is removed.
                 let run = self.sandbox.run(&["resume", run["id"].as_str().unwrap()]);
                 if run.code != 0 {
                     assert!(run.stderr.contains("error: "), "{place}: {}", run.stderr);
@@ -148,7 +149,7 @@ impl Bench {
         assert!(self.runs().is_empty(), "{place}: {:?}", self.runs());
     }
 
-    /// Exactly one image has the name in each region, and nothing else is there.
+    /// Exactly one image has the name in each region, and nothing else exists there.
     fn is_right(&self, place: &str) {
         let stored = Stored::open(&self.state.path().join("cloud")).unwrap();
         let images = stored.images();
@@ -169,7 +170,7 @@ impl Bench {
     }
 }
 
-/// Requests of a build that replaces and is not interrupted.
+/// The number of requests of a build that replaces an image and is not interrupted.
 fn requests() -> usize {
     let bench = Bench::new();
     let before = bench.requests();

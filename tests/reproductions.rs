@@ -1,6 +1,6 @@
 //! Reproduces defects that were found by hand, where no other test does: an input that is also the output, access
-//! control lists on plugins, secrets in the environment of a plugin that is looked at, escape sequences on standard
-//! output, a refused build that leaves a run, a download that fills the file system.
+//! control lists on plugins, secrets in the environment of a plugin that is inspected, escape sequences on
+//! standard output, a refused build that leaves a run, a download that fills the file system.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use crate::{
 /// How the input leads to the file that the build would write.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// The input is given by the name of the output; only where one follows from the other.
+    /// The input has the name of the output; only where one follows from the other.
     Itself,
     Link,
     HardLink,
@@ -70,7 +70,7 @@ fn an_input_that_is_also_the_output_is_refused_and_stays_as_it_is() {
     }
 }
 
-/// An access control list by which a user may write: `include/uapi/linux/posix_acl_xattr.h`.
+/// An access control list that lets a user write: `include/uapi/linux/posix_acl_xattr.h`.
 fn list_for(user: u32) -> Vec<u8> {
     let none = u32::MAX;
     let mut list = 2_u32.to_le_bytes().to_vec();
@@ -88,7 +88,8 @@ fn list_for(user: u32) -> Vec<u8> {
     list
 }
 
-/// Gives a user the right to write; false, said aloud, where the file system has no lists.
+/// Gives a user the right to write; returns false, with a printed note, where the file system has no access
+/// control lists.
 fn allow(path: &Path, user: u32) -> bool {
     match setxattr(path, "system.posix_acl_access", &list_for(user), XattrFlags::empty()) {
         Ok(()) => true,
@@ -149,7 +150,7 @@ fn escape_sequences_of_journals_and_plugins_do_not_reach_standard_output() {
     let disk = format!("disk{escape}.raw");
     sandbox.disk(&disk, 4, 1);
     let mut build = sandbox.command(&["--disk", &disk, "-p", "qcow2"]);
-    build.env("BUILD_IMAGE_TRIAL_KILL", "after:4").output().unwrap();
+    build.env("BUILD_IMAGE_FAILPOINT", "after:4").output().unwrap();
     let directory = sandbox.path().join("plugins");
     fs::create_dir(&directory).unwrap();
     program(&directory, "acme", &describes("acme", "").replace("of acme", "harm\\u001b[2Jless"));
@@ -164,7 +165,7 @@ fn escape_sequences_of_journals_and_plugins_do_not_reach_standard_output() {
         let controls = |letter: char| letter.is_control() && letter != '\n';
         assert!(!run.stdout.contains(controls), "{words:?}: {:?}", run.stdout);
     }
-    // The journal does hold it.
+    // The journal does contain it.
     let output = sandbox.command(&["runs", "--json"]).output().unwrap();
     let runs: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(runs["runs"].as_array().unwrap().len(), 1);
@@ -194,7 +195,7 @@ fn a_download_of_unknown_length_leaves_room_for_others() {
         return;
     }
     let sandbox = Sandbox::new();
-    // It would fit: 48 MiB of 96 MiB. 64 MiB are left to others.
+    // It would fit: 48 MiB of 96 MiB. 64 MiB are left to other programs.
     let web = Web::start(|asked| Answer::file(asked, &vec![1; 48 << 20]).chunked());
     let url = web.url("/d.raw");
     let words = ["--disk", &url, "-p", "qcow2", "--artifacts-dir", "small/builds"];

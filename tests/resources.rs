@@ -1,5 +1,5 @@
-//! Hosts that have little, and networks that lie: a build succeeds all the same, or fails once, clearly, with
-//! what to do, and leaves nothing.
+//! Runs builds on hosts with few resources and on networks with wrong answers: a build succeeds all the same, or
+//! fails with one clear error and a hint, and leaves nothing.
 
 use std::{
     io::{Read as _, Write as _},
@@ -12,10 +12,10 @@ use build_image_emulator_alibaba::Config;
 
 use crate::harness::{Answer, Run, Sandbox, Web, needs, tool};
 
-/// The words of a build that ends in the cloud.
+/// The arguments of a build that ends in the cloud.
 const BUILD: [&str; 6] = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
 
-/// Runs a build in a shell that first does something to itself.
+/// Runs a build in a shell that first limits itself.
 fn after(sandbox: &Sandbox, preparation: &str) -> Run {
     let plain = sandbox.command(&BUILD);
     let mut command = Command::new("bash");
@@ -50,13 +50,13 @@ fn a_build_needs_little_of_its_host() {
 }
 
 #[test]
-fn folders_that_cannot_be_written_to_are_named_before_the_long_part() {
+fn directories_that_cannot_be_written_to_are_named_before_the_long_part() {
     for (key, code) in
         [("ARTIFACTS_DIR", 5), ("IMAGE_DIR", 5), ("LOG_FILE", 2), ("OUTPUT_JSON_FILE", 2)]
     {
         let sandbox = Sandbox::with_cloud();
         sandbox.disk("disk.raw", 4, 1);
-        // Not even the superuser makes a directory in a file.
+        // Not even the superuser can create a directory in a file.
         let path = "disk.raw/folder/x";
         let mut command = sandbox.command(&[&BUILD[..], &["--no-upload"]].concat());
         let output = command.env(format!("F5_{key}"), path).output().unwrap();
@@ -68,7 +68,7 @@ fn folders_that_cannot_be_written_to_are_named_before_the_long_part() {
     }
 }
 
-/// A server that answers every connection with this, whatever it is asked.
+/// A server that sends this answer on every connection, whatever the request.
 fn garbage(answer: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -81,13 +81,13 @@ fn garbage(answer: &'static [u8]) -> SocketAddr {
     address
 }
 
-/// A build whose endpoints are these; it must fail with this code and say these texts.
+/// Runs a build with these endpoints; it must fail with this code and print these texts.
 #[track_caller]
 fn fails(endpoint: &str, proxy: Option<&str>, code: i32, texts: &[&str]) {
     let sandbox = Sandbox::with_cloud();
     sandbox.disk("disk.raw", 4, 1);
     let keys = ["ALIBABA_OSS_ENDPOINT", "ALIBABA_ECS_ENDPOINT", "ALIBABA_STS_ENDPOINT"];
-    // STS is not asked over plain http.
+    // STS is not called over plain HTTP.
     let asked = if endpoint.starts_with("http://") { &keys[..2] } else { &keys };
     let changes: Vec<_> = asked.iter().map(|key| (*key, endpoint)).collect();
     sandbox.write("config.yml", &sandbox.config(&changes));
@@ -102,7 +102,7 @@ fn fails(endpoint: &str, proxy: Option<&str>, code: i32, texts: &[&str]) {
 }
 
 #[test]
-fn networks_that_lie_are_told_once_and_leave_nothing() {
+fn networks_with_wrong_answers_are_reported_once_and_leave_nothing() {
     if !needs(&["openssl"]) {
         return;
     }
@@ -139,7 +139,8 @@ fn an_endpoint_may_have_an_ipv6_address_only() {
 #[test]
 fn a_line_too_slow_for_the_stall_timeout_is_not_taken_for_a_dead_one() {
     let sandbox = Sandbox::with_cloud();
-    // The system takes all of the only part at once; the line is at work on it for three times as long as it may stand still.
+    // The system accepts all of the only part at once; the connection needs three times as long for it as it may
+    // stand still.
     sandbox.write("config.yml", &sandbox.config(&[("ALIBABA_UPLOAD_STALL_TIMEOUT", "1")]));
     sandbox.disk("disk.raw", 8, 3);
     let rule = r#"[{"operation":"UploadPart","action":{"bandwidth":1000000}}]"#;

@@ -1,4 +1,4 @@
-//! Builds whose process was killed: what is left, going on, removing it.
+//! Kills builds, then lists, resumes or removes what is left.
 
 use std::{
     fs,
@@ -8,11 +8,11 @@ use std::{
 use build_image_emulator_alibaba::Stored;
 use serde_json::Value;
 
-use crate::harness::{Run, Sandbox};
+use crate::harness::{Run, Sandbox, until};
 
 /// Size of a part in these tests, bytes.
 const PART: u64 = 128 << 10;
-/// Most parts in flight.
+/// Maximum number of parts in flight.
 const IN_FLIGHT: u64 = 32;
 
 /// A sandbox whose cloud logs requests, and a disk of more than 200 parts.
@@ -41,12 +41,12 @@ impl Bench {
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// Runs until `enough` parts are stored or the process ends; then it is killed.
+    /// Runs until `enough` parts are stored or the process ends; then kills it.
     fn kill_after(&self, enough: u64) {
         let mut child = self.start();
-        while child.try_wait().unwrap().is_none() && self.status("parts") < enough {
-            std::thread::yield_now();
-        }
+        until("enough parts are stored, or the build ends", || {
+            child.try_wait().unwrap().is_some() || self.status("parts") >= enough
+        });
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -83,7 +83,7 @@ impl Bench {
 }
 
 #[test]
-fn a_build_killed_at_any_moment_of_its_upload_goes_on_where_it_was() {
+fn a_build_killed_at_any_moment_of_its_upload_is_resumed_where_it_was() {
     let (mut random, mut most, mut killed_in_upload) = (0x2545_f491_u64, 0, 0);
     for round in 0..50 {
         random =
@@ -94,7 +94,7 @@ fn a_build_killed_at_any_moment_of_its_upload_goes_on_where_it_was() {
         let runs = bench.runs();
         let run = match runs.first() {
             Some(run) => bench.sandbox.run(&["resume", run["id"].as_str().unwrap()]),
-            // Killed before it wrote anything down, or done already: then there is nothing to go on with.
+            // Killed before it recorded anything, or done already: there is nothing to resume.
             None if bench.status("images") == 1 => continue,
             None => bench.sandbox.run(&["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"]),
         };
@@ -155,7 +155,7 @@ fn a_failed_build_can_be_kept_and_resumed() {
     assert_eq!(bench.status("objects"), 1, "the upload was kept");
     let sent = bench.stored_bytes();
     emulator.set_faults("[]").unwrap();
-    // The only run needs no name.
+    // The run needs no name when it is the only one.
     let run = bench.sandbox.run(&["resume"]);
     bench.is_done(&run);
     assert_eq!(bench.stored_bytes(), sent, "nothing was sent again");

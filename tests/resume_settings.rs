@@ -1,5 +1,5 @@
-//! Tests resuming with other settings, from elsewhere, and after the image is registered: what was asked for is
-//! delivered or refused by name, never ignored.
+//! Tests resuming with other settings, from another directory, and after the image is registered: what was
+//! requested is delivered or refused by name, never ignored.
 
 use std::{fs, path::Path, process::Stdio};
 
@@ -23,7 +23,7 @@ impl Killed {
         Self { sandbox, state }
     }
 
-    /// Runs a build that is killed right after the journal says that `step` is done.
+    /// Runs a build that is killed right after the journal records that `step` is done.
     #[track_caller]
     fn after(self, step: &str, more: &[&str]) -> Self {
         self.at(&format!(r#""what":"step_done","step":"{step}""#), more)
@@ -34,7 +34,7 @@ impl Killed {
     fn at(self, text: &str, more: &[&str]) -> Self {
         let mut command = self.sandbox.command(&[&WORDS[..], more].concat());
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        let status = command.env("BUILD_IMAGE_TRIAL_KILL", format!("after:{text}")).status();
+        let status = command.env("BUILD_IMAGE_FAILPOINT", format!("after:{text}")).status();
         assert!(status.unwrap().code().is_none(), "the build ended without {text}");
         assert!(self.journal().contains(text));
         self
@@ -81,7 +81,7 @@ fn settings_that_change_what_is_built_are_refused_by_name() {
         let run = killed.sandbox.run(&[&["resume"], more].concat());
         run.failed(2, texts).failed(2, &["cannot be resumed", "hint:"]);
     }
-    // The refusals have taken nothing away; the same value is no change.
+    // The refusals have removed nothing; the same value is not a change.
     let run = killed.sandbox.run(&["resume", "--cloud-image-name", "one"]);
     killed.is_done(&run);
     assert_eq!(run.member("image_name"), "one");
@@ -143,7 +143,8 @@ fn paths_mean_what_they_meant_where_they_were_typed() {
     let (id, base) = (killed.id(), killed.sandbox.path().join("artifacts"));
     let elsewhere = killed.sandbox.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
-    // What is typed now starts here, what the run was started with starts there.
+    // Paths typed now are relative to this directory; paths the run was started with are relative to its
+    // directory.
     let config = fs::read_to_string(killed.sandbox.path().join("config.yml")).unwrap();
     fs::write(elsewhere.join("new.yml"), config).unwrap();
     let words = ["resume", &id, "--artifacts-dir", base.to_str().unwrap(), "-c", "new.yml"];
@@ -170,10 +171,10 @@ fn a_run_whose_working_directory_is_gone_is_resumed_or_removed() {
         let words = ["--disk", &disk, "-c", &config, "-p", "alibaba", "--artifacts-dir", &base];
         let more = if logged { vec!["--log-file", &log] } else { vec![] };
         let mut command = sandbox.command(&[&words[..], &more].concat());
-        command.current_dir(&gone).env("BUILD_IMAGE_TRIAL_KILL", "after:12");
+        command.current_dir(&gone).env("BUILD_IMAGE_FAILPOINT", "after:12");
         assert!(command.status().unwrap().code().is_none());
         fs::remove_dir_all(&above).unwrap();
-        // Nothing can be created in its place, whoever tries.
+        // Nothing can be created in its place, not even by root.
         fs::write(&above, "").unwrap();
         if resume {
             let run = sandbox.run(&["resume", "--artifacts-dir", &base]);
@@ -200,7 +201,7 @@ fn a_statement_is_written_by_whatever_process_ends_the_run() {
     for (step, more) in [
         ("upload", &provenance[..]),
         ("register", &provenance),
-        // Asked for when the image was registered already: the image is made again for its digest.
+        // Requested when the image was registered already: the image is created again for its checksum.
         ("register", &[]),
     ] {
         let killed = Killed::new().after(step, more);
@@ -228,7 +229,7 @@ fn a_statement_is_written_by_whatever_process_ends_the_run() {
 fn a_statement_that_cannot_be_written_leaves_the_image_and_is_made_up_for() {
     let sandbox = Sandbox::with_cloud();
     sandbox.disk("disk.raw", 4, 2);
-    // The directory can be made; a directory in the file's place shows up only when it is written.
+    // The directory can be created; a directory in place of the file is found only when the file is written.
     fs::create_dir_all(sandbox.path().join("made/statement.json/x")).unwrap();
     let words = [&WORDS[..], &["--provenance-file", "made/statement.json"]].concat();
     let run = sandbox.run(&words);
@@ -283,7 +284,7 @@ fn an_iso_that_took_the_place_of_the_installed_one_is_installed() {
         let words = ["-i", "base.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu", "-p", "qcow2"];
         let mut command = sandbox.command(&words);
         let trial = r#"after:"what":"step_done","step":"install""#;
-        assert!(command.env("BUILD_IMAGE_TRIAL_KILL", trial).status().unwrap().code().is_none());
+        assert!(command.env("BUILD_IMAGE_FAILPOINT", trial).status().unwrap().code().is_none());
         if change {
             fs::remove_file(&iso).unwrap();
             TinyIso::base().with("another", "file").write(&iso);

@@ -1,4 +1,4 @@
-//! REUSE: a second build takes the disk of the first, if everything it was made of is the same.
+//! Checks REUSE: a second build uses the disk of the first if all its inputs are the same.
 
 use std::{fs, path::Path, process::Command};
 

@@ -1,12 +1,11 @@
-//! Tests every edge between two states of a build, as far as the journal marks it, with what may happen there: the
-//! process is killed, interrupted or terminated, the disk with its journal is full, or the clock is set. Between the
-//! edges, every request to the cloud is refused, the process is killed or interrupted in the midst of the files it
-//! packs, files may not grow beyond a bound, and directories take the places of files. Afterwards the run is resumed
-//! or collected.
+//! Disturbs every edge between two states of a build that the journal marks: the process is killed, interrupted or
+//! terminated, the disk with its journal is full, or the clock is set. Between the edges, every request to the
+//! cloud is refused, the process is killed or interrupted in the middle of the files it packs, files may not grow
+//! beyond a bound, and directories replace files. Afterwards the run is resumed or collected.
 //!
-//! After each: exit code 0 means that the disk is in the image, and that digests, signatures, statement, result
-//! document, tags and names are those of an undisturbed build; any other means that every earlier output is what it
-//! was and nothing of the run is left, here or in the cloud.
+//! After each: exit code 0 means that the disk is in the image, and that checksums, signatures, statement, result
+//! document, tags and names are those of an undisturbed build; any other code means that every earlier output is
+//! unchanged and nothing of the run is left, here or in the cloud.
 
 mod bench;
 
@@ -23,14 +22,14 @@ use serde_json::Value;
 use self::bench::{Bench, Delivered};
 use crate::harness::{can_follow, needs};
 
-/// One point in so many is tried, or as BUILD_IMAGE_SOAK_SEAMS says: all of them with 1. Not a multiple of the numbers of
-/// disturbances and of endings, so that each meets each.
+/// One point in this many is tried, or as BUILD_IMAGE_SOAK_SEAMS sets: all of them with 1. It is not a multiple of
+/// the numbers of disturbances and of endings, so that all combinations occur.
 const STEP: usize = 11;
-/// What happens at a line of the journal, in the words of the crash points of debug builds.
+/// What happens at a line of the journal, in the syntax of the crash points of debug builds.
 const DISTURBANCES: [&str; 5] = ["after", "int", "term", "full", "clock"];
 /// Makes a build sign what it publishes.
 const KEY: &str = "--image-sig-private-key";
-/// The builds: provider and further words. One does not sign: signatures of an earlier image must not stay.
+/// The builds: provider and further arguments. One does not sign: signatures of an earlier image must not stay.
 const BUILDS: [&[&str]; 11] = [
     &["alibaba", "-c", "config.yml", KEY, "key.pem"],
     &["alibaba", "-c", "replace.yml", KEY, "key.pem"],
@@ -44,18 +43,18 @@ const BUILDS: [&[&str]; 11] = [
     &["azure", "--no-upload", KEY, "key.pem"],
     &["gce", "--no-upload", "--disk-size", "1GiB", KEY, "key.pem"],
 ];
-/// In the place of a disturbance at a line: the request of this number is refused.
+/// Instead of a disturbance at a line: the request of this number is refused.
 const REFUSED: &str = "refused";
 /// The process is killed after, or interrupted at, the write of this number below IMAGE_DIR.
 const WRITE_KILL: &str = "write-kill";
 const WRITE_INT: &str = "write-int";
-/// So many writes of a build are tried, in equal distances.
+/// Number of writes of a build that are tried, at equal distances.
 const WRITES: u64 = 8;
-/// No file may be longer than so many bytes.
+/// No file may be longer than this many bytes.
 const BOUNDED: &str = "bounded";
-/// The journal and the log of a build, which must fit into a bound, have fewer bytes.
+/// Upper bound for the journal and the log of a build, which must fit into a size limit, in bytes.
 const RECORDS: u64 = 256 << 10;
-/// A directory is in the place of the output of this number.
+/// A directory occupies the path of the output of this number.
 const OCCUPIED: &str = "occupied";
 
 /// What an undisturbed build delivers, and the places where it can be disturbed.
@@ -69,7 +68,7 @@ struct Undisturbed {
     writes: u64,
     /// Length of the largest published file, bytes.
     largest: u64,
-    /// Outputs whose place a directory can take.
+    /// Number of outputs whose path a directory can occupy.
     outputs: u64,
 }
 
@@ -82,12 +81,12 @@ fn undisturbed(words: &'static [&'static str]) -> Undisturbed {
         (delivered.unwrap_or_else(|what| panic!("{words:?}: {what}")), bench)
     };
     let (delivered, bench) = build(&[]);
-    // What differs between two builds is left out of the comparison, and nothing else.
+    // The comparison leaves out what differs between two builds, and nothing else.
     let earlier = earlier_of(&delivered);
     let (second, _) = build(&earlier);
     assert_eq!(same(&second, &delivered), Ok(()), "{words:?}");
     let comes_to = |line| Bench::new(words, &[]).disturbed("after", line).code != 0;
-    // The last line that a build comes to, and the first one that none does.
+    // The last line that a build reaches, and the first one that none reaches.
     let (mut last, mut none) = (0, 256);
     while none - last > 1 {
         let line = (last + none) / 2;
@@ -108,8 +107,8 @@ fn undisturbed(words: &'static [&'static str]) -> Undisturbed {
     }
 }
 
-/// Names of the files of an earlier build: those of an undisturbed one, and a signature of another kind, which must
-/// not stay beside a new image.
+/// Names of the files of an earlier build: those of an undisturbed one, and a signature of another kind, which
+/// must not stay beside a new image.
 fn earlier_of(delivered: &Delivered) -> Vec<String> {
     let image = delivered.published.iter().find_map(|name| name.strip_suffix(".sha256"));
     let signature = image.map(|image| format!("{image}.384.sig"));
@@ -119,7 +118,7 @@ fn earlier_of(delivered: &Delivered) -> Vec<String> {
     earlier
 }
 
-/// Whether a build delivered what an undisturbed one does.
+/// Whether a build delivered the same as an undisturbed one.
 fn same(found: &Delivered, reference: &Delivered) -> Result<(), String> {
     let mut wanted = reference.clone();
     if found.result.is_none() {
@@ -162,7 +161,7 @@ impl Undisturbed {
                 add(BOUNDED, bytes, quarter % 2 == 0);
             }
         }
-        // What was released and then failed is completed by `resume` only.
+        // A run that failed after the release is completed by `resume` only.
         (1..=self.outputs).for_each(|output| add(OCCUPIED, output, true));
         points
     }
@@ -178,7 +177,7 @@ struct Point {
 }
 
 impl Point {
-    /// What came of it: how the build ended, and how what followed did.
+    /// The outcome: how the build ended, and how the command after it ended.
     fn judge(self, reference: &Undisturbed) -> Result<&'static str, String> {
         let earlier = earlier_of(&reference.delivered);
         let bench = Bench::new(self.words, &earlier);
@@ -186,7 +185,7 @@ impl Point {
         let failed = |what: String| format!("{self:?}, exit {}: {what}\n{}", run.code, run.stderr);
         let complete = |document| same(&bench.delivered(document)?, &reference.delivered);
         if run.code == 0 {
-            // What could not be removed after the release is listed, and known to the next clean-up.
+            // A resource that could not be removed after the release is listed, and known to the next clean-up.
             if run.stderr.contains("left behind: ") && self.what == REFUSED {
                 bench.finish(&["gc", "--yes"]).map_err(failed)?;
                 let mut delivered = bench.delivered(true).map_err(failed)?;
@@ -256,7 +255,7 @@ fn every_edge_between_two_states_ends_complete_or_without_a_trace() {
                             *tally.lock().unwrap().entry((point.what, end)).or_insert(0) += 1;
                         }
                         Err(what) => {
-                            // At once: the whole matrix takes long.
+                            // In parallel: the whole matrix needs much time.
                             eprintln!("violation: {what}");
                             wrong.lock().unwrap().push(what);
                         }

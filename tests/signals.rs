@@ -1,4 +1,5 @@
-//! Signals, dead terminals and closed pipes: what a build does when somebody ends it, or stops listening.
+//! Sends signals, and closes terminals and pipes: checks what a build does when it is ended, or when its output is
+//! no longer read.
 
 use std::{
     fs,
@@ -9,13 +10,13 @@ use std::{
 
 use crate::harness::{Sandbox, until};
 
-/// A build whose fifth part is not answered, at the moment that part and two others have arrived.
+/// A build whose fifth part is not answered, at the moment when that part and two others have arrived.
 struct Stuck {
     sandbox: Sandbox,
     child: Child,
 }
 
-/// Keeps a call waiting for longer than any test takes.
+/// Stalls a call for longer than any test runs.
 fn stalled(call: &str) -> String {
     format!(r#"{{"operation":"{call}","action":{{"stall_ms":600000}}}}"#)
 }
@@ -42,7 +43,7 @@ impl Stuck {
         assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
     }
 
-    /// The end of the build: exit code and what it said.
+    /// The end of the build: exit code and output.
     fn end(mut self) -> (Sandbox, Option<i32>, String) {
         let mut text = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
@@ -50,7 +51,7 @@ impl Stuck {
     }
 }
 
-/// Once the cloud answers, `gc` leaves nothing.
+/// Checks that `gc` leaves nothing once the cloud answers.
 #[track_caller]
 fn gc_removes_all(sandbox: &Sandbox) {
     sandbox.emulator.as_ref().unwrap().set_faults("[]").unwrap();
@@ -73,7 +74,7 @@ fn one_signal_of_any_kind_cancels_and_cleans_up() {
 }
 
 #[test]
-fn a_second_signal_leaves_at_once_and_tells_what_remains() {
+fn a_second_signal_ends_at_once_and_lists_what_remains() {
     let stuck = Stuck::new();
     let emulator = stuck.sandbox.emulator.as_ref().unwrap();
     // The first signal's clean-up gets no answer.
@@ -111,7 +112,7 @@ fn a_signal_ends_a_clean_up_by_hand_and_the_next_one_finishes_it() {
 }
 
 #[test]
-fn a_suspended_build_goes_on_where_it_was() {
+fn a_suspended_build_continues_where_it_was() {
     let sandbox = Sandbox::with_cloud();
     sandbox.disk("disk.raw", 64, 40);
     let emulator = sandbox.emulator.as_ref().unwrap();
@@ -134,7 +135,7 @@ fn a_suspended_build_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_build_nobody_listens_to_any_more_is_finished_all_the_same() {
+fn a_build_whose_output_is_no_longer_read_is_finished() {
     let sandbox = Sandbox::with_cloud();
     sandbox.disk("disk.raw", 16, 4);
     let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--json"];
@@ -143,7 +144,7 @@ fn a_build_nobody_listens_to_any_more_is_finished_all_the_same() {
     drop((child.stdout.take(), child.stderr.take()));
     assert_eq!(child.wait().unwrap().code(), Some(0));
     sandbox.cloud_has_only(1);
-    // The usual way to get there.
+    // The usual way to cause it.
     let program = env!("CARGO_BIN_EXE_build-image");
     let shell = format!("set -o pipefail; '{program}' providers list --json | head -n 1");
     let output = Command::new("bash").args(["-c", &shell]).output().unwrap();

@@ -1,5 +1,5 @@
-//! What the program prints, word for word: `tests/snapshots`. What differs from run to run and from host to
-//! host is replaced first. With BUILD_IMAGE_UPDATE_DOCS set, the files are written instead.
+//! Compares the exact output of the program with the files in `tests/snapshots`. Text that differs between runs
+//! and hosts is replaced first. With BUILD_IMAGE_UPDATE_DOCS set, the files are written instead.
 
 use std::{fs, process::Output};
 
@@ -7,7 +7,7 @@ use regex::Regex;
 
 use crate::harness::{Sandbox, root};
 
-/// What is replaced, and by what; one after the other.
+/// Patterns and their replacements, applied in order.
 const MASKS: [(&str, &str); 16] = [
     (r"https?://127\.0\.0\.1:\d+", "ADDRESS"),
     (r"build-image-\d{8}-\d{6}-[a-z0-9]{6}", "build-image-RUN"),
@@ -20,7 +20,7 @@ const MASKS: [(&str, &str); 16] = [
     (r"(it occupies +).*", "${1}SIZE"),
     (r"(space +)[0-9.]+ [KMG]iB (.*), [0-9.]+ [KMGT]iB free", "${1}SIZE ${2}, SIZE free"),
     (r"account \d+ \(.*\), keys", "account NUMBER (NAME), keys"),
-    // Whatever the image has in it beside the disk's 2 MiB, it is a matter of the disk library's own tests.
+    // The size of the image beyond the disk's 2 MiB is checked by the tests of the disk library.
     (r"image of [0-9.]+ MiB", "image of SIZE"),
     (r"(sending|writing) [0-9.]+ MiB", "${1} SIZE"),
     (r"[0-9.]+ MiB (now at|sent)", "SIZE ${1}"),
@@ -37,7 +37,7 @@ fn masked(sandbox: &Sandbox, text: &str) -> String {
     })
 }
 
-/// Runs command lines and compares all they print with a file.
+/// Runs command lines and compares all their output with a file.
 #[track_caller]
 fn prints(sandbox: &Sandbox, name: &str, lines: &[&str]) {
     let mut text = String::new();

@@ -1,10 +1,10 @@
-//! The house's rules, as far as a program can check them.
+//! Checks the rules of this repository, as far as a program can.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use crate::harness::{root, sandbox_walk};
 
-/// Files of the repository with an ending, without what is built.
+/// Files of the repository with an extension, without build outputs.
 fn files(ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for directory in ["core", "plugin-api", "providers", "tests"] {
@@ -19,7 +19,7 @@ fn files(ending: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn crates_import_lower_floors_only() {
+fn crates_import_lower_layers_only() {
     let allowed: BTreeMap<&str, &[&str]> = [
         ("core/files", &[][..]),
         ("plugin-api", &["build-image-files"]),
@@ -105,8 +105,8 @@ fn the_readme_shows_what_a_user_types() {
     }
 }
 
-/// Reads the tables of a page whose last column is called "proven by": every row must name a test, and
-/// every test it names must exist. Returns how many rows there are.
+/// Reads the tables of a page whose last column is called "proven by": every row must name a test, and every test
+/// it names must exist. Returns the number of rows.
 fn proven_rows(page: &str, code: &str) -> usize {
     let text = fs::read_to_string(root().join(page)).unwrap();
     let (mut rows, mut proven) = (0, false);
@@ -139,4 +139,56 @@ fn pages_that_claim_something_name_tests_that_exist() {
         let rows = proven_rows(page, &code);
         assert!(rows >= least, "only {rows} rows of {page} were read");
     }
+}
+
+/// Words of comments that the glossary (docs/glossary.md) replaces, and what is written instead.
+const REPLACED: [(&str, &str); 14] = [
+    ("told", "reported, printed, returned"),
+    ("tells", "reports, prints, returns"),
+    ("telling", "reporting"),
+    ("nobody", "the actor: no other process, no user"),
+    ("somebody", "the actor: another process, another user"),
+    ("anybody", "the actor"),
+    ("goes on", "continues, resumes"),
+    ("go on with", "continue, resume"),
+    ("gone on with", "continued, resumed"),
+    ("of its own", "separate"),
+    ("anew", "again, from the start"),
+    ("folder", "directory"),
+    ("folders", "directories"),
+    ("mend", "fix"),
+];
+
+/// The comment of a line of Rust, in lower case and without code in backticks.
+fn comment(line: &str) -> Option<String> {
+    let line = line.trim_start();
+    let text = line.strip_prefix("//")?;
+    let outside_of_code = text.split('`').step_by(2).collect::<Vec<_>>().join(" ");
+    Some(outside_of_code.to_lowercase())
+}
+
+#[test]
+fn comments_use_the_words_of_the_glossary() {
+    let mut found = Vec::new();
+    for file in files(".rs") {
+        let name = file.strip_prefix(root()).unwrap().display().to_string();
+        if name.starts_with("tests/abi/") || name.starts_with("tests/hostile/") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let Some(comment) = comment(line) else { continue };
+            let words: Vec<&str> = comment
+                .split(|letter: char| !letter.is_alphanumeric())
+                .filter(|word| !word.is_empty())
+                .collect();
+            let text = format!(" {} ", words.join(" "));
+            for (word, instead) in REPLACED {
+                if text.contains(&format!(" {word} ")) {
+                    found.push(format!("{name}:{}: `{word}`; write {instead}", number + 1));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }

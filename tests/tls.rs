@@ -1,13 +1,14 @@
-//! Which certificates are trusted: by the provider in the build's process and in one of its own, and by downloads.
+//! Checks which CA certificates are trusted: by the provider in the build's process and in a separate one, and by
+//! downloads.
 
 use std::{fs, path::Path};
 
 use crate::harness::{Run, Sandbox};
 
-/// Words of a build in the emulated cloud.
+/// Arguments of a build in the emulated cloud.
 const BUILD: [&str; 6] = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
 
-/// Runs a build that finds CA certificates where these variables say.
+/// Runs a build that finds CA certificates where these variables point.
 fn build(sandbox: &Sandbox, more: &[&str], variables: &[(&str, &Path)]) -> Run {
     let mut command = sandbox.command(&[&BUILD, more].concat());
     command.env_remove("SSL_CERT_FILE").envs(variables.iter().copied());

@@ -1,4 +1,4 @@
-//! Builds of a user who owns nothing but a directory: no rights, no home, no kvm.
+//! Runs builds as a user who owns only a directory: no privileges, no home, no kvm.
 
 use std::{
     fs,
@@ -9,10 +9,10 @@ use std::{
 
 use crate::harness::{Run, Sandbox, TinyIso, needs, plugin_directory, sandbox_walk, stand_in_qemu};
 
-/// Whom nothing belongs to: `nobody` of most systems.
+/// A user id that owns nothing: `nobody` on most systems.
 const NOBODY: u32 = 65_534;
 
-/// Runs the program as somebody without rights. Somebody who has none himself stays who he is.
+/// Runs the program as an unprivileged user. If the test is unprivileged itself, the user does not change.
 fn run(sandbox: &Sandbox, is_root: bool, words: &[&str]) -> Run {
     let plain = sandbox.command(words);
     let mut command = if is_root {
@@ -33,7 +33,8 @@ fn run(sandbox: &Sandbox, is_root: bool, words: &[&str]) -> Run {
     Run::of(&command.output().unwrap(), None)
 }
 
-/// Gives the directory to somebody without rights, with a program and a plugin: others may be out of his reach.
+/// Gives the directory to an unprivileged user, with a program and a plugin, because that user may have no access
+/// to the originals.
 fn give_away(sandbox: &Sandbox) {
     let directory = sandbox.path();
     let built = Path::new(env!("CARGO_BIN_EXE_build-image"));

@@ -1,5 +1,5 @@
-//! Directories of a build's files: made with a marker, removed only when they carry it; and how files are put into
-//! them, so that a link in their place is never followed.
+//! Creates, claims and removes the directories of a build's files. A directory is created with a marker, and removed
+//! only when it has one. Files are written into it without ever following a link in their place.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -17,33 +17,33 @@ use crate::{
     trust::read_regular,
 };
 
-/// File that marks a directory as made by this tool; its content is the tool's version.
+/// File that marks a directory as created by this tool; it contains the tool's version.
 const MARKER: &str = "generator-info.json";
 /// Content of the marker.
 const VERSION: &str = concat!("{\"VERSION\":\"", env!("CARGO_PKG_VERSION"), "\"}\n");
 
-/// What is wrong with a link that somebody put where a build will write.
+/// The reason for refusing a link at a path that a build will write to.
 const LINK: &str = "a link stands in its place, which is not followed";
 
-/// File that names the run that works in a directory.
+/// File that names the run that uses a directory.
 const RUN: &str = ".build-image.run";
-/// Longest such name that is read, bytes.
+/// Maximum length of that name, bytes.
 const RUN_LIMIT: u64 = 256;
 
-/// A build's directory, claimed by this process: no other build works in it.
+/// A build's directory, claimed by this process: no other build uses it.
 #[derive(Debug)]
 pub struct Claim {
     directory: PathBuf,
-    /// Names the run; removed with the claim.
+    /// File that names the run; removed with the claim.
     run: Option<PathBuf>,
-    /// Its lock ends when it is closed.
+    /// Closing it releases the lock.
     _lock: File,
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         if let Some(run) = &self.run {
-            // One that stays says nothing without the lock.
+            // A file that stays has no effect without the lock.
             let _ = fs::remove_file(run);
         }
     }
@@ -53,8 +53,8 @@ impl Claim {
     /// Creates the directory of a run, or empties an earlier build's. `inputs` are the files the image is made of.
     ///
     /// # Errors
-    /// When it cannot be created, another build works in it, it belongs to another user, or it holds an input or
-    /// files of somebody else.
+    /// When it cannot be created, another build uses it, it belongs to another user, or it contains an input or files
+    /// that a build did not create.
     pub fn take(directory: &Path, run: &str, inputs: &[PathBuf]) -> Result<Self> {
         let lock = lock_of(directory)?;
         let failed = |error: io::Error| cannot("prepare the directory", directory, &error);
@@ -71,7 +71,8 @@ impl Claim {
         }
         refuse_inputs(directory, inputs)?;
         empty(directory, MARKER).map_err(failed)?;
-        // Never under another name: a directory that is not empty and has no marker is somebody else's.
+        // Never through a link or hard link: a directory that is not empty and has no marker was not created by this
+        // tool.
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o644);
         open_unlinked(&mut options, &directory.join(MARKER))
@@ -80,11 +81,11 @@ impl Claim {
         Self::of(directory, Some(run), lock)
     }
 
-    /// Writes which run has the lock.
+    /// Records which run holds the lock.
     fn of(directory: &Path, run: Option<&str>, lock: File) -> Result<Self> {
         let path = directory.join(RUN);
         if let Some(run) = run {
-            // What a killed process left, or another name of a file, is not written to.
+            // A file that a killed process left, or a hard link to another file, is not written to.
             let _ = fs::remove_file(&path);
             let mut options = OpenOptions::new();
             options.write(true).create_new(true).mode(0o644);
@@ -95,19 +96,19 @@ impl Claim {
         Ok(Self { directory: directory.to_owned(), run: run.map(|_| path), _lock: lock })
     }
 
-    /// Claims the directory of an earlier process of the same run, with what is in it.
+    /// Claims the directory of an earlier process of the same run, with its content.
     ///
     /// # Errors
-    /// When another build works in it, or it belongs to another user.
+    /// When another build uses it, or it belongs to another user.
     pub fn keep(directory: &Path, run: &str) -> Result<Self> {
         Self::of(directory, Some(run), lock_of(directory)?)
     }
 
-    /// Claims the directory of an earlier build of the same thing, with what is in it; nothing when there is
-    /// none, or another version of this tool made it.
+    /// Claims the directory of an earlier build of the same image, with its content; returns `None` when it does not
+    /// exist, or another version of this tool created it.
     ///
     /// # Errors
-    /// When another build works in it, or it belongs to another user.
+    /// When another build uses it, or it belongs to another user.
     pub fn earlier(directory: &Path, run: &str) -> Result<Option<Self>> {
         if !fs::read_to_string(directory.join(MARKER)).is_ok_and(|text| text == VERSION) {
             return Ok(None);
@@ -115,18 +116,18 @@ impl Claim {
         Self::keep(directory, run).map(Some)
     }
 
-    /// Removes the directory, and directories above it up to `base` that are empty then.
+    /// Removes the directory, and directories above it up to `base` that are then empty.
     pub fn remove(mut self, base: &Path) {
-        // It goes with the directory, which another build may create again at once.
+        // The file is removed with the directory, which another build may create again at once.
         self.run = None;
         remove_tree(&self.directory, MARKER, base);
     }
 }
 
-/// Removes the directory of a build that is over, unless another build works in it by now.
+/// Removes the directory of a build that has ended, unless another build uses it in the meantime.
 pub fn remove_left(directory: &Path, base: &Path) {
     if !is_marked(directory) {
-        // Whoever removed it was killed before the directory itself went.
+        // A remover was killed before it removed the directory itself.
         remove_empty(directory, base);
         return;
     }
@@ -140,11 +141,11 @@ fn is_marked(directory: &Path) -> bool {
     directory.join(MARKER).symlink_metadata().is_ok_and(|found| found.is_file())
 }
 
-/// Makes a directory that only its owner looks into, and those above it as the mask of this process allows. One that is
-/// there stays as it is.
+/// Creates a directory that only its owner can access, and missing parent directories with the umask of this process.
+/// An existing directory is not changed.
 ///
 /// # Errors
-/// When it cannot be made, or something else stands in its place: a link too, which leads elsewhere.
+/// When it cannot be created, or its path is not a directory; a link to a directory is refused too.
 pub(crate) fn make_private(directory: &Path) -> io::Result<()> {
     let attempt = || {
         directory.parent().map_or(Ok(()), fs::create_dir_all)?;
@@ -154,7 +155,7 @@ pub(crate) fn make_private(directory: &Path) -> io::Result<()> {
         }
         directory.symlink_metadata()
     };
-    // Another build may remove the directory above, or this one while it is empty, at any moment.
+    // Another build may remove the parent directory, or this directory while it is empty, at any moment.
     let mut made = attempt();
     for _ in 0..100 {
         if !made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
@@ -169,10 +170,10 @@ pub(crate) fn make_private(directory: &Path) -> io::Result<()> {
     if found.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
 
-/// Opens a file for writing where no link is followed.
+/// Opens a file for writing without following a link.
 ///
 /// # Errors
-/// When it cannot be opened, or a link stands in its place.
+/// When it cannot be opened, or its path is a link.
 pub(crate) fn open_unlinked(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = options.custom_flags(flags.bits().cast_signed()).open(path).map_err(|error| {
@@ -184,7 +185,8 @@ pub(crate) fn open_unlinked(options: &mut OpenOptions, path: &Path) -> io::Resul
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no file")) }
 }
 
-/// Writes a file, complete or not at all, also when the power fails. What stands in its place is replaced; a link is not followed.
+/// Writes a file completely or not at all, also when the power fails. An existing file is replaced; a link is
+/// replaced, not followed.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -194,7 +196,7 @@ pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     file.commit()
 }
 
-/// Makes the directory and locks it. A directory that was removed by its last user meanwhile is made again.
+/// Creates the directory and locks it. If its last user removes it in the meantime, it is created again.
 fn lock_of(directory: &Path) -> Result<File> {
     let failed = |error: io::Error| cannot("lock the directory", directory, &error);
     loop {
@@ -236,7 +238,7 @@ fn lock_of(directory: &Path) -> Result<File> {
     }
 }
 
-/// The run that says it works in a directory.
+/// Returns the run that is recorded as using a directory.
 fn run_in(directory: &Path) -> Option<String> {
     let text = String::from_utf8(read_regular(&directory.join(RUN), RUN_LIMIT).ok()?).ok()?;
     let legal =
@@ -244,7 +246,7 @@ fn run_in(directory: &Path) -> Option<String> {
     (!text.is_empty() && text.chars().all(legal)).then_some(text)
 }
 
-/// Refuses to empty a directory that holds what the image is made of.
+/// Refuses to empty a directory that contains an input of the image.
 fn refuse_inputs(directory: &Path, inputs: &[PathBuf]) -> Result<()> {
     let Ok(real) = fs::canonicalize(directory) else { return Ok(()) };
     let is_in =
@@ -265,17 +267,17 @@ pub fn remove_run(directory: &Path, base: &Path) {
     remove_empty_runs(base);
 }
 
-/// Removes the directories of runs that were killed before they had a journal, or when it was removed.
+/// Removes the directories of runs that were killed before they had a journal, or after it was removed.
 pub fn remove_empty_runs(base: &Path) {
     let runs = base.join("runs");
     for entry in fs::read_dir(&runs).into_iter().flatten().flatten() {
-        // Only empty ones go.
+        // Fails unless it is empty.
         let _ = fs::remove_dir(entry.path());
     }
     remove_empty(&runs, base);
 }
 
-/// Removes a directory, last the file that says what it is: what a killed process leaves of it can be removed too.
+/// Removes a directory; the file that identifies it is removed last, so that a killed removal can be repeated.
 fn remove_tree(directory: &Path, last: &str, base: &Path) {
     let removed =
         empty(directory, last).and_then(|()| match fs::remove_file(directory.join(last)) {
@@ -290,7 +292,7 @@ fn remove_tree(directory: &Path, last: &str, base: &Path) {
     remove_empty(directory, base);
 }
 
-/// Removes what a directory holds, but for one file.
+/// Removes the content of a directory except one file.
 fn empty(directory: &Path, but: &str) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -306,7 +308,7 @@ fn empty(directory: &Path, but: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a directory and those above it up to `base`, as long as they are empty.
+/// Removes a directory and its parents up to `base`, as long as they are empty.
 fn remove_empty(directory: &Path, base: &Path) {
     for directory in directory.ancestors().take_while(|directory| directory.starts_with(base)) {
         let removed = fs::remove_dir(directory);
@@ -316,12 +318,13 @@ fn remove_empty(directory: &Path, base: &Path) {
     }
 }
 
-/// A directory that cannot be created.
+/// Returns the error for a directory that cannot be created.
 pub(crate) fn cannot_make(directory: &Path, error: &io::Error) -> Error {
     cannot("create the directory", directory, error)
 }
 
-/// A file or directory that cannot be locked: `cannot <action> <path>`; `setting` names the directory it is in.
+/// Returns the error for a file or directory that cannot be locked: `cannot <action> <path>`; `setting` names the
+/// directory that contains it.
 pub(crate) fn cannot_lock(action: &str, path: &Path, error: &io::Error, setting: &str) -> Error {
     let has_no_locks = [Errno::NOTSUP, Errno::NOLCK, Errno::NOSYS, Errno::INVAL]
         .iter()
@@ -333,7 +336,7 @@ pub(crate) fn cannot_lock(action: &str, path: &Path, error: &io::Error, setting:
     made
 }
 
-/// What cannot be done to a file or directory of a build: `cannot <action> <path>`.
+/// Returns the error for a failed action on a file or directory of a build: `cannot <action> <path>`.
 pub(crate) fn cannot(action: &str, path: &Path, error: &io::Error) -> Error {
     let made =
         Error::new(Stage::Disk, format!("cannot {action} `{}`", path.display())).caused_by(error);
@@ -356,7 +359,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_own_directories_are_emptied_and_removed() {
+    fn only_marked_directories_are_emptied_and_removed() {
         let base = tempfile::tempdir().unwrap();
         let directory = base.path().join("x/y");
         drop(Claim::take(&directory, "r-1", &[]).unwrap());
@@ -374,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_remover_left_is_removed() {
+    fn the_rest_of_a_killed_removal_is_removed() {
         let base = tempfile::tempdir().unwrap();
         let directory = base.path().join("x/y");
         drop(Claim::take(&directory, "r-1", &[]).unwrap());
@@ -400,13 +403,13 @@ mod tests {
                 .starts_with("build `r-1` works")
         );
         assert!(directory.join("disk.raw").exists());
-        // The name is that of a run, whatever is written there.
+        // The name in the error is a run's, whatever the file contains.
         fs::write(directory.join(RUN), "\u{1b}[2J").unwrap();
         let error = Claim::keep(&directory, "r-2").unwrap_err();
         assert!(error.message.starts_with("another build works"), "{error}");
         drop(first);
         assert!(!directory.join(RUN).exists());
-        // Another name of a file is not written to.
+        // A hard link to another file is not written through.
         let precious = base.path().join("precious");
         fs::write(&precious, "precious").unwrap();
         fs::hard_link(&precious, directory.join(RUN)).unwrap();
@@ -435,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_without_locks_is_named_as_one() {
+    fn a_file_system_without_locks_is_reported() {
         for (errno, hint) in [
             (Errno::NOLCK, "set ARTIFACTS_DIR to a file system that supports locks"),
             (Errno::NOTSUP, "set ARTIFACTS_DIR to a file system that supports locks"),
@@ -449,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_what_could_not_be_done_and_a_hint_fits_the_reason() {
+    fn an_error_names_the_action_and_its_hint_fits_the_reason() {
         let path = Path::new("/d/x.raw");
         for (errno, hint) in [
             (Errno::NOSPC, Some("free some space")),

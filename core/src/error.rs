@@ -1,4 +1,4 @@
-//! The one error of the tool: which stage failed, what, why, what to do.
+//! Defines the error type of the tool: the stage that failed, the message, its causes, and a hint.
 //!
 //! A message is a lower-case fragment without a full stop and never repeats its causes; only
 //! `report::Reporter` prints it.
@@ -7,7 +7,7 @@ use std::fmt;
 
 use build_image_plugin_api::{ErrorKind, LoadError};
 
-/// Result of everything that may fail for a user.
+/// Result of every operation whose failure is reported to the user.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Where a build failed; decides the exit code.
@@ -23,15 +23,15 @@ pub enum Stage {
     Source,
     /// Making the disk: qemu, the guest, local files.
     Disk,
-    /// A step of the provider.
+    /// A step of the provider, and the kind of its error.
     Provider(ErrorKind),
     /// The provenance statement of an image that is registered already.
     Attestation,
-    /// Something that has no further use could not be removed, after the image was released.
+    /// The removal of an intermediate or a replaced image, after the image was released.
     CleanUp,
-    /// The registry of images that is notified at the end.
+    /// The notification of the image registry at the end.
     Registry,
-    /// Writing the result of a build that is done: the result document, standard output.
+    /// Writing the result of a finished build: the result document, standard output.
     Result,
     /// Ctrl-C or a termination signal.
     Interrupted,
@@ -42,7 +42,7 @@ pub enum Stage {
 /// An error with everything a user needs to act on it.
 #[derive(Clone, Debug)]
 pub struct Error {
-    /// Where.
+    /// The stage that failed.
     pub stage: Stage,
     /// What failed, on which object.
     pub message: String,
@@ -50,11 +50,11 @@ pub struct Error {
     pub problems: Vec<Problem>,
     /// Causes, outermost first.
     pub causes: Vec<String>,
-    /// What to do.
+    /// The hint: what to do.
     pub hint: Option<String>,
     /// Request ids, codes, paths.
     pub context: Vec<(String, String)>,
-    /// The same command may succeed later.
+    /// Whether the same command may succeed later.
     pub retryable: bool,
 }
 
@@ -63,17 +63,17 @@ pub struct Error {
 pub struct Problem {
     /// What is wrong, on which object.
     pub message: String,
-    /// What to do.
+    /// The hint: what to do.
     pub hint: Option<String>,
 }
 
 impl Problem {
-    /// A problem without advice.
+    /// Creates a problem without a hint.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
     }
 
-    /// With advice.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -82,7 +82,7 @@ impl Problem {
 }
 
 impl Error {
-    /// An error of a stage.
+    /// Creates an error of a stage.
     pub fn new(stage: Stage, message: impl Into<String>) -> Self {
         Self {
             stage,
@@ -95,31 +95,31 @@ impl Error {
         }
     }
 
-    /// A mistake on the command line.
+    /// Creates an error about the command line.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Stage::Usage, message)
     }
 
-    /// Several problems at once.
+    /// Creates an error of several problems.
     #[must_use]
     pub fn several(stage: Stage, message: impl Into<String>, problems: Vec<Problem>) -> Self {
         Self { problems, ..Self::new(stage, message) }
     }
 
-    /// The build was interrupted.
+    /// Creates the error of an interrupted build.
     #[must_use]
     pub fn interrupted() -> Self {
         Self::new(Stage::Interrupted, "interrupted")
     }
 
-    /// With advice.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// With an error and all its sources as causes.
+    /// Adds an error and all its sources as causes.
     #[must_use]
     pub fn caused_by(mut self, cause: &(dyn std::error::Error + 'static)) -> Self {
         let mut next = Some(cause);
@@ -130,7 +130,7 @@ impl Error {
         self
     }
 
-    /// A failed step of a provider.
+    /// Wraps the error of a failed step of a provider.
     #[must_use]
     pub fn provider(provider: &str, step: &str, error: build_image_plugin_api::Error) -> Self {
         Self {
@@ -144,7 +144,7 @@ impl Error {
         }
     }
 
-    /// The exit code the program ends with, see [`crate::exit`].
+    /// Returns the exit code of the program, see [`crate::exit`].
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self.stage {
@@ -163,7 +163,7 @@ impl Error {
         }
     }
 
-    /// The word for the stage in result documents.
+    /// Returns the word for the stage in result documents.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self.stage {

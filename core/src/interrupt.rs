@@ -1,4 +1,4 @@
-//! Ctrl-C and termination: the first signal asks everything to stop, the second one leaves at once.
+//! Handles Ctrl-C and termination: the first signal cancels all work, the second one exits at once.
 
 use std::{
     sync::{
@@ -12,41 +12,41 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::{Error, Result, Stage};
 
-/// Whether somebody asked to stop.
+/// The state of a cancellation request.
 #[derive(Debug, Default)]
 pub struct Interrupt {
     signals: AtomicU32,
-    /// While what was begun is undone or finished, the first signal does not count.
+    /// Set while the build is undone or finished: the first signal is then ignored.
     held: AtomicBool,
     lock: Mutex<()>,
     changed: Condvar,
 }
 
 impl Interrupt {
-    /// Whether the running work shall end.
+    /// Returns whether the current work must end.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.signals.load(Ordering::Relaxed) > 0 && !self.held.load(Ordering::Relaxed)
     }
 
-    /// Asks to stop.
+    /// Requests cancellation.
     pub fn set(&self) {
         self.signals.fetch_add(1, Ordering::Relaxed);
         let _guard = self.lock.lock();
         self.changed.notify_all();
     }
 
-    /// From now on a signal does not count: what was begun is undone or finished.
+    /// Ignores signals from now on: the build is being undone or finished.
     pub fn hold(&self) {
         self.held.store(true, Ordering::Relaxed);
     }
 
-    /// From now on signals count again, also those that came meanwhile.
+    /// Honours signals again, including those that arrived in the meantime.
     pub fn release(&self) {
         self.held.store(false, Ordering::Relaxed);
     }
 
-    /// Waits; ends early when set. Returns whether it is set.
+    /// Waits; returns early when cancelled. Returns whether it is cancelled.
     #[must_use]
     pub fn wait(&self, duration: Duration) -> bool {
         if let Ok(guard) = self.lock.lock() {
@@ -55,7 +55,7 @@ impl Interrupt {
         self.is_set()
     }
 
-    /// Ends the running work with an error when set.
+    /// Returns an error when cancelled.
     ///
     /// # Errors
     /// [`Stage::Interrupted`].
@@ -64,11 +64,11 @@ impl Interrupt {
     }
 }
 
-/// Listens for SIGINT, SIGTERM and SIGHUP in a thread of its own. On the second signal `leave` is
-/// called and must not return to the work.
+/// Handles SIGINT, SIGTERM and SIGHUP in a separate thread. On the second signal `leave` is called; it must not
+/// return.
 ///
 /// # Errors
-/// When the signals cannot be listened for.
+/// When the signal handlers cannot be installed.
 pub fn listen(interrupt: Arc<Interrupt>, leave: impl Fn() + Send + 'static) -> Result<()> {
     let failed = |error: std::io::Error| {
         Error::new(Stage::Bug, "cannot listen for signals").caused_by(&error)

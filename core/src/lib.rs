@@ -1,8 +1,8 @@
-//! From an installer ISO or a disk image to a registered cloud image.
+//! Builds a registered cloud image from an installer ISO or a disk image.
 //!
-//! Reading order: `cli` (what was typed) → `settings` (what is meant) → `plan` (what will be done) →
-//! `pipeline` (doing it) with `product` (BIG-IP), `plugins` (providers), `journal` (what is done) and
-//! `report` (what is said). No cloud is known here by name; providers are asked what they can do.
+//! Reading order: `cli` (arguments) → `settings` (their values) → `plan` (decisions) → `pipeline` (execution) with
+//! `product` (BIG-IP), `plugins` (providers), `journal` (progress on disk) and `report` (output). This crate knows no
+//! cloud by name; providers declare their capabilities.
 #![forbid(unsafe_code)]
 
 use build_image_files::lock;

@@ -1,8 +1,7 @@
 //! The `build-image` command.
 #![forbid(unsafe_code)]
 
-/// Overwrites all memory that is given back: parsers and clients copy secrets where none of our own types holds
-/// them.
+/// Overwrites all memory that is freed: parsers and clients copy secrets into memory that none of our types owns.
 #[global_allocator]
 static MEMORY: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
     zeroizing_alloc::ZeroAlloc(std::alloc::System);

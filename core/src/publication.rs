@@ -1,14 +1,15 @@
-//! Publishes a build's files into IMAGE_DIR together: everything is first written into a staging directory on the
-//! same file system, and moved to its final names when the build is released.
+//! Publishes a build's files into IMAGE_DIR together: all files are first written into a staging directory on
+//! the same file system, and moved to their final names when the build is released.
 //!
 //! ```text
-//! IMAGE_DIR/.build-image-<run>/    the files of one run, until they are released
-//!     .build-image.owner.json      what the run writes; locked while a process works on it
+//! IMAGE_DIR/.build-image-<run>/    the files of one run, until the release
+//!     .build-image.owner.json      the run and its stem; locked while a process works on it
 //! IMAGE_DIR/.build-image.lock      exists while a process begins or commits
 //! ```
 //!
 //! A failed or killed build leaves every file of an older build as it was. [`Publication::commit`] is the only
-//! place that changes final names; it needs the journal's list of files and finishes what a killed process began.
+//! place that changes final names; it needs the journal's list of files and finishes the work of a killed
+//! process.
 
 mod staging;
 mod translation;
@@ -35,9 +36,9 @@ use crate::{
     signature::Algorithm,
 };
 
-/// Endings of files that belong to the image before them.
+/// Suffixes of the checksum files of an image.
 const DIGESTS: [&str; 2] = [".md5", ".sha256"];
-/// Ending of the script that uploads an image.
+/// Suffix of the script that uploads an image.
 const SCRIPT: &str = ".upload.sh";
 
 /// A run's staging directory in IMAGE_DIR, claimed by this process.
@@ -45,12 +46,12 @@ const SCRIPT: &str = ".upload.sh";
 pub struct Publication {
     image_dir: PathBuf,
     staging: PathBuf,
-    /// Its lock says that the run is alive.
+    /// Its lock shows that the run is alive.
     _owner: File,
 }
 
-/// A file that is to be published, as it is in the staging directory. Its inode is how a later process recognises
-/// it under its final name.
+/// A file in the staging directory that is to be published. A later process recognises it under its final name
+/// by its inode.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedFile {
     /// Its final name in IMAGE_DIR.
@@ -61,17 +62,17 @@ pub struct PublishedFile {
     pub ino: u64,
     /// Length, bytes.
     pub len: u64,
-    /// The file of an earlier build that has its name when the build is released.
+    /// Identifies the file of an earlier build that has this name at the time of the release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
 }
 
-/// What became of the files of a released run.
+/// The result of publishing the files of a released run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Committed {
-    /// They have their names.
+    /// The files have their final names.
     Published(Vec<PathBuf>),
-    /// Another build or the user has changed what has their names since the release: nothing is published.
+    /// Another build or the user has changed files of these names since the release: nothing is published.
     Superseded,
 }
 
@@ -79,8 +80,8 @@ impl Publication {
     /// Creates the staging directory of a run that writes `stem`, and IMAGE_DIR if it is missing.
     ///
     /// # Errors
-    /// When another build that is alive writes the same stem here, which is named; when the directory cannot be
-    /// created, or its file system has no locks.
+    /// When another running build writes the same stem here, which the error names; when the directory cannot
+    /// be created, or its file system does not support locks.
     pub fn begin(image_dir: &Path, stem: &str, run_id: &str) -> Result<Self> {
         Self::open(image_dir, stem, run_id, |staging| {
             DirBuilder::new()
@@ -90,7 +91,7 @@ impl Publication {
         })
     }
 
-    /// Claims the staging directory of a run that is resumed, with what is in it; one that is missing is created.
+    /// Claims the staging directory of a resumed run, with its contents; a missing one is created.
     ///
     /// # Errors
     /// As [`Publication::begin`], and when another process works on the run.
@@ -117,19 +118,19 @@ impl Publication {
         make(&staging)?;
         let owner = Owner { stem: stem.to_owned(), run: run_id.to_owned() };
         let owner = claim(&staging, &owner).inspect_err(|_| {
-            // Only an empty one goes.
+            // Succeeds only if it is empty.
             let _ = fs::remove_dir(&staging);
         })?;
         Ok(Self { image_dir, staging, _owner: owner })
     }
 
-    /// The staging directory: IMAGE_DIR of whatever writes files for this run.
+    /// The staging directory: everything that writes files for this run uses it as IMAGE_DIR.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.staging
     }
 
-    /// Removes what is in the staging directory.
+    /// Removes the contents of the staging directory.
     ///
     /// # Errors
     /// When something cannot be removed.
@@ -148,11 +149,11 @@ impl Publication {
         Ok(())
     }
 
-    /// Every file of the set, durable, in the order in which they are to get their names: images, then digests and
-    /// signatures, then scripts.
+    /// Returns every file of the set, synced to the disk, in the order in which they get their names: images,
+    /// then checksums and signatures, then scripts.
     ///
     /// # Errors
-    /// When something else than a file is there, a file is still being written or cannot be made durable.
+    /// When an entry is not a file, or a file is still being written or cannot be synced.
     pub fn files(&self) -> Result<Vec<PublishedFile>> {
         let mut files = Vec::new();
         for (name, found) in self.entries()? {
@@ -180,7 +181,7 @@ impl Publication {
         Ok(files)
     }
 
-    /// Refuses to publish over an input of the build, now that the names of all files are known.
+    /// Refuses to publish over an input of the build, once the names of all files are known.
     ///
     /// # Errors
     /// When a final name leads to one of the inputs.
@@ -189,8 +190,8 @@ impl Publication {
         Self::check_names(&self.image_dir, &names, inputs)
     }
 
-    /// Refuses names in IMAGE_DIR that lead to an input of the build, also through links: for names that are known
-    /// before the files are.
+    /// Refuses names in IMAGE_DIR that lead to an input of the build, also through links; for names that are
+    /// known before the files exist.
     ///
     /// # Errors
     /// When one of the names leads to one of the inputs.
@@ -214,13 +215,14 @@ impl Publication {
         Ok(())
     }
 
-    /// Moves the files of a run to their final names and removes the staging directory. Digests and signatures of an
-    /// older image that the set does not replace are removed. Called again after it was killed or failed, it
-    /// finishes; when another build has published files of these names since the release, it gives way.
+    /// Moves the files of a run to their final names and removes the staging directory. Checksums and
+    /// signatures of an older image that the set does not replace are removed. After a kill or a failure,
+    /// another call finishes the work; when another build has published files of these names since the release,
+    /// nothing is published.
     ///
     /// # Errors
-    /// When a directory has a file's name, or it cannot be renamed. Then every name leads to the file that it led to
-    /// before, where the file system can exchange two files.
+    /// When a directory has a file's name, or the file cannot be renamed. Then every name leads to the same
+    /// file as before, if the file system can exchange two files.
     pub fn commit(image_dir: &Path, run_id: &str, files: &[PublishedFile]) -> Result<Committed> {
         let image_dir = normalised(image_dir);
         let staging = staging(&image_dir, run_id)?;
@@ -248,7 +250,7 @@ impl Publication {
             swaps.push(Swap { staged, target, exchanges: now.is_some() });
         }
         let outdated = outdated(&image_dir, files);
-        // Before any name is given: no set is whole with a file of an older one beside it.
+        // Before any file is renamed: a set is not complete with a file of an older set beside it.
         if let Some(path) = outdated.iter().find(|path| path.is_dir() && !path.is_symlink()) {
             let error = io::ErrorKind::IsADirectory.into();
             return Err(cannot("remove", path, &error)
@@ -268,7 +270,7 @@ impl Publication {
         Ok(Committed::Published(files.iter().map(|file| image_dir.join(&file.name)).collect()))
     }
 
-    /// Whether the staging directory of a run exists: its files are not all published, or not removed.
+    /// Returns whether the staging directory of a run exists: its files are not all published, or not removed.
     #[must_use]
     pub fn is_pending(image_dir: &Path, run_id: &str) -> bool {
         staging(&normalised(image_dir), run_id)
@@ -278,12 +280,12 @@ impl Publication {
     /// Path of the staging directory of a run.
     ///
     /// # Errors
-    /// When the run's identifier is not one.
+    /// When the run's identifier is invalid.
     pub fn staging_of(image_dir: &Path, run_id: &str) -> Result<PathBuf> {
         staging(&normalised(image_dir), run_id)
     }
 
-    /// The path a staged file will have.
+    /// The final path of a staged file.
     #[must_use]
     pub fn final_path(&self, staged: &Path) -> PathBuf {
         match staged.strip_prefix(&self.staging) {
@@ -292,7 +294,7 @@ impl Publication {
         }
     }
 
-    /// Removes the staging directory of a run and nothing else. One that is missing is no error.
+    /// Removes the staging directory of a run and nothing else. A missing directory is not an error.
     ///
     /// # Errors
     /// When it cannot be removed.
@@ -303,16 +305,17 @@ impl Publication {
         Ok(())
     }
 
-    /// Removes the lock file that a killed process left in IMAGE_DIR, if there is one; a living process keeps its own.
+    /// Removes the lock file that a killed process left in IMAGE_DIR, if any; the lock of a running process is
+    /// kept.
     pub fn remove_stale_lock(image_dir: &Path) {
         let image_dir = normalised(image_dir);
         if fs::symlink_metadata(image_dir.join(LOCK)).is_ok() {
-            // Taken and released, it is gone.
+            // Taking and releasing the lock removes its file.
             let _ = lock_directory(&image_dir);
         }
     }
 
-    /// How texts name the files, before and after they get their names.
+    /// How texts name the files, before and after they are published.
     #[must_use]
     pub fn translation(&self) -> Translation {
         Translation { image_dir: self.image_dir.clone(), staging: self.staging.clone() }
@@ -355,11 +358,12 @@ impl PublishedFile {
     }
 }
 
-/// A staged file that gets its name.
+/// A staged file and its final name.
 struct Swap {
     staged: PathBuf,
     target: PathBuf,
-    /// A file of an earlier build has the name; it takes the staged file's until the staging directory goes.
+    /// An earlier build's file has the name; it is exchanged with the staged file and removed with the staging
+    /// directory.
     exchanges: bool,
 }
 
@@ -373,7 +377,7 @@ impl Swap {
             return fs::rename(&self.staged, &self.target);
         }
         match renameat_with(CWD, &self.staged, CWD, &self.target, RenameFlags::EXCHANGE) {
-            // A file system or kernel that cannot exchange.
+            // The file system or kernel does not support exchanging.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 fs::rename(&self.staged, &self.target)
             }
@@ -381,7 +385,7 @@ impl Swap {
         }
     }
 
-    /// Takes it back, as far as the older file is still there.
+    /// Reverts the renaming, if the older file still exists.
     fn undo(&self) {
         let exchanged = self.exchanges && fs::symlink_metadata(&self.staged).is_ok();
         let undone = match (exchanged, self.exchanges) {
@@ -395,7 +399,7 @@ impl Swap {
     }
 }
 
-/// What a file that has a name is recognised by later; absent when there is none.
+/// Identifies the file at a path, so that it is recognised later; `None` if it does not exist.
 fn mark(path: &Path) -> Option<String> {
     let found = fs::symlink_metadata(path).ok()?;
     Some(format!("{}:{}:{}", found.ino(), found.mtime(), found.mtime_nsec()))
@@ -416,7 +420,7 @@ fn normalised(image_dir: &Path) -> PathBuf {
     if path.as_os_str().is_empty() { PathBuf::from(".") } else { path }
 }
 
-/// Whether it was an unfinished file of a killed process, which is removed now.
+/// Removes an unfinished file of a killed process; returns whether it was one.
 fn is_abandoned(name: &OsStr, path: &Path) -> Result<bool> {
     if !abandoned::is_temporary(name) {
         return Ok(false);
@@ -432,13 +436,13 @@ fn is_abandoned(name: &OsStr, path: &Path) -> Result<bool> {
     }
 }
 
-/// Endings of the files that belong to an image: digests and signatures.
+/// Suffixes of the companions of an image: checksums and signatures.
 fn companions() -> impl Iterator<Item = String> {
     let signatures = Algorithm::of_signatures().map(Algorithm::signature_suffix);
     DIGESTS.map(str::to_owned).into_iter().chain(signatures)
 }
 
-/// The image that a digest or signature belongs to, if both are in the set.
+/// Returns the image that a checksum or signature belongs to, if both are in the set.
 fn image_of<'a>(name: &str, names: &'a [String]) -> Option<&'a String> {
     companions().find_map(|ending| {
         let image = name.strip_suffix(&ending)?;
@@ -446,7 +450,7 @@ fn image_of<'a>(name: &str, names: &'a [String]) -> Option<&'a String> {
     })
 }
 
-/// Removes digests and signatures of older images with these names.
+/// Removes these checksums and signatures of older images.
 fn remove_outdated(outdated: &[PathBuf]) -> Result<()> {
     for path in outdated {
         match fs::remove_file(path) {
@@ -459,7 +463,7 @@ fn remove_outdated(outdated: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// Where companions of the images could be that the new set does not have.
+/// Returns the paths of possible companions of the images that the new set does not contain.
 fn outdated(image_dir: &Path, files: &[PublishedFile]) -> Vec<PathBuf> {
     let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
     let images = names.iter().filter(|name| image_of(name, &names).is_none());

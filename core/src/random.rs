@@ -1,14 +1,14 @@
-//! Random names, from the kernel.
+//! Generates random names, from the kernel.
 
 use crate::error::{Error, Result, Stage};
 
-/// `count` random characters of an alphabet.
+/// Returns `count` random characters of an alphabet.
 ///
 /// # Errors
-/// When the kernel gives no random bytes.
+/// When the kernel provides no random bytes.
 pub fn characters(alphabet: &[u8], count: usize) -> Result<String> {
     let mut text = String::with_capacity(count);
-    // Bytes beyond the last whole multiple of the alphabet would favour its first characters.
+    // Bytes at or above the largest multiple of the alphabet's length would favour its first characters.
     let limit = 256 - 256 % alphabet.len();
     while text.len() < count {
         let mut bytes = [0; 32];

@@ -1,4 +1,4 @@
-//! Tells a registry about a new image, when the user runs one: one form, posted over HTTP.
+//! Notifies a registry about a new image, when the user has one: one form, posted over HTTP.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,11 +16,11 @@ use crate::{
 /// The setting that names the registry.
 pub(crate) const KEY: &str = "IMAGE_REGISTRATION_URL";
 
-/// Posts the facts of a registered image to IMAGE_REGISTRATION_URL, if that is set. The image stays
-/// whatever comes of it.
+/// Posts the facts of a registered image to IMAGE_REGISTRATION_URL, if that is set. The image stays whether or not
+/// this succeeds.
 ///
 /// # Errors
-/// What the registry refuses, and that it cannot be reached after all attempts.
+/// When the registry refuses, or cannot be reached after all attempts.
 pub(crate) fn tell(
     plan: &Plan,
     settings: &Resolved,
@@ -49,7 +49,7 @@ pub(crate) fn tell(
     }
 }
 
-/// The build failed at its very end.
+/// Creates the error of a build that failed at its last step.
 fn lost(outcome: &Outcome, error: Error) -> Error {
     let mut made = Error { stage: Stage::Registry, ..error };
     made.message = format!(
@@ -59,7 +59,7 @@ fn lost(outcome: &Outcome, error: Error) -> Error {
     made.hint("resume the run once the registry answers")
 }
 
-/// Fields of the form: what the old tool sent.
+/// Returns the fields of the form, as the old tool sent them.
 fn form(plan: &Plan, settings: &Resolved, outcome: &Outcome) -> Vec<(&'static str, String)> {
     let attributes = attributes(plan, settings, outcome);
     vec![

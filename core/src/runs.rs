@@ -1,4 +1,4 @@
-//! Runs that left a journal: which there are, how far they came, what they left in the cloud.
+//! Lists the runs that have a journal: their state, the last state they reached, and what they left in the cloud.
 
 use std::{
     collections::BTreeMap,
@@ -18,24 +18,24 @@ use crate::{
     publication::PublishedFile,
 };
 
-/// What became of a run.
+/// The status of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// A process is at work with it.
+    /// A process uses it.
     Running,
-    /// Its process ended without a last word: killed, or a power cut.
+    /// Its process ended without a final journal line: killed, or a power cut.
     #[default]
     Dead,
-    /// It failed, and what it made was kept.
+    /// It failed, and what it created was kept.
     Failed,
     /// It succeeded.
     Done,
     /// Its journal is damaged.
     Damaged,
-    /// Its journal may be somebody else's.
+    /// Its journal may have been written by another user.
     Untrusted,
-    /// Its last process worked on another host, and may still do so: its lock may not be seen here.
+    /// Its last process ran on another host and may still be running: its lock may not be visible here.
     Elsewhere,
 }
 
@@ -47,7 +47,7 @@ pub struct Run {
     /// Directory of its journal.
     #[serde(rename = "folder")]
     pub directory: PathBuf,
-    /// What became of it.
+    /// Its status.
     pub state: State,
     /// Provider.
     pub platform: String,
@@ -55,11 +55,11 @@ pub struct Run {
     pub step: Option<String>,
     /// When it was started; RFC 3339.
     pub started: String,
-    /// Seconds since it last wrote something down.
+    /// Seconds since its last journal line.
     pub idle_seconds: u64,
-    /// Bytes its files take on this host.
+    /// Bytes that its files occupy on this host.
     pub bytes: u64,
-    /// What it left in the cloud.
+    /// The resources that it left in the cloud.
     pub resources: Vec<Resource>,
     /// The command line it was started with, without secrets.
     pub words: Vec<String>,
@@ -68,48 +68,48 @@ pub struct Run {
     pub working_directory: PathBuf,
     /// Directory of its files, when it needed one.
     pub artifacts: Option<PathBuf>,
-    /// Why its journal is not trusted: it may be somebody else's.
+    /// Why its journal is not trusted: another user may have written it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub untrusted: Option<String>,
-    /// Where its last process worked.
+    /// The host of its last process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<HostId>,
-    /// Whether the user adopted it once: others may have written a part of its journal.
+    /// Whether the user has adopted it: others may have written a part of its journal.
     #[serde(skip)]
     pub adopted: bool,
-    /// Why its journal cannot be read in whole.
+    /// Why its journal cannot be read completely.
     #[serde(skip)]
     pub damage: Option<Error>,
     /// Settings of the provider, without secrets.
     #[serde(skip)]
     pub settings: serde_json::Value,
-    /// What its steps received.
+    /// The parameters that its steps received.
     #[serde(skip)]
     pub build: Build,
-    /// Whether `build` is final: the inputs were known.
+    /// Whether `build` is final, because the inputs were known.
     #[serde(skip)]
     pub is_known: bool,
-    /// The settings that decide what it builds.
+    /// The settings that decide what is built.
     #[serde(skip)]
     pub shape: BTreeMap<String, String>,
-    /// How far it came.
+    /// The states that it reached.
     pub reached: Reached,
     /// Files that were released with the image.
     #[serde(skip)]
     pub released: Vec<PublishedFile>,
-    /// Where its provenance statement goes, when that was made.
+    /// Path of its provenance statement, when that was made.
     #[serde(skip)]
     pub statement: Option<PathBuf>,
 }
 
 impl Run {
-    /// The error for a run whose journal may be somebody else's.
+    /// Returns the error for a run whose journal another user may have written.
     #[must_use]
     pub fn not_trusted(&self) -> Error {
         refused(&self.directory, self.untrusted.as_deref().unwrap_or_default())
     }
 
-    /// The error for a run that may be at work on another host.
+    /// Returns the error for a run that may be running on another host.
     #[must_use]
     pub fn is_elsewhere(&self) -> Error {
         let host = self.host.as_ref().map_or("another host", |host| &host.name);
@@ -120,11 +120,11 @@ impl Run {
     }
 }
 
-/// All runs below the artifacts directory, oldest first.
+/// Returns all runs below the artifacts directory, oldest first.
 #[must_use]
 pub fn list(base: &Path, key: &Key) -> Vec<Run> {
     let entries = fs::read_dir(base.join("runs"));
-    // A link leads elsewhere: what is there is not removed by its name here.
+    // A link is skipped: its target must not be removed under the name of the link.
     let directories = entries.into_iter().flatten().flatten();
     let directories = directories.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let mut runs: Vec<Run> =
@@ -133,10 +133,10 @@ pub fn list(base: &Path, key: &Key) -> Vec<Run> {
     runs
 }
 
-/// A run by its identifier, or by the path of its directory.
+/// Finds a run by its identifier, or by the path of its directory.
 ///
 /// # Errors
-/// When there is none.
+/// When no such run exists.
 pub fn find(base: &Path, name: &str, key: &Key) -> Result<Run> {
     let directory =
         if name.contains('/') { PathBuf::from(name) } else { base.join("runs").join(name) };
@@ -167,7 +167,7 @@ pub fn find(base: &Path, name: &str, key: &Key) -> Result<Run> {
     })
 }
 
-/// The only run that can be resumed. One that is not trusted is never chosen.
+/// Returns the only run that can be resumed. An untrusted run is never chosen.
 ///
 /// # Errors
 /// When there is none, or more than one.
@@ -196,7 +196,7 @@ pub fn only(base: &Path, key: &Key) -> Result<Run> {
     })
 }
 
-/// The run that a journal's first line tells of.
+/// Returns the run that a journal's first line describes.
 fn started(entry: &Entry, directory: &Path, times: &(String, String)) -> Option<Run> {
     let Entry::RunStarted {
         run_id,
@@ -236,14 +236,14 @@ fn read(directory: &Path, key: &Key) -> Result<Run> {
     let standing = snapshot.standing(key);
     let JournalSnapshot { entries, times, in_use, has_lock, damage, .. } = snapshot;
     let started = entries.iter().find_map(|entry| started(entry, directory, &times));
-    // Killed before it wrote anything down: it did nothing either, but its directory is there.
+    // Killed before its first journal line: it did nothing, but its directory exists.
     let mut run = started.unwrap_or_else(|| {
         let name = directory.file_name().unwrap_or_default().to_string_lossy();
         Run { id: name.into_owned(), directory: directory.to_owned(), ..Run::default() }
     });
     follow(&mut run, &entries);
     if let Standing::Untrusted { reason, .. } = standing {
-        // The name of its directory is what can be adopted.
+        // The name of its directory is the name that the user can adopt.
         run.id = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         run.untrusted = Some(reason);
         run.state = State::Untrusted;
@@ -266,7 +266,7 @@ fn read(directory: &Path, key: &Key) -> Result<Run> {
     Ok(run)
 }
 
-/// How far a run came.
+/// Determines the states that a run reached.
 fn follow(run: &mut Run, entries: &[Entry]) {
     for entry in entries {
         match entry {
@@ -291,12 +291,12 @@ fn follow(run: &mut Run, entries: &[Entry]) {
     }
 }
 
-/// Bytes the files below a directory take; links are not followed.
+/// Returns the bytes that the files below a directory occupy; links are not followed.
 fn taken(directory: &PathBuf) -> u64 {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let of_one = |entry: fs::DirEntry| match entry.metadata() {
         Ok(found) if found.is_dir() => taken(&entry.path()),
-        // The unit of `st_blocks` is 512 bytes (POSIX leaves it open, Linux does not).
+        // The unit of `st_blocks` is 512 bytes (POSIX does not define it, Linux does).
         Ok(found) => found.blocks() * 512,
         Err(_) => 0,
     };

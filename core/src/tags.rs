@@ -1,4 +1,4 @@
-//! Tags of an image: the automatic ones, plus the user's, minus excluded ones, checked against the
+//! Composes the tags of an image: the automatic ones, plus the user's, minus excluded ones, checked against the
 //! provider's limits before anything is built.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Problem, Result, Stage};
 
-/// Automatic tags in the order in which they make room for the user's, where a provider takes few.
+/// Automatic tags in the order in which they are dropped for the user's, where a provider permits few.
 const EXPENDABLE: [&str; 9] = [
     "version_jobid",
     "version_changelist",
@@ -27,7 +27,7 @@ pub type Tags = BTreeMap<String, String>;
 /// Adds the user's tags and removes excluded ones.
 ///
 /// # Errors
-/// When IMAGE_TAGS is no list of one-key maps or IMAGE_TAGS_EXCLUDE no list of words.
+/// When IMAGE_TAGS is not a list of one-key maps or IMAGE_TAGS_EXCLUDE is not a list of words.
 pub fn compose(mut automatic: Tags, add: Option<&Value>, exclude: Option<&Value>) -> Result<Tags> {
     automatic.retain(|_, value| !value.is_empty());
     for item in add.and_then(Value::as_array).into_iter().flatten() {
@@ -51,7 +51,7 @@ pub fn compose(mut automatic: Tags, add: Option<&Value>, exclude: Option<&Value>
     Ok(automatic)
 }
 
-/// Leaves out automatic tags of little use while there are more than the provider takes.
+/// Drops less useful automatic tags while there are more than the provider permits.
 pub fn fit(tags: &mut Tags, add: Option<&Value>, rules: &TagRules) {
     let maps = add.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
     let added: Vec<&String> = maps.flat_map(serde_json::Map::keys).collect();
@@ -86,7 +86,7 @@ fn scalar(value: &Value) -> Option<String> {
 /// Checks tags against the provider's limits.
 ///
 /// # Errors
-/// Every tag that breaks a rule, and too many of them.
+/// Every tag that violates a rule, and too many tags.
 pub fn check(tags: &Tags, rules: &TagRules) -> Result<()> {
     let mut problems = Vec::new();
     if tags.len() > limit(rules.maximum) {
@@ -117,7 +117,7 @@ pub fn check(tags: &Tags, rules: &TagRules) -> Result<()> {
         .hint("change IMAGE_TAGS, or leave tags out with IMAGE_TAGS_EXCLUDE"))
 }
 
-/// The most of something a rule allows; zero means that there is no such rule.
+/// Returns the limit of a rule; zero means that no limit exists.
 fn limit(rule: usize) -> usize {
     if rule == 0 { usize::MAX } else { rule }
 }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_users_tags_win_and_excluded_ones_go() {
+    fn the_users_tags_win_and_excluded_ones_are_removed() {
         let automatic = tags(&[("a", "1"), ("b", "2"), ("empty", "")]);
         let composed =
             compose(automatic, Some(&json!([{"b": 3}, {"c": "x"}])), Some(&json!(["a", "zz"])))
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_of_zero_are_none() {
+    fn limits_of_zero_do_not_apply() {
         let long = "x".repeat(1000);
         let many = tags(&[("a", &long), (&long, "1"), ("b", "1")]);
         assert!(check(&many, &TagRules::default()).is_ok());

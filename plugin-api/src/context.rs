@@ -1,4 +1,4 @@
-//! What a step may ask of the host.
+//! Gives a step access to the services of the host: log, progress, events, secrets, checkpoints, disks.
 
 use std::{
     future::Future,
@@ -17,13 +17,13 @@ use crate::{
     document::{DiscardRequest, Discarded, Remaining},
 };
 
-/// How often a blocked future looks whether the host asked to stop.
+/// How often a blocked future checks whether the host asked the step to stop.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
 
-/// Longest time for which the answer of a call is waited for after the host asked to stop: a step has two seconds.
+/// Longest wait for the answer of a call after the host asked to stop; a step has two seconds to end.
 const ANSWER_GRACE: Duration = Duration::from_millis(1500);
 
-/// Bytes that [`Context::copy_disk`] holds at once.
+/// Size of the buffer of [`Context::copy_disk`], in bytes.
 const COPY_BLOCK: usize = 1 << 20;
 
 /// Severity of a log record.
@@ -33,19 +33,19 @@ const COPY_BLOCK: usize = 1 << 20;
 pub enum LogLevel {
     /// Something failed.
     Error = 1,
-    /// Something is odd.
+    /// Something is unusual.
     Warn = 2,
-    /// Worth knowing.
+    /// Normal operation, of interest to the user.
     #[default]
     Info = 3,
-    /// For finding faults.
+    /// For debugging.
     Debug = 4,
     /// Everything.
     Trace = 5,
 }
 
 impl LogLevel {
-    /// The level of a wire number; unknown numbers are the most verbose level.
+    /// Converts a wire number to a level; unknown numbers become the most verbose level.
     #[must_use]
     pub fn from_number(number: u32) -> Self {
         match number {
@@ -63,7 +63,7 @@ impl LogLevel {
 pub struct LogRecord {
     /// Severity.
     pub level: LogLevel,
-    /// Module path it came from.
+    /// Module path that logged it.
     pub target: String,
     /// Text.
     pub message: String,
@@ -71,7 +71,7 @@ pub struct LogRecord {
     pub fields: Value,
 }
 
-/// What a progress counts.
+/// Unit of a progress report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 #[repr(u32)]
@@ -79,26 +79,26 @@ pub enum ProgressUnit {
     /// Bytes.
     #[default]
     Bytes = 0,
-    /// Hundredths of the whole.
+    /// Percent.
     Percent = 1,
-    /// Things.
+    /// Items.
     Items = 2,
 }
 
-/// How far a step is. A later one replaces an earlier one.
+/// Progress of a step. A later report replaces an earlier one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Which of several things that go on at once; 0 when there is only one.
+    /// Number of the task when several run at once; 0 when there is only one.
     pub task: u32,
-    /// What is counted.
+    /// Unit of `done` and `total`.
     pub unit: ProgressUnit,
     /// Done so far.
     pub done: u64,
-    /// All of it; 0 = unknown.
+    /// The total; 0 = unknown.
     pub total: u64,
 }
 
-/// Something the host must know. Resource events are durable before the call returns.
+/// An event that the host must record. Resource events are durable before the call returns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -114,21 +114,21 @@ pub enum Event {
         /// The resource, with its identifier.
         resource: Resource,
     },
-    /// A resource was removed or turned out never to have been created.
+    /// A resource was removed, or was never created.
     ResourceGone {
         /// The resource.
         resource: Resource,
     },
-    /// A line for the user: a part of the step is done.
+    /// A line for the user: a part of the step is complete.
     Milestone {
         /// Lower-case fragment.
         text: String,
     },
-    /// A line for the user: something is odd but the step goes on.
+    /// A line for the user: something is unusual, but the step continues.
     Warning {
         /// Lower-case fragment.
         text: String,
-        /// What to do.
+        /// What to do about it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hint: Option<String>,
     },
@@ -137,60 +137,60 @@ pub enum Event {
     Unknown,
 }
 
-/// The services a host lends to a provider. Providers use them through [`Context`]; hosts and test
-/// doubles implement them. All methods may be called from any thread.
+/// The services that a host lends to a provider. Providers use them through [`Context`]; hosts and test doubles
+/// implement them. All methods may be called from any thread.
 pub trait Host: Send + Sync + 'static {
-    /// Takes a log record. Must not block.
+    /// Records a log record. Must not block.
     fn log(&self, record: LogRecord);
-    /// Takes a progress. Must not block.
+    /// Reports progress. Must not block.
     fn progress(&self, progress: Progress);
-    /// Whether the running step shall end.
+    /// Returns whether the running step must stop.
     fn is_cancelled(&self) -> bool;
-    /// Waits; ends early when cancelled. Returns whether it was cancelled.
+    /// Sleeps; a cancellation ends it early. Returns whether the step was cancelled.
     fn wait(&self, duration: Duration) -> bool;
-    /// Takes an event; resource events are on disk when this returns.
+    /// Records an event; resource events are on disk when this returns.
     ///
     /// # Errors
-    /// When it could not be written down; then the resource must not be created. `unsupported` for
-    /// events of a later version.
+    /// When the event could not be written; then the resource must not be created. `unsupported` for events of a
+    /// later version.
     fn event(&self, event: Event) -> Result<()>;
-    /// The value of a secret setting.
+    /// Returns the value of a secret setting.
     ///
     /// # Errors
-    /// When the key is no secret setting of this provider.
+    /// When the key is not a secret setting of this provider.
     fn secret(&self, key: &str) -> Result<Option<Secret>>;
-    /// Keeps a document for a later, resumed run.
+    /// Stores a document for a later, resumed run.
     ///
     /// # Errors
     /// When it could not be written.
     fn checkpoint_save(&self, key: &str, document: &Value) -> Result<()>;
-    /// The document kept under `key`.
+    /// Returns the document stored under `key`.
     ///
     /// # Errors
     /// When it could not be read.
     fn checkpoint_load(&self, key: &str) -> Result<Option<Value>>;
-    /// A view of the disk in the given form.
+    /// Returns a view of the disk in the given image format.
     ///
     /// # Errors
-    /// `unsupported` for forms the host cannot make.
+    /// `unsupported` for formats that the host cannot make.
     fn make_disk(&self, spec: &DiskSpec) -> Result<Disk>;
-    /// Reads bytes of a view; fewer than asked only at its end.
+    /// Reads bytes of a view; returns fewer than requested only at its end.
     ///
     /// # Errors
     /// When the disk cannot be read.
     fn disk_read_at(&self, disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize>;
 }
 
-/// A step's way to the host. Cheap to clone.
+/// Access of a step to the host. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
     host: Arc<dyn Host>,
     runtime: Arc<RuntimeSlot>,
-    /// Calls under way that [`Context::until_answered`] keeps.
+    /// Number of running calls that [`Context::until_answered`] protects.
     calls: Arc<AtomicUsize>,
 }
 
-/// Counts a call as long as it is under way.
+/// Counts a call while it is running.
 struct Call<'a>(&'a AtomicUsize);
 
 impl<'a> Call<'a> {
@@ -207,25 +207,25 @@ impl Drop for Call<'_> {
 }
 
 impl Context {
-    /// A context over a host (for adapters and tests).
+    /// Creates a context over a host (for adapters and tests).
     #[must_use]
     pub fn new(host: Arc<dyn Host>) -> Self {
         Self { host, runtime: Arc::default(), calls: Arc::default() }
     }
 
-    /// The host's services themselves.
+    /// Returns the host's services.
     #[must_use]
     pub fn host(&self) -> &Arc<dyn Host> {
         &self.host
     }
 
-    /// Whether the step shall end.
+    /// Returns whether the step must stop.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.host.is_cancelled()
     }
 
-    /// Ends the step when the host asked for it: `context.check_cancelled()?`.
+    /// Ends the step when the host asked it to stop: `context.check_cancelled()?`.
     ///
     /// # Errors
     /// [`Error::cancelled`].
@@ -233,7 +233,7 @@ impl Context {
         if self.is_cancelled() { Err(Error::cancelled()) } else { Ok(()) }
     }
 
-    /// Waits; Ctrl-C ends it early.
+    /// Sleeps; Ctrl-C ends it early.
     ///
     /// # Errors
     /// [`Error::cancelled`].
@@ -241,66 +241,66 @@ impl Context {
         if self.host.wait(duration) { Err(Error::cancelled()) } else { Ok(()) }
     }
 
-    /// Bytes done so far.
+    /// Reports the bytes done so far.
     pub fn progress_bytes(&self, done: u64, total: u64) {
         self.host.progress(Progress { done, total, ..Progress::default() });
     }
 
-    /// Percent done so far.
+    /// Reports the percentage done so far.
     pub fn progress_percent(&self, percent: u64) {
         let unit = ProgressUnit::Percent;
         self.host.progress(Progress { unit, done: percent, total: 100, ..Progress::default() });
     }
 
-    /// Writes a resource down before it is created.
+    /// Records a resource before it is created.
     ///
     /// # Errors
-    /// When it could not be written down; do not create it then.
+    /// When it could not be recorded; do not create it then.
     pub fn will_create(&self, resource: &Resource) -> Result<()> {
         self.host.event(Event::ResourcePlanned { resource: resource.clone() })
     }
 
-    /// Says that a planned resource exists and what its identifier is.
+    /// Records that a planned resource exists, with its identifier.
     ///
     /// # Errors
-    /// When it could not be written down.
+    /// When it could not be recorded.
     pub fn created(&self, resource: &Resource) -> Result<()> {
         self.host.event(Event::ResourceCreated { resource: resource.clone() })
     }
 
-    /// Says that a resource is gone.
+    /// Records that a resource no longer exists.
     ///
     /// # Errors
-    /// When it could not be written down.
+    /// When it could not be recorded.
     pub fn gone(&self, resource: &Resource) -> Result<()> {
         self.host.event(Event::ResourceGone { resource: resource.clone() })
     }
 
-    /// A line for the user about a part that is done.
+    /// Prints a line for the user about a completed part.
     ///
     /// # Errors
-    /// When the host cannot take it.
+    /// When the host rejects it.
     pub fn milestone(&self, text: impl Into<String>) -> Result<()> {
         self.host.event(Event::Milestone { text: text.into() })
     }
 
-    /// A warning for the user.
+    /// Prints a warning for the user.
     ///
     /// # Errors
-    /// When the host cannot take it.
+    /// When the host rejects it.
     pub fn warning(&self, text: impl Into<String>, hint: impl Into<String>) -> Result<()> {
         self.host.event(Event::Warning { text: text.into(), hint: Some(hint.into()) })
     }
 
-    /// The value of a secret setting; unset is `None`.
+    /// Returns the value of a secret setting; `None` when it is unset.
     ///
     /// # Errors
-    /// When the key is no secret setting of this provider.
+    /// When the key is not a secret setting of this provider.
     pub fn secret(&self, key: &str) -> Result<Option<Secret>> {
         self.host.secret(key)
     }
 
-    /// Keeps a value for a resumed run.
+    /// Stores a value for a resumed run.
     ///
     /// # Errors
     /// When it could not be written.
@@ -308,7 +308,8 @@ impl Context {
         self.host.checkpoint_save(key, &serde_json::to_value(value)?)
     }
 
-    /// The value kept by an earlier attempt of the same run. One that no longer parses is absent.
+    /// Returns the value stored by an earlier attempt of the same run. A value that no longer parses is treated as
+    /// absent.
     ///
     /// # Errors
     /// When it could not be read.
@@ -316,15 +317,15 @@ impl Context {
         Ok(self.host.checkpoint_load(key)?.and_then(|value| serde_json::from_value(value).ok()))
     }
 
-    /// A view of the disk in the form a provider wants.
+    /// Returns a view of the disk in the image format that the provider needs.
     ///
     /// # Errors
-    /// `unsupported` for forms the host cannot make.
+    /// `unsupported` for formats that the host cannot make.
     pub fn make_disk(&self, spec: &DiskSpec) -> Result<Disk> {
         self.host.make_disk(spec)
     }
 
-    /// Fills `buffer` from `offset`; returns how many bytes there were (fewer only at the end).
+    /// Fills `buffer` from `offset`; returns the number of bytes read (fewer than requested only at the end).
     ///
     /// # Errors
     /// When the disk cannot be read.
@@ -332,8 +333,8 @@ impl Context {
         self.host.disk_read_at(disk.id, offset, buffer)
     }
 
-    /// Writes the whole disk to `target`, tells the progress and stops when asked; returns how many bytes
-    /// were written. For targets that take a stream from start to end.
+    /// Writes the whole disk to `target`, reports progress and stops when asked; returns the number of bytes
+    /// written. For targets that accept a stream from start to end.
     ///
     /// # Errors
     /// When the disk cannot be read or the target cannot be written; [`Error::cancelled`].
@@ -353,10 +354,10 @@ impl Context {
         }
     }
 
-    /// Removes the resources of a request one by one and makes the answer of it. What `remove` does not
-    /// find ([`ErrorKind::NotFound`]) counts as removed; its other errors are reasons why a resource remains. A
-    /// resource that is removed is in the answer even if the host could not record it at once: a later `discard`
-    /// then asks for it again.
+    /// Removes the resources of a request one by one and builds the answer. A resource that `remove` does not find
+    /// ([`ErrorKind::NotFound`]) counts as removed; its other errors are the reasons why a resource remains. A
+    /// removed resource is listed in the answer even if the host could not record the removal at once: a later
+    /// `discard` then requests it again.
     ///
     /// # Errors
     /// None at present.
@@ -393,7 +394,7 @@ impl Context {
         Ok(answer)
     }
 
-    /// Runs a future to its end on a runtime that belongs to this provider; Ctrl-C drops it, see
+    /// Runs a future to completion on a runtime that belongs to this provider; Ctrl-C drops the future, see
     /// [`Context::until_answered`].
     ///
     /// # Errors
@@ -420,21 +421,21 @@ impl Context {
         })
     }
 
-    /// Runs a call that creates something, inside [`Context::block_on`]: Ctrl-C does not drop it before it is answered,
-    /// for 1.5 seconds at most, since only the answer tells what was created. Write that down right behind it, without
-    /// awaiting anything.
+    /// Runs a call that creates something, inside [`Context::block_on`]: Ctrl-C does not drop it before it is
+    /// answered, for 1.5 seconds at most, since only the answer reveals what was created. Record that immediately
+    /// afterwards, without awaiting anything in between.
     pub async fn until_answered<F: Future>(&self, call: F) -> F::Output {
         let _call = Call::begin(&self.calls);
         call.await
     }
 
-    /// Ends the runtime without waiting long for stuck tasks; nothing of it calls the host afterwards.
+    /// Ends the runtime without waiting long for stuck tasks; none of its tasks calls the host afterwards.
     pub(crate) fn end_runtime(&self) {
         self.runtime.end();
     }
 }
 
-/// A runtime that is made when it is first needed.
+/// A runtime that is created on first use.
 #[derive(Default)]
 struct RuntimeSlot {
     made: Mutex<Slot>,
@@ -482,7 +483,7 @@ impl RuntimeSlot {
 impl Drop for RuntimeSlot {
     fn drop(&mut self) {
         let slot = self.made.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // The last context may be dropped by a task of the runtime itself, which must not wait for it.
+        // The last context may be dropped by a task of the runtime, which must not wait for its own end.
         if let Slot::Running(runtime) = std::mem::replace(slot, Slot::Ended) {
             runtime.shutdown_background();
         }

@@ -1,5 +1,5 @@
-//! What a provider says of itself: data, so that the host can plan, validate and explain without
-//! knowing who the provider is.
+//! Declares a provider's properties as data, so that the host can plan, validate and explain without
+//! provider-specific code.
 
 use std::collections::BTreeMap;
 
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DiskSpec, Setting};
 
-/// How far a provider goes.
+/// How complete a provider is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Status {
-    /// All steps do their work.
+    /// All steps are implemented.
     #[default]
     Stable,
-    /// Makes the disk its cloud wants; upload and register answer `unsupported` with manual commands.
+    /// Makes the disk that its cloud needs; upload and register answer `unsupported` with manual commands.
     Stub,
     /// A status of a later version.
     #[serde(other)]
     Unknown,
 }
 
-/// The ABI a provider was built with and the oldest one it can live with, each `major.minor`.
+/// The ABI a provider was built with and the oldest one it supports, each `major.minor`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -47,20 +47,20 @@ impl Default for AbiRange {
     }
 }
 
-/// Everything a provider declares. Pure data: the same answer every time, no I/O behind it.
+/// Everything a provider declares. Pure data: the same answer every time, without I/O.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Description {
-    /// Lower-case name, `[a-z][a-z0-9_]*`; equals the word in the plugin's file name.
+    /// Lower-case name, `[a-z][a-z0-9_]*`; equals the name in the plugin's file name.
     pub name: String,
     /// The provider's own version.
     pub version: String,
-    /// What it does, one sentence without a full stop.
+    /// Summary, one sentence without a full stop.
     pub summary: String,
-    /// How far it goes.
+    /// How complete it is.
     pub status: Status,
-    /// Where it comes from.
+    /// Home page.
     pub homepage: String,
     /// SPDX expression.
     pub license: String,
@@ -68,33 +68,33 @@ pub struct Description {
     pub abi: AbiRange,
     /// Rows of settings.
     pub settings: Vec<Setting>,
-    /// The disk it wants.
+    /// The disk it needs.
     pub disk: DiskNeeds,
-    /// What the guest is told and must have.
+    /// What is written into the guest, and what the guest must have.
     pub guest: GuestNeeds,
     /// Rules for the image's name; absent = file names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_name: Option<NameRules>,
-    /// Rules for tags; absent = the cloud has none.
+    /// Limits on tags; absent = the cloud has no tags.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<TagRules>,
     /// True when the image leaves this machine: builds may stop before the upload (`NO_UPLOAD`).
     pub uploads: bool,
-    /// Optional abilities, lower-case words; unknown ones are ignored.
+    /// Optional capabilities, lower-case words; unknown ones are ignored.
     pub capabilities: Vec<String>,
     #[doc(hidden)]
     #[serde(skip)]
     pub _end_with_default: (),
 }
 
-/// The disk a provider wants, before any size is known.
+/// The disk that a provider needs, before any size is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct DiskNeeds {
-    /// What the default `create_disk` asks for.
+    /// What the default `create_disk` requests.
     pub spec: DiskSpec,
-    /// What is put into IMAGE_DIR, when that is not the same.
+    /// What is written into IMAGE_DIR, when it differs from `spec`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub package: Option<DiskSpec>,
     /// Smallest virtual size in bytes; smaller disks are grown before the installation.
@@ -111,7 +111,7 @@ pub struct DiskNeeds {
     pub _end_with_default: (),
 }
 
-/// What the installed guest is told and must have.
+/// What is written into the installed guest, and what the guest must have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -123,14 +123,14 @@ pub struct GuestNeeds {
     pub minimum_version: BTreeMap<String, String>,
     /// Additional volumes the guest needs, by name.
     pub volumes: Vec<String>,
-    /// Leave out the installer's last step, which finishes the boot loader in a way some clouds do not want.
+    /// Omit the installer's last step, which completes the boot loader in a way that some clouds do not accept.
     pub skip_boot_fixup: bool,
     #[doc(hidden)]
     #[serde(skip)]
     pub _end_with_default: (),
 }
 
-/// Which case an image name is turned into.
+/// Case that an image name is converted to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -138,13 +138,13 @@ pub struct GuestNeeds {
 pub enum LetterCase {
     /// Lower-case.
     Lower,
-    /// Left alone. Unknown words are read as this one.
+    /// Unchanged. Unknown words are read as this variant.
     #[default]
     #[serde(other)]
     Keep,
 }
 
-/// Rules for the name of a registered image. A length of 0 is no limit.
+/// Rules for the name of a registered image. A length of 0 means unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -155,7 +155,7 @@ pub struct NameRules {
     pub maximum_length: usize,
     /// Regular expression a name must match as a whole.
     pub pattern: String,
-    /// The rule in words, for error messages.
+    /// The rule as a text, for error messages.
     pub explanation: String,
     /// Regular expression of single characters that are replaced by `-` in composed names.
     pub replace: String,
@@ -170,7 +170,7 @@ pub struct NameRules {
     pub _end_with_default: (),
 }
 
-/// Limits on tags. A limit of 0 is no limit.
+/// Limits on tags. A limit of 0 means unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]

@@ -1,4 +1,4 @@
-//! The disk a provider asks for and the disk it gets.
+//! Describes the disk that a provider requests and the view that it gets.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub enum DiskFormat {
 }
 
 impl DiskFormat {
-    /// The format's word: settings, documents, file suffix.
+    /// Returns the format's word: settings, documents, file suffix.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl DiskFormat {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Compression {
-    /// Clusters as they are.
+    /// Clusters are not compressed.
     #[default]
     None,
     /// Deflate, as qcow2 defines it.
@@ -65,7 +65,8 @@ pub enum Archive {
     TarGz,
     /// A ZIP file with the image, and the files of [`DiskSpec::ovf`] when there are any.
     Zip,
-    /// Open Virtual Appliance: an uncompressed tar file with descriptor, manifest and image. Wants [`DiskSpec::ovf`].
+    /// Open Virtual Appliance: an uncompressed tar file with descriptor, manifest and image. Requires
+    /// [`DiskSpec::ovf`].
     Ova,
     /// An archive of a later version.
     #[serde(other)]
@@ -73,7 +74,7 @@ pub enum Archive {
 }
 
 impl Archive {
-    /// The archive's word: documents, messages, file suffix.
+    /// Returns the archive's word: documents, messages, file suffix.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -93,17 +94,18 @@ impl Archive {
 pub struct DiskSpec {
     /// Container format.
     pub format: DiskFormat,
-    /// Variant of the format where it has several (`fixed`, `dynamic`, `stream_optimized`, `v2`); empty = the format's usual one.
+    /// Variant of a format that has several (`fixed`, `dynamic`, `stream_optimized`, `v2`); empty = the format's
+    /// default.
     pub variant: String,
     /// Compression inside the format.
     pub compression: Compression,
     /// File around the image.
     pub archive: Archive,
-    /// File name of the image inside the archive, one component; empty = the host's.
+    /// File name of the image inside the archive, one component; empty = the host chooses.
     pub member: String,
     /// Suffix of the file without its leading dot; empty = the archive's, or the format's.
     pub suffix: String,
-    /// Machine that is described beside the image in a ZIP or OVA file.
+    /// Virtual machine that is described beside the image in a ZIP or OVA file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ovf: Option<crate::Ovf>,
     #[doc(hidden)]
@@ -112,7 +114,7 @@ pub struct DiskSpec {
 }
 
 impl DiskSpec {
-    /// The suffix of the file, without a dot: what was asked for, the archive's or the format's.
+    /// Returns the suffix of the file, without a dot: the requested suffix, the archive's or the format's.
     #[must_use]
     pub fn file_suffix(&self) -> &str {
         match (self.suffix.as_str(), self.archive) {
@@ -122,7 +124,7 @@ impl DiskSpec {
         }
     }
 
-    /// The same image without an archive around it.
+    /// Returns the same image without an archive around it.
     #[must_use]
     pub fn bare(&self) -> Self {
         let Self { format, compression, .. } = *self;
@@ -149,29 +151,30 @@ impl std::fmt::Display for DiskSpec {
 
 /// A view of the finished disk: bytes to be read with [`crate::Context::read_disk`], not necessarily a file.
 ///
-/// Reading may block while the image is still being written; a stop request ends such a wait with an
-/// error. The image ends where a read returns fewer bytes than were asked for.
+/// Reading may block while the image is still being written; a stop request ends such a wait with an error. The
+/// image ends where a read returns fewer bytes than were requested.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Disk {
     /// Handle for `read_disk`; valid in this process until the provider's instance is dropped.
     pub id: u64,
-    /// What was made.
+    /// The format that was made.
     pub spec: DiskSpec,
     /// Size the guest sees, in bytes.
     pub virtual_size: u64,
     /// Length of the image, in bytes; absent while it is still being written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub length: Option<u64>,
-    /// The image is not longer than this, in bytes: plan part sizes with it.
+    /// Upper bound of the image's length, in bytes: plan part sizes with it.
     pub length_limit: u64,
-    /// So many bytes at the start become readable last; 0 = everything in order. Send them last.
+    /// The first bytes of the image, this many, become readable only when the rest is complete; upload them last.
+    /// 0 = the image can be read in order.
     #[serde(rename = "late_head")]
     pub deferred_prefix_len: u64,
     /// File name the host suggests, with the format's suffix; one component.
     pub file_name: String,
-    /// Names content and form: equal identities have equal bytes.
+    /// Identifies content and format: images with equal identities have equal bytes.
     pub identity: String,
     #[doc(hidden)]
     #[serde(skip)]
@@ -179,7 +182,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// The length of an image that is finished.
+    /// Returns the length of a complete image.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Unsupported`] while it is still being written.

@@ -1,5 +1,5 @@
-//! What steps receive and return. Every field has a default, unknown fields are ignored, a field's
-//! meaning never changes: that is how the contract grows without breaking anyone.
+//! Defines what steps receive and return. Every field has a default, unknown fields are ignored, and a field's
+//! meaning never changes: this is how the contract grows without breaking existing plugins and hosts.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::{Disk, DiskSpec, Resource};
 pub struct Build {
     /// Identifier of the run, unique, `[0-9a-z-]+`; a resumed run keeps it.
     pub run_id: String,
-    /// Name the registered image will have.
+    /// Name of the registered image.
     pub image_name: String,
     /// Whether the user chose the name (it must be used exactly).
     pub image_name_chosen: bool,
@@ -31,7 +31,7 @@ pub struct Build {
     pub virtual_size: u64,
     /// Tags for the image, within the limits the provider declared.
     pub tags: BTreeMap<String, String>,
-    /// Directory for published files, absolute; absent when nothing is to be published.
+    /// Directory for published files, absolute; absent when nothing is published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_dir: Option<String>,
     /// File name of the published image without suffix.
@@ -43,14 +43,14 @@ pub struct Build {
     pub _end_with_default: (),
 }
 
-/// What the host can do, so that a provider can refuse early what would fail late.
+/// Capabilities of the host, so that a provider can refuse early what would fail late.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct HostFacts {
-    /// Version of the tool.
+    /// Version of build-image.
     pub version: String,
-    /// Disks it can make.
+    /// Disks that it can make.
     pub disks: Vec<DiskSpec>,
     #[doc(hidden)]
     #[serde(skip)]
@@ -62,15 +62,15 @@ pub struct HostFacts {
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct CheckRequest {
-    /// What will be built.
+    /// The build that will run.
     pub build: Build,
-    /// What the host can do.
+    /// Capabilities of the host.
     pub host: HostFacts,
-    /// Whether the cloud will be needed. When false, nothing may be asked over the network and missing
-    /// credentials are no finding: the build ends before the upload.
+    /// Whether the cloud will be needed. When false, the network must not be used, and missing credentials are not
+    /// a finding: the build ends before the upload.
     pub online: bool,
-    /// Only a look: nothing may be created or changed anywhere, not even what a build was told to make.
-    /// A finding says what a build would make. When false, a build follows.
+    /// Dry run: nothing may be created or changed anywhere, not even directories or files that a build was asked
+    /// to create. A finding states what a build would create. When false, a build follows.
     #[serde(rename = "look_only")]
     pub dry_run: bool,
     #[doc(hidden)]
@@ -84,24 +84,24 @@ pub struct CheckRequest {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Severity {
-    /// Fine; worth showing.
+    /// No problem; worth showing.
     #[default]
     Ok,
-    /// The build goes on.
+    /// The build continues.
     Warning,
-    /// The build must not start. Unknown severities are read as this one.
+    /// The build must not start. Unknown severities are read as this variant.
     #[serde(other)]
     Error,
 }
 
-/// One thing a check found.
+/// One finding of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Finding {
-    /// How serious.
+    /// Severity.
     pub severity: Severity,
-    /// What was looked at: `bucket`, `credentials`…
+    /// What was checked: `bucket`, `credentials`…
     pub subject: String,
     /// What was found, lower-case fragment.
     pub message: String,
@@ -111,7 +111,7 @@ pub struct Finding {
     /// Causes, outermost first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
-    /// Word of the [`crate::ErrorKind`] an error finding stands for.
+    /// Word of the [`crate::ErrorKind`] that an error finding represents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     #[doc(hidden)]
@@ -120,12 +120,12 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// All is well with `subject`.
+    /// Creates a finding: no problem with `subject`.
     pub fn ok(subject: impl Into<String>, message: impl Into<String>) -> Self {
         Self { subject: subject.into(), message: message.into(), ..Self::default() }
     }
 
-    /// A warning.
+    /// Creates a warning.
     pub fn warning(
         subject: impl Into<String>,
         message: impl Into<String>,
@@ -134,7 +134,7 @@ impl Finding {
         Self { severity: Severity::Warning, hint: Some(hint.into()), ..Self::ok(subject, message) }
     }
 
-    /// A finding that stops the build.
+    /// Creates a finding that stops the build.
     pub fn error(subject: impl Into<String>, error: &crate::Error) -> Self {
         Self {
             severity: Severity::Error,
@@ -146,24 +146,24 @@ impl Finding {
     }
 }
 
-/// Answer of [`crate::Provider::check`]: everything that was found, not only the first problem.
+/// Answer of [`crate::Provider::check`]: every finding, not only the first problem.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct CheckReport {
     /// Findings in the order of the checks.
     pub findings: Vec<Finding>,
-    /// The disk `create_disk` will ask for with these settings; absent = the description's.
+    /// The disk that `create_disk` will request with these settings; absent = the description's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskSpec>,
-    /// What a build with these settings will create, as far as it is known beforehand, products and means; told
-    /// without asking the cloud. For plans, not for the ledger.
+    /// What a build with these settings will create, as far as it is known in advance, deliverables and
+    /// intermediates; determined without a request to the cloud. For plans, not for the journal.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub creates: Vec<Resource>,
-    /// Rights the account needs for it, in the cloud's own words.
+    /// Permissions that the account needs for it, as the cloud names them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub permissions: Vec<String>,
-    /// Most bytes per second the upload may take, when a setting says so.
+    /// Upper limit of the upload rate in bytes per second, when a setting defines one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
     #[doc(hidden)]
@@ -178,9 +178,9 @@ pub struct CheckReport {
 pub struct DiskRequest {
     /// What is being built.
     pub build: Build,
-    /// The disk the provider's description asks for.
+    /// The disk that the provider's description requests.
     pub spec: DiskSpec,
-    /// Whether it is for IMAGE_DIR; `spec` is the description's `package` then.
+    /// Whether it is for IMAGE_DIR; then `spec` is the description's `package`.
     pub published: bool,
     #[doc(hidden)]
     #[serde(skip)]
@@ -194,7 +194,7 @@ pub struct DiskRequest {
 pub struct UploadRequest {
     /// What is being built.
     pub build: Build,
-    /// The disk `create_disk` returned.
+    /// The disk that `create_disk` returned.
     pub disk: Disk,
     #[doc(hidden)]
     #[serde(skip)]
@@ -206,11 +206,11 @@ pub struct UploadRequest {
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Uploaded {
-    /// Where the image lies now: URL or path.
+    /// Location of the uploaded image: URL or path.
     pub location: String,
-    /// Bytes put on the wire, retries included; 0 when nothing had to be sent.
+    /// Bytes sent over the network, retries included; 0 when nothing had to be sent.
     pub bytes_sent: u64,
-    /// What `register` needs to know, in the provider's own words. No secrets.
+    /// What `register` needs to know, in the provider's own terms. No secrets.
     pub facts: BTreeMap<String, Value>,
     #[doc(hidden)]
     #[serde(skip)]
@@ -231,16 +231,16 @@ pub struct RegisterRequest {
     pub _end_with_default: (),
 }
 
-/// One registered image.
+/// A registered image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Image {
     /// Identifier in the cloud, or path of the published file.
     pub id: String,
-    /// Name it has.
+    /// Name of the image.
     pub name: String,
-    /// Region it is in.
+    /// Region of the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     #[doc(hidden)]
@@ -253,7 +253,7 @@ pub struct Image {
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Registered {
-    /// The images, the one in the build's own region first.
+    /// The images, starting with the image in the build's own region.
     pub images: Vec<Image>,
     /// Members added to the result document as `<provider>_<name>`. No secrets.
     pub facts: BTreeMap<String, Value>,
@@ -268,12 +268,12 @@ pub struct Registered {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DiscardReason {
-    /// The build is done and no longer needs them.
+    /// The build succeeded and no longer needs them.
     #[default]
     Done,
     /// The build failed or was interrupted.
     Failed,
-    /// An earlier run left them. Unknown reasons are read as this one.
+    /// An earlier run left them. Unknown reasons are read as this variant.
     #[serde(other)]
     Leftover,
 }
@@ -283,11 +283,11 @@ pub enum DiscardReason {
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct DiscardRequest {
-    /// The run that created them.
+    /// The run that created the resources.
     pub run_id: String,
-    /// Why.
+    /// Why they are removed.
     pub reason: DiscardReason,
-    /// What to remove, in this order.
+    /// Resources to remove, in this order.
     pub resources: Vec<Resource>,
     #[doc(hidden)]
     #[serde(skip)]
@@ -301,9 +301,9 @@ pub struct DiscardRequest {
 pub struct Remaining {
     /// The resource.
     pub resource: Resource,
-    /// Why it is still there.
+    /// Why it still exists.
     pub reason: String,
-    /// How to remove it by hand.
+    /// How to remove it manually.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     #[doc(hidden)]
@@ -311,14 +311,14 @@ pub struct Remaining {
     pub _end_with_default: (),
 }
 
-/// Answer of [`crate::Provider::discard`]. Removing what is gone already counts as removed.
+/// Answer of [`crate::Provider::discard`]. A resource that no longer exists counts as removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Discarded {
-    /// Gone now. Whatever is in neither list counts as remaining.
+    /// Resources that no longer exist. A resource in neither list counts as remaining.
     pub removed: Vec<Resource>,
-    /// Still there.
+    /// Resources that still exist.
     pub remaining: Vec<Remaining>,
     #[doc(hidden)]
     #[serde(skip)]

@@ -1,8 +1,8 @@
-//! The error that crosses the boundary: plain data, decided by the side that knows.
+//! Defines the error that crosses the boundary: plain data, filled in by the side that knows the cause.
 //!
-//! A message is a lower-case fragment that says what failed and on which object; causes are listed
-//! apart and never repeated in it; the hint says what to do. Whether a retry makes sense is said by
-//! `retryable`, never guessed from text.
+//! A message is a lower-case fragment that states what failed and on which object; causes are listed separately
+//! and never repeated in it; the hint states what to do. Whether a retry makes sense is stated by `retryable`,
+//! never guessed from text.
 
 use std::fmt;
 
@@ -11,47 +11,47 @@ use serde::{Deserialize, Serialize};
 /// Result of every call of this contract.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, as far as the host must tell kinds apart (exit code, clean-up, advice).
+/// What went wrong, as far as the host must distinguish it (exit code, clean-up, advice).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A setting is missing or not acceptable.
+    /// A setting is missing or invalid.
     Config,
     /// Credentials are missing, wrong, expired or lack a permission.
     Auth,
-    /// A thing that must exist does not.
+    /// A required object does not exist.
     NotFound,
-    /// A thing that must not exist does.
+    /// An object exists that must not exist.
     Conflict,
     /// A limit of the account was reached.
     Quota,
-    /// The cloud asks to slow down.
+    /// The cloud asks to reduce the request rate.
     Throttled,
-    /// The cloud could not be reached or the connection broke.
+    /// The cloud could not be reached, or the connection broke.
     Network,
     /// A deadline passed.
     Timeout,
     /// The host asked the provider to stop, and it did.
     Cancelled,
-    /// This provider does not do that.
+    /// This provider does not support the operation.
     Unsupported,
     /// The cloud does not accept the disk or image.
     InvalidImage,
-    /// This machine: a file, a disk, memory.
+    /// A failure of this machine: a file, a disk, memory.
     Local,
     /// The provider's code panicked.
     Panic,
     /// A broken assumption, on either side.
     Internal,
-    /// Any other refusal of the cloud. Unknown kinds are read as this one.
+    /// Any other refusal by the cloud. Unknown kinds are read as this variant.
     #[serde(other)]
     Provider,
 }
 
 impl ErrorKind {
-    /// The word that stands for the kind on the wire and in reports.
+    /// Returns the word that represents the kind on the wire and in reports.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -73,14 +73,14 @@ impl ErrorKind {
         }
     }
 
-    /// The kind a word stands for; an unknown word is [`ErrorKind::Provider`].
+    /// Returns the kind that a word represents; an unknown word is [`ErrorKind::Provider`].
     #[must_use]
     pub fn from_code(code: &str) -> Self {
         serde_json::from_value(serde_json::Value::String(code.to_owned())).unwrap_or(Self::Provider)
     }
 }
 
-/// An error with everything a user needs to act on it.
+/// An error with everything that a user needs to act on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Error {
@@ -98,7 +98,7 @@ pub struct Error {
     pub causes: Vec<String>,
 }
 
-/// What travels beside code, message and `retryable`: the wire's `details_json`.
+/// What is sent beside code, message and `retryable`: the wire's `details_json`.
 #[doc(hidden)]
 #[derive(Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
@@ -113,7 +113,7 @@ pub struct Details {
 }
 
 impl Error {
-    /// An error of `kind` saying `message`.
+    /// Creates an error of `kind` with `message`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -125,13 +125,13 @@ impl Error {
         }
     }
 
-    /// A setting that is missing or not acceptable.
+    /// Creates an error about a missing or invalid setting.
     pub fn config(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Config, message)
     }
 
-    /// A failure of this machine: `NotFound` when the file is not there, else `Local`. A message names the
-    /// file.
+    /// Creates an error about a failure of this machine: `NotFound` when the file does not exist, else `Local`.
+    /// The message must name the file.
     pub fn io(message: impl Into<String>, cause: &std::io::Error) -> Self {
         let kind = match cause.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
@@ -140,30 +140,30 @@ impl Error {
         Self::new(kind, message).caused_by(cause)
     }
 
-    /// A step or option this provider does not have; say what to do instead.
+    /// Creates an error about a step or option that this provider does not support; `instead` states what to do.
     pub fn unsupported(message: impl Into<String>, instead: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsupported, message).with_hint(instead)
     }
 
-    /// The host asked to stop.
+    /// Creates the error of a step that the host asked to stop.
     #[must_use]
     pub fn cancelled() -> Self {
         Self::new(ErrorKind::Cancelled, "cancelled")
     }
 
-    /// A broken assumption.
+    /// Creates an error about a broken assumption.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, message)
     }
 
-    /// Adds what to do.
+    /// Adds the hint: what to do.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Adds a name and value.
+    /// Adds a name and a value.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl fmt::Display) -> Self {
         self.context.push((name.into(), value.to_string()));
@@ -181,14 +181,14 @@ impl Error {
         self
     }
 
-    /// Says that the same call may succeed later.
+    /// Marks the error as retryable: the same call may succeed later.
     #[must_use]
     pub fn retryable(mut self) -> Self {
         self.retryable = true;
         self
     }
 
-    /// The value of a context entry.
+    /// Returns the value of a context entry.
     #[must_use]
     pub fn context(&self, name: &str) -> Option<&str> {
         self.context.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())

@@ -2,16 +2,16 @@
 //!
 //! # Reading order
 //!
-//! [`Provider`] (the steps, in the order of their calls) → [`Context`] (what a step may ask of the
-//! host) → [`Description`] and [`Setting`] (what a provider says of itself, as data) → [`document`]
-//! (what steps receive and return) → [`Error`]. [`ready`] has ready-made parts. The boundary itself lives in `wire` and is of no
-//! concern to authors.
+//! [`Provider`] (the steps, in the order of their calls) → [`Context`] (the host's services for a step) →
+//! [`Description`] and [`Setting`] (what a provider declares, as data) → [`document`] (what steps receive and
+//! return) → [`Error`]. [`ready`] has ready-made parts. The boundary is implemented in `wire`, which authors need
+//! not read.
 //!
 //! # Literals
 //!
 //! Documents and descriptions gain fields in minor versions. End every literal of them with
-//! `..Default::default()`, and it keeps compiling. The compiler insists on it: each of them has a field
-//! that nobody names.
+//! `..Default::default()`, and it keeps compiling. The compiler enforces this: each of them has a field that
+//! cannot be named.
 //!
 //! ```compile_fail,E0063
 //! # use build_image_plugin_api::document::Image;
@@ -36,7 +36,7 @@ mod provider;
 pub mod ready;
 mod resource;
 mod setting;
-/// The book for authors of providers.
+/// The guide for authors of providers.
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("../docs/provider-authors.md")]
 pub mod book {}
@@ -62,18 +62,18 @@ pub use wire::{
     import::{Library, LoadError, LoadErrorKind, check_abi},
 };
 
-/// The ABI this crate speaks, `major.minor`. Equals the first two numbers of the crate's version.
+/// The ABI version of this crate, `major.minor`. Equals the first two numbers of the crate's version.
 pub const ABI_VERSION: &str = "1.0";
 
-/// Plugin file name for provider `name`: `libbuild_image_provider_<name>.so`.
+/// Returns the plugin file name of provider `name`: `libbuild_image_provider_<name>.so`.
 #[must_use]
 pub fn plugin_file_name(name: &str) -> String {
     format!("{PLUGIN_FILE_PREFIX}{name}{PLUGIN_FILE_SUFFIX}")
 }
 
-/// What every plugin's file name starts with.
+/// Prefix of every plugin's file name.
 pub const PLUGIN_FILE_PREFIX: &str = "libbuild_image_provider_";
-/// What every plugin's file name ends with.
+/// Suffix of every plugin's file name.
 pub const PLUGIN_FILE_SUFFIX: &str = ".so";
 
 #[cfg(test)]

@@ -1,49 +1,50 @@
-//! A virtual machine beside its disk, as an OVF descriptor tells it (DMTF DSP0243, version 1.1).
+//! Describes the virtual machine beside a disk, as it is written into an OVF descriptor (DMTF DSP0243, version
+//! 1.1).
 
 use serde::{Deserialize, Serialize};
 
-/// What the host writes into the descriptor. The disk, its size and the file names are the host's part.
+/// The provider's part of the descriptor. The host adds the disk, its size and the file names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Ovf {
     /// Name of the machine.
     pub name: String,
-    /// Text about the machine; may be empty.
+    /// Description of the machine; may be empty.
     pub annotation: String,
     /// Product section; absent = none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub product: Option<OvfProduct>,
-    /// Licence the user must accept; absent = none.
+    /// Licence that the user must accept; absent = none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eula: Option<String>,
-    /// VMware's virtual hardware version: 10 is written `vmx-10`.
+    /// VMware's virtual hardware version: 10 is written as `vmx-10`.
     pub hardware_version: u32,
-    /// Whether its firmware is UEFI; otherwise it is a BIOS.
+    /// Whether the firmware is UEFI; otherwise it is a BIOS.
     pub uefi: bool,
     /// Processors.
     pub cpus: u32,
     /// Memory, MiB.
     pub memory_mib: u32,
-    /// Network adapters in their order, and the network each is connected to.
+    /// Network adapters in order, with the network that each is connected to.
     pub networks: Vec<OvfNetwork>,
     /// Sizes the user may choose from; empty = none.
     pub configurations: Vec<OvfConfiguration>,
-    /// Digest of the manifest: `SHA1` or `SHA256`.
+    /// Digest algorithm of the manifest: `SHA1` or `SHA256`.
     pub manifest_digest: String,
     #[doc(hidden)]
     #[serde(skip)]
     pub _end_with_default: (),
 }
 
-/// A network and the adapter in it.
+/// A network and the adapter that is connected to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct OvfNetwork {
     /// Name of the network.
     pub name: String,
-    /// A few words for the user.
+    /// Short description for the user.
     pub description: String,
     #[doc(hidden)]
     #[serde(skip)]
@@ -63,14 +64,14 @@ pub struct OvfProduct {
     pub version: String,
     /// Full version.
     pub full_version: String,
-    /// Values the user may give at deployment.
+    /// Values that the user may set at deployment.
     pub properties: Vec<OvfProperty>,
     #[doc(hidden)]
     #[serde(skip)]
     pub _end_with_default: (),
 }
 
-/// A value the user may give at deployment.
+/// A value that the user may set at deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -79,18 +80,18 @@ pub struct OvfProperty {
     pub key: String,
     /// Short label.
     pub label: String,
-    /// What it does.
+    /// Description of its effect.
     pub description: String,
-    /// Heading it is shown under; empty = none.
+    /// Heading under which it is shown; empty = none.
     pub category: String,
-    /// Not shown when typed.
+    /// Hidden while it is typed.
     pub password: bool,
     #[doc(hidden)]
     #[serde(skip)]
     pub _end_with_default: (),
 }
 
-/// A size the user may choose at deployment.
+/// A size that the user may choose at deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -99,7 +100,7 @@ pub struct OvfConfiguration {
     pub id: String,
     /// Short label.
     pub label: String,
-    /// More words for the user.
+    /// Longer description for the user.
     pub description: String,
     /// Processors.
     pub cpus: u32,
@@ -107,7 +108,7 @@ pub struct OvfConfiguration {
     pub reserved_mhz: u32,
     /// Memory, MiB; all of it is reserved.
     pub memory_mib: u32,
-    /// Used when the user does not choose.
+    /// Used when the user does not choose a size.
     pub default: bool,
     #[doc(hidden)]
     #[serde(skip)]

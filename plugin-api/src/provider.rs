@@ -1,4 +1,4 @@
-//! What a provider implements.
+//! Defines the trait that a provider implements.
 
 use crate::{
     Context, Description, Disk, Error, Result, Settings,
@@ -8,43 +8,44 @@ use crate::{
     },
 };
 
-/// A cloud, or any other place images go to.
+/// A cloud, or any other destination of images.
 ///
-/// Order of calls: `describe` (any time, any thread, without anything else) → `create` → `check` →
-/// `create_disk` → `upload` → `register` → `discard` (of means on success, of everything on failure) →
-/// drop. A resumed run calls the steps again; use [`Context::load`] to find what was done.
+/// Order of calls: `describe` (any time, any thread, before everything else) → `create` → `check` → `create_disk`
+/// → `upload` → `register` → `discard` (of intermediates on success, of everything on failure) → drop. A resumed
+/// run calls the steps again; use [`Context::load`] to find what was done.
 ///
-/// Methods are synchronous; use threads or [`Context::block_on`] inside. They may be called from any
-/// thread, one at a time per instance. A panic becomes an error of kind `panic`. A step that finds
-/// [`Context::is_cancelled`] true returns [`Error::cancelled`] within two seconds.
+/// Methods are synchronous; use threads or [`Context::block_on`] inside. They may be called from any thread, one
+/// at a time per instance. A panic becomes an error of kind `panic`. A step that finds [`Context::is_cancelled`]
+/// true returns [`Error::cancelled`] within two seconds.
 pub trait Provider: Sized + Send + Sync + 'static {
-    /// Who this is and what it can do. Pure: no I/O, no threads, the same answer every time.
+    /// Returns the provider's name and capabilities. Pure: no I/O, no threads, the same answer every time.
     fn describe() -> Description;
 
-    /// Makes an instance from settings that fit the description's rows. Cheap, no network.
+    /// Creates an instance from settings that match the description's rows. Cheap, without network access.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Config`] for settings that contradict each other.
     fn create(context: &Context, settings: Settings) -> Result<Self>;
 
-    /// Finds within seconds, before the long work, whatever would make a later step fail.
+    /// Finds within seconds, before the installation or download, every problem that would make a later step fail.
     ///
     /// # Errors
-    /// Only what keeps the check itself from running; problems are findings.
+    /// Only failures that prevent the check from running; problems are findings.
     fn check(&self, context: &Context, request: &CheckRequest) -> Result<CheckReport> {
         let (_, _) = (context, request);
         Ok(CheckReport::default())
     }
 
-    /// Gives the disk its form. The default asks the host for what the description wants.
+    /// Requests the disk in the image format that the provider needs. The default requests the format in the
+    /// description.
     ///
     /// # Errors
-    /// Whatever keeps the disk from being made.
+    /// Any failure that prevents the disk from being made.
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
         context.make_disk(&request.spec)
     }
 
-    /// Brings the image to the cloud.
+    /// Uploads the image to the cloud.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Unsupported`] unless implemented.
@@ -53,7 +54,7 @@ pub trait Provider: Sized + Send + Sync + 'static {
         Err(no_step("upload"))
     }
 
-    /// Makes a registered image of what was uploaded.
+    /// Registers an image from the uploaded data.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Unsupported`] unless implemented.
@@ -62,10 +63,10 @@ pub trait Provider: Sized + Send + Sync + 'static {
         Err(no_step("register"))
     }
 
-    /// Removes resources. Idempotent; what is gone already counts as removed.
+    /// Removes resources. Idempotent; a resource that no longer exists counts as removed.
     ///
     /// # Errors
-    /// Only what keeps all of it from being tried; single failures are listed in the answer.
+    /// Only failures that prevent every removal from being attempted; single failures are listed in the answer.
     fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
         let _ = context;
         if request.resources.is_empty() {
@@ -82,7 +83,7 @@ fn no_step(step: &str) -> Error {
     )
 }
 
-/// The steps of an instance, as a host sees them: loaded from a plugin or linked in.
+/// The steps of an instance as a host calls them: loaded from a plugin or linked in.
 pub trait Steps: Send + Sync {
     /// See [`Provider::check`].
     ///

@@ -1,7 +1,7 @@
-//! Settings: rows that a provider declares, values that it receives, secrets that stay dark.
+//! Defines settings: rows that a provider declares, values that it receives, secrets that are redacted.
 //!
-//! Command-line flags, environment names, configuration keys, help, documentation and masking are all
-//! read from the rows. A provider never reads the command line or its configuration itself.
+//! Command-line flags, environment names, configuration keys, help, documentation and redaction are all derived
+//! from the rows. A provider never reads the command line or its configuration.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
-/// How a setting's text is understood, and the JSON type a provider receives.
+/// How the text of a setting is parsed, and the JSON type that a provider receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -18,9 +18,9 @@ use crate::{Error, Result};
 pub enum SettingKind {
     /// Whole number ≥ 0 → number.
     Integer,
-    /// `yes true on 1` / `no false off 0` → boolean. Takes a value word on the command line.
+    /// `yes true on 1` / `no false off 0` → boolean. Requires a value on the command line.
     Boolean,
-    /// Boolean whose mere flag on the command line means true.
+    /// Boolean that is true when the flag is given without a value.
     Switch,
     /// YAML list, JSON list text, or the path of a `.json`/`.yml`/`.yaml` file → array.
     List,
@@ -32,7 +32,7 @@ pub enum SettingKind {
     Size,
     /// Number of seconds with an optional suffix `s m h` → number of seconds.
     Duration,
-    /// Any text → string. Unknown kinds are read as this one.
+    /// Any text → string. Unknown kinds are read as this variant.
     #[default]
     #[serde(other)]
     Text,
@@ -45,15 +45,15 @@ pub enum SettingKind {
 pub struct Setting {
     /// Upper-case key, words joined by `_`: `ALIBABA_BUCKET`.
     pub key: String,
-    /// What it is, one sentence without a full stop.
+    /// Description, one sentence without a full stop.
     pub summary: String,
-    /// How its text is understood.
+    /// How its text is parsed.
     pub kind: SettingKind,
-    /// Regular expression the whole text must match; empty = anything.
+    /// Regular expression that the whole text must match; empty = anything.
     pub pattern: String,
-    /// Words it may be; empty = anything.
+    /// Allowed values; empty = anything.
     pub choices: Vec<String>,
-    /// Text used when nobody sets it.
+    /// Text used when the setting is not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
     /// Must be set (not for builds that stop before the upload).
@@ -70,48 +70,48 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// A row for `key`.
+    /// Creates a row for `key`.
     #[must_use]
     pub fn new(key: &str, kind: SettingKind, summary: &str) -> Self {
         Self { key: key.to_owned(), summary: summary.to_owned(), kind, ..Self::default() }
     }
 
-    /// Must be set.
+    /// Makes the setting required.
     #[must_use]
     pub fn required(mut self) -> Self {
         self.required = true;
         self
     }
 
-    /// Never shown.
+    /// Makes the setting a secret, which is never shown.
     #[must_use]
     pub fn secret(mut self) -> Self {
         self.secret = true;
         self
     }
 
-    /// Not shown in help.
+    /// Hides the setting from help.
     #[must_use]
     pub fn hidden(mut self) -> Self {
         self.hidden = true;
         self
     }
 
-    /// Used when nobody sets it.
+    /// Sets the text that is used when the setting is not set.
     #[must_use]
     pub fn default_value(mut self, text: &str) -> Self {
         self.default = Some(text.to_owned());
         self
     }
 
-    /// Must match the whole expression.
+    /// Sets the regular expression that the whole text must match.
     #[must_use]
     pub fn pattern(mut self, expression: &str) -> Self {
         self.pattern = expression.to_owned();
         self
     }
 
-    /// Must be one of these words.
+    /// Sets the allowed values.
     #[must_use]
     pub fn choices(mut self, words: &[&str]) -> Self {
         self.choices = words.iter().map(|&word| word.to_owned()).collect();
@@ -119,7 +119,7 @@ impl Setting {
     }
 }
 
-/// The values of a provider's settings, by key, already checked against its rows. Unset keys are absent.
+/// The values of a provider's settings by key, already validated against its rows. Unset keys are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Settings {
@@ -127,19 +127,19 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings from JSON values by key (for hosts and tests).
+    /// Creates settings from JSON values by key (for hosts and tests).
     #[must_use]
     pub fn from_values(values: BTreeMap<String, Value>) -> Self {
         Self { values }
     }
 
-    /// The text of a `Text` or `Path` setting.
+    /// Returns the text of a `Text` or `Path` setting.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<&str> {
         self.values.get(key).and_then(Value::as_str)
     }
 
-    /// The text of a setting that must be there.
+    /// Returns the text of a setting that must be set.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Config`] naming the key when it is unset.
@@ -150,19 +150,19 @@ impl Settings {
         })
     }
 
-    /// The value of an `Integer`, `Size` (bytes) or `Duration` (seconds) setting.
+    /// Returns the value of an `Integer`, `Size` (bytes) or `Duration` (seconds) setting.
     #[must_use]
     pub fn integer(&self, key: &str) -> Option<u64> {
         self.values.get(key).and_then(Value::as_u64)
     }
 
-    /// The value of a `Boolean` or `Switch` setting; unset is false.
+    /// Returns the value of a `Boolean` or `Switch` setting; false when it is unset.
     #[must_use]
     pub fn boolean(&self, key: &str) -> bool {
         self.values.get(key).and_then(Value::as_bool).unwrap_or(false)
     }
 
-    /// The value of a `List` or `Map` setting, as the author's own type; unset is its default.
+    /// Returns the value of a `List` or `Map` setting as a type of the author; its default when it is unset.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Config`] naming the key when the value has another shape.
@@ -173,25 +173,25 @@ impl Settings {
         })
     }
 
-    /// Whether a key has a value.
+    /// Returns whether a key has a value.
     #[must_use]
     pub fn is_set(&self, key: &str) -> bool {
         self.values.contains_key(key)
     }
 }
 
-/// A text that must not be shown. It has no `Display`, its `Debug` is masked, and its memory is
+/// A text that must not be shown. It has no `Display`, its `Debug` output is redacted, and its memory is
 /// overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(zeroize::Zeroizing<String>);
 
 impl Secret {
-    /// Keeps `text` dark.
+    /// Wraps `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(zeroize::Zeroizing::new(text.into()))
     }
 
-    /// The text itself. Use it where it is needed and nowhere else.
+    /// Returns the text. Call it only where the value is needed.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_masked_in_debug_output() {
+    fn a_secret_is_redacted_in_debug_output() {
         assert_eq!(format!("{:?}", Secret::new("hunter2")), "Secret(…)");
     }
 

@@ -1,7 +1,7 @@
-//! The documents of the contract: their JSON Schemas and an example of each are kept in `schemas/`, one
-//! directory per version of the ABI. Old examples must be understood by every later version.
+//! Tests the documents of the contract: their JSON Schemas and an example of each are kept in `schemas/`, one
+//! directory per version of the ABI. Every later version must accept old examples.
 //!
-//! After a change that is meant: `UPDATE_SCHEMAS=1 cargo test -p build-image-plugin-api --test documents`.
+//! After an intended change: `UPDATE_SCHEMAS=1 cargo test -p build-image-plugin-api --test documents`.
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
 use std::{fs, path::PathBuf};
@@ -20,7 +20,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-/// A document: its name, an example with every member set, its schema, and how it is read and written again.
+/// A document: its name, an example with every member set, its schema, and a function that reads and writes it.
 struct Document {
     name: &'static str,
     example: Value,
@@ -322,7 +322,7 @@ fn of_the_end() -> Vec<Document> {
 }
 
 #[test]
-fn every_document_is_written_as_the_snapshot_says() {
+fn every_document_matches_its_snapshot() {
     let directory = directory().join(ABI_VERSION);
     for document in documents() {
         let texts = [
@@ -352,7 +352,7 @@ fn examples_have_every_member_of_their_schema() {
     }
 }
 
-/// Walks schema and example side by side.
+/// Walks schema and example in parallel.
 fn complete(root: &Value, schema: &Value, example: &Value, path: &str) {
     let target = schema["$ref"].as_str().and_then(|text| root.pointer(&text[1..]));
     let schema = target.unwrap_or(schema);
@@ -395,7 +395,7 @@ fn documents_of_every_version_are_understood_without_loss() {
     assert!(read >= today.len());
 }
 
-/// Everything of `old` is in `new`, with the same value.
+/// Checks that `new` contains everything in `old`, with the same value.
 fn within(old: &Value, new: &Value, path: &str) {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {

@@ -1,14 +1,14 @@
-//! Runs the ```` ```console ```` blocks of a page of documentation and compares what it promises.
+//! Runs the ```` ```console ```` blocks of a documentation page and compares their output.
 //!
-//! A line `$ command` is run by bash in one session for the whole page; lines `> …` go on with it. What
-//! follows is what it prints, both streams together. In an expected line `…` stands for anything; a
-//! line that is only `…` for any number of lines. `[exit 2]` is the exit code, 0 when not given.
+//! Bash runs each line `$ command`, in one session for the whole page; lines `> …` continue it. The lines that
+//! follow are its expected output, both streams together. In an expected line `…` stands for any text; a line that
+//! is only `…` stands for any number of lines. `[exit 2]` is the exit code, 0 if not given.
 
 use std::{fmt::Write as _, path::PathBuf, process::Stdio};
 
 use super::{Sandbox, plugin_directory, root};
 
-/// Between what two commands print.
+/// Separates the output of two commands.
 const MARK: &str = "\u{1}next\u{1}";
 
 struct Command {
@@ -17,7 +17,7 @@ struct Command {
     expected: Vec<String>,
 }
 
-/// Runs a page in a sandbox; returns how many commands were compared.
+/// Runs a page in a sandbox; returns the number of commands that were compared.
 #[track_caller]
 pub(crate) fn run_page(page: &str, sandbox: &Sandbox) -> usize {
     let commands = commands(&std::fs::read_to_string(root().join(page)).unwrap());

@@ -1,4 +1,4 @@
-//! Kills a program at what it does to names and lengths of files.
+//! Kills a program when it changes names or lengths of files.
 
 use std::{
     fs,
@@ -12,8 +12,8 @@ use super::{needs, root, target_directory, tool};
 /// Exit code of the follower: it killed the program.
 const KILLED: i32 = 99;
 
-/// The program that follows another one's system calls, compiled once; nothing, said aloud, where no
-/// program may follow another one.
+/// The program that follows the system calls of another one, compiled once; `None`, with a printed note, where
+/// programs may not be followed.
 fn follower() -> Option<&'static Path> {
     static FOLLOWER: OnceLock<Option<PathBuf>> = OnceLock::new();
     let made = FOLLOWER.get_or_init(|| {
@@ -45,8 +45,8 @@ pub(crate) fn can_follow() -> bool {
     follower().is_some()
 }
 
-/// Runs a command, which is killed `before` or `after` the effect of this number below a directory; with
-/// `count` it runs to its end. Whether it was killed, and the effects that it had.
+/// Runs a command, which is killed `before` or `after` the effect of this number below a directory; with `count`
+/// it runs to its end. Returns whether it was killed, and the effects that it had.
 pub(crate) fn killed_at_effect(
     command: &Command,
     directory: &Path,
@@ -58,7 +58,7 @@ pub(crate) fn killed_at_effect(
 }
 
 /// Runs a command as [`killed_at_effect`] does, also with `write-count`, `write-kill` and `write-int`
-/// (file_effects.c). What it printed and how it ended, and the effects that it had.
+/// (file_effects.c). Returns its output with its exit status, and the effects that it had.
 pub(crate) fn struck_at_effect(
     command: &Command,
     directory: &Path,

@@ -1,4 +1,4 @@
-//! Stand-in installer ISOs, made once per variant.
+//! Builds stand-in installer ISOs, once per variant.
 
 use std::{
     collections::BTreeMap,
@@ -39,18 +39,18 @@ impl Iso {
         Self(path)
     }
 
-    /// Its path as a word of a command line.
+    /// Its path as a command-line argument.
     pub(crate) fn word(&self) -> &str {
         self.0.to_str().unwrap()
     }
 }
 
-/// The right to run guests, one after the other. Only two hold it at a time, however many tests and
-/// test processes there are: each guest takes a processor and most of a GiB.
-pub(crate) struct Turn(#[expect(dead_code, reason = "its lock ends when it is dropped")] File);
+/// The right to run guests. At most two guests run at a time, however many tests and test processes exist: each
+/// guest uses a processor and most of a GiB.
+pub(crate) struct Turn(#[expect(dead_code, reason = "dropping it releases its lock")] File);
 
 impl Turn {
-    /// Waits for it.
+    /// Waits until a guest may run.
     #[track_caller]
     pub(crate) fn take() -> Self {
         let slot = |number: usize| {
@@ -60,7 +60,7 @@ impl Turn {
         if let Some(free) = slots.iter().position(|slot| slot.try_lock().is_ok()) {
             slots.swap(0, free);
         } else {
-            // Waiters spread by the moment they came.
+            // Waiters are spread by their time of arrival.
             let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_micros();
             slots.swap(0, usize::from(now % 2 == 1));
             slots[0].lock().unwrap();
@@ -76,18 +76,18 @@ pub(crate) fn needs_qemu() -> bool {
     needs(&["qemu-system-x86_64", "qemu-img", "xorriso", "python3"])
 }
 
-/// Whether the Python example can be run here; as [`needs_qemu`].
+/// Whether the Python example can be run here; reports as [`needs_qemu`] does.
 #[track_caller]
 pub(crate) fn needs_python() -> bool {
     needs(&["python3", "openssl"])
 }
 
-/// Whether these tools are here. Says aloud what is skipped; with BUILD_IMAGE_NO_SKIP=1, which the full
-/// test run sets, a skip is a failure.
+/// Whether these tools are installed. Prints what is skipped; with BUILD_IMAGE_NO_SKIP=1, which the full test run
+/// sets, a skip is a failure.
 #[track_caller]
 pub(crate) fn needs(tools: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // Users without rights do not search the last two, scripts here do.
+    // Unprivileged users do not have the last two in PATH; scripts here do.
     let directories: Vec<PathBuf> =
         std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
     let is_there = |tool: &str| directories.iter().any(|directory| directory.join(tool).is_file());

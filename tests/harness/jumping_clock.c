@@ -1,4 +1,4 @@
-/* Makes the time of day wrong by as many seconds as the file that TRIAL_CLOCK names holds: a `long`, which may
+/* Makes the time of day wrong by as many seconds as the file that FAILPOINT_CLOCK names holds: a `long`, which may
  * change while the program runs. What only measures how long something takes is left alone. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -13,7 +13,7 @@ static const volatile long *ahead;
 
 __attribute__((constructor)) static void begin(void) {
     static const long none = 0;
-    const char *name = getenv("TRIAL_CLOCK");
+    const char *name = getenv("FAILPOINT_CLOCK");
     int file = name ? open(name, O_RDONLY | O_CLOEXEC) : -1;
     void *place = file < 0 ? MAP_FAILED : mmap(NULL, sizeof *ahead, PROT_READ, MAP_SHARED, file, 0);
     ahead = place == MAP_FAILED ? &none : place;

@@ -1,4 +1,4 @@
-//! A program whose time of day is wrong, and jumps when a test wants it to.
+//! Runs programs with a wrong clock that jumps when a test requests it.
 
 use std::{
     fs::{self, File},
@@ -10,7 +10,7 @@ use std::{
 
 use super::{root, target_directory, tool};
 
-/// The library that stands between programs and the clock, compiled once.
+/// The library that intercepts the clock of programs, compiled once.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
@@ -33,7 +33,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// One that is right.
+    /// A correct clock.
     pub(crate) fn new(path: PathBuf) -> Self {
         let file = File::create(&path).unwrap();
         let clock = Self { path, file };
@@ -41,13 +41,13 @@ impl Clock {
         clock
     }
 
-    /// Makes it ahead by these seconds, for programs that run already too.
+    /// Sets the clock ahead by this many seconds, also for programs that are running.
     pub(crate) fn jump(&self, ahead: i64) {
         self.file.write_all_at(&ahead.to_ne_bytes(), 0).unwrap();
     }
 
-    /// Makes a program go by it.
+    /// Makes a program use this clock.
     pub(crate) fn rules<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.env("LD_PRELOAD", library()).env("TRIAL_CLOCK", &self.path)
+        command.env("LD_PRELOAD", library()).env("FAILPOINT_CLOCK", &self.path)
     }
 }

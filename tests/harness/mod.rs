@@ -1,4 +1,4 @@
-//! What end-to-end tests stand on: a directory of their own, the program, an emulator, a stand-in ISO.
+//! Provides the parts of end-to-end tests: a private directory, the program, an emulator, a stand-in ISO.
 
 mod console;
 mod file_effects;
@@ -24,14 +24,18 @@ pub(crate) use tiny_iso::TinyIso;
 pub(crate) use tools::{names, tool};
 pub(crate) use web::{Answer, Asked, PATIENCE, Web};
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
-/// The repository's root.
+/// The root of the repository.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The directory cargo builds into, where plugins lie beside the test binary.
+/// The directory that cargo builds into, where plugins are beside the test binary.
 pub(crate) fn plugin_directory() -> PathBuf {
     std::env::current_exe().unwrap().parent().unwrap().to_owned()
 }
@@ -42,12 +46,17 @@ pub(crate) fn target_directory() -> PathBuf {
     deps.ancestors().nth(2).unwrap().to_owned()
 }
 
-/// Waits until something is so; a build that never gets there fails the test.
+/// Time between two evaluations of a condition.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+
+/// Waits until a condition holds; fails the test after 120 seconds.
 #[track_caller]
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
+    // Its other end stays open and sends nothing: every wait lasts its whole time, and leaves the processor to the program.
+    let (_open, silent) = mpsc::channel::<()>();
     while !is_so() {
         assert!(begun.elapsed().as_secs() < 120, "in vain: {what}");
-        std::thread::yield_now();
+        let _ = silent.recv_timeout(BETWEEN_LOOKS);
     }
 }

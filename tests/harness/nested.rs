@@ -1,4 +1,4 @@
-//! Crates that are not part of the workspace: plugins as third parties build them.
+//! Builds crates that are not part of the workspace: plugins as third parties build them.
 
 use std::{
     fs,
@@ -9,15 +9,15 @@ use std::{
 
 use super::{root, target_directory};
 
-/// Runs cargo on a crate outside the workspace, with the workspace's versions: without network, for they
-/// are here already; where one is missing, once more with it.
+/// Runs cargo on a crate outside the workspace, with the versions of the workspace: without network, because they
+/// are here already; if one is missing, once more with network.
 pub(crate) fn cargo(directory: &Path, words: &[&str]) -> Output {
     fs::copy(root().join("Cargo.lock"), directory.join("Cargo.lock")).unwrap();
     let run = |offline: &str| {
         let mut command = Command::new(env!("CARGO"));
         command.args(words).current_dir(directory).env("CARGO_NET_OFFLINE", offline);
         command.env("CARGO_TARGET_DIR", nested_target()).env("CARGO_PROFILE_DEV_DEBUG", "0");
-        // A test run of cargo hands its own settings down.
+        // A test run of cargo passes its own settings on.
         command.env_remove("RUSTFLAGS").output().unwrap()
     };
     let output = run("true");
@@ -25,7 +25,7 @@ pub(crate) fn cargo(directory: &Path, words: &[&str]) -> Output {
     if errors.contains("--offline") { run("false") } else { output }
 }
 
-/// One build at a time: builds of several versions are made to the same name.
+/// Allows one build at a time: builds of several versions have the same name.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static BUILDING: Mutex<()> = Mutex::new(());
     BUILDING.lock().unwrap_or_else(PoisonError::into_inner)
@@ -45,12 +45,12 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// Where such crates are built; kept from run to run.
+/// Where such crates are built; kept between runs.
 pub(crate) fn nested_target() -> PathBuf {
     target_directory().join("nested")
 }
 
-/// What cargo built, in a directory of its own that is private to the caller.
+/// Puts what cargo built into a directory that is private to the caller.
 pub(crate) fn built(profile: &str, file: &str) -> PathBuf {
     nested_target().join(profile).join(file)
 }

@@ -1,15 +1,15 @@
-//! One run of the program and what came of it.
+//! Runs the program once and checks the outcome.
 
 use std::process::Output;
 
 use serde_json::Value;
 
-/// What a run printed and how it ended.
+/// The output of a run and how it ended.
 pub(crate) struct Run {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    /// The result document, when one was asked for.
+    /// The result document, if it was requested.
     pub(crate) result: Option<Value>,
 }
 
@@ -30,7 +30,7 @@ impl Run {
         self
     }
 
-    /// The run must have failed with this code, saying all of these texts, and exactly one error.
+    /// The run must have failed with this code, with all of these texts, and with exactly one error.
     #[track_caller]
     pub(crate) fn failed(&self, code: i32, texts: &[&str]) -> &Self {
         assert_eq!(self.code, code, "\n{}\n{}", self.stdout, self.stderr);

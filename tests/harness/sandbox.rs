@@ -1,4 +1,4 @@
-//! A directory with everything one test needs, removed at its end.
+//! Creates a directory with everything one test needs, removed at its end.
 
 use std::{
     fs::{self, File},
@@ -13,10 +13,10 @@ use build_image_emulator_alibaba::{BucketSeed, Config, Running, StateDir, Tls, s
 
 use super::{Run, plugin_directory};
 
-/// Secret of the emulator's account; must never be seen anywhere.
+/// Secret of the emulator's account; it must never appear in any output.
 pub(crate) const SECRET: &str = "emulator-secret";
 
-/// A test's own directory, and the cloud it talks to.
+/// The directory of one test, and the cloud that it uses.
 pub(crate) struct Sandbox {
     directory: tempfile::TempDir,
     /// The user's own state: the key that signs journals.
@@ -27,20 +27,20 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    /// Without a cloud.
+    /// Creates a sandbox without a cloud.
     pub(crate) fn new() -> Self {
-        // Closed to others, as a home directory is: they would read the secrets in configuration files.
+        // Closed to other users, as a home directory is: they could read the secrets in configuration files.
         let private = fs::Permissions::from_mode(0o700);
         let directory = || tempfile::Builder::new().permissions(private.clone()).tempdir().unwrap();
         Self { directory: directory(), state: directory(), emulator: None, _trusted: None }
     }
 
-    /// With an emulator that has bucket `demo` and a configuration file that points at it.
+    /// Creates a sandbox with an emulator that has bucket `demo`, and a configuration file that points at it.
     pub(crate) fn with_cloud() -> Self {
         Self::with_cloud_of(Config::default())
     }
 
-    /// With an emulator of these properties that serves HTTPS.
+    /// Creates a sandbox with an emulator of these properties that serves HTTPS.
     pub(crate) fn with_cloud_of(config: Config) -> Self {
         let trusted = tempfile::tempdir().unwrap();
         fs::set_permissions(trusted.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -50,7 +50,8 @@ impl Sandbox {
         Self { _trusted: Some(trusted), ..sandbox }
     }
 
-    /// With an emulator that keeps its state and logs its requests in a directory: `cloud` and `requests.jsonl`.
+    /// Creates a sandbox with an emulator that keeps its state and logs its requests in a directory: `cloud` and
+    /// `requests.jsonl`.
     pub(crate) fn with_kept_cloud() -> (Self, tempfile::TempDir) {
         let kept = tempfile::tempdir().unwrap();
         let sandbox = Self::with_cloud_of(Config {
@@ -61,7 +62,7 @@ impl Sandbox {
         (sandbox, kept)
     }
 
-    /// With an emulator that serves plain HTTP.
+    /// Creates a sandbox with an emulator that serves plain HTTP.
     pub(crate) fn with_plain_cloud() -> Self {
         Self::with_cloud_as(Config::default())
     }
@@ -134,13 +135,13 @@ impl Sandbox {
             file.write_all(&block).unwrap();
         }
         file.set_len(mib << 20).unwrap();
-        // A boot signature makes it a disk in everybody's eyes.
+        // A boot signature makes every tool recognize it as a disk.
         file.seek(SeekFrom::Start(510)).unwrap();
         file.write_all(&[0x55, 0xaa]).unwrap();
         path
     }
 
-    /// The program with these words, in the sandbox, with a clean environment. It trusts the emulator.
+    /// The program with these arguments, in the sandbox, with a clean environment. It trusts the emulator.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_build-image"));
         command
@@ -151,7 +152,7 @@ impl Sandbox {
             .env("HOME", self.path())
             .env("XDG_STATE_HOME", self.state.path())
             .env("BUILD_IMAGE_PROVIDER_PATH", plugin_directory())
-            // Where kvm works only now and then, tests must not depend on it.
+            // Tests must not depend on kvm where it works only intermittently.
             .env("F5_ACCEL", "tcg")
             .stdin(std::process::Stdio::null());
         if let Some(file) = self.emulator.as_ref().and_then(Running::ca_file) {
@@ -160,7 +161,7 @@ impl Sandbox {
         command
     }
 
-    /// Runs the program; the result document is asked for.
+    /// Runs the program and requests the result document.
     pub(crate) fn run(&self, words: &[&str]) -> Run {
         let result = self.path().join("result.json");
         let mut command = self.command(words);
@@ -170,7 +171,7 @@ impl Sandbox {
         Run::of(&output, document)
     }
 
-    /// Nothing that costs money is left in the cloud, and this many images.
+    /// Checks that the cloud holds nothing that costs money except this many images.
     #[track_caller]
     pub(crate) fn cloud_has_only(&self, images: u64) {
         let status = self.emulator.as_ref().unwrap().status();
@@ -191,7 +192,7 @@ impl Sandbox {
         found
     }
 
-    /// No file below the directory holds the secret, but the configuration itself.
+    /// Checks that no file below the directory contains the secret, except the configuration itself.
     #[track_caller]
     pub(crate) fn keeps_the_secret(&self, run: &Run) {
         assert!(!run.stdout.contains(SECRET) && !run.stderr.contains(SECRET));

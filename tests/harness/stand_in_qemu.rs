@@ -1,15 +1,15 @@
-//! A program that answers like qemu: its guests write on the disk and print what an installer prints.
+//! Stands in for qemu: its guests write to the disk and print the output of an installer.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::{Sandbox, tool};
 
-/// What it writes, and where, bytes: text that is repeated, length of all of it, place on the disk.
+/// What it writes, and where: text that is repeated, total length in bytes, offset on the disk in bytes.
 pub(crate) const QEMU_WROTE: [(&str, usize, u64); 2] =
     [("installed\n", 1_000_000, 0), ("booted\n", 500_000, 100 << 16)];
 
-/// A guest whose file `hold.<pass>.<moment>` is there waits for ever. Words and environment of every start
-/// go into `children`, with those of all other children of the build.
+/// A guest whose file `hold.<pass>.<moment>` exists waits forever. Arguments and environment of every start are
+/// appended to `children`, with those of all other children of the build.
 const SCRIPT: &str = r#"#!/bin/sh
 cd '@FOLDER@' || exit 1
 {
@@ -39,7 +39,7 @@ echo "$said"
 hold "$pass.end"
 "#;
 
-/// Puts the program into a sandbox, as `qemu`.
+/// Writes the program into a sandbox, as `qemu`.
 #[track_caller]
 pub(crate) fn stand_in_qemu(sandbox: &Sandbox) {
     let script = SCRIPT.replace("@FOLDER@", sandbox.path().to_str().unwrap());

@@ -1,4 +1,4 @@
-//! ISOs that say who they are and hold nothing else, made in a moment; and what can be wrong with them.
+//! Creates ISOs that contain their identification and nothing else, within a moment; also invalid ones.
 
 use std::{
     fs,
@@ -30,7 +30,7 @@ impl TinyIso {
         )
     }
 
-    /// Without any file.
+    /// An ISO without any file.
     pub(crate) fn empty() -> Self {
         Self { files: Vec::new(), more: vec!["-r", "-J"] }
     }
@@ -50,26 +50,26 @@ impl TinyIso {
         Self::empty().with("VERSION.LTM", &Self::version_file("15.0.0", "0.0.44", "0.0.39"))
     }
 
-    /// With a file more, or another one in the place of a file.
+    /// Adds a file, or replaces one.
     pub(crate) fn with(mut self, path: &str, content: &str) -> Self {
         self.files.retain(|(other, _)| other != path);
         self.files.push((path.to_owned(), content.to_owned()));
         self
     }
 
-    /// Without one of its files.
+    /// Removes one of its files.
     pub(crate) fn without(mut self, path: &str) -> Self {
         self.files.retain(|(other, _)| other != path);
         self
     }
 
-    /// With other options of mkisofs than `-r -J`.
+    /// Uses other options of mkisofs than `-r -J`.
     pub(crate) fn options(mut self, options: &[&'static str]) -> Self {
         self.more = options.to_vec();
         self
     }
 
-    /// Makes the file.
+    /// Writes the file.
     #[track_caller]
     pub(crate) fn write(&self, path: &Path) -> PathBuf {
         let tree = tempfile::tempdir().unwrap();

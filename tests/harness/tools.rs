@@ -1,4 +1,4 @@
-//! Other tools as judges.
+//! Runs other tools that judge the results.
 
 use std::{fs, path::Path, process::Command};
 

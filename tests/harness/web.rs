@@ -1,5 +1,5 @@
-//! A web server on loopback that does what a test wants: cut, stall, redirect, lie. Written on bare
-//! sockets, because no library sends broken answers.
+//! Serves HTTP on loopback as a test requires: cuts, stalls, redirects, gives wrong answers. Uses bare sockets,
+//! because no library sends broken answers.
 
 use std::{
     io::{BufRead as _, BufReader, Read, Write},
@@ -25,12 +25,12 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// A header.
+    /// The value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
-    /// First byte that is asked for.
+    /// First byte that is requested.
     pub(crate) fn from(&self) -> usize {
         let range = self.header("range").and_then(|range| range.strip_prefix("bytes="));
         let start = range.and_then(|range| range.strip_suffix('-'));
@@ -51,7 +51,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// A file that can be gone on with; what is asked for of it.
+    /// A file whose download can be resumed; the requested range of it.
     pub(crate) fn file(asked: &Asked, body: &[u8]) -> Self {
         let tag = format!(
             "\"{:x}-{}\"",
@@ -72,7 +72,7 @@ impl Answer {
         Self { status: 206, headers, body: body[from..].to_vec(), ..Self::default() }
     }
 
-    /// The same in one chunk, its length not told before.
+    /// The same answer in one chunk, without a declared length.
     pub(crate) fn chunked(mut self) -> Self {
         self.headers.push(("transfer-encoding", "chunked".to_owned()));
         let head = format!("{:x}\r\n", self.body.len());
@@ -81,12 +81,12 @@ impl Answer {
         self
     }
 
-    /// Nothing but a status.
+    /// A status without a body.
     pub(crate) fn status(status: u16) -> Self {
         Self { status, ..Self::default() }
     }
 
-    /// Somewhere else.
+    /// A redirect to another URL.
     pub(crate) fn redirect(location: &str) -> Self {
         let headers = vec![("location", location.to_owned())];
         Self { status: 302, headers, ..Self::default() }
@@ -158,7 +158,7 @@ impl Web {
         format!("{}://{}{path}", self.scheme, self.address)
     }
 
-    /// Everything that was asked for so far.
+    /// All requests so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
@@ -171,7 +171,8 @@ impl Drop for Web {
     }
 }
 
-/// One request, one answer, then the connection ends. Its errors are the test's wish or the client's.
+/// Handles one request with one answer, then ends the connection. Its errors are intended by the test or caused by
+/// the client.
 fn serve(
     mut stream: impl Read + Write,
     handler: &Handler,
@@ -196,7 +197,7 @@ fn serve(
         .and_then(|()| stream.write_all(&answer.body[..end]))
         .and_then(|()| stream.flush());
     while sent.is_ok() && answer.stall.is_some() && !over.load(Ordering::Relaxed) {
-        // Until the client gives up, whose end of the connection then breaks.
+        // Waits until the client gives up and closes its end of the connection.
         if stream.write_all(b"").is_err() || matches!(stream.read(&mut [0]), Ok(0) | Err(_)) {
             break;
         }
@@ -216,5 +217,5 @@ fn read(stream: &mut impl Read) -> Option<Asked> {
     Some(Asked { path, headers: headers.collect() })
 }
 
-/// How long a test waits for something that must happen.
+/// Time limit for an event that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! A build with a sandbox and a cloud for itself, and what it must have delivered or left as it was.
+//! Runs a build in a separate sandbox and cloud, and checks what it must have delivered or left unchanged.
 
 use std::{
     collections::BTreeMap,
@@ -25,12 +25,12 @@ const ENVELOPE: &str = "statement.intoto.jsonl";
 const RESULT: &str = "result.json";
 /// Every image of a cloud has this name, and that of an earlier build.
 const NAME: &str = "seam";
-/// What every build is asked for, beside its disk.
+/// Arguments of every build, besides its disk.
 const WANTED: [&str; 4] = ["--provenance-file", STATEMENT, "--output-json-file", RESULT];
-/// What builds for a cloud are asked for besides, and those whose images may have tags.
+/// Additional arguments of builds for a cloud, and of those whose images may have tags.
 const NAMED: [&str; 2] = ["--cloud-image-name", NAME];
 const TAGGED: [&str; 2] = ["--image-tags", "[{owner: seam}]"];
-/// Members of documents that differ between two builds of one disk: identifiers, times, and how much was sent.
+/// Members of documents that differ between two builds of one disk: identifiers, times, and the bytes sent.
 const DIFFERS: [&str; 13] = [
     "bytes_sent",
     "durations",
@@ -44,11 +44,11 @@ const DIFFERS: [&str; 13] = [
     "start_time",
     "startedOn",
     "uuid",
-    // Archives hold times; the digests of images are compared with the files.
+    // Archives contain times; the digests of images are compared with the files.
     "image_length",
 ];
 
-/// A private key for signatures, made once.
+/// A private key for signatures, created once.
 fn key() -> &'static str {
     static MADE: OnceLock<String> = OnceLock::new();
     MADE.get_or_init(|| {
@@ -57,7 +57,7 @@ fn key() -> &'static str {
     })
 }
 
-/// Identifiers that the cloud draws: of images, snapshots and tasks.
+/// Random identifiers of the cloud: of images, snapshots and tasks.
 fn identifiers() -> &'static regex::Regex {
     static MADE: OnceLock<regex::Regex> = OnceLock::new();
     MADE.get_or_init(|| regex::Regex::new(r"\b[a-z]-[a-z0-9]{18,24}\b").unwrap())
@@ -75,16 +75,16 @@ pub(super) struct Delivered {
     pub(super) result: Option<Value>,
 }
 
-/// A build, in the place of an earlier one that has published files and an image of the same names.
+/// A build in a place where an earlier one has published files and an image of the same names.
 pub(super) struct Bench {
     words: &'static [&'static str],
     pub(super) sandbox: Sandbox,
     state: tempfile::TempDir,
-    /// Requests that were made to the cloud before the build.
+    /// Number of requests to the cloud before the build.
     before: u64,
     /// Identifier of the image of an earlier build.
     replaced: Option<String>,
-    /// Outputs of the earlier build whose place a directory can take.
+    /// Outputs of the earlier build whose path a directory can occupy.
     outputs: Vec<String>,
 }
 
@@ -136,13 +136,13 @@ impl Bench {
         self.sandbox.path().join("images")
     }
 
-    /// Requests that were made to the cloud.
+    /// Number of requests to the cloud.
     pub(super) fn requests(&self) -> u64 {
         let log = fs::read_to_string(self.state.path().join("requests.jsonl")).unwrap_or_default();
         log.lines().count() as u64 - self.before
     }
 
-    /// Identifier, and what else is known, of each image in the cloud.
+    /// Identifier and other properties of each image in the cloud.
     fn stored(&self) -> Vec<(String, Value)> {
         let stored = Stored::open(&self.state.path().join("cloud")).unwrap();
         let known = stored.images().into_iter().map(|image| {
@@ -160,8 +160,8 @@ impl Bench {
         known.collect()
     }
 
-    /// Runs the build, disturbed where `what` and `number` say: at a line of its journal, at a request, at a
-    /// write to the files it packs, by a bound on the size of files, or by a directory in the place of a file.
+    /// Runs the build, disturbed as `what` and `number` define: at a line of its journal, at a request, at a write
+    /// to the files it packs, with a bound on the size of files, or with a directory in place of a file.
     pub(super) fn disturbed(&self, what: &str, number: u64) -> Run {
         let emulator = self.sandbox.emulator.as_ref().unwrap();
         let mut command = self.sandbox.command(&self.all_words());
@@ -179,7 +179,7 @@ impl Bench {
                 fs::remove_file(&path).unwrap();
                 fs::create_dir(&path).unwrap();
             }
-            _ => drop(command.env("BUILD_IMAGE_TRIAL_KILL", format!("{what}:{number}"))),
+            _ => drop(command.env("BUILD_IMAGE_FAILPOINT", format!("{what}:{number}"))),
         }
         if what == "clock" {
             clock.rules(&mut command);
@@ -189,7 +189,7 @@ impl Bench {
         run
     }
 
-    /// Runs the build and strikes at the write of this number below IMAGE_DIR; what was written there.
+    /// Runs the build and strikes at the write of this number below IMAGE_DIR; returns what was written there.
     pub(super) fn at_write(&self, what: &str, number: u64) -> (Output, Vec<String>) {
         let command = self.sandbox.command(&self.all_words());
         let log = self.state.path().join("effects");
@@ -200,7 +200,7 @@ impl Bench {
         self.sandbox.path().join(&self.outputs[usize::try_from(number).unwrap() - 1])
     }
 
-    /// Puts a file of the earlier build back in the place of a directory.
+    /// Replaces a directory with the file of the earlier build.
     pub(super) fn vacate(&self, number: u64) {
         let path = self.output(number);
         if path.is_dir() {
@@ -209,7 +209,7 @@ impl Bench {
         }
     }
 
-    /// Names of what is in IMAGE_DIR.
+    /// Names of the files in IMAGE_DIR.
     pub(super) fn published(&self) -> Vec<String> {
         if self.images().is_dir() { names(&self.images()) } else { Vec::new() }
     }
@@ -220,7 +220,7 @@ impl Bench {
         self.published().iter().map(length).max().unwrap_or_default()
     }
 
-    /// Every earlier output is what it was, and nothing of the run is left.
+    /// Checks that every earlier output is unchanged and that nothing of the run is left.
     pub(super) fn is_untouched(&self, earlier: &[String]) -> Result<(), String> {
         let found = self.published();
         if found != earlier {
@@ -247,8 +247,8 @@ impl Bench {
         self.nothing_is_left(images.len() as u64)
     }
 
-    /// The result is complete and right by itself; what it is, to be compared with that of an undisturbed build.
-    /// `document`: whether there must be a result document.
+    /// Checks that the result is complete and right by itself; returns it, for comparison with that of an
+    /// undisturbed build. `document`: whether a result document must exist.
     pub(super) fn delivered(&self, document: bool) -> Result<Delivered, String> {
         self.nothing_is_left(u64::from(self.is_cloud()))?;
         let statement = self.signed_statement()?;
@@ -381,7 +381,7 @@ impl Bench {
         if equal { Ok(()) } else { Err("the image in the cloud is another disk".to_owned()) }
     }
 
-    /// A document without what differs between two builds of one disk: run is its identifier.
+    /// A document without what differs between two builds of one disk; `run` is the build's identifier.
     fn comparable(&self, document: Value, run: &str) -> Value {
         match document {
             Value::Object(members) => {
@@ -395,7 +395,7 @@ impl Bench {
             Value::String(text) => {
                 let path = self.sandbox.path().to_str().unwrap();
                 let url = self.sandbox.emulator.as_ref().unwrap().url();
-                // A resumed process has the paths absolute that were typed relative.
+                // A resumed process has absolute paths where relative ones were typed.
                 let text = text.replace(&format!("{path}/"), "").replace(&url, "@CLOUD@");
                 let text = text.replace(run, "@RUN@");
                 Value::String(identifiers().replace_all(&text, "@ID@").into_owned())
@@ -404,7 +404,7 @@ impl Bench {
         }
     }
 
-    /// The disk with the size it is to have.
+    /// The disk with its expected size.
     fn grown(&self, disk: &Path) -> PathBuf {
         if !self.words.contains(&"--disk-size") {
             return disk.to_owned();

@@ -1,5 +1,6 @@
-//! Packs a raw disk once and says how long it took and how large it got: `pack FORMAT LEVEL RAW DEST
-//! [THREADS]`, FORMAT one of qcow2, vmdk, tar.gz, zip, LEVEL 1 to 9 or `default`. For comparing with other tools in one run.
+//! Packs a raw disk once and prints the duration and the length of the result: `pack FORMAT LEVEL RAW DEST
+//! [THREADS]`, where FORMAT is one of qcow2, vmdk, tar.gz, zip, and LEVEL is 1 to 9 or `default`. Used to
+//! compare this crate with other tools in one run.
 
 use std::error::Error;
 use std::io::Write;

@@ -1,44 +1,45 @@
-//! The one error of this crate: kind + context (path, offset, details) + message + source.
-//! A new disk format adds no kind. The text never repeats the source: whoever prints, prints the chain.
+//! Defines the error type of this crate: kind, context (path, offset, details), message, and source.
+//! A new disk format adds no kind. The message never repeats the source, because callers print the whole
+//! chain.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What went wrong, as far as a caller may act on it.
+/// The kind of an error, as far as a caller can act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// A file, or a file inside an ISO, is not there.
+    /// A file, or a file inside an ISO, does not exist.
     NotFound,
-    /// The operating system refused a read, write or other call.
+    /// The operating system reported an error for a read, a write, or another call.
     Io,
     /// The file system (or the quota) is full.
     NoSpace,
-    /// The bytes contradict their own format.
+    /// The bytes violate their own format.
     Malformed,
-    /// The bytes end before the place their own tables point to.
+    /// The data ends before an offset that its own tables refer to.
     Truncated,
-    /// Valid, but beyond what this crate does.
+    /// Valid, but not supported by this crate.
     Unsupported,
-    /// A program this crate needs is missing, cannot be started, or failed by itself.
+    /// A required program is missing, cannot be started, or failed by itself.
     Tool,
-    /// The guest ran and failed, or ended without saying that it succeeded.
+    /// The guest ran and failed, or ended without reporting success.
     Guest,
     /// A watchdog ended the guest.
     Timeout,
     /// Another process has the file open for writing.
     Busy,
-    /// The file was written, replaced or removed while it was read.
+    /// The file was written, replaced, or removed while it was read.
     Changed,
-    /// The caller asked to stop.
+    /// The caller cancelled the operation.
     Cancelled,
 }
 
-/// An error with its kind, the object it is about, and what to do.
+/// An error with its kind, the object that it is about, and a hint.
 ///
-/// `Display` gives the message and the object, not the source and not the hint.
+/// `Display` prints the message and the object, but neither the source nor the hint.
 #[derive(Debug)]
 pub struct Error {
     inner: Box<Inner>,
@@ -56,7 +57,7 @@ struct Inner {
 }
 
 impl Error {
-    /// An error with a message: a lower-case fragment which names the object in backticks.
+    /// Creates an error with a message: a lower-case fragment that names the object in backticks.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             inner: Box::new(Inner {
@@ -71,10 +72,10 @@ impl Error {
         }
     }
 
-    /// What the operating system said about `path` while doing `action` ("cannot read").
+    /// Creates an error from what the operating system reported for `path` during `action` ("cannot read").
     ///
-    /// A full file system or quota becomes [`Kind::NoSpace`] with a hint, a missing file
-    /// [`Kind::NotFound`], a file which ends early [`Kind::Truncated`], all else [`Kind::Io`].
+    /// A full file system or quota becomes [`Kind::NoSpace`] with a hint, a missing file [`Kind::NotFound`],
+    /// a file that ends early [`Kind::Truncated`], and everything else [`Kind::Io`].
     pub fn io(action: &str, path: &Path, source: io::Error) -> Self {
         let kind = io_kind(source.kind());
         let error = Self::new(kind, action).at(path).caused_by(source);
@@ -85,14 +86,14 @@ impl Error {
         }
     }
 
-    /// Names the file the error is about.
+    /// Sets the file that the error is about.
     #[must_use]
     pub fn at(mut self, path: &Path) -> Self {
         self.inner.path = Some(path.to_owned());
         self
     }
 
-    /// Names the place in the file, in bytes.
+    /// Sets the offset in the file, in bytes.
     #[must_use]
     pub fn at_offset(mut self, offset: u64) -> Self {
         self.inner.offset = Some(offset);
@@ -106,41 +107,41 @@ impl Error {
         self
     }
 
-    /// Says what the reader can do.
+    /// Sets the hint: what the user can do.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.inner.hint = Some(hint.into());
         self
     }
 
-    /// Keeps the error underneath.
+    /// Sets the underlying error.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.inner.source = Some(source.into());
         self
     }
 
-    /// What went wrong.
+    /// Returns the kind.
     pub fn kind(&self) -> Kind {
         self.inner.kind
     }
 
-    /// What to do, when there is something to do.
+    /// Returns the hint, if the error has one.
     pub fn hint(&self) -> Option<&str> {
         self.inner.hint.as_deref()
     }
 
-    /// The file the error is about.
+    /// Returns the file that the error is about.
     pub fn path(&self) -> Option<&Path> {
         self.inner.path.as_deref()
     }
 
-    /// The place in that file, in bytes.
+    /// Returns the offset in that file, in bytes.
     pub fn offset(&self) -> Option<u64> {
         self.inner.offset
     }
 
-    /// Longer evidence as (name, text), for instance `("log", the last lines)`.
+    /// Returns longer evidence as (name, text), for instance `("log", the last lines)`.
     pub fn details(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.inner.details.iter().map(|(name, text)| (*name, text.as_str()))
     }

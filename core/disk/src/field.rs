@@ -1,5 +1,5 @@
-//! Fixed-width numbers inside byte buffers, and reads of exactly so many bytes.
-//! Only for buffers whose length the caller has made sure of: a wrong place is a bug and panics.
+//! Reads fixed-width numbers from byte buffers, and exact numbers of bytes from files.
+//! The caller must have checked the length of the buffer: an offset out of range is a bug and panics.
 
 use std::fs::File;
 use std::io;
@@ -32,12 +32,12 @@ pub(crate) fn le64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(array(bytes, at))
 }
 
-/// A byte count as an index; every platform this crate runs on has 64-bit indices.
+/// Converts a byte count to an index; every platform of this crate has 64-bit indices.
 pub(crate) fn index(value: u64) -> usize {
     usize::try_from(value).expect("indices are 64 bits wide")
 }
 
-/// Reads exactly `buf`, or says which place of which file ends too early.
+/// Reads exactly `buf.len()` bytes; the error names the file and the offset at which it ends too early.
 pub(crate) fn read_exact_at(
     file: &File,
     path: &Path,
@@ -57,7 +57,7 @@ pub(crate) fn read_exact_at(
     })
 }
 
-/// Whether every byte is zero.
+/// Returns whether every byte is zero.
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     // Comparing with a block of zeros is a memcmp, which is fast in every build profile.
     static ZEROS: [u8; 4096] = [0; 4096];

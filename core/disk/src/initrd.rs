@@ -1,7 +1,7 @@
-//! Adds files to an initrd by appending one gzip member which holds a newc cpio archive; the kernel
-//! unpacks members one after the other, so what was there is neither unpacked nor packed again.
+//! Adds files to an initrd by appending one gzip member that holds a newc cpio archive. The kernel unpacks
+//! members in order, so the existing content is neither unpacked nor repacked.
 //! Sources: Linux, Documentation/driver-api/early-userspace/buffer-format.rst; RFC 1952.
-//! Everything belongs to root and has the same date, so the same input gives the same bytes.
+//! Everything belongs to root and has the same date, so the same input produces the same bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -14,31 +14,31 @@ use crate::error::{Error, Kind};
 use crate::field::index;
 use crate::staged::Staged;
 
-/// Seconds since 1970 every member carries: 1980-01-01, which no tool takes for a missing date.
+/// The time of every member in seconds since 1970: 1980-01-01, which no tool interprets as a missing date.
 const MTIME: u32 = 315_532_800;
 const FILE: u32 = 0o100_000;
 const FOLDER: u32 = 0o040_000;
 const SYMLINK: u32 = 0o120_000;
-/// Directories nobody asked for but some file needs.
+/// Mode of directories that were not requested but that contain an added file.
 const PARENT_MODE: u32 = 0o755;
 
-/// One file, directory or link to add.
+/// A file, directory, or symbolic link to add.
 #[derive(Clone, Debug)]
 pub struct Addition {
-    /// Path from the root of the initrd, without a leading `/`.
+    /// The path from the root of the initrd, without a leading `/`.
     pub path: String,
     /// Permission bits.
     pub mode: u32,
-    /// What it is.
+    /// The type and the content.
     pub content: Content,
 }
 
-/// What an [`Addition`] holds.
+/// The content of an [`Addition`].
 #[derive(Clone, Debug)]
 pub enum Content {
     /// A file with these bytes.
     Bytes(Vec<u8>),
-    /// A file with the bytes of this one, read while writing.
+    /// A file with the content of this file, which is read during the write.
     File(PathBuf),
     /// A directory.
     Directory,
@@ -46,32 +46,33 @@ pub enum Content {
     Symlink(String),
 }
 
-/// Sizes in bytes, for planning the guest's memory.
+/// Sizes in bytes, to calculate the memory of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// The initrd as it was.
+    /// The original initrd.
     pub base: u64,
     /// The new initrd.
     pub total: u64,
-    /// The appended archive, unpacked.
+    /// The appended archive, uncompressed.
     pub added: u64,
 }
 
-/// Writes `base` and the additions to `dest`, complete or not at all; an existing file is replaced.
+/// Writes `base` and the additions to `dest`, which appears complete or not at all; an existing file is
+/// replaced.
 ///
-/// Parents are written before what is in them. Memory use does not depend on any size. A file of
-/// 4 GiB or more is refused, because newc cannot hold it.
+/// Parent directories are written before their content. Memory use does not depend on any size. A file of 4
+/// GiB or more is refused, because newc cannot hold it.
 pub fn append(base: &mut dyn Read, additions: &[Addition], dest: &Path) -> Result<Written, Error> {
     let members = plan(additions)?;
     let staged = Staged::create(dest)?;
     let (base, added) = write(base, &members, &staged, dest)?;
     let total = staged.file().metadata().map_err(|source| staged.write_error(source))?.len();
-    // An initrd is for one boot: syncing it would only take time.
+    // An initrd is for one boot: syncing it would only cost time.
     staged.finish_unsynced()?;
     Ok(Written { base, total, added })
 }
 
-/// Lengths of the base and of the unpacked archive.
+/// Writes the initrd; returns the lengths of the base and of the uncompressed archive.
 fn write(
     base: &mut dyn Read,
     members: &[Member<'_>],
@@ -81,7 +82,7 @@ fn write(
     let failed = |source| staged.write_error(source);
     let mut out = BufWriter::with_capacity(1 << 20, staged.file());
     let base_len = copy_base(base, &mut out, dest)?;
-    // The kernel skips zeros between members and wants an archive at a multiple of four.
+    // The kernel skips zeros between members and requires an archive to start at a multiple of four.
     let padding = (4 - base_len % 4) % 4;
     out.write_all(&[0; 3][..index(padding)]).map_err(failed)?;
     let gzip = GzBuilder::new().mtime(0).write(out, Compression::fast());
@@ -120,7 +121,7 @@ fn copy_base(base: &mut dyn Read, out: &mut dyn Write, dest: &Path) -> Result<u6
     }
 }
 
-/// A member of the archive, in the order of writing.
+/// A member of the archive. Members are written in order.
 struct Member<'a> {
     path: &'a str,
     mode: u32,
@@ -133,7 +134,7 @@ enum Source<'a> {
     Nothing,
 }
 
-/// Checks all additions and puts every directory before what is in it.
+/// Checks all additions and places every directory before its content.
 fn plan(additions: &[Addition]) -> Result<Vec<Member<'_>>, Error> {
     let directories: BTreeMap<&str, u32> = additions
         .iter()
@@ -168,7 +169,7 @@ fn plan(additions: &[Addition]) -> Result<Vec<Member<'_>>, Error> {
         }
         members.push(Member { path, mode: kind | (addition.mode & 0o7777), content });
     }
-    // A directory asked for after a file of the same name.
+    // A directory is requested after a file of the same name.
     match written.intersection(&leaves).next() {
         Some(path) => Err(refused(path, "is added as a folder and as a file")),
         None => Ok(members),
@@ -243,7 +244,7 @@ impl<W: Write> Archive<'_, W> {
         self.header("TRAILER!!!", 0, 0, 0)
     }
 
-    /// Thirteen numbers of eight hexadecimal digits, the name, a zero, padding.
+    /// Writes thirteen numbers of eight hexadecimal digits, the name, a zero, and padding.
     fn header(&mut self, name: &str, inode: u32, mode: u32, len: u32) -> Result<(), Error> {
         let links = if mode & FOLDER == FOLDER { 2 } else { 1 };
         let name_len = u32::try_from(name.len() + 1).expect("path lengths are checked");

@@ -1,22 +1,23 @@
-//! Disks, and nothing but disks: image formats, installer ISOs, initrds and guests under qemu.
+//! Handles disks: image formats, installer ISOs, initrds, and guests in qemu.
 //!
-//! The crate knows no cloud, no plugin and no product. Which paths lie in an ISO, which files go into
-//! an initrd, which kernel arguments a guest gets and which words on its console mean success: the
-//! caller says so. Everything is synchronous; long work takes a callback that may stop it.
+//! The crate does not depend on any cloud, plugin, or product. The caller specifies the paths in an ISO, the
+//! files for an initrd, the kernel arguments of a guest, and the texts on its console that mean success.
+//! Everything is synchronous; long operations have a callback that can stop them.
 //!
 //! Read in this order:
 //!
 //! 1. [`error`]: one error type, kind + object + hint
-//! 2. [`mod@format`]: what a file is, and the guest's bytes in it; [`packed`]: when gzip, xz or zstd is
-//!    around it; [`facts`]: what the disk says of itself
-//! 3. [`view`]: a disk as an image that is never written, or is written at the end
-//! 4. [`pack`]: images and archives that are written once, compressed; [`ovf`]: what goes with a VMDK
-//! 5. [`iso`] and [`initrd`]: what an installation starts from
-//! 6. [`qemu`]: the installation itself; [`process`] is its door to other programs
-//! 7. [`raw`]: the empty disk it fills
-//! 8. [`FileStamp`]: whether a file is still the one that was opened
+//! 2. [`mod@format`]: detects the format of a file and reads the guest content; [`packed`]: unpacks gzip, xz,
+//!    or zstd around it; [`facts`]: detects partitions, firmware, and architecture
+//! 3. [`view`]: a disk as an image that is computed while it is read, and optionally written at the end
+//! 4. [`pack`]: compressed images and archives, which are written once; [`ovf`]: the files that accompany a
+//!    VMDK
+//! 5. [`iso`] and [`initrd`]: the inputs of an installation
+//! 6. [`qemu`]: the installation itself; [`process`] starts other programs
+//! 7. [`raw`]: creates the empty disk that is installed to
+//! 8. [`FileStamp`]: detects whether a file is still the one that was opened
 //!
-//! Files are written beside their place and renamed: what has its name is complete.
+//! Files are written under a temporary name and renamed: a file with its final name is complete.
 #![forbid(unsafe_code)]
 
 pub mod error;

@@ -1,5 +1,6 @@
-//! A program one talks with: its standard input and output are the caller's, line by line or otherwise.
-//! It has its own process group and a small environment; see [`crate::process`] for who starts it.
+//! Runs a program whose standard input and output belong to the caller, for a dialogue by lines or otherwise.
+//! The program has its own process group and a small environment; see [`crate::process`] for how programs are
+//! started.
 
 use std::io;
 use std::path::PathBuf;
@@ -26,24 +27,24 @@ pub struct Partner {
 #[derive(Debug)]
 struct State {
     child: Child,
-    /// How it ended, once it is collected.
+    /// The exit status, once the process was collected.
     status: Option<ExitStatus>,
 }
 
-/// The caller's ends of a partner's streams.
+/// The caller's ends of the program's streams.
 #[derive(Debug)]
 pub struct Streams {
-    /// What it reads.
+    /// The standard input of the program.
     pub stdin: ChildStdin,
-    /// What it says.
+    /// The standard output of the program.
     pub stdout: ChildStdout,
-    /// What it complains of.
+    /// The standard error of the program.
     pub stderr: ChildStderr,
 }
 
 impl Call {
-    /// Starts the program as a partner. The kernel kills it when the calling *thread* ends, where
-    /// `setpriv` is on PATH; without it, it sees the end of its input when we are gone.
+    /// Starts the program as a partner. The kernel kills it when the calling *thread* ends, if `setpriv` is
+    /// on PATH. Otherwise the program only gets the end of its input when this process ends.
     pub fn partner(&self) -> Result<(Partner, Streams), Error> {
         if !is_program(&self.program) {
             return Err(Error::new(Kind::Tool, "this is no program").at(&self.program));
@@ -77,13 +78,13 @@ impl Call {
 }
 
 impl Partner {
-    /// Its process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Waits until it has ended, at most for `limit`, and says how it ended. What it started and left
-    /// behind in its process group ends with it.
+    /// Waits at most `limit` for the program to end, and returns its exit status. Processes that it started
+    /// and left in its process group are killed.
     pub fn wait(&self, limit: Duration) -> Result<Option<ExitStatus>, Error> {
         if let Some(status) = self.state.lock().unwrap_or_else(PoisonError::into_inner).status {
             return Ok(Some(status));
@@ -94,7 +95,8 @@ impl Partner {
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.status.is_none() {
-            // Until it is collected its number, and so the group's, is not given to anybody else.
+            // The number of the process, and therefore of the group, is not reused before the process is
+            // collected.
             self.kill_group();
             let status = state.child.wait();
             state.status =
@@ -103,7 +105,7 @@ impl Partner {
         Ok(state.status)
     }
 
-    /// Kills it and whatever it started; does not wait.
+    /// Kills the program and every process that it started; does not wait.
     pub fn kill(&self) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.status.is_none() {
@@ -112,7 +114,7 @@ impl Partner {
     }
 
     fn kill_group(&self) {
-        // An error means that there is nobody left to kill.
+        // An error means that no process of the group is left.
         let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
     }
 }
@@ -120,7 +122,8 @@ impl Partner {
 impl Drop for Partner {
     fn drop(&mut self) {
         self.kill();
-        // Stuck inside the kernel: the kill stays pending, waiting longer helps nobody.
+        // A process that hangs in the kernel ends later because of the pending kill; waiting longer does not
+        // help.
         let _ = self.wait(REAP_LIMIT);
     }
 }
@@ -160,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_partner_and_what_it_started_are_gone() {
+    fn a_dropped_partner_and_its_children_are_killed() {
         let (partner, streams) = shell("sleep 600 & echo $!; exec sleep 600");
         let mut line = String::new();
         BufReader::new(streams.stdout).read_line(&mut line).unwrap();
         let grandchild = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
         drop(partner);
-        // A killed process is a zombie until somebody collects it.
+        // A killed process is a zombie until its parent collects it.
         let stat = format!("/proc/{}/stat", grandchild.as_raw_nonzero());
         let lives = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
         let begun = Instant::now();

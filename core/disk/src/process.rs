@@ -1,6 +1,6 @@
-//! The only place which starts a program. A child gets no input, its own process group, a small
-//! environment, and dies with us where `setpriv` can arrange it (see `Call::spawn`).
-//! Not here: any knowledge of which programs there are.
+//! Starts programs; no other module does. A child process has no input, its own process group, and a small
+//! environment, and it ends together with this process where `setpriv` can arrange it (see `Call::spawn`).
+//! This module has no knowledge of specific programs.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
@@ -17,22 +17,22 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use crate::error::{Error, Kind};
 
-/// How long a killed child may take to disappear before it is left alone.
+/// Maximum time for a killed child to end before it is abandoned.
 pub(crate) const REAP_LIMIT: Duration = Duration::from_secs(2);
-/// What [`Call::capture`] keeps of each stream, in bytes.
+/// Maximum number of bytes that [`Call::capture`] keeps of each stream.
 const CAPTURE_LIMIT: usize = 1 << 20;
 
-/// Arguments of `setpriv` by which the kernel kills the program when its parent is gone.
+/// Arguments of `setpriv`, with which the kernel kills the program when its parent ends.
 const DIE_WITH_PARENT: [&str; 3] = ["--pdeathsig", "KILL", "--"];
 
-/// The part of the caller's environment that children may see.
+/// The part of the caller's environment that child processes get.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     kept: Vec<(OsString, OsString)>,
 }
 
 impl Environment {
-    /// The variables a child may see.
+    /// The variables that a child may get.
     pub const NAMES: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
 
     /// Keeps the known variables of `vars`, normally `std::env::vars_os()`.
@@ -41,8 +41,9 @@ impl Environment {
         Self::exactly(vars.into_iter().filter(|(name, _)| known(name)))
     }
 
-    /// Exactly these variables, for a child that needs more than the known ones. Of PATH, entries that depend on
-    /// the working directory are left out: whoever may write there would choose the programs.
+    /// Uses exactly these variables, for a child that needs more than the known ones. Entries of PATH that
+    /// depend on the working directory are removed: otherwise a user who can write to that directory could
+    /// choose the programs.
     pub fn exactly(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let checked = |(name, value): (OsString, OsString)| {
             if name != "PATH" {
@@ -51,13 +52,13 @@ impl Environment {
             let absolute =
                 std::env::split_paths(&value).filter(|directory| directory.is_absolute());
             let value = std::env::join_paths(absolute).unwrap_or_default();
-            // An empty one means the working directory to some programs.
+            // Some programs interpret an empty entry as the working directory.
             (!value.is_empty()).then_some((name, value))
         };
         Self { kept: vars.into_iter().filter_map(checked).collect() }
     }
 
-    /// The first executable file called `name` in the absolute directories of PATH.
+    /// Returns the first executable file called `name` in the absolute directories of PATH.
     pub fn find(&self, name: &str) -> Option<PathBuf> {
         let path = self.kept.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value)?;
         std::env::split_paths(path)
@@ -66,7 +67,7 @@ impl Environment {
     }
 }
 
-/// Whether `file` is a regular file which may be executed.
+/// Returns whether `file` is a regular file that may be executed.
 pub(crate) fn is_program(file: &Path) -> bool {
     file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
 }
@@ -74,15 +75,15 @@ pub(crate) fn is_program(file: &Path) -> bool {
 /// A program and its arguments.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The program; a path, not a name to be looked up.
+    /// The program as a path; it is not looked up in PATH.
     pub program: PathBuf,
-    /// Its arguments, without the program itself.
+    /// The arguments, without the program itself.
     pub args: Vec<OsString>,
-    /// What it sees of the environment.
+    /// The environment of the program.
     pub environment: Environment,
 }
 
-/// What a child did. Its output comes in pieces as it was written.
+/// An event of a child process. Its output arrives in pieces as it was written.
 #[derive(Debug)]
 pub(crate) enum Event {
     Stdout(Vec<u8>),
@@ -96,19 +97,19 @@ pub(crate) enum Event {
 /// The result of a short program.
 #[derive(Debug)]
 pub struct Captured {
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
-    /// What it wrote to its standard output, the first MiB.
+    /// The first MiB of its standard output.
     pub stdout: Vec<u8>,
-    /// What it wrote to its standard error, the first MiB.
+    /// The first MiB of its standard error.
     pub stderr: Vec<u8>,
 }
 
 impl Call {
     /// Starts the program.
     ///
-    /// Where `setpriv` (util-linux) is on PATH the kernel kills the child when the calling *thread*
-    /// ends; without it a child may outlive us when we are killed by SIGKILL.
+    /// If `setpriv` (util-linux) is on PATH, the kernel kills the child when the calling *thread* ends;
+    /// otherwise a child may survive when this process is killed by SIGKILL.
     pub(crate) fn spawn(&self) -> Result<Running, Error> {
         if !is_program(&self.program) {
             return Err(Error::new(Kind::Tool, "there is no program").at(&self.program));
@@ -133,8 +134,8 @@ impl Call {
         Ok(running)
     }
 
-    /// Runs the program to its end in front of the user: Ctrl-C reaches it, and both its streams are our
-    /// standard error, so that standard output stays ours.
+    /// Runs the program in the foreground until it ends: Ctrl-C reaches it, and both its streams are our
+    /// standard error, so that our standard output is not mixed with its output.
     pub fn in_front(&self) -> Result<ExitStatus, Error> {
         let refused = |source: io::Error| {
             Error::new(Kind::Tool, "cannot start").at(&self.program).caused_by(source)
@@ -146,7 +147,7 @@ impl Call {
         command.status().map_err(refused)
     }
 
-    /// The program in its own process group, with nothing but its environment.
+    /// Returns the program in its own process group, with only its own environment.
     pub(crate) fn command_with_environment(&self) -> Command {
         let mut command = self.command();
         command
@@ -157,7 +158,7 @@ impl Call {
     }
 
     fn command(&self) -> Command {
-        // Short builds of setpriv (busybox) lack the option, so it is tried on a harmless program.
+        // Reduced versions of setpriv (busybox) lack the option, so it is tested with a harmless program.
         let wrapper = self.environment.find("setpriv").filter(|setpriv| {
             let mut trial = door(setpriv);
             trial.args(DIE_WITH_PARENT).arg("true").env_clear();
@@ -176,7 +177,7 @@ impl Call {
         command
     }
 
-    /// Runs the program to its end, at most for `limit`.
+    /// Runs the program until it ends, at most for `limit`.
     pub fn capture(&self, limit: Duration) -> Result<Captured, Error> {
         let deadline = Instant::now() + limit;
         let mut running = self.spawn()?;
@@ -196,7 +197,7 @@ impl Call {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the one door")]
+#[expect(clippy::disallowed_methods, reason = "all programs are started here")]
 fn door(program: &Path) -> Command {
     Command::new(program)
 }
@@ -225,7 +226,7 @@ fn forward(mut stream: impl Read, events: &SyncSender<Event>, wrap: fn(Vec<u8>) 
             Err(_) => break,
         }
     }
-    // The receiver may be gone; then nobody wants to know.
+    // If the receiver was dropped, the event is not needed.
     let _ = events.send(Event::End);
 }
 
@@ -234,7 +235,7 @@ fn announce_exit(pid: Pid, events: &SyncSender<Event>) {
     let _ = events.send(Event::Exited);
 }
 
-/// Waits without collecting the child, so that its id stays ours until its owner is done with it.
+/// Waits without collecting the child, so that its id is not reused before its owner has finished with it.
 pub(crate) fn wait_for_exit(pid: Pid) {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     while let Err(rustix::io::Errno::INTR) = rustix::process::waitid(WaitId::Pid(pid), options) {}
@@ -251,7 +252,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// The next event, or `None` when there was none for `limit`.
+    /// Returns the next event, or `None` when none arrives within `limit`.
     pub(crate) fn next(&mut self, limit: Duration) -> Option<Event> {
         match self.events.recv_timeout(limit) {
             Ok(event) => {
@@ -266,23 +267,23 @@ impl Running {
         }
     }
 
-    /// Whether the child has ended and all its output has been handed over.
+    /// Returns whether the child has ended and all its output has been delivered.
     pub(crate) fn is_over(&self) -> bool {
         self.exited && self.ends == 2
     }
 
-    /// Whether the child has ended.
+    /// Returns whether the child has ended.
     pub(crate) fn has_exited(&self) -> bool {
         self.exited
     }
 
-    /// Kills the child and whatever it started; does not wait.
+    /// Kills the child and every process that it started; does not wait.
     pub(crate) fn kill(&self) {
-        // An error means that there is nobody left to kill.
+        // An error means that no process of the group is left.
         let _ = rustix::process::kill_process_group(pid_of(&self.child), Signal::KILL);
     }
 
-    /// How the child ended. Only after [`Self::has_exited`].
+    /// Returns the exit status. Only valid after [`Self::has_exited`].
     pub(crate) fn status(&mut self) -> Result<ExitStatus, Error> {
         self.child.wait().map_err(|source| Error::io("cannot wait for", &self.program, source))
     }
@@ -295,7 +296,8 @@ impl Drop for Running {
         while !self.exited {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || self.next(left).is_none() {
-                // Stuck inside the kernel: the kill stays pending, waiting longer helps nobody.
+                // A process that hangs in the kernel ends later because of the pending kill; waiting longer
+                // does not help.
                 return;
             }
         }
@@ -303,7 +305,7 @@ impl Drop for Running {
     }
 }
 
-/// `program` and `args` as one line for logs; arguments with blanks are quoted.
+/// Formats `program` and `args` as one line for logs; arguments with blanks are quoted.
 pub fn command_line(program: &Path, args: &[OsString]) -> String {
     let quote = |word: &OsStr| {
         let text = String::from_utf8_lossy(word.as_bytes()).into_owned();

@@ -1,4 +1,4 @@
-//! Raw disks: a file of the disk's size in which nothing is stored yet.
+//! Creates raw disks: files of the size of the disk in which no data is stored yet.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,23 +7,23 @@ use std::path::Path;
 
 use crate::error::{Error, Kind};
 
-/// What to do when the file is already there.
+/// The behaviour when the file already exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
-    /// Refuse; the file stays as it is.
+    /// Fails; the file is not changed.
     Refuse,
-    /// Replace it by an empty disk.
+    /// Replaces the file with an empty disk.
     Replace,
 }
 
-/// Creates a sparse disk of `size` bytes, a positive multiple of 512; no space is taken yet.
+/// Creates a sparse disk of `size` bytes, a positive multiple of 512; it occupies no space yet.
 pub fn create(path: &Path, size: u64, existing: Existing) -> Result<(), Error> {
     if size == 0 || !size.is_multiple_of(512) {
         let message = format!("{size} bytes is no disk size (a positive multiple of 512) for");
         return Err(Error::new(Kind::Unsupported, message).at(path));
     }
     if existing == Existing::Replace {
-        // What is there goes, a link too: it is not followed.
+        // An existing file is removed, including a symbolic link, which is not followed.
         match fs::remove_file(path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::io("cannot replace", path, source));
@@ -40,16 +40,16 @@ pub fn create(path: &Path, size: u64, existing: Existing) -> Result<(), Error> {
             Error::io("cannot create", path, source)
         }
     })?;
-    // Not synced: the guest that fills it runs with `cache=unsafe`, see `Machine::disk`.
+    // Not synced: the guest that writes the disk runs with `cache=unsafe`, see `Machine::disk`.
     let sized = file.set_len(size);
     sized.map_err(|source| {
-        // Half a disk helps nobody; the first error is the one to report.
+        // An incomplete disk is useless; the first error is the one to report.
         let _ = fs::remove_file(path);
         Error::io(&format!("cannot make a disk of {size} bytes of"), path, source)
     })
 }
 
-/// The bytes the file really occupies; holes cost nothing.
+/// Returns the number of bytes that the file occupies; holes need no space.
 pub fn allocated_bytes(path: &Path) -> Result<u64, Error> {
     let metadata =
         fs::metadata(path).map_err(|source| Error::io("cannot look at", path, source))?;

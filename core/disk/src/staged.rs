@@ -1,4 +1,4 @@
-//! Writes files that appear complete or not at all, with this crate's errors.
+//! Writes files that appear complete or not at all, with the errors of this crate.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -9,8 +9,8 @@ use build_image_files::{AtomicFile, Identity, abandoned};
 
 use crate::error::Error;
 
-/// Removes unfinished files of killed processes from a directory: those whose names start with `prefix` and end in
-/// `.part`. What is being written or cannot be removed stays.
+/// Removes unfinished files of killed processes from a directory: those whose names start with `prefix` and
+/// end in `.part`. Files that are being written or that cannot be removed are kept.
 pub fn remove_abandoned(directory: &Path, prefix: &str) {
     abandoned::remove(directory, OsStr::new(prefix));
 }
@@ -29,23 +29,23 @@ impl Staged {
         self.0.file()
     }
 
-    /// Which file it is, whatever its name.
+    /// Returns the identity of the file, independent of its name.
     pub(crate) fn identity(&self) -> Identity {
         self.0.identity()
     }
 
-    /// An error of writing, with the name the user knows.
+    /// Creates an error for a failed write, with the name that the user knows.
     pub(crate) fn write_error(&self, source: io::Error) -> Error {
         Error::io("cannot write", self.0.target(), source)
     }
 
-    /// Gives the file its name, replacing what was there; a power cut may lose it.
+    /// Gives the file its final name and replaces an existing file; it may be lost in a power cut.
     pub(crate) fn finish_unsynced(self) -> Result<(), Error> {
         let dest = self.0.target().to_owned();
         self.0.commit_unsynced().map_err(|error| Error::io("cannot write", &dest, error))
     }
 
-    /// Syncs the file and gives it its name, replacing what was there.
+    /// Syncs the file, gives it its final name, and replaces an existing file.
     pub(crate) fn finish(self) -> Result<(), Error> {
         let dest = self.0.target().to_owned();
         self.0.commit().map_err(|error| Error::io("cannot write", &dest, error))

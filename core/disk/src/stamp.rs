@@ -1,4 +1,4 @@
-//! Detects that a file was written, replaced or removed after it was opened.
+//! Detects that a file was written, replaced, or removed after it was opened.
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
@@ -11,17 +11,18 @@ use crate::error::{Error, Kind};
 /// Seconds and nanoseconds since 1970.
 type Time = (i64, i64);
 
-/// What a file was at one moment: its inode, its size, and when it was last written and changed.
+/// The state of a file at one moment: its inode, its size, and the times of the last write and the last
+/// change.
 ///
 /// Two equal stamps mean that the file was neither written nor replaced in between, with the resolution of
-/// the file system's clock (a few milliseconds). The change time cannot be set by a program, so a
-/// modification time that was set back does not hide a write. A block device has the same stamp for ever:
-/// its times are those of the node in `/dev`, which are not those of its content.
+/// the file system's clock (a few milliseconds). A program cannot set the change time, so resetting the
+/// modification time does not hide a write. The stamp of a block device never changes: its times are those of
+/// the node in `/dev`, not those of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileStamp {
     dev: u64,
     ino: u64,
-    /// Bytes; 0 for a block device.
+    /// The length in bytes; 0 for a block device.
     len: u64,
     modified: Time,
     changed: Time,
@@ -49,10 +50,10 @@ impl From<&Metadata> for FileStamp {
 }
 
 impl FileStamp {
-    /// The stamp of an open file; `path` is what errors call it.
+    /// Returns the stamp of an open file; errors name `path`.
     ///
     /// # Errors
-    /// When the file system does not answer.
+    /// Fails when the file system does not answer.
     pub fn of(file: &File, path: &Path) -> Result<Self, Error> {
         let metadata = file.metadata();
         metadata
@@ -60,10 +61,10 @@ impl FileStamp {
             .map_err(|source| Error::io("cannot look at", path, source))
     }
 
-    /// The stamp of the file that `path` names; links are followed.
+    /// Returns the stamp of the file at `path`; symbolic links are followed.
     ///
     /// # Errors
-    /// When there is none, or the file system does not answer.
+    /// Fails when the file does not exist or the file system does not answer.
     pub fn at(path: &Path) -> Result<Self, Error> {
         let metadata = fs::metadata(path);
         metadata
@@ -71,36 +72,36 @@ impl FileStamp {
             .map_err(|source| Error::io("cannot look at", path, source))
     }
 
-    /// The device the file is on.
+    /// Returns the device of the file.
     #[must_use]
     pub fn dev(&self) -> u64 {
         self.dev
     }
 
-    /// The number of the inode on that device.
+    /// Returns the inode number of the file on that device.
     #[must_use]
     pub fn ino(&self) -> u64 {
         self.ino
     }
 
-    /// The stamp as a text, to be compared with that of another process. The number of the device is left out: it may
-    /// be another one after the host was restarted.
+    /// Returns the stamp as text, to be compared with the stamp of another process. The device number is not
+    /// included, because it may change when the host is restarted.
     #[must_use]
     pub fn text(&self) -> String {
         let Self { ino, len, modified, changed, .. } = self;
         format!("{ino} {len} {}.{:09} {}.{:09}", modified.0, modified.1, changed.0, changed.1)
     }
 
-    /// Whether both are stamps of one inode, whatever was written to it in between.
+    /// Returns whether both stamps belong to the same inode, regardless of writes in between.
     #[must_use]
     pub fn same_file(&self, other: &Self) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
     }
 
-    /// Checks that `path` still names the same file, and that nothing was written to it.
+    /// Checks that `path` still refers to the same file, and that it was not written.
     ///
     /// # Errors
-    /// [`Kind::Changed`] with what changed; [`Kind::Io`] when the file system does not answer.
+    /// [`Kind::Changed`] with the kind of change; [`Kind::Io`] when the file system does not answer.
     pub fn still(&self, path: &Path) -> Result<(), Error> {
         match fs::metadata(path) {
             Ok(metadata) => self.compare(&Self::from(&metadata), path),
@@ -111,10 +112,10 @@ impl FileStamp {
         }
     }
 
-    /// The same for the open file, which errors call `path`.
+    /// Checks that the open file was not written or removed; errors name `path`.
     ///
     /// # Errors
-    /// As [`FileStamp::still`].
+    /// See [`FileStamp::still`].
     pub fn still_of(&self, file: &File, path: &Path) -> Result<(), Error> {
         self.compare(&Self::of(file, path)?, path)
     }
@@ -143,7 +144,7 @@ fn changed(path: &Path, what: String) -> Error {
         .with_hint("stop what writes to it, or copy it first; then run again")
 }
 
-/// All of it in one line, to be part of a name or a digest.
+/// Formats all fields in one line, as a part of a name or of the input of a digest.
 impl fmt::Display for FileStamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { dev, ino, len, modified, changed } = self;
@@ -159,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    /// Waits until the file system's clock has moved on, so that a change now gets another time.
+    /// Waits until the clock of the file system has advanced, so that a change gets another time.
     fn tick(directory: &Path) {
         let probe = directory.join("clock");
         let now = || {
@@ -173,7 +174,7 @@ mod tests {
         fs::remove_file(probe).unwrap();
     }
 
-    /// The stamp's answer after something was done to the file.
+    /// Returns the result of the checks after a change to the file.
     fn after(change: impl FnOnce(&Path)) -> (Result<(), Error>, Result<(), Error>) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("disk.raw");

@@ -1,4 +1,5 @@
-//! For tests only: programs of the system, with loud skips where one is missing, and made-up bytes.
+//! Provides helpers for tests: programs of the system, with a visible skip when one is missing, and generated
+//! bytes.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -10,7 +11,8 @@ pub(crate) fn environment() -> Environment {
     Environment::keep(std::env::vars_os())
 }
 
-/// The program, or `None` after saying so; with BUILD_IMAGE_NO_SKIP=1 a missing program fails.
+/// Returns the program, or `None` after printing that it is missing; with BUILD_IMAGE_NO_SKIP=1 a missing
+/// program fails.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let found = environment().find(name);
     if found.is_none() {
@@ -21,7 +23,7 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// Runs a program, which must succeed.
+/// Runs a program that must succeed.
 pub(crate) fn run(program: &std::path::Path, args: &[&dyn AsRef<OsStr>]) -> Captured {
     let got = run_any(program, args);
     let (out, err) = (String::from_utf8_lossy(&got.stdout), String::from_utf8_lossy(&got.stderr));
@@ -29,14 +31,14 @@ pub(crate) fn run(program: &std::path::Path, args: &[&dyn AsRef<OsStr>]) -> Capt
     got
 }
 
-/// Runs a program, whatever its status.
+/// Runs a program and accepts any exit status.
 pub(crate) fn run_any(program: &std::path::Path, args: &[&dyn AsRef<OsStr>]) -> Captured {
     let args = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
     let call = Call { program: program.to_owned(), args, environment: environment() };
     call.capture(Duration::from_secs(300)).unwrap()
 }
 
-/// Bytes without zeros and without pattern, the same for the same seed.
+/// Returns bytes without zeros and without a pattern, the same for the same seed.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let step = |_| {

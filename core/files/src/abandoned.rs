@@ -1,4 +1,4 @@
-//! Recognises temporary files of killed processes: they have no lock any more.
+//! Detects temporary files of killed processes, which are no longer locked.
 
 use std::{
     ffi::OsStr,
@@ -15,8 +15,8 @@ use rustix::fs::OFlags;
 
 use crate::{Identity, atomic};
 
-/// Removes abandoned temporary files of this user from a directory: those whose names start with `prefix` and end
-/// in `.part`. What is being written, belongs to another user or cannot be removed stays.
+/// Removes abandoned temporary files of this user from a directory: those whose names start with `prefix` and
+/// end in `.part`. Files that are being written, belong to another user, or cannot be removed are kept.
 pub fn remove(directory: &Path, prefix: &OsStr) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -28,12 +28,12 @@ pub fn remove(directory: &Path, prefix: &OsStr) {
     }
 }
 
-/// Removes what killed processes left of files that were to become `target`.
+/// Removes the temporary files of `target` that killed processes left.
 pub fn remove_of(target: &Path) {
     remove(atomic::parent(target), &atomic::prefix(target));
 }
 
-/// Whether a name is one that [`crate::AtomicFile`] gives to unfinished files.
+/// Returns whether a name has the form that [`crate::AtomicFile`] gives to unfinished files.
 #[must_use]
 pub fn is_temporary(name: &OsStr) -> bool {
     let name = name.as_bytes();
@@ -43,7 +43,7 @@ pub fn is_temporary(name: &OsStr) -> bool {
 /// Removes a temporary file unless a process is writing it. Returns whether it was removed.
 ///
 /// # Errors
-/// When it cannot be opened or removed.
+/// Fails when the file cannot be opened or removed.
 pub fn remove_one(path: &Path) -> io::Result<bool> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file: File =

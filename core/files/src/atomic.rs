@@ -19,17 +19,18 @@ use rustix::{
 
 use crate::{Identity, abandoned, lock};
 
-/// What the names of unfinished files end with.
+/// Suffix of the names of unfinished files.
 pub(crate) const SUFFIX: &str = ".part";
-/// Bytes of a target's name that its temporary name repeats: names of files have at most 255.
+/// Number of bytes of the target's name that its temporary name repeats; file names have at most 255 bytes.
 const LONGEST: usize = 200;
-/// Random bytes in a temporary name.
+/// Number of random bytes in a temporary name.
 const RANDOM: usize = 12;
-/// Permissions of a new file, which the mask of the process narrows.
+/// Permissions of a new file, before the umask of the process is applied.
 const MODE: u32 = 0o666;
 
-/// A file under construction. It is locked while it is written, so that others recognise it as in use, and gets its
-/// name with [`AtomicFile::commit`]; what has that name stays as it is until then. Dropped before, it is removed.
+/// A file under construction. It is locked while it is written, so that other processes recognise it as in
+/// use, and it gets its final name in [`AtomicFile::commit`]; an existing file with that name is not changed
+/// before. If it is dropped earlier, it is removed.
 #[derive(Debug)]
 pub struct AtomicFile {
     file: File,
@@ -40,19 +41,20 @@ pub struct AtomicFile {
 }
 
 impl AtomicFile {
-    /// Creates the temporary file beside `target`. Those that killed processes left of the same target are
-    /// removed. The mask of the process decides who may read it.
+    /// Creates the temporary file beside `target`. Temporary files of the same target that killed processes
+    /// left are removed. The umask of the process decides who may read the file.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// Fails when the file cannot be created.
     pub fn create(target: &Path) -> io::Result<Self> {
         Self::with_mode(target, MODE)
     }
 
-    /// As [`AtomicFile::create`], with other permissions than `0o666`; the mask of the process narrows them.
+    /// Like [`AtomicFile::create`], with other permissions than `0o666`, before the umask of the process is
+    /// applied.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// Fails when the file cannot be created.
     pub fn with_mode(target: &Path, mode: u32) -> io::Result<Self> {
         abandoned::remove_of(target);
         loop {
@@ -63,10 +65,11 @@ impl AtomicFile {
         }
     }
 
-    /// Creates a temporary file whose name was chosen with [`temporary_path`], for instance to write it down before.
+    /// Creates a temporary file whose name was chosen with [`temporary_path`], for instance to record it
+    /// before.
     ///
     /// # Errors
-    /// When it cannot be created, or something has that name already.
+    /// Fails when the file cannot be created or the name exists already.
     pub fn create_at(temporary: &Path, target: &Path) -> io::Result<Self> {
         loop {
             if let Some(made) = Self::try_create(temporary, target, MODE)? {
@@ -75,7 +78,7 @@ impl AtomicFile {
         }
     }
 
-    /// Nothing when another process took the new file for abandoned before it was locked.
+    /// Returns `None` if another process considered the new file abandoned before it was locked.
     fn try_create(temporary: &Path, target: &Path, mode: u32) -> io::Result<Option<Self>> {
         let file = OpenOptions::new()
             .read(true)
@@ -91,49 +94,49 @@ impl AtomicFile {
             target: target.to_owned(),
             committed: false,
         };
-        // Where there are no locks, no process takes it for abandoned either.
+        // Without locks, no process considers the file abandoned either.
         let contested = matches!(lock::take(&made.file), Err(TryLockError::WouldBlock));
         Ok((!contested && made.file.metadata()?.nlink() > 0).then_some(made))
     }
 
-    /// The open file.
+    /// Returns the open file.
     #[must_use]
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// Which file it is, now and after [`AtomicFile::commit`].
+    /// Returns the identity of the file, which stays the same after [`AtomicFile::commit`].
     #[must_use]
     pub fn identity(&self) -> Identity {
         self.identity
     }
 
-    /// The name it will have.
+    /// Returns the final path of the file.
     #[must_use]
     pub fn target(&self) -> &Path {
         &self.target
     }
 
-    /// The name it has until then.
+    /// Returns the temporary path of the file.
     #[must_use]
     pub fn temporary(&self) -> &Path {
         &self.temporary
     }
 
-    /// Makes what was written durable, replaces what has the target's name, and makes that durable too.
+    /// Makes the content durable, replaces the file at the target, and makes that durable too.
     ///
     /// # Errors
-    /// When it cannot be made durable or renamed, or the file is no longer at its temporary name.
+    /// Fails when the file cannot be made durable or renamed, or is no longer at its temporary path.
     pub fn commit(mut self) -> io::Result<()> {
         self.sync()?;
         self.rename()?;
         sync_directory(parent(&self.target))
     }
 
-    /// As [`AtomicFile::commit`] for a file that need not survive a power cut.
+    /// Like [`AtomicFile::commit`], for a file that need not survive a power cut.
     ///
     /// # Errors
-    /// When it cannot be renamed, or the file is no longer at its temporary name.
+    /// Fails when the file cannot be renamed, or is no longer at its temporary path.
     pub fn commit_unsynced(mut self) -> io::Result<()> {
         self.rename()
     }
@@ -142,7 +145,7 @@ impl AtomicFile {
         self.file.sync_all()
     }
 
-    /// Whether the temporary name still leads to the file that was written.
+    /// Checks that the temporary path still refers to the file that was written.
     pub(crate) fn check(&self) -> io::Result<()> {
         if self.identity.is_at(&self.temporary)? {
             return Ok(());
@@ -177,10 +180,10 @@ impl Drop for AtomicFile {
     }
 }
 
-/// An unpredictable name beside `target`: `.<name>.<random>.part`.
+/// Returns an unpredictable path beside `target`: `.<name>.<random>.part`.
 ///
 /// # Errors
-/// When the kernel gives no random bytes.
+/// Fails when the kernel provides no random bytes.
 pub fn temporary_path(target: &Path) -> io::Result<PathBuf> {
     let mut bytes = [0; RANDOM];
     getrandom(&mut bytes, GetRandomFlags::empty())?;
@@ -194,14 +197,15 @@ pub fn temporary_path(target: &Path) -> io::Result<PathBuf> {
     Ok(target.with_file_name(name))
 }
 
-/// Makes names in a directory durable.
+/// Makes the names in a directory durable.
 ///
 /// # Errors
-/// When the file system reports a failure.
+/// Fails when the file system reports a failure.
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
     let synced = File::open(directory).and_then(|opened| opened.sync_all());
     match synced {
-        // A directory that this user may write to but not read, and file systems that cannot sync directories.
+        // The user may have write but no read permission for the directory, and some file systems cannot sync
+        // directories.
         Err(error)
             if matches!(
                 error.kind(),
@@ -216,7 +220,7 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// What the temporary names of a target start with.
+/// Returns the prefix of the temporary names of a target.
 pub(crate) fn prefix(target: &Path) -> OsString {
     let name = target.file_name().unwrap_or_default().as_bytes();
     let mut prefix = OsString::from(".");
@@ -225,7 +229,7 @@ pub(crate) fn prefix(target: &Path) -> OsString {
     prefix
 }
 
-/// The directory of a file.
+/// Returns the directory of a file.
 pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

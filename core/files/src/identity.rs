@@ -1,4 +1,5 @@
-//! Identifies a file by device, inode and birth, so that another file under its name is not taken for it.
+//! Identifies a file by device, inode, and creation time, so that another file with its name is not mistaken
+//! for it.
 
 use std::{
     fmt::{self, Display},
@@ -10,17 +11,17 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-/// Which file something is. As text (`device:inode:birth`) it can be kept for a later process.
+/// The identity of a file. As text (`device:inode:birth`) it can be kept for a later process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     device: u64,
     inode: u64,
-    /// Nanoseconds since 1970; 0 where the file system does not record it.
+    /// The creation time in nanoseconds since 1970; 0 if the file system does not record it.
     born: u64,
 }
 
 impl Identity {
-    /// The identity of what was asked about.
+    /// Returns the identity of the file with this metadata.
     #[must_use]
     pub fn of(metadata: &Metadata) -> Self {
         let born = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -28,18 +29,18 @@ impl Identity {
         Self { device: metadata.dev(), inode: metadata.ino(), born }
     }
 
-    /// The identity of an open file.
+    /// Returns the identity of an open file.
     ///
     /// # Errors
-    /// When its metadata cannot be read.
+    /// Fails when the metadata cannot be read.
     pub fn of_file(file: &File) -> io::Result<Self> {
         Ok(Self::of(&file.metadata()?))
     }
 
-    /// Whether `path` leads to this file. A link to it is another file.
+    /// Returns whether `path` refers to this file. A symbolic link to it is a different file.
     ///
     /// # Errors
-    /// When its metadata cannot be read, other than because there is nothing at `path`.
+    /// Fails when the metadata cannot be read, except when `path` does not exist.
     pub fn is_at(&self, path: &Path) -> io::Result<bool> {
         match fs::symlink_metadata(path) {
             Ok(found) => Ok(found.is_file() && self.is(&Self::of(&found))),
@@ -48,8 +49,8 @@ impl Identity {
         }
     }
 
-    /// Whether both are the same file. Device numbers change when a host restarts and inode numbers are used
-    /// again; the time of birth decides where both know it.
+    /// Returns whether both are the same file. Device numbers change when a host restarts, and inode numbers
+    /// are reused; the creation time decides if both know it.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         let same_birth = if self.born != 0 && other.born != 0 {
@@ -67,7 +68,7 @@ impl Display for Identity {
     }
 }
 
-/// A text that is not an [`Identity`].
+/// The error for a text that is not an [`Identity`].
 #[derive(Debug)]
 pub struct NotAnIdentity;
 

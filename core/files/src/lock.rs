@@ -1,8 +1,9 @@
-//! Takes advisory locks of files, which end with the process that holds them.
+//! Acquires advisory locks on files, which end with the process that holds them.
 //!
-//! Such a lock belongs to an open file (flock(2)). A program that is being started has its parent's open files
-//! until it is executed, also when the parent was killed meanwhile; and whoever asks whether a file is locked
-//! has its lock for a moment. So a lock that is taken is asked for again, for a while.
+//! Such a lock belongs to an open file (flock(2)). A process that is being started shares the open files of
+//! its parent until it executes its program, even if the parent was killed meanwhile; and a process that
+//! checks whether a file is locked holds its lock for a moment. Therefore a lock that is held by another
+//! process is tried again for a while.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -16,42 +17,42 @@ use rustix::fs::OFlags;
 
 use crate::Identity;
 
-/// How long a lock is asked for.
+/// Time for which a lock is tried.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long [`is_taken`] asks.
+/// Time for which [`is_taken`] tries.
 const GLANCE: Duration = Duration::from_millis(100);
-/// Between two attempts.
+/// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Attempts before a lock counts as taken, however much time passed: on a busy host this process may have been
-/// stopped for all of it.
+/// Minimum number of attempts before a lock counts as held, regardless of the elapsed time: on a busy host
+/// this process may have been stopped during all of it.
 const ATTEMPTS: u32 = 10;
 
-/// Takes a file's lock within two seconds.
+/// Locks a file; waits at most two seconds.
 ///
 /// # Errors
-/// `WouldBlock` when another process has it and keeps it.
+/// `WouldBlock` when another process holds the lock for longer.
 pub fn take(file: &File) -> Result<(), TryLockError> {
     take_within(file, PATIENCE)
 }
 
-/// Takes a file's lock.
+/// Locks a file.
 ///
 /// # Errors
-/// `WouldBlock` when another process keeps it longer than `patience`.
+/// `WouldBlock` when another process holds the lock for longer than `patience`.
 pub fn take_within(file: &File, patience: Duration) -> Result<(), TryLockError> {
     ask(patience, || file.try_lock())
 }
 
-/// Whether a process holds a file's lock; not, when that cannot be found out.
+/// Returns whether a process holds the lock of a file; `false` when that cannot be determined.
 #[must_use]
 pub fn is_taken(file: &File) -> bool {
     matches!(probe(file), Ok(true))
 }
 
-/// Whether a process holds a file's lock.
+/// Returns whether a process holds the lock of a file.
 ///
 /// # Errors
-/// When the file system has no locks.
+/// Fails when the file system does not support locks.
 pub fn probe(file: &File) -> io::Result<bool> {
     // A shared lock is refused only while a process holds the exclusive one.
     match ask(GLANCE, || file.try_lock_shared()) {
@@ -61,8 +62,9 @@ pub fn probe(file: &File) -> io::Result<bool> {
     }
 }
 
-/// A lock with a file that exists only while it is held, for short work in a directory that others use too. The
-/// file is written to, so that the lock also works where it needs a writable file (NFS).
+/// A lock with a file that exists only while the lock is held, for short work in a directory that other
+/// processes use too. The file is opened for writing, so that the lock also works on file systems that
+/// require a writable file (NFS).
 #[derive(Debug)]
 pub struct LockFile {
     file: File,
@@ -70,22 +72,22 @@ pub struct LockFile {
 }
 
 impl LockFile {
-    /// Takes the lock at `path`, in an existing directory.
+    /// Acquires the lock at `path`, in an existing directory.
     ///
     /// # Errors
-    /// `WouldBlock` when another process keeps it longer than `patience`; another error when the file cannot be
-    /// made, is a link, or the file system has no locks.
+    /// `WouldBlock` when another process holds the lock for longer than `patience`; another error when the
+    /// file cannot be created, is a symbolic link, or the file system does not support locks.
     pub fn take(path: &Path, patience: Duration) -> Result<Self, TryLockError> {
         loop {
             let file = open(path).map_err(TryLockError::Error)?;
             let outcome = take_within(&file, patience);
             if let Err(TryLockError::Error(error)) = outcome {
-                // Nothing can be waiting for a lock that does not exist.
+                // No process can be waiting for a lock that does not exist.
                 let _ = fs::remove_file(path);
                 return Err(TryLockError::Error(error));
             }
             outcome?;
-            // The last holder removes the file, also while others wait for its lock.
+            // The last holder removes the file, even while other processes wait for its lock.
             let identity = Identity::of_file(&file).map_err(TryLockError::Error)?;
             if identity.is_at(path).map_err(TryLockError::Error)? {
                 return Ok(Self { file, path: path.to_owned() });
@@ -103,13 +105,13 @@ impl Drop for LockFile {
     }
 }
 
-/// Opens a lock's file, for writing where this user may.
+/// Opens the file of a lock, for writing if this user is permitted.
 fn open(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(flags);
     let opened = match options.clone().write(true).create(true).open(path) {
-        // Another user's, left by a killed process.
+        // The file belongs to another user and was left by a killed process.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => options.open(path),
         opened => opened,
     }?;
@@ -117,7 +119,7 @@ fn open(path: &Path) -> io::Result<File> {
     if is_file { Ok(opened) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
-#[expect(clippy::disallowed_methods, reason = "nothing reports that a lock is free again")]
+#[expect(clippy::disallowed_methods, reason = "the release of a lock is not reported")]
 fn ask(
     patience: Duration,
     attempt: impl Fn() -> Result<(), TryLockError>,

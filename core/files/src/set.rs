@@ -1,4 +1,4 @@
-//! Lets several files appear together: an image, its digests, its signature.
+//! Makes several files appear together: an image, its digests, its signature.
 
 use std::{
     collections::BTreeSet,
@@ -12,24 +12,24 @@ use crate::{
     atomic::{parent, sync_directory},
 };
 
-/// Files that are complete before the first of them gets its name.
+/// Files that are all complete before the first of them gets its final name.
 #[derive(Debug, Default)]
 pub struct FileSet {
     files: Vec<AtomicFile>,
     obsolete: Vec<PathBuf>,
 }
 
-/// What failed, and at which file.
+/// A failure and the file it is about.
 #[derive(Debug)]
 pub struct SetError {
-    /// The file, under the name it has or was to have.
+    /// The current or intended path of the file.
     pub path: PathBuf,
-    /// The system's error.
+    /// The error of the operating system.
     pub source: io::Error,
 }
 
 impl FileSet {
-    /// Adds a file that is written. Files get their names in the order in which they are added.
+    /// Adds a written file. Files get their names in the order in which they are added.
     pub fn add(&mut self, file: AtomicFile) {
         self.files.push(file);
     }
@@ -37,7 +37,7 @@ impl FileSet {
     /// Adds a file with this content.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Fails when the file cannot be written.
     pub fn write(&mut self, target: &Path, content: &[u8]) -> Result<(), SetError> {
         let failed = |source| SetError { path: target.to_owned(), source };
         let mut file = AtomicFile::create(target).map_err(failed)?;
@@ -46,17 +46,18 @@ impl FileSet {
         Ok(())
     }
 
-    /// Names a file of an older set that this one does not have and that would not fit to it, such as a signature.
-    /// One that is missing is no error, and one that this set has stays.
+    /// Adds a file of an older set that this set does not contain and that would not match it, such as a
+    /// signature. A missing file is not an error, and a file that this set contains is kept.
     pub fn obsolete(&mut self, path: PathBuf) {
         self.obsolete.push(path);
     }
 
-    /// Makes all files durable, removes obsolete ones and renames the others. Whatever fails before the first of
-    /// these two leaves every older file as it was.
+    /// Makes all files durable, removes obsolete ones, and renames the others. A failure before the first
+    /// removal or renaming leaves every older file as it was.
     ///
     /// # Errors
-    /// When a file cannot be made durable, removed or renamed. Files that have no name yet are removed then.
+    /// Fails when a file cannot be made durable, removed, or renamed. Files that have no final name yet are
+    /// removed then.
     pub fn commit(mut self) -> Result<(), SetError> {
         for file in &self.files {
             let is_directory =
@@ -70,7 +71,7 @@ impl FileSet {
         }
         let mut directories = BTreeSet::new();
         let new = |path: &PathBuf| self.files.iter().any(|file| file.target() == path);
-        // First those that would not fit: a digest that is missing misleads less than one that is wrong.
+        // Obsolete files are removed first: a missing digest misleads less than a wrong one.
         for path in self.obsolete.iter().filter(|path| !new(path)) {
             match fs::remove_file(path) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -108,7 +109,7 @@ impl std::error::Error for SetError {
 mod tests {
     use super::*;
 
-    /// An older set: an image with a digest and a signature.
+    /// Creates an older set: an image with a digest and a signature.
     fn older(directory: &Path) {
         for (name, text) in [("d", "old image"), ("d.md5", "old digest"), ("d.384.sig", "old")] {
             fs::write(directory.join(name), text).unwrap();

@@ -1,4 +1,4 @@
-//! Shows what a run that is not trusted would use and remove, before the user decides to trust it.
+//! Prints what an untrusted run would use and remove, before the user decides to trust it.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use crate::{
     trust::{Scope, is_below},
 };
 
-/// Settings by which a build starts programs, loads code or reads settings.
+/// Settings that make a build start programs, load code or read settings.
 const CODE: [&str; 5] = ["CONFIG_FILE", "QEMU", "PROVIDER_DIR", "PROVIDER_FILE", "PROVIDERS_LOCK"];
 /// Setting that names the file of the provenance statement.
 const STATEMENT: &str = "PROVENANCE_FILE";
 
-/// Where local files of a run may be removed.
+/// Directories in which local files of a run may be removed.
 pub(super) fn scope(run: &Run, base: &Path) -> Scope {
     let published = run.build.image_dir.as_deref().map(Path::new);
     Scope::of_run(&run.id, &run.directory, run.artifacts.as_deref(), base, published)
@@ -36,7 +36,7 @@ pub(super) fn check_statement(run: &Run, environment: &Environment) -> Result<()
         .hint(format!("set {STATEMENT} to this path if it is where you want the statement")))
 }
 
-/// The path of a run's provenance statement, when the run was adopted and its settings do not name that path.
+/// Returns the path of a run's provenance statement if the run was adopted and its settings do not name that path.
 fn foreign_statement<'r>(run: &'r Run, environment: &Environment) -> Option<&'r Path> {
     let path = run.statement.as_deref().filter(|_| run.adopted || run.untrusted.is_some())?;
     let settings = settings(run, environment);
@@ -44,7 +44,7 @@ fn foreign_statement<'r>(run: &'r Run, environment: &Environment) -> Option<&'r 
     (own.as_deref() != Some(path)).then_some(path)
 }
 
-/// What a run uses and what would be removed, in lines.
+/// Formats what a run uses and what would be removed, in lines.
 pub(super) fn shown(run: &Run, base: &Path, environment: &Environment) -> String {
     let mut text = format!("    it was started in `{}` with:\n", run.working_directory.display());
     text.push_str(&format!("      build-image {}\n", run.words.join(" ")));
@@ -77,7 +77,7 @@ pub(super) fn shown(run: &Run, base: &Path, environment: &Environment) -> String
     text
 }
 
-/// Where a run writes, in lines.
+/// Formats where a run writes, in lines.
 fn written(run: &Run, settings: Option<&Resolved>, environment: &Environment) -> String {
     let mut text = String::new();
     if let Some(directory) = &run.build.image_dir {
@@ -98,8 +98,8 @@ fn absent(path: &Path) -> &'static str {
     if path.symlink_metadata().is_ok() { "" } else { " (missing)" }
 }
 
-/// The settings of the run's command line, its configuration file and the environment; nothing when that file cannot
-/// be read.
+/// Returns the settings of the run's command line, its configuration file and the environment; `None` when that file
+/// cannot be read.
 fn settings(run: &Run, environment: &Environment) -> Option<Resolved> {
     let rows: Vec<Row> = core_rows()
         .into_iter()

@@ -1,5 +1,5 @@
-//! Old spellings and the first look: which provider and which configuration file, before all flags
-//! are known.
+//! Normalises old spellings of flags, and determines the provider and the configuration file before all flags are
+//! known.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use crate::{
     source::without_passwords,
 };
 
-/// Flags of the command itself: they take no value and may stand in a bundle before others.
+/// Flags of the command itself: they have no value and may precede others in a bundle of short flags.
 const PLAIN_FLAGS: &str = "hv";
 
-/// Brings every long flag into one spelling: `--ACME_BUCKET=x` → `--acme-bucket=x`.
+/// Normalises every long flag: `--ACME_BUCKET=x` → `--acme-bucket=x`.
 #[must_use]
 pub(super) fn normalised(words: &[String]) -> Vec<String> {
     let mut flags = true;
@@ -36,13 +36,13 @@ pub(super) fn normalised(words: &[String]) -> Vec<String> {
     words.iter().map(one).collect()
 }
 
-/// The texts of the core's settings as the command line has them, the last of several each. Flags of
-/// providers are not known yet and passed over; the real parser finds every mistake later.
+/// Returns the texts of the core's settings from the command line; the last occurrence wins. Flags of providers are
+/// not known yet and are skipped; the real parser reports every mistake later.
 pub(super) fn first_words(words: &[String]) -> BTreeMap<String, String> {
     words_of(words, &core_rows())
 }
 
-/// The texts of these settings, the last of several each; other flags are passed over.
+/// Returns the texts of these settings; the last occurrence wins. Other flags are skipped.
 fn words_of(words: &[String], rows: &[Row]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut words = words.iter();
@@ -60,10 +60,10 @@ fn words_of(words: &[String], rows: &[Row]) -> BTreeMap<String, String> {
     found
 }
 
-/// A setting and its text; without one, the text is the next word.
+/// A setting and its text; `None` when the text is the next word.
 type Said<'a> = Option<(&'a Row, Option<String>)>;
 
-/// `key` or `key=value`.
+/// Parses `key` or `key=value`.
 fn long_flag<'a>(long: &str, rows: &'a [Row]) -> Said<'a> {
     let (name, value) = match long.split_once('=') {
         Some((name, value)) => (name, Some(value.to_owned())),
@@ -73,7 +73,7 @@ fn long_flag<'a>(long: &str, rows: &'a [Row]) -> Said<'a> {
     Some((row, value.or_else(|| switched_on(row))))
 }
 
-/// The letters of a word with one dash: `p`, `pacme`, `p=acme`, `qp`.
+/// Parses the letters of a word with one dash: `p`, `pacme`, `p=acme`, `qp`.
 fn bundle<'a>(letters: &str, rows: &'a [Row]) -> Vec<Said<'a>> {
     let mut said = Vec::new();
     let mut rest = letters;
@@ -99,7 +99,7 @@ fn switched_on(row: &Row) -> Option<String> {
     (row.command_line == CommandLine::Switch).then(|| "true".to_owned())
 }
 
-/// The layers as far as they are known before the configuration file is read.
+/// Returns the layers that are known before the configuration file is read.
 pub(super) fn without_file(
     words: &[String],
     environment: &Environment,
@@ -107,15 +107,15 @@ pub(super) fn without_file(
 ) -> Layers {
     let mut command_line = first_words(words);
     if let Some(resumed) = resumed {
-        // A working directory that is gone is reported by the step that needs it.
+        // A missing working directory is reported by the step that needs it.
         let _ = start_here(&mut command_line, &resumed.typed, &core_rows());
     }
     let base = resumed.map(|resumed| resumed.run.working_directory.clone());
     Layers { command_line, file: None, environment: environment.clone(), base }
 }
 
-/// Makes the relative paths among `texts` that were typed now absolute: those of an earlier process start in its
-/// working directory.
+/// Makes the relative paths among `texts`, which were typed now, absolute: relative paths of an earlier process start
+/// in its own working directory.
 ///
 /// # Errors
 /// When the working directory is unknown.
@@ -127,7 +127,7 @@ pub(super) fn start_here(
     let typed = words_of(typed, rows);
     for row in rows.iter().filter(|row| row.setting.kind == SettingKind::Path) {
         let Some(text) = typed.get(row.key()) else { continue };
-        // A log named without a directory goes to the directory of logs.
+        // A log file without a directory is written to the log directory.
         let is_name = row.key() == "LOG_FILE" && !text.contains('/');
         if !is_name && !text.contains("://") && !text.starts_with(['~', '/']) {
             let here = std::env::current_dir().map_err(|error| {
@@ -140,7 +140,7 @@ pub(super) fn start_here(
     Ok(())
 }
 
-/// The layers as far as they are known before the provider is: core settings, file, environment.
+/// Returns the layers that are known before the provider is: core settings, file, environment.
 ///
 /// # Errors
 /// When the configuration file cannot be read.
@@ -157,7 +157,7 @@ pub(super) fn first_look(
     Ok(layers)
 }
 
-/// The words without secret values: what may be written down.
+/// Removes secret values from the words, so that they may be recorded.
 #[must_use]
 pub(super) fn without_secrets(words: &[String], rows: &[Row]) -> Vec<String> {
     let secret = |word: &str| {
@@ -189,21 +189,21 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_not_written_down() {
+    fn secrets_are_not_recorded() {
         let rows = [Row::new(Setting::new("A_KEY", SettingKind::Text, "").secret())];
         let line = "-i x.iso --a-key hunter2 --b=1 --a-key=hunter2 -p one";
         assert_eq!(without_secrets(&words(line), &rows), words("-i x.iso --b=1 -p one"));
     }
 
     #[test]
-    fn all_spellings_of_a_flag_are_one() {
+    fn all_spellings_of_a_flag_are_equivalent() {
         let line = "--ACME-BUCKET A_b --acme_bucket=X_y -i A_B -- --AS_IS";
         let expected = "--acme-bucket A_b --acme-bucket=X_y -i A_B -- --AS_IS";
         assert_eq!(normalised(&words(line)), words(expected));
     }
 
     #[test]
-    fn the_first_look_takes_the_last_of_several() {
+    fn the_first_look_uses_the_last_of_several() {
         let found = first_words(&words("-i x.iso -p one --platform=two --config-file c.yml"));
         assert_eq!(found["PLATFORM"], "two");
         assert_eq!(found["CONFIG_FILE"], "c.yml");
@@ -229,7 +229,7 @@ mod tests {
             assert_eq!(found.contains_key("QUIET"), quiet, "{line}");
             let rows = core_rows();
             let command = super::super::command::command("build-image", &rows);
-            // What the real parser takes, it takes for the same.
+            // The real parser must accept the words and read the same values.
             if let Ok(super::super::command::Parsed::Texts(texts)) =
                 super::super::command::parse(command, &rows, &words)
             {

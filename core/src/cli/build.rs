@@ -1,4 +1,4 @@
-//! The build: no verb, the old tool's command line.
+//! Runs a build: the command line without a verb, compatible with the old tool.
 
 use std::{
     path::PathBuf,
@@ -33,24 +33,25 @@ pub(super) struct Prepared {
     pub(super) settings: Resolved,
 }
 
-/// What became of preparing.
+/// Result of the preparation.
 pub(super) enum Preparation {
-    /// Help, version or facts were asked for; this is their text.
+    /// The user requested help, the version or facts; this is the text.
     Text(String),
     /// A build can be planned.
     Ready(Box<Prepared>),
 }
 
-/// The run of an earlier process that is resumed.
+/// A run of an earlier process that is resumed.
 pub(super) struct Resumed {
     /// The run.
     pub(super) run: Run,
-    /// What was typed now: it wins over what the run was started with, and its relative paths start here.
+    /// The words typed now: they override those the run was started with, and their relative paths start in the
+    /// current working directory.
     pub(super) typed: Vec<String>,
 }
 
-/// Runs a build and reports it; returns the exit code. With `resumed`, the words are those typed now, then those of
-/// the earlier process. Words may be secrets: they go as soon as they are understood.
+/// Runs a build and reports it; returns the exit code. With `resumed`, the words are those typed now, followed by
+/// those of the earlier process. Words may be secrets: they are dropped as soon as they are parsed.
 pub(super) fn run(
     mut words: Vec<String>,
     environment: &Environment,
@@ -128,7 +129,7 @@ fn attempt(
     Ok(None)
 }
 
-/// From words to settings: finds the provider, parses all flags, understands all values.
+/// Turns words into settings: finds the provider, parses all flags and all values.
 pub(super) fn prepare(
     words: &[String],
     mut layers: Layers,
@@ -173,7 +174,7 @@ pub(super) fn prepare(
     Ok(Preparation::Ready(Box::new(Prepared { plugin, settings })))
 }
 
-/// Facts about this host, when they are asked for.
+/// Returns facts about this host if they were requested.
 fn information(layers: &Layers) -> Result<Option<String>> {
     let (wanted, others): (Vec<Row>, Vec<Row>) =
         core_rows().into_iter().partition(|row| row.key() == "INFO");
@@ -184,7 +185,7 @@ fn information(layers: &Layers) -> Result<Option<String>> {
     Ok(Some(info::text(&layers.resolve(&qemu)?, &layers.environment)))
 }
 
-/// How these settings find and load plugins.
+/// Determines how these settings find and load plugins.
 ///
 /// # Errors
 /// When the lock file cannot be read.
@@ -215,7 +216,7 @@ fn no_platform(search: &SearchPath) -> Error {
     })
 }
 
-/// All required settings that are missing, and switches that contradict the provider.
+/// Reports all required settings that are missing, and switches that contradict the provider.
 fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
     let uploads = plugin.description().uploads;
     if settings.is_on("NO_UPLOAD") {
@@ -241,8 +242,7 @@ fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
     Err(Error::several(Stage::Settings, text, problems))
 }
 
-/// Where a missing setting may be said. A secret on the command line can be read by everybody on this
-/// host.
+/// Describes where a missing setting may be set. A secret on the command line can be read by every user of this host.
 fn where_to_set(row: &Row) -> String {
     let other = if row.setting.secret {
         format!("as F5_{} in the environment", row.key())
@@ -264,7 +264,7 @@ fn plugin_entry(plugin: &Plugin) -> PluginEntry {
     }
 }
 
-/// Opens the run's log. The name that the old tool's logs had is a link to the last one.
+/// Opens the run's log. The name that the old tool used for its log is a link to the latest one.
 fn log_file(
     plugin: &Plugin,
     settings: &Resolved,
@@ -285,8 +285,8 @@ fn log_file(
     LogFile::start(settings, &names, level)
 }
 
-/// The second signal: leave at once, and say what the journal of the run knows.
-#[expect(clippy::disallowed_methods, reason = "the user asked twice not to wait for anything")]
+/// Handles the second signal: exits at once and reports what the journal of the run records.
+#[expect(clippy::disallowed_methods, reason = "the user interrupted twice: nothing is awaited")]
 pub(super) fn leave(run: Option<&PathBuf>) {
     print_line("interrupted twice, leaving at once");
     let left = run.and_then(|run| Journal::snapshot(run).ok()).map(|snapshot| snapshot.entries);
@@ -308,7 +308,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_secret_is_not_asked_for_on_the_command_line() {
+    fn the_hint_for_a_missing_secret_does_not_name_a_flag() {
         let row = |setting| Row::new(setting);
         let open = Setting::new("ACME_BUCKET", SettingKind::Text, "where to");
         assert!(where_to_set(&row(open.clone())).ends_with("or give --acme-bucket"));

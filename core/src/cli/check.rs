@@ -1,5 +1,6 @@
-//! `build-image providers check FILE`: whether a provider keeps the contract. The suite is plugin-api's;
-//! here are the host's own ways of loading plugins and making disks, and the settings of a file.
+//! Runs `build-image providers check FILE`: tests whether a provider fulfils the contract. The conformance suite is
+//! part of plugin-api; this file supplies the host's ways of loading plugins and making disks, and the settings of a
+//! file.
 
 use std::{
     fs::File,
@@ -23,12 +24,12 @@ use crate::{
     settings::{Environment, FileLayer, Layers, Row},
 };
 
-/// The hidden verb of the processes in which providers are tried.
+/// Hidden verb of the child processes in which providers are tested.
 pub(super) const PROBE: &str = "probe";
-/// Bytes that are copied at once.
+/// Bytes copied at once.
 const BLOCK: usize = 1 << 20;
 
-/// The verb.
+/// Returns the parser of the verb.
 pub(super) fn command() -> Command {
     Command::new("check")
         .about("check whether a provider keeps the contract: one row per demand, with its remedy")
@@ -76,7 +77,7 @@ fn isolate() -> Arg {
     arg.help("run the library in processes of its own, as builds with --isolate do")
 }
 
-/// The verb of the children.
+/// Returns the parser of the verb of the child processes.
 pub(super) fn probe_command() -> Command {
     Command::new(PROBE).hide(true).arg(isolate())
 }
@@ -84,7 +85,7 @@ pub(super) fn probe_command() -> Command {
 /// Runs the suite and prints its report.
 ///
 /// # Errors
-/// When a check fails, or settings are not acceptable.
+/// When a check fails, or settings are invalid.
 pub(super) fn run(words: &ArgMatches, mut layers: Layers, as_json: bool) -> Result<()> {
     let file = words.get_one::<PathBuf>("FILE").cloned().unwrap_or_default();
     if let Some(config) = words.get_one::<PathBuf>("CONFIG") {
@@ -113,7 +114,7 @@ pub(super) fn run(words: &ArgMatches, mut layers: Layers, as_json: bool) -> Resu
     verdict(&report)
 }
 
-/// Begins the trace that the user wants of the messages of a provider that runs in a separate process.
+/// Starts the trace that the user requested of the messages of a provider that runs in a separate process.
 fn trace(words: &ArgMatches, file: &Path, apart: bool) -> Result<Option<PathBuf>> {
     let Some(path) = words.get_one::<PathBuf>("TRACE") else { return Ok(None) };
     let is_library = file.extension().is_some_and(|extension| extension == "so");
@@ -145,7 +146,7 @@ fn no_place(error: &std::io::Error) -> Error {
     Error::new(Stage::Disk, "the checks find no place for temporary files").caused_by(error)
 }
 
-/// The settings of the file, understood as a build understands them.
+/// Adds the settings of the file, parsed as a build parses them.
 fn with_settings(mut suite: Suite, said: &Description, layers: &Layers) -> Result<Suite> {
     let rows: Vec<Row> = said.settings.iter().cloned().map(Row::new).collect();
     let resolved = layers.resolve(&rows)?;
@@ -162,8 +163,8 @@ fn with_settings(mut suite: Suite, said: &Description, layers: &Layers) -> Resul
     Ok(suite.with_cloud())
 }
 
-/// This program anew, to try a provider in.
-#[expect(clippy::disallowed_methods, reason = "the child is this very program")]
+/// Starts another process of this program, to test a provider in it.
+#[expect(clippy::disallowed_methods, reason = "the child runs this program itself")]
 fn child(apart: bool, trace: Option<&Path>) -> Process {
     let mut child = Process::new(std::env::current_exe().unwrap_or_default());
     child.args(["providers", PROBE]).args(apart.then_some("--isolate"));
@@ -171,7 +172,7 @@ fn child(apart: bool, trace: Option<&Path>) -> Process {
     child
 }
 
-/// The child's half.
+/// Runs the child's part of a check.
 ///
 /// # Errors
 /// When it was not started by a check.
@@ -182,7 +183,7 @@ pub(super) fn probe(words: &ArgMatches) -> Result<()> {
     })
 }
 
-/// Opens a plugin as a build does. Its name is left to a check of its own.
+/// Opens a plugin as a build does. A separate check covers its name.
 fn open_here(path: &Path) -> Result<Box<dyn Subject>, Refusal> {
     open(path, false)
 }
@@ -202,14 +203,14 @@ fn open(path: &Path, apart: bool) -> Result<Box<dyn Subject>, Refusal> {
     Ok(Box::new(plugin))
 }
 
-/// A disk as builds make them, of a raw file that is gone with it.
+/// Makes a disk as builds make them, from a raw file that is removed with it.
 fn disk(spec: &DiskSpec, size: u64) -> build_image_plugin_api::Result<Arc<dyn DiskBytes>> {
     let local = |error: std::io::Error| Failure::io("the checks find no place for a disk", &error);
     let directory = tempfile::tempdir().map_err(local)?;
     let path = directory.path().join("disk.raw");
     let raw = plain_disk(spec, size)?;
     let mut block = vec![0; BLOCK];
-    // Only the beginning holds data.
+    // Only the beginning contains data.
     let count = raw.read_at(0, &mut block)?;
     let mut file = File::create(&path).map_err(local)?;
     file.write_all(&block[..count]).and_then(|()| file.set_len(size)).map_err(local)?;

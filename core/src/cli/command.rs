@@ -1,4 +1,4 @@
-//! Flags from rows: what the command line parser knows is the settings table and nothing else.
+//! Builds flags from rows: the command line parser knows the settings table and nothing else.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ Every setting may also stand in the configuration file as KEY: value, or in the
 environment as F5_KEY. Flags win over the file, the file over the environment.
 With -p NAME, --help also shows the settings of that provider.";
 
-/// What to do instead of building.
+/// A request for information instead of a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Information {
     /// `--help`.
@@ -31,7 +31,7 @@ pub(super) enum Information {
     Version,
 }
 
-/// The parser for a set of rows.
+/// Builds the parser for a set of rows.
 pub(super) fn command(name: &'static str, rows: &[Row]) -> Command {
     let mut command = Command::new(name)
         .about(ABOUT)
@@ -55,7 +55,7 @@ fn switch(key: &'static str, short: char, long: &'static str, help: &'static str
     Arg::new(key).short(short).long(long).help(help).action(ArgAction::SetTrue)
 }
 
-/// The flag of a row.
+/// Builds the flag of a row.
 pub(super) fn flag(row: &Row) -> Arg {
     let setting = &row.setting;
     let mut arg = Arg::new(row.key().to_owned())
@@ -63,7 +63,7 @@ pub(super) fn flag(row: &Row) -> Arg {
         .help(help(row))
         .help_heading(setting.group.clone())
         .hide(setting.hidden || row.unsupported.is_some())
-        // The last of several counts, so that a wrapper's defaults can be overridden.
+        // The last occurrence counts, so that a wrapper's defaults can be overridden.
         .action(ArgAction::Append);
     if let Some(short) = row.flag {
         arg = arg.short(short);
@@ -80,7 +80,7 @@ pub(super) fn flag(row: &Row) -> Arg {
     }
 }
 
-/// What a shell offers as values.
+/// Returns the kind of values that a shell completes.
 fn hint(kind: SettingKind) -> ValueHint {
     if kind == SettingKind::Path { ValueHint::AnyPath } else { ValueHint::Unknown }
 }
@@ -116,10 +116,10 @@ fn help(row: &Row) -> String {
     text
 }
 
-/// Parses the words of a verb; `None` when its help was asked for and printed.
+/// Parses the words of a verb; returns `None` when help was requested and printed.
 ///
 /// # Errors
-/// A usage error with the nearest known flag.
+/// A usage error with the closest known flag.
 pub(super) fn matches(parser: Command, words: &[String]) -> Result<Option<ArgMatches>> {
     let name = parser.get_name().to_owned();
     let verbs = parser.get_subcommands().filter(|verb| !verb.is_hide_set());
@@ -139,7 +139,7 @@ pub(super) fn matches(parser: Command, words: &[String]) -> Result<Option<ArgMat
     }
 }
 
-/// What the command line says.
+/// Result of parsing the command line.
 pub(super) enum Parsed {
     /// Texts by key.
     Texts(BTreeMap<String, String>),
@@ -150,7 +150,7 @@ pub(super) enum Parsed {
 /// Parses normalised words.
 ///
 /// # Errors
-/// A usage error with the nearest known flag.
+/// A usage error with the closest known flag.
 pub(super) fn parse(mut command: Command, rows: &[Row], words: &[String]) -> Result<Parsed> {
     let name = command.get_name().to_owned();
     let argv = std::iter::once(name).chain(words.iter().cloned());
@@ -171,7 +171,7 @@ pub(super) fn parse(mut command: Command, rows: &[Row], words: &[String]) -> Res
     Ok(Parsed::Texts(texts(rows, &matches)))
 }
 
-/// The mistake of a switch that is followed by its value as a separate word.
+/// Detects a switch that is followed by its value as a separate word.
 fn value_of_a_switch(rows: &[Row], words: &[String]) -> Option<Error> {
     let switch = |word: &str| {
         let long = word.strip_prefix("--")?;
@@ -198,14 +198,14 @@ pub(super) fn texts(rows: &[Row], matches: &ArgMatches) -> BTreeMap<String, Stri
     texts
 }
 
-/// One line and one hint out of the parser's message; without one of its own, where to read more.
+/// Reduces the parser's message to one line and one hint; the default hint names the help.
 pub(super) fn usage(error: &clap::Error, help: &str) -> Error {
     let text = error.to_string();
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or("the command line is not understood");
     let mut message = first.strip_prefix("error: ").unwrap_or(first).replace('\'', "`");
     if message.ends_with(':') {
-        // What is missing stands in the lines below.
+        // The missing arguments are listed in the lines below.
         let missing = lines.by_ref().take_while(|line| line.starts_with(['<', '-', '[']));
         message = format!("{message} {}", missing.collect::<Vec<&str>>().join(", "));
     }

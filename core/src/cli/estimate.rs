@@ -1,5 +1,5 @@
-//! What a plan can say of bytes and time without having done anything: bounds that hold, a limit that was set,
-//! a former build. What nothing real tells is not told.
+//! Estimates bytes and time of a plan without doing anything, from bounds that hold, a configured limit, or a former
+//! build. Without such a source a value is omitted.
 
 use std::path::PathBuf;
 
@@ -16,40 +16,40 @@ use crate::{
 /// The estimates of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Estimate {
-    /// Most bytes that are sent; absent when nothing leaves this machine.
+    /// Maximum of bytes that are sent; absent when nothing leaves this machine.
     pub(super) sends_at_most: Option<u64>,
-    /// A file with the image that is written before or while it is sent, and removed again.
+    /// A file with the image that is written before or during the upload, and removed afterwards.
     pub(super) temporary: Option<Temporary>,
-    /// Most bytes per second of the upload, when a setting limits them.
+    /// Maximum of bytes per second of the upload, when a setting limits it.
     pub(super) bytes_per_second: Option<u64>,
-    /// Seconds the most bytes take at that rate.
+    /// Seconds that the maximum of bytes needs at that rate.
     pub(super) seconds_at_that_rate: Option<u64>,
-    /// The last build of the same that is remembered here.
+    /// The latest build of the same source whose journal is kept on this host.
     pub(super) former_build: Option<FormerBuild>,
 }
 
-/// A file that is removed again.
+/// A temporary file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Temporary {
-    /// Where it lies.
+    /// Its directory.
     pub(super) directory: PathBuf,
-    /// Its most bytes.
+    /// Its maximum size, bytes.
     pub(super) at_most: u64,
 }
 
-/// A build that is done.
+/// A finished build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct FormerBuild {
     /// Its run.
     pub(super) run: String,
-    /// How long it took, from its first word to its last.
+    /// Its duration in seconds, from the first journal line to the last.
     pub(super) seconds: u64,
 }
 
 impl Estimate {
-    /// Of a plan whose provider has answered.
+    /// Estimates a plan whose provider has answered.
     pub(super) fn of(plan: &Plan, spec: &DiskSpec, report: &CheckReport, key: &Key) -> Self {
-        // What is not known yet has no bound.
+        // An unknown size has no bound.
         let is_known = plan.build.virtual_size > 0;
         let most = most(plan.build.virtual_size);
         let sends_at_most = (plan.upload && is_known).then_some(most);
@@ -69,13 +69,14 @@ impl Estimate {
     }
 }
 
-/// Most bytes of an image of a disk: everything in it and its tables, which are far smaller than what is added
+/// Maximum size of an image of a disk, bytes: its content and its tables, which are far smaller than what is added
 /// here, in every format without an archive.
 fn most(virtual_size: u64) -> u64 {
     virtual_size.saturating_add(virtual_size / 4096).saturating_add(1 << 20)
 }
 
-/// The latest build of the same source for the same provider; journals of finished builds stay with REUSE only.
+/// Finds the latest build of the same source for the same provider; journals of finished builds are kept with REUSE
+/// only.
 fn former(plan: &Plan, key: &Key) -> Option<FormerBuild> {
     let same = |run: &runs::Run| {
         run.state == State::Done

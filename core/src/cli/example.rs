@@ -1,16 +1,16 @@
-//! `build-image help settings --example`: a configuration file with every setting, for copying. What must be
-//! set stands first; everything else is commented out, with its default or an example where there is one.
+//! Prints `build-image help settings --example`: a configuration file with every setting, for copying. Required
+//! settings come first; everything else is commented out, with its default or an example where one exists.
 
 use build_image_plugin_api::SettingKind;
 
 use crate::settings::{PREFIX, Row, example, parse_text, stated};
 
-/// Means nothing in a configuration file: it names the file.
+/// Has no effect in a configuration file: it names the file.
 const LEFT_OUT: &str = "CONFIG_FILE";
-/// What a required setting is called in the example, tried one after the other.
+/// Example values of required settings, tried in order.
 const WORDS: [&str; 3] = ["example", "EXAMPLE", "1"];
 
-/// The file; `platform` is the provider whose rows are among them.
+/// Returns the file; `platform` is the provider whose rows are included.
 pub(super) fn text(rows: &[Row], platform: Option<&str>) -> String {
     let mut text = head(platform);
     let (required, others): (Vec<&Row>, Vec<&Row>) = rows
@@ -51,7 +51,7 @@ fn heading(group: &str) -> String {
     format!("\n# {group} {}\n\n", "-".repeat(90_usize.saturating_sub(group.len())))
 }
 
-/// What it is, and what it may be.
+/// Describes the setting and its possible values.
 fn comment(row: &Row) -> String {
     let setting = &row.setting;
     let mut text = setting.summary.clone();
@@ -70,7 +70,7 @@ fn comment(row: &Row) -> String {
     format!("# {text}\n")
 }
 
-/// Its default or an example, as YAML. What is in a list only its row knows.
+/// Returns its default or an example, as YAML. The element type of a list is known only to its row.
 fn value(row: &Row) -> Option<String> {
     let kind = row.setting.kind;
     let holds_others = matches!(kind, SettingKind::List | SettingKind::Map);
@@ -78,13 +78,13 @@ fn value(row: &Row) -> Option<String> {
     text.map(|text| yaml(kind, text))
 }
 
-/// A word its pattern allows.
+/// Returns a value that matches its pattern.
 fn fitting(row: &Row) -> Option<String> {
     let fits = |word: &&&str| matches!(parse_text(&row.setting, word), Ok(Some(_)));
     WORDS.iter().find(fits).map(|word| yaml(row.setting.kind, word))
 }
 
-/// Text that is read as another type without quotes gets them.
+/// Quotes text that YAML would read as another type.
 fn yaml(kind: SettingKind, text: &str) -> String {
     let is_plain = text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.chars().all(|letter| letter.is_ascii_alphanumeric() || " ._/-".contains(letter))
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_read_as_it_is_and_with_everything_set() {
+    fn the_file_parses_unchanged_and_with_every_setting_enabled() {
         let rows = rows();
         let text = text(&rows, Some("acme"));
         let resolved = read(&text).resolve(&rows).unwrap();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_set_stands_first() {
+    fn required_settings_come_first() {
         let text = text(&rows(), Some("acme"));
         let first: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         let first: Vec<&str> = first.into_iter().filter(|line| !line.is_empty()).collect();

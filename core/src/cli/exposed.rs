@@ -1,4 +1,4 @@
-//! Warns of a configuration file with secrets that other users of the host may read or change.
+//! Warns of a configuration file with secrets that other users of the host can read or change.
 
 use crate::{
     report::Reporter,
@@ -6,7 +6,7 @@ use crate::{
     trust::exposure,
 };
 
-/// Warns, every time, when a file holds secrets and others can reach it.
+/// Warns, on every run, when a file contains secrets and other users can access it.
 pub(super) fn warn(file: &FileLayer, rows: &[Row], reporter: &Reporter) {
     let is_secret = |key: &str| rows.iter().any(|row| row.setting.secret && row.key() == key);
     let holds = |(key, entry): &(String, Entry)| {
@@ -15,7 +15,7 @@ pub(super) fn warn(file: &FileLayer, rows: &[Row], reporter: &Reporter) {
     if !file.entries.iter().any(holds) {
         return;
     }
-    // What cannot be examined, such as a pipe, is nobody's file.
+    // A file that cannot be examined, such as a pipe, has no other readers.
     if let Ok(Some(why)) = exposure(&file.path) {
         let shown = file.path.display();
         reporter.warning(

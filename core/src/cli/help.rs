@@ -1,4 +1,4 @@
-//! `build-image help`: a verb's help, and what every setting is.
+//! Prints `build-image help`: the help of a verb, or the description of settings.
 
 use clap::{Arg, ArgAction, Command};
 
@@ -9,7 +9,7 @@ use crate::{
     settings::{Environment, PREFIX, Row, core_rows, first_rows},
 };
 
-/// What explains settings.
+/// The topic that describes settings.
 const SETTINGS: &str = "settings";
 
 pub(super) fn parser() -> Command {
@@ -34,10 +34,10 @@ pub(super) fn parser() -> Command {
         .args(flags.map(|row| command::flag(&row)).collect::<Vec<Arg>>())
 }
 
-/// Settings that say which provider's settings are meant too.
+/// Settings that decide which provider's settings are included.
 const KEYS: [&str; 4] = ["PLATFORM", "CONFIG_FILE", "PROVIDER_DIR", "PROVIDER_FILE"];
 
-/// The words that print the help of a verb, unless it is settings that are to be explained.
+/// Returns the words that print the help of a verb; `None` when settings are to be described.
 pub(super) fn target(words: &[String]) -> Option<Vec<String>> {
     let help = "--help".to_owned();
     match words.first() {
@@ -47,7 +47,7 @@ pub(super) fn target(words: &[String]) -> Option<Vec<String>> {
     }
 }
 
-/// Prints what settings are.
+/// Prints the description of settings.
 ///
 /// # Errors
 /// Usage errors, an unknown key, and a provider that does not load.
@@ -82,7 +82,7 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     Ok(())
 }
 
-/// A row by its key as files, flags or variables spell it.
+/// Finds a row by its key, as files, flags or variables spell it.
 fn named<'a>(rows: &'a [Row], key: &str) -> Result<&'a Row> {
     let wanted = key.trim_start_matches('-').to_uppercase().replace('-', "_");
     let wanted = wanted.strip_prefix(PREFIX).unwrap_or(&wanted);
@@ -98,7 +98,7 @@ fn named<'a>(rows: &'a [Row], key: &str) -> Result<&'a Row> {
     })
 }
 
-/// What may be said about a row, beside its key and its summary.
+/// Returns the facts about a row, without its key and its summary.
 fn facts(row: &Row) -> Vec<(&'static str, String)> {
     let setting = &row.setting;
     let short = row.flag.map(|flag| format!("-{flag}, ")).unwrap_or_default();
@@ -153,7 +153,7 @@ fn markdown(rows: &[Row]) -> String {
     text + "\n"
 }
 
-/// The text with a capital letter in front.
+/// Capitalises the text.
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! `--info`: small facts about this program and its host, for bug reports and scripts.
+//! Prints `--info`: short facts about this program and its host, for bug reports and scripts.
 
 use build_image_disk::qemu::Qemu;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::os_release::OsRelease;
 use crate::settings::{Environment, Resolved};
 
-/// The facts as pretty JSON.
+/// Returns the facts as pretty-printed JSON.
 pub(super) fn text(settings: &Resolved, environment: &Environment) -> String {
     let system = OsRelease::read(environment);
     let given = settings.path("QEMU");

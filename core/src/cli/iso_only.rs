@@ -1,4 +1,4 @@
-//! Settings that only an installation uses, said in a build that installs nothing.
+//! Warns of settings that only an installation uses, when a build installs nothing.
 
 use crate::{
     report::Reporter,
@@ -19,7 +19,7 @@ const KEYS: [&str; 12] = [
     "ISO_SHA256",
     "EHF_ISO_SHA256",
 ];
-/// Settings that every shared configuration file of installations has.
+/// Settings that every shared configuration file of installations contains.
 const SHARED: [&str; 2] = ["MODULES", "BOOT_LOCATIONS"];
 
 /// Warns of settings that have no effect because a disk image is given.
@@ -34,7 +34,7 @@ pub(super) fn warn(settings: &Resolved, reporter: &Reporter) {
     }
 }
 
-/// Settings to warn of, and settings to mention in the log.
+/// Returns the settings to warn of, and the settings to mention in the log.
 fn unused(settings: &Resolved) -> (Vec<&'static str>, Vec<&'static str>) {
     let (mut loud, mut silent) = (Vec::new(), Vec::new());
     if settings.get("DISK").is_none() {
@@ -61,7 +61,7 @@ mod tests {
     use crate::settings::{Environment, FileLayer, Layers, core_rows};
 
     #[test]
-    fn what_was_said_for_this_build_is_warned_of() {
+    fn settings_of_this_build_are_warned_of() {
         let typed = |source: &str| Layers {
             command_line: [(source, "x"), ("BOOT_LOCATIONS", "1")]
                 .map(|(key, text)| (key.to_owned(), text.to_owned()))

@@ -1,4 +1,4 @@
-//! The command line: what was typed becomes a verb and layers of settings.
+//! Parses the command line: the arguments become a verb and layers of settings.
 
 mod adopt;
 mod args;
@@ -53,8 +53,8 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Nobody else may write what this process and those it starts make, and they write no cores: those would hold
-/// every secret.
+/// Sets a umask without group and other write permission and disables core dumps, which would contain every secret.
+/// Child processes inherit both.
 fn keep_private() {
     use rustix::{
         fs::Mode,
@@ -63,11 +63,11 @@ fn keep_private() {
     let others = Mode::WGRP | Mode::WOTH;
     umask(umask(others) | others);
     let maximum = getrlimit(Resource::Core).maximum;
-    // Lowering one's own limit is always allowed.
+    // A process may always lower its own limit.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum });
 }
 
-/// Verbs beside the build, which has none.
+/// Verbs other than the build, which has no verb.
 const VERBS: [(&str, &str); 9] = [
     ("plan", "print what a build would do, and do nothing"),
     ("resume", "go on with a build that was killed or kept"),
@@ -107,21 +107,21 @@ fn dispatch(words: Vec<String>, environment: &Environment) -> u8 {
     }
 }
 
-/// Says why a verb failed; returns the exit code.
+/// Reports why a verb failed; returns the exit code.
 fn failed(error: &Error, environment: &Environment) -> u8 {
     let code = error.exit_code();
     Reporter::new(OutputMode::of_stderr(environment)).error(error, code);
     code
 }
 
-/// Writes to standard output what journals, plugins and servers may have a part in: nothing of it reaches a terminal
-/// as a command.
+/// Writes text to standard output that journals, plugins or servers may have contributed to: terminal control
+/// sequences in it are made harmless.
 fn print(text: &str) {
     print_as_is(&harmless(text));
 }
 
-/// Writes to standard output, byte for byte. A closed pipe is ignored; any other failure is the end of the
-/// process's success.
+/// Writes to standard output, byte for byte. A closed pipe is ignored; after any other failure the process does not
+/// exit with success.
 fn print_as_is(text: &str) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
@@ -133,10 +133,11 @@ fn print_as_is(text: &str) {
     }
 }
 
-/// Why standard output lacks something, if it does.
+/// The first error of writing to standard output, if any.
 static UNWRITTEN: OnceLock<std::io::Error> = OnceLock::new();
 
-/// The exit code of a process, now that all is printed: what was asked for is not there when it could not be printed.
+/// Returns the exit code of the process after all output: a success whose output could not be printed becomes an
+/// error.
 fn printed(code: u8, environment: &Environment) -> u8 {
     let Some(cause) = UNWRITTEN.get().filter(|_| code == exit::DONE) else { return code };
     let error = Error::new(Stage::Result, "cannot write to standard output")

@@ -1,12 +1,12 @@
-//! What a Linux system says of itself: os-release(5).
+//! Reads the name and the identifiers of a Linux system: os-release(5).
 
 use std::fs;
 
 use crate::settings::Environment;
 
-/// Places of the file, the first that can be read counts.
+/// Paths of the file; the first readable one is used.
 const PLACES: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
-/// Names another file, as systemd's own programs understand it.
+/// Variable that names another file, as systemd's programs interpret it.
 const VARIABLE: &str = "SYSTEMD_OS_RELEASE";
 
 /// The text of an os-release file.
@@ -14,7 +14,7 @@ const VARIABLE: &str = "SYSTEMD_OS_RELEASE";
 pub(super) struct OsRelease(String);
 
 impl OsRelease {
-    /// Of this system; empty where there is none.
+    /// Reads the file of this system; empty where none exists.
     pub(super) fn read(environment: &Environment) -> Self {
         let named = environment.get(VARIABLE).map(fs::read_to_string);
         let mut places = PLACES.iter().map(fs::read_to_string);
@@ -22,7 +22,7 @@ impl OsRelease {
         Self(text.unwrap_or_default())
     }
 
-    /// Of a text.
+    /// Wraps a text, for tests.
     #[cfg(test)]
     pub(super) fn of(text: &str) -> Self {
         Self(text.to_owned())
@@ -34,12 +34,12 @@ impl OsRelease {
         Some(value.trim().trim_matches(['"', '\'']))
     }
 
-    /// What it is called.
+    /// Returns the name of the system for humans.
     pub(super) fn pretty_name(&self) -> Option<&str> {
         self.value("PRETTY_NAME")
     }
 
-    /// Its identifier and those of the systems it is like, nearest first.
+    /// Returns its identifier and those of similar systems, closest first.
     pub(super) fn ids(&self) -> Vec<&str> {
         let like = self.value("ID_LIKE").unwrap_or_default().split_whitespace();
         self.value("ID").into_iter().chain(like).collect()
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_system_says_its_name_with_or_without_quotes() {
+    fn the_name_is_read_with_and_without_quotes() {
         for text in ["ID=x\nPRETTY_NAME=\"A Linux 1\"\n", "PRETTY_NAME='A Linux 1'"] {
             assert_eq!(OsRelease::of(text).pretty_name(), Some("A Linux 1"));
         }

@@ -1,4 +1,4 @@
-//! Where the result of a build goes: summary, result document, exit code.
+//! Writes the result of a build: summary, result document, exit code.
 
 use build_image_plugin_api::SettingKind;
 
@@ -10,23 +10,23 @@ use crate::{
     settings::{Environment, Layers, Resolved, Row, core_rows},
 };
 
-/// The settings of this page.
+/// Settings of this module.
 const KEYS: [&str; 3] = [overwrite::RESULT, overwrite::INJECTED, "JSON"];
 
-/// Where the result goes; known as early as possible, so that early failures are reported too.
+/// The destinations of the result; known as early as possible, so that early failures are reported too.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     json: bool,
-    /// Of what is said on the way.
+    /// Mode of the progress output.
     pub(super) manner: OutputMode,
     file: Option<ResultFile>,
-    /// Why the result does not go into the file that is set: something else is there.
+    /// Why the result is not written to the configured file: something else occupies its path.
     refused: Option<Error>,
     log: Option<LogFile>,
 }
 
 impl Output {
-    /// What the first look at the layers tells. A value that is wrong is left to those who report it.
+    /// Applies the settings of the first look at the layers. An invalid value is left to the code that reports it.
     pub(super) fn learn(&mut self, layers: &Layers) {
         let keys = [&KEYS[..], &OutputMode::KEYS].concat();
         let is_read =
@@ -39,7 +39,7 @@ impl Output {
         }
     }
 
-    /// What the settings say.
+    /// Applies the settings.
     pub(super) fn set(&mut self, settings: &Resolved, rows: &[Row], environment: &Environment) {
         self.manner = OutputMode::of(settings, environment);
         self.json = settings.is_on("JSON");
@@ -48,15 +48,15 @@ impl Output {
         self.file = file.map(ResultFile::named);
     }
 
-    /// Names the log of the build.
+    /// Sets the log of the build.
     pub(super) fn set_log(&mut self, log: LogFile) {
         self.log = Some(log);
     }
 
-    /// Finds out before the long part whether the result can be written.
+    /// Checks before anything is downloaded or unpacked whether the result can be written.
     ///
     /// # Errors
-    /// When it cannot; it is not tried again then.
+    /// When it cannot be written; it is not tried again then.
     pub(super) fn probe(&mut self) -> Result<()> {
         if let Some(error) = self.refused.take() {
             return Err(error);
@@ -69,7 +69,7 @@ impl Output {
         probed
     }
 
-    /// Reports a build that is over; returns the exit code.
+    /// Reports a build that has ended; returns the exit code.
     pub(super) fn finish(&self, result: &Result<()>, outcome: &mut Outcome) -> u8 {
         outcome.end_time = crate::clock::now();
         let mut code = match result {
@@ -107,7 +107,7 @@ impl Output {
     }
 }
 
-/// What came of a build, one line per image and published file.
+/// Summarises a build, one line per image and published file.
 fn summary(outcome: &Outcome) -> String {
     let mut text = String::new();
     for image in &outcome.images {
@@ -115,7 +115,7 @@ fn summary(outcome: &Outcome) -> String {
             image.region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default();
         text.push_str(&format!("image {} ({}){region}\n", image.id, image.name));
     }
-    // A provider that makes local files names them as images.
+    // A provider that makes local files lists them as images.
     let unnamed = |file: &&String| outcome.images.iter().all(|image| image.id != **file);
     match (outcome.file.as_ref().filter(unnamed), &outcome.location) {
         (Some(file), _) => text.push_str(&format!("published {file}\n")),
@@ -138,7 +138,7 @@ mod tests {
     };
 
     #[test]
-    fn the_ways_to_ask_for_output_are_all_understood() {
+    fn every_way_to_request_output_is_accepted() {
         let layers = |typed: &[(&str, &str)], file: &str, environment| Layers {
             command_line: typed
                 .iter()
@@ -154,7 +154,7 @@ mod tests {
             (layers(&[], "JSON: yes\nQUIET: on", none()), true, true),
             (layers(&[("JSON", "no")], "JSON: yes", none()), false, false),
             (layers(&[], "", Environment::of([("F5_JSON", "1"), ("QUIET", "1")])), true, false),
-            // The wrong one is reported by others and hides nothing of the rest.
+            // The invalid value is reported elsewhere and does not hide the others.
             (layers(&[("JSON", "maybe"), ("QUIET", "true")], "", none()), false, true),
         ] {
             let mut output = Output::default();

@@ -1,4 +1,4 @@
-//! Refuses to write a result in the place of a file that the build reads, or of another result.
+//! Refuses to overwrite a file that the build reads, or another result, with a result.
 
 use std::{
     fs,
@@ -16,17 +16,17 @@ use crate::{
     settings::{Resolved, Row},
 };
 
-/// The setting of the result document; a text that names a directory means a file in it.
+/// The setting of the result document; a value that names a directory means a file in it.
 pub(super) const RESULT: &str = "OUTPUT_JSON_FILE";
 /// Settings that name files a build writes.
 const WRITTEN: [&str; 3] = [RESULT, "PROVENANCE_FILE", "LOG_FILE"];
-/// Those of them that are JSON objects and replace what is there.
+/// Those of them that are JSON objects and replace an existing file.
 const JSON: [&str; 2] = [RESULT, "PROVENANCE_FILE"];
-/// A setting that lists files, which are read.
+/// A setting that lists files to be read.
 pub(super) const INJECTED: &str = "UPDATE_IMAGE_FILES";
 
-/// Compares the files that a build writes with those that its other settings name, and with what is there. A disk
-/// may consist of files that no setting names: what is no JSON document is never replaced.
+/// Compares the files that a build writes with those that its other settings name, and with existing files. A disk
+/// may consist of files that no setting names: a file that is not a JSON document is never replaced.
 ///
 /// # Errors
 /// Names the settings and the file.
@@ -36,7 +36,7 @@ pub(super) fn check(settings: &Resolved, rows: &[Row]) -> Result<()> {
         .filter(|row| row.setting.kind == SettingKind::Path)
         .filter_map(|row| Some((row.key(), named(settings, row.key())?)))
         .collect();
-    // A list that is not acceptable is refused elsewhere.
+    // An invalid list is refused elsewhere.
     let listed = settings.get(INJECTED).map(|value| &value.json);
     let listed = product::injected(listed, &|path| settings.resolve_path(path));
     paths.extend(listed.into_iter().flatten().map(|file| (INJECTED, file.source)));
@@ -59,7 +59,8 @@ pub(super) fn check(settings: &Resolved, rows: &[Row]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a regular file begins with anything but a JSON object. A link is replaced, so what it leads to is not lost.
+/// Returns whether a regular file begins with anything but a JSON object. A link itself is replaced, so its target is
+/// not lost.
 fn holds_something_else(path: &Path) -> bool {
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0) {
         return false;
@@ -67,7 +68,7 @@ fn holds_something_else(path: &Path) -> bool {
     let mut start = [0; 64];
     let got = fs::File::open(path).and_then(|mut file| file.read(&mut start)).unwrap_or_default();
     let start = start[..got].trim_ascii_start();
-    // Nothing but blanks is nothing to lose.
+    // A file of blanks has no content to lose.
     start.first().is_some_and(|byte| *byte != b'{')
 }
 
@@ -79,7 +80,7 @@ fn named(settings: &Resolved, key: &str) -> Option<PathBuf> {
     settings.absolute(&path).ok()
 }
 
-/// Whether both lead to one file; directories may be shared.
+/// Returns whether both paths lead to one file; directories may be shared.
 fn is_one_file(left: &Path, right: &Path) -> bool {
     match (fs::metadata(left), fs::metadata(right)) {
         (Ok(left), Ok(right)) => {
@@ -96,7 +97,7 @@ mod tests {
     use crate::settings::{Layers, core_rows};
 
     #[test]
-    fn results_take_the_place_of_no_file_that_another_setting_names() {
+    fn results_never_replace_a_file_that_another_setting_names() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
         for name in ["disk.raw", "key.pem", "flat.vmdk", "blank.json", "older.json", "notes.json"] {

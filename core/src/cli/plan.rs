@@ -28,25 +28,25 @@ use crate::{
     source,
 };
 
-/// Asks the provider's cloud too; it must not be a setting, a build has its check anyway.
+/// Flag that also runs the provider's checks in the cloud; it must not be a setting, because a build always checks.
 const CHECK: &str = "--check";
 
-/// All that is told of a build before it is one.
+/// Everything that can be printed about a build before it starts.
 struct Known<'a> {
     plan: &'a Plan,
     /// The source, when it must be downloaded or unpacked before its content is known.
     unread: Option<String>,
-    /// As the provider has chosen it, or as it is described.
+    /// The disk as the provider chose it, or as its description declares it.
     spec: &'a DiskSpec,
     settings: &'a Resolved,
     report: &'a CheckReport,
     estimate: Estimate,
 }
 
-/// Prints the plan of a build; with `--check` also what the provider finds out about its cloud.
+/// Prints the plan of a build; with `--check` also what the provider finds in its cloud.
 ///
 /// # Errors
-/// Whatever would keep the build from starting.
+/// Everything that would keep the build from starting.
 pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let (checks, words): (Vec<String>, Vec<String>) =
         args::normalised(words).into_iter().partition(|word| word == CHECK);
@@ -63,13 +63,13 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     iso_only::warn(settings, &reporter);
     super::unsupported::check(&plugin.name, plugin.description(), settings, &reporter)?;
     let interrupt = Arc::new(Interrupt::default());
-    // A plan makes no key.
+    // A plan creates no key.
     let key = Arc::new(Key::existing(settings, environment)?);
     let ask = source::Remote::Ask;
     let peeked = source::peek(&source::SourceContext::new(settings, &reporter, &interrupt), ask)?;
     let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &Draws::new()?)?;
     let unread = plan.provisional.then(|| source::shown_source(settings));
-    // The provider is asked on a journal of its own, which goes again.
+    // The provider is asked with a separate journal, which is removed afterwards.
     let directory = tempfile::tempdir().map_err(|error| {
         Error::new(Stage::Disk, "cannot make a temporary folder").caused_by(&error)
     })?;
@@ -106,7 +106,7 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     ))
 }
 
-/// Prints what the provider found.
+/// Prints the provider's findings.
 fn print_findings(report: &CheckReport) {
     if report.findings.is_empty() {
         return;
@@ -126,7 +126,7 @@ fn print_findings(report: &CheckReport) {
     }
 }
 
-/// The names of the steps in their order; those that do nothing here are left out.
+/// Returns the names of the steps in their order; steps that have no effect in this build are omitted.
 fn steps(plan: &Plan) -> Vec<&'static str> {
     let states = plan.flow().states(plan.installs);
     let mut steps: Vec<&str> = Vec::new();
@@ -143,7 +143,7 @@ fn steps(plan: &Plan) -> Vec<&'static str> {
     steps
 }
 
-/// The plan for programs; members are only ever added.
+/// Returns the plan for programs; members are only ever added.
 fn document(known: &Known<'_>) -> String {
     let Known { plan, unread, spec, settings, report, estimate } = known;
     let settings: BTreeMap<&str, Value> = settings
@@ -233,7 +233,7 @@ fn text(known: &Known<'_>) -> String {
     lines.join("\n") + "\n"
 }
 
-/// What the image is made from.
+/// Describes what the image is made from.
 fn source_lines(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(installation) = &plan.installation {
@@ -255,7 +255,7 @@ fn source_lines(plan: &Plan) -> Vec<String> {
     lines
 }
 
-/// Bytes and time, as far as something real tells them.
+/// Formats bytes and time, as far as the estimate has them.
 fn estimate_lines(estimate: &Estimate) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(most) = estimate.sends_at_most {
@@ -283,8 +283,8 @@ fn estimate_lines(estimate: &Estimate) -> Vec<String> {
     lines
 }
 
-/// What the provider says a build will make in its cloud, and which rights that takes. The run of a build is not
-/// known yet.
+/// Formats what the provider reports that a build will create in its cloud, and which permissions that requires. The
+/// run of a build is not known yet.
 fn cloud_lines(plan: &Plan, report: &CheckReport) -> Vec<String> {
     let mut lines = Vec::new();
     if !report.creates.is_empty() {

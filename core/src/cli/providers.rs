@@ -1,5 +1,5 @@
-//! `build-image providers …`: which plugins there are, whether they load, what they declare, which of
-//! them are locked. None of their code runs in this process.
+//! Runs `build-image providers …`: lists the plugins, whether they load, what they declare, and which of them are
+//! locked. None of their code runs in this process.
 
 mod lock;
 mod show;
@@ -12,7 +12,7 @@ use crate::{
     settings::{Environment, Row, core_rows, first_rows},
 };
 
-/// Settings that count here: which plugins there are, and how they are shown.
+/// Settings that apply here: which plugins exist, and how they are shown.
 const KEYS: [&str; 6] =
     ["CONFIG_FILE", "PROVIDER_DIR", "PROVIDER_FILE", "PROVIDERS_LOCK", "LOCKED", "JSON"];
 
@@ -20,7 +20,7 @@ fn rows() -> Vec<Row> {
     core_rows().into_iter().filter(|row| KEYS.contains(&row.key())).collect()
 }
 
-/// Their parser.
+/// Returns the parser of the verbs.
 pub(super) fn parser() -> Command {
     let name = Arg::new("NAME").required(true).help("name of a provider, as after -p");
     let update = Arg::new("UPDATE")
@@ -43,10 +43,10 @@ pub(super) fn parser() -> Command {
         .subcommands([check::command(), scaffold::command(), check::probe_command()])
 }
 
-/// Runs one of them.
+/// Runs one of the verbs.
 ///
 /// # Errors
-/// Usage errors, and plugins that do not load when one was named.
+/// Usage errors, and a plugin that was named and does not load.
 pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let words = args::normalised(words);
     let Some(matches) = command::matches(parser(), &words)? else { return Ok(()) };
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_may_stand_in_any_order_and_unknown_ones_are_refused() {
+    fn words_are_accepted_in_any_order_and_unknown_ones_are_refused() {
         for line in [
             "list",
             "--json list",

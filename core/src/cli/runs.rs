@@ -1,4 +1,4 @@
-//! `build-image runs`, `resume` and `gc`: what earlier processes left, going on with it, removing it.
+//! Runs `build-image runs`, `resume` and `gc`: lists, resumes and removes what earlier processes left.
 
 use std::{
     path::{Path, PathBuf},
@@ -40,13 +40,13 @@ fn with_flags(parser: Command) -> Command {
     parser.args(rows().iter().map(command::flag).collect::<Vec<Arg>>())
 }
 
-/// The parser of `runs`.
+/// Returns the parser of `runs`.
 pub(super) fn list_parser() -> Command {
     with_flags(Command::new("build-image runs"))
         .about("Lists builds that left something: dead, failed or at work.")
 }
 
-/// The parser of `gc`.
+/// Returns the parser of `gc`.
 pub(super) fn gc_parser() -> Command {
     let yes = Arg::new("YES").long("yes").short('y').action(ArgAction::SetTrue);
     with_flags(Command::new("build-image gc"))
@@ -57,7 +57,7 @@ pub(super) fn gc_parser() -> Command {
         ))
 }
 
-/// What `runs` or `gc` is asked for.
+/// The parsed request of `runs` or `gc`.
 struct Asked {
     base: PathBuf,
     as_json: bool,
@@ -66,7 +66,7 @@ struct Asked {
     key: Arc<Key>,
 }
 
-/// Parses the words of `runs` or `gc`; `None` when help was printed.
+/// Parses the words of `runs` or `gc`; returns `None` when help was printed.
 fn parse(parser: Command, words: &[String], environment: &Environment) -> Result<Option<Asked>> {
     let words = args::normalised(words);
     let Some(matches) = command::matches(parser, &words)? else { return Ok(None) };
@@ -77,14 +77,14 @@ fn parse(parser: Command, words: &[String], environment: &Environment) -> Result
     let settings = layers.resolve(&rows())?;
     let yes = matches.try_get_one::<bool>("YES").ok().flatten().is_some_and(|yes| *yes);
     let adopt = matches.try_get_one::<String>("ADOPT").ok().flatten().cloned();
-    // A journal is signed where one is adopted: then there must be a key.
+    // Adopting a run signs its journal, which requires a key.
     let find = if adopt.is_some() && yes { Key::of } else { Key::existing };
     let key = Arc::new(find(&settings, environment)?);
     let (base, as_json) = (base(&settings), settings.is_on("JSON"));
     Ok(Some(Asked { base, as_json, yes, adopt, key }))
 }
 
-/// Directory of all builds' files.
+/// Returns the directory of all builds' files.
 fn base(settings: &Resolved) -> PathBuf {
     let base = settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts"));
     std::path::absolute(&base).unwrap_or(base)
@@ -142,7 +142,7 @@ fn describe(run: &Run) -> String {
     text
 }
 
-/// A time, as long as people want to know it.
+/// Formats a duration in a precision that is useful to people.
 fn duration(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -168,7 +168,7 @@ fn word(run: &Run) -> String {
     word.to_owned()
 }
 
-/// The parser of `resume`, without the settings of providers.
+/// Returns the parser of `resume`, without the settings of providers.
 pub(super) fn resume_parser() -> Command {
     Command::new("build-image resume")
         .about("Resumes a build that was killed or kept: what is done is not done again. Flags win over those it was started with; those that decide what is built cannot change.")
@@ -176,7 +176,7 @@ pub(super) fn resume_parser() -> Command {
         .arg(Arg::new("ADOPT").long("adopt").value_name("RUN").help("resume a run that is not trusted: shows what it uses, then trusts it"))
 }
 
-/// Goes on with a run. Returns the exit code.
+/// Resumes a run; returns the exit code.
 pub(super) fn resume(words: &[String], environment: &Environment) -> u8 {
     let words = args::normalised(words);
     if words.iter().any(|word| word == "-h" || word == "--help") {
@@ -190,7 +190,7 @@ pub(super) fn resume(words: &[String], environment: &Environment) -> u8 {
     }
 }
 
-/// The run that is named, or the only one, and the words it is resumed with: those typed now win over those of its
+/// Returns the named run, or the only one, and the words it is resumed with: words typed now override those of its
 /// first process.
 fn earlier(words: &[String], environment: &Environment) -> Result<(Resumed, Vec<String>)> {
     let (adopt, words) = adopted(words)?;
@@ -204,7 +204,7 @@ fn earlier(words: &[String], environment: &Environment) -> Result<(Resumed, Vec<
     let run = match (&adopt, name) {
         (Some(name), _) => {
             let run = runs::find(&base, name, &key)?;
-            // A run that is named by its path has its files there.
+            // The files of a run that is named by its path are next to it, not below ARTIFACTS_DIR.
             let base = run.directory.ancestors().nth(2).unwrap_or(&base);
             print_line(&adopt::shown(&run, base, environment));
             drop(Journal::adopt(&run.directory, &key)?);
@@ -223,7 +223,7 @@ fn earlier(words: &[String], environment: &Environment) -> Result<(Resumed, Vec<
     Ok((Resumed { run, typed: more.to_vec() }, all))
 }
 
-/// The run that is to be adopted, and the other words.
+/// Returns the run to be adopted, and the other words.
 fn adopted(words: &[String]) -> Result<(Option<String>, Vec<String>)> {
     let mut kept = words.to_vec();
     let flag = |word: &String| word == "--adopt" || word.starts_with("--adopt=");
@@ -243,7 +243,7 @@ fn adopted(words: &[String]) -> Result<(Option<String>, Vec<String>)> {
     }
 }
 
-/// Removes what dead and failed runs left; without `--yes` it only says what it would remove.
+/// Removes what dead and failed runs left; without `--yes` it only prints what it would remove.
 ///
 /// # Errors
 /// Usage errors, and the first run that could not be cleaned.
@@ -253,7 +253,7 @@ pub(super) fn gc(words: &[String], environment: &Environment) -> Result<()> {
     let mut first = None;
     let mut found = false;
     let mut runs = runs::list(&base, &key);
-    // Whoever adopts a run means this one.
+    // Adopting a run limits the clean-up to that run.
     runs.retain(|run| {
         run.state != State::Running && adopt.as_ref().is_none_or(|adopt| run.id == *adopt)
     });
@@ -348,7 +348,7 @@ fn remove(
     Ok(())
 }
 
-/// Finishes what was released, removes what was not.
+/// Finishes the publication of a released run; removes the files of any other.
 fn end_publication(run: &Run) -> Result<()> {
     let is_released = finishes(run);
     if let Some(path) = run.statement.as_ref().filter(|_| is_released) {
@@ -374,8 +374,8 @@ fn end_publication(run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// Whether a run was killed when its image was released already: what is left to do is done. What the user was told
-/// failed is not made up for behind his back.
+/// Returns whether a run was killed after its image was released: what is left to do is then done. A run that
+/// was reported to the user as failed is not finished by a clean-up.
 fn finishes(run: &Run) -> bool {
     run.reached.row().undo == Undo::Finish && run.state != State::Failed
 }
@@ -384,7 +384,7 @@ fn finishes(run: &Run) -> bool {
 fn remove_unfinished(run: &Run) {
     if let Some(folder) = run.build.image_dir.as_deref().map(Path::new) {
         remove_abandoned(folder, &format!(".{}.", run.build.file_stem));
-        // And those that only tried whether the directory can be written to.
+        // Also those of tests whether the directory is writable.
         remove_abandoned(folder, ".build-image.probe.");
     }
 }
@@ -419,7 +419,7 @@ mod tests {
     use crate::journal::{Entry, HostId};
 
     #[test]
-    fn a_run_of_another_host_is_left_alone_until_it_is_named() {
+    fn a_run_of_another_host_is_not_cleaned_until_it_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let base = directory.path().join("artifacts");
         let state = directory.path().join("state").display().to_string();

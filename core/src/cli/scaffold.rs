@@ -1,5 +1,5 @@
-//! `build-image providers new NAME`: a crate with a provider that works already, its tests and its
-//! conformance test. The author changes what is the cloud's.
+//! Runs `build-image providers new NAME`: creates a crate with a working provider, its tests and its conformance
+//! test. The author replaces the parts that are specific to the cloud.
 
 use std::{
     fs,
@@ -11,9 +11,9 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 
 use crate::error::{Error, Result, Stage};
 
-/// Longest name, in characters: it is part of file names and setting keys.
+/// Maximum length of a name, in characters: it is part of file names and setting keys.
 const LONGEST: usize = 30;
-/// The contract's crate.
+/// The crate of the plugin contract.
 const SDK: &str = "build-image-plugin-api";
 
 /// Every file of the crate and its template.
@@ -26,7 +26,7 @@ const FILES: [(&str, &str); 6] = [
     (".gitignore", include_str!("scaffold/gitignore.in")),
 ];
 
-/// The verb.
+/// Returns the parser of the verb.
 pub(super) fn command() -> Command {
     let path = |id: &'static str, long: &'static str, help: &'static str| {
         Arg::new(id).long(long).value_name("DIR").value_parser(value_parser!(PathBuf)).help(help)
@@ -41,7 +41,7 @@ pub(super) fn command() -> Command {
 /// Writes the crate.
 ///
 /// # Errors
-/// A name that cannot be one, a directory that exists already, a contract that is none.
+/// When the name is invalid, the directory exists already, or `--sdk` is not the SDK crate.
 pub(super) fn run(words: &ArgMatches) -> Result<()> {
     let name = words.get_one::<String>("NAME").map(String::as_str).unwrap_or_default();
     check_name(name)?;
@@ -62,7 +62,7 @@ pub(super) fn run(words: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
-/// Whether a provider may be called so.
+/// Checks whether a provider may have this name.
 fn check_name(name: &str) -> Result<()> {
     let legal =
         |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
@@ -92,7 +92,7 @@ fn check_name(name: &str) -> Result<()> {
     })
 }
 
-/// The contract's directory, absolute.
+/// Returns the absolute directory of the contract's crate.
 fn sdk_directory(path: &Path) -> Result<PathBuf> {
     let manifest = fs::read_to_string(path.join("Cargo.toml")).unwrap_or_default();
     let found = manifest.lines().any(|line| line.trim() == format!("name = \"{SDK}\""));
@@ -125,7 +125,7 @@ fn write(directory: &Path, name: &str, sdk: Option<&Path>) -> Result<()> {
     fs::set_permissions(part.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .map_err(failed)?;
     fs::rename(part.path(), directory).map_err(failed)?;
-    // It has its name now; there is nothing left to remove.
+    // The directory has its final name; nothing is left to remove.
     let _ = part.keep();
     Ok(())
 }
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_cannot_be_names_are_refused_with_a_better_one() {
+    fn invalid_names_are_refused_with_a_suggestion() {
         for good in ["acme", "a", "my_cloud2"] {
             check_name(good).unwrap();
         }

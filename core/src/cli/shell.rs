@@ -1,4 +1,4 @@
-//! `build-image completions` and `build-image man`: generated from the same tables as the flags.
+//! Generates `build-image completions` and `build-image man` from the same tables as the flags.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::{
     settings::{Environment, Row, core_rows, first_rows},
 };
 
-/// Settings that say which providers there are.
+/// Settings that decide which providers exist.
 const KEYS: [&str; 2] = ["PROVIDER_DIR", "PROVIDER_FILE"];
 
 fn flags() -> Vec<Arg> {
@@ -47,8 +47,8 @@ pub(super) fn completions(words: &[String], environment: &Environment) -> Result
     let mut tree = tree::whole(&loader(&matches, environment)?)?;
     let mut script = Vec::new();
     clap_complete::generate(*shell, &mut tree, "build-image", &mut script);
-    // clap_complete spells the dash of a program's name in two ways in scripts for bash, so that nothing
-    // after a verb would be completed.
+    // clap_complete spells the dash of a program's name in two ways in scripts for bash, so that nothing after a verb
+    // would be completed.
     let script = String::from_utf8_lossy(&script).replace("build__subcmd__image", "build__image");
     super::print_as_is(&script);
     Ok(())
@@ -74,7 +74,7 @@ pub(super) fn man(words: &[String], environment: &Environment) -> Result<()> {
     write(&directory, "build-image", &page(tree)?)
 }
 
-/// A page in the format of man(7).
+/// Renders a page in the format of man(7).
 fn page(command: Command) -> Result<Vec<u8>> {
     let synopsis = format!(".SH SYNOPSIS\n{} [OPTIONS]\n", command.get_name());
     let has_verbs = command.has_subcommands();

@@ -1,4 +1,4 @@
-//! The whole command line as one tree, for shells and manual pages.
+//! Builds the whole command line as one tree, for shells and manual pages.
 
 use clap::{Arg, Command, builder::PossibleValuesParser};
 
@@ -9,7 +9,7 @@ use crate::{
     settings::{CommandLine, Row, core_rows},
 };
 
-/// The flags of `plan` that are no settings.
+/// Returns the flag of `plan` that is not a setting.
 pub(super) fn check_flag() -> Arg {
     Arg::new("CHECK")
         .long("check")
@@ -17,10 +17,10 @@ pub(super) fn check_flag() -> Arg {
         .help("also ask the cloud whether it would take the build; changes nothing there")
 }
 
-/// The command with all verbs, and with the settings of every provider that loads.
+/// Returns the command with all verbs, and with the settings of every provider that loads.
 ///
 /// # Errors
-/// None of its own; a provider that does not load has no settings here.
+/// Currently none; a provider that does not load is skipped.
 pub(super) fn whole(loader: &Loader) -> Result<Command> {
     let (names, own) = of_providers(loader);
     let rows = [core_rows(), own].concat();
@@ -58,12 +58,12 @@ pub(super) fn whole(loader: &Loader) -> Result<Command> {
     Ok(root.version(env!("CARGO_PKG_VERSION")).mut_args(offered))
 }
 
-/// What a build takes.
+/// Returns the flags of a build.
 fn flags_of(build: &Command) -> Vec<Arg> {
     build.get_arguments().filter(|arg| arg.get_id() != "VERSION").cloned().collect()
 }
 
-/// The names of all providers, and their settings, each key once.
+/// Returns the names of all providers, and their settings, each key once.
 fn of_providers(loader: &Loader) -> (Vec<String>, Vec<Row>) {
     let mut candidates = loader.search.all();
     candidates.dedup_by(|later, first| later.name == first.name);

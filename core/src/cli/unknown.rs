@@ -1,4 +1,4 @@
-//! Words nobody knows: the nearest known one is suggested.
+//! Reports unknown arguments and keys, and suggests the closest known one.
 
 use crate::{
     error::{Error, Problem, Result, Stage},
@@ -7,10 +7,10 @@ use crate::{
     settings::{FileLayer, Row},
 };
 
-/// How alike two keys must be for one to be taken for a slip of the other (Jaro–Winkler).
+/// Minimum similarity (Jaro–Winkler) at which a key counts as a typo of another.
 const ALIKE: f64 = 0.92;
 
-/// An unknown verb.
+/// Reports an unknown verb.
 pub(super) fn verb(word: &str) -> Error {
     let near = super::VERBS.iter().find(|(verb, _)| strsim::jaro_winkler(verb, word) > 0.8);
     let error = Error::usage(format!("`{word}` is neither a flag nor a verb"));
@@ -22,13 +22,13 @@ pub(super) fn verb(word: &str) -> Error {
     }
 }
 
-/// Looks at keys of the configuration file that are no setting of this build. One that is nearly a
-/// setting is a slip and an error; one that belongs to another provider is fine: one file may serve
-/// several platforms; any other is named in a warning. Another provider is loaded only when its name
-/// begins the key, or when nothing else explains the key.
+/// Checks the keys of the configuration file that are not settings of this build. A key close to a setting is a typo
+/// and an error; a key of another provider is accepted, because one file may serve several platforms; any other key
+/// causes a warning. Another provider is loaded only when its name begins the key, or when nothing else explains the
+/// key.
 ///
 /// # Errors
-/// All slips at once.
+/// All typos at once.
 pub(super) fn keys(
     file: &FileLayer,
     rows: &[Row],
@@ -69,7 +69,7 @@ pub(super) fn keys(
     }
 }
 
-/// The setting a word is probably a slip of.
+/// Returns the closest known setting (typo).
 pub(super) fn nearest<'a>(rows: &'a [Row], key: &str) -> Option<&'a str> {
     let likeness = |row: &&Row| strsim::jaro_winkler(row.key(), key);
     let alike =
@@ -78,8 +78,8 @@ pub(super) fn nearest<'a>(rows: &'a [Row], key: &str) -> Option<&'a str> {
     best.map(Row::key)
 }
 
-/// Providers beside the one of this build, each asked when it is needed for the first time, apart: a
-/// plugin this build does not use must not be able to end it.
+/// The providers that this build does not use. Each is queried on first use, in a separate process: a plugin that
+/// this build does not use must not be able to end it.
 struct Others<'a> {
     loader: &'a Loader,
     known: Vec<(Candidate, Option<Vec<Row>>)>,
@@ -93,12 +93,12 @@ impl<'a> Others<'a> {
         Self { loader, known: candidates.into_iter().map(|candidate| (candidate, None)).collect() }
     }
 
-    /// Whether the provider whose name begins the key has such a setting.
+    /// Returns whether the provider whose name begins the key has such a setting.
     fn namesake_knows(&mut self, key: &str) -> bool {
         self.knows(key, |name| key.starts_with(&format!("{}_", name.to_uppercase())))
     }
 
-    /// Whether any provider that loads has such a setting.
+    /// Returns whether any provider that loads has such a setting.
     fn any_knows(&mut self, key: &str) -> bool {
         self.knows(key, |_| true)
     }
@@ -119,7 +119,7 @@ mod tests {
     use crate::settings::core_rows;
 
     #[test]
-    fn slips_are_told_from_other_peoples_keys() {
+    fn typos_are_distinguished_from_keys_of_other_providers() {
         let rows = core_rows();
         assert_eq!(nearest(&rows, "IMAGE_DRI"), Some("IMAGE_DIR"));
         assert_eq!(nearest(&rows, "BOOT_LOCATION"), Some("BOOT_LOCATIONS"));

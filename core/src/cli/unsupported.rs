@@ -1,5 +1,5 @@
-//! Finds settings that the chosen provider would ignore: an image that lacks the name or the tags that
-//! were asked for is noticed only when it is looked for.
+//! Finds settings that the chosen provider would ignore. Otherwise the user would notice only later that an image
+//! lacks the requested name or tags.
 
 use build_image_plugin_api::Description;
 
@@ -9,12 +9,11 @@ use crate::{
     settings::{Origin, Resolved},
 };
 
-/// Checks that the provider has a use for the name and the tags that were set. A flag asks for this build
-/// and is refused; a configuration file or the environment may serve several providers, so there it is
-/// a warning.
+/// Checks that the provider supports the name and the tags that are set. A flag applies to this build and is refused;
+/// a configuration file or the environment may serve several providers, so the check only warns.
 ///
 /// # Errors
-/// Every flag that the provider's description has no rules for.
+/// Every flag for which the provider's description has no rules.
 pub(super) fn check(
     platform: &str,
     said: &Description,
@@ -31,7 +30,7 @@ pub(super) fn check(
         ("CLOUD_IMAGE_NAME", said.image_name.is_some(), "image_name", name_hint),
         ("IMAGE_TAGS", said.tags.is_some(), "tags", "leave it out"),
     ] {
-        // An empty list asks for nothing.
+        // An empty list requests nothing.
         let asks = |list: Option<&Vec<serde_json::Value>>| list.is_none_or(|list| !list.is_empty());
         let given = settings.get(key).filter(|value| asks(value.json.as_array()));
         let Some(value) = given.filter(|_| !supported) else { continue };

@@ -1,4 +1,4 @@
-//! What a pass of the installer starts from: the kernel and an initrd with the tool's additions.
+//! Prepares the kernel and the initrd of an installer pass; the initrd gets the tool's additions.
 
 use std::{fs::File, io::copy, path::Path};
 
@@ -22,13 +22,13 @@ const CONFIG: &str = "/isolinux/isolinux.cfg";
 /// Largest `isolinux.cfg` that is read, in bytes.
 const CONFIG_LIMIT: u64 = 1 << 20;
 
-/// Whether an ISO has an installer's initrd.
+/// Checks that an ISO has an installer's initrd.
 pub(super) fn check_initrd(path: &Path) -> Result<()> {
     let refused = |error| not_accepted(path, error);
     Iso::open(path).map_err(refused)?.open_file(INITRD).map_err(refused).map(drop)
 }
 
-/// Kernel arguments of a pass, from an ISO's boot loader configuration.
+/// Returns the kernel arguments of a pass, from an ISO's boot loader configuration.
 fn arguments(iso: &Iso, pass: Pass) -> Result<String> {
     let path = iso.path();
     let config = iso.read(CONFIG, CONFIG_LIMIT).map_err(|error| not_accepted(path, error))?;
@@ -38,11 +38,11 @@ fn arguments(iso: &Iso, pass: Pass) -> Result<String> {
     })
 }
 
-/// Checks what an installation starts from: boot loader configuration, kernel and initrd of the base ISO.
-/// Reads no more than the configuration.
+/// Checks the boot files of an installation: boot loader configuration, kernel and initrd of the base ISO.
+/// Reads only the configuration.
 ///
 /// # Errors
-/// What the ISO lacks, or cannot be understood in it.
+/// What is missing on the ISO, or cannot be parsed.
 pub fn check_boot(iso: &Iso) -> Result<()> {
     arguments(iso, Pass::Rtm)?;
     for name in [KERNEL, INITRD] {
@@ -52,8 +52,8 @@ pub fn check_boot(iso: &Iso) -> Result<()> {
 }
 
 impl InstallContext<'_> {
-    /// Kernel and initrd of a pass. Kernel and arguments are the base ISO's in every pass; the initrd
-    /// is that of the ISO which is installed.
+    /// Returns kernel and initrd of a pass. Kernel and arguments always come from the base ISO; the initrd
+    /// comes from the ISO that is installed.
     pub(super) fn kernel(&self, pass: Pass) -> Result<Kernel> {
         let path = &self.installation.iso;
         let refused = |error| not_accepted(path, error);
@@ -74,7 +74,7 @@ impl InstallContext<'_> {
         Ok(Kernel { image, initrd, append })
     }
 
-    /// The initrd of an ISO with the additions of a pass.
+    /// Writes the initrd of an ISO with the additions of a pass.
     fn initrd(&self, iso: &Iso, pass: Pass) -> Result<std::path::PathBuf> {
         let path = self.work.join("initrd.img");
         let additions = additions(self.installation, self.platform, pass)?;
@@ -87,7 +87,7 @@ impl InstallContext<'_> {
     }
 }
 
-/// What a pass adds to the initrd. Contents of files are not read.
+/// The additions of a pass to the initrd. The contents of files are not read.
 pub(super) fn additions(
     installation: &Installation,
     platform: &str,
@@ -113,14 +113,14 @@ pub(super) fn additions(
     Ok(additions)
 }
 
-/// Memory a guest needs to unpack an initrd, in MiB. The packed and the unpacked one are there at the
-/// same time, and a kernel unpacks about three times what it was given.
+/// Returns the memory that a guest needs to unpack an initrd, in MiB. The packed and the unpacked initrd exist
+/// at the same time, and unpacking needs about three times the size of the packed one.
 fn memory_needed(written: Written) -> u64 {
     let unpacked = written.total.saturating_add(3 * written.base).saturating_add(written.added);
     written.total.saturating_mul(3).max(unpacked).div_ceil(1 << 20)
 }
 
-/// A guest with too little memory starts without the additions, or not at all.
+/// Refuses a guest with too little memory: it would start without the additions, or not at all.
 fn check_memory(written: Written, has: u64) -> Result<()> {
     let needs = memory_needed(written);
     if needs <= has {
@@ -150,9 +150,9 @@ mod tests {
         const MIB: u64 = 1 << 20;
         for (base, total, added, needs) in [
             (11, 11, 0, 44),
-            // Files that do not compress: seen to fail with 768 MiB and to work with 1024.
+            // Incompressible files: observed to fail with 768 MiB and to work with 1024.
             (26, 326, 300, 978),
-            // A file of zeros takes nothing packed and everything unpacked.
+            // A file of zeros needs memory only when it is unpacked.
             (11, 15, 4000, 4048),
         ] {
             let written = Written { base: base * MIB, total: total * MIB, added: added * MIB };

@@ -1,4 +1,4 @@
-//! Checks that an ISO is the one that was verified, whenever it is opened by its name again.
+//! Checks that an ISO is the verified one each time it is opened by its name.
 
 use std::path::Path;
 
@@ -10,17 +10,17 @@ use crate::{
     source::from_disk,
 };
 
-/// An ISO, and what its file was when it was verified.
+/// An ISO, and the stamp of its file from when it was verified.
 pub(super) struct Medium<'a> {
     pub(super) path: &'a Path,
     stamp: FileStamp,
 }
 
 impl<'a> Medium<'a> {
-    /// Takes the stamp from the digest that was verified; without one, the ISO is what it is now.
+    /// Uses the stamp of the verified digest; without a digest, the current stamp of the file.
     ///
     /// # Errors
-    /// When the file is not there.
+    /// When the file does not exist.
     pub(super) fn of(path: &'a Path, digest: Option<&FileDigest>) -> Result<Self> {
         let stamp = match digest {
             Some(digest) => digest.stamp(),
@@ -29,7 +29,7 @@ impl<'a> Medium<'a> {
         Ok(Self { path, stamp })
     }
 
-    /// Checks that the path still names that file, and that nothing was written to it.
+    /// Checks that the path still names the same, unmodified file.
     ///
     /// # Errors
     /// [`Stage::Source`] with what changed.

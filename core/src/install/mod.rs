@@ -1,10 +1,10 @@
-//! Installs an ISO onto a raw disk: the installer's pass, the hotfix's pass if there is one, then the
-//! first boot of the disk itself.
+//! Installs an ISO onto a raw disk: the installer's pass, the hotfix's pass if one is set, then the first boot
+//! of the disk itself.
 //!
 //! ```text
-//! boot.rs   kernel and initrd of a pass, the memory it needs      tree.rs  directories a user puts into the image
-//! pass.rs   one guest from start to end                            reuse.rs  disks that were installed before
-//! medium.rs an ISO that must stay as it was verified
+//! boot.rs   kernel and initrd of a pass, the memory it needs     tree.rs   injected files and directories
+//! pass.rs   one guest from start to power-off                    reuse.rs  reuse of installed disks
+//! medium.rs an ISO that must not change after verification
 //! ```
 
 mod boot;
@@ -34,39 +34,39 @@ use medium::Medium;
 use pass::{Failed, Ran, Run};
 pub use reuse::InstallFingerprint;
 
-/// What an installation works with.
+/// The parameters and services of an installation.
 pub struct InstallContext<'a> {
-    /// What to do.
+    /// What is installed.
     pub installation: &'a Installation,
     /// Provider.
     pub platform: &'a str,
-    /// Disk to make.
+    /// Path of the disk to create.
     pub disk: &'a Path,
-    /// Size of the disk, bytes.
+    /// Size of the disk, in bytes.
     pub size: u64,
     /// Directory for temporary files.
     pub work: &'a Path,
-    /// Directory the serial logs stay in.
+    /// Directory in which the serial logs are kept.
     pub logs: &'a Path,
-    /// qemu and how guests run on it.
+    /// The qemu that runs the guests.
     pub qemu: &'a Qemu,
     /// Acceleration.
     pub accel: &'a Verdict,
-    /// For telling.
+    /// Reports progress.
     pub reporter: &'a Reporter,
-    /// For stopping.
+    /// Reports cancellation.
     pub interrupt: &'a Interrupt,
 }
 
-/// Finds qemu; `given` is the program the user named.
+/// Finds qemu; `given` is the program that the user named.
 ///
 /// # Errors
-/// When there is none.
+/// When it is not found.
 pub fn find_qemu(given: Option<&Path>, environment: &Environment) -> Result<Qemu> {
     let found = Qemu::find(given, &environment.for_children());
     let qemu = found.map_err(|error| {
         let mut error = from_disk(Stage::Disk, error);
-        // One that was named must be where it was said to be.
+        // Installing packages does not help if the user named a program.
         if let Some(hint) = error.hint.as_mut().filter(|_| given.is_none()) {
             hint.push_str("; build-image doctor --install does it");
         }
@@ -78,10 +78,10 @@ pub fn find_qemu(given: Option<&Path>, environment: &Environment) -> Result<Qemu
     })
 }
 
-/// Decides how guests run: acceleration is proven, not assumed.
+/// Decides how guests run: acceleration is tested, not assumed.
 ///
 /// # Errors
-/// When the wanted acceleration does not work.
+/// When the requested acceleration does not work.
 pub fn choose_accel(wish: &str, qemu: &Qemu) -> Result<Verdict> {
     let disk = |error| from_disk(Stage::Disk, error);
     let wish: AccelWish = wish.parse().map_err(disk)?;
@@ -91,15 +91,15 @@ pub fn choose_accel(wish: &str, qemu: &Qemu) -> Result<Verdict> {
 }
 
 impl InstallContext<'_> {
-    /// Makes the disk.
+    /// Creates the disk.
     ///
     /// # Errors
-    /// What the ISO lacks, what the guest said, or what the file system refused.
+    /// What is missing on the ISO, the guest's failure, or an error of the file system.
     pub fn install(&self) -> Result<()> {
         let accel = self.accel.accel;
         match self.passes(accel) {
             Ok(()) => Ok(()),
-            // Probes came back, the real guest did not: seen on hosts with nested virtualization.
+            // The probes succeeded, the real guest did not: observed on hosts with nested virtualization.
             Err(failed) if failed.hung && accel == Accel::Kvm && self.may_choose() => {
                 self.qemu.distrust_kvm("an installing guest hung under kvm");
                 let text = format!("{}; starting again without kvm", failed.error.message);
@@ -110,7 +110,7 @@ impl InstallContext<'_> {
         }
     }
 
-    /// Whether the acceleration is this program's choice.
+    /// Returns whether this program may choose the acceleration.
     fn may_choose(&self) -> bool {
         self.installation.machine.accel == "auto"
     }
@@ -118,7 +118,7 @@ impl InstallContext<'_> {
     fn passes(&self, accel: Accel) -> Result<(), Failed> {
         let installation = self.installation;
         if let Some(hotfix) = &installation.hotfix {
-            // Found out before the long pass, not after it.
+            // Checked before the long pass, not after it.
             boot::check_initrd(&hotfix.path)?;
         }
         let base = Medium::of(&installation.iso, installation.iso_digest.as_ref())?;
@@ -131,7 +131,7 @@ impl InstallContext<'_> {
         self.installer(Pass::Rtm, accel, &base, kernel)?;
         if let Some(hotfix) = &hotfix {
             let kernel = self.kernel(Pass::Hotfix)?;
-            // Kernel and arguments are the base's.
+            // Kernel and arguments come from the base ISO.
             base.check()?;
             self.installer(Pass::Hotfix, accel, hotfix, kernel)?;
         }
@@ -163,7 +163,7 @@ impl InstallContext<'_> {
         Ok(())
     }
 
-    /// A pass of the installer.
+    /// Runs a pass of the installer.
     fn installer(
         &self,
         pass: Pass,
@@ -183,7 +183,7 @@ impl InstallContext<'_> {
             failure: &[pass.failure_marker()],
             wanted: None,
         };
-        // qemu opens the ISO by its name: before and after, that must be the file that was verified.
+        // qemu opens the ISO by its name: before and after, it must be the verified file.
         cdrom.check()?;
         let ran = self.run(&run, &machine);
         if !self.interrupt.is_set() {

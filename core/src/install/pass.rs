@@ -1,4 +1,4 @@
-//! One guest from start to end.
+//! Runs one guest from start to power-off.
 
 use std::{
     cell::Cell,
@@ -18,20 +18,20 @@ use crate::{
     source::from_disk,
 };
 
-/// Longest silence of a guest under kvm before it is tried without.
+/// Longest silence of a guest under kvm before it is tried without kvm.
 const KVM_SILENCE: Duration = Duration::from_secs(300);
-/// The same before its kernel has printed anything, which takes a second or two where kvm works.
+/// Longest silence before its kernel prints anything, which happens within a second or two where kvm works.
 const KVM_START: Duration = Duration::from_secs(18);
-/// Bytes of an initrd that a kernel which prints nothing meanwhile unpacks in a second, at the least.
+/// Minimum number of bytes of an initrd that a kernel unpacks per second; it prints nothing meanwhile.
 const UNPACKED_PER_SECOND: u64 = 16 << 20;
-/// After so many seconds without output, that is what is shown.
+/// Number of seconds without output after which the silence is shown.
 const QUIET: u64 = 5;
-/// The guest's disk must find so many bytes free on the host.
+/// Number of bytes that must stay free on the host for the guest's disk.
 const RESERVE: u64 = 32 << 20;
-/// So many bytes of a guest's lines go into the tool's own log; all of them are in the serial log.
+/// Maximum number of bytes of a guest's output in the tool's own log; the serial log contains all of it.
 const LOGGED: usize = 4 << 20;
 
-/// Why a pass failed, and whether the guest just hung.
+/// Why a pass failed, and whether the guest hung.
 pub(super) struct Failed {
     pub(super) error: Error,
     pub(super) hung: bool,
@@ -43,34 +43,34 @@ impl From<Error> for Failed {
     }
 }
 
-/// What a pass is called, and the words that decide it.
+/// The name of a pass, and the texts that decide its result.
 pub(super) struct Run<'a> {
-    /// For people.
+    /// Its name for display.
     pub(super) what: &'a str,
     /// Name of its serial log.
     pub(super) log: &'a str,
-    /// All of these must be printed.
+    /// All of these texts must be printed.
     pub(super) success: &'a [&'a str],
-    /// Any of these ends it.
+    /// Any of these texts ends the pass.
     pub(super) failure: &'a [&'a str],
-    /// Should be printed; the caller decides what it means when it is not.
+    /// A text that should be printed; the caller decides what its absence means.
     pub(super) wanted: Option<&'a str>,
 }
 
-/// A guest that did what it was started for.
+/// A guest that succeeded.
 pub(super) struct Ran {
-    /// From start to power-off.
+    /// Time from start to power-off.
     pub(super) took: Duration,
-    /// Whether the wanted words were printed, or none were wanted.
+    /// Whether the wanted text was printed, or none was wanted.
     pub(super) wanted: bool,
 }
 
 impl InstallContext<'_> {
-    /// Runs a guest to its end.
+    /// Runs a guest until it ends.
     pub(super) fn run(&self, run: &Run<'_>, machine: &Machine) -> Result<Ran, Failed> {
         let (what, log) = (run.what, self.logs.join(run.log));
         tracing::info!(pass = what, log = %log.display(), "starting {}", self.qemu.command_line(machine));
-        // A guest that kvm does not really run says nothing at all; do not wait for it as for a slow one.
+        // A guest that kvm does not really run prints nothing at all; it is not given the time of a slow guest.
         let unsure = machine.accel == Accel::Kvm && self.may_choose();
         let silence = self.installation.machine.silence;
         let silence = if unsure { silence.min(KVM_SILENCE) } else { silence };
@@ -98,7 +98,7 @@ impl InstallContext<'_> {
                 heard.line();
                 self.reporter.alive(line);
             },
-            // Asked several times a second, so that an old line is not shown as if it were new.
+            // Called several times a second, so that an old line is not shown as if it were new.
             cancelled: &|| {
                 if let Some(seconds) = heard.news() {
                     self.reporter.alive(&format!("no output for {seconds} s"));
@@ -109,7 +109,7 @@ impl InstallContext<'_> {
         let outcome = self.qemu.run(machine, options);
         self.reporter.clear();
         outcome.map(|outcome| Ran { took: outcome.duration, wanted }).map_err(|error| {
-            // One that talks until its time is over is slow, and slower without kvm.
+            // A guest that prints until its time limit is slow, and slower without kvm.
             let over = begun.elapsed() >= self.installation.machine.total;
             let hung = error.kind() == Kind::Timeout && !over;
             let mut error = from_disk(Stage::Disk, error);
@@ -120,9 +120,9 @@ impl InstallContext<'_> {
     }
 }
 
-/// How long a guest has printed nothing.
+/// Measures how long a guest has printed nothing.
 struct Silence {
-    /// When the last line came.
+    /// Time of the last line.
     since: Cell<Instant>,
     /// Seconds that were shown last.
     shown: Cell<u64>,
@@ -138,14 +138,14 @@ impl Silence {
         self.shown.set(0);
     }
 
-    /// The seconds, when they are worth showing and others than those shown last.
+    /// Returns the seconds if they are worth showing and differ from those shown last.
     fn news(&self) -> Option<u64> {
         let seconds = self.since.get().elapsed().as_secs();
         (seconds >= QUIET && self.shown.replace(seconds) != seconds).then_some(seconds)
     }
 }
 
-/// How long a kernel that is started with this initrd may print nothing under a kvm that works.
+/// Returns how long a kernel with this initrd may print nothing under a working kvm.
 fn start(initrd: &Path) -> Duration {
     let bytes = fs::metadata(initrd).map_or(0, |file| file.len());
     KVM_START + Duration::from_secs(bytes / UNPACKED_PER_SECOND)
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silence_is_news_once_a_second_after_a_while_and_over_with_a_line() {
+    fn silence_is_reported_once_a_second_after_a_while_and_ends_with_a_line() {
         let silence = Silence::new();
         let quiet_for = |seconds| {
             let since = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();

@@ -1,5 +1,4 @@
-//! When an installed disk may be used again: everything it was made of is the same, byte for byte, and
-//! so is the disk.
+//! Decides whether an installed disk can be reused: all its inputs are the same, byte for byte, and so is the disk.
 
 use std::{fs, io, ops::ControlFlow, path::Path};
 
@@ -20,26 +19,26 @@ use crate::{
 
 /// Name of the file in the artifacts directory.
 const FILE: &str = "reuse.json";
-/// Bytes of the disk that are looked at together; those that are all zero do not count.
+/// Size of the blocks in which the disk is hashed, in bytes; sectors that are all zero do not count.
 const CLUSTER: usize = 64 << 10;
 
-/// What a disk was made of, and what it is.
+/// The digests of a disk and of its inputs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstallFingerprint {
-    /// SHA-256 of everything that went into the disk.
+    /// SHA-256 of all inputs of the disk.
     inputs: String,
-    /// SHA-256 of the disk's data and their places.
+    /// SHA-256 of the disk's data and their offsets.
     disk: String,
-    /// Size of the disk, bytes.
+    /// Size of the disk, in bytes.
     size: u64,
 }
 
 impl InstallFingerprint {
-    /// What went into a disk of `size` bytes: the ISOs, the additions to their initrds, this version of the
-    /// tool. `going_on` is asked again and again.
+    /// Hashes the inputs of a disk of `size` bytes: the ISOs, the additions to their initrds, the version of
+    /// this tool. `going_on` is called repeatedly.
     ///
     /// # Errors
-    /// What cannot be read, and [`Stage::Interrupted`].
+    /// Files that cannot be read, and [`Stage::Interrupted`].
     pub fn inputs(
         installation: &Installation,
         platform: &str,
@@ -69,7 +68,7 @@ impl InstallFingerprint {
         Ok(sum.finish())
     }
 
-    /// A disk that was just made of these inputs.
+    /// Creates the fingerprint of a disk that was just installed from these inputs.
     ///
     /// # Errors
     /// When the disk cannot be read.
@@ -78,8 +77,8 @@ impl InstallFingerprint {
         Ok(Self { inputs, disk, size })
     }
 
-    /// Why others could have changed the disk in this directory, or what is written about it; nothing when neither
-    /// is there.
+    /// Returns why others could have changed the disk in this directory, or its fingerprint; `None` also when
+    /// neither exists.
     #[must_use]
     pub fn doubt(directory: &Path, disk: &Path) -> Option<String> {
         let record = directory.join(FILE);
@@ -90,10 +89,10 @@ impl InstallFingerprint {
         })
     }
 
-    /// Whether the disk in this directory was made of these inputs and is still the same.
+    /// Returns whether the disk in this directory was made from these inputs and is unchanged.
     ///
     /// # Errors
-    /// When the disk is there and cannot be read.
+    /// When the disk exists and cannot be read.
     pub fn is_in(
         directory: &Path,
         disk: &Path,
@@ -108,7 +107,7 @@ impl InstallFingerprint {
         Ok(content(disk, going_on)? == (made.disk, made.size))
     }
 
-    /// Writes it down.
+    /// Writes the fingerprint.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -121,7 +120,7 @@ impl InstallFingerprint {
     }
 }
 
-/// A sum of several things, each with its length, so that nothing can be moved from one to the next.
+/// A hash of several items, each with its length, so that bytes cannot be moved from one item to the next.
 struct Sum<'a> {
     hash: Sha256,
     going_on: &'a dyn Fn() -> ControlFlow<()>,
@@ -137,7 +136,7 @@ impl Sum<'_> {
         self.hash.update(bytes);
     }
 
-    /// A file by its SHA-256; `known` is the one it had when it was read before.
+    /// Adds a file by its SHA-256; `known` is the digest from an earlier read.
     fn file(&mut self, path: &Path, known: Option<&FileDigest>) -> Result<()> {
         if let Some(sha256) = known.and_then(|known| known.still_of(path)) {
             self.bytes(sha256);
@@ -154,7 +153,7 @@ impl Sum<'_> {
     }
 }
 
-/// Digest of a raw disk's data, wherever the file has holes, and its size.
+/// Returns the digest of a raw disk's data, independent of holes in the file, and its size.
 fn content(disk: &Path, going_on: &dyn Fn() -> ControlFlow<()>) -> Result<(String, u64)> {
     let failed = |error| from_disk(Stage::Disk, error);
     let disk = GuestReader::open_raw(disk).map_err(failed)?;
@@ -162,7 +161,7 @@ fn content(disk: &Path, going_on: &dyn Fn() -> ControlFlow<()>) -> Result<(Strin
     let mut offset = 0;
     while let Some(extent) = disk.extent_at(offset).map_err(failed)? {
         interrupted(going_on())?;
-        // Pieces start at multiples of a cluster, so that holes do not change where data are cut.
+        // Blocks start at multiples of a cluster, so that holes do not change where data are split.
         let rest = buffer.len() as u64 - offset % CLUSTER as u64;
         if extent.zero {
             offset += extent.len;
@@ -179,7 +178,7 @@ fn content(disk: &Path, going_on: &dyn Fn() -> ControlFlow<()>) -> Result<(Strin
     Ok((hex(&hash.finalize()), disk.virtual_size()))
 }
 
-/// Sectors that hold data, with their places.
+/// Returns the sectors that hold data, with their offsets.
 fn nonzero(data: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     data.chunks(512)
         .enumerate()
@@ -252,13 +251,13 @@ mod tests {
         };
         let read = sum(None);
         assert_eq!(sum(known.as_ref()), read);
-        // Known, so that it is not read: a digest nobody would get by reading.
+        // The digest is known, so the file is not read: reading would not give this digest.
         let wrong = FileDigest::of(
             &digests_of_file(&other, &[Algorithm::Sha256], &mut |_| go()).unwrap(),
             &before,
         );
         assert_ne!(sum(wrong.as_ref()), read);
-        // Other bytes in another file, whose modification time is the same: it is read again.
+        // Other bytes in another file with the same modification time: it is read again.
         fs::rename(&other, &path).unwrap();
         let file = File::options().write(true).open(&path).unwrap();
         file.set_modified(before.modified().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Files and directories a user puts into the image, as members of an initrd. Contents are not read here.
+//! Adds a user's files and directories to an initrd. Contents are not read here.
 
 use std::{
     ffi::OsStr,
@@ -12,14 +12,14 @@ use build_image_disk::initrd::{Addition, Content};
 
 use crate::error::{Error, Result, Stage};
 
-/// Adds a file or a tree with its modes. What the user named is followed when it is a link; links
+/// Adds a file or a tree with its modes. If the path that the user named is a link, it is followed; links
 /// inside a named directory stay links.
 pub(super) fn add(additions: &mut Vec<Addition>, path: String, source: &Path) -> Result<()> {
     let metadata = source.metadata().map_err(|error| unreadable(source, &error))?;
     add_one(additions, path, source, &metadata, 0)
 }
 
-/// `depth` counts the directories between the named one and this.
+/// `depth` counts the directories between the named one and this one.
 fn add_one(
     additions: &mut Vec<Addition>,
     path: String,
@@ -59,8 +59,7 @@ fn add_one(
     Ok(())
 }
 
-/// Whether a link's target lies above the named directory. An absolute one is meant as the installed
-/// system will see it.
+/// Returns whether a link's target is above the named directory. An absolute target refers to the installed system.
 fn leaves(target: &Path, depth: usize) -> bool {
     let mut level = depth.saturating_sub(1);
     for part in target.components() {
@@ -98,7 +97,7 @@ fn unreadable(source: &Path, error: &io::Error) -> Error {
         .hint("check that the file is there and may be read")
 }
 
-/// Names go into the image as they are; one that is no UTF-8 would be changed on the way.
+/// Converts a name to UTF-8. Names are stored unchanged; a name that is not UTF-8 would be changed.
 fn utf8(name: &OsStr, source: &Path) -> Result<String> {
     let text = format!("`{name:?}` is not UTF-8");
     name.to_str().map(str::to_owned).ok_or_else(|| refused(source, &text, "rename it"))
@@ -130,13 +129,13 @@ mod tests {
         assert_eq!(paths[1], ("src/.hidden file", 0o640));
         assert!(matches!(&additions[2].content, Content::Symlink(target) if target == "/nowhere"));
         assert_eq!(paths[4], ("src/sub/up", 0o777));
-        // What was named itself is followed.
+        // The named path itself is followed.
         symlink(&tree, directory.path().join("named")).unwrap();
         assert_eq!(added(&directory.path().join("named")).unwrap().len(), additions.len());
     }
 
     #[test]
-    fn what_no_image_can_hold_is_named() {
+    fn files_that_no_image_can_hold_are_reported() {
         let directory = tempfile::tempdir().unwrap();
         let case = |name: &str| {
             let tree = directory.path().join(name);

@@ -1,4 +1,4 @@
-//! Defines what a line of the journal says.
+//! Defines the entries of the journal, one per line.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::HostId;
 use crate::publication::PublishedFile;
 
-/// What a line says.
+/// An entry of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Entry {
@@ -19,42 +19,42 @@ pub enum Entry {
         run_id: String,
         /// Version of this tool.
         tool: String,
-        /// Provider.
+        /// Name of the provider.
         platform: String,
-        /// File of the plugin.
+        /// Path of the plugin's file.
         #[serde(default)]
         plugin: String,
         /// SHA-256 of that file.
         #[serde(default)]
         sha256: String,
-        /// The provider's settings without secrets: what removing leftovers needs.
+        /// The provider's settings without secrets, for the removal of leftovers.
         #[serde(default)]
         settings: Value,
-        /// The command line without secrets, in one spelling: what resuming needs.
+        /// The command line without secrets, normalised, for a resume.
         #[serde(default)]
         words: Vec<String>,
         /// Working directory of the command.
         #[serde(default, rename = "folder")]
         working_directory: String,
-        /// The settings that decide what is built, in one spelling: a resumed run keeps them.
+        /// The settings that decide what is built, normalised; a resumed run keeps them.
         #[serde(default)]
         shape: BTreeMap<String, String>,
-        /// Whether the inputs were still to be fetched: `InputsKnown` says what became of it.
+        /// Whether the inputs still had to be fetched; `InputsKnown` records the result.
         #[serde(default)]
         provisional: bool,
-        /// What the provider's steps receive, as far as it was known before the inputs were fetched.
+        /// The parameters of the provider's steps, as far as they were known before the inputs were fetched.
         #[serde(default)]
         build: Box<Build>,
         /// Directory of the build's files, when it needs one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         artifacts: Option<PathBuf>,
-        /// Where the process works.
+        /// The host of the process.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         host: Option<HostId>,
     },
-    /// The inputs are known, and with them what the provider's steps receive.
+    /// The inputs are known, and with them the parameters of the provider's steps.
     InputsKnown {
-        /// What the provider's steps receive.
+        /// The parameters of the provider's steps.
         build: Box<Build>,
         /// Directory of the build's files, when it needs one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,42 +69,41 @@ pub enum Entry {
         /// The provider's settings without secrets.
         #[serde(default)]
         settings: Value,
-        /// Where the process works.
+        /// The host of the process.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         host: Option<HostId>,
     },
-    /// The user believes what the lines before say, though this user's key did not sign them.
+    /// The user trusts the preceding lines, although this user's key did not sign them.
     RunAdopted {
         /// Version of this tool.
         tool: String,
     },
     /// A step begins.
     StepStarted {
-        /// Which.
+        /// Name of the step.
         step: String,
     },
     /// A step is done.
     StepDone {
-        /// Which.
+        /// Name of the step.
         step: String,
-        /// What later steps need of it.
+        /// The facts of the step that later steps need.
         facts: Value,
     },
     /// A provider's resource changed.
     Resource {
-        /// How.
+        /// The change.
         event: Event,
     },
-    /// The image is finished: what it consists of is the user's from now on. What follows is finished, never
-    /// undone.
+    /// The image is finished: its parts belong to the user from now on. What follows is finished, never undone.
     ProductsReleased {
-        /// Files in the run's staging directory that get their names in IMAGE_DIR.
+        /// Files in the run's staging directory that are given their names in IMAGE_DIR.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         files: Vec<PublishedFile>,
     },
-    /// A provider keeps a document.
+    /// A provider stores a checkpoint.
     Checkpoint {
-        /// Under which key.
+        /// Its key.
         key: String,
         /// The document.
         document: Value,

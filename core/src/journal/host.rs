@@ -1,4 +1,4 @@
-//! Says on which host a process of a run works: locks of a shared file system may not reach from host to host.
+//! Identifies the host of a process: locks of a shared file system may not work across hosts.
 
 use std::fs;
 
@@ -6,29 +6,29 @@ use serde::{Deserialize, Serialize};
 
 /// Name of this host, as the process sees it.
 const NAME: &str = "/proc/sys/kernel/hostname";
-/// Changes when the kernel starts; containers of one host have the same.
+/// Changes at every boot of the kernel; the containers of one host share it.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
-/// A host, from one start to the next.
+/// A host, from one boot to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HostId {
     /// Its name.
     pub name: String,
-    /// The identifier of its kernel's start.
+    /// The boot id of its kernel.
     pub boot: String,
 }
 
 impl HostId {
-    /// The host of this process.
+    /// Returns the host of this process.
     #[must_use]
     pub fn of_this() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         Self { name: read(NAME), boot: read(BOOT) }
     }
 
-    /// Whether it is another host than this one. A host that was started again keeps its name, and a container that
-    /// was created again is on the same kernel.
+    /// Returns whether it is another host than this one: both the name and the boot id differ. A rebooted host keeps
+    /// its name, and a recreated container runs on the same kernel.
     #[must_use]
     pub fn is_another(&self) -> bool {
         let here = Self::of_this();
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_another_when_neither_its_name_nor_its_start_is_known_here() {
+    fn a_host_is_another_when_its_name_and_boot_id_both_differ() {
         let here = HostId::of_this();
         assert!(!here.name.is_empty() && !here.boot.is_empty(), "{here:?}");
         let other = |name: &str, boot: &str| HostId { name: name.into(), boot: boot.into() };

@@ -1,5 +1,5 @@
-//! The user's key, under which lines of journals are signed. It is kept outside of every tree that others send or
-//! share: what was not written by this user, on this host, does not verify.
+//! Manages the user's key, which signs the lines of journals. It is stored outside of every directory that others may
+//! send or share: a line that was not written by this user, on this host, does not verify.
 
 use std::{
     fs::{self, DirBuilder},
@@ -19,46 +19,47 @@ use crate::{
     trust::{doubt_of_file, doubt_of_path, doubt_of_way, has_other_readers, open_regular, way},
 };
 
-/// Setting that names the file.
+/// Setting that names the file of the key.
 pub(crate) const SETTING: &str = "JOURNAL_KEY_FILE";
-/// Name of the file below the user's state directory.
+/// Path of the file below the user's state directory.
 const FILE: &str = "build-image/journal.key";
-/// Least and most bytes of a key.
+/// Minimum and maximum length of a key, bytes.
 const LENGTHS: std::ops::RangeInclusive<usize> = 32..=4096;
-/// What is signed is a line of a journal, version 1, and nothing else that this key might sign one day.
+/// Domain separation: a signature is valid for a line of a journal, version 1, and for no other data that this key
+/// may sign in the future.
 const PURPOSE: &[u8] = b"build-image journal 1\0";
 
-/// A key, or why there is none.
+/// A key, or why it is missing.
 pub struct Key {
     secret: std::result::Result<Zeroizing<Vec<u8>>, String>,
 }
 
-/// Says whether there is one, never what it is.
+/// Prints whether the key exists, never its value.
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Key").field("known", &self.secret.is_ok()).finish()
     }
 }
 
-/// Where the key is.
+/// The location of the key.
 struct Place {
     path: PathBuf,
-    /// Whether a setting names it: then it must be usable.
+    /// Whether a setting names it: it must then be usable.
     named: bool,
 }
 
 impl Key {
-    /// The key of this user, made when there is none yet: the file JOURNAL_KEY_FILE names, else
-    /// `build-image/journal.key` in `$XDG_STATE_HOME` or `~/.local/state`. Without a home directory of this user
-    /// the key is missing; journals are then not signed, and not trusted later.
+    /// Returns the key of this user, and creates it when it does not exist: the file JOURNAL_KEY_FILE names, else
+    /// `build-image/journal.key` in `$XDG_STATE_HOME` or `~/.local/state`. Without a home directory of this user the
+    /// key is missing; journals are then not signed, and not trusted later.
     ///
     /// # Errors
-    /// When others may read or change the file, or the one that a setting names cannot be used.
+    /// When others can read or change the file, or a setting names a file that cannot be used.
     pub fn of(settings: &Resolved, environment: &Environment) -> Result<Self> {
         Self::at(place(settings, environment), true)
     }
 
-    /// As [`Key::of`], but none is made.
+    /// As [`Key::of`], but does not create a key.
     ///
     /// # Errors
     /// As [`Key::of`].
@@ -103,17 +104,17 @@ impl Key {
         Self { secret: Err(why) }
     }
 
-    /// Why lines cannot be signed.
+    /// Returns why lines cannot be signed.
     pub(super) fn missing(&self) -> Option<&str> {
         self.secret.as_ref().err().map(String::as_str)
     }
 
-    /// The signature of a line, hexadecimal; `before` has digested everything before it.
+    /// Returns the signature of a line, hexadecimal; `before` is the digest of everything before it.
     pub(super) fn sign(&self, before: &Sha256, line: &[u8]) -> Option<String> {
         Some(hex(&self.mac(before, line)?.finalize().into_bytes()))
     }
 
-    /// Why a line is not one of this user.
+    /// Returns why a line is not signed by this user.
     pub(super) fn doubt(&self, before: &Sha256, line: &[u8], said: Option<&str>) -> Option<String> {
         let Some(said) = said else { return Some("it is not signed".to_owned()) };
         if let Err(why) = &self.secret {
@@ -139,15 +140,15 @@ impl Key {
         Some(mac)
     }
 
-    /// The signature of a document other than a journal, hexadecimal; nothing without a key. The purpose, which ends
-    /// with a zero byte, keeps documents of different kinds apart.
+    /// Returns the signature of a document other than a journal, hexadecimal; `None` without a key. The purpose,
+    /// which ends with a zero byte, separates the kinds of documents.
     pub(crate) fn seal(&self, purpose: &[u8], document: &[u8]) -> Option<String> {
         let mut mac = self.begun(purpose)?;
         mac.update(document);
         Some(hex(&mac.finalize().into_bytes()))
     }
 
-    /// Whether a signature made by [`Key::seal`] is this user's.
+    /// Returns whether a signature made by [`Key::seal`] is this user's.
     pub(crate) fn verifies(&self, purpose: &[u8], document: &[u8], seal: &str) -> bool {
         self.begun(purpose).zip(bytes(seal)).is_some_and(|(mut mac, seal)| {
             mac.update(document);
@@ -155,7 +156,7 @@ impl Key {
         })
     }
 
-    /// A key for tests.
+    /// Creates a key for tests.
     #[cfg(test)]
     pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
         Self { secret: Ok(bytes.to_vec().into()) }
@@ -184,9 +185,9 @@ fn place(settings: &Resolved, environment: &Environment) -> Option<Place> {
 
 enum Opened {
     Key(Zeroizing<Vec<u8>>),
-    /// Others may read or change the file: why, and what to do.
+    /// Others can read or change the file: why, and a hint.
     Refused(String, String),
-    /// Others may change which file this is.
+    /// Others can replace the file at this path.
     Elsewhere(String),
 }
 
@@ -197,7 +198,7 @@ fn find_or_make(path: &Path) -> io::Result<Opened> {
     }
     let directory = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    // Others must not read what is written there: looked at before a secret is.
+    // The directory is checked before a secret is written: others must not be able to read it there.
     let way = way(directory)?;
     let doubt = match doubt_of_way(&way)? {
         None => doubt_of_path(&way.real)?,
@@ -206,7 +207,8 @@ fn find_or_make(path: &Path) -> io::Result<Opened> {
     if let Some(doubt) = doubt {
         return Ok(Opened::Elsewhere(doubt.to_string()));
     }
-    // Readable by its owner only. Another process may be as far: the first one that gives its file the name wins.
+    // Only its owner can read the file. Another process may create a key at the same time: the first one to rename
+    // its file wins.
     let text =
         random::characters(random::HEX, 64).map_err(|error| io::Error::other(error.message))?;
     let mut file = tempfile::Builder::new().prefix(".journal.key.").tempfile_in(directory)?;
@@ -266,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_that_begin_at_once_agree_on_a_key() {
+    fn concurrent_processes_agree_on_a_key() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("state/build-image/journal.key");
         let made: Vec<String> = std::thread::scope(|scope| {

@@ -1,16 +1,16 @@
-//! The lines of a journal: JSON objects, one per line, each with a checksum as its last member.
+//! Parses and formats the lines of a journal: JSON objects, one per line, each with a checksum as its last member.
 //!
 //! ```text
 //! {"time":"2026-11-22T07:30:00Z","what":"step_started","step":"upload","mac":"5d41…","sum":"9f86d081884c7d65"}
 //! ```
 //!
-//! `sum` is the beginning of the SHA-256 of the line without it (that is, without `,"sum":"…"`). Members and
-//! kinds of lines that nobody knows are left alone, so that an older tool reads what a newer one wrote; a
-//! line without a sum is one of a tool that wrote none.
+//! `sum` is the beginning of the SHA-256 of the line without it (that is, without `,"sum":"…"`). Unknown members and
+//! kinds of lines are ignored, so that an older tool can read the journal of a newer one; a line without a sum was
+//! written by a tool that wrote none.
 //!
 //! `mac` is the HMAC-SHA-256, under the user's key, of the SHA-256 of all bytes before the line, then the line without
-//! both members. So the last line vouches for the whole file: lines cannot be changed, reordered or moved to another
-//! journal. A line without it is one of a tool, or of a user, without a key.
+//! both members. So the last line authenticates the whole file: lines cannot be changed, reordered or moved to another
+//! journal. A line without it was written by a tool, or for a user, without a key.
 
 use std::path::Path;
 
@@ -20,15 +20,15 @@ use sha2::{Digest as _, Sha256};
 use super::{Entry, Key};
 use crate::error::{Error, Result, Stage};
 
-/// Digits of a checksum: 64 bits find every slip of a disk. Who forged a line is found by its signature.
+/// Digits of a checksum: 64 bits detect every accidental change. A forged line is detected by its signature.
 const DIGITS: usize = 16;
-/// What stands before the digits.
+/// Prefix of the digits.
 const SUM: &[u8] = b",\"sum\":\"";
-/// What stands before the digits of a signature.
+/// Prefix of the digits of a signature.
 const MAC: &[u8] = b",\"mac\":\"";
 /// Digits of a signature.
 const MAC_DIGITS: usize = 64;
-/// What stands behind them.
+/// Suffix of the digits.
 const END: &[u8] = b"\"}";
 
 #[derive(Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// The line as it is written, with its end; `before` has digested everything before it.
+    /// Returns the line as written, with its line end; `before` is the digest of everything before it.
     pub(super) fn text(&self, key: &Key, before: &Sha256) -> Result<String> {
         let mut text = serde_json::to_string(self).map_err(|error| {
             Error::new(Stage::Bug, "a journal line cannot be written").caused_by(&error)
@@ -54,7 +54,7 @@ impl Line {
         Ok(text)
     }
 
-    /// Reads a line, without its end.
+    /// Parses a line, without its line end.
     fn read(line: &[u8]) -> Result<Self, String> {
         let (text, sum) = split(line);
         if let Some(sum) = sum
@@ -66,12 +66,12 @@ impl Line {
     }
 }
 
-/// A line without its checksum, and the checksum if it has one.
+/// Returns a line without its checksum, and the checksum if it has one.
 fn split(line: &[u8]) -> (Vec<u8>, Option<String>) {
     without(line, SUM, DIGITS)
 }
 
-/// A line without its last member, and that member's digits, when it is this one.
+/// Returns a line without its last member, and that member's digits, if the member has this name.
 fn without(line: &[u8], name: &[u8], digits: usize) -> (Vec<u8>, Option<String>) {
     let tail = name.len() + digits + END.len();
     let parts = line.split_at_checked(line.len().saturating_sub(tail));
@@ -84,7 +84,7 @@ fn without(line: &[u8], name: &[u8], digits: usize) -> (Vec<u8>, Option<String>)
     }
 }
 
-/// The signature of a journal's last line, and what it is of.
+/// The signature of a journal's last line, and the signed data.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seal {
     before: Sha256,
@@ -99,7 +99,7 @@ impl Seal {
         Self { before, text, mac }
     }
 
-    /// Why the line does not vouch for the journal.
+    /// Returns why the signature does not authenticate the journal.
     pub(super) fn doubt(&self, key: &Key) -> Option<String> {
         key.doubt(&self.before, &self.text, self.mac.as_deref())
     }
@@ -111,24 +111,24 @@ fn checksum(text: &[u8]) -> String {
     digits[..DIGITS].to_owned()
 }
 
-/// What a journal's text holds.
+/// The parsed content of a journal.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) entries: Vec<Entry>,
-    /// Time of the first line and of the last.
+    /// Time of the first and of the last line.
     pub(super) times: Option<(String, String)>,
-    /// Bytes up to the end of the last whole line; what follows was never finished.
+    /// Bytes up to the end of the last complete line; the rest is incomplete.
     pub(super) whole: usize,
-    /// The first line that cannot be believed.
+    /// The error for the first damaged line.
     pub(super) damage: Option<Error>,
-    /// The signature of the last line; nothing when there is no line.
+    /// The signature of the last line; `None` when no line exists.
     pub(super) seal: Option<Seal>,
-    /// Has digested the whole lines.
+    /// Digest of the complete lines.
     pub(super) digest: Sha256,
 }
 
-/// Reads a journal. Whatever follows the last line end was torn when its process was killed, or is what a
-/// power cut left: nothing was done yet that it would tell of.
+/// Reads a journal. Data after the last line end was torn when its process was killed, or is left by a power cut:
+/// nothing that it announces was done yet.
 pub(super) fn read(text: &[u8], path: &Path) -> Contents {
     let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
     let mut contents = Contents { whole, ..Contents::default() };

@@ -1,14 +1,14 @@
-//! The run's journal: what was started, what is done, and every resource a provider creates, written
-//! down before it is created. Append-only JSON lines, each with a signature and a checksum, on disk before `append`
+//! Writes the run's journal: the steps that were started and finished, and every resource of a provider, recorded
+//! before it is created. Append-only JSON lines, each with a signature and a checksum, on disk before `append`
 //! returns.
 //!
 //! ```text
-//! entry.rs  what a line says                   line.rs      text, signature, checksum, what is torn or damaged
-//! key.rs    the user's key, which signs lines  standing.rs  whether a journal is believed
-//! host.rs   on which host a process works      trial.rs     tests end the process at a line
+//! entry.rs  the entries                        line.rs      text, signature, checksum; torn and damaged lines
+//! key.rs    the user's key, which signs lines  standing.rs  whether a journal is trusted
+//! host.rs   the host of a process              crash_point.rs  crash points for tests
 //! ```
 //!
-//! State on the server is the truth; the journal is how to find it again.
+//! The state on the server is authoritative; the journal is needed to find it again.
 
 mod entry;
 mod host;
@@ -16,7 +16,7 @@ mod key;
 mod line;
 mod standing;
 #[cfg(debug_assertions)]
-mod trial;
+mod crash_point;
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -49,36 +49,36 @@ pub struct Journal {
     file: File,
     path: PathBuf,
     entries: Vec<Entry>,
-    /// Bytes of whole lines; what follows them is torn.
+    /// Bytes of complete lines; the rest is torn.
     whole: u64,
-    /// Has digested them.
+    /// Their digest.
     digest: Sha256,
     key: Arc<Key>,
     #[cfg(debug_assertions)]
-    trial: trial::CrashPoint,
+    crash_point: crash_point::CrashPoint,
 }
 
-/// A journal that somebody looks into.
+/// A journal as it was read, without a lock.
 #[derive(Debug)]
 pub struct JournalSnapshot {
-    /// What its lines say, but damaged ones.
+    /// Its entries, without damaged lines.
     pub entries: Vec<Entry>,
-    /// Time of the first line and of the last; RFC 3339.
+    /// Time of the first and of the last line; RFC 3339.
     pub times: (String, String),
-    /// Whether a process is at work with it.
+    /// Whether a process uses it.
     pub in_use: bool,
-    /// Whether the lock that says so could be examined; some file systems have none.
+    /// Whether its lock could be examined; some file systems do not support locks.
     pub has_lock: bool,
-    /// Why it cannot be read in whole, if that is so.
+    /// Why it cannot be read completely, if that is the case.
     pub damage: Option<Error>,
     path: PathBuf,
     seal: Option<Seal>,
-    /// Why others could have changed it.
+    /// Why others could have changed it, if they could.
     doubt: Option<String>,
 }
 
 impl JournalSnapshot {
-    /// Whether this user wrote it, and nobody else could have changed it.
+    /// Returns whether it is trusted: this user wrote it, and no other user could have changed it.
     #[must_use]
     pub fn standing(&self, key: &Key) -> Standing {
         standing::of(&self.path, &self.entries, self.seal.as_ref(), self.doubt.as_deref(), key)
@@ -86,14 +86,14 @@ impl JournalSnapshot {
 }
 
 impl Journal {
-    /// Opens the journal in a directory, making both when they do not exist.
+    /// Opens the journal in a directory; creates both when they do not exist.
     ///
     /// # Errors
     /// When it cannot be written, another process uses it, a line is damaged, or it is not this user's.
     pub fn open(directory: &Path, key: &Arc<Key>) -> Result<Self> {
         let (journal, standing, torn) = Self::take(directory, key)?;
         match standing {
-            // What does not say anything yet is begun wherever the user wants.
+            // An empty journal may be anywhere the user wants.
             Standing::Untrusted { reason, .. } if !journal.is_fresh() => {
                 Err(refused(directory, &reason))
             }
@@ -101,10 +101,10 @@ impl Journal {
         }
     }
 
-    /// Opens a journal that is not this user's, and makes it so: the user has seen what it says.
+    /// Opens a journal of another user, and signs it with this user's key: the user has seen its content.
     ///
     /// # Errors
-    /// As [`Journal::open`]; also without a key, and when others may change what it says at any time.
+    /// As [`Journal::open`]; also without a key, and when others can change its content at any time.
     pub fn adopt(directory: &Path, key: &Arc<Key>) -> Result<Self> {
         if let Some(why) = key.missing() {
             return Err(standing::cannot_sign(&directory.join(FILE), why));
@@ -120,7 +120,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Cuts off what follows the whole lines.
+    /// Truncates the file after the complete lines.
     fn without(self, torn: bool) -> Result<Self> {
         if torn {
             self.file.set_len(self.whole).map_err(|error| failed(&self.path, &error))?;
@@ -128,7 +128,7 @@ impl Journal {
         Ok(self)
     }
 
-    /// Locks and reads a journal; whether something torn follows its whole lines.
+    /// Locks and reads a journal; returns also whether a torn line follows its complete lines.
     fn take(directory: &Path, key: &Arc<Key>) -> Result<(Self, Standing, bool)> {
         let path = directory.join(FILE);
         let file = loop {
@@ -136,7 +136,7 @@ impl Journal {
             let mut options = OpenOptions::new();
             options.read(true).append(true).create(true).mode(0o600);
             let file = match open_unlinked(&mut options, &path) {
-                // Somebody cleans up and took the new directory for one that was left empty.
+                // A clean-up removed the new directory because it was still empty.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 opened => opened.map_err(|error| failed(&path, &error))?,
             };
@@ -155,7 +155,7 @@ impl Journal {
         let seal = contents.seal.as_ref();
         let standing = standing::of(&path, &contents.entries, seal, doubt.as_deref(), key);
         let whole = contents.whole as u64;
-        // A journal that a power cut forgets is none: the directories' entries must be on disk too.
+        // The entries of its directories must be on disk too, or the journal may be missing after a power cut.
         for directory in
             directory.ancestors().take(3).filter(|directory| !directory.as_os_str().is_empty())
         {
@@ -170,7 +170,7 @@ impl Journal {
             digest: contents.digest,
             key: Arc::clone(key),
             #[cfg(debug_assertions)]
-            trial: trial::CrashPoint::of_process(),
+            crash_point: crash_point::CrashPoint::of_process(),
         };
         Ok((journal, standing, whole < text.len() as u64))
     }
@@ -202,7 +202,8 @@ impl Journal {
         })
     }
 
-    /// Keeps other processes from a run whose files are removed, as long as what is returned lives.
+    /// Locks the journal of a run whose files are removed: other processes cannot use it until the returned file is
+    /// closed.
     ///
     /// # Errors
     /// When another process uses it.
@@ -215,19 +216,19 @@ impl Journal {
         }
     }
 
-    /// Whether nothing was written into it yet.
+    /// Returns whether nothing has been written into it yet.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// What its lines say.
+    /// Returns its entries.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The facts of a step that is done.
+    /// Returns the facts of a finished step.
     #[must_use]
     pub fn step_done(&self, wanted: &str) -> Option<&Value> {
         self.entries.iter().rev().find_map(|entry| match entry {
@@ -239,34 +240,34 @@ impl Journal {
     /// Writes a line and waits until it is on disk.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// When it cannot be written.
     pub fn append(&mut self, entry: Entry) -> Result<()> {
         let line = Line { time: crate::clock::now(), entry };
         let text = line.text(&self.key, &self.digest)?;
         #[cfg(debug_assertions)]
-        self.trial.before(&self.file, &text).map_err(|error| failed(&self.path, &error))?;
+        self.crash_point.before(&self.file, &text).map_err(|error| failed(&self.path, &error))?;
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
-            // Half a line must not stand before a later one.
+            // An incomplete line must not precede a later one.
             let _ = self.file.set_len(self.whole);
             return Err(failed(&self.path, &error));
         }
         self.whole += text.len() as u64;
         self.digest.update(&text);
         #[cfg(debug_assertions)]
-        self.trial.after();
+        self.crash_point.after();
         self.entries.push(line.entry);
         Ok(())
     }
 
-    /// Resources that were planned or created and are neither gone nor the user's, in the order of
-    /// their creation.
+    /// Returns the resources that were planned or created and are neither removed nor released, in the order of their
+    /// creation.
     #[must_use]
     pub fn resources(&self) -> Vec<Resource> {
         open_resources(&self.entries)
     }
 
-    /// The latest document a provider kept under a key.
+    /// Returns the latest checkpoint that a provider stored under a key.
     #[must_use]
     pub fn checkpoint(&self, wanted: &str) -> Option<Value> {
         self.entries.iter().rev().find_map(|entry| match entry {
@@ -275,14 +276,14 @@ impl Journal {
         })
     }
 
-    /// The file.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Resources that entries plan or create and that are neither gone nor the user's.
+/// Returns the resources that entries plan or create and that are neither removed nor released.
 #[must_use]
 pub fn open_resources(entries: &[Entry]) -> Vec<Resource> {
     let mut open: Vec<Resource> = Vec::new();
@@ -396,7 +397,7 @@ mod tests {
         let path = written(directory.path());
         let text = fs::read(&path).unwrap();
         for length in 0..text.len() {
-            // What a power cut leaves behind the cut.
+            // Bytes that a power cut leaves after the cut.
             for rest in [&b""[..], b"\0\0\0\0"] {
                 fs::write(&path, [&text[..length], rest].concat()).unwrap();
                 let whole = text[..length].iter().filter(|&&byte| byte == b'\n').count();
@@ -416,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_byte_of_a_line_is_found_and_told_with_file_and_line() {
+    fn every_changed_byte_of_a_line_is_reported_with_file_and_line() {
         let directory = tempfile::tempdir().unwrap();
         let path = written(directory.path());
         let entries = Journal::snapshot(directory.path()).unwrap().entries;
@@ -431,7 +432,8 @@ mod tests {
             fs::write(&path, &changed).unwrap();
             let line = 1 + text[..position].iter().filter(|&&byte| byte == b'\n').count();
             let error = match open(directory.path()) {
-                // In the name of the checksum: then the line is one without, and the signature is wrong.
+                // When the changed byte is in the name of the checksum, the line has no checksum, and the signature
+                // is wrong.
                 Err(error) if error.message.ends_with("is not trusted") => {
                     let snapshot = Journal::snapshot(directory.path()).unwrap();
                     assert_eq!(snapshot.entries, entries, "byte {position} of line {line}");
@@ -453,7 +455,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = written(directory.path());
         let mut text = fs::read_to_string(&path).unwrap();
-        // A tool that wrote no sums, and one that says more than this one knows.
+        // A line of a tool that wrote no sums, and a line with members that this tool does not know.
         text.push_str("{\"time\":\"x\",\"what\":\"step_started\",\"step\":\"old\"}\n");
         text.push_str("{\"time\":\"x\",\"what\":\"step_started\",\"step\":\"new\",\"colour\":1}\n");
         text.push_str("{\"time\":\"x\",\"what\":\"of_tomorrow\",\"how\":[]}\n");
@@ -478,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn regions_keep_resources_apart_and_released_products_are_no_leftovers() {
+    fn regions_keep_resources_apart_and_released_deliverables_are_not_leftovers() {
         let directory = tempfile::tempdir().unwrap();
         let mut journal = open(directory.path()).unwrap();
         for region in ["a", "b"] {

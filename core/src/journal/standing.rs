@@ -1,5 +1,6 @@
-//! Decides whether a journal is believed. `gc` removes what it names, with the user's keys, and `resume` starts the
-//! programs it names: a journal that somebody else could have written must not be enough for that.
+//! Decides whether a journal is trusted. `gc` removes the resources it names, with the user's credentials, and
+//! `resume` starts the programs it names: a journal that another user could have written must not be sufficient for
+//! that.
 
 use std::{ffi::OsStr, fs::File, path::Path};
 
@@ -9,21 +10,21 @@ use crate::{
     trust::{doubt_of_file, doubt_of_way, way},
 };
 
-/// Whether a journal is believed.
+/// The trust in a journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// This user wrote it, and nobody else could have changed it.
+    /// This user wrote it, and no other user could have changed it.
     Trusted,
-    /// It may be somebody else's.
+    /// Another user may have written it.
     Untrusted {
-        /// Why; a clause.
+        /// The reason; a clause.
         reason: String,
-        /// Whether it stays what it is once the user has looked at it.
+        /// Whether its content cannot change after the user has inspected it.
         adoptable: bool,
     },
 }
 
-/// Why others could have changed an open journal: itself, or a directory or link on its way.
+/// Returns why others could have changed an open journal: the file, or a directory or link on its path.
 pub(super) fn doubt(path: &Path, file: &File) -> Option<String> {
     let found = way(path).and_then(|way| match doubt_of_way(&way)? {
         None => doubt_of_file(file, path),
@@ -45,7 +46,8 @@ pub(super) fn of(
     let unsigned = seal.and_then(|seal| seal.doubt(key)).or_else(|| misplaced(path, entries));
     match (doubt, unsigned) {
         (None, None) => Standing::Trusted,
-        // Its last line vouches for it, whoever may write there: what was looked at is what is used.
+        // Its last line authenticates it, whoever can write there: the content that the user inspects is the content
+        // that is used.
         (Some(doubt), None) => Standing::Untrusted { reason: doubt.to_owned(), adoptable: true },
         (None, Some(reason)) => Standing::Untrusted { reason, adoptable: true },
         (Some(doubt), Some(_)) => {
@@ -54,7 +56,7 @@ pub(super) fn of(
     }
 }
 
-/// A run's journal says which run it is of, and its directory has that name.
+/// Checks that the run of a journal has the name of its directory; returns the mismatch.
 fn misplaced(path: &Path, entries: &[Entry]) -> Option<String> {
     let started = entries.iter().find_map(|entry| match entry {
         Entry::RunStarted { run_id, .. } => Some(run_id),
@@ -64,7 +66,7 @@ fn misplaced(path: &Path, entries: &[Entry]) -> Option<String> {
     (name != Some(OsStr::new(started))).then(|| format!("it is the journal of run `{started}`"))
 }
 
-/// The error for the journal of a run that is not believed.
+/// Returns the error for the journal of an untrusted run.
 pub(crate) fn refused(directory: &Path, reason: &str) -> Error {
     let name = directory.file_name().unwrap_or_default().display();
     let text = format!("the journal `{}` is not trusted", directory.join(FILE).display());
@@ -76,7 +78,7 @@ pub(crate) fn refused(directory: &Path, reason: &str) -> Error {
     ))
 }
 
-/// The error for a journal that cannot be signed.
+/// Returns the error for a journal that cannot be signed.
 pub(super) fn cannot_sign(path: &Path, why: &str) -> Error {
     let text = format!("the journal `{}` cannot be adopted", path.display());
     let mut error = Error::new(Stage::Settings, text);
@@ -84,7 +86,7 @@ pub(super) fn cannot_sign(path: &Path, why: &str) -> Error {
     error.hint("set JOURNAL_KEY_FILE to a file that only this user may read")
 }
 
-/// The error for a journal that others may change after the user has looked at it.
+/// Returns the error for a journal that others can change after the user has inspected it.
 pub(super) fn not_adoptable(path: &Path, reason: &str) -> Error {
     let directory = path.parent().unwrap_or(path).display();
     let text = format!("the journal `{}` cannot be adopted", path.display());
@@ -126,7 +128,7 @@ mod tests {
         }
     }
 
-    /// A run with some lines.
+    /// Creates a run with some lines.
     fn run(base: &Path, name: &str, key: &Arc<Key>) -> PathBuf {
         let directory = base.join(name);
         let mut journal = Journal::open(&directory, key).unwrap();
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_another_key_order_or_run_are_not_believed() {
+    fn lines_of_another_key_order_or_run_are_not_trusted() {
         let base = tempfile::tempdir().unwrap();
         let directory = run(base.path(), "a", &key(1));
         assert_eq!(reason(&directory, &key(1)), None);
@@ -176,13 +178,13 @@ mod tests {
             fs::write(&path, changed.join("\n") + "\n").unwrap();
             assert!(reason(&directory, &key(1)).is_some(), "{why}");
         }
-        // The checksums of all lines are right all the time; a torn line is no doubt.
+        // The checksums of all lines are correct throughout; a torn line does not affect the trust.
         fs::write(&path, format!("{text}{}", &lines[1][..9])).unwrap();
         assert_eq!(reason(&directory, &key(1)), None);
     }
 
     #[test]
-    fn an_adopted_journal_is_believed_as_it_was_when_it_was_adopted() {
+    fn an_adopted_journal_is_trusted_as_it_was_when_it_was_adopted() {
         let base = tempfile::tempdir().unwrap();
         let directory = run(base.path(), "a", &key(1));
         drop(Journal::adopt(&directory, &key(2)).unwrap());
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_others_may_write_to_makes_a_signed_journal_doubtful() {
+    fn a_signed_journal_is_not_trusted_in_a_directory_that_others_may_write_to() {
         let base = tempfile::tempdir().unwrap();
         let directory = run(base.path(), "a", &key(1));
         let open = fs::Permissions::from_mode(0o777);
@@ -205,7 +207,7 @@ mod tests {
             fs::set_permissions(object, open.clone()).unwrap();
             let why = reason(&directory, &key(1)).unwrap();
             assert!(why.contains("may be written by everybody"), "{}: {why}", object.display());
-            // Signed by this user: what was looked at is what is used. Signed by another: it may change meanwhile.
+            // Signed by this user: the inspected content is what is used. Signed by another: it may change meanwhile.
             drop(Journal::adopt(&directory, &key(1)).unwrap());
             let error = Journal::adopt(&directory, &key(2)).unwrap_err();
             assert!(error.message.contains("cannot be adopted"), "{error}");

@@ -1,21 +1,21 @@
-//! Decides what settings of the provider mean that were changed when a run is resumed: the steps they may concern
-//! run again. After the release nothing runs again, and the user is told so.
+//! Decides which results of a resumed run count after settings of the provider were changed: the steps that the
+//! settings may affect run again. After the release nothing runs again, and the user is warned.
 
 use serde_json::Value;
 
 use super::state::{Entrance, State, TABLE};
 use crate::{journal::Entry, report::Reporter};
 
-/// What an earlier process of the run reached that still counts.
+/// The results of earlier processes of the run that still count.
 pub(super) struct Earlier {
-    /// Its journal lines, without the results that do not count any more.
+    /// Its journal entries, without the results that no longer count.
     entries: Vec<Entry>,
-    /// Keys of the provider's settings that were changed too late: the image is released.
+    /// Keys of the provider's settings that were changed too late: the image has been released.
     too_late: Vec<String>,
 }
 
 impl Earlier {
-    /// Compares the provider's settings with those of the process that was last at work with the run.
+    /// Compares the provider's settings with those of the last process of the run.
     pub(super) fn new(mut entries: Vec<Entry>, settings: &Value) -> Self {
         let changed = changed(&entries, settings);
         if State::Released.is_reached(&entries) {
@@ -30,7 +30,7 @@ impl Earlier {
         Self { entries, too_late: Vec::new() }
     }
 
-    /// Warns of settings that were changed too late; returns the lines that count.
+    /// Warns of settings that were changed too late; returns the entries that count.
     pub(super) fn warned(self, reporter: &Reporter) -> Vec<Entry> {
         if !self.too_late.is_empty() {
             let text = format!(
@@ -43,7 +43,7 @@ impl Earlier {
     }
 }
 
-/// Keys with another value than the last process had.
+/// Returns the keys whose values differ from those of the last process.
 fn changed(entries: &[Entry], settings: &Value) -> Vec<String> {
     let before = entries.iter().rev().find_map(|entry| match entry {
         Entry::RunStarted { settings, .. } | Entry::RunResumed { settings, .. } => {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_setting_makes_the_image_be_finished_again_unless_it_is_released() {
+    fn a_changed_setting_repeats_the_last_steps_unless_the_image_is_released() {
         let released = Entry::ProductsReleased { files: Vec::new() };
         let all = ["check", "disk", "upload", "register", "attest"].map(done);
         for (before, now, is_released, expected, too_late) in [
@@ -87,7 +87,7 @@ mod tests {
                 "A C",
             ),
             (json!({"A": 1}), json!({"A": 1}), true, State::Released, ""),
-            // Journals of earlier versions do not say what a resumed run had.
+            // Journals of earlier versions do not contain the settings of a resumed run.
             (Value::Null, json!({"A": 1}), false, State::Attested, ""),
         ] {
             let mut entries = vec![resumed(json!({"A": 0})), resumed(before.clone())];

@@ -1,5 +1,5 @@
-//! Records the files that a build is made from when they are used, so that a later process of the run notices when
-//! they are others.
+//! Records the files that a build is made from when they are used, so that a later process of the run detects that
+//! they have changed.
 
 use std::path::Path;
 
@@ -13,13 +13,13 @@ use crate::{
     signature::FileDigest,
 };
 
-/// Member of the facts of a step: the files it used. An object of path and stamp.
+/// Member of the facts of a step: the files it used, as an object of path and stamp.
 pub(super) const INPUTS: &str = "inputs";
 
 impl Pipeline<'_> {
-    /// The ISOs and injected files of an installation: those whose checksum is known as they were when it was taken,
-    /// the others as they are now. Files that are downloaded for it are new each time; directories are not looked
-    /// into.
+    /// Returns the ISOs and injected files of an installation: files whose checksum is known with their stamps from
+    /// when it was computed, the others with their current stamps. Files that are downloaded for it are new each
+    /// time; directories are not examined.
     pub(super) fn installed_inputs(&self) -> Value {
         let Some(installation) = &self.plan.installation else { return Value::Null };
         let known = |digest: &Option<FileDigest>| digest.as_ref().map(FileDigest::stamp);
@@ -32,13 +32,13 @@ impl Pipeline<'_> {
         stamps(files)
     }
 
-    /// The files of a given disk, as they were when they were opened.
+    /// Returns the files of a given disk, with their stamps from when they were opened.
     pub(super) fn disk_inputs(&self) -> Value {
         let Some(disk) = &self.plan.disk else { return Value::Null };
         stamps(disk.files().map(|(path, stamp)| (path, Some(stamp))))
     }
 
-    /// Fails when a file is not the one that the image was made from.
+    /// Fails when a file differs from the one that the image was made from.
     ///
     /// # Errors
     /// Names the file.
@@ -62,7 +62,7 @@ impl Pipeline<'_> {
     }
 }
 
-/// The facts of the last attempt of a step whose result became the image.
+/// Returns the facts of the last attempt of a step whose result became the image.
 pub(super) fn of_image<'a>(entries: &'a [Entry], wanted: &str) -> Option<&'a Value> {
     let done =
         |entry: &Entry, step: &str| matches!(entry, Entry::StepDone { step: is, .. } if is == step);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_is_the_last_attempt_before_the_image_was_registered() {
+    fn the_last_attempt_before_the_registration_counts() {
         let done = |step: &str, facts: Value| Entry::StepDone { step: step.to_owned(), facts };
         let entries = [
             done("disk", json!("first")),

@@ -1,4 +1,4 @@
-//! Installs an ISO into the raw disk, unless the disk of an earlier process or build is the same.
+//! Installs an ISO into the raw disk, unless the disk of an earlier process or build has the same inputs.
 
 use std::{
     fs::File,
@@ -21,10 +21,10 @@ use crate::{
 };
 
 impl Pipeline<'_> {
-    /// Installs the disk. Returns its path.
+    /// Installs the disk and returns its path.
     ///
     /// # Errors
-    /// When the guest fails, an input cannot be read or changed meanwhile, or another build works with the artifacts.
+    /// When the guest fails, an input cannot be read or changes in the meantime, or another build uses the artifacts.
     pub(super) fn install(&self, outcome: &mut Outcome) -> Result<PathBuf> {
         let (Some(installation), Some(qemu)) = (&self.plan.installation, &self.qemu) else {
             return Err(Error::new(Stage::Bug, "an installation was started without an ISO"));
@@ -72,7 +72,7 @@ impl Pipeline<'_> {
         Ok(raw)
     }
 
-    /// Runs the guest until the disk is installed and on disk.
+    /// Runs the guest until the disk is installed and synced.
     fn run_installer(&self, installation: &Installation, qemu: &Qemu, raw: &Path) -> Result<()> {
         let directory = &self.plan.artifacts;
         let accel = install::choose_accel(&installation.machine.accel, qemu)?;
@@ -112,8 +112,8 @@ impl Pipeline<'_> {
         }
     }
 
-    /// The installation with the files that are downloaded for it, and the directory that holds them: in the
-    /// run's own, so that nothing of them stays when it goes.
+    /// Returns the installation with the files that are downloaded for it, and the directory that contains them:
+    /// below the run's directory, so that they are removed with it.
     fn with_files(&self, installation: &Installation) -> Result<(Installation, TempDir)> {
         let run = &self.plan.run;
         let directory = tempfile::tempdir_in(run)
@@ -130,21 +130,21 @@ impl Pipeline<'_> {
         InstallFingerprint::inputs(installation, &plan.platform, size, &|| self.check_cancelled())
     }
 
-    /// Whether an earlier process of this run installed the disk from the same files, and the disk did not change
-    /// since.
+    /// Returns whether an earlier process of this run installed the disk from the same files, and the disk has not
+    /// changed since.
     fn is_installed(&self, raw: &Path, used: &Value) -> bool {
         let facts = self.host.step_done(State::Installed.step());
         facts.is_some_and(|facts| !facts.is_null() && facts == disk_facts(raw, used))
     }
 }
 
-/// qemu does not sync; what the journal calls installed must outlive a power cut.
+/// Syncs the disk. qemu does not, and a disk that the journal records as installed must survive a power cut.
 fn sync(raw: &Path) -> Result<()> {
     let synced = File::open(raw).and_then(|disk| disk.sync_all());
     synced.map_err(|error| cannot("sync", raw, &error))
 }
 
-/// Which file a disk is, when it was last changed and what it was installed from; null when there is none.
+/// Returns the identity of the disk's file, its last change and its inputs; null when it does not exist.
 fn disk_facts(raw: &Path, used: &Value) -> Value {
     let Ok(metadata) = raw.metadata() else { return Value::Null };
     json!({

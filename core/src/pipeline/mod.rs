@@ -1,13 +1,13 @@
-//! Does what a plan says.
+//! Executes a plan.
 //!
 //! ```text
 //! state.rs    the states of a build, in their order    order.rs    walks them
-//! steps.rs    each step                                release.rs  what follows the release
-//! publish.rs  the package in IMAGE_DIR                 provenance.rs  what an image was made of
-//! install.rs  installs an ISO                          inputs.rs   the files it is made from
+//! steps.rs    each step                                release.rs  the steps from the release on
+//! publish.rs  the package in IMAGE_DIR                 provenance.rs  the provenance statement
+//! install.rs  installs an ISO                          inputs.rs   the files a build is made from
 //! undo.rs     removes what was created, in reverse order
-//! changed.rs  what changed settings mean to a run that is resumed
-//! reuse.rs    whether the disk of an earlier build is used again
+//! changed.rs  changed settings of a run that is resumed
+//! reuse.rs    decides whether the disk of an earlier build is used again
 //! ```
 
 mod changed;

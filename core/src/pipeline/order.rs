@@ -1,5 +1,5 @@
-//! Walks a plan from state to state. What fails before the release is undone in reverse order; what follows it is
-//! finished. What could not be removed is listed.
+//! Executes a plan from state to state. A failure before the release is undone in reverse order; the steps after it
+//! are finished. Resources that could not be removed are listed.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -34,7 +34,7 @@ use crate::{
     source::Slot,
 };
 
-/// A build with everything it works with.
+/// A build with everything that it needs.
 pub struct Pipeline<'a> {
     pub(super) plan: Plan,
     pub(super) plugin: &'a Plugin,
@@ -45,35 +45,35 @@ pub struct Pipeline<'a> {
     pub(super) key: Arc<Key>,
     pub(super) reporter: Arc<Reporter>,
     pub(super) interrupt: Arc<Interrupt>,
-    /// The directory of this build's files, once it is needed.
+    /// The claimed directory of this build's files, once it is needed.
     pub(super) claim: Mutex<Option<Claim>>,
-    /// What an earlier process of the run wrote down: how far it came.
+    /// The journal entries of earlier processes of the run.
     earlier: Vec<Entry>,
-    /// Where published files are until the release, once it is needed.
+    /// The staging directory of published files until the release, once it is needed.
     pub(super) publication: Option<Publication>,
-    /// IMAGE_DIR, when this build made it.
+    /// IMAGE_DIR, if this build created it.
     pub(super) made_image_dir: Option<PathBuf>,
-    /// The downloads the source is in; they are locked as long as these are held.
+    /// The downloads that contain the source; they are locked as long as these are held.
     pub(super) downloads: Vec<Slot>,
-    /// This process has changed something that the run is about.
+    /// Whether this process has changed a resource or file of the run.
     acted: bool,
-    /// Failures that leave the image where it is.
+    /// Failures after which the image stays.
     late: Vec<Error>,
 }
 
-/// What a pipeline needs.
+/// The parameters of a pipeline.
 pub struct PipelineParams<'a> {
-    /// What to do.
+    /// The plan.
     pub plan: Plan,
     /// The provider.
     pub plugin: &'a Plugin,
     /// All settings.
     pub settings: &'a Resolved,
-    /// Where qemu is found, and what it may see.
+    /// Where qemu is found, and which variables it may see.
     pub environment: &'a Environment,
     /// The command line without secrets.
     pub words: Vec<String>,
-    /// Signs the journal, and what is kept of downloads.
+    /// Signs the journal and the records of downloads.
     pub key: Arc<Key>,
     /// Reports progress.
     pub reporter: Arc<Reporter>,
@@ -81,18 +81,18 @@ pub struct PipelineParams<'a> {
     pub interrupt: Arc<Interrupt>,
 }
 
-/// What the steps pass on.
+/// Results that steps pass to later steps.
 #[derive(Default)]
 pub(super) struct Work {
-    /// The raw disk, when it was installed here.
+    /// The raw disk, when this process installed it.
     pub(super) raw: Option<PathBuf>,
-    /// The image that the target takes.
+    /// The image for the target.
     pub(super) disk: Option<Disk>,
-    /// Files that the host wrote for IMAGE_DIR, with the checksums taken while they were written.
+    /// Files that the host wrote for IMAGE_DIR, with the checksums computed while they were written.
     pub(super) published: Vec<(PathBuf, Vec<(Algorithm, String)>)>,
-    /// What the upload returned.
+    /// The result of the upload.
     pub(super) uploaded: Option<Uploaded>,
-    /// SHA-256 of the image as it was sent, when a statement is wanted.
+    /// SHA-256 of the image as it was sent, when a statement is requested.
     pub(super) sent_sha256: Option<String>,
 }
 
@@ -162,13 +162,13 @@ impl<'a> Pipeline<'a> {
         })
     }
 
-    /// What is done.
+    /// Returns the plan.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// The downloads the source is in, for whoever removes or keeps them.
+    /// Returns the downloads that contain the source; the caller removes or keeps them.
     pub(crate) fn take_downloads(&mut self) -> Vec<Slot> {
         std::mem::take(&mut self.downloads)
     }
@@ -192,7 +192,7 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// The steps up to the release.
+    /// Runs the steps up to the release.
     fn build(&mut self, outcome: &mut Outcome) -> Result<()> {
         let mut work = Work::default();
         if self.was_reached(State::Converted) && !self.was_reached(State::Released) {
@@ -206,13 +206,13 @@ impl<'a> Pipeline<'a> {
             if row.cancellable {
                 self.interrupt.check()?;
             }
-            // What precedes the installation changes nothing that an earlier process left.
+            // Steps before the installation do not change what an earlier process left.
             self.acted |= row.state >= State::Installed && row.state <= State::Registered;
             match row.state {
                 State::Checked => {
                     self.make_image_dir()?;
                     if !self.plan.provisional || !self.plan.installs {
-                        // Only an ISO names its files when it is read.
+                        // With an ISO, the names of the files are known only after it is read.
                         self.open_publication()?;
                     }
                     check_space(&self.plan)?;
@@ -233,10 +233,10 @@ impl<'a> Pipeline<'a> {
         Ok(())
     }
 
-    /// Whether a step is to run: nothing before the last state whose result is kept, unless what comes later
-    /// needs it.
+    /// Returns whether a step must run: no step before the last state whose result is kept, unless a later step needs
+    /// it.
     pub(super) fn is_due(&self, row: &Row) -> bool {
-        // What lies in the staging directory is judged again: only a release makes it final.
+        // The content of the staging directory is checked again: only a release makes it final.
         let is_staged = self.plan.needs_image_dir() && !self.was_reached(State::Released);
         let kept = |row: &&Row| {
             row.entrance == Entrance::Keep
@@ -250,7 +250,7 @@ impl<'a> Pipeline<'a> {
         let attests = !State::Attested.is_reached(&self.earlier) || self.lacks_statement();
         match row.state {
             State::Attested => attests,
-            // The statement names the inputs, and the image when its checksum was not taken.
+            // The statement names the inputs, and the image when its checksum was not computed.
             State::Fetched => attests && self.wants_statement(),
             State::Installed | State::Converted => {
                 attests && self.wants_statement() && self.sent_before().is_none()
@@ -259,12 +259,12 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Whether an earlier process of the run reached a state.
+    /// Returns whether an earlier process of the run reached a state.
     pub(super) fn was_reached(&self, state: State) -> bool {
         state.is_reached(&self.earlier)
     }
 
-    /// Takes what an earlier process of the run wrote down when its image was registered.
+    /// Restores what an earlier process of the run recorded when its image was registered.
     fn take_up(&self, work: &mut Work, outcome: &mut Outcome) {
         let facts = |state: State| self.host.step_done(state.step()).unwrap_or_default();
         if let Ok(disk) = serde_json::from_value::<Disk>(facts(State::Converted)) {
@@ -298,7 +298,7 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Names the file that an earlier process of the run published, or has ready, in the outcome.
+    /// Names the file that an earlier process of the run published or staged in the outcome.
     fn take_up_package(&self, outcome: &mut Outcome) {
         let facts = self.host.step_done(PUBLISH).unwrap_or_default();
         let staged = facts.get("file").and_then(Value::as_str).map(Path::new);
@@ -312,7 +312,7 @@ impl<'a> Pipeline<'a> {
         outcome.location = Some(directory.to_owned());
     }
 
-    /// Removes what the build created, or keeps it for `resume`.
+    /// Removes everything the build created, or keeps it for `resume`.
     fn abandon(&self, error: &Error, outcome: &mut Outcome) {
         outcome.images.clear();
         outcome.image_id.clear();
@@ -332,7 +332,7 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// What follows the release: it is finished, whatever fails.
+    /// Runs the steps after the release; all of them run, even if one fails.
     fn follow(&mut self, outcome: &mut Outcome) -> Result<()> {
         let mut late = std::mem::take(&mut self.late);
         late.extend(self.finish(outcome).err());
@@ -363,7 +363,7 @@ impl<'a> Pipeline<'a> {
         self.reporter.note(&format!("     kept  go on with: build-image resume {id}"));
     }
 
-    /// Removes files that have no further use.
+    /// Removes files that are no longer needed.
     fn tidy(&self, built: bool, outcome: &Outcome) {
         let plan = &self.plan;
         let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -371,18 +371,18 @@ impl<'a> Pipeline<'a> {
             if built {
                 claim.remove(&plan.base);
             } else {
-                // The serial logs say why it failed; half a disk is of no use.
+                // The serial logs show why it failed; an incomplete disk has no use.
                 let _ = std::fs::remove_file(plan.raw_disk());
             }
         }
-        // With REUSE the journal of a build stays, for estimates; one that did nothing has none to give.
+        // With REUSE the journal of a build is kept, for estimates; a build that did nothing has no useful times.
         let remembered = plan.keep && (built || self.acted);
         if outcome.leftovers.is_empty() && !remembered {
             artifacts::remove_run(&plan.run, &plan.base);
         }
     }
 
-    /// Writes records for other programs, where the build has a directory. They are no reason to fail.
+    /// Writes records for other programs, where the build has a directory. A failure is not an error of the build.
     pub(super) fn write_down(&self, what: impl FnOnce(&Records<'_>) -> Result<()>) {
         if self.claim.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
             return;
@@ -413,8 +413,8 @@ impl<'a> Pipeline<'a> {
         self.end_silently(step, facts)
     }
 
-    /// Writes down that a step is done. Its facts are used by a later process of the run: they are kept as they
-    /// are, hence without secrets.
+    /// Records that a step is finished. A later process of the run uses its facts: they are stored unredacted, and
+    /// therefore must not contain secrets.
     pub(super) fn end_silently(&self, step: &str, facts: Value) -> Result<()> {
         if self.host.redactor().value(facts.clone()) != facts {
             let text = format!(
@@ -427,7 +427,7 @@ impl<'a> Pipeline<'a> {
         self.host.record(Entry::StepDone { step: step.to_owned(), facts })
     }
 
-    /// A provider's failure. It counts as an interruption only when there was one.
+    /// Converts a provider's failure. It counts as an interruption only when the user interrupted the build.
     pub(super) fn failed(&self, step: &str, error: ProviderError) -> Error {
         if self.interrupt.is_set() {
             return Error::interrupted();
@@ -439,13 +439,13 @@ impl<'a> Pipeline<'a> {
         Error::provider(&self.plan.platform, step, error)
     }
 
-    /// Records that an image stays in spite of a failure.
+    /// Records a failure after which the image stays.
     pub(super) fn fails_late(&mut self, error: Error) {
         self.late.push(error);
     }
 }
 
-/// The first line of a run's journal.
+/// Returns the first entry of a run's journal.
 fn run_started(plan: &Plan, plugin: &Plugin, settings: Value, words: Vec<String>) -> Entry {
     Entry::RunStarted {
         run_id: plan.build.run_id.clone(),
@@ -464,7 +464,7 @@ fn run_started(plan: &Plan, plugin: &Plugin, settings: Value, words: Vec<String>
     }
 }
 
-/// The error of a build whose image is there, with things beside it that have no further use.
+/// Returns the error of a build whose image exists, with intermediates that could not be removed.
 fn not_removed(outcome: &Outcome) -> Option<Error> {
     let count = outcome.leftovers.len();
     let things = if count == 1 { "1 resource".to_owned() } else { format!("{count} resources") };
@@ -472,7 +472,7 @@ fn not_removed(outcome: &Outcome) -> Option<Error> {
     (count > 0).then(|| Error::new(Stage::CleanUp, text).hint("build-image resume tries it again"))
 }
 
-/// Runs a part of the build; a bug in it must not keep the rest from happening.
+/// Runs a part of the build; a panic in it must not prevent the other parts.
 fn guarded(part: impl FnOnce() -> Result<()>) -> Result<()> {
     catch_unwind(AssertUnwindSafe(part)).unwrap_or_else(|_| {
         Err(Error::new(Stage::Bug, "build-image panicked").hint("report it with the log file"))

@@ -1,11 +1,10 @@
-//! What an image was made of, for others to check: an in-toto Statement v1 with the predicate SLSA Provenance
-//! v1, in the file PROVENANCE_FILE names. Sources: <https://github.com/in-toto/attestation/tree/main/spec/v1>,
-//! <https://slsa.dev/spec/v1.0/provenance>.
+//! Writes the provenance statement: an in-toto Statement v1 with the predicate SLSA Provenance v1, in the file that
+//! PROVENANCE_FILE names, so that others can verify what an image was made of. Sources:
+//! <https://github.com/in-toto/attestation/tree/main/spec/v1>, <https://slsa.dev/spec/v1.0/provenance>.
 //!
-//! Every digest is a SHA-256 of bytes that are read for it, hence only on request. With a key there is a signed
-//! form beside it, a DSSE envelope. An image in a cloud is the
-//! one that was sent; directories put into an image with UPDATE_IMAGE_FILES are named among the settings, not
-//! digested.
+//! Every digest is a SHA-256 of bytes that are read for it, hence only on request. With a key a signed form, a DSSE
+//! envelope, is written beside it. The digest of an image in a cloud is that of the bytes that were sent; directories
+//! put into an image with UPDATE_IMAGE_FILES are listed among the settings, without digests.
 
 use std::{
     fs::{self, File},
@@ -36,20 +35,20 @@ use crate::{
 
 /// The setting.
 const KEY: &str = "PROVENANCE_FILE";
-/// Member of the facts of the attestation: where the statement goes.
+/// Member of the facts of the attestation: the path of the statement.
 const STATEMENT: &str = "statement";
-/// Ending of the signed form, in the place of `.json`: an envelope per line, as SLSA's tools read them.
+/// Suffix of the signed form, in place of `.json`: one envelope per line, the format that SLSA's tools read.
 const ENVELOPE: &str = ".intoto.jsonl";
-/// What an envelope holds: <https://github.com/in-toto/attestation/blob/main/spec/v1/envelope.md>.
+/// Media type of an envelope's payload: <https://github.com/in-toto/attestation/blob/main/spec/v1/envelope.md>.
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
-/// What kind of build this is, and what its parameters mean.
+/// Identifies the kind of build and the meaning of its parameters.
 const BUILD_TYPE: &str = "urn:build-image:build:1";
 
 impl Pipeline<'_> {
-    /// Makes the directory of the statement, before the long part.
+    /// Creates the directory of the statement, before the long steps.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub(super) fn prepare_provenance(&self) -> Result<()> {
         let path = self.settings.path(KEY);
         let Some(directory) = path.as_deref().and_then(Path::parent) else { return Ok(()) };
@@ -62,14 +61,13 @@ impl Pipeline<'_> {
         fs::create_dir_all(directory).map_err(failed)
     }
 
-    /// Whether a statement is wanted.
+    /// Returns whether a statement is requested.
     pub(super) fn wants_statement(&self) -> bool {
         self.settings.path(KEY).is_some()
     }
 
-    /// Writes checksums and signatures beside files that a provider published, and the statement if one is wanted.
-    /// An image in the cloud stays whatever comes of the statement; the build fails then, and a resumed run writes
-    /// it.
+    /// Writes checksums and signatures beside files that a provider published, and the statement if one is requested.
+    /// An image in the cloud stays even if the statement fails; the build then fails, and a resumed run writes it.
     ///
     /// # Errors
     /// When checksums cannot be written or the user cancels.
@@ -77,7 +75,7 @@ impl Pipeline<'_> {
         let step = State::Attested.step();
         let mut files = std::mem::take(&mut work.published);
         if let (Flow::Local, Some(uploaded)) = (self.plan.flow(), &work.uploaded) {
-            // What an earlier process wrote is read again.
+            // The files of an earlier process are read again.
             let resumed = self.was_reached(State::Registered);
             let known = if resumed { Vec::new() } else { checksums_of(uploaded) };
             files.push((PathBuf::from(&uploaded.location), known));
@@ -88,7 +86,7 @@ impl Pipeline<'_> {
         }
         let text = if is_local { "writing checksums" } else { "writing the provenance statement" };
         self.begin(step, text)?;
-        // What the host publishes has its checksums since it was written.
+        // The files that the host publishes have had checksums since they were written.
         for (file, known) in files.iter().filter(|_| is_local) {
             self.write_checksums(file, known)?;
         }
@@ -108,13 +106,13 @@ impl Pipeline<'_> {
         self.end(step, text, facts, outcome)
     }
 
-    /// Whether the statement that is wanted was not made by an earlier process of the run.
+    /// Returns whether a statement is requested and no earlier process of the run made it.
     pub(super) fn lacks_statement(&self) -> bool {
         let facts = self.host.step_done(State::Attested.step()).unwrap_or_default();
         self.wants_statement() && facts.get(STATEMENT).is_none()
     }
 
-    /// Gives the statement its place, once the image is released.
+    /// Moves the statement to its path, once the image is released.
     ///
     /// # Errors
     /// When it cannot be written; a resumed run writes it.
@@ -125,8 +123,8 @@ impl Pipeline<'_> {
             .map_err(|error| not_written(outcome, error))
     }
 
-    /// Makes the statement and its signed form in the run's directory: an older one stays in its place until the
-    /// image is released.
+    /// Writes the statement and its signed form into the run's directory: an older statement stays at its path until
+    /// the image is released.
     fn make_statement(
         &self,
         work: &Work,
@@ -160,7 +158,7 @@ impl Pipeline<'_> {
         write(&staged(".json"), &text)
     }
 
-    /// The image: the one that was sent, or the published file.
+    /// Returns the subject of the statement: the image that was sent, or the published file.
     fn subject(
         &self,
         work: &Work,
@@ -185,7 +183,7 @@ impl Pipeline<'_> {
         Ok(json!({"name": name, "digest": {"sha256": digest}, "annotations": {"images": ids}}))
     }
 
-    /// Digest of an image that an earlier process sent: it is made again from the same input.
+    /// Returns the digest of an image that an earlier process sent: the image is made again from the same input.
     fn digest_of_converted(&self, disk: Option<&Disk>) -> Result<String> {
         let made = disk.and_then(|disk| self.host.made(disk.id));
         let (Some(disk), Some(made)) = (disk, made) else {
@@ -203,7 +201,7 @@ impl Pipeline<'_> {
         self.digest_of_image(&made, &AtomicBool::new(false))
     }
 
-    /// Digest of an image that was handed out, until `over` is set or the user cancels.
+    /// Computes the digest of an image that the provider reads, until `over` is set or the user cancels.
     pub(super) fn digest_of_image(&self, made: &ImageHandle, over: &AtomicBool) -> Result<String> {
         let watch = || {
             if over.load(Ordering::Relaxed) {
@@ -217,7 +215,7 @@ impl Pipeline<'_> {
         Ok(digests.hex(Algorithm::Sha256).unwrap_or_default())
     }
 
-    /// Every setting, secrets masked.
+    /// Returns every setting, secrets redacted.
     fn parameters(&self) -> Value {
         let settings = self.settings.shown();
         let members: Map<String, Value> =
@@ -225,12 +223,13 @@ impl Pipeline<'_> {
         json!({"platform": self.plan.platform, "settings": members})
     }
 
-    /// ISOs or the disk, files that are injected, the plugin.
+    /// Returns the ISOs or the disk, the injected files, and the plugin.
     fn inputs_of_statement(&self) -> Result<Vec<Value>> {
         let mut inputs = Vec::new();
         let mut add = |name: &str, path: &Path, known: Option<&FileDigest>| -> Result<()> {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
-            // What was checked is what was installed, whatever the file has become: it is not read again.
+            // The verified digest is that of the installed file, even if the file changed later: it is not read
+            // again.
             let known = known.map(|known| hex(known.sha256()));
             let sha256 = known.map_or_else(|| self.digest_of_file(path), Ok)?;
             inputs.push(json!({"name": name, "uri": file, "digest": {"sha256": sha256}}));
@@ -286,7 +285,7 @@ impl Pipeline<'_> {
     }
 }
 
-/// Name of a staged form of the statement, in the run's directory.
+/// Returns the name of a staged form of the statement, in the run's directory.
 fn staged(ending: &str) -> String {
     format!("statement{ending}")
 }
@@ -303,7 +302,7 @@ fn not_written(outcome: &Outcome, error: Error) -> Error {
     }
 }
 
-/// Where the statement of a run goes that journal lines say was made.
+/// Returns the path of the run's provenance statement, if journal entries record that it was made.
 #[must_use]
 pub fn statement_of(entries: &[Entry]) -> Option<PathBuf> {
     entries.iter().rev().find_map(|entry| match entry {
@@ -314,7 +313,7 @@ pub fn statement_of(entries: &[Entry]) -> Option<PathBuf> {
     })
 }
 
-/// Writes the statement that a run's directory holds, and its signed form; nothing when it holds none.
+/// Publishes the statement in a run's directory, and its signed form; does nothing when the directory contains none.
 ///
 /// # Errors
 /// When it cannot be read or written.
@@ -345,7 +344,7 @@ pub fn publish_statement(run: &Path, path: &Path) -> Result<()> {
     set.commit().map_err(failed)
 }
 
-/// The checksums a provider took while it wrote a file; others are taken by reading it.
+/// Returns the checksums a provider computed while it wrote a file; others are computed by reading it.
 fn checksums_of(uploaded: &Uploaded) -> Vec<(Algorithm, String)> {
     let fact = |name: &str| uploaded.facts.get(name)?.as_str().map(str::to_owned);
     [(Algorithm::Md5, "md5", 32), (Algorithm::Sha256, "sha256", 64)]
@@ -362,7 +361,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// An image that was handed out, from its start to its end.
+/// Reads an image that the provider also reads, from start to end.
 struct Reading<'a> {
     made: &'a ImageHandle,
     offset: u64,

@@ -1,4 +1,4 @@
-//! The package in IMAGE_DIR, and beside it what proves that it arrived: digests and a signature.
+//! Publishes the package in IMAGE_DIR, with checksums and a signature beside it that prove its integrity.
 
 use std::{
     fs::{self, File},
@@ -22,12 +22,12 @@ use crate::{
     source::{GivenDisk, from_disk},
 };
 
-/// Digest files: algorithm, suffix. Their lines are those of `md5sum` and `sha256sum`.
+/// Checksum files: algorithm, suffix. Their lines have the format of `md5sum` and `sha256sum`.
 const DIGESTS: [(Algorithm, &str); 2] = [(Algorithm::Md5, "md5"), (Algorithm::Sha256, "sha256")];
 
 impl Pipeline<'_> {
-    /// Opens the staging directory of what is published, if anything is. The build is refused when it would write
-    /// what another build is writing, or replace its own input.
+    /// Opens the staging directory if files are published. Refuses the build if it would write a file that another
+    /// build is writing, or replace its own input.
     ///
     /// # Errors
     /// As [`Publication::begin`].
@@ -41,13 +41,13 @@ impl Pipeline<'_> {
         let name = with_suffix(&build.file_stem, self.plan.package.file_suffix());
         let names = [name];
         Publication::check_names(directory, &names, &self.inputs_of_build())?;
-        // A later attempt of the run finds what an earlier one left.
+        // A later attempt of the run finds the files of an earlier one.
         let publication = Publication::reopen(directory, &names[0], &build.run_id)?;
         self.publication = Some(publication);
         Ok(())
     }
 
-    /// Gives up a staging directory that was opened for other names.
+    /// Discards a staging directory that was opened for other names.
     ///
     /// # Errors
     /// When it cannot be removed.
@@ -61,10 +61,11 @@ impl Pipeline<'_> {
         )
     }
 
-    /// Makes IMAGE_DIR, where files are published on this machine. One that this build made goes when it fails.
+    /// Creates IMAGE_DIR, where files are published on this machine. A failed build removes the directory again if it
+    /// created it.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub(super) fn make_image_dir(&mut self) -> Result<()> {
         let directory = self.plan.build.image_dir.as_ref().filter(|_| self.plan.needs_image_dir());
         let Some(directory) = directory.map(PathBuf::from).filter(|path| !path.exists()) else {
@@ -75,7 +76,7 @@ impl Pipeline<'_> {
         Ok(())
     }
 
-    /// Every file the image is made from.
+    /// Returns every file the image is made from.
     pub(super) fn inputs_of_build(&self) -> Vec<PathBuf> {
         let plan = &self.plan;
         let mut inputs: Vec<PathBuf> = Vec::new();
@@ -91,7 +92,7 @@ impl Pipeline<'_> {
         inputs
     }
 
-    /// Fails when the disk is not what it was when it was opened: what was read is a mixture.
+    /// Fails when the disk has changed since it was opened: the data that was read is inconsistent.
     ///
     /// # Errors
     /// Names the file.
@@ -99,7 +100,7 @@ impl Pipeline<'_> {
         self.plan.disk.as_ref().map_or(Ok(()), GivenDisk::check_unchanged)
     }
 
-    /// What the provider's steps receive: files for IMAGE_DIR go to the staging directory.
+    /// Returns the parameters of the provider's steps: files for IMAGE_DIR are written to the staging directory.
     pub(super) fn staged_build(&self) -> Build {
         let image_dir = match &self.publication {
             Some(publication) => Some(publication.dir().display().to_string()),
@@ -108,11 +109,11 @@ impl Pipeline<'_> {
         Build { image_dir, ..self.plan.build.clone() }
     }
 
-    /// Removes what was to be published.
+    /// Discards the files to be published.
     pub(super) fn drop_publication(&self, outcome: &mut Outcome) {
         self.discard_publication(outcome);
         if let Some(directory) = &self.made_image_dir {
-            // Only when it is empty.
+            // Fails unless it is empty.
             let _ = fs::remove_dir(directory);
         }
     }
@@ -132,7 +133,7 @@ impl Pipeline<'_> {
     }
 
     /// Writes the image a provider made into the staging directory.
-    /// Returns the file, and the checksums taken while it was written.
+    /// Returns the file, and the checksums computed while it was written.
     pub(super) fn publish(
         &self,
         disk: &Disk,
@@ -170,8 +171,8 @@ impl Pipeline<'_> {
         Ok((published.path, known))
     }
 
-    /// Writes checksums and a signature of a published file beside it. The file is read only for those that are not
-    /// in `known`.
+    /// Writes checksums and a signature of a published file beside it. The file is read only for checksums that are
+    /// not in `known`.
     ///
     /// # Errors
     /// When the file cannot be read, or one beside it cannot be written; when the user cancels.
@@ -224,7 +225,7 @@ impl Pipeline<'_> {
         Ok(())
     }
 
-    /// Who signs published images, if anybody does.
+    /// Returns the signer of published images, if the settings name keys.
     ///
     /// # Errors
     /// When the keys cannot be used.
@@ -240,21 +241,21 @@ impl Pipeline<'_> {
     }
 }
 
-/// The bytes of hexadecimal digits.
+/// Decodes hexadecimal digits.
 fn bytes_of(hex: &str) -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let pair = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
     hex.as_bytes().chunks_exact(2).filter_map(pair).collect()
 }
 
-/// The path of a companion of a published file.
+/// Returns the path of a companion of a published file.
 fn beside(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(suffix);
     file.with_file_name(name)
 }
 
-/// A file that cannot be written into IMAGE_DIR.
+/// Returns the error for a file that cannot be written into IMAGE_DIR.
 fn cannot_write(error: &SetError) -> Error {
     let made = Error::new(Stage::Disk, error.to_string()).caused_by(&error.source);
     match error.source.kind() {

@@ -1,5 +1,5 @@
-//! Releases the image: from here on it is the user's. What is left to do is finished by this process, or by `resume`
-//! or `gc` after a kill.
+//! Releases the image: from here on it belongs to the user. The remaining steps are finished by this process, or by
+//! `resume` or `gc` after a kill.
 
 use std::path::Path;
 
@@ -15,10 +15,10 @@ use crate::{
 };
 
 impl Pipeline<'_> {
-    /// Makes the release durable. Nothing irreversible happens before.
+    /// Makes the release durable. Nothing irreversible happens before this.
     ///
     /// # Errors
-    /// When it cannot be written down; then the build is undone.
+    /// When it cannot be recorded; the build is then undone.
     pub(super) fn release(&self) -> Result<()> {
         if self.was_reached(State::Released) {
             return Ok(());
@@ -34,10 +34,10 @@ impl Pipeline<'_> {
         self.host.record(Entry::ProductsReleased { files })
     }
 
-    /// Gives published files their names, removes intermediates and what the image replaces.
+    /// Gives published files their names, and removes intermediates and the replaced image.
     ///
     /// # Errors
-    /// When something is left to do; a resumed run does it.
+    /// When something could not be finished; a resumed run finishes it.
     pub(super) fn finish(&self, outcome: &mut Outcome) -> Result<()> {
         let build = &self.plan.build;
         let image_dir = Path::new(build.image_dir.as_deref().unwrap_or_default());
@@ -56,13 +56,13 @@ impl Pipeline<'_> {
                 }
             })
         };
-        // A statement is about an image that is there.
+        // The statement is about an existing image.
         let stated = committed.and_then(|()| self.publish_statement(outcome));
         self.discard(true, outcome);
         stated
     }
 
-    /// Posts the image to the registry of the user's choice, if there is one.
+    /// Posts the image to the user's registry, if one is set.
     ///
     /// # Errors
     /// When the registry refuses, cannot be reached, or the user cancels.
@@ -90,7 +90,7 @@ impl Pipeline<'_> {
     }
 }
 
-/// The files of a run gave way to others.
+/// Returns the error of a run whose files were superseded by those of another.
 fn superseded(run_id: &str, image_dir: &Path, files: &[PublishedFile]) -> Error {
     let name = files.first().map(|file| image_dir.join(&file.name)).unwrap_or_default();
     let text = format!(

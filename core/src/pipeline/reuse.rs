@@ -1,4 +1,4 @@
-//! Decides whether the disk that an earlier build installed is used again, and claims the directory it is in.
+//! Decides whether the disk that an earlier build installed is used again, and claims its directory.
 
 use std::{path::Path, sync::PoisonError};
 
@@ -6,11 +6,11 @@ use super::Pipeline;
 use crate::{artifacts::Claim, error::Result, install::InstallFingerprint};
 
 impl Pipeline<'_> {
-    /// The directory with the disk of an earlier build, when that was made of the same inputs, is unchanged, and
-    /// only this user could have changed it.
+    /// Returns the directory with the disk of an earlier build, if that was made from the same inputs, is unchanged,
+    /// and only this user could have changed it.
     ///
     /// # Errors
-    /// When another build works in the directory, it belongs to another user, the disk cannot be read, or the user
+    /// When another build uses the directory, it belongs to another user, the disk cannot be read, or the user
     /// cancels.
     pub(super) fn reusable(
         &self,
@@ -31,12 +31,12 @@ impl Pipeline<'_> {
             .then_some(claim))
     }
 
-    /// Keeps a directory until this process ends or removes it.
+    /// Holds a directory until this process ends or removes it.
     pub(super) fn hold(&self, claim: Claim) {
         *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
     }
 
-    /// Creates the directory of this build, or empties an earlier build's.
+    /// Creates the directory of this build, or empties that of an earlier build.
     ///
     /// # Errors
     /// As [`Claim::take`].

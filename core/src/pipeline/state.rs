@@ -1,14 +1,15 @@
-//! Defines the states of a build. This table is the only place that knows their order: the pipeline walks it,
-//! undo, resume, `runs`, `gc`, `plan` and the progress events read it.
+//! Defines the states of a build. This table is the only definition of their order: the pipeline, undo, resume,
+//! `runs`, `gc`, `plan` and the progress events read it.
 //!
-//! A state is reached when the journal says so, durably, before the next step begins. A build of today has one
-//! target; inputs (`planned` to `installed`) have one state for all targets, the rest is the target's.
+//! A state is reached when the journal has recorded it durably, before the next step begins. A build currently has
+//! one target; inputs (`planned` to `installed`) have one state for all targets, the other states belong to the
+//! target.
 
 use serde::Serialize;
 
 use crate::journal::Entry;
 
-/// How far a build is.
+/// The state of a build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -21,7 +22,7 @@ pub enum State {
     Fetched,
     /// The installer has filled the raw disk.
     Installed,
-    /// The disk has the form the target takes.
+    /// The disk has the image format of the target.
     Converted,
     /// The image is at its target, under names that belong to this run.
     Uploaded,
@@ -29,34 +30,35 @@ pub enum State {
     Registered,
     /// Checksums, signature and provenance statement are written.
     Attested,
-    /// The image is the user's. What follows is finished, never undone.
+    /// The image belongs to the user. What follows is finished, never undone.
     Released,
-    /// The registry of the user's choice knows the image.
+    /// The user's registry knows the image.
     Notified,
 }
 
-/// What becomes of a build that ends between a state and the next one.
+/// What a failure between a state and the next one leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undo {
-    /// Everything the run created is removed, in reverse order; what it moved aside gets its name back.
+    /// Everything the run created is removed, in reverse order; anything it moved aside gets its name back.
     Remove,
-    /// What is left to do is done: published files get their names, intermediates and a replaced image go.
+    /// The remaining steps are finished: published files are given their names, intermediates and a replaced image
+    /// are removed.
     Finish,
 }
 
-/// How a later process of the same run enters.
+/// How a later process of the same run enters a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entrance {
     /// The step runs again.
     Repeat,
-    /// The step runs again and takes up what its earlier attempt left: the provider's checkpoints, a disk that is
+    /// The step runs again and reuses what its earlier attempt left: the provider's checkpoints, a disk that is
     /// unchanged.
     TakeUp,
     /// The result is in the journal; the step does not run again.
     Keep,
 }
 
-/// Where the result of a build goes; decides which states it passes.
+/// The destination of a build's result; decides which states the build passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// Uploaded to a cloud and registered there.
@@ -67,26 +69,26 @@ pub enum Flow {
     Local,
 }
 
-/// One row of the table.
+/// A row of the table.
 #[derive(Debug)]
 pub struct Row {
     /// The state.
     pub state: State,
-    /// The step that leads to it, as journal, progress events and results name it.
+    /// The step that leads to it; its name in the journal, progress events and results.
     pub step: &'static str,
-    /// What exists when it is reached, beside what existed before.
+    /// What exists when it is reached, in addition to what existed before.
     pub exists: &'static str,
-    /// What becomes of a build that ends before the next state.
+    /// The effect of a failure before the next state.
     pub undo: Undo,
-    /// How a later process of the run enters when the state was reached.
+    /// How a later process of the run enters if the state was reached.
     pub entrance: Entrance,
     /// Whether Ctrl-C ends the step that leads to it.
     pub cancellable: bool,
-    /// Which builds pass it.
+    /// The builds that pass it.
     pub flows: &'static [Flow],
 }
 
-/// The step in which a failed build is undone. What it did not record may have been removed or renamed.
+/// The step in which a failed build is undone. Resources that it did not record may have been removed or renamed.
 pub(super) const CLEANUP: &str = "cleanup";
 
 const ALL: &[Flow] = &[Flow::Cloud, Flow::Package, Flow::Local];
@@ -147,25 +149,25 @@ const fn row(
     Row { state, step, exists, undo: Undo::Remove, entrance, cancellable: true, flows }
 }
 
-/// Part of the step to [`State::Converted`], in builds that write a package for IMAGE_DIR: the journal has a line of
-/// its own for it, with the file.
+/// Part of the step to [`State::Converted`], in builds that write a package for IMAGE_DIR: the journal has a separate
+/// line for it, with the file.
 pub const PUBLISH: &str = "publish";
 
 impl State {
-    /// Its row.
+    /// Returns its row.
     #[must_use]
     pub fn row(self) -> &'static Row {
         &TABLE[self as usize]
     }
 
-    /// The step that leads to it.
+    /// Returns the step that leads to it.
     #[must_use]
     pub fn step(self) -> &'static str {
         self.row().step
     }
 
-    /// Whether journal lines say that it was reached. What only stays as it is, such as a registered image with its
-    /// name, does not count any more once undoing it began.
+    /// Returns whether journal entries record that it was reached. A result that is kept, such as a registered image
+    /// with its name, no longer counts once its undo has started.
     #[must_use]
     pub fn is_reached(self, entries: &[Entry]) -> bool {
         let may_be_undone = self.row().entrance == Entrance::Keep && self < Self::Released;
@@ -181,7 +183,7 @@ impl State {
         })
     }
 
-    /// The last state that journal lines say was reached.
+    /// Returns the last state that journal entries record as reached.
     #[must_use]
     pub fn of(entries: &[Entry]) -> Self {
         let reached = TABLE.iter().rev().find(|row| row.state.is_reached(entries));
@@ -190,7 +192,7 @@ impl State {
 }
 
 impl Flow {
-    /// The states a build passes; `installs` when an ISO is installed.
+    /// Returns the states a build passes; `installs` when an ISO is installed.
     pub fn states(self, installs: bool) -> impl Iterator<Item = &'static Row> {
         let passes = move |row: &&Row| {
             row.flows.contains(&self) && (installs || row.state != State::Installed)
@@ -204,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_state_finds_its_row_and_only_what_follows_a_release_is_finished() {
+    fn every_state_finds_its_row_and_only_states_after_a_release_are_finished() {
         for (number, row) in TABLE.iter().enumerate() {
             assert_eq!(row.state as usize, number);
             assert!(std::ptr::eq(row.state.row(), row));
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_journal_tells_how_far_a_build_is() {
+    fn the_state_of_a_build_follows_from_its_journal() {
         let done = |step: &str| Entry::StepDone { step: step.to_owned(), facts: 1.into() };
         let mut entries = Vec::new();
         assert_eq!(State::of(&entries), State::Planned);

@@ -1,4 +1,4 @@
-//! The steps, one function each.
+//! Runs the steps, one function each.
 
 use std::{
     sync::{
@@ -36,11 +36,11 @@ use crate::{
 const SENT: &str = "image_sha256";
 
 impl Pipeline<'_> {
-    /// Asks the provider what it finds; online or without any network. With `dry_run` it makes and
-    /// changes nothing: no build follows.
+    /// Runs the provider's checks, online or without any network. With `dry_run` the provider creates and changes
+    /// nothing: no build follows.
     ///
     /// # Errors
-    /// What keeps the provider from looking at all.
+    /// When the provider cannot run its checks.
     pub fn ask(&self, online: bool, dry_run: bool) -> Result<CheckReport> {
         let request = CheckRequest {
             build: self.plan.build.clone(),
@@ -66,7 +66,7 @@ impl Pipeline<'_> {
         Ok(report)
     }
 
-    /// Asks the provider before the long part; without an upload only what needs no network.
+    /// Runs the provider's preflight checks; without an upload only those that need no network.
     pub(super) fn check(&self, outcome: &mut Outcome) -> Result<()> {
         let text = format!("asking provider {} before the long part", self.plan.platform);
         self.begin(State::Checked.step(), &text)?;
@@ -94,7 +94,7 @@ impl Pipeline<'_> {
         self.end(State::Checked.step(), &done, Value::Null, outcome)
     }
 
-    /// A disk nobody can make is refused before the long part.
+    /// Refuses an image format that the host cannot produce, before the long steps.
     fn can_make(&self, spec: &DiskSpec) -> Result<()> {
         if RunHost::can_make(spec) {
             return Ok(());
@@ -105,7 +105,7 @@ impl Pipeline<'_> {
             .hint(format!("this build-image makes {}", known.join(", "))))
     }
 
-    /// One error out of all findings that stop the build; the same trouble is told once.
+    /// Combines all findings that stop the build into one error; a repeated hint appears once.
     fn refused(&self, findings: Vec<Finding>) -> Error {
         let word = findings.iter().find_map(|finding| finding.kind.clone());
         let kind = ErrorKind::from_code(word.as_deref().unwrap_or_default());
@@ -123,7 +123,7 @@ impl Pipeline<'_> {
         Error::several(Stage::Provider(kind), text, problems)
     }
 
-    /// Brings the inputs to this machine, verifies and unpacks them. What only they tell is checked now.
+    /// Fetches the inputs to this machine, verifies and unpacks them. Settings that depend on them are checked now.
     pub(super) fn fetch(&mut self, outcome: &mut Outcome) -> Result<()> {
         let step = State::Fetched.step();
         self.begin_silently(step)?;
@@ -136,7 +136,7 @@ impl Pipeline<'_> {
         if stem != self.plan.build.file_stem {
             self.close_publication()?;
         }
-        // The name of a registered image is the one that its provider gave it.
+        // A registered image keeps the name that its provider gave it.
         if !self.was_reached(State::Registered) {
             outcome.image_name.clone_from(&self.plan.build.image_name);
         }
@@ -145,7 +145,7 @@ impl Pipeline<'_> {
             artifacts: self.plan.kept_artifacts(),
         })?;
         self.end_silently(step, Value::Null)?;
-        // Before the long part: another build may write a file of the name that is known now.
+        // Before the long steps: another build may be writing a file of the name that is known now.
         self.open_publication()?;
         if differs && self.is_due(State::Checked.row()) {
             check_space(&self.plan)?;
@@ -154,12 +154,12 @@ impl Pipeline<'_> {
         Ok(())
     }
 
-    /// Gives the disk the forms that are wanted: a package for IMAGE_DIR, an image for the target.
+    /// Converts the disk into the required image formats: a package for IMAGE_DIR, an image for the target.
     pub(super) fn convert(&mut self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
         self.open_publication()?;
         if let Some(publication) = self.publication.as_ref().filter(|_| self.plan.publish.is_some())
         {
-            // What the host wrote in an earlier attempt is written again; a provider takes up its own files.
+            // Files that the host wrote in an earlier attempt are written again; a provider resumes its own files.
             publication.clear()?;
         }
         let plan = &self.plan;
@@ -186,14 +186,14 @@ impl Pipeline<'_> {
         Ok(())
     }
 
-    /// Lets the provider ask for its disk; for IMAGE_DIR, or for the upload.
+    /// Lets the provider request its disk, for IMAGE_DIR or for the upload.
     pub(super) fn create_disk(&self, published: bool, outcome: &mut Outcome) -> Result<Disk> {
         self.begin(State::Converted.step(), "showing the disk as an image")?;
         let spec = if published { &self.plan.package } else { &self.plan.spec };
         let used = self.disk_inputs();
         match (&self.publication, published && self.plan.publish.is_some()) {
             (Some(publication), true) => self.host.write_images_to(publication.dir(), true),
-            // An upload shows its own progress; a provider that only publishes waits for the image.
+            // An upload reports its own progress; a provider that only publishes waits for the image.
             _ => self.host.write_images_to(&self.plan.run, !self.plan.upload),
         }
         let request = DiskRequest {
@@ -215,7 +215,7 @@ impl Pipeline<'_> {
         Ok(disk)
     }
 
-    /// Brings the image to its target. Its checksum is taken meanwhile, when a statement wants it.
+    /// Uploads the image to its target. Its checksum is computed at the same time if a statement needs it.
     pub(super) fn upload(&self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
         let disk = work.disk.clone().ok_or_else(|| missing("a disk", "upload"))?;
         let (step, verb) =
@@ -249,7 +249,7 @@ impl Pipeline<'_> {
         self.end(step, &text, facts, outcome)
     }
 
-    /// What is at the target now, and how much of it this process sent.
+    /// Describes what is at the target now, and how much of it this process sent.
     fn arrived(&self, uploaded: &Uploaded, outcome: &Outcome) -> String {
         let length = uploaded.facts.get("size").and_then(Value::as_u64);
         let length = bytes(length.unwrap_or(outcome.image_length));
@@ -260,7 +260,7 @@ impl Pipeline<'_> {
         format!("{length} now at {}, {sent} of it sent now", uploaded.location)
     }
 
-    /// SHA-256 of the image that an earlier process of the run sent, if it was taken.
+    /// Returns the SHA-256 of the image that an earlier process of the run sent, if it was computed.
     pub(super) fn sent_before(&self) -> Option<String> {
         let facts = self.host.step_done(State::Uploaded.step())?;
         facts.get(SENT)?.as_str().map(str::to_owned)
@@ -274,7 +274,7 @@ impl Pipeline<'_> {
         }
     }
 
-    /// Makes the image known at its target, under its final name.
+    /// Registers the image at its target, under its final name.
     pub(super) fn register(&self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
         let uploaded = work.uploaded.clone().ok_or_else(|| missing("an upload", "register"))?;
         let step = State::Registered.step();
@@ -296,7 +296,7 @@ impl Pipeline<'_> {
         Ok(())
     }
 
-    /// Puts registered images into the outcome and the records.
+    /// Adds registered images to the outcome and the records.
     pub(super) fn show_registered(&self, registered: Registered, outcome: &mut Outcome) {
         let shown = self.host.translated(json!(registered));
         let registered = serde_json::from_value(shown).unwrap_or(registered);
@@ -321,7 +321,7 @@ fn missing(what: &str, step: &str) -> Error {
     Error::new(Stage::Bug, format!("step {step} was started without {what}"))
 }
 
-/// What came of checks that found no error.
+/// Summarises checks that found no error.
 fn passed(findings: &[Finding]) -> String {
     let passed = findings.iter().filter(|finding| finding.severity == Severity::Ok).count();
     let warnings = findings.len() - passed;
@@ -344,7 +344,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checks_are_counted_by_how_they_came_out() {
+    fn checks_are_counted_by_result() {
         let (ok, odd) = (Finding::ok("a", "b"), Finding::warning("a", "b", "c"));
         for (findings, text) in [
             (vec![], "nothing to object to"),

@@ -1,5 +1,5 @@
-//! Removes what a provider created: its means after a success, everything after a failure. A resource
-//! is gone only when the provider says so; whatever it does not mention counts as left behind.
+//! Removes what a provider created: its intermediates after a success, everything after a failure. A resource counts
+//! as removed only if the provider reports so; any resource that it does not mention is a leftover.
 
 use std::{path::Path, sync::Arc};
 
@@ -23,7 +23,7 @@ use crate::{
     trust::Scope,
 };
 
-/// Removes what a run that is over left in the cloud. Returns what is still there.
+/// Removes what a finished or dead run left in the cloud. Returns what still exists.
 ///
 /// # Errors
 /// When the provider refuses its settings.
@@ -56,7 +56,7 @@ pub fn clean(
     Ok(left)
 }
 
-/// Asks the provider and believes only what it says.
+/// Lets the provider discard the resources; only resources that it reports as removed count as removed.
 fn discard(host: &RunHost, steps: &dyn Steps, request: &DiscardRequest) -> Vec<Leftover> {
     match steps.discard(request) {
         Ok(answer) => {
@@ -74,11 +74,11 @@ fn discard(host: &RunHost, steps: &dyn Steps, request: &DiscardRequest) -> Vec<L
     }
 }
 
-/// What is left of one resource.
+/// Returns the leftover of a resource, if it was not removed.
 fn left(host: &RunHost, resource: &Resource, answer: &Discarded) -> Option<Leftover> {
     let resource = resource.clone();
     if answer.removed.iter().any(|removed| removed.is(&resource)) {
-        // The provider has said so itself, as a rule; twice does no harm.
+        // The provider usually has recorded this itself; a second entry is harmless.
         if let Err(error) = host.record(Entry::Resource { event: Event::ResourceGone { resource } })
         {
             tracing::warn!(%error, "a removed resource could not be written down");
@@ -97,7 +97,8 @@ fn left(host: &RunHost, resource: &Resource, answer: &Discarded) -> Option<Lefto
 }
 
 impl Pipeline<'_> {
-    /// Where local files of the run may be removed: the journal of a run that was adopted may name any.
+    /// Returns the directories in which local files of the run may be removed: the journal of an adopted run may name
+    /// any.
     fn scope(&self) -> Scope {
         let (plan, build) = (&self.plan, &self.plan.build);
         let published = build.image_dir.as_deref().map(Path::new);
@@ -105,8 +106,8 @@ impl Pipeline<'_> {
         Scope::of_run(&build.run_id, &plan.run, artifacts.as_deref(), &plan.base, published)
     }
 
-    /// Records that the build is undone from here on. A registered image is left as it is when that cannot be recorded:
-    /// a resumed run would find it registered, and give its name to nothing.
+    /// Records that the build is undone from here on. If that cannot be recorded, a registered image is left as it
+    /// is: a resumed run would find it recorded as registered, and give its name to an image that no longer exists.
     pub(super) fn begins_undo(&self, outcome: &mut Outcome) -> bool {
         let started = self.host.record(Entry::StepStarted { step: CLEANUP.to_owned() });
         let Err(error) = started else { return true };
@@ -124,7 +125,7 @@ impl Pipeline<'_> {
         false
     }
 
-    /// Last created is removed first.
+    /// Removes resources, the last created first.
     pub(super) fn discard(&self, intermediates_only: bool, outcome: &mut Outcome) {
         let mut resources = self.host.resources();
         resources.retain(|resource| !(intermediates_only && resource.deliverable));
@@ -137,7 +138,7 @@ impl Pipeline<'_> {
         tracing::info!(count = resources.len(), "removing what is no longer needed");
         if !intermediates_only {
             let labels: Vec<String> = resources.iter().map(Resource::label).collect();
-            // A step of its own, so that it is never silent for long; it is none of the build's.
+            // Reported as a step so that the heartbeat covers it; it is not part of the build.
             let text = format!("removing {}", labels.join(", "));
             self.reporter.begin(CLEANUP, &self.host.redactor().text(&text));
         }

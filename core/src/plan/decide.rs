@@ -1,5 +1,5 @@
-//! The plan of a build: settings, the source and the provider's needs become one value. Nothing is
-//! created here; a plan can be printed and thrown away.
+//! Combines the settings, the source and the provider's needs into the plan of a build. Creates nothing: a plan can
+//! be printed and discarded.
 
 use std::{
     collections::BTreeMap,
@@ -29,106 +29,106 @@ use crate::{
     tags::{self, Tags},
 };
 
-/// How an ISO is installed.
+/// The parameters of an installation.
 #[derive(Clone)]
 pub struct Installation {
     /// The ISO.
     pub iso: PathBuf,
-    /// Its digest, when it is known already.
+    /// Its digest, when it is already known.
     pub iso_digest: Option<FileDigest>,
-    /// What is installed in the end: the hotfix's facts when there is one.
+    /// The facts of the final installation: the hotfix's when one is given.
     pub facts: Facts,
-    /// The hotfix, installed in a pass of its own.
+    /// The hotfix, installed in a separate pass.
     pub hotfix: Option<Hotfix>,
-    /// Which image.
+    /// All modules or `ltm` only, and the number of install slots.
     pub shape: Shape,
-    /// Sizes of volumes.
+    /// The sizes of the volumes.
     pub sizes: Sizes,
-    /// What the user wants of the guest.
+    /// The user's settings of the guest.
     pub guest: Guest,
-    /// The machine that installs.
+    /// The virtual machine that runs the installer.
     pub machine: MachinePlan,
 }
 
-/// The machine that installs.
+/// The virtual machine that runs the installer.
 #[derive(Clone)]
 pub struct MachinePlan {
-    /// Program to use; found on PATH when not set.
+    /// Path of qemu; found on PATH when not set.
     pub qemu: Option<PathBuf>,
     /// Memory, MiB.
     pub memory_mib: u64,
-    /// Processors.
+    /// Number of processors.
     pub cpus: u64,
     /// `auto`, `kvm` or `tcg`.
     pub accel: String,
-    /// Longest time of one pass.
+    /// Time limit of one pass.
     pub total: Duration,
-    /// Longest silence of the guest.
+    /// Maximum time without output of the guest.
     pub silence: Duration,
-    /// Whether an image whose files were not seen to be labelled is refused.
+    /// Whether an image is refused when the relabelling of its files was not seen.
     pub require_relabel: bool,
 }
 
-/// A build, decided.
+/// A build with all decisions made.
 pub struct Plan {
-    /// Provider.
+    /// Name of the provider.
     pub platform: String,
-    /// What the provider's steps are told.
+    /// The parameters that the provider's steps receive.
     pub build: Build,
-    /// How the disk is made; absent when it is given.
+    /// The installation that makes the disk; absent when a disk is given.
     pub installation: Option<Installation>,
-    /// The given disk.
+    /// The disk that the user gave.
     pub disk: Option<GivenDisk>,
-    /// Disk the provider wants.
+    /// The disk that the provider requires.
     pub spec: DiskSpec,
-    /// What goes into IMAGE_DIR.
+    /// The package that is written into IMAGE_DIR.
     pub package: DiskSpec,
     /// Directory of all builds' files.
     pub base: PathBuf,
     /// Directory of this build's files, below the base.
     pub artifacts: PathBuf,
-    /// Directory of this run's journal.
+    /// Directory of the run's journal.
     pub run: PathBuf,
-    /// Whether the provider is a cloud: images leave this machine, unless the build stops before.
+    /// Whether the provider is a cloud: images leave this machine, unless the build stops before the upload.
     pub is_cloud: bool,
-    /// Whether the image leaves this machine.
+    /// Whether the image is uploaded.
     pub upload: bool,
-    /// Where the host itself publishes the disk image, if it does.
+    /// Where the host itself publishes the disk image; `None` when it does not.
     pub publish: Option<PathBuf>,
-    /// Bytes that must be free for the disk, when the user says so.
+    /// Minimum of free bytes for the disk, when the user sets one.
     pub minimum_free: Option<u64>,
-    /// How files for the image are downloaded.
+    /// Parameters of downloads of files for the image.
     pub downloads: DownloadOptions,
-    /// Keep the artifacts.
+    /// Whether the artifacts are kept.
     pub keep: bool,
-    /// Keep everything of a failed build, so that it can be resumed.
+    /// Whether everything of a failed build is kept, so that it can be resumed.
     pub keep_on_failure: bool,
     /// Whether an ISO is installed.
     pub installs: bool,
-    /// The source was not read yet: its size and what follows from it are unknown.
+    /// Whether the source has not been read yet, so that its size and everything derived from it are unknown.
     pub provisional: bool,
-    /// The settings that decide what is built, in one spelling.
+    /// The settings that decide what is built, normalised.
     pub shape: BTreeMap<String, String>,
-    /// What was drawn at random for this build.
+    /// The random values of this build.
     pub(super) draws: Draws,
-    /// What an earlier process of the run told the provider's steps.
+    /// The parameters that the provider's steps received in an earlier process of the run.
     pub(super) earlier: Option<Box<Build>>,
 }
 
-/// What is drawn at random, once for all plans of a build.
+/// Random values, drawn once for all plans of a build.
 #[derive(Clone, Debug, Default)]
 pub struct Draws {
     /// Identifier of the run.
     pub run_id: String,
-    /// End of an image name that is composed.
+    /// Suffix of a generated image name.
     name_suffix: String,
 }
 
 impl Draws {
-    /// For a new run.
+    /// Draws the values of a new run.
     ///
     /// # Errors
-    /// When the system gives no random numbers.
+    /// When the system provides no random numbers.
     pub fn new() -> Result<Self> {
         Ok(Self {
             run_id: format!("{}-{}", crate::clock::stamp(), random::characters(random::LOWER, 6)?),
@@ -136,20 +136,20 @@ impl Draws {
         })
     }
 
-    /// For a run that is resumed.
+    /// Draws the values of a run that is resumed.
     ///
     /// # Errors
-    /// When the system gives no random numbers.
+    /// When the system provides no random numbers.
     pub fn of(run: &Run) -> Result<Self> {
         Ok(Self { run_id: run.id.clone(), ..Self::new()? })
     }
 }
 
 impl Plan {
-    /// Decides a build.
+    /// Plans a build.
     ///
     /// # Errors
-    /// Settings that are missing or contradict each other, sizes and names outside the rules.
+    /// Missing or contradictory settings, and invalid sizes and names.
     pub fn new(
         platform: &str,
         said: &Description,
@@ -213,7 +213,7 @@ impl Plan {
         })
     }
 
-    /// Where the result goes.
+    /// Returns where the result goes.
     #[must_use]
     pub fn flow(&self) -> Flow {
         match (self.is_cloud, self.upload) {
@@ -223,26 +223,26 @@ impl Plan {
         }
     }
 
-    /// The directory of the build's files, when an installation needs one.
+    /// Returns the directory of the build's files, when an installation needs one.
     #[must_use]
     pub fn kept_artifacts(&self) -> Option<PathBuf> {
         self.installation.as_ref().map(|_| self.artifacts.clone())
     }
 
-    /// Whether files are published on this machine, by the host or the provider.
+    /// Returns whether files are published on this machine, by the host or the provider.
     #[must_use]
     pub fn needs_image_dir(&self) -> bool {
         self.publish.is_some() || !self.upload
     }
 
-    /// File the raw disk is built in.
+    /// Returns the file of the raw disk.
     #[must_use]
     pub fn raw_disk(&self) -> PathBuf {
         self.artifacts.join(format!("{}.raw", self.build.file_stem))
     }
 }
 
-/// Size the guest will see, bytes; 0 while it is unknown.
+/// Returns the size of the disk that the guest sees, bytes; 0 while it is unknown.
 fn virtual_size(
     platform: &str,
     said: &Description,
@@ -268,13 +268,13 @@ fn virtual_size(
     })
 }
 
-/// Directory of all builds' files.
+/// Returns the directory of all builds' files.
 pub(crate) fn base_directory(settings: &Resolved) -> Result<PathBuf> {
     let base = settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts"));
     settings.absolute(&base)
 }
 
-/// The image's shape, which only an ISO needs.
+/// Returns the modules and install slots of the image, which only an ISO needs.
 pub(crate) fn shape(settings: &Resolved) -> Result<Shape> {
     let mut problems = Vec::new();
     for (key, flag) in [("MODULES", "-m all or -m ltm"), ("BOOT_LOCATIONS", "-b 1 or -b 2")] {
@@ -376,7 +376,7 @@ fn overrides(settings: &Resolved) -> Result<Overrides> {
         .collect()
 }
 
-/// What a disk says of itself; installers are for x86-64 and start by BIOS.
+/// Returns the architecture that a disk declares; installers are for x86-64 and boot from BIOS.
 fn architecture(source: &Source) -> &'static str {
     match source {
         Source::Iso { .. } | Source::Unread(_) => "x86_64",

@@ -1,4 +1,4 @@
-//! How large the disk is, and whether the provider takes it.
+//! Decides the size of the disk, and checks it against the provider's limits.
 
 use std::path::Path;
 
@@ -9,19 +9,20 @@ use crate::error::{Error, Result, Stage};
 /// Bytes per GiB.
 pub(super) const GIB: u64 = 1 << 30;
 
-/// What a new disk is made for, in bytes.
+/// The required size of a new disk, in bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
-    /// With the reserve of an image that has one.
+    /// The size including the reserve, if the image has one.
     pub(super) bytes: u64,
-    /// What everything needs to fit at all.
+    /// The minimum that the content needs.
     pub(super) least: u64,
 }
 
-/// Size of a new disk: grown to what the provider wants; a reserve gives way to its maximum.
+/// Returns the size of a new disk, enlarged to the provider's requirements; a reserve shrinks to fit the provider's
+/// maximum.
 ///
 /// # Errors
-/// When the provider takes no disk that large, or wants what no disk can be.
+/// When the provider does not accept a disk of that size, or has requirements that no disk can meet.
 pub(super) fn of_new_disk(platform: &str, wanted: Wanted, needs: &DiskNeeds) -> Result<u64> {
     let multiple = multiple(needs);
     let grown = |bytes: u64| {
@@ -54,11 +55,11 @@ pub(super) fn of_new_disk(platform: &str, wanted: Wanted, needs: &DiskNeeds) -> 
     .hint("ask for less in UPDATE_LV_SIZES, or for a smaller image with -m ltm or -b 1"))
 }
 
-/// Checks the size of a disk that was given. A minimum is no matter here: the disk is what it is,
-/// and the cloud may give its machines a larger one.
+/// Checks the size of a given disk. A minimum does not apply: the disk keeps its size, and the cloud may give its
+/// machines a larger one.
 ///
 /// # Errors
-/// When the provider does not take it.
+/// When the provider does not accept it.
 pub(super) fn check_given(platform: &str, path: &Path, size: u64, needs: &DiskNeeds) -> Result<()> {
     let shown = path.display();
     if let Some(maximum) = maximum(needs).filter(|maximum| size > *maximum) {
@@ -88,7 +89,7 @@ pub(super) fn check_given(platform: &str, path: &Path, size: u64, needs: &DiskNe
     })
 }
 
-/// The largest disk; a provider that says zero says nothing.
+/// Returns the maximum disk size; zero means that the provider declares none.
 fn maximum(needs: &DiskNeeds) -> Option<u64> {
     needs.maximum_bytes.filter(|bytes| *bytes > 0)
 }
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn new_disks_grow_to_what_the_provider_wants() {
+    fn new_disks_grow_to_the_providers_requirements() {
         for (bytes, needs, size) in [
             (7 * GIB, needs(None, None, None), 7 * GIB),
             (7 * GIB, needs(Some(20 * GIB), Some(20 * GIB), None), 20 * GIB),
@@ -122,13 +123,13 @@ mod tests {
         }
     }
 
-    /// Without a reserve.
+    /// Requirements without a reserve.
     fn all(bytes: u64) -> Wanted {
         Wanted { bytes, least: bytes }
     }
 
     #[test]
-    fn a_reserve_gives_way_to_the_largest_disk_the_provider_takes() {
+    fn a_reserve_shrinks_to_the_providers_maximum() {
         let ceiling = needs(None, Some(127 * GIB), None);
         let odd = needs(None, Some(127 * GIB), Some(2 * GIB));
         for (bytes, least, needs, size) in [
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn disks_no_provider_takes_are_errors_and_never_shrunk() {
+    fn unacceptable_disks_are_errors_and_never_shrunk() {
         for (bytes, needs, stage, text) in [
             (
                 21 * GIB,
@@ -154,7 +155,7 @@ mod tests {
                 Stage::Settings,
                 "a disk of 21 GiB, provider `acme` takes at most 20 GiB",
             ),
-            // Fits before it is rounded, not after.
+            // Fits before rounding, but not after.
             (
                 19 * GIB,
                 needs(None, Some(20 * GIB), Some(16 * GIB)),
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn given_disks_are_taken_as_they_are_or_refused() {
+    fn given_disks_are_accepted_unchanged_or_refused() {
         let path = Path::new("d.raw");
         let rules = needs(Some(20 * GIB), Some(2 * GIB), Some(1 << 20));
         check_given("acme", path, GIB, &rules).unwrap();

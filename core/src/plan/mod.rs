@@ -1,9 +1,9 @@
-//! What will be done, decided before anything is.
+//! Plans a build: every decision is made before anything is created.
 //!
 //! ```text
-//! source.rs     what the image is made from      decide.rs  everything becomes one value
-//! names.rs      of files and the image           resume.rs  a run that another process began
-//! disk_size.rs  within the provider's limits     space.rs   free space
+//! source.rs     the source of the image            decide.rs  combines everything into a plan
+//! names.rs      names of files and the image       resume.rs  continues a run of another process
+//! disk_size.rs  within the provider's limits       space.rs   free space
 //! ```
 
 mod decide;

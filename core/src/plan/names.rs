@@ -11,7 +11,7 @@ use crate::{
     settings::Resolved,
 };
 
-/// File stem and seed of the image's name.
+/// Returns the file stem and the seed of the image's name.
 pub(super) fn names(
     source: &Source,
     platform: &str,
@@ -36,7 +36,7 @@ pub(super) fn names(
             format!("HYPERVISOR_IMAGE_NAME: `{name}` is a path, not a file name"),
         )
         .hint("set the directory with IMAGE_DIR")),
-        // Packages of clouds keep their names, as with the old tool.
+        // Packages of clouds keep the names that the old tool gave them.
         Some(name) if !said.uploads => {
             let whole = name.ends_with(platform) || package(said, settings).archive == Archive::Ova;
             Ok((if whole { name.to_owned() } else { format!("{name}.{platform}") }, seed))
@@ -45,7 +45,7 @@ pub(super) fn names(
     }
 }
 
-/// What goes into IMAGE_DIR: the provider's package, or the image alone when the user wants no archive.
+/// Returns what is written into IMAGE_DIR: the provider's package, or the bare image when the user wants no archive.
 pub(super) fn package(said: &Description, settings: &Resolved) -> DiskSpec {
     let package = said.disk.package.as_ref().unwrap_or(&said.disk.spec);
     match settings.text("PACKAGE") {
@@ -54,7 +54,7 @@ pub(super) fn package(said: &Description, settings: &Resolved) -> DiskSpec {
     }
 }
 
-/// Name of the disk inside a package, without suffix.
+/// Returns the name of the disk inside a package, without suffix.
 pub(super) fn disk_name(source: &Source) -> String {
     match source {
         Source::Iso { facts, .. } => product::internal_name(facts),

@@ -1,5 +1,5 @@
-//! Takes up a run that another process began: same run, same names, same journal; what decides what is built
-//! cannot be changed any more.
+//! Continues a run of an earlier process with the same run id, names and journal. Settings that decide what is built
+//! can no longer be changed.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ use crate::{
     trust::is_below,
 };
 
-/// Settings of the core that decide what is built. All others may differ in each process of a run and are used
-/// as they are; those of providers are the provider's to compare.
+/// Settings of the core that decide what is built. All others may differ in each process of a run, and the current
+/// values are used; the provider compares its own settings.
 const SHAPE: [&str; 18] = [
     "ISO",
     "EHF_ISO",
@@ -36,7 +36,7 @@ const SHAPE: [&str; 18] = [
     "DISABLE_SPLASH",
     "REQUIRE_RELABEL",
 ];
-/// Settings that act on a build before it reaches a state, and cannot be changed from then on.
+/// Settings that affect a build before it reaches a state, and cannot be changed afterwards.
 const UNTIL: [(State, &[&str]); 2] = [
     (
         State::Registered,
@@ -56,13 +56,13 @@ const UNTIL: [(State, &[&str]); 2] = [
     ),
 ];
 
-/// Whether a run that reached a state has to keep a setting.
+/// Returns whether a run that reached a state has to keep a setting.
 fn is_kept(key: &str, reached: State) -> bool {
     SHAPE.contains(&key)
         || UNTIL.iter().any(|(state, keys)| reached >= *state && keys.contains(&key))
 }
 
-/// The settings that decide what is built, or that cannot be changed later: key and value, paths absolute.
+/// Returns the settings that decide what is built, or that cannot be changed later: key and value, paths absolute.
 ///
 /// # Errors
 /// When the working directory is unknown.
@@ -84,16 +84,16 @@ pub(super) fn shape(settings: &Resolved) -> Result<BTreeMap<String, String>> {
 }
 
 impl Plan {
-    /// Takes up the run of an earlier process.
+    /// Continues the run of an earlier process.
     ///
     /// # Errors
-    /// When the run is in use or done, or settings that decide what is built differ: each is named.
+    /// When the run is in use or done, or settings that decide what is built differ; each of them is named.
     pub fn resume(&mut self, run: &Run) -> Result<()> {
         match run.state {
             RunState::Running => return Err(refused(run, "a process is at work with it")),
             RunState::Done => return Err(refused(run, "it is done")),
             RunState::Untrusted => return Err(run.not_trusted()),
-            // Whoever may be at work elsewhere was adopted.
+            // A run that may be running on another host was adopted by the user.
             RunState::Dead | RunState::Failed | RunState::Damaged | RunState::Elsewhere => {}
         }
         if run.platform != self.platform {
@@ -105,7 +105,7 @@ impl Plan {
         if let Some(base) = run.directory.ancestors().nth(2) {
             base.clone_into(&mut self.base);
         }
-        // A journal that was adopted may name any directory of this host.
+        // The journal of an adopted run may name any directory of this host.
         if let Some(artifacts) = run.artifacts.as_ref().filter(|path| is_below(path, &self.base)) {
             self.artifacts.clone_from(artifacts);
         }
@@ -113,8 +113,8 @@ impl Plan {
         self.take_over()
     }
 
-    /// Plans again with the source that was fetched; the run and the name drawn for the image stay. Returns
-    /// whether the provider's steps receive anything else than before.
+    /// Plans again with the fetched source; the run and the random image name stay the same. Returns whether the
+    /// provider's steps receive other parameters than before.
     ///
     /// # Errors
     /// As [`Plan::new`]; when an earlier process of the run had another source.
@@ -138,7 +138,7 @@ impl Plan {
         Ok(differs)
     }
 
-    /// Uses what the earlier process told the provider's steps.
+    /// Uses the parameters that the provider's steps received in the earlier process.
     fn take_over(&mut self) -> Result<()> {
         let Some(before) = &self.earlier else { return Ok(()) };
         let same = (&before.file_stem, before.virtual_size)

@@ -1,4 +1,4 @@
-//! Defines what an image is made from, as far as it is known.
+//! Defines the source of an image, as far as it is known.
 
 use std::path::PathBuf;
 
@@ -8,37 +8,37 @@ use crate::{
     source::GivenDisk,
 };
 
-/// What the image is made from, as it was found.
+/// The source of an image.
 pub enum Source {
     /// A BIG-IP installer.
     Iso {
         /// The file.
         path: PathBuf,
-        /// What it installs.
+        /// Facts about the system that it installs.
         facts: Facts,
-        /// Sizes of its volumes.
+        /// The sizes of its volumes.
         info: Box<VeInfo>,
-        /// Its digest, when it was read for another reason.
+        /// Its digest, when it was already computed for another purpose.
         digest: Option<FileDigest>,
-        /// The hotfix that goes on top.
+        /// The hotfix that is installed on top.
         hotfix: Option<Box<Hotfix>>,
     },
     /// A disk image.
     Disk(GivenDisk),
-    /// It must be downloaded or unpacked before its content is known.
+    /// A source that must be downloaded or unpacked before its content is known.
     Unread(Unread),
 }
 
-/// What is known of a source that was not read yet.
+/// A source that has not been read yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unread {
     /// The file, or the last part of the URL.
     pub path: PathBuf,
-    /// Its name without the endings of packing and format.
+    /// Its name without the suffixes of compression and format.
     pub stem: String,
     /// Whether it is an installer ISO.
     pub is_iso: bool,
-    /// Size the guest sees in bytes, when the beginning of the file says so.
+    /// Size the guest sees in bytes, when the beginning of the file contains it.
     pub virtual_size: Option<u64>,
 }
 
@@ -47,14 +47,14 @@ pub struct Unread {
 pub struct Hotfix {
     /// The file.
     pub path: PathBuf,
-    /// What it makes of the base.
+    /// Facts about the system after the hotfix.
     pub facts: Facts,
-    /// Its digest, when it was read for another reason.
+    /// Its digest, when it was already computed for another purpose.
     pub digest: Option<FileDigest>,
 }
 
 impl Source {
-    /// Whether it is an installer ISO.
+    /// Returns whether it is an installer ISO.
     #[must_use]
     pub fn is_iso(&self) -> bool {
         match self {
@@ -64,7 +64,7 @@ impl Source {
         }
     }
 
-    /// Facts of what will be installed in the end: the hotfix's when there is one.
+    /// Returns facts about the final installation: the hotfix's when one is given.
     #[must_use]
     pub fn facts(&self) -> Option<&Facts> {
         match self {

@@ -1,9 +1,9 @@
-//! Free space: what a build needs where, looked at before the long part.
+//! Checks free space: how much a build needs in which directory, before anything is downloaded or unpacked.
 //!
-//! How large an installed disk becomes is not known beforehand; the estimate is three times the ISO (its
-//! packages unpacked, and what they write on their first boot) and 2 GiB for what every installation makes
-//! anew, but never more than the disk's size. A published image is as large at most. An existing disk is
-//! published with what its file occupies.
+//! The size of an installed disk is not known beforehand. The estimate is three times the ISO (its unpacked packages,
+//! and the files that they write on their first boot) plus 2 GiB for the files that every installation creates, but
+//! never more than the disk's size. A published image is at most as large. An existing disk is published with the
+//! allocated size of its file.
 
 use std::{
     fs,
@@ -16,16 +16,16 @@ use indicatif::HumanBytes;
 use super::Plan;
 use crate::error::{Error, Problem, Result, Stage};
 
-/// An installed system is at most this many times as large as the ISO.
+/// Maximum factor between the size of the ISO and of an installed system.
 const GROWTH: u64 = 3;
-/// What an installation makes anew, bytes: volumes' tables, logs, databases.
+/// Bytes that every installation creates: volumes' tables, logs, databases.
 const OWN: u64 = 2 << 30;
 /// Unit of MIN_FREE_DISK_STORAGE_MB, bytes.
 pub(super) const MB: u64 = 1_000_000;
-/// Bytes of a block as `stat` counts them.
+/// Bytes of a block in `stat`.
 const BLOCK: u64 = 512;
 
-/// What is needed in one directory.
+/// Space that is needed in one directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Need {
     /// The directory; it may not exist yet.
@@ -36,7 +36,7 @@ pub(crate) struct Need {
     pub(crate) setting: &'static str,
 }
 
-/// What a build needs, directory by directory.
+/// Returns the space that a build needs, by directory.
 pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
     let occupied = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK);
     let length = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
@@ -54,7 +54,7 @@ pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
             disk
         }
         (None, Some(disk)) => disk.occupied,
-        // The size is checked when it is known.
+        // The size is checked once it is known.
         (None, None) => return needs,
     };
     let images = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir());
@@ -64,15 +64,16 @@ pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
     needs
 }
 
-/// Refuses a build for which there is too little space.
+/// Refuses a build when there is too little space.
 ///
 /// # Errors
-/// Every file system that is too full, with what it should hold.
+/// Every file system that is too full, with the files it should hold.
 pub(crate) fn check(plan: &Plan) -> Result<()> {
     judge(&needs(plan), &|directory| Some((device(directory)?, free_space(directory)?)))
 }
 
-/// `look` tells a directory's file system and its free bytes; what cannot be told is not judged.
+/// Judges the needs. `look` returns a directory's file system and its free bytes; directories for which it returns
+/// `None` are skipped.
 fn judge(needs: &[Need], look: &dyn Fn(&Path) -> Option<(u64, u64)>) -> Result<()> {
     let mut systems: Vec<(u64, u64, Vec<&Need>)> = Vec::new();
     for need in needs {
@@ -106,7 +107,7 @@ fn hint(needs: &[&Need]) -> String {
     format!("free some space, or set {} to a larger file system", settings.join(" or "))
 }
 
-/// The nearest directory above that exists.
+/// Returns the nearest existing directory at or above a path.
 fn existing(directory: &Path) -> Option<&Path> {
     directory.ancestors().find(|directory| directory.exists())
 }
@@ -115,7 +116,7 @@ fn device(directory: &Path) -> Option<u64> {
     Some(fs::metadata(existing(directory)?).ok()?.dev())
 }
 
-/// Bytes this user may still write to the file system of a directory, which may not exist yet.
+/// Returns the bytes that this user may still write to the file system of a directory, which may not exist yet.
 pub(crate) fn free_space(directory: &Path) -> Option<u64> {
     let system = rustix::fs::statvfs(existing(directory)?).ok()?;
     Some(system.f_bavail.saturating_mul(system.f_frsize))
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_does_not_exist_yet_lies_where_its_parents_are() {
+    fn a_missing_directory_is_on_the_file_system_of_its_parents() {
         let directory = tempfile::tempdir().unwrap();
         let absent = directory.path().join("x/y");
         assert_eq!(device(&absent), device(directory.path()));

@@ -1,5 +1,5 @@
-//! The disk that is built, in the forms providers ask for: computed while it is read, or written by
-//! all processors while it may already be read.
+//! Provides the disk of the build in the image formats that providers request: computed while it is read, or
+//! written by all processors while it can already be read.
 
 use std::{
     ops::ControlFlow,
@@ -21,10 +21,10 @@ use build_image_plugin_api::{Archive, Compression, DiskFormat, DiskSpec, Error, 
 use super::host::disk_error;
 use crate::signature::Signer;
 
-/// Sizes of VHDs are multiples of this many bytes: what clouds want.
+/// Sizes of VHDs are multiples of this number of bytes, as clouds require.
 const VHD_MULTIPLE: u64 = 1 << 20;
 
-/// An image in the form a provider asked for.
+/// An image in the format that a provider requested.
 pub(super) enum ImageOutput {
     /// Computed while it is read.
     View(Arc<dyn View>),
@@ -35,23 +35,23 @@ pub(super) enum ImageOutput {
 /// The disk that is built.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BaseDisk {
-    /// Where it is.
+    /// Path of the disk.
     pub(crate) path: PathBuf,
-    /// ImageHandle here, hence raw whatever the guest wrote into its first sector.
+    /// Whether the disk was installed here: it is raw, whatever the guest wrote into its first sector.
     pub(crate) is_raw: bool,
-    /// It was given, and is open already.
+    /// The reader of a disk that the user gave; it is open already.
     pub(crate) given: Option<GuestReader>,
-    /// Size the guest sees, bytes.
+    /// Size that the guest sees, in bytes.
     pub(crate) virtual_size: u64,
     /// Name of the image inside archives, without suffix.
     pub(crate) disk_name: String,
-    /// Seconds since 1970 that archives are dated with.
+    /// Date of archive members, in seconds since 1970.
     pub(crate) date: u64,
-    /// Who signs the manifests of OVF packages.
+    /// Signs the manifests of OVF packages.
     pub(crate) signer: Option<Arc<Signer>>,
 }
 
-/// The images this host makes, without archives around them.
+/// The image formats that this host can make, without archives around them.
 pub(super) fn images() -> Vec<DiskSpec> {
     let image = |format, variant: &str, compression| DiskSpec {
         format,
@@ -71,7 +71,7 @@ pub(super) fn images() -> Vec<DiskSpec> {
     ]
 }
 
-/// Whether this host makes such an image, and the archive around it.
+/// Returns whether this host can make such an image and the archive around it.
 pub(super) fn can_make(spec: &DiskSpec) -> bool {
     let archive = match (spec.archive, &spec.ovf) {
         (Archive::None | Archive::TarGz | Archive::Zip, None) => true,
@@ -82,7 +82,8 @@ pub(super) fn can_make(spec: &DiskSpec) -> bool {
 }
 
 impl BaseDisk {
-    /// Gives the disk a form. What has to be written is written to `dest`, under the control of `control`.
+    /// Converts the disk to the requested format. Files that have to be written are written to `dest`, under
+    /// `control`.
     pub(super) fn form(
         &self,
         spec: &DiskSpec,
@@ -111,12 +112,12 @@ impl BaseDisk {
         }
     }
 
-    /// The disk in a form that is finished, whatever that takes.
+    /// Converts the disk and waits until the image is finished.
     pub(crate) fn finished(&self, spec: &DiskSpec, dest: &Path) -> Result<Arc<dyn View>> {
         finish(self.form(spec, dest, &Control::new())?, dest)
     }
 
-    /// The image without an archive.
+    /// Returns the image without an archive.
     fn image(&self, spec: &DiskSpec, dest: &Path, control: &Control) -> Result<ImageOutput> {
         let disk = self.open()?;
         let version = match spec.variant.as_str() {
@@ -151,18 +152,18 @@ impl BaseDisk {
         StreamVmdk::of(disk, self.member_name(spec), &self.stamp()).map_err(disk_error)
     }
 
-    /// The only member of an archive. An image that has to be written is written beside the archive first.
+    /// Returns the only member of an archive. An image that has to be written is first written beside the archive.
     fn member(&self, spec: &DiskSpec, dest: &Path, control: &Control) -> Result<Member> {
         let mut beside = dest.as_os_str().to_owned();
         beside.push(".member");
         let beside = PathBuf::from(beside);
         let view = finish(self.image(&spec.bare(), &beside, control)?, &beside)?;
-        // It stays readable; nothing of it is left when the archive is done.
+        // The file stays readable through its open descriptor, and is removed when the archive is done.
         let _ = std::fs::remove_file(&beside);
         Ok(Member { name: self.member_name(spec), content: Content::View(view) })
     }
 
-    /// An OVF package: descriptor, manifest and disk, in an OVA or a ZIP file.
+    /// Builds an OVF package: descriptor, manifest and disk, in an OVA or a ZIP file.
     fn package(
         &self,
         spec: &DiskSpec,
@@ -192,7 +193,8 @@ impl BaseDisk {
         written.map(|file| ImageOutput::File(Arc::new(file))).map_err(disk_error)
     }
 
-    /// The signature of a manifest, and the public key beside it: both or none, as with the old tool.
+    /// Returns the signature of a manifest, and the public key that is stored beside it: both or neither, as in
+    /// the previous tool.
     fn signature(&self, stem: &str) -> (Option<ovf::Signature>, Vec<(String, Vec<u8>)>) {
         let Some(signer) = self.signer.clone() else { return (None, Vec::new()) };
         let Some(public) = signer.public().map(<[u8]>::to_vec) else { return (None, Vec::new()) };
@@ -236,7 +238,7 @@ fn both() -> DigestKinds {
     DigestKinds { md5: true, sha256: true, ..DigestKinds::NONE }
 }
 
-/// The descriptor's data as the disk library takes them.
+/// The descriptor's data as the disk library expects it.
 fn appliance(ovf: &Ovf) -> ovf::Appliance {
     let product = ovf.product.clone().unwrap_or_default();
     ovf::Appliance {
@@ -285,7 +287,7 @@ fn property(given: build_image_plugin_api::OvfProperty) -> ovf::Property {
     }
 }
 
-/// The image in a form, to the end; `path` is where one that is written lies.
+/// Finishes an image; `path` is the path of an image that is written to a file.
 fn finish(form: ImageOutput, path: &Path) -> Result<Arc<dyn View>> {
     match form {
         ImageOutput::View(view) => Ok(view),
@@ -297,7 +299,7 @@ fn finish(form: ImageOutput, path: &Path) -> Result<Arc<dyn View>> {
     }
 }
 
-/// Goes on, or stops when somebody wants that.
+/// Breaks if `stop` is set, otherwise continues.
 pub(super) fn break_if(stop: bool) -> ControlFlow<()> {
     if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

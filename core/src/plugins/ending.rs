@@ -1,5 +1,5 @@
-//! What is said when a plugin ends this process: exit(3) is no panic that could be caught, and code 0
-//! would look like a success to whoever started the build.
+//! Reports a plugin that ends this process: exit(3) is not a panic that could be caught, and exit code 0 would
+//! look like a success to the caller of the build.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -13,13 +13,13 @@ use crate::{
 /// Provider whose code runs in this process.
 static NAME: Mutex<String> = Mutex::new(String::new());
 
-/// A provider's code runs in this process from now on.
+/// Records that a provider's code runs in this process from now on.
 pub(super) fn watch(name: &str) {
     name.clone_into(&mut NAME.lock().unwrap_or_else(PoisonError::into_inner));
     ending::watch_end(unexpected);
 }
 
-/// This program ends by its own will now.
+/// Records that this program ends intentionally from now on.
 pub fn expect_end() {
     ending::expect_end();
 }
@@ -32,7 +32,7 @@ fn unexpected() -> u8 {
          build-image gc removes what the build created",
     );
     let code = error.exit_code();
-    // Who watches the build with --progress json takes a line that is no document for what it is.
+    // Programs that read --progress json treat a line that is not a document as plain text.
     Reporter::new(OutputMode::Plain).error_at_exit(&error, code);
     code
 }

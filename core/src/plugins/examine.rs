@@ -1,5 +1,5 @@
-//! A provider as the conformance suite sees it: described anew, given documents as texts, wherever its code
-//! runs.
+//! Gives the conformance suite access to a provider: describes it afresh and passes documents as texts, in
+//! either transport.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Which file holds which provider. First hit wins; never the working directory. In one directory a library
-//! comes before a program.
+//! Finds the file that holds a provider. The first match wins; the working directory is never searched. In one
+//! directory, a library takes precedence over a program.
 
 use std::{
     collections::BTreeSet,
@@ -15,9 +15,9 @@ use crate::{
 
 /// Directory below a library directory, ending in the ABI's major number.
 const SUBFOLDER: &str = "build-image/providers/1";
-/// What every program's file name starts with; the provider's name follows, and nothing else.
+/// Prefix of every program's file name; only the provider's name follows.
 const PROGRAM_PREFIX: &str = "build-image-provider-";
-/// Variable with more directories, `:` between them; only absolute ones count.
+/// Environment variable with additional directories, separated by `:`; only absolute ones are used.
 const PATH_VARIABLE: &str = "BUILD_IMAGE_PROVIDER_PATH";
 
 /// Directories that are searched, in order.
@@ -37,7 +37,7 @@ pub enum FileKind {
 }
 
 impl FileKind {
-    /// The kind's word in documents.
+    /// The name of the kind in documents.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -55,7 +55,8 @@ impl FileKind {
         }
     }
 
-    /// The kind of a file that was named by hand: libraries end in `.so`, or in that and a version.
+    /// The kind of a file that the user named: the names of libraries end in `.so`, optionally followed by a
+    /// version.
     fn of(path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.ends_with(PLUGIN_FILE_SUFFIX) || name.contains(&format!("{PLUGIN_FILE_SUFFIX}.")) {
@@ -69,16 +70,16 @@ impl FileKind {
 /// A file that may hold a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Name of the provider, from the file's name.
+    /// Name of the provider, taken from the file's name.
     pub name: String,
-    /// The file, absolute.
+    /// Absolute path of the file.
     pub path: PathBuf,
-    /// What kind of file.
+    /// Kind of the file.
     pub kind: FileKind,
 }
 
 impl Candidate {
-    /// The provider in a file that was named by hand.
+    /// A candidate for a file that the user named.
     #[must_use]
     pub fn named(name: &str, file: &Path) -> Self {
         let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
@@ -96,7 +97,7 @@ impl SearchPath {
         executable: Option<&Path>,
     ) -> Self {
         let mut directories: Vec<PathBuf> = directory.into_iter().collect();
-        // With rights the caller does not have, the caller's environment decides nothing.
+        // With rights that the caller does not have, the caller's environment is ignored.
         if !has_more_rights_than_its_caller() {
             if let Some(list) = environment.get(PATH_VARIABLE) {
                 let listed = list.split(':').map(PathBuf::from);
@@ -109,7 +110,7 @@ impl SearchPath {
         }
         if let Some(beside) = executable.and_then(Path::parent) {
             directories.extend(beside.parent().map(|prefix| prefix.join("lib").join(SUBFOLDER)));
-            // A build tree: plugins lie beside the program.
+            // In a build tree, plugins are beside the program.
             directories.push(beside.to_owned());
         }
         directories.push(Path::new("/usr/lib").join(SUBFOLDER));
@@ -120,10 +121,10 @@ impl SearchPath {
         Self { directories, file }
     }
 
-    /// The file of a provider.
+    /// Finds the file of a provider.
     ///
     /// # Errors
-    /// When there is none: lists what was found and where it was looked for.
+    /// When no file is found: lists the providers that were found and the directories that were searched.
     pub fn find(&self, name: &str) -> Result<Candidate> {
         if let Some(file) = &self.file {
             return Ok(Candidate::named(name, file));
@@ -139,7 +140,7 @@ impl SearchPath {
         found.next().ok_or_else(|| self.none(name))
     }
 
-    /// All candidates, the one that wins first for each name; shadowed ones follow.
+    /// All candidates. For each name, the file that is used comes first; the files that it hides follow.
     #[must_use]
     pub fn all(&self) -> Vec<Candidate> {
         let mut found: Vec<Candidate> =
@@ -148,7 +149,7 @@ impl SearchPath {
         found
     }
 
-    /// The directories, in order.
+    /// The searched directories, in order.
     #[must_use]
     pub fn directories(&self) -> &[PathBuf] {
         &self.directories
@@ -197,14 +198,14 @@ fn in_directory(directory: &Path) -> Vec<Candidate> {
     found
 }
 
-/// Whether there is something that is refused when it is no plugin. A directory is left alone: it may be a
-/// source tree, and must not hide a plugin of that name in a later directory.
+/// Returns whether the path may hold a plugin, so that it is refused when it does not. A directory is ignored:
+/// it may be a source tree, and must not hide a plugin of that name in a later directory.
 fn may_hold_a_plugin(path: &Path) -> bool {
     path.symlink_metadata().is_ok() && !path.is_dir()
 }
 
-/// The provider a file name stands for. What is no provider's name after a program's prefix belongs to
-/// a provider (`….sha256`), or is somebody else's.
+/// Returns the provider that a file name stands for. A program's prefix followed by something that is not a
+/// provider name belongs to a provider's companion file (`….sha256`) or to an unrelated program.
 fn provider_of(file: &str) -> Option<(&str, FileKind)> {
     if let Some(rest) = file.strip_prefix(PLUGIN_FILE_PREFIX) {
         return Some((rest.strip_suffix(PLUGIN_FILE_SUFFIX)?, FileKind::Library));
@@ -216,7 +217,7 @@ fn provider_of(file: &str) -> Option<(&str, FileKind)> {
     is_name.then_some((name, FileKind::Program))
 }
 
-/// Whether this program runs with rights its caller does not have (set-user-id and the like).
+/// Returns whether this program runs with rights that its caller does not have (set-user-id and the like).
 ///
 /// Source: getauxval(3), entry `AT_SECURE`; the vector is pairs of machine words.
 pub(super) fn has_more_rights_than_its_caller() -> bool {

@@ -1,4 +1,5 @@
-//! The services lent to a provider during one run: the journal, the disk, secrets, progress, Ctrl-C.
+//! Implements the host services for a provider during one run: the journal, the disk, secrets, progress,
+//! cancellation.
 
 use std::{
     collections::BTreeMap,
@@ -36,7 +37,7 @@ pub struct RunHost {
     secrets: BTreeMap<String, Option<Secret>>,
     redactor: Redactor,
     disk: Mutex<Source>,
-    /// Where published files are until the release: texts name the place they will have.
+    /// Where published files are until the release: texts name their final paths.
     translation: OnceLock<Translation>,
 }
 
@@ -45,15 +46,15 @@ pub struct RunHost {
 struct Source {
     origin: Option<BaseDisk>,
     file_stem: String,
-    /// Where images that have to be written are written.
+    /// Directory of images that have to be written.
     directory: PathBuf,
-    /// Whether the user watches them being written.
+    /// Whether the user sees the progress of writing them.
     watched: bool,
     made: Vec<Arc<ImageHandle>>,
 }
 
 impl RunHost {
-    /// A host for one run.
+    /// Creates the host of one run.
     #[must_use]
     pub fn new(
         journal: Journal,
@@ -74,12 +75,12 @@ impl RunHost {
         }
     }
 
-    /// Files that are published are in a staging directory; texts name the place they get.
+    /// Sets how texts name the published files: they are in a staging directory, and texts name their final paths.
     pub(crate) fn set_translation(&self, translation: Translation) {
         let _ = self.translation.set(translation);
     }
 
-    /// A document with published files under the names they get.
+    /// Replaces the paths of published files in a document with their final paths.
     #[must_use]
     pub(crate) fn translated(&self, value: Value) -> Value {
         match self.translation.get() {
@@ -88,7 +89,7 @@ impl RunHost {
         }
     }
 
-    /// A text as the user may see it: without secrets, published files under the names they will have.
+    /// A text for the user: secrets are redacted, and published files have their final paths.
     #[must_use]
     pub fn shown(&self, text: &str) -> String {
         let masked = self.redactor.text(text);
@@ -98,7 +99,7 @@ impl RunHost {
         }
     }
 
-    /// An error as the user may see it.
+    /// An error for the user, with the same replacements.
     #[must_use]
     pub fn shown_error(&self, error: Error) -> Error {
         let mut error = self.redactor.error(error);
@@ -111,14 +112,14 @@ impl RunHost {
         error
     }
 
-    /// From now on `make_disk` shows this disk, in files and archives with these names.
+    /// Sets the disk that `make_disk` serves, and the names of its files and archives.
     pub(crate) fn set_disk(&self, origin: BaseDisk, file_stem: &str) {
         let mut source = lock(&self.disk);
         source.origin = Some(origin);
         file_stem.clone_into(&mut source.file_stem);
     }
 
-    /// Where images that have to be written go from now on, and whether their making is shown.
+    /// Sets the directory of images that have to be written, and whether their progress is shown.
     pub(crate) fn write_images_to(&self, directory: &Path, watched: bool) {
         let mut source = lock(&self.disk);
         directory.clone_into(&mut source.directory);
@@ -130,7 +131,7 @@ impl RunHost {
         lock(&self.disk).made.get(usize::try_from(disk).ok()?).cloned()
     }
 
-    /// Forgets all images: what is not finished is removed.
+    /// Drops all images; unfinished files are removed.
     pub(crate) fn drop_images(&self) {
         let made = std::mem::take(&mut lock(&self.disk).made);
         for image in made {
@@ -138,19 +139,19 @@ impl RunHost {
         }
     }
 
-    /// The disks this host can make.
+    /// The images that this host can make.
     #[must_use]
     pub fn disks() -> Vec<DiskSpec> {
         disks::images()
     }
 
-    /// Whether this host can make such a disk.
+    /// Returns whether this host can make such an image.
     #[must_use]
     pub fn can_make(spec: &DiskSpec) -> bool {
         disks::can_make(spec)
     }
 
-    /// How images are written: stopped by Ctrl-C, shown when the user waits for nothing else.
+    /// How images are written: cancelled by Ctrl-C, with progress when the user waits for this alone.
     fn control(&self, watched: bool) -> Control {
         let (reporter, interrupt) = (Arc::clone(&self.reporter), Arc::clone(&self.interrupt));
         Control::new().with_watch(move |progress| {
@@ -162,13 +163,13 @@ impl RunHost {
         })
     }
 
-    /// Takes secrets out of texts.
+    /// Redacts secrets in texts.
     #[must_use]
     pub fn redactor(&self) -> &Redactor {
         &self.redactor
     }
 
-    /// Writes a line into the journal.
+    /// Writes an entry into the journal.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -176,13 +177,13 @@ impl RunHost {
         lock(&self.journal).append(entry)
     }
 
-    /// Whether this is the run's first process.
+    /// Returns whether this is the run's first process.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         lock(&self.journal).is_fresh()
     }
 
-    /// What an earlier process of this run wrote down when it finished a step.
+    /// The document that an earlier process of this run recorded when it finished a step.
     #[must_use]
     pub fn step_done(&self, step: &str) -> Option<Value> {
         lock(&self.journal).step_done(step).cloned()
@@ -205,7 +206,7 @@ impl RunHost {
         released.unwrap_or_default()
     }
 
-    /// Resources that exist now, as far as the journal knows.
+    /// Resources that exist now, according to the journal.
     #[must_use]
     pub fn resources(&self) -> Vec<Resource> {
         lock(&self.journal).resources()
@@ -214,7 +215,7 @@ impl RunHost {
 
 impl Host for RunHost {
     fn log(&self, record: LogRecord) {
-        // Connection libraries see raw requests: their chatter stays out of the log.
+        // Connection libraries log raw requests: their messages are not logged.
         let noisy = ["hyper", "reqwest", "rustls", "h2"]
             .iter()
             .any(|crate_name| record.target.starts_with(crate_name));
@@ -337,8 +338,8 @@ impl Host for RunHost {
 }
 
 impl RunHost {
-    /// Refuses a document with the value of a secret setting: altered, it would be of no use later, and as it is, the
-    /// secret would be on the disk.
+    /// Refuses a document that contains the value of a secret setting: redacted, it would be useless later;
+    /// unchanged, the secret would be written to the disk.
     fn refuse_secrets(&self, what: &str, document: &Value) -> Result<()> {
         if !self.redactor.finds(document) {
             return Ok(());
@@ -349,8 +350,8 @@ impl RunHost {
     }
 }
 
-/// An error of the disk library, as a provider sees it.
-#[expect(clippy::needless_pass_by_value, reason = "an error turns into another one")]
+/// Converts an error of the disk library into a provider's error.
+#[expect(clippy::needless_pass_by_value, reason = "an error is converted into another one")]
 pub(super) fn disk_error(error: build_image_disk::Error) -> Error {
     let mut made = Error::new(ErrorKind::Local, error.to_string());
     if let Some(source) = std::error::Error::source(&error) {
@@ -362,7 +363,7 @@ pub(super) fn disk_error(error: build_image_disk::Error) -> Error {
     }
 }
 
-/// A stem that ends with the suffix already is a whole name.
+/// Appends the suffix, unless the stem already ends with it.
 pub(crate) fn with_suffix(stem: &str, suffix: &str) -> String {
     match stem.strip_suffix(suffix) {
         Some(before) if before.ends_with('.') => stem.to_owned(),
@@ -370,8 +371,8 @@ pub(crate) fn with_suffix(stem: &str, suffix: &str) -> String {
     }
 }
 
-/// Names a disk's content and the form it is shown in: the stamps of its files, taken when they were
-/// opened. A disk whose files were written since has another identity, whatever their modification times.
+/// Identifies a disk's content and its image format, from the stamps of its files when they were opened. A disk
+/// whose files were written since then has another identity, whatever their modification times.
 fn identity(disk: &GuestReader, spec: &DiskSpec) -> String {
     let mut facts: String = disk.sources().map(|(_, stamp)| format!("{stamp} ")).collect();
     facts += &format!("{} {spec:?}", disk.virtual_size());

@@ -1,4 +1,5 @@
-//! From a file to a provider: who may have changed it, whether it is locked, then what it says.
+//! Loads a provider from a file: checks who may have changed it and whether it is locked, then reads its
+//! description.
 
 use std::path::Path;
 
@@ -19,13 +20,13 @@ use crate::{
 
 /// Finds and loads providers, all by the same rules.
 pub struct Loader {
-    /// Where they are looked for.
+    /// Where plugins are searched for.
     pub search: SearchPath,
-    /// Which may be loaded.
+    /// Which plugins may be loaded.
     pub lock: Lock,
-    /// Whether libraries run in processes of their own too.
+    /// Whether libraries run in separate processes too.
     pub isolate: bool,
-    /// What their processes see a part of.
+    /// The environment; a plugin's process gets a part of it.
     pub environment: Environment,
 }
 
@@ -38,7 +39,7 @@ impl Loader {
         self.take(candidate, self.isolate)
     }
 
-    /// Asks a provider who it is without letting its code into this process.
+    /// Reads a provider's description without running its code in this process.
     ///
     /// # Errors
     /// As [`Loader::load`].
@@ -46,7 +47,7 @@ impl Loader {
         self.take(candidate, true)
     }
 
-    /// What the file says of itself without any of its code being run; programs say nothing.
+    /// The metadata that the file contains, read without running its code; programs have none.
     #[must_use]
     pub fn metadata(candidate: &Candidate) -> Option<PluginMetadata> {
         let file = open_regular(&candidate.path).ok()?;
@@ -74,7 +75,7 @@ impl Loader {
         Ok(plugin)
     }
 
-    /// Opens a provider in order to examine it, whatever its file is called and whatever is locked.
+    /// Opens a provider in order to examine it, whatever its file name and the lock file.
     ///
     /// # Errors
     /// When the file is not trusted or does not load.
@@ -128,7 +129,7 @@ fn library_apart(
     let path = candidate.path.clone();
     let launch = Launch::library(kept, path.clone(), None, environment);
     let said = ask(&candidate.path, &launch)?;
-    // Now that its secret settings are known, their variables stay here.
+    // The secret settings are known now; their environment variables are not passed on.
     let launch = Launch::library(file.file, path, Some(&said), environment);
     Ok((said, Transport::Subprocess(launch)))
 }
@@ -161,7 +162,7 @@ fn ask(path: &Path, launch: &Launch) -> Result<Description> {
     })
 }
 
-/// A provider's word about itself must agree with its file's name.
+/// Checks that the name in a provider's description agrees with the file's name.
 fn check_name(candidate: &Candidate, description: &Description) -> Result<()> {
     let said = &description.name;
     if *said == candidate.name {

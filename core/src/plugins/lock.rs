@@ -1,5 +1,5 @@
-//! The lock file: which plugins, to the byte, may be loaded. A plugin that is in it must be the one that
-//! is in it; with LOCKED, one that is not in it does not load at all.
+//! Reads and writes the lock file: the plugins that may be loaded, with their checksums. A plugin that is
+//! listed must have the listed checksum; with LOCKED, a plugin that is not listed is not loaded.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use crate::{
 
 /// Name of the lock file.
 const FILE: &str = "build-image.lock";
-/// Version of its form.
+/// Version of the file's format.
 const FORM: u32 = 1;
 /// Longest lock file, in bytes.
 const LIMIT: u64 = 16 << 20;
@@ -30,11 +30,11 @@ const LIMIT: u64 = 16 << 20;
 pub struct Locked {
     /// Provider.
     pub name: String,
-    /// Its version, for people.
+    /// Its version, for display.
     pub version: String,
-    /// SHA-256 of its file, hexadecimal: what is compared.
+    /// SHA-256 of its file, hexadecimal; this is compared.
     pub sha256: String,
-    /// Where it was when it was locked, for people.
+    /// Its path when it was locked, for display.
     pub path: PathBuf,
 }
 
@@ -44,7 +44,7 @@ struct Document {
     providers: Vec<Locked>,
 }
 
-/// The lock file of a command, and how strict it is.
+/// The lock file of a command, and whether unlisted plugins are refused.
 #[derive(Clone, Debug, Default)]
 pub struct Lock {
     path: Option<PathBuf>,
@@ -54,9 +54,8 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// The lock file to use: `named`, which is asked for then; else the one beside the configuration file;
-    /// else the user's. The first that exists is read; when none exists, the first is where one would be
-    /// written.
+    /// Opens the lock file: `named`, which must exist; else the file beside the configuration file; else the
+    /// user's. The first that exists is read; when none exists, the first path is where one would be written.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -83,7 +82,7 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Where it is, or would be written.
+    /// Path of the lock file, existing or to be written.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
@@ -95,10 +94,10 @@ impl Lock {
         &self.entries
     }
 
-    /// Whether a plugin may be loaded. Returns whether it is locked.
+    /// Checks whether a plugin may be loaded. Returns whether it is locked.
     ///
     /// # Errors
-    /// When it is not the one that is locked, or not locked though it must be.
+    /// When it differs from the locked one, or is not locked although LOCKED is set.
     pub fn check(&self, candidate: &Candidate, sha256: &str) -> Result<bool> {
         let update = "see what it is; build-image providers lock --update accepts it";
         let place = self.path.clone().unwrap_or_default();
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_locked_must_be_itself_and_the_rest_only_on_demand() {
+    fn a_listed_plugin_must_match_and_unlisted_ones_are_refused_with_locked() {
         let directory = tempfile::tempdir().unwrap();
         for (required, words) in [(false, None), (true, Some("there is no"))] {
             let lock = open(directory.path(), required).unwrap();
@@ -250,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_cannot_be_understood_locks_everything() {
+    fn a_lock_file_that_cannot_be_parsed_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         for text in ["", "{}", r#"{"version": 2, "providers": []}"#] {
             fs::write(directory.path().join(FILE), text).unwrap();

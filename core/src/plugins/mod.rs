@@ -1,7 +1,8 @@
-//! Provider plugins: finding files, trusting them, loading them, and the services lent to them.
+//! Provider plugins: finds, verifies and loads them, and implements the services of their host.
 //!
-//! Reading order: `find` (which files there are) → `trust` and `lock` (which may be loaded) → `load` (what
-//! they say) → `plugin`; `remote` is for providers in processes of their own, `host` what all are lent.
+//! Reading order: `find` (which files exist) → `trust` and `lock` (which may be loaded) → `load` (their
+//! descriptions) → `plugin`; `remote` runs providers in separate processes, `host` holds the services for all
+//! of them.
 
 mod disks;
 mod ending;

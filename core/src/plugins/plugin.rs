@@ -1,4 +1,4 @@
-//! A provider that can be asked: who it is, where it came from, how it runs.
+//! Represents a loaded provider: its description, its file, and how it runs.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -7,17 +7,17 @@ use build_image_plugin_api::{Description, Host, Library, Settings, Status, Steps
 use super::{FileKind, remote::Launch};
 use crate::settings::Row;
 
-/// A provider that can be asked, and where it came from.
+/// A loaded provider and its file.
 pub struct Plugin {
     /// Name, as on the command line.
     pub name: String,
     /// The file.
     pub path: PathBuf,
-    /// What kind of file.
+    /// Kind of the file.
     pub kind: FileKind,
     /// SHA-256 of the file, hexadecimal.
     pub sha256: String,
-    /// Whether the lock file has it.
+    /// Whether the lock file lists it.
     pub locked: bool,
     pub(super) description: Description,
     pub(super) runs: Transport,
@@ -27,12 +27,12 @@ pub struct Plugin {
 pub(super) enum Transport {
     /// In this process.
     InProcess(Box<Library>),
-    /// In a process of its own.
+    /// In a separate process.
     Subprocess(Launch),
 }
 
 impl Plugin {
-    /// What it says of itself.
+    /// Its description.
     #[must_use]
     pub fn description(&self) -> &Description {
         &self.description
@@ -47,16 +47,16 @@ impl Plugin {
         }
     }
 
-    /// Whether its code runs in a process of its own.
+    /// Returns whether its code runs in a separate process.
     #[must_use]
     pub fn is_subprocess(&self) -> bool {
         matches!(self.runs, Transport::Subprocess(_))
     }
 
-    /// Makes an instance.
+    /// Creates an instance.
     ///
     /// # Errors
-    /// The provider's; when it runs apart, also when its process does not start.
+    /// Errors of the provider; with a separate process, also when the process does not start.
     pub fn create(
         &self,
         host: Arc<dyn Host>,
@@ -68,7 +68,7 @@ impl Plugin {
         }
     }
 
-    /// How far it goes, in parentheses; nothing when all steps do their work.
+    /// Its status, in parentheses; empty when all steps are implemented.
     #[must_use]
     pub fn status_mark(&self) -> &'static str {
         match self.description().status {

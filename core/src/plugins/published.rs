@@ -1,4 +1,4 @@
-//! An image that was handed out, and the file it becomes in IMAGE_DIR.
+//! Publishes an image that was handed out: gives it its file in IMAGE_DIR.
 
 use std::{
     ops::ControlFlow,
@@ -21,7 +21,7 @@ pub(crate) struct ImageHandle {
     form: Mutex<Option<ImageOutput>>,
 }
 
-/// What reading needs of an image.
+/// What is needed to read an image.
 enum Reading {
     View(Arc<dyn View>),
     File(Arc<Growing>),
@@ -29,11 +29,11 @@ enum Reading {
 
 /// A file in IMAGE_DIR.
 pub(crate) struct Published {
-    /// Where it is.
+    /// Its path.
     pub(crate) path: PathBuf,
-    /// Its length, bytes.
+    /// Its length, in bytes.
     pub(crate) length: u64,
-    /// Digests that were taken while it was written.
+    /// Digests that were computed while it was written.
     pub(crate) digests: Digests,
 }
 
@@ -42,7 +42,7 @@ impl ImageHandle {
         Self { file_name, form: Mutex::new(Some(form)) }
     }
 
-    /// Fills the buffer from byte `offset` of the image; fewer bytes only at its end.
+    /// Fills the buffer from byte `offset` of the image; returns fewer bytes only at its end.
     pub(crate) fn read_at(
         &self,
         buffer: &mut [u8],
@@ -61,14 +61,15 @@ impl ImageHandle {
         .map_err(disk_error)
     }
 
-    /// Ends the making of an image that nobody published. Its file, if it has one, goes.
+    /// Stops writing an image that was not published. Its file, if any, is removed.
     pub(super) fn forget(&self) {
         let form = self.form.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // The last one that reads it removes its file.
+        // The last reader removes its file.
         drop(form);
     }
 
-    /// Puts the image into a directory, complete or not at all. What is written already is written there.
+    /// Writes the image into a directory, complete or not at all. A file that is being written is finished
+    /// under its own path, without a copy.
     pub(crate) fn publish(
         &self,
         directory: &Path,

@@ -1,4 +1,4 @@
-//! Keeps secrets dark that a provider may have put into a text: the host knows their values.
+//! Redacts secret values in provider output; the host knows these values.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use crate::source::redact_text;
 
-/// What stands for a secret.
+/// Replaces a secret.
 const MASK: &str = "<protected>";
-/// Shorter values are no secrets worth the name, and masking them would maim every text.
+/// Shorter values are not redacted: they would match unrelated text. In bytes.
 const SHORTEST: usize = 6;
 
 /// The secret values of one run.
@@ -19,18 +19,18 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// Knows these secrets.
+    /// Creates a redactor for these secrets.
     #[must_use]
     pub fn of(secrets: &BTreeMap<String, Option<Secret>>) -> Self {
         let values = secrets.values().flatten();
         let mut values: Vec<Secret> =
             values.filter(|secret| secret.reveal().len() >= SHORTEST).cloned().collect();
-        // One may begin with another: the rest of the longer one must not stay.
+        // One secret may be the prefix of another: the longest is replaced first, so that no rest of it remains.
         values.sort_by_key(|secret| std::cmp::Reverse(secret.reveal().len()));
         Self { values }
     }
 
-    /// Whether a document holds a secret, in a text or in the name of a member.
+    /// Returns whether a document contains a secret, in a text or in the name of a member.
     #[must_use]
     pub fn finds(&self, value: &Value) -> bool {
         let in_text = |text: &str| self.values.iter().any(|secret| text.contains(secret.reveal()));
@@ -44,7 +44,7 @@ impl Redactor {
         }
     }
 
-    /// A text without secrets, its addresses without passwords and signatures.
+    /// Redacts secrets in a text, and passwords and signatures in its URLs.
     #[must_use]
     pub fn text(&self, text: &str) -> String {
         redact_text(&self.secrets(text))
@@ -60,7 +60,7 @@ impl Redactor {
         masked
     }
 
-    /// A document without secrets in its texts and names.
+    /// Redacts secrets in a document's texts and names.
     #[must_use]
     pub fn value(&self, value: Value) -> Value {
         match value {
@@ -76,7 +76,7 @@ impl Redactor {
         }
     }
 
-    /// An error without secrets.
+    /// Redacts secrets in an error.
     #[must_use]
     pub fn error(&self, mut error: Error) -> Error {
         error.message = self.text(&error.message);
@@ -96,8 +96,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_stays_of_a_secret_that_begins_with_another() {
-        // By key, the shorter one comes first.
+    fn no_part_remains_of_a_secret_that_begins_with_another() {
+        // In the order of keys, the shorter secret comes first.
         let secrets = [("A", "abcdef"), ("B", "abcdefghi"), ("C", "cdefghijk")];
         let secrets = secrets.map(|(key, value)| (key.to_owned(), Some(Secret::new(value))));
         let redactor = Redactor::of(&secrets.into());
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_vanish_from_texts_documents_and_errors() {
+    fn secrets_are_redacted_in_texts_documents_and_errors() {
         let secrets = [
             ("K".to_owned(), Some(Secret::new("hunter22"))),
             ("S".to_owned(), Some(Secret::new("id"))),

@@ -1,4 +1,4 @@
-//! Whether the settings a provider declares can be used: its word is data, not trusted code.
+//! Checks the settings that a provider declares: its declarations are data, not trusted code.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -49,7 +49,7 @@ fn is_key(key: &str) -> bool {
 }
 
 fn rule(setting: &Setting) -> Result<(), String> {
-    // Understood, not compiled: that costs a millisecond each, and few of them are needed in one build.
+    // Parsed, not compiled: compiling takes a millisecond each, and few patterns are needed in one build.
     let parsed = Parser::new().parse(&setting.pattern);
     parsed.map_err(|error| format!("has a broken pattern: {error}"))?;
     if let Some(default) = &setting.default {

@@ -1,7 +1,7 @@
-//! Whether a plugin file may be loaded: who owns it, who may write to it, what its bytes are.
+//! Decides whether a plugin file may be loaded: checks its owner, who may write to it, and its checksum.
 //!
-//! A plugin is native code with all the rights of the user. These checks keep others from planting or
-//! changing one; the hash says which bytes ran. They do not make a plugin safe.
+//! A plugin is native code with all the rights of the user. These checks keep others from planting or changing
+//! a plugin; the hash identifies the bytes that ran. They do not make a plugin safe.
 
 use std::{
     fs::{File, OpenOptions},
@@ -17,14 +17,14 @@ use crate::{
     trust::{Doubt, doubt_of_file, doubt_of_way, read_regular, way},
 };
 
-/// `O_NONBLOCK` as the kernel wants it.
+/// `O_NONBLOCK` as the kernel expects it.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-/// What follows a plugin's name in the name of the file with its sum.
+/// Suffix of the file with a plugin's checksum.
 const SUM_SUFFIX: &str = ".sha256";
-/// Longest file with a sum, in bytes.
+/// Longest checksum file, in bytes.
 const SUM_LIMIT: u64 = 64 << 10;
 
-/// A file that passed, still open: what was hashed is what is loaded.
+/// A file that passed the checks, still open: the bytes that were hashed are the bytes that are loaded.
 #[derive(Debug)]
 pub struct Trusted {
     /// The open file.
@@ -37,14 +37,14 @@ pub struct Trusted {
     pub mode: u32,
 }
 
-/// Checks a plugin file and its directories, hashes it, and compares it with the sum beside it, if any.
+/// Checks a plugin file and its directories, hashes it, and compares it with the checksum file beside it, if any.
 ///
 /// # Errors
-/// What is wrong with it, on which path, and what to do.
+/// What is wrong, on which path, and what to do.
 pub fn trust(path: &Path) -> Result<Trusted> {
-    // Links are followed first: whoever may change a directory on the way may change the plugin.
+    // Links are resolved first: whoever may change a directory on the path may change the plugin.
     let opened = way(path).and_then(|way| {
-        // A pipe called like a plugin must not make the program wait for a writer.
+        // A pipe with a plugin's name must not make the program wait for a writer.
         let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(&way.real)?;
         Ok((way, file))
     });
@@ -72,7 +72,7 @@ pub fn trust(path: &Path) -> Result<Trusted> {
     Ok(Trusted { file, real, sha256, mode: metadata.mode() })
 }
 
-/// An error for what others may change.
+/// The error for an object that others may change.
 fn doubted(plugin: &Path, is_file: bool, doubt: Doubt) -> Error {
     let what = if is_file {
         "the file".to_owned()
@@ -95,7 +95,7 @@ fn hash(mut file: &File) -> io::Result<String> {
     Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Compares with `<plugin>.sha256`, in the form `sha256sum` writes, when there is one.
+/// Compares with `<plugin>.sha256`, in the format of `sha256sum`, if it exists.
 fn check_sum(path: &Path, sha256: &str) -> Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(SUM_SUFFIX);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_file_is_hashed() {
+    fn a_trusted_file_is_hashed() {
         let (_directory, path) = plugin(0o644);
         let sha = trust(&path).unwrap().sha256;
         assert_eq!(sha, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_that_hold_a_link_on_the_way_count_too() {
+    fn directories_that_hold_a_link_of_the_path_are_checked_too() {
         let (_directory, path) = plugin(0o644);
         let outer = tempfile::tempdir().unwrap();
         let (open, link) = (outer.path().join("open"), outer.path().join("link"));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_beside_the_plugin_must_be_its_own() {
+    fn a_checksum_beside_the_plugin_must_match() {
         let (directory, path) = plugin(0o644);
         let sum = directory.path().join("plugin.so.sha256");
         let own = "BA7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_and_missing_files_are_refused() {
+    fn directories_and_missing_files_are_refused() {
         let (directory, _) = plugin(0o644);
         assert!(trust(directory.path()).unwrap_err().message.contains("not a regular file"));
         assert!(

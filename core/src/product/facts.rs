@@ -1,4 +1,4 @@
-//! Facts from the version file of a BIG-IP ISO.
+//! Reads facts from the version file of a BIG-IP ISO.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -10,17 +10,17 @@ use crate::error::{Error, Result, Stage};
 /// Largest version file that is read, in bytes.
 const LIMIT: u64 = 64 << 10;
 
-/// Longest word that becomes part of file names; several of them and a suffix must fit into 255 bytes.
+/// Longest value that becomes part of file names, in bytes; several of them and a suffix must fit into 255 bytes.
 const LONGEST: usize = 40;
 
-/// What the ISO says it installs.
+/// What an ISO installs, according to its version file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Top-level directory of the product, such as `/BIGIP1500`; empty in a hotfix, which has none.
+    /// Top-level directory of the product, such as `/BIGIP1500`; empty for a hotfix.
     pub directory: String,
     /// Whether these are the facts of a hotfix.
     pub hotfix: bool,
-    /// `BIG-IP` as the version file says.
+    /// `BIG-IP`, as in the version file.
     pub product: String,
     /// `15.0.0`.
     pub version: String,
@@ -64,7 +64,7 @@ pub fn read_facts(iso: &Iso, path: &Path) -> Result<Facts> {
 /// Version file of a hotfix ISO.
 const HOTFIX_FILE: &str = "/VERSION.LTM";
 
-/// Reads the facts of a hotfix ISO and checks that it is one for this base.
+/// Reads the facts of a hotfix ISO and checks that it is for this base.
 ///
 /// # Errors
 /// When its version file is missing or malformed, or the hotfix is for another base.
@@ -88,13 +88,13 @@ pub fn read_hotfix_facts(iso: &Iso, path: &Path, base: &Facts) -> Result<Facts> 
     }
 }
 
-/// `BIGIP1410`, `BIGIQ…`: letters, then digits only.
+/// Returns whether a name has the form `BIGIP1410`, `BIGIQ…`: letters, then digits only.
 fn is_product_directory(name: &str) -> bool {
     let digits = name.strip_prefix("BIGIP").or_else(|| name.strip_prefix("BIGIQ"));
     digits.is_some_and(|digits| digits.chars().all(|letter| letter.is_ascii_digit()))
 }
 
-/// A word of the file that becomes part of file names.
+/// Checks a value of the file that becomes part of file names.
 fn name_part(key: &str, word: String) -> Result<String, String> {
     let legal = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
     if word.len() > LONGEST {
@@ -110,7 +110,7 @@ fn name_part(key: &str, word: String) -> Result<String, String> {
 }
 
 impl Facts {
-    /// Facts from the text of a version file that lies in `folder`, such as `/BIGIP1500`.
+    /// Parses the text of a version file in `directory`, such as `/BIGIP1500`.
     ///
     /// # Errors
     /// Which line is missing or malformed.
@@ -150,10 +150,10 @@ impl Facts {
         })
     }
 
-    /// Refuses versions this program does not install.
+    /// Refuses versions that this program does not install.
     ///
     /// # Errors
-    /// When `path`, whose facts these are, is too old.
+    /// When the version is too old; `path` is the ISO.
     pub fn check_age(&self, path: &Path) -> Result<()> {
         if self.number >= Version::OLDEST {
             return Ok(());
@@ -169,7 +169,7 @@ impl Facts {
         ))
     }
 
-    /// Why these, a hotfix's, do not go onto a base.
+    /// Returns why the hotfix with these facts does not fit a base ISO.
     fn misfit(&self, base: &Self) -> Option<String> {
         let rows = [
             ("product", &self.product, &base.product),
@@ -180,13 +180,13 @@ impl Facts {
         Some(format!("it is for {what} `{wanted}`, but the base ISO has {what} `{found}`"))
     }
 
-    /// `BIGIP`: the product without its dash.
+    /// The product without its dash: `BIGIP`.
     #[must_use]
     pub fn product_name(&self) -> String {
         self.product.replace('-', "")
     }
 
-    /// The facts as documents carry them.
+    /// The facts as members of documents.
     #[must_use]
     pub fn document(&self) -> BTreeMap<String, String> {
         let mut document: BTreeMap<String, String> = self.lines.iter().cloned().collect();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_malformed_is_named() {
+    fn missing_or_malformed_lines_are_reported() {
         for (text, what) in [
             (FILE.replace("Build: 0.0.39\nSeq", "Seq"), "`Build: …`"),
             (FILE.replace("15.0.0", "15.x"), "15.x"),

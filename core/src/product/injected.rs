@@ -1,4 +1,4 @@
-//! Files of the user that are put into the installed system (UPDATE_IMAGE_FILES).
+//! Parses the list of files that are injected into the installed system (UPDATE_IMAGE_FILES).
 
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,8 @@ use crate::{
     source::{Address, redacted},
 };
 
-/// Files of the installed system that the tool writes itself: a file of the user would be lost, or would
-/// be taken for the tool's.
+/// Files of the installed system that the tool writes itself: a user's file at the same path would be lost, or
+/// mistaken for the tool's.
 const RESERVED: [&str; 6] = [
     "build_info.json",
     ".vadc_first_boot",
@@ -21,12 +21,12 @@ const RESERVED: [&str; 6] = [
     "etc/.all_modules_marker",
 ];
 
-/// A file or directory the user puts into the image.
+/// A file or directory that the user injects into the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Injected {
     /// File or directory on this machine; empty until it is downloaded.
     pub source: PathBuf,
-    /// Where it is downloaded from.
+    /// URL, if it is downloaded.
     pub url: Option<Url>,
     /// Absolute path in the image.
     pub destination: String,
@@ -34,10 +34,10 @@ pub struct Injected {
     pub mode: Option<String>,
 }
 
-/// Reads UPDATE_IMAGE_FILES; `resolve_path` makes a path of what the user wrote.
+/// Parses UPDATE_IMAGE_FILES; `resolve_path` makes a path of the user's text.
 ///
 /// # Errors
-/// Every entry that is not acceptable.
+/// Every entry that is not accepted.
 pub fn injected(
     value: Option<&Value>,
     resolve_path: &dyn Fn(&str) -> Result<String, String>,
@@ -106,7 +106,7 @@ fn injected_one(
     Ok(Injected { source, url, destination, mode })
 }
 
-/// The reserved file that a file or tree would take the place of, or be put below.
+/// Returns the reserved file that a file or tree would replace, or be placed below.
 fn reserved(destination: &str, source: &Path) -> Option<&'static str> {
     let parts = |path: &str| -> PathBuf {
         path.split('/').filter(|part| !part.is_empty() && *part != ".").collect()
@@ -114,7 +114,7 @@ fn reserved(destination: &str, source: &Path) -> Option<&'static str> {
     let destination = parts(destination);
     RESERVED.into_iter().find(|name| {
         let below = Path::new(name).strip_prefix(&destination);
-        // A file that is named itself, or one that a named tree brings along.
+        // The file itself is named, or a named tree contains it.
         let brought =
             |rest: &Path| rest == Path::new("") || source.join(rest).symlink_metadata().is_ok();
         destination.starts_with(name) || below.is_ok_and(brought)
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_takes_the_place_of_one_that_the_tool_writes() {
+    fn no_file_replaces_one_that_the_tool_writes() {
         let directory = tempfile::tempdir().unwrap();
         let source = |name: &str| directory.path().join(name).display().to_string();
         std::fs::create_dir_all(source("tree/etc")).unwrap();

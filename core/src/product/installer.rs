@@ -1,4 +1,4 @@
-//! What BIG-IP's installer needs: files added to its initrd, kernel arguments, the words it prints.
+//! Describes BIG-IP's installer: the files to add to its initrd, its kernel arguments, and the texts it prints.
 
 use std::{fmt::Write as _, path::PathBuf};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Facts, Injected, Shape, Sizes};
 use crate::error::{Error, Result, Stage};
 
-/// Printed on the first boot of every image when its files are labelled.
+/// Printed on the first boot of every image when its files are relabelled.
 pub const RELABEL_MARKER: &str = "SELinux targeted policy relabel is required.";
 /// Printed on the first boot of a cloud image.
 pub const RELABEL_MARKERS: [&str; 2] = ["Cloud setup succeeded.", RELABEL_MARKER];
@@ -22,7 +22,7 @@ pub enum Pass {
 }
 
 impl Pass {
-    /// Printed by the installer when it is done.
+    /// Printed by the installer when it succeeds.
     #[must_use]
     pub fn success_marker(self) -> &'static str {
         match self {
@@ -31,7 +31,7 @@ impl Pass {
         }
     }
 
-    /// Printed by the installer when it gives up.
+    /// Printed by the installer when it fails.
     #[must_use]
     pub fn failure_marker(self) -> &'static str {
         match self {
@@ -41,56 +41,56 @@ impl Pass {
     }
 }
 
-/// Arguments the installer wants in every pass.
+/// Arguments that the installer needs in every pass.
 const COMMON_ARGUMENTS: &str = " mkvm_pid=Z100 mkvm_log_level=0";
 /// Arguments of a first installation onto the virtual disk.
 const RTM_ARGUMENTS: &str = " mkvm_cpu_lm mkvm_device=/dev/vda";
-/// Console the serial log is read from; always the last one.
+/// Console from which the serial log is read; always the last one.
 const LOG_CONSOLE: &str = "ttyS0";
-/// The tool's script for the end of the installation.
+/// The tool's script that runs at the end of the installation.
 const POST_INSTALL: &str = include_str!("post-install");
 
-/// What the user wants of the guest.
+/// The user's settings for the guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guest {
-    /// Cloud the guest is prepared for.
+    /// The cloud that the guest is prepared for.
     pub hypervisor: Option<String>,
-    /// Consoles, the log's console last; empty = as installed.
+    /// Consoles, the log's console last; empty means as installed.
     pub consoles: Vec<String>,
-    /// Leave out the installer's last step for the boot loader.
+    /// Skip the installer's last step for the boot loader.
     pub skip_boot_fixup: bool,
-    /// No boot splash.
+    /// Disable the boot splash.
     pub disable_splash: bool,
-    /// Files to put into the image, in this order.
+    /// Files to inject into the image, in this order.
     pub files: Vec<Injected>,
 }
 
-/// One file, directory or tree that is added to the initrd.
+/// A file, directory or tree that is added to the initrd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Added {
     /// A file with this content and mode.
     Text(String, String, u32),
-    /// A file or tree of this machine under this path.
+    /// A local file or tree, stored under this path.
     Path(String, PathBuf),
 }
 
-/// Everything about one installation.
+/// The parameters of one installation.
 pub struct Installer<'a> {
     /// Facts of the ISO.
     pub facts: &'a Facts,
-    /// Which image.
+    /// The shape of the image.
     pub shape: Shape,
     /// Sizes of its volumes.
     pub sizes: Sizes,
-    /// What the user wants of the guest.
+    /// The user's settings for the guest.
     pub guest: &'a Guest,
     /// Provider.
     pub platform: &'a str,
 }
 
 impl Installer<'_> {
-    /// What is added to the initrd of a pass. A hotfix finds the disk as the first pass made it, so it
-    /// gets neither sizes nor markers.
+    /// The additions to the initrd of a pass. A hotfix uses the disk of the first pass, so it gets neither
+    /// sizes nor markers.
     #[must_use]
     pub fn additions(&self, pass: Pass) -> Vec<Added> {
         let text = |path: &str, content: String, mode| Added::Text(path.to_owned(), content, mode);
@@ -142,7 +142,7 @@ impl Installer<'_> {
             ("APPDATA", volumes.appdata),
             ("LOG", volumes.log),
         ];
-        // Always one: the installer makes the second slot's volumes by itself.
+        // Always one: the installer creates the second slot's volumes itself.
         script.push_str("export TMI_VOLUME_SET_COUNT=1\n");
         for (name, size) in sizes {
             let _ = writeln!(script, "export TMI_VOLUME_FIX_{name}_MIB={size}");
@@ -163,7 +163,7 @@ impl Installer<'_> {
         )
     }
 
-    /// What the image tells about its own making: no facts about the machine it was built on.
+    /// The description of the build that the image contains: no facts about the machine it was built on.
     fn build_info(&self) -> String {
         let info = json!({
             "tool": concat!("build-image ", env!("CARGO_PKG_VERSION")),
@@ -181,13 +181,13 @@ impl Installer<'_> {
     }
 }
 
-/// Kernel arguments of a pass, from the text of the base ISO's `isolinux.cfg`.
+/// Returns the kernel arguments of a pass, from the text of the base ISO's `isolinux.cfg`.
 ///
-/// The boot loader takes its keywords in any case. A line that begins with `append` in lower case, as the
-/// vendor writes it, comes before others.
+/// The boot loader accepts its keywords in any case. A line that begins with `append` in lower case, as the
+/// vendor writes it, takes precedence over others.
 ///
 /// # Errors
-/// What keeps the arguments from being known: there is no such line, it is empty, or there are several.
+/// Why the arguments cannot be determined: the line is missing, empty, or not unique.
 pub fn kernel_arguments(config: &str, pass: Pass) -> Result<String, String> {
     let lines = |is_wanted: fn(&str) -> bool| -> Vec<&str> {
         let split = config.lines().map(|line| {
@@ -219,10 +219,10 @@ pub fn kernel_arguments(config: &str, pass: Pass) -> Result<String, String> {
     }
 }
 
-/// Reads CONSOLE_DEVICES.
+/// Parses CONSOLE_DEVICES.
 ///
 /// # Errors
-/// When it is no list of device names.
+/// When it is not a list of device names.
 pub fn consoles(value: Option<&Value>) -> Result<Vec<String>> {
     let Some(value) = value else { return Ok(Vec::new()) };
     let wrong = |item: &Value| {

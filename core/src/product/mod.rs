@@ -1,5 +1,5 @@
-//! What is known about BIG-IP: facts from the ISO, disk sizes, names, and how its installer is driven.
-//! The disk library below knows nothing of it, providers above see it as plain data.
+//! Holds what is specific to BIG-IP: facts from the ISO, disk sizes, names, and how its installer is driven.
+//! The disk library does not depend on it, and providers receive it as plain data.
 
 mod facts;
 mod injected;

@@ -1,4 +1,4 @@
-//! Names of images and files.
+//! Composes and checks names of images and files.
 
 use build_image_plugin_api::{LetterCase, NameRules};
 use regex::Regex;
@@ -6,10 +6,10 @@ use regex::Regex;
 use super::{Facts, Shape};
 use crate::error::{Error, Result, Stage};
 
-/// Length of the random end of composed names.
+/// Length of the random suffix of composed names.
 const TAIL: usize = 9;
 
-/// `LTM_1SLOT`, `LTM`, `ALL_1SLOT`, `ALL`.
+/// The module set and slots in names: `LTM_1SLOT`, `LTM`, `ALL_1SLOT`, `ALL`.
 fn sizing(shape: Shape) -> String {
     let modules = if shape.all_modules { "ALL" } else { "LTM" };
     if shape.slots == 1 { format!("{modules}_1SLOT") } else { modules.to_owned() }
@@ -27,13 +27,13 @@ pub fn internal_name(facts: &Facts) -> String {
     format!("{}{project}-{}-{}", facts.product_name(), facts.version, facts.build)
 }
 
-/// File name of an ISO that was downloaded: `BIGIP-15.0.0-0.0.39.iso`.
+/// File name of a downloaded ISO: `BIGIP-15.0.0-0.0.39.iso`.
 #[must_use]
 pub fn iso_name(facts: &Facts) -> String {
     format!("{}.iso", product(facts))
 }
 
-/// File name without suffix: `BIGIP-15.0.0-0.0.39.LTM_1SLOT.acme`, with `Hotfix-` before it when there is one.
+/// File name without suffix: `BIGIP-15.0.0-0.0.39.LTM_1SLOT.acme`, with the prefix `Hotfix-` for a hotfix.
 #[must_use]
 pub fn file_stem(facts: &Facts, shape: Shape, platform: &str) -> String {
     format!("{}.{}.{platform}", product(facts), sizing(shape))
@@ -46,10 +46,10 @@ pub fn seed(facts: &Facts, shape: Shape) -> String {
     format!("F5-{}-BYOL-{modules}-{}slot", product(facts), shape.slots)
 }
 
-/// Composes a name from a seed and a random end by the provider's rules.
+/// Composes a name from a seed and a random suffix by the provider's rules.
 ///
 /// # Errors
-/// When no name that fits the rules can be made of the seed.
+/// When the seed cannot be made into a name that follows the rules.
 pub fn compose_name(seed: &str, random: &str, rules: &NameRules) -> Result<String> {
     let tail: String = random.chars().take(TAIL).collect();
     let mut name = format!("{seed} {tail}");
@@ -80,7 +80,7 @@ pub fn compose_name(seed: &str, random: &str, rules: &NameRules) -> Result<Strin
     Ok(name)
 }
 
-/// The most characters a rule allows; zero means that there is no such rule.
+/// The maximum length that a rule allows; zero means no limit.
 fn limit(rule: usize) -> usize {
     if rule == 0 { usize::MAX } else { rule }
 }
@@ -88,7 +88,7 @@ fn limit(rule: usize) -> usize {
 /// Checks a name against the provider's rules.
 ///
 /// # Errors
-/// Which rule it breaks.
+/// The rule that the name breaks.
 pub fn check_name(name: &str, rules: &NameRules) -> Result<()> {
     let length = name.chars().count();
     let lower = name.to_lowercase();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_products_say_project_and_hotfix() {
+    fn names_of_products_contain_project_and_hotfix() {
         let base = Facts {
             directory: "/BIGIP1414".into(),
             hotfix: false,
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_loses_its_random_end_first() {
+    fn a_long_name_loses_its_random_suffix_first() {
         let short = |maximum_length| NameRules { maximum_length, ..rules() };
         assert_eq!(compose_name("abcdefgh", "123456789", &short(12)).unwrap(), "abcdefgh-123");
         assert_eq!(compose_name("abcdefgh", "123456789", &short(9)).unwrap(), "abcdefgh");

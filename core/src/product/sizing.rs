@@ -1,4 +1,4 @@
-//! How large the disk and its volumes are.
+//! Computes the sizes of the disk and its volumes.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,19 @@ use crate::error::{Error, Problem, Result, Stage};
 
 /// Swap partition outside the volume group, MiB.
 const SWAP_PARTITION: u64 = 10;
-/// Log volume of a two-slot `ltm` image, MiB.
+/// Size of the log volume of a two-slot `ltm` image, MiB.
 const TWO_SLOT_LOG: u64 = 1000;
-/// Reserve of two-slot images, percent of the whole.
+/// Size of two-slot images including the reserve, in percent.
 const TWO_SLOT_RESERVE: u64 = 115;
-/// Largest size of a volume, MiB: 64 TiB, far above every disk of a virtual machine.
+/// Largest size of a volume, MiB: 64 TiB, far more than any disk of a virtual machine.
 const LARGEST: u64 = 64 << 20;
-/// Volumes a user may enlarge.
+/// Volumes that a user may enlarge.
 const ADJUSTABLE: [&str; 5] = ["appdata", "config", "log", "shared", "var"];
 
-/// Larger volumes wanted by the user, MiB by volume.
+/// Larger volume sizes that the user requested, MiB by volume.
 pub type Overrides = BTreeMap<String, u64>;
 
-/// Which image is built.
+/// The module set and the slots of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// All modules, or `ltm` only.
@@ -35,16 +35,16 @@ pub struct Sizes {
     pub volumes: Volumes,
     /// Swap partition, MiB.
     pub swap_partition: u64,
-    /// The whole disk, GiB, before any limit of the provider.
+    /// The whole disk, GiB, before any limit of the provider is applied.
     pub gib: u64,
-    /// The smallest disk everything fits on, GiB: without the reserve of two-slot images.
+    /// The smallest disk that holds everything, GiB: without the reserve of two-slot images.
     pub least_gib: u64,
 }
 
 /// Computes the sizes of an image.
 ///
 /// # Errors
-/// Overrides that name no adjustable volume or do not grow it; sizes outside what is sane for the shape.
+/// Overrides that name no adjustable volume or do not enlarge it; sizes outside the plausible range of the shape.
 pub fn compute(info: &VeInfo, shape: Shape, overrides: &Overrides, waagent: bool) -> Result<Sizes> {
     let mut volumes = base(info, shape, waagent);
     check_largest(info.mos, &volumes)?;
@@ -93,7 +93,7 @@ fn base(info: &VeInfo, shape: Shape, waagent: bool) -> Volumes {
     }
 }
 
-/// Sizes from the ISO that no disk can have.
+/// Refuses sizes from the ISO that no disk can have.
 fn check_largest(mos: u64, volumes: &Volumes) -> Result<()> {
     let Volumes { appdata, boot, config, log, root, shared, swap, usr, var, waagent } = *volumes;
     let named = [
@@ -185,7 +185,7 @@ fn check_range(shape: Shape, gib: u64) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Sizes of version 13.1.0.2, which had no size of its own for one slot with all modules.
+    /// Sizes of version 13.1.0.2, which had no separate size for one slot with all modules.
     fn old_sizes() -> VeInfo {
         let new = VeInfo::built_in();
         let default = Volumes { config: 3243, shared: 20_480, usr: 4102, ..new.default };
@@ -193,7 +193,7 @@ mod tests {
         VeInfo { default, micro, all_1slot_appdata: default.appdata, ..new }
     }
 
-    /// Known sizes: those of the tool before this one, with the same constants.
+    /// The known sizes are those of the previous tool, with the same constants.
     #[test]
     fn the_known_constants_give_the_known_sizes() {
         let new = VeInfo::built_in();
@@ -266,7 +266,7 @@ mod tests {
     fn overrides_that_do_not_grow_or_do_not_exist_are_all_reported() {
         let info = VeInfo::built_in();
         let ltm1 = Shape { all_modules: false, slots: 1 };
-        // One MiB more than the volume has is enough, as much as it has is not.
+        // One MiB more than the volume has is enough; the same size is not.
         for (name, has) in
             [("appdata", 30), ("config", 489), ("log", 500), ("shared", 500), ("var", 950)]
         {
@@ -283,9 +283,9 @@ mod tests {
         assert!(sizes.gib > LARGEST / 1024);
     }
 
-    /// The sane ranges, tried from both sides; any override switches the check off.
+    /// Tests the plausible ranges from both sides; any override disables the check.
     #[test]
-    fn sizes_outside_the_sane_range_are_refused() {
+    fn sizes_outside_the_plausible_range_are_refused() {
         for (all_modules, slots, least, most) in
             [(false, 1, 7, 20), (false, 2, 32, 42), (true, 1, 47, 65), (true, 2, 70, 90)]
         {

@@ -1,4 +1,4 @@
-//! Sizes of volumes as the ISO's `ve.info.json` gives them, with built-in tables for ISOs without one.
+//! Reads sizes of volumes from the ISO's `ve.info.json`, with built-in tables for ISOs without one.
 
 use serde::Deserialize;
 
@@ -19,7 +19,7 @@ pub struct Volumes {
     pub waagent: u64,
 }
 
-/// The part of `ve.info.json` that decides the disk's size.
+/// The part of `ve.info.json` that determines the disk's size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VeInfo {
     /// Maintenance system, MiB.
@@ -54,10 +54,10 @@ const DEFAULT_KEYS: [&str; 10] =
 const MICRO_KEYS: [&str; 7] = ["appdata", "config", "log", "root", "shared", "usr", "var"];
 
 impl VeInfo {
-    /// Reads the text of a `ve.info.json`.
+    /// Parses the text of a `ve.info.json`.
     ///
     /// # Errors
-    /// What is missing or malformed in it.
+    /// The size that is missing or malformed.
     pub fn parse(text: &[u8]) -> Result<Self, String> {
         let document: Document = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         let tmos = document.tmos;
@@ -70,7 +70,7 @@ impl VeInfo {
         })
     }
 
-    /// The sizes of images whose ISO has no file: those of version 14.1.0.
+    /// The sizes for ISOs without the file: those of version 14.1.0.
     #[must_use]
     pub fn built_in() -> Self {
         let common = Volumes { boot: 200, root: 440, swap: 1000, usr: 5274, ..Volumes::default() };

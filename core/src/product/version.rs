@@ -1,4 +1,4 @@
-//! Product versions and their eight-digit number.
+//! Converts product versions to their eight-digit number.
 
 use std::fmt;
 
@@ -7,20 +7,20 @@ use std::fmt;
 pub struct Version(u32);
 
 impl Version {
-    /// The oldest one that can be installed. Before it, the disk's files were labelled by replacing the
-    /// start script of the installed system; later versions do it by themselves.
+    /// The oldest version that can be installed. Before it, the disk's files were relabelled by replacing the
+    /// start script of the installed system; later versions relabel by themselves.
     pub const OLDEST: Self = Self::of(14_010_000);
 
-    /// From a number such as 14010003.
+    /// Creates a version from a number such as 14010003.
     #[must_use]
     pub const fn of(number: u32) -> Self {
         Self(number)
     }
 
-    /// From a dotted text. Missing components are zero, further ones are ignored.
+    /// Parses a dotted version. Missing components are zero, further ones are ignored.
     ///
     /// # Errors
-    /// When a component is no number below 100.
+    /// When a component is not a number below 100.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut number = 0;
         let mut components = text.split('.');

@@ -1,4 +1,5 @@
-//! Directories of files that are not released yet: claimed by a process, recognised by another one.
+//! Manages the directories of files that are not released yet: a process claims one, and another process
+//! recognises it.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -17,18 +18,18 @@ use crate::{
     error::{Error, Result, Stage},
 };
 
-/// What the names of staging directories start with; the run's id follows.
+/// Prefix of the names of staging directories; the run's id follows.
 pub(super) const PREFIX: &str = ".build-image-";
-/// The file in a staging directory that says whose it is.
+/// The file in a staging directory that identifies its run.
 pub(super) const OWNER: &str = ".build-image.owner.json";
-/// Longest such file that is read, bytes.
+/// Longest such file that is read, in bytes.
 const OWNER_LIMIT: u64 = 4096;
-/// The lock of IMAGE_DIR, which is held while names in it are looked at and changed.
+/// The lock of IMAGE_DIR, which is held while its entries are examined and changed.
 pub(super) const LOCK: &str = ".build-image.lock";
-/// How long it is waited for. It is held for a few renames and their fsync.
+/// Time limit for taking the lock. It is held for a few renames and their fsync.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a staging directory says of itself.
+/// The contents of that file.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Owner {
@@ -36,7 +37,7 @@ pub(super) struct Owner {
     pub(super) run: String,
 }
 
-/// The staging directory of a run. Its id comes from a journal and must not lead elsewhere.
+/// The staging directory of a run. The run's id is read from a journal and must not lead elsewhere.
 pub(super) fn staging(image_dir: &Path, run_id: &str) -> Result<PathBuf> {
     let legal =
         |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
@@ -63,7 +64,7 @@ pub(super) fn not_locked(image_dir: &Path, error: TryLockError) -> Error {
     }
 }
 
-/// Refuses a build while another one that is alive writes the same stem.
+/// Refuses a build while another running build writes the same stem.
 pub(super) fn refuse_second(image_dir: &Path, stem: &str, run_id: &str) -> Result<()> {
     let failed = |error: io::Error| cannot("read", image_dir, &error);
     for entry in fs::read_dir(image_dir).map_err(failed)? {
@@ -71,7 +72,7 @@ pub(super) fn refuse_second(image_dir: &Path, stem: &str, run_id: &str) -> Resul
         let name = entry.file_name();
         let other = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
         let Some(other) = other.filter(|other| *other != run_id) else { continue };
-        // One that cannot be read is another user's; whoever commits last has the name, with a whole set.
+        // An unreadable file belongs to another user; the last build to commit gets the name, with a complete set.
         let Ok(file) = open_unfollowed(&entry.path().join(OWNER)) else { continue };
         let mut text = Vec::new();
         let read = (&file).take(OWNER_LIMIT).read_to_end(&mut text);
@@ -85,7 +86,7 @@ pub(super) fn refuse_second(image_dir: &Path, stem: &str, run_id: &str) -> Resul
     Ok(())
 }
 
-/// A staging directory that an earlier process of this user made.
+/// Checks that a staging directory was created by an earlier process of this user.
 pub(super) fn check_own(staging: &Path) -> Result<()> {
     let found = fs::symlink_metadata(staging).map_err(|error| cannot("read", staging, &error))?;
     if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() {
@@ -95,7 +96,7 @@ pub(super) fn check_own(staging: &Path) -> Result<()> {
     Err(Error::new(Stage::Disk, text).hint("remove it, and build again instead of resuming"))
 }
 
-/// Takes the lock of a staging directory and writes whose it is.
+/// Locks a staging directory and writes its owner file.
 pub(super) fn claim(staging: &Path, owner: &Owner) -> Result<File> {
     let path = staging.join(OWNER);
     let failed = |error: io::Error| cannot("write", &path, &error);
@@ -123,7 +124,7 @@ pub(super) fn open_unfollowed(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
-/// Removes a staging directory; a link or another file in its place stays.
+/// Removes a staging directory; a link or another file in its place is kept.
 pub(super) fn remove_staging(staging: &Path) -> Result<()> {
     match fs::symlink_metadata(staging) {
         Ok(_) => check_own(staging)?,

@@ -1,4 +1,4 @@
-//! Publishing with real directories: two builds at once, kills between renames, files in the way.
+//! Tests publishing with real directories: two builds at once, kills between renames, files in the way.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
@@ -10,7 +10,7 @@ use super::{staging::not_locked, *};
 
 const RUN: &str = "20260101-000000-aaaaaa";
 const OTHER: &str = "20260101-000000-bbbbbb";
-/// The set of a build, and what is in IMAGE_DIR of an older one.
+/// The file set of a build, and the files of an older build in IMAGE_DIR.
 const SET: [&str; 4] = ["d.img", "d.img.md5", "d.img.sha256", "d.upload.sh"];
 const OLDER: [&str; 5] = ["d.img", "d.img.md5", "d.img.384.sig", "e.img", "e.img.md5"];
 
@@ -103,7 +103,7 @@ fn published(directory: &Path) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_commit_gives_way_to_whoever_changed_the_files_since_the_release() {
+fn a_commit_yields_to_changes_of_the_files_since_the_release() {
     for (spoiled, how) in [
         ("d.img.md5", "staged file replaced"),
         ("d.img", "published and replaced"),
@@ -136,7 +136,7 @@ fn a_commit_gives_way_to_whoever_changed_the_files_since_the_release() {
 }
 
 #[test]
-fn names_that_were_given_are_taken_back_when_a_later_one_fails() {
+fn earlier_renames_are_reverted_when_a_later_one_fails() {
     let (directory, publication, files) = staged();
     let (older, target) = (directory.path().join("d.img"), directory.path().join("e.img.sha256"));
     let swaps = [
@@ -160,7 +160,7 @@ fn names_that_were_given_are_taken_back_when_a_later_one_fails() {
 #[test]
 fn a_directory_at_a_final_name_is_refused_and_a_link_is_replaced_not_followed() {
     let (directory, publication, files) = staged();
-    // One of the new set, and one that only an older set has.
+    // One name of the new set, and one that only an older set has.
     let (target, outdated) = ("d.img.sha256", "d.img.512.sig");
     let in_set = |name: &str| files.iter().any(|file| file.name == name);
     assert!(in_set(target) && !in_set(outdated));
@@ -190,18 +190,18 @@ fn a_directory_at_a_final_name_is_refused_and_a_link_is_replaced_not_followed() 
 }
 
 #[test]
-fn one_stem_is_written_by_one_living_build_at_a_time() {
+fn one_stem_is_written_by_one_running_build_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let first = Publication::begin(directory.path(), "d", RUN).unwrap();
     let error = Publication::begin(directory.path(), "d", OTHER).unwrap_err();
     let named = format!("build `{RUN}` is writing `d` in `{}`", directory.path().display());
     assert_eq!(error.message, named);
     assert_eq!(content(directory.path()).len(), 1, "nothing was written");
-    // Another stem is no conflict, nor is a run with itself.
+    // Another stem does not conflict, nor does a run with itself.
     let second = Publication::begin(directory.path(), "dd", OTHER).unwrap();
     let again = Publication::reopen(directory.path(), "d", RUN).unwrap_err();
     assert!(again.message.contains("another process works on run"), "{again}");
-    // A dead one is left alone, can be resumed, and conflicts no more.
+    // A dead build is left alone, can be resumed, and does not conflict any more.
     fs::write(first.dir().join("d.img"), "half").unwrap();
     drop((first, second));
     let other = Publication::begin(directory.path(), "d", "20260101-000000-cccccc").unwrap();
@@ -236,7 +236,7 @@ fn eight_builds_that_begin_at_once_are_one_build_and_seven_errors() {
 }
 
 #[test]
-fn what_is_staged_is_regular_files_that_are_complete() {
+fn staged_files_must_be_complete_regular_files() {
     let (_directory, publication, files) = staged();
     let abandoned = publication.dir().join(".d.img.0a.part");
     fs::write(&abandoned, "of a killed process").unwrap();
@@ -263,7 +263,7 @@ fn an_input_is_not_published_over() {
     let (directory, publication, _) = staged();
     let input = directory.path().join("e.img");
     publication.check_inputs(std::slice::from_ref(&input)).unwrap();
-    // By its own name, as a link to it, and as another name of the same file.
+    // By its own name, through a link to it, and through a hard link.
     let target = directory.path().join("d.img");
     let elsewhere = tempfile::tempdir_in(directory.path()).unwrap();
     let (link, hard) = (elsewhere.path().join("link"), elsewhere.path().join("hard"));
@@ -286,7 +286,7 @@ fn discard_removes_the_staging_directory_and_nothing_else() {
     Publication::discard(directory.path(), RUN).unwrap();
     Publication::discard(&directory.path().join("absent"), RUN).unwrap();
     assert_eq!(content(directory.path()).len(), OLDER.len());
-    // A link in its place, and ids that are not ids, lead nowhere.
+    // A link in its place and invalid ids lead nowhere.
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("precious"), "").unwrap();
     symlink(outside.path(), directory.path().join(format!("{PREFIX}{OTHER}"))).unwrap();

@@ -1,4 +1,4 @@
-//! Names a build's files in texts by the names they get, while they are still in the staging directory.
+//! Replaces paths in the staging directory with the final paths of the files, in texts and documents.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{normalised, staging::staging};
 use crate::error::Result;
 
-/// Names files of a run by the names they get: providers answer with the paths they wrote.
+/// Names the files of a run by their final paths: providers answer with the paths that they wrote.
 #[derive(Clone, Debug)]
 pub struct Translation {
     pub(super) image_dir: PathBuf,
@@ -15,16 +15,16 @@ pub struct Translation {
 }
 
 impl Translation {
-    /// For a run that publishes into a directory.
+    /// For a run that publishes into `image_dir`.
     ///
     /// # Errors
-    /// When the run's identifier is not one.
+    /// When the run's identifier is invalid.
     pub fn of(image_dir: &Path, run_id: &str) -> Result<Self> {
         let image_dir = normalised(image_dir);
         Ok(Self { staging: staging(&image_dir, run_id)?, image_dir })
     }
 
-    /// A text with IMAGE_DIR where the staging directory is named: providers answer with the paths they wrote.
+    /// Replaces the staging directory with IMAGE_DIR in a text: providers answer with the paths that they wrote.
     #[must_use]
     pub fn translate(&self, text: &str) -> String {
         let shown = |path: &Path| path.display().to_string();
@@ -35,7 +35,7 @@ impl Translation {
         }
     }
 
-    /// A document with IMAGE_DIR where the staging directory is named.
+    /// Replaces the staging directory with IMAGE_DIR in a document.
     #[must_use]
     pub fn translate_value(&self, value: Value) -> Value {
         match value {
@@ -52,7 +52,7 @@ impl Translation {
     }
 }
 
-/// Replaces a path wherever it ends as a path of a run: the id of another run may start with this one's.
+/// Replaces a path only where the run's id ends: the id of another run may start with this one's.
 fn replaced(text: &str, from: &str, to: &str) -> String {
     let in_an_id = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
     let (mut result, mut rest) = (String::with_capacity(text.len()), text);

@@ -1,4 +1,4 @@
-//! The list of everything in the directory.
+//! Lists all files in the artifacts directory.
 
 use std::{
     fmt::Write as _,
@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result, Stage},
 };
 
-/// Name of the list.
+/// Name of the list's file.
 const FILE: &str = "files.txt";
 
 /// Writes the list: length and path of every file, sorted.

@@ -1,5 +1,5 @@
-//! What a build tells other programs in its artifacts directory: small JSON files, with the names and
-//! members that consumers of the old tool read. They are a copy for others; nothing here reads them.
+//! Writes records of a build for other programs into its artifacts directory: small JSON files, with the names
+//! and members that consumers of the previous tool read. They are copies; nothing in this program reads them.
 
 mod files;
 mod snapshot;
@@ -26,13 +26,13 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// The records of a build; they go into its artifacts directory.
+    /// Creates the records of a build; they are written to its artifacts directory.
     #[must_use]
     pub fn new(plan: &'a Plan, settings: &'a Resolved) -> Self {
         Self { plan, settings }
     }
 
-    /// What is known when the directory is there: what was asked for.
+    /// Records the requested build, when the directory exists.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -52,7 +52,7 @@ impl<'a> Records<'a> {
         self.put("create_raw_disk.json", self.raw_disk(installation))
     }
 
-    /// The raw disk is installed.
+    /// Records that the raw disk is installed.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -70,7 +70,7 @@ impl<'a> Records<'a> {
         self.put("prepare_raw_disk.json", self.step("prepare_raw_disk", &members))
     }
 
-    /// A package is complete; `directory` is where it gets its name.
+    /// Records that a package is complete; `directory` is its final directory.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -93,7 +93,7 @@ impl<'a> Records<'a> {
         self.put("location.json", json!({"location_dir": directory}))
     }
 
-    /// The image is registered.
+    /// Records that the image is registered.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -127,7 +127,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// The build is over.
+    /// Records the end of the build.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -156,7 +156,7 @@ impl<'a> Records<'a> {
         redacted(self.settings.text(key).unwrap_or_default())
     }
 
-    /// Members that every step's record has.
+    /// Members of every step's record.
     fn step(&self, source: &str, own: &Value) -> Value {
         let builder = self.settings.builder();
         let mut members = members_of([
@@ -184,7 +184,7 @@ impl<'a> Records<'a> {
         self.step("build-image", &own)
     }
 
-    /// Every setting, secrets masked.
+    /// Every setting; secrets are redacted.
     fn configuration(&self) -> Value {
         self.settings
             .shown()
@@ -231,7 +231,7 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Space a file takes, KiB, as `du` prints it.
+/// Allocated size of a file, KiB, as `du` prints it.
 fn allocated_kib(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     path.metadata().map_or(0, |metadata| metadata.blocks().div_ceil(2))

@@ -1,5 +1,5 @@
-//! One file to send to those who are asked for help: the log, the records, what the guest printed.
-//! Only what is named here goes in; user files, keys and settings of others never do.
+//! Writes one file for support requests: the log, the records, and the output of the guest. Only the files
+//! listed here are included, never user files, keys or the settings of others.
 
 use std::{
     fs::{self, Metadata},
@@ -18,7 +18,7 @@ use crate::{
     source::from_disk,
 };
 
-/// Files of the artifacts directory that go in, when they are there.
+/// Files of the artifacts directory that are included, if they exist.
 const FILES: [&str; 18] = [
     "VersionFile.json",
     "build-image.json",
@@ -39,7 +39,7 @@ const FILES: [&str; 18] = [
     "reuse.json",
     "start_file.json",
 ];
-/// More than this of a file is not taken, bytes.
+/// Maximum number of bytes of one file.
 const LIMIT: u64 = 16 << 20;
 
 /// Writes `<log>.snapshot.zip`.
@@ -51,7 +51,7 @@ pub(super) fn write(directory: &Path, log: &Path) -> Result<()> {
     let sources = sources.into_iter().chain([(log_name, log.to_owned())]);
     let members = sources.filter_map(|(name, path)| {
         let mut bytes = Vec::new();
-        // A log may also be a pipe or a terminal.
+        // The log may also be a pipe or a terminal.
         path.metadata().ok().filter(Metadata::is_file)?;
         fs::File::open(path).ok()?.take(LIMIT).read_to_end(&mut bytes).ok()?;
         Some(Member { name, content: Content::Bytes(bytes) })
@@ -67,7 +67,8 @@ pub(super) fn write(directory: &Path, log: &Path) -> Result<()> {
             .caused_by(&error)
             .hint("free some space, or set LOG_FILE to a larger file system")
     };
-    // It grows where only its owner looks, in a directory that is removed should this process be killed.
+    // It is written where only its owner can read it, in a directory that is removed even if this process is
+    // killed.
     let work = tempfile::tempdir_in(directory).map_err(failed)?;
     let grown = work.path().join("snapshot.zip");
     let written = zip(members.collect(), &options, &grown, &Control::new());
@@ -75,7 +76,7 @@ pub(super) fn write(directory: &Path, log: &Path) -> Result<()> {
     copy(&grown, name).map_err(failed)
 }
 
-/// Copies the finished file beside the log, durably: an older one stays until then.
+/// Copies the finished file beside the log, durably: an older one is kept until then.
 fn copy(grown: &Path, name: &Path) -> io::Result<()> {
     let mut file = AtomicFile::with_mode(name, 0o600)?;
     io::copy(&mut fs::File::open(grown)?, &mut file)?;

@@ -1,4 +1,5 @@
-//! One file, as consumers know them: members sorted, four blanks, there as a whole or not at all.
+//! Writes one record in the format that consumers expect: members sorted, indented by four spaces, complete or
+//! not at all.
 
 use std::path::Path;
 

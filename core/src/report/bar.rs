@@ -1,4 +1,4 @@
-//! What moves on a terminal while a step goes on, and the same in words where nothing can move.
+//! Shows the progress of a step as a bar on a terminal, or as text elsewhere.
 
 use std::{
     collections::BTreeMap,
@@ -10,19 +10,19 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use super::plain::plain;
 
-/// Longest text that is shown of what a guest prints, in characters.
+/// Longest text of a guest's line that is shown, in characters.
 const LINE: usize = 60;
-/// From this many columns on there is room for a bar of fixed width and for the rate.
+/// Minimum number of columns for a bar of fixed width and for the rate.
 const ROOMY: u16 = 80;
 
-/// The step that goes on, and the latest news of it.
+/// The running step and its latest progress.
 pub(super) struct Step {
     pub(super) name: String,
     pub(super) begun: Instant,
-    /// Of each of several things that go on at once.
+    /// Progress of each of several concurrent tasks.
     tasks: BTreeMap<u32, Progress>,
     latest: Option<Progress>,
-    /// What it said last, when nobody knows how far it is.
+    /// Its last message, if its progress is unknown.
     doing: String,
     bar: Option<ProgressBar>,
 }
@@ -39,7 +39,7 @@ impl Step {
         }
     }
 
-    /// News; all tasks together.
+    /// Updates the progress of a task; returns the sum of all tasks.
     pub(super) fn progress(&mut self, progress: Progress) -> Progress {
         self.tasks.insert(progress.task, progress);
         let all = together(&self.tasks, progress);
@@ -51,7 +51,7 @@ impl Step {
         self.doing = shortened(text);
     }
 
-    /// The bar, moved to the latest news.
+    /// Draws the bar with the latest progress.
     pub(super) fn draw(&mut self) {
         match self.latest {
             Some(all) => {
@@ -76,7 +76,7 @@ impl Step {
         self.bar.as_ref()
     }
 
-    /// What is told without a bar.
+    /// The progress as text, without a bar.
     pub(super) fn in_words(&self) -> String {
         let took = seconds(self.begun.elapsed());
         match self.latest {
@@ -86,7 +86,7 @@ impl Step {
         }
     }
 
-    /// Forgets the news and removes the bar.
+    /// Discards the progress and removes the bar.
     pub(super) fn clear(&mut self) {
         self.tasks.clear();
         self.latest = None;
@@ -97,12 +97,12 @@ impl Step {
     }
 }
 
-/// What fits on the terminal of a line a guest prints.
+/// Shortens a guest's line to fit the terminal.
 fn shortened(text: &str) -> String {
     plain(text).replace('\n', " ").trim().chars().take(LINE).collect()
 }
 
-/// All tasks as one: sums, or the mean of percentages. Tasks that count other things are left out.
+/// Combines all tasks: sums, or the mean of percentages. Tasks that count other units are left out.
 fn together(tasks: &BTreeMap<u32, Progress>, latest: Progress) -> Progress {
     let alike = || tasks.values().filter(|progress| progress.unit == latest.unit);
     let sum = |number: fn(&Progress) -> u64| alike().map(number).fold(0, u64::saturating_add);
@@ -115,7 +115,7 @@ fn together(tasks: &BTreeMap<u32, Progress>, latest: Progress) -> Progress {
     Progress { done: sum(|progress| progress.done) / count, total, ..latest }
 }
 
-/// Whether standard error is wide enough for everything.
+/// Returns whether standard error is wide enough for all elements.
 fn is_roomy() -> bool {
     let size = rustix::termios::tcgetwinsize(std::io::stderr());
     size.is_ok_and(|size| size.ws_col == 0 || size.ws_col >= ROOMY)
@@ -133,7 +133,7 @@ fn new_bar(name: &str, progress: Progress) -> ProgressBar {
     let bar = ProgressBar::new(progress.total)
         .with_style(style.progress_chars("━╸ "))
         .with_prefix(name.to_owned());
-    // What was there before counts as done, but not as speed.
+    // Existing bytes count as done, but not towards the rate.
     bar.set_position(progress.done);
     bar.reset_eta();
     bar
@@ -143,7 +143,7 @@ fn new_spinner(name: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix:>9}  {spinner} {elapsed} {wide_msg}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
     let bar = ProgressBar::new_spinner().with_style(style).with_prefix(name.to_owned());
-    // A guest may be silent for minutes; the clock must not look frozen.
+    // A guest may be silent for minutes; the clock must keep moving.
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }
@@ -160,7 +160,7 @@ fn progress_text(progress: Progress) -> String {
     }
 }
 
-/// `0.3 s`, `42 s`, `7 min 31 s`.
+/// Formats a duration: `0.3 s`, `42 s`, `7 min 31 s`.
 #[must_use]
 pub(crate) fn seconds(duration: Duration) -> String {
     let whole = duration.as_secs();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn things_that_go_on_at_once_are_shown_together() {
+    fn concurrent_tasks_are_shown_together() {
         let of = |unit, pairs: &[(u64, u64)]| {
             let mut step = Step::new("upload");
             let news = pairs.iter().zip(0..);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guests_line_is_short_and_moves_nothing() {
+    fn a_guests_line_is_shortened_and_does_not_control_the_terminal() {
         let line = format!("\u{1b}[2J\u{1b}]0;x\u{7}  {}\r\n", "é".repeat(100));
         assert_eq!(shortened(&line), "é".repeat(LINE));
     }

@@ -1,23 +1,23 @@
-//! The same news as JSON documents, one per line, for programs that watch a build.
+//! Formats progress as JSON documents, one per line, for programs that watch a build.
 
 use build_image_plugin_api::{Progress, ProgressUnit};
 use serde::Serialize;
 
 use super::{Failure, Leftover};
 
-/// What happened. `docs/progress.md` describes every member; members are only ever added.
+/// An event. `docs/progress.md` describes every member; members are only ever added.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(super) enum Event<'a> {
     /// A step begins.
     StepBegun { step: &'a str, text: &'a str },
-    /// How far the step is.
+    /// Progress of the step.
     Progress { step: &'a str, done: u64, total: u64, unit: &'static str },
-    /// The step goes on.
+    /// The step is still running.
     Alive { step: &'a str, text: &'a str },
-    /// A part of the step is done, or something else worth knowing happened.
+    /// A part of the step is done, or another event worth reporting.
     Note { text: &'a str },
-    /// Something is odd.
+    /// A warning.
     Warning {
         text: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,12 +30,12 @@ pub(super) enum Event<'a> {
         #[serde(flatten)]
         failure: &'a Failure,
     },
-    /// Something could not be removed.
+    /// A resource that could not be removed.
     LeftBehind {
         #[serde(flatten)]
         leftover: &'a Leftover,
     },
-    /// It is over; the last line.
+    /// The build has ended; the last line.
     Finished { result: &'a str, exit_code: u8, image_ids: &'a [String] },
 }
 
@@ -57,7 +57,7 @@ impl<'a> Event<'a> {
         Self::Progress { step, done: all.done, total: all.total, unit }
     }
 
-    /// The line, without its end.
+    /// The line, without its line end.
     pub(super) fn line(&self) -> String {
         let line = Line { time: crate::clock::now(), event: self };
         serde_json::to_string(&line).unwrap_or_default()

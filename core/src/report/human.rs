@@ -1,15 +1,16 @@
-//! Lines for people on standard error.
+//! Writes lines for people to standard error.
 
 use std::io::Write as _;
 
 use super::plain::plain;
 use crate::error::Error;
 
-/// Words at the beginning of a line that are coloured, and the colour (ECMA-48, select graphic rendition).
+/// Words at the start of a line that are coloured, and the colour (ECMA-48, select graphic rendition).
 const COLORS: [(&str, &str); 4] =
     [("error:", "1;31"), ("warning:", "1;33"), ("left behind:", "1;33"), ("hint:", "36")];
 
-/// Writes lines to standard error, harmless for a terminal. A closed one is no reason to fail.
+/// Writes lines to standard error, without control characters for a terminal. A closed standard error is not a
+/// failure.
 pub(super) fn write_lines(text: &str, color: bool) {
     let text = plain(text);
     let text = if color { colored(&text) } else { text };
@@ -31,12 +32,12 @@ fn colored(text: &str) -> String {
     text.split('\n').map(one).collect::<Vec<_>>().join("\n")
 }
 
-/// Writes a line to standard error, where nobody knows the manner any more.
+/// Writes a line to standard error, for callers that do not know the output mode.
 pub fn print_line(text: &str) {
     write_lines(text, false);
 }
 
-/// An error in lines: what, every problem, because, context, at most one hint.
+/// Formats an error in lines: the message, every problem, the causes, the context, at most one hint.
 #[must_use]
 pub(super) fn error_text(error: &Error) -> String {
     let mut text = format!("error: {}\n", error.message);

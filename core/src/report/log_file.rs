@@ -1,4 +1,4 @@
-//! The log file: everything at LOG_LEVEL and above, also what plugins log.
+//! Writes the log file: all messages at LOG_LEVEL and above, including those of plugins.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -21,12 +21,12 @@ use crate::{
     trust::doubt_of_path,
 };
 
-/// Directory of logs, where nothing else is named.
+/// Default directory of logs.
 pub(crate) const LOGS: &str = "logs";
-/// How often a link is made when other builds make it at the same moment.
+/// Maximum attempts to create a link while other builds create it at the same time.
 const ATTEMPTS: usize = 16;
 
-/// Where the log goes.
+/// The log of this process.
 #[derive(Clone, Debug)]
 pub struct LogFile {
     /// The file.
@@ -34,10 +34,10 @@ pub struct LogFile {
     lost: Arc<OnceLock<String>>,
 }
 
-/// Writes to the log until that fails. A log that cannot be written is no reason to end a build.
+/// Writes to the log until that fails. A log that cannot be written does not end a build.
 struct Writer {
     file: File,
-    /// Why lines are missing.
+    /// Why lines are missing, if so.
     lost: Arc<OnceLock<String>>,
 }
 
@@ -61,16 +61,16 @@ pub struct LogNames {
     pub file: String,
     /// Links to the last log.
     pub links: Vec<String>,
-    /// Directory of logs when the working directory of a resumed run is gone.
+    /// Directory of logs if the working directory of a resumed run does not exist any more.
     pub fallback: Option<PathBuf>,
 }
 
 impl LogFile {
-    /// Opens the log and sends all tracing of this process to it. What other processes wrote stays: a run has a
-    /// file of its own, a file that the user names is appended to.
+    /// Opens the log and sends all tracing of this process to it. Lines of other processes are kept: a run has
+    /// its own file, and a file that the user names is appended to.
     ///
     /// # Errors
-    /// When the file cannot be made.
+    /// When the file cannot be created.
     pub fn start(settings: &Resolved, names: &LogNames, level: &str) -> Result<Self> {
         let (path, named_here) = place(settings.text("LOG_FILE"), &names.file);
         let is_lost = path.is_relative() && !settings.relative_to_run(PathBuf::new()).exists();
@@ -99,7 +99,7 @@ impl LogFile {
             }
         }
         let level = filter(level);
-        // Connection libraries are noisy and see raw requests: their debug output stays out.
+        // Connection libraries are noisy and log raw requests: their debug output is not logged.
         let targets = Targets::new()
             .with_default(level)
             .with_target("hyper", LevelFilter::WARN)
@@ -114,15 +114,16 @@ impl LogFile {
         Ok(Self { path, lost })
     }
 
-    /// Why lines are missing in it, if so.
+    /// Returns why lines are missing in the log, if so.
     #[must_use]
     pub fn lost(&self) -> Option<&str> {
         self.lost.get().map(String::as_str)
     }
 }
 
-/// Opens the log. It says who builds what where: it is its owner's. Under a name that others can guess, nothing
-/// but a file is written to; what the user named may also be a link, a pipe or a device.
+/// Opens the log, readable by its owner only, since it contains details of the builds. At a path that others
+/// can guess, only a regular file is written to; a path that the user named may also be a link, a pipe or a
+/// device.
 fn open(path: &Path, named_here: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o600);
@@ -134,7 +135,7 @@ fn open(path: &Path, named_here: bool) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes a link in one step, in the place of an earlier link or of a log of an older version; a directory stays.
+/// Creates a link atomically, replacing an earlier link or a log of an older version; a directory is kept.
 fn point(link: &Path, target: &str) -> io::Result<()> {
     remove_abandoned_links(link);
     let mut attempts = 1..=ATTEMPTS;
@@ -142,7 +143,7 @@ fn point(link: &Path, target: &str) -> io::Result<()> {
         let temporary = temporary_path(link)?;
         std::os::unix::fs::symlink(target, &temporary)?;
         match fs::rename(&temporary, link) {
-            // Another build took it for abandoned.
+            // Another build removed it as abandoned.
             Err(error) if error.kind() == ErrorKind::NotFound && attempts.next().is_some() => {}
             renamed => {
                 return renamed.inspect_err(|_| {
@@ -153,7 +154,8 @@ fn point(link: &Path, target: &str) -> io::Result<()> {
     }
 }
 
-/// Removes what killed processes left of a link. Links have no locks: one that another build is making is made again.
+/// Removes temporary links of killed processes. Links have no locks: a link that another build is creating is
+/// created again.
 fn remove_abandoned_links(link: &Path) {
     let Some((directory, name)) = link.parent().zip(link.file_name()) else { return };
     let start = format!(".{}.", name.to_string_lossy());
@@ -166,7 +168,7 @@ fn remove_abandoned_links(link: &Path) {
     }
 }
 
-/// Refuses the directory of logs when it is a link of another user: it may lead anywhere.
+/// Refuses the directory of logs if it is a link of another user: it may lead anywhere.
 fn refuse_foreign_link(directory: &Path) -> io::Result<()> {
     if !directory.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
         return Ok(());
@@ -177,7 +179,7 @@ fn refuse_foreign_link(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// The path, and whether its last name is ours.
+/// Returns the path, and whether its file name is chosen by this program.
 fn place(wanted: Option<&str>, default_name: &str) -> (PathBuf, bool) {
     match wanted {
         None => (Path::new(LOGS).join(default_name), true),
@@ -204,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_that_cannot_be_written_says_why_lines_are_missing() {
+    fn a_log_that_cannot_be_written_reports_why_lines_are_missing() {
         let lost = Arc::new(OnceLock::new());
         let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let mut writer = Writer { file, lost: Arc::clone(&lost) };
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_goes_where_it_was_asked_to() {
+    fn the_log_is_written_to_the_requested_path() {
         for (wanted, path, named_here) in [
             (None, "logs/image-x", true),
             (Some("/var/log/"), "/var/log/image-x", true),
@@ -238,7 +240,7 @@ mod tests {
         assert_eq!(fs::read_to_string(at("image-x")).unwrap(), "line\nline\n");
         assert_eq!(fs::read_to_string(at("1.log")).unwrap(), "line\n");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 4);
-        // What a killed build left goes, and what stands where it once would have been made does not matter.
+        // The temporary link of a killed build is removed; a directory at an old temporary path is ignored.
         fs::create_dir(at(".latest.part")).unwrap();
         std::os::unix::fs::symlink("1.log", at(".latest.0f.part")).unwrap();
         point(&at("latest"), "1.log").unwrap();

@@ -1,18 +1,19 @@
-//! How progress is told: to people at a terminal, to people who read a log, to programs, or not at all.
+//! Chooses how progress is reported: for people at a terminal, for people who read a log, for programs, or not
+//! at all.
 
 use std::io::IsTerminal as _;
 
 use crate::settings::{Environment, Resolved};
 
-/// The manner of everything on standard error.
+/// The format of everything on standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutputMode {
-    /// Lines, and a bar that moves.
+    /// Lines, and a progress bar.
     Terminal {
-        /// Words that matter are coloured (<https://no-color.org>).
+        /// Whether important words are coloured (<https://no-color.org>).
         color: bool,
     },
-    /// Lines only, with a heartbeat while a step goes on.
+    /// Lines only, with a heartbeat during a step.
     #[default]
     Plain,
     /// One JSON document per line; `docs/progress.md` describes them.
@@ -22,10 +23,10 @@ pub enum OutputMode {
 }
 
 impl OutputMode {
-    /// The settings that decide it.
+    /// The settings that determine the mode.
     pub const KEYS: [&str; 2] = ["PROGRESS", "QUIET"];
 
-    /// What the settings ask for.
+    /// The mode that the settings request.
     #[must_use]
     pub fn of(settings: &Resolved, environment: &Environment) -> Self {
         match settings.text("PROGRESS") {
@@ -37,7 +38,7 @@ impl OutputMode {
         }
     }
 
-    /// What suits standard error.
+    /// The mode that suits standard error.
     #[must_use]
     pub fn of_stderr(environment: &Environment) -> Self {
         let able = environment.get("TERM").is_some_and(|kind| kind != "dumb");
@@ -55,7 +56,7 @@ mod tests {
     use crate::settings::{Layers, core_rows};
 
     #[test]
-    fn settings_decide_the_manner() {
+    fn settings_decide_the_output_mode() {
         let none = Environment::default();
         for (typed, manner) in [
             (&[("PROGRESS", "json")][..], OutputMode::Json),
@@ -64,7 +65,7 @@ mod tests {
             (&[("PROGRESS", "plain"), ("QUIET", "true")], OutputMode::None),
             (&[("PROGRESS", "none")], OutputMode::None),
             (&[("QUIET", "true")], OutputMode::None),
-            // No terminal without TERM.
+            // Without TERM, standard error is not treated as a terminal.
             (&[], OutputMode::Plain),
             (&[("PROGRESS", "auto")], OutputMode::Plain),
         ] {

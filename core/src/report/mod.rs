@@ -1,4 +1,4 @@
-//! What the user sees: progress and errors on standard error, the result on standard output.
+//! Writes what the user sees: progress and errors on standard error, the result on standard output.
 
 mod bar;
 mod event;

@@ -1,6 +1,7 @@
-//! Text of guests, clouds and files, made harmless for a terminal.
+//! Removes control characters from text of guests, clouds and files before it is written to a terminal.
 
-/// A text for standard output: as [`plain`]; in JSON, which means what it says, such letters are written as escapes.
+/// Makes a text safe for standard output: as [`plain`]; in JSON, which keeps its meaning, such characters are
+/// escaped.
 pub(crate) fn harmless(text: &str) -> String {
     if !text.starts_with(['{', '[']) {
         return plain(text);
@@ -17,7 +18,7 @@ pub(crate) fn harmless(text: &str) -> String {
     made
 }
 
-/// The text without escape sequences and control characters; line ends stay, tabs become blanks.
+/// The text without escape sequences and control characters; line ends are kept, tabs become spaces.
 pub(super) fn plain(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut letters = text.chars().peekable();
@@ -28,7 +29,7 @@ pub(super) fn plain(text: &str) -> String {
             '\u{1b}' => match letters.next_if(|next| ('\u{20}'..='\u{7e}').contains(next)) {
                 Some('[') => skip_to_final(&mut letters),
                 Some(']' | 'P' | 'X' | '^' | '_') => skip_string(&mut letters),
-                // Character sets and the like: intermediate characters, then one more.
+                // Character sets and the like: intermediate characters, then one final character.
                 Some(' '..='/') => {
                     while letters.next_if(|next| (' '..='/').contains(next)).is_some() {}
                     letters.next_if(|next| ('0'..='~').contains(next));
@@ -37,7 +38,7 @@ pub(super) fn plain(text: &str) -> String {
             },
             '\u{9b}' => skip_to_final(&mut letters),
             '\u{90}' | '\u{98}' | '\u{9d}'..='\u{9f}' => skip_string(&mut letters),
-            // Marks that turn the direction of text can make a line say something else.
+            // Marks that change the direction of text can make a line read differently.
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
             _ if letter.is_control() => {}
             _ => kept.push(letter),
@@ -48,13 +49,13 @@ pub(super) fn plain(text: &str) -> String {
 
 type Letters<'a> = std::iter::Peekable<std::str::Chars<'a>>;
 
-/// The rest of a control sequence: parameters, then one final character.
+/// Skips the rest of a control sequence: parameters, then one final character.
 fn skip_to_final(letters: &mut Letters<'_>) {
     while letters.next_if(|next| (' '..='?').contains(next)).is_some() {}
     letters.next_if(|next| ('@'..='~').contains(next));
 }
 
-/// The rest of a control string, which ends at BEL, at ST, or where the line ends.
+/// Skips the rest of a control string, which ends at BEL, at ST, or at the end of the line.
 fn skip_string(letters: &mut Letters<'_>) {
     while let Some(letter) = letters.next_if(|next| *next != '\n') {
         match letter {
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_printed_does_nothing_to_a_terminal_and_json_keeps_its_meaning() {
+    fn printed_text_does_not_control_a_terminal_and_json_keeps_its_meaning() {
         let odd = "a\u{1b}]0;title\u{7}b\u{9b}31m\u{7f}\u{202e}c";
         assert_eq!(harmless(odd), "abc");
         let document = serde_json::json!({"k": [odd]});
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_moves_a_terminal_is_kept() {
+    fn nothing_that_controls_a_terminal_is_kept() {
         for (text, kept) in [
             ("\u{1b}[1;31mred\u{1b}[0m é", "red é"),
             ("a\u{1b}]0;title\u{7}b", "ab"),

@@ -1,4 +1,4 @@
-//! Tells the user what happens, in the manner that was asked for.
+//! Reports progress and errors to the user, in the selected output mode.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -16,13 +16,13 @@ use super::{
 };
 use crate::error::Error;
 
-/// Without a bar, a step that goes on is never silent for longer.
+/// Longest silence of a running step, without a bar.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Tells the user what happens.
+/// Reports progress and errors to the user.
 pub struct Reporter {
     shared: Arc<Shared>,
-    /// Speaks up while nothing else does.
+    /// The heartbeat thread.
     heart: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -36,13 +36,13 @@ struct Shared {
 
 struct State {
     step: Option<Step>,
-    /// When something was said last.
+    /// Time of the last output.
     last: Instant,
     over: bool,
 }
 
 impl Reporter {
-    /// A reporter on standard error.
+    /// Creates a reporter on standard error.
     #[must_use]
     pub fn new(manner: OutputMode) -> Self {
         let color = manner == OutputMode::Terminal { color: true };
@@ -56,7 +56,7 @@ impl Reporter {
         Self { shared: Arc::new(shared), heart: Mutex::default() }
     }
 
-    /// A step begins.
+    /// Reports the start of a step.
     pub fn begin(&self, step: &str, text: &str) {
         tracing::info!(step, "{text}");
         let mut state = self.shared.lock();
@@ -68,19 +68,19 @@ impl Reporter {
         self.beat();
     }
 
-    /// A part of the step is done.
+    /// Reports that a part of the step is done.
     pub fn milestone(&self, text: &str) {
         self.note(&format!("{:>9}  {text}", ""));
     }
 
-    /// A line in any case but quiet.
+    /// Prints a line unless output is disabled.
     pub fn note(&self, text: &str) {
         tracing::info!("{}", text.trim());
         let event = Event::Note { text: text.trim() };
         self.shared.tell(&mut self.shared.lock(), &event, || text.to_owned());
     }
 
-    /// Something is odd.
+    /// Reports a warning.
     pub fn warning(&self, text: &str, hint: Option<&str>) {
         tracing::warn!(hint, "{text}");
         let hinted = hint.map(|hint| format!("\n     hint: {hint}")).unwrap_or_default();
@@ -88,19 +88,19 @@ impl Reporter {
         self.shared.always(&mut self.shared.lock(), &Event::Warning { text, hint }, &lines);
     }
 
-    /// How far the step is.
+    /// Reports the progress of the step.
     pub fn progress(&self, progress: Progress) {
         self.news(|step| {
             step.progress(progress);
         });
     }
 
-    /// The step goes on, though nobody knows how far it is; `text` says what it does.
+    /// Reports that the step is running, though its progress is unknown; `text` describes its activity.
     pub fn alive(&self, text: &str) {
         self.news(|step| step.alive(text));
     }
 
-    /// The step is done; `text` says what came of it.
+    /// Reports the end of the step; `text` is its result.
     pub fn end(&self, text: &str) -> Duration {
         let mut state = self.shared.lock();
         clear(&mut state);
@@ -112,20 +112,20 @@ impl Reporter {
         took
     }
 
-    /// An error that ends the build.
+    /// Reports an error that ends the build.
     pub fn error(&self, error: &Error, exit_code: u8) {
         tracing::error!(exit_code, "{}", error_text(error));
         self.error_at_exit(error, exit_code);
     }
 
-    /// The same while the process exits: the log needs thread-local storage, which is gone then.
+    /// Like `error`, while the process exits: the log needs thread-local storage, which does not exist any more.
     pub fn error_at_exit(&self, error: &Error, exit_code: u8) {
         let failure = Failure::of(error, exit_code);
         let event = Event::Error { failure: &failure };
         self.shared.always(&mut self.shared.lock(), &event, &error_text(error));
     }
 
-    /// Something that could not be removed.
+    /// Reports a resource that could not be removed.
     pub fn left_behind(&self, leftover: &Leftover) {
         let label = leftover.resource.label();
         let hint = leftover.hint.as_ref().map(|hint| format!("\n    hint: {hint}"));
@@ -135,7 +135,7 @@ impl Reporter {
         self.shared.always(&mut self.shared.lock(), &Event::LeftBehind { leftover }, &lines);
     }
 
-    /// The last word on a build.
+    /// Reports the result of a build.
     pub fn finished(&self, outcome: &Outcome, exit_code: u8) {
         let image_ids: Vec<String> = outcome.images.iter().map(|image| image.id.clone()).collect();
         let event = Event::Finished { result: &outcome.result, exit_code, image_ids: &image_ids };
@@ -149,12 +149,12 @@ impl Reporter {
         }
     }
 
-    /// Removes a bar that is on the screen; the step goes on.
+    /// Removes a visible bar; the step continues.
     pub fn clear(&self) {
         clear(&mut self.shared.lock());
     }
 
-    /// The step ends without a word: what it still reports is not shown.
+    /// Ends the step without output: its further progress is not shown.
     pub fn abandon(&self) {
         let mut state = self.shared.lock();
         clear(&mut state);
@@ -170,7 +170,7 @@ impl Reporter {
         }
     }
 
-    /// Starts the heart, where one is needed and none beats.
+    /// Starts the heartbeat thread, if one is needed and none is running.
     fn beat(&self) {
         if !matches!(self.shared.manner, OutputMode::Plain | OutputMode::Json) {
             return;
@@ -200,7 +200,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// In any manner but none.
+    /// Writes an event in any mode except `None`.
     fn tell(&self, state: &mut State, event: &Event<'_>, lines: impl FnOnce() -> String) {
         if self.manner != OutputMode::None {
             self.always(state, event, &lines());
@@ -218,7 +218,7 @@ impl Shared {
         }
     }
 
-    /// Says how far the step is whenever nothing was said for too long.
+    /// Reports the progress of the step if nothing was written for too long.
     fn speak_up(&self) {
         let mut state = self.lock();
         while !state.over {
@@ -250,7 +250,7 @@ fn clear(state: &mut State) {
     }
 }
 
-/// What a user wants to know when all is well, beside the images themselves.
+/// The summary of a successful build, besides the images themselves.
 fn closing(outcome: &Outcome) -> String {
     use indicatif::HumanBytes;
     let took = Duration::from_secs_f64(outcome.durations.values().sum::<f64>().max(0.0));
@@ -285,7 +285,7 @@ mod tests {
         Duration::from_secs(86400)
     }
 
-    /// Everything that can be told, once.
+    /// Reports every kind of event once.
     fn tell_all(reporter: &Reporter) {
         let error = Error::usage("no").hint("yes");
         reporter.begin("upload", "sending");
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn every_manner_tells_what_it_must() {
+    fn every_output_mode_reports_what_it_must() {
         let told = |manner| {
             let (reporter, heard) = listened(manner, never());
             tell_all(&reporter);
@@ -354,14 +354,14 @@ mod tests {
             ..Progress::default()
         });
         assert!(heard.iter().any(|line| line.contains("… 40 %, ")));
-        // Between two steps there is nothing to say; the heart ends with its reporter.
+        // No heartbeat between two steps; the thread ends with its reporter.
         reporter.end("done");
         drop(reporter);
         assert!(heard.iter().last().unwrap().contains("done ("));
     }
 
     #[test]
-    fn news_of_a_step_that_was_abandoned_is_not_shown() {
+    fn progress_of_an_abandoned_step_is_not_shown() {
         let (reporter, heard) = listened(OutputMode::Terminal { color: false }, never());
         let is_drawn = |reporter: &Reporter| {
             reporter.shared.lock().step.as_ref().is_some_and(|step| step.bar().is_some())
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_hear_the_heartbeat_too() {
+    fn programs_get_the_heartbeat_too() {
         let (reporter, heard) = listened(OutputMode::Json, Duration::from_millis(1));
         reporter.begin("upload", "x");
         reporter.progress(Progress { done: 5, total: 9, ..Progress::default() });

@@ -1,4 +1,4 @@
-//! The result document: what a build did, for scripts. Written also when a build fails early.
+//! Defines the result document: what a build did, for scripts. It is also written when a build fails early.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub struct ImageEntry {
     pub id: String,
     /// Name.
     pub name: String,
-    /// Region, if the cloud has them.
+    /// Region, if the cloud has regions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
 }
@@ -38,37 +38,37 @@ pub struct PluginEntry {
 /// Why a build failed.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Failure {
-    /// Word of the kind.
+    /// Identifier of the error's kind.
     pub kind: String,
-    /// What failed.
+    /// The error message.
     pub message: String,
-    /// Why, outermost cause first.
+    /// The causes, outermost first.
     pub causes: Vec<String>,
-    /// Everything that was wrong, when there were several problems.
+    /// The problems, if there were several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
-    /// Request ids and the like.
+    /// Request ids and similar details.
     pub context: BTreeMap<String, String>,
-    /// What to do.
+    /// The hint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// The exit code of the program.
     pub exit_code: u8,
 }
 
-/// Something that could not be removed after a failure.
+/// A resource that could not be removed after a failure.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Leftover {
-    /// What it is.
+    /// The resource.
     pub resource: Resource,
-    /// Why it is still there.
+    /// Why it could not be removed.
     pub reason: String,
     /// How to remove it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-/// What a build did. Field names are part of the public interface; they only grow.
+/// The result of a build. Field names are part of the public interface; fields are only added.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Outcome {
     /// `SUCCESS` or `FAILURE`.
@@ -101,12 +101,12 @@ pub struct Outcome {
     pub virtual_size: u64,
     /// Length of the image that was uploaded or published, bytes.
     pub image_length: u64,
-    /// Bytes put on the wire.
+    /// Bytes sent over the network.
     pub bytes_sent: u64,
-    /// Where published files are.
+    /// Directory of published files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
-    /// The published disk image, when there is one on this machine.
+    /// Path of the published disk image, if it is on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
     /// The plugin that was used.
@@ -117,19 +117,18 @@ pub struct Outcome {
     /// The log file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_file: Option<String>,
-    /// Why it failed.
+    /// Why the build failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
-    /// What could not be removed.
+    /// Resources that could not be removed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub leftovers: Vec<Leftover>,
-    /// The provider's own members, `<provider>_<name>`. One with the name of a member above is written with `_`
-    /// behind its name.
+    /// The provider's own members, `<provider>_<name>`. A member with the name of one above gets the suffix `_`.
     #[serde(skip)]
     pub provider: BTreeMap<String, Value>,
 }
 
-/// Members of the document that no provider's member replaces, also when they are absent.
+/// Members of the document that a provider's member never replaces, also if they are absent.
 const MEMBERS: [&str; 22] = [
     "bytes_sent",
     "boot_locations",
@@ -155,7 +154,8 @@ const MEMBERS: [&str; 22] = [
     "virtual_size",
 ];
 
-/// The name of a provider's member in a document that has others: `_` is put behind it until it is free.
+/// Returns the name of a provider's member in a document with other members: `_` is appended until the name is
+/// free.
 pub(crate) fn free_name(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
     let mut name = name.to_owned();
     while is_taken(&name) {
@@ -165,7 +165,7 @@ pub(crate) fn free_name(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
 }
 
 impl Failure {
-    /// The document of an error.
+    /// Converts an error into its document.
     #[must_use]
     pub fn of(error: &Error, exit_code: u8) -> Self {
         Self {
@@ -181,7 +181,7 @@ impl Failure {
 }
 
 impl Outcome {
-    /// Time of all steps together, `h:mm:ss`.
+    /// Total time of all steps, `h:mm:ss`.
     #[must_use]
     pub fn duration(&self) -> String {
         let seconds = self.durations.values().sum::<f64>().max(0.0);
@@ -189,7 +189,7 @@ impl Outcome {
         format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
     }
 
-    /// The document as pretty JSON with sorted keys.
+    /// The document as pretty-printed JSON with sorted keys.
     #[must_use]
     pub fn text(&self) -> String {
         let value = serde_json::to_value(self).unwrap_or_default();
@@ -230,7 +230,7 @@ mod tests {
             ("image_id", json!("m-1")),
             ("image_id_", json!("theirs")),
             ("image_id__", json!("theirs too")),
-            // Absent in this document, but the name is taken.
+            // Absent in this document, but the name is reserved.
             ("log_file", Value::Null),
             ("log_file_", json!("of a provider called log")),
             ("acme_size", json!("7")),

@@ -1,4 +1,4 @@
-//! The file the result document is written to.
+//! Writes the result document to its file.
 
 use std::{
     fs,
@@ -11,35 +11,35 @@ use build_image_files::AtomicFile;
 use super::Outcome;
 use crate::error::{Error, Result, Stage};
 
-/// Ending of a path that names a file; anything else is the start of one.
+/// Suffix of a path that names a file; any other path is a prefix.
 const ENDING: &str = ".json";
-/// Put behind a text without that ending, so that a directory needs its trailing slash.
+/// Appended to a path without that suffix; a directory therefore needs its trailing slash.
 const NAME: &str = "output_info.json";
 
-/// Where a result document goes.
+/// The file of a result document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResultFile {
     path: PathBuf,
 }
 
 impl ResultFile {
-    /// The file that a text means.
+    /// The file for the value of a setting.
     #[must_use]
     pub fn named(text: &str) -> Self {
         let text = if text.ends_with(ENDING) { text.to_owned() } else { format!("{text}{NAME}") };
         Self { path: PathBuf::from(text) }
     }
 
-    /// Where the document goes.
+    /// Path of the document.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the file can be written, as far as that can be seen without writing.
+    /// Checks whether the file can be written, as far as possible without writing.
     ///
     /// # Errors
-    /// When its directory does not exist and cannot be made, or this user may not write there.
+    /// When its directory does not exist and cannot be created, or this user may not write there.
     pub fn probe(&self) -> Result<()> {
         let failed = |error: &io::Error| self.failed(Stage::Settings, error);
         if self.path.is_dir() {
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_without_the_ending_get_a_file_name_behind_them() {
+    fn paths_without_the_suffix_get_a_file_name_appended() {
         for (text, path) in [
             ("out.json", "out.json"),
             ("out/", "out/output_info.json"),
@@ -104,7 +104,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("new/r.json");
         ResultFile::named(path.to_str().unwrap()).write(&Outcome::default()).unwrap();
-        // What the mask of this process leaves of 0644 is what an ordinary file gets of it.
+        // An ordinary file gets mode 0644 reduced by this process's umask.
         let ordinary = directory.path().join("ordinary");
         fs::write(&ordinary, "").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_cannot_be_written_is_seen_before() {
+    fn a_path_that_cannot_be_written_is_detected_before() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("file"), "").unwrap();
         fs::create_dir(directory.path().join("folder.json")).unwrap();

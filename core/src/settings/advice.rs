@@ -1,11 +1,11 @@
-//! How a setting is said right, in the words of the place where it was said wrong.
+//! Suggests the correct syntax for an invalid setting, in the form (flag, file, environment) that the user used.
 
 use build_image_plugin_api::SettingKind;
 
 use super::{parse::parse_text, resolve::Origin, row::Row};
 
-/// Advice for a value that does not fit its row: an example where one can be made, what the setting
-/// is otherwise. A secret gets no example, and is never asked for on the command line.
+/// Returns a hint for a value that does not fit its row: an example where one is available, otherwise the kind of the
+/// setting. A hint for a secret has no example and never suggests the command line.
 pub(super) fn advice(row: &Row, origin: &Origin) -> String {
     let key = row.key();
     if row.setting.kind == SettingKind::Path {
@@ -22,7 +22,7 @@ pub(super) fn advice(row: &Row, origin: &Origin) -> String {
     }
 }
 
-/// A value that could be set, where one can be told. No secrets.
+/// Returns a valid value, where one is known. Secrets have none.
 pub(crate) fn example(row: &Row) -> Option<&str> {
     let setting = &row.setting;
     let stated = stated(row);
@@ -40,7 +40,7 @@ pub(crate) fn example(row: &Row) -> Option<&str> {
     }
 }
 
-/// A value that the row itself names: an example, the default, a choice.
+/// Returns a value that the row itself contains: an example, the default, a choice.
 pub(crate) fn stated(row: &Row) -> Option<&str> {
     let setting = &row.setting;
     if setting.secret {
@@ -50,7 +50,7 @@ pub(crate) fn stated(row: &Row) -> Option<&str> {
     own.or_else(|| setting.choices.first().map(String::as_str))
 }
 
-/// The example a summary gives, when it fits the row.
+/// Returns the example in a summary, when it fits the row.
 fn in_summary(row: &Row) -> Option<&str> {
     let (_, rest) = row.setting.summary.split_once("for example `")?;
     let (text, _) = rest.split_once('`')?;
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn advice_is_an_example_in_the_words_of_its_place() {
+    fn advice_is_an_example_in_the_syntax_of_its_origin() {
         let list = Row::new(Setting::new("SOME_LIST", SettingKind::List, "words"));
         let level = Row::new(Setting::new("LEVEL", SettingKind::Text, "x").choices(&["a", "b"]));
         let secret = Row::new(Setting::new("PIN", SettingKind::Integer, "the pin").secret());

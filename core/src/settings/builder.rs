@@ -1,22 +1,22 @@
-//! Who builds and where, for tags and records.
+//! Identifies the user and the machine of a build, for tags and records.
 
 use super::env::Environment;
 
-/// Who builds and where.
+/// The user and the machine of a build.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Builder {
     /// Name of this machine.
     pub host: String,
-    /// Name of the user, or the user's number.
+    /// Name of the user, or the numeric user id.
     pub user: String,
-    /// Seconds since 1970 that archives are dated with: `SOURCE_DATE_EPOCH`, else 0.
+    /// Timestamp of archives, seconds since 1970: `SOURCE_DATE_EPOCH`, else 0.
     pub date: u64,
     /// `pipeline` where the variable `CI` is set, else `local`.
     pub kind: &'static str,
 }
 
 impl Builder {
-    /// As this machine and the environment tell.
+    /// Reads them from this machine and the environment.
     #[must_use]
     pub fn of(environment: &Environment) -> Self {
         let user = environment.get("USER").filter(|name| !name.is_empty());

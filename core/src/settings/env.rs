@@ -1,4 +1,4 @@
-//! The environment, read in this file only.
+//! Reads the environment; no other file does.
 
 use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf};
 
@@ -12,7 +12,7 @@ pub(crate) const PREFIX: &str = "F5_";
 /// The process environment at start.
 #[derive(Clone, Default)]
 pub struct Environment {
-    /// Some are secrets: wiped when they go. What the kernel gave the process stays where it is.
+    /// Some are secrets: they are wiped when dropped. The copy that the kernel gave the process is not touched.
     variables: BTreeMap<String, Zeroizing<String>>,
 }
 
@@ -40,13 +40,13 @@ impl Environment {
         Self { variables: owned.into() }
     }
 
-    /// A variable that is set and not empty.
+    /// Returns a variable that is set and not empty.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(|value| value.as_str()).filter(|value| !value.is_empty())
     }
 
-    /// Directory for what may be thrown away at any time, by the XDG base directory specification.
+    /// Returns the directory for files that may be deleted at any time, from the XDG base directory specification.
     #[must_use]
     pub fn cache_directory(&self) -> Option<PathBuf> {
         let named = self.get("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
@@ -54,22 +54,22 @@ impl Environment {
         Some(base.join("build-image"))
     }
 
-    /// The part of it that started programs may see.
+    /// Returns the variables that child processes may see.
     #[must_use]
     pub fn for_children(&self) -> build_image_disk::process::Environment {
         let owned = self.variables.iter().map(|(name, value)| (name.into(), value.as_str().into()));
         build_image_disk::process::Environment::keep(owned)
     }
 
-    /// The variables whose names are wanted, for a program that is started.
+    /// Returns the variables whose names match, for a child process.
     #[must_use]
     pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Vec<(OsString, OsString)> {
         let variables = self.variables.iter().filter(|(name, _)| wanted(name));
         variables.map(|(name, value)| (name.into(), value.as_str().into())).collect()
     }
 
-    /// The text of a setting and the variable it came from: `F5_<KEY>` before `<KEY>`, which counts
-    /// only where the row allows it.
+    /// Returns the text of a setting and the variable it came from: `F5_<KEY>` has priority over `<KEY>`, which is
+    /// read only where the row permits it.
     #[must_use]
     pub fn setting(&self, row: &Row) -> Option<(String, &str)> {
         let key = row.key();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_is_where_others_have_theirs() {
+    fn the_cache_directory_follows_the_xdg_specification() {
         for (variables, directory) in [
             ([("XDG_CACHE_HOME", "/c"), ("HOME", "/h")], Some("/c/build-image")),
             ([("XDG_CACHE_HOME", "relative"), ("HOME", "/h")], Some("/h/.cache/build-image")),

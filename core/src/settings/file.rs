@@ -1,5 +1,5 @@
-//! The configuration file: one YAML document with a map at its top. Scalars keep the text they are
-//! written with (`15.10` stays `15.10`), and every key keeps its line for messages.
+//! Parses the configuration file: one YAML document with a map at its top. Scalars keep their original text (`15.10`
+//! stays `15.10`), and every key keeps its line for messages.
 
 use std::{
     fmt,
@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use crate::error::{Error, Result, Stage};
 
-/// What a configuration file says.
+/// The content of a configuration file.
 #[derive(Clone, Default)]
 pub struct FileLayer {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
     /// Its keys, upper-case, in the file's order.
     pub entries: Vec<(String, Entry)>,
@@ -33,7 +33,7 @@ impl fmt::Debug for FileLayer {
 pub struct Entry {
     /// Line of the key, from 1.
     pub line: usize,
-    /// The value; scalars are strings with their own text, unset is null.
+    /// The value; scalars are strings with their original text, unset is null.
     pub value: Value,
 }
 
@@ -64,7 +64,7 @@ impl FileLayer {
         Ok(Self { path: path.to_owned(), entries })
     }
 
-    /// The entry of a key.
+    /// Returns the entry of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Entry> {
         self.entries.iter().find(|(name, _)| name == key).map(|(_, entry)| entry)
@@ -88,7 +88,7 @@ pub(super) fn yaml_value(path: &Path, text: &str) -> Result<Value> {
     }
 }
 
-/// Deepest nesting that is read.
+/// Maximum nesting depth.
 const MAX_DEPTH: usize = 32;
 
 struct Reader<'a> {
@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Nothing may follow the one document.
+    /// Refuses anything after the one document.
     fn end(&mut self) -> Result<()> {
         loop {
             let (event, line) = self.next()?;
@@ -235,7 +235,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// An unquoted scalar inside a list or map: a number or boolean as YAML's JSON schema has them.
+/// Parses an unquoted scalar inside a list or map: a number or boolean of YAML's JSON schema, otherwise text.
 fn plain(text: &str) -> Value {
     match text {
         "true" => Value::Bool(true),
@@ -245,7 +245,7 @@ fn plain(text: &str) -> Value {
     }
 }
 
-/// Plain words that mean "nothing".
+/// Returns whether a plain scalar means null.
 fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_yaml_map_is_refused_with_its_line() {
+    fn anything_but_a_yaml_map_is_refused_with_its_line() {
         for (text, line, what) in [
             ("a: 1\nb: [1, 2\n", "line", "not yaml"),
             ("- a\n- b\n", "line 1", "not a map"),

@@ -1,21 +1,21 @@
-//! Where the paths of settings start: `~/` stands for the home directory, relative paths start in the
-//! working directory of the command that was typed. Shells expand `~` only where it begins a word; configuration
-//! files, environment values and `--key=~/x` reach the program as they are written.
+//! Resolves the paths of settings: `~/` means the home directory, and relative paths start in the working directory
+//! of the command that was typed. Shells expand `~` only at the beginning of a word; configuration files, environment
+//! values and `--key=~/x` reach the program unchanged.
 
 use std::path::Path;
 
-/// Where paths start.
+/// The directories that paths are resolved against.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Roots<'a> {
     /// The home directory, if it is known.
     pub(super) home: Option<&'a str>,
-    /// Where relative paths start; absent = in the working directory of this process.
+    /// Base of relative paths; `None` = the working directory of this process.
     pub(super) base: Option<&'a Path>,
 }
 
 impl Roots<'_> {
-    /// A path with a leading `~` or `~/` replaced by the home directory, and made absolute where relative
-    /// paths start elsewhere than in the working directory. URLs stay as they are.
+    /// Replaces a leading `~` or `~/` with the home directory, and makes the path absolute where relative paths have
+    /// another base than the working directory. URLs are not changed.
     ///
     /// # Errors
     /// When it names another user's home, or the home directory is unknown; as a fragment.
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_own_home_is_known() {
+    fn only_the_users_own_home_is_expanded() {
         for (text, path) in
             [("~/a b", "/home/me/a b"), ("~", "/home/me"), ("a/~/b", "a/~/b"), ("./~x", "./~x")]
         {

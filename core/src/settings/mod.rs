@@ -1,4 +1,4 @@
-//! Settings: rows (what exists) → layers (what was said) → values (what is meant).
+//! Resolves settings: rows (declarations) → layers (texts of flags, file, environment) → values (parsed).
 //!
 //! Precedence: command line, configuration file, environment, default. An empty text counts as unset.
 

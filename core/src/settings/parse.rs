@@ -1,4 +1,4 @@
-//! From the text of a setting to its value, by the row's kind.
+//! Parses the text of a setting into its value, according to the row's kind.
 
 use std::path::Path;
 
@@ -8,16 +8,16 @@ use serde_json::Value;
 
 use super::{file::yaml_value, home::Roots};
 
-/// Understands a text as the row wants it, wherever home may be: a leading `~/` of a path stays.
-/// `None` = the text means "unset".
+/// Parses a text as the row requires, without a home directory: a leading `~/` of a path stays. `None` = the text
+/// means "unset".
 ///
 /// # Errors
-/// What is wrong with it, as a fragment that does not show the text of a secret.
+/// The problem, as a fragment that does not show the text of a secret.
 pub fn parse_text(row: &Setting, text: &str) -> Result<Option<Value>, String> {
     parse_at(row, text, Roots { home: Some("~"), base: None })
 }
 
-/// Understands a text as the row wants it; paths start at `roots`.
+/// Parses a text as the row requires; paths are resolved against `roots`.
 ///
 /// # Errors
 /// As [`parse_text`].
@@ -50,7 +50,7 @@ fn understood(kind: SettingKind, text: &str, roots: Roots<'_>) -> Result<Value, 
     })
 }
 
-/// What a text of this kind is.
+/// Returns a noun for a text of this kind.
 fn noun(kind: SettingKind) -> &'static str {
     match kind {
         SettingKind::Boolean | SettingKind::Switch => "yes or no",
@@ -64,7 +64,7 @@ fn noun(kind: SettingKind) -> &'static str {
     }
 }
 
-/// Understands a value of the configuration file as the row wants it.
+/// Parses a value of the configuration file as the row requires.
 ///
 /// # Errors
 /// As [`parse_text`].
@@ -79,7 +79,7 @@ pub(super) fn parse_value(
         (Value::Array(_), SettingKind::List) | (Value::Object(_), SettingKind::Map) => {
             Ok(Some(value.clone()))
         }
-        // A bare value where a list is wanted: a list of one.
+        // A scalar where a list is expected is a list of one element.
         (Value::Number(_) | Value::Bool(_), _) => parse_at(row, &value.to_string(), roots),
         (Value::Array(_), _) => Err("is a list where one value is expected".to_owned()),
         (Value::Object(_), _) => Err("is a map where one value is expected".to_owned()),
@@ -132,7 +132,7 @@ const SIZES: [(&str, u64); 13] = [
 ];
 const DURATIONS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("", 1)];
 
-/// A whole number with a suffix of the table.
+/// Parses a whole number with a suffix of the table.
 fn scaled(text: &str, suffixes: &[(&str, u64)], what: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is not {what} such as {}", example(suffixes));
     let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
@@ -147,7 +147,7 @@ fn example(suffixes: &[(&str, u64)]) -> String {
     words.join(" or ")
 }
 
-/// JSON or YAML text, or the path of a file that holds it. A bare word is a list of one.
+/// Parses JSON or YAML text, or the file whose path it is. A bare word is a list of one element.
 fn structured(
     text: &str,
     roots: Roots<'_>,

@@ -1,4 +1,5 @@
-//! From layers to values: precedence, rules, all problems at once, secrets apart.
+//! Resolves layers into values: applies precedence and rules, reports all problems at once, and keeps secrets
+//! separate.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
@@ -19,7 +20,7 @@ use crate::{
     source::redacted,
 };
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The command line.
@@ -48,21 +49,21 @@ impl fmt::Display for Origin {
 pub struct Value {
     /// The value, typed by its row; null for a secret.
     pub json: Json,
-    /// Where it came from.
+    /// Its origin.
     pub origin: Origin,
 }
 
-/// What was said, before it is understood.
+/// The texts of settings before they are parsed.
 #[derive(Clone, Default)]
 pub struct Layers {
-    /// Texts from the command line by key.
+    /// Texts from the command line, by key.
     pub command_line: BTreeMap<String, String>,
     /// The configuration file.
     pub file: Option<FileLayer>,
     /// The environment.
     pub environment: Environment,
-    /// Where relative paths start: the working directory of the command that started the run. Absent = in
-    /// that of this process.
+    /// Base of relative paths: the working directory of the command that started the run. `None` = that of this
+    /// process.
     pub base: Option<PathBuf>,
 }
 
@@ -89,7 +90,7 @@ pub struct Resolved {
 }
 
 impl Layers {
-    /// Understands every row; finds every problem.
+    /// Parses every row; finds every problem.
     ///
     /// # Errors
     /// All values that do not fit their rows, at once.
@@ -132,7 +133,7 @@ impl Layers {
         Roots { home: self.home(), base: self.base.as_deref() }
     }
 
-    /// The value of one row: the first layer in which it is set decides.
+    /// Returns the value of one row, from the first layer in which it is set.
     fn value(&self, row: &Row) -> Result<Option<Value>, Problem> {
         let key = row.key();
         let explicit = self.explicit(row)?;
@@ -168,7 +169,7 @@ impl Layers {
             }
         }
         let Some((name, text)) = self.environment.setting(row) else { return Ok(None) };
-        // The environment is this process's own, and so is what its relative paths mean.
+        // The environment belongs to this process, and so do its relative paths.
         let roots = Roots { base: None, ..roots };
         with_origin(row, parse_at(&row.setting, text, roots), Origin::Environment(name))
     }
@@ -201,33 +202,33 @@ impl Resolved {
         self.values.insert(row.key().to_owned(), value);
     }
 
-    /// A value with its origin.
+    /// Returns a value with its origin.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key)
     }
 
-    /// The text of a setting.
+    /// Returns the text of a setting.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<&str> {
         self.get(key).and_then(|value| value.json.as_str())
     }
 
-    /// The path of a setting.
+    /// Returns the path of a setting.
     #[must_use]
     pub fn path(&self, key: &str) -> Option<PathBuf> {
         self.text(key).map(PathBuf::from)
     }
 
-    /// A path inside another value, understood as in settings that are paths.
+    /// Resolves a path inside another value as in settings that are paths.
     ///
     /// # Errors
-    /// What is wrong with it, as a fragment.
+    /// The problem, as a fragment.
     pub fn resolve_path(&self, path: &str) -> Result<String, String> {
         Roots { home: self.home.as_deref(), base: self.base.as_deref() }.resolve(path)
     }
 
-    /// A path as this process understands it: a relative one starts where those of the run do.
+    /// Resolves a path for this process: a relative path starts where those of the run do.
     #[must_use]
     pub fn relative_to_run(&self, path: PathBuf) -> PathBuf {
         match &self.base {
@@ -236,7 +237,7 @@ impl Resolved {
         }
     }
 
-    /// An absolute path; a relative one starts where relative paths of settings do.
+    /// Returns an absolute path; a relative path starts where relative paths of settings do.
     ///
     /// # Errors
     /// When the working directory is unknown.
@@ -248,25 +249,25 @@ impl Resolved {
         })
     }
 
-    /// Who builds and where.
+    /// Returns the user and the machine of the build.
     #[must_use]
     pub fn builder(&self) -> &Builder {
         &self.builder
     }
 
-    /// The number of a setting.
+    /// Returns the number of a setting.
     #[must_use]
     pub fn number(&self, key: &str) -> Option<u64> {
         self.get(key).and_then(|value| value.json.as_u64())
     }
 
-    /// Whether a switch is on.
+    /// Returns whether a switch is on.
     #[must_use]
     pub fn is_on(&self, key: &str) -> bool {
         self.get(key).and_then(|value| value.json.as_bool()).unwrap_or(false)
     }
 
-    /// The secrets among a provider's rows.
+    /// Returns the secrets among a provider's rows.
     #[must_use]
     pub fn secrets(&self, rows: &[Row]) -> BTreeMap<String, Option<Secret>> {
         let secret_rows = rows.iter().filter(|row| row.setting.secret);
@@ -275,7 +276,7 @@ impl Resolved {
             .collect()
     }
 
-    /// The values of a provider's rows, secrets left out.
+    /// Returns the values of a provider's rows, without secrets.
     #[must_use]
     pub fn for_provider(&self, rows: &[Row]) -> Settings {
         let open_rows = rows.iter().filter(|row| !row.setting.secret);
@@ -283,7 +284,7 @@ impl Resolved {
         Settings::from_values(values.map(|(key, value)| (key, value.json.clone())).collect())
     }
 
-    /// Every key, its text for humans (secrets masked) and its origin.
+    /// Returns every key, its text for humans (secrets redacted) and its origin.
     pub fn shown(&self) -> impl Iterator<Item = (&str, String, &Origin)> {
         self.values.iter().map(|(key, value)| {
             let text = match &value.json {
@@ -391,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_kept_apart_and_masked() {
+    fn secrets_are_kept_separate_and_redacted() {
         let layers = layers(&[("S", "hunter2")], "", Environment::default());
         let resolved = layers.resolve(&rows()).unwrap();
         assert!(!format!("{resolved:?}").contains("hunter2"));

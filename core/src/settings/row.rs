@@ -1,26 +1,25 @@
-//! One row of the settings table: a declaration, for core and providers alike.
+//! Defines a row of the settings table: a declaration, for core and providers alike.
 
 use build_image_plugin_api::{Setting, SettingKind};
 
-/// A setting as the tool knows it: the declaration plus what only the core's own settings have.
+/// A setting: the declaration plus attributes that only the core's own settings have.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// Key, summary, kind, rules.
     pub setting: Setting,
     /// One-letter flag.
     pub flag: Option<char>,
-    /// Where it may be said.
+    /// Its form on the command line.
     pub command_line: CommandLine,
-    /// Why this version does not act on it, if it does not.
+    /// Why this version does not support it; `None` when it does.
     pub unsupported: Option<&'static str>,
-    /// In the environment only `F5_<KEY>` counts: the plain name is a common word, or other programs
-    /// read it too.
+    /// In the environment only `F5_<KEY>` is read: the plain name is a common word, or other programs read it too.
     pub prefixed_only: bool,
-    /// A value for advice, where the kind alone makes a poor one.
+    /// A value for hints, where the kind alone makes a poor one.
     pub example: Option<&'static str>,
 }
 
-/// How a setting looks on the command line.
+/// The form of a setting on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandLine {
     /// `--key VALUE`.
@@ -30,7 +29,7 @@ pub enum CommandLine {
 }
 
 impl Row {
-    /// A row for a declaration.
+    /// Creates a row for a declaration.
     #[must_use]
     pub fn new(setting: Setting) -> Self {
         let command_line = if setting.kind == SettingKind::Switch {
@@ -48,41 +47,41 @@ impl Row {
         }
     }
 
-    /// With a one-letter flag.
+    /// Adds a one-letter flag.
     #[must_use]
     pub fn flag(mut self, flag: char) -> Self {
         self.flag = Some(flag);
         self
     }
 
-    /// Known, but this version refuses it and says why.
+    /// Marks the setting as known, but refused by this version with this reason.
     #[must_use]
     pub fn unsupported(mut self, why: &'static str) -> Self {
         self.unsupported = Some(why);
         self
     }
 
-    /// In the environment only `F5_<KEY>` counts.
+    /// Restricts the environment to `F5_<KEY>`.
     #[must_use]
     pub fn prefixed_only(mut self) -> Self {
         self.prefixed_only = true;
         self
     }
 
-    /// With a value for advice.
+    /// Adds a value for hints.
     #[must_use]
     pub fn example(mut self, text: &'static str) -> Self {
         self.example = Some(text);
         self
     }
 
-    /// The key.
+    /// Returns the key.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.setting.key
     }
 
-    /// The long flag: `ACME_BUCKET` → `acme-bucket`.
+    /// Returns the long flag: `ACME_BUCKET` → `acme-bucket`.
     #[must_use]
     pub fn long(&self) -> String {
         self.setting.key.to_lowercase().replace('_', "-")

@@ -1,4 +1,4 @@
-//! The core's own settings, one row each. Providers bring theirs in their descriptions.
+//! Declares the core's own settings, one row each. Providers declare theirs in their descriptions.
 
 use build_image_plugin_api::{Setting, SettingKind as Kind};
 
@@ -17,7 +17,7 @@ fn row(group: &str, key: &str, kind: Kind, summary: &str) -> Row {
     Row::new(setting)
 }
 
-/// A row the old tool never had: its plain name in the environment may be somebody else's.
+/// Creates a row that the old tool did not have: another program may use its plain name in the environment.
 fn new_row(group: &str, key: &str, kind: Kind, summary: &str) -> Row {
     row(group, key, kind, summary).prefixed_only()
 }
@@ -27,7 +27,7 @@ fn with_default(mut row: Row, text: &str) -> Row {
     row
 }
 
-/// Keys that decide which provider and which configuration file there are.
+/// Keys that decide which provider and which configuration file are used.
 const FIRST: [&str; 7] = [
     "PLATFORM",
     "CONFIG_FILE",
@@ -38,14 +38,14 @@ const FIRST: [&str; 7] = [
     "ISOLATE",
 ];
 
-/// All rows of the core.
+/// Returns all rows of the core.
 #[must_use]
 pub fn rows() -> Vec<Row> {
     [build(), registration(), given_disk(), source(), disk(), output(), plugins(), information()]
         .concat()
 }
 
-/// The rows that must be understood before all others are known.
+/// Returns the rows that must be parsed before all others are known.
 #[must_use]
 pub fn first_rows() -> Vec<Row> {
     rows().into_iter().filter(|row| FIRST.contains(&row.key())).collect()

@@ -1,4 +1,4 @@
-//! Digests of one stream, several in one pass, each in a thread of its own.
+//! Computes several digests of one stream in one pass, each in a separate thread.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use sha2::digest::{Digest, DynDigest};
 
 use crate::error::{Error, Result, Stage};
 
-/// Chunks that may wait for a thread.
+/// Number of chunks that may be queued for a thread.
 const WAITING: usize = 8;
 
 /// A digest.
@@ -32,7 +32,7 @@ pub enum Algorithm {
     Sha3_512,
 }
 
-/// Names as `openssl dgst` takes them as options.
+/// Names as `openssl dgst` accepts them as options.
 const NAMES: [(Algorithm, &str); 9] = [
     (Algorithm::Md5, "md5"),
     (Algorithm::Sha224, "sha224"),
@@ -46,15 +46,15 @@ const NAMES: [(Algorithm, &str); 9] = [
 ];
 
 impl Algorithm {
-    /// Those that may be signed.
+    /// The algorithms that may be used for signatures.
     pub fn of_signatures() -> impl Iterator<Item = Self> {
         NAMES.iter().map(|(algorithm, _)| *algorithm).filter(|algorithm| *algorithm != Self::Md5)
     }
 
-    /// The algorithm of a signature by its name, in any case.
+    /// Returns the algorithm of a signature by its name, in any case.
     ///
     /// # Errors
-    /// When there is no such digest, or it is too weak to be signed.
+    /// When the digest is unknown, or too weak for signatures.
     pub fn named(name: &str) -> Result<Self> {
         let lower = name.trim().to_lowercase();
         let known = NAMES.iter().find(|(_, known)| *known == lower);
@@ -72,7 +72,7 @@ impl Algorithm {
         NAMES.iter().find(|(algorithm, _)| *algorithm == self).map_or("", |(_, name)| name)
     }
 
-    /// Ending of a signature's file: `.384.sig`, `.3512.sig`: the digits of the name.
+    /// Suffix of a signature's file: `.384.sig`, `.3512.sig`, with the digits of the name.
     #[must_use]
     pub fn signature_suffix(self) -> String {
         let digits: String = self.name().chars().filter(char::is_ascii_digit).collect();
@@ -100,18 +100,18 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// Digests that are done.
+/// Finished digests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Digests(BTreeMap<Algorithm, Vec<u8>>);
 
 impl Digests {
-    /// The bytes of one.
+    /// The bytes of one digest.
     #[must_use]
     pub fn get(&self, algorithm: Algorithm) -> Option<&[u8]> {
         self.0.get(&algorithm).map(Vec::as_slice)
     }
 
-    /// One in hexadecimal digits, lower case.
+    /// One digest in hexadecimal digits, lower case.
     #[must_use]
     pub fn hex(&self, algorithm: Algorithm) -> Option<String> {
         let bytes = self.get(algorithm)?;
@@ -119,7 +119,7 @@ impl Digests {
     }
 }
 
-/// A pass over a stream that is going on. Threads end with it.
+/// A pass over a stream. Its threads end with it.
 pub struct Pass {
     workers: Vec<Worker>,
 }
@@ -131,10 +131,10 @@ struct Worker {
 }
 
 impl Pass {
-    /// Starts a thread per algorithm; one that is named twice counts once.
+    /// Starts a thread per algorithm; duplicates count once.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system cannot create a thread.
     pub fn new(algorithms: &[Algorithm]) -> Result<Self> {
         let wanted: BTreeSet<Algorithm> = algorithms.iter().copied().collect();
         let workers = wanted.into_iter().map(start).collect::<std::io::Result<_>>();
@@ -144,7 +144,7 @@ impl Pass {
         Ok(Self { workers })
     }
 
-    /// Takes the next bytes of the stream. Waits when the threads are far behind.
+    /// Adds the next bytes of the stream. Waits when the threads are far behind.
     ///
     /// # Errors
     /// When a thread died.
@@ -154,7 +154,7 @@ impl Pass {
         if sent { Ok(()) } else { Err(died()) }
     }
 
-    /// The digests of everything.
+    /// Returns the digests of the whole stream.
     ///
     /// # Errors
     /// When a thread died.

@@ -1,4 +1,4 @@
-//! Digests of a file, and how long they hold.
+//! Computes digests of a file, and checks whether they are still valid.
 
 use std::{
     fs::{File, Metadata},
@@ -11,10 +11,10 @@ use build_image_disk::FileStamp;
 use super::{Algorithm, Digests, digests_of};
 use crate::error::{Error, Result, Stage};
 
-/// Several digests of a file, read once. `seen` is told how many bytes were read so far.
+/// Computes several digests of a file in one read. `seen` is called with the number of bytes read so far.
 ///
 /// # Errors
-/// When the file cannot be read, and [`Stage::Interrupted`] when `seen` wants to stop.
+/// When the file cannot be read, and [`Stage::Interrupted`] when `seen` breaks.
 pub fn digests_of_file(
     path: &Path,
     algorithms: &[Algorithm],
@@ -37,26 +37,27 @@ pub struct FileDigest {
 }
 
 impl FileDigest {
-    /// What digests tell of a file whose metadata was `before` they were made; `None` without a SHA-256.
+    /// Creates a file digest from digests and the file's metadata from `before` they were computed; `None`
+    /// without a SHA-256.
     #[must_use]
     pub fn of(digests: &Digests, before: &Metadata) -> Option<Self> {
         let sha256 = digests.get(Algorithm::Sha256)?.to_vec();
         Some(Self { sha256, stamp: before.into() })
     }
 
-    /// The SHA-256 of this file, unless it was written since.
+    /// Returns the SHA-256 of this file, unless it was written since.
     #[must_use]
     pub fn still_of(&self, path: &Path) -> Option<&[u8]> {
         self.stamp.still(path).is_ok().then_some(&self.sha256)
     }
 
-    /// The SHA-256 the file had.
+    /// The SHA-256 at that time.
     #[must_use]
     pub fn sha256(&self) -> &[u8] {
         &self.sha256
     }
 
-    /// What the file was when the digest was made.
+    /// The file's stamp from when the digest was computed.
     #[must_use]
     pub fn stamp(&self) -> FileStamp {
         self.stamp

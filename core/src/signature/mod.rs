@@ -1,11 +1,11 @@
-//! Signatures of files, as `openssl dgst -sign` and `-verify` make and check them: a digest of the whole
+//! Creates and verifies signatures of files like `openssl dgst -sign` and `-verify`: a digest of the whole
 //! file, signed with RSA (PKCS#1 v1.5) or ECDSA (P-256, P-384, P-521; DER). Keys are PEM files.
 //!
 //! ```text
-//! digest.rs  several digests of one stream     pem.rs  blocks of a key file
-//! public.rs  verifying                          private.rs  signing
-//! file.rs    digests of a file, and how long they hold
-//! signer.rs  both keys of who publishes         envelope.rs  signed statements
+//! digest.rs  several digests of one stream    pem.rs       blocks of a key file
+//! public.rs  public keys, verification        private.rs   private keys, signing
+//! file.rs    digests of a file, and their validity
+//! signer.rs  the publisher's keys             envelope.rs  signed statements
 //! ```
 
 mod digest;
@@ -31,20 +31,20 @@ use crate::error::{Error, Result, Stage};
 /// Bytes that are read at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Signs what a reader gives, as `openssl dgst -DIGEST -sign KEY` does.
+/// Signs the bytes of a reader, like `openssl dgst -DIGEST -sign KEY`.
 ///
 /// # Errors
-/// An unknown digest, an unusable key, and what the reader says.
+/// An unknown digest, an unusable key, and errors of the reader.
 pub fn sign(digest: &str, key: &Path, reader: &mut dyn Read) -> Result<Vec<u8>> {
     let algorithm = Algorithm::named(digest)?;
     let key = PrivateKey::read(key)?;
     key.sign(algorithm, &of_stream(algorithm, reader)?)
 }
 
-/// Whether a signature is the one of what a reader gives, as `openssl dgst -DIGEST -verify KEY` asks.
+/// Verifies the signature of a reader's bytes, like `openssl dgst -DIGEST -verify KEY`.
 ///
 /// # Errors
-/// An unknown digest, an unusable key, and what the reader says. A wrong signature is no error.
+/// An unknown digest, an unusable key, and errors of the reader. A wrong signature is not an error.
 pub fn verify(digest: &str, key: &Path, signature: &[u8], reader: &mut dyn Read) -> Result<bool> {
     let algorithm = Algorithm::named(digest)?;
     let key = PublicKey::read(key)?;
@@ -56,10 +56,10 @@ fn of_stream(algorithm: Algorithm, reader: &mut dyn Read) -> Result<Vec<u8>> {
     Ok(digests.get(algorithm).unwrap_or_default().to_vec())
 }
 
-/// Several digests of what a reader gives, read once. `seen` is told how many bytes were read so far.
+/// Computes several digests of a reader's bytes in one pass. `seen` is called with the number of bytes read so far.
 ///
 /// # Errors
-/// What the reader says, and [`Stage::Interrupted`] when `seen` wants to stop.
+/// Errors of the reader, and [`Stage::Interrupted`] when `seen` breaks.
 pub fn digests_of(
     reader: &mut dyn Read,
     algorithms: &[Algorithm],

@@ -1,4 +1,4 @@
-//! Blocks of PEM files (RFC 7468), read as freely as openssl does: text around them is ignored.
+//! Reads blocks of PEM files (RFC 7468), as tolerantly as openssl: text around them is ignored.
 
 use std::path::Path;
 
@@ -10,17 +10,17 @@ use crate::error::{Error, Result, Stage};
 /// Largest key file that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
 
-/// The block of a key file that counts.
+/// The block of a key file that is used.
 pub(super) struct Block {
     /// Text between `BEGIN` and the dashes.
     pub(super) label: String,
-    /// What it holds, DER.
+    /// Its contents, DER.
     pub(super) der: Zeroizing<Vec<u8>>,
-    /// Whether it is encrypted, as its label or its headers say.
+    /// Whether it is encrypted, according to its label or its headers.
     pub(super) encrypted: bool,
 }
 
-/// Reads the first block of a file that is no list of parameters.
+/// Reads the first block of a file that does not contain parameters.
 pub(super) fn read(path: &Path) -> Result<Block> {
     let failed = |error: &std::io::Error| {
         Error::new(Stage::Settings, format!("cannot read the key `{}`", path.display()))
@@ -56,7 +56,7 @@ fn parse(text: &str) -> Result<Block, &'static str> {
 }
 
 fn block(label: &str, body: &str) -> Result<Block, &'static str> {
-    // Headers end with an empty line; only the old encrypted form has them.
+    // Headers end with an empty line; only the legacy encrypted format has headers.
     let has_headers = body.lines().any(|line| line.contains(": "));
     let encrypted = label.starts_with("ENCRYPTED") || has_headers && body.contains("ENCRYPTED");
     let mut der = Zeroizing::new(Vec::new());

@@ -1,4 +1,4 @@
-//! Private keys, and signing with them.
+//! Reads private keys and signs with them.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::error::{Error, Result, Stage};
 
-/// A key that signs.
+/// A private key.
 pub struct PrivateKey(Kind);
 
 enum Kind {
@@ -32,7 +32,7 @@ impl PrivateKey {
     /// `EC PRIVATE KEY` (SEC 1), none of them encrypted.
     ///
     /// # Errors
-    /// When there is none in it, one of a kind nobody signs files with, or an encrypted one.
+    /// When the file does not contain a private key, or an unsupported or encrypted one.
     pub fn read(path: &Path) -> Result<Self> {
         let Block { label, der, encrypted } = pem::read(path)?;
         let shown = path.display();
@@ -63,7 +63,7 @@ impl PrivateKey {
     /// Signs a digest.
     ///
     /// # Errors
-    /// When the key is too small for this digest.
+    /// When the key is too small for this digest algorithm.
     pub fn sign(&self, algorithm: Algorithm, digest: &[u8]) -> Result<Vec<u8>> {
         let failed = |what: String| {
             Error::new(Stage::Settings, format!("the key cannot sign with {algorithm}: {what}"))
@@ -83,7 +83,7 @@ impl PrivateKey {
 }
 
 impl PrivateKey {
-    /// The public part: SubjectPublicKeyInfo (RFC 5280), DER.
+    /// Returns the public key: SubjectPublicKeyInfo (RFC 5280), DER.
     pub(super) fn public_der(&self) -> Option<Vec<u8>> {
         macro_rules! on {
             ($library:ident, $scalar:expr) => {

@@ -1,4 +1,4 @@
-//! Public keys, and what verifies with them.
+//! Reads public keys and verifies signatures with them.
 
 use std::path::Path;
 
@@ -41,7 +41,7 @@ impl Curve {
     }
 }
 
-/// A key that verifies signatures.
+/// A public key that verifies signatures.
 pub struct PublicKey(Kind);
 
 enum Kind {
@@ -53,7 +53,7 @@ impl PublicKey {
     /// Reads a PEM file with a `PUBLIC KEY` (RFC 5280) or an `RSA PUBLIC KEY` (RFC 8017).
     ///
     /// # Errors
-    /// When there is none in it, or one of a kind nobody signs files with.
+    /// When the file does not contain a public key, or an unsupported one.
     pub fn read(path: &Path) -> Result<Self> {
         let Block { label, der, encrypted } = pem::read(path)?;
         let shown = path.display();
@@ -79,7 +79,7 @@ impl PublicKey {
         })
     }
 
-    /// Whether the owner of this key signed the file with this digest.
+    /// Verifies that the owner of this key made this signature of the digest.
     #[must_use]
     pub fn verifies(&self, algorithm: Algorithm, digest: &[u8], signature: &[u8]) -> bool {
         match &self.0 {
@@ -145,8 +145,8 @@ pub(super) fn padding(algorithm: Algorithm) -> Option<Pkcs1v15Sign> {
     })
 }
 
-/// A digest as the ECDSA library takes it: it refuses short ones on P-521, where every digest is short;
-/// leading zeroes leave the number they stand for as it is.
+/// A digest in the form that the ECDSA library accepts: it refuses short ones on P-521, where every digest is
+/// short; leading zeroes do not change the number.
 pub(super) fn filled(curve: Curve, digest: &[u8]) -> Vec<u8> {
     let length = if curve == Curve::P521 { P521_LENGTH } else { 0 };
     let mut bytes = vec![0; length.saturating_sub(digest.len())];

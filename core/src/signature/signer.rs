@@ -1,14 +1,15 @@
-//! Who publishes: the key that signs, the digest it signs, and the public part others check with.
+//! Holds the publisher's keys: the private key that signs, the digest it signs, and the public key that others
+//! verify with.
 
 use std::{fmt, fs, path::Path};
 
 use super::{Algorithm, PrivateKey, PublicKey, of_stream};
 use crate::error::{Error, Result, Stage};
 
-/// Digest that is signed unless the user says otherwise.
+/// Default digest of signatures.
 const DIGEST: &str = "sha3-512";
 
-/// Signs what is published.
+/// Signs published files.
 pub struct Signer {
     algorithm: Algorithm,
     key: PrivateKey,
@@ -22,11 +23,11 @@ impl fmt::Debug for Signer {
 }
 
 impl Signer {
-    /// Reads the keys. A public key that is not the private key's own is left out: it is there for
-    /// checking what others signed.
+    /// Reads the keys. A public key that does not belong to the private key is left out: it is used to verify
+    /// signatures of others.
     ///
     /// # Errors
-    /// An unknown digest, and keys that cannot be used.
+    /// An unknown digest, and unusable keys.
     pub fn read(digest: Option<&str>, private: &Path, public: Option<&Path>) -> Result<Self> {
         let algorithm = Algorithm::named(digest.unwrap_or(DIGEST))?;
         let key = PrivateKey::read(private)?;
@@ -45,19 +46,19 @@ impl Signer {
         Ok(signer)
     }
 
-    /// The digest that is signed.
+    /// The digest of signatures.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The public key as a PEM file, when it is known.
+    /// The public key as a PEM file, if it is known.
     #[must_use]
     pub fn public(&self) -> Option<&[u8]> {
         self.public.as_deref()
     }
 
-    /// The signature of bytes, as `openssl dgst -sign` makes it.
+    /// Signs bytes, like `openssl dgst -sign`.
     ///
     /// # Errors
     /// When the key is too small for the digest.
@@ -69,12 +70,12 @@ impl Signer {
         self.key.sign(algorithm, digest)
     }
 
-    /// The public part of the key that signs: SubjectPublicKeyInfo (RFC 5280), DER.
+    /// The public key of the signing key: SubjectPublicKeyInfo (RFC 5280), DER.
     pub(super) fn public_der(&self) -> Option<Vec<u8>> {
         self.key.public_der()
     }
 
-    /// The signature of something whose digest is known.
+    /// Signs a digest.
     ///
     /// # Errors
     /// When the key is too small for the digest.

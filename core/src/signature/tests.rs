@@ -1,10 +1,10 @@
-//! openssl is the judge: it makes the keys, verifies our signatures, and we verify its.
+//! Uses openssl as the oracle: it creates the keys, verifies our signatures, and we verify its signatures.
 
 use std::{fs, io::Cursor, path::Path, process::Command};
 
 use super::*;
 
-/// Runs openssl in a directory; `None` when there is none.
+/// Runs openssl in a directory; `None` when it is not installed.
 #[expect(clippy::disallowed_methods, reason = "an oracle in a test")]
 fn openssl(directory: &Path, words: &str) -> Option<bool> {
     let output = Command::new("openssl").args(words.split(' ')).current_dir(directory).output();
@@ -19,7 +19,7 @@ fn openssl(directory: &Path, words: &str) -> Option<bool> {
     }
 }
 
-/// A directory with a file and, per key, what makes it.
+/// Creates a directory with a file and, per row, a key from an openssl command.
 fn keys(rows: &[(&str, &str)]) -> Option<tempfile::TempDir> {
     let directory = tempfile::tempdir().unwrap();
     let content: Vec<u8> = (0..1_100_001_u32).map(|number| number.to_le_bytes()[1]).collect();
@@ -43,7 +43,7 @@ const KEYS: [(&str, &str); 7] = [
     ("p256", "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out p256"),
     ("p384", "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out p384"),
     ("p521", "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-521 -out p521"),
-    // These two have their parameters before the key, in a block of their own.
+    // These two have their parameters before the key, in a separate block.
     ("sec1", "ecparam -name prime256v1 -genkey -out sec1"),
     ("sec1l", "ecparam -name secp521r1 -genkey -out sec1l"),
 ];
@@ -65,7 +65,7 @@ fn openssl_and_we_agree_on_every_key_and_digest() {
         let theirs = fs::read(directory.join("sig")).unwrap();
         let public = directory.join(format!("{name}.pub"));
         assert!(verify(digest, &public, &theirs, &mut stream(directory)).unwrap(), "{what}");
-        // Other bytes, another digest, one byte of the signature more or less: none of it is signed.
+        // Other bytes, another digest, one byte of the signature more or less: the signature does not match.
         assert!(!verify(digest, &public, &theirs, &mut Cursor::new("x")).unwrap(), "{what}");
         let key = PublicKey::read(&public).unwrap();
         let algorithm = Algorithm::named(digest).unwrap();
@@ -83,7 +83,7 @@ fn openssl_and_we_agree_on_every_key_and_digest() {
 #[test]
 fn large_keys_and_the_old_form_of_public_keys_work() {
     let large = [("large", "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:5120 -out large")];
-    // More than the 4096 bits that the library takes unasked.
+    // More than the 4096 bits that the library accepts by default.
     let Some(directory) = keys(&large) else { return };
     let directory = directory.path();
     let ours = sign("sha3-512", &directory.join("large"), &mut stream(directory)).unwrap();
@@ -96,7 +96,7 @@ fn large_keys_and_the_old_form_of_public_keys_work() {
     assert!(verify("sha3-512", &directory.join("old.pub"), &ours, &mut stream(directory)).unwrap());
 }
 
-/// Reads a key as public or private; the error's text.
+/// Reads a key as public or private and returns the error's text.
 fn refusal(path: &Path, private: bool) -> String {
     let error = if private {
         PrivateKey::read(path).err().unwrap()
@@ -107,7 +107,7 @@ fn refusal(path: &Path, private: bool) -> String {
 }
 
 #[test]
-fn keys_that_cannot_be_used_say_what_to_do() {
+fn errors_of_unusable_keys_have_hints() {
     let rows = [
         ("ok", "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ok"),
         ("ed", "genpkey -algorithm ED25519 -out ed"),

@@ -1,4 +1,4 @@
-//! Where a source is: a file of this machine, or something to download. What a URL must not tell anybody.
+//! Parses the location of a source: a file on this machine or a URL. Redacts what a URL must not disclose.
 
 use std::path::{Path, PathBuf};
 
@@ -7,20 +7,20 @@ use serde_json::Value;
 
 use crate::error::{Error, Result, Stage};
 
-/// Where a source is.
+/// The location of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
-    /// A file, its path absolute.
+    /// A file, with an absolute path.
     File(PathBuf),
     /// An `http` or `https` URL.
     Url(Url),
 }
 
 impl Address {
-    /// What a setting names.
+    /// Parses the value of a setting.
     ///
     /// # Errors
-    /// When it is a URL that cannot be downloaded, or no usable path.
+    /// When it is a URL that cannot be downloaded, or not a usable path.
     pub(crate) fn of(key: &str, text: &str) -> Result<Self> {
         let Some((scheme, _)) = text.split_once("://").filter(|_| !Path::new(text).exists()) else {
             return std::path::absolute(text).map(Self::File).map_err(|error| {
@@ -33,7 +33,7 @@ impl Address {
             let what = format!("{key}: `{shown}` is neither a file nor an http or https URL");
             return Err(Error::new(Stage::Source, what).hint("download it first"));
         }
-        // The parser's message does not repeat the text.
+        // The parser's message does not contain the text.
         let parsed = Url::parse(text).map_err(|error| {
             let text = format!("{key}: `{shown}` is no usable URL");
             Error::new(Stage::Source, text)
@@ -44,10 +44,10 @@ impl Address {
     }
 }
 
-/// What stands for a query or a fragment.
+/// Replaces a query or a fragment.
 const HIDDEN: &str = "?…";
 
-/// What is taken out of a URL beside user name and password.
+/// What is redacted in a URL in addition to user name and password.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hide {
     /// Nothing: the URL must still work.
@@ -58,7 +58,7 @@ enum Hide {
     All,
 }
 
-/// A URL for messages: without user and password, and without its query, which may be a signature.
+/// Formats a URL for messages: without user and password, and without its query, which may be a signature.
 pub(crate) fn shown(url: &Url) -> String {
     let mut plain = url.clone();
     let hidden = plain.query().is_some() || plain.fragment().is_some();
@@ -73,17 +73,17 @@ pub(crate) fn shown(url: &Url) -> String {
     if hidden { text + HIDDEN } else { text }
 }
 
-/// The value of a setting, for messages: what is a URL, or a document with URLs, as [`shown`].
+/// Formats the value of a setting for messages: a URL, or a document with URLs, is redacted like [`shown`].
 pub(crate) fn redacted(text: &str) -> String {
     value(text, Hide::All)
 }
 
-/// A word to be kept for a later process: its URLs without user and password.
+/// Removes user and password from the URLs of a text that is stored for a later process.
 pub(crate) fn without_passwords(text: &str) -> String {
     value(text, Hide::User)
 }
 
-/// A free text, as servers and providers send it: its URLs without user, password and query.
+/// Redacts free text from servers and providers: its URLs lose user, password and query.
 pub(crate) fn redact_text(text: &str) -> String {
     free(text, Hide::Query)
 }
@@ -98,7 +98,7 @@ fn value(text: &str, hide: Hide) -> String {
 
 fn bare(text: &str, hide: Hide) -> String {
     if scheme_end(text).is_some_and(|(start, _)| start == 0) {
-        // The whole of it is the URL, whatever letters it has.
+        // The whole text is the URL, whatever characters it contains.
         return one(text, hide);
     }
     match serde_json::from_str::<Value>(text) {
@@ -121,7 +121,7 @@ fn strings(document: Value, hide: Hide) -> Value {
     }
 }
 
-/// Where the first scheme begins, and where its `://` ends.
+/// Returns the start of the first scheme and the end of its `://`.
 fn scheme_end(text: &str) -> Option<(usize, usize)> {
     let at = text.find("://")?;
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || "+.-".contains(letter);
@@ -129,8 +129,8 @@ fn scheme_end(text: &str) -> Option<(usize, usize)> {
     Some((before, at + 3))
 }
 
-/// Finds URLs in a text. They end at white space, at a quote or at a bracket that no URL has; of other marks nobody
-/// knows whether they belong to the URL, so they do.
+/// Finds URLs in a text. They end at white space, at a quote, or at a bracket that URLs do not contain; any
+/// other mark may belong to the URL and is treated as part of it.
 fn free(text: &str, hide: Hide) -> String {
     let mut made = String::new();
     let mut rest = text;
@@ -144,17 +144,17 @@ fn free(text: &str, hide: Hide) -> String {
     made + rest
 }
 
-/// One URL, whose extent is known; what a list has glued to its end included.
+/// Redacts one URL whose extent is known, including further URLs that a list joins to its end.
 fn one(url: &str, hide: Hide) -> String {
     let Some((_, scheme)) = scheme_end(url) else { return url.to_owned() };
-    // As URLs are parsed: more slashes than two count as two, and a backslash counts as one.
+    // Like URL parsers: more than two slashes count as two, and a backslash counts as a slash.
     let slashes = url[scheme..].len() - url[scheme..].trim_start_matches(['/', '\\']).len();
     let start = scheme + slashes;
     let length = url[start..].find(['/', '?', '#', '\\']).unwrap_or(url.len() - start);
     let end = start + length;
     let user = url[start..end].rfind('@').map(|at| start + at + 1);
     let parsed = Url::parse(&url[..end]);
-    // In what no parser takes, the password may have any letter, also those that end a host.
+    // In a text that no parser accepts, the password may contain any character, also those that end a host.
     let host = match (parsed, user) {
         (Ok(_), Some(user)) => user,
         (Ok(_), None) => start,
@@ -162,7 +162,7 @@ fn one(url: &str, hide: Hide) -> String {
     };
     let rest = &url[host..];
     let scheme = &url[..scheme];
-    // A list glues several together: behind a comma or a bracket the next one begins.
+    // A list joins several URLs: after a comma or a bracket the next one begins.
     let next = rest.find("://").and_then(|at| {
         let name = rest[..at].trim_end_matches(|letter: char| letter.is_ascii_alphanumeric());
         name.ends_with([',', '{', '[', ':', '=', '\'']).then_some(name.len())
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_told_from_files() {
+    fn urls_and_files_are_distinguished() {
         let of = |text| Address::of("ISO", text);
         assert!(matches!(of("HTTPS://h/x.iso"), Ok(Address::Url(url)) if url.scheme() == "https"));
         assert!(matches!(of("x.iso"), Ok(Address::File(path)) if path.is_absolute()));
@@ -216,7 +216,7 @@ mod tests {
         }
     }
 
-    /// Letters that end a URL in a sentence, and do not end one in a setting.
+    /// Tests characters that end a URL in a sentence, and do not end one in a setting.
     #[test]
     fn passwords_and_signatures_with_any_letter_are_not_shown() {
         for (text, shown_as) in [
@@ -244,7 +244,8 @@ mod tests {
             if let Ok(url) = Url::parse(text) {
                 assert!(!shown(&url).contains("SECRET"), "{}", shown(&url));
             }
-            // In a sentence and in a list without quotes a blank ends a URL, and a fragment may be a place to look at.
+            // In a sentence and in a list without quotes a space ends a URL, and a fragment may be a location
+            // in a page.
             if !text.contains([' ', '#']) {
                 for around in [
                     format!("cannot get {text}, sorry"),
@@ -255,7 +256,7 @@ mod tests {
                 }
             }
         }
-        // What is kept still works.
+        // The stored URL still works.
         assert_eq!(
             without_passwords("[{source: 'http://a:b@c/d,e?f=g'}, {source: http://h/i}]"),
             "[{source: 'http://c/d,e?f=g'}, {source: http://h/i}]"

@@ -1,4 +1,4 @@
-//! A disk image that was given: its digest, the packing around it, its size, what it says of itself.
+//! Opens a disk image that the user gave: verifies its checksum, unpacks it, and determines its size and its facts.
 
 use std::{
     fs,
@@ -25,36 +25,37 @@ use crate::{
     signature::{Algorithm, Digests, Pass},
 };
 
-/// Settings that say something of a given disk.
+/// Settings that describe a given disk.
 const OWN: [(&str, &str); 2] = [
     ("DISK_SIZE", "leave it out; the size of an installed disk follows from UPDATE_LV_SIZES"),
     ("DISK_SHA256", "leave it out, or set ISO_SHA256 for an ISO"),
 ];
-/// What formats there are, for hints.
+/// The supported formats, for hints.
 const FORMATS: &str =
     "give a raw, qcow2, VMDK, VHD, VHDX or VDI disk, as it is or inside gzip, xz or zstd";
-/// Bytes of a block as `stat` counts them.
+/// Bytes of a block in the counts of `stat`.
 const BLOCK: u64 = 512;
 
-/// A disk image that was given, open and checked.
+/// A disk image that the user gave, open and checked.
 #[derive(Clone, Debug)]
 pub struct GivenDisk {
     /// The file.
     pub path: PathBuf,
-    /// Its content, with the size it is to have.
+    /// Its content, at the size that was requested.
     pub reader: GuestReader,
-    /// What the disk says of itself.
+    /// Facts that were read from the disk.
     pub facts: Facts,
-    /// What was around it.
+    /// The packing around it.
     pub packing: Option<Packing>,
-    /// Bytes its files occupy, unpacked.
+    /// Bytes that its files allocate, unpacked.
     pub occupied: u64,
-    /// Directory of the unpacked file; after the reader, so that it is empty when it goes.
+    /// Directory of the unpacked file; declared after the reader, so that the directory is empty when it is
+    /// removed.
     _workplace: Option<Arc<Workplace>>,
 }
 
 impl GivenDisk {
-    /// A disk that is not packed; its bytes are not verified.
+    /// Creates a disk that is not packed; its bytes are not verified.
     pub(super) fn unpacked(path: &Path, reader: GuestReader, facts: Facts) -> Self {
         let blocks = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK);
         let occupied = reader.files().map(blocks).sum();
@@ -62,12 +63,12 @@ impl GivenDisk {
         Self { path, reader, facts, packing: None, occupied, _workplace: None }
     }
 
-    /// The file's name without the suffixes of packing and format.
+    /// Returns the file's name without the suffixes of packing and format.
     pub(crate) fn stem(&self) -> String {
         stem(&self.path, self.packing.is_some())
     }
 
-    /// Checks that nobody wrote to the disk, or put another one in its place, since it was opened.
+    /// Checks that the disk was not written to or replaced since it was opened.
     ///
     /// # Errors
     /// [`Stage::Source`] with the file that changed.
@@ -75,12 +76,13 @@ impl GivenDisk {
         self.reader.check_unchanged().map_err(|error| from_disk(Stage::Source, error))
     }
 
-    /// The files the disk is read from, as they were when it was opened: nothing may be written to them.
+    /// The files that the disk is read from, with their stamps from when it was opened: these files must not be
+    /// written to.
     pub fn files(&self) -> impl Iterator<Item = (&Path, FileStamp)> {
         self.reader.sources()
     }
 
-    /// One line for people: how it is partitioned, what starts it, for which processor it is.
+    /// A one-line description: partition table, boot method, processor architecture.
     pub(crate) fn told(&self) -> String {
         let facts = &self.facts;
         let firmware = match (facts.bios, facts.uefi) {
@@ -94,7 +96,7 @@ impl GivenDisk {
     }
 }
 
-/// A disk's file name without the suffixes of packing and format.
+/// Returns a disk's file name without the suffixes of packing and format.
 pub(super) fn stem(path: &Path, is_packed: bool) -> String {
     let name = |path: &Path| path.file_stem().unwrap_or_default().to_owned();
     let mut stem = name(path);
@@ -104,7 +106,7 @@ pub(super) fn stem(path: &Path, is_packed: bool) -> String {
     if stem.is_empty() { "disk".to_owned() } else { stem.to_string_lossy().into_owned() }
 }
 
-/// Refuses settings of given disks where there is none.
+/// Refuses settings of given disks in builds that have none.
 ///
 /// # Errors
 /// Names the setting.
@@ -114,11 +116,11 @@ pub(super) fn refuse_settings(settings: &Resolved) -> Result<()> {
     Err(Error::new(Stage::Settings, format!("{key} is set, but no disk image is given")).hint(hint))
 }
 
-/// Opens a disk image; `digests` are those that were made while it was downloaded.
+/// Opens a disk image; `digests` are those that were computed during its download.
 ///
 /// # Errors
-/// When it is not the file its digest names, is damaged, incomplete or no disk, or does not have the
-/// size it is to have.
+/// When the file does not match its checksum, is damaged, incomplete or not a disk, or cannot have the
+/// requested size.
 pub(super) fn open(
     context: &SourceContext<'_>,
     path: &Path,
@@ -131,11 +133,10 @@ pub(super) fn open(
             let refused = |error| not_accepted(path, error);
             let file = LockedFile::open(path).map_err(refused)?;
             let checked = verify::digest(context, "DISK_SHA256", path, digests);
-            // A change explains a wrong digest; after a right one, the bytes are those of the open file.
+            // A change explains a wrong checksum; after a correct one, the bytes are those of the open file.
             file.check_unchanged().map_err(refused)?;
             checked?;
-            // Opening it reads every table: a damaged or incomplete image is refused here, not
-            // while uploading.
+            // Opening it reads every table: a damaged or incomplete image is refused here, not during the upload.
             let reader = GuestReader::open_file(file).map_err(refused)?;
             let blocks = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK);
             let occupied = reader.files().map(blocks).sum();
@@ -145,14 +146,14 @@ pub(super) fn open(
     check(path, packing, &reader)?;
     let reader = grown(context, path, reader)?;
     let facts = Facts::read(&reader).map_err(|error| not_accepted(path, error))?;
-    // What was checked and what the facts were read from are the bytes that will be read.
+    // The bytes that will be read are those that were checked and that the facts were read from.
     reader.check_unchanged().map_err(|error| not_accepted(path, error))?;
     warn(context, path, &reader, &facts);
     let path = path.to_owned();
     Ok(GivenDisk { path, reader, facts, packing, occupied, _workplace: workplace })
 }
 
-/// Refuses what is no disk.
+/// Refuses a file that is not a disk.
 pub(super) fn check(path: &Path, packing: Option<Packing>, reader: &GuestReader) -> Result<()> {
     let shown = path.display();
     let hint =
@@ -170,7 +171,7 @@ pub(super) fn check(path: &Path, packing: Option<Packing>, reader: &GuestReader)
     Ok(())
 }
 
-/// The disk with the size it is to have.
+/// Returns the disk at the requested size.
 pub(super) fn grown(
     context: &SourceContext<'_>,
     path: &Path,
@@ -194,7 +195,7 @@ pub(super) fn grown(
     })
 }
 
-/// Says what may surprise the user of the image.
+/// Warns about facts that may surprise the user of the image.
 fn warn(context: &SourceContext<'_>, path: &Path, reader: &GuestReader, facts: &Facts) {
     for remark in &facts.remarks {
         context.reporter.warning(&format!("`{}`: {remark}", path.display()), None);
@@ -217,8 +218,7 @@ fn warn(context: &SourceContext<'_>, path: &Path, reader: &GuestReader, facts: &
 
 type Opened = (GuestReader, u64, Option<Arc<Workplace>>);
 
-/// Unpacks a disk into a file without a name: it is gone when nobody reads it any more, also after a
-/// kill.
+/// Unpacks a disk into a file without a name: it is removed when its last reader closes it, also after a kill.
 fn unpack(
     context: &SourceContext<'_>,
     path: &Path,
@@ -265,7 +265,7 @@ fn not_unpacked(path: &Path, error: build_image_disk::Error) -> Error {
         .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
 }
 
-/// The directory something is unpacked in. Directories that were made for it go again when they are empty.
+/// The directory for unpacking. Directories that were created for it are removed when they are empty.
 #[derive(Debug)]
 struct Workplace {
     directory: PathBuf,

@@ -1,4 +1,4 @@
-//! Files for the image that are downloaded for it.
+//! Downloads injected files.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -12,13 +12,13 @@ use crate::{
     report::Reporter,
 };
 
-/// Mode of a downloaded file, unless its entry has one of its own.
+/// Mode of a downloaded file, unless its entry declares one.
 const MODE: u32 = 0o644;
 
-/// Downloads what the entries name by URL into a directory; afterwards all of them are files.
+/// Downloads the entries that have a URL into a directory; afterwards all entries are files.
 ///
 /// # Errors
-/// What could not be downloaded.
+/// Files that could not be downloaded.
 pub(crate) fn fetch(
     files: &mut [Injected],
     directory: &Path,

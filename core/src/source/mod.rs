@@ -1,10 +1,10 @@
-//! What the image is made from: an installer ISO or a disk image, here or to be downloaded.
+//! Opens what the image is made from: an installer ISO or a disk image, local or downloaded.
 //!
 //! ```text
-//! address.rs  a file or a URL            open.rs    facts of what was given
-//! download/   resumable downloads        verify.rs  signatures and digests
-//! injected.rs files for the image       disk.rs    disk images, also packed ones
-//! peek.rs     what is known before anything is fetched
+//! address.rs  a file or a URL            open.rs    opens the source, facts
+//! download/   resumable downloads        verify.rs  signatures and checksums
+//! injected.rs injected files             disk.rs    disk images, also packed ones
+//! peek.rs     facts that are known before the download
 //! ```
 
 mod address;
@@ -38,14 +38,14 @@ pub(crate) use peek::{Remote, peek};
 
 use download::Downloader;
 
-/// What opening a source works with.
+/// The settings and services that are needed to open a source.
 pub(crate) struct SourceContext<'a> {
     settings: &'a Resolved,
     reporter: &'a Reporter,
     interrupt: &'a Interrupt,
-    /// Signs what is known of downloads.
+    /// Signs the descriptions of downloads.
     key: Option<Arc<Key>>,
-    /// Only there once something is downloaded.
+    /// Initialised by the first download.
     downloader: OnceCell<Downloader<'a>>,
 }
 
@@ -58,7 +58,7 @@ impl<'a> SourceContext<'a> {
         Self { settings, reporter, interrupt, key: None, downloader: OnceCell::new() }
     }
 
-    /// Uses downloads of earlier builds that this key vouches for. Without one, everything is fetched again.
+    /// Uses downloads of earlier builds that this key has signed. Without a key, everything is downloaded again.
     pub(crate) fn with_key(self, key: Arc<Key>) -> Self {
         Self { key: Some(key), ..self }
     }
@@ -74,13 +74,13 @@ impl<'a> SourceContext<'a> {
     }
 }
 
-/// The source that settings name, for messages.
+/// The source that the settings name, for messages.
 pub(crate) fn shown_source(settings: &Resolved) -> String {
     let text = settings.text("ISO").or_else(|| settings.text("DISK"));
     redacted(text.unwrap_or_default())
 }
 
-/// A source file that is not accepted, as an error of the tool.
+/// Converts the error of a source file that was refused.
 pub(crate) fn not_accepted(path: &Path, error: DiskError) -> Error {
     let mut made = from_disk(Stage::Source, error);
     let shown = path.display().to_string();
@@ -97,7 +97,7 @@ pub(crate) fn not_accepted(path: &Path, error: DiskError) -> Error {
     made
 }
 
-/// The file beside a missing one whose name is most like it.
+/// Returns the file beside a missing one with the most similar name.
 fn neighbour(missing: &Path) -> Option<String> {
     let wanted = missing.file_name()?.to_str()?;
     if missing.exists() {
@@ -110,8 +110,8 @@ fn neighbour(missing: &Path) -> Option<String> {
     alike.filter(|name| likeness(name) > 0.8).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
 }
 
-/// An error of the disk library, at a stage.
-#[expect(clippy::needless_pass_by_value, reason = "an error turns into another one")]
+/// Converts an error of the disk library, at a stage.
+#[expect(clippy::needless_pass_by_value, reason = "an error is converted into another one")]
 pub(crate) fn from_disk(stage: Stage, error: DiskError) -> Error {
     use build_image_disk::Kind;
     let stage = if error.kind() == Kind::Cancelled { Stage::Interrupted } else { stage };

@@ -1,4 +1,4 @@
-//! Opens what was given: an ISO with its facts, or a disk image.
+//! Opens the source: an ISO with its facts, or a disk image.
 
 use std::path::{Path, PathBuf};
 
@@ -29,24 +29,24 @@ const VE_INFO_LIMIT: u64 = 1 << 20;
 
 /// A source that is open.
 pub(crate) struct Opened {
-    /// What it is.
+    /// The source.
     pub(crate) source: Source,
-    /// Downloads it lies in; nobody replaces them while these are held.
+    /// The downloads that hold it; other processes cannot replace them while these are locked.
     pub(crate) downloads: Vec<Slot>,
 }
 
-/// A file of a source, here now.
+/// A source file that is available locally.
 struct Here {
     path: PathBuf,
     digests: Option<Digests>,
-    /// Where it came from, and where it is kept.
+    /// Its URL and its slot, if it was downloaded.
     fetched: Option<(Url, Slot)>,
 }
 
-/// Opens the source the settings name; downloads it first if it is not here.
+/// Opens the source that the settings name; downloads it first if it is remote.
 ///
 /// # Errors
-/// When none or two are named, or what is named is not accepted.
+/// When none or two are named, or the named one is refused.
 pub(crate) fn open(context: &SourceContext<'_>) -> Result<Opened> {
     match named(context.settings)? {
         (address, true) => installer(context, &address),
@@ -54,7 +54,7 @@ pub(crate) fn open(context: &SourceContext<'_>) -> Result<Opened> {
     }
 }
 
-/// The source the settings name, and whether it is an installer ISO.
+/// Returns the source that the settings name, and whether it is an installer ISO.
 ///
 /// # Errors
 /// When none or two are named.
@@ -85,7 +85,7 @@ fn here(context: &SourceContext<'_>, address: &Address, wanted: &[Algorithm]) ->
 }
 
 impl Here {
-    /// Gives a downloaded file its name, and lets others use it.
+    /// Gives a downloaded file its name, and lets other processes use it.
     fn name(&mut self, name: &str) -> Result<()> {
         if let Some((_, slot)) = &mut self.fetched {
             if slot.alone() {
@@ -96,7 +96,7 @@ impl Here {
         Ok(())
     }
 
-    /// Passes a result on. A download that is not what it should be is of no use for the next run.
+    /// Passes a result on. A download that was refused is removed, so that the next run does not use it.
     fn judged<T>(&mut self, result: Result<T>) -> Result<T> {
         result.map_err(|mut error| {
             if let Some((url, slot)) = self.fetched.take_if(|_| error.stage == Stage::Source) {
@@ -107,7 +107,7 @@ impl Here {
         })
     }
 
-    /// Checks the file; its digest, if that came about.
+    /// Checks the file; returns its digest if one was computed.
     fn check(
         &mut self,
         verifier: &Verifier<'_, '_>,
@@ -171,8 +171,8 @@ fn given_disk(context: &SourceContext<'_>, address: &Address) -> Result<Opened> 
     Ok(Opened { source, downloads: image.fetched.map(|(_, slot)| slot).into_iter().collect() })
 }
 
-/// An installer that is on this machine, with its hotfix: its facts, nothing verified. With a reporter, what it lacks
-/// is a warning.
+/// Reads the facts of a local installer and its hotfix, without verification. With a reporter, missing ones are
+/// reported as warnings.
 pub(super) fn local_installer(
     reporter: Option<&Reporter>,
     path: &Path,
@@ -191,13 +191,13 @@ pub(super) fn local_installer(
     Ok(Source::Iso { path, facts, info, digest: None, hotfix })
 }
 
-/// The file name in a URL, harmless on every file system.
+/// Returns the file name of a URL, reduced to characters that are safe on every file system.
 pub(super) fn last_segment(url: &Url) -> String {
     let segment = url.path_segments().and_then(|mut segments| segments.next_back());
     let legal = |letter: &char| letter.is_ascii_alphanumeric() || "._-".contains(*letter);
     let name: String = segment.unwrap_or_default().chars().filter(legal).take(100).collect();
     let name = name.trim_start_matches('.');
-    // A name with a dot is none of those the slot uses itself, `about.json` aside.
+    // The slot's own names have no dot, except `about.json`.
     match name {
         "" => "disk".to_owned(),
         name if !name.contains('.') || name.starts_with("about.") => format!("{name}.disk"),
@@ -209,7 +209,7 @@ fn open_iso(path: &Path) -> Result<Iso> {
     Iso::open(path).map_err(|error| not_accepted(path, error))
 }
 
-/// Sizes of what an ISO installs.
+/// Computes the sizes of the volumes that an ISO installs.
 fn iso(reporter: Option<&Reporter>, path: &Path, facts: Facts) -> Result<(Facts, VeInfo)> {
     let iso = open_iso(path)?;
     facts.check_age(path)?;

@@ -1,5 +1,5 @@
-//! Looks at the source without fetching, unpacking or verifying it, so that everything else can be checked before
-//! the long part. Nothing is written.
+//! Examines the source without downloading, unpacking or verifying it, so that everything else can be checked
+//! early. Nothing is written.
 
 use std::path::{Path, PathBuf};
 
@@ -18,31 +18,31 @@ use crate::{
     plan::{self, Source, Unread},
 };
 
-/// Bytes at the beginning of a remote file that are fetched: headers of all disk formats, the volume descriptor of
-/// an ISO, a GUID partition table.
+/// Number of bytes that are fetched from the start of a remote file: they contain the headers of all disk
+/// formats, the volume descriptor of an ISO, and a GUID partition table.
 const HEAD: u64 = 64 << 10;
-/// Endings of packed files.
+/// Suffixes of packed files.
 const PACKED: [&str; 4] = ["gz", "xz", "zst", "zstd"];
 
-/// Whether the server of a remote source is asked for the beginning of the file.
+/// Whether the start of a remote source is requested from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Remote {
-    /// It is: one small ranged GET.
+    /// Requests it, with one small ranged GET.
     Ask,
-    /// It is not: the download follows anyway.
+    /// Does not request it: the download follows anyway.
     Leave,
 }
 
-/// What is known of the source before it is fetched: everything of a local file that is not packed.
+/// Returns the facts that are known before the source is downloaded: all facts of a local file that is not packed.
 ///
 /// # Errors
-/// When none or two sources are named, or what is named is not accepted.
+/// When none or two sources are named, or the named one is refused.
 pub(crate) fn peek(context: &SourceContext<'_>, remote: Remote) -> Result<Source> {
     let settings = context.settings;
     let (address, is_iso) = open::named(settings)?;
     if is_iso {
         plan::check_shape(settings)?;
-        // A key that cannot be used is reported before anything is fetched.
+        // An unusable key is reported before anything is downloaded.
         Verifier::new(context)?;
     }
     let path = match &address {
@@ -52,7 +52,7 @@ pub(crate) fn peek(context: &SourceContext<'_>, remote: Remote) -> Result<Source
     if !is_iso {
         return local_disk(context, path);
     }
-    // A build reads it again, and warns then.
+    // A build reads the source again, and warns then.
     let reporter = Some(context.reporter).filter(|_| remote == Remote::Ask);
     let hotfix = settings.text("EHF_ISO").map(|text| Address::of("EHF_ISO", text)).transpose()?;
     match hotfix {
@@ -91,8 +91,9 @@ fn unread_url(
     Ok(unread(&name, is_iso, size))
 }
 
-/// Size the guest sees, when the header of a disk says it (qcow2: bytes 24 to 31, big-endian; QEMU's
-/// docs/interop/qcow2). That of a packed or raw file is unknown: its content decides.
+/// Returns the size that the guest sees, if the header of a disk contains it (qcow2: bytes 24 to 31,
+/// big-endian; QEMU's docs/interop/qcow2). The size of a packed or raw file is unknown: it depends on the
+/// content.
 fn virtual_size(head: &[u8]) -> Option<u64> {
     let size = head.get(24..32).filter(|_| head.starts_with(b"QFI\xfb"))?;
     Some(u64::from_be_bytes(size.try_into().ok()?))
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_header_tells_the_size_of_a_remote_disk() {
+    fn only_a_header_gives_the_size_of_a_remote_disk() {
         let mut head = vec![0; 512];
         assert_eq!(virtual_size(&head), None);
         head[..4].copy_from_slice(b"QFI\xfb");
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_unread_sources_have_no_endings() {
+    fn names_of_unread_sources_have_no_suffixes() {
         for (name, is_iso, expected) in [
             ("debian-12.raw.xz", false, "debian-12"),
             ("debian-12.qcow2", false, "debian-12"),

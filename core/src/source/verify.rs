@@ -1,5 +1,5 @@
-//! Whether a file is the one somebody signed, or the one whose digest is known. A file that fails stops
-//! the build; only leaving the keys out switches the check off.
+//! Verifies the signature or the checksum of a file. A file that fails stops the build; only unset keys and
+//! checksums disable the check.
 
 use std::{
     fs,
@@ -19,15 +19,15 @@ use crate::{
     signature::{Algorithm, Digests, FileDigest, PublicKey, digests_of_file},
 };
 
-/// Largest signature that is read, in bytes; those of RSA keys of 16384 bits have 2048.
+/// Largest signature that is read, in bytes; signatures of RSA keys with 16384 bits have 2048 bytes.
 const LIMIT: u64 = 64 << 10;
-/// Keys with the digests that are signed with them, in the order they are tried.
+/// Settings of the keys with the digests that they sign, in the order in which they are tried.
 const KEYS: [(&str, &str, &str); 2] = [
     ("ISO_SIG_VERIFICATION_PUBLIC_KEY", "ISO_SIG_VERIFICATION_ENCRYPTION_TYPE", "sha384"),
     ("IMAGE_SIG_PUBLIC_KEY", "IMAGE_SIG_ENCRYPTION_TYPE", "sha3-512"),
 ];
 
-/// A key somebody trusts.
+/// A key that the user trusts.
 struct Key {
     setting: &'static str,
     path: PathBuf,
@@ -35,29 +35,29 @@ struct Key {
     algorithm: Algorithm,
 }
 
-/// What is known beforehand about the files: keys, read once.
+/// Verifies files with keys that are read once.
 pub(super) struct Verifier<'d, 'a> {
     keys: Vec<Key>,
-    /// Whether the SHA-256 of every file is of use later: a disk is used again by its inputs' digests, a
-    /// statement names them.
+    /// Whether the SHA-256 of every file is needed later: an installed disk is reused by the digests of its
+    /// inputs, and a provenance statement contains them.
     kept: bool,
     context: &'d SourceContext<'a>,
 }
 
-/// A file that is to be checked, by its settings.
+/// A file to be checked, with the names of its settings.
 pub(super) struct Subject<'a> {
     /// Setting of its signature.
     pub(super) signature: &'a str,
     /// Setting of its SHA-256.
     pub(super) sha256: &'a str,
-    /// Where it is now.
+    /// Its current path.
     pub(super) path: &'a Path,
-    /// Where it came from, when it was downloaded.
+    /// Its URL, if it was downloaded.
     pub(super) url: Option<&'a Url>,
 }
 
 impl<'d, 'a> Verifier<'d, 'a> {
-    /// Reads the keys. A key that cannot be used is an error, whether it will be needed or not.
+    /// Reads the keys. An unusable key is an error, also if it would not be needed.
     pub(super) fn new(context: &'d SourceContext<'a>) -> Result<Self> {
         let settings = context.settings;
         let mut keys = Vec::new();
@@ -79,7 +79,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
         Ok(verifier)
     }
 
-    /// A signature nobody can check is not silently ignored.
+    /// Refuses a signature setting without a key, which would be ignored silently.
     fn check_wishes(&self) -> Result<()> {
         if !self.keys.is_empty() {
             return Ok(());
@@ -97,7 +97,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
         }
     }
 
-    /// Says once when nothing proves where the files come from.
+    /// Warns once if neither a key nor a checksum is set.
     pub(super) fn warn(&self, digests: &[&str]) {
         let known = digests.iter().all(|key| self.context.settings.get(key).is_some());
         if self.keys.is_empty() && !known {
@@ -108,7 +108,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
         }
     }
 
-    /// Digests that are of use when a file is read anyway.
+    /// Digests that are worth computing when a file is read anyway.
     pub(super) fn wanted(&self, sha256: &str) -> Vec<Algorithm> {
         let mut wanted: Vec<Algorithm> = self.keys.iter().map(|key| key.algorithm).collect();
         if self.kept || self.context.settings.get(sha256).is_some() {
@@ -117,7 +117,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
         wanted
     }
 
-    /// Of these, the ones for which there is something to compare with, or that are of use later.
+    /// Of these, the digests that can be compared with something or are needed later.
     fn needed(&self, sha256: &str, signatures: &[(String, Option<Vec<u8>>)]) -> Vec<Algorithm> {
         let there = self.keys.iter().zip(signatures).filter(|(_, (_, bytes))| bytes.is_some());
         let mut needed: Vec<Algorithm> = there.map(|(key, _)| key.algorithm).collect();
@@ -127,8 +127,8 @@ impl<'d, 'a> Verifier<'d, 'a> {
         needed
     }
 
-    /// Checks a file; `digests` are those that were made while it was downloaded. The file is read only
-    /// when there is something to compare with; its digest is passed on if it came about.
+    /// Checks a file; `digests` are those that were computed during its download. The file is read only if
+    /// there is something to compare with; its digest is returned if it was computed.
     pub(super) fn check(
         &self,
         subject: &Subject<'_>,
@@ -158,7 +158,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
         Ok(digests)
     }
 
-    /// The signature for each key, with its name. Missing ones are problems, unless another is there.
+    /// Reads the signature for each key, with its name. A missing signature is a problem unless another one exists.
     fn signatures(&self, subject: &Subject<'_>) -> Result<Vec<(String, Option<Vec<u8>>)>> {
         let given = self.context.settings.text(subject.signature);
         let given = given.map(|text| Address::of(subject.signature, text)).transpose()?;
@@ -203,7 +203,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
         ))
     }
 
-    /// Which key verifies the file.
+    /// Returns the key that verifies the file.
     fn verified(
         &self,
         subject: &Subject<'_>,
@@ -234,7 +234,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
     }
 }
 
-/// Checks a file of which only a digest can be known; `digests` are those that were made already.
+/// Checks a file that has only a checksum setting; `digests` are those that were computed already.
 pub(super) fn digest(
     context: &SourceContext<'_>,
     setting: &str,
@@ -255,7 +255,7 @@ pub(super) fn digest(
     Ok(())
 }
 
-/// Compares a file's SHA-256 with the one the setting names; what to say of it when there is one.
+/// Compares a file's SHA-256 with the setting; returns a description of the result if it is set.
 fn expected(
     context: &SourceContext<'_>,
     setting: &str,
@@ -290,7 +290,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
     Error::new(Stage::Source, format!("cannot read `{}`", path.display())).caused_by(error)
 }
 
-/// Where a signature is when nobody says: beside the file, its digest in its name.
+/// Default address of a signature: beside the file, with the digest in its name.
 fn beside(subject: &Subject<'_>, algorithm: Algorithm) -> Address {
     let suffix = algorithm.signature_suffix();
     match subject.url {

@@ -1,4 +1,4 @@
-//! Reads POSIX access control lists, as far as they say who may write.
+//! Parses POSIX access control lists, to find users other than the owner who may read or write.
 //!
 //! Source: acl(5); `include/uapi/linux/posix_acl_xattr.h`: a little-endian 32-bit version, then entries of a 16-bit
 //! tag, 16-bit permissions and a 32-bit id.
@@ -9,11 +9,11 @@ use rustix::{fs, io::Errno};
 
 use super::group;
 
-/// Attribute with the list that decides about access.
+/// Attribute with the list that controls access.
 const NAME: &str = "system.posix_acl_access";
 /// Longest attribute, in bytes (xattr(7)).
 const LONGEST: usize = 64 << 10;
-/// The only version there is.
+/// The only version that exists.
 const VERSION: u32 = 2;
 const ENTRY: usize = 8;
 const READ: u16 = 4;
@@ -24,12 +24,12 @@ const GROUP_OBJECT: u16 = 0x04;
 const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 
-/// The list of an open file; empty when it has none.
+/// The list of an open file; empty if it has none.
 pub(super) fn of_file(file: &File) -> io::Result<Vec<u8>> {
     read(|buffer| fs::fgetxattr(file, NAME, buffer))
 }
 
-/// The list of what a path names; empty when it has none.
+/// The list of the object at a path; empty if it has none.
 pub(super) fn of_path(path: &Path) -> io::Result<Vec<u8>> {
     read(|buffer| fs::getxattr(path, NAME, buffer))
 }
@@ -41,18 +41,19 @@ fn read(get: impl FnOnce(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<
             buffer.truncate(length);
             Ok(buffer)
         }
-        // No list, or a file system without them.
+        // No list, or a file system without access control lists.
         Err(Errno::NODATA | Errno::NOTSUP | Errno::NOSYS) => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Somebody beside the owner and root who may write, by a list. `gid` is the file's group.
+/// Returns a user or group besides the owner and root who may write, according to a list. `gid` is the file's
+/// group.
 pub(super) fn foreign_writer(list: &[u8], gid: u32, me: u32) -> Option<String> {
     foreign(list, gid, me, WRITE)
 }
 
-/// Somebody beside the owner and root who may read, by a list. `gid` is the file's group.
+/// Returns a user or group besides the owner and root who may read, according to a list. `gid` is the file's group.
 pub(super) fn foreign_reader(list: &[u8], gid: u32, me: u32) -> Option<String> {
     foreign(list, gid, me, READ)
 }
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn writers_of_a_list_are_found_behind_its_mask() {
+    fn the_mask_of_a_list_limits_its_writers() {
         let none = u32::MAX;
         let owner = (0x01, 7, none);
         let other = (0x20, 4, none);

@@ -1,11 +1,11 @@
-//! Whether a group is one user's own: many systems give every user a group of its own and make files
-//! writable for it, which harms nobody.
+//! Detects groups with a single user: many systems give every user a private group and make files writable for
+//! it, which is harmless.
 //!
 //! Source: passwd(5), group(5). Groups from elsewhere (a directory service) count as shared.
 
 use std::sync::OnceLock;
 
-/// Whether nobody but this user (and root) is in the group.
+/// Returns whether only this user (and root) is in the group.
 pub(super) fn is_mine_alone(gid: u32) -> bool {
     static TABLES: OnceLock<(String, String)> = OnceLock::new();
     let (users, groups) = TABLES.get_or_init(|| {
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_is_ones_own_when_nobody_else_is_in_it() {
+    fn a_group_is_private_when_no_other_user_is_in_it() {
         let users = "root:x:0:0::/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\nyou:x:1001:100::/:/bin/sh\n";
         let groups = "root:x:0:\nme:x:1000:\nusers:x:100:\nstaff:x:50:me,you\nown:x:60:me,root\n";
         for (uid, gid, alone) in [

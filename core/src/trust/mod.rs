@@ -1,10 +1,10 @@
-//! Decides whether others could have changed what is read here: files are believed only when they and every
-//! directory on the way belong to this user or to root, and only those may write to them.
+//! Decides whether others could have changed a file that is read: a file is trusted only if it and every
+//! directory on its path belong to this user or to root, and only these may write to them.
 //!
 //! ```text
-//! way.rs    every directory and link that decides which file a path names
-//! acl.rs    writers that an access control list adds to the mode bits
-//! group.rs  groups that only this user is in         regular.rs  opening what may be a pipe or a device
+//! way.rs    the directories and links that determine which file a path leads to
+//! acl.rs    readers and writers according to an access control list
+//! group.rs  groups with a single user               regular.rs  opens files that may be pipes or devices
 //! scope.rs  which local files of a run may be removed
 //! ```
 
@@ -26,14 +26,14 @@ pub use scope::Scope;
 pub(crate) use scope::is_below;
 pub(crate) use way::{Way, way};
 
-/// Somebody else who may change a file, a directory or a link.
+/// A reason why another user may change a file, a directory or a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Doubt {
-    /// What may be changed.
+    /// The object that may be changed.
     pub(crate) object: PathBuf,
-    /// By whom; a fragment that follows the object.
+    /// Who may change it; a fragment that follows the object.
     pub(crate) why: String,
-    /// What to do.
+    /// How to correct it.
     pub(crate) hint: String,
 }
 
@@ -43,10 +43,10 @@ impl std::fmt::Display for Doubt {
     }
 }
 
-/// Who else may change the file or directory that a path names, or which one it names.
+/// Returns who else may change the file or directory at a path, or make the path lead elsewhere.
 ///
 /// # Errors
-/// When the path leads nowhere, or something on the way cannot be read.
+/// When the path leads nowhere, or an object on it cannot be read.
 pub(crate) fn doubt_of(path: &Path) -> io::Result<Option<Doubt>> {
     let way = way(path)?;
     match doubt_of_way(&way)? {
@@ -55,7 +55,7 @@ pub(crate) fn doubt_of(path: &Path) -> io::Result<Option<Doubt>> {
     }
 }
 
-/// Who else may change an open file.
+/// Returns who else may change an open file.
 ///
 /// # Errors
 /// When its owner, mode or access control list cannot be read.
@@ -63,7 +63,7 @@ pub(crate) fn doubt_of_file(file: &File, object: &Path) -> io::Result<Option<Dou
     Ok(doubt(object, &file.metadata()?, &acl::of_file(file)?))
 }
 
-/// Who else may change what a path names; a link is looked at itself.
+/// Returns who else may change the object at a path; links are not followed.
 ///
 /// # Errors
 /// When its owner, mode or access control list cannot be read.
@@ -73,10 +73,10 @@ pub(crate) fn doubt_of_path(path: &Path) -> io::Result<Option<Doubt>> {
     Ok(doubt(path, &metadata, &acl))
 }
 
-/// Who else may change which file a path names: through a directory, or a link, on the way.
+/// Returns who else may change which file a path leads to: through a directory or a link on the path.
 ///
 /// # Errors
-/// When the path leads nowhere, or something on the way cannot be read.
+/// When the path leads nowhere, or an object on it cannot be read.
 pub(crate) fn doubt_of_way(way: &Way) -> io::Result<Option<Doubt>> {
     for object in &way.objects {
         if let Some(doubt) = doubt_of_path(object)? {
@@ -86,7 +86,7 @@ pub(crate) fn doubt_of_way(way: &Way) -> io::Result<Option<Doubt>> {
     Ok(None)
 }
 
-/// Whether a group or an access control list lets others read an open file.
+/// Returns whether a group or an access control list lets others read an open file.
 ///
 /// # Errors
 /// When its mode or access control list cannot be read.
@@ -103,11 +103,11 @@ pub(crate) fn has_other_readers(file: &File) -> io::Result<bool> {
         })
 }
 
-/// Whether others may read or change a file with secrets; a clause that says so. A directory on the way that only its
-/// owner may enter keeps them out.
+/// Returns whether others may read or change a file with secrets, as a clause for messages. A directory on the
+/// path that only its owner may enter protects the file.
 ///
 /// # Errors
-/// When it is no regular file, or cannot be examined.
+/// When it is not a regular file, or cannot be examined.
 pub(crate) fn exposure(path: &Path) -> io::Result<Option<&'static str>> {
     let file = open_regular(path)?;
     let way = way(path)?;
@@ -134,8 +134,8 @@ fn doubt(object: &Path, metadata: &Metadata, acl: &[u8]) -> Option<Doubt> {
         );
     }
     let mode = metadata.mode();
-    // Everybody may write through a link's mode; what counts is the directory it is in. In a sticky directory
-    // others may add entries, and change none of ours.
+    // The mode of a link lets all users write; its directory is what counts. In a sticky directory others may
+    // add entries, but not change ours.
     if metadata.is_symlink() || metadata.is_dir() && mode & 0o1000 != 0 {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Opens files in whose place others may have put something that makes a reader wait: a pipe, a device, a terminal.
+//! Opens files where others may have placed an object that makes a reader wait: a pipe, a device, a terminal.
 
 use std::{
     fs::{File, OpenOptions},
@@ -7,13 +7,13 @@ use std::{
     path::Path,
 };
 
-/// `O_NONBLOCK` as the kernel wants it: a pipe is opened without waiting for a writer.
+/// `O_NONBLOCK` as the kernel expects it: a pipe is opened without waiting for a writer.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 
 /// Opens a regular file for reading. Never waits.
 ///
 /// # Errors
-/// When it cannot be opened, or is something else.
+/// When it cannot be opened, or is not a regular file.
 pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)?;
     if file.metadata()?.is_file() {
@@ -26,7 +26,7 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
 /// Reads a regular file of at most `limit` bytes. Never waits.
 ///
 /// # Errors
-/// When it cannot be read, is something else, or is longer.
+/// When it cannot be read, is not a regular file, or is longer.
 pub(crate) fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     open_regular(path)?.take(limit.saturating_add(1)).read_to_end(&mut content)?;

@@ -1,5 +1,5 @@
-//! Limits which local files are removed for a run: its own directories, and what it made in IMAGE_DIR. A journal may
-//! name any path of this host, and whoever removes leftovers may remove anything.
+//! Limits which local files are removed for a run: its own directories, and its files in IMAGE_DIR. A journal
+//! may name any path of this host, and the user who removes leftovers may have rights to remove any file.
 
 use std::{
     fs, io,
@@ -10,20 +10,20 @@ use build_image_plugin_api::Resource;
 
 use crate::{publication::Publication, report::Leftover};
 
-/// Kind of resources that are files of this host (`ready::folder`).
+/// Kind of resources that are files of this host (`ready::directory`).
 const FILE: &str = "file";
 
-/// Where files of a run may be removed.
+/// The paths where files of a run may be removed.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
-    /// Directories of the run itself: whatever is below them.
+    /// Directories of the run itself; all their contents may be removed.
     own: Vec<PathBuf>,
-    /// Directory of published images: entries of it, as far as the journal names them.
+    /// Directory of published images; entries that the journal names may be removed.
     published: Option<PathBuf>,
 }
 
 impl Scope {
-    /// The directories of a run: that of its journal, its artifacts where they are below the directory of all
+    /// The directories of a run: its journal's, its artifacts directory if that is below the directory of all
     /// builds' files, its staging directory, and IMAGE_DIR.
     pub(crate) fn of_run(
         id: &str,
@@ -47,7 +47,7 @@ impl Scope {
         }
     }
 
-    /// Resources that may be removed, and those that are left alone.
+    /// Splits resources into those that may be removed and those that are kept.
     pub(crate) fn split(&self, resources: Vec<Resource>) -> (Vec<Resource>, Vec<Leftover>) {
         let (mut removed, mut left) = (Vec::new(), Vec::new());
         for resource in resources {
@@ -62,13 +62,13 @@ impl Scope {
         (removed, left)
     }
 
-    /// Why a resource is not removed: it names a file of this host outside of these directories.
+    /// Returns why a resource is not removed: it names a file of this host outside of these directories.
     pub(crate) fn refusal(&self, resource: &Resource) -> Option<String> {
         let is_file = resource.kind == FILE;
         let values = [Some(&resource.name), resource.id.as_ref()];
         let values = values.into_iter().flatten().chain(resource.attributes.values());
         values.map(|value| Path::new(value.as_str())).find_map(|path| {
-            // What other kinds call by a name with slashes is a matter of their cloud, unless it is here too.
+            // Names with slashes of other kinds are cloud names, unless such a path also exists on this host.
             let meant = is_file && path.components().count() > 1
                 || path.is_absolute() && path.symlink_metadata().is_ok();
             let refused =
@@ -77,7 +77,8 @@ impl Scope {
         })
     }
 
-    /// Whether a path is below the run's directories, or an entry of IMAGE_DIR. What is not there cannot be removed.
+    /// Returns whether a path is below the run's directories, or an entry of IMAGE_DIR. A missing path cannot
+    /// be removed.
     fn covers(&self, path: &Path) -> bool {
         if !path.is_absolute() {
             return false;
@@ -92,8 +93,8 @@ impl Scope {
     }
 }
 
-/// Whether a directory is below the one of all builds' files; links are followed. It may be gone already, with
-/// parents of it that are left.
+/// Returns whether a directory is below the directory of all builds' files; links are followed. The directory
+/// may have been removed, with some of its parents left.
 pub(crate) fn is_below(directory: &Path, base: &Path) -> bool {
     let is_plain = |part: Component<'_>| !matches!(part, Component::ParentDir | Component::CurDir);
     if !directory.components().all(is_plain) {

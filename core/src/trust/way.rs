@@ -1,4 +1,4 @@
-//! Follows a path as the kernel does and notes what decides where it leads.
+//! Resolves a path like the kernel and records the directories and links that determine where it leads.
 
 use std::{
     collections::BTreeSet,
@@ -7,22 +7,22 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// Most links that are followed; the kernel follows as many (path_resolution(7)).
+/// Maximum number of links that are followed, as in the kernel (path_resolution(7)).
 const LINKS: usize = 40;
 
-/// Where a path leads, and by what.
+/// The target of a path, and the objects that determine it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Way {
-    /// The directories and links on the way, without the target itself.
+    /// The directories and links on the path, without the target itself.
     pub(crate) objects: BTreeSet<PathBuf>,
-    /// The target, a path without links.
+    /// The target, as a path without links.
     pub(crate) real: PathBuf,
 }
 
-/// Follows a path to its end, through links.
+/// Resolves a path through all links.
 ///
 /// # Errors
-/// When it leads nowhere, or in a circle.
+/// When it leads nowhere, or has too many links.
 pub(crate) fn way(path: &Path) -> io::Result<Way> {
     let mut way = Way { real: PathBuf::from("/"), ..Way::default() };
     let mut rest: Vec<OsString> = parts(&std::path::absolute(path)?);
@@ -40,7 +40,7 @@ pub(crate) fn way(path: &Path) -> io::Result<Way> {
                 return Err(io::Error::other("too many links"));
             }
             let target = next.read_link()?;
-            // In a sticky directory its owner decides where it leads.
+            // In a sticky directory, the link's owner determines where it leads.
             way.objects.insert(next);
             if target.is_absolute() {
                 way.real = PathBuf::from("/");
@@ -53,7 +53,7 @@ pub(crate) fn way(path: &Path) -> io::Result<Way> {
     Ok(way)
 }
 
-/// The names in a path, the last one first.
+/// The names in a path, in reverse order.
 fn parts(path: &Path) -> Vec<OsString> {
     let named = path.components().rev().filter_map(|part| match part {
         Component::Normal(name) => Some(name.to_owned()),

@@ -1,7 +1,7 @@
-//! One probe in a process of its own: whatever the provider does there, the suite goes on.
+//! Runs a probe in a separate process, so that the suite continues whatever the provider does there.
 //!
-//! The job goes in on standard input, for it may hold secrets; the answer comes back in a file, for
-//! standard output is under observation.
+//! The job is sent on standard input because it may contain secrets; the answer is returned in a file because
+//! standard output is observed.
 
 use std::{
     collections::BTreeMap,
@@ -26,33 +26,33 @@ const ANSWER: &str = "answer.json";
 const REFUSAL: &str = "refusal.json";
 const STEP: &str = "step";
 
-/// What a child is to do.
+/// Job of a child process.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Job {
     pub(super) probe: Probe,
     pub(super) file: PathBuf,
-    /// A directory of its own.
+    /// Directory of this job only.
     pub(super) directory: PathBuf,
     pub(super) settings: BTreeMap<String, Value>,
     pub(super) secrets: BTreeMap<String, String>,
-    /// The settings lead to a cloud that may be used.
+    /// The settings refer to a cloud that may be used.
     pub(super) cloud: bool,
-    /// A shell command that prints what exists in that cloud, one thing per line.
+    /// A shell command that prints what exists in that cloud, one object per line.
     pub(super) inventory: Option<String>,
 }
 
 impl Job {
-    /// Notes which step begins, for the case that it is the last.
+    /// Records which step begins, in case it is the last.
     pub(super) fn begins(&self, step: &str) {
         let _ = fs::write(self.directory.join(STEP), step);
     }
 
-    /// Writes the answer, whole or not at all.
+    /// Writes the answer atomically.
     pub(super) fn answer(&self, answer: &Answer) {
         self.write(ANSWER, answer);
     }
 
-    /// Says that the file is no provider.
+    /// Reports that the file is not a provider.
     pub(super) fn refuse(&self, message: &str, hint: Option<&str>) {
         self.write(REFUSAL, &(message, hint));
     }
@@ -87,13 +87,13 @@ fn start(command: &mut Command, job: &Job) -> std::io::Result<Child> {
         .stderr(output("stderr")?)
         .spawn()?;
     if let Some(mut pipe) = child.stdin.take() {
-        // A child that ends early is found out by its missing answer.
+        // The missing answer reveals a child that ends early.
         let _ = pipe.write_all(&serde_json::to_vec(job)?);
     }
     Ok(child)
 }
 
-/// Waits for the end; after the limit the child is killed.
+/// Waits for the child to end; kills it after the limit.
 fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let end = Instant::now() + limit;
     loop {
@@ -155,23 +155,23 @@ fn signal_name(signal: i32) -> String {
     name.map_or_else(|| format!("signal {signal}"), |(_, name)| (*name).to_owned())
 }
 
-/// How much was written to standard output and standard error of this process, and what.
+/// Number of bytes that were written to standard output and standard error of this process.
 pub(super) struct Noise([u64; 2]);
 
 const STREAMS: [(&str, &str); 2] =
     [("/proc/self/fd/1", "standard output"), ("/proc/self/fd/2", "standard error")];
 
 impl Noise {
-    /// From here on.
+    /// Starts observing.
     pub(super) fn listen() -> Self {
         Self(STREAMS.map(|(path, _)| fs::metadata(path).map_or(0, |stream| stream.len())))
     }
 
-    /// What came since, one line per stream that was not silent.
+    /// Returns the output since then, one line per stream with output.
     pub(super) fn heard(&self) -> Vec<String> {
         let mut heard = Vec::new();
         for ((path, name), before) in STREAMS.into_iter().zip(self.0) {
-            // Only files can be read again: the parent gives files.
+            // Only files can be read again: the parent passes files.
             if !fs::metadata(path).is_ok_and(|stream| stream.is_file()) {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! What probes bring back from their processes, as documents.
+//! Defines the observations that probes return from their processes, as documents.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::host::Told;
 use crate::Error;
 
-/// One call of a step and what came of it.
+/// A call of a step and its result.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Call {
     pub(super) step: String,
@@ -16,14 +16,14 @@ pub(super) struct Call {
     pub(super) failure: Option<Failure>,
 }
 
-/// An error as the suite looks at it.
+/// The parts of an error that the suite examines.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Failure {
     /// Word of the kind.
     pub(super) kind: String,
     pub(super) message: String,
     pub(super) hint: Option<String>,
-    /// Everything it says.
+    /// The complete text of the error.
     pub(super) text: String,
 }
 
@@ -46,7 +46,7 @@ impl Call {
         self.failure.as_ref().is_some_and(|failure| failure.kind == kind)
     }
 
-    /// How it ended, in words.
+    /// Describes how the call ended.
     pub(super) fn ending(&self) -> String {
         match &self.failure {
             Some(failure) => format!("`{}` failed ({}): {}", self.step, failure.kind, failure.text),
@@ -55,89 +55,89 @@ impl Call {
     }
 }
 
-/// What the `describe` probe saw.
+/// Observations of the `describe` probe.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Described {
     pub(super) api_version: String,
     /// The description as a document.
     pub(super) document: Value,
     pub(super) bytes: usize,
-    /// Members nobody knows.
+    /// Members that no reader uses.
     pub(super) unknown: Vec<String>,
-    /// The same text from the same thread, and from others.
+    /// Whether this thread and other threads got the same text.
     pub(super) same: bool,
-    /// Threads and files that describing left behind.
+    /// Threads and files that `describe` left open.
     pub(super) growth: Option<String>,
 }
 
-/// What the `create` probe saw.
+/// Observations of the `create` probe.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Created {
     /// With defaults only.
     pub(super) bare: Call,
     /// Keys that must be set.
     pub(super) required: Vec<String>,
-    /// With the settings at hand.
+    /// With the given settings.
     pub(super) plain: Call,
     /// `check` without network.
     pub(super) check: Option<Call>,
     pub(super) told: Told,
 }
 
-/// What the `later` probe saw.
+/// Observations of the `later` probe.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Later {
     /// With a setting of a later version.
     pub(super) setting: Call,
-    /// `check` with unknown members; absent where documents cannot be written by hand.
+    /// `check` with unknown members; absent where documents cannot be sent as text.
     pub(super) request: Option<Call>,
 }
 
-/// What the `malformed` probe saw.
+/// Observations of the `malformed` probe.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Malformed {
     /// Malformed documents, by step, and whether the error's code is known.
     pub(super) calls: Vec<(Call, bool)>,
-    /// It may read only the members it needs, and not see that others are malformed.
+    /// Whether the provider may read only the members that it needs, and not notice that others are malformed.
     pub(super) lenient: bool,
 }
 
-/// What the `cycles` probe saw.
+/// Observations of the `cycles` probe.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Cycled {
     pub(super) cycles: u32,
     pub(super) growth: Option<String>,
 }
 
-/// How far a build can go with what is at hand.
+/// How many steps of a build can run with the given settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Reach {
     /// All steps.
     #[default]
     Whole,
-    /// The disk only: the provider says of itself that it is a stub.
+    /// The disk only: the provider declares that it is a stub.
     Stub,
-    /// No step that needs the cloud, because of this.
+    /// No step that needs the cloud, for this reason.
     Dry(String),
 }
 
-/// What the `build` probe saw.
+/// Observations of the `build` probe.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Built {
     pub(super) reach: Reach,
     pub(super) calls: Vec<Call>,
     /// Problems that `check` found.
     pub(super) refused: Vec<String>,
-    /// Images that were registered.
+    /// Number of images that were registered.
     pub(super) images: usize,
-    /// Removing everything, and once more.
+    /// Two removals of everything.
     pub(super) discards: Vec<Call>,
-    /// Files in the image directory after that.
+    /// Files in the image directory afterwards.
     pub(super) left: Vec<String>,
     pub(super) told: Told,
 }
 
-/// What the `concurrent` probe saw.
+/// Observations of the `concurrent` probe.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Concurrent {
     pub(super) instances: usize,
@@ -145,32 +145,32 @@ pub(super) struct Concurrent {
     pub(super) failed: Vec<Call>,
 }
 
-/// One step that was asked to stop.
+/// A step that was asked to stop.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Stopped {
     pub(super) call: Call,
-    /// Before it began, or while it ran.
+    /// Whether it was asked before it began, not while it ran.
     pub(super) before: bool,
     /// Milliseconds from the request to the return; absent when it was never asked or never returned.
     pub(super) after: Option<u64>,
-    /// It had not returned when the patience ended.
+    /// Whether it had not returned when the time limit expired.
     pub(super) stuck: bool,
-    /// There was more of the disk to read when it was asked.
+    /// Whether part of the disk was still unread when it was asked.
     pub(super) unread: bool,
 }
 
-/// What the `cancel` probe saw.
+/// Observations of the `cancel` probe.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Cancelled {
     pub(super) reach: Reach,
     pub(super) stopped: Vec<Stopped>,
-    /// What was created by a step that knew it was to stop.
+    /// Resources that a step created although it knew that it must stop.
     pub(super) begun: Vec<String>,
-    /// What was there after everything had been discarded.
+    /// What existed after everything had been discarded.
     pub(super) left: Vec<String>,
 }
 
-/// What the `undo` probe saw.
+/// Observations of the `undo` probe.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Undone {
     pub(super) reach: Reach,
@@ -183,9 +183,9 @@ pub(super) struct Undone {
 pub(super) struct Taken {
     /// Why the other build could not be made.
     pub(super) obstacle: Option<String>,
-    /// Things of the other build that could be seen.
+    /// Number of observed objects of the other build.
     pub(super) seen: usize,
-    /// What is missing or different of them.
+    /// Objects among them that are missing or different.
     pub(super) lost: Vec<String>,
     /// What the failed build left behind.
     pub(super) left: Vec<String>,
@@ -194,28 +194,28 @@ pub(super) struct Taken {
 /// A build that was stopped while it created something, and discarded.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Unrecorded {
-    /// The resources the host knew of.
+    /// The resources that the host knew of.
     pub(super) known: Vec<String>,
-    /// Whether anything beside what the provider says could be looked at.
+    /// Whether anything could be observed independently of the provider's reports.
     pub(super) visible: bool,
-    /// What was there afterwards.
+    /// What existed afterwards.
     pub(super) left: Vec<String>,
-    /// `discard` failed, or kept something.
+    /// Resources that `discard` failed to remove, or kept.
     pub(super) remaining: Vec<String>,
 }
 
-/// What every probe brings back beside its own.
+/// Observations that every probe returns beside its own.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Answer {
-    /// What the probe saw.
+    /// Observations of the probe.
     pub(super) seen: Value,
-    /// Beginnings of what was written to standard output and standard error.
+    /// The first output to standard output and standard error.
     pub(super) noise: Vec<String>,
     /// Properties of the process that were changed.
     pub(super) changes: Vec<String>,
     /// Panics, as the provider logged them.
     pub(super) panics: Vec<String>,
-    /// Places where a secret was seen.
+    /// Places where a secret was found.
     pub(super) leaks: Vec<String>,
 }
 
@@ -224,10 +224,10 @@ pub(super) struct Answer {
 pub(super) enum Ended {
     /// With an answer.
     Answered(Answer),
-    /// The file is no provider: what, and what to do.
+    /// The file is not a provider: the reason, and what to do.
     Refused(String, Option<String>),
     /// The process ended or was ended.
     Died(String),
-    /// It was not run, because of this.
+    /// It was not run, for this reason.
     Omitted(String),
 }

@@ -1,5 +1,5 @@
-//! The host that a provider meets while it is examined: notes everything, cancels on command, and knows
-//! which step is running.
+//! Implements the host of a provider under test: records everything, cancels on command, and knows which step is
+//! running.
 
 use std::{
     collections::BTreeMap,
@@ -16,27 +16,27 @@ use crate::{
     Secret,
 };
 
-/// Most log records and events that are kept.
+/// Maximum number of log records and events that are kept.
 const MOST: usize = 10_000;
-/// How long the word to stop may take to a provider in a process of its own; the read that causes it
+/// Longest time until a provider in a separate process learns that it must stop; the read that triggers the stop
 /// lasts longer.
 const NEWS: Duration = Duration::from_millis(250);
-/// Bytes at the start of a plain disk that are not zero.
+/// Number of bytes at the start of a plain disk that are not zero.
 const DATA: u64 = 1 << 20;
 
-/// The bytes of a disk.
+/// The content of a disk.
 pub trait DiskBytes: Send + Sync {
-    /// How many there are.
+    /// Returns the number of bytes.
     fn length(&self) -> u64;
 
-    /// Fills `buffer` from `offset`; returns how many bytes there were (fewer only at the end).
+    /// Fills `buffer` from `offset`; returns the number of bytes read (fewer than requested only at the end).
     ///
     /// # Errors
     /// When they cannot be read.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize>;
 }
 
-/// A raw disk with a boot signature, a mebibyte of data and zeros, whatever form was asked for.
+/// Returns a raw disk with a boot signature, a mebibyte of data and zeros, whatever format was requested.
 ///
 /// # Errors
 /// None.
@@ -73,24 +73,24 @@ pub(super) enum Trigger {
     Never,
     /// When it first reads the disk.
     FirstRead,
-    /// When it first asks, waits or tells how far it is.
+    /// When it first polls for a stop, waits or reports progress.
     FirstCall,
     /// Never; instead the disk cannot be read, so that the step fails.
     Unreadable,
-    /// When it reports this resource as created, counted from 0. The report is refused, as though the
-    /// build had been stopped while the request that creates it was under way.
+    /// When it reports this resource as created, counted from 0. The report is refused, as though the build had
+    /// been stopped while the request that creates it was running.
     Created(usize),
 }
 
-/// What a provider told while a step ran.
+/// What a provider reported while a step ran.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Told {
     pub(super) events: Vec<(String, Event)>,
     /// Step, task, done, total.
     pub(super) progress: Vec<(String, u32, u64, u64)>,
-    /// Calls while no step ran.
+    /// Calls while no step was running.
     pub(super) late: Vec<String>,
-    /// Resources announced by a step that knew it was to stop.
+    /// Resources announced by a step that knew that it must stop.
     pub(super) begun: Vec<String>,
 }
 
@@ -100,11 +100,11 @@ struct State {
     logs: Vec<LogRecord>,
     checkpoints: BTreeMap<String, Value>,
     disks: Vec<Arc<dyn DiskBytes>>,
-    /// The step that runs; without one, the one that returned last.
+    /// The running step; `last` is the step that returned last.
     step: Option<&'static str>,
     last: &'static str,
     cancelled: Option<Instant>,
-    /// The provider has learned that it is to stop, or the step began after the stop.
+    /// The provider has learned that it must stop, or the step began after the stop.
     knows: bool,
     trigger: Trigger,
     /// Resources reported as created since the trigger was set.
@@ -115,11 +115,11 @@ struct State {
     /// The provider runs in a separate process.
     apart: bool,
     read_to: u64,
-    /// The same when a trigger asked to stop.
+    /// The value of `read_to` when a trigger asked to stop.
     read_when_cancelled: u64,
 }
 
-/// What must not come when no step runs: it would count for another step.
+/// Calls that must not happen when no step runs: they would be attributed to another step.
 const TELLING: [&str; 3] = ["an event", "a progress", "a checkpoint"];
 
 impl State {
@@ -136,16 +136,16 @@ impl State {
         self.cancelled = Some(Instant::now());
     }
 
-    /// Whether the step is to stop, asked by the provider.
+    /// Returns to the provider whether the step must stop.
     fn asked(&mut self) -> bool {
         self.knows |= self.cancelled.is_some();
         self.cancelled.is_some()
     }
 
-    /// Keeps a resource that is announced although the step knows that it is to stop. A provider in a
-    /// separate process learns it a moment after its host.
+    /// Records a resource that is announced although the step knows that it must stop. A provider in a separate
+    /// process learns it shortly after its host.
     fn note_begun(&mut self, resource: &Resource) {
-        // One that is announced again, with more about it, is not new.
+        // A resource that is announced again, with more attributes, is not new.
         let events = self.told.events.iter().map(|(_, event)| event.clone());
         if crate::testing::open_resources(events).iter().any(|known| known.is(resource)) {
             return;
@@ -159,7 +159,7 @@ impl State {
     }
 }
 
-/// See the module.
+/// Host of a provider under test.
 pub(super) struct ProbeHost {
     state: Mutex<State>,
     changed: Condvar,
@@ -203,22 +203,22 @@ impl ProbeHost {
         (state.trigger, state.cancelled, state.created) = (trigger, None, 0);
     }
 
-    /// Whether the step was asked to stop since the trigger was set.
+    /// Returns whether the step was asked to stop since the trigger was set.
     pub(super) fn is_stopped(&self) -> bool {
         self.lock().cancelled.is_some()
     }
 
-    /// How long ago it was asked to stop.
+    /// Returns how long ago the step was asked to stop.
     pub(super) fn since_cancel(&self) -> Option<Duration> {
         self.lock().cancelled.map(|at| at.elapsed())
     }
 
-    /// How far the disk had been read when it was asked to stop, in bytes.
+    /// Returns how far the disk had been read when the step was asked to stop, in bytes.
     pub(super) fn read_when_cancelled(&self) -> u64 {
         self.lock().read_when_cancelled
     }
 
-    /// Lets some time pass; nothing shortens it.
+    /// Sleeps; a cancellation does not shorten it.
     pub(super) fn pause(&self, duration: Duration) {
         let _ = self.changed.wait_timeout_while(self.lock(), duration, |_| true);
     }
@@ -227,7 +227,7 @@ impl ProbeHost {
         self.lock().told.clone()
     }
 
-    /// Everything a provider wrote, as texts with the place they were found in.
+    /// Returns everything that a provider wrote, as texts with their places.
     pub(super) fn texts(&self) -> Vec<(String, String)> {
         let state = self.lock();
         let logs = state.logs.iter().filter(|record| !is_chatter(record));
@@ -238,7 +238,7 @@ impl ProbeHost {
         logs.chain(events).chain(kept).map(|(place, text)| (place.to_owned(), text)).collect()
     }
 
-    /// Panics that were logged.
+    /// Returns panics that were logged.
     pub(super) fn panics(&self) -> Vec<String> {
         let state = self.lock();
         let panics = state.logs.iter().filter(|record| record.target == "panic");
@@ -262,7 +262,8 @@ impl ProbeHost {
     }
 }
 
-/// Connection libraries see raw requests; the host keeps their chatter out of its log as well.
+/// Returns whether a record comes from a connection library, whose records contain raw requests; the host omits
+/// them from its log as well.
 fn is_chatter(record: &LogRecord) -> bool {
     let noisy = ["hyper", "reqwest", "rustls", "h2"];
     record.level > LogLevel::Warn && noisy.iter().any(|name| record.target.starts_with(name))

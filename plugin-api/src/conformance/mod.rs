@@ -1,5 +1,5 @@
-//! Whether a provider keeps the contract: the suite behind `build-image providers check FILE`, also as a
-//! call for a provider's own tests.
+//! Checks whether a provider keeps the contract: the suite of `build-image providers check FILE`, also callable
+//! from a provider's tests.
 //!
 //! ```no_run
 //! #[test]
@@ -8,14 +8,14 @@
 //! }
 //! ```
 //!
-//! Probes run the provider in processes of their own with a time limit, so that the suite survives
-//! whatever it does, and bring back what they saw; judges, pure functions, make the rows of one table
-//! of it. Steps that need a cloud are only run when settings lead to one that may be used: a fake one,
-//! or a test account. There the suite uploads a disk of a few mebibytes about ten times, registers it,
-//! and removes everything again.
+//! Probes run the provider in separate processes with a time limit, so that the suite survives whatever the
+//! provider does, and return their observations; judges, which are pure functions, turn them into the rows of one
+//! table. Steps that need a cloud run only when the settings refer to a cloud that may be used: an emulator or a
+//! test account. There the suite uploads a disk of a few mebibytes about ten times, registers it, and removes
+//! everything again.
 //!
-//! `subject` is what is examined, `host` the host it meets, `probe` what is done to it, `child` the
-//! process around a probe, `evidence` what comes back, `judge` and `table` what is made of it.
+//! `subject` is the provider under test, `host` the host it meets; `probe` contains the probes, `child` the
+//! process of a probe, `evidence` the observations, `judge` and `table` the verdicts.
 
 mod child;
 mod evidence;
@@ -39,14 +39,14 @@ pub use self::{
 };
 use crate::Description;
 
-/// Set in processes of `cargo test` that run a probe.
+/// Environment variable of processes of `cargo test` that run a probe.
 const VARIABLE: &str = "BUILD_IMAGE_CONFORMANCE";
-/// How long a probe may take.
+/// Time limit of a probe.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long it may take where a cloud is asked.
+/// Time limit of a probe that uses a cloud.
 const CLOUD_LIMIT: Duration = Duration::from_secs(600);
 
-/// What is examined, and with what.
+/// A provider under test with its settings.
 pub struct Suite {
     evidence: Evidence,
     settings: BTreeMap<String, Value>,
@@ -58,7 +58,7 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// The suite for a provider's file. `child` starts this program anew in a way that ends in a call of
+    /// Creates the suite for a provider's file. `child` starts this program again in such a way that it calls
     /// [`serve`].
     pub fn new(file: &Path, child: impl Fn() -> Command + 'static) -> Self {
         Self {
@@ -72,46 +72,46 @@ impl Suite {
         }
     }
 
-    /// With a value for a setting, as the host would send it.
+    /// Sets a value for a setting, as the host would send it.
     #[must_use]
     pub fn setting(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.settings.insert(key.to_owned(), value.into());
         self
     }
 
-    /// With a value for a secret setting.
+    /// Sets a value for a secret setting.
     #[must_use]
     pub fn secret(mut self, key: &str, value: &str) -> Self {
         self.secrets.insert(key.to_owned(), value.to_owned());
         self
     }
 
-    /// The settings lead to a fake cloud or a test account: builds may use it.
+    /// Declares that the settings refer to an emulator or a test account, which builds may use.
     #[must_use]
     pub fn with_cloud(mut self) -> Self {
         self.cloud = true;
         self
     }
 
-    /// A shell command that prints what exists in the cloud now, one thing per line. With it the suite
-    /// sees what a failed build left there, and what it removed that another build had made.
+    /// Sets a shell command that prints what exists in the cloud now, one object per line. With it the suite
+    /// detects what a failed build left there, and what it removed that another build had created.
     #[must_use]
     pub fn inventory(mut self, command: &str) -> Self {
         self.inventory = Some(command.to_owned());
         self
     }
 
-    /// Another limit for each probe than a minute, or ten with a cloud.
+    /// Sets the time limit of each probe; the default is a minute, or ten minutes with a cloud.
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self
     }
 
-    /// Asks the provider who it is; nothing when it does not load. Settings may be given afterwards.
+    /// Reads the provider's description; `None` when it does not load. Settings may be given afterwards.
     ///
     /// # Errors
-    /// When there is no place for temporary files.
+    /// When temporary files cannot be created.
     pub fn describe(&mut self) -> std::io::Result<Option<Description>> {
         self.evidence.describe = self.probe(Probe::Describe)?;
         let described = self.evidence.described().ok();
@@ -121,7 +121,7 @@ impl Suite {
     /// Runs all checks.
     ///
     /// # Errors
-    /// When there is no place for temporary files.
+    /// When temporary files cannot be created.
     pub fn run(&mut self) -> std::io::Result<Report> {
         if matches!(self.evidence.describe, Ended::Omitted(_)) {
             self.describe()?;
@@ -168,26 +168,26 @@ impl Suite {
     }
 }
 
-/// The child's half: does the job on standard input and writes its answer where the job says.
+/// Runs the job on standard input in a child process and writes its answer where the job states.
 ///
 /// # Errors
-/// When standard input holds no job.
+/// When standard input does not contain a job.
 pub fn serve(ways: Ways) -> std::io::Result<()> {
     let job: Job = serde_json::from_reader(std::io::stdin().lock())?;
     probe::perform(&job, ways);
     Ok(())
 }
 
-/// The suite for the plugin that cargo built beside the running test; see
+/// Creates the suite for the plugin that cargo built beside the running test; see
 /// [`assert_conforms!`](crate::assert_conforms).
 ///
 /// # Panics
-/// When a check fails: that is how a test fails.
+/// When a check fails, so that the test fails.
 #[doc(hidden)]
 #[expect(
     clippy::disallowed_methods,
     clippy::panic,
-    reason = "a test starts itself again, and fails by a panic"
+    reason = "a test starts itself again, and fails with a panic"
 )]
 pub fn in_test(package: &str, test: &str, configure: impl FnOnce(Suite) -> Suite) {
     if std::env::var_os(VARIABLE).is_some() {
@@ -217,11 +217,11 @@ pub fn in_test(package: &str, test: &str, configure: impl FnOnce(Suite) -> Suite
     }
 }
 
-/// Runs the conformance suite against this crate's plugin; the test fails with a report when it does not
+/// Runs the conformance suite against this crate's plugin; the test fails with a report when the plugin does not
 /// keep the contract.
 ///
-/// For a test in `tests/`, of a crate with `crate-type = ["cdylib", "rlib"]`. Settings, secrets and a
-/// fake cloud are added by a closure:
+/// For a test in `tests/`, of a crate with `crate-type = ["cdylib", "rlib"]`. A closure adds settings, secrets and
+/// an emulator:
 /// `assert_conforms!(|suite| suite.setting("ACME_URL", url).secret("ACME_KEY", "k").with_cloud())`.
 #[macro_export]
 macro_rules! assert_conforms {

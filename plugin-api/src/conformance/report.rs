@@ -1,35 +1,35 @@
-//! What came of the suite: one row per check.
+//! Reports the results of the suite: one row per check.
 
 use std::{fmt::Write as _, path::PathBuf};
 
 use serde::Serialize;
 
-/// What came of a check.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Verdict {
-    /// The provider keeps this part of the contract, as far as was seen.
+    /// The provider keeps this part of the contract, as far as was observed.
     Pass,
-    /// It does not.
+    /// The provider violates it.
     Fail,
-    /// It was not looked at; the detail says why.
+    /// Not checked; the detail states why.
     Skip,
 }
 
-/// One check.
+/// A check with its result.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Row {
     /// Short word that stays the same.
     pub id: &'static str,
-    /// What is demanded.
+    /// The requirement.
     pub title: &'static str,
-    /// What came of it.
+    /// The result.
     pub verdict: Verdict,
-    /// What was seen, or why nothing was.
+    /// What was observed, or why nothing was.
     pub detail: String,
-    /// What to do when it failed.
+    /// What to do when the check failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
@@ -40,31 +40,31 @@ pub struct Row {
 pub struct Report {
     /// The provider's file.
     pub file: PathBuf,
-    /// Name it gives itself; empty when it does not load.
+    /// The provider's name; empty when it does not load.
     pub name: String,
-    /// Its version.
+    /// The provider's version.
     pub version: String,
-    /// Version of plugin-api it was built with.
+    /// Version of plugin-api that it was built with.
     pub api_version: String,
-    /// No check failed.
+    /// Whether no check failed.
     pub conforms: bool,
     /// The checks, in the order of the table.
     pub checks: Vec<Row>,
 }
 
 impl Report {
-    /// The row of a check.
+    /// Returns the row of a check.
     #[must_use]
     pub fn check(&self, id: &str) -> Option<&Row> {
         self.checks.iter().find(|row| row.id == id)
     }
 
-    /// Checks that failed.
+    /// Returns the checks that failed.
     pub fn failed(&self) -> impl Iterator<Item = &Row> {
         self.checks.iter().filter(|row| row.verdict == Verdict::Fail)
     }
 
-    /// The report for a terminal.
+    /// Formats the report for a terminal.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = match self.name.as_str() {

@@ -1,4 +1,4 @@
-//! What is examined: a provider as the host sees it, whether it is a library or a program.
+//! Defines the provider under test, as the host sees it: a library or a program.
 
 use std::{fs::File, path::Path, sync::Arc};
 
@@ -8,39 +8,39 @@ use crate::{
     wire::{import::RawInstance, linkage::Linkage},
 };
 
-/// A provider that was opened. One implementation per way of talking to providers.
+/// A provider that was opened. Each kind of connection to a provider has an implementation.
 pub trait Subject: Send + Sync {
-    /// What it said of itself when it was opened.
+    /// Returns the description that was read when it was opened.
     fn description(&self) -> &Description;
 
-    /// Asks for the description again: the document as it was written.
+    /// Calls `describe` again; returns the document as it was written.
     ///
     /// # Errors
     /// The provider's.
     fn describe(&self) -> Result<String>;
 
-    /// Version of plugin-api it was built with.
+    /// Returns the version of plugin-api that it was built with.
     fn api_version(&self) -> String;
 
-    /// Makes an instance.
+    /// Creates an instance.
     ///
     /// # Errors
     /// The provider's.
     fn create(&self, host: Arc<dyn Host>, settings: &Settings) -> Result<Box<dyn Steps>>;
 
-    /// Makes an instance that takes documents as texts; absent where there is no such way.
+    /// Creates an instance that accepts documents as texts; `None` where that is not possible.
     fn create_raw(&self, host: Arc<dyn Host>, settings: &str) -> Option<Result<Box<dyn RawSteps>>> {
         let (_, _) = (host, settings);
         None
     }
 
-    /// Whether documents that are no JSON can be brought to it.
+    /// Returns whether documents that are not JSON can be sent to it.
     fn takes_any_text(&self) -> bool {
         true
     }
 }
 
-/// Steps that take and return documents as texts, malformed ones too.
+/// Steps that accept and return documents as texts, malformed ones too.
 pub trait RawSteps: Send + Sync {
     /// Calls a step by name.
     ///
@@ -49,7 +49,7 @@ pub trait RawSteps: Send + Sync {
     fn call(&self, step: &str, request: &str) -> Result<String, (String, Error)>;
 }
 
-/// Why a file is no provider: what, and what to do.
+/// Why a file is not a provider, and what to do.
 #[derive(Clone, Debug, Default)]
 pub struct Refusal {
     /// Lower-case fragment.
@@ -58,12 +58,12 @@ pub struct Refusal {
     pub hint: Option<String>,
 }
 
-/// How the suite opens providers and makes disks; the host's own ways where there are better ones.
+/// How the suite opens providers and makes disks; the host replaces both with its own functions.
 #[derive(Clone, Copy)]
 pub struct Ways {
     /// Opens a provider file exactly as builds do.
     pub open: fn(&Path) -> Result<Box<dyn Subject>, Refusal>,
-    /// A disk of this many bytes in the given form.
+    /// Returns a disk of this many bytes in the given format.
     pub disk: fn(&DiskSpec, u64) -> Result<Arc<dyn DiskBytes>>,
 }
 
@@ -113,7 +113,7 @@ impl RawSteps for RawInstance {
     }
 }
 
-/// What a library file exports and needs; nothing for files that are no libraries.
+/// Returns what a library file exports and needs; `None` for files that are not libraries.
 pub(super) fn linkage(path: &Path) -> Option<Linkage> {
     Linkage::of(&File::open(path).ok()?).ok()
 }

@@ -1,4 +1,5 @@
-//! What of this process a provider must leave alone, and what it must give back: read from `/proc`.
+//! Records from `/proc` the properties of this process that a provider must not change, and the resources that it
+//! must release.
 
 use std::{
     collections::BTreeMap,
@@ -8,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Properties of the whole process: a provider may change none of them.
+/// Properties of the whole process; a provider must not change any of them.
 pub(super) struct Surroundings {
     directory: Option<PathBuf>,
     environment: BTreeMap<OsString, OsString>,
-    /// Mask of new files, blocked, ignored and handled signals.
+    /// File mode mask; blocked, ignored and handled signals.
     status: BTreeMap<String, String>,
 }
 
@@ -25,7 +26,7 @@ const STATUS: [(&str, &str); 4] = [
 
 impl Surroundings {
     pub(super) fn now() -> Self {
-        // Of this thread: others may just be starting threads, which blocks their signals for a moment.
+        // Of this thread: other threads may just be starting threads, which blocks their signals for a moment.
         let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
         let rows = status.lines().filter_map(|line| line.split_once(':'));
         let status = rows
@@ -39,7 +40,7 @@ impl Surroundings {
         }
     }
 
-    /// What differs now.
+    /// Returns the properties that have changed since.
     pub(super) fn changes(&self) -> Vec<String> {
         let now = Self::now();
         let mut changes = Vec::new();
@@ -64,10 +65,10 @@ impl Surroundings {
     }
 }
 
-/// Signals 32 and 33 belong to the C library, which handles them from the first thread on.
+/// Signals 32 and 33 belong to the C library, which handles them once the first thread starts.
 const C_LIBRARY: u64 = 0b11 << 31;
 
-/// A mask of signals without those that providers do not decide on.
+/// Removes from a signal mask the signals that are not under a provider's control.
 fn without_own(row: &str, value: &str) -> String {
     match u64::from_str_radix(value, 16) {
         Ok(mask) if row.starts_with("Sig") => format!("{:x}", mask & !C_LIBRARY),
@@ -75,7 +76,7 @@ fn without_own(row: &str, value: &str) -> String {
     }
 }
 
-/// Threads and open files of this process.
+/// Number of threads and open files of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Footprint {
     pub(super) threads: usize,
@@ -88,7 +89,7 @@ impl Footprint {
         Self { threads: entries("/proc/self/task"), files: entries("/proc/self/fd") }
     }
 
-    /// The footprint once threads that are ending have ended; looks for a second at most.
+    /// Returns the footprint once threads that are ending have ended; waits for a second at most.
     pub(super) fn settled(self) -> Self {
         let end = Instant::now() + Duration::from_secs(1);
         loop {
@@ -101,7 +102,7 @@ impl Footprint {
         }
     }
 
-    /// What grew, in words.
+    /// Describes what grew.
     pub(super) fn growth(self, after: Self) -> Option<String> {
         let grown = |before: usize, after: usize, what: &str| {
             (after > before).then(|| format!("{} {what} more", after - before))

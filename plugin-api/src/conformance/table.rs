@@ -1,4 +1,4 @@
-//! THE TABLE of checks: id, what is demanded, what to do when it is not kept, and who judges.
+//! THE TABLE of checks: id, requirement, hint for violations, and judge.
 
 use super::{
     evidence::{
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::wire::linkage::Linkage;
 
-/// Everything that was observed.
+/// All observations.
 pub(super) struct Evidence {
     pub(super) file: std::path::PathBuf,
     pub(super) linkage: Option<Linkage>,
@@ -44,7 +44,7 @@ const fn check(
     Check { id, title, remedy, judge }
 }
 
-/// All checks, in the order in which one would look.
+/// All checks, in a natural order of reading.
 pub(super) const CHECKS: [Check; 33] = [
     check(
         "loads",
@@ -247,7 +247,7 @@ pub(super) const CHECKS: [Check; 33] = [
 ];
 
 impl Evidence {
-    /// The report.
+    /// Returns the report.
     pub(super) fn judge(&self) -> Report {
         let rows = CHECKS.iter().map(|check| self.row(check));
         let checks: Vec<Row> = rows.collect();
@@ -283,7 +283,7 @@ impl Evidence {
         seen(&self.create, "create")
     }
 
-    /// Calls of `create` with a value of another shape, by setting.
+    /// Returns the calls of `create` with a value of another shape, by setting.
     pub(super) fn shaped(&self) -> Result<Vec<(String, Call)>, Judgement> {
         seen(&self.shapes, "shapes")
     }
@@ -316,14 +316,14 @@ impl Evidence {
         seen(&self.undo, "taken")
     }
 
-    /// What every probe brought back.
+    /// Returns the results of all probes.
     pub(super) fn all(&self) -> [&Ended; 10] {
         let Self { describe, create, shapes, later, malformed, .. } = self;
         let Self { cycles, build, concurrent, cancel, undo, .. } = self;
         [describe, create, shapes, later, malformed, cycles, build, concurrent, cancel, undo]
     }
 
-    /// Reads what the file itself tells.
+    /// Reads the properties of the file itself.
     pub(super) fn of(file: &std::path::Path) -> Self {
         let none = || Ended::Omitted("it does not load, see `loads`".to_owned());
         Self {
@@ -343,7 +343,7 @@ impl Evidence {
     }
 }
 
-/// What a probe saw; the check `owner` tells of one that saw nothing.
+/// Returns the observations of a probe; for a probe without any, skips with a reference to the check `owner`.
 fn seen<T: serde::de::DeserializeOwned>(ended: &Ended, owner: &str) -> Result<T, Judgement> {
     match ended {
         Ended::Answered(answer) => serde_json::from_value(answer.seen.clone()).map_err(|error| {
@@ -361,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_check_has_an_id_of_its_own_a_title_and_a_remedy() {
+    fn every_check_has_a_unique_id_a_title_and_a_remedy() {
         let ids: BTreeSet<&str> = CHECKS.iter().map(|check| check.id).collect();
         assert_eq!(ids.len(), CHECKS.len());
         for check in &CHECKS {

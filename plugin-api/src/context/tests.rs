@@ -12,7 +12,7 @@ fn a_stop_waits_for_the_answer_of_a_call_that_creates_something_but_not_for_ever
                 if !answered {
                     std::future::pending::<()>().await;
                 }
-                // The service takes longer to answer than the stop to be noticed.
+                // The service needs longer to answer than the stop needs to be noticed.
                 let mut looks = tokio::time::interval(CANCEL_POLL);
                 for _ in 0..4 {
                     looks.tick().await;

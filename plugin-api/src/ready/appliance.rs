@@ -1,16 +1,17 @@
-//! The machine beside a VMDK, as an OVF descriptor tells it: BIG-IP Virtual Edition's shape, or a plain
-//! machine when the disk's product is not known. Version numbers decide what the guest can do.
+//! Builds the OVF description of the virtual machine for a VMDK: BIG-IP Virtual Edition's hardware, or a plain
+//! machine when the disk's product is not known. The product's version decides which hardware version the guest
+//! supports.
 
 use std::{fs, io::Read as _};
 
 use crate::{Error, ErrorKind, Ovf, OvfNetwork, OvfProduct, Result, document::Build};
 
-/// Longest licence text, bytes; whatever is longer is some other file.
+/// Longest licence text, in bytes; a longer file is not a licence text.
 const LICENCE_LIMIT: u64 = 1 << 20;
 
-/// The network of a machine whose product is not known.
+/// Network of a machine whose product is not known: name and description.
 const PLAIN_NETWORK: (&str, &str) = ("Network", "Network of the only adapter");
-/// Networks of BIG-IP in the order of its adapters, and what each is for.
+/// Networks of BIG-IP in the order of its adapters: name and description.
 const NETWORKS: [(&str, &str); 4] = [
     ("Management", "Network of the management interface"),
     ("Internal", "Network of interface 1.1, towards the servers"),
@@ -18,8 +19,8 @@ const NETWORKS: [(&str, &str); 4] = [
     ("HA", "Network of interface 1.3, towards the other unit of a pair"),
 ];
 
-/// The machine of a build: 2 processors, 4096 MiB, one adapter, or the product's four, hardware version by
-/// the product's version, a manifest with SHA-256 digests (DSP0243 2.1.0, section 6.1; vSphere from 6.5 on).
+/// Returns the machine of a build: 2 processors, 4096 MiB, one adapter or the product's four, the hardware version
+/// for the product's version, and a manifest with SHA-256 digests (DSP0243 2.1.0, section 6.1; vSphere since 6.5).
 #[must_use]
 pub fn machine(build: &Build) -> Ovf {
     let fact = |name: &str| build.product.get(name).cloned().unwrap_or_default();
@@ -61,7 +62,7 @@ pub fn machine(build: &Build) -> Ovf {
     }
 }
 
-/// The product's version as one number, two digits per component: 14.1.0.3 → 14010003. Absent when the
+/// Returns the product's version as a number with two digits per component: 14.1.0.3 → 14010003. `None` when the
 /// product is not known.
 #[must_use]
 pub fn version_of(build: &Build) -> Option<u64> {
@@ -74,7 +75,7 @@ pub fn version_of(build: &Build) -> Option<u64> {
     Some(number)
 }
 
-/// VMware's hardware version: 13 from 15.1.6.2 and 16.1.2.2 on, otherwise 10.
+/// Returns VMware's hardware version: 13 since 15.1.6.2 and 16.1.2.2, otherwise 10.
 fn hardware_version(version: Option<u64>) -> u32 {
     match version {
         Some(15_010_602..16_000_000 | 16_010_202..) => 13,
@@ -82,10 +83,10 @@ fn hardware_version(version: Option<u64>) -> u32 {
     }
 }
 
-/// Refuses addresses where a licence text is to be a file.
+/// Refuses a URL where the path of a licence text is required.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] naming the setting and what to do instead.
+/// [`ErrorKind::Config`] with the setting and a hint.
 pub fn check_licence_path(key: &str, path: &str) -> Result<()> {
     let Some((scheme, _)) = path.split_once("://") else { return Ok(()) };
     if !scheme.chars().all(|letter| letter.is_ascii_alphanumeric()) {
@@ -99,7 +100,7 @@ pub fn check_licence_path(key: &str, path: &str) -> Result<()> {
 /// Reads a licence text.
 ///
 /// # Errors
-/// When it is an address, cannot be read, is empty, longer than 1 MiB or no plain text.
+/// When it is a URL, cannot be read, is empty, is longer than 1 MiB or is not plain text.
 pub fn licence(key: &str, path: &str) -> Result<String> {
     check_licence_path(key, path)?;
     let wrong = |what: &str| {
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_product_is_told_as_far_as_it_is_known() {
+    fn the_product_is_described_as_far_as_it_is_known() {
         let product = machine(&build("15.0.0")).product.unwrap();
         assert_eq!((&*product.name, &*product.full_version), ("BIG-IP", "15.0.0-0.0.39"));
         let plain = machine(&Build { disk_name: "debian".into(), ..Build::default() });

@@ -1,4 +1,4 @@
-//! Takes the digests of a stream while it passes, each in a thread.
+//! Computes the MD5 and SHA-256 digests of a stream while it is copied, each in its own thread.
 
 use std::{
     io,
@@ -14,10 +14,10 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
-/// Pieces that may wait for a thread.
+/// Number of blocks that may wait for a thread.
 const WAITING: usize = 4;
 
-/// MD5 and SHA-256 of one stream.
+/// Computes MD5 and SHA-256 of one stream.
 pub(super) struct Hashing<'scope> {
     workers: [Worker<'scope>; 2],
 }
@@ -28,21 +28,21 @@ struct Worker<'scope> {
 }
 
 impl<'scope> Hashing<'scope> {
-    /// Starts the threads; they end with the value.
+    /// Starts the threads; they end when the value is dropped.
     pub(super) fn start(scope: &'scope Scope<'scope, '_>) -> io::Result<Self> {
         Ok(Self { workers: [start::<Md5>(scope, "md5")?, start::<Sha256>(scope, "sha256")?] })
     }
 
-    /// Takes the next piece. Waits while the threads are far behind.
+    /// Adds the next block. Waits while the threads are far behind.
     pub(super) fn update(&self, piece: Vec<u8>) {
         let piece = Arc::new(piece);
         for worker in &self.workers {
-            // A thread that died is found by `finish`.
+            // `finish` detects a thread that panicked.
             let _ = worker.pieces.send(Arc::clone(&piece));
         }
     }
 
-    /// Both digests, MD5 first, as hexadecimal text.
+    /// Returns both digests, MD5 first, as hexadecimal text.
     pub(super) fn finish(self) -> Result<(String, String)> {
         let [md5, sha256] = self.workers.map(|Worker { pieces, thread }| {
             drop(pieces);

@@ -1,6 +1,6 @@
-//! Writes the finished disk into IMAGE_DIR: under a temporary name, made durable, then renamed. An older image of
-//! that name stays until then, and a failed build removes only what it wrote. A provider that publishes nothing
-//! else forwards its steps to these functions; its `discard` is [`remove`].
+//! Writes the finished disk into IMAGE_DIR: under a temporary name, synced to disk, then renamed. An older image
+//! with that name is kept until then, and a failed build removes only the files that it wrote. A provider that
+//! publishes nothing else forwards its steps to these functions; its `discard` is [`remove`].
 
 use std::{
     fs,
@@ -20,18 +20,18 @@ use crate::{
     },
 };
 
-/// Kind of the resources made here.
+/// Kind of the resources that this module creates.
 pub const FILE: &str = "file";
-/// Attribute of a resource: the name it has until it is complete.
+/// Attribute of a resource: the name of the file until it is complete.
 const TEMPORARY: &str = "temporary";
-/// Attribute of a resource: which file was created, whatever its name ([`Identity`]).
+/// Attribute of a resource: identity of the created file, independent of its name ([`Identity`]).
 const IDENTITY: &str = "identity";
-/// Name of the file that a check creates; unfinished files have a dot before it.
+/// Name of the file that a check creates; unfinished files have a dot prefix.
 const PROBE: &str = "build-image.probe";
-/// Bytes read from the disk at a time.
+/// Number of bytes read from the disk at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Finds out whether the directory can be written to. Before a build it tries; a mere look tries nothing.
+/// Checks whether the directory is writable. Before a build it creates a file; a dry run creates nothing.
 #[must_use]
 pub fn check(request: &CheckRequest) -> Finding {
     let found = path(&request.build).and_then(|folder| {
@@ -48,11 +48,11 @@ pub fn check(request: &CheckRequest) -> Finding {
     }
 }
 
-/// Copies the disk into IMAGE_DIR, under the name the host suggests. The facts of the answer hold the digests of the
-/// file, `md5` and `sha256`, as hexadecimal text.
+/// Copies the disk into IMAGE_DIR, under the name that the host suggests. The facts of the answer contain the
+/// digests of the file, `md5` and `sha256`, as hexadecimal text.
 ///
 /// # Errors
-/// When the disk cannot be read or the file not be written.
+/// When the disk cannot be read or the file cannot be written.
 pub fn write(context: &Context, request: &UploadRequest) -> Result<Uploaded> {
     let target = path(&request.build)?.join(&request.disk.file_name);
     let copied = write_file(context, &target, |file| copy(context, &request.disk, file))?;
@@ -65,7 +65,7 @@ pub fn write(context: &Context, request: &UploadRequest) -> Result<Uploaded> {
     })
 }
 
-/// The published file is the image; `location` is the only fact about it.
+/// Registers the published file as the image; `location` is the only fact.
 #[must_use]
 pub fn registered(request: &RegisterRequest) -> Registered {
     let id = request.uploaded.location.clone();
@@ -78,18 +78,19 @@ pub fn registered(request: &RegisterRequest) -> Registered {
     }
 }
 
-/// Removes files that [`write_file`] created, complete or not. A file that another build put in their place stays.
+/// Removes files that [`write_file`] created, complete or not. Files that another build wrote
+/// under the same names are kept.
 ///
 /// # Errors
-/// None; what cannot be removed is named in the answer.
+/// None; the answer lists files that cannot be removed.
 pub fn remove(context: &Context, request: &DiscardRequest) -> Result<Discarded> {
     context.discard_each(request, remove_one)
 }
 
-/// The directory of a build.
+/// Returns the image directory of a build.
 ///
 /// # Errors
-/// When it has none.
+/// When the build has no image directory.
 pub fn path(build: &Build) -> Result<PathBuf> {
     let folder = build.image_dir.as_ref().ok_or_else(|| {
         Error::config("there is no folder to publish the image in")
@@ -98,7 +99,7 @@ pub fn path(build: &Build) -> Result<PathBuf> {
     Ok(PathBuf::from(folder))
 }
 
-/// Puts a script beside the image, complete or not at all; who may read it may also run it.
+/// Writes a script beside the image atomically; users who may read it may also execute it.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -112,11 +113,11 @@ pub fn write_script(context: &Context, target: &Path, text: &str) -> Result<()> 
     })
 }
 
-/// Writes a file with `fill`; it gets its name, replacing an older file, when `fill` succeeds. The host knows its
-/// temporary name before it exists, and which file it is before it is renamed.
+/// Writes a file with `fill`; when `fill` succeeds, it is renamed to its final name and replaces an older file.
+/// The temporary name is reported to the host before the file exists, the identity of the file before the rename.
 ///
 /// # Errors
-/// The error of `fill`, or when the file cannot be written.
+/// The error of `fill`; when the file cannot be written.
 pub fn write_file<T>(
     context: &Context,
     target: &Path,
@@ -125,7 +126,7 @@ pub fn write_file<T>(
     // Nothing is created after the build was cancelled.
     context.check_cancelled()?;
     let failed = |error: io::Error| cannot_write(target, &error);
-    // Those of killed processes, also of this run: from here on the host knows the new name only.
+    // Temporary files of killed processes, also of this run: from here on the host knows only the new name.
     abandoned::remove_of(target);
     let temporary = temporary_path(target).map_err(failed)?;
     let planned = Resource::new(FILE, target.display().to_string())
@@ -141,15 +142,15 @@ pub fn write_file<T>(
     Ok(filled)
 }
 
-/// What was copied.
+/// Result of a copy.
 struct Copied {
-    /// Bytes.
+    /// Length in bytes.
     length: u64,
     md5: String,
     sha256: String,
 }
 
-/// Reads the image to its end; it may still be in the making.
+/// Reads the image to its end; the image may still be being written.
 fn copy(context: &Context, disk: &Disk, file: &mut AtomicFile) -> Result<Copied> {
     std::thread::scope(|scope| {
         let hashing = Hashing::start(scope)
@@ -177,7 +178,7 @@ fn copy(context: &Context, disk: &Disk, file: &mut AtomicFile) -> Result<Copied>
     })
 }
 
-/// Removes what was created for a resource, under its temporary name and under its own.
+/// Removes the file of a resource, under its temporary and its final name.
 fn remove_one(resource: &Resource) -> Result<()> {
     if resource.kind != FILE {
         return Err(Error::unsupported(
@@ -188,8 +189,8 @@ fn remove_one(resource: &Resource) -> Result<()> {
     let temporary = resource.attributes.get(TEMPORARY).map(PathBuf::from);
     let identity = resource.attributes.get(IDENTITY).and_then(|text| text.parse().ok());
     let Some(identity): Option<Identity> = identity else {
-        // Not created yet when this process was killed, or written by an earlier version, which renamed it only
-        // where it recorded an id.
+        // Not created yet when this process was killed, or written by an earlier version, which renamed the file
+        // only after it recorded an id.
         let finished = resource.id.as_ref().map(PathBuf::from);
         return temporary.into_iter().chain(finished).try_for_each(|path| remove_path(&path));
     };
@@ -224,7 +225,7 @@ fn look(folder: &Path) -> Result<&'static str> {
     }
 }
 
-/// Creates a file in a directory and removes it. One that a killed process left is removed by the next one.
+/// Creates a file in a directory and removes it. A file that a killed process left is removed by the next check.
 fn probe(folder: &Path) -> io::Result<()> {
     AtomicFile::create(&folder.join(PROBE)).map(drop)
 }
@@ -260,7 +261,7 @@ mod tests {
         remove(&host.context(), &request).unwrap()
     }
 
-    /// Every state that the host's record has had, oldest first.
+    /// Returns every state of the host's record, oldest first.
     fn states(host: &MockHost) -> Vec<Resource> {
         let resource = |event| match event {
             Event::ResourcePlanned { resource } | Event::ResourceCreated { resource } => resource,
@@ -274,7 +275,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let image_dir = Some(directory.path().display().to_string());
         let build = Build { image_dir, ..Build::default() };
-        // Digests of md5sum and sha256sum.
+        // Digests printed by md5sum and sha256sum.
         let known = [
             (
                 0,
@@ -315,13 +316,13 @@ mod tests {
         })
         .unwrap();
         let [planned, created, renamed] = states(&host).try_into().unwrap();
-        // Killed before the file was created: nothing is there, and the older image stays.
+        // Killed before the file was created: no file exists, and the older image is kept.
         for (state, stays) in [(&planned, true), (&created, false)] {
             let answer = discard(&host, state.clone());
             assert_eq!((answer.removed.len(), answer.remaining.len()), (1, 0));
             assert_eq!(target.exists(), stays, "{state:?}");
         }
-        // Killed while it was written: the temporary file goes, the older image stays.
+        // Killed while the file was written: the temporary file is removed, the older image is kept.
         fs::write(&target, "older").unwrap();
         let host = Arc::new(MockHost::new());
         let failed = write_file(&host.context(), &target, |file| {
@@ -334,7 +335,7 @@ mod tests {
         assert_eq!(names(directory.path()).len(), 2);
         assert_eq!(discard(&host, state).removed.len(), 1);
         assert_eq!(names(directory.path()), ["disk.img"]);
-        // Renamed, and another build wrote it again since.
+        // Renamed, and since then written again by another build.
         let answer = discard(&host, renamed);
         assert_eq!((answer.removed.len(), answer.remaining.len()), (1, 0));
         assert_eq!(fs::read_to_string(&target).unwrap(), "older");

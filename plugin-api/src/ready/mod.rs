@@ -1,10 +1,10 @@
-//! Ready-made parts for providers: plain Rust over the contract, compiled into the plugin. Nothing of
-//! them crosses the boundary, so they are no part of the ABI.
+//! Provides ready-made parts for providers: plain Rust on top of the contract, compiled into the plugin. None of
+//! their types crosses the boundary, so they are not part of the ABI.
 //!
-//! * [`folder`]: the finished disk becomes a file in IMAGE_DIR.
-//! * [`files`]: files that appear complete or not at all, and locks.
-//! * [`appliance`]: the machine beside a VMDK, as an OVF descriptor tells it.
-//! * [`scripted`]: a provider that makes the disk and leaves the upload to a script.
+//! * [`directory`]: writes the finished disk as a file into IMAGE_DIR.
+//! * [`files`]: writes files atomically, and locks them.
+//! * [`appliance`]: describes the virtual machine for a VMDK in an OVF descriptor.
+//! * [`scripted`]: implements a provider that makes the disk and leaves the upload to a script.
 
 pub mod appliance;
 mod digests;

@@ -1,5 +1,5 @@
-//! A provider that makes the disk its cloud wants and leaves the upload to a script: builds end with
-//! `--no-upload`, the script lies beside the package in IMAGE_DIR and does the rest.
+//! Implements a provider that makes the disk for its cloud and leaves the upload to a script: builds end with
+//! `--no-upload`, and the script, beside the package in IMAGE_DIR, uploads and registers the image.
 
 use std::path::PathBuf;
 
@@ -12,15 +12,15 @@ use crate::{
     },
 };
 
-/// What the script's name ends with.
+/// Suffix of the script's name.
 const SUFFIX: &str = "upload.sh";
 
-/// A whole provider of this kind: what is particular to a cloud. Whoever implements it is a [`Provider`].
+/// The cloud-specific part of a provider of this kind. A type that implements it is a [`Provider`].
 pub trait ScriptedUpload: Sized + Send + Sync + 'static {
-    /// The cloud, as messages call it.
+    /// Name of the cloud in messages.
     const CLOUD: &'static str;
 
-    /// See [`Provider::describe`]. `disk.package` is what goes into IMAGE_DIR.
+    /// See [`Provider::describe`]. `disk.package` is written into IMAGE_DIR.
     fn describe() -> Description;
 
     /// See [`Provider::create`].
@@ -29,16 +29,17 @@ pub trait ScriptedUpload: Sized + Send + Sync + 'static {
     /// [`crate::ErrorKind::Config`] for settings that contradict each other.
     fn create(context: &Context, settings: Settings) -> Result<Self>;
 
-    /// What there is to say about a build before its long part.
+    /// Returns the findings of the preflight check of a build.
     fn findings(&self, build: &Build) -> Vec<Finding>;
 
-    /// The script for a file of this form.
+    /// Returns the script for a file with this format.
     fn script(&self, build: &Build, spec: &DiskSpec, file: &str) -> String;
 
-    /// The disk that the host shall make, when the build decides about more than the description can say.
+    /// Returns the disk that the host must make, when it depends on more of the build than the description can
+    /// express.
     ///
     /// # Errors
-    /// Whatever keeps that from being told.
+    /// Any failure that prevents the decision.
     fn spec(&self, build: &Build, spec: &DiskSpec) -> Result<DiskSpec> {
         let _ = build;
         Ok(spec.clone())
@@ -82,14 +83,14 @@ impl<T: ScriptedUpload> Provider for T {
     }
 }
 
-/// The answer of a step that is done by hand, for the file the build would have made.
+/// Returns the error of a step that the script replaces, for the file that the build would have made.
 fn refused_step<T: ScriptedUpload>(provider: &T, step: &str, build: &Build) -> Error {
     let spec = <T as ScriptedUpload>::describe().disk.package.unwrap_or_default();
     let file = format!("{}.{}", build.file_stem, spec.file_suffix());
     refused(step, build, &provider.script(build, &spec, &file))
 }
 
-/// A build that wants to upload is refused before the long part; otherwise IMAGE_DIR must be writable.
+/// Refuses a build that would upload; otherwise checks that IMAGE_DIR is writable.
 fn check(request: &CheckRequest, cloud: &str) -> Finding {
     if !request.online {
         return directory::check(request);
@@ -102,7 +103,7 @@ fn check(request: &CheckRequest, cloud: &str) -> Finding {
     Finding::error("upload", &error)
 }
 
-/// The answer of a step that the script does instead. The hint holds the script.
+/// Returns the error of a step that the script replaces. The hint contains the script.
 fn refused(step: &str, build: &Build, script: &str) -> Error {
     let path = script_path(build).map_or_else(|_| SUFFIX.to_owned(), shown);
     Error::unsupported(
@@ -111,7 +112,7 @@ fn refused(step: &str, build: &Build, script: &str) -> Error {
     )
 }
 
-/// Writes the script beside the package and tells the user.
+/// Writes the script beside the package and reports its path to the user.
 fn write(context: &Context, build: &Build, script: &str) -> Result<()> {
     let path = script_path(build)?;
     directory::write_script(context, &path, script)?;
@@ -127,8 +128,7 @@ fn shown(path: PathBuf) -> String {
     path.display().to_string()
 }
 
-/// A script with values in the places that are written `@NAME@`, each quoted for the shell. Other
-/// at-signs stay.
+/// Replaces each `@NAME@` of a script with its value, quoted for the shell. Other at-signs are kept.
 #[must_use]
 pub fn render(template: &str, values: &[(&str, &str)]) -> String {
     let mut script = String::with_capacity(template.len());
@@ -153,7 +153,7 @@ pub fn render(template: &str, values: &[(&str, &str)]) -> String {
     script + rest
 }
 
-/// A text as one word of the shell.
+/// Quotes a text as one shell word.
 #[must_use]
 pub fn shell_quote(text: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:".contains(letter);
@@ -175,7 +175,7 @@ impl NameLength {
     /// Reads both settings.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Config`] when no name could be as long as they say.
+    /// [`crate::ErrorKind::Config`] when no name can satisfy both limits.
     pub fn of(settings: &Settings, prefix: &str) -> Result<Self> {
         let key = |end: &str| format!("{prefix}_IMAGE_NAME_LENGTH_{end}");
         let least = settings.integer(&key("MIN")).unwrap_or(0);
@@ -191,7 +191,7 @@ impl NameLength {
         Ok(Self { least, most })
     }
 
-    /// What there is to say about the name of a build.
+    /// Checks the length of the image name of a build, in characters.
     #[must_use]
     pub fn check(&self, build: &Build) -> Finding {
         let (name, length) = (&build.image_name, build.image_name.chars().count() as u64);
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a shell judges what is quoted for shells")]
+    #[expect(clippy::disallowed_methods, reason = "a shell verifies the quoting")]
     fn values_reach_a_script_as_they_are() {
         let values = ["it's", "$(id) \"x\"", "a@B@c", "", "plain-1.0/x", "line\nfeed"];
         for value in values {

@@ -1,4 +1,5 @@
-//! A host in memory: records what a provider says, answers from what a test put in. Not a fake cloud.
+//! Implements a host in memory: records the calls of a provider, and answers with values that a test supplied. It
+//! does not emulate a cloud.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,7 @@ use crate::{
     Secret,
 };
 
-/// Everything a test may look at afterwards.
+/// Everything that a test may inspect afterwards.
 #[derive(Default)]
 struct State {
     logs: Vec<LogRecord>,
@@ -29,7 +30,7 @@ struct State {
     refuses_events: bool,
 }
 
-/// Resources that were planned or created and are not gone, latest state of each.
+/// Returns resources that were planned or created and still exist, the latest state of each.
 pub(crate) fn open_resources(events: impl IntoIterator<Item = Event>) -> Vec<Resource> {
     let mut open: Vec<Resource> = Vec::new();
     for event in events {
@@ -59,34 +60,34 @@ pub struct MockHost {
 }
 
 impl MockHost {
-    /// A host without secrets and with an empty disk.
+    /// Creates a host without secrets and with an empty disk.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With a secret setting.
+    /// Adds a secret setting.
     #[must_use]
     pub fn with_secret(mut self, key: &str, value: &str) -> Self {
         self.secrets.insert(key.to_owned(), value.to_owned());
         self
     }
 
-    /// With bytes for every view that is asked for, whatever its format.
+    /// Sets the bytes that every view returns, whatever its format.
     #[must_use]
     pub fn with_disk(mut self, bytes: Vec<u8>) -> Self {
         self.content = bytes;
         self
     }
 
-    /// Cancels by itself when the disk was read this many times.
+    /// Cancels the step when the disk was read this many times.
     #[must_use]
     pub fn cancel_after_reads(self, reads: u64) -> Self {
         self.cancel_after_reads.store(reads, Ordering::Relaxed);
         self
     }
 
-    /// A context over this host.
+    /// Returns a context over this host.
     #[must_use]
     pub fn context(self: &Arc<Self>) -> Context {
         let host: Arc<dyn Host> = Arc::clone(self) as Arc<dyn Host>;
@@ -99,42 +100,42 @@ impl MockHost {
         self.changed.notify_all();
     }
 
-    /// Refuses every event from now on, as a host whose journal cannot be written.
+    /// Refuses all later events, like a host whose journal cannot be written.
     pub fn refuse_events(&self) {
         self.lock().refuses_events = true;
     }
 
-    /// Events so far.
+    /// Returns the events so far.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
         self.lock().events.clone()
     }
 
-    /// Resources that were planned or created and are not gone, latest state of each.
+    /// Returns resources that were planned or created and still exist, the latest state of each.
     #[must_use]
     pub fn resources(&self) -> Vec<Resource> {
         open_resources(self.events())
     }
 
-    /// Log records so far.
+    /// Returns the log records so far.
     #[must_use]
     pub fn logs(&self) -> Vec<LogRecord> {
         self.lock().logs.clone()
     }
 
-    /// Progress so far.
+    /// Returns the progress reports so far.
     #[must_use]
     pub fn progress_reports(&self) -> Vec<Progress> {
         self.lock().progress.clone()
     }
 
-    /// Checkpoints so far; give them to a second host to test a resumed run.
+    /// Returns the checkpoints so far; pass them to a second host to test a resumed run.
     #[must_use]
     pub fn checkpoints(&self) -> BTreeMap<String, Value> {
         self.lock().checkpoints.clone()
     }
 
-    /// With the checkpoints of an earlier run.
+    /// Sets the checkpoints of an earlier run.
     #[must_use]
     pub fn with_checkpoints(self, checkpoints: BTreeMap<String, Value>) -> Self {
         self.lock().checkpoints = checkpoints;

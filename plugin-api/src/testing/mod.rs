@@ -1,4 +1,4 @@
-//! For tests of providers: a host without a host, a README that must tell the truth.
+//! Supports tests of providers: a host in memory, and a comparison of a README with the description.
 
 mod mock_host;
 mod readme;

@@ -1,12 +1,12 @@
-//! Whether a provider's README tells of its settings what its description says.
+//! Compares the settings in a provider's README with its description.
 
 use std::collections::BTreeMap;
 
 use crate::Description;
 
-/// What the tables of a README say wrongly about the settings of a provider; empty when all is true.
-/// A row of a table whose first cell is a key in backticks tells of that setting, its second cell is
-/// the default. Every setting must be told of, and no other, once.
+/// Returns the differences between the tables of a README and the settings of a provider; empty when there are
+/// none. A table row whose first cell is a key in backticks documents that setting; its second cell is the
+/// default. Every setting must be documented exactly once, and no other key may be.
 #[must_use]
 pub fn readme_differences(readme: &str, said: &Description) -> Vec<String> {
     let mut told = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Whether a provider that leaves the upload to a script keeps the promises of that kind.
+//! Tests that a provider that leaves the upload to a script meets the requirements on such providers.
 
 use std::{
     fs,
@@ -18,19 +18,19 @@ use crate::{
     },
 };
 
-/// A provider of [`crate::ready::scripted`] under test, in a directory of the test's own.
+/// A provider of [`crate::ready::scripted`] under test, in a directory of the test.
 pub struct ScriptedUploadTest<'a> {
-    /// IMAGE_DIR of its builds: exists, is empty.
+    /// IMAGE_DIR of its builds; exists and is empty.
     pub directory: &'a Path,
     /// Text of its README.md.
     pub readme: &'a str,
-    /// Settings of the instance, as key and value.
+    /// Settings of the instance, as keys and values.
     pub settings: &'a [(&'a str, Value)],
-    /// What the script in its refusals must hold.
+    /// Texts that the script in its refusals must contain.
     pub commands: &'a [&'a str],
 }
 
-/// A build with a directory for its image and one tag, whose value needs quoting.
+/// Returns a build with a directory for its image and one tag, whose value needs quoting.
 #[must_use]
 pub fn build_into(directory: &Path) -> Build {
     Build {
@@ -43,7 +43,7 @@ pub fn build_into(directory: &Path) -> Build {
     }
 }
 
-/// An instance with these settings.
+/// Creates an instance with these settings.
 ///
 /// # Errors
 /// The provider's.
@@ -52,7 +52,7 @@ pub fn instance<P: Provider>(host: &Arc<MockHost>, pairs: &[(&str, Value)]) -> R
     P::create(&host.context(), Settings::from_values(values.collect()))
 }
 
-/// Errors among what the check of a build finds.
+/// Returns the errors among the findings of a build's check.
 ///
 /// # Errors
 /// The provider's.
@@ -63,10 +63,10 @@ pub fn findings<P: Provider>(made: &P, build: Build, online: bool) -> Result<Vec
 }
 
 impl ScriptedUploadTest<'_> {
-    /// What the provider does otherwise than such a provider must; empty when all is well.
+    /// Returns every requirement that the provider does not meet; empty when it meets all.
     ///
     /// # Errors
-    /// What the provider answers where it must succeed.
+    /// The provider's, where it must succeed.
     pub fn differences<P: Provider>(&self) -> Result<Vec<String>> {
         let mut wrong = readme_differences(self.readme, &P::describe());
         self.description::<P>(&mut wrong);
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use crate::{Context, Description};
 
-    /// Breaks every promise.
+    /// Violates every requirement.
     struct Careless;
 
     impl Provider for Careless {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_that_promises_nothing_is_told_all_of_it() {
+    fn every_violated_requirement_is_reported() {
         let directory = tempfile::tempdir().unwrap();
         let trial = ScriptedUploadTest {
             directory: directory.path(),

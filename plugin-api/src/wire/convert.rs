@@ -1,4 +1,4 @@
-//! Between the wire's types and the author's: errors and documents, the same on both sides.
+//! Converts between the wire's types and the author's types: errors and documents, identically on both sides.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -34,19 +34,19 @@ impl From<FfiError> for Error {
     }
 }
 
-/// Reads a document; `what` names it in the error.
+/// Parses a document; `what` names it in the error.
 pub(super) fn parse<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| {
         Error::internal(format!("the {what} document is malformed")).caused_by(&error)
     })
 }
 
-/// Writes a document.
+/// Serializes a document.
 pub(super) fn print<T: Serialize>(value: &T) -> Result<RString> {
     Ok(serde_json::to_string(value)?.into())
 }
 
-/// Runs `call` and turns a panic into an error, so that nothing unwinds over the boundary.
+/// Runs `call` and turns a panic into an error, so that no panic unwinds across the boundary.
 pub(super) fn guard<T>(what: &str, call: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
         let text = payload
@@ -61,7 +61,7 @@ pub(super) fn guard<T>(what: &str, call: impl FnOnce() -> Result<T>) -> Result<T
     })
 }
 
-/// [`guard`], in the wire's own result.
+/// Like [`guard`], but returns the wire's result type.
 pub(super) fn guarded<T>(what: &str, call: impl FnOnce() -> Result<T>) -> RResult<T, FfiError> {
     guard(what, call).map_err(FfiError::from).into()
 }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_code_is_any_refusal() {
+    fn an_unknown_code_becomes_the_kind_provider() {
         let mut wire = FfiError::from(Error::config("x"));
         wire.code = "teapot".into();
         assert_eq!(Error::from(wire).kind, ErrorKind::Provider);

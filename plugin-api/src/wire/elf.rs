@@ -1,6 +1,6 @@
-//! Looks at a plugin file before it is opened: a truncated library kills the process inside `dlopen`,
-//! one for another CPU fails with a misleading text, and a library that is no plugin would run its
-//! constructors. Reads metadata without running any code.
+//! Inspects a plugin file before it is opened: a truncated library kills the process inside `dlopen`, a library
+//! for another CPU fails with a misleading text, and a library that is not a plugin would run its constructors.
+//! Reads metadata without running any code.
 //!
 //! Source: System V ABI, chapters "Object Files" and "Program Loading", 64-bit little-endian layout.
 
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::import::{LoadErrorKind, Problem};
 
-/// The symbol a plugin exports.
+/// The symbol that a plugin exports.
 const SYMBOL: &[u8] = b"_1as_0lib_1header_0root_bmodule_bloader\0";
-/// The section that holds the metadata text.
+/// The section that contains the metadata text.
 const SECTION: &[u8] = b".build_image\0";
-/// Largest metadata and string table that are looked at, in bytes.
+/// Largest metadata and string table that are read, in bytes.
 const LIMIT: u64 = 64 << 20;
 
 #[cfg(target_arch = "x86_64")]
@@ -22,26 +22,26 @@ const MACHINE: u16 = 62;
 #[cfg(target_arch = "aarch64")]
 const MACHINE: u16 = 183;
 
-/// What a plugin's file says of itself, readable without loading it.
+/// Metadata in a plugin's file, readable without loading it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PluginMetadata {
-    /// Cargo package it was built from.
+    /// Cargo package that it was built from.
     pub package: String,
     /// Version of that package.
     pub version: String,
-    /// ABI it was built with.
+    /// ABI that it was built with.
     pub abi: String,
 }
 
-/// A file that looks like a plugin.
+/// Result of inspecting a file that has the structure of a plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ElfReport {
-    /// The metadata section, when there is one.
+    /// The metadata section; absent when the file has no such section.
     pub metadata: Option<PluginMetadata>,
 }
 
-/// Checks the ELF header, that all loadable segments lie inside the file, and that the plugin symbol is there.
+/// Checks the ELF header, that all loadable segments are inside the file, and that the plugin symbol exists.
 pub(super) fn inspect(file: &File) -> Result<ElfReport, Problem> {
     let elf = Elf::open(file)?;
     if !elf.section(b".dynstr\0")?.windows(SYMBOL.len()).any(|window| window == SYMBOL) {
@@ -54,7 +54,7 @@ pub(super) fn inspect(file: &File) -> Result<ElfReport, Problem> {
     Ok(ElfReport { metadata: serde_json::from_slice(&elf.section(SECTION)?).ok() })
 }
 
-/// A library for this machine whose header and segments are sound.
+/// A library for this machine with a valid header and valid segments.
 pub(super) struct Elf<'a> {
     file: &'a File,
     length: u64,
@@ -79,7 +79,7 @@ impl<'a> Elf<'a> {
         Ok(Self { file, length, sections, names })
     }
 
-    /// The bytes of a section, whose name ends with a zero byte; none when there is no such section.
+    /// Returns the bytes of a section, whose name ends with a zero byte; empty when the section does not exist.
     pub(super) fn section(&self, name: &[u8]) -> Result<Vec<u8>, Problem> {
         let called = |section: &&Section| {
             self.names.get(section.name..).is_some_and(|found| found.starts_with(name))

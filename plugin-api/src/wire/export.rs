@@ -1,4 +1,4 @@
-//! The plugin's half: an author's [`Provider`] behind the frozen ABI.
+//! Implements the plugin's half: exposes an author's [`Provider`] through the frozen ABI.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::{
     Secret, Settings,
 };
 
-/// Makes the root module of a plugin around provider `P`, at compile time.
+/// Builds the root module of a plugin for provider `P` at compile time.
 pub struct Export<P>(std::marker::PhantomData<P>);
 
 impl<P: Provider> Export<P> {
@@ -32,7 +32,7 @@ impl<P: Provider> Export<P> {
             WithMetadata::new(ProviderModule { describe: describe::<P>, create: create::<P> })
     }
 
-    /// The root module.
+    /// Returns the root module.
     #[must_use]
     pub fn module() -> ProviderModule_Ref {
         ProviderModule_Ref(Self::MODULE.as_prefix())
@@ -63,7 +63,7 @@ extern "C" fn create<P: Provider>(
     }
 }
 
-/// An author's provider as the ABI sees it.
+/// Adapts an author's provider to the ABI.
 struct Adapter<P: Provider> {
     provider: Option<P>,
     context: Context,
@@ -121,7 +121,7 @@ impl<P: Provider> Drop for Adapter<P> {
     }
 }
 
-/// The host's services seen from inside a plugin.
+/// Adapts the host's services for use inside a plugin.
 struct RemoteHost(HostObject);
 
 fn unwrap<T>(result: RResult<T, FfiError>) -> Result<T> {
@@ -189,7 +189,7 @@ impl Host for RemoteHost {
     }
 }
 
-/// What [`export_provider!`](crate::export_provider) expands to; not for direct use.
+/// Expansion of [`export_provider!`](crate::export_provider); not for direct use.
 #[doc(hidden)]
 pub mod rt {
     pub use abi_stable::library::{
@@ -197,7 +197,7 @@ pub mod rt {
         RootModuleResult,
     };
 
-    /// Copies the metadata text into an array, so that it lies in the plugin's own section.
+    /// Copies the metadata text into an array, so that it is placed in a separate section of the plugin.
     #[must_use]
     pub const fn bytes<const N: usize>(text: &str) -> [u8; N] {
         let source = text.as_bytes();
@@ -211,10 +211,10 @@ pub mod rt {
     }
 }
 
-/// Exports a [`Provider`](crate::Provider) from a plugin. Once per crate; the crate is a `cdylib`
-/// called `build-image-provider-<name>`.
+/// Exports a [`Provider`](crate::Provider) from a plugin. Call it once per crate; the crate is a `cdylib` called
+/// `build-image-provider-<name>`.
 ///
-/// The crate's own page shows a whole provider.
+/// The crate's front page shows a complete provider.
 #[macro_export]
 macro_rules! export_provider {
     ($provider:ty) => {
@@ -232,7 +232,7 @@ macro_rules! export_provider {
             extern "C" fn erased() -> rt::RootModuleResult {
                 rt::call_root_module_loader(root)
             }
-            // The name abi_stable looks for; a test compares it with the crate's constant.
+            // The name that abi_stable looks up; a test compares it with the crate's constant.
             #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
             pub static HEADER: rt::LibHeader = unsafe {
                 // SAFETY: `erased` returns the prefix reference of a `ProviderModule`.

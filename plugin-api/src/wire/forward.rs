@@ -1,5 +1,5 @@
-//! Log records and panics of a plugin go to the host: a plugin has its own copy of the standard
-//! library and of `tracing`, so nothing of it reaches the host by itself.
+//! Forwards log records and panics of a plugin to the host: a plugin has a separate copy of the standard library
+//! and of `tracing`, so the host does not see them otherwise.
 
 use std::{
     fmt::Write as _,
@@ -14,8 +14,8 @@ use crate::{Host, LogLevel, LogRecord};
 
 static HOST: OnceLock<RwLock<Weak<dyn Host>>> = OnceLock::new();
 
-/// From now on panics of this library go to the host's log and not to standard error. Before there is a
-/// host they are told by the error they become.
+/// Sends later panics of this library to the host's log instead of standard error. Before a host exists, the error
+/// that a panic becomes reports it.
 pub(super) fn hook_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -25,12 +25,12 @@ pub(super) fn hook_panics() {
     });
 }
 
-/// Sends what this library logs from now on to `host`; the last instance wins.
+/// Sends later log records of this library to `host`; the last instance wins.
 pub(super) fn install(host: &Arc<dyn Host>) {
     hook_panics();
     let weak = Arc::downgrade(host);
     let slot = HOST.get_or_init(|| {
-        // An error means that somebody (a test) has a subscriber already: theirs stays.
+        // An error means that a subscriber (of a test) is already set: it is kept.
         let _ = tracing::subscriber::set_global_default(
             tracing_subscriber::registry().with(ForwardLayer),
         );

@@ -1,8 +1,8 @@
-//! The host's half: a plugin file becomes [`Steps`]. Libraries are never unloaded.
+//! Implements the host's half: loads a plugin file as [`Steps`]. Libraries are never unloaded.
 //!
-//! The stock loader of the ABI crate keeps one module per process and refuses plugins older than the
-//! host; so the header is fetched by hand and layouts are compared in the direction older → newer, in
-//! which append-only growth is legal.
+//! The loader of the ABI crate keeps one module per process and refuses plugins older than the host; therefore the
+//! header is read directly, and layouts are compared in the direction older → newer, in which append-only growth
+//! is legal.
 
 use std::{
     fmt,
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{Description, Error, Host, Result, Settings, Steps};
 
-/// Longest description that is read, in bytes: one of a cloud with many settings has some 30,000.
+/// Longest description that is read, in bytes; the description of a cloud with many settings has about 30,000.
 const DESCRIPTION_LIMIT: usize = 4 << 20;
 
 /// Why a plugin did not load.
@@ -40,38 +40,38 @@ const DESCRIPTION_LIMIT: usize = 4 << 20;
 pub enum LoadErrorKind {
     /// The file cannot be read.
     Unreadable,
-    /// It is no ELF shared library.
+    /// It is not an ELF shared library.
     NotElf,
-    /// It is for another machine.
+    /// It was built for another machine.
     WrongMachine,
-    /// It ends before its segments do.
+    /// It ends before its segments end.
     Truncated,
-    /// It is a library, but no provider plugin.
+    /// It is a library, but not a provider plugin.
     NotAPlugin,
-    /// It speaks another major version of the ABI.
+    /// It uses another major version of the ABI.
     OtherMajor,
-    /// It needs a newer host.
+    /// It requires a newer host.
     NeedsNewerHost,
-    /// Its types contradict the host's.
+    /// Its types do not match the host's types.
     Layout,
     /// The system's loader refused it.
     Refused,
-    /// Its description is malformed or cannot be had.
+    /// Its description is malformed or cannot be read.
     Describe,
 }
 
-/// A plugin that did not load: which file, why, what to do.
+/// A plugin that did not load: the file, the reason, and what to do.
 #[derive(Clone, Debug)]
 pub struct LoadError {
-    /// What kind of failure.
+    /// Kind of the failure.
     pub kind: LoadErrorKind,
-    /// The file.
+    /// The plugin's file.
     pub path: PathBuf,
-    /// Why, lower-case fragment.
+    /// The reason, as a lower-case fragment.
     pub message: String,
     /// What to do.
     pub hint: Option<String>,
-    /// The long story, for the log.
+    /// Details for the log.
     pub detail: Option<String>,
 }
 
@@ -83,7 +83,7 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// A [`LoadError`] that does not know its file yet.
+/// A [`LoadError`] without the path of its file.
 pub(super) struct Problem {
     kind: LoadErrorKind,
     message: String,
@@ -121,7 +121,7 @@ pub struct Library {
 }
 
 impl Library {
-    /// Looks at a file without loading it; `path` is for messages only.
+    /// Inspects a file without loading it; `path` is used for messages only.
     ///
     /// # Errors
     /// [`LoadError`] when it cannot be a plugin for this machine.
@@ -129,10 +129,10 @@ impl Library {
         elf::inspect(file).map_err(|problem| problem.at(path))
     }
 
-    /// Checks and loads exactly the opened file and asks it for its description.
+    /// Checks and loads exactly the opened file, and reads its description.
     ///
     /// # Errors
-    /// [`LoadError`] with file, reason and remedy.
+    /// [`LoadError`] with file, reason and hint.
     pub fn open(file: &File, path: &Path) -> Result<Self, LoadError> {
         Self::load(file).map_err(|problem| problem.at(path))
     }
@@ -163,7 +163,7 @@ impl Library {
         Ok(Self { module, layout, description, abi: strings.version.as_str().to_owned() })
     }
 
-    /// Asks for the description once more: the document as the plugin writes it.
+    /// Calls `describe` again; returns the document as the plugin wrote it.
     ///
     /// # Errors
     /// The provider's.
@@ -171,26 +171,26 @@ impl Library {
         describe(self.module)
     }
 
-    /// What the provider says of itself.
+    /// Returns the provider's description.
     #[must_use]
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// The plugin's own idea of the ABI, for tests of its evolution.
+    /// Returns the plugin's view of the ABI, for tests of its evolution.
     #[doc(hidden)]
     #[must_use]
     pub fn layout(&self) -> &'static TypeLayout {
         self.layout
     }
 
-    /// Version of the plugin-api crate the plugin was built with.
+    /// Returns the version of the plugin-api crate that the plugin was built with.
     #[must_use]
     pub fn api_version(&self) -> &str {
         &self.abi
     }
 
-    /// Makes an instance.
+    /// Creates an instance.
     ///
     /// # Errors
     /// The provider's.
@@ -199,7 +199,7 @@ impl Library {
         Ok(Box::new(Instance(self.instance(host, settings.as_rstr())?)))
     }
 
-    /// Makes an instance that takes documents as texts, malformed ones too.
+    /// Creates an instance that accepts documents as texts, malformed ones too.
     ///
     /// # Errors
     /// The provider's.
@@ -220,7 +220,7 @@ fn describe(module: ProviderModule_Ref) -> Result<String> {
     Ok(text.into_string())
 }
 
-/// The major and minor number of a version text.
+/// Returns the major and minor number of a version text.
 fn abi_of(version: &str) -> Option<(u32, u32)> {
     let mut numbers = version.split('.');
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
@@ -249,8 +249,8 @@ fn check_major(abi: Option<(u32, u32)>) -> Result<u32, Problem> {
     }))
 }
 
-/// Whether this host has the ABI, or the documents, that a description asks for; `path` names the plugin
-/// in the error.
+/// Checks whether this host supports the ABI, or the documents, that a description requires; `path` names the
+/// plugin in the error.
 ///
 /// # Errors
 /// [`LoadErrorKind::NeedsNewerHost`].
@@ -276,9 +276,9 @@ fn check_requires(description: &Description) -> Result<(), Problem> {
 
 #[expect(unsafe_code, reason = "opening a library runs its constructors; reading its one symbol")]
 fn header(file: &File) -> Result<&'static LibHeader, Problem> {
-    // The very bytes that were checked and hashed, whatever the path says by now. The descriptor stays
-    // open for ever: the system's loader knows libraries by their path, and a number used again would
-    // give the first library for the second file.
+    // Loads the very bytes that were checked and hashed, even if the path now refers to another file. The
+    // descriptor stays open: the system's loader identifies libraries by their path, and a reused descriptor
+    // number would return the first library for the second file.
     let kept = file.try_clone().map_err(|error| {
         Problem::new(LoadErrorKind::Unreadable, format!("the file cannot be kept open: {error}"))
     })?;
@@ -294,8 +294,8 @@ fn header(file: &File) -> Result<&'static LibHeader, Problem> {
                 format!("the system's loader refuses it: {reason}"),
             )
         })?;
-    // SAFETY: the symbol, when present, is the header static that `export_provider!` defines; its
-    // validity is checked below before anything else of it is used.
+    // SAFETY: the symbol, when present, is the header static that `export_provider!` defines; its validity is
+    // checked below before anything else in it is used.
     let header = unsafe {
         library
             .get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes())
@@ -322,8 +322,8 @@ fn header(file: &File) -> Result<&'static LibHeader, Problem> {
 
 #[expect(unsafe_code, reason = "the layout is checked by the caller, in both directions")]
 fn root_module(header: &'static LibHeader) -> Result<ProviderModule_Ref, Problem> {
-    // SAFETY: `check_layout` compared the plugin's layout with ours in the direction in which
-    // append-only growth is legal; missing fields and methods are read through presence data.
+    // SAFETY: `check_layout` compared the plugin's layout with ours in the direction in which append-only growth
+    // is legal; missing fields and methods are read through presence data.
     unsafe { header.init_root_module_with_unchecked_layout::<ProviderModule_Ref>() }.map_err(
         |error| {
             Problem::new(LoadErrorKind::Layout, format!("its root module does not start: {error}"))
@@ -347,7 +347,7 @@ fn check_layout(theirs: &'static TypeLayout, minor: u32) -> Result<(), Problem> 
     })
 }
 
-/// The first contradiction, as type path and expectation; the full report has thousands of lines.
+/// Returns the first mismatch, as type path and expectation; the full report has thousands of lines.
 fn compact(errors: &AbiInstabilityErrors) -> String {
     let place = errors.errors.iter().find(|place| !place.errs.is_empty());
     let Some(place) = place else { return "its types contradict plugin ABI 1".to_owned() };

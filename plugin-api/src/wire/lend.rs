@@ -1,5 +1,5 @@
-//! What passes through the boundary once a plugin is loaded: an instance as [`Steps`], and the host's
-//! services as the ABI sees them.
+//! Passes calls through the boundary once a plugin is loaded: an instance as [`Steps`], and the host's services
+//! through the ABI.
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,7 +42,7 @@ impl Instance {
     }
 }
 
-/// An instance that takes documents as texts: for tests of what no host sends.
+/// An instance that accepts documents as texts: for tests with documents that no host sends.
 #[doc(hidden)]
 pub struct RawInstance(pub(super) ProviderObject);
 
@@ -90,7 +90,7 @@ impl Steps for Instance {
     }
 }
 
-/// The host's services as the ABI sees them.
+/// Adapts the host's services to the ABI.
 pub(super) struct LentHost(pub(super) Arc<dyn Host>);
 
 impl HostAbi for LentHost {

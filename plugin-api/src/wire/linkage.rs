@@ -1,5 +1,5 @@
-//! What a library exports, and what it needs from others: its dynamic symbol table and its needed
-//! libraries, read without loading it.
+//! Reads the exports and imports of a library, its dynamic symbol table and its needed libraries, without loading
+//! it.
 //!
 //! Source: System V ABI, chapter "Dynamic Linking", 64-bit little-endian layout.
 
@@ -12,16 +12,16 @@ use super::{
 
 /// Tag of a needed library in the dynamic section.
 const NEEDED: u64 = 1;
-/// Bytes of an entry of the symbol table and of the dynamic section.
+/// Size in bytes of an entry of the symbol table and of the dynamic section.
 const SYMBOL_BYTES: usize = 24;
 const DYNAMIC_BYTES: usize = 16;
 
-/// Names a library shows to the system's loader.
+/// Names that the system's loader uses to link a library.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Linkage {
-    /// Symbols others can bind to.
+    /// Symbols that others can bind to.
     pub exports: Vec<String>,
-    /// Symbols it takes from others.
+    /// Symbols that it imports.
     pub imports: Vec<String>,
     /// Libraries it needs.
     pub needed: Vec<String>,
@@ -31,7 +31,7 @@ impl Linkage {
     /// Reads the tables of a library.
     ///
     /// # Errors
-    /// When the file is no sound library.
+    /// When the file is not a valid library.
     pub fn of(file: &File) -> Result<Self, crate::LoadError> {
         Self::read(file).map_err(|problem| problem.at(std::path::Path::new("")))
     }

@@ -1,4 +1,4 @@
-//! The boundary between host and plugin.
+//! Implements the boundary between host and plugin.
 //!
 //! ```text
 //!  host ──dlopen──▶ LibHeader (one symbol) ──▶ ProviderModule { describe, create }
@@ -8,9 +8,9 @@
 //!       ◀── log · progress · is_cancelled · wait · event · secret · checkpoints · make_disk · disk_read_at
 //! ```
 //!
-//! `abi` is frozen and holds the only unsafe code of providers' side; `export` is the plugin's half,
-//! `import` (feature `host`) the host's half, `elf` looks at a file before it is opened, `ending` at
-//! who ended the process.
+//! `abi` is frozen and contains the only unsafe code on the provider's side; `export` is the plugin's half,
+//! `import` (feature `host`) the host's half; `elf` inspects a file before it is opened; `ending` detects a plugin
+//! that ends the process.
 
 pub use crate::error::Details;
 

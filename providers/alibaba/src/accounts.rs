@@ -1,11 +1,11 @@
-//! Accounts an image is shared with, out of the shapes users write them in.
+//! Parses the accounts an image is shared with, in each of the shapes that users write.
 
 use std::collections::BTreeSet;
 
 use build_image_plugin_api::{Error, Result};
 use serde_json::Value;
 
-/// Account ids out of a list of numbers or texts, out of one, or out of text such as `[1, 2]`.
+/// Account ids from a list of numbers or texts, from a single one, or from text such as `[1, 2]`.
 ///
 /// # Errors
 /// Config error naming the setting `key`.
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_account_id_is_named() {
+    fn an_invalid_account_id_is_named() {
         for value in [json!(["12a"]), json!([-1]), json!([1.5]), json!([true]), json!({"a": 1})] {
             let error = share_ids("K", &value).unwrap_err();
             assert!(error.message.contains("`K`"), "{error}");

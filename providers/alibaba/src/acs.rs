@@ -1,4 +1,4 @@
-//! The RPC style that ECS and STS share: parameters in the query, ACS3 signature, JSON answers.
+//! Implements the RPC style that ECS and STS share: parameters in the query, ACS3 signature, JSON answers.
 //!
 //! Source: Alibaba Cloud API documentation, "V3 request structure and signature".
 
@@ -18,7 +18,7 @@ use crate::{
     sign::acs3,
 };
 
-/// Longest time for one call.
+/// Time limit of one call.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Parameters of a call; unset ones are not in the list.
@@ -40,7 +40,7 @@ struct JsonRefusal {
 }
 
 impl Service {
-    /// The service of this API version at an endpoint.
+    /// Opens the service of this API version at an endpoint.
     ///
     /// # Errors
     /// When no connections can be made at all.
@@ -56,7 +56,7 @@ impl Service {
         })
     }
 
-    /// Calls until it succeeds or the policy gives up. `object` says for messages what it is about.
+    /// Calls until it succeeds or the policy gives up. `object` names the object of the call in messages.
     pub(crate) async fn call<T: DeserializeOwned>(
         &self,
         action: &str,
@@ -124,7 +124,7 @@ impl Service {
     }
 }
 
-/// The refusal in an answer. A `Code` makes one even under a status of success.
+/// The refusal in an answer. A `Code` is a refusal even with a status of success.
 pub(crate) fn read_refusal(answer: &Answer) -> Option<Refusal> {
     let read = serde_json::from_slice::<JsonRefusal>(&answer.body);
     let code =
@@ -135,7 +135,7 @@ pub(crate) fn read_refusal(answer: &Answer) -> Option<Refusal> {
     let foreign = || String::from_utf8_lossy(&answer.body).chars().take(200).collect();
     let (message, request_id) =
         read.map_or_else(|_| (foreign(), String::new()), |read| (read.message, read.request_id));
-    // The signature service puts what it signed into its message, in more than one wording.
+    // The signature service includes the string it signed in its message, in more than one wording.
     let squeezed: String = message.to_lowercase().split_whitespace().collect();
     let echo = squeezed.contains("stringtosign").then(|| message.clone());
     Some(Refusal {

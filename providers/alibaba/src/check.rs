@@ -1,4 +1,4 @@
-//! Everything that would make a later step fail, asked at once and told at once.
+//! Runs the preflight checks: collects everything that would make a later step fail and reports it at once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,11 +26,11 @@ use crate::{
     state::{ACCOUNT, IMPORT, ImportState},
 };
 
-/// Longest time for one check; a cloud that can be reached answers in one or two seconds.
+/// Time limit of one check; a reachable cloud answers in one or two seconds.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Seconds of clock difference worth a word; the services refuse 900.
+/// Seconds of clock difference that cause a warning; the services refuse 900.
 const CLOCK_WARNING: i64 = 300;
-/// How a dry run says that the call would have been made.
+/// Codes with which a dry run reports that the call would have been made.
 const DRY_RUN_PASSED: [&str; 2] = ["DryRunOperation", "DRYRUN.SUCCESS"];
 
 /// Runs all checks.
@@ -67,7 +67,7 @@ pub(crate) fn check(
     Ok(report)
 }
 
-/// Keeps the account that the run belongs to, and refuses a run that another one began.
+/// Stores the account that the run belongs to, and refuses a run that another account began.
 fn same_account(
     context: &Context,
     credentials: &Credentials,
@@ -88,7 +88,7 @@ fn same_account(
     Ok(None)
 }
 
-/// What is known of a build before anybody is asked.
+/// What is known of a build before any request is sent.
 fn expected_of(config: &Config, request: &CheckRequest) -> CheckReport {
     CheckReport {
         disk: Some(config.disk.clone()),
@@ -99,7 +99,7 @@ fn expected_of(config: &Config, request: &CheckRequest) -> CheckReport {
     }
 }
 
-/// What an earlier attempt of the run made.
+/// Resources that an earlier attempt of the run created.
 struct Before {
     import: Option<ImportState>,
     copies: Vec<String>,
@@ -162,13 +162,13 @@ async fn online(
     let role = made.or(role.map(|look| look.finding));
     let mut findings = vec![identity];
     findings.extend(check_plain::findings(place));
-    // Refused keys fail every call; one finding says it.
+    // Refused keys fail every call; one finding reports it.
     let follows =
         |finding: &Finding| keys_refused && finding.kind.as_deref() == Some(ErrorKind::Auth.code());
     let about_bucket = |finding: &Finding| bucket_wrong && finding.message.contains("bucket");
     findings.extend(bucket.into_iter().filter(|finding| !follows(finding)));
     findings.extend(name.filter(|finding| !follows(finding)));
-    // The dry run tells of a missing role too, in fewer words.
+    // The dry run also reports a missing role, with less detail.
     let about_role = |finding: &Finding| no_role && finding.message.contains("may not read");
     findings.extend(
         import
@@ -180,7 +180,7 @@ async fn online(
     findings
 }
 
-/// A check's finding, or what `late` makes of a check that takes too long.
+/// A check's finding, or the result of `late` for a check that exceeds the limit.
 async fn within<T>(check: impl Future<Output = T>, late: impl FnOnce(Error) -> T) -> T {
     tokio::time::timeout(LIMIT, check)
         .await
@@ -217,7 +217,7 @@ fn unknown_identity(error: &Error) -> Finding {
     )
 }
 
-/// Makes the role when that is wanted; this may take minutes.
+/// Creates the role when the settings ask for it; this may take minutes.
 async fn make_role(
     cloud: &Cloud,
     config: &Config,
@@ -271,7 +271,7 @@ async fn image_name(
     })
 }
 
-/// A key of the run.
+/// The key of an object of the run.
 fn key(config: &Config, build: &Build) -> String {
     names::object_key(&config.prefix, &build.run_id, "", config.disk.format)
 }
@@ -283,7 +283,7 @@ fn dry_run(config: &Config, place: &Place, build: &Build) -> Parameters {
     parameters
 }
 
-/// A dry run of the import. The object does not exist yet, so that is no objection.
+/// Performs a dry run of the import. The object does not exist yet, so its absence is not a problem.
 async fn import(cloud: &Cloud, config: &Config, place: &Place, build: &Build) -> Option<Finding> {
     const SUBJECT: &str = "import";
     let parameters = dry_run(config, place, build);
@@ -295,7 +295,7 @@ async fn import(cloud: &Cloud, config: &Config, place: &Place, build: &Build) ->
         {
             Some(passed)
         }
-        // The look-up by name tells that, and knows whose image it is.
+        // The look-up by name reports that, and knows whose image it is.
         Err(failure) if failure.is(&["InvalidImageName.Duplicated", "ImageIsImporting"]) => None,
         Err(failure) => Some(Finding::error(SUBJECT, &failure.error)),
     }

@@ -1,4 +1,4 @@
-//! Whether the bucket is there, in the right region, and such that ECS can read what lies in it.
+//! Checks that the bucket exists, is in the right region, and is set up such that ECS can read its objects.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
 
 const SUBJECT: &str = "bucket";
 
-/// Looks at the bucket. `key` is that of the object the build will make.
+/// Checks the bucket. `key` is the key of the object that the build will create.
 pub(crate) async fn look(cloud: &Cloud, place: &Place, key: &str) -> Vec<Finding> {
     let accelerated = place.oss.is_accelerated();
     let seen = if accelerated {
@@ -30,7 +30,7 @@ pub(crate) async fn look(cloud: &Cloud, place: &Place, key: &str) -> Vec<Finding
     if accelerated {
         findings.extend(judge_acceleration(place, enabled));
     }
-    // Buckets answer for themselves where their data may not be reached.
+    // Buckets answer requests about themselves even where their data cannot be reached.
     if let Err(failure) = cloud.oss.touch(key, &Policy::CHECK).await
         && failure.is(&["PublicEndpointForbidden", "SecondLevelDomainForbidden"])
     {
@@ -49,8 +49,8 @@ pub(crate) async fn look(cloud: &Cloud, place: &Place, key: &str) -> Vec<Finding
     findings
 }
 
-/// Asks the region's own endpoint, since acceleration may not serve the bucket at all: its properties,
-/// and whether it may be accelerated as far as that can be told.
+/// Asks the region's own endpoint, since acceleration may not serve the bucket at all: reads the bucket's
+/// properties, and whether it may be accelerated if that can be determined.
 async fn in_its_region(
     cloud: &Cloud,
     place: &Place,
@@ -61,7 +61,7 @@ async fn in_its_region(
     let enabled = match info.transfer_acceleration.as_str() {
         "Enabled" => Some(true),
         "Disabled" => Some(false),
-        // Not everybody may ask; then the upload will tell.
+        // Not every user has the right to ask; the upload reports it then.
         _ => oss.is_accelerated(&Policy::CHECK).await.ok(),
     };
     Ok((info, enabled))

@@ -1,4 +1,4 @@
-//! Whether the image can be copied to the regions it is wanted in.
+//! Checks that the image can be copied to the requested regions.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::{
 
 const SUBJECT: &str = "copy regions";
 
-/// Looks at every region the image is copied to: whether there is such a region, and whether the name
-/// is free there. `known` are copies this run made already.
+/// Checks every region the image is copied to: that the region exists and that the name is free there.
+/// `known` are the copies that this run has already made.
 pub(crate) async fn look(
     cloud: &Cloud,
     config: &Config,

@@ -4,8 +4,8 @@ use build_image_plugin_api::document::Finding;
 
 use crate::config::Place;
 
-/// A warning for every endpoint on another machine that is reached by plain http: signatures, tokens and
-/// the disk can be read and changed on the way.
+/// A warning for every endpoint on another machine that is reached by plain HTTP: signatures, tokens, and the
+/// disk can be read and changed in transit.
 pub(crate) fn findings(place: &Place) -> Vec<Finding> {
     let endpoints = [
         ("ALIBABA_OSS_ENDPOINT", place.oss.server()),
@@ -18,7 +18,7 @@ pub(crate) fn findings(place: &Place) -> Vec<Finding> {
         .filter(|(_, endpoint)| endpoint.is_exposed())
         .map(|(key, endpoint)| (key, endpoint.authority()))
         .collect();
-    // One server behind several settings is one finding.
+    // One server behind several settings results in one finding.
     plain.dedup_by(|later, first| later.1 == first.1);
     let warning = |(key, server): (&str, &str)| {
         Finding::warning(

@@ -1,5 +1,5 @@
-//! The one HTTP door. It sends a signed request and brings back an answer or a failure; what to
-//! sign and what an answer means is the services' business, repeating is `retry`'s.
+//! Sends a signed request and returns an answer or a failure. All HTTP traffic passes through here. The
+//! services decide what to sign and what an answer means; `retry` repeats requests.
 
 use std::{
     sync::{
@@ -25,21 +25,21 @@ use crate::{
     retry::LONGEST_ASKED,
 };
 
-/// Longest time for a connection to come up.
+/// Time limit for establishing a connection.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Most bytes of an answer; the longest list of the services is far shorter.
+/// Maximum size of an answer in bytes; the longest list of the services is far shorter.
 const MOST_ANSWER: usize = 32 << 20;
-/// How often a stalled transfer is looked for.
+/// Interval between two checks for a stalled transfer.
 const STALL_CHECK: Duration = Duration::from_millis(500);
 
-/// Connections to one service, its clock, and who signs.
+/// Connections to one service, its clock, and the credentials that sign.
 pub(crate) struct HttpClient {
     client: reqwest::Client,
     pub(crate) clock: Clock,
     pub(crate) credentials: Arc<Credentials>,
 }
 
-/// A request that is ready to go out once.
+/// A request that is ready to be sent once.
 pub(crate) struct Outgoing {
     pub(crate) method: Method,
     pub(crate) url: String,
@@ -57,15 +57,15 @@ pub(crate) enum Payload {
     Stream(reqwest::Body, u64),
 }
 
-/// When an attempt is given up.
+/// When an attempt is cancelled.
 pub(crate) enum Limit {
-    /// After this time in all.
+    /// After this total time.
     Total(Duration),
-    /// When the counter has not moved for this time.
+    /// When the counter has not changed for this time.
     Idle(Arc<AtomicU64>, Duration),
 }
 
-/// Whatever a server answered.
+/// An answer of a server, with any status.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
@@ -83,7 +83,7 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
-    /// The pause that the service asks for, at most [`LONGEST_ASKED`].
+    /// The pause that the service requests, at most [`LONGEST_ASKED`].
     fn asked_pause(&self) -> Option<Duration> {
         let number = |name| self.header(name).and_then(|text| text.trim().parse::<u64>().ok());
         let millis = number("x-oss-qos-delay-time").or_else(|| number("x-acs-retry-after"));
@@ -94,14 +94,14 @@ impl Answer {
 }
 
 impl HttpClient {
-    /// A door to the service at `endpoint`.
+    /// Opens a client of the service at `endpoint`.
     ///
     /// # Errors
-    /// When the machine has no usable certificates.
+    /// When the machine has no usable CA certificates.
     pub(crate) fn open(endpoint: &Endpoint, credentials: Arc<Credentials>) -> Result<Self> {
         static RING: Once = Once::new();
         RING.call_once(|| {
-            // A host that installed another one before us has its reasons.
+            // A crypto provider that the host has already installed takes precedence.
             let _ = rustls::crypto::ring::default_provider().install_default();
         });
         let mut builder = reqwest::Client::builder()
@@ -124,7 +124,7 @@ impl HttpClient {
         Ok(Self { client, clock: Clock::default(), credentials })
     }
 
-    /// Sends a request once. `what` says for messages what it is about.
+    /// Sends a request once. `what` names the operation and object in messages.
     ///
     /// # Errors
     /// Broken connections and time-outs; refusals are answers.
@@ -184,7 +184,7 @@ impl HttpClient {
         builder.build().map_err(|error| unsendable(&error.without_url()))
     }
 
-    /// Turns a refusal into a failure, with what the answer says about pauses and clocks.
+    /// Turns a refusal into a failure, with the pause and the clock that the answer reports.
     pub(crate) fn refuse(
         &self,
         mut refusal: Refusal,
@@ -207,7 +207,7 @@ impl HttpClient {
             };
             failure.error.message = format!("{what}: {says}");
             failure.error.hint = Some(hint.to_owned());
-            // The vendor repeats the whole request.
+            // The vendor echoes the whole request.
             failure.error.causes.clear();
         }
         if failure.cure == RetryAction::ResyncClock {
@@ -227,7 +227,7 @@ impl HttpClient {
     }
 }
 
-/// The body of an answer, if it is not longer than `most` bytes.
+/// The body of an answer, unless it is longer than `most` bytes.
 async fn body(
     mut response: reqwest::Response,
     most: usize,
@@ -267,7 +267,7 @@ async fn stalled(moved: &AtomicU64, limit: Duration) {
     }
 }
 
-/// What to do when the certificate of a server is not trusted.
+/// Hint for a server certificate that is not trusted.
 const CERTIFICATE_HINT: &str = "name a file with the server's CA certificate in SSL_CERT_FILE, which replaces the system's CA certificates";
 
 fn broken(what: &str, host: &str, error: reqwest::Error) -> Failure {
@@ -291,14 +291,14 @@ fn broken(what: &str, host: &str, error: reqwest::Error) -> Failure {
     )
 }
 
-/// Whether the server's certificate was refused, which no retry changes.
+/// Whether the server's certificate was refused; a retry cannot change that.
 fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
             return true;
         }
-        // An I/O error skips what it wraps when it is asked for its source.
+        // The source of an I/O error skips the error that it wraps.
         let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         next = match wrapped {
             Some(inner) => Some(inner),

@@ -1,10 +1,11 @@
-//! The time that requests are signed with: this machine's, corrected by a server that refused it.
+//! Provides the time that requests are signed with: this machine's, corrected by the `Date` of a server that
+//! refused it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{Timestamp, ToSpan};
 
-/// A server's `Date` before this is not believed: 2024-01-01.
+/// A server's `Date` before this is ignored: 2024-01-01.
 const PLAUSIBLE_FROM: i64 = 1_704_067_200;
 
 /// A clock with a correction, shared by all requests to one service.
@@ -24,7 +25,7 @@ impl Clock {
         now.checked_add(offset.seconds()).unwrap_or(now)
     }
 
-    /// Takes note of a `Date` header. Returns whether it was believable.
+    /// Records a `Date` header. Returns whether it was plausible.
     pub(crate) fn note(&self, date: &str) -> bool {
         let Ok(server) = jiff::fmt::rfc2822::parse(date) else { return false };
         let server = server.timestamp().as_second();
@@ -40,7 +41,7 @@ impl Clock {
         self.seen.load(Ordering::Relaxed)
     }
 
-    /// Goes by the server's time from now on.
+    /// Uses the server's time from now on.
     pub(crate) fn follow(&self) {
         self.offset.store(self.skew(), Ordering::Relaxed);
     }
@@ -51,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_servers_time_is_followed_only_when_told() {
+    fn the_servers_time_is_used_only_on_request() {
         let clock = Clock::default();
         let ahead = Timestamp::now().checked_add(2.hours()).unwrap();
         let date = ahead.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();

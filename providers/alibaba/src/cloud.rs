@@ -1,4 +1,4 @@
-//! The services of one place, opened for one step.
+//! Opens the services of one place for one step.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! The rows of the table of refusals: vendor code (or OSS error-code number) → kind, cure, meaning,
-//! advice. How a row is found and turned into an error is said in `refusal`.
+//! Lists the known refusals: vendor code (or OSS error-code number) → kind, retry action, meaning, hint.
+//! `refusal` finds a row and turns it into an error.
 //!
-//! Source: error tables of the OSS, ECS, RAM and STS documentation. Codes not listed are judged by
-//! their status and shown in the vendor's words.
+//! Source: error tables of the OSS, ECS, RAM, and STS documentation. Codes not listed are classified by their
+//! status and reported with the vendor's text.
 
 use build_image_plugin_api::ErrorKind::{
     self, Auth, Config, Conflict, InvalidImage, Network, NotFound, Provider, Quota, Throttled,
@@ -11,7 +11,7 @@ use build_image_plugin_api::ErrorKind::{
 
 use crate::error::RetryAction::{self, Backoff, GiveUp, RefreshCredentials, ResyncClock};
 
-/// One row: code (one `*` at an end stands for anything), EC or empty, kind, cure, meaning, advice.
+/// One row: code (a `*` at either end matches anything), EC or empty, kind, retry action, meaning, hint.
 pub(crate) type Row =
     (&'static str, &'static str, ErrorKind, RetryAction, &'static str, &'static str);
 
@@ -23,7 +23,7 @@ const CLOCK_HINT: &str = "set the clock; it must be within 15 minutes";
 const BILLS_HINT: &str = "settle the account's bills";
 const BUCKET_HINT: &str = "check ALIBABA_BUCKET and ALIBABA_REGION; create it with: aliyun oss mb oss://BUCKET --region REGION";
 const REGION_HINT: &str = "set ALIBABA_REGION to the bucket's region";
-/// What to do when ECS may not read the bucket.
+/// Hint for the case that ECS may not read the bucket.
 pub(crate) const ROLE_HINT: &str = "create the role once: aliyun ram CreateRole --RoleName AliyunECSImageImportDefaultRole --AssumeRolePolicyDocument '{\"Version\":\"1\",\"Statement\":[{\"Action\":\"sts:AssumeRole\",\"Effect\":\"Allow\",\"Principal\":{\"Service\":[\"ecs.aliyuncs.com\"]}}]}' && aliyun ram AttachPolicyToRole --PolicyType System --PolicyName AliyunECSImageImportRolePolicy --RoleName AliyunECSImageImportDefaultRole; or set ALIBABA_CREATE_ROLE=true; it takes about a minute to become effective";
 const NAME_HINT: &str = "choose another CLOUD_IMAGE_NAME, delete the image that has it, or set ALIBABA_IF_EXISTS=replace";
 const FORMAT_HINT: &str = "check ALIBABA_DISK_FORMAT";
@@ -44,7 +44,7 @@ const FORBIDDEN: &str = "not permitted";
 
 #[rustfmt::skip]
 pub(crate) static TABLE: &[Row] = &[
-    // RefreshCredentials, tokens, clock, signature
+    // Keys, tokens, clock, signature
     ("", "0002-00000080", Auth, GiveUp, "the account does not take this signature version", "report this; the tool signs with version 4"),
     ("", "0002-00000202", Auth, GiveUp, REFUSED, SIGN_HINT),
     ("", "0002-00000209", Auth, GiveUp, REFUSED, SIGN_HINT),
@@ -106,7 +106,7 @@ pub(crate) static TABLE: &[Row] = &[
     ("InvalidDigest", "", Network, Backoff, "the bytes were changed on the way", RESEND_HINT),
     ("RequestTimeout", "", Network, Backoff, "the bytes came too slowly", RESEND_HINT),
     ("FileAlreadyExists", "", Conflict, GiveUp, "an object with this key exists", "choose another ALIBABA_OSS_PREFIX"),
-    // What ImportImage is told
+    // Refusals of ImportImage
     ("InvalidImageName.Duplicated", "", Conflict, GiveUp, "an image with this name exists", NAME_HINT),
     ("InvalidImageName*", "", Config, GiveUp, "this is not an image name", "2 to 128 characters, a letter first, not starting with `aliyun` or `acs:`"),
     ("InvalidImageFamily*", "", Config, GiveUp, "this is not an image family", "ALIBABA_IMAGE_FAMILY takes 2 to 128 letters, digits, `.`, `_`, `:` and `-`, a letter first, not starting with `aliyun` or `acs:`"),
@@ -166,7 +166,7 @@ pub(crate) static TABLE: &[Row] = &[
     ("ServiceUnavailable", "", Provider, Backoff, "the service is not available", LATER_HINT),
     ("InternalError", "", Provider, Backoff, FAILED, LATER_HINT),
     ("UnknownError", "", Provider, Backoff, FAILED, LATER_HINT),
-    // What tasks report of a disk
+    // Errors that tasks report about a disk
     ("ImportImageFailed", "", InvalidImage, GiveUp, "ECS could not import the disk", FORMAT_HINT),
     ("InvalidBlockSize*", "", InvalidImage, GiveUp, "ECS does not take the disk's block size", FORMAT_HINT),
     ("InvalidVHDImage*", "", InvalidImage, GiveUp, "the disk's size does not fit its VHD tables", FORMAT_HINT),

@@ -1,4 +1,4 @@
-//! Settings turned into types. It does not ask the cloud whether they are true; `check` does.
+//! Parses the settings into types. It makes no requests; `check` verifies the values against the cloud.
 
 use build_image_plugin_api::{DiskSpec, Error, Result, Settings};
 
@@ -16,7 +16,7 @@ use crate::{
 const SHARE: &str = "ALIBABA_IMAGE_SHARE_ACCOUNT_IDS";
 const UNSHARE: &str = "ALIBABA_IMAGE_UNSHARE_ACCOUNT_IDS";
 
-/// Everything the user decided.
+/// Everything that the user configured.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     bucket: Option<String>,
@@ -26,35 +26,35 @@ pub(crate) struct Config {
     ecs_endpoint: Option<String>,
     sts_endpoint: Option<String>,
     ram_endpoint: Option<String>,
-    /// Whose keys are used.
+    /// The identity whose keys are used.
     pub(crate) identity: Identity,
-    /// What object keys start with.
+    /// Prefix of object keys.
     pub(crate) prefix: String,
     /// The uploaded disk.
     pub(crate) disk: DiskSpec,
-    /// The object is kept when the image exists.
+    /// Keeps the object after the image exists.
     pub(crate) keep_object: bool,
     /// Accounts to share with, digits only, each once.
     pub(crate) share: Vec<String>,
-    /// Accounts whose shares are taken back.
+    /// Accounts whose shares are revoked.
     pub(crate) unshare: Vec<String>,
     /// Regions the image is copied to, each once.
     pub(crate) copy_regions: Vec<String>,
-    /// The import role is made when it is missing.
+    /// Creates the import role when it is missing.
     pub(crate) create_role: bool,
     /// Family of the image.
     pub(crate) family: Option<String>,
-    /// An image that has the name is replaced.
+    /// Replaces an image that has the name.
     pub(crate) replace: bool,
-    /// Shortest and longest image name.
+    /// Minimum and maximum length of an image name.
     pub(crate) name_length: (usize, usize),
-    /// How the upload goes about it.
+    /// Tuning of the upload.
     pub(crate) upload: UploadTuning,
-    /// What `ImportImage` is told.
+    /// Parameters of `ImportImage`.
     pub(crate) import: ImportOptions,
 }
 
-/// Bucket, region and the doors to them.
+/// Bucket and region with their endpoints.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) bucket: String,
@@ -100,14 +100,14 @@ impl Config {
     /// Bucket and region with their endpoints.
     ///
     /// # Errors
-    /// Config errors for what is unset or not an address.
+    /// Config errors for values that are unset or not an address.
     pub(crate) fn place(&self) -> Result<Place> {
         let bucket = set("ALIBABA_BUCKET", self.bucket.as_deref())?;
         let region = set("ALIBABA_REGION", self.region.as_deref())?;
         self.place_of(bucket, region)
     }
 
-    /// As [`Config::place`] for a bucket and region that an earlier run used.
+    /// Like [`Config::place`], for a bucket and region that an earlier run used.
     ///
     /// # Errors
     /// Config errors for endpoints that are not addresses.
@@ -139,12 +139,12 @@ impl Config {
         Endpoint::sts(self.sts_endpoint.as_deref())
     }
 
-    /// Whether the OSS endpoint is the tool's choice.
+    /// Whether this tool may choose the OSS endpoint.
     pub(crate) fn may_choose_endpoint(&self) -> bool {
         self.oss_endpoint.is_none() && !self.internal
     }
 
-    /// The ECS endpoint of a region: the image's own, a copy's, or that of an earlier run.
+    /// The ECS endpoint of a region: that of the image, of a copy, or of an earlier run.
     ///
     /// # Errors
     /// Config error for an endpoint that is not an address.
@@ -212,7 +212,7 @@ fn family(text: String) -> Result<String> {
     }
 }
 
-/// Keys are at most 1023 bytes and do not start with a slash; segments that URL parsers fold are refused.
+/// Keys have at most 1023 bytes and do not start with a slash; segments that URL parsers fold are refused.
 fn prefix(text: String) -> Result<String> {
     let folded = |segment: &str| matches!(segment, "." | "..");
     let wrong = if text.starts_with(['/', '\\']) {
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rule_of_family_names_is_said_in_words() {
+    fn the_error_for_a_family_name_states_the_rule() {
         let read = |text: &str| Config::read(&settings(&[("ALIBABA_IMAGE_FAMILY", json!(text))]));
         assert_eq!(read("web-17.1").unwrap().family.as_deref(), Some("web-17.1"));
         for text in ["1a", "a", "aliyun-x", "a b"] {
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_import_may_take_as_long_as_the_monitor_settings_say_unless_told() {
+    fn the_import_timeout_follows_the_monitor_settings_unless_set() {
         let read =
             |values: &[(&str, Value)]| Config::read(&settings(values)).unwrap().import.timeout;
         assert_eq!(read(&[]), Duration::from_secs(3600));

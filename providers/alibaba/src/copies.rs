@@ -1,5 +1,5 @@
-//! The image in further regions: copied side by side, finished like the first one. Every copy is
-//! written down before it is made; one region's failure does not stop the others.
+//! Copies the image to further regions, several at once, and finishes each copy like the first image. Every
+//! copy is recorded before it is made; a failure in one region does not stop the others.
 //!
 //! Source: ECS API documentation, `CopyImage`.
 
@@ -25,28 +25,28 @@ use crate::{
     tagging::MARK,
 };
 
-/// Copies the service makes at a time; further ones would wait there without progress.
+/// Number of copies the service makes at once; further ones would wait there without progress.
 const AT_A_TIME: usize = 5;
 
-/// How far the copies are, by region.
+/// State of the copies, by region.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct States {
-    /// Image they are copied from.
+    /// Image that the copies are made from.
     source: String,
     /// Identifier of each copy once it is known.
     copies: BTreeMap<String, Option<String>>,
 }
 
-/// Copies an earlier attempt of the run made.
+/// Copies that an earlier attempt of the run made.
 ///
 /// # Errors
-/// When what was kept cannot be read.
+/// When the checkpoint cannot be read.
 pub(crate) fn known(context: &Context) -> Result<Vec<String>> {
     let saved: Option<States> = context.load(COPIES)?;
     Ok(saved.map_or_else(Vec::new, |saved| saved.copies.into_values().flatten().collect()))
 }
 
-/// A copy, as the host writes it down.
+/// The resource of a copy, as recorded by the host.
 fn resource(home: &ImportState, region: &str, name: &str, source: &str, run: &str) -> Resource {
     home.owner
         .of_region(Resource::new(IMAGE, name).in_region(region))
@@ -56,10 +56,10 @@ fn resource(home: &ImportState, region: &str, name: &str, source: &str, run: &st
         .as_deliverable()
 }
 
-/// The copies that an earlier attempt made or asked for, of the image it imported.
+/// The copies that an earlier attempt made or requested, of the image it imported.
 ///
 /// # Errors
-/// When what was kept cannot be read.
+/// When the checkpoint cannot be read.
 pub(crate) fn resources(
     context: &Context,
     home: &ImportState,
@@ -76,27 +76,27 @@ pub(crate) fn resources(
 /// Forgets the copies of an earlier attempt.
 ///
 /// # Errors
-/// When that cannot be written down.
+/// When the checkpoint cannot be written.
 pub(crate) fn forget(context: &Context) -> Result<()> {
     context.save(COPIES, &States::default())
 }
 
-/// What all copies have in common.
+/// The parameters that all copies share.
 struct Copier<'a> {
     waiter: &'a Waiter<'a>,
     config: &'a Config,
     build: &'a Build,
     asked: &'a Asked,
     source: &'a Finished,
-    /// Where the image was imported; copies differ by region only.
+    /// The import of the original image; copies differ from it only in the region.
     home: &'a ImportState,
     states: Mutex<States>,
 }
 
-/// Makes all copies; each is available, tagged and shared.
+/// Makes all copies; each is available, tagged, and shared.
 ///
 /// # Errors
-/// When any region failed; the others are finished and found again by a resumed run.
+/// When any region failed; the others are finished, and a resumed run finds them again.
 pub(crate) fn make(
     waiter: &Waiter<'_>,
     config: &Config,
@@ -139,7 +139,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// All copies, or one error that names every region that failed.
+/// Returns all copies, or one error that names every region that failed.
 fn judge(
     context: &Context,
     source: &Finished,
@@ -194,7 +194,7 @@ impl Copier<'_> {
         Ok(copy)
     }
 
-    /// Asks for the copy, or finds the one that an interrupted attempt asked for.
+    /// Requests the copy, or finds the one that an interrupted attempt requested.
     fn start(&self, ecs: &Ecs) -> Result<String> {
         let context = self.waiter.context;
         let name = working_name(self.config, self.build);
@@ -202,7 +202,7 @@ impl Copier<'_> {
         context.will_create(&resource)?;
         self.note(&ecs.region, None)?;
         let id = context.block_on(async {
-            // Names are unique per region: whoever has it is ours or stands in the way.
+            // Names are unique per region: an image with the name is ours, or it conflicts.
             let found = ecs.images_named(&name, &Policy::CALL).await?;
             let ours = |image: &&crate::image::Image| image.is_tagged(MARK, &self.build.run_id);
             if let Some(ours) = found.iter().find(ours) {
@@ -220,7 +220,7 @@ impl Copier<'_> {
         let id = match id {
             Ok(id) => id,
             Err(error) => {
-                // Nothing was made when the only attempt was refused; a broken line proves nothing.
+                // Nothing was made when the only attempt was refused; a broken connection proves nothing.
                 if refused_outright(&error) || error.kind == ErrorKind::Conflict {
                     context.gone(&resource)?;
                 }

@@ -1,5 +1,5 @@
-//! What this provider says of itself: the disk it wants, rules for names and tags. Its settings have
-//! their own file.
+//! Describes this provider to the host: the disk it needs, rules for names and tags. The settings are in a
+//! separate file.
 //!
 //! Limits: ECS documentation of `ImportImage` and `TagResources`.
 
@@ -10,15 +10,15 @@ use build_image_plugin_api::{
 
 /// Bytes of a GiB.
 pub(crate) const GIB: u64 = 1 << 30;
-/// Shortest and longest image name the service takes.
+/// Minimum and maximum length of an image name that the service accepts.
 pub(crate) const NAME_LENGTH: (usize, usize) = (2, 128);
-/// What an image name must not start with, compared without case.
+/// Prefixes that an image name must not have, compared case-insensitively.
 pub(crate) const NAME_PREFIXES: [&str; 2] = ["aliyun", "acs:"];
-/// What neither name nor tag may contain.
+/// Texts that neither names nor tags may contain.
 pub(crate) const FORBIDDEN_TEXTS: [&str; 2] = ["http://", "https://"];
-/// Most tags per resource.
+/// Maximum number of tags per resource.
 pub(crate) const TAGS_MAXIMUM: usize = 20;
-/// Longest tag key and value.
+/// Maximum length of a tag key and value.
 pub(crate) const TAG_LENGTH: usize = 128;
 
 /// The whole description.

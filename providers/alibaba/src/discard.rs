@@ -1,6 +1,6 @@
-//! Removing what a run made: unfinished uploads, the object, the image with its task and snapshots.
-//! Every resource is tried; what stays is listed with the command that removes it. It works after
-//! Ctrl-C too: a request to stop that was there before is what led here.
+//! Removes what a run created: unfinished uploads, the object, the image with its task and snapshots. Every
+//! resource is tried; each that remains is listed with the command that removes it. It also works after
+//! Ctrl-C: a stop request that was already present is the cause of this discard.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,11 +22,11 @@ use crate::{
     state::{IMAGE, MULTIPART, OBJECT, RENAMED, REPLACED, key_of},
 };
 
-/// How often a removal looks whether the host asks to stop.
+/// Interval at which a removal checks whether the host requests a stop.
 const STOP_POLL: Duration = Duration::from_millis(50);
-/// How often an upload is thrown away: parts in flight may outlive the first time.
+/// Number of times an upload is aborted: parts in flight may outlive the first abort.
 const ABORTS: usize = 3;
-/// Somebody waits, but what stays costs money.
+/// The user waits, but remaining resources cost money.
 pub(crate) const POLICY: Policy = Policy {
     attempts: 4,
     patience: Duration::ZERO,
@@ -34,7 +34,7 @@ pub(crate) const POLICY: Policy = Policy {
     first_pause: Duration::from_millis(250),
     longest_pause: Duration::from_secs(5),
 };
-/// Removes resources in the order given.
+/// Removes resources in the given order.
 ///
 /// # Errors
 /// Only when nothing can be tried at all.
@@ -56,15 +56,15 @@ pub(crate) fn discard(
         } else if needs_no_call(request, resource) {
             Ok(())
         } else {
-            // The context's own runtime gives up when a stop was asked for; this must not.
+            // The context's own runtime gives up when a stop was requested; this one must not.
             let removed = remove(context, &mut guard, resource);
-            // A replaced image is deleted in one go: half of it would be of no use to anybody.
+            // A replaced image is deleted without interruption: half of it would be useless.
             let stoppable = !stopped_before && resource.kind != REPLACED;
             to_the_end(unless_stopped(context, stoppable, removed))
         };
         match outcome {
             Ok(()) => {
-                // The answer says it too; a full disk must not keep the rest from being removed.
+                // The answer reports it as well; a full disk must not keep the rest from being removed.
                 if let Err(error) = context.gone(resource) {
                     tracing::warn!(%error, "a removed resource was not recorded");
                 }
@@ -81,7 +81,7 @@ pub(crate) fn discard(
     Ok(answer)
 }
 
-/// Runs a removal; one that is stoppable ends when the host asks to stop meanwhile.
+/// Runs a removal; a stoppable one ends when the host requests a stop in the meantime.
 async fn unless_stopped(
     context: &Context,
     stoppable: bool,
@@ -99,8 +99,8 @@ async fn unless_stopped(
     }
 }
 
-/// Whether a resource ends without anything being done: a replaced image whose name is given back,
-/// and a name that a build which is done has taken for good.
+/// Whether a resource is settled without any call: a replaced image whose name is given back, and a name that
+/// a completed build has taken permanently.
 fn needs_no_call(request: &DiscardRequest, resource: &Resource) -> bool {
     match resource.kind.as_str() {
         REPLACED => is_open(request, resource),
@@ -109,7 +109,7 @@ fn needs_no_call(request: &DiscardRequest, resource: &Resource) -> bool {
     }
 }
 
-/// The old image whose name a new image has to keep: it could not be given back.
+/// The old image whose name a new image has to keep because it could not be given back.
 fn needs_its_name<'a>(answer: &'a Discarded, resource: &Resource) -> Option<&'a str> {
     let new = resource.id.as_ref().filter(|_| resource.kind == IMAGE)?;
     let swap = answer.remaining.iter().map(|left| &left.resource).find(|left| {
@@ -131,7 +131,7 @@ async fn remove(context: &Context, guard: &mut Guard<'_>, resource: &Resource) -
     let bucket = || bucket.ok_or_else(|| unknown("bucket"));
     let oss = || Oss::open(&config.place_of(bucket()?, region)?, Arc::clone(credentials));
     let ecs = || Ecs::of_region(config, region, credentials);
-    // A bucket is the same one for every account; an image is seen by its own account only.
+    // A bucket is the same for every account; an image is visible only to its own account.
     let by_account = !is_own && [IMAGE, RENAMED, REPLACED].contains(&resource.kind.as_str());
     let is_absent = by_account
         && find_image(&ecs()?, resource, bucket().unwrap_or_default(), &POLICY).await?.is_none();
@@ -150,13 +150,13 @@ async fn remove(context: &Context, guard: &mut Guard<'_>, resource: &Resource) -
     if is_absent { Err(of_unknown(resource)) } else { Ok(()) }
 }
 
-/// Aborts an upload until the service does not know it any more, and every other one of exactly
-/// this key: the key belongs to one run, and the answer that named an upload may have been lost.
+/// Aborts an upload until the service no longer knows it, and every other upload of exactly this key: the key
+/// belongs to one run, and the answer that named an upload may have been lost.
 pub(crate) async fn remove_upload(oss: &Oss, resource: &Resource) -> Result<(), Failure> {
     let key = key_of(resource);
     for _ in 0..ABORTS {
         let mut ids = match oss.list_uploads(key, &POLICY).await {
-            // Not everybody may list; what is known is aborted all the same.
+            // Not every user may list; known uploads are aborted nevertheless.
             Err(failure) if failure.error.kind == ErrorKind::Auth && resource.id.is_some() => {
                 tracing::warn!(error = %failure.error, "further uploads cannot be looked for");
                 Vec::new()
@@ -175,7 +175,7 @@ pub(crate) async fn remove_upload(oss: &Oss, resource: &Resource) -> Result<(), 
     Ok(())
 }
 
-/// What to do about a resource that could not be removed.
+/// The remedy for a resource that could not be removed.
 fn remedy(config: &Config, resource: &Resource, error: Error) -> String {
     let snapshot = error.context.iter().find(|(name, _)| name == SNAPSHOT);
     if let Some((_, snapshot)) = snapshot {

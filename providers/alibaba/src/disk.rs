@@ -1,22 +1,22 @@
-//! The disk that is uploaded: what the settings ask for, whether this host can make it, and the
-//! service's word for its format.
+//! Defines the disk that is uploaded: what the settings request, whether this host can make it, and the
+//! service's name for its format.
 //!
-//! Source: ECS documentation of `ImportImage`: RAW, VHD and QCOW2.
+//! Source: ECS documentation of `ImportImage`: RAW, VHD, and QCOW2.
 
 use build_image_plugin_api::{
     Compression, DiskFormat, DiskSpec, Error, Result, Settings,
     document::{Finding, HostFacts},
 };
 
-/// The disk the settings ask for.
+/// The disk that the settings request.
 ///
 /// # Errors
-/// Config errors for unknown words, and for compression of a format that has none.
+/// Config errors for unknown values, and for compression of a format that does not support it.
 pub(crate) fn spec(settings: &Settings) -> Result<DiskSpec> {
     let spec = match settings.text("ALIBABA_DISK_FORMAT") {
         None | Some("" | "qcow2") => DiskSpec::default(),
         Some("raw") => DiskSpec { format: DiskFormat::Raw, ..DiskSpec::default() },
-        // ECS refuses dynamic disks with odd block sizes; fixed ones have no blocks.
+        // ECS refuses dynamic disks with unusual block sizes; fixed disks have no blocks.
         Some("vhd") => {
             DiskSpec { format: DiskFormat::Vhd, variant: "fixed".to_owned(), ..DiskSpec::default() }
         }
@@ -42,7 +42,7 @@ fn unknown(key: &str, word: &str, known: &str) -> Error {
     Error::config(format!("`{key}` is `{word}`")).with_hint(format!("use {known}"))
 }
 
-/// The service's word for a format.
+/// The service's name for a format.
 pub(crate) fn word(spec: &DiskSpec) -> &'static str {
     match spec.format {
         DiskFormat::Raw => "RAW",
@@ -51,7 +51,7 @@ pub(crate) fn word(spec: &DiskSpec) -> &'static str {
     }
 }
 
-/// A finding when this host cannot make the disk. A host that does not say what it makes is tried.
+/// A finding when this host cannot make the disk. A host that does not declare its formats is tried.
 pub(crate) fn finding(spec: &DiskSpec, host: &HostFacts) -> Option<Finding> {
     if host.disks.is_empty() || host.disks.contains(spec) {
         return None;
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_with_what_can() {
+    fn invalid_values_are_refused_with_the_valid_ones() {
         for (format, compression, hint) in [
             ("vmdk", "", "`vhd`"),
             ("qcow2", "zstd", "`zlib`"),

@@ -1,5 +1,5 @@
-//! ECS images and tasks: one function per operation that is used. Tags, shares and copies have their
-//! own files.
+//! Calls ECS for images and tasks: one function per operation that is used. Tags, shares, and copies are in
+//! separate files.
 //!
 //! Source: ECS API documentation, version 2014-05-26.
 
@@ -20,12 +20,12 @@ use crate::{
 
 /// Version of the API.
 const VERSION: &str = "2014-05-26";
-/// States an image may be in; unnamed, the service lists only available ones.
+/// States an image may be in; without them, the service lists only available images.
 const ALL_STATES: &str = "Creating,Waiting,Available,UnAvailable,CreateFailed,Deprecated";
-/// Entries per page of a list; the service's most.
+/// Entries per page of a list; the service's maximum.
 pub(crate) const PAGE_SIZE: usize = 100;
 
-/// The image half of ECS in one region.
+/// The image API of ECS in one region.
 pub(crate) struct Ecs {
     pub(crate) service: Service,
     pub(crate) region: String,
@@ -45,13 +45,13 @@ struct ImageList {
     list: Vec<Image>,
 }
 
-/// Parameters out of borrowed names and values.
+/// Builds parameters from borrowed names and values.
 pub(crate) fn pairs(list: &[(&str, &str)]) -> Parameters {
     list.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 impl Ecs {
-    /// ECS of a place.
+    /// Opens ECS of a place.
     ///
     /// # Errors
     /// When no connections can be made at all.
@@ -60,7 +60,7 @@ impl Ecs {
         Ok(Self { service, region: place.region.clone() })
     }
 
-    /// ECS of a region, with connections of its own.
+    /// Opens ECS of a region, with separate connections.
     ///
     /// # Errors
     /// When the endpoint is not an address or no connections can be made at all.
@@ -97,7 +97,7 @@ impl Ecs {
         Ok(found)
     }
 
-    /// Own images with exactly this name, in any state. (The service itself matches loosely.)
+    /// Own images with exactly this name, in any state. (The service itself also matches similar names.)
     pub(crate) async fn images_named(
         &self,
         name: &str,
@@ -131,7 +131,7 @@ impl Ecs {
         self.service.call("ImportImage", parameters, "the uploaded disk", policy).await
     }
 
-    /// Looks at a task.
+    /// Reads the state of a task.
     pub(crate) async fn task(&self, id: &str, policy: &Policy) -> Result<Task, Failure> {
         let parameters = pairs(&[("RegionId", &self.region), ("TaskId", id)]);
         let what = format!("task `{id}`");
@@ -145,14 +145,14 @@ impl Ecs {
         self.service.call::<Value>("CancelTask", &parameters, &what, policy).await.map(|_| ())
     }
 
-    /// Deletes an image; it is gone some time later.
+    /// Deletes an image; the service removes it some time later.
     pub(crate) async fn delete_image(&self, id: &str, policy: &Policy) -> Result<(), Failure> {
         let parameters = pairs(&[("RegionId", &self.region), ("ImageId", id)]);
         let what = format!("image `{id}`");
         self.service.call::<Value>("DeleteImage", &parameters, &what, policy).await.map(|_| ())
     }
 
-    /// Stops a copy that is being made, in the region it is made in.
+    /// Cancels a running copy, in the region it is made in.
     pub(crate) async fn cancel_copy(&self, id: &str, policy: &Policy) -> Result<(), Failure> {
         let parameters = pairs(&[("RegionId", &self.region), ("ImageId", id)]);
         let what = format!("image `{id}`");
@@ -167,7 +167,7 @@ impl Ecs {
         self.service.call::<Value>("DeleteSnapshot", &parameters, &what, policy).await.map(|_| ())
     }
 
-    /// Changes attributes of an image, by the service's own parameter names.
+    /// Changes attributes of an image, with the service's own parameter names.
     pub(crate) async fn modify_image(
         &self,
         id: &str,

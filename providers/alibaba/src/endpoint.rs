@@ -1,4 +1,4 @@
-//! Where the services are: hosts by region, endpoints given by the user.
+//! Determines the endpoints of the services: hosts by region, endpoints given by the user.
 //!
 //! Source: Alibaba Cloud documentation, "Regions and endpoints" of OSS and ECS.
 
@@ -16,12 +16,12 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// A host by https.
+    /// A host reached by HTTPS.
     pub(crate) fn https(host: impl Into<String>) -> Self {
         Self { scheme: "https", authority: host.into() }
     }
 
-    /// Reads a host or URL out of setting `key`.
+    /// Parses a host or URL from setting `key`.
     ///
     /// # Errors
     /// Config error naming the key.
@@ -46,18 +46,18 @@ impl Endpoint {
         if authority.is_empty() || parsed.is_err() {
             return Err(wrong("this is not an address"));
         }
-        // The port of the scheme is not part of the Host header, so it must not be signed either.
+        // The scheme's default port is not part of the Host header, so it must not be signed either.
         let usual = if scheme == "https" { ":443" } else { ":80" };
         let authority = authority.strip_suffix(usual).unwrap_or(authority);
         Ok(Self { scheme, authority: authority.to_lowercase() })
     }
 
-    /// The ECS endpoint of a region. The user's own is meant for region `home`; one of the vendor's
-    /// hosts serves its region only, so that another region gets the host of the same kind there. Any
-    /// other server is a gateway for all regions.
+    /// The ECS endpoint of a region. The user's endpoint is meant for region `home`. One of the vendor's
+    /// hosts serves only its region, so another region uses the host of the same kind there. Any other server
+    /// is a gateway for all regions.
     ///
     /// # Errors
-    /// When the user's is not an address.
+    /// When the user's endpoint is not an address.
     pub(crate) fn ecs(chosen: Option<&str>, home: Option<&str>, region: &str) -> Result<Self> {
         let Some(text) = chosen else { return Ok(Self::https(ecs_host(region))) };
         let given = Self::parse("ALIBABA_ECS_ENDPOINT", text)?;
@@ -73,7 +73,7 @@ impl Endpoint {
     /// The STS endpoint.
     ///
     /// # Errors
-    /// When the user's is not an address.
+    /// When the user's endpoint is not an address.
     pub(crate) fn sts(chosen: Option<&str>) -> Result<Self> {
         match chosen {
             Some(text) => Self::parse("ALIBABA_STS_ENDPOINT", text),
@@ -84,7 +84,7 @@ impl Endpoint {
     /// The STS endpoint for assuming roles: the user's, a region's, or the central one.
     ///
     /// # Errors
-    /// When the user's is not an address.
+    /// When the user's endpoint is not an address.
     pub(crate) fn sts_in(chosen: Option<&str>, region: Option<&str>, vpc: bool) -> Result<Self> {
         match (chosen, region) {
             (None, Some(region)) if vpc => {
@@ -95,10 +95,10 @@ impl Endpoint {
         }
     }
 
-    /// The RAM endpoint. Where STS was given as an address, that is a gateway for all of them.
+    /// The RAM endpoint. If STS was configured as an address, that address is a gateway for all services.
     ///
     /// # Errors
-    /// When the user's is not an address.
+    /// When the user's endpoint is not an address.
     pub(crate) fn ram(chosen: Option<&str>, sts: &Self) -> Result<Self> {
         match chosen {
             Some(text) => Self::parse("ALIBABA_RAM_ENDPOINT", text),
@@ -110,16 +110,16 @@ impl Endpoint {
     /// The metadata service of instances.
     ///
     /// # Errors
-    /// When the user's is not an address.
+    /// When the user's endpoint is not an address.
     pub(crate) fn metadata(chosen: Option<&str>) -> Result<Self> {
         let address = format!("http://{METADATA}");
         Self::parse("ALIBABA_METADATA_ENDPOINT", chosen.unwrap_or(&address))
     }
 
-    /// Reads a URL with a path; returns the server and the path.
+    /// Parses a URL with a path; returns the server and the path.
     ///
     /// # Errors
-    /// When it is no URL.
+    /// When it is not a URL.
     pub(crate) fn with_path(key: &str, text: &str) -> Result<(Self, String)> {
         let start = text.find("://").map_or(0, |position| position + 3);
         let end = text[start..].find(['/', '?']).map_or(text.len(), |position| start + position);
@@ -133,7 +133,7 @@ impl Endpoint {
         format!("{}://{}", self.scheme, self.authority)
     }
 
-    /// Host and port as the `Host` header has them.
+    /// Host and port as in the `Host` header.
     pub(crate) fn authority(&self) -> &str {
         &self.authority
     }
@@ -146,12 +146,12 @@ impl Endpoint {
         self.authority.split(':').next().unwrap_or(&self.authority)
     }
 
-    /// Whether the host is an address and not a name.
+    /// Whether the host is an IP address rather than a name.
     pub(crate) fn is_address(&self) -> bool {
         self.host() == "localhost" || self.host().parse::<IpAddr>().is_ok()
     }
 
-    /// Whether no proxy stands between here and the server.
+    /// Whether the server is reached without a proxy.
     pub(crate) fn is_direct(&self) -> bool {
         self.is_loopback() || self.host() == METADATA
     }
@@ -162,12 +162,12 @@ impl Endpoint {
         loopback || self.host() == "localhost"
     }
 
-    /// Whether requests can be read on their way to another machine.
+    /// Whether requests can be read in transit to another machine.
     pub(crate) fn is_exposed(&self) -> bool {
         self.is_plain() && !self.is_direct()
     }
 
-    /// Refuses to ask for keys where others can read them.
+    /// Refuses to request keys over a connection that others can read.
     ///
     /// # Errors
     /// Config error for a plain connection to another machine.
@@ -185,20 +185,20 @@ impl Endpoint {
     }
 }
 
-/// An address without user name, path and query: those may hold secrets.
+/// An address without user name, path, and query, which may contain secrets.
 pub(crate) fn shown(text: &str) -> String {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), text),
     };
-    // A password may contain anything, also what ends a host.
+    // A password may contain anything, including characters that end a host.
     let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("…@", rest));
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let cut = if rest[end..].trim_start_matches('/').is_empty() { "" } else { "/…" };
     format!("{scheme}{user}{}{cut}", &rest[..end])
 }
 
-/// What the names of the vendor's own servers end in.
+/// Domain suffix of the vendor's own servers.
 pub(crate) const VENDOR_DOMAIN: &str = ".aliyuncs.com";
 
 fn ecs_host(region: &str) -> String {
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_shown_without_what_may_be_secret() {
+    fn addresses_are_printed_without_parts_that_may_be_secret() {
         for (text, seen) in [
             ("http://127.0.0.1:1/creds?token=SECRET", "http://127.0.0.1:1/…"),
             ("https://u:SECRET@h", "https://…@h"),
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chosen_ecs_endpoint_of_the_vendor_stands_for_its_own_region_only() {
+    fn a_configured_ecs_endpoint_of_the_vendor_serves_only_its_own_region() {
         let far = "eu-central-1";
         for (chosen, region, host) in [
             ("ecs.cn-shanghai.aliyuncs.com", "cn-hangzhou", "ecs.cn-shanghai.aliyuncs.com"),
@@ -270,7 +270,7 @@ mod tests {
             ("ecs.aliyuncs.com", far, "ecs.eu-central-1.aliyuncs.com"),
             ("ecs-vpc.cn-hangzhou.aliyuncs.com", "cn-hangzhou", "ecs-vpc.cn-hangzhou.aliyuncs.com"),
             ("ecs-vpc.cn-hangzhou.aliyuncs.com", far, "ecs-vpc.eu-central-1.aliyuncs.com"),
-            // No server of the vendor's: all regions are behind it.
+            // Not one of the vendor's servers: it serves all regions.
             ("http://127.0.0.1:81", far, "127.0.0.1:81"),
             ("ecs.stack.example.com", far, "ecs.stack.example.com"),
             ("notaliyuncs.com", far, "notaliyuncs.com"),
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_endpoint_is_refused_by_its_key() {
+    fn an_invalid_endpoint_is_refused_with_its_key() {
         for text in ["ftp://x", "https://host/path", "https://user@host", "https://", "a b"] {
             let error = Endpoint::sts(Some(text)).unwrap_err();
             assert!(error.message.contains("ALIBABA_STS_ENDPOINT"), "{text}: {error}");

@@ -1,5 +1,5 @@
-//! What a build will create and which rights that takes, told before anything is done and without asking
-//! anybody.
+//! Lists what a build will create and the permissions it needs, before anything is done and without any
+//! request.
 
 use build_image_plugin_api::{Resource, document::Build};
 
@@ -11,11 +11,12 @@ use crate::{
     state::{IMAGE, MULTIPART, OBJECT, in_bucket},
 };
 
-/// When a right is needed.
+/// When a permission is needed.
 type When = fn(&Config) -> bool;
 
-/// Every right of the least-privilege policy, and when it is needed. What removes the means of a build, or all of
-/// a failed one, is always needed. Source: RAM documentation, "RAM authorization" of OSS and ECS.
+/// Every permission of the least-privilege policy, and when it is needed. Permissions for removing the
+/// intermediates of a build, or everything of a failed one, are always needed. Source: RAM documentation,
+/// "RAM authorization" of OSS and ECS.
 const RIGHTS: [(&str, When); 25] = [
     ("oss:GetBucketInfo", always),
     ("oss:ListMultipartUploads", always),
@@ -57,13 +58,13 @@ fn shares(config: &Config) -> bool {
     !config.share.is_empty() || !config.unshare.is_empty() || config.replace
 }
 
-/// The rights a build with these settings needs.
+/// The permissions that a build with these settings needs.
 pub(crate) fn rights(config: &Config) -> Vec<String> {
     let needed = RIGHTS.iter().filter(|(_, when)| when(config));
     needed.map(|(action, _)| (*action).to_owned()).collect()
 }
 
-/// The resources a build will create; none without a bucket and a region.
+/// The resources that a build will create; empty without a bucket and a region.
 pub(crate) fn resources(config: &Config, build: &Build) -> Vec<Resource> {
     let Ok(Place { bucket, region, .. }) = config.place() else { return Vec::new() };
     let (bucket, region) = (&bucket, &region);
@@ -87,7 +88,7 @@ pub(crate) fn resources(config: &Config, build: &Build) -> Vec<Resource> {
     all
 }
 
-/// Most bytes an image of such a disk has: the tables of an image without compression are far smaller.
+/// Maximum size in bytes of an image of such a disk: the tables of an uncompressed image are far smaller.
 fn most(virtual_size: u64) -> u64 {
     virtual_size.saturating_add(virtual_size / 4096).saturating_add(1 << 20)
 }

@@ -1,5 +1,5 @@
-//! What is done to an available image, imported or copied: compare what ECS says of it with what was
-//! asked for and set it again, tag, report the vendor's check, share.
+//! Finishes an available image, imported or copied: compares its attributes in ECS with the requested ones
+//! and corrects them, tags it, reports the vendor's check, and shares it.
 
 use build_image_plugin_api::{Context, Error, ErrorKind, Result, document::Build};
 use serde_json::{Value, json};
@@ -15,18 +15,18 @@ use crate::{
     sharing::share,
 };
 
-/// An image that is as it was asked for.
+/// An image that matches the request.
 pub(crate) struct Finished {
     pub(crate) ecs: Ecs,
     pub(crate) image: Image,
-    /// Accounts that have it.
+    /// Accounts that the image is shared with.
     pub(crate) shared: Vec<String>,
-    /// What the vendor's check found, when it was asked for.
+    /// Findings of the vendor's check, if it was requested.
     pub(crate) report: Option<Value>,
 }
 
 impl Finished {
-    /// Region and what the result document says of the image there.
+    /// The region, and the image's entry in the result document.
     pub(crate) fn facts(&self) -> (&str, Value) {
         let image = &self.image;
         let mut facts = json!({"image_id": image.image_id, "image_name": image.image_name,
@@ -38,18 +38,18 @@ impl Finished {
     }
 }
 
-/// What an image has to be.
+/// The attributes an image must have.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Asked {
     architecture: String,
     boot_mode: Option<String>,
     nvme: Option<String>,
     imds: Option<String>,
-    /// Least size in GiB; 0 = any.
+    /// Minimum size in GiB; 0 = any.
     size: u64,
 }
 
-/// Something that ECS says otherwise.
+/// An attribute that differs in ECS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Difference {
     what: &'static str,
@@ -57,12 +57,12 @@ struct Difference {
     found: String,
     /// Parameter of `ModifyImageAttribute` that sets it.
     parameter: Option<&'static str>,
-    /// The image does not start with it.
+    /// Whether the image does not start with the differing value.
     fatal: bool,
 }
 
 impl Asked {
-    /// What the settings and the disk ask for.
+    /// The attributes that the settings and the disk request.
     pub(crate) fn of(config: &Config, build: &Build) -> Self {
         let extra = |name: &str| {
             let found = config.import.extra.iter().find(|(known, _)| *known == name);
@@ -89,7 +89,7 @@ impl Asked {
         if let Some(mode) = &self.boot_mode {
             compare("boot mode", mode, &image.boot_mode, Some("BootMode"), true);
         }
-        // What the service does not tell is its default.
+        // A value that the service does not report is its default.
         let or = |text: &str, default: &str| {
             if text.is_empty() { default.to_owned() } else { text.to_owned() }
         };
@@ -140,7 +140,7 @@ pub(crate) fn finish(
     Ok(Finished { ecs, image, shared, report })
 }
 
-/// Sets what differs, and looks again.
+/// Sets attributes that differ, and reads them again.
 fn settle(context: &Context, ecs: &Ecs, image: Image, asked: &Asked) -> Result<Image> {
     let differences = asked.differences(&image);
     let repairs: Vec<(&str, &str)> = differences
@@ -173,7 +173,8 @@ fn settle(context: &Context, ecs: &Ecs, image: Image, asked: &Asked) -> Result<I
     Ok(image)
 }
 
-/// The vendor's check of the image: risks are warnings, all of it goes into the result.
+/// Waits for the vendor's check of the image: risks are warnings, and the whole report becomes part of the
+/// result.
 fn report(waiter: &Waiter<'_>, ecs: &Ecs, id: &str) -> Result<Option<Value>> {
     const HINT: &str = "look at the image check in the ECS console";
     let context = waiter.context;
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn every_difference_is_found_and_what_can_be_set_says_how() {
+    fn every_difference_is_found_with_the_parameter_that_sets_it() {
         let other = json!({"Architecture": "arm64", "BootMode": "BIOS", "Size": 10});
         let found = asked().differences(&image(other));
         let seen: Vec<_> = found.iter().map(|one| (one.what, one.parameter, one.fatal)).collect();
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn risks_of_the_image_check_are_told_by_name_and_level() {
+    fn risks_of_the_image_check_are_reported_with_name_and_level() {
         let report: Detection =
             serde_json::from_value(json!({"Status": "Finished", "Items": {"Item": [
             {"Name": "GUESTOS.Virtio", "Value": "missing", "RiskLevel": "High", "RiskCode": "R1"},

@@ -1,11 +1,11 @@
-//! What ECS tells of images and tasks, as far as it is used.
+//! Defines what ECS reports about images and tasks, as far as it is used.
 //!
 //! Source: ECS API documentation, `DescribeImages` and `DescribeTaskAttribute`.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What `ImportImage` and `CopyImage` answer.
+/// The answer of `ImportImage` and `CopyImage`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Imported {
@@ -24,7 +24,7 @@ pub(crate) struct Image {
     pub(crate) progress: String,
     pub(crate) boot_mode: String,
     pub(crate) architecture: String,
-    /// GiB.
+    /// In GiB.
     pub(crate) size: Option<u64>,
     pub(crate) features: Features,
     pub(crate) detection_options: Option<Detection>,
@@ -33,7 +33,7 @@ pub(crate) struct Image {
     disks: DiskMappings,
 }
 
-/// Abilities of an image; empty where the service says nothing.
+/// Capabilities of an image; empty where the service reports nothing.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Features {
@@ -41,7 +41,7 @@ pub(crate) struct Features {
     pub(crate) imds_support: String,
 }
 
-/// Report of the check that ECS makes of an image.
+/// Report of the check that ECS performs on an image.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Detection {
@@ -56,7 +56,7 @@ struct DetectionItems {
     item: Vec<DetectionItem>,
 }
 
-/// One thing that was looked at.
+/// One item that was checked.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct DetectionItem {
@@ -69,7 +69,7 @@ pub(crate) struct DetectionItem {
 }
 
 impl Detection {
-    /// Everything that was looked at.
+    /// All items that were checked.
     pub(crate) fn items(&self) -> &[DetectionItem] {
         &self.items.item
     }
@@ -115,18 +115,18 @@ impl Image {
         ids.filter(|id| !id.is_empty()).collect()
     }
 
-    /// Whether it was imported from this object.
+    /// Whether the image was imported from this object.
     pub(crate) fn comes_from(&self, bucket: &str, key: &str) -> bool {
         self.disks.list.iter().any(|disk| disk.bucket == bucket && disk.object == key)
     }
 
-    /// Whether it has a tag.
+    /// Whether the image has a tag.
     pub(crate) fn is_tagged(&self, key: &str, value: &str) -> bool {
         self.tags.tag.iter().any(|tag| tag.key == key && tag.value == value)
     }
 }
 
-/// A task as `DescribeTaskAttribute` shows it.
+/// A task as `DescribeTaskAttribute` returns it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Task {
@@ -153,7 +153,7 @@ pub(crate) struct Operation {
 }
 
 impl Task {
-    /// Its parts.
+    /// The parts of the task.
     pub(crate) fn operations(&self) -> &[Operation] {
         &self.operation_progress_set.list
     }
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_is_read_with_what_is_there() {
+    fn an_image_is_parsed_with_missing_fields() {
         let image: Image = serde_json::from_value(json!({
             "ImageId": "m-1", "Size": 20, "BootMode": "UEFI",
             "Features": {"NvmeSupport": "supported"},

@@ -1,4 +1,4 @@
-//! Starting an import, or finding the one that an interrupted attempt started.
+//! Starts an import, or finds the one that an interrupted attempt started.
 //!
 //! Source: ECS API documentation, `ImportImage`.
 
@@ -27,8 +27,8 @@ use crate::{
     state::{IMPORT, ImportState},
 };
 
-/// What an earlier attempt left, as long as it is about the same image and the same bytes. Anything
-/// else of it is removed first.
+/// The state an earlier attempt left, if it concerns the same image and the same bytes. Any other state has
+/// its resources removed first.
 ///
 /// # Errors
 /// When it belongs to another account or cloud, or cannot be removed.
@@ -54,10 +54,10 @@ pub(crate) fn known_state(
     Ok(fresh)
 }
 
-/// The state of an import that begins: of the object that an upload's facts describe.
+/// The state of a new import, of the object that an upload's facts describe.
 ///
 /// # Errors
-/// When the upload said too little of it.
+/// When the facts of the upload are incomplete.
 pub(crate) fn fresh_state(
     context: &Context,
     place: &Place,
@@ -111,7 +111,7 @@ pub(crate) fn clear_failed(
     context.save(IMPORT, state)
 }
 
-/// Starts the import, or finds the one an interrupted attempt started.
+/// Starts the import, or finds the one that an interrupted attempt started.
 pub(crate) fn start(
     context: &Context,
     cloud: &Cloud,
@@ -122,7 +122,7 @@ pub(crate) fn start(
 ) -> Result<()> {
     let is_first = state.call.is_empty();
     state.since.get_or_insert_with(|| cloud.ecs.not_before());
-    // An attempt whose answer was lost is repeated as it was: its token stands for its parameters.
+    // An attempt whose answer was lost is repeated unchanged: its token stands for its parameters.
     if state.call.is_empty() {
         state.call = import_parameters(config, place, build, &state.name, &state.key);
         state.call.push(("ClientToken".to_owned(), client_token(&build.run_id, state)));
@@ -156,15 +156,15 @@ pub(crate) fn start(
     context.created(&state.image())
 }
 
-/// An image of our name that was imported from our object is ours: the answer to the call that
-/// started it was lost.
+/// An image with our name that was imported from our object is ours: the answer to the call that started the
+/// import was lost.
 async fn adopt(cloud: &Cloud, state: &ImportState, refused: Failure) -> Result<String> {
     let found = cloud.ecs.images_named(&state.name, &Policy::CALL).await?;
     let ours = found.into_iter().find(|image| image.comes_from(&state.bucket, &state.key));
     ours.map(|image| image.image_id).ok_or(*refused.error)
 }
 
-/// Parameters that nothing but the import itself sets, and the settings they come from.
+/// Parameters that only the import itself sets, and the settings they come from.
 const FIXED: [(&str, &str); 5] = [
     ("Platform", "ALIBABA_PLATFORM"),
     ("Architecture", "ALIBABA_ARCHITECTURE"),
@@ -173,7 +173,7 @@ const FIXED: [(&str, &str); 5] = [
     ("ResourceGroupId", "ALIBABA_RESOURCE_GROUP_ID"),
 ];
 
-/// Settings that a resumed run cannot change any more, since its import was started with others.
+/// Settings that a resumed run can no longer change, since its import was started with other values.
 pub(crate) fn too_late(
     config: &Config,
     place: &Place,
@@ -201,7 +201,7 @@ pub(crate) fn too_late(
         .collect()
 }
 
-/// Everything `ImportImage` is told, except for the token that makes it repeatable.
+/// All parameters of `ImportImage`, except for the token that makes it repeatable.
 pub(crate) fn import_parameters(
     config: &Config,
     place: &Place,
@@ -235,7 +235,7 @@ pub(crate) fn import_parameters(
     parameters
 }
 
-/// The architecture, in the service's word.
+/// The architecture, in the service's term.
 pub(crate) fn architecture<'a>(config: &'a Config, build: &Build) -> &'a str {
     config.import.architecture.as_deref().unwrap_or(match build.architecture.as_str() {
         "aarch64" | "arm64" => "arm64",
@@ -243,14 +243,14 @@ pub(crate) fn architecture<'a>(config: &'a Config, build: &Build) -> &'a str {
     })
 }
 
-/// The boot mode, in the service's word; `None` leaves it to the service's default.
+/// The boot mode, in the service's term; `None` leaves it to the service's default.
 pub(crate) fn boot_mode<'a>(config: &'a Config, build: &Build) -> Option<&'a str> {
     let uefi =
         build.boot_mode.eq_ignore_ascii_case("uefi") || architecture(config, build) == "arm64";
     config.import.boot_mode.as_deref().or_else(|| uefi.then_some("UEFI"))
 }
 
-/// An architecture and a boot mode that do not go together.
+/// An error for an architecture and a boot mode that are incompatible.
 pub(crate) fn machine_problem(config: &Config, build: &Build) -> Option<Error> {
     let arm = architecture(config, build) == "arm64";
     (arm && boot_mode(config, build) == Some("BIOS")).then(|| {
@@ -259,8 +259,8 @@ pub(crate) fn machine_problem(config: &Config, build: &Build) -> Option<Error> {
     })
 }
 
-/// The name an image has until it is finished: its own, or another one while it is to take the
-/// place of an image that has the name.
+/// The name of an image until it is finished: its final name, or a temporary one if it replaces an image that
+/// has the final name.
 pub(crate) fn working_name(config: &Config, build: &Build) -> String {
     if config.replace {
         beside(&build.image_name, "new", &build.run_id)
@@ -269,7 +269,7 @@ pub(crate) fn working_name(config: &Config, build: &Build) -> String {
     }
 }
 
-/// A name made of `name`, a word and a digest of `salt`, within the service's length.
+/// A name made from `name`, a word, and a digest of `salt`, within the service's length limit.
 pub(crate) fn beside(name: &str, word: &str, salt: &str) -> String {
     let digest = hex(salt.as_bytes(), 4);
     let room = NAME_LENGTH.1 - word.len() - digest.len() - 2;
@@ -277,14 +277,14 @@ pub(crate) fn beside(name: &str, word: &str, salt: &str) -> String {
     format!("{start}-{word}-{digest}")
 }
 
-/// The description as far as the service takes it.
+/// The description, cut to what the service accepts.
 pub(crate) fn description(text: &str) -> Option<String> {
     let text: String = text.trim().chars().take(names::DESCRIPTION).collect();
     let refused = text.starts_with("http://") || text.starts_with("https://");
     (text.chars().count() >= 2 && !refused).then_some(text)
 }
 
-/// The same for every attempt of one import, so that the service starts it once.
+/// The token is the same for every attempt of one import, so that the service starts it once.
 fn client_token(run_id: &str, state: &ImportState) -> String {
     let ImportState { bucket, key, name, content, failures, .. } = state;
     let (crc, size) = content.unwrap_or_default();
@@ -292,7 +292,7 @@ fn client_token(run_id: &str, state: &ImportState) -> String {
     hex(text.as_bytes(), 24)
 }
 
-/// The first bytes of a digest, in hexadecimal.
+/// The first `bytes` bytes of the digest of `text`, in hexadecimal.
 pub(crate) fn hex(text: &[u8], bytes: usize) -> String {
     Sha256::digest(text).iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,5 +1,5 @@
-//! How many parts are in flight: few at first, more as long as that moves more bytes, half as many
-//! when the service asks to slow down.
+//! Limits how many parts are in flight: few at first, more as long as that increases the throughput, half as
+//! many when the service asks to slow down.
 
 use std::{
     sync::{
@@ -16,20 +16,20 @@ use tokio::{
 
 use crate::retry::LONGEST_ASKED;
 
-/// ConcurrencyLimiter at the start.
+/// Parts in flight at the start.
 const FIRST: usize = 4;
-/// More lanes must move this much more to be worth it.
+/// Factor by which more lanes must raise the throughput to be kept.
 const GAIN: f64 = 1.1;
 /// Rounds without growth before more lanes are tried again.
 const REST: u32 = 8;
-/// One slow-down is answered by many parts at once; it counts once within this time.
+/// Many parts are refused by one request to slow down; it counts once within this time.
 const ONE_SLOW_DOWN: Duration = Duration::from_secs(1);
 
-/// Decides on the number of lanes; knows no network.
+/// Decides on the number of lanes; does not use the network.
 struct Tuner {
     most: usize,
     lanes: usize,
-    /// Bytes per second of the round before.
+    /// Bytes per second of the previous round.
     before: Option<f64>,
     round: (Instant, u64, usize),
     rest: u32,
@@ -42,7 +42,7 @@ impl Tuner {
         Self { most, lanes, before: None, round: (now, 0, 0), rest: 0, slowed: None }
     }
 
-    /// A part of this many bytes arrived.
+    /// Records that a part of this many bytes arrived.
     fn arrived(&mut self, bytes: u64, now: Instant) {
         self.round.1 += bytes;
         self.round.2 += 1;
@@ -64,7 +64,7 @@ impl Tuner {
         self.before = if self.rest == 1 { None } else { Some(rate) };
     }
 
-    /// The service asked to slow down.
+    /// Records that the service asked to slow down.
     fn throttled(&mut self, now: Instant) {
         if self.slowed.is_some_and(|at| now.duration_since(at) < ONE_SLOW_DOWN) {
             return;
@@ -76,13 +76,13 @@ impl Tuner {
     }
 }
 
-/// ConcurrencyLimiter for the parts of one upload.
+/// Lanes for the parts of one upload.
 pub(crate) struct ConcurrencyLimiter {
     free: Semaphore,
-    /// ConcurrencyLimiter that are to be closed when their part is through.
+    /// Lanes that are closed when their part has been sent.
     surplus: AtomicUsize,
     tuner: Mutex<Tuner>,
-    /// Nobody sets out before.
+    /// No part starts before this time.
     closed: Mutex<Option<Instant>>,
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct Lane<'a> {
 }
 
 impl ConcurrencyLimiter {
-    /// ConcurrencyLimiter that may grow to `most`.
+    /// A limiter whose number of lanes may grow to `most`.
     pub(crate) fn new(most: usize) -> Self {
         let tuner = Tuner::new(most, Instant::now());
         Self {
@@ -116,12 +116,12 @@ impl ConcurrencyLimiter {
         }
     }
 
-    /// A part arrived.
+    /// Records that a part arrived.
     pub(crate) fn arrived(&self, bytes: u64) {
         self.tune(|tuner| tuner.arrived(bytes, Instant::now()));
     }
 
-    /// The service asked to slow down, perhaps for how long.
+    /// Records that the service asked to slow down, with the pause if it gave one.
     pub(crate) fn throttled(&self, pause: Option<Duration>) {
         self.tune(|tuner| tuner.throttled(Instant::now()));
         let until = Instant::now() + pause.unwrap_or_default().min(LONGEST_ASKED);
@@ -185,20 +185,20 @@ mod tests {
     }
 
     #[test]
-    fn lanes_grow_while_that_moves_more_bytes() {
+    fn concurrency_grows_while_that_increases_throughput() {
         assert_eq!(lanes_after(10, 32, |lanes| 1_000 * lanes as u64), 32);
         assert_eq!(lanes_after(1, 3, |_| 1000), 3);
         assert_eq!(lanes_after(6, 32, |_| 1000), 6);
     }
 
     #[test]
-    fn a_line_that_is_full_keeps_its_lanes() {
+    fn a_saturated_connection_keeps_its_concurrency() {
         let lanes = lanes_after(9, 32, |lanes| 1_000 * lanes.min(9) as u64);
         assert!((9..20).contains(&lanes), "{lanes}");
     }
 
     #[test]
-    fn a_slow_down_halves_the_lanes_once_however_many_parts_hear_of_it() {
+    fn a_slow_down_halves_the_concurrency_once_for_any_number_of_refused_parts() {
         let now = Instant::now();
         let mut tuner = Tuner::new(32, now);
         tuner.lanes = 20;

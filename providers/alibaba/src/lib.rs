@@ -1,8 +1,8 @@
-//! The Alibaba Cloud provider of `build-image`: a disk becomes an ECS custom image by way of an OSS
-//! bucket.
+//! Implements the Alibaba Cloud provider of `build-image`: turns a disk into an ECS custom image through an
+//! OSS bucket.
 //!
-//! Reading order: the steps below → `check`, `upload`, `publish`, `discard` (what they do) → `oss`,
-//! `multipart`, `ecs`, `sts` (the calls) → `acs`, `client`, `retry`, `sign` (how calls are made).
+//! Reading order: the steps below → `check`, `upload`, `publish`, `discard` (implementation of the steps) →
+//! `oss`, `multipart`, `ecs`, `sts` (the calls) → `acs`, `client`, `retry`, `sign` (how calls are made).
 #![forbid(unsafe_code)]
 
 mod accounts;
@@ -77,7 +77,8 @@ use credentials::Credentials;
 
 build_image_plugin_api::export_provider!(Alibaba);
 
-/// Overwrites all memory that is given back: a plugin has its own, and the HTTP client copies tokens into it.
+/// Overwrites all memory that is freed: a plugin has a separate allocator, and the HTTP client copies tokens
+/// into its memory.
 #[global_allocator]
 static MEMORY: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
     zeroizing_alloc::ZeroAlloc(std::alloc::System);
@@ -85,7 +86,7 @@ static MEMORY: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
 /// Alibaba Cloud.
 pub struct Alibaba {
     config: Config,
-    /// Looked up once for all steps, renewed when they end.
+    /// Looked up once for all steps, renewed when they expire.
     credentials: Arc<Credentials>,
 }
 

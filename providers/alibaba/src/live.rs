@@ -1,6 +1,6 @@
-//! Gives finished images their family and their name, as the last step of a build. An image that has
-//! the name already (`ALIBABA_IF_EXISTS=replace`) is moved aside; the host has it deleted when the build
-//! is released (see `replace`).
+//! Gives finished images their family and their name, as the last step of a build. An existing image with the
+//! name (`ALIBABA_IF_EXISTS=replace`) is moved aside; the host requests its deletion when the build is
+//! released (see `replace`).
 //!
 //! Source: ECS API documentation, `ModifyImageAttribute`.
 
@@ -34,7 +34,7 @@ pub(crate) fn go_live(
     all: &mut [Finished],
 ) -> Result<()> {
     restore_names(context, config, credentials, all)?;
-    // Everything that can be refused comes before the first name changes hands.
+    // Every call that can be refused precedes the first name swap.
     for done in all.iter() {
         context.block_on(async {
             if let Some(family) = &config.family {
@@ -55,8 +55,9 @@ pub(crate) fn go_live(
     named
 }
 
-/// Gives images that an earlier process of the run moved aside their names back: a clean-up of it may have been killed
-/// after it forgot the old image and before it restored the name. The names are swapped again from a known state.
+/// Restores the names of images that an earlier process of the run moved aside: a clean-up may have been
+/// killed after it forgot the old image and before it restored the name. The names are swapped again from a
+/// known state.
 fn restore_names(
     context: &Context,
     config: &Config,

@@ -1,4 +1,4 @@
-//! Counts what an upload moves and tells the host.
+//! Counts the bytes that an upload moves and reports them to the host.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -9,13 +9,13 @@ use std::time::Duration;
 use build_image_plugin_api::Context;
 use tokio::time::Instant;
 
-/// How often the host hears of progress.
+/// Interval between two progress reports to the host.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// Counts bytes and tells the host.
+/// Counts bytes and reports them to the host.
 pub(crate) struct Meter {
     context: Context,
-    /// 0 while it is not known.
+    /// 0 while the total is unknown.
     total: AtomicU64,
     done: AtomicU64,
     sent: AtomicU64,
@@ -23,7 +23,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// A meter for `total` bytes, as far as that is known.
+    /// A meter for `total` bytes, if the total is known.
     pub(crate) fn new(context: &Context, total: Option<u64>) -> Arc<Self> {
         let told = Mutex::new(Instant::now());
         let context = context.clone();
@@ -31,12 +31,12 @@ impl Meter {
         Arc::new(Self { context, total, done: AtomicU64::new(0), sent: AtomicU64::new(0), told })
     }
 
-    /// Bytes put on the wire, repeated ones included.
+    /// Bytes sent over the network, repeated ones included.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Bytes that need not be sent.
+    /// Adds bytes that need not be sent.
     pub(crate) fn add(&self, count: u64) {
         let done = self.done.fetch_add(count, Ordering::Relaxed) + count;
         let total = self.total.load(Ordering::Relaxed);
@@ -49,14 +49,14 @@ impl Meter {
         }
     }
 
-    /// The end of the image is known now.
+    /// Sets the end of the image, which is known from now on.
     pub(crate) fn ends_at(&self, total: u64) {
         self.total.store(total, Ordering::Relaxed);
         self.add(0);
     }
 }
 
-/// The count of one attempt; what it counted is taken back unless it is kept.
+/// The count of one attempt; the counted bytes are subtracted again unless the count is kept.
 pub(crate) struct Attempt {
     meter: Arc<Meter>,
     moved: Arc<AtomicU64>,
@@ -64,12 +64,12 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    /// A count at zero.
+    /// Starts a count at zero.
     pub(crate) fn new(meter: &Arc<Meter>) -> Self {
         Self { meter: Arc::clone(meter), moved: Arc::default(), kept: false }
     }
 
-    /// What counts bytes as they leave.
+    /// A callback that counts bytes as they are sent.
     pub(crate) fn counter(&self) -> impl Fn(u64) + Send + Sync + 'static {
         let (meter, moved) = (Arc::clone(&self.meter), Arc::clone(&self.moved));
         move |count| {
@@ -79,7 +79,7 @@ impl Attempt {
         }
     }
 
-    /// The attempt succeeded.
+    /// Keeps the count: the attempt succeeded.
     pub(crate) fn keep(mut self) {
         self.kept = true;
     }

@@ -1,5 +1,5 @@
-//! Waiting: for an import task, for an image to become available. Broken lines are outlived until
-//! the deadline; pauses go through the host, so that Ctrl-C ends them.
+//! Waits for an import task, or for an image to become available. Broken connections are tolerated until the
+//! deadline; pauses use the host's sleep, so that Ctrl-C ends them.
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,14 @@ use crate::{
     verdict::{TaskEnd, Verdict, judge_task, percent},
 };
 
-/// Upper bound of pauses, whatever the settings say.
+/// Upper bound of pauses, whatever the settings specify.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Consecutive polls without the image in the list before it counts as gone.
+/// Consecutive polls without the image in the list after which it counts as removed.
 const MISSING_POLLS: u32 = 10;
-/// Consecutive polls without a word of the image check before there is none.
+/// Consecutive polls without a report of the image check after which none is expected.
 const REPORT_POLLS: u32 = 3;
-/// One look; the loop around it is what repeats.
+/// A single poll; the loop around it repeats.
 const LOOK: Policy = Policy {
     attempts: 1,
     patience: Duration::ZERO,
@@ -29,15 +29,15 @@ const LOOK: Policy = Policy {
     longest_pause: Duration::ZERO,
 };
 
-/// When waiting ends.
+/// The time at which waiting ends.
 pub(crate) struct Deadline {
-    /// Absent when it is too far away to be a time.
+    /// `None` when it is too far in the future to be represented.
     at: Option<Instant>,
     limit: Duration,
 }
 
 impl Deadline {
-    /// That long from now.
+    /// A deadline after this duration from now.
     pub(crate) fn after(limit: Duration) -> Self {
         Self { at: Instant::now().checked_add(limit), limit }
     }
@@ -75,7 +75,7 @@ impl Pauses {
     }
 }
 
-/// Who waits, how patiently, and for whom progress is told.
+/// Parameters of a wait: its limits, and the progress it reports to.
 #[derive(Clone, Copy)]
 pub(crate) struct Waiter<'a> {
     pub(crate) context: &'a Context,
@@ -95,7 +95,7 @@ impl Waiter<'_> {
         });
     }
 
-    /// Looks again and again until `judge` has an answer.
+    /// Polls until `judge` has an answer.
     fn poll<T, A>(
         &self,
         what: &str,
@@ -121,13 +121,13 @@ impl Waiter<'_> {
         }
     }
 
-    /// Waits until an import task ended, one way or the other.
+    /// Waits until an import task ended, with success or failure.
     ///
     /// # Errors
-    /// A refusal to tell, a deadline, or Ctrl-C.
+    /// A refused poll, a deadline, or Ctrl-C.
     pub(crate) fn task(&self, ecs: &Ecs, task: &str) -> Result<TaskEnd> {
         let what = format!("import task `{task}`");
-        // The service forgets old tasks; then the image itself must tell.
+        // The service forgets old tasks; then the state of the image itself decides.
         let look = async || match ecs.task(task, &LOOK).await {
             Err(failure) if failure.is(&["InvalidTaskId.NotFound"]) => Ok(None),
             seen => seen.map(Some),
@@ -180,10 +180,10 @@ impl Waiter<'_> {
         })
     }
 
-    /// Waits for the report of the check that ECS makes of an image; `None` when there is none.
+    /// Waits for the report of the check that ECS performs on an image; `None` when no report appears.
     ///
     /// # Errors
-    /// A refusal to tell, a deadline, or Ctrl-C.
+    /// A refused poll, a deadline, or Ctrl-C.
     pub(crate) fn detection(&self, ecs: &Ecs, id: &str) -> Result<Option<Detection>> {
         let what = format!("the check of image `{id}`");
         let mut missing = 0;
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_says_how_to_go_on() {
+    fn a_deadline_error_explains_how_to_continue() {
         let error = Deadline::after(Duration::ZERO).check("import task `t`", None).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Timeout);
         let hint = error.hint.unwrap();

@@ -1,4 +1,4 @@
-//! OSS multipart uploads: one function per operation.
+//! Implements OSS multipart uploads: one function per operation.
 //!
 //! Source: OSS API documentation, "Multipart upload".
 
@@ -19,10 +19,10 @@ use crate::{
     retry::{Policy, retry},
 };
 
-/// Completing many parts takes the service a while.
+/// Completing many parts takes the service some time.
 const COMPLETE_LIMIT: Duration = Duration::from_secs(180);
 
-/// A part the service has.
+/// A part that the service has stored.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct ListedPart {
@@ -38,7 +38,7 @@ pub(crate) struct ListedPart {
 #[derive(Clone, Debug)]
 pub(crate) struct SentPart {
     pub(crate) etag: String,
-    /// CRC-64 the service computed.
+    /// CRC-64 that the service computed.
     pub(crate) crc: Option<u64>,
 }
 
@@ -80,8 +80,8 @@ struct ListedUpload {
 }
 
 impl Oss {
-    /// Starts an upload; returns its id. Repeated attempts may leave further uploads behind: find
-    /// them with [`Oss::list_uploads`].
+    /// Starts an upload; returns its id. Repeated attempts may leave further uploads; find them with
+    /// [`Oss::list_uploads`].
     pub(crate) async fn initiate(
         &self,
         key: &str,
@@ -97,7 +97,7 @@ impl Oss {
         Ok(read_xml::<Initiated>(OPERATION, &sent.await?)?.upload_id)
     }
 
-    /// Sends a part once; given up when `moved` stands still for `stall`.
+    /// Sends a part once; the attempt is cancelled when `moved` does not change for `stall`.
     pub(crate) async fn upload_part(
         &self,
         key: &str,
@@ -115,7 +115,7 @@ impl Oss {
         Ok(SentPart { etag, crc: crc(&answer) })
     }
 
-    /// Every part the service has, over all pages.
+    /// Every part that the service has stored, over all pages.
     pub(crate) async fn list_parts(
         &self,
         key: &str,
@@ -148,7 +148,7 @@ impl Oss {
         }
     }
 
-    /// Makes an object of the parts; returns its CRC-64 when the service tells.
+    /// Completes an object from the parts; returns its CRC-64 if the service reports it.
     pub(crate) async fn complete(
         &self,
         key: &str,
@@ -169,7 +169,7 @@ impl Oss {
         Ok(crc(&answer))
     }
 
-    /// Throws an upload away. Returns false when it did not exist any more.
+    /// Aborts an upload. Returns false when it no longer existed.
     pub(crate) async fn abort(
         &self,
         key: &str,

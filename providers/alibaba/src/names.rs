@@ -1,4 +1,4 @@
-//! Rules that need no network: image names, tags, object keys.
+//! Checks the rules that need no network: image names, tags, object keys.
 //!
 //! Source: ECS documentation of `ImportImage` and `TagResources`; OSS "Object naming conventions".
 
@@ -11,7 +11,7 @@ use crate::{
     describe::{FORBIDDEN_TEXTS, NAME_PREFIXES, TAG_LENGTH, TAGS_MAXIMUM},
 };
 
-/// Longest object key in bytes.
+/// Maximum length of an object key in bytes.
 const KEY_BYTES: usize = 1023;
 
 fn starts_without_case(text: &str, prefix: &str) -> bool {
@@ -25,7 +25,7 @@ fn forbidden_text(text: &str) -> Option<&'static str> {
 /// Checks an image name.
 ///
 /// # Errors
-/// Config error saying which rule it breaks.
+/// Config error stating which rule it breaks.
 pub(crate) fn check_image_name(name: &str, length: (usize, usize)) -> Result<()> {
     let count = name.chars().count();
     let allowed = |c: char| c.is_alphabetic() || c.is_ascii_digit() || "._:-".contains(c);
@@ -46,10 +46,10 @@ pub(crate) fn check_image_name(name: &str, length: (usize, usize)) -> Result<()>
         .with_hint("use letters, digits, `.`, `_`, `:` and `-` in CLOUD_IMAGE_NAME"))
 }
 
-/// Longest description in characters.
+/// Maximum length of a description in characters.
 pub(crate) const DESCRIPTION: usize = 256;
 
-/// What ECS would not take of a description; it is left out or cut then.
+/// What ECS would not accept in a description; the description is then left out or cut.
 pub(crate) fn description_problem(text: &str) -> Option<&'static str> {
     let text = text.trim();
     if text.is_empty() {
@@ -65,7 +65,7 @@ pub(crate) fn description_problem(text: &str) -> Option<&'static str> {
     }
 }
 
-/// Checks tags. All problems are in the list.
+/// Checks tags and returns all problems.
 pub(crate) fn tag_problems(tags: &BTreeMap<String, String>) -> Vec<Error> {
     let mut problems = Vec::new();
     let mut found = |message: String| {
@@ -153,7 +153,7 @@ mod tests {
             assert!(check_image_name(name, (2, 128)).is_err(), "{name}");
         }
         assert!(check_image_name(&"a".repeat(129), (2, 128)).is_err());
-        // Characters count, not bytes.
+        // The length counts characters, not bytes.
         check_image_name(&"镜".repeat(128), (2, 128)).unwrap();
         assert!(check_image_name(&"镜".repeat(129), (2, 128)).is_err());
         assert!(check_image_name("abcdef", (2, 5)).is_err());

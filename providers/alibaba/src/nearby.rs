@@ -1,5 +1,5 @@
-//! Whether this runs inside the bucket's region: then the internal endpoint is nearer and its traffic
-//! costs nothing. The metadata service is asked once per run.
+//! Detects whether this runs inside the bucket's region: then the internal endpoint is nearer and its traffic
+//! is free. The metadata service is asked once per run.
 
 use build_image_plugin_api::{Context, Result};
 
@@ -10,10 +10,10 @@ use crate::{
     state::NEARBY,
 };
 
-/// The place, through the internal endpoint when that is nearer and nothing else was chosen.
+/// The place, through the internal endpoint when it is nearer and no other endpoint was configured.
 ///
 /// # Errors
-/// When what is known cannot be kept.
+/// When the detected region cannot be stored.
 pub(crate) fn nearby(context: &Context, config: &Config, place: Place) -> Result<Place> {
     if !config.may_choose_endpoint() {
         return Ok(place);
@@ -64,7 +64,7 @@ mod tests {
         let context = Arc::new(MockHost::new()).context();
         let place = nearby(&context, &config, config.place().unwrap()).unwrap();
         drop(server);
-        // The second time the answer is known.
+        // The second call uses the stored answer.
         let again = nearby(&context, &config, config.place().unwrap()).unwrap();
         assert_eq!(again.oss, place.oss);
         place.oss.url("b-1", Some("k"))

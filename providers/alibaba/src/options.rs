@@ -1,36 +1,36 @@
-//! Settings of the two long steps, upload and import, turned into types.
+//! Parses the settings of the two long steps, upload and import, into types.
 
 use std::time::Duration;
 
 use build_image_plugin_api::Settings;
 
-/// Parts in flight beyond which memory, not speed, would grow.
+/// Maximum number of parts in flight; more would use more memory without more throughput.
 const MOST_THREADS: u64 = 64;
 
-/// How the upload goes about it.
+/// Tuning of the upload.
 #[derive(Clone, Debug)]
 pub(crate) struct UploadTuning {
-    /// Most parts in flight.
+    /// Maximum number of parts in flight.
     pub(crate) threads: usize,
-    /// Most bytes per second.
+    /// Maximum number of bytes per second.
     pub(crate) rate: Option<u64>,
-    /// Wanted bytes per part.
+    /// Requested bytes per part.
     pub(crate) part_size: u64,
     /// Attempts per part.
     pub(crate) attempts: u32,
     /// Longest pause between two attempts.
     pub(crate) longest_pause: Duration,
-    /// Longest time without a byte moved.
+    /// Longest time without a byte sent.
     pub(crate) stall: Duration,
 }
 
-/// What `ImportImage` is told beside name and source.
+/// Parameters of `ImportImage` in addition to name and source.
 #[derive(Clone, Debug)]
 pub(crate) struct ImportOptions {
     pub(crate) architecture: Option<String>,
     pub(crate) boot_mode: Option<String>,
     pub(crate) platform: String,
-    /// Parameters that are passed on as they are: name and value.
+    /// Parameters that are passed on unchanged: name and value.
     pub(crate) extra: Vec<(&'static str, String)>,
     /// Longest time until the image is available.
     pub(crate) timeout: Duration,

@@ -1,5 +1,5 @@
-//! OSS: how a call is signed, sent and understood, and the calls on buckets and objects. Each
-//! function is one operation; multipart uploads have their own file.
+//! Signs and sends OSS calls and interprets their answers; contains the calls on buckets and objects. Each
+//! function is one operation; multipart uploads are in a separate file.
 //!
 //! Source: OSS API documentation.
 
@@ -20,7 +20,7 @@ use crate::{
     sign::{encode, oss_v4},
 };
 
-/// Longest time for a call that moves no data.
+/// Time limit of a call that moves no data.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// One bucket.
@@ -31,12 +31,12 @@ pub(crate) struct Oss {
     endpoint: OssEndpoint,
 }
 
-/// What is asked.
+/// One call.
 pub(crate) struct Call<'a> {
-    /// Name of the operation, for messages.
+    /// Name of the operation, used in messages.
     pub(crate) operation: &'a str,
     pub(crate) method: Method,
-    /// Absent for calls on the bucket.
+    /// `None` for calls on the bucket.
     pub(crate) key: Option<&'a str>,
     pub(crate) query: Vec<(String, String)>,
     pub(crate) headers: Vec<(String, String)>,
@@ -48,36 +48,36 @@ impl<'a> Call<'a> {
         Self { operation, method, key, query: Vec::new(), headers: Vec::new() }
     }
 
-    /// With a query parameter; an empty value is sent as the bare name.
+    /// Adds a query parameter; an empty value is sent as the bare name.
     pub(crate) fn query(mut self, name: &str, value: impl Into<String>) -> Self {
         self.query.push((name.to_owned(), value.into()));
         self
     }
 }
 
-/// What `GetBucketInfo` says.
+/// The answer of `GetBucketInfo`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct BucketInfo {
-    /// `oss-` and the region.
+    /// `oss-` followed by the region.
     pub(crate) location: String,
     pub(crate) storage_class: String,
     /// `Enabled`, `Suspended`, or empty.
     pub(crate) versioning: String,
-    /// `Enabled`, `Disabled`, or empty where nothing is said.
+    /// `Enabled`, `Disabled`, or empty where nothing is reported.
     pub(crate) transfer_acceleration: String,
     #[serde(rename = "ServerSideEncryptionRule")]
     pub(crate) encryption: Encryption,
 }
 
-/// The answer around it.
+/// The element around it in the answer.
 #[derive(Deserialize)]
 pub(crate) struct BucketAnswer {
     #[serde(rename = "Bucket")]
     pub(crate) bucket: BucketInfo,
 }
 
-/// What `GetBucketTransferAcceleration` says.
+/// The answer of `GetBucketTransferAcceleration`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Acceleration {
@@ -88,21 +88,21 @@ struct Acceleration {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Encryption {
-    /// `None` or empty when off.
+    /// `None` or empty when disabled.
     #[serde(rename = "SSEAlgorithm")]
     pub(crate) algorithm: String,
 }
 
-/// What `HeadObject` says.
+/// The answer of `HeadObject`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectHead {
     pub(crate) size: u64,
-    /// CRC-64 of the content, when the service knows it.
+    /// CRC-64 of the content, if the service knows it.
     pub(crate) crc: Option<u64>,
 }
 
 impl Oss {
-    /// The bucket of a place.
+    /// Opens the bucket of a place.
     ///
     /// # Errors
     /// When no connections can be made at all.
@@ -128,7 +128,8 @@ impl Oss {
         Ok(read_xml::<BucketAnswer>("GetBucketInfo", &answer)?.bucket)
     }
 
-    /// Whether a bucket may be reached by transfer acceleration; one that was never told to may not.
+    /// Whether a bucket may be reached by transfer acceleration; a bucket for which it was never configured
+    /// may not.
     pub(crate) async fn is_accelerated(&self, policy: &Policy) -> Result<bool, Failure> {
         const OPERATION: &str = "GetBucketTransferAcceleration";
         let call = || Call::new(OPERATION, Method::GET, None).query("transferAcceleration", "");
@@ -139,7 +140,7 @@ impl Oss {
         }
     }
 
-    /// Size and checksum of an object; `None` when there is none.
+    /// Size and checksum of an object; `None` when it does not exist.
     pub(crate) async fn head(
         &self,
         key: &str,
@@ -162,7 +163,8 @@ impl Oss {
         }
     }
 
-    /// Asks for the first byte of an object, which need not exist: whether data can be reached at all.
+    /// Requests the first byte of an object, which need not exist, to find out whether data can be reached at
+    /// all.
     pub(crate) async fn touch(&self, key: &str, policy: &Policy) -> Result<(), Failure> {
         let call = || Call {
             headers: vec![("range".to_owned(), "bytes=0-0".to_owned())],
@@ -175,14 +177,14 @@ impl Oss {
         }
     }
 
-    /// Deletes an object; one that does not exist is fine.
+    /// Deletes an object; one that does not exist is not an error.
     pub(crate) async fn delete(&self, key: &str, policy: &Policy) -> Result<(), Failure> {
         let call = || Call::new("DeleteObject", Method::DELETE, Some(key));
         let sent = retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await);
         sent.await.map(|_| ())
     }
 
-    /// One attempt of a call within a time.
+    /// One attempt of a call with a time limit.
     pub(crate) async fn once(
         &self,
         call: Call<'_>,
@@ -192,7 +194,7 @@ impl Oss {
         self.attempt(call, body, Limit::Total(limit)).await
     }
 
-    /// One attempt of a call: fresh keys, fresh time, fresh signature.
+    /// One attempt of a call, with fresh keys, time, and signature.
     pub(crate) async fn attempt(
         &self,
         call: Call<'_>,

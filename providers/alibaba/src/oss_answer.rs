@@ -1,4 +1,4 @@
-//! What OSS answers: XML, checksums in headers, refusals in bodies and headers.
+//! Parses the answers of OSS: XML, checksums in headers, refusals in bodies and headers.
 //!
 //! Source: OSS API documentation, "Error responses".
 
@@ -7,15 +7,15 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{client::Answer, endpoint::VENDOR_DOMAIN, error::Failure, refusal::Refusal};
 
-/// Header with the CRC-64 of what the service stored.
+/// Header with the CRC-64 of the stored content.
 const CRC_HEADER: &str = "x-oss-hash-crc64ecma";
 
-/// The CRC-64 the service computed over what it stored.
+/// The CRC-64 that the service computed over the stored content.
 pub(crate) fn crc(answer: &Answer) -> Option<u64> {
     answer.header(CRC_HEADER).and_then(|text| text.trim().parse().ok())
 }
 
-/// Reads an answer's XML.
+/// Parses an answer's XML.
 pub(crate) fn read_xml<T: DeserializeOwned>(
     operation: &str,
     answer: &Answer,
@@ -38,17 +38,17 @@ struct XmlRefusal {
     #[serde(rename = "EC")]
     ec: String,
     string_to_sign: Option<String>,
-    /// Where the bucket is, when it was asked for elsewhere.
+    /// The endpoint of the bucket, if the request went to another region.
     endpoint: String,
 }
 
-/// The region of a vendor's OSS host.
+/// The region of one of the vendor's OSS hosts.
 fn region_of(host: &str) -> Option<String> {
     let region = host.strip_prefix("oss-")?.strip_suffix(VENDOR_DOMAIN)?;
     Some(region.trim_end_matches("-internal").to_owned()).filter(|region| !region.is_empty())
 }
 
-/// What a refusal says: XML in the body or, for HEAD, in a header; other bodies come from proxies.
+/// Reads a refusal: XML in the body or, for HEAD, in a header. Other bodies come from proxies.
 pub(crate) fn read_refusal(answer: &Answer) -> Refusal {
     let from_header = || {
         let text = answer.header("x-oss-err")?;

@@ -1,4 +1,4 @@
-//! How a bucket is addressed: the region's endpoints by word, an endpoint of the user's own, and whether
+//! Determines how a bucket is addressed: the region's endpoints by keyword, a custom endpoint, and whether
 //! the bucket is part of the host, of the path, or of neither.
 //!
 //! Source: OSS documentation, "Regions and endpoints".
@@ -10,7 +10,7 @@ use crate::{
     sign::encode,
 };
 
-/// Hosts of transfer acceleration; the second one is for buckets outside the mainland only.
+/// Hosts of transfer acceleration; the second one is only for buckets outside the Chinese mainland.
 const ACCELERATE: &str = "oss-accelerate.aliyuncs.com";
 const ACCELERATE_OVERSEAS: &str = "oss-accelerate-overseas.aliyuncs.com";
 
@@ -27,7 +27,7 @@ fn internal_host(region: &str) -> String {
 enum Style {
     /// `bucket.host/key`.
     VirtualHost,
-    /// `host/bucket/key`, for addresses without names.
+    /// `host/bucket/key`, for IP addresses.
     Path,
     /// `host/key`: the host belongs to the bucket.
     Bound,
@@ -41,10 +41,10 @@ pub(crate) struct OssEndpoint {
 }
 
 impl OssEndpoint {
-    /// The user's endpoint, else the region's public or internal one.
+    /// The user's endpoint, otherwise the region's public or internal one.
     ///
     /// # Errors
-    /// When the user's is not an address.
+    /// When the user's endpoint is not an address.
     pub(crate) fn choose(
         chosen: Option<&str>,
         region: &str,
@@ -61,7 +61,7 @@ impl OssEndpoint {
             None if internal => Endpoint::https(internal_host(region)),
             None => Endpoint::https(public_host(region)),
         };
-        // Hosts of the vendor's serve all buckets; any other name is bound to one.
+        // The vendor's hosts serve all buckets; any other name is bound to one bucket.
         let style = if endpoint.is_address() {
             Style::Path
         } else if endpoint.host().ends_with(VENDOR_DOMAIN)
@@ -79,17 +79,17 @@ impl OssEndpoint {
         &self.endpoint
     }
 
-    /// Whether requests travel by transfer acceleration.
+    /// Whether requests use transfer acceleration.
     pub(crate) fn is_accelerated(&self) -> bool {
         [ACCELERATE, ACCELERATE_OVERSEAS].iter().any(|name| self.endpoint.host().ends_with(name))
     }
 
-    /// Whether that is the acceleration for buckets outside the mainland.
+    /// Whether it is the acceleration for buckets outside the Chinese mainland.
     pub(crate) fn is_overseas(&self) -> bool {
         self.endpoint.host().ends_with(ACCELERATE_OVERSEAS)
     }
 
-    /// The region's public endpoint, for questions about the bucket that acceleration may not answer.
+    /// The region's public endpoint, for requests about the bucket that acceleration may not answer.
     pub(crate) fn of_region(&self, region: &str) -> Self {
         let endpoint = Endpoint { authority: public_host(region), ..self.endpoint.clone() };
         Self { endpoint, style: Style::VirtualHost }

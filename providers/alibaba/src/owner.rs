@@ -1,5 +1,5 @@
-//! Tells clouds and accounts apart: what one account made at one endpoint is not gone because another
-//! one does not find it.
+//! Distinguishes clouds and accounts: a resource that one account created at one endpoint is not removed just
+//! because another account does not find it.
 
 use std::sync::Arc;
 
@@ -20,25 +20,25 @@ const ACCOUNT_ID: &str = "account";
 const OSS_CLOUD: &str = "oss_endpoint";
 const ECS_CLOUD: &str = "ecs_endpoint";
 
-/// Who makes resources, and where.
+/// The account and the cloud that create resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Owner {
-    /// Account id, when STS named it.
+    /// Account id, if STS reported it.
     #[serde(default)]
     account: Option<String>,
     /// The cloud behind the OSS endpoint (see [`Endpoint::cloud`]); empty in journals of earlier versions.
     #[serde(default)]
     oss: String,
-    /// The same of ECS.
+    /// The same for ECS.
     #[serde(default)]
     ecs: String,
 }
 
 impl Owner {
-    /// The owner of what is made at a place now.
+    /// The owner of resources that are created at a place now.
     ///
     /// # Errors
-    /// When the account that the check learned cannot be read.
+    /// When the account that the check stored cannot be read.
     pub(crate) fn now(context: &Context, place: &Place) -> Result<Self> {
         Ok(Self {
             account: context.load(ACCOUNT)?,
@@ -47,12 +47,12 @@ impl Owner {
         })
     }
 
-    /// An object or an upload of this owner.
+    /// Adds this owner to an object or an upload.
     pub(crate) fn of_bucket(&self, resource: Resource) -> Resource {
         self.mark(resource, OSS_CLOUD, &self.oss)
     }
 
-    /// An image of this owner.
+    /// Adds this owner to an image.
     pub(crate) fn of_region(&self, resource: Resource) -> Resource {
         self.mark(resource, ECS_CLOUD, &self.ecs)
     }
@@ -65,7 +65,7 @@ impl Owner {
         }
     }
 
-    /// Refuses to continue what another account, or the same one at another endpoint, began.
+    /// Refuses to continue a run that another account, or the same one at another endpoint, began.
     ///
     /// # Errors
     /// Config error that names both.
@@ -90,7 +90,7 @@ fn elsewhere(what: &str, then: &str, now: &str, setting: &str) -> Error {
         .with_hint(format!("set {setting} as it was then, or build again in a new run"))
 }
 
-/// The error for what was not found with keys of an account that is not known.
+/// The error for a resource that was not found with the keys of an unknown account.
 pub(crate) fn of_unknown(resource: &Resource) -> Error {
     let account = resource.attributes.get(ACCOUNT_ID).map_or("", String::as_str);
     let what = resource.label();
@@ -105,17 +105,18 @@ fn of_another(what: &str, then: &str, now: &str) -> Error {
         .with_hint("use the keys of that account")
 }
 
-/// Compares resources with the present configuration before anything is called gone.
+/// Compares resources with the present configuration before any is reported as removed.
 pub(crate) struct Guard<'a> {
     pub(crate) config: &'a Config,
     pub(crate) credentials: &'a Arc<Credentials>,
-    /// The account of the present keys, once it was asked for; `None` when it could not be learned.
+    /// The account of the present keys, once it was requested; `Some(None)` when it could not be determined.
     pub(crate) account: Option<Option<String>>,
 }
 
 impl Guard<'_> {
-    /// Refuses a resource of another cloud or account. Returns whether the account agrees; one that cannot be
-    /// learned is no reason to refuse, but then what is not found may be there for another account.
+    /// Refuses a resource of another cloud or account. Returns whether the account agrees. An account that
+    /// cannot be determined is not a reason to refuse, but then a resource that is not found may exist for
+    /// another account.
     ///
     /// # Errors
     /// Config error that names both.
@@ -170,7 +171,8 @@ impl Guard<'_> {
 }
 
 impl Endpoint {
-    /// Which cloud is behind the endpoint: all hosts of the vendor are one, any other server is its own.
+    /// The cloud behind the endpoint: all of the vendor's hosts are one cloud, any other server is a separate
+    /// one.
     pub(crate) fn cloud(&self) -> &str {
         if self.host().ends_with(crate::endpoint::VENDOR_DOMAIN) {
             crate::endpoint::VENDOR_DOMAIN.trim_start_matches('.')
@@ -205,7 +207,7 @@ mod tests {
     fn a_run_is_continued_by_its_owner_only() {
         let began = owner(Some("1"), "aliyuncs.com");
         assert!(owner(Some("1"), "aliyuncs.com").may_continue(&began).is_ok());
-        // What is not known is no reason to refuse.
+        // An unknown account is not a reason to refuse.
         assert!(owner(None, "aliyuncs.com").may_continue(&began).is_ok());
         assert!(owner(Some("2"), "x").may_continue(&Owner::default()).is_ok());
         let error = owner(Some("2"), "aliyuncs.com").may_continue(&began).unwrap_err();

@@ -1,5 +1,5 @@
-//! A rate limit over all parts of an upload: bytes are booked one after the other, and whoever booked
-//! waits for his turn.
+//! Limits the rate over all parts of an upload: bytes are booked one after the other, and each caller waits
+//! for its turn.
 
 use std::{
     sync::{
@@ -11,18 +11,18 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Longest nap of somebody who waits; after each one he shows that he is alive.
+/// Maximum sleep before the stall watchdog is fed.
 const NAP: Duration = Duration::from_millis(200);
 
-/// Bytes per second for everybody together.
+/// Limits the bytes per second of all parts together.
 pub(crate) struct RateLimiter {
     rate: Option<u64>,
-    /// When everything booked so far is through.
+    /// Time at which all bytes booked so far are sent.
     free: Mutex<Option<Instant>>,
 }
 
 impl RateLimiter {
-    /// At most `rate` bytes per second; `None` is no limit.
+    /// At most `rate` bytes per second; `None` is unlimited.
     pub(crate) fn new(rate: Option<u64>) -> Self {
         Self { rate, free: Mutex::new(None) }
     }
@@ -42,7 +42,7 @@ impl RateLimiter {
         turn
     }
 
-    /// Waits until these bytes may go. `alive` moves meanwhile: waiting is not a stall.
+    /// Waits until these bytes may be sent. `alive` changes in the meantime: waiting is not a stall.
     pub(crate) async fn pass(&self, bytes: u64, alive: &AtomicU64) {
         let turn = self.book(bytes, Instant::now());
         loop {
@@ -66,14 +66,14 @@ mod tests {
         assert_eq!(pace.book(500, now), now);
         assert_eq!(pace.book(2000, now), now + Duration::from_millis(500));
         assert_eq!(pace.book(1, now), now + Duration::from_millis(2500));
-        // Time that nobody used is not saved up.
+        // Unused time is not saved up.
         let later = now + Duration::from_secs(60);
         assert_eq!(pace.book(1000, later), later);
         assert_eq!(pace.book(1, later), later + Duration::from_secs(1));
     }
 
     #[test]
-    fn without_a_limit_everybody_goes_at_once() {
+    fn without_a_limit_nothing_waits() {
         let (pace, now) = (RateLimiter::new(None), Instant::now());
         assert!((0..10).all(|_| pace.book(u64::MAX, now) == now));
     }

@@ -1,31 +1,31 @@
-//! How an image is cut into parts.
+//! Divides an image into parts.
 //!
 //! Source: OSS documentation, "Limits" of multipart upload.
 
 use build_image_plugin_api::{Error, ErrorKind, Result};
 
 const MIB: u64 = 1 << 20;
-/// Most parts of an upload.
+/// Maximum number of parts of an upload.
 const MOST_PARTS: u64 = 10_000;
-/// Smallest part; only the last one may be smaller.
+/// Minimum size of a part in bytes; only the last one may be smaller.
 const SMALLEST_PART: u64 = 100 << 10;
-/// Largest part.
+/// Maximum size of a part in bytes.
 const LARGEST_PART: u64 = 5 << 30;
 
 /// Parts of equal size, the last one shorter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Bytes in all; at most so many while the image is still being written.
+    /// Total bytes; an upper bound while the image is still being written.
     pub(crate) length: u64,
     /// Bytes per part.
     pub(crate) part_size: u64,
 }
 
 impl Plan {
-    /// Cuts `length` bytes into parts of `wanted` bytes, or of more when there would be too many.
+    /// Divides `length` bytes into parts of `wanted` bytes, or of more when there would be too many.
     ///
     /// # Errors
-    /// For nothing at all and for more than the service takes.
+    /// For an empty image and for more bytes than the service accepts.
     pub(crate) fn new(length: u64, wanted: u64) -> Result<Self> {
         if length == 0 {
             return Err(Error::new(ErrorKind::InvalidImage, "the disk image is empty"));
@@ -41,21 +41,21 @@ impl Plan {
         Ok(Self { length, part_size })
     }
 
-    /// How many parts there are.
+    /// The number of parts.
     pub(crate) fn count(&self) -> u32 {
         let count = self.length.div_ceil(self.part_size);
         u32::try_from(count).expect("a plan has at most 10000 parts")
     }
 
-    /// Numbers of all parts in the order they are sent: those that hold any of the first `deferred_prefix_len`
-    /// bytes, which become readable last, after all others.
+    /// Numbers of all parts in the order in which they are sent. Parts that contain any of the first
+    /// `deferred_prefix_len` bytes, which become readable last, follow all others.
     pub(crate) fn order(&self, deferred_prefix_len: u64) -> impl Iterator<Item = u32> + use<> {
         let (count, late) = (self.count(), deferred_prefix_len.div_ceil(self.part_size));
         let late = u32::try_from(late).unwrap_or(count).min(count);
         (late + 1..=count).chain(1..=late)
     }
 
-    /// Offset and length of a part; the first is number 1.
+    /// Offset and length of a part; the first part has number 1.
     pub(crate) fn range(&self, number: u32) -> (u64, u64) {
         let offset = u64::from(number - 1) * self.part_size;
         (offset, self.part_size.min(self.length - offset))

@@ -1,6 +1,6 @@
-//! From an uploaded object to registered images: import, wait, compare, tag, share, copy, and only
-//! then the final names. A resumed run goes on with what it started; on failure nothing is removed
-//! here, `discard` does that.
+//! Turns an uploaded object into registered images: import, wait, compare, tag, share, copy, and only then
+//! the final names. A resumed run continues what it started. On failure nothing is removed here; `discard`
+//! does that.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -29,7 +29,7 @@ use crate::{
 /// Registers the image.
 ///
 /// # Errors
-/// Whatever keeps it from being imported, available, as it was asked for, shared and copied.
+/// Any failure to import, finish, share, or copy it.
 pub(crate) fn register(
     context: &Context,
     config: &Config,

@@ -1,4 +1,4 @@
-//! RAM: the role with which ECS reads the bucket.
+//! Calls RAM for the role with which ECS reads the bucket.
 //!
 //! Source: RAM API documentation, version 2015-05-01.
 
@@ -13,11 +13,11 @@ use crate::{
     retry::Policy,
 };
 
-/// Role that ECS looks for when none is named.
+/// Role that ECS uses when none is named.
 pub(crate) const DEFAULT_ROLE: &str = "AliyunECSImageImportDefaultRole";
-/// System policy that lets it read objects.
+/// System policy that allows it to read objects.
 pub(crate) const POLICY: &str = "AliyunECSImageImportRolePolicy";
-/// Lets ECS assume the role.
+/// Trust policy that allows ECS to assume the role.
 pub(crate) const TRUST: &str = r#"{"Version":"1","Statement":[{"Action":"sts:AssumeRole","Effect":"Allow","Principal":{"Service":["ecs.aliyuncs.com"]}}]}"#;
 
 /// The access control service.
@@ -36,7 +36,7 @@ struct RoleFacts {
 }
 
 impl Ram {
-    /// The service for a place.
+    /// Opens the service for a place.
     ///
     /// # Errors
     /// When no connections can be made at all.
@@ -44,7 +44,7 @@ impl Ram {
         Service::open(&place.ram, "2015-05-01", credentials).map(Self)
     }
 
-    /// Whom a role trusts, as it is written; `None` when there is no such role.
+    /// The trust policy of a role as text; `None` when the role does not exist.
     pub(crate) async fn trust(
         &self,
         role: &str,
@@ -59,7 +59,7 @@ impl Ram {
         }
     }
 
-    /// Names of the policies a role has.
+    /// Names of the policies attached to a role.
     pub(crate) async fn policies(
         &self,
         role: &str,
@@ -72,13 +72,13 @@ impl Ram {
         Ok(list.iter().filter_map(|row| row["PolicyName"].as_str().map(str::to_owned)).collect())
     }
 
-    /// Makes a role that ECS may assume; one that exists is fine.
+    /// Creates a role that ECS may assume; one that exists is not an error.
     pub(crate) async fn create(&self, role: &str, policy: &Policy) -> Result<(), Failure> {
         let parameters = pairs(&[("RoleName", role), ("AssumeRolePolicyDocument", TRUST)]);
         self.change("CreateRole", &parameters, role, policy).await
     }
 
-    /// Lets a role read objects; one that may already is fine.
+    /// Attaches the policy for reading objects to a role; one that is already attached is not an error.
     pub(crate) async fn attach(&self, role: &str, policy: &Policy) -> Result<(), Failure> {
         let parameters =
             pairs(&[("PolicyType", "System"), ("PolicyName", POLICY), ("RoleName", role)]);

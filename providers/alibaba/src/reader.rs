@@ -1,5 +1,5 @@
-//! Bytes of the disk, read on threads that may block, in chunks whose buffers are used again.
-//! The CRC-64 of a range is computed in the same pass.
+//! Reads the bytes of the disk, on threads that may block, in chunks whose buffers are reused. The CRC-64 of
+//! a range is computed in the same pass.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -19,12 +19,12 @@ const CHUNK: usize = 256 << 10;
 /// Chunks read ahead of the network, per part.
 const AHEAD: usize = 2;
 
-/// CRC-64 of two adjoining ranges together.
+/// Combines the CRC-64 of two adjoining ranges.
 pub(crate) fn combine(first: u64, second: u64, second_length: u64) -> u64 {
     checksum_combine(CrcAlgorithm::Crc64Xz, first, second, second_length)
 }
 
-/// Buffers that are free.
+/// Pool of free buffers.
 #[derive(Default)]
 struct Pool(Mutex<Vec<Vec<u8>>>);
 
@@ -35,7 +35,7 @@ impl Pool {
     }
 }
 
-/// A filled buffer; goes back to the pool when its last user drops it.
+/// A filled buffer; returns to the pool when its last user drops it.
 struct Chunk {
     buffer: Vec<u8>,
     filled: usize,
@@ -63,23 +63,23 @@ pub(crate) struct Reader {
     pool: Arc<Pool>,
 }
 
-/// What a range passes on its way out.
+/// Controls that a range passes on its way to the network.
 pub(crate) struct BodyThrottle {
     /// The rate limit.
     pub(crate) pace: Arc<RateLimiter>,
-    /// Moves as long as something goes on.
+    /// Changes as long as there is activity.
     pub(crate) alive: Arc<AtomicU64>,
-    /// Hears of the bytes the network took.
+    /// Called with the number of bytes that the network accepted.
     pub(crate) on_moved: Box<dyn Fn(u64) + Send + Sync>,
 }
 
 /// A range on its way to the network.
 pub(crate) struct BodyStream {
-    /// The body; ends early when the disk cannot be read or the flow is stopped.
+    /// The body; ends early when the disk cannot be read or the stream is stopped.
     pub(crate) body: reqwest::Body,
     /// Ends the body.
     pub(crate) stop: AbortHandle,
-    /// The thread that reads; its result is the CRC-64 of what it read.
+    /// The reading thread; its result is the CRC-64 of the bytes it read.
     pub(crate) thread: JoinHandle<Result<Option<u64>>>,
 }
 
@@ -94,13 +94,13 @@ impl Reader {
         &self.context
     }
 
-    /// So many bytes at the start become readable last.
+    /// The first N bytes become readable only when the image is complete.
     pub(crate) fn deferred_prefix_len(&self) -> u64 {
         self.disk.deferred_prefix_len
     }
 
-    /// Reads a range chunk by chunk and hands each to `each`, which returns false to stop. Returns
-    /// the range's CRC-64, or nothing when it was stopped.
+    /// Reads a range chunk by chunk and passes each chunk to `each`, which returns false to stop. Returns the
+    /// range's CRC-64, or `None` when it was stopped.
     fn read(
         &self,
         offset: u64,
@@ -130,7 +130,7 @@ impl Reader {
         Ok(Some(digest.finalize()))
     }
 
-    /// Whether the image has a byte there; waits until that can be told.
+    /// Whether the image has a byte at this offset; waits until that can be determined.
     fn has(&self, offset: u64) -> Result<bool> {
         Ok(self.context.read_disk(&self.disk, offset, &mut [0])? > 0)
     }
@@ -142,14 +142,15 @@ impl Reader {
         } else {
             self.rest(offset, length - 1)?
         };
-        // The head becomes readable as a whole, when everything else is there.
+        // The deferred prefix becomes readable as a whole, when everything else is complete.
         if there > 0 && offset < self.disk.deferred_prefix_len && !self.has(offset)? {
             return Ok(0);
         }
         Ok(there)
     }
 
-    /// Bytes from `offset` on of an image that ends within the next `missing`; looked for by halves.
+    /// Number of bytes from `offset` on, of an image that ends within the next `missing` bytes; uses binary
+    /// search.
     fn rest(&self, offset: u64, mut missing: u64) -> Result<u64> {
         let mut there = 0;
         while there < missing {
@@ -163,8 +164,8 @@ impl Reader {
         Ok(there)
     }
 
-    /// How many bytes the image has of a range within its planned length. Waits until all of them can
-    /// be read; an image that is finished is not touched.
+    /// How many bytes the image has of a range within its planned length. Waits until all of them can be
+    /// read; a finished image is not read.
     ///
     /// # Errors
     /// When the disk cannot be read.
@@ -176,7 +177,7 @@ impl Reader {
         joined(tokio::task::spawn_blocking(move || reader.count(offset, length))).await
     }
 
-    /// Whether the image has exactly this many bytes; waits until that can be told.
+    /// Whether the image has exactly this many bytes; waits until that can be determined.
     ///
     /// # Errors
     /// When the disk cannot be read.
@@ -197,7 +198,7 @@ impl Reader {
         joined(thread).await?.ok_or_else(|| Error::internal("a checksum was stopped"))
     }
 
-    /// Starts reading a range into a request body that leaves through the valve.
+    /// Starts reading a range into a request body that passes through the throttle.
     pub(crate) fn flow(&self, offset: u64, length: u64, valve: BodyThrottle) -> BodyStream {
         let (sender, receiver) = mpsc::channel::<Bytes>(AHEAD);
         let reader = self.clone();
@@ -217,7 +218,7 @@ impl Reader {
     }
 }
 
-/// The result of a reading thread; its panic is an error.
+/// The result of a reading thread; a panic in it is an error.
 pub(crate) async fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
     thread
         .await

@@ -1,5 +1,5 @@
-//! A refusal of a service turned into an error: its row in the table of `codes`, or else its status,
-//! decides. It does not know what was asked for; callers name that.
+//! Turns a refusal of a service into an error, by its row in the table of `codes` or else by its status. The
+//! requested object is unknown here; callers name it.
 
 use build_image_plugin_api::{Error, ErrorKind};
 
@@ -8,7 +8,7 @@ use crate::{
     error::{Failure, RetryAction},
 };
 
-/// A refusal as a service wrote it.
+/// A refusal as the service returned it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Refusal {
     /// HTTP status.
@@ -19,11 +19,11 @@ pub(crate) struct Refusal {
     pub(crate) ec: String,
     /// Vendor text.
     pub(crate) message: String,
-    /// Identifier the vendor's support asks for.
+    /// Identifier that the vendor's support asks for.
     pub(crate) request_id: String,
-    /// Region of the bucket, when the service names it.
+    /// Region of the bucket, if the service names it.
     pub(crate) region: Option<String>,
-    /// Text with what the server signed, when it tells.
+    /// Text with the string that the server signed, if the server reports it.
     pub(crate) echo: Option<String>,
 }
 
@@ -41,7 +41,7 @@ fn row(code: &str, ec: &str) -> Option<&'static Row> {
     by_ec.or_else(exact).or_else(wide)
 }
 
-/// What an unlisted code of this status is.
+/// Kind and retry action of an unlisted code with this status.
 fn by_status(status: u16) -> (ErrorKind, RetryAction) {
     match status {
         401 | 403 => (ErrorKind::Auth, RetryAction::GiveUp),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn both_spellings_of_the_missing_role_say_how_to_make_it() {
+    fn both_spellings_of_the_missing_role_have_a_hint_to_create_it() {
         for code in ["NoSetRoletoECSServiceAcount", "NoSetRoletoECSServiceAccount"] {
             let hint = failure(403, code, "").error.hint.unwrap();
             assert!(hint.contains("aliyun ram CreateRole") && hint.contains("AttachPolicyToRole"));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn load_and_faults_are_cured_by_time_and_the_rest_is_not() {
+    fn load_and_faults_are_retried_with_backoff_and_the_rest_is_not() {
         for code in ["Throttling.User", "UploadTrafficRateLimitExceeded", "TotalQpsLimitExceeded"] {
             assert_eq!(failure(503, code, "").error.kind, ErrorKind::Throttled, "{code}");
             assert!(failure(503, code, "").error.retryable);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_says_what_it_means_and_what_to_do() {
+    fn every_row_has_a_meaning_and_a_hint() {
         for (code, ec, _, _, meaning, advice) in TABLE {
             assert!(!meaning.is_empty() && !advice.is_empty(), "{code}{ec}");
             assert!(!meaning.ends_with('.') && !advice.ends_with('.'), "{code}{ec}");

@@ -1,7 +1,7 @@
-//! Removes an image with everything that belongs to it: the import or copy that makes it, and the
-//! snapshots behind it, which are billed and stay when their image is deleted.
+//! Removes an image with everything that belongs to it: the import or copy that makes it, and its snapshots,
+//! which are billed and remain when their image is deleted.
 //!
-//! Source: ECS API documentation, `DeleteImage`, `CancelTask` and `CancelCopyImage`.
+//! Source: ECS API documentation, `DeleteImage`, `CancelTask`, and `CancelCopyImage`.
 
 use std::{
     collections::BTreeSet,
@@ -22,9 +22,9 @@ use crate::{
 
 /// Longest wait for an image to disappear.
 const IMAGE_GONE: Duration = Duration::from_secs(120);
-/// Context of an error: the snapshot that could not be deleted.
+/// Key in the context of an error: the snapshot that could not be deleted.
 pub(crate) const SNAPSHOT: &str = "snapshot";
-/// An image or task is in a state that passes.
+/// Codes of transient states of an image or task.
 const PASSING: [&str; 4] = [
     "ImageIsImporting",
     "OperationDenied.ImageCopying",
@@ -32,9 +32,9 @@ const PASSING: [&str; 4] = [
     "IncorrectTaskStatus",
 ];
 
-/// Removes the image with what belongs to it. Without an id only an image of this name is touched
-/// that was imported from this run's object, or that wears this run's mark. Its snapshots are written
-/// down first: between the image's end and theirs nothing else would know of them.
+/// Removes the image with everything that belongs to it. Without an id, only an image with this name is
+/// touched that was imported from this run's object, or that has this run's mark. Its snapshots are recorded
+/// first: after the image's removal, no other record of them would exist.
 pub(crate) async fn remove_image(
     journal: &Context,
     ecs: &Ecs,
@@ -59,7 +59,7 @@ pub(crate) async fn remove_image(
     for snapshot in ids {
         match ecs.delete_snapshot(&snapshot, policy).await {
             Err(mut failure) if !failure.is(&["InvalidSnapshotId.NotFound"]) => {
-                // Its image is gone: what is left to remove is this.
+                // The image is removed; only this snapshot is left to remove.
                 failure.error.context.push((SNAPSHOT.to_owned(), snapshot));
                 refused.get_or_insert(failure);
             }
@@ -69,7 +69,7 @@ pub(crate) async fn remove_image(
     refused.map_or(Ok(()), Err)
 }
 
-/// The image that a resource is about: by its id, or by its name and origin; nothing when it is not there.
+/// The image that a resource refers to: by its id, or by its name and origin; `None` when it does not exist.
 pub(crate) async fn find_image(
     ecs: &Ecs,
     resource: &Resource,
@@ -93,9 +93,9 @@ fn is_being_made(image: &Image) -> bool {
     matches!(image.status.as_str(), "Creating" | "Waiting")
 }
 
-/// Deletes an image and waits until it is not listed any more. States that pass are waited for, a
-/// copy that runs is stopped, shares are taken back. Snapshots that become known meanwhile are
-/// written down before the image is deleted.
+/// Deletes an image and waits until it is no longer listed. It waits for transient states to end, cancels a
+/// running copy, and revokes shares. Snapshots that become known in the meantime are recorded before the
+/// image is deleted.
 async fn delete_until_gone(
     journal: &Context,
     ecs: &Ecs,
@@ -118,7 +118,7 @@ async fn delete_until_gone(
         let late = Instant::now() >= deadline;
         if is_being_made(&image) && !late {
             if !std::mem::replace(&mut cancelled, true) {
-                // Only copies can be stopped this way; an import is waited for.
+                // Only copies can be cancelled this way; an import must end by itself.
                 let _ = ecs.cancel_copy(id, policy).await;
                 continue;
             }
@@ -148,8 +148,8 @@ async fn delete_until_gone(
     Ok(())
 }
 
-/// Stops an import whose task is not known: the answer that named it was lost. The same call with the
-/// same client token is answered with the import it started.
+/// Cancels an import whose task is unknown because the answer that named it was lost. The same call with the
+/// same client token returns the import it started.
 async fn cancel_unlearned_import(
     journal: &Context,
     ecs: &Ecs,
@@ -171,7 +171,7 @@ async fn cancel_unlearned_import(
     }
 }
 
-/// Stops an import that runs; one that has ended is fine.
+/// Cancels a running import; one that has ended is not an error.
 async fn cancel_task(ecs: &Ecs, task: &str, policy: &Policy) -> Result<(), Failure> {
     match ecs.task(task, policy).await {
         Ok(task) if matches!(task.task_status.as_str(), "Finished" | "Failed" | "Deleted") => {

@@ -1,14 +1,14 @@
-//! Replaces an image that has the wanted name, and undoes it.
+//! Replaces an image that has the requested name, and undoes the replacement.
 //!
-//! Two resources are written down before the names are swapped, for every region:
+//! Two resources are recorded before the names are swapped, for every region:
 //!
-//! 1. [`RENAMED`], a product: the old image was moved aside. Removing it gives the name back. The
-//!    host drops it when the build is released.
-//! 2. [`REPLACED`], not a product: the old image itself. The host removes it after the release. As
-//!    long as [`RENAMED`] of the same image is open too, nothing was released and nothing is deleted.
+//! 1. [`RENAMED`], a deliverable: the old image was moved aside. Removing it gives the name back. The host
+//!    drops it when the build is released.
+//! 2. [`REPLACED`], an intermediate: the old image itself. The host removes it after the release. As long as
+//!    [`RENAMED`] of the same image is open too, nothing was released and nothing is deleted.
 //!
-//! A clean-up works backwards, so [`REPLACED`] ends before the name is given back: whatever is killed
-//! in between, no record that deletes the old image outlives the one that restores it.
+//! A clean-up works backwards, so [`REPLACED`] ends before the name is given back: if a process is killed in
+//! between, no record that deletes the old image outlives the one that restores it.
 
 use std::sync::Arc;
 
@@ -42,9 +42,9 @@ pub(crate) struct Moved {
     old: String,
     /// Name it is moved to; unique for its id.
     aside: String,
-    /// Name that changes hands.
+    /// Name that is swapped.
     wanted: String,
-    /// Id of the image that takes the name.
+    /// Id of the image that receives the name.
     new: String,
     /// Name the new image has until then.
     new_name: String,
@@ -90,8 +90,8 @@ impl Moved {
         noted(resource, &self.snapshots)
     }
 
-    /// Moves the old image aside and gives its name to the new one. Both resources are on disk
-    /// before; Ctrl-C does not act between the two calls.
+    /// Moves the old image aside and gives its name to the new one. Both resources are on disk before; Ctrl-C
+    /// has no effect between the two calls.
     ///
     /// # Errors
     /// Refusals. [`undo`] restores the names.
@@ -110,11 +110,11 @@ impl Moved {
     }
 }
 
-/// Runs a future to its end, also when a stop was asked for: a call that is dropped may still be
-/// carried out later.
+/// Runs a future to completion, even when a stop was requested: the service may still carry out a call whose
+/// future is dropped.
 ///
 /// # Errors
-/// Those of the future, or an internal one when no runtime can be made.
+/// Those of the future, or an internal one when no runtime can be created.
 pub(crate) fn to_the_end<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| {
@@ -123,11 +123,11 @@ pub(crate) fn to_the_end<T>(future: impl Future<Output = Result<T>>) -> Result<T
     runtime.block_on(future)
 }
 
-/// Gives every image that this run moved aside its name back. Returns whether that is done; what
-/// cannot be undone now stays written down, for `discard`.
+/// Restores the name of every image that this run moved aside. Returns whether all names are restored; names
+/// that cannot be restored now remain recorded, for `discard`.
 ///
 /// # Errors
-/// When it cannot be written down.
+/// When the record cannot be written.
 pub(crate) fn undo(
     context: &Context,
     config: &Config,
@@ -154,14 +154,13 @@ fn attribute<'a>(resource: &'a Resource, name: &str) -> &'a str {
     resource.attributes.get(name).map_or("", String::as_str)
 }
 
-/// The name that changes hands. Journals of earlier versions have it as the resource's name.
+/// The name that is swapped. Journals of earlier versions have it as the resource's name.
 pub(crate) fn wanted_name(resource: &Resource) -> &str {
     resource.attributes.get("name").unwrap_or(&resource.name)
 }
 
-/// Gives an image that was moved aside its name back. The new image may have the name already; it is
-/// the one that failed, so it returns to the name it was made under. When the old image cannot have its
-/// name, the new one keeps it.
+/// Restores the name of an image that was moved aside. The new image may already have the name; it failed, so
+/// it returns to the name it was made under. When the old image cannot have its name, the new one keeps it.
 pub(crate) async fn give_name_back(
     ecs: &Ecs,
     resource: &Resource,
@@ -200,8 +199,8 @@ pub(crate) fn is_open(request: &DiscardRequest, replaced: &Resource) -> bool {
     })
 }
 
-/// Deletes a replaced image with its snapshots, if it still has the name it was moved to and the
-/// new image has its former name. One that has another name is the user's again.
+/// Deletes a replaced image with its snapshots, if it still has the name it was moved to and the new image
+/// has its former name. An image with any other name belongs to the user again.
 pub(crate) async fn remove_replaced(
     journal: &Context,
     ecs: &Ecs,

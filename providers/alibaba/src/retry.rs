@@ -1,5 +1,5 @@
-//! How often and after which pause an attempt is made again: exponential back-off with full jitter,
-//! never shorter than the service asks for.
+//! Decides how often and after which pause an attempt is repeated: exponential back-off with full jitter,
+//! never shorter than the service requests.
 
 use std::{
     hash::{BuildHasher as _, Hasher as _},
@@ -11,20 +11,20 @@ use crate::error::{Failure, RetryAction};
 /// When to give up.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
-    /// Attempts that are made in any case.
+    /// Attempts that are always made.
     pub(crate) attempts: u32,
-    /// Attempts go on for this long after the first failure, however many there were.
+    /// Attempts continue for this long after the first failure, whatever their number.
     pub(crate) patience: Duration,
     /// Upper bound of the first pause; doubles with every attempt.
     pub(crate) first_pause: Duration,
-    /// No pause ends later than this after the first failure, not even one that the service asks for.
+    /// Every pause ends at most this long after the first failure, even one that the service requests.
     pub(crate) limit: Option<Duration>,
-    /// Upper bound of every pause that the service did not ask for.
+    /// Upper bound of every pause that the service did not request.
     pub(crate) longest_pause: Duration,
 }
 
-/// Longest pause that a service may ask for, in any of its headers. A longer one would look like a
-/// build that hangs; the call is repeated after this time and refused again if need be.
+/// Longest pause that a service may request, in any of its headers. A longer one would look like a hanging
+/// build; the call is repeated after this time and refused again if necessary.
 pub(crate) const LONGEST_ASKED: Duration = Duration::from_secs(120);
 
 impl Policy {
@@ -36,11 +36,11 @@ impl Policy {
         first_pause: Duration::from_millis(250),
         longest_pause: Duration::from_secs(10),
     };
-    /// For checks, where a user waits.
+    /// For checks, for which a user waits.
     pub(crate) const CHECK: Self = Self {
         attempts: 6,
         patience: Duration::ZERO,
-        // A little less than what a check may take at all.
+        // Slightly less than the time limit of a check.
         limit: Some(Duration::from_secs(8)),
         first_pause: Duration::from_millis(100),
         longest_pause: Duration::from_millis(1500),
@@ -62,7 +62,7 @@ pub(crate) async fn retry<T>(
 ) -> Result<T, Failure> {
     let mut first_failure: Option<Instant> = None;
     let mut made = 0;
-    // Attempts that only time can cure; a corrected clock uses none of them.
+    // Attempts that failed with `Backoff`; a corrected clock does not count.
     let mut timed = 0;
     let mut clock_followed = false;
     let mut keys_renewed = false;
@@ -75,9 +75,9 @@ pub(crate) async fn retry<T>(
         let since = first_failure.get_or_insert_with(Instant::now).elapsed();
         let hopeless = match failure.cure {
             RetryAction::GiveUp => true,
-            // One correction must do; a second refusal is not about the clock.
+            // One correction must suffice; a second refusal has another cause.
             RetryAction::ResyncClock => std::mem::replace(&mut clock_followed, true),
-            // So is a second refusal of keys that were just fetched.
+            // The same holds for a second refusal of keys that were just fetched.
             RetryAction::RefreshCredentials => std::mem::replace(&mut keys_renewed, true),
             RetryAction::Backoff => {
                 timed += 1;
@@ -96,7 +96,7 @@ pub(crate) async fn retry<T>(
     }
 }
 
-/// A number nobody can foresee; not for keys.
+/// An unpredictable number; not suitable for keys.
 pub(crate) fn random() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()
 }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_line_is_tried_again_until_the_budget_is_spent() {
+    fn a_broken_connection_is_retried_until_the_budget_is_spent() {
         let (answer, made) = run(vec![Err(broken()), Err(broken()), Ok(7)]);
         assert_eq!((answer.unwrap(), made), (7, 3));
         let (answer, made) = run(vec![Err(broken()), Err(broken()), Err(broken()), Ok(7)]);
@@ -149,14 +149,14 @@ mod tests {
         };
         assert!(run(vec![skewed(), broken(), broken()]).is_ok());
         assert!(run((0..4).map(|_| slow(None)).collect()).is_ok());
-        // Nothing that is there answers after the check's limit.
+        // A reachable server does not answer after the check's limit.
         let late = run(vec![slow(Some(Duration::from_secs(60)))]).unwrap_err();
         assert_eq!(late.error.kind, ErrorKind::Throttled);
         assert!(run((0..6).map(|_| broken()).collect()).is_err());
     }
 
     #[test]
-    fn what_time_does_not_cure_is_not_repeated() {
+    fn errors_that_are_not_retryable_are_not_repeated() {
         let refused = Failure::stop(Error::new(ErrorKind::Auth, "no"));
         assert_eq!(run(vec![Err(refused), Ok(7)]).1, 1);
     }

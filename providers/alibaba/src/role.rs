@@ -1,5 +1,5 @@
-//! Whether ECS may read the bucket: the role, whom it trusts, what it may do. On request it is made
-//! and waited for.
+//! Checks that ECS may read the bucket: the role, its trust policy, its permissions. On request, creates the
+//! role and waits for it.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::{
 const SUBJECT: &str = "import role";
 /// Longest wait until a new role is in force; a minute is usual.
 const IN_FORCE: Duration = Duration::from_secs(180);
-/// What an import answers as long as the role is not in force.
+/// Codes that an import returns as long as the role is not in force.
 pub(crate) const NO_ROLE: [&str; 3] =
     ["NoSetRoletoECSServiceAcount", "NoSetRoletoECSServiceAccount", "InvalidOSS.NotAuthorized"];
 
@@ -33,10 +33,10 @@ fn attach_command(role: &str) -> String {
     )
 }
 
-/// What a look at the role found.
+/// Result of a check of the role.
 pub(crate) struct Look {
     pub(crate) finding: Finding,
-    /// ECS may not read the bucket as things are; the dry run of the import says the same in fewer words.
+    /// ECS may not read the bucket at present; the dry run of the import reports the same with less detail.
     pub(crate) shut: bool,
 }
 
@@ -50,7 +50,7 @@ impl Look {
     }
 }
 
-/// What a build would do about the role, being told to by `ALIBABA_CREATE_ROLE`.
+/// What a build with `ALIBABA_CREATE_ROLE` would do about the role.
 fn foreseen(text: String) -> Option<Look> {
     Look::shut(Finding::ok(SUBJECT, text))
 }
@@ -61,8 +61,8 @@ fn missing(role: &str) -> Finding {
     Finding::error(SUBJECT, &Error::new(ErrorKind::Auth, message).with_hint(hint))
 }
 
-/// Looks at the role and changes nothing. With `foresee` what is missing is no error: a build would
-/// make it. Whoever may not look learns it from the dry run of the import.
+/// Checks the role and changes nothing. With `foresee`, a missing part is not an error: a build would create
+/// it. A user without the right to check learns the result from the dry run of the import.
 pub(crate) async fn look(cloud: &Cloud, config: &Config, foresee: bool) -> Option<Look> {
     let role = name(config);
     let trust = match cloud.ram.trust(role, &Policy::CHECK).await {
@@ -76,7 +76,7 @@ pub(crate) async fn look(cloud: &Cloud, config: &Config, foresee: bool) -> Optio
             return None;
         }
     };
-    // Documents come plain or percent-encoded.
+    // Documents are plain or percent-encoded.
     if !trust.is_empty() && !trust.contains("ecs.aliyuncs.com") {
         let message = format!("role `{role}` does not trust ECS");
         let hint = format!(
@@ -106,8 +106,8 @@ pub(crate) async fn look(cloud: &Cloud, config: &Config, foresee: bool) -> Optio
     ))
 }
 
-/// Makes what is missing of the role, and waits until an import would be let in. Nothing when nothing
-/// was missing.
+/// Creates the missing parts of the role, and waits until an import would be permitted. Does nothing if no
+/// part is missing.
 ///
 /// # Errors
 /// Refusals, and a role that does not come into force.
@@ -136,7 +136,7 @@ pub(crate) async fn ensure(
                     return Err(failure);
                 }
             }
-            // Whatever else it says is the import's own finding.
+            // Any other refusal is reported by the import's own check.
             _ => break,
         }
         tokio::time::sleep(pause).await;

@@ -1,7 +1,6 @@
-//! The rows of settings: what users can decide, in the words they see in help.
+//! Declares the settings: what users can configure, in the words they see in help.
 //!
-//! Only what is implemented has a row; what a value means to the cloud is `config`'s and `options`'
-//! business.
+//! Only implemented settings have a row; `config` and `options` define what a value means to the cloud.
 
 use build_image_plugin_api::{Setting, SettingKind};
 

@@ -1,4 +1,5 @@
-//! Who may use an image: shared in groups as large as the service takes, read back over all pages.
+//! Sets which accounts may use an image: shares in groups as large as the service accepts, and reads the
+//! shares back over all pages.
 //!
 //! Source: ECS API documentation, `ModifyImageSharePermission` and `DescribeImageSharePermission`.
 
@@ -13,11 +14,11 @@ use crate::{
     retry::Policy,
 };
 
-/// Accounts a call takes; further ones would be dropped silently.
+/// Accounts per call; the service would silently drop further ones.
 const GROUP: usize = 10;
 
 impl Ecs {
-    /// Shares an image with accounts (`AddAccount`) or takes shares back (`RemoveAccount`).
+    /// Shares an image with accounts (`AddAccount`) or revokes shares (`RemoveAccount`).
     pub(crate) async fn change_shares(
         &self,
         image: &str,
@@ -69,10 +70,10 @@ impl Ecs {
     }
 }
 
-/// Takes shares back, shares, and reads back with whom; returns the accounts that really have it.
+/// Revokes shares, shares, and reads the shares back; returns the accounts that actually have access.
 ///
 /// # Errors
-/// Refusals. An account that does not show up afterwards is a warning.
+/// Refusals. An account that is missing afterwards is a warning.
 pub(crate) fn share(
     context: &Context,
     ecs: &Ecs,

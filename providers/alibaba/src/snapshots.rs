@@ -1,10 +1,10 @@
-//! Snapshots behind images: they are billed and stay when their image goes. They are written down as
-//! soon as they are known; those of an import that nobody learned of are found by what they are called
-//! and when they were made.
+//! Finds the snapshots of images: they are billed and remain when their image is removed. They are recorded
+//! as soon as they are known; those of an import whose answer was lost are found by their name and creation
+//! time.
 //!
-//! Source: ECS API documentation, `DescribeSnapshots` and `DeleteSnapshot`. That the snapshot of an
-//! imported image is called `SnapshotForImage-` and the image's name is not documented but relied upon by
-//! other clients; hence name, time and use must all fit.
+//! Source: ECS API documentation, `DescribeSnapshots` and `DeleteSnapshot`. It is not documented that the
+//! snapshot of an imported image is called `SnapshotForImage-` followed by the image's name, but other
+//! clients rely on it; hence name, time, and use must all match.
 
 use build_image_plugin_api::{ErrorKind, Resource};
 use jiff::{SignedDuration, Timestamp};
@@ -18,11 +18,11 @@ use crate::{
 
 /// Attribute of an image: identifiers of its snapshots.
 const IDS: &str = "snapshots";
-/// Attribute of an imported image: nothing of it is older.
+/// Attribute of an imported image: none of its resources is older.
 pub(crate) const SINCE: &str = "since";
-/// Start of the names of snapshots that come with an import.
+/// Prefix of the names of snapshots that an import creates.
 const NAME: &str = "SnapshotForImage-";
-/// The service's clock may be read wrong by so much.
+/// Tolerated error when reading the service's clock.
 const SLACK: SignedDuration = SignedDuration::from_secs(5);
 
 /// A snapshot as it is listed.
@@ -56,14 +56,15 @@ pub(crate) fn noted(resource: Resource, ids: &[String]) -> Resource {
     if ids.is_empty() { resource } else { resource.with(IDS, ids.join(",")) }
 }
 
-/// The snapshots that were written down for a resource.
+/// The snapshots that were recorded for a resource.
 pub(crate) fn known(resource: &Resource) -> Vec<String> {
     let text = resource.attributes.get(IDS).map_or("", String::as_str);
     text.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect()
 }
 
 impl Ecs {
-    /// Now, by the service's clock and a little earlier: what is made from now on is not older.
+    /// The current time by the service's clock, reduced by a tolerance: resources created from now on are not
+    /// older.
     pub(crate) fn not_before(&self) -> String {
         let skew = SignedDuration::from_secs(self.service.door.clock.skew());
         let now = Timestamp::now();
@@ -71,11 +72,11 @@ impl Ecs {
         then.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 
-    /// Snapshots of an import whose image is not there any more and never told its snapshots: called
-    /// after the image, made since the import was asked for, used by nothing.
+    /// Snapshots of an import whose image no longer exists and never reported its snapshots: named after the
+    /// image, created since the import was requested, used by nothing.
     ///
     /// # Errors
-    /// Refusals; whoever may not look finds none.
+    /// Refusals; a user without the right to list finds none.
     pub(crate) async fn orphans(
         &self,
         resource: &Resource,

@@ -1,5 +1,5 @@
-//! Removes what an earlier attempt of the run made of other bytes, or elsewhere, so that nothing of it is
-//! taken for this attempt's and nothing of it is forgotten.
+//! Removes resources that an earlier attempt of the run created from other bytes, or elsewhere, so that none
+//! of them is mistaken for this attempt's and none is forgotten.
 
 use std::sync::Arc;
 
@@ -17,11 +17,10 @@ use crate::{
     state::{ImportState, UploadState},
 };
 
-/// Removes the object of an earlier attempt, and its unfinished uploads whether or not their ids were
-/// learned.
+/// Removes the object of an earlier attempt, and its unfinished uploads, whether or not their ids are known.
 ///
 /// # Errors
-/// When something of it may still be there.
+/// When some of them may still exist.
 pub(crate) async fn drop_upload(
     context: &Context,
     config: &Config,
@@ -35,7 +34,7 @@ pub(crate) async fn drop_upload(
         oss.delete(&stale.key, &POLICY).await
     };
     match removed.await {
-        // A bucket that was deleted holds nothing.
+        // A deleted bucket contains nothing.
         Err(failure) if !failure.is(&["NoSuchBucket"]) => {
             let url = format!("oss://{}/{}", stale.bucket, stale.key);
             return Err(Error::from(failure).with_hint(format!(
@@ -48,11 +47,11 @@ pub(crate) async fn drop_upload(
     context.gone(&stale.object(false))
 }
 
-/// Removes an image that an earlier attempt imported from another object or other bytes, with its
-/// copies. Names that its images had taken are given back first.
+/// Removes an image that an earlier attempt imported from another object or other bytes, with its copies.
+/// Names that its images had taken are given back first.
 ///
 /// # Errors
-/// When something of it may still be there.
+/// When some of them may still exist.
 pub(crate) fn drop_import(
     context: &Context,
     config: &Config,

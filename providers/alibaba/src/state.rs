@@ -1,4 +1,4 @@
-//! What a later attempt of the same run needs to know. Hints only: the cloud is asked again.
+//! Stores what a later attempt of the same run needs. These are hints only: the cloud is asked again.
 
 use build_image_plugin_api::{Resource, document::UploadRequest};
 use serde::{Deserialize, Serialize};
@@ -29,23 +29,23 @@ pub(crate) const MOVED: &str = "moved";
 pub(crate) const OBJECT: &str = "oss_object";
 pub(crate) const MULTIPART: &str = "multipart_upload";
 pub(crate) const IMAGE: &str = "image";
-/// The name of an image that was moved aside; removing it means giving the name back.
+/// The name of an image that was moved aside; removing this resource gives the name back.
 pub(crate) const RENAMED: &str = "image_name";
 /// An image whose name another one has taken; it is deleted when the build is released.
 pub(crate) const REPLACED: &str = "replaced_image";
 
-/// How far the upload is.
+/// The progress of the upload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UploadState {
     pub(crate) bucket: String,
     pub(crate) region: String,
     pub(crate) key: String,
-    /// Length of the image in bytes, at most, as the parts were planned.
+    /// Maximum length of the image in bytes, as the parts were planned.
     pub(crate) length: u64,
     /// Identity of the disk's content.
     pub(crate) identity: String,
     pub(crate) part_size: u64,
-    /// Known once the service gave one.
+    /// Known once the service assigned one.
     #[serde(default)]
     pub(crate) upload_id: Option<String>,
     /// CRC-64 of the whole object; known once it is complete.
@@ -54,12 +54,12 @@ pub(crate) struct UploadState {
     /// Bytes of the whole object; known once it is complete.
     #[serde(default)]
     pub(crate) size: Option<u64>,
-    /// Who uploads, and to which cloud.
+    /// The account and the cloud of the upload.
     #[serde(default)]
     pub(crate) owner: Owner,
 }
 
-/// An object's or an upload's resource. Bucket and key are its identity: a run that is resumed with
+/// The resource of an object or an upload. Bucket and key are its identity: a run that is resumed with
 /// another bucket has two.
 pub(crate) fn in_bucket(kind: &str, bucket: &str, key: &str, region: &str) -> Resource {
     Resource::new(kind, format!("{bucket}/{key}"))
@@ -74,7 +74,7 @@ pub(crate) fn key_of(resource: &Resource) -> &str {
 }
 
 impl UploadState {
-    /// The state of an upload that begins.
+    /// The state of a new upload.
     pub(crate) fn fresh(
         config: &Config,
         request: &UploadRequest,
@@ -98,13 +98,13 @@ impl UploadState {
         }
     }
 
-    /// The object, as the host writes it down.
+    /// The object, as recorded by the host.
     pub(crate) fn object(&self, kept: bool) -> Resource {
         let object = self.owner.of_bucket(in_bucket(OBJECT, &self.bucket, &self.key, &self.region));
         if kept { object.as_deliverable() } else { object }
     }
 
-    /// The multipart upload, as the host writes it down.
+    /// The multipart upload, as recorded by the host.
     pub(crate) fn multipart(&self) -> Resource {
         let resource =
             self.owner.of_bucket(in_bucket(MULTIPART, &self.bucket, &self.key, &self.region));
@@ -115,7 +115,7 @@ impl UploadState {
     }
 }
 
-/// How far the import is.
+/// The progress of the import.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ImportState {
     pub(crate) name: String,
@@ -128,13 +128,13 @@ pub(crate) struct ImportState {
     /// Known once `ImportImage` answered; an adopted image has none.
     #[serde(default)]
     pub(crate) task_id: Option<String>,
-    /// Imports of this run that ended in failure; a new one must not be taken for an old one.
+    /// Failed imports of this run; a new one must not be mistaken for one of these.
     #[serde(default)]
     pub(crate) failures: u32,
     /// The last import failed.
     #[serde(default)]
     pub(crate) failed: bool,
-    /// Nothing that was imported is older than this, by the service's clock.
+    /// No imported resource is older than this, by the service's clock.
     #[serde(default)]
     pub(crate) since: Option<String>,
     /// The call that starts the import, with its client token.
@@ -143,13 +143,13 @@ pub(crate) struct ImportState {
     /// CRC-64 and size of the object that is imported; absent in journals of earlier versions.
     #[serde(default)]
     pub(crate) content: Option<(u64, u64)>,
-    /// Who imports, and into which cloud.
+    /// The account and the cloud of the import.
     #[serde(default)]
     pub(crate) owner: Owner,
 }
 
 impl ImportState {
-    /// The image, as the host writes it down.
+    /// The image, as recorded by the host.
     pub(crate) fn image(&self) -> Resource {
         let mut resource =
             Resource::new(IMAGE, &self.name).in_region(&self.region).as_deliverable();

@@ -1,4 +1,4 @@
-//! STS: who the keys belong to.
+//! Calls STS to find out which account the keys belong to.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ const VERSION: &str = "2015-04-01";
 /// The security token service.
 pub(crate) struct Sts(pub(crate) Service);
 
-/// Who calls.
+/// The calling identity.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Identity {
@@ -26,7 +26,7 @@ pub(crate) struct Identity {
 }
 
 impl Sts {
-    /// The service for a place.
+    /// Opens the service for a place.
     ///
     /// # Errors
     /// When no connections can be made at all.
@@ -34,7 +34,7 @@ impl Sts {
         Service::open(&place.sts, VERSION, credentials).map(Self)
     }
 
-    /// The service at an endpoint.
+    /// Opens the service at an endpoint.
     ///
     /// # Errors
     /// When no connections can be made at all.
@@ -42,7 +42,7 @@ impl Sts {
         Service::open(endpoint, VERSION, Arc::clone(credentials)).map(Self)
     }
 
-    /// Asks who the keys belong to; needs no permission.
+    /// Requests the identity that the keys belong to; needs no permission.
     pub(crate) async fn identity(&self, policy: &Policy) -> Result<Identity, Failure> {
         self.0.endpoint.fit_for_keys()?;
         self.0.call("GetCallerIdentity", &Vec::new(), "", policy).await

@@ -1,4 +1,4 @@
-//! Tags on images and snapshots.
+//! Sets tags on images and snapshots.
 //!
 //! Source: ECS API documentation, `TagResources` and `UntagResources`.
 
@@ -16,8 +16,8 @@ use crate::{
     retry::Policy,
 };
 
-/// Tag that a copy wears until it is finished: its value is the run that makes it, so that a copy
-/// whose identifier was never learned can be told from a stranger's.
+/// Tag of a copy until it is finished: its value is the run that makes it, so that a copy whose identifier is
+/// unknown can be distinguished from another user's.
 pub(crate) const MARK: &str = "build-image-run";
 
 impl Ecs {
@@ -29,7 +29,7 @@ impl Ecs {
         (parameters, format!("{resource_type} `{}`", ids.join("`, `")))
     }
 
-    /// Tags resources of one type (`image`, `snapshot`). Nothing to tag is fine.
+    /// Tags resources of one type (`image`, `snapshot`). An empty list is not an error.
     pub(crate) async fn tag(
         &self,
         resource_type: &str,
@@ -45,7 +45,7 @@ impl Ecs {
         self.service.call::<Value>("TagResources", &parameters, &what, policy).await.map(|_| ())
     }
 
-    /// Takes the mark of an unfinished copy off.
+    /// Removes the mark of an unfinished copy.
     pub(crate) async fn unmark(&self, image: &Image, policy: &Policy) -> Result<(), Failure> {
         let (mut parameters, what) = self.tag_call("image", std::slice::from_ref(&image.image_id));
         parameters.extend(pairs(&[("TagKey.1", MARK)]));

@@ -1,6 +1,6 @@
-//! Parts on their way: which of them the service has already, sending the others, many at a time, a
-//! late one twice.
-//! Each attempt reads its bytes again, is signed again, and is proved by CRC-64.
+//! Transfers the parts of an upload: finds those that the service already has and sends the others, many at a
+//! time, and a late part twice. Each attempt reads its bytes again, is signed again, and is verified by
+//! CRC-64.
 
 use std::{
     collections::BTreeMap,
@@ -33,14 +33,14 @@ use crate::{
     retry::{Policy, retry},
 };
 
-/// How long a reading thread may need to notice that nobody reads on.
+/// Time that a reading thread may need to notice that its output is no longer read.
 const READER_END: Duration = Duration::from_secs(1);
-/// How often a late part is looked at.
+/// Interval between two checks for late parts.
 const LATE_CHECK: Duration = Duration::from_millis(100);
-/// A part is late when it takes so many times as long as others, and at least so long.
+/// A part is late when it takes this many times as long as others, and at least this long.
 const LATE: (u32, Duration) = (3, Duration::from_secs(1));
 
-/// A part the service has, proved.
+/// A part that the service has, verified.
 #[derive(Clone, Debug)]
 struct Part {
     number: u32,
@@ -50,7 +50,7 @@ struct Part {
     kept: bool,
 }
 
-/// A part that is to be sent: its number and where its bytes are.
+/// A part to send: its number and the range of its bytes.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     number: u32,
@@ -58,14 +58,14 @@ struct Span {
     length: u64,
 }
 
-/// The user is warned when attempts fail and no part has arrived for this time, or for the time after
-/// which a silent part is given up when that is shorter.
+/// The user is warned when attempts fail and no part has arrived for this time, or for the stall limit of a
+/// part when that is shorter.
 const STANDSTILL: Duration = Duration::from_secs(30);
 
-/// How many times as long as it was set a part may be silent at most.
+/// Maximum factor by which the configured stall limit of a part may be extended.
 const MOST_SILENCE: u32 = 8;
 
-/// All parts, proved.
+/// All parts, verified.
 pub(crate) struct Transferred {
     /// Number and tag of each part, ascending.
     pub(crate) parts: Vec<(u32, String)>,
@@ -73,11 +73,11 @@ pub(crate) struct Transferred {
     pub(crate) crc: u64,
     /// Bytes of the whole object.
     pub(crate) length: u64,
-    /// Parts that had not to be sent.
+    /// Number of parts that did not have to be sent.
     pub(crate) kept: usize,
 }
 
-/// One upload's parts.
+/// The parts of one upload.
 pub(crate) struct Transfer<'a> {
     oss: &'a Oss,
     key: &'a str,
@@ -89,15 +89,15 @@ pub(crate) struct Transfer<'a> {
     policy: Policy,
     lanes: ConcurrencyLimiter,
     pace: Arc<RateLimiter>,
-    /// Parts nobody has begun with.
+    /// Number of parts that have not been started.
     waiting: AtomicU32,
-    /// Parts that arrived, and how long they took together in milliseconds.
+    /// Number of parts that arrived, and their total duration in milliseconds.
     arrived: (AtomicU32, AtomicU64),
-    /// Where the image ends, once a part found out.
+    /// The end of the image, once a part determined it.
     end: AtomicU64,
-    /// How many times as long as it was set a part may be silent.
+    /// Factor by which the configured stall limit of a part is extended.
     silence: AtomicU32,
-    /// When a part arrived last, and whether the user was warned that none does.
+    /// When the last part arrived, and whether the user was warned that none does.
     standstill: Mutex<(Instant, bool)>,
 }
 
@@ -129,7 +129,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Brings every part to the service that is not there already.
+    /// Sends every part that the service does not have.
     pub(crate) async fn run(&self, listed: Vec<ListedPart>) -> Result<Transferred, Failure> {
         let mut listed: BTreeMap<u32, ListedPart> =
             listed.into_iter().map(|part| (part.part_number, part)).collect();
@@ -153,7 +153,7 @@ impl<'a> Transfer<'a> {
         Ok(Transferred { parts, crc, length, kept })
     }
 
-    /// The bytes of a part, as soon as they can be read; nothing when the image ends before it.
+    /// The bytes of a part, as soon as they can be read; `None` when the image ends before it.
     async fn span(&self, number: u32) -> Result<Option<Span>, Failure> {
         let (offset, planned) = self.plan.range(number);
         if offset >= self.end.load(Ordering::Relaxed) {
@@ -217,12 +217,12 @@ impl<'a> Transfer<'a> {
         })
     }
 
-    /// A part arrived.
+    /// Records that a part arrived.
     fn moved(&self) {
         self.standstill.lock().unwrap_or_else(PoisonError::into_inner).0 = Instant::now();
     }
 
-    /// Warns once when no part has arrived for long, with the reason of the latest failure.
+    /// Warns once when no part has arrived for a long time, with the reason of the latest failure.
     fn warn_of_standstill(&self, failure: &Failure) -> Result<(), Failure> {
         let mut standstill = self.standstill.lock().unwrap_or_else(PoisonError::into_inner);
         let silent = standstill.0.elapsed();
@@ -243,8 +243,8 @@ impl<'a> Transfer<'a> {
         Ok(self.reader.context().warning(text, hint)?)
     }
 
-    /// One attempt of one part. When it is late and nothing else is left to begin, it is sent a second
-    /// time beside the first; whichever arrives first counts. The service keeps one of them.
+    /// One attempt of one part. When it is late and no other part is left to start, it is sent a second time
+    /// in parallel; the first to arrive counts. The service keeps one of them.
     async fn send_twice_when_late(&self, span: Span) -> Result<Part, Failure> {
         let mut first = std::pin::pin!(self.send(span));
         tokio::select! {
@@ -259,7 +259,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Returns when a part that was begun now is late.
+    /// Returns when a part that was started now is late.
     async fn late(&self) {
         let start = Instant::now();
         loop {
@@ -293,7 +293,7 @@ impl<'a> Transfer<'a> {
         let sent = self.oss.upload_part(self.key, self.upload_id, number, body, alive, stall);
         let sent = sent.await;
         flow.stop.abort();
-        // After a refusal the connection may still hold the body; it is not waited for.
+        // After a refusal the connection may still hold the body; this does not wait for it.
         let read = tokio::time::timeout(READER_END, joined(flow.thread)).await;
         match (sent, read) {
             (_, Ok(Err(error))) => Err(Failure::stop(error)),
@@ -315,11 +315,12 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// A line may be so slow that what the system holds of a part, some MiB, is not through when the part has been
-    /// silent for long enough. Sending it again and again would never end: the next attempt may take twice as long.
+    /// A connection may be so slow that the data of a part buffered by the system, some MiB, is not sent
+    /// before the stall limit. Sending it repeatedly would never end, so the next attempt may take twice as
+    /// long.
     fn be_patient(&self, times: u32) {
         let doubled = (times * 2).min(MOST_SILENCE);
-        // Of several that waited equally long, the first one counts.
+        // If several attempts waited equally long, only the first one counts.
         let _ = self.silence.compare_exchange(times, doubled, Ordering::Relaxed, Ordering::Relaxed);
     }
 
@@ -339,7 +340,7 @@ fn empty() -> Failure {
     Failure::stop(Error::new(ErrorKind::InvalidImage, "the disk image is empty"))
 }
 
-/// The policy for parts: upstream's attempts and pause also say how long an outage may last.
+/// The policy for parts: the configured attempts and pause also determine how long an outage may last.
 pub(crate) fn part_policy(tuning: &UploadTuning) -> Policy {
     Policy {
         attempts: tuning.attempts,

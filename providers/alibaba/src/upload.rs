@@ -1,6 +1,6 @@
-//! The disk into the bucket, by multipart upload. Every step is written down before it is made, so
-//! that a later attempt of the same run finds the upload and sends only what is missing. Nothing is
-//! thrown away on failure: that would end resuming; `discard` removes what the host does not keep.
+//! Uploads the disk to the bucket, by multipart upload. Every step is recorded before it is performed, so
+//! that a later attempt of the same run finds the upload and sends only the missing parts. Nothing is aborted
+//! on failure: that would prevent resuming; `discard` removes what the host does not keep.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -27,7 +27,7 @@ use crate::{
     transfer::{Transfer, Transferred, part_policy},
 };
 
-/// How often an upload that vanished is begun anew.
+/// Number of times an upload that vanished is started again.
 const RESTARTS: u32 = 2;
 
 /// One upload.
@@ -37,7 +37,7 @@ struct Upload<'a> {
     request: &'a UploadRequest,
     oss: Oss,
     plan: Plan,
-    /// An earlier attempt of the run was here.
+    /// An earlier attempt of the run exists.
     resumed: bool,
     state: UploadState,
 }
@@ -45,7 +45,7 @@ struct Upload<'a> {
 /// Uploads the disk.
 ///
 /// # Errors
-/// Whatever keeps it from arriving whole.
+/// Any failure that keeps it from arriving complete.
 pub(crate) fn upload(
     context: &Context,
     config: &Config,
@@ -81,7 +81,7 @@ pub(crate) fn upload(
 impl Upload<'_> {
     async fn run(&mut self) -> Result<Uploaded> {
         if self.is_there().await? {
-            // Whether it is kept may have been changed since it was written down.
+            // The setting that keeps the object may have changed since it was recorded.
             self.context.created(&self.state.object(self.config.keep_object))?;
             self.context.milestone(format!("`{}` is there already", self.state.key))?;
             return Ok(self.answer(0));
@@ -128,8 +128,8 @@ impl Upload<'_> {
         Ok(same)
     }
 
-    /// Whether an earlier attempt completed the object without learning of it: then its size and
-    /// CRC-64 are those of the disk.
+    /// Whether an earlier attempt completed the object without receiving the answer: then its size and CRC-64
+    /// are those of the disk.
     async fn same_object(&mut self, reader: &Reader) -> Result<Option<u64>> {
         if !self.resumed {
             return Ok(None);
@@ -149,7 +149,7 @@ impl Upload<'_> {
         head.size == self.size() && head.crc.is_none_or(|theirs| theirs == crc)
     }
 
-    /// Finds the upload of an earlier attempt, or starts one. Returns the parts that are there.
+    /// Finds the upload of an earlier attempt, or starts one. Returns the parts that the service has.
     async fn begin(&mut self) -> Result<Vec<ListedPart>> {
         if let Some(id) = self.state.upload_id.clone() {
             match self.oss.list_parts(&self.state.key, &id, &Policy::CALL).await {
@@ -196,7 +196,7 @@ impl Upload<'_> {
         headers.into_iter().filter(|(_, value)| !value.is_empty()).collect()
     }
 
-    /// Aborts uploads of our key whose ids were never learned.
+    /// Aborts uploads of our key whose ids are unknown.
     async fn abort_strays(&self) -> Result<(), Failure> {
         for id in self.oss.list_uploads(&self.state.key, &Policy::CALL).await? {
             self.oss.abort(&self.state.key, &id, &Policy::CALL).await?;
@@ -204,7 +204,7 @@ impl Upload<'_> {
         Ok(())
     }
 
-    /// Gives the known upload id up; `abort` when the service may still have it.
+    /// Forgets the known upload id; with `abort` the service may still have the upload, which is aborted.
     async fn forget_upload(&mut self, abort: bool) -> Result<()> {
         if let Some(id) = &self.state.upload_id
             && abort
@@ -216,7 +216,7 @@ impl Upload<'_> {
         self.context.save(UPLOAD, &self.state)
     }
 
-    /// Brings all parts and completes the upload. Returns the object's CRC-64.
+    /// Sends all parts and completes the upload. Returns the object's CRC-64.
     async fn bring(
         &mut self,
         listed: Vec<ListedPart>,
@@ -237,7 +237,8 @@ impl Upload<'_> {
         Ok(transferred.crc)
     }
 
-    /// Makes the object. A lost answer is looked up: the service goes on without us.
+    /// Completes the object. After a lost answer, its state is looked up: the service continues without the
+    /// client.
     async fn complete(&self, id: &str, transferred: &Transferred) -> Result<(), Failure> {
         let key = &self.state.key;
         let policy = part_policy(&self.config.upload);
@@ -268,7 +269,7 @@ impl Upload<'_> {
             .with_hint("upload again in a new run")
     }
 
-    /// Proves the object and writes down that it exists.
+    /// Verifies the object and records that it exists.
     async fn finish(&mut self, crc: u64) -> Result<()> {
         let key = &self.state.key;
         match self.oss.head(key, &Policy::CALL).await? {
@@ -285,7 +286,7 @@ impl Upload<'_> {
                     .with_hint("check the bucket's lifecycle rules"));
             }
         }
-        // An answer to `InitiateMultipartUpload` that was lost named another upload.
+        // A lost answer to `InitiateMultipartUpload` named another upload.
         match self.abort_strays().await {
             Err(failure) if failure.error.kind == ErrorKind::Auth => {
                 tracing::warn!(error = %failure.error, "further uploads cannot be looked for");

@@ -1,4 +1,4 @@
-//! What the answer about a task means: it runs, it succeeded, it failed and why.
+//! Interprets the answer about a task: it runs, it succeeded, or it failed and why.
 //!
 //! Source: ECS API documentation, `DescribeTaskAttribute`; a finished task has not always succeeded.
 
@@ -11,11 +11,11 @@ use crate::{image::Task, refusal::Refusal};
 pub(crate) enum TaskEnd {
     /// With an image.
     Done,
-    /// Without one, for the reason told by the service.
+    /// Without an image, for the reason that the service reports.
     Failed(Box<Error>),
 }
 
-/// What a task's answer means.
+/// Meaning of a task's answer.
 pub(crate) enum Verdict {
     Running(u64),
     Ended(TaskEnd),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_is_done_when_it_finished_whole_and_else_goes_on() {
+    fn a_task_is_done_when_all_parts_succeeded_and_otherwise_continues() {
         let done = json!({"TaskStatus": "Finished", "FailedCount": 0, "SuccessCount": 1,
             "OperationProgressSet": {"OperationProgress": [{"OperationStatus": "Success", "ErrorCode": ""}]}});
         assert!(matches!(verdict(done), Verdict::Ended(TaskEnd::Done)));

@@ -1,4 +1,4 @@
-//! The README tells of every setting, with its true default, and of no other.
+//! Tests that the README lists every setting, with its actual default, and no other.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;

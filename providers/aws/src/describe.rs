@@ -1,12 +1,13 @@
-//! What this provider says of itself. Names are kept to 64 of the 128 characters EC2 takes (API reference,
-//! `RegisterImage`), as with the old tool. Tags: <https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html>.
+//! Describes this provider. Names are limited to 64 of the 128 characters that EC2 accepts (API reference,
+//! `RegisterImage`), as in the old tool. Tags:
+//! <https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html>.
 
 use build_image_plugin_api::{
     Archive, Description, DiskFormat, DiskNeeds, DiskSpec, GuestNeeds, NameRules, Ovf, Status,
     TagRules,
 };
 
-/// Largest disk, bytes: a volume of type gp2 has at most 16 TiB. Source:
+/// Largest disk, in bytes: a volume of type gp2 has at most 16 TiB. Source:
 /// <https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html>.
 const MAXIMUM: u64 = 16 << 40;
 
@@ -24,7 +25,7 @@ pub(crate) fn description() -> Description {
         license: "Apache-2.0 OR MIT".to_owned(),
         settings: crate::settings::settings(),
         disk: DiskNeeds {
-            // What the machine is like depends on the build; `create_disk` fills it in.
+            // The machine depends on the build; `create_disk` fills it in.
             package: Some(DiskSpec {
                 archive: Archive::Zip,
                 ovf: Some(Ovf::default()),

@@ -1,5 +1,5 @@
-//! Amazon EC2, as a stub: the disk EC2 imports, in a package with its OVF descriptor, and a script that
-//! uploads and registers it.
+//! Implements the stub provider for Amazon EC2: makes the disk that EC2 imports, in a package with its OVF
+//! descriptor, and a script that uploads and registers it.
 #![forbid(unsafe_code)]
 
 mod describe;
@@ -26,20 +26,20 @@ pub struct Aws {
     share: Vec<String>,
     eula: Option<String>,
     name_length: NameLength,
-    /// Looks at the import, and seconds between them.
+    /// Number of polls of the import, and seconds between them.
     import: (u64, u64),
-    /// Looks at the image, and seconds between them.
+    /// Number of polls of the image, and seconds between them.
     image: (u64, u64),
 }
 
 impl Aws {
-    /// Reads the licence text, if there is to be one.
+    /// Reads the licence text, if one is set.
     fn eula(&self) -> Result<Option<String>> {
         self.eula.as_ref().map(|path| appliance::licence(EULA, path)).transpose()
     }
 }
 
-/// Account ids of twelve digits, as EC2 has them.
+/// Returns the account ids to share the image with; EC2's ids have twelve digits.
 fn accounts(settings: &Settings) -> Result<Vec<String>> {
     let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let ids: Vec<String> = settings.parsed::<Vec<Value>>(SHARE)?.into_iter().map(text).collect();

@@ -1,4 +1,4 @@
-//! The script that does what this provider does not.
+//! Renders the script that uploads and registers the image.
 
 use build_image_plugin_api::{Archive, DiskSpec, document::Build, ready::scripted};
 use serde_json::json;
@@ -8,7 +8,7 @@ use crate::Aws;
 const TEMPLATE: &str = include_str!("upload.sh");
 
 impl Aws {
-    /// The script for a file of this form.
+    /// Returns the script for a file with this format.
     pub(crate) fn render(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
         let member = match spec.archive {
             Archive::None => String::new(),

@@ -1,11 +1,11 @@
-//! The rows of settings: those of the old tool. None is required, since builds end before the upload;
-//! what the script needs and nobody set, it asks for.
+//! Declares the settings, which are those of the old tool. None is required because builds end before the upload;
+//! the script asks for values that it needs and that are not set.
 
 use build_image_plugin_api::{Setting, SettingKind};
 
 /// Licence text inside the OVF package.
 pub(crate) const EULA: &str = "ADD_OVA_EULA";
-/// Accounts the image is shared with.
+/// Accounts that the image is shared with.
 pub(crate) const SHARE: &str = "AWS_IMAGE_SHARE_ACCOUNT_IDS";
 
 pub(crate) fn settings() -> Vec<Setting> {

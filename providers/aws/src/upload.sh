@@ -1,8 +1,8 @@
 #!/bin/bash
 #
-# Uploads the disk beside this script to S3, imports it as a snapshot and registers the AMI. Needs the
-# AWS command line with credentials, unzip, and the service role `vmimport` that lets EC2 read the bucket.
-# AWS_BUCKET and AWS_REGION in the environment win over the values below. Commands:
+# Uploads the disk beside this script to S3, imports it as a snapshot and registers the AMI. Needs the AWS command
+# line with credentials, unzip, and the service role `vmimport`, which allows EC2 to read the bucket. AWS_BUCKET
+# and AWS_REGION in the environment override the values below. Commands:
 # https://docs.aws.amazon.com/cli/latest/reference/ec2/import-snapshot.html and register-image.html there.
 
 set -e -u -o pipefail

@@ -1,4 +1,4 @@
-//! The provider against a host in memory.
+//! Tests the provider with a host in memory.
 #![forbid(unsafe_code)]
 
 use std::{path::Path, sync::Arc};
@@ -13,7 +13,7 @@ use build_image_plugin_api::{
 };
 use build_image_provider_aws::Aws;
 
-/// Errors among what a check without an upload finds.
+/// Returns the errors among the findings of a check without an upload.
 fn errors(made: &Aws, build: Build) -> Vec<Finding> {
     findings(made, build, false).expect("a report")
 }
@@ -39,7 +39,7 @@ fn the_promises_of_a_provider_without_upload_are_kept() {
 }
 
 #[test]
-fn settings_that_nobody_can_mean_are_refused() {
+fn invalid_settings_are_refused() {
     let host = Arc::new(MockHost::new());
     for (key, value) in [
         ("AWS_IMAGE_SHARE_ACCOUNT_IDS", serde_json::json!([123])),

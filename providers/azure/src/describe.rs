@@ -1,4 +1,4 @@
-//! What this provider says of itself. Sources: names
+//! Describes this provider. Sources: names
 //! <https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules>, tags
 //! <https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources>, disks (fixed, whole MiB)
 //! <https://learn.microsoft.com/azure/virtual-machines/linux/create-upload-generic>.
@@ -7,7 +7,7 @@ use build_image_plugin_api::{
     Archive, Description, DiskFormat, DiskNeeds, DiskSpec, GuestNeeds, NameRules, Status, TagRules,
 };
 
-/// Largest disk, bytes: 127 GiB.
+/// Largest disk, in bytes: 127 GiB.
 const MAXIMUM: u64 = 127 << 30;
 
 pub(crate) fn description() -> Description {

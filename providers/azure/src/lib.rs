@@ -1,4 +1,5 @@
-//! Microsoft Azure, as a stub: the fixed VHD Azure takes and a script that uploads and registers it.
+//! Implements the stub provider for Microsoft Azure: makes the fixed VHD that Azure accepts, and a script that
+//! uploads and registers it.
 #![forbid(unsafe_code)]
 
 mod describe;
@@ -12,7 +13,7 @@ use build_image_plugin_api::{
     ready::scripted::{NameLength, ScriptedUpload},
 };
 
-/// Characters a tag's name must not have. Source: "Use tags to organize your Azure resources".
+/// Characters that are not allowed in a tag's name. Source: "Use tags to organize your Azure resources".
 const NOT_IN_TAGS: &str = r"<>%&\?/";
 
 /// The provider.
@@ -24,7 +25,7 @@ pub struct Azure {
     name_length: NameLength,
 }
 
-/// What is wrong with the tags, beyond lengths and prefixes.
+/// Returns problems with the tags, beyond lengths and prefixes.
 fn wrong_tags(build: &Build) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut wrong = |text: String| {

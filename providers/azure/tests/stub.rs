@@ -1,4 +1,4 @@
-//! The provider against a host in memory.
+//! Tests the provider with a host in memory.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use build_image_plugin_api::{
 };
 use build_image_provider_azure::Azure;
 
-/// Errors among what a check without an upload finds.
+/// Returns the errors among the findings of a check without an upload.
 fn errors(made: &Azure, build: Build) -> Vec<Finding> {
     findings(made, build, false).expect("a report")
 }
@@ -40,7 +40,7 @@ fn the_promises_of_a_provider_without_upload_are_kept() {
 }
 
 #[test]
-fn tags_that_azure_refuses_are_found_before_the_long_part() {
+fn tags_that_azure_refuses_are_found_by_the_preflight_check() {
     let directory = tempfile::tempdir().expect("a folder");
     let made = instance::<Azure>(&Arc::new(MockHost::new()), &[]).expect("a provider");
     for (key, value, count) in

@@ -1,4 +1,4 @@
-//! What this provider says of itself. Sources: disks (a tar file in GNU's old format with `disk.raw`, whole GiB)
+//! Describes this provider. Sources: disks (a tar file in the old GNU format with `disk.raw`, whole GiB)
 //! <https://cloud.google.com/compute/docs/import/import-existing-image>, labels
 //! <https://cloud.google.com/compute/docs/labeling-resources>.
 
@@ -7,7 +7,7 @@ use build_image_plugin_api::{
     Status, TagRules,
 };
 
-/// The only name Compute Engine takes for the disk in the archive.
+/// The only name that Compute Engine accepts for the disk in the archive.
 pub(crate) const MEMBER: &str = "disk.raw";
 /// Bytes of a GiB.
 const GIB: u64 = 1 << 30;

@@ -1,5 +1,5 @@
-//! Google Compute Engine, as a stub: the raw disk in the archive it takes, and a script that uploads and
-//! registers it.
+//! Implements the stub provider for Google Compute Engine: makes the raw disk in the archive that it accepts, and
+//! a script that uploads and registers it.
 #![forbid(unsafe_code)]
 
 mod describe;
@@ -21,14 +21,14 @@ use crate::settings::CREDENTIALS;
 /// The provider.
 pub struct Gce {
     bucket: String,
-    /// Project of the credentials; empty when none is known.
+    /// Project of the credentials; empty when it is not known.
     project: String,
-    /// What is wrong with the credentials, if there are any.
+    /// Problem with the credentials, if there are any credentials.
     trouble: Option<Error>,
     name_length: NameLength,
 }
 
-/// The project that credentials name: JSON text, or the path of a `.json` file.
+/// Returns the project in the credentials: JSON text, or the path of a `.json` file.
 fn project(given: &str) -> Result<String> {
     let wrong = |what: &str| {
         Error::config(format!("{CREDENTIALS} {what}"))
@@ -43,13 +43,13 @@ fn project(given: &str) -> Result<String> {
     } else {
         return Err(wrong("is neither JSON text nor the path of a `.json` file"));
     };
-    // The parser's message might show a piece of the key.
+    // The parser's message might contain a part of the key.
     let parsed: Value = serde_json::from_str(&text).map_err(|_| wrong("is not JSON"))?;
     let project = parsed.get("project_id").and_then(Value::as_str);
     project.map(str::to_owned).ok_or_else(|| wrong("names no `project_id`"))
 }
 
-/// Tags whose keys cannot be labels.
+/// Returns problems with tags whose keys cannot be labels.
 fn wrong_tags(build: &Build) -> Vec<Finding> {
     let legal = |letter: char| matches!(letter, 'a'..='z' | '0'..='9' | '_' | '-');
     let is_label = |key: &str| {

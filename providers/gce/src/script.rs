@@ -1,4 +1,4 @@
-//! The script that does what this provider does not.
+//! Renders the script that uploads and registers the image.
 
 use build_image_plugin_api::{Archive, DiskSpec, document::Build, ready::scripted};
 
@@ -7,7 +7,7 @@ use crate::Gce;
 const TEMPLATE: &str = include_str!("upload.sh");
 
 impl Gce {
-    /// The script for a file of this form.
+    /// Returns the script for a file with this format.
     pub(crate) fn render(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
         let labels: Vec<String> =
             build.tags.iter().map(|(key, value)| format!("{key}={}", label_value(value))).collect();
@@ -27,7 +27,7 @@ impl Gce {
     }
 }
 
-/// A value as a label may have it: lower-case, everything else than letters, digits and `-` is a `-`.
+/// Converts a value to a label's value: lower-case; everything except letters, digits and `-` becomes a `-`.
 fn label_value(value: &str) -> String {
     let clean = |letter: char| match letter.to_ascii_lowercase() {
         letter @ ('a'..='z' | '0'..='9' | '-') => letter,

@@ -1,9 +1,9 @@
-//! The rows of settings: those of the old tool. None is required, since builds end before the upload;
-//! what the script needs and nobody set, it asks for.
+//! Declares the settings, which are those of the old tool. None is required because builds end before the upload;
+//! the script asks for values that it needs and that are not set.
 
 use build_image_plugin_api::{Setting, SettingKind};
 
-/// Credentials, of which the script needs the project.
+/// Credentials, from which the script needs the project.
 pub(crate) const CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 
 pub(crate) fn settings() -> Vec<Setting> {

@@ -1,8 +1,8 @@
 #!/bin/bash
 #
-# Uploads the disk beside this script to Cloud Storage and makes an image of it. Needs Google's command
-# line (gcloud), logged in. GCE_BUCKET and GCE_PROJECT in the environment win over the values below.
-# Command: https://cloud.google.com/sdk/gcloud/reference/compute/images/create.
+# Uploads the disk beside this script to Cloud Storage and creates an image from it. Needs Google's command line
+# (gcloud), logged in. GCE_BUCKET and GCE_PROJECT in the environment override the values below. Command:
+# https://cloud.google.com/sdk/gcloud/reference/compute/images/create.
 
 set -e -u -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"

@@ -1,4 +1,4 @@
-//! The provider against a host in memory.
+//! Tests the provider with a host in memory.
 #![forbid(unsafe_code)]
 
 use std::{fs, sync::Arc};
@@ -13,7 +13,7 @@ use build_image_plugin_api::{
 };
 use build_image_provider_gce::Gce;
 
-/// Errors among what a check without an upload finds.
+/// Returns the errors among the findings of a check without an upload.
 fn errors(made: &Gce, build: Build) -> Vec<Finding> {
     findings(made, build, false).expect("a report")
 }
@@ -37,7 +37,7 @@ fn the_promises_of_a_provider_without_upload_are_kept() {
 }
 
 #[test]
-fn credentials_name_the_project_and_are_not_told() {
+fn credentials_name_the_project_and_are_not_shown() {
     let directory = tempfile::tempdir().expect("a folder");
     let key = directory.path().join("key.json");
     let json = r#"{"project_id": "my-project", "private_key": "hunter2"}"#;
@@ -68,7 +68,7 @@ fn credentials_name_the_project_and_are_not_told() {
 }
 
 #[test]
-fn tags_that_cannot_be_labels_are_found_before_the_long_part() {
+fn tags_that_cannot_be_labels_are_found_by_the_preflight_check() {
     let directory = tempfile::tempdir().expect("a folder");
     let made = instance::<Gce>(&Arc::new(MockHost::new()), &[]).expect("a provider");
     for (key, count) in [("Owner", 1), ("1st", 1), ("a.b", 1), ("a_b-1", 0)] {

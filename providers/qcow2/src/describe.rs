@@ -1,4 +1,4 @@
-//! Who this provider is.
+//! Describes this provider.
 
 use build_image_plugin_api::{Archive, Description, DiskFormat, DiskNeeds, DiskSpec};
 

@@ -1,5 +1,5 @@
-//! The smallest real provider: publishes the disk as a qcow2 image in IMAGE_DIR. The worked example for
-//! authors of providers; it knows no cloud and needs no settings of its own.
+//! Publishes the disk as a qcow2 image in IMAGE_DIR. This is the smallest complete provider and the worked example
+//! for authors of providers; it uses no cloud and has no settings.
 #![forbid(unsafe_code)]
 
 mod describe;
@@ -32,7 +32,7 @@ impl Provider for Qcow2 {
 
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
         let mut spec = request.spec.clone();
-        // Inside the ZIP file the image has the ZIP file's name without its suffix.
+        // Inside the ZIP file, the image has the ZIP file's name without its suffix.
         spec.member.clone_from(&request.build.file_stem);
         if !spec.member.ends_with(".qcow2") {
             spec.member.push_str(".qcow2");

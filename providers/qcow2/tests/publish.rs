@@ -1,4 +1,4 @@
-//! The provider against a host in memory.
+//! Tests the provider with a host in memory.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -68,7 +68,7 @@ fn a_cancelled_copy_is_removed_and_an_older_file_stays() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_found_before_the_long_work() {
+fn a_missing_directory_is_found_by_the_preflight_check() {
     let host = Arc::new(MockHost::new());
     let build = build(Path::new("/nonexistent/folder"));
     let request = CheckRequest { build, ..CheckRequest::default() };

@@ -1,4 +1,4 @@
-//! Publishes the disk as a dynamic VHD in IMAGE_DIR. It knows no cloud and needs no settings of its own.
+//! Publishes the disk as a dynamic VHD in IMAGE_DIR. Uses no cloud and has no settings.
 #![forbid(unsafe_code)]
 
 mod describe;

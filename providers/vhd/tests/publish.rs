@@ -1,4 +1,4 @@
-//! The provider against a host in memory.
+//! Tests the provider with a host in memory.
 #![forbid(unsafe_code)]
 
 use std::{fs, sync::Arc};
@@ -11,7 +11,7 @@ use build_image_plugin_api::{
 use build_image_provider_vhd::Vhd;
 
 #[test]
-fn the_package_is_published_and_its_location_told() {
+fn the_package_is_published_and_its_location_is_reported() {
     let directory = tempfile::tempdir().expect("a folder");
     let host = Arc::new(MockHost::new().with_disk(vec![7; 3_000_000]));
     let context = host.context();
@@ -32,7 +32,7 @@ fn the_package_is_published_and_its_location_told() {
 }
 
 #[test]
-fn a_look_at_a_directory_that_is_not_there_makes_nothing() {
+fn a_dry_run_on_a_missing_directory_creates_nothing() {
     let directory = tempfile::tempdir().expect("a folder");
     let absent = directory.path().join("images");
     for (dry_run, severity) in [(true, Severity::Ok), (false, Severity::Error)] {
@@ -45,7 +45,7 @@ fn a_look_at_a_directory_that_is_not_there_makes_nothing() {
 }
 
 #[test]
-fn the_readme_tells_of_no_setting_that_is_not_there() {
+fn the_readme_lists_no_unknown_setting() {
     let none: [&str; 0] = [];
     assert_eq!(readme_differences(include_str!("../README.md"), &Vhd::describe()), none);
 }

@@ -1,4 +1,4 @@
-//! Who this provider is.
+//! Describes this provider.
 
 use build_image_plugin_api::{
     Archive, Description, DiskFormat, DiskNeeds, DiskSpec, Ovf, Setting, SettingKind,
@@ -6,7 +6,7 @@ use build_image_plugin_api::{
 
 /// Licence text inside the OVA.
 pub(crate) const EULA: &str = "ADD_OVA_EULA";
-/// Digest of the manifest.
+/// Digest algorithm of the manifest.
 pub(crate) const DIGEST: &str = "OVA_MANIFEST_DIGEST";
 /// Whether the OVA asks for addresses and passwords.
 pub(crate) const PROPERTIES: &str = "OVA_PROP_NET_USER";
@@ -38,7 +38,7 @@ pub(crate) fn description() -> Description {
             ),
         ],
         disk: DiskNeeds {
-            // What the machine is like depends on the build; `create_disk` fills it in.
+            // The machine depends on the build; `create_disk` fills it in.
             package: Some(DiskSpec {
                 archive: Archive::Ova,
                 ovf: Some(Ovf::default()),

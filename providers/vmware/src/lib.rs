@@ -24,12 +24,12 @@ pub struct Vmware {
 }
 
 impl Vmware {
-    /// Reads the licence text, if there is to be one.
+    /// Reads the licence text, if one is set.
     fn eula(&self) -> Result<Option<String>> {
         self.eula.as_ref().map(|path| appliance::licence(EULA, path)).transpose()
     }
 
-    /// What there is to say about the properties; nothing when there are to be none.
+    /// Checks the properties; `None` when properties are not requested.
     fn check_properties(&self, build: &Build) -> Option<Finding> {
         if !self.properties {
             return None;

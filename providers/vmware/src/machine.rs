@@ -1,4 +1,4 @@
-//! The virtual machine in the OVA: sizes to choose from, values to give at deployment.
+//! Defines the virtual machine in the OVA: sizes to choose from, and values to set at deployment.
 
 use build_image_plugin_api::{
     Error, Ovf, OvfConfiguration, OvfProperty, Result,
@@ -15,7 +15,7 @@ const SIZES: [(&str, &str, u32, u32, u32); 4] = [
     ("quadcpu", "4 CPUs, 8 GB", 4, 8192, 8000),
     ("octalcpu", "8 CPUs, 16 GB", 8, 16384, 16000),
 ];
-/// The size a user gets who does not choose.
+/// Size that is used when the user does not choose.
 const DEFAULT_SIZE: &str = "dualcpu";
 
 /// Properties: key, label, description, category, whether it is a password.
@@ -45,13 +45,13 @@ const PROPERTY_ROWS: [(&str, &str, &str, &str, bool); 6] = [
     ("user.root.pwd", "Password of root", "Password, or its hash", "Users", true),
     ("user.admin.pwd", "Password of admin", "Password, or its hash", "Users", true),
 ];
-/// What the keys for IPv6 end with.
+/// Suffix of the keys for IPv6.
 const IPV6: char = '6';
 
-/// The machine of a build, with its licence and, when wanted, its properties.
+/// Returns the machine of a build, with its licence and, if requested, its properties.
 ///
 /// # Errors
-/// When the product's version cannot take properties.
+/// When the product's version does not support properties.
 pub(crate) fn ovf(build: &Build, eula: Option<String>, properties: bool) -> Result<Ovf> {
     let mut ovf = machine(build);
     ovf.configurations = SIZES
@@ -73,7 +73,8 @@ pub(crate) fn ovf(build: &Build, eula: Option<String>, properties: bool) -> Resu
     Ok(ovf)
 }
 
-/// What the guest understands. An unknown product gets what every version with properties has.
+/// Returns the properties that the guest supports. An unknown product gets those that every version with
+/// properties supports.
 pub(crate) fn properties_of(build: &Build) -> Result<Vec<OvfProperty>> {
     let version = version_of(build);
     if let Some(14_010_301..14_010_401 | 15_010_100..15_010_300 | 16_000_100..16_000_102) = version

@@ -1,4 +1,4 @@
-//! The provider against a host in memory.
+//! Tests the provider with a host in memory.
 #![forbid(unsafe_code)]
 
 use std::{fs, path::Path, sync::Arc};
@@ -48,7 +48,7 @@ fn the_machine_holds_what_the_settings_ask_for() {
 }
 
 #[test]
-fn what_cannot_be_put_into_the_ova_is_found_before_the_long_part() {
+fn what_cannot_be_put_into_the_ova_is_found_by_the_preflight_check() {
     let directory = tempfile::tempdir().expect("a folder");
     let host = Arc::new(MockHost::new());
     let worst = |pairs: &[(&str, serde_json::Value)], build: Build| {
@@ -69,7 +69,7 @@ fn what_cannot_be_put_into_the_ova_is_found_before_the_long_part() {
 }
 
 #[test]
-fn a_licence_behind_an_address_is_refused_with_what_to_do() {
+fn a_licence_url_is_refused_with_a_hint() {
     let host = Arc::new(MockHost::new());
     let error = provider(&host, &[("ADD_OVA_EULA", "https://example.com/eula".into())]).err();
     let error = error.expect("an error");
@@ -78,7 +78,7 @@ fn a_licence_behind_an_address_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn the_readme_tells_of_every_setting() {
+fn the_readme_lists_every_setting() {
     let none: [&str; 0] = [];
     assert_eq!(readme_differences(include_str!("../README.md"), &Vmware::describe()), none);
 }

@@ -1,5 +1,5 @@
-//! A body on its way through the proxy: passed frame by frame, counted, and slowed down, stalled, cut or
-//! changed as planned.
+//! Passes a body through the proxy frame by frame, counts it, and slows down, stalls, cuts or changes it as
+//! planned.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 use crate::fault::BodyPlan;
 use crate::log::Record;
 
-/// Longest time something stalls for a client that does not give up.
+/// Maximum duration of a stall for a client that does not give up.
 pub(crate) const LONGEST_STALL: Duration = Duration::from_secs(600);
 
 /// Why a body ended early.
@@ -22,12 +22,12 @@ pub(crate) enum BodyError {
     /// As planned.
     #[error("the body is cut short by a fault")]
     Cut,
-    /// Its sender broke off.
+    /// Its sender closed the connection.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
 }
 
-/// Which way a body travels.
+/// The direction in which a body travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
     ToServer,
@@ -40,7 +40,7 @@ impl Direction {
     }
 }
 
-/// A body with what happens to it.
+/// A body and the faults that apply to it.
 pub(crate) struct Faulty {
     inner: Incoming,
     plan: BodyPlan,
@@ -70,7 +70,7 @@ impl Faulty {
         self.rest.is_empty() && self.inner.is_end_stream()
     }
 
-    /// What happens now that no byte may pass any more.
+    /// What happens when no further byte may pass.
     fn cut_or_stall(
         &mut self,
         context: &mut Context<'_>,
@@ -84,14 +84,14 @@ impl Faulty {
             ready!(self.pause.get_or_insert_with(stall).as_mut().poll(context));
         } else if first {
             self.record.applied(self.direction.pick("truncate_request", "truncate_answer"));
-            // What passed before is written first.
+            // Bytes that have already passed are written first.
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
         Poll::Ready(Some(Err(BodyError::Cut)))
     }
 
-    /// Passes a run of bytes, flipped where it is planned.
+    /// Passes a range of bytes, flipped where planned.
     fn pass(&mut self, mut data: Bytes) -> Bytes {
         let start = self.passed;
         self.passed += data.len() as u64;
@@ -149,7 +149,7 @@ impl Body for Faulty {
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             }
         }
-        // Twenty steps a second keep a slow flow even.
+        // Twenty steps a second keep a slow stream even.
         let step = this.plan.slow.map(|rate| (rate / 20).max(1));
         let most = step.into_iter().chain(left).min().unwrap_or(u64::MAX);
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(this.rest.len());

@@ -1,4 +1,4 @@
-//! The control paths: change the rules and read the request log while the proxy runs.
+//! Serves the control paths, which change the rules and return the request log while the proxy runs.
 
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
@@ -7,9 +7,9 @@ use hyper::{Method, Request, StatusCode};
 use crate::exchange::{Answer, text_answer};
 use crate::listener::Shared;
 
-/// What the control paths begin with.
+/// Prefix of the control paths.
 pub(crate) const PREFIX: &str = "/_fault-proxy/";
-/// Longest rules, in bytes.
+/// Maximum length of rules, in bytes.
 const LONGEST: usize = 1 << 20;
 
 /// Answers a request to a control path. It is neither forwarded, struck nor logged.

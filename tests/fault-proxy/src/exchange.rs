@@ -1,4 +1,4 @@
-//! One request: what is planned for it, the way to the server and back, and how the connection ends.
+//! Handles one request: plans its faults, forwards it to the server, returns the answer, and ends the connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::listener::Shared;
 use crate::log::Record;
 use crate::rules;
 
-/// What is read of the body of a request that the proxy answers itself, in bytes.
+/// Limit on what is read of the body of a request that the proxy answers itself, in bytes.
 const DRAINED: u64 = 64 << 20;
 
 pub(crate) type Answer = Response<BoxBody<Bytes, BodyError>>;
@@ -75,8 +75,8 @@ async fn instead(
 ) -> Result<Answer, Reset> {
     match ending {
         Ending::Status(status) => {
-            // A client that waits for permission must not get it; any other reads the answer only when it has
-            // sent all.
+            // A client that sent `Expect: 100-continue` must not get permission; any other client reads the answer
+            // only after it has sent everything.
             if !request.headers().contains_key(EXPECT) {
                 drain(request.into_body()).await;
             }
@@ -127,7 +127,7 @@ async fn forward(
     };
     let (mut parts, body) = response.into_parts();
     if plan.ending == Some(Ending::ResetAfter) {
-        // The server has done its work when its answer is complete.
+        // The server has handled the request when its answer is complete.
         drain(body).await;
         record.applied("reset_after");
         return Err(Reset);
@@ -166,7 +166,7 @@ fn drop_hop_headers(headers: &mut HeaderMap) {
     headers.remove("proxy-connection");
 }
 
-/// Puts the answer's `Date` wrong; one that is missing or unreadable is replaced by the wrong time of now.
+/// Shifts the answer's `Date`; a missing or unreadable one is replaced with the shifted current time.
 fn skew(headers: &mut HeaderMap, seconds: i64) {
     let sent = headers.get(DATE).and_then(|date| date.to_str().ok());
     let sent = sent.and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date).ok());
@@ -179,7 +179,7 @@ fn skew(headers: &mut HeaderMap, seconds: i64) {
     }
 }
 
-/// Reads and forgets a body, up to a limit.
+/// Reads and discards a body, up to a limit.
 async fn drain(mut body: Incoming) {
     let mut read = 0;
     while read < DRAINED && !body.is_end_stream() {
@@ -209,7 +209,7 @@ fn status_answer(status: &Status) -> Answer {
     answer
 }
 
-/// An answer of the proxy with a text.
+/// An answer of the proxy with a text body.
 pub(crate) fn text_answer(status: StatusCode, text: &str) -> Answer {
     let body = Full::new(Bytes::from(text.to_owned())).map_err(|never| match never {});
     let mut answer = Response::new(body.boxed());

@@ -1,4 +1,4 @@
-//! The kinds of faults, and what the rules that strike one request add up to.
+//! Defines the kinds of faults, and combines the rules that strike one request.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Fault {
-    /// The connection is reset; connections are refused for so many milliseconds.
+    /// The connection is reset; connections are refused for this many milliseconds.
     RefuseMs(u64),
-    /// The connection is reset, the server never sees the request.
+    /// The connection is reset; the server never sees the request.
     ResetBefore,
     /// The server handles the request; the connection is reset instead of its answer.
     ResetAfter,
@@ -18,19 +18,19 @@ pub(crate) enum Fault {
     Stall,
     /// The proxy answers; the server never sees the request.
     Status(Status),
-    /// The answer is held back for so many milliseconds after the server gave it.
+    /// The answer is held back for this many milliseconds after the server sent it.
     DelayAnswerMs(u64),
-    /// The answer's `Date` is wrong by so many seconds.
+    /// The answer's `Date` is wrong by this many seconds.
     SkewSeconds(i64),
-    /// Both bodies pass with so many bytes per second.
+    /// Both bodies pass at this many bytes per second.
     Slow(u64),
-    /// After so many bytes of the request's body nothing more passes.
+    /// After this many bytes of the request's body nothing more passes.
     StallRequest(u64),
-    /// After so many bytes of the answer's body nothing more passes.
+    /// After this many bytes of the answer's body nothing more passes.
     StallAnswer(u64),
-    /// The server gets so many bytes of the request's body, then both connections end.
+    /// The server gets this many bytes of the request's body, then both connections end.
     TruncateRequest(u64),
-    /// The client gets so many bytes of the answer's body, then its connection ends.
+    /// The client gets this many bytes of the answer's body, then its connection ends.
     TruncateAnswer(u64),
     /// One bit of this byte of the request's body is flipped.
     CorruptRequest(u64),
@@ -88,7 +88,7 @@ pub(crate) struct BodyPlan {
 /// What happens to one request.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Plan {
-    /// Of several the first one counts.
+    /// If several apply, the first one counts.
     pub(crate) ending: Option<Ending>,
     pub(crate) delay: Duration,
     pub(crate) skew: i64,

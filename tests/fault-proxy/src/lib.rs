@@ -1,7 +1,7 @@
-//! A proxy on loopback between one client and one HTTP server that injects faults by rules: resets, lost
-//! answers, error statuses, slow, stalled, truncated and corrupted bodies, wrong clocks, refused
-//! connections. It serves HTTPS with a CA of its own, or plain HTTP, and forwards to a server that speaks
-//! either. The same rules and seed strike the same requests of a sequence.
+//! Injects faults between one client and one HTTP server, as a proxy on loopback that follows rules: resets, lost
+//! answers, error statuses, slow, stalled, truncated and corrupted bodies, wrong clocks, refused connections. It
+//! serves HTTPS with its own CA, or plain HTTP, and forwards to a server that speaks either. The same rules and
+//! seed strike the same requests of a sequence.
 //!
 //! ```no_run
 //! use build_image_fault_proxy::{Options, start};
@@ -34,15 +34,15 @@ pub use listener::{Running, start};
 pub use log::Entry;
 pub use rules::RuleError;
 
-/// What to set before the proxy starts.
+/// Options that are set before the proxy starts.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Address to listen on, loopback only; port 0 lets the kernel choose.
     pub listen: SocketAddr,
     /// The server: `http://HOST[:PORT]` or `https://HOST[:PORT]`.
     pub upstream: String,
-    /// PEM file with the CA certificates to check an https server with; `None` takes the system's, or those
-    /// of SSL_CERT_FILE and SSL_CERT_DIR.
+    /// PEM file with the CA certificates that verify an https server; `None` uses the system's, or those of
+    /// SSL_CERT_FILE and SSL_CERT_DIR.
     pub upstream_ca: Option<PathBuf>,
     /// Serve plain HTTP instead of HTTPS.
     pub plain: bool,
@@ -51,11 +51,11 @@ pub struct Options {
     /// File to write the CA certificate to; `None` writes `ca.pem` into `ca_directory`, or into a temporary
     /// directory that the running proxy removes.
     pub ca_file: Option<PathBuf>,
-    /// DNS names to have certificates for beside `localhost`, each with all names below it.
+    /// DNS names to have certificates for besides `localhost`, each including all names below it.
     pub tls_names: Vec<String>,
     /// Rules to start with, JSON.
     pub rules: Option<String>,
-    /// Seed of rules with `percent`, unless the rules bring one.
+    /// Seed of rules with `percent`, unless the rules contain one.
     pub seed: u64,
     /// File to append the request log to.
     pub log: Option<PathBuf>,
@@ -89,15 +89,15 @@ pub enum StartError {
     /// The address cannot be listened on.
     #[error("cannot listen on `{address}`")]
     Listen {
-        /// The address asked for.
+        /// The requested address.
         address: SocketAddr,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// The server's URL cannot be used.
     #[error("`{0}` is not a server; write `http://HOST[:PORT]` or `https://HOST[:PORT]`")]
     Upstream(String),
-    /// There are no CA certificates to check the server with.
+    /// The CA certificates to verify the server with are missing.
     #[error("no CA certificates for the server in {0}; name a PEM file with `--upstream-ca`")]
     NoRoots(String),
     /// A file cannot be opened.
@@ -105,19 +105,19 @@ pub enum StartError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// There are no threads.
+    /// Threads cannot be created.
     #[error("cannot start threads")]
     Runtime(#[source] io::Error),
-    /// There is no temporary directory.
+    /// A temporary directory cannot be created.
     #[error("cannot create a temporary directory")]
     Temporary(#[source] io::Error),
     /// The rules cannot be used.
     #[error("the rules cannot be used")]
     Rules(#[from] RuleError),
-    /// There is no CA or no certificate.
+    /// The CA or a certificate cannot be created.
     #[error("TLS cannot be served")]
     Tls(#[from] TlsError),
 }

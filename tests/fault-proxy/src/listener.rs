@@ -1,4 +1,4 @@
-//! The listener: accepts connections, ends them as faults demand, refuses new ones for a time.
+//! Accepts connections, ends them as faults demand, and refuses new ones for a time.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -30,17 +30,17 @@ use crate::rules::{RuleError, Rules};
 use crate::upstream::Upstream;
 use crate::{Options, StartError};
 
-/// Most connections at once; more wait.
+/// Maximum number of concurrent connections; more wait.
 const CONNECTIONS: usize = 512;
-/// How long a client may take for its part of the handshake.
+/// Time limit for the client's part of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(30);
-/// How long open requests may take to end at a shutdown.
+/// Time limit for open requests at a shutdown.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// For how long connections are refused, and a signal that it has begun.
+/// How long connections are refused, and a signal that refusing has begun.
 type Refusal = (Duration, oneshot::Sender<()>);
 
-/// What all connections share.
+/// State shared by all connections.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) upstream: Upstream,
@@ -54,7 +54,7 @@ impl Shared {
     /// Refuses new connections for a time; returns when the first one would be refused.
     pub(crate) async fn refuse(&self, time: Duration) {
         let (begun, refusing) = oneshot::channel();
-        // A listener that is gone refuses anyway.
+        // A listener that has ended refuses connections anyway.
         let _ = self.refusals.send((time, begun));
         let _ = refusing.await;
     }
@@ -73,7 +73,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Where it listens.
+    /// The address on which it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -91,15 +91,15 @@ impl Running {
         self.ca_file.as_deref()
     }
 
-    /// Replaces the rules by those in a JSON text; counters start at zero.
+    /// Replaces the rules with those in a JSON text; counters start at zero.
     ///
     /// # Errors
-    /// Names the rule that is wrong; the rules in force stay.
+    /// Names the invalid rule; the current rules stay in force.
     pub fn set_rules(&self, text: &str) -> Result<(), RuleError> {
         self.shared.rules.set(text, self.shared.seed)
     }
 
-    /// The rules in force with how many requests each has selected and struck.
+    /// The rules in force, each with the number of requests that it selected and struck.
     #[must_use]
     pub fn rules(&self) -> Value {
         self.shared.rules.show()
@@ -111,7 +111,7 @@ impl Running {
         self.shared.log.entries()
     }
 
-    /// Waits until so many requests are over, at most so long; returns whether they are.
+    /// Waits until this many requests are over, up to a time limit; returns whether they are.
     #[must_use]
     pub fn wait_for_requests(&self, count: u64, most: Duration) -> bool {
         self.shared.log.wait(count, most)
@@ -193,14 +193,14 @@ fn prepare_tls(options: &Options) -> Result<PreparedTls, StartError> {
             temporary.insert(made.map_err(StartError::Temporary)?).path().join("ca.pem")
         }
     };
-    // Clients run in other directories.
+    // Clients run in other directories, so the path must be absolute.
     let file = std::path::absolute(&file).unwrap_or(file);
     authority.write_certificate(&file)?;
     let server = authority.server_config(&options.tls_names, &[options.listen.ip()])?;
     Ok((Some(TlsAcceptor::from(server)), Some(file), temporary))
 }
 
-/// A socket that keeps the port while nothing listens on it.
+/// A socket that reserves the port while nothing listens on it.
 fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
@@ -212,7 +212,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     reserve(address)?.listen(1024)
 }
 
-/// What accepts connections.
+/// Accepts connections.
 struct HttpClient {
     shared: Arc<Shared>,
     acceptor: Option<TlsAcceptor>,
@@ -248,7 +248,8 @@ impl HttpClient {
                     closed_until = closed_until.max(Instant::now() + time);
                 }
                 () = tokio::time::sleep_until(closed_until), if listener.is_none() => {
-                    // The port is reserved, so that this succeeds; if not, connections stay refused a bit longer.
+                    // The port is reserved, so this succeeds; if it fails, connections are refused a little
+                    // longer.
                     listener = listen(self.address).ok();
                     closed_until = Instant::now() + Duration::from_millis(100);
                 }
@@ -283,13 +284,13 @@ async fn serve(shared: &Shared, stream: impl AsyncRead + AsyncWrite + Unpin, lev
         async move {
             let answered = exchange(shared, slot, request).await;
             if answered.is_err() {
-                // The close that follows is a reset (RST) instead of an orderly end.
+                // The close that follows sends a reset (RST) instead of an orderly end.
                 let _ = rustix::net::sockopt::set_socket_linger(lever, Some(Duration::ZERO));
             }
             answered
         }
     });
-    // Broken connections are the client's business; it sees them itself.
+    // Broken connections are not reported here; the client sees them.
     let _ = http1::Builder::new()
         .preserve_header_case(true)
         .serve_connection(TokioIo::new(stream), handler)

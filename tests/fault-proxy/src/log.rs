@@ -1,5 +1,5 @@
-//! The request log: one entry per request, written when the request is over. The last entries are kept in
-//! memory, all of them in a file when one is named.
+//! Writes the request log: one entry per request, written when the request is over. The last entries are kept in
+//! memory; a log file, if named, receives all of them.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,9 +13,9 @@ use serde::Serialize;
 
 use crate::rules::Request;
 
-/// Most entries kept in memory.
+/// Maximum number of entries kept in memory.
 const KEPT: usize = 10_000;
-/// Longest path and longest list of parameter names in an entry.
+/// Maximum length of a path and of a list of parameter names in an entry.
 const LONGEST: usize = 1024;
 
 /// One request that is over.
@@ -31,7 +31,7 @@ pub struct Entry {
     pub path: String,
     /// Names of the query's parameters. Their values may be signatures, and are not logged.
     pub query: Vec<String>,
-    /// The status the client was sent; `None` when it got no answer.
+    /// The status sent to the client; `None` when it got no answer.
     pub status: Option<u16>,
     /// Bytes of the request's body that passed to the server.
     pub request_bytes: u64,
@@ -39,16 +39,16 @@ pub struct Entry {
     pub answer_bytes: u64,
     /// The faults that were applied, in order.
     pub faults: Vec<&'static str>,
-    /// The rules that struck it, from 1. Theirs is a fault that was not applied when a body was too short.
+    /// The rules that struck it, from 1. Such a rule's fault was not applied if the body was too short.
     pub rules: Vec<usize>,
-    /// What went wrong without a fault, such as a server that cannot be reached.
+    /// Errors that are not injected faults, such as an unreachable server.
     pub error: Option<String>,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
     entries: VecDeque<Entry>,
-    /// All that were written, also those no longer kept.
+    /// All entries that were written, including those no longer kept.
     written: u64,
     file: Option<File>,
 }
@@ -98,7 +98,7 @@ impl Log {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(file), Ok(mut line)) = (&mut kept.file, serde_json::to_vec(&entry)) {
             line.push(b'\n');
-            // A full disk must not change what the proxy does.
+            // A full disk must not change the behaviour of the proxy.
             let _ = file.write_all(&line);
         }
         kept.written += 1;
@@ -114,7 +114,7 @@ impl Log {
         kept.entries.iter().cloned().collect()
     }
 
-    /// Waits until so many requests are over; returns whether they are.
+    /// Waits until this many requests are over; returns whether they are.
     pub(crate) fn wait(&self, count: u64, most: Duration) -> bool {
         let until = Instant::now() + most;
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,7 +137,7 @@ impl Record {
         change(&mut self.entry.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Notes a fault that was applied.
+    /// Records a fault that was applied.
     pub(crate) fn applied(&self, fault: &'static str) {
         self.note(|entry| entry.faults.push(fault));
     }

@@ -1,4 +1,4 @@
-//! The command line of the proxy.
+//! Parses the command line of the proxy and runs it.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
                 text.push_str(&format!(": {inner}"));
                 cause = inner.source();
             }
-            // When standard error is gone too, the exit code has to do.
+            // If standard error is closed too, only the exit code remains.
             let _ = writeln!(io::stderr(), "error: {text}");
             ExitCode::FAILURE
         }
@@ -91,7 +91,7 @@ fn rules(cli: &Cli) -> Result<Option<String>, Failure> {
 fn run(cli: Cli) -> Result<(), Failure> {
     let rules = rules(&cli)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Before the first line is printed: whoever reads it may send a signal at once.
+    // Before the first line is printed, because its reader may send a signal at once.
     let (mut terminate, mut interrupt) = runtime.block_on(async {
         Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
     })?;

@@ -1,5 +1,5 @@
-//! The rules in force: which requests they select, and which of these they strike. A draw depends on the
-//! seed, the rule and how many requests it has selected, and on nothing else.
+//! Selects the requests that the rules in force match, and decides which of these they strike. A random draw
+//! depends only on the seed, the rule, and the number of requests that the rule has selected.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,12 +16,12 @@ pub enum RuleError {
     /// The text is not a list of rules.
     #[error("not a JSON list of rules, nor `{{\"seed\": N, \"rules\": […]}}`")]
     Json(#[source] serde_json::Error),
-    /// One rule is wrong.
+    /// One rule is invalid.
     #[error("rule {index}")]
     Rule {
         /// Its place in the list, from 1.
         index: usize,
-        /// What is wrong with it.
+        /// Why it is invalid.
         source: serde_json::Error,
     },
     /// A value of a rule is out of its range.
@@ -29,30 +29,30 @@ pub enum RuleError {
     Range {
         /// Its place in the list, from 1.
         index: usize,
-        /// Which value, and its range.
+        /// The value and its range.
         why: &'static str,
     },
 }
 
-/// Which requests, and what happens to them.
+/// Which requests are struck, and with which fault.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Rule {
-    /// Method, upper case; any when missing.
+    /// Method, upper case; any if missing.
     method: Option<String>,
-    /// Path without query, `*` stands for any text; any when missing.
+    /// Path without query; `*` matches any text; any path if missing.
     path: Option<String>,
     /// Parameters the query must have, `NAME` or `NAME=VALUE`, as sent.
     #[serde(default)]
     query: Vec<String>,
-    /// Headers the request must have, `*` stands for any text.
+    /// Headers the request must have; `*` matches any text.
     #[serde(default)]
     header: BTreeMap<String, String>,
     /// First selected request that is struck, from 1.
     nth: Option<u64>,
-    /// How many from there; 1 with `nth`, else all.
+    /// How many from there; 1 with `nth`, otherwise all.
     count: Option<u64>,
-    /// Each of them only with this probability.
+    /// Strikes each of them only with this probability.
     percent: Option<f64>,
     fault: Fault,
 }
@@ -92,7 +92,7 @@ impl Rule {
     }
 }
 
-/// Whether a text fits a pattern in which `*` stands for any text.
+/// Whether a text matches a pattern in which `*` stands for any text.
 fn fits(pattern: &str, text: &str) -> bool {
     let mut pieces = pattern.split('*');
     let first = pieces.next().unwrap_or_default();
@@ -106,7 +106,7 @@ fn fits(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// The part of a request that rules look at.
+/// The part of a request that rules examine.
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
     pub(crate) method: &'a str,
@@ -159,7 +159,7 @@ impl Rules {
         Ok(())
     }
 
-    /// What happens to this request, and the rules that strike it, from 1.
+    /// The faults for this request, and the rules that strike it, from 1.
     pub(crate) fn plan(&self, request: &Request<'_>) -> (Plan, Vec<usize>) {
         let (mut plan, mut struck) = (Plan::default(), Vec::new());
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +183,7 @@ impl Rules {
         (plan, struck)
     }
 
-    /// The rules with how many requests they selected and struck.
+    /// The rules, each with the number of requests that it selected and struck.
     pub(crate) fn show(&self) -> Value {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = state.armed.iter().map(
@@ -193,7 +193,7 @@ impl Rules {
     }
 }
 
-/// A number from 0 up to 1 that follows from these three (the finalizer of SplitMix64).
+/// A number in [0, 1) derived from these three (the finalizer of SplitMix64).
 fn draw(seed: u64, rule: u32, request: u64) -> f64 {
     let mut mixed = seed;
     for part in [u64::from(rule), request] {

@@ -1,5 +1,5 @@
-//! Connections to the server: one per connection of the client, opened when it is first needed and again
-//! when the server has closed it.
+//! Opens connections to the server: one per connection of the client, opened on first use and again after the
+//! server has closed it.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use crate::StartError;
 use crate::body::Faulty;
 
-/// Longest time for a connection to be opened.
+/// Time limit for opening a connection.
 const CONNECT: Duration = Duration::from_secs(30);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -121,7 +121,7 @@ async fn shake(
 ) -> Result<SendRequest<Faulty>, Failure> {
     let (sender, connection) =
         http1::Builder::new().preserve_header_case(true).handshake(TokioIo::new(stream)).await?;
-    // It ends with its last request; that request reports why.
+    // It ends with its last request; that request reports the error.
     tokio::spawn(async move {
         let _ = connection.await;
     });

@@ -1,11 +1,11 @@
-//! Puts right the CRCs of a VHDX and of a GUID partition table. An input whose length is odd keeps its own.
+//! Corrects the CRCs of a VHDX and of a GUID partition table. An input whose length is odd keeps its own CRCs.
 
 use crc_fast::{CrcAlgorithm, checksum};
 
 /// The pieces of a file: offset, bytes.
 pub type Pieces = Vec<(u64, Vec<u8>)>;
 
-/// The bytes of a stretch of the file, zeros where no piece lies.
+/// The bytes of a range of the file, zeros outside of the pieces.
 fn collect(pieces: &Pieces, at: u64, len: usize) -> Vec<u8> {
     let mut found = vec![0; len];
     for (offset, bytes) in pieces {
@@ -34,7 +34,7 @@ pub fn vhdx(pieces: &mut Pieces) {
         }
         raw[4..8].fill(0);
         let sum = crc(CrcAlgorithm::Crc32Iscsi, &raw);
-        // A later piece wins.
+        // A later piece overwrites an earlier one.
         pieces.push((at, [raw[..4].to_vec(), sum.to_vec()].concat()));
     }
 }

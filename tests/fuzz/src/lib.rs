@@ -1,11 +1,11 @@
-//! What the fuzz targets stand on. A target must come to `Ok` or `Err` within bounded time and memory;
-//! `tests/fuzz/run` sets the bounds.
+//! Provides the common parts of the fuzz targets. A target must return `Ok` or `Err` within bounded time and
+//! memory; `tests/fuzz/run` sets the bounds.
 //!
 //! ```text
-//! sparse.rs    an input becomes a large file with holes
-//! checksum.rs  sums an input cannot guess are put right, so that what lies behind them is reached
-//! walk.rs      reads a disk here and there, and holds the reader to its word
-//! newc.rs      a cpio reader of its own, to compare with
+//! sparse.rs    turns an input into a large file with holes
+//! checksum.rs  corrects checksums that an input cannot guess, so that the code behind them is reached
+//! walk.rs      reads a disk at several places, and verifies what the reader promises
+//! newc.rs      an independent cpio reader, to compare with
 //! ```
 #![forbid(unsafe_code)]
 

@@ -1,19 +1,18 @@
-//! Files with holes from short inputs, so that an image of gigabytes is a few kilobytes to mutate.
+//! Creates files with holes from short inputs, so that an image of gigabytes is a few kilobytes to mutate.
 //!
-//! An input is the length of the file (6 bytes, little endian, at most [`LONGEST`]), then pieces: the
-//! number of a 512-byte sector (4 bytes), a length (2 bytes), as many bytes. `tests/fuzz/seeds` writes the
-//! same form.
+//! An input is the length of the file (6 bytes, little endian, at most [`LONGEST`]), then pieces: the number of a
+//! 512-byte sector (4 bytes), a length (2 bytes), and that many bytes. `tests/fuzz/seeds` writes the same format.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// The longest file an input can ask for, bytes.
+/// Maximum length of a file that an input can request, in bytes.
 pub const LONGEST: u64 = 1 << 42;
 const SECTOR: u64 = 512;
 
-/// A directory of this process among the temporary ones; `tests/fuzz/run` removes it.
+/// A directory of this process below the temporary directory; `tests/fuzz/run` removes it.
 pub fn directory() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -45,7 +44,7 @@ pub fn pieces(input: &[u8]) -> Option<(u64, Vec<(u64, Vec<u8>)>)> {
     Some((len, pieces))
 }
 
-/// Writes an input's file; `repair` may change the pieces before. `None` when the input is too short.
+/// Writes an input's file; `repair` may change the pieces first. Returns `None` when the input is too short.
 pub fn write(
     input: &[u8],
     name: &str,
@@ -62,7 +61,7 @@ pub fn write(
     Some(path)
 }
 
-/// Writes a file as it is.
+/// Writes a file unchanged.
 pub fn write_whole(input: &[u8], name: &str) -> PathBuf {
     let path = directory().join(name);
     fs::write(&path, input).expect("inputs can be written");

@@ -10,7 +10,7 @@ const PIECE: usize = 8 << 10;
 /// Probes and opens a file, and reads from it when it is a disk.
 pub fn image(path: &Path) {
     let Ok(reader) = GuestReader::open(path) else {
-        // A difference to another image can be probed all the same.
+        // An image that cannot be opened, such as a differencing image, can still be probed.
         let _ = probe(path);
         return;
     };
@@ -20,7 +20,8 @@ pub fn image(path: &Path) {
     disk(&reader);
 }
 
-/// Reads from a disk. It must never give more than it has, and zeros where it says so.
+/// Reads from a disk. It must never return more than it has, and must return zeros for the extents it reports as
+/// zero.
 pub fn disk(reader: &GuestReader) {
     let size = reader.virtual_size();
     let mut buffer = vec![0xa5; PIECE];

@@ -1,4 +1,4 @@
-//! Additions to an initrd: what was written is read again by an independent reader.
+//! Fuzzes additions to an initrd: what was written is read again by an independent reader.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ struct Input {
     additions: Vec<(Name, u32, Given)>,
 }
 
-/// Short paths meet each other often.
+/// Short paths collide often.
 #[derive(Arbitrary, Debug)]
 enum Name {
     Parts(Vec<Part>),

@@ -1,4 +1,5 @@
-//! What a raw disk says of itself: boot record, GUID partition table, FAT of its EFI system partition.
+//! Fuzzes what a raw disk records about itself: boot record, GUID partition table, FAT of its EFI system
+//! partition.
 #![no_main]
 
 use build_image_disk::GuestReader;

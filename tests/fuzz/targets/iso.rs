@@ -1,4 +1,4 @@
-//! ISO 9660 with Rock Ridge and Joliet: both trees are walked, files are read.
+//! Fuzzes ISO 9660 with Rock Ridge and Joliet: both trees are walked, files are read.
 #![no_main]
 
 use std::io::Read;
@@ -8,9 +8,9 @@ use build_image_disk::iso::{Entry, EntryKind};
 use build_image_fuzz::sparse;
 use libfuzzer_sys::fuzz_target;
 
-/// Directories that are looked into, in each tree; a tree may contain itself.
+/// Maximum number of directories that are read in each tree; a tree may contain itself.
 const FOLDERS: usize = 8;
-/// Bytes that are read of a file.
+/// Maximum number of bytes that are read from a file.
 const BYTES: u64 = 64 << 10;
 
 fn walk<E>(list: impl Fn(&str) -> Result<Vec<Entry>, E>, mut each: impl FnMut(&str, &Entry)) {

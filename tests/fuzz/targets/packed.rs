@@ -1,4 +1,4 @@
-//! gzip, xz and zstd files: they unpack to a file of the length that is told, or say why not.
+//! Fuzzes gzip, xz and zstd files: they unpack to a file of the reported length, or return an error.
 #![no_main]
 
 use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! qcow2 images: every table is checked, then the disk is read.
+//! Fuzzes qcow2 images: every table is checked, then the disk is read.
 #![no_main]
 
 use build_image_fuzz::{sparse, walk};

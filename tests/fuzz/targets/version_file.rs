@@ -1,4 +1,5 @@
-//! The texts of an installer ISO: version file, isolinux.cfg, ve.info.json, and what is made of them.
+//! Fuzzes the text files of an installer ISO: version file, isolinux.cfg, ve.info.json, and what is derived from
+//! them.
 #![no_main]
 
 use std::collections::BTreeMap;

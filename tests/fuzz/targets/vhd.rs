@@ -1,4 +1,4 @@
-//! VHD images: every table is checked, then the disk is read.
+//! Fuzzes VHD images: every table is checked, then the disk is read.
 #![no_main]
 
 use build_image_fuzz::{sparse, walk};

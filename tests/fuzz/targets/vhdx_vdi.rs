@@ -1,4 +1,4 @@
-//! VHDX, whose checksums are put right for every other input, and VDI.
+//! Fuzzes VHDX, whose checksums are corrected for every other input, and VDI.
 #![no_main]
 
 use build_image_fuzz::{checksum, sparse, walk};

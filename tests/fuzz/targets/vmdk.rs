@@ -1,4 +1,4 @@
-//! VMDK images: sparse extents, streams, and descriptors with files beside them.
+//! Fuzzes VMDK images: sparse extents, streams, and descriptors with files beside them.
 #![no_main]
 
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ fuzz_target!(|input: &[u8]| {
         let flat = File::create(sparse::directory().join("flat.vmdk")).unwrap();
         flat.set_len(1 << 20).unwrap();
     });
-    // The same bytes as the extent of the descriptor that stays the same, and as the disk itself.
+    // The same bytes as the extent of the descriptor, which does not change, and as the disk itself.
     let Some(path) = sparse::write(input, "x.vmdk", |_| ()) else { return };
     walk::image(&path);
     let text = "# Disk DescriptorFile\nversion=1\ncreateType=\"twoGbMaxExtentSparse\"\nRW 2048 SPARSE \"x.vmdk\"\n";

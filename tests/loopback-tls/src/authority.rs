@@ -1,4 +1,4 @@
-//! The CA: creates it, keeps it in a directory, signs server certificates.
+//! Creates the CA, keeps it in a directory, and signs server certificates.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -32,19 +32,19 @@ impl Authority {
     /// Creates a CA whose key is kept in memory only.
     ///
     /// # Errors
-    /// When there are no random numbers.
+    /// When no random numbers are available.
     pub fn create() -> Result<Self, TlsError> {
         let key = KeyPair::generate().map_err(TlsError::Create)?;
         let signed = params(&key).self_signed(&key).map_err(TlsError::Create)?;
         Ok(Self { key, certificate: signed.der().clone(), pem: signed.pem() })
     }
 
-    /// Opens the CA that is kept in `directory` (file `ca-key.pem`, readable by its owner only); creates
-    /// it the first time.
+    /// Opens the CA that is kept in `directory` (file `ca-key.pem`, readable by its owner only); creates it the
+    /// first time.
     ///
     /// # Errors
-    /// When the file cannot be read or written, belongs to another user, is accessible to others, or
-    /// holds something else.
+    /// When the file cannot be read or written, belongs to another user, is accessible to others, or holds
+    /// something else.
     pub fn open(directory: &Path) -> Result<Self, TlsError> {
         let path = directory.join(FILE);
         if let Some(text) = files::read_private(&path)? {
@@ -52,7 +52,7 @@ impl Authority {
         }
         let new = Self::create()?;
         files::create_private(&path, &format!("{}{}", new.key.serialize_pem(), new.pem))?;
-        // Another server may have been faster.
+        // Another server may have created it first.
         let text = files::read_private(&path)?.unwrap_or_default();
         Self::read(&text).ok_or(TlsError::Unusable(path))
     }
@@ -77,7 +77,7 @@ impl Authority {
         &self.certificate
     }
 
-    /// Writes the certificate that clients have to trust, in the place of an older one of this program.
+    /// Writes the certificate that clients have to trust; replaces an older one of this program.
     ///
     /// # Errors
     /// When the file cannot be written, or exists and holds something else.
@@ -88,9 +88,9 @@ impl Authority {
         files::replace(path, &format!("{MARK}{}", self.pem))
     }
 
-    /// TLS parameters of a server that speaks HTTP/1.1. It has certificates for `localhost`, 127.0.0.1,
-    /// `::1`, and every name below `localhost` (`BUCKET.localhost`); also for `addresses`, for `names`, and
-    /// for every name below these.
+    /// TLS parameters of a server that speaks HTTP/1.1. It has certificates for `localhost`, 127.0.0.1, `::1`, and
+    /// every name below `localhost` (`BUCKET.localhost`); also for `addresses`, for `names`, and for every name
+    /// below these.
     ///
     /// # Errors
     /// When one of `names` is not a DNS name.
@@ -118,8 +118,8 @@ impl Authority {
     }
 }
 
-/// What the CA certificate states. It follows from the key alone, so that a CA that was kept signs with
-/// the name it had.
+/// The contents of the CA certificate. They depend on the key alone, so that a CA that was kept signs under the
+/// same name.
 fn params(key: &KeyPair) -> CertificateParams {
     let mut params = CertificateParams::default();
     let short: String =
@@ -131,7 +131,7 @@ fn params(key: &KeyPair) -> CertificateParams {
     params
 }
 
-/// What the certificate of a server states.
+/// The contents of a server certificate.
 pub(crate) fn leaf(name: &str, sans: Vec<SanType>) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -152,7 +152,7 @@ mod tests {
     use crate::TlsError;
 
     #[test]
-    fn a_kept_authority_is_the_same_and_its_key_is_private() {
+    fn a_kept_ca_is_the_same_and_its_key_is_private() {
         let directory = tempfile::tempdir().unwrap();
         let first = Authority::open(directory.path()).unwrap();
         let second = Authority::open(directory.path()).unwrap();

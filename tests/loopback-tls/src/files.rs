@@ -1,4 +1,4 @@
-//! Writes files whole or not at all, and reads the CA key only when no other user had a hand in it.
+//! Writes files completely or not at all, and reads the CA key only if no other user could have changed it.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _, Write as _};
@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 
 use crate::TlsError;
 
-/// Longest file that is read, in bytes; a key and a certificate take less than two thousand.
+/// Maximum length of a file that is read, in bytes; a key and a certificate need less than two thousand.
 const LONGEST: u64 = 64 << 10;
 
 /// A complete file beside `path` under a temporary name.
@@ -23,15 +23,15 @@ fn beside(path: &Path, text: &str, mode: u32) -> io::Result<NamedTempFile> {
     Ok(file)
 }
 
-/// Writes a file that everyone may read, in the place of an older one.
+/// Writes a file that everyone may read; replaces an older one.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), TlsError> {
     let written =
         beside(path, text, 0o644).and_then(|file| file.persist(path).map_err(|error| error.error));
     written.map(|_| ()).map_err(TlsError::file("write", path))
 }
 
-/// Writes a file that only its owner may read, unless there is one. When two do so at once, the file of
-/// one of them remains.
+/// Writes a file that only its owner may read, unless it exists. When two processes do so at once, the file of one
+/// of them remains.
 pub(crate) fn create_private(path: &Path, text: &str) -> Result<(), TlsError> {
     let written = beside(path, text, 0o600).and_then(|file| match file.persist_noclobber(path) {
         Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
@@ -40,7 +40,7 @@ pub(crate) fn create_private(path: &Path, text: &str) -> Result<(), TlsError> {
     written.map_err(TlsError::file("write", path))
 }
 
-/// Reads a file that only its owner may read; `None` when there is none.
+/// Reads a file that only its owner may read; `None` when it does not exist.
 pub(crate) fn read_private(path: &Path) -> Result<Option<String>, TlsError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

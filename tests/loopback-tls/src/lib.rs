@@ -1,5 +1,5 @@
-//! Issues TLS certificates for test servers on loopback: a CA that such a server creates for itself, and
-//! server certificates that are made for the names its clients ask for.
+//! Issues TLS certificates for test servers on loopback: a CA that such a server creates for itself, and server
+//! certificates for the names that its clients request.
 //!
 //! Certificates are valid from 1975 to 4096, so that tests with a wrong clock work. Trust the CA in
 //! tests only: whoever reads its key can pose as any server to a client that trusts it.
@@ -24,7 +24,7 @@ use std::path::PathBuf;
 
 pub use authority::Authority;
 
-/// Why there is no CA or no certificate.
+/// Why the CA or a certificate could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A key or certificate cannot be created.
@@ -36,11 +36,11 @@ pub enum TlsError {
     /// A file cannot be read or written.
     #[error("cannot {doing} `{}`", path.display())]
     File {
-        /// What was tried: `read`, `write`.
+        /// The operation: `read`, `write`.
         doing: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
     /// The key of the CA belongs to another user, or others may read it.
@@ -62,13 +62,13 @@ pub enum TlsError {
         .0.display()
     )]
     Foreign(PathBuf),
-    /// A certificate was asked for something that is not a DNS name.
+    /// A certificate was requested for something that is not a DNS name.
     #[error("`{0}` is not a DNS name that a certificate can have")]
     Name(String),
 }
 
 impl TlsError {
-    /// For `map_err`: what was tried on which file.
+    /// For `map_err`: the operation that failed, and the file.
     pub(crate) fn file(
         doing: &'static str,
         path: impl Into<PathBuf>,

@@ -1,5 +1,5 @@
-//! Chooses the certificate of a connection: clients that send a name get one for that name, made when it
-//! is first asked for. A wildcard would not do: OpenSSL accepts none directly below `localhost`.
+//! Selects the certificate of a connection: clients that send a name get one for that name, created on the first
+//! request. A wildcard is not possible: OpenSSL accepts none directly below `localhost`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,10 +14,10 @@ use rustls::sign::{CertifiedKey, SigningKey};
 
 use crate::{TlsError, authority};
 
-/// Most certificates that are kept; clients decide how many names they ask for.
+/// Maximum number of certificates that are kept; clients decide how many names they request.
 const KEPT: usize = 256;
 
-/// Server certificates, made on demand.
+/// Server certificates, created on demand.
 pub(crate) struct Certificates {
     issuer: Issuer<'static, KeyPair>,
     authority: CertificateDer<'static>,
@@ -108,7 +108,7 @@ fn issue(
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let asked = hello.server_name().map(str::to_lowercase);
-        // A name that this server does not have gets a certificate that does not fit, which the client reports.
+        // A name that this server does not have gets a certificate that does not match, which the client reports.
         let own = asked.filter(|asked| self.is_below(asked)).and_then(|asked| self.of(&asked));
         Some(own.unwrap_or_else(|| Arc::clone(&self.default)))
     }

@@ -1,5 +1,5 @@
-//! Just enough of FAT to list \EFI\BOOT. Source: Microsoft, "FAT: General Overview of On-Disk Format"
-//! 1.03. Short names suffice: all names looked for fit 8.3. Every chain of clusters is limited in
+//! Reads just enough of FAT to list \EFI\BOOT. Source: Microsoft, "FAT: General Overview of On-Disk Format"
+//! 1.03. Short names are sufficient, because all expected names fit 8.3. Every cluster chain is limited in
 //! length, so a loop costs no more than a long directory.
 
 use super::Architecture;
@@ -8,28 +8,28 @@ use crate::error::Error;
 use crate::field::{index, le16, le32};
 use crate::format::GuestReader;
 
-/// The boot loaders UEFI starts when nobody tells it otherwise (UEFI 2.10, 3.5.1.1).
+/// The default boot loaders of UEFI (UEFI 2.10, 3.5.1.1).
 const BOOT_FILES: [(&[u8; 11], Architecture); 4] = [
     (b"BOOTX64 EFI", Architecture::X86_64),
     (b"BOOTIA32EFI", Architecture::I386),
     (b"BOOTAA64EFI", Architecture::Aarch64),
-    // Its file is BOOTRISCV64.EFI, of which this is the short name.
+    // The short name of BOOTRISCV64.EFI.
     (b"BOOTRI~1EFI", Architecture::Riscv64),
 ];
-/// Entries of a directory are 32 bytes long.
+/// Length of a directory entry in bytes.
 const ENTRY: usize = 32;
-/// Larger directories hold no boot loader of anybody.
+/// Maximum length of a directory in bytes; larger directories do not hold boot loaders in practice.
 const MAX_DIRECTORY: u64 = 1 << 20;
 const FOLDER: u8 = 0x10;
 const VOLUME: u8 = 0x08;
 
-/// Where the parts of a file system lie. Bytes from the start of the disk.
+/// The layout of a file system. Offsets are bytes from the start of the disk.
 struct Fat<'a> {
     disk: &'a GuestReader,
-    /// End of the partition.
+    /// The end of the partition.
     end: u64,
     table: u64,
-    /// Bits of an entry: 12, 16 or 32.
+    /// Bits of a FAT entry: 12, 16, or 32.
     bits: u32,
     root: Root,
     data: u64,
@@ -38,13 +38,14 @@ struct Fat<'a> {
 }
 
 enum Root {
-    /// At this place, of this length.
+    /// At this offset, with this length.
     Fixed(u64, u64),
-    /// In clusters from this one.
+    /// In a cluster chain that starts at this cluster.
     Chain(u64),
 }
 
-/// For which processors a partition has a boot loader; the inner error says why it cannot be told.
+/// Returns the architectures for which a partition has a boot loader. The inner error is the reason why they
+/// cannot be determined.
 pub(super) fn boot_files(
     disk: &GuestReader,
     partition: &Partition,
@@ -70,10 +71,10 @@ pub(super) fn boot_files(
     Ok(Ok(known.collect()))
 }
 
-/// Entries that are in use, with a short name.
+/// Returns the entries that are in use and have a short name.
 fn entries(folder: &[u8]) -> impl Iterator<Item = &[u8]> {
     let all = folder.chunks_exact(ENTRY).take_while(|entry| entry[0] != 0);
-    // Deleted entries start with 0xe5; parts of long names look like volume labels.
+    // Deleted entries start with 0xe5; entries of long names have the attribute of a volume label.
     all.filter(|entry| entry[0] != 0xe5 && entry[11] & VOLUME == 0)
 }
 
@@ -101,8 +102,8 @@ impl<'a> Fat<'a> {
         let Some(clusters) = total.checked_sub(data).map(|sectors| sectors / per_cluster) else {
             return Ok(None);
         };
-        // By the specification the number of clusters decides; small file systems are made as FAT32 all
-        // the same, and the field only FAT32 leaves empty tells them.
+        // According to the specification the number of clusters decides, but small file systems are formatted
+        // as FAT32 nevertheless. A field that is zero only in FAT32 identifies them.
         let bits = match clusters {
             0 => return Ok(None),
             _ if le16(&raw, 22) == 0 => 32,
@@ -126,7 +127,7 @@ impl<'a> Fat<'a> {
         }))
     }
 
-    /// The bytes of a directory, at most [`MAX_DIRECTORY`] of them.
+    /// Reads a directory, at most [`MAX_DIRECTORY`] bytes.
     fn directory(&self, root: &Root) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
         match *root {
@@ -151,13 +152,13 @@ impl<'a> Fat<'a> {
         self.disk.read_at(&mut bytes[start..], at).map(|_| ())
     }
 
-    /// The cluster after this one in its chain; out of range at the end.
+    /// Returns the next cluster of a chain; a number out of range is the end of the chain.
     fn after(&self, cluster: u64) -> Result<u64, Error> {
         let mut raw = [0; 4];
         let bit = cluster * u64::from(self.bits);
         self.disk.read_at(&mut raw, self.table.saturating_add(bit / 8))?;
         let value = u64::from(le32(&raw, 0)) >> (bit % 8);
-        // Of 32 bits the upper four are reserved.
+        // The upper four of 32 bits are reserved.
         Ok(value & ((1 << self.bits.min(28)) - 1))
     }
 }

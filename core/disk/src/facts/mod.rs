@@ -1,6 +1,6 @@
-//! What a disk says of itself: how it is partitioned, which firmware can start it, for which processor
-//! it is. Only the tables and the directory of the boot files are read; nothing here is needed to read
-//! the disk, so what cannot be understood is a remark, not an error.
+//! Detects how a disk is partitioned, which firmware can boot it, and for which architecture it is. Reads
+//! only the partition tables and the directory of the boot loaders. Nothing here is needed to read the disk,
+//! so anything that cannot be interpreted is a remark, not an error.
 //!
 //! ```text
 //! table.rs  boot record and GUID partition table, checked by its CRCs, or its backup
@@ -15,7 +15,7 @@ pub use table::{Partition, Role, Scheme};
 use crate::error::Error;
 use crate::format::GuestReader;
 
-/// A processor architecture, named as `uname -m` does.
+/// A processor architecture, with the names of `uname -m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Architecture {
     /// 64-bit x86.
@@ -29,7 +29,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// Its name.
+    /// Returns the name.
     pub fn name(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64",
@@ -40,23 +40,23 @@ impl Architecture {
     }
 }
 
-/// What was found.
+/// The facts that were detected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Facts {
-    /// How the disk is partitioned.
+    /// The partitioning scheme.
     pub scheme: Scheme,
-    /// The size of a sector its partition table counts in, bytes.
+    /// The sector size that the partition table uses, in bytes.
     pub sector: u64,
     /// The partitions that are in use.
     pub partitions: Vec<Partition>,
-    /// Whether a BIOS finds something to start: code in the boot record, or a BIOS boot partition.
+    /// Whether a BIOS can boot the disk: code in the boot record, or a BIOS boot partition.
     pub bios: bool,
-    /// Whether UEFI finds something to start: an EFI system partition.
+    /// Whether UEFI can boot the disk: an EFI system partition.
     pub uefi: bool,
-    /// The processor it is for, when the disk says so without contradiction.
+    /// The architecture, if the disk identifies it without contradiction.
     pub architecture: Option<Architecture>,
-    /// What the reader of a report should know, as sentences without a full stop.
+    /// Remarks for the reader of a report, as sentences without a full stop.
     pub remarks: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ impl Facts {
     /// Reads the facts of a disk.
     ///
     /// # Errors
-    /// When the disk cannot be read; what it holds is never an error.
+    /// Fails when the disk cannot be read. The content of the disk is never an error.
     pub fn read(disk: &GuestReader) -> Result<Self, Error> {
         let found = table::read(disk)?;
         let mut facts = Self {
@@ -77,21 +77,21 @@ impl Facts {
             partitions: found.partitions,
         };
         facts.architecture = facts.find_architecture(disk)?;
-        // These have no BIOS, whatever lies in the first sector.
+        // These architectures have no BIOS, whatever the first sector contains.
         if matches!(facts.architecture, Some(Architecture::Aarch64 | Architecture::Riscv64)) {
             facts.bios = false;
         }
         Ok(facts)
     }
 
-    /// Whether only UEFI can start the disk. A disk that a BIOS can start as well is not one of them:
-    /// it starts wherever nobody asks for UEFI.
+    /// Returns whether only UEFI can boot the disk. A disk that a BIOS can boot as well does not count: it
+    /// boots in a virtual machine for which UEFI was not requested.
     pub fn is_uefi_only(&self) -> bool {
         let no_bios = [Some(Architecture::Aarch64), Some(Architecture::Riscv64)];
         no_bios.contains(&self.architecture) || self.uefi && !self.bios
     }
 
-    /// The partitions' types come first, for a boot loader can be there for several processors.
+    /// The partition types have priority, because boot loaders for several architectures may be present.
     fn find_architecture(&mut self, disk: &GuestReader) -> Result<Option<Architecture>, Error> {
         let typed = self.partitions.iter().filter_map(|partition| match partition.role {
             Role::System(architecture) => Some(architecture),

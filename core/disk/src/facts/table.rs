@@ -1,4 +1,4 @@
-//! Partition tables. Sources: UEFI 2.10 section 5.2 (MBR) and 5.3 (GPT); the Discoverable Partitions
+//! Reads partition tables. Sources: UEFI 2.10 section 5.2 (MBR) and 5.3 (GPT); the Discoverable Partitions
 //! Specification for the types of root and /usr partitions.
 
 use crc_fast::{CrcAlgorithm, checksum};
@@ -8,16 +8,17 @@ use crate::error::Error;
 use crate::field::{index, le32, le64};
 use crate::format::GuestReader;
 
-/// Sector sizes there are: disks with 4096-byte sectors count in them.
+/// Sector sizes in use; the partition table of a disk with 4096-byte sectors counts in them.
 const SECTORS: [u64; 2] = [512, 4096];
-/// A table has 128 entries of 128 bytes; much larger ones are legal and nobody makes them.
+/// Maximum length of a table in bytes. The usual table has 128 entries of 128 bytes; much larger tables are
+/// valid but do not occur in practice.
 const MAX_TABLE: u64 = 1 << 20;
 const BOOT_CODE: std::ops::Range<usize> = 0..440;
 const ENTRIES: std::ops::Range<usize> = 446..510;
 const PROTECTIVE: u8 = 0xee;
 const EFI_SYSTEM: u8 = 0xef;
 
-/// Partition types by their GUID, as it is printed.
+/// Partition types by GUID, in its printed form.
 const TYPES: [(u128, Role); 10] = [
     (0xc12a_7328_f81f_11d2_ba4b_00a0_c93e_c93b, Role::EfiSystem),
     (0x2168_6148_6449_6e6f_744e_6565_6445_4649, Role::BiosBoot),
@@ -31,19 +32,19 @@ const TYPES: [(u128, Role); 10] = [
     (0xbeae_c34b_8442_439b_a40b_9843_81ed_097d, Role::System(Architecture::Riscv64)),
 ];
 
-/// How a disk is partitioned.
+/// A partitioning scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// A GUID partition table.
     Gpt,
     /// A boot record with at least one partition.
     Mbr,
-    /// No partitions: a bare file system, or nothing.
+    /// No partitions: a bare file system, or an empty disk.
     None,
 }
 
 impl Scheme {
-    /// Its name in reports.
+    /// Returns the name that reports use.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gpt => "GPT",
@@ -53,33 +54,33 @@ impl Scheme {
     }
 }
 
-/// What a partition is for, as far as booting is concerned.
+/// The role of a partition in booting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// UEFI looks for boot loaders here.
+    /// UEFI searches here for boot loaders.
     EfiSystem,
-    /// A BIOS boot loader of a GPT disk lies here.
+    /// Holds the BIOS boot loader of a GPT disk.
     BiosBoot,
-    /// The root or /usr file system of a system for this processor.
+    /// The root or /usr file system for this architecture.
     System(Architecture),
     /// Anything else.
     Other,
 }
 
-/// A partition. Bytes.
+/// A partition. Offsets and lengths are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
-    /// Its number, from 1.
+    /// The number, counted from 1.
     pub number: u32,
-    /// Where it starts.
+    /// The start offset.
     pub start: u64,
-    /// How long it is.
+    /// The length.
     pub len: u64,
-    /// What it is for.
+    /// The role.
     pub role: Role,
 }
 
-/// What the tables say.
+/// The content of the partition tables.
 pub(super) struct Found {
     pub(super) scheme: Scheme,
     pub(super) sector: u64,
@@ -94,7 +95,7 @@ impl Found {
     }
 }
 
-/// Reads whatever tables there are.
+/// Reads the boot record, the GUID partition table, or its backup.
 pub(super) fn read(disk: &GuestReader) -> Result<Found, Error> {
     let mut record = [0; 512];
     disk.read_at(&mut record, 0)?;
@@ -116,9 +117,9 @@ pub(super) fn read(disk: &GuestReader) -> Result<Found, Error> {
     Ok(found)
 }
 
-/// Takes the partitions of a boot record; `false` when it has none.
+/// Adds the partitions of a boot record to `found`; returns `false` if it has none.
 fn mbr(entries: &[u8], size: u64, found: &mut Found) -> bool {
-    // Byte 0 of an entry is 0x00 or 0x80, byte 4 the type (0 = unused); text or code is neither.
+    // Byte 0 of an entry is 0x00 or 0x80, byte 4 is the type (0 = unused). Text or code does not match.
     if entries.chunks(16).any(|entry| entry[0] & 0x7f != 0) {
         return false;
     }
@@ -136,12 +137,13 @@ fn mbr(entries: &[u8], size: u64, found: &mut Found) -> bool {
     !found.partitions.is_empty()
 }
 
-/// Takes the partitions of a GUID partition table or its backup; `false` when neither is whole.
+/// Adds the partitions of a GUID partition table or its backup to `found`; returns `false` when neither is
+/// intact.
 fn gpt(disk: &GuestReader, found: &mut Found, protective: bool) -> Result<bool, Error> {
     let mut damaged = false;
     for sector in SECTORS {
         let last = (disk.virtual_size() / sector).saturating_sub(1) * sector;
-        // Where the disk was shown before it was made larger, the backup is not at the end.
+        // If the disk was enlarged, the backup is at the end of the stored part, not at the end of the disk.
         let stored = (disk.stored_size() / sector).saturating_sub(1) * sector;
         for (place, backup) in [(sector, false), (last, true), (stored, true)] {
             if place < sector || backup && !(protective || damaged) {
@@ -175,7 +177,7 @@ enum Header {
     Whole(Vec<Partition>),
 }
 
-/// CRC-32 as IEEE 802.3 has it.
+/// Computes the CRC-32 of IEEE 802.3.
 fn crc32(bytes: &[u8]) -> u64 {
     checksum(CrcAlgorithm::Crc32IsoHdlc, bytes)
 }
@@ -217,7 +219,7 @@ fn partition(entry: &[u8], number: u32, sector: u64) -> Option<Partition> {
     Some(Partition { number, start, len, role: known.map_or(Role::Other, |(_, role)| role) })
 }
 
-/// The first three groups of a GUID are stored with their lowest byte first.
+/// The first three groups of a GUID are stored with the least significant byte first.
 fn stored_guid(printed: u128) -> [u8; 16] {
     let mut bytes = printed.to_be_bytes();
     bytes[..4].reverse();

@@ -1,4 +1,5 @@
-//! Facts of disks partitioned by sfdisk and filled by mtools, and of tables broken on purpose.
+//! Tests the facts of disks that sfdisk partitions and mtools fills, and of tables that are corrupted on
+//! purpose.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -16,7 +17,7 @@ const LINUX: &str = "type=0FC63DAF-8483-4772-8E79-3D69D8477DE4";
 const ROOT_ARM: &str = "type=B921B045-1DF0-41C3-AF44-4C6F280D3FAE";
 const ROOT_X86: &str = "type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709";
 
-/// A disk of 80 MiB with these partitions; `label` is sfdisk's word for the scheme.
+/// Creates a disk of 80 MiB with these partitions; `label` is the name that sfdisk uses for the scheme.
 fn disk(directory: &Path, label: &str, partitions: &[&str]) -> Option<PathBuf> {
     let (sfdisk, shell) = (program("sfdisk")?, program("sh")?);
     let (path, script) = (directory.join("disk"), directory.join("script"));
@@ -31,7 +32,7 @@ fn facts(path: &Path) -> Facts {
     Facts::read(&GuestReader::open(path).unwrap()).unwrap()
 }
 
-/// Makes a FAT file system with these files in a partition.
+/// Creates a FAT file system with these files in a partition.
 fn fill(path: &Path, start: u64, options: &[&str], files: &[&str]) -> Option<()> {
     let (mkfs, mmd, mcopy) = (program("mkfs.vfat")?, program("mmd")?, program("mcopy")?);
     let directory = tempfile::tempdir().unwrap();
@@ -110,7 +111,7 @@ fn firmware_and_processor_follow_from_the_partitions() {
 }
 
 #[test]
-fn the_boot_loaders_tell_the_processor() {
+fn boot_loaders_identify_the_architecture() {
     for (options, files, want) in [
         (
             &["-F", "12", "-s", "128"][..],
@@ -155,7 +156,7 @@ fn a_damaged_table_is_read_from_its_backup_also_on_a_grown_disk() {
 }
 
 #[test]
-fn tables_that_lie_are_remarks_and_never_more() {
+fn corrupt_tables_are_remarks_and_never_errors() {
     let directory = tempfile::tempdir().unwrap();
     let esp = format!("start=1MiB, size=40MiB, {ESP}");
     let Some(path) = disk(directory.path(), "gpt", &[&esp, LINUX]) else { return };
@@ -174,7 +175,7 @@ fn tables_that_lie_are_remarks_and_never_more() {
         file.write_all_at(&whole[at..=at], at as u64).unwrap();
     }
     assert_eq!(facts(&path).architecture, Some(Architecture::X86_64));
-    // A chain of clusters that leads to itself ends.
+    // A cluster chain that refers to itself ends.
     let reserved = u64::from(crate::field::le16(&whole, fat + 14));
     for entry in 2..600_u64 {
         let own = u16::try_from(entry).unwrap().to_le_bytes();

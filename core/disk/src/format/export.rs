@@ -1,4 +1,4 @@
-//! Writes the guest's disk as a raw file in which zeros are holes.
+//! Writes the guest's disk to a raw file in which zeros are holes.
 
 use std::fs::File;
 use std::io;
@@ -12,10 +12,10 @@ use crate::staged::Staged;
 
 /// Bytes read at once.
 const CHUNK: u64 = 1 << 20;
-/// Zeros are looked for in blocks of this size: the usual block of a file system.
+/// Zeros are detected in blocks of this size, the usual block size of a file system.
 const BLOCK: usize = 4096;
 
-/// Writes the content of `reader` to `dest` as a sparse raw disk, complete or not at all.
+/// Writes the content of `reader` to `dest` as a sparse raw disk. The file appears complete or not at all.
 ///
 /// An existing `dest` is replaced. Fails with [`crate::error::Kind::NoSpace`] on a full disk.
 pub fn export_raw(reader: &GuestReader, dest: &Path) -> Result<(), Error> {
@@ -37,7 +37,7 @@ pub fn export_raw(reader: &GuestReader, dest: &Path) -> Result<(), Error> {
     staged.finish()
 }
 
-/// Writes the blocks of `piece` which are not zero, neighbours in one call.
+/// Writes the blocks of `piece` that are not zero, adjacent blocks in one call.
 pub(crate) fn write_data(staged: &Staged, piece: &[u8], offset: u64) -> Result<(), Error> {
     match write_runs(staged.file(), piece, offset) {
         Ok(_) => Ok(()),
@@ -45,7 +45,7 @@ pub(crate) fn write_data(staged: &Staged, piece: &[u8], offset: u64) -> Result<(
     }
 }
 
-/// The same for any file; the bytes that were written.
+/// Writes the blocks of `piece` that are not zero to any file; returns the number of bytes written.
 pub(crate) fn write_runs(file: &File, piece: &[u8], offset: u64) -> io::Result<u64> {
     let (mut at, mut written) = (0, 0);
     for run in runs(piece) {
@@ -58,7 +58,7 @@ pub(crate) fn write_runs(file: &File, piece: &[u8], offset: u64) -> io::Result<u
     Ok(written)
 }
 
-/// Cuts `piece` into runs of blocks which are all zero or all not zero.
+/// Splits `piece` into runs of blocks that are all zero or all nonzero.
 fn runs(piece: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = piece;
     std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! An image file opened for reading, with its length fixed at the time of opening.
+//! Opens image files for reading and keeps the length that they have at that time.
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom};
@@ -9,17 +9,18 @@ use crate::error::{Error, Kind};
 use crate::field;
 use crate::stamp::FileStamp;
 
-/// One open file; every format reads through it, so every error names path and offset.
+/// An open image file. Every format reads through it, so every error names the path and the offset.
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) file: File,
     pub(crate) path: PathBuf,
     pub(crate) len: u64,
-    /// What the file was when it was opened. Of a file without a name, what it was made from.
+    /// The stamp of the file when it was opened. For a file without a name, the stamp of the file it was made
+    /// from.
     pub(crate) stamp: FileStamp,
-    /// Whether the file has a name, so that others may write to it.
+    /// Whether the file has a name, so that other processes can write to it.
     named: bool,
-    /// Whether writers are kept out, of this file and of those that belong to it.
+    /// Whether this file, and the files that belong to it, are locked against writers.
     pub(super) locked: bool,
 }
 
@@ -27,7 +28,7 @@ impl Image {
     /// Opens a regular file or block device.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let open = |source| Error::io("cannot open", path, source);
-        // Looked at before opening: opening a named pipe would wait for its other end.
+        // The type is checked before opening: opening a named pipe would block until its other end is opened.
         let kind = fs::metadata(path).map_err(open)?.file_type();
         if !(kind.is_file() || kind.is_block_device()) {
             return Err(
@@ -39,7 +40,7 @@ impl Image {
         Self::of(file, path, stamp, true)
     }
 
-    /// Opens a file and keeps writers out.
+    /// Opens a file and locks it against writers.
     pub(crate) fn open_locked(path: &Path) -> Result<Self, Error> {
         let mut image = Self::open(path)?;
         image.locked = true;
@@ -47,12 +48,12 @@ impl Image {
         Ok(image)
     }
 
-    /// Opens a file that belongs to this one, in the same way.
+    /// Opens a file that belongs to this image, with the same locking.
     pub(crate) fn open_other(&self, path: &Path) -> Result<Self, Error> {
         if self.locked { Self::open_locked(path) } else { Self::open(path) }
     }
 
-    /// A file without a name, made from the file at `path` when that had this stamp.
+    /// Wraps a file without a name that was made from the file at `path` when that had this stamp.
     pub(crate) fn nameless(file: File, path: &Path, stamp: FileStamp) -> Result<Self, Error> {
         Self::of(file, path, stamp, false)
     }
@@ -63,10 +64,11 @@ impl Image {
         Ok(Self { file, path: path.to_owned(), len, stamp, named, locked: false })
     }
 
-    /// Checks that neither the open file nor what has its name now is another than when it was opened.
+    /// Checks that the open file is unchanged, and that its path still refers to it.
     pub(crate) fn check_unchanged(&self) -> Result<(), Error> {
         if self.named {
-            // The path first: what it says is clearer than what a lost name does to the open file.
+            // The path is checked first: its error is clearer than the effect that removing the name has on
+            // the open file.
             self.stamp.still(&self.path)?;
             self.stamp.still_of(&self.file, &self.path)?;
         }
@@ -77,7 +79,7 @@ impl Image {
         field::read_exact_at(&self.file, &self.path, buf, offset)
     }
 
-    /// The first bytes, at most `N`; zeros where the file is shorter.
+    /// Reads the first bytes, at most `N`; the rest is zeros if the file is shorter.
     pub(crate) fn head<const N: usize>(&self, offset: u64) -> Result<[u8; N], Error> {
         let mut buf = [0; N];
         let there = self.len.saturating_sub(offset).min(N as u64);
@@ -85,7 +87,7 @@ impl Image {
         Ok(buf)
     }
 
-    /// Whether `len` bytes at `offset` lie inside the file.
+    /// Returns whether `len` bytes at `offset` are inside the file.
     pub(crate) fn holds(&self, offset: u64, len: u64) -> bool {
         offset.checked_add(len).is_some_and(|end| end <= self.len)
     }
@@ -98,7 +100,7 @@ impl Image {
         Error::new(Kind::Unsupported, format!("{message} in")).at(&self.path)
     }
 
-    /// A reference which leads out of the file.
+    /// Creates the error for a reference that points outside the file.
     pub(crate) fn truncated(&self, what: &str, target: u64) -> Error {
         let message = format!(
             "{what} points to byte {target}, beyond the {} bytes that are there, in",

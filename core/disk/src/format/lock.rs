@@ -1,9 +1,10 @@
-//! Takes part in qemu's image locks, so that no guest writes to a disk while it is read.
+//! Participates in the image locks of qemu, so that no guest writes to a disk while it is read.
 //!
-//! A process that opens an image under qemu's rules holds shared locks on single bytes: byte 100 + n says
-//! "I do n", byte 200 + n says "nobody else may do n". Whoever opens the image takes its own locks first
-//! and then looks whether others hold the opposite ones. Source: QEMU, block/file-posix.c
-//! (RAW_LOCK_PERM_BASE, raw_handle_perm_lock) and include/block/block-common.h (BLK_PERM_*).
+//! A process that opens an image according to qemu's rules holds shared locks on single bytes: byte 100 + n
+//! means "this process uses permission n", byte 200 + n means "no other process may use permission n". A
+//! process that opens an image takes its own locks first and then checks for conflicting locks of other
+//! processes. Source: QEMU, block/file-posix.c (RAW_LOCK_PERM_BASE, raw_handle_perm_lock) and
+//! include/block/block-common.h (BLK_PERM_*).
 
 use std::path::Path;
 
@@ -14,54 +15,54 @@ use nix::libc;
 use super::Image;
 use crate::error::{Error, Kind};
 
-/// Bytes that say what the holder does.
+/// First of the bytes for the permissions that the holder uses.
 const DOES: libc::off_t = 100;
-/// Bytes that say what the holder lets nobody else do.
+/// First of the bytes for the permissions that the holder denies to other processes.
 const FORBIDS: libc::off_t = 200;
-/// BLK_PERM_CONSISTENT_READ: reads, and relies on what it reads.
+/// BLK_PERM_CONSISTENT_READ: reads, and relies on consistent content.
 const READ: libc::off_t = 0;
-/// BLK_PERM_WRITE: changes what a guest would see.
+/// BLK_PERM_WRITE: changes the content that a guest sees.
 const WRITE: libc::off_t = 1;
-/// BLK_PERM_RESIZE: changes the file's length.
+/// BLK_PERM_RESIZE: changes the length of the file.
 const RESIZE: libc::off_t = 3;
 
-/// What is locked here: it is read, and nobody else may write to it.
+/// The locks that are held here: the file is read, and no other process may write to it.
 const HELD: [libc::off_t; 3] = [DOES + READ, FORBIDS + WRITE, FORBIDS + RESIZE];
-/// What others must not hold, and what it means when they do.
+/// The locks that other processes must not hold, and what each of them means.
 const OPPOSED: [(libc::off_t, &str); 3] = [
     (DOES + WRITE, "qemu has it open for writing"),
     (DOES + RESIZE, "qemu has it open for writing"),
     (FORBIDS + READ, "qemu has it open and lets nobody else read it"),
 ];
 
-/// A file of a disk that is open, and locked against writers until it and every reader made of it are
-/// gone: no guest runs on it now, and none can start.
+/// An open file of a disk. It is locked against writers until it and every reader created from it are
+/// dropped: no guest is running on it, and none can be started.
 #[derive(Debug)]
 pub struct LockedFile(pub(super) Image);
 
 impl LockedFile {
-    /// Opens and locks a file; nothing of it is read.
+    /// Opens and locks a file without reading it.
     ///
-    /// A file system without such locks is no obstacle: then nobody is kept from writing.
+    /// A file system without such locks is not an error; writers are not excluded then.
     ///
     /// # Errors
-    /// [`Kind::Busy`] when another process has the file open for writing under qemu's rules; what
-    /// [`super::GuestReader::open`] says of files that cannot be opened.
+    /// [`Kind::Busy`] when another process has the file open for writing according to qemu's rules; otherwise
+    /// the errors of [`super::GuestReader::open`] for files that cannot be opened.
     pub fn open(path: &Path) -> Result<Self, Error> {
         Image::open_locked(path).map(Self)
     }
 
-    /// Checks that it was neither written nor replaced since it was opened.
+    /// Checks that the file was neither written nor replaced since it was opened.
     ///
     /// # Errors
-    /// [`Kind::Changed`] with what changed.
+    /// [`Kind::Changed`], with the kind of change.
     pub fn check_unchanged(&self) -> Result<(), Error> {
         self.0.check_unchanged()
     }
 }
 
 impl Image {
-    /// Locks the file against writers until it is closed, see [`LockedFile`].
+    /// Locks the file against writers until it is closed; see [`LockedFile`].
     pub(super) fn lock(&self) -> Result<(), Error> {
         for byte in HELD {
             let lock = request(libc::F_RDLCK, byte, 1);
@@ -76,15 +77,15 @@ impl Image {
                 return Err(self.busy(what));
             }
         }
-        // Programs with other rules, as libvirt's virtlockd, lock what they write exclusively.
+        // Programs with other rules, such as libvirt's virtlockd, lock the files that they write exclusively.
         if self.is_held(libc::F_RDLCK, 0, 0)? {
             return Err(self.busy(FOREIGN));
         }
         Ok(())
     }
 
-    /// Gives the locks up now. Closing the file would leave them with every child process that was started
-    /// meanwhile and has not yet closed its copy of the descriptor.
+    /// Releases the locks now. If the file were only closed, child processes that were started meanwhile
+    /// would keep the locks until they close their copy of the descriptor.
     pub(super) fn unlock(&self) {
         if let Err(errno) = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&request(libc::F_UNLCK, 0, 0)))
         {
@@ -92,7 +93,8 @@ impl Image {
         }
     }
 
-    /// Whether another holder's lock is in the way of this one; `len` 0 is up to the end.
+    /// Returns whether a lock of another holder conflicts with this one; `len` 0 means to the end of the
+    /// file.
     fn is_held(
         &self,
         kind: libc::c_int,
@@ -130,7 +132,7 @@ impl Drop for Image {
 
 const FOREIGN: &str = "it is locked for writing";
 
-/// A lock as fcntl(2) takes it; a process id of 0 is what open file description locks want.
+/// Builds a lock for fcntl(2); open file description locks require a process id of 0.
 fn request(kind: libc::c_int, start: libc::off_t, len: libc::off_t) -> libc::flock {
     let short = |value: libc::c_int| libc::c_short::try_from(value).unwrap_or_default();
     libc::flock {
@@ -150,12 +152,13 @@ mod tests {
     use super::*;
     use crate::format::GuestReader;
 
-    /// A holder of locks, as another process would be: its own open file description.
+    /// A holder of locks with a separate open file description, like another process.
     struct Holder(File);
 
     impl Drop for Holder {
         fn drop(&mut self) {
-            // A child that another test is just starting has a copy of the descriptor: closing it is not enough.
+            // A child process that another test is just starting has a copy of the descriptor, so closing is
+            // not sufficient.
             fcntl(&self.0, FcntlArg::F_OFD_SETLK(&request(libc::F_UNLCK, 0, 0))).unwrap();
         }
     }
@@ -171,7 +174,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = disk(directory.path());
         let reader = Image::open_locked(&path).unwrap();
-        // As a child process has between fork and exec.
+        // The state of a child process between fork and exec.
         let copy = reader.file.try_clone().unwrap();
         let other = File::options().read(true).write(true).open(&path).unwrap();
         let writes =
@@ -225,14 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_keeps_writers_out_until_it_is_gone_and_lets_readers_in() {
+    fn a_reader_keeps_writers_out_until_it_is_dropped_and_lets_readers_in() {
         let directory = tempfile::tempdir().unwrap();
         let path = disk(directory.path());
         let reader = locked(&path).unwrap();
         let clone = reader.clone();
         drop(reader);
         let other = File::options().read(true).write(true).open(&path).unwrap();
-        // What a qemu that wants to write looks for.
+        // The check of a qemu that opens the image for writing.
         let taken = |byte| {
             let mut lock = request(libc::F_WRLCK, byte, 1);
             fcntl(&other, FcntlArg::F_OFD_GETLK(&mut lock)).unwrap();

@@ -1,9 +1,10 @@
-//! Disk formats: which one a file has ([`probe`]), and what the guest would see in it ([`GuestReader`]).
+//! Reads disk formats: detects the format of a file ([`probe`]) and reads the guest content in it
+//! ([`GuestReader`]).
 //!
 //! ```text
-//! name.rs     Format, the names             probe.rs   the table of formats, and what a file is
+//! name.rs     Format, the names             probe.rs   the table of formats, detection
 //! image.rs    an open file with its length  reader.rs  guest content of any format
-//! lock.rs     the locks qemu takes on images
+//! lock.rs     qemu's locks on images
 //! content.rs  what every format offers      recent.rs, unpack.rs  caching, decompression
 //! qcow2/      header · tables (every reference inside the file) · guest
 //! vhd/        footer and dynamic header · guest
@@ -13,7 +14,7 @@
 //! raw.rs      partition tables and foreign formats in a raw file
 //! ```
 //!
-//! Not here: writing. Images are written through [`crate::view`].
+//! Writing is not part of this module; images are written through [`crate::view`].
 
 mod content;
 mod export;

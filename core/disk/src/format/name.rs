@@ -1,4 +1,4 @@
-//! The names of the disk formats, as users and providers write them.
+//! Defines the names of the disk formats, as users and providers write them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,26 +8,26 @@ use crate::error::{Error, Kind};
 /// A disk image format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {
-    /// The guest's bytes as they are.
+    /// The guest's disk without a container.
     Raw,
     /// QEMU's copy-on-write format, version 2 or 3.
     Qcow2,
     /// Microsoft's Virtual Hard Disk, fixed or dynamic; not VHDX.
     Vhd,
-    /// Microsoft's Virtual Hard Disk v2.
+    /// Microsoft's Virtual Hard Disk, version 2.
     Vhdx,
-    /// VMware's virtual disk: sparse, stream-optimised or flat.
+    /// VMware's virtual disk: sparse, stream-optimised, or flat.
     Vmdk,
     /// VirtualBox's disk image.
     Vdi,
 }
 
 impl Format {
-    /// Every format.
+    /// All formats.
     pub const ALL: [Self; 6] =
         [Self::Raw, Self::Qcow2, Self::Vhd, Self::Vhdx, Self::Vmdk, Self::Vdi];
 
-    /// The lower-case name, which is also the usual file extension.
+    /// Returns the lower-case name, which is also the usual file extension.
     pub fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",

@@ -1,5 +1,5 @@
-//! Which format a file has, decided by its bytes and never by its name, and checked as far as a file
-//! can be checked without booting it: every table and every reference must lie inside the file.
+//! Detects the format of a file from its bytes, never from its name, and checks the file as far as possible
+//! without booting it: every table and every reference must be inside the file.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::image::Image;
 use super::{Format, qcow2, raw, vdi, vhd, vhdx, vmdk};
 use crate::error::Error;
 
-/// How clusters of a qcow2 image are compressed.
+/// The compression method of the clusters of a qcow2 image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
     /// Deflate without header, 12-bit window.
@@ -17,14 +17,14 @@ pub enum Compression {
     Zstd,
 }
 
-/// What a file is. Sizes are bytes.
+/// The result of a probe. Sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Probe {
-    /// The format found.
+    /// The detected format.
     pub format: Format,
-    /// A more exact name: `fixed`, `dynamic`, `differencing` for VHD, VHDX and VDI, `v2`, `v3` for
-    /// qcow2, the create type for VMDK.
+    /// The variant: `fixed`, `dynamic`, or `differencing` for VHD, VHDX, and VDI; `v2` or `v3` for qcow2; the
+    /// create type for VMDK.
     pub variant: Option<&'static str>,
     /// The size of the disk the guest sees.
     pub virtual_size: u64,
@@ -34,17 +34,17 @@ pub struct Probe {
     pub compressed: bool,
     /// The compression the header declares (qcow2 only), used or not.
     pub compression: Option<Compression>,
-    /// The file this image is only a difference to; such an image is not complete.
+    /// The backing file, if this image holds only a difference to it; such an image is incomplete.
     pub backing_file: Option<String>,
     /// Whether the content is encrypted.
     pub encrypted: bool,
-    /// Whether the writer did not close the image: content readable, counts stale.
+    /// Whether the writer did not close the image; the content is readable, the counts are stale.
     pub dirty: bool,
-    /// Internal snapshots (qcow2).
+    /// Number of internal snapshots (qcow2).
     pub snapshots: u32,
-    /// Cluster (qcow2), grain (VMDK) or block (VHD, VHDX, VDI) size.
+    /// Size of a cluster (qcow2), a grain (VMDK), or a block (VHD, VHDX, VDI).
     pub cluster_size: Option<u64>,
-    /// For raw: the known format these bytes really are, such as `gzip`.
+    /// For raw: the known format of the content, such as `gzip`.
     pub foreign: Option<&'static str>,
     /// Whether the virtual size is a multiple of 512 bytes.
     pub sector_aligned: bool,
@@ -70,17 +70,18 @@ impl Probe {
     }
 }
 
-/// A format's three questions.
+/// The functions of a format.
 pub(super) struct Known {
-    /// Whether the file says it is one.
+    /// Returns whether the file has the signature of the format.
     claims: fn(&Image) -> Result<bool, Error>,
-    /// What it is, after every table was checked.
+    /// Describes the image after checking every table.
     pub(super) probe: fn(&Image) -> Result<Probe, Error>,
-    /// Its content, once it was checked.
+    /// Opens the content of an image that was checked.
     pub(super) open: fn(&Image) -> Result<Box<dyn Content>, Error>,
 }
 
-/// Every format but raw, in the order they are asked. VHD comes last: its mark may be at the end only.
+/// All formats except raw, in the order of detection. VHD is last, because its signature may be at the end
+/// only.
 const KNOWN: [Known; 5] = [
     Known { claims: qcow2::claims, probe: qcow2::probe, open: qcow2::open },
     Known { claims: vmdk::claims, probe: vmdk::probe, open: vmdk::open },
@@ -91,7 +92,7 @@ const KNOWN: [Known; 5] = [
 
 const RAW: Known = Known { claims: |_| Ok(true), probe: raw::probe, open: raw::open };
 
-/// The format a file claims to be.
+/// Returns the format whose signature the file has.
 pub(super) fn find(image: &Image) -> Result<&'static Known, Error> {
     for known in &KNOWN {
         if (known.claims)(image)? {
@@ -101,9 +102,9 @@ pub(super) fn find(image: &Image) -> Result<&'static Known, Error> {
     Ok(&RAW)
 }
 
-/// Finds out what `path` is and whether it is whole.
+/// Detects the format of `path` and checks that the image is intact.
 ///
-/// A file which claims to have a format and breaks that format is an error, not a raw disk.
+/// A file that has the signature of a format and violates that format is an error, not a raw disk.
 /// Backing files and encryption are reported, not refused; [`super::GuestReader`] refuses them.
 pub fn probe(path: &Path) -> Result<Probe, Error> {
     let image = Image::open(path)?;

@@ -1,6 +1,6 @@
-//! A file without an image header: the disk as it is, its partition table, or some other format which
-//! must not be taken for a raw disk. Sources: UEFI 2.10 section 5 (MBR and GPT headers), each
-//! format's magic.
+//! Describes a file without an image header: a raw disk with its partition table, or another format that must
+//! not be mistaken for a raw disk. Sources: UEFI 2.10 section 5 (MBR and GPT headers), and the magic of each
+//! format.
 
 use std::io;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(super) fn probe(image: &Image) -> Result<Probe, Error> {
     Ok(probe)
 }
 
-/// The content of a raw disk, which is the file.
+/// Opens the content of a raw disk, which is the file itself.
 #[expect(clippy::unnecessary_wraps, reason = "every format is opened by the same signature")]
 pub(super) fn open(image: &Image) -> Result<Box<dyn Content>, Error> {
     Ok(Box::new(Raw { len: image.len }))
@@ -48,7 +48,7 @@ impl Content for Raw {
     }
 }
 
-/// What lies at byte `offset` of a file, by the file system's knowledge of holes.
+/// Returns the extent at offset `offset` of a file, from the holes that the file system reports.
 pub(super) fn hole_or_data(image: &Image, offset: u64) -> Result<Extent, Error> {
     let seek = |from| match rustix::fs::seek(&image.file, from) {
         Ok(at) => Ok(Some(at)),
@@ -76,13 +76,13 @@ pub enum PartitionTable {
     Gpt,
     /// A boot record with at least one partition.
     Mbr,
-    /// The boot record's signature, but no partition: a boot sector or a bare file system.
+    /// The signature of a boot record without a partition: a boot sector or a bare file system.
     SignatureOnly,
-    /// Nothing a firmware would boot from.
+    /// None of the above; firmware cannot boot from it.
     None,
 }
 
-/// Looks for a partition table at the start of the guest content of a raw file.
+/// Detects the partition table at the start of the guest content of a raw file.
 pub fn partition_table(path: &Path) -> Result<PartitionTable, Error> {
     find_table(&Image::open(path)?)
 }
@@ -97,14 +97,14 @@ fn find_table(image: &Image) -> Result<PartitionTable, Error> {
     if sector[510..] != [0x55, 0xaa] {
         return Ok(PartitionTable::None);
     }
-    // Four entries of 16 bytes; byte 0 is 0x00 or 0x80, byte 4 the type (0 = unused).
+    // Four entries of 16 bytes; byte 0 is 0x00 or 0x80, byte 4 is the type (0 = unused).
     let entries = &sector[446..510];
     let plausible = entries.chunks(16).all(|entry| entry[0] & 0x7f == 0);
     let used = entries.chunks(16).any(|entry| entry[4] != 0);
     Ok(if plausible && used { PartitionTable::Mbr } else { PartitionTable::SignatureOnly })
 }
 
-/// Names a format which this crate does not read, but which is certainly not a raw disk.
+/// Returns the name of a format that this crate does not read, and that is certainly not a raw disk.
 fn foreign(image: &Image) -> Result<Option<&'static str>, Error> {
     const MAGICS: [(u64, &[u8], &str); 9] = [
         (0, b"COWD", "a snapshot extent of VMware ESX"),

@@ -1,4 +1,4 @@
-//! The disk as the guest sees it, whatever format the file has. Reading only.
+//! Reads the disk as the guest sees it, independent of the format of the file.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,23 +13,23 @@ use crate::error::{Error, Kind};
 use crate::field::index;
 use crate::stamp::FileStamp;
 
-/// A stretch of the guest's disk, starting where one asked.
+/// A range of the guest's disk that starts at the requested offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// Length in bytes, never 0.
     pub len: u64,
-    /// Whether it is known to read as zeros. `false` promises nothing.
+    /// Whether the range is known to read as zeros. With `false` it may still be zeros.
     pub zero: bool,
 }
 
-/// Read access to the guest content of an image of any [`Format`] which has been fully checked.
+/// Read access to the guest content of an image of any [`Format`] that has been fully checked.
 ///
-/// Shareable between threads; every read names its place.
+/// Can be shared between threads; every read specifies its offset.
 /// A clone reads the same open file.
 #[derive(Clone, Debug)]
 pub struct GuestReader {
     opened: Arc<Opened>,
-    /// The size of the disk as it is shown: that of the content, or larger.
+    /// The virtual size of the disk: the size of the content, or larger.
     size: u64,
 }
 
@@ -41,19 +41,19 @@ struct Opened {
 }
 
 impl GuestReader {
-    /// Probes `path` and opens it; refuses what is not complete in itself (backing file, encryption).
+    /// Probes `path` and opens it; refuses an incomplete image (backing file) and an encrypted one.
     pub fn open(path: &Path) -> Result<Self, Error> {
         Self::of(Image::open(path)?)
     }
 
-    /// The same for a file that is open and locked already. Other files of the disk are locked too,
-    /// before anything of them is read.
+    /// Opens a file that is already open and locked. The other files of the disk are locked too, before
+    /// anything is read from them.
     pub fn open_file(file: LockedFile) -> Result<Self, Error> {
         Self::of(file.0)
     }
 
-    /// Opens what was unpacked from the file at `path`, which had this stamp when it was read. `path` is
-    /// what errors call it, and where other files of the disk are looked for.
+    /// Opens a file that was unpacked from the file at `path`, which had this stamp when it was read. Errors
+    /// name `path`, and other files of the disk are searched for beside it.
     pub fn open_unpacked(file: File, path: &Path, stamp: FileStamp) -> Result<Self, Error> {
         Self::of(Image::nameless(file, path, stamp)?)
     }
@@ -66,8 +66,8 @@ impl GuestReader {
         Ok(Self { opened: Arc::new(Opened { image, probe, content }), size })
     }
 
-    /// Opens `path` as a raw disk, whatever its first bytes say: a disk made here is raw even when
-    /// its guest wrote the signature of an image format into its first sector.
+    /// Opens `path` as a raw disk, whatever its first bytes are: a disk made here is raw even if its guest
+    /// wrote the signature of an image format to its first sector.
     pub fn open_raw(path: &Path) -> Result<Self, Error> {
         let image = Image::open(path)?;
         let probe = Probe::new(Format::Raw, &image, image.len);
@@ -75,7 +75,7 @@ impl GuestReader {
         Ok(Self { opened: Arc::new(Opened { image, probe, content }), size })
     }
 
-    /// The same disk with zeros behind its end, up to `size` bytes. Nothing is written.
+    /// Extends the disk with zeros up to `size` bytes. Nothing is written.
     pub fn grown_to(self, size: u64) -> Result<Self, Error> {
         let now = self.stored_size();
         if size < now {
@@ -91,30 +91,31 @@ impl GuestReader {
         Ok(Self { size, ..self })
     }
 
-    /// What [`super::probe`] says of the file.
+    /// Returns the result of [`super::probe`] for the file.
     pub fn probe(&self) -> &Probe {
         &self.opened.probe
     }
 
-    /// The file this reader was opened with.
+    /// Returns the file that this reader was opened with.
     pub fn path(&self) -> &Path {
         &self.opened.image.path
     }
 
-    /// Every file whose bytes are part of the disk; the first is [`GuestReader::path`].
+    /// Returns every file whose bytes are part of the disk; the first one is [`GuestReader::path`].
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.sources().map(|(path, _)| path)
     }
 
-    /// The same files with what each was when it was opened. Of an unpacked disk: the packed file.
+    /// Returns the same files with their stamps from the time they were opened. For an unpacked disk: the
+    /// packed file.
     pub fn sources(&self) -> impl Iterator<Item = (&Path, FileStamp)> {
         self.images().map(|image| (image.path.as_path(), image.stamp))
     }
 
-    /// Checks that the files are those that were opened, and that nobody wrote to them since.
+    /// Checks that the files are those that were opened, and that no process wrote to them since.
     ///
-    /// Fails with [`Kind::Changed`], which names the file. Bytes that were read before a check that
-    /// succeeds are those the disk had when it was opened.
+    /// Fails with [`Kind::Changed`], which names the file. After a successful check, all bytes read before it
+    /// are those that the disk had when it was opened.
     pub fn check_unchanged(&self) -> Result<(), Error> {
         self.images().try_for_each(Image::check_unchanged)
     }
@@ -123,18 +124,18 @@ impl GuestReader {
         std::iter::once(&self.opened.image).chain(self.opened.content.other_files())
     }
 
-    /// The size of the guest's disk in bytes.
+    /// Returns the size of the guest's disk in bytes.
     pub fn virtual_size(&self) -> u64 {
         self.size
     }
 
-    /// The size of what the image stores, in bytes; smaller than [`Self::virtual_size`] where the disk
-    /// is shown larger.
+    /// Returns the size of the content that the image stores, in bytes; smaller than [`Self::virtual_size`]
+    /// if the disk was extended.
     pub fn stored_size(&self) -> u64 {
         self.opened.content.virtual_size()
     }
 
-    /// Fills `buf` from guest byte `offset`; fewer bytes only at the end of the disk.
+    /// Fills `buf` from guest offset `offset`; returns fewer bytes only at the end of the disk.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Error> {
         let left = self.size.saturating_sub(offset).min(buf.len() as u64);
         let whole = index(left);
@@ -152,7 +153,7 @@ impl GuestReader {
         Ok(whole)
     }
 
-    /// What lies at guest byte `offset`: holes and unallocated clusters are known without reading.
+    /// Returns the extent at guest offset `offset`: holes and unallocated clusters are known without reading.
     /// `None` at the end of the disk.
     pub fn extent_at(&self, offset: u64) -> Result<Option<Extent>, Error> {
         if offset >= self.size {

@@ -1,11 +1,11 @@
-//! A small cache of what was read last: tables, and clusters that had to be decompressed. Some
-//! entries more than one, so that several readers of one disk do not drive each other's out.
+//! Caches recently read tables and decompressed clusters. The cache holds a few entries, so that several
+//! readers of one disk do not evict each other's entries.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Error;
 
-/// The values made last, by the place in the file they were made from.
+/// The most recent values, by the offset in the file that they were made from.
 #[derive(Debug)]
 pub(super) struct Recent<V> {
     entries: Mutex<Vec<(u64, Arc<V>)>>,
@@ -17,7 +17,7 @@ impl<V> Recent<V> {
         Self { entries: Mutex::new(Vec::new()), capacity }
     }
 
-    /// The value for `key`, made when it is not there.
+    /// Returns the value for `key`, and creates it when it is not cached.
     pub(super) fn get(
         &self,
         key: u64,
@@ -26,7 +26,7 @@ impl<V> Recent<V> {
         if let Some(hit) = self.hit(key) {
             return Ok(hit);
         }
-        // Made outside the lock, so that readers do not wait for each other.
+        // Created outside the lock, so that readers do not wait for each other.
         let made = Arc::new(make()?);
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= self.capacity {

@@ -1,5 +1,5 @@
-//! Decompresses one cluster or grain. Both compressions are limited by the room given: what would
-//! not fit is never made.
+//! Decompresses one cluster or grain. The output of both methods is limited by the buffer; anything beyond it
+//! is not decompressed.
 
 use std::io::Read;
 
@@ -8,10 +8,10 @@ use ruzstd::decoding::StreamingDecoder;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Largest window of a zstd frame; 8 MiB is what every decoder must take (RFC 8878, 3.1.1.1.2).
+/// Maximum window of a zstd frame; every decoder must support 8 MiB (RFC 8878, 3.1.1.1.2).
 const ZSTD_WINDOW: u64 = 8 << 20;
 
-/// How a cluster is packed.
+/// The compression of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Packing {
     /// Deflate without a header (qcow2); RFC 1951.
@@ -22,8 +22,8 @@ pub(super) enum Packing {
     Zstd,
 }
 
-/// Unpacks into `room` and returns how much of it was filled. Bytes behind the packed stream are
-/// ignored: the caller knows its length in sectors only.
+/// Decompresses into `room` and returns the number of bytes written. Bytes after the packed stream are
+/// ignored, because the caller knows its length only in sectors.
 pub(super) fn unpack(packing: Packing, packed: &[u8], room: &mut [u8]) -> Result<usize, Cause> {
     match packing {
         Packing::Deflate => inflate(packed, room, false),

@@ -1,5 +1,5 @@
-//! VDI, dynamic and fixed, for reading. Source: VirtualBox, include/VBox/vd.h and Storage/VDICore.h
-//! (the layout, version 1.1). Differencing disks are reported by the probe and refused by the reader.
+//! Reads VDI, dynamic and fixed. Source: VirtualBox, include/VBox/vd.h and Storage/VDICore.h (the layout,
+//! version 1.1). Differencing disks are reported by the probe and refused by the reader.
 
 use super::content::Content;
 use super::image::Image;
@@ -10,13 +10,14 @@ use crate::field::{index, le32, le64};
 const MAGIC: [u8; 4] = [0x7f, 0x10, 0xda, 0xbe];
 const HEADER_LEN: u64 = 0x200;
 const VERSION: u32 = 0x0001_0001;
-/// A block that was never written, and one the guest discarded.
+/// A block that was never written, and a block that the guest discarded.
 const UNUSED: u32 = u32::MAX;
 const DISCARDED: u32 = u32::MAX - 1;
-/// The block map is kept in memory: 64 MiB at most, 16 TiB of disk with the usual blocks.
+/// Maximum number of blocks. The block map is kept in memory: at most 64 MiB, for 16 TiB of disk with the
+/// usual block size.
 const MAX_BLOCKS: u64 = 16 << 20;
 
-/// Whether the file has the mark of a VDI.
+/// Returns whether the file has the signature of a VDI.
 pub(super) fn claims(image: &Image) -> Result<bool, Error> {
     Ok(image.head::<4>(0x40)? == MAGIC)
 }
@@ -24,7 +25,7 @@ pub(super) fn claims(image: &Image) -> Result<bool, Error> {
 /// Bytes of the block map that are read at once.
 const PIECE: usize = 64 << 10;
 
-/// The fields that reading needs. Bytes.
+/// The header fields that are required for reading. Sizes and offsets are bytes.
 #[derive(Debug)]
 struct Header {
     variant: &'static str,
@@ -97,13 +98,13 @@ impl Header {
     }
 }
 
-/// Checks header and block map.
+/// Checks the header and the block map.
 pub(super) fn probe(image: &Image) -> Result<Probe, Error> {
     let header = Header::read(image)?;
     let mut map = header.map(image)?;
     for (at, entry) in map.iter().enumerate() {
         let Some(place) = header.place(*entry) else { continue };
-        // Of the last block only the part inside the disk must be there.
+        // Only the part of the last block inside the disk must exist.
         let left = header.virtual_size.saturating_sub(at as u64 * header.block);
         let what = || format!("VDI block {at}");
         if !image.holds(place, left.min(header.block)) {
@@ -125,7 +126,7 @@ pub(super) fn probe(image: &Image) -> Result<Probe, Error> {
     Ok(probe)
 }
 
-/// Opens an image that [`probe`] has accepted.
+/// Opens an image that [`probe`] accepted.
 pub(super) fn open(image: &Image) -> Result<Box<dyn Content>, Error> {
     let header = Header::read(image)?;
     if header.variant == "differencing" {
@@ -138,7 +139,7 @@ pub(super) fn open(image: &Image) -> Result<Box<dyn Content>, Error> {
 
 #[derive(Debug)]
 struct Guest {
-    /// What the block map says of each block.
+    /// The entry of each block in the block map.
     map: Vec<u32>,
     header: Header,
 }

@@ -1,4 +1,4 @@
-//! The bytes of one file inside an ISO, as a stream.
+//! Streams the bytes of a file inside an ISO.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crate::field::index;
 use crate::format::Image;
 
-/// A file inside an ISO being read. Independent of the [`super::Iso`] it came from.
+/// A reader for a file inside an ISO. Independent of the [`super::Iso`] that created it.
 #[derive(Debug)]
 pub struct Content {
     image: Arc<Image>,
     extents: Vec<(u64, u64)>,
-    /// Extent being read, and bytes already read of it.
+    /// The current extent, and the number of bytes read from it.
     at: (usize, u64),
     len: u64,
 }
@@ -22,12 +22,12 @@ impl Content {
         Self { image, extents, at: (0, 0), len }
     }
 
-    /// Bytes of the whole file.
+    /// Returns the length of the whole file in bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether the file has no bytes.
+    /// Returns whether the file is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -42,7 +42,7 @@ impl Read for Content {
                 continue;
             }
             let piece = index(left.min(buf.len() as u64));
-            // A crate error inside an I/O error keeps path and offset.
+            // An error of this crate inside an I/O error keeps its path and offset.
             self.image.read(&mut buf[..piece], offset + self.at.1).map_err(io::Error::other)?;
             self.at.1 += piece as u64;
             return Ok(piece);

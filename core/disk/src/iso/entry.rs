@@ -1,29 +1,29 @@
-//! What a directory of an ISO holds.
+//! Defines the entries of a directory of an ISO.
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryKind {
     /// A regular file.
     File,
     /// A directory.
     Folder,
-    /// A symbolic link and where it points, as it is written.
+    /// A symbolic link and its target, as it is stored.
     Symlink(String),
-    /// A device, pipe or socket.
+    /// A device, pipe, or socket.
     Other,
 }
 
-/// One name in a directory.
+/// A directory entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The name without any path.
+    /// The name, without directories.
     pub name: String,
-    /// What it is.
+    /// The type.
     pub kind: EntryKind,
-    /// Bytes, all extents together.
+    /// The size in bytes, all extents together.
     pub size: u64,
-    /// Permission bits, when Rock Ridge tells them.
+    /// Permission bits, if Rock Ridge records them.
     pub mode: Option<u32>,
-    /// Where the bytes lie in the image: (offset, length).
+    /// The extents in the image: (offset, length).
     pub(super) extents: Vec<(u64, u64)>,
 }

@@ -1,4 +1,4 @@
-//! An opened ISO: its two trees, looked into one directory at a time.
+//! Reads an ISO: its two trees, one directory at a time.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -13,13 +13,13 @@ use crate::error::{Error, Kind};
 use crate::field::index;
 use crate::format::Image;
 
-/// How many symbolic links one path may lead through.
+/// Maximum number of symbolic links that are followed for one path.
 const MAX_LINKS: u32 = 40;
 
 /// An ISO image opened for reading.
 ///
-/// The kinds of its errors: [`Kind::Malformed`] not an ISO, or broken · [`Kind::Truncated`] the file
-/// ends too early · [`Kind::NotFound`] no such file inside · [`Kind::Unsupported`] no Joliet tree.
+/// The kinds of its errors: [`Kind::Malformed`] not an ISO, or broken · [`Kind::Truncated`] the file ends too
+/// early · [`Kind::NotFound`] no such file inside · [`Kind::Unsupported`] no Joliet tree.
 #[derive(Debug)]
 pub struct Iso {
     image: Arc<Image>,
@@ -28,7 +28,7 @@ pub struct Iso {
 }
 
 impl Iso {
-    /// Opens an ISO and checks that the file is as long as the volume says.
+    /// Opens an ISO and checks that the file is as long as the volume declares.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let image = Image::open(path)?;
         let volume = Volume::read(&image)?;
@@ -36,33 +36,33 @@ impl Iso {
         Ok(Self { image: Arc::new(image), volume, dialect })
     }
 
-    /// The file this ISO was opened from.
+    /// Returns the file that this ISO was opened from.
     pub fn path(&self) -> &Path {
         &self.image.path
     }
 
-    /// The volume's label.
+    /// Returns the label of the volume.
     pub fn label(&self) -> &str {
         &self.volume.label
     }
 
-    /// Whether the main tree has Rock Ridge names. Without them names are upper case and looked up
-    /// regardless of case.
+    /// Returns whether the main tree has Rock Ridge names. Without them, names are upper case and looked up
+    /// case-insensitively.
     pub fn has_rock_ridge(&self) -> bool {
         matches!(self.dialect, Dialect::RockRidge(_))
     }
 
-    /// Whether there is a Joliet tree.
+    /// Returns whether the ISO has a Joliet tree.
     pub fn has_joliet(&self) -> bool {
         self.volume.joliet.is_some()
     }
 
-    /// The names in the root of the Joliet tree.
+    /// Returns the names in the root of the Joliet tree.
     pub fn joliet_root_names(&self) -> Result<Vec<String>, Error> {
         Ok(self.joliet_list("/")?.into_iter().map(|entry| entry.name).collect())
     }
 
-    /// The entries of a directory in the Joliet tree.
+    /// Returns the entries of a directory in the Joliet tree.
     pub fn joliet_list(&self, path: &str) -> Result<Vec<Entry>, Error> {
         let root = self.volume.joliet.ok_or_else(|| {
             self.image
@@ -72,17 +72,18 @@ impl Iso {
         self.list_in(root, Dialect::Joliet, path)
     }
 
-    /// The entries of a directory in the main tree.
+    /// Returns the entries of a directory in the main tree.
     pub fn list(&self, path: &str) -> Result<Vec<Entry>, Error> {
         self.list_in(self.volume.root, self.dialect, path)
     }
 
-    /// The entry a path of the main tree leads to; links are followed and never leave the image.
+    /// Returns the entry that a path of the main tree leads to. Symbolic links are followed and never leave
+    /// the image.
     pub fn find(&self, path: &str) -> Result<Entry, Error> {
         self.find_in(self.volume.root, self.dialect, path)
     }
 
-    /// The whole content of a file, which must not be larger than `limit` bytes.
+    /// Reads the whole content of a file, which must not be larger than `limit` bytes.
     pub fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, Error> {
         let mut content = self.open_file(path)?;
         if content.len() > limit {
@@ -97,7 +98,7 @@ impl Iso {
         Ok(bytes)
     }
 
-    /// A file of the main tree as a stream; all of it is known to lie inside the image.
+    /// Opens a file of the main tree as a stream, after checking that all of it is inside the image.
     pub fn open_file(&self, path: &str) -> Result<Content, Error> {
         let entry = self.find(path)?;
         if entry.kind != EntryKind::File {
@@ -105,7 +106,7 @@ impl Iso {
             return Err(Error::new(Kind::NotFound, message).at(&self.image.path));
         }
         for (offset, len) in &entry.extents {
-            // An empty file may point anywhere.
+            // The extent of an empty file is not used and may have any offset.
             if *len > 0 && !self.image.holds(*offset, *len) {
                 return Err(self.image.truncated(&format!("`{path}`"), offset + len));
             }

@@ -1,4 +1,4 @@
-//! The records of one directory. Source: ECMA-119 section 9.1.
+//! Parses the records of one directory. Source: ECMA-119 section 9.1.
 
 use super::entry::{Entry, EntryKind};
 use super::rockridge::{MAX_CONTINUED, RockRidge, Susp};
@@ -7,25 +7,25 @@ use crate::error::Error;
 use crate::field::{index, le32};
 use crate::format::Image;
 
-/// A directory larger than this (some 25,000 names) is not believed.
+/// Maximum length of a directory in bytes, enough for about 25,000 names.
 const MAX_DIRECTORY: u64 = 4 << 20;
 
 const DIRECTORY: u8 = 1 << 1;
 const ASSOCIATED: u8 = 1 << 2;
 const MULTI_EXTENT: u8 = 1 << 7;
 
-/// How names are written in a tree.
+/// The encoding of names in a tree.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Dialect {
     /// Upper-case names with versions.
     Plain,
-    /// Names and more in the system use area; the number of bytes to skip there.
+    /// Names and other data in the system use area; holds the number of bytes to skip there.
     RockRidge(Susp),
     /// UCS-2.
     Joliet,
 }
 
-/// One record as it lies in the directory.
+/// A record as it is stored in the directory.
 struct Record<'a> {
     raw: &'a [u8],
     offset: u64,
@@ -45,19 +45,19 @@ impl<'a> Record<'a> {
     }
 
     fn system_use(&self) -> &'a [u8] {
-        // The name is padded so that the area starts at an even place.
+        // The name is padded so that the area starts at an even offset.
         let start = 33 + usize::from(self.raw[32]) + usize::from(self.raw[32].is_multiple_of(2));
         self.raw.get(start..).unwrap_or(&[])
     }
 
-    /// (offset, length) in bytes; the extended attribute record in front is skipped.
+    /// Returns (offset, length) in bytes; the extended attribute record before the data is skipped.
     fn extent(&self, block: u64) -> (u64, u64) {
         let first = u64::from(le32(self.raw, 2)) + u64::from(self.raw[1]);
         (first * block, u64::from(le32(self.raw, 10)))
     }
 }
 
-/// Cuts a directory into records, which never cross a sector.
+/// Splits a directory into records, which never cross a sector border.
 fn records<'a>(image: &Image, bytes: &'a [u8], start: u64) -> Result<Vec<Record<'a>>, Error> {
     let mut found = Vec::new();
     let sector_len = index(SECTOR);
@@ -77,7 +77,7 @@ fn records<'a>(image: &Image, bytes: &'a [u8], start: u64) -> Result<Vec<Record<
     Ok(found)
 }
 
-/// Refuses a directory, also one of several extents, that is too large for what it can hold.
+/// Refuses a directory that is larger than any valid one, also if it has several extents.
 pub(super) fn check_length(image: &Image, len: u64, offset: u64) -> Result<(), Error> {
     if len <= MAX_DIRECTORY {
         return Ok(());
@@ -96,7 +96,7 @@ fn directory_bytes(image: &Image, place: Root) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// Looks at the root's own record for the mark of Rock Ridge.
+/// Checks the root's own record for the Rock Ridge signature.
 pub(super) fn detect(image: &Image, root: Root) -> Result<Dialect, Error> {
     let bytes = directory_bytes(image, Root { len: root.len.min(SECTOR), ..root })?;
     let first = records(image, &bytes, root.offset)?.into_iter().next();
@@ -104,7 +104,7 @@ pub(super) fn detect(image: &Image, root: Root) -> Result<Dialect, Error> {
     Ok(susp.map_or(Dialect::Plain, Dialect::RockRidge))
 }
 
-/// All entries of a directory but itself and its parent.
+/// Returns all entries of a directory except itself and its parent.
 pub(super) fn read_directory(
     image: &Image,
     place: Root,
@@ -114,7 +114,7 @@ pub(super) fn read_directory(
     let bytes = directory_bytes(image, place)?;
     let mut tree = Tree { image, block, dialect, left: MAX_CONTINUED };
     let mut entries: Vec<Entry> = Vec::new();
-    // The pieces of a file with several extents follow each other; only the last lacks the flag.
+    // The records of a file with several extents are consecutive; only the last one lacks the flag.
     let mut pieces: Vec<(u64, u64)> = Vec::new();
     for record in records(image, &bytes, place.offset)? {
         if record.is_self_or_parent() || record.flags() & ASSOCIATED != 0 {
@@ -141,12 +141,12 @@ pub(super) fn read_directory(
     }
 }
 
-/// What is known of the tree whose records are read.
+/// The properties of the tree whose records are read.
 struct Tree<'a> {
     image: &'a Image,
     block: u64,
     dialect: Dialect,
-    /// Bytes the directory's records may still have elsewhere.
+    /// The number of bytes that the records of the directory may still have in continuation areas.
     left: u64,
 }
 
@@ -163,7 +163,7 @@ impl Tree<'_> {
             }
             Dialect::Plain | Dialect::Joliet => RockRidge::default(),
         };
-        // A directory moved here from too deep in the tree; it is reached through its child link.
+        // A directory that was relocated from too deep in the tree; it is reached through its child link.
         if rock_ridge.relocated {
             return Ok(None);
         }
@@ -195,7 +195,7 @@ impl Tree<'_> {
     }
 }
 
-/// The length a directory states in its first record, which describes itself.
+/// Returns the length that a directory declares in its first record, which describes the directory itself.
 fn own_length(image: &Image, offset: u64) -> Result<u64, Error> {
     let bytes = directory_bytes(image, Root { offset, len: SECTOR })?;
     match records(image, &bytes, offset)?.first() {
@@ -206,7 +206,7 @@ fn own_length(image: &Image, offset: u64) -> Result<u64, Error> {
     }
 }
 
-/// `README.TXT;1` → `README.TXT`, `KERNEL.;1` → `KERNEL`.
+/// Removes the version: `README.TXT;1` → `README.TXT`, `KERNEL.;1` → `KERNEL`.
 fn plain_name(raw: &[u8]) -> String {
     let text = String::from_utf8_lossy(raw);
     let name = text.split(';').next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Rock Ridge: the system use area of a directory record. Sources: SUSP 1.12 (SP, CE, ST) and RRIP 1.12
-//! (NM, PX, SL, CL, RE). Times, device numbers, sparse files and owners are not read.
+//! Parses Rock Ridge, the system use area of a directory record. Sources: SUSP 1.12 (SP, CE, ST) and RRIP
+//! 1.12 (NM, PX, SL, CL, RE). Times, device numbers, sparse files, and owners are not read.
 
 use super::entry::EntryKind;
 use super::volume::SECTOR;
@@ -7,32 +7,32 @@ use crate::error::Error;
 use crate::field::{index, le32};
 use crate::format::Image;
 
-/// How often a record may continue elsewhere, and how much may lie there, in bytes: a sector, as Linux has it.
+/// Maximum number of continuations of a record, and maximum length of each in bytes: a sector, as in Linux.
 const MAX_CONTINUATIONS: u32 = 32;
 const MAX_CONTINUATION_LEN: u64 = SECTOR;
-/// Bytes the records of one directory may have elsewhere. A few sectors can be used by thousands of
-/// records, so that a small file would cost endless work.
+/// Maximum number of bytes that the records of one directory may have in continuation areas. Thousands of
+/// records can refer to the same few sectors, so that a small file would cause unlimited work.
 pub(super) const MAX_CONTINUED: u64 = 16 << 20;
-/// Longest name or link target kept, in bytes.
+/// Maximum length of a name or link target, in bytes.
 const MAX_TEXT: usize = 4096;
 
-/// The tree speaks SUSP; holds the bytes to skip in each system use area.
+/// The parameters of a tree that uses SUSP: the number of bytes to skip in each system use area.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Susp {
     skip: usize,
 }
 
-/// What Rock Ridge says about one record.
+/// The Rock Ridge data of one record.
 #[derive(Debug, Default)]
 pub(super) struct RockRidge {
     pub(super) name: Option<Vec<u8>>,
-    /// POSIX mode with the file type.
+    /// The POSIX mode, with the file type.
     pub(super) mode: Option<u32>,
     pub(super) link: Option<Vec<u8>>,
-    /// First block of the directory this record stands for.
+    /// The first block of the directory that this record stands for.
     pub(super) child: Option<u32>,
     pub(super) relocated: bool,
-    /// The last component of the link goes on in the next entry.
+    /// Whether the last component of the link continues in the next entry.
     component_open: bool,
 }
 
@@ -52,16 +52,16 @@ impl RockRidge {
 }
 
 impl Susp {
-    /// The SP entry, always first in the root's own record.
+    /// Finds the SP entry, which is always first in the root's own record.
     pub(super) fn detect(area: &[u8]) -> Option<Self> {
-        // Some writers put a few bytes of their own in front (CD-ROM XA: 14).
+        // Some writers place a few other bytes before it (CD-ROM XA: 14).
         let sp = [0, 14].into_iter().find_map(|skip| area.get(skip..skip + 7))?;
         let sp = if sp.starts_with(b"SP") { sp } else { area.get(14..21)? };
         (sp.starts_with(b"SP\x07\x01\xbe\xef")).then(|| Self { skip: usize::from(sp[6]) })
     }
 
-    /// Reads the area of one record and all its continuations; `left` are the bytes that may still lie
-    /// elsewhere.
+    /// Reads the area of one record and all its continuations; `left` is the number of bytes that
+    /// continuations may still have.
     pub(super) fn read(
         &self,
         image: &Image,
@@ -123,14 +123,15 @@ impl RockRidge {
     }
 
     fn read_name(&mut self, image: &Image, entry: &[u8]) -> Result<(), Error> {
-        // Bits 1 and 2 mean "." and ".."; such records are known by their ISO names already.
+        // Bits 1 and 2 mean "." and ".."; such records are recognised by their ISO names.
         if entry[4] & 0b110 == 0 {
             append(image, self.name.get_or_insert_default(), &entry[5..])?;
         }
         Ok(())
     }
 
-    /// Components: flags, length, text. Flag 1: goes on, 2: `.`, 4: `..`, 8: from the root.
+    /// Reads components: flags, length, text. Flag 1: continues in the next component, 2: `.`, 4: `..`, 8:
+    /// from the root.
     fn read_link(&mut self, image: &Image, components: &[u8]) -> Result<(), Error> {
         let mut rest = components;
         let target = self.link.get_or_insert_default();

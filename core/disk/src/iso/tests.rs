@@ -1,4 +1,4 @@
-//! The reader against ISOs made by xorriso, and against the same ISOs broken on purpose.
+//! Tests the reader with ISOs made by xorriso, and with the same ISOs corrupted on purpose.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::testing::{noise, program, run};
 
 const LONG: &str = "a rather long name which needs Rock Ridge, with blanks and more than sixty-four characters.tar.gz";
 
-/// Makes an ISO with the given options of xorriso's mkisofs mode.
+/// Creates an ISO with the given options of xorriso's mkisofs mode.
 fn make(xorriso: &Path, tree: &Path, options: &[&str]) -> PathBuf {
     let iso = tree.with_extension(format!("{}iso", options.join("")));
     let mut args: Vec<&dyn AsRef<OsStr>> = vec![&"-as", &"mkisofs", &"-quiet", &"-V", &"STAND_IN"];
@@ -104,7 +104,7 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
-fn other_files_and_cut_isos_are_told_apart() {
+fn other_files_are_distinguished_from_truncated_isos() {
     let directory = tempfile::tempdir().unwrap();
     let other = directory.path().join("other.iso");
     for bytes in [&b""[..], b"<html>", &[0; 100_000]] {
@@ -139,7 +139,7 @@ fn no_byte_of_the_tables_can_hurt() {
         let mut bytes = whole.clone();
         bytes[at] = bytes[at].wrapping_mul(7) ^ 0xff;
         fs::write(&path, &bytes).unwrap();
-        // Any outcome but a panic, an endless loop or a huge allocation.
+        // Any result is valid except a panic, an endless loop, or a huge allocation.
         if let Ok(iso) = Iso::open(&path) {
             let _ = iso.joliet_list("isolinux");
             let read = iso.read("boot/a file with a long name.cfg", 100);
@@ -177,7 +177,7 @@ fn a_file_of_several_extents_is_one_file() {
     fs::write(small.join("aaa"), noise(1, 4096)).unwrap();
     fs::write(small.join("aab"), noise(2, 1000)).unwrap();
     let whole = fs::read(make(&xorriso, &small, &["--norock", "-iso-level", "3"])).unwrap();
-    // Two neighbouring records become one file once the first says that it goes on.
+    // Two adjacent records become one file when the first one has the flag that it continues.
     let mut bytes = whole;
     let at = bytes.windows(6).position(|window| window == b"AAA.;1").unwrap();
     bytes[at - 33 + 25] |= 0x80;
@@ -187,7 +187,7 @@ fn a_file_of_several_extents_is_one_file() {
     assert!(got == [noise(1, 4096), noise(2, 1000)].concat());
 }
 
-/// An ISO made by hand: what records refer to from sector 18 on, the root directory in sector 64.
+/// Builds an ISO by hand: the data that records refer to from sector 18 on, the root directory in sector 64.
 fn by_hand(path: &Path, root_len: u32, records: &[Vec<u8>], elsewhere: &[u8]) {
     let both = |number: u32| [number.to_le_bytes(), number.to_be_bytes()].concat();
     let mut own = [&[34, 0][..], &both(64), &both(root_len), &[0; 7], &[2, 0, 0], &[0; 4]].concat();
@@ -212,13 +212,13 @@ fn by_hand(path: &Path, root_len: u32, records: &[Vec<u8>], elsewhere: &[u8]) {
     fs::File::options().write(true).open(path).unwrap().set_len(8 << 20).unwrap();
 }
 
-/// A SUSP entry that says where the record goes on.
+/// Builds a SUSP entry that specifies where the record continues.
 fn goes_on(sector: u32, len: u32) -> Vec<u8> {
     let both = |number: u32| [number.to_le_bytes(), number.to_be_bytes()].concat();
     [b"CE\x1c\x01".to_vec(), both(sector), both(0), both(len)].concat()
 }
 
-/// A record with this flag byte and system use area, whose bytes are the root directory.
+/// Builds a record with these flags and this system use area, whose content is the root directory.
 fn record(flags: u8, area: &[u8]) -> Vec<u8> {
     let len = u8::try_from(34 + area.len()).unwrap();
     let place = [[64, 0, 0, 0, 0, 0, 0, 64], [0, 0, 64, 0, 0, 64, 0, 0]].concat();
@@ -229,7 +229,7 @@ fn record(flags: u8, area: &[u8]) -> Vec<u8> {
 fn directories_cost_what_they_hold() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("x.iso");
-    // Sectors 18 to 48 go on in the next, 49 ends, 50 goes on in itself.
+    // Sectors 18 to 48 continue in the next one, 49 is the last, and 50 continues in itself.
     let mut elsewhere = vec![0; 33 * 2048];
     for sector in (18..49).chain([50]) {
         let (at, next) = ((sector - 18) * 2048, if sector == 50 { 50 } else { sector + 1 });
@@ -247,11 +247,11 @@ fn directories_cost_what_they_hold() {
     for (root_len, records, directory, what) in [
         (2048, vec![record(0, &goes_on(18, 2049))], "/", "without end"),
         (2048, vec![record(0, &goes_on(50, 2048))], "/", "without end"),
-        // Each is long, and all together are too long.
+        // Each record is long, and all of them together are too long.
         (64 << 10, vec![long(); 257], "/", "without end"),
         ((4 << 20) + 2048, vec![], "/", "not believable"),
         (u32::MAX, vec![], "/", "not believable"),
-        // A directory of many pieces is as large as all of them.
+        // A directory of many extents is as large as all of them together.
         (2048, many, "/A", "not believable"),
     ] {
         let error = list(root_len, &records, directory).unwrap_err();

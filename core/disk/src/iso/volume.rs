@@ -1,14 +1,15 @@
-//! Volume descriptors: sector 16 and following. Source: ECMA-119 section 8; Joliet for the escapes.
+//! Parses the volume descriptors in sector 16 and the following ones. Source: ECMA-119 section 8; Joliet for
+//! the escapes.
 
 use crate::error::{Error, Kind};
 use crate::field::{le16, le32};
 use crate::format::Image;
 
 pub(super) const SECTOR: u64 = 2048;
-/// More descriptors than any real image has.
+/// Maximum number of descriptors, more than any real image has.
 const MAX_DESCRIPTORS: u64 = 64;
 
-/// Where a tree starts, in bytes.
+/// The root of a tree. Offsets and lengths are bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Root {
     pub(super) offset: u64,
@@ -84,7 +85,7 @@ fn root(image: &Image, raw: &[u8; 2048], at: u64) -> Result<Root, Error> {
     Ok(Root { offset: extent * block, len: u64::from(le32(record, 10)) })
 }
 
-/// Joliet is a supplementary descriptor with one of three escape sequences for UCS-2.
+/// Returns whether a supplementary descriptor has one of the three escape sequences of Joliet for UCS-2.
 fn is_joliet(raw: &[u8; 2048]) -> bool {
     [b"%/@", b"%/C", b"%/E"].iter().any(|escape| raw[88..91] == **escape)
 }

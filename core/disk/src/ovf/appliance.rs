@@ -1,33 +1,33 @@
-//! What an OVF descriptor says about a virtual machine, as plain data.
+//! Describes the virtual machine of an OVF descriptor as plain data.
 
 use crate::error::{Error, Kind};
 
 /// A virtual machine with one disk on an LSI Logic SCSI controller and a 64-bit Linux.
 ///
-/// Texts may hold anything XML can: they are escaped when the descriptor is written.
+/// Texts may contain every character that XML supports; they are escaped when the descriptor is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appliance {
     /// The name of the machine.
     pub name: String,
-    /// One paragraph about it for the machine's notes.
+    /// One paragraph for the notes of the machine.
     pub annotation: String,
-    /// What is installed.
+    /// The installed product.
     pub product: Product,
-    /// The licence a user has to accept.
+    /// The licence that a user has to accept.
     pub eula: Option<String>,
     /// VMware's virtual hardware version: 10 is written `vmx-10`.
     pub hardware_version: u32,
     /// Whether the firmware is UEFI; BIOS otherwise.
     pub uefi: bool,
-    /// Processors, where the user has no choice of sizes.
+    /// Number of processors, if the user cannot choose a size.
     pub cpus: u32,
-    /// Memory in MiB, where the user has no choice of sizes.
+    /// Memory in MiB, if the user cannot choose a size.
     pub memory_mib: u32,
-    /// Sizes the user may choose from; may be empty.
+    /// Sizes that the user can choose from; may be empty.
     pub sizes: Vec<Size>,
-    /// Network adapters (VMXNET3), each in a network of its own.
+    /// Network adapters (VMXNET3), each in a separate network.
     pub networks: Vec<Network>,
-    /// What the user may set when deploying.
+    /// Properties that the user can set during deployment.
     pub properties: Vec<Property>,
 }
 
@@ -36,7 +36,7 @@ pub struct Appliance {
 pub struct Product {
     /// The product's name.
     pub name: String,
-    /// Who makes it.
+    /// The vendor of the product.
     pub vendor: String,
     /// The short version.
     pub version: String,
@@ -44,12 +44,12 @@ pub struct Product {
     pub full_version: String,
 }
 
-/// A size the user may choose: an OVF deployment configuration. All its memory is reserved.
+/// A size that the user can choose: an OVF deployment configuration. All its memory is reserved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Size {
     /// The configuration's identifier.
     pub id: String,
-    /// A few words for the user.
+    /// A short label for the user.
     pub label: String,
     /// A sentence for the user.
     pub description: String,
@@ -59,7 +59,7 @@ pub struct Size {
     pub memory_mib: u32,
     /// Reserved processor time in MHz.
     pub cpu_reservation_mhz: u32,
-    /// Whether it is the one chosen unless the user chooses; exactly one is.
+    /// Whether this size is the default; exactly one is.
     pub default: bool,
 }
 
@@ -77,19 +77,19 @@ pub struct Network {
 pub struct Property {
     /// The key, such as `net.mgmt.addr`.
     pub key: String,
-    /// The heading it is shown under; neighbours with the same heading share it.
+    /// The heading of the property; adjacent properties with the same heading share it.
     pub category: String,
-    /// A few words for the user.
+    /// A short label for the user.
     pub label: String,
     /// A sentence for the user.
     pub description: String,
-    /// Whether it must not be shown while it is typed.
+    /// Whether the value must be hidden while it is typed.
     pub password: bool,
 }
 
 impl Appliance {
-    /// A machine of the usual shape: hardware version 10, BIOS, 2 processors, 4 GiB, adapters in the
-    /// networks Management, Internal, External and HA, no sizes, no properties.
+    /// Creates a machine with the usual configuration: hardware version 10, BIOS, 2 processors, 4 GiB,
+    /// adapters in the networks Management, Internal, External, and HA, no sizes, no properties.
     pub fn new(name: impl Into<String>, product: Product) -> Self {
         let network = |name: &str| Network {
             name: name.to_owned(),
@@ -110,7 +110,7 @@ impl Appliance {
         }
     }
 
-    /// Says what no descriptor may hold, before anything long is begun.
+    /// Checks everything that a descriptor must not contain, before a long operation starts.
     pub(super) fn check(&self) -> Result<(), Error> {
         let wrong = |message: String| Err(Error::new(Kind::Unsupported, message));
         if let Some((what, text)) = self.texts().find(|(_, text)| !text.chars().all(is_xml)) {
@@ -138,7 +138,7 @@ impl Appliance {
         Ok(())
     }
 
-    /// Every text, with what it is.
+    /// Returns every text with its description.
     fn texts(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let product = &self.product;
         let own = [
@@ -163,7 +163,8 @@ impl Appliance {
     }
 }
 
-/// Source: XML 1.0 (fifth edition), production 2; a `char` is never a surrogate.
+/// Returns whether XML can contain the character. Source: XML 1.0 (fifth edition), production 2; a `char` is
+/// never a surrogate.
 fn is_xml(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
 }

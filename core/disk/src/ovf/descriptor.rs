@@ -1,6 +1,6 @@
-//! The descriptor of an OVF package. Source: DMTF DSP0243 1.1.0; names in the `vmw` namespace as VMware's
-//! own tools write them. The DMTF's XML schemas are not part of this project, so tests check that the
-//! descriptor is well-formed and what it says, not that it is valid by schema.
+//! Writes the descriptor of an OVF package. Source: DMTF DSP0243 1.1.0; names in the `vmw` namespace as
+//! VMware's own tools write them. The XML schemas of the DMTF are not part of this project, so tests check
+//! that the descriptor is well-formed and has the expected content, not that it is valid against the schema.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use super::hardware::hardware;
 use super::xml::Xml;
 use crate::error::{Error, Kind};
 
-/// The namespaces of an envelope.
+/// The XML namespaces of an envelope.
 const NAMESPACES: [(&str, &str); 6] = [
     ("xmlns", "http://schemas.dmtf.org/ovf/envelope/1"),
     ("xmlns:ovf", "http://schemas.dmtf.org/ovf/envelope/1"),
@@ -28,7 +28,7 @@ const NAMESPACES: [(&str, &str); 6] = [
 const STREAM_OPTIMIZED: &str =
     "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized";
 
-/// The disk of a package; sizes in bytes.
+/// The disk of a package. Sizes are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskFile<'a> {
     /// The name of its file.
@@ -37,14 +37,14 @@ pub struct DiskFile<'a> {
     pub length: u64,
     /// The size the guest sees.
     pub capacity: u64,
-    /// What it takes when it is unpacked.
+    /// The size of the disk when it is unpacked.
     pub populated: u64,
 }
 
 impl Appliance {
-    /// The descriptor of a package with this machine and a streamOptimized VMDK.
+    /// Builds the descriptor of a package with this machine and a streamOptimized VMDK.
     ///
-    /// Refuses texts which no XML can hold, sizes without a default one, and names used twice.
+    /// Refuses texts that XML cannot contain, sizes without a default, and duplicate names.
     pub fn descriptor(&self, disk: DiskFile<'_>) -> Result<Vec<u8>, Error> {
         self.check()?;
         let mut xml = Xml::new();

@@ -1,24 +1,24 @@
-//! The virtual hardware section of a descriptor. Source: DMTF DSP0243 1.1.0, section 8, and the CIM class
-//! `CIM_ResourceAllocationSettingData`, whose properties stand in alphabetical order.
+//! Writes the virtual hardware section of a descriptor. Source: DMTF DSP0243 1.1.0, section 8, and the CIM
+//! class `CIM_ResourceAllocationSettingData`, whose properties are written in alphabetical order.
 
 use std::io;
 
 use super::Appliance;
 use super::xml::Xml;
 
-/// Units of reserved processor time, and of memory.
+/// The units of reserved processor time and of memory.
 const MEGAHERTZ: &str = "hertz * 10^6";
 const MEBIBYTES: &str = "byte * 2^20";
-/// Identifiers of the single items; adapters follow.
+/// Identifiers of the fixed items; those of adapters follow.
 const CPU: u32 = 1;
 const MEMORY: u32 = 2;
 const CONTROLLER: u32 = 3;
 const DISK: u32 = 4;
 const FIRST_ADAPTER: u32 = 5;
-/// The place of the first adapter on its bus.
+/// The address of the first adapter on its bus.
 const FIRST_ADDRESS: usize = 7;
 
-/// The section, with one pair of processor and memory items for each size.
+/// Writes the section, with one pair of processor and memory items for each size.
 pub(super) fn hardware(appliance: &Appliance, xml: &mut Xml) -> io::Result<()> {
     let transport = [("ovf:transport", "com.vmware.guestInfo")];
     xml.group("VirtualHardwareSection", &transport, |xml| {
@@ -47,9 +47,9 @@ pub(super) fn hardware(appliance: &Appliance, xml: &mut Xml) -> io::Result<()> {
     })
 }
 
-/// Processors or memory.
+/// The number of processors or the amount of memory.
 struct Amount<'a> {
-    /// The size they belong to; all when there is none.
+    /// The size that the item belongs to; `None` for all sizes.
     size: Option<&'a str>,
     id: u32,
     quantity: u32,
@@ -111,7 +111,7 @@ fn adapters(appliance: &Appliance, xml: &mut Xml) -> io::Result<()> {
     Ok(())
 }
 
-/// When the guest's tools run its power scripts, and the firmware if it is not VMware's default.
+/// Writes when the guest's tools run its power scripts, and the firmware if it differs from VMware's default.
 fn config(appliance: &Appliance, xml: &mut Xml) -> io::Result<()> {
     let firmware = appliance.uefi.then_some(("firmware", "efi"));
     let tools = ["afterPowerOn", "afterResume", "beforeGuestShutdown", "beforeGuestStandby"];

@@ -1,21 +1,21 @@
-//! The manifest of an OVF package and its signature. Source: DMTF DSP0243 1.1.0, section 5.1 (SHA-1), and
-//! 2.1.0, section 6.1 (SHA-256).
+//! Writes the manifest of an OVF package and its signature. Source: DMTF DSP0243 1.1.0, section 5.1 (SHA-1),
+//! and 2.1.0, section 6.1 (SHA-256).
 
 use std::fmt;
 
 use crate::error::Error;
 
-/// The digest of a manifest.
+/// The digest algorithm of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ManifestDigest {
-    /// What every vSphere takes.
+    /// Supported by every vSphere version.
     Sha1,
-    /// What vSphere takes from 6.5 on.
+    /// Supported by vSphere 6.5 and later.
     Sha256,
 }
 
 impl ManifestDigest {
-    /// The name before each line's file name.
+    /// Returns the name of the algorithm, which starts each line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sha1 => "SHA1",
@@ -23,7 +23,7 @@ impl ManifestDigest {
         }
     }
 
-    /// Hexadecimal digits of a digest.
+    /// Returns the number of hexadecimal digits of a digest.
     pub fn digits(self) -> usize {
         match self {
             Self::Sha1 => 40,
@@ -31,22 +31,22 @@ impl ManifestDigest {
         }
     }
 
-    /// The manifest for files with these names and hexadecimal digests.
+    /// Builds the manifest for files with these names and hexadecimal digests.
     pub fn manifest(self, files: &[(&str, &str)]) -> Vec<u8> {
         let line = |(file, digest): &(&str, &str)| format!("{}({file})= {digest}\n", self.name());
         files.iter().map(line).collect::<String>().into_bytes()
     }
 }
 
-/// Makes the signature of given bytes.
+/// Signs the given bytes.
 pub type Sign = Box<dyn Fn(&[u8]) -> Result<Vec<u8>, Error> + Send>;
 
-/// A member which signs the manifest.
+/// A member that contains the signature of the manifest.
 pub struct Signature {
     /// The member's name, such as `<stem>.cert`.
     pub name: String,
-    /// Called with the manifest: once with one whose digests are all zeros, to learn how much room the
-    /// signature needs, and once with the real one.
+    /// Called with the manifest: once with digests that are all zeros, to determine the length of the
+    /// signature, and once with the real digests.
     pub sign: Sign,
 }
 

@@ -1,4 +1,4 @@
-//! OVF: what a virtual machine looks like, its descriptor, its manifest.
+//! Writes OVF: the description of a virtual machine, its descriptor, and its manifest.
 //!
 //! ```text
 //! appliance.rs   the machine as plain data         manifest.rs   digests and their signature

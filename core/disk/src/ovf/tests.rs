@@ -1,4 +1,4 @@
-//! Descriptors read back with Python's XML parser and xmllint.
+//! Tests descriptors by reading them with Python's XML parser and xmllint.
 
 use std::fs;
 
@@ -125,7 +125,7 @@ fn descriptors_are_well_formed() {
 }
 
 #[test]
-fn without_sizes_nothing_is_reserved_and_there_is_no_choice() {
+fn without_sizes_nothing_is_reserved_and_no_choice_is_offered() {
     let text = Appliance::new("plain", product()).descriptor(DISK).unwrap();
     let text = String::from_utf8(text).unwrap();
     for absent in ["Reservation", "DeploymentOption", "configuration", "Eula", "efi", "Property "] {

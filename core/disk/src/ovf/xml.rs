@@ -1,11 +1,11 @@
-//! Elements written with indentation, their texts and attributes escaped.
+//! Writes XML elements with indentation, and escapes their texts and attributes.
 
 use std::io;
 
 use quick_xml::Writer;
 use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 
-/// An XML document on its way, in memory.
+/// An incomplete XML document in memory.
 pub(super) struct Xml(Writer<Vec<u8>>);
 
 /// Names and values of attributes.
@@ -20,7 +20,7 @@ impl Xml {
         ))
     }
 
-    /// An element with others in it, written by `inside`.
+    /// Writes an element whose child elements `inside` writes.
     pub(super) fn group(
         &mut self,
         name: &str,
@@ -32,19 +32,19 @@ impl Xml {
         self.0.write_event(Event::End(BytesEnd::new(name)))
     }
 
-    /// An element with nothing in it.
+    /// Writes an element without content.
     pub(super) fn empty(&mut self, name: &str, attributes: Attributes<'_>) -> io::Result<()> {
         self.0.write_event(Event::Empty(start(name, attributes)))
     }
 
-    /// An element with text in it.
+    /// Writes an element with text.
     pub(super) fn text(&mut self, name: &str, text: &str) -> io::Result<()> {
         self.0.write_event(Event::Start(BytesStart::new(name)))?;
         self.0.write_event(Event::Text(BytesText::new(text)))?;
         self.0.write_event(Event::End(BytesEnd::new(name)))
     }
 
-    /// The document, with a line end behind it.
+    /// Returns the document with a final line end.
     pub(super) fn finish(self) -> Vec<u8> {
         let mut out = self.0.into_inner();
         out.push(b'\n');

@@ -1,4 +1,4 @@
-//! The clusters of a disk which hold data, each deflated alone, in guest order.
+//! Deflates the clusters of a disk that hold data, each separately, in guest order.
 
 use super::Level;
 use super::control::Control;
@@ -9,19 +9,19 @@ use crate::field::index;
 use crate::format::GuestReader;
 use crate::view::{Allocation, CLUSTER};
 
-/// Clusters of one piece of work: 1 MiB of data.
+/// Number of clusters in a batch: 1 MiB of data.
 const BATCH: u64 = 16;
 
-/// How clusters are coded.
+/// How clusters are encoded.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Coding {
     pub(super) level: Level,
     pub(super) frame: Frame,
-    /// Whether a cluster which does not get shorter is kept as it is.
+    /// Whether a cluster that does not become shorter is stored uncompressed.
     pub(super) may_stay: bool,
 }
 
-/// Some clusters, coded, one behind the other.
+/// Several encoded clusters, concatenated.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
@@ -30,14 +30,14 @@ pub(super) struct Batch {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cluster {
-    /// Its number on the guest's disk.
+    /// The number of the cluster on the guest's disk.
     pub(super) guest: u64,
-    /// Bytes it takes.
+    /// Its encoded length in bytes.
     pub(super) len: usize,
     pub(super) deflated: bool,
 }
 
-/// Gives every cluster of `map` to `take`, coded, a batch at a time.
+/// Passes every cluster of `map` to `take`, encoded, one batch at a time.
 pub(super) fn deflate_clusters(
     control: &Control,
     disk: &GuestReader,
@@ -62,7 +62,7 @@ pub(super) fn deflate_clusters(
     in_order(config, pieces, setup, work, take)
 }
 
-/// Reads clusters one behind the other, neighbours in one call.
+/// Reads clusters one after the other, adjacent clusters in one call.
 fn read(disk: &GuestReader, guests: &[u64], plain: &mut [u8]) -> Result<(), Error> {
     let mut done = 0;
     for run in guests.chunk_by(|one, next| one + 1 == *next) {
@@ -83,7 +83,8 @@ impl Batch {
         wholes: &mut Wholes,
         may_stay: bool,
     ) -> Result<(), Error> {
-        // What is kept as it is must not become longer than it was; else there is room for every stream.
+        // If the plain cluster may be stored instead, the stream must be shorter than it; otherwise the
+        // buffer has room for every stream.
         let most = if may_stay { plain.len() - 1 } else { index(longest(plain.len() as u64)) };
         let (bytes, deflated) = match wholes.deflate(plain, most) {
             Some(stream) => (stream, true),

@@ -1,29 +1,29 @@
-//! How a caller steers the work: threads, progress, stopping.
+//! Controls the work for the caller: threads, progress, cancelling.
 
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread;
 
-/// More threads than this gain nothing: one disk has to feed them all.
+/// Maximum number of threads; more do not help, because one disk has to supply all of them.
 const MOST_THREADS: usize = 16;
-/// Bytes of pieces that are read, compressed or waiting to be written at any time.
+/// Memory in bytes for pieces that are being read, compressed, or waiting to be written.
 const MEMORY: usize = 32 << 20;
 
-/// How far the work is, in bytes of data taken in; `total` does not change during one piece of work.
+/// Progress in bytes of input; `total` does not change during one operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes done.
+    /// Bytes that are done.
     pub done: u64,
-    /// Bytes there are to do.
+    /// Bytes in total.
     pub total: u64,
 }
 
-/// Called many times a second from the thread that does the work; `Break` ends it with
-/// [`crate::Kind::Cancelled`] and nothing is left behind.
+/// Called many times a second from the thread that does the work; `Break` ends the work with
+/// [`crate::Kind::Cancelled`] and no file remains.
 pub type Watch = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
 
-/// Threads, progress and stopping. The result never depends on any of them.
+/// Threads, progress, and cancelling. The result never depends on any of them.
 #[derive(Clone)]
 pub struct Control {
     threads: usize,
@@ -31,7 +31,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// As many threads as there are processors, and nobody who watches.
+    /// Uses as many threads as processors, and no progress callback.
     pub fn new() -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         Self { threads: threads.min(MOST_THREADS), watch: Arc::new(|_| ControlFlow::Continue(())) }
@@ -44,7 +44,7 @@ impl Control {
         self
     }
 
-    /// Sets who is told about progress and may stop the work.
+    /// Sets the callback that receives the progress and may stop the work.
     #[must_use]
     pub fn with_watch(
         mut self,
@@ -58,7 +58,7 @@ impl Control {
         self.threads
     }
 
-    /// How many pieces of `bytes` each may be on their way at once.
+    /// Returns how many pieces of `bytes` bytes each may be in progress at once.
     pub(super) fn window(&self, bytes: usize) -> usize {
         (MEMORY / bytes.max(1)).clamp(self.threads + 1, self.threads * 4)
     }

@@ -1,6 +1,6 @@
-//! One deflate stream (RFC 1951) made by many threads: every step is compressed alone and ends on a
-//! byte border with an empty stored block (a "sync flush"), so that the pieces can be put together; an
-//! empty last block ends the stream. Runs of zeros share one piece that is compressed once.
+//! Writes one deflate stream (RFC 1951) with many threads. Every step is compressed separately and ends on a
+//! byte border with an empty stored block (a "sync flush"), so that the pieces can be concatenated; an empty
+//! last block ends the stream. Runs of zeros share one piece that is compressed once.
 
 use std::sync::Arc;
 
@@ -15,35 +15,36 @@ use super::steps::{STEP, Segment, Step, Steps};
 use crate::error::{Error, Kind};
 use crate::field::{index, is_zero};
 
-/// CRC-32 as gzip and zip use it.
+/// The CRC-32 of gzip and zip.
 const CRC: CrcAlgorithm = CrcAlgorithm::Crc32IsoHdlc;
-/// An empty block with fixed codes, marked as the last one.
+/// An empty block with fixed codes that is marked as the last one.
 const END: [u8; 2] = [3, 0];
-/// Pieces of zeros written with one call.
+/// Number of pieces of zeros that are written with one call.
 const ZEROS_AT_ONCE: u64 = 64;
 
-/// What a deflate stream holds.
+/// The lengths and the checksum of a deflate stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Deflated {
     pub(super) crc: u32,
-    /// Bytes taken in.
+    /// Length of the input in bytes.
     pub(super) plain: u64,
-    /// Bytes written.
+    /// Length of the output in bytes.
     pub(super) packed: u64,
 }
 
-/// No stream of pieces gets longer than this: stored blocks of 16 KiB cost 5 bytes each, a step's end 5 more.
+/// Returns the maximum length of a stream of pieces: stored blocks of 16 KiB cost 5 bytes each, the end of a
+/// step 5 more.
 pub(super) fn longest(plain: u64) -> u64 {
     plain + (plain / (8 << 10) + plain / STEP + 4) * 8
 }
 
-/// What becomes of a step.
+/// The result of a step.
 enum Piece {
     Data { packed: Vec<u8>, crc: u32, plain: u64 },
     Zeros { steps: u64 },
 }
 
-/// A thread's own compressor.
+/// The compressor of one thread.
 struct Deflater {
     compress: Compress,
     plain: Vec<u8>,
@@ -51,12 +52,12 @@ struct Deflater {
 
 impl Deflater {
     fn new(level: Level) -> Self {
-        // No header, and all of the 32 KiB which a stream may look back.
+        // No header, and the full window of 32 KiB.
         let compress = Compress::new_with_window_bits(level.of_streams(), false, 15);
         Self { compress, plain: Vec::new() }
     }
 
-    /// Compresses `plain` so that other pieces may follow.
+    /// Compresses `plain` so that other pieces can follow.
     fn piece(&mut self, plain: &[u8]) -> Result<Vec<u8>, Error> {
         let mut out = Vec::with_capacity(index(longest(plain.len() as u64)));
         self.compress.reset();
@@ -66,7 +67,7 @@ impl Deflater {
             let status = status.map_err(|source| {
                 Error::new(Kind::Tool, "the compressor failed").caused_by(source)
             })?;
-            // A flush is complete once there was room left behind it.
+            // A flush is complete when space was left after it.
             let all = index(self.compress.total_in()) == plain.len();
             if all && (out.len() < out.capacity() || status == Status::BufError) {
                 return Ok(out);
@@ -141,7 +142,7 @@ impl Zeros {
         Ok(Self { many, one: one.len(), crc: crc32(&plain) })
     }
 
-    /// Appends so many steps; returns the CRC of what they stand for.
+    /// Appends `steps` steps; returns the CRC of the zeros that they represent.
     fn append(&self, out: &mut Output, steps: u64) -> Result<u32, Error> {
         let (mut left, mut crc) = (steps, 0);
         while left > 0 {
@@ -156,12 +157,12 @@ impl Zeros {
     }
 }
 
-/// The CRC-32 of some bytes.
+/// Computes the CRC-32 of the bytes.
 pub(super) fn crc32(bytes: &[u8]) -> u32 {
     narrow(checksum(CRC, bytes))
 }
 
-/// The CRC-32 of two stretches from those of each and the length of the second.
+/// Combines the CRC-32 values of two ranges, given the length of the second one.
 fn combine(first: u32, second: u32, second_len: u64) -> u32 {
     narrow(checksum_combine(CRC, first.into(), second.into(), second_len))
 }

@@ -1,10 +1,10 @@
-//! Digests of what is written, taken while the bytes pass.
+//! Computes digests of the output while it is written.
 
 use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-/// Which digests to take.
+/// The digests to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DigestKinds {
     /// MD5 (RFC 1321), for `md5sum` files.
@@ -16,11 +16,11 @@ pub struct DigestKinds {
 }
 
 impl DigestKinds {
-    /// None at all.
+    /// No digests.
     pub const NONE: Self = Self { md5: false, sha1: false, sha256: false };
 }
 
-/// The digests that were asked for, in lower-case hexadecimal digits.
+/// The requested digests, as lower-case hexadecimal digits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Digests {
     /// MD5, 32 digits.
@@ -32,7 +32,7 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// The digests of bytes in memory.
+    /// Computes the digests of bytes in memory.
     pub fn of(bytes: &[u8], kinds: DigestKinds) -> Self {
         let mut hashes = Hashes::new(kinds);
         hashes.update(bytes);
@@ -40,7 +40,7 @@ impl Digests {
     }
 }
 
-/// Digests on the way.
+/// Unfinished digests.
 #[derive(Clone, Default)]
 pub(super) struct Hashes {
     md5: Option<Md5>,
@@ -59,13 +59,13 @@ impl Hashes {
         }
     }
 
-    /// Takes a CRC-32 as well, which is no digest anybody publishes.
+    /// Computes a CRC-32 as well, which is not a published digest.
     pub(super) fn with_crc32(mut self) -> Self {
         self.crc32 = Some(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32IsoHdlc));
         self
     }
 
-    /// The CRC-32 so far; 0 when it is not taken.
+    /// Returns the CRC-32 of the bytes so far; 0 when it is not computed.
     pub(super) fn crc32(&self) -> u32 {
         let crc = self.crc32.as_ref().map_or(0, crc_fast::Digest::finalize);
         u32::try_from(crc & u64::from(u32::MAX)).unwrap_or(0)

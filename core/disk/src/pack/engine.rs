@@ -1,8 +1,8 @@
-//! Ordered work on many threads: pieces in, results out in the order of the pieces.
+//! Processes pieces on many threads and returns the results in the order of the pieces.
 //!
-//! Memory is bounded by the window: no piece is started which is more than so many ahead of the last
-//! result taken. An error or a panic in a piece surfaces when its turn comes, so it is always the
-//! first one in order; results before it have been taken, none after it is.
+//! Memory is bounded by the window: a piece is started only if it is at most that many pieces ahead of the
+//! last result that was consumed. An error or a panic in a piece is reported in its turn, so it is always the
+//! first one in order: earlier results have been consumed, later results are not.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,23 +11,23 @@ use std::thread;
 
 use crate::error::{Error, Kind};
 
-/// How many threads work, and how far they may run ahead.
+/// The number of threads, and how far they may run ahead.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PoolConfig {
     pub(super) threads: usize,
     pub(super) window: usize,
 }
 
-/// What the threads share.
+/// The state that the threads share.
 struct Queue<I, R> {
     pieces: I,
-    /// The pieces that were handed out and whose results were not taken yet.
+    /// The pieces that were started and whose results were not consumed yet.
     results: VecDeque<Option<Result<R, Error>>>,
-    /// Number of the first of them.
+    /// The number of the first of them.
     taken: u64,
-    /// There are no more pieces.
+    /// Whether the input has ended.
     ended: bool,
-    /// Nobody wants results any more.
+    /// Whether the results are no longer needed.
     stopped: bool,
 }
 
@@ -38,10 +38,10 @@ struct OrderedPool<I, R> {
     window: usize,
 }
 
-/// Does `work` on every piece, on several threads, and gives the results to `take` on this one.
+/// Applies `work` to every piece on several threads and passes the results to `take` on the calling thread.
 ///
-/// `setup` makes what one thread needs for itself. Ends at the first error of `work` or `take`; all
-/// threads have ended when this returns.
+/// `setup` creates the state of one thread. Ends at the first error of `work` or `take`; all threads have
+/// ended when this function returns.
 pub(super) fn in_order<P: Send, R: Send, W>(
     config: PoolConfig,
     pieces: impl Iterator<Item = P> + Send,
@@ -57,7 +57,7 @@ pub(super) fn in_order<P: Send, R: Send, W>(
         window: config.window.max(1),
     };
     thread::scope(|scope| {
-        // Also when `take` panics: the scope waits for its threads before it passes the panic on.
+        // Also needed when `take` panics: the scope waits for its threads before it propagates the panic.
         let _closed = CloseAtEnd(&pool);
         for number in 0..config.threads.max(1) {
             let (pool, setup, work) = (&pool, &setup, &work);
@@ -67,7 +67,7 @@ pub(super) fn in_order<P: Send, R: Send, W>(
                 Err(source) if number == 0 => {
                     return Err(Error::new(Kind::Io, "cannot start a thread").caused_by(source));
                 }
-                // Fewer threads do the same work.
+                // The remaining threads do the same work.
                 Err(_) => break,
                 Ok(_) => {}
             }
@@ -89,12 +89,13 @@ impl<I, R> Drop for CloseAtEnd<'_, I, R> {
 }
 
 impl<I, R> OrderedPool<I, R> {
-    /// A panic inside the lock can only come from the iterator of pieces, which is then used no more.
+    /// A panic while the lock is held can only come from the iterator of pieces, which is not used
+    /// afterwards.
     fn lock(&self) -> MutexGuard<'_, Queue<I, R>> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The result whose turn it is, or `None` behind the last one.
+    /// Returns the next result in order, or `None` after the last one.
     fn next_result(&self) -> Option<Result<R, Error>> {
         let mut line = self.lock();
         loop {
@@ -114,7 +115,7 @@ impl<I, R> OrderedPool<I, R> {
 }
 
 impl<P, I: Iterator<Item = P>, R> OrderedPool<I, R> {
-    /// One thread's life: take a piece, work, hand in the result.
+    /// Runs one thread: takes a piece, processes it, and stores the result, in a loop.
     fn serve<W>(&self, setup: impl Fn() -> W, work: impl Fn(&mut W, P) -> Result<R, Error>) {
         let mut own = None;
         while let Some((number, piece)) = self.next_piece() {
@@ -169,7 +170,7 @@ impl<P, I: Iterator<Item = P>, R> OrderedPool<I, R> {
     }
 }
 
-/// A panic as an error: the caller's program goes on.
+/// Converts a panic to an error, so that the caller's program continues.
 pub(super) fn broken(panic: &(dyn std::any::Any + Send)) -> Error {
     let text = panic
         .downcast_ref::<&str>()
@@ -201,7 +202,7 @@ mod tests {
     fn results_come_in_order_whatever_the_number_of_threads() {
         for threads in 0..9 {
             let mut got = Vec::new();
-            // Uneven work: late pieces often finish before early ones.
+            // Pieces need different amounts of work, so late pieces often finish before early ones.
             let work = |piece: usize| Ok((0..(piece * 7919) % 5000).fold(piece, |a, _| a));
             run(threads, work, |result| {
                 got.push(result);
@@ -213,11 +214,11 @@ mod tests {
     }
 
     #[test]
-    fn nobody_runs_ahead_of_the_window() {
+    fn no_thread_runs_ahead_of_the_window() {
         let (started, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let work = |piece| {
             let ahead = started.fetch_add(1, Ordering::SeqCst) + 1;
-            // A result is counted after it left the window, so one more may be on its way.
+            // A result is counted after it has left the window, so one more may be in progress.
             assert!(ahead <= taken.load(Ordering::SeqCst) + 8 + 1, "{ahead}");
             Ok(piece)
         };

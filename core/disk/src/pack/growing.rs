@@ -1,4 +1,4 @@
-//! A file that can be read while it is still being written by a thread of its own.
+//! Makes a file readable while a separate thread is still writing it.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -20,34 +20,35 @@ use crate::error::{Error, Kind};
 use crate::field::index;
 use crate::staged::Staged;
 
-/// How often a waiting reader asks whether it may go on waiting.
+/// How often a waiting reader checks whether to continue waiting.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A finished file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packed {
-    /// Where it is.
+    /// The path.
     pub path: PathBuf,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub length: u64,
-    /// The digests that were asked for.
+    /// The requested digests.
     pub digests: Digests,
 }
 
-/// What is known of a file before its first byte is written.
+/// The properties of a file that are known before its first byte is written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outline {
-    /// The file will not be longer than this.
+    /// The maximum length of the file in bytes.
     pub(super) length_limit: u64,
-    /// Bytes at the start which become final last.
+    /// Number of bytes at the start that become final last.
     pub(super) deferred_prefix_len: u64,
     pub(super) digests: DigestKinds,
 }
 
-/// A file which is being written and may already be read where it is final.
+/// A file that is being written and whose final bytes can already be read.
 ///
-/// It appears under its name when it is complete. Dropping it stops the work and leaves nothing behind, also when
-/// it was complete already; [`Growing::finish`] waits for the end, keeps the file and returns what went wrong.
+/// It appears under its name when it is complete. Dropping it stops the work and removes the file, even if it
+/// was already complete; [`Growing::finish`] waits for the end, keeps the file, and returns the error of the
+/// work.
 pub struct Growing {
     shared: Arc<Shared>,
     outline: Outline,
@@ -55,7 +56,7 @@ pub struct Growing {
     worker: Option<JoinHandle<Result<Packed, Error>>>,
 }
 
-/// What writer and readers share.
+/// The state that the writer and the readers share.
 #[derive(Debug)]
 pub(super) struct Shared {
     file: File,
@@ -67,11 +68,11 @@ pub(super) struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes before this one are final, but for the late head.
+    /// Bytes before this offset are final, except the deferred prefix.
     until: u64,
     length: Option<u64>,
     cancelled: bool,
-    /// Kind and text of what ended the work.
+    /// Kind and text of the error that ended the work.
     failed: Option<(Kind, String)>,
 }
 
@@ -114,32 +115,32 @@ impl Growing {
         Ok(Self { shared, outline, identity, worker: Some(worker) })
     }
 
-    /// The file will not be longer than this many bytes.
+    /// Returns the maximum length of the file in bytes.
     pub fn length_limit(&self) -> u64 {
         self.outline.length_limit
     }
 
-    /// The length in bytes, once it is known: all bytes are final then.
+    /// Returns the length in bytes once it is known; all bytes are final then.
     pub fn length(&self) -> Option<u64> {
         self.shared.lock().length
     }
 
-    /// So many bytes at the start become final last, when the length is known; all others become
-    /// final in order. A reader which wants to keep up leaves them for the end.
+    /// Returns the number of bytes at the start that become final last, when the length is known; all other
+    /// bytes become final in order. A reader that follows the writer reads the prefix at the end.
     pub fn deferred_prefix_len(&self) -> u64 {
         self.outline.deferred_prefix_len
     }
 
-    /// The bytes from [`Growing::deferred_prefix_len`] up to this one are final now.
+    /// Returns the offset up to which the bytes from [`Growing::deferred_prefix_len`] on are final.
     pub fn final_until(&self) -> u64 {
         self.shared.lock().until
     }
 
-    /// Fills `buf` from byte `offset`, fewer bytes only at the end of the finished file. Waits until
-    /// the bytes are final, asking `watch` ten times a second whether to go on waiting; `Break` ends
-    /// the wait with [`Kind::Cancelled`] and does not disturb the work.
+    /// Fills `buf` from offset `offset`; returns fewer bytes only at the end of the finished file. Waits
+    /// until the bytes are final and calls `watch` ten times a second; `Break` ends the wait with
+    /// [`Kind::Cancelled`] and does not affect the work.
     ///
-    /// Fails when the work fails, with its kind.
+    /// Fails when the work fails, with the same kind.
     pub fn read_at(
         &self,
         buf: &mut [u8],
@@ -155,12 +156,12 @@ impl Growing {
         Ok(whole)
     }
 
-    /// Stops the work soon; [`Growing::finish`] then reports [`Kind::Cancelled`].
+    /// Stops the work soon; [`Growing::finish`] then returns [`Kind::Cancelled`].
     pub fn cancel(&self) {
         self.shared.lock().cancelled = true;
     }
 
-    /// Waits until the file is complete and has its name.
+    /// Waits until the file is complete and has its final name.
     pub fn finish(mut self) -> Result<Packed, Error> {
         self.join()
     }
@@ -176,9 +177,9 @@ impl Drop for Growing {
     fn drop(&mut self) {
         if self.worker.is_some() {
             self.cancel();
-            // Why it ended does not matter.
+            // The reason why the work ended is not needed.
             let _ = self.join();
-            // The work may have been complete. Another file under its name stays.
+            // The work may have been complete. Another file with the same name is kept.
             let path = &self.shared.path;
             let is_ours = self.identity.is_at(path);
             let removed =
@@ -225,7 +226,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Waits until `len` bytes at `offset` are final; returns where the final bytes end.
+    /// Waits until `len` bytes at `offset` are final; returns the offset where the final bytes end.
     fn wait(
         &self,
         offset: u64,

@@ -1,4 +1,4 @@
-//! Deflated qcow2 and streamOptimized VMDK against qemu-img, and against themselves.
+//! Tests deflated qcow2 and streamOptimized VMDK with qemu-img, and against each other.
 
 use std::fs::{self, File};
 use std::ops::ControlFlow;
@@ -15,12 +15,12 @@ const MIB: u64 = 1 << 20;
 const CLUSTER: u64 = 64 << 10;
 const EVERY: DigestKinds = DigestKinds { md5: true, sha1: true, sha256: true };
 
-/// What lies at a place: noise, which does not deflate, or text, which does.
+/// The data at an offset: noise, which cannot be compressed, or text, which can.
 #[derive(Clone, Copy)]
 enum Data {
     Noise(u64, u64),
     Text(u64, u64),
-    /// Clusters of noise and text in turn, from a cluster up to a cluster.
+    /// Clusters of noise and text in turn, from one cluster to another.
     Mixed(u64, u64),
 }
 
@@ -45,7 +45,7 @@ fn disk(path: &Path, size: u64, data: &[Data]) {
     }
 }
 
-/// Bytes no compressor makes shorter.
+/// Returns bytes that no compressor makes shorter.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let step = |_| {
@@ -96,7 +96,7 @@ fn qcow2(raw: &Path) -> PackedQcow2 {
     PackedQcow2::of(GuestReader::open_raw(raw).unwrap()).unwrap()
 }
 
-/// Reads all of a growing image, the late head at the end, and compares it with the finished file.
+/// Reads a whole image while it is written, the deferred prefix last, and compares it with the finished file.
 fn read_along(growing: Growing) -> Packed {
     let on = || ControlFlow::Continue(());
     let (limit, head) = (growing.length_limit(), growing.deferred_prefix_len());
@@ -163,7 +163,7 @@ fn qemu_reads_stream_optimized_vmdk() {
         let checked = run(&qemu_img, &[&"check", &"-f", &"vmdk", &image]);
         let text = String::from_utf8(checked.stdout).unwrap();
         assert!(text.contains("No errors were found"), "{name}: {text}");
-        // Not strict: the last grain may be longer than the disk.
+        // Not strict, because the last grain may extend beyond the disk.
         run(&qemu_img, &[&"compare", &"-f", &"raw", &"-F", &"vmdk", &raw, &image]);
     }
 }

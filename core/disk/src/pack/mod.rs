@@ -1,18 +1,18 @@
-//! Images and archives that are written once, compressed on all processors.
+//! Writes compressed images and archives once, on all processors.
 //!
 //! ```text
-//! control.rs   threads, progress, stopping          level.rs    how hard to compress
+//! control.rs   threads, progress, cancelling        level.rs    compression level
 //! engine.rs    pieces in, results in order, bounded memory
 //! output.rs    the file under construction          growing.rs  reading it meanwhile
-//! digest.rs    digests taken while bytes pass
-//! steps.rs     a stream cut into steps             deflate.rs  one deflate stream from many threads
-//! cluster.rs   the data of a disk, each cluster deflated alone (whole.rs)
-//! qcow2.rs     deflated qcow2 (place.rs: what goes where)    vmdk.rs   streamOptimized VMDK
+//! digest.rs    digests computed during the write
+//! steps.rs     a stream split into steps           deflate.rs  one deflate stream from many threads
+//! cluster.rs   the data of a disk, each cluster deflated separately (whole.rs)
+//! qcow2.rs     deflated qcow2 (place.rs: allocation in the file)    vmdk.rs   streamOptimized VMDK
 //! archive/     tar.gz, zip, OVA
 //! ```
 //!
-//! Everything written here is the same whatever the number of threads, appears under its name when it is
-//! complete, and leaves nothing behind when it fails or is stopped.
+//! All output is independent of the number of threads, appears under its name when it is complete, and is
+//! removed when the operation fails or is cancelled.
 
 mod archive;
 mod cluster;

@@ -1,5 +1,5 @@
-//! The file under construction: written in order or at places, final from the start up to a mark which
-//! readers in other threads wait for.
+//! Writes the file under construction, in order or at offsets. Bytes are final from the start up to a mark,
+//! which readers in other threads wait for.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,19 +12,19 @@ use crate::error::{Error, Kind};
 use crate::field::index;
 use crate::staged::Staged;
 
-/// Bytes read at once for a digest that could not be taken while writing.
+/// Number of bytes read at once for a digest that could not be computed during the write.
 const CHUNK: u64 = 1 << 20;
 
-/// Where one job writes.
+/// The output of one job.
 pub(super) struct Output {
     staged: Staged,
     shared: Arc<Shared>,
     control: Control,
     kinds: DigestKinds,
     hashes: Hashes,
-    /// Bytes which went through `hashes`: the file from its start, unless something was rewritten.
+    /// Number of bytes that `hashes` has processed: the file from its start, unless a part was rewritten.
     hashed: u64,
-    /// Where the next appended byte goes.
+    /// The offset of the next appended byte.
     end: u64,
 }
 
@@ -43,12 +43,12 @@ impl Output {
         &self.control
     }
 
-    /// The length so far.
+    /// Returns the length so far.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// Writes at the end; it becomes final with [`Output::publish`].
+    /// Appends bytes, which become final with [`Output::publish`].
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if self.hashed == self.end {
             self.hashes.update(bytes);
@@ -58,7 +58,7 @@ impl Output {
         self.write(bytes, at)
     }
 
-    /// Writes at a place before, at or behind the end. Digests then cost a second reading.
+    /// Writes at an offset before, at, or after the end. Digests then require reading the file again.
     pub(super) fn write_at(&mut self, bytes: &[u8], at: u64) -> Result<(), Error> {
         if at < self.hashed {
             self.hashed = 0;
@@ -74,19 +74,19 @@ impl Output {
         Ok(())
     }
 
-    /// Moves the end without writing; what lies between reads as zeros.
+    /// Moves the end without writing; the gap reads as zeros.
     pub(super) fn extend_to(&mut self, end: u64) -> Result<(), Error> {
         self.end = self.end.max(end);
         let file = self.staged.file();
         file.set_len(self.end).map_err(|source| self.staged.write_error(source))
     }
 
-    /// Everything before `until`, but the late head, is final.
+    /// Marks everything before `until`, except the deferred prefix, as final.
     pub(super) fn publish(&self, until: u64) {
         self.shared.publish(until);
     }
 
-    /// Tells the caller how far the work is, and ends it when the caller wants so.
+    /// Reports the progress to the caller, and ends the work if the caller requests it.
     pub(super) fn report(&self, progress: Progress) -> Result<(), Error> {
         if self.shared.is_cancelled() || self.control.report(progress).is_break() {
             return Err(Error::new(Kind::Cancelled, "packing was stopped"));
@@ -94,7 +94,7 @@ impl Output {
         Ok(())
     }
 
-    /// All is written: takes the digests that are still missing and gives the file its name.
+    /// Finishes the file: computes the digests that are still missing and gives the file its name.
     pub(super) fn finish(mut self) -> Result<(u64, Digests), Error> {
         self.shared.complete(self.end);
         if self.hashed != self.end && !Hashes::new(self.kinds).is_empty() {

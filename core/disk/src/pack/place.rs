@@ -1,45 +1,48 @@
-//! Where the clusters of a deflated qcow2 image go, and how often each cluster of the file is used.
+//! Allocates the clusters of a deflated qcow2 image in the file, and counts the uses of each cluster of the
+//! file.
 //!
-//! Deflated clusters lie one behind the other, byte by byte; clusters kept as they are need a whole
-//! cluster of the file. While those pile up, the cluster half full of deflated ones stays open for more,
-//! but not for ever: what lies behind it is not final before it is.
+//! Deflated clusters are stored one after the other, byte by byte; uncompressed clusters need a whole cluster
+//! of the file. While whole clusters are placed, the cluster that is partly filled with deflated ones stays
+//! open for more, but only for a limited number of clusters: the bytes after it are not final before it is
+//! closed.
 
 use crate::field::index;
 use crate::view::CLUSTER;
 
 /// Deflated clusters are read in sectors.
 const SECTOR: u64 = 512;
-/// Whole clusters which may be placed behind an open one: 16 MiB, the size of a part of an upload.
+/// Maximum number of whole clusters that are placed after an open one: 16 MiB, the size of a part of an
+/// upload.
 const PATIENCE: u64 = 256;
 
-/// Whole clusters of a file which may stay partly empty when `clusters` are placed.
+/// Returns the maximum number of whole clusters of a file that stay partly empty when `clusters` are placed.
 pub(super) fn most_waste(clusters: u64) -> u64 {
     clusters / PATIENCE + 2
 }
 
-/// The data region of an image on its way.
+/// The data region of an incomplete image.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// The next byte for a deflated cluster, and where the open cluster ends.
+    /// The offset for the next deflated cluster, and the end of the open cluster.
     cursor: u64,
     open_end: u64,
-    /// Where the next unused cluster starts.
+    /// The offset of the next unused cluster.
     free: u64,
-    /// Whole clusters placed since the open cluster has been left behind.
+    /// Number of whole clusters placed after the open cluster.
     passed: u64,
-    /// Uses of each cluster of the file from `first` on.
+    /// Number of uses of each cluster of the file, from `first` on.
     uses: Vec<u16>,
     first: u64,
 }
 
 impl Places {
-    /// Places from cluster `first` of the file on.
+    /// Starts the allocation at cluster `first` of the file.
     pub(super) fn new(first: u64) -> Self {
         let start = first * CLUSTER;
         Self { cursor: start, open_end: start, free: start, passed: 0, uses: Vec::new(), first }
     }
 
-    /// The place of `len` deflated bytes, fewer than a cluster.
+    /// Allocates `len` deflated bytes, fewer than a cluster; returns the offset.
     pub(super) fn deflated(&mut self, len: u64) -> u64 {
         if self.cursor + len > self.open_end && self.open_end != self.free {
             self.cursor = self.free;
@@ -55,7 +58,7 @@ impl Places {
         at
     }
 
-    /// The place of a whole cluster.
+    /// Allocates a whole cluster; returns its offset.
     pub(super) fn whole(&mut self) -> u64 {
         let at = self.free;
         self.free += CLUSTER;
@@ -73,22 +76,23 @@ impl Places {
             self.uses.resize(index(to), 0);
         }
         for uses in &mut self.uses[index(from)..index(to)] {
-            // A deflated cluster takes 60 bytes or more, so a cluster is used 1100 times at most.
+            // A deflated cluster has at least 60 bytes, so a cluster has at most 1100 uses.
             *uses = uses.saturating_add(1);
         }
     }
 
-    /// Nothing will be placed before this byte any more.
+    /// Returns the offset before which nothing will be placed any more.
     pub(super) fn settled(&self) -> u64 {
         self.cursor
     }
 
-    /// Where the image ends: a whole number of sectors.
+    /// Returns the end of the image: a whole number of sectors.
     pub(super) fn end(&self) -> u64 {
         if self.open_end == self.free { self.cursor.next_multiple_of(SECTOR) } else { self.free }
     }
 
-    /// How often cluster `cluster` of the file is used; those before the data region are used once.
+    /// Returns the number of uses of cluster `cluster` of the file; clusters before the data region are used
+    /// once.
     pub(super) fn uses(&self, cluster: u64) -> u16 {
         match cluster.checked_sub(self.first) {
             None => 1,
@@ -97,8 +101,8 @@ impl Places {
     }
 }
 
-/// The L2 entry of a deflated cluster of `len` bytes at byte `at`. Source: qcow2.txt, "Compressed
-/// Clusters Descriptor", with 64 KiB clusters: 54 bits of place, 8 bits of further sectors.
+/// Builds the L2 entry of a deflated cluster of `len` bytes at offset `at`. Source: qcow2.txt, "Compressed
+/// Clusters Descriptor", with 64 KiB clusters: 54 bits of offset, 8 bits of further sectors.
 pub(super) fn descriptor(at: u64, len: u64) -> u64 {
     const DEFLATED: u64 = 1 << 62;
     let further = (at + len - 1) / SECTOR - at / SECTOR;
@@ -118,7 +122,7 @@ mod tests {
         assert_eq!(places.deflated(CLUSTER - 2000), start + 2000);
         assert_eq!((places.uses(2), places.uses(3), places.uses(4)), (1, 3, 0));
         assert_eq!((places.settled(), places.end()), (4 * CLUSTER, 4 * CLUSTER));
-        // Across a border: both are used.
+        // It crosses a border, so both clusters are used.
         places.deflated(CLUSTER - 1);
         assert_eq!(places.deflated(10), 5 * CLUSTER - 1);
         assert_eq!((places.uses(4), places.uses(5)), (2, 1));
@@ -126,13 +130,13 @@ mod tests {
     }
 
     #[test]
-    fn an_open_cluster_is_filled_behind_whole_ones_until_patience_ends() {
+    fn an_open_cluster_is_filled_behind_whole_ones_until_the_limit() {
         let mut places = Places::new(1);
         places.deflated(100);
         assert_eq!(places.whole(), 2 * CLUSTER);
         assert_eq!(places.deflated(50), CLUSTER + 100);
         assert_eq!((places.settled(), places.end()), (CLUSTER + 150, 3 * CLUSTER));
-        // Too long for the rest of the open cluster, which has no neighbour.
+        // Too long for the rest of the open cluster, and the cluster after it is used.
         assert_eq!(places.deflated(CLUSTER - 100), 3 * CLUSTER);
         assert_eq!(places.settled(), 4 * CLUSTER - 100);
         for number in 0..PATIENCE {

@@ -1,8 +1,8 @@
-//! A qcow2 image with deflated clusters. Source: QEMU, docs/interop/qcow2.txt.
+//! Writes a qcow2 image with deflated clusters. Source: QEMU, docs/interop/qcow2.txt.
 //!
-//! How many tables there are is known before the first cluster is deflated, so they have their place at
-//! the start and the data goes behind them in one sweep. Tables are written as they fill up; header and
-//! counters come last.
+//! The number of tables is known before the first cluster is deflated, so they are placed at the start and
+//! the data is written after them in one pass. Each table is written when it is complete; header and
+//! refcounts are written last.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use crate::view::{
     Allocation, CLUSTER, COPIED, L2_ENTRIES, Layout, Qcow2Header, Qcow2Version, refuse_half_sectors,
 };
 
-/// A disk about to be written as a qcow2 image with deflated clusters.
+/// A disk to be written as a qcow2 image with deflated clusters.
 #[derive(Debug)]
 pub struct PackedQcow2 {
     disk: GuestReader,
@@ -30,34 +30,35 @@ pub struct PackedQcow2 {
 }
 
 impl PackedQcow2 {
-    /// Finds out which clusters hold data. Refuses a disk whose size is not a multiple of 512.
+    /// Determines which clusters hold data. Refuses a disk whose size is not a multiple of 512.
     pub fn of(disk: GuestReader) -> Result<Self, Error> {
         refuse_half_sectors(&disk)?;
         let map = Allocation::scan(&disk)?;
         Ok(Self { disk, map, version: Qcow2Version::default(), level: Level::default() })
     }
 
-    /// Chooses the version of the image; without this it is version 3.
+    /// Sets the version of the image; the default is version 3.
     #[must_use]
     pub fn with_version(mut self, version: Qcow2Version) -> Self {
         self.version = version;
         self
     }
 
-    /// Chooses how hard to compress.
+    /// Sets the compression level.
     #[must_use]
     pub fn with_level(mut self, level: Level) -> Self {
         self.level = level;
         self
     }
 
-    /// Bytes of the disk which hold data, in whole clusters.
+    /// Returns the number of bytes of the disk that hold data, in whole clusters.
     pub fn data_bytes(&self) -> u64 {
         self.map.allocated() * CLUSTER
     }
 
-    /// Starts writing the image to `dest`. Its header and tables are the late head
-    /// ([`Growing::deferred_prefix_len`]); digests cost a second reading, because they start with it.
+    /// Starts to write the image to `dest`. Its header and tables are the deferred prefix
+    /// ([`Growing::deferred_prefix_len`]); digests require reading the file again, because they start with
+    /// it.
     pub fn write(
         self,
         dest: &Path,
@@ -75,7 +76,7 @@ impl PackedQcow2 {
     }
 }
 
-/// An image on its way.
+/// An incomplete image.
 struct Image<'a> {
     source: &'a PackedQcow2,
     layout: &'a Layout,
@@ -109,7 +110,7 @@ impl<'a> Image<'a> {
 
     fn put(&mut self, out: &mut Output, batch: &Batch) -> Result<(), Error> {
         let mut bytes = batch.bytes.as_slice();
-        // Neighbours in the file are written with one call: `len` bytes at `start`.
+        // Adjacent clusters of the file are written with one call: `len` bytes at `start`.
         let (mut start, mut len) = (self.places.settled(), 0);
         for cluster in &batch.clusters {
             let size = cluster.len as u64;
@@ -130,7 +131,8 @@ impl<'a> Image<'a> {
         out.report(self.progress)
     }
 
-    /// Clusters come in guest order, so a table is complete when an entry of another one comes.
+    /// Sets an entry. Clusters come in guest order, so a table is complete when an entry of another one
+    /// comes.
     fn set_entry(&mut self, out: &mut Output, guest: u64, entry: u64) -> Result<(), Error> {
         let l1_entry = guest / L2_ENTRIES;
         if l1_entry != self.l1_entry {
@@ -157,7 +159,7 @@ impl<'a> Image<'a> {
         out.write_at(&bytes, self.layout.l1 * CLUSTER)
     }
 
-    /// The refcount table and its blocks.
+    /// Writes the refcount table and its blocks.
     fn put_counters(&self, out: &mut Output) -> Result<(), Error> {
         let layout = self.layout;
         let places = (0..layout.refcount_blocks).map(|block| layout.refcount_block + block);

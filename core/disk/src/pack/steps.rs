@@ -1,4 +1,4 @@
-//! A stream of bytes cut into steps which depend on nothing but their place, zeros told apart.
+//! Splits a stream of bytes into steps that depend only on their offsets, with zeros separated from data.
 
 use std::sync::Arc;
 
@@ -6,9 +6,11 @@ use crate::error::{Error, Kind};
 use crate::field::index;
 use crate::view::View;
 
-/// Bytes of a step: large enough to compress well alone, small enough that many fit into memory.
+/// Length of a step in bytes: large enough to compress well separately, small enough that many fit into
+/// memory.
 pub(super) const STEP: u64 = 1 << 20;
-/// Steps of zeros handed on at once, so that a huge hole can be stopped half-way.
+/// Maximum number of zero steps that are passed on at once, so that the work can be stopped within a huge
+/// hole.
 const MOST_ZEROS: u64 = 1024;
 
 /// A part of a stream.
@@ -26,7 +28,7 @@ impl Segment {
         }
     }
 
-    /// The zeros known from `at` on without reading.
+    /// Returns the number of zeros at `at` that are known without reading.
     fn zeros_at(&self, at: u64) -> Result<u64, Error> {
         match self {
             Self::Bytes(_) => Ok(0),
@@ -34,7 +36,7 @@ impl Segment {
         }
     }
 
-    /// Fills `buf` from byte `at`, all of it.
+    /// Fills the whole `buf` from offset `at`.
     pub(super) fn read(&self, buf: &mut [u8], at: u64) -> Result<(), Error> {
         match self {
             Self::Bytes(bytes) => {
@@ -54,21 +56,21 @@ impl Segment {
     }
 }
 
-/// A step of a stream: of which segment, and what is there.
+/// A step of a stream: its segment and its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// So many bytes from this place of this segment on; at most [`STEP`].
+    /// `len` bytes, at most [`STEP`], from offset `at` of this segment.
     Data { segment: usize, at: u64, len: u64 },
-    /// So many whole steps of zeros.
+    /// A number of whole steps of zeros.
     Zeros { steps: u64 },
 }
 
-/// Cuts segments into steps; a step never spans two segments. Ends behind the first error.
+/// Splits segments into steps; a step never spans two segments. Ends after the first error.
 pub(super) struct Steps<'a> {
     segments: &'a [Segment],
     segment: usize,
     at: u64,
-    /// Zeros are known from `at` up to here.
+    /// Zeros are known from `at` up to this offset.
     zeros_until: u64,
 }
 
@@ -116,7 +118,7 @@ mod tests {
     use super::*;
     use crate::format::Format;
 
-    /// Zeros from `from` on.
+    /// A segment of zeros from `from` on.
     struct Hole {
         len: u64,
         from: u64,
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_start_at_multiples_and_whole_steps_of_zeros_are_told_apart() {
+    fn steps_start_at_multiples_and_whole_steps_of_zeros_are_separated() {
         let data = |at, len| Step::Data { segment: 0, at, len };
         let zeros = |steps| Step::Zeros { steps };
         let cases = [

@@ -1,5 +1,5 @@
-//! A streamOptimized VMDK: grains of 64 KiB, each a zlib stream of its own, the table of every 512 grains
-//! behind them, the directory and a second header at the end. Source: see `vmdk_header.rs`.
+//! Writes a streamOptimized VMDK: grains of 64 KiB, each a separate zlib stream, the table of every 512
+//! grains after them, the directory and a second header at the end. Source: see `vmdk_header.rs`.
 
 use std::path::Path;
 
@@ -19,13 +19,13 @@ use crate::field::index;
 use crate::format::GuestReader;
 use crate::view::{Allocation, CLUSTER, Stamp};
 
-/// Place and length before a deflated grain.
+/// Length of the sector number and the length before a deflated grain, in bytes.
 const GRAIN_HEADER: u64 = 12;
-/// Sectors of a grain table.
+/// Length of a grain table in sectors.
 const TABLE: u64 = TABLE_ENTRIES * 4 / SECTOR;
 
-/// A disk about to be written as a streamOptimized VMDK: deflated grains of 64 KiB, read from front
-/// to back, which is what VMware's import and cloud importers take.
+/// A disk to be written as a streamOptimized VMDK: deflated grains of 64 KiB, readable from front to back,
+/// which VMware's import and cloud importers support.
 #[derive(Debug)]
 pub struct StreamVmdk {
     disk: GuestReader,
@@ -37,8 +37,8 @@ pub struct StreamVmdk {
 }
 
 impl StreamVmdk {
-    /// Finds out which grains hold data. `name` is the file name written into the descriptor;
-    /// identifiers come from `stamp`.
+    /// Determines which grains hold data. `name` is the file name for the descriptor; `stamp` determines the
+    /// identifiers.
     pub fn of(disk: GuestReader, name: impl Into<String>, stamp: &Stamp) -> Result<Self, Error> {
         let name = name.into();
         check_name(&name)?;
@@ -54,36 +54,36 @@ impl StreamVmdk {
         Ok(Self { disk, map, level: Level::default(), name, hardware: 10, stamp: stamp.clone() })
     }
 
-    /// Chooses how hard to compress.
+    /// Sets the compression level.
     #[must_use]
     pub fn with_level(mut self, level: Level) -> Self {
         self.level = level;
         self
     }
 
-    /// The virtual hardware version named in the descriptor; without this 10.
+    /// Sets the virtual hardware version in the descriptor; the default is 10.
     #[must_use]
     pub fn with_hardware_version(mut self, version: u32) -> Self {
         self.hardware = version;
         self
     }
 
-    /// The file name in the descriptor.
+    /// Returns the file name in the descriptor.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The size of the disk in bytes: the guest's, rounded up to whole grains of 64 KiB.
+    /// Returns the size of the disk in bytes: the guest's size, rounded up to whole grains of 64 KiB.
     pub fn virtual_size(&self) -> u64 {
         self.map.clusters() * CLUSTER
     }
 
-    /// Bytes of the disk which hold data, in whole grains.
+    /// Returns the number of bytes of the disk that hold data, in whole grains.
     pub fn data_bytes(&self) -> u64 {
         self.map.allocated() * CLUSTER
     }
 
-    /// The image will not be longer than this many bytes.
+    /// Returns the maximum length of the image in bytes.
     pub fn length_limit(&self) -> u64 {
         let grain = (GRAIN_HEADER + longest(CLUSTER)).next_multiple_of(SECTOR);
         let tables = self.map.clusters().div_ceil(TABLE_ENTRIES);
@@ -92,7 +92,7 @@ impl StreamVmdk {
         self.map.allocated() * grain + fixed * SECTOR + directory
     }
 
-    /// Starts writing the image to `dest`; it becomes final in order.
+    /// Starts to write the image to `dest`; its bytes become final in order.
     pub fn write(
         self,
         dest: &Path,
@@ -107,7 +107,7 @@ impl StreamVmdk {
         })
     }
 
-    /// Appends the image to `out` and to `hashes`.
+    /// Appends the image to `out` and updates `hashes`.
     pub(super) fn append_to(
         &self,
         out: &mut Output,
@@ -128,15 +128,15 @@ impl StreamVmdk {
     }
 }
 
-/// An image on its way.
+/// An incomplete image.
 struct Stream<'a> {
     vmdk: &'a StreamVmdk,
     out: &'a mut Output,
     hashes: &'a mut Hashes,
     start: u64,
-    /// The number of the table being filled, and its entries.
+    /// The number of the current table, and its entries.
     table: Option<(u64, Vec<u8>)>,
-    /// First sector of each table.
+    /// The first sector of each table.
     directory: Vec<u8>,
 }
 
@@ -150,7 +150,7 @@ impl Stream<'_> {
         self.vmdk.map.clusters() * GRAIN
     }
 
-    /// The sector the next byte goes to.
+    /// Returns the sector of the next byte.
     fn sector(&self) -> Result<u32, Error> {
         let sector = (self.out.end() - self.start) / SECTOR;
         u32::try_from(sector).map_err(|_| {
@@ -194,7 +194,7 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// Writes the table being filled, if there is one.
+    /// Writes the current table, if any.
     fn put_table(&mut self) -> Result<(), Error> {
         let Some((number, entries)) = self.table.take() else { return Ok(()) };
         self.append(&marker(Marker::Table, TABLE))?;

@@ -1,22 +1,22 @@
-//! The fixed parts of a streamOptimized VMDK: header, descriptor, markers.
+//! Builds the fixed parts of a streamOptimized VMDK: header, descriptor, markers.
 //! Source: VMware, "Virtual Disk Format 5.0", chapters "Hosted Sparse Extents" and "Stream-Optimized
 //! Compressed Sparse Extents". All numbers are little-endian.
 
 use crate::view::Stamp;
 
 pub(super) const SECTOR: u64 = 512;
-/// Sectors of a grain, the unit of compression: 64 KiB.
+/// Length of a grain, the unit of compression, in sectors: 64 KiB.
 pub(super) const GRAIN: u64 = 128;
-/// Entries of a grain table.
+/// Number of entries of a grain table.
 pub(super) const TABLE_ENTRIES: u64 = 512;
-/// Sectors before the first grain.
+/// Number of sectors before the first grain.
 pub(super) const OVERHEAD: u64 = 128;
-/// First sector of the descriptor, and how many it has.
+/// The first sector of the descriptor, and its length in sectors.
 const DESCRIPTOR: (u64, u64) = (1, 20);
-/// "The grain directory's place is in the footer."
+/// "The offset of the grain directory is in the footer."
 pub(super) const AT_END: u64 = u64::MAX;
 
-/// What a marker announces.
+/// The type of a marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Marker {
     EndOfStream = 0,
@@ -25,7 +25,7 @@ pub(super) enum Marker {
     Footer = 3,
 }
 
-/// The sector before `sectors` sectors of metadata.
+/// Builds the marker sector before `sectors` sectors of metadata.
 pub(super) fn marker(marker: Marker, sectors: u64) -> [u8; 512] {
     let mut out = [0; 512];
     out[..8].copy_from_slice(&sectors.to_le_bytes());
@@ -33,9 +33,10 @@ pub(super) fn marker(marker: Marker, sectors: u64) -> [u8; 512] {
     out
 }
 
-/// The header of a disk of `capacity` sectors; with the real place of the grain directory, the footer.
+/// Builds the header of a disk of `capacity` sectors; with the real offset of the grain directory, it is the
+/// footer.
 pub(super) fn header(capacity: u64, directory: u64) -> [u8; 512] {
-    /// Queue ends can be checked, grains are deflated, markers stand before grains and tables.
+    /// Line ends can be checked, grains are deflated, markers precede grains and tables.
     const FLAGS: u32 = 1 | 1 << 16 | 1 << 17;
     let mut out = [0; 512];
     let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
@@ -54,7 +55,7 @@ pub(super) fn header(capacity: u64, directory: u64) -> [u8; 512] {
     out
 }
 
-/// The text of the descriptor, padded to its sectors. Its extent is said to be in the file `name`.
+/// Builds the text of the descriptor, padded to its sectors. The extent line names the file `name`.
 pub(super) fn descriptor(capacity: u64, name: &str, hardware: u32, stamp: &Stamp) -> Vec<u8> {
     let id = stamp.uuid("vmdk");
     let mut content = u32::from_be_bytes([id[0], id[1], id[2], id[3]]);

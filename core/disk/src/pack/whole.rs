@@ -1,30 +1,30 @@
-//! Deflate streams of bytes that are in memory as a whole: a cluster, a grain.
+//! Deflates bytes that are entirely in memory: a cluster, a grain.
 //!
-//! The library which does this at once is faster and its streams are shorter than those of the one which
-//! can stop and go on. Its streams look back up to 32 KiB. That suits qcow2: its description names no
-//! window, and readers which start with a window of 4 KiB (QEMU, nbdkit, systemd) inflate a cluster into
-//! one buffer, where everything before is in reach.
+//! The one-shot library is faster than the incremental one, and its streams are shorter. Its streams refer
+//! back up to 32 KiB. That is suitable for qcow2: its specification declares no window, and readers that
+//! start with a window of 4 KiB (QEMU, nbdkit, systemd) inflate a cluster into one buffer, where all earlier
+//! bytes are in reach.
 
 use libdeflater::{CompressionError, Compressor};
 
 use super::Level;
 
-/// What is around a stream.
+/// The container of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Frame {
-    /// Nothing (RFC 1951).
+    /// None (RFC 1951).
     None,
     /// Header and Adler-32 (RFC 1950).
     Zlib,
 }
 
-/// No stream of so many bytes gets longer: a block of 5,000 bytes or more which does not get shorter is kept as
-/// it is, for 5 bytes; header and checksum take 6.
+/// Returns the maximum length of a stream of `plain` bytes: a block of 5,000 bytes or more that does not
+/// become shorter is stored for 5 bytes; header and checksum need 6.
 pub(super) const fn longest(plain: u64) -> u64 {
     plain + plain / 512 + 64
 }
 
-/// A thread's own compressor.
+/// The compressor of one thread.
 pub(super) struct Wholes {
     compressor: Compressor,
     frame: Frame,
@@ -36,7 +36,7 @@ impl Wholes {
         Self { compressor: Compressor::new(level.of_wholes()), frame, room: Vec::new() }
     }
 
-    /// The stream of `plain`, or `None` when it does not fit into `most` bytes.
+    /// Returns the stream of `plain`, or `None` when it does not fit into `most` bytes.
     pub(super) fn deflate(&mut self, plain: &[u8], most: usize) -> Option<&[u8]> {
         self.room.resize(most, 0);
         let result = match self.frame {
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
     use crate::field::index;
 
-    /// Bytes which repeat what was 20,000 bytes before and nothing nearer: worth it for a window of 32 KiB only.
+    /// Builds bytes that repeat only at a distance of 20,000 bytes: only a window of 32 KiB helps.
     fn far() -> Vec<u8> {
         let mut state = 1u32;
         let noise = std::iter::repeat_with(|| {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn no_stream_is_longer_than_said_and_what_does_not_fit_is_told() {
+    fn no_stream_exceeds_its_limit_and_an_oversized_one_is_reported() {
         let noise = &far()[..20_000];
         for level in [1, 2, 5, 9] {
             for (frame, len) in [(Frame::None, 1), (Frame::Zlib, 0), (Frame::Zlib, 20_000)] {

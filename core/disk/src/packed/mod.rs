@@ -1,13 +1,13 @@
-//! A disk image inside gzip, xz or zstd: unpacked once, in a stream, into a file nobody else sees.
+//! Unpacks a disk image inside gzip, xz, or zstd once, as a stream, to a private file without a name.
 //!
 //! ```text
-//! stream.rs   members, frames and streams one after another, to the last byte of the file
-//! tap.rs      the packed bytes as they are read: shown to the caller, who may stop the work
+//! stream.rs   members, frames, and streams one after another, to the last byte of the file
+//! tap.rs      the packed bytes as they are read: passed to the caller, who may stop the work
 //! unpack.rs   the file without a name they are written to; zeros become holes
 //! ```
 //!
-//! Sources: RFC 1952 (gzip), RFC 8878 (zstd), "The .xz File Format" 1.2.1. Memory is bounded by the
-//! largest window that is accepted, whatever the file asks for.
+//! Sources: RFC 1952 (gzip), RFC 8878 (zstd), "The .xz File Format" 1.2.1. Memory is bounded by the largest
+//! window that is accepted, independent of the window that the file declares.
 
 mod stream;
 mod tap;
@@ -21,19 +21,19 @@ pub use unpack::{Unpacked, unpack};
 use crate::error::Error;
 use crate::format::Image;
 
-/// How a file is packed.
+/// The compression format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
-    /// gzip, also of several members as pigz and bgzip write it.
+    /// gzip, including several members as pigz and bgzip write them.
     Gzip,
-    /// xz, also of several blocks and streams.
+    /// xz, including several blocks and streams.
     Xz,
-    /// Zstandard, also of several frames.
+    /// Zstandard, including several frames.
     Zstd,
 }
 
 impl Packing {
-    /// Its usual name.
+    /// Returns the usual name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -43,7 +43,7 @@ impl Packing {
     }
 }
 
-/// How the file is packed, by its first bytes; `None` when it is not.
+/// Detects the compression format from the first bytes of the file; `None` when the file is not packed.
 pub fn packing(path: &Path) -> Result<Option<Packing>, Error> {
     packing_of(&Image::open(path)?)
 }

@@ -1,5 +1,5 @@
-//! Unpacked bytes of a whole file: its members, frames or streams one after another. What follows the
-//! last of them must be nothing, or zeros as tapes and block devices leave them.
+//! Reads the unpacked bytes of a whole file: its members, frames, or streams one after another. Only zeros
+//! may follow the last of them, as tapes and block devices leave them.
 
 use std::error::Error as StdError;
 use std::io::{self, BufRead, BufReader, Read};
@@ -13,15 +13,16 @@ use super::Packing;
 use super::tap::Tap;
 
 pub(super) const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// The sixteen magics of frames to skip end like this, behind a byte 0x50 to 0x5f.
+/// The end of the sixteen magics of skippable frames, after a byte 0x50 to 0x5f.
 const ZSTD_SKIP: [u8; 3] = [0x2a, 0x4d, 0x18];
-/// The windows of `zstd --ultra -22` (128 MiB) and of `xz -9` (64 MiB) are the largest a level makes.
+/// Maximum windows: those of `zstd --ultra -22` (128 MiB) and of `xz -9` (64 MiB), the largest that a
+/// compression level uses.
 const ZSTD_WINDOW: u64 = 128 << 20;
 const XZ_MEMORY_KIB: u32 = 160 << 10;
 
 type Source<'a> = BufReader<Tap<'a>>;
 
-/// The unpacked bytes.
+/// A reader of the unpacked bytes.
 pub(super) enum Stream<'a> {
     Gzip(Option<Box<GzDecoder<Source<'a>>>>),
     Xz(Box<XzReader<Source<'a>>>),
@@ -41,7 +42,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// The packed file underneath; `None` only after the last byte was read.
+    /// Returns the underlying packed file; `None` only after the last byte was read.
     pub(super) fn tap(&self) -> Option<&Tap<'a>> {
         match self {
             Self::Gzip(decoder) => decoder.as_ref().map(|decoder| decoder.get_ref().get_ref()),
@@ -101,7 +102,7 @@ fn gzip(slot: &mut Option<Box<GzDecoder<Source<'_>>>>, buf: &mut [u8]) -> io::Re
     Ok(0)
 }
 
-/// The next byte, left in place; `None` at the end of the file.
+/// Returns the next byte without consuming it; `None` at the end of the file.
 fn peek(source: &mut Source<'_>) -> io::Result<Option<u8>> {
     Ok(source.fill_buf()?.first().copied())
 }
@@ -121,8 +122,8 @@ fn only_zeros(source: &mut Source<'_>) -> io::Result<()> {
     }
 }
 
-/// Goes to the next zstd frame, over frames to skip; `false` at the end of the file. Its magic is left
-/// in place.
+/// Advances to the next zstd frame and skips skippable frames; returns `false` at the end of the file. The
+/// magic of the frame is not consumed.
 fn next_frame(source: &mut Source<'_>, any: bool) -> io::Result<bool> {
     loop {
         match peek(source)? {
@@ -150,7 +151,7 @@ fn next_frame(source: &mut Source<'_>, any: bool) -> io::Result<bool> {
     Err(io::Error::new(io::ErrorKind::InvalidData, text))
 }
 
-/// The decoder makes the checksum but leaves comparing it to its caller.
+/// Compares the checksum: the decoder computes it but does not compare it.
 fn check_sum(decoder: &FrameDecoder) -> io::Result<()> {
     match decoder.get_checksum_from_data() {
         Some(stored) if Some(stored) != decoder.get_calculated_checksum() => {
@@ -160,8 +161,7 @@ fn check_sum(decoder: &FrameDecoder) -> io::Result<()> {
     }
 }
 
-/// Brings an error of reading to the surface, so that a file that is cut short can be told from a
-/// damaged one.
+/// Extracts a read error, so that a truncated file can be distinguished from a damaged one.
 fn zstd_error(error: FrameDecoderError) -> io::Error {
     let mut kind = io::ErrorKind::InvalidData;
     if matches!(error, FrameDecoderError::WindowSizeTooBig { .. }) {

@@ -1,18 +1,17 @@
-//! Packed bytes on their way: every byte of the file passes here once.
+//! Passes on the packed bytes of a file; each of them is read here exactly once.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 
-/// Shown each piece of the packed file in its order; `Break` ends the work with
-/// [`crate::Kind::Cancelled`].
+/// Called with each piece of the packed file in order; `Break` ends the work with [`crate::Kind::Cancelled`].
 pub type Seen<'a> = &'a mut dyn FnMut(&[u8]) -> ControlFlow<()>;
 
 /// The packed file.
 pub(super) struct Tap<'a> {
     file: File,
     seen: Seen<'a>,
-    /// Bytes read so far.
+    /// Number of bytes read so far.
     pub(super) done: u64,
     /// Whether the caller asked to stop.
     pub(super) stopped: bool,

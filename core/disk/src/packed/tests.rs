@@ -1,4 +1,4 @@
-//! Files packed by the usual programs, and files broken on purpose.
+//! Tests files packed by the usual programs, and files corrupted on purpose.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -14,12 +14,12 @@ use crate::format::Image;
 use crate::testing::{noise, program, run};
 use crate::{Error, FileStamp, Kind};
 
-/// What is packed: noise, a hole of 3 MiB, noise again.
+/// The content of the packed files: noise, a hole of 3 MiB, noise again.
 fn content() -> Vec<u8> {
     [noise(1, 1_500_000), vec![0; 3 << 20], noise(2, 70_001)].concat()
 }
 
-/// The bytes of a file packed by a program, which writes another file beside it.
+/// Returns the bytes of a file packed by a program that writes its output to another file beside the input.
 fn pack(name: &str, args: &[&str], content: &[u8]) -> Option<Vec<u8>> {
     let tool = program(name)?;
     let directory = tempfile::tempdir().unwrap();
@@ -38,7 +38,7 @@ fn go_on(_: &[u8]) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// Unpacks bytes in a directory of its own, where nothing may be left.
+/// Unpacks bytes in a separate directory, where no file may remain.
 fn unpacked(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("packed");
@@ -95,7 +95,7 @@ fn pieces_packed_one_by_one_are_one_file() {
         let skipped = if name == "zstd" { &b"\x53\x2a\x4d\x18\x05\0\0\0hello"[..] } else { b"" };
         let joined = [&one[..], &none, skipped, &two, &none].concat();
         assert!(unpacked(&joined).unwrap() == whole, "{name}");
-        // Padding of tapes and devices.
+        // Padding as on tapes and devices.
         let padded = [&joined[..], &[0; 4096]].concat();
         assert!(unpacked(&padded).unwrap() == whole, "{name} padded");
         let skipped_first = [skipped, &one].concat();
@@ -110,7 +110,7 @@ fn packing_of(bytes: &[u8]) -> Option<Packing> {
 }
 
 #[test]
-fn what_is_cut_short_damaged_or_followed_by_something_is_told_apart() {
+fn truncated_damaged_and_trailing_data_are_distinguished() {
     let content = noise(5, 400_000);
     for (name, args, _) in TOOLS {
         let Some(bytes) = pack(name, args, &content) else { continue };
@@ -207,7 +207,7 @@ fn what_is_not_packed_is_not_unpacked() {
     assert_eq!(missing.kind(), Kind::NotFound);
 }
 
-/// What the packed file becomes while it is read, and what the error says of it.
+/// Changes to the packed file while it is read, and the text of the error.
 #[test]
 fn a_packed_file_that_changes_while_it_is_read_is_an_error() {
     let Some(bytes) = pack("gzip", &["-k", "-1"], &noise(7, 8 << 20)) else { return };
@@ -240,7 +240,7 @@ fn a_packed_file_that_changes_while_it_is_read_is_an_error() {
         let written = FileStamp::at(&path).unwrap();
         let mut changed = false;
         let result = unpack(&path, directory.path(), &mut |_| {
-            // Again and again until the file system's clock shows it; the bytes are the same each time.
+            // Repeated until the clock of the file system shows the change; the bytes are the same each time.
             if !changed {
                 change(&path);
                 changed = FileStamp::at(&path).ok() != Some(written);

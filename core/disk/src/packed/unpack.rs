@@ -1,4 +1,5 @@
-//! Unpacks into a file without a name, which is gone when its last handle is, however that happens.
+//! Unpacks to a file without a name, which the kernel removes when the last handle is closed, however the
+//! process ends.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
@@ -14,30 +15,31 @@ use crate::field::index;
 use crate::format::{Image, write_runs};
 use crate::stamp::FileStamp;
 
-/// Packed bytes read, and unpacked bytes written, at once.
+/// Number of packed bytes that are read, and of unpacked bytes that are written, at once.
 const CHUNK: u64 = 1 << 20;
-/// Space that is left to others.
+/// Free space in bytes that is kept for other processes.
 const RESERVE: u64 = 256 << 20;
-/// Longer than any disk; zeros of a bomb cost no space, but time.
+/// Maximum length in bytes, more than any disk has; the zeros of a decompression bomb need no space, but
+/// time.
 const MAX_LEN: u64 = 64 << 40;
 
-/// The content of a packed file.
+/// The unpacked content of a file.
 #[derive(Debug)]
 pub struct Unpacked {
-    /// A file without a name that holds it.
+    /// A file without a name that holds the content.
     pub file: File,
-    /// Its length, bytes.
+    /// The length of the content in bytes.
     pub len: u64,
-    /// What the packed file was while it was read, from the first byte to the last.
+    /// The stamp of the packed file, which was the same from the first byte read to the last.
     pub source: FileStamp,
 }
 
-/// Unpacks `path` into a file without a name in `directory`. Blocks of zeros become holes.
+/// Unpacks `path` to a file without a name in `directory`. Blocks of zeros become holes.
 ///
-/// Fails with [`Kind::Truncated`] when the packed data ends too early, [`Kind::Malformed`] when it is
-/// damaged or followed by something else, [`Kind::NoSpace`] before the file system is full,
-/// [`Kind::Busy`] when another process has the packed file open for writing under qemu's rules, and
-/// [`Kind::Changed`] when the packed file was written or replaced while it was read.
+/// Fails with [`Kind::Truncated`] when the packed data ends too early, [`Kind::Malformed`] when it is damaged
+/// or followed by other data, [`Kind::NoSpace`] before the file system is full, [`Kind::Busy`] when another
+/// process has the packed file open for writing according to qemu's rules, and [`Kind::Changed`] when the
+/// packed file was written or replaced while it was read.
 pub fn unpack(path: &Path, directory: &Path, seen: Seen<'_>) -> Result<Unpacked, Error> {
     let packed = Image::open_locked(path)?;
     let out = tempfile::tempfile_in(directory)
@@ -48,14 +50,14 @@ pub fn unpack(path: &Path, directory: &Path, seen: Seen<'_>) -> Result<Unpacked,
     let free = free.f_bavail.saturating_mul(free.f_frsize);
     let room = Room { directory, left: free.saturating_sub(RESERVE) };
     let unpacked = unpack_to(&packed, &out, room, seen);
-    // A change explains damage that is found, and damage that is not.
+    // A change is the cause of detected damage, and of damage that is not detected.
     if !matches!(&unpacked, Err(error) if error.kind() == Kind::Cancelled) {
         packed.check_unchanged()?;
     }
     Ok(Unpacked { file: out, len: unpacked?, source: packed.stamp })
 }
 
-/// What may still be written.
+/// The space that may still be used.
 pub(super) struct Room<'a> {
     pub(super) directory: &'a Path,
     pub(super) left: u64,

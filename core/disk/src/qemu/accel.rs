@@ -1,5 +1,5 @@
-//! Acceleration is proven, not assumed: on some hosts `/dev/kvm` opens and guests never start. A tiny
-//! guest must come back within seconds before kvm is used; otherwise tcg, with the reason.
+//! Decides whether guests run with kvm. On some hosts `/dev/kvm` can be opened but guests never start, so kvm
+//! is used only after a tiny probe guest has ended within seconds; otherwise tcg is used, with the reason.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -15,40 +15,41 @@ use crate::error::{Error, Kind};
 use crate::process::{Call, Event};
 
 const KVM: &str = "/dev/kvm";
-/// A working guest needs a fraction of a second; a loaded host may need a little more.
+/// Time limit of a probe guest. A working guest needs a fraction of a second; a loaded host may need a little
+/// more.
 const PROBE_LIMIT: Duration = Duration::from_secs(4);
-/// So many probe guests must come back, one after the other.
+/// Number of consecutive probe guests that must succeed.
 const PROBES: u32 = 3;
 
-/// How a guest's instructions are executed.
+/// How the instructions of a guest are executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accel {
     /// By the processor.
     Kvm,
-    /// Translated by qemu: works everywhere, some ten times slower.
+    /// Translated by qemu: works everywhere, about ten times slower.
     Tcg,
 }
 
-/// What the user asked for.
+/// The acceleration that the user requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccelWish {
-    /// kvm when it is proven to work, else tcg.
+    /// kvm if it is proven to work, otherwise tcg.
     #[default]
     Auto,
     /// kvm or an error.
     Kvm,
-    /// tcg without looking for kvm.
+    /// tcg without trying kvm.
     Tcg,
 }
 
-/// The decision and why.
+/// The decision and its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// What to use.
+    /// The acceleration to use.
     pub accel: Accel,
-    /// Why, as a fragment for people.
+    /// The reason, as a fragment for people.
     pub reason: String,
-    /// How long ago the probe guests ran, when this is a remembered verdict.
+    /// The age of the probe result, if it was remembered.
     pub remembered: Option<Duration>,
 }
 
@@ -76,7 +77,7 @@ impl FromStr for AccelWish {
 }
 
 impl Qemu {
-    /// Decides how guests run on this host; takes some seconds unless a verdict is remembered.
+    /// Decides how guests run on this host. Needs some seconds unless a result is remembered.
     pub fn choose_accel(&self, wish: AccelWish) -> Result<Verdict, Error> {
         let tcg = |reason: &str, remembered| {
             Ok(Verdict { accel: Accel::Tcg, reason: reason.to_owned(), remembered })
@@ -86,7 +87,7 @@ impl Qemu {
         }
         let (proven, remembered) = match opens(Path::new(KVM)) {
             Ok(()) => self.kvm_verdict(wish),
-            // A right that is missing may be given at any moment: nothing to remember.
+            // A missing permission may be granted at any time, so this result is not remembered.
             Err(why) => (Err(why), None),
         };
         match proven {
@@ -100,20 +101,20 @@ impl Qemu {
         }
     }
 
-    /// Notes that kvm hung although its probe guests came back.
+    /// Records that kvm hung although its probe guests succeeded.
     pub fn distrust_kvm(&self, why: &str) {
         if let Some(verdicts) = &self.verdicts {
             verdicts.store(self, Err(why));
         }
     }
 
-    /// Whether kvm works, and how old the remembered verdict is that says so.
+    /// Returns whether kvm works, and the age of the remembered verdict on which the answer is based.
     pub(super) fn kvm_verdict(
         &self,
         wish: AccelWish,
     ) -> (Result<String, String>, Option<Duration>) {
         let known = self.verdicts.as_ref().and_then(|verdicts| verdicts.recall(self));
-        // Who insists on kvm gets a fresh answer, not an old no.
+        // If the user requires kvm, a remembered failure is not used and kvm is probed again.
         if let Some(known) = known.filter(|known| known.proven.is_ok() || wish == AccelWish::Auto) {
             return (known.proven, Some(known.age));
         }
@@ -126,12 +127,12 @@ impl Qemu {
         (proven, None)
     }
 
-    /// On some hosts one guest comes back and the next one hangs: several must come back in a row.
+    /// On some hosts one guest succeeds and the next one hangs, so several consecutive guests must succeed.
     fn proven_often(&self) -> Result<Duration, String> {
         (0..PROBES).try_fold(Duration::ZERO, |_, _| self.proven(Accel::Kvm, PROBE_LIMIT))
     }
 
-    /// Runs the probe guest; how long it took, or why it is not to be trusted.
+    /// Runs the probe guest; returns the time it needed, or the reason why the acceleration is not trusted.
     pub(super) fn proven(&self, accel: Accel, limit: Duration) -> Result<Duration, String> {
         let mut sector = tempfile::NamedTempFile::new()
             .map_err(|error| format!("no temporary file for a probe guest: {error}"))?;
@@ -185,7 +186,7 @@ fn opens(device: &Path) -> Result<(), String> {
     }
 }
 
-/// An error and its causes in one line.
+/// Formats an error and its causes as one line.
 fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut next = std::error::Error::source(error);
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn wishes_are_spelled_in_one_way() {
+    fn accelerations_are_spelled_in_one_way() {
         assert_eq!("auto".parse::<AccelWish>().unwrap(), AccelWish::Auto);
         assert!("KVM".parse::<AccelWish>().unwrap_err().hint().is_some());
     }

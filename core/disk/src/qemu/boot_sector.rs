@@ -1,18 +1,18 @@
-//! The probe guest: a boot sector that prints a word on the first serial port and ends qemu through
-//! its isa-debug-exit device. 16-bit code, written by hand; QEMU documents the device's exit status.
+//! Builds the probe guest: a boot sector that prints a word on the first serial port and ends qemu through
+//! its isa-debug-exit device. 16-bit code, written by hand; QEMU documents the exit status of the device.
 
-/// What the guest prints.
+/// The text that the guest prints.
 pub(super) const WORD: &[u8] = b"build-image guest is running\n";
-/// What qemu exits with: the value written, doubled, plus one.
+/// The exit status of qemu: the value written, doubled, plus one.
 pub(super) const EXIT_STATUS: i32 = (EXIT_VALUE as i32) * 2 + 1;
-/// Where the exit device listens.
+/// The port of the exit device.
 pub(super) const EXIT_PORT: u8 = 0xf4;
 
 const EXIT_VALUE: u8 = 0x10;
-/// Length of the code, so where the text starts; sectors are loaded at 0x7c00.
+/// Length of the code, which is the offset of the text; sectors are loaded at 0x7c00.
 const TEXT_AT: u8 = 39;
 
-/// The 512 bytes of the sector.
+/// Returns the 512 bytes of the sector.
 pub(super) fn sector() -> [u8; 512] {
     #[rustfmt::skip]
     let code = [

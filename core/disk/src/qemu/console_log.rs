@@ -1,5 +1,5 @@
-//! The console's log on disk: its first bytes and its last ones, so that a guest which never stops
-//! talking does not fill the file system. What lies between is counted, not kept.
+//! Writes the console log to disk, bounded to its first and last bytes, so that a guest that prints without
+//! end does not fill the file system. The bytes between are counted, not kept.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -11,10 +11,10 @@ use rustix::fs::OFlags;
 
 use crate::error::Error;
 
-/// Bytes kept from the start, and as many from the end. A whole installation prints some hundred KiB.
+/// Number of bytes kept from the start and from the end. A whole installation prints some hundred KiB.
 const KEPT: usize = 4 << 20;
 
-/// A log that stays bounded. Its end is written by [`ConsoleLog::finish`], or when it is dropped.
+/// A log of bounded length. Its end is written by [`ConsoleLog::finish`], or when it is dropped.
 #[derive(Debug)]
 pub(super) struct ConsoleLog {
     file: File,
@@ -24,8 +24,8 @@ pub(super) struct ConsoleLog {
 }
 
 impl ConsoleLog {
-    /// Appends to the file, which need not be there. Guests may say anything: it is its owner's, and a link in
-    /// its place is not followed.
+    /// Opens the file for appending and creates it if it does not exist. Guests may print anything, so only
+    /// the owner can read the file, and a symbolic link in its place is not followed.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let file = OpenOptions::new()
             .create(true)
@@ -48,7 +48,7 @@ impl ConsoleLog {
         Ok(())
     }
 
-    /// Writes the end.
+    /// Writes the end of the log.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         if self.left_out > 0 {
             writeln!(self.file, "\n[build-image: {} bytes are left out here]", self.left_out)?;
@@ -64,7 +64,7 @@ impl ConsoleLog {
 
 impl Drop for ConsoleLog {
     fn drop(&mut self) {
-        // Whoever wants to know calls `finish`.
+        // Callers that need the error call `finish`.
         let _ = self.finish();
     }
 }

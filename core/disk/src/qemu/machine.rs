@@ -1,4 +1,5 @@
-//! A guest described, and the arguments qemu gets for it. Pure: nothing is looked up or opened.
+//! Describes a guest and builds the arguments for qemu. The functions are pure: they look up and open
+//! nothing.
 //! Source: QEMU, "Invocation"; qemu-options for the escaping of commas.
 
 use std::ffi::{OsStr, OsString};
@@ -7,21 +8,22 @@ use std::path::{Path, PathBuf};
 
 use super::Accel;
 
-/// Translated code qemu may keep, in MiB: without a limit tcg takes half a gigabyte and is no faster.
+/// Size of the translated code that qemu may keep, in MiB. Without a limit tcg uses half a gigabyte and is
+/// not faster.
 const TCG_CACHE_MIB: u32 = 64;
 
 /// A kernel started directly, without a boot loader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
-    /// The kernel's file.
+    /// The file of the kernel.
     pub image: PathBuf,
-    /// The initrd's file.
+    /// The file of the initrd.
     pub initrd: PathBuf,
-    /// The kernel's command line.
+    /// The command line of the kernel.
     pub append: String,
 }
 
-/// What the firmware starts when no kernel is given.
+/// The boot device, when no kernel is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Boot {
     /// The disk.
@@ -39,32 +41,33 @@ pub struct Machine {
     pub cpus: u32,
     /// How instructions are executed.
     pub accel: Accel,
-    /// A raw disk, seen as the first virtio disk. Written without any sync: after a power cut it is lost.
+    /// A raw disk, which is the first virtio disk of the guest. It is written without any sync: after a power
+    /// cut its content is lost.
     pub disk: PathBuf,
     /// An ISO in the CD-ROM drive.
     pub cdrom: Option<PathBuf>,
-    /// A kernel to start directly.
+    /// A kernel to start directly, without a boot loader.
     pub kernel: Option<Kernel>,
-    /// What to boot otherwise.
+    /// The boot device otherwise.
     pub boot: Boot,
 }
 
 impl Machine {
-    /// The arguments for qemu, without the program itself. `sandbox` confines qemu by seccomp.
+    /// Returns the arguments for qemu, without the program itself. `sandbox` confines qemu with seccomp.
     pub fn argv(&self, sandbox: bool) -> Vec<OsString> {
         let mut args = Args(Vec::new());
         args.words(&["-no-user-config", "-name", "build-image", "-machine", "pc"]);
         args.pair("-accel", accel_option(self.accel));
         args.pair("-m", self.memory_mib.to_string());
         args.pair("-smp", self.cpus.to_string());
-        // The console is the only way in or out; a reset ends the guest like a power-off.
+        // The console is the only input and output; a reset ends the guest like a power-off.
         args.words(&["-nographic", "-serial", "stdio", "-monitor", "none", "-nic", "none"]);
         args.words(&["-no-reboot"]);
         if sandbox {
             args.pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny");
         }
-        // Freed and zeroed blocks become holes again, so the disk stays as small as its content. A host
-        // without space pauses the guest (see run.rs); other errors are told to the guest.
+        // Freed and zeroed blocks become holes again, so the disk stays as small as its content. If the host
+        // has no space left, qemu pauses the guest (see run.rs); other errors are reported to the guest.
         let tail =
             ",format=raw,if=virtio,cache=unsafe,discard=unmap,detect-zeroes=unmap,werror=enospc";
         args.drive(&self.disk, tail);
@@ -94,7 +97,8 @@ pub(super) fn accel_option(accel: Accel) -> String {
     }
 }
 
-/// `file=…` for `-drive`: commas doubled, and never mistaken for a protocol such as `nbd:`.
+/// Builds `file=…` for `-drive`: commas are doubled, and the path is never interpreted as a protocol such as
+/// `nbd:`.
 pub(super) fn drive_option(path: &Path, tail: &str) -> OsString {
     let mut option = b"file=".to_vec();
     for byte in plain(path).as_os_str().as_bytes() {
@@ -107,7 +111,7 @@ pub(super) fn drive_option(path: &Path, tail: &str) -> OsString {
     OsString::from_vec(option)
 }
 
-/// A relative path gets `./` in front, so that `a:b` or `-x` stays a file's name.
+/// Prefixes a relative path with `./`, so that `a:b` or `-x` remains a file name.
 fn plain(path: &Path) -> PathBuf {
     if path.is_absolute() { path.to_owned() } else { Path::new(".").join(path) }
 }

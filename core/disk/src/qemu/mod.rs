@@ -1,13 +1,13 @@
-//! Guests under qemu: find it, describe a machine, run it until it powers off, judge what it said.
+//! Runs guests in qemu: finds it, describes a machine, runs it until it powers off, and evaluates its output.
 //!
 //! ```text
-//! program.rs  Qemu: the program and what it can      machine.rs  Machine → argv, pure
+//! program.rs  Qemu: the program and its features     machine.rs  Machine → argv, pure
 //! accel.rs    kvm proven by a probe guest, or tcg    run.rs      watchdogs, markers, outcome
 //! serial.rs   the console: markers, lines            boot_sector.rs  the probe guest
-//! console_log.rs  the console's log, bounded         verdict_file.rs  what is known of kvm
+//! console_log.rs  the console's log, bounded         verdict_file.rs  remembered results about kvm
 //! ```
 //!
-//! Which markers mean success, which arguments a kernel wants: the caller says so, as data.
+//! The caller specifies as data which markers mean success, and which arguments a kernel needs.
 
 mod accel;
 mod boot_sector;

@@ -1,4 +1,4 @@
-//! The qemu program: where it is, which version, whether it can confine itself.
+//! Finds the qemu program, its version, and whether it can confine itself.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::process::{Call, Environment, command_line, is_program};
 const NAME: &str = "qemu-system-x86_64";
 const INSTALL: &str = "install it: `apt-get install qemu-system-x86 qemu-utils` on Debian and Ubuntu, \
     `dnf install qemu-system-x86` on Fedora";
-/// A program which only prints about itself needs no longer, even on a loaded machine.
+/// Time limit for a program that only prints information about itself; sufficient even on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A qemu for x86-64 guests.
@@ -18,14 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Qemu {
     pub(super) path: PathBuf,
     pub(super) environment: Environment,
-    /// Where verdicts about kvm are remembered.
+    /// The file in which verdicts about kvm are remembered.
     pub(super) verdicts: Option<VerdictFile>,
     version: String,
     sandbox: bool,
 }
 
 impl Qemu {
-    /// Takes `given` or looks along PATH, and asks the program for its version.
+    /// Uses `given` or searches PATH, and asks the program for its version.
     pub fn find(given: Option<&Path>, environment: &Environment) -> Result<Self, Error> {
         let missing = |message: String| Error::new(Kind::Tool, message).with_hint(INSTALL);
         let path = match given {
@@ -49,7 +49,7 @@ impl Qemu {
                 missing(message).with_detail("output", String::from_utf8_lossy(&answer.stderr))
             );
         };
-        // The option is always listed; only using it shows whether this build has it.
+        // The option is always listed; only using it shows whether this build supports it.
         let sandbox = ask(&["-sandbox", "on", "-machine", "help"])?.status.success();
         Ok(Self {
             version: version.to_owned(),
@@ -66,29 +66,29 @@ impl Qemu {
         Self { verdicts: Some(verdicts), ..self }
     }
 
-    /// Forgets what is remembered about kvm, so that the next choice tries it.
+    /// Removes the remembered verdict about kvm, so that the next decision probes kvm again.
     pub fn forget_verdict(&self) {
         if let Some(verdicts) = &self.verdicts {
             verdicts.forget();
         }
     }
 
-    /// The program.
+    /// Returns the path of the program.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its version as it names itself, such as `7.2.22 (Debian …)`.
+    /// Returns the version as the program prints it, such as `7.2.22 (Debian …)`.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// Whether qemu can confine itself by seccomp; used whenever it can.
+    /// Returns whether qemu can confine itself with seccomp; used whenever it is possible.
     pub fn has_sandbox(&self) -> bool {
         self.sandbox
     }
 
-    /// The command a machine is started with, as one line for people.
+    /// Returns the command that starts a machine, as one line for people.
     pub fn command_line(&self, machine: &Machine) -> String {
         command_line(&self.path, &machine.argv(self.sandbox))
     }

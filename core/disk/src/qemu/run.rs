@@ -1,6 +1,6 @@
-//! One guest from start to power-off, and the judgement on it. The guest is never stopped at a success
-//! marker: what it does after the marker belongs to the job. It is stopped by watchdogs, by the
-//! caller, by a flood of output, and shortly after it has reported a failure.
+//! Runs one guest from start to power-off and evaluates it. The guest is never stopped at a success marker:
+//! its actions after the marker belong to the installation. It is stopped by watchdogs, by the caller,
+//! because of too much output, and shortly after it has reported a failure.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -13,29 +13,29 @@ use super::{Machine, Qemu};
 use crate::error::{Error, Kind};
 use crate::process::{Event, Running};
 
-/// How often the caller is asked whether to stop, and so how late a stop may come.
+/// The interval at which the caller can cancel, and so the maximum delay of a cancellation.
 const TICK: Duration = Duration::from_millis(200);
-/// What a guest may still say after reporting a failure: the explanation mostly follows.
+/// Time for further output after a reported failure: the explanation usually follows.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// Output may arrive after the exit, but not much later.
+/// Time for output after the exit of the program; it may arrive late, but not much later.
 const DRAIN: Duration = Duration::from_secs(2);
-/// More console output than this is a fault of its own.
+/// Maximum length of the console output in bytes; more output is an error.
 const MAX_CONSOLE: u64 = 64 << 20;
-/// What is kept of qemu's own complaints, in bytes.
+/// Maximum number of bytes kept of qemu's own error output.
 const MAX_COMPLAINT: usize = 16 << 10;
 
-/// Said by any Linux guest which cannot go on, with what to do about it.
+/// Messages of any Linux guest that cannot continue, each with a hint.
 const FATAL: [(&str, &str); 3] = [
     ("Kernel panic - not syncing", "the log shows what the kernel was doing"),
     ("Initramfs unpacking failed", "give the guest more memory: three times the initrd and more"),
-    // The first virtio disk, the only one there is. What was lost is not always noticed by the guest.
+    // The only disk is the first virtio disk. The guest does not always notice the loss of data.
     (
         "I/O error, dev vda",
         "the host could not read or write the disk: see its kernel log and quota",
     ),
 ];
 
-/// Begins of lines that firmware and the kernel's own loader print before the kernel runs.
+/// Prefixes of lines that firmware and the kernel's own loader print before the kernel runs.
 const BEFORE_KERNEL: [&str; 9] = [
     "SeaBIOS",
     "Machine UUID",
@@ -50,26 +50,27 @@ const BEFORE_KERNEL: [&str; 9] = [
 
 const LOOK: &str = "the end of the log says what the guest did last";
 
-/// How to run and judge a guest.
+/// Options for running and evaluating a guest.
 pub struct RunOptions<'a> {
-    /// The console's bytes are appended here; of very many, both ends.
+    /// The file to which the console output is appended; if it is too long, only its start and its end are
+    /// kept.
     pub log: &'a Path,
-    /// All of these must be printed, in any order.
+    /// Texts that must all be printed, in any order.
     pub success_markers: &'a [String],
-    /// Any of these means that the guest has failed; kernel panics are known without being named.
+    /// Texts that each mean that the guest has failed; kernel panics are detected in addition.
     pub failure_markers: &'a [String],
-    /// The guest may take so long altogether.
+    /// Maximum duration of the run.
     pub total_timeout: Duration,
-    /// The guest may be silent for so long.
+    /// Maximum time without output.
     pub silence_timeout: Duration,
-    /// The guest may be silent for so long before its kernel has printed a line; `None` is as later.
+    /// Maximum time without output before the kernel has printed a line; `None` means `silence_timeout`.
     pub start_timeout: Option<Duration>,
-    /// The file system of the disk must keep so many bytes free: qemu pauses a guest whose writes find
-    /// no room, and a paused guest says nothing.
+    /// Number of bytes that must stay free on the file system of the disk: qemu pauses a guest whose writes
+    /// find no space, and a paused guest prints nothing.
     pub reserve: u64,
     /// Called with each line of the console, without escape sequences.
     pub on_line: &'a mut dyn FnMut(&str),
-    /// Asked several times a second; `true` ends the guest.
+    /// Called several times a second; `true` ends the guest.
     pub cancelled: &'a dyn Fn() -> bool,
 }
 
@@ -79,23 +80,23 @@ impl std::fmt::Debug for RunOptions<'_> {
     }
 }
 
-/// A guest that succeeded.
+/// The result of a guest that succeeded.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// From start to power-off.
+    /// The time from start to power-off.
     pub duration: Duration,
-    /// When each success marker was seen, counted from the start.
+    /// The time from start to each success marker.
     pub markers: Vec<(String, Duration)>,
-    /// Bytes the guest wrote to its console.
+    /// Number of bytes that the guest wrote to its console.
     pub console_bytes: u64,
 }
 
 impl Qemu {
     /// Runs the machine until it powers off.
     ///
-    /// Errors: [`Kind::Guest`] the guest failed, panicked, flooded its console or ended without all
-    /// success markers · [`Kind::Timeout`] · [`Kind::NoSpace`] · [`Kind::Cancelled`] · [`Kind::Tool`] qemu
-    /// itself failed. The first two and the last carry the end of the log as the detail `log`.
+    /// Errors: [`Kind::Guest`] the guest failed, panicked, printed too much, or ended without all success
+    /// markers · [`Kind::Timeout`] · [`Kind::NoSpace`] · [`Kind::Cancelled`] · [`Kind::Tool`] qemu itself
+    /// failed. The first two and the last have the end of the log as the detail `log`.
     pub fn run(&self, machine: &Machine, options: RunOptions<'_>) -> Result<Outcome, Error> {
         let log = ConsoleLog::open(options.log)?;
         tracing::debug!(command = self.command_line(machine), "starting guest");
@@ -130,12 +131,12 @@ struct Run<'a> {
     failure: Scanner,
     lines: Lines,
     complaint: Vec<u8>,
-    /// Whether the console showed a line that was printed by the kernel or later.
+    /// Whether the console printed a line of the kernel or a later program.
     started: bool,
     begun: Instant,
-    /// When the console last said something.
+    /// The time of the last console output.
     heard: Instant,
-    /// The first failure marker and when it came.
+    /// The first failure marker and its time.
     failed: Option<(String, Instant)>,
     markers: Vec<(String, Duration)>,
     console_bytes: u64,
@@ -166,7 +167,8 @@ impl Run<'_> {
         Err(self.with_log(Error::new(Kind::Guest, message)).with_hint(LOOK))
     }
 
-    /// Returns when the guest is gone or has been given up; an error ends it (by being dropped).
+    /// Returns when the guest has ended or its failure was reported; an error ends the guest (by dropping
+    /// it).
     fn watch(&mut self) -> Result<(), Error> {
         let mut exited_at: Option<Instant> = None;
         while !self.qemu.is_over() {
@@ -205,7 +207,7 @@ impl Run<'_> {
         TICK.min(total).min(silence)
     }
 
-    /// How long the guest may be silent now.
+    /// Returns the time for which the guest may currently be silent.
     fn silence(&self) -> Duration {
         let limit = self.options.silence_timeout;
         let start = self.options.start_timeout.filter(|_| !self.started);
@@ -232,7 +234,7 @@ impl Run<'_> {
     }
 
     fn check_space(&self) -> Result<(), Error> {
-        // A file system that does not answer is no reason to stop.
+        // If the file system does not answer, the guest continues.
         let Ok(facts) = rustix::fs::statvfs(&self.disk) else { return Ok(()) };
         let free = facts.f_bavail.saturating_mul(facts.f_frsize);
         if free >= self.options.reserve {

@@ -1,19 +1,19 @@
-//! The guest's serial console: every byte into the log, markers found in the raw bytes wherever the
-//! pieces happen to be cut, lines made readable for people.
+//! Processes the serial console of the guest: every byte is written to the log, markers are found in the raw
+//! bytes wherever they are split, and lines are made readable for people.
 
 use std::collections::VecDeque;
 
-/// Longest line kept for people, in bytes; a longer one is cut into several.
+/// Maximum length of a line for people, in bytes; a longer line is split into several.
 const MAX_LINE: usize = 4096;
-/// Lines kept for an error report.
+/// Number of lines kept for an error report.
 const TAIL_LINES: usize = 60;
 
-/// Looks for texts in a stream cut anywhere.
+/// Finds texts in a stream that may be split anywhere.
 #[derive(Debug)]
 pub(super) struct Scanner {
-    /// Text and whether it was seen.
+    /// Each text, and whether it was found.
     markers: Vec<(String, bool)>,
-    /// The end of what was seen: a marker may start there.
+    /// The end of the processed bytes, in which a marker may start.
     carry: Vec<u8>,
     longest: usize,
 }
@@ -26,7 +26,7 @@ impl Scanner {
         Self { markers, carry: Vec::new(), longest }
     }
 
-    /// The markers seen for the first time now that this piece has come.
+    /// Returns the markers that were found for the first time in this piece.
     pub(super) fn feed(&mut self, piece: &[u8]) -> Vec<String> {
         self.carry.extend_from_slice(piece);
         let mut found = Vec::new();
@@ -41,7 +41,7 @@ impl Scanner {
         found
     }
 
-    /// The markers not seen so far.
+    /// Returns the markers that were not found so far.
     pub(super) fn missing(&self) -> impl Iterator<Item = &str> {
         self.markers.iter().filter(|(_, seen)| !seen).map(|(marker, _)| marker.as_str())
     }
@@ -59,7 +59,7 @@ fn contains(bytes: &[u8], text: &[u8]) -> bool {
     false
 }
 
-/// Makes lines of a stream: no escape sequences, no control characters, always valid text.
+/// Splits a stream into lines without escape sequences and control characters, which are always valid text.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     line: Vec<u8>,
@@ -77,7 +77,7 @@ enum Escape {
     Control,
     /// After `ESC ]`: ends with BEL or ESC \.
     Title,
-    /// After `ESC (` and its like: one more byte.
+    /// After `ESC (` and similar sequences: one more byte.
     One,
 }
 
@@ -97,14 +97,14 @@ impl Lines {
         }
     }
 
-    /// Hands over a last line without its end.
+    /// Passes on a last line without a line end.
     pub(super) fn finish(&mut self, on_line: &mut dyn FnMut(&str)) {
         if !self.line.is_empty() {
             self.end_line(on_line);
         }
     }
 
-    /// The last lines which are not empty.
+    /// Returns the last lines that are not empty.
     pub(super) fn tail(&self) -> String {
         self.tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
@@ -123,7 +123,7 @@ impl Lines {
 
     fn is_text(&mut self, byte: u8) -> bool {
         let (next, text) = match (self.state, byte) {
-            // A newline ends whatever was begun: a broken sequence must not swallow the log.
+            // A newline ends every sequence: a broken sequence must not swallow the log.
             (_, b'\n') => (Escape::Text, true),
             (_, 0x1b) => (Escape::Begun, false),
             (Escape::Text, _) => (Escape::Text, true),

@@ -1,4 +1,5 @@
-//! Runs of a scripted stand-in for qemu (every way a guest may end), and of real qemu where there is one.
+//! Tests every way in which a guest may end, with a script in place of qemu, and with the real qemu if it is
+//! installed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +11,7 @@ use super::{Accel, AccelWish, Boot, Machine, Outcome, Qemu, RunOptions, VerdictF
 use crate::testing::{environment, program};
 use crate::{Error, Kind};
 
-/// A program that answers like qemu and then runs `body` as its guest.
+/// Creates a program that answers like qemu and then runs `body` as its guest.
 pub(super) fn scripted(directory: &Path, body: &str) -> Qemu {
     let path = directory.join("qemu");
     let script = format!(
@@ -19,7 +20,7 @@ pub(super) fn scripted(directory: &Path, body: &str) -> Qemu {
     );
     fs::write(&path, script).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    // A fork in another test may hold the fresh file open for writing, which forbids to start it.
+    // A fork in another test may hold the new file open for writing, so that it cannot be started.
     let tries = (0..200).map(|_| Qemu::find(Some(&path), &environment()));
     tries.into_iter().find_map(Result::ok).expect("the script answers")
 }
@@ -131,7 +132,7 @@ fn failures_are_recognised_at_once_even_when_the_guest_hangs() {
 }
 
 #[test]
-fn qemus_own_failure_is_told_in_its_words() {
+fn qemus_own_failure_is_reported_in_its_words() {
     let ran =
         run_script(&format!("{BOTH}; echo 'qemu: could not open disk' >&2; exit 1"), &PATIENT);
     assert_eq!(ran.error().kind(), Kind::Tool);
@@ -151,7 +152,7 @@ fn a_guest_whose_kernel_never_prints_is_not_waited_for_as_for_a_slow_one() {
         assert_eq!(ran.error().kind(), Kind::Timeout);
         assert!(text.contains("silent for 0.4 s before its kernel ran"), "{last}: {text}");
     }
-    // From its first line on it has the time that others have.
+    // After its first line, the usual silence timeout applies to the guest.
     let body = format!("{firmware}; echo '[    0.000000] Linux version'; sleep 1; {BOTH}");
     run_script(&body, &soon).result.unwrap();
     let silence = Duration::from_millis(300);
@@ -160,7 +161,7 @@ fn a_guest_whose_kernel_never_prints_is_not_waited_for_as_for_a_slow_one() {
 }
 
 #[test]
-fn watchdogs_say_which_one_and_how_long() {
+fn watchdog_errors_name_the_watchdog_and_its_limit() {
     let silence = Limits { silence: Duration::from_millis(700), ..PATIENT };
     let ran = run_script("echo hello; sleep 600", &silence);
     assert_eq!(ran.error().kind(), Kind::Timeout);
@@ -180,7 +181,7 @@ fn watchdogs_say_which_one_and_how_long() {
 }
 
 #[test]
-fn a_cancelled_guest_is_gone_with_its_children() {
+fn a_cancelled_guest_is_killed_with_its_children() {
     let directory = tempfile::tempdir().unwrap();
     let pid_file = directory.path().join("pid");
     let body = format!("sleep 600 & echo $! > '{}'; echo up; wait", pid_file.display());
@@ -196,7 +197,7 @@ fn a_cancelled_guest_is_gone_with_its_children() {
     assert_eq!(ran.error().kind(), Kind::Cancelled);
     assert!(asked.get().is_some());
     let pid = fs::read_to_string(&pid_file).unwrap();
-    // Killed at once, but whoever adopted the orphan may need a moment to collect it.
+    // Killed at once, but the process that adopted the orphan may need a moment to collect it.
     let alive = || {
         let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
         !stat.is_empty() && !stat.contains(") Z ")
@@ -249,7 +250,7 @@ fn the_probe_guest_runs_under_tcg() {
     let Some(qemu) = real() else { return };
     let took = qemu.proven(Accel::Tcg, Duration::from_secs(60)).unwrap();
     assert!(took < Duration::from_secs(60));
-    // A limit no guest can meet shows that a hanging one would be noticed and ended.
+    // A limit that no guest can meet proves that a hanging guest would be noticed and ended.
     let why = qemu.proven(Accel::Tcg, Duration::from_millis(1)).unwrap_err();
     assert!(why.contains("hangs"), "{why}");
 }
@@ -277,7 +278,7 @@ fn the_choice_of_acceleration_has_a_reason() {
     let verdict = qemu.choose_accel(AccelWish::Auto).unwrap();
     println!("{} because {}", verdict.accel, verdict.reason);
     assert!(!verdict.reason.is_empty());
-    // Whether kvm works may change from one guest to the next; that a refusal says what to do may not.
+    // Whether kvm works may change from one guest to the next, but a refusal always has a hint.
     if let Err(error) = qemu.choose_accel(AccelWish::Kvm) {
         assert!(error.hint().is_some(), "{error}");
     }
@@ -288,7 +289,7 @@ fn the_choice_of_acceleration_has_a_reason() {
 fn kvm_is_asked_once_and_remembered() {
     let directory = tempfile::tempdir().unwrap();
     let count = directory.path().join("count");
-    // Answers the probe like a guest that runs; notes every call.
+    // Answers the probe like a guest that runs, and counts the calls.
     let word = String::from_utf8(boot_sector::WORD.to_vec()).unwrap();
     let body = format!("echo x >>'{}'; echo '{word}'; exit 33", count.display());
     let qemu = scripted(directory.path(), &body);
@@ -309,7 +310,7 @@ fn kvm_is_asked_once_and_remembered() {
 }
 
 #[test]
-fn real_qemu_takes_a_disk_with_commas_and_blanks_in_its_name() {
+fn real_qemu_accepts_a_disk_with_commas_and_blanks_in_its_name() {
     let Some(qemu) = real() else { return };
     let directory = tempfile::tempdir().unwrap();
     let disk = directory.path().join("a, b,,c=d.raw");

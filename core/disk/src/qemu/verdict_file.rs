@@ -1,6 +1,6 @@
-//! What is remembered about kvm on this host: a verdict of the probe guests, until the next boot of
-//! the host or another qemu. A remembered verdict saves seconds on every start; whatever is odd about
-//! the file (rights, owner, content, age of its facts) makes it as if there were none.
+//! Remembers the verdict of the probe guests about kvm on this host. A verdict is valid until the host boots
+//! again or another qemu is used, and saves seconds on every start. If anything about the file is unexpected
+//! (permissions, owner, content, age of its facts), it is ignored.
 
 use std::fs::{self, DirBuilder, Metadata};
 use std::io::Write;
@@ -12,31 +12,31 @@ use build_image_files::AtomicFile;
 
 use super::Qemu;
 
-/// Changes with every boot of the host.
+/// A value that changes with every boot of the host.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const FIRST_LINE: &str = "build-image kvm verdict 1";
-/// A host that was overloaded when it was asked must not be slow until its next boot: a no is asked again
-/// after so long. Asking takes seconds, working without kvm costs many minutes.
+/// How long a negative verdict is valid: a host that was overloaded during the probe must not be slow until
+/// its next boot. Probing needs seconds, working without kvm costs many minutes.
 const NO_LASTS: Duration = Duration::from_secs(24 * 60 * 60);
-/// Longest file that is read, in bytes.
+/// Maximum length of the file in bytes.
 const LIMIT: u64 = 16 << 10;
 
-/// A file in a directory of the user's own.
+/// A file in a private directory of the user.
 #[derive(Clone, Debug)]
 pub struct VerdictFile {
     directory: PathBuf,
 }
 
-/// A verdict and how old it is.
+/// A verdict and its age.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Remembered {
-    /// How the last probe guest did, or why kvm is not to be trusted.
+    /// The result of the last probe guest, or the reason why kvm is not trusted.
     pub(super) proven: Result<String, String>,
     pub(super) age: Duration,
 }
 
 impl VerdictFile {
-    /// Keeps its file in this directory, which is made when it is needed.
+    /// Keeps the file in this directory, which is created when it is needed.
     pub fn in_directory(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }
     }
@@ -64,7 +64,7 @@ impl VerdictFile {
         Some(Remembered { proven, age })
     }
 
-    /// Best effort: without it the next start probes again.
+    /// Stores a verdict. Best effort: if it fails, the next start probes again.
     pub(super) fn store(&self, qemu: &Qemu, proven: Result<&str, &str>) {
         let Some(key) = key(qemu) else { return };
         let (word, reason) = match proven {
@@ -84,14 +84,14 @@ impl VerdictFile {
         file.commit()
     }
 
-    /// Forgets, so that the next start probes.
+    /// Removes the verdict, so that the next start probes.
     pub(super) fn forget(&self) {
-        // Nothing to forget is fine too.
+        // A missing file is not an error.
         let _ = fs::remove_file(self.file());
     }
 }
 
-/// What a verdict is about: this boot of this host, and this very qemu.
+/// Returns what a verdict depends on: this boot of this host, and this qemu program.
 fn key(qemu: &Qemu) -> Option<String> {
     let boot = fs::read_to_string(BOOT_ID).ok()?;
     let program = fs::canonicalize(qemu.path()).ok()?;
@@ -101,7 +101,7 @@ fn key(qemu: &Qemu) -> Option<String> {
     Some(format!("{FIRST_LINE}\n{boot}\n{program:?} {changed:?}\n{:?}\n", qemu.version()))
 }
 
-/// Nobody else can have written it.
+/// Returns whether only this user can have written the file.
 fn is_private(metadata: &Metadata) -> bool {
     let own = metadata.uid() == rustix::process::geteuid().as_raw();
     own && metadata.mode() & 0o022 == 0

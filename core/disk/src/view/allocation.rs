@@ -1,5 +1,5 @@
-//! Which clusters of a disk hold data: one bit per 64 KiB, found in one pass on all cores.
-//! Holes are known without reading; a stored cluster is read only until its first byte that is not zero.
+//! Determines which clusters of a disk hold data: one bit per 64 KiB, found in one pass on all cores.
+//! Holes are known without reading; a stored cluster is read only up to its first nonzero byte.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,11 +9,12 @@ use crate::error::Error;
 use crate::field::{index, is_zero};
 use crate::format::GuestReader;
 
-/// Cluster size of the images made here, QEMU's default.
+/// Cluster size in bytes of the images made here, the default of QEMU.
 pub(crate) const CLUSTER: u64 = 64 << 10;
-/// Clusters covered by one word of the map.
+/// Number of clusters covered by one word of the map.
 const WORD: u64 = 64;
-/// Data mostly shows itself at the start of a cluster; only a zero start costs a full read.
+/// Number of bytes that are checked first. Most clusters with data have some at the start; only a zero start
+/// requires reading the whole cluster.
 const FIRST_LOOK: usize = 4096;
 
 /// The map: bits, and the number of set bits before each word.
@@ -75,29 +76,29 @@ impl Allocation {
         Self { words, before, clusters, allocated }
     }
 
-    /// Clusters of the disk.
+    /// Returns the number of clusters of the disk.
     pub(crate) fn clusters(&self) -> u64 {
         self.clusters
     }
 
-    /// Clusters which hold data.
+    /// Returns the number of clusters that hold data.
     pub(crate) fn allocated(&self) -> u64 {
         self.allocated
     }
 
-    /// Whether a cluster holds data; `false` behind the end.
+    /// Returns whether a cluster holds data; `false` after the end.
     pub(crate) fn holds(&self, cluster: u64) -> bool {
         self.words.get(index(cluster / WORD)).is_some_and(|word| word >> (cluster % WORD) & 1 == 1)
     }
 
-    /// How many clusters before this one hold data.
+    /// Returns the number of clusters before this one that hold data.
     pub(crate) fn rank(&self, cluster: u64) -> u64 {
         let Some(word) = self.words.get(index(cluster / WORD)) else { return self.allocated };
         let lower = word & ((1 << (cluster % WORD)) - 1);
         self.before[index(cluster / WORD)] + u64::from(lower.count_ones())
     }
 
-    /// The cluster which is number `rank` among those with data. `rank` < [`Self::allocated`].
+    /// Returns the cluster with number `rank` among those with data. `rank` < [`Self::allocated`].
     pub(crate) fn select(&self, rank: u64) -> u64 {
         let at = self.before.partition_point(|before| *before <= rank) - 1;
         let mut word = self.words[at];
@@ -108,13 +109,13 @@ impl Allocation {
     }
 }
 
-/// The bits of the 64 clusters from byte `start`.
+/// Returns the bits of the 64 clusters from offset `start`.
 fn scan_word(disk: &GuestReader, start: u64, buf: &mut [u8]) -> Result<u64, Error> {
     let end = disk.virtual_size().min(start + WORD * CLUSTER);
     let mut bits = 0;
     let (mut at, mut data_until) = (start, start);
     while at < end {
-        // Asked once per stretch of data: a file system walks to the end of it every time.
+        // Queried once per data extent: a file system walks to the end of the extent every time.
         if at >= data_until {
             let Some(extent) = disk.extent_at(at)? else { break };
             let stop = end.min(at + extent.len);
@@ -124,7 +125,7 @@ fn scan_word(disk: &GuestReader, start: u64, buf: &mut [u8]) -> Result<u64, Erro
             }
             data_until = stop;
         }
-        // Clusters are looked at whole, so a cluster which starts in a hole is never looked at twice.
+        // Clusters are checked as a whole, so a cluster that starts in a hole is never checked twice.
         let cluster = at / CLUSTER;
         if has_data(disk, cluster * CLUSTER, buf)? {
             bits |= 1 << (cluster % WORD);

@@ -1,4 +1,4 @@
-//! An image that lies in a file already, shown as it is: what was packed before is then viewed.
+//! Presents an existing image file, such as a packed one, as a view.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub struct FileView {
 }
 
 impl FileView {
-    /// Opens an image file and finds out its format; refuses a broken one, see [`probe`].
+    /// Opens an image file and detects its format; refuses a broken image, see [`probe`].
     pub fn open(path: &Path) -> Result<Self, Error> {
         let found = probe(path)?;
         let image = Image::open(path)?;

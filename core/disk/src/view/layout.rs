@@ -1,19 +1,19 @@
-//! Where everything lies in a qcow2 image with 64 KiB clusters, 16-bit refcounts and no holes.
-//! Source: QEMU, docs/interop/qcow2.txt. Order: header, refcount table, refcount blocks, L1 table,
-//! L2 tables, data in guest order.
+//! Computes the layout of a qcow2 image with 64 KiB clusters, 16-bit refcounts, and no holes.
+//! Source: QEMU, docs/interop/qcow2.txt. Order: header, refcount table, refcount blocks, L1 table, L2 tables,
+//! data in guest order.
 
 use super::allocation::{Allocation, CLUSTER};
 use crate::field::index;
 
-/// Guest clusters one L2 table maps.
+/// Number of guest clusters that an L2 table maps.
 pub(crate) const L2_ENTRIES: u64 = CLUSTER / 8;
-/// Clusters one refcount block counts.
+/// Number of clusters that a refcount block counts.
 pub(crate) const BLOCK_ENTRIES: u64 = CLUSTER / 2;
 
-/// First cluster of each region; a region ends where the next one starts.
+/// The first cluster of each region; a region ends where the next one starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
-    /// Entries of the L1 table.
+    /// Number of entries of the L1 table.
     pub(crate) l1_entries: u64,
     pub(crate) refcount_blocks: u64,
     pub(crate) refcount_table: u64,
@@ -21,19 +21,19 @@ pub(crate) struct Layout {
     pub(crate) l1: u64,
     pub(crate) l2: u64,
     pub(crate) data: u64,
-    /// Clusters of the whole image.
+    /// Number of clusters of the whole image.
     pub(crate) total: u64,
-    /// L2 tables before the one of each L1 entry, and their sum at the end.
+    /// Number of L2 tables before that of each L1 entry, with the total at the end.
     l2_before: Vec<u64>,
 }
 
 impl Layout {
-    /// The places of an image which stores each cluster of `map` as it is.
+    /// Computes the layout of an image that stores each cluster of `map` uncompressed.
     pub(crate) fn new(map: &Allocation) -> Self {
         Self::with_room(map, 0)
     }
 
-    /// As [`Layout::new`], with counters for `room` more clusters behind the data.
+    /// Like [`Layout::new`], with refcounts for `room` more clusters after the data.
     pub(crate) fn with_room(map: &Allocation, room: u64) -> Self {
         let l1_entries = map.clusters().div_ceil(L2_ENTRIES);
         let mut l2_before = vec![0];
@@ -63,20 +63,21 @@ impl Layout {
         }
     }
 
-    /// The cluster of the L2 table of an L1 entry, if it has one.
+    /// Returns the cluster of the L2 table of an L1 entry, if it has one.
     pub(crate) fn l2_of(&self, l1_entry: u64) -> Option<u64> {
         let before = self.l2_before.get(index(l1_entry))?;
         let after = self.l2_before.get(index(l1_entry) + 1)?;
         (after > before).then_some(self.l2 + before)
     }
 
-    /// The L1 entry whose table is L2 table number `table`.
+    /// Returns the L1 entry of L2 table number `table`.
     pub(crate) fn l1_entry_of(&self, table: u64) -> u64 {
         self.l2_before.partition_point(|before| *before <= table) as u64 - 1
     }
 }
 
-/// Clusters of the refcount table and number of refcount blocks, which count themselves too.
+/// Returns the number of clusters of the refcount table and the number of refcount blocks, which also count
+/// themselves.
 fn refcount_sizes(rest: u64) -> (u64, u64) {
     let (mut table, mut blocks) = (1, 1);
     loop {
@@ -99,7 +100,7 @@ mod tests {
             let (table, blocks) = refcount_sizes(rest);
             assert!(blocks * BLOCK_ENTRIES >= rest + table + blocks, "{rest}");
             assert!(table * CLUSTER / 8 >= blocks, "{rest}");
-            // And nothing is wasted: one block less would not do.
+            // No block is wasted: one block less would not be sufficient.
             assert!((blocks - 1) * BLOCK_ENTRIES < rest + table + blocks, "{rest}");
         }
     }

@@ -1,4 +1,4 @@
-//! A view as a file or a stream.
+//! Writes a view to a file or a stream.
 
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -9,18 +9,19 @@ use crate::error::{Error, Kind};
 use crate::format::write_data;
 use crate::staged::Staged;
 
-/// Bytes moved at once; also how often the caller may stop the work.
+/// Number of bytes copied at once, which also determines how often the caller can stop the work.
 const CHUNK: usize = 1 << 20;
 
-/// Called after each piece with the bytes done so far; `Break` ends the work with
+/// Called after each piece with the number of bytes done so far; `Break` ends the work with
 /// [`Kind::Cancelled`].
 pub type OnProgress<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 
-/// Takes a piece of the image and its place.
+/// Receives a piece of the image and its offset.
 type Sink<'a> = &'a mut dyn FnMut(&[u8], u64) -> Result<(), Error>;
 
-/// Writes the whole image to `dest`, zeros as holes, complete or not at all; an existing file is
-/// replaced. Needs the space of the image's data beside `dest` ([`Kind::NoSpace`] otherwise).
+/// Writes the whole image to `dest`, with zeros as holes. The file appears complete or not at all; an
+/// existing file is replaced. Needs the space of the image's data beside `dest` ([`Kind::NoSpace`]
+/// otherwise).
 pub fn materialise(view: &dyn View, dest: &Path, progress: OnProgress<'_>) -> Result<(), Error> {
     let staged = Staged::create(dest)?;
     staged.file().set_len(view.len()).map_err(|source| staged.write_error(source))?;
@@ -28,7 +29,7 @@ pub fn materialise(view: &dyn View, dest: &Path, progress: OnProgress<'_>) -> Re
     staged.finish()
 }
 
-/// Writes the whole image into a stream.
+/// Writes the whole image to a stream.
 pub fn copy_to(
     view: &dyn View,
     out: &mut dyn Write,
@@ -42,7 +43,7 @@ pub fn copy_to(
     out.flush().map_err(|source| Error::io("cannot write an image to", Path::new("stream"), source))
 }
 
-/// Gives the image to `sink` piece by piece, with `skip` without what is known to be zeros.
+/// Passes the image to `sink` piece by piece; with `skip`, ranges that are known to be zeros are left out.
 fn each_piece(
     view: &dyn View,
     progress: OnProgress<'_>,

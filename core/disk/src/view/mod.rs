@@ -1,16 +1,17 @@
-//! A disk is a view, not a file: the bytes of an image in some format, computed while they are read.
+//! Presents a disk as an image in some format, whose bytes are computed while they are read.
 //!
 //! ```text
 //! raw disk ──▶ allocation.rs  which 64 KiB clusters hold data (one parallel pass, one bit each)
 //!          ──▶ contract.rs    View: format, virtual size, length, read_at
-//!                raw.rs       the disk as it is            qcow2.rs   header and tables made up, data passed on
+//!                raw.rs       the disk as it is            qcow2.rs   computed header and tables, copied data
 //!                vhd.rs       fixed and dynamic VHD        vhd_header.rs   its footer and header
 //!                file.rs      an image that was written before
 //!          ──▶ materialise.rs a view as a file, complete or not at all
-//! stamp.rs   what images carry besides data (identifiers, time) and must not change from run to run
+//! stamp.rs   identifiers and time of an image, which must not change from run to run
 //! ```
 //!
-//! Not here: compressed images, which must be written once before their length is known ([`crate::pack`]).
+//! Compressed images are not part of this module: they must be written before their length is known
+//! ([`crate::pack`]).
 
 mod allocation;
 mod contract;

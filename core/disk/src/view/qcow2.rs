@@ -1,6 +1,6 @@
-//! An uncompressed qcow2 image (version 3 or 2) computed from a disk: header and tables are made up per
-//! read, data clusters are passed on. Source: QEMU, docs/interop/qcow2.txt.
-//! Memory: one bit per 64 KiB of disk and as much again for counts; nothing grows with the data.
+//! Computes an uncompressed qcow2 image (version 3 or 2) from a disk: header and tables are computed per
+//! read, data clusters are copied from the disk. Source: QEMU, docs/interop/qcow2.txt.
+//! Memory: one bit per 64 KiB of disk and as much again for counts, independent of the amount of data.
 
 use std::path::Path;
 
@@ -11,9 +11,10 @@ use crate::error::{Error, Kind};
 use crate::field::index;
 use crate::format::{Format, GuestReader};
 
-/// Length in bytes of the version 3 header written here: no compression type, no extension but the end mark.
+/// Length in bytes of the version 3 header written here: no compression type, no extension except the end
+/// mark.
 const HEADER_LENGTH: u32 = 104;
-/// "This cluster is used once", which is true of every cluster here.
+/// "This cluster is used once", which is true for every cluster here.
 pub(crate) const COPIED: u64 = 1 << 63;
 
 /// Length of the version 2 header, which ends before the feature bits.
@@ -22,14 +23,14 @@ const V2_HEADER_LENGTH: usize = 72;
 /// The version of a qcow2 image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Qcow2Version {
-    /// Read by QEMU before 1.1 too; `compat=0.10` in qemu-img's words.
+    /// Supported also by QEMU before 1.1; `compat=0.10` in qemu-img.
     V2,
-    /// QEMU's default since 1.7.
+    /// The default of QEMU since 1.7.
     #[default]
     V3,
 }
 
-/// A disk shown as a qcow2 image.
+/// A disk presented as a qcow2 image.
 #[derive(Debug)]
 pub struct Qcow2View {
     version: Qcow2Version,
@@ -39,14 +40,14 @@ pub struct Qcow2View {
 }
 
 impl Qcow2View {
-    /// Opens the disk in `path`, raw or any other format, and finds out which clusters hold data.
+    /// Opens the disk in `path`, raw or any other format, and determines which clusters hold data.
     ///
-    /// Refuses a disk whose size is not a multiple of 512: no qcow2 image can have that size.
+    /// Refuses a disk whose size is not a multiple of 512: a qcow2 image cannot have such a size.
     pub fn new(path: &Path) -> Result<Self, Error> {
         Self::of(GuestReader::open(path)?)
     }
 
-    /// Shows a disk that is open already; otherwise as [`Qcow2View::new`].
+    /// Presents an open disk; otherwise like [`Qcow2View::new`].
     pub fn of(disk: GuestReader) -> Result<Self, Error> {
         refuse_half_sectors(&disk)?;
         let map = Allocation::scan(&disk)?;
@@ -54,14 +55,14 @@ impl Qcow2View {
         Ok(Self { version: Qcow2Version::default(), disk, map, layout })
     }
 
-    /// Chooses the version of the image; without this it is version 3.
+    /// Sets the version of the image; the default is version 3.
     #[must_use]
     pub fn with_version(mut self, version: Qcow2Version) -> Self {
         self.version = version;
         self
     }
 
-    /// Bytes of the disk which are stored in the image.
+    /// Returns the number of bytes of the disk that are stored in the image.
     pub fn data_bytes(&self) -> u64 {
         self.map.allocated() * CLUSTER
     }
@@ -78,7 +79,7 @@ impl Qcow2View {
         .bytes()
     }
 
-    /// Eight bytes of the table at cluster `cluster`, which is not a data cluster.
+    /// Returns eight bytes of the table in cluster `cluster`, which is not a data cluster.
     fn metadata_word(&self, cluster: u64, word: u64) -> u64 {
         let layout = &self.layout;
         if cluster >= layout.l2 {
@@ -92,7 +93,7 @@ impl Qcow2View {
             return layout.l2_of(entry).map_or(0, |table| (table * CLUSTER) | COPIED);
         }
         if cluster >= layout.refcount_block {
-            // Four 16-bit counts: 1 for each cluster of the image, 0 behind its end.
+            // Four 16-bit counts: 1 for each cluster of the image, 0 after its end.
             let first = (cluster - layout.refcount_block) * BLOCK_ENTRIES + word * 4;
             let used = layout.total.saturating_sub(first).min(4);
             return 0x0001_0001_0001_0001_u64.checked_shl(small((4 - used) * 16)).unwrap_or(0);
@@ -102,7 +103,7 @@ impl Qcow2View {
         if there { (layout.refcount_block + block) * CLUSTER } else { 0 }
     }
 
-    /// Fills `buf` from inside one cluster before the data.
+    /// Fills `buf` from offset `inside` of a cluster before the data.
     fn read_metadata(&self, buf: &mut [u8], cluster: u64, inside: u64) {
         if cluster == 0 {
             let header = self.header();
@@ -125,8 +126,8 @@ impl Qcow2View {
         }
     }
 
-    /// Fills the start of `buf` from the data region; returns how much was filled: a whole run of
-    /// neighbouring guest clusters is one read.
+    /// Fills the start of `buf` from the data region; returns the number of bytes filled. A run of adjacent
+    /// guest clusters is read at once.
     fn read_data(&self, buf: &mut [u8], rank: u64, inside: u64) -> Result<usize, Error> {
         let first = self.map.select(rank);
         let mut end = first + 1;
@@ -136,13 +137,13 @@ impl Qcow2View {
         let run = (end - first) * CLUSTER - inside;
         let len = index(run.min(buf.len() as u64));
         let done = self.disk.read_at(&mut buf[..len], first * CLUSTER + inside)?;
-        // Only the last cluster of a disk may be shorter than the cluster which stores it.
+        // Only the last cluster of a disk may be shorter than the cluster that stores it.
         buf[done..len].fill(0);
         Ok(len)
     }
 }
 
-/// The fields of a header which differ between the images made here; places and lengths in clusters.
+/// The header fields that differ between the images made here; offsets and lengths are clusters.
 #[derive(Clone, Debug)]
 pub(crate) struct Header {
     pub(crate) version: Qcow2Version,
@@ -155,7 +156,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// The header with the end mark of its extensions.
+    /// Returns the header with the end mark of its extensions.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(index(u64::from(HEADER_LENGTH)) + 8);
         let version: u32 = match self.version {
@@ -184,7 +185,7 @@ impl Header {
     }
 }
 
-/// No qcow2 image can have a size which is not a multiple of 512.
+/// Refuses a size that is not a multiple of 512, which a qcow2 image cannot have.
 pub(crate) fn refuse_half_sectors(disk: &GuestReader) -> Result<(), Error> {
     if disk.virtual_size().is_multiple_of(512) {
         return Ok(());
@@ -195,7 +196,7 @@ pub(crate) fn refuse_half_sectors(disk: &GuestReader) -> Result<(), Error> {
         .with_hint("extend the disk with `truncate` to a multiple of 512 bytes"))
 }
 
-/// A count of tables or bits; far below 2^32 for any disk size a file can have.
+/// Converts a number of tables or bits, which is far below 2^32 for every disk size that a file can have.
 fn small(value: u64) -> u32 {
     u32::try_from(value).expect("table counts of a 64-bit file fit 32 bits")
 }

@@ -1,4 +1,4 @@
-//! The raw disk itself as a view, padded with zeros when asked. Holes read as zeros: the kernel does that.
+//! Presents the raw disk itself as a view, optionally padded with zeros. The kernel returns zeros for holes.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::field::index;
 use crate::format::{Format, GuestReader};
 
-/// The guest content of a raw, qcow2 or VHD file, shown as a raw image.
+/// The guest content of a raw, qcow2, or VHD file, presented as a raw image.
 #[derive(Debug)]
 pub struct RawView {
     disk: GuestReader,
@@ -15,18 +15,18 @@ pub struct RawView {
 }
 
 impl RawView {
-    /// Opens the disk in `path`, whatever its format.
+    /// Opens the disk in `path` in any supported format.
     pub fn open(path: &Path) -> Result<Self, Error> {
         Ok(Self::of(GuestReader::open(path)?))
     }
 
-    /// Shows a disk that is open already.
+    /// Presents an open disk.
     pub fn of(disk: GuestReader) -> Self {
         let size = disk.virtual_size();
         Self { disk, size }
     }
 
-    /// Rounds the size of the disk up to a multiple of `multiple` bytes; 0 and 1 change nothing.
+    /// Rounds the size of the disk up to a multiple of `multiple` bytes; 0 and 1 have no effect.
     #[must_use]
     pub fn padded_to(mut self, multiple: u64) -> Self {
         self.size = padded(self.disk.virtual_size(), multiple);
@@ -56,12 +56,13 @@ impl View for RawView {
     }
 }
 
-/// `size` rounded up to a multiple of `multiple`; 0 counts as 1, and a size too large for that stays.
+/// Rounds `size` up to a multiple of `multiple`; 0 counts as 1, and a size that would overflow is not
+/// changed.
 pub(super) fn padded(size: u64, multiple: u64) -> u64 {
     size.checked_next_multiple_of(multiple.max(1)).unwrap_or(size)
 }
 
-/// Fills `buf` from a disk which is shown as `size` bytes, zeros behind its own end.
+/// Fills `buf` from a disk that is extended with zeros to `size` bytes.
 pub(super) fn read_padded(
     disk: &GuestReader,
     size: u64,
@@ -74,7 +75,8 @@ pub(super) fn read_padded(
     Ok(whole)
 }
 
-/// The zeros known without reading from `offset` on, in a disk which is shown as `size` bytes.
+/// Returns the number of zeros from `offset` on that are known without reading, in a disk that is extended to
+/// `size` bytes.
 pub(super) fn padded_zeros_at(disk: &GuestReader, size: u64, offset: u64) -> Result<u64, Error> {
     Ok(match disk.extent_at(offset)? {
         Some(extent) if extent.zero => extent.len,

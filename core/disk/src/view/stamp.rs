@@ -1,12 +1,12 @@
-//! What images and archives carry besides data: identifiers and a time. Both come from the caller, so
-//! that the same disk gives the same bytes on every run.
+//! Defines the identifiers and the time that images and archives contain besides data. Both are derived from
+//! values of the caller, so that the same disk produces the same bytes on every run.
 
 use sha2::{Digest, Sha256};
 
-/// Seconds between 1970 and 2000, both at midnight UTC: VHD counts from there.
+/// Seconds from 1970 to 2000, both at midnight UTC; VHD counts from 2000.
 pub(super) const UNIX_2000: u64 = 946_684_800;
 
-/// The identity of an image and the time it is said to have been made.
+/// The identity of an image and the creation time that it records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp {
     identity: String,
@@ -14,23 +14,24 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// `identity` names the image for ever (product, version, digest of the input…); identifiers inside
-    /// the image follow from it. `unix_seconds` is usually the value of `SOURCE_DATE_EPOCH`; 0 is fine.
+    /// Creates a stamp. `identity` names the image permanently (product, version, digest of the input…); the
+    /// identifiers in the image are derived from it. `unix_seconds` is usually the value of
+    /// `SOURCE_DATE_EPOCH`; 0 is allowed.
     pub fn new(identity: impl Into<String>, unix_seconds: u64) -> Self {
         Self { identity: identity.into(), unix_seconds }
     }
 
-    /// The time in seconds since 1970, UTC.
+    /// Returns the time in seconds since 1970, UTC.
     pub fn unix_seconds(&self) -> u64 {
         self.unix_seconds
     }
 
-    /// The time in seconds since 2000, UTC; 0 for what lies before or too far behind.
+    /// Returns the time in seconds since 2000, UTC; 0 if it is earlier or does not fit.
     pub(super) fn seconds_since_2000(&self) -> u32 {
         u32::try_from(self.unix_seconds.saturating_sub(UNIX_2000)).unwrap_or(0)
     }
 
-    /// A UUID (RFC 9562, version 8) which differs for each `purpose`.
+    /// Returns a UUID (RFC 9562, version 8) that differs for each `purpose`.
     pub(crate) fn uuid(&self, purpose: &str) -> [u8; 16] {
         let mut hash = Sha256::new();
         for part in [purpose, "\0", &self.identity] {

@@ -1,4 +1,4 @@
-//! Views against qemu-img, and against themselves read in pieces.
+//! Tests views with qemu-img, and by comparing a whole read with reads of pieces.
 
 use std::fs::{self, File};
 use std::io;
@@ -60,8 +60,8 @@ fn qemu_finds_no_fault_and_the_same_bytes() {
     }
 }
 
-/// A qcow2 image whose guest clusters all lie in one cluster of the file: 33,000 clusters of data
-/// which cost no space. Clusters: 0 header, 1 refcount table, 2 its block, 3 L1, 4 to 8 L2, 9 data.
+/// Creates a qcow2 image whose guest clusters all refer to one cluster of the file: 33,000 clusters of data
+/// that need no space. Clusters: 0 header, 1 refcount table, 2 its block, 3 L1, 4 to 8 L2, 9 data.
 fn many_from_one(path: &Path, clusters: u64) {
     let file = File::create(path).unwrap();
     let put = |at: u64, bytes: &[u8]| file.write_all_at(bytes, at).unwrap();
@@ -99,7 +99,7 @@ fn refcounts_may_need_more_than_one_block() {
         assert!(cluster == noise(9, 65536), "{rank}");
     }
     let Some(qemu_img) = program("qemu-img") else { return };
-    // The check reads tables only, so the data may stay a hole.
+    // The check reads only tables, so the data may stay a hole.
     let mut tables = vec![0; usize::try_from(metadata).unwrap()];
     view.read_at(&mut tables, 0).unwrap();
     fs::write(&image, &tables).unwrap();
@@ -143,7 +143,7 @@ fn written_zeros_are_not_stored() {
     let raw = directory.path().join("raw");
     let mut bytes = vec![0; 8 << 20];
     bytes[3 << 20] = 1;
-    // The last byte of a cluster: a look at its start is not enough.
+    // The last byte of a cluster: checking only its start is not sufficient.
     bytes[(5 << 20) - 1] = 1;
     fs::write(&raw, &bytes).unwrap();
     let view = Qcow2View::new(&raw).unwrap();

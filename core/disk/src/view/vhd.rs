@@ -1,6 +1,6 @@
-//! A fixed or dynamic VHD computed from a disk: footer, header and tables are made up per read, data is
-//! passed on. Source: VHD specification 1.0; layout of a dynamic disk as QEMU's block/vpc.c writes it:
-//! footer copy, header, block table, then each block as 512 bytes of bitmap and 2 MiB of data, footer.
+//! Computes a fixed or dynamic VHD from a disk: footer, header, and tables are computed per read, data is
+//! copied from the disk. Source: VHD specification 1.0; layout of a dynamic disk as QEMU's block/vpc.c writes
+//! it: footer copy, header, block table, then each block as 512 bytes of bitmap and 2 MiB of data, footer.
 
 use super::allocation::{Allocation, CLUSTER};
 use super::raw::{padded, padded_zeros_at, read_padded};
@@ -11,25 +11,25 @@ use crate::field::index;
 use crate::format::{Format, GuestReader};
 
 const SECTOR: u64 = 512;
-/// Where the dynamic header lies: behind the copy of the footer.
+/// Offset of the dynamic header: after the copy of the footer.
 const HEADER_AT: u64 = FOOTER as u64;
-/// Where the block table starts.
+/// Offset of the block table.
 const TABLE_AT: u64 = HEADER_AT + HEADER as u64;
-/// A block with its bitmap of one bit per sector.
+/// Length of a block with its bitmap of one bit per sector.
 const STORED_BLOCK: u64 = SECTOR + BLOCK;
-/// Table entry of a block which is not stored.
+/// Table entry of a block that is not stored.
 const UNUSED: u32 = u32::MAX;
 
-/// The two kinds of VHD made here.
+/// The kinds of VHD made here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VhdKind {
-    /// The disk as it is and a footer: as long as the disk.
+    /// The unchanged disk, followed by a footer.
     Fixed,
-    /// Blocks of 2 MiB, stored only where there is data.
+    /// Blocks of 2 MiB, stored only if they hold data.
     Dynamic,
 }
 
-/// A disk shown as a VHD image.
+/// A disk presented as a VHD image.
 #[derive(Debug)]
 pub struct VhdView {
     disk: GuestReader,
@@ -38,23 +38,23 @@ pub struct VhdView {
     blocks: Option<Blocks>,
 }
 
-/// What only a dynamic disk has.
+/// The parts that only a dynamic disk has.
 #[derive(Debug)]
 struct Blocks {
     header: [u8; HEADER],
     /// The block table: the sector of each block.
     table: Vec<u32>,
-    /// The blocks which are stored, in the order of the file.
+    /// The stored blocks, in the order of the file.
     stored: Vec<u32>,
-    /// Where the first of them starts.
+    /// The offset of the first of them.
     data: u64,
 }
 
 impl VhdView {
-    /// Shows `disk` as a VHD whose size is rounded up to a multiple of `size_multiple` bytes (at least
-    /// of 512): 1 MiB is what clouds want. Identifier and time come from `stamp`.
+    /// Presents `disk` as a VHD whose size is rounded up to a multiple of `size_multiple` bytes (at least of
+    /// 512): clouds require 1 MiB. Identifier and time are taken from `stamp`.
     ///
-    /// Refuses an empty disk and one of more than 2040 GiB, the format's limit.
+    /// Refuses an empty disk and a disk of more than 2040 GiB, the limit of the format.
     pub fn of(
         disk: GuestReader,
         kind: VhdKind,
@@ -76,7 +76,7 @@ impl VhdView {
         Ok(Self { footer: footer(size, header_at, stamp), disk, size, blocks })
     }
 
-    /// Fills the start of `buf` from byte `at` of a dynamic image; returns how much was filled.
+    /// Fills the start of `buf` from offset `at` of a dynamic image; returns the number of bytes filled.
     fn read_dynamic(&self, blocks: &Blocks, buf: &mut [u8], at: u64) -> Result<usize, Error> {
         let behind = blocks.data + blocks.stored.len() as u64 * STORED_BLOCK;
         if at < HEADER_AT {
@@ -119,7 +119,8 @@ impl Blocks {
                 table.push(UNUSED);
                 continue;
             }
-            // Within 32 bits: the largest disk has 2^32 sectors and its blocks come to a little more.
+            // Fits into 32 bits: the largest disk has 2^32 sectors at most, and its blocks need a little
+            // more.
             let sector = (data + stored.len() as u64 * STORED_BLOCK) / SECTOR;
             table.push(u32::try_from(sector).map_err(|_| too_full(disk))?);
             stored.push(block);
@@ -127,7 +128,7 @@ impl Blocks {
         Ok(Self { header: dynamic_header(count, TABLE_AT), table, stored, data })
     }
 
-    /// Fills the start of `buf` from byte `at` of the table, which ends in `rest` bytes.
+    /// Fills the start of `buf` from offset `at` of the table, which ends in `rest` bytes.
     fn read_table(&self, buf: &mut [u8], at: u64, rest: u64) -> usize {
         let len = index(rest.min(buf.len() as u64));
         for (number, byte) in buf[..len].iter_mut().enumerate() {
@@ -145,7 +146,7 @@ fn too_full(disk: &GuestReader) -> Error {
         .with_hint("use a smaller disk or another format")
 }
 
-/// Copies from byte `at` of `from` as much as there is and fits.
+/// Copies from offset `at` of `from` as many bytes as exist and fit.
 fn copy(from: &[u8], at: u64, buf: &mut [u8]) -> usize {
     let tail = &from[index(at)..];
     let len = tail.len().min(buf.len());

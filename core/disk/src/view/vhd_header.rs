@@ -1,17 +1,17 @@
-//! The footer and the dynamic header of the VHDs made here, and nothing about where data lies.
+//! Builds the footer and the dynamic header of the VHDs made here, independent of the location of data.
 //! Source: VHD specification 1.0, "Hard Disk Footer Format" and "Dynamic Disk Header Format".
 //!
-//! Two choices follow QEMU's `subformat=fixed,force_size`, which clouds are known to take: the creator
-//! is `qem2` and the geometry is the largest there is. Both say "the size field counts, not the
-//! geometry"; other creators' disks are cut to cylinders × heads × sectors by some readers.
+//! Two choices follow QEMU's `subformat=fixed,force_size`, which clouds are known to accept: the creator is
+//! `qem2` and the geometry is the largest one. Both mean "the size field counts, not the geometry"; some
+//! readers truncate the disks of other creators to cylinders × heads × sectors.
 
 use super::stamp::Stamp;
 
-/// Length of the footer, and of its copy at the start of a dynamic disk.
+/// Length of the footer and of its copy at the start of a dynamic disk, in bytes.
 pub(super) const FOOTER: usize = 512;
-/// Length of the dynamic header.
+/// Length of the dynamic header in bytes.
 pub(super) const HEADER: usize = 1024;
-/// Data bytes of a block, the format's default.
+/// Data bytes of a block, the default of the format.
 pub(super) const BLOCK: u64 = 2 << 20;
 /// The largest disk the format allows: 2040 GiB.
 pub(super) const MAX_SIZE: u64 = 2040 << 30;
@@ -20,7 +20,7 @@ const LARGEST_GEOMETRY: u32 = 0xffff_10ff;
 /// "There is no next structure."
 const NOWHERE: u64 = u64::MAX;
 
-/// The footer of a disk of `size` bytes; `header_at` is the place of the dynamic header, if any.
+/// Builds the footer of a disk of `size` bytes; `header_at` is the offset of the dynamic header, if any.
 pub(super) fn footer(size: u64, header_at: Option<u64>, stamp: &Stamp) -> [u8; FOOTER] {
     let mut out = [0; FOOTER];
     let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
@@ -41,7 +41,7 @@ pub(super) fn footer(size: u64, header_at: Option<u64>, stamp: &Stamp) -> [u8; F
     out
 }
 
-/// The header of a dynamic disk with `blocks` entries in the table at byte `table_at`.
+/// Builds the header of a dynamic disk with `blocks` entries in the table at offset `table_at`.
 pub(super) fn dynamic_header(blocks: u32, table_at: u64) -> [u8; HEADER] {
     let mut out = [0; HEADER];
     let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
@@ -55,7 +55,7 @@ pub(super) fn dynamic_header(blocks: u32, table_at: u64) -> [u8; HEADER] {
     out
 }
 
-/// Puts the one's complement of the sum of all bytes into the still empty field at `at`.
+/// Writes the one's complement of the sum of all bytes to the still empty field at `at`.
 fn seal(bytes: &mut [u8], at: usize) {
     let sum = bytes.iter().fold(0_u32, |sum, byte| sum.wrapping_add(u32::from(*byte)));
     bytes[at..at + 4].copy_from_slice(&(!sum).to_be_bytes());

@@ -1,4 +1,4 @@
-//! VHD views against qemu-img, and the footer against the one it writes.
+//! Tests VHD views with qemu-img, and compares the footer with the one that qemu-img writes.
 
 use std::fs::{self, File};
 use std::ops::ControlFlow;
@@ -31,7 +31,7 @@ fn view(path: &Path, kind: VhdKind, multiple: u64) -> VhdView {
     VhdView::of(GuestReader::open_raw(path).unwrap(), kind, multiple, &stamp).unwrap()
 }
 
-/// Name, size, data; data lies at and around the borders of 2 MiB blocks.
+/// Name, size, data; the data is at and around the borders of 2 MiB blocks.
 type Case = (&'static str, u64, Vec<(u64, usize)>);
 
 fn disks() -> Vec<Case> {
@@ -81,7 +81,7 @@ fn the_fixed_footer_is_what_qemu_writes_with_force_size() {
         let (mut want, mut got) = (vec![0; 512], vec![0; 512]);
         File::open(&theirs).unwrap().read_exact_at(&mut want, size).unwrap();
         view(&raw, VhdKind::Fixed, 512).read_at(&mut got, size).unwrap();
-        // Time, checksum and identifier differ for good reasons.
+        // Time, checksum, and identifier are expected to differ.
         for range in [24..28, 64..68, 68..84] {
             want[range.clone()].fill(0);
             got[range].fill(0);

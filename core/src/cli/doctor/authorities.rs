@@ -1,4 +1,4 @@
-//! Whom TLS believes: the system's certificates of authorities, as the TLS library finds them.
+//! Checks which CA certificates TLS trusts: those of the system, as the TLS library finds them.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 use super::checks::{Finding, Host, Verdict, bad, good};
 use crate::settings::Environment;
 
-/// Where systems keep them all in one file; the first that is there is meant.
+/// Files in which systems keep all certificates; the first existing file is used.
 const FILES: [&str; 5] = [
     // Debian, Ubuntu, Alpine.
     "/etc/ssl/certs/ca-certificates.crt",
@@ -19,10 +19,10 @@ const FILES: [&str; 5] = [
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
-/// What a certificate begins with in a file (RFC 7468).
+/// First line of a certificate in a file (RFC 7468).
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 
-/// What the environment names instead of the system's.
+/// Returns the paths that the environment names in place of the system's.
 fn named(environment: &Environment) -> Option<(&'static str, Vec<PathBuf>)> {
     let split = |list: &str| std::env::split_paths(list).collect();
     let file = environment.get("SSL_CERT_FILE").map(|file| vec![PathBuf::from(file)]);
@@ -31,7 +31,7 @@ fn named(environment: &Environment) -> Option<(&'static str, Vec<PathBuf>)> {
         .or_else(|| directories().map(|directories| ("SSL_CERT_DIR", directories)))
 }
 
-/// Certificates in a file, or in the files of a directory.
+/// Counts the certificates in a file, or in the files of a directory.
 fn count(path: &Path) -> usize {
     if path.is_dir() {
         let entries = fs::read_dir(path).into_iter().flatten().flatten();
@@ -46,12 +46,12 @@ fn of_the_system() -> Option<(&'static str, usize)> {
     found.find(|(_, count)| *count > 0)
 }
 
-/// Whether the system has none, and nobody named others.
+/// Returns whether the system has no CA certificates and the environment names none.
 pub(super) fn are_missing(environment: &Environment) -> bool {
     named(environment).is_none() && of_the_system().is_none()
 }
 
-/// The check.
+/// Runs the check.
 pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
     vec![match named(host.environment) {
         Some((variable, paths)) => judge_named(variable, &paths),
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_environment_names_is_what_counts() {
+    fn the_environment_overrides_the_systems_certificates() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("a.pem");
         fs::write(&file, format!("{BEGIN}\nAA==\n-----END CERTIFICATE-----\n").repeat(2)).unwrap();

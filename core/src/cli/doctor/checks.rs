@@ -1,4 +1,4 @@
-//! The checks of `doctor`, one function each and a table of them.
+//! Defines the checks of `doctor`: one function each, and a table of them.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use crate::{
     settings::{Environment, Resolved},
 };
 
-/// What the checks look at.
+/// The input of the checks.
 pub(super) struct Host<'a> {
     pub(super) settings: &'a Resolved,
     pub(super) environment: &'a Environment,
@@ -26,11 +26,11 @@ pub(super) struct Host<'a> {
     pub(super) qemu: Result<Qemu>,
 }
 
-/// How a check came out.
+/// The verdict of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Ok,
-    /// Builds work, but not as they could.
+    /// Builds work, but with limitations.
     Warn,
     /// Some builds cannot work.
     Fail,
@@ -70,13 +70,13 @@ pub(super) const CHECKS: [(&str, Check); 8] = [
 ];
 
 const GIB: u64 = 1 << 30;
-/// What an installation and the image made of it may take, bytes.
+/// Maximum that an installation and its image may occupy together, bytes; with less free space a build may fail.
 const AMPLE: u64 = 20 * GIB;
 /// An installed disk does not fit into less, bytes.
 const SCARCE: u64 = 5 * GIB;
-/// Memory beside the guest's: qemu itself and this program, bytes.
+/// Memory needed in addition to the guest's, for qemu and this program, bytes.
 const BESIDE: u64 = GIB / 2;
-/// A proxy that takes longer to accept a connection is of no use.
+/// A proxy that does not accept a connection within this time is reported as unusable.
 const PROXY_LIMIT: Duration = Duration::from_secs(3);
 /// Variables that name a proxy.
 pub(super) const PROXIES: [&str; 6] =
@@ -261,7 +261,7 @@ fn proxies(host: &Host<'_>) -> Vec<Finding> {
     found
 }
 
-/// What stands before the host may be a password and is not shown.
+/// Checks a proxy. The part before the host may contain a password and is not shown.
 fn judge_proxy(name: &str, text: &str) -> Finding {
     let Some((host, port)) = proxy_address(text) else {
         return bad(
@@ -287,7 +287,7 @@ fn judge_proxy(name: &str, text: &str) -> Finding {
     }
 }
 
-/// Host and port of `http://user:password@host:port/`.
+/// Returns host and port of `http://user:password@host:port/`.
 fn proxy_address(text: &str) -> Option<(&str, u16)> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     let authority = rest.split(['/', '?', '#']).next()?;
@@ -307,7 +307,7 @@ fn proxy_address(text: &str) -> Option<(&str, u16)> {
     legal.then_some((host, port))
 }
 
-/// Clouds refuse requests whose time is some minutes off.
+/// Checks the clock: clouds refuse requests whose time is off by some minutes.
 fn clock(_host: &Host<'_>) -> Vec<Finding> {
     let program = std::env::current_exe().and_then(fs::metadata);
     let made = program.and_then(|program| program.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -331,7 +331,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_judged_by_what_is_there_and_what_is_free() {
+    fn memory_is_judged_by_total_and_free_memory() {
         let facts = |total: u64, available: u64| {
             let (total, available) = (total << 20, available << 20);
             format!("MemTotal:  {total} kB\nMemFree: 1 kB\nMemAvailable: {available} kB\n")
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_are_told_without_their_passwords() {
+    fn proxies_are_reported_without_their_passwords() {
         for (text, address) in [
             ("http://user:secret@proxy.local:3128/", Some(("proxy.local", 3128))),
             ("https://proxy.local", Some(("proxy.local", 443))),
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_are_told_in_the_unit_that_fits() {
+    fn ages_are_printed_in_a_fitting_unit() {
         for (seconds, text) in [(0, "0 s"), (119, "119 s"), (120, "2 min"), (86_400, "24 h")] {
             assert_eq!(ago(Duration::from_secs(seconds)), text);
         }

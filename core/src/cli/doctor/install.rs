@@ -1,5 +1,5 @@
-//! `doctor --install`: installs what is missing with the system's own package manager. It shows the
-//! command, and runs it when the user says so.
+//! Runs `doctor --install`: installs missing packages with the system's package manager. Prints the command, and runs
+//! it when the user agrees.
 
 use std::{
     ffi::OsString,
@@ -19,22 +19,22 @@ use crate::{
     settings::Environment,
 };
 
-/// Variables a package manager may see, beside the proxies: nothing that may be a secret of a cloud.
+/// Variables that a package manager may see, in addition to the proxies: none of them may be a secret of a cloud.
 const VISIBLE: [&str; 4] = ["PATH", "HOME", "NO_PROXY", "no_proxy"];
 
-/// What became of it.
+/// The outcome of the installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// Nothing is missing that a package brings.
+    /// No package is missing.
     NothingMissing,
-    /// The commands were run and succeeded.
+    /// The commands ran successfully.
     Installed,
-    /// The user did not want it.
+    /// The user declined.
     Declined,
 }
 
 impl Ending {
-    /// Its word in documents.
+    /// The word for documents.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::NothingMissing => "nothing_missing",
@@ -44,14 +44,14 @@ impl Ending {
     }
 }
 
-/// The commands, and what became of them.
+/// The commands and their outcome.
 pub(super) struct Installation {
-    /// As one line for a shell; empty when there is none.
+    /// The commands as one line for a shell; empty when there are none.
     pub(super) command: String,
     pub(super) ending: Result<Ending>,
 }
 
-/// Installs what the host lacks. `show` is told the command before it is run.
+/// Installs what the host lacks. `show` is called with the command before it is run.
 pub(super) fn run(host: &Host<'_>, is_agreed: bool, show: impl Fn(&str)) -> Installation {
     let missing = packages::missing(host);
     if missing.is_empty() {
@@ -81,7 +81,7 @@ fn unknown(system: &OsRelease) -> Error {
         .hint("install by hand what the remedies above name")
 }
 
-/// Whether the command may be run; asks the user when there is one.
+/// Returns whether the command may be run; asks the user unless `is_agreed`.
 fn may_run(
     manager: &str,
     command: &str,

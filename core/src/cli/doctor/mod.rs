@@ -1,8 +1,8 @@
-//! `build-image doctor`: whether builds can work on this host, and what to do where they cannot.
+//! Runs `build-image doctor`: checks whether builds can work on this host, and prints remedies where they cannot.
 //!
 //! ```text
-//! checks.rs    what is looked at, and the verdicts      authorities.rs  one of the checks
-//! packages.rs  which package brings what                install.rs      --install
+//! checks.rs    the checks and their verdicts            authorities.rs  one of the checks
+//! packages.rs  which package provides what              install.rs      --install
 //! ```
 
 mod authorities;
@@ -24,7 +24,7 @@ use crate::{
 use checks::{CHECKS, Finding, Host, Verdict};
 use install::{Ending, Installation};
 
-/// Settings that say what to look at.
+/// Settings that decide what is checked.
 const KEYS: [&str; 9] = [
     "QEMU",
     "QEMU_MEMORY",
@@ -41,7 +41,7 @@ fn rows() -> Vec<Row> {
     core_rows().into_iter().filter(|row| KEYS.contains(&row.key())).collect()
 }
 
-/// Its parser.
+/// Returns the parser of `doctor`.
 pub(super) fn parser() -> Command {
     let switch = |id, name| Arg::new(id).long(name).action(ArgAction::SetTrue);
     let refresh = switch("REFRESH", "refresh");
@@ -55,13 +55,13 @@ pub(super) fn parser() -> Command {
         .arg(yes.help("install without asking"))
 }
 
-/// What is found of one subject.
+/// A finding on one subject.
 type Found = (&'static str, Finding);
 
 /// Runs all checks and prints what they found; returns the exit code.
 ///
 /// # Errors
-/// Usage errors and settings that are not understood.
+/// Usage errors and invalid settings.
 pub(super) fn run(words: &[String], environment: &Environment) -> Result<u8> {
     let words = args::normalised(words);
     let Some(matches) = command::matches(parser(), &words)? else { return Ok(exit::DONE) };

@@ -1,4 +1,4 @@
-//! Which packages bring what is missing: one table of systems, one of needs, and nothing that acts.
+//! Maps missing needs to packages: a table of systems and a table of needs. This file runs nothing.
 
 use std::path::PathBuf;
 
@@ -7,22 +7,22 @@ use crate::{cli::os_release::OsRelease, settings::Environment};
 
 /// A family of systems with one package manager.
 struct System {
-    /// Identifiers of os-release(5), own or like.
+    /// Identifiers from os-release(5): `ID` or `ID_LIKE`.
     ids: &'static [&'static str],
     /// Its package manager.
     manager: &'static str,
-    /// What is run, one after the other; the packages follow the last one. No command asks anything.
+    /// Commands that are run in order; the packages are appended to the last one. No command is interactive.
     commands: &'static [&'static [&'static str]],
 }
 
-/// What apt-get is run by: some packages of Ubuntu ask in spite of `-y`.
+/// Environment of apt-get: some packages of Ubuntu prompt in spite of `-y`.
 const SILENT: &str = "DEBIAN_FRONTEND=noninteractive";
 
 const SYSTEMS: [System; 3] = [
     System {
         ids: &["debian", "ubuntu"],
         manager: "apt-get",
-        // A container has no package lists.
+        // A container image has no package lists.
         commands: &[
             &["env", SILENT, "apt-get", "update"],
             &["env", SILENT, "apt-get", "install", "-y", "--no-install-recommends"],
@@ -32,26 +32,27 @@ const SYSTEMS: [System; 3] = [
     System { ids: &["alpine"], manager: "apk", commands: &[&["apk", "add", "--update-cache"]] },
 ];
 
-/// Systems that say they are like one of the above, but have other packages: their qemu is a
-/// `qemu-kvm` outside PATH.
+/// Systems whose `ID_LIKE` names one of the above, but which have other packages: their qemu is a `qemu-kvm` outside
+/// PATH.
 const UNLIKE: [&str; 1] = ["rhel"];
 
-/// Something a check looks for that packages bring.
+/// A requirement of a check that packages provide.
 struct Need {
     /// The check.
     subject: &'static str,
     is_missing: fn(&Host<'_>) -> bool,
-    /// By system, in the order of [`SYSTEMS`].
+    /// Packages by system, in the order of [`SYSTEMS`].
     packages: [&'static [&'static str]; 3],
 }
 
 const NEEDS: [Need; 2] = [
     Need {
         subject: "qemu",
-        // A program that was named must be where it was said to be.
+        // A program that a setting names must exist at that path; no package can provide it.
         is_missing: |host| host.qemu.is_err() && host.settings.get("QEMU").is_none(),
         packages: [
-            // In one command: on Debian the first alone may remove the second of another version.
+            // One command installs both: on Debian, installing the first alone may remove the second of another
+            // version.
             &["qemu-system-x86", "qemu-utils"],
             &["qemu-system-x86", "qemu-img"],
             &["qemu-system-x86_64", "qemu-img"],
@@ -64,7 +65,7 @@ const NEEDS: [Need; 2] = [
     },
 ];
 
-/// Subjects of the checks that lack something a package brings.
+/// Returns the subjects of the checks that lack something a package provides.
 pub(super) fn missing(host: &Host<'_>) -> Vec<&'static str> {
     NEEDS.iter().filter(|need| (need.is_missing)(host)).map(|need| need.subject).collect()
 }
@@ -74,12 +75,12 @@ pub(super) fn missing(host: &Host<'_>) -> Vec<&'static str> {
 pub(super) enum Rights {
     Root,
     Sudo,
-    /// Not at all; the user runs them.
+    /// Not possible; the user runs them.
     None,
 }
 
 impl Rights {
-    /// Of this process.
+    /// Returns the rights of this process.
     pub(super) fn here(environment: &Environment) -> Self {
         if rustix::process::geteuid().is_root() {
             Self::Root
@@ -91,13 +92,13 @@ impl Rights {
     }
 }
 
-/// A program on PATH.
+/// Finds a program on PATH.
 pub(super) fn find(program: &str, environment: &Environment) -> Option<PathBuf> {
     environment.for_children().find(program)
 }
 
-/// The package manager of a system, and the commands that install what `subjects` lack; none on a system
-/// whose packages are not known.
+/// Returns the package manager of a system, and the commands that install what `subjects` lack; no commands on a
+/// system whose packages are unknown.
 pub(super) fn commands(
     system: &OsRelease,
     subjects: &[&str],
@@ -119,7 +120,7 @@ pub(super) fn commands(
     Some((manager, commands))
 }
 
-/// Commands as one line for a shell.
+/// Formats commands as one line for a shell.
 pub(super) fn line(commands: &[Vec<&str>]) -> String {
     commands.iter().map(|words| words.join(" ")).collect::<Vec<_>>().join(" && ")
 }
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_missing_is_installed_and_by_root() {
+    fn only_missing_packages_are_installed_and_by_root() {
         let fedora = "ID=fedora";
         for (subjects, rights, expected) in [
             (&["authorities"][..], Rights::Root, "dnf install -y ca-certificates"),

@@ -1,4 +1,4 @@
-//! `providers lock`: writes down which plugins may be loaded, to the byte.
+//! Runs `providers lock`: records which plugins may be loaded, to the byte.
 
 use serde_json::json;
 
@@ -15,7 +15,7 @@ use crate::{
 /// # Errors
 /// When nothing can be locked, something differs, or the file cannot be written.
 pub(super) fn write(mut loader: Loader, update: bool, as_json: bool) -> Result<()> {
-    // What is to be locked need not be locked yet.
+    // A plugin that is about to be locked need not be locked yet.
     let lock = std::mem::take(&mut loader.lock);
     let (found, refused) = plugins(&loader);
     for error in &refused {
@@ -30,7 +30,7 @@ pub(super) fn write(mut loader: Loader, update: bool, as_json: bool) -> Result<(
         return Err(Error::several(Stage::Plugin, text, problems)
             .hint("see what they are; build-image providers lock --update accepts them"));
     }
-    // What is locked but not here now may be here on another machine.
+    // A locked plugin that is missing here may exist on another machine.
     let absent =
         lock.entries().iter().filter(|entry| !found.iter().any(|one| one.name == entry.name));
     let absent: Vec<Locked> = if update { Vec::new() } else { absent.cloned().collect() };
@@ -51,7 +51,7 @@ pub(super) fn write(mut loader: Loader, update: bool, as_json: bool) -> Result<(
     Ok(())
 }
 
-/// The plugins that would be used, and why others of them do not load.
+/// Returns the plugins that would be used, and why others do not load.
 fn plugins(loader: &Loader) -> (Vec<Locked>, Vec<Error>) {
     let mut candidates = loader.search.all();
     candidates.dedup_by(|later, first| later.name == first.name);

@@ -1,4 +1,5 @@
-//! `providers list` and `inspect`: what the plugins say, asked in processes that may crash.
+//! Runs `providers list` and `inspect`: prints what the plugins declare, queried in separate processes, which may
+//! crash.
 
 use build_image_plugin_api::{Description, DiskNeeds, DiskSpec, Setting, Status};
 use serde_json::{Value, json};
@@ -13,11 +14,11 @@ use crate::{
 struct Found {
     candidate: Candidate,
     asked: Result<Plugin>,
-    /// A directory searched earlier has one of this name.
+    /// A directory that is searched earlier contains a plugin of this name.
     shadowed: bool,
 }
 
-/// Prints all plugins, also those that do not load.
+/// Prints all plugins, including those that do not load.
 pub(super) fn list(loader: &Loader, as_json: bool) {
     let mut rows: Vec<Found> = Vec::new();
     for candidate in loader.search.all() {
@@ -110,7 +111,7 @@ fn state(found: &Found) -> &'static str {
     }
 }
 
-/// What is known of a plugin that does not load: why, and what its file says without being run.
+/// Describes a plugin that does not load: why, and the metadata that its file contains without being run.
 fn refused(candidate: &Candidate, error: &Error) -> Value {
     let metadata = Loader::metadata(candidate);
     json!({
@@ -126,7 +127,7 @@ fn refused(candidate: &Candidate, error: &Error) -> Value {
 /// Prints everything a plugin declares.
 ///
 /// # Errors
-/// When there is none of this name, or it does not load.
+/// When no plugin has this name, or it does not load.
 pub(super) fn inspect(loader: &Loader, name: &str, as_json: bool) -> Result<()> {
     let plugin = loader.ask(&loader.search.find(name)?)?;
     let said = plugin.description();
@@ -160,7 +161,7 @@ pub(super) fn inspect(loader: &Loader, name: &str, as_json: bool) -> Result<()> 
     Ok(())
 }
 
-/// The steps that do their work; the others answer that they do not.
+/// Returns the steps that the provider implements; the others return unsupported.
 fn operations(said: &Description) -> Vec<&'static str> {
     match said.status {
         Status::Stub => vec!["check", "create_disk"],

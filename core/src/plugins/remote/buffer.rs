@@ -1,4 +1,4 @@
-//! Memory that both sides open as a file: bytes of the disk go through it instead of through text.
+//! Shares memory that both sides open as a file, so that bytes of the disk need not be sent as text.
 
 use std::{
     fs::File,
@@ -8,7 +8,7 @@ use std::{
 use build_image_plugin_api::{Error, ErrorKind, Result};
 use rustix::fs::{MemfdFlags, memfd_create};
 
-/// Bytes a buffer may have.
+/// Size of a buffer, in bytes.
 pub(super) const SIZE: u64 = 64 << 20;
 
 /// The host's end.
@@ -28,7 +28,7 @@ impl Buffer {
         path_of(&self.0)
     }
 
-    /// Puts bytes into it.
+    /// Writes bytes into it, at offset `into`.
     pub(super) fn put(&self, into: u64, bytes: &[u8]) -> Result<()> {
         self.0.write_all_at(bytes, into).map_err(|error| {
             Error::new(ErrorKind::Local, "cannot hand bytes to the provider").caused_by(&error)
@@ -36,8 +36,8 @@ impl Buffer {
     }
 }
 
-/// The path under which other processes of this user open a file that is open here, whatever became
-/// of its name.
+/// The path under which other processes of this user open a file that is open here, even if it was renamed or
+/// removed.
 pub(super) fn path_of(file: &File) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())
 }

@@ -1,5 +1,5 @@
-//! The other end: this program as the process of one library. It speaks the protocol of programs, so the
-//! host knows no difference.
+//! Runs one library in this process, for a host in another process. It speaks the protocol of programs, so the
+//! host does not distinguish them.
 
 use std::{
     fs::File,
@@ -25,14 +25,13 @@ use super::{
 };
 use crate::exit;
 
-/// How long a library may take to end when its host is gone.
+/// Time for a library to return after its host has ended.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// A call of the host.
 type Call = (Value, String, Value);
 
-/// Transport the library in `words[0]`, called `words[1]` in messages, until the input ends. Returns the exit
-/// code.
+/// Runs the library in `words[0]`, called `words[1]` in messages, until the input ends. Returns the exit code.
 #[must_use]
 pub fn run(words: &[String]) -> u8 {
     let Some((file, rest)) = words.split_first() else { return exit::USAGE };
@@ -49,7 +48,7 @@ pub fn run(words: &[String]) -> u8 {
     exit::DONE
 }
 
-/// Takes standard input and output away from the library: what it prints must not look like messages.
+/// Takes standard input and output away from the library: its output must not be mistaken for messages.
 fn take_streams() -> std::io::Result<(File, File)> {
     let input = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)?;
     let output = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3)?;
@@ -58,7 +57,7 @@ fn take_streams() -> std::io::Result<(File, File)> {
     Ok((input.into(), output.into()))
 }
 
-/// Reads the host's lines to their end.
+/// Reads the host's lines until the end of input.
 fn read(input: File, link: &Link, calls: Sender<Call>) {
     let mut stream = BufReader::with_capacity(64 << 10, input);
     while let Ok(Some(line)) = next_line(&mut stream, LINE_LIMIT) {
@@ -66,7 +65,7 @@ fn read(input: File, link: &Link, calls: Sender<Call>) {
             Ok(Message::Answer { id, result }) => link.answered(id, result),
             Ok(Message::Notice { method, .. }) if method == "cancel" => link.set_stop(true),
             Ok(Message::Call { id, method, params }) => {
-                // What stops a step is told after its call, so this cannot undo it.
+                // The message that stops a step is sent after its call, so this cannot undo it.
                 link.set_stop(false);
                 let _ = calls.send((id, method, params));
             }
@@ -80,7 +79,7 @@ fn read(input: File, link: &Link, calls: Sender<Call>) {
     leave();
 }
 
-#[expect(clippy::disallowed_methods, reason = "the host is gone and the library does not end")]
+#[expect(clippy::disallowed_methods, reason = "the host has ended and the library does not return")]
 fn leave() {
     std::process::exit(i32::from(exit::INTERRUPTED));
 }
@@ -109,7 +108,7 @@ impl Child {
             }
             "describe" => Ok(serde_json::to_value(self.library()?.description())?),
             "create" => {
-                // The instance before it ends first: there is one at a time.
+                // Drops the previous instance first: only one exists at a time.
                 self.steps = None;
                 let settings: Settings = parse(method, params["settings"].clone())?;
                 let link = Arc::clone(&self.link);

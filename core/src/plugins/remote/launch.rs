@@ -1,4 +1,5 @@
-//! What is started: the file that was checked, whatever its path says by now, with a small environment.
+//! Starts a provider's process: from the file that was checked, whatever its path names now, with a small
+//! environment.
 
 use std::{ffi::OsString, fs::File, path::PathBuf, sync::Arc};
 
@@ -8,10 +9,10 @@ use build_image_plugin_api::Description;
 use super::{CHILD_VERB, buffer::path_of, trace::Trace};
 use crate::settings::Environment;
 
-/// Tells a program where its own file is; what it was started as is a number below /proc.
+/// Variable with the path of a program's own file; its argv[0] is a descriptor number below /proc.
 const FILE_VARIABLE: &str = "BUILD_IMAGE_PROVIDER_FILE";
-/// What a program sees of the environment beside what every child sees: the ways to the network.
-/// Everything else it needs it declares as settings.
+/// Variables that a program gets in addition to those of every child process: network access. Everything else
+/// is declared as settings.
 const NETWORK: [&str; 10] = [
     "ALL_PROXY",
     "HTTPS_PROXY",
@@ -35,8 +36,8 @@ pub(in crate::plugins) struct Launch {
 }
 
 impl Launch {
-    /// A program that speaks the protocol itself; `path` is where its file is. One that is only asked for its
-    /// description needs no network, whose variables may hold passwords.
+    /// Launches a program that speaks the protocol itself; `path` is the path of its file. A program that is
+    /// started only for its description needs no network; the network variables may hold passwords.
     pub(in crate::plugins) fn program(
         file: File,
         path: PathBuf,
@@ -51,9 +52,9 @@ impl Launch {
         Self { trace, ..Self::new(path_of(&file).into(), Vec::new(), variables, file) }
     }
 
-    /// A library, run by this very program. It sees what it would see inside the host, but for settings:
-    /// they come from the host, secrets on request. While its description is not known, and so not which variables
-    /// are secrets, it sees what every child sees.
+    /// Launches a library, run by this program itself. It gets the environment it would have inside the host,
+    /// except for settings: those are sent by the host, secrets on request. While its description is unknown,
+    /// and thus which variables are secrets, it gets what every child process gets.
     pub(in crate::plugins) fn library(
         file: File,
         path: PathBuf,
@@ -90,7 +91,7 @@ impl Launch {
         &self.call
     }
 
-    /// Where the messages of its processes are recorded.
+    /// The file in which the messages of its processes are recorded.
     pub(super) fn trace(&self) -> Option<&Arc<Trace>> {
         self.trace.as_ref()
     }

@@ -1,5 +1,5 @@
-//! The host, as a library sees it that runs in another process: every service is a line out and a line
-//! in, but for what the library asks all the time, which is answered here.
+//! Implements the host for a library that runs in another process: every service is one request line and one
+//! answer line, except frequent queries, which are answered locally.
 
 use std::{
     collections::BTreeMap,
@@ -25,10 +25,10 @@ use super::{
     slots::{SLOT, Slots},
 };
 
-/// Progress of one task is passed on at most this often, and at its end.
+/// Progress of one task is sent at most this often, and at its end.
 const NEWS: Duration = Duration::from_millis(50);
 
-/// The way to the host.
+/// The connection to the host.
 pub(super) struct Link {
     output: Mutex<File>,
     next: AtomicU64,
@@ -37,7 +37,7 @@ pub(super) struct Link {
     stopped: Condvar,
     buffer: OnceLock<File>,
     slots: Slots,
-    /// When progress of a task was passed on last.
+    /// When the progress of a task was last sent.
     told: Mutex<BTreeMap<u32, Instant>>,
 }
 
@@ -61,39 +61,39 @@ impl Link {
         }
     }
 
-    /// Opens the memory the host puts bytes of the disk into.
+    /// Opens the memory into which the host writes bytes of the disk.
     pub(super) fn open_buffer(&self, path: &str) -> Result<()> {
         let file = File::open(path).map_err(|error| {
             Error::new(ErrorKind::Local, format!("cannot open `{path}`")).caused_by(&error)
         })?;
-        // A second greeting brings nothing new.
+        // A second greeting contains nothing new.
         let _ = self.buffer.set(file);
         Ok(())
     }
 
-    /// Sends a line. A host that is gone does not read it, and its end is noticed by the reader.
+    /// Sends a line. A host that has ended does not read it; the reading thread notices the end.
     pub(super) fn send(&self, line: &str) {
         let _ = lock(&self.output).write_all(line.as_bytes());
     }
 
-    /// The host's answer to a call.
+    /// Delivers the host's answer to a call.
     pub(super) fn answered(&self, id: u64, result: Result<Value>) {
         if let Some(caller) = lock(&self.waiting).calls.remove(&id) {
             let _ = caller.send(result);
         }
     }
 
-    /// Whether the running step shall end.
+    /// Sets whether the running step is to end.
     pub(super) fn set_stop(&self, stop: bool) {
         *lock(&self.stop) = stop;
         self.stopped.notify_all();
     }
 
-    /// The host is gone: nothing is answered any more.
+    /// Records that the host has ended: calls are not answered any more.
     pub(super) fn hang_up(&self) {
         let mut waiting = lock(&self.waiting);
         waiting.hung_up = true;
-        // Their callers wake up because nobody can answer them.
+        // The callers wake up because their channels are closed.
         waiting.calls.clear();
         drop(waiting);
         self.set_stop(true);
@@ -111,7 +111,7 @@ impl Link {
         answer.recv().unwrap_or_else(|_| Err(Error::internal("the host is gone")))
     }
 
-    /// Brings bytes of a disk, at most [`SLOT`].
+    /// Reads bytes of a disk, at most [`SLOT`].
     fn read_piece(&self, disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let shared = self.buffer.get();
         let shared = shared.ok_or_else(|| Error::internal("the host lent no memory"))?;

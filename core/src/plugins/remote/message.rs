@@ -1,4 +1,4 @@
-//! The lines of the protocol: JSON-RPC 2.0 messages, in both directions.
+//! Encodes and parses the lines of the protocol: JSON-RPC 2.0 messages, in both directions.
 //!
 //! Source: JSON-RPC 2.0 Specification (2013-01-04); batches are not used.
 
@@ -8,23 +8,23 @@ use serde_json::{Map, Value, json};
 
 /// Longest line that is read, in bytes.
 pub(super) const LINE_LIMIT: usize = 64 << 20;
-/// JSON-RPC: the method is not there.
+/// JSON-RPC: method not found.
 const NO_METHOD: i64 = -32601;
-/// JSON-RPC: the range left to servers. What it was is said in `data.kind`.
+/// JSON-RPC: implementation-defined server error. `data.kind` holds the kind.
 const SERVER_ERROR: i64 = -32000;
 
 /// A line that was read.
 #[derive(Debug, PartialEq)]
 pub(super) enum Message {
-    /// Something is asked for; the answer carries the same id.
+    /// A request; the answer carries the same id.
     Call { id: Value, method: String, params: Value },
-    /// Something is told.
+    /// A notification.
     Notice { method: String, params: Value },
-    /// The answer to a call of ours.
+    /// The answer to one of our requests.
     Answer { id: u64, result: Result<Value, Error> },
 }
 
-/// All members a line may have.
+/// All members that a line may have.
 #[derive(Deserialize)]
 struct Line {
     id: Option<Value>,
@@ -45,7 +45,7 @@ struct WireError {
     data: Option<Data>,
 }
 
-/// What JSON-RPC's error does not have.
+/// What JSON-RPC's error object lacks.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Data {
@@ -59,7 +59,7 @@ struct Data {
     causes: Vec<String>,
 }
 
-/// Understands a line; the error says what is wrong with it.
+/// Parses a line; the error describes what is wrong with it.
 pub(super) fn parse(line: &[u8]) -> Result<Message, String> {
     let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     match (line.method, line.id) {
@@ -74,17 +74,17 @@ pub(super) fn parse(line: &[u8]) -> Result<Message, String> {
     }
 }
 
-/// The line of a call.
+/// Formats the line of a call.
 pub(super) fn call(id: u64, method: &str, params: &Value) -> String {
     line(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))
 }
 
-/// The line of a notification.
+/// Formats the line of a notification.
 pub(super) fn notice(method: &str, params: &Value) -> String {
     line(&json!({"jsonrpc": "2.0", "method": method, "params": params}))
 }
 
-/// The line of an answer.
+/// Formats the line of an answer.
 pub(super) fn answer(id: &Value, result: Result<Value, Error>) -> String {
     match result {
         Ok(result) => line(&json!({"jsonrpc": "2.0", "id": id, "result": result})),
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_told_apart() {
+    fn calls_notices_and_answers_are_distinguished() {
         let error = Error::new(ErrorKind::Quota, "too many")
             .with("request_id", "R-1")
             .with_hint("delete some")
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused() {
+    fn a_line_that_is_not_a_message_is_refused() {
         for line in ["hello", "[]", "{}", r#"{"id":"x","result":1}"#, r#"{"id":1,"error":"x"}"#] {
             assert!(parse(line.as_bytes()).is_err(), "{line}");
         }

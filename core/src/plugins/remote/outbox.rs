@@ -1,5 +1,5 @@
-//! Lines for a process, written by a thread of their own: a process that reads nothing blocks nobody
-//! who must not be blocked.
+//! Writes lines to a process from a separate thread, so that a process that does not read cannot block threads
+//! that must not block.
 
 use std::{
     io::Write as _,
@@ -12,36 +12,37 @@ use std::{
 
 use super::trace::{Direction, Tracer};
 
-/// Lines that may wait.
+/// Capacity of the queue, in lines.
 const LINES: usize = 1024;
 
-/// The way to a process's standard input, shared by all who write to it.
+/// The queue to a process's standard input, shared by all writers.
 #[derive(Clone)]
 pub(super) struct Outbox(Arc<Mutex<Option<SyncSender<String>>>>);
 
 impl Outbox {
-    /// An outbox, and the lines that were put into it.
+    /// Creates an outbox and the receiver of its lines.
     pub(super) fn new() -> (Self, Receiver<String>) {
         let (sender, lines) = sync_channel(LINES);
         (Self(Arc::new(Mutex::new(Some(sender)))), lines)
     }
 
-    /// Puts a line in; waits while it is full.
+    /// Queues a line; waits while the queue is full.
     pub(super) fn send(&self, line: String) {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(sender) = sender {
-            // Not sent only when the process is gone.
+            // Sending fails only when the process has ended.
             let _ = sender.send(line);
         }
     }
 
-    /// Puts a line in, unless it is full or closed. Returns whether it was taken.
+    /// Queues a line, unless the queue is full or closed. Returns whether it was queued.
     pub(super) fn try_send(&self, line: String) -> bool {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sender.as_ref().is_some_and(|sender| sender.try_send(line).is_ok())
     }
 
-    /// Puts a line in, unless it is full: then the line comes back. When it is closed, nobody reads any more.
+    /// Queues a line, unless the queue is full: then the line is returned. When the queue is closed, the line
+    /// is dropped because there is no reader.
     pub(super) fn offer(&self, line: String) -> Option<String> {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match sender.as_ref()?.try_send(line) {
@@ -50,13 +51,13 @@ impl Outbox {
         }
     }
 
-    /// Takes no more lines: the process's input ends after those that are in.
+    /// Closes the queue: the process's input ends after the queued lines.
     pub(super) fn close(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
-/// Writes lines until there are no more; then the process's input ends.
+/// Writes lines until the queue is closed and empty; then the process's input ends.
 pub(super) fn write(mut stdin: ChildStdin, lines: &Receiver<String>, tracer: Option<&Tracer>) {
     while let Ok(line) = lines.recv() {
         if let Some(tracer) = tracer {
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_finds_no_room_comes_back() {
+    fn a_line_is_returned_when_the_queue_is_full() {
         let (outbox, lines) = Outbox::new();
         for _ in 0..LINES {
             assert_eq!(outbox.offer("answer".to_owned()), None);

@@ -1,5 +1,4 @@
-//! What a provider's process asks of the host: its calls become calls of [`Host`], and their results
-//! become answers.
+//! Serves the requests of a provider's process: they become calls of [`Host`], and the results become answers.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -24,9 +23,9 @@ use super::{
     workers::Workers,
 };
 
-/// Most bytes of a disk in one answer, as text.
+/// Maximum size of one answer with bytes of a disk as text, in bytes.
 const INLINE_LIMIT: u64 = 16 << 20;
-/// A wait looks this often whether the provider is still there.
+/// While waiting, the interval at which the provider is checked to be alive.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The host, as one provider's process reaches it.
@@ -39,7 +38,7 @@ struct Core {
     host: Arc<dyn Host>,
     buffer: Buffer,
     outbox: Outbox,
-    /// The process is gone: nobody waits for an answer.
+    /// Set when the process has ended, so that no answer is expected.
     over: Arc<AtomicBool>,
 }
 
@@ -96,7 +95,7 @@ impl Service {
         self.core.buffer.path()
     }
 
-    /// Takes something that wants no answer. What is not understood is left alone, as everywhere.
+    /// Handles a notification. Unknown ones are ignored, as everywhere.
     pub(super) fn notice(&self, method: &str, params: Value) {
         match method {
             "log" => self.core.log(params),
@@ -105,7 +104,7 @@ impl Service {
         }
     }
 
-    /// Takes a call; its answer is sent when it is there.
+    /// Handles a call; its answer is sent when it is available.
     pub(super) fn call(&self, id: Value, method: String, params: Value) {
         let core = Arc::clone(&self.core);
         if method == "is_cancelled" {
@@ -154,7 +153,7 @@ impl Core {
         }
     }
 
-    /// Waits in pieces: a provider that died no longer waits.
+    /// Waits in pieces, so that the wait ends when the provider has died.
     fn wait(&self, milliseconds: u64) -> bool {
         let begun = Instant::now();
         let whole = Duration::from_millis(milliseconds);

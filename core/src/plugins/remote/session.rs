@@ -1,4 +1,4 @@
-//! One process of a provider: its streams, one call at a time, and how it ends.
+//! Manages one process of a provider: its streams, one call at a time, and its end.
 
 use std::{
     collections::VecDeque,
@@ -28,15 +28,15 @@ use super::{
     trace::{Direction, Tracer},
 };
 
-/// How often a waiting call looks whether the user wants to stop.
+/// Interval at which a waiting call checks for cancellation.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long a provider may take to end its step once it was told to. The contract says two seconds.
+/// Time for a provider to end its step after it was asked to stop. The contract states two seconds.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long a call may wait for room in the queue of a process that reads nothing.
+/// Time for a call to wait for room in the queue of a process that does not read.
 const TAKEN_LIMIT: Duration = Duration::from_secs(60);
-/// How long a process may take to end when its input has ended, or to be collected when it has died.
+/// Time for a process to end after its input has ended, or to be reaped after it has died.
 const END_LIMIT: Duration = Duration::from_secs(2);
-/// Last lines of standard error that are shown when a process dies.
+/// Number of last lines of standard error that are shown when a process dies.
 const TAIL: usize = 5;
 /// Longest piece of a line that is shown, in characters.
 const SHOWN: usize = 120;
@@ -47,24 +47,24 @@ pub(super) struct Session {
     outbox: Outbox,
     inbox: Receiver<Heard>,
     tail: Arc<Mutex<VecDeque<String>>>,
-    /// Ends when its standard error has ended.
+    /// Closed when its standard error has ended.
     complaints: Receiver<()>,
     over: Arc<AtomicBool>,
-    /// Why it can be asked no more, once that is known.
+    /// Why it cannot be called any more, once that is known.
     verdict: Option<Error>,
     next: u64,
 }
 
-/// What the reading thread hands over.
+/// What the reading thread delivers.
 enum Heard {
     Answer(u64, Result<Value>),
-    /// A line that is no message, and what is wrong with it.
+    /// A line that is not a message, and what is wrong with it.
     Garbage(String, String),
     End,
 }
 
 impl Session {
-    /// Starts a process and agrees on a protocol with it.
+    /// Starts a process and negotiates a protocol version with it.
     pub(super) fn start(
         launch: &Launch,
         host: &Arc<dyn Host>,
@@ -97,7 +97,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Whether the process can be asked no more.
+    /// Returns whether the process cannot be called any more.
     pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
@@ -120,8 +120,7 @@ impl Session {
         )))
     }
 
-    /// Asks for something and waits for the answer: at most for `limit`, or for [`GRACE`] once the user
-    /// wants to stop.
+    /// Sends a call and waits for the answer: at most for `limit`, or for [`GRACE`] once the user has cancelled.
     pub(super) fn call(
         &mut self,
         method: &str,
@@ -140,7 +139,7 @@ impl Session {
         let mut deadline = limit.map(|limit| Instant::now() + limit);
         let mut cancelled = false;
         loop {
-            // Also before the first answer: a step that begins after the signal must know of it.
+            // Also before the first answer: a step that begins after the signal must be cancelled too.
             if !cancelled && host.is_cancelled() {
                 cancelled = true;
                 self.outbox.try_send(message::notice("cancel", &Value::Null));
@@ -170,7 +169,7 @@ impl Session {
         }
     }
 
-    /// Kills the process: it can no longer be talked with. Returns why.
+    /// Kills a process that cannot be communicated with any more. Returns the reason.
     fn abandon(&mut self, why: Error) -> Error {
         self.over.store(true, Ordering::Relaxed);
         self.outbox.close();
@@ -180,12 +179,12 @@ impl Session {
         why
     }
 
-    /// Why the process no longer answers.
+    /// Returns why the process no longer answers.
     fn ended(&mut self) -> Error {
         self.outbox.close();
         let status = self.partner.wait(END_LIMIT).ok().flatten();
         let mut error = status::ended(status);
-        // Its last words are on their way.
+        // Its last output may not have arrived yet.
         let _ = self.complaints.recv_timeout(END_LIMIT);
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         error.causes.extend(tail.iter().map(|line| format!("standard error: {line}")));
@@ -196,7 +195,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // The end of its input is the end of its work.
+        // The process ends when its input ends.
         self.outbox.close();
         if !self.is_over() && matches!(self.partner.wait(END_LIMIT), Ok(None)) {
             tracing::warn!("the provider's process did not end with its input and was killed");
@@ -236,7 +235,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
     })
 }
 
-/// Standard error goes into the log.
+/// Writes standard error to the log.
 fn complain(stderr: ChildStderr, host: &dyn Host, tail: &Mutex<VecDeque<String>>) {
     let mut stream = BufReader::new(stderr);
     while let Ok(Some(line)) = next_line(&mut stream, 64 << 10) {
@@ -255,7 +254,7 @@ fn complain(stderr: ChildStderr, host: &dyn Host, tail: &Mutex<VecDeque<String>>
     }
 }
 
-/// Reads messages to the end: answers are handed over, everything else is served.
+/// Reads messages until the end: answers are delivered, everything else is served.
 fn listen(
     stdout: ChildStdout,
     service: &Service,
@@ -286,7 +285,7 @@ fn listen(
     let _ = heard.send(Heard::End);
 }
 
-/// The next line, cut after `limit` bytes; nothing at the end.
+/// Returns the next line, truncated after `limit` bytes; `None` at the end.
 pub(super) fn next_line(
     stream: &mut impl BufRead,
     limit: usize,

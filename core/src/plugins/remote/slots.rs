@@ -1,13 +1,13 @@
-//! Places in the shared memory, one for each read that is under way.
+//! Allocates slots in the shared memory, one for each read that is in progress.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::buffer::SIZE;
 
-/// Bytes of a place: what one round trip brings at most.
+/// Size of a slot in bytes: the most that one round trip transfers.
 pub(super) const SLOT: u64 = 1 << 20;
 
-/// Which places are free.
+/// The free slots.
 pub(super) struct Slots {
     free: Mutex<Vec<u64>>,
     freed: Condvar,
@@ -15,12 +15,12 @@ pub(super) struct Slots {
 
 impl Slots {
     pub(super) fn new() -> Self {
-        // The lowest is taken first: memory that is never needed is never touched.
+        // The lowest is used first: memory that is never needed is never touched.
         let free = (0..SIZE / SLOT).rev().map(|number| number * SLOT).collect();
         Self { free: Mutex::new(free), freed: Condvar::new() }
     }
 
-    /// Uses a place, by its first byte.
+    /// Calls `use_it` with a slot, identified by the offset of its first byte.
     pub(super) fn with<T>(&self, use_it: impl FnOnce(u64) -> T) -> T {
         let taken = self.take();
         let result = use_it(taken);

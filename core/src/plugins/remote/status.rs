@@ -1,4 +1,4 @@
-//! How a provider's process ended, in words.
+//! Describes how a provider's process ended.
 
 use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
@@ -20,7 +20,7 @@ const SIGNALS: [(i32, &str); 12] = [
     (31, "SIGSYS"),
 ];
 
-/// The error of a process that ended, or stopped talking, before it answered.
+/// The error of a process that ended, or closed its output, before it answered.
 pub(super) fn ended(status: Option<ExitStatus>) -> Error {
     let Some(status) = status else {
         return died("its process closed its output and lives on")
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_end_has_its_words() {
+    fn every_way_to_end_is_described() {
         for (raw, words) in [
             (11, "killed by SIGSEGV (signal 11)"),
             (9, "killed by SIGKILL (signal 9)"),

@@ -1,4 +1,4 @@
-//! A provider's steps, done by a process. When it dies, a fresh one removes what it created.
+//! Runs a provider's steps in a process. When the process dies, a new one removes what it created.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -19,19 +19,19 @@ use serde_json::{Value, json};
 
 use super::{launch::Launch, session::Session};
 
-/// How long a process may take to start and to say who it is: pure data, but perhaps an interpreter on
+/// Time for a process to start and to return its description: that is pure data, but may need an interpreter on
 /// a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// Asks a provider who it is, in a process that ends with the answer.
+/// Reads a provider's description, in a process that ends with the answer.
 ///
 /// # Errors
-/// When the process does not start, dies, hangs, or answers something else.
+/// When the process does not start, dies, hangs, or does not answer with a description.
 pub(in crate::plugins) fn describe(launch: &Launch) -> Result<Description> {
     read("describe", describe_raw(launch)?)
 }
 
-/// The same, as the document it wrote.
+/// Reads the description as the document that the provider wrote.
 ///
 /// # Errors
 /// As [`describe`].
@@ -41,7 +41,7 @@ pub(in crate::plugins) fn describe_raw(launch: &Launch) -> Result<Value> {
     session.call("describe", &json!({}), Some(START_LIMIT), host.as_ref())
 }
 
-/// Makes an instance in a process of its own.
+/// Creates an instance in a separate process.
 ///
 /// # Errors
 /// When the process does not start, or the provider refuses its settings.
@@ -59,7 +59,7 @@ pub(in crate::plugins) fn create(
     Ok(Box::new(made))
 }
 
-/// Makes an instance that takes documents of any shape.
+/// Creates an instance that accepts documents of any shape.
 ///
 /// # Errors
 /// As [`create`].
@@ -145,7 +145,7 @@ impl RawSteps for RawSession {
     }
 }
 
-/// The host while a provider only says who it is: it has nothing to ask for.
+/// The host while a provider only returns its description: no service is available.
 struct NoHost;
 
 fn nothing<T>() -> Result<T> {

@@ -2,7 +2,7 @@
 //! line, in the order in which this process writes and reads them.
 //!
 //! The file belongs to the user alone (mode 0600). The answers to `secret` are redacted, and so are their
-//! values wherever else they appear; bytes of the disk are replaced by their length.
+//! values wherever else they appear; bytes of the disk are replaced with their length.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,9 +23,9 @@ use crate::{
 
 /// The environment variable that names the file.
 pub(crate) const VARIABLE: &str = "BUILD_IMAGE_TRACE_PROTOCOL";
-/// Stands for a secret value.
+/// Replaces a secret value.
 const REDACTED: &str = "<protected>";
-/// Longest piece of a line that is no message, in characters.
+/// Longest piece of a line that is not a message, in characters.
 const SHOWN: usize = 120;
 /// Read and write for the owner.
 const MODE: u32 = 0o600;
@@ -51,7 +51,7 @@ pub(super) struct Tracer {
     process: u32,
 }
 
-/// Which way a message takes.
+/// Direction of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     ToProvider,
@@ -75,7 +75,7 @@ pub(crate) fn begin(path: &Path) -> io::Result<()> {
     open(path)?.set_len(0)
 }
 
-/// Opens the file to append to it; a symbolic link is not followed, a pipe is not waited for.
+/// Opens the file for appending; symbolic links are not followed, and opening a pipe does not block.
 fn open(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = OpenOptions::new()
@@ -92,7 +92,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 impl Trace {
-    /// The trace that the environment asks for. A program with more rights than its caller writes none: the
+    /// The trace that the environment requests. A program with more rights than its caller writes no trace: the
     /// caller would choose the file.
     pub(super) fn of(environment: &Environment) -> Option<Arc<Self>> {
         let path = PathBuf::from(environment.get(VARIABLE)?);
@@ -102,12 +102,12 @@ impl Trace {
         Some(Arc::new(Self { path, state: Mutex::default() }))
     }
 
-    /// Begins to record a process.
+    /// Starts recording a process.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub(super) fn of_process(self: &Arc<Self>, process: u32) -> Result<Tracer> {
-        // It is not kept open: what runs beside a provider counts its open files.
+        // The file is not kept open: the conformance suite counts the open files of this process.
         open(&self.path).map_err(|error| {
             let text = format!("cannot write the protocol trace `{}`", self.path.display());
             Error::new(ErrorKind::Local, text)
@@ -129,7 +129,7 @@ impl Tracer {
             "direction": direction.word(),
             "message": message,
         });
-        // In one call, so that lines of several processes do not mix.
+        // Written in one call, so that lines of several processes do not mix.
         let line = format!("{entry}\n");
         let _ = open(&self.trace.path).and_then(|mut file| file.write_all(line.as_bytes()));
     }

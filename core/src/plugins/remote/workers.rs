@@ -1,5 +1,5 @@
-//! Threads for services that may block, made when they are needed: a provider that waits must not keep
-//! its other threads from reading the disk.
+//! Runs services that may block on threads, created on demand: a provider that waits must not keep its other
+//! threads from reading the disk.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -7,13 +7,13 @@ use std::sync::{
     mpsc::{Receiver, Sender, channel},
 };
 
-/// Most threads per provider.
+/// Maximum number of threads per provider.
 const MOST: usize = 64;
 
-/// Work; the buffer is the thread's own and keeps its size.
+/// A job; the buffer belongs to the thread and keeps its size.
 type Job = Box<dyn FnOnce(&mut Vec<u8>) + Send>;
 
-/// The threads of one session. They end when it does.
+/// The threads of one session. They end with it.
 pub(super) struct Workers {
     jobs: Sender<Job>,
     shared: Arc<Shared>,
@@ -32,9 +32,9 @@ impl Workers {
         Self { jobs, shared: Arc::new(shared), made: 0 }
     }
 
-    /// Does it on a thread.
+    /// Runs a job on a thread.
     pub(super) fn run(&mut self, job: impl FnOnce(&mut Vec<u8>) + Send + 'static) {
-        // A thread counts as idle until it has taken its job, hence one is taken off here.
+        // A thread counts as idle until it has received its job, hence one is subtracted here.
         let taken = self
             .shared
             .idle
@@ -46,7 +46,7 @@ impl Workers {
                 self.made += 1;
             }
         }
-        // Not sent only when all threads are gone, which panics alone could cause.
+        // Sending fails only when all threads have ended, which only panics could cause.
         let _ = self.jobs.send(Box::new(job));
     }
 }

@@ -1,4 +1,4 @@
-//! The one HTTP door of the core: a GET, its redirects, and which failures may pass.
+//! Sends the HTTP requests of the core: a GET with its redirects. Classifies failures as retryable or permanent.
 
 use std::{error::Error as StdError, sync::Once, time::Duration};
 
@@ -14,11 +14,11 @@ use crate::{
     source::address::shown,
 };
 
-/// Redirects that are followed for one request.
+/// Maximum number of redirects for one request.
 const REDIRECTS: usize = 10;
-/// Longest time for a connection to come up.
+/// Time limit for establishing a connection.
 const CONNECT: Duration = Duration::from_secs(20);
-/// Longest pause a server may ask for.
+/// Longest pause that a server may request.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 const TLS_HINT: &str = "name a file with the server's CA certificate in SSL_CERT_FILE, which replaces the system's CA certificates; IGNORE_DOWNLOAD_URL_TLS accepts any certificate, and then whoever is on the way can change what is sent";
 
@@ -28,19 +28,19 @@ pub(super) struct Failure {
     pub(super) error: Error,
     /// Whether the same request may succeed later.
     pub(super) retryable: bool,
-    /// The pause the server asks for.
+    /// The pause that the server requested.
     pub(super) pause: Option<Duration>,
-    /// What the server answered, if it did.
+    /// The status code, if the server answered.
     pub(super) status: Option<u16>,
 }
 
 impl Failure {
-    /// One that will not pass.
+    /// A failure that is not retryable.
     pub(super) fn stop(error: Error) -> Self {
         Self { error, retryable: false, pause: None, status: None }
     }
 
-    /// One that may pass.
+    /// A retryable failure.
     pub(super) fn transient(error: Error) -> Self {
         Self {
             error: Error { retryable: true, ..error },
@@ -56,19 +56,19 @@ impl From<Error> for Failure {
     }
 }
 
-/// Connections to servers.
+/// An HTTP client.
 pub(super) struct HttpClient {
     client: Client,
-    /// Longest time nothing may arrive.
+    /// Longest time without any incoming data.
     stall: Duration,
 }
 
 impl HttpClient {
-    /// `any_certificate` switches off the check of who answers.
+    /// Creates a client. `any_certificate` disables the verification of certificates.
     pub(super) fn open(any_certificate: bool, stall: Duration) -> Result<Self> {
         static RING: Once = Once::new();
         RING.call_once(|| {
-            // Another part of this process that installed one before has its reasons.
+            // Another part of this process may have installed a provider; that one is kept.
             let _ = rustls::crypto::ring::default_provider().install_default();
         });
         let builder = Client::builder()
@@ -106,7 +106,7 @@ impl HttpClient {
 
     async fn once(&self, url: &Url, headers: &[(HeaderName, String)]) -> Result<Response, Failure> {
         let mut map = HeaderMap::new();
-        // Lengths and digests are those of the file, not of a compressed form of it.
+        // Lengths and digests are those of the file, not of a compressed representation.
         map.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         for (name, text) in headers {
             if let Ok(value) = HeaderValue::from_str(text) {
@@ -120,7 +120,7 @@ impl HttpClient {
         }
     }
 
-    /// Posts a form, once.
+    /// Posts a form once, without retries.
     pub(super) async fn post(
         &self,
         url: &Url,
@@ -135,7 +135,7 @@ impl HttpClient {
         }
     }
 
-    /// The next bytes of a body; `None` at its end.
+    /// Returns the next bytes of a body; `None` at its end.
     pub(super) async fn chunk(
         &self,
         url: &Url,
@@ -157,14 +157,14 @@ impl HttpClient {
     }
 }
 
-/// Fields as a browser sends them (URL Standard, application/x-www-form-urlencoded).
+/// Encodes fields like a browser (URL Standard, application/x-www-form-urlencoded).
 fn form_body(form: &[(&str, String)]) -> String {
     let Ok(mut url) = Url::parse("http://form") else { return String::new() };
     url.query_pairs_mut().extend_pairs(form);
     url.query().unwrap_or_default().to_owned()
 }
 
-/// Where an answer sends us, if it does.
+/// Returns the target of a redirect.
 fn redirected(from: &Url, response: &Response) -> Result<Option<Url>, Failure> {
     let redirect = [301, 302, 303, 307, 308].contains(&response.status().as_u16());
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
@@ -182,7 +182,7 @@ fn redirected(from: &Url, response: &Response) -> Result<Option<Url>, Failure> {
         let what = format!("`{}`, from https to http", shown(&next));
         return Err(refused(&what, "give an https address that stays one"));
     }
-    // Who logged in at a server is still known to it, and to no other.
+    // The credentials of the request are kept for the same origin only.
     if next.origin() == from.origin() && next.username().is_empty() {
         let _ = next.set_username(from.username());
         let _ = next.set_password(from.password());
@@ -190,7 +190,7 @@ fn redirected(from: &Url, response: &Response) -> Result<Option<Url>, Failure> {
     Ok(Some(next))
 }
 
-/// An answer that is no file.
+/// The failure for an answer that is not a file.
 pub(super) fn refusal(url: &Url, response: &Response) -> Failure {
     let status = response.status();
     let text = format!("`{}`: the server answers {status}", shown(url));
@@ -233,14 +233,14 @@ fn broken(url: &Url, error: reqwest::Error) -> Failure {
     )
 }
 
-/// Whether the other side is not who it should be, or does not speak TLS.
+/// Returns whether the peer failed authentication or does not speak TLS.
 fn is_tls(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if error.is::<rustls::Error>() {
             return true;
         }
-        // An I/O error retryable over what it wraps when it is asked for its source.
+        // An I/O error skips the error it wraps when it is asked for its source.
         let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         next = match wrapped {
             Some(inner) => Some(inner),

@@ -1,9 +1,10 @@
-//! Downloads: resumable, kept below ARTIFACTS_DIR for the next run until a build succeeded.
+//! Downloads files. Downloads can be resumed, and are kept below ARTIFACTS_DIR for the next run until a build
+//! has succeeded.
 //!
 //! ```text
-//! client.rs    a GET, its redirects, which failures pass      store.rs  slots for files, locks
-//! peek.rs      the beginning of a file
-//! transfer.rs  one file: attempts, parts, digests on the way         post.rs   telling a server something
+//! client.rs    HTTP client: redirects, retryable failures           store.rs  slots for files, locks
+//! peek.rs      the start of a file
+//! transfer.rs  one file: attempts, parts, digests while receiving   post.rs   form posts to a server
 //! ```
 
 mod client;
@@ -49,12 +50,12 @@ use transfer::{Transfer, pause};
 
 /// Directory of downloads, below the directory of all builds' files.
 pub(crate) const FOLDER: &str = "downloads";
-/// How often Ctrl-C is looked for.
+/// Interval of checks for Ctrl-C.
 const INTERRUPT_CHECK: Duration = Duration::from_millis(200);
-/// How long a download may stand still that goes into the image.
+/// Stall limit for the download of an injected file.
 const INJECTED_STALL: Duration = Duration::from_secs(60);
 
-/// How downloads are made, as the settings say.
+/// Options of downloads, from the settings.
 #[derive(Clone, Copy, Debug)]
 pub struct DownloadOptions {
     any_certificate: bool,
@@ -63,7 +64,7 @@ pub struct DownloadOptions {
 }
 
 impl DownloadOptions {
-    /// What the settings say.
+    /// Reads the options from the settings.
     pub(crate) fn of(settings: &Resolved) -> Self {
         let number = |key: &str, default| settings.number(key).unwrap_or(default);
         Self {
@@ -73,35 +74,35 @@ impl DownloadOptions {
         }
     }
 
-    /// For files that go into the image.
+    /// Options for injected files.
     pub(crate) fn for_injected(self) -> Self {
         Self { stall: INJECTED_STALL.min(self.stall), ..self }
     }
 }
 
-/// Somebody who downloads.
+/// Downloads files for one command.
 pub(crate) struct Downloader<'a> {
     manner: DownloadOptions,
     reporter: &'a Reporter,
     interrupt: &'a Interrupt,
     door: HttpClient,
-    /// Signs what is known of downloads.
+    /// Signs the descriptions of downloads.
     key: Option<Arc<Key>>,
-    /// Only absent while it ends.
+    /// Absent only while the downloader is dropped.
     runtime: Option<Runtime>,
 }
 
 /// A downloaded file.
 pub(crate) struct Download {
-    /// Where it is now.
+    /// Its current path.
     pub(crate) path: PathBuf,
-    /// Its digests, when all of it came just now.
+    /// Its digests, if the whole file was received just now.
     pub(crate) digests: Option<Digests>,
-    /// Where it is kept.
+    /// The slot in which it is kept.
     pub(crate) slot: Slot,
 }
 
-/// The name lookup of a connection cannot be stopped; do not wait for it.
+/// The DNS lookup of a connection cannot be stopped; it is not waited for.
 impl Drop for Downloader<'_> {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
@@ -130,13 +131,13 @@ impl<'a> Downloader<'a> {
         Ok(Self { manner, reporter, interrupt, door, key: None, runtime: Some(runtime) })
     }
 
-    /// Believes what this key has signed. Without one, everything is fetched again.
+    /// Trusts descriptions that this key has signed. Without a key, everything is downloaded again.
     pub(super) fn with_key(mut self, key: Option<Arc<Key>>) -> Self {
         self.key = key;
         self
     }
 
-    /// Whoever is on the way reads what an address without TLS says of its user.
+    /// Warns about credentials in an address without TLS: they can be read on the network.
     fn warn(&self, url: &Url) {
         if sends_password_in_clear(url) {
             let what = format!("`{}`: user and password are sent without encryption", shown(url));
@@ -144,7 +145,7 @@ impl<'a> Downloader<'a> {
         }
     }
 
-    /// Fetches a file into its slot below `store`, or finds that it is there already.
+    /// Downloads a file into its slot below `store`, or finds that it is there already.
     pub(crate) fn fetch(&self, url: &Url, store: &Path, wanted: &[Algorithm]) -> Result<Download> {
         let told = std::cell::Cell::new(false);
         let waiting = || {
@@ -206,7 +207,7 @@ impl<'a> Downloader<'a> {
         let digests = match fetched {
             Ok(digests) => digests,
             Err(failure) => {
-                // What could not be written down, on a full disk, is of no use to the next run.
+                // Bytes that could not be recorded, on a full disk, cannot be used by the next run.
                 let useful = slot.about.synced;
                 let endless = failure.error.stage == Stage::Disk && slot.about.length.is_none();
                 if nothing || useful == 0 || endless {
@@ -219,7 +220,7 @@ impl<'a> Downloader<'a> {
         };
         let digests = match digests {
             Some(digests) => digests,
-            // Only a part of it came this way.
+            // Only a part of the file was received now.
             None => {
                 let mut file =
                     open_regular(&path).map_err(|error| cannot("read", &path, &error))?;
@@ -239,7 +240,8 @@ impl<'a> Downloader<'a> {
         })
     }
 
-    /// The digests of a file that was fetched before; nothing when it is not what was fetched, or others may change it.
+    /// Returns the digests of a file that was downloaded earlier; `None` when it differs from what was
+    /// downloaded, or when others may change it.
     fn verified(&self, slot: &Slot, path: &Path, wanted: &[Algorithm]) -> Result<Option<Digests>> {
         let opened = open_regular(path)
             .and_then(|file| doubt_of_file(&file, path).map(|doubt| (file, doubt)));
@@ -252,12 +254,13 @@ impl<'a> Downloader<'a> {
         Ok((same && named).then_some(digests))
     }
 
-    /// Whether a whole file is still the one the server has. One that nothing identifies is not.
+    /// Returns whether a complete file is still the server's current version. A file without a validator is not.
     fn is_current(&self, url: &Url, about: &About) -> Result<bool> {
         if about.etag.is_none() && about.last_modified.is_none() {
             return Ok(false);
         }
-        // A changed file begins to arrive here and is fetched from its start afterwards.
+        // If the file has changed, the answer contains it; it is discarded, and the file is fetched from its
+        // start afterwards.
         let header = match (&about.etag, &about.last_modified) {
             (Some(etag), _) => (IF_NONE_MATCH, etag.clone()),
             (None, date) => (IF_MODIFIED_SINCE, date.clone().unwrap_or_default()),
@@ -282,7 +285,7 @@ impl<'a> Downloader<'a> {
         asked.map_err(|failure| failure.error)
     }
 
-    /// Fetches a file that nobody goes on with.
+    /// Downloads a file without support for resuming.
     pub(crate) fn fetch_into(&self, url: &Url, path: &Path) -> Result<u64> {
         self.warn(url);
         let file = File::create(path).map_err(|error| cannot_write(path, &error))?;
@@ -296,7 +299,7 @@ impl<'a> Downloader<'a> {
         })
     }
 
-    /// Fetches a small file of at most `limit` bytes; `None` when the server has none.
+    /// Downloads a small file of at most `limit` bytes; `None` when the server does not have it.
     pub(crate) fn fetch_small(&self, url: &Url, limit: u64) -> Result<Option<Vec<u8>>> {
         let directory = tempfile::tempdir().map_err(|error| {
             Error::new(Stage::Disk, "cannot make a temporary folder").caused_by(&error)
@@ -337,7 +340,7 @@ impl<'a> Downloader<'a> {
         }
     }
 
-    /// Runs a transfer until it is done or somebody wants to stop; then what is there is kept.
+    /// Runs a transfer until it is done or cancelled; in the latter case, the received bytes are kept.
     fn drive(&self, transfer: &mut Transfer<'_>) -> Result<Option<Digests>, Failure> {
         let done = self.block_on(transfer.run());
         self.reporter.clear();
@@ -362,7 +365,7 @@ impl<'a> Downloader<'a> {
     }
 }
 
-/// What is digested in any case: what is kept is known by it.
+/// Adds SHA-256, which identifies files that are kept.
 fn with_sha256(wanted: &[Algorithm]) -> Vec<Algorithm> {
     let mut wanted = wanted.to_vec();
     if !wanted.contains(&Algorithm::Sha256) {
@@ -371,7 +374,7 @@ fn with_sha256(wanted: &[Algorithm]) -> Vec<Algorithm> {
     wanted
 }
 
-/// Whether a request to this address shows a password to whoever is on the way.
+/// Returns whether a request to this address sends a password in clear text.
 fn sends_password_in_clear(url: &Url) -> bool {
     let has_user = !url.username().is_empty() || url.password().is_some();
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);

@@ -1,4 +1,4 @@
-//! Fetches the beginning of a remote file, without keeping any of it on disk.
+//! Fetches the start of a remote file, without storing any of it on disk.
 
 use reqwest::{StatusCode, Url, header::RANGE};
 
@@ -9,12 +9,12 @@ use super::{
 };
 use crate::error::Result;
 
-/// Attempts: somebody waits for the answer.
+/// Number of attempts; few, because the user waits for the answer.
 const ATTEMPTS: u64 = 3;
 
 impl Downloader<'_> {
-    /// At most the first `length` bytes of a file, by one ranged GET: addresses that are signed for GET refuse a
-    /// HEAD. A server that ignores the range is not read any further.
+    /// Fetches at most the first `length` bytes of a file, with one ranged GET: addresses that are signed for
+    /// GET refuse a HEAD. The answer of a server that ignores the range is not read any further.
     ///
     /// # Errors
     /// When the server refuses or cannot be reached.
@@ -45,7 +45,7 @@ impl Downloader<'_> {
         limit: usize,
     ) -> Result<Vec<u8>, Failure> {
         let mut answer = self.door.get(url, range).await?;
-        // 416: the file is empty, or the server knows no ranges of it.
+        // 416: the file is empty, or the server does not support ranges for it.
         match answer.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => {}
             StatusCode::RANGE_NOT_SATISFIABLE => return Ok(Vec::new()),

@@ -1,4 +1,4 @@
-//! A form posted to a server that is told something.
+//! Posts forms to a server that is notified of an event.
 
 use std::time::Duration;
 
@@ -17,20 +17,20 @@ use crate::{
     source::{Address, address::shown, redacted},
 };
 
-/// Longest time nothing may come back.
+/// Longest time without an answer.
 const STALL: Duration = Duration::from_secs(60);
 
-/// What a server said to a form.
+/// A server's answer to a form.
 pub(crate) enum Answered {
-    /// It took it.
+    /// Accepted.
     Yes,
-    /// It will never take it.
+    /// Refused permanently.
     No(Error),
-    /// It may take it later.
+    /// Not accepted now; retryable.
     NotNow(Error),
 }
 
-/// A server that forms are posted to.
+/// A server that receives forms.
 pub(crate) struct Post {
     door: HttpClient,
     url: Url,
@@ -38,10 +38,10 @@ pub(crate) struct Post {
 }
 
 impl Post {
-    /// The server at `url`; IGNORE_DOWNLOAD_URL_TLS counts for it too.
+    /// Creates a client for the server at `url`; IGNORE_DOWNLOAD_URL_TLS applies to it too.
     ///
     /// # Errors
-    /// When that is no URL.
+    /// When it is not a URL.
     pub(crate) fn to(
         key: &str,
         url: &str,
@@ -77,8 +77,8 @@ impl Post {
         Ok(Self { door, url, runtime })
     }
 
-    /// Posts a form. Redirects are not followed: who answers is who was named. An interrupt ends the wait for the
-    /// answer.
+    /// Posts a form. Redirects are not followed: only the named server may answer. An interrupt ends the wait
+    /// for the answer.
     pub(crate) fn send(&self, form: &[(&str, String)], interrupt: &Interrupt) -> Answered {
         let sent = self.runtime.block_on(async {
             tokio::select! {

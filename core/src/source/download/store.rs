@@ -1,10 +1,10 @@
-//! The directory downloads are kept in: one slot per URL, with what the server said about the file.
+//! Stores downloads in a directory: one slot per URL, with a description of the file from the server's answers.
 //!
 //! ```text
 //! downloads/<digest of the URL>/lock         held shared while a build uses the file
-//!                               about.json   what the server said, and how much of it is safe
-//!                               partial      what is there of it
-//!                               NAME         the whole file
+//!                               about.json   description from the server's answers, bytes synced
+//!                               partial      the bytes received so far
+//!                               NAME         the complete file
 //! ```
 
 use std::{
@@ -33,42 +33,42 @@ use crate::{
 const LOCK: &str = "lock";
 const ABOUT: &str = "about.json";
 const PARTIAL: &str = "partial";
-/// How often a lock that somebody holds is tried again.
+/// Interval of attempts to take a lock that is held.
 const LOCK_CHECK: Duration = Duration::from_millis(200);
 /// Longest description of a file, in bytes.
 const ABOUT_LIMIT: u64 = 1 << 20;
-/// What the signature of a description is for.
+/// The purpose that is signed along with a description.
 const PURPOSE: &[u8] = b"build-image download 1\0";
-/// Digits of a URL's digest that name its slot.
+/// Number of hexadecimal digits of a URL's digest in the name of its slot.
 const DIGITS: usize = 16;
 
-/// What a server said about a file, and how far we are with it.
+/// The description of a file from the server's answers, and the progress of its download.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct About {
-    /// The URL without password and query, for people.
+    /// The URL without password and query, for display.
     pub(super) url: String,
     /// Strong or weak entity tag.
     pub(super) etag: Option<String>,
-    /// Last-Modified as the server wrote it.
+    /// Last-Modified, as the server sent it.
     pub(super) last_modified: Option<String>,
     /// Length of the file, bytes.
     pub(super) length: Option<u64>,
-    /// Bytes of the partial file that are on the disk for sure.
+    /// Bytes of the partial file that are synced to the disk.
     pub(super) synced: u64,
-    /// Name of the whole file, once it is whole.
+    /// Name of the complete file, once it is complete.
     pub(super) name: Option<String>,
-    /// SHA-256 of the whole file, hexadecimal.
+    /// SHA-256 of the complete file, hexadecimal.
     pub(super) sha256: Option<String>,
-    /// Signature of all this with the user's key; without one it is not believed later.
+    /// Signature of the description, made with the user's key; without it, the description is not trusted later.
     pub(super) mac: Option<String>,
-    /// Why what was there is not believed.
+    /// Why an earlier description is not trusted.
     #[serde(skip)]
     pub(super) distrusted: Option<String>,
 }
 
 impl About {
-    /// What a range request names so that parts of two files are never put together: RFC 9110, 13.1.5.
+    /// The validator for a range request, so that parts of two files are never joined: RFC 9110, 13.1.5.
     pub(super) fn range_validator(&self) -> Option<&str> {
         let strong = self.etag.as_deref().filter(|etag| !etag.starts_with("W/"));
         strong.or(self.last_modified.as_deref())
@@ -76,14 +76,14 @@ impl About {
 }
 
 impl About {
-    /// What is signed: everything but the signature, and the slot it is of.
+    /// The signed bytes: everything but the signature, and the slot's path.
     fn signed(&self, slot: &Path) -> Vec<u8> {
         let plain = Self { mac: None, ..self.clone() };
         let name = slot.file_name().unwrap_or_default().as_encoded_bytes();
         [name, b"\0", &serde_json::to_vec(&plain).unwrap_or_default()].concat()
     }
 
-    /// Reads what is known of a slot; nothing when others could have written it.
+    /// Reads a slot's description; an empty one when others could have written it.
     fn believed(slot: &Path, key: Option<&Key>) -> Self {
         let read = read_regular(&slot.join(ABOUT), ABOUT_LIMIT).ok();
         let about = read.and_then(|text| serde_json::from_slice::<Self>(&text).ok());
@@ -106,7 +106,7 @@ impl About {
     }
 }
 
-/// Opens a file of a slot for writing, makes it if need be; a link in its place is not followed.
+/// Opens a file of a slot for writing and creates it if it is missing; symbolic links are not followed.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     open_unlinked(File::options().create(true).truncate(false).write(true), path)
 }
@@ -115,15 +115,15 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 pub(crate) struct Slot {
     directory: PathBuf,
     lock: File,
-    /// Whether nobody else uses it, so that it may be changed.
+    /// Whether it is locked exclusively, so that it may be changed.
     alone: bool,
     key: Option<Arc<Key>>,
     pub(super) about: About,
 }
 
 impl Slot {
-    /// Takes the slot of a URL, alone when that is possible. Waits while another process downloads the
-    /// same; with `alone` also while one uses it.
+    /// Locks the slot of a URL, exclusively if possible. Waits while another process downloads the same URL;
+    /// with `alone` also while one uses it.
     pub(super) fn take(
         store: &Path,
         url: &Url,
@@ -159,7 +159,8 @@ impl Slot {
                     return Err(Error::interrupted());
                 }
             };
-            // Its last user may have removed the directory meanwhile, and somebody made it again.
+            // Its last user may have removed the directory meanwhile, and another process may have created it
+            // again.
             let mine = lock.metadata().map_err(examined)?;
             if fs::metadata(&path)
                 .is_ok_and(|now| (now.dev(), now.ino()) == (mine.dev(), mine.ino()))
@@ -170,12 +171,12 @@ impl Slot {
         }
     }
 
-    /// The file that grows.
+    /// Path of the partial file.
     pub(super) fn partial(&self) -> PathBuf {
         self.directory.join(PARTIAL)
     }
 
-    /// The whole file, if it is there as the server described it.
+    /// Path of the complete file, if it exists and has the described length.
     pub(super) fn whole(&self) -> Option<PathBuf> {
         let name = Path::new(self.about.name.as_ref()?);
         let path = self.directory.join(name.file_name().filter(|file| *file == name)?);
@@ -183,7 +184,7 @@ impl Slot {
         (Some(length) == self.about.length).then_some(path)
     }
 
-    /// Writes down what is known.
+    /// Writes the description.
     pub(super) fn keep(&mut self) -> Result<()> {
         let path = self.directory.join(ABOUT);
         let signed = self.about.signed(&self.directory);
@@ -192,7 +193,7 @@ impl Slot {
         write_whole(&path, &text).map_err(|error| cannot_write(&path, &error))
     }
 
-    /// Gives the file, which is whole and has these digests, its name.
+    /// Gives the file, which is complete and has these digests, its final name.
     pub(crate) fn finish(
         &mut self,
         from: &Path,
@@ -211,12 +212,12 @@ impl Slot {
         Ok(path)
     }
 
-    /// Whether nobody else uses it.
+    /// Returns whether the slot is locked exclusively.
     pub(crate) fn alone(&self) -> bool {
         self.alone
     }
 
-    /// Lets others use the file too; nobody can replace it.
+    /// Lets other processes use the file too; none can replace it.
     pub(crate) fn share(&mut self) -> Result<()> {
         self.alone = false;
         self.lock
@@ -233,12 +234,12 @@ impl Slot {
             tracing::warn!(directory = %self.directory.display(), %error, "cannot remove a download");
         }
         if let Some(store) = self.directory.parent() {
-            // Only when it is empty.
+            // Succeeds only when the directory is empty.
             let _ = fs::remove_dir(store);
         }
     }
 
-    /// Forgets everything about the file.
+    /// Discards everything about the file.
     pub(super) fn reset(&mut self, url: &Url) -> Result<()> {
         for name in [Some(PARTIAL.to_owned()), self.about.name.take()].into_iter().flatten() {
             match fs::remove_file(self.directory.join(name)) {
@@ -253,7 +254,7 @@ impl Slot {
     }
 }
 
-/// Takes a lock if it is free; whether it was.
+/// Takes a lock if it is free; returns whether it was taken.
 fn try_lock(lock: &File, shared: bool) -> io::Result<bool> {
     match if shared { lock.try_lock_shared() } else { lock.try_lock() } {
         Ok(()) => Ok(true),
@@ -262,7 +263,7 @@ fn try_lock(lock: &File, shared: bool) -> io::Result<bool> {
     }
 }
 
-/// Names a slot by a digest: a URL may hold a signature.
+/// Names a slot by a digest, since a URL may contain a signature.
 fn key(url: &Url) -> String {
     let mut plain = url.clone();
     let _ = plain.set_username("");
@@ -272,7 +273,7 @@ fn key(url: &Url) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()[..DIGITS].to_owned()
 }
 
-/// Removes the slots nobody uses; returns the URLs they were for. Only says them when `really` is not set.
+/// Removes the slots that are not in use and returns their URLs. Only lists them when `really` is not set.
 pub(crate) fn clean(store: &Path, really: bool) -> Vec<String> {
     let mut found = Vec::new();
     let entries = fs::read_dir(store).into_iter().flatten().flatten();
@@ -299,7 +300,7 @@ fn foreign(doubt: &Doubt) -> Error {
         .hint("remove it, or set ARTIFACTS_DIR to a directory that only this user may write to")
 }
 
-/// An error about a file below the store.
+/// The error for a file below the store.
 pub(super) fn cannot_write(path: &Path, error: &io::Error) -> Error {
     Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
         .caused_by(error)

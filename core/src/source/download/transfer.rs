@@ -1,4 +1,4 @@
-//! One file on its way: attempts that go on where the last one ended, until it is whole or there is no hope.
+//! Downloads one file, resuming after transient failures until it is complete or the retry budget is spent.
 
 use std::{
     fs::File,
@@ -30,51 +30,51 @@ use crate::{
     source::address::shown,
 };
 
-/// Bytes after which what arrived is forced to the disk.
+/// Number of received bytes after which the file is synced to the disk.
 const SYNC: u64 = 64 << 20;
-/// Free bytes that stay when nobody knows how long a file is; other programs need some too.
+/// Free bytes that are left for other programs when the length of a file is unknown.
 const RESERVE: u64 = 64 << 20;
-/// Bytes after which it is looked whether they are still there.
+/// Number of bytes after which the free space is checked again.
 const RESERVE_CHECK: u64 = 16 << 20;
-/// Attempts when not one connection came up.
+/// Maximum attempts if no connection was established.
 const CONNECTING: u64 = 3;
-/// Attempts in all, however far each of them came.
+/// Maximum attempts in all, regardless of their progress.
 const ATTEMPTS: u64 = 200;
-/// Upper bound of the first pause; doubles with every attempt.
+/// Upper bound of the first pause; it doubles with every attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Upper bound of every pause that the server did not ask for.
+/// Upper bound of every pause that the server did not request.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Writes down how far a file is.
+/// Records the progress of a file.
 pub(super) type Keep<'a> = dyn FnMut(&About) -> Result<()> + 'a;
 
-/// A file on its way.
+/// A download in progress.
 pub(super) struct Transfer<'a> {
     pub(super) url: &'a Url,
     pub(super) door: &'a HttpClient,
     pub(super) path: &'a Path,
     pub(super) file: File,
-    /// Bytes of the file that are there.
+    /// Bytes of the file that were received so far, also by earlier runs.
     pub(super) have: u64,
-    /// What the server says about it.
+    /// The description of the file.
     pub(super) about: About,
-    /// Most bytes it may have.
+    /// Maximum length in bytes.
     pub(super) limit: Option<u64>,
-    /// What is to be digested on the way.
+    /// The digests to compute during the download.
     pub(super) wanted: &'a [Algorithm],
-    /// Digests of everything that is there, when it all came this way.
+    /// Digests of everything received so far, if it was all received by this transfer.
     pub(super) pass: Option<Pass>,
-    /// Bytes that arrived.
+    /// Bytes received by this transfer.
     pub(super) received: u64,
     pub(super) retries: u64,
     pub(super) reporter: &'a Reporter,
     pub(super) interrupt: &'a Interrupt,
-    /// Writes down how far it is; absent for files that nobody goes on with.
+    /// Records the progress; absent for files that are not resumed.
     pub(super) keep: Option<&'a mut Keep<'a>>,
 }
 
 impl Transfer<'_> {
-    /// Fetches what is missing. Digests only when nothing was there before.
+    /// Downloads the missing bytes. Returns digests only if no bytes existed before.
     pub(super) async fn run(&mut self) -> Result<Option<Digests>, Failure> {
         let (mut in_a_row, mut made) = (0, 0);
         loop {
@@ -106,7 +106,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// One request. The file is whole afterwards.
+    /// Sends one request. On success the file is complete.
     async fn attempt(&mut self) -> Result<(), Failure> {
         if self.have > 0 && self.about.length == Some(self.have) {
             return Ok(());
@@ -141,14 +141,14 @@ impl Transfer<'_> {
             return Ok(Vec::new());
         }
         let Some(validator) = self.about.range_validator().map(str::to_owned) else {
-            // Nothing says that the rest would be of the same file.
+            // Without a validator, the rest may belong to another file.
             self.restart()?;
             return Ok(Vec::new());
         };
         Ok(vec![(RANGE, format!("bytes={}-", self.have)), (IF_RANGE, validator)])
     }
 
-    /// The file begins: from now on it is what this answer says.
+    /// Starts the file: from now on, its description comes from this answer.
     fn begin(&mut self, response: &Response) -> Result<(), Failure> {
         let headers = response.headers();
         let encoding = text(headers, &CONTENT_ENCODING).filter(|coding| coding != "identity");
@@ -175,7 +175,7 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Whether what is missing finds room.
+    /// Checks that the disk has room for the missing bytes.
     fn check_space(&self) -> Result<()> {
         let directory = self.path.parent().unwrap_or(self.path);
         let missing = self.about.length.map(|length| length.saturating_sub(self.have));
@@ -192,7 +192,7 @@ impl Transfer<'_> {
             .hint("free some space, or set ARTIFACTS_DIR to a larger file system"))
     }
 
-    /// Whether a file that nobody knows the length of may still grow.
+    /// Checks whether a file of unknown length may still grow.
     fn check_reserve(&self) -> Result<()> {
         let directory = self.path.parent().unwrap_or(self.path);
         let Some(free) = free_space(directory).filter(|&free| free < RESERVE) else {
@@ -209,7 +209,7 @@ impl Transfer<'_> {
         ))
     }
 
-    /// Whether an answer is the part that was asked for: RFC 9110, section 14.4.
+    /// Checks that an answer is the requested part: RFC 9110, section 14.4.
     fn check_part(&mut self, response: &Response) -> Result<(), Failure> {
         let range = text(response.headers(), &CONTENT_RANGE).unwrap_or_default();
         let rest = range.strip_prefix("bytes ").and_then(|rest| rest.split_once('/'));
@@ -260,7 +260,7 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Forces what is there to the disk, and writes down how much it is.
+    /// Syncs the received bytes to the disk and records their number.
     pub(super) fn secure(&mut self) -> Result<()> {
         if self.keep.is_none() || self.have == self.about.synced {
             return Ok(());
@@ -294,7 +294,8 @@ fn too_long(url: &Url, limit: u64) -> Error {
     Error::new(Stage::Source, text).hint("check the address")
 }
 
-/// Grows to its bound, by chance shorter, never shorter than the server asks for.
+/// Returns a random pause up to an upper bound that grows with each attempt; never shorter than the server
+/// requested.
 pub(super) fn pause(attempt: u64, asked: Option<Duration>) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << attempt.saturating_sub(1).min(16));
     let bound = doubled.min(LONGEST_PAUSE);

@@ -1,4 +1,4 @@
-//! A whole build and what was told during it.
+//! Judges a whole build and the reports during it.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
     document::Discarded,
 };
 
-/// The record of a build that had all steps.
+/// Returns the observations of a build that ran all steps.
 pub(super) fn whole(evidence: &Evidence) -> Result<Built, Judgement> {
     let built = evidence.built()?;
     match &built.reach {
@@ -155,7 +155,7 @@ pub(in crate::conformance) fn quiet(evidence: &Evidence) -> Judgement {
 pub(in crate::conformance) fn concurrent(evidence: &Evidence) -> Judgement {
     settle(|| {
         survived(&evidence.concurrent)?;
-        // What one instance cannot do, two need not.
+        // Two instances need not succeed where one fails.
         let built = evidence.built()?;
         if built.reach == Reach::Whole && built.calls.iter().any(|call| call.failure.is_some()) {
             return Ok(Judgement::Skip("see `build`".to_owned()));

@@ -1,4 +1,4 @@
-//! Steps that were asked to stop.
+//! Judges steps that were asked to stop.
 
 use super::{Judgement, settle, survived, undo::sound};
 use crate::conformance::{
@@ -53,7 +53,7 @@ fn with(evidence: &Evidence, before: bool, judge: fn(&Stopped) -> Option<String>
     })
 }
 
-/// Too late, or with another error.
+/// Returns what is wrong: the step stopped too late, or with another error.
 fn wrong(stopped: &Stopped) -> Option<String> {
     let step = &stopped.call.step;
     if stopped.stuck {
@@ -65,7 +65,7 @@ fn wrong(stopped: &Stopped) -> Option<String> {
             stopped.after.unwrap_or_default()
         ));
     }
-    // One that failed before it was asked is `build`'s business.
+    // The check `build` reports a step that failed before it was asked to stop.
     let asked = stopped.before || stopped.after.is_some();
     (asked && stopped.call.failure.is_some() && !stopped.call.is("cancelled"))
         .then(|| format!("asked to stop, {}; expected `cancelled`", stopped.call.ending()))

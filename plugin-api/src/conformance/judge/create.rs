@@ -1,4 +1,4 @@
-//! Instances and documents that are not as they should be.
+//! Judges the handling of invalid instances and documents.
 
 use super::{Judgement, settle, survived};
 use crate::conformance::{
@@ -6,7 +6,7 @@ use crate::conformance::{
     table::Evidence,
 };
 
-/// Whether an error tells which of these settings it is about.
+/// Returns whether an error names one of these settings.
 fn names(failure: &Failure, keys: &[&str]) -> bool {
     keys.iter().any(|key| failure.text.contains(key))
 }
@@ -18,7 +18,7 @@ pub(in crate::conformance) fn create(evidence: &Evidence) -> Judgement {
         let required: Vec<&str> = created.required.iter().map(String::as_str).collect();
         let mut problems = Vec::new();
         if let Some(failure) = &created.bare.failure {
-            // Builds that stop before the upload, and `gc`, go without required settings too.
+            // Builds that stop before the upload, and `gc`, run without required settings too.
             if required.is_empty() {
                 problems.push(format!("with defaults only, {}", created.bare.ending()));
             } else if failure.kind != "config" || !names(failure, &required) {
@@ -38,7 +38,7 @@ pub(in crate::conformance) fn create(evidence: &Evidence) -> Judgement {
     })
 }
 
-/// A call that failed for want of a setting nobody gave.
+/// Returns whether a call failed because a required setting was not given.
 fn required_missing(call: &Call, required: &[&str]) -> bool {
     let failure = call.failure.as_ref();
     failure.is_some_and(|failure| failure.kind == "config" && names(failure, required))

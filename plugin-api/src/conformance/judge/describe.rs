@@ -1,4 +1,4 @@
-//! Who the provider says it is.
+//! Judges the provider's description.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::{
     conformance::{evidence::Described, probe::DESCRIPTION_LIMIT, table::Evidence},
 };
 
-/// Most settings a user can be expected to find their way in.
+/// Largest number of settings that a user can be expected to search.
 const MOST_SETTINGS: usize = 200;
 
 pub(in crate::conformance) fn loads(evidence: &Evidence) -> Judgement {
@@ -84,7 +84,7 @@ fn abi_range(said: &Description) -> Option<String> {
 pub(in crate::conformance) fn abi_check(evidence: &Evidence) -> Judgement {
     with(evidence, |described, said| {
         let mut problems: Vec<String> = abi_range(said).into_iter().collect();
-        // A program has no library whose version would be known.
+        // A program contains no library whose version could be compared.
         let (version, built) = (&described.api_version, &said.abi.built);
         if version != built && !version.starts_with(&format!("{built}.")) {
             problems.push(format!(

@@ -1,4 +1,4 @@
-//! What no probe may have seen.
+//! Judges what no probe may have observed.
 
 use super::Judgement;
 use crate::conformance::{

@@ -1,13 +1,13 @@
-//! What the file tells without being loaded.
+//! Judges properties of the file that are readable without loading it.
 
 use super::Judgement;
 use crate::{conformance::table::Evidence, wire::linkage::Linkage};
 
-/// The symbol a plugin exports.
+/// The symbol that a plugin exports.
 const SYMBOL: &str = "_1as_0lib_1header_0root_bmodule_bloader";
-/// What every Rust library that unwinds takes from the C compiler's runtime.
+/// A symbol that every Rust library that unwinds imports from the C compiler's runtime.
 const UNWIND: &str = "_Unwind_RaiseException";
-/// Libraries of every system, by the beginning of their names.
+/// Libraries of every system, by the prefix of their names.
 const SYSTEM: [&str; 7] =
     ["libc.so", "libm.so", "libgcc_s.so", "ld-linux", "libdl.so", "libpthread.so", "librt.so"];
 

@@ -1,4 +1,4 @@
-//! Judges: pure functions from what was observed to a verdict.
+//! Judges observations: pure functions from observations to a verdict.
 
 pub(super) mod build;
 pub(super) mod cancel;
@@ -10,14 +10,14 @@ pub(super) mod undo;
 
 use super::evidence::Ended;
 
-/// What a judge says.
+/// Verdict of a judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
-    /// Kept; what was seen.
+    /// The requirement is met; what was observed.
     Pass(String),
-    /// Broken; how, and a better remedy than the table's.
+    /// The requirement is violated; how, and a hint that replaces the table's.
     Fail(String, Option<String>),
-    /// Not looked at; why.
+    /// Not checked; why.
     Skip(String),
 }
 
@@ -30,7 +30,7 @@ impl Judgement {
         Self::Fail(detail.into(), None)
     }
 
-    /// Kept when there is nothing to say against it.
+    /// Passes when there are no problems.
     fn unless(problems: &[String], detail: impl Into<String>) -> Self {
         match problems {
             [] => Self::pass(detail),
@@ -40,7 +40,7 @@ impl Judgement {
     }
 }
 
-/// The judge of a probe that did not come back.
+/// Fails the checks of a probe whose process died, or that refused the file.
 fn survived(ended: &Ended) -> Result<(), Judgement> {
     match ended {
         Ended::Died(how) => Err(Judgement::fail(how)),
@@ -49,7 +49,7 @@ fn survived(ended: &Ended) -> Result<(), Judgement> {
     }
 }
 
-/// A judge that may end early.
+/// Runs a judge that may return early.
 fn settle(judge: impl FnOnce() -> Result<Judgement, Judgement>) -> Judgement {
     judge().unwrap_or_else(|early| early)
 }

@@ -1,4 +1,4 @@
-//! Whether a failed build removes what it made, all of it, and nothing else.
+//! Judges whether a failed build removes everything that it created, and nothing else.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::{
     document::Discarded,
 };
 
-/// What is needed to look into a cloud.
+/// What is needed to observe a cloud.
 const BLIND: &str = "what it made cannot be seen from here: give a command that lists the test cloud (`--inventory`)";
 
 pub(in crate::conformance) fn gone(evidence: &Evidence) -> Judgement {
@@ -54,7 +54,7 @@ pub(in crate::conformance) fn gone(evidence: &Evidence) -> Judgement {
     })
 }
 
-/// What `discard` was asked to remove.
+/// Returns the resources that `discard` was asked to remove.
 fn created_and_not_gone(events: &[(String, Event)]) -> Vec<&Resource> {
     let mut open: Vec<&Resource> = Vec::new();
     for (_, event) in events.iter().filter(|(step, _)| step != "discard") {
@@ -79,8 +79,8 @@ pub(in crate::conformance) fn identity(evidence: &Evidence) -> Judgement {
     })
 }
 
-/// Two things that the host must take for one: different ids, or places that contradict each other, under
-/// one kind, region and name while the first is not gone.
+/// Returns pairs of objects that the host cannot distinguish: different ids, or places that contradict each other,
+/// under one kind, region and name while the first is not reported as removed.
 fn shared_identities(events: &[&Event]) -> Vec<String> {
     let mut open: BTreeMap<(&str, Option<&str>, &str), Resource> = BTreeMap::new();
     let mut problems = Vec::new();
@@ -121,7 +121,7 @@ fn contradiction(known: &Resource, other: &Resource) -> Option<String> {
     })
 }
 
-/// Nothing can be said about undo where the plain build, its announcements or its removal are wrong.
+/// Undo cannot be judged when the plain build, its announcements or its removal are wrong.
 pub(super) fn sound(evidence: &Evidence) -> Result<(), Judgement> {
     whole(evidence)?;
     for (id, judge) in [("ledger", ledger as fn(&Evidence) -> Judgement), ("discard", discard)] {
@@ -132,7 +132,7 @@ pub(super) fn sound(evidence: &Evidence) -> Result<(), Judgement> {
     Ok(())
 }
 
-/// The record of the probe, unless there is nothing to undo.
+/// Returns the observations of the probe, unless there is nothing to undo.
 fn undone(evidence: &Evidence) -> Result<Undone, Judgement> {
     sound(evidence)?;
     let undone = evidence.undone()?;
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn two_things_with_one_identity_are_found() {
+    fn two_objects_with_one_identity_are_found() {
         let gone = Event::ResourceGone { resource: thing("a") };
         let in_bucket = |bucket: &str| thing("a").with("bucket", bucket);
         for (events, count) in [

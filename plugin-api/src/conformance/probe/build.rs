@@ -1,4 +1,4 @@
-//! A whole build, step by step, its removal, and two of them at once.
+//! Runs a whole build step by step, removes it, and runs two builds concurrently.
 
 use std::{
     path::Path,
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// How long calls of the host are waited for that must not come.
+/// How long a probe waits for calls of the host that must not happen.
 const LATE: Duration = Duration::from_millis(150);
 
 pub(super) fn probe(lab: &Lab<'_>) -> Built {
@@ -46,7 +46,7 @@ pub(super) fn probe(lab: &Lab<'_>) -> Built {
     built
 }
 
-/// All steps up to the registration, as far as they succeed.
+/// Runs all steps up to the registration, as far as they succeed.
 pub(super) fn walk(
     lab: &Lab<'_>,
     host: &Arc<ProbeHost>,
@@ -63,7 +63,7 @@ pub(super) fn walk(
     make(lab, host, steps, build, built, true)
 }
 
-/// The steps that create something; with a pause after each for calls that must not come.
+/// Runs the steps that create something, with a pause after each for calls that must not happen.
 pub(super) fn make(
     lab: &Lab<'_>,
     host: &Arc<ProbeHost>,
@@ -96,7 +96,7 @@ pub(super) fn make(
     Some(())
 }
 
-/// Resources that were told and not said to be gone, last one first.
+/// Returns resources that were announced and not reported as removed, newest first.
 pub(super) fn resources(host: &ProbeHost) -> Vec<Resource> {
     let events = host.told().events.into_iter().map(|(_, event)| event);
     let mut open = crate::testing::open_resources(events);
@@ -120,7 +120,7 @@ pub(super) fn discard(
     lab.call(host, "discard", || steps.discard(&request))
 }
 
-/// Gives calls that must not come the time to come.
+/// Waits for calls that must not happen.
 pub(super) fn listen(host: &ProbeHost) {
     host.pause(LATE);
 }
@@ -133,7 +133,7 @@ pub(super) fn files(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Two instances at once, each in its own thread with its own host.
+/// Runs two instances concurrently, each in a separate thread with a separate host.
 pub(super) fn concurrent(lab: &Lab<'_>) -> Concurrent {
     let names = ["one", "two"];
     let together = Barrier::new(names.len());
@@ -150,7 +150,7 @@ fn alone(lab: &Lab<'_>, name: &'static str, together: &Barrier) -> Vec<Call> {
     let (call, steps) = lab.create(&host, lab.settings());
     let mut calls = vec![call];
     if let Some(steps) = &steps {
-        // A cloud is not built into twice at once: names and quotas are its own business.
+        // Only one build at a time uses a cloud: names and quotas may conflict there.
         if lab.reach() == Reach::Whole && !lab.job.cloud {
             let mut built = Built::default();
             walk(lab, &host, steps.as_ref(), &lab.build(name), &mut built);

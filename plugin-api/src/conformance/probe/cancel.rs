@@ -1,4 +1,4 @@
-//! Steps that are asked to stop: before they begin, and while they run.
+//! Asks steps to stop: before they begin, and while they run.
 
 use std::{
     sync::{Arc, mpsc},
@@ -18,7 +18,7 @@ use crate::{
 /// Names of the builds.
 const BEFORE: &str = "cancel-before";
 const DURING: &str = "cancel-during";
-/// How long a step that was asked to stop is waited for.
+/// How long the probe waits for a step that was asked to stop.
 const PATIENCE: Duration = Duration::from_secs(6);
 
 pub(super) fn probe(lab: &Lab<'_>) -> Cancelled {
@@ -35,7 +35,7 @@ pub(super) fn probe(lab: &Lab<'_>) -> Cancelled {
 
 type Instance = (Arc<ProbeHost>, Arc<dyn Steps>, Disk);
 
-/// An instance that has its disk.
+/// Creates an instance and its disk.
 fn instance(lab: &Lab<'_>, name: &str) -> Option<Instance> {
     let host = lab.host();
     let steps: Arc<dyn Steps> = Arc::from(lab.create(&host, lab.settings()).1?);
@@ -45,7 +45,7 @@ fn instance(lab: &Lab<'_>, name: &str) -> Option<Instance> {
     Some((host, steps, disk))
 }
 
-/// Every step once, after the stop.
+/// Calls every step once, after the stop.
 fn before(lab: &Lab<'_>, seen: &mut Cancelled) {
     let name = BEFORE;
     let Some((host, steps, disk)) = instance(lab, name) else { return };
@@ -67,7 +67,7 @@ fn before(lab: &Lab<'_>, seen: &mut Cancelled) {
             return;
         }
     }
-    // Also what was not announced.
+    // Also resources that were not announced.
     seen.begun.extend(host.told().begun);
     if seen.begun.is_empty() && !lab.is_subprocess() {
         seen.begun.extend(Sight::of(lab, name).more_than(&nothing));
@@ -75,7 +75,7 @@ fn before(lab: &Lab<'_>, seen: &mut Cancelled) {
     tidy(lab, &host, steps, name);
 }
 
-/// The upload when it first reads the disk, the registration when it first asks, waits or tells.
+/// Stops the upload at its first read of the disk, and the registration at its first call of the host.
 fn during(lab: &Lab<'_>, seen: &mut Cancelled) {
     let name = DURING;
     let Some((host, steps, disk)) = instance(lab, name) else { return };
@@ -85,7 +85,7 @@ fn during(lab: &Lab<'_>, seen: &mut Cancelled) {
     let again = request.clone();
     let work: Work = Box::new(move |steps| steps.upload(&request).map(drop));
     let mut stopped = attempt(lab, &host, &steps, "upload", work);
-    // Whoever reads everything at once cannot be asked in the middle.
+    // A provider that reads everything at once cannot be stopped midway.
     stopped.unread = host.read_when_cancelled() < length;
     let stuck = stopped.stuck;
     seen.stopped.push(stopped);
@@ -121,7 +121,7 @@ fn register(
 
 type Work = Box<dyn FnOnce(&dyn Steps) -> Result<()> + Send>;
 
-/// Runs a step in a thread, so that one which does not stop can be left behind.
+/// Runs a step in a thread, so that the probe can continue without a step that does not stop.
 fn attempt(
     lab: &Lab<'_>,
     host: &Arc<ProbeHost>,
@@ -135,7 +135,7 @@ fn attempt(
     std::thread::spawn(move || {
         let result = its_host.during(step, || work(its_steps.as_ref()));
         let after = its_host.since_cancel();
-        // The instance ends before the answer is told, not some time after it.
+        // The instance ends before the answer is sent, not some time after it.
         drop(its_steps);
         let _ = tell.send((result, after));
     });
@@ -166,7 +166,7 @@ fn tidy(lab: &Lab<'_>, host: &Arc<ProbeHost>, steps: Arc<dyn Steps>, name: &str)
     host.cancel_on(Trigger::Never);
     let resources = build::resources(host);
     if !resources.is_empty() {
-        // A request whose answer nobody waited for may arrive after the first time.
+        // A request whose answer was not awaited may arrive after the first time.
         for _ in 0..2 {
             build::discard(lab, host, steps.as_ref(), &lab.build(name), &resources);
             build::listen(host);

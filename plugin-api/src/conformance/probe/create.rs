@@ -1,4 +1,4 @@
-//! Instances: of settings that fit, that do not, that nobody knows; and documents of the same kinds.
+//! Creates instances from valid, invalid and unknown settings, and sends documents of the same kinds.
 
 use std::{
     sync::Arc,
@@ -18,13 +18,13 @@ use crate::{
     },
 };
 
-/// Most settings that are tried with a value of another shape.
+/// Maximum number of settings that are tried with a value of another shape.
 const MOST_JUNK: usize = 100;
-/// Cycles, and what is enough when they are slow.
+/// Number of cycles; fewer are enough when they are slow.
 const CYCLES: u32 = 1_000;
 const WARM_UP: u32 = 20;
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Threads or files that are a leak without doubt.
+/// Number of additional threads or files that is certainly a leak.
 const LEAK: usize = 16;
 
 pub(super) fn probe(lab: &Lab<'_>) -> Created {
@@ -43,7 +43,7 @@ pub(super) fn probe(lab: &Lab<'_>) -> Created {
     Created { bare: bare.0, required, plain, check, told }
 }
 
-/// Every setting once with a value no host would send.
+/// Tries every setting once with a value that no host would send.
 pub(super) fn shapes(lab: &Lab<'_>) -> Vec<(String, Call)> {
     let host = lab.host();
     let rows = lab.description().settings.iter().filter(|row| !row.secret).take(MOST_JUNK);
@@ -77,13 +77,13 @@ fn raw_call(lab: &Lab<'_>, raw: &dyn RawSteps, step: &str, request: &str) -> (Ca
     (Call { step: step.to_owned(), milliseconds: 0, answer, failure }, known)
 }
 
-/// The step, as a message about one that does not return names it.
+/// Formats the name of a step for the message that it did not return.
 fn with_document(step: &str, document: &str) -> String {
     let shown: String = document.chars().take(60).collect();
     format!("{step}` of the document `{shown}")
 }
 
-/// A setting and members that this version does not have.
+/// Sends a setting and members that this version does not have.
 pub(super) fn later(lab: &Lab<'_>) -> Later {
     let host = lab.host();
     let mut settings = lab.settings();
@@ -94,7 +94,7 @@ pub(super) fn later(lab: &Lab<'_>) -> Later {
     Later { setting, request }
 }
 
-/// `check` without network, with members that this version does not have.
+/// Calls `check` without network, with members that this version does not have.
 fn later_request(lab: &Lab<'_>, raw: &dyn RawSteps) -> Call {
     let request = serde_json::to_value(lab.check_request("create", false)).unwrap_or_default();
     let mut request = request;
@@ -103,7 +103,7 @@ fn later_request(lab: &Lab<'_>, raw: &dyn RawSteps) -> Call {
     raw_call(lab, raw, "check", &request.to_string()).0
 }
 
-/// Documents that are none. Only those that cannot be taken for a request with defaults.
+/// Sends malformed documents. Only documents that cannot be read as a request with defaults.
 pub(super) fn malformed(lab: &Lab<'_>) -> Malformed {
     let host = lab.host();
     let raw = raw_instance(lab, &host);
@@ -121,7 +121,7 @@ pub(super) fn malformed(lab: &Lab<'_>) -> Malformed {
             if !any && serde_json::from_str::<Value>(document).is_err() {
                 continue;
             }
-            // Nothing to remove: a request for nothing is a sound one.
+            // Without resources to remove, the request is valid.
             if step == "discard" && document.starts_with("{\"") {
                 continue;
             }

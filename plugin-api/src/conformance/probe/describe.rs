@@ -1,4 +1,4 @@
-//! Who the provider is, asked twice here and twice from other threads.
+//! Calls `describe` twice in this thread and twice in other threads.
 
 use serde_json::Value;
 
@@ -8,13 +8,13 @@ use crate::{
     conformance::{evidence::Described, surroundings::Footprint},
 };
 
-/// Longest description that is looked at, in bytes.
+/// Longest description that is accepted, in bytes.
 pub(in crate::conformance) const LIMIT: usize = 1 << 20;
 
 pub(super) fn probe(lab: &Lab<'_>, before: Footprint) -> Described {
     lab.begin("describe");
     let subject = lab.subject.as_ref();
-    // The loader keeps the file open; describing must keep nothing.
+    // The loader keeps the file open; `describe` must not keep anything open.
     let opened = Footprint { threads: before.threads, ..Footprint::now() };
     let first = subject.describe().unwrap_or_default();
     let mut others = vec![subject.describe().unwrap_or_default()];
@@ -31,7 +31,7 @@ pub(super) fn probe(lab: &Lab<'_>, before: Footprint) -> Described {
     Described { api_version, document, bytes, unknown, same, growth }
 }
 
-/// Members that do not come back when the document is read and written: nobody looks at them.
+/// Returns members that are lost when the document is read and written again: no reader uses them.
 fn unknown(document: &Value) -> Vec<String> {
     let known = serde_json::from_value::<Description>(document.clone());
     let Ok(Ok(known)) = known.map(serde_json::to_value) else { return Vec::new() };

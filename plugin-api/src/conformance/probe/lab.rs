@@ -1,4 +1,5 @@
-//! What probes work with: the provider, settings and secrets at hand, hosts, and calls that are noted.
+//! Provides the environment of the probes: the provider, available settings and secrets, hosts, and calls that are
+//! recorded.
 
 use std::{
     collections::BTreeMap,
@@ -20,18 +21,18 @@ use crate::{
     document::{Build, CheckRequest, HostFacts},
 };
 
-/// Smallest disk, in bytes: several reads for anybody who reads in mebibytes.
+/// Smallest disk, in bytes; a provider that reads in mebibytes needs several reads.
 const DISK_BYTES: u64 = 8 << 20;
-/// Shorter values are no secrets worth the name.
+/// Shorter values are not searched for: they would match unrelated text.
 const SHORTEST_SECRET: usize = 6;
 
-/// See the module.
+/// Environment of a probe, in its process.
 pub(in crate::conformance) struct Lab<'a> {
     pub(super) subject: Box<dyn Subject>,
     pub(super) job: &'a Job,
     ways: Ways,
     hosts: Mutex<Vec<Arc<ProbeHost>>>,
-    /// Ends the identifiers of runs: a cloud remembers them.
+    /// Suffix of the identifiers of runs, which makes them unique: a cloud remembers them.
     moment: u128,
 }
 
@@ -45,7 +46,7 @@ impl<'a> Lab<'a> {
         self.subject.description()
     }
 
-    /// A host whose record is looked at in the end.
+    /// Creates a host whose record is examined at the end.
     pub(super) fn host(&self) -> Arc<ProbeHost> {
         let host =
             ProbeHost::new(self.secrets(), self.ways, self.disk_size(), self.is_subprocess());
@@ -53,12 +54,12 @@ impl<'a> Lab<'a> {
         host
     }
 
-    /// Whether the provider runs in a separate process, which learns of a stop a moment after its host.
+    /// Returns whether the provider runs in a separate process, which learns of a stop shortly after its host.
     pub(super) fn is_subprocess(&self) -> bool {
         !self.subject.takes_any_text()
     }
 
-    /// The values of the secret settings. Where no cloud is at hand, every one has a mark to look for.
+    /// Returns the values of the secret settings. Without a cloud, each value is a mark that can be searched for.
     fn secrets(&self) -> BTreeMap<String, Option<String>> {
         let rows = self.description().settings.iter().filter(|row| row.secret);
         let value = |key: &str| match self.job.secrets.get(key) {
@@ -69,7 +70,7 @@ impl<'a> Lab<'a> {
         rows.map(|row| (row.key.clone(), value(&row.key))).collect()
     }
 
-    /// Whether a text is about a secret whose value is only a mark: no wonder that it is not accepted.
+    /// Returns whether a text is about a secret whose value is only a mark: the provider may reject it.
     pub(super) fn is_about_a_mark(&self, text: &str) -> bool {
         let rows = self.description().settings.iter().filter(|row| row.secret);
         let mut marked =
@@ -77,7 +78,7 @@ impl<'a> Lab<'a> {
         marked.any(|row| text.contains(&row.key))
     }
 
-    /// What the host would send: defaults, and what was given.
+    /// Returns the settings that the host would send: defaults and given settings.
     pub(super) fn settings(&self) -> BTreeMap<String, Value> {
         let mut values = self.defaults();
         values.extend(self.job.settings.clone());
@@ -91,7 +92,7 @@ impl<'a> Lab<'a> {
             .collect()
     }
 
-    /// Required settings without a value.
+    /// Returns required settings without a value.
     pub(super) fn missing(&self) -> Vec<String> {
         let rows = self.description().settings.iter().filter(|row| row.required);
         let given = |key: &String| {
@@ -102,7 +103,7 @@ impl<'a> Lab<'a> {
             .collect()
     }
 
-    /// How far builds can go.
+    /// Returns how many steps of a build can run.
     pub(super) fn reach(&self) -> Reach {
         let missing = self.missing();
         if self.description().status == Status::Stub {
@@ -134,7 +135,7 @@ impl<'a> Lab<'a> {
         (call, made.ok())
     }
 
-    /// Calls a step and notes how it ended.
+    /// Calls a step and records how it ended.
     pub(super) fn call<T: Serialize>(
         &self,
         host: &ProbeHost,
@@ -157,7 +158,7 @@ impl<'a> Lab<'a> {
         (call, result.ok())
     }
 
-    /// Drops an instance as a step of its own.
+    /// Drops an instance, as a separate step.
     pub(super) fn end(&self, host: &ProbeHost, steps: Box<dyn Steps>) {
         self.begin("drop");
         host.during("drop", || drop(steps));
@@ -167,7 +168,7 @@ impl<'a> Lab<'a> {
         self.job.begins(step);
     }
 
-    /// A build with a name and an image directory of its own.
+    /// Creates a build with a unique name and a separate image directory.
     pub(super) fn build(&self, name: &str) -> Build {
         let directory = self.job.directory.join(format!("images-{name}"));
         let _ = std::fs::create_dir_all(&directory);
@@ -185,7 +186,7 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// The same build again: another run with the same name and image directory.
+    /// Creates the same build again: another run with the same name and image directory.
     pub(super) fn build_again(&self, name: &str) -> Build {
         let run_id = format!("conformance-{name}-again-{:x}", self.moment);
         Build { run_id, ..self.build(name) }
@@ -202,7 +203,7 @@ impl<'a> Lab<'a> {
         CheckRequest { build, host, online, ..CheckRequest::default() }
     }
 
-    /// The smallest disk the provider takes.
+    /// Returns the size of the smallest disk that the provider accepts, in bytes.
     fn disk_size(&self) -> u64 {
         let needs = &self.description().disk;
         let size = needs.minimum_bytes.unwrap_or_default().max(DISK_BYTES);
@@ -214,7 +215,7 @@ impl<'a> Lab<'a> {
         hosts.iter().flat_map(|host| host.panics()).collect()
     }
 
-    /// Places where the value of a secret setting was seen.
+    /// Returns the places where the value of a secret setting was found.
     pub(super) fn leaks(&self, seen: &Value) -> Vec<String> {
         let secrets: Vec<(String, String)> = self
             .secrets()
@@ -239,7 +240,7 @@ impl<'a> Lab<'a> {
     }
 }
 
-/// Every text of a document, with its place.
+/// Collects every text of a document, with its place.
 fn texts_of(value: &Value, place: &str, texts: &mut Vec<(String, String)>) {
     match value {
         Value::String(text) => texts.push((place.to_owned(), text.clone())),
@@ -262,7 +263,7 @@ fn milliseconds(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The value a host makes of a default's text; a text it would not understand stays a text.
+/// Converts a default's text as a host does; an invalid text stays a text.
 fn value_of(kind: SettingKind, text: &str) -> Value {
     let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let number = text[..digits].parse::<u64>().ok();

@@ -1,4 +1,4 @@
-//! What is done to a provider, one probe per process. Probes observe; the table judges.
+//! Runs the probes of a provider, one per process. Probes observe; the table judges.
 
 mod build;
 mod cancel;
@@ -20,33 +20,33 @@ use super::{
     surroundings::{Footprint, Surroundings},
 };
 
-/// The probes, in the order they are made.
+/// The probes, in the order in which they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Probe {
-    /// Loads the provider and asks who it is, again and again.
+    /// Loads the provider and calls `describe` repeatedly.
     Describe,
-    /// Makes instances of sound settings and calls `check`.
+    /// Creates instances from valid settings and calls `check`.
     Create,
-    /// Makes instances of unsound settings.
+    /// Creates instances from invalid settings.
     Shapes,
     /// Sends settings and members of a later version.
     Later,
-    /// Sends documents that are none.
+    /// Sends malformed documents.
     Malformed,
-    /// Makes and drops instances a thousand times.
+    /// Creates and drops instances a thousand times.
     Cycles,
-    /// A whole build.
+    /// Runs a whole build.
     Build,
-    /// Two builds at once.
+    /// Runs two builds concurrently.
     Concurrent,
     /// Asks steps to stop.
     Cancel,
-    /// Fails builds at the points where undoing them is difficult.
+    /// Fails builds at points where undo is difficult.
     Undo,
 }
 
-/// Does a job in this process and writes its answer.
+/// Runs a job in this process and writes its answer.
 pub(super) fn perform(job: &Job, ways: Ways) {
     let (noise, surroundings) = (Noise::listen(), Surroundings::now());
     let before = Footprint::now();

@@ -1,20 +1,20 @@
-//! What can be seen of a build's effects without asking the provider's word: the files in its image
-//! directory, what an inventory command prints, and which problems the provider's own `check` reports.
+//! Observes the effects of a build independently of the provider's reports: the files in its image directory, the
+//! output of an inventory command, and the problems that the provider's own `check` reports.
 
 use std::{collections::BTreeMap, fs, process::Command};
 
 use super::lab::Lab;
 use crate::document::Severity;
 
-/// One look.
+/// One observation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sight {
-    /// Things by description, each with its content where it has one.
+    /// Objects by description, each with its content if it has any.
     things: BTreeMap<String, Vec<u8>>,
 }
 
 impl Sight {
-    /// Looks at the image directory of a build and at the cloud.
+    /// Observes the image directory of a build and the cloud.
     pub(super) fn of(lab: &Lab<'_>, name: &str) -> Self {
         let mut things = BTreeMap::new();
         let directory = lab.job.directory.join(format!("images-{name}"));
@@ -26,8 +26,8 @@ impl Sight {
         Self { things }
     }
 
-    /// Adds the problems that `check` of a run which has made nothing finds with this name: an image of the
-    /// same name, where a cloud allows only one.
+    /// Adds the problems that `check` of a run that has created nothing finds with this name: an image of the same
+    /// name, where a cloud allows only one.
     pub(super) fn with_problems(mut self, lab: &Lab<'_>, name: &str) -> Self {
         let host = lab.host();
         let Some(steps) = lab.create(&host, lab.settings()).1 else { return self };
@@ -46,12 +46,12 @@ impl Sight {
         self.things.len()
     }
 
-    /// What is there now and was not before.
+    /// Returns what exists now and did not exist before.
     pub(super) fn more_than(&self, before: &Self) -> Vec<String> {
         self.things.keys().filter(|thing| !before.things.contains_key(*thing)).cloned().collect()
     }
 
-    /// What was there before and is missing or different now.
+    /// Returns what existed before and is missing or different now.
     pub(super) fn lost_since(&self, before: &Self) -> Vec<String> {
         let state = |(thing, content): (&String, &Vec<u8>)| match self.things.get(thing) {
             None => Some(format!("{thing} is gone")),
@@ -62,8 +62,8 @@ impl Sight {
     }
 }
 
-/// The lines of the inventory command; one that fails is a line as well.
-#[expect(clippy::disallowed_methods, reason = "the command is the author's, and run once per look")]
+/// Returns the lines of the inventory command; a failure becomes a line as well.
+#[expect(clippy::disallowed_methods, reason = "the author's command, once per observation")]
 fn inventory(lab: &Lab<'_>) -> Vec<String> {
     let Some(command) = &lab.job.inventory else { return Vec::new() };
     match Command::new("sh").args(["-c", command]).output() {
@@ -76,7 +76,7 @@ fn inventory(lab: &Lab<'_>) -> Vec<String> {
     }
 }
 
-/// Lines that are printed more than once are as many things.
+/// Numbers repeated lines: a line that is printed more than once stands for as many objects.
 fn numbered<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     lines

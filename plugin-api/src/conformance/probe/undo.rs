@@ -1,5 +1,5 @@
-//! Failed builds where undo is difficult: another build has taken the name in between, or the stop comes
-//! while a thing is being created and the host does not know its identifier yet.
+//! Fails builds at points where undo is difficult: another build has taken the name in the meantime, or the stop
+//! arrives while an object is being created and the host does not know its identifier yet.
 
 use std::{fs, sync::Arc};
 
@@ -15,9 +15,9 @@ use crate::{
 
 /// The name that two builds want.
 const TAKEN: &str = "taken";
-/// What stands in a file of another build.
+/// Content of a file of another build.
 const FOREIGN: &[u8] = b"an image that another build has made\n";
-/// Most creations that are interrupted; each takes a build.
+/// Maximum number of creations that are interrupted; each needs a build.
 const MOST: usize = 6;
 
 pub(super) fn probe(lab: &Lab<'_>) -> Undone {
@@ -59,8 +59,8 @@ impl Run {
         built
     }
 
-    /// Ends the instance and lets a fresh one remove what the host knows of, as `gc` does. Returns what
-    /// remained.
+    /// Ends the instance and lets a new instance remove the resources that the host knows of, as `gc` does.
+    /// Returns what remained.
     fn undo(self, lab: &Lab<'_>) -> Vec<String> {
         let Self { host, steps, build } = self;
         host.cancel_on(Trigger::Never);
@@ -72,7 +72,7 @@ impl Run {
         let (call, steps) = lab.create(&host, lab.settings());
         let Some(steps) = steps else { return vec![call.ending()] };
         let mut remaining = Vec::new();
-        // A request that nothing waited for may take effect after the first time.
+        // A request whose answer was not awaited may take effect after the first time.
         for _ in 0..2 {
             let (call, _) = build::discard(lab, &host, steps.as_ref(), &build, &resources);
             if lab.description().uploads {
@@ -93,7 +93,7 @@ impl Run {
     }
 }
 
-/// A build looks for its name and finds it free; then another one takes it; then the first one fails.
+/// Runs a build that finds its name free; then another build takes the name; then the first build fails.
 fn taken(lab: &Lab<'_>) -> Taken {
     let mut seen = Taken::default();
     let nothing = Sight::of(lab, TAKEN).with_problems(lab, TAKEN);
@@ -112,7 +112,7 @@ fn taken(lab: &Lab<'_>) -> Taken {
         }
         let before = Sight::of(lab, TAKEN).with_problems(lab, TAKEN);
         seen.seen = before.count().saturating_sub(nothing.count());
-        // A file's writer fails in the middle; a cloud says by itself that the name is taken.
+        // The writer of a file fails midway; a cloud itself reports that the name is taken.
         if local {
             loser.host.cancel_on(Trigger::Unreadable);
         }
@@ -130,7 +130,7 @@ fn taken(lab: &Lab<'_>) -> Taken {
     seen
 }
 
-/// Makes the files of a build those of another program: other bytes, other inodes.
+/// Replaces the files of a build with files of another program: other bytes, other inodes.
 fn replace_files(lab: &Lab<'_>) {
     let directory = lab.job.directory.join(format!("images-{TAKEN}"));
     for name in build::files(&directory) {
@@ -142,7 +142,7 @@ fn replace_files(lab: &Lab<'_>) {
     }
 }
 
-/// A build that is stopped when it reports its `number`th resource as created. Nothing when it has no
+/// Runs a build that is stopped when it reports its resource number `number` as created. `None` when it has no
 /// such resource.
 fn unrecorded(lab: &Lab<'_>, number: usize) -> Option<Unrecorded> {
     let name = format!("unrecorded-{number}");

@@ -1,7 +1,7 @@
-//! The floor under every upload: the stored bytes of a disk, read and PUT, and nothing else. No image
-//! format, no checksum, no retry, no record of what was done. `floor URL KEY DISK [PART_MIB [LANES [CHUNK_KIB]]]`
-//! sends what lies between the holes of DISK as one object of the bucket `bench`, by multipart upload.
-//! For the benchmark; see docs/performance.md.
+//! Measures the lower bound of every upload: reads and PUTs the stored bytes of a disk, and nothing else. No
+//! image format, no checksum, no retry, no record of what was done. `floor URL KEY DISK [PART_MIB [LANES
+//! [CHUNK_KIB]]]` sends the data between the holes of DISK as one object of the bucket `bench`, by multipart
+//! upload. For the benchmark; see docs/performance.md.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -27,12 +27,12 @@ const SECRET: &str = "emulator-secret";
 const REGION: &str = "cn-hangzhou";
 const AHEAD: usize = 2;
 
-/// What is stored of a file: where each run begins in the file, by where it begins in the object.
+/// The stored data of a file: the offset of each run in the file, by its offset in the object.
 struct Stored {
     file: File,
     runs: BTreeMap<u64, (u64, u64)>,
     length: u64,
-    /// Most bytes read at once.
+    /// Maximum number of bytes read at once.
     chunk: u64,
 }
 
@@ -49,7 +49,7 @@ impl Stored {
         Ok(Self { file, runs, length, chunk })
     }
 
-    /// The bytes of the object at `at`: at most a chunk, none behind `end`.
+    /// The bytes of the object at `at`: at most a chunk, none beyond `end`.
     fn chunk(&self, at: u64, end: u64) -> Result<Bytes, Failure> {
         let (begin, (start, len)) = self.runs.range(..=at).next_back().ok_or("no such byte")?;
         let count = self.chunk.min(end - at).min(begin + len - at);
@@ -58,7 +58,7 @@ impl Stored {
         Ok(buffer.into())
     }
 
-    /// A range as a body, read on a thread of its own.
+    /// A range as a body, read on a separate thread.
     fn body(self: &Arc<Self>, mut at: u64, end: u64) -> Body {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let stored = Arc::clone(self);
@@ -90,7 +90,7 @@ fn mac(key: &[u8], data: &str) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// One object in the making.
+/// An object during its upload.
 struct Object {
     client: Client,
     url: String,
@@ -98,7 +98,7 @@ struct Object {
 }
 
 impl Object {
-    /// Signs (OSS V4, header form, body unsigned) and sends. `query` is sorted and encoded already.
+    /// Signs (OSS V4, header form, body unsigned) and sends. `query` is already sorted and encoded.
     async fn send(
         &self,
         method: Method,
@@ -178,7 +178,7 @@ fn main() -> Result<(), Failure> {
     let size = tuning.first().map_or(Ok(16), |text| text.parse::<u64>())? << 20;
     let lanes = tuning.get(1).map_or(Ok(4), |text| text.parse())?;
     let chunk = tuning.get(2).map_or(Ok(256), |text| text.parse::<u64>())? << 10;
-    // Never used, but reqwest wants one.
+    // Never used, but reqwest requires a crypto provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let client = Client::builder().no_proxy().tls_certs_only([]).tcp_nodelay(true).build()?;

@@ -1,16 +1,17 @@
-//! The loops most of a build's time goes through, each alone and on one fixed input, to have their
-//! instructions counted: `hot_loops LOOP FOLDER`. Instructions hardly change from run to run; seconds do.
+//! Runs the loops that most of a build's time is spent in, each alone and on one fixed input, to have their
+//! instructions counted: `hot_loops LOOP DIRECTORY`. Instruction counts hardly change from run to run;
+//! seconds do.
 //!
-//! * `disk`: makes the input in FOLDER, for the others
+//! * `disk`: creates the input in DIRECTORY, for the others
 //! * `read`: a disk as a qcow2 view, all of it, in the chunks of an upload, with their CRC-64
-//! * `zeros`: which clusters hold data, where the file has no holes
+//! * `zeros`: which clusters contain data, where the file has no holes
 //! * `pack`: the same disk as compressed qcow2, one thread
 //! * `sign`: a thousand signatures of parts
 //!
 //! `tests/bench/instructions` runs it. The signer is the provider's own source, compiled in here.
 #![forbid(unsafe_code)]
 
-#[expect(dead_code, reason = "only the signer of OSS is run here")]
+#[expect(dead_code, reason = "only the signer of OSS is used here")]
 #[path = "../../src/sign/mod.rs"]
 mod sign;
 
@@ -118,7 +119,7 @@ fn main() -> Result<(), Failure> {
         "sign" => signatures(),
         other => return Err(format!("unknown loop `{other}`").into()),
     };
-    // Also keeps the work from being left out.
+    // Also keeps the compiler from removing the work.
     writeln!(std::io::stdout(), "{result}")?;
     Ok(())
 }

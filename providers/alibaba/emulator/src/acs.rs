@@ -1,6 +1,6 @@
-//! What ECS, STS and RAM have in common: one POST or GET of `/` with parameters in query or form,
-//! an action and a version, a signature (ACS3 or the old RPC form), a nonce used once, JSON out.
-//! The headers `x-acs-action` and `x-acs-version` come with both signatures.
+//! Implements the common part of ECS, STS, and RAM: one POST or GET of `/` with parameters in query or form,
+//! an action and a version, a signature (ACS3 or the old RPC form), a nonce used once, JSON output. The
+//! headers `x-acs-action` and `x-acs-version` come with both signatures.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,10 +18,10 @@ use crate::identity::{ram, session, sts};
 use crate::service::{Context, Service};
 
 const MAX_BODY: u64 = 1 << 20;
-/// Nonces older than twice the time window cannot pass the clock check any more.
+/// Nonces older than twice the time window can no longer pass the clock check.
 const NONCE_LIFE: Millis = 2 * acs3::MAX_SKEW;
 
-/// Which service a call is for, by its version.
+/// The service of a call, by its version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AcsService {
     Ecs,
@@ -60,7 +60,7 @@ pub(crate) struct AcsCall {
     body: Bytes,
 }
 
-/// Nonces seen lately.
+/// Recently used nonces.
 #[derive(Debug, Default)]
 pub(crate) struct Nonces {
     seen: Mutex<Seen>,
@@ -69,17 +69,17 @@ pub(crate) struct Nonces {
 #[derive(Debug, Default)]
 struct Seen {
     at: HashMap<String, Millis>,
-    /// From this many on, old ones are looked for.
+    /// Number of nonces from which on old ones are removed.
     tidy_at: usize,
 }
 
 impl Nonces {
-    /// Notes a nonce; refuses one that was used before.
+    /// Records a nonce; refuses one that was used before.
     fn check(&self, nonce: &str, now: Millis) -> Result<(), AcsError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.at.len() > seen.tidy_at.max(10_000) {
             seen.at.retain(|_, at| (now - *at).abs() < NONCE_LIFE);
-            // Twice as many as are left: looking through all of them stays rare.
+            // Twice the number that is left, so that the removal stays rare.
             seen.tidy_at = seen.at.len() * 2;
         }
         match seen.at.insert(nonce.to_owned(), now) {
@@ -106,7 +106,7 @@ pub(crate) fn is_meant(head: &Head) -> bool {
             && (head.has("Action") || (head.method == "POST" && is_form(head))))
 }
 
-/// Reads the body and works out action and parameters.
+/// Reads the body and determines action and parameters.
 pub(crate) async fn read(head: &Head, body: &mut RequestBody) -> Result<AcsCall, AcsError> {
     let whole = body.whole(MAX_BODY).await.map_err(|error| {
         AcsError::new(400, "InvalidParameter", &format!("The request is unusable: {error}."))
@@ -178,7 +178,7 @@ fn answer(mut value: Value, request_id: &str) -> Answer {
     answer.with("x-acs-request-id", request_id)
 }
 
-/// The action is not one of this emulator's.
+/// The error for an action that this emulator does not implement.
 pub(crate) fn unknown_action(action: &str) -> AcsError {
     AcsError::new(
         404,

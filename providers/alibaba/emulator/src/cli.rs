@@ -1,4 +1,4 @@
-//! Arguments and what they do. Standard output is for results, standard error for why not.
+//! Parses the arguments and runs the commands. Results go to standard output, errors to standard error.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -124,7 +124,7 @@ struct Serve {
     fault_rules: Vec<String>,
 }
 
-/// Reads the arguments, does what they say, tells how it went.
+/// Parses the arguments, runs the command, and reports errors.
 pub(crate) fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(arguments) => serve(*arguments),
@@ -139,7 +139,7 @@ pub(crate) fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // When standard error is gone too, the exit code has to do.
+            // If standard error is closed as well, only the exit code reports the failure.
             let _ = writeln!(io::stderr(), "error: {}", chain(error.as_ref()));
             ExitCode::FAILURE
         }
@@ -217,7 +217,7 @@ fn serve(arguments: Serve) -> Result<(), Failure> {
     let address_file = arguments.print_address_to.clone();
     let config = config(arguments)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Before the first line is printed: whoever reads it may send a signal at once.
+    // Before the first line is printed: its reader may send a signal at once.
     let (mut terminate, mut interrupt) = runtime.block_on(async {
         Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
     })?;

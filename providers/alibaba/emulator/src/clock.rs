@@ -1,6 +1,6 @@
-//! Times as the vendor writes them. Every moment in the emulator is a count of milliseconds since
-//! 1970 (UTC), so that tests can state one. Formats: OSS V4 `x-oss-date`, RFC 1123, and the two
-//! ISO 8601 forms of OSS XML (milliseconds always `000`) and ECS JSON.
+//! Formats and parses times as the vendor writes them. Every time in the emulator is a count of milliseconds
+//! since 1970 (UTC), so that tests can specify it. Formats: OSS V4 `x-oss-date`, RFC 1123, and the two ISO
+//! 8601 forms of OSS XML (milliseconds always `000`) and ECS JSON.
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -9,7 +9,7 @@ use jiff::{Timestamp, Zoned};
 /// Milliseconds since 1970-01-01T00:00:00Z.
 pub(crate) type Millis = i64;
 
-/// The wall clock now.
+/// The current time.
 pub(crate) fn now() -> Millis {
     Timestamp::now().as_millisecond()
 }
@@ -24,7 +24,7 @@ pub(crate) fn rfc1123(at: Millis) -> String {
     format(at, "%a, %d %b %Y %H:%M:%S GMT")
 }
 
-/// `2023-12-16T16:20:57.000Z`: OSS tells no milliseconds, and some parsers insist on the zeros.
+/// `2023-12-16T16:20:57.000Z`: OSS reports no milliseconds, and some parsers require the zeros.
 pub(crate) fn iso_zeros(at: Millis) -> String {
     format(at, "%Y-%m-%dT%H:%M:%S.000Z")
 }

@@ -1,5 +1,5 @@
-//! What a caller can set before the emulator starts. Defaults serve tests: loopback, a port chosen
-//! by the kernel, one account, imports that are finished at once.
+//! Defines the configuration of the emulator. Defaults are suitable for tests: loopback, a port chosen by the
+//! kernel, one account, imports that finish at once.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -17,10 +17,10 @@ pub struct Account {
 }
 
 impl Account {
-    /// Reads `ID:SECRET` or `ID:SECRET:TOKEN`; the token may hold further colons.
+    /// Parses `ID:SECRET` or `ID:SECRET:TOKEN`; the token may contain further colons.
     ///
     /// # Errors
-    /// Tells which part is missing.
+    /// States which part is missing.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut fields = text.splitn(3, ':');
         let id = fields.next().filter(|id| !id.is_empty());
@@ -37,29 +37,29 @@ impl Account {
     }
 }
 
-/// Where objects, images and tasks are kept.
+/// The directory of objects, images, and tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateDir {
-    /// A directory that survives the emulator; made when missing.
+    /// A directory that survives the emulator; created when missing.
     Kept(PathBuf),
     /// A fresh directory below the system's temporary directory, removed at the end.
     Temporary,
 }
 
-/// A bucket to have from the start.
+/// A bucket that exists from the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketSeed {
     /// Bucket name.
     pub name: String,
-    /// Region id such as `cn-hangzhou`; `None` takes the emulator's default region.
+    /// Region id such as `cn-hangzhou`; `None` means the emulator's default region.
     pub region: Option<String>,
 }
 
 impl BucketSeed {
-    /// Reads `NAME` or `NAME:REGION`.
+    /// Parses `NAME` or `NAME:REGION`.
     ///
     /// # Errors
-    /// Tells what is wrong with the name.
+    /// States why the name is invalid.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (name, region) = match text.split_once(':') {
             Some((name, region)) => (name, Some(region.to_owned())),
@@ -81,43 +81,43 @@ impl BucketSeed {
 pub struct Tls {
     /// File to write the CA certificate to; `None` writes `ca.pem` into the state directory.
     pub ca_file: Option<PathBuf>,
-    /// DNS names to have certificates for as well, each with all names below it.
+    /// Additional DNS names to have certificates for, each with all names below it.
     pub names: Vec<String>,
 }
 
-/// Everything the emulator needs to know to start.
+/// The configuration of the emulator.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Address to listen on; port 0 lets the kernel choose.
     pub listen: SocketAddr,
-    /// Permits an address that is not loopback. Whoever knows a key pair may do everything there.
+    /// Permits an address that is not loopback. Anyone who knows a key pair has full access there.
     pub listen_anywhere: bool,
-    /// Serves HTTPS with a CA of its own; `None` serves plain HTTP.
+    /// Serves HTTPS with a generated CA; `None` serves plain HTTP.
     pub tls: Option<Tls>,
-    /// Where state is kept.
+    /// The state directory.
     pub state: StateDir,
-    /// Region of buckets that name none, and of the first answers of DescribeRegions.
+    /// Region of buckets without an explicit one, and of the first answers of DescribeRegions.
     pub region: String,
-    /// Buckets to have from the start.
+    /// Buckets that exist from the start.
     pub buckets: Vec<BucketSeed>,
     /// Key pairs that may call. All of them belong to one account.
     pub accounts: Vec<Account>,
-    /// How long an image import takes; zero: finished when ImportImage answers.
+    /// Duration of an image import; zero: finished when ImportImage answers.
     pub import_time: Duration,
-    /// Whether the role exists from the start that lets ECS read buckets.
+    /// Whether the role with which ECS reads buckets exists from the start.
     pub import_role: bool,
-    /// How long a policy attached to a role takes to be in force.
+    /// Delay until a policy attached to a role is in force.
     pub role_time: Duration,
-    /// Longest time temporary keys are good for, whatever was asked; `None` leaves it to the call.
+    /// Maximum validity of temporary keys, whatever was requested; `None` leaves it to the call.
     pub session_time: Option<Duration>,
     /// Whether the metadata service answers without a token (its version 1).
     pub metadata_v1: bool,
-    /// Most images per region.
+    /// Maximum number of images per region.
     pub image_quota: usize,
     /// Whether OSS V1 signatures are accepted; new accounts of the real service refuse them.
     pub allow_v1: bool,
-    /// Gives parts an ETag made of CRC-64 and length instead of MD5. Saves the slowest step of
-    /// receiving a part; the real service's part ETag is the MD5.
+    /// Gives parts an ETag made of CRC-64 and length instead of MD5. Saves the slowest step of receiving a
+    /// part; the real service's part ETag is the MD5.
     pub fast_etags: bool,
     /// File to append one JSON line per request to.
     pub log_requests: Option<PathBuf>,

@@ -1,7 +1,7 @@
-//! The emulator's own endpoint, without authentication and for loopback only: `/_emulator/` (a
-//! page for people), `/_emulator/status` (GET: counts), `/_emulator/faults` (PUT: a new rule list,
-//! GET: the rules with how often they struck, DELETE: none), `/_emulator/credentials` (GET:
-//! temporary keys, as clients read them from `ALIBABA_CLOUD_CREDENTIALS_URI`).
+//! Serves the emulator's own endpoint, without authentication and for loopback only: `/_emulator/` (a page
+//! for people), `/_emulator/status` (GET: counts), `/_emulator/faults` (PUT: a new rule list, GET: the rules
+//! with how often they struck, DELETE: none), `/_emulator/credentials` (GET: temporary keys, as clients read
+//! them from `ALIBABA_CLOUD_CREDENTIALS_URI`).
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::web;
 
 const MAX_RULES: u64 = 1 << 20;
 
-/// Whether a request is for this endpoint. Virtual hosts keep their keys.
+/// Whether a request is for this endpoint. On virtual hosts such paths are object keys.
 pub(crate) fn is_meant(head: &Head) -> bool {
     let name = head.host_name();
     let bare = name == "localhost" || name.parse::<std::net::IpAddr>().is_ok();

@@ -1,5 +1,5 @@
-//! Names for new things: request ids, upload ids, image, snapshot and task ids, body files. They
-//! are unique, not secret: a SHA-256 over start time, process id and a counter.
+//! Generates names: request ids, upload ids, image, snapshot, and task ids, body files. They are unique, not
+//! secret: a SHA-256 over start time, process id, and a counter.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

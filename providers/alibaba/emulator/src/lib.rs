@@ -1,7 +1,7 @@
-//! A local OSS + ECS + STS + RAM: what an image importer calls of Alibaba Cloud, on loopback. It
-//! is written from the vendor's documentation; it verifies signatures, keeps the rules of
-//! multipart uploads, and looks into what is imported as an image. It is no security boundary and
-//! knows no permissions: every key pair may do everything.
+//! Emulates OSS, ECS, STS, and RAM locally: the calls of an image importer to Alibaba Cloud, on loopback. It
+//! is written from the vendor's documentation; it verifies signatures, enforces the rules of multipart
+//! uploads, and inspects objects that are imported as images. It is not a security boundary and has no
+//! permissions: every key pair has full access.
 //!
 //! ```
 //! use build_image_emulator_alibaba::{BucketSeed, Config, start};

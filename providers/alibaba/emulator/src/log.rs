@@ -1,5 +1,5 @@
-//! The request log: one JSON line per request, for tests and measurements to read, and the last
-//! requests for the web page to show.
+//! Writes the request log: one JSON line per request, for tests and measurements, and keeps the last requests
+//! for the web page.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -12,10 +12,10 @@ use serde_json::Value;
 
 use crate::state::StateError;
 
-/// What is told about one request.
+/// The entry of one request.
 #[derive(Debug, Serialize)]
 pub(crate) struct Entry<'a> {
-    /// When its head had come, ISO 8601.
+    /// Time at which its head was received, ISO 8601.
     pub(crate) time: String,
     /// Milliseconds from head to answer.
     pub(crate) milliseconds: u64,
@@ -43,14 +43,14 @@ pub(crate) struct Entry<'a> {
     pub(crate) request_id: &'a str,
 }
 
-/// Where the lines go.
+/// The destination of the lines.
 #[derive(Debug)]
 pub(crate) struct Log {
     file: Option<Mutex<File>>,
     recent: Mutex<VecDeque<Value>>,
 }
 
-/// How many requests are remembered.
+/// Number of requests that are kept.
 const RECENT: usize = 50;
 
 impl Log {
@@ -66,7 +66,7 @@ impl Log {
         Ok(Self { file: Some(Mutex::new(file)), recent })
     }
 
-    /// Writes a line. A full disk must not change what a client sees, so failure is not told.
+    /// Writes a line. A full disk must not change what a client sees, so failure is not reported.
     pub(crate) fn write(&self, entry: &Entry<'_>) {
         let Ok(value) = serde_json::to_value(entry) else { return };
         if let Some(file) = &self.file {
@@ -74,7 +74,7 @@ impl Log {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = file.write_all(line.as_bytes());
         }
-        // The web page asking again and again is not what it is there to show.
+        // The repeated requests of the web page are not worth showing on it.
         if entry.service == "emulator" {
             return;
         }

@@ -1,4 +1,4 @@
-//! The command line of the emulator: `serve`, and looking into a state directory.
+//! Starts the command line of the emulator: `serve`, and commands that read a state directory.
 #![forbid(unsafe_code)]
 
 mod cli;

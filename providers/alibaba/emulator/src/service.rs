@@ -1,5 +1,5 @@
-//! One request from hyper's hands to the answer: which service is meant, what is to go wrong with
-//! it, the service itself, the log line. The services know nothing of connections.
+//! Handles one request from hyper to the answer: selects the service, plans the faults, runs the service, and
+//! writes the log line. The services do not depend on connections.
 
 use std::sync::Arc;
 
@@ -24,10 +24,10 @@ use crate::oss::route::OssCall;
 use crate::oss::traffic;
 use crate::state::Store;
 
-/// The one account everything belongs to.
+/// The only account, which owns everything.
 pub(crate) const ACCOUNT_ID: &str = "1000000000000001";
 
-/// How long throttled clients are told to wait, in milliseconds.
+/// Pause that throttled clients are asked for, in milliseconds.
 const THROTTLE_DELAY: u64 = 200;
 
 /// The emulator without its listener.
@@ -41,22 +41,22 @@ pub(crate) struct Service {
     pub(crate) metadata: metadata::TokenKey,
 }
 
-/// What one call is served with.
+/// The context of one call.
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
     pub(crate) config: &'a Config,
     pub(crate) store: &'a Store,
     pub(crate) plan: &'a Plan,
-    /// The server's clock, which a fault may have put wrong.
+    /// The server's clock, which a fault may have shifted.
     pub(crate) now: Millis,
 }
 
-/// The connection is to be reset instead of answered.
+/// The connection has to be reset instead of answered.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is reset by a fault")]
 pub(crate) struct Reset;
 
-/// What is being called.
+/// The called operation.
 enum Call {
     Control,
     Metadata,
@@ -64,7 +64,7 @@ enum Call {
     Oss(OssCall),
 }
 
-/// An answer with what the log wants to know about it.
+/// An answer with its data for the log.
 pub(crate) struct Outcome {
     pub(crate) answer: Answer,
     pub(crate) code: Option<String>,
@@ -76,7 +76,7 @@ impl Outcome {
     }
 }
 
-/// The request of the moment, for the log.
+/// The current request, for the log.
 struct Story {
     started: Millis,
     service: &'static str,

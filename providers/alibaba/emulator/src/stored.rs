@@ -1,5 +1,5 @@
-//! A look at a state directory from outside, with or without an emulator running on it: counts,
-//! images, and an image's disk as the guest would see it.
+//! Reads a state directory from outside, with or without an emulator running on it: counts, images, and an
+//! image's disk as the guest would see it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::clock;
 use crate::ecs;
 use crate::state::{StateError, Store};
 
-/// An image as a list shows it.
+/// An image as listed.
 #[derive(Debug, Clone, Serialize)]
 pub struct StoredImage {
     /// `m-…`.
@@ -21,13 +21,13 @@ pub struct StoredImage {
     pub region: String,
     /// Image name.
     pub name: String,
-    /// GiB of the system disk.
+    /// Size of the system disk in GiB.
     pub size: u64,
     /// Format of the system disk.
     pub format: String,
     /// Architecture.
     pub architecture: String,
-    /// When it was made, ISO 8601.
+    /// Creation time, ISO 8601.
     pub created: String,
     /// Bucket and object of the system disk, as `bucket/object`.
     pub source: String,
@@ -38,10 +38,10 @@ pub struct StoredImage {
 /// An image's disk that cannot be written out.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// There is no such image.
+    /// The image does not exist.
     #[error("there is no image `{0}`; `images` lists those there are")]
     NoImage(String),
-    /// The import has not looked at the object yet.
+    /// The import has not inspected the object yet.
     #[error("the import of `{0}` is not done; try again when its task is finished")]
     NotReady(String),
     /// The state directory cannot be read.
@@ -52,12 +52,12 @@ pub enum ExportError {
     Disk {
         /// The image.
         image: String,
-        /// Why not.
+        /// The reason.
         source: build_image_disk::Error,
     },
 }
 
-/// A state directory, opened for looking only.
+/// A state directory, opened for reading only.
 #[derive(Debug)]
 pub struct Stored {
     store: Store,
@@ -67,12 +67,12 @@ impl Stored {
     /// Reads the directory.
     ///
     /// # Errors
-    /// Tells what cannot be read.
+    /// States what cannot be read.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         Ok(Self { store: Store::look(path)? })
     }
 
-    /// How many buckets, objects, open uploads, images, snapshots and tasks there are.
+    /// The numbers of buckets, objects, open uploads, images, snapshots, and tasks.
     #[must_use]
     pub fn status(&self) -> Value {
         self.store.world().counts()
@@ -106,7 +106,7 @@ impl Stored {
     /// Writes the system disk of an image to `dest` as a sparse raw disk.
     ///
     /// # Errors
-    /// Tells whether the image, the disk or the destination is to blame.
+    /// States whether the image, the disk, or the destination is the cause.
     pub fn export(&self, image: &str, dest: &Path) -> Result<(), ExportError> {
         let missing = || ExportError::NoImage(image.to_owned());
         let disk = {

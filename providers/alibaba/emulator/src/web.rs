@@ -1,5 +1,5 @@
-//! The page at `/_emulator/`: what there is and what was asked last, made on the server and asked
-//! for again by the browser every two seconds. No script, nothing from elsewhere.
+//! Renders the page at `/_emulator/`: the current resources and the last requests, rendered on the server and
+//! requested again by the browser every two seconds. No script, nothing from other servers.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::oss::xml::escape;
 use crate::service::Service;
 use crate::state::World;
 
-/// Longest tables; what is left out is counted.
+/// Maximum length of a table; omitted rows are counted.
 const MAX_ROWS: usize = 100;
 
 const HEAD: &str = "<!DOCTYPE html>

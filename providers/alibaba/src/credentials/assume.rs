@@ -1,4 +1,4 @@
-//! Temporary keys by way of STS, and by way of a credentials service.
+//! Fetches temporary keys from STS or from a credentials service.
 //!
 //! Source: STS API documentation, `AssumeRole` and `AssumeRoleWithOIDC`.
 
@@ -26,7 +26,7 @@ use crate::{
 
 const LIMIT: Duration = Duration::from_secs(10);
 const VERSION: &str = "2015-04-01";
-/// Keys are wanted now, but a fault that passes is no reason to end a build.
+/// A request waits for these keys, but a transient fault must not end a build.
 const POLICY: Policy = Policy {
     attempts: 4,
     patience: Duration::ZERO,
@@ -53,7 +53,7 @@ fn parameters(role: &Role) -> Vec<(String, String)> {
     list
 }
 
-/// Keys of a role that other keys assume.
+/// Assumes a role with other keys and returns its keys.
 pub(crate) async fn role(sts: &Endpoint, keys: Keys, role: &Role) -> Result<Temporary, Failure> {
     sts.fit_for_keys()?;
     let service = Service::open(sts, VERSION, Arc::new(Credentials::fixed(keys)))?;
@@ -63,7 +63,7 @@ pub(crate) async fn role(sts: &Endpoint, keys: Keys, role: &Role) -> Result<Temp
     assumed.credentials.keys("`AssumeRole`")
 }
 
-/// Keys of a role that an identity provider's token stands for.
+/// Assumes a role with the token of an identity provider and returns its keys.
 pub(crate) async fn oidc(
     sts: &Endpoint,
     provider: &str,
@@ -103,7 +103,7 @@ pub(crate) async fn oidc(
     assumed.credentials.keys(&what)
 }
 
-/// Keys of a service that hands them out.
+/// Fetches keys from a credentials service.
 pub(crate) async fn uri(address: &str) -> Result<Temporary, Failure> {
     let what = format!("the credentials service `{}`", shown(address));
     let (endpoint, path) = Endpoint::with_path("ALIBABA_CLOUD_CREDENTIALS_URI", address)?;
@@ -122,7 +122,7 @@ pub(crate) async fn uri(address: &str) -> Result<Temporary, Failure> {
 }
 
 fn answered(answer: Answer, what: &str) -> Result<Answer, Failure> {
-    // `Code` says `Success` in answers with keys.
+    // `Code` is `Success` in answers with keys.
     if answer.is_success() {
         return Ok(answer);
     }
@@ -133,7 +133,7 @@ fn answered(answer: Answer, what: &str) -> Result<Answer, Failure> {
     Err(about_the_arn(failure))
 }
 
-/// A role that is assumed and does not exist is not the import's role.
+/// An assumed role that does not exist is not the import role.
 fn about_the_arn(mut failure: Failure) -> Failure {
     if failure.code.starts_with("EntityNotExist") {
         failure.error.hint = Some("check the role's ARN in the profile or environment".to_owned());
@@ -143,7 +143,7 @@ fn about_the_arn(mut failure: Failure) -> Failure {
 
 fn read<T: serde::de::DeserializeOwned>(answer: &Answer, what: &str) -> Result<T, Failure> {
     serde_json::from_slice(&answer.body).map_err(|_| {
-        // The answer may hold keys: it is not shown.
+        // The answer may contain keys, so it is not printed.
         let message = format!("{what}: the answer could not be read");
         Failure::stop(Error::new(ErrorKind::Auth, message).with_hint("check the address"))
     })

@@ -1,8 +1,8 @@
-//! The order in which keys are looked for.
+//! Defines the order in which sources of keys are tried.
 //!
-//! Order, first hit wins: the settings, the profile the settings name, the environment (of the vendor's
-//! libraries, then of the OSS tools), an identity provider's token, the profile of the vendor's command
-//! line, the INI file, a credentials service, the role of the instance.
+//! The first source that has keys is used: the settings, the profile that the settings name, the environment
+//! (of the vendor's libraries, then of the OSS tools), an identity provider's token, the profile of the
+//! vendor's command line, the INI file, a credentials service, the role of the instance.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::error::Failure;
 
-/// Secret settings that hold a key pair and perhaps a token.
+/// Secret settings that hold a key pair and optionally a token.
 const SETTINGS: [&str; 3] =
     ["ALIBABA_ACCESS_KEY_ID", "ALIBABA_ACCESS_KEY_SECRET", "ALIBABA_SECURITY_TOKEN"];
-/// Environment variables that hold a key pair and perhaps a token.
+/// Environment variables that hold a key pair and optionally a token.
 const ENVIRONMENT: [[&str; 3]; 2] = [
     [
         "ALIBABA_CLOUD_ACCESS_KEY_ID",
@@ -27,26 +27,26 @@ const ENVIRONMENT: [[&str; 3]; 2] = [
     ["OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET", "OSS_SESSION_TOKEN"],
 ];
 
-/// Everywhere keys may come from.
+/// All places that keys may come from.
 #[derive(Default)]
 pub(super) struct Chain {
     pub(super) context: Option<Context>,
     pub(super) identity: Identity,
     pub(super) environment: Environment,
-    /// This is no instance; asking again would cost a second each time.
+    /// This machine is not an instance; asking again would cost a second each time.
     no_instance: AtomicBool,
 }
 
 impl Chain {
-    /// The chain of a provider's instance.
+    /// The chain of one provider instance.
     pub(super) fn new(context: &Context, identity: &Identity) -> Self {
         Self { context: Some(context.clone()), identity: identity.clone(), ..Self::default() }
     }
 
-    /// The first source that has any.
+    /// The first source that has keys.
     ///
     /// # Errors
-    /// `auth` when there is none, `config` for sources that are not whole.
+    /// `auth` when no source has keys, `config` for incomplete sources.
     pub(super) async fn choose(&self) -> Result<Named, Failure> {
         if let Some(named) = self.without_network()? {
             return Ok(named);
@@ -71,12 +71,12 @@ impl Chain {
         )))
     }
 
-    /// The metadata service of the instance this may be.
+    /// The metadata service of the instance this may run on.
     pub(super) fn metadata(&self) -> Result<Option<Metadata>> {
         Metadata::open(self.identity.metadata.as_deref(), &self.environment)
     }
 
-    /// The first source that can be told without asking anybody.
+    /// The first source that can be determined without the network.
     pub(super) fn without_network(&self) -> Result<Option<Named>> {
         let get = |name: &str| self.environment.get(name);
         if let Some(context) = &self.context {
@@ -112,7 +112,7 @@ impl Chain {
         Ok(uri.map(|source| Named::new("credentials service", source)))
     }
 
-    /// What the files in the user's directory say.
+    /// The source that the files in the user's home directory describe.
     fn files(&self) -> Result<Option<Named>> {
         let chosen = self.environment.get("ALIBABA_CLOUD_PROFILE");
         if !self.environment.is_true("ALIBABA_CLOUD_CLI_PROFILE_DISABLED")
@@ -153,7 +153,7 @@ impl Chain {
     }
 }
 
-/// A file's name and text; nothing when it is not there.
+/// A file's name and text; `None` when it does not exist.
 fn read(path: &std::path::Path) -> Result<Option<(String, String)>> {
     let shown = path.display().to_string();
     match std::fs::read_to_string(path) {

@@ -1,4 +1,4 @@
-//! The chain against the emulator: order of sources, roles, the instance's keys, renewal.
+//! Tests the chain against the emulator: order of sources, roles, the instance's keys, renewal.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -67,7 +67,7 @@ fn the_settings_come_first_then_the_environment() {
 }
 
 #[test]
-fn nothing_at_all_says_what_can_be_set() {
+fn without_any_source_the_error_lists_what_can_be_set() {
     let failure: Failure = run(chain(MockHost::new(), &off(), &[]).current()).unwrap_err();
     assert!(failure.error.hint.unwrap().contains("ALIBABA_PROFILE"));
 }
@@ -111,12 +111,12 @@ fn a_chain_of_roles_is_assumed() {
     let chain = chain(MockHost::new(), &at(&server), &files);
     let keys = run(chain.current()).unwrap();
     assert!(keys.token.is_some() && keys.id.reveal() != "emulator-id");
-    // They are kept while they are good, and fetched anew when they were refused.
+    // They are kept while they are valid, and fetched again when they were refused.
     assert_eq!(run(chain.current()).unwrap(), keys);
     assert!(chain.renew(&keys));
     let next = run(chain.current()).unwrap();
     assert_ne!(next, keys);
-    // A refusal of older keys does not throw the new ones away.
+    // A refusal of older keys does not discard the new ones.
     assert!(chain.renew(&keys));
     assert_eq!(run(chain.current()).unwrap(), next);
 }
@@ -145,7 +145,7 @@ fn every_request_that_an_expired_token_failed_may_be_made_again() {
     let server = server();
     let chain = chain(MockHost::new(), &at(&server), &[]);
     let keys = run(chain.current()).unwrap();
-    // Many parts are under way with the same keys; each is refused, none has fetched new ones yet.
+    // Many parts are in flight with the same keys; each is refused, and none has fetched new ones yet.
     for _ in 0..3 {
         assert!(chain.renew(&keys));
     }
@@ -185,7 +185,7 @@ fn the_instances_role_comes_last_with_and_without_a_token() {
 
 #[test]
 fn a_service_can_hand_keys_out() {
-    // The metadata service writes them in the same shape.
+    // The metadata service returns them in the same shape.
     let server = server();
     let role = run(async {
         let metadata = super::Metadata::open(at(&server).metadata.as_deref(), &environment(&[]));

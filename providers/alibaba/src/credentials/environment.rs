@@ -1,4 +1,4 @@
-//! The one door to the environment. Tests come with their own.
+//! Reads the environment; nothing else in this crate does. Tests provide their own variables.
 
 #[cfg(test)]
 use std::collections::BTreeMap;
@@ -7,10 +7,10 @@ use std::path::PathBuf;
 /// Environment variables.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Environment {
-    /// Those of this process.
+    /// The variables of this process.
     #[default]
     Process,
-    /// Those of a test.
+    /// The variables of a test.
     #[cfg(test)]
     Of(BTreeMap<String, String>),
 }
@@ -26,19 +26,19 @@ impl Environment {
         value.filter(|text| !text.is_empty())
     }
 
-    /// Whether a variable says `true`.
+    /// Whether the value of a variable is `true`.
     pub(crate) fn is_true(&self, name: &str) -> bool {
         self.get(name).is_some_and(|text| text.eq_ignore_ascii_case("true") || text == "1")
     }
 
-    /// A file below the user's directory.
+    /// A file below the user's home directory.
     pub(crate) fn in_home(&self, path: &str) -> Option<PathBuf> {
         let home = self.get("HOME").or_else(|| self.get("USERPROFILE"))?;
         Some(PathBuf::from(home).join(path))
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the one door")]
+#[expect(clippy::disallowed_methods, reason = "all access to the environment goes through here")]
 fn process(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -1,4 +1,4 @@
-//! From a source to its keys, over the network where that is needed.
+//! Resolves a source to its keys, over the network where needed.
 
 use std::pin::Pin;
 
@@ -16,14 +16,14 @@ impl Chain {
     /// The keys of a source.
     ///
     /// # Errors
-    /// Whatever its service says.
+    /// Any error of its service.
     pub(super) async fn fetch(&self, source: &Source) -> Result<Temporary, Failure> {
         match source {
             Source::Here(keys) => Ok(Temporary { keys: keys.clone(), ends: None }),
             Source::Role(base, role) => {
                 let base = Box::pin(self.fetch(base)).await?;
                 let sts = self.sts(role)?;
-                // A signed call asks for keys in its turn.
+                // A signed call requests keys itself.
                 let assumed: Pin<Box<dyn Future<Output = _> + '_>> =
                     Box::pin(assume::role(&sts, base.keys, role));
                 assumed.await

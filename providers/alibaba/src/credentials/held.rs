@@ -1,5 +1,6 @@
-//! The keys in use and how they stay fresh. Asked for every attempt of every request; held until three
-//! minutes before they end, keys without an end for a minute, for all steps of a provider's instance.
+//! Holds the keys in use and keeps them fresh. Every attempt of every request asks for them. They are held
+//! until three minutes before they expire, keys without an expiry for a minute, for all steps of a provider's
+//! instance.
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
@@ -16,26 +17,26 @@ use super::{
 };
 use crate::error::Failure;
 
-/// Keys that end earlier than this are fetched anew.
+/// Keys that expire earlier than this are fetched again.
 const LEFT: SignedDuration = SignedDuration::from_secs(180);
-/// Keys without an end are looked up again after this time: somebody may have changed a file.
+/// Keys without an expiry are looked up again after this time: the user may have changed a file.
 const WITHOUT_END: SignedDuration = SignedDuration::from_secs(60);
 
-/// Keys from wherever there are some.
+/// Keys from the first source that has them.
 pub(crate) struct Credentials {
     pub(super) chain: Chain,
     fixed: Option<Keys>,
     held: Mutex<Option<Held>>,
-    /// One fetches, the others wait.
+    /// One caller fetches, the others wait.
     fetching: tokio::sync::Mutex<()>,
     shown: Mutex<Option<String>>,
-    /// Account the keys belong to, once STS named it.
+    /// Account the keys belong to, once STS reported it.
     account: Mutex<Option<String>>,
-    /// The last keys were made for us by a service, which can make others.
+    /// A service issued the last keys and can issue others.
     temporary: AtomicBool,
 }
 
-/// Keys and how long they are used.
+/// Keys and the time until which they are used.
 struct Held {
     keys: Keys,
     until: Timestamp,
@@ -47,7 +48,7 @@ impl Credentials {
         Self { chain: Chain::new(context, identity), ..Self::nobody() }
     }
 
-    /// Always these keys.
+    /// Always uses these keys.
     pub(crate) fn fixed(keys: Keys) -> Self {
         Self { fixed: Some(keys), ..Self::nobody() }
     }
@@ -68,7 +69,7 @@ impl Credentials {
     /// The keys to sign the next attempt with.
     ///
     /// # Errors
-    /// `auth` when no source has any, `config` for sources that are not whole.
+    /// `auth` when no source has keys, `config` for incomplete sources.
     pub(crate) async fn current(&self) -> Result<Keys, Failure> {
         if let Some(keys) = self.fixed.clone().or_else(|| self.fresh()) {
             return Ok(keys);
@@ -98,12 +99,12 @@ impl Credentials {
         }
     }
 
-    /// The account that the keys belong to, when STS named it.
+    /// The account that the keys belong to, if STS reported it.
     pub(crate) fn account(&self) -> Option<String> {
         self.account.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps the account that STS named.
+    /// Stores the account that STS reported.
     pub(crate) fn belong_to(&self, account: &str) {
         *self.account.lock().unwrap_or_else(PoisonError::into_inner) = Some(account.to_owned());
     }
@@ -113,13 +114,13 @@ impl Credentials {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether there may be other keys than those that were refused.
+    /// Whether keys other than the refused ones may be available.
     pub(crate) fn renew(&self, refused: &Keys) -> bool {
         if self.fixed.is_some() {
             return false;
         }
         let mut held = self.lock();
-        // Somebody else may have fetched new ones meanwhile.
+        // Another attempt may have fetched new ones in the meantime.
         if held.as_ref().is_some_and(|known| known.keys != *refused) {
             return true;
         }

@@ -1,5 +1,5 @@
-//! The INI file of the vendor's client libraries, `~/.alibabacloud/credentials`: sections, `key = value`,
-//! comments. Types other than `access_key`, `ecs_ram_role` and `ram_role_arn` are refused by name.
+//! Parses the INI file of the vendor's client libraries, `~/.alibabacloud/credentials`: sections, `key =
+//! value`, comments. Types other than `access_key`, `ecs_ram_role`, and `ram_role_arn` are refused by name.
 
 use std::collections::BTreeMap;
 
@@ -32,10 +32,10 @@ fn section(text: &str, wanted: &str) -> Option<BTreeMap<String, String>> {
     found
 }
 
-/// The source that a section describes; nothing when the section is not there.
+/// The source that a section describes; `None` when the section does not exist.
 ///
 /// # Errors
-/// Config errors for what is missing or not known. `path` is for messages.
+/// Config errors for missing or unknown values. `path` is used in messages.
 pub(crate) fn source(text: &str, name: &str, path: &str) -> Result<Option<Source>> {
     let Some(map) = section(text, name) else { return Ok(None) };
     let wrong = |why: String| {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_names_section_and_key() {
+    fn an_error_names_section_and_key() {
         let error = source(FILE, "odd", "f").unwrap_err();
         assert!(error.message.contains("`magic`"), "{error}");
         let error = source(FILE, "half", "f").unwrap_err();

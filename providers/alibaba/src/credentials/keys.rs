@@ -1,8 +1,8 @@
-//! A key pair, with the token that temporary ones need.
+//! Defines a key pair, with the token that temporary keys need.
 
 use build_image_plugin_api::{Error, Result, Secret};
 
-/// A key pair, with the token that temporary ones need.
+/// A key pair, with the token that temporary keys need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Keys {
     pub(crate) id: Secret,
@@ -11,7 +11,7 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// The text with every part of the keys made unreadable; for what servers echo.
+    /// The text with every part of the keys redacted; for text that servers echo.
     pub(crate) fn hide(&self, text: &str) -> String {
         let parts = [Some(&self.secret), self.token.as_ref(), Some(&self.id)];
         parts
@@ -22,7 +22,7 @@ impl Keys {
             .fold(text.to_owned(), |text, part| text.replace(part, "…"))
     }
 
-    /// Keys out of their parts; nothing when neither half is there.
+    /// Builds keys from their parts; `None` when both halves are missing.
     ///
     /// # Errors
     /// Config error when one half of the pair is missing; `names` are those of the two halves.

@@ -1,4 +1,4 @@
-//! The metadata service of ECS instances: the keys of the instance's role, and the region.
+//! Reads from the metadata service of ECS instances: the keys of the instance's role, and the region.
 //!
 //! Source: ECS documentation, "Instance metadata".
 
@@ -17,7 +17,7 @@ use crate::{
     error::Failure,
 };
 
-/// Whoever is not there does not answer; whoever is answers at once.
+/// Outside an instance there is no answer; on an instance the service answers at once.
 const LIMIT: Duration = Duration::from_secs(1);
 const ROLE: &str = "/latest/meta-data/ram/security-credentials/";
 
@@ -29,10 +29,10 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
-    /// The service; `None` where it is not to be asked.
+    /// The service; `None` where it must not be asked.
     ///
     /// # Errors
-    /// When the address is none.
+    /// When the address is invalid.
     pub(crate) fn open(chosen: Option<&str>, environment: &Environment) -> Result<Option<Self>> {
         if chosen == Some("off") || environment.is_true("ALIBABA_CLOUD_ECS_METADATA_DISABLED") {
             return Ok(None);
@@ -61,7 +61,7 @@ impl Metadata {
         Ok((answer.status, String::from_utf8_lossy(&answer.body).trim().to_owned()))
     }
 
-    /// Reads a path, with a token unless the service has none; `None` when it does not have the path.
+    /// Reads a path, with a token unless the service has none; `None` when the path does not exist.
     async fn read(&self, path: &str) -> Result<Option<String>, Failure> {
         let lifetime = ("X-aliyun-ecs-metadata-token-ttl-seconds", "21600");
         let lifetime = vec![(lifetime.0.to_owned(), lifetime.1.to_owned())];
@@ -77,12 +77,12 @@ impl Metadata {
         }
     }
 
-    /// Region of the instance this runs on; `None` when it is no instance.
+    /// Region of the instance this runs on; `None` when this machine is not an instance.
     pub(crate) async fn region(&self) -> Option<String> {
         self.read("/latest/meta-data/region-id").await.ok().flatten()
     }
 
-    /// Name of the instance's role; `None` when it has none.
+    /// Name of the instance's role; `None` when it has no role.
     pub(crate) async fn role(&self) -> Result<Option<String>, Failure> {
         let text = self.read(ROLE).await?;
         Ok(text.and_then(|text| text.lines().next().map(|line| line.trim().to_owned())))

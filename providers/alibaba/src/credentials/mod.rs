@@ -1,4 +1,4 @@
-//! Who signs: where key pairs and tokens come from, and how they stay fresh.
+//! Finds key pairs and tokens, and keeps them fresh.
 
 mod assume;
 mod chain;

@@ -1,5 +1,5 @@
-//! The configuration file of the vendor's command line, `~/.aliyun/config.json`. Modes that need a
-//! browser or another program are not walked through; keys they left in the file are used.
+//! Parses the configuration file of the vendor's command line, `~/.aliyun/config.json`. Modes that need a
+//! browser or another program are not performed; the keys they left in the file are used.
 //!
 //! Source: documentation of `aliyun configure`.
 
@@ -11,7 +11,7 @@ use super::{
     source::{Role, Source},
 };
 
-/// Profiles that may lead to each other.
+/// Maximum number of profiles that refer to each other.
 const MOST_STEPS: usize = 8;
 
 #[derive(Deserialize)]
@@ -47,11 +47,11 @@ fn some(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())
 }
 
-/// The source a profile describes, and the profile's name. Without `wanted` it is the file's current
-/// one; nothing when the file has none.
+/// The source that a profile describes, and the profile's name. Without `wanted` it is the file's current
+/// profile; `None` when the file has none.
 ///
 /// # Errors
-/// Config errors for files and profiles that cannot be used. `path` is for messages.
+/// Config errors for files and profiles that cannot be used. `path` is used in messages.
 pub(crate) fn source(
     text: &str,
     wanted: Option<&str>,
@@ -125,7 +125,7 @@ impl File {
                 token_file: need("oidc_token_file", &profile.oidc_token_file)?.into(),
                 role: role()?,
             },
-            // A login that was made earlier left temporary keys.
+            // An earlier login left temporary keys.
             "CloudSSO" | "OAuth" if !profile.sts_token.is_empty() => {
                 keys(some(&profile.sts_token))?
             }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_says_why() {
+    fn unusable_profiles_report_the_reason() {
         for (name, part) in [
             ("x", "mode `External`"),
             ("loop", "circle"),

@@ -1,4 +1,4 @@
-//! A source of keys, as far as it can be told without the network.
+//! Defines the sources of keys, as far as they can be determined without the network.
 
 use std::path::PathBuf;
 
@@ -7,15 +7,15 @@ use super::Keys;
 /// Where keys come from.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
-    /// They are here.
+    /// Keys that are given directly.
     Here(Keys),
-    /// Keys of another source assume a role.
+    /// Assumes a role with the keys of another source.
     Role(Box<Source>, Role),
-    /// A token file of an identity provider stands for a role.
+    /// Assumes a role with a token file of an identity provider.
     Oidc { provider: String, token_file: PathBuf, role: Role },
     /// The role of the instance this runs on; its name if it is known.
     Instance(Option<String>),
-    /// A service that hands them out.
+    /// A service that issues keys.
     Uri(String),
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Role {
     pub(crate) region: Option<String>,
 }
 
-/// A source with the name it is shown by.
+/// A source with its display name.
 #[derive(Clone, Debug)]
 pub(crate) struct Named {
     pub(crate) name: String,

@@ -1,4 +1,4 @@
-//! Temporary keys as STS, metadata service and credential services write them.
+//! Parses temporary keys as STS, the metadata service, and credential services return them.
 
 use build_image_plugin_api::{Error, ErrorKind, Secret};
 use jiff::Timestamp;
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::Keys;
 use crate::error::Failure;
 
-/// Keys and when they end.
+/// Keys and their expiry.
 #[derive(Clone, Debug)]
 pub(crate) struct Temporary {
     pub(crate) keys: Keys,
@@ -22,7 +22,7 @@ pub(crate) struct Written {
     access_key_secret: String,
     security_token: String,
     expiration: String,
-    /// `Success` where there is one.
+    /// `Success`, if present.
     code: String,
 }
 
@@ -30,7 +30,7 @@ impl Written {
     /// The keys.
     ///
     /// # Errors
-    /// When there are none in it; `what` says who wrote it.
+    /// When the answer contains no keys; `what` names the service that returned it.
     pub(crate) fn keys(self, what: &str) -> Result<Temporary, Failure> {
         let whole = !self.access_key_id.is_empty() && !self.access_key_secret.is_empty();
         if !whole || !matches!(self.code.as_str(), "" | "Success") {

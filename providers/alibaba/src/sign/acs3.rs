@@ -1,4 +1,4 @@
-//! The signature of ECS, STS and other Alibaba Cloud APIs, version 3 (`ACS3-HMAC-SHA256`).
+//! Computes the signature of ECS, STS, and other Alibaba Cloud APIs, version 3 (`ACS3-HMAC-SHA256`).
 //!
 //! Source: Alibaba Cloud API documentation, "V3 request structure and signature".
 
@@ -12,23 +12,23 @@ const ALGORITHM: &str = "ACS3-HMAC-SHA256";
 pub(crate) const EMPTY_BODY: &str =
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// What is signed of a request.
+/// The signed properties of a request.
 pub(crate) struct Request<'a> {
     /// Upper-case verb.
     pub(crate) method: &'a str,
     /// Every parameter, not encoded.
     pub(crate) query: &'a [(String, String)],
-    /// Headers to sign: `host`, `content-type` when there is one, every `x-acs-*`.
+    /// Headers to sign: `host`, `content-type` if present, every `x-acs-*`.
     pub(crate) headers: &'a [(String, String)],
     /// Hexadecimal SHA-256 of the body.
     pub(crate) payload_hash: &'a str,
 }
 
-/// A signature and what it was made of.
+/// A signature and its input.
 pub(crate) struct Signed {
     /// Value of `Authorization`.
     pub(crate) authorization: String,
-    /// What was signed, to compare with the service's own when it refuses.
+    /// The string that was signed, to compare with the service's own when it refuses.
     pub(crate) string_to_sign: String,
     /// The query as it must be sent.
     pub(crate) query: String,

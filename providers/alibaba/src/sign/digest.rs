@@ -1,4 +1,4 @@
-//! The two primitives both signatures are made of.
+//! Provides the two primitives that both signatures use.
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};

@@ -1,5 +1,5 @@
-//! Percent-encoding as both signatures define it: everything but `A-Z a-z 0-9 - . _ ~`.
-//! What is sent is exactly what is signed, so the same functions make the URL.
+//! Percent-encodes as both signatures define it: everything except `A-Z a-z 0-9 - . _ ~`. The request is sent
+//! exactly as it is signed, so the same functions build the URL.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -16,7 +16,7 @@ pub(crate) fn path(text: &str) -> String {
     utf8_percent_encode(text, PATH).to_string()
 }
 
-/// A query in canonical order. `bare` says whether an empty value is written without its `=`.
+/// A query in canonical order. With `bare`, an empty value is written without its `=`.
 pub(crate) fn query(pairs: &[(String, String)], bare: bool) -> String {
     let mut encoded: Vec<(String, String)> =
         pairs.iter().map(|(key, text)| (value(key), value(text))).collect();

@@ -1,4 +1,4 @@
-//! Request signatures as pure functions: no clock, no network, no settings.
+//! Computes request signatures as pure functions: no clock, no network, no settings.
 
 pub(crate) mod acs3;
 mod digest;

@@ -1,8 +1,8 @@
-//! OSS signature version 4 (`OSS4-HMAC-SHA256`), header form. It does not hash bodies: the service
-//! takes the literal `UNSIGNED-PAYLOAD`, and parts are proved by CRC-64 instead.
+//! Computes OSS signature version 4 (`OSS4-HMAC-SHA256`), header form. It does not hash bodies: the service
+//! accepts the literal `UNSIGNED-PAYLOAD`, and parts are verified by CRC-64 instead.
 //!
-//! Source: Alibaba Cloud OSS documentation, "Include a V4 signature in a header"; vectors from the
-//! vendor's SDK tests.
+//! Source: Alibaba Cloud OSS documentation, "Include a V4 signature in a header"; vectors from the vendor's
+//! SDK tests.
 
 use super::{
     digest::{hex, hmac_sha256, sha256_hex},
@@ -14,13 +14,13 @@ const TERMINATOR: &str = "aliyun_v4_request";
 /// Value of `x-oss-content-sha256`.
 pub(crate) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
-/// What is signed of a request.
+/// The signed properties of a request.
 pub(crate) struct Request<'a> {
     /// Upper-case verb.
     pub(crate) method: &'a str,
     /// Bucket, part of the signed path whatever the addressing style.
     pub(crate) bucket: &'a str,
-    /// Object key; absent for a call on the bucket itself.
+    /// Object key; `None` for a call on the bucket itself.
     pub(crate) key: Option<&'a str>,
     /// Every query parameter, not encoded.
     pub(crate) query: &'a [(String, String)],
@@ -30,7 +30,7 @@ pub(crate) struct Request<'a> {
     pub(crate) additional: &'a [&'a str],
 }
 
-/// Who signs, where and when.
+/// Keys, region, and date of a signature.
 pub(crate) struct Signer<'a> {
     /// Access key id.
     pub(crate) id: &'a str,
@@ -42,11 +42,11 @@ pub(crate) struct Signer<'a> {
     pub(crate) date: &'a str,
 }
 
-/// A signature and what it was made of.
+/// A signature and its input.
 pub(crate) struct Signed {
     /// Value of `Authorization`.
     pub(crate) authorization: String,
-    /// What was signed, to compare with the service's own when it refuses.
+    /// The string that was signed, to compare with the service's own when it refuses.
     pub(crate) string_to_sign: String,
 }
 

@@ -1,4 +1,5 @@
-//! What happens after the import: copies, sharing, family, tags, what ECS says of the image.
+//! Tests the steps after the import: copies, sharing, family, tags, and the attributes that ECS reports of
+//! the image.
 
 use build_image_emulator_alibaba::Config;
 use build_image_plugin_api::{Event, Provider, document::DiscardRequest};
@@ -69,7 +70,7 @@ fn copies_carry_tags_nvme_and_shares_and_the_own_region_is_left_out() {
 }
 
 #[test]
-fn every_copy_is_written_down_before_it_is_made_and_removed_on_failure() {
+fn every_copy_is_recorded_before_it_is_made_and_removed_on_failure() {
     let emulator = emulator();
     let refused = json!([{"operation": "CopyImage", "nth": 2, "action": {"status": 403, "code": "QuotaExceed.Image"}}]);
     emulator.set_faults(&refused.to_string()).unwrap();
@@ -81,7 +82,7 @@ fn every_copy_is_written_down_before_it_is_made_and_removed_on_failure() {
         matches!(event, Event::ResourcePlanned { resource } if resource.attributes.contains_key("copied_from"))
     }).count();
     assert_eq!(planned, 3);
-    // A resumed run makes only the copy that is missing.
+    // A resumed run makes only the missing copy.
     emulator.set_faults("[]").unwrap();
     let again = host().with_checkpoints(run.host.checkpoints());
     let second =
@@ -123,7 +124,7 @@ fn a_copy_whose_id_was_never_learned_is_known_by_its_mark() {
     let run = Run::new(&emulator, host(), &[copies(&["cn-shanghai"])]);
     run.register(run.upload().unwrap()).unwrap_err();
     assert_eq!(images(&emulator, "cn-shanghai").len(), 1);
-    // The clean-up of a failed build would find it as well.
+    // The clean-up of a failed build would also find it.
     let planned = run.host.resources();
     assert!(
         planned.iter().any(|one| one.id.is_none() && one.attributes.contains_key("copied_from"))
@@ -179,7 +180,7 @@ fn the_boot_mode_that_ecs_reports_is_compared_with_what_was_asked_for() {
     let uploaded = run.upload().unwrap();
     let registered = run.register(uploaded.clone()).unwrap();
     let id = registered.images[0].id.as_str();
-    // Somebody changes the image; a resumed run sets it again.
+    // Another client changes the image; a resumed run sets it again.
     let changed = ecs(
         &emulator,
         "ModifyImageAttribute",
@@ -219,7 +220,7 @@ fn risks_of_the_vendors_image_check_are_warnings_and_all_of_it_is_in_the_result(
         told[2],
         json!({"name": "GUESTOS.BootMode", "value": "BIOS", "risk_level": "", "risk_code": ""})
     );
-    // Without the setting nobody checks, whatever would be found.
+    // Without the setting nothing is checked, whatever would be found.
     let mut run = Run::new(&emulator, host(), &[]).called("run-2");
     run.build.image_name.push_str("-2");
     let registered = run.register(run.upload().unwrap()).unwrap();
@@ -227,12 +228,12 @@ fn risks_of_the_vendors_image_check_are_warnings_and_all_of_it_is_in_the_result(
 }
 
 #[test]
-fn architecture_and_boot_mode_are_those_of_the_disk_unless_the_settings_say_otherwise() {
+fn architecture_and_boot_mode_default_to_those_of_the_disk() {
     for (disk, settings, asked) in [
         (("x86_64", "bios"), &[][..], ("x86_64", "BIOS")),
         (("x86_64", "uefi"), &[], ("x86_64", "UEFI")),
         (("aarch64", "uefi"), &[], ("arm64", "UEFI")),
-        // What starts an arm64 machine is never a BIOS, whatever the disk was taken for.
+        // An arm64 machine never starts from a BIOS, whatever the disk was detected as.
         (("aarch64", "bios"), &[], ("arm64", "UEFI")),
         (("x86_64", "bios"), &[("ALIBABA_BOOT_MODE", json!("UEFI"))], ("x86_64", "UEFI")),
         (("x86_64", "uefi"), &[("ALIBABA_BOOT_MODE", json!("BIOS"))], ("x86_64", "BIOS")),
@@ -251,7 +252,7 @@ fn architecture_and_boot_mode_are_those_of_the_disk_unless_the_settings_say_othe
 }
 
 #[test]
-fn copies_are_made_side_by_side() {
+fn copies_are_made_in_parallel() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("requests");
     let emulator = emulator_with(Config {
@@ -269,7 +270,7 @@ fn copies_are_made_side_by_side() {
         .map(|line| line["time"].as_str().unwrap().parse().unwrap())
         .collect();
     assert_eq!(asked.len(), 3);
-    // One copy takes two seconds: the last one is asked for before the first one is there.
+    // One copy takes two seconds: the last one is requested before the first one exists.
     let between = asked[2].duration_since(asked[0]);
     assert!(between < jiff::SignedDuration::from_secs(2), "{between:?}");
 }

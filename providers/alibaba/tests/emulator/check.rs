@@ -1,4 +1,4 @@
-//! What a check finds before the long work.
+//! Tests the findings of a check before the long work.
 
 use build_image_emulator_alibaba::Config;
 use build_image_plugin_api::{
@@ -14,7 +14,7 @@ fn errors(report: &CheckReport) -> Vec<&Finding> {
 }
 
 #[test]
-fn a_wrong_secret_is_one_finding_that_says_so() {
+fn a_wrong_secret_is_reported_as_one_finding() {
     let emulator = emulator();
     let host = MockHost::new()
         .with_secret("ALIBABA_ACCESS_KEY_ID", "emulator-id")
@@ -66,7 +66,7 @@ fn a_bucket_in_another_region_is_found() {
 }
 
 #[test]
-fn a_missing_import_role_comes_with_the_commands_that_make_it() {
+fn a_missing_import_role_is_reported_with_the_commands_that_create_it() {
     let emulator = emulator_with(Config { import_role: false, ..Config::default() });
     let report = Run::new(&emulator, host(), &[]).check();
     let errors = errors(&report);
@@ -77,7 +77,7 @@ fn a_missing_import_role_comes_with_the_commands_that_make_it() {
 }
 
 #[test]
-fn a_name_that_is_taken_is_found_with_the_image_that_has_it() {
+fn a_taken_name_is_reported_with_the_image_that_has_it() {
     let emulator = emulator();
     let first = Run::new(&emulator, host(), &[]);
     let registered = first.register(first.upload().unwrap()).unwrap();
@@ -89,7 +89,7 @@ fn a_name_that_is_taken_is_found_with_the_image_that_has_it() {
         ("image name", Some("conflict"))
     );
     assert!(errors[0].message.contains(&registered.images[0].id), "{}", errors[0].message);
-    // The run that made the image may go on.
+    // The run that made the image may continue.
     let again = host().with_checkpoints(first.host.checkpoints());
     let report = Run::new(&emulator, again, &[]).check();
     assert!(report.findings.iter().all(|f| f.severity != Severity::Error), "{report:#?}");

@@ -1,5 +1,4 @@
-//! Vendor codes injected one by one: the kind and the advice they become, and whether the call is
-//! made again.
+//! Injects vendor codes one by one: the kind and the hint they result in, and whether the call is repeated.
 
 use build_image_emulator_alibaba::Config;
 use build_image_plugin_api::document::Finding;
@@ -7,7 +6,7 @@ use serde_json::json;
 
 use crate::harness::{Run, calls, emulator_with, host};
 
-/// Status, code, kind, whether the call is made again, a part of the advice.
+/// Status, code, kind, whether the call is repeated, a part of the hint.
 type Case = (u16, &'static str, &'static str, bool, &'static str);
 
 #[rustfmt::skip]
@@ -111,7 +110,7 @@ const ECS: &[Case] = &[
     (500, "UnknownError", "provider", true, "later"),
 ];
 
-/// What a check finds when `operation` is refused, and how often the operation was asked for.
+/// The finding of a check when `operation` is refused, and how often the operation was called.
 fn refused(operation: &str, subject: &str, status: u16, code: &str) -> (Finding, usize) {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("requests");
@@ -130,7 +129,7 @@ fn judge(operation: &str, subject: &str, cases: &[Case]) {
     for &(status, code, kind, again, advice) in cases {
         let (finding, calls) = refused(operation, subject, status, code);
         assert_eq!(finding.kind.as_deref(), Some(kind), "{code}: {finding:?}");
-        // A clock is corrected once; what passes by itself is waited for as long as a check may.
+        // A clock is corrected once; transient errors are retried for as long as a check may take.
         let expected = match (again, kind) {
             (false, _) => 1,
             (true, "auth") => 2,

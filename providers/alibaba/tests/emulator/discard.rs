@@ -1,4 +1,4 @@
-//! Removing what runs made.
+//! Tests the removal of what runs created.
 
 use build_image_plugin_api::{Provider, Resource, document::DiscardRequest};
 use serde_json::json;
@@ -88,7 +88,7 @@ fn an_image_of_the_same_name_from_elsewhere_is_left_alone() {
 }
 
 #[test]
-fn what_stays_is_listed_with_the_command_that_removes_it() {
+fn leftovers_are_listed_with_the_command_that_removes_them() {
     let emulator = emulator();
     let run = Run::new(&emulator, host(), &[]);
     run.upload().unwrap();
@@ -102,7 +102,7 @@ fn what_stays_is_listed_with_the_command_that_removes_it() {
     assert!(hint.starts_with("aliyun oss rm oss://demo/build-image-run-1"), "{hint}");
 }
 
-/// What a run leaves that was killed when `ImportImage` had been sent and before its answer came.
+/// The leftovers of a run that was killed after `ImportImage` had been sent and before its answer came.
 fn killed_in_the_import(emulator: &build_image_emulator_alibaba::Running) -> Run {
     let faults = json!([
         {"operation": "ImportImage", "nth": 1, "action": "reset_after"},
@@ -131,7 +131,7 @@ fn a_snapshot_whose_image_went_first_is_found_when_the_image_was_never_learned()
     let run = killed_in_the_import(&emulator);
     let image = image_of(&run);
     assert_eq!(image.id, None);
-    // Somebody removed the image: nothing leads to its snapshot but its name and time.
+    // Another client removed the image: only the snapshot's name and time identify it.
     let id = images(&emulator, "cn-hangzhou")[0]["ImageId"].as_str().unwrap().to_owned();
     ecs(&emulator, "DeleteImage", &[("RegionId", "cn-hangzhou"), ("ImageId", &id)]);
     assert_eq!((count(&emulator, "images"), count(&emulator, "snapshots")), (0, 1));
@@ -140,7 +140,7 @@ fn a_snapshot_whose_image_went_first_is_found_when_the_image_was_never_learned()
 }
 
 #[test]
-fn a_clean_up_that_is_stopped_between_image_and_snapshot_goes_on_with_the_snapshot() {
+fn a_clean_up_stopped_between_image_and_snapshot_continues_with_the_snapshot() {
     let emulator = emulator();
     let run = killed_in_the_import(&emulator);
     let refused = r#"[{"operation":"DeleteSnapshot","action":{"status":403,"code":"Forbidden.RAM"}},
@@ -151,7 +151,7 @@ fn a_clean_up_that_is_stopped_between_image_and_snapshot_goes_on_with_the_snapsh
     assert_eq!(remaining.len(), 1);
     assert!(hint.contains("DeleteSnapshot --RegionId cn-hangzhou --SnapshotId s-"), "{hint}");
     assert_eq!((count(&emulator, "images"), count(&emulator, "snapshots")), (0, 1));
-    // What the host wrote down meanwhile is enough: nobody is asked for names.
+    // What the host recorded in the meantime is enough: no names are looked up.
     emulator
         .set_faults(
             r#"[{"operation":"DescribeSnapshots","action":{"status":403,"code":"Forbidden.RAM"}}]"#,
@@ -181,7 +181,7 @@ fn snapshots_of_others_stay_whatever_they_are_called() {
         .with("since", jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
     assert!(discard(&run, planned.clone()).remaining.is_empty());
     assert_eq!(count(&emulator, "snapshots"), 1);
-    // An image of that name which is younger, and not this run's: its snapshot is in use.
+    // A younger image of that name that is not this run's: its snapshot is in use.
     let other = Run::new(&emulator, host(), &[]).called("run-9");
     other.register(other.upload().unwrap()).unwrap();
     assert!(discard(&run, planned).remaining.is_empty());
@@ -189,7 +189,7 @@ fn snapshots_of_others_stay_whatever_they_are_called() {
 }
 
 #[test]
-fn what_was_refused_outright_is_not_called_left_behind() {
+fn a_call_that_was_refused_outright_leaves_no_recorded_resource() {
     let emulator = emulator();
     let refused = |operation: &str| {
         let rule =

@@ -1,4 +1,4 @@
-//! Questions to the emulator's ECS that the provider does not ask, signed here. No assertions.
+//! Calls the emulator's ECS with requests that the provider does not send, signed here. No assertions.
 
 use build_image_emulator_alibaba::Running;
 use hmac::{Hmac, Mac as _};
@@ -12,7 +12,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// One call; whatever it answers.
+/// One call; returns any answer.
 pub(crate) fn ecs(emulator: &Running, action: &str, parameters: &[(&str, &str)]) -> Value {
     let encode = |text: &str| utf8_percent_encode(text, PLAIN).to_string();
     let mut pairs: Vec<String> = parameters

@@ -1,4 +1,5 @@
-//! Runs that are resumed or cleaned up with other settings, other bytes or other keys than they began with.
+//! Tests runs that are resumed or cleaned up with other settings, other bytes, or other keys than they began
+//! with.
 
 use std::time::Duration;
 
@@ -20,11 +21,11 @@ fn two_buckets() -> Running {
     start(Config { buckets: buckets.into(), ..Config::default() }).unwrap()
 }
 
-/// The host of the next attempt: what was written down, and another disk perhaps.
+/// The host of the next attempt: the recorded state, and possibly another disk.
 fn next(before: &MockHost, disk: Vec<u8>) -> MockHost {
     let mut checkpoints = before.checkpoints();
     if disk != content() {
-        // The host would say so of another disk.
+        // The host would record this of another disk.
         checkpoints.get_mut("upload").unwrap()["identity"] = json!("another");
     }
     let next = host().with_disk(disk).with_checkpoints(checkpoints);
@@ -74,7 +75,7 @@ fn a_run_resumed_with_another_bucket_leaves_nothing_in_the_first_one() {
         release(&second);
         assert_eq!(counts(&emulator), [0, 0, 1, 1], "{operation}");
     }
-    // An upload was unfinished, and its id never learned.
+    // An upload was unfinished, and its id was never received.
     for learned in [true, false] {
         let emulator = two_buckets();
         let first = Run::new(&emulator, host().cancel_after_reads(6), &[]);
@@ -111,7 +112,7 @@ fn the_image_of_other_bytes_is_never_taken_for_this_runs() {
     let mut changed = content();
     changed[5] ^= 1;
     let replace = ("ALIBABA_IF_EXISTS", json!("replace"));
-    // Killed while the import runs, or with everything done but the release.
+    // Killed while the import runs, or with everything done except the release.
     for operation in ["DescribeTaskAttribute", "none"] {
         let emulator = emulator();
         let old = Run::new(&emulator, host(), &[]).called("run-0");
@@ -159,7 +160,7 @@ fn copies_of_other_bytes_are_made_again() {
 }
 
 #[test]
-fn another_endpoint_or_account_is_refused_and_nothing_is_called_gone() {
+fn another_endpoint_or_account_is_refused_and_nothing_counts_as_removed() {
     let (emulator, other) = (emulator(), emulator());
     let run = Run::new(&emulator, host(), &[]);
     run.check();
@@ -184,19 +185,20 @@ fn another_endpoint_or_account_is_refused_and_nothing_is_called_gone() {
     assert_eq!((answer.removed.len(), answer.remaining.len()), (0, 2), "{answer:?}");
     assert!(answer.remaining[0].reason.contains("account 42"), "{answer:?}");
 
-    // Whose keys they are cannot be learned now: the endpoint agrees, and what is found is removed.
+    // The account of the keys cannot be determined now: the endpoint agrees, and what is found is removed.
     emulator.set_faults(&refused("GetCallerIdentity")).unwrap();
     let again = Run::new(&emulator, next(&run.host, content()), &[]);
     assert!(discard(&again, DiscardReason::Leftover, resources.clone()).remaining.is_empty());
     assert_eq!(counts(&emulator), [0; 4]);
-    // An image that is not found may be there for the account that made it; a bucket is one for all accounts.
+    // An image that is not found may exist for the account that made it; a bucket is the same for all
+    // accounts.
     let answer = discard(&again, DiscardReason::Leftover, resources.clone());
     let left: Vec<&str> = answer.remaining.iter().map(|left| left.resource.kind.as_str()).collect();
     assert_eq!((left, answer.removed.len()), (vec!["image"], resources.len() - 1), "{answer:?}");
     let left = &answer.remaining[0];
     assert!(left.reason.contains("whose keys these are is not known"), "{left:?}");
     assert!(left.hint.as_deref().unwrap().contains("sts:GetCallerIdentity"), "{left:?}");
-    // Once it is known, it is gone.
+    // Once the account is known, the image counts as removed.
     emulator.set_faults("[]").unwrap();
     let known = Run::new(&emulator, next(&run.host, content()), &[]);
     assert!(discard(&known, DiscardReason::Leftover, resources).remaining.is_empty());
@@ -222,7 +224,7 @@ fn a_lost_answer_to_the_start_of_an_upload_leaves_nothing() {
     Run::new(&emulator, host(), &[]).upload().unwrap();
     assert_eq!((count(&emulator, "objects"), count(&emulator, "open_uploads")), (1, 0));
 
-    // The upload that was learned of is removed together with the other one.
+    // The upload whose id was received is removed together with the other one.
     let emulator = emulator_with(Config::default());
     emulator.set_faults(lost).unwrap();
     let run = Run::new(&emulator, host().cancel_after_reads(6), &[]);

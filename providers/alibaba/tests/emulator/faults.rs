@@ -1,4 +1,4 @@
-//! A bad network, a service that fails, a task that does: what is outlived and what is told.
+//! Tests a bad network, a failing service, and a failing task: what is tolerated and what is reported.
 
 use build_image_emulator_alibaba::Config;
 use build_image_plugin_api::ErrorKind;
@@ -36,7 +36,7 @@ fn a_part_that_always_arrives_damaged_fails_with_both_checksums() {
 }
 
 #[test]
-fn broken_lines_service_faults_and_throttling_are_outlived() {
+fn broken_connections_service_faults_and_throttling_are_tolerated() {
     let faults = json!([
         {"operation": "InitiateMultipartUpload", "nth": 1, "action": {"status": 500, "code": "InternalError"}},
         {"operation": "UploadPart", "part_number": 1, "nth": 1, "action": "reset_before"},
@@ -98,12 +98,12 @@ fn polling_outlives_faults_and_waits_for_the_image_itself() {
     run.register(run.upload().unwrap()).unwrap();
 }
 
-/// Looks again at once, for up to a minute.
+/// Polls again at once, for up to a minute.
 fn quick() -> [(&'static str, Value); 2] {
     [("ALIBABA_IMAGE_IMPORT_MONITOR_RETRY_DELAY", json!(0)), ("ALIBABA_IMPORT_TIMEOUT", json!(60))]
 }
 
-/// Rules that leave the image out of nine lists, show it once, and so on; `times` over.
+/// Rules that omit the image from nine lists, show it once, and so on; `times` over.
 fn now_and_then_unlisted(times: u64) -> Vec<Value> {
     let burst = |number| json!({"operation": "DescribeImages", "nth": 10 * number + 1, "count": 9, "action": "unlisted"});
     (0..times).map(burst).collect()
@@ -119,7 +119,7 @@ fn an_image_that_is_missing_in_lists_now_and_then_is_waited_for() {
     emulator.set_faults(&Value::from(faults).to_string()).unwrap();
     let run = Run::new(&emulator, host(), &quick());
     run.register(run.upload().unwrap()).unwrap();
-    // More lists without the image than make it count as gone when they follow each other.
+    // If they were consecutive, so many lists without the image would make it count as removed.
     assert!(calls(&log, "DescribeImages") > 40, "the image was there at once");
 }
 
@@ -134,7 +134,7 @@ fn an_image_that_is_in_no_list_any_more_is_an_error_soon() {
 }
 
 #[test]
-fn an_import_that_takes_too_long_says_how_to_go_on() {
+fn an_import_that_exceeds_the_deadline_explains_how_to_continue() {
     let emulator = emulator();
     let faults = json!([{"operation": "ImportImage", "action": {"keep_creating": 3600}}]);
     emulator.set_faults(&faults.to_string()).unwrap();
@@ -145,7 +145,7 @@ fn an_import_that_takes_too_long_says_how_to_go_on() {
 }
 
 #[test]
-fn a_standstill_is_told_with_its_reason_before_the_upload_is_given_up() {
+fn a_standstill_is_reported_with_its_reason_before_the_upload_fails() {
     let emulator = emulator();
     emulator.set_faults(r#"[{"operation":"UploadPart","action":{"stall_ms":600000}}]"#).unwrap();
     let settings =

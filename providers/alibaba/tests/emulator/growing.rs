@@ -1,4 +1,4 @@
-//! Disks that are still being written while they are sent: their end is not known, their head comes last.
+//! Tests disks that are still being written while they are sent: their end is unknown, their head comes last.
 
 use std::{
     sync::{Arc, Condvar, Mutex},
@@ -17,14 +17,14 @@ use crate::{
     vhd::fixed_vhd,
 };
 
-/// Bytes the writer adds when somebody waits for some.
+/// Bytes the writer adds when a reader waits for some.
 const STEP: u64 = 37_000;
 
 /// Longest wait for the head before a test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A mock host whose disk is written while it is read: a bit more each time somebody waits for bytes
-/// behind the head. Whoever reads the head waits until others have waited for everything else.
+/// A mock host whose disk is written while it is read: a bit more each time a reader waits for bytes behind
+/// the head. A reader of the head waits until others have waited for everything else.
 struct Growing {
     mock: Arc<MockHost>,
     content: Vec<u8>,
@@ -32,9 +32,9 @@ struct Growing {
     deferred_prefix_len: u64,
     written: Mutex<u64>,
     changed: Condvar,
-    /// Ctrl-C when this much is written.
+    /// Cancels the run when this many bytes are written.
     cancel_at: Option<u64>,
-    /// The spec that was asked for.
+    /// The spec that was requested.
     asked: Mutex<DiskSpec>,
 }
 
@@ -43,7 +43,7 @@ impl Growing {
         self.content.len() as u64
     }
 
-    /// Waits until the bytes from `offset` to `end` can be read, or there are none.
+    /// Waits until the bytes from `offset` to `end` can be read, or do not exist.
     fn wait_for(&self, offset: u64, end: u64) -> Result<()> {
         let mut written = self.written.lock().unwrap();
         while *written < self.end() && (offset < self.deferred_prefix_len || *written < end) {
@@ -211,13 +211,13 @@ fn a_growing_image_that_was_completed_unnoticed_is_not_sent_again() {
     let first = run(&emulator, &disk, &[]);
     let uploaded = first.upload().unwrap();
     let mut checkpoints = first.host.checkpoints();
-    // Known to be complete: nothing of the disk is read.
+    // Known to be complete: the disk is not read at all.
     let known = host().with_checkpoints(checkpoints.clone());
     let disk = Arc::new(growing(known, &whole, 2 * LENGTH, 512));
     let found = run(&emulator, &disk, &[]).upload().unwrap();
     assert_eq!((found.bytes_sent, &found.facts), (0, &uploaded.facts));
     assert_eq!(*disk.written.lock().unwrap(), 0);
-    // Killed before the answer was written down.
+    // Killed before the answer was recorded.
     let state = checkpoints.get_mut("upload").unwrap();
     for member in ["crc", "size"] {
         state[member] = json!(null);
@@ -226,7 +226,7 @@ fn a_growing_image_that_was_completed_unnoticed_is_not_sent_again() {
     let disk = Arc::new(growing(unknown, &whole, 2 * LENGTH, 512));
     let found = run(&emulator, &disk, &[]).upload().unwrap();
     assert_eq!((found.bytes_sent, &found.facts), (0, &uploaded.facts));
-    // One that ends a byte later is another one.
+    // A disk that ends a byte later is a different one.
     let mut longer = whole.clone();
     longer.push(7);
     let disk = Arc::new(growing(host().with_checkpoints(checkpoints), &longer, 2 * LENGTH, 512));
@@ -246,7 +246,7 @@ fn an_image_without_a_byte_is_refused() {
 }
 
 #[test]
-fn the_disk_is_asked_for_as_the_settings_say() {
+fn the_disk_is_requested_as_configured() {
     for (settings, spec, suffix, format) in [
         (
             [("ALIBABA_DISK_FORMAT", json!("vhd")), ("ALIBABA_DISK_COMPRESSION", json!("none"))],
@@ -274,7 +274,7 @@ fn the_disk_is_asked_for_as_the_settings_say() {
         let uploaded = run.upload().unwrap();
         assert_eq!(*disk.asked.lock().unwrap(), spec);
         assert!(uploaded.facts["object"].as_str().unwrap().ends_with(suffix));
-        // The emulator looks into the object: it is what the import was told.
+        // The emulator reads the object: its format is the one given to the import.
         let Some(format) = format else { continue };
         run.register(uploaded).unwrap();
         let stored = Stored::open(emulator.state_dir()).unwrap();

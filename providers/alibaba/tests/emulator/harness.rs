@@ -1,4 +1,4 @@
-//! An emulator, hosts and providers for it. No assertions live here.
+//! Provides an emulator, and hosts and providers for it. It contains no assertions.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,7 +14,7 @@ use build_image_plugin_api::{
 use build_image_provider_alibaba::Alibaba;
 use serde_json::{Value, json};
 
-/// Smallest parts the service takes: a small disk still has several.
+/// Minimum size of a part for the service: even a small disk has several.
 pub(crate) const PART: u64 = 100 << 10;
 /// Bytes of the disk: eleven parts, the last one short.
 pub(crate) const LENGTH: u64 = (1 << 20) + 3 * 512;
@@ -40,7 +40,7 @@ pub(crate) fn content() -> Vec<u8> {
     (0..LENGTH).map(next).collect()
 }
 
-/// A host that knows the emulator's keys.
+/// A host that has the emulator's keys.
 pub(crate) fn host() -> MockHost {
     MockHost::new()
         .with_secret("ALIBABA_ACCESS_KEY_ID", "emulator-id")
@@ -76,7 +76,7 @@ impl Run {
         Self::over(emulator, host, context, extra)
     }
 
-    /// With a context that is not the mock's own.
+    /// With a context other than the mock's own.
     pub(crate) fn over(
         emulator: &Running,
         host: Arc<MockHost>,
@@ -104,7 +104,7 @@ impl Run {
         Self { host, context, provider, build: build() }
     }
 
-    /// Under another run's identifier.
+    /// With another run's identifier.
     pub(crate) fn called(mut self, run_id: &str) -> Self {
         run_id.clone_into(&mut self.build.run_id);
         self
@@ -115,7 +115,7 @@ impl Run {
         self.check_with(|_| {})
     }
 
-    /// A check as somebody else asks for it.
+    /// A check with a changed request.
     pub(crate) fn check_with(&self, change: impl FnOnce(&mut CheckRequest)) -> CheckReport {
         let build = self.build.clone();
         let mut request = CheckRequest { build, online: true, ..CheckRequest::default() };
@@ -149,26 +149,26 @@ impl Run {
     }
 }
 
-/// A number out of the emulator's counts.
+/// A number from the emulator's counts.
 pub(crate) fn count(emulator: &Running, what: &str) -> u64 {
     emulator.status()[what].as_u64().unwrap()
 }
 
-/// How many requests of one operation a request log holds.
+/// The number of requests of one operation in a request log.
 pub(crate) fn calls(log: &std::path::Path, operation: &str) -> usize {
     let text = std::fs::read_to_string(log).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter(|line| line["operation"] == operation).count()
 }
 
-/// Numbers of the parts a request log tells of, in the order in which they were answered.
+/// Numbers of the parts in a request log, in the order in which they were answered.
 pub(crate) fn parts(log: &std::path::Path) -> Vec<u64> {
     let text = std::fs::read_to_string(log).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter_map(|line| line["part_number"].as_u64()).collect()
 }
 
-/// What an emulator tells of its fault rules: how many calls each has seen and struck.
+/// The fault rules of an emulator: how many calls each has matched and struck.
 pub(crate) fn rules(emulator: &Running) -> Value {
     let url = format!("http://{}/_emulator/faults", emulator.address());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

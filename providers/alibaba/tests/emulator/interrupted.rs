@@ -1,5 +1,5 @@
-//! `ALIBABA_IF_EXISTS=replace` with copies, a family and shares, disturbed at every request and at every
-//! line of the journal. Afterwards exactly one image has the name in every region, and nothing is left.
+//! Tests `ALIBABA_IF_EXISTS=replace` with copies, a family, and shares, disturbed at every request and at
+//! every line of the journal. Afterwards exactly one image has the name in every region, and nothing is left.
 
 use std::{
     path::Path,
@@ -32,25 +32,25 @@ fn settings() -> Vec<(&'static str, Value)> {
         ("ALIBABA_IMAGE_COPY_REGIONS", json!([REGIONS[1]])),
         ("ALIBABA_IMAGE_SHARE_ACCOUNT_IDS", json!([2_000_000_000_000_001_u64])),
         ("ALIBABA_IMAGE_FAMILY", json!("web-family")),
-        // One part: requests are what counts here.
+        // One part: the requests are what matters here.
         ("ALIBABA_UPLOAD_PART_SIZE", json!(4 << 20)),
     ]
 }
 
-/// What happens at one of the host's lines.
+/// The event at one of the host's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// Ctrl-C.
     Stop,
-    /// The process is killed before the line is written: nothing is written any more.
+    /// The process is killed before the line is written: nothing is written afterwards.
     Kill,
 }
 
-/// A host that ends a run at one of the lines it is to write down.
+/// A host that ends a run at one of the lines it has to record.
 struct Ending {
     inner: Arc<MockHost>,
     end: End,
-    /// Lines that are still written.
+    /// Number of lines that are still written.
     left: AtomicI64,
 }
 
@@ -112,7 +112,7 @@ fn old_images(emulator: &Running) -> Vec<String> {
     registered.images.into_iter().map(|image| image.id).collect()
 }
 
-/// What the host still holds when the build is released.
+/// The resources that the host still holds when the build is released.
 fn released(host: &MockHost) -> Vec<Resource> {
     host.resources().into_iter().filter(|resource| !resource.deliverable).collect()
 }
@@ -123,7 +123,8 @@ fn discard(run: &Run, reason: DiscardReason, resources: &[Resource]) -> Discarde
     run.provider.discard(&run.context, &request).unwrap()
 }
 
-/// A second run, to its end as the host leads it. Returns the new images when it succeeded.
+/// Runs a second build to its end, with the steps in the host's order. Returns the new images if it
+/// succeeded.
 fn whole(run: &Run) -> Option<Vec<String>> {
     match run.upload().and_then(|uploaded| run.register(uploaded)) {
         Ok(registered) => {
@@ -149,7 +150,7 @@ fn clean(emulator: &Running, resources: &[Resource], checkpoints: &MockHost, pla
     assert!(resources.is_empty(), "{place}: {resources:?}");
 }
 
-/// Exactly one image has the name in every region, an old one or a new one, and there is nothing else.
+/// Exactly one image has the name in every region, an old one or a new one, and nothing else exists.
 fn one_of_each(emulator: &Running, old: &[String], new: Option<&[String]>, place: &str) {
     for region in REGIONS {
         let all = images(emulator, region);
@@ -168,7 +169,7 @@ fn lines(log: &Path) -> usize {
     std::fs::read_to_string(log).unwrap().lines().count()
 }
 
-/// Requests of a whole second run with its clean-up.
+/// Number of requests of a complete second run with its clean-up.
 fn requests() -> usize {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("requests");
@@ -197,7 +198,7 @@ fn a_refusal_or_a_lost_answer_at_any_request_leaves_one_image_under_the_name() {
             emulator.set_faults(&fault.to_string()).unwrap();
             let run = Run::new(&emulator, host(), &settings()).called("run-2");
             let new = whole(&run);
-            // Polls differ in number: the last rules may have struck nothing.
+            // The number of polls varies: the last rules may have struck nothing.
             emulator.set_faults("[]").unwrap();
             let left = run.host.resources();
             let left: Vec<Resource> =
@@ -210,7 +211,7 @@ fn a_refusal_or_a_lost_answer_at_any_request_leaves_one_image_under_the_name() {
     }
 }
 
-/// Runs a second build that ends at a line; returns what the host has then and what was registered.
+/// Runs a second build that ends at a line; returns the host's state at that time and the registered images.
 fn ended(emulator: &Running, end: End, left: i64) -> (Arc<MockHost>, Option<Vec<String>>, bool) {
     let inner = Arc::new(host());
     let ending = Arc::new(Ending { inner: Arc::clone(&inner), end, left: AtomicI64::new(left) });
@@ -224,7 +225,7 @@ fn ended(emulator: &Running, end: End, left: i64) -> (Arc<MockHost>, Option<Vec<
         Some(_) => (DiscardReason::Done, released(&inner)),
         None => (DiscardReason::Failed, inner.resources()),
     };
-    // A build that was killed removes nothing by itself.
+    // A killed build removes nothing by itself.
     if end == End::Stop || new.is_some() {
         let resources = resources.into_iter().rev().collect();
         let request = DiscardRequest { reason, resources, ..DiscardRequest::default() };
@@ -277,7 +278,7 @@ fn an_end_at_any_line_of_the_journal_leaves_one_image_under_the_name() {
 fn a_new_image_stays_when_the_old_one_cannot_have_its_name_back() {
     let emulator = emulator();
     let old = old_images(&emulator);
-    // Both regions are swapped; then renaming is forbidden for good.
+    // The names are swapped in both regions; then renaming is permanently forbidden.
     let run = Run::new(&emulator, host(), &settings()).called("run-2");
     run.register(run.upload().unwrap()).unwrap();
     let barred = json!([{"operation": "ModifyImageAttribute",
@@ -304,7 +305,7 @@ fn a_replaced_image_is_deleted_only_under_the_name_it_was_moved_to_and_behind_it
     let run = Run::new(&emulator, host(), &settings()).called("run-2");
     let registered = run.register(run.upload().unwrap()).unwrap();
     let left = released(&run.host);
-    // Meanwhile the user called the new image in one region something else, and the old one in the other.
+    // In the meantime the user renamed the new image in one region and the old one in the other.
     let rename = |region: &str, id: &str, name: &str| {
         let parameters = [("RegionId", region), ("ImageId", id), ("ImageName", name)];
         crate::ecs::ecs(&emulator, "ModifyImageAttribute", &parameters);
@@ -323,7 +324,7 @@ fn a_replaced_image_is_deleted_only_under_the_name_it_was_moved_to_and_behind_it
 }
 
 #[test]
-fn snapshots_of_a_replaced_image_are_removed_also_when_the_image_is_gone_already() {
+fn snapshots_of_a_replaced_image_are_removed_even_if_the_image_no_longer_exists() {
     let emulator = emulator();
     old_images(&emulator);
     let run = Run::new(&emulator, host(), &settings()).called("run-2");

@@ -1,6 +1,6 @@
-//! The provider against the emulator, both in this process: real requests over loopback.
+//! Tests the provider against the emulator, both in this process: real requests over loopback.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue fails here")]
 
 mod after;
 mod check;

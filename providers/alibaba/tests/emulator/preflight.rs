@@ -1,4 +1,4 @@
-//! The role, the copy regions, and how long a check takes.
+//! Tests the role, the copy regions, and the duration of a check.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ fn errors(report: &CheckReport) -> Vec<&Finding> {
 }
 
 #[test]
-fn a_missing_role_is_made_on_request_and_waited_for() {
+fn a_missing_role_is_created_on_request_and_waited_for() {
     let config =
         Config { import_role: false, role_time: Duration::from_millis(700), ..Config::default() };
     let emulator = emulator_with(config);
@@ -28,9 +28,9 @@ fn a_missing_role_is_made_on_request_and_waited_for() {
     assert!(errors(&report).is_empty(), "{report:#?}");
     let role = report.findings.iter().find(|finding| finding.subject == "import role").unwrap();
     assert!(role.message.contains("was created"), "{}", role.message);
-    // It is in force: the import goes through.
+    // The role is in force: the import succeeds.
     run.register(run.upload().unwrap()).unwrap();
-    // The second time nothing is missing.
+    // The second time no part is missing.
     let report =
         Run::new(&emulator, host(), &[("ALIBABA_CREATE_ROLE", json!(true))]).called("run-2");
     let report = report.check();
@@ -38,7 +38,7 @@ fn a_missing_role_is_made_on_request_and_waited_for() {
 }
 
 #[test]
-fn a_look_makes_no_role_but_says_that_a_build_would() {
+fn a_dry_run_creates_no_role_but_reports_that_a_build_would() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("log");
     let config =
@@ -57,13 +57,13 @@ fn a_look_makes_no_role_but_says_that_a_build_would() {
     // Without the setting the build would stop here.
     let report = Run::new(&emulator, host(), &[]).check_with(|request| request.dry_run = true);
     assert_eq!(errors(&report)[0].subject, "import role");
-    // A build makes it.
+    // A build creates it.
     assert!(errors(&run.check()).is_empty());
     assert_eq!(calls(&log, "CreateRole"), 1);
 }
 
 #[test]
-fn a_disk_the_host_cannot_make_and_a_machine_there_is_none_of_are_found_without_network() {
+fn an_unsupported_disk_or_machine_is_reported_without_network() {
     let emulator = emulator();
     let raw = DiskSpec { format: DiskFormat::Raw, ..DiskSpec::default() };
     let offline = |settings: &[(&str, serde_json::Value)]| {
@@ -108,7 +108,7 @@ fn a_role_of_another_name_is_asked_for_by_that_name() {
 }
 
 #[test]
-fn whoever_may_not_look_at_roles_learns_nothing_and_goes_on() {
+fn without_permission_to_read_roles_the_check_continues() {
     let emulator = emulator();
     let refused = r#"[{"operation":"GetRole","action":{"status":403,"code":"NoPermission"}}]"#;
     emulator.set_faults(refused).unwrap();
@@ -128,7 +128,7 @@ fn regions_that_do_not_exist_and_names_taken_there_are_found() {
     let text: Vec<&str> = found.iter().map(|finding| finding.message.as_str()).collect();
     assert!(text.iter().any(|text| text.contains("`moon-1`, `mars-2`")), "{text:?}");
     assert!(text.iter().any(|text| text.contains("exists already in cn-shanghai")), "{text:?}");
-    // The run that made them may go on.
+    // The run that made them may continue.
     let again = host().with_checkpoints(first.host.checkpoints());
     let regions = ("ALIBABA_IMAGE_COPY_REGIONS", json!(["cn-shanghai"]));
     let report = Run::new(&emulator, again, &[regions]).check();
@@ -136,7 +136,7 @@ fn regions_that_do_not_exist_and_names_taken_there_are_found() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_at_once_and_soon() {
+fn all_problems_are_reported_together_and_quickly() {
     let emulator = emulator_with(Config { import_role: false, ..Config::default() });
     let run = Run::new(
         &emulator,

@@ -1,4 +1,4 @@
-//! `ALIBABA_IF_EXISTS=replace`: the name always belongs to an image that works.
+//! Tests `ALIBABA_IF_EXISTS=replace`: the name always belongs to a working image.
 
 use build_image_plugin_api::{
     Event, Host, Provider,
@@ -24,7 +24,7 @@ fn second_run(emulator: &build_image_emulator_alibaba::Running, extra: &[(&str, 
     Run::new(emulator, host(), &all).called("run-2")
 }
 
-/// What the host does when a build is released: products are the user's, the rest is removed.
+/// The host's actions when a build is released: deliverables become the user's, the rest is removed.
 fn release(run: &Run) {
     let mut resources = run.host.resources();
     resources.retain(|resource| !resource.deliverable);
@@ -78,7 +78,7 @@ fn copies_are_replaced_too() {
 }
 
 #[test]
-fn a_name_that_nobody_has_is_simply_taken() {
+fn a_free_name_is_simply_taken() {
     let emulator = emulator();
     let run = second_run(&emulator, &[]);
     let registered = run.register(run.upload().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Runs that were interrupted and go on.
+//! Tests that interrupted runs are resumed.
 
 use build_image_emulator_alibaba::Config;
 use build_image_plugin_api::ErrorKind;
@@ -49,7 +49,7 @@ fn parts_of_other_bytes_are_sent_again() {
 }
 
 #[test]
-fn an_upload_that_vanished_is_begun_anew() {
+fn an_upload_that_vanished_is_started_again() {
     let emulator = emulator();
     let faults = r#"[{"operation":"CompleteMultipartUpload","action":{"status":403,"code":"AccessDenied"}}]"#;
     emulator.set_faults(faults).unwrap();
@@ -63,7 +63,7 @@ fn an_upload_that_vanished_is_begun_anew() {
     let again = host().with_checkpoints(first.host.checkpoints());
     let uploaded = Run::new(&emulator, again, &[]).upload().unwrap();
     assert_eq!(uploaded.bytes_sent, LENGTH);
-    // The stray upload of the first attempt was thrown away.
+    // The stray upload of the first attempt was aborted.
     assert_eq!(count(&emulator, "open_uploads"), 0);
 }
 
@@ -79,7 +79,7 @@ fn a_cancelled_upload_ends_at_once_and_can_be_resumed() {
 }
 
 #[test]
-fn a_resumed_import_goes_on_with_its_task() {
+fn a_resumed_import_continues_with_its_task() {
     let emulator = emulator();
     let faults = json!([{"operation": "DescribeTaskAttribute", "action": {"status": 403, "code": "Forbidden.RAM"}}]);
     emulator.set_faults(&faults.to_string()).unwrap();
@@ -101,7 +101,7 @@ fn an_image_whose_id_was_never_learned_is_found_by_its_object() {
     let first = Run::new(&emulator, host(), &[]);
     let uploaded = first.upload().unwrap();
     let registered = first.register(uploaded.clone()).unwrap();
-    // Killed between the import and writing its answer down.
+    // Killed between the import and recording its answer.
     let mut checkpoints = first.host.checkpoints();
     let import = checkpoints.get_mut("import").unwrap();
     import["image_id"] = json!(null);
@@ -141,7 +141,7 @@ fn an_upload_that_is_stopped_again_and_again_never_sends_a_finished_part_twice()
     let (mut checkpoints, mut stops, mut random) = (None, 0_usize, 7_u64);
     let uploaded = loop {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        // Parts that are there are read once for their checksum; then some new ones are sent.
+        // Existing parts are read once for their checksum; then some new ones are sent.
         let reads = count(&emulator, "parts") + 1 + (random >> 33) % 12;
         let mut host = host().with_disk(disk.clone());
         if stops < 50 {

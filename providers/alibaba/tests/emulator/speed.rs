@@ -1,5 +1,5 @@
-//! How the upload goes about it: how fast, how many parts at once, what it does about a late one and
-//! about an object that is there.
+//! Tests the upload's speed, the number of parts at once, and its handling of a late part and of an existing
+//! object.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ fn a_rate_limit_holds_over_all_parts_together() {
     let run = Run::new(&emulator, host(), &[("ALIBABA_UPLOAD_RATE_LIMIT", json!(rate))]);
     let start = Instant::now();
     run.upload().unwrap();
-    // Everything but the last booking must have waited its turn.
+    // All bookings except the last one must have waited for their turn.
     let least = Duration::from_secs_f64(
         f64::from(u32::try_from(LENGTH - (256 << 10)).unwrap()) / f64::from(rate),
     );
@@ -25,7 +25,7 @@ fn a_rate_limit_holds_over_all_parts_together() {
 }
 
 #[test]
-fn waiting_for_the_rate_limit_is_no_stall() {
+fn waiting_for_the_rate_limit_does_not_count_as_a_stall() {
     let emulator = emulator();
     let run = Run::new(
         &emulator,
@@ -40,11 +40,11 @@ fn waiting_for_the_rate_limit_is_no_stall() {
 }
 
 #[test]
-fn a_late_last_part_is_sent_once_more_beside() {
+fn a_late_last_part_is_sent_a_second_time_in_parallel() {
     let emulator = emulator();
     let faults = json!([
         {"operation": "UploadPart", "part_number": PARTS, "nth": 1, "action": {"stall_ms": 120_000}},
-        // Strikes nothing; it counts.
+        // Strikes nothing; it only counts.
         {"operation": "UploadPart", "part_number": PARTS, "count": 0, "action": "throttle"},
         {"operation": "UploadPart", "count": 0, "action": "throttle"},
     ]);
@@ -60,7 +60,7 @@ fn a_late_last_part_is_sent_once_more_beside() {
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     let told = rules(&emulator);
     assert_eq!((&told[1]["seen"], &told[2]["seen"]), (&json!(2), &json!(PARTS + 1)), "{told}");
-    // Both times it left this machine, only one of them counts as done.
+    // It was sent both times, but only one of them counts as done.
     let last = LENGTH - (PARTS - 1) * PART;
     assert_eq!(uploaded.bytes_sent, LENGTH + last);
     let done = run.host.progress_reports().iter().map(|progress| progress.done).max();
@@ -87,7 +87,7 @@ fn an_object_that_was_completed_unnoticed_is_not_sent_again() {
     let emulator = emulator();
     let first = Run::new(&emulator, host(), &[]);
     let uploaded = first.upload().unwrap();
-    // Killed after the service completed the upload, before its answer was written down.
+    // Killed after the service completed the upload, before its answer was recorded.
     let mut checkpoints = first.host.checkpoints();
     let state = checkpoints.get_mut("upload").unwrap();
     state["crc"] = json!(null);

@@ -1,4 +1,4 @@
-//! Everything that can go wrong, in one run: the build succeeds and there is exactly one image.
+//! Combines all faults in one run: the build succeeds and exactly one image exists.
 
 use std::time::Duration;
 
@@ -71,6 +71,6 @@ fn a_run_through_a_storm_makes_exactly_one_image() {
     let copy = directory.path().join("copy.raw");
     stored.export(&home[0].id, &copy).unwrap();
     assert!(std::fs::read(copy).unwrap().starts_with(&content()));
-    // The keys were fetched anew after the token was said to have expired.
+    // The keys were fetched again after the token was reported as expired.
     assert!(calls(&log, "AssumeRole") >= 2, "{}", calls(&log, "AssumeRole"));
 }

@@ -1,4 +1,4 @@
-//! Fixed VHD images.
+//! Tests fixed VHD images.
 
 /// A fixed VHD: the disk, then a footer (Microsoft's "Virtual Hard Disk Image Format Specification").
 pub(crate) fn fixed_vhd(disk: &[u8]) -> Vec<u8> {

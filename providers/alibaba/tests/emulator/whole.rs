@@ -1,4 +1,4 @@
-//! The whole path, as a build goes it.
+//! Tests the complete path of a build.
 
 use build_image_emulator_alibaba::{Account, Config, Stored};
 use build_image_plugin_api::{
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::harness::{LENGTH, Run, calls, content, count, emulator, emulator_with, host};
 
 #[test]
-fn a_disk_becomes_an_image_and_the_means_are_removed() {
+fn a_disk_becomes_an_image_and_the_intermediates_are_removed() {
     let emulator = emulator();
     let run = Run::new(&emulator, host(), &[("ALIBABA_OSS_PREFIX", json!("images/"))]);
     let report = run.check();

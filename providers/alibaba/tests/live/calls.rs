@@ -1,5 +1,5 @@
-//! Single signed calls, for answers the provider turns into something else: status, code and error number
-//! as the service wrote them.
+//! Sends single signed calls, for answers that the provider converts: status, code, and error number as the
+//! service returned them.
 
 use base64::Engine as _;
 use hmac::{Hmac, Mac as _};
@@ -13,19 +13,19 @@ use crate::{
     sign::{acs3, encode, oss_v4},
 };
 
-/// What a service answered.
+/// The answer of a service.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
     /// Empty for a success.
     pub(crate) code: String,
-    /// OSS error number.
+    /// OSS error-code number.
     pub(crate) ec: String,
     pub(crate) body: String,
 }
 
 impl Reply {
-    /// Status, code and error number in one line.
+    /// Status, code, and error number in one line.
     pub(crate) fn line(&self) -> String {
         format!("HTTP {} {} {}", self.status, self.code, self.ec).trim().to_owned()
     }
@@ -44,27 +44,27 @@ pub(crate) enum Signature<'a> {
     V1,
 }
 
-/// Who calls, and where.
+/// The keys and the server of a call.
 pub(crate) struct Caller {
     id: String,
     secret: String,
     token: Option<String>,
     pub(crate) bucket: String,
     pub(crate) region: String,
-    /// The emulator's address; absent when the vendor's hosts are called.
+    /// The emulator's address; `None` when the vendor's hosts are called.
     server: Option<String>,
     runtime: tokio::runtime::Runtime,
     client: reqwest::Client,
 }
 
 impl Caller {
-    /// A caller with the stage's keys; none when they are not plain settings.
+    /// A caller with the stage's keys; `None` when they are not plain settings.
     pub(crate) fn of(stage: &Stage) -> Option<Self> {
         let secret = |name: &str| {
             stage.secrets.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
         };
         let text = |name: &str| stage.settings.get(name)?.as_str().map(str::to_owned);
-        // Whoever installed one before had his reasons.
+        // A crypto provider that is already installed takes precedence.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder();
         let server = stage.emulator.as_ref().map(|running| format!("http://{}", running.address()));
@@ -86,8 +86,8 @@ impl Caller {
         format!("oss-{region}.aliyuncs.com")
     }
 
-    /// An OSS call on the bucket or on an object, at one of the vendor's endpoints. The emulator is told
-    /// the vendor's host in the `Host` header.
+    /// An OSS call on the bucket or on an object, at one of the vendor's endpoints. The emulator receives the
+    /// vendor's host in the `Host` header.
     pub(crate) fn oss(
         &self,
         method: &Method,

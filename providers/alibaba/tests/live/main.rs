@@ -1,4 +1,5 @@
-//! Acceptance against a real account. It costs money and therefore runs only when told to, in words:
+//! Runs the acceptance tests against a real account. They cost money and therefore run only after an explicit
+//! consent in words:
 //!
 //! ```sh
 //! BUILD_IMAGE_LIVE=i-pay-for-this ALIBABA_BUCKET=… ALIBABA_REGION=… \
@@ -6,13 +7,13 @@
 //!   cargo test -p build-image-provider-alibaba --test live -- --nocapture
 //! ```
 //!
-//! Without these words the same steps run against the emulator: that is the dry run. Every object, image
-//! and copy is removed at the end; what stays is printed with the command that removes it.
+//! Without these words the same steps run against the emulator: that is the dry run. Every object, image, and
+//! copy is removed at the end; each that remains is printed with the command that removes it.
 //!
-//! `trials` imports disks by way of the provider; `questions` makes single signed calls by way of `calls`.
+//! `trials` imports disks through the provider; `questions` makes single signed calls through `calls`.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-#![expect(clippy::print_stdout, reason = "the answers are what this run is for")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue fails here")]
+#![expect(clippy::print_stdout, reason = "the answers are the purpose of this run")]
 
 mod calls;
 mod questions;
@@ -37,25 +38,25 @@ use serde_json::{Value, json};
 
 use trials::{Trial, trials};
 
-/// What must be said before anything is spent.
+/// Words that must be given before any money is spent.
 const WORDS: &str = "i-pay-for-this";
 const NOTICE: &str = "SPENDING: a few objects below 2 MiB, up to 8 image imports with their snapshots, \
     one copy to another region when ALIBABA_LIVE_COPY_REGION is set, and ALIBABA_LIVE_IMPORTS imports at \
     once when that is set; all removed at the end";
 const KEYS: [&str; 2] = ["ALIBABA_ACCESS_KEY_ID", "ALIBABA_ACCESS_KEY_SECRET"];
 
-/// Where the run goes.
+/// The target of the run.
 struct Stage {
     settings: BTreeMap<String, Value>,
     secrets: Vec<(String, String)>,
     copy_region: Option<String>,
-    /// Imports to start at once, for the quota.
+    /// Number of imports to start at once, for the quota.
     imports: usize,
-    /// Kept alive; absent in a live run.
+    /// Kept running; `None` in a live run.
     emulator: Option<Running>,
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the program's one door to the environment")]
+#[expect(clippy::disallowed_methods, reason = "all access to the environment goes through here")]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
 }
@@ -115,7 +116,7 @@ impl Stage {
         }
     }
 
-    /// A provider with these settings more, for this disk.
+    /// A provider with these additional settings, for this disk.
     fn provider(
         &self,
         disk: &[u8],
@@ -134,7 +135,7 @@ impl Stage {
     }
 }
 
-/// Asks one question; removes everything it made. Returns whether nothing was left over.
+/// Performs one trial and removes everything it created. Returns whether nothing was left over.
 fn ask(stage: &Stage, number: usize, trial: &Trial) -> bool {
     let started = Instant::now();
     let (host, context, provider) = stage.provider(&trial.disk, &trial.extra);
@@ -181,7 +182,7 @@ fn ask(stage: &Stage, number: usize, trial: &Trial) -> bool {
     remove(&provider, &context, resources)
 }
 
-/// Removes resources, tells what stays. Returns whether nothing does.
+/// Removes resources and prints those that remain. Returns whether none does.
 fn remove(provider: &Alibaba, context: &Context, resources: Vec<Resource>) -> bool {
     let request = DiscardRequest { resources, ..DiscardRequest::default() };
     let discarded = provider.discard(context, &request).unwrap();

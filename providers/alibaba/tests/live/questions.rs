@@ -1,4 +1,4 @@
-//! What only single calls can tell: signatures, endpoints, dry runs, accepted formats, quotas.
+//! Answers questions that only single calls can: signatures, endpoints, dry runs, accepted formats, quotas.
 
 use build_image_plugin_api::Resource;
 use reqwest::Method;
@@ -10,12 +10,12 @@ use crate::{
     trials::raw,
 };
 
-/// Calls of one kind in a row, to see whether they are throttled.
+/// Number of consecutive calls of one kind, to see whether they are throttled.
 const IN_A_ROW: usize = 120;
-/// Format words of the import, documented or not.
+/// Format names of the import, documented or not.
 const FORMATS: [&str; 6] = ["RAW", "QCOW2", "VHD", "VMDK", "VHDX", ""];
 
-/// Asks everything. Returns whether nothing was left over.
+/// Sends all calls. Returns whether nothing was left over.
 pub(crate) fn ask_all(stage: &Stage) -> bool {
     let Some(caller) = Caller::of(stage) else {
         println!(
@@ -45,7 +45,7 @@ pub(crate) fn ask_all(stage: &Stage) -> bool {
     clean
 }
 
-/// In the dry run the answers are known; a question that does not arrive would be found here.
+/// In the dry run the answers are known; this detects a call that does not arrive.
 fn expect(stage: &Stage, reply: &Reply, wanted: &str) {
     if stage.emulator.is_some() {
         assert_eq!(reply.line(), wanted, "{}", reply.body);

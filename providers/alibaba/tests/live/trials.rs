@@ -1,4 +1,4 @@
-//! Disks that are really imported, each for one question.
+//! Imports real disks, each to answer one question.
 
 use std::io::Write as _;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{Stage, vhd::fixed_vhd};
 
-/// One question to the cloud: a disk, how it is registered, what is learned.
+/// One question to the cloud: a disk, how it is registered, what the result shows.
 pub(crate) struct Trial {
     pub(crate) question: &'static str,
     pub(crate) disk: Vec<u8>,
@@ -14,14 +14,14 @@ pub(crate) struct Trial {
     pub(crate) extra: Vec<(&'static str, Value)>,
 }
 
-/// A disk that is all zeros but for a boot signature: enough for an import, not for a start.
+/// A disk of zeros except for a boot signature: enough for an import, not for a start.
 pub(crate) fn raw() -> Vec<u8> {
     let mut disk = vec![0; 1 << 20];
     disk[510..512].copy_from_slice(&[0x55, 0xaa]);
     disk
 }
 
-/// A qcow2 image of one written cluster, the boot sector's, as it is or deflated.
+/// A qcow2 image of one written cluster, which contains the boot sector, uncompressed or deflated.
 fn qcow2(virtual_size: u64, deflated: bool) -> Vec<u8> {
     const CLUSTER: usize = 64 << 10;
     let (table, block, l1, l2, data) = (1, 2, 3, 4, 5);

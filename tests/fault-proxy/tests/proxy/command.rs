@@ -1,4 +1,4 @@
-//! The program: what it prints, its control paths, its log, what it refuses.
+//! Checks the program: its output, its control paths, its log, and what it refuses.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};

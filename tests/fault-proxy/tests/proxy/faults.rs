@@ -1,4 +1,4 @@
-//! Each kind of fault: what the client sees, what the server has done, what the log says.
+//! Checks each kind of fault: what the client sees, what the server has done, and what the log records.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn first(method: &str, fault: &Value) -> Value {
 
 #[test]
 fn resets_and_lost_answers_differ_in_what_the_server_has_done() {
-    // Python's TLS reports a reset as an early end; without TLS it is the system's own error.
+    // Python's TLS reports a reset as an early end; without TLS it is the error of the operating system.
     let seen = [
         (false, ["RemoteDisconnected", "SSLEOFError", "ConnectionResetError"]),
         (true, ["ConnectionResetError", "BrokenPipeError", ""]),
@@ -79,7 +79,7 @@ fn bodies_are_cut_changed_and_stalled_where_it_is_planned() {
     let (body, end) = get(json!({"corrupt_answer": 4321}));
     let wrong: Vec<usize> = (0..5000).filter(|at| body[*at] != good[*at]).collect();
     assert_eq!((wrong, end, body[4321] ^ good[4321]), (vec![4321], "whole", 1));
-    // A body that is shorter than the place is not changed, and the log does not claim it.
+    // A body that is too short for the position is not changed, and the log does not claim it.
     let (body, end) = get(json!({"corrupt_answer": 5000}));
     assert_eq!((body, end), (good.clone(), "whole"));
     let (body, end) = get(json!({"truncate_answer": 5000}));
@@ -113,7 +113,7 @@ fn requests_are_cut_and_changed_on_their_way_to_the_server() {
 }
 
 #[test]
-fn time_is_taken_as_planned() {
+fn delays_last_as_planned() {
     let pair = Pair::new(&first("GET", &json!({"slow": 4000})));
     let seconds = |answers: &[Value]| answers[0]["seconds"].as_f64().unwrap();
     let slow = pair.python(&[("GET", "/bytes/4000", 0)]);
@@ -122,7 +122,7 @@ fn time_is_taken_as_planned() {
     pair.proxy.set_rules(&first("GET", &json!({"delay_answer_ms": 700})).to_string()).unwrap();
     let late = pair.python(&[("GET", "/bytes/1", 0), ("GET", "/bytes/1", 0)]);
     assert!(seconds(&late) > 0.7 && seconds(&late[1..]) < 0.7, "{late:?}");
-    // The client's own patience ends it after five seconds; the server saw nothing.
+    // The client's own timeout ends it after five seconds; the server saw nothing.
     pair.proxy.set_rules(&first("GET", &json!("stall")).to_string()).unwrap();
     let stalled = pair.python(&[("GET", "/bytes/77", 0)]);
     assert_eq!(stalled[0]["exception"], "TimeoutError");

@@ -1,4 +1,4 @@
-//! Other people's programs around the proxy: a server and a client of Python's standard library.
+//! Runs third-party programs around the proxy: a server and a client from Python's standard library.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -7,10 +7,7 @@ use std::process::{Child, Command, Stdio};
 use build_image_fault_proxy::{Options, Running, start};
 use serde_json::{Value, json};
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the one place where these tests start programs"
-)]
+#[expect(clippy::disallowed_methods, reason = "these tests start programs only here")]
 pub(crate) fn program(name: &str) -> Command {
     Command::new(name)
 }
@@ -43,7 +40,7 @@ impl Drop for Server {
     }
 }
 
-/// A server with a proxy before it.
+/// A server with a proxy in front of it.
 pub(crate) struct Pair {
     pub(crate) proxy: Running,
     _server: Server,
@@ -69,7 +66,7 @@ impl Pair {
         python(&self.proxy, &json!(list))
     }
 
-    /// How often the server has done what a path asks for.
+    /// How often the server has handled a path.
     pub(crate) fn done(&self, path: &str) -> u64 {
         let answer = self.python(&[("GET", "/done", 0)]);
         let counts: Value = serde_json::from_str(answer[0]["text"].as_str().unwrap()).unwrap();
@@ -85,7 +82,7 @@ pub(crate) fn python(proxy: &Running, requests: &Value) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// What the server answers with for `/bytes/N`.
+/// The answer of the server for `/bytes/N`.
 pub(crate) fn content(length: usize) -> Vec<u8> {
     (0..length).map(|index| u8::try_from(index * 7 % 251).unwrap()).collect()
 }

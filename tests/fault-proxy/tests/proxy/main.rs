@@ -1,4 +1,5 @@
-//! The proxy between other people's clients (Python's http.client, reqwest) and a server of Python's.
+//! Tests the proxy between third-party clients (Python's http.client, reqwest) and a server from Python's standard
+//! library.
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What must pass unchanged, what decides which requests are struck, and what bounds the proxy.
+//! Checks what must pass unchanged, which requests are struck, and the limits of the proxy.
 
 use std::path::Path;
 use std::time::Duration;
@@ -125,7 +125,7 @@ fn what_cannot_be_served_is_refused_before_it_listens() {
     }
     let error = refused(&|options| options.rules = Some("[{}]".to_owned()));
     assert!(matches!(error, StartError::Rules(_)));
-    // Nothing listens there: the client hears of it, and the log says it was not planned.
+    // Nothing listens there: the client gets an error, and the log records that it was not planned.
     let proxy = start(&Options::new("http://127.0.0.1:1")).unwrap();
     let answer = python(&proxy, &json!([["GET", "/", 0, {}]])).remove(0);
     assert_eq!(answer["status"], 502);

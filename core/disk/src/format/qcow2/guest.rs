@@ -1,4 +1,4 @@
-//! The guest content of a qcow2 image without backing file and encryption.
+//! Reads the guest content of a qcow2 image without a backing file and encryption.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::format::recent::Recent;
 use crate::format::unpack::{Packing, unpack};
 use crate::format::{Compression, Extent};
 
-/// Tables and unpacked clusters kept, of at most 2 MiB each.
+/// Number of cached tables, and of cached decompressed clusters. Each of them has at most 2 MiB.
 const KEPT: usize = 8;
 
-/// Unpacks a compressed cluster.
+/// Decompresses a cluster.
 pub(super) fn unpack_cluster(
     image: &Image,
     header: &Header,
@@ -32,7 +32,7 @@ pub(super) fn unpack_cluster(
     };
     let broken = || image.malformed(message).at_offset(offset);
     let done = unpack(packing, &packed, &mut cluster).map_err(|cause| broken().caused_by(cause))?;
-    // The stream may be followed by other data of its last sector; only a full cluster counts.
+    // Other data may follow the stream in its last sector; only a full cluster is valid.
     if done == cluster.len() { Ok(cluster) } else { Err(broken()) }
 }
 
@@ -44,7 +44,7 @@ struct Guest {
     unpacked: Recent<Vec<u8>>,
 }
 
-/// Opens an image that [`super::probe`] has accepted.
+/// Opens an image that [`super::probe`] accepted.
 pub(in crate::format) fn open(image: &Image) -> Result<Box<dyn Content>, Error> {
     let header = Header::read(image)?;
     let refused = if header.backing_file.is_some() {
@@ -72,7 +72,7 @@ impl Content for Guest {
         self.header.cluster_size()
     }
 
-    /// What lies at `offset`, up to the end of its cluster or of the area without an L2 table.
+    /// Returns the extent at `offset`, up to the end of its cluster or of the range without an L2 table.
     fn extent(&self, image: &Image, offset: u64) -> Result<Extent, Error> {
         let l1_bits = self.header.cluster_bits * 2 - 3;
         let (cluster, bits) = if self.l2_offset(image, offset)? == 0 {

@@ -1,4 +1,4 @@
-//! The qcow2 header. Source: QEMU, docs/interop/qcow2.txt, section "Header".
+//! Parses the qcow2 header. Source: QEMU, docs/interop/qcow2.txt, section "Header".
 
 use crate::error::Error;
 use crate::field::{be32, be64, index};
@@ -7,7 +7,7 @@ use crate::format::image::Image;
 
 pub(super) const MAGIC: [u8; 4] = *b"QFI\xfb";
 
-/// QEMU's own limits on what it loads at once; larger tables are refused there too.
+/// QEMU's own limits for tables that it loads at once; QEMU refuses larger tables as well.
 const MAX_L1_BYTES: u64 = 32 << 20;
 const MAX_REFCOUNT_TABLE_BYTES: u64 = 8 << 20;
 const MAX_SNAPSHOTS: u32 = 65536;
@@ -18,7 +18,7 @@ const EXTERNAL_DATA: u64 = 1 << 2;
 const COMPRESSION_TYPE: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
 
-/// The fields of the header that reading needs, checked one by one. Offsets are bytes in the file.
+/// The header fields that are required for reading, each of them checked. Offsets are bytes in the file.
 #[derive(Clone, Debug)]
 pub(super) struct Header {
     pub(super) version: u32,
@@ -37,7 +37,7 @@ pub(super) struct Header {
 
 impl Header {
     pub(super) fn read(image: &Image) -> Result<Self, Error> {
-        // Version 3 with the compression type byte is 105 bytes; 112 after padding.
+        // A version 3 header with the compression type byte has 105 bytes; 112 after padding.
         let raw = image.head::<112>(0)?;
         if image.len < 72 {
             return Err(image.truncated("the qcow2 header", 72));
@@ -83,7 +83,7 @@ impl Header {
         1 << self.cluster_bits
     }
 
-    /// Entries in one L2 table.
+    /// Returns the number of entries of an L2 table.
     pub(super) fn l2_entries(&self) -> u64 {
         self.cluster_size() / 8
     }
@@ -187,7 +187,7 @@ fn backing_file(
     if offset == 0 {
         return Ok(None);
     }
-    // The name lies in the first cluster and has at most 1023 bytes.
+    // The name is in the first cluster and has at most 1023 bytes.
     let inside = offset.checked_add(u64::from(len)).is_some_and(|end| end <= 1 << cluster_bits);
     if len > 1023 || !inside {
         return Err(image.malformed("the backing file's name lies outside the first cluster"));

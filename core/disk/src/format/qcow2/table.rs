@@ -1,4 +1,4 @@
-//! qcow2 tables: decoding of entries, and the walk that proves every reference inside the file.
+//! Decodes the entries of qcow2 tables and checks that every reference is inside the file.
 //! Source: QEMU, docs/interop/qcow2.txt, sections "Refcounts" and "Cluster mapping".
 
 use std::collections::HashSet;
@@ -13,24 +13,24 @@ use crate::format::{Format, Probe};
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const COMPRESSED: u64 = 1 << 62;
 const COPIED: u64 = 1 << 63;
-/// Entries that are read at once when a table is walked over.
+/// Number of entries that are read at once while a table is checked.
 const PIECE: u64 = 8192;
 
-/// What one L2 entry says about its guest cluster. Offsets are bytes in the file.
+/// A guest cluster as an L2 entry describes it. Offsets are bytes in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cluster {
-    /// Nothing is stored: zeros (or the backing file).
+    /// Not stored: zeros (or the backing file).
     Unallocated,
-    /// Reads as zeros, whatever is stored.
+    /// Reads as zeros, regardless of stored data.
     Zero,
-    /// Stored as it is.
+    /// Stored uncompressed at this offset.
     Data(u64),
-    /// Stored compressed, somewhere in these bytes.
+    /// Stored compressed within this range.
     Compressed { offset: u64, len: u64 },
 }
 
 impl Cluster {
-    /// Decodes an L2 entry; an error is the reason why it cannot be one.
+    /// Decodes an L2 entry; the error is the reason why the entry is invalid.
     pub(super) fn decode(entry: u64, header: &Header) -> Result<Self, &'static str> {
         if entry & COMPRESSED != 0 {
             let offset_bits = 62 - (header.cluster_bits - 8);
@@ -76,7 +76,7 @@ pub(super) fn read_table(image: &Image, offset: u64, entries: u64) -> Result<Vec
     Ok(bytes.chunks_exact(8).map(|entry| be64(entry, 0)).collect())
 }
 
-/// Checks the header and every reference of every table.
+/// Checks the header and every reference in every table.
 pub(in crate::format) fn probe(image: &Image) -> Result<Probe, Error> {
     let header = Header::read(image)?;
     check_refcount_table(image, &header)?;
@@ -93,7 +93,8 @@ pub(in crate::format) fn probe(image: &Image) -> Result<Probe, Error> {
     Ok(probe)
 }
 
-/// Shows every entry of a table and its number, a piece of the table in memory at a time.
+/// Calls a function for every entry of a table with its number; only a piece of the table is in memory at a
+/// time.
 fn each_entry(
     image: &Image,
     offset: u64,
@@ -112,7 +113,7 @@ fn each_entry(
 fn check_refcount_table(image: &Image, header: &Header) -> Result<(), Error> {
     let entries = header.refcount_clusters * header.cluster_size() / 8;
     each_entry(image, header.refcount_offset, entries, |at, entry| {
-        // A table may have a million entries: words are made for the one that is wrong.
+        // A table may have a million entries, so the text is built only for an invalid one.
         let what = || format!("refcount table entry {at}");
         if entry & 0x1ff != 0 || !entry.is_multiple_of(header.cluster_size()) {
             let message = format!("{} does not point to the start of a cluster", what());
@@ -125,13 +126,13 @@ fn check_refcount_table(image: &Image, header: &Header) -> Result<(), Error> {
     })
 }
 
-/// One pass over L1 and all L2 tables, one L2 table in memory at a time.
+/// One pass over the L1 table and all L2 tables, with one L2 table in memory at a time.
 struct Walk<'a> {
     image: &'a Image,
     header: &'a Header,
-    /// An L2 table used twice would let a small file cost endless work.
+    /// L2 tables that were visited. A table that is used twice would let a small file cause unlimited work.
     seen: HashSet<u64>,
-    /// Compressed clusters at the very end which were already unpacked.
+    /// Compressed clusters at the very end of the file that were already decompressed.
     unpacked: HashSet<u64>,
     compressed: bool,
 }
@@ -141,7 +142,7 @@ impl<'a> Walk<'a> {
         Self { image, header, seen: HashSet::new(), unpacked: HashSet::new(), compressed: false }
     }
 
-    /// Whether there was a compressed cluster.
+    /// Checks all tables; returns whether the image has a compressed cluster.
     fn run(mut self) -> Result<bool, Error> {
         let (offset, entries) = (self.header.l1_offset, self.header.l1_entries);
         each_entry(self.image, offset, entries, |at, entry| self.l1_entry(at, entry))?;
@@ -183,7 +184,7 @@ impl<'a> Walk<'a> {
         match cluster {
             Cluster::Unallocated | Cluster::Zero => Ok(()),
             Cluster::Data(at) => {
-                // Of the last cluster only the part inside the disk must be there.
+                // Only the part of the last cluster inside the disk must exist.
                 let used = self.header.virtual_size.saturating_sub(guest);
                 let used = used.min(self.header.cluster_size());
                 let there = at < self.image.len && self.image.holds(at, used);
@@ -194,7 +195,7 @@ impl<'a> Walk<'a> {
                 if self.image.holds(offset, len) {
                     return Ok(());
                 }
-                // The length is counted in sectors, so the last one may claim bytes after the end.
+                // The length is counted in sectors, so the last sector may extend beyond the end of the file.
                 if offset >= self.image.len || self.image.len - offset + 511 < len {
                     return Err(self.image.truncated(&what(), offset.saturating_add(len)));
                 }

@@ -1,4 +1,5 @@
-//! Images broken on purpose: each is refused with the kind that fits, none panics.
+//! Tests images that are corrupted on purpose: each is refused with the matching kind, and none causes a
+//! panic.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -31,8 +32,7 @@ fn tiny() -> Vec<u8> {
     image
 }
 
-/// The largest tables there may be, in a file that has holes where they lie: they are looked through to
-/// their last entry.
+/// The largest allowed tables, in a file that has holes in their place, are checked up to their last entry.
 #[test]
 fn the_last_entry_of_the_largest_qcow2_tables_counts() {
     let directory = tempfile::tempdir().unwrap();
@@ -107,7 +107,7 @@ fn each_broken_field_of_a_qcow2_is_refused() {
     for (what, at, bytes, want) in cases {
         let mut image = tiny();
         image[at..at + bytes.len()].copy_from_slice(&bytes);
-        // A compressed cluster at the very end claims a whole sector where only a part is there.
+        // A compressed cluster at the very end claims a whole sector of which only a part exists.
         if what.contains("at the end") {
             image.extend([0; 100]);
         }
@@ -141,7 +141,7 @@ fn a_cut_image_is_never_accepted() {
     let directory = tempfile::tempdir().unwrap();
     let cut = directory.path().join("cut");
     let whole = tiny();
-    // The data cluster is used to its end, so every shorter length loses something.
+    // The data cluster is used up to its end, so every shorter length loses data.
     for len in (4..whole.len()).step_by(4099).chain([71, 103, whole.len() - 1]) {
         assert!(kind_of(&cut, &whole[..len]).is_some(), "cut to {len}");
     }
@@ -153,7 +153,7 @@ fn a_cut_image_is_never_accepted() {
     {
         let image = fs::read(convert(&qemu_img, &raw, format, extra)).unwrap();
         for lost in [1, 511, 512, 65536, image.len() / 2, image.len() - 600] {
-            // Padding behind the last compressed byte may go; half a sector is never all of it.
+            // Padding after the last compressed byte may be cut off; half a sector is never only padding.
             if extra == ["-c"] && lost < 512 {
                 continue;
             }
@@ -206,7 +206,7 @@ fn no_byte_of_a_vhd_can_hurt() {
     let footer = image.len() - 512;
     let places = (16..70).chain(512..560).chain(1536..1552).chain(footer..footer + 68);
     survive(directory.path(), &image, places);
-    // With the checksum set right again the fields themselves are looked at.
+    // After the checksum is corrected, the fields themselves are checked.
     let mut fields = image.clone();
     for at in [40, 48, 56, 60] {
         fields[footer + at..footer + at + 4].fill(0xff);

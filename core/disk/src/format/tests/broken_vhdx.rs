@@ -1,4 +1,4 @@
-//! VHDX images broken on purpose, with their checksums set right again.
+//! Tests VHDX images that are corrupted on purpose, with corrected checksums.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ fn made(directory: &Path) -> Option<PathBuf> {
     Some(convert(&qemu_img, &raw, "vhdx", &["-o", "subformat=dynamic,block_size=1M"]))
 }
 
-/// Sets the checksums of both headers and both region tables right.
+/// Corrects the checksums of both headers and both region tables.
 fn sealed(mut image: Vec<u8>) -> Vec<u8> {
     for (at, len) in [(64, 4), (128, 4), (192, 64), (256, 64)] {
         let part = &mut image[at * KIB..(at + len) * KIB];
@@ -32,18 +32,18 @@ fn sealed(mut image: Vec<u8>) -> Vec<u8> {
     image
 }
 
-/// Where an item of a table with 16-byte names lies.
+/// Returns the offset of an entry in a table with 16-byte names.
 fn entry(table: &[u8], first: &[u8]) -> usize {
     (0..table.len()).step_by(16).find(|at| table[*at..].starts_with(first)).unwrap()
 }
 
-/// Where the parts of an image lie. Bytes.
+/// Offsets of the structures of an image, in bytes.
 struct Places {
     bat_entry: usize,
     metadata_entry: usize,
     bat: usize,
     metadata: usize,
-    /// Entry of the disk's size in the metadata table.
+    /// The entry of the disk size in the metadata table.
     size_item: usize,
     size: usize,
     parameters: usize,
@@ -72,7 +72,7 @@ impl Places {
     }
 }
 
-/// Name, patches, why it is refused.
+/// Name, patches, and the expected kind of error.
 type Case<'a> = (&'static str, Vec<(usize, &'a [u8])>, Kind);
 
 fn broken_headers<'a>(whole: &'a [u8], at: &Places) -> Vec<Case<'a>> {
@@ -165,7 +165,7 @@ fn a_log_with_changes_is_refused_with_what_to_do() {
     let log = index(le64(&whole, 64 * KIB + 72));
     let id = [7; 16];
     let headers = [(64 * KIB + 48, &id[..]), (128 * KIB + 48, &id)];
-    // A log that is named but holds nothing of this name is empty.
+    // A log whose GUID is set but that has no entry with this GUID is empty.
     assert_eq!(kind_of(&path, &sealed(patched(&whole, &headers))), None);
     let entry = [(log + 4096, &b"loge"[..]), (log + 4096 + 24, &[1]), (log + 4096 + 32, &id)];
     let patches = [&headers[..], &entry].concat();

@@ -1,4 +1,4 @@
-//! VMDK and VDI images broken on purpose.
+//! Tests VMDK and VDI images that are corrupted on purpose.
 
 use std::fs;
 use std::io::Write;
@@ -13,7 +13,7 @@ use crate::testing::program;
 
 const MIB: u64 = 1 << 20;
 
-/// A disk of 4 MiB with 200,000 bytes at 1 MiB, in a format.
+/// Creates a disk of 4 MiB with 200,000 bytes of data at 1 MiB, in a format.
 fn made(folder: &Path, format: &str, option: &str) -> Option<PathBuf> {
     let qemu_img = program("qemu-img")?;
     let raw = folder.join("raw");
@@ -21,7 +21,7 @@ fn made(folder: &Path, format: &str, option: &str) -> Option<PathBuf> {
     Some(convert(&qemu_img, &raw, format, &["-o", option]))
 }
 
-/// Each patch of `whole` is refused with its kind.
+/// Checks that each patch of `whole` is refused with its kind.
 fn refused(folder: &Path, whole: &[u8], cases: &[(&str, usize, &[u8], Kind)]) {
     let path = folder.join("broken");
     assert_eq!(kind_of(&path, whole), None, "the unbroken image is fine");
@@ -77,15 +77,15 @@ fn each_broken_field_of_a_sparse_vmdk_is_refused() {
     let cut = folder.path().join("cut");
     for len in [0, 3, 20, 100, 511, 512, 513, directory, table, index(u64::from(first) * 512) + 5] {
         let kind = kind_of(&cut, &whole[..len]);
-        // What does not even hold the magic is a raw file, refused by its size elsewhere.
+        // A file without the complete magic is a raw file, which is refused elsewhere because of its size.
         assert!(len < 4 || kind.is_some(), "cut to {len}");
     }
     let places = (4..80).chain(512..1100).chain(directory..directory + 8).chain(table..table + 80);
     survive(folder.path(), &whole, places);
 }
 
-/// A streamOptimized VMDK as it is written into a pipe: grains of 64 KiB with their markers, then the
-/// tables, then a footer that says where they are. qemu-img writes none with a footer.
+/// Builds a streamOptimized VMDK as it is written to a pipe: grains of 64 KiB with their markers, then the
+/// tables, then a footer with their offsets. qemu-img does not write a footer.
 fn streamed(raw: &[u8]) -> Vec<u8> {
     let mut image = vec![0; 64 << 10];
     let pad = |image: &mut Vec<u8>| image.resize(image.len().next_multiple_of(512), 0);
@@ -144,7 +144,7 @@ fn a_stream_with_its_tables_at_the_end_shows_what_qemu_sees() {
     let (raw, path) = (folder.path().join("raw"), folder.path().join("x.vmdk"));
     raw_disk(&raw, 3 * MIB + 4096, &[(MIB, 200_000), (3 * MIB, 4096)]);
     let bytes = fs::read(&raw).unwrap();
-    // The last grain holds no more than the disk does.
+    // The last grain holds only the rest of the disk.
     fs::write(&path, streamed(&bytes)).unwrap();
     let reader = GuestReader::open(&path).unwrap();
     let mut got = vec![0xaa; bytes.len()];
@@ -186,7 +186,7 @@ fn each_broken_field_of_a_streamed_vmdk_is_refused() {
         let kind = kind_of(&cut, &whole[..whole.len() - lost]);
         assert_eq!(kind, Some(Kind::Truncated), "without {lost} bytes");
     }
-    // What only unpacking shows is an error of reading.
+    // An error that is detected only during decompression is an error of the read.
     fs::write(&cut, patched(&whole, &[(marker + 12, &[0xff; 16])])).unwrap();
     let reader = GuestReader::open(&cut).unwrap();
     let error = reader.read_at(&mut [0; 512], MIB).unwrap_err();
@@ -203,7 +203,7 @@ fn two_compressed_grains_never_share_bytes() {
     let directory = index(le64(&whole, whole.len() - 1024 + 56) * 512);
     let table = index(u64::from(le32(&whole, directory)) * 512);
     let marker = index(u64::from(le32(&whole, table + 16 * 4)) * 512);
-    // A second grain inside the first one, with a marker that fits.
+    // A second grain inside the first one, with a valid marker.
     let inside = u32::try_from(marker / 512 + 1).unwrap().to_le_bytes();
     let sector = 20_u64 * 128;
     let image = patched(
@@ -218,7 +218,7 @@ fn two_compressed_grains_never_share_bytes() {
 }
 
 #[test]
-fn descriptors_reach_no_other_folder_and_miss_no_file() {
+fn a_descriptor_cannot_reach_another_directory_or_a_missing_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("d.vmdk");
     let describe = |lines: &str| {
@@ -313,7 +313,7 @@ fn an_extent_that_is_a_link_out_of_the_directory_is_refused() {
         assert_eq!(kind, refused.then_some(Kind::Unsupported), "{}", target.display());
         fs::remove_file(&beside).unwrap();
     }
-    // The directory itself may be reached through a link.
+    // The directory itself may be reached through a symbolic link.
     symlink("images", folder.path().join("link")).unwrap();
     raw_disk(&beside, MIB, &[(0, 1000)]);
     GuestReader::open(&folder.path().join("link/d.vmdk")).unwrap();

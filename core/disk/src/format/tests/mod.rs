@@ -1,4 +1,4 @@
-//! Formats against images made by qemu-img, and against images broken on purpose.
+//! Tests the formats with images made by qemu-img, and with images that are corrupted on purpose.
 
 mod broken;
 mod broken_vhdx;
@@ -13,7 +13,7 @@ use super::{GuestReader, probe};
 use crate::Kind;
 use crate::testing::{noise, run};
 
-/// A raw disk of `size` bytes with noise at the given (offset, length) places.
+/// Creates a raw disk of `size` bytes with noise at the given (offset, length) ranges.
 pub(super) fn raw_disk(path: &Path, size: u64, data: &[(u64, usize)]) {
     let file = File::create(path).unwrap();
     file.set_len(size).unwrap();
@@ -34,13 +34,13 @@ pub(super) fn convert(qemu_img: &Path, raw: &Path, format: &str, extra: &[&str])
     out
 }
 
-/// Why an image of these bytes is refused, if it is.
+/// Returns the kind of error with which an image of these bytes is refused, if it is.
 pub(super) fn kind_of(path: &Path, image: &[u8]) -> Option<Kind> {
     fs::write(path, image).unwrap();
     probe(path).err().map(|error| error.kind())
 }
 
-/// Puts bytes at places of a copy of an image.
+/// Returns a copy of an image with bytes replaced at the given offsets.
 pub(super) fn patched(image: &[u8], patches: &[(usize, &[u8])]) -> Vec<u8> {
     let mut image = image.to_vec();
     for (at, bytes) in patches {
@@ -49,7 +49,7 @@ pub(super) fn patched(image: &[u8], patches: &[(usize, &[u8])]) -> Vec<u8> {
     image
 }
 
-/// Breaks every byte of the given places in several ways and reads whatever is still accepted.
+/// Changes every byte at the given offsets in several ways and reads every image that is still accepted.
 pub(super) fn survive(directory: &Path, whole: &[u8], places: impl Iterator<Item = usize>) {
     let (path, out) = (directory.join("mutant"), directory.join("out"));
     fs::write(&path, whole).unwrap();
@@ -62,7 +62,7 @@ pub(super) fn survive(directory: &Path, whole: &[u8], places: impl Iterator<Item
             let old = &whole[at..(at + len).min(whole.len())];
             let new: Vec<u8> = old.iter().map(|byte| value.unwrap_or(*byte ^ 0x40)).collect();
             file.write_all_at(&new, at as u64).unwrap();
-            // Any outcome but a panic, an endless loop or a huge allocation.
+            // Any result is valid except a panic, an endless loop, or a huge allocation.
             match GuestReader::open(&path) {
                 Err(_) => refused += 1,
                 Ok(reader) => {

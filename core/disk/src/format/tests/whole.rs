@@ -1,4 +1,4 @@
-//! Images qemu-img made: the probe accepts them, the reader sees what the raw disk holds.
+//! Tests images made by qemu-img: the probe accepts them, and the reader returns the content of the raw disk.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::format::{
 use crate::testing::program;
 
 const MIB: u64 = 1 << 20;
-/// Name, size, data of a disk.
+/// The name, the size, and the data of a disk.
 type Case = (&'static str, u64, &'static [(u64, usize)]);
 
 const VARIANTS: [(&str, &[&str]); 22] = [
@@ -127,7 +127,7 @@ fn what_qemu_reports_is_what_the_probe_reports() {
 }
 
 #[test]
-fn raw_disks_are_told_from_other_things() {
+fn raw_disks_are_distinguished_from_other_formats() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("x");
     let mut disk = vec![0; 4096];

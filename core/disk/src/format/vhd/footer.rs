@@ -1,4 +1,4 @@
-//! The 512-byte footer and the 1024-byte dynamic header of a VHD.
+//! Parses the 512-byte footer and the 1024-byte dynamic header of a VHD.
 //! Source: VHD specification, "Hard Disk Footer Format" and "Dynamic Disk Header Format".
 
 use crate::error::{Error, Kind};
@@ -9,9 +9,9 @@ pub(super) const COOKIE: &[u8; 8] = b"conectix";
 pub(super) const LEN: u64 = 512;
 const DYNAMIC_COOKIE: &[u8; 8] = b"cxsparse";
 const DYNAMIC_LEN: u64 = 1024;
-/// The format's limit, 2040 GiB, and an eighth more for writers which round up.
+/// The limit of the format, 2040 GiB, plus an eighth for writers that round up.
 const MAX_VIRTUAL_SIZE: u64 = 2295 << 30;
-/// The block table is kept in memory by the reader: 64 MiB at most.
+/// Maximum number of table entries. The reader keeps the block table in memory: at most 64 MiB.
 const MAX_TABLE_ENTRIES: u64 = 16 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +25,11 @@ pub(super) enum Variant {
 pub(super) struct Footer {
     pub(super) variant: Variant,
     pub(super) virtual_size: u64,
-    /// Where the dynamic header lies; meaningless for fixed disks.
+    /// Offset of the dynamic header; unused for fixed disks.
     pub(super) data_offset: u64,
 }
 
-/// One's complement of the sum of all bytes, the checksum field itself taken as zero.
+/// Computes the one's complement of the sum of all bytes, with the checksum field counted as zero.
 fn checksum(bytes: &[u8], field: usize) -> u32 {
     let sum = bytes.iter().enumerate().filter(|(at, _)| !(field..field + 4).contains(at));
     !sum.fold(0_u32, |sum, (_, byte)| sum.wrapping_add(u32::from(*byte)))
@@ -71,7 +71,7 @@ pub(super) struct DynamicHeader {
     pub(super) table_offset: u64,
     pub(super) entries: u64,
     pub(super) block_size: u64,
-    /// Name of the parent, only of a differencing disk.
+    /// Name of the parent; only for a differencing disk.
     pub(super) parent: String,
 }
 
@@ -119,7 +119,7 @@ impl DynamicHeader {
         Ok(header)
     }
 
-    /// Bytes of the sector bitmap in front of each block, in whole sectors.
+    /// Returns the length of the sector bitmap in front of each block in bytes, in whole sectors.
     pub(super) fn bitmap_len(&self) -> u64 {
         (self.block_size / 512).div_ceil(8).next_multiple_of(512)
     }

@@ -1,6 +1,6 @@
-//! The checks and the guest content of fixed and dynamic VHD images.
-//! Source: VHD specification, "Block Allocation Table and Data Blocks". The sector bitmap of a block
-//! is skipped: in a dynamic disk a sector that was never written holds zeros either way.
+//! Checks and reads the guest content of fixed and dynamic VHD images.
+//! Source: VHD specification, "Block Allocation Table and Data Blocks". The sector bitmap of a block is
+//! skipped: a sector of a dynamic disk that was never written contains zeros in any case.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use crate::format::{Extent, Format, Probe};
 
 const UNUSED: u32 = u32::MAX;
 
-/// Checks footer, header and block table.
+/// Checks the footer, the header, and the block table.
 pub(in crate::format) fn probe(image: &Image) -> Result<Probe, Error> {
     let footer = Footer::read(image)?;
     let mut probe = Probe::new(Format::Vhd, image, footer.virtual_size);
@@ -75,7 +75,7 @@ struct Guest {
     dynamic: Option<(DynamicHeader, Vec<u32>)>,
 }
 
-/// Opens an image that [`probe`] has accepted.
+/// Opens an image that [`probe`] accepted.
 pub(in crate::format) fn open(image: &Image) -> Result<Box<dyn Content>, Error> {
     let footer = Footer::read(image)?;
     let dynamic = match footer.variant {
@@ -95,7 +95,7 @@ pub(in crate::format) fn open(image: &Image) -> Result<Box<dyn Content>, Error> 
 }
 
 impl Guest {
-    /// Where in the file guest byte `offset` lies.
+    /// Returns the offset in the file of guest offset `offset`.
     fn place(&self, offset: u64) -> Option<u64> {
         let Some((header, table)) = &self.dynamic else { return Some(offset) };
         let sector = table[index(offset / header.block_size)];

@@ -1,5 +1,5 @@
-//! VHD, fixed and dynamic, for reading. Source: Microsoft, "Virtual Hard Disk Image Format
-//! Specification" (2006). Differencing disks are reported by the probe and refused by the reader.
+//! Reads VHD, fixed and dynamic. Source: Microsoft, "Virtual Hard Disk Image Format Specification" (2006).
+//! Differencing disks are reported by the probe and refused by the reader.
 
 mod footer;
 mod guest;
@@ -9,7 +9,8 @@ pub(super) use guest::{open, probe};
 use super::image::Image;
 use crate::error::Error;
 
-/// Whether the file says it is a VHD: a footer at its end, or the copy of one at its start.
+/// Returns whether the file has the signature of a VHD: a footer at its end, or a copy of the footer at its
+/// start.
 pub(super) fn claims(image: &Image) -> Result<bool, Error> {
     if image.len < footer::LEN {
         return Ok(false);

@@ -1,4 +1,4 @@
-//! The block table and the guest content of a VHDX. Source: [MS-VHDX] 2.5 "BAT" and 2.4 "Blocks".
+//! Reads the block table and the guest content of a VHDX. Source: [MS-VHDX] 2.5 "BAT" and 2.4 "Blocks".
 
 use super::header::{self, MIB, Regions};
 use super::metadata::Metadata;
@@ -10,15 +10,16 @@ use crate::format::{Extent, Format, Probe};
 
 const STATE: u64 = 7;
 const RESERVED: u64 = 0xf_fff8;
-/// States of a block: not present, undefined, zero and unmapped all read as zeros.
+/// Block states that read as zeros: not present, undefined, zero, and unmapped.
 const ZEROS: std::ops::RangeInclusive<u64> = 0..=3;
 const FULLY_PRESENT: u64 = 6;
-/// The block table is kept in memory: 64 MiB at most, 16 TiB of disk with the smallest blocks.
+/// Maximum number of blocks. The block table is kept in memory: at most 64 MiB, for 16 TiB of disk with the
+/// smallest blocks.
 const MAX_BLOCKS: u64 = 16 << 20;
-/// Entries of the block table that are read at once.
+/// Number of entries of the block table that are read at once.
 const PIECE: u64 = 8192;
 
-/// Checks headers, regions, metadata and every block.
+/// Checks headers, regions, metadata, and every block.
 pub(in crate::format) fn probe(image: &Image) -> Result<Probe, Error> {
     let regions = header::read(image)?;
     let metadata = Metadata::read(image, regions.metadata)?;
@@ -34,7 +35,7 @@ pub(in crate::format) fn probe(image: &Image) -> Result<Probe, Error> {
     Ok(probe)
 }
 
-/// Opens an image that [`probe`] has accepted.
+/// Opens an image that [`probe`] accepted.
 pub(in crate::format) fn open(image: &Image) -> Result<Box<dyn Content>, Error> {
     let regions = header::read(image)?;
     let metadata = Metadata::read(image, regions.metadata)?;
@@ -46,8 +47,8 @@ pub(in crate::format) fn open(image: &Image) -> Result<Box<dyn Content>, Error> 
     Ok(Box::new(Guest { blocks: blocks(image, &regions, metadata)?, metadata }))
 }
 
-/// Where each block lies, in MiB; 0 = it reads as zeros. The table has an entry for a sector bitmap after
-/// every chunk of blocks, which only differencing disks use.
+/// Returns the offset of each block in MiB; 0 = the block reads as zeros. The table has an entry for a sector
+/// bitmap after every chunk of blocks, which only differencing disks use.
 fn blocks(image: &Image, regions: &Regions, metadata: Metadata) -> Result<Vec<u32>, Error> {
     let (count, chunk) = (metadata.blocks(), metadata.chunk());
     let entries = count + count.saturating_sub(1) / chunk;
@@ -64,7 +65,7 @@ fn blocks(image: &Image, regions: &Regions, metadata: Metadata) -> Result<Vec<u3
         let mut bytes = vec![0; index(PIECE.min(entries - first) * 8)];
         image.read(&mut bytes, regions.bat.at + first * 8)?;
         for (entry, at) in bytes.chunks_exact(8).zip(first..) {
-            // Behind every chunk of blocks is the entry of its sector bitmap.
+            // The entry of the sector bitmap follows every chunk of blocks.
             if at % (chunk + 1) != chunk {
                 let block = places.len() as u64;
                 places.push(checked(image, regions, metadata, block, le64(entry, 0))?);
@@ -83,7 +84,7 @@ fn blocks(image: &Image, regions: &Regions, metadata: Metadata) -> Result<Vec<u3
     }
 }
 
-/// Where a block lies, in MiB, all of which the disk uses is in the file.
+/// Returns the offset of a block in MiB after checking that the used part of the block is inside the file.
 fn checked(
     image: &Image,
     regions: &Regions,
@@ -94,7 +95,7 @@ fn checked(
     let place = place(regions, metadata, entry)
         .map_err(|why| image.malformed(&format!("VHDX block {block} {why}")))?;
     let used = metadata.block.min(metadata.virtual_size - block * metadata.block);
-    // Files have less than 2^32 MiB on every file system there is.
+    // On every existing file system a file has less than 2^32 MiB.
     match u32::try_from(place / MIB) {
         Ok(0) => Ok(0),
         Ok(mib) if image.holds(place, used) => Ok(mib),

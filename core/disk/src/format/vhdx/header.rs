@@ -1,4 +1,5 @@
-//! Headers, log and region tables of a VHDX. Source: [MS-VHDX] 2.2 "Header Section" and 2.3 "Log".
+//! Parses the headers, the log, and the region tables of a VHDX. Source: [MS-VHDX] 2.2 "Header Section" and
+//! 2.3 "Log".
 
 use crc_fast::{CrcAlgorithm, checksum};
 
@@ -7,43 +8,43 @@ use crate::error::Error;
 use crate::field::{index, le16, le32, le64};
 use crate::format::image::Image;
 
-/// Every region and block starts at a multiple of it.
+/// The alignment of regions and blocks in bytes.
 pub(super) const MIB: u64 = 1 << 20;
 const HEADERS: [u64; 2] = [64 << 10, 128 << 10];
 const HEADER_LEN: usize = 4096;
 const REGION_TABLES: [u64; 2] = [192 << 10, 256 << 10];
 const REGION_TABLE_LEN: usize = 64 << 10;
 const MAX_REGIONS: u32 = 2047;
-/// Log entries start at multiples of it.
+/// The alignment of log entries in bytes.
 const LOG_STEP: u64 = 4096;
-/// Writers use one MiB; the specification sets no limit.
+/// Maximum length of the log in bytes. Writers use 1 MiB; the specification sets no limit.
 const MAX_LOG: u64 = 256 << 20;
 
 const BAT: [u8; 16] = guid(0x2dc2_7766_f623_4200_9d64_115e_9bfd_4a08);
 const METADATA: [u8; 16] = guid(0x8b7c_a206_4790_4b9a_b8fe_575f_050f_886e);
 
-/// A stretch of the file. Bytes.
+/// A range of the file, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Region {
     pub(super) at: u64,
     pub(super) len: u64,
 }
 
-/// The two regions every VHDX has.
+/// The two regions that every VHDX has.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Regions {
     pub(super) bat: Region,
     pub(super) metadata: Region,
 }
 
-/// CRC-32C of the whole structure, its own field (4 bytes at 4) taken as zero.
+/// Checks the CRC-32C of the whole structure, with the checksum field (4 bytes at offset 4) counted as zero.
 fn is_intact(raw: &[u8]) -> bool {
     let mut copy = raw.to_vec();
     copy[4..8].fill(0);
     checksum(CrcAlgorithm::Crc32Iscsi, &copy) == u64::from(le32(raw, 4))
 }
 
-/// Reads whichever header is current, makes sure that the log is empty, and reads the regions.
+/// Reads the current header, checks that the log is empty, and reads the regions.
 pub(super) fn read(image: &Image) -> Result<Regions, Error> {
     if !image.holds(0, MIB) {
         return Err(image.truncated("the VHDX header section", MIB));
@@ -65,7 +66,7 @@ pub(super) fn read(image: &Image) -> Result<Regions, Error> {
     regions(image)
 }
 
-/// Changes in the log belong to the disk; only a writer may bring them home.
+/// Checks that the log is empty. Changes in the log belong to the disk, and only a writer may apply them.
 fn check_log(image: &Image, header: &[u8; HEADER_LEN]) -> Result<(), Error> {
     let id = &header[48..64];
     if id.iter().all(|byte| *byte == 0) {

@@ -1,4 +1,5 @@
-//! The metadata of a VHDX: block size, disk size, sector size. Source: [MS-VHDX] 2.6 "Metadata Region".
+//! Parses the metadata of a VHDX: block size, disk size, sector size. Source: [MS-VHDX] 2.6 "Metadata
+//! Region".
 
 use super::guid;
 use super::header::{MIB, Region};
@@ -11,7 +12,7 @@ const MAX_ITEMS: u16 = 2047;
 const REQUIRED: u32 = 1 << 2;
 const HAS_PARENT: u32 = 1 << 1;
 const LEAVE_ALLOCATED: u32 = 1;
-/// The format's limit.
+/// The limit of the format in bytes.
 const MAX_VIRTUAL_SIZE: u64 = 64 << 40;
 
 const FILE_PARAMETERS: [u8; 16] = guid(0xcaa1_6737_fa36_4d43_b3b6_33f0_aa44_e76b);
@@ -21,7 +22,7 @@ const PHYSICAL_SECTOR: [u8; 16] = guid(0xcda3_48c7_445d_4471_9cc9_e988_5251_c556
 const DISK_ID: [u8; 16] = guid(0xbeca_12ab_b2e6_4523_93ef_c309_e000_c746);
 const PARENT_LOCATOR: [u8; 16] = guid(0xa8d3_5f2d_b30b_454d_abf7_d3d8_4834_ab0c);
 
-/// What reading needs. Bytes.
+/// The metadata that is required for reading, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Metadata {
     pub(super) block: u64,
@@ -56,7 +57,7 @@ impl Metadata {
                 }
                 _ => continue,
             };
-            // Every known item has 4 or 8 bytes and lies behind the table.
+            // Every known item has 4 or 8 bytes and is located after the table.
             if place < TABLE_LEN || !(4..=8).contains(&len) || place + len > region.len {
                 return Err(malformed("a VHDX metadata item is out of place".to_owned()));
             }
@@ -91,12 +92,12 @@ impl Metadata {
         Ok(())
     }
 
-    /// Blocks of the disk.
+    /// Returns the number of blocks of the disk.
     pub(super) fn blocks(self) -> u64 {
         self.virtual_size.div_ceil(self.block)
     }
 
-    /// Blocks between two entries for sector bitmaps in the block table.
+    /// Returns the number of blocks between two sector bitmap entries of the block table.
     pub(super) fn chunk(self) -> u64 {
         (self.sector << 23) / self.block
     }

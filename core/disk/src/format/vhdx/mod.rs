@@ -1,6 +1,6 @@
-//! VHDX, fixed and dynamic, for reading. Source: Microsoft, [MS-VHDX] "Virtual Hard Disk v2 (VHDX)
-//! File Format". Left out on purpose: replaying a log (refused), differencing disks (reported by the
-//! probe, refused by the reader).
+//! Reads VHDX, fixed and dynamic. Source: Microsoft, [MS-VHDX] "Virtual Hard Disk v2 (VHDX) File Format". Not
+//! supported on purpose: replaying a log (refused), differencing disks (reported by the probe, refused by the
+//! reader).
 
 mod guest;
 mod header;
@@ -11,13 +11,13 @@ pub(super) use guest::{open, probe};
 use super::image::Image;
 use crate::error::Error;
 
-/// Whether the file starts like a VHDX.
+/// Returns whether the file starts with the VHDX signature.
 pub(super) fn claims(image: &Image) -> Result<bool, Error> {
     Ok(image.head::<8>(0)? == *b"vhdxfile")
 }
 
-/// A GUID as its sixteen bytes in a file, from the number it is usually printed as: the first three
-/// groups are stored with their lowest byte first.
+/// Converts a GUID from its printed number to its sixteen bytes in a file: the first three groups are stored
+/// with the least significant byte first.
 const fn guid(printed: u128) -> [u8; 16] {
     let mut bytes = printed.to_be_bytes();
     bytes = [

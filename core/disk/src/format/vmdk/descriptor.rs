@@ -1,4 +1,4 @@
-//! The text that describes a VMDK: what kind it is, and the files it consists of.
+//! Parses the text that describes a VMDK: its create type and the files it consists of.
 //! Source: VMware, "Virtual Disk Format 5.0", "The Descriptor File".
 
 use super::header::SECTOR;
@@ -6,11 +6,12 @@ use crate::error::{Error, Kind};
 use crate::format::image::Image;
 
 pub(super) const FIRST_LINE: &[u8; 21] = b"# Disk DescriptorFile";
-/// A descriptor of its own; one with two thousand 2 GB extents has some 100 KB.
+/// Maximum length of a separate descriptor in bytes; a descriptor with two thousand 2 GB extents has about
+/// 100 KB.
 const MAX_LEN: u64 = 1 << 20;
 const NO_PARENT: &str = "ffffffff";
 
-/// Create types, as the probe names them.
+/// The create types, with the names that the probe reports.
 const TYPES: [&str; 12] = [
     "monolithicSparse",
     "monolithicFlat",
@@ -26,10 +27,10 @@ const TYPES: [&str; 12] = [
     "custom",
 ];
 
-/// Where a stretch of the disk comes from.
+/// The source of a range of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
-    /// Bytes of a file beside the descriptor, from this offset.
+    /// The bytes of a file beside the descriptor, from this offset.
     Flat { file: String, offset: u64 },
     /// A sparse extent in a file beside the descriptor.
     Sparse { file: String },
@@ -37,7 +38,7 @@ pub(super) enum Extent {
     Zero,
 }
 
-/// A descriptor as it was written. Lengths are bytes.
+/// A parsed descriptor. Lengths are bytes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Descriptor {
     pub(super) create_type: Option<&'static str>,
@@ -46,7 +47,7 @@ pub(super) struct Descriptor {
 }
 
 impl Descriptor {
-    /// Reads a file that is a descriptor.
+    /// Reads a descriptor file.
     pub(super) fn of_file(image: &Image) -> Result<Self, Error> {
         if image.len > MAX_LEN {
             return Err(image.malformed(&format!("a VMDK descriptor of {} bytes", image.len)));
@@ -55,9 +56,9 @@ impl Descriptor {
         Self::parse(&text, true).map_err(|error| error.at(&image.path))
     }
 
-    /// Reads the descriptor inside a sparse extent; `None` when it is empty, as in the extents of a
-    /// disk in several files. Its extents are not looked at: the only one is the file itself, whatever
-    /// its name was when it was written.
+    /// Reads the descriptor inside a sparse extent; `None` when it is empty, as in the extents of a disk in
+    /// several files. Its extent lines are ignored: the only extent is the file itself, whatever its name was
+    /// when it was written.
     pub(super) fn embedded(image: &Image, at: u64, len: u64) -> Result<Option<Self>, Error> {
         let text = text(image, at, len)?;
         if text.trim().is_empty() {
@@ -94,7 +95,7 @@ impl Descriptor {
     }
 }
 
-/// `len` bytes of text, which ends at the first zero byte.
+/// Reads `len` bytes of text, which ends at the first zero byte.
 fn text(image: &Image, at: u64, len: u64) -> Result<String, Error> {
     let mut bytes = vec![0; crate::field::index(len)];
     image.read(&mut bytes, at)?;
@@ -102,7 +103,7 @@ fn text(image: &Image, at: u64, len: u64) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())
 }
 
-/// An extent line: `RW 4192256 FLAT "name" 0`. `None` when the line is none.
+/// Parses an extent line: `RW 4192256 FLAT "name" 0`. `None` when the line is not an extent line.
 fn extent(line: &str) -> Result<Option<(u64, Extent)>, Error> {
     let mut words = line.split_whitespace();
     let access = words.next().unwrap_or_default();

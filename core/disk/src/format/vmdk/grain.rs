@@ -1,5 +1,5 @@
-//! The walk over all grain tables, which proves that every grain lies inside the file and that no two
-//! share a byte. Needs 4 bytes of memory per stored grain.
+//! Checks all grain tables: every grain must be inside the file, and no two grains may share a byte. Needs 4
+//! bytes of memory per stored grain.
 
 use std::collections::HashSet;
 
@@ -9,10 +9,11 @@ use crate::error::Error;
 use crate::field::le32;
 use crate::format::image::Image;
 
-/// Bytes in front of a compressed grain: its first sector, 8 bytes, and its length, 4 bytes.
+/// Length of the marker before a compressed grain in bytes: its first sector, 8 bytes, and its length, 4
+/// bytes.
 pub(super) const MARKER: u64 = 12;
 
-/// Where the packed bytes of a compressed grain lie, by the marker in front of them.
+/// The range of the packed bytes of a compressed grain, from the marker before them.
 pub(super) struct Packed {
     pub(super) sector: u64,
     pub(super) at: u64,
@@ -20,14 +21,15 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// Reads the marker at byte `at`.
+    /// Reads the marker at offset `at`.
     pub(super) fn read(image: &Image, at: u64, grain: u64) -> Result<Self, Error> {
         if !image.holds(at, MARKER) {
             return Err(image.truncated("a VMDK grain table", at.saturating_add(MARKER)));
         }
         let raw = image.head::<12>(at)?;
         let len = u64::from(le32(&raw, 8));
-        // Deflate makes hopeless bytes a little longer; twice the grain is more than it ever does.
+        // Deflate makes incompressible data slightly longer; twice the grain size is more than it ever
+        // produces.
         if len == 0 || len > grain * 2 + 1024 {
             let message = format!("a compressed VMDK grain of {len} bytes");
             return Err(image.malformed(&message).at_offset(at));
@@ -40,13 +42,13 @@ impl Packed {
     }
 }
 
-/// Checks every table and grain of an extent; whether there is a compressed grain.
+/// Checks every table and grain of an extent; returns whether the extent has a compressed grain.
 pub(super) fn check(sparse: &Sparse, image: &Image) -> Result<bool, Error> {
     let mut tables = HashSet::new();
     // Sector numbers are 32 bits wide in the format.
     let mut starts: Vec<u32> = Vec::new();
     for (at, table) in sparse.directory.iter().enumerate().filter(|(_, table)| **table != 0) {
-        // A table used twice would let a small file cost endless work.
+        // A table that is used twice would let a small file cause unlimited work.
         if !tables.insert(*table) {
             let message = format!("VMDK grain directory entry {at} points to a table in use");
             return Err(image.malformed(&message));
@@ -88,7 +90,7 @@ fn check_one(sparse: &Sparse, image: &Image, guest: u64, offset: u64) -> Result<
         }
         return Ok(());
     }
-    // Of the last grain only the part inside the disk must be there.
+    // Only the part of the last grain inside the disk must exist.
     let used = header.grain.min(header.capacity - guest);
     if image.holds(offset, used) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The guest content of a VMDK: one sparse extent, or the extents of a descriptor one after another.
+//! Reads the guest content of a VMDK: one sparse extent, or the concatenated extents of a descriptor.
 
 use std::path::Path;
 
@@ -13,9 +13,9 @@ use crate::format::image::Image;
 use crate::format::raw::hole_or_data;
 use crate::format::{Extent, Format, Probe};
 
-/// Flat stretches are read in pieces no larger than this, bytes.
+/// Maximum size of a piece in which flat extents are read, in bytes.
 const FLAT_PIECE: u64 = 1 << 20;
-/// Every extent is an open file.
+/// Maximum number of extents; each of them is an open file.
 const MAX_EXTENTS: usize = 512;
 
 #[derive(Debug)]
@@ -25,12 +25,12 @@ struct Guest {
     piece: u64,
 }
 
-/// A stretch of the disk. Bytes.
+/// A range of the disk, in bytes.
 #[derive(Debug)]
 struct Part {
     start: u64,
     len: u64,
-    /// The file; absent where it is the image itself.
+    /// The file; `None` if it is the image itself.
     file: Option<Image>,
     stored: Stored,
 }
@@ -42,7 +42,7 @@ enum Stored {
     Sparse(Box<Sparse>),
 }
 
-/// Checks headers, descriptor, tables and grains.
+/// Checks headers, descriptor, tables, and grains.
 pub(in crate::format) fn probe(image: &Image) -> Result<Probe, Error> {
     let descriptor = descriptor(image)?;
     let mut probe = Probe::new(Format::Vmdk, image, 0);
@@ -67,7 +67,7 @@ pub(in crate::format) fn probe(image: &Image) -> Result<Probe, Error> {
     Ok(probe)
 }
 
-/// Opens an image that [`probe`] has accepted.
+/// Opens an image that [`probe`] accepted.
 pub(in crate::format) fn open(image: &Image) -> Result<Box<dyn Content>, Error> {
     let descriptor = descriptor(image)?;
     if descriptor.parent.is_some() {
@@ -121,7 +121,7 @@ impl Guest {
                 .ok_or_else(|| image.malformed("the VMDK extents are absurdly large"))?;
             guest.parts.push(part);
         }
-        // Reads are cut at multiples of the piece, and no extent may end inside one.
+        // Reads are split at multiples of the piece size, so no extent may end inside a piece.
         let starts = guest.parts.iter().skip(1).map(|part| part.start);
         let aligned =
             starts.fold(u64::MAX, |bits, start| bits.min(1_u64 << start.trailing_zeros().min(63)));
@@ -129,7 +129,7 @@ impl Guest {
         Ok(guest)
     }
 
-    /// The stretch byte `offset` lies in, and the offset in it.
+    /// Returns the part that contains offset `offset`, and the offset in the part.
     fn part(&self, offset: u64) -> (&Part, u64) {
         let at = self.parts.partition_point(|part| part.start <= offset) - 1;
         (&self.parts[at], offset - self.parts[at].start)
@@ -163,8 +163,8 @@ impl Part {
     }
 }
 
-/// Opens an extent in the descriptor's directory. A link to elsewhere is refused: whoever made the image would
-/// choose a file of the host that becomes part of the disk.
+/// Opens an extent in the descriptor's directory. A symbolic link to another directory is refused: otherwise
+/// the author of the image could choose a file of the host that becomes part of the disk.
 fn beside(image: &Image, name: &str) -> Result<Image, Error> {
     let directory = match image.path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -187,7 +187,7 @@ fn beside(image: &Image, name: &str) -> Result<Image, Error> {
             .at(&path)
             .with_hint("put the extent itself beside its descriptor"));
     }
-    // The open file, too, so that a link that is changed meanwhile gains nothing.
+    // The open file is checked too, so that changing the link meanwhile has no effect.
     opened.stamp.still(&extent)?;
     Ok(opened)
 }
@@ -222,7 +222,7 @@ impl Content for Guest {
             Stored::Sparse(sparse) => {
                 let grain = sparse.header.grain;
                 let mut done = 0;
-                // The grains of a later extent need not lie at multiples of the piece.
+                // The grains of a later extent need not be aligned to the piece size.
                 while done < buf.len() {
                     let at = inside + done as u64;
                     let len = index((grain - at % grain).min((buf.len() - done) as u64));

@@ -1,6 +1,6 @@
-//! The 512-byte header of a sparse extent, and the footer that replaces it in a stream.
-//! Source: VMware, "Virtual Disk Format 5.0", "Hosted Sparse Extents" and "Stream-Optimized
-//! Compressed Sparse Extents".
+//! Parses the 512-byte header of a sparse extent, and the footer that replaces it in a stream.
+//! Source: VMware, "Virtual Disk Format 5.0", "Hosted Sparse Extents" and "Stream-Optimized Compressed Sparse
+//! Extents".
 
 use crate::error::{Error, Kind};
 use crate::field::{le16, le32, le64};
@@ -9,24 +9,25 @@ use crate::format::image::Image;
 pub(super) const MAGIC: &[u8; 4] = b"KDMV";
 pub(super) const SECTOR: u64 = 512;
 
-/// "The grain directory is at the end": its place is in the footer.
+/// "The grain directory is at the end": the footer contains its offset.
 const AT_END: u64 = u64::MAX;
 const FOOTER_MARKER: u32 = 3;
-/// What a transfer in text mode would have changed.
+/// Bytes that a transfer in text mode would have changed.
 const NEWLINES: [u8; 4] = *b"\n \r\n";
 
 const ZERO_GRAINS: u32 = 1 << 2;
 const COMPRESSED: u32 = 1 << 16;
 const MARKERS: u32 = 1 << 17;
 
-/// Grains are unpacked in memory, and several of them are kept.
+/// Valid grain sizes in sectors. Grains are decompressed in memory, and several of them are cached.
 const GRAIN_SECTORS: std::ops::RangeInclusive<u64> = 1..=32768;
-/// The grain directory is kept in memory: 32 MiB at most, 256 TiB of disk with the usual grains.
+/// Maximum number of directory entries. The grain directory is kept in memory: at most 32 MiB, for 256 TiB of
+/// disk with the usual grain size.
 const MAX_DIRECTORY_ENTRIES: u64 = 8 << 20;
-/// The descriptor inside a sparse extent has some hundred bytes.
+/// Maximum length of an embedded descriptor in sectors; usually it has a few hundred bytes.
 const MAX_DESCRIPTOR_SECTORS: u64 = 2048;
 
-/// The fields that reading needs. Offsets and lengths are bytes.
+/// The header fields that are required for reading. Offsets and lengths are bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Header {
     pub(super) capacity: u64,
@@ -51,7 +52,7 @@ impl Header {
             let message = "the VMDK footer does not say where the grain directory is";
             return Err(image.malformed(message).at_offset(place));
         }
-        // The descriptor is the one of the header: a stream cannot go back to write another.
+        // The header refers to the descriptor: a writer of a stream cannot go back to write another one.
         let header = Self::decode(image, &footer, place)?;
         Ok(Self { descriptor: descriptor(image, &raw)?, ..header })
     }
@@ -126,18 +127,18 @@ impl Header {
         Ok(())
     }
 
-    /// Guest bytes one grain table covers.
+    /// Returns the number of guest bytes that a grain table covers.
     pub(super) fn table_span(&self) -> u64 {
         self.grain * self.table_entries
     }
 
-    /// Entries of the grain directory.
+    /// Returns the number of entries of the grain directory.
     pub(super) fn directory_entries(&self) -> u64 {
         self.capacity.div_ceil(self.table_span())
     }
 }
 
-/// The place of the footer: the third sector from the end, between its marker and the last one.
+/// Returns the offset of the footer: the third sector from the end, between its marker and the last marker.
 fn footer(image: &Image) -> Result<u64, Error> {
     let cut = || {
         Error::new(Kind::Truncated, "the VMDK footer is missing at the end of")
@@ -156,7 +157,7 @@ fn footer(image: &Image) -> Result<u64, Error> {
     }
 }
 
-/// Where the embedded descriptor lies.
+/// Returns the range of the embedded descriptor.
 fn descriptor(image: &Image, raw: &[u8; 512]) -> Result<Option<(u64, u64)>, Error> {
     let (at, sectors) = (le64(raw, 28), le64(raw, 36));
     if at == 0 {

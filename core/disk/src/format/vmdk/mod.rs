@@ -1,9 +1,9 @@
-//! VMDK for reading: monolithicSparse, streamOptimized, and descriptors whose extents are sparse,
-//! flat or zero files beside them (monolithicFlat, twoGbMaxExtent…, vmfs). Source: VMware, "Virtual
-//! Disk Format 5.0". Left out on purpose: differences to a parent (reported by the probe, refused by
-//! the reader), ESX snapshot extents (VMFSSPARSE, SESPARSE), physical devices.
+//! Reads VMDK: monolithicSparse, streamOptimized, and descriptors whose extents are sparse, flat, or zero
+//! files beside them (monolithicFlat, twoGbMaxExtent…, vmfs). Source: VMware, "Virtual Disk Format 5.0". Not
+//! supported on purpose: differences to a parent (reported by the probe, refused by the reader), ESX snapshot
+//! extents (VMFSSPARSE, SESPARSE), physical devices.
 //!
-//! A descriptor is text from somebody else: it may only name files in its own directory.
+//! A descriptor is untrusted text: it may only name files in its own directory.
 
 mod descriptor;
 mod grain;
@@ -16,7 +16,7 @@ pub(super) use guest::{open, probe};
 use super::image::Image;
 use crate::error::Error;
 
-/// Whether the file starts like a sparse extent or a descriptor.
+/// Returns whether the file starts like a sparse extent or a descriptor.
 pub(super) fn claims(image: &Image) -> Result<bool, Error> {
     let head = image.head::<21>(0)?;
     Ok(head.starts_with(header::MAGIC) || head.eq_ignore_ascii_case(descriptor::FIRST_LINE))

@@ -1,4 +1,4 @@
-//! One sparse extent: directory, tables, grains. Source: VMware, "Virtual Disk Format 5.0", "Grain
+//! Reads a sparse extent: directory, tables, grains. Source: VMware, "Virtual Disk Format 5.0", "Grain
 //! Directory and Grain Tables".
 
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use crate::format::image::Image;
 use crate::format::recent::Recent;
 use crate::format::unpack::{Packing, unpack};
 
-/// Grain tables kept; each covers 32 MiB of disk.
+/// Number of cached grain tables; each covers 32 MiB of disk.
 const TABLES: usize = 16;
-/// Unpacked grains kept, of 16 MiB at most and 64 KiB usually.
+/// Number of cached decompressed grains, each at most 16 MiB and usually 64 KiB.
 const GRAINS: usize = 4;
 
-/// What a grain table says of a grain.
+/// A grain as its grain table describes it.
 pub(super) enum Grain {
     Unallocated,
-    /// From this byte of the file.
+    /// Stored from this offset of the file.
     Stored(u64),
 }
 
 #[derive(Debug)]
 pub(super) struct Sparse {
     pub(super) header: Header,
-    /// Sector of each grain table; 0 = none.
+    /// The first sector of each grain table; 0 = none.
     pub(super) directory: Vec<u32>,
     tables: Recent<Vec<u32>>,
     unpacked: Recent<Vec<u8>>,
@@ -44,7 +44,8 @@ impl Sparse {
     }
 
     pub(super) fn grain(&self, entry: u32) -> Grain {
-        // Entry 1 means zeros where the header says so, and would be the header's own place else.
+        // Entry 1 means zeros if the header declares it; otherwise it would refer to a sector of the header
+        // area.
         if entry == 0 || entry == 1 && self.header.zero_grains {
             Grain::Unallocated
         } else {
@@ -52,7 +53,7 @@ impl Sparse {
         }
     }
 
-    /// The grain table of a directory entry which has one.
+    /// Returns the grain table of a directory entry that has one.
     pub(super) fn table(&self, image: &Image, at: usize) -> Result<Arc<Vec<u32>>, Error> {
         let place = u64::from(self.directory[at]) * SECTOR;
         self.tables.get(place, || {
@@ -76,7 +77,7 @@ impl Sparse {
         Ok(self.grain(self.table(image, at)?[entry]))
     }
 
-    /// What lies at `offset`, up to the end of its grain or of the area without a table.
+    /// Returns the extent at `offset`, up to the end of its grain or of the range without a table.
     pub(super) fn extent(&self, image: &Image, offset: u64) -> Result<Extent, Error> {
         let has_table = self.directory[index(offset / self.header.table_span())] != 0;
         let unit = if has_table { self.header.grain } else { self.header.table_span() };
@@ -85,7 +86,7 @@ impl Sparse {
         Ok(Extent { len, zero })
     }
 
-    /// Fills `buf`, which does not cross a grain's end.
+    /// Fills `buf`, which does not cross the end of a grain.
     pub(super) fn read(&self, image: &Image, buf: &mut [u8], offset: u64) -> Result<(), Error> {
         let inside = offset % self.header.grain;
         match self.find(image, offset)? {

@@ -1,4 +1,4 @@
-//! A gzipped tar archive with one member. Source: RFC 1952.
+//! Writes a gzipped tar archive with one member. Source: RFC 1952.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::pack::growing::{Growing, Outline};
 use crate::pack::output::Output;
 use crate::pack::steps::Segment;
 
-/// Bytes before and behind the deflate stream.
+/// Bytes before and after the deflate stream.
 const FRAME: u64 = 10 + 8;
 
-/// Starts writing a gzipped tar archive with one member, mode 644, owner 0:0, in GNU's old header
-/// format (`tar --format=oldgnu`), which is what every importer of such archives takes. It becomes
-/// final in order; long runs of zeros cost nearly no time and one thousandth of their length.
+/// Starts to write a gzipped tar archive with one member, mode 644, owner 0:0, in the header format of old
+/// GNU tar (`tar --format=oldgnu`), which every importer of such archives supports. The bytes become final in
+/// order. Long runs of zeros need almost no time and one thousandth of their length.
 pub fn tar_gz(
     member: Member,
     options: &ArchiveOptions,
@@ -51,13 +51,13 @@ fn bytes(bytes: &[u8]) -> Segment {
     Segment::Bytes(Arc::from(bytes))
 }
 
-/// Deflate, no flags, the time (0 when it does not fit), no hint about the level, Unix.
+/// Builds the header: deflate, no flags, the time (0 if it does not fit), no hint about the level, Unix.
 fn gzip_header(unix_seconds: u64) -> [u8; 10] {
     let [a, b, c, d] = u32::try_from(unix_seconds).unwrap_or(0).to_le_bytes();
     [0x1f, 0x8b, 8, 0, a, b, c, d, 0, 3]
 }
 
-/// The trailer has the length modulo 2^32.
+/// Appends the length modulo 2^32, the end of the trailer.
 fn append_length(out: &mut Output, plain: u64) -> Result<(), Error> {
     out.append(&plain.to_le_bytes()[..4])
 }

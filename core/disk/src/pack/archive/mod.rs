@@ -1,4 +1,4 @@
-//! Archives around images: `tar.gz` with one member, zip with several, OVF packages as OVA or zip.
+//! Writes archives around images: `tar.gz` with one member, zip with several, OVF packages as OVA or zip.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,15 +24,15 @@ pub use gzip::tar_gz;
 pub use package::OvfPackage;
 pub(super) use tar::check_name;
 
-/// More than the headers of one member and more than the end of an archive, without names.
+/// An upper limit in bytes for the headers of one member, and for the end of an archive, without names.
 const HEADERS: u64 = 256;
 
-/// What a member of an archive holds.
+/// The content of a member of an archive.
 #[derive(Clone)]
 pub enum Content {
     /// Bytes in memory.
     Bytes(Vec<u8>),
-    /// An image computed while it is read, or a file ([`crate::view::FileView`]).
+    /// An image that is computed while it is read, or a file ([`crate::view::FileView`]).
     View(Arc<dyn View>),
 }
 
@@ -48,25 +48,25 @@ impl Content {
 /// A member of an archive.
 #[derive(Clone)]
 pub struct Member {
-    /// Its name: no directories, at most 100 bytes.
+    /// The name: no directories, at most 100 bytes.
     pub name: String,
-    /// What it holds.
+    /// The content.
     pub content: Content,
 }
 
-/// What all archives take.
+/// Options of all archives.
 #[derive(Clone, Debug)]
 pub struct ArchiveOptions {
-    /// How hard to compress.
+    /// The compression level.
     pub level: Level,
-    /// The time of every member, among others.
+    /// The time of every member, and the source of identifiers.
     pub stamp: Stamp,
-    /// Digests of the archive.
+    /// The digests of the archive to compute.
     pub digests: DigestKinds,
 }
 
-/// Starts writing a zip archive with deflated members in the order given; large members use ZIP64.
-/// It becomes final at the end, all at once, and digests cost a second reading.
+/// Starts to write a zip archive with deflated members in the given order; large members use ZIP64. All bytes
+/// become final together at the end, and digests require reading the file again.
 pub fn zip(
     members: Vec<Member>,
     options: &ArchiveOptions,

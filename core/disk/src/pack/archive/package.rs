@@ -1,8 +1,8 @@
-//! OVF packages: descriptor, manifest, signature and disk as one OVA or inside a zip archive.
+//! Writes OVF packages: descriptor, manifest, signature, and disk as one OVA or inside a zip archive.
 //! Source: DMTF DSP0243 1.1.0, section 5.3: the descriptor comes first, manifest and certificate follow it.
 //!
-//! The disk is deflated straight into the package. What stands before it needs its length and digest, so
-//! room is left for that and it is written last.
+//! The disk is deflated directly into the package. The members before it depend on its length and digest, so
+//! space is reserved for them and they are written last.
 
 use std::path::Path;
 
@@ -20,24 +20,24 @@ use crate::pack::output::Output;
 use crate::pack::vmdk::StreamVmdk;
 use crate::view::Stamp;
 
-/// An OVF package: `<stem>.ovf`, `<stem>.mf`, a signature, the disk under its own name.
+/// An OVF package: `<stem>.ovf`, `<stem>.mf`, a signature, and the disk under its own name.
 #[derive(Debug)]
 pub struct OvfPackage {
     /// The common stem of the members' names.
     pub stem: String,
-    /// What the descriptor says.
+    /// The content of the descriptor.
     pub appliance: Appliance,
-    /// The disk, deflated while the package is written.
+    /// The disk, which is deflated while the package is written.
     pub disk: StreamVmdk,
-    /// The digest in the manifest.
+    /// The digest algorithm of the manifest.
     pub manifest: ManifestDigest,
     /// Signs the manifest.
     pub signature: Option<Signature>,
-    /// More members behind these, such as the public key.
+    /// More members after these, such as the public key.
     pub extra: Vec<(String, Vec<u8>)>,
 }
 
-/// The members which tell about the disk.
+/// The members that describe the disk.
 struct Papers {
     descriptor: Vec<u8>,
     manifest: Vec<u8>,
@@ -45,8 +45,8 @@ struct Papers {
 }
 
 impl OvfPackage {
-    /// Starts writing an OVA: an uncompressed ustar archive with descriptor, manifest, signature, disk
-    /// and the rest in this order. It becomes final at the end, all at once.
+    /// Starts to write an OVA: an uncompressed ustar archive with descriptor, manifest, signature, disk, and
+    /// the rest in this order. All bytes become final together at the end.
     pub fn ova(
         self,
         stamp: &Stamp,
@@ -89,8 +89,8 @@ impl OvfPackage {
         })
     }
 
-    /// Starts writing the same members into a zip archive: disk first, because it is not deflated
-    /// twice, then the others. It becomes final at the end, all at once.
+    /// Starts to write the same members to a zip archive: first the disk, which is not deflated again, then
+    /// the others. All bytes become final together at the end.
     pub fn zip(
         self,
         options: &ArchiveOptions,
@@ -134,7 +134,7 @@ impl OvfPackage {
         })
     }
 
-    /// Says what is wrong with the names, before anything long is begun.
+    /// Checks the names before a long operation starts.
     fn check(&self) -> Result<(), Error> {
         let mut names = vec![self.part("ovf"), self.part("mf"), self.disk.name().to_owned()];
         names.extend(self.signature.iter().map(|signature| signature.name.clone()));
@@ -174,13 +174,13 @@ impl OvfPackage {
         Progress { done: 0, total: self.disk.data_bytes() }
     }
 
-    /// The papers before anything is known: as long as they can get.
+    /// Builds the descriptive members with their maximum lengths, before the length of the disk is known.
     fn draft(&self) -> Result<Papers, Error> {
         self.papers(self.disk.length_limit(), &"0".repeat(self.manifest.digits()), 0)
     }
 
-    /// The papers of a disk file of `length` bytes; the descriptor is filled up to `at_least` bytes with
-    /// line ends, which may stand behind the end of an XML document.
+    /// Builds the descriptive members for a disk file of `length` bytes. The descriptor is filled up to
+    /// `at_least` bytes with line ends, which are allowed after the end of an XML document.
     fn papers(&self, length: u64, digest: &str, at_least: usize) -> Result<Papers, Error> {
         let mut descriptor = self.appliance.descriptor(DiskFile {
             name: self.disk.name(),
@@ -207,12 +207,12 @@ impl OvfPackage {
         out
     }
 
-    /// The bytes the papers take in an OVA.
+    /// Returns the number of bytes that the descriptive members need in an OVA.
     fn room(&self, papers: &Papers) -> u64 {
         self.named(papers).iter().map(|(_, bytes)| stored(bytes.len() as u64)).sum()
     }
 
-    /// Writes the disk behind the room for the papers; returns its length and digest.
+    /// Writes the disk after the reserved space; returns its length and digest.
     fn put_disk(&self, out: &mut Output, room: u64, stamp: &Stamp) -> Result<(u64, String), Error> {
         let start = room + tar::BLOCK;
         out.extend_to(start)?;
@@ -240,7 +240,7 @@ impl OvfPackage {
     }
 }
 
-/// The bytes a member of `length` bytes takes in a tar archive.
+/// Returns the number of bytes that a member of `length` bytes needs in a tar archive.
 fn stored(length: u64) -> u64 {
     tar::BLOCK + length.next_multiple_of(tar::BLOCK)
 }

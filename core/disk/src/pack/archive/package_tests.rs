@@ -1,4 +1,4 @@
-//! OVF packages against tar, unzip, sha256sum and qemu-img.
+//! Tests OVF packages with tar, unzip, sha256sum, and qemu-img.
 
 use std::fs::{self, File};
 use std::ops::ControlFlow;
@@ -42,7 +42,7 @@ fn raw(directory: &Path) -> std::path::PathBuf {
     path
 }
 
-/// Checks the unpacked members in `folder` against each other and the disk.
+/// Checks the unpacked members in `directory` against each other and the disk.
 fn check_members(directory: &Path, raw: &Path, manifest: ManifestDigest, signed: bool) {
     let read = |name: &str| fs::read(directory.join(name)).unwrap();
     let tool = if manifest == ManifestDigest::Sha1 { "sha1sum" } else { "sha256sum" };
@@ -127,7 +127,7 @@ fn threads_do_not_change_a_byte() {
     }
 }
 
-/// Spoils a package.
+/// A change that makes a package invalid.
 type Change<'a> = &'a dyn Fn(&mut OvfPackage);
 
 #[test]

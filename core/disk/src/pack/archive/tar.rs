@@ -1,28 +1,28 @@
-//! Headers of tar archives. Sources: POSIX.1-2017 pax, "ustar Interchange Format"; GNU tar manual,
+//! Builds headers of tar archives. Sources: POSIX.1-2017 pax, "ustar Interchange Format"; GNU tar manual,
 //! "Basic Tar Format" (old GNU magic, base-256 sizes).
 
 use crate::error::{Error, Kind};
 use crate::view::Stamp;
 
-/// Bytes of a header and of the unit of padding.
+/// The length of a header and the unit of padding, in bytes.
 pub(super) const BLOCK: u64 = 512;
-/// Archives are padded to records of this size, as tar does without options.
+/// Archives are padded to records of this size in bytes, as by tar without options.
 const RECORD: u64 = 20 * BLOCK;
-/// Bytes a name may have.
+/// Maximum length of a name in bytes.
 pub(super) const LONGEST_NAME: usize = 100;
-/// The first size eleven octal digits cannot hold: 8 GiB.
+/// The first size that eleven octal digits cannot represent: 8 GiB.
 const FIRST_LARGE: u64 = 1 << 33;
 
-/// Which header.
+/// The format of the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flavour {
     /// `tar --format=oldgnu`.
     OldGnu,
-    /// POSIX; sizes from 8 GiB on are GNU's, as every tar writes and reads them.
+    /// POSIX; sizes from 8 GiB on use the GNU encoding, as every tar writes and reads them.
     Ustar,
 }
 
-/// The header of a plain file, mode 644, owner 0:0.
+/// Builds the header of a regular file, mode 644, owner 0:0.
 pub(super) fn header(
     name: &str,
     size: u64,
@@ -60,7 +60,7 @@ pub(super) fn header(
     Ok(out)
 }
 
-/// Refuses names which an archive could not hold or which would lead out of a directory.
+/// Refuses names that an archive cannot store or that would leave a directory.
 pub(in crate::pack) fn check_name(name: &str) -> Result<(), Error> {
     let odd = |c: char| c == '/' || c == '\\' || c.is_control();
     if name.is_empty() || name == "." || name == ".." || name.contains(odd) {
@@ -75,12 +75,12 @@ pub(in crate::pack) fn check_name(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Zeros behind a member of `size` bytes.
+/// Returns the number of zeros after a member of `size` bytes.
 pub(super) fn padding(size: u64) -> u64 {
     size.next_multiple_of(BLOCK) - size
 }
 
-/// Zeros behind the last member, when the archive is `end` bytes long so far: two blocks, then up to a
+/// Returns the number of zeros after the last member of an archive of `end` bytes: two blocks, then up to a
 /// whole record.
 pub(super) fn trailer(end: u64) -> u64 {
     (end + 2 * BLOCK).next_multiple_of(RECORD) - end

@@ -1,4 +1,4 @@
-//! Archives against tar, gzip, unzip and Python's zipfile, and against themselves.
+//! Tests archives with tar, gzip, unzip, and Python's zipfile, and against each other.
 
 use std::fs::{self, File};
 use std::ops::ControlFlow;
@@ -38,7 +38,7 @@ fn member(name: &str, content: Content) -> Member {
     Member { name: name.into(), content }
 }
 
-/// Name, size, data; holes start and end around the borders of steps of 1 MiB.
+/// Name, size, data; holes start and end around multiples of 1 MiB.
 type Case = (&'static str, u64, Vec<(u64, usize)>);
 
 fn disks() -> Vec<Case> {
@@ -86,7 +86,7 @@ fn same(one: &Path, other: &Path) -> bool {
     run_any(&cmp, &[&one, &other]).status.success()
 }
 
-/// Compares what Python's zipfile and unzip say with what was packed.
+/// Compares the output of Python's zipfile and unzip with the packed content.
 #[test]
 fn unzip_and_python_find_the_members_and_the_same_bytes() {
     let (Some(unzip), Some(python)) = (program("unzip"), program("python3")) else { return };
@@ -124,7 +124,7 @@ for number, info in enumerate(infos[1:]):
     run(&python, &[&"-c", &script, &directory.path()]);
 }
 
-/// A view of one byte repeated, without known zeros.
+/// A view of one repeated byte, without known zeros.
 struct Long(u64);
 
 impl View for Long {
@@ -148,14 +148,14 @@ impl View for Long {
 }
 
 #[test]
-fn members_beyond_32_and_33_bits_are_told_right() {
+fn members_beyond_32_and_33_bits_have_correct_sizes() {
     let (Some(tar), Some(python)) = (program("tar"), program("python3")) else { return };
     let directory = tempfile::tempdir().unwrap();
     for size in [(1 << 32) - 2, (1 << 32) - 1, 1 << 32, (1 << 33) - 1, 1 << 33, 9 << 40] {
         let header = super::tar::header("x", size, super::tar::Flavour::OldGnu, &Stamp::new("", 0));
         let path = directory.path().join("head.tar");
         fs::write(&path, header.unwrap()).unwrap();
-        // The member's bytes are missing, which tar says after it listed the member.
+        // The content of the member is missing, which tar reports after it has listed the member.
         let list = run_any(&tar, &[&"-tvf", &path]);
         let text = String::from_utf8(list.stdout).unwrap();
         assert!(text.contains(&format!(" {size} ")), "{text}");
@@ -217,7 +217,7 @@ fn a_growing_archive_can_be_read_up_to_what_is_final() {
     assert!(fs::read(path).unwrap() == bytes);
 }
 
-/// Starts an archive whose work waits for somebody to stop it.
+/// Starts an archive whose work does not end before it is cancelled.
 fn stuck(directory: &Path, started: &Arc<AtomicU64>) -> Growing {
     let started = Arc::clone(started);
     let control = Control::new().with_watch(move |progress| {

@@ -1,19 +1,19 @@
-//! Zip archives. Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3 to 4.5.
-//! A member's local header is written again when its sizes are known, so that every reader finds them
-//! there, also those which do not know data descriptors.
+//! Writes zip archives. Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3 to 4.5.
+//! The local header of a member is written again when its sizes are known, so that every reader finds them
+//! there, including readers that do not support data descriptors.
 
 use crate::error::Error;
 use crate::pack::deflate::Deflated;
 use crate::pack::output::Output;
 use crate::view::Stamp;
 
-/// From here on a value does not fit its 32-bit field.
+/// The first value that does not fit into a 32-bit field.
 pub(super) const LIMIT: u64 = u32::MAX as u64;
 /// "See the ZIP64 field."
 const ELSEWHERE: u32 = u32::MAX;
-/// From here on a count does not fit its 16-bit field.
+/// The first count that does not fit into a 16-bit field.
 const MOST_MEMBERS: usize = u16::MAX as usize;
-/// A plain file with mode 644, in the upper half; the lower half is for DOS.
+/// A regular file with mode 644 in the upper half; the lower half is for DOS.
 const ATTRIBUTES: u32 = 0o100_644 << 16;
 
 /// How a member is stored.
@@ -23,23 +23,23 @@ pub(super) enum Method {
     Deflated = 8,
 }
 
-/// A member on its way.
+/// An incomplete member.
 #[derive(Debug)]
 pub(super) struct Entry {
     name: String,
     method: Method,
-    /// Whether the local header has room for 64-bit sizes.
+    /// Whether the local header has space for 64-bit sizes.
     large: bool,
-    /// Where the local header is.
+    /// The offset of the local header.
     at: u64,
     sum: Deflated,
 }
 
-/// A zip archive on its way.
+/// An incomplete zip archive.
 #[derive(Debug)]
 pub(super) struct Archive {
     entries: Vec<Entry>,
-    /// Time and date as DOS has them.
+    /// Time and date in DOS format.
     time: u32,
 }
 
@@ -48,8 +48,8 @@ impl Archive {
         Self { entries: Vec::new(), time: dos_time(stamp.unix_seconds()) }
     }
 
-    /// Writes a member: its header, what `write` appends, and its header again with what `write` says.
-    /// Neither size will be more than `limit`.
+    /// Writes a member: its header, the bytes that `write` appends, and its header again with the values that
+    /// `write` returns. Neither size exceeds `limit`.
     pub(super) fn member(
         &mut self,
         out: &mut Output,
@@ -96,12 +96,13 @@ impl Archive {
         out.append(&end)
     }
 
-    /// What local and central header have together: version needed up to the length of the name.
+    /// Builds the common part of local and central header: from the required version to the length of the
+    /// name.
     fn shared(&self, entry: &Entry, large: bool) -> Vec<u8> {
         let both = |value| if large { ELSEWHERE } else { narrow(value) };
         let mut out = Vec::with_capacity(26);
         out.extend(if large { 45_u16 } else { 20 }.to_le_bytes());
-        // Bit 11 says that the name is UTF-8.
+        // Bit 11 marks the name as UTF-8.
         out.extend(if entry.name.is_ascii() { 0_u16 } else { 1 << 11 }.to_le_bytes());
         out.extend((entry.method as u16).to_le_bytes());
         out.extend(self.time.to_le_bytes());
@@ -140,7 +141,7 @@ impl Archive {
         out.extend(self.shared(entry, entry.large));
         let extra = if wide.is_empty() { 0 } else { wide.len() + 4 };
         out.extend(u16::try_from(extra).unwrap_or(0).to_le_bytes());
-        out.extend([0; 2 + 2 + 2]); // no comment, disk 0, nothing said about the content
+        out.extend([0; 2 + 2 + 2]); // no comment, disk 0, no attributes of the content
         out.extend(ATTRIBUTES.to_le_bytes());
         out.extend(if far { ELSEWHERE } else { narrow(entry.at) }.to_le_bytes());
         out.extend(entry.name.as_bytes());
@@ -153,7 +154,7 @@ impl Archive {
     }
 }
 
-/// The ZIP64 end of the central directory and its locator.
+/// Builds the ZIP64 end of the central directory and its locator.
 fn wide_end(count: u64, len: u64, start: u64, at: u64) -> Vec<u8> {
     let mut out = b"PK\x06\x06".to_vec();
     out.extend(44_u64.to_le_bytes()); // bytes which follow
@@ -173,7 +174,8 @@ fn narrow(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(ELSEWHERE)
 }
 
-/// Date in the upper, time in the lower half; what lies before 1980 or behind 2107 becomes that border.
+/// Returns the date in the upper and the time in the lower half. Times before 1980 or after 2107 become the
+/// nearest valid one.
 fn dos_time(unix_seconds: u64) -> u32 {
     const FIRST: u64 = 315_532_800; // 1980-01-01
     const LAST: u64 = 4_354_819_199; // 2107-12-31 23:59:59
@@ -185,7 +187,7 @@ fn dos_time(unix_seconds: u64) -> u32 {
     narrow(date << 16 | time)
 }
 
-/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
+/// Converts a day counted from 1970-01-01 to year, month, and day in the Gregorian calendar.
 fn civil(day: u64) -> (u64, u64, u64) {
     // Years counted from March, so that the leap day is the last one; eras of 400 years.
     let day = day + 719_468;

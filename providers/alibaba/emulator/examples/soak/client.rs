@@ -1,4 +1,4 @@
-//! One connection that is kept, with a V4 signer for OSS and an ACS3 signer for ECS.
+//! Implements one persistent connection, with a V4 signer for OSS and an ACS3 signer for ECS.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -22,7 +22,7 @@ fn mac(key: &[u8], data: &str) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// Percent-encodes all but unreserved characters, and `/` unless `slash`.
+/// Percent-encodes everything except unreserved characters, and `/` unless `slash`.
 pub(crate) fn encode(text: &str, slash: bool) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -91,7 +91,7 @@ impl Client {
         format!("OSS4-HMAC-SHA256 Credential={ID}/{scope},Signature={signature}")
     }
 
-    /// Signs and sends an OSS request; `headers` are not signed ones.
+    /// Signs and sends an OSS request; `headers` are not signed.
     pub(crate) fn oss(
         &mut self,
         method: &str,

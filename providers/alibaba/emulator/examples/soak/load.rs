@@ -1,4 +1,4 @@
-//! Many clients at once, each putting objects, whole and in parts, and looking at them; and a few
+//! Runs many clients at once, each of which puts objects, whole and in parts, and reads them back; and a few
 //! that send large parts as fast as they can.
 
 use std::net::SocketAddr;
@@ -12,11 +12,11 @@ use crate::client::{Client, Reply};
 const PER_ROUND: usize = PARTS + 6;
 const PARTS: usize = 10;
 const MIN_PART: u64 = 100 << 10;
-/// Length of a part when throughput is measured.
+/// Length in bytes of a part when throughput is measured.
 pub(crate) const BIG_PART: u64 = 32 << 20;
 const SENDERS: u64 = 4;
 
-/// What was done.
+/// Counts of completed work.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) requests: usize,
@@ -33,7 +33,7 @@ fn good(what: &str, reply: Reply) -> Result<Reply, Failure> {
     Err(format!("{what}: {} {text}", reply.status).into())
 }
 
-/// One round: an object in parts, looked at and read back in part, and one that comes and goes.
+/// One round: an object in parts, inspected and partly read back, and one that is created and deleted.
 fn round(client: &mut Client, number: usize, body: &[u8]) -> Result<(), Failure> {
     let key = format!("soak/{number:06}.raw");
     let begun = good("initiate", client.oss("POST", &key, &[("uploads", "")], &[], b"")?)?;
@@ -62,7 +62,7 @@ fn round(client: &mut Client, number: usize, body: &[u8]) -> Result<(), Failure>
     Ok(())
 }
 
-/// Runs `clients` at once until there were `requests` and `bytes`.
+/// Runs `clients` at once until `requests` and `bytes` are reached.
 pub(crate) fn run(
     address: SocketAddr,
     clients: usize,

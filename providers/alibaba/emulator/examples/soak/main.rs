@@ -1,7 +1,7 @@
-//! A long run of the emulator: many clients at once, how much memory it takes, how fast parts go
-//! in next to a sink that only writes them down, and noise for as long as asked. Not part of the
-//! tests; `cargo run --release --example soak -- --help`. Ends with exit code 1 when something is
-//! not as it should be. Deliberately no client library: plain sockets and a signer of its own.
+//! Runs the emulator for a long time: many clients at once, its memory usage, its throughput for parts
+//! compared to a sink that only writes them to a file, and noise for the requested time. Not part of the
+//! tests; `cargo run --release --example soak -- --help`. Ends with exit code 1 when a result is out of
+//! bounds. Deliberately uses no client library: plain sockets and a separate signer.
 #![forbid(unsafe_code)]
 
 mod client;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-/// Most memory the emulator may take, in bytes.
+/// Maximum memory usage of the emulator, in bytes.
 const MAX_MEMORY: u64 = 150 << 20;
 
 /// Soak, throughput and noise test of the emulator.
@@ -49,12 +49,12 @@ struct Settings {
     seed: u64,
 }
 
-/// Anything that ends the run.
+/// Any error that ends the run.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Prints one line.
 fn say(line: &str) {
-    // Nobody is reading any more: the exit code still tells.
+    // If standard output is closed, the exit code still reports the result.
     let _ = writeln!(io::stdout(), "{line}");
 }
 
@@ -157,7 +157,7 @@ fn noise_phase(
     Ok(())
 }
 
-/// Millions.
+/// In millions.
 fn mega(bytes: u64) -> f64 {
     // A display of at most four digits.
     Duration::from_micros(bytes).as_secs_f64()

@@ -1,6 +1,6 @@
-//! Noise: requests with a good signature and nonsense behind it, requests with a byte or two wrong,
-//! and plain rubbish. Whatever comes, the emulator answers with something other than a failure of
-//! its own, or ends the connection, and serves the next one.
+//! Sends noise: requests with a valid signature and invalid content, requests with a byte or two changed, and
+//! random bytes. For all of them the emulator must answer with something other than an internal error, or end
+//! the connection, and serve the next one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -224,7 +224,7 @@ impl Noise {
     }
 }
 
-/// What came of it.
+/// Results.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     pub(crate) requests: u64,
@@ -233,7 +233,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    /// `200 × 5, 400 × 7, …`; 0 is for connections that ended.
+    /// `200 × 5, 400 × 7, …`; 0 stands for connections that ended.
     pub(crate) fn summary(&self) -> String {
         let words: Vec<String> =
             self.statuses.iter().map(|(status, count)| format!("{status} × {count}")).collect();
@@ -246,7 +246,7 @@ impl Done {
     }
 }
 
-/// A signed OSS request with nonsense in it.
+/// A signed OSS request with invalid content.
 fn signed(noise: &mut Noise, client: &mut Client) -> io::Result<Reply> {
     let method = noise.of(&["GET", "PUT", "POST", "HEAD", "DELETE", "PATCH"]);
     let key = noise.of(&KEYS);
@@ -258,14 +258,14 @@ fn signed(noise: &mut Noise, client: &mut Client) -> io::Result<Reply> {
     client.oss(method, key, &query, &headers, body.as_bytes())
 }
 
-/// A signed ECS call with nonsense in it.
+/// A signed ECS call with invalid content.
 fn called(noise: &mut Noise, client: &mut Client) -> io::Result<Reply> {
     let nonce = noise.below(usize::MAX).to_string();
     let params = noise.pairs(9, &PARAMS, &WORDS);
     client.ecs(noise.of(&ACTIONS), &nonce, &params)
 }
 
-/// A request with some bytes wrong; the connection is not used again.
+/// A request with some bytes changed; the connection is not used again.
 fn damaged(noise: &mut Noise, client: &mut Client) -> io::Result<Reply> {
     let mut text = format!(
         "{} /{}?{}={} HTTP/1.1\r\nhost: 127.0.0.1\r\n{}: {}\r\ncontent-length: 0\r\n\
@@ -283,7 +283,7 @@ fn damaged(noise: &mut Noise, client: &mut Client) -> io::Result<Reply> {
         let at = noise.below(text.len());
         text[at] = noise.byte();
     }
-    // So that an unfinished request is at an end, too.
+    // Ends unfinished requests, too.
     text.extend_from_slice(b"\r\n\r\n");
     client.raw(&text, b"", true)
 }
@@ -315,7 +315,7 @@ fn work(address: SocketAddr, until: Instant, seed: u64) -> Result<Done, Failure>
     Ok(done)
 }
 
-/// Sends noise for a while.
+/// Sends noise for `time`.
 pub(crate) fn run(address: SocketAddr, time: Duration, seed: u64) -> Result<Done, Failure> {
     let until = Instant::now() + time;
     let all = std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! The emulator as a program of its own, so that its memory can be told from the clients'.
+//! Runs the emulator as a separate program, so that its memory can be distinguished from the clients'.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::Failure;
 
-/// The emulator's program: the one named, or the one built beside this one.
+/// The path of the emulator's program: the given one, or the one built beside this program.
 pub(crate) fn binary(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
     if let Some(path) = named {
         return Ok(path.clone());
@@ -21,7 +21,7 @@ pub(crate) fn binary(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
     Ok(directory.join("build-image-emulator-alibaba"))
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the one door of this program")]
+#[expect(clippy::disallowed_methods, reason = "all processes of this program are started here")]
 fn command(binary: &Path) -> Command {
     Command::new(binary)
 }
@@ -55,7 +55,7 @@ impl Emulator {
         Ok(Self { address: address.parse()?, child, state: state.to_path_buf() })
     }
 
-    /// Most memory it ever took (VmHWM), in bytes.
+    /// Maximum memory usage so far (VmHWM), in bytes.
     pub(crate) fn peak_memory(&self) -> Result<u64, Failure> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).ok_or("no VmHWM")?;
@@ -63,7 +63,7 @@ impl Emulator {
         Ok(kib << 10)
     }
 
-    /// What it says there is.
+    /// Its status document.
     pub(crate) fn status(&self) -> Result<Value, Failure> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.write_all(
@@ -75,12 +75,12 @@ impl Emulator {
         Ok(serde_json::from_str(body)?)
     }
 
-    /// What it wrote to standard error.
+    /// Its output to standard error.
     pub(crate) fn complaints(&self) -> Result<String, Failure> {
         Ok(fs::read_to_string(self.state.join("complaints"))?)
     }
 
-    /// Ends it in order; gives the number of requests in its log.
+    /// Shuts it down; returns the number of requests in its log.
     pub(crate) fn end(mut self) -> Result<usize, Failure> {
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         let status = self.child.wait()?;

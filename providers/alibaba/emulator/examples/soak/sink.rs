@@ -1,5 +1,5 @@
-//! What the machine can do at best: as many connections and bytes as in the measurement of parts,
-//! received and written to a file by nothing but a loop.
+//! Measures the machine's upper bound: as many connections and bytes as in the measurement of parts, received
+//! and written to a file by a simple loop.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -38,7 +38,7 @@ fn send(address: std::net::SocketAddr, bytes: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How long `bytes` take.
+/// Duration of receiving and writing `bytes`.
 pub(crate) fn measure(path: &Path, bytes: u64) -> Result<Duration, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;

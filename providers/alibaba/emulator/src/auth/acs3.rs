@@ -1,6 +1,6 @@
-//! ACS3 (`ACS3-HMAC-SHA256`), server side: the signature of ECS, STS and RAM calls. Verifies with
-//! the list in SignedHeaders, since clients differ in what they sign. Source: the vendor's page on
-//! the V3 request structure. Nonces are checked by the caller.
+//! Verifies ACS3 (`ACS3-HMAC-SHA256`), the signature of ECS, STS, and RAM calls, on the server side. Verifies
+//! with the list in SignedHeaders, since clients differ in what they sign. Source: the vendor's page on the
+//! V3 request structure. Nonces are checked by the caller.
 
 use super::{encode, mac};
 use crate::clock::{self, Millis};
@@ -11,9 +11,9 @@ use crate::ids;
 
 /// Name of the algorithm, first word of the Authorization header.
 pub(crate) const ALGORITHM: &str = "ACS3-HMAC-SHA256";
-/// How far a client's clock may be off, in milliseconds.
+/// Maximum deviation of a client's clock, in milliseconds.
 pub(crate) const MAX_SKEW: Millis = 900_000;
-/// Headers which must be signed, whatever else is.
+/// Headers that must always be signed.
 const REQUIRED: [&str; 5] =
     ["host", "x-acs-action", "x-acs-date", "x-acs-signature-nonce", "x-acs-version"];
 
@@ -57,7 +57,7 @@ impl Claim {
     }
 }
 
-/// Verifies the request, whose whole body is given, and gives the id of the key that signed it.
+/// Verifies the request, given with its whole body, and returns the id of the key that signed it.
 pub(crate) fn verify(
     head: &Head,
     body: &[u8],
@@ -166,7 +166,7 @@ fn canonical_headers(head: &Head, names: &[String]) -> Vec<u8> {
     text
 }
 
-/// Compares the signature with what the server works out for this payload hash.
+/// Compares the signature with the one that the server computes for this payload hash.
 pub(crate) fn check_signature(
     head: &Head,
     claim: &Claim,

@@ -1,5 +1,5 @@
-//! Percent-encoding as the vendor's signatures want it (RFC 3986 unreserved characters stay), and
-//! its inverse for what clients send.
+//! Percent-encodes as the vendor's signatures require it (RFC 3986 unreserved characters stay), and decodes
+//! what clients send.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
@@ -21,8 +21,8 @@ pub(crate) fn decode(text: &str) -> Option<String> {
     percent_decode(text.as_bytes()).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
-/// Decodes a query or form: pairs in their order, `+` is a blank (a real plus comes as `%2B`),
-/// a key without `=` has an empty value. `None` when something is not UTF-8.
+/// Decodes a query or form: pairs in their order, `+` is a space (a literal plus is sent as `%2B`), a key
+/// without `=` has an empty value. `None` when something is not UTF-8.
 pub(crate) fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     let word = |raw: &str| decode(&raw.replace('+', " "));
     text.split('&')

@@ -1,4 +1,4 @@
-//! The keyed hashes of all signatures.
+//! Computes the keyed hashes of all signatures.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

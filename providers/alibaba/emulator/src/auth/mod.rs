@@ -1,4 +1,4 @@
-//! Who is calling, and did they sign what they sent.
+//! Authenticates requests: identifies the caller and verifies the signature.
 
 pub(crate) mod acs3;
 pub(crate) mod encode;

@@ -1,5 +1,5 @@
-//! OSS signature V1 (HMAC-SHA1), server side: header form and query form. Old, but still what some
-//! clients send. Source: the vendor's pages "Include signatures in the Authorization header" and
+//! Verifies OSS signature V1 (HMAC-SHA1), on the server side: header form and query form. Old, but some
+//! clients still send it. Source: the vendor's pages "Include signatures in the Authorization header" and
 //! "Include signatures in URLs".
 
 use super::mac;
@@ -9,7 +9,7 @@ use crate::config::Account;
 use crate::http::Head;
 use crate::oss::error::OssError;
 
-/// Query parameters which are part of the signed resource.
+/// Query parameters that are part of the signed resource.
 const SUB_RESOURCES: [&str; 44] = [
     "acl",
     "append",
@@ -105,7 +105,7 @@ pub(crate) fn is_used(head: &Head) -> bool {
         || head.has("OSSAccessKeyId")
 }
 
-/// Verifies the request and gives the id of the key that signed it.
+/// Verifies the request and returns the id of the key that signed it.
 pub(crate) fn verify(
     head: &Head,
     resource: Resource<'_>,

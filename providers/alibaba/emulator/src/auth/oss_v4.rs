@@ -1,5 +1,5 @@
-//! OSS signature V4 (`OSS4-HMAC-SHA256`), server side: header form and presigned form. Works out
-//! from a request what the client must have signed. Source: the vendor's signature V4 page and the
+//! Verifies OSS signature V4 (`OSS4-HMAC-SHA256`), on the server side: header form and presigned form.
+//! Computes from a request what the client must have signed. Source: the vendor's signature V4 page and the
 //! published test vectors of its SDKs. Bodies are never part of it: only `UNSIGNED-PAYLOAD`.
 
 use super::{encode, mac};
@@ -14,10 +14,10 @@ pub(crate) const ALGORITHM: &str = "OSS4-HMAC-SHA256";
 const TERMINATOR: &str = "aliyun_v4_request";
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 const MAX_EXPIRES: i64 = 604_800;
-/// How far a client's clock may be off, in milliseconds.
+/// Maximum deviation of a client's clock, in milliseconds.
 pub(crate) const MAX_SKEW: Millis = 900_000;
 
-/// What is being asked for, as far as the signature cares.
+/// The requested resource, as far as the signature covers it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Resource<'a> {
     /// Bucket, decoded.
@@ -47,7 +47,7 @@ struct Claim {
     signature: String,
     stamp: String,
     token: Option<String>,
-    /// Seconds the address is good for; `None` in header form.
+    /// Validity of the URL in seconds; `None` in header form.
     expires: Option<i64>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn is_used(head: &Head) -> bool {
         || head.parameter("x-oss-signature-version") == Some(ALGORITHM)
 }
 
-/// Verifies the request and gives the id of the key that signed it.
+/// Verifies the request and returns the id of the key that signed it.
 ///
 /// `region` is the bucket's region, or `None` when the bucket does not exist.
 pub(crate) fn verify(
@@ -265,7 +265,7 @@ fn canonical_query(head: &Head) -> String {
     words.join("&")
 }
 
-/// Part 4: every header that is signed by its name or because the client lists it.
+/// Part 4: every header that is signed because of its name or because the client lists it.
 fn canonical_headers(head: &Head, additional: &[String]) -> Result<Vec<u8>, OssError> {
     for name in additional {
         if !head.headers.contains_key(name.as_str()) {

@@ -1,5 +1,5 @@
-//! The old RPC signature (SignatureVersion 1.0, HMAC-SHA1), server side: all fields are query or
-//! form parameters. Source: the vendor's page on RPC requests and signature V2 (its name for it).
+//! Verifies the old RPC signature (SignatureVersion 1.0, HMAC-SHA1), on the server side: all fields are query
+//! or form parameters. Source: the vendor's page on RPC requests and signature V2 (the vendor's name for it).
 
 use super::acs3::{check_time, find_account};
 use super::{encode, mac};
@@ -7,8 +7,8 @@ use crate::clock::Millis;
 use crate::config::Account;
 use crate::ecs::error::AcsError;
 
-/// Verifies the call, whose query and form parameters are given together, and gives the id of the
-/// key that signed it.
+/// Verifies the call, whose query and form parameters are given together, and returns the id of the key that
+/// signed it.
 pub(crate) fn verify(
     method: &str,
     parameters: &[(String, String)],
@@ -39,7 +39,7 @@ pub(crate) fn verify(
     if mac::equal(&expected, find("Signature")) {
         return Ok(account.id.clone());
     }
-    // Clients cut the string out of this text at its only colon.
+    // Clients extract the string from this text after its only colon.
     Err(AcsError::new(
         400,
         "SignatureDoesNotMatch",

@@ -1,5 +1,5 @@
-//! The vendor's published signature vectors, verified by the server side: OSS V4 in header and
-//! presigned form, OSS V1, ACS3, RPC V1. Each is also broken once, to prove that it counts.
+//! Verifies the vendor's published signature vectors on the server side: OSS V4 in header and presigned form,
+//! OSS V1, ACS3, RPC V1. Each is also broken once, to prove that it is checked.
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
@@ -127,7 +127,7 @@ fn oss_v4_header_vectors_pass_and_broken_ones_do_not() {
 }
 
 #[test]
-fn oss_v4_tells_the_canonical_request_it_worked_out() {
+fn oss_v4_reports_the_canonical_request_it_computed() {
     let error = A.verify(&A.head("00"), "cn-hangzhou", 0).unwrap_err();
     let detail = |name: &str| {
         error.details.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone()).unwrap()
@@ -349,7 +349,7 @@ fn acs3_merges_repeated_headers_and_keeps_the_equals_sign_of_empty_values() {
 }
 
 #[test]
-fn acs3_demands_that_what_matters_is_signed() {
+fn acs3_requires_that_essential_headers_are_signed() {
     let authorization = "ACS3-HMAC-SHA256 Credential=a,SignedHeaders=host,Signature=00";
     let head = acs_head("POST", "h", "", &[("authorization", authorization)]);
     let error = acs3::verify(&head, b"", &[account("a", "b", None)], 0).unwrap_err();

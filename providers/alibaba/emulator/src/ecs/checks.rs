@@ -1,5 +1,5 @@
-//! What names, descriptions, tags and enumerated values may be. Source: the vendor's parameter
-//! and error tables of the image calls.
+//! Checks names, descriptions, tags, and enumerated values. Source: the vendor's parameter and error tables
+//! of the image calls.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ fn is_name(text: &str) -> bool {
         && !has_url(text)
 }
 
-/// An image's name.
+/// Checks an image's name.
 pub(crate) fn image_name(text: &str) -> Result<(), AcsError> {
     if is_name(text) {
         Ok(())
@@ -32,7 +32,7 @@ pub(crate) fn image_name(text: &str) -> Result<(), AcsError> {
     }
 }
 
-/// An image's family; empty takes it away.
+/// Checks an image's family; an empty one removes it.
 pub(crate) fn family(text: &str) -> Result<(), AcsError> {
     if text.is_empty() || is_name(text) {
         Ok(())
@@ -41,7 +41,7 @@ pub(crate) fn family(text: &str) -> Result<(), AcsError> {
     }
 }
 
-/// A description; may be empty.
+/// Checks a description; it may be empty.
 pub(crate) fn description(text: &str) -> Result<(), AcsError> {
     let length = text.chars().count();
     let starts_as_url = text.starts_with("http://") || text.starts_with("https://");
@@ -52,7 +52,7 @@ pub(crate) fn description(text: &str) -> Result<(), AcsError> {
     }
 }
 
-/// A client token: at most 64 ASCII characters.
+/// Checks a client token: at most 64 ASCII characters.
 pub(crate) fn client_token(text: &str) -> Result<(), AcsError> {
     if text.len() <= 64 && text.is_ascii() {
         Ok(())
@@ -61,7 +61,7 @@ pub(crate) fn client_token(text: &str) -> Result<(), AcsError> {
     }
 }
 
-/// One of a set of values, or the default when not given.
+/// Checks that a value is one of a set; returns the default when it is not given.
 pub(crate) fn one_of<'a>(
     params: &'a Params,
     name: &str,
@@ -77,7 +77,7 @@ pub(crate) fn one_of<'a>(
     }
 }
 
-/// The tags of a call: at most 20, keys unlike each other whatever their case.
+/// Parses the tags of a call: at most 20, keys that differ in more than case.
 pub(crate) fn tags(params: &Params) -> Result<BTreeMap<String, String>, AcsError> {
     let given = params.tags();
     if given.len() > 20 {
@@ -109,7 +109,7 @@ pub(crate) fn tags(params: &Params) -> Result<BTreeMap<String, String>, AcsError
     Ok(tags)
 }
 
-/// Whether a thing has every tag a call filters by; a filter without value takes any value.
+/// Whether a resource has every tag that a call filters by; a filter without a value matches any value.
 pub(crate) fn has_tags(tags: &BTreeMap<String, String>, wanted: &[(String, String)]) -> bool {
     wanted
         .iter()

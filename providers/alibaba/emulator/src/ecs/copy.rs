@@ -1,7 +1,6 @@
-//! CopyImage and CancelCopyImage. A copy has snapshots of its own; it does not take over whom the
-//! source is shared with, nor its NVMe support. Five copies into a region go on at a time, further
-//! ones wait; when each begins is settled when it is asked for, so cancelling one copy does not
-//! bring the next one forward.
+//! Implements CopyImage and CancelCopyImage. A copy has its own snapshots; it inherits neither the shares of
+//! the source nor its NVMe support. Five copies into a region run at once, further ones wait. The start time
+//! of each is determined when it is requested, so cancelling one copy does not start the next one earlier.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +18,7 @@ use crate::ids;
 use crate::service::Context;
 use crate::state::{Image, Snapshot, Token, World};
 
-/// Copies into one region that go on at a time.
+/// Number of copies into one region that run at once.
 const AT_ONCE: usize = 5;
 
 /// CopyImage.
@@ -81,7 +80,7 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
     Ok(answer)
 }
 
-/// Lets a copy wait for its turn when as many go on as may.
+/// Makes a copy wait for its turn when the maximum number is running.
 fn queue(world: &World, image: &mut Image, now: Millis) {
     let mut ends: Vec<Millis> = world
         .images
@@ -96,7 +95,7 @@ fn queue(world: &World, image: &mut Image, now: Millis) {
     image.creating_until = image.creating_until.map(|until| until + (start - now));
 }
 
-/// The image a copy will be, with the values of the call checked.
+/// The future image of a copy, with the values of the call checked.
 fn draft(
     context: &Context<'_>,
     params: &Params,
@@ -132,7 +131,7 @@ fn draft(
     Ok(image)
 }
 
-/// CancelCopyImage: takes the unfinished copy and its snapshots away.
+/// CancelCopyImage: removes the unfinished copy and its snapshots.
 pub(crate) fn cancel(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
     let region = region::need(context, params, "RegionId")?;
     let id = params.need("ImageId")?;

@@ -1,5 +1,5 @@
-//! DescribeImages: names match in part, only `Available` images are shown unless asked otherwise.
-//! What state an image is in follows from its task and the clock.
+//! Implements DescribeImages: names match partially, only `Available` images are listed unless requested
+//! otherwise. The state of an image follows from its task and the clock.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Errors of the RPC services (ECS, STS, RAM): a status, a code and a message, written as JSON.
+//! Defines errors of the RPC services (ECS, STS, RAM): a status, a code, and a message, written as JSON.
 //! Codes and their spelling: the vendor's error tables.
 
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ impl AcsError {
         )
     }
 
-    /// A call with `DryRun` that would have gone through.
+    /// The error for a call with `DryRun` that would have succeeded.
     pub(crate) fn dry_run() -> Self {
         Self::new(
             400,
@@ -49,7 +49,7 @@ impl AcsError {
         Self::new(400, "InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
     }
 
-    /// The server's own fault.
+    /// An internal error of the server.
     pub(crate) fn internal(cause: &dyn std::fmt::Display) -> Self {
         Self::new(500, "InternalError", &format!("The emulator failed: {cause}"))
     }

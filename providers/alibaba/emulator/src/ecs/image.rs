@@ -1,4 +1,4 @@
-//! DeleteImage and ModifyImageAttribute.
+//! Implements DeleteImage and ModifyImageAttribute.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::clock::Millis;
 use crate::service::Context;
 use crate::state::{Image, World};
 
-/// DeleteImage: the image goes, its snapshots stay.
+/// DeleteImage: the image is removed, its snapshots remain.
 pub(crate) fn delete(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
     let region = region::need(context, params, "RegionId")?;
     let id = params.need("ImageId")?;

@@ -1,6 +1,6 @@
-//! Looking into what is imported: the one place that opens disks. An object made of several body
-//! files is joined into one first. Error codes in a task's OperationProgress are not published;
-//! those here are taken from ImportImage's own table where one fits.
+//! Inspects imported objects: the only place that opens disks. An object made of several body files is joined
+//! into one first. Error codes in a task's OperationProgress are not published; those here are taken from
+//! ImportImage's own table where one fits.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ fn bad(code: &str, message: &str) -> Verdict {
     Verdict::Bad { code: code.to_owned(), message: message.to_owned() }
 }
 
-/// The body file that holds exactly these bytes, if there is one.
+/// The body file that contains exactly these bytes, if one exists.
 fn single(blobs: &Blobs, segments: &[Segment]) -> Result<Option<PathBuf>, StateError> {
     let [only] = segments else { return Ok(None) };
     if only.offset != 0 || blobs.length(&only.blob)? != only.length {
@@ -52,7 +52,7 @@ fn format_name(found: &Probe) -> String {
     found.format.name().to_uppercase()
 }
 
-/// Judges one disk by its file.
+/// Inspects the file of one disk.
 fn judge(path: &std::path::Path, disk: &Disk) -> Verdict {
     let broken = |error: &build_image_disk::Error| {
         bad("ImportImageFailed", &format!("The object is damaged or not supported: {error}."))
@@ -95,7 +95,7 @@ fn judge(path: &std::path::Path, disk: &Disk) -> Verdict {
     }
 }
 
-/// Looks at one disk; joins its bytes when they lie in several files.
+/// Inspects one disk; joins its bytes when they are in several files.
 fn look(store: &Store, image: &str, index: usize, disk: &Disk) -> Result<Verdict, StateError> {
     if let Some(path) = single(store.blobs(), &disk.segments)? {
         return Ok(judge(&path, disk));
@@ -111,7 +111,7 @@ fn look(store: &Store, image: &str, index: usize, disk: &Disk) -> Result<Verdict
     Ok(verdict)
 }
 
-/// Looks at the disks of an import and writes down what was found.
+/// Inspects the disks of an import and records the result.
 pub(crate) fn inspect(store: &Store, task: &str) -> Result<(), StateError> {
     let image = {
         let world = store.world();
@@ -127,7 +127,7 @@ pub(crate) fn inspect(store: &Store, task: &str) -> Result<(), StateError> {
         if let Verdict::Good { virtual_size, .. } = &found {
             sizes.push(virtual_size.div_ceil(GIB));
         }
-        // The first disk that is refused decides; of good ones the system disk does.
+        // The first refused disk decides; if all are accepted, the system disk does.
         if index == 0 || matches!(found, Verdict::Bad { .. }) {
             verdict = found;
         }
@@ -138,7 +138,7 @@ pub(crate) fn inspect(store: &Store, task: &str) -> Result<(), StateError> {
     store.world().decide(task, &verdict, &sizes)
 }
 
-/// Takes up imports whose object nobody has looked at yet, after a restart.
+/// Continues imports whose object has not been inspected yet, after a restart.
 pub(crate) fn resume(service: &Arc<Service>) {
     let open: Vec<String> = {
         let world = service.store.world();
@@ -146,14 +146,14 @@ pub(crate) fn resume(service: &Arc<Service>) {
         undecided.filter(|task| task.cancelled.is_none()).map(|task| task.id.clone()).collect()
     };
     for task in open {
-        // A task that cannot be decided now stays `Processing` and is looked at again next time.
+        // A task that cannot be decided now stays `Processing` and is inspected again next time.
         let _ = inspect(&service.store, &task);
     }
 }
 
 /// Opens a disk of an image for reading as the guest would see it.
 ///
-/// `None` when its bytes lie in several files: nobody has looked at it yet.
+/// `None` when its bytes are in several files: it has not been inspected yet.
 pub(crate) fn guest_of(
     store: &Store,
     disk: &Disk,

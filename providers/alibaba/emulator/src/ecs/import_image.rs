@@ -1,5 +1,5 @@
-//! ImportImage: every check of the call itself, then a task, an image and its snapshots. Whether
-//! the object is a usable disk is found out afterwards and told by the task.
+//! Implements ImportImage: performs every check of the call itself, then creates a task, an image, and its
+//! snapshots. Whether the object is a usable disk is determined afterwards and reported by the task.
 
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ const PLATFORMS: [&str; 28] = [
     "Windows Server 2019",
     "Windows Server 2022",
 ];
-/// A new import: the answer, and the task whose object is to be looked at.
+/// A new import: the answer, and the task whose object has to be inspected.
 #[derive(Debug)]
 pub(crate) struct Imported {
     pub(crate) answer: Value,
@@ -99,7 +99,7 @@ fn answer(image: &str, task: &str, region: &str) -> Value {
     json!({ "ImageId": image, "TaskId": task, "RegionId": region })
 }
 
-/// The name under which a call with a client token is remembered.
+/// The key under which a call with a client token is stored.
 pub(crate) fn client_token(
     params: &Params,
     action: &str,
@@ -122,7 +122,7 @@ pub(crate) fn same_call(known: &Token, fingerprint: &str) -> Result<(), AcsError
     ))
 }
 
-/// The values of the call that need no look at other things.
+/// Parses the values of the call that do not depend on other resources.
 fn values(context: &Context<'_>, params: &Params, region: &str) -> Result<Image, AcsError> {
     let description = params.get("Description").unwrap_or_default();
     checks::description(description)?;
@@ -180,7 +180,7 @@ fn values(context: &Context<'_>, params: &Params, region: &str) -> Result<Image,
     })
 }
 
-/// What the image is said to run on.
+/// The machine that the image is declared to run on.
 struct Machine<'a> {
     architecture: &'a str,
     os_type: &'a str,
@@ -220,7 +220,7 @@ fn check_name(world: &World, image: &mut Image, params: &Params) -> Result<(), A
     unique_name(world, &image.region, &image.name)
 }
 
-/// Refuses a name another image of the region has.
+/// Refuses a name that another image of the region has.
 pub(crate) fn unique_name(world: &World, region: &str, name: &str) -> Result<(), AcsError> {
     if world.images.iter().any(|other| other.region == region && other.name == name) {
         return Err(AcsError::new(
@@ -232,7 +232,7 @@ pub(crate) fn unique_name(world: &World, region: &str, name: &str) -> Result<(),
     Ok(())
 }
 
-/// Refuses one image too many for a region.
+/// Refuses an image that exceeds the quota of a region.
 pub(crate) fn check_quota(
     context: &Context<'_>,
     world: &World,
@@ -249,7 +249,7 @@ pub(crate) fn check_quota(
     Ok(())
 }
 
-/// Makes the task, with the failures that were ordered.
+/// Creates the task, with the requested failures.
 fn begin(context: &Context<'_>, image: &mut Image, region: &str) -> Task {
     let lasts = Millis::try_from(context.config.import_time.as_millis()).unwrap_or(Millis::MAX / 4);
     let task = Task {

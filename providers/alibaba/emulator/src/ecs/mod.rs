@@ -1,5 +1,5 @@
-//! ECS: importing, describing, changing, sharing, copying and deleting images, with the tasks and
-//! snapshots that come along.
+//! Implements ECS: importing, describing, changing, sharing, copying, and deleting images, with their tasks
+//! and snapshots.
 
 mod checks;
 mod copy;

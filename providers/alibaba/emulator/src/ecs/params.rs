@@ -1,5 +1,5 @@
-//! Parameters of a call: flat names such as `Tag.1.Key`, read from query and form alike. Empty
-//! counts as not given; booleans come as `true` or `True`.
+//! Parses the parameters of a call: flat names such as `Tag.1.Key`, read from query and form alike. Empty
+//! counts as not given; booleans are `true` or `True`.
 
 use sha2::{Digest, Sha256};
 
@@ -28,12 +28,12 @@ pub(crate) struct Params {
 }
 
 impl Params {
-    /// Takes the decoded pairs.
+    /// Builds the parameters from decoded pairs.
     pub(crate) fn new(pairs: Vec<(String, String)>) -> Self {
         Self { pairs }
     }
 
-    /// All pairs as they came.
+    /// All pairs as they were received.
     pub(crate) fn pairs(&self) -> &[(String, String)] {
         &self.pairs
     }
@@ -54,7 +54,7 @@ impl Params {
         self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
-    /// Numbers in use below a list's name, ascending.
+    /// Indexes in use below a list's name, ascending.
     pub(crate) fn indexes(&self, list: &str) -> Vec<u32> {
         let index = |key: &str| -> Option<u32> {
             let rest = key.strip_prefix(list)?.strip_prefix('.')?;
@@ -100,7 +100,7 @@ impl Params {
         Ok((number("PageNumber", 1, 1_000_000)?, number("PageSize", 10, 100)?))
     }
 
-    /// Hash over what the call asks for, the same for each attempt.
+    /// Hash of the call's parameters, the same for each attempt.
     pub(crate) fn fingerprint(&self) -> String {
         let mut asked: Vec<&(String, String)> =
             self.pairs.iter().filter(|(key, _)| !PROTOCOL.contains(&key.as_str())).collect();

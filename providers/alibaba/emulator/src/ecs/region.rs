@@ -1,5 +1,5 @@
-//! Regions: which there are, and DescribeRegions. A region with a bucket is a region too, so that
-//! tests may invent one.
+//! Lists the regions, and implements DescribeRegions. A region with a bucket is a region too, so that tests
+//! may invent one.
 
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ fn all(context: &Context<'_>) -> Vec<String> {
     regions
 }
 
-/// The region a parameter names.
+/// The region that a parameter names.
 pub(crate) fn need<'a>(
     context: &Context<'_>,
     params: &'a Params,

@@ -1,4 +1,4 @@
-//! From an action's name to what serves it.
+//! Dispatches an action's name to its implementation.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Looks at the object before the answer when imports take no time, else while the task runs.
+/// Inspects the object before the answer when imports take no time, otherwise while the task runs.
 async fn import_and_look(
     service: &Arc<Service>,
     context: &Context<'_>,

@@ -1,5 +1,5 @@
-//! ModifyImageSharePermission and DescribeImageSharePermission. A call takes ten accounts of each
-//! kind; further ones are dropped without a word, as the real service does.
+//! Implements ModifyImageSharePermission and DescribeImageSharePermission. A call accepts ten accounts of
+//! each kind; further ones are silently dropped, as in the real service.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! DescribeSnapshots and DeleteSnapshot: the snapshots that images bring along. A snapshot can go
+//! Implements DescribeSnapshots and DeleteSnapshot for the snapshots of images. A snapshot can be deleted
 //! only after the image that uses it.
 
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::clock;
 use crate::service::Context;
 use crate::state::{Snapshot, World};
 
-/// Status and progress: of the image while that is being made.
+/// Status and progress: those of the image while it is being made.
 fn progress(world: &World, snapshot: &Snapshot, now: clock::Millis) -> (&'static str, i64) {
     match world.images.get(&snapshot.image).map(|image| state(world, image, now)) {
         Some(("Creating" | "Waiting", percent)) => ("progressing", percent),
@@ -21,8 +21,7 @@ fn progress(world: &World, snapshot: &Snapshot, now: clock::Millis) -> (&'static
     }
 }
 
-/// Name of a snapshot that comes with an image. Not documented; seen in what clients of the real
-/// service look for.
+/// Name of a snapshot of an image. Not documented; derived from what clients of the real service look for.
 pub(super) fn name_of(image: &str) -> String {
     format!("SnapshotForImage-{image}")
 }
@@ -75,7 +74,7 @@ pub(crate) fn describe(context: &Context<'_>, params: &Params) -> Result<Value, 
     }))
 }
 
-/// What a snapshot is used for.
+/// The usage of a snapshot.
 fn usage(world: &World, snapshot: &Snapshot) -> &'static str {
     if world.images.get(&snapshot.image).is_some() { "image" } else { "none" }
 }

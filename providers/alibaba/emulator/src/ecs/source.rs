@@ -1,5 +1,5 @@
-//! The disks a call wants to import: format, size, and the objects they come from. Only what the
-//! object's listing tells is checked here, not its bytes.
+//! Determines the disks of an import call: format, size, and source objects. Only what the object's listing
+//! shows is checked here, not its bytes.
 
 use super::error::AcsError;
 use super::params::Params;
@@ -8,7 +8,7 @@ use crate::oss::names;
 use crate::state::{Disk, Segment, World, object_key};
 
 const FORMATS: [&str; 3] = ["RAW", "VHD", "QCOW2"];
-/// Endings of packed or otherwise unusable objects.
+/// Suffixes of compressed or otherwise unusable objects.
 const PACKED: [&str; 11] =
     [".iso", ".gz", ".tgz", ".zip", ".tar", ".xz", ".bz2", ".zst", ".7z", ".rar", ".ova"];
 const MAX_DISKS: usize = 17;
@@ -72,7 +72,7 @@ fn disk(
     })
 }
 
-/// The bytes of the object a disk comes from.
+/// The bytes of a disk's source object.
 fn source(
     world: &World,
     region: &str,

@@ -1,5 +1,5 @@
-//! TagResources, UntagResources, ListTagResources for images and snapshots, and the older AddTags
-//! and RemoveTags, which name one resource.
+//! Implements TagResources, UntagResources, and ListTagResources for images and snapshots, and the older
+//! AddTags and RemoveTags, which name one resource.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::state::World;
 const MAX_RESOURCES: usize = 50;
 const MAX_TAGS: usize = 20;
 
-/// Tags as images and snapshots show them.
+/// Tags in the form that images and snapshots list them.
 pub(crate) fn list_of(tags: &BTreeMap<String, String>) -> Vec<Value> {
     tags.iter().map(|(key, value)| json!({ "TagKey": key, "TagValue": value })).collect()
 }
@@ -94,7 +94,7 @@ fn resources(params: &Params) -> Result<Vec<&str>, AcsError> {
     Ok(ids)
 }
 
-/// Changes the tags of every resource a call names, or of none when one is missing.
+/// Changes the tags of every resource that a call names, or of none when one is missing.
 fn change(
     context: &Context<'_>,
     params: &Params,
@@ -147,7 +147,7 @@ pub(crate) fn add_old(context: &Context<'_>, params: &Params) -> Result<Value, A
     change(context, params, vec![params.need("ResourceId")?], |tags| tags.extend(new.clone()))
 }
 
-/// RemoveTags: the named keys; a value that is given must be the tag's.
+/// RemoveTags: the named keys; a given value must match the tag's.
 pub(crate) fn remove_old(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
     let gone = params.tags();
     let goes = |key: &str, value: &str| {
@@ -167,7 +167,7 @@ pub(crate) fn remove(context: &Context<'_>, params: &Params) -> Result<Value, Ac
     })
 }
 
-/// ListTagResources. Everything fits one page here: the token for the next is always empty.
+/// ListTagResources. Everything fits on one page here: the token for the next page is always empty.
 pub(crate) fn list(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
     let region = region::need(context, params, "RegionId")?;
     let kind = Kind::read(params)?;

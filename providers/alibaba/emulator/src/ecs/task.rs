@@ -1,5 +1,5 @@
-//! Import tasks. A task is not run: what it tells follows from when it began, how long it lasts
-//! and what was found in the object, so it needs no thread and survives a restart.
+//! Describes import tasks. A task does not run: its state follows from its start, its duration, and the
+//! result of inspecting the object, so it needs no thread and survives a restart.
 
 use serde_json::{Value, json};
 
@@ -10,30 +10,30 @@ use crate::clock::{self, Millis};
 use crate::service::Context;
 use crate::state::{Task, Verdict};
 
-/// Below this share of its time a task is still waiting.
+/// Below this percentage of its duration a task is still waiting.
 const WAITING_PERCENT: i64 = 3;
 
-/// What a task looks like at a moment.
+/// The state of a task at a point in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct View {
     /// `Waiting`, `Processing`, `Finished`, `Failed`, `Deleted`.
     pub(crate) status: &'static str,
     pub(crate) percent: i64,
     pub(crate) finished: Option<Millis>,
-    /// The disk was taken.
+    /// The disk was accepted.
     pub(crate) good: bool,
     /// Code and message of a failure.
     pub(crate) failure: Option<(String, String)>,
 }
 
 impl View {
-    /// Whether nothing will change any more.
+    /// Whether the state is final.
     pub(crate) fn is_over(&self) -> bool {
         self.finished.is_some()
     }
 }
 
-/// Looks at a task.
+/// Computes the state of a task.
 pub(crate) fn view(task: &Task, now: Millis) -> View {
     let mut view =
         View { status: "Processing", percent: 0, finished: None, good: false, failure: None };
@@ -170,7 +170,7 @@ pub(crate) fn describe(context: &Context<'_>, params: &Params) -> Result<Value, 
     }))
 }
 
-/// CancelTask: takes the image and its snapshots away.
+/// CancelTask: removes the image and its snapshots.
 pub(crate) fn cancel(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
     let mut task = find(context, params)?;
     if view(&task, context.now).is_over() {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_goes_on_with_the_clock_and_ends_with_its_verdict() {
+    fn a_task_advances_with_the_clock_and_ends_with_its_verdict() {
         let good = Verdict::Good { virtual_size: 1, format: "RAW".into() };
         let running = task(100_000, Some(good));
         assert_eq!(view(&running, 2000).status, "Waiting");
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_told_as_failed_or_as_finished_with_a_failure() {
+    fn failures_are_reported_as_failed_or_as_finished_with_a_failure() {
         let bad = Verdict::Bad { code: "C".into(), message: "M".into() };
         let mut failed = task(0, Some(bad));
         let seen = view(&failed, 1000);

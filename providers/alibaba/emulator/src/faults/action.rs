@@ -1,5 +1,4 @@
-//! What can go wrong with a call: the actions of fault rules, and the plan for one call that
-//! several of them add up to.
+//! Defines the actions of fault rules, and the plan for one call that combines several of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Millis;
 use crate::http::Pace;
 
-/// What a failed import is told as.
+/// How a failed import is reported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FailTask {
@@ -31,7 +30,7 @@ pub(crate) struct CheckItem {
     pub(crate) value: String,
     #[serde(default)]
     pub(crate) risk_code: String,
-    /// `High`, `Medium`, or nothing.
+    /// `High`, `Medium`, or empty.
     #[serde(default)]
     pub(crate) risk_level: String,
 }
@@ -75,11 +74,11 @@ pub(super) enum Word {
 pub(super) enum Number {
     /// Milliseconds to wait before the call begins.
     StallMs(u64),
-    /// Milliseconds the answer is kept back, when the call is done.
+    /// Milliseconds that the answer is delayed after the call is done.
     HoldAnswerMs(u64),
-    /// Seconds the server's clock is ahead.
+    /// Seconds that the server's clock is ahead.
     SkewSeconds(i64),
-    /// Seconds an image stays `Creating`; `u32::MAX` is for good.
+    /// Seconds that an image stays `Creating`; `u32::MAX` means forever.
     KeepCreating(u32),
     /// Bytes per second for this call alone.
     SlowBody(u64),
@@ -101,7 +100,7 @@ pub(super) struct Check {
     image_check: Vec<CheckItem>,
 }
 
-/// Everything that is to go wrong with one call.
+/// All faults of one call.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Plan {
     pub(crate) status: Option<Status>,
@@ -114,12 +113,12 @@ pub(crate) struct Plan {
     pub(crate) corrupt_answer: bool,
     pub(crate) throttle: bool,
     pub(crate) expire_token: bool,
-    /// A list of images is empty.
+    /// Lists of images are empty.
     pub(crate) unlisted: bool,
-    /// How much later the server's clock is, in milliseconds.
+    /// How far the server's clock is ahead, in milliseconds.
     pub(crate) skew: Millis,
     pub(crate) fail_task: Option<FailTask>,
-    /// What the image check of an import finds.
+    /// Findings of the image check of an import.
     pub(crate) image_check: Vec<CheckItem>,
     /// How long an image stays `Creating` after its task is finished, in milliseconds.
     pub(crate) keep_creating: Option<Millis>,
@@ -130,7 +129,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Adds an action; `shared` is the rate of a rule that caps all its calls together.
+    /// Adds an action; `shared` is the rate of a rule that limits all its calls together.
     pub(super) fn add(&mut self, action: &Action, shared: Option<&Arc<Pace>>) {
         self.marks.push(action.name());
         match action {
@@ -162,7 +161,7 @@ impl Plan {
 }
 
 impl Action {
-    /// Its name as rules write it.
+    /// Its name in rules.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Word(Word::ResetBefore) => "reset_before",

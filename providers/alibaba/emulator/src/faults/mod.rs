@@ -1,4 +1,4 @@
-//! Faults on order: rules that make chosen calls go wrong, and what they make of a call.
+//! Injects requested faults: rules that make selected calls fail, and the plan they result in for a call.
 
 mod action;
 mod rules;

@@ -1,6 +1,6 @@
-//! The rules in force. A rule names an operation (and perhaps a part number), says which of the
-//! matching calls it strikes (`nth` and `count`, or `probability` with a `seed`), and what happens.
-//! Nothing here is random: without a seed it is 0.
+//! Holds the active rules. A rule names an operation (and optionally a part number), selects the matching
+//! calls it strikes (`nth` and `count`, or `probability` with a `seed`), and defines the fault. Nothing here
+//! is random: the default seed is 0.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ pub enum FaultError {
          {{\"slow_body\"}}, {{\"bandwidth\"}}, {{\"qps\"}}, {{\"fail_task\"}}, {{\"image_check\"}}"
     )]
     Action {
-        /// Place in the list, from 1.
+        /// Position in the list, from 1.
         index: usize,
         /// The action as given.
         action: String,
@@ -51,11 +51,11 @@ struct Armed {
     action: Action,
     /// Matching calls so far.
     seen: u64,
-    /// Calls something went wrong with.
+    /// Calls that the rule struck.
     struck: u64,
     /// Rate of all calls of the rule together.
     shared: Option<Arc<Pace>>,
-    /// Begin of the second in which calls are counted, and how many came in it.
+    /// Start of the second in which calls are counted, and their number in it.
     window: Option<(Instant, u64)>,
     /// State of the generator behind `probability`.
     random: u64,
@@ -82,7 +82,7 @@ impl Armed {
         }
     }
 
-    /// Whether a rate of calls is kept; other actions have none to keep.
+    /// Whether the call is within the rate of calls; other actions have no rate.
     fn is_in_rate(&mut self) -> bool {
         let Action::Number(Number::Qps(most)) = self.action else { return false };
         let now = Instant::now();
@@ -105,7 +105,7 @@ impl Armed {
     }
 }
 
-/// The rules in force.
+/// The active rules.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     armed: Mutex<Vec<Armed>>,
@@ -113,7 +113,7 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// Replaces all rules by those in a JSON list; counters start anew.
+    /// Replaces all rules with those in a JSON list; counters restart.
     pub(crate) fn set(&self, text: &str) -> Result<(), FaultError> {
         let rules: Vec<Rule> = serde_json::from_str(text).map_err(FaultError::Json)?;
         let arm = |(index, rule): (usize, Rule)| {
@@ -132,7 +132,7 @@ impl Faults {
         Ok(())
     }
 
-    /// What is to go wrong with this call.
+    /// The faults of this call.
     pub(crate) fn plan(&self, operation: &str, part_number: Option<u16>) -> Plan {
         let mut plan = Plan::default();
         let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,7 +146,7 @@ impl Faults {
         plan
     }
 
-    /// Waits until a rule has struck, at most so long; returns whether one has.
+    /// Waits until a rule has struck, at most for `most`; returns whether one has.
     pub(crate) fn wait(&self, most: Duration) -> bool {
         let armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
         let none = |rules: &mut Vec<Armed>| rules.iter().all(|rule| rule.struck == 0);
@@ -154,7 +154,7 @@ impl Faults {
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// The rules with how many calls they matched and struck.
+    /// The rules with the number of calls they matched and struck.
     pub(crate) fn tell(&self) -> Value {
         let armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
         let row = |rule: &Armed| {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_beyond_the_rate_are_throttled_and_rules_tell_how_often() {
+    fn calls_beyond_the_rate_are_throttled_and_rules_report_how_often() {
         let faults = Faults::default();
         faults.set(r#"[{"operation":"PutObject","action":{"qps":3}}]"#).unwrap();
         let throttled = (0..5).filter(|_| faults.plan("PutObject", None).throttle).count();

@@ -1,5 +1,5 @@
-//! An answer: status, headers, and a body that is text or the bytes of an object read from disk
-//! while they are sent. A body can be told to break off early, to be wrong, or to be slow.
+//! Sends an answer: status, headers, and a body that is text or the bytes of an object read from disk while
+//! they are sent. A body can be truncated, corrupted, or slowed down.
 
 use std::fs::File;
 use std::io;
@@ -26,7 +26,7 @@ pub(crate) struct FileRun {
     pub(crate) length: u64,
 }
 
-/// What an answer's body consists of.
+/// The content of an answer's body.
 #[derive(Debug)]
 pub(crate) enum Payload {
     /// Text or nothing.
@@ -38,9 +38,9 @@ pub(crate) enum Payload {
 /// How a body is to be sent.
 #[derive(Debug, Default)]
 pub(crate) struct Delivery {
-    /// Send only that many bytes, then break off.
+    /// Send only this many bytes, then close the connection.
     pub(crate) keep: Option<u64>,
-    /// Rates to hold to.
+    /// Rates to comply with.
     pub(crate) paces: Vec<Arc<Pace>>,
     /// Flip a bit of the first byte.
     pub(crate) corrupt: bool,
@@ -67,7 +67,7 @@ impl Answer {
         answer.with("content-type", content_type)
     }
 
-    /// Sets a header; a value that no header can hold is left out.
+    /// Sets a header; a value that is invalid in headers is left out.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         let name = HeaderName::from_bytes(name.as_bytes());
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {
@@ -76,7 +76,7 @@ impl Answer {
         self
     }
 
-    /// Number of bytes the body has.
+    /// Length of the body in bytes.
     pub(crate) fn length(&self) -> u64 {
         match &self.payload {
             Payload::Text(text) => text.len() as u64,
@@ -84,7 +84,7 @@ impl Answer {
         }
     }
 
-    /// Makes hyper's response.
+    /// Builds hyper's response.
     pub(crate) fn into_response(self, delivery: Delivery) -> Response<AnswerBody> {
         let total = self.length();
         let mut response = Response::new(AnswerBody {
@@ -110,7 +110,7 @@ pub(crate) struct AnswerBody {
     may_send: u64,
     corrupt: bool,
     paces: Vec<Arc<Pace>>,
-    /// Until when nothing more may be sent.
+    /// Time until which nothing more may be sent.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
@@ -144,7 +144,7 @@ impl AnswerBody {
         Ok(data)
     }
 
-    /// Notes what was sent and how long to wait for it.
+    /// Records what was sent and how long to wait for it.
     fn sent(&mut self, length: u64) {
         self.left -= length;
         self.may_send -= length;

@@ -1,5 +1,5 @@
-//! A request's body: read frame by frame or whole, counted, paced, and drained after a refusal so that
-//! the client gets to read the answer.
+//! Reads a request's body frame by frame or whole, counted, paced, and drained after a refusal so that the
+//! client gets to read the answer.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use hyper::body::{Body as _, Incoming};
 
 use super::Pace;
 
-/// What a refused request's body may still bring before the connection is given up.
+/// Bytes of a refused request's body that are drained before the connection is closed.
 const DRAIN_LIMIT: u64 = 64 << 20;
 
 /// A body that did not arrive.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// The client went away or broke the framing.
+    /// The client disconnected or broke the framing.
     #[error("the request body broke off")]
     Broken(#[source] hyper::Error),
-    /// More than this call may carry.
+    /// More bytes than this call may carry.
     #[error("the request body is longer than {limit} bytes")]
     TooLong {
-        /// Most bytes allowed.
+        /// Maximum number of bytes.
         limit: u64,
     },
 }
@@ -40,12 +40,12 @@ impl RequestBody {
         Self { incoming, received: 0, paces: Vec::new() }
     }
 
-    /// Takes what is still to come no faster than this.
+    /// Reads the remaining body no faster than this.
     pub(crate) fn pace(&mut self, paces: Vec<Arc<Pace>>) {
         self.paces = paces;
     }
 
-    /// Bytes that came so far.
+    /// Bytes received so far.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
@@ -77,7 +77,7 @@ impl RequestBody {
         Ok(text.freeze())
     }
 
-    /// Reads and forgets what is left, within reason.
+    /// Reads and discards the rest, up to a limit.
     pub(crate) async fn drain(&mut self) {
         let until = self.received + DRAIN_LIMIT;
         while self.received < until && !self.incoming.is_end_stream() {

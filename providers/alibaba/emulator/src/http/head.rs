@@ -1,5 +1,5 @@
-//! A request without its body: method, host, raw path, decoded query, headers. Routing and
-//! signatures work on this and never on hyper's own types, so that tests can write one down.
+//! Defines a request without its body: method, host, raw path, decoded query, headers. Routing and signatures
+//! use this and never hyper's own types, so that tests can construct one.
 
 use hyper::HeaderMap;
 use hyper::http::request::Parts;
@@ -11,7 +11,7 @@ use crate::auth::encode;
 pub(crate) struct Head {
     /// Upper case.
     pub(crate) method: String,
-    /// Host header as sent, with port when there is one.
+    /// Host header as sent, with the port if there is one.
     pub(crate) host: String,
     /// Path as sent, still percent-encoded.
     pub(crate) raw_path: String,
@@ -20,7 +20,7 @@ pub(crate) struct Head {
     pub(crate) headers: HeaderMap,
 }
 
-/// A request line that cannot be understood.
+/// A request line that cannot be parsed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct BadHead;
 

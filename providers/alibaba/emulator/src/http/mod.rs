@@ -1,4 +1,4 @@
-//! HTTP/1.1 on loopback, plain or in TLS: connections, request heads, bodies in and answers out.
+//! Serves HTTP/1.1 on loopback, plain or over TLS: connections, request heads, bodies, and answers.
 
 mod answer;
 mod body;

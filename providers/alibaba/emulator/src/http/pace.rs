@@ -1,15 +1,15 @@
-//! Pacing: bytes that may pass only so fast, for one call or for many calls together.
+//! Limits the rate of bytes, for one call or for many calls together.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A rate in bytes per second, shared by everything that is held to it.
+/// A rate in bytes per second, shared by everything that is limited by it.
 #[derive(Debug)]
 pub(crate) struct Pace {
     rate: u64,
-    /// When everything let through so far has passed at that rate.
+    /// Time at which all bytes accepted so far have passed at that rate.
     free: Mutex<Option<Instant>>,
 }
 
@@ -19,7 +19,7 @@ impl Pace {
         Self { rate: rate.max(1), free: Mutex::new(None) }
     }
 
-    /// Lets bytes through; they have passed at the moment given.
+    /// Accepts bytes; returns the time at which they have passed.
     pub(crate) fn take(&self, bytes: u64) -> Instant {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -30,7 +30,7 @@ impl Pace {
         passed
     }
 
-    /// How many bytes to let through at once, so that the flow is even.
+    /// How many bytes to accept at once, so that the flow is even.
     pub(crate) fn step(&self) -> u64 {
         (self.rate / 20).clamp(64, 512 << 10)
     }

@@ -1,5 +1,5 @@
-//! The listener: binds, accepts, hands each request to the service, ends in order. It brings its
-//! own runtime, so that it can be started from a test, a program, or another runtime alike.
+//! Implements the listener: binds, accepts, passes each request to the service, and shuts down cleanly. It
+//! has its own runtime, so that it can be started from a test, a program, or another runtime alike.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -31,15 +31,15 @@ use crate::log::Log;
 use crate::service::{Service, respond};
 use crate::state::{Bucket, StateError, Store};
 
-/// Large reads make few, long writes of parts.
+/// Large reads result in few, long writes of parts.
 const BUFFER: usize = 1 << 20;
-/// How long open requests may take to end at a shutdown.
+/// Time that open requests have to finish at a shutdown.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Why the emulator did not start.
+/// The reason why the emulator did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address is not loopback and nobody insisted.
+    /// The address is not loopback, which was not explicitly permitted.
     #[error(
         "`{0}` is not a loopback address and the emulator has no permissions: whoever knows a key \
          pair may do everything; listen on `127.0.0.1`, or pass `--listen-anywhere-insecure`"
@@ -48,15 +48,15 @@ pub enum StartError {
     /// The address cannot be listened on.
     #[error("cannot listen on `{address}`")]
     Listen {
-        /// The address asked for.
+        /// The requested address.
         address: SocketAddr,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// No threads to be had.
+    /// No threads can be started.
     #[error("cannot start threads")]
     Runtime(#[source] io::Error),
-    /// No temporary directory to be had.
+    /// No temporary directory can be created.
     #[error("cannot make a temporary directory")]
     Temporary(#[source] io::Error),
     /// The state directory is unusable.
@@ -65,7 +65,7 @@ pub enum StartError {
     /// The fault rules are unusable.
     #[error("the fault rules are unusable")]
     Faults(#[from] FaultError),
-    /// There is no CA or no certificate.
+    /// The CA or a certificate is missing.
     #[error("TLS cannot be served")]
     Tls(#[from] TlsError),
 }
@@ -83,7 +83,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Where it listens.
+    /// The address it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -102,27 +102,27 @@ impl Running {
         self.tls.as_ref().map(|tls| tls.ca_file.as_path())
     }
 
-    /// The directory its state is in.
+    /// Its state directory.
     #[must_use]
     pub fn state_dir(&self) -> &Path {
         self.service.store.root()
     }
 
-    /// Replaces the fault rules by those in a JSON list.
+    /// Replaces the fault rules with those in a JSON list.
     ///
     /// # Errors
-    /// Tells which rule is wrong; the rules in force stay.
+    /// States which rule is wrong; the active rules stay.
     pub fn set_faults(&self, rules: &str) -> Result<(), FaultError> {
         self.service.faults.set(rules)
     }
 
-    /// Waits until a fault has struck, at most so long; returns whether one has.
+    /// Waits until a fault has struck, at most for the given time; returns whether one has.
     #[must_use]
     pub fn wait_for_fault(&self, most: Duration) -> bool {
         self.service.faults.wait(most)
     }
 
-    /// How many buckets, objects, open uploads, images, snapshots and tasks there are.
+    /// The numbers of buckets, objects, open uploads, images, snapshots, and tasks.
     #[must_use]
     pub fn status(&self) -> serde_json::Value {
         self.service.store.world().counts()
@@ -138,7 +138,7 @@ impl Running {
         let (Some(runtime), Some(accepting)) = (self.runtime.take(), self.accepting.take()) else {
             return;
         };
-        // A runtime must not be waited for from inside another one, hence the thread.
+        // Blocking on a runtime inside another one is not possible, hence the thread.
         let ending = std::thread::spawn(move || {
             let _ = runtime.block_on(async { tokio::time::timeout(GRACE, accepting).await });
             runtime.shutdown_timeout(GRACE);
@@ -187,7 +187,7 @@ fn open_store(config: &Config) -> Result<(Store, Option<TempDir>), StartError> {
 /// Starts the emulator; it serves until the result is shut down or dropped.
 ///
 /// # Errors
-/// Tells why it cannot listen, or what is wrong with the state directory, the fault rules or the files of TLS.
+/// States why it cannot listen, or what is wrong with the state directory, the fault rules, or the TLS files.
 pub fn start(config: Config) -> Result<Running, StartError> {
     if !config.listen.ip().is_loopback() && !config.listen_anywhere {
         return Err(StartError::NotLoopback(config.listen));
@@ -231,7 +231,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     })
 }
 
-/// Ends when the emulator is told to stop, or is gone.
+/// Returns when the emulator is asked to stop, or is dropped.
 async fn stop_of(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
@@ -251,7 +251,7 @@ async fn accept(
                     let (service, tls) = (Arc::clone(&service), tls.clone());
                     connections.spawn(connection(service, tls, stream, peer, stopped.clone()));
                 }
-                // Out of file descriptors, or the peer is gone: the next one may do.
+                // Out of file descriptors, or the peer disconnected: the next connection may succeed.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
             Some(_) = connections.join_next() => {}
@@ -268,7 +268,7 @@ async fn connection(
     peer: SocketAddr,
     mut stopped: watch::Receiver<bool>,
 ) {
-    // Answers are small and waited for.
+    // Answers are small, and the client waits for them.
     let _ = stream.set_nodelay(true);
     let Ok(lever) = stream.as_fd().try_clone_to_owned() else { return };
     let Some(tls) = tls else { return serve(service, stream, lever, peer, stopped).await };
@@ -306,7 +306,7 @@ async fn serve(
     let serving =
         http1::Builder::new().max_buf_size(BUFFER).serve_connection(TokioIo::new(stream), handler);
     let mut serving = std::pin::pin!(serving);
-    // Broken connections are the client's business; it sees them itself.
+    // Broken connections are not logged: the client sees them itself.
     tokio::select! {
         _ = serving.as_mut() => {}
         () = stop_of(&mut stopped) => {
@@ -316,8 +316,8 @@ async fn serve(
     }
 }
 
-/// Makes the coming close of the connection a reset (RST) instead of an orderly end.
+/// Makes the next close of the connection a reset (RST) instead of an orderly shutdown.
 fn reset(socket: &OwnedFd) {
-    // Without it the client sees an orderly end in mid-answer, which is a fault just as well.
+    // Without it the client sees an orderly shutdown within the answer, which is a fault as well.
     let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }

@@ -1,5 +1,5 @@
-//! The TLS side of the listener: opens the CA in the state directory, writes its certificate where clients
-//! find it, and accepts connections.
+//! Implements the TLS side of the listener: opens the CA in the state directory, writes its certificate where
+//! clients find it, and accepts connections.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,12 +11,12 @@ use tokio_rustls::server::TlsStream;
 
 use crate::config::Config;
 
-/// How long a client may take for its part of the handshake.
+/// Time limit for the client's part of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 /// Name of the CA certificate in the state directory.
 const CA_FILE: &str = "ca.pem";
 
-/// What accepts TLS connections, and where the CA certificate is.
+/// The TLS acceptor, and the path of the CA certificate.
 #[derive(Clone)]
 pub(super) struct Tls {
     acceptor: TlsAcceptor,
@@ -42,7 +42,7 @@ impl Tls {
         Ok(Some(Self { acceptor: TlsAcceptor::from(server), ca_file }))
     }
 
-    /// The handshake; `None` when the client breaks it off or takes too long.
+    /// Performs the handshake; `None` when the client aborts it or exceeds the time limit.
     pub(super) async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
         let shaken = tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream)).await;
         shaken.ok()?.ok()

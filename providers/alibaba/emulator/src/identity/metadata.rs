@@ -1,6 +1,6 @@
-//! The metadata service of an ECS instance: tokens (v2), the plain form (v1), the role's keys and
-//! the region. The real one is at 100.100.100.200; here it is `/latest/…` on the emulator's port.
-//! Not published, so guessed: the status for a bad token (401) and for none where one is needed
+//! Implements the metadata service of an ECS instance: tokens (v2), the plain form (v1), the role's keys, and
+//! the region. The real one is at 100.100.100.200; here it is `/latest/…` on the emulator's port. Not
+//! published, so guessed: the status for an invalid token (401) and for a missing one where it is needed
 //! (403).
 
 use serde_json::Value;
@@ -16,7 +16,7 @@ const TOKEN: &str = "x-aliyun-ecs-metadata-token";
 const TTL: &str = "x-aliyun-ecs-metadata-token-ttl-seconds";
 const MAX_TTL: i64 = 21_600;
 const CREDENTIALS: &str = "/latest/meta-data/ram/security-credentials";
-/// How long the keys of an instance's role are good for, in seconds.
+/// Validity of the keys of an instance's role, in seconds.
 const LASTS: i64 = 21_600;
 
 /// Whether a request is for this service: never a signed one, and never a virtual host.
@@ -33,7 +33,7 @@ pub(crate) fn is_meant(head: &Head) -> bool {
 pub(crate) struct TokenKey(String);
 
 impl TokenKey {
-    /// A new one.
+    /// Generates a key.
     pub(crate) fn new() -> Self {
         Self(ids::upload())
     }
@@ -88,7 +88,7 @@ pub(crate) fn serve(context: &Context<'_>, key: &TokenKey, head: &Head) -> Answe
     }
 }
 
-/// Keys of the instance's role as a JSON document; `name` tells who asks.
+/// Keys of the instance's role as a JSON document; `name` identifies the requester.
 pub(crate) fn document(context: &Context<'_>, name: &str) -> Answer {
     match session::renew(context, INSTANCE_ROLE, name, LASTS) {
         Ok(session) => {

@@ -1,4 +1,4 @@
-//! Who calls: roles (RAM), temporary keys for them (STS, the credentials address, the metadata
+//! Implements identities: roles (RAM), temporary keys for them (STS, the credentials address, the metadata
 //! service of an instance).
 
 pub(crate) mod metadata;

@@ -1,4 +1,5 @@
-//! RAM, as far as an importer needs it: is there a role that lets ECS read buckets, and making it.
+//! Implements RAM, as far as an importer needs it: looking up and creating the role with which ECS reads
+//! buckets.
 
 use serde_json::{Value, json};
 
@@ -114,7 +115,7 @@ fn list_policies(context: &Context<'_>, params: &Params) -> Result<Value, AcsErr
     Ok(json!({ "Policies": { "Policy": policies } }))
 }
 
-/// The policy a call names. The vendor's own are called `Aliyun…`; there are no others here.
+/// The policy that a call names. The vendor's own are called `Aliyun…`; no others exist here.
 fn policy(context: &Context<'_>, params: &Params) -> Result<Attached, AcsError> {
     let kind = params.need("PolicyType")?;
     let name = params.need("PolicyName")?;

@@ -1,4 +1,4 @@
-//! Roles there are from the start, and what a role is good for.
+//! Defines the roles that exist from the start, and what a role permits.
 
 use serde_json::{Value, json};
 
@@ -8,14 +8,14 @@ use crate::ecs::error::AcsError;
 use crate::service::ACCOUNT_ID;
 use crate::state::{Attached, Role, StateError, World};
 
-/// The role ECS takes to read buckets unless told another.
+/// The role with which ECS reads buckets unless another one is given.
 pub(crate) const IMPORT_ROLE: &str = "AliyunECSImageImportDefaultRole";
 /// The role of the instance behind the metadata service.
 pub(crate) const INSTANCE_ROLE: &str = "emulator-role";
 const IMPORT_POLICY: &str = "AliyunECSImageImportRolePolicy";
 const MAX_SESSION: i64 = 3600;
 
-/// Makes the roles that are there from the start.
+/// Creates the roles that exist from the start.
 pub(crate) fn seed(world: &mut World, config: &Config) -> Result<(), StateError> {
     if config.import_role {
         let principal = json!({ "Service": ["ecs.aliyuncs.com"] });
@@ -67,7 +67,7 @@ pub(crate) fn arn(name: &str) -> String {
     format!("acs:ram::{ACCOUNT_ID}:role/{}", name.to_lowercase())
 }
 
-/// The role a resource name means.
+/// The role that a resource name refers to.
 pub(crate) fn of_arn<'a>(world: &'a World, text: &str) -> Result<&'a Role, AcsError> {
     let wanted = text.to_lowercase();
     world
@@ -89,8 +89,8 @@ pub(crate) fn trusts(role: &Role, kind: &str, principal: &str) -> bool {
     statements.iter().any(|each| each["Effect"] == "Allow" && named(&each["Principal"][kind]))
 }
 
-/// Whether ECS may read buckets with this role by now: it trusts ECS, has a policy, and both are
-/// as old as the configuration says it takes.
+/// Whether ECS may read buckets with this role by now: it trusts ECS and has a policy that was attached at
+/// least the configured delay ago.
 pub(crate) fn lets_ecs_read(config: &Config, world: &World, name: &str, now: Millis) -> bool {
     let delay = Millis::try_from(config.role_time.as_millis()).unwrap_or(Millis::MAX / 4);
     let Some(role) = world.roles.get(name) else { return false };

@@ -1,4 +1,4 @@
-//! Temporary keys: issuing them, and what of them may still call.
+//! Issues temporary keys and decides which of them are still valid.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::ids;
 use crate::service::Context;
 use crate::state::{Session, StateError};
 
-/// An expired key is remembered this long, to be told from an unknown one.
+/// An expired key is remembered for this time, to distinguish it from an unknown one.
 const MEMORY: Millis = 3_600_000;
 
 /// Key pairs that may call: those of the configuration and the temporary ones.
@@ -33,7 +33,7 @@ pub(crate) fn is_expired(context: &Context<'_>, id: &str) -> bool {
     find(context, id).is_some_and(|session| session.expires <= context.now)
 }
 
-/// Makes a temporary key good for `seconds`, or for less when the configuration says so.
+/// Creates a temporary key valid for `seconds`, or for less when the configuration limits it.
 pub(crate) fn issue(
     context: &Context<'_>,
     role: &str,
@@ -66,7 +66,7 @@ pub(crate) fn issue(
     Ok(session)
 }
 
-/// The key handed out before under this name while half of its time is left, else a new one.
+/// The key issued before under this name while half of its time is left, otherwise a new one.
 pub(crate) fn renew(
     context: &Context<'_>,
     role: &str,
@@ -87,7 +87,7 @@ pub(crate) fn renew(
     }
 }
 
-/// As STS answers it.
+/// The key in the form of STS.
 pub(crate) fn credentials(session: &Session) -> Value {
     json!({
         "AccessKeyId": session.id,
@@ -97,7 +97,7 @@ pub(crate) fn credentials(session: &Session) -> Value {
     })
 }
 
-/// As the metadata service and a credentials address answer it.
+/// The key in the form of the metadata service and of a credentials address.
 pub(crate) fn document(session: &Session) -> Value {
     let mut document = credentials(session);
     document["LastUpdated"] = Value::from(clock::iso(session.issued));

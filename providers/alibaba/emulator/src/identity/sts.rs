@@ -1,6 +1,6 @@
-//! STS: who calls, and temporary keys for a role, for a signed caller (AssumeRole) or for the
-//! bearer of an OIDC token (AssumeRoleWithOIDC, which is not signed). The token's signature is not
-//! checked: there is no identity provider here to ask for its keys.
+//! Implements STS: the caller's identity, and temporary keys for a role, for a signed caller (AssumeRole) or
+//! for the bearer of an OIDC token (AssumeRoleWithOIDC, which is not signed). The token's signature is not
+//! checked: no identity provider exists here whose keys could be fetched.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -67,7 +67,7 @@ fn no_permission() -> AcsError {
     )
 }
 
-/// The role a call asks for and the name of the session.
+/// The role that a call requests and the name of the session.
 fn asked(context: &Context<'_>, params: &Params) -> Result<(Role, String), AcsError> {
     let arn = params.need("RoleArn")?;
     let name = params.need("RoleSessionName")?;

@@ -1,5 +1,5 @@
-//! A bucket's transfer acceleration. Nothing is faster here; clients ask whether it is on before they
-//! use its endpoints. Source: the vendor's pages of Get- and PutBucketTransferAcceleration.
+//! Implements a bucket's transfer acceleration. It has no effect here; clients check whether it is enabled
+//! before they use its endpoints. Source: the vendor's pages of Get- and PutBucketTransferAcceleration.
 
 use super::error::OssError;
 use super::read_xml::{elements, malformed};
@@ -10,7 +10,7 @@ use crate::state::Bucket;
 
 const MAX_BODY: u64 = 64 << 10;
 
-/// What GetBucketInfo says of it.
+/// Its value in GetBucketInfo.
 pub(super) fn word(bucket: &Bucket) -> &'static str {
     if bucket.acceleration == Some(true) { "Enabled" } else { "Disabled" }
 }
@@ -25,7 +25,7 @@ fn read(text: &[u8]) -> Result<bool, OssError> {
     }
 }
 
-/// PutBucketTransferAcceleration. The real service takes up to 30 minutes over it.
+/// PutBucketTransferAcceleration. In the real service it takes up to 30 minutes.
 pub(super) async fn put(
     context: &Context<'_>,
     name: &str,

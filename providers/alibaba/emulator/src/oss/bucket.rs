@@ -1,4 +1,4 @@
-//! PutBucket, DeleteBucket, GetBucketInfo, GetBucketLocation, GetBucketStat, ListBuckets.
+//! Implements PutBucket, DeleteBucket, GetBucketInfo, GetBucketLocation, GetBucketStat, ListBuckets.
 
 use super::acceleration;
 use super::error::OssError;
@@ -17,7 +17,7 @@ pub(super) fn owner(xml: &mut Xml) {
     });
 }
 
-/// Endpoints of a region, outside and inside.
+/// Public and internal endpoint of a region.
 fn endpoints(region: &str) -> [String; 2] {
     [format!("oss-{region}.aliyuncs.com"), format!("oss-{region}-internal.aliyuncs.com")]
 }
@@ -28,7 +28,7 @@ pub(crate) fn find(context: &Context<'_>, name: &str) -> Result<Bucket, OssError
     world.buckets.get(name).cloned().ok_or_else(|| OssError::no_bucket(name))
 }
 
-/// PutBucket: one's own bucket may be put again.
+/// PutBucket: the owner may put a bucket again.
 pub(crate) fn put(context: &Context<'_>, name: &str, region: &str) -> Result<Answer, OssError> {
     names::check_bucket(name)?;
     let mut world = context.store.world();
@@ -56,7 +56,7 @@ pub(crate) fn put(context: &Context<'_>, name: &str, region: &str) -> Result<Ans
     Ok(Answer::empty(200).with("location", &format!("/{name}")))
 }
 
-/// DeleteBucket: only an empty one.
+/// DeleteBucket: the bucket must be empty.
 pub(crate) fn delete(context: &Context<'_>, name: &str) -> Result<Answer, OssError> {
     let mut world = context.store.world();
     let start = crate::state::object_key(name, "");

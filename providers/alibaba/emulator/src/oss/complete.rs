@@ -1,5 +1,5 @@
-//! CompleteMultipartUpload: checks the list of parts and makes the object out of them without
-//! moving a byte; the object's CRC-64 is combined from those of its parts.
+//! Implements CompleteMultipartUpload: checks the list of parts and makes the object from them without moving
+//! a byte; the object's CRC-64 is combined from those of its parts.
 
 use md5::{Digest as _, Md5};
 
@@ -15,7 +15,7 @@ use crate::ids;
 use crate::service::Context;
 use crate::state::{Object, Part, merge};
 
-/// Least length of every part but the last, in bytes.
+/// Minimum length of every part except the last, in bytes.
 const MIN_PART: u64 = 100 << 10;
 /// Ten thousand parts with long ETags stay well below this.
 const MAX_BODY: u64 = 4 << 20;
@@ -50,7 +50,7 @@ pub(super) fn read_list(text: &[u8]) -> Result<Vec<Listed>, OssError> {
     Ok(parts)
 }
 
-/// The stored parts the client means, checked.
+/// The stored parts that the client lists, checked.
 fn choose(stored: &[Part], listed: &[Listed]) -> Result<Vec<Part>, OssError> {
     if listed.windows(2).any(|pair| pair[0].number >= pair[1].number) {
         return Err(OssError::new(

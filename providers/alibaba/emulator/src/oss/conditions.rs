@@ -1,5 +1,5 @@
-//! Conditional requests: `If-Match` and its relatives on an object, and the same conditions on the
-//! source of a copy. Dates are compared to the second; a date that cannot be read is no condition.
+//! Evaluates conditional requests: `If-Match` and its relatives on an object, and the same conditions on the
+//! source of a copy. Dates are compared to the second; a date that cannot be parsed is ignored.
 
 use super::error::OssError;
 use crate::clock;
@@ -36,7 +36,7 @@ fn names_etag(list: &str, etag: &str) -> bool {
         .any(|item| item == "*" || item.eq_ignore_ascii_case(etag))
 }
 
-/// Refuses a call whose conditions do not hold: 412, or 304 where the client has it already.
+/// Refuses a call whose conditions do not hold: 412, or 304 if the client already has the object.
 pub(super) fn check(head: &Head, object: &Object, names: &Names) -> Result<(), OssError> {
     let modified = object.modified / 1000;
     let date = |name| head.header(name).and_then(clock::parse_rfc1123).map(|at| at / 1000);

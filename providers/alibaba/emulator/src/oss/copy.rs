@@ -1,4 +1,4 @@
-//! CopyObject: the copy shares the bytes of its source, nothing is moved.
+//! Implements CopyObject: the copy shares the bytes of its source, nothing is moved.
 
 use super::error::OssError;
 use super::object::{self, MAX_PUT};
@@ -47,7 +47,7 @@ fn source_name(head: &Head) -> Result<(String, String), OssError> {
     Ok((bucket, key))
 }
 
-/// The object to copy from, when its conditions hold.
+/// The object to copy from, if its conditions hold.
 pub(super) fn source(world: &World, head: &Head, target_bucket: &str) -> Result<Object, OssError> {
     let (from, key) = source_name(head)?;
     let region = |name: &str| {
@@ -73,7 +73,7 @@ pub(super) fn copy(
     bucket: &str,
     key: &str,
 ) -> Result<Answer, OssError> {
-    // Held to the end: the bytes of the source must not go in between.
+    // Held to the end: the bytes of the source must not be removed in between.
     let mut world = context.store.world();
     let source = source(&world, head, bucket)?;
     if source.length > MAX_PUT {
@@ -86,7 +86,7 @@ pub(super) fn copy(
     let mut headers = match head.header("x-oss-metadata-directive").unwrap_or("COPY") {
         word if word.eq_ignore_ascii_case("COPY") => {
             let mut kept = source.headers.clone();
-            // The target's storage class and encryption are its own.
+            // The target has its own storage class and encryption.
             kept.retain(|name, _| !object::OWN.contains(&name.as_str()));
             let own = object::kept_headers(head)?;
             kept.extend(own.into_iter().filter(|(name, _)| object::OWN.contains(&name.as_str())));

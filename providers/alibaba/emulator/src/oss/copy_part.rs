@@ -1,5 +1,5 @@
-//! UploadPartCopy: a part whose bytes come from an object, whole or a range of it. The bytes are
-//! copied, so that the finished object is one file as with parts that were sent.
+//! Implements UploadPartCopy: a part whose bytes come from an object, whole or a range of it. The bytes are
+//! copied, so that the finished object is one file as with uploaded parts.
 
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -17,7 +17,7 @@ use crate::clock;
 use crate::http::{Answer, FileRun, Head};
 use crate::service::Context;
 
-/// How much is copied before other calls get their turn.
+/// Bytes copied before other calls get their turn.
 const STEP: u64 = 1 << 20;
 
 /// UploadPartCopy.
@@ -37,7 +37,7 @@ pub(super) async fn copy(
     Ok(Answer::text(200, "application/xml", xml.finish()).with("etag", &etag))
 }
 
-/// Opens the bytes to copy, and tells how many they are.
+/// Opens the bytes to copy, and returns their number.
 fn open(context: &Context<'_>, head: &Head, bucket: &str) -> Result<(Vec<FileRun>, u64), OssError> {
     let world = context.store.world();
     let source = copy::source(&world, head, bucket)?;

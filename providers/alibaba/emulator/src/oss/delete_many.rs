@@ -1,4 +1,4 @@
-//! DeleteMultipleObjects: up to 1000 keys in one call; missing ones count as deleted.
+//! Implements DeleteMultipleObjects: up to 1000 keys in one call; missing ones count as deleted.
 
 use md5::{Digest as _, Md5};
 

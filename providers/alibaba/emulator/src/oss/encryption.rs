@@ -1,5 +1,5 @@
-//! A bucket's default encryption. Nothing is really encrypted here; what matters is that objects
-//! are marked so, since ECS does not import them.
+//! Implements a bucket's default encryption. Nothing is really encrypted here; objects are only marked as
+//! encrypted, since ECS does not import them.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::state::{Bucket, Encryption, World};
 const HEADER: &str = "x-oss-server-side-encryption";
 const MAX_BODY: u64 = 64 << 10;
 
-/// Marks an object as its bucket wants it, unless its writer said otherwise.
+/// Marks an object with its bucket's encryption, unless the writer specified another.
 pub(super) fn apply(world: &World, bucket: &str, headers: &mut BTreeMap<String, String>) {
     let Some(rule) = world.buckets.get(bucket).and_then(|bucket| bucket.encryption.as_ref()) else {
         return;

@@ -1,5 +1,5 @@
-//! OSS errors: status, code, message, EC and further elements, and how they are written: XML in
-//! the body, or base64 of the same XML in `x-oss-err` for HEAD. Codes: the vendor's error pages.
+//! Defines OSS errors: status, code, message, EC, and further elements, and their encoding: XML in the body,
+//! or base64 of the same XML in `x-oss-err` for HEAD. Codes: the vendor's error pages.
 
 use crate::clock::{self, Millis};
 use crate::oss::xml::escape;
@@ -30,7 +30,7 @@ impl OssError {
         }
     }
 
-    /// Sets the EC, the vendor's finer error number.
+    /// Sets the EC, the vendor's more specific error number.
     pub(crate) fn ec(mut self, ec: &'static str) -> Self {
         self.ec = Some(ec);
         self
@@ -42,7 +42,7 @@ impl OssError {
         self
     }
 
-    /// The server's own fault.
+    /// An internal error of the server.
     pub(crate) fn internal(cause: &dyn std::fmt::Display) -> Self {
         Self::new(500, "InternalError", &format!("The emulator failed: {cause}"))
     }
@@ -109,7 +109,7 @@ impl OssError {
         .with("ServerTime", &clock::iso_zeros(now))
     }
 
-    /// 403 `SignatureDoesNotMatch` with what the server would have signed.
+    /// 403 `SignatureDoesNotMatch` with the string that the server would have signed.
     pub(crate) fn signature(key: &str, provided: &str, string_to_sign: &str) -> Self {
         Self::new(
             403,

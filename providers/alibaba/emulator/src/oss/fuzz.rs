@@ -1,5 +1,5 @@
-//! Requests put together from pieces of real ones and noise: every reader of heads, queries and
-//! documents must refuse or accept them, never panic. The same numbers come out each time.
+//! Combines requests from pieces of real ones and noise: every parser of heads, queries, and documents must
+//! refuse or accept them, never panic. The sequence is deterministic.
 
 use hyper::header::{HeaderName, HeaderValue};
 
@@ -146,7 +146,7 @@ fn heads_of_pieces_and_noise_are_read_without_panic() {
         let _ = (head.host_name(), acs3::is_used(&head), copy::is_meant(&head));
         if let Ok(call) = route::route(&head) {
             let resource = call.resource();
-            // Nobody guesses a signature.
+            // A random signature is never valid.
             let verified = oss_v4::verify(&head, resource, Some("cn-hangzhou"), &accounts, now);
             assert!(verified.is_err());
             assert!(oss_v1::verify(&head, call.resource(), &accounts, now).is_err());

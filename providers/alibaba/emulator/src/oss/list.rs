@@ -1,4 +1,4 @@
-//! Lists of objects, and what all lists share: the key encoding a client asks for, page lengths.
+//! Implements lists of objects, and the common part of all lists: the requested key encoding, page lengths.
 //! Parameters that are given but empty count as not given.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use crate::http::{Answer, Head};
 use crate::service::Context;
 use crate::state::{Object, World, object_key};
 
-/// How a list is to be written.
+/// The encoding of a list.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Listing {
     url: bool,
@@ -32,12 +32,12 @@ impl Listing {
         }
     }
 
-    /// A key, prefix or marker as it is to be written.
+    /// A key, prefix, or marker in this encoding.
     pub(crate) fn name(self, name: &str) -> String {
         if self.url { encode::component(name) } else { name.to_owned() }
     }
 
-    /// Tells the encoding in the answer.
+    /// Writes the encoding to the answer.
     pub(crate) fn tell(self, xml: &mut Xml) {
         if self.url {
             xml.leaf("EncodingType", "url");
@@ -61,7 +61,7 @@ impl Listing {
 struct Page<'a> {
     objects: Vec<&'a Object>,
     directories: BTreeSet<String>,
-    /// Last key or directory of the page, when more follow.
+    /// Last key or directory of the page, if more follow.
     next: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! ListMultipartUploads: open uploads of a bucket in the order of their keys.
+//! Implements ListMultipartUploads: open uploads of a bucket in the order of their keys.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::state::Upload;
 struct Page<'a> {
     uploads: Vec<&'a Upload>,
     directories: BTreeSet<String>,
-    /// Key and upload id to go on from, when more follow.
+    /// Key and upload id to continue from, if more follow.
     next: Option<(String, String)>,
 }
 
@@ -31,7 +31,7 @@ fn page<'a>(
             .then(|| upload.name[prefix.len()..].find(delimiter))
             .flatten()
             .map(|at| upload.name[..prefix.len() + at + delimiter.len()].to_owned());
-        // A directory that is the marker was told on the page before.
+        // A directory that is the marker was already listed on the previous page.
         if directory
             .as_ref()
             .is_some_and(|f| page.directories.contains(f) || f.as_str() <= key_marker)

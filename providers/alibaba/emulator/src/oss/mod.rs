@@ -1,4 +1,4 @@
-//! OSS: buckets, objects, multipart uploads, as far as an uploader and an image import need them.
+//! Implements OSS: buckets, objects, multipart uploads, as far as an uploader and an image import need them.
 
 mod acceleration;
 mod bucket;

@@ -1,8 +1,8 @@
-//! InitiateMultipartUpload, UploadPart, AbortMultipartUpload, ListParts.
+//! Implements InitiateMultipartUpload, UploadPart, AbortMultipartUpload, ListParts.
 //!
-//! Parts of the length of the first one go into one shared body file, each at its own place, so
-//! that the completed object is one file without a copy. A part that does not fit there (longer,
-//! or sent again) gets its own file; a finished part is therefore never written over.
+//! Parts of the length of the first one go into one shared body file, each at its own offset, so that the
+//! completed object is one file without a copy. A part that does not fit there (longer, or sent again) gets a
+//! separate file; a finished part is therefore never overwritten.
 
 use std::fs::File;
 
@@ -21,7 +21,7 @@ use crate::state::{Hold, Part, Segment, Upload, World, part_key};
 /// Highest part number.
 pub(crate) const MAX_PARTS: u16 = 10_000;
 
-/// The upload a request names, if it is one of this object.
+/// The upload that a request names, if it belongs to this object.
 pub(crate) fn find<'a>(
     world: &'a World,
     head: &Head,
@@ -77,7 +77,7 @@ pub(super) fn part_number(head: &Head) -> Result<u16, OssError> {
     })
 }
 
-/// Where a part's bytes go.
+/// The file and offset for a part's bytes.
 pub(super) struct Place<'a> {
     upload: String,
     number: u16,
@@ -115,7 +115,7 @@ pub(super) fn reserve<'a>(
             (context.store.hold(&mut world, &blob), blob, 0)
         }
     };
-    // Not before the lock is given back: a hold takes it when it is dropped.
+    // Only after the lock is released: a hold takes it when it is dropped.
     let opened = context.store.blobs().writer(&blob);
     drop(world);
     Ok(Place { upload: upload.id, number, file: opened?, blob, offset, _hold: hold })
@@ -160,7 +160,7 @@ pub(crate) async fn upload_part(
     })
 }
 
-/// Makes a stored part known, unless its upload is gone by now.
+/// Registers a stored part, unless its upload has been removed in the meantime.
 pub(super) fn enter(
     context: &Context<'_>,
     place: &Place<'_>,

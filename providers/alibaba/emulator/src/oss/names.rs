@@ -1,4 +1,4 @@
-//! Which names buckets and objects may have. Source: the vendor's naming conventions.
+//! Checks the names of buckets and objects. Source: the vendor's naming conventions.
 
 use super::error::OssError;
 

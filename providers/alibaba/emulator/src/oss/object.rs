@@ -1,4 +1,4 @@
-//! PutObject, GetObject, HeadObject, GetObjectMeta, DeleteObject.
+//! Implements PutObject, GetObject, HeadObject, GetObjectMeta, DeleteObject.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use crate::ids;
 use crate::service::Context;
 use crate::state::{Object, Segment, World, object_key};
 
-/// Most bytes of one PutObject or one part.
+/// Maximum number of bytes of one PutObject or one part.
 pub(crate) const MAX_PUT: u64 = 5 << 30;
 
-/// Request headers which are kept and given back with the object.
+/// Request headers that are stored and returned with the object.
 const KEPT: [&str; 8] = [
     "cache-control",
     "content-disposition",
@@ -26,9 +26,9 @@ const KEPT: [&str; 8] = [
     "x-oss-server-side-encryption",
     "x-oss-storage-class",
 ];
-/// Those which a copy does not take from its source.
+/// Headers that a copy does not inherit from its source.
 pub(super) const OWN: [&str; 2] = ["x-oss-server-side-encryption", "x-oss-storage-class"];
-/// Query parameters of GetObject which set a header of the answer.
+/// Query parameters of GetObject that set a header of the answer.
 const OVERRIDES: [(&str, &str); 6] = [
     ("response-cache-control", "cache-control"),
     ("response-content-disposition", "content-disposition"),
@@ -40,7 +40,7 @@ const OVERRIDES: [(&str, &str); 6] = [
 const STORAGE_CLASSES: [&str; 5] = ["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"];
 const MAX_META: usize = 8 << 10;
 
-/// The headers a new object keeps.
+/// The headers that a new object stores.
 pub(crate) fn kept_headers(head: &Head) -> Result<BTreeMap<String, String>, OssError> {
     let mut kept = BTreeMap::new();
     let mut meta = 0;
@@ -64,7 +64,7 @@ pub(crate) fn kept_headers(head: &Head) -> Result<BTreeMap<String, String>, OssE
     Ok(kept)
 }
 
-/// Refuses to replace an object when the client asked so.
+/// Refuses to replace an object if the client requested that.
 pub(crate) fn check_overwrite(
     world: &World,
     head: &Head,
@@ -117,7 +117,7 @@ pub(crate) async fn put(
         headers,
         segments: crate::state::merge([Segment { blob, offset: 0, length }]),
     };
-    // Checked again: another may have come first. A hold must not be dropped under the lock.
+    // Checked again: another request may have been first. A hold must not be dropped under the lock.
     {
         let mut world = context.store.world();
         check_overwrite(&world, head, bucket, key)?;
@@ -165,7 +165,7 @@ pub(crate) fn head(
     Ok(describe(&object, Answer::empty(200)).with("content-length", &length))
 }
 
-/// GetObjectMeta: the few headers that need no look at the object's own.
+/// GetObjectMeta: the few headers that do not depend on the object's stored headers.
 pub(crate) fn meta(
     context: &Context<'_>,
     head: &Head,
@@ -181,8 +181,8 @@ pub(crate) fn meta(
         .with("content-length", &length.to_string()))
 }
 
-/// Opens the bytes of an object, from `first` on. To be called under the lock the object was found
-/// under: without it, its files may be gone.
+/// Opens the bytes of an object, from `first` on. Must be called under the lock the object was found under:
+/// without it, its files may have been removed.
 pub(super) fn runs(
     context: &Context<'_>,
     object: &Object,
@@ -234,7 +234,7 @@ pub(crate) fn get(
     Ok(answer)
 }
 
-/// DeleteObject: 204, also when there is none.
+/// DeleteObject: 204, even when the object does not exist.
 pub(crate) fn delete(context: &Context<'_>, bucket: &str, key: &str) -> Result<Answer, OssError> {
     context.store.world().remove_object(&object_key(bucket, key))?;
     Ok(Answer::empty(204))

@@ -1,6 +1,6 @@
-//! What can be asked of OSS, under the vendor's names.
+//! Lists the operations of OSS, with the vendor's names.
 
-/// What is to be done.
+/// The operation of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     ListBuckets,
@@ -30,7 +30,7 @@ pub(crate) enum Operation {
     CompleteMultipartUpload,
     AbortMultipartUpload,
     ListParts,
-    /// Something the real service knows and this one does not.
+    /// An operation that the real service has and this one does not.
     Unknown,
 }
 

@@ -1,5 +1,5 @@
-//! The Range header as OSS reads it: without `x-oss-range-behavior: standard` a range that is not
-//! wholly inside the object is ignored; with it the end is cut and a start beyond the end refused.
+//! Parses the Range header as OSS does: without `x-oss-range-behavior: standard` a range that is not
+//! completely inside the object is ignored; with it the end is cut and a start beyond the end refused.
 
 use hyper::header::HeaderValue;
 
@@ -39,7 +39,7 @@ pub(crate) fn read(head: &Head, size: u64) -> Result<Option<(u64, u64)>, OssErro
     Ok(Some((first, last.min(size - 1) - first + 1)))
 }
 
-/// First byte and length of `bytes=…` when that is wholly inside, else `None`.
+/// First byte and length of `bytes=…` if that is completely inside, otherwise `None`.
 pub(super) fn inside(text: &str, size: u64) -> Option<(u64, u64)> {
     let mut head = Head::default();
     head.headers.insert("range", HeaderValue::from_str(text).ok()?);

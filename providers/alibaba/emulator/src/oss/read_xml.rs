@@ -1,21 +1,21 @@
-//! XML in: a small document flattened to the texts of its elements, in the order in which they
-//! end. Document types, comments and attributes are skipped; entities are the five of XML and
-//! character references.
+//! Parses XML: flattens a small document to the texts of its elements, in the order in which they end.
+//! Document types, comments, and attributes are skipped; entities are the five of XML and character
+//! references.
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
 use super::error::OssError;
 
-/// No request of OSS nests deeper.
+/// Maximum nesting depth; no request of OSS nests deeper.
 const MAX_DEPTH: usize = 8;
 
 /// An element that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Element {
-    /// Names from the root on, joined by `/`, without namespaces.
+    /// Names from the root on, joined with `/`, without namespaces.
     pub(super) path: String,
-    /// Its own text, as it stands.
+    /// Its own text, unchanged.
     pub(super) text: String,
 }
 
@@ -28,7 +28,7 @@ pub(super) fn malformed(why: &str) -> OssError {
     )
 }
 
-/// The character an entity stands for.
+/// The character that an entity stands for.
 fn entity(name: &str) -> Option<char> {
     match name {
         "amp" => Some('&'),

@@ -1,6 +1,6 @@
-//! Streaming a body into a file: CRC-64 (and MD5 where it is owed) while the bytes pass, nothing
-//! held but the run at hand. Writes happen on the connection's own worker thread: they go to the
-//! page cache, and handing each run to another thread costs more than the write.
+//! Streams a body into a file: computes CRC-64 (and MD5 where needed) while the bytes pass, and holds only
+//! the current run. Writes happen on the connection's own worker thread: they go to the page cache, and
+//! passing each run to another thread costs more than the write.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -15,17 +15,17 @@ use super::error::OssError;
 use crate::http::{BodyError, Head, RequestBody};
 use crate::ids;
 
-/// What a stored body amounts to.
+/// The result of storing a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Received {
     pub(crate) length: u64,
     pub(crate) crc64: u64,
-    /// `None` when nobody asked for it.
+    /// `None` when it was not requested.
     pub(crate) md5: Option<[u8; 16]>,
 }
 
 impl Received {
-    /// The ETag without quotes: MD5, or CRC-64 and length when MD5 was not taken.
+    /// The ETag without quotes: MD5, or CRC-64 and length when the MD5 was not computed.
     pub(crate) fn etag(&self) -> String {
         match self.md5 {
             Some(md5) => ids::hex(&md5).to_uppercase(),
@@ -34,14 +34,14 @@ impl Received {
     }
 }
 
-/// How to take a body.
+/// How to receive a body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Intake {
-    /// Where the first byte goes.
+    /// Offset of the first byte.
     pub(crate) offset: u64,
-    /// Most bytes allowed.
+    /// Maximum number of bytes.
     pub(crate) limit: u64,
-    /// Take the MD5.
+    /// Compute the MD5.
     pub(crate) md5: bool,
     /// Flip a bit of the first byte before anything else (a fault).
     pub(crate) corrupt: bool,
@@ -89,7 +89,7 @@ fn flip(data: &Bytes) -> Bytes {
     copy.freeze()
 }
 
-/// The MD5 a client claims for its body.
+/// The MD5 that a client declares for its body.
 pub(crate) fn claimed_md5(head: &Head) -> Result<Option<[u8; 16]>, OssError> {
     let Some(text) = head.header("content-md5") else { return Ok(None) };
     STANDARD
@@ -100,12 +100,12 @@ pub(crate) fn claimed_md5(head: &Head) -> Result<Option<[u8; 16]>, OssError> {
         .ok_or_else(|| digest_error(text))
 }
 
-/// An MD5 as headers carry it.
+/// An MD5 in the encoding of headers.
 pub(crate) fn base64(md5: [u8; 16]) -> String {
     STANDARD.encode(md5)
 }
 
-/// Refuses a body whose MD5 is not what the client claims.
+/// Refuses a body whose MD5 differs from the one that the client declared.
 pub(crate) fn check_md5(
     head: &Head,
     claimed: Option<[u8; 16]>,
@@ -122,7 +122,7 @@ fn digest_error(text: &str) -> OssError {
         .with("Content-MD5", text)
 }
 
-/// Length the client announces; 411 when it announces none and does not send chunks either.
+/// Length that the client announces; 411 when it announces none and does not send chunks either.
 pub(crate) fn announced(head: &Head, chunks_allowed: bool) -> Result<Option<u64>, OssError> {
     if let Some(length) = head.header("content-length").and_then(|text| text.parse().ok()) {
         return Ok(Some(length));
@@ -137,7 +137,7 @@ pub(crate) fn announced(head: &Head, chunks_allowed: bool) -> Result<Option<u64>
     ))
 }
 
-/// CRC-64 of two runs of bytes one after the other.
+/// CRC-64 of two consecutive runs of bytes.
 pub(crate) fn combine(first: u64, second: u64, second_length: u64) -> u64 {
     crc_fast::checksum_combine(CrcAlgorithm::Crc64Xz, first, second, second_length)
 }

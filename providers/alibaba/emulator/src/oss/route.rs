@@ -1,6 +1,5 @@
-//! From a request head to an operation: which bucket and key are meant (virtual host or path
-//! style) and what is to be done with them. Virtual hosts go by the Host header, whatever the
-//! address of the connection.
+//! Determines the operation of a request head: bucket and key (virtual host or path style) and the requested
+//! operation. Virtual hosts are determined by the Host header, whatever the address of the connection.
 
 use std::net::IpAddr;
 
@@ -17,20 +16,20 @@ pub(crate) struct OssCall {
     pub(crate) operation: Operation,
     pub(crate) bucket: Option<String>,
     pub(crate) key: Option<String>,
-    /// Region of the endpoint, when the host is one of the vendor's.
+    /// Region of the endpoint, if the host is one of the vendor's.
     pub(crate) endpoint_region: Option<String>,
     /// Path style on one of the vendor's hosts, which the real service forbids.
     pub(crate) forbidden_style: bool,
 }
 
 impl OssCall {
-    /// Bucket and key as the signature sees them.
+    /// Bucket and key as the signature uses them.
     pub(crate) fn resource(&self) -> Resource<'_> {
         Resource { bucket: self.bucket.as_deref(), key: self.key.as_deref() }
     }
 }
 
-/// How the host names its bucket.
+/// How the host identifies its bucket.
 struct Addressing<'a> {
     bucket: Option<&'a str>,
     region: Option<String>,
@@ -69,8 +68,8 @@ fn addressing(host: &str) -> Addressing<'_> {
     }
 }
 
-/// Works out what a request asks for. Bucket and key are split on the raw path, then decoded:
-/// some clients encode the `/` of keys.
+/// Determines what a request asks for. Bucket and key are split on the raw path, then decoded: some clients
+/// encode the `/` of keys.
 pub(crate) fn route(head: &Head) -> Result<OssCall, OssError> {
     let Addressing { bucket, region, vendor } = addressing(head.host_name());
     let path = head.raw_path.strip_prefix('/').unwrap_or(&head.raw_path);
@@ -93,7 +92,7 @@ pub(crate) fn route(head: &Head) -> Result<OssCall, OssError> {
     Ok(OssCall { operation, bucket, key, endpoint_region: region, forbidden_style })
 }
 
-/// Sub-resources of operations this emulator does not have.
+/// Sub-resources of operations that this emulator does not implement.
 const FOREIGN: [&str; 20] = [
     "accessmonitor",
     "acl",

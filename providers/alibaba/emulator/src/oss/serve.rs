@@ -1,5 +1,5 @@
-//! One OSS call from its head to its answer: who calls, is the bucket there and addressed through
-//! its own region, then the operation.
+//! Serves one OSS call from its head to its answer: authenticates the caller, checks that the bucket exists
+//! and is addressed through its own region, then runs the operation.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -87,7 +87,7 @@ fn authenticate(
     if session::is_expired(context, &key_id) { Err(OssError::expired()) } else { Ok(()) }
 }
 
-/// A bucket is made in the region of the endpoint, else of the signature, else of the emulator.
+/// The region of a new bucket: that of the endpoint, else of the signature, else of the emulator.
 fn region_of_new(context: &Context<'_>, head: &Head, call: &OssCall) -> String {
     let scope = || {
         let text = head.header("authorization")?;

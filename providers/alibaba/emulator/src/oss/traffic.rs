@@ -1,4 +1,4 @@
-//! `x-oss-traffic-limit`: a client holds one of its own calls to a rate in bits per second, by
+//! Implements `x-oss-traffic-limit`: a client limits one of its own calls to a rate in bits per second, by
 //! header or query parameter. Source: the vendor's page on single-connection bandwidth throttling.
 
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub(super) fn check(head: &Head, operation: Operation) -> Result<(), OssError> {
     }
 }
 
-/// The rate a call is to be held to.
+/// The rate that a call is limited to.
 pub(crate) fn pace(head: &Head, operation: Operation) -> Option<Arc<Pace>> {
     let bits = bits(given(head, operation)?)?;
     Some(Arc::new(Pace::new(bits / 8)))

@@ -1,6 +1,6 @@
-//! XML out: a document grows element by element. XML in is read where it is needed.
+//! Writes XML documents element by element. XML is parsed where it is needed.
 
-/// Escapes text for an element; control characters XML 1.0 cannot hold become `?`.
+/// Escapes text for an element; control characters that are invalid in XML 1.0 become `?`.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -26,7 +26,7 @@ pub(crate) struct Xml {
 }
 
 impl Xml {
-    /// Begins a document with this root element.
+    /// Starts a document with this root element.
     pub(crate) fn new(root: &'static str) -> Self {
         let text = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{root}>");
         Self { text, root }

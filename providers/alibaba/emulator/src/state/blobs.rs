@@ -1,6 +1,6 @@
-//! Body files. An object is a list of segments of body files, so that completing a multipart
-//! upload moves no bytes. Parts of equal size share one file per upload (part N at (N-1) × size):
-//! then the finished object is that one file, and whoever imports it opens it where it lies.
+//! Stores body files. An object is a list of segments of body files, so that completing a multipart upload
+//! moves no bytes. Parts of equal size share one file per upload (part N at (N-1) × size): then the finished
+//! object is that one file, and an import opens it in place.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub(crate) struct Segment {
     pub(crate) length: u64,
 }
 
-/// Joins neighbours that follow each other in the same file; drops empty ones.
+/// Joins adjacent segments of the same file; drops empty ones.
 pub(crate) fn merge(segments: impl IntoIterator<Item = Segment>) -> Vec<Segment> {
     let mut merged: Vec<Segment> = Vec::new();
     for segment in segments.into_iter().filter(|segment| segment.length > 0) {
@@ -43,19 +43,19 @@ pub(crate) struct Blobs {
 }
 
 impl Blobs {
-    /// Opens the directory below `root`; makes it when missing.
+    /// Opens the directory below `root`; creates it when missing.
     pub(crate) fn open(root: &Path) -> Result<Self, StateError> {
         let directory = root.join("bodies");
         fs::create_dir_all(&directory).map_err(StateError::io("make directory", &directory))?;
         Ok(Self { directory })
     }
 
-    /// Where a body file lies.
+    /// The path of a body file.
     pub(crate) fn path(&self, blob: &str) -> PathBuf {
         self.directory.join(blob)
     }
 
-    /// Opens a body file for writing at any place; makes it when missing.
+    /// Opens a body file for writing at any offset; creates it when missing.
     pub(crate) fn writer(&self, blob: &str) -> Result<File, StateError> {
         let path = self.path(blob);
         OpenOptions::new()
@@ -72,7 +72,7 @@ impl Blobs {
         File::open(&path).map_err(StateError::io("open", &path))
     }
 
-    /// Removes a body file; a missing one is no error.
+    /// Removes a body file; a missing one is not an error.
     pub(crate) fn remove(&self, blob: &str) -> Result<(), StateError> {
         let path = self.path(blob);
         match fs::remove_file(&path) {

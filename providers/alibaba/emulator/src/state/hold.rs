@@ -1,10 +1,10 @@
-//! Body files while they are written, before any row points to them.
+//! Protects body files while they are written, before any row refers to them.
 
 use super::store::{Store, World};
 
-/// A body file being written: it is no leftover although no row points to it yet. Dropping the
-/// hold removes the file unless a row points to it by then; what cannot be removed now is removed
-/// at the next start.
+/// A body file being written: it is not a leftover although no row refers to it yet. Dropping the hold
+/// removes the file unless a row refers to it by then; a file that cannot be removed now is removed at the
+/// next start.
 #[derive(Debug)]
 pub(crate) struct Hold<'a> {
     store: &'a Store,
@@ -19,7 +19,7 @@ impl Store {
         Hold { store: self, blob: blob.to_owned(), slot: None }
     }
 
-    /// Holds a part's place in the shared body file; `None` when someone is writing there.
+    /// Holds a part's place in the shared body file; `None` when another request is writing there.
     pub(crate) fn hold_slot<'a>(
         &'a self,
         world: &mut World,
@@ -45,7 +45,7 @@ impl Drop for Hold<'_> {
                 world.pending.remove(&self.blob);
             }
         }
-        // Left for the next start when it fails.
+        // If it fails, the next start removes the file.
         let _ = world.sweep([self.blob.as_str()]);
     }
 }

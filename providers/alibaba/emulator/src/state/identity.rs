@@ -1,4 +1,4 @@
-//! The documents of RAM and STS: roles, and temporary keys for them.
+//! Defines the documents of RAM and STS: roles, and temporary keys for them.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,10 +10,10 @@ use crate::clock::Millis;
 pub(crate) struct Role {
     pub(crate) name: String,
     pub(crate) description: String,
-    /// The policy that tells who may take the role, as JSON text.
+    /// The trust policy, which defines who may assume the role, as JSON text.
     pub(crate) trust: String,
     pub(crate) created: Millis,
-    /// Longest time a temporary key is good for, in seconds.
+    /// Maximum validity of a temporary key, in seconds.
     pub(crate) max_session: i64,
     pub(crate) policies: Vec<Attached>,
 }

@@ -1,4 +1,4 @@
-//! What the emulator remembers, in memory and on disk.
+//! Stores the state of the emulator, in memory and on disk.
 
 mod blobs;
 mod hold;

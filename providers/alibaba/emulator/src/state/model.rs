@@ -1,4 +1,4 @@
-//! The documents: what OSS and ECS remember of each thing. Times are milliseconds since 1970.
+//! Defines the documents: the state of each OSS and ECS resource. Times are milliseconds since 1970.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ pub(crate) struct Bucket {
     /// Region id without the `oss-` prefix.
     pub(crate) region: String,
     pub(crate) created: Millis,
-    /// How objects are encrypted whose writers say nothing about it.
+    /// Default encryption of objects whose writers do not specify one.
     #[serde(default)]
     pub(crate) encryption: Option<Encryption>,
-    /// Whether transfer acceleration is on; `None` when it was never set.
+    /// Whether transfer acceleration is enabled; `None` when it was never set.
     #[serde(default)]
     pub(crate) acceleration: Option<bool>,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Bucket {
 pub(crate) struct Encryption {
     /// `AES256`, `KMS` or `SM4`.
     pub(crate) algorithm: String,
-    /// Key id; empty: the service's own.
+    /// Key id; empty: the service's own key.
     pub(crate) key: String,
 }
 
@@ -40,7 +40,7 @@ impl Document for Bucket {
     }
 }
 
-/// Key of an object in its table; objects of one bucket are neighbours in key order.
+/// Key of an object in its table; objects of one bucket are adjacent in key order.
 pub(crate) fn object_key(bucket: &str, key: &str) -> String {
     format!("{bucket}/{key}")
 }
@@ -57,7 +57,7 @@ pub(crate) struct Object {
     pub(crate) modified: Millis,
     /// `Normal` or `Multipart`.
     pub(crate) object_type: String,
-    /// Headers to give back: content type and the like, and `x-oss-meta-*`.
+    /// Headers to return: content type and the like, and `x-oss-meta-*`.
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) segments: Vec<Segment>,
 }
@@ -79,7 +79,7 @@ pub(crate) struct Upload {
     pub(crate) headers: BTreeMap<String, String>,
     /// Shared body file of equally sized parts.
     pub(crate) blob: String,
-    /// Length of the first part that came, in bytes.
+    /// Length of the first part that was received, in bytes.
     pub(crate) part_size: Option<u64>,
 }
 
@@ -90,7 +90,7 @@ impl Document for Upload {
     }
 }
 
-/// Key of a part in its table; parts of one upload are neighbours in order of number.
+/// Key of a part in its table; parts of one upload are adjacent in order of number.
 pub(crate) fn part_key(upload: &str, number: u16) -> String {
     format!("{upload}-{number:05}")
 }
@@ -114,36 +114,36 @@ impl Document for Part {
     }
 }
 
-/// What looking at an imported object found.
+/// Result of inspecting an imported object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Verdict {
-    /// A disk ECS can use.
+    /// A disk that ECS can use.
     Good {
         /// Virtual size in bytes.
         virtual_size: u64,
         /// `RAW`, `QCOW2`, `VHD`.
         format: String,
     },
-    /// Refused; both words come back in the task's OperationProgress.
+    /// Refused; both texts are returned in the task's OperationProgress.
     Bad {
         /// Error code.
         code: String,
-        /// What is wrong.
+        /// Error message.
         message: String,
     },
 }
 
-/// An import in time: everything it will answer follows from the clock and the verdict.
+/// An import over time: all its answers follow from the clock and the verdict.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Task {
     pub(crate) id: String,
     pub(crate) region: String,
     pub(crate) image: String,
     pub(crate) created: Millis,
-    /// How long the import takes at least, in milliseconds.
+    /// Minimum duration of the import, in milliseconds.
     pub(crate) lasts: Millis,
     pub(crate) verdict: Option<Verdict>,
-    /// A failed import is told as `Finished` with a failed operation, not as `Failed`.
+    /// A failed import is reported as `Finished` with a failed operation, not as `Failed`.
     pub(crate) finished_though_failed: bool,
     pub(crate) cancelled: Option<Millis>,
 }
@@ -166,12 +166,13 @@ pub(crate) struct Image {
     pub(crate) created: Millis,
     /// The import that makes it.
     pub(crate) task: Option<String>,
-    /// Milliseconds it stays `Creating` (a copy at work, or the pause after an import's task).
+    /// Time until which it stays `Creating`, in milliseconds (a running copy, or the pause after an import's
+    /// task).
     pub(crate) creating_until: Option<Millis>,
     /// Image it is a copy of.
     #[serde(default)]
     pub(crate) copied_from: Option<String>,
-    /// When a copy that waits for others begins.
+    /// Start of a copy that waits for others.
     #[serde(default)]
     pub(crate) copy_starts: Option<Millis>,
     pub(crate) deprecated: bool,
@@ -183,7 +184,7 @@ pub(crate) struct Image {
     pub(crate) nvme: String,
     pub(crate) imds: String,
     pub(crate) detection: String,
-    /// What the check finds.
+    /// Findings of the image check.
     #[serde(default)]
     pub(crate) check_items: Vec<CheckItem>,
     pub(crate) resource_group: String,
@@ -200,9 +201,9 @@ pub(crate) struct Disk {
     /// `system` or `data`.
     pub(crate) kind: String,
     pub(crate) device: String,
-    /// GiB.
+    /// In GiB.
     pub(crate) size: u64,
-    /// As asked for; empty: found out from the bytes.
+    /// As requested; empty: detected from the bytes.
     pub(crate) format: String,
     pub(crate) bucket: String,
     pub(crate) object: String,
@@ -228,7 +229,7 @@ pub(crate) struct Snapshot {
     pub(crate) created: Millis,
     /// `system` or `data`.
     pub(crate) kind: String,
-    /// GiB.
+    /// In GiB.
     pub(crate) size: u64,
     pub(crate) tags: BTreeMap<String, String>,
 }

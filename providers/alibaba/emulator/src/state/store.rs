@@ -1,5 +1,5 @@
-//! All tables under one lock, and the body files they point to. A body file lives as long as a
-//! row points to it; what nobody points to is removed when the last row goes, or at the next start.
+//! Holds all tables under one lock, and the body files they refer to. A body file exists as long as a row
+//! refers to it; it is removed with the last row that refers to it, or at the next start.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -27,7 +27,7 @@ pub(crate) struct World {
     pub(crate) roles: Table<Role>,
     pub(crate) sessions: Table<Session>,
     blobs: Blobs,
-    /// Body files being written; no row points to them yet.
+    /// Body files being written; no row refers to them yet.
     pub(super) pending: BTreeSet<String>,
     /// Places in shared body files being written, named by part.
     pub(super) slots: BTreeSet<String>,
@@ -66,7 +66,7 @@ impl World {
         self.parts.with_prefix(&format!("{upload}-"))
     }
 
-    /// Removes those of the named body files that nothing points to any more.
+    /// Removes those of the named body files that no row refers to.
     pub(crate) fn sweep<'a>(
         &self,
         blobs: impl IntoIterator<Item = &'a str>,
@@ -80,7 +80,7 @@ impl World {
         Ok(())
     }
 
-    /// Puts an object in place and removes the bytes of the one it replaces.
+    /// Stores an object and removes the bytes of the one it replaces.
     pub(crate) fn put_object(&mut self, object: Object) -> Result<(), StateError> {
         if let Some(old) = self.objects.put(object)? {
             self.sweep(old.segments.iter().map(|segment| segment.blob.as_str()))?;
@@ -88,7 +88,7 @@ impl World {
         Ok(())
     }
 
-    /// Removes an object; its bytes stay while an image uses them.
+    /// Removes an object; its bytes remain while an image uses them.
     pub(crate) fn remove_object(&mut self, key: &str) -> Result<(), StateError> {
         if let Some(old) = self.objects.remove(key)? {
             self.sweep(old.segments.iter().map(|segment| segment.blob.as_str()))?;
@@ -96,7 +96,7 @@ impl World {
         Ok(())
     }
 
-    /// Removes an upload with all its parts, and the bytes no object has taken over.
+    /// Removes an upload with all its parts, and the bytes that no object uses.
     pub(crate) fn remove_upload(&mut self, id: &str) -> Result<(), StateError> {
         let parts: Vec<Part> = self.parts_of(id).cloned().collect();
         let mut blobs: BTreeSet<String> = BTreeSet::new();
@@ -110,7 +110,7 @@ impl World {
         self.sweep(blobs.iter().map(String::as_str))
     }
 
-    /// Removes an image and its bytes; its snapshots stay, as in the real service.
+    /// Removes an image and its bytes; its snapshots remain, as in the real service.
     pub(crate) fn remove_image(&mut self, id: &str) -> Result<(), StateError> {
         if let Some(image) = self.images.remove(id)? {
             let segments = image.disks.iter().flat_map(|disk| &disk.segments);
@@ -119,7 +119,7 @@ impl World {
         Ok(())
     }
 
-    /// Removes the snapshots an image brought along.
+    /// Removes the snapshots of an image.
     pub(crate) fn remove_snapshots_of(&mut self, image: &str) -> Result<(), StateError> {
         let ids: Vec<String> = self
             .snapshots
@@ -133,8 +133,8 @@ impl World {
         Ok(())
     }
 
-    /// Puts joined bytes in the place of an image's scattered ones, and of the object's they came
-    /// from while that is still the same.
+    /// Replaces an image's scattered segments with joined ones, and those of the source object if it is still
+    /// the same.
     pub(crate) fn replace_segments(
         &mut self,
         image: &str,
@@ -154,8 +154,8 @@ impl World {
         self.sweep(scattered.iter().map(|segment| segment.blob.as_str()))
     }
 
-    /// Writes down what was found in a task's object, unless that is decided already. A refused
-    /// import leaves no snapshots. `sizes` are GiB, for disks that did not state theirs.
+    /// Records the result of inspecting a task's object, unless it is already decided. A refused import
+    /// leaves no snapshots. `sizes` are in GiB, for disks that did not specify theirs.
     pub(crate) fn decide(
         &mut self,
         task: &str,
@@ -181,7 +181,7 @@ impl World {
         Ok(())
     }
 
-    /// How many of each thing there are.
+    /// The number of resources of each kind.
     pub(crate) fn counts(&self) -> Value {
         json!({
             "buckets": self.buckets.len(),
@@ -231,9 +231,10 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens the directory to look only; an emulator may be running on it.
+    /// Opens the directory for reading only; an emulator may be running on it.
     pub(crate) fn look(root: &Path) -> Result<Self, StateError> {
-        // The lock tells a state directory from any other; reading must not fill that.
+        // The lock file distinguishes a state directory from any other; a read must not create files in
+        // another directory.
         let lock = root.join("lock");
         fs::metadata(&lock).map_err(StateError::io("find the state directory of", &lock))?;
         Self::load(root, None)

@@ -1,6 +1,6 @@
-//! One kind of document: rows in memory, one JSON file per row on disk. A file is written beside
-//! its place and renamed into it, so a reader finds the old or the new row, never a torn one.
-//! Deliberately no fsync: the emulator must survive its own death, not the machine's.
+//! Stores one kind of document: rows in memory, one JSON file per row on disk. A file is written beside its
+//! place and renamed into it, so a reader finds the old or the new row, never a torn one. Deliberately no
+//! fsync: the state must survive a crash of the emulator, not of the machine.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,19 +19,19 @@ pub enum StateError {
     /// The file system refused.
     #[error("cannot {doing} `{}`", path.display())]
     Io {
-        /// What was tried.
+        /// The attempted operation.
         doing: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// A document is not what this version writes.
+    /// A document differs from the format of this version.
     #[error("`{}` is no document of this emulator; move the state directory away", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What the parser found.
+        /// The parser's error.
         source: serde_json::Error,
     },
     /// Another emulator uses the directory.
@@ -43,7 +43,7 @@ pub enum StateError {
 }
 
 impl StateError {
-    /// Adds what was tried on which path to an error of the file system.
+    /// Adds the attempted operation and the path to an error of the file system.
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { doing, path, source }
@@ -54,7 +54,7 @@ impl StateError {
 pub(crate) trait Document: Serialize + DeserializeOwned {
     /// Directory of the table.
     const KIND: &'static str;
-    /// What tells this row from others.
+    /// The key that identifies this row.
     fn key(&self) -> String;
 }
 
@@ -71,7 +71,7 @@ fn file_name(key: &str) -> String {
 }
 
 impl<T: Document> Table<T> {
-    /// Reads the table below `root`; makes its directory when missing.
+    /// Reads the table below `root`; creates its directory when missing.
     pub(crate) fn load(root: &Path) -> Result<Self, StateError> {
         let directory = root.join(T::KIND);
         fs::create_dir_all(&directory).map_err(StateError::io("make directory", &directory))?;
@@ -82,7 +82,7 @@ impl<T: Document> Table<T> {
             if path.extension().is_some_and(|extension| extension == "json") {
                 let text = match fs::read(&path) {
                     Ok(text) => text,
-                    // Removed by the server between the listing and now.
+                    // Removed by the server since the listing.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                     Err(source) => return Err(StateError::Io { doing: "read", path, source }),
                 };
@@ -118,7 +118,7 @@ impl<T: Document> Table<T> {
         self.rows.len()
     }
 
-    /// Writes the row to disk, then into memory; gives the row it replaces.
+    /// Writes the row to disk, then into memory; returns the row it replaces.
     pub(crate) fn put(&mut self, row: T) -> Result<Option<T>, StateError> {
         let key = row.key();
         let path = self.directory.join(file_name(&key));

@@ -1,5 +1,5 @@
-//! The program itself: what it prints, how it ends, and its looks into a state directory.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! Tests the program itself: its output, its exit, and its commands that read a state directory.
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 #![forbid(unsafe_code)]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-#[expect(clippy::disallowed_methods, reason = "this is the one door of these tests")]
+#[expect(clippy::disallowed_methods, reason = "all processes of these tests are started here")]
 fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_build-image-emulator-alibaba"))
 }
@@ -54,7 +54,7 @@ impl Drop for Serving {
 }
 
 #[test]
-fn it_tells_its_address_serves_and_ends_in_order() {
+fn it_prints_its_address_serves_and_shuts_down_cleanly() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("address");
     let state = directory.path().join("state");
@@ -150,7 +150,7 @@ fn misuse_is_one_clear_line() {
 }
 
 #[test]
-fn leaving_loopback_is_told_loudly() {
+fn leaving_loopback_prints_a_warning() {
     let mut child = program()
         .args(["serve", "--in-memory", "--listen", "0.0.0.0:0", "--listen-anywhere-insecure"])
         .stdout(Stdio::null())

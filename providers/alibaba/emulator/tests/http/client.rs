@@ -1,5 +1,5 @@
-//! One request per connection over a plain socket, with signers for OSS V4 and ACS3 written from
-//! the specification alone.
+//! Sends one request per connection over a plain socket, with signers for OSS V4 and ACS3 written from the
+//! specification alone.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -36,7 +36,7 @@ fn encode(text: &str, slash: bool) -> String {
         .collect()
 }
 
-/// An answer as it came.
+/// An answer as received.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -64,7 +64,7 @@ impl Reply {
         pieces.map(|piece| piece.split(&close).next().unwrap().to_owned()).collect()
     }
 
-    /// Content of the first XML element of this name, or nothing.
+    /// Content of the first XML element of this name, or an empty string.
     pub(crate) fn xml(&self, name: &str) -> String {
         self.all(name).into_iter().next().unwrap_or_default()
     }
@@ -247,7 +247,7 @@ impl Client {
     ) -> Reply {
         let mut pairs: Vec<(String, String)> =
             params.iter().map(|(key, value)| (encode(key, true), encode(value, true))).collect();
-        // By key, not by the joined text: `Tag.1=` comes before `Tag.10=`.
+        // Sorted by key, not by the joined text: `Tag.1=` comes before `Tag.10=`.
         pairs.sort();
         let pairs: Vec<String> =
             pairs.into_iter().map(|(key, value)| format!("{key}={value}")).collect();

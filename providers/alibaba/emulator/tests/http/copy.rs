@@ -1,4 +1,5 @@
-//! Copies, deletions of many, conditions and default encryption, beyond what other tests touch.
+//! Tests copies, deletions of many objects, conditions, and default encryption, beyond what other tests
+//! cover.
 
 use crate::client::{Call, Client, Reply, emulator};
 use crate::import::params;
@@ -103,7 +104,7 @@ fn an_encrypted_bucket_marks_its_objects_and_ecs_refuses_them() {
 }
 
 #[test]
-fn transfer_acceleration_is_kept_and_told() {
+fn transfer_acceleration_is_stored_and_reported() {
     let running = emulator(|_| {});
     let client = Client::of(&running);
     let resource = "transferAcceleration";

@@ -1,11 +1,11 @@
-//! Small disks for imports: raw bytes, and qcow2 images written by hand.
+//! Provides small disks for imports: raw bytes, and qcow2 images constructed byte by byte.
 
-/// A raw disk of this many bytes, with something in it.
+/// A raw disk of this many bytes that is not all zeros.
 pub(crate) fn raw(length: usize) -> Vec<u8> {
     (0..length).map(|index| u8::try_from(index / 512 % 251).unwrap()).collect()
 }
 
-/// An empty qcow2 (version 2, clusters of 64 KiB) of a virtual size, maybe with a backing file.
+/// An empty qcow2 (version 2, clusters of 64 KiB) of a virtual size, optionally with a backing file.
 pub(crate) fn qcow2(virtual_size: u64, backing: Option<&str>) -> Vec<u8> {
     const CLUSTER: usize = 65_536;
     let mut file = vec![0; 4 * CLUSTER];

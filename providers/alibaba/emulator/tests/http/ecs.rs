@@ -1,4 +1,4 @@
-//! ECS beyond importing, STS and RAM: images, snapshots, tags, sharing, copies, signatures.
+//! Tests ECS beyond importing, STS, and RAM: images, snapshots, tags, sharing, copies, signatures.
 
 use crate::client::{Client, emulator};
 use crate::disks;
@@ -35,7 +35,7 @@ fn names_match_in_part_and_lists_come_in_pages() {
 }
 
 #[test]
-fn a_snapshot_goes_only_after_its_image() {
+fn a_snapshot_is_deleted_only_after_its_image() {
     let (running, client, ids) = with_images(&["img"]);
     let snapshot = snapshot_of(&client, &ids[0]);
     let delete = || client.ecs("DeleteSnapshot", &[("SnapshotId", &snapshot), ("Force", "true")]);
@@ -66,7 +66,7 @@ fn snapshots_are_found_by_name_and_use() {
 }
 
 #[test]
-fn an_image_check_finds_what_was_ordered() {
+fn an_image_check_reports_the_injected_findings() {
     let (running, client, _) = with_images(&[]);
     let order = r#"[{"operation":"ImportImage","action":{"image_check":[
         {"name":"GUESTOS.Virtio","value":"no","risk_level":"High","risk_code":"R1"},
@@ -164,7 +164,7 @@ fn attributes_change_within_the_rules() {
 }
 
 #[test]
-fn a_copy_is_an_image_of_its_own() {
+fn a_copy_is_a_separate_image() {
     let (running, client, ids) = with_images(&["img"]);
     let modify = [("ImageId", ids[0].as_str()), ("Features.NvmeSupport", "supported")];
     assert_eq!(client.ecs("ModifyImageAttribute", &modify).status, 200);
@@ -238,7 +238,7 @@ fn calls_are_authenticated_and_nonces_count_once() {
 }
 
 #[test]
-fn sts_and_ram_tell_who_calls_and_whether_the_role_exists() {
+fn sts_and_ram_report_the_caller_and_whether_the_role_exists() {
     let running = emulator(|_| {});
     let client = Client::of(&running);
     let who = client.acs_with_nonce(("2015-04-01", "GetCallerIdentity"), &[], "1").json();

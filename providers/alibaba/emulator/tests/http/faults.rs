@@ -1,4 +1,4 @@
-//! Faults on order, as a client sees them.
+//! Tests requested faults, as a client sees them.
 
 use crate::client::{Call, Client, emulator};
 use crate::disks;
@@ -42,7 +42,7 @@ fn a_reset_before_does_nothing_and_a_reset_after_does_everything() {
 }
 
 #[test]
-fn a_truncated_answer_is_shorter_than_it_says() {
+fn a_truncated_answer_is_shorter_than_its_declared_length() {
     let running = emulator(|_| {});
     let client = Client::of(&running);
     client.put("k", &vec![7; 100_000]);
@@ -72,7 +72,7 @@ fn a_corrupt_part_has_another_checksum() {
 }
 
 #[test]
-fn a_skewed_clock_refuses_and_tells_both_times() {
+fn a_skewed_clock_refuses_and_reports_both_times() {
     let running = emulator(|_| {});
     let client = Client::of(&running);
     running.set_faults(r#"[{"operation":"*","action":{"skew_seconds":3600}}]"#).unwrap();
@@ -121,7 +121,7 @@ fn bodies_can_be_slow_and_rates_shared() {
         running.set_faults(&format!("[{rule}]")).unwrap();
         let begun = std::time::Instant::now();
         assert_eq!(client.get("k").body.len(), 30_000);
-        // All but the last twentieth of a second's worth is waited for.
+        // The client waits for everything except the last twentieth of a second's worth.
         assert!(begun.elapsed().as_millis() >= 200, "{rule}");
     }
     running.set_faults(r#"[{"operation":"PutObject","action":{"slow_body":100000}}]"#).unwrap();

@@ -1,5 +1,5 @@
-//! Names meant to do harm: whatever a key, an upload id or a token says, nothing outside the state
-//! directory is touched, and the emulator goes on.
+//! Tests hostile names: whatever a key, an upload id, or a token contains, nothing outside the state
+//! directory is touched, and the emulator continues to serve.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

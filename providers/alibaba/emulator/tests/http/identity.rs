@@ -1,4 +1,4 @@
-//! Roles, temporary keys, the metadata service, and quotas.
+//! Tests roles, temporary keys, the metadata service, and quotas.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn call(client: &Client, version: &str, action: &str, params: &[(&str, &str)]) -
     client.acs_with_nonce((version, action), params, &nonce)
 }
 
-/// Whether these keys may call; they come with their token.
+/// Whether these keys may call; they are used with their token.
 fn may_call(client: &Client, keys: &Value) -> bool {
     let text = |name: &str| keys[name].as_str().unwrap().to_owned();
     let who = Client { id: text("AccessKeyId"), secret: text("AccessKeySecret"), ..client.clone() };
@@ -34,7 +34,7 @@ fn may_call(client: &Client, keys: &Value) -> bool {
 }
 
 #[test]
-fn a_role_of_ones_own_lets_ecs_read_once_its_policy_is_in_force() {
+fn a_created_role_permits_ecs_to_read_once_its_policy_is_in_force() {
     let running = emulator(|config| {
         config.import_role = false;
         config.role_time = Duration::from_secs(60);
@@ -96,7 +96,7 @@ fn the_metadata_service_can_insist_on_tokens() {
     let client = Client::of(&running);
     assert_eq!(client.plain("GET", "/latest/meta-data/region-id", b"").status, 403);
     assert_eq!(client.plain("PUT", "/latest/api/token", b"").status, 400);
-    // A bucket of that name is still a bucket to a signed request.
+    // For a signed request, a bucket of that name is still a bucket.
     let signed = crate::client::Call {
         method: "GET",
         bucket: "latest",

@@ -1,4 +1,4 @@
-//! ImportImage: its own checks, what it finds in objects, idempotency, and time.
+//! Tests ImportImage: its own checks, its findings in objects, idempotency, and duration.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(crate) fn params<'a>(
     ]
 }
 
-/// Imports and gives image id and task id.
+/// Imports and returns image id and task id.
 pub(crate) fn import(client: &Client, params: &[(&str, &str)]) -> (String, String) {
     let reply = client.ecs("ImportImage", params);
     assert_eq!(reply.status, 200, "{}", reply.text());

@@ -1,7 +1,7 @@
-//! The emulator over real HTTP on loopback, spoken to by a small client of its own that signs
-//! independently of the code under test.
+//! Tests the emulator over real HTTP on loopback, with a small separate client that signs independently of
+//! the code under test.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 #![forbid(unsafe_code)]
 
 mod client;

@@ -1,4 +1,4 @@
-//! Multipart uploads: the rules of parts, checksums, lists, and what is left on disk.
+//! Tests multipart uploads: the rules of parts, checksums, lists, and the files left on disk.
 
 use crc_fast::{CrcAlgorithm, checksum};
 
@@ -221,7 +221,7 @@ fn uploads_are_listed_in_pages_below_a_prefix() {
 }
 
 #[test]
-fn fast_etags_complete_an_upload_all_the_same() {
+fn fast_etags_complete_an_upload_as_well() {
     let running = emulator(|config| config.fast_etags = true);
     let client = Client::of(&running);
     let upload = initiate(&client, "k");

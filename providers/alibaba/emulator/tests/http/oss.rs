@@ -1,4 +1,4 @@
-//! Buckets and objects: addressing, headers, ranges, lists, refusals.
+//! Tests buckets and objects: addressing, headers, ranges, lists, refusals.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -67,7 +67,7 @@ fn virtual_hosts_go_by_the_host_header() {
 }
 
 #[test]
-fn bucket_calls_tell_the_region() {
+fn bucket_calls_return_the_region() {
     let running = emulator(|_| {});
     let mut client = Client::of(&running);
     let ask = |client: &Client, bucket, name| {

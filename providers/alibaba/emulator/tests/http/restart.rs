@@ -1,4 +1,5 @@
-//! State on disk: a restart keeps it, one emulator at a time uses it, leftovers go. And the log.
+//! Tests the state on disk: a restart keeps it, only one emulator at a time uses it, leftovers are removed.
+//! Also tests the log.
 
 use std::net::SocketAddr;
 
@@ -91,7 +92,7 @@ fn every_request_is_logged() {
 }
 
 #[test]
-fn the_control_endpoint_tells_the_counts() {
+fn the_control_endpoint_returns_the_counts() {
     let running = emulator(|_| {});
     let client = Client::of(&running);
     client.put("k", b"x");

@@ -1,4 +1,4 @@
-//! HTTPS, with reqwest as the client.
+//! Tests HTTPS, with reqwest as the client.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use build_image_emulator_alibaba::{Config, Running, StartError, StateDir, Tls, TlsError, start};
 
-/// Whether a GET under a host name is answered; the error comes with its causes.
+/// Whether a GET with a host name is answered; the error includes its causes.
 fn answers(running: &Running, host: &str, ca: &str) -> Result<(), String> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let told = |error: reqwest::Error| build_image_emulator_alibaba::chain(&error);

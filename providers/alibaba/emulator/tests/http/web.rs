@@ -1,11 +1,11 @@
-//! The page for people: what it shows, and that names cannot break out of it.
+//! Tests the page for people: its content, and that names cannot break out of it.
 
 use crate::client::{Client, emulator};
 use crate::import::{import, params};
 use crate::{disks, multipart};
 
 #[test]
-fn the_page_shows_what_there_is_and_what_was_asked() {
+fn the_page_shows_the_resources_and_the_last_requests() {
     let running = emulator(|_| {});
     let client = Client::of(&running);
     client.put("disk.raw", &disks::raw(1 << 20));
@@ -34,7 +34,7 @@ fn the_page_shows_what_there_is_and_what_was_asked() {
 }
 
 #[test]
-fn an_empty_page_says_none() {
+fn an_empty_page_shows_none() {
     let page = {
         let running = emulator(|config| config.buckets.clear());
         Client::of(&running).plain("GET", "/_emulator/", b"")

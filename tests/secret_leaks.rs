@@ -1,5 +1,5 @@
-//! Secrets, planted through every input, must not be found anywhere: not in what a build prints, not in any
-//! file it writes or leaves, not in the words or the environment of any program it starts.
+//! Plants secrets through every input and searches for them everywhere: in the output of a build, in every file
+//! that it writes or leaves, and in the arguments and the environment of every program that it starts.
 
 use std::{
     fs,
@@ -11,10 +11,10 @@ use serde_json::json;
 
 use crate::harness::{Answer, Sandbox, TinyIso, Web, needs, sandbox_walk, stand_in_qemu, tool};
 
-/// What every planted secret contains.
+/// Common text of all planted secrets.
 const CANARY: &str = "kanarienvogel";
 
-/// How the secret comes in.
+/// How the secret reaches the build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Input {
     CommandLine,
@@ -38,8 +38,8 @@ const INPUTS: [Input; 8] = [
     Input::SecurityToken,
 ];
 
-/// Id, secret and token. The emulator calls a user as his key; where the host does not know that id as a
-/// secret, the log may tell whose keys they are.
+/// Id, secret and token. The emulator names a user by its key id; if the host does not know that id as a secret,
+/// the log may contain it.
 fn keys(input: Input) -> [String; 3] {
     let keys = ["id", "secret", "token"].map(|what| format!("{CANARY}-{what}-{input:?}"));
     match input {
@@ -51,17 +51,17 @@ fn keys(input: Input) -> [String; 3] {
     }
 }
 
-/// A build under watch.
+/// A build that is searched for secrets.
 struct Watch {
     sandbox: Sandbox,
-    /// Files the secret was planted in; nobody else's business.
+    /// Files that the secret was planted in; they are not searched.
     planted: Vec<PathBuf>,
     words: Vec<String>,
     variables: Vec<(String, String)>,
     web: Option<Web>,
 }
 
-/// The metadata service of an instance that has a role with these keys.
+/// The metadata service of an instance whose role has these keys.
 fn metadata(keys: String) -> Web {
     Web::start(move |asked| match asked.path.as_str() {
         "/latest/api/token" => Answer::file(asked, format!("{CANARY}-instance").as_bytes()),
@@ -72,12 +72,12 @@ fn metadata(keys: String) -> Web {
 }
 
 impl Watch {
-    /// Without a cloud and with nothing planted.
+    /// Without a cloud and without planted secrets.
     fn bare(sandbox: Sandbox) -> Self {
         Self { sandbox, planted: Vec::new(), words: Vec::new(), variables: Vec::new(), web: None }
     }
 
-    /// An installation that ends in the cloud, with keys that come in this way; `wrong` keys are refused.
+    /// An installation that ends in the cloud, with keys from this input; `wrong` keys are refused.
     fn new(input: Input, wrong: bool) -> Self {
         let [id, secret, token] = keys(input);
         let known = if wrong { "another".to_owned() } else { secret.clone() };
@@ -170,7 +170,7 @@ impl Watch {
         self.run(&words)
     }
 
-    /// Runs the program with all the ways there are to say more than it should.
+    /// Runs the program with every flag that makes it print more.
     fn run(&self, words: &[&str]) -> (Option<i32>, String) {
         let mut command = self.sandbox.command(words);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
@@ -180,7 +180,7 @@ impl Watch {
         (output.status.code(), String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// Looks for the secret in a text that was printed and in everything below the directory.
+    /// Searches for the secret in printed text and in everything below the directory.
     #[track_caller]
     fn find_nothing(&self, what: &str, printed: &str) -> usize {
         let _served = &self.web;
@@ -199,7 +199,7 @@ impl Watch {
     }
 }
 
-/// Where a file, or what is packed in it, has the secret. Of large sparse disks the first MiB is enough.
+/// Where a file, or its packed content, contains the secret. Of large sparse disks the first MiB is enough.
 fn found_in(path: &Path) -> Option<String> {
     let zipped = path.extension().is_some_and(|end| end == "zip");
     let content = if zipped {
@@ -231,7 +231,7 @@ fn keys_from_every_input_are_found_nowhere() {
         let children = fs::read_to_string(good.sandbox.path().join("children")).unwrap();
         assert!(children.contains("-kernel"), "the installer was watched: {children}");
         searched += good.find_nothing(&format!("{input:?}, done"), &text);
-        // Kept: journal, checkpoints and records are still there.
+        // Kept: the journal, checkpoints and records still exist.
         let emulator = good.sandbox.emulator.as_ref().unwrap();
         let refuse =
             r#"[{"operation":"ImportImage","action":{"status":403,"code":"Forbidden.RAM"}}]"#;
@@ -270,7 +270,7 @@ fn keys_from_every_input_are_found_nowhere() {
 }
 
 #[test]
-fn keys_that_are_refused_are_not_told_either() {
+fn refused_keys_are_not_printed_either() {
     if !needs(&["xorriso", "mkfifo", "dd", "unzip"]) {
         return;
     }
@@ -305,9 +305,9 @@ fn secrets_of_other_providers_and_in_addresses_are_found_nowhere() {
         assert_eq!(code, Some(6), "{platform}: {text}");
         watch.find_nothing(name, &text);
     }
-    // Passwords in addresses, of files and of proxies.
+    // Passwords in URLs, of files and of proxies.
     let web = Web::start(|asked| Answer::file(asked, b"no disk"));
-    // Also behind letters that end an address in a sentence.
+    // Also when followed by characters that end a URL in a sentence.
     for (disk, proxy, before) in [
         (true, false, ""),
         (true, false, "a,"),

@@ -1,5 +1,6 @@
-//! Every mistake the old tool had an answer to, or should have had: what it said or did, and what is said
-//! now. Only those that need neither a guest nor keys; docs/parity.md names the tests of the others.
+//! Repeats every mistake that the old tool handled, or should have handled: what it printed or did, and what is
+//! reported now. Contains only those that need neither a guest nor keys; docs/parity.md names the tests of the
+//! others.
 
 mod downloads;
 mod files;
@@ -8,24 +9,24 @@ mod settings;
 
 use crate::harness::Sandbox;
 
-/// A mistake, and what becomes of it.
+/// A mistake and its expected outcome.
 struct Mistake {
-    /// What the old tool said or did.
+    /// What the old tool printed or did.
     old: &'static str,
-    /// Makes the mistake; returns the words of the command line.
+    /// Makes the mistake; returns the arguments of the command line.
     made: fn(&Sandbox) -> Vec<String>,
     /// The exit code.
     code: i32,
-    /// What the user is told, beside a hint.
+    /// Texts that the user must see, besides a hint.
     says: &'static [&'static str],
 }
 
-/// Words of a command line.
+/// Arguments of a command line.
 fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
-/// Makes each mistake in a directory of its own; all that are answered badly fail together.
+/// Makes each mistake in a separate directory; reports all wrong answers together.
 fn check(mistakes: &[Mistake]) {
     let judged = mistakes.iter().map(|Mistake { old, made, code, says }| {
         let sandbox = Sandbox::new();
@@ -35,14 +36,14 @@ fn check(mistakes: &[Mistake]) {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// The result, logs, and the records of an installation that failed.
+/// Whether the file may remain: the result, logs, and the records of an installation that failed.
 fn may_stay(name: &str) -> bool {
     let record = [".json", ".txt", ".log"].iter().any(|ending| name.ends_with(ending));
     name == "result.json" || name.starts_with("logs/") || name.starts_with("artifacts/") && record
 }
 
-/// What is wrong with the answer, nothing for a good one: one error with a hint, a result that says
-/// FAILURE, and nothing left but that and records.
+/// What is wrong with the answer, empty for a good one: one error with a hint, a result of FAILURE, and nothing
+/// left but that and records.
 fn judge(sandbox: &Sandbox, old: &str, words: &[String], code: i32, says: &[&str]) -> String {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let before = sandbox.files();
@@ -66,7 +67,7 @@ fn judge(sandbox: &Sandbox, old: &str, words: &[String], code: i32, says: &[&str
         (!text.contains("panicked at"), "a panic".to_owned()),
         (!text.contains('\u{1b}'), "escape sequences".to_owned()),
         (left.is_empty(), format!("left behind: {left:?}")),
-        // Words nobody knows are refused before it is known where a result would go.
+        // Unknown arguments are refused before the path of the result is known.
         (code == 2 || run.result.is_some(), "no result".to_owned()),
         (run.result.as_ref().is_none_or(|told| told["result"] == "FAILURE"), "success".to_owned()),
     ] {

@@ -1,9 +1,9 @@
-//! Crash points for tests, in debug builds only: BUILD_IMAGE_TRIAL_KILL ends the process, as SIGKILL does, at a
-//! line of its journal. `before:3` ends it before the third line this process writes, `torn:3` in the middle
-//! of it, `after:3` when it is on disk and nothing was done yet of what it announces. `int:3` and `term:3` send the
-//! process SIGINT and SIGTERM there and let it continue; `full:3` fails the third line and all later ones as a
-//! full disk does; `clock:3` moves the clock of tests, the file TRIAL_CLOCK, ahead by an hour. In the place of the
-//! number, a text means the first line that contains it.
+//! Implements crash points for tests, in debug builds only: BUILD_IMAGE_FAILPOINT ends the process, as SIGKILL does,
+//! at a line of its journal. `before:3` ends it before the third line this process writes, `torn:3` in the middle of
+//! it, `after:3` when it is on disk and nothing that it announces has been done yet. `int:3` and `term:3` send the
+//! process SIGINT and SIGTERM there and let it continue; `full:3` fails the third line and all later ones as a full
+//! disk does; `clock:3` moves the clock of tests, the file FAILPOINT_CLOCK, ahead by an hour. A text in place of the
+//! number means the first line that contains it.
 
 use std::{
     fs::File,
@@ -12,20 +12,20 @@ use std::{
 
 use rustix::process::{Signal, getpid, kill_process};
 
-const VARIABLE: &str = "BUILD_IMAGE_TRIAL_KILL";
+const VARIABLE: &str = "BUILD_IMAGE_FAILPOINT";
 
-/// Where the process is to end.
+/// The crash point of this process.
 #[derive(Debug, Default)]
 pub(super) struct CrashPoint {
     place: String,
     line: u64,
-    /// What the line contains, when its number is not known.
+    /// A text that the line contains, when its number is not known.
     text: String,
     written: u64,
 }
 
 impl CrashPoint {
-    #[expect(clippy::disallowed_methods, reason = "no setting: releases do not know it")]
+    #[expect(clippy::disallowed_methods, reason = "not a setting: release builds do not read it")]
     pub(super) fn of_process() -> Self {
         let wish = std::env::var(VARIABLE).unwrap_or_default();
         let (place, line) = wish.split_once(':').unwrap_or_default();
@@ -36,7 +36,7 @@ impl CrashPoint {
         Self { place: place.to_owned(), line, text, written: 0 }
     }
 
-    /// Acts before a line is written; an error takes the place of writing it.
+    /// Acts before a line is written; an error replaces the write.
     pub(super) fn before(&mut self, mut file: &File, text: &str) -> io::Result<()> {
         self.written += 1;
         if !self.text.is_empty() && text.contains(&self.text) {
@@ -74,10 +74,10 @@ impl CrashPoint {
     }
 }
 
-/// The clock is a file that holds the seconds it is ahead (tests/harness/jumping_clock.c).
-#[expect(clippy::disallowed_methods, reason = "no setting: releases do not know it")]
+/// Moves the clock of tests: a file with the seconds by which it is ahead (tests/harness/jumping_clock.c).
+#[expect(clippy::disallowed_methods, reason = "not a setting: release builds do not read it")]
 fn move_clock() {
-    if let Some(path) = std::env::var_os("TRIAL_CLOCK") {
+    if let Some(path) = std::env::var_os("FAILPOINT_CLOCK") {
         let file = File::options().write(true).open(path);
         let _ = file.and_then(|mut file| file.write_all(&3600_i64.to_ne_bytes()));
     }

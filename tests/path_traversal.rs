@@ -1,5 +1,5 @@
-//! Content that names files outside of it: disks, ISOs, archives and addresses that point at somebody's files. They
-//! are neither written nor shown, and no build waits for a pipe.
+//! Checks content that refers to files outside of it: disks, ISOs, archives and URLs that point at files of the
+//! user. These files are neither written nor disclosed, and no build waits for a pipe.
 
 use std::{
     collections::BTreeMap,
@@ -12,10 +12,10 @@ use std::{
 
 use crate::harness::{Answer, Sandbox, TinyIso, Web, needs, sandbox_walk, stand_in_qemu, tool};
 
-/// What the files outside hold. No image may hold it.
+/// The contents of the files outside, which no image may contain.
 const INSIDE: &str = "nobody may see this";
 
-/// A directory that no build has to do with: two files and a pipe.
+/// A directory unrelated to every build: two files and a pipe.
 struct Outside {
     directory: tempfile::TempDir,
     before: BTreeMap<PathBuf, (SystemTime, u64)>,
@@ -26,7 +26,7 @@ impl Outside {
         let mut outside = Self { directory: tempfile::tempdir().unwrap(), before: BTreeMap::new() };
         let directory = outside.directory.path();
         fs::write(directory.join("text"), INSIDE).unwrap();
-        // A disk in everybody's eyes.
+        // Every tool recognizes this as a disk.
         let mut disk = INSIDE.as_bytes().repeat(1 << 16);
         disk.truncate(1 << 20);
         disk[510..512].copy_from_slice(&[0x55, 0xaa]);
@@ -56,14 +56,15 @@ impl Outside {
     }
 }
 
-/// A source that points at a file outside: words for the build, or nothing when the tools cannot make it.
+/// Creates a source that points at a file outside: arguments of the build, or none when the tools cannot create
+/// it.
 type Made = fn(&Sandbox, &str) -> Vec<String>;
 
 fn disk(name: &str) -> Vec<String> {
     ["--disk", name, "-p", "qcow2"].map(str::to_owned).to_vec()
 }
 
-/// A qcow2 image with a name in its header, as qemu-img writes one, but of a file it does not look at.
+/// A qcow2 image with a name in its header, as qemu-img writes one; qemu-img does not open that file.
 fn backed(sandbox: &Sandbox, name: &str) -> Vec<String> {
     let made = ["create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", name, "d.qcow2", "1M"];
     tool(sandbox.path(), &[&["qemu-img"][..], &made].concat());
@@ -75,7 +76,7 @@ fn external(sandbox: &Sandbox, name: &str) -> Vec<String> {
     let made =
         ["create", "-q", "-f", "qcow2", "-o", "data_file=d.raw,data_file_raw=on", "d.qcow2", "1M"];
     tool(sandbox.path(), &[&["qemu-img"][..], &made].concat());
-    // The tool wants the file to be there; the name is changed afterwards, cut or with blanks at its end.
+    // The tool requires the file to exist; the name is changed afterwards, truncated or padded at its end.
     let path = sandbox.path().join("d.qcow2");
     let mut bytes = fs::read(&path).unwrap();
     let at = bytes.windows(5).position(|word| word == b"d.raw").unwrap();
@@ -101,7 +102,7 @@ fn extent(sandbox: &Sandbox, name: &str) -> Vec<String> {
     descriptor(sandbox, &format!("RW 2048 FLAT \"{name}\" 0"), "")
 }
 
-/// The extent is where it should be, and is a link.
+/// The extent has the expected path, but is a link.
 fn linked_extent(sandbox: &Sandbox, name: &str) -> Vec<String> {
     let link = sandbox.path().join("d-flat.vmdk");
     symlink(name, link).unwrap();
@@ -117,8 +118,8 @@ fn parent(sandbox: &Sandbox, name: &str) -> Vec<String> {
     words
 }
 
-/// Archives by Python's own writers, with members no archiver of ours makes: a name outside, a link to it and a file
-/// behind the link, a device, one name twice.
+/// Archives written by Python, with members that no archiver of ours writes: a name outside, a link to it and a
+/// file behind the link, a device, one name twice.
 const ARCHIVES: &str = r#"
 import io, sys, tarfile, zipfile
 kind, name = sys.argv[1:]
@@ -154,7 +155,7 @@ fn archive(sandbox: &Sandbox, kind: &str, name: &str) -> Vec<String> {
     disk(end)
 }
 
-/// Packed three times over.
+/// Packed three times.
 fn nested(sandbox: &Sandbox, name: &str) -> Vec<String> {
     archive(sandbox, "d.tar.gz", name);
     for (from, to) in [("d.tar.gz", "e.gz"), ("e.gz", "d.raw.gz")] {
@@ -164,7 +165,7 @@ fn nested(sandbox: &Sandbox, name: &str) -> Vec<String> {
     disk("d.raw.gz")
 }
 
-/// An installer one of whose files is a link to the outside.
+/// An installer that has a link to the outside among its files.
 fn iso(sandbox: &Sandbox, file: &str, name: &str) -> Vec<String> {
     let tree = sandbox.path().join("tree");
     let plain = sandbox.path().join("plain.iso");
@@ -184,7 +185,7 @@ fn iso(sandbox: &Sandbox, file: &str, name: &str) -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
 
-/// What is tried, what makes it, and what the error names.
+/// What is tried, the function that creates it, and what the error names.
 const TRIALS: [(&str, Made, &str); 18] = [
     ("backing file of a qcow2", backed, "backing file"),
     (

@@ -1,9 +1,9 @@
-//! Words and settings.
+//! Lists mistakes on the command line and in settings.
 
 use super::{Mistake, check, words};
 use crate::harness::Sandbox;
 
-/// A mistake that is nothing but words.
+/// A mistake that consists of arguments only.
 macro_rules! typed {
     ($old:literal, $words:literal, $code:literal, $says:expr) => {
         Mistake { old: $old, made: |_| words($words), code: $code, says: &$says }

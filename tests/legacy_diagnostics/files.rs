@@ -1,4 +1,4 @@
-//! Files for the image, sizes of its volumes, the machine that installs.
+//! Lists mistakes with files for the image, sizes of its volumes, and the machine that installs.
 
 use std::{fs, os::unix::net::UnixListener};
 

@@ -1,4 +1,4 @@
-//! ISOs that are none, that lack something, whose tables lie, or that do not belong together.
+//! Lists ISOs that are invalid or incomplete, whose tables contain wrong values, or that do not match each other.
 
 use std::fs;
 
@@ -13,12 +13,12 @@ fn iso(sandbox: &Sandbox, iso: &TinyIso) -> Vec<String> {
     words(INSTALL)
 }
 
-/// With this file in the place of the base ISO's.
+/// An installation with this file in place of the base ISO's.
 fn with(sandbox: &Sandbox, path: &str, text: &str) -> Vec<String> {
     iso(sandbox, &TinyIso::base().with(path, text))
 }
 
-/// With this version file.
+/// An installation with this version file.
 fn version(sandbox: &Sandbox, text: &str) -> Vec<String> {
     with(sandbox, "BIGIP1500/VERSION", text)
 }
@@ -27,18 +27,18 @@ fn file(version: &str, build: &str) -> String {
     TinyIso::version_file(version, build, build)
 }
 
-/// With this hotfix ISO.
+/// An installation with this hotfix ISO.
 fn hotfix(sandbox: &Sandbox, hotfix: &TinyIso) -> Vec<String> {
     hotfix.write(&sandbox.path().join("fix.iso"));
     [iso(sandbox, &TinyIso::base()), words("-e fix.iso")].concat()
 }
 
-/// With this version file in the hotfix ISO.
+/// An installation with this version file in the hotfix ISO.
 fn fix(sandbox: &Sandbox, text: &str) -> Vec<String> {
     hotfix(sandbox, &TinyIso::hotfix().with("VERSION.LTM", text))
 }
 
-/// An ISO whose bytes are changed when it is made.
+/// An ISO whose bytes are changed when it is created.
 fn patched(sandbox: &Sandbox, change: fn(&mut Vec<u8>)) -> Vec<String> {
     let words = iso(sandbox, &TinyIso::base());
     let path = sandbox.path().join("x.iso");
@@ -48,8 +48,8 @@ fn patched(sandbox: &Sandbox, change: fn(&mut Vec<u8>)) -> Vec<String> {
     words
 }
 
-/// Where the directory record of a name starts: ECMA-119, section 9.1. Rock Ridge's names, Joliet's and
-/// those of path tables have no such record in front.
+/// Offset of the directory record of a name: ECMA-119, section 9.1. Names of Rock Ridge, of Joliet and of path
+/// tables have no such record in front.
 fn record(bytes: &[u8], name: &str) -> usize {
     let names = bytes.windows(name.len()).enumerate();
     let mut places = names.filter(|(_, window)| *window == name.as_bytes()).map(|(at, _)| at - 33);
@@ -61,7 +61,7 @@ fn record(bytes: &[u8], name: &str) -> usize {
     found.unwrap()
 }
 
-/// A number in both byte orders, as directory records have it.
+/// A number in both byte orders, as in directory records.
 fn set(bytes: &mut [u8], at: usize, number: u32) {
     bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
     bytes[at + 4..at + 8].copy_from_slice(&number.to_be_bytes());
@@ -132,7 +132,7 @@ const NONE: [Mistake; 6] = [
     )),
 ];
 
-/// Variants of the stand-in ISO in which something is missing.
+/// Variants of the stand-in ISO that lack something.
 const LACKING: [Mistake; 10] = [
     lacks!("isoinfo's usage text", "not-an-iso", "no ISO 9660 volume"),
     lacks!("fails in the guest, after minutes", "truncated", "incomplete"),
@@ -319,7 +319,7 @@ fn a_hotfix_of_something_else_is_refused_by_name() {
 }
 
 #[test]
-fn isos_whose_tables_lie_are_refused_by_name() {
+fn isos_with_wrong_tables_are_refused_by_name() {
     if needs_qemu() {
         check(&LIES);
     }

@@ -1,5 +1,5 @@
-//! Other users of the host: what they may do with the files a build makes, and what comes of links they put where a
-//! build will write.
+//! Checks what other users of the host can do with the files of a build, and how a build handles links that they
+//! put where it will write.
 
 use std::{
     collections::BTreeSet,
@@ -13,7 +13,7 @@ use crate::harness::{
     Answer, Run, Sandbox, TinyIso, Web, needs, sandbox_walk, stand_in_qemu, tool,
 };
 
-/// What is built, and by which words.
+/// The builds and their arguments.
 const BUILDS: [(&str, &[&str]); 7] = [
     ("disk in the cloud", &["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"]),
     ("package", &["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--no-upload"]),
@@ -38,13 +38,13 @@ const INSTALL: [&str; 12] = [
     "-p",
     "alibaba",
 ];
-/// What every build writes besides. Its directory of files stays.
+/// Additional outputs of every build. Its directory of files stays.
 const MORE: [&str; 5] =
     ["--provenance-file", "said/statement.json", "--image-sig-private-key", "key.pem", "--reuse"];
-/// What is made for others: published images, the result, the statement.
+/// Outputs for other users: published images, the result, the statement.
 const PUBLISHED: [&str; 3] = ["images", "result.json", "said"];
 
-/// A directory with all that the builds are made of.
+/// A directory with all inputs of the builds.
 struct Host<'a> {
     sandbox: Sandbox,
     web: &'a Web,
@@ -58,7 +58,7 @@ impl<'a> Host<'a> {
         tool(sandbox.path(), &["openssl", "genrsa", "-out", "key.pem", "2048"]);
         TinyIso::base().write(&sandbox.path().join("base.iso"));
         stand_in_qemu(&sandbox);
-        // The stand-in's own.
+        // A file of the stand-in itself.
         sandbox.write("children", "");
         let mut host = Self { sandbox, web, before: BTreeSet::new() };
         host.before = host.everything();
@@ -73,14 +73,14 @@ impl<'a> Host<'a> {
         found
     }
 
-    /// What builds made.
+    /// The files that builds created.
     fn made(&self) -> Vec<PathBuf> {
-        // The mode of a link means nothing; what it leads to is in the list.
+        // The mode of a link has no meaning; its target is in the list.
         let made = self.everything();
         made.difference(&self.before).filter(|path| !path.is_symlink()).cloned().collect()
     }
 
-    /// Runs a build with this mask of modes; the journal kills it where `trial` says.
+    /// Runs a build with this umask; the journal kills it at the crash point `trial`.
     fn run(&self, mask: &str, words: &[&str], trial: &str) -> Run {
         let address = self.web.url("");
         let word = |word: &str| word.replace("@URL@", address.trim_end_matches('/'));
@@ -92,11 +92,11 @@ impl<'a> Host<'a> {
         shell.arg(inner.get_program()).args(inner.get_args());
         shell.current_dir(self.sandbox.path()).env_clear().stdin(Stdio::null());
         shell.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        shell.env("F5_OUTPUT_JSON_FILE", "result.json").env("BUILD_IMAGE_TRIAL_KILL", trial);
+        shell.env("F5_OUTPUT_JSON_FILE", "result.json").env("BUILD_IMAGE_FAILPOINT", trial);
         Run::of(&shell.output().unwrap(), None)
     }
 
-    /// What other users could do with what was made that they should not.
+    /// What other users could do with the files, but should not.
     fn wrong(&self) -> (usize, Vec<String>) {
         let mode = |path: &Path| path.symlink_metadata().unwrap().permissions().mode() & 0o7777;
         let (base, made) = (self.sandbox.path(), self.made());
@@ -153,7 +153,7 @@ fn other_users_can_write_nothing_and_read_only_what_is_published() {
     println!("{audited} files and folders of {builds} builds were looked at");
 }
 
-/// Files of somebody else, and what they looked like.
+/// Files of another user, and their original contents.
 struct Precious {
     directory: tempfile::TempDir,
     planted: Vec<(PathBuf, PathBuf)>,
@@ -164,7 +164,7 @@ impl Precious {
         Self { directory: tempfile::tempdir().unwrap(), planted: Vec::new() }
     }
 
-    /// Puts a link to a file of its own in the place of a file.
+    /// Replaces a file with a link to a separate file.
     fn plant(&mut self, place: &Path) {
         let target = self.directory.path().join(self.planted.len().to_string());
         fs::write(&target, "precious").unwrap();
@@ -194,7 +194,7 @@ fn links_where_a_build_writes_are_replaced_or_refused_and_never_followed() {
         let host = Host::new(&web);
         host.run("022", words, "").succeeded();
         let made: Vec<PathBuf> = host.made().into_iter().filter(|path| path.is_file()).collect();
-        // What a build locks, appends to or knows its directory by.
+        // Files that a build locks, appends to, or identifies its directory by.
         let refused = |path: &Path| {
             let name = path.strip_prefix(host.sandbox.path()).unwrap();
             if name.ends_with("generator-info.json") {
@@ -202,7 +202,7 @@ fn links_where_a_build_writes_are_replaced_or_refused_and_never_followed() {
             }
             name.ends_with("lock").then_some("a link stands in its place")
         };
-        // At the places of all files at once, and of those that are there for a moment.
+        // At the places of all files at once, including temporary files.
         let mut precious = Precious::new();
         for place in made.iter().filter(|path| refused(path).is_none()) {
             precious.plant(place);
@@ -223,7 +223,7 @@ fn links_where_a_build_writes_are_replaced_or_refused_and_never_followed() {
             precious.is_untouched();
             assert!((2..=5).contains(&run.code), "{name}: {}", run.stderr);
             run.failed(run.code, &[says, directory.file_name().unwrap().to_str().unwrap()]);
-            // The next one begins anew, and its log has its place.
+            // The next build starts from scratch, and its log has its place.
             let nearest = if says.contains("somebody") { directory } else { place };
             let _ = fs::remove_file(place);
             if nearest.is_dir() {
@@ -231,7 +231,7 @@ fn links_where_a_build_writes_are_replaced_or_refused_and_never_followed() {
             }
             places += 1;
         }
-        // A directory of one build is no link to another directory.
+        // The directory of a build must not be a link to another directory.
         if words == INSTALL {
             let directory = host.sandbox.path().join("artifacts/base/alibaba/ltm_1slot");
             let precious = Precious::new();

@@ -1,11 +1,11 @@
-//! Addresses from which nothing useful comes.
+//! Lists URLs that return nothing useful.
 
 use super::{Mistake, check, judge, words};
 use crate::harness::{Answer, Asked, Sandbox, Web};
 
-/// What a server does, and what becomes of it.
+/// The behaviour of a server, and the expected outcome.
 struct Served {
-    /// What the old tool said or did.
+    /// What the old tool printed or did.
     old: &'static str,
     path: &'static str,
     answer: fn(&Asked, &[u8]) -> Answer,
@@ -108,7 +108,7 @@ const SERVED: [Served; 12] = [
 const ADDRESSES: [Mistake; 3] = [
     Mistake {
         old: "neither a file nor a valid URL",
-        // Nobody listens at the port of a server that has ended.
+        // The port of a server that has ended has no listener.
         made: |_| served_at(&Web::start(|_| Answer::status(200)).url("/d.raw")),
         code: 7,
         says: &["no connection", "attempts: 3"],
