@@ -114,13 +114,13 @@ fn rehearsed() -> &'static Path {
 }
 
 /// Builds a crate and keeps the result in a separate directory, because other versions are built to the same name.
-fn build(directory: &Path, file: &str, words: &[&str]) -> PathBuf {
+fn build(directory: &Path, file: &str, args: &[&str]) -> PathBuf {
     let _one = crate::harness::alone();
     // An existing file may belong to another version.
     for place in ["debug", "debug/deps"] {
         let _ = fs::remove_file(nested_target().join(place).join(file));
     }
-    let output = cargo(directory, &[&["build", "--quiet"], words].concat());
+    let output = cargo(directory, &[&["build", "--quiet"], args].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let kept =
         tempfile::Builder::new().prefix("abi").tempdir_in(target_directory()).unwrap().keep();
@@ -134,12 +134,12 @@ fn host(directory: &Path) -> PathBuf {
     build(&directory.join("tests/abi/host"), "abi-host", &[])
 }
 
-fn newcomer(directory: &Path, words: &[&str]) -> PathBuf {
-    build(&directory.join("tests/abi/newcomer"), &plugin_file_name("newcomer"), words)
+fn newcomer(directory: &Path, args: &[&str]) -> PathBuf {
+    build(&directory.join("tests/abi/newcomer"), &plugin_file_name("newcomer"), args)
 }
 
 /// The report of a host about a plugin.
-fn told(host: &Path, plugin: &Path) -> Value {
+fn run_host(host: &Path, plugin: &Path) -> Value {
     let output = Command::new(host).args(["run", "2"]).arg(plugin).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"))
@@ -183,12 +183,12 @@ fn hosts_and_plugins_of_1_0_and_1_1_work_together() {
     assert_eq!(compared(&new_host), "additive since 1.0.0, now 1.1");
 
     // A newer host: an older plugin gets the default of the new method.
-    let old = told(&new_host, &old_plugin);
+    let old = run_host(&new_host, &old_plugin);
     assert_eq!((&old["abi"], &old["rehearse"]), (&json!("1.0.0"), &json!("unsupported")));
     assert_eq!((&old["images"], &old["removed"]), (&json!(1), &json!(1)));
     // Both new: the new methods answer in both directions.
     for plugin in [&new_plugin, &needs_next] {
-        let new = told(&new_host, plugin);
+        let new = run_host(&new_host, plugin);
         assert_eq!((&new["abi"], &new["rehearse"]), (&json!("1.1.0"), &json!("new")));
         assert_eq!(new["facts"]["rehearsal"], 11);
     }

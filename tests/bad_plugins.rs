@@ -98,8 +98,8 @@ fn an_unknown_provider_lists_those_found_and_where_it_was_looked() {
 fn a_named_plugin_file_that_is_missing_is_named() {
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("disk.raw", 4, 1);
-    let words = ["--disk", disk.to_str().unwrap(), "-p", "acme", "--provider-file", "absent.so"];
-    sandbox.run(&words).failed(3, &["absent.so", "cannot be opened"]);
+    let args = ["--disk", disk.to_str().unwrap(), "-p", "acme", "--provider-file", "absent.so"];
+    sandbox.run(&args).failed(3, &["absent.so", "cannot be opened"]);
 }
 
 #[test]
@@ -139,8 +139,8 @@ fn listing_shows_why_a_plugin_does_not_load() {
         "text, no library at all, but long enough for a header",
     );
     let directory = sandbox.path().join("plugins");
-    let words = ["providers", "list", "--json", "--provider-dir", directory.to_str().unwrap()];
-    let output = sandbox.command(&words).output().unwrap();
+    let args = ["providers", "list", "--json", "--provider-dir", directory.to_str().unwrap()];
+    let output = sandbox.command(&args).output().unwrap();
     let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let entries = listed["providers"].as_array().unwrap();
     let broken = entries.iter().find(|entry| entry["name"] == "broken").unwrap();

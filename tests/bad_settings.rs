@@ -11,9 +11,8 @@ use crate::harness::{Run, SECRET, Sandbox};
 fn build(sandbox: &Sandbox, config: &str, more: &[&str]) -> Run {
     let disk = sandbox.disk("disk.raw", 4, 1);
     sandbox.write("c.yml", config);
-    let words =
-        [&["--disk", disk.to_str().unwrap(), "-p", "alibaba", "-c", "c.yml"], more].concat();
-    sandbox.run(&words)
+    let args = [&["--disk", disk.to_str().unwrap(), "-p", "alibaba", "-c", "c.yml"], more].concat();
+    sandbox.run(&args)
 }
 
 #[test]
@@ -73,8 +72,8 @@ fn an_unreachable_cloud_is_distinguished_from_one_that_refuses() {
 fn secrets_are_redacted_in_the_plan() {
     let sandbox = Sandbox::with_cloud();
     let disk = sandbox.disk("disk.raw", 4, 1);
-    let words = ["plan", "--disk", disk.to_str().unwrap(), "-p", "alibaba", "-c", "config.yml"];
-    let output = sandbox.command(&words).output().unwrap();
+    let args = ["plan", "--disk", disk.to_str().unwrap(), "-p", "alibaba", "-c", "config.yml"];
+    let output = sandbox.command(&args).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(
@@ -91,7 +90,7 @@ fn harmless_mistakes_do_not_stop_a_build() {
     let sandbox = Sandbox::new();
     sandbox.disk("d.raw", 4, 1);
     sandbox.write("wrong.yml", "LOG_LEVEL: verbose\nIGNORE_DOWNLOAD_URL_TLS: false\n");
-    for (words, variables) in [
+    for (args, variables) in [
         (&["--help"][..], &[("LOG_LEVEL", "verbose")][..]),
         (&["--info"], &[("F5_IMAGE_DIR", "~nobody/x")]),
         (&["providers", "list"], &[("LOG_LEVEL", "verbose")]),
@@ -106,24 +105,24 @@ fn harmless_mistakes_do_not_stop_a_build() {
             &[("DISK", "/x"), ("QEMU_CPUS", "many"), ("INFO", "1")],
         ),
     ] {
-        let output = sandbox.command(words).envs(variables.iter().copied()).output().unwrap();
+        let output = sandbox.command(args).envs(variables.iter().copied()).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{words:?}: {text}");
-        assert!(!text.contains("warning"), "{words:?}: {text}");
+        assert!(output.status.success(), "{args:?}: {text}");
+        assert!(!text.contains("warning"), "{args:?}: {text}");
     }
 }
 
 #[test]
 fn settings_of_providers_are_checked_like_all_others() {
     let sandbox = Sandbox::new();
-    for (words, text) in [
+    for (args, text) in [
         (&["providers"][..], "`list`, `inspect`, `lock`, `check`, `new`"),
         (&["providers", "lsit"], "`lsit`"),
         (&["providers", "list", "--jsno"], "`--jsno`"),
         (&["providers", "inspect"], "NAME"),
         (&["providers", "list", "--provider-dir"], "--provider-dir"),
     ] {
-        sandbox.run(words).failed(2, &[text, "hint:"]);
+        sandbox.run(args).failed(2, &[text, "hint:"]);
     }
 }
 
@@ -139,7 +138,7 @@ fn facts_about_the_host_are_json() {
 
 #[test]
 fn the_result_is_printed_as_json_however_that_was_asked_for() {
-    for (config, words, variables, wanted) in [
+    for (config, args, variables, valid) in [
         ("JSON: yes\n", &[][..], &[][..], true),
         ("", &["--json=on"], &[], true),
         ("", &[], &[("F5_JSON", "1")], true),
@@ -151,11 +150,11 @@ fn the_result_is_printed_as_json_however_that_was_asked_for() {
         let disk = disk.to_str().unwrap();
         sandbox.write("c.yml", config);
         for (platform, code) in [("qcow2", 0), ("alibaba", 2), ("absent", 3)] {
-            let words = [&["--disk", disk, "-p", platform, "-c", "c.yml"], words].concat();
-            let output = sandbox.command(&words).envs(variables.iter().copied()).output().unwrap();
-            assert_eq!(output.status.code(), Some(code), "{words:?}");
+            let args = [&["--disk", disk, "-p", platform, "-c", "c.yml"], args].concat();
+            let output = sandbox.command(&args).envs(variables.iter().copied()).output().unwrap();
+            assert_eq!(output.status.code(), Some(code), "{args:?}");
             let document = serde_json::from_slice::<serde_json::Value>(&output.stdout);
-            assert_eq!(document.is_ok(), wanted, "{config:?} {words:?}");
+            assert_eq!(document.is_ok(), valid, "{config:?} {args:?}");
         }
     }
 }
@@ -166,8 +165,8 @@ fn a_result_that_cannot_be_written_is_found_before_the_build() {
     let disk = sandbox.disk("d.raw", 4, 1);
     fs::create_dir(sandbox.path().join("r.json")).unwrap();
     for path in ["d.raw/r.json", "r.json"] {
-        let words = ["--disk", disk.to_str().unwrap(), "-p", "qcow2", "--output-json-file", path];
-        sandbox.run(&words).failed(2, &["cannot write the result", path, "hint: set OUTPUT_JSON"]);
+        let args = ["--disk", disk.to_str().unwrap(), "-p", "qcow2", "--output-json-file", path];
+        sandbox.run(&args).failed(2, &["cannot write the result", path, "hint: set OUTPUT_JSON"]);
     }
     assert_eq!(sandbox.files(), ["d.raw", "r.json"], "nothing was built");
 }
@@ -178,8 +177,8 @@ fn an_image_is_named_also_when_its_result_cannot_be_written() {
     let disk = sandbox.disk("d.raw", 4, 1);
     // A directory that can be created before the build, and that is the image itself after it.
     let path = "images/d.qcow2.zip/r.json";
-    let words = ["--disk", disk.to_str().unwrap(), "-p", "qcow2", "--output-json-file", path];
-    let run = sandbox.run(&words);
+    let args = ["--disk", disk.to_str().unwrap(), "-p", "qcow2", "--output-json-file", path];
+    let run = sandbox.run(&args);
     run.failed(9, &["cannot write the result", path]);
     let made = sandbox.path().join("images/d.qcow2.zip");
     assert_eq!(run.stdout, format!("image {} (d.qcow2.zip)\n", made.display()));
@@ -190,8 +189,8 @@ fn a_home_directory_is_never_a_directory_called_tilde() {
     let sandbox = Sandbox::new();
     sandbox.disk("d.raw", 4, 1);
     sandbox.write("c.yml", "DISK: ~/d.raw\nIMAGE_DIR: ~/made\nARTIFACTS_DIR: ~/work\n");
-    let words = ["-c", "~/c.yml", "-p", "qcow2", "--log-file=~/log", "--output-json-file=~/r/"];
-    sandbox.run(&words).succeeded();
+    let args = ["-c", "~/c.yml", "-p", "qcow2", "--log-file=~/log", "--output-json-file=~/r/"];
+    sandbox.run(&args).succeeded();
     assert_eq!(
         sandbox.files().into_iter().filter(|name| !name.starts_with("work")).collect::<Vec<_>>(),
         [
@@ -213,9 +212,9 @@ fn settings_without_effect_on_a_given_disk_are_named_once() {
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("d.raw", 4, 1);
     sandbox.write("c.yml", "MODULES: ltm\nBOOT_LOCATIONS: 1\nUPDATE_LV_SIZES: {var: 1500}\n");
-    let words = ["--disk", disk.to_str().unwrap(), "-p", "qcow2", "-c", "c.yml"];
+    let args = ["--disk", disk.to_str().unwrap(), "-p", "qcow2", "-c", "c.yml"];
     for verb in [&[][..], &["plan"]] {
-        let run = sandbox.run(&[verb, &words, &["--disable-splash"]].concat());
+        let run = sandbox.run(&[verb, &args, &["--disable-splash"]].concat());
         run.succeeded();
         let warning = "warning: UPDATE_LV_SIZES, DISABLE_SPLASH without effect";
         assert_eq!(run.stderr.matches(warning).count(), 1, "{}", run.stderr);
@@ -227,8 +226,8 @@ fn settings_without_effect_on_a_given_disk_are_named_once() {
 fn disks_a_provider_does_not_take_are_refused_also_without_an_upload() {
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("big.raw", 3 << 20, 0);
-    let words = ["--disk", disk.to_str().unwrap(), "-p", "alibaba", "--no-upload"];
-    sandbox.run(&words).failed(4, &["big.raw` is a disk of 3072 GiB", "at most 2048 GiB", "hint:"]);
+    let args = ["--disk", disk.to_str().unwrap(), "-p", "alibaba", "--no-upload"];
+    sandbox.run(&args).failed(4, &["big.raw` is a disk of 3072 GiB", "at most 2048 GiB", "hint:"]);
 }
 
 #[test]
@@ -249,16 +248,14 @@ fn a_plan_checks_the_cloud_on_request_and_shows_the_effective_settings() {
     let sandbox = Sandbox::with_cloud();
     let disk = sandbox.disk("disk.raw", 4, 1);
     let disk = disk.to_str().unwrap();
-    let words = ["plan", "--check", "--disk", disk, "-p", "alibaba", "-c", "config.yml"];
-    let output = sandbox
-        .command(&[&words[..], &["--alibaba-disk-format", "raw"]].concat())
-        .output()
-        .unwrap();
+    let args = ["plan", "--check", "--disk", disk, "-p", "alibaba", "-c", "config.yml"];
+    let output =
+        sandbox.command(&[&args[..], &["--alibaba-disk-format", "raw"]].concat()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("as raw") && text.contains("ok       bucket: "), "{text}");
     let refused = sandbox
-        .command(&[&words[..], &["--alibaba-bucket", "absent-one"]].concat())
+        .command(&[&args[..], &["--alibaba-bucket", "absent-one"]].concat())
         .output()
         .unwrap();
     assert_eq!(refused.status.code(), Some(6));

@@ -29,9 +29,9 @@ fn an_installer_iso_becomes_a_registered_image_with_the_old_command_line() {
         ..Config::default()
     });
     let iso = Iso::of("ok");
-    let words =
+    let args =
         ["-i", iso.word(), "-c", "config.yml", "-p", "alibaba", "-m", "ltm", "-b", "1", "--reuse"];
-    let run = sandbox.run(&words);
+    let run = sandbox.run(&args);
     run.succeeded();
     let image = run.member("image_id").as_str().unwrap().to_owned();
     assert_eq!(run.member("alibaba_image_id"), image.as_str());
@@ -73,10 +73,10 @@ fn an_upload_needs_no_second_copy_of_the_disk() {
             r#"[{"operation":"CompleteMultipartUpload","count":1,"action":{"stall_ms":3000}}]"#,
         )
         .unwrap();
-    let words = ["--disk", disk.to_str().unwrap(), "-c", "config.yml", "-p", "alibaba"];
+    let args = ["--disk", disk.to_str().unwrap(), "-c", "config.yml", "-p", "alibaba"];
     let temporary = tempfile::tempdir().unwrap();
     let mut child = sandbox
-        .command(&words)
+        .command(&args)
         .env("TMPDIR", temporary.path())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
@@ -102,9 +102,9 @@ fn a_build_that_is_interrupted_leaves_nothing_behind() {
     emulator
         .set_faults(r#"[{"operation":"UploadPart","part_number":5,"action":{"stall_ms":60000}}]"#)
         .unwrap();
-    let words = ["--disk", disk.to_str().unwrap(), "-c", "config.yml", "-p", "alibaba"];
+    let args = ["--disk", disk.to_str().unwrap(), "-c", "config.yml", "-p", "alibaba"];
     let child = sandbox
-        .command(&words)
+        .command(&args)
         .stderr(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
@@ -125,7 +125,8 @@ fn other_formats_arrive_as_the_same_disk() {
     if !needs_qemu() {
         return;
     }
-    for (format, compression, shown) in [("vhd", "none", "VHD"), ("qcow2", "zlib", "QCOW2")] {
+    for (format, compression, stored_format) in [("vhd", "none", "VHD"), ("qcow2", "zlib", "QCOW2")]
+    {
         let state = tempfile::tempdir().unwrap();
         let sandbox = Sandbox::with_cloud_of(Config {
             state: StateDir::Kept(state.path().to_owned()),
@@ -142,7 +143,7 @@ fn other_formats_arrive_as_the_same_disk() {
         run.succeeded();
         sandbox.cloud_has_only(1);
         let stored = Stored::open(state.path()).unwrap();
-        assert_eq!(stored.images()[0].format, shown);
+        assert_eq!(stored.images()[0].format, stored_format);
         let exported = state.path().join("exported.raw");
         stored.export(run.member("image_id").as_str().unwrap(), &exported).unwrap();
         equal(&disk, &exported);
@@ -152,9 +153,8 @@ fn other_formats_arrive_as_the_same_disk() {
 /// The output of `plan --check` for a small disk, and whether it found no problems.
 fn plan_check(sandbox: &Sandbox, config: &str) -> (bool, String) {
     let disk = sandbox.disk("disk.raw", 4, 1);
-    let words =
-        ["plan", "--check", "--disk", disk.to_str().unwrap(), "-p", "alibaba", "-c", config];
-    let output = sandbox.command(&words).output().unwrap();
+    let args = ["plan", "--check", "--disk", disk.to_str().unwrap(), "-p", "alibaba", "-c", config];
+    let output = sandbox.command(&args).output().unwrap();
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -171,8 +171,8 @@ fn a_plan_makes_no_import_role_and_the_build_does() {
         assert!(!fine && text.contains(&format!("role `{role}` does not exist")), "{text}");
     }
     let disk = sandbox.path().join("disk.raw");
-    let words = ["--disk", disk.to_str().unwrap(), "-p", "alibaba", "-c", "make.yml"];
-    sandbox.run(&words).succeeded();
+    let args = ["--disk", disk.to_str().unwrap(), "-p", "alibaba", "-c", "make.yml"];
+    sandbox.run(&args).succeeded();
     let (fine, text) = plan_check(&sandbox, "config.yml");
     assert!(fine && text.contains(&format!("ECS reads the bucket as `{role}`")), "{text}");
     sandbox.cloud_has_only(1);
@@ -185,9 +185,9 @@ fn acceleration_that_is_not_enabled_is_found_before_the_upload() {
     let config = sandbox.config(&[("ALIBABA_OSS_ENDPOINT", "http://oss-accelerate.aliyuncs.com")]);
     sandbox.write("c.yml", &config);
     let disk = sandbox.disk("disk.raw", 4, 1);
-    let words = ["--disk", disk.to_str().unwrap(), "-p", "alibaba", "-c", "c.yml"];
+    let args = ["--disk", disk.to_str().unwrap(), "-p", "alibaba", "-c", "c.yml"];
     // The emulator answers in place of the vendor's own host names, as a proxy.
-    let output = sandbox.command(&words).env("http_proxy", &url).output().unwrap();
+    let output = sandbox.command(&args).env("http_proxy", &url).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("bucket `demo` may not be reached by transfer acceleration"), "{text}");
@@ -201,7 +201,7 @@ fn what_the_cloud_would_refuse_stops_the_build_before_anything_is_installed() {
     if !needs_qemu() {
         return;
     }
-    for (changes, import_role, code, said) in [
+    for (changes, import_role, code, text) in [
         (("ALIBABA_BUCKET", "far-away"), true, 2, "another region"),
         (("ALIBABA_BUCKET", "demo"), false, 6, "AliyunECSImageImportDefaultRole"),
         (("CLOUD_IMAGE_NAME", "aliyun-mine"), true, 2, "aliyun"),
@@ -210,10 +210,10 @@ fn what_the_cloud_would_refuse_stops_the_build_before_anything_is_installed() {
         sandbox.write("c.yml", &sandbox.config(&[changes]));
         // Its kernel is invalid: an installation would fail in another way.
         let iso = TinyIso::base().write(&sandbox.path().join("base.iso"));
-        let words =
+        let args =
             ["-i", iso.to_str().unwrap(), "-c", "c.yml", "-p", "alibaba", "-m", "ltm", "-b", "1"];
-        let run = sandbox.run(&words);
-        run.failed(code, &[said, "hint:"]);
+        let run = sandbox.run(&args);
+        run.failed(code, &[text, "hint:"]);
         assert!(!run.stderr.contains("installing"), "{}", run.stderr);
         assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
         sandbox.cloud_has_only(0);

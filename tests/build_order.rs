@@ -11,15 +11,15 @@ fn the_cloud_is_asked_before_anything_is_fetched_or_unpacked() {
     let disk = fs::read(sandbox.disk("disk.raw", 4, 2)).unwrap();
     sandbox.write("wrong.yml", &sandbox.config(&[("ALIBABA_BUCKET", "absent")]));
     tool(sandbox.path(), &["gzip", "-k", "disk.raw"]);
-    let web = Web::start(move |asked| Answer::file(asked, &disk));
+    let web = Web::start(move |request| Answer::file(request, &disk));
     for source in [web.url("/disk.raw"), "disk.raw.gz".to_owned()] {
-        let words = ["--disk", &source, "-c", "wrong.yml", "-p", "alibaba"];
-        let run = sandbox.run(&words);
+        let args = ["--disk", &source, "-c", "wrong.yml", "-p", "alibaba"];
+        let run = sandbox.run(&args);
         run.failed(6, &["NoSuchBucket"]);
         assert!(!run.stderr.contains("unpacking"), "{}", run.stderr);
         assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
     }
-    assert!(web.asked().is_empty(), "{:?}", web.asked().len());
+    assert!(web.requests().is_empty(), "{:?}", web.requests().len());
 }
 
 #[test]
@@ -27,9 +27,9 @@ fn a_plan_fetches_the_beginning_of_a_file_and_leaves_nothing() {
     let sandbox = Sandbox::with_cloud();
     let disk = fs::read(sandbox.disk("disk.raw", 4, 2)).unwrap();
     tool(sandbox.path(), &["gzip", "-k", "disk.raw"]);
-    let web = Web::start(move |asked| match asked.path.as_str() {
+    let web = Web::start(move |request| match request.path.as_str() {
         "/absent" => Answer::status(404),
-        _ => Answer::file(asked, &disk),
+        _ => Answer::file(request, &disk),
     });
     let before = sandbox.files();
     for (source, texts) in [
@@ -40,12 +40,12 @@ fn a_plan_fetches_the_beginning_of_a_file_and_leaves_nothing() {
         ("disk.raw.gz".to_owned(), &["size unknown", "disk.raw.gz, not fetched"]),
         ("disk.raw".to_owned(), &["4.00 MiB, as qcow2", "check → disk"]),
     ] {
-        let words = ["plan", "--disk", &source, "-c", "config.yml", "-p", "alibaba", "--check"];
-        let output = sandbox.command(&words).output().unwrap();
+        let args = ["plan", "--disk", &source, "-c", "config.yml", "-p", "alibaba", "--check"];
+        let output = sandbox.command(&args).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        for wanted in texts {
-            assert!(text.contains(wanted), "`{wanted}` is missing in\n{text}");
+        for expected in texts {
+            assert!(text.contains(expected), "`{expected}` is missing in\n{text}");
         }
         if source != "disk.raw" {
             // What follows from the size is unknown too.
@@ -55,11 +55,11 @@ fn a_plan_fetches_the_beginning_of_a_file_and_leaves_nothing() {
         }
         assert_eq!(sandbox.files(), before, "{source}");
     }
-    let asked = web.asked();
-    assert_eq!(asked.len(), 1, "one request for the beginning of the file");
-    assert_eq!(asked[0].header("range"), Some("bytes=0-65535"));
-    let words = ["plan", "--disk", &web.url("/absent"), "-c", "config.yml", "-p", "alibaba"];
-    sandbox.run(&words).failed(4, &["404", "hint:"]);
+    let requests = web.requests();
+    assert_eq!(requests.len(), 1, "one request for the beginning of the file");
+    assert_eq!(requests[0].header("range"), Some("bytes=0-65535"));
+    let args = ["plan", "--disk", &web.url("/absent"), "-c", "config.yml", "-p", "alibaba"];
+    sandbox.run(&args).failed(4, &["404", "hint:"]);
 }
 
 #[test]
@@ -87,11 +87,11 @@ fn every_run_has_its_log_and_a_failed_one_says_why_in_it() {
         ("disk.raw", &["--alibaba-bucket", "absent"], "NoSuchBucket"),
         ("disk.raw", &[], ""),
     ] {
-        let words = ["--disk", disk, "-p", "alibaba", "-c", "config.yml"];
+        let args = ["--disk", disk, "-p", "alibaba", "-c", "config.yml"];
         if !more.is_empty() {
             sandbox.write("config.yml", &sandbox.config(&[("ALIBABA_BUCKET", "absent")]));
         }
-        let run = sandbox.run(&words);
+        let run = sandbox.run(&args);
         sandbox.write("config.yml", &sandbox.config(&[]));
         assert_eq!(run.code == 0, error.is_empty(), "{}", run.stderr);
         let path = sandbox.path().join(run.member("log_file").as_str().unwrap());

@@ -4,12 +4,12 @@ use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 use crate::harness::{Sandbox, needs_qemu};
 
-fn qemu_img(words: &[&str]) {
-    let output = Command::new("qemu-img").args(words).output().unwrap();
+fn qemu_img(args: &[&str]) {
+    let output = Command::new("qemu-img").args(args).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),
-        "qemu-img {words:?}: {text}{}",
+        "qemu-img {args:?}: {text}{}",
         String::from_utf8_lossy(&output.stderr)
     );
 }
@@ -68,7 +68,7 @@ fn the_result_document_is_on_standard_output_when_asked_for() {
 fn a_result_that_cannot_be_printed_fails_the_build() {
     let sandbox = Sandbox::new();
     sandbox.disk("d.raw", 1, 1);
-    for (words, code) in [
+    for (args, code) in [
         (&["--disk", "d.raw", "-p", "qcow2", "--json"][..], 9),
         (&["--disk", "d.raw", "-p", "qcow2"], 9),
         (&["plan", "--disk", "d.raw", "-p", "qcow2"], 9),
@@ -76,9 +76,9 @@ fn a_result_that_cannot_be_printed_fails_the_build() {
         (&["--disk", "absent.raw", "-p", "qcow2", "--json"], 4),
     ] {
         let full = fs::File::options().write(true).open("/dev/full").unwrap();
-        let output = sandbox.command(words).stdout(full).output().unwrap();
+        let output = sandbox.command(args).stdout(full).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{words:?}: {errors}");
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {errors}");
         assert_eq!(errors.contains("cannot write to standard output"), code == 9, "{errors}");
     }
     assert!(sandbox.path().join("images/d.qcow2.zip").is_file(), "{:?}", sandbox.files());
@@ -90,17 +90,17 @@ fn results_are_not_written_over_what_a_build_reads() {
     let disk = sandbox.disk("d.json", 1, 1);
     let before = fs::read(&disk).unwrap();
     fs::write(sandbox.path().join("c.json"), "PLATFORM: qcow2\n").unwrap();
-    for (words, named) in [
+    for (args, named) in [
         (&["--disk", "d.json", "-c", "c.json", "--output-json-file", "d.json"][..], "DISK"),
         (&["--disk", "d.json", "-c", "c.json", "--output-json-file", "c.json"], "CONFIG_FILE"),
         (&["--disk", "d.json", "-p", "qcow2", "--provenance-file", "./d.json"], "DISK"),
         (&["--disk", "d.json", "-p", "absent", "--output-json-file", "d.json"], "absent"),
     ] {
-        let output = sandbox.command(words).output().unwrap();
+        let output = sandbox.command(args).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(matches!(output.status.code(), Some(2 | 3)), "{words:?}: {errors}");
-        assert!(errors.contains(named), "{words:?}: {errors}");
-        assert_eq!(fs::read(&disk).unwrap(), before, "{words:?}");
+        assert!(matches!(output.status.code(), Some(2 | 3)), "{args:?}: {errors}");
+        assert!(errors.contains(named), "{args:?}: {errors}");
+        assert_eq!(fs::read(&disk).unwrap(), before, "{args:?}");
         let config = fs::read_to_string(sandbox.path().join("c.json")).unwrap();
         assert_eq!(config, "PLATFORM: qcow2\n");
     }
@@ -127,8 +127,8 @@ fn other_disk_formats_are_taken_as_they_are() {
         qemu_img(&["compare", "-f", "raw", "-F", "qcow2", raw, made.to_str().unwrap()]);
     }
     let backed = sandbox.path().join("backed.qcow2");
-    let words = ["create", "-f", "qcow2", "-F", "raw", "-b", raw, backed.to_str().unwrap()];
-    qemu_img(&words);
+    let args = ["create", "-f", "qcow2", "-F", "raw", "-b", raw, backed.to_str().unwrap()];
+    qemu_img(&args);
     sandbox
         .run(&["--disk", backed.to_str().unwrap(), "-p", "qcow2"])
         .failed(4, &["backed.qcow2", "backing"]);

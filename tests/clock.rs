@@ -17,8 +17,8 @@ fn sandbox() -> (Sandbox, Clock) {
     (sandbox, clock)
 }
 
-fn run(sandbox: &Sandbox, clock: &Clock, words: &[&str]) -> Run {
-    Run::of(&clock.rules(&mut sandbox.command(words)).output().unwrap(), None)
+fn run(sandbox: &Sandbox, clock: &Clock, args: &[&str]) -> Run {
+    Run::of(&clock.rules(&mut sandbox.command(args)).output().unwrap(), None)
 }
 
 #[track_caller]
@@ -33,13 +33,13 @@ fn a_clock_that_is_wrong_by_an_hour_is_reported_and_corrected() {
     if !needs(&["cc"]) {
         return;
     }
-    for (ahead, told) in [(HOUR, "ahead"), (-HOUR, "behind")] {
+    for (ahead, direction) in [(HOUR, "ahead"), (-HOUR, "behind")] {
         let (sandbox, clock) = sandbox();
         clock.jump(ahead);
         let run = run(&sandbox, &clock, &BUILD);
         is_done(&sandbox, &run);
         let warning = run.stderr.lines().find(|line| line.contains("this machine's clock is"));
-        assert!(warning.is_some_and(|line| line.contains(told)), "{}", run.stderr);
+        assert!(warning.is_some_and(|line| line.contains(direction)), "{}", run.stderr);
     }
 }
 
@@ -94,8 +94,8 @@ fn a_clock_that_jumps_between_a_build_and_what_follows_does_it_no_harm() {
             assert_eq!(found["state"], "dead", "{found}");
             let seconds = found["idle_seconds"].as_u64().unwrap();
             assert!(idle.contains(&seconds), "{ahead}: idle for {seconds} s");
-            let said = run(&sandbox, &clock, &["runs"]);
-            assert!(said.succeeded().stdout.contains(" ago; "), "{}", said.stdout);
+            let printed = run(&sandbox, &clock, &["runs"]);
+            assert!(printed.succeeded().stdout.contains(" ago; "), "{}", printed.stdout);
             if resumed {
                 let id = found["id"].as_str().unwrap();
                 is_done(&sandbox, &run(&sandbox, &clock, &["resume", id]));

@@ -15,11 +15,11 @@ const BUILDS: u64 = 8;
 const COMPANIONS: [&str; 3] = [".md5", ".sha256", ".upload.sh"];
 
 /// Starts a build of each disk at once and waits for all of them.
-fn build_all(sandbox: &Sandbox, disks: &[PathBuf], words: &[&str]) -> Vec<Output> {
+fn build_all(sandbox: &Sandbox, disks: &[PathBuf], args: &[&str]) -> Vec<Output> {
     let start = |disk: &PathBuf| {
         let directory = disk.parent().unwrap();
         let own = ["--disk", "disk.raw", "--image-dir", "../images"];
-        let mut command: Command = sandbox.command(&[&own[..], words].concat());
+        let mut command: Command = sandbox.command(&[&own[..], args].concat());
         command.current_dir(directory).stdout(Stdio::null()).stderr(Stdio::piped());
         command.spawn().unwrap()
     };
@@ -55,32 +55,32 @@ pub(crate) fn is_equal(raw: &Path, (disk, format): &(PathBuf, &str)) -> bool {
 
 /// Checks that the set of files in IMAGE_DIR is complete and comes from one of the builds that succeeded.
 #[track_caller]
-fn judge(sandbox: &Sandbox, disks: &[PathBuf], outputs: &[Output], words: &[&str]) {
+fn judge(sandbox: &Sandbox, disks: &[PathBuf], outputs: &[Output], args: &[&str]) {
     let mut succeeded = Vec::new();
     for (disk, output) in disks.iter().zip(outputs) {
         let errors = String::from_utf8_lossy(&output.stderr);
         if output.status.success() {
             succeeded.push(disk);
         } else {
-            assert!(errors.contains("error: build `"), "{words:?}: {errors}");
-            assert!(errors.contains("is writing `disk"), "{words:?}: {errors}");
+            assert!(errors.contains("error: build `"), "{args:?}: {errors}");
+            assert!(errors.contains("is writing `disk"), "{args:?}: {errors}");
         }
     }
-    assert!(!succeeded.is_empty(), "{words:?}: all were refused");
+    assert!(!succeeded.is_empty(), "{args:?}: all were refused");
     let images = sandbox.path().join("images");
     let all = names(&images);
     let is_image = |name: &&String| !COMPANIONS.iter().any(|ending| name.ends_with(ending));
     let found: Vec<&String> = all.iter().filter(is_image).collect();
-    let [image] = found[..] else { panic!("{words:?}: {all:?}") };
+    let [image] = found[..] else { panic!("{args:?}: {all:?}") };
     for (check, ending) in [("md5sum", ".md5"), ("sha256sum", ".sha256")] {
         tool(&images, &[check, "--quiet", "-c", &format!("{image}{ending}")]);
     }
     let disk = unpacked(&images.join(image), &sandbox.path().join("unpacked"));
     let right = succeeded.iter().any(|raw| is_equal(raw, &disk));
-    assert!(right, "{words:?}: the image is none of the {} that succeeded", succeeded.len());
+    assert!(right, "{args:?}: the image is none of the {} that succeeded", succeeded.len());
     let left: Vec<String> =
         sandbox.files().into_iter().filter(|name| name.contains("artifacts")).collect();
-    assert!(left.is_empty(), "{words:?}: {left:?}");
+    assert!(left.is_empty(), "{args:?}: {left:?}");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn builds_of_one_name_at_once_are_right_or_name_the_other_one() {
     if !needs(&["qemu-img", "tar", "unzip", "md5sum", "sha256sum"]) {
         return;
     }
-    for words in [
+    for args in [
         &["-p", "qcow2", "--package", "none"][..],
         &["-p", "vhd"],
         &["-p", "vmware"],
@@ -105,9 +105,9 @@ fn builds_of_one_name_at_once_are_right_or_name_the_other_one() {
         };
         let disks: Vec<PathBuf> = (0..BUILDS).map(disk).collect();
         // An older image of this name is replaced as a whole.
-        build_all(&sandbox, &disks[..1], words);
-        let outputs = build_all(&sandbox, &disks, words);
-        judge(&sandbox, &disks, &outputs, words);
+        build_all(&sandbox, &disks[..1], args);
+        let outputs = build_all(&sandbox, &disks, args);
+        judge(&sandbox, &disks, &outputs, args);
     }
 }
 
@@ -122,11 +122,11 @@ fn a_packed_disk_is_not_unpacked_while_another_build_writes_its_image() {
     let emulator = sandbox.emulator.as_ref().unwrap();
     let part = r#"[{"operation":"UploadPart","action":{"stall_ms":600000}}]"#;
     emulator.set_faults(part).unwrap();
-    let words = ["-c", "config.yml", "-p", "alibaba", "--image-dir", "images", "--disk"];
-    let first = [&words[..], &["disk.raw"]].concat();
+    let args = ["-c", "config.yml", "-p", "alibaba", "--image-dir", "images", "--disk"];
+    let first = [&args[..], &["disk.raw"]].concat();
     let mut first = sandbox.command(&first).stdout(Stdio::null()).spawn().unwrap();
     until("its upload", || emulator.wait_for_fault(Duration::from_millis(1)));
-    let run = sandbox.run(&[&words[..], &["disk.raw.gz"]].concat());
+    let run = sandbox.run(&[&args[..], &["disk.raw.gz"]].concat());
     run.failed(5, &["error: build `", "is writing `disk"]);
     assert!(!run.stderr.contains("unpack"), "{}", run.stderr);
     emulator.set_faults("[]").unwrap();
@@ -138,9 +138,9 @@ fn a_packed_disk_is_not_unpacked_while_another_build_writes_its_image() {
 fn builds_of_one_name_in_the_cloud_make_one_image_and_leave_nothing_else() {
     let sandbox = Sandbox::with_cloud();
     sandbox.disk("disk.raw", 8, 3);
-    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+    let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
     let start = |_| {
-        let mut command = sandbox.command(&[&words[..], &["--cloud-image-name", "one"]].concat());
+        let mut command = sandbox.command(&[&args[..], &["--cloud-image-name", "one"]].concat());
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let children: Vec<_> = (0..BUILDS).map(start).collect();

@@ -6,9 +6,9 @@ use crate::harness::{Run, Sandbox, needs_qemu};
 
 /// Runs qemu-img, which must succeed.
 #[track_caller]
-fn qemu_img(words: &[&str]) {
-    let output = Command::new("qemu-img").args(words).output().unwrap();
-    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+fn qemu_img(args: &[&str]) {
+    let output = Command::new("qemu-img").args(args).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Checks that the image made from `given` holds the same disk as the raw file.
@@ -47,8 +47,8 @@ fn every_format_arrives_as_the_disk_it_is() {
     .enumerate()
     {
         let given = sandbox.path().join(format!("given-{number}.{format}"));
-        let words = ["convert", "-O", format];
-        qemu_img(&[&words, options, &[raw, given.to_str().unwrap()]].concat());
+        let args = ["convert", "-O", format];
+        qemu_img(&[&args, options, &[raw, given.to_str().unwrap()]].concat());
         same_disk(&sandbox, &given, raw);
     }
 }
@@ -85,9 +85,9 @@ fn images_that_are_only_a_part_of_a_disk_are_refused() {
 
 /// Packs a file with a program that writes another file beside it.
 #[track_caller]
-fn pack(sandbox: &Sandbox, tool: &str, words: &[&str], file: &str) {
+fn pack(sandbox: &Sandbox, tool: &str, args: &[&str], file: &str) {
     let mut command = Command::new(tool);
-    let output = command.args(words).arg(file).current_dir(sandbox.path()).output().unwrap();
+    let output = command.args(args).arg(file).current_dir(sandbox.path()).output().unwrap();
     assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -101,18 +101,18 @@ fn packed_disks_are_unpacked_once_and_leave_nothing() {
     if !needs_qemu() {
         return;
     }
-    for (tool, words, suffix) in
+    for (tool, args, suffix) in
         [("gzip", &["-1", "-k"][..], "gz"), ("xz", &["-0", "-k"], "xz"), ("zstd", &["-q"], "zst")]
     {
         let sandbox = Sandbox::new();
         let raw = sandbox.disk("disk.raw", 40, 3);
         let inside = sandbox.path().join("inside.qcow2");
         qemu_img(&["convert", "-O", "qcow2", raw.to_str().unwrap(), inside.to_str().unwrap()]);
-        pack(&sandbox, tool, words, "inside.qcow2");
+        pack(&sandbox, tool, args, "inside.qcow2");
         let packed = sandbox.path().join(format!("inside.qcow2.{suffix}"));
         let (digest, given) = (sha256(&packed), packed.to_str().unwrap());
-        let words = ["--disk", given, "-p", "qcow2", "--package", "none", "--disk-sha256", &digest];
-        let run = sandbox.run(&words);
+        let args = ["--disk", given, "-p", "qcow2", "--package", "none", "--disk-sha256", &digest];
+        let run = sandbox.run(&args);
         run.succeeded();
         assert!(run.stderr.contains("MiB unpacked"), "{}", run.stderr);
         let raw = raw.to_str().unwrap();
@@ -190,7 +190,7 @@ fn the_plan_shows_what_the_disk_contains() {
         size=4MiB, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B\n";
     let arm = "label: gpt\n size=4MiB, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B\n\
         size=4MiB, type=B921B045-1DF0-41C3-AF44-4C6F280D3FAE\n";
-    for (script, told) in [
+    for (script, summary) in [
         (table, "GPT, starts by BIOS and UEFI, architecture not found"),
         (arm, "GPT, starts by UEFI only, aarch64"),
     ] {
@@ -202,7 +202,7 @@ fn the_plan_shows_what_the_disk_contains() {
         pack(&sandbox, "sh", &["-c"], line);
         let given = path.to_str().unwrap();
         let plan = sandbox.run(&["plan", "--disk", given, "-p", "qcow2"]);
-        assert!(plan.succeeded().stdout.contains(told), "{}", plan.stdout);
+        assert!(plan.succeeded().stdout.contains(summary), "{}", plan.stdout);
         let run = sandbox.run(&["--disk", given, "-p", "qcow2", "--disk-size", "40MiB"]);
         run.succeeded();
         assert!(run.stderr.contains("the backup of its partition table"), "{}", run.stderr);

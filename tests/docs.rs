@@ -46,12 +46,12 @@ fn plans_with_the_example(name: &str) {
     let run = sandbox.run(&["help", "settings", "--example", "-p", name]);
     run.succeeded();
     sandbox.write("example.yml", &run.stdout);
-    let words = ["plan", "--json", "--disk", "disk.raw", "-c"];
-    let plan = sandbox.run(&[&words[..], &["example.yml"]].concat());
+    let args = ["plan", "--json", "--disk", "disk.raw", "-c"];
+    let plan = sandbox.run(&[&args[..], &["example.yml"]].concat());
     plan.succeeded();
     assert!(!plan.stderr.contains("warning"), "{name}: {}", plan.stderr);
-    let said: Value = serde_json::from_str(&plan.stdout).unwrap();
-    assert_eq!(said["platform"], name);
+    let document: Value = serde_json::from_str(&plan.stdout).unwrap();
+    assert_eq!(document["platform"], name);
     // Every setting of the provider that has a value there is set to it.
     let prefix = format!("{}_", name.to_uppercase());
     let own = run.stdout.lines().map(|line| match line.strip_prefix('#') {
@@ -59,7 +59,7 @@ fn plans_with_the_example(name: &str) {
         _ => format!("{line}\n"),
     });
     sandbox.write("all.yml", &own.collect::<String>());
-    sandbox.run(&[&words[..], &["all.yml"]].concat()).succeeded();
+    sandbox.run(&[&args[..], &["all.yml"]].concat()).succeeded();
 }
 
 #[test]
@@ -74,8 +74,8 @@ fn programs_can_watch_a_build() {
     let page = fs::read_to_string(root().join("docs/progress.md")).unwrap();
     let sandbox = Sandbox::with_cloud();
     let disk = sandbox.disk("disk.raw", 4, 2);
-    let words = ["-c", "config.yml", "-p", "alibaba", "--progress", "json", "--disk"];
-    let run = sandbox.run(&[&words[..], &[disk.to_str().unwrap()]].concat());
+    let args = ["-c", "config.yml", "-p", "alibaba", "--progress", "json", "--disk"];
+    let run = sandbox.run(&[&args[..], &[disk.to_str().unwrap()]].concat());
     let mut seen = events(&run.stderr);
     assert_eq!(seen.first().unwrap()["event"], "step_begun");
     let last = seen.last().unwrap();
@@ -83,7 +83,7 @@ fn programs_can_watch_a_build() {
     let image = last["image_ids"][0].as_str().unwrap();
     assert!(run.stdout.contains(image), "{}", run.stdout);
     // A failed build reports the reason in the same format.
-    let run = sandbox.run(&[&words[..], &["missing.raw"]].concat());
+    let run = sandbox.run(&[&args[..], &["missing.raw"]].concat());
     seen.extend(events(&run.stderr));
     let names: BTreeSet<&str> = seen.iter().filter_map(|event| event["event"].as_str()).collect();
     assert!(names.is_superset(&["step_done", "error", "finished"].into()), "{names:?}");
@@ -108,10 +108,10 @@ fn shells_complete_flags_and_providers() {
         assert!(run.stdout.contains("alibaba-bucket"), "{shell}: {}", run.stderr);
         sandbox.write(&format!("completions.{shell}"), &run.stdout);
     }
-    let offered = |words: &str| {
+    let offered = |args: &str| {
         let script = format!(
             "source ./completions.bash; complete=$(complete -p build-image); function=${{complete#*-F }}; \
-             COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             COMP_WORDS=({args}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
              ${{function%% *}} build-image \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; \
              printf '%s\\n' \"${{COMPREPLY[@]}}\""
         );
@@ -145,8 +145,8 @@ fn manual_pages_are_written_for_every_verb() {
 fn a_plan_can_be_read_by_programs() {
     let sandbox = Sandbox::with_cloud();
     let disk = sandbox.disk("disk.raw", 4, 2);
-    let words = ["plan", "-c", "config.yml", "-p", "alibaba", "--json", "--check", "--disk"];
-    let run = sandbox.run(&[&words[..], &[disk.to_str().unwrap()]].concat());
+    let args = ["plan", "-c", "config.yml", "-p", "alibaba", "--json", "--check", "--disk"];
+    let run = sandbox.run(&[&args[..], &[disk.to_str().unwrap()]].concat());
     let plan: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(plan["virtual_size"], 4 << 20);
     assert_eq!(plan["steps"], serde_json::json!(["check", "disk", "upload", "register"]));
@@ -161,10 +161,10 @@ fn a_plan_can_be_read_by_programs() {
     assert!(plan["permissions"].as_array().unwrap().contains(&"ecs:ImportImage".into()));
     sandbox.cloud_has_only(0);
     // The plan after a build names that build in its estimate; the bytes it sent are within the bound.
-    let build = [&words[1..5], &["--reuse", "--disk", disk.to_str().unwrap()]].concat();
+    let build = [&args[1..5], &["--reuse", "--disk", disk.to_str().unwrap()]].concat();
     let built = sandbox.run(&build);
     assert!(built.succeeded().member("bytes_sent").as_u64().unwrap() <= most);
-    let run = sandbox.run(&[&words[..6], &["--disk", disk.to_str().unwrap()]].concat());
+    let run = sandbox.run(&[&args[..6], &["--disk", disk.to_str().unwrap()]].concat());
     let plan: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(&plan["estimate"]["former_build"]["run"], built.member("run_id"), "{plan:#}");
 }

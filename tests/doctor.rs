@@ -19,8 +19,8 @@ fn checks(run: &Run) -> Vec<(String, String, String)> {
     checks
 }
 
-fn doctor(sandbox: &Sandbox, words: &[&str], environment: &[(&str, &str)]) -> Run {
-    let mut command = sandbox.command(&[&["doctor"], words].concat());
+fn doctor(sandbox: &Sandbox, args: &[&str], environment: &[(&str, &str)]) -> Run {
+    let mut command = sandbox.command(&[&["doctor"], args].concat());
     command.envs(environment.iter().copied());
     Run::of(&command.output().unwrap(), None)
 }
@@ -37,7 +37,7 @@ fn a_host_that_can_build_is_reported_subject_by_subject() {
         assert!(found.iter().any(|(name, ..)| name == subject), "{subject}: {found:?}");
     }
     for (subject, text) in [("qemu", "qemu-system-x86_64"), ("providers", "alibaba 1.0.0")] {
-        let row = found.iter().find(|(name, _, said)| name == subject && said.contains(text));
+        let row = found.iter().find(|(name, _, message)| name == subject && message.contains(text));
         assert_eq!(row.unwrap().1, "ok");
     }
     let run = doctor(&sandbox, &[], &[]);
@@ -68,7 +68,7 @@ fn what_is_wrong_has_a_remedy_and_the_exit_code_1() {
         ("providers", "libbuild_image_provider_odd.so"),
         ("proxy", "takes no connection"),
     ] {
-        let row = found.iter().find(|(name, _, said)| name == subject && said.contains(text));
+        let row = found.iter().find(|(name, _, message)| name == subject && message.contains(text));
         assert_eq!(row.unwrap_or_else(|| panic!("{subject}: {found:?}")).1, "fail");
     }
     assert!(!run.stdout.contains("hunter2"));
@@ -101,8 +101,8 @@ fn the_acceleration_is_tried_once_until_it_is_refreshed() {
     for (more, count, remembered) in
         [(&[][..], 1, false), (&[], 1, true), (&["--refresh"], 2, false), (&[], 2, true)]
     {
-        let words = [&["--json", "--qemu", &qemu, "--accel", "auto"], more].concat();
-        let found = checks(&doctor(&sandbox, &words, &[]));
+        let args = [&["--json", "--qemu", &qemu, "--accel", "auto"], more].concat();
+        let found = checks(&doctor(&sandbox, &args, &[]));
         let (_, verdict, text) = found.iter().find(|(name, ..)| name == "acceleration").unwrap();
         assert!(verdict == "warn" && text.contains("no guest today"), "{text}");
         assert_eq!((text.contains("(remembered for "), probes()), (remembered, count), "{text}");

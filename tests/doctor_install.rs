@@ -52,8 +52,8 @@ impl Host {
         assert!(child.wait().unwrap().success());
     }
 
-    fn doctor(&self, words: &[&str]) -> Run {
-        let mut command = self.sandbox.command(&[&["doctor", "--install"], words].concat());
+    fn doctor(&self, args: &[&str]) -> Run {
+        let mut command = self.sandbox.command(&[&["doctor", "--install"], args].concat());
         command.env("PATH", self.tools.path()).env("SYSTEMD_OS_RELEASE", &self.os_release);
         command.env("SSL_CERT_FILE", self.certificate()).env("F5_TOKEN", SECRET);
         command.env("ALIBABA_ACCESS_KEY_SECRET", SECRET).env("NO_PROXY", "*");
@@ -96,8 +96,8 @@ fn what_is_missing_is_installed_and_looked_at_again() {
             run.stdout.lines().filter(|line| line.split_whitespace().nth(1) == Some("qemu"));
         let verdicts: Vec<&str> = verdicts.map(|line| line.split(' ').next().unwrap()).collect();
         assert_eq!(verdicts, ["fail", "ok"], "{}", run.stdout);
-        let shown = calls.lines().all(|call| run.stdout.contains(call));
-        assert!(shown && run.stdout.contains("9.9.9"), "{}", run.stdout);
+        let printed = calls.lines().all(|call| run.stdout.contains(call));
+        assert!(printed && run.stdout.contains("9.9.9"), "{}", run.stdout);
         assert!(run.stderr.contains("said by the manager"), "{}", run.stderr);
         let seen = read(&host.tools.path().join("seen"));
         assert!(!seen.contains(SECRET) && seen.contains("NO_PROXY=*"), "{seen}");

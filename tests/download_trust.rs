@@ -38,7 +38,7 @@ fn slot(sandbox: &Sandbox, url: &str) -> PathBuf {
 fn a_download_that_was_changed_or_planted_is_not_used() {
     let (real, evil) = disks();
     let content = real.clone();
-    let web = Web::start(move |asked| Answer::file(asked, &content));
+    let web = Web::start(move |request| Answer::file(request, &content));
     let url = web.url("/disk.raw");
     let sandbox = Sandbox::new();
     build(&sandbox, &url).succeeded();
@@ -90,7 +90,7 @@ fn pipes_in_the_place_of_plugins_sums_and_journals_make_nothing_wait() {
     let runs = sandbox.path().join("artifacts/runs/r");
     fs::create_dir_all(&runs).unwrap();
     pipe(&runs.join("journal.jsonl"));
-    let command = |words: &[&str]| Run::of(&sandbox.command(words).output().unwrap(), None);
+    let command = |args: &[&str]| Run::of(&sandbox.command(args).output().unwrap(), None);
     let listed = command(&["providers", "list", "--provider-dir", directory.to_str().unwrap()]);
     assert!(listed.stdout.contains("it is not a regular file"), "{}", listed.stdout);
     assert!(listed.stdout.contains(".sha256` cannot be read"), "{}", listed.stdout);
@@ -108,8 +108,8 @@ fn a_provider_that_is_only_described_sees_no_secret() {
     let program = directory.join("build-image-provider-acme");
     fs::write(&program, format!("#!/bin/sh\nenv >> '{}'\n", seen.display())).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    for words in [&["providers", "inspect", "acme"][..], &["providers", "list"]] {
-        let mut command = sandbox.command(words);
+    for args in [&["providers", "inspect", "acme"][..], &["providers", "list"]] {
+        let mut command = sandbox.command(args);
         command.args(["--provider-dir", directory.to_str().unwrap()]);
         command.env("HTTPS_PROXY", "http://u:hunter22@proxy").env("F5_ACME_TOKEN", "hunter22");
         command.env("ACME_TOKEN", "hunter22").output().unwrap();
@@ -127,7 +127,7 @@ fn insecure_choices_are_warned_of_every_time() {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
     mode(sandbox.path(), 0o755);
-    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+    let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
     for (bits, warning) in [
         (0o644, "holds secrets, and others may read it"),
         (0o644, "holds secrets, and others may read it"),
@@ -135,7 +135,7 @@ fn insecure_choices_are_warned_of_every_time() {
         (0o600, ""),
     ] {
         mode(&config, bits);
-        let run = sandbox.run(&words);
+        let run = sandbox.run(&args);
         run.succeeded();
         assert_eq!(run.stderr.contains("holds secrets"), !warning.is_empty(), "{}", run.stderr);
         assert!(run.stderr.contains(warning), "{}", run.stderr);
@@ -143,10 +143,10 @@ fn insecure_choices_are_warned_of_every_time() {
     // Where no other user has access, the mode of the file does not matter.
     mode(&config, 0o644);
     mode(sandbox.path(), 0o700);
-    assert!(!sandbox.run(&words).stderr.contains("holds secrets"));
+    assert!(!sandbox.run(&args).stderr.contains("holds secrets"));
     let registry = ["--image-registration-url", "https://127.0.0.1:1/images"];
     let once = ["--image-registration-retry-count", "1", "--ignore-download-url-tls"];
-    let run = sandbox.run(&[&words[..], &registry, &once].concat());
+    let run = sandbox.run(&[&args[..], &registry, &once].concat());
     let warning = "IGNORE_DOWNLOAD_URL_TLS is on: IMAGE_REGISTRATION_URL is sent to whoever";
     assert!(run.stderr.contains(warning), "{}", run.stderr);
 }
@@ -167,11 +167,11 @@ fn a_disk_of_another_user_is_not_used_again() {
     let sandbox = Sandbox::new();
     TinyIso::base().write(&sandbox.path().join("base.iso"));
     stand_in_qemu(&sandbox);
-    let words =
+    let args =
         ["-i", "base.iso", "-m", "ltm", "-b", "1", "-p", "qcow2", "--qemu", "./qemu", "--reuse"];
-    sandbox.run(&words).succeeded();
+    sandbox.run(&args).succeeded();
     let again = "the same was installed before";
-    let unchanged = sandbox.run(&words);
+    let unchanged = sandbox.run(&args);
     unchanged.succeeded();
     assert!(unchanged.stderr.contains(again), "{}", unchanged.stderr);
     let record = find(&sandbox, "reuse.json");
@@ -180,7 +180,7 @@ fn a_disk_of_another_user_is_not_used_again() {
     let mut disk = disk.filter(|path| path.extension().is_some_and(|ending| ending == "raw"));
     for path in [record, disk.next().unwrap()] {
         lchown(&path, Some(OTHER), Some(OTHER)).unwrap();
-        let run = sandbox.run(&words);
+        let run = sandbox.run(&args);
         run.succeeded();
         for part in ["is not trusted, installing again", "belongs to user id 4242"] {
             assert!(run.stderr.contains(part), "`{part}` is missing in\n{}", run.stderr);
@@ -188,18 +188,18 @@ fn a_disk_of_another_user_is_not_used_again() {
         assert!(!run.stderr.contains(again), "{}", run.stderr);
         // What exists now belongs to this user.
         assert_eq!(path.metadata().unwrap().uid(), 0);
-        assert!(sandbox.run(&words).stderr.contains(again));
+        assert!(sandbox.run(&args).stderr.contains(again));
     }
     // Others may write to a directory on the path.
     let above = directory.parent().unwrap();
     fs::set_permissions(above, fs::Permissions::from_mode(0o777)).unwrap();
-    let run = sandbox.run(&words);
+    let run = sandbox.run(&args);
     run.succeeded();
     assert!(run.stderr.contains("may be written by everybody"), "{}", run.stderr);
     fs::set_permissions(above, fs::Permissions::from_mode(0o755)).unwrap();
     // What is installed in the directory of another user belongs to that user.
     lchown(&directory, Some(OTHER), Some(OTHER)).unwrap();
-    sandbox.run(&words).failed(5, &["belongs to user id 4242", "ARTIFACTS_DIR"]);
+    sandbox.run(&args).failed(5, &["belongs to user id 4242", "ARTIFACTS_DIR"]);
 }
 
 /// The only file of this name below the artifacts.
@@ -216,19 +216,19 @@ fn a_lock_file_of_another_user_locks_nothing() {
     let sandbox = Sandbox::new();
     sandbox.disk("disk.raw", 4, 1);
     sandbox.write("c/config.yml", "PACKAGE: none\n");
-    let words = ["--disk", "disk.raw", "-p", "qcow2", "-c", "c/config.yml"];
+    let args = ["--disk", "disk.raw", "-p", "qcow2", "-c", "c/config.yml"];
     let lock = ["providers", "lock", "-c", "c/config.yml"];
     Run::of(&sandbox.command(&lock).output().unwrap(), None).succeeded();
-    sandbox.run(&words).succeeded();
+    sandbox.run(&args).succeeded();
     let file = sandbox.path().join("c/build-image.lock");
     for path in [file.as_path(), file.parent().unwrap()] {
         lchown(path, Some(OTHER), Some(OTHER)).unwrap();
-        let run = sandbox.run(&words);
+        let run = sandbox.run(&args);
         run.failed(3, &["the lock file `", "is not used", "belongs to user id 4242", "hint:"]);
         lchown(path, Some(0), Some(0)).unwrap();
     }
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
-    sandbox.run(&words).failed(3, &["is not used", "may be written by everybody", "chmod o-w"]);
+    sandbox.run(&args).failed(3, &["is not used", "may be written by everybody", "chmod o-w"]);
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn logs_are_written_through_no_link_of_another_user() {
     for what in ["the directory", "the log's links"] {
         let sandbox = Sandbox::new();
         sandbox.disk("disk.raw", 4, 1);
-        let words = ["--disk", "disk.raw", "-p", "qcow2"];
+        let args = ["--disk", "disk.raw", "-p", "qcow2"];
         let precious = sandbox.write("precious/latest", "precious");
         let logs = sandbox.path().join("logs");
         let link = if what == "the directory" {
@@ -252,7 +252,7 @@ fn logs_are_written_through_no_link_of_another_user() {
         let target = if what == "the directory" { precious.parent().unwrap() } else { &precious };
         std::os::unix::fs::symlink(target, &link).unwrap();
         lchown(&link, Some(OTHER), Some(OTHER)).unwrap();
-        let run = sandbox.run(&words);
+        let run = sandbox.run(&args);
         if what == "the directory" {
             run.failed(2, &["cannot write the log file", "belongs to user id 4242"]);
         } else {

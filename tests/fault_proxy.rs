@@ -49,8 +49,8 @@ fn a_build_through_a_seeded_mix_of_faults_makes_the_right_image() {
     changes.push(("ALIBABA_UPLOAD_FILE_RETRY_DELAY", "0"));
     changes.push(("ALIBABA_DISK_FORMAT", "raw"));
     sandbox.write("config.yml", &sandbox.config(&changes));
-    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
-    let mut command = sandbox.command(&words);
+    let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+    let mut command = sandbox.command(&args);
     command.env("SSL_CERT_FILE", proxy.ca_file().unwrap());
     command.env("F5_OUTPUT_JSON_FILE", sandbox.path().join("result.json"));
     let run = Run::of(&command.output().unwrap(), None);

@@ -35,10 +35,10 @@ pub(crate) fn can_mount() -> bool {
 }
 
 /// Runs the program where `small` is a file system of this size; returns its output and the files left there.
-pub(crate) fn run(sandbox: &Sandbox, size: &str, words: &[&str]) -> (Run, Vec<String>) {
+pub(crate) fn run(sandbox: &Sandbox, size: &str, args: &[&str]) -> (Run, Vec<String>) {
     let small = sandbox.path().join("small");
     fs::create_dir_all(&small).unwrap();
-    let inner = sandbox.command(words);
+    let inner = sandbox.command(args);
     let mut outer = Command::new("unshare");
     outer.args(["-rm", "sh", "-c", SCRIPT, "sh", size]);
     outer.arg(inner.get_program()).args(inner.get_args()).current_dir(sandbox.path());
@@ -66,8 +66,8 @@ fn an_image_that_does_not_fit_is_not_half_published() {
     }
     let sandbox = Sandbox::new();
     compressed(&sandbox);
-    let words = ["--disk", "d.qcow2", "-p", "qcow2", "--package", "none", "--image-dir"];
-    let (run, left) = run(&sandbox, "8m", &[&words[..], &["small/images"]].concat());
+    let args = ["--disk", "d.qcow2", "-p", "qcow2", "--package", "none", "--image-dir"];
+    let (run, left) = run(&sandbox, "8m", &[&args[..], &["small/images"]].concat());
     run.failed(5, &["cannot write", "small/images/", SPACE, "hint: free some space", "IMAGE_DIR"]);
     assert_eq!(left, [""; 0]);
 }
@@ -78,13 +78,13 @@ fn a_download_of_unknown_length_that_does_not_fit_leaves_nothing() {
         return;
     }
     let sandbox = Sandbox::new();
-    let web = Web::start(|asked| Answer::file(asked, &vec![1; 32 << 20]).chunked());
+    let web = Web::start(|request| Answer::file(request, &vec![1; 32 << 20]).chunked());
     let url = web.url("/d.raw");
-    let words = ["--disk", &url, "-p", "qcow2", "--artifacts-dir", "small/builds"];
-    let (run, left) = run(&sandbox, "8m", &words);
+    let args = ["--disk", &url, "-p", "qcow2", "--artifacts-dir", "small/builds"];
+    let (run, left) = run(&sandbox, "8m", &args);
     run.failed(5, &["cannot write", "small/builds/downloads/", SPACE, "set ARTIFACTS_DIR"]);
     assert_eq!(left, [""; 0]);
-    assert_eq!(web.asked().len(), 1, "it is not tried again");
+    assert_eq!(web.requests().len(), 1, "it is not tried again");
 }
 
 #[test]
@@ -95,9 +95,9 @@ fn a_packed_disk_that_does_not_fit_leaves_nothing() {
     let sandbox = Sandbox::new();
     fs::write(sandbox.path().join("d.raw"), vec![b'A'; 64 << 20]).unwrap();
     tool(sandbox.path(), &["xz", "-0", "d.raw"]);
-    let words = ["--disk", "d.raw.xz", "-p", "qcow2", "--artifacts-dir", "small/builds"];
+    let args = ["--disk", "d.raw.xz", "-p", "qcow2", "--artifacts-dir", "small/builds"];
     // 256 MiB are left to other programs.
-    let (run, left) = run(&sandbox, "290m", &words);
+    let (run, left) = run(&sandbox, "290m", &args);
     run.failed(5, &["free space of", "does not hold the content of", "d.raw.xz", "ARTIFACTS_DIR"]);
     assert_eq!(left, [""; 0]);
 }

@@ -124,17 +124,17 @@ fn an_inventory_shows_what_undo_leaves_and_takes_in_a_cloud() {
             let _ = fs::remove_dir_all(&cloud);
             fs::create_dir(&cloud).unwrap();
         };
-        let shown = cloud.display();
-        let config = sandbox.write("c.yml", &format!("HOSTILE_CLOUD: {shown}\n"));
+        let display = cloud.display();
+        let config = sandbox.write("c.yml", &format!("HOSTILE_CLOUD: {display}\n"));
         empty();
-        let words = [hostile().to_str().unwrap(), "--config", config.to_str().unwrap()];
-        let (_, blind) = report(&sandbox, &words, &[("HOSTILE", deed)]);
+        let args = [hostile().to_str().unwrap(), "--config", config.to_str().unwrap()];
+        let (_, blind) = report(&sandbox, &args, &[("HOSTILE", deed)]);
         assert_eq!(with_verdict(&blind, "fail"), [""; 0], "{deed}: {blind:#}");
         assert_eq!(with_verdict(&blind, "skip"), ["stub", "taken", "unrecorded"], "{deed}");
         empty();
-        let listing = format!("ls '{shown}'");
-        let words = [&words[..], &["--inventory", &listing]].concat();
-        let (_, seen) = report(&sandbox, &words, &[("HOSTILE", deed)]);
+        let listing = format!("ls '{display}'");
+        let args = [&args[..], &["--inventory", &listing]].concat();
+        let (_, seen) = report(&sandbox, &args, &[("HOSTILE", deed)]);
         assert_eq!(with_verdict(&seen, "fail"), *expected, "{deed}: {seen:#}");
         assert_eq!(with_verdict(&seen, "skip"), ["stub"], "{deed}");
     }
@@ -181,8 +181,8 @@ fn command(sandbox: &Sandbox, deed: &str, more: &[&str]) -> Command {
     let disk = sandbox.disk("disk.raw", 4, 1);
     let result = sandbox.path().join("result.json");
     let file = hostile().to_str().unwrap();
-    let words = ["--disk", disk.to_str().unwrap(), "-p", "hostile", "--provider-file", file];
-    let mut command = sandbox.command(&[&words[..], more].concat());
+    let args = ["--disk", disk.to_str().unwrap(), "-p", "hostile", "--provider-file", file];
+    let mut command = sandbox.command(&[&args[..], more].concat());
     command.env("HOSTILE", deed).env("LANG", format!("hostile.{deed}"));
     command.env("F5_HOSTILE_KEY", SECRET).env("F5_OUTPUT_JSON_FILE", &result);
     command
@@ -293,8 +293,8 @@ fn a_build_dies_with_a_plugin_that_dies_but_its_journal_stays() {
         assert!(run.result.is_none(), "{deed}: nobody is told of a success");
         assert_eq!(images(&sandbox).len(), 1, "{deed}: what the plugin wrote is still there");
         let gc = sandbox.command(&["gc", "--yes"]).output().unwrap();
-        let told = String::from_utf8_lossy(&gc.stdout).into_owned();
-        assert!(gc.status.success() && told.contains("hostile"), "{deed}: {told}");
+        let listing = String::from_utf8_lossy(&gc.stdout).into_owned();
+        assert!(gc.status.success() && listing.contains("hostile"), "{deed}: {listing}");
         assert_eq!(images(&sandbox).len(), 0, "{deed}: gc knew of it and removed it");
     }
 }

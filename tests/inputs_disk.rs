@@ -19,14 +19,14 @@ struct QemuIo(Child);
 
 impl QemuIo {
     #[track_caller]
-    fn open(words: &[&str], directory: &Path) -> Self {
+    fn open(args: &[&str], directory: &Path) -> Self {
         let mut command = Command::new("qemu-io");
-        command.args(words).current_dir(directory).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(args).current_dir(directory).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // The answer comes when the image is open.
         child.stdin.as_mut().unwrap().write_all(b"length\n").unwrap();
         let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap().contains("MiB")), "{words:?} did not open it");
+        assert!(lines.any(|line| line.unwrap().contains("MiB")), "{args:?} did not open it");
         Self(child)
     }
 
@@ -41,8 +41,8 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
 }
 
-fn qemu_io(words: &[&str], directory: &Path) -> Output {
-    Command::new("qemu-io").args(words).current_dir(directory).output().unwrap()
+fn qemu_io(args: &[&str], directory: &Path) -> Output {
+    Command::new("qemu-io").args(args).current_dir(directory).output().unwrap()
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_disk_that_qemu_writes_to_is_refused_before_it_is_read() {
     tool(directory, &["qemu-img", "convert", "-O", "qcow2", "disk.raw", "vm.qcow2"]);
     let flat = ["-O", "vmdk", "-o", "subformat=monolithicFlat", "disk.raw", "vm.vmdk"];
     tool(directory, &[&["qemu-img", "convert"], &flat[..]].concat());
-    for (given, opened, words) in [
+    for (given, opened, args) in [
         ("vm.qcow2", "vm.qcow2", &["-f", "qcow2", "vm.qcow2"][..]),
         ("disk.raw", "disk.raw", &["-f", "raw", "disk.raw"]),
         ("vm.vmdk", "vm-flat.vmdk", &["-f", "raw", "vm-flat.vmdk"]),
@@ -64,11 +64,11 @@ fn a_disk_that_qemu_writes_to_is_refused_before_it_is_read() {
         let build = ["--disk", given, "-p", "qcow2", "--package", "none", "--image-dir", "made"];
         let in_use =
             format!("{opened}` is in use by another process (qemu has it open for writing)");
-        let writer = QemuIo::open(words, directory);
+        let writer = QemuIo::open(args, directory);
         sandbox.run(&build).failed(4, &[&in_use, "hint: shut its machine down"]);
         assert!(!directory.join("made").exists(), "{:?}", sandbox.files());
         writer.close();
-        let reader = QemuIo::open(&[&["-r"], words].concat(), directory);
+        let reader = QemuIo::open(&[&["-r"], args].concat(), directory);
         sandbox.run(&build).succeeded();
         reader.close();
         fs::remove_dir_all(directory.join("made")).unwrap();
@@ -86,9 +86,9 @@ fn qemu_does_not_write_to_a_disk_that_is_uploaded() {
     let emulator = sandbox.emulator.as_ref().unwrap();
     let stalled = r#"[{"operation":"UploadPart","action":{"stall_ms":600000}}]"#;
     emulator.set_faults(stalled).unwrap();
-    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+    let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
     let mut child =
-        sandbox.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        sandbox.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     until("a part", || emulator.wait_for_fault(Duration::from_millis(1)));
     let write = ["-f", "raw", "-c", "write 0 512", "disk.raw"];
     let refused = qemu_io(&write, directory);
@@ -108,14 +108,13 @@ fn a_disk_that_is_written_while_its_digest_is_taken_is_refused() {
     let path = sandbox.path().join("disk.raw");
     sandbox.disk("disk.raw", 1024, 1);
     let digest = "0".repeat(64);
-    let words =
-        ["--disk", "disk.raw", "-p", "qcow2", "--package", "none", "--disk-sha256", &digest];
-    let mut command = sandbox.command(&words);
+    let args = ["--disk", "disk.raw", "-p", "qcow2", "--package", "none", "--disk-sha256", &digest];
+    let mut command = sandbox.command(&args);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut text = String::new();
     while !text.contains("checking disk.raw") {
-        assert_ne!(said.read_line(&mut text).unwrap(), 0, "it ended before: {text}");
+        assert_ne!(stderr.read_line(&mut text).unwrap(), 0, "it ended before: {text}");
     }
     signal(&child, "-STOP");
     let before = path.metadata().unwrap().modified().unwrap();
@@ -124,7 +123,7 @@ fn a_disk_that_is_written_while_its_digest_is_taken_is_refused() {
     // The time stamp is restored, as `touch -r` and copying programs do.
     file.set_modified(before).unwrap();
     signal(&child, "-CONT");
-    said.read_to_string(&mut text).unwrap();
+    stderr.read_to_string(&mut text).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(4), "{text}");
     assert!(text.contains("disk.raw` changed while it was read"), "{text}");
     assert!(!sandbox.path().join("images/disk.qcow2").exists());
@@ -143,8 +142,8 @@ fn a_resumed_build_sends_the_disk_that_is_there_now_whatever_its_time() {
     let emulator = sandbox.emulator.as_ref().unwrap();
     let refuse = r#"[{"operation":"ImportImage","nth":2,"action":{"status":403,"code":"QuotaExceed.Image"}}]"#;
     emulator.set_faults(refuse).unwrap();
-    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--on-failure", "keep"];
-    sandbox.run(&words).failed(6, &["QuotaExceed.Image"]);
+    let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--on-failure", "keep"];
+    sandbox.run(&args).failed(6, &["QuotaExceed.Image"]);
     assert_eq!(emulator.status()["objects"], 1, "the upload is complete");
     emulator.set_faults("[]").unwrap();
     let before = path.metadata().unwrap().modified().unwrap();
@@ -168,24 +167,24 @@ fn a_disk_that_is_written_while_it_is_sent_fails_the_build_and_leaves_nothing() 
         let emulator = sandbox.emulator.as_ref().unwrap();
         let stalled = r#"[{"operation":"UploadPart","nth":1,"action":{"stall_ms":2000}}]"#;
         emulator.set_faults(stalled).unwrap();
-        let words = ["--disk", "disk.raw", "-c", "config.yml", "-p"];
+        let args = ["--disk", "disk.raw", "-c", "config.yml", "-p"];
         let more = if cloud { &["alibaba"][..] } else { &["qcow2", "--progress", "plain"] };
-        let mut command = sandbox.command(&[&words, more].concat());
+        let mut command = sandbox.command(&[&args, more].concat());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut text = String::new();
         if cloud {
             until("a part", || emulator.wait_for_fault(Duration::from_millis(1)));
         } else {
             while !text.contains("writing") {
-                assert_ne!(said.read_line(&mut text).unwrap(), 0, "it ended before: {text}");
+                assert_ne!(stderr.read_line(&mut text).unwrap(), 0, "it ended before: {text}");
             }
         }
         signal(&child, "-STOP");
         let file = File::options().write(true).open(&path).unwrap();
         file.write_all_at(&[7; 512], 0).unwrap();
         signal(&child, "-CONT");
-        said.read_to_string(&mut text).unwrap();
+        stderr.read_to_string(&mut text).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(4), "{text}");
         assert!(text.contains("disk.raw` changed while it was read"), "{text}");
         sandbox.cloud_has_only(0);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::harness::{
-    Answer, Asked, PATIENCE, Run, Sandbox, TinyIso, Web, needs, needs_qemu, sandbox_walk,
+    Answer, PATIENCE, Request, Run, Sandbox, TinyIso, Web, needs, needs_qemu, sandbox_walk,
     stand_in_qemu, until,
 };
 
@@ -23,8 +23,8 @@ fn image() -> Vec<u8> {
 
 /// Builds a disk by URL and keeps the downloads.
 fn build(sandbox: &Sandbox, url: &str, more: &[&str]) -> Run {
-    let words = ["--disk", url, "-p", "qcow2", "--reuse", "--download-retries", "2"];
-    sandbox.run(&[&words, more].concat())
+    let args = ["--disk", url, "-p", "qcow2", "--reuse", "--download-retries", "2"];
+    sandbox.run(&[&args, more].concat())
 }
 
 /// The download that was stored under a name.
@@ -45,7 +45,7 @@ fn downloaded(sandbox: &Sandbox, name: &str) -> Option<PathBuf> {
 fn a_disk_by_url_is_fetched_once_and_removed_when_the_build_is_done() {
     let disk = image();
     let content = disk.clone();
-    let web = Web::start(move |asked| Answer::file(asked, &content));
+    let web = Web::start(move |request| Answer::file(request, &content));
     let sandbox = Sandbox::new();
     let url = web.url("/images/some%20disk.raw?x=1");
     build(&sandbox, &url, &[]).succeeded();
@@ -54,19 +54,19 @@ fn a_disk_by_url_is_fetched_once_and_removed_when_the_build_is_done() {
     let again = build(&sandbox, &url, &[]);
     again.succeeded();
     assert!(again.stderr.contains("has not changed"), "{}", again.stderr);
-    assert!(web.asked()[1].header("if-none-match").is_some());
+    assert!(web.requests()[1].header("if-none-match").is_some());
     sandbox.run(&["--disk", &url, "-p", "qcow2", "--package", "none"]).succeeded();
     assert!(!sandbox.path().join("artifacts/downloads").exists(), "without --reuse it goes");
     assert!(sandbox.files().contains(&"images/some20disk.qcow2".to_owned()));
 }
 
 /// The answer of a server, from the number of the request and the request.
-type Behaviour = fn(usize, &Asked, &[u8]) -> Answer;
+type Behaviour = fn(usize, &Request, &[u8]) -> Answer;
 /// What breaks, how, and the first byte of each request that follows.
 type Break = (&'static str, Behaviour, &'static [usize]);
 
-fn cut(asked: &Asked, body: &[u8], at: usize) -> Answer {
-    Answer { cut: Some(at), ..Answer::file(asked, body) }
+fn cut(request: &Request, body: &[u8], at: usize) -> Answer {
+    Answer { cut: Some(at), ..Answer::file(request, body) }
 }
 
 fn without_tag(answer: Answer) -> Answer {
@@ -77,76 +77,82 @@ fn without_tag(answer: Answer) -> Answer {
 const BREAKS: [Break; 10] = [
     (
         "a length nobody tells",
-        |n, asked, body| {
-            if n == 0 { cut(asked, body, MIB).chunked() } else { Answer::file(asked, body) }
+        |n, request, body| {
+            if n == 0 { cut(request, body, MIB).chunked() } else { Answer::file(request, body) }
         },
         &[0, MIB],
     ),
     (
         "a length nobody tells, whole at once",
-        |_, asked, body| Answer::file(asked, body).chunked(),
+        |_, request, body| Answer::file(request, body).chunked(),
         &[0],
     ),
     (
         "cut twice",
-        |n, asked, body| if n < 2 { cut(asked, body, MIB) } else { Answer::file(asked, body) },
+        |n, request, body| {
+            if n < 2 { cut(request, body, MIB) } else { Answer::file(request, body) }
+        },
         &[0, MIB, 2 * MIB],
     ),
     (
         "a server that knows no ranges",
-        |n, asked, body| {
-            let whole = Asked::default();
-            if n == 0 { cut(asked, body, MIB) } else { Answer::file(&whole, body) }
+        |n, request, body| {
+            let whole = Request::default();
+            if n == 0 { cut(request, body, MIB) } else { Answer::file(&whole, body) }
         },
         &[0, MIB],
     ),
     (
         "another file by now",
-        |n, asked, body| {
+        |n, request, body| {
             let old = vec![7; 5 * MIB];
-            if n == 0 { cut(asked, &old, MIB) } else { Answer::file(asked, body) }
+            if n == 0 { cut(request, &old, MIB) } else { Answer::file(request, body) }
         },
         &[0, MIB],
     ),
     (
         "nothing that tells files apart",
-        |n, asked, body| {
-            without_tag(if n == 0 { cut(asked, body, MIB) } else { Answer::file(asked, body) })
+        |n, request, body| {
+            without_tag(if n == 0 { cut(request, body, MIB) } else { Answer::file(request, body) })
         },
         &[0, 0],
     ),
     (
         "unavailable for a moment",
-        |n, asked, body| {
-            if n == 0 { Answer::status(503) } else { Answer::file(asked, body) }
+        |n, request, body| {
+            if n == 0 { Answer::status(503) } else { Answer::file(request, body) }
         },
         &[0, 0],
     ),
     (
         "another part than asked for",
-        |n, asked, body| match n {
-            0 => cut(asked, body, MIB),
+        |n, request, body| match n {
+            0 => cut(request, body, MIB),
             1 => {
                 let headers = vec![("content-range", format!("bytes 5-9/{}", body.len()))];
                 Answer { status: 206, headers, body: vec![0; 5], ..Answer::default() }
             }
-            _ => Answer::file(asked, body),
+            _ => Answer::file(request, body),
         },
         &[0, MIB, 0],
     ),
     (
         "a part it cannot give",
-        |n, asked, body| match n {
-            0 => cut(asked, body, MIB),
+        |n, request, body| match n {
+            0 => cut(request, body, MIB),
             1 => Answer::status(416),
-            _ => Answer::file(asked, body),
+            _ => Answer::file(request, body),
         },
         &[0, MIB, 0],
     ),
     (
         "a redirect",
-        |n, asked, body| {
-            if n == 0 { Answer::redirect("../elsewhere/d.raw") } else { Answer::file(asked, body) }
+        |n, request, body| {
+            if n == 0 {
+                Answer::redirect("../elsewhere/d.raw")
+            } else {
+                Answer::file(request, body)
+            }
         },
         &[0, 0],
     ),
@@ -157,14 +163,14 @@ fn broken_downloads_are_resumed_where_they_broke() {
     let disk = image();
     for (what, behaviour, starts) in BREAKS {
         let (content, count) = (disk.clone(), AtomicUsize::new(0));
-        let web = Web::start(move |asked| {
-            behaviour(count.fetch_add(1, Ordering::Relaxed), asked, &content)
+        let web = Web::start(move |request| {
+            behaviour(count.fetch_add(1, Ordering::Relaxed), request, &content)
         });
         let sandbox = Sandbox::new();
         let run = build(&sandbox, &web.url("/some/d.raw"), &[]);
         assert_eq!(run.code, 0, "{what}: {}", run.stderr);
-        let asked: Vec<usize> = web.asked().iter().map(Asked::from).collect();
-        assert_eq!(asked, starts, "{what}");
+        let offsets: Vec<usize> = web.requests().iter().map(Request::from).collect();
+        assert_eq!(offsets, starts, "{what}");
         assert!(fs::read(downloaded(&sandbox, "d.raw").unwrap()).unwrap() == disk, "{what}");
     }
 }
@@ -174,33 +180,33 @@ fn an_interrupted_download_is_kept_and_resumed_and_leaks_no_password() {
     let disk = image();
     let content = disk.clone();
     let count = AtomicUsize::new(0);
-    let web = Web::start(move |asked| {
+    let web = Web::start(move |request| {
         let stall = (count.fetch_add(1, Ordering::Relaxed) == 0).then_some(MIB);
-        Answer { stall, ..Answer::file(asked, &content) }
+        Answer { stall, ..Answer::file(request, &content) }
     });
     let sandbox = Sandbox::new();
     let url = web.url("/d.raw").replace("http://", "http://me:pass-word@");
-    let words = ["--disk", &url, "-p", "qcow2", "--reuse"];
-    let mut child = sandbox.command(&words).stderr(Stdio::piped()).spawn().unwrap();
+    let args = ["--disk", &url, "-p", "qcow2", "--reuse"];
+    let mut child = sandbox.command(&args).stderr(Stdio::piped()).spawn().unwrap();
     let half = || downloaded(&sandbox, "partial").and_then(|path| path.metadata().ok());
     until("the download begins", || half().is_some_and(|file| file.len() >= MIB as u64));
-    let asked = Instant::now();
+    let interrupted = Instant::now();
     let id = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(130));
-    assert!(asked.elapsed() < PATIENCE);
+    assert!(interrupted.elapsed() < PATIENCE);
     build(&sandbox, &url, &[]).succeeded();
-    let requests = web.asked();
+    let requests = web.requests();
     assert_eq!(requests[1].from(), MIB);
     assert_eq!(requests[1].header("authorization"), Some("Basic bWU6cGFzcy13b3Jk"));
     assert!(fs::read(downloaded(&sandbox, "d.raw").unwrap()).unwrap() == disk);
     // Nor does a failed build whose journal is kept, or a plan.
     sandbox.run(&["plan", "--disk", &url, "-p", "qcow2"]);
     sandbox.write("full/d.qcow2/x", "a folder in the way");
-    let words = ["--disk", &url, "-p", "qcow2", "--on-failure", "keep", "--image-dir", "full"];
+    let args = ["--disk", &url, "-p", "qcow2", "--on-failure", "keep", "--image-dir", "full"];
     // A directory blocks the path of the image.
-    let run = sandbox.run(&[&words[..], &["--log-level", "trace", "--package", "none"]].concat());
+    let run = sandbox.run(&[&args[..], &["--log-level", "trace", "--package", "none"]].concat());
     assert_ne!(run.code, 0);
     assert!(sandbox.files().iter().any(|name| name.contains("runs/")), "{:?}", sandbox.files());
     assert!(!run.stderr.contains("pass-word"));
@@ -215,19 +221,20 @@ fn an_interrupted_download_is_kept_and_resumed_and_leaks_no_password() {
 #[test]
 fn two_builds_share_one_download() {
     let disk = image();
-    let web = Web::start(move |asked| Answer::file(asked, &disk));
+    let web = Web::start(move |request| Answer::file(request, &disk));
     let sandbox = Sandbox::new();
     let url = web.url("/d.raw");
-    let words = ["--disk", &url, "-p", "qcow2", "--reuse", "--image-dir"];
+    let args = ["--disk", &url, "-p", "qcow2", "--reuse", "--image-dir"];
     let start = |images: &str| {
-        let mut command = sandbox.command(&[&words, &[images][..]].concat());
+        let mut command = sandbox.command(&[&args, &[images][..]].concat());
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
     for mut child in ["a", "b", "c"].map(start) {
         assert!(child.wait().unwrap().success());
     }
-    let whole = web.asked().iter().filter(|asked| asked.header("if-none-match").is_none()).count();
-    assert_eq!((whole, web.asked().len()), (1, 3));
+    let whole =
+        web.requests().iter().filter(|request| request.header("if-none-match").is_none()).count();
+    assert_eq!((whole, web.requests().len()), (1, 3));
 }
 
 #[test]
@@ -237,22 +244,22 @@ fn files_for_the_image_that_cannot_be_fetched_stop_the_build_before_a_guest_is_s
     }
     let sandbox = Sandbox::new();
     TinyIso::base().write(&sandbox.path().join("base.iso"));
-    let web = Web::start(|asked| match asked.path.as_str() {
-        "/there" => Answer::file(asked, b"content"),
+    let web = Web::start(|request| match request.path.as_str() {
+        "/there" => Answer::file(request, b"content"),
         _ => Answer::status(404),
     });
     let entries = |path: &str| {
         let one = |path| format!(r#"{{"source": "{}", "destination": "/x"}}"#, web.url(path));
         format!("[{}, {}]", one("/there"), one(path))
     };
-    let words = ["-i", "base.iso", "-p", "qcow2", "-m", "ltm", "-b", "1", "--update-image-files"];
-    let run = |path: &str| sandbox.run(&[&words[..], &[&entries(path)]].concat());
+    let args = ["-i", "base.iso", "-p", "qcow2", "-m", "ltm", "-b", "1", "--update-image-files"];
+    let run = |path: &str| sandbox.run(&[&args[..], &[&entries(path)]].concat());
     run("/absent").failed(4, &["UPDATE_IMAGE_FILES, entry 2", "/absent`", "answers 404"]);
     // The kernel of the ISO does not start: everything before it succeeded.
     run("/there").failed(5, &["qemu"]);
     let left = sandbox.files();
     assert!(!left.iter().any(|name| name.contains("injected") || name.contains("tmp")), "{left:?}");
-    assert_eq!(web.asked().len(), 4);
+    assert_eq!(web.requests().len(), 4);
 }
 
 #[test]
@@ -263,7 +270,7 @@ fn too_little_space_is_reported_before_anything_is_done() {
     let sandbox = Sandbox::new();
     fs::create_dir(sandbox.path().join("images")).unwrap();
     TinyIso::base().write(&sandbox.path().join("base.iso"));
-    let words = ["-i", "base.iso", "-p", "qcow2", "-m", "ltm", "-b", "1"];
+    let args = ["-i", "base.iso", "-p", "qcow2", "-m", "ltm", "-b", "1"];
     let much = ["--min-free-disk-storage-mb", "18446744073709551615"];
     let texts = [
         "too little free space",
@@ -271,10 +278,10 @@ fn too_little_space_is_reported_before_anything_is_done() {
         "images` ",
         "ARTIFACTS_DIR or IMAGE_DIR",
     ];
-    sandbox.run(&[&words[..], &much].concat()).failed(5, &texts);
-    let run = sandbox.run(&[&["plan"], &words[..], &much].concat());
+    sandbox.run(&[&args[..], &much].concat()).failed(5, &texts);
+    let run = sandbox.run(&[&["plan"], &args[..], &much].concat());
     run.failed(5, &texts);
-    let run = sandbox.run(&[&["plan"], &words[..]].concat());
+    let run = sandbox.run(&[&["plan"], &args[..]].concat());
     run.succeeded();
     // Three small items and 2 GiB.
     assert!(run.stdout.contains("\nspace         2.00 GiB in "), "{}", run.stdout);
@@ -284,7 +291,7 @@ fn too_little_space_is_reported_before_anything_is_done() {
 #[test]
 fn leftover_downloads_are_listed_and_removed_by_gc() {
     let disk = image();
-    let web = Web::start(move |asked| Answer::file(asked, &disk));
+    let web = Web::start(move |request| Answer::file(request, &disk));
     let sandbox = Sandbox::new();
     build(&sandbox, &web.url("/d.raw"), &[]).succeeded();
     let run = sandbox.run(&["gc"]);
@@ -297,16 +304,16 @@ fn leftover_downloads_are_listed_and_removed_by_gc() {
 #[test]
 fn proxies_are_used_as_the_environment_says() {
     let disk = image();
-    let proxy = Web::start(move |asked| Answer::file(asked, &disk));
+    let proxy = Web::start(move |request| Answer::file(request, &disk));
     let sandbox = Sandbox::new();
-    let words = ["--disk", "http://files.invalid/d.raw", "-p", "qcow2", "--download-retries", "0"];
+    let args = ["--disk", "http://files.invalid/d.raw", "-p", "qcow2", "--download-retries", "0"];
     let run = |name: &str, except: &str| {
-        let mut command = sandbox.command(&words);
+        let mut command = sandbox.command(&args);
         let output = command.env(name, proxy.url("")).env("NO_PROXY", except).output().unwrap();
         Run::of(&output, None)
     };
     run("http_proxy", "").succeeded();
-    assert_eq!(proxy.asked()[0].path, "http://files.invalid/d.raw");
+    assert_eq!(proxy.requests()[0].path, "http://files.invalid/d.raw");
     run("http_proxy", "files.invalid").failed(7, &["no connection"]);
     run("https_proxy", "").failed(7, &["no connection"]);
 }
@@ -314,13 +321,13 @@ fn proxies_are_used_as_the_environment_says() {
 /// A CA and a certificate of it for 127.0.0.1, created by openssl: `ca.pem`, `cert.pem`, `key.pem`.
 fn certificates(sandbox: &Sandbox) {
     sandbox.write("ext", "subjectAltName=IP:127.0.0.1\n");
-    for words in [
+    for args in [
         "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority",
         "req -newkey rsa:2048 -nodes -keyout key.pem -out request -subj /CN=server",
         "x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out cert.pem",
     ] {
         let output = Command::new("openssl")
-            .args(words.split(' '))
+            .args(args.split(' '))
             .current_dir(sandbox.path())
             .output()
             .unwrap();
@@ -337,16 +344,16 @@ fn certificates_are_checked_unless_that_is_switched_off() {
     certificates(&sandbox);
     let disk = image();
     let file = |name: &str| sandbox.path().join(name);
-    let web = Web::start_tls(&file("cert.pem"), &file("key.pem"), move |asked| {
-        match asked.path.as_str() {
+    let web = Web::start_tls(&file("cert.pem"), &file("key.pem"), move |request| {
+        match request.path.as_str() {
             "/down" => Answer::redirect("http://127.0.0.1:1/x"),
-            _ => Answer::file(asked, &disk),
+            _ => Answer::file(request, &disk),
         }
     });
     let url = web.url("/d.raw");
     let run = |url: &str, authority: Option<&str>, more: &[&str]| {
-        let words = ["--disk", url, "-p", "qcow2"];
-        let mut command = sandbox.command(&[&words, more].concat());
+        let args = ["--disk", url, "-p", "qcow2"];
+        let mut command = sandbox.command(&[&args, more].concat());
         if let Some(name) = authority {
             command.env("SSL_CERT_FILE", file(name));
         }
@@ -375,11 +382,11 @@ fn isos_by_url_get_the_names_of_what_they_install() {
     let other =
         TinyIso::hotfix().with("VERSION.LTM", &TinyIso::version_file("15.0.0", "1", "0.0.1"));
     let other = fs::read(other.write(&sandbox.path().join("o"))).unwrap();
-    let web = Web::start(move |asked| match asked.path.as_str() {
-        "/get?file=7" => Answer::file(asked, &base),
-        "/fix" => Answer::file(asked, &fix),
-        "/other" => Answer::file(asked, &other),
-        _ => Answer::file(asked, b"<html>"),
+    let web = Web::start(move |request| match request.path.as_str() {
+        "/get?file=7" => Answer::file(request, &base),
+        "/fix" => Answer::file(request, &fix),
+        "/other" => Answer::file(request, &other),
+        _ => Answer::file(request, b"<html>"),
     });
     stand_in_qemu(&sandbox);
     let build = |base: &str, fix: &str| {
@@ -406,9 +413,9 @@ fn a_missing_shape_is_reported_before_anything_is_fetched() {
     let sandbox = Sandbox::new();
     let run = sandbox.run(&["-i", &web.url("/x.iso"), "-p", "qcow2"]);
     run.failed(2, &["MODULES is not set"]);
-    let words = ["-i", &web.url("/x.iso"), "-p", "qcow2", "-m", "ltm", "-b", "1"];
+    let args = ["-i", &web.url("/x.iso"), "-p", "qcow2", "-m", "ltm", "-b", "1"];
     let key = sandbox.write("key", "no key").display().to_string();
-    let run = sandbox.run(&[&words[..], &["--iso-sig-verification-public-key", &key]].concat());
+    let run = sandbox.run(&[&args[..], &["--iso-sig-verification-public-key", &key]].concat());
     run.failed(2, &["ISO_SIG_VERIFICATION_PUBLIC_KEY", "no PEM key"]);
-    assert!(web.asked().is_empty());
+    assert!(web.requests().is_empty());
 }

@@ -3,8 +3,8 @@
 use crate::harness::{Run, Sandbox, TinyIso, needs_qemu};
 
 fn plan(sandbox: &Sandbox) -> Run {
-    let words = ["plan", "-i", "base.iso", "-e", "fix.iso", "-p", "qcow2", "-m", "ltm", "-b", "1"];
-    sandbox.run(&words)
+    let args = ["plan", "-i", "base.iso", "-e", "fix.iso", "-p", "qcow2", "-m", "ltm", "-b", "1"];
+    sandbox.run(&args)
 }
 
 #[test]
@@ -22,8 +22,8 @@ fn names_and_facts_are_those_of_the_hotfix() {
     for text in ["Hotfix-BIGIP-15.0.0-0.0.44.LTM_1SLOT.qcow2", "fix.iso", "build 0.0.44"] {
         assert!(run.stdout.contains(text), "`{text}` is missing in\n{}", run.stdout);
     }
-    let words = ["plan", "-i", "base.iso", "-e", "fix.iso", "-c", "config.yml"];
-    let run = sandbox.run(&[&words[..], &["-p", "alibaba", "-m", "ltm", "-b", "1"]].concat());
+    let args = ["plan", "-i", "base.iso", "-e", "fix.iso", "-c", "config.yml"];
+    let run = sandbox.run(&[&args[..], &["-p", "alibaba", "-m", "ltm", "-b", "1"]].concat());
     run.succeeded();
     for text in [
         "F5-Hotfix-BIGIP-15-0-0-0-0-44-BYOL-ltm-1slot-",

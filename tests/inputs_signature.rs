@@ -4,10 +4,10 @@ use std::{fs, path::Path, process::Command};
 
 use crate::harness::{Answer, Run, Sandbox, TinyIso, Web, needs, stand_in_qemu};
 
-fn openssl(directory: &Path, words: &str) {
+fn openssl(directory: &Path, args: &str) {
     let output =
-        Command::new("openssl").args(words.split(' ')).current_dir(directory).output().unwrap();
-    assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+        Command::new("openssl").args(args.split(' ')).current_dir(directory).output().unwrap();
+    assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A base ISO, a hotfix, two keys with their public parts, and the vendor's signatures beside the ISOs.
@@ -18,7 +18,7 @@ fn signed() -> Sandbox {
     stand_in_qemu(&sandbox);
     TinyIso::base().write(&directory.join("base.iso"));
     TinyIso::hotfix().write(&directory.join("fix.iso"));
-    for words in [
+    for args in [
         "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out vendor",
         "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out house",
         "pkey -in vendor -pubout -out vendor.pub",
@@ -27,7 +27,7 @@ fn signed() -> Sandbox {
         "dgst -sha384 -sign vendor -out fix.iso.384.sig fix.iso",
         "dgst -sha3-512 -sign house -out house.sig base.iso",
     ] {
-        openssl(directory, words);
+        openssl(directory, args);
     }
     sandbox
 }
@@ -159,10 +159,10 @@ fn downloads_are_verified_too_and_a_bad_one_is_not_kept() {
     let (iso, signature, other) =
         (read("base.iso"), read("base.iso.384.sig"), read("fix.iso.384.sig"));
     let digest = sha256(&iso);
-    let web = Web::start(move |asked| match asked.path.as_str() {
-        "/a/base.iso" | "/b/base.iso" | "/c/base.iso" => Answer::file(asked, &iso),
-        "/a/base.iso.384.sig" => Answer::file(asked, &signature),
-        "/b/base.iso.384.sig" => Answer::file(asked, &other),
+    let web = Web::start(move |request| match request.path.as_str() {
+        "/a/base.iso" | "/b/base.iso" | "/c/base.iso" => Answer::file(request, &iso),
+        "/a/base.iso.384.sig" => Answer::file(request, &signature),
+        "/b/base.iso.384.sig" => Answer::file(request, &other),
         _ => Answer::status(404),
     });
     let build = |path: &str, more: &[&str]| {

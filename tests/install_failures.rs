@@ -6,9 +6,9 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use crate::harness::{Iso, Run, Sandbox, Turn, needs_qemu};
 
 /// A build that may reach the cloud, in a separate sandbox.
-fn build(sandbox: &Sandbox, words: &[&str]) -> Run {
+fn build(sandbox: &Sandbox, args: &[&str]) -> Run {
     let common = ["-c", "config.yml", "-p", "alibaba", "-m", "ltm", "-b", "1", "--accel", "tcg"];
-    sandbox.run(&[&common, words].concat())
+    sandbox.run(&[&common, args].concat())
 }
 
 /// A build that fails.
@@ -37,17 +37,17 @@ fn end(endings: &[Ending<'_>]) {
         let sandbox = Sandbox::with_cloud();
         let isos: Vec<Iso> = isos.iter().map(|variant| Iso::of(variant)).collect();
         let given = ["-i", "-e"].into_iter().zip(&isos).flat_map(|(flag, iso)| [flag, iso.word()]);
-        let words: Vec<&str> = given.chain(more.iter().copied()).collect();
-        let run = build(&sandbox, &words);
+        let args: Vec<&str> = given.chain(more.iter().copied()).collect();
+        let run = build(&sandbox, &args);
         run.failed(5, &[texts, &[*log, "hint:"][..]].concat());
         assert!(!run.stderr.contains('\u{1b}'), "escape sequences reach the user: {}", run.stderr);
         sandbox.cloud_has_only(0);
         let files = sandbox.files();
         let left = |name: &String| name.ends_with(".raw") || name.contains("tmp.");
-        assert!(!files.iter().any(left), "{words:?}: {files:?}");
+        assert!(!files.iter().any(left), "{args:?}: {files:?}");
         let log = files.iter().find(|name| name.ends_with(log)).expect("the log is kept");
         let size = fs::metadata(sandbox.path().join(log)).unwrap().len();
-        assert!((1..9 << 20).contains(&size), "{words:?}: a log of {size} bytes");
+        assert!((1..9 << 20).contains(&size), "{args:?}: a log of {size} bytes");
     }
 }
 
@@ -133,10 +133,10 @@ fn a_guest_that_hangs_under_kvm_is_started_again_and_kvm_not_trusted_until_the_n
     let qemu = sandbox.write("qemu", FICKLE_QEMU);
     fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).unwrap();
     let qemu = qemu.to_str().unwrap();
-    let words = ["-i", iso.word(), "-p", "qcow2", "-m", "ltm", "-b", "1", "--accel", "auto"];
-    let words = [&words[..], &["--qemu", qemu, "--silence-timeout", "2s"]].concat();
-    sandbox.run(&words).failed(5, &["starting again without kvm", "MKVM FINAL STATUS = FAILURE"]);
-    let run = sandbox.run(&words);
+    let args = ["-i", iso.word(), "-p", "qcow2", "-m", "ltm", "-b", "1", "--accel", "auto"];
+    let args = [&args[..], &["--qemu", qemu, "--silence-timeout", "2s"]].concat();
+    sandbox.run(&args).failed(5, &["starting again without kvm", "MKVM FINAL STATUS = FAILURE"]);
+    let run = sandbox.run(&args);
     run.failed(5, &["slow: an installing guest hung under kvm"]);
     assert!(!run.stderr.contains("starting again"), "{}", run.stderr);
 }

@@ -34,9 +34,9 @@ fn prepared() -> Sandbox {
     sandbox
 }
 
-fn build(sandbox: &Sandbox, words: &[&str]) -> Run {
+fn build(sandbox: &Sandbox, args: &[&str]) -> Run {
     let common = ["-i", "base.iso", "-p", "qcow2", "-m", "ltm", "-b", "1", "--qemu", "./qemu"];
-    sandbox.run(&[&common, words].concat())
+    sandbox.run(&[&common, args].concat())
 }
 
 #[test]
@@ -86,8 +86,8 @@ fn the_plan_reads_what_the_installation_starts_from() {
     let path = sandbox.path().join("base.iso");
     let plan = |iso: TinyIso| {
         iso.write(&path);
-        let words = ["plan", "-i", "base.iso", "-p", "qcow2", "-m", "ltm", "-b", "1"];
-        sandbox.run(&words)
+        let args = ["plan", "-i", "base.iso", "-p", "qcow2", "-m", "ltm", "-b", "1"];
+        sandbox.run(&args)
     };
     let config = |text: &str| TinyIso::base().with("isolinux/isolinux.cfg", text);
     for legal in ["LABEL x\n  KERNEL vmlinuz\n  APPEND initrd=initrd.img\n", "Append x\n"] {
@@ -95,8 +95,8 @@ fn the_plan_reads_what_the_installation_starts_from() {
         assert_eq!(run.succeeded().stderr.matches("built-in sizes").count(), 0, "{}", run.stderr);
     }
     let run = plan(TinyIso::base().without("BIGIP1500/install/ve.info.json"));
-    let told = "has no `/BIGIP1500/install/ve.info.json`: the built-in sizes";
-    assert!(run.succeeded().stderr.contains(told), "{}", run.stderr);
+    let warning = "has no `/BIGIP1500/install/ve.info.json`: the built-in sizes";
+    assert!(run.succeeded().stderr.contains(warning), "{}", run.stderr);
     let cfg = "`/isolinux/isolinux.cfg`: ";
     for (text, what) in [
         ("kernel vmlinuz\n", "no line of it begins with `append`"),
@@ -122,8 +122,8 @@ fn a_guest_that_hangs_under_kvm_before_its_kernel_prints_is_soon_started_without
     let sandbox = prepared();
     let begun = std::time::Instant::now();
     let run = build(&sandbox, &["--accel", "auto", "--package", "none"]);
-    let told = "install: the guest was silent for 18 s before its kernel ran";
-    assert!(run.succeeded().stderr.contains(told), "{}", run.stderr);
+    let warning = "install: the guest was silent for 18 s before its kernel ran";
+    assert!(run.succeeded().stderr.contains(warning), "{}", run.stderr);
     for text in ["starting again without kvm", "… no output for "] {
         assert!(run.stderr.contains(text), "`{text}` is missing in {}", run.stderr);
     }

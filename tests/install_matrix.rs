@@ -95,17 +95,17 @@ fn install(sandbox: &Sandbox, row: &Row<'_>) -> Logs {
     sandbox.write("own.yml", &row.config.to_string());
     let slots = row.slots.to_string();
     let (iso, hotfix) = (Iso::of("ok"), Iso::of("hotfix"));
-    let mut words =
+    let mut args =
         vec!["-i", iso.word(), "-p", row.provider, "-m", row.modules, "-b", &slots, "--reuse"];
-    words.extend(["-c", "own.yml"]);
+    args.extend(["-c", "own.yml"]);
     let cloud = !["qcow2", "vhd", "vmware"].contains(&row.provider);
     if cloud {
-        words.push("--no-upload");
+        args.push("--no-upload");
     }
     if row.hotfix {
-        words.extend(["-e", hotfix.word()]);
+        args.extend(["-e", hotfix.word()]);
     }
-    let run = sandbox.run(&words);
+    let run = sandbox.run(&args);
     run.succeeded();
     let directory = sandbox
         .path()
@@ -289,7 +289,7 @@ fn files_of_the_user_and_a_later_boot() {
     }
     let _turn = Turn::take();
     let sandbox = Sandbox::new();
-    let web = Web::start(|asked| Answer::file(asked, b"fetched"));
+    let web = Web::start(|request| Answer::file(request, b"fetched"));
     let mut entries = files(&sandbox.path().join("own files"));
     let fetched = json!({"source": web.url("/f"), "destination": "/config/fetched"});
     entries.as_array_mut().unwrap().push(fetched);

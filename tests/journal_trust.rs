@@ -42,21 +42,21 @@ fn owners() -> Vec<Owner> {
 }
 
 /// Writes a journal with these resources.
-fn plant(sandbox: &Sandbox, owner: Owner, words: &[&str], resources: &[Value]) -> PathBuf {
+fn plant(sandbox: &Sandbox, owner: Owner, args: &[&str], resources: &[Value]) -> PathBuf {
     let line = |resource: &Value| json!({"what": "resource", "event": {"type": "resource_created", "resource": resource}});
     let lines: Vec<Value> = resources.iter().map(line).collect();
-    plant_lines(sandbox, owner, words, &lines)
+    plant_lines(sandbox, owner, args, &lines)
 }
 
 /// Writes a journal as an attacker who knows the format would: valid, but without checksums.
-fn plant_lines(sandbox: &Sandbox, owner: Owner, words: &[&str], more: &[Value]) -> PathBuf {
+fn plant_lines(sandbox: &Sandbox, owner: Owner, args: &[&str], more: &[Value]) -> PathBuf {
     let directory = sandbox.path().join("artifacts/runs").join(RUN);
     fs::create_dir_all(&directory).unwrap();
-    let words: Vec<&str> = words.to_vec();
-    let platform = words[words.iter().position(|word| *word == "-p").unwrap() + 1];
+    let args: Vec<&str> = args.to_vec();
+    let platform = args[args.iter().position(|word| *word == "-p").unwrap() + 1];
     let images = sandbox.path().join("images");
     let mut lines = vec![json!({
-        "what": "run_started", "run_id": RUN, "tool": "1.0.0", "platform": platform, "words": words,
+        "what": "run_started", "run_id": RUN, "tool": "1.0.0", "platform": platform, "words": args,
         "folder": sandbox.path(), "settings": {},
         "build": {"run_id": RUN, "file_stem": "disk", "virtual_size": 4 << 20, "image_dir": images},
     })];
@@ -83,8 +83,8 @@ fn evil(sandbox: &Sandbox, name: &str) -> PathBuf {
     ran
 }
 
-fn command(sandbox: &Sandbox, words: &[&str]) -> Run {
-    Run::of(&sandbox.command(words).output().unwrap(), None)
+fn command(sandbox: &Sandbox, args: &[&str]) -> Run {
+    Run::of(&sandbox.command(args).output().unwrap(), None)
 }
 
 /// Checks that `gc` reports what it refuses, then that something is left.
@@ -100,16 +100,16 @@ fn gc_failed(run: &Run, code: i32, parts: &[&str]) {
 #[track_caller]
 fn is_listed(sandbox: &Sandbox, owner: Owner) {
     let run = command(sandbox, &["runs", "--json"]);
-    let said: Value = serde_json::from_str(&run.stdout).unwrap();
-    let said = &said["runs"][0];
-    assert_eq!((&said["id"], &said["state"]), (&RUN.into(), &"untrusted".into()));
-    let reason = said["untrusted"].as_str().unwrap();
-    let wanted = match owner {
+    let listing: Value = serde_json::from_str(&run.stdout).unwrap();
+    let listing = &listing["runs"][0];
+    assert_eq!((&listing["id"], &listing["state"]), (&RUN.into(), &"untrusted".into()));
+    let reason = listing["untrusted"].as_str().unwrap();
+    let expected = match owner {
         Owner::Other => "belongs to user id 4242",
         Owner::Victim => "it is not signed",
     };
-    assert!(reason.contains(wanted), "{owner:?}: {reason}");
-    assert!(command(sandbox, &["runs"]).stdout.contains(wanted));
+    assert!(reason.contains(expected), "{owner:?}: {reason}");
+    assert!(command(sandbox, &["runs"]).stdout.contains(expected));
 }
 
 #[test]
@@ -117,14 +117,14 @@ fn gc_removes_nothing_in_the_cloud_that_a_planted_journal_names() {
     for owner in owners() {
         let sandbox = Sandbox::with_cloud();
         sandbox.disk("disk.raw", 4, 1);
-        let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
-        let built = sandbox.run(&words);
+        let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+        let built = sandbox.run(&args);
         built.succeeded();
         let image = built.member("image_id");
         let resource = json!({
             "kind": "image", "name": "disk", "id": image, "region": "cn-hangzhou", "product": true,
         });
-        plant(&sandbox, owner, &words, &[resource]);
+        plant(&sandbox, owner, &args, &[resource]);
         is_listed(&sandbox, owner);
         let run = command(&sandbox, &["gc", "--yes"]);
         gc_failed(&run, 2, &["is not trusted", "gc --adopt planted"]);
@@ -154,8 +154,8 @@ fn resume_starts_no_program_that_a_planted_journal_names() {
         let sandbox = Sandbox::new();
         TinyIso::base().write(&sandbox.path().join("base.iso"));
         let ran = evil(&sandbox, "evil");
-        let words = ["-i", "base.iso", "-m", "ltm", "-b", "1", "-p", "qcow2", "--qemu", "./evil"];
-        plant(&sandbox, owner, &words, &[]);
+        let args = ["-i", "base.iso", "-m", "ltm", "-b", "1", "-p", "qcow2", "--qemu", "./evil"];
+        plant(&sandbox, owner, &args, &[]);
         command(&sandbox, &["resume"]).failed(2, &["no run in", "is trusted", RUN]);
         command(&sandbox, &["resume", RUN]).failed(2, &["is not trusted"]);
         assert!(!ran.exists(), "{owner:?}");
@@ -167,14 +167,14 @@ fn no_plugin_of_a_received_tree_is_started() {
     for owner in owners() {
         let sandbox = Sandbox::new();
         let ran = evil(&sandbox, "build-image-provider-helper");
-        let words = ["--disk", "disk.raw", "-p", "helper", "--provider-dir", "."];
-        plant(&sandbox, owner, &words, &[json!({"kind": "object", "name": "a"})]);
+        let args = ["--disk", "disk.raw", "-p", "helper", "--provider-dir", "."];
+        plant(&sandbox, owner, &args, &[json!({"kind": "object", "name": "a"})]);
         gc_failed(&command(&sandbox, &["gc", "--yes"]), 2, &["is not trusted"]);
         command(&sandbox, &["resume"]).failed(2, &["is trusted"]);
         command(&sandbox, &["resume", RUN]).failed(2, &["is not trusted"]);
         // Listing it starts nothing, and shows what it would start.
-        let shown = command(&sandbox, &["gc", "--adopt", RUN]);
-        shown.succeeded();
+        let preview = command(&sandbox, &["gc", "--adopt", RUN]);
+        preview.succeeded();
         let directory = format!("PROVIDER_DIR: `{}", sandbox.path().display());
         for text in [
             directory.as_str(),
@@ -182,7 +182,7 @@ fn no_plugin_of_a_received_tree_is_started() {
             "would remove object `a`",
             "nothing was removed",
         ] {
-            assert!(shown.stdout.contains(text), "`{text}` is missing in\n{}", shown.stdout);
+            assert!(preview.stdout.contains(text), "`{text}` is missing in\n{}", preview.stdout);
         }
         assert!(!ran.exists(), "{owner:?}");
     }
@@ -198,28 +198,32 @@ fn an_adopted_run_removes_its_own_files_and_no_others() {
         json!({"kind": "file", "name": image, "id": image}),
     ];
     let directory = plant(&sandbox, Owner::Victim, &["--disk", "d", "-p", "qcow2"], &resources);
-    let shown = command(&sandbox, &["gc", "--adopt", RUN]);
-    shown.succeeded();
+    let preview = command(&sandbox, &["gc", "--adopt", RUN]);
+    preview.succeeded();
     let (kept, removed) = (
         format!("would leave file `{}`", precious.display()),
         format!("would remove file `{}`", image.display()),
     );
-    assert!(shown.stdout.contains(&kept) && shown.stdout.contains(&removed), "{}", shown.stdout);
+    assert!(
+        preview.stdout.contains(&kept) && preview.stdout.contains(&removed),
+        "{}",
+        preview.stdout
+    );
     assert!(image.exists() && directory.exists());
     let done = command(&sandbox, &["gc", "--adopt", RUN, "--yes"]);
     gc_failed(&done, 5, &["left behind", "precious", "is not below the directories of its run"]);
     assert!(precious.exists() && !image.exists());
     // It belongs to this user now; what is left is still listed, and still not touched.
-    let said = command(&sandbox, &["runs", "--json"]);
-    let said: Value = serde_json::from_str(&said.stdout).unwrap();
-    assert_eq!(said["runs"][0]["state"], "dead");
+    let listing = command(&sandbox, &["runs", "--json"]);
+    let listing: Value = serde_json::from_str(&listing.stdout).unwrap();
+    assert_eq!(listing["runs"][0]["state"], "dead");
     gc_failed(&command(&sandbox, &["gc", "--yes"]), 5, &["left behind", "precious"]);
     assert!(precious.exists());
 }
 
 /// The journal of a build with these arguments: an attacker who knows its inputs can plant the same.
-fn known(sandbox: &Sandbox, words: &[&str]) -> Value {
-    let built = command(sandbox, &[words, &["--reuse"]].concat());
+fn known(sandbox: &Sandbox, args: &[&str]) -> Value {
+    let built = command(sandbox, &[args, &["--reuse"]].concat());
     built.succeeded();
     let runs = fs::read_dir(sandbox.path().join("artifacts/runs")).unwrap();
     let journals: Vec<PathBuf> =
@@ -236,8 +240,8 @@ fn known(sandbox: &Sandbox, words: &[&str]) -> Value {
 }
 
 /// Writes a journal of a run that knows its inputs, with these additional lines.
-fn plant_known(sandbox: &Sandbox, words: &[&str], build: &Value, more: &[Value]) {
-    let directory = plant_lines(sandbox, Owner::Victim, words, more);
+fn plant_known(sandbox: &Sandbox, args: &[&str], build: &Value, more: &[Value]) {
+    let directory = plant_lines(sandbox, Owner::Victim, args, more);
     let path = directory.join("journal.jsonl");
     let text = fs::read_to_string(&path).unwrap();
     let mut lines: Vec<Value> =
@@ -256,15 +260,15 @@ fn an_adopted_run_that_is_resumed_removes_no_file_of_others() {
         sandbox.disk("disk.raw", 4, 1);
         let precious = sandbox.write("elsewhere/precious", "precious");
         let resource = json!({"kind": "file", "name": precious, "id": precious});
-        let words = [&DISK[..], &["--package", "none"]].concat();
-        let build = known(&sandbox, &words);
+        let args = [&DISK[..], &["--package", "none"]].concat();
+        let build = known(&sandbox, &args);
         if fails {
             // The path of a checksum is a directory: found when all files are written.
             fs::create_dir_all(sandbox.path().join("images/disk.qcow2.md5")).unwrap();
         }
         let line = json!({"what": "resource",
             "event": {"type": "resource_created", "resource": resource}});
-        plant_known(&sandbox, &words, &build, &[line]);
+        plant_known(&sandbox, &args, &build, &[line]);
         let run = command(&sandbox, &["resume", "--adopt", RUN]);
         // A run with a leftover may end with a different exit code, so only the image is checked.
         let built = sandbox.path().join("images/disk.qcow2").is_file();
@@ -282,21 +286,21 @@ fn an_adopted_run_writes_its_statement_only_where_its_settings_say() {
     for named in [false, true] {
         let sandbox = Sandbox::new();
         let target = sandbox.write("elsewhere/authorized_keys", "mine");
-        let shown = target.to_str().unwrap();
-        let mut words = DISK.to_vec();
+        let path = target.to_str().unwrap();
+        let mut args = DISK.to_vec();
         if named {
-            words.extend(["--provenance-file", shown]);
+            args.extend(["--provenance-file", path]);
         }
         let lines = [
-            json!({"what": "step_done", "step": "attest", "facts": {"statement": shown}}),
+            json!({"what": "step_done", "step": "attest", "facts": {"statement": path}}),
             json!({"what": "products_released"}),
         ];
-        let directory = plant_lines(&sandbox, Owner::Victim, &words, &lines);
+        let directory = plant_lines(&sandbox, Owner::Victim, &args, &lines);
         fs::write(directory.join("statement.json"), "theirs").unwrap();
-        let asked = command(&sandbox, &["gc", "--adopt", RUN]);
-        asked.succeeded();
+        let preview = command(&sandbox, &["gc", "--adopt", RUN]);
+        preview.succeeded();
         let fate = if named { "would write" } else { "would leave" };
-        assert!(asked.stdout.contains(&format!("{fate} `{shown}`")), "{}", asked.stdout);
+        assert!(preview.stdout.contains(&format!("{fate} `{path}`")), "{}", preview.stdout);
         let done = command(&sandbox, &["gc", "--adopt", RUN, "--yes"]);
         if named {
             done.succeeded();
@@ -325,11 +329,11 @@ fn an_adopted_run_takes_no_directory_of_another_build() {
     let precious = sandbox.write("elsewhere/precious", "precious");
     let mark = format!("{{\"VERSION\":\"{}\"}}\n", env!("CARGO_PKG_VERSION"));
     sandbox.write("elsewhere/generator-info.json", &mark);
-    let words = ["-i", "base.iso", "-m", "ltm", "-b", "1", "-p", "qcow2", "--qemu", "./qemu"];
-    let build = known(&sandbox, &words);
+    let args = ["-i", "base.iso", "-m", "ltm", "-b", "1", "-p", "qcow2", "--qemu", "./qemu"];
+    let build = known(&sandbox, &args);
     let elsewhere = precious.parent().unwrap();
     let line = json!({"what": "inputs_known", "build": build, "artifacts": elsewhere});
-    plant_known(&sandbox, &words, &build, &[line]);
+    plant_known(&sandbox, &args, &build, &[line]);
     let run = command(&sandbox, &["resume", "--adopt", RUN]);
     run.succeeded();
     assert!(precious.exists(), "{}", run.stderr);
@@ -356,12 +360,12 @@ fn a_run_is_resumed_by_the_user_who_signed_it_and_by_no_other() {
     let refuse = r#"[{"operation":"ImportImage","nth":2,"action":{"status":403,"code":"QuotaExceed.Image"}}]"#;
     let emulator = sandbox.emulator.as_ref().unwrap();
     emulator.set_faults(refuse).unwrap();
-    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--on-failure", "keep"];
-    sandbox.run(&words).failed(6, &["QuotaExceed.Image"]);
+    let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--on-failure", "keep"];
+    sandbox.run(&args).failed(6, &["QuotaExceed.Image"]);
     emulator.set_faults("[]").unwrap();
     let other = tempfile::tempdir().unwrap();
-    let as_other = |words: &[&str]| {
-        let mut command = sandbox.command(words);
+    let as_other = |args: &[&str]| {
+        let mut command = sandbox.command(args);
         command.env("XDG_STATE_HOME", other.path());
         Run::of(&command.output().unwrap(), None)
     };
@@ -371,15 +375,15 @@ fn a_run_is_resumed_by_the_user_who_signed_it_and_by_no_other() {
     // Without any place for a key nothing can be checked, and a build still works.
     let mut homeless = sandbox.command(&["runs"]);
     homeless.env_remove("XDG_STATE_HOME").env_remove("HOME");
-    let said = Run::of(&homeless.output().unwrap(), None);
+    let listing = Run::of(&homeless.output().unwrap(), None);
     assert!(
-        said.stdout.contains("not trusted: its signature cannot be checked: the key is missing")
+        listing.stdout.contains("not trusted: its signature cannot be checked: the key is missing")
     );
     // Another user may adopt it; then it belongs to that user.
     let id = {
-        let said = command(&sandbox, &["runs", "--json"]);
-        let said: Value = serde_json::from_str(&said.stdout).unwrap();
-        said["runs"][0]["id"].as_str().unwrap().to_owned()
+        let listing = command(&sandbox, &["runs", "--json"]);
+        let listing: Value = serde_json::from_str(&listing.stdout).unwrap();
+        listing["runs"][0]["id"].as_str().unwrap().to_owned()
     };
     let run = as_other(&["resume", "--adopt", &id]);
     run.succeeded();
@@ -396,13 +400,13 @@ fn workers_share_a_key_that_a_setting_names() {
     let refuse = r#"[{"operation":"ImportImage","nth":2,"action":{"status":403,"code":"QuotaExceed.Image"}}]"#;
     let emulator = sandbox.emulator.as_ref().unwrap();
     emulator.set_faults(refuse).unwrap();
-    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--on-failure", "keep"];
-    let worker = |words: &[&str]| {
-        let mut command = sandbox.command(words);
+    let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--on-failure", "keep"];
+    let worker = |args: &[&str]| {
+        let mut command = sandbox.command(args);
         command.env_remove("XDG_STATE_HOME").env_remove("HOME").env("F5_JOURNAL_KEY_FILE", &key);
         Run::of(&command.output().unwrap(), None)
     };
-    worker(&words).failed(6, &["QuotaExceed.Image"]);
+    worker(&args).failed(6, &["QuotaExceed.Image"]);
     emulator.set_faults("[]").unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     worker(&["resume"]).failed(2, &["shared.key` is not safe: others may read it", "hint:"]);

@@ -184,7 +184,7 @@ impl Bench {
         let runs = self.runs();
         assert!(runs.len() <= 1, "{runs:#?}");
         let state = |run: &Value| (run["state"] == "done", run["platform"] != "");
-        let (words, resumed) = match runs.first().map(state) {
+        let (args, resumed) = match runs.first().map(state) {
             Some((false, true)) => (vec!["resume", runs[0]["id"].as_str().unwrap()], true),
             Some((done, _)) => {
                 // Done, or killed before it recorded what it was to build: only its directory is left.
@@ -201,7 +201,7 @@ impl Bench {
             }
             None => (self.build.words(), false),
         };
-        let run = self.sandbox.run(&words);
+        let run = self.sandbox.run(&args);
         assert_eq!(run.code, 0, "{:?} {place:?}\n{}", self.build, run.stderr);
         resumed
     }
@@ -212,8 +212,8 @@ impl Bench {
             Build::Upload | Build::Install => self.is_in_cloud(),
             Build::Package | Build::Appliance => {
                 let images = self.sandbox.path().join("images");
-                let shown = |name: &String| !name.starts_with('.');
-                images.is_dir() && names(&images).into_iter().filter(shown).count() == 3
+                let visible = |name: &String| !name.starts_with('.');
+                images.is_dir() && names(&images).into_iter().filter(visible).count() == 3
             }
         }
     }
@@ -281,8 +281,8 @@ impl Bench {
         for (text, length, place) in QEMU_WROTE {
             let mut found = vec![0; length];
             file.read_exact_at(&mut found, place).unwrap();
-            let wanted: Vec<u8> = text.bytes().cycle().take(length).collect();
-            assert!(found == wanted, "`{}` is not on the disk", text.trim_end());
+            let expected: Vec<u8> = text.bytes().cycle().take(length).collect();
+            assert!(found == expected, "`{}` is not on the disk", text.trim_end());
         }
     }
 }

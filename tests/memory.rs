@@ -41,8 +41,8 @@ impl Waiting {
         let emulator = sandbox.emulator.as_ref().unwrap();
         let late = r#"[{"operation":"ImportImage","action":{"stall_ms":600000}}]"#;
         emulator.set_faults(late).unwrap();
-        let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
-        let build = sandbox.command(&[&words[..], more].concat());
+        let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+        let build = sandbox.command(&[&args[..], more].concat());
         // Core dumps as large as this host allows, until the program changes the limit.
         let mut shell = Command::new("sh");
         shell.args(["-c", r#"ulimit -S -c "$(ulimit -H -c)"; exec "$0" "$@""#]);
@@ -60,7 +60,7 @@ impl Waiting {
 
     /// How often each of the texts occurs in writable memory. The stack of the first thread is left out: the
     /// kernel puts the command line and the environment there.
-    fn count(&self, words: &[&str]) -> Option<Vec<usize>> {
+    fn count(&self, texts: &[&str]) -> Option<Vec<usize>> {
         let memory = match File::open(self.proc("mem")) {
             Ok(memory) => memory,
             Err(error) => {
@@ -68,8 +68,8 @@ impl Waiting {
                 return None;
             }
         };
-        let longest = words.iter().map(|word| word.len()).max().unwrap();
-        let mut counts = vec![0; words.len()];
+        let longest = texts.iter().map(|word| word.len()).max().unwrap();
+        let mut counts = vec![0; texts.len()];
         let mut buffer = vec![0; CHUNK + longest];
         for line in fs::read_to_string(self.proc("maps")).unwrap().lines() {
             let fields: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -84,7 +84,7 @@ impl Waiting {
                 let wanted = usize::try_from(end - at).unwrap().min(buffer.len());
                 // A mapping that was removed meanwhile holds nothing.
                 let count = memory.read_at(&mut buffer[..wanted], at).unwrap_or(0);
-                for (word, found) in words.iter().zip(&mut counts) {
+                for (word, found) in texts.iter().zip(&mut counts) {
                     let places = buffer[..count].windows(word.len()).enumerate();
                     let new =
                         places.filter(|(place, text)| *place < CHUNK && *text == word.as_bytes());

@@ -81,12 +81,12 @@ impl<'a> Host<'a> {
     }
 
     /// Runs a build with this umask; the journal kills it at the crash point `trial`.
-    fn run(&self, mask: &str, words: &[&str], trial: &str) -> Run {
+    fn run(&self, mask: &str, args: &[&str], trial: &str) -> Run {
         let address = self.web.url("");
         let word = |word: &str| word.replace("@URL@", address.trim_end_matches('/'));
-        let words: Vec<String> = words.iter().chain(&MORE).map(|text| word(text)).collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let inner = self.sandbox.command(&words);
+        let args: Vec<String> = args.iter().chain(&MORE).map(|text| word(text)).collect();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let inner = self.sandbox.command(&args);
         let mut shell = Command::new("sh");
         shell.args(["-c", r#"umask "$0"; exec "$@""#, mask]);
         shell.arg(inner.get_program()).args(inner.get_args());
@@ -124,10 +124,10 @@ fn other_users_can_write_nothing_and_read_only_what_is_published() {
         return;
     }
     let (mut audited, mut builds) = (0, 0);
-    let web = Web::start(|asked| Answer::file(asked, &[7; 1 << 20]));
+    let web = Web::start(|request| Answer::file(request, &[7; 1 << 20]));
     let refuse = r#"[{"operation":"ImportImage","action":{"status":403,"code":"Forbidden.RAM"}}]"#;
     for (mask, ending) in [("022", ""), ("000", ""), ("000", "after:4"), ("000", "keep")] {
-        for (name, words) in BUILDS {
+        for (name, args) in BUILDS {
             let host = Host::new(&web);
             let kept = ["--on-failure", "keep"];
             let (more, trial) = match ending {
@@ -137,14 +137,14 @@ fn other_users_can_write_nothing_and_read_only_what_is_published() {
             if ending == "keep" {
                 host.sandbox.emulator.as_ref().unwrap().set_faults(refuse).unwrap();
             }
-            let run = host.run(mask, &[words, more].concat(), trial);
-            let cloud = words.contains(&"alibaba") && !words.contains(&"--no-upload");
-            let wanted = match ending {
+            let run = host.run(mask, &[args, more].concat(), trial);
+            let cloud = args.contains(&"alibaba") && !args.contains(&"--no-upload");
+            let expected = match ending {
                 "after:4" => -1,
                 "keep" if cloud => 6,
                 _ => 0,
             };
-            assert_eq!(run.code, wanted, "{name}, mask {mask}, {ending}: {}", run.stderr);
+            assert_eq!(run.code, expected, "{name}, mask {mask}, {ending}: {}", run.stderr);
             let (count, wrong) = host.wrong();
             assert!(wrong.is_empty(), "{name}, mask {mask}, {ending}: {wrong:#?}");
             (audited, builds) = (audited + count, builds + 1);
@@ -188,14 +188,14 @@ fn links_where_a_build_writes_are_replaced_or_refused_and_never_followed() {
     if !needs(&["xorriso", "mkfifo", "dd", "openssl"]) {
         return;
     }
-    let web = Web::start(|asked| Answer::file(asked, &[7; 1 << 20]));
+    let web = Web::start(|request| Answer::file(request, &[7; 1 << 20]));
     let mut places = 0;
-    for (name, words) in [BUILDS[1], BUILDS[2], BUILDS[5], BUILDS[6]] {
+    for (name, args) in [BUILDS[1], BUILDS[2], BUILDS[5], BUILDS[6]] {
         let host = Host::new(&web);
-        host.run("022", words, "").succeeded();
+        host.run("022", args, "").succeeded();
         let made: Vec<PathBuf> = host.made().into_iter().filter(|path| path.is_file()).collect();
         // Files that a build locks, appends to, or identifies its directory by.
-        let refused = |path: &Path| {
+        let refusal = |path: &Path| {
             let name = path.strip_prefix(host.sandbox.path()).unwrap();
             if name.ends_with("generator-info.json") {
                 return Some("files of somebody else");
@@ -204,22 +204,22 @@ fn links_where_a_build_writes_are_replaced_or_refused_and_never_followed() {
         };
         // At the places of all files at once, including temporary files.
         let mut precious = Precious::new();
-        for place in made.iter().filter(|path| refused(path).is_none()) {
+        for place in made.iter().filter(|path| refusal(path).is_none()) {
             precious.plant(place);
             let mut temporary = place.clone().into_os_string();
             temporary.push(".part");
             precious.plant(Path::new(&temporary));
         }
-        let run = host.run("022", words, "");
+        let run = host.run("022", args, "");
         precious.is_untouched();
         run.succeeded();
         places += precious.planted.len();
-        for (place, says) in made.iter().filter_map(|path| Some((path, refused(path)?))) {
+        for (place, says) in made.iter().filter_map(|path| Some((path, refusal(path)?))) {
             let mut precious = Precious::new();
             let directory = place.parent().unwrap();
             fs::create_dir_all(directory).unwrap();
             precious.plant(place);
-            let run = host.run("022", words, "");
+            let run = host.run("022", args, "");
             precious.is_untouched();
             assert!((2..=5).contains(&run.code), "{name}: {}", run.stderr);
             run.failed(run.code, &[says, directory.file_name().unwrap().to_str().unwrap()]);
@@ -232,13 +232,13 @@ fn links_where_a_build_writes_are_replaced_or_refused_and_never_followed() {
             places += 1;
         }
         // The directory of a build must not be a link to another directory.
-        if words == INSTALL {
+        if args == INSTALL {
             let directory = host.sandbox.path().join("artifacts/base/alibaba/ltm_1slot");
             let precious = Precious::new();
             let _ = fs::remove_dir_all(&directory);
             fs::create_dir_all(directory.parent().unwrap()).unwrap();
             symlink(precious.directory.path(), &directory).unwrap();
-            host.run("022", words, "").failed(5, &["ltm_1slot", "a link stands in its place"]);
+            host.run("022", args, "").failed(5, &["ltm_1slot", "a link stands in its place"]);
             precious.is_untouched();
             places += 1;
         }

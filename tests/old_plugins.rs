@@ -42,8 +42,8 @@ pub(crate) fn veteran() -> PathBuf {
 fn run_with(plugins: &Path) -> (Sandbox, Run) {
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("disk.raw", 4, 1);
-    let words = ["--disk", disk.to_str().unwrap(), "-p", "veteran", "--provider-dir"];
-    let run = sandbox.run(&[&words[..], &[plugins.to_str().unwrap()]].concat());
+    let args = ["--disk", disk.to_str().unwrap(), "-p", "veteran", "--provider-dir"];
+    let run = sandbox.run(&[&args[..], &[plugins.to_str().unwrap()]].concat());
     fs::remove_dir_all(plugins).unwrap();
     (sandbox, run)
 }

@@ -15,8 +15,8 @@ fn a_cloud_image_that_stays_here_is_a_tar_file_with_valid_digests_and_signature(
     let directory = sandbox.path();
     tool(directory, &["openssl", "genrsa", "-out", "key.pem", "2048"]);
     tool(directory, &["openssl", "rsa", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
-    let words = ["--disk", disk.to_str().unwrap(), "-p", "alibaba", "--no-upload"];
-    let run = sandbox.run(&[&words[..], &["--image-sig-private-key", "key.pem"]].concat());
+    let args = ["--disk", disk.to_str().unwrap(), "-p", "alibaba", "--no-upload"];
+    let run = sandbox.run(&[&args[..], &["--image-sig-private-key", "key.pem"]].concat());
     run.succeeded();
     let images = directory.join("images");
     let package = "disk.alibaba.tar.gz";
@@ -40,11 +40,11 @@ fn a_local_image_is_a_zip_file_of_an_old_qcow2() {
     }
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("disk.raw", 70, 3);
-    let words = ["--disk", disk.to_str().unwrap(), "-p", "qcow2"];
-    sandbox.run(&[&words[..], &["--hypervisor-image-name", "mine"]].concat()).succeeded();
+    let args = ["--disk", disk.to_str().unwrap(), "-p", "qcow2"];
+    sandbox.run(&[&args[..], &["--hypervisor-image-name", "mine"]].concat()).succeeded();
     let images = sandbox.path().join("images");
     assert_eq!(names(&images), ["mine.qcow2.zip", "mine.qcow2.zip.md5", "mine.qcow2.zip.sha256"]);
-    sandbox.run(&words).succeeded();
+    sandbox.run(&args).succeeded();
     tool(&images, &["sha256sum", "-c", "disk.qcow2.zip.sha256"]);
     tool(&images, &["unzip", "-q", "disk.qcow2.zip"]);
     tool(&images, &["qemu-img", "compare", "../disk.raw", "disk.qcow2"]);
@@ -56,8 +56,8 @@ fn a_key_that_cannot_sign_is_found_before_the_long_part() {
     let sandbox = Sandbox::with_cloud();
     let disk = sandbox.disk("disk.raw", 4, 1);
     sandbox.write("key.pem", "no key");
-    let words = ["--disk", disk.to_str().unwrap(), "-p", "alibaba", "--no-upload"];
-    let run = sandbox.run(&[&words[..], &["--image-sig-private-key", "key.pem"]].concat());
+    let args = ["--disk", disk.to_str().unwrap(), "-p", "alibaba", "--no-upload"];
+    let run = sandbox.run(&[&args[..], &["--image-sig-private-key", "key.pem"]].concat());
     run.failed(2, &["key.pem"]);
     assert!(
         !sandbox.path().join("images").exists() || names(&sandbox.path().join("images")).is_empty()

@@ -111,11 +111,11 @@ fn linked_extent(sandbox: &Sandbox, name: &str) -> Vec<String> {
 
 fn parent(sandbox: &Sandbox, name: &str) -> Vec<String> {
     let more = format!("parentFileNameHint=\"{name}\"").replace("ffffffff", "12345678");
-    let words = descriptor(sandbox, "RW 2048 ZERO", &more);
+    let args = descriptor(sandbox, "RW 2048 ZERO", &more);
     let path = sandbox.path().join("d.vmdk");
     let text = fs::read_to_string(&path).unwrap().replace("ffffffff", "12345678");
     fs::write(path, text).unwrap();
-    words
+    args
 }
 
 /// Archives written by Python, with members that no archiver of ours writes: a name outside, a link to it and a
@@ -181,8 +181,8 @@ fn iso(sandbox: &Sandbox, file: &str, name: &str) -> Vec<String> {
         ["xorriso", "-as", "mkisofs", "-quiet", "-V", "BIGIP", "-r", "-J", "-o", "x.iso", "tree"];
     tool(sandbox.path(), &made);
     stand_in_qemu(sandbox);
-    let words = ["-i", "x.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu", "-p", "qcow2"];
-    words.map(str::to_owned).to_vec()
+    let args = ["-i", "x.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu", "-p", "qcow2"];
+    args.map(str::to_owned).to_vec()
 }
 
 /// What is tried, the function that creates it, and what the error names.
@@ -227,8 +227,8 @@ fn content_that_names_files_outside_of_it_reaches_none() {
                 continue;
             }
             let (outside, sandbox) = (Outside::new(), Sandbox::new());
-            let words = made(&sandbox, &outside.path(file, absolute));
-            let run = sandbox.run(&words.iter().map(String::as_str).collect::<Vec<_>>());
+            let args = made(&sandbox, &outside.path(file, absolute));
+            let run = sandbox.run(&args.iter().map(String::as_str).collect::<Vec<_>>());
             let about = format!("{what}, {file}: {}", run.stderr);
             assert!((4..=5).contains(&run.code), "{about}");
             assert!(run.stderr.contains(says), "{about}");
@@ -245,7 +245,7 @@ fn content_that_names_files_outside_of_it_reaches_none() {
 
 #[test]
 fn an_address_names_no_file_outside_of_the_directory_of_downloads() {
-    let web = Web::start(|asked| Answer::file(asked, &[7; 1 << 16]));
+    let web = Web::start(|request| Answer::file(request, &[7; 1 << 16]));
     for path in [
         "/..%2f..%2f..%2fx.raw",
         "/%2e%2e",

@@ -34,9 +34,9 @@ print(size)
 
 /// Builds the disk for a platform, dated, with a separate image directory.
 fn build(sandbox: &Sandbox, disk: &Path, platform: &str, images: &str, more: &[&str]) -> Run {
-    let words = ["--disk", disk.to_str().unwrap(), "-p", platform, "--image-dir", images];
+    let args = ["--disk", disk.to_str().unwrap(), "-p", platform, "--image-dir", images];
     let result = sandbox.path().join("result.json");
-    let mut command = sandbox.command(&[&words[..], more].concat());
+    let mut command = sandbox.command(&[&args[..], more].concat());
     command.env("F5_OUTPUT_JSON_FILE", &result).env("SOURCE_DATE_EPOCH", "1700000000");
     let output = command.output().unwrap();
     let document = serde_json::from_slice(&fs::read(&result).unwrap()).ok();
@@ -93,8 +93,8 @@ fn run_script(sandbox: &Sandbox, script: &Path, variables: &[(&str, &str)]) -> (
 #[track_caller]
 fn is_the_disk(sandbox: &Sandbox, image: &Path, format: &str) {
     let image = image.to_str().unwrap();
-    let words = ["qemu-img", "compare", "-f", "raw", "-F", format, "disk.raw", image];
-    tool(sandbox.path(), &words);
+    let args = ["qemu-img", "compare", "-f", "raw", "-F", format, "disk.raw", image];
+    tool(sandbox.path(), &args);
 }
 
 #[test]
@@ -322,10 +322,10 @@ fn image_names_are_those_of_the_old_tool_on_every_cloud() {
         ("azure", "AN52DHEC8", "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-AN52DHEC8", Status::Stub),
         ("gce", "6XP6LP603", "f5-bigip-15-0-0-0-0-39-byol-ltm-1slot-6xp6lp603", Status::Stub),
     ] {
-        let said = description(&sandbox, platform);
-        let rules = said.image_name.unwrap();
+        let provider = description(&sandbox, platform);
+        let rules = provider.image_name.unwrap();
         assert_eq!(
-            (compose_name(&seed, random, &rules).unwrap(), said.status),
+            (compose_name(&seed, random, &rules).unwrap(), provider.status),
             (name.into(), status)
         );
         let long = format!("{}{}", "x".repeat(rules.maximum_length), "y".repeat(2));
@@ -353,8 +353,8 @@ fn an_iso_becomes_a_package_for_gce() {
     let _turn = Turn::take();
     let sandbox = Sandbox::new();
     let iso = Iso::of("ok");
-    let words = ["-i", iso.word(), "-p", "gce", "-m", "ltm", "-b", "1", "--no-upload"];
-    let run = sandbox.run(&words);
+    let args = ["-i", iso.word(), "-p", "gce", "-m", "ltm", "-b", "1", "--no-upload"];
+    let run = sandbox.run(&args);
     run.succeeded();
     let images = sandbox.path().join("images");
     let package = "BIGIP-15.0.0-0.0.39.LTM_1SLOT.gce.tar.gz";

@@ -30,11 +30,11 @@ fn an_isolated_library_makes_the_same_image() {
     let sandbox = Sandbox::with_cloud();
     let disk = sandbox.disk("disk.raw", 70, 9);
     let disk = disk.to_str().unwrap();
-    let words = ["--disk", disk, "-p", "qcow2", "--package", "none"];
-    sandbox.run(&words).succeeded();
+    let args = ["--disk", disk, "-p", "qcow2", "--package", "none"];
+    sandbox.run(&args).succeeded();
     let made = sandbox.path().join("images/disk.qcow2");
     let first = fs::read(&made).unwrap();
-    sandbox.run(&[&words[..], &["--isolate"]].concat()).succeeded();
+    sandbox.run(&[&args[..], &["--isolate"]].concat()).succeeded();
     assert!(first == fs::read(&made).unwrap(), "the bytes differ");
     let mut command = sandbox.command(&["--disk", disk, "-c", "config.yml", "-p", "alibaba"]);
     let run = Run::of(&command.env("F5_ISOLATE", "yes").output().unwrap(), None);
@@ -56,8 +56,8 @@ fn a_library_that_dies_costs_the_build_and_leaves_nothing() {
         // The library stays in the middle of its step: one of its requests is not answered.
         let part = r#"[{"operation":"UploadPart","part_number":5,"action":{"stall_ms":600000}}]"#;
         emulator.set_faults(part).unwrap();
-        let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--isolate"];
-        let mut command = sandbox.command(&words);
+        let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--isolate"];
+        let mut command = sandbox.command(&args);
         let build = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         until("the library sends", || emulator.wait_for_fault(Duration::from_millis(1)));
         let mut found = None;

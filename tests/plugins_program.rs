@@ -113,9 +113,9 @@ fn a_program_gets_secrets_on_request_and_a_small_environment() {
         .arg(sandbox.path().join("images/disk.faulty.qcow2"))
         .output()
         .unwrap();
-    let wanted = String::from_utf8(output.stdout).unwrap();
+    let digest = String::from_utf8(output.stdout).unwrap();
     let seal = fs::read_to_string(sandbox.path().join("images/disk.faulty.qcow2.seal")).unwrap();
-    assert!(!image.is_empty() && wanted.starts_with(seal.trim()), "{wanted} {seal}");
+    assert!(!image.is_empty() && digest.starts_with(seal.trim()), "{digest} {seal}");
     let log = fs::read_to_string(sandbox.path().join("logs/image-faulty")).unwrap();
     let seen = log.lines().find_map(|line| line.split_once("sees ")).unwrap().1;
     // Interpreters add variables themselves; none of ours may be among them.
@@ -303,8 +303,8 @@ fn the_transcript_in_the_documentation_matches_the_real_messages() {
         &["--pydir-folder", "out", "--pydir-format", "raw"],
     ];
     sandbox.run(&words.concat()).succeeded();
-    let said = |path: &Path| messages(&sandbox, &fs::read_to_string(path).unwrap());
-    let compared = contains(0, [(">", said(&host)), ("<", said(&provider))]);
+    let messages_of = |path: &Path| messages(&sandbox, &fs::read_to_string(path).unwrap());
+    let compared = contains(0, [(">", messages_of(&host)), ("<", messages_of(&provider))]);
     assert!(compared >= 20, "only {compared} lines");
 }
 
@@ -325,15 +325,16 @@ fn messages(sandbox: &Sandbox, text: &str) -> Vec<Value> {
 /// the number of its lines.
 fn contains(number: usize, mut streams: [(&str, Vec<Value>); 2]) -> usize {
     let page = fs::read_to_string(root().join("docs/plugins.md")).unwrap();
-    let shown = page.split("```transcript\n").nth(number + 1).unwrap().split("```").next().unwrap();
+    let transcript =
+        page.split("```transcript\n").nth(number + 1).unwrap().split("```").next().unwrap();
     let mut compared = 0;
-    for line in shown.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+    for line in transcript.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let (arrow, text) = line.split_at(1);
-        let shown: Value =
+        let expected: Value =
             serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         let (_, stream) = streams.iter_mut().find(|(known, _)| *known == arrow).unwrap();
-        let found = stream.iter().position(|message| is_part(&shown, message));
-        let found = found.unwrap_or_else(|| panic!("nobody said {shown}\n{:#}", json!(stream)));
+        let found = stream.iter().position(|message| is_part(&expected, message));
+        let found = found.unwrap_or_else(|| panic!("nobody said {expected}\n{:#}", json!(stream)));
         stream.drain(..=found);
         compared += 1;
     }

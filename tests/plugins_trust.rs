@@ -56,8 +56,8 @@ fn plugins(sandbox: &Sandbox) -> PathBuf {
 /// The list of the plugins in the sandbox's own directory, by name, first one first.
 fn listed(sandbox: &Sandbox, more: &[&str]) -> Vec<Value> {
     let directory = plugins(sandbox);
-    let words = ["providers", "list", "--json", "--provider-dir", directory.to_str().unwrap()];
-    let output = sandbox.command(&[&words[..], more].concat()).output().unwrap();
+    let args = ["providers", "list", "--json", "--provider-dir", directory.to_str().unwrap()];
+    let output = sandbox.command(&[&args[..], more].concat()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let whole: Value = serde_json::from_slice(&output.stdout).unwrap();
     let all = whole["providers"].as_array().unwrap().clone();
@@ -69,8 +69,8 @@ fn listed(sandbox: &Sandbox, more: &[&str]) -> Vec<Value> {
 
 fn inspect(sandbox: &Sandbox, name: &str) -> Run {
     let directory = plugins(sandbox);
-    let words = ["providers", "inspect", name, "--provider-dir", directory.to_str().unwrap()];
-    Run::of(&sandbox.command(&words).output().unwrap(), None)
+    let args = ["providers", "inspect", name, "--provider-dir", directory.to_str().unwrap()];
+    Run::of(&sandbox.command(&args).output().unwrap(), None)
 }
 
 /// One plugin that works and many that do not.
@@ -128,13 +128,13 @@ fn looking_at_a_plugin_that_crashes_or_hangs_harms_nobody() {
     let list = listed(&sandbox, &[]);
     let names: Vec<&str> = list.iter().map(|entry| entry["name"].as_str().unwrap()).collect();
     assert_eq!(names, expected.map(|(name, _)| name));
-    for (entry, (name, words)) in list.iter().zip(expected) {
-        let loads = words.is_empty();
+    for (entry, (name, reason)) in list.iter().zip(expected) {
+        let loads = reason.is_empty();
         assert_eq!(entry["state"], if loads { "ok" } else { "refused" }, "{entry:#}");
-        assert!(entry["reason"].as_str().unwrap_or_default().contains(words), "{name}: {entry:#}");
+        assert!(entry["reason"].as_str().unwrap_or_default().contains(reason), "{name}: {entry:#}");
         assert_eq!(entry["sha256"].as_str().unwrap().len(), 64);
         if !loads && !name.starts_with("lib_h") && name != "silent" {
-            inspect(&sandbox, name).failed(3, &[words]);
+            inspect(&sandbox, name).failed(3, &[reason]);
         }
     }
     let exits = list.iter().find(|entry| entry["name"] == "exits").unwrap();
@@ -162,12 +162,12 @@ fn everything_a_plugin_declares_is_shown() {
         assert!(run.stdout.contains(text), "`{text}` is missing in\n{}", run.stdout);
     }
     let directory = plugins(&sandbox);
-    let words = ["providers", "inspect", "acme", "--json", "--provider-dir"];
-    let output = sandbox.command(&[&words[..], &[directory.to_str().unwrap()]].concat()).output();
-    let shown: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
-    assert_eq!(shown["operations"], serde_json::json!(["check", "create_disk"]));
-    assert_eq!(shown["settings"][1]["default"], "1GiB");
-    assert_eq!(shown["kind"], "program");
+    let args = ["providers", "inspect", "acme", "--json", "--provider-dir"];
+    let output = sandbox.command(&[&args[..], &[directory.to_str().unwrap()]].concat()).output();
+    let description: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    assert_eq!(description["operations"], serde_json::json!(["check", "create_disk"]));
+    assert_eq!(description["settings"][1]["default"], "1GiB");
+    assert_eq!(description["kind"], "program");
 }
 
 #[test]
@@ -195,8 +195,8 @@ fn a_program_must_be_executable_and_a_library_of_its_name_comes_first() {
     fs::create_dir(&second).unwrap();
     program(&second, "acme", &describes("acme", ""));
     library(&second, "acme", "abort();");
-    let words = ["providers", "list", "--json", "--provider-dir", second.to_str().unwrap()];
-    let mut command = sandbox.command(&words);
+    let args = ["providers", "list", "--json", "--provider-dir", second.to_str().unwrap()];
+    let mut command = sandbox.command(&args);
     command.env("BUILD_IMAGE_PROVIDER_PATH", format!("relative:{}", directory.display()));
     let whole: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
     let all = whole["providers"].as_array().unwrap().iter().filter(|entry| entry["name"] == "acme");
@@ -220,13 +220,13 @@ fn a_lock_file_says_which_plugins_may_be_loaded() {
     let own = Path::new(&directory).join(&file);
     fs::copy(plugin_directory().join(&file), &own).unwrap();
     let build = |more: &[&str]| {
-        let words =
+        let args =
             ["--disk", &disk, "-c", "config.yml", "-p", "qcow2", "--provider-dir", &directory];
-        sandbox.run(&[&words[..], more].concat())
+        sandbox.run(&[&args[..], more].concat())
     };
     let lock = |more: &[&str]| {
-        let words = ["providers", "lock", "-c", "config.yml", "--provider-dir", &directory];
-        let mut command = sandbox.command(&[&words[..], more].concat());
+        let args = ["providers", "lock", "-c", "config.yml", "--provider-dir", &directory];
+        let mut command = sandbox.command(&[&args[..], more].concat());
         Run::of(&command.env_remove("BUILD_IMAGE_PROVIDER_PATH").output().unwrap(), None)
     };
     build(&["--locked"]).failed(3, &["it must be locked, and there is no", "providers lock"]);
@@ -285,8 +285,8 @@ fn keys_of_a_plugin_that_crashes_do_not_end_a_build_that_does_not_use_it() {
     library(&directory, "acme", "abort();");
     let disk = sandbox.disk("disk.raw", 4, 1);
     sandbox.write("config.yml", "ACME_BUCKET: x\n");
-    let words = ["--disk", disk.to_str().unwrap(), "-c", "config.yml", "-p", "qcow2"];
-    let run = sandbox.run(&[&words[..], &["--provider-dir", directory.to_str().unwrap()]].concat());
+    let args = ["--disk", disk.to_str().unwrap(), "-c", "config.yml", "-p", "qcow2"];
+    let run = sandbox.run(&[&args[..], &["--provider-dir", directory.to_str().unwrap()]].concat());
     run.succeeded();
     assert!(run.stderr.contains("`ACME_BUCKET` is no setting of this build"), "{}", run.stderr);
 }

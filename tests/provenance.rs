@@ -26,14 +26,14 @@ fn a_statement_names_image_inputs_tool_and_plugin_by_their_digests() {
     let disk = sandbox.disk("disk.raw", 8, 3);
     tool(directory, &["openssl", "genrsa", "-out", "key.pem", "2048"]);
     tool(directory, &["openssl", "pkey", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
-    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--package", "none"];
+    let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--package", "none"];
     let more = ["--provenance-file", "said/by us.json", "--image-sig-private-key", "key.pem"];
     // The same image, as a local file and as a cloud image.
     for last in [&["--no-upload"][..], &[]] {
-        let run = sandbox.run(&[&words[..], &more, last].concat());
+        let run = sandbox.run(&[&args[..], &more, last].concat());
         run.succeeded();
-        let said = directory.join("said/by us.json");
-        let text = fs::read_to_string(&said).unwrap();
+        let statement_path = directory.join("said/by us.json");
+        let text = fs::read_to_string(&statement_path).unwrap();
         assert!(!text.contains(SECRET) && text.contains("<protected>"), "{text}");
         let statement: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
@@ -66,7 +66,7 @@ fn a_statement_names_image_inputs_tool_and_plugin_by_their_digests() {
         let made = ["genpkey", "-algorithm", "EC", "-pkeyopt", &option, "-out", "key.pem"];
         tool(directory, &[&["openssl"][..], &made].concat());
         tool(directory, &["openssl", "pkey", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
-        sandbox.run(&[&words[..], &more, &["--no-upload"]].concat()).succeeded();
+        sandbox.run(&[&args[..], &more, &["--no-upload"]].concat()).succeeded();
         let text = fs::read_to_string(directory.join("said/by us.json")).unwrap();
         is_signed(directory, &directory.join("said/by us.intoto.jsonl"), &text);
     }
@@ -113,9 +113,9 @@ fn an_iso_whose_digest_is_known_is_not_read_again_for_its_statement() {
     let checked = sha256(&iso);
     stand_in_qemu(&sandbox);
     let hold = sandbox.write("hold.boot.end", "");
-    let words = ["-i", "base.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu", "-p", "qcow2"];
+    let args = ["-i", "base.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu", "-p", "qcow2"];
     let more = ["--iso-sha256", &checked, "--provenance-file", "said.json"];
-    let mut child = sandbox.command(&[&words[..], &more].concat()).spawn().unwrap();
+    let mut child = sandbox.command(&[&args[..], &more].concat()).spawn().unwrap();
     until("it is installed", || sandbox.path().join("held").exists());
     // One byte of its padding changes after the last pass that reads it: what was installed is what was checked.
     let file = File::options().write(true).open(&iso).unwrap();
@@ -137,8 +137,8 @@ fn an_iso_whose_digest_is_known_is_not_read_again_for_its_statement() {
 fn a_statement_that_could_not_be_written_is_found_before_the_long_part() {
     let sandbox = Sandbox::new();
     sandbox.disk("disk.raw", 4, 1);
-    let words = ["--disk", "disk.raw", "-p", "qcow2", "--provenance-file", "/proc/none/x.json"];
-    let run = sandbox.run(&words);
+    let args = ["--disk", "disk.raw", "-p", "qcow2", "--provenance-file", "/proc/none/x.json"];
+    let run = sandbox.run(&args);
     run.failed(5, &["/proc/none", "hint: set PROVENANCE_FILE"]);
     assert!(!run.stderr.contains("showing the disk"), "{}", run.stderr);
 }

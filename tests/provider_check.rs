@@ -14,12 +14,8 @@ fn plugin(name: &str) -> PathBuf {
 }
 
 /// The report of a check, as a document, and the exit code.
-pub(crate) fn report(
-    sandbox: &Sandbox,
-    words: &[&str],
-    variables: &[(&str, &str)],
-) -> (i32, Value) {
-    let mut command = sandbox.command(&[&["providers", "check", "--json"], words].concat());
+pub(crate) fn report(sandbox: &Sandbox, args: &[&str], variables: &[(&str, &str)]) -> (i32, Value) {
+    let mut command = sandbox.command(&[&["providers", "check", "--json"], args].concat());
     let output = command.envs(variables.iter().copied()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let report = serde_json::from_str(&text).unwrap_or_else(|error| {
@@ -86,11 +82,11 @@ const STUBS: [&str; 10] = [
 
 #[test]
 fn all_providers_keep_the_contract() {
-    for (name, words, skipped) in LOCAL {
+    for (name, args, skipped) in LOCAL {
         let sandbox = Sandbox::new();
         let file = plugin(name);
-        let words = [&[file.to_str().unwrap()], words].concat();
-        let (code, report) = report(&sandbox, &words, &[]);
+        let args = [&[file.to_str().unwrap()], args].concat();
+        let (code, report) = report(&sandbox, &args, &[]);
         conforms(&report, skipped);
         assert_eq!((code, &report["name"]), (0, &name.into()));
     }
@@ -137,8 +133,8 @@ fn a_cloud_provider_keeps_the_contract_without_and_with_a_cloud() {
     assert_eq!(code, 0);
     let inventory = inventory(&sandbox);
     for more in [&[][..], &["--isolate"], &["--inventory", &inventory]] {
-        let words = [&[file, "--config", "config.yml"], more].concat();
-        let (code, wet) = report(&sandbox, &words, &[]);
+        let args = [&[file, "--config", "config.yml"], more].concat();
+        let (code, wet) = report(&sandbox, &args, &[]);
         conforms(&wet, &["stub"]);
         assert_eq!(code, 0);
         sandbox.cloud_has_only(0);
@@ -172,8 +168,8 @@ fn a_document_that_makes_a_program_hang_fails_the_check_that_sent_it() {
                  signal.pause()\n        return super().check(request)\n";
     fs::write(&file, script.replace("pydir.CHECKPOINT", &format!("{check}pydir.CHECKPOINT")))
         .unwrap();
-    let words = [file.to_str().unwrap(), "--time-limit", "20"];
-    let (code, report) = report(&sandbox, &words, &[]);
+    let args = [file.to_str().unwrap(), "--time-limit", "20"];
+    let (code, report) = report(&sandbox, &args, &[]);
     assert_eq!(
         (code, with_verdict(&report, "fail")),
         (3, vec!["malformed".to_owned()]),
@@ -196,19 +192,25 @@ fn the_messages_of_a_program_can_be_recorded() {
     let key = "a-key-that-is-secret";
     let config = sandbox.write("c.yml", &format!("PYDIR_SEAL_KEY: {key}\n"));
     let trace = sandbox.path().join("trace.jsonl");
-    let words = ["--config", config.to_str().unwrap(), "--trace-protocol", trace.to_str().unwrap()];
-    let (code, report) = report(&sandbox, &[&[file][..], &words].concat(), &[]);
+    let args = ["--config", config.to_str().unwrap(), "--trace-protocol", trace.to_str().unwrap()];
+    let (code, report) = report(&sandbox, &[&[file][..], &args].concat(), &[]);
     assert_eq!(code, 0, "{report:#}");
     let text = fs::read_to_string(&trace).unwrap();
     assert!(!text.contains(key));
     assert_eq!(trace.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let said = |direction: &str, pointer: &str, value: &str| {
+    let recorded = |direction: &str, pointer: &str, value: &str| {
         let mut of = lines.iter().filter(|line| line["direction"] == direction);
         of.any(|line| line["message"].pointer(pointer).is_some_and(|found| found == value))
     };
-    assert!(said("to_provider", "/method", "upload") && said("from_provider", "/method", "secret"));
-    assert!(said("to_provider", "/result", "<protected>"), "the answer to `secret` is redacted");
+    assert!(
+        recorded("to_provider", "/method", "upload")
+            && recorded("from_provider", "/method", "secret")
+    );
+    assert!(
+        recorded("to_provider", "/result", "<protected>"),
+        "the answer to `secret` is redacted"
+    );
     assert!(lines.iter().all(|line| line["time"].is_string() && line["process"].is_u64()));
     // A build records too, and appends to the existing record.
     let disk = sandbox.disk("disk.raw", 4, 1);
@@ -219,8 +221,8 @@ fn the_messages_of_a_program_can_be_recorded() {
     assert!(longer.len() > text.len() && longer.starts_with(&text) && !longer.contains(key));
     // A library in the same process has no messages.
     let library = plugin("qcow2");
-    let words = ["providers", "check", library.to_str().unwrap(), "--trace-protocol", "t"];
-    let output = sandbox.command(&words).output().unwrap();
+    let args = ["providers", "check", library.to_str().unwrap(), "--trace-protocol", "t"];
+    let output = sandbox.command(&args).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(2) && errors.contains("--isolate"), "{errors}");
 }
@@ -228,8 +230,8 @@ fn the_messages_of_a_program_can_be_recorded() {
 #[test]
 fn a_file_that_is_not_a_provider_fails_with_a_remedy() {
     let sandbox = Sandbox::new();
-    let words = ["providers", "check", "/lib/x86_64-linux-gnu/libm.so.6"];
-    let output = sandbox.command(&words).output().unwrap();
+    let args = ["providers", "check", "/lib/x86_64-linux-gnu/libm.so.6"];
+    let output = sandbox.command(&args).output().unwrap();
     assert_eq!(output.status.code(), Some(3));
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(

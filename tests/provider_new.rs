@@ -17,9 +17,9 @@ fn succeeded(what: &str, output: &std::process::Output) -> String {
 fn a_new_provider_builds_passes_its_tests_and_publishes_a_disk() {
     let sandbox = Sandbox::new();
     let sdk = root().join("plugin-api");
-    let words = ["providers", "new", "acme", "--path", "made", "--sdk", sdk.to_str().unwrap()];
-    let told = succeeded("new", &sandbox.command(&words).output().unwrap());
-    assert!(told.contains("cargo build --release"), "{told}");
+    let args = ["providers", "new", "acme", "--path", "made", "--sdk", sdk.to_str().unwrap()];
+    let stdout = succeeded("new", &sandbox.command(&args).output().unwrap());
+    assert!(stdout.contains("cargo build --release"), "{stdout}");
     let directory = sandbox.path().join("made/build-image-provider-acme");
     let mut lap = Instant::now();
     let mut took = |what: &str| {
@@ -44,8 +44,8 @@ fn a_new_provider_builds_passes_its_tests_and_publishes_a_disk() {
     let file = plugin_file_name("acme");
     fs::copy(built("debug", &file), plugins.join(&file)).unwrap();
     let disk = sandbox.disk("disk.raw", 4, 1);
-    let words = ["--disk", disk.to_str().unwrap(), "-p", "acme", "--provider-dir", "plugins"];
-    let run = sandbox.run(&words);
+    let args = ["--disk", disk.to_str().unwrap(), "-p", "acme", "--provider-dir", "plugins"];
+    let run = sandbox.run(&args);
     took("build-image");
     run.succeeded();
     let image = sandbox.path().join("images/disk.acme.qcow2");
@@ -56,18 +56,18 @@ fn a_new_provider_builds_passes_its_tests_and_publishes_a_disk() {
 #[test]
 fn names_that_cannot_be_and_directories_that_are_there_are_refused() {
     let sandbox = Sandbox::new();
-    let run = |words: &[&str]| {
-        let output = sandbox.command(&[&["providers", "new"], words].concat()).output().unwrap();
+    let run = |args: &[&str]| {
+        let output = sandbox.command(&[&["providers", "new"], args].concat()).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     assert_eq!(run(&["acme"]).0, Some(0));
-    for (words, text) in [
+    for (args, text) in [
         (&["My-Cloud"][..], "hint: build-image providers new my_cloud"),
         (&["acme"], "`./build-image-provider-acme` exists already"),
         (&["other", "--sdk", "images"], "`images` is not the folder of build-image-plugin-api"),
     ] {
-        let (code, errors) = run(words);
-        assert!(code == Some(2) && errors.contains(text), "{words:?}: {errors}");
+        let (code, errors) = run(args);
+        assert!(code == Some(2) && errors.contains(text), "{args:?}: {errors}");
     }
     assert!(!sandbox.path().join("build-image-provider-other").exists());
     let manifest = fs::read_to_string(sandbox.path().join("build-image-provider-acme/Cargo.toml"));

@@ -21,16 +21,16 @@ fn a_registry_is_notified_of_the_image_and_its_answer_counts() {
         let disk = sandbox.disk("disk.raw", 4, 1);
         let count = Arc::new(AtomicUsize::new(0));
         let (counted, answers) = (Arc::clone(&count), answers.to_vec());
-        let web = Web::start(move |asked| {
-            assert_eq!(asked.path, "/images");
+        let web = Web::start(move |request| {
+            assert_eq!(request.path, "/images");
             let number = counted.fetch_add(1, Ordering::SeqCst);
             Answer { status: answers.get(number).copied().unwrap_or(200), ..Answer::default() }
         });
         let url = web.url("/images");
-        let words = ["--disk", disk.to_str().unwrap(), "-c", "config.yml", "-p", "alibaba"];
+        let args = ["--disk", disk.to_str().unwrap(), "-c", "config.yml", "-p", "alibaba"];
         let more = ["--image-registration-url", &url, "--image-registration-retry-count", "2"];
         let delay = ["--image-registration-retry-delay", "0"];
-        let run = sandbox.run(&[&words[..], &more, &delay].concat());
+        let run = sandbox.run(&[&args[..], &more, &delay].concat());
         let image = run.member("image_id").as_str().unwrap().to_owned();
         assert!(image.starts_with("m-"), "the image stays and is named: {image}");
         assert_eq!(count.load(Ordering::SeqCst), posts);
@@ -58,19 +58,19 @@ fn a_registry_is_notified_of_the_image_and_its_answer_counts() {
 fn an_interrupt_ends_the_wait_for_the_registry_and_keeps_the_image() {
     let sandbox = Sandbox::with_cloud();
     let disk = sandbox.disk("disk.raw", 4, 1);
-    let (asked, was_asked) = std::sync::mpsc::channel();
-    let asked = std::sync::Mutex::new(asked);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
     let web = Web::start(move |_| {
-        let _ = asked.lock().unwrap().send(());
+        let _ = sender.lock().unwrap().send(());
         Answer::status(503)
     });
     let url = web.url("/images");
-    let words = ["--disk", disk.to_str().unwrap(), "-c", "config.yml", "-p", "alibaba"];
+    let args = ["--disk", disk.to_str().unwrap(), "-c", "config.yml", "-p", "alibaba"];
     let more = ["--image-registration-url", &url, "--image-registration-retry-delay", "3600"];
     let result = sandbox.path().join("result.json");
-    let mut command = sandbox.command(&[&words[..], &more].concat());
+    let mut command = sandbox.command(&[&args[..], &more].concat());
     let child = command.env("F5_OUTPUT_JSON_FILE", &result).stderr(Stdio::piped()).spawn().unwrap();
-    was_asked.recv().unwrap();
+    receiver.recv().unwrap();
     let id = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
     let output = child.wait_with_output().unwrap();

@@ -29,7 +29,7 @@ enum Way {
 
 #[test]
 fn an_input_that_is_also_the_output_is_refused_and_stays_as_it_is() {
-    for words in [
+    for args in [
         &["-p", "qcow2", "--package", "none"][..],
         &["-p", "vhd", "--package", "none"],
         &["-p", "vmware"],
@@ -38,7 +38,7 @@ fn an_input_that_is_also_the_output_is_refused_and_stays_as_it_is() {
     ] {
         let tried = Sandbox::new();
         tried.disk("vm.raw", 4, 1);
-        tried.run(&[&["--disk", "vm.raw"][..], words].concat()).succeeded();
+        tried.run(&[&["--disk", "vm.raw"][..], args].concat()).succeeded();
         let published = names(&tried.path().join("images"));
         let image = published.iter().find_map(|name| name.strip_suffix(".sha256")).unwrap();
         for way in [Way::Itself, Way::Link, Way::HardLink, Way::LinkedDirectory] {
@@ -59,8 +59,8 @@ fn an_input_that_is_also_the_output_is_refused_and_stays_as_it_is() {
                 }
             }
             let before = fs::read(&disk).unwrap();
-            let run = sandbox.run(&[&["--disk", input.to_str().unwrap()][..], words].concat());
-            let about = format!("{words:?}, {way:?}: {}", run.stderr);
+            let run = sandbox.run(&[&["--disk", input.to_str().unwrap()][..], args].concat());
+            let about = format!("{args:?}, {way:?}: {}", run.stderr);
             assert!((2..=5).contains(&run.code), "{about}");
             assert!(run.stderr.contains(image), "{about}");
             assert!(fs::read(&disk).unwrap() == before, "{about}");
@@ -110,8 +110,8 @@ fn a_plugin_that_an_access_control_list_lets_others_write_is_refused() {
         let name = build_image_plugin_api::plugin_file_name("qcow2");
         let plugin = directory.join(&name);
         fs::copy(plugin_directory().join(&name), &plugin).unwrap();
-        let words = ["providers", "inspect", "qcow2", "--provider-dir", "plugins"];
-        let inspect = || Run::of(&sandbox.command(&words).output().unwrap(), None);
+        let args = ["providers", "inspect", "qcow2", "--provider-dir", "plugins"];
+        let inspect = || Run::of(&sandbox.command(&args).output().unwrap(), None);
         inspect().succeeded();
         let path = if is_directory { &directory } else { &plugin };
         if !allow(path, 4242) {
@@ -133,12 +133,12 @@ fn a_library_that_is_only_looked_at_sees_no_secret_of_the_environment() {
     let seen = sandbox.path().join("seen");
     let body = format!("if (system(\"/usr/bin/env >>'{}'\")) abort();", seen.display());
     library(&directory, "acme", &body);
-    for words in [&["providers", "inspect", "acme"][..], &["providers", "list"]] {
-        let mut command = sandbox.command(&[words, &["--provider-dir", "plugins"]].concat());
+    for args in [&["providers", "inspect", "acme"][..], &["providers", "list"]] {
+        let mut command = sandbox.command(&[args, &["--provider-dir", "plugins"]].concat());
         command.env("ALIBABA_ACCESS_KEY_SECRET", "env-secret");
         command.env("F5_ALIBABA_ACCESS_KEY_SECRET", "env-secret").output().unwrap();
-        let text = fs::read_to_string(&seen).unwrap_or_else(|_| panic!("{words:?}: not opened"));
-        assert!(!text.contains("env-secret"), "{words:?}: {text}");
+        let text = fs::read_to_string(&seen).unwrap_or_else(|_| panic!("{args:?}: not opened"));
+        assert!(!text.contains("env-secret"), "{args:?}: {text}");
         fs::remove_file(&seen).unwrap();
     }
 }
@@ -154,16 +154,16 @@ fn escape_sequences_of_journals_and_plugins_do_not_reach_standard_output() {
     let directory = sandbox.path().join("plugins");
     fs::create_dir(&directory).unwrap();
     program(&directory, "acme", &describes("acme", "").replace("of acme", "harm\\u001b[2Jless"));
-    for (words, shown) in [
+    for (args, printed) in [
         (&["runs"][..], "qcow2"),
         (&["providers", "list", "--provider-dir", "plugins"], "acme"),
         (&["providers", "inspect", "acme", "--provider-dir", "plugins"], "acme"),
     ] {
-        let run = Run::of(&sandbox.command(words).output().unwrap(), None);
+        let run = Run::of(&sandbox.command(args).output().unwrap(), None);
         run.succeeded();
-        assert!(run.stdout.contains(shown), "{words:?}: {}", run.stdout);
+        assert!(run.stdout.contains(printed), "{args:?}: {}", run.stdout);
         let controls = |letter: char| letter.is_control() && letter != '\n';
-        assert!(!run.stdout.contains(controls), "{words:?}: {:?}", run.stdout);
+        assert!(!run.stdout.contains(controls), "{args:?}: {:?}", run.stdout);
     }
     // The journal does contain it.
     let output = sandbox.command(&["runs", "--json"]).output().unwrap();
@@ -196,10 +196,10 @@ fn a_download_of_unknown_length_leaves_room_for_others() {
     }
     let sandbox = Sandbox::new();
     // It would fit: 48 MiB of 96 MiB. 64 MiB are left to other programs.
-    let web = Web::start(|asked| Answer::file(asked, &vec![1; 48 << 20]).chunked());
+    let web = Web::start(|request| Answer::file(request, &vec![1; 48 << 20]).chunked());
     let url = web.url("/d.raw");
-    let words = ["--disk", &url, "-p", "qcow2", "--artifacts-dir", "small/builds"];
-    let (run, left) = run(&sandbox, "96m", &words);
+    let args = ["--disk", &url, "-p", "qcow2", "--artifacts-dir", "small/builds"];
+    let (run, left) = run(&sandbox, "96m", &args);
     run.failed(5, &["the server does not say how many there are", "set ARTIFACTS_DIR"]);
     assert_eq!(left, [""; 0]);
 }

@@ -88,8 +88,8 @@ fn fails(endpoint: &str, proxy: Option<&str>, code: i32, texts: &[&str]) {
     sandbox.disk("disk.raw", 4, 1);
     let keys = ["ALIBABA_OSS_ENDPOINT", "ALIBABA_ECS_ENDPOINT", "ALIBABA_STS_ENDPOINT"];
     // STS is not called over plain HTTP.
-    let asked = if endpoint.starts_with("http://") { &keys[..2] } else { &keys };
-    let changes: Vec<_> = asked.iter().map(|key| (*key, endpoint)).collect();
+    let endpoints = if endpoint.starts_with("http://") { &keys[..2] } else { &keys };
+    let changes: Vec<_> = endpoints.iter().map(|key| (*key, endpoint)).collect();
     sandbox.write("config.yml", &sandbox.config(&changes));
     let mut command = sandbox.command(&BUILD);
     if let Some(proxy) = proxy {
@@ -115,9 +115,9 @@ fn networks_with_wrong_answers_are_reported_once_and_leave_nothing() {
     }
     fails("http://no-such-host.invalid", None, 7, &["no-such-host.invalid", "hint:"]);
     let directory = tempfile::tempdir().unwrap();
-    let words = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 \
+    let args = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 \
                  -subj /CN=someone-else -addext subjectAltName=DNS:someone-else";
-    tool(directory.path(), &words.split_whitespace().collect::<Vec<&str>>());
+    tool(directory.path(), &args.split_whitespace().collect::<Vec<&str>>());
     let (certificate, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
     let web = Web::start_tls(&certificate, &key, |_| Answer::status(200));
     fails(&web.url(""), None, 7, &["certificate", "hint:"]);

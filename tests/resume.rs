@@ -36,8 +36,8 @@ impl Bench {
     }
 
     fn start(&self) -> Child {
-        let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
-        let mut command = self.sandbox.command(&words);
+        let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+        let mut command = self.sandbox.command(&args);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
@@ -131,9 +131,12 @@ fn what_a_killed_build_left_is_listed_and_removed() {
         .collect();
     assert_eq!(kinds, ["oss_object", "multipart_upload"]);
 
-    let said = bench.sandbox.command(&["gc"]).output().unwrap();
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert!(said.contains("multipart_upload") && said.contains("nothing was removed"), "{said}");
+    let listing = bench.sandbox.command(&["gc"]).output().unwrap();
+    let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
+    assert!(
+        listing.contains("multipart_upload") && listing.contains("nothing was removed"),
+        "{listing}"
+    );
     assert_eq!(bench.status("open_uploads"), 1);
 
     let done = bench.sandbox.command(&["gc", "--yes"]).output().unwrap();
@@ -149,8 +152,8 @@ fn a_failed_build_can_be_kept_and_resumed() {
     let emulator = bench.sandbox.emulator.as_ref().unwrap();
     let refuse = r#"[{"operation":"ImportImage","nth":2,"action":{"status":403,"code":"QuotaExceed.Image"}}]"#;
     emulator.set_faults(refuse).unwrap();
-    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--on-failure", "keep"];
-    let run = bench.sandbox.run(&words);
+    let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--on-failure", "keep"];
+    let run = bench.sandbox.run(&args);
     run.failed(6, &["QuotaExceed.Image", "go on with: build-image resume"]);
     assert_eq!(bench.status("objects"), 1, "the upload was kept");
     let sent = bench.stored_bytes();

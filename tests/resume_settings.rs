@@ -133,8 +133,8 @@ fn settings_that_change_before_the_release_are_used_and_later_ones_are_named() {
     let killed = Killed::new().at("products_released", &[]);
     let run = killed.sandbox.run(&["resume", "--alibaba-keep-oss-object", "true"]);
     killed.is_done(&run);
-    let said = "the image is released already; these settings do not change it any more: ALIBABA_KEEP_OSS_OBJECT";
-    assert!(run.stderr.contains(said), "{}", run.stderr);
+    let warning = "the image is released already; these settings do not change it any more: ALIBABA_KEEP_OSS_OBJECT";
+    assert!(run.stderr.contains(warning), "{}", run.stderr);
 }
 
 #[test]
@@ -147,9 +147,9 @@ fn paths_mean_what_they_meant_where_they_were_typed() {
     // directory.
     let config = fs::read_to_string(killed.sandbox.path().join("config.yml")).unwrap();
     fs::write(elsewhere.join("new.yml"), config).unwrap();
-    let words = ["resume", &id, "--artifacts-dir", base.to_str().unwrap(), "-c", "new.yml"];
+    let args = ["resume", &id, "--artifacts-dir", base.to_str().unwrap(), "-c", "new.yml"];
     let result = killed.sandbox.path().join("result.json");
-    let mut command = killed.sandbox.command(&words);
+    let mut command = killed.sandbox.command(&args);
     command.current_dir(&elsewhere).env("F5_OUTPUT_JSON_FILE", &result);
     let output = command.output().unwrap();
     let document = serde_json::from_slice(&fs::read(&result).unwrap()).unwrap();
@@ -168,9 +168,9 @@ fn a_run_whose_working_directory_is_gone_is_resumed_or_removed() {
         fs::create_dir_all(&gone).unwrap();
         let (base, log) = (path("kept"), path("build.log"));
         let config = path("config.yml");
-        let words = ["--disk", &disk, "-c", &config, "-p", "alibaba", "--artifacts-dir", &base];
+        let args = ["--disk", &disk, "-c", &config, "-p", "alibaba", "--artifacts-dir", &base];
         let more = if logged { vec!["--log-file", &log] } else { vec![] };
-        let mut command = sandbox.command(&[&words[..], &more].concat());
+        let mut command = sandbox.command(&[&args[..], &more].concat());
         command.current_dir(&gone).env("BUILD_IMAGE_FAILPOINT", "after:12");
         assert!(command.status().unwrap().code().is_none());
         fs::remove_dir_all(&above).unwrap();
@@ -231,8 +231,8 @@ fn a_statement_that_cannot_be_written_leaves_the_image_and_is_made_up_for() {
     sandbox.disk("disk.raw", 4, 2);
     // The directory can be created; a directory in place of the file is found only when the file is written.
     fs::create_dir_all(sandbox.path().join("made/statement.json/x")).unwrap();
-    let words = [&WORDS[..], &["--provenance-file", "made/statement.json"]].concat();
-    let run = sandbox.run(&words);
+    let args = [&WORDS[..], &["--provenance-file", "made/statement.json"]].concat();
+    let run = sandbox.run(&args);
     run.failed(9, &["is registered in the cloud, but its statement was not written", "resume"]);
     let image = run.member("image_id").as_str().unwrap().to_owned();
     assert!(image.starts_with("m-"));
@@ -264,8 +264,8 @@ fn a_statement_does_not_name_a_disk_that_took_the_place_of_the_one_that_was_sent
             assert!(statement.is_file());
             continue;
         }
-        let said = "disk.raw` changed since the image was made from it";
-        run.failed(code, &["its statement was not written", said, "hint:"]);
+        let message = "disk.raw` changed since the image was made from it";
+        run.failed(code, &["its statement was not written", message, "hint:"]);
         killed.sandbox.cloud_has_only(1);
         assert!(!statement.exists());
     }
@@ -277,12 +277,12 @@ fn an_iso_that_took_the_place_of_the_installed_one_is_installed() {
         return;
     }
     let installed = "done before";
-    for (change, said) in [(false, true), (true, false)] {
+    for (change, reused) in [(false, true), (true, false)] {
         let sandbox = Sandbox::new();
         let iso = TinyIso::base().write(&sandbox.path().join("base.iso"));
         stand_in_qemu(&sandbox);
-        let words = ["-i", "base.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu", "-p", "qcow2"];
-        let mut command = sandbox.command(&words);
+        let args = ["-i", "base.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu", "-p", "qcow2"];
+        let mut command = sandbox.command(&args);
         let trial = r#"after:"what":"step_done","step":"install""#;
         assert!(command.env("BUILD_IMAGE_FAILPOINT", trial).status().unwrap().code().is_none());
         if change {
@@ -291,7 +291,7 @@ fn an_iso_that_took_the_place_of_the_installed_one_is_installed() {
         }
         let run = sandbox.run(&["resume"]);
         run.succeeded();
-        assert_eq!(run.stderr.contains(installed), said, "{change}: {}", run.stderr);
+        assert_eq!(run.stderr.contains(installed), reused, "{change}: {}", run.stderr);
     }
 }
 
@@ -303,8 +303,8 @@ fn what_could_not_be_removed_after_the_release_is_removed_by_a_resume() {
     let refuse = r#"[{"operation":"DeleteObject","action":{"status":403,"code":"AccessDenied"}}]"#;
     emulator.set_faults(refuse).unwrap();
     let run = sandbox.run(&WORDS);
-    let said = "the image is there, but 1 resource without further use could not be removed";
-    run.failed(9, &[said, "left behind: ", "oss_object", "hint: build-image resume"]);
+    let message = "the image is there, but 1 resource without further use could not be removed";
+    run.failed(9, &[message, "left behind: ", "oss_object", "hint: build-image resume"]);
     let image = run.member("image_id").clone();
     assert_eq!(run.member("leftovers").as_array().unwrap().len(), 1);
     assert_eq!(emulator.status()["objects"], 1);

@@ -23,8 +23,8 @@ fn an_old_configuration_builds_with_records_and_its_disk_is_used_again_while_not
     let old = fs::read_to_string(root().join("tests/fixtures/old-config.yml")).unwrap();
     let old = old.replace("@ISO@", iso.word()).replace("@MOTD@", injected.to_str().unwrap());
     sandbox.write("c.yml", &old);
-    let words = ["-c", "c.yml", "-p", "qcow2"];
-    let first = sandbox.run(&words);
+    let args = ["-c", "c.yml", "-p", "qcow2"];
+    let first = sandbox.run(&args);
     first.succeeded();
     let again = "the same was installed before";
     assert!(!first.stderr.contains(again));
@@ -59,14 +59,13 @@ fn an_old_configuration_builds_with_records_and_its_disk_is_used_again_while_not
     let copies: Vec<String> = copies.filter(|name| name.starts_with("artifacts")).collect();
     assert!(copies.is_empty(), "the package is in IMAGE_DIR and nowhere else: {copies:?}");
 
-    let second = sandbox.run(&words);
+    let second = sandbox.run(&args);
     second.succeeded();
     assert!(second.stderr.contains(again), "{}", second.stderr);
 
     // The content of one injected file, not its name, time or size.
     fs::write(&injected, "HELLO\n").unwrap();
-    let third =
-        sandbox.command(&[&words[..], &["--qemu", "/bin/false"]].concat()).output().unwrap();
+    let third = sandbox.command(&[&args[..], &["--qemu", "/bin/false"]].concat()).output().unwrap();
     let text = String::from_utf8_lossy(&third.stderr).into_owned();
     assert!(!third.status.success() && !text.contains(again), "it wants to install: {text}");
 }

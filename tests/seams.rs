@@ -120,15 +120,15 @@ fn earlier_of(delivered: &Delivered) -> Vec<String> {
 
 /// Whether a build delivered the same as an undisturbed one.
 fn same(found: &Delivered, reference: &Delivered) -> Result<(), String> {
-    let mut wanted = reference.clone();
+    let mut expected = reference.clone();
     if found.result.is_none() {
-        wanted.result = None;
+        expected.result = None;
     }
-    if *found == wanted {
+    if *found == expected {
         return Ok(());
     }
-    let (found, wanted) = (format!("{found:#?}"), format!("{wanted:#?}"));
-    let differs = found.lines().zip(wanted.lines()).find(|(found, wanted)| found != wanted);
+    let (found, expected) = (format!("{found:#?}"), format!("{expected:#?}"));
+    let differs = found.lines().zip(expected.lines()).find(|(found, expected)| found != expected);
     Err(format!("not as an undisturbed build: {differs:?}"))
 }
 
@@ -182,40 +182,41 @@ impl Point {
         let earlier = earlier_of(&reference.delivered);
         let bench = Bench::new(self.words, &earlier);
         let run = bench.disturbed(self.what, self.number);
-        let failed = |what: String| format!("{self:?}, exit {}: {what}\n{}", run.code, run.stderr);
+        let with_context =
+            |what: String| format!("{self:?}, exit {}: {what}\n{}", run.code, run.stderr);
         let complete = |document| same(&bench.delivered(document)?, &reference.delivered);
         if run.code == 0 {
             // A resource that could not be removed after the release is listed, and known to the next clean-up.
             if run.stderr.contains("left behind: ") && self.what == REFUSED {
-                bench.finish(&["gc", "--yes"]).map_err(failed)?;
-                let mut delivered = bench.delivered(true).map_err(failed)?;
+                bench.finish(&["gc", "--yes"]).map_err(with_context)?;
+                let mut delivered = bench.delivered(true).map_err(with_context)?;
                 let members = delivered.result.as_mut().and_then(Value::as_object_mut);
                 let listed = members.and_then(|members| members.remove("leftovers"));
                 return match listed {
                     Some(_) => same(&delivered, &reference.delivered).map(|()| "done"),
                     None => Err("the result document does not list what is left".to_owned()),
                 }
-                .map_err(failed);
+                .map_err(with_context);
             }
-            return complete(true).map(|()| "done").map_err(failed);
+            return complete(true).map(|()| "done").map_err(with_context);
         }
         let runs = bench.runs();
         let Some(left) = runs.first() else {
-            return bench.is_untouched(&earlier).map(|()| "undone").map_err(failed);
+            return bench.is_untouched(&earlier).map(|()| "undone").map_err(with_context);
         };
         if self.what == OCCUPIED {
             bench.vacate(self.number);
         }
         let id = left["id"].as_str().unwrap_or_default();
         if self.resume && left["platform"] != "" && left["state"] != "done" {
-            bench.finish(&["resume", id]).map_err(failed)?;
-            return complete(true).map(|()| "resumed").map_err(failed);
+            bench.finish(&["resume", id]).map_err(with_context)?;
+            return complete(true).map(|()| "resumed").map_err(with_context);
         }
-        bench.finish(&["gc", "--yes"]).map_err(failed)?;
+        bench.finish(&["gc", "--yes"]).map_err(with_context)?;
         let is_released =
             ["released", "notified"].contains(&left["reached"].as_str().unwrap_or_default());
         let end = if is_released { complete(false) } else { bench.is_untouched(&earlier) };
-        end.map(|()| if is_released { "finished" } else { "collected" }).map_err(failed)
+        end.map(|()| if is_released { "finished" } else { "collected" }).map_err(with_context)
     }
 }
 

@@ -63,10 +63,10 @@ struct Watch {
 
 /// The metadata service of an instance whose role has these keys.
 fn metadata(keys: String) -> Web {
-    Web::start(move |asked| match asked.path.as_str() {
-        "/latest/api/token" => Answer::file(asked, format!("{CANARY}-instance").as_bytes()),
-        "/latest/meta-data/ram/security-credentials/" => Answer::file(asked, b"role"),
-        "/latest/meta-data/ram/security-credentials/role" => Answer::file(asked, keys.as_bytes()),
+    Web::start(move |request| match request.path.as_str() {
+        "/latest/api/token" => Answer::file(request, format!("{CANARY}-instance").as_bytes()),
+        "/latest/meta-data/ram/security-credentials/" => Answer::file(request, b"role"),
+        "/latest/meta-data/ram/security-credentials/role" => Answer::file(request, keys.as_bytes()),
         _ => Answer::status(404),
     })
 }
@@ -99,8 +99,8 @@ impl Watch {
             vec![("ALIBABA_ACCESS_KEY_ID", ""), ("ALIBABA_ACCESS_KEY_SECRET", "")];
         match input {
             Input::CommandLine => {
-                let words = ["--alibaba-access-key-id", id, "--alibaba-access-key-secret", secret];
-                self.words.extend(words.map(str::to_owned));
+                let args = ["--alibaba-access-key-id", id, "--alibaba-access-key-secret", secret];
+                self.words.extend(args.map(str::to_owned));
             }
             Input::File => {
                 rows = vec![("ALIBABA_ACCESS_KEY_ID", id), ("ALIBABA_ACCESS_KEY_SECRET", secret)];
@@ -163,16 +163,16 @@ impl Watch {
     }
 
     fn build(&self, more: &[&str]) -> (Option<i32>, String) {
-        let words = ["-i", "base.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu"];
+        let args = ["-i", "base.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu"];
         let common = ["-c", "config.yml", "-p", "alibaba", "--reuse", "--json"];
         let own: Vec<&str> = self.words.iter().map(String::as_str).collect();
-        let words = [&words[..], &common, &own, more].concat();
-        self.run(&words)
+        let args = [&args[..], &common, &own, more].concat();
+        self.run(&args)
     }
 
     /// Runs the program with every flag that makes it print more.
-    fn run(&self, words: &[&str]) -> (Option<i32>, String) {
-        let mut command = self.sandbox.command(words);
+    fn run(&self, args: &[&str]) -> (Option<i32>, String) {
+        let mut command = self.sandbox.command(args);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.env("F5_OUTPUT_JSON_FILE", self.sandbox.path().join("result.json"));
         let output = command.output().unwrap();
@@ -241,7 +241,7 @@ fn keys_from_every_input_are_found_nowhere() {
         assert_ne!(code, Some(0), "{input:?}: {text}");
         assert!(good.sandbox.files().iter().any(|name| name.ends_with("journal.jsonl")));
         searched += good.find_nothing(&format!("{input:?}, failed and kept"), &text);
-        for words in [
+        for args in [
             &["runs"][..],
             &["runs", "--json"],
             &[
@@ -258,7 +258,7 @@ fn keys_from_every_input_are_found_nowhere() {
                 "1",
             ],
         ] {
-            searched += good.find_nothing(&format!("{input:?}, {words:?}"), &good.run(words).1);
+            searched += good.find_nothing(&format!("{input:?}, {args:?}"), &good.run(args).1);
         }
     }
     println!(
@@ -297,16 +297,16 @@ fn secrets_of_other_providers_and_in_addresses_are_found_nowhere() {
         let mut watch = Watch::bare(Sandbox::new());
         watch.sandbox.disk("disk.raw", 1024, 1);
         watch.set(&format!("F5_{name}"), value);
-        let words = ["--disk", "disk.raw", "-p", platform, "--log-level", "trace"];
-        let (code, text) = watch.run(&[&words[..], &["--no-upload"]].concat());
+        let args = ["--disk", "disk.raw", "-p", platform, "--log-level", "trace"];
+        let (code, text) = watch.run(&[&args[..], &["--no-upload"]].concat());
         assert_eq!(code, Some(0), "{platform}: {text}");
         watch.find_nothing(name, &text);
-        let (code, text) = watch.run(&words);
+        let (code, text) = watch.run(&args);
         assert_eq!(code, Some(6), "{platform}: {text}");
         watch.find_nothing(name, &text);
     }
     // Passwords in URLs, of files and of proxies.
-    let web = Web::start(|asked| Answer::file(asked, b"no disk"));
+    let web = Web::start(|request| Answer::file(request, b"no disk"));
     // Also when followed by characters that end a URL in a sentence.
     for (disk, proxy, before) in [
         (true, false, ""),

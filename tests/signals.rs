@@ -28,9 +28,9 @@ impl Stuck {
         let emulator = sandbox.emulator.as_ref().unwrap();
         let part = r#"[{"operation":"UploadPart","part_number":5,"action":{"stall_ms":600000}}]"#;
         emulator.set_faults(part).unwrap();
-        let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+        let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
         let child =
-            sandbox.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            sandbox.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         until("three parts", || {
             emulator.wait_for_fault(Duration::from_millis(1))
                 && emulator.status()["parts"].as_u64() >= Some(2)
@@ -85,8 +85,8 @@ fn a_second_signal_ends_at_once_and_lists_what_remains() {
     stuck.signal("-INT");
     let (sandbox, code, text) = stuck.end();
     assert_eq!(code, Some(130), "{text}");
-    for said in ["interrupted twice", "multipart_upload", "build-image gc --yes"] {
-        assert!(text.contains(said), "`{said}` is missing in {text}");
+    for part in ["interrupted twice", "multipart_upload", "build-image gc --yes"] {
+        assert!(text.contains(part), "`{part}` is missing in {text}");
     }
     let emulator = sandbox.emulator.as_ref().unwrap();
     assert_eq!(emulator.status()["open_uploads"], 1, "it did not wait for the cloud");
@@ -118,8 +118,8 @@ fn a_suspended_build_continues_where_it_was() {
     let emulator = sandbox.emulator.as_ref().unwrap();
     let part = r#"[{"operation":"UploadPart","nth":1,"action":{"hold_answer_ms":1}}]"#;
     emulator.set_faults(part).unwrap();
-    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
-    let mut child = sandbox.command(&words).spawn().unwrap();
+    let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+    let mut child = sandbox.command(&args).spawn().unwrap();
     let signal = |name: &str| {
         assert!(
             Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success()
@@ -138,9 +138,9 @@ fn a_suspended_build_continues_where_it_was() {
 fn a_build_whose_output_is_no_longer_read_is_finished() {
     let sandbox = Sandbox::with_cloud();
     sandbox.disk("disk.raw", 16, 4);
-    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--json"];
+    let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--json"];
     let mut child =
-        sandbox.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        sandbox.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop((child.stdout.take(), child.stderr.take()));
     assert_eq!(child.wait().unwrap().code(), Some(0));
     sandbox.cloud_has_only(1);

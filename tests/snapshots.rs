@@ -42,12 +42,12 @@ fn masked(sandbox: &Sandbox, text: &str) -> String {
 fn prints(sandbox: &Sandbox, name: &str, lines: &[&str]) {
     let mut text = String::new();
     for line in lines {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let mut command = sandbox.command(&words);
+        let args: Vec<&str> = line.split_whitespace().collect();
+        let mut command = sandbox.command(&args);
         command.env("COLUMNS", "100").env("LC_ALL", "C.UTF-8");
         let Output { status, stdout, stderr } = command.output().unwrap();
-        let said = [stderr, stdout].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-        text.push_str(&format!("$ build-image {line}\n{said}"));
+        let printed = [stderr, stdout].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        text.push_str(&format!("$ build-image {line}\n{printed}"));
         if !status.success() {
             text.push_str(&format!("[exit {}]\n", status.code().unwrap()));
         }

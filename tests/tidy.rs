@@ -88,8 +88,8 @@ fn files_stay_small_and_unsafe_code_stays_in_the_wire() {
             continue;
         }
         let text = fs::read_to_string(directory.join("src/lib.rs")).unwrap();
-        let shown = directory.display();
-        assert!(text.contains("#![forbid(unsafe_code)]"), "{shown} must forbid unsafe code");
+        let display = directory.display();
+        assert!(text.contains("#![forbid(unsafe_code)]"), "{display} must forbid unsafe code");
     }
 }
 

@@ -38,10 +38,10 @@ fn ca_certificates_come_from_the_variables_in_the_process_and_isolated() {
             sandbox.cloud_has_only(images);
         }
         // Retries would not help: the first refusal ends the build.
-        let said = ["is not trusted", "UnknownIssuer", "hint: name a file", "SSL_CERT_FILE"];
+        let texts = ["is not trusted", "UnknownIssuer", "hint: name a file", "SSL_CERT_FILE"];
         for variables in [&[][..], &[("SSL_CERT_FILE", foreign)]] {
             let run = build(&sandbox, more, variables);
-            run.failed(7, &said);
+            run.failed(7, &texts);
             assert!(!run.stderr.contains("check the network"), "{}", run.stderr);
         }
         sandbox.cloud_has_only(images);

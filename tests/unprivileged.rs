@@ -13,8 +13,8 @@ use crate::harness::{Run, Sandbox, TinyIso, needs, plugin_directory, sandbox_wal
 const NOBODY: u32 = 65_534;
 
 /// Runs the program as an unprivileged user. If the test is unprivileged itself, the user does not change.
-fn run(sandbox: &Sandbox, is_root: bool, words: &[&str]) -> Run {
-    let plain = sandbox.command(words);
+fn run(sandbox: &Sandbox, is_root: bool, args: &[&str]) -> Run {
+    let plain = sandbox.command(args);
     let mut command = if is_root {
         let mut command = Command::new("setpriv");
         let id = NOBODY.to_string();
@@ -53,7 +53,7 @@ fn a_user_who_owns_nothing_but_a_directory_builds_disks_and_isos() {
     }
     let cloud = ["-c", "config.yml", "-p", "alibaba"];
     let iso = ["-i", "base.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu"];
-    for words in [&["--disk", "disk.raw"][..], &iso] {
+    for args in [&["--disk", "disk.raw"][..], &iso] {
         let sandbox = Sandbox::with_cloud();
         sandbox.disk("disk.raw", 16, 4);
         TinyIso::base().write(&sandbox.path().join("base.iso"));
@@ -62,7 +62,7 @@ fn a_user_who_owns_nothing_but_a_directory_builds_disks_and_isos() {
         if is_root {
             give_away(&sandbox);
         }
-        run(&sandbox, is_root, &[words, &cloud].concat()).succeeded();
+        run(&sandbox, is_root, &[args, &cloud].concat()).succeeded();
         sandbox.cloud_has_only(1);
         assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
         let owner = if is_root { NOBODY } else { fs::metadata(sandbox.path()).unwrap().uid() };

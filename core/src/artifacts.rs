@@ -57,8 +57,8 @@ impl Claim {
     /// that a build did not create.
     pub fn take(directory: &Path, run: &str, inputs: &[PathBuf]) -> Result<Self> {
         let lock = lock_of(directory)?;
-        let failed = |error: io::Error| cannot("prepare the directory", directory, &error);
-        let is_empty = fs::read_dir(directory).map_err(failed)?.next().is_none();
+        let cannot_prepare = |error: io::Error| cannot("prepare the directory", directory, &error);
+        let is_empty = fs::read_dir(directory).map_err(cannot_prepare)?.next().is_none();
         if !is_empty && !is_marked(directory) {
             return Err(Error::new(
                 Stage::Disk,
@@ -70,14 +70,14 @@ impl Claim {
             .hint("set ARTIFACTS_DIR to another folder"));
         }
         refuse_inputs(directory, inputs)?;
-        empty(directory, MARKER).map_err(failed)?;
+        empty(directory, MARKER).map_err(cannot_prepare)?;
         // Never through a link or hard link: a directory that is not empty and has no marker was not created by this
         // tool.
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o644);
         open_unlinked(&mut options, &directory.join(MARKER))
             .and_then(|mut marker| marker.write_all(VERSION.as_bytes()))
-            .map_err(failed)?;
+            .map_err(cannot_prepare)?;
         Self::of(directory, Some(run), lock)
     }
 
@@ -198,12 +198,12 @@ pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Creates the directory and locks it. If its last user removes it in the meantime, it is created again.
 fn lock_of(directory: &Path) -> Result<File> {
-    let failed = |error: io::Error| cannot("lock the directory", directory, &error);
+    let lock_error = |error: io::Error| cannot("lock the directory", directory, &error);
     loop {
         make_private(directory).map_err(|error| cannot_make(directory, &error))?;
         let opened = match File::open(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            opened => opened.map_err(failed)?,
+            opened => opened.map_err(lock_error)?,
         };
         match lock::take(&opened) {
             Ok(()) => {}
@@ -219,7 +219,7 @@ fn lock_of(directory: &Path) -> Result<File> {
                 return Err(cannot_lock("lock the directory", directory, &error, "ARTIFACTS_DIR"));
             }
         }
-        let mine = opened.metadata().map_err(failed)?;
+        let mine = opened.metadata().map_err(lock_error)?;
         let me = rustix::process::geteuid().as_raw();
         if mine.uid() != 0 && mine.uid() != me {
             let text = format!(

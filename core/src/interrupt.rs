@@ -70,14 +70,14 @@ impl Interrupt {
 /// # Errors
 /// When the signal handlers cannot be installed.
 pub fn listen(interrupt: Arc<Interrupt>, leave: impl Fn() + Send + 'static) -> Result<()> {
-    let failed = |error: std::io::Error| {
+    let listen_error = |error: std::io::Error| {
         Error::new(Stage::Bug, "cannot listen for signals").caused_by(&error)
     };
     let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
+        tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(listen_error)?;
     let (mut int, mut term, mut hup) = {
         let _inside = runtime.enter();
-        let register = |kind| signal(kind).map_err(failed);
+        let register = |kind| signal(kind).map_err(listen_error);
         (
             register(SignalKind::interrupt())?,
             register(SignalKind::terminate())?,
@@ -99,7 +99,7 @@ pub fn listen(interrupt: Arc<Interrupt>, leave: impl Fn() + Send + 'static) -> R
             }
         });
     });
-    spawned.map(|_| ()).map_err(failed)
+    spawned.map(|_| ()).map_err(listen_error)
 }
 
 #[cfg(test)]

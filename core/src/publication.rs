@@ -135,16 +135,16 @@ impl Publication {
     /// # Errors
     /// When something cannot be removed.
     pub fn clear(&self) -> Result<()> {
-        let failed = |error: io::Error| cannot("empty the directory", &self.staging, &error);
-        for entry in fs::read_dir(&self.staging).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+        let clear_error = |error: io::Error| cannot("empty the directory", &self.staging, &error);
+        for entry in fs::read_dir(&self.staging).map_err(clear_error)? {
+            let entry = entry.map_err(clear_error)?;
             if entry.file_name() == OWNER {
                 continue;
             }
-            let is_dir = entry.file_type().map_err(failed)?.is_dir();
+            let is_dir = entry.file_type().map_err(clear_error)?.is_dir();
             let path = entry.path();
             if is_dir { fs::remove_dir_all(path) } else { fs::remove_file(path) }
-                .map_err(failed)?;
+                .map_err(clear_error)?;
         }
         Ok(())
     }
@@ -204,8 +204,8 @@ impl Publication {
                 return Err(cannot("replace", &target, &error)
                     .hint("remove the directory, or set IMAGE_DIR to another one"));
             }
-            let Some(known) = identity(&target) else { continue };
-            if let Some(input) = inputs.iter().find(|input| identity(input) == Some(known)) {
+            let Some(target_id) = identity(&target) else { continue };
+            if let Some(input) = inputs.iter().find(|input| identity(input) == Some(target_id)) {
                 let (target, input) = (target.display(), input.display());
                 let text = format!("the image `{target}` would replace the input `{input}`");
                 return Err(Error::new(Stage::Settings, text)
@@ -323,24 +323,25 @@ impl Publication {
 
     /// Files in the staging directory, by name.
     fn entries(&self) -> Result<Vec<(String, Metadata)>> {
-        let failed = |error: io::Error| cannot("read", &self.staging, &error);
+        let read_error = |error: io::Error| cannot("read", &self.staging, &error);
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.staging).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+        for entry in fs::read_dir(&self.staging).map_err(read_error)? {
+            let entry = entry.map_err(read_error)?;
             let name = entry.file_name();
             if name == OWNER || is_abandoned(&name, &entry.path())? {
                 continue;
             }
-            let refused = |what: &str| {
+            let entry_error = |what: &str| {
                 let text = format!("`{}` {what}", entry.path().display());
                 Error::new(Stage::Disk, text)
                     .hint("publish regular files only; report it to the author of the provider")
             };
-            let metadata = fs::symlink_metadata(entry.path()).map_err(failed)?;
+            let metadata = fs::symlink_metadata(entry.path()).map_err(read_error)?;
             if !metadata.is_file() {
-                return Err(refused("is not a regular file"));
+                return Err(entry_error("is not a regular file"));
             }
-            let name = name.into_string().map_err(|_| refused("has a name that is not UTF-8"))?;
+            let name =
+                name.into_string().map_err(|_| entry_error("has a name that is not UTF-8"))?;
             found.push((name, metadata));
         }
         found.sort_by(|(left, _), (right, _)| left.cmp(right));
@@ -446,7 +447,7 @@ fn companions() -> impl Iterator<Item = String> {
 fn image_of<'a>(name: &str, names: &'a [String]) -> Option<&'a String> {
     companions().find_map(|ending| {
         let image = name.strip_suffix(&ending)?;
-        names.iter().find(|known| *known == image)
+        names.iter().find(|other| *other == image)
     })
 }
 

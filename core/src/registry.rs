@@ -38,11 +38,11 @@ pub(crate) fn tell(
     loop {
         let error = match post.send(&form, interrupt) {
             Answered::Yes => return Ok(()),
-            Answered::No(error) => return Err(lost(outcome, error)),
+            Answered::No(error) => return Err(registry_error(outcome, error)),
             Answered::NotNow(error) => error,
         };
         if attempt >= attempts || interrupt.wait(pause) {
-            return Err(lost(outcome, error));
+            return Err(registry_error(outcome, error));
         }
         tracing::warn!(%error, attempt, "the registry did not take the image");
         attempt += 1;
@@ -50,7 +50,7 @@ pub(crate) fn tell(
 }
 
 /// Creates the error of a build that failed at its last step.
-fn lost(outcome: &Outcome, error: Error) -> Error {
+fn registry_error(outcome: &Outcome, error: Error) -> Error {
     let mut made = Error { stage: Stage::Registry, ..error };
     made.message = format!(
         "image {} is registered in the cloud, but IMAGE_REGISTRATION_URL did not take it: {}",

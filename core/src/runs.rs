@@ -13,7 +13,9 @@ use serde::Serialize;
 use crate::{
     clock,
     error::{Error, Result, Stage},
-    journal::{Entry, HostId, Journal, JournalSnapshot, Key, Standing, open_resources, refused},
+    journal::{
+        Entry, HostId, Journal, JournalSnapshot, Key, Standing, open_resources, untrusted_error,
+    },
     pipeline::{State as Reached, statement_of},
     publication::PublishedFile,
 };
@@ -106,7 +108,7 @@ impl Run {
     /// Returns the error for a run whose journal another user may have written.
     #[must_use]
     pub fn not_trusted(&self) -> Error {
-        refused(&self.directory, self.untrusted.as_deref().unwrap_or_default())
+        untrusted_error(&self.directory, self.untrusted.as_deref().unwrap_or_default())
     }
 
     /// Returns the error for a run that may be running on another host.
@@ -140,7 +142,7 @@ pub fn list(base: &Path, key: &Key) -> Vec<Run> {
 pub fn find(base: &Path, name: &str, key: &Key) -> Result<Run> {
     let directory =
         if name.contains('/') { PathBuf::from(name) } else { base.join("runs").join(name) };
-    let unbegun = |run: Run| {
+    let check_started = |run: Run| {
         if run.state == State::Running || !run.platform.is_empty() {
             return Ok(run);
         }
@@ -148,21 +150,21 @@ pub fn find(base: &Path, name: &str, key: &Key) -> Result<Run> {
         Err(Error::new(Stage::Settings, text)
             .hint("start the build again; build-image gc --yes removes this run's folder"))
     };
-    read(&directory, key).and_then(unbegun).map_err(|error| {
+    read(&directory, key).and_then(check_started).map_err(|error| {
         if error.stage == Stage::Settings {
             return error;
         }
-        let known: Vec<String> = list(base, key).into_iter().map(|run| run.id).collect();
+        let ids: Vec<String> = list(base, key).into_iter().map(|run| run.id).collect();
         let mut missing =
             Error::new(Stage::Settings, format!("there is no run `{name}` to go on with"));
         missing.causes = [vec![error.message], error.causes].concat();
-        missing.hint(if known.is_empty() {
+        missing.hint(if ids.is_empty() {
             format!(
                 "no run is left in `{}`; name another folder with --artifacts-dir",
                 base.display()
             )
         } else {
-            format!("runs that are left: {}", known.join(", "))
+            format!("runs that are left: {}", ids.join(", "))
         })
     })
 }
@@ -259,7 +261,7 @@ fn read(directory: &Path, key: &Key) -> Result<Run> {
     }
     run.damage = damage;
     let artifacts = run.artifacts.as_ref().filter(|_| run.untrusted.is_none());
-    run.bytes = [Some(&run.directory), artifacts].into_iter().flatten().map(taken).sum();
+    run.bytes = [Some(&run.directory), artifacts].into_iter().flatten().map(disk_usage).sum();
     run.reached = Reached::of(&entries);
     run.statement = statement_of(&entries);
     run.resources = open_resources(&entries);
@@ -292,10 +294,10 @@ fn follow(run: &mut Run, entries: &[Entry]) {
 }
 
 /// Returns the bytes that the files below a directory occupy; links are not followed.
-fn taken(directory: &PathBuf) -> u64 {
+fn disk_usage(directory: &PathBuf) -> u64 {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let of_one = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(found) if found.is_dir() => taken(&entry.path()),
+        Ok(found) if found.is_dir() => disk_usage(&entry.path()),
         // The unit of `st_blocks` is 512 bytes (POSIX does not define it, Linux does).
         Ok(found) => found.blocks() * 512,
         Err(_) => 0,

@@ -33,17 +33,17 @@ pub fn compose(mut automatic: Tags, add: Option<&Value>, exclude: Option<&Value>
     for item in add.and_then(Value::as_array).into_iter().flatten() {
         let map = item
             .as_object()
-            .ok_or_else(|| wrong(&format!("IMAGE_TAGS: `{item}` is no `key: value`")))?;
+            .ok_or_else(|| invalid(&format!("IMAGE_TAGS: `{item}` is no `key: value`")))?;
         for (key, value) in map {
             let text = scalar(value).ok_or_else(|| {
-                wrong(&format!("IMAGE_TAGS: the value of `{key}` is no plain text"))
+                invalid(&format!("IMAGE_TAGS: the value of `{key}` is no plain text"))
             })?;
             automatic.insert(key.clone(), text);
         }
     }
     for item in exclude.and_then(Value::as_array).into_iter().flatten() {
         let key = scalar(item)
-            .ok_or_else(|| wrong(&format!("IMAGE_TAGS_EXCLUDE: `{item}` is no plain word")))?;
+            .ok_or_else(|| invalid(&format!("IMAGE_TAGS_EXCLUDE: `{item}` is no plain word")))?;
         if automatic.remove(&key).is_none() {
             tracing::info!(key, "IMAGE_TAGS_EXCLUDE names a tag that is not there");
         }
@@ -69,7 +69,7 @@ pub fn fit(tags: &mut Tags, add: Option<&Value>, rules: &TagRules) {
     }
 }
 
-fn wrong(message: &str) -> Error {
+fn invalid(message: &str) -> Error {
     Error::new(Stage::Settings, message)
         .hint("IMAGE_TAGS is a list such as `- owner: team`, IMAGE_TAGS_EXCLUDE a list of keys")
 }

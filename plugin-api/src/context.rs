@@ -339,16 +339,16 @@ impl Context {
     /// # Errors
     /// When the disk cannot be read or the target cannot be written; [`Error::cancelled`].
     pub fn copy_disk(&self, disk: &Disk, target: &mut impl std::io::Write) -> Result<u64> {
-        let failed = |error| Error::io("the disk cannot be written", &error);
+        let write_error = |error| Error::io("the disk cannot be written", &error);
         let (mut copied, mut buffer) = (0, vec![0; COPY_BLOCK]);
         loop {
             self.check_cancelled()?;
             let read = self.read_disk(disk, copied, &mut buffer)?;
-            target.write_all(&buffer[..read]).map_err(failed)?;
+            target.write_all(&buffer[..read]).map_err(write_error)?;
             copied += read as u64;
             self.progress_bytes(copied, disk.length.unwrap_or_default());
             if read < buffer.len() {
-                target.flush().map_err(failed)?;
+                target.flush().map_err(write_error)?;
                 return Ok(copied);
             }
         }
@@ -404,7 +404,7 @@ impl Context {
         handle.block_on(async {
             let mut future = std::pin::pin!(future);
             let mut poll = tokio::time::interval(CANCEL_POLL);
-            let mut asked: Option<Instant> = None;
+            let mut cancelled_at: Option<Instant> = None;
             loop {
                 tokio::select! {
                     biased;
@@ -412,7 +412,7 @@ impl Context {
                     _ = poll.tick() => {}
                 }
                 if let Err(cancelled) = self.check_cancelled() {
-                    let since = asked.get_or_insert_with(Instant::now).elapsed();
+                    let since = cancelled_at.get_or_insert_with(Instant::now).elapsed();
                     if self.calls.load(Ordering::SeqCst) == 0 || since >= ANSWER_GRACE {
                         return Err(cancelled);
                     }

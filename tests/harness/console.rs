@@ -39,9 +39,9 @@ pub(crate) fn run_page(page: &str, sandbox: &Sandbox) -> usize {
         shell.env("SSL_CERT_FILE", file);
     }
     let output = shell.output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
     let mark = format!("{MARK}\n");
-    let mut parts = said.split(&mark);
+    let mut parts = stdout.split(&mark);
     for command in &commands {
         let part = parts.next().unwrap_or_default();
         let lines: Vec<&str> = part.lines().collect();

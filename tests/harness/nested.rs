@@ -11,11 +11,11 @@ use super::{root, target_directory};
 
 /// Runs cargo on a crate outside the workspace, with the versions of the workspace: without network, because they
 /// are here already; if one is missing, once more with network.
-pub(crate) fn cargo(directory: &Path, words: &[&str]) -> Output {
+pub(crate) fn cargo(directory: &Path, args: &[&str]) -> Output {
     fs::copy(root().join("Cargo.lock"), directory.join("Cargo.lock")).unwrap();
     let run = |offline: &str| {
         let mut command = Command::new(env!("CARGO"));
-        command.args(words).current_dir(directory).env("CARGO_NET_OFFLINE", offline);
+        command.args(args).current_dir(directory).env("CARGO_NET_OFFLINE", offline);
         command.env("CARGO_TARGET_DIR", nested_target()).env("CARGO_PROFILE_DEV_DEBUG", "0");
         // A test run of cargo passes its own settings on.
         command.env_remove("RUSTFLAGS").output().unwrap()

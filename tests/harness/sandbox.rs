@@ -142,10 +142,10 @@ impl Sandbox {
     }
 
     /// The program with these arguments, in the sandbox, with a clean environment. It trusts the emulator.
-    pub(crate) fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_build-image"));
         command
-            .args(words)
+            .args(args)
             .current_dir(self.path())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -162,9 +162,9 @@ impl Sandbox {
     }
 
     /// Runs the program and requests the result document.
-    pub(crate) fn run(&self, words: &[&str]) -> Run {
+    pub(crate) fn run(&self, args: &[&str]) -> Run {
         let result = self.path().join("result.json");
-        let mut command = self.command(words);
+        let mut command = self.command(args);
         command.env("F5_OUTPUT_JSON_FILE", &result);
         let output = command.output().unwrap();
         let document = fs::read(&result).ok().and_then(|text| serde_json::from_slice(&text).ok());

@@ -4,11 +4,11 @@ use std::{fs, path::Path, process::Command};
 
 /// Runs a tool in a directory and returns what it printed.
 #[track_caller]
-pub(crate) fn tool(directory: &Path, words: &[&str]) -> String {
-    let output = Command::new(words[0]).args(&words[1..]).current_dir(directory).output().unwrap();
+pub(crate) fn tool(directory: &Path, args: &[&str]) -> String {
+    let output = Command::new(args[0]).args(&args[1..]).current_dir(directory).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{words:?}: {text}{complaint}");
+    assert!(output.status.success(), "{args:?}: {text}{complaint}");
     text
 }
 

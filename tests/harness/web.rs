@@ -19,12 +19,12 @@ use rustls::{
 
 /// A request: its path with query, its header lines in lower case.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Asked {
+pub(crate) struct Request {
     pub(crate) path: String,
     headers: Vec<(String, String)>,
 }
 
-impl Asked {
+impl Request {
     /// The value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
@@ -52,18 +52,18 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// A file whose download can be resumed; the requested range of it.
-    pub(crate) fn file(asked: &Asked, body: &[u8]) -> Self {
+    pub(crate) fn file(request: &Request, body: &[u8]) -> Self {
         let tag = format!(
             "\"{:x}-{}\"",
             body.len(),
             body.iter().map(|byte| u64::from(*byte)).sum::<u64>()
         );
         let length = body.len();
-        if asked.header("if-none-match") == Some(&tag) {
+        if request.header("if-none-match") == Some(&tag) {
             return Self { status: 304, headers: vec![("etag", tag)], ..Self::default() };
         }
-        let same = asked.header("if-range").is_none_or(|wanted| wanted == tag);
-        let from = asked.from();
+        let same = request.header("if-range").is_none_or(|wanted| wanted == tag);
+        let from = request.from();
         let mut headers = vec![("etag", tag), ("accept-ranges", "bytes".to_owned())];
         if from == 0 || !same {
             return Self { status: 200, headers, body: body.to_vec(), ..Self::default() };
@@ -93,19 +93,19 @@ impl Answer {
     }
 }
 
-type Handler = dyn Fn(&Asked) -> Answer + Send + Sync;
+type Handler = dyn Fn(&Request) -> Answer + Send + Sync;
 
 /// A server that runs until it is dropped.
 pub(crate) struct Web {
     pub(crate) address: SocketAddr,
     scheme: &'static str,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
     over: Arc<AtomicBool>,
 }
 
 impl Web {
     /// Serves plain HTTP.
-    pub(crate) fn start(handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         Self::run(None, Arc::new(handler))
     }
 
@@ -113,7 +113,7 @@ impl Web {
     pub(crate) fn start_tls(
         certificate: &Path,
         key: &Path,
-        handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+        handler: impl Fn(&Request) -> Answer + Send + Sync + 'static,
     ) -> Self {
         let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
         let key = PrivateKeyDer::from_pem_file(key).unwrap();
@@ -131,9 +131,9 @@ impl Web {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let asked = Arc::new(Mutex::new(Vec::new()));
+        let requests = Arc::new(Mutex::new(Vec::new()));
         let over = Arc::new(AtomicBool::new(false));
-        let (log, ended) = (Arc::clone(&asked), Arc::clone(&over));
+        let (log, ended) = (Arc::clone(&requests), Arc::clone(&over));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if ended.load(Ordering::Relaxed) {
@@ -150,7 +150,7 @@ impl Web {
                 });
             }
         });
-        Self { address, scheme, asked, over }
+        Self { address, scheme, requests, over }
     }
 
     /// URL of a path.
@@ -159,8 +159,8 @@ impl Web {
     }
 
     /// All requests so far.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
@@ -176,12 +176,12 @@ impl Drop for Web {
 fn serve(
     mut stream: impl Read + Write,
     handler: &Handler,
-    log: &Mutex<Vec<Asked>>,
+    log: &Mutex<Vec<Request>>,
     over: &AtomicBool,
 ) {
-    let Some(asked) = read(&mut stream) else { return };
-    log.lock().unwrap().push(asked.clone());
-    let answer = handler(&asked);
+    let Some(request) = read(&mut stream) else { return };
+    log.lock().unwrap().push(request.clone());
+    let answer = handler(&request);
     let mut head = format!("HTTP/1.1 {} x\r\nconnection: close\r\n", answer.status);
     for (name, value) in &answer.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -205,7 +205,7 @@ fn serve(
     let _ = stream.flush();
 }
 
-fn read(stream: &mut impl Read) -> Option<Asked> {
+fn read(stream: &mut impl Read) -> Option<Request> {
     let mut lines = BufReader::with_capacity(1, stream).lines();
     let first = lines.next()?.ok()?;
     let path = first.split(' ').nth(1)?.to_owned();
@@ -214,7 +214,7 @@ fn read(stream: &mut impl Read) -> Option<Asked> {
         let (name, value) = line.split_once(':')?;
         Some((name.to_lowercase(), value.trim().to_owned()))
     });
-    Some(Asked { path, headers: headers.collect() })
+    Some(Request { path, headers: headers.collect() })
 }
 
 /// Time limit for an event that must happen.

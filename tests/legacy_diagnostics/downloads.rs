@@ -1,14 +1,14 @@
 //! Lists URLs that return nothing useful.
 
 use super::{Mistake, check, judge, words};
-use crate::harness::{Answer, Asked, Sandbox, Web};
+use crate::harness::{Answer, Request, Sandbox, Web};
 
 /// The behaviour of a server, and the expected outcome.
 struct Served {
     /// What the old tool printed or did.
     old: &'static str,
     path: &'static str,
-    answer: fn(&Asked, &[u8]) -> Answer,
+    answer: fn(&Request, &[u8]) -> Answer,
     code: i32,
     says: &'static [&'static str],
 }
@@ -55,7 +55,7 @@ const SERVED: [Served; 12] = [
         "/d.raw",
         4,
         ["redirects more than 10 times"],
-        |asked, _| Answer::redirect(&asked.path)
+        |request, _| Answer::redirect(&request.path)
     ),
     served!(
         "takes 302 for an answer",
@@ -69,10 +69,10 @@ const SERVED: [Served; 12] = [
         "/d.raw",
         7,
         ["the connection broke"],
-        |asked, body| Answer { cut: Some(0), ..Answer::file(asked, body) }
+        |request, body| Answer { cut: Some(0), ..Answer::file(request, body) }
     ),
-    served!("keeps what it cannot read", "/d.raw", 4, ["encoded as gzip"], |asked, body| {
-        let mut answer = Answer::file(asked, body);
+    served!("keeps what it cannot read", "/d.raw", 4, ["encoded as gzip"], |request, body| {
+        let mut answer = Answer::file(request, body);
         answer.headers.push(("content-encoding", "gzip".to_owned()));
         answer
     }),
@@ -91,17 +91,17 @@ const SERVED: [Served; 12] = [
         "/d.raw",
         7,
         ["nothing arrived for 1 s", "DOWNLOAD_TIMEOUT"],
-        |_, body| { Answer { stall: Some(0), ..Answer::file(&Asked::default(), body) } }
+        |_, body| { Answer { stall: Some(0), ..Answer::file(&Request::default(), body) } }
     ),
     served!(
         "takes a page for a disk",
         "/d.raw",
         4,
         ["no multiple of 512", "downloaded from: http://"],
-        |asked, _| Answer::file(asked, b"<html>Log in first</html>")
+        |request, _| Answer::file(request, b"<html>Log in first</html>")
     ),
-    served!("takes nothing for a disk", "/d.raw", 4, ["downloaded from: http://"], |asked, _| {
-        Answer::file(asked, b"")
+    served!("takes nothing for a disk", "/d.raw", 4, ["downloaded from: http://"], |request, _| {
+        Answer::file(request, b"")
     }),
 ];
 
@@ -138,12 +138,12 @@ fn what_cannot_be_downloaded_says_why_and_leaves_nothing() {
     let mut wrong = String::new();
     for Served { old, path, answer, code, says } in SERVED {
         let content = content.clone();
-        let web = Web::start(move |asked| answer(asked, &content));
+        let web = Web::start(move |request| answer(request, &content));
         let sandbox = Sandbox::new();
         let words = served_at(&web.url(path));
         wrong.push_str(&judge(&sandbox, old, &words, code, says));
-        let told = std::fs::read_to_string(sandbox.path().join("result.json")).unwrap();
-        assert!(!told.contains("Signature"), "{told}");
+        let result = std::fs::read_to_string(sandbox.path().join("result.json")).unwrap();
+        assert!(!result.contains("Signature"), "{result}");
     }
     assert!(wrong.is_empty(), "{wrong}");
     check(&ADDRESSES);

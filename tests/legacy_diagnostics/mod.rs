@@ -69,7 +69,10 @@ fn judge(sandbox: &Sandbox, old: &str, words: &[String], code: i32, says: &[&str
         (left.is_empty(), format!("left behind: {left:?}")),
         // Unknown arguments are refused before the path of the result is known.
         (code == 2 || run.result.is_some(), "no result".to_owned()),
-        (run.result.as_ref().is_none_or(|told| told["result"] == "FAILURE"), "success".to_owned()),
+        (
+            run.result.as_ref().is_none_or(|result| result["result"] == "FAILURE"),
+            "success".to_owned(),
+        ),
     ] {
         if !good {
             wrong.push(what);

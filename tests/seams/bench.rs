@@ -340,8 +340,8 @@ impl Bench {
         if output.status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        Err(format!("`{}` does not verify `{}`: {said}", signature.display(), file.display()))
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        Err(format!("`{}` does not verify `{}`: {stdout}", signature.display(), file.display()))
     }
 
     /// The files in IMAGE_DIR: digests of both kinds, the signature, and the disk in the image.
@@ -417,15 +417,15 @@ impl Bench {
 
     fn nothing_is_left(&self, images: u64) -> Result<(), String> {
         let status = self.sandbox.emulator.as_ref().unwrap().status();
-        for (kind, wanted) in [
+        for (kind, expected) in [
             ("objects", 0),
             ("open_uploads", 0),
             ("parts", 0),
             ("images", images),
             ("snapshots", images),
         ] {
-            if status[kind] != wanted {
-                return Err(format!("the cloud has {} {kind}, not {wanted}", status[kind]));
+            if status[kind] != expected {
+                return Err(format!("the cloud has {} {kind}, not {expected}", status[kind]));
             }
         }
         if self.sandbox.path().join("artifacts").exists() {

@@ -79,12 +79,12 @@ fn write(
     staged: &Staged,
     dest: &Path,
 ) -> Result<(u64, u64), Error> {
-    let failed = |source| staged.write_error(source);
+    let write_error = |source| staged.write_error(source);
     let mut out = BufWriter::with_capacity(1 << 20, staged.file());
     let base_len = copy_base(base, &mut out, dest)?;
     // The kernel skips zeros between members and requires an archive to start at a multiple of four.
     let padding = (4 - base_len % 4) % 4;
-    out.write_all(&[0; 3][..index(padding)]).map_err(failed)?;
+    out.write_all(&[0; 3][..index(padding)]).map_err(write_error)?;
     let gzip = GzBuilder::new().mtime(0).write(out, Compression::fast());
     let mut archive = Archive { out: gzip, inode: 0, len: 0, dest };
     for member in members {
@@ -92,8 +92,8 @@ fn write(
     }
     archive.trailer()?;
     let added = archive.len;
-    let out = archive.out.finish().map_err(failed)?;
-    out.into_inner().map_err(|e| failed(e.into_error()))?;
+    let out = archive.out.finish().map_err(write_error)?;
+    out.into_inner().map_err(|e| write_error(e.into_error()))?;
     Ok((base_len, added))
 }
 
@@ -150,7 +150,7 @@ fn plan(additions: &[Addition]) -> Result<Vec<Member<'_>>, Error> {
         let ends = path.match_indices('/').map(|(at, _)| at);
         for parent in ends.map(|at| &path[..at]) {
             if leaves.contains(parent) {
-                return Err(refused(path, "lies below another addition which is no folder"));
+                return Err(member_error(path, "lies below another addition which is no folder"));
             }
             push_directory(&mut members, &mut written, &directories, parent);
         }
@@ -165,13 +165,13 @@ fn plan(additions: &[Addition]) -> Result<Vec<Member<'_>>, Error> {
         };
         let kind = if matches!(addition.content, Content::Symlink(_)) { SYMLINK } else { FILE };
         if written.contains(path) || !leaves.insert(path) {
-            return Err(refused(path, "is added twice"));
+            return Err(member_error(path, "is added twice"));
         }
         members.push(Member { path, mode: kind | (addition.mode & 0o7777), content });
     }
     // A directory is requested after a file of the same name.
     match written.intersection(&leaves).next() {
-        Some(path) => Err(refused(path, "is added as a folder and as a file")),
+        Some(path) => Err(member_error(path, "is added as a folder and as a file")),
         None => Ok(members),
     }
 }
@@ -188,14 +188,14 @@ fn push_directory<'a>(
     }
 }
 
-fn refused(path: &str, why: &str) -> Error {
+fn member_error(path: &str, why: &str) -> Error {
     Error::new(Kind::Unsupported, format!("the initrd addition `{path}` {why}"))
 }
 
 fn check_path(path: &str) -> Result<(), Error> {
     let broken = |part: &str| part.is_empty() || part == "." || part == "..";
     if path.split('/').any(broken) || path.contains('\0') || path.len() > 4000 {
-        return Err(refused(path, "is no plain relative path"));
+        return Err(member_error(path, "is no plain relative path"));
     }
     Ok(())
 }
@@ -226,9 +226,8 @@ impl<W: Write> Archive<'_, W> {
         let len = match member.content {
             Source::Nothing => 0,
             Source::File(_, len) => len,
-            Source::Bytes(bytes) => {
-                u32::try_from(bytes.len()).map_err(|_| refused(member.path, "has 4 GiB or more"))?
-            }
+            Source::Bytes(bytes) => u32::try_from(bytes.len())
+                .map_err(|_| member_error(member.path, "has 4 GiB or more"))?,
         };
         self.inode += 1;
         self.header(member.path, self.inode, member.mode, len)?;
@@ -261,12 +260,12 @@ impl<W: Write> Archive<'_, W> {
     }
 
     fn copy(&mut self, file: &Path, len: u32) -> Result<(), Error> {
-        let read = |source| Error::io("cannot read", file, source);
-        let mut input = File::open(file).map_err(read)?;
+        let read_error = |source| Error::io("cannot read", file, source);
+        let mut input = File::open(file).map_err(read_error)?;
         let mut buf = vec![0; 64 << 10];
         let mut done = 0;
         loop {
-            let piece = input.read(&mut buf).map_err(read)?;
+            let piece = input.read(&mut buf).map_err(read_error)?;
             done += piece as u64;
             if done > u64::from(len) || (piece == 0 && done < u64::from(len)) {
                 return Err(Error::new(Kind::Io, "the size changed while it was read:").at(file));

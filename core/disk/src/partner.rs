@@ -49,12 +49,12 @@ impl Call {
         if !is_program(&self.program) {
             return Err(Error::new(Kind::Tool, "this is no program").at(&self.program));
         }
-        let refused = |source: io::Error| {
+        let start_error = |source: io::Error| {
             Error::new(Kind::Tool, "cannot start").at(&self.program).caused_by(source)
         };
         let mut command = self.command_with_environment();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(refused)?;
+        let mut child = command.spawn().map_err(start_error)?;
         let streams = Streams {
             stdin: child.stdin.take().expect("stdin is piped"),
             stdout: child.stdout.take().expect("stdout is piped"),
@@ -72,7 +72,7 @@ impl Call {
             exited: Mutex::new(exited),
             program: self.program.clone(),
         };
-        watcher.map_err(refused)?;
+        watcher.map_err(start_error)?;
         Ok((partner, streams))
     }
 }
@@ -172,9 +172,9 @@ mod tests {
         // A killed process is a zombie until its parent collects it.
         let stat = format!("/proc/{}/stat", grandchild.as_raw_nonzero());
         let lives = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
-        let begun = Instant::now();
+        let started_at = Instant::now();
         while lives() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "the grandchild lives");
+            assert!(started_at.elapsed() < Duration::from_secs(60), "the grandchild lives");
             thread::yield_now();
         }
     }

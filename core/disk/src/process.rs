@@ -37,15 +37,16 @@ impl Environment {
 
     /// Keeps the known variables of `vars`, normally `std::env::vars_os()`.
     pub fn keep(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        let known = |name: &OsString| Self::NAMES.iter().any(|known| OsStr::new(known) == name);
-        Self::exactly(vars.into_iter().filter(|(name, _)| known(name)))
+        let is_allowed =
+            |name: &OsString| Self::NAMES.iter().any(|allowed| OsStr::new(allowed) == name);
+        Self::exactly(vars.into_iter().filter(|(name, _)| is_allowed(name)))
     }
 
     /// Uses exactly these variables, for a child that needs more than the known ones. Entries of PATH that
     /// depend on the working directory are removed: otherwise a user who can write to that directory could
     /// choose the programs.
     pub fn exactly(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        let checked = |(name, value): (OsString, OsString)| {
+        let sanitize = |(name, value): (OsString, OsString)| {
             if name != "PATH" {
                 return Some((name, value));
             }
@@ -55,7 +56,7 @@ impl Environment {
             // Some programs interpret an empty entry as the working directory.
             (!value.is_empty()).then_some((name, value))
         };
-        Self { kept: vars.into_iter().filter_map(checked).collect() }
+        Self { kept: vars.into_iter().filter_map(sanitize).collect() }
     }
 
     /// Returns the first executable file called `name` in the absolute directories of PATH.
@@ -116,10 +117,10 @@ impl Call {
         }
         let mut command = self.command_with_environment();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let refused = |source: io::Error| {
+        let start_error = |source: io::Error| {
             Error::new(Kind::Tool, "cannot start").at(&self.program).caused_by(source)
         };
-        let mut child = command.spawn().map_err(refused)?;
+        let mut child = command.spawn().map_err(start_error)?;
         let (sender, events) = sync_channel(64);
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
@@ -137,14 +138,14 @@ impl Call {
     /// Runs the program in the foreground until it ends: Ctrl-C reaches it, and both its streams are our
     /// standard error, so that our standard output is not mixed with its output.
     pub fn in_front(&self) -> Result<ExitStatus, Error> {
-        let refused = |source: io::Error| {
+        let start_error = |source: io::Error| {
             Error::new(Kind::Tool, "cannot start").at(&self.program).caused_by(source)
         };
         let stderr = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
-        let mut command = door(&self.program);
+        let mut command = new_command(&self.program);
         command.args(&self.args).env_clear().envs(self.environment.kept.iter().cloned());
-        command.stdin(Stdio::null()).stdout(stderr().map_err(refused)?);
-        command.status().map_err(refused)
+        command.stdin(Stdio::null()).stdout(stderr().map_err(start_error)?);
+        command.status().map_err(start_error)
     }
 
     /// Returns the program in its own process group, with only its own environment.
@@ -160,18 +161,18 @@ impl Call {
     fn command(&self) -> Command {
         // Reduced versions of setpriv (busybox) lack the option, so it is tested with a harmless program.
         let wrapper = self.environment.find("setpriv").filter(|setpriv| {
-            let mut trial = door(setpriv);
+            let mut trial = new_command(setpriv);
             trial.args(DIE_WITH_PARENT).arg("true").env_clear();
             trial.envs(self.environment.kept.iter().filter(|(name, _)| name == "PATH").cloned());
             trial.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             trial.status().is_ok_and(|status| status.success())
         });
         let mut command = if let Some(setpriv) = wrapper {
-            let mut command = door(&setpriv);
+            let mut command = new_command(&setpriv);
             command.args(DIE_WITH_PARENT).arg(&self.program);
             command
         } else {
-            door(&self.program)
+            new_command(&self.program)
         };
         command.args(&self.args);
         command
@@ -198,7 +199,7 @@ impl Call {
 }
 
 #[expect(clippy::disallowed_methods, reason = "all programs are started here")]
-fn door(program: &Path) -> Command {
+fn new_command(program: &Path) -> Command {
     Command::new(program)
 }
 
@@ -307,8 +308,8 @@ impl Drop for Running {
 
 /// Formats `program` and `args` as one line for logs; arguments with blanks are quoted.
 pub fn command_line(program: &Path, args: &[OsString]) -> String {
-    let quote = |word: &OsStr| {
-        let text = String::from_utf8_lossy(word.as_bytes()).into_owned();
+    let quote = |arg: &OsStr| {
+        let text = String::from_utf8_lossy(arg.as_bytes()).into_owned();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+:,./@%".contains(c);
         if !text.is_empty() && text.chars().all(plain) {
             text
@@ -316,8 +317,8 @@ pub fn command_line(program: &Path, args: &[OsString]) -> String {
             format!("'{}'", text.replace('\'', r"'\''"))
         }
     };
-    let words = std::iter::once(program.as_os_str()).chain(args.iter().map(OsString::as_os_str));
-    words.map(quote).collect::<Vec<_>>().join(" ")
+    let argv = std::iter::once(program.as_os_str()).chain(args.iter().map(OsString::as_os_str));
+    argv.map(quote).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -400,10 +401,10 @@ mod tests {
 
     #[test]
     fn a_silent_child_and_its_children_are_killed() {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let error = shell("sleep 600 & sleep 600").capture(Duration::from_millis(200)).unwrap_err();
         assert_eq!(error.kind(), Kind::Timeout);
-        assert!(begun.elapsed() < Duration::from_secs(120));
+        assert!(started_at.elapsed() < Duration::from_secs(120));
     }
 
     #[test]

@@ -356,10 +356,10 @@ mod tests {
         let ordinary = directory.path().join("ordinary");
         fs::write(&ordinary, "").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        for asked in [0o666, 0o644, 0o600] {
+        for requested in [0o666, 0o644, 0o600] {
             let target = directory.path().join("target");
-            AtomicFile::with_mode(&target, asked).unwrap().commit().unwrap();
-            assert_eq!(mode(&target), mode(&ordinary) & asked);
+            AtomicFile::with_mode(&target, requested).unwrap().commit().unwrap();
+            assert_eq!(mode(&target), mode(&ordinary) & requested);
         }
     }
 

@@ -18,9 +18,9 @@ use rustix::fs::OFlags;
 use crate::Identity;
 
 /// Time for which a lock is tried.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for which [`is_taken`] tries.
-const GLANCE: Duration = Duration::from_millis(100);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(100);
 /// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Minimum number of attempts before a lock counts as held, regardless of the elapsed time: on a busy host
@@ -32,15 +32,15 @@ const ATTEMPTS: u32 = 10;
 /// # Errors
 /// `WouldBlock` when another process holds the lock for longer.
 pub fn take(file: &File) -> Result<(), TryLockError> {
-    take_within(file, PATIENCE)
+    take_within(file, LOCK_TIMEOUT)
 }
 
 /// Locks a file.
 ///
 /// # Errors
-/// `WouldBlock` when another process holds the lock for longer than `patience`.
-pub fn take_within(file: &File, patience: Duration) -> Result<(), TryLockError> {
-    ask(patience, || file.try_lock())
+/// `WouldBlock` when another process holds the lock for longer than `timeout`.
+pub fn take_within(file: &File, timeout: Duration) -> Result<(), TryLockError> {
+    retry(timeout, || file.try_lock())
 }
 
 /// Returns whether a process holds the lock of a file; `false` when that cannot be determined.
@@ -55,7 +55,7 @@ pub fn is_taken(file: &File) -> bool {
 /// Fails when the file system does not support locks.
 pub fn probe(file: &File) -> io::Result<bool> {
     // A shared lock is refused only while a process holds the exclusive one.
-    match ask(GLANCE, || file.try_lock_shared()) {
+    match retry(PROBE_TIMEOUT, || file.try_lock_shared()) {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
@@ -75,12 +75,12 @@ impl LockFile {
     /// Acquires the lock at `path`, in an existing directory.
     ///
     /// # Errors
-    /// `WouldBlock` when another process holds the lock for longer than `patience`; another error when the
+    /// `WouldBlock` when another process holds the lock for longer than `timeout`; another error when the
     /// file cannot be created, is a symbolic link, or the file system does not support locks.
-    pub fn take(path: &Path, patience: Duration) -> Result<Self, TryLockError> {
+    pub fn take(path: &Path, timeout: Duration) -> Result<Self, TryLockError> {
         loop {
             let file = open(path).map_err(TryLockError::Error)?;
-            let outcome = take_within(&file, patience);
+            let outcome = take_within(&file, timeout);
             if let Err(TryLockError::Error(error)) = outcome {
                 // No process can be waiting for a lock that does not exist.
                 let _ = fs::remove_file(path);
@@ -120,15 +120,17 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the release of a lock is not reported")]
-fn ask(
-    patience: Duration,
+fn retry(
+    timeout: Duration,
     attempt: impl Fn() -> Result<(), TryLockError>,
 ) -> Result<(), TryLockError> {
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let mut attempts = 1;
     loop {
         match attempt() {
-            Err(TryLockError::WouldBlock) if begun.elapsed() < patience || attempts < ATTEMPTS => {
+            Err(TryLockError::WouldBlock)
+                if started_at.elapsed() < timeout || attempts < ATTEMPTS =>
+            {
                 attempts += 1;
                 std::thread::sleep(PAUSE);
             }

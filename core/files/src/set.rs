@@ -39,9 +39,9 @@ impl FileSet {
     /// # Errors
     /// Fails when the file cannot be written.
     pub fn write(&mut self, target: &Path, content: &[u8]) -> Result<(), SetError> {
-        let failed = |source| SetError { path: target.to_owned(), source };
-        let mut file = AtomicFile::create(target).map_err(failed)?;
-        file.write_all(content).map_err(failed)?;
+        let write_error = |source| SetError { path: target.to_owned(), source };
+        let mut file = AtomicFile::create(target).map_err(write_error)?;
+        file.write_all(content).map_err(write_error)?;
         self.add(file);
         Ok(())
     }

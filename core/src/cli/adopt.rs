@@ -45,7 +45,7 @@ fn foreign_statement<'r>(run: &'r Run, environment: &Environment) -> Option<&'r 
 }
 
 /// Formats what a run uses and what would be removed, in lines.
-pub(super) fn shown(run: &Run, base: &Path, environment: &Environment) -> String {
+pub(super) fn describe(run: &Run, base: &Path, environment: &Environment) -> String {
     let mut text = format!("    it was started in `{}` with:\n", run.working_directory.display());
     text.push_str(&format!("      build-image {}\n", run.words.join(" ")));
     let settings = settings(run, environment);

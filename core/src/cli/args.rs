@@ -17,14 +17,14 @@ const PLAIN_FLAGS: &str = "hv";
 
 /// Normalises every long flag: `--ACME_BUCKET=x` → `--acme-bucket=x`.
 #[must_use]
-pub(super) fn normalised(words: &[String]) -> Vec<String> {
+pub(super) fn normalised(args: &[String]) -> Vec<String> {
     let mut flags = true;
-    let one = |word: &String| {
-        if word == "--" {
+    let normalise = |arg: &String| {
+        if arg == "--" {
             flags = false;
         }
-        let Some(rest) = word.strip_prefix("--").filter(|rest| flags && !rest.is_empty()) else {
-            return word.clone();
+        let Some(rest) = arg.strip_prefix("--").filter(|rest| flags && !rest.is_empty()) else {
+            return arg.clone();
         };
         let (key, value) = match rest.split_once('=') {
             Some((key, value)) => (key, Some(value)),
@@ -33,26 +33,26 @@ pub(super) fn normalised(words: &[String]) -> Vec<String> {
         let key = key.to_lowercase().replace('_', "-");
         value.map_or_else(|| format!("--{key}"), |value| format!("--{key}={value}"))
     };
-    words.iter().map(one).collect()
+    args.iter().map(normalise).collect()
 }
 
 /// Returns the texts of the core's settings from the command line; the last occurrence wins. Flags of providers are
 /// not known yet and are skipped; the real parser reports every mistake later.
-pub(super) fn first_words(words: &[String]) -> BTreeMap<String, String> {
-    words_of(words, &core_rows())
+pub(super) fn core_texts(args: &[String]) -> BTreeMap<String, String> {
+    texts_of(args, &core_rows())
 }
 
 /// Returns the texts of these settings; the last occurrence wins. Other flags are skipped.
-fn words_of(words: &[String], rows: &[Row]) -> BTreeMap<String, String> {
+fn texts_of(args: &[String], rows: &[Row]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    let mut words = words.iter();
-    while let Some(word) = words.next().filter(|word| *word != "--") {
-        let said = match word.strip_prefix("--") {
+    let mut args = args.iter();
+    while let Some(arg) = args.next().filter(|arg| *arg != "--") {
+        let flags = match arg.strip_prefix("--") {
             Some(long) => vec![long_flag(long, rows)],
-            None => word.strip_prefix('-').map(|letters| bundle(letters, rows)).unwrap_or_default(),
+            None => arg.strip_prefix('-').map(|letters| bundle(letters, rows)).unwrap_or_default(),
         };
-        for (row, value) in said.into_iter().flatten() {
-            if let Some(value) = value.or_else(|| words.next().cloned()) {
+        for (row, value) in flags.into_iter().flatten() {
+            if let Some(value) = value.or_else(|| args.next().cloned()) {
                 found.insert(row.key().to_owned(), value);
             }
         }
@@ -60,11 +60,11 @@ fn words_of(words: &[String], rows: &[Row]) -> BTreeMap<String, String> {
     found
 }
 
-/// A setting and its text; `None` when the text is the next word.
-type Said<'a> = Option<(&'a Row, Option<String>)>;
+/// A setting and its text; `None` when the text is the next argument.
+type FlagValue<'a> = Option<(&'a Row, Option<String>)>;
 
 /// Parses `key` or `key=value`.
-fn long_flag<'a>(long: &str, rows: &'a [Row]) -> Said<'a> {
+fn long_flag<'a>(long: &str, rows: &'a [Row]) -> FlagValue<'a> {
     let (name, value) = match long.split_once('=') {
         Some((name, value)) => (name, Some(value.to_owned())),
         None => (long, None),
@@ -73,9 +73,9 @@ fn long_flag<'a>(long: &str, rows: &'a [Row]) -> Said<'a> {
     Some((row, value.or_else(|| switched_on(row))))
 }
 
-/// Parses the letters of a word with one dash: `p`, `pacme`, `p=acme`, `qp`.
-fn bundle<'a>(letters: &str, rows: &'a [Row]) -> Vec<Said<'a>> {
-    let mut said = Vec::new();
+/// Parses the letters of an argument with one dash: `p`, `pacme`, `p=acme`, `qp`.
+fn bundle<'a>(letters: &str, rows: &'a [Row]) -> Vec<FlagValue<'a>> {
+    let mut flags = Vec::new();
     let mut rest = letters;
     while let Some(letter) = rest.chars().next() {
         rest = &rest[letter.len_utf8()..];
@@ -85,14 +85,14 @@ fn bundle<'a>(letters: &str, rows: &'a [Row]) -> Vec<Said<'a>> {
         let Some(row) = rows.iter().find(|row| row.flag == Some(letter)) else { break };
         let joined = rest.strip_prefix('=');
         if row.command_line == CommandLine::Switch && joined.is_none() {
-            said.push(Some((row, switched_on(row))));
+            flags.push(Some((row, switched_on(row))));
             continue;
         }
         let value = Some(joined.unwrap_or(rest)).filter(|value| !value.is_empty());
-        said.push(Some((row, value.map(str::to_owned))));
+        flags.push(Some((row, value.map(str::to_owned))));
         break;
     }
-    said
+    flags
 }
 
 fn switched_on(row: &Row) -> Option<String> {
@@ -101,11 +101,11 @@ fn switched_on(row: &Row) -> Option<String> {
 
 /// Returns the layers that are known before the configuration file is read.
 pub(super) fn without_file(
-    words: &[String],
+    args: &[String],
     environment: &Environment,
     resumed: Option<&Resumed>,
 ) -> Layers {
-    let mut command_line = first_words(words);
+    let mut command_line = core_texts(args);
     if let Some(resumed) = resumed {
         // A missing working directory is reported by the step that needs it.
         let _ = start_here(&mut command_line, &resumed.typed, &core_rows());
@@ -124,7 +124,7 @@ pub(super) fn start_here(
     typed: &[String],
     rows: &[Row],
 ) -> Result<()> {
-    let typed = words_of(typed, rows);
+    let typed = texts_of(typed, rows);
     for row in rows.iter().filter(|row| row.setting.kind == SettingKind::Path) {
         let Some(text) = typed.get(row.key()) else { continue };
         // A log file without a directory is written to the log directory.
@@ -144,12 +144,12 @@ pub(super) fn start_here(
 ///
 /// # Errors
 /// When the configuration file cannot be read.
-pub(super) fn first_look(
-    words: &[String],
+pub(super) fn core_layers(
+    args: &[String],
     environment: &Environment,
     resumed: Option<&Resumed>,
 ) -> Result<Layers> {
-    let mut layers = without_file(words, environment, resumed);
+    let mut layers = without_file(args, environment, resumed);
     let rows: Vec<Row> =
         first_rows().into_iter().filter(|row| row.key() == "CONFIG_FILE").collect();
     let named = layers.resolve(&rows)?.path("CONFIG_FILE");
@@ -157,20 +157,20 @@ pub(super) fn first_look(
     Ok(layers)
 }
 
-/// Removes secret values from the words, so that they may be recorded.
+/// Removes secret values from the arguments, so that they may be recorded.
 #[must_use]
-pub(super) fn without_secrets(words: &[String], rows: &[Row]) -> Vec<String> {
-    let secret = |word: &str| {
-        let key = word.strip_prefix("--").unwrap_or_default();
+pub(super) fn without_secrets(args: &[String], rows: &[Row]) -> Vec<String> {
+    let is_secret = |arg: &str| {
+        let key = arg.strip_prefix("--").unwrap_or_default();
         rows.iter().any(|row| row.setting.secret && row.long() == key)
     };
     let mut kept = Vec::new();
-    let mut rest = words.iter();
-    while let Some(word) = rest.next() {
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
         let (name, has_value) =
-            word.split_once('=').map_or((word.as_str(), false), |(name, _)| (name, true));
-        if !secret(name) {
-            kept.push(without_passwords(word));
+            arg.split_once('=').map_or((arg.as_str(), false), |(name, _)| (name, true));
+        if !is_secret(name) {
+            kept.push(without_passwords(arg));
         } else if !has_value {
             rest.next();
         }
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn the_first_look_uses_the_last_of_several() {
-        let found = first_words(&words("-i x.iso -p one --platform=two --config-file c.yml"));
+        let found = core_texts(&words("-i x.iso -p one --platform=two --config-file c.yml"));
         assert_eq!(found["PLATFORM"], "two");
         assert_eq!(found["CONFIG_FILE"], "c.yml");
     }
@@ -224,18 +224,18 @@ mod tests {
             ("-- -p acme", None, false),
         ] {
             let words = words(line);
-            let found = first_words(&words);
+            let found = core_texts(&words);
             assert_eq!(found.get("PLATFORM").map(String::as_str), platform, "{line}");
             assert_eq!(found.contains_key("QUIET"), quiet, "{line}");
             let rows = core_rows();
             let command = super::super::command::command("build-image", &rows);
-            // The real parser must accept the words and read the same values.
+            // The real parser must accept the arguments and read the same values.
             if let Ok(super::super::command::Parsed::Texts(texts)) =
                 super::super::command::parse(command, &rows, &words)
             {
                 assert_eq!(found, texts, "{line}");
             }
         }
-        assert_eq!(first_words(&words("-q=no"))["QUIET"], "no");
+        assert_eq!(core_texts(&words("-q=no"))["QUIET"], "no");
     }
 }

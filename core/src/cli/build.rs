@@ -45,19 +45,19 @@ pub(super) enum Preparation {
 pub(super) struct Resumed {
     /// The run.
     pub(super) run: Run,
-    /// The words typed now: they override those the run was started with, and their relative paths start in the
+    /// The arguments typed now: they override those the run was started with, and their relative paths start in the
     /// current working directory.
     pub(super) typed: Vec<String>,
 }
 
-/// Runs a build and reports it; returns the exit code. With `resumed`, the words are those typed now, followed by
-/// those of the earlier process. Words may be secrets: they are dropped as soon as they are parsed.
+/// Runs a build and reports it; returns the exit code. With `resumed`, the arguments are those typed now, followed
+/// by those of the earlier process. Arguments may be secrets: they are dropped as soon as they are parsed.
 pub(super) fn run(
-    mut words: Vec<String>,
+    mut args: Vec<String>,
     environment: &Environment,
     resumed: Option<&Resumed>,
 ) -> u8 {
-    words = args::normalised(&words);
+    args = args::normalised(&args);
     let mut outcome = Outcome {
         start_time: crate::clock::now(),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -65,7 +65,7 @@ pub(super) fn run(
         ..Outcome::default()
     };
     let mut output = Output::default();
-    let result = attempt(words, environment, resumed, &mut outcome, &mut output);
+    let result = attempt(args, environment, resumed, &mut outcome, &mut output);
     match result {
         Ok(Some(text)) => {
             super::print(&text);
@@ -76,22 +76,22 @@ pub(super) fn run(
 }
 
 fn attempt(
-    words: Vec<String>,
+    args: Vec<String>,
     environment: &Environment,
     resumed: Option<&Resumed>,
     outcome: &mut Outcome,
     output: &mut Output,
 ) -> Result<Option<String>> {
-    output.learn(&args::without_file(&words, environment, resumed));
-    let layers = args::first_look(&words, environment, resumed)?;
+    output.learn(&args::without_file(&args, environment, resumed));
+    let layers = args::core_layers(&args, environment, resumed)?;
     output.learn(&layers);
-    let prepared = match prepare(&words, layers, resumed, outcome)? {
+    let prepared = match prepare(&args, layers, resumed, outcome)? {
         Preparation::Text(text) => return Ok(Some(text)),
         Preparation::Ready(prepared) => prepared,
     };
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
-    let open_words = args::without_secrets(&words, &plugin.rows());
-    drop(words);
+    let recorded_args = args::without_secrets(&args, &plugin.rows());
+    drop(args);
     output.set(settings, &[core_rows(), plugin.rows()].concat(), environment);
     output.probe()?;
     let draws = match resumed {
@@ -104,9 +104,9 @@ fn attempt(
     output.set_log(log);
     let interrupt = Arc::new(Interrupt::default());
     let at_work = Arc::new(OnceLock::<PathBuf>::new());
-    let known = Arc::clone(&at_work);
-    interrupt::listen(Arc::clone(&interrupt), move || leave(known.get()))?;
-    let reporter = Arc::new(Reporter::new(output.manner));
+    let run_directory = Arc::clone(&at_work);
+    interrupt::listen(Arc::clone(&interrupt), move || leave(run_directory.get()))?;
+    let reporter = Arc::new(Reporter::new(output.mode));
     iso_only::warn(settings, &reporter);
     super::unsupported::check(&plugin.name, plugin.description(), settings, &reporter)?;
     let key = Arc::new(Key::of(settings, environment)?);
@@ -118,7 +118,7 @@ fn attempt(
     }
     outcome.image_name.clone_from(&plan.build.image_name);
     let _ = at_work.set(plan.run.clone());
-    let (words, keep) = (open_words, plan.keep);
+    let (words, keep) = (recorded_args, plan.keep);
     let params =
         PipelineParams { plan, plugin, settings, environment, words, key, reporter, interrupt };
     let mut pipeline = Pipeline::new(params)?;
@@ -129,9 +129,9 @@ fn attempt(
     Ok(None)
 }
 
-/// Turns words into settings: finds the provider, parses all flags and all values.
+/// Turns arguments into settings: finds the provider, parses all flags and all values.
 pub(super) fn prepare(
-    words: &[String],
+    args: &[String],
     mut layers: Layers,
     resumed: Option<&Resumed>,
     outcome: &mut Outcome,
@@ -147,13 +147,13 @@ pub(super) fn prepare(
     };
     let own = plugin.as_ref().map(Plugin::rows).unwrap_or_default();
     let rows = [core_rows(), own].concat();
-    layers.command_line =
-        match command::parse(command::command("build-image", &rows), &rows, words)? {
-            Parsed::Information(Information::Help | Information::Version, text) => {
-                return Ok(Preparation::Text(text));
-            }
-            Parsed::Texts(texts) => texts,
-        };
+    layers.command_line = match command::parse(command::command("build-image", &rows), &rows, args)?
+    {
+        Parsed::Information(Information::Help | Information::Version, text) => {
+            return Ok(Preparation::Text(text));
+        }
+        Parsed::Texts(texts) => texts,
+    };
     if let Some(resumed) = resumed {
         args::start_here(&mut layers.command_line, &resumed.typed, &rows)?;
     }
@@ -176,9 +176,9 @@ pub(super) fn prepare(
 
 /// Returns facts about this host if they were requested.
 fn information(layers: &Layers) -> Result<Option<String>> {
-    let (wanted, others): (Vec<Row>, Vec<Row>) =
+    let (info_rows, others): (Vec<Row>, Vec<Row>) =
         core_rows().into_iter().partition(|row| row.key() == "INFO");
-    if !layers.resolve(&wanted)?.is_on("INFO") {
+    if !layers.resolve(&info_rows)?.is_on("INFO") {
         return Ok(None);
     }
     let qemu: Vec<Row> = others.into_iter().filter(|row| row.key() == "QEMU").collect();
@@ -253,11 +253,11 @@ fn where_to_set(row: &Row) -> String {
 }
 
 fn plugin_entry(plugin: &Plugin) -> PluginEntry {
-    let said = plugin.description();
-    let status = serde_json::to_value(said.status).ok();
+    let description = plugin.description();
+    let status = serde_json::to_value(description.status).ok();
     PluginEntry {
         name: plugin.name.clone(),
-        version: said.version.clone(),
+        version: description.version.clone(),
         status: status.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default(),
         path: plugin.path.display().to_string(),
         sha256: plugin.sha256.clone(),

@@ -86,26 +86,26 @@ pub(super) fn probe_command() -> Command {
 ///
 /// # Errors
 /// When a check fails, or settings are invalid.
-pub(super) fn run(words: &ArgMatches, mut layers: Layers, as_json: bool) -> Result<()> {
-    let file = words.get_one::<PathBuf>("FILE").cloned().unwrap_or_default();
-    if let Some(config) = words.get_one::<PathBuf>("CONFIG") {
+pub(super) fn run(matches: &ArgMatches, mut layers: Layers, as_json: bool) -> Result<()> {
+    let file = matches.get_one::<PathBuf>("FILE").cloned().unwrap_or_default();
+    if let Some(config) = matches.get_one::<PathBuf>("CONFIG") {
         layers.file = Some(FileLayer::read(config)?);
     }
-    let apart = words.get_flag("APART");
-    let trace = trace(words, &file, apart)?;
+    let apart = matches.get_flag("APART");
+    let trace = trace(matches, &file, apart)?;
     let mut suite = Suite::new(&file, move || child(apart, trace.as_deref()));
-    if let Some(command) = words.get_one::<String>("INVENTORY") {
+    if let Some(command) = matches.get_one::<String>("INVENTORY") {
         suite = suite.inventory(command);
     }
-    if let Some(&limit) = words.get_one::<u64>("LIMIT") {
+    if let Some(&limit) = matches.get_one::<u64>("LIMIT") {
         suite = suite.time_limit(Duration::from_secs(limit));
     }
-    if let Some(description) = suite.describe().map_err(|error| no_place(&error))?
+    if let Some(description) = suite.describe().map_err(|error| temporary_files_error(&error))?
         && layers.file.is_some()
     {
         suite = with_settings(suite, &description, &layers)?;
     }
-    let report = suite.run().map_err(|error| no_place(&error))?;
+    let report = suite.run().map_err(|error| temporary_files_error(&error))?;
     if as_json {
         super::print(&format!("{:#}\n", serde_json::json!(report)));
     } else {
@@ -115,19 +115,19 @@ pub(super) fn run(words: &ArgMatches, mut layers: Layers, as_json: bool) -> Resu
 }
 
 /// Starts the trace that the user requested of the messages of a provider that runs in a separate process.
-fn trace(words: &ArgMatches, file: &Path, apart: bool) -> Result<Option<PathBuf>> {
-    let Some(path) = words.get_one::<PathBuf>("TRACE") else { return Ok(None) };
+fn trace(matches: &ArgMatches, file: &Path, apart: bool) -> Result<Option<PathBuf>> {
+    let Some(path) = matches.get_one::<PathBuf>("TRACE") else { return Ok(None) };
     let is_library = file.extension().is_some_and(|extension| extension == "so");
     if is_library && !apart {
         return Err(Error::usage("--trace-protocol: a library in this process sends no messages")
             .hint("add --isolate, which runs the library in a separate process"));
     }
-    let failed = |error: std::io::Error| {
+    let cannot_write = |error: std::io::Error| {
         let text = format!("cannot write the protocol trace `{}`", path.display());
         Error::new(Stage::Disk, text).caused_by(&error)
     };
-    let path = std::path::absolute(path).map_err(failed)?;
-    begin_trace(&path).map_err(failed)?;
+    let path = std::path::absolute(path).map_err(cannot_write)?;
+    begin_trace(&path).map_err(cannot_write)?;
     Ok(Some(path))
 }
 
@@ -142,13 +142,13 @@ fn verdict(report: &Report) -> Result<()> {
     Err(Error::new(Stage::Plugin, text).hint("see the remedy of each check"))
 }
 
-fn no_place(error: &std::io::Error) -> Error {
+fn temporary_files_error(error: &std::io::Error) -> Error {
     Error::new(Stage::Disk, "the checks find no place for temporary files").caused_by(error)
 }
 
 /// Adds the settings of the file, parsed as a build parses them.
-fn with_settings(mut suite: Suite, said: &Description, layers: &Layers) -> Result<Suite> {
-    let rows: Vec<Row> = said.settings.iter().cloned().map(Row::new).collect();
+fn with_settings(mut suite: Suite, description: &Description, layers: &Layers) -> Result<Suite> {
+    let rows: Vec<Row> = description.settings.iter().cloned().map(Row::new).collect();
     let resolved = layers.resolve(&rows)?;
     for row in &rows {
         if let Some(value) = resolved.get(row.key()).filter(|_| !row.setting.secret) {
@@ -176,8 +176,8 @@ fn child(apart: bool, trace: Option<&Path>) -> Process {
 ///
 /// # Errors
 /// When it was not started by a check.
-pub(super) fn probe(words: &ArgMatches) -> Result<()> {
-    let open = if words.get_flag("APART") { open_apart } else { open_here };
+pub(super) fn probe(matches: &ArgMatches) -> Result<()> {
+    let open = if matches.get_flag("APART") { open_apart } else { open_here };
     serve(Ways { open, disk }).map_err(|error| {
         Error::usage("`providers probe` is started by `providers check`").caused_by(&error)
     })
@@ -205,15 +205,16 @@ fn open(path: &Path, apart: bool) -> Result<Box<dyn Subject>, Refusal> {
 
 /// Makes a disk as builds make them, from a raw file that is removed with it.
 fn disk(spec: &DiskSpec, size: u64) -> build_image_plugin_api::Result<Arc<dyn DiskBytes>> {
-    let local = |error: std::io::Error| Failure::io("the checks find no place for a disk", &error);
-    let directory = tempfile::tempdir().map_err(local)?;
+    let disk_error =
+        |error: std::io::Error| Failure::io("the checks find no place for a disk", &error);
+    let directory = tempfile::tempdir().map_err(disk_error)?;
     let path = directory.path().join("disk.raw");
     let raw = plain_disk(spec, size)?;
     let mut block = vec![0; BLOCK];
     // Only the beginning contains data.
     let count = raw.read_at(0, &mut block)?;
-    let mut file = File::create(&path).map_err(local)?;
-    file.write_all(&block[..count]).and_then(|()| file.set_len(size)).map_err(local)?;
+    let mut file = File::create(&path).map_err(disk_error)?;
+    file.write_all(&block[..count]).and_then(|()| file.set_len(size)).map_err(disk_error)?;
     let disk_name = "conformance".to_owned();
     let origin =
         BaseDisk { path, is_raw: true, virtual_size: size, disk_name, ..BaseDisk::default() };

@@ -116,15 +116,15 @@ fn help(row: &Row) -> String {
     text
 }
 
-/// Parses the words of a verb; returns `None` when help was requested and printed.
+/// Parses the arguments of a verb; returns `None` when help was requested and printed.
 ///
 /// # Errors
 /// A usage error with the closest known flag.
-pub(super) fn matches(parser: Command, words: &[String]) -> Result<Option<ArgMatches>> {
+pub(super) fn matches(parser: Command, args: &[String]) -> Result<Option<ArgMatches>> {
     let name = parser.get_name().to_owned();
     let verbs = parser.get_subcommands().filter(|verb| !verb.is_hide_set());
     let verbs: Vec<String> = verbs.map(|verb| format!("`{}`", verb.get_name())).collect();
-    let argv = std::iter::once(name.clone()).chain(words.iter().cloned());
+    let argv = std::iter::once(name.clone()).chain(args.iter().cloned());
     match parser.try_get_matches_from(argv) {
         Ok(matches) => Ok(Some(matches)),
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
@@ -147,15 +147,15 @@ pub(super) enum Parsed {
     Information(Information, String),
 }
 
-/// Parses normalised words.
+/// Parses normalised arguments.
 ///
 /// # Errors
 /// A usage error with the closest known flag.
-pub(super) fn parse(mut command: Command, rows: &[Row], words: &[String]) -> Result<Parsed> {
+pub(super) fn parse(mut command: Command, rows: &[Row], args: &[String]) -> Result<Parsed> {
     let name = command.get_name().to_owned();
-    let argv = std::iter::once(name).chain(words.iter().cloned());
+    let argv = std::iter::once(name).chain(args.iter().cloned());
     let matches = command.try_get_matches_from_mut(argv).map_err(|error| {
-        value_of_a_switch(rows, words).unwrap_or_else(|| usage(&error, "build-image --help"))
+        value_of_a_switch(rows, args).unwrap_or_else(|| usage(&error, "build-image --help"))
     })?;
     if matches.get_flag("HELP") {
         return Ok(Parsed::Information(Information::Help, command.render_help().to_string()));
@@ -171,13 +171,13 @@ pub(super) fn parse(mut command: Command, rows: &[Row], words: &[String]) -> Res
     Ok(Parsed::Texts(texts(rows, &matches)))
 }
 
-/// Detects a switch that is followed by its value as a separate word.
-fn value_of_a_switch(rows: &[Row], words: &[String]) -> Option<Error> {
-    let switch = |word: &str| {
-        let long = word.strip_prefix("--")?;
+/// Detects a switch that is followed by its value as a separate argument.
+fn value_of_a_switch(rows: &[Row], args: &[String]) -> Option<Error> {
+    let switch = |arg: &str| {
+        let long = arg.strip_prefix("--")?;
         rows.iter().find(|row| row.command_line == CommandLine::Switch && row.long() == long)
     };
-    let pairs = words.iter().zip(words.iter().skip(1)).take_while(|(word, _)| *word != "--");
+    let pairs = args.iter().zip(args.iter().skip(1)).take_while(|(arg, _)| *arg != "--");
     let takes = |(flag, value): &(&String, &String)| {
         let row = switch(flag);
         row.is_some_and(|row| matches!(parse_text(&row.setting, value), Ok(Some(_))))

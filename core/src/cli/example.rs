@@ -80,8 +80,8 @@ fn value(row: &Row) -> Option<String> {
 
 /// Returns a value that matches its pattern.
 fn fitting(row: &Row) -> Option<String> {
-    let fits = |word: &&&str| matches!(parse_text(&row.setting, word), Ok(Some(_)));
-    WORDS.iter().find(fits).map(|word| yaml(row.setting.kind, word))
+    let matches_pattern = |word: &&&str| matches!(parse_text(&row.setting, word), Ok(Some(_)));
+    WORDS.iter().find(matches_pattern).map(|word| yaml(row.setting.kind, word))
 }
 
 /// Quotes text that YAML would read as another type.
@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn rows() -> Vec<Row> {
-        let shown = |row: &Row| !row.setting.hidden && row.unsupported.is_none();
+        let is_listed = |row: &Row| !row.setting.hidden && row.unsupported.is_none();
         let own = [
             Setting::new("ACME_PLACE", SettingKind::Text, "where to, for example `up/there`")
                 .pattern("[a-z/]+")
@@ -120,7 +120,7 @@ mod tests {
             Setting::new("ACME_PIN", SettingKind::Text, "pin").secret(),
             Setting::new("ACME_YEAR", SettingKind::Text, "which").choices(&["2001", "no"]),
         ];
-        core_rows().into_iter().filter(shown).chain(own.map(Row::new)).collect()
+        core_rows().into_iter().filter(is_listed).chain(own.map(Row::new)).collect()
     }
 
     #[test]

@@ -37,11 +37,11 @@ pub(super) fn parser() -> Command {
 /// Settings that decide which provider's settings are included.
 const KEYS: [&str; 4] = ["PLATFORM", "CONFIG_FILE", "PROVIDER_DIR", "PROVIDER_FILE"];
 
-/// Returns the words that print the help of a verb; `None` when settings are to be described.
-pub(super) fn target(words: &[String]) -> Option<Vec<String>> {
+/// Returns the arguments that print the help of a verb; `None` when settings are to be described.
+pub(super) fn target(args: &[String]) -> Option<Vec<String>> {
     let help = "--help".to_owned();
-    match words.first() {
-        Some(word) if word == SETTINGS || word.starts_with('-') => None,
+    match args.first() {
+        Some(arg) if arg == SETTINGS || arg.starts_with('-') => None,
         Some(verb) => Some(vec![verb.clone(), help]),
         None => Some(vec![help]),
     }
@@ -51,10 +51,10 @@ pub(super) fn target(words: &[String]) -> Option<Vec<String>> {
 ///
 /// # Errors
 /// Usage errors, an unknown key, and a provider that does not load.
-pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
-    let words = args::normalised(words);
-    let Some(matches) = command::matches(parser(), &words)? else { return Ok(()) };
-    let layers = args::first_look(&words, environment, None)?;
+pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
+    let args = args::normalised(args);
+    let Some(matches) = command::matches(parser(), &args)? else { return Ok(()) };
+    let layers = args::core_layers(&args, environment, None)?;
     let first = layers.resolve(&first_rows())?;
     let loader = build::loader(&first, environment)?;
     let plugin = match first.text("PLATFORM") {
@@ -62,14 +62,14 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
         None => None,
     };
     let own = plugin.as_ref().map(Plugin::rows).unwrap_or_default();
-    let shown: Vec<Row> = [core_rows(), own]
+    let rows: Vec<Row> = [core_rows(), own]
         .concat()
         .into_iter()
         .filter(|row| !row.setting.hidden && row.unsupported.is_none())
         .collect();
     let chosen = match matches.get_one::<String>("KEY") {
-        Some(key) => vec![named(&shown, key)?.clone()],
-        None => shown,
+        Some(key) => vec![named(&rows, key)?.clone()],
+        None => rows,
     };
     let text = if matches.get_flag("EXAMPLE") {
         example::text(&chosen, plugin.as_ref().map(|plugin| plugin.name.as_str()))
@@ -84,12 +84,12 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
 
 /// Finds a row by its key, as files, flags or variables spell it.
 fn named<'a>(rows: &'a [Row], key: &str) -> Result<&'a Row> {
-    let wanted = key.trim_start_matches('-').to_uppercase().replace('-', "_");
-    let wanted = wanted.strip_prefix(PREFIX).unwrap_or(&wanted);
+    let name = key.trim_start_matches('-').to_uppercase().replace('-', "_");
+    let name = name.strip_prefix(PREFIX).unwrap_or(&name);
     let short = |row: &&Row| row.flag.is_some_and(|flag| key == format!("-{flag}"));
-    let found = rows.iter().find(|row| row.key() == wanted).or_else(|| rows.iter().find(short));
+    let found = rows.iter().find(|row| row.key() == name).or_else(|| rows.iter().find(short));
     found.ok_or_else(|| {
-        let near = super::unknown::nearest(rows, wanted);
+        let near = super::unknown::nearest(rows, name);
         let hint = near.map_or_else(
             || "build-image help settings lists them; those of a provider with -p NAME".to_owned(),
             |near| format!("did you mean `{near}`?"),
@@ -126,13 +126,13 @@ fn facts(row: &Row) -> Vec<(&'static str, String)> {
 }
 
 fn plain(rows: &[Row]) -> String {
-    let one = |row: &Row| {
+    let describe = |row: &Row| {
         let facts = facts(row).into_iter();
         let facts: String =
             facts.map(|(name, value)| format!("    {name:<12} {value}\n")).collect();
         format!("{}\n    {}\n{facts}", row.key(), row.setting.summary)
     };
-    rows.iter().map(one).collect::<Vec<_>>().join("\n")
+    rows.iter().map(describe).collect::<Vec<_>>().join("\n")
 }
 
 fn markdown(rows: &[Row]) -> String {

@@ -36,16 +36,16 @@ use crate::{
 
 /// Runs the program.
 #[must_use]
-pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     keep_private();
     let environment = Environment::of_process();
-    let words: Result<Vec<String>, OsString> =
-        words.into_iter().skip(1).map(OsString::into_string).collect();
-    let code = match words {
-        Ok(words) => dispatch(words, &environment),
-        Err(word) => {
-            let error = Error::usage(format!("argument {word:?} is not valid UTF-8"));
-            failed(&error, &environment)
+    let args: Result<Vec<String>, OsString> =
+        args.into_iter().skip(1).map(OsString::into_string).collect();
+    let code = match args {
+        Ok(args) => dispatch(args, &environment),
+        Err(arg) => {
+            let error = Error::usage(format!("argument {arg:?} is not valid UTF-8"));
+            report_error(&error, &environment)
         }
     };
     let code = printed(code, &environment);
@@ -80,8 +80,8 @@ const VERBS: [(&str, &str); 9] = [
     ("help", "explain a verb, or settings"),
 ];
 
-fn dispatch(words: Vec<String>, environment: &Environment) -> u8 {
-    let result = match words.split_first() {
+fn dispatch(args: Vec<String>, environment: &Environment) -> u8 {
+    let result = match args.split_first() {
         Some((verb, rest)) if verb == CHILD_VERB => return run_child(rest),
         Some((verb, rest)) if verb == "plan" => plan::run(rest, environment),
         Some((verb, rest)) if verb == "resume" => return runs::resume(rest, environment),
@@ -90,25 +90,25 @@ fn dispatch(words: Vec<String>, environment: &Environment) -> u8 {
         Some((verb, rest)) if verb == "providers" => providers::run(rest, environment),
         Some((verb, rest)) if verb == "doctor" => {
             return doctor::run(rest, environment)
-                .unwrap_or_else(|error| failed(&error, environment));
+                .unwrap_or_else(|error| report_error(&error, environment));
         }
         Some((verb, rest)) if verb == "completions" => shell::completions(rest, environment),
         Some((verb, rest)) if verb == "man" => shell::man(rest, environment),
         Some((verb, rest)) if verb == "help" => match help::target(rest) {
-            Some(words) => return dispatch(words, environment),
+            Some(args) => return dispatch(args, environment),
             None => help::run(rest, environment),
         },
-        Some((word, _)) if !word.starts_with('-') => Err(unknown::verb(word)),
-        _ => return build::run(words, environment, None),
+        Some((arg, _)) if !arg.starts_with('-') => Err(unknown::verb(arg)),
+        _ => return build::run(args, environment, None),
     };
     match result {
         Ok(()) => exit::DONE,
-        Err(error) => failed(&error, environment),
+        Err(error) => report_error(&error, environment),
     }
 }
 
 /// Reports why a verb failed; returns the exit code.
-fn failed(error: &Error, environment: &Environment) -> u8 {
+fn report_error(error: &Error, environment: &Environment) -> u8 {
     let code = error.exit_code();
     Reporter::new(OutputMode::of_stderr(environment)).error(error, code);
     code
@@ -143,5 +143,5 @@ fn printed(code: u8, environment: &Environment) -> u8 {
     let error = Error::new(Stage::Result, "cannot write to standard output")
         .caused_by(cause)
         .hint("look at the space where it goes; the log and `build-image runs` tell what was done");
-    failed(&error, environment)
+    report_error(&error, environment)
 }

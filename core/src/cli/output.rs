@@ -18,7 +18,7 @@ const KEYS: [&str; 3] = [overwrite::RESULT, overwrite::INJECTED, "JSON"];
 pub(super) struct Output {
     json: bool,
     /// Mode of the progress output.
-    pub(super) manner: OutputMode,
+    pub(super) mode: OutputMode,
     file: Option<ResultFile>,
     /// Why the result is not written to the configured file: something else occupies its path.
     refused: Option<Error>,
@@ -32,8 +32,8 @@ impl Output {
         let is_read =
             |row: &Row| keys.contains(&row.key()) || row.setting.kind == SettingKind::Path;
         let mine = core_rows().into_iter().filter(is_read);
-        let right = |row: &Row| layers.resolve(std::slice::from_ref(row)).is_ok();
-        let rows: Vec<Row> = mine.filter(right).collect();
+        let is_valid = |row: &Row| layers.resolve(std::slice::from_ref(row)).is_ok();
+        let rows: Vec<Row> = mine.filter(is_valid).collect();
         if let Ok(settings) = layers.resolve(&rows) {
             self.set(&settings, &rows, &layers.environment);
         }
@@ -41,7 +41,7 @@ impl Output {
 
     /// Applies the settings.
     pub(super) fn set(&mut self, settings: &Resolved, rows: &[Row], environment: &Environment) {
-        self.manner = OutputMode::of(settings, environment);
+        self.mode = OutputMode::of(settings, environment);
         self.json = settings.is_on("JSON");
         self.refused = overwrite::check(settings, rows).err();
         let file = settings.text(overwrite::RESULT).filter(|_| self.refused.is_none());
@@ -81,7 +81,7 @@ impl Output {
         }
         let built = code == exit::DONE;
         outcome.result = if built { "SUCCESS" } else { "FAILURE" }.to_owned();
-        let reporter = Reporter::new(self.manner);
+        let reporter = Reporter::new(self.mode);
         if let Err(error) = result {
             outcome.error = Some(Failure::of(error, code));
             reporter.error(error, code);
@@ -116,8 +116,8 @@ fn summary(outcome: &Outcome) -> String {
         text.push_str(&format!("image {} ({}){region}\n", image.id, image.name));
     }
     // A provider that makes local files lists them as images.
-    let unnamed = |file: &&String| outcome.images.iter().all(|image| image.id != **file);
-    match (outcome.file.as_ref().filter(unnamed), &outcome.location) {
+    let is_not_image = |file: &&String| outcome.images.iter().all(|image| image.id != **file);
+    match (outcome.file.as_ref().filter(is_not_image), &outcome.location) {
         (Some(file), _) => text.push_str(&format!("published {file}\n")),
         (None, Some(directory)) if outcome.images.is_empty() => {
             text.push_str(&format!("published in {directory}\n"));
@@ -159,12 +159,8 @@ mod tests {
         ] {
             let mut output = Output::default();
             output.learn(&layers);
-            let manner = if quiet { OutputMode::None } else { OutputMode::Plain };
-            assert_eq!(
-                (output.json, output.manner, &output.file),
-                (json, manner, &None),
-                "{layers:?}"
-            );
+            let mode = if quiet { OutputMode::None } else { OutputMode::Plain };
+            assert_eq!((output.json, output.mode, &output.file), (json, mode, &None), "{layers:?}");
         }
         let mut output = Output::default();
         let home = Environment::of([("HOME", "/h"), ("OUTPUT_JSON_FILE", "~/r.json")]);
@@ -195,7 +191,7 @@ mod tests {
         let taken = directory.path().join("r.json");
         std::fs::create_dir(&taken).unwrap();
         let file = Some(ResultFile::named(taken.to_str().unwrap()));
-        let mut output = Output { file, manner: OutputMode::None, ..Output::default() };
+        let mut output = Output { file, mode: OutputMode::None, ..Output::default() };
         let mut outcome = Outcome::default();
         assert_eq!(output.finish(&Ok(()), &mut outcome), exit::FOLLOW_UP);
         assert_eq!(outcome.result, "SUCCESS");

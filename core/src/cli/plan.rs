@@ -32,7 +32,7 @@ use crate::{
 const CHECK: &str = "--check";
 
 /// Everything that can be printed about a build before it starts.
-struct Known<'a> {
+struct PlanSummary<'a> {
     plan: &'a Plan,
     /// The source, when it must be downloaded or unpacked before its content is known.
     unread: Option<String>,
@@ -47,11 +47,11 @@ struct Known<'a> {
 ///
 /// # Errors
 /// Everything that would keep the build from starting.
-pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
-    let (checks, words): (Vec<String>, Vec<String>) =
-        args::normalised(words).into_iter().partition(|word| word == CHECK);
-    let layers = args::first_look(&words, environment, None)?;
-    let prepared = match build::prepare(&words, layers, None, &mut Outcome::default())? {
+pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
+    let (checks, args): (Vec<String>, Vec<String>) =
+        args::normalised(args).into_iter().partition(|arg| arg == CHECK);
+    let layers = args::core_layers(&args, environment, None)?;
+    let prepared = match build::prepare(&args, layers, None, &mut Outcome::default())? {
         Preparation::Text(text) => {
             super::print(&text);
             return Ok(());
@@ -89,9 +89,9 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
     let report = pipeline.ask(!checks.is_empty() && plan.upload, true)?;
     let spec = report.disk.as_ref().unwrap_or(&plan.spec);
     let estimate = Estimate::of(plan, spec, &report, &key);
-    let known = Known { plan, unread, spec, settings, report: &report, estimate };
+    let summary = PlanSummary { plan, unread, spec, settings, report: &report, estimate };
     let as_json = settings.is_on("JSON");
-    super::print(&if as_json { document(&known) } else { text(&known) });
+    super::print(&if as_json { document(&summary) } else { text(&summary) });
     check_space(plan)?;
     if !as_json {
         print_findings(&report);
@@ -144,8 +144,8 @@ fn steps(plan: &Plan) -> Vec<&'static str> {
 }
 
 /// Returns the plan for programs; members are only ever added.
-fn document(known: &Known<'_>) -> String {
-    let Known { plan, unread, spec, settings, report, estimate } = known;
+fn document(summary: &PlanSummary<'_>) -> String {
+    let PlanSummary { plan, unread, spec, settings, report, estimate } = summary;
     let settings: BTreeMap<&str, Value> = settings
         .shown()
         .map(|(key, text, origin)| (key, json!({"value": text, "origin": origin.to_string()})))
@@ -189,8 +189,8 @@ fn document(known: &Known<'_>) -> String {
     format!("{document:#}\n")
 }
 
-fn text(known: &Known<'_>) -> String {
-    let Known { plan, unread, spec, settings, report, estimate } = known;
+fn text(summary: &PlanSummary<'_>) -> String {
+    let PlanSummary { plan, unread, spec, settings, report, estimate } = summary;
     let size = match plan.build.virtual_size {
         0 => "size unknown".to_owned(),
         size => HumanBytes(size).to_string(),
@@ -265,18 +265,18 @@ fn estimate_lines(estimate: &Estimate) -> Vec<String> {
         let directory = directory.display();
         lines.push(format!("temporary     at most {} in {directory}", HumanBytes(*at_most)));
     }
-    let told = |seconds| seconds_text(Duration::from_secs(seconds));
+    let time_text = |seconds| seconds_text(Duration::from_secs(seconds));
     if let (Some(rate), Some(seconds)) = (estimate.bytes_per_second, estimate.seconds_at_that_rate)
     {
         lines.push(format!(
             "upload        {} for all of it at {}/s",
-            told(seconds),
+            time_text(seconds),
             HumanBytes(rate)
         ));
     }
     lines.push(match &estimate.former_build {
         Some(former) => {
-            format!("time          {} last time ({})", told(former.seconds), former.run)
+            format!("time          {} last time ({})", time_text(former.seconds), former.run)
         }
         None => "time          unknown; with --reuse finished builds are remembered".to_owned(),
     });

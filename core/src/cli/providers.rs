@@ -47,10 +47,10 @@ pub(super) fn parser() -> Command {
 ///
 /// # Errors
 /// Usage errors, and a plugin that was named and does not load.
-pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
-    let words = args::normalised(words);
-    let Some(matches) = command::matches(parser(), &words)? else { return Ok(()) };
-    let layers = args::first_look(&words, environment, None)?;
+pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
+    let args = args::normalised(args);
+    let Some(matches) = command::matches(parser(), &args)? else { return Ok(()) };
+    let layers = args::core_layers(&args, environment, None)?;
     let loader = build::loader(&layers.resolve(&first_rows())?, environment)?;
     let as_json = layers.resolve(&rows())?.is_on("JSON");
     match matches.subcommand() {
@@ -58,10 +58,10 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<()> {
             let name = named.get_one::<String>("NAME").map(String::as_str);
             show::inspect(&loader, name.unwrap_or_default(), as_json)
         }
-        Some(("lock", words)) => lock::write(loader, words.get_flag("UPDATE"), as_json),
-        Some(("check", words)) => check::run(words, layers, as_json),
-        Some(("new", words)) => scaffold::run(words),
-        Some((check::PROBE, words)) => check::probe(words),
+        Some(("lock", sub_matches)) => lock::write(loader, sub_matches.get_flag("UPDATE"), as_json),
+        Some(("check", sub_matches)) => check::run(sub_matches, layers, as_json),
+        Some(("new", sub_matches)) => scaffold::run(sub_matches),
+        Some((check::PROBE, sub_matches)) => check::probe(sub_matches),
         _ => {
             show::list(&loader, as_json);
             Ok(())

@@ -58,7 +58,7 @@ pub(super) fn gc_parser() -> Command {
 }
 
 /// The parsed request of `runs` or `gc`.
-struct Asked {
+struct Request {
     base: PathBuf,
     as_json: bool,
     yes: bool,
@@ -66,13 +66,13 @@ struct Asked {
     key: Arc<Key>,
 }
 
-/// Parses the words of `runs` or `gc`; returns `None` when help was printed.
-fn parse(parser: Command, words: &[String], environment: &Environment) -> Result<Option<Asked>> {
-    let words = args::normalised(words);
-    let Some(matches) = command::matches(parser, &words)? else { return Ok(None) };
+/// Parses the arguments of `runs` or `gc`; returns `None` when help was printed.
+fn parse(parser: Command, args: &[String], environment: &Environment) -> Result<Option<Request>> {
+    let args = args::normalised(args);
+    let Some(matches) = command::matches(parser, &args)? else { return Ok(None) };
     let layers = Layers {
         command_line: command::texts(&rows(), &matches),
-        ..args::first_look(&words, environment, None)?
+        ..args::core_layers(&args, environment, None)?
     };
     let settings = layers.resolve(&rows())?;
     let yes = matches.try_get_one::<bool>("YES").ok().flatten().is_some_and(|yes| *yes);
@@ -81,7 +81,7 @@ fn parse(parser: Command, words: &[String], environment: &Environment) -> Result
     let find = if adopt.is_some() && yes { Key::of } else { Key::existing };
     let key = Arc::new(find(&settings, environment)?);
     let (base, as_json) = (base(&settings), settings.is_on("JSON"));
-    Ok(Some(Asked { base, as_json, yes, adopt, key }))
+    Ok(Some(Request { base, as_json, yes, adopt, key }))
 }
 
 /// Returns the directory of all builds' files.
@@ -94,9 +94,9 @@ fn base(settings: &Resolved) -> PathBuf {
 ///
 /// # Errors
 /// Usage errors.
-pub(super) fn list(words: &[String], environment: &Environment) -> Result<()> {
-    let Some(asked) = parse(list_parser(), words, environment)? else { return Ok(()) };
-    let Asked { base, as_json, key, .. } = asked;
+pub(super) fn list(args: &[String], environment: &Environment) -> Result<()> {
+    let Some(request) = parse(list_parser(), args, environment)? else { return Ok(()) };
+    let Request { base, as_json, key, .. } = request;
     let runs = runs::list(&base, &key);
     if as_json {
         super::print(&format!("{:#}\n", json!({"runs": runs, "folder": base})));
@@ -114,7 +114,7 @@ pub(super) fn list(words: &[String], environment: &Environment) -> Result<()> {
 fn describe(run: &Run) -> String {
     let step = run.step.as_deref().unwrap_or("start");
     let (idle, bytes) = (duration(run.idle_seconds), HumanBytes(run.bytes));
-    let (id, platform, state) = (&run.id, &run.platform, word(run));
+    let (id, platform, state) = (&run.id, &run.platform, state_name(run));
     let mut text = format!("{id}  {platform}  {state} at {step}, {idle} ago; {bytes} here");
     text.push_str(&match run.resources.len() {
         0 => "\n".to_owned(),
@@ -152,8 +152,8 @@ fn duration(seconds: u64) -> String {
     }
 }
 
-fn word(run: &Run) -> String {
-    let word = match run.state {
+fn state_name(run: &Run) -> String {
+    let state_name = match run.state {
         State::Running => "running",
         State::Dead => "dead",
         State::Failed => "failed",
@@ -165,7 +165,7 @@ fn word(run: &Run) -> String {
             return format!("running or dead on {host}");
         }
     };
-    word.to_owned()
+    state_name.to_owned()
 }
 
 /// Returns the parser of `resume`, without the settings of providers.
@@ -177,28 +177,28 @@ pub(super) fn resume_parser() -> Command {
 }
 
 /// Resumes a run; returns the exit code.
-pub(super) fn resume(words: &[String], environment: &Environment) -> u8 {
-    let words = args::normalised(words);
-    if words.iter().any(|word| word == "-h" || word == "--help") {
+pub(super) fn resume(args: &[String], environment: &Environment) -> u8 {
+    let args = args::normalised(args);
+    if args.iter().any(|arg| arg == "-h" || arg == "--help") {
         let flags: Vec<Arg> = core_rows().iter().map(command::flag).collect();
         super::print(&resume_parser().args(flags).render_help().to_string());
         return exit::DONE;
     }
-    match earlier(&words, environment) {
-        Ok((resumed, words)) => build::run(words, environment, Some(&resumed)),
-        Err(error) => super::failed(&error, environment),
+    match earlier(&args, environment) {
+        Ok((resumed, args)) => build::run(args, environment, Some(&resumed)),
+        Err(error) => super::report_error(&error, environment),
     }
 }
 
-/// Returns the named run, or the only one, and the words it is resumed with: words typed now override those of its
-/// first process.
-fn earlier(words: &[String], environment: &Environment) -> Result<(Resumed, Vec<String>)> {
-    let (adopt, words) = adopted(words)?;
-    let (name, more) = match words.split_first() {
+/// Returns the named run, or the only one, and the arguments it is resumed with: those typed now override those
+/// of its first process.
+fn earlier(args: &[String], environment: &Environment) -> Result<(Resumed, Vec<String>)> {
+    let (adopt, args) = adopted(args)?;
+    let (name, more) = match args.split_first() {
         Some((name, more)) if adopt.is_none() && !name.starts_with('-') => (Some(name), more),
-        _ => (None, words.as_slice()),
+        _ => (None, args.as_slice()),
     };
-    let settings = args::first_look(more, environment, None)?.resolve(&rows())?;
+    let settings = args::core_layers(more, environment, None)?.resolve(&rows())?;
     let base = base(&settings);
     let key = Arc::new(Key::of(&settings, environment)?);
     let run = match (&adopt, name) {
@@ -206,7 +206,7 @@ fn earlier(words: &[String], environment: &Environment) -> Result<(Resumed, Vec<
             let run = runs::find(&base, name, &key)?;
             // The files of a run that is named by its path are next to it, not below ARTIFACTS_DIR.
             let base = run.directory.ancestors().nth(2).unwrap_or(&base);
-            print_line(&adopt::shown(&run, base, environment));
+            print_line(&adopt::describe(&run, base, environment));
             drop(Journal::adopt(&run.directory, &key)?);
             runs::find(base, name, &key)?
         }
@@ -223,15 +223,15 @@ fn earlier(words: &[String], environment: &Environment) -> Result<(Resumed, Vec<
     Ok((Resumed { run, typed: more.to_vec() }, all))
 }
 
-/// Returns the run to be adopted, and the other words.
-fn adopted(words: &[String]) -> Result<(Option<String>, Vec<String>)> {
-    let mut kept = words.to_vec();
-    let flag = |word: &String| word == "--adopt" || word.starts_with("--adopt=");
-    let Some(at) = kept.iter().take_while(|word| *word != "--").position(flag) else {
+/// Returns the run to be adopted, and the other arguments.
+fn adopted(args: &[String]) -> Result<(Option<String>, Vec<String>)> {
+    let mut kept = args.to_vec();
+    let is_adopt_flag = |arg: &String| arg == "--adopt" || arg.starts_with("--adopt=");
+    let Some(at) = kept.iter().take_while(|arg| *arg != "--").position(is_adopt_flag) else {
         return Ok((None, kept));
     };
-    let word = kept.remove(at);
-    let name = match word.split_once('=') {
+    let arg = kept.remove(at);
+    let name = match arg.split_once('=') {
         Some((_, name)) => Some(name.to_owned()),
         None => (at < kept.len()).then(|| kept.remove(at)),
     };
@@ -247,9 +247,9 @@ fn adopted(words: &[String]) -> Result<(Option<String>, Vec<String>)> {
 ///
 /// # Errors
 /// Usage errors, and the first run that could not be cleaned.
-pub(super) fn gc(words: &[String], environment: &Environment) -> Result<()> {
-    let Some(asked) = parse(gc_parser(), words, environment)? else { return Ok(()) };
-    let Asked { base, yes, adopt, key, .. } = asked;
+pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
+    let Some(request) = parse(gc_parser(), args, environment)? else { return Ok(()) };
+    let Request { base, yes, adopt, key, .. } = request;
     let mut first = None;
     let mut found = false;
     let mut runs = runs::list(&base, &key);
@@ -270,13 +270,13 @@ pub(super) fn gc(words: &[String], environment: &Environment) -> Result<()> {
         found = true;
         super::print(&describe(&run));
         if adopt.is_some() {
-            super::print(&adopt::shown(&run, &base, environment));
+            super::print(&adopt::describe(&run, &base, environment));
         }
         if !yes {
             continue;
         }
         if let Err(error) = remove(&run, &base, adopt.is_some(), &key, environment, &interrupt) {
-            super::failed(&error, environment);
+            super::report_error(&error, environment);
             first = first.or(Some(error));
         }
     }
@@ -398,7 +398,7 @@ fn in_the_cloud(
     interrupt: &Arc<Interrupt>,
 ) -> Result<Vec<Leftover>> {
     let resumed = Resumed { run: run.clone(), typed: Vec::new() };
-    let layers = args::first_look(&run.words, environment, Some(&resumed))?;
+    let layers = args::core_layers(&run.words, environment, Some(&resumed))?;
     let prepared = build::prepare(&run.words, layers, Some(&resumed), &mut Outcome::default())?;
     let prepared = match prepared {
         build::Preparation::Ready(prepared) => prepared,
@@ -428,7 +428,7 @@ mod tests {
         let with = |words: &[&str]| -> Vec<String> {
             flags.iter().cloned().chain(words.iter().map(|word| (*word).to_owned())).collect()
         };
-        let settings = args::first_look(&flags, &environment, None).unwrap();
+        let settings = args::core_layers(&flags, &environment, None).unwrap();
         let key = Arc::new(Key::of(&settings.resolve(&rows()).unwrap(), &environment).unwrap());
         let other = HostId { name: "far-away".to_owned(), boot: "another-start".to_owned() };
         for (host, is_elsewhere) in [(other, true), (HostId::of_this(), false)] {

@@ -42,11 +42,11 @@ pub(super) fn command() -> Command {
 ///
 /// # Errors
 /// When the name is invalid, the directory exists already, or `--sdk` is not the SDK crate.
-pub(super) fn run(words: &ArgMatches) -> Result<()> {
-    let name = words.get_one::<String>("NAME").map(String::as_str).unwrap_or_default();
+pub(super) fn run(matches: &ArgMatches) -> Result<()> {
+    let name = matches.get_one::<String>("NAME").map(String::as_str).unwrap_or_default();
     check_name(name)?;
-    let sdk = words.get_one::<PathBuf>("SDK").map(|path| sdk_directory(path)).transpose()?;
-    let parent = words.get_one::<PathBuf>("PATH").map_or(Path::new("."), PathBuf::as_path);
+    let sdk = matches.get_one::<PathBuf>("SDK").map(|path| sdk_directory(path)).transpose()?;
+    let parent = matches.get_one::<PathBuf>("PATH").map_or(Path::new("."), PathBuf::as_path);
     let directory = parent.join(format!("build-image-provider-{name}"));
     write(&directory, name, sdk.as_deref())?;
     let file = plugin_file_name(name);
@@ -105,7 +105,7 @@ fn sdk_directory(path: &Path) -> Result<PathBuf> {
 
 /// Writes all files, or none.
 fn write(directory: &Path, name: &str, sdk: Option<&Path>) -> Result<()> {
-    let failed = |error: std::io::Error| {
+    let cannot_write = |error: std::io::Error| {
         Error::new(Stage::Disk, format!("cannot write `{}`", directory.display())).caused_by(&error)
     };
     if directory.symlink_metadata().is_ok() {
@@ -114,23 +114,23 @@ fn write(directory: &Path, name: &str, sdk: Option<&Path>) -> Result<()> {
     }
     let parent = directory.parent().unwrap_or(Path::new("."));
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    fs::create_dir_all(parent).map_err(failed)?;
+    fs::create_dir_all(parent).map_err(cannot_write)?;
     let part = tempfile::Builder::new().prefix(".new-provider").tempdir_in(parent);
-    let part = part.map_err(failed)?;
+    let part = part.map_err(cannot_write)?;
     for (path, template) in FILES {
         let path = part.path().join(path);
-        fs::create_dir_all(path.parent().unwrap_or(part.path())).map_err(failed)?;
-        fs::write(path, filled(template, name, sdk)).map_err(failed)?;
+        fs::create_dir_all(path.parent().unwrap_or(part.path())).map_err(cannot_write)?;
+        fs::write(path, render(template, name, sdk)).map_err(cannot_write)?;
     }
     fs::set_permissions(part.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .map_err(failed)?;
-    fs::rename(part.path(), directory).map_err(failed)?;
+        .map_err(cannot_write)?;
+    fs::rename(part.path(), directory).map_err(cannot_write)?;
     // The directory has its final name; nothing is left to remove.
     let _ = part.keep();
     Ok(())
 }
 
-fn filled(template: &str, name: &str, sdk: Option<&Path>) -> String {
+fn render(template: &str, name: &str, sdk: Option<&Path>) -> String {
     let source = match sdk {
         Some(path) => format!("path = {:?}", path.display().to_string()),
         None => format!("version = \"{}\"", build_image_plugin_api::ABI_VERSION),
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn templates_are_filled_and_authors_write_few_lines() {
         for (path, template) in FILES {
-            let text = filled(template, "acme", Some(Path::new("/sdk")));
+            let text = render(template, "acme", Some(Path::new("/sdk")));
             assert!(!text.contains("{{"), "{path}: {text}");
         }
         let (_, source) = FILES[1];

@@ -40,9 +40,9 @@ pub(super) fn man_parser() -> Command {
 ///
 /// # Errors
 /// Usage errors.
-pub(super) fn completions(words: &[String], environment: &Environment) -> Result<()> {
-    let words = args::normalised(words);
-    let Some(matches) = command::matches(completions_parser(), &words)? else { return Ok(()) };
+pub(super) fn completions(args: &[String], environment: &Environment) -> Result<()> {
+    let args = args::normalised(args);
+    let Some(matches) = command::matches(completions_parser(), &args)? else { return Ok(()) };
     let Some(shell) = matches.get_one::<Shell>("SHELL") else { return Ok(()) };
     let mut tree = tree::whole(&loader(&matches, environment)?)?;
     let mut script = Vec::new();
@@ -58,9 +58,9 @@ pub(super) fn completions(words: &[String], environment: &Environment) -> Result
 ///
 /// # Errors
 /// Usage errors, and a directory that cannot be written.
-pub(super) fn man(words: &[String], environment: &Environment) -> Result<()> {
-    let words = args::normalised(words);
-    let Some(matches) = command::matches(man_parser(), &words)? else { return Ok(()) };
+pub(super) fn man(args: &[String], environment: &Environment) -> Result<()> {
+    let args = args::normalised(args);
+    let Some(matches) = command::matches(man_parser(), &args)? else { return Ok(()) };
     let tree = tree::whole(&loader(&matches, environment)?)?;
     let Some(directory) = matches.get_one::<String>("FOLDER").map(PathBuf::from) else {
         let page = page(tree)?;

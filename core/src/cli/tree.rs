@@ -24,14 +24,14 @@ pub(super) fn check_flag() -> Arg {
 pub(super) fn whole(loader: &Loader) -> Result<Command> {
     let (names, own) = of_providers(loader);
     let rows = [core_rows(), own].concat();
-    let offered = |arg: Arg| {
+    let with_values = |arg: Arg| {
         let Some(row) = rows.iter().find(|row| row.key() == arg.get_id().as_str()) else {
             return arg;
         };
-        let words =
+        let values =
             if row.key() == "PLATFORM" { names.clone() } else { row.setting.choices.clone() };
-        let offers = row.command_line == CommandLine::Value && !words.is_empty();
-        if offers { arg.value_parser(PossibleValuesParser::new(words)) } else { arg }
+        let offers = row.command_line == CommandLine::Value && !values.is_empty();
+        if offers { arg.value_parser(PossibleValuesParser::new(values)) } else { arg }
     };
     let mut root = command::command("build-image", &rows);
     let build = root.clone();
@@ -52,10 +52,11 @@ pub(super) fn whole(loader: &Loader) -> Result<Command> {
             "man" => shell::man_parser(),
             _ => help::parser(),
         };
-        let parser = parser.name(name.clone()).about(about.unwrap_or_default()).mut_args(offered);
+        let parser =
+            parser.name(name.clone()).about(about.unwrap_or_default()).mut_args(with_values);
         root = root.mut_subcommand(&name, |_| parser);
     }
-    Ok(root.version(env!("CARGO_PKG_VERSION")).mut_args(offered))
+    Ok(root.version(env!("CARGO_PKG_VERSION")).mut_args(with_values))
 }
 
 /// Returns the flags of a build.
@@ -72,8 +73,8 @@ fn of_providers(loader: &Loader) -> (Vec<String>, Vec<Row>) {
     for candidate in candidates {
         let Ok(plugin) = loader.ask(&candidate) else { continue };
         names.push(plugin.name.clone());
-        let known = |row: &Row| rows.iter().any(|one| one.key() == row.key());
-        let new: Vec<Row> = plugin.rows().into_iter().filter(|row| !known(row)).collect();
+        let is_known = |row: &Row| rows.iter().any(|one| one.key() == row.key());
+        let new: Vec<Row> = plugin.rows().into_iter().filter(|row| !is_known(row)).collect();
         rows.extend(new);
     }
     (names, rows)

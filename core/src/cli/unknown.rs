@@ -11,9 +11,9 @@ use crate::{
 const ALIKE: f64 = 0.92;
 
 /// Reports an unknown verb.
-pub(super) fn verb(word: &str) -> Error {
-    let near = super::VERBS.iter().find(|(verb, _)| strsim::jaro_winkler(verb, word) > 0.8);
-    let error = Error::usage(format!("`{word}` is neither a flag nor a verb"));
+pub(super) fn verb(arg: &str) -> Error {
+    let near = super::VERBS.iter().find(|(verb, _)| strsim::jaro_winkler(verb, arg) > 0.8);
+    let error = Error::usage(format!("`{arg}` is neither a flag nor a verb"));
     match near {
         Some((verb, _)) => error.hint(format!("did you mean `build-image {verb}`?")),
         None => {
@@ -82,7 +82,7 @@ pub(super) fn nearest<'a>(rows: &'a [Row], key: &str) -> Option<&'a str> {
 /// this build does not use must not be able to end it.
 struct Others<'a> {
     loader: &'a Loader,
-    known: Vec<(Candidate, Option<Vec<Row>>)>,
+    providers: Vec<(Candidate, Option<Vec<Row>>)>,
 }
 
 impl<'a> Others<'a> {
@@ -90,7 +90,10 @@ impl<'a> Others<'a> {
         let mut candidates = loader.search.all();
         candidates.dedup_by(|later, first| later.name == first.name);
         candidates.retain(|candidate| candidate.name != provider);
-        Self { loader, known: candidates.into_iter().map(|candidate| (candidate, None)).collect() }
+        Self {
+            loader,
+            providers: candidates.into_iter().map(|candidate| (candidate, None)).collect(),
+        }
     }
 
     /// Returns whether the provider whose name begins the key has such a setting.
@@ -103,9 +106,10 @@ impl<'a> Others<'a> {
         self.knows(key, |_| true)
     }
 
-    fn knows(&mut self, key: &str, asked: impl Fn(&str) -> bool) -> bool {
-        let mut asked = self.known.iter_mut().filter(|(candidate, _)| asked(&candidate.name));
-        asked.any(|(candidate, rows)| {
+    fn knows(&mut self, key: &str, matches: impl Fn(&str) -> bool) -> bool {
+        let mut matching =
+            self.providers.iter_mut().filter(|(candidate, _)| matches(&candidate.name));
+        matching.any(|(candidate, rows)| {
             let load =
                 || self.loader.ask(candidate).map(|plugin| plugin.rows()).unwrap_or_default();
             rows.get_or_insert_with(load).iter().any(|row| row.key() == key)

@@ -16,19 +16,19 @@ use crate::{
 /// Every flag for which the provider's description has no rules.
 pub(super) fn check(
     platform: &str,
-    said: &Description,
+    description: &Description,
     settings: &Resolved,
     reporter: &Reporter,
 ) -> Result<()> {
-    let name_hint = if said.uploads {
+    let name_hint = if description.uploads {
         "leave it out"
     } else {
         "leave it out; HYPERVISOR_IMAGE_NAME sets the name of the file"
     };
     let mut problems = Vec::new();
     for (key, supported, member, hint) in [
-        ("CLOUD_IMAGE_NAME", said.image_name.is_some(), "image_name", name_hint),
-        ("IMAGE_TAGS", said.tags.is_some(), "tags", "leave it out"),
+        ("CLOUD_IMAGE_NAME", description.image_name.is_some(), "image_name", name_hint),
+        ("IMAGE_TAGS", description.tags.is_some(), "tags", "leave it out"),
     ] {
         // An empty list requests nothing.
         let asks = |list: Option<&Vec<serde_json::Value>>| list.is_none_or(|list| !list.is_empty());

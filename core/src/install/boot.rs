@@ -24,8 +24,8 @@ const CONFIG_LIMIT: u64 = 1 << 20;
 
 /// Checks that an ISO has an installer's initrd.
 pub(super) fn check_initrd(path: &Path) -> Result<()> {
-    let refused = |error| not_accepted(path, error);
-    Iso::open(path).map_err(refused)?.open_file(INITRD).map_err(refused).map(drop)
+    let iso_error = |error| not_accepted(path, error);
+    Iso::open(path).map_err(iso_error)?.open_file(INITRD).map_err(iso_error).map(drop)
 }
 
 /// Returns the kernel arguments of a pass, from an ISO's boot loader configuration.
@@ -56,11 +56,11 @@ impl InstallContext<'_> {
     /// comes from the ISO that is installed.
     pub(super) fn kernel(&self, pass: Pass) -> Result<Kernel> {
         let path = &self.installation.iso;
-        let refused = |error| not_accepted(path, error);
-        let base = Iso::open(path).map_err(refused)?;
+        let iso_error = |error| not_accepted(path, error);
+        let base = Iso::open(path).map_err(iso_error)?;
         let append = arguments(&base, pass)?;
         let image = self.work.join("vmlinuz");
-        let mut content = base.open_file(KERNEL).map_err(refused)?;
+        let mut content = base.open_file(KERNEL).map_err(iso_error)?;
         File::create(&image)
             .and_then(|mut file| copy(&mut content, &mut file))
             .map_err(|error| cannot_write(&image, &error))?;

@@ -24,7 +24,7 @@ impl<'a> Medium<'a> {
     pub(super) fn of(path: &'a Path, digest: Option<&FileDigest>) -> Result<Self> {
         let stamp = match digest {
             Some(digest) => digest.stamp(),
-            None => FileStamp::at(path).map_err(refused)?,
+            None => FileStamp::at(path).map_err(medium_error)?,
         };
         Ok(Self { path, stamp })
     }
@@ -34,11 +34,11 @@ impl<'a> Medium<'a> {
     /// # Errors
     /// [`Stage::Source`] with what changed.
     pub(super) fn check(&self) -> Result<()> {
-        self.stamp.still(self.path).map_err(refused)
+        self.stamp.still(self.path).map_err(medium_error)
     }
 }
 
-fn refused(error: build_image_disk::Error) -> Error {
+fn medium_error(error: build_image_disk::Error) -> Error {
     from_disk(Stage::Source, error)
 }
 

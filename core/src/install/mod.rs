@@ -82,10 +82,10 @@ pub fn find_qemu(given: Option<&Path>, environment: &Environment) -> Result<Qemu
 ///
 /// # Errors
 /// When the requested acceleration does not work.
-pub fn choose_accel(wish: &str, qemu: &Qemu) -> Result<Verdict> {
-    let disk = |error| from_disk(Stage::Disk, error);
-    let wish: AccelWish = wish.parse().map_err(disk)?;
-    let verdict = qemu.choose_accel(wish).map_err(disk)?;
+pub fn choose_accel(requested: &str, qemu: &Qemu) -> Result<Verdict> {
+    let disk_error = |error| from_disk(Stage::Disk, error);
+    let requested: AccelWish = requested.parse().map_err(disk_error)?;
+    let verdict = qemu.choose_accel(requested).map_err(disk_error)?;
     tracing::info!(qemu = qemu.version(), accel = %verdict.accel, reason = verdict.reason, "qemu found");
     Ok(verdict)
 }
@@ -146,11 +146,11 @@ impl InstallContext<'_> {
             log: "qemu.selinux_relabeling.log",
             success: relabel,
             failure: &[],
-            wanted: Some(product::RELABEL_MARKER),
+            expected: Some(product::RELABEL_MARKER),
         };
-        let Ran { took, wanted } = self.run(&run, &machine)?;
+        let Ran { took, has_expected } = self.run(&run, &machine)?;
         self.reporter.milestone(&format!("first boot done in {} s", took.as_secs()));
-        if !wanted {
+        if !has_expected {
             let text = format!(
                 "the first boot ended without printing `{}`: the files of the image may have no SELinux labels",
                 product::RELABEL_MARKER
@@ -181,7 +181,7 @@ impl InstallContext<'_> {
             log,
             success: &[pass.success_marker()],
             failure: &[pass.failure_marker()],
-            wanted: None,
+            expected: None,
         };
         // qemu opens the ISO by its name: before and after, it must be the verified file.
         cdrom.check()?;
@@ -201,14 +201,14 @@ impl InstallContext<'_> {
         cdrom: Option<PathBuf>,
         kernel: Option<Kernel>,
     ) -> Result<Machine> {
-        let small = |key: &str, number: u64| {
+        let to_u32 = |key: &str, number: u64| {
             u32::try_from(number)
                 .map_err(|_| Error::new(Stage::Settings, format!("{key}: {number} is too large")))
         };
         let machine = &self.installation.machine;
         Ok(Machine {
-            memory_mib: small("QEMU_MEMORY", machine.memory_mib)?,
-            cpus: small("QEMU_CPUS", machine.cpus)?,
+            memory_mib: to_u32("QEMU_MEMORY", machine.memory_mib)?,
+            cpus: to_u32("QEMU_CPUS", machine.cpus)?,
             accel,
             disk: self.disk.to_owned(),
             boot: if cdrom.is_some() { Boot::Cdrom } else { Boot::Disk },

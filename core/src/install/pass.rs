@@ -54,15 +54,15 @@ pub(super) struct Run<'a> {
     /// Any of these texts ends the pass.
     pub(super) failure: &'a [&'a str],
     /// A text that should be printed; the caller decides what its absence means.
-    pub(super) wanted: Option<&'a str>,
+    pub(super) expected: Option<&'a str>,
 }
 
 /// A guest that succeeded.
 pub(super) struct Ran {
     /// Time from start to power-off.
     pub(super) took: Duration,
-    /// Whether the wanted text was printed, or none was wanted.
-    pub(super) wanted: bool,
+    /// Whether the expected text was printed, or none was expected.
+    pub(super) has_expected: bool,
 }
 
 impl InstallContext<'_> {
@@ -74,13 +74,13 @@ impl InstallContext<'_> {
         let unsure = machine.accel == Accel::Kvm && self.may_choose();
         let silence = self.installation.machine.silence;
         let silence = if unsure { silence.min(KVM_SILENCE) } else { silence };
-        let owned = |words: &[&str]| -> Vec<String> {
-            words.iter().map(|word| (*word).to_owned()).collect()
+        let to_strings = |texts: &[&str]| -> Vec<String> {
+            texts.iter().map(|text| (*text).to_owned()).collect()
         };
-        let (success_markers, failure_markers) = (owned(run.success), owned(run.failure));
-        let (mut logged, mut wanted, begun) = (0, run.wanted.is_none(), Instant::now());
+        let (success_markers, failure_markers) = (to_strings(run.success), to_strings(run.failure));
+        let (mut logged, mut has_expected, begun) = (0, run.expected.is_none(), Instant::now());
         let kernel = machine.kernel.as_ref().filter(|_| unsure);
-        let heard = Silence::new();
+        let timer = Silence::new();
         let options = RunOptions {
             log: &log,
             success_markers: &success_markers,
@@ -94,13 +94,13 @@ impl InstallContext<'_> {
                     logged += line.len() + 1;
                     tracing::debug!(target: "guest", "{line}");
                 }
-                wanted = wanted || run.wanted.is_some_and(|words| line.contains(words));
-                heard.line();
+                has_expected = has_expected || run.expected.is_some_and(|text| line.contains(text));
+                timer.line();
                 self.reporter.alive(line);
             },
             // Called several times a second, so that an old line is not shown as if it were new.
             cancelled: &|| {
-                if let Some(seconds) = heard.news() {
+                if let Some(seconds) = timer.news() {
                     self.reporter.alive(&format!("no output for {seconds} s"));
                 }
                 self.interrupt.is_set()
@@ -108,7 +108,7 @@ impl InstallContext<'_> {
         };
         let outcome = self.qemu.run(machine, options);
         self.reporter.clear();
-        outcome.map(|outcome| Ran { took: outcome.duration, wanted }).map_err(|error| {
+        outcome.map(|outcome| Ran { took: outcome.duration, has_expected }).map_err(|error| {
             // A guest that prints until its time limit is slow, and slower without kvm.
             let over = begun.elapsed() >= self.installation.machine.total;
             let hung = error.kind() == Kind::Timeout && !over;
@@ -125,23 +125,23 @@ struct Silence {
     /// Time of the last line.
     since: Cell<Instant>,
     /// Seconds that were shown last.
-    shown: Cell<u64>,
+    reported: Cell<u64>,
 }
 
 impl Silence {
     fn new() -> Self {
-        Self { since: Cell::new(Instant::now()), shown: Cell::new(0) }
+        Self { since: Cell::new(Instant::now()), reported: Cell::new(0) }
     }
 
     fn line(&self) {
         self.since.set(Instant::now());
-        self.shown.set(0);
+        self.reported.set(0);
     }
 
     /// Returns the seconds if they are worth showing and differ from those shown last.
     fn news(&self) -> Option<u64> {
         let seconds = self.since.get().elapsed().as_secs();
-        (seconds >= QUIET && self.shown.replace(seconds) != seconds).then_some(seconds)
+        (seconds >= QUIET && self.reported.replace(seconds) != seconds).then_some(seconds)
     }
 }
 

@@ -35,7 +35,7 @@ pub struct InstallFingerprint {
 
 impl InstallFingerprint {
     /// Hashes the inputs of a disk of `size` bytes: the ISOs, the additions to their initrds, the version of
-    /// this tool. `going_on` is called repeatedly.
+    /// this tool. `check_cancelled` is called repeatedly.
     ///
     /// # Errors
     /// Files that cannot be read, and [`Stage::Interrupted`].
@@ -43,9 +43,9 @@ impl InstallFingerprint {
         installation: &Installation,
         platform: &str,
         size: u64,
-        going_on: &dyn Fn() -> ControlFlow<()>,
+        check_cancelled: &dyn Fn() -> ControlFlow<()>,
     ) -> Result<String> {
-        let mut sum = Sum { hash: Sha256::new(), going_on };
+        let mut sum = Sum { hash: Sha256::new(), check_cancelled };
         sum.line(&format!("{} {size}", env!("CARGO_PKG_VERSION")));
         if installation.machine.require_relabel {
             sum.line("labelled");
@@ -72,8 +72,12 @@ impl InstallFingerprint {
     ///
     /// # Errors
     /// When the disk cannot be read.
-    pub fn of(inputs: String, disk: &Path, going_on: &dyn Fn() -> ControlFlow<()>) -> Result<Self> {
-        let (disk, size) = content(disk, going_on)?;
+    pub fn of(
+        inputs: String,
+        disk: &Path,
+        check_cancelled: &dyn Fn() -> ControlFlow<()>,
+    ) -> Result<Self> {
+        let (disk, size) = content(disk, check_cancelled)?;
         Ok(Self { inputs, disk, size })
     }
 
@@ -97,14 +101,14 @@ impl InstallFingerprint {
         directory: &Path,
         disk: &Path,
         inputs: &str,
-        going_on: &dyn Fn() -> ControlFlow<()>,
+        check_cancelled: &dyn Fn() -> ControlFlow<()>,
     ) -> Result<bool> {
         let Ok(text) = fs::read(directory.join(FILE)) else { return Ok(false) };
         let Ok(made) = serde_json::from_slice::<Self>(&text) else { return Ok(false) };
         if made.inputs != inputs || disk.metadata().map_or(0, |found| found.len()) != made.size {
             return Ok(false);
         }
-        Ok(content(disk, going_on)? == (made.disk, made.size))
+        Ok(content(disk, check_cancelled)? == (made.disk, made.size))
     }
 
     /// Writes the fingerprint.
@@ -123,7 +127,7 @@ impl InstallFingerprint {
 /// A hash of several items, each with its length, so that bytes cannot be moved from one item to the next.
 struct Sum<'a> {
     hash: Sha256,
-    going_on: &'a dyn Fn() -> ControlFlow<()>,
+    check_cancelled: &'a dyn Fn() -> ControlFlow<()>,
 }
 
 impl Sum<'_> {
@@ -136,14 +140,14 @@ impl Sum<'_> {
         self.hash.update(bytes);
     }
 
-    /// Adds a file by its SHA-256; `known` is the digest from an earlier read.
-    fn file(&mut self, path: &Path, known: Option<&FileDigest>) -> Result<()> {
-        if let Some(sha256) = known.and_then(|known| known.still_of(path)) {
+    /// Adds a file by its SHA-256; `cached` is the digest from an earlier read.
+    fn file(&mut self, path: &Path, cached: Option<&FileDigest>) -> Result<()> {
+        if let Some(sha256) = cached.and_then(|digest| digest.still_of(path)) {
             self.bytes(sha256);
             return Ok(());
         }
-        let going_on = self.going_on;
-        let digests = digests_of_file(path, &[Algorithm::Sha256], &mut |_| going_on())?;
+        let check_cancelled = self.check_cancelled;
+        let digests = digests_of_file(path, &[Algorithm::Sha256], &mut |_| check_cancelled())?;
         self.bytes(digests.get(Algorithm::Sha256).unwrap_or_default());
         Ok(())
     }
@@ -154,21 +158,21 @@ impl Sum<'_> {
 }
 
 /// Returns the digest of a raw disk's data, independent of holes in the file, and its size.
-fn content(disk: &Path, going_on: &dyn Fn() -> ControlFlow<()>) -> Result<(String, u64)> {
-    let failed = |error| from_disk(Stage::Disk, error);
-    let disk = GuestReader::open_raw(disk).map_err(failed)?;
+fn content(disk: &Path, check_cancelled: &dyn Fn() -> ControlFlow<()>) -> Result<(String, u64)> {
+    let disk_error = |error| from_disk(Stage::Disk, error);
+    let disk = GuestReader::open_raw(disk).map_err(disk_error)?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 16 * CLUSTER]);
     let mut offset = 0;
-    while let Some(extent) = disk.extent_at(offset).map_err(failed)? {
-        interrupted(going_on())?;
+    while let Some(extent) = disk.extent_at(offset).map_err(disk_error)? {
+        interrupted(check_cancelled())?;
         // Blocks start at multiples of a cluster, so that holes do not change where data are split.
         let rest = buffer.len() as u64 - offset % CLUSTER as u64;
         if extent.zero {
             offset += extent.len;
             continue;
         }
-        let wanted = usize::try_from(rest).unwrap_or(buffer.len());
-        let read = disk.read_at(&mut buffer[..wanted], offset).map_err(failed)?;
+        let length = usize::try_from(rest).unwrap_or(buffer.len());
+        let read = disk.read_at(&mut buffer[..length], offset).map_err(disk_error)?;
         for (position, byte) in nonzero(&buffer[..read]) {
             hash.update((offset + position as u64).to_le_bytes());
             hash.update(byte);
@@ -243,14 +247,14 @@ mod tests {
         fs::write(&other, "other").unwrap();
         let before = path.metadata().unwrap();
         let digests = digests_of_file(&path, &[Algorithm::Sha256], &mut |_| go()).unwrap();
-        let known = FileDigest::of(&digests, &before);
-        let sum = |known: Option<&FileDigest>| {
-            let mut sum = Sum { hash: Sha256::new(), going_on: &go };
-            sum.file(&path, known).unwrap();
+        let cached = FileDigest::of(&digests, &before);
+        let sum = |cached: Option<&FileDigest>| {
+            let mut sum = Sum { hash: Sha256::new(), check_cancelled: &go };
+            sum.file(&path, cached).unwrap();
             sum.finish()
         };
         let read = sum(None);
-        assert_eq!(sum(known.as_ref()), read);
+        assert_eq!(sum(cached.as_ref()), read);
         // The digest is known, so the file is not read: reading would not give this digest.
         let wrong = FileDigest::of(
             &digests_of_file(&other, &[Algorithm::Sha256], &mut |_| go()).unwrap(),
@@ -261,8 +265,8 @@ mod tests {
         fs::rename(&other, &path).unwrap();
         let file = File::options().write(true).open(&path).unwrap();
         file.set_modified(before.modified().unwrap()).unwrap();
-        assert_eq!(sum(known.as_ref()), sum(None));
-        assert_ne!(sum(known.as_ref()), read);
+        assert_eq!(sum(cached.as_ref()), sum(None));
+        assert_ne!(sum(cached.as_ref()), read);
     }
 
     #[test]

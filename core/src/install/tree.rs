@@ -31,7 +31,7 @@ fn add_one(
     if metadata.is_symlink() {
         let target = fs::read_link(source).map_err(|error| unreadable(source, &error))?;
         if leaves(&target, depth) {
-            return Err(refused(
+            return Err(tree_error(
                 source,
                 &format!("is a link to `{}`, which is outside of the folder", target.display()),
                 "name what it points to by its absolute path in the image, or put a copy into the folder",
@@ -54,7 +54,7 @@ fn add_one(
         additions.push(Addition { path, mode, content: Content::File(source.to_owned()) });
     } else {
         let text = format!("is {}, which no image can hold", kind(metadata));
-        return Err(refused(source, &text, "leave it out"));
+        return Err(tree_error(source, &text, "leave it out"));
     }
     Ok(())
 }
@@ -85,7 +85,7 @@ fn kind(metadata: &Metadata) -> &'static str {
     }
 }
 
-fn refused(source: &Path, what: &str, hint: &str) -> Error {
+fn tree_error(source: &Path, what: &str, hint: &str) -> Error {
     let text = format!("UPDATE_IMAGE_FILES: `{}` {what}", source.display());
     Error::new(Stage::Settings, text).hint(hint)
 }
@@ -100,7 +100,7 @@ fn unreadable(source: &Path, error: &io::Error) -> Error {
 /// Converts a name to UTF-8. Names are stored unchanged; a name that is not UTF-8 would be changed.
 fn utf8(name: &OsStr, source: &Path) -> Result<String> {
     let text = format!("`{name:?}` is not UTF-8");
-    name.to_str().map(str::to_owned).ok_or_else(|| refused(source, &text, "rename it"))
+    name.to_str().map(str::to_owned).ok_or_else(|| tree_error(source, &text, "rename it"))
 }
 
 #[cfg(test)]

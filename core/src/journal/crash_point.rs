@@ -27,8 +27,8 @@ pub(super) struct CrashPoint {
 impl CrashPoint {
     #[expect(clippy::disallowed_methods, reason = "not a setting: release builds do not read it")]
     pub(super) fn of_process() -> Self {
-        let wish = std::env::var(VARIABLE).unwrap_or_default();
-        let (place, line) = wish.split_once(':').unwrap_or_default();
+        let value = std::env::var(VARIABLE).unwrap_or_default();
+        let (place, line) = value.split_once(':').unwrap_or_default();
         let (line, text) = match line.parse() {
             Ok(line) => (line, String::new()),
             Err(_) => (0, line.to_owned()),

@@ -16,7 +16,10 @@ use crate::{
     error::{Error, Result, Stage},
     random,
     settings::{Environment, Resolved},
-    trust::{doubt_of_file, doubt_of_path, doubt_of_way, has_other_readers, open_regular, way},
+    trust::{
+        doubt_of_file, doubt_of_path, doubt_of_resolved, has_other_readers, open_regular,
+        resolve_path,
+    },
 };
 
 /// Setting that names the file of the key.
@@ -73,29 +76,29 @@ impl Key {
                 "the key is missing: neither HOME, XDG_STATE_HOME nor {SETTING} is set"
             )));
         };
-        let shown = place.path.display();
+        let path = place.path.display();
         let opened = if make { find_or_make(&place.path) } else { open(&place.path) };
         match opened {
             Ok(Opened::Key(secret)) => Ok(Self { secret: Ok(secret) }),
             Ok(Opened::Refused(why, hint)) => {
-                let text = format!("the journal key `{shown}` is not safe: {why}");
+                let text = format!("the journal key `{path}` is not safe: {why}");
                 Err(Error::new(Stage::Settings, text).hint(hint))
             }
             Ok(Opened::Elsewhere(why)) if !place.named => {
-                Ok(Self::none(format!("the key is missing: `{shown}` is not used, {why}")))
+                Ok(Self::none(format!("the key is missing: `{path}` is not used, {why}")))
             }
             Ok(Opened::Elsewhere(why)) => {
-                let text = format!("{SETTING}: `{shown}` is not safe: {why}");
+                let text = format!("{SETTING}: `{path}` is not safe: {why}");
                 Err(Error::new(Stage::Settings, text)
                     .hint("name a file in a directory that only this user may write to"))
             }
             Err(error) if place.named && (make || error.kind() != io::ErrorKind::NotFound) => {
-                let text = format!("{SETTING}: cannot use `{shown}`");
+                let text = format!("{SETTING}: cannot use `{path}`");
                 Err(Error::new(Stage::Settings, text)
                     .caused_by(&error)
                     .hint("name a file that this user may read, or one that can be made"))
             }
-            Err(error) => Ok(Self::none(format!("the key is missing: `{shown}`: {error}"))),
+            Err(error) => Ok(Self::none(format!("the key is missing: `{path}`: {error}"))),
         }
     }
 
@@ -115,14 +118,19 @@ impl Key {
     }
 
     /// Returns why a line is not signed by this user.
-    pub(super) fn doubt(&self, before: &Sha256, line: &[u8], said: Option<&str>) -> Option<String> {
-        let Some(said) = said else { return Some("it is not signed".to_owned()) };
+    pub(super) fn doubt(
+        &self,
+        before: &Sha256,
+        line: &[u8],
+        signature: Option<&str>,
+    ) -> Option<String> {
+        let Some(signature) = signature else { return Some("it is not signed".to_owned()) };
         if let Err(why) = &self.secret {
             return Some(format!("its signature cannot be checked: {why}"));
         }
         let verified = self
             .mac(before, line)
-            .zip(bytes(said))
+            .zip(bytes(signature))
             .is_some_and(|(mac, digits)| mac.verify_slice(&digits).is_ok());
         (!verified).then(|| "it is not signed with the key of this user".to_owned())
     }
@@ -199,9 +207,9 @@ fn find_or_make(path: &Path) -> io::Result<Opened> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     // The directory is checked before a secret is written: others must not be able to read it there.
-    let way = way(directory)?;
-    let doubt = match doubt_of_way(&way)? {
-        None => doubt_of_path(&way.real)?,
+    let resolved = resolve_path(directory)?;
+    let doubt = match doubt_of_resolved(&resolved)? {
+        None => doubt_of_path(&resolved.real)?,
         some => some,
     };
     if let Some(doubt) = doubt {
@@ -225,11 +233,11 @@ fn find_or_make(path: &Path) -> io::Result<Opened> {
 }
 
 fn open(path: &Path) -> io::Result<Opened> {
-    let way = way(path)?;
-    if let Some(doubt) = doubt_of_way(&way)? {
+    let resolved = resolve_path(path)?;
+    if let Some(doubt) = doubt_of_resolved(&resolved)? {
         return Ok(Opened::Elsewhere(doubt.to_string()));
     }
-    let file = open_regular(&way.real)?;
+    let file = open_regular(&resolved.real)?;
     if let Some(doubt) = doubt_of_file(&file, path)? {
         return Ok(Opened::Refused(format!("it {}", doubt.why), doubt.hint));
     }

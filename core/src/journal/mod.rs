@@ -10,13 +10,13 @@
 //!
 //! The state on the server is authoritative; the journal is needed to find it again.
 
+#[cfg(debug_assertions)]
+mod crash_point;
 mod entry;
 mod host;
 mod key;
 mod line;
 mod standing;
-#[cfg(debug_assertions)]
-mod crash_point;
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -37,7 +37,7 @@ use crate::{
     trust::open_regular,
 };
 use line::{Line, Seal};
-pub(crate) use standing::refused;
+pub(crate) use standing::untrusted_error;
 pub use {entry::Entry, host::HostId, key::Key, standing::Standing};
 
 /// Name of the journal in a run's directory.
@@ -95,7 +95,7 @@ impl Journal {
         match standing {
             // An empty journal may be anywhere the user wants.
             Standing::Untrusted { reason, .. } if !journal.is_fresh() => {
-                Err(refused(directory, &reason))
+                Err(untrusted_error(directory, &reason))
             }
             _ => journal.without(torn),
         }
@@ -111,7 +111,7 @@ impl Journal {
         }
         let (journal, standing, torn) = Self::take(directory, key)?;
         if let Standing::Untrusted { reason, adoptable: false } = &standing {
-            return Err(standing::not_adoptable(&journal.path, reason));
+            return Err(standing::cannot_adopt(&journal.path, reason));
         }
         let mut journal = journal.without(torn)?;
         if standing != Standing::Trusted {
@@ -123,7 +123,7 @@ impl Journal {
     /// Truncates the file after the complete lines.
     fn without(self, torn: bool) -> Result<Self> {
         if torn {
-            self.file.set_len(self.whole).map_err(|error| failed(&self.path, &error))?;
+            self.file.set_len(self.whole).map_err(|error| cannot_write(&self.path, &error))?;
         }
         Ok(self)
     }
@@ -132,21 +132,21 @@ impl Journal {
     fn take(directory: &Path, key: &Arc<Key>) -> Result<(Self, Standing, bool)> {
         let path = directory.join(FILE);
         let file = loop {
-            make_private(directory).map_err(|error| failed(directory, &error))?;
+            make_private(directory).map_err(|error| cannot_write(directory, &error))?;
             let mut options = OpenOptions::new();
             options.read(true).append(true).create(true).mode(0o600);
             let file = match open_unlinked(&mut options, &path) {
                 // A clean-up removed the new directory because it was still empty.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                opened => opened.map_err(|error| failed(&path, &error))?,
+                opened => opened.map_err(|error| cannot_write(&path, &error))?,
             };
             lock_alone(&file, directory)?;
-            if file.metadata().map_err(|error| failed(&path, &error))?.nlink() > 0 {
+            if file.metadata().map_err(|error| cannot_write(&path, &error))?.nlink() > 0 {
                 break file;
             }
         };
         let mut text = Vec::new();
-        (&file).read_to_end(&mut text).map_err(|error| failed(&path, &error))?;
+        (&file).read_to_end(&mut text).map_err(|error| cannot_write(&path, &error))?;
         let contents = line::read(&text, &path);
         if let Some(damage) = contents.damage {
             return Err(damage);
@@ -160,7 +160,7 @@ impl Journal {
             directory.ancestors().take(3).filter(|directory| !directory.as_os_str().is_empty())
         {
             let synced = File::open(directory).and_then(|directory| directory.sync_all());
-            synced.map_err(|error| failed(directory, &error))?;
+            synced.map_err(|error| cannot_write(directory, &error))?;
         }
         let journal = Self {
             file,
@@ -181,14 +181,14 @@ impl Journal {
     /// When it cannot be read.
     pub fn snapshot(directory: &Path) -> Result<JournalSnapshot> {
         let path = directory.join(FILE);
-        let unreadable = |error: std::io::Error| {
+        let cannot_read = |error: std::io::Error| {
             Error::new(Stage::Disk, format!("cannot read the run's journal `{}`", path.display()))
                 .caused_by(&error)
         };
-        let file = open_regular(&path).map_err(unreadable)?;
+        let file = open_regular(&path).map_err(cannot_read)?;
         let locked = lock::probe(&file);
         let mut text = Vec::new();
-        (&file).read_to_end(&mut text).map_err(unreadable)?;
+        (&file).read_to_end(&mut text).map_err(cannot_read)?;
         let contents = line::read(&text, &path);
         Ok(JournalSnapshot {
             entries: contents.entries,
@@ -211,7 +211,7 @@ impl Journal {
         let path = directory.join(FILE);
         match open_regular(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed(&path, &error)),
+            Err(error) => Err(cannot_write(&path, &error)),
             Ok(file) => lock_alone(&file, directory).map(|()| Some(file)),
         }
     }
@@ -230,9 +230,9 @@ impl Journal {
 
     /// Returns the facts of a finished step.
     #[must_use]
-    pub fn step_done(&self, wanted: &str) -> Option<&Value> {
+    pub fn step_done(&self, name: &str) -> Option<&Value> {
         self.entries.iter().rev().find_map(|entry| match entry {
-            Entry::StepDone { step, facts } if step == wanted => Some(facts),
+            Entry::StepDone { step, facts } if step == name => Some(facts),
             _ => None,
         })
     }
@@ -245,12 +245,14 @@ impl Journal {
         let line = Line { time: crate::clock::now(), entry };
         let text = line.text(&self.key, &self.digest)?;
         #[cfg(debug_assertions)]
-        self.crash_point.before(&self.file, &text).map_err(|error| failed(&self.path, &error))?;
+        self.crash_point
+            .before(&self.file, &text)
+            .map_err(|error| cannot_write(&self.path, &error))?;
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
             // An incomplete line must not precede a later one.
             let _ = self.file.set_len(self.whole);
-            return Err(failed(&self.path, &error));
+            return Err(cannot_write(&self.path, &error));
         }
         self.whole += text.len() as u64;
         self.digest.update(&text);
@@ -269,9 +271,9 @@ impl Journal {
 
     /// Returns the latest checkpoint that a provider stored under a key.
     #[must_use]
-    pub fn checkpoint(&self, wanted: &str) -> Option<Value> {
+    pub fn checkpoint(&self, name: &str) -> Option<Value> {
         self.entries.iter().rev().find_map(|entry| match entry {
-            Entry::Checkpoint { key, document } if key == wanted => Some(document.clone()),
+            Entry::Checkpoint { key, document } if key == name => Some(document.clone()),
             _ => None,
         })
     }
@@ -291,20 +293,20 @@ pub fn open_resources(entries: &[Entry]) -> Vec<Resource> {
         let event = match entry {
             Entry::Resource { event } => event,
             Entry::ProductsReleased { .. } => {
-                open.retain(|known| !known.deliverable);
+                open.retain(|other| !other.deliverable);
                 continue;
             }
             _ => continue,
         };
         match event {
             Event::ResourcePlanned { resource } | Event::ResourceCreated { resource } => {
-                match open.iter().position(|known| known.is(resource)) {
+                match open.iter().position(|other| other.is(resource)) {
                     Some(position) => open[position] = resource.clone(),
                     None => open.push(resource.clone()),
                 }
             }
             Event::ResourceGone { resource } => {
-                open.retain(|known| !known.is(resource));
+                open.retain(|other| !other.is(resource));
             }
             _ => {}
         }
@@ -324,7 +326,7 @@ fn lock_alone(file: &File, directory: &Path) -> Result<()> {
     })
 }
 
-fn failed(path: &Path, error: &std::io::Error) -> Error {
+fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
     let hint = if error.kind() == ErrorKind::StorageFull {
         "free some space, or set ARTIFACTS_DIR to a larger file system"
     } else {

@@ -7,7 +7,7 @@ use std::{ffi::OsStr, fs::File, path::Path};
 use super::{Entry, FILE, Key, Seal};
 use crate::{
     error::{Error, Stage},
-    trust::{doubt_of_file, doubt_of_way, way},
+    trust::{doubt_of_file, doubt_of_resolved, resolve_path},
 };
 
 /// The trust in a journal.
@@ -26,7 +26,7 @@ pub enum Standing {
 
 /// Returns why others could have changed an open journal: the file, or a directory or link on its path.
 pub(super) fn doubt(path: &Path, file: &File) -> Option<String> {
-    let found = way(path).and_then(|way| match doubt_of_way(&way)? {
+    let found = resolve_path(path).and_then(|resolved| match doubt_of_resolved(&resolved)? {
         None => doubt_of_file(file, path),
         some => Ok(some),
     });
@@ -67,7 +67,7 @@ fn misplaced(path: &Path, entries: &[Entry]) -> Option<String> {
 }
 
 /// Returns the error for the journal of an untrusted run.
-pub(crate) fn refused(directory: &Path, reason: &str) -> Error {
+pub(crate) fn untrusted_error(directory: &Path, reason: &str) -> Error {
     let name = directory.file_name().unwrap_or_default().display();
     let text = format!("the journal `{}` is not trusted", directory.join(FILE).display());
     let mut error = Error::new(Stage::Settings, text);
@@ -87,7 +87,7 @@ pub(super) fn cannot_sign(path: &Path, why: &str) -> Error {
 }
 
 /// Returns the error for a journal that others can change after the user has inspected it.
-pub(super) fn not_adoptable(path: &Path, reason: &str) -> Error {
+pub(super) fn cannot_adopt(path: &Path, reason: &str) -> Error {
     let directory = path.parent().unwrap_or(path).display();
     let text = format!("the journal `{}` cannot be adopted", path.display());
     let mut error = Error::new(Stage::Settings, text);

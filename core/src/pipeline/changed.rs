@@ -22,10 +22,12 @@ impl Earlier {
             return Self { entries, too_late: changed };
         }
         if !changed.is_empty() {
-            let again = |step: &str| {
+            let is_repeated = |step: &str| {
                 TABLE.iter().any(|row| row.entrance == Entrance::Keep && row.step == step)
             };
-            entries.retain(|entry| !matches!(entry, Entry::StepDone { step, .. } if again(step)));
+            entries.retain(
+                |entry| !matches!(entry, Entry::StepDone { step, .. } if is_repeated(step)),
+            );
         }
         Self { entries, too_late: Vec::new() }
     }

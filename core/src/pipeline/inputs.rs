@@ -22,10 +22,10 @@ impl Pipeline<'_> {
     /// time; directories are not examined.
     pub(super) fn installed_inputs(&self) -> Value {
         let Some(installation) = &self.plan.installation else { return Value::Null };
-        let known = |digest: &Option<FileDigest>| digest.as_ref().map(FileDigest::stamp);
-        let mut files = vec![(installation.iso.as_path(), known(&installation.iso_digest))];
+        let stamp_of = |digest: &Option<FileDigest>| digest.as_ref().map(FileDigest::stamp);
+        let mut files = vec![(installation.iso.as_path(), stamp_of(&installation.iso_digest))];
         let hotfix = installation.hotfix.as_ref();
-        files.extend(hotfix.map(|hotfix| (hotfix.path.as_path(), known(&hotfix.digest))));
+        files.extend(hotfix.map(|hotfix| (hotfix.path.as_path(), stamp_of(&hotfix.digest))));
         let injected = installation.guest.files.iter().filter(|file| file.url.is_none());
         let injected = injected.map(|file| file.source.as_path()).filter(|path| path.is_file());
         files.extend(injected.map(|path| (path, None)));
@@ -63,20 +63,20 @@ impl Pipeline<'_> {
 }
 
 /// Returns the facts of the last attempt of a step whose result became the image.
-pub(super) fn of_image<'a>(entries: &'a [Entry], wanted: &str) -> Option<&'a Value> {
+pub(super) fn of_image<'a>(entries: &'a [Entry], name: &str) -> Option<&'a Value> {
     let done =
         |entry: &Entry, step: &str| matches!(entry, Entry::StepDone { step: is, .. } if is == step);
     let registered = entries.iter().rposition(|entry| done(entry, State::Registered.step()));
     let until = &entries[..registered.unwrap_or(entries.len())];
     until.iter().rev().find_map(|entry| match entry {
-        Entry::StepDone { step, facts } if step == wanted => Some(facts),
+        Entry::StepDone { step, facts } if step == name => Some(facts),
         _ => None,
     })
 }
 
 fn stamps<'a>(files: impl IntoIterator<Item = (&'a Path, Option<FileStamp>)>) -> Value {
-    let text = |(path, known): (&Path, Option<FileStamp>)| {
-        let stamp = known.or_else(|| FileStamp::at(path).ok());
+    let text = |(path, stamp_at_opening): (&Path, Option<FileStamp>)| {
+        let stamp = stamp_at_opening.or_else(|| FileStamp::at(path).ok());
         (path.display().to_string(), json!(stamp.map(|stamp| stamp.text())))
     };
     Value::Object(files.into_iter().map(text).collect())

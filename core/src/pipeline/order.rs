@@ -238,12 +238,12 @@ impl<'a> Pipeline<'a> {
     pub(super) fn is_due(&self, row: &Row) -> bool {
         // The content of the staging directory is checked again: only a release makes it final.
         let is_staged = self.plan.needs_image_dir() && !self.was_reached(State::Released);
-        let kept = |row: &&Row| {
+        let is_kept = |row: &&Row| {
             row.entrance == Entrance::Keep
                 && row.state.is_reached(&self.earlier)
                 && !(is_staged && row.state == State::Attested)
         };
-        let last = TABLE.iter().rev().find(kept).map(|row| row.state);
+        let last = TABLE.iter().rev().find(is_kept).map(|row| row.state);
         if last.is_none_or(|last| row.state > last) {
             return true;
         }
@@ -336,7 +336,7 @@ impl<'a> Pipeline<'a> {
     fn follow(&mut self, outcome: &mut Outcome) -> Result<()> {
         let mut late = std::mem::take(&mut self.late);
         late.extend(self.finish(outcome).err());
-        late.extend(not_removed(outcome));
+        late.extend(not_removed_error(outcome));
         self.interrupt.release();
         if self.plan.upload && !self.was_reached(State::Notified) {
             late.extend(self.notify(outcome).err());
@@ -428,7 +428,7 @@ impl<'a> Pipeline<'a> {
     }
 
     /// Converts a provider's failure. It counts as an interruption only when the user interrupted the build.
-    pub(super) fn failed(&self, step: &str, error: ProviderError) -> Error {
+    pub(super) fn step_error(&self, step: &str, error: ProviderError) -> Error {
         if self.interrupt.is_set() {
             return Error::interrupted();
         }
@@ -465,7 +465,7 @@ fn run_started(plan: &Plan, plugin: &Plugin, settings: Value, words: Vec<String>
 }
 
 /// Returns the error of a build whose image exists, with intermediates that could not be removed.
-fn not_removed(outcome: &Outcome) -> Option<Error> {
+fn not_removed_error(outcome: &Outcome) -> Option<Error> {
     let count = outcome.leftovers.len();
     let things = if count == 1 { "1 resource".to_owned() } else { format!("{count} resources") };
     let text = format!("the image is there, but {things} without further use could not be removed");

@@ -55,10 +55,10 @@ impl Pipeline<'_> {
         if directory.as_os_str().is_empty() {
             return Ok(());
         }
-        let failed = |error: io::Error| {
+        let make_error = |error: io::Error| {
             cannot_make(directory, &error).hint(format!("set {KEY} to a file this user may write"))
         };
-        fs::create_dir_all(directory).map_err(failed)
+        fs::create_dir_all(directory).map_err(make_error)
     }
 
     /// Returns whether a statement is requested.
@@ -77,8 +77,8 @@ impl Pipeline<'_> {
         if let (Flow::Local, Some(uploaded)) = (self.plan.flow(), &work.uploaded) {
             // The files of an earlier process are read again.
             let resumed = self.was_reached(State::Registered);
-            let known = if resumed { Vec::new() } else { checksums_of(uploaded) };
-            files.push((PathBuf::from(&uploaded.location), known));
+            let checksums = if resumed { Vec::new() } else { checksums_of(uploaded) };
+            files.push((PathBuf::from(&uploaded.location), checksums));
         }
         let is_local = self.plan.flow() == Flow::Local;
         if !is_local && !self.wants_statement() {
@@ -87,8 +87,8 @@ impl Pipeline<'_> {
         let text = if is_local { "writing checksums" } else { "writing the provenance statement" };
         self.begin(step, text)?;
         // The files that the host publishes have had checksums since they were written.
-        for (file, known) in files.iter().filter(|_| is_local) {
-            self.write_checksums(file, known)?;
+        for (file, checksums) in files.iter().filter(|_| is_local) {
+            self.write_checksums(file, checksums)?;
         }
         let mut facts = json!({});
         if let Some(path) = self.settings.path(KEY) {
@@ -97,7 +97,7 @@ impl Pipeline<'_> {
                     return Err(error);
                 }
                 self.reporter.abandon();
-                self.fails_late(not_written(outcome, error));
+                self.fails_late(statement_error(outcome, error));
                 return Ok(());
             }
             facts[STATEMENT] = json!(self.settings.absolute(&path)?);
@@ -120,7 +120,7 @@ impl Pipeline<'_> {
         let Some(path) = self.settings.path(KEY) else { return Ok(()) };
         self.prepare_provenance()
             .and_then(|()| publish_statement(&self.plan.run, &path))
-            .map_err(|error| not_written(outcome, error))
+            .map_err(|error| statement_error(outcome, error))
     }
 
     /// Writes the statement and its signed form into the run's directory: an older statement stays at its path until
@@ -165,14 +165,14 @@ impl Pipeline<'_> {
         file: Option<&(PathBuf, Vec<(Algorithm, String)>)>,
         outcome: &Outcome,
     ) -> Result<Value> {
-        let sha256 = |known: &[(Algorithm, String)]| {
-            let found = known.iter().find(|(algorithm, _)| *algorithm == Algorithm::Sha256);
+        let sha256 = |checksums: &[(Algorithm, String)]| {
+            let found = checksums.iter().find(|(algorithm, _)| *algorithm == Algorithm::Sha256);
             found.map(|(_, text)| text.to_lowercase())
         };
         let digest = match (&work.sent_sha256, file) {
             (Some(sha256), _) => sha256.clone(),
-            (None, Some((file, known))) => {
-                sha256(known).map_or_else(|| self.digest_of_file(file), Ok)?
+            (None, Some((file, checksums))) => {
+                sha256(checksums).map_or_else(|| self.digest_of_file(file), Ok)?
             }
             (None, None) => self.digest_of_converted(work.disk.as_ref())?,
         };
@@ -226,12 +226,12 @@ impl Pipeline<'_> {
     /// Returns the ISOs or the disk, the injected files, and the plugin.
     fn inputs_of_statement(&self) -> Result<Vec<Value>> {
         let mut inputs = Vec::new();
-        let mut add = |name: &str, path: &Path, known: Option<&FileDigest>| -> Result<()> {
+        let mut add = |name: &str, path: &Path, digest: Option<&FileDigest>| -> Result<()> {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             // The verified digest is that of the installed file, even if the file changed later: it is not read
             // again.
-            let known = known.map(|known| hex(known.sha256()));
-            let sha256 = known.map_or_else(|| self.digest_of_file(path), Ok)?;
+            let digest = digest.map(|digest| hex(digest.sha256()));
+            let sha256 = digest.map_or_else(|| self.digest_of_file(path), Ok)?;
             inputs.push(json!({"name": name, "uri": file, "digest": {"sha256": sha256}}));
             Ok(())
         };
@@ -290,7 +290,7 @@ fn staged(ending: &str) -> String {
     format!("statement{ending}")
 }
 
-fn not_written(outcome: &Outcome, error: Error) -> Error {
+fn statement_error(outcome: &Outcome, error: Error) -> Error {
     let image = outcome.file.as_ref().map_or_else(
         || format!("image {} is registered in the cloud", outcome.image_id),
         |file| format!("`{file}` is published"),
@@ -324,24 +324,24 @@ pub fn publish_statement(run: &Path, path: &Path) -> Result<()> {
         Err(error) => Err(cannot("read", &run.join(staged(ending)), &error)),
     };
     let Some(text) = read(".json")? else { return Ok(()) };
-    let failed = |error: SetError| {
+    let write_error = |error: SetError| {
         Error::new(Stage::Disk, error.to_string())
             .caused_by(&error.source)
             .hint(format!("set {KEY} to a file this user may write"))
     };
     let mut set = FileSet::default();
-    set.write(path, &text).map_err(failed)?;
+    set.write(path, &text).map_err(write_error)?;
     let json = path.extension().is_some_and(|ending| ending == "json");
     let stem = if json { path.with_extension("") } else { path.to_owned() };
     let mut signed = stem.into_os_string();
     signed.push(ENVELOPE);
     let signed = PathBuf::from(signed);
     if let Some(envelope) = read(ENVELOPE)? {
-        set.write(&signed, &envelope).map_err(failed)?;
+        set.write(&signed, &envelope).map_err(write_error)?;
     }
     // The signed form of an older statement.
     set.obsolete(signed);
-    set.commit().map_err(failed)
+    set.commit().map_err(write_error)
 }
 
 /// Returns the checksums a provider computed while it wrote a file; others are computed by reading it.

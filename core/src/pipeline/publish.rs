@@ -157,7 +157,7 @@ impl Pipeline<'_> {
         let published = published.map_err(|error| from_disk(Stage::Disk, error))?;
         outcome.image_length = published.length;
         let digests = &published.digests;
-        let known: Vec<(Algorithm, String)> =
+        let checksums: Vec<(Algorithm, String)> =
             [(Algorithm::Md5, &digests.md5), (Algorithm::Sha256, &digests.sha256)]
                 .into_iter()
                 .filter_map(|(algorithm, text)| Some((algorithm, text.clone()?)))
@@ -165,38 +165,43 @@ impl Pipeline<'_> {
         outcome.location = Some(image_dir);
         let path = publication.final_path(&published.path);
         outcome.file = Some(path.display().to_string());
-        self.write_checksums(&published.path, &known)?;
+        self.write_checksums(&published.path, &checksums)?;
         let text = format!("{} written", published.path.display());
         self.end(PUBLISH, &text, json!({"file": published.path}), outcome)?;
-        Ok((published.path, known))
+        Ok((published.path, checksums))
     }
 
     /// Writes checksums and a signature of a published file beside it. The file is read only for checksums that are
-    /// not in `known`.
+    /// not in `checksums`.
     ///
     /// # Errors
     /// When the file cannot be read, or one beside it cannot be written; when the user cancels.
-    pub(super) fn write_checksums(&self, file: &Path, known: &[(Algorithm, String)]) -> Result<()> {
+    pub(super) fn write_checksums(
+        &self,
+        file: &Path,
+        checksums: &[(Algorithm, String)],
+    ) -> Result<()> {
         let signer = self.signer()?;
-        let wanted = DIGESTS.map(|(algorithm, _)| algorithm).into_iter();
-        let wanted = wanted.chain(signer.as_ref().map(Signer::algorithm));
+        let required = DIGESTS.map(|(algorithm, _)| algorithm).into_iter();
+        let required = required.chain(signer.as_ref().map(Signer::algorithm));
         let read: Vec<Algorithm> =
-            wanted.filter(|wanted| known.iter().all(|(is, _)| is != wanted)).collect();
-        let taken = if read.is_empty() {
+            required.filter(|required| checksums.iter().all(|(is, _)| is != required)).collect();
+        let computed = if read.is_empty() {
             None
         } else {
             let mut opened = File::open(file).map_err(|error| cannot("open", file, &error))?;
             let total = opened.metadata().map_or(0, |metadata| metadata.len());
-            let mut seen = |done| {
+            let mut progress = |done| {
                 self.reporter.progress(Progress { done, total, ..Progress::default() });
                 self.check_cancelled()
             };
-            Some(digests_of(&mut opened, &read, &mut seen)?)
+            Some(digests_of(&mut opened, &read, &mut progress)?)
         };
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let hex = |algorithm: Algorithm| {
-            let known = known.iter().find(|(is, _)| *is == algorithm).map(|(_, text)| text.clone());
-            known.or_else(|| taken.as_ref()?.hex(algorithm)).unwrap_or_default()
+            let existing =
+                checksums.iter().find(|(is, _)| *is == algorithm).map(|(_, text)| text.clone());
+            existing.or_else(|| computed.as_ref()?.hex(algorithm)).unwrap_or_default()
         };
         let mut set = FileSet::default();
         for (algorithm, suffix) in DIGESTS {

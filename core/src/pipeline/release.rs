@@ -52,7 +52,9 @@ impl Pipeline<'_> {
             Publication::commit(image_dir, &build.run_id, &files).and_then(|committed| {
                 match committed {
                     Committed::Published(_) => self.end_silently(step, Value::Null),
-                    Committed::Superseded => Err(superseded(&build.run_id, image_dir, &files)),
+                    Committed::Superseded => {
+                        Err(superseded_error(&build.run_id, image_dir, &files))
+                    }
                 }
             })
         };
@@ -91,7 +93,7 @@ impl Pipeline<'_> {
 }
 
 /// Returns the error of a run whose files were superseded by those of another.
-fn superseded(run_id: &str, image_dir: &Path, files: &[PublishedFile]) -> Error {
+fn superseded_error(run_id: &str, image_dir: &Path, files: &[PublishedFile]) -> Error {
     let name = files.first().map(|file| image_dir.join(&file.name)).unwrap_or_default();
     let text = format!(
         "`{}` was replaced or removed since run `{run_id}` was to publish it: nothing was published",

@@ -56,7 +56,7 @@ impl Pipeline<'_> {
         let mut report = self
             .steps
             .check(&request)
-            .map_err(|error| self.failed(State::Checked.step(), error))?;
+            .map_err(|error| self.step_error(State::Checked.step(), error))?;
         let redactor = self.host.redactor();
         for finding in &mut report.findings {
             finding.message = redactor.text(&finding.message);
@@ -83,7 +83,7 @@ impl Pipeline<'_> {
             }
         }
         if !errors.is_empty() {
-            return Err(self.refused(errors));
+            return Err(self.findings_error(errors));
         }
         self.can_make(report.disk.as_ref().unwrap_or(&self.plan.spec))?;
         if self.plan.needs_image_dir() {
@@ -99,24 +99,24 @@ impl Pipeline<'_> {
         if RunHost::can_make(spec) {
             return Ok(());
         }
-        let known: Vec<String> = RunHost::disks().iter().map(ToString::to_string).collect();
+        let formats: Vec<String> = RunHost::disks().iter().map(ToString::to_string).collect();
         let text = format!("provider `{}` wants a {spec} image", self.plan.platform);
         Err(Error::new(Stage::Provider(ErrorKind::Unsupported), text)
-            .hint(format!("this build-image makes {}", known.join(", "))))
+            .hint(format!("this build-image makes {}", formats.join(", "))))
     }
 
     /// Combines all findings that stop the build into one error; a repeated hint appears once.
-    fn refused(&self, findings: Vec<Finding>) -> Error {
-        let word = findings.iter().find_map(|finding| finding.kind.clone());
-        let kind = ErrorKind::from_code(word.as_deref().unwrap_or_default());
+    fn findings_error(&self, findings: Vec<Finding>) -> Error {
+        let code = findings.iter().find_map(|finding| finding.kind.clone());
+        let kind = ErrorKind::from_code(code.as_deref().unwrap_or_default());
         let mut problems: Vec<Problem> = Vec::new();
         for finding in findings {
             let causes: String = finding.causes.iter().map(|cause| format!(": {cause}")).collect();
             let message = format!("{}: {}{causes}", finding.subject, finding.message);
             let hint = finding.hint;
-            let told =
+            let is_repeated =
                 problems.iter().any(|problem| problem.hint.is_some() && problem.hint == hint);
-            problems.push(Problem { message, hint: hint.filter(|_| !told) });
+            problems.push(Problem { message, hint: hint.filter(|_| !is_repeated) });
         }
         let (count, plural) = (problems.len(), if problems.len() == 1 { "" } else { "s" });
         let text = format!("provider `{}` found {count} problem{plural}", self.plan.platform);
@@ -203,7 +203,7 @@ impl Pipeline<'_> {
             ..DiskRequest::default()
         };
         let made = self.steps.create_disk(&request);
-        let disk = made.map_err(|error| self.failed("create_disk", error))?;
+        let disk = made.map_err(|error| self.step_error("create_disk", error))?;
         outcome.virtual_size = disk.virtual_size;
         outcome.image_length = disk.length.unwrap_or(disk.length_limit);
         let text = format!("{} image of {}", disk.spec, bytes(outcome.image_length));
@@ -235,10 +235,10 @@ impl Pipeline<'_> {
             over.store(uploaded.is_err(), Ordering::Relaxed);
             (uploaded, digest.map(ScopedJoinHandle::join))
         });
-        let uploaded = uploaded.map_err(|error| self.failed(step, error))?;
-        let panicked = |_| Error::new(Stage::Bug, "the checksum of the image was not taken");
+        let uploaded = uploaded.map_err(|error| self.step_error(step, error))?;
+        let panic_error = |_| Error::new(Stage::Bug, "the checksum of the image was not taken");
         work.sent_sha256 =
-            digest.map(|joined| joined.map_err(panicked)).transpose()?.transpose()?;
+            digest.map(|joined| joined.map_err(panic_error)).transpose()?.transpose()?;
         self.show_uploaded(&uploaded, outcome);
         let text = self.arrived(&uploaded, outcome);
         let mut facts = json!(uploaded);
@@ -282,7 +282,7 @@ impl Pipeline<'_> {
         let request =
             RegisterRequest { build: self.staged_build(), uploaded, ..RegisterRequest::default() };
         let registered: Registered =
-            self.steps.register(&request).map_err(|error| self.failed(step, error))?;
+            self.steps.register(&request).map_err(|error| self.step_error(step, error))?;
         let Some(first) = registered.images.first() else {
             let text = format!(
                 "provider `{}` registered no image and reported no error",
@@ -298,8 +298,8 @@ impl Pipeline<'_> {
 
     /// Adds registered images to the outcome and the records.
     pub(super) fn show_registered(&self, registered: Registered, outcome: &mut Outcome) {
-        let shown = self.host.translated(json!(registered));
-        let registered = serde_json::from_value(shown).unwrap_or(registered);
+        let translated = self.host.translated(json!(registered));
+        let registered = serde_json::from_value(translated).unwrap_or(registered);
         if let Some(first) = registered.images.first() {
             outcome.image_id.clone_from(&first.id);
             outcome.image_name.clone_from(&first.name);
@@ -311,8 +311,8 @@ impl Pipeline<'_> {
         };
         outcome.images = registered.images.into_iter().map(entry).collect();
         let (prefix, redactor) = (&self.plan.platform, self.host.redactor());
-        let named = |(name, value)| (format!("{prefix}_{name}"), redactor.value(value));
-        outcome.provider = registered.facts.into_iter().map(named).collect();
+        let with_prefix = |(name, value)| (format!("{prefix}_{name}"), redactor.value(value));
+        outcome.provider = registered.facts.into_iter().map(with_prefix).collect();
         self.write_down(|records| records.registered(outcome));
     }
 }

@@ -64,12 +64,12 @@ fn discard(host: &RunHost, steps: &dyn Steps, request: &DiscardRequest) -> Vec<L
         }
         Err(error) => {
             let error = host.redactor().error(error);
-            let left = |resource: &Resource| Leftover {
+            let leftover = |resource: &Resource| Leftover {
                 resource: resource.clone(),
                 reason: error.to_string(),
                 hint: error.hint.clone(),
             };
-            request.resources.iter().map(left).collect()
+            request.resources.iter().map(leftover).collect()
         }
     }
 }
@@ -85,9 +85,10 @@ fn left(host: &RunHost, resource: &Resource, answer: &Discarded) -> Option<Lefto
         }
         return None;
     }
-    let told = answer.remaining.iter().find(|remaining| remaining.resource.is(&resource));
-    let reason = told.map_or("the provider does not say what became of it", |told| &told.reason);
-    let hint = told.and_then(|told| told.hint.as_ref());
+    let remaining = answer.remaining.iter().find(|remaining| remaining.resource.is(&resource));
+    let reason = remaining
+        .map_or("the provider does not say what became of it", |remaining| &remaining.reason);
+    let hint = remaining.and_then(|remaining| remaining.hint.as_ref());
     let redactor = host.redactor();
     Some(Leftover {
         resource,
@@ -116,12 +117,12 @@ impl Pipeline<'_> {
         {
             return true;
         }
-        let left = |resource: Resource| Leftover {
+        let leftover = |resource: Resource| Leftover {
             resource,
             reason: error.message.clone(),
             hint: error.hint.clone(),
         };
-        outcome.leftovers.extend(self.host.resources().into_iter().map(left));
+        outcome.leftovers.extend(self.host.resources().into_iter().map(leftover));
         false
     }
 

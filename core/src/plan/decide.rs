@@ -11,7 +11,7 @@ use build_image_plugin_api::{Description, DiskSpec, document::Build};
 
 use super::{
     Source, Unread,
-    disk_size::{self, GIB, Wanted},
+    disk_size::{self, GIB, RequestedSize},
     names::{artifacts_name, disk_name, image_name, names, package},
     resume,
     source::Hotfix,
@@ -152,21 +152,22 @@ impl Plan {
     /// Missing or contradictory settings, and invalid sizes and names.
     pub fn new(
         platform: &str,
-        said: &Description,
+        description: &Description,
         settings: &Resolved,
         source: Source,
         draws: &Draws,
     ) -> Result<Self> {
-        let (stem, seed) = names(&source, platform, said, settings)?;
-        let installation = installation(platform, said, settings, &source)?;
-        let virtual_size = virtual_size(platform, said, &source, installation.as_ref())?;
-        let upload = said.uploads && !settings.is_on("NO_UPLOAD");
+        let (stem, seed) = names(&source, platform, description, settings)?;
+        let installation = installation(platform, description, settings, &source)?;
+        let virtual_size = virtual_size(platform, description, &source, installation.as_ref())?;
+        let upload = description.uploads && !settings.is_on("NO_UPLOAD");
         let run_id = draws.run_id.clone();
         let (image_name, image_name_chosen) =
-            image_name(said, settings, &seed, &stem, &draws.name_suffix)?;
+            image_name(description, settings, &seed, &stem, &draws.name_suffix)?;
         let images = settings.path("IMAGE_DIR").unwrap_or_else(|| PathBuf::from("images"));
         let images = settings.absolute(&images)?;
-        let publishes = upload && settings.get("IMAGE_DIR").is_some() || said.uploads && !upload;
+        let publishes =
+            upload && settings.get("IMAGE_DIR").is_some() || description.uploads && !upload;
         let build = Build {
             run_id: run_id.clone(),
             description: image_name.clone(),
@@ -176,7 +177,7 @@ impl Plan {
             architecture: architecture(&source).to_owned(),
             boot_mode: boot_mode(&source).to_owned(),
             virtual_size,
-            tags: image_tags(platform, said, settings, &source, virtual_size)?,
+            tags: image_tags(platform, description, settings, &source, virtual_size)?,
             image_dir: Some(images.display().to_string()),
             disk_name: disk_name(&source),
             file_stem: stem,
@@ -197,8 +198,8 @@ impl Plan {
                 Source::Disk(disk) => Some(disk),
                 Source::Iso { .. } | Source::Unread(_) => None,
             },
-            package: package(said, settings),
-            spec: said.disk.spec.clone(),
+            package: package(description, settings),
+            spec: description.disk.spec.clone(),
             publish: publishes.then_some(images),
             minimum_free: settings
                 .number("MIN_FREE_DISK_STORAGE_MB")
@@ -208,7 +209,7 @@ impl Plan {
             keep_on_failure: settings.text("ON_FAILURE") == Some("keep"),
             build,
             installation,
-            is_cloud: said.uploads,
+            is_cloud: description.uploads,
             upload,
         })
     }
@@ -245,23 +246,23 @@ impl Plan {
 /// Returns the size of the disk that the guest sees, bytes; 0 while it is unknown.
 fn virtual_size(
     platform: &str,
-    said: &Description,
+    description: &Description,
     source: &Source,
     installation: Option<&Installation>,
 ) -> Result<u64> {
     Ok(match (installation, source) {
         (Some(installation), _) => {
             let sizes = installation.sizes;
-            let wanted = Wanted { bytes: sizes.gib * GIB, least: sizes.least_gib * GIB };
-            disk_size::of_new_disk(platform, wanted, &said.disk)?
+            let requested = RequestedSize { bytes: sizes.gib * GIB, least: sizes.least_gib * GIB };
+            disk_size::of_new_disk(platform, requested, &description.disk)?
         }
         (None, Source::Disk(disk)) => {
             let size = disk.reader.virtual_size();
-            disk_size::check_given(platform, &disk.path, size, &said.disk)?;
+            disk_size::check_given(platform, &disk.path, size, &description.disk)?;
             size
         }
         (None, Source::Unread(Unread { virtual_size: Some(size), path, .. })) => {
-            disk_size::check_given(platform, path, *size, &said.disk)?;
+            disk_size::check_given(platform, path, *size, &description.disk)?;
             *size
         }
         (None, Source::Unread(_) | Source::Iso { .. }) => 0,
@@ -297,18 +298,18 @@ pub(crate) fn shape(settings: &Resolved) -> Result<Shape> {
 
 fn installation(
     platform: &str,
-    said: &Description,
+    description: &Description,
     settings: &Resolved,
     source: &Source,
 ) -> Result<Option<Installation>> {
     let Source::Iso { path, facts, info, digest, hotfix } = source else { return Ok(None) };
-    check_floor(platform, said, facts, path)?;
+    check_minimum_version(platform, description, facts, path)?;
     let shape = shape(settings)?;
-    let waagent = said.guest.volumes.iter().any(|volume| volume == "waagent");
+    let waagent = description.guest.volumes.iter().any(|volume| volume == "waagent");
     let json = |key: &str| settings.get(key).map(|value| &value.json);
     let guest = Guest {
-        hypervisor: said.guest.hypervisor.clone(),
-        skip_boot_fixup: said.guest.skip_boot_fixup,
+        hypervisor: description.guest.hypervisor.clone(),
+        skip_boot_fixup: description.guest.skip_boot_fixup,
         consoles: product::consoles(json("CONSOLE_DEVICES"))?,
         disable_splash: settings.is_on("DISABLE_SPLASH"),
         files: product::injected(json("UPDATE_IMAGE_FILES"), &|path| settings.resolve_path(path))?,
@@ -338,8 +339,13 @@ fn machine(settings: &Resolved) -> MachinePlan {
     }
 }
 
-fn check_floor(platform: &str, said: &Description, facts: &Facts, path: &Path) -> Result<()> {
-    let Some(floor) = said.guest.minimum_version.get(&facts.product) else { return Ok(()) };
+fn check_minimum_version(
+    platform: &str,
+    description: &Description,
+    facts: &Facts,
+    path: &Path,
+) -> Result<()> {
+    let Some(floor) = description.guest.minimum_version.get(&facts.product) else { return Ok(()) };
     let number = Version::parse(floor).map_err(|what| {
         Error::new(Stage::Plugin, format!("provider `{platform}` states a broken version: {what}"))
     })?;
@@ -397,12 +403,12 @@ fn product_document(source: &Source) -> BTreeMap<String, String> {
 
 fn image_tags(
     platform: &str,
-    said: &Description,
+    description: &Description,
     settings: &Resolved,
     source: &Source,
     virtual_size: u64,
 ) -> Result<Tags> {
-    let Some(rules) = &said.tags else { return Ok(Tags::new()) };
+    let Some(rules) = &description.tags else { return Ok(Tags::new()) };
     let builder = settings.builder();
     let text = |key: &str| settings.text(key).unwrap_or_default().to_owned();
     let mut automatic: Tags = [

@@ -11,7 +11,7 @@ pub(super) const GIB: u64 = 1 << 30;
 
 /// The required size of a new disk, in bytes.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted {
+pub(super) struct RequestedSize {
     /// The size including the reserve, if the image has one.
     pub(super) bytes: u64,
     /// The minimum that the content needs.
@@ -23,9 +23,13 @@ pub(super) struct Wanted {
 ///
 /// # Errors
 /// When the provider does not accept a disk of that size, or has requirements that no disk can meet.
-pub(super) fn of_new_disk(platform: &str, wanted: Wanted, needs: &DiskNeeds) -> Result<u64> {
+pub(super) fn of_new_disk(
+    platform: &str,
+    requested: RequestedSize,
+    needs: &DiskNeeds,
+) -> Result<u64> {
     let multiple = multiple(needs);
-    let grown = |bytes: u64| {
+    let round_up = |bytes: u64| {
         let bytes = bytes.max(needs.minimum_bytes.unwrap_or(0));
         let size = bytes.checked_next_multiple_of(multiple);
         size.filter(|size| i64::try_from(*size).is_ok()).ok_or_else(|| {
@@ -38,9 +42,9 @@ pub(super) fn of_new_disk(platform: &str, wanted: Wanted, needs: &DiskNeeds) -> 
             .hint("this is a bug of the provider; report it to its author")
         })
     };
-    let size = grown(wanted.bytes)?;
+    let size = round_up(requested.bytes)?;
     let Some(maximum) = maximum(needs).filter(|maximum| size > *maximum) else { return Ok(size) };
-    let (least, largest) = (grown(wanted.least)?, maximum - maximum % multiple);
+    let (least, largest) = (round_up(requested.least)?, maximum - maximum % multiple);
     if least <= largest {
         return Ok(largest);
     }
@@ -61,12 +65,12 @@ pub(super) fn of_new_disk(platform: &str, wanted: Wanted, needs: &DiskNeeds) -> 
 /// # Errors
 /// When the provider does not accept it.
 pub(super) fn check_given(platform: &str, path: &Path, size: u64, needs: &DiskNeeds) -> Result<()> {
-    let shown = path.display();
+    let display = path.display();
     if let Some(maximum) = maximum(needs).filter(|maximum| size > *maximum) {
         return Err(Error::new(
             Stage::Source,
             format!(
-                "`{shown}` is a disk of {} GiB, provider `{platform}` takes at most {} GiB",
+                "`{display}` is a disk of {} GiB, provider `{platform}` takes at most {} GiB",
                 size.div_ceil(GIB),
                 maximum / GIB
             ),
@@ -80,7 +84,7 @@ pub(super) fn check_given(platform: &str, path: &Path, size: u64, needs: &DiskNe
     let error = Error::new(
         Stage::Source,
         format!(
-            "`{shown}` is a disk of {size} bytes, provider `{platform}` takes multiples of {multiple} bytes only"
+            "`{display}` is a disk of {size} bytes, provider `{platform}` takes multiples of {multiple} bytes only"
         ),
     );
     Err(match size.checked_next_multiple_of(multiple) {
@@ -124,8 +128,8 @@ mod tests {
     }
 
     /// Requirements without a reserve.
-    fn all(bytes: u64) -> Wanted {
-        Wanted { bytes, least: bytes }
+    fn all(bytes: u64) -> RequestedSize {
+        RequestedSize { bytes, least: bytes }
     }
 
     #[test]
@@ -140,8 +144,8 @@ mod tests {
             (144, 126, &odd, Some(126)),
             (147, 128, &ceiling, None),
         ] {
-            let wanted = Wanted { bytes: bytes * GIB, least: least * GIB };
-            let found = of_new_disk("acme", wanted, needs);
+            let requested = RequestedSize { bytes: bytes * GIB, least: least * GIB };
+            let found = of_new_disk("acme", requested, needs);
             assert_eq!(found.ok(), size.map(|size| size * GIB), "{bytes} {least}");
         }
     }

@@ -15,7 +15,7 @@ use crate::{
 pub(super) fn names(
     source: &Source,
     platform: &str,
-    said: &Description,
+    description: &Description,
     settings: &Resolved,
 ) -> Result<(String, String)> {
     let (stem, seed) = match source {
@@ -37,8 +37,9 @@ pub(super) fn names(
         )
         .hint("set the directory with IMAGE_DIR")),
         // Packages of clouds keep the names that the old tool gave them.
-        Some(name) if !said.uploads => {
-            let whole = name.ends_with(platform) || package(said, settings).archive == Archive::Ova;
+        Some(name) if !description.uploads => {
+            let whole =
+                name.ends_with(platform) || package(description, settings).archive == Archive::Ova;
             Ok((if whole { name.to_owned() } else { format!("{name}.{platform}") }, seed))
         }
         _ => Ok((stem, seed)),
@@ -46,8 +47,8 @@ pub(super) fn names(
 }
 
 /// Returns what is written into IMAGE_DIR: the provider's package, or the bare image when the user wants no archive.
-pub(super) fn package(said: &Description, settings: &Resolved) -> DiskSpec {
-    let package = said.disk.package.as_ref().unwrap_or(&said.disk.spec);
+pub(super) fn package(description: &Description, settings: &Resolved) -> DiskSpec {
+    let package = description.disk.package.as_ref().unwrap_or(&description.disk.spec);
     match settings.text("PACKAGE") {
         Some("none") => package.bare(),
         _ => package.clone(),
@@ -68,13 +69,13 @@ fn disk_stem(path: &Path) -> String {
 }
 
 pub(super) fn image_name(
-    said: &Description,
+    description: &Description,
     settings: &Resolved,
     seed: &str,
     stem: &str,
     drawn: &str,
 ) -> Result<(String, bool)> {
-    let Some(rules) = &said.image_name else { return Ok((stem.to_owned(), false)) };
+    let Some(rules) = &description.image_name else { return Ok((stem.to_owned(), false)) };
     if let Some(name) = settings.text("CLOUD_IMAGE_NAME") {
         product::check_name(name, rules)?;
         return Ok((name.to_owned(), true));

@@ -90,15 +90,15 @@ impl Plan {
     /// When the run is in use or done, or settings that decide what is built differ; each of them is named.
     pub fn resume(&mut self, run: &Run) -> Result<()> {
         match run.state {
-            RunState::Running => return Err(refused(run, "a process is at work with it")),
-            RunState::Done => return Err(refused(run, "it is done")),
+            RunState::Running => return Err(cannot_resume(run, "a process is at work with it")),
+            RunState::Done => return Err(cannot_resume(run, "it is done")),
             RunState::Untrusted => return Err(run.not_trusted()),
             // A run that may be running on another host was adopted by the user.
             RunState::Dead | RunState::Failed | RunState::Damaged | RunState::Elsewhere => {}
         }
         if run.platform != self.platform {
             let text = format!("it builds for `{}`, not for `{}`", run.platform, self.platform);
-            return Err(refused(run, &text).hint("leave -p out"));
+            return Err(cannot_resume(run, &text).hint("leave -p out"));
         }
         self.keeps_shape(run)?;
         self.run.clone_from(&run.directory);
@@ -120,12 +120,12 @@ impl Plan {
     /// As [`Plan::new`]; when an earlier process of the run had another source.
     pub fn complete(
         &mut self,
-        said: &Description,
+        description: &Description,
         settings: &Resolved,
         source: Source,
     ) -> Result<bool> {
         let draws = self.draws.clone();
-        let mut whole = Self::new(&self.platform, said, settings, source, &draws)?;
+        let mut whole = Self::new(&self.platform, description, settings, source, &draws)?;
         whole.earlier = self.earlier.take();
         whole.run.clone_from(&self.run);
         whole.base.clone_from(&self.base);
@@ -159,7 +159,7 @@ impl Plan {
     fn keeps_shape(&self, run: &Run) -> Result<()> {
         let keys = run.shape.keys().chain(self.shape.keys());
         let keys: std::collections::BTreeSet<&String> = keys.collect();
-        let shown = |value: Option<&String>| {
+        let value_or_unset = |value: Option<&String>| {
             value.map_or_else(|| "not set".to_owned(), |text| format!("`{text}`"))
         };
         let problems: Vec<Problem> = keys
@@ -168,7 +168,11 @@ impl Plan {
             .map(|key| (key, run.shape.get(key), self.shape.get(key)))
             .filter(|(_, before, now)| before != now)
             .map(|(key, before, now)| {
-                Problem::new(format!("{key} was {}, now it is {}", shown(before), shown(now)))
+                Problem::new(format!(
+                    "{key} was {}, now it is {}",
+                    value_or_unset(before),
+                    value_or_unset(now)
+                ))
             })
             .collect();
         if problems.is_empty() {
@@ -181,7 +185,7 @@ impl Plan {
     }
 }
 
-fn refused(run: &Run, what: &str) -> Error {
+fn cannot_resume(run: &Run, what: &str) -> Error {
     Error::new(Stage::Settings, format!("run `{}` cannot be resumed: {what}", run.id))
 }
 

@@ -85,7 +85,7 @@ fn judge(needs: &[Need], look: &dyn Fn(&Path) -> Option<(u64, u64)>) -> Result<(
     }
     let problems = systems.into_iter().filter_map(|(_, free, needs)| {
         let sum = needs.iter().fold(0, |sum: u64, need| sum.saturating_add(need.bytes));
-        (sum > free).then(|| Problem::new(told(&needs, sum, free)).hint(hint(&needs)))
+        (sum > free).then(|| Problem::new(shortage(&needs, sum, free)).hint(hint(&needs)))
     });
     let problems: Vec<Problem> = problems.collect();
     if problems.is_empty() {
@@ -94,9 +94,10 @@ fn judge(needs: &[Need], look: &dyn Fn(&Path) -> Option<(u64, u64)>) -> Result<(
     Err(Error::several(Stage::Disk, "there is too little free space", problems))
 }
 
-fn told(needs: &[&Need], sum: u64, free: u64) -> String {
-    let one = |need: &&Need| format!("`{}` {}", need.directory.display(), HumanBytes(need.bytes));
-    let directories: Vec<String> = needs.iter().map(one).collect();
+fn shortage(needs: &[&Need], sum: u64, free: u64) -> String {
+    let describe =
+        |need: &&Need| format!("`{}` {}", need.directory.display(), HumanBytes(need.bytes));
+    let directories: Vec<String> = needs.iter().map(describe).collect();
     let together =
         if needs.len() > 1 { format!(", together {}", HumanBytes(sum)) } else { String::new() };
     format!("{} needed{together}, {} free", directories.join(" and "), HumanBytes(free))

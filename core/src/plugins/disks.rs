@@ -199,10 +199,10 @@ impl BaseDisk {
         let Some(signer) = self.signer.clone() else { return (None, Vec::new()) };
         let Some(public) = signer.public().map(<[u8]>::to_vec) else { return (None, Vec::new()) };
         let sign = move |manifest: &[u8]| {
-            let refused = |error: crate::error::Error| {
+            let sign_error = |error: crate::error::Error| {
                 build_image_disk::Error::new(build_image_disk::Kind::Tool, error.message)
             };
-            signer.sign(manifest).map_err(refused)
+            signer.sign(manifest).map_err(sign_error)
         };
         let signature = ovf::Signature { name: format!("{stem}.sig"), sign: Box::new(sign) };
         (Some(signature), vec![(format!("{stem}.pub"), public)])
@@ -292,8 +292,8 @@ fn finish(form: ImageOutput, path: &Path) -> Result<Arc<dyn View>> {
     match form {
         ImageOutput::View(view) => Ok(view),
         ImageOutput::File(file) => {
-            let lost = || Error::internal("an image is in use before it is finished");
-            Arc::into_inner(file).ok_or_else(lost)?.finish().map_err(disk_error)?;
+            let in_use_error = || Error::internal("an image is in use before it is finished");
+            Arc::into_inner(file).ok_or_else(in_use_error)?.finish().map_err(disk_error)?;
             Ok(Arc::new(FileView::open(path).map_err(disk_error)?))
         }
     }

@@ -22,7 +22,9 @@ impl Subject for Plugin {
     fn describe(&self) -> Result<String> {
         match &self.runs {
             Transport::InProcess(library) => Subject::describe(library.as_ref()),
-            Transport::Subprocess(launch) => describe_raw(launch).map(|said| said.to_string()),
+            Transport::Subprocess(launch) => {
+                describe_raw(launch).map(|description| description.to_string())
+            }
         }
     }
 

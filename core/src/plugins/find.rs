@@ -176,7 +176,7 @@ impl SearchPath {
                 looked.join(", ")
             ),
         ];
-        let near = names.iter().find(|known| strsim::jaro_winkler(known, name) > 0.8);
+        let near = names.iter().find(|other| strsim::jaro_winkler(other, name) > 0.8);
         error.hint(match near {
             Some(near) => format!("did you mean `-p {near}`?"),
             None => "copy the provider's plugin into one of these folders, or name its folder with --provider-dir".to_owned(),

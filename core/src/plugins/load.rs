@@ -10,7 +10,7 @@ use super::{
     plugin::Transport,
     remote::{self, Launch},
     rows, trust,
-    trust::refused,
+    trust::load_error,
 };
 use crate::{
     error::{Error, Result, Stage},
@@ -120,18 +120,18 @@ fn library_apart(
     environment: &Environment,
 ) -> Result<(Description, Transport)> {
     Library::inspect(&file.file, &candidate.path)?;
-    let again = |file: &std::fs::File| {
+    let clone_file = |file: &std::fs::File| {
         file.try_clone().map_err(|error| {
-            refused(&candidate.path, "the file cannot be kept open").caused_by(&error)
+            load_error(&candidate.path, "the file cannot be kept open").caused_by(&error)
         })
     };
-    let kept = again(&file.file)?;
+    let kept = clone_file(&file.file)?;
     let path = candidate.path.clone();
     let launch = Launch::library(kept, path.clone(), None, environment);
-    let said = ask(&candidate.path, &launch)?;
+    let description = ask(&candidate.path, &launch)?;
     // The secret settings are known now; their environment variables are not passed on.
-    let launch = Launch::library(file.file, path, Some(&said), environment);
-    Ok((said, Transport::Subprocess(launch)))
+    let launch = Launch::library(file.file, path, Some(&description), environment);
+    Ok((description, Transport::Subprocess(launch)))
 }
 
 fn program(
@@ -140,21 +140,22 @@ fn program(
     environment: &Environment,
 ) -> Result<(Description, Transport)> {
     if file.mode & 0o111 == 0 {
-        return Err(refused(&candidate.path, "the program may not be executed")
+        return Err(load_error(&candidate.path, "the program may not be executed")
             .hint(format!("chmod +x '{}'", candidate.path.display())));
     }
     let kept = file.file.try_clone().map_err(|error| {
-        refused(&candidate.path, "the file cannot be kept open").caused_by(&error)
+        load_error(&candidate.path, "the file cannot be kept open").caused_by(&error)
     })?;
-    let said = ask(&candidate.path, &Launch::program(kept, file.real.clone(), true, environment))?;
+    let description =
+        ask(&candidate.path, &Launch::program(kept, file.real.clone(), true, environment))?;
     let launch = Launch::program(file.file, file.real, false, environment);
-    check_abi(&candidate.path, &said)?;
-    Ok((said, Transport::Subprocess(launch)))
+    check_abi(&candidate.path, &description)?;
+    Ok((description, Transport::Subprocess(launch)))
 }
 
 fn ask(path: &Path, launch: &Launch) -> Result<Description> {
     remote::describe(launch).map_err(|error| {
-        let mut made = refused(path, &error.message);
+        let mut made = load_error(path, &error.message);
         made.causes = error.causes;
         made.context = error.context;
         made.hint = error.hint;
@@ -164,17 +165,17 @@ fn ask(path: &Path, launch: &Launch) -> Result<Description> {
 
 /// Checks that the name in a provider's description agrees with the file's name.
 fn check_name(candidate: &Candidate, description: &Description) -> Result<()> {
-    let said = &description.name;
-    if *said == candidate.name {
+    let name = &description.name;
+    if *name == candidate.name {
         return Ok(());
     }
     Err(Error::new(
         Stage::Plugin,
         format!(
-            "plugin `{}` does not load: it calls itself `{said}`, its file name says `{}`",
+            "plugin `{}` does not load: it calls itself `{name}`, its file name says `{}`",
             candidate.path.display(),
             candidate.name
         ),
     )
-    .hint(format!("rename the file to `{}`", candidate.kind.file_name(said))))
+    .hint(format!("rename the file to `{}`", candidate.kind.file_name(name))))
 }

@@ -10,7 +10,7 @@ use std::{
 use build_image_files::AtomicFile;
 use serde::{Deserialize, Serialize};
 
-use super::{Candidate, trust::refused};
+use super::{Candidate, trust::load_error};
 use crate::{
     error::{Error, Result, Stage},
     settings::Environment,
@@ -105,7 +105,7 @@ impl Lock {
             Some(entry) if entry.sha256 == sha256 => Ok(true),
             Some(entry) => {
                 let what = format!("it is not the one that is locked in `{}`", place.display());
-                let mut error = refused(&candidate.path, &what);
+                let mut error = load_error(&candidate.path, &what);
                 error.causes = vec![format!(
                     "the file has SHA-256 {sha256}, locked is {} (version {})",
                     entry.sha256, entry.version
@@ -115,11 +115,11 @@ impl Lock {
             None if !self.required => Ok(false),
             None if self.exists => {
                 let what = format!("it is not in the lock file `{}`", place.display());
-                Err(refused(&candidate.path, &what).hint(update))
+                Err(load_error(&candidate.path, &what).hint(update))
             }
             None => {
                 let what = format!("it must be locked, and there is no `{}`", place.display());
-                Err(refused(&candidate.path, &what)
+                Err(load_error(&candidate.path, &what)
                     .hint("build-image providers lock writes it; see what it locks first"))
             }
         }
@@ -134,7 +134,7 @@ impl Lock {
             Error::new(Stage::Settings, "there is no place for a lock file")
                 .hint("name one with --providers-lock, or a configuration file with -c")
         })?;
-        let failed = |error: std::io::Error| {
+        let write_error = |error: std::io::Error| {
             let text = format!("cannot write the lock file `{}`", path.display());
             Error::new(Stage::Settings, text)
                 .caused_by(&error)
@@ -149,9 +149,9 @@ impl Lock {
             Some(directory) if !directory.as_os_str().is_empty() => directory,
             _ => Path::new("."),
         };
-        fs::create_dir_all(directory).map_err(failed)?;
-        let mut file = AtomicFile::with_mode(&path, 0o644).map_err(failed)?;
-        writeln!(file, "{text}").and_then(|()| file.commit()).map_err(failed)?;
+        fs::create_dir_all(directory).map_err(write_error)?;
+        let mut file = AtomicFile::with_mode(&path, 0o644).map_err(write_error)?;
+        writeln!(file, "{text}").and_then(|()| file.commit()).map_err(write_error)?;
         Ok(path)
     }
 }
@@ -165,23 +165,25 @@ fn places(config: Option<&Path>, environment: &Environment) -> Vec<PathBuf> {
 }
 
 fn read(path: &Path) -> Result<Vec<Locked>> {
-    let wrong = |what: &str| {
+    let lock_file_error = |what: &str| {
         Error::new(Stage::Plugin, format!("the lock file `{}` {what}", path.display()))
     };
     match doubt_of(path) {
         Ok(None) => {}
-        Ok(Some(doubt)) => return Err(wrong(&format!("is not used: {doubt}")).hint(doubt.hint)),
-        Err(error) => return Err(wrong("cannot be examined").caused_by(&error)),
+        Ok(Some(doubt)) => {
+            return Err(lock_file_error(&format!("is not used: {doubt}")).hint(doubt.hint));
+        }
+        Err(error) => return Err(lock_file_error("cannot be examined").caused_by(&error)),
     }
-    let text =
-        read_regular(path, LIMIT).map_err(|error| wrong("cannot be read").caused_by(&error))?;
+    let text = read_regular(path, LIMIT)
+        .map_err(|error| lock_file_error("cannot be read").caused_by(&error))?;
     let document: Document = serde_json::from_slice(&text).map_err(|error| {
-        wrong("is malformed")
+        lock_file_error("is malformed")
             .caused_by(&error)
             .hint("build-image providers lock writes a new one when it is gone")
     })?;
     if document.version != FORM {
-        return Err(wrong(&format!(
+        return Err(lock_file_error(&format!(
             "has form {}, this build-image reads {FORM}",
             document.version
         ))
@@ -210,11 +212,11 @@ mod tests {
     #[test]
     fn a_listed_plugin_must_match_and_unlisted_ones_are_refused_with_locked() {
         let directory = tempfile::tempdir().unwrap();
-        for (required, words) in [(false, None), (true, Some("there is no"))] {
+        for (required, expected) in [(false, None), (true, Some("there is no"))] {
             let lock = open(directory.path(), required).unwrap();
             let checked = lock.check(&candidate("a"), "1");
             assert_eq!(
-                checked.map_err(|error| error.message.contains(words.unwrap_or_default())),
+                checked.map_err(|error| error.message.contains(expected.unwrap_or_default())),
                 if required { Err(true) } else { Ok(false) }
             );
         }

@@ -75,16 +75,16 @@ impl ImageHandle {
         directory: &Path,
         progress: OnProgress<'_>,
     ) -> Result<Published, DiskError> {
-        let in_use = || DiskError::new(Kind::Tool, "the provider still reads the image");
+        let in_use_error = || DiskError::new(Kind::Tool, "the provider still reads the image");
         let form = self.form.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match form.ok_or_else(in_use)? {
+        match form.ok_or_else(in_use_error)? {
             ImageOutput::View(view) => {
                 let path = directory.join(&self.file_name);
                 materialise(view.as_ref(), &path, progress)?;
                 Ok(Published { path, length: view.len(), digests: Digests::default() })
             }
             ImageOutput::File(file) => {
-                let packed = Arc::into_inner(file).ok_or_else(in_use)?.finish()?;
+                let packed = Arc::into_inner(file).ok_or_else(in_use_error)?.finish()?;
                 Ok(Published { path: packed.path, length: packed.length, digests: packed.digests })
             }
         }

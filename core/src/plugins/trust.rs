@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     error::{Error, Result, Stage},
-    trust::{Doubt, doubt_of_file, doubt_of_way, read_regular, way},
+    trust::{Doubt, doubt_of_file, doubt_of_resolved, read_regular, resolve_path},
 };
 
 /// `O_NONBLOCK` as the kernel expects it.
@@ -43,43 +43,44 @@ pub struct Trusted {
 /// What is wrong, on which path, and what to do.
 pub fn trust(path: &Path) -> Result<Trusted> {
     // Links are resolved first: whoever may change a directory on the path may change the plugin.
-    let opened = way(path).and_then(|way| {
+    let opened = resolve_path(path).and_then(|resolved| {
         // A pipe with a plugin's name must not make the program wait for a writer.
-        let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(&way.real)?;
-        Ok((way, file))
+        let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(&resolved.real)?;
+        Ok((resolved, file))
     });
-    let (way, file) = opened.map_err(|error| {
-        let error = refused(path, "the file cannot be opened").caused_by(&error);
+    let (resolved, file) = opened.map_err(|error| {
+        let error = load_error(path, "the file cannot be opened").caused_by(&error);
         error.hint("check the path, or copy the provider's plugin there")
     })?;
-    let unreadable = |error: &io::Error| refused(path, "the file cannot be read").caused_by(error);
-    let metadata = file.metadata().map_err(|error| unreadable(&error))?;
+    let read_error =
+        |error: &io::Error| load_error(path, "the file cannot be read").caused_by(error);
+    let metadata = file.metadata().map_err(|error| read_error(&error))?;
     if !metadata.is_file() {
-        return Err(refused(path, "it is not a regular file"));
+        return Err(load_error(path, "it is not a regular file"));
     }
-    if let Some(doubt) = doubt_of_file(&file, path).map_err(|error| unreadable(&error))? {
-        return Err(doubted(path, true, doubt));
+    if let Some(doubt) = doubt_of_file(&file, path).map_err(|error| read_error(&error))? {
+        return Err(trust_error(path, true, doubt));
     }
-    let doubt = doubt_of_way(&way)
-        .map_err(|error| refused(path, "its folders cannot be examined").caused_by(&error))?;
+    let doubt = doubt_of_resolved(&resolved)
+        .map_err(|error| load_error(path, "its folders cannot be examined").caused_by(&error))?;
     if let Some(doubt) = doubt {
-        return Err(doubted(path, false, doubt));
+        return Err(trust_error(path, false, doubt));
     }
-    let real = way.real;
-    let sha256 =
-        hash(&file).map_err(|error| refused(path, "the file cannot be read").caused_by(&error))?;
+    let real = resolved.real;
+    let sha256 = hash(&file)
+        .map_err(|error| load_error(path, "the file cannot be read").caused_by(&error))?;
     check_sum(path, &sha256)?;
     Ok(Trusted { file, real, sha256, mode: metadata.mode() })
 }
 
 /// The error for an object that others may change.
-fn doubted(plugin: &Path, is_file: bool, doubt: Doubt) -> Error {
+fn trust_error(plugin: &Path, is_file: bool, doubt: Doubt) -> Error {
     let what = if is_file {
         "the file".to_owned()
     } else {
         format!("its folder `{}`", doubt.object.display())
     };
-    refused(plugin, &format!("{what} {}", doubt.why)).hint(doubt.hint)
+    load_error(plugin, &format!("{what} {}", doubt.why)).hint(doubt.hint)
 }
 
 fn hash(mut file: &File) -> io::Result<String> {
@@ -105,19 +106,19 @@ fn check_sum(path: &Path, sha256: &str) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => {
             let what = format!("its sum `{}` cannot be read", sum.display());
-            return Err(refused(path, &what).caused_by(&error));
+            return Err(load_error(path, &what).caused_by(&error));
         }
     };
-    let wanted = text.split_whitespace().next().unwrap_or_default().to_lowercase();
-    if wanted == sha256 {
+    let expected = text.split_whitespace().next().unwrap_or_default().to_lowercase();
+    if expected == sha256 {
         return Ok(());
     }
-    let mut error = refused(path, &format!("it is not the file `{}` is for", sum.display()));
-    error.causes = vec![format!("the file has SHA-256 {sha256}, wanted is {wanted}")];
+    let mut error = load_error(path, &format!("it is not the file `{}` is for", sum.display()));
+    error.causes = vec![format!("the file has SHA-256 {sha256}, wanted is {expected}")];
     Err(error.hint("copy both files again from where they came from"))
 }
 
-pub(super) fn refused(path: &Path, why: &str) -> Error {
+pub(super) fn load_error(path: &Path, why: &str) -> Error {
     Error::new(Stage::Plugin, format!("plugin `{}` does not load: {why}", path.display()))
 }
 

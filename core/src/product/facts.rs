@@ -41,7 +41,7 @@ pub struct Facts {
 /// # Errors
 /// When the product directory or its version file is missing or malformed.
 pub fn read_facts(iso: &Iso, path: &Path) -> Result<Facts> {
-    let refused = |what: String| {
+    let iso_error = |what: String| {
         Error::new(Stage::Source, format!("`{}`: {what}", path.display()))
             .hint("give a BIG-IP installer ISO with -i, or a disk image with --disk")
     };
@@ -49,16 +49,16 @@ pub fn read_facts(iso: &Iso, path: &Path) -> Result<Facts> {
         iso.joliet_root_names().map_err(|error| crate::source::not_accepted(path, error))?;
     let mut directories = names.iter().filter(|name| is_product_directory(name));
     let directory = directories.next().ok_or_else(|| {
-        refused("no product folder (`BIGIP…`) at its top; this is no BIG-IP installer".to_owned())
+        iso_error("no product folder (`BIGIP…`) at its top; this is no BIG-IP installer".to_owned())
     })?;
     if let Some(second) = directories.next() {
-        return Err(refused(format!("two product folders, `{directory}` and `{second}`")));
+        return Err(iso_error(format!("two product folders, `{directory}` and `{second}`")));
     }
     let directory = format!("/{directory}");
     let name = format!("{directory}/VERSION");
     let bytes = iso.read(&name, LIMIT).map_err(|error| crate::source::not_accepted(path, error))?;
     Facts::parse(&directory, &String::from_utf8_lossy(&bytes))
-        .map_err(|what| refused(format!("its version file `{name}`: {what}")))
+        .map_err(|what| iso_error(format!("its version file `{name}`: {what}")))
 }
 
 /// Version file of a hotfix ISO.
@@ -69,21 +69,21 @@ const HOTFIX_FILE: &str = "/VERSION.LTM";
 /// # Errors
 /// When its version file is missing or malformed, or the hotfix is for another base.
 pub fn read_hotfix_facts(iso: &Iso, path: &Path, base: &Facts) -> Result<Facts> {
-    let refused = |what: String| {
+    let hotfix_error = |what: String| {
         Error::new(Stage::Source, format!("hotfix `{}`: {what}", path.display()))
             .hint("give the hotfix ISO that was made for the base ISO with -e")
     };
     let bytes = iso.read(HOTFIX_FILE, LIMIT).map_err(|error| {
         if error.kind() == Kind::NotFound {
-            return refused(format!("it has no `{HOTFIX_FILE}`; this is no hotfix ISO"));
+            return hotfix_error(format!("it has no `{HOTFIX_FILE}`; this is no hotfix ISO"));
         }
         crate::source::not_accepted(path, error)
     })?;
     let facts = Facts::parse("", &String::from_utf8_lossy(&bytes))
-        .map_err(|what| refused(format!("its version file `{HOTFIX_FILE}`: {what}")))?;
+        .map_err(|what| hotfix_error(format!("its version file `{HOTFIX_FILE}`: {what}")))?;
     let facts = Facts { hotfix: true, ..facts };
     match facts.misfit(base) {
-        Some(what) => Err(refused(what)),
+        Some(what) => Err(hotfix_error(what)),
         None => Ok(facts),
     }
 }
@@ -95,17 +95,17 @@ fn is_product_directory(name: &str) -> bool {
 }
 
 /// Checks a value of the file that becomes part of file names.
-fn name_part(key: &str, word: String) -> Result<String, String> {
+fn name_part(key: &str, value: String) -> Result<String, String> {
     let legal = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
-    if word.len() > LONGEST {
-        return Err(format!("the line `{key}: …` is too long: {} characters", word.len()));
+    if value.len() > LONGEST {
+        return Err(format!("the line `{key}: …` is too long: {} characters", value.len()));
     }
-    if word.chars().all(legal) && word.starts_with(|first: char| first.is_ascii_alphanumeric()) {
-        return Ok(word);
+    if value.chars().all(legal) && value.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+        return Ok(value);
     }
     Err(format!(
         "the line `{key}: …` has `{}`; only letters, digits, `.`, `_` and `-` make file names, and a letter or digit at their start",
-        word.escape_debug()
+        value.escape_debug()
     ))
 }
 
@@ -176,8 +176,9 @@ impl Facts {
             ("version", &self.version, &base.version),
             ("build", &self.base_build, &base.build),
         ];
-        let (what, wanted, found) = rows.into_iter().find(|(_, wanted, found)| wanted != found)?;
-        Some(format!("it is for {what} `{wanted}`, but the base ISO has {what} `{found}`"))
+        let (what, expected, found) =
+            rows.into_iter().find(|(_, expected, found)| expected != found)?;
+        Some(format!("it is for {what} `{expected}`, but the base ISO has {what} `{found}`"))
     }
 
     /// The product without its dash: `BIGIP`.

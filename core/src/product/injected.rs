@@ -78,10 +78,10 @@ fn injected_one(
         return Err(format!("destination `{destination}` has `..` in it; name the place itself"));
     }
     let mode = text("mode");
-    let octal = |mode: &String| {
+    let is_octal = |mode: &String| {
         (1..=4).contains(&mode.len()) && mode.bytes().all(|digit| (b'0'..=b'7').contains(&digit))
     };
-    if let Some(mode) = mode.as_ref().filter(|mode| !octal(mode)) {
+    if let Some(mode) = mode.as_ref().filter(|mode| !is_octal(mode)) {
         return Err(format!("mode `{mode}` is not one to four octal digits"));
     }
     let url = match Address::of("source", &source).map_err(|error| error.message)? {

@@ -225,17 +225,17 @@ pub fn kernel_arguments(config: &str, pass: Pass) -> Result<String, String> {
 /// When it is not a list of device names.
 pub fn consoles(value: Option<&Value>) -> Result<Vec<String>> {
     let Some(value) = value else { return Ok(Vec::new()) };
-    let wrong = |item: &Value| {
+    let device_error = |item: &Value| {
         Error::new(Stage::Settings, format!("CONSOLE_DEVICES: `{item}` is no device name"))
             .hint("CONSOLE_DEVICES is a list such as `[ttyS1, tty1]`")
     };
     let mut names = Vec::new();
     for item in value.as_array().into_iter().flatten() {
-        let name = item.as_str().ok_or_else(|| wrong(item))?;
+        let name = item.as_str().ok_or_else(|| device_error(item))?;
         let legal = !name.is_empty()
             && name.chars().all(|letter| letter.is_ascii_alphanumeric() || ",_-".contains(letter));
         if !legal {
-            return Err(wrong(item));
+            return Err(device_error(item));
         }
         if name != LOG_CONSOLE {
             names.push(name.to_owned());
@@ -306,9 +306,9 @@ mod tests {
         let guest = Guest { hypervisor: Some("acme".into()), ..Guest::default() };
         let installer = Installer { facts: &facts, shape, sizes, guest: &guest, platform: "acme" };
         let added = installer.additions(Pass::Rtm);
-        let content = |wanted: &str| {
+        let content = |expected_path: &str| {
             added.iter().find_map(|item| match item {
-                Added::Text(path, text, _) if path == wanted => Some(text.as_str()),
+                Added::Text(path, text, _) if path == expected_path => Some(text.as_str()),
                 _ => None,
             })
         };

@@ -251,11 +251,11 @@ mod tests {
             ("shared", 22_000),
             ("var", 5500),
         ];
-        for (shape, wanted, gib) in
+        for (shape, requested, gib) in
             [(ltm1, &[("var", 1500)][..], 11), (ltm1, &[("VAR", 1500)], 11), (all2, &many, 101)]
         {
-            let sizes = compute(&info, shape, &overrides(wanted), false).unwrap();
-            assert_eq!(sizes.gib, gib, "{wanted:?}");
+            let sizes = compute(&info, shape, &overrides(requested), false).unwrap();
+            assert_eq!(sizes.gib, gib, "{requested:?}");
         }
         let volumes = compute(&info, all2, &overrides(&many), false).unwrap().volumes;
         let Volumes { appdata, config, log, shared, var, .. } = volumes;

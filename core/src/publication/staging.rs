@@ -52,10 +52,10 @@ pub(super) fn lock_directory(image_dir: &Path) -> Result<LockFile> {
 }
 
 pub(super) fn not_locked(image_dir: &Path, error: TryLockError) -> Error {
-    let shown = image_dir.display();
+    let display = image_dir.display();
     match error {
         TryLockError::WouldBlock => {
-            let text = format!("another build keeps `{shown}` locked");
+            let text = format!("another build keeps `{display}` locked");
             Error::new(Stage::Disk, text).hint("run the command again when it is done")
         }
         TryLockError::Error(error) => {
@@ -66,9 +66,9 @@ pub(super) fn not_locked(image_dir: &Path, error: TryLockError) -> Error {
 
 /// Refuses a build while another running build writes the same stem.
 pub(super) fn refuse_second(image_dir: &Path, stem: &str, run_id: &str) -> Result<()> {
-    let failed = |error: io::Error| cannot("read", image_dir, &error);
-    for entry in fs::read_dir(image_dir).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
+    let read_error = |error: io::Error| cannot("read", image_dir, &error);
+    for entry in fs::read_dir(image_dir).map_err(read_error)? {
+        let entry = entry.map_err(read_error)?;
         let name = entry.file_name();
         let other = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
         let Some(other) = other.filter(|other| *other != run_id) else { continue };
@@ -99,11 +99,11 @@ pub(super) fn check_own(staging: &Path) -> Result<()> {
 /// Locks a staging directory and writes its owner file.
 pub(super) fn claim(staging: &Path, owner: &Owner) -> Result<File> {
     let path = staging.join(OWNER);
-    let failed = |error: io::Error| cannot("write", &path, &error);
+    let write_error = |error: io::Error| cannot("write", &path, &error);
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).mode(0o600).custom_flags(flags);
-    let mut file = options.open(&path).map_err(failed)?;
+    let mut file = options.open(&path).map_err(write_error)?;
     lock::take(&file).map_err(|error| match error {
         TryLockError::WouldBlock => {
             let text = format!("another process works on run `{}`", owner.run);
@@ -114,7 +114,7 @@ pub(super) fn claim(staging: &Path, owner: &Owner) -> Result<File> {
     let text = serde_json::to_vec(owner).unwrap_or_default();
     if let Err(error) = file.set_len(0).and_then(|()| file.write_all(&text)) {
         let _ = fs::remove_file(&path);
-        return Err(failed(error));
+        return Err(write_error(error));
     }
     Ok(file)
 }

@@ -205,8 +205,8 @@ fn one_stem_is_written_by_one_running_build_at_a_time() {
     fs::write(first.dir().join("d.img"), "half").unwrap();
     drop((first, second));
     let other = Publication::begin(directory.path(), "d", "20260101-000000-cccccc").unwrap();
-    let refused = Publication::reopen(directory.path(), "d", RUN).unwrap_err();
-    assert!(refused.message.contains("cccccc"), "{refused}");
+    let error = Publication::reopen(directory.path(), "d", RUN).unwrap_err();
+    assert!(error.message.contains("cccccc"), "{error}");
     drop(other);
     let resumed = Publication::reopen(directory.path(), "d", RUN).unwrap();
     assert_eq!(fs::read_to_string(resumed.dir().join("d.img")).unwrap(), "half");
@@ -271,8 +271,8 @@ fn an_input_is_not_published_over() {
     fs::hard_link(&target, &hard).unwrap();
     for input in [&target, &link, &hard] {
         let error = publication.check_inputs(&[input.clone(), "/absent".into()]).unwrap_err();
-        let shown = input.display().to_string();
-        assert!(error.message.contains(&shown) && error.hint.is_some(), "{error}");
+        let display = input.display().to_string();
+        assert!(error.message.contains(&display) && error.hint.is_some(), "{error}");
     }
 }
 

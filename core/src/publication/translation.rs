@@ -27,10 +27,12 @@ impl Translation {
     /// Replaces the staging directory with IMAGE_DIR in a text: providers answer with the paths that they wrote.
     #[must_use]
     pub fn translate(&self, text: &str) -> String {
-        let shown = |path: &Path| path.display().to_string();
-        let plain = replaced(text, &shown(&self.staging), &shown(&self.image_dir));
+        let display = |path: &Path| path.display().to_string();
+        let plain = replaced(text, &display(&self.staging), &display(&self.image_dir));
         match (self.staging.canonicalize(), self.image_dir.canonicalize()) {
-            (Ok(staging), Ok(image_dir)) => replaced(&plain, &shown(&staging), &shown(&image_dir)),
+            (Ok(staging), Ok(image_dir)) => {
+                replaced(&plain, &display(&staging), &display(&image_dir))
+            }
             _ => plain,
         }
     }

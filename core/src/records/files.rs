@@ -17,20 +17,20 @@ const FILE: &str = "files.txt";
 /// Writes the list: length and path of every file, sorted.
 pub(super) fn list(directory: &Path) -> Result<()> {
     let path = directory.join(FILE);
-    let failed = |error: std::io::Error| {
+    let write_error = |error: std::io::Error| {
         Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
             .caused_by(&error)
             .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
     };
     let mut found = Vec::new();
-    collect(directory, &mut found).map_err(failed)?;
+    collect(directory, &mut found).map_err(write_error)?;
     found.sort();
     let mut text = String::new();
     for (name, length) in found {
-        let shown = name.strip_prefix(directory).unwrap_or(&name).display();
-        let _ = writeln!(text, "{length:>14}  {shown}");
+        let display = name.strip_prefix(directory).unwrap_or(&name).display();
+        let _ = writeln!(text, "{length:>14}  {display}");
     }
-    write_whole(&path, text.as_bytes()).map_err(failed)
+    write_whole(&path, text.as_bytes()).map_err(write_error)
 }
 
 fn collect(directory: &Path, found: &mut Vec<(PathBuf, u64)>) -> std::io::Result<()> {

@@ -62,18 +62,18 @@ pub(super) fn write(directory: &Path, log: &Path) -> Result<()> {
         digests: DigestKinds::NONE,
     };
     let name = Path::new(&name);
-    let failed = |error: io::Error| {
+    let write_error = |error: io::Error| {
         Error::new(Stage::Disk, format!("cannot write `{}`", name.display()))
             .caused_by(&error)
             .hint("free some space, or set LOG_FILE to a larger file system")
     };
     // It is written where only its owner can read it, in a directory that is removed even if this process is
     // killed.
-    let work = tempfile::tempdir_in(directory).map_err(failed)?;
+    let work = tempfile::tempdir_in(directory).map_err(write_error)?;
     let grown = work.path().join("snapshot.zip");
     let written = zip(members.collect(), &options, &grown, &Control::new());
     written.and_then(|file| file.finish()).map_err(|error| from_disk(Stage::Disk, error))?;
-    copy(&grown, name).map_err(failed)
+    copy(&grown, name).map_err(write_error)
 }
 
 /// Copies the finished file beside the log, durably: an older one is kept until then.

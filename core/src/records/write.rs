@@ -20,12 +20,12 @@ pub(super) fn write(path: &Path, mut document: Value) -> Result<()> {
     let mut text = Vec::new();
     let mut serializer =
         Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"    "));
-    let failed = |error: &(dyn std::error::Error + 'static)| {
+    let write_error = |error: &(dyn std::error::Error + 'static)| {
         Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
             .caused_by(error)
             .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
     };
-    document.serialize(&mut serializer).map_err(|error| failed(&error))?;
+    document.serialize(&mut serializer).map_err(|error| write_error(&error))?;
     text.push(b'\n');
-    write_whole(path, &text).map_err(|error| failed(&error))
+    write_whole(path, &text).map_err(|error| write_error(&error))
 }

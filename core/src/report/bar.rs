@@ -110,8 +110,8 @@ fn together(tasks: &BTreeMap<u32, Progress>, latest: Progress) -> Progress {
         ProgressUnit::Percent => alike().count().max(1) as u64,
         _ => 1,
     };
-    let known = alike().all(|progress| progress.total > 0);
-    let total = if known { sum(|progress| progress.total) / count } else { 0 };
+    let has_totals = alike().all(|progress| progress.total > 0);
+    let total = if has_totals { sum(|progress| progress.total) / count } else { 0 };
     Progress { done: sum(|progress| progress.done) / count, total, ..latest }
 }
 
@@ -193,11 +193,11 @@ mod tests {
         let of = |unit, pairs: &[(u64, u64)]| {
             let mut step = Step::new("upload");
             let news = pairs.iter().zip(0..);
-            let mut shown = Progress::default();
+            let mut combined = Progress::default();
             for (&(done, total), task) in news {
-                shown = step.progress(Progress { task, unit, done, total });
+                combined = step.progress(Progress { task, unit, done, total });
             }
-            (shown.done, shown.total)
+            (combined.done, combined.total)
         };
         assert_eq!(of(ProgressUnit::Percent, &[(40, 100), (20, 100)]), (30, 100));
         assert_eq!(of(ProgressUnit::Bytes, &[(40, 100), (20, 50)]), (60, 150));

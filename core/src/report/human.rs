@@ -18,18 +18,18 @@ pub(super) fn write_lines(text: &str, color: bool) {
 }
 
 fn colored(text: &str) -> String {
-    let one = |line: &str| {
+    let color_line = |line: &str| {
         let rest = line.trim_start_matches(' ');
         let blanks = &line[..line.len() - rest.len()];
-        let word = COLORS.iter().find(|(word, _)| rest.starts_with(word));
-        word.map_or_else(
+        let keyword = COLORS.iter().find(|(keyword, _)| rest.starts_with(keyword));
+        keyword.map_or_else(
             || line.to_owned(),
-            |(word, color)| {
-                format!("{blanks}\u{1b}[{color}m{word}\u{1b}[0m{}", &rest[word.len()..])
+            |(keyword, color)| {
+                format!("{blanks}\u{1b}[{color}m{keyword}\u{1b}[0m{}", &rest[keyword.len()..])
             },
         )
     };
-    text.split('\n').map(one).collect::<Vec<_>>().join("\n")
+    text.split('\n').map(color_line).collect::<Vec<_>>().join("\n")
 }
 
 /// Writes a line to standard error, for callers that do not know the output mode.

@@ -78,18 +78,18 @@ impl LogFile {
             Some(directory) if is_lost => directory.join(path.file_name().unwrap_or_default()),
             _ => settings.relative_to_run(path),
         };
-        let failed = |error: io::Error| {
+        let write_error = |error: io::Error| {
             Error::new(Stage::Settings, format!("cannot write the log file `{}`", path.display()))
                 .caused_by(&error)
                 .hint("set LOG_FILE to a file or directory this user may write to")
         };
         if let Some(directory) = path.parent() {
             if named_here {
-                refuse_foreign_link(directory).map_err(failed)?;
+                refuse_foreign_link(directory).map_err(write_error)?;
             }
-            fs::create_dir_all(directory).map_err(failed)?;
+            fs::create_dir_all(directory).map_err(write_error)?;
         }
-        let file = open(&path, named_here).map_err(failed)?;
+        let file = open(&path, named_here).map_err(write_error)?;
         if path.file_name().is_some_and(|name| name == names.file.as_str()) {
             for link in &names.links {
                 // A missing link is ignored.
@@ -180,8 +180,8 @@ fn refuse_foreign_link(directory: &Path) -> io::Result<()> {
 }
 
 /// Returns the path, and whether its file name is chosen by this program.
-fn place(wanted: Option<&str>, default_name: &str) -> (PathBuf, bool) {
-    match wanted {
+fn place(setting: Option<&str>, default_name: &str) -> (PathBuf, bool) {
+    match setting {
         None => (Path::new(LOGS).join(default_name), true),
         Some(text) if text.ends_with('/') || Path::new(text).is_dir() => {
             (Path::new(text).join(default_name), true)
@@ -216,13 +216,13 @@ mod tests {
 
     #[test]
     fn the_log_is_written_to_the_requested_path() {
-        for (wanted, path, named_here) in [
+        for (setting, path, named_here) in [
             (None, "logs/image-x", true),
             (Some("/var/log/"), "/var/log/image-x", true),
             (Some("a/b"), "a/b", false),
             (Some("name"), "logs/name", true),
         ] {
-            assert_eq!(place(wanted, "image-x"), (PathBuf::from(path), named_here));
+            assert_eq!(place(setting, "image-x"), (PathBuf::from(path), named_here));
         }
     }
 

@@ -27,9 +27,9 @@ pub struct Reporter {
 }
 
 struct Shared {
-    manner: OutputMode,
+    mode: OutputMode,
     heartbeat: Duration,
-    say: Box<dyn Fn(&str) + Send + Sync>,
+    print: Box<dyn Fn(&str) + Send + Sync>,
     state: Mutex<State>,
     over: Condvar,
 }
@@ -44,15 +44,15 @@ struct State {
 impl Reporter {
     /// Creates a reporter on standard error.
     #[must_use]
-    pub fn new(manner: OutputMode) -> Self {
-        let color = manner == OutputMode::Terminal { color: true };
-        Self::to(manner, HEARTBEAT, Box::new(move |text| write_lines(text, color)))
+    pub fn new(mode: OutputMode) -> Self {
+        let color = mode == OutputMode::Terminal { color: true };
+        Self::to(mode, HEARTBEAT, Box::new(move |text| write_lines(text, color)))
     }
 
-    fn to(manner: OutputMode, heartbeat: Duration, say: Box<dyn Fn(&str) + Send + Sync>) -> Self {
+    fn to(mode: OutputMode, heartbeat: Duration, print: Box<dyn Fn(&str) + Send + Sync>) -> Self {
         let state = State { step: None, last: Instant::now(), over: false };
         let shared =
-            Shared { manner, heartbeat, say, state: Mutex::new(state), over: Condvar::new() };
+            Shared { mode, heartbeat, print, state: Mutex::new(state), over: Condvar::new() };
         Self { shared: Arc::new(shared), heart: Mutex::default() }
     }
 
@@ -63,7 +63,7 @@ impl Reporter {
         clear(&mut state);
         state.step = Some(Step::new(step));
         let lines = || format!("{step:>9}  {text}");
-        self.shared.tell(&mut state, &Event::StepBegun { step, text }, lines);
+        self.shared.report(&mut state, &Event::StepBegun { step, text }, lines);
         drop(state);
         self.beat();
     }
@@ -77,7 +77,7 @@ impl Reporter {
     pub fn note(&self, text: &str) {
         tracing::info!("{}", text.trim());
         let event = Event::Note { text: text.trim() };
-        self.shared.tell(&mut self.shared.lock(), &event, || text.to_owned());
+        self.shared.report(&mut self.shared.lock(), &event, || text.to_owned());
     }
 
     /// Reports a warning.
@@ -108,7 +108,7 @@ impl Reporter {
         let (step, took) = (done.name, done.begun.elapsed());
         tracing::info!(step, seconds = took.as_secs_f64(), "{text}");
         let event = Event::StepDone { step: &step, seconds: took.as_secs_f64(), text };
-        self.shared.tell(&mut state, &event, || format!("{:>9}  {text} ({})", "", seconds(took)));
+        self.shared.report(&mut state, &event, || format!("{:>9}  {text} ({})", "", seconds(took)));
         took
     }
 
@@ -140,12 +140,12 @@ impl Reporter {
         let image_ids: Vec<String> = outcome.images.iter().map(|image| image.id.clone()).collect();
         let event = Event::Finished { result: &outcome.result, exit_code, image_ids: &image_ids };
         let mut state = self.shared.lock();
-        if self.shared.manner == OutputMode::Json {
+        if self.shared.mode == OutputMode::Json {
             self.shared.always(&mut state, &event, "");
         } else if let Some(log) = outcome.log_file.as_ref().filter(|_| outcome.error.is_some()) {
             self.shared.always(&mut state, &event, &format!("  log: {log}"));
         } else if outcome.error.is_none() {
-            self.shared.tell(&mut state, &event, || closing(outcome));
+            self.shared.report(&mut state, &event, || closing(outcome));
         }
     }
 
@@ -161,25 +161,25 @@ impl Reporter {
         state.step = None;
     }
 
-    fn news(&self, learn: impl FnOnce(&mut Step)) {
+    fn news(&self, update: impl FnOnce(&mut Step)) {
         let mut state = self.shared.lock();
         let Some(step) = &mut state.step else { return };
-        learn(step);
-        if matches!(self.shared.manner, OutputMode::Terminal { .. }) {
+        update(step);
+        if matches!(self.shared.mode, OutputMode::Terminal { .. }) {
             step.draw();
         }
     }
 
     /// Starts the heartbeat thread, if one is needed and none is running.
     fn beat(&self) {
-        if !matches!(self.shared.manner, OutputMode::Plain | OutputMode::Json) {
+        if !matches!(self.shared.mode, OutputMode::Plain | OutputMode::Json) {
             return;
         }
         let mut heart = self.heart.lock().unwrap_or_else(PoisonError::into_inner);
         if heart.is_none() {
             let shared = Arc::clone(&self.shared);
             let thread = std::thread::Builder::new().name("heartbeat".to_owned());
-            *heart = thread.spawn(move || shared.speak_up()).ok();
+            *heart = thread.spawn(move || shared.run_heartbeat()).ok();
         }
     }
 }
@@ -201,25 +201,25 @@ impl Shared {
     }
 
     /// Writes an event in any mode except `None`.
-    fn tell(&self, state: &mut State, event: &Event<'_>, lines: impl FnOnce() -> String) {
-        if self.manner != OutputMode::None {
+    fn report(&self, state: &mut State, event: &Event<'_>, lines: impl FnOnce() -> String) {
+        if self.mode != OutputMode::None {
             self.always(state, event, &lines());
         }
     }
 
     fn always(&self, state: &mut State, event: &Event<'_>, lines: &str) {
         state.last = Instant::now();
-        if self.manner == OutputMode::Json {
-            return (self.say)(&event.line());
+        if self.mode == OutputMode::Json {
+            return (self.print)(&event.line());
         }
         match state.step.as_ref().and_then(Step::bar) {
-            Some(bar) => bar.suspend(|| (self.say)(lines)),
-            None => (self.say)(lines),
+            Some(bar) => bar.suspend(|| (self.print)(lines)),
+            None => (self.print)(lines),
         }
     }
 
     /// Reports the progress of the step if nothing was written for too long.
-    fn speak_up(&self) {
+    fn run_heartbeat(&self) {
         let mut state = self.lock();
         while !state.over {
             let silent = state.last.elapsed();
@@ -235,12 +235,12 @@ impl Shared {
 
     fn heartbeat(&self, state: &mut State) {
         let Some(step) = &state.step else { return };
-        let (name, words) = (step.name.clone(), step.in_words());
+        let (name, activity) = (step.name.clone(), step.in_words());
         let event = match step.latest() {
             Some(all) => Event::progress(&name, all),
-            None => Event::Alive { step: &name, text: &words },
+            None => Event::Alive { step: &name, text: &activity },
         };
-        self.tell(state, &event, || format!("{:>9}  … {words}", ""));
+        self.report(state, &event, || format!("{:>9}  … {activity}", ""));
     }
 }
 
@@ -272,13 +272,13 @@ mod tests {
 
     use super::*;
 
-    fn listened(manner: OutputMode, heartbeat: Duration) -> (Reporter, Receiver<String>) {
-        let (said, heard) = channel();
-        let said = Mutex::new(said);
-        let say = move |text: &str| {
-            let _ = said.lock().unwrap().send(text.to_owned());
+    fn listened(mode: OutputMode, heartbeat: Duration) -> (Reporter, Receiver<String>) {
+        let (sender, lines) = channel();
+        let sender = Mutex::new(sender);
+        let print = move |text: &str| {
+            let _ = sender.lock().unwrap().send(text.to_owned());
         };
-        (Reporter::to(manner, heartbeat, Box::new(say)), heard)
+        (Reporter::to(mode, heartbeat, Box::new(print)), lines)
     }
 
     fn never() -> Duration {
@@ -286,7 +286,7 @@ mod tests {
     }
 
     /// Reports every kind of event once.
-    fn tell_all(reporter: &Reporter) {
+    fn report_all(reporter: &Reporter) {
         let error = Error::usage("no").hint("yes");
         reporter.begin("upload", "sending");
         reporter.progress(Progress { done: 1, total: 2, ..Progress::default() });
@@ -313,13 +313,13 @@ mod tests {
 
     #[test]
     fn every_output_mode_reports_what_it_must() {
-        let told = |manner| {
-            let (reporter, heard) = listened(manner, never());
-            tell_all(&reporter);
+        let output_of = |mode| {
+            let (reporter, lines) = listened(mode, never());
+            report_all(&reporter);
             drop(reporter);
-            heard.iter().collect::<Vec<String>>()
+            lines.iter().collect::<Vec<String>>()
         };
-        let plain = told(OutputMode::Plain);
+        let plain = output_of(OutputMode::Plain);
         assert_eq!(plain[0], "   upload  sending");
         assert_eq!(plain[1], "           half");
         assert_eq!(plain[2], "  warning: odd\n     hint: mend it");
@@ -327,10 +327,12 @@ mod tests {
         assert_eq!(plain[4..6], ["kept", "error: no\n  hint: yes"]);
         assert!(plain[6].starts_with("  left behind: "), "{plain:?}");
         assert_eq!(plain[7..], ["  log: l"]);
-        let quiet = told(OutputMode::None);
+        let quiet = output_of(OutputMode::None);
         assert_eq!(quiet, [&plain[2], &plain[5], &plain[6], &plain[7]].map(String::clone));
-        let events: Vec<Value> =
-            told(OutputMode::Json).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let events: Vec<Value> = output_of(OutputMode::Json)
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         let names: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
         let expected = "step_begun note warning step_done note error left_behind finished";
         assert_eq!(names.join(" "), expected);
@@ -340,12 +342,12 @@ mod tests {
 
     #[test]
     fn a_step_is_never_silent_for_long() {
-        let (reporter, heard) = listened(OutputMode::Plain, Duration::from_millis(1));
+        let (reporter, lines) = listened(OutputMode::Plain, Duration::from_millis(1));
         reporter.begin("install", "a guest");
-        assert_eq!(heard.recv().unwrap(), "  install  a guest");
-        assert!(heard.recv().unwrap().ends_with(" so far"));
+        assert_eq!(lines.recv().unwrap(), "  install  a guest");
+        assert!(lines.recv().unwrap().ends_with(" so far"));
         reporter.alive("unpacking\u{1b}[2J");
-        let unpacking = heard.iter().find(|line| line.contains("… unpacking ("));
+        let unpacking = lines.iter().find(|line| line.contains("… unpacking ("));
         assert!(unpacking.is_some());
         reporter.progress(Progress {
             done: 40,
@@ -353,16 +355,16 @@ mod tests {
             unit: ProgressUnit::Percent,
             ..Progress::default()
         });
-        assert!(heard.iter().any(|line| line.contains("… 40 %, ")));
+        assert!(lines.iter().any(|line| line.contains("… 40 %, ")));
         // No heartbeat between two steps; the thread ends with its reporter.
         reporter.end("done");
         drop(reporter);
-        assert!(heard.iter().last().unwrap().contains("done ("));
+        assert!(lines.iter().last().unwrap().contains("done ("));
     }
 
     #[test]
     fn progress_of_an_abandoned_step_is_not_shown() {
-        let (reporter, heard) = listened(OutputMode::Terminal { color: false }, never());
+        let (reporter, lines) = listened(OutputMode::Terminal { color: false }, never());
         let is_drawn = |reporter: &Reporter| {
             reporter.shared.lock().step.as_ref().is_some_and(|step| step.bar().is_some())
         };
@@ -375,15 +377,15 @@ mod tests {
         assert!(!is_drawn(&reporter));
         assert_eq!(reporter.end("late too"), Duration::ZERO);
         drop(reporter);
-        assert_eq!(heard.iter().collect::<Vec<_>>(), ["   upload  x"]);
+        assert_eq!(lines.iter().collect::<Vec<_>>(), ["   upload  x"]);
     }
 
     #[test]
     fn programs_get_the_heartbeat_too() {
-        let (reporter, heard) = listened(OutputMode::Json, Duration::from_millis(1));
+        let (reporter, lines) = listened(OutputMode::Json, Duration::from_millis(1));
         reporter.begin("upload", "x");
         reporter.progress(Progress { done: 5, total: 9, ..Progress::default() });
-        let far = heard.iter().find(|line| line.contains("\"progress\"")).unwrap();
+        let far = lines.iter().find(|line| line.contains("\"progress\"")).unwrap();
         let far: Value = serde_json::from_str(&far).unwrap();
         assert_eq!(
             (&far["done"], &far["total"], &far["unit"]),

@@ -41,21 +41,21 @@ impl ResultFile {
     /// # Errors
     /// When its directory does not exist and cannot be created, or this user may not write there.
     pub fn probe(&self) -> Result<()> {
-        let failed = |error: &io::Error| self.failed(Stage::Settings, error);
+        let cannot_write = |error: &io::Error| self.write_error(Stage::Settings, error);
         if self.path.is_dir() {
-            return Err(failed(&io::ErrorKind::IsADirectory.into()));
+            return Err(cannot_write(&io::ErrorKind::IsADirectory.into()));
         }
-        let path = std::path::absolute(&self.path).map_err(|error| failed(&error))?;
+        let path = std::path::absolute(&self.path).map_err(|error| cannot_write(&error))?;
         for directory in path.ancestors().skip(1) {
             match fs::metadata(directory) {
                 Ok(metadata) if metadata.is_dir() => {
                     use rustix::fs::{Access, access};
                     let may = access(directory, Access::WRITE_OK | Access::EXEC_OK);
-                    return may.map_err(|error| failed(&error.into()));
+                    return may.map_err(|error| cannot_write(&error.into()));
                 }
-                Ok(_) => return Err(failed(&io::ErrorKind::NotADirectory.into())),
+                Ok(_) => return Err(cannot_write(&io::ErrorKind::NotADirectory.into())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(&error)),
+                Err(error) => return Err(cannot_write(&error)),
             }
         }
         Ok(())
@@ -66,15 +66,15 @@ impl ResultFile {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, outcome: &Outcome) -> Result<()> {
-        let failed = |error: io::Error| self.failed(Stage::Result, &error);
+        let cannot_write = |error: io::Error| self.write_error(Stage::Result, &error);
         let directory = self.path.parent().filter(|directory| !directory.as_os_str().is_empty());
         let directory = directory.unwrap_or_else(|| Path::new("."));
-        fs::create_dir_all(directory).map_err(failed)?;
-        let mut file = AtomicFile::with_mode(&self.path, 0o644).map_err(failed)?;
-        writeln!(file, "{}", outcome.text()).and_then(|()| file.commit()).map_err(failed)
+        fs::create_dir_all(directory).map_err(cannot_write)?;
+        let mut file = AtomicFile::with_mode(&self.path, 0o644).map_err(cannot_write)?;
+        writeln!(file, "{}", outcome.text()).and_then(|()| file.commit()).map_err(cannot_write)
     }
 
-    fn failed(&self, stage: Stage, error: &io::Error) -> Error {
+    fn write_error(&self, stage: Stage, error: &io::Error) -> Error {
         Error::new(stage, format!("cannot write the result to `{}`", self.path.display()))
             .caused_by(error)
             .hint("set OUTPUT_JSON_FILE to a file this user may write to")

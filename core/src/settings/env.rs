@@ -63,8 +63,8 @@ impl Environment {
 
     /// Returns the variables whose names match, for a child process.
     #[must_use]
-    pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Vec<(OsString, OsString)> {
-        let variables = self.variables.iter().filter(|(name, _)| wanted(name));
+    pub fn only(&self, predicate: impl Fn(&str) -> bool) -> Vec<(OsString, OsString)> {
+        let variables = self.variables.iter().filter(|(name, _)| predicate(name));
         variables.map(|(name, value)| (name.into(), value.as_str().into())).collect()
     }
 
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn debug_output_shows_names_only() {
-        let shown = format!("{:?}", Environment::of([("TOKEN", "hunter2")]));
-        assert!(shown.contains("TOKEN") && !shown.contains("hunter2"), "{shown}");
+        let debug = format!("{:?}", Environment::of([("TOKEN", "hunter2")]));
+        assert!(debug.contains("TOKEN") && !debug.contains("hunter2"), "{debug}");
     }
 }

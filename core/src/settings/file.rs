@@ -115,9 +115,10 @@ impl<'a> Reader<'a> {
                     return Ok(entries);
                 }
                 _ => {
-                    return Err(
-                        self.wrong(line, "the top of the file is not a map of keys and values")
-                    );
+                    return Err(self.syntax_error(
+                        line,
+                        "the top of the file is not a map of keys and values",
+                    ));
                 }
             }
         }
@@ -132,7 +133,9 @@ impl<'a> Reader<'a> {
                 Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
                 Event::Scalar(text, ..) if is_null(&text) => {}
                 _ => {
-                    return Err(self.wrong(line, "a second document begins here, only one is read"));
+                    return Err(
+                        self.syntax_error(line, "a second document begins here, only one is read")
+                    );
                 }
             }
         }
@@ -145,13 +148,14 @@ impl<'a> Reader<'a> {
                 Event::MappingEnd => return Ok(()),
                 Event::Scalar(text, ..) => text.trim().to_uppercase().replace('-', "_"),
                 Event::Nothing => continue,
-                _ => return Err(self.wrong(line, "a key is not a plain word")),
+                _ => return Err(self.syntax_error(line, "a key is not a plain word")),
             };
             if let Some((_, first)) = entries.iter().find(|(name, _)| *name == key) {
                 let first = first.line;
-                return Err(
-                    self.wrong(line, &format!("`{key}` is given twice, first in line {first}"))
-                );
+                return Err(self.syntax_error(
+                    line,
+                    &format!("`{key}` is given twice, first in line {first}"),
+                ));
             }
             let value = self.next_value()?;
             entries.push((key, Entry { line, value }));
@@ -175,15 +179,15 @@ impl<'a> Reader<'a> {
             Event::Scalar(text, ..) => Ok(Value::String(text.into_owned())),
             Event::SequenceStart(..) => self.nested(line, Self::sequence),
             Event::MappingStart(..) => self.nested(line, Self::mapping),
-            Event::Alias(_) => Err(self.wrong(line, "aliases are not supported")),
-            _ => Err(self.wrong(line, "a value is missing")),
+            Event::Alias(_) => Err(self.syntax_error(line, "aliases are not supported")),
+            _ => Err(self.syntax_error(line, "a value is missing")),
         }
     }
 
     fn nested(&mut self, line: usize, read: fn(&mut Self) -> Result<Value>) -> Result<Value> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(self.wrong(line, "values are nested too deeply"));
+            return Err(self.syntax_error(line, "values are nested too deeply"));
         }
         let value = read(self);
         self.depth -= 1;
@@ -214,7 +218,7 @@ impl<'a> Reader<'a> {
                     let value = self.next_value()?;
                     members.insert(key, value);
                 }
-                _ => return Err(self.wrong(line, "a key is not a plain word")),
+                _ => return Err(self.syntax_error(line, "a key is not a plain word")),
             }
         }
     }
@@ -223,13 +227,14 @@ impl<'a> Reader<'a> {
         match self.parser.next_event() {
             Some(Ok((event, span))) => Ok((event, span.start.line())),
             Some(Err(error)) => {
-                Err(self.wrong(error.marker().line(), &format!("not YAML: {}", error.info())))
+                Err(self
+                    .syntax_error(error.marker().line(), &format!("not YAML: {}", error.info())))
             }
             None => Ok((Event::StreamEnd, 0)),
         }
     }
 
-    fn wrong(&self, line: usize, what: &str) -> Error {
+    fn syntax_error(&self, line: usize, what: &str) -> Error {
         Error::new(Stage::Settings, format!("{}, line {line}: {what}", self.path.display()))
             .hint("the configuration file is a YAML map, one `KEY: value` per line")
     }
@@ -299,8 +304,8 @@ mod tests {
 
     #[test]
     fn debug_output_shows_keys_only() {
-        let shown = format!("{:?}", read("TOKEN: hunter2\n").unwrap());
-        assert!(shown.contains("TOKEN") && !shown.contains("hunter2"), "{shown}");
+        let debug = format!("{:?}", read("TOKEN: hunter2\n").unwrap());
+        assert!(debug.contains("TOKEN") && !debug.contains("hunter2"), "{debug}");
     }
 
     #[test]

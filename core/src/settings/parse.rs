@@ -87,9 +87,9 @@ pub(super) fn parse_value(
 }
 
 fn check_rules(row: &Setting, text: &str) -> Result<(), String> {
-    let shown = if row.secret { "its value".to_owned() } else { format!("`{text}`") };
+    let value = if row.secret { "its value".to_owned() } else { format!("`{text}`") };
     if !row.choices.is_empty() && !row.choices.iter().any(|choice| choice == text) {
-        return Err(format!("{shown} is none of {}", row.choices.join(", ")));
+        return Err(format!("{value} is none of {}", row.choices.join(", ")));
     }
     if row.pattern.is_empty() {
         return Ok(());
@@ -99,7 +99,7 @@ fn check_rules(row: &Setting, text: &str) -> Result<(), String> {
     if rule.is_match(text) {
         Ok(())
     } else {
-        Err(format!("{shown} does not match `{}`", row.pattern))
+        Err(format!("{value} does not match `{}`", row.pattern))
     }
 }
 
@@ -134,17 +134,18 @@ const DURATIONS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("", 1)];
 
 /// Parses a whole number with a suffix of the table.
 fn scaled(text: &str, suffixes: &[(&str, u64)], what: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is not {what} such as {}", example(suffixes));
+    let invalid = || format!("`{text}` is not {what} such as {}", example(suffixes));
     let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..end].parse().map_err(|_| wrong())?;
+    let number: u64 = text[..end].parse().map_err(|_| invalid())?;
     let suffix = text[end..].trim();
-    let (_, factor) = suffixes.iter().find(|(word, _)| *word == suffix).ok_or_else(wrong)?;
-    number.checked_mul(*factor).ok_or_else(wrong)
+    let (_, factor) = suffixes.iter().find(|(name, _)| *name == suffix).ok_or_else(invalid)?;
+    number.checked_mul(*factor).ok_or_else(invalid)
 }
 
 fn example(suffixes: &[(&str, u64)]) -> String {
-    let words: Vec<String> = suffixes.iter().take(2).map(|(word, _)| format!("16{word}")).collect();
-    words.join(" or ")
+    let examples: Vec<String> =
+        suffixes.iter().take(2).map(|(suffix, _)| format!("16{suffix}")).collect();
+    examples.join(" or ")
 }
 
 /// Parses JSON or YAML text, or the file whose path it is. A bare word is a list of one element.

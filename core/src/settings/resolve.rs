@@ -387,8 +387,8 @@ mod tests {
     #[test]
     fn debug_output_of_layers_shows_names_only() {
         let layers = layers(&[("A", "hunter1")], "S: hunter2", Environment::of([("N", "hunter3")]));
-        let shown = format!("{layers:?}");
-        assert!(shown.contains("\"S\"") && !shown.contains("hunter"), "{shown}");
+        let debug = format!("{layers:?}");
+        assert!(debug.contains("\"S\"") && !debug.contains("hunter"), "{debug}");
     }
 
     #[test]

@@ -270,9 +270,9 @@ fn journal_key() -> Row {
 fn output() -> Vec<Row> {
     let free = "free space ARTIFACTS_DIR must have, MB; estimated when not set";
     let mut level = row(OUTPUT, "LOG_LEVEL", Kind::Text, "level of the log file");
-    let words = ["critical", "error", "warning", "info", "debug", "trace"];
+    let levels = ["critical", "error", "warning", "info", "debug", "trace"];
     let both: Vec<String> =
-        words.iter().flat_map(|word| [(*word).to_owned(), word.to_uppercase()]).collect();
+        levels.iter().flat_map(|name| [(*name).to_owned(), name.to_uppercase()]).collect();
     level.setting.choices = both;
     level.setting = level.setting.default_value("info");
     let mut package = new_row(

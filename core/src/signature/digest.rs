@@ -57,9 +57,9 @@ impl Algorithm {
     /// When the digest is unknown, or too weak for signatures.
     pub fn named(name: &str) -> Result<Self> {
         let lower = name.trim().to_lowercase();
-        let known = NAMES.iter().find(|(_, known)| *known == lower);
-        let known = known.filter(|(algorithm, _)| *algorithm != Self::Md5);
-        known.map(|(algorithm, _)| *algorithm).ok_or_else(|| {
+        let found = NAMES.iter().find(|(_, name)| *name == lower);
+        let found = found.filter(|(algorithm, _)| *algorithm != Self::Md5);
+        found.map(|(algorithm, _)| *algorithm).ok_or_else(|| {
             let names: Vec<&str> = NAMES[1..].iter().map(|(_, name)| *name).collect();
             Error::new(Stage::Settings, format!("`{name}` is no digest for signatures"))
                 .hint(format!("known are {}", names.join(", ")))
@@ -136,8 +136,8 @@ impl Pass {
     /// # Errors
     /// When the system cannot create a thread.
     pub fn new(algorithms: &[Algorithm]) -> Result<Self> {
-        let wanted: BTreeSet<Algorithm> = algorithms.iter().copied().collect();
-        let workers = wanted.into_iter().map(start).collect::<std::io::Result<_>>();
+        let distinct: BTreeSet<Algorithm> = algorithms.iter().copied().collect();
+        let workers = distinct.into_iter().map(start).collect::<std::io::Result<_>>();
         let workers = workers.map_err(|error| {
             Error::new(Stage::Disk, "cannot start a thread for a digest").caused_by(&error)
         })?;

@@ -22,16 +22,16 @@ pub(super) struct Block {
 
 /// Reads the first block of a file that does not contain parameters.
 pub(super) fn read(path: &Path) -> Result<Block> {
-    let failed = |error: &std::io::Error| {
+    let read_error = |error: &std::io::Error| {
         Error::new(Stage::Settings, format!("cannot read the key `{}`", path.display()))
             .caused_by(error)
             .hint("check that the file is there and may be read")
     };
-    let length = path.metadata().map_err(|error| failed(&error))?.len();
+    let length = path.metadata().map_err(|error| read_error(&error))?.len();
     if length > LIMIT {
         return Err(unusable(path, &format!("it has {length} bytes")));
     }
-    let bytes = Zeroizing::new(std::fs::read(path).map_err(|error| failed(&error))?);
+    let bytes = Zeroizing::new(std::fs::read(path).map_err(|error| read_error(&error))?);
     let text = std::str::from_utf8(&bytes).map_err(|_| unusable(path, "it is no text"))?;
     parse(text).map_err(|what| unusable(path, what))
 }

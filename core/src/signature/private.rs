@@ -35,14 +35,14 @@ impl PrivateKey {
     /// When the file does not contain a private key, or an unsupported or encrypted one.
     pub fn read(path: &Path) -> Result<Self> {
         let Block { label, der, encrypted } = pem::read(path)?;
-        let shown = path.display();
-        let refused = |what: &str, hint: String| {
-            Error::new(Stage::Settings, format!("`{shown}` {what}")).hint(hint)
+        let display = path.display();
+        let key_error = |what: &str, hint: String| {
+            Error::new(Stage::Settings, format!("`{display}` {what}")).hint(hint)
         };
         if encrypted {
             let what = "is an encrypted private key; nobody could be asked for its pass phrase";
-            let hint = format!("decrypt it: openssl pkey -in {shown} -out plain.pem");
-            return Err(refused(what, hint));
+            let hint = format!("decrypt it: openssl pkey -in {display} -out plain.pem");
+            return Err(key_error(what, hint));
         }
         let kind = match label.as_str() {
             "PRIVATE KEY" => of_info(&der),
@@ -50,13 +50,13 @@ impl PrivateKey {
             "EC PRIVATE KEY" => ec_key(&der, None),
             label if label.ends_with("PUBLIC KEY") => {
                 let what = "holds a public key where a private one is wanted";
-                return Err(refused(what, "give the key that signs, not its public part".into()));
+                return Err(key_error(what, "give the key that signs, not its public part".into()));
             }
             _ => Err("it is of an unknown kind".to_owned()),
         };
         kind.map(Self).map_err(|what| {
             let hint = "RSA keys and EC keys on P-256, P-384 and P-521 sign files";
-            refused(&format!("has `{label}`, which is not usable: {what}"), hint.to_owned())
+            key_error(&format!("has `{label}`, which is not usable: {what}"), hint.to_owned())
         })
     }
 
@@ -65,19 +65,19 @@ impl PrivateKey {
     /// # Errors
     /// When the key is too small for this digest algorithm.
     pub fn sign(&self, algorithm: Algorithm, digest: &[u8]) -> Result<Vec<u8>> {
-        let failed = |what: String| {
+        let sign_error = |what: String| {
             Error::new(Stage::Settings, format!("the key cannot sign with {algorithm}: {what}"))
                 .hint("use a larger key or a shorter digest")
         };
         match &self.0 {
             Kind::Rsa(key) => {
-                let padding =
-                    padding(algorithm).ok_or_else(|| failed("nobody trusts it any more".into()))?;
+                let padding = padding(algorithm)
+                    .ok_or_else(|| sign_error("nobody trusts it any more".into()))?;
                 let signed = key.sign_with_rng(&mut OsRng, padding, digest);
-                signed.map_err(|error| failed(error.to_string()))
+                signed.map_err(|error| sign_error(error.to_string()))
             }
             Kind::Ec(curve, scalar) => sign(*curve, scalar, &filled(*curve, digest))
-                .ok_or_else(|| failed("the signature could not be made".into())),
+                .ok_or_else(|| sign_error("the signature could not be made".into())),
         }
     }
 }
@@ -101,8 +101,8 @@ impl PrivateKey {
 }
 
 fn of_info(der: &[u8]) -> Result<Kind, String> {
-    let broken = |_| "it is broken".to_owned();
-    let info = PrivateKeyInfo::try_from(der).map_err(broken)?;
+    let parse_error = |_| "it is broken".to_owned();
+    let info = PrivateKeyInfo::try_from(der).map_err(parse_error)?;
     if info.algorithm.oid == RSA {
         return rsa_key(info.private_key);
     }

@@ -56,26 +56,26 @@ impl PublicKey {
     /// When the file does not contain a public key, or an unsupported one.
     pub fn read(path: &Path) -> Result<Self> {
         let Block { label, der, encrypted } = pem::read(path)?;
-        let shown = path.display();
-        let refused = |what: &str, hint: String| {
-            Error::new(Stage::Settings, format!("`{shown}` {what}")).hint(hint)
+        let display = path.display();
+        let key_error = |what: &str, hint: String| {
+            Error::new(Stage::Settings, format!("`{display}` {what}")).hint(hint)
         };
         if label.ends_with("PRIVATE KEY") || encrypted {
-            let hint = format!("take the public part: openssl pkey -in {shown} -pubout");
-            return Err(refused("holds a private key where a public one is wanted", hint));
+            let hint = format!("take the public part: openssl pkey -in {display} -pubout");
+            return Err(key_error("holds a private key where a public one is wanted", hint));
         }
         let kind = match label.as_str() {
             "PUBLIC KEY" => of_info(&der),
             "RSA PUBLIC KEY" => rsa_key(&der).map(Kind::Rsa),
             "CERTIFICATE" | "TRUSTED CERTIFICATE" => {
-                let hint = format!("take its key: openssl x509 -in {shown} -pubkey -noout");
-                return Err(refused("holds a certificate where a public key is wanted", hint));
+                let hint = format!("take its key: openssl x509 -in {display} -pubkey -noout");
+                return Err(key_error("holds a certificate where a public key is wanted", hint));
             }
             _ => Err("it is of an unknown kind".to_owned()),
         };
         kind.map(Self).map_err(|what| {
             let hint = "RSA keys and EC keys on P-256, P-384 and P-521 verify signatures of files";
-            refused(&format!("has `{label}`, which is not usable: {what}"), hint.to_owned())
+            key_error(&format!("has `{label}`, which is not usable: {what}"), hint.to_owned())
         })
     }
 
@@ -100,8 +100,8 @@ impl PublicKey {
 }
 
 fn of_info(der: &[u8]) -> Result<Kind, String> {
-    let broken = |_| "it is broken".to_owned();
-    let info = SubjectPublicKeyInfoRef::try_from(der).map_err(broken)?;
+    let parse_error = |_| "it is broken".to_owned();
+    let info = SubjectPublicKeyInfoRef::try_from(der).map_err(parse_error)?;
     let bytes = info.subject_public_key.as_bytes().ok_or("it is broken")?;
     if info.algorithm.oid == RSA {
         return rsa_key(bytes).map(Kind::Rsa);
@@ -109,7 +109,7 @@ fn of_info(der: &[u8]) -> Result<Kind, String> {
     if info.algorithm.oid != EC {
         return Err(format!("its algorithm is {}", info.algorithm.oid));
     }
-    let oid = info.algorithm.parameters_oid().map_err(broken)?;
+    let oid = info.algorithm.parameters_oid().map_err(parse_error)?;
     let curve = Curve::of(oid).ok_or_else(|| format!("its curve is {oid}"))?;
     let on_curve = match curve {
         Curve::P256 => p256::ecdsa::VerifyingKey::from_sec1_bytes(bytes).is_ok(),

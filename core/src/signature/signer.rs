@@ -36,11 +36,11 @@ impl Signer {
             let probe = signer.sign(b"probe")?;
             let digest = of_stream(algorithm, &mut &b"probe"[..])?;
             if PublicKey::read(path)?.verifies(algorithm, &digest, &probe) {
-                let unreadable = |error| {
+                let read_error = |error| {
                     let text = format!("cannot read `{}`", path.display());
                     Error::new(Stage::Settings, text).caused_by(&error)
                 };
-                signer.public = Some(fs::read(path).map_err(unreadable)?);
+                signer.public = Some(fs::read(path).map_err(read_error)?);
             }
         }
         Ok(signer)

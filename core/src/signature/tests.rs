@@ -6,8 +6,8 @@ use super::*;
 
 /// Runs openssl in a directory; `None` when it is not installed.
 #[expect(clippy::disallowed_methods, reason = "an oracle in a test")]
-fn openssl(directory: &Path, words: &str) -> Option<bool> {
-    let output = Command::new("openssl").args(words.split(' ')).current_dir(directory).output();
+fn openssl(directory: &Path, args: &str) -> Option<bool> {
+    let output = Command::new("openssl").args(args.split(' ')).current_dir(directory).output();
     match output {
         Ok(output) => Some(output.status.success()),
         Err(_) => {
@@ -24,9 +24,9 @@ fn keys(rows: &[(&str, &str)]) -> Option<tempfile::TempDir> {
     let directory = tempfile::tempdir().unwrap();
     let content: Vec<u8> = (0..1_100_001_u32).map(|number| number.to_le_bytes()[1]).collect();
     fs::write(directory.path().join("file"), content).unwrap();
-    for (name, words) in rows {
-        let made = openssl(directory.path(), words)?;
-        assert!(made, "openssl {words}");
+    for (name, args) in rows {
+        let made = openssl(directory.path(), args)?;
+        assert!(made, "openssl {args}");
         let public = format!("pkey -in {name} -pubout -out {name}.pub");
         assert!(openssl(directory.path(), &public)?, "{public}");
     }
@@ -58,10 +58,10 @@ fn openssl_and_we_agree_on_every_key_and_digest() {
         let what = format!("{name} {digest}");
         let ours = sign(digest, &directory.join(name), &mut stream(directory)).unwrap();
         fs::write(directory.join("sig"), &ours).unwrap();
-        let words = format!("dgst -{digest} -verify {name}.pub -signature sig file");
-        assert_eq!(openssl(directory, &words), Some(true), "{what}");
-        let words = format!("dgst -{digest} -sign {name} -out sig file");
-        assert_eq!(openssl(directory, &words), Some(true), "{what}");
+        let args = format!("dgst -{digest} -verify {name}.pub -signature sig file");
+        assert_eq!(openssl(directory, &args), Some(true), "{what}");
+        let args = format!("dgst -{digest} -sign {name} -out sig file");
+        assert_eq!(openssl(directory, &args), Some(true), "{what}");
         let theirs = fs::read(directory.join("sig")).unwrap();
         let public = directory.join(format!("{name}.pub"));
         assert!(verify(digest, &public, &theirs, &mut stream(directory)).unwrap(), "{what}");
@@ -91,8 +91,8 @@ fn large_keys_and_the_old_form_of_public_keys_work() {
         verify("SHA3-512", &directory.join("large.pub"), &ours, &mut stream(directory)).unwrap(),
         "a key of 5120 bits"
     );
-    let words = "rsa -in large -RSAPublicKey_out -out old.pub";
-    assert_eq!(openssl(directory, words), Some(true));
+    let args = "rsa -in large -RSAPublicKey_out -out old.pub";
+    assert_eq!(openssl(directory, args), Some(true));
     assert!(verify("sha3-512", &directory.join("old.pub"), &ours, &mut stream(directory)).unwrap());
 }
 
@@ -116,12 +116,12 @@ fn errors_of_unusable_keys_have_hints() {
     ];
     let Some(directory) = keys(&rows) else { return };
     let directory = directory.path();
-    for words in [
+    for args in [
         "pkcs8 -topk8 -in ok -out locked -passout pass:x",
         "ec -in ok -aes128 -out locked1 -passout pass:x",
         "req -x509 -new -key rsa -subj /CN=x -out cert",
     ] {
-        assert_eq!(openssl(directory, words), Some(true), "{words}");
+        assert_eq!(openssl(directory, args), Some(true), "{args}");
     }
     let write = |name: &str, text: &str| fs::write(directory.join(name), text).unwrap();
     write("text", "hello");
@@ -155,13 +155,13 @@ fn errors_of_unusable_keys_have_hints() {
 
 #[test]
 fn several_digests_are_made_in_one_pass() {
-    let wanted = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha3_256, Algorithm::Sha256];
+    let algorithms = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha3_256, Algorithm::Sha256];
     let mut seen = 0;
     let mut count = |done| {
         seen = done;
         ControlFlow::Continue(())
     };
-    let digests = digests_of(&mut Cursor::new("abc"), &wanted, &mut count).unwrap();
+    let digests = digests_of(&mut Cursor::new("abc"), &algorithms, &mut count).unwrap();
     // RFC 1321 A.5, FIPS 180-4 and FIPS 202 examples.
     assert_eq!(digests.hex(Algorithm::Md5).unwrap(), "900150983cd24fb0d6963f7d28e17f72");
     assert!(digests.hex(Algorithm::Sha256).unwrap().starts_with("ba7816bf8f01cfea"));
@@ -169,7 +169,7 @@ fn several_digests_are_made_in_one_pass() {
     assert_eq!(digests.hex(Algorithm::Sha512), None);
     assert_eq!(seen, 3);
     let mut stop = |_| ControlFlow::Break(());
-    let stopped = digests_of(&mut Cursor::new("abc"), &wanted, &mut stop).unwrap_err();
+    let stopped = digests_of(&mut Cursor::new("abc"), &algorithms, &mut stop).unwrap_err();
     assert_eq!(stopped.stage, Stage::Interrupted);
 }
 

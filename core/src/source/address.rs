@@ -28,14 +28,14 @@ impl Address {
                     .caused_by(&error)
             });
         };
-        let shown = redacted(text);
+        let display = redacted(text);
         if !["http", "https"].contains(&scheme.to_lowercase().as_str()) {
-            let what = format!("{key}: `{shown}` is neither a file nor an http or https URL");
+            let what = format!("{key}: `{display}` is neither a file nor an http or https URL");
             return Err(Error::new(Stage::Source, what).hint("download it first"));
         }
         // The parser's message does not contain the text.
         let parsed = Url::parse(text).map_err(|error| {
-            let text = format!("{key}: `{shown}` is no usable URL");
+            let text = format!("{key}: `{display}` is no usable URL");
             Error::new(Stage::Source, text)
                 .caused_by(&error)
                 .hint("give a file, or an address such as https://host/folder/file")
@@ -59,7 +59,7 @@ enum Hide {
 }
 
 /// Formats a URL for messages: without user and password, and without its query, which may be a signature.
-pub(crate) fn shown(url: &Url) -> String {
+pub(crate) fn display_url(url: &Url) -> String {
     let mut plain = url.clone();
     let hidden = plain.query().is_some() || plain.fragment().is_some();
     plain.set_query(None);
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn passwords_and_signatures_are_not_shown() {
-        for (text, shown, kept) in [
+        for (text, expected, kept) in [
             ("https://u:p@h/x", "https://h/x", "https://h/x"),
             ("--iso=http://u@h:80/a@b?c=d", "--iso=http://h:80/a@b?…", "--iso=http://h:80/a@b?c=d"),
             (
@@ -211,7 +211,7 @@ mod tests {
             ("/a/file", "/a/file", "/a/file"),
             ("://", "://", "://"),
         ] {
-            assert_eq!(redacted(text), shown);
+            assert_eq!(redacted(text), expected);
             assert_eq!(without_passwords(text), kept);
         }
     }
@@ -242,7 +242,7 @@ mod tests {
             let user = text.split(['?', '#']).next().unwrap_or_default();
             assert!(!without_passwords(user).contains("SECRET"), "{}", without_passwords(user));
             if let Ok(url) = Url::parse(text) {
-                assert!(!shown(&url).contains("SECRET"), "{}", shown(&url));
+                assert!(!display_url(&url).contains("SECRET"), "{}", display_url(&url));
             }
             // In a sentence and in a list without quotes a space ends a URL, and a fragment may be a location
             // in a page.

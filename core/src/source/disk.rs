@@ -57,8 +57,8 @@ pub struct GivenDisk {
 impl GivenDisk {
     /// Creates a disk that is not packed; its bytes are not verified.
     pub(super) fn unpacked(path: &Path, reader: GuestReader, facts: Facts) -> Self {
-        let blocks = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK);
-        let occupied = reader.files().map(blocks).sum();
+        let allocated = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK);
+        let occupied = reader.files().map(allocated).sum();
         let path = path.to_owned();
         Self { path, reader, facts, packing: None, occupied, _workplace: None }
     }
@@ -130,16 +130,17 @@ pub(super) fn open(
     let (reader, occupied, workplace) = match packing {
         Some(packing) => unpack(context, path, packing, digests)?,
         None => {
-            let refused = |error| not_accepted(path, error);
-            let file = LockedFile::open(path).map_err(refused)?;
+            let source_error = |error| not_accepted(path, error);
+            let file = LockedFile::open(path).map_err(source_error)?;
             let checked = verify::digest(context, "DISK_SHA256", path, digests);
             // A change explains a wrong checksum; after a correct one, the bytes are those of the open file.
-            file.check_unchanged().map_err(refused)?;
+            file.check_unchanged().map_err(source_error)?;
             checked?;
             // Opening it reads every table: a damaged or incomplete image is refused here, not during the upload.
-            let reader = GuestReader::open_file(file).map_err(refused)?;
-            let blocks = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK);
-            let occupied = reader.files().map(blocks).sum();
+            let reader = GuestReader::open_file(file).map_err(source_error)?;
+            let allocated =
+                |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK);
+            let occupied = reader.files().map(allocated).sum();
             (reader, occupied, None)
         }
     };
@@ -155,17 +156,17 @@ pub(super) fn open(
 
 /// Refuses a file that is not a disk.
 pub(super) fn check(path: &Path, packing: Option<Packing>, reader: &GuestReader) -> Result<()> {
-    let shown = path.display();
+    let display = path.display();
     let hint =
         format!("{FORMATS}; unpack or convert others first, as with qemu-img convert -O raw");
     if let Some(foreign) = reader.probe().foreign {
         let verb = if packing.is_some() { "holds" } else { "is" };
-        let text = format!("`{shown}` {verb} {foreign}, not a disk this version reads");
+        let text = format!("`{display}` {verb} {foreign}, not a disk this version reads");
         return Err(Error::new(Stage::Source, text).hint(hint));
     }
     let size = reader.virtual_size();
     if size == 0 || !size.is_multiple_of(512) {
-        let text = format!("`{shown}` has {size} bytes, no multiple of 512: it is no disk");
+        let text = format!("`{display}` has {size} bytes, no multiple of 512: it is no disk");
         return Err(Error::new(Stage::Source, text).hint(FORMATS));
     }
     Ok(())
@@ -177,20 +178,20 @@ pub(super) fn grown(
     path: &Path,
     reader: GuestReader,
 ) -> Result<GuestReader> {
-    let Some(wanted) = context.settings.number("DISK_SIZE") else { return Ok(reader) };
+    let Some(requested) = context.settings.number("DISK_SIZE") else { return Ok(reader) };
     let size = reader.virtual_size();
-    let refused = |text: String| Error::new(Stage::Settings, text);
-    if wanted < size {
+    let size_error = |text: String| Error::new(Stage::Settings, text);
+    if requested < size {
         let text = format!(
-            "DISK_SIZE is {wanted} bytes, but `{}` is a disk of {size}, and none is made smaller",
+            "DISK_SIZE is {requested} bytes, but `{}` is a disk of {size}, and none is made smaller",
             path.display()
         );
-        return Err(refused(text).hint(
+        return Err(size_error(text).hint(
             "leave DISK_SIZE out; to shrink a disk, shrink its file systems and partitions, then the file",
         ));
     }
-    reader.grown_to(wanted).map_err(|error| {
-        let made = refused(format!("DISK_SIZE is {wanted} bytes, no multiple of 512"));
+    reader.grown_to(requested).map_err(|error| {
+        let made = size_error(format!("DISK_SIZE is {requested} bytes, no multiple of 512"));
         made.caused_by(&error).hint("give it with a unit, as in --disk-size=20GiB")
     })
 }
@@ -229,14 +230,14 @@ fn unpack(
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let total = fs::metadata(path).map_or(0, |file| file.len());
     context.reporter.begin("unpack", &format!("unpacking {name} ({})", packing.name()));
-    let wanted = context.settings.get("DISK_SHA256").is_some() && digests.is_none();
-    let pass = if wanted { Some(Pass::new(&[Algorithm::Sha256])?) } else { None };
-    let (mut done, mut failed) = (0, None);
+    let needs_digest = context.settings.get("DISK_SHA256").is_some() && digests.is_none();
+    let pass = if needs_digest { Some(Pass::new(&[Algorithm::Sha256])?) } else { None };
+    let (mut done, mut digest_error) = (0, None);
     let mut seen = |piece: &[u8]| {
         done += piece.len() as u64;
         context.reporter.progress(Progress { done, total, ..Progress::default() });
-        failed = pass.as_ref().and_then(|pass| pass.update(piece.to_vec()).err());
-        if failed.is_some() || context.interrupt.is_set() {
+        digest_error = pass.as_ref().and_then(|pass| pass.update(piece.to_vec()).err());
+        if digest_error.is_some() || context.interrupt.is_set() {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
@@ -244,7 +245,7 @@ fn unpack(
     };
     let unpacked = packed::unpack(path, &workplace.directory, &mut seen);
     context.reporter.clear();
-    if let Some(error) = failed {
+    if let Some(error) = digest_error {
         return Err(error);
     }
     let Unpacked { file, len, source } = unpacked.map_err(|error| not_unpacked(path, error))?;

@@ -22,14 +22,14 @@ const MODE: u32 = 0o644;
 pub(crate) fn fetch(
     files: &mut [Injected],
     directory: &Path,
-    manner: DownloadOptions,
+    options: DownloadOptions,
     reporter: &Reporter,
     interrupt: &Interrupt,
 ) -> Result<()> {
     if files.iter().all(|file| file.url.is_none()) {
         return Ok(());
     }
-    let downloader = Downloader::new(manner.for_injected(), reporter, interrupt)?;
+    let downloader = Downloader::new(options.for_injected(), reporter, interrupt)?;
     for (number, file) in files.iter_mut().enumerate() {
         let Some(url) = &file.url else { continue };
         let path = directory.join(format!("injected{number}"));

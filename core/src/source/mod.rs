@@ -67,9 +67,9 @@ impl<'a> SourceContext<'a> {
         if let Some(downloader) = self.downloader.get() {
             return Ok(downloader);
         }
-        let manner = DownloadOptions::of(self.settings);
+        let options = DownloadOptions::of(self.settings);
         let made =
-            Downloader::new(manner, self.reporter, self.interrupt)?.with_key(self.key.clone());
+            Downloader::new(options, self.reporter, self.interrupt)?.with_key(self.key.clone());
         Ok(self.downloader.get_or_init(|| made))
     }
 }
@@ -83,9 +83,9 @@ pub(crate) fn shown_source(settings: &Resolved) -> String {
 /// Converts the error of a source file that was refused.
 pub(crate) fn not_accepted(path: &Path, error: DiskError) -> Error {
     let mut made = from_disk(Stage::Source, error);
-    let shown = path.display().to_string();
-    if !made.message.contains(&shown) {
-        made.message = format!("`{shown}`: {}", made.message);
+    let display = path.display().to_string();
+    if !made.message.contains(&display) {
+        made.message = format!("`{display}`: {}", made.message);
     }
     if let Some(near) = neighbour(path) {
         made.hint = Some(format!("did you mean `{near}`?"));
@@ -99,15 +99,17 @@ pub(crate) fn not_accepted(path: &Path, error: DiskError) -> Error {
 
 /// Returns the file beside a missing one with the most similar name.
 fn neighbour(missing: &Path) -> Option<String> {
-    let wanted = missing.file_name()?.to_str()?;
+    let missing_name = missing.file_name()?.to_str()?;
     if missing.exists() {
         return None;
     }
     let directory = missing.parent()?.read_dir().ok()?;
     let names = directory.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let likeness = |name: &String| strsim::jaro_winkler(name, wanted);
-    let alike = names.filter(|name| strsim::damerau_levenshtein(name, wanted) <= 3);
-    alike.filter(|name| likeness(name) > 0.8).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+    let similarity = |name: &String| strsim::jaro_winkler(name, missing_name);
+    let alike = names.filter(|name| strsim::damerau_levenshtein(name, missing_name) <= 3);
+    alike
+        .filter(|name| similarity(name) > 0.8)
+        .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))
 }
 
 /// Converts an error of the disk library, at a stage.

@@ -8,7 +8,7 @@ use reqwest::Url;
 
 use super::{
     DOWNLOADS, SourceContext,
-    address::{Address, shown},
+    address::{Address, display_url},
     disk,
     download::{Download, Slot},
     not_accepted,
@@ -72,13 +72,13 @@ pub(super) fn named(settings: &Resolved) -> Result<(Address, bool)> {
     }
 }
 
-fn here(context: &SourceContext<'_>, address: &Address, wanted: &[Algorithm]) -> Result<Here> {
+fn here(context: &SourceContext<'_>, address: &Address, algorithms: &[Algorithm]) -> Result<Here> {
     match address {
         Address::File(path) => Ok(Here { path: path.clone(), digests: None, fetched: None }),
         Address::Url(url) => {
             let store = plan::base_directory(context.settings)?.join(DOWNLOADS);
             let Download { path, digests, slot } =
-                context.downloader()?.fetch(url, &store, wanted)?;
+                context.downloader()?.fetch(url, &store, algorithms)?;
             Ok(Here { path, digests, fetched: Some((url.clone(), slot)) })
         }
     }
@@ -100,7 +100,7 @@ impl Here {
     fn judged<T>(&mut self, result: Result<T>) -> Result<T> {
         result.map_err(|mut error| {
             if let Some((url, slot)) = self.fetched.take_if(|_| error.stage == Stage::Source) {
-                error.context.push(("downloaded from".to_owned(), shown(&url)));
+                error.context.push(("downloaded from".to_owned(), display_url(&url)));
                 slot.remove();
             }
             error
@@ -132,14 +132,14 @@ fn installer(context: &SourceContext<'_>, address: &Address) -> Result<Opened> {
         &["ISO_SHA256"]
     });
 
-    let mut base = here(context, address, &verifier.wanted("ISO_SHA256"))?;
+    let mut base = here(context, address, &verifier.algorithms("ISO_SHA256"))?;
     let facts = open_iso(&base.path).and_then(|iso| product::read_facts(&iso, &base.path));
     let facts = base.judged(facts)?;
     base.name(&product::iso_name(&facts))?;
     let source = iso(Some(context.reporter), &base.path, facts);
     let (facts, info) = base.judged(source)?;
     let mut fix = hotfix
-        .map(|address| here(context, &address, &verifier.wanted("EHF_ISO_SHA256")))
+        .map(|address| here(context, &address, &verifier.algorithms("EHF_ISO_SHA256")))
         .transpose()?;
     let mut hotfix = None;
     if let Some(fix) = &mut fix {
@@ -161,8 +161,8 @@ fn installer(context: &SourceContext<'_>, address: &Address) -> Result<Opened> {
 }
 
 fn given_disk(context: &SourceContext<'_>, address: &Address) -> Result<Opened> {
-    let known = context.settings.get("DISK_SHA256").map(|_| Algorithm::Sha256);
-    let mut image = here(context, address, known.as_slice())?;
+    let algorithm = context.settings.get("DISK_SHA256").map(|_| Algorithm::Sha256);
+    let mut image = here(context, address, algorithm.as_slice())?;
     if let Address::Url(url) = address {
         image.name(&last_segment(url))?;
     }

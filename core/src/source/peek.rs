@@ -63,14 +63,14 @@ pub(crate) fn peek(context: &SourceContext<'_>, remote: Remote) -> Result<Source
 }
 
 fn local_disk(context: &SourceContext<'_>, path: &Path) -> Result<Source> {
-    let refused = |error| not_accepted(path, error);
-    if packed::packing(path).map_err(refused)?.is_some() {
+    let source_error = |error| not_accepted(path, error);
+    if packed::packing(path).map_err(source_error)?.is_some() {
         return Ok(unread(path, false, None));
     }
-    let reader = GuestReader::open(path).map_err(refused)?;
+    let reader = GuestReader::open(path).map_err(source_error)?;
     disk::check(path, None, &reader)?;
     let reader = disk::grown(context, path, reader)?;
-    let facts = Facts::read(&reader).map_err(refused)?;
+    let facts = Facts::read(&reader).map_err(source_error)?;
     Ok(Source::Disk(disk::GivenDisk::unpacked(path, reader, facts)))
 }
 

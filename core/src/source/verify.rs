@@ -12,7 +12,7 @@ use reqwest::Url;
 
 use super::{
     SourceContext,
-    address::{Address, shown},
+    address::{Address, display_url},
 };
 use crate::{
     error::{Error, Problem, Result, Stage},
@@ -84,10 +84,10 @@ impl<'d, 'a> Verifier<'d, 'a> {
         if !self.keys.is_empty() {
             return Ok(());
         }
-        let said = ["ISO_SIG", "EHF_ISO_SIG"]
+        let setting = ["ISO_SIG", "EHF_ISO_SIG"]
             .into_iter()
             .find(|key| self.context.settings.get(key).is_some());
-        match said {
+        match setting {
             Some(key) => Err(Error::new(
                 Stage::Settings,
                 format!("{key} names a signature, but no key is set that verifies it"),
@@ -99,8 +99,8 @@ impl<'d, 'a> Verifier<'d, 'a> {
 
     /// Warns once if neither a key nor a checksum is set.
     pub(super) fn warn(&self, digests: &[&str]) {
-        let known = digests.iter().all(|key| self.context.settings.get(key).is_some());
-        if self.keys.is_empty() && !known {
+        let has_checksum = digests.iter().all(|key| self.context.settings.get(key).is_some());
+        if self.keys.is_empty() && !has_checksum {
             self.context.reporter.warning(
                 "nothing proves where the ISO comes from: neither a key nor a digest is set",
                 Some("set ISO_SIG_VERIFICATION_PUBLIC_KEY to the vendor's key, or ISO_SHA256"),
@@ -109,12 +109,12 @@ impl<'d, 'a> Verifier<'d, 'a> {
     }
 
     /// Digests that are worth computing when a file is read anyway.
-    pub(super) fn wanted(&self, sha256: &str) -> Vec<Algorithm> {
-        let mut wanted: Vec<Algorithm> = self.keys.iter().map(|key| key.algorithm).collect();
+    pub(super) fn algorithms(&self, sha256: &str) -> Vec<Algorithm> {
+        let mut algorithms: Vec<Algorithm> = self.keys.iter().map(|key| key.algorithm).collect();
         if self.kept || self.context.settings.get(sha256).is_some() {
-            wanted.push(Algorithm::Sha256);
+            algorithms.push(Algorithm::Sha256);
         }
-        wanted
+        algorithms
     }
 
     /// Of these, the digests that can be compared with something or are needed later.
@@ -167,7 +167,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
             let address = given.clone().unwrap_or_else(|| beside(subject, key.algorithm));
             let name = match &address {
                 Address::File(path) => path.display().to_string(),
-                Address::Url(url) => shown(url),
+                Address::Url(url) => display_url(url),
             };
             if let Some(same) = found.iter().find(|(other, _)| *other == name) {
                 found.push(same.clone());
@@ -275,13 +275,13 @@ fn expected(
     Err(error)
 }
 
-fn read(context: &SourceContext<'_>, path: &Path, wanted: &[Algorithm]) -> Result<Digests> {
+fn read(context: &SourceContext<'_>, path: &Path, algorithms: &[Algorithm]) -> Result<Digests> {
     let total = fs::metadata(path).map_err(|error| unreadable(path, &error))?.len();
     let mut seen = |done| {
         context.reporter.progress(Progress { done, total, ..Progress::default() });
         if context.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let digests = digests_of_file(path, wanted, &mut seen);
+    let digests = digests_of_file(path, algorithms, &mut seen);
     context.reporter.clear();
     digests
 }
@@ -308,17 +308,17 @@ fn beside(subject: &Subject<'_>, algorithm: Algorithm) -> Address {
 }
 
 fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
-    let failed = |error: &std::io::Error| {
+    let cannot_read = |error: &std::io::Error| {
         Error::new(Stage::Source, format!("cannot read the signature `{}`", path.display()))
             .caused_by(error)
     };
     match path.metadata() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(&error)),
+        Err(error) => Err(cannot_read(&error)),
         Ok(metadata) if metadata.len() > LIMIT => {
             let text = format!("`{}` has {} bytes, no signature", path.display(), metadata.len());
             Err(Error::new(Stage::Source, text).hint("name the signature, not the signed file"))
         }
-        Ok(_) => fs::read(path).map(Some).map_err(|error| failed(&error)),
+        Ok(_) => fs::read(path).map(Some).map_err(|error| cannot_read(&error)),
     }
 }

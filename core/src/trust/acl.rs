@@ -67,9 +67,9 @@ fn foreign(list: &[u8], gid: u32, me: u32, right: u16) -> Option<String> {
     let entries: Vec<(u16, u16, u32)> = entries
         .chunks_exact(ENTRY)
         .map(|entry| {
-            let short = |at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
+            let read_u16 = |at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
             let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
-            (short(0), short(2), id)
+            (read_u16(0), read_u16(2), id)
         })
         .collect();
     let mask = entries.iter().find(|entry| entry.0 == MASK).map_or(u16::MAX, |entry| entry.1);
@@ -145,9 +145,9 @@ mod tests {
             ),
             (vec![owner, (GROUP_OBJECT, 4, none), other], None),
         ] {
-            let said = foreign_writer(&list(&entries), 4_000_000_001, 77);
-            assert_eq!(said.is_some(), found.is_some(), "{entries:?}: {said:?}");
-            assert!(said.unwrap_or_default().starts_with(found.unwrap_or_default()));
+            let writer = foreign_writer(&list(&entries), 4_000_000_001, 77);
+            assert_eq!(writer.is_some(), found.is_some(), "{entries:?}: {writer:?}");
+            assert!(writer.unwrap_or_default().starts_with(found.unwrap_or_default()));
         }
         let mut later = list(&[owner]);
         later[0] = 3;

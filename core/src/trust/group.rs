@@ -21,7 +21,7 @@ fn is_alone(uid: u32, gid: u32, users: &str, groups: &str) -> bool {
     let mut mine = vec!["root".to_owned()];
     for user in users.lines().map(fields) {
         match number(user.get(2)) {
-            Some(known) if known == uid => mine.extend(user.first().cloned()),
+            Some(id) if id == uid => mine.extend(user.first().cloned()),
             Some(0) => {}
             _ if number(user.get(3)) == Some(gid) => return false,
             _ => {}
@@ -33,7 +33,7 @@ fn is_alone(uid: u32, gid: u32, users: &str, groups: &str) -> bool {
         members
             .split(',')
             .filter(|member| !member.is_empty())
-            .all(|name| mine.iter().any(|known| known == name))
+            .all(|name| mine.iter().any(|user| user == name))
     })
 }
 

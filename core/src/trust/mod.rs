@@ -11,8 +11,8 @@
 mod acl;
 mod group;
 mod regular;
+mod resolve;
 mod scope;
-mod way;
 
 use std::{
     fs::{File, Metadata},
@@ -22,9 +22,9 @@ use std::{
 };
 
 pub(crate) use regular::{open_regular, read_regular};
+pub(crate) use resolve::{ResolvedPath, resolve_path};
 pub use scope::Scope;
 pub(crate) use scope::is_below;
-pub(crate) use way::{Way, way};
 
 /// A reason why another user may change a file, a directory or a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,9 +48,9 @@ impl std::fmt::Display for Doubt {
 /// # Errors
 /// When the path leads nowhere, or an object on it cannot be read.
 pub(crate) fn doubt_of(path: &Path) -> io::Result<Option<Doubt>> {
-    let way = way(path)?;
-    match doubt_of_way(&way)? {
-        None => doubt_of_path(&way.real),
+    let resolved = resolve_path(path)?;
+    match doubt_of_resolved(&resolved)? {
+        None => doubt_of_path(&resolved.real),
         some => Ok(some),
     }
 }
@@ -77,8 +77,8 @@ pub(crate) fn doubt_of_path(path: &Path) -> io::Result<Option<Doubt>> {
 ///
 /// # Errors
 /// When the path leads nowhere, or an object on it cannot be read.
-pub(crate) fn doubt_of_way(way: &Way) -> io::Result<Option<Doubt>> {
-    for object in &way.objects {
+pub(crate) fn doubt_of_resolved(resolved: &ResolvedPath) -> io::Result<Option<Doubt>> {
+    for object in &resolved.objects {
         if let Some(doubt) = doubt_of_path(object)? {
             return Ok(Some(doubt));
         }
@@ -110,8 +110,8 @@ pub(crate) fn has_other_readers(file: &File) -> io::Result<bool> {
 /// When it is not a regular file, or cannot be examined.
 pub(crate) fn exposure(path: &Path) -> io::Result<Option<&'static str>> {
     let file = open_regular(path)?;
-    let way = way(path)?;
-    for directory in &way.objects {
+    let resolved = resolve_path(path)?;
+    for directory in &resolved.objects {
         let metadata = directory.symlink_metadata()?;
         if metadata.is_dir() && metadata.mode() & 0o011 == 0 && acl::of_path(directory)?.is_empty()
         {

@@ -71,9 +71,9 @@ impl Scope {
             // Names with slashes of other kinds are cloud names, unless such a path also exists on this host.
             let meant = is_file && path.components().count() > 1
                 || path.is_absolute() && path.symlink_metadata().is_ok();
-            let refused =
+            let not_below =
                 || format!("`{}` is not below the directories of its run", path.display());
-            (meant && !self.covers(path)).then(refused)
+            (meant && !self.covers(path)).then(not_below)
         })
     }
 
@@ -124,13 +124,13 @@ mod tests {
         fs::write(elsewhere.join("precious"), "").unwrap();
         std::os::unix::fs::symlink(&elsewhere, run.join("link")).unwrap();
         let scope = Scope::new([run.as_path()], Some(&images));
-        let shown = |path: PathBuf| path.display().to_string();
-        let precious = shown(elsewhere.join("precious"));
-        let file = |path: PathBuf| Resource::new(FILE, shown(path));
+        let display = |path: PathBuf| path.display().to_string();
+        let precious = display(elsewhere.join("precious"));
+        let file = |path: PathBuf| Resource::new(FILE, display(path));
         for (resource, removed) in [
             (file(images.join("disk.qcow2")), true),
             (file(run.join("a/b")), true),
-            (file(run.join("disk.raw")).with_id(shown(images.join("x"))), true),
+            (file(run.join("disk.raw")).with_id(display(images.join("x"))), true),
             (file(elsewhere.join("precious")), false),
             (file(images.join("x")).with_id(precious.clone()), false),
             (file(images.join("x")).with("temporary", precious.clone()), false),

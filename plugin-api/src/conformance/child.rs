@@ -168,8 +168,8 @@ impl Noise {
     }
 
     /// Returns the output since then, one line per stream with output.
-    pub(super) fn heard(&self) -> Vec<String> {
-        let mut heard = Vec::new();
+    pub(super) fn output(&self) -> Vec<String> {
+        let mut lines = Vec::new();
         for ((path, name), before) in STREAMS.into_iter().zip(self.0) {
             // Only files can be read again: the parent passes files.
             if !fs::metadata(path).is_ok_and(|stream| stream.is_file()) {
@@ -179,9 +179,9 @@ impl Noise {
             let new = all.get(usize::try_from(before).unwrap_or_default()..).unwrap_or_default();
             if !new.is_empty() {
                 let start = String::from_utf8_lossy(&new[..new.len().min(80)]).into_owned();
-                heard.push(format!("{} bytes on {name}: {:?}", new.len(), start));
+                lines.push(format!("{} bytes on {name}: {:?}", new.len(), start));
             }
         }
-        heard
+        lines
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::host::Told;
+use super::host::Reports;
 use crate::Error;
 
 /// A call of a step and its result.
@@ -81,7 +81,8 @@ pub(super) struct Created {
     pub(super) plain: Call,
     /// `check` without network.
     pub(super) check: Option<Call>,
-    pub(super) told: Told,
+    #[serde(rename = "told")]
+    pub(super) reports: Reports,
 }
 
 /// Observations of the `later` probe.
@@ -134,7 +135,8 @@ pub(super) struct Built {
     pub(super) discards: Vec<Call>,
     /// Files in the image directory afterwards.
     pub(super) left: Vec<String>,
-    pub(super) told: Told,
+    #[serde(rename = "told")]
+    pub(super) reports: Reports,
 }
 
 /// Observations of the `concurrent` probe.
@@ -195,7 +197,8 @@ pub(super) struct Taken {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Unrecorded {
     /// The resources that the host knew of.
-    pub(super) known: Vec<String>,
+    #[serde(rename = "known")]
+    pub(super) announced: Vec<String>,
     /// Whether anything could be observed independently of the provider's reports.
     pub(super) visible: bool,
     /// What existed afterwards.

@@ -84,7 +84,7 @@ pub(super) enum Trigger {
 
 /// What a provider reported while a step ran.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Told {
+pub(super) struct Reports {
     pub(super) events: Vec<(String, Event)>,
     /// Step, task, done, total.
     pub(super) progress: Vec<(String, u32, u64, u64)>,
@@ -96,7 +96,7 @@ pub(super) struct Told {
 
 #[derive(Default)]
 struct State {
-    told: Told,
+    reports: Reports,
     logs: Vec<LogRecord>,
     checkpoints: BTreeMap<String, Value>,
     disks: Vec<Arc<dyn DiskBytes>>,
@@ -120,13 +120,13 @@ struct State {
 }
 
 /// Calls that must not happen when no step runs: they would be attributed to another step.
-const TELLING: [&str; 3] = ["an event", "a progress", "a checkpoint"];
+const REPORTING_CALLS: [&str; 3] = ["an event", "a progress", "a checkpoint"];
 
 impl State {
     fn late(&mut self, what: &str) {
-        if self.told.late.len() < MOST {
+        if self.reports.late.len() < MOST {
             let text = format!("{what} after `{}` had returned", self.last);
-            self.told.late.push(text);
+            self.reports.late.push(text);
         }
     }
 
@@ -137,7 +137,7 @@ impl State {
     }
 
     /// Returns to the provider whether the step must stop.
-    fn asked(&mut self) -> bool {
+    fn poll_cancelled(&mut self) -> bool {
         self.knows |= self.cancelled.is_some();
         self.cancelled.is_some()
     }
@@ -146,15 +146,15 @@ impl State {
     /// process learns it shortly after its host.
     fn note_begun(&mut self, resource: &Resource) {
         // A resource that is announced again, with more attributes, is not new.
-        let events = self.told.events.iter().map(|(_, event)| event.clone());
-        if crate::testing::open_resources(events).iter().any(|known| known.is(resource)) {
+        let events = self.reports.events.iter().map(|(_, event)| event.clone());
+        if crate::testing::open_resources(events).iter().any(|earlier| earlier.is(resource)) {
             return;
         }
         let since = if self.stopped_before { self.step_began } else { self.cancelled };
         let at_once = self.stopped_before && !self.apart;
         let late = at_once || since.is_some_and(|since| since.elapsed() >= NEWS);
-        if self.step.is_some() && self.knows && late && self.told.begun.len() < MOST {
-            self.told.begun.push(resource.label());
+        if self.step.is_some() && self.knows && late && self.reports.begun.len() < MOST {
+            self.reports.begun.push(resource.label());
         }
     }
 }
@@ -223,8 +223,8 @@ impl ProbeHost {
         let _ = self.changed.wait_timeout_while(self.lock(), duration, |_| true);
     }
 
-    pub(super) fn told(&self) -> Told {
-        self.lock().told.clone()
+    pub(super) fn reports(&self) -> Reports {
+        self.lock().reports.clone()
     }
 
     /// Returns everything that a provider wrote, as texts with their places.
@@ -232,7 +232,8 @@ impl ProbeHost {
         let state = self.lock();
         let logs = state.logs.iter().filter(|record| !is_chatter(record));
         let logs = logs.map(|record| ("a log record", format!("{record:?}")));
-        let events = state.told.events.iter().map(|(_, event)| ("an event", format!("{event:?}")));
+        let events =
+            state.reports.events.iter().map(|(_, event)| ("an event", format!("{event:?}")));
         let kept = state.checkpoints.iter();
         let kept = kept.map(|(key, value)| ("a checkpoint", format!("{key} {value}")));
         logs.chain(events).chain(kept).map(|(place, text)| (place.to_owned(), text)).collect()
@@ -247,7 +248,7 @@ impl ProbeHost {
 
     fn note(&self, what: &str, act: impl FnOnce(&mut State)) {
         let mut state = self.lock();
-        if state.step.is_none() && (TELLING.contains(&what) || state.last == "drop") {
+        if state.step.is_none() && (REPORTING_CALLS.contains(&what) || state.last == "drop") {
             state.late(what);
         }
         if state.step.is_some() && state.trigger == Trigger::FirstCall {
@@ -283,10 +284,10 @@ impl Host for ProbeHost {
     fn progress(&self, progress: Progress) {
         self.note("a progress", |state| {
             let step = state.step.unwrap_or(state.last).to_owned();
-            if state.told.progress.len() < MOST {
+            if state.reports.progress.len() < MOST {
                 let Progress { task, done, total, .. } = progress;
-                state.told.progress.push((step, task, done, total));
-            } else if let Some(last) = state.told.progress.last_mut() {
+                state.reports.progress.push((step, task, done, total));
+            } else if let Some(last) = state.reports.progress.last_mut() {
                 *last = (step, progress.task, progress.done, progress.total);
             }
         });
@@ -294,7 +295,7 @@ impl Host for ProbeHost {
 
     fn is_cancelled(&self) -> bool {
         let mut cancelled = false;
-        self.note("a question whether to stop", |state| cancelled = state.asked());
+        self.note("a question whether to stop", |state| cancelled = state.poll_cancelled());
         cancelled
     }
 
@@ -304,8 +305,8 @@ impl Host for ProbeHost {
             .changed
             .wait_timeout_while(self.lock(), duration, |state| state.cancelled.is_none());
         match waited {
-            Ok((mut state, _)) => state.asked(),
-            Err(poisoned) => poisoned.into_inner().0.asked(),
+            Ok((mut state, _)) => state.poll_cancelled(),
+            Err(poisoned) => poisoned.into_inner().0.poll_cancelled(),
         }
     }
 
@@ -325,8 +326,8 @@ impl Host for ProbeHost {
                 return;
             }
             let step = state.step.unwrap_or(state.last).to_owned();
-            if state.told.events.len() < MOST {
-                state.told.events.push((step, event));
+            if state.reports.events.len() < MOST {
+                state.reports.events.push((step, event));
             }
         });
         if refused {

@@ -103,7 +103,7 @@ pub fn check_licence_path(key: &str, path: &str) -> Result<()> {
 /// When it is a URL, cannot be read, is empty, is longer than 1 MiB or is not plain text.
 pub fn licence(key: &str, path: &str) -> Result<String> {
     check_licence_path(key, path)?;
-    let wrong = |what: &str| {
+    let licence_error = |what: &str| {
         Error::config(format!("{key}: `{path}` {what}"))
             .with_hint(format!("set {key} to a plain text file in UTF-8"))
     };
@@ -116,15 +116,15 @@ pub fn licence(key: &str, path: &str) -> Result<String> {
             .with_hint(format!("set {key} to an existing file, or leave it out"))
     })?;
     if bytes.len() as u64 > LICENCE_LIMIT {
-        return Err(wrong("is longer than 1 MiB"));
+        return Err(licence_error("is longer than 1 MiB"));
     }
-    let text = String::from_utf8(bytes).map_err(|_| wrong("is no text in UTF-8"))?;
+    let text = String::from_utf8(bytes).map_err(|_| licence_error("is no text in UTF-8"))?;
     let is_plain = |letter: char| matches!(letter, '\t' | '\n' | '\r') || !letter.is_control();
     if text.trim().is_empty() {
-        return Err(wrong("is empty"));
+        return Err(licence_error("is empty"));
     }
     if !text.chars().all(is_plain) {
-        return Err(wrong("has control characters"));
+        return Err(licence_error("has control characters"));
     }
     Ok(text)
 }

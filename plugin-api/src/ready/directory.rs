@@ -35,12 +35,12 @@ const CHUNK: usize = 1 << 20;
 #[must_use]
 pub fn check(request: &CheckRequest) -> Finding {
     let found = path(&request.build).and_then(|folder| {
-        let shown = folder.display().to_string();
+        let display = folder.display().to_string();
         if request.dry_run {
-            return look(&folder).map(|what| format!("`{shown}` {what}"));
+            return look(&folder).map(|what| format!("`{display}` {what}"));
         }
         probe(&folder).map_err(|error| cannot_write(&folder, &error))?;
-        Ok(format!("`{shown}` is writable"))
+        Ok(format!("`{display}` is writable"))
     });
     match found {
         Ok(text) => Finding::ok("IMAGE_DIR", text),
@@ -105,11 +105,11 @@ pub fn path(build: &Build) -> Result<PathBuf> {
 /// When it cannot be written.
 pub fn write_script(context: &Context, target: &Path, text: &str) -> Result<()> {
     write_file(context, target, |file| {
-        let failed = |error: io::Error| cannot_write(target, &error);
-        file.write_all(text.as_bytes()).map_err(failed)?;
-        let mode = file.file().metadata().map_err(failed)?.permissions().mode();
+        let write_error = |error: io::Error| cannot_write(target, &error);
+        file.write_all(text.as_bytes()).map_err(write_error)?;
+        let mode = file.file().metadata().map_err(write_error)?.permissions().mode();
         let executable = fs::Permissions::from_mode(mode | ((mode & 0o444) >> 2));
-        file.file().set_permissions(executable).map_err(failed)
+        file.file().set_permissions(executable).map_err(write_error)
     })
 }
 
@@ -125,20 +125,20 @@ pub fn write_file<T>(
 ) -> Result<T> {
     // Nothing is created after the build was cancelled.
     context.check_cancelled()?;
-    let failed = |error: io::Error| cannot_write(target, &error);
+    let write_error = |error: io::Error| cannot_write(target, &error);
     // Temporary files of killed processes, also of this run: from here on the host knows only the new name.
     abandoned::remove_of(target);
-    let temporary = temporary_path(target).map_err(failed)?;
+    let temporary = temporary_path(target).map_err(write_error)?;
     let planned = Resource::new(FILE, target.display().to_string())
         .with(TEMPORARY, temporary.display().to_string())
         .as_deliverable();
     context.will_create(&planned)?;
-    let mut file = AtomicFile::create_at(&temporary, target).map_err(failed)?;
-    let known = planned.with(IDENTITY, file.identity().to_string());
-    context.created(&known)?;
+    let mut file = AtomicFile::create_at(&temporary, target).map_err(write_error)?;
+    let created = planned.with(IDENTITY, file.identity().to_string());
+    context.created(&created)?;
     let filled = fill(&mut file)?;
-    file.commit().map_err(failed)?;
-    context.created(&known.with_id(target.display().to_string()))?;
+    file.commit().map_err(write_error)?;
+    context.created(&created.with_id(target.display().to_string()))?;
     Ok(filled)
 }
 
@@ -210,10 +210,10 @@ fn remove_path(path: &Path) -> Result<()> {
 }
 
 fn cannot_remove(path: &Path, error: &io::Error) -> Error {
-    let shown = path.display().to_string();
-    Error::new(ErrorKind::Local, format!("cannot remove `{shown}`"))
+    let display = path.display().to_string();
+    Error::new(ErrorKind::Local, format!("cannot remove `{display}`"))
         .caused_by(error)
-        .with_hint(format!("rm -f {}", shell_quote(&shown)))
+        .with_hint(format!("rm -f {}", shell_quote(&display)))
 }
 
 fn look(folder: &Path) -> Result<&'static str> {

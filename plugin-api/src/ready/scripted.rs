@@ -87,7 +87,7 @@ impl<T: ScriptedUpload> Provider for T {
 fn refused_step<T: ScriptedUpload>(provider: &T, step: &str, build: &Build) -> Error {
     let spec = <T as ScriptedUpload>::describe().disk.package.unwrap_or_default();
     let file = format!("{}.{}", build.file_stem, spec.file_suffix());
-    refused(step, build, &provider.script(build, &spec, &file))
+    stub_error(step, build, &provider.script(build, &spec, &file))
 }
 
 /// Refuses a build that would upload; otherwise checks that IMAGE_DIR is writable.
@@ -95,7 +95,7 @@ fn check(request: &CheckRequest, cloud: &str) -> Finding {
     if !request.online {
         return directory::check(request);
     }
-    let script = script_path(&request.build).map_or_else(|_| SUFFIX.to_owned(), shown);
+    let script = script_path(&request.build).map_or_else(|_| SUFFIX.to_owned(), display_path);
     let error = Error::unsupported(
         format!("this provider is a stub: it makes the disk for {cloud} but does not upload it"),
         format!("build with --no-upload, then run `{script}`"),
@@ -104,8 +104,8 @@ fn check(request: &CheckRequest, cloud: &str) -> Finding {
 }
 
 /// Returns the error of a step that the script replaces. The hint contains the script.
-fn refused(step: &str, build: &Build, script: &str) -> Error {
-    let path = script_path(build).map_or_else(|_| SUFFIX.to_owned(), shown);
+fn stub_error(step: &str, build: &Build, script: &str) -> Error {
+    let path = script_path(build).map_or_else(|_| SUFFIX.to_owned(), display_path);
     Error::unsupported(
         format!("this provider is a stub and does not {step}"),
         format!("build with --no-upload, which writes `{path}`:\n{script}"),
@@ -124,7 +124,7 @@ fn script_path(build: &Build) -> Result<PathBuf> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a mapping")]
-fn shown(path: PathBuf) -> String {
+fn display_path(path: PathBuf) -> String {
     path.display().to_string()
 }
 
@@ -135,11 +135,11 @@ pub fn render(template: &str, values: &[(&str, &str)]) -> String {
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('@') {
         script.push_str(before);
-        let named = after.split_once('@').and_then(|(name, behind)| {
-            let (_, value) = values.iter().find(|(known, _)| *known == name)?;
+        let placeholder = after.split_once('@').and_then(|(name, behind)| {
+            let (_, value) = values.iter().find(|(key, _)| *key == name)?;
             Some((value, behind))
         });
-        match named {
+        match placeholder {
             Some((value, behind)) => {
                 script.push_str(&shell_quote(value));
                 rest = behind;

@@ -41,7 +41,7 @@ pub(crate) fn open_resources(events: impl IntoIterator<Item = Event>) -> Vec<Res
             Event::ResourceGone { resource } => (resource, true),
             Event::Milestone { .. } | Event::Warning { .. } | Event::Unknown => continue,
         };
-        open.retain(|known| !known.is(&resource));
+        open.retain(|earlier| !earlier.is(&resource));
         if !gone {
             open.push(resource);
         }

@@ -8,9 +8,9 @@ use crate::Description;
 /// none. A table row whose first cell is a key in backticks documents that setting; its second cell is the
 /// default. Every setting must be documented exactly once, and no other key may be.
 #[must_use]
-pub fn readme_differences(readme: &str, said: &Description) -> Vec<String> {
-    let mut told = BTreeMap::new();
-    let mut wrong = Vec::new();
+pub fn readme_differences(readme: &str, description: &Description) -> Vec<String> {
+    let mut documented = BTreeMap::new();
+    let mut differences = Vec::new();
     for line in readme.lines() {
         let Some(row) = line.strip_prefix("| `") else { continue };
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
@@ -20,22 +20,23 @@ pub fn readme_differences(readme: &str, said: &Description) -> Vec<String> {
             continue;
         }
         let default = cells.get(1).map(|cell| cell.trim_matches('`')).unwrap_or_default();
-        if told.insert(key, default).is_some() {
-            wrong.push(format!("{key} is told of twice"));
+        if documented.insert(key, default).is_some() {
+            differences.push(format!("{key} is told of twice"));
         }
     }
-    for row in &said.settings {
-        let wanted = row.default.as_deref().unwrap_or_default();
-        match told.remove(row.key.as_str()) {
-            None => wrong.push(format!("{} is not told of", row.key)),
-            Some(default) if default != wanted => {
-                wrong.push(format!("the default of {} is `{wanted}`, not `{default}`", row.key));
+    for row in &description.settings {
+        let expected = row.default.as_deref().unwrap_or_default();
+        match documented.remove(row.key.as_str()) {
+            None => differences.push(format!("{} is not told of", row.key)),
+            Some(default) if default != expected => {
+                differences
+                    .push(format!("the default of {} is `{expected}`, not `{default}`", row.key));
             }
             Some(_) => {}
         }
     }
-    wrong.extend(told.keys().map(|key| format!("{key} is no setting")));
-    wrong
+    differences.extend(documented.keys().map(|key| format!("{key} is no setting")));
+    differences
 }
 
 #[cfg(test)]
@@ -50,10 +51,10 @@ mod tests {
             Setting::new("WRONG", SettingKind::Text, "x").default_value("1"),
             Setting::new("SILENT", SettingKind::Text, "x"),
         ];
-        let said = Description { settings, ..Description::default() };
+        let description = Description { settings, ..Description::default() };
         let readme = "| `TRUE` | `1` | x |\n| `WRONG` | `2` | x |\n| `OLD` | | x |\n| `word` | |\n";
         assert_eq!(
-            readme_differences(readme, &said),
+            readme_differences(readme, &description),
             ["the default of WRONG is `1`, not `2`", "SILENT is not told of", "OLD is no setting"]
         );
     }

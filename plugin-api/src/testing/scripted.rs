@@ -56,9 +56,9 @@ pub fn instance<P: Provider>(host: &Arc<MockHost>, pairs: &[(&str, Value)]) -> R
 ///
 /// # Errors
 /// The provider's.
-pub fn findings<P: Provider>(made: &P, build: Build, online: bool) -> Result<Vec<Finding>> {
+pub fn findings<P: Provider>(provider: &P, build: Build, online: bool) -> Result<Vec<Finding>> {
     let request = CheckRequest { build, online, ..CheckRequest::default() };
-    let report = made.check(&Arc::new(MockHost::new()).context(), &request)?;
+    let report = provider.check(&Arc::new(MockHost::new()).context(), &request)?;
     Ok(report.findings.into_iter().filter(|found| found.severity == Severity::Error).collect())
 }
 
@@ -68,12 +68,12 @@ impl ScriptedUploadTest<'_> {
     /// # Errors
     /// The provider's, where it must succeed.
     pub fn differences<P: Provider>(&self) -> Result<Vec<String>> {
-        let mut wrong = readme_differences(self.readme, &P::describe());
-        self.description::<P>(&mut wrong);
-        self.check::<P>(&mut wrong)?;
-        self.script::<P>(&mut wrong)?;
-        self.refusals::<P>(&mut wrong)?;
-        Ok(wrong)
+        let mut differences = readme_differences(self.readme, &P::describe());
+        self.description::<P>(&mut differences);
+        self.check::<P>(&mut differences)?;
+        self.script::<P>(&mut differences)?;
+        self.refusals::<P>(&mut differences)?;
+        Ok(differences)
     }
 
     fn instance<P: Provider>(&self, host: &Arc<MockHost>) -> Result<P> {
@@ -84,85 +84,94 @@ impl ScriptedUploadTest<'_> {
         self.directory.join("disk.cloud.upload.sh")
     }
 
-    fn description<P: Provider>(&self, wrong: &mut Vec<String>) {
-        let said = P::describe();
-        claim(wrong, said.status == Status::Stub, "its status is not `stub`");
-        claim(wrong, said.uploads, "its images do not go to a cloud");
-        claim(wrong, said.disk.package.is_some(), "it names no package for IMAGE_DIR");
-        for row in said.settings.iter().filter(|row| row.required) {
-            wrong.push(format!("{} is required, though nothing is uploaded", row.key));
+    fn description<P: Provider>(&self, differences: &mut Vec<String>) {
+        let description = P::describe();
+        claim(differences, description.status == Status::Stub, "its status is not `stub`");
+        claim(differences, description.uploads, "its images do not go to a cloud");
+        claim(differences, description.disk.package.is_some(), "it names no package for IMAGE_DIR");
+        for row in description.settings.iter().filter(|row| row.required) {
+            differences.push(format!("{} is required, though nothing is uploaded", row.key));
         }
     }
 
-    fn check<P: Provider>(&self, wrong: &mut Vec<String>) -> Result<()> {
-        let made: P = self.instance(&Arc::new(MockHost::new()))?;
-        let online = findings(&made, build_into(self.directory), true)?;
-        let refused = online.iter().find(|found| found.kind.as_deref() == Some("unsupported"));
-        let hint = refused.and_then(|found| found.hint.clone()).unwrap_or_default();
-        let told = hint.contains("--no-upload") && hint.contains("disk.cloud.upload.sh");
-        claim(wrong, told, "a build that would upload is not refused with what to do instead");
-        let offline = findings(&made, build_into(self.directory), false)?;
-        claim(wrong, offline.is_empty(), "a build with --no-upload is refused");
+    fn check<P: Provider>(&self, differences: &mut Vec<String>) -> Result<()> {
+        let provider: P = self.instance(&Arc::new(MockHost::new()))?;
+        let online = findings(&provider, build_into(self.directory), true)?;
+        let refusal = online.iter().find(|found| found.kind.as_deref() == Some("unsupported"));
+        let hint = refusal.and_then(|found| found.hint.clone()).unwrap_or_default();
+        let explained = hint.contains("--no-upload") && hint.contains("disk.cloud.upload.sh");
+        claim(
+            differences,
+            explained,
+            "a build that would upload is not refused with what to do instead",
+        );
+        let offline = findings(&provider, build_into(self.directory), false)?;
+        claim(differences, offline.is_empty(), "a build with --no-upload is refused");
         let image_dir = Some("/nonexistent/images".to_owned());
         let absent = Build { image_dir, ..build_into(self.directory) };
-        let subjects = findings(&made, absent, false)?;
-        let named = subjects.iter().any(|found| found.subject == "IMAGE_DIR");
-        claim(wrong, named, "a folder that cannot be written to is not found");
+        let subjects = findings(&provider, absent, false)?;
+        let is_reported = subjects.iter().any(|found| found.subject == "IMAGE_DIR");
+        claim(differences, is_reported, "a folder that cannot be written to is not found");
         Ok(())
     }
 
-    fn script<P: Provider>(&self, wrong: &mut Vec<String>) -> Result<()> {
+    fn script<P: Provider>(&self, differences: &mut Vec<String>) -> Result<()> {
         let host = Arc::new(MockHost::new().with_disk(vec![1; 10]));
-        let made: P = self.instance(&host)?;
-        let (said, script) = (P::describe().disk, self.script_path());
-        for (published, spec) in [(false, said.spec), (true, said.package.unwrap_or_default())] {
+        let provider: P = self.instance(&host)?;
+        let (disk, script) = (P::describe().disk, self.script_path());
+        for (published, spec) in [(false, disk.spec), (true, disk.package.unwrap_or_default())] {
             let build = build_into(self.directory);
-            let asked = DiskRequest { build, spec, published, ..DiskRequest::default() };
-            made.create_disk(&host.context(), &asked)?;
-            claim(wrong, script.exists() == published, "the script goes with the package only");
+            let request = DiskRequest { build, spec, published, ..DiskRequest::default() };
+            provider.create_disk(&host.context(), &request)?;
+            claim(
+                differences,
+                script.exists() == published,
+                "the script goes with the package only",
+            );
         }
         let text = fs::read_to_string(&script).unwrap_or_default();
-        claim(wrong, text.contains("my-image"), "the script does not know the image's name");
+        claim(differences, text.contains("my-image"), "the script does not know the image's name");
         let mode = fs::metadata(&script).map_or(0, |found| found.permissions().mode());
-        claim(wrong, mode & 0o100 != 0, "the script cannot be run");
+        claim(differences, mode & 0o100 != 0, "the script cannot be run");
         let entries = fs::read_dir(self.directory).map_or(0, Iterator::count);
-        claim(wrong, entries == 1, "there is more beside the package than the script");
+        claim(differences, entries == 1, "there is more beside the package than the script");
         let resources = host.resources();
-        let known = resources.len() == 1 && resources.iter().all(|resource| resource.deliverable);
-        claim(wrong, known, "the script is not written down as a product");
+        let recorded =
+            resources.len() == 1 && resources.iter().all(|resource| resource.deliverable);
+        claim(differences, recorded, "the script is not written down as a product");
         let request = DiscardRequest { resources, ..DiscardRequest::default() };
-        let answer = made.discard(&host.context(), &request)?;
+        let answer = provider.discard(&host.context(), &request)?;
         let gone = answer.remaining.is_empty() && !script.exists();
-        claim(wrong, gone, "the script outlives a failed build");
+        claim(differences, gone, "the script outlives a failed build");
         Ok(())
     }
 
-    fn refusals<P: Provider>(&self, wrong: &mut Vec<String>) -> Result<()> {
+    fn refusals<P: Provider>(&self, differences: &mut Vec<String>) -> Result<()> {
         let host = Arc::new(MockHost::new());
-        let made: P = self.instance(&host)?;
+        let provider: P = self.instance(&host)?;
         let build = build_into(self.directory);
         let upload = UploadRequest { build: build.clone(), ..UploadRequest::default() };
         let register = RegisterRequest { build, ..RegisterRequest::default() };
-        let refused = [
-            made.upload(&host.context(), &upload).err(),
-            made.register(&host.context(), &register).err(),
+        let errors = [
+            provider.upload(&host.context(), &upload).err(),
+            provider.register(&host.context(), &register).err(),
         ];
-        for error in refused {
+        for error in errors {
             let unsupported =
                 error.as_ref().map(|error| error.kind) == Some(ErrorKind::Unsupported);
-            claim(wrong, unsupported, "a step that is done by hand is not `unsupported`");
+            claim(differences, unsupported, "a step that is done by hand is not `unsupported`");
             let hint = error.and_then(|error| error.hint).unwrap_or_default();
             for command in self.commands.iter().filter(|command| !hint.contains(**command)) {
-                wrong.push(format!("a refusal does not show `{command}`"));
+                differences.push(format!("a refusal does not show `{command}`"));
             }
         }
         Ok(())
     }
 }
 
-fn claim(wrong: &mut Vec<String>, holds: bool, otherwise: &str) {
+fn claim(differences: &mut Vec<String>, holds: bool, otherwise: &str) {
     if !holds {
-        wrong.push(otherwise.to_owned());
+        differences.push(otherwise.to_owned());
     }
 }
 
@@ -187,13 +196,13 @@ mod tests {
     #[test]
     fn every_violated_requirement_is_reported() {
         let directory = tempfile::tempdir().unwrap();
-        let trial = ScriptedUploadTest {
+        let test = ScriptedUploadTest {
             directory: directory.path(),
             readme: "",
             settings: &[],
             commands: &["cp", "register"],
         };
-        let wrong = trial.differences::<Careless>().unwrap();
-        assert_eq!(wrong.len(), 14, "{wrong:#?}");
+        let differences = test.differences::<Careless>().unwrap();
+        assert_eq!(differences.len(), 14, "{differences:#?}");
     }
 }

@@ -81,10 +81,10 @@ impl<'a> Elf<'a> {
 
     /// Returns the bytes of a section, whose name ends with a zero byte; empty when the section does not exist.
     pub(super) fn section(&self, name: &[u8]) -> Result<Vec<u8>, Problem> {
-        let called = |section: &&Section| {
+        let has_name = |section: &&Section| {
             self.names.get(section.name..).is_some_and(|found| found.starts_with(name))
         };
-        section_bytes(self.file, self.sections.iter().find(called), self.length)
+        section_bytes(self.file, self.sections.iter().find(has_name), self.length)
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) type Parameters = Vec<(String, String)>;
 
 /// One service.
 pub(crate) struct Service {
-    pub(crate) door: HttpClient,
+    pub(crate) http: HttpClient,
     pub(crate) endpoint: Endpoint,
     version: &'static str,
 }
@@ -50,7 +50,7 @@ impl Service {
         credentials: Arc<Credentials>,
     ) -> Result<Self> {
         Ok(Self {
-            door: HttpClient::open(endpoint, credentials)?,
+            http: HttpClient::open(endpoint, credentials)?,
             endpoint: endpoint.clone(),
             version,
         })
@@ -82,8 +82,8 @@ impl Service {
         parameters: &Parameters,
         what: &str,
     ) -> Result<Answer, Failure> {
-        let keys = self.door.credentials.current().await?;
-        let date = self.door.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let keys = self.http.credentials.current().await?;
+        let date = self.http.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let mut headers: Vec<(String, String)> = [
             ("host", self.endpoint.authority()),
             ("x-acs-action", action),
@@ -114,11 +114,11 @@ impl Service {
             authorization: signed.authorization,
             body: Payload::Empty,
         };
-        let answer = self.door.exchange(outgoing, Limit::Total(CALL_LIMIT), what).await?;
+        let answer = self.http.exchange(outgoing, Limit::Total(CALL_LIMIT), what).await?;
         match read_refusal(&answer) {
             None => Ok(answer),
             Some(refusal) => {
-                Err(self.door.refuse(refusal, &answer, &signed.string_to_sign, &keys, what))
+                Err(self.http.refuse(refusal, &answer, &signed.string_to_sign, &keys, what))
             }
         }
     }

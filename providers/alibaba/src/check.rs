@@ -157,8 +157,9 @@ async fn online(
     );
     let keys_refused = identity.kind.as_deref() == Some(ErrorKind::Auth.code());
     let bucket_wrong = bucket.iter().any(|finding| finding.severity == Severity::Error);
-    let refused = |finding: &Finding| finding.severity == Severity::Error;
-    let no_role = role.as_ref().is_some_and(|look| look.shut) || made.as_ref().is_some_and(refused);
+    let is_error = |finding: &Finding| finding.severity == Severity::Error;
+    let no_role =
+        role.as_ref().is_some_and(|look| look.shut) || made.as_ref().is_some_and(is_error);
     let role = made.or(role.map(|look| look.finding));
     let mut findings = vec![identity];
     findings.extend(check_plain::findings(place));
@@ -196,14 +197,14 @@ async fn credentials(cloud: &Cloud, config: &Config) -> Finding {
         }
         Err(failure) => return Finding::error(SUBJECT, &failure.error),
     };
-    cloud.oss.door.credentials.belong_to(&identity.account_id);
+    cloud.oss.http.credentials.belong_to(&identity.account_id);
     if config.share.contains(&identity.account_id) {
         let message = format!("account {} is the image's own account", identity.account_id);
         let error =
             Error::config(message).with_hint("take it out of ALIBABA_IMAGE_SHARE_ACCOUNT_IDS");
         return Finding::error("sharing", &error);
     }
-    let source = cloud.oss.door.credentials.shown().unwrap_or_default();
+    let source = cloud.oss.http.credentials.source_name().unwrap_or_default();
     let message = format!("account {} ({}), keys from {source}", identity.account_id, identity.arn);
     Finding::ok(SUBJECT, message)
 }
@@ -302,7 +303,7 @@ async fn import(cloud: &Cloud, config: &Config, place: &Place, build: &Build) ->
 }
 
 fn clock(cloud: &Cloud) -> Option<Finding> {
-    let skews = [cloud.oss.door.clock.skew(), cloud.ecs.service.door.clock.skew()];
+    let skews = [cloud.oss.http.clock.skew(), cloud.ecs.service.http.clock.skew()];
     let skew = skews.into_iter().max_by_key(|skew| skew.abs())?;
     (skew.abs() > CLOCK_WARNING).then(|| {
         let direction = if skew > 0 { "behind" } else { "ahead" };

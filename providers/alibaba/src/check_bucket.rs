@@ -56,7 +56,7 @@ async fn in_its_region(
     place: &Place,
 ) -> Result<(BucketInfo, Option<bool>), Failure> {
     let there = Place { oss: place.oss.of_region(&place.region), ..place.clone() };
-    let oss = Oss::open(&there, Arc::clone(&cloud.oss.door.credentials))?;
+    let oss = Oss::open(&there, Arc::clone(&cloud.oss.http.credentials))?;
     let info = oss.bucket_info(&Policy::CHECK).await?;
     let enabled = match info.transfer_acceleration.as_str() {
         "Enabled" => Some(true),
@@ -153,9 +153,12 @@ mod tests {
             ),
         ] {
             let finding = found(endpoint, region, enabled);
-            let told = finding.and_then(|finding| finding.hint);
-            assert_eq!(told.is_some(), hint.is_some(), "{endpoint} {region}: {told:?}");
-            assert!(hint.is_none_or(|hint| told.unwrap_or_default().contains(hint)), "{endpoint}");
+            let actual = finding.and_then(|finding| finding.hint);
+            assert_eq!(actual.is_some(), hint.is_some(), "{endpoint} {region}: {actual:?}");
+            assert!(
+                hint.is_none_or(|hint| actual.unwrap_or_default().contains(hint)),
+                "{endpoint}"
+            );
         }
     }
 }

@@ -66,7 +66,7 @@ async fn name_in(
     known: &[String],
     region: &str,
 ) -> Option<Finding> {
-    let credentials = Arc::clone(&cloud.ecs.service.door.credentials);
+    let credentials = Arc::clone(&cloud.ecs.service.http.credentials);
     let endpoint = config.ecs_of(region);
     let ecs = endpoint.and_then(|ecs| {
         let there = Place { region: region.to_owned(), ecs, ..place.clone() };

@@ -137,8 +137,8 @@ impl HttpClient {
         let request = self.request(outgoing).map_err(Failure::stop)?;
         let host = request.url().authority().to_owned();
         let exchange = async {
-            let broken = |error| broken(what, &host, error);
-            let response = self.client.execute(request).await.map_err(broken)?;
+            let network_error = |error| broken(what, &host, error);
+            let response = self.client.execute(request).await.map_err(network_error)?;
             let status = response.status().as_u16();
             let headers = response.headers().clone();
             let body = body(response, MOST_ANSWER, what, &host).await?;
@@ -210,17 +210,17 @@ impl HttpClient {
             // The vendor echoes the whole request.
             failure.error.causes.clear();
         }
-        if failure.cure == RetryAction::ResyncClock {
+        if failure.action == RetryAction::ResyncClock {
             let believable = answer.header(DATE.as_str()).is_some_and(|date| self.clock.note(date));
             if believable {
                 self.clock.follow();
             } else {
-                failure.cure = RetryAction::GiveUp;
+                failure.action = RetryAction::GiveUp;
                 failure.error.retryable = false;
             }
         }
-        if failure.cure == RetryAction::RefreshCredentials && !self.credentials.renew(keys) {
-            failure.cure = RetryAction::GiveUp;
+        if failure.action == RetryAction::RefreshCredentials && !self.credentials.renew(keys) {
+            failure.action = RetryAction::GiveUp;
             failure.error.retryable = false;
         }
         failure
@@ -314,17 +314,17 @@ mod tests {
 
     #[test]
     fn a_pause_that_a_service_asks_for_has_a_bound() {
-        let asked = |name: &'static str, value: &'static str| {
+        let pause_of = |name: &'static str, value: &'static str| {
             let headers = [(HeaderName::from_static(name), HeaderValue::from_static(value))];
             let headers = headers.into_iter().collect();
             Answer { status: 503, headers, body: Bytes::new() }.asked_pause()
         };
-        assert_eq!(asked("retry-after", "7"), Some(Duration::from_secs(7)));
-        assert_eq!(asked("x-oss-qos-delay-time", "250"), Some(Duration::from_millis(250)));
-        assert_eq!(asked("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"), None);
+        assert_eq!(pause_of("retry-after", "7"), Some(Duration::from_secs(7)));
+        assert_eq!(pause_of("x-oss-qos-delay-time", "250"), Some(Duration::from_millis(250)));
+        assert_eq!(pause_of("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"), None);
         for name in ["retry-after", "x-oss-qos-delay-time", "x-acs-retry-after"] {
             for value in ["864000000", "18446744073709551615"] {
-                assert_eq!(asked(name, value), Some(LONGEST_ASKED), "{name}: {value}");
+                assert_eq!(pause_of(name, value), Some(LONGEST_ASKED), "{name}: {value}");
             }
         }
     }
@@ -341,7 +341,7 @@ mod tests {
             while stream.write_all(&[b'x'; 64 << 10]).is_ok() {}
         });
         let endpoint = Endpoint::parse("K", &format!("http://{address}")).unwrap();
-        let door = HttpClient::open(&endpoint, Arc::new(Credentials::nobody())).unwrap();
+        let http = HttpClient::open(&endpoint, Arc::new(Credentials::nobody())).unwrap();
         let outgoing = Outgoing {
             method: Method::GET,
             url: endpoint.origin(),
@@ -351,10 +351,10 @@ mod tests {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let limit = Limit::Total(Duration::from_secs(60));
-        let failure = runtime.block_on(door.exchange(outgoing, limit, "`X`")).err().unwrap();
+        let failure = runtime.block_on(http.exchange(outgoing, limit, "`X`")).err().unwrap();
         assert!(failure.error.message.contains("is longer than"), "{}", failure.error);
-        assert_eq!(failure.cure, RetryAction::GiveUp);
-        drop((door, runtime));
+        assert_eq!(failure.action, RetryAction::GiveUp);
+        drop((http, runtime));
         server.join().unwrap();
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     ecs::{Ecs, pairs},
     error::{Failure, refused_outright},
-    finish::{Asked, Finished, finish},
+    finish::{Finished, Requested, finish},
     image::Imported,
     import::{description, hex, working_name},
     monitor::Waiter,
@@ -86,7 +86,7 @@ struct Copier<'a> {
     waiter: &'a Waiter<'a>,
     config: &'a Config,
     build: &'a Build,
-    asked: &'a Asked,
+    requested: &'a Requested,
     source: &'a Finished,
     /// The import of the original image; copies differ from it only in the region.
     home: &'a ImportState,
@@ -101,7 +101,7 @@ pub(crate) fn make(
     waiter: &Waiter<'_>,
     config: &Config,
     build: &Build,
-    asked: &Asked,
+    requested: &Requested,
     source: &Finished,
     home: &ImportState,
 ) -> Result<Vec<Finished>> {
@@ -114,7 +114,7 @@ pub(crate) fn make(
     let saved = saved.filter(|saved| saved.source == source.image.image_id);
     let fresh = States { source: source.image.image_id.clone(), ..States::default() };
     let states = Mutex::new(saved.unwrap_or(fresh));
-    let copier = Copier { waiter, config, build, asked, source, home, states };
+    let copier = Copier { waiter, config, build, requested, source, home, states };
     let queue: VecDeque<(usize, &String)> = regions.iter().copied().enumerate().collect();
     let (queue, outcomes) = (Mutex::new(queue), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -176,7 +176,7 @@ impl Copier<'_> {
     fn copy(&self, number: usize, region: &str) -> Result<Finished> {
         let context = self.waiter.context;
         context.check_cancelled()?;
-        let credentials = &self.source.ecs.service.door.credentials;
+        let credentials = &self.source.ecs.service.http.credentials;
         let ecs = Ecs::of_region(self.config, region, credentials)?;
         let known = lock(&self.states).copies.get(region).cloned().flatten();
         let id = match known {
@@ -189,7 +189,7 @@ impl Copier<'_> {
         let name = working_name(self.config, self.build);
         let copy = self.resource(&ecs, &name).with_id(&id);
         context.created(&noted(copy, &image.snapshots()))?;
-        let copy = finish(&waiter, self.config, self.build, self.asked, ecs, image)?;
+        let copy = finish(&waiter, self.config, self.build, self.requested, ecs, image)?;
         context.milestone(format!("image {id} is available in {region}"))?;
         Ok(copy)
     }

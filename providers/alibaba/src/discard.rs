@@ -29,7 +29,7 @@ const ABORTS: usize = 3;
 /// The user waits, but remaining resources cost money.
 pub(crate) const POLICY: Policy = Policy {
     attempts: 4,
-    patience: Duration::ZERO,
+    min_retry_time: Duration::ZERO,
     limit: None,
     first_pause: Duration::from_millis(250),
     longest_pause: Duration::from_secs(5),

@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn settings_become_a_disk_the_service_knows() {
-        for (format, compression, shown, called) in [
+        for (format, compression, display, name) in [
             ("", "", "qcow2", "QCOW2"),
             ("qcow2", "none", "qcow2", "QCOW2"),
             ("qcow2", "zlib", "qcow2, compressed", "QCOW2"),
@@ -89,7 +89,7 @@ mod tests {
             ("vhd", "", "vhd fixed", "VHD"),
         ] {
             let spec = read(format, compression).unwrap();
-            assert_eq!((spec.to_string().as_str(), word(&spec)), (shown, called));
+            assert_eq!((spec.to_string().as_str(), word(&spec)), (display, name));
         }
     }
 
@@ -101,8 +101,8 @@ mod tests {
             ("raw", "zlib", "ALIBABA_DISK_FORMAT=qcow2"),
             ("vhd", "zlib", "ALIBABA_DISK_COMPRESSION"),
         ] {
-            let told = read(format, compression).unwrap_err().hint.unwrap();
-            assert!(told.contains(hint), "{format} {compression}: {told}");
+            let found = read(format, compression).unwrap_err().hint.unwrap();
+            assert!(found.contains(hint), "{format} {compression}: {found}");
         }
     }
 

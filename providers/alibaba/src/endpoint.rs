@@ -26,8 +26,8 @@ impl Endpoint {
     /// # Errors
     /// Config error naming the key.
     pub(crate) fn parse(key: &str, text: &str) -> Result<Self> {
-        let wrong = |why: &str| {
-            let text = shown(text);
+        let invalid = |why: &str| {
+            let text = redact_url(text);
             Error::config(format!("`{key}` is `{text}`: {why}")).with_hint(
                 "write a host such as `oss-cn-hangzhou.aliyuncs.com` or `http://127.0.0.1:8080`",
             )
@@ -36,15 +36,15 @@ impl Endpoint {
             None => ("https", text),
             Some(("https", rest)) => ("https", rest),
             Some(("http", rest)) => ("http", rest),
-            Some(_) => return Err(wrong("only https and http are spoken")),
+            Some(_) => return Err(invalid("only https and http are spoken")),
         };
         let authority = rest.trim_end_matches('/');
         if authority.contains(['/', '?', '#', '@']) {
-            return Err(wrong("it must not have a path, query or user name"));
+            return Err(invalid("it must not have a path, query or user name"));
         }
         let parsed = reqwest::Url::parse(&format!("{scheme}://{authority}/"));
         if authority.is_empty() || parsed.is_err() {
-            return Err(wrong("this is not an address"));
+            return Err(invalid("this is not an address"));
         }
         // The scheme's default port is not part of the Host header, so it must not be signed either.
         let usual = if scheme == "https" { ":443" } else { ":80" };
@@ -186,7 +186,7 @@ impl Endpoint {
 }
 
 /// An address without user name, path, and query, which may contain secrets.
-pub(crate) fn shown(text: &str) -> String {
+pub(crate) fn redact_url(text: &str) -> String {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), text),
@@ -233,7 +233,7 @@ mod tests {
             ("https://h/", "https://h"),
             ("oss-cn-hangzhou.aliyuncs.com", "oss-cn-hangzhou.aliyuncs.com"),
         ] {
-            assert_eq!(shown(text), seen, "{text}");
+            assert_eq!(redact_url(text), seen, "{text}");
             if let Err(error) = Endpoint::parse("K", text) {
                 assert!(!format!("{error:?}").contains("SEC"), "{error:?}");
             }

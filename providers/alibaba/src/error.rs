@@ -27,7 +27,7 @@ pub(crate) struct Failure {
     /// The service's code; empty when it did not answer.
     pub(crate) code: String,
     /// The action before another attempt, if one makes sense.
-    pub(crate) cure: RetryAction,
+    pub(crate) action: RetryAction,
     /// The pause that the service requests.
     pub(crate) pause: Option<Duration>,
 }
@@ -38,7 +38,7 @@ impl Failure {
         Self {
             error: Box::new(error.retryable()),
             code: String::new(),
-            cure: RetryAction::Backoff,
+            action: RetryAction::Backoff,
             pause: None,
         }
     }
@@ -58,7 +58,12 @@ impl Failure {
 
     /// A failure that another attempt cannot change.
     pub(crate) fn stop(error: Error) -> Self {
-        Self { error: Box::new(error), code: String::new(), cure: RetryAction::GiveUp, pause: None }
+        Self {
+            error: Box::new(error),
+            code: String::new(),
+            action: RetryAction::GiveUp,
+            pause: None,
+        }
     }
 
     /// Whether the service answered with one of these codes.

@@ -115,8 +115,8 @@ mod tests {
             let place = if action.starts_with("ram:") { words } else { policy };
             assert!(place.contains(action), "{action}");
         }
-        let told = policy.matches("\"oss:").count() + policy.matches("\"ecs:").count();
-        assert_eq!(told, RIGHTS.iter().filter(|(action, _)| !action.starts_with("ram:")).count());
+        let listed = policy.matches("\"oss:").count() + policy.matches("\"ecs:").count();
+        assert_eq!(listed, RIGHTS.iter().filter(|(action, _)| !action.starts_with("ram:")).count());
         let count = |more: &[(&str, Value)]| rights(&config(more)).len();
         let least = count(&[]);
         for (key, value, more) in [

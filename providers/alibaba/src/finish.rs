@@ -40,7 +40,7 @@ impl Finished {
 
 /// The attributes an image must have.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Asked {
+pub(crate) struct Requested {
     architecture: String,
     boot_mode: Option<String>,
     nvme: Option<String>,
@@ -53,7 +53,7 @@ pub(crate) struct Asked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Difference {
     what: &'static str,
-    asked: String,
+    requested: String,
     found: String,
     /// Parameter of `ModifyImageAttribute` that sets it.
     parameter: Option<&'static str>,
@@ -61,7 +61,7 @@ struct Difference {
     fatal: bool,
 }
 
-impl Asked {
+impl Requested {
     /// The attributes that the settings and the disk request.
     pub(crate) fn of(config: &Config, build: &Build) -> Self {
         let extra = |name: &str| {
@@ -79,10 +79,10 @@ impl Asked {
 
     fn differences(&self, image: &Image) -> Vec<Difference> {
         let mut list = Vec::new();
-        let mut compare = |what, asked: &str, found: &str, parameter, fatal| {
-            if !found.is_empty() && !asked.eq_ignore_ascii_case(found) {
-                let (asked, found) = (asked.to_owned(), found.to_owned());
-                list.push(Difference { what, asked, found, parameter, fatal });
+        let mut compare = |what, requested: &str, found: &str, parameter, fatal| {
+            if !found.is_empty() && !requested.eq_ignore_ascii_case(found) {
+                let (requested, found) = (requested.to_owned(), found.to_owned());
+                list.push(Difference { what, requested, found, parameter, fatal });
             }
         };
         compare("architecture", &self.architecture, &image.architecture, None, true);
@@ -102,9 +102,9 @@ impl Asked {
             compare("metadata service", imds, &found, Some("Features.ImdsSupport"), false);
         }
         if let Some(size) = image.size.filter(|&size| size > 0 && size < self.size) {
-            let (asked, found) = (format!("{} GiB", self.size), format!("{size} GiB"));
+            let (requested, found) = (format!("{} GiB", self.size), format!("{size} GiB"));
             let what = "size";
-            list.push(Difference { what, asked, found, parameter: None, fatal: true });
+            list.push(Difference { what, requested, found, parameter: None, fatal: true });
         }
         list
     }
@@ -118,12 +118,12 @@ pub(crate) fn finish(
     waiter: &Waiter<'_>,
     config: &Config,
     build: &Build,
-    asked: &Asked,
+    requested: &Requested,
     ecs: Ecs,
     image: Image,
 ) -> Result<Finished> {
     let context = waiter.context;
-    let image = settle(context, &ecs, image, asked)?;
+    let image = settle(context, &ecs, image, requested)?;
     let ids = std::slice::from_ref(&image.image_id);
     context.block_on(async {
         ecs.tag("image", ids, &build.tags, &Policy::CALL).await?;
@@ -141,11 +141,11 @@ pub(crate) fn finish(
 }
 
 /// Sets attributes that differ, and reads them again.
-fn settle(context: &Context, ecs: &Ecs, image: Image, asked: &Asked) -> Result<Image> {
-    let differences = asked.differences(&image);
+fn settle(context: &Context, ecs: &Ecs, image: Image, requested: &Requested) -> Result<Image> {
+    let differences = requested.differences(&image);
     let repairs: Vec<(&str, &str)> = differences
         .iter()
-        .filter_map(|difference| Some((difference.parameter?, difference.asked.as_str())))
+        .filter_map(|difference| Some((difference.parameter?, difference.requested.as_str())))
         .collect();
     if differences.is_empty() {
         return Ok(image);
@@ -160,9 +160,9 @@ fn settle(context: &Context, ecs: &Ecs, image: Image, asked: &Asked) -> Result<I
             Ok(ecs.image(&id, &Policy::CALL).await?.unwrap_or(image))
         })?
     };
-    for difference in asked.differences(&image) {
-        let Difference { what, asked, found, fatal, .. } = difference;
-        let text = format!("{what} of image `{id}` in {} is {found}, not {asked}", ecs.region);
+    for difference in requested.differences(&image) {
+        let Difference { what, requested, found, fatal, .. } = difference;
+        let text = format!("{what} of image `{id}` in {} is {found}, not {requested}", ecs.region);
         if fatal {
             return Err(Error::new(ErrorKind::InvalidImage, text).with_hint(
                 "check ALIBABA_ARCHITECTURE and ALIBABA_BOOT_MODE against the disk, and that the region supports them",
@@ -219,8 +219,8 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn asked() -> Asked {
-        Asked {
+    fn requested() -> Requested {
+        Requested {
             architecture: "x86_64".into(),
             boot_mode: Some("UEFI".into()),
             nvme: Some("supported".into()),
@@ -233,9 +233,9 @@ mod tests {
     fn an_image_as_asked_for_has_no_differences() {
         let same = json!({"Architecture": "x86_64", "BootMode": "UEFI", "Size": 40,
             "Features": {"NvmeSupport": "supported", "ImdsSupport": "v2"}});
-        assert!(asked().differences(&image(same)).is_empty());
+        assert!(requested().differences(&image(same)).is_empty());
         assert!(
-            Asked { architecture: "x86_64".into(), ..Asked::default() }
+            Requested { architecture: "x86_64".into(), ..Requested::default() }
                 .differences(&image(json!({})))
                 .is_empty()
         );
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn every_difference_is_found_with_the_parameter_that_sets_it() {
         let other = json!({"Architecture": "arm64", "BootMode": "BIOS", "Size": 10});
-        let found = asked().differences(&image(other));
+        let found = requested().differences(&image(other));
         let seen: Vec<_> = found.iter().map(|one| (one.what, one.parameter, one.fatal)).collect();
         assert_eq!(
             seen,

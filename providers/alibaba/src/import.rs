@@ -64,20 +64,20 @@ pub(crate) fn fresh_state(
     name: String,
     uploaded: &Uploaded,
 ) -> Result<ImportState> {
-    let missing = |name: &str| {
+    let missing_error = |name: &str| {
         Error::internal(format!("the upload left no `{name}`")).with_hint("upload again")
     };
-    let fact = |name: &str| uploaded.facts.get(name).ok_or_else(|| missing(name));
+    let fact = |name: &str| uploaded.facts.get(name).ok_or_else(|| missing_error(name));
     let number = |name: &str| {
         let fact = fact(name)?;
         let text = fact.as_str().and_then(|text| text.parse().ok());
-        fact.as_u64().or(text).ok_or_else(|| missing(name))
+        fact.as_u64().or(text).ok_or_else(|| missing_error(name))
     };
     Ok(ImportState {
         name,
         region: place.region.clone(),
         bucket: place.bucket.clone(),
-        key: fact("object")?.as_str().ok_or_else(|| missing("object"))?.to_owned(),
+        key: fact("object")?.as_str().ok_or_else(|| missing_error("object"))?.to_owned(),
         content: Some((number("crc64")?, number("size")?)),
         owner: Owner::now(context, place)?,
         image_id: None,

@@ -19,16 +19,22 @@ pub(crate) struct Meter {
     total: AtomicU64,
     done: AtomicU64,
     sent: AtomicU64,
-    told: Mutex<Instant>,
+    last_report: Mutex<Instant>,
 }
 
 impl Meter {
     /// A meter for `total` bytes, if the total is known.
     pub(crate) fn new(context: &Context, total: Option<u64>) -> Arc<Self> {
-        let told = Mutex::new(Instant::now());
+        let last_report = Mutex::new(Instant::now());
         let context = context.clone();
         let total = AtomicU64::new(total.unwrap_or(0));
-        Arc::new(Self { context, total, done: AtomicU64::new(0), sent: AtomicU64::new(0), told })
+        Arc::new(Self {
+            context,
+            total,
+            done: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            last_report,
+        })
     }
 
     /// Bytes sent over the network, repeated ones included.
@@ -41,10 +47,10 @@ impl Meter {
         let done = self.done.fetch_add(count, Ordering::Relaxed) + count;
         let total = self.total.load(Ordering::Relaxed);
         let whole = total > 0 && done >= total;
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.elapsed() >= REPORT_EVERY || whole {
-            *told = Instant::now();
-            drop(told);
+        let mut last_report = self.last_report.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_report.elapsed() >= REPORT_EVERY || whole {
+            *last_report = Instant::now();
+            drop(last_report);
             self.context.progress_bytes(if whole { total } else { done }, total);
         }
     }

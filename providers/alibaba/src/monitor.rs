@@ -23,7 +23,7 @@ const REPORT_POLLS: u32 = 3;
 /// A single poll; the loop around it repeats.
 const LOOK: Policy = Policy {
     attempts: 1,
-    patience: Duration::ZERO,
+    min_retry_time: Duration::ZERO,
     limit: None,
     first_pause: Duration::ZERO,
     longest_pause: Duration::ZERO,
@@ -68,10 +68,10 @@ impl Pauses {
         Self { next: FIRST_PAUSE.min(longest), longest }
     }
 
-    fn take(&mut self, asked: Option<Duration>) -> Duration {
+    fn take(&mut self, requested: Option<Duration>) -> Duration {
         let pause = self.next;
         self.next = (self.next * 3 / 2).min(self.longest);
-        pause.max(asked.unwrap_or_default())
+        pause.max(requested.unwrap_or_default())
     }
 }
 
@@ -105,19 +105,19 @@ impl Waiter<'_> {
         let mut pauses = Pauses::up_to(self.longest_pause);
         loop {
             let seen = self.context.block_on(async { Ok(look().await) })?;
-            let (asked, last) = match seen {
+            let (requested, last) = match seen {
                 Ok(seen) => match judge(seen)? {
                     Some(answer) => return Ok(answer),
                     None => (None, None),
                 },
-                Err(failure) if failure.cure == RetryAction::GiveUp => return Err(*failure.error),
+                Err(failure) if failure.action == RetryAction::GiveUp => return Err(*failure.error),
                 Err(failure) => {
                     tracing::warn!(error = %failure.error, "looking again");
                     (failure.pause, Some(*failure.error))
                 }
             };
             self.deadline.check(what, last.as_ref())?;
-            self.context.wait(pauses.take(asked))?;
+            self.context.wait(pauses.take(requested))?;
         }
     }
 

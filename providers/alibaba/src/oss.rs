@@ -25,7 +25,7 @@ pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// One bucket.
 pub(crate) struct Oss {
-    pub(crate) door: HttpClient,
+    pub(crate) http: HttpClient,
     pub(crate) bucket: String,
     region: String,
     endpoint: OssEndpoint,
@@ -108,7 +108,7 @@ impl Oss {
     /// When no connections can be made at all.
     pub(crate) fn open(place: &Place, credentials: Arc<Credentials>) -> Result<Self> {
         Ok(Self {
-            door: HttpClient::open(place.oss.server(), credentials)?,
+            http: HttpClient::open(place.oss.server(), credentials)?,
             bucket: place.bucket.clone(),
             region: place.region.clone(),
             endpoint: place.oss.clone(),
@@ -202,8 +202,8 @@ impl Oss {
         limit: Limit,
     ) -> Result<Answer, Failure> {
         let what = self.describe(&call);
-        let keys = self.door.credentials.current().await?;
-        let date = self.door.clock.now().strftime("%Y%m%dT%H%M%SZ").to_string();
+        let keys = self.http.credentials.current().await?;
+        let date = self.http.clock.now().strftime("%Y%m%dT%H%M%SZ").to_string();
         let mut headers = call.headers;
         let mut add = |name: &str, value: &str| headers.push((name.to_owned(), value.to_owned()));
         add("x-oss-date", &date);
@@ -239,12 +239,12 @@ impl Oss {
             authorization: signed.authorization,
             body,
         };
-        let answer = self.door.exchange(outgoing, limit, &what).await?;
+        let answer = self.http.exchange(outgoing, limit, &what).await?;
         if answer.is_success() {
             return Ok(answer);
         }
         let refusal = read_refusal(&answer);
-        Err(self.door.refuse(refusal, &answer, &signed.string_to_sign, &keys, &what))
+        Err(self.http.refuse(refusal, &answer, &signed.string_to_sign, &keys, &what))
     }
 
     fn describe(&self, call: &Call<'_>) -> String {

@@ -153,11 +153,11 @@ impl Guard<'_> {
             return Some(known);
         }
         let sts = self.config.sts().and_then(|place| Sts::at(&place, self.credentials));
-        let asked = match sts {
+        let result = match sts {
             Ok(sts) => sts.identity(&Policy::CHECK).await.map_err(Error::from),
             Err(error) => Err(error),
         };
-        match asked {
+        match result {
             Ok(identity) => {
                 self.credentials.belong_to(&identity.account_id);
                 Some(identity.account_id)

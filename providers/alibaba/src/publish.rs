@@ -15,7 +15,7 @@ use crate::{
     config::{Config, Place},
     copies,
     credentials::Credentials,
-    finish::{Asked, Finished, finish},
+    finish::{Finished, Requested, finish},
     image,
     import::{clear_failed, fresh_state, known_state, start, working_name},
     live,
@@ -63,9 +63,9 @@ pub(crate) fn register(
     let image = wait(&waiter, &cloud, &mut state)?;
     context.created(&noted(state.image(), &image.snapshots()))?;
     context.milestone(format!("image {} is available in {}", image.image_id, place.region))?;
-    let asked = Asked::of(config, build);
-    let home = finish(&waiter, config, build, &asked, cloud.ecs, image)?;
-    let copied = copies::make(&waiter, config, build, &asked, &home, &state)?;
+    let requested = Requested::of(config, build);
+    let home = finish(&waiter, config, build, &requested, cloud.ecs, image)?;
+    let copied = copies::make(&waiter, config, build, &requested, &home, &state)?;
     let mut all = vec![home];
     all.extend(copied);
     live::go_live(context, config, credentials, build, &state.owner, &mut all)?;

@@ -12,7 +12,7 @@ use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
 use futures_util::stream::{AbortHandle, abortable, unfold};
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use crate::pace::RateLimiter;
+use crate::rate_limiter::RateLimiter;
 
 /// Bytes per chunk.
 const CHUNK: usize = 256 << 10;
@@ -66,7 +66,7 @@ pub(crate) struct Reader {
 /// Controls that a range passes on its way to the network.
 pub(crate) struct BodyThrottle {
     /// The rate limit.
-    pub(crate) pace: Arc<RateLimiter>,
+    pub(crate) rate_limiter: Arc<RateLimiter>,
     /// Changes as long as there is activity.
     pub(crate) alive: Arc<AtomicU64>,
     /// Called with the number of bytes that the network accepted.
@@ -208,7 +208,7 @@ impl Reader {
         let chunks = unfold((receiver, valve), async |(mut receiver, valve)| {
             let chunk = receiver.recv().await?;
             let count = chunk.len() as u64;
-            valve.pace.pass(count, &valve.alive).await;
+            valve.rate_limiter.pass(count, &valve.alive).await;
             valve.alive.fetch_add(count, Ordering::Relaxed);
             (valve.on_moved)(count);
             Some((Ok::<_, std::io::Error>(chunk), (receiver, valve)))

@@ -57,7 +57,7 @@ impl Refusal {
     /// The failure of `what` (a lower-case fragment: operation and object).
     pub(crate) fn into_failure(self, what: &str) -> Failure {
         let known = row(&self.code, &self.ec);
-        let (kind, cure) = known.map_or_else(|| by_status(self.status), |row| (row.2, row.3));
+        let (kind, action) = known.map_or_else(|| by_status(self.status), |row| (row.2, row.3));
         let meaning = known.map_or("refused", |row| row.4);
         let mut error = Error::new(kind, format!("{what}: {meaning}"));
         if let Some(region) = self.region.filter(|_| meaning == ELSEWHERE) {
@@ -67,7 +67,7 @@ impl Refusal {
         } else {
             error.hint = known.map(|row| row.5).filter(|hint| !hint.is_empty()).map(str::to_owned);
         }
-        error.retryable = cure != RetryAction::GiveUp;
+        error.retryable = action != RetryAction::GiveUp;
         for (name, value) in
             [("code", &self.code), ("ec", &self.ec), ("request_id", &self.request_id)]
         {
@@ -82,7 +82,7 @@ impl Refusal {
         if !self.message.is_empty() {
             error.causes.push(self.message);
         }
-        Failure { error: Box::new(error), code: self.code, cure, pause: None }
+        Failure { error: Box::new(error), code: self.code, action, pause: None }
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(failure.error.context("request_id"), Some("REQ-1"));
         assert!(failure.error.hint.unwrap().contains("ALIBABA_BUCKET"));
         assert_eq!(failure.error.causes, ["vendor text"]);
-        assert_eq!(failure.cure, RetryAction::GiveUp);
+        assert_eq!(failure.action, RetryAction::GiveUp);
     }
 
     #[test]
@@ -156,9 +156,9 @@ mod tests {
             assert_eq!(failure(503, code, "").error.kind, ErrorKind::Throttled, "{code}");
             assert!(failure(503, code, "").error.retryable);
         }
-        assert_eq!(failure(502, "", "").cure, RetryAction::Backoff);
-        assert_eq!(failure(403, "Whatever", "").cure, RetryAction::GiveUp);
-        assert_eq!(failure(403, "RequestTimeTooSkewed", "").cure, RetryAction::ResyncClock);
+        assert_eq!(failure(502, "", "").action, RetryAction::Backoff);
+        assert_eq!(failure(403, "Whatever", "").action, RetryAction::GiveUp);
+        assert_eq!(failure(403, "RequestTimeTooSkewed", "").action, RetryAction::ResyncClock);
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(crate) struct Policy {
     /// Attempts that are always made.
     pub(crate) attempts: u32,
     /// Attempts continue for this long after the first failure, whatever their number.
-    pub(crate) patience: Duration,
+    pub(crate) min_retry_time: Duration,
     /// Upper bound of the first pause; doubles with every attempt.
     pub(crate) first_pause: Duration,
     /// Every pause ends at most this long after the first failure, even one that the service requests.
@@ -31,7 +31,7 @@ impl Policy {
     /// For single calls of a build.
     pub(crate) const CALL: Self = Self {
         attempts: 6,
-        patience: Duration::from_secs(60),
+        min_retry_time: Duration::from_secs(60),
         limit: None,
         first_pause: Duration::from_millis(250),
         longest_pause: Duration::from_secs(10),
@@ -39,19 +39,19 @@ impl Policy {
     /// For checks, for which a user waits.
     pub(crate) const CHECK: Self = Self {
         attempts: 6,
-        patience: Duration::ZERO,
+        min_retry_time: Duration::ZERO,
         // Slightly less than the time limit of a check.
         limit: Some(Duration::from_secs(8)),
         first_pause: Duration::from_millis(100),
         longest_pause: Duration::from_millis(1500),
     };
 
-    fn pause(&self, attempt: u32, asked: Option<Duration>) -> Duration {
+    fn pause(&self, attempt: u32, requested: Option<Duration>) -> Duration {
         let doubled = self.first_pause.saturating_mul(1 << attempt.saturating_sub(1).min(16));
         let bound = doubled.min(self.longest_pause);
         let millis = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
         let jittered = Duration::from_millis(random() % millis.saturating_add(1));
-        jittered.max(asked.unwrap_or_default().min(LONGEST_ASKED))
+        jittered.max(requested.unwrap_or_default().min(LONGEST_ASKED))
     }
 }
 
@@ -73,7 +73,7 @@ pub(crate) async fn retry<T>(
             Err(failure) => failure,
         };
         let since = first_failure.get_or_insert_with(Instant::now).elapsed();
-        let hopeless = match failure.cure {
+        let hopeless = match failure.action {
             RetryAction::GiveUp => true,
             // One correction must suffice; a second refusal has another cause.
             RetryAction::ResyncClock => std::mem::replace(&mut clock_followed, true),
@@ -81,7 +81,7 @@ pub(crate) async fn retry<T>(
             RetryAction::RefreshCredentials => std::mem::replace(&mut keys_renewed, true),
             RetryAction::Backoff => {
                 timed += 1;
-                timed >= policy.attempts && since >= policy.patience
+                timed >= policy.attempts && since >= policy.min_retry_time
             }
         };
         let pause = policy.pause(made, failure.pause);
@@ -109,7 +109,7 @@ mod tests {
 
     const QUICK: Policy = Policy {
         attempts: 3,
-        patience: Duration::ZERO,
+        min_retry_time: Duration::ZERO,
         limit: None,
         first_pause: Duration::ZERO,
         longest_pause: Duration::ZERO,
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_check_outlives_one_reset_beside_a_wrong_clock_and_some_throttling() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let skewed = || Failure { cure: RetryAction::ResyncClock, ..broken() };
+        let skewed = || Failure { action: RetryAction::ResyncClock, ..broken() };
         let slow = |pause| {
             let error = Error::new(ErrorKind::Throttled, "slow").retryable();
             Failure { pause, ..Failure::network(error) }
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_clock_is_corrected_once() {
-        let skewed = || Failure { cure: RetryAction::ResyncClock, ..broken() };
+        let skewed = || Failure { action: RetryAction::ResyncClock, ..broken() };
         let (answer, made) = run(vec![Err(skewed()), Ok(7)]);
         assert_eq!((answer.unwrap(), made), (7, 2));
         assert_eq!(run(vec![Err(skewed()), Err(skewed()), Ok(7)]).1, 2);
@@ -174,10 +174,10 @@ mod tests {
         let policy = Policy { longest_pause: Duration::from_secs(2), ..Policy::CALL };
         assert!((1..40).all(|made| policy.pause(made, None) <= Duration::from_secs(2)));
         assert!((0..50).all(|_| policy.pause(1, None) <= Duration::from_millis(250)));
-        let asked = Some(Duration::from_secs(9));
-        assert_eq!(policy.pause(1, asked), Duration::from_secs(9));
-        for asked in [Duration::from_secs(86_400), Duration::MAX] {
-            assert_eq!(policy.pause(1, Some(asked)), LONGEST_ASKED);
+        let requested = Some(Duration::from_secs(9));
+        assert_eq!(policy.pause(1, requested), Duration::from_secs(9));
+        for requested in [Duration::from_secs(86_400), Duration::MAX] {
+            assert_eq!(policy.pause(1, Some(requested)), LONGEST_ASKED);
         }
     }
 }

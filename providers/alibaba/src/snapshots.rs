@@ -66,7 +66,7 @@ impl Ecs {
     /// The current time by the service's clock, reduced by a tolerance: resources created from now on are not
     /// older.
     pub(crate) fn not_before(&self) -> String {
-        let skew = SignedDuration::from_secs(self.service.door.clock.skew());
+        let skew = SignedDuration::from_secs(self.service.http.clock.skew());
         let now = Timestamp::now();
         let then = now.checked_add(skew).and_then(|then| then.checked_sub(SLACK)).unwrap_or(now);
         then.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

@@ -21,14 +21,14 @@ use tokio::time::Instant;
 
 use crate::{
     client::Payload,
+    concurrency::ConcurrencyLimiter,
     error::{Failure, RetryAction},
-    lanes::ConcurrencyLimiter,
     meter::{Attempt, Meter},
     multipart::ListedPart,
     options::UploadTuning,
     oss::Oss,
-    pace::RateLimiter,
     parts::Plan,
+    rate_limiter::RateLimiter,
     reader::{BodyThrottle, Reader, combine, joined},
     retry::{Policy, retry},
 };
@@ -87,8 +87,8 @@ pub(crate) struct Transfer<'a> {
     meter: &'a Arc<Meter>,
     tuning: &'a UploadTuning,
     policy: Policy,
-    lanes: ConcurrencyLimiter,
-    pace: Arc<RateLimiter>,
+    concurrency: ConcurrencyLimiter,
+    rate_limiter: Arc<RateLimiter>,
     /// Number of parts that have not been started.
     waiting: AtomicU32,
     /// Number of parts that arrived, and their total duration in milliseconds.
@@ -119,8 +119,8 @@ impl<'a> Transfer<'a> {
             meter,
             tuning,
             policy: part_policy(tuning),
-            lanes: ConcurrencyLimiter::new(tuning.threads),
-            pace: Arc::new(RateLimiter::new(tuning.rate)),
+            concurrency: ConcurrencyLimiter::new(tuning.threads),
+            rate_limiter: Arc::new(RateLimiter::new(tuning.rate)),
             waiting: AtomicU32::new(plan.count()),
             arrived: (AtomicU32::new(0), AtomicU64::new(0)),
             end: AtomicU64::new(u64::MAX),
@@ -182,7 +182,7 @@ impl<'a> Transfer<'a> {
         }
         let mut begun = false;
         retry(&self.policy, async || {
-            let _lane = self.lanes.enter().await;
+            let _slot = self.concurrency.enter().await;
             if !std::mem::replace(&mut begun, true) {
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
             }
@@ -193,10 +193,10 @@ impl<'a> Transfer<'a> {
                     let millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
                     self.arrived.0.fetch_add(1, Ordering::Relaxed);
                     self.arrived.1.fetch_add(millis, Ordering::Relaxed);
-                    self.lanes.arrived(length);
+                    self.concurrency.arrived(length);
                 }
                 Err(failure) if failure.error.kind == ErrorKind::Throttled => {
-                    self.lanes.throttled(failure.pause);
+                    self.concurrency.throttled(failure.pause);
                 }
                 Err(_) => {}
             }
@@ -226,7 +226,7 @@ impl<'a> Transfer<'a> {
     fn warn_of_standstill(&self, failure: &Failure) -> Result<(), Failure> {
         let mut standstill = self.standstill.lock().unwrap_or_else(PoisonError::into_inner);
         let silent = standstill.0.elapsed();
-        if failure.cure != RetryAction::Backoff
+        if failure.action != RetryAction::Backoff
             || standstill.1
             || silent < STANDSTILL.min(self.tuning.stall)
         {
@@ -265,7 +265,7 @@ impl<'a> Transfer<'a> {
         loop {
             tokio::time::sleep(LATE_CHECK).await;
             let arrived = self.arrived.0.load(Ordering::Relaxed);
-            let idle = self.waiting.load(Ordering::Relaxed) == 0 && !self.pace.is_limited();
+            let idle = self.waiting.load(Ordering::Relaxed) == 0 && !self.rate_limiter.is_limited();
             if arrived == 0 || !idle {
                 continue;
             }
@@ -282,7 +282,7 @@ impl<'a> Transfer<'a> {
         let alive = Arc::new(AtomicU64::new(0));
         let attempt = Attempt::new(self.meter);
         let valve = BodyThrottle {
-            pace: Arc::clone(&self.pace),
+            rate_limiter: Arc::clone(&self.rate_limiter),
             alive: Arc::clone(&alive),
             on_moved: Box::new(attempt.counter()),
         };
@@ -344,7 +344,7 @@ fn empty() -> Failure {
 pub(crate) fn part_policy(tuning: &UploadTuning) -> Policy {
     Policy {
         attempts: tuning.attempts,
-        patience: tuning.longest_pause.saturating_mul(tuning.attempts),
+        min_retry_time: tuning.longest_pause.saturating_mul(tuning.attempts),
         limit: None,
         first_pause: Duration::from_millis(250),
         longest_pause: tuning.longest_pause,

@@ -9,7 +9,7 @@ use build_image_provider_alibaba::Alibaba;
 const README: &str = include_str!("../README.md");
 
 /// Setting and default of every row of every table whose first cell is a setting.
-fn told() -> BTreeMap<String, String> {
+fn documented_settings() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for line in README.lines().filter(|line| line.starts_with("| `ALIBABA_")) {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
@@ -22,15 +22,16 @@ fn told() -> BTreeMap<String, String> {
 
 #[test]
 fn the_tables_and_the_description_agree() {
-    let told = told();
+    let settings = documented_settings();
     for row in Alibaba::describe().settings {
-        let default = told.get(&row.key).unwrap_or_else(|| panic!("{} is not told of", row.key));
-        if let Some(wanted) = row.default {
-            assert_eq!(*default, wanted, "default of {}", row.key);
+        let default =
+            settings.get(&row.key).unwrap_or_else(|| panic!("{} is not told of", row.key));
+        if let Some(expected) = row.default {
+            assert_eq!(*default, expected, "default of {}", row.key);
         }
     }
     let rows: Vec<String> = Alibaba::describe().settings.into_iter().map(|row| row.key).collect();
-    for key in told.keys() {
+    for key in settings.keys() {
         assert!(rows.contains(key), "{key} is no setting");
     }
 }

@@ -45,7 +45,7 @@ fn accounts(settings: &Settings) -> Result<Vec<String>> {
     let ids: Vec<String> = settings.parsed::<Vec<Value>>(SHARE)?.into_iter().map(text).collect();
     let is_id = |id: &String| id.len() == 12 && id.bytes().all(|digit| digit.is_ascii_digit());
     match ids.iter().find(|id| !is_id(id)) {
-        Some(wrong) => Err(Error::config(format!("{SHARE}: `{wrong}` is no account id"))
+        Some(invalid) => Err(Error::config(format!("{SHARE}: `{invalid}` is no account id"))
             .with_hint("account ids have twelve digits; quote those that start with 0")),
         None => Ok(ids),
     }

@@ -26,18 +26,18 @@ pub struct Azure {
 }
 
 /// Returns problems with the tags, beyond lengths and prefixes.
-fn wrong_tags(build: &Build) -> Vec<Finding> {
+fn invalid_tags(build: &Build) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut wrong = |text: String| {
+    let mut add_finding = |text: String| {
         let error = Error::config(text).with_hint("change it in IMAGE_TAGS");
         findings.push(Finding::error("tags", &error));
     };
     for (key, value) in &build.tags {
         if let Some(letter) = key.chars().find(|letter| NOT_IN_TAGS.contains(*letter)) {
-            wrong(format!("the name of tag `{key}` must not have a `{letter}`"));
+            add_finding(format!("the name of tag `{key}` must not have a `{letter}`"));
         }
         if key.contains(['\n', '=']) || value.contains('\n') {
-            wrong(format!("tag `{key}` has a line end, or `=` in its name"));
+            add_finding(format!("tag `{key}` has a line end, or `=` in its name"));
         }
     }
     findings
@@ -63,7 +63,7 @@ impl ScriptedUpload for Azure {
 
     fn findings(&self, build: &Build) -> Vec<Finding> {
         let mut findings = vec![self.name_length.check(build)];
-        findings.extend(wrong_tags(build));
+        findings.extend(invalid_tags(build));
         findings
     }
 

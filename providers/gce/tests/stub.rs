@@ -42,7 +42,7 @@ fn credentials_name_the_project_and_are_not_shown() {
     let key = directory.path().join("key.json");
     let json = r#"{"project_id": "my-project", "private_key": "hunter2"}"#;
     fs::write(&key, json).expect("a file");
-    for (given, trouble) in [
+    for (given, problem) in [
         (json.to_owned(), None),
         (key.display().to_string(), None),
         ("/nonexistent/key.json".to_owned(), Some("cannot be read")),
@@ -54,15 +54,15 @@ fn credentials_name_the_project_and_are_not_shown() {
         let host = Arc::new(host);
         let made = instance::<Gce>(&host, &[]).expect("a provider");
         let found = errors(&made, build_into(directory.path()));
-        assert_eq!(found.len(), usize::from(trouble.is_some()), "{given}: {found:?}");
-        let told = format!("{found:?}");
-        assert!(trouble.is_none_or(|text| told.contains(text)), "{told}");
-        assert!(!told.contains("hunter2"), "{told}");
+        assert_eq!(found.len(), usize::from(problem.is_some()), "{given}: {found:?}");
+        let debug = format!("{found:?}");
+        assert!(problem.is_none_or(|text| debug.contains(text)), "{debug}");
+        assert!(!debug.contains("hunter2"), "{debug}");
         let upload =
             UploadRequest { build: build_into(directory.path()), ..UploadRequest::default() };
         let error = made.upload(&host.context(), &upload).expect_err("a refusal");
         let hint = error.hint.expect("a hint");
-        assert_eq!(hint.contains("my-project"), trouble.is_none(), "{hint}");
+        assert_eq!(hint.contains("my-project"), problem.is_none(), "{hint}");
         assert!(!hint.contains("hunter2"), "{hint}");
     }
 }

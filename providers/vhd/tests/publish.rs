@@ -18,12 +18,12 @@ fn the_package_is_published_and_its_location_is_reported() {
     let build =
         Build { image_dir: Some(directory.path().display().to_string()), ..Build::default() };
     let spec = Vhd::describe().disk.package.expect("a package");
-    let asked =
+    let disk_request =
         DiskRequest { build: build.clone(), spec, published: true, ..DiskRequest::default() };
-    let disk = Vhd.create_disk(&context, &asked).expect("a disk");
+    let disk = Vhd.create_disk(&context, &disk_request).expect("a disk");
     assert_eq!(disk.spec.to_string(), "vhd dynamic in zip");
-    let sent = UploadRequest { build: build.clone(), disk, ..UploadRequest::default() };
-    let uploaded = Vhd.upload(&context, &sent).expect("a file");
+    let upload_request = UploadRequest { build: build.clone(), disk, ..UploadRequest::default() };
+    let uploaded = Vhd.upload(&context, &upload_request).expect("a file");
     let request = RegisterRequest { build, uploaded, ..RegisterRequest::default() };
     let registered = Vhd.register(&context, &request).expect("an image");
     let location = directory.path().join("mock.zip").display().to_string();

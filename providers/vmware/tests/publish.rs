@@ -37,8 +37,8 @@ fn the_machine_holds_what_the_settings_ask_for() {
     let made = provider(&host, &[&pairs[..], &[old]].concat()).expect("a provider");
     let spec = Vmware::describe().disk.package.expect("a package");
     let build = build(directory.path(), "16.1.4");
-    let asked = DiskRequest { build, spec, published: true, ..DiskRequest::default() };
-    let disk = made.create_disk(&host.context(), &asked).expect("a disk");
+    let request = DiskRequest { build, spec, published: true, ..DiskRequest::default() };
+    let disk = made.create_disk(&host.context(), &request).expect("a disk");
     assert_eq!(disk.file_name, "mock.ova");
     let ovf = disk.spec.ovf.expect("a machine");
     assert_eq!((ovf.eula.as_deref(), ovf.hardware_version), (Some("you may\n"), 13));
@@ -58,14 +58,14 @@ fn what_cannot_be_put_into_the_ova_is_found_by_the_preflight_check() {
         report.findings.into_iter().max_by_key(|finding| finding.severity).expect("a finding")
     };
     let properties = ("OVA_PROP_NET_USER", true.into());
-    let refused = worst(std::slice::from_ref(&properties), build(directory.path(), "15.1.2"));
-    assert_eq!(refused.severity, Severity::Error);
-    assert!(refused.message.contains("15.1.2") && refused.hint.is_some(), "{refused:?}");
+    let finding = worst(std::slice::from_ref(&properties), build(directory.path(), "15.1.2"));
+    assert_eq!(finding.severity, Severity::Error);
+    assert!(finding.message.contains("15.1.2") && finding.hint.is_some(), "{finding:?}");
     let plain = Build { product: Default::default(), ..build(directory.path(), "") };
     assert_eq!(worst(&[properties], plain).severity, Severity::Warning);
     let absent = ("ADD_OVA_EULA", "/nonexistent/eula.txt".into());
-    let refused = worst(&[absent], build(directory.path(), "16.1.4"));
-    assert!(refused.message.contains("/nonexistent/eula.txt"), "{refused:?}");
+    let finding = worst(&[absent], build(directory.path(), "16.1.4"));
+    assert!(finding.message.contains("/nonexistent/eula.txt"), "{finding:?}");
 }
 
 #[test]

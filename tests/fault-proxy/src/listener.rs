@@ -147,17 +147,17 @@ pub fn start(options: &Options) -> Result<Running, StartError> {
         .build()
         .map_err(StartError::Runtime)?;
     let guard = runtime.enter();
-    let failed = |source| StartError::Listen { address: options.listen, source };
-    let reserved = reserve(options.listen).map_err(failed)?;
-    let address = reserved.local_addr().map_err(failed)?;
-    let listener = listen(address).map_err(failed)?;
+    let listen_error = |source| StartError::Listen { address: options.listen, source };
+    let reserved = reserve(options.listen).map_err(listen_error)?;
+    let address = reserved.local_addr().map_err(listen_error)?;
+    let listener = listen(address).map_err(listen_error)?;
     drop(guard);
     let (refusals, refused) = mpsc::unbounded_channel();
     let log = Arc::new(Log::new(log));
     let shared = Arc::new(Shared { upstream, rules, log, seed: options.seed, refusals });
     let (stop, stopped) = watch::channel(false);
-    let door = HttpClient { shared: Arc::clone(&shared), acceptor, reserved, address };
-    runtime.spawn(door.accept(listener, refused, stopped));
+    let server = Listener { shared: Arc::clone(&shared), acceptor, reserved, address };
+    runtime.spawn(server.accept(listener, refused, stopped));
     Ok(Running {
         address,
         plain: options.plain,
@@ -213,7 +213,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections.
-struct HttpClient {
+struct Listener {
     shared: Arc<Shared>,
     acceptor: Option<TlsAcceptor>,
     /// Never listens.
@@ -221,7 +221,7 @@ struct HttpClient {
     address: SocketAddr,
 }
 
-impl HttpClient {
+impl Listener {
     async fn accept(
         self,
         listener: TcpListener,

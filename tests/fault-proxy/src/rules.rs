@@ -283,8 +283,8 @@ mod tests {
         ] {
             let error = rules.set(text, 0).unwrap_err();
             let source = std::error::Error::source(&error).map(ToString::to_string);
-            let told = format!("{error}: {}", source.unwrap_or_default());
-            assert!(told.contains(part), "{text}: {told}");
+            let message = format!("{error}: {}", source.unwrap_or_default());
+            assert!(message.contains(part), "{text}: {message}");
         }
         assert!(matches!(rules.set("", 0), Err(RuleError::Json(_))));
         assert_eq!(struck(&rules, "GET", "/"), [1], "the rules in force stay");

@@ -46,23 +46,23 @@ impl std::fmt::Debug for Upstream {
 impl Upstream {
     /// Reads `http://HOST[:PORT]` or `https://HOST[:PORT]`.
     pub(crate) fn parse(text: &str, ca: Option<&Path>) -> Result<Self, StartError> {
-        let wrong = || StartError::Upstream(text.to_owned());
-        let uri: Uri = text.parse().map_err(|_| wrong())?;
+        let invalid = || StartError::Upstream(text.to_owned());
+        let uri: Uri = text.parse().map_err(|_| invalid())?;
         let secure = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
-            _ => return Err(wrong()),
+            _ => return Err(invalid()),
         };
-        let authority = uri.authority().ok_or_else(wrong)?;
+        let authority = uri.authority().ok_or_else(invalid)?;
         let extra = uri.path_and_query().is_some_and(|path| path.as_str() != "/");
         let host = authority.host().trim_matches(['[', ']']).to_owned();
         if extra || authority.as_str().contains('@') || host.is_empty() {
-            return Err(wrong());
+            return Err(invalid());
         }
         let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let header = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong())?;
+        let header = HeaderValue::from_str(authority.as_str()).map_err(|_| invalid())?;
         let tls = if secure {
-            let name = ServerName::try_from(host.clone()).map_err(|_| wrong())?;
+            let name = ServerName::try_from(host.clone()).map_err(|_| invalid())?;
             Some((TlsConnector::from(Arc::new(client_config(ca)?)), name))
         } else {
             None

@@ -66,22 +66,22 @@ impl Certificates {
         Ok(Self { issuer, authority, key, signing, names: accepted, default, made })
     }
 
-    fn is_below(&self, asked: &str) -> bool {
+    fn is_below(&self, host: &str) -> bool {
         self.names
             .iter()
-            .any(|name| asked.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.')))
+            .any(|name| host.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.')))
     }
 
-    fn of(&self, asked: &str) -> Option<Arc<CertifiedKey>> {
+    fn of(&self, host: &str) -> Option<Arc<CertifiedKey>> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = made.get(asked) {
+        if let Some(found) = made.get(host) {
             return Some(Arc::clone(found));
         }
-        let sans = vec![dns(asked).ok()?];
-        let new = issue(&self.issuer, &self.authority, &self.key, &self.signing, asked, sans);
+        let sans = vec![dns(host).ok()?];
+        let new = issue(&self.issuer, &self.authority, &self.key, &self.signing, host, sans);
         let new = new.ok()?;
         if made.len() < KEPT {
-            made.insert(asked.to_owned(), Arc::clone(&new));
+            made.insert(host.to_owned(), Arc::clone(&new));
         }
         Some(new)
     }
@@ -107,9 +107,9 @@ fn issue(
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let asked = hello.server_name().map(str::to_lowercase);
+        let host = hello.server_name().map(str::to_lowercase);
         // A name that this server does not have gets a certificate that does not match, which the client reports.
-        let own = asked.filter(|asked| self.is_below(asked)).and_then(|asked| self.of(&asked));
+        let own = host.filter(|host| self.is_below(host)).and_then(|host| self.of(&host));
         Some(own.unwrap_or_else(|| Arc::clone(&self.default)))
     }
 }

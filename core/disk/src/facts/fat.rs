@@ -65,10 +65,10 @@ pub(super) fn boot_files(
         folder = fat.directory(&Root::Chain(first))?;
     }
     let files = entries(&folder).filter(|entry| entry[11] & FOLDER == 0);
-    let known = files.filter_map(|entry| {
+    let boot_files = files.filter_map(|entry| {
         BOOT_FILES.into_iter().find(|(name, _)| entry.starts_with(*name)).map(|(_, found)| found)
     });
-    Ok(Ok(known.collect()))
+    Ok(Ok(boot_files.collect()))
 }
 
 /// Returns the entries that are in use and have a short name.

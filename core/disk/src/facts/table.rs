@@ -215,8 +215,13 @@ fn partition(entry: &[u8], number: u32, sector: u64) -> Option<Partition> {
     let start = le64(entry, 32).checked_mul(sector)?;
     let end = le64(entry, 40).checked_add(1)?.checked_mul(sector)?;
     let len = end.checked_sub(start).filter(|len| *len > 0)?;
-    let known = TYPES.into_iter().find(|(guid, _)| stored_guid(*guid) == entry[..16]);
-    Some(Partition { number, start, len, role: known.map_or(Role::Other, |(_, role)| role) })
+    let partition_type = TYPES.into_iter().find(|(guid, _)| stored_guid(*guid) == entry[..16]);
+    Some(Partition {
+        number,
+        start,
+        len,
+        role: partition_type.map_or(Role::Other, |(_, role)| role),
+    })
 }
 
 /// The first three groups of a GUID are stored with the least significant byte first.

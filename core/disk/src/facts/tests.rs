@@ -38,9 +38,9 @@ fn fill(path: &Path, start: u64, options: &[&str], files: &[&str]) -> Option<()>
     let directory = tempfile::tempdir().unwrap();
     let (image, content) = (directory.path().join("fat"), directory.path().join("content"));
     File::create(&image).unwrap().set_len(40 * MIB).unwrap();
-    let mut words: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&image];
-    words.extend(options.iter().map(|option| option as &dyn AsRef<std::ffi::OsStr>));
-    run(&mkfs, &words);
+    let mut args: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&image];
+    args.extend(options.iter().map(|option| option as &dyn AsRef<std::ffi::OsStr>));
+    run(&mkfs, &args);
     fs::write(&content, [0x4d; 70_000]).unwrap();
     for made in ["::/filler", "::/EFI", "::/EFI/debian", "::/EFI/BOOT"] {
         run(&mmd, &[&"-i", &image, &made]);

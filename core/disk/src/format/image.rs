@@ -27,15 +27,15 @@ pub(crate) struct Image {
 impl Image {
     /// Opens a regular file or block device.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let open = |source| Error::io("cannot open", path, source);
+        let open_error = |source| Error::io("cannot open", path, source);
         // The type is checked before opening: opening a named pipe would block until its other end is opened.
-        let kind = fs::metadata(path).map_err(open)?.file_type();
+        let kind = fs::metadata(path).map_err(open_error)?.file_type();
         if !(kind.is_file() || kind.is_block_device()) {
             return Err(
                 Error::new(Kind::Unsupported, "a disk image must be a file, unlike").at(path)
             );
         }
-        let file = File::open(path).map_err(open)?;
+        let file = File::open(path).map_err(open_error)?;
         let stamp = FileStamp::of(&file, path)?;
         Self::of(file, path, stamp, true)
     }

@@ -51,9 +51,9 @@ impl FromStr for Format {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::ALL.into_iter().find(|format| format.name() == text).ok_or_else(|| {
-            let known = Self::ALL.map(Self::name).join(", ");
+            let names = Self::ALL.map(Self::name).join(", ");
             Error::new(Kind::Unsupported, format!("unknown disk format `{text}`"))
-                .with_hint(format!("known formats: {known}"))
+                .with_hint(format!("known formats: {names}"))
         })
     }
 }
@@ -67,8 +67,8 @@ mod tests {
         for format in Format::ALL {
             assert_eq!(format.to_string().parse::<Format>().unwrap(), format);
         }
-        for wrong in ["RAW", "vpc", ""] {
-            assert_eq!(wrong.parse::<Format>().unwrap_err().kind(), Kind::Unsupported);
+        for unknown in ["RAW", "vpc", ""] {
+            assert_eq!(unknown.parse::<Format>().unwrap_err().kind(), Kind::Unsupported);
         }
     }
 }

@@ -94,9 +94,9 @@ const RAW: Known = Known { claims: |_| Ok(true), probe: raw::probe, open: raw::o
 
 /// Returns the format whose signature the file has.
 pub(super) fn find(image: &Image) -> Result<&'static Known, Error> {
-    for known in &KNOWN {
-        if (known.claims)(image)? {
-            return Ok(known);
+    for format in &KNOWN {
+        if (format.claims)(image)? {
+            return Ok(format);
         }
     }
     Ok(&RAW)

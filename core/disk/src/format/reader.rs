@@ -59,9 +59,9 @@ impl GuestReader {
     }
 
     fn of(image: Image) -> Result<Self, Error> {
-        let known = find(&image)?;
-        let probe = (known.probe)(&image)?;
-        let content = (known.open)(&image)?;
+        let format = find(&image)?;
+        let probe = (format.probe)(&image)?;
+        let content = (format.open)(&image)?;
         let size = content.virtual_size();
         Ok(Self { opened: Arc::new(Opened { image, probe, content }), size })
     }

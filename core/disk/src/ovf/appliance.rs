@@ -112,14 +112,14 @@ impl Appliance {
 
     /// Checks everything that a descriptor must not contain, before a long operation starts.
     pub(super) fn check(&self) -> Result<(), Error> {
-        let wrong = |message: String| Err(Error::new(Kind::Unsupported, message));
+        let unsupported = |message: String| Err(Error::new(Kind::Unsupported, message));
         if let Some((what, text)) = self.texts().find(|(_, text)| !text.chars().all(is_xml)) {
             let message = format!("{what} has a character no XML may hold: {text:?}");
             return Err(Error::new(Kind::Unsupported, message)
                 .with_hint("remove control characters other than tab and line ends"));
         }
         if !self.sizes.is_empty() && self.sizes.iter().filter(|size| size.default).count() != 1 {
-            return wrong("exactly one of the appliance's sizes must be the default".into());
+            return unsupported("exactly one of the appliance's sizes must be the default".into());
         }
         let names = [
             ("size", self.sizes.iter().map(|size| size.id.as_str()).collect::<Vec<_>>()),
@@ -129,10 +129,10 @@ impl Appliance {
         for (what, mut names) in names {
             names.sort_unstable();
             if names.first().is_some_and(|name| name.is_empty()) {
-                return wrong(format!("a {what} of the appliance has no name"));
+                return unsupported(format!("a {what} of the appliance has no name"));
             }
             if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-                return wrong(format!("the appliance has two of {what} `{}`", pair[0]));
+                return unsupported(format!("the appliance has two of {what} `{}`", pair[0]));
             }
         }
         Ok(())

@@ -145,8 +145,8 @@ impl Appliance {
                 ("ovf:userConfigurable", "true"),
                 ("ovf:password", "true"),
             ];
-            let shown = if property.password { 4 } else { 3 };
-            xml.group("Property", &attributes[..shown], |xml| {
+            let attribute_count = if property.password { 4 } else { 3 };
+            xml.group("Property", &attributes[..attribute_count], |xml| {
                 xml.text("Label", &property.label)?;
                 xml.text("Description", &property.description)
             })?;

@@ -167,8 +167,8 @@ impl Growing {
     }
 
     fn join(&mut self) -> Result<Packed, Error> {
-        let lost = || Error::new(Kind::Tool, "packing ended without a word");
-        let Some(worker) = self.worker.take() else { return Err(lost()) };
+        let no_result = || Error::new(Kind::Tool, "packing ended without a word");
+        let Some(worker) = self.worker.take() else { return Err(no_result()) };
         worker.join().unwrap_or_else(|panic| Err(broken(panic.as_ref())))
     }
 }

@@ -153,12 +153,12 @@ fn qemu_reads_stream_optimized_vmdk() {
     for (name, size, data) in disks() {
         disk(&raw, size, &data);
         let vmdk = vmdk(&raw);
-        let shown = size.next_multiple_of(CLUSTER);
-        assert_eq!(vmdk.virtual_size(), shown, "{name}");
+        let virtual_size = size.next_multiple_of(CLUSTER);
+        assert_eq!(vmdk.virtual_size(), virtual_size, "{name}");
         read_along(vmdk.write(&image, EVERY, &Control::new()).unwrap());
         let info = run(&qemu_img, &[&"info", &"-f", &"vmdk", &"--output=json", &image]);
         let info = String::from_utf8(info.stdout).unwrap();
-        assert!(info.contains(&format!("\"virtual-size\": {shown},")), "{name}: {info}");
+        assert!(info.contains(&format!("\"virtual-size\": {virtual_size},")), "{name}: {info}");
         assert!(info.contains("\"create-type\": \"streamOptimized\""), "{name}: {info}");
         let checked = run(&qemu_img, &[&"check", &"-f", &"vmdk", &image]);
         let text = String::from_utf8(checked.stdout).unwrap();

@@ -13,11 +13,11 @@ use crate::view::CLUSTER;
 const SECTOR: u64 = 512;
 /// Maximum number of whole clusters that are placed after an open one: 16 MiB, the size of a part of an
 /// upload.
-const PATIENCE: u64 = 256;
+const MAX_PASSED: u64 = 256;
 
 /// Returns the maximum number of whole clusters of a file that stay partly empty when `clusters` are placed.
 pub(super) fn most_waste(clusters: u64) -> u64 {
-    clusters / PATIENCE + 2
+    clusters / MAX_PASSED + 2
 }
 
 /// The data region of an incomplete image.
@@ -63,7 +63,7 @@ impl Places {
         let at = self.free;
         self.free += CLUSTER;
         self.passed += 1;
-        if self.cursor == self.open_end || self.passed >= PATIENCE {
+        if self.cursor == self.open_end || self.passed >= MAX_PASSED {
             (self.cursor, self.open_end, self.passed) = (self.free, self.free, 0);
         }
         self.count(at, at + CLUSTER);
@@ -139,13 +139,13 @@ mod tests {
         // Too long for the rest of the open cluster, and the cluster after it is used.
         assert_eq!(places.deflated(CLUSTER - 100), 3 * CLUSTER);
         assert_eq!(places.settled(), 4 * CLUSTER - 100);
-        for number in 0..PATIENCE {
+        for number in 0..MAX_PASSED {
             assert_eq!(places.settled(), 4 * CLUSTER - 100, "{number}");
             places.whole();
         }
-        assert_eq!(places.settled(), (4 + PATIENCE) * CLUSTER);
-        assert_eq!(places.deflated(7), (4 + PATIENCE) * CLUSTER);
-        let placed = PATIENCE + 6;
+        assert_eq!(places.settled(), (4 + MAX_PASSED) * CLUSTER);
+        assert_eq!(places.deflated(7), (4 + MAX_PASSED) * CLUSTER);
+        let placed = MAX_PASSED + 6;
         assert!(places.end() <= (1 + placed + most_waste(placed)) * CLUSTER);
     }
 

@@ -25,10 +25,10 @@ fn pack(name: &str, args: &[&str], content: &[u8]) -> Option<Vec<u8>> {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("content");
     fs::write(&file, content).unwrap();
-    let mut words: Vec<&dyn AsRef<std::ffi::OsStr>> = Vec::new();
-    words.extend(args.iter().map(|arg| arg as &dyn AsRef<std::ffi::OsStr>));
-    words.push(&file);
-    run(&tool, &words);
+    let mut all_args: Vec<&dyn AsRef<std::ffi::OsStr>> = Vec::new();
+    all_args.extend(args.iter().map(|arg| arg as &dyn AsRef<std::ffi::OsStr>));
+    all_args.push(&file);
+    run(&tool, &all_args);
     fs::remove_file(&file).unwrap();
     let made = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap();
     Some(fs::read(made.path()).unwrap())
@@ -122,8 +122,8 @@ fn truncated_damaged_and_trailing_data_are_distinguished() {
         for garbage in [&b"garbage"[..], b"\x1f", b"\x1f\x8bx and more", &[0xfd; 20], &[0x28; 9]] {
             let bytes = [&bytes[..], garbage].concat();
             let found = kind(&bytes);
-            let wanted = [Some(Kind::Malformed), Some(Kind::Truncated)];
-            assert!(wanted.contains(&found), "{case} followed by {garbage:?}: {found:?}");
+            let expected = [Some(Kind::Malformed), Some(Kind::Truncated)];
+            assert!(expected.contains(&found), "{case} followed by {garbage:?}: {found:?}");
         }
         if args.iter().any(|arg| arg.starts_with("--check=none") || *arg == "--no-check") {
             continue;

@@ -73,9 +73,9 @@ pub(super) fn unpack_to(
     let Some(packing) = packing_of(packed)? else {
         return Err(Error::new(Kind::Unsupported, "neither gzip, xz nor zstd is").at(path));
     };
-    let open = |source| Error::io("cannot open", path, source);
-    let mut file = packed.file.try_clone().map_err(open)?;
-    file.rewind().map_err(open)?;
+    let open_error = |source| Error::io("cannot open", path, source);
+    let mut file = packed.file.try_clone().map_err(open_error)?;
+    file.rewind().map_err(open_error)?;
     let source = BufReader::with_capacity(index(CHUNK), Tap::new(file, seen));
     let mut stream = Stream::new(packing, source);
     let mut buf = vec![0; index(CHUNK)];

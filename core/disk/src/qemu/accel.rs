@@ -78,21 +78,21 @@ impl FromStr for AccelWish {
 
 impl Qemu {
     /// Decides how guests run on this host. Needs some seconds unless a result is remembered.
-    pub fn choose_accel(&self, wish: AccelWish) -> Result<Verdict, Error> {
+    pub fn choose_accel(&self, requested: AccelWish) -> Result<Verdict, Error> {
         let tcg = |reason: &str, remembered| {
             Ok(Verdict { accel: Accel::Tcg, reason: reason.to_owned(), remembered })
         };
-        if wish == AccelWish::Tcg {
+        if requested == AccelWish::Tcg {
             return tcg("tcg was asked for", None);
         }
         let (proven, remembered) = match opens(Path::new(KVM)) {
-            Ok(()) => self.kvm_verdict(wish),
+            Ok(()) => self.kvm_verdict(requested),
             // A missing permission may be granted at any time, so this result is not remembered.
             Err(why) => (Err(why), None),
         };
         match proven {
             Ok(reason) => Ok(Verdict { accel: Accel::Kvm, reason, remembered }),
-            Err(why) if wish == AccelWish::Kvm => {
+            Err(why) if requested == AccelWish::Kvm => {
                 let message = format!("kvm was asked for and does not work: {why}");
                 Err(Error::new(Kind::Unsupported, message)
                     .with_hint("use another host, or `tcg`, which is slower but works everywhere"))
@@ -111,12 +111,14 @@ impl Qemu {
     /// Returns whether kvm works, and the age of the remembered verdict on which the answer is based.
     pub(super) fn kvm_verdict(
         &self,
-        wish: AccelWish,
+        requested: AccelWish,
     ) -> (Result<String, String>, Option<Duration>) {
-        let known = self.verdicts.as_ref().and_then(|verdicts| verdicts.recall(self));
+        let recalled = self.verdicts.as_ref().and_then(|verdicts| verdicts.recall(self));
         // If the user requires kvm, a remembered failure is not used and kvm is probed again.
-        if let Some(known) = known.filter(|known| known.proven.is_ok() || wish == AccelWish::Auto) {
-            return (known.proven, Some(known.age));
+        if let Some(recalled) =
+            recalled.filter(|recalled| recalled.proven.is_ok() || requested == AccelWish::Auto)
+        {
+            return (recalled.proven, Some(recalled.age));
         }
         let proven = self.proven_often().map(|took| {
             format!("{PROBES} probe guests came back, the last after {} ms", took.as_millis())
@@ -139,12 +141,12 @@ impl Qemu {
         sector
             .write_all(&boot_sector::sector())
             .map_err(|error| format!("cannot write the probe guest: {error}"))?;
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let mut guest =
             self.probe_call(accel, sector.path()).spawn().map_err(|error| chain(&error))?;
         let (mut console, mut complaint) = (Vec::new(), Vec::new());
         while !guest.is_over() {
-            match guest.next(limit.saturating_sub(begun.elapsed())) {
+            match guest.next(limit.saturating_sub(started_at.elapsed())) {
                 Some(Event::Stdout(piece)) => console.extend(piece),
                 Some(Event::Stderr(piece)) => complaint.extend(piece),
                 Some(Event::End | Event::Exited) => {}
@@ -159,7 +161,7 @@ impl Qemu {
         let status = guest.status().map_err(|error| chain(&error))?;
         let printed = console.windows(boot_sector::WORD.len()).any(|w| w == boot_sector::WORD);
         if printed && status.code() == Some(boot_sector::EXIT_STATUS) {
-            return Ok(begun.elapsed());
+            return Ok(started_at.elapsed());
         }
         let complaint = String::from_utf8_lossy(&complaint);
         let complaint = complaint.lines().next().unwrap_or("without a word");
@@ -169,10 +171,10 @@ impl Qemu {
     fn probe_call(&self, accel: Accel, sector: &Path) -> Call {
         let exit = format!("isa-debug-exit,iobase={:#x},iosize=4", boot_sector::EXIT_PORT);
         let accel = accel_option(accel);
-        let words = "-no-user-config -nodefaults -machine pc -m 32 -display none -serial stdio \
+        let options = "-no-user-config -nodefaults -machine pc -m 32 -display none -serial stdio \
             -monitor none -nic none -no-reboot -boot c -accel";
         let mut args: Vec<_> =
-            words.split(' ').filter(|word| !word.is_empty()).map(Into::into).collect();
+            options.split(' ').filter(|option| !option.is_empty()).map(Into::into).collect();
         args.extend([accel.into(), "-device".into(), exit.into(), "-drive".into()]);
         args.push(drive_option(sector, ",format=raw,if=ide,readonly=off,snapshot=on"));
         Call { program: self.path.clone(), args, environment: self.environment.clone() }

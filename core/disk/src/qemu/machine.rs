@@ -153,8 +153,8 @@ mod tests {
     }
 
     fn text(machine: &Machine, sandbox: bool) -> String {
-        let words = machine.argv(sandbox);
-        words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join("\n")
+        let argv = machine.argv(sandbox);
+        argv.iter().map(|arg| arg.to_str().unwrap()).collect::<Vec<_>>().join("\n")
     }
 
     #[test]

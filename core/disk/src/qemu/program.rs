@@ -11,7 +11,7 @@ const NAME: &str = "qemu-system-x86_64";
 const INSTALL: &str = "install it: `apt-get install qemu-system-x86 qemu-utils` on Debian and Ubuntu, \
     `dnf install qemu-system-x86` on Fedora";
 /// Time limit for a program that only prints information about itself; sufficient even on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A qemu for x86-64 guests.
 #[derive(Clone, Debug)]
@@ -35,11 +35,12 @@ impl Qemu {
                 .find(NAME)
                 .ok_or_else(|| missing(format!("`{NAME}` is not in any folder of PATH")))?,
         };
-        let ask = |args: &[&str]| {
+        let run = |args: &[&str]| {
             let args = args.iter().map(Into::into).collect();
-            Call { program: path.clone(), args, environment: environment.clone() }.capture(PATIENCE)
+            Call { program: path.clone(), args, environment: environment.clone() }
+                .capture(ANSWER_TIMEOUT)
         };
-        let answer = ask(&["-version"])?;
+        let answer = run(&["-version"])?;
         let text = String::from_utf8_lossy(&answer.stdout);
         let first = text.lines().next().unwrap_or_default();
         let Some(version) = first.split("version ").nth(1).filter(|_| answer.status.success())
@@ -50,7 +51,7 @@ impl Qemu {
             );
         };
         // The option is always listed; only using it shows whether this build supports it.
-        let sandbox = ask(&["-sandbox", "on", "-machine", "help"])?.status.success();
+        let sandbox = run(&["-sandbox", "on", "-machine", "help"])?.status.success();
         Ok(Self {
             version: version.to_owned(),
             environment: environment.clone(),

@@ -108,8 +108,8 @@ impl Qemu {
             lines: Lines::default(),
             complaint: Vec::new(),
             started: false,
-            begun: Instant::now(),
-            heard: Instant::now(),
+            started_at: Instant::now(),
+            last_output: Instant::now(),
             failed: None,
             markers: Vec::new(),
             console_bytes: 0,
@@ -133,9 +133,9 @@ struct Run<'a> {
     complaint: Vec<u8>,
     /// Whether the console printed a line of the kernel or a later program.
     started: bool,
-    begun: Instant,
+    started_at: Instant,
     /// The time of the last console output.
-    heard: Instant,
+    last_output: Instant,
     /// The first failure marker and its time.
     failed: Option<(String, Instant)>,
     markers: Vec<(String, Duration)>,
@@ -158,7 +158,7 @@ impl Run<'_> {
         }
         let missing: Vec<String> = self.success.missing().map(|text| format!("`{text}`")).collect();
         if missing.is_empty() {
-            let duration = self.begun.elapsed();
+            let duration = self.started_at.elapsed();
             let console_bytes = self.console_bytes;
             return Ok(Outcome { duration, markers: self.markers, console_bytes });
         }
@@ -202,8 +202,8 @@ impl Run<'_> {
     }
 
     fn next_tick(&self) -> Duration {
-        let total = self.options.total_timeout.saturating_sub(self.begun.elapsed());
-        let silence = self.silence().saturating_sub(self.heard.elapsed());
+        let total = self.options.total_timeout.saturating_sub(self.started_at.elapsed());
+        let silence = self.silence().saturating_sub(self.last_output.elapsed());
         TICK.min(total).min(silence)
     }
 
@@ -216,9 +216,9 @@ impl Run<'_> {
 
     fn check_watchdogs(&self) -> Result<(), Error> {
         let (total, silence) = (self.options.total_timeout, self.silence());
-        let what = if self.begun.elapsed() >= total {
+        let what = if self.started_at.elapsed() >= total {
             format!("the guest did not finish within {} s", seconds(total))
-        } else if self.heard.elapsed() >= silence {
+        } else if self.last_output.elapsed() >= silence {
             let when =
                 if silence < self.options.silence_timeout { " before its kernel ran" } else { "" };
             format!("the guest was silent for {} s{when}", seconds(silence))
@@ -247,7 +247,7 @@ impl Run<'_> {
     }
 
     fn console(&mut self, piece: &[u8]) -> Result<(), Error> {
-        self.heard = Instant::now();
+        self.last_output = Instant::now();
         self.console_bytes += piece.len() as u64;
         self.log
             .write(piece)
@@ -260,10 +260,10 @@ impl Run<'_> {
             on_line(line);
         });
         for marker in self.success.feed(piece) {
-            self.markers.push((marker, self.begun.elapsed()));
+            self.markers.push((marker, self.started_at.elapsed()));
         }
         if let Some(marker) = self.failure.feed(piece).into_iter().next() {
-            self.failed.get_or_insert((marker, self.heard));
+            self.failed.get_or_insert((marker, self.last_output));
         }
         if self.console_bytes > MAX_CONSOLE {
             let message = format!(
@@ -285,8 +285,9 @@ impl Run<'_> {
 
     fn qemu_failed(&self, status: ExitStatus) -> Error {
         let complaint = String::from_utf8_lossy(&self.complaint);
-        let said = complaint.lines().next_back().unwrap_or("it said nothing").to_owned();
-        let error = Error::new(Kind::Tool, format!("qemu ended with {status}: {said}; the log is"));
+        let last_line = complaint.lines().next_back().unwrap_or("it said nothing").to_owned();
+        let error =
+            Error::new(Kind::Tool, format!("qemu ended with {status}: {last_line}; the log is"));
         let error = self.with_log(error).with_detail("qemu", complaint);
         error.with_hint(if status.signal() == Some(9) {
             "the host may be out of memory: close programs or lower the guest's"

@@ -68,7 +68,7 @@ fn run_with(qemu: &Qemu, disk: &Path, limits: &Limits, cancelled: &dyn Fn() -> b
     let log = disk.with_extension("log");
     fs::OpenOptions::new().create(true).append(true).open(disk).unwrap();
     let mut lines = Vec::new();
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let result = qemu.run(
         &machine(disk),
         RunOptions {
@@ -83,7 +83,7 @@ fn run_with(qemu: &Qemu, disk: &Path, limits: &Limits, cancelled: &dyn Fn() -> b
             cancelled,
         },
     );
-    Ran { result, log: fs::read(&log).unwrap(), lines, took: begun.elapsed() }
+    Ran { result, log: fs::read(&log).unwrap(), lines, took: started_at.elapsed() }
 }
 
 fn run_script(body: &str, limits: &Limits) -> Ran {
@@ -186,16 +186,16 @@ fn a_cancelled_guest_is_killed_with_its_children() {
     let pid_file = directory.path().join("pid");
     let body = format!("sleep 600 & echo $! > '{}'; echo up; wait", pid_file.display());
     let qemu = scripted(directory.path(), &body);
-    let (stop, asked) = (AtomicBool::new(false), std::cell::Cell::new(None));
+    let (stop, cancelled_at) = (AtomicBool::new(false), std::cell::Cell::new(None));
     let cancelled = || {
         if pid_file.exists() && !stop.swap(true, Ordering::Relaxed) {
-            asked.set(Some(Instant::now()));
+            cancelled_at.set(Some(Instant::now()));
         }
         stop.load(Ordering::Relaxed)
     };
     let ran = run_with(&qemu, &directory.path().join("d.raw"), &PATIENT, &cancelled);
     assert_eq!(ran.error().kind(), Kind::Cancelled);
-    assert!(asked.get().is_some());
+    assert!(cancelled_at.get().is_some());
     let pid = fs::read_to_string(&pid_file).unwrap();
     // Killed at once, but the process that adopted the orphan may need a moment to collect it.
     let alive = || {

@@ -32,7 +32,7 @@ impl Allocation {
         let words: Vec<AtomicU64> =
             (0..clusters.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect();
         let next = AtomicUsize::new(0);
-        let failed = Mutex::new(None);
+        let scan_error = Mutex::new(None);
         let work = || {
             let mut buf = vec![0; index(CLUSTER)];
             loop {
@@ -41,7 +41,7 @@ impl Allocation {
                 match scan_word(disk, at as u64 * WORD * CLUSTER, &mut buf) {
                     Ok(bits) => word.store(bits, Ordering::Relaxed),
                     Err(error) => {
-                        *failed.lock().expect("no thread panics while it holds the lock") =
+                        *scan_error.lock().expect("no thread panics while it holds the lock") =
                             Some(error);
                         next.store(words.len(), Ordering::Relaxed);
                         return;
@@ -57,7 +57,7 @@ impl Allocation {
             }
             work();
         });
-        match failed.into_inner().expect("no thread panics while it holds the lock") {
+        match scan_error.into_inner().expect("no thread panics while it holds the lock") {
             Some(error) => Err(error),
             None => Ok(Self::new(words.into_iter().map(AtomicU64::into_inner).collect(), clusters)),
         }

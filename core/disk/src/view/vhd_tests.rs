@@ -136,8 +136,8 @@ fn any_piece_is_the_same_as_in_the_whole() {
             assert_eq!(len, piece.len().min(whole.len() - start), "{offset}");
             assert!(piece[..len] == whole[start..start + len], "{kind:?} {offset} {len}");
             let zeros = usize::try_from(view.zeros_at(offset).unwrap()).unwrap();
-            let known = &whole[start..whole.len().min(start + zeros)];
-            assert!(known.iter().all(|byte| *byte == 0), "{kind:?} {offset} {zeros}");
+            let zero_range = &whole[start..whole.len().min(start + zeros)];
+            assert!(zero_range.iter().all(|byte| *byte == 0), "{kind:?} {offset} {zeros}");
         }
     }
 }

@@ -55,23 +55,23 @@ pub(super) fn are_missing(environment: &Environment) -> bool {
 pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
     vec![match named(host.environment) {
         Some((variable, paths)) => judge_named(variable, &paths),
-        None => of_the_system().map_or_else(none, |(file, count)| good(told(file, count))),
+        None => of_the_system().map_or_else(none, |(file, count)| good(describe(file, count))),
     }]
 }
 
 fn judge_named(variable: &str, paths: &[PathBuf]) -> Finding {
     let sum: usize = paths.iter().map(|path| count(path)).sum();
-    let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-    let shown = format!("{variable} {}", shown.join(":"));
+    let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    let source = format!("{variable} {}", paths.join(":"));
     if sum > 0 {
-        return good(told(&shown, sum));
+        return good(describe(&source, sum));
     }
-    let text = format!("{shown}: there is no certificate");
+    let text = format!("{source}: there is no certificate");
     bad(Verdict::Fail, text, format!("correct or unset {variable}"))
 }
 
-fn told(what: &str, count: usize) -> String {
-    format!("{what}: {count} certificate{}", if count == 1 { "" } else { "s" })
+fn describe(source: &str, count: usize) -> String {
+    format!("{source}: {count} certificate{}", if count == 1 { "" } else { "s" })
 }
 
 fn none() -> Finding {
@@ -93,7 +93,7 @@ mod tests {
         fs::write(&file, format!("{BEGIN}\nAA==\n-----END CERTIFICATE-----\n").repeat(2)).unwrap();
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         let absent = text(&directory.path().join("absent"));
-        for (variable, value, verdict, said) in [
+        for (variable, value, verdict, ending) in [
             ("SSL_CERT_FILE", text(&file), Verdict::Ok, "2 certificates"),
             ("SSL_CERT_DIR", text(directory.path()), Verdict::Ok, "1 certificate"),
             ("SSL_CERT_FILE", absent.clone(), Verdict::Fail, "there is no certificate"),
@@ -103,7 +103,7 @@ mod tests {
             assert!(!are_missing(&environment));
             let (variable, paths) = named(&environment).unwrap();
             let finding = judge_named(variable, &paths);
-            assert!(finding.verdict == verdict && finding.message.ends_with(said), "{finding:?}");
+            assert!(finding.verdict == verdict && finding.message.ends_with(ending), "{finding:?}");
         }
     }
 }

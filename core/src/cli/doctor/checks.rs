@@ -113,12 +113,12 @@ fn acceleration(host: &Host<'_>) -> Vec<Finding> {
     let Ok(qemu) = &host.qemu else {
         return vec![bad(Verdict::Warn, "not tried, there is no qemu", "install qemu first")];
     };
-    let wish = host.settings.text("ACCEL").unwrap_or("auto");
-    vec![match choose_accel(wish, qemu) {
+    let setting = host.settings.text("ACCEL").unwrap_or("auto");
+    vec![match choose_accel(setting, qemu) {
         Ok(verdict) => {
             let age = verdict.remembered.map(|age| format!(" (remembered for {})", ago(age)));
             let text = format!("{}: {}{}", verdict.accel, verdict.reason, age.unwrap_or_default());
-            if verdict.accel == Accel::Kvm || wish != "auto" {
+            if verdict.accel == Accel::Kvm || setting != "auto" {
                 good(text)
             } else {
                 bad(
@@ -143,11 +143,11 @@ fn ago(age: Duration) -> String {
 fn memory(host: &Host<'_>) -> Vec<Finding> {
     let facts = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").unwrap_or_default();
-    let wanted = host.settings.number("QEMU_MEMORY").unwrap_or_default();
-    vec![judge_memory(&facts, &limit, wanted)]
+    let required = host.settings.number("QEMU_MEMORY").unwrap_or_default();
+    vec![judge_memory(&facts, &limit, required)]
 }
 
-fn judge_memory(facts: &str, limit: &str, wanted: u64) -> Finding {
+fn judge_memory(facts: &str, limit: &str, required: u64) -> Finding {
     let kib = |name: &str| {
         let line = facts.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim_start_matches(':').split_whitespace().next()?.parse::<u64>().ok()
@@ -161,11 +161,11 @@ fn judge_memory(facts: &str, limit: &str, wanted: u64) -> Finding {
         "{} available of {}, the installing machine gets {}",
         gib(available),
         gib(total),
-        gib(wanted)
+        gib(required)
     );
-    let verdict = if total < wanted + BESIDE {
+    let verdict = if total < required + BESIDE {
         Verdict::Fail
-    } else if available < wanted + BESIDE {
+    } else if available < required + BESIDE {
         Verdict::Warn
     } else {
         return good(text);
@@ -192,18 +192,19 @@ fn disk_space(host: &Host<'_>) -> Vec<Finding> {
 }
 
 fn judge_directory(key: &str, directory: &Path) -> Finding {
-    let shown = directory.display();
+    let display = directory.display();
     let elsewhere = format!("set {key} to another folder");
-    let Some(there) = directory.ancestors().find(|path| path.exists()) else {
-        return bad(Verdict::Fail, format!("{key} {shown}: no part of it exists"), elsewhere);
+    let Some(existing) = directory.ancestors().find(|path| path.exists()) else {
+        return bad(Verdict::Fail, format!("{key} {display}: no part of it exists"), elsewhere);
     };
-    if !there.is_dir() || rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_err() {
-        let text = format!("{key} {shown}: `{}` is no folder you may write to", there.display());
+    if !existing.is_dir() || rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).is_err() {
+        let text =
+            format!("{key} {display}: `{}` is no folder you may write to", existing.display());
         return bad(Verdict::Fail, text, elsewhere);
     }
-    match rustix::fs::statvfs(there) {
-        Ok(facts) => judge_space(key, &shown.to_string(), facts.f_bavail * facts.f_frsize),
-        Err(error) => bad(Verdict::Warn, format!("{key} {shown}: {error}"), elsewhere),
+    match rustix::fs::statvfs(existing) {
+        Ok(facts) => judge_space(key, &display.to_string(), facts.f_bavail * facts.f_frsize),
+        Err(error) => bad(Verdict::Warn, format!("{key} {display}: {error}"), elsewhere),
     }
 }
 
@@ -224,14 +225,14 @@ fn providers(host: &Host<'_>) -> Vec<Finding> {
     for candidate in host.loader.search.all() {
         let shadowed = previous.as_ref() == Some(&candidate.name);
         previous = Some(candidate.name.clone());
-        let shown = candidate.path.display();
+        let path = candidate.path.display();
         found.push(match host.loader.ask(&candidate) {
-            Ok(plugin) if shadowed => good(format!("{} {shown}: another one is used", plugin.name)),
-            Ok(plugin) => good(format!("{} {} {shown}", plugin.name, plugin.description().version)),
+            Ok(plugin) if shadowed => good(format!("{} {path}: another one is used", plugin.name)),
+            Ok(plugin) => good(format!("{} {} {path}", plugin.name, plugin.description().version)),
             Err(error) => bad(
                 if shadowed { Verdict::Warn } else { Verdict::Fail },
                 error.message,
-                error.hint.unwrap_or_else(|| format!("remove `{shown}`")),
+                error.hint.unwrap_or_else(|| format!("remove `{path}`")),
             ),
         });
     }
@@ -270,7 +271,7 @@ fn judge_proxy(name: &str, text: &str) -> Finding {
             format!("correct or unset {name}"),
         );
     };
-    let shown = format!("{name} {host}:{port}");
+    let proxy = format!("{name} {host}:{port}");
     let addresses = (host, port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
     let connected = addresses.and_then(|addresses| {
         let missing = std::io::Error::other("its name has no address");
@@ -278,10 +279,10 @@ fn judge_proxy(name: &str, text: &str) -> Finding {
         tried.find(Result::is_ok).unwrap_or(Err(missing))
     });
     match connected {
-        Ok(_) => good(shown),
+        Ok(_) => good(proxy),
         Err(error) => bad(
             Verdict::Fail,
-            format!("{shown} takes no connection: {error}"),
+            format!("{proxy} takes no connection: {error}"),
             format!("correct or unset {name}"),
         ),
     }

@@ -61,7 +61,7 @@ pub(super) fn run(host: &Host<'_>, is_agreed: bool, show: impl Fn(&str)) -> Inst
     let rights = Rights::here(environment);
     let system = OsRelease::read(environment);
     let Some((manager, commands)) = packages::commands(&system, &missing, rights) else {
-        return Installation { command: String::new(), ending: Err(unknown(&system)) };
+        return Installation { command: String::new(), ending: Err(unknown_system_error(&system)) };
     };
     let command = packages::line(&commands);
     show(&command);
@@ -69,13 +69,13 @@ pub(super) fn run(host: &Host<'_>, is_agreed: bool, show: impl Fn(&str)) -> Inst
         if !agreed {
             return Ok(Ending::Declined);
         }
-        commands.iter().try_for_each(|words| execute(words, environment))?;
+        commands.iter().try_for_each(|command| execute(command, environment))?;
         Ok(Ending::Installed)
     });
     Installation { command, ending }
 }
 
-fn unknown(system: &OsRelease) -> Error {
+fn unknown_system_error(system: &OsRelease) -> Error {
     let name = system.pretty_name().unwrap_or("this system");
     Error::new(Stage::Disk, format!("the packages of {name} are not known"))
         .hint("install by hand what the remedies above name")
@@ -110,19 +110,20 @@ fn may_run(
     Ok(read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
-fn execute(words: &[&str], environment: &Environment) -> Result<()> {
-    let line = words.join(" ");
-    let failed = |what: String| {
+fn execute(command: &[&str], environment: &Environment) -> Result<()> {
+    let line = command.join(" ");
+    let command_error = |what: String| {
         Error::new(Stage::Disk, format!("`{line}` {what}"))
             .hint("what it says above is the reason; once that is mended, run this again")
     };
-    let (name, rest) = words.split_first().unwrap_or((&"", &[]));
+    let (name, rest) = command.split_first().unwrap_or((&"", &[]));
     let program = packages::find(name, environment)
-        .ok_or_else(|| failed(format!("cannot be run: there is no `{name}` on PATH")))?;
+        .ok_or_else(|| command_error(format!("cannot be run: there is no `{name}` on PATH")))?;
     let args = rest.iter().map(OsString::from).collect();
     let call = Call { program, args, environment: visible(environment) };
-    let status = call.in_front().map_err(|error| failed(format!("cannot be run: {error}")))?;
-    if status.success() { Ok(()) } else { Err(failed(format!("failed: {status}"))) }
+    let status =
+        call.in_front().map_err(|error| command_error(format!("cannot be run: {error}")))?;
+    if status.success() { Ok(()) } else { Err(command_error(format!("failed: {status}"))) }
 }
 
 fn visible(environment: &Environment) -> ChildEnvironment {

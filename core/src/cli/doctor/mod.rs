@@ -62,12 +62,12 @@ type Found = (&'static str, Finding);
 ///
 /// # Errors
 /// Usage errors and invalid settings.
-pub(super) fn run(words: &[String], environment: &Environment) -> Result<u8> {
-    let words = args::normalised(words);
-    let Some(matches) = command::matches(parser(), &words)? else { return Ok(exit::DONE) };
+pub(super) fn run(args: &[String], environment: &Environment) -> Result<u8> {
+    let args = args::normalised(args);
+    let Some(matches) = command::matches(parser(), &args)? else { return Ok(exit::DONE) };
     let layers = Layers {
         command_line: command::texts(&rows(), &matches),
-        ..args::first_look(&words, environment, None)?
+        ..args::core_layers(&args, environment, None)?
     };
     let settings = layers.resolve(&rows())?;
     let qemu = || find_qemu(settings.path("QEMU").as_deref(), environment);
@@ -82,7 +82,7 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<u8> {
             super::print(text);
         }
     };
-    let mut found = look(&host);
+    let mut found = run_checks(&host);
     show(&text(&found));
     let installation = matches.get_flag("INSTALL").then(|| {
         install::run(&host, matches.get_flag("YES"), |command| {
@@ -93,7 +93,7 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<u8> {
         match ending {
             Ok(Ending::Installed) => {
                 host.qemu = qemu();
-                found = look(&host);
+                found = run_checks(&host);
                 show(&text(&found));
             }
             Ok(Ending::NothingMissing) => {
@@ -116,12 +116,12 @@ pub(super) fn run(words: &[String], environment: &Environment) -> Result<u8> {
     Ok(if is_ready && !went_wrong { exit::DONE } else { exit::NOT_READY })
 }
 
-fn look(host: &Host<'_>) -> Vec<Found> {
-    let of_one = |(subject, check): &(&'static str, checks::Check)| {
+fn run_checks(host: &Host<'_>) -> Vec<Found> {
+    let run_check = |(subject, check): &(&'static str, checks::Check)| {
         let subject = *subject;
         check(host).into_iter().map(move |finding| (subject, finding))
     };
-    CHECKS.iter().flat_map(of_one).collect()
+    CHECKS.iter().flat_map(run_check).collect()
 }
 
 fn text(found: &[Found]) -> String {
@@ -154,8 +154,8 @@ fn document(is_ready: bool, found: &[Found], installation: Option<&Installation>
     let mut document = json!({"ready": is_ready, "checks": checks});
     if let (Some(installation), Value::Object(members)) = (installation, &mut document) {
         let ending = installation.ending.as_ref().map_or("failed", |ending| ending.word());
-        let said = json!({"command": installation.command, "ending": ending});
-        members.insert("installation".to_owned(), said);
+        let value = json!({"command": installation.command, "ending": ending});
+        members.insert("installation".to_owned(), value);
     }
     format!("{document:#}\n")
 }
@@ -186,9 +186,9 @@ fail  disk space    0.1 GiB free
         assert_eq!(text(&found), expected);
         let ending = Ok(Ending::Installed);
         let installation = Installation { command: "a b".to_owned(), ending };
-        let said: Value =
+        let report: Value =
             serde_json::from_str(&document(false, &found, Some(&installation))).unwrap();
-        assert_eq!(said["installation"], json!({"command": "a b", "ending": "installed"}));
-        assert_eq!(said["checks"][2]["verdict"], "fail");
+        assert_eq!(report["installation"], json!({"command": "a b", "ending": "installed"}));
+        assert_eq!(report["checks"][2]["verdict"], "fail");
     }
 }

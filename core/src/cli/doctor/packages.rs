@@ -108,21 +108,21 @@ pub(super) fn commands(
     if ids.iter().any(|id| UNLIKE.contains(id)) {
         return None;
     }
-    let known = |id: &&str| SYSTEMS.iter().position(|system| system.ids.contains(id));
-    let column = ids.iter().find_map(known)?;
+    let column_of = |id: &&str| SYSTEMS.iter().position(|system| system.ids.contains(id));
+    let column = ids.iter().find_map(column_of)?;
     let needs = NEEDS.iter().filter(|need| subjects.contains(&need.subject));
     let packages: Vec<&str> = needs.flat_map(|need| need.packages[column]).copied().collect();
     let System { manager, commands, .. } = &SYSTEMS[column];
     let prefix: &[&str] = if rights == Rights::Sudo { &["sudo"] } else { &[] };
     let mut commands: Vec<Vec<&str>> =
-        commands.iter().map(|words| [prefix, words].concat()).collect();
+        commands.iter().map(|command| [prefix, command].concat()).collect();
     commands.last_mut()?.extend(packages);
     Some((manager, commands))
 }
 
 /// Formats commands as one line for a shell.
 pub(super) fn line(commands: &[Vec<&str>]) -> String {
-    commands.iter().map(|words| words.join(" ")).collect::<Vec<_>>().join(" && ")
+    commands.iter().map(|command| command.join(" ")).collect::<Vec<_>>().join(" && ")
 }
 
 #[cfg(test)]
@@ -132,7 +132,7 @@ mod tests {
 
     const APT: &str = "env DEBIAN_FRONTEND=noninteractive apt-get";
 
-    fn told(os_release: &str, subjects: &[&str], rights: Rights) -> Option<String> {
+    fn install_line(os_release: &str, subjects: &[&str], rights: Rights) -> Option<String> {
         let found = commands(&OsRelease::of(os_release), subjects, rights);
         found.map(|(_, commands)| line(&commands))
     }
@@ -153,7 +153,7 @@ mod tests {
             ("ID=arch\n", None),
             ("", None),
         ] {
-            assert_eq!(told(os_release, &["qemu"], Rights::Root).as_deref(), expected);
+            assert_eq!(install_line(os_release, &["qemu"], Rights::Root).as_deref(), expected);
         }
     }
 
@@ -169,9 +169,9 @@ mod tests {
                 "dnf install -y qemu-system-x86 qemu-img ca-certificates",
             ),
         ] {
-            assert_eq!(told(fedora, subjects, rights).as_deref(), Some(expected));
+            assert_eq!(install_line(fedora, subjects, rights).as_deref(), Some(expected));
         }
-        let debian = told("ID=debian", &["authorities"], Rights::Sudo).unwrap();
+        let debian = install_line("ID=debian", &["authorities"], Rights::Sudo).unwrap();
         assert_eq!(debian.matches(&format!("sudo {APT}")).count(), 2, "{debian}");
     }
 

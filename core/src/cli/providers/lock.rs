@@ -21,9 +21,10 @@ pub(super) fn write(mut loader: Loader, update: bool, as_json: bool) -> Result<(
     for error in &refused {
         print_line(&format!("  warning: not locked: {}", error.message));
     }
-    let known = |name: &str| lock.entries().iter().find(|entry| entry.name == name);
-    let differs =
-        |entry: &&Locked| known(&entry.name).is_some_and(|locked| locked.sha256 != entry.sha256);
+    let locked_entry = |name: &str| lock.entries().iter().find(|entry| entry.name == name);
+    let differs = |entry: &&Locked| {
+        locked_entry(&entry.name).is_some_and(|locked| locked.sha256 != entry.sha256)
+    };
     let problems: Vec<Problem> = found.iter().filter(differs).map(problem).collect();
     if !update && !problems.is_empty() {
         let text = "plugins are not the ones that were locked; nothing was written";

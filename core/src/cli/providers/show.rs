@@ -13,7 +13,7 @@ use crate::{
 /// One plugin of the list.
 struct Found {
     candidate: Candidate,
-    asked: Result<Plugin>,
+    plugin: Result<Plugin>,
     /// A directory that is searched earlier contains a plugin of this name.
     shadowed: bool,
 }
@@ -23,7 +23,7 @@ pub(super) fn list(loader: &Loader, as_json: bool) {
     let mut rows: Vec<Found> = Vec::new();
     for candidate in loader.search.all() {
         let shadowed = rows.last().is_some_and(|last| last.candidate.name == candidate.name);
-        rows.push(Found { asked: loader.ask(&candidate), candidate, shadowed });
+        rows.push(Found { plugin: loader.ask(&candidate), candidate, shadowed });
     }
     let directories = loader.search.directories();
     if as_json {
@@ -46,19 +46,19 @@ pub(super) fn list(loader: &Loader, as_json: bool) {
 fn text(found: &Found) -> String {
     let note = if found.shadowed { " (shadowed by the one above)" } else { "" };
     let path = found.candidate.path.display();
-    match &found.asked {
+    match &found.plugin {
         Ok(plugin) => {
-            let said = plugin.description();
+            let description = plugin.description();
             let stub = plugin.status_mark();
             format!(
                 "{:<10} {:<8} {}{stub}{note}\n{:<10} {path}\n{:<10} {}, ABI {}, sha256 {}{}\n",
                 plugin.name,
-                said.version,
-                said.summary,
+                description.version,
+                description.summary,
                 "",
                 "",
                 plugin.kind.word(),
-                said.abi.built,
+                description.abi.built,
                 plugin.sha256,
                 if plugin.locked { ", locked" } else { "" },
             )
@@ -83,10 +83,10 @@ fn document(found: &Found) -> Value {
         "kind": candidate.kind.word(),
         "path": candidate.path,
         "shadowed": found.shadowed,
-        "loads": found.asked.is_ok(),
+        "loads": found.plugin.is_ok(),
         "state": state(found),
     });
-    let more = match &found.asked {
+    let more = match &found.plugin {
         Ok(plugin) => json!({
             "version": plugin.description().version,
             "status": plugin.description().status,
@@ -104,7 +104,7 @@ fn document(found: &Found) -> Value {
 }
 
 fn state(found: &Found) -> &'static str {
-    match (&found.asked, found.shadowed) {
+    match (&found.plugin, found.shadowed) {
         (Err(_), _) => "refused",
         (Ok(_), true) => "shadowed",
         (Ok(_), false) => "ok",
@@ -115,8 +115,8 @@ fn state(found: &Found) -> &'static str {
 fn refused(candidate: &Candidate, error: &Error) -> Value {
     let metadata = Loader::metadata(candidate);
     json!({
-        "version": metadata.as_ref().map(|said| &said.version),
-        "abi": metadata.as_ref().map(|said| json!({"built": said.abi})),
+        "version": metadata.as_ref().map(|description| &description.version),
+        "abi": metadata.as_ref().map(|description| json!({"built": description.abi})),
         "sha256": trust(&candidate.path).ok().map(|file| file.sha256),
         "reason": error.message,
         "causes": error.causes,
@@ -130,11 +130,11 @@ fn refused(candidate: &Candidate, error: &Error) -> Value {
 /// When no plugin has this name, or it does not load.
 pub(super) fn inspect(loader: &Loader, name: &str, as_json: bool) -> Result<()> {
     let plugin = loader.ask(&loader.search.find(name)?)?;
-    let said = plugin.description();
+    let description = plugin.description();
     if as_json {
-        let mut document = json!(said);
+        let mut document = json!(description);
         let own = json!({
-            "operations": operations(said),
+            "operations": operations(description),
             "kind": plugin.kind.word(),
             "path": plugin.path,
             "sha256": plugin.sha256,
@@ -146,14 +146,14 @@ pub(super) fn inspect(loader: &Loader, name: &str, as_json: bool) -> Result<()> 
         print(&format!("{document:#}\n"));
         return Ok(());
     }
-    let mut text = format!("{} {}: {}\n", plugin.name, said.version, said.summary);
+    let mut text = format!("{} {}: {}\n", plugin.name, description.version, description.summary);
     for (name, value) in facts(&plugin) {
         if !value.is_empty() {
             text.push_str(&format!("{name:<13} {value}\n"));
         }
     }
     let settings: String =
-        said.settings.iter().filter(|setting| !setting.hidden).map(setting).collect();
+        description.settings.iter().filter(|setting| !setting.hidden).map(setting).collect();
     if !settings.is_empty() {
         text.push_str(&format!("settings\n{settings}"));
     }
@@ -162,48 +162,54 @@ pub(super) fn inspect(loader: &Loader, name: &str, as_json: bool) -> Result<()> 
 }
 
 /// Returns the steps that the provider implements; the others return unsupported.
-fn operations(said: &Description) -> Vec<&'static str> {
-    match said.status {
+fn operations(description: &Description) -> Vec<&'static str> {
+    match description.status {
         Status::Stub => vec!["check", "create_disk"],
         _ => vec!["check", "create_disk", "upload", "register", "discard"],
     }
 }
 
 fn facts(plugin: &Plugin) -> Vec<(&'static str, String)> {
-    let said = plugin.description();
-    let status = json!(said.status).as_str().unwrap_or_default().to_owned();
+    let description = plugin.description();
+    let status = json!(description.status).as_str().unwrap_or_default().to_owned();
     let locked = if plugin.locked { " (locked)" } else { "" };
-    let limits = said.tags.as_ref().map(|tags| tags.maximum).filter(|&most| most > 0);
+    let limits = description.tags.as_ref().map(|tags| tags.maximum).filter(|&most| most > 0);
     vec![
         ("file", plugin.path.display().to_string()),
         ("kind", plugin.kind.word().to_owned()),
         ("sha256", format!("{}{locked}", plugin.sha256)),
-        ("ABI", format!("built {}, requires {}", said.abi.built, said.abi.requires)),
+        ("ABI", format!("built {}, requires {}", description.abi.built, description.abi.requires)),
         ("status", status),
-        ("homepage", said.homepage.clone()),
-        ("license", said.license.clone()),
-        ("disk", disk(&said.disk)),
-        ("published as", said.disk.package.as_ref().map_or_else(String::new, DiskSpec::to_string)),
+        ("homepage", description.homepage.clone()),
+        ("license", description.license.clone()),
+        ("disk", disk(&description.disk)),
+        (
+            "published as",
+            description.disk.package.as_ref().map_or_else(String::new, DiskSpec::to_string),
+        ),
         (
             "image name",
-            said.image_name.as_ref().map_or_else(String::new, |rules| rules.explanation.clone()),
+            description
+                .image_name
+                .as_ref()
+                .map_or_else(String::new, |rules| rules.explanation.clone()),
         ),
         ("tags", limits.map_or_else(String::new, |most| format!("at most {most}"))),
-        ("operations", operations(said).join(", ")),
-        ("capabilities", said.capabilities.join(", ")),
+        ("operations", operations(description).join(", ")),
+        ("capabilities", description.capabilities.join(", ")),
     ]
 }
 
 fn disk(needs: &DiskNeeds) -> String {
     let size = |bytes: u64| indicatif::HumanBytes(bytes).to_string();
     let mut text = needs.spec.to_string();
-    for (words, limit) in [
+    for (label, limit) in [
         ("at least", needs.minimum_bytes),
         ("at most", needs.maximum_bytes),
         ("a multiple of", needs.multiple_of_bytes),
     ] {
         if let Some(limit) = limit {
-            text.push_str(&format!(", {words} {}", size(limit)));
+            text.push_str(&format!(", {label} {}", size(limit)));
         }
     }
     text
@@ -215,7 +221,7 @@ fn setting(setting: &Setting) -> String {
     let kind = json!(setting.kind).as_str().unwrap_or_default().to_owned();
     let choices = match setting.choices.as_slice() {
         [] => String::new(),
-        words => format!(" [{}]", words.join(", ")),
+        choices => format!(" [{}]", choices.join(", ")),
     };
     let default = setting.default.as_ref();
     let default = default.map_or_else(String::new, |text| format!(" [default: {text}]"));

@@ -31,10 +31,10 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 /// A call of the host.
 type Call = (Value, String, Value);
 
-/// Runs the library in `words[0]`, called `words[1]` in messages, until the input ends. Returns the exit code.
+/// Runs the library in `args[0]`, called `args[1]` in messages, until the input ends. Returns the exit code.
 #[must_use]
-pub fn run(words: &[String]) -> u8 {
-    let Some((file, rest)) = words.split_first() else { return exit::USAGE };
+pub fn run(args: &[String]) -> u8 {
+    let Some((file, rest)) = args.split_first() else { return exit::USAGE };
     let Ok((input, output)) = take_streams() else { return exit::BUG };
     let link = Arc::new(Link::new(output));
     let (calls, inbox) = channel();
@@ -43,8 +43,8 @@ pub fn run(words: &[String]) -> u8 {
     if reader.spawn(move || read(input, &reading, calls)).is_err() {
         return exit::BUG;
     }
-    let shown = rest.first().unwrap_or(file).into();
-    Child { file: file.into(), shown, library: None, steps: None, link }.work(&inbox);
+    let display_path = rest.first().unwrap_or(file).into();
+    Child { file: file.into(), display_path, library: None, steps: None, link }.work(&inbox);
     exit::DONE
 }
 
@@ -86,7 +86,7 @@ fn leave() {
 
 struct Child {
     file: PathBuf,
-    shown: PathBuf,
+    display_path: PathBuf,
     library: Option<Library>,
     steps: Option<Box<dyn Steps>>,
     link: Arc<Link>,
@@ -143,7 +143,7 @@ impl Child {
             let file = File::open(&self.file).map_err(|error| {
                 Error::new(ErrorKind::Local, "the file cannot be opened").caused_by(&error)
             })?;
-            let opened = Library::open(&file, &self.shown).map_err(|error| {
+            let opened = Library::open(&file, &self.display_path).map_err(|error| {
                 let mut made = Error::new(ErrorKind::Internal, error.message);
                 made.hint = error.hint;
                 made

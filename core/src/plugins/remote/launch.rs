@@ -63,17 +63,18 @@ impl Launch {
     ) -> Self {
         let variables = match description {
             None => environment.only(|name| Variables::NAMES.contains(&name)),
-            Some(said) => {
-                let secret =
-                    |name: &str| said.settings.iter().any(|row| row.secret && row.key == name);
+            Some(description) => {
+                let secret = |name: &str| {
+                    description.settings.iter().any(|row| row.secret && row.key == name)
+                };
                 let own = |name: &str| name.starts_with(crate::settings::PREFIX) || secret(name);
                 environment.only(|name| !own(name))
             }
         };
         let program = format!("/proc/{}/exe", std::process::id());
-        let words = vec![CHILD_VERB.into(), path_of(&file).into(), path.into()];
+        let args = vec![CHILD_VERB.into(), path_of(&file).into(), path.into()];
         let trace = Trace::of(environment);
-        Self { trace, ..Self::new(program.into(), words, variables, file) }
+        Self { trace, ..Self::new(program.into(), args, variables, file) }
     }
 
     fn new(

@@ -38,7 +38,7 @@ pub(super) struct Link {
     buffer: OnceLock<File>,
     slots: Slots,
     /// When the progress of a task was last sent.
-    told: Mutex<BTreeMap<u32, Instant>>,
+    last_sent: Mutex<BTreeMap<u32, Instant>>,
 }
 
 #[derive(Default)]
@@ -57,7 +57,7 @@ impl Link {
             stopped: Condvar::new(),
             buffer: OnceLock::new(),
             slots: Slots::new(),
-            told: Mutex::default(),
+            last_sent: Mutex::default(),
         }
     }
 
@@ -116,9 +116,9 @@ impl Link {
         let shared = self.buffer.get();
         let shared = shared.ok_or_else(|| Error::internal("the host lent no memory"))?;
         self.slots.with(|place| {
-            let asked =
+            let request =
                 json!({"disk": disk, "offset": offset, "length": buffer.len(), "into": place});
-            let answer = self.call("disk_read_at", &asked)?;
+            let answer = self.call("disk_read_at", &request)?;
             let read = answer["length"].as_u64().and_then(|read| usize::try_from(read).ok());
             let read = read.filter(|&read| read <= buffer.len()).ok_or_else(|| {
                 Error::internal("the host returned more bytes than were asked for")
@@ -147,13 +147,13 @@ impl Host for Link {
 
     fn progress(&self, progress: Progress) {
         let Progress { task, unit, done, total } = progress;
-        let mut told = lock(&self.told);
-        let fresh = told.get(&task).is_some_and(|told| told.elapsed() < NEWS);
+        let mut last_sent = lock(&self.last_sent);
+        let fresh = last_sent.get(&task).is_some_and(|sent| sent.elapsed() < NEWS);
         if fresh && (total == 0 || done < total) {
             return;
         }
-        told.insert(task, Instant::now());
-        drop(told);
+        last_sent.insert(task, Instant::now());
+        drop(last_sent);
         let unit = match unit {
             ProgressUnit::Percent => "percent",
             ProgressUnit::Items => "items",

@@ -134,8 +134,10 @@ impl Core {
                 Ok(value.map_or(Value::Null, |secret| secret.reveal().into()))
             }
             "checkpoint_save" => {
-                let asked: Checkpoint = parse(method, params)?;
-                self.host.checkpoint_save(&asked.key, &asked.document).map(|()| Value::Null)
+                let checkpoint: Checkpoint = parse(method, params)?;
+                self.host
+                    .checkpoint_save(&checkpoint.key, &checkpoint.document)
+                    .map(|()| Value::Null)
             }
             "checkpoint_load" => {
                 let kept = self.host.checkpoint_load(&parse::<Key>(method, params)?.key)?;
@@ -168,18 +170,18 @@ impl Core {
         }
     }
 
-    fn read(&self, asked: &Read, scratch: &mut Vec<u8>) -> Result<Value> {
-        let limit = asked.into.map_or(INLINE_LIMIT, |into| SIZE.saturating_sub(into));
-        let length = usize::try_from(asked.length).ok().filter(|_| asked.length <= limit);
+    fn read(&self, request: &Read, scratch: &mut Vec<u8>) -> Result<Value> {
+        let limit = request.into.map_or(INLINE_LIMIT, |into| SIZE.saturating_sub(into));
+        let length = usize::try_from(request.length).ok().filter(|_| request.length <= limit);
         let length = length.ok_or_else(|| {
-            Error::config(format!("{} bytes of the disk were asked for at once", asked.length))
+            Error::config(format!("{} bytes of the disk were asked for at once", request.length))
                 .with_hint(format!("ask for {limit} bytes at most"))
         })?;
         if scratch.len() < length {
             scratch.resize(length, 0);
         }
-        let read = self.host.disk_read_at(asked.disk, asked.offset, &mut scratch[..length])?;
-        match asked.into {
+        let read = self.host.disk_read_at(request.disk, request.offset, &mut scratch[..length])?;
+        match request.into {
             Some(into) => {
                 self.buffer.put(into, &scratch[..read])?;
                 Ok(json!({"length": read}))

@@ -45,7 +45,7 @@ const SHOWN: usize = 120;
 pub(super) struct Session {
     partner: Partner,
     outbox: Outbox,
-    inbox: Receiver<Heard>,
+    inbox: Receiver<Incoming>,
     tail: Arc<Mutex<VecDeque<String>>>,
     /// Closed when its standard error has ended.
     complaints: Receiver<()>,
@@ -56,7 +56,7 @@ pub(super) struct Session {
 }
 
 /// What the reading thread delivers.
-enum Heard {
+enum Incoming {
     Answer(u64, Result<Value>),
     /// A line that is not a message, and what is wrong with it.
     Garbage(String, String),
@@ -74,7 +74,7 @@ impl Session {
         let Streams { stdin, stdout, stderr } = streams;
         let tracer = launch.trace().map(|trace| trace.of_process(partner.id())).transpose()?;
         let (outbox, lines) = Outbox::new();
-        let (heard, inbox) = channel();
+        let (sender, inbox) = channel();
         let over = Arc::new(AtomicBool::new(false));
         let service = Service::new(Arc::clone(host), outbox.clone(), Arc::clone(&over))?;
         let buffer = service.buffer();
@@ -89,7 +89,7 @@ impl Session {
             drop::<Sender<()>>(complaining);
         })?;
         spawn("provider-out", move || {
-            listen(stdout, &service, &heard, &reader_over, tracer.as_ref());
+            listen(stdout, &service, &sender, &reader_over, tracer.as_ref());
         })?;
         let (verdict, next) = (None, 1);
         let mut session = Self { partner, outbox, inbox, tail, complaints, over, verdict, next };
@@ -154,13 +154,13 @@ impl Session {
                 }
             }
             match self.inbox.recv_timeout(LOOK) {
-                Ok(Heard::Answer(answered, result)) if answered == id => return result,
-                Ok(Heard::Answer(answered, _)) => {
+                Ok(Incoming::Answer(answered, result)) if answered == id => return result,
+                Ok(Incoming::Answer(answered, _)) => {
                     let line = format!("an answer to call {answered}");
                     return Err(self.abandon(garbage(&line, "nobody asked")));
                 }
-                Ok(Heard::Garbage(line, why)) => return Err(self.abandon(garbage(&line, &why))),
-                Ok(Heard::End) | Err(RecvTimeoutError::Disconnected) => return Err(self.ended()),
+                Ok(Incoming::Garbage(line, why)) => return Err(self.abandon(garbage(&line, &why))),
+                Ok(Incoming::End) | Err(RecvTimeoutError::Disconnected) => return Err(self.ended()),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -258,7 +258,7 @@ fn complain(stderr: ChildStderr, host: &dyn Host, tail: &Mutex<VecDeque<String>>
 fn listen(
     stdout: ChildStdout,
     service: &Service,
-    heard: &Sender<Heard>,
+    sender: &Sender<Incoming>,
     over: &AtomicBool,
     tracer: Option<&Tracer>,
 ) {
@@ -269,20 +269,20 @@ fn listen(
         }
         match message::parse(&line) {
             Ok(Message::Answer { id, result }) => {
-                let _ = heard.send(Heard::Answer(id, result));
+                let _ = sender.send(Incoming::Answer(id, result));
             }
             Ok(Message::Notice { method, params }) => service.notice(&method, params),
             Ok(Message::Call { id, method, params }) => service.call(id, method, params),
             Err(why) => {
                 let text = String::from_utf8_lossy(&line);
                 let text = text.trim_end().chars().take(SHOWN).collect();
-                let _ = heard.send(Heard::Garbage(text, why));
+                let _ = sender.send(Incoming::Garbage(text, why));
                 break;
             }
         }
     }
     over.store(true, Ordering::Relaxed);
-    let _ = heard.send(Heard::End);
+    let _ = sender.send(Incoming::End);
 }
 
 /// Returns the next line, truncated after `limit` bytes; `None` at the end.

@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn every_way_to_end_is_described() {
-        for (raw, words) in [
+        for (raw, expected) in [
             (11, "killed by SIGSEGV (signal 11)"),
             (9, "killed by SIGKILL (signal 9)"),
             (6 | 0x80, "killed by SIGABRT (signal 6)"),
@@ -62,7 +62,7 @@ mod tests {
             (0, "exit status 0"),
         ] {
             let error = ended(Some(ExitStatus::from_raw(raw)));
-            assert!(error.message.contains(words) && error.hint.is_some(), "{error}");
+            assert!(error.message.contains(expected) && error.hint.is_some(), "{error}");
         }
         assert!(ended(None).message.contains("closed its output"));
     }

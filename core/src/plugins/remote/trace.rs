@@ -39,7 +39,7 @@ pub(super) struct Trace {
 #[derive(Default)]
 struct State {
     /// Processes and ids of their open `secret` calls.
-    asked: BTreeSet<(u32, String)>,
+    secret_calls: BTreeSet<(u32, String)>,
     secrets: BTreeMap<String, Option<Secret>>,
     redactor: Redactor,
 }
@@ -59,7 +59,7 @@ pub(super) enum Direction {
 }
 
 impl Direction {
-    fn word(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::ToProvider => "to_provider",
             Self::FromProvider => "from_provider",
@@ -126,7 +126,7 @@ impl Tracer {
         let entry = json!({
             "time": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(),
             "process": self.process,
-            "direction": direction.word(),
+            "direction": direction.name(),
             "message": message,
         });
         // Written in one call, so that lines of several processes do not mix.
@@ -145,10 +145,10 @@ impl State {
         let id = message.get("id").map(Value::to_string).unwrap_or_default();
         let call = (process, id);
         if direction == Direction::FromProvider && message["method"] == "secret" {
-            self.asked.insert(call);
+            self.secret_calls.insert(call);
         } else if direction == Direction::ToProvider
             && message.get("method").is_none()
-            && self.asked.remove(&call)
+            && self.secret_calls.remove(&call)
             && let Some(result) = message.get_mut("result").filter(|result| !result.is_null())
         {
             if let Value::String(value) = result {

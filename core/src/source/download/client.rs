@@ -11,7 +11,7 @@ use reqwest::{
 
 use crate::{
     error::{Error, Result, Stage},
-    source::address::shown,
+    source::address::display_url,
 };
 
 /// Maximum number of redirects for one request.
@@ -95,10 +95,10 @@ impl HttpClient {
         for _ in 0..=REDIRECTS {
             let response = self.once(&at, headers).await?;
             let Some(next) = redirected(&at, &response)? else { return Ok(response) };
-            tracing::debug!(from = shown(&at), to = shown(&next), "redirected");
+            tracing::debug!(from = display_url(&at), to = display_url(&next), "redirected");
             at = next;
         }
-        let text = format!("`{}` redirects more than {REDIRECTS} times", shown(url));
+        let text = format!("`{}` redirects more than {REDIRECTS} times", display_url(url));
         Err(Failure::stop(
             Error::new(Stage::Source, text).hint("open it in a browser and take the last address"),
         ))
@@ -115,7 +115,7 @@ impl HttpClient {
         }
         let sent = self.client.get(url.clone()).headers(map).send();
         match tokio::time::timeout(self.stall, sent).await {
-            Ok(answer) => answer.map_err(|error| broken(url, error)),
+            Ok(answer) => answer.map_err(|error| request_failure(url, error)),
             Err(_) => Err(self.stalled(url)),
         }
     }
@@ -130,7 +130,7 @@ impl HttpClient {
         let kind = "application/x-www-form-urlencoded";
         let sent = self.client.post(url.clone()).header(CONTENT_TYPE, kind).body(body).send();
         match tokio::time::timeout(self.stall, sent).await {
-            Ok(answer) => answer.map_err(|error| broken(url, error)),
+            Ok(answer) => answer.map_err(|error| request_failure(url, error)),
             Err(_) => Err(self.stalled(url)),
         }
     }
@@ -142,13 +142,14 @@ impl HttpClient {
         response: &mut Response,
     ) -> Result<Option<bytes::Bytes>, Failure> {
         match tokio::time::timeout(self.stall, response.chunk()).await {
-            Ok(chunk) => chunk.map_err(|error| broken(url, error)),
+            Ok(chunk) => chunk.map_err(|error| request_failure(url, error)),
             Err(_) => Err(self.stalled(url)),
         }
     }
 
     fn stalled(&self, url: &Url) -> Failure {
-        let text = format!("`{}`: nothing arrived for {} s", shown(url), self.stall.as_secs());
+        let text =
+            format!("`{}`: nothing arrived for {} s", display_url(url), self.stall.as_secs());
         Failure::transient(
             Error::new(Stage::Source, text).hint(
                 "check the network and the proxy variables, or allow more with DOWNLOAD_TIMEOUT",
@@ -169,18 +170,19 @@ fn redirected(from: &Url, response: &Response) -> Result<Option<Url>, Failure> {
     let redirect = [301, 302, 303, 307, 308].contains(&response.status().as_u16());
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let (true, Some(location)) = (redirect, location) else { return Ok(None) };
-    let refused = |what: &str, hint: &str| {
-        let text = format!("`{}` redirects to {what}", shown(from));
+    let redirect_error = |what: &str, hint: &str| {
+        let text = format!("`{}` redirects to {what}", display_url(from));
         Failure::stop(Error::new(Stage::Source, text).hint(hint))
     };
-    let unusable = || refused("an address that is none", "ask who runs the server");
-    let mut next = from.join(location).map_err(|_| unusable())?;
+    let invalid_target_error =
+        || redirect_error("an address that is none", "ask who runs the server");
+    let mut next = from.join(location).map_err(|_| invalid_target_error())?;
     if !["http", "https"].contains(&next.scheme()) {
-        return Err(unusable());
+        return Err(invalid_target_error());
     }
     if from.scheme() == "https" && next.scheme() == "http" {
-        let what = format!("`{}`, from https to http", shown(&next));
-        return Err(refused(&what, "give an https address that stays one"));
+        let what = format!("`{}`, from https to http", display_url(&next));
+        return Err(redirect_error(&what, "give an https address that stays one"));
     }
     // The credentials of the request are kept for the same origin only.
     if next.origin() == from.origin() && next.username().is_empty() {
@@ -193,7 +195,7 @@ fn redirected(from: &Url, response: &Response) -> Result<Option<Url>, Failure> {
 /// The failure for an answer that is not a file.
 pub(super) fn refusal(url: &Url, response: &Response) -> Failure {
     let status = response.status();
-    let text = format!("`{}`: the server answers {status}", shown(url));
+    let text = format!("`{}`: the server answers {status}", display_url(url));
     let retryable = [408, 425, 429, 500, 502, 503, 504].contains(&status.as_u16());
     let hint = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -208,26 +210,26 @@ pub(super) fn refusal(url: &Url, response: &Response) -> Failure {
     };
     let error = Error::new(Stage::Source, text).hint(hint);
     let mut failure = if retryable { Failure::transient(error) } else { Failure::stop(error) };
-    let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let seconds = asked.and_then(|text| text.trim().parse().ok());
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let seconds = retry_after.and_then(|text| text.trim().parse().ok());
     failure.pause = seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE));
     failure.status = Some(status.as_u16());
     failure
 }
 
-fn broken(url: &Url, error: reqwest::Error) -> Failure {
+fn request_failure(url: &Url, error: reqwest::Error) -> Failure {
     let tls = is_tls(&error);
     let connect = error.is_connect();
     let error = error.without_url();
-    let address = shown(url);
+    let address = display_url(url);
     if tls {
         let text = format!("`{address}`: no trustworthy TLS connection");
         let error = Error::new(Stage::Source, text).caused_by(&error).hint(TLS_HINT);
         return Failure::stop(error);
     }
-    let says = if connect { "no connection to its server" } else { "the connection broke" };
+    let problem = if connect { "no connection to its server" } else { "the connection broke" };
     Failure::transient(
-        Error::new(Stage::Source, format!("`{address}`: {says}"))
+        Error::new(Stage::Source, format!("`{address}`: {problem}"))
             .caused_by(&error)
             .hint("check the network and the proxy variables (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)"),
     )

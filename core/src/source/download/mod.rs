@@ -33,7 +33,7 @@ use tokio::runtime::Runtime;
 pub(crate) use post::{Answered, Post};
 pub(crate) use store::{Slot, clean};
 
-use super::address::shown;
+use super::address::display_url;
 use crate::{
     artifacts::cannot,
     error::{Error, Result, Stage},
@@ -82,10 +82,10 @@ impl DownloadOptions {
 
 /// Downloads files for one command.
 pub(crate) struct Downloader<'a> {
-    manner: DownloadOptions,
+    options: DownloadOptions,
     reporter: &'a Reporter,
     interrupt: &'a Interrupt,
-    door: HttpClient,
+    client: HttpClient,
     /// Signs the descriptions of downloads.
     key: Option<Arc<Key>>,
     /// Absent only while the downloader is dropped.
@@ -113,7 +113,7 @@ impl Drop for Downloader<'_> {
 
 impl<'a> Downloader<'a> {
     pub(crate) fn new(
-        manner: DownloadOptions,
+        options: DownloadOptions,
         reporter: &'a Reporter,
         interrupt: &'a Interrupt,
     ) -> Result<Self> {
@@ -121,14 +121,14 @@ impl<'a> Downloader<'a> {
         let runtime = runtime.map_err(|error| {
             Error::new(Stage::Bug, "cannot start what downloads run on").caused_by(&error)
         })?;
-        if manner.any_certificate {
+        if options.any_certificate {
             reporter.warning(
                 "IGNORE_DOWNLOAD_URL_TLS is on: nobody checks who sends what is downloaded",
                 Some("leave it out; SSL_CERT_FILE names the certificate of an own authority"),
             );
         }
-        let door = HttpClient::open(manner.any_certificate, manner.stall)?;
-        Ok(Self { manner, reporter, interrupt, door, key: None, runtime: Some(runtime) })
+        let client = HttpClient::open(options.any_certificate, options.stall)?;
+        Ok(Self { options, reporter, interrupt, client, key: None, runtime: Some(runtime) })
     }
 
     /// Trusts descriptions that this key has signed. Without a key, everything is downloaded again.
@@ -140,30 +140,36 @@ impl<'a> Downloader<'a> {
     /// Warns about credentials in an address without TLS: they can be read on the network.
     fn warn(&self, url: &Url) {
         if sends_password_in_clear(url) {
-            let what = format!("`{}`: user and password are sent without encryption", shown(url));
+            let what =
+                format!("`{}`: user and password are sent without encryption", display_url(url));
             self.reporter.warning(&what, Some("give an https address"));
         }
     }
 
     /// Downloads a file into its slot below `store`, or finds that it is there already.
-    pub(crate) fn fetch(&self, url: &Url, store: &Path, wanted: &[Algorithm]) -> Result<Download> {
-        let told = std::cell::Cell::new(false);
-        let waiting = || {
-            if !told.replace(true) {
+    pub(crate) fn fetch(
+        &self,
+        url: &Url,
+        store: &Path,
+        algorithms: &[Algorithm],
+    ) -> Result<Download> {
+        let reported = std::cell::Cell::new(false);
+        let on_wait = || {
+            if !reported.replace(true) {
                 self.reporter.milestone("waiting for another build that downloads the same");
             }
         };
         let take =
-            |alone| Slot::take(store, url, alone, self.interrupt, &waiting, self.key.as_ref());
+            |alone| Slot::take(store, url, alone, self.interrupt, &on_wait, self.key.as_ref());
         let mut slot = take(false)?;
         self.warn(url);
-        self.reporter.begin("download", &format!("fetching {}", shown(url)));
+        self.reporter.begin("download", &format!("fetching {}", display_url(url)));
         if let Some(why) = slot.about.distrusted.take() {
             self.reporter.milestone(&format!("what was fetched before is not trusted: {why}"));
         }
         if let Some(path) = slot.whole() {
             if self.is_current(url, &slot.about)? {
-                if let Some(digests) = self.verified(&slot, &path, wanted)? {
+                if let Some(digests) = self.verified(&slot, &path, algorithms)? {
                     self.reporter.end("it was fetched before and has not changed");
                     slot.share()?;
                     return Ok(Download { path, digests: Some(digests), slot });
@@ -180,13 +186,13 @@ impl<'a> Downloader<'a> {
             drop(slot);
             slot = take(true)?;
         }
-        self.fill(url, slot, wanted)
+        self.fill(url, slot, algorithms)
     }
 
-    fn fill(&self, url: &Url, mut slot: Slot, wanted: &[Algorithm]) -> Result<Download> {
+    fn fill(&self, url: &Url, mut slot: Slot, algorithms: &[Algorithm]) -> Result<Download> {
         let path = slot.partial();
         let about = slot.about.clone();
-        let wanted = &with_sha256(wanted);
+        let algorithms = &with_sha256(algorithms);
         let have = path.metadata().map_or(0, |metadata| metadata.len()).min(about.synced);
         let opened = store::open(&path).and_then(|mut file| {
             file.set_len(have)?;
@@ -198,7 +204,7 @@ impl<'a> Downloader<'a> {
             let before = std::mem::replace(&mut slot.about, about.clone());
             slot.keep().inspect_err(|_| slot.about = before)
         };
-        let mut transfer = self.transfer(url, &path, file, wanted);
+        let mut transfer = self.transfer(url, &path, file, algorithms);
         (transfer.have, transfer.about) = (have, about);
         transfer.keep = Some(&mut keep);
         let fetched = self.drive(&mut transfer);
@@ -224,7 +230,7 @@ impl<'a> Downloader<'a> {
             None => {
                 let mut file =
                     open_regular(&path).map_err(|error| cannot("read", &path, &error))?;
-                self.digests(&mut file, wanted)?
+                self.digests(&mut file, algorithms)?
             }
         };
         let resumed =
@@ -233,8 +239,8 @@ impl<'a> Downloader<'a> {
         Ok(Download { path, digests: Some(digests), slot })
     }
 
-    fn digests(&self, file: &mut File, wanted: &[Algorithm]) -> Result<Digests> {
-        digests_of(file, wanted, &mut |_| match self.interrupt.is_set() {
+    fn digests(&self, file: &mut File, algorithms: &[Algorithm]) -> Result<Digests> {
+        digests_of(file, algorithms, &mut |_| match self.interrupt.is_set() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         })
@@ -242,11 +248,16 @@ impl<'a> Downloader<'a> {
 
     /// Returns the digests of a file that was downloaded earlier; `None` when it differs from what was
     /// downloaded, or when others may change it.
-    fn verified(&self, slot: &Slot, path: &Path, wanted: &[Algorithm]) -> Result<Option<Digests>> {
+    fn verified(
+        &self,
+        slot: &Slot,
+        path: &Path,
+        algorithms: &[Algorithm],
+    ) -> Result<Option<Digests>> {
         let opened = open_regular(path)
             .and_then(|file| doubt_of_file(&file, path).map(|doubt| (file, doubt)));
         let Ok((mut file, None)) = opened else { return Ok(None) };
-        let digests = self.digests(&mut file, &with_sha256(wanted))?;
+        let digests = self.digests(&mut file, &with_sha256(algorithms))?;
         let same = digests.hex(Algorithm::Sha256) == slot.about.sha256;
         let now = file.metadata().ok().zip(path.symlink_metadata().ok());
         let named =
@@ -266,23 +277,23 @@ impl<'a> Downloader<'a> {
             (None, date) => (IF_MODIFIED_SINCE, date.clone().unwrap_or_default()),
         };
         let headers = [header];
-        let asked = self.block_on(async {
+        let result = self.block_on(async {
             let mut attempt = 0;
             loop {
-                let failure = match self.door.get(url, &headers).await {
+                let failure = match self.client.get(url, &headers).await {
                     Ok(answer) if answer.status() == StatusCode::NOT_MODIFIED => return Ok(true),
                     Ok(answer) if answer.status() == StatusCode::OK => return Ok(false),
                     Ok(answer) => client::refusal(url, &answer),
                     Err(failure) => failure,
                 };
                 attempt += 1;
-                if !failure.retryable || attempt > self.manner.retries.min(3) {
+                if !failure.retryable || attempt > self.options.retries.min(3) {
                     return Err(failure);
                 }
                 tokio::time::sleep(pause(attempt, failure.pause)).await;
             }
         });
-        asked.map_err(|failure| failure.error)
+        result.map_err(|failure| failure.error)
     }
 
     /// Downloads a file without support for resuming.
@@ -320,20 +331,20 @@ impl<'a> Downloader<'a> {
         url: &'t Url,
         path: &'t Path,
         file: File,
-        wanted: &'t [Algorithm],
+        algorithms: &'t [Algorithm],
     ) -> Transfer<'t> {
         Transfer {
             url,
-            door: &self.door,
+            client: &self.client,
             path,
             file,
             have: 0,
             about: About::default(),
             limit: None,
-            wanted,
+            algorithms,
             pass: None,
             received: 0,
-            retries: self.manner.retries,
+            retries: self.options.retries,
             reporter: self.reporter,
             interrupt: self.interrupt,
             keep: None,
@@ -366,12 +377,12 @@ impl<'a> Downloader<'a> {
 }
 
 /// Adds SHA-256, which identifies files that are kept.
-fn with_sha256(wanted: &[Algorithm]) -> Vec<Algorithm> {
-    let mut wanted = wanted.to_vec();
-    if !wanted.contains(&Algorithm::Sha256) {
-        wanted.push(Algorithm::Sha256);
+fn with_sha256(algorithms: &[Algorithm]) -> Vec<Algorithm> {
+    let mut algorithms = algorithms.to_vec();
+    if !algorithms.contains(&Algorithm::Sha256) {
+        algorithms.push(Algorithm::Sha256);
     }
-    wanted
+    algorithms
 }
 
 /// Returns whether a request to this address sends a password in clear text.

@@ -44,7 +44,7 @@ impl Downloader<'_> {
         range: &[(reqwest::header::HeaderName, String)],
         limit: usize,
     ) -> Result<Vec<u8>, Failure> {
-        let mut answer = self.door.get(url, range).await?;
+        let mut answer = self.client.get(url, range).await?;
         // 416: the file is empty, or the server does not support ranges for it.
         match answer.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => {}
@@ -53,7 +53,7 @@ impl Downloader<'_> {
         }
         let mut head = Vec::new();
         while head.len() < limit
-            && let Some(chunk) = self.door.chunk(url, &mut answer).await?
+            && let Some(chunk) = self.client.chunk(url, &mut answer).await?
         {
             head.extend_from_slice(&chunk[..chunk.len().min(limit - head.len())]);
         }

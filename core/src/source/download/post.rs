@@ -14,7 +14,7 @@ use crate::{
     interrupt::Interrupt,
     report::Reporter,
     settings::Resolved,
-    source::{Address, address::shown, redacted},
+    source::{Address, address::display_url, redacted},
 };
 
 /// Longest time without an answer.
@@ -32,7 +32,7 @@ pub(crate) enum Answered {
 
 /// A server that receives forms.
 pub(crate) struct Post {
-    door: HttpClient,
+    client: HttpClient,
     url: Url,
     runtime: Runtime,
 }
@@ -64,7 +64,7 @@ impl Post {
             reporter.warning(
                 &format!(
                     "IGNORE_DOWNLOAD_URL_TLS is on: {key} is sent to whoever answers for `{}`",
-                    shown(&url)
+                    display_url(&url)
                 ),
                 Some("leave it out; SSL_CERT_FILE names the certificate of your own authority"),
             );
@@ -73,8 +73,8 @@ impl Post {
             let what = format!("{key}: user and password are sent without encryption");
             reporter.warning(&what, Some("give an https address"));
         }
-        let door = HttpClient::open(any_certificate, STALL)?;
-        Ok(Self { door, url, runtime })
+        let client = HttpClient::open(any_certificate, STALL)?;
+        Ok(Self { client, url, runtime })
     }
 
     /// Posts a form. Redirects are not followed: only the named server may answer. An interrupt ends the wait
@@ -82,7 +82,7 @@ impl Post {
     pub(crate) fn send(&self, form: &[(&str, String)], interrupt: &Interrupt) -> Answered {
         let sent = self.runtime.block_on(async {
             tokio::select! {
-                sent = self.door.post(&self.url, form) => sent,
+                sent = self.client.post(&self.url, form) => sent,
                 () = interrupted(interrupt) => Err(Error::interrupted().into()),
             }
         });

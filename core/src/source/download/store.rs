@@ -26,8 +26,8 @@ use crate::{
     interrupt::Interrupt,
     journal::Key,
     signature::{Algorithm, Digests},
-    source::address::shown,
-    trust::{Doubt, doubt_of_path, doubt_of_way, open_regular, read_regular, way},
+    source::address::display_url,
+    trust::{Doubt, doubt_of_path, doubt_of_resolved, open_regular, read_regular, resolve_path},
 };
 
 const LOCK: &str = "lock";
@@ -88,7 +88,9 @@ impl About {
         let read = read_regular(&slot.join(ABOUT), ABOUT_LIMIT).ok();
         let about = read.and_then(|text| serde_json::from_slice::<Self>(&text).ok());
         let Some(about) = about else { return Self::default() };
-        let why = match way(&slot.join(ABOUT)).and_then(|way| doubt_of_way(&way)) {
+        let why = match resolve_path(&slot.join(ABOUT))
+            .and_then(|resolved| doubt_of_resolved(&resolved))
+        {
             Ok(None) => {
                 let seal = about.mac.as_deref().unwrap_or_default();
                 let is_own =
@@ -129,39 +131,39 @@ impl Slot {
         url: &Url,
         alone: bool,
         interrupt: &Interrupt,
-        waiting: &dyn Fn(),
+        on_wait: &dyn Fn(),
         signer: Option<&Arc<Key>>,
     ) -> Result<Self> {
         let directory = store.join(key(url));
-        let examined = |error: io::Error| cannot("read", &directory, &error);
+        let read_error = |error: io::Error| cannot("read", &directory, &error);
         loop {
             make_private(&directory).map_err(|error| cannot_make(&directory, &error))?;
             match doubt_of_path(&directory) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 doubt => {
-                    if let Some(doubt) = doubt.map_err(examined)? {
+                    if let Some(doubt) = doubt.map_err(read_error)? {
                         return Err(foreign(&doubt));
                     }
                 }
             }
             let path = directory.join(LOCK);
             let lock = open(&path).map_err(|error| cannot_write(&path, &error))?;
-            let unlocked = |error: io::Error| cannot_lock("lock", &path, &error, "ARTIFACTS_DIR");
+            let lock_error = |error: io::Error| cannot_lock("lock", &path, &error, "ARTIFACTS_DIR");
             let alone = loop {
-                if try_lock(&lock, false).map_err(unlocked)? {
+                if try_lock(&lock, false).map_err(lock_error)? {
                     break true;
                 }
-                if !alone && try_lock(&lock, true).map_err(unlocked)? {
+                if !alone && try_lock(&lock, true).map_err(lock_error)? {
                     break false;
                 }
-                waiting();
+                on_wait();
                 if interrupt.wait(LOCK_CHECK) {
                     return Err(Error::interrupted());
                 }
             };
             // Its last user may have removed the directory meanwhile, and another process may have created it
             // again.
-            let mine = lock.metadata().map_err(examined)?;
+            let mine = lock.metadata().map_err(read_error)?;
             if fs::metadata(&path)
                 .is_ok_and(|now| (now.dev(), now.ino()) == (mine.dev(), mine.ino()))
             {
@@ -249,7 +251,7 @@ impl Slot {
                 _ => {}
             }
         }
-        self.about = About { url: shown(url), ..About::default() };
+        self.about = About { url: display_url(url), ..About::default() };
         Ok(())
     }
 }

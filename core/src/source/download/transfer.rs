@@ -27,7 +27,7 @@ use crate::{
     plan::free_space,
     report::Reporter,
     signature::{Algorithm, Digests, Pass},
-    source::address::shown,
+    source::address::display_url,
 };
 
 /// Number of received bytes after which the file is synced to the disk.
@@ -51,7 +51,7 @@ pub(super) type Keep<'a> = dyn FnMut(&About) -> Result<()> + 'a;
 /// A download in progress.
 pub(super) struct Transfer<'a> {
     pub(super) url: &'a Url,
-    pub(super) door: &'a HttpClient,
+    pub(super) client: &'a HttpClient,
     pub(super) path: &'a Path,
     pub(super) file: File,
     /// Bytes of the file that were received so far, also by earlier runs.
@@ -61,7 +61,7 @@ pub(super) struct Transfer<'a> {
     /// Maximum length in bytes.
     pub(super) limit: Option<u64>,
     /// The digests to compute during the download.
-    pub(super) wanted: &'a [Algorithm],
+    pub(super) algorithms: &'a [Algorithm],
     /// Digests of everything received so far, if it was all received by this transfer.
     pub(super) pass: Option<Pass>,
     /// Bytes received by this transfer.
@@ -112,7 +112,7 @@ impl Transfer<'_> {
             return Ok(());
         }
         let headers = self.headers()?;
-        let mut response = self.door.get(self.url, &headers).await?;
+        let mut response = self.client.get(self.url, &headers).await?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT if self.have > 0 => self.check_part(&response)?,
             StatusCode::OK => self.begin(&response)?,
@@ -122,13 +122,16 @@ impl Transfer<'_> {
             }
             _ => return Err(refusal(self.url, &response)),
         }
-        while let Some(chunk) = self.door.chunk(self.url, &mut response).await? {
+        while let Some(chunk) = self.client.chunk(self.url, &mut response).await? {
             self.write(chunk)?;
         }
         match self.about.length {
             Some(length) if self.have < length => {
-                let text =
-                    format!("`{}`: only {} of {length} bytes came", shown(self.url), self.have);
+                let text = format!(
+                    "`{}`: only {} of {length} bytes came",
+                    display_url(self.url),
+                    self.have
+                );
                 let hint = "the server or a proxy ends connections early; the same command goes on where it is now";
                 Err(Failure::transient(Error::new(Stage::Source, text).hint(hint)))
             }
@@ -152,14 +155,15 @@ impl Transfer<'_> {
     fn begin(&mut self, response: &Response) -> Result<(), Failure> {
         let headers = response.headers();
         let encoding = text(headers, &CONTENT_ENCODING).filter(|coding| coding != "identity");
-        let refused = |what: String| Error::new(Stage::Source, what);
+        let encoding_error = |what: String| Error::new(Stage::Source, what);
         if let Some(encoding) = encoding {
-            let text = format!("`{}`: the server sends it encoded as {encoding}", shown(self.url));
-            return Err(refused(text).hint("download it with another program").into());
+            let text =
+                format!("`{}`: the server sends it encoded as {encoding}", display_url(self.url));
+            return Err(encoding_error(text).hint("download it with another program").into());
         }
         self.restart()?;
         self.about = About {
-            url: shown(self.url),
+            url: display_url(self.url),
             etag: text(headers, &ETAG),
             last_modified: text(headers, &LAST_MODIFIED),
             length: response.content_length(),
@@ -171,7 +175,7 @@ impl Transfer<'_> {
             return Err(too_long(self.url, limit).into());
         }
         self.check_space()?;
-        self.tell()?;
+        self.record()?;
         Ok(())
     }
 
@@ -185,7 +189,7 @@ impl Transfer<'_> {
         }
         let text = format!(
             "`{}`: {missing} bytes are to come, and `{}` has {free} bytes free",
-            shown(self.url),
+            display_url(self.url),
             directory.display()
         );
         Err(Error::new(Stage::Disk, text)
@@ -200,7 +204,7 @@ impl Transfer<'_> {
         };
         let text = format!(
             "`{}`: {} bytes came, the server does not say how many there are, and `{}` has {free} bytes free",
-            shown(self.url),
+            display_url(self.url),
             self.have,
             directory.display()
         );
@@ -219,18 +223,18 @@ impl Transfer<'_> {
         let same = total.is_none() || self.about.length.is_none() || total == self.about.length;
         if start == Some(self.have) && same {
             self.about.length = self.about.length.or(total);
-            tracing::info!(url = shown(self.url), from = self.have, "going on");
+            tracing::info!(url = display_url(self.url), from = self.have, "going on");
             self.check_space()?;
             return Ok(());
         }
         self.restart()?;
-        let text = format!("`{}`: the server sent part `{range}`", shown(self.url));
+        let text = format!("`{}`: the server sent part `{range}`", display_url(self.url));
         Err(Failure::transient(Error::new(Stage::Source, text).hint("ask who runs the server")))
     }
 
     fn restart(&mut self) -> Result<()> {
         (self.have, self.about.synced) = (0, 0);
-        self.pass = Some(Pass::new(self.wanted)?);
+        self.pass = Some(Pass::new(self.algorithms)?);
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         emptied.map(|_| ()).map_err(|error| cannot_write(self.path, &error))
     }
@@ -267,10 +271,10 @@ impl Transfer<'_> {
         }
         self.file.sync_data().map_err(|error| cannot_write(self.path, &error))?;
         self.about.synced = self.have;
-        self.tell()
+        self.record()
     }
 
-    fn tell(&mut self) -> Result<()> {
+    fn record(&mut self) -> Result<()> {
         match &mut self.keep {
             Some(keep) => keep(&self.about),
             None => Ok(()),
@@ -290,16 +294,16 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 }
 
 fn too_long(url: &Url, limit: u64) -> Error {
-    let text = format!("`{}` has more than {limit} bytes", shown(url));
+    let text = format!("`{}` has more than {limit} bytes", display_url(url));
     Error::new(Stage::Source, text).hint("check the address")
 }
 
 /// Returns a random pause up to an upper bound that grows with each attempt; never shorter than the server
 /// requested.
-pub(super) fn pause(attempt: u64, asked: Option<Duration>) -> Duration {
+pub(super) fn pause(attempt: u64, requested: Option<Duration>) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << attempt.saturating_sub(1).min(16));
     let bound = doubled.min(LONGEST_PAUSE);
     let chance = crate::random::characters(crate::random::HEX, 2).unwrap_or_default();
     let chance = u32::from_str_radix(&chance, 16).unwrap_or(255);
-    (bound / 2 + bound * chance / 510).max(asked.unwrap_or_default())
+    (bound / 2 + bound * chance / 510).max(requested.unwrap_or_default())
 }

@@ -71,11 +71,11 @@ pub(in crate::conformance) fn ledger(evidence: &Evidence) -> Judgement {
         let built = whole(evidence)?;
         let mut planned: Vec<&Resource> = Vec::new();
         let mut problems = Vec::new();
-        for (_, event) in &built.told.events {
+        for (_, event) in &built.reports.events {
             match event {
                 Event::ResourcePlanned { resource } => planned.push(resource),
                 Event::ResourceCreated { resource }
-                    if !planned.iter().any(|known| known.is(resource)) =>
+                    if !planned.iter().any(|earlier| earlier.is(resource)) =>
                 {
                     problems
                         .push(format!("{} was created before anybody was told", resource.label()));
@@ -122,7 +122,7 @@ pub(in crate::conformance) fn progress(evidence: &Evidence) -> Judgement {
         let built = whole(evidence)?;
         let mut last: BTreeMap<(&str, u32), (u64, u64)> = BTreeMap::new();
         let mut problems = Vec::new();
-        for (step, task, done, total) in &built.told.progress {
+        for (step, task, done, total) in &built.reports.progress {
             let before = last.insert((step.as_str(), *task), (*done, *total));
             if before.is_some_and(|(before, _)| before > *done) {
                 problems.push(format!(
@@ -138,14 +138,14 @@ pub(in crate::conformance) fn progress(evidence: &Evidence) -> Judgement {
         problems.extend(short.map(|((step, _), (done, total))| {
             format!("`{step}` succeeded and told {done} of {total} at last")
         }));
-        Ok(Judgement::unless(&problems, format!("{} reports", built.told.progress.len())))
+        Ok(Judgement::unless(&problems, format!("{} reports", built.reports.progress.len())))
     })
 }
 
 pub(in crate::conformance) fn quiet(evidence: &Evidence) -> Judgement {
     settle(|| {
-        let created = evidence.created()?.told.late;
-        let built = evidence.built().map(|built| built.told.late).unwrap_or_default();
+        let created = evidence.created()?.reports.late;
+        let built = evidence.built().map(|built| built.reports.late).unwrap_or_default();
         let mut problems = [created, built].concat();
         problems.dedup();
         Ok(Judgement::unless(&problems, "nothing was heard"))

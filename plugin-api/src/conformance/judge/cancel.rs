@@ -54,7 +54,7 @@ fn with(evidence: &Evidence, before: bool, judge: fn(&Stopped) -> Option<String>
 }
 
 /// Returns what is wrong: the step stopped too late, or with another error.
-fn wrong(stopped: &Stopped) -> Option<String> {
+fn stop_problem(stopped: &Stopped) -> Option<String> {
     let step = &stopped.call.step;
     if stopped.stuck {
         return Some(format!("`{step}` went on for seconds after it was asked to stop"));
@@ -66,12 +66,12 @@ fn wrong(stopped: &Stopped) -> Option<String> {
         ));
     }
     // The check `build` reports a step that failed before it was asked to stop.
-    let asked = stopped.before || stopped.after.is_some();
-    (asked && stopped.call.failure.is_some() && !stopped.call.is("cancelled"))
+    let stop_requested = stopped.before || stopped.after.is_some();
+    (stop_requested && stopped.call.failure.is_some() && !stopped.call.is("cancelled"))
         .then(|| format!("asked to stop, {}; expected `cancelled`", stopped.call.ending()))
 }
 
-fn went_on(stopped: &Stopped) -> Option<String> {
+fn ignored_stop(stopped: &Stopped) -> Option<String> {
     let ignored = stopped.call.step == "upload"
         && stopped.call.failure.is_none()
         && stopped.after.is_some()
@@ -80,9 +80,9 @@ fn went_on(stopped: &Stopped) -> Option<String> {
 }
 
 pub(in crate::conformance) fn before(evidence: &Evidence) -> Judgement {
-    with(evidence, true, |stopped| wrong(stopped).or_else(|| went_on(stopped)))
+    with(evidence, true, |stopped| stop_problem(stopped).or_else(|| ignored_stop(stopped)))
 }
 
 pub(in crate::conformance) fn during(evidence: &Evidence) -> Judgement {
-    with(evidence, false, |stopped| wrong(stopped).or_else(|| went_on(stopped)))
+    with(evidence, false, |stopped| stop_problem(stopped).or_else(|| ignored_stop(stopped)))
 }

@@ -92,7 +92,7 @@ pub(in crate::conformance) fn malformed(evidence: &Evidence) -> Judgement {
             return Ok(Judgement::Skip("documents cannot be written by hand here".to_owned()));
         }
         let mut problems = Vec::new();
-        for (call, known) in &tried.calls {
+        for (call, has_known_code) in &tried.calls {
             match &call.failure {
                 None if tried.lenient => {}
                 None => problems.push(format!("`{}` took a malformed document", call.step)),
@@ -100,7 +100,7 @@ pub(in crate::conformance) fn malformed(evidence: &Evidence) -> Judgement {
                 Some(failure) if failure.message.trim().is_empty() => {
                     problems.push(format!("`{}` refused it without a word", call.step));
                 }
-                Some(_) if !known => {
+                Some(_) if !has_known_code => {
                     problems.push(format!("`{}` refused it with an unknown code", call.step));
                 }
                 Some(_) => {}

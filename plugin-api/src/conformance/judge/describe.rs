@@ -33,7 +33,7 @@ fn with(
 }
 
 pub(in crate::conformance) fn name(evidence: &Evidence) -> Judgement {
-    with(evidence, |_, said| {
+    with(evidence, |_, description| {
         let file = evidence.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let of_library = |name: &str| {
             let name = name.strip_prefix(PLUGIN_FILE_PREFIX)?;
@@ -43,16 +43,22 @@ pub(in crate::conformance) fn name(evidence: &Evidence) -> Judgement {
         let Some(name) = of_library(&file).or(of_program) else {
             return Judgement::fail(format!(
                 "the file is called `{file}`, a provider's `{}`",
-                crate::plugin_file_name(&said.name)
+                crate::plugin_file_name(&description.name)
             ));
         };
-        if !is_name(&said.name) {
-            return Judgement::fail(format!("`{}` is no name of `[a-z][a-z0-9_]*`", said.name));
+        if !is_name(&description.name) {
+            return Judgement::fail(format!(
+                "`{}` is no name of `[a-z][a-z0-9_]*`",
+                description.name
+            ));
         }
-        if name == said.name {
+        if name == description.name {
             Judgement::pass(name)
         } else {
-            Judgement::fail(format!("it calls itself `{}`, its file name says `{name}`", said.name))
+            Judgement::fail(format!(
+                "it calls itself `{}`, its file name says `{name}`",
+                description.name
+            ))
         }
     })
 }
@@ -68,54 +74,58 @@ fn abi(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-fn abi_range(said: &Description) -> Option<String> {
-    let (built, requires) = (abi(&said.abi.built), abi(&said.abi.requires));
+fn abi_range(description: &Description) -> Option<String> {
+    let (built, requires) = (abi(&description.abi.built), abi(&description.abi.requires));
     let Some((built, requires)) = built.zip(requires) else {
         return Some(format!(
             "`{}` and `{}` are not both `major.minor`",
-            said.abi.built, said.abi.requires
+            description.abi.built, description.abi.requires
         ));
     };
     (built < requires).then(|| {
-        format!("it was built with ABI {} and requires {}", said.abi.built, said.abi.requires)
+        format!(
+            "it was built with ABI {} and requires {}",
+            description.abi.built, description.abi.requires
+        )
     })
 }
 
 pub(in crate::conformance) fn abi_check(evidence: &Evidence) -> Judgement {
-    with(evidence, |described, said| {
-        let mut problems: Vec<String> = abi_range(said).into_iter().collect();
+    with(evidence, |described, description| {
+        let mut problems: Vec<String> = abi_range(description).into_iter().collect();
         // A program contains no library whose version could be compared.
-        let (version, built) = (&described.api_version, &said.abi.built);
+        let (version, built) = (&described.api_version, &description.abi.built);
         if version != built && !version.starts_with(&format!("{built}.")) {
             problems.push(format!(
                 "it says it was built with ABI {}, its library says {}",
-                said.abi.built, described.api_version
+                description.abi.built, described.api_version
             ));
         }
         Judgement::unless(
             &problems,
-            format!("built {}, requires {}", said.abi.built, said.abi.requires),
+            format!("built {}, requires {}", description.abi.built, description.abi.requires),
         )
     })
 }
 
 pub(in crate::conformance) fn description(evidence: &Evidence) -> Judgement {
-    with(evidence, |described, said| {
+    with(evidence, |described, description| {
         let mut problems = Vec::new();
-        for (member, text) in [("version", &said.version), ("summary", &said.summary)] {
+        for (member, text) in [("version", &description.version), ("summary", &description.summary)]
+        {
             if text.trim().is_empty() {
                 problems.push(format!("`{member}` is empty"));
             }
         }
-        if said.summary.ends_with('.') || said.summary.contains('\n') {
+        if description.summary.ends_with('.') || description.summary.contains('\n') {
             problems.push("`summary` is one sentence without a full stop".to_owned());
         }
-        let newer = abi(&said.abi.built) > abi(crate::ABI_VERSION);
+        let newer = abi(&description.abi.built) > abi(crate::ABI_VERSION);
         if !newer {
             let unknown = described.unknown.iter();
             problems.extend(unknown.map(|member| format!("member `{member}` is not known")));
         }
-        Judgement::unless(&problems, said.summary.clone())
+        Judgement::unless(&problems, description.summary.clone())
     })
 }
 
@@ -151,10 +161,10 @@ pub(in crate::conformance) fn pure(evidence: &Evidence) -> Judgement {
 }
 
 pub(in crate::conformance) fn settings(evidence: &Evidence) -> Judgement {
-    with(evidence, |_, said| {
+    with(evidence, |_, description| {
         let mut seen = BTreeSet::new();
         let mut problems = Vec::new();
-        for row in &said.settings {
+        for row in &description.settings {
             let legal = |letter: char| {
                 letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_'
             };
@@ -178,6 +188,6 @@ pub(in crate::conformance) fn settings(evidence: &Evidence) -> Judgement {
                 }
             }
         }
-        Judgement::unless(&problems, format!("{} settings", said.settings.len()))
+        Judgement::unless(&problems, format!("{} settings", description.settings.len()))
     })
 }

@@ -27,7 +27,7 @@ pub(in crate::conformance) fn gone(evidence: &Evidence) -> Judgement {
             return Ok(Judgement::Skip("see `discard`".to_owned()));
         };
         let answer: Discarded = serde_json::from_value(first.answer.clone()).unwrap_or_default();
-        let reported = built.told.events.iter().filter_map(|(step, event)| match event {
+        let reported = built.reports.events.iter().filter_map(|(step, event)| match event {
             Event::ResourceGone { resource } if step == "discard" => Some(resource),
             _ => None,
         });
@@ -43,7 +43,7 @@ pub(in crate::conformance) fn gone(evidence: &Evidence) -> Judgement {
                 problems.push(format!("{} remains and was reported gone", left.resource.label()));
             }
         }
-        for open in created_and_not_gone(&built.told.events) {
+        for open in created_and_not_gone(&built.reports.events) {
             let removed = answer.removed.iter().any(|one| one.is(open));
             let remains = answer.remaining.iter().any(|left| left.resource.is(open));
             if !removed && !remains {
@@ -60,10 +60,10 @@ fn created_and_not_gone(events: &[(String, Event)]) -> Vec<&Resource> {
     for (_, event) in events.iter().filter(|(step, _)| step != "discard") {
         match event {
             Event::ResourcePlanned { resource } | Event::ResourceCreated { resource } => {
-                open.retain(|known| !known.is(resource));
+                open.retain(|earlier| !earlier.is(resource));
                 open.push(resource);
             }
-            Event::ResourceGone { resource } => open.retain(|known| !known.is(resource)),
+            Event::ResourceGone { resource } => open.retain(|earlier| !earlier.is(resource)),
             _ => {}
         }
     }
@@ -73,7 +73,7 @@ fn created_and_not_gone(events: &[(String, Event)]) -> Vec<&Resource> {
 pub(in crate::conformance) fn identity(evidence: &Evidence) -> Judgement {
     settle(|| {
         let built = whole(evidence)?;
-        let events: Vec<&Event> = built.told.events.iter().map(|(_, event)| event).collect();
+        let events: Vec<&Event> = built.reports.events.iter().map(|(_, event)| event).collect();
         let problems = shared_identities(&events);
         Ok(Judgement::unless(&problems, "no two things share one"))
     })
@@ -97,25 +97,25 @@ fn shared_identities(events: &[&Event]) -> Vec<String> {
             continue;
         }
         let mut state = resource.clone();
-        if let Some(known) = open.remove(&key) {
-            problems.extend(contradiction(&known, resource).map(|how| {
+        if let Some(earlier) = open.remove(&key) {
+            problems.extend(contradiction(&earlier, resource).map(|how| {
                 let Resource { kind, name, .. } = resource;
                 format!("two things are the {kind} `{name}` for the host, {how}")
             }));
-            state.id = state.id.or(known.id);
+            state.id = state.id.or(earlier.id);
         }
         open.insert(key, state);
     }
     problems
 }
 
-fn contradiction(known: &Resource, other: &Resource) -> Option<String> {
-    if let (Some(one), Some(two)) = (&known.id, &other.id)
+fn contradiction(earlier: &Resource, other: &Resource) -> Option<String> {
+    if let (Some(one), Some(two)) = (&earlier.id, &other.id)
         && one != two
     {
         return Some(format!("with the ids `{one}` and `{two}`"));
     }
-    known.attributes.iter().find_map(|(name, one)| {
+    earlier.attributes.iter().find_map(|(name, one)| {
         let two = other.attributes.get(name).filter(|two| *two != one)?;
         Some(format!("with the {name} `{one}` and `{two}`"))
     })
@@ -169,13 +169,14 @@ pub(in crate::conformance) fn unrecorded(evidence: &Evidence) -> Judgement {
         let mut problems = Vec::new();
         for (number, one) in all.iter().enumerate() {
             let moment = format!("stopped while it created thing {} of a build", number + 1);
-            let knew = match one.known.as_slice() {
+            let announced = match one.announced.as_slice() {
                 [] => "nothing".to_owned(),
-                known => known.join(", "),
+                labels => labels.join(", "),
             };
             let left = one.left.iter();
-            problems
-                .extend(left.map(|what| format!("{moment}, it left {what}; announced: {knew}")));
+            problems.extend(
+                left.map(|what| format!("{moment}, it left {what}; announced: {announced}")),
+            );
             problems.extend(one.remaining.iter().map(|what| format!("{moment}, {what}")));
         }
         if problems.is_empty() && !all.iter().any(|one| one.visible) {

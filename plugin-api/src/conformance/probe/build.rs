@@ -42,7 +42,7 @@ pub(super) fn probe(lab: &Lab<'_>) -> Built {
     lab.end(&host, steps);
     listen(&host);
     built.left = files(&lab.job.directory.join("images-build"));
-    built.told = host.told();
+    built.reports = host.reports();
     built
 }
 
@@ -98,7 +98,7 @@ pub(super) fn make(
 
 /// Returns resources that were announced and not reported as removed, newest first.
 pub(super) fn resources(host: &ProbeHost) -> Vec<Resource> {
-    let events = host.told().events.into_iter().map(|(_, event)| event);
+    let events = host.reports().events.into_iter().map(|(_, event)| event);
     let mut open = crate::testing::open_resources(events);
     open.reverse();
     open

@@ -19,7 +19,7 @@ use crate::{
 const BEFORE: &str = "cancel-before";
 const DURING: &str = "cancel-during";
 /// How long the probe waits for a step that was asked to stop.
-const PATIENCE: Duration = Duration::from_secs(6);
+const STOP_TIMEOUT: Duration = Duration::from_secs(6);
 
 pub(super) fn probe(lab: &Lab<'_>) -> Cancelled {
     let mut seen = Cancelled { reach: lab.reach(), ..Cancelled::default() };
@@ -68,7 +68,7 @@ fn before(lab: &Lab<'_>, seen: &mut Cancelled) {
         }
     }
     // Also resources that were not announced.
-    seen.begun.extend(host.told().begun);
+    seen.begun.extend(host.reports().begun);
     if seen.begun.is_empty() && !lab.is_subprocess() {
         seen.begun.extend(Sight::of(lab, name).more_than(&nothing));
     }
@@ -98,7 +98,7 @@ fn during(lab: &Lab<'_>, seen: &mut Cancelled) {
         register(lab, seen, &host, &steps, uploaded);
     }
     if seen.stopped.iter().all(|stopped| !stopped.stuck) {
-        seen.begun.extend(host.told().begun);
+        seen.begun.extend(host.reports().begun);
         host.cancel_on(Trigger::Never);
         tidy(lab, &host, steps, name);
     }
@@ -130,22 +130,22 @@ fn attempt(
     work: Work,
 ) -> Stopped {
     lab.begin(step);
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let (its_host, its_steps) = (Arc::clone(host), Arc::clone(steps));
     std::thread::spawn(move || {
         let result = its_host.during(step, || work(its_steps.as_ref()));
         let after = its_host.since_cancel();
         // The instance ends before the answer is sent, not some time after it.
         drop(its_steps);
-        let _ = tell.send((result, after));
+        let _ = sender.send((result, after));
     });
     let answer = loop {
-        match told.recv_timeout(Duration::from_millis(50)) {
+        match receiver.recv_timeout(Duration::from_millis(50)) {
             Ok(answer) => break Some(answer),
             Err(mpsc::RecvTimeoutError::Disconnected) => break None,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
-        if host.since_cancel().is_some_and(|waited| waited > PATIENCE) {
+        if host.since_cancel().is_some_and(|waited| waited > STOP_TIMEOUT) {
             break None;
         }
     };

@@ -23,7 +23,7 @@ const MOST_JUNK: usize = 100;
 /// Number of cycles; fewer are enough when they are slow.
 const CYCLES: u32 = 1_000;
 const WARM_UP: u32 = 20;
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIME_BUDGET: Duration = Duration::from_secs(5);
 /// Number of additional threads or files that is certainly a leak.
 const LEAK: usize = 16;
 
@@ -39,8 +39,8 @@ pub(super) fn probe(lab: &Lab<'_>) -> Created {
     });
     let required = lab.description().settings.iter().filter(|row| row.required);
     let required = required.map(|row| row.key.clone()).collect();
-    let told = host.told();
-    Created { bare: bare.0, required, plain, check, told }
+    let reports = host.reports();
+    Created { bare: bare.0, required, plain, check, reports }
 }
 
 /// Tries every setting once with a value that no host would send.
@@ -48,12 +48,12 @@ pub(super) fn shapes(lab: &Lab<'_>) -> Vec<(String, Call)> {
     let host = lab.host();
     let rows = lab.description().settings.iter().filter(|row| !row.secret).take(MOST_JUNK);
     rows.map(|row| {
-        let wrong = match row.kind {
+        let value = match row.kind {
             SettingKind::Map => json!("a text, no map"),
             _ => json!({"an object": ["where none is"]}),
         };
         let mut settings = lab.settings();
-        settings.insert(row.key.clone(), wrong);
+        settings.insert(row.key.clone(), value);
         (row.key.clone(), lab.create(&host, settings).0)
     })
     .collect()
@@ -69,18 +69,19 @@ fn raw_instance(lab: &Lab<'_>, host: &Arc<ProbeHost>) -> Option<Box<dyn RawSteps
 fn raw_call(lab: &Lab<'_>, raw: &dyn RawSteps, step: &str, request: &str) -> (Call, bool) {
     lab.begin(&with_document(step, request));
     let result = raw.call(step, request);
-    let known = result.as_ref().err().is_none_or(|(code, error)| error.kind.code() == code);
+    let has_known_code =
+        result.as_ref().err().is_none_or(|(code, error)| error.kind.code() == code);
     let (answer, failure) = match result {
         Ok(text) => (Value::from(text.len()), None),
         Err((_, error)) => (Value::Null, Some(Failure::from(&error))),
     };
-    (Call { step: step.to_owned(), milliseconds: 0, answer, failure }, known)
+    (Call { step: step.to_owned(), milliseconds: 0, answer, failure }, has_known_code)
 }
 
 /// Formats the name of a step for the message that it did not return.
 fn with_document(step: &str, document: &str) -> String {
-    let shown: String = document.chars().take(60).collect();
-    format!("{step}` of the document `{shown}")
+    let excerpt: String = document.chars().take(60).collect();
+    format!("{step}` of the document `{excerpt}")
 }
 
 /// Sends a setting and members that this version does not have.
@@ -113,8 +114,9 @@ pub(super) fn malformed(lab: &Lab<'_>) -> Malformed {
     let any = lab.subject.takes_any_text();
     if any && let Some(made) = lab.subject.create_raw(lent, "{") {
         let failure = made.as_ref().err().map(Failure::from);
-        let known = failure.as_ref().is_none_or(|failure| known(&failure.kind));
-        calls.push((Call { step: "create".to_owned(), failure, ..Call::default() }, known));
+        let has_known_code = failure.as_ref().is_none_or(|failure| is_known_code(&failure.kind));
+        calls
+            .push((Call { step: "create".to_owned(), failure, ..Call::default() }, has_known_code));
     }
     for step in ["check", "create_disk", "upload", "register", "discard"] {
         for document in ["", "{", "[1, 2]", "{\"build\": 7}"] {
@@ -131,7 +133,7 @@ pub(super) fn malformed(lab: &Lab<'_>) -> Malformed {
     Malformed { calls, lenient: !any }
 }
 
-fn known(code: &str) -> bool {
+fn is_known_code(code: &str) -> bool {
     ErrorKind::from_code(code).code() == code
 }
 
@@ -145,7 +147,7 @@ pub(super) fn cycles(lab: &Lab<'_>) -> Cycled {
     };
     (0..WARM_UP).for_each(|_| cycle());
     let before = Footprint::now();
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIME_BUDGET;
     let mut cycles = 0;
     while cycles < CYCLES && Instant::now() < end {
         cycle();

@@ -33,28 +33,28 @@ pub(super) fn probe(lab: &Lab<'_>, before: Footprint) -> Described {
 
 /// Returns members that are lost when the document is read and written again: no reader uses them.
 fn unknown(document: &Value) -> Vec<String> {
-    let known = serde_json::from_value::<Description>(document.clone());
-    let Ok(Ok(known)) = known.map(serde_json::to_value) else { return Vec::new() };
+    let parsed = serde_json::from_value::<Description>(document.clone());
+    let Ok(Ok(parsed)) = parsed.map(serde_json::to_value) else { return Vec::new() };
     let mut unknown = Vec::new();
-    compare("", document, &known, &mut unknown);
+    compare("", document, &parsed, &mut unknown);
     unknown
 }
 
-fn compare(path: &str, said: &Value, known: &Value, unknown: &mut Vec<String>) {
-    match (said, known) {
-        (Value::Object(said), Value::Object(known)) => {
-            for (name, value) in said {
+fn compare(path: &str, document: &Value, parsed: &Value, unknown: &mut Vec<String>) {
+    match (document, parsed) {
+        (Value::Object(document), Value::Object(parsed)) => {
+            for (name, value) in document {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                match known.get(name) {
-                    Some(known) => compare(&path, value, known, unknown),
+                match parsed.get(name) {
+                    Some(parsed) => compare(&path, value, parsed, unknown),
                     None if value.is_null() => {}
                     None => unknown.push(path),
                 }
             }
         }
-        (Value::Array(said), Value::Array(known)) => {
-            for (said, known) in said.iter().zip(known) {
-                compare(path, said, known, unknown);
+        (Value::Array(document), Value::Array(parsed)) => {
+            for (document, parsed) in document.iter().zip(parsed) {
+                compare(path, document, parsed, unknown);
             }
         }
         _ => {}

@@ -224,10 +224,10 @@ impl<'a> Lab<'a> {
             .filter(|(_, value)| value.len() >= SHORTEST_SECRET)
             .collect();
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = hosts.iter().flat_map(|host| host.texts());
+        let host_texts = hosts.iter().flat_map(|host| host.texts());
         let mut texts = Vec::new();
         texts_of(seen, "the probe's record", &mut texts);
-        let mut leaks: Vec<String> = told
+        let mut leaks: Vec<String> = host_texts
             .chain(texts)
             .flat_map(|(place, text)| {
                 let inside = secrets.iter().filter(move |(_, value)| text.contains(value.as_str()));

@@ -71,7 +71,7 @@ pub(super) fn perform(job: &Job, ways: Ways) {
     let (panics, leaks) = (lab.panics(), lab.leaks(&seen));
     job.answer(&Answer {
         seen,
-        noise: noise.heard(),
+        noise: noise.output(),
         changes: surroundings.changes(),
         panics,
         leaks,

@@ -156,7 +156,7 @@ fn unrecorded(lab: &Lab<'_>, number: usize) -> Option<Unrecorded> {
     }
     let mut seen = Unrecorded::default();
     let open = build::resources(&run.host);
-    seen.known = open.iter().map(crate::Resource::label).collect();
+    seen.announced = open.iter().map(crate::Resource::label).collect();
     let during = Sight::of(lab, &name).with_problems(lab, &name);
     seen.visible = during.count() > before.count();
     seen.remaining = run.undo(lab);

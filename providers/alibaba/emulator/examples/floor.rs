@@ -148,7 +148,7 @@ async fn upload(
     object: &Object,
     stored: &Arc<Stored>,
     size: u64,
-    lanes: usize,
+    concurrency: usize,
 ) -> Result<(), Failure> {
     let begun = object.send(Method::POST, "uploads", Body::default(), 0).await?.text().await?;
     let upload = begun.split(['<', '>']).skip_while(|word| *word != "UploadId").nth(1);
@@ -158,7 +158,7 @@ async fn upload(
         async move { object.part(upload, index + 1, stored.body(start, end), end - start).await }
     });
     let mut parts: Vec<(u64, String)> =
-        stream::iter(parts).buffer_unordered(lanes).try_collect().await?;
+        stream::iter(parts).buffer_unordered(concurrency).try_collect().await?;
     parts.sort_unstable();
     let rows = parts.iter().map(|(number, etag)| {
         format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>")
@@ -176,12 +176,12 @@ fn main() -> Result<(), Failure> {
         return Err("usage: floor URL KEY DISK [PART_MIB [LANES [CHUNK_KIB]]]".into());
     };
     let size = tuning.first().map_or(Ok(16), |text| text.parse::<u64>())? << 20;
-    let lanes = tuning.get(1).map_or(Ok(4), |text| text.parse())?;
+    let concurrency = tuning.get(1).map_or(Ok(4), |text| text.parse())?;
     let chunk = tuning.get(2).map_or(Ok(256), |text| text.parse::<u64>())? << 10;
     // Never used, but reqwest requires a crypto provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let client = Client::builder().no_proxy().tls_certs_only([]).tcp_nodelay(true).build()?;
     let object = Object { client, url: url.clone(), key: key.clone() };
-    runtime.block_on(upload(&object, &Arc::new(Stored::open(disk, chunk)?), size, lanes))
+    runtime.block_on(upload(&object, &Arc::new(Stored::open(disk, chunk)?), size, concurrency))
 }

@@ -140,16 +140,16 @@ pub(crate) async fn respond(
     if let Some(stall) = plan.stall {
         tokio::time::sleep(stall).await;
     }
-    let log = |body: &RequestBody, told| story.tell(&service.log, body, &plan.marks, told);
+    let log = |body: &RequestBody, reply| story.tell(&service.log, body, &plan.marks, reply);
     if plan.reset_before {
         log(&body, (0, Some("reset_before"), 0));
         return Err(Reset);
     }
-    let mut paces = plan.paces.clone();
+    let mut throttles = plan.throttles.clone();
     if let Call::Oss(call) = &call {
-        paces.extend(traffic::pace(&head, call.operation));
+        throttles.extend(traffic::pace(&head, call.operation));
     }
-    body.pace(paces.clone());
+    body.pace(throttles.clone());
     let outcome = serve(service, &head, &call, &plan, &story, &mut body, loopback).await;
     body.drain().await;
     let status = outcome.answer.status;
@@ -167,7 +167,7 @@ pub(crate) async fn respond(
     }
     let keep = plan.truncate.then_some(length / 2);
     log(&body, (status, outcome.code.as_deref(), keep.unwrap_or(length)));
-    let delivery = Delivery { keep, paces, corrupt: plan.corrupt_answer };
+    let delivery = Delivery { keep, throttles, corrupt: plan.corrupt_answer };
     Ok(outcome.answer.into_response(delivery))
 }
 

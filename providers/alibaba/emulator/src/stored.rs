@@ -108,16 +108,16 @@ impl Stored {
     /// # Errors
     /// States whether the image, the disk, or the destination is the cause.
     pub fn export(&self, image: &str, dest: &Path) -> Result<(), ExportError> {
-        let missing = || ExportError::NoImage(image.to_owned());
+        let missing_error = || ExportError::NoImage(image.to_owned());
         let disk = {
             let world = self.store.world();
-            let found = world.images.get(image).ok_or_else(missing)?;
-            found.disks.first().cloned().ok_or_else(missing)?
+            let found = world.images.get(image).ok_or_else(missing_error)?;
+            found.disks.first().cloned().ok_or_else(missing_error)?
         };
-        let failed = |source| ExportError::Disk { image: image.to_owned(), source };
+        let disk_error = |source| ExportError::Disk { image: image.to_owned(), source };
         let guest = ecs::guest_of(&self.store, &disk)?
             .ok_or_else(|| ExportError::NotReady(image.to_owned()))?
-            .map_err(failed)?;
-        export_raw(&guest, dest).map_err(failed)
+            .map_err(disk_error)?;
+        export_raw(&guest, dest).map_err(disk_error)
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     acs::{Service, read_refusal},
     client::{Answer, HttpClient, Limit, Outgoing, Payload},
     ecs::pairs,
-    endpoint::{Endpoint, shown},
+    endpoint::{Endpoint, redact_url},
     error::Failure,
     retry::{Policy, random, retry},
     sign::encode,
@@ -29,7 +29,7 @@ const VERSION: &str = "2015-04-01";
 /// A request waits for these keys, but a transient fault must not end a build.
 const POLICY: Policy = Policy {
     attempts: 4,
-    patience: Duration::ZERO,
+    min_retry_time: Duration::ZERO,
     limit: None,
     first_pause: Duration::from_millis(200),
     longest_pause: Duration::from_secs(3),
@@ -80,7 +80,7 @@ pub(crate) async fn oidc(
     let what = format!("`AssumeRoleWithOIDC` of role `{}`", role.arn);
     let mut form = parameters(role);
     form.extend(pairs(&[("OIDCProviderArn", provider), ("OIDCToken", token.trim())]));
-    let door = HttpClient::open(sts, Arc::new(Credentials::nobody()))?;
+    let http = HttpClient::open(sts, Arc::new(Credentials::nobody()))?;
     let answer = retry(&POLICY, async || {
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let query = pairs(&[
@@ -97,7 +97,7 @@ pub(crate) async fn oidc(
             authorization: String::new(),
             body: Payload::Bytes(encode::query(&form, false).into()),
         };
-        answered(door.exchange(outgoing, Limit::Total(LIMIT), &what).await?, &what)
+        answered(http.exchange(outgoing, Limit::Total(LIMIT), &what).await?, &what)
     });
     let assumed: Assumed = read(&answer.await?, &what)?;
     assumed.credentials.keys(&what)
@@ -105,9 +105,9 @@ pub(crate) async fn oidc(
 
 /// Fetches keys from a credentials service.
 pub(crate) async fn uri(address: &str) -> Result<Temporary, Failure> {
-    let what = format!("the credentials service `{}`", shown(address));
+    let what = format!("the credentials service `{}`", redact_url(address));
     let (endpoint, path) = Endpoint::with_path("ALIBABA_CLOUD_CREDENTIALS_URI", address)?;
-    let door = HttpClient::open(&endpoint, Arc::new(Credentials::nobody()))?;
+    let http = HttpClient::open(&endpoint, Arc::new(Credentials::nobody()))?;
     let answer = retry(&POLICY, async || {
         let outgoing = Outgoing {
             method: Method::GET,
@@ -116,7 +116,7 @@ pub(crate) async fn uri(address: &str) -> Result<Temporary, Failure> {
             authorization: String::new(),
             body: Payload::Empty,
         };
-        answered(door.exchange(outgoing, Limit::Total(LIMIT), &what).await?, &what)
+        answered(http.exchange(outgoing, Limit::Total(LIMIT), &what).await?, &what)
     });
     read::<Written>(&answer.await?, &what)?.keys(&what)
 }

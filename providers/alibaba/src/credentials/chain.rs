@@ -133,14 +133,14 @@ impl Chain {
     }
 
     fn profile(&self, wanted: Option<&str>) -> Result<Named> {
-        let missing = || {
+        let missing_error = || {
             let name = wanted.unwrap_or_default();
             Error::config(format!("there is no file with profile `{name}`")).with_hint(
                 "write it with: aliyun configure, or name the file in ALIBABA_CONFIG_FILE",
             )
         };
-        let (path, text) = self.config_file()?.ok_or_else(missing)?;
-        let (name, source) = profile::source(&text, wanted, &path)?.ok_or_else(missing)?;
+        let (path, text) = self.config_file()?.ok_or_else(missing_error)?;
+        let (name, source) = profile::source(&text, wanted, &path)?.ok_or_else(missing_error)?;
         Ok(Named::new(format!("profile `{name}` of `{path}`"), source))
     }
 
@@ -155,11 +155,11 @@ impl Chain {
 
 /// A file's name and text; `None` when it does not exist.
 fn read(path: &std::path::Path) -> Result<Option<(String, String)>> {
-    let shown = path.display().to_string();
+    let name = path.display().to_string();
     match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some((shown, text))),
+        Ok(text) => Ok(Some((name, text))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::new(ErrorKind::Auth, format!("cannot read `{shown}`"))
+        Err(error) => Err(Error::new(ErrorKind::Auth, format!("cannot read `{name}`"))
             .caused_by(&error)
             .with_hint("check the file's permissions")),
     }

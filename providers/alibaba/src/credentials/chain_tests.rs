@@ -31,7 +31,7 @@ fn off() -> Identity {
 
 fn found(chain: &Credentials) -> (String, String) {
     let keys = run(chain.current()).unwrap();
-    (keys.id.reveal().to_owned(), chain.shown().unwrap())
+    (keys.id.reveal().to_owned(), chain.source_name().unwrap())
 }
 
 const PAIR: [(&str, &str); 2] =

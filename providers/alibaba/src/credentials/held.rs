@@ -29,7 +29,7 @@ pub(crate) struct Credentials {
     held: Mutex<Option<Held>>,
     /// One caller fetches, the others wait.
     fetching: tokio::sync::Mutex<()>,
-    shown: Mutex<Option<String>>,
+    source_name: Mutex<Option<String>>,
     /// Account the keys belong to, once STS reported it.
     account: Mutex<Option<String>>,
     /// A service issued the last keys and can issue others.
@@ -60,7 +60,7 @@ impl Credentials {
             fixed: None,
             held: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
-            shown: Mutex::default(),
+            source_name: Mutex::default(),
             account: Mutex::default(),
             temporary: AtomicBool::new(false),
         }
@@ -80,7 +80,7 @@ impl Credentials {
         }
         let named = self.chain.choose().await?;
         let fetched = self.chain.fetch(&named.source).await?;
-        self.show(named.name);
+        self.log_source(named.name);
         let until = match fetched.ends {
             Some(ends) => ends.checked_sub(LEFT),
             None => Timestamp::now().checked_add(WITHOUT_END),
@@ -91,11 +91,11 @@ impl Credentials {
         Ok(keys)
     }
 
-    fn show(&self, name: String) {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        if shown.as_deref() != Some(&name) {
+    fn log_source(&self, name: String) {
+        let mut source_name = self.source_name.lock().unwrap_or_else(PoisonError::into_inner);
+        if source_name.as_deref() != Some(&name) {
             tracing::info!(source = name, "credentials");
-            *shown = Some(name);
+            *source_name = Some(name);
         }
     }
 
@@ -110,8 +110,8 @@ impl Credentials {
     }
 
     /// Where the keys came from.
-    pub(crate) fn shown(&self) -> Option<String> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn source_name(&self) -> Option<String> {
+        self.source_name.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether keys other than the refused ones may be available.

@@ -38,12 +38,12 @@ fn section(text: &str, wanted: &str) -> Option<BTreeMap<String, String>> {
 /// Config errors for missing or unknown values. `path` is used in messages.
 pub(crate) fn source(text: &str, name: &str, path: &str) -> Result<Option<Source>> {
     let Some(map) = section(text, name) else { return Ok(None) };
-    let wrong = |why: String| {
+    let invalid = |why: String| {
         Error::config(format!("section `{name}` of `{path}`: {why}"))
             .with_hint("correct it, or set ALIBABA_ACCESS_KEY_ID and ALIBABA_ACCESS_KEY_SECRET")
     };
     let get = |key: &str| map.get(key).filter(|value| !value.is_empty()).cloned();
-    let need = |key: &str| get(key).ok_or_else(|| wrong(format!("`{key}` is missing")));
+    let need = |key: &str| get(key).ok_or_else(|| invalid(format!("`{key}` is missing")));
     let keys = || -> Result<Source> {
         Ok(Source::Here(Keys {
             id: Secret::new(need("access_key_id")?),
@@ -63,7 +63,7 @@ pub(crate) fn source(text: &str, name: &str, path: &str) -> Result<Option<Source
             };
             Ok(Some(Source::Role(Box::new(keys()?), role)))
         }
-        Some(other) => Err(wrong(format!("type `{other}` is not known"))),
+        Some(other) => Err(invalid(format!("type `{other}` is not known"))),
     }
 }
 

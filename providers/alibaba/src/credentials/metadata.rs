@@ -23,7 +23,7 @@ const ROLE: &str = "/latest/meta-data/ram/security-credentials/";
 
 /// The metadata service.
 pub(crate) struct Metadata {
-    door: HttpClient,
+    http: HttpClient,
     endpoint: Endpoint,
     old_ways: bool,
 }
@@ -38,9 +38,9 @@ impl Metadata {
             return Ok(None);
         }
         let endpoint = Endpoint::metadata(chosen)?;
-        let door = HttpClient::open(&endpoint, Arc::new(Credentials::nobody()))?;
+        let http = HttpClient::open(&endpoint, Arc::new(Credentials::nobody()))?;
         let old_ways = !environment.is_true("ALIBABA_CLOUD_IMDSV1_DISABLED");
-        Ok(Some(Self { door, endpoint, old_ways }))
+        Ok(Some(Self { http, endpoint, old_ways }))
     }
 
     async fn ask(
@@ -57,7 +57,7 @@ impl Metadata {
             authorization: String::new(),
             body: Payload::Empty,
         };
-        let answer = self.door.exchange(outgoing, Limit::Total(LIMIT), &what).await?;
+        let answer = self.http.exchange(outgoing, Limit::Total(LIMIT), &what).await?;
         Ok((answer.status, String::from_utf8_lossy(&answer.body).trim().to_owned()))
     }
 

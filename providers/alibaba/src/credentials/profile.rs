@@ -76,18 +76,18 @@ pub(crate) fn source(
 
 impl File {
     fn source(&self, name: &str, path: &str, steps: usize) -> Result<Source> {
-        let wrong = |why: String| {
+        let error = |why: String| {
             Error::config(format!("profile `{name}` of `{path}`: {why}"))
                 .with_hint(format!("write it with: aliyun configure --profile {name}"))
         };
         let Some(profile) = self.profiles.iter().find(|profile| profile.name == name) else {
-            return Err(wrong("it is not there".to_owned()));
+            return Err(error("it is not there".to_owned()));
         };
         if steps == 0 {
-            return Err(wrong("its source profiles lead in a circle".to_owned()));
+            return Err(error("its source profiles lead in a circle".to_owned()));
         }
         let need = |key: &str, value: &str| {
-            some(value).ok_or_else(|| wrong(format!("`{key}` is missing")))
+            some(value).ok_or_else(|| error(format!("`{key}` is missing")))
         };
         let keys = |token: Option<String>| -> Result<Source> {
             Ok(Source::Here(Keys {
@@ -130,7 +130,7 @@ impl File {
                 keys(some(&profile.sts_token))?
             }
             mode => {
-                return Err(wrong(format!("mode `{mode}` needs the vendor's command line")).with_hint(
+                return Err(error(format!("mode `{mode}` needs the vendor's command line")).with_hint(
                     "export keys from it, or set ALIBABA_CLOUD_CREDENTIALS_URI to a service that hands them out",
                 ));
             }

@@ -214,10 +214,10 @@ fn risks_of_the_vendors_image_check_are_warnings_and_all_of_it_is_in_the_result(
             format!("image check of {id}: GUESTOS.Dhcp is `static` (medium risk, NoDhcp)"),
         ]
     );
-    let told = registered.facts["image_check"].as_array().unwrap();
-    assert_eq!(told.len(), 3);
+    let items = registered.facts["image_check"].as_array().unwrap();
+    assert_eq!(items.len(), 3);
     assert_eq!(
-        told[2],
+        items[2],
         json!({"name": "GUESTOS.BootMode", "value": "BIOS", "risk_level": "", "risk_code": ""})
     );
     // Without the setting nothing is checked, whatever would be found.
@@ -229,7 +229,7 @@ fn risks_of_the_vendors_image_check_are_warnings_and_all_of_it_is_in_the_result(
 
 #[test]
 fn architecture_and_boot_mode_default_to_those_of_the_disk() {
-    for (disk, settings, asked) in [
+    for (disk, settings, expected) in [
         (("x86_64", "bios"), &[][..], ("x86_64", "BIOS")),
         (("x86_64", "uefi"), &[], ("x86_64", "UEFI")),
         (("aarch64", "uefi"), &[], ("arm64", "UEFI")),
@@ -247,7 +247,11 @@ fn architecture_and_boot_mode_default_to_those_of_the_disk() {
         run.register(run.upload().unwrap()).unwrap();
         let image = &images(&emulator, "cn-hangzhou")[0];
         let found = (&image["Architecture"], &image["BootMode"], &image["Features"]["NvmeSupport"]);
-        assert_eq!(found, (&json!(asked.0), &json!(asked.1), &json!("unsupported")), "{disk:?}");
+        assert_eq!(
+            found,
+            (&json!(expected.0), &json!(expected.1), &json!("unsupported")),
+            "{disk:?}"
+        );
     }
 }
 
@@ -265,12 +269,12 @@ fn copies_are_made_in_parallel() {
     run.register(run.upload().unwrap()).unwrap();
     let text = std::fs::read_to_string(log).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let asked: Vec<jiff::Timestamp> = lines
+    let times: Vec<jiff::Timestamp> = lines
         .filter(|line| line["operation"] == "CopyImage")
         .map(|line| line["time"].as_str().unwrap().parse().unwrap())
         .collect();
-    assert_eq!(asked.len(), 3);
+    assert_eq!(times.len(), 3);
     // One copy takes two seconds: the last one is requested before the first one exists.
-    let between = asked[2].duration_since(asked[0]);
+    let between = times[2].duration_since(times[0]);
     assert!(between < jiff::SignedDuration::from_secs(2), "{between:?}");
 }

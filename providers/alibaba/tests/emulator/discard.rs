@@ -191,16 +191,16 @@ fn snapshots_of_others_stay_whatever_they_are_called() {
 #[test]
 fn a_call_that_was_refused_outright_leaves_no_recorded_resource() {
     let emulator = emulator();
-    let refused = |operation: &str| {
+    let refuse = |operation: &str| {
         let rule =
             json!([{"operation": operation, "action": {"status": 403, "code": "AccessDenied"}}]);
         emulator.set_faults(&rule.to_string()).unwrap();
     };
-    refused("InitiateMultipartUpload");
+    refuse("InitiateMultipartUpload");
     let run = Run::new(&emulator, host(), &[]);
     run.upload().unwrap_err();
     assert!(run.host.resources().is_empty(), "{:?}", run.host.resources());
-    refused("ImportImage");
+    refuse("ImportImage");
     let run = Run::new(&emulator, host(), &[]);
     run.register(run.upload().unwrap()).unwrap_err();
     let kinds: Vec<String> = run.host.resources().into_iter().map(|left| left.kind).collect();

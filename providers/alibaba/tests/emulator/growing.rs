@@ -35,7 +35,7 @@ struct Growing {
     /// Cancels the run when this many bytes are written.
     cancel_at: Option<u64>,
     /// The spec that was requested.
-    asked: Mutex<DiskSpec>,
+    requested: Mutex<DiskSpec>,
 }
 
 impl Growing {
@@ -95,7 +95,7 @@ impl Host for Growing {
     }
 
     fn make_disk(&self, spec: &DiskSpec) -> Result<Disk> {
-        *self.asked.lock().unwrap() = spec.clone();
+        *self.requested.lock().unwrap() = spec.clone();
         let disk = self.mock.make_disk(spec)?;
         Ok(Disk {
             length: None,
@@ -123,7 +123,7 @@ fn growing(mock: MockHost, content: &[u8], limit: u64, deferred_prefix_len: u64)
         written: Mutex::new(0),
         changed: Condvar::new(),
         cancel_at: None,
-        asked: Mutex::default(),
+        requested: Mutex::default(),
     }
 }
 
@@ -167,9 +167,9 @@ fn an_image_is_sent_while_it_is_written_wherever_it_ends() {
         let sent = u64::try_from(calls(&log, "UploadPart")).unwrap();
         assert_eq!(sent, length.div_ceil(PART), "{length} bytes, late head {deferred_prefix_len}");
         assert_eq!((count(&emulator, "objects"), count(&emulator, "open_uploads")), (1, 0));
-        let told = disk.mock.progress_reports();
-        assert!(told.iter().all(|one| one.total == 0 || one.total == length), "{told:?}");
-        assert_eq!(told.iter().map(|one| one.done).max(), Some(length));
+        let reports = disk.mock.progress_reports();
+        assert!(reports.iter().all(|one| one.total == 0 || one.total == length), "{reports:?}");
+        assert_eq!(reports.iter().map(|one| one.done).max(), Some(length));
     }
 }
 
@@ -272,7 +272,7 @@ fn the_disk_is_requested_as_configured() {
         let report = run.check_with(|request| request.online = false);
         assert_eq!(report.disk.as_ref(), Some(&spec));
         let uploaded = run.upload().unwrap();
-        assert_eq!(*disk.asked.lock().unwrap(), spec);
+        assert_eq!(*disk.requested.lock().unwrap(), spec);
         assert!(uploaded.facts["object"].as_str().unwrap().ends_with(suffix));
         // The emulator reads the object: its format is the one given to the import.
         let Some(format) = format else { continue };

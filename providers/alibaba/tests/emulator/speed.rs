@@ -58,8 +58,12 @@ fn a_late_last_part_is_sent_a_second_time_in_parallel() {
     let start = Instant::now();
     let uploaded = run.upload().unwrap();
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
-    let told = rules(&emulator);
-    assert_eq!((&told[1]["seen"], &told[2]["seen"]), (&json!(2), &json!(PARTS + 1)), "{told}");
+    let report = rules(&emulator);
+    assert_eq!(
+        (&report[1]["seen"], &report[2]["seen"]),
+        (&json!(2), &json!(PARTS + 1)),
+        "{report}"
+    );
     // It was sent both times, but only one of them counts as done.
     let last = LENGTH - (PARTS - 1) * PART;
     assert_eq!(uploaded.bytes_sent, LENGTH + last);

@@ -56,13 +56,14 @@ fn a_run_through_a_storm_makes_exactly_one_image() {
     assert_eq!(uploaded.facts["size"], json!(LENGTH));
     let registered = run.register(uploaded).unwrap();
     assert_eq!(registered.images.len(), 2);
-    let means = run.host.resources().into_iter().filter(|resource| !resource.deliverable).collect();
-    let request = DiscardRequest { resources: means, ..DiscardRequest::default() };
+    let intermediate =
+        run.host.resources().into_iter().filter(|resource| !resource.deliverable).collect();
+    let request = DiscardRequest { resources: intermediate, ..DiscardRequest::default() };
     let discarded = run.provider.discard(&run.context, &request).unwrap();
     assert!(discarded.remaining.is_empty(), "{discarded:?}");
 
-    for (what, wanted) in [("images", 2), ("tasks", 1), ("open_uploads", 0), ("objects", 0)] {
-        assert_eq!(count(&emulator, what), wanted, "{what}");
+    for (what, expected) in [("images", 2), ("tasks", 1), ("open_uploads", 0), ("objects", 0)] {
+        assert_eq!(count(&emulator, what), expected, "{what}");
     }
     let stored = Stored::open(emulator.state_dir()).unwrap();
     let home: Vec<_> =

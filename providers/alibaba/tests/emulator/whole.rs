@@ -28,13 +28,16 @@ fn a_disk_becomes_an_image_and_the_intermediates_are_removed() {
     assert!(registered.facts.contains_key("location"));
 
     let open = run.host.resources();
-    let (kept, means): (Vec<_>, Vec<_>) = open.into_iter().partition(|r| r.deliverable);
+    let (kept, intermediate): (Vec<_>, Vec<_>) = open.into_iter().partition(|r| r.deliverable);
     assert_eq!(kept.len(), 1);
     assert_eq!(kept[0].id.as_deref(), Some(registered.images[0].id.as_str()));
-    assert_eq!(means.len(), 1);
+    assert_eq!(intermediate.len(), 1);
     let discarded = run
         .provider
-        .discard(&run.context, &DiscardRequest { resources: means, ..DiscardRequest::default() })
+        .discard(
+            &run.context,
+            &DiscardRequest { resources: intermediate, ..DiscardRequest::default() },
+        )
         .unwrap();
     assert_eq!((discarded.removed.len(), discarded.remaining.len()), (1, 0));
     assert_eq!((count(&emulator, "objects"), count(&emulator, "images")), (0, 1));

@@ -96,9 +96,9 @@ fn misuse_is_one_clear_line() {
     ] {
         let upstream = if arguments[0] == "--upstream" { &[][..] } else { &upstream };
         let output = proxy().args(upstream).args(&arguments).output().unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?}");
-        assert!(told.starts_with("error: ") && told.contains(part), "{arguments:?}: {told}");
-        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(stderr.starts_with("error: ") && stderr.contains(part), "{arguments:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
 }

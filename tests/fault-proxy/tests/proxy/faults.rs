@@ -97,9 +97,9 @@ fn requests_are_cut_and_changed_on_their_way_to_the_server() {
     let pair = Pair::new(&first("PUT", &json!({"corrupt_request": 69_999})));
     let answers = pair.python(&[("PUT", "/bytes/1", 70_000), ("PUT", "/bytes/1", 70_000)]);
     let digest = |answer: &Value| {
-        let told: Value = serde_json::from_str(answer["text"].as_str().unwrap()).unwrap();
-        assert_eq!(told["length"], 70_000);
-        told["sha256"].clone()
+        let report: Value = serde_json::from_str(answer["text"].as_str().unwrap()).unwrap();
+        assert_eq!(report["length"], 70_000);
+        report["sha256"].clone()
     };
     assert_ne!(digest(&answers[0]), digest(&answers[1]));
     pair.proxy.set_rules(&first("PUT", &json!({"truncate_request": 50_000})).to_string()).unwrap();

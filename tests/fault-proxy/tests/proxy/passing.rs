@@ -46,15 +46,15 @@ fn sixteen_mebibytes_stream_through_and_expect_is_answered() {
         let sent = client.put(&url).header("expect", "100-continue").body(body.clone());
         sent.send().await.unwrap().text().await.unwrap()
     });
-    let told: Value = serde_json::from_str(&answer).unwrap();
-    assert_eq!((&told["length"], &told["expect"]), (&json!(16 << 20), &json!("100-continue")));
+    let report: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!((&report["length"], &report["expect"]), (&json!(16 << 20), &json!("100-continue")));
     let pieces = [&body[..100], &body[100..]].map(|piece| Ok::<_, std::io::Error>(piece.to_vec()));
     let stream = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
     let chunked = runtime.block_on(async {
         client.put(&url).body(stream).send().await.unwrap().text().await.unwrap()
     });
     let again: Value = serde_json::from_str(&chunked).unwrap();
-    assert_eq!(told["sha256"], again["sha256"]);
+    assert_eq!(report["sha256"], again["sha256"]);
 }
 
 #[test]
@@ -112,18 +112,18 @@ fn a_server_that_speaks_tls_is_checked() {
 
 #[test]
 fn what_cannot_be_served_is_refused_before_it_listens() {
-    let refused = |change: &dyn Fn(&mut Options)| {
+    let start_error = |change: &dyn Fn(&mut Options)| {
         let mut options = Options::new("http://127.0.0.1:1");
         change(&mut options);
         start(&options).unwrap_err()
     };
-    let error = refused(&|options| options.listen = "0.0.0.0:0".parse().unwrap());
+    let error = start_error(&|options| options.listen = "0.0.0.0:0".parse().unwrap());
     assert!(matches!(error, StartError::NotLoopback(_)));
     for upstream in ["", "127.0.0.1:80", "ftp://x", "http://u@x", "http://x/path", "http://"] {
-        let error = refused(&|options| upstream.clone_into(&mut options.upstream));
+        let error = start_error(&|options| upstream.clone_into(&mut options.upstream));
         assert!(matches!(error, StartError::Upstream(_)), "{upstream}: {error:?}");
     }
-    let error = refused(&|options| options.rules = Some("[{}]".to_owned()));
+    let error = start_error(&|options| options.rules = Some("[{}]".to_owned()));
     assert!(matches!(error, StartError::Rules(_)));
     // Nothing listens there: the client gets an error, and the log records that it was not planned.
     let proxy = start(&Options::new("http://127.0.0.1:1")).unwrap();

@@ -30,10 +30,11 @@ pub(super) fn unpack_cluster(
         Compression::Zlib => (Packing::Deflate, "a compressed cluster does not inflate"),
         Compression::Zstd => (Packing::Zstd, "a cluster is no zstd frame"),
     };
-    let broken = || image.malformed(message).at_offset(offset);
-    let done = unpack(packing, &packed, &mut cluster).map_err(|cause| broken().caused_by(cause))?;
+    let decompress_error = || image.malformed(message).at_offset(offset);
+    let done = unpack(packing, &packed, &mut cluster)
+        .map_err(|cause| decompress_error().caused_by(cause))?;
     // Other data may follow the stream in its last sector; only a full cluster is valid.
-    if done == cluster.len() { Ok(cluster) } else { Err(broken()) }
+    if done == cluster.len() { Ok(cluster) } else { Err(decompress_error()) }
 }
 
 #[derive(Debug)]
@@ -47,14 +48,14 @@ struct Guest {
 /// Opens an image that [`super::probe`] accepted.
 pub(in crate::format) fn open(image: &Image) -> Result<Box<dyn Content>, Error> {
     let header = Header::read(image)?;
-    let refused = if header.backing_file.is_some() {
+    let unsupported_feature = if header.backing_file.is_some() {
         Some("the content depends on a backing file")
     } else if header.encrypted {
         Some("the content is encrypted")
     } else {
         None
     };
-    if let Some(why) = refused {
+    if let Some(why) = unsupported_feature {
         return Err(image
             .unsupported(why)
             .with_hint("write a complete plain image with `qemu-img convert -O qcow2`"));

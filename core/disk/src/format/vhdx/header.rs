@@ -122,7 +122,7 @@ fn decode_regions(image: &Image, raw: &[u8]) -> Result<Regions, Error> {
             return Err(image.truncated("a VHDX region", region.at.saturating_add(region.len)));
         }
         all.push(region);
-        let known = if entry[..16] == BAT {
+        let slot = if entry[..16] == BAT {
             &mut bat
         } else if entry[..16] == METADATA {
             &mut metadata
@@ -131,7 +131,7 @@ fn decode_regions(image: &Image, raw: &[u8]) -> Result<Regions, Error> {
         } else {
             continue;
         };
-        if known.replace(region).is_some() {
+        if slot.replace(region).is_some() {
             return Err(image.malformed("a VHDX region is named twice"));
         }
     }

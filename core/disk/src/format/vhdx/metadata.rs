@@ -47,7 +47,7 @@ impl Metadata {
         let (mut parameters, mut size, mut sector) = (None, None, None);
         for entry in table[32..].chunks_exact(32).take(usize::from(count)) {
             let (place, len) = (u64::from(le32(entry, 16)), u64::from(le32(entry, 20)));
-            let known = match <[u8; 16]>::try_from(&entry[..16]).unwrap_or_default() {
+            let slot = match <[u8; 16]>::try_from(&entry[..16]).unwrap_or_default() {
                 FILE_PARAMETERS => &mut parameters,
                 VIRTUAL_SIZE => &mut size,
                 LOGICAL_SECTOR => &mut sector,
@@ -63,7 +63,7 @@ impl Metadata {
             }
             let mut value = [0; 8];
             image.read(&mut value[..index(len)], region.at + place)?;
-            *known = Some(value);
+            *slot = Some(value);
         }
         let missing = |what: &str| malformed(format!("the VHDX {what} is missing"));
         let parameters = parameters.ok_or_else(|| missing("block size"))?;

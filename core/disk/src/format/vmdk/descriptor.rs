@@ -105,18 +105,18 @@ fn text(image: &Image, at: u64, len: u64) -> Result<String, Error> {
 
 /// Parses an extent line: `RW 4192256 FLAT "name" 0`. `None` when the line is not an extent line.
 fn extent(line: &str) -> Result<Option<(u64, Extent)>, Error> {
-    let mut words = line.split_whitespace();
-    let access = words.next().unwrap_or_default();
+    let mut fields = line.split_whitespace();
+    let access = fields.next().unwrap_or_default();
     if !matches!(access, "RW" | "RDONLY" | "NOACCESS") {
         return Ok(None);
     }
     let malformed = || {
-        let shown: String = line.chars().take(100).collect();
-        Error::new(Kind::Malformed, format!("`{shown}` is no extent of a disk, in"))
+        let excerpt: String = line.chars().take(100).collect();
+        Error::new(Kind::Malformed, format!("`{excerpt}` is no extent of a disk, in"))
     };
-    let sectors = words.next().and_then(|word| word.parse::<u64>().ok());
+    let sectors = fields.next().and_then(|field| field.parse::<u64>().ok());
     let len = sectors.and_then(|count| count.checked_mul(SECTOR)).ok_or_else(malformed)?;
-    let kind = words.next().ok_or_else(malformed)?;
+    let kind = fields.next().ok_or_else(malformed)?;
     let kind = if access == "NOACCESS" { access } else { kind };
     if kind == "ZERO" {
         return Ok(Some((len, Extent::Zero)));

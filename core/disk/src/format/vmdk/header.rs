@@ -140,12 +140,13 @@ impl Header {
 
 /// Returns the offset of the footer: the third sector from the end, between its marker and the last marker.
 fn footer(image: &Image) -> Result<u64, Error> {
-    let cut = || {
+    let missing_footer = || {
         Error::new(Kind::Truncated, "the VMDK footer is missing at the end of")
             .at(&image.path)
             .with_hint("the file is incomplete: fetch or create it again")
     };
-    let marker = image.len.checked_sub(3 * SECTOR).filter(|at| *at >= SECTOR).ok_or_else(cut)?;
+    let marker =
+        image.len.checked_sub(3 * SECTOR).filter(|at| *at >= SECTOR).ok_or_else(missing_footer)?;
     let raw = image.head::<1536>(marker)?;
     let is_marker = |at: usize, sectors: u64, kind: u32| {
         le64(&raw, at) == sectors && le32(&raw, at + 8) == 0 && le32(&raw, at + 12) == kind
@@ -153,7 +154,7 @@ fn footer(image: &Image) -> Result<u64, Error> {
     if is_marker(0, 1, FOOTER_MARKER) && is_marker(1024, 0, 0) {
         Ok(marker + SECTOR)
     } else {
-        Err(cut())
+        Err(missing_footer())
     }
 }
 

@@ -105,11 +105,12 @@ impl Sparse {
         let mut bytes = vec![0; index(packed.len)];
         image.read(&mut bytes, packed.at)?;
         let mut grain = vec![0; index(self.header.grain)];
-        let broken = || image.malformed("a compressed VMDK grain does not inflate").at_offset(at);
-        let done =
-            unpack(Packing::Zlib, &bytes, &mut grain).map_err(|cause| broken().caused_by(cause))?;
+        let inflate_error =
+            || image.malformed("a compressed VMDK grain does not inflate").at_offset(at);
+        let done = unpack(Packing::Zlib, &bytes, &mut grain)
+            .map_err(|cause| inflate_error().caused_by(cause))?;
         // The last grain of a disk may end with the disk.
         let want = self.header.grain.min(self.header.capacity - guest);
-        if done as u64 >= want { Ok(grain) } else { Err(broken()) }
+        if done as u64 >= want { Ok(grain) } else { Err(inflate_error()) }
     }
 }

@@ -176,22 +176,22 @@ impl Client {
         self.requests += 1;
         self.stream.get_mut().write_all(head)?;
         self.stream.get_mut().write_all(body)?;
-        let broken = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        let eof_error = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let (mut status, mut length, mut etag) = (0, 0_usize, String::new());
         for number in 0.. {
             let mut line = String::new();
             if self.stream.read_line(&mut line)? == 0 {
-                return Err(broken());
+                return Err(eof_error());
             }
             let line = line.trim_end();
             if number == 0 {
-                let word = line.split(' ').nth(1).ok_or_else(broken)?;
-                status = word.parse().map_err(|_| broken())?;
+                let word = line.split(' ').nth(1).ok_or_else(eof_error)?;
+                status = word.parse().map_err(|_| eof_error())?;
             } else if line.is_empty() {
                 break;
             } else if let Some((name, value)) = line.split_once(':') {
                 match name.to_ascii_lowercase().as_str() {
-                    "content-length" => length = value.trim().parse().map_err(|_| broken())?,
+                    "content-length" => length = value.trim().parse().map_err(|_| eof_error())?,
                     "etag" => value.trim().clone_into(&mut etag),
                     _ => {}
                 }

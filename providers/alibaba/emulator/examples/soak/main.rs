@@ -116,20 +116,20 @@ fn throughput_phase(
 ) -> Result<(), Failure> {
     let bytes = settings.throughput_bytes;
     let plain = sink::measure(&directory.join("sink"), bytes)?;
-    let mut told = vec![format!("plain sink {:.0} MB/s", per_second(bytes, plain))];
+    let mut results = vec![format!("plain sink {:.0} MB/s", per_second(bytes, plain))];
     for (name, arguments) in [("MD5", &[][..]), ("--fast-etags", &["--fast-etags"][..])] {
         let state = directory.join("throughput");
         let emulator = program::Emulator::start(binary, &state, arguments)?;
         let took = load::parts(emulator.address, bytes)?;
         emulator.end()?;
         std::fs::remove_dir_all(&state)?;
-        told.push(format!(
+        results.push(format!(
             "{name} {:.0} MB/s ({:.2} of the sink)",
             per_second(bytes, took),
             plain.as_secs_f64() / took.as_secs_f64()
         ));
     }
-    say(&format!("parts of {} MiB: {}", load::BIG_PART >> 20, told.join(", ")));
+    say(&format!("parts of {} MiB: {}", load::BIG_PART >> 20, results.join(", ")));
     Ok(())
 }
 

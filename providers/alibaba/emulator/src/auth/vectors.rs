@@ -370,7 +370,7 @@ fn rpc_v1_documented_vector_passes() {
         |secret: &str| rpc_v1::verify("GET", &pairs, &[account("testid", secret, None)], now);
     assert_eq!(verify("testsecret").unwrap(), "testid");
     let error = verify("other").unwrap_err();
-    let told: Vec<&str> = error.message.split(':').collect();
-    assert_eq!(told.len(), 2, "clients cut the message at its only colon");
-    assert_eq!(told[1], rpc_v1::string_to_sign("GET", &pairs));
+    let parts: Vec<&str> = error.message.split(':').collect();
+    assert_eq!(parts.len(), 2, "clients cut the message at its only colon");
+    assert_eq!(parts[1], rpc_v1::string_to_sign("GET", &pairs));
 }

@@ -35,10 +35,11 @@ fn join(blobs: &Blobs, segments: &[Segment], blob: &str) -> Result<(), StateErro
         let mut from = segment.offset;
         let end = segment.offset + segment.length;
         while from < end {
-            let wish = usize::try_from((end - from).min(GIB)).unwrap_or(usize::MAX);
-            let copied = rustix::fs::copy_file_range(&source, Some(&mut from), &target, None, wish)
-                .map_err(std::io::Error::from)
-                .map_err(StateError::io("copy into", &path))?;
+            let count = usize::try_from((end - from).min(GIB)).unwrap_or(usize::MAX);
+            let copied =
+                rustix::fs::copy_file_range(&source, Some(&mut from), &target, None, count)
+                    .map_err(std::io::Error::from)
+                    .map_err(StateError::io("copy into", &path))?;
             if copied == 0 {
                 let short = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
                 return Err(StateError::io("copy into", &path)(short));
@@ -54,12 +55,12 @@ fn format_name(found: &Probe) -> String {
 
 /// Inspects the file of one disk.
 fn judge(path: &std::path::Path, disk: &Disk) -> Verdict {
-    let broken = |error: &build_image_disk::Error| {
+    let damaged = |error: &build_image_disk::Error| {
         bad("ImportImageFailed", &format!("The object is damaged or not supported: {error}."))
     };
     let found = match probe(path) {
         Ok(found) => found,
-        Err(error) => return broken(&error),
+        Err(error) => return damaged(&error),
     };
     let format = format_name(&found);
     let claimed = if disk.format.is_empty() { &format } else { &disk.format };
@@ -91,7 +92,7 @@ fn judge(path: &std::path::Path, disk: &Disk) -> Verdict {
     }
     match GuestReader::open(path) {
         Ok(_) => Verdict::Good { virtual_size: found.virtual_size, format },
-        Err(error) => broken(&error),
+        Err(error) => damaged(&error),
     }
 }
 

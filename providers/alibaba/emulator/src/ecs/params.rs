@@ -102,11 +102,11 @@ impl Params {
 
     /// Hash of the call's parameters, the same for each attempt.
     pub(crate) fn fingerprint(&self) -> String {
-        let mut asked: Vec<&(String, String)> =
+        let mut parameters: Vec<&(String, String)> =
             self.pairs.iter().filter(|(key, _)| !PROTOCOL.contains(&key.as_str())).collect();
-        asked.sort_unstable();
+        parameters.sort_unstable();
         let mut hash = Sha256::new();
-        for (key, value) in asked {
+        for (key, value) in parameters {
             hash.update(key.as_bytes());
             hash.update([0]);
             hash.update(value.as_bytes());

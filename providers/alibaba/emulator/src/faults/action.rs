@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
-use crate::http::Pace;
+use crate::http::Throttle;
 
 /// How a failed import is reported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,14 +123,14 @@ pub(crate) struct Plan {
     /// How long an image stays `Creating` after its task is finished, in milliseconds.
     pub(crate) keep_creating: Option<Millis>,
     /// Rates for the bodies of request and answer.
-    pub(crate) paces: Vec<Arc<Pace>>,
+    pub(crate) throttles: Vec<Arc<Throttle>>,
     /// Names of the actions, for the log.
     pub(crate) marks: Vec<&'static str>,
 }
 
 impl Plan {
     /// Adds an action; `shared` is the rate of a rule that limits all its calls together.
-    pub(super) fn add(&mut self, action: &Action, shared: Option<&Arc<Pace>>) {
+    pub(super) fn add(&mut self, action: &Action, shared: Option<&Arc<Throttle>>) {
         self.marks.push(action.name());
         match action {
             Action::Word(Word::ResetBefore) => self.reset_before = true,
@@ -152,8 +152,10 @@ impl Plan {
             Action::Number(Number::KeepCreating(time)) => {
                 self.keep_creating = Some(Millis::from(*time) * 1000);
             }
-            Action::Number(Number::SlowBody(rate)) => self.paces.push(Arc::new(Pace::new(*rate))),
-            Action::Number(Number::Bandwidth(_)) => self.paces.extend(shared.cloned()),
+            Action::Number(Number::SlowBody(rate)) => {
+                self.throttles.push(Arc::new(Throttle::new(*rate)))
+            }
+            Action::Number(Number::Bandwidth(_)) => self.throttles.extend(shared.cloned()),
             Action::Check(check) => self.image_check.extend(check.image_check.iter().cloned()),
             Action::Fail(fail) => self.fail_task = Some(fail.fail_task.clone()),
         }

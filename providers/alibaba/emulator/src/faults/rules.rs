@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::action::{Action, Number, Plan};
-use crate::http::Pace;
+use crate::http::Throttle;
 
 /// A rule list that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ struct Armed {
     /// Calls that the rule struck.
     struck: u64,
     /// Rate of all calls of the rule together.
-    shared: Option<Arc<Pace>>,
+    shared: Option<Arc<Throttle>>,
     /// Start of the second in which calls are counted, and their number in it.
     window: Option<(Instant, u64)>,
     /// State of the generator behind `probability`.
@@ -121,7 +121,7 @@ impl Faults {
                 FaultError::Action { index: index + 1, action: rule.action.to_string() }
             })?;
             let shared = match action {
-                Action::Number(Number::Bandwidth(rate)) => Some(Arc::new(Pace::new(rate))),
+                Action::Number(Number::Bandwidth(rate)) => Some(Arc::new(Throttle::new(rate))),
                 _ => None,
             };
             let random = rule.seed;
@@ -214,11 +214,11 @@ mod tests {
         faults.set(r#"[{"operation":"PutObject","action":{"qps":3}}]"#).unwrap();
         let throttled = (0..5).filter(|_| faults.plan("PutObject", None).throttle).count();
         assert_eq!(throttled, 2);
-        let told = faults.tell();
-        assert_eq!((&told[0]["seen"], &told[0]["struck"]), (&5.into(), &2.into()));
+        let report = faults.tell();
+        assert_eq!((&report[0]["seen"], &report[0]["struck"]), (&5.into(), &2.into()));
         faults.set(r#"[{"operation":"*","action":{"bandwidth":1000}}]"#).unwrap();
         let (first, second) = (faults.plan("A", None), faults.plan("B", None));
-        assert!(std::sync::Arc::ptr_eq(&first.paces[0], &second.paces[0]));
+        assert!(std::sync::Arc::ptr_eq(&first.throttles[0], &second.throttles[0]));
     }
 
     #[test]

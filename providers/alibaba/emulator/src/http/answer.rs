@@ -14,7 +14,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 use tokio::time::Sleep;
 
-use super::Pace;
+use super::Throttle;
 
 const READ_SIZE: u64 = 512 << 10;
 
@@ -41,7 +41,7 @@ pub(crate) struct Delivery {
     /// Send only this many bytes, then close the connection.
     pub(crate) keep: Option<u64>,
     /// Rates to comply with.
-    pub(crate) paces: Vec<Arc<Pace>>,
+    pub(crate) throttles: Vec<Arc<Throttle>>,
     /// Flip a bit of the first byte.
     pub(crate) corrupt: bool,
 }
@@ -92,7 +92,7 @@ impl Answer {
             left: total,
             may_send: delivery.keep.unwrap_or(total),
             corrupt: delivery.corrupt,
-            paces: delivery.paces,
+            throttles: delivery.throttles,
             pause: None,
         });
         *response.status_mut() =
@@ -109,14 +109,14 @@ pub(crate) struct AnswerBody {
     left: u64,
     may_send: u64,
     corrupt: bool,
-    paces: Vec<Arc<Pace>>,
+    throttles: Vec<Arc<Throttle>>,
     /// Time until which nothing more may be sent.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl AnswerBody {
     fn read(&mut self) -> io::Result<Bytes> {
-        let step = self.paces.iter().map(|pace| pace.step()).min().unwrap_or(READ_SIZE);
+        let step = self.throttles.iter().map(|pace| pace.step()).min().unwrap_or(READ_SIZE);
         let most = step.min(self.may_send);
         let mut data = match &mut self.payload {
             Payload::Text(text) => {
@@ -148,7 +148,7 @@ impl AnswerBody {
     fn sent(&mut self, length: u64) {
         self.left -= length;
         self.may_send -= length;
-        let passed = self.paces.iter().map(|pace| pace.take(length)).max();
+        let passed = self.throttles.iter().map(|pace| pace.take(length)).max();
         self.pause = passed.map(|at| Box::pin(tokio::time::sleep_until(at)));
     }
 }

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
-use super::Pace;
+use super::Throttle;
 
 /// Bytes of a refused request's body that are drained before the connection is closed.
 const DRAIN_LIMIT: u64 = 64 << 20;
@@ -31,18 +31,18 @@ pub(crate) enum BodyError {
 pub(crate) struct RequestBody {
     incoming: Incoming,
     received: u64,
-    paces: Vec<Arc<Pace>>,
+    throttles: Vec<Arc<Throttle>>,
 }
 
 impl RequestBody {
     /// Wraps hyper's body.
     pub(crate) fn new(incoming: Incoming) -> Self {
-        Self { incoming, received: 0, paces: Vec::new() }
+        Self { incoming, received: 0, throttles: Vec::new() }
     }
 
     /// Reads the remaining body no faster than this.
-    pub(crate) fn pace(&mut self, paces: Vec<Arc<Pace>>) {
-        self.paces = paces;
+    pub(crate) fn pace(&mut self, throttles: Vec<Arc<Throttle>>) {
+        self.throttles = throttles;
     }
 
     /// Bytes received so far.
@@ -55,7 +55,7 @@ impl RequestBody {
         while let Some(frame) = self.incoming.frame().await {
             if let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() {
                 self.received += data.len() as u64;
-                let passed = self.paces.iter().map(|pace| pace.take(data.len() as u64)).max();
+                let passed = self.throttles.iter().map(|pace| pace.take(data.len() as u64)).max();
                 if let Some(passed) = passed {
                     tokio::time::sleep_until(passed).await;
                 }

@@ -3,12 +3,12 @@
 mod answer;
 mod body;
 mod head;
-mod pace;
 mod server;
+mod throttle;
 mod tls;
 
 pub(crate) use answer::{Answer, AnswerBody, Delivery, FileRun, Payload};
 pub(crate) use body::{BodyError, RequestBody};
 pub(crate) use head::Head;
-pub(crate) use pace::Pace;
 pub use server::{Running, StartError, start};
+pub(crate) use throttle::Throttle;

@@ -32,10 +32,10 @@ impl std::fmt::Debug for Tls {
 impl Tls {
     /// Prepares TLS when the configuration asks for it. A state directory keeps its CA.
     pub(super) fn prepare(config: &Config, state: &Path) -> Result<Option<Self>, TlsError> {
-        let Some(wanted) = &config.tls else { return Ok(None) };
+        let Some(tls) = &config.tls else { return Ok(None) };
         let authority = Authority::open(state)?;
-        let server = authority.server_config(&wanted.names, &[config.listen.ip()])?;
-        let file = wanted.ca_file.clone().unwrap_or_else(|| state.join(CA_FILE));
+        let server = authority.server_config(&tls.names, &[config.listen.ip()])?;
+        let file = tls.ca_file.clone().unwrap_or_else(|| state.join(CA_FILE));
         // Clients run in other directories.
         let ca_file = std::path::absolute(&file).unwrap_or(file);
         authority.write_certificate(&ca_file)?;

@@ -25,7 +25,7 @@ pub(crate) fn serve(
     match action {
         "GetCallerIdentity" => Ok(identity(context, key_id)),
         "AssumeRole" => {
-            let (role, name) = asked(context, params)?;
+            let (role, name) = requested_role(context, params)?;
             if !role::trusts(&role, "RAM", &format!("acs:ram::{ACCOUNT_ID}:root")) {
                 return Err(no_permission());
             }
@@ -68,7 +68,7 @@ fn no_permission() -> AcsError {
 }
 
 /// The role that a call requests and the name of the session.
-fn asked(context: &Context<'_>, params: &Params) -> Result<(Role, String), AcsError> {
+fn requested_role(context: &Context<'_>, params: &Params) -> Result<(Role, String), AcsError> {
     let arn = params.need("RoleArn")?;
     let name = params.need("RoleSessionName")?;
     let shaped = |byte: u8| byte.is_ascii_alphanumeric() || b".@-_".contains(&byte);
@@ -124,7 +124,7 @@ fn claims(token: &str) -> Option<Value> {
 pub(crate) fn assume_with_oidc(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
     let provider = params.need("OIDCProviderArn")?;
     let token = params.need("OIDCToken")?;
-    let (role, name) = asked(context, params)?;
+    let (role, name) = requested_role(context, params)?;
     let invalid = |code: &str, message: &str| AcsError::new(400, code, message);
     let claims = claims(token).ok_or_else(|| {
         invalid("AuthenticationFail.OIDCToken.Invalid", "This OIDC token is not well formed.")

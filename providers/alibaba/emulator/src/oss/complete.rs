@@ -60,7 +60,7 @@ fn choose(stored: &[Part], listed: &[Listed]) -> Result<Vec<Part>, OssError> {
              order by part number.",
         ));
     }
-    let missing = |number: u16| {
+    let missing_error = |number: u16| {
         OssError::new(
             400,
             "InvalidPart",
@@ -75,7 +75,7 @@ fn choose(stored: &[Part], listed: &[Listed]) -> Result<Vec<Part>, OssError> {
             .ok()
             .map(|index| stored[index].clone())
             .filter(|part| part.etag.eq_ignore_ascii_case(&listed.etag))
-            .ok_or_else(|| missing(listed.number))
+            .ok_or_else(|| missing_error(listed.number))
     };
     listed.iter().map(find).collect()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::OssError;
 use super::operation::Operation;
-use crate::http::{Head, Pace};
+use crate::http::{Head, Throttle};
 
 const NAME: &str = "x-oss-traffic-limit";
 const LEAST: u64 = 245_760;
@@ -40,7 +40,7 @@ pub(super) fn check(head: &Head, operation: Operation) -> Result<(), OssError> {
 }
 
 /// The rate that a call is limited to.
-pub(crate) fn pace(head: &Head, operation: Operation) -> Option<Arc<Pace>> {
+pub(crate) fn pace(head: &Head, operation: Operation) -> Option<Arc<Throttle>> {
     let bits = bits(given(head, operation)?)?;
-    Some(Arc::new(Pace::new(bits / 8)))
+    Some(Arc::new(Throttle::new(bits / 8)))
 }

@@ -85,10 +85,10 @@ impl Blobs {
 
     /// Names of all body files.
     pub(crate) fn names(&self) -> Result<Vec<String>, StateError> {
-        let failed = || StateError::io("list", &self.directory);
+        let list_error = || StateError::io("list", &self.directory);
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.directory).map_err(failed())? {
-            names.push(entry.map_err(failed())?.file_name().to_string_lossy().into_owned());
+        for entry in fs::read_dir(&self.directory).map_err(list_error())? {
+            names.push(entry.map_err(list_error())?.file_name().to_string_lossy().into_owned());
         }
         Ok(names)
     }

@@ -139,10 +139,10 @@ fn misuse_is_one_clear_line() {
         (vec!["status", "--state", state], "lock"),
     ] {
         let output = run(&arguments);
-        let told = String::from_utf8(output.stderr).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success(), "{arguments:?}");
-        assert_eq!(told.lines().count(), 1, "{told}");
-        assert!(told.starts_with("error: ") && told.contains(needle), "{told}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.contains(needle), "{stderr}");
         assert!(output.stdout.is_empty());
     }
     let usage = run(&["serve", "--in-memory", "--bucket", "A"]);

@@ -131,8 +131,8 @@ impl Client {
         stream.write_all(body)?;
         let mut all = Vec::new();
         stream.read_to_end(&mut all)?;
-        let broken = || std::io::Error::other("the answer broke off");
-        let end = all.windows(4).position(|four| four == b"\r\n\r\n").ok_or_else(broken)?;
+        let cut_error = || std::io::Error::other("the answer broke off");
+        let end = all.windows(4).position(|four| four == b"\r\n\r\n").ok_or_else(cut_error)?;
         let text = String::from_utf8(all[..end].to_vec()).unwrap();
         let mut lines = text.split("\r\n");
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
@@ -144,7 +144,7 @@ impl Client {
         let announced = headers.get("content-length").and_then(|text| text.parse().ok());
         if !head.starts_with("HEAD") && announced.is_some_and(|length: usize| length != body.len())
         {
-            return Err(broken());
+            return Err(cut_error());
         }
         Ok(Reply { status, headers, body })
     }

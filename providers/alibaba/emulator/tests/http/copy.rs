@@ -74,8 +74,8 @@ fn many_objects_go_at_once_and_quietly() {
     }
     let keys = "<Object><Key>a</Key></Object><Object><Key>b&amp;c</Key></Object>";
     let body = format!("<Delete><Quiet>false</Quiet>{keys}</Delete>");
-    let told = document(&client, "POST", "delete", &body);
-    assert!(told.text().contains("<Deleted><Key>b&amp;c</Key></Deleted>"));
+    let reply = document(&client, "POST", "delete", &body);
+    assert!(reply.text().contains("<Deleted><Key>b&amp;c</Key></Deleted>"));
     let body = "<Delete><Quiet>true</Quiet><Object><Key>d</Key></Object></Delete>";
     assert!(!document(&client, "POST", "delete", body).text().contains("Deleted"));
     assert_eq!(running.status()["objects"], 0);
@@ -108,18 +108,18 @@ fn transfer_acceleration_is_stored_and_reported() {
     let running = emulator(|_| {});
     let client = Client::of(&running);
     let resource = "transferAcceleration";
-    let told = || document(&client, "GET", "bucketInfo", "").xml("TransferAcceleration");
+    let acceleration = || document(&client, "GET", "bucketInfo", "").xml("TransferAcceleration");
     let never = document(&client, "GET", resource, "");
     assert_eq!(never.error(), (404, "NoSuchTransferAccelerationConfiguration".to_owned()));
-    assert_eq!(told(), "Disabled");
-    for (word, shown) in [("true", "Enabled"), ("false", "Disabled")] {
+    assert_eq!(acceleration(), "Disabled");
+    for (word, status) in [("true", "Enabled"), ("false", "Disabled")] {
         let body = format!(
             "<TransferAccelerationConfiguration><Enabled>{word}</Enabled>\
              </TransferAccelerationConfiguration>"
         );
         assert_eq!(document(&client, "PUT", resource, &body).status, 200);
         assert_eq!(document(&client, "GET", resource, "").xml("Enabled"), word);
-        assert_eq!(told(), shown);
+        assert_eq!(acceleration(), status);
     }
     let bad = document(&client, "PUT", resource, "<a><Enabled>perhaps</Enabled></a>");
     assert_eq!(bad.error(), (400, "MalformedXML".to_owned()));

@@ -79,9 +79,9 @@ fn an_image_check_reports_the_injected_findings() {
     let checked = import(&client, &call).0;
     let options = |id: &str| images(&client, &[("ImageId", id)])[0]["DetectionOptions"].clone();
     assert!(options(&unchecked).is_null());
-    let told = options(&checked);
-    assert_eq!(told["Status"], "Finished");
-    let items = told["Items"]["Item"].as_array().unwrap();
+    let report = options(&checked);
+    assert_eq!(report["Status"], "Finished");
+    let items = report["Items"]["Item"].as_array().unwrap();
     assert_eq!((&items[0]["RiskLevel"], &items[0]["RiskCode"]), (&"High".into(), &"R1".into()));
     assert!(items[1].get("RiskLevel").is_none());
     let typo = r#"[{"operation":"ImportImage","action":{"image_check":[{"nam":"x"}]}}]"#;
@@ -122,18 +122,18 @@ fn sharing_takes_ten_accounts_at_once_and_drops_more() {
     let mut share = vec![("ImageId", ids[0].as_str())];
     share.extend(names.iter().map(String::as_str).zip(accounts.iter().map(String::as_str)));
     assert_eq!(client.ecs("ModifyImageSharePermission", &share).status, 200);
-    let shown = || {
+    let permissions = || {
         let params = [("ImageId", ids[0].as_str()), ("PageSize", "100")];
         client.ecs("DescribeImageSharePermission", &params).json()
     };
-    assert_eq!(shown()["TotalCount"], 10);
-    assert_eq!(shown()["Accounts"]["Account"][9]["AliyunId"], "5010");
+    assert_eq!(permissions()["TotalCount"], 10);
+    assert_eq!(permissions()["Accounts"]["Account"][9]["AliyunId"], "5010");
     let one = |name: &str, account: &str| {
         let params = [("ImageId", ids[0].as_str()), (name, account)];
         client.ecs("ModifyImageSharePermission", &params).error()
     };
     assert_eq!(one("RemoveAccount.1", "5001").0, 200);
-    assert_eq!(shown()["TotalCount"], 9);
+    assert_eq!(permissions()["TotalCount"], 9);
     let own = (403, "InvalidAccount.Forbbiden".to_owned());
     assert_eq!(one("AddAccount.1", "1000000000000001"), own);
     assert_eq!(one("AddAccount.1", "x"), (404, "InvalidAccount.NotFound".to_owned()));

@@ -144,8 +144,8 @@ fn answers_can_be_wrong_tokens_expire_and_calls_be_too_many() {
     assert_eq!(client.get("k").text(), "x");
     assert_eq!(client.put("k", b"x").status, 200);
     assert_eq!(client.put("k", b"x").error().1, "UploadTrafficRateLimitExceeded");
-    let told = client.plain("GET", "/_emulator/faults", b"").json();
-    assert_eq!((&told[0]["struck"], &told[2]["seen"]), (&1.into(), &2.into()));
+    let report = client.plain("GET", "/_emulator/faults", b"").json();
+    assert_eq!((&report[0]["struck"], &report[2]["seen"]), (&1.into(), &2.into()));
     assert_eq!(client.plain("DELETE", "/_emulator/faults", b"").status, 204);
     assert_eq!(client.put("k", b"x").status, 200);
 }

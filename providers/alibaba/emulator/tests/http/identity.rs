@@ -66,12 +66,12 @@ fn a_created_role_permits_ecs_to_read_once_its_policy_is_in_force() {
 fn temporary_keys_work_until_they_expire() {
     let running = emulator(|config| config.session_time = Some(Duration::from_secs(300)));
     let client = Client::of(&running);
-    let asked = [
+    let params = [
         ("RoleArn", "acs:ram::1000000000000001:role/emulator-role"),
         ("RoleSessionName", "test"),
         ("DurationSeconds", "3600"),
     ];
-    let answer = call(&client, STS, "AssumeRole", &asked).json();
+    let answer = call(&client, STS, "AssumeRole", &params).json();
     let uri = client.plain("GET", "/_emulator/credentials", b"").json();
     assert_eq!(uri["Code"], "Success");
     let metadata =

@@ -54,8 +54,8 @@ fn prepared() -> (Running, Client) {
 #[test]
 fn an_import_makes_an_image_with_everything_asked_for() {
     let (_running, client) = prepared();
-    let mut asked = params("img", "disk.raw", "RAW");
-    asked.extend([
+    let mut call = params("img", "disk.raw", "RAW");
+    call.extend([
         ("Architecture", "arm64"),
         ("Features.NvmeSupport", "supported"),
         ("Features.ImdsSupport", "v2"),
@@ -63,7 +63,7 @@ fn an_import_makes_an_image_with_everything_asked_for() {
         ("Tag.1.Key", "k"),
         ("Tag.1.Value", "v"),
     ]);
-    let (image, id) = import(&client, &asked);
+    let (image, id) = import(&client, &call);
     let done = task(&client, &id);
     assert_eq!((&done["TaskStatus"], &done["TaskProcess"]), (&"Finished".into(), &"100%".into()));
     assert_eq!((&done["SuccessCount"], &done["FailedCount"]), (&1.into(), &0.into()));
@@ -141,11 +141,11 @@ fn calls_are_refused_with_the_vendors_codes() {
     client.put("empty.raw", b"");
     client.put("disk.tar.gz", b"x");
     import(&client, &params("taken", "disk.raw", "RAW"));
-    let refused = |name: &str, value: &str| {
-        let mut asked = params("img", "disk.raw", "RAW");
-        asked.retain(|(key, _)| *key != name);
-        asked.push((name, value));
-        client.ecs("ImportImage", &asked).error()
+    let error_of = |name: &str, value: &str| {
+        let mut call = params("img", "disk.raw", "RAW");
+        call.retain(|(key, _)| *key != name);
+        call.push((name, value));
+        client.ecs("ImportImage", &call).error()
     };
     let disk = |name: &str| format!("DiskDeviceMapping.1.{name}");
     for (name, value, status, code) in [
@@ -175,7 +175,7 @@ fn calls_are_refused_with_the_vendors_codes() {
         (&disk("DiskImageSize"), "2049", 400, "InvalidImageSize"),
         ("DryRun", "True", 400, "DryRunOperation"),
     ] {
-        assert_eq!(refused(name, value), (status, code.to_owned()), "{name}={value}");
+        assert_eq!(error_of(name, value), (status, code.to_owned()), "{name}={value}");
     }
     let none = client.ecs("ImportImage", &[("ImageName", "img")]);
     assert_eq!(none.error(), (403, "MissingParameter.DiskDeviceMapping".to_owned()));
@@ -210,12 +210,12 @@ fn objects_ecs_cannot_read_are_refused() {
 #[test]
 fn a_client_token_stands_for_one_import() {
     let (running, client) = prepared();
-    let mut asked = params("img", "disk.raw", "RAW");
-    asked.push(("ClientToken", "token-1"));
-    let first = import(&client, &asked);
-    assert_eq!(import(&client, &asked), first);
-    asked[0].1 = "other";
-    let error = client.ecs("ImportImage", &asked).error();
+    let mut call = params("img", "disk.raw", "RAW");
+    call.push(("ClientToken", "token-1"));
+    let first = import(&client, &call);
+    assert_eq!(import(&client, &call), first);
+    call[0].1 = "other";
+    let error = client.ecs("ImportImage", &call).error();
     assert_eq!(error, (400, "IdempotentParameterMismatch".to_owned()));
     assert_eq!(running.status()["images"], 1);
 }
@@ -231,8 +231,8 @@ fn an_import_that_takes_time_can_be_watched_and_cancelled() {
     assert_eq!(begun["SupportCancel"], "true");
     let found = &images(&client, &[])[0];
     assert_eq!((&found["Status"], &found["Progress"]), (&"Creating".into(), &"0%".into()));
-    let shown = client.ecs("DescribeImages", &[]).json();
-    assert_eq!(shown["TotalCount"], 0, "only available images are shown unless asked");
+    let listed = client.ecs("DescribeImages", &[]).json();
+    assert_eq!(listed["TotalCount"], 0, "only available images are shown unless asked");
     let error = client.ecs("DeleteImage", &[("ImageId", &image)]).error();
     assert_eq!(error, (403, "ImageIsImporting".to_owned()));
     assert_eq!(client.ecs("CancelTask", &[("TaskId", &id)]).status, 200);

@@ -111,12 +111,12 @@ fn lists_of_parts_are_checked() {
     let second = part(&client, "k", &upload, "2", b"end");
     let second = second.header("etag");
     let code = |parts: &[(u16, &str)]| complete(&client, "k", &upload, parts).error();
-    let refused = |code: &str| (400, code.to_owned());
-    assert_eq!(code(&[(1, first), (2, second)]), refused("EntityTooSmall"));
-    assert_eq!(code(&[(2, second), (1, first)]), refused("InvalidPartOrder"));
-    assert_eq!(code(&[(1, second)]), refused("InvalidPart"));
-    assert_eq!(code(&[(1, first), (3, second)]), refused("InvalidPart"));
-    assert_eq!(code(&[]), refused("MalformedXML"));
+    let error = |code: &str| (400, code.to_owned());
+    assert_eq!(code(&[(1, first), (2, second)]), error("EntityTooSmall"));
+    assert_eq!(code(&[(2, second), (1, first)]), error("InvalidPartOrder"));
+    assert_eq!(code(&[(1, second)]), error("InvalidPart"));
+    assert_eq!(code(&[(1, first), (3, second)]), error("InvalidPart"));
+    assert_eq!(code(&[]), error("MalformedXML"));
     assert_eq!(complete(&client, "k", &upload, &[(2, second)]).status, 200);
     assert_eq!(client.get("k").text(), "end");
     let again = complete(&client, "k", &upload, &[(2, second)]);

@@ -9,7 +9,7 @@ use build_image_emulator_alibaba::{Config, Running, StartError, StateDir, Tls, T
 /// Whether a GET with a host name is answered; the error includes its causes.
 fn answers(running: &Running, host: &str, ca: &str) -> Result<(), String> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let told = |error: reqwest::Error| build_image_emulator_alibaba::chain(&error);
+    let message = |error: reqwest::Error| build_image_emulator_alibaba::chain(&error);
     let name = host.trim_matches(['[', ']']);
     let client = reqwest::Client::builder()
         .no_proxy()
@@ -20,8 +20,8 @@ fn answers(running: &Running, host: &str, ca: &str) -> Result<(), String> {
     let url = format!("https://{host}:{}/_emulator/status", running.address().port());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let answer = client.get(url).send().await.map_err(told)?;
-        answer.bytes().await.map_err(told)?;
+        let answer = client.get(url).send().await.map_err(message)?;
+        answer.bytes().await.map_err(message)?;
         Ok(())
     })
 }
@@ -51,12 +51,12 @@ fn https_has_certificates_for_the_names_clients_use_and_no_others() {
         assert_eq!(answers(&running, host, &ca(&running)), Ok(()), "{host}");
     }
     for host in ["example.com", "notaliyuncs.com", "localhost.example.com"] {
-        let told = answers(&running, host, &ca(&running)).unwrap_err();
-        assert!(told.contains("not valid for name"), "{host}: {told}");
+        let message = answers(&running, host, &ca(&running)).unwrap_err();
+        assert!(message.contains("not valid for name"), "{host}: {message}");
     }
     let other = secure(StateDir::Temporary, "127.0.0.1:0", Tls::default()).unwrap();
-    let told = answers(&running, "localhost", &ca(&other)).unwrap_err();
-    assert!(told.contains("UnknownIssuer"), "{told}");
+    let message = answers(&running, "localhost", &ca(&other)).unwrap_err();
+    assert!(message.contains("UnknownIssuer"), "{message}");
     if let Ok(six) = secure(StateDir::Temporary, "[::1]:0", Tls::default()) {
         assert_eq!(answers(&six, "[::1]", &ca(&six)), Ok(()));
     }
@@ -84,14 +84,14 @@ fn a_file_that_holds_something_else_is_not_replaced_by_the_ca() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("mine.pem");
     std::fs::write(&file, "something else\n").unwrap();
-    let refused = |file: &Path| {
+    let start_error = |file: &Path| {
         let tls = Tls { ca_file: Some(file.to_owned()), ..Tls::default() };
         secure(StateDir::Temporary, "127.0.0.1:0", tls).unwrap_err()
     };
-    assert!(matches!(refused(&file), StartError::Tls(TlsError::Foreign(_))));
+    assert!(matches!(start_error(&file), StartError::Tls(TlsError::Foreign(_))));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "something else\n");
     let nowhere = directory.path().join("missing/ca.pem");
-    assert!(matches!(refused(&nowhere), StartError::Tls(TlsError::File { .. })));
+    assert!(matches!(start_error(&nowhere), StartError::Tls(TlsError::File { .. })));
 }
 
 #[test]
@@ -105,8 +105,8 @@ fn a_reset_is_a_reset_in_tls_too_and_plain_http_gets_no_answer() {
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([trusted]).build().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let get = || runtime.block_on(client.get(running.url()).send());
-    let told = build_image_emulator_alibaba::chain(&get().unwrap_err());
-    assert!(told.contains("reset"), "{told}");
+    let message = build_image_emulator_alibaba::chain(&get().unwrap_err());
+    assert!(message.contains("reset"), "{message}");
     assert_eq!(get().unwrap().status(), 403);
     let mut plain = TcpStream::connect(running.address()).unwrap();
     plain.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();

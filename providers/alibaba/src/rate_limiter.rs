@@ -62,19 +62,19 @@ mod tests {
 
     #[test]
     fn bytes_are_booked_one_after_the_other() {
-        let (pace, now) = (RateLimiter::new(Some(1000)), Instant::now());
-        assert_eq!(pace.book(500, now), now);
-        assert_eq!(pace.book(2000, now), now + Duration::from_millis(500));
-        assert_eq!(pace.book(1, now), now + Duration::from_millis(2500));
+        let (limiter, now) = (RateLimiter::new(Some(1000)), Instant::now());
+        assert_eq!(limiter.book(500, now), now);
+        assert_eq!(limiter.book(2000, now), now + Duration::from_millis(500));
+        assert_eq!(limiter.book(1, now), now + Duration::from_millis(2500));
         // Unused time is not saved up.
         let later = now + Duration::from_secs(60);
-        assert_eq!(pace.book(1000, later), later);
-        assert_eq!(pace.book(1, later), later + Duration::from_secs(1));
+        assert_eq!(limiter.book(1000, later), later);
+        assert_eq!(limiter.book(1, later), later + Duration::from_secs(1));
     }
 
     #[test]
     fn without_a_limit_nothing_waits() {
-        let (pace, now) = (RateLimiter::new(None), Instant::now());
-        assert!((0..10).all(|_| pace.book(u64::MAX, now) == now));
+        let (limiter, now) = (RateLimiter::new(None), Instant::now());
+        assert!((0..10).all(|_| limiter.book(u64::MAX, now) == now));
     }
 }

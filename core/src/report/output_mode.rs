@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn settings_decide_the_output_mode() {
         let none = Environment::default();
-        for (typed, manner) in [
+        for (typed, mode) in [
             (&[("PROGRESS", "json")][..], OutputMode::Json),
             (&[("PROGRESS", "json"), ("QUIET", "true")], OutputMode::Json),
             (&[("PROGRESS", "plain")], OutputMode::Plain),
@@ -76,7 +76,7 @@ mod tests {
                 .filter(|row| OutputMode::KEYS.contains(&row.key()))
                 .collect();
             let settings = layers.resolve(&rows).unwrap();
-            assert_eq!(OutputMode::of(&settings, &none), manner, "{layers:?}");
+            assert_eq!(OutputMode::of(&settings, &none), mode, "{layers:?}");
         }
     }
 }

@@ -12,7 +12,7 @@ const LINKS: usize = 40;
 
 /// The target of a path, and the objects that determine it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Way {
+pub(crate) struct ResolvedPath {
     /// The directories and links on the path, without the target itself.
     pub(crate) objects: BTreeSet<PathBuf>,
     /// The target, as a path without links.
@@ -23,17 +23,17 @@ pub(crate) struct Way {
 ///
 /// # Errors
 /// When it leads nowhere, or has too many links.
-pub(crate) fn way(path: &Path) -> io::Result<Way> {
-    let mut way = Way { real: PathBuf::from("/"), ..Way::default() };
+pub(crate) fn resolve_path(path: &Path) -> io::Result<ResolvedPath> {
+    let mut resolved = ResolvedPath { real: PathBuf::from("/"), ..ResolvedPath::default() };
     let mut rest: Vec<OsString> = parts(&std::path::absolute(path)?);
     let mut links = 0;
     while let Some(part) = rest.pop() {
         if part == ".." {
-            way.real.pop();
+            resolved.real.pop();
             continue;
         }
-        way.objects.insert(way.real.clone());
-        let next = way.real.join(&part);
+        resolved.objects.insert(resolved.real.clone());
+        let next = resolved.real.join(&part);
         if next.symlink_metadata()?.is_symlink() {
             links += 1;
             if links > LINKS {
@@ -41,16 +41,16 @@ pub(crate) fn way(path: &Path) -> io::Result<Way> {
             }
             let target = next.read_link()?;
             // In a sticky directory, the link's owner determines where it leads.
-            way.objects.insert(next);
+            resolved.objects.insert(next);
             if target.is_absolute() {
-                way.real = PathBuf::from("/");
+                resolved.real = PathBuf::from("/");
             }
             rest.extend(parts(&target));
         } else {
-            way.real = next;
+            resolved.real = next;
         }
     }
-    Ok(way)
+    Ok(resolved)
 }
 
 /// The names in a path, in reverse order.

@@ -18,17 +18,17 @@ use crate::retry::LONGEST_ASKED;
 
 /// Parts in flight at the start.
 const FIRST: usize = 4;
-/// Factor by which more lanes must raise the throughput to be kept.
+/// Factor by which more slots must raise the throughput to be kept.
 const GAIN: f64 = 1.1;
-/// Rounds without growth before more lanes are tried again.
+/// Rounds without growth before more slots are tried again.
 const REST: u32 = 8;
 /// Many parts are refused by one request to slow down; it counts once within this time.
 const ONE_SLOW_DOWN: Duration = Duration::from_secs(1);
 
-/// Decides on the number of lanes; does not use the network.
+/// Decides on the number of slots; does not use the network.
 struct Tuner {
     most: usize,
-    lanes: usize,
+    slots: usize,
     /// Bytes per second of the previous round.
     before: Option<f64>,
     round: (Instant, u64, usize),
@@ -38,15 +38,15 @@ struct Tuner {
 
 impl Tuner {
     fn new(most: usize, now: Instant) -> Self {
-        let lanes = FIRST.min(most).max(1);
-        Self { most, lanes, before: None, round: (now, 0, 0), rest: 0, slowed: None }
+        let slots = FIRST.min(most).max(1);
+        Self { most, slots, before: None, round: (now, 0, 0), rest: 0, slowed: None }
     }
 
     /// Records that a part of this many bytes arrived.
     fn arrived(&mut self, bytes: u64, now: Instant) {
         self.round.1 += bytes;
         self.round.2 += 1;
-        if self.round.2 < self.lanes {
+        if self.round.2 < self.slots {
             return;
         }
         let seconds = now.duration_since(self.round.0).as_secs_f64().max(1e-6);
@@ -57,7 +57,7 @@ impl Tuner {
         if self.rest > 0 {
             self.rest -= 1;
         } else if better {
-            self.lanes = (self.lanes + (self.lanes / 2).max(1)).min(self.most);
+            self.slots = (self.slots + (self.slots / 2).max(1)).min(self.most);
         } else {
             self.rest = REST;
         }
@@ -70,48 +70,48 @@ impl Tuner {
             return;
         }
         self.slowed = Some(now);
-        self.lanes = (self.lanes / 2).max(1);
+        self.slots = (self.slots / 2).max(1);
         self.rest = REST;
         self.round = (now, 0, 0);
     }
 }
 
-/// Lanes for the parts of one upload.
+/// Slots for the parts of one upload.
 pub(crate) struct ConcurrencyLimiter {
     free: Semaphore,
-    /// Lanes that are closed when their part has been sent.
+    /// Slots that are closed when their part has been sent.
     surplus: AtomicUsize,
     tuner: Mutex<Tuner>,
     /// No part starts before this time.
     closed: Mutex<Option<Instant>>,
 }
 
-/// A lane in use.
-pub(crate) struct Lane<'a> {
-    lanes: &'a ConcurrencyLimiter,
+/// A slot in use.
+pub(crate) struct Slot<'a> {
+    limiter: &'a ConcurrencyLimiter,
     permit: Option<SemaphorePermit<'a>>,
 }
 
 impl ConcurrencyLimiter {
-    /// A limiter whose number of lanes may grow to `most`.
+    /// A limiter whose number of slots may grow to `most`.
     pub(crate) fn new(most: usize) -> Self {
         let tuner = Tuner::new(most, Instant::now());
         Self {
-            free: Semaphore::new(tuner.lanes),
+            free: Semaphore::new(tuner.slots),
             surplus: AtomicUsize::new(0),
             tuner: Mutex::new(tuner),
             closed: Mutex::new(None),
         }
     }
 
-    /// Waits for a free lane.
-    pub(crate) async fn enter(&self) -> Lane<'_> {
+    /// Waits for a free slot.
+    pub(crate) async fn enter(&self) -> Slot<'_> {
         let permit = self.free.acquire().await.ok();
         loop {
             let until = *self.closed.lock().unwrap_or_else(PoisonError::into_inner);
             match until {
                 Some(until) if until > Instant::now() => tokio::time::sleep_until(until).await,
-                _ => return Lane { lanes: self, permit },
+                _ => return Slot { limiter: self, permit },
             }
         }
     }
@@ -131,9 +131,9 @@ impl ConcurrencyLimiter {
 
     fn tune(&self, change: impl FnOnce(&mut Tuner)) {
         let mut tuner = self.tuner.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = tuner.lanes;
+        let before = tuner.slots;
         change(&mut tuner);
-        let after = tuner.lanes;
+        let after = tuner.slots;
         if before != after {
             tracing::debug!(lanes = after, "parts in flight");
         }
@@ -155,9 +155,9 @@ impl ConcurrencyLimiter {
     }
 }
 
-impl Drop for Lane<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        if self.lanes.take_surplus()
+        if self.limiter.take_surplus()
             && let Some(permit) = self.permit.take()
         {
             permit.forget();
@@ -169,64 +169,64 @@ impl Drop for Lane<'_> {
 mod tests {
     use super::*;
 
-    /// Rounds of parts of 1000 bytes at a rate that depends on the lanes.
-    fn lanes_after(rounds: u32, most: usize, rate: impl Fn(usize) -> u64) -> usize {
+    /// Rounds of parts of 1000 bytes at a rate that depends on the slots.
+    fn slots_after(rounds: u32, most: usize, rate: impl Fn(usize) -> u64) -> usize {
         let mut now = Instant::now();
         let mut tuner = Tuner::new(most, now);
         for _ in 0..rounds {
-            let lanes = tuner.lanes;
-            let bytes = 1000 * lanes as u64;
-            now += Duration::from_nanos(bytes * 1_000_000_000 / rate(lanes));
-            for _ in 0..lanes {
+            let slots = tuner.slots;
+            let bytes = 1000 * slots as u64;
+            now += Duration::from_nanos(bytes * 1_000_000_000 / rate(slots));
+            for _ in 0..slots {
                 tuner.arrived(1000, now);
             }
         }
-        tuner.lanes
+        tuner.slots
     }
 
     #[test]
     fn concurrency_grows_while_that_increases_throughput() {
-        assert_eq!(lanes_after(10, 32, |lanes| 1_000 * lanes as u64), 32);
-        assert_eq!(lanes_after(1, 3, |_| 1000), 3);
-        assert_eq!(lanes_after(6, 32, |_| 1000), 6);
+        assert_eq!(slots_after(10, 32, |slots| 1_000 * slots as u64), 32);
+        assert_eq!(slots_after(1, 3, |_| 1000), 3);
+        assert_eq!(slots_after(6, 32, |_| 1000), 6);
     }
 
     #[test]
     fn a_saturated_connection_keeps_its_concurrency() {
-        let lanes = lanes_after(9, 32, |lanes| 1_000 * lanes.min(9) as u64);
-        assert!((9..20).contains(&lanes), "{lanes}");
+        let slots = slots_after(9, 32, |slots| 1_000 * slots.min(9) as u64);
+        assert!((9..20).contains(&slots), "{slots}");
     }
 
     #[test]
     fn a_slow_down_halves_the_concurrency_once_for_any_number_of_refused_parts() {
         let now = Instant::now();
         let mut tuner = Tuner::new(32, now);
-        tuner.lanes = 20;
+        tuner.slots = 20;
         for _ in 0..5 {
             tuner.throttled(now);
         }
-        assert_eq!(tuner.lanes, 10);
+        assert_eq!(tuner.slots, 10);
         tuner.throttled(now + Duration::from_secs(2));
-        assert_eq!(tuner.lanes, 5);
+        assert_eq!(tuner.slots, 5);
         for second in 3..20 {
             tuner.throttled(now + Duration::from_secs(2 * second));
         }
-        assert_eq!(tuner.lanes, 1);
+        assert_eq!(tuner.slots, 1);
     }
 
     #[test]
     fn lanes_in_use_are_closed_when_they_are_left() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let lanes = ConcurrencyLimiter::new(8);
+            let limiter = ConcurrencyLimiter::new(8);
             let mut used = Vec::new();
             for _ in 0..FIRST {
-                used.push(lanes.enter().await);
+                used.push(limiter.enter().await);
             }
-            lanes.throttled(Some(Duration::ZERO));
-            assert_eq!(lanes.free.available_permits(), 0);
+            limiter.throttled(Some(Duration::ZERO));
+            assert_eq!(limiter.free.available_permits(), 0);
             used.clear();
-            assert_eq!(lanes.free.available_permits(), FIRST / 2);
+            assert_eq!(limiter.free.available_permits(), FIRST / 2);
         });
     }
 
@@ -234,9 +234,9 @@ mod tests {
     fn no_pause_is_too_long_to_be_added_to_the_time() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let lanes = ConcurrencyLimiter::new(8);
-            lanes.throttled(Some(Duration::MAX));
-            let until = lanes.closed.lock().unwrap().unwrap();
+            let limiter = ConcurrencyLimiter::new(8);
+            limiter.throttled(Some(Duration::MAX));
+            let until = limiter.closed.lock().unwrap().unwrap();
             assert!(until <= Instant::now() + LONGEST_ASKED);
         });
     }

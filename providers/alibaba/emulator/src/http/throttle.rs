@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 /// A rate in bytes per second, shared by everything that is limited by it.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct Throttle {
     rate: u64,
     /// Time at which all bytes accepted so far have passed at that rate.
     free: Mutex<Option<Instant>>,
 }
 
-impl Pace {
+impl Throttle {
     /// At least one byte per second.
     pub(crate) fn new(rate: u64) -> Self {
         Self { rate: rate.max(1), free: Mutex::new(None) }
@@ -40,11 +40,11 @@ impl Pace {
 mod tests {
     use std::time::Duration;
 
-    use super::Pace;
+    use super::Throttle;
 
     #[test]
     fn bytes_pass_one_after_the_other_at_the_rate() {
-        let pace = Pace::new(1000);
+        let pace = Throttle::new(1000);
         let first = pace.take(500);
         let second = pace.take(1500);
         assert_eq!(second - first, Duration::from_millis(1500));
