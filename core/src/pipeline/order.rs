@@ -48,7 +48,7 @@ pub struct Pipeline<'a> {
     /// The directory of this build's files, once it is needed.
     pub(super) claim: Mutex<Option<Claim>>,
     /// What an earlier process of the run wrote down: how far it came.
-    earlier: Vec<Entry>,
+    pub(super) earlier: Vec<Entry>,
     /// Where published files are until the release, once it is needed.
     pub(super) publication: Option<Publication>,
     /// IMAGE_DIR, when this build made it.
