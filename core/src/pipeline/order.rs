@@ -48,7 +48,7 @@ pub struct Pipeline<'a> {
     /// The claimed directory of this build's files, once it is needed.
     pub(super) claim: Mutex<Option<Claim>>,
     /// The journal entries of earlier processes of the run.
-    earlier: Vec<Entry>,
+    pub(super) earlier: Vec<Entry>,
     /// The staging directory of published files until the release, once it is needed.
     pub(super) publication: Option<Publication>,
     /// IMAGE_DIR, if this build created it.

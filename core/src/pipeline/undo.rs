@@ -131,7 +131,12 @@ impl Pipeline<'_> {
         let mut resources = self.host.resources();
         resources.retain(|resource| !(intermediates_only && resource.deliverable));
         resources.reverse();
-        let (resources, refused) = self.scope().split(resources);
+        // What this process recorded itself is removed wherever it is; an earlier journal may be another user's work.
+        let (resources, refused) = if self.earlier.is_empty() {
+            (resources, Vec::new())
+        } else {
+            self.scope().split(resources)
+        };
         outcome.leftovers.extend(refused);
         if resources.is_empty() {
             return;
