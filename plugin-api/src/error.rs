@@ -165,7 +165,7 @@ impl Error {
 
     /// Adds a name and a value.
     #[must_use]
-    pub fn with(mut self, name: impl Into<String>, value: impl fmt::Display) -> Self {
+    pub fn with_context(mut self, name: impl Into<String>, value: impl fmt::Display) -> Self {
         self.context.push((name.into(), value.to_string()));
         self
     }

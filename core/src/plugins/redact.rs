@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(redactor.text("a hunter22 b id"), "a <protected> b id");
         let document = redactor.value(json!({"a": ["x-hunter22", 1], "b": {"c": "hunter22"}}));
         assert!(!document.to_string().contains("hunter22"));
-        let error = Error::config("hunter22").with("at", "hunter22").with_hint("hunter22");
+        let error = Error::config("hunter22").with_context("at", "hunter22").with_hint("hunter22");
         assert!(!format!("{:?}", redactor.error(error)).contains("hunter22"));
     }
 }

@@ -74,7 +74,7 @@ mod tests {
     fn an_error_survives_the_wire() {
         let error = Error::new(ErrorKind::Quota, "too many images in `cn-hangzhou`")
             .with_hint("delete some")
-            .with("request_id", "R-1")
+            .with_context("request_id", "R-1")
             .caused_by(&std::io::Error::other("inner"))
             .retryable();
         assert_eq!(Error::from(FfiError::from(error.clone())), error);

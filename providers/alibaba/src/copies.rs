@@ -159,7 +159,7 @@ fn judge(
     let id = &source.image.image_id;
     let mut error =
         Error::new(first.kind, format!("image `{id}` was not copied to {}", names.join(", ")))
-            .with("regions_done", done.len())
+            .with_context("regions_done", done.len())
             .with_hint(format!(
                 "{}; a resumed run copies only what is missing",
                 first.hint.as_deref().unwrap_or("look at the causes")

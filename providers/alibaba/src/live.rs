@@ -122,5 +122,5 @@ fn take_name(
         );
     }
     let swapped = Moved::new(&ecs.region, &old, new, wanted, owner.clone()).swap(context, ecs);
-    swapped.map_err(|error| error.with("kept_image", &old.image_id))
+    swapped.map_err(|error| error.with_context("kept_image", &old.image_id))
 }

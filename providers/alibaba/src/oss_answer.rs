@@ -24,7 +24,7 @@ pub(crate) fn read_xml<T: DeserializeOwned>(
     quick_xml::de::from_str(&text).map_err(|error| {
         let message = format!("`{operation}`: the answer of OSS could not be read");
         let error = Failure::foreign(message, &error)
-            .with("request_id", answer.header("x-oss-request-id").unwrap_or("none"));
+            .with_context("request_id", answer.header("x-oss-request-id").unwrap_or("none"));
         Failure::stop(error)
     })
 }

@@ -77,7 +77,8 @@ fn wait(waiter: &Waiter<'_>, cloud: &Cloud, state: &mut ImportState) -> Result<i
     let image_id =
         state.image_id.clone().ok_or_else(|| Error::internal("the import has no image id"))?;
     if let Some(task) = state.task_id.clone() {
-        let named = |error: Error| error.with("image_id", &image_id).with("task_id", &task);
+        let named =
+            |error: Error| error.with_context("image_id", &image_id).with_context("task_id", &task);
         let end = waiter.task(&cloud.ecs, &task);
         if let TaskEnd::Failed(error) = end.map_err(named)? {
             state.failed = true;

@@ -118,7 +118,7 @@ impl Reader {
             let read = self.context.read_disk(&self.disk, offset + done, buffer)?;
             if read == 0 {
                 let message = format!("the disk image ends at byte {}", offset + done);
-                return Err(Error::internal(message).with("length", self.disk.length_limit));
+                return Err(Error::internal(message).with_context("length", self.disk.length_limit));
             }
             chunk.filled = read;
             digest.update(chunk.as_ref());

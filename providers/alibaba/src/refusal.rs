@@ -72,12 +72,12 @@ impl Refusal {
             [("code", &self.code), ("ec", &self.ec), ("request_id", &self.request_id)]
         {
             if !value.is_empty() {
-                error = error.with(name, value);
+                error = error.with_context(name, value);
             }
         }
         // Tasks report codes without a status.
         if self.status != 0 {
-            error = error.with("status", self.status);
+            error = error.with_context("status", self.status);
         }
         if !self.message.is_empty() {
             error.causes.push(self.message);

@@ -87,7 +87,7 @@ pub(crate) async fn retry<T>(
         let pause = policy.pause(made, failure.pause);
         if hopeless || policy.limit.is_some_and(|limit| since + pause > limit) {
             if made > 1 {
-                *failure.error = failure.error.with("attempts", made);
+                *failure.error = failure.error.with_context("attempts", made);
             }
             return Err(failure);
         }

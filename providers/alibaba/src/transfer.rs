@@ -329,8 +329,8 @@ impl<'a> Transfer<'a> {
         let text = |crc: Option<u64>| crc.map_or("none".to_owned(), |crc| format!("{crc:016x}"));
         Failure::network(
             Error::new(ErrorKind::Network, message)
-                .with("crc64_here", text(ours))
-                .with("crc64_there", text(theirs))
+                .with_context("crc64_here", text(ours))
+                .with_context("crc64_there", text(theirs))
                 .with_hint("something between here and the cloud changes data"),
         )
     }

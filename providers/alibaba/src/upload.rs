@@ -264,8 +264,8 @@ impl Upload<'_> {
     fn differs(&self, theirs: u64, ours: u64) -> Error {
         let message = format!("`{}` was stored with other content than was sent", self.state.key);
         Error::new(ErrorKind::Provider, message)
-            .with("crc64_here", format!("{ours:016x}"))
-            .with("crc64_there", format!("{theirs:016x}"))
+            .with_context("crc64_here", format!("{ours:016x}"))
+            .with_context("crc64_there", format!("{theirs:016x}"))
             .with_hint("upload again in a new run")
     }
 
@@ -277,8 +277,8 @@ impl Upload<'_> {
             Some(head) => {
                 return Err(self
                     .differs(head.crc.unwrap_or_default(), crc)
-                    .with("bytes_here", self.size())
-                    .with("bytes_there", head.size));
+                    .with_context("bytes_here", self.size())
+                    .with_context("bytes_there", head.size));
             }
             None => {
                 let message = format!("`{key}` is not there after its upload");

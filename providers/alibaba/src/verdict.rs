@@ -41,7 +41,7 @@ pub(crate) fn judge_task(task: &Task, id: &str, region: &str) -> Verdict {
                 .map(|part| (part.error_code.clone(), part.error_msg.clone()))
                 .unwrap_or_default();
             let failure = Refusal { code, message, ..Refusal::default() }.into_failure(&what);
-            let mut error = (*failure.error).with("task_status", status);
+            let mut error = (*failure.error).with_context("task_status", status);
             error.retryable = false;
             if error.hint.is_none() {
                 error.hint = Some(format!(

@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn calls_notices_and_answers_are_distinguished() {
         let error = Error::new(ErrorKind::Quota, "too many")
-            .with("request_id", "R-1")
+            .with_context("request_id", "R-1")
             .with_hint("delete some")
             .caused_by(&std::io::Error::other("inner"))
             .retryable();

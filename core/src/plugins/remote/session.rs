@@ -213,7 +213,7 @@ fn cannot_start(error: &build_image_disk::Error) -> Error {
 
 fn garbage(line: &str, why: &str) -> Error {
     Error::internal(format!("it wrote a line that is no message of the protocol: `{line}`"))
-        .with("why", why)
+        .with_context("why", why)
         .with_hint("a provider prints to standard error; standard output is for messages only")
 }
 

@@ -58,7 +58,7 @@ struct Serve {
     /// Listen on this port of 127.0.0.1; 0 lets the kernel choose
     #[arg(long, value_name = "N", conflicts_with = "listen")]
     port: Option<u16>,
-    /// Serve HTTPS with a CA of its own; clients trust the file that is printed
+    /// Serve HTTPS with a new CA; clients trust the file that is printed
     #[arg(long)]
     tls: bool,
     /// Write the CA certificate to this file [default: `ca.pem` in the state directory]

@@ -35,7 +35,7 @@ impl Written {
         let whole = !self.access_key_id.is_empty() && !self.access_key_secret.is_empty();
         if !whole || !matches!(self.code.as_str(), "" | "Success") {
             let message = format!("{what} has no keys in its answer");
-            let error = Error::new(ErrorKind::Auth, message).with("code", self.code);
+            let error = Error::new(ErrorKind::Auth, message).with_context("code", self.code);
             return Err(Failure::stop(error.with_hint(
                 "check the role, or set ALIBABA_ACCESS_KEY_ID and ALIBABA_ACCESS_KEY_SECRET",
             )));

@@ -153,7 +153,7 @@ impl Plan {
                 self.keep_creating = Some(Millis::from(*time) * 1000);
             }
             Action::Number(Number::SlowBody(rate)) => {
-                self.throttles.push(Arc::new(Throttle::new(*rate)))
+                self.throttles.push(Arc::new(Throttle::new(*rate)));
             }
             Action::Number(Number::Bandwidth(_)) => self.throttles.extend(shared.cloned()),
             Action::Check(check) => self.image_check.extend(check.image_check.iter().cloned()),

@@ -1,4 +1,4 @@
-//! Implements `x-oss-traffic-limit`: a client limits one of its own calls to a rate in bits per second, by
+//! Implements `x-oss-traffic-limit`: a client limits one of its requests to a rate in bits per second, by
 //! header or query parameter. Source: the vendor's page on single-connection bandwidth throttling.
 
 use std::sync::Arc;
