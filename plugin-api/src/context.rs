@@ -305,7 +305,11 @@ impl Context {
     /// # Errors
     /// When it could not be written.
     pub fn save<T: Serialize>(&self, key: &str, value: &T) -> Result<()> {
-        self.host.checkpoint_save(key, &serde_json::to_value(value)?)
+        let document = serde_json::to_value(value).map_err(|error| {
+            Error::internal(format!("checkpoint `{key}` cannot be written as JSON"))
+                .caused_by(&error)
+        })?;
+        self.host.checkpoint_save(key, &document)
     }
 
     /// Returns the value stored by an earlier attempt of the same run. A value that no longer parses is treated as

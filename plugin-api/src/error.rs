@@ -206,9 +206,3 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-impl From<serde_json::Error> for Error {
-    fn from(error: serde_json::Error) -> Self {
-        Self::internal("a document of the plugin contract could not be read").caused_by(&error)
-    }
-}

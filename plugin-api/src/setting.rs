@@ -104,6 +104,13 @@ impl Setting {
         self
     }
 
+    /// Sets the heading under which help shows it, in place of the provider's name.
+    #[must_use]
+    pub fn group(mut self, heading: &str) -> Self {
+        self.group = heading.to_owned();
+        self
+    }
+
     /// Sets the regular expression that the whole text must match.
     #[must_use]
     pub fn pattern(mut self, expression: &str) -> Self {

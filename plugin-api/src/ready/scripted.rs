@@ -46,36 +46,40 @@ pub trait ScriptedUpload: Sized + Send + Sync + 'static {
     }
 }
 
-impl<T: ScriptedUpload> Provider for T {
+/// The provider that a [`ScriptedUpload`] is: what [`export_provider!`](crate::export_provider) takes.
+#[derive(Debug)]
+pub struct Scripted<T>(T);
+
+impl<T: ScriptedUpload> Provider for Scripted<T> {
     fn describe() -> Description {
-        <T as ScriptedUpload>::describe()
+        T::describe()
     }
 
     fn create(context: &Context, settings: Settings) -> Result<Self> {
-        <T as ScriptedUpload>::create(context, settings)
+        T::create(context, settings).map(Self)
     }
 
     fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
         let mut findings = vec![check(request, T::CLOUD)];
-        findings.extend(self.findings(&request.build));
+        findings.extend(self.0.findings(&request.build));
         Ok(CheckReport { findings, ..CheckReport::default() })
     }
 
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
         let build = &request.build;
-        let disk = context.make_disk(&self.spec(build, &request.spec)?)?;
+        let disk = context.make_disk(&self.0.spec(build, &request.spec)?)?;
         if request.published {
-            write(context, build, &self.script(build, &request.spec, &disk.file_name))?;
+            write(context, build, &self.0.script(build, &request.spec, &disk.file_name))?;
         }
         Ok(disk)
     }
 
     fn upload(&self, _: &Context, request: &UploadRequest) -> Result<Uploaded> {
-        Err(refused_step(self, "upload", &request.build))
+        Err(refused_step(&self.0, "upload", &request.build))
     }
 
     fn register(&self, _: &Context, request: &RegisterRequest) -> Result<Registered> {
-        Err(refused_step(self, "register", &request.build))
+        Err(refused_step(&self.0, "register", &request.build))
     }
 
     fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
@@ -85,7 +89,7 @@ impl<T: ScriptedUpload> Provider for T {
 
 /// Returns the error of a step that the script replaces, for the file that the build would have made.
 fn refused_step<T: ScriptedUpload>(provider: &T, step: &str, build: &Build) -> Error {
-    let spec = <T as ScriptedUpload>::describe().disk.package.unwrap_or_default();
+    let spec = T::describe().disk.package.unwrap_or_default();
     let file = format!("{}.{}", build.file_stem, spec.file_suffix());
     stub_error(step, build, &provider.script(build, &spec, &file))
 }

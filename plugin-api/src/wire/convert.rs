@@ -43,7 +43,10 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
 
 /// Serializes a document.
 pub(super) fn print<T: Serialize>(value: &T) -> Result<RString> {
-    Ok(serde_json::to_string(value)?.into())
+    let text = serde_json::to_string(value).map_err(|error| {
+        Error::internal("a document cannot be written as JSON").caused_by(&error)
+    })?;
+    Ok(text.into())
 }
 
 /// Runs `call` and turns a panic into an error, so that no panic unwinds across the boundary.

@@ -12,7 +12,7 @@ use build_image_plugin_api::{
     export_provider,
     ready::{
         appliance,
-        scripted::{NameLength, ScriptedUpload},
+        scripted::{NameLength, Scripted, ScriptedUpload},
     },
 };
 use serde_json::Value;
@@ -98,4 +98,4 @@ impl ScriptedUpload for Aws {
     }
 }
 
-export_provider!(Aws);
+export_provider!(Scripted<Aws>);

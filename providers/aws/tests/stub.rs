@@ -6,6 +6,7 @@ use std::{path::Path, sync::Arc};
 use build_image_plugin_api::{
     ErrorKind,
     document::{Build, Finding},
+    ready::scripted::Scripted,
     testing::{
         MockHost,
         scripted::{ScriptedUploadTest, build_into, findings, instance},
@@ -14,7 +15,7 @@ use build_image_plugin_api::{
 use build_image_provider_aws::Aws;
 
 /// Returns the errors among the findings of a check without an upload.
-fn errors(made: &Aws, build: Build) -> Vec<Finding> {
+fn errors(made: &Scripted<Aws>, build: Build) -> Vec<Finding> {
     findings(made, build, false).expect("a report")
 }
 
@@ -35,7 +36,7 @@ fn the_promises_of_a_provider_without_upload_are_kept() {
             "eu-central-1",
         ],
     };
-    assert_eq!(trial.differences::<Aws>().expect("answers"), [""; 0]);
+    assert_eq!(trial.differences::<Scripted<Aws>>().expect("answers"), [""; 0]);
 }
 
 #[test]
@@ -47,13 +48,13 @@ fn invalid_settings_are_refused() {
         ("ADD_OVA_EULA", "http://example.com/x".into()),
         ("AWS_IMAGE_NAME_LENGTH_MAX", 0.into()),
     ] {
-        let error = instance::<Aws>(&host, &[(key, value)]).err().expect("a refusal");
+        let error = instance::<Scripted<Aws>>(&host, &[(key, value)]).err().expect("a refusal");
         assert!(error.kind == ErrorKind::Config && error.hint.is_some(), "{error}");
         assert!(error.message.contains(key), "{error}");
     }
     let ids = serde_json::json!([123_456_789_012_u64, "012345678901"]);
-    instance::<Aws>(&host, &[("AWS_IMAGE_SHARE_ACCOUNT_IDS", ids)]).expect("good ids");
-    let long =
-        instance::<Aws>(&host, &[("AWS_IMAGE_NAME_LENGTH_MIN", 9.into())]).expect("a provider");
+    instance::<Scripted<Aws>>(&host, &[("AWS_IMAGE_SHARE_ACCOUNT_IDS", ids)]).expect("good ids");
+    let long = instance::<Scripted<Aws>>(&host, &[("AWS_IMAGE_NAME_LENGTH_MIN", 9.into())])
+        .expect("a provider");
     assert_eq!(errors(&long, build_into(Path::new("/tmp")))[0].subject, "image name");
 }

@@ -10,7 +10,7 @@ use build_image_plugin_api::{
     Context, Description, DiskSpec, Error, Result, Settings,
     document::{Build, Finding},
     export_provider,
-    ready::scripted::{NameLength, ScriptedUpload},
+    ready::scripted::{NameLength, Scripted, ScriptedUpload},
 };
 
 /// Characters that are not allowed in a tag's name. Source: "Use tags to organize your Azure resources".
@@ -72,4 +72,4 @@ impl ScriptedUpload for Azure {
     }
 }
 
-export_provider!(Azure);
+export_provider!(Scripted<Azure>);

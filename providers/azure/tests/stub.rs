@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use build_image_plugin_api::{
     document::{Build, Finding},
+    ready::scripted::Scripted,
     testing::{
         MockHost,
         scripted::{ScriptedUploadTest, build_into, findings, instance},
@@ -13,7 +14,7 @@ use build_image_plugin_api::{
 use build_image_provider_azure::Azure;
 
 /// Returns the errors among the findings of a check without an upload.
-fn errors(made: &Azure, build: Build) -> Vec<Finding> {
+fn errors(made: &Scripted<Azure>, build: Build) -> Vec<Finding> {
     findings(made, build, false).expect("a report")
 }
 
@@ -36,13 +37,13 @@ fn the_promises_of_a_provider_without_upload_are_kept() {
             "'West Europe'",
         ],
     };
-    assert_eq!(trial.differences::<Azure>().expect("answers"), [""; 0]);
+    assert_eq!(trial.differences::<Scripted<Azure>>().expect("answers"), [""; 0]);
 }
 
 #[test]
 fn tags_that_azure_refuses_are_found_by_the_preflight_check() {
     let directory = tempfile::tempdir().expect("a folder");
-    let made = instance::<Azure>(&Arc::new(MockHost::new()), &[]).expect("a provider");
+    let made = instance::<Scripted<Azure>>(&Arc::new(MockHost::new()), &[]).expect("a provider");
     for (key, value, count) in
         [("a/b", "x", 1), ("a=b", "x", 1), ("a", "x\ny", 1), ("a b", "x/y=z", 0)]
     {

@@ -12,7 +12,7 @@ use build_image_plugin_api::{
     Context, Description, DiskSpec, Error, Result, Settings,
     document::{Build, Finding},
     export_provider,
-    ready::scripted::{NameLength, ScriptedUpload},
+    ready::scripted::{NameLength, Scripted, ScriptedUpload},
 };
 use serde_json::Value;
 
@@ -102,4 +102,4 @@ impl ScriptedUpload for Gce {
     }
 }
 
-export_provider!(Gce);
+export_provider!(Scripted<Gce>);

@@ -6,6 +6,7 @@ use std::{fs, sync::Arc};
 use build_image_plugin_api::{
     Provider as _,
     document::{Build, Finding, UploadRequest},
+    ready::scripted::Scripted,
     testing::{
         MockHost,
         scripted::{ScriptedUploadTest, build_into, findings, instance},
@@ -14,7 +15,7 @@ use build_image_plugin_api::{
 use build_image_provider_gce::Gce;
 
 /// Returns the errors among the findings of a check without an upload.
-fn errors(made: &Gce, build: Build) -> Vec<Finding> {
+fn errors(made: &Scripted<Gce>, build: Build) -> Vec<Finding> {
     findings(made, build, false).expect("a report")
 }
 
@@ -33,7 +34,7 @@ fn the_promises_of_a_provider_without_upload_are_kept() {
             "owner=it-s-us",
         ],
     };
-    assert_eq!(trial.differences::<Gce>().expect("answers"), [""; 0]);
+    assert_eq!(trial.differences::<Scripted<Gce>>().expect("answers"), [""; 0]);
 }
 
 #[test]
@@ -52,7 +53,7 @@ fn credentials_name_the_project_and_are_not_shown() {
     ] {
         let host = MockHost::new().with_secret("GOOGLE_APPLICATION_CREDENTIALS", &given);
         let host = Arc::new(host);
-        let made = instance::<Gce>(&host, &[]).expect("a provider");
+        let made = instance::<Scripted<Gce>>(&host, &[]).expect("a provider");
         let found = errors(&made, build_into(directory.path()));
         assert_eq!(found.len(), usize::from(problem.is_some()), "{given}: {found:?}");
         let debug = format!("{found:?}");
@@ -70,7 +71,7 @@ fn credentials_name_the_project_and_are_not_shown() {
 #[test]
 fn tags_that_cannot_be_labels_are_found_by_the_preflight_check() {
     let directory = tempfile::tempdir().expect("a folder");
-    let made = instance::<Gce>(&Arc::new(MockHost::new()), &[]).expect("a provider");
+    let made = instance::<Scripted<Gce>>(&Arc::new(MockHost::new()), &[]).expect("a provider");
     for (key, count) in [("Owner", 1), ("1st", 1), ("a.b", 1), ("a_b-1", 0)] {
         let tags = [(key.to_owned(), "Any Value".to_owned())].into();
         let found = errors(&made, Build { tags, ..build_into(directory.path()) });

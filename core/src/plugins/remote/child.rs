@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::{
     PROTOCOLS,
     link::Link,
-    message::{self, LINE_LIMIT, Message},
+    message::{self, LINE_LIMIT, Message, from_json, to_json},
     session::next_line,
 };
 use crate::exit;
@@ -106,11 +106,12 @@ impl Child {
                 self.link.open_buffer(params["buffer"]["path"].as_str().unwrap_or_default())?;
                 Ok(json!({"protocol": PROTOCOLS[0]}))
             }
-            "describe" => Ok(serde_json::to_value(self.library()?.description())?),
+            "describe" => to_json(self.library()?.description()),
             "create" => {
                 // Drops the previous instance first: only one exists at a time.
                 self.steps = None;
-                let settings: Settings = parse(method, params["settings"].clone())?;
+                let settings: Settings =
+                    from_json("the request of create is", params["settings"].clone())?;
                 let link = Arc::clone(&self.link);
                 self.steps = Some(self.library()?.create(link, &settings)?);
                 Ok(Value::Null)
@@ -135,7 +136,7 @@ impl Child {
     ) -> Result<Value> {
         let steps = self.steps.as_deref();
         let steps = steps.ok_or_else(|| Error::internal(format!("{name} comes before create")))?;
-        Ok(serde_json::to_value(step(steps, &parse(name, params)?)?)?)
+        to_json(&step(steps, &from_json(&format!("the request of {name} is"), params)?)?)
     }
 
     fn library(&mut self) -> Result<&Library> {
@@ -152,10 +153,4 @@ impl Child {
         }
         self.library.as_ref().ok_or_else(|| Error::internal("the library is not there"))
     }
-}
-
-fn parse<T: DeserializeOwned>(name: &str, params: Value) -> Result<T> {
-    serde_json::from_value(params).map_err(|error| {
-        Error::internal(format!("the request of {name} is malformed")).caused_by(&error)
-    })
 }

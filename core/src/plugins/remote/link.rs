@@ -21,7 +21,7 @@ use build_image_plugin_api::{
 use serde_json::{Value, json};
 
 use super::{
-    message,
+    message::{self, from_json, to_json},
     slots::{SLOT, Slots},
 };
 
@@ -173,7 +173,7 @@ impl Host for Link {
     }
 
     fn event(&self, event: Event) -> Result<()> {
-        self.call("event", &serde_json::to_value(event)?).map(|_| ())
+        self.call("event", &to_json(&event)?).map(|_| ())
     }
 
     fn secret(&self, key: &str) -> Result<Option<Secret>> {
@@ -193,7 +193,7 @@ impl Host for Link {
     }
 
     fn make_disk(&self, spec: &DiskSpec) -> Result<Disk> {
-        Ok(serde_json::from_value(self.call("make_disk", &serde_json::to_value(spec)?)?)?)
+        from_json("the answer of make_disk is", self.call("make_disk", &to_json(spec)?)?)
     }
 
     fn disk_read_at(&self, disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {

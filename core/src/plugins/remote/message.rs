@@ -2,8 +2,8 @@
 //!
 //! Source: JSON-RPC 2.0 Specification (2013-01-04); batches are not used.
 
-use build_image_plugin_api::{Error, ErrorKind};
-use serde::{Deserialize, Serialize};
+use build_image_plugin_api::{Error, ErrorKind, Result as StepResult};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 /// Longest line that is read, in bytes.
@@ -12,6 +12,24 @@ pub(super) const LINE_LIMIT: usize = 64 << 20;
 const NO_METHOD: i64 = -32601;
 /// JSON-RPC: implementation-defined server error. `data.kind` holds the kind.
 const SERVER_ERROR: i64 = -32000;
+
+/// Returns a document as JSON.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when it has no JSON form.
+pub(super) fn to_json<T: Serialize>(document: &T) -> StepResult<Value> {
+    serde_json::to_value(document)
+        .map_err(|error| Error::internal("a document cannot be written as JSON").caused_by(&error))
+}
+
+/// Parses a document. `what` begins the error: "the request of upload is".
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when it is not such a document.
+pub(super) fn from_json<T: DeserializeOwned>(what: &str, document: Value) -> StepResult<T> {
+    serde_json::from_value(document)
+        .map_err(|error| Error::internal(format!("{what} malformed")).caused_by(&error))
+}
 
 /// A line that was read.
 #[derive(Debug, PartialEq)]

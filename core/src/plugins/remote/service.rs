@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     buffer::{Buffer, SIZE},
-    message,
+    message::{self, from_json, to_json},
     outbox::Outbox,
     workers::Workers,
 };
@@ -145,7 +145,7 @@ impl Core {
             }
             "make_disk" => {
                 let disk = self.host.make_disk(&parse::<DiskSpec>(method, params)?)?;
-                Ok(serde_json::to_value(disk)?)
+                to_json(&disk)
             }
             "disk_read_at" => self.read(&parse(method, params)?, scratch),
             _ => Err(Error::unsupported(
@@ -216,7 +216,5 @@ impl Core {
 }
 
 fn parse<T: DeserializeOwned>(method: &str, params: Value) -> Result<T> {
-    serde_json::from_value(params).map_err(|error| {
-        Error::internal(format!("the parameters of {method} are malformed")).caused_by(&error)
-    })
+    from_json(&format!("the parameters of {method} are"), params)
 }

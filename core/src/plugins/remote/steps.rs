@@ -17,7 +17,7 @@ use build_image_plugin_api::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{launch::Launch, session::Session};
+use super::{launch::Launch, message::to_json, session::Session};
 
 /// Time for a process to start and to return its description: that is pure data, but may need an interpreter on
 /// a busy machine.
@@ -68,7 +68,9 @@ pub(in crate::plugins) fn create_raw(
     host: Arc<dyn Host>,
     settings: &str,
 ) -> Result<Box<dyn RawSteps>> {
-    let session = Mutex::new(begin(launch, &host, &serde_json::from_str::<Value>(settings)?)?);
+    let document: Value = serde_json::from_str(settings)
+        .map_err(|error| Error::internal("the settings are malformed").caused_by(&error))?;
+    let session = Mutex::new(begin(launch, &host, &document)?);
     Ok(Box::new(RawSession { session, host }))
 }
 
@@ -94,7 +96,7 @@ struct RemoteSteps {
 impl RemoteSteps {
     fn step<Q: Serialize, A: DeserializeOwned>(&self, name: &str, request: &Q) -> Result<A> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let request = serde_json::to_value(request)?;
+        let request = to_json(request)?;
         read(name, session.call(name, &request, None, self.host.as_ref())?)
     }
 }
@@ -137,7 +139,9 @@ impl RawSteps for RawSession {
     fn call(&self, step: &str, request: &str) -> Result<String, (String, Error)> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = serde_json::from_str(request)
-            .map_err(Error::from)
+            .map_err(|error| {
+                Error::internal(format!("the request of {step} is malformed")).caused_by(&error)
+            })
             .and_then(|request: Value| session.call(step, &request, None, self.host.as_ref()));
         answer
             .map(|answer| answer.to_string())
