@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -16,6 +16,8 @@ use crate::{
     Disk, DiskSpec, Error, ErrorKind, Resource, Result, Secret,
     document::{DiscardRequest, Discarded, Remaining},
 };
+
+use self::runtime::RuntimeSlot;
 
 /// How often a blocked future checks whether the host asked the step to stop.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
@@ -138,7 +140,8 @@ pub enum Event {
 }
 
 /// The services that a host lends to a provider. Providers use them through [`Context`]; hosts and test doubles
-/// implement them. All methods may be called from any thread.
+/// implement them. All methods may be called from any thread. Methods that a later minor version adds have default
+/// bodies, so implementations keep compiling.
 pub trait Host: Send + Sync + 'static {
     /// Records a log record. Must not block.
     fn log(&self, record: LogRecord);
@@ -399,11 +402,16 @@ impl Context {
     }
 
     /// Runs a future to completion on a runtime that belongs to this provider; Ctrl-C drops the future, see
-    /// [`Context::until_answered`].
+    /// [`Context::until_answered`]. Cancellation is noticed within 50 ms.
     ///
     /// # Errors
-    /// The future's, [`Error::cancelled`], or an internal one when no thread can be started.
+    /// The future's, [`Error::cancelled`], or an internal one when no thread can be started or when it is called from
+    /// inside a future: await there instead.
     pub fn block_on<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
+        if tokio::runtime::Handle::try_current().is_ok() {
+            return Err(Error::internal("`block_on` was called from inside a future")
+                .with_hint("await the future instead, or call `block_on` outside of it"));
+        }
         let handle = self.runtime.handle()?;
         handle.block_on(async {
             let mut future = std::pin::pin!(future);
@@ -439,60 +447,6 @@ impl Context {
     }
 }
 
-/// A runtime that is created on first use.
-#[derive(Default)]
-struct RuntimeSlot {
-    made: Mutex<Slot>,
-}
-
-#[derive(Default)]
-enum Slot {
-    #[default]
-    NotYet,
-    Running(tokio::runtime::Runtime),
-    Ended,
-}
-
-impl RuntimeSlot {
-    fn handle(&self) -> Result<tokio::runtime::Handle> {
-        let mut slot = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*slot, Slot::NotYet) {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .thread_name("provider")
-                .enable_all()
-                .build()
-                .map_err(|error| {
-                    Error::new(ErrorKind::Local, "cannot start the provider's threads")
-                        .caused_by(&error)
-                })?;
-            *slot = Slot::Running(runtime);
-        }
-        match &*slot {
-            Slot::Running(runtime) => Ok(runtime.handle().clone()),
-            Slot::NotYet | Slot::Ended => {
-                Err(Error::internal("the provider was used after its end"))
-            }
-        }
-    }
-
-    fn end(&self) {
-        let mut slot = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Slot::Running(runtime) = std::mem::replace(&mut *slot, Slot::Ended) {
-            runtime.shutdown_timeout(Duration::from_secs(1));
-        }
-    }
-}
-
-impl Drop for RuntimeSlot {
-    fn drop(&mut self) {
-        let slot = self.made.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // The last context may be dropped by a task of the runtime, which must not wait for its own end.
-        if let Slot::Running(runtime) = std::mem::replace(slot, Slot::Ended) {
-            runtime.shutdown_background();
-        }
-    }
-}
-
+mod runtime;
 #[cfg(test)]
 mod tests;

@@ -83,7 +83,8 @@ fn no_step(step: &str) -> Error {
     )
 }
 
-/// The steps of an instance as a host calls them: loaded from a plugin or linked in.
+/// The steps of an instance as a host calls them: loaded from a plugin or linked in. Methods that a later minor version
+/// adds have default bodies.
 pub trait Steps: Send + Sync {
     /// See [`Provider::check`].
     ///

@@ -29,3 +29,12 @@ fn a_stop_waits_for_the_answer_of_a_call_that_creates_something_but_not_for_ever
         assert_eq!(context.calls.load(Ordering::SeqCst), 0);
     }
 }
+
+#[test]
+fn block_on_inside_a_future_is_an_error_and_not_a_panic() {
+    let context = Context::new(Arc::new(MockHost::default()) as Arc<dyn Host>);
+    let outcome: Result<()> = context.block_on(async { context.block_on(async { Ok(()) }) });
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Internal);
+    assert!(error.hint.is_some() && error.message.contains("block_on"), "{error}");
+}
