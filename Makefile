@@ -24,6 +24,7 @@ check:
 	@if command -v cargo-nextest >/dev/null; then $(CARGO) nextest run --workspace --locked --lib --bins; \
 	else $(CARGO) test --workspace --locked --lib --bins; fi
 	$(CARGO) test --locked -p build-image-plugin-api --tests
+	$(CARGO) test --locked -p build-image --test e2e -- tidy:: contract::
 
 # The lint, then every ring of tests; what cannot run here fails instead of being skipped.
 test: tools lint

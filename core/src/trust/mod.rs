@@ -2,10 +2,10 @@
 //! directory on its path belong to this user or to root, and only these may write to them.
 //!
 //! ```text
-//! way.rs    the directories and links that determine which file a path leads to
-//! acl.rs    readers and writers according to an access control list
-//! group.rs  groups with a single user               regular.rs  opens files that may be pipes or devices
-//! scope.rs  which local files of a run may be removed
+//! resolve.rs  the directories and links that determine which file a path leads to
+//! acl.rs      readers and writers according to an access control list
+//! group.rs    groups with a single user             regular.rs  opens files that may be pipes or devices
+//! scope.rs    which local files of a run may be removed
 //! ```
 
 mod acl;
