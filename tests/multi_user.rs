@@ -198,7 +198,7 @@ fn links_where_a_build_writes_are_replaced_or_refused_and_never_followed() {
         let refusal = |path: &Path| {
             let name = path.strip_prefix(host.sandbox.path()).unwrap();
             if name.ends_with("generator-info.json") {
-                return Some("files of somebody else");
+                return Some("files of another origin");
             }
             name.ends_with("lock").then_some("a link stands in its place")
         };
@@ -224,7 +224,7 @@ fn links_where_a_build_writes_are_replaced_or_refused_and_never_followed() {
             assert!((2..=5).contains(&run.code), "{name}: {}", run.stderr);
             run.failed(run.code, &[says, directory.file_name().unwrap().to_str().unwrap()]);
             // The next build starts from scratch, and its log has its place.
-            let nearest = if says.contains("somebody") { directory } else { place };
+            let nearest = if says.contains("another origin") { directory } else { place };
             let _ = fs::remove_file(place);
             if nearest.is_dir() {
                 fs::remove_dir_all(nearest).unwrap();

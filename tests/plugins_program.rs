@@ -334,7 +334,8 @@ fn contains(number: usize, mut streams: [(&str, Vec<Value>); 2]) -> usize {
             serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         let (_, stream) = streams.iter_mut().find(|(known, _)| *known == arrow).unwrap();
         let found = stream.iter().position(|message| is_part(&expected, message));
-        let found = found.unwrap_or_else(|| panic!("nobody said {expected}\n{:#}", json!(stream)));
+        let found =
+            found.unwrap_or_else(|| panic!("no message is {expected}\n{:#}", json!(stream)));
         stream.drain(..=found);
         compared += 1;
     }

@@ -128,9 +128,14 @@ fn settings_that_change_before_the_release_are_used_and_later_ones_are_named() {
     let killed = Killed::new().after("register", &[]);
     let run = killed.sandbox.run(&["resume", "--alibaba-platform", "CentOS"]);
     run.failed(2, &["ALIBABA_PLATFORM was `Others Linux`; now it is `CentOS`"]);
+    let digest = "0".repeat(64);
+    let run = killed.sandbox.run(&["resume", "--disk-sha256", &digest]);
+    run.failed(2, &["DISK_SHA256 was not set", "cannot be resumed", "hint:"]);
     killed.is_done(&killed.sandbox.run(&["resume"]));
 
     let killed = Killed::new().at("products_released", &[]);
+    let run = killed.sandbox.run(&["resume", "--image-sig-private-key", "key.pem"]);
+    run.failed(2, &["IMAGE_SIG_PRIVATE_KEY was not set", "cannot be resumed", "hint:"]);
     let run = killed.sandbox.run(&["resume", "--alibaba-keep-oss-object", "true"]);
     killed.is_done(&run);
     let warning = "the image is released already; these settings do not change it any more: ALIBABA_KEEP_OSS_OBJECT";

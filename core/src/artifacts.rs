@@ -63,7 +63,7 @@ impl Claim {
             return Err(Error::new(
                 Stage::Disk,
                 format!(
-                    "the artifacts directory `{}` holds files of somebody else",
+                    "the artifacts directory `{}` holds files of another origin",
                     directory.display()
                 ),
             )
@@ -287,7 +287,7 @@ fn remove_tree(directory: &Path, last: &str, base: &Path) {
     if let Err(error) = removed
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::warn!(directory = %directory.display(), %error, "cannot remove a folder");
+        tracing::warn!(directory = %directory.display(), %error, "cannot remove a directory");
     }
     remove_empty(directory, base);
 }
@@ -372,7 +372,7 @@ mod tests {
         let foreign = base.path().join("foreign");
         fs::create_dir(&foreign).unwrap();
         fs::write(foreign.join("precious"), "").unwrap();
-        assert!(Claim::take(&foreign, "r-1", &[]).unwrap_err().message.contains("somebody else"));
+        assert!(Claim::take(&foreign, "r-1", &[]).unwrap_err().message.contains("another origin"));
         assert!(foreign.join("precious").exists());
     }
 

@@ -36,14 +36,14 @@ pub fn compose(mut automatic: Tags, add: Option<&Value>, exclude: Option<&Value>
             .ok_or_else(|| invalid(&format!("IMAGE_TAGS: `{item}` is no `key: value`")))?;
         for (key, value) in map {
             let text = scalar(value).ok_or_else(|| {
-                invalid(&format!("IMAGE_TAGS: the value of `{key}` is no plain text"))
+                invalid(&format!("IMAGE_TAGS: the value of `{key}` is not plain text"))
             })?;
             automatic.insert(key.clone(), text);
         }
     }
     for item in exclude.and_then(Value::as_array).into_iter().flatten() {
         let key = scalar(item)
-            .ok_or_else(|| invalid(&format!("IMAGE_TAGS_EXCLUDE: `{item}` is no plain word")))?;
+            .ok_or_else(|| invalid(&format!("IMAGE_TAGS_EXCLUDE: `{item}` is not a plain word")))?;
         if automatic.remove(&key).is_none() {
             tracing::info!(key, "IMAGE_TAGS_EXCLUDE names a tag that is not there");
         }

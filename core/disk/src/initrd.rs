@@ -150,7 +150,10 @@ fn plan(additions: &[Addition]) -> Result<Vec<Member<'_>>, Error> {
         let ends = path.match_indices('/').map(|(at, _)| at);
         for parent in ends.map(|at| &path[..at]) {
             if leaves.contains(parent) {
-                return Err(member_error(path, "lies below another addition which is no folder"));
+                return Err(member_error(
+                    path,
+                    "is below another addition that is not a directory",
+                ));
             }
             push_directory(&mut members, &mut written, &directories, parent);
         }
@@ -171,7 +174,7 @@ fn plan(additions: &[Addition]) -> Result<Vec<Member<'_>>, Error> {
     }
     // A directory is requested after a file of the same name.
     match written.intersection(&leaves).next() {
-        Some(path) => Err(member_error(path, "is added as a folder and as a file")),
+        Some(path) => Err(member_error(path, "is added as a directory and as a file")),
         None => Ok(members),
     }
 }
@@ -195,7 +198,7 @@ fn member_error(path: &str, why: &str) -> Error {
 fn check_path(path: &str) -> Result<(), Error> {
     let broken = |part: &str| part.is_empty() || part == "." || part == "..";
     if path.split('/').any(broken) || path.contains('\0') || path.len() > 4000 {
-        return Err(member_error(path, "is no plain relative path"));
+        return Err(member_error(path, "is not a plain relative path"));
     }
     Ok(())
 }

@@ -71,7 +71,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let unread = plan.provisional.then(|| source::shown_source(settings));
     // The provider is asked with a separate journal, which is removed afterwards.
     let directory = tempfile::tempdir().map_err(|error| {
-        Error::new(Stage::Disk, "cannot make a temporary folder").caused_by(&error)
+        Error::new(Stage::Disk, "cannot create a temporary directory").caused_by(&error)
     })?;
     plan.run = directory.path().join("run");
     let params = PipelineParams {

@@ -72,7 +72,7 @@ impl PrivateKey {
         match &self.0 {
             Kind::Rsa(key) => {
                 let padding = padding(algorithm)
-                    .ok_or_else(|| sign_error("nobody trusts it any more".into()))?;
+                    .ok_or_else(|| sign_error("it is not trusted any more".into()))?;
                 let signed = key.sign_with_rng(&mut OsRng, padding, digest);
                 signed.map_err(|error| sign_error(error.to_string()))
             }

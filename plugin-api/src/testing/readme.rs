@@ -21,13 +21,13 @@ pub fn readme_differences(readme: &str, description: &Description) -> Vec<String
         }
         let default = cells.get(1).map(|cell| cell.trim_matches('`')).unwrap_or_default();
         if documented.insert(key, default).is_some() {
-            differences.push(format!("{key} is told of twice"));
+            differences.push(format!("{key} is described twice"));
         }
     }
     for row in &description.settings {
         let expected = row.default.as_deref().unwrap_or_default();
         match documented.remove(row.key.as_str()) {
-            None => differences.push(format!("{} is not told of", row.key)),
+            None => differences.push(format!("{} is not described", row.key)),
             Some(default) if default != expected => {
                 differences
                     .push(format!("the default of {} is `{expected}`, not `{default}`", row.key));
@@ -55,7 +55,11 @@ mod tests {
         let readme = "| `TRUE` | `1` | x |\n| `WRONG` | `2` | x |\n| `OLD` | | x |\n| `word` | |\n";
         assert_eq!(
             readme_differences(readme, &description),
-            ["the default of WRONG is `1`, not `2`", "SILENT is not told of", "OLD is no setting"]
+            [
+                "the default of WRONG is `1`, not `2`",
+                "SILENT is not described",
+                "OLD is no setting"
+            ]
         );
     }
 }

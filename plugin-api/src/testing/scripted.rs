@@ -111,7 +111,7 @@ impl ScriptedUploadTest<'_> {
         let absent = Build { image_dir, ..build_into(self.directory) };
         let subjects = findings(&provider, absent, false)?;
         let is_reported = subjects.iter().any(|found| found.subject == "IMAGE_DIR");
-        claim(differences, is_reported, "a folder that cannot be written to is not found");
+        claim(differences, is_reported, "a directory that cannot be written to is not reported");
         Ok(())
     }
 

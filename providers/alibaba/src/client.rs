@@ -341,7 +341,7 @@ mod tests {
             while stream.write_all(&[b'x'; 64 << 10]).is_ok() {}
         });
         let endpoint = Endpoint::parse("K", &format!("http://{address}")).unwrap();
-        let http = HttpClient::open(&endpoint, Arc::new(Credentials::nobody())).unwrap();
+        let http = HttpClient::open(&endpoint, Arc::new(Credentials::anonymous())).unwrap();
         let outgoing = Outgoing {
             method: Method::GET,
             url: endpoint.origin(),

@@ -147,8 +147,8 @@ pub(crate) static TABLE: &[Row] = &[
     ("RegionNotSupportCopy", "", Config, GiveUp, "the region does not take copies of images", COPY_HINT),
     ("SizeExceed.Image", "", InvalidImage, GiveUp, "the image is too large to be copied", COPY_HINT),
     ("IncorrectImageStatus", "", Conflict, GiveUp, "the image is in another state", "look at it: aliyun ecs DescribeImages --ImageId IMAGE"),
-    ("InvalidImageId.NotFound", "", NotFound, GiveUp, "the image does not exist", "somebody may have deleted it; build again"),
-    ("InvalidSnapshotId.NotFound", "", NotFound, GiveUp, "the snapshot does not exist", "somebody may have deleted it"),
+    ("InvalidImageId.NotFound", "", NotFound, GiveUp, "the image does not exist", "another client may have deleted it; build again"),
+    ("InvalidSnapshotId.NotFound", "", NotFound, GiveUp, "the snapshot does not exist", "another client may have deleted it"),
     ("ImageUsingByInstance", "", Conflict, GiveUp, "an instance uses the image", "release the instance first"),
     ("ImageUseShared", "", Conflict, GiveUp, "the image is shared", "take back the shares first"),
     // Tasks

@@ -176,7 +176,7 @@ impl Waiter<'_> {
                 Ok(None)
             }
             None => Err(Error::new(ErrorKind::NotFound, format!("{what} is not listed"))
-                .with_hint("somebody may have deleted it; build again")),
+                .with_hint("another client may have deleted it; build again")),
         })
     }
 

@@ -25,7 +25,7 @@ fn the_tables_and_the_description_agree() {
     let settings = documented_settings();
     for row in Alibaba::describe().settings {
         let default =
-            settings.get(&row.key).unwrap_or_else(|| panic!("{} is not told of", row.key));
+            settings.get(&row.key).unwrap_or_else(|| panic!("{} is not described", row.key));
         if let Some(expected) = row.default {
             assert_eq!(*default, expected, "default of {}", row.key);
         }

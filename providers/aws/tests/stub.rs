@@ -21,7 +21,7 @@ fn errors(made: &Scripted<Aws>, build: Build) -> Vec<Finding> {
 
 #[test]
 fn the_promises_of_a_provider_without_upload_are_kept() {
-    let directory = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let trial = ScriptedUploadTest {
         directory: directory.path(),
         readme: include_str!("../README.md"),

@@ -20,7 +20,7 @@ fn errors(made: &Scripted<Azure>, build: Build) -> Vec<Finding> {
 
 #[test]
 fn the_promises_of_a_provider_without_upload_are_kept() {
-    let directory = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let trial = ScriptedUploadTest {
         directory: directory.path(),
         readme: include_str!("../README.md"),
@@ -42,7 +42,7 @@ fn the_promises_of_a_provider_without_upload_are_kept() {
 
 #[test]
 fn tags_that_azure_refuses_are_found_by_the_preflight_check() {
-    let directory = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let made = instance::<Scripted<Azure>>(&Arc::new(MockHost::new()), &[]).expect("a provider");
     for (key, value, count) in
         [("a/b", "x", 1), ("a=b", "x", 1), ("a", "x\ny", 1), ("a b", "x/y=z", 0)]

@@ -21,7 +21,7 @@ fn errors(made: &Scripted<Gce>, build: Build) -> Vec<Finding> {
 
 #[test]
 fn the_promises_of_a_provider_without_upload_are_kept() {
-    let directory = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let trial = ScriptedUploadTest {
         directory: directory.path(),
         readme: include_str!("../README.md"),
@@ -39,7 +39,7 @@ fn the_promises_of_a_provider_without_upload_are_kept() {
 
 #[test]
 fn credentials_name_the_project_and_are_not_shown() {
-    let directory = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let key = directory.path().join("key.json");
     let json = r#"{"project_id": "my-project", "private_key": "hunter2"}"#;
     fs::write(&key, json).expect("a file");
@@ -70,7 +70,7 @@ fn credentials_name_the_project_and_are_not_shown() {
 
 #[test]
 fn tags_that_cannot_be_labels_are_found_by_the_preflight_check() {
-    let directory = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let made = instance::<Scripted<Gce>>(&Arc::new(MockHost::new()), &[]).expect("a provider");
     for (key, count) in [("Owner", 1), ("1st", 1), ("a.b", 1), ("a_b-1", 0)] {
         let tags = [(key.to_owned(), "Any Value".to_owned())].into();

@@ -12,7 +12,7 @@ use build_image_provider_vhd::Vhd;
 
 #[test]
 fn the_package_is_published_and_its_location_is_reported() {
-    let directory = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let host = Arc::new(MockHost::new().with_disk(vec![7; 3_000_000]));
     let context = host.context();
     let build =
@@ -33,7 +33,7 @@ fn the_package_is_published_and_its_location_is_reported() {
 
 #[test]
 fn a_dry_run_on_a_missing_directory_creates_nothing() {
-    let directory = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let absent = directory.path().join("images");
     for (dry_run, severity) in [(true, Severity::Ok), (false, Severity::Error)] {
         let build = Build { image_dir: Some(absent.display().to_string()), ..Build::default() };

@@ -27,7 +27,7 @@ fn build(directory: &Path, version: &str) -> Build {
 
 #[test]
 fn the_machine_holds_what_the_settings_ask_for() {
-    let directory = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let text = directory.path().join("eula.txt");
     fs::write(&text, "you may\n").expect("a file");
     let host = Arc::new(MockHost::new().with_disk(vec![1; 10]));
@@ -49,7 +49,7 @@ fn the_machine_holds_what_the_settings_ask_for() {
 
 #[test]
 fn what_cannot_be_put_into_the_ova_is_found_by_the_preflight_check() {
-    let directory = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let host = Arc::new(MockHost::new());
     let worst = |pairs: &[(&str, serde_json::Value)], build: Build| {
         let request = CheckRequest { build, ..CheckRequest::default() };

@@ -17,7 +17,7 @@ pub fn directory() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let directory = std::env::temp_dir().join(format!("fuzz.{}", std::process::id()));
-        fs::create_dir_all(&directory).expect("a folder for inputs is needed");
+        fs::create_dir_all(&directory).expect("a directory for inputs is needed");
         directory
     })
 }

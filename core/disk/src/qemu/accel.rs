@@ -208,7 +208,7 @@ mod tests {
         let why = opens(Path::new("/nowhere/kvm")).unwrap_err();
         assert!(why.contains("`/nowhere/kvm`"), "{why}");
         let directory = tempfile::tempdir().unwrap();
-        assert!(opens(directory.path()).is_err(), "a folder is no device to write to");
+        assert!(opens(directory.path()).is_err(), "a directory is not a device to write to");
     }
 
     #[test]

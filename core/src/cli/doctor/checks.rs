@@ -198,8 +198,10 @@ fn judge_directory(key: &str, directory: &Path) -> Finding {
         return bad(Verdict::Fail, format!("{key} {display}: no part of it exists"), elsewhere);
     };
     if !existing.is_dir() || rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).is_err() {
-        let text =
-            format!("{key} {display}: `{}` is no folder you may write to", existing.display());
+        let text = format!(
+            "{key} {display}: `{}` is not a directory that you may write to",
+            existing.display()
+        );
         return bad(Verdict::Fail, text, elsewhere);
     }
     match rustix::fs::statvfs(existing) {
@@ -364,7 +366,7 @@ mod tests {
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
         let finding = judge_directory("IMAGE_DIR", &file.join("below"));
-        assert!(finding.message.contains("no folder you may write to"), "{finding:?}");
+        assert!(finding.message.contains("not a directory that you may write to"), "{finding:?}");
         assert_ne!(
             judge_directory("IMAGE_DIR", &directory.path().join("a/b")).message,
             finding.message

@@ -313,7 +313,7 @@ impl<'a> Downloader<'a> {
     /// Downloads a small file of at most `limit` bytes; `None` when the server does not have it.
     pub(crate) fn fetch_small(&self, url: &Url, limit: u64) -> Result<Option<Vec<u8>>> {
         let directory = tempfile::tempdir().map_err(|error| {
-            Error::new(Stage::Disk, "cannot make a temporary folder").caused_by(&error)
+            Error::new(Stage::Disk, "cannot create a temporary directory").caused_by(&error)
         })?;
         let path = directory.path().join("small");
         let file = File::create(&path).map_err(|error| cannot_write(&path, &error))?;

@@ -80,7 +80,7 @@ pub(crate) async fn oidc(
     let what = format!("`AssumeRoleWithOIDC` of role `{}`", role.arn);
     let mut form = parameters(role);
     form.extend(pairs(&[("OIDCProviderArn", provider), ("OIDCToken", token.trim())]));
-    let http = HttpClient::open(sts, Arc::new(Credentials::nobody()))?;
+    let http = HttpClient::open(sts, Arc::new(Credentials::anonymous()))?;
     let answer = retry(&POLICY, async || {
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let query = pairs(&[
@@ -107,7 +107,7 @@ pub(crate) async fn oidc(
 pub(crate) async fn uri(address: &str) -> Result<Temporary, Failure> {
     let what = format!("the credentials service `{}`", redact_url(address));
     let (endpoint, path) = Endpoint::with_path("ALIBABA_CLOUD_CREDENTIALS_URI", address)?;
-    let http = HttpClient::open(&endpoint, Arc::new(Credentials::nobody()))?;
+    let http = HttpClient::open(&endpoint, Arc::new(Credentials::anonymous()))?;
     let answer = retry(&POLICY, async || {
         let outgoing = Outgoing {
             method: Method::GET,

@@ -45,16 +45,16 @@ struct Held {
 impl Credentials {
     /// The chain for all steps of a provider's instance.
     pub(crate) fn open(context: &Context, identity: &Identity) -> Self {
-        Self { chain: Chain::new(context, identity), ..Self::nobody() }
+        Self { chain: Chain::new(context, identity), ..Self::anonymous() }
     }
 
     /// Always uses these keys.
     pub(crate) fn fixed(keys: Keys) -> Self {
-        Self { fixed: Some(keys), ..Self::nobody() }
+        Self { fixed: Some(keys), ..Self::anonymous() }
     }
 
     /// No keys; for requests that are not signed.
-    pub(crate) fn nobody() -> Self {
+    pub(crate) fn anonymous() -> Self {
         Self {
             chain: Chain::default(),
             fixed: None,

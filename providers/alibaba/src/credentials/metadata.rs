@@ -38,7 +38,7 @@ impl Metadata {
             return Ok(None);
         }
         let endpoint = Endpoint::metadata(chosen)?;
-        let http = HttpClient::open(&endpoint, Arc::new(Credentials::nobody()))?;
+        let http = HttpClient::open(&endpoint, Arc::new(Credentials::anonymous()))?;
         let old_ways = !environment.is_true("ALIBABA_CLOUD_IMDSV1_DISABLED");
         Ok(Some(Self { http, endpoint, old_ways }))
     }

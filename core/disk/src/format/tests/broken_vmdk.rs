@@ -289,10 +289,10 @@ fn each_broken_field_of_a_vdi_is_refused() {
 
 #[test]
 fn an_extent_that_is_a_link_out_of_the_directory_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let images = folder.path().join("images");
+    let root = tempfile::tempdir().unwrap();
+    let images = root.path().join("images");
     fs::create_dir(&images).unwrap();
-    for flat in [folder.path().join("elsewhere"), images.join("other")] {
+    for flat in [root.path().join("elsewhere"), images.join("other")] {
         raw_disk(&flat, MIB, &[(0, 1000)]);
     }
     let descriptor = images.join("d.vmdk");
@@ -300,7 +300,7 @@ fn an_extent_that_is_a_link_out_of_the_directory_is_refused() {
                 createType=\"monolithicFlat\"\nRW 2048 FLAT \"d-flat.vmdk\" 0\n";
     fs::write(&descriptor, text).unwrap();
     let beside = images.join("d-flat.vmdk");
-    let outside = folder.path().join("elsewhere");
+    let outside = root.path().join("elsewhere");
     for (target, refused) in [
         (outside.as_path(), true),
         (Path::new("../elsewhere"), true),
@@ -314,7 +314,7 @@ fn an_extent_that_is_a_link_out_of_the_directory_is_refused() {
         fs::remove_file(&beside).unwrap();
     }
     // The directory itself may be reached through a symbolic link.
-    symlink("images", folder.path().join("link")).unwrap();
+    symlink("images", root.path().join("link")).unwrap();
     raw_disk(&beside, MIB, &[(0, 1000)]);
-    GuestReader::open(&folder.path().join("link/d.vmdk")).unwrap();
+    GuestReader::open(&root.path().join("link/d.vmdk")).unwrap();
 }
