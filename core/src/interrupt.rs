@@ -8,11 +8,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+};
 
 use crate::error::{Error, Result, Stage};
 
-/// The state of a cancellation request.
+/// The state of a cancellation request: threads wait for it with [`Interrupt::wait`], tasks with
+/// [`Interrupt::cancelled`].
 #[derive(Debug, Default)]
 pub struct Interrupt {
     signals: AtomicU32,
@@ -20,6 +24,7 @@ pub struct Interrupt {
     held: AtomicBool,
     lock: Mutex<()>,
     changed: Condvar,
+    tasks: Notify,
 }
 
 impl Interrupt {
@@ -32,8 +37,13 @@ impl Interrupt {
     /// Requests cancellation.
     pub fn set(&self) {
         self.signals.fetch_add(1, Ordering::Relaxed);
+        self.wake();
+    }
+
+    fn wake(&self) {
         let _guard = self.lock.lock();
         self.changed.notify_all();
+        self.tasks.notify_waiters();
     }
 
     /// Ignores signals from now on: the build is being undone or finished.
@@ -44,6 +54,21 @@ impl Interrupt {
     /// Honours signals again, including those that arrived in the meantime.
     pub fn release(&self) {
         self.held.store(false, Ordering::Relaxed);
+        self.wake();
+    }
+
+    /// Completes when the current work must end.
+    pub async fn cancelled(&self) {
+        loop {
+            let changed = self.tasks.notified();
+            tokio::pin!(changed);
+            // Registered before the state is read: a signal between the two wakes this task.
+            changed.as_mut().enable();
+            if self.is_set() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Waits; returns early when cancelled. Returns whether it is cancelled.
@@ -117,5 +142,21 @@ mod tests {
         assert!(!interrupt.is_set());
         interrupt.release();
         assert!(interrupt.is_set());
+    }
+
+    #[test]
+    fn a_task_that_waits_for_cancellation_ends_when_it_is_requested_and_honoured() {
+        let interrupt = Arc::new(Interrupt::default());
+        interrupt.hold();
+        let other = Arc::clone(&interrupt);
+        let task = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(other.cancelled());
+            other.is_set()
+        });
+        interrupt.set();
+        assert!(!task.is_finished());
+        interrupt.release();
+        assert!(task.join().unwrap());
     }
 }

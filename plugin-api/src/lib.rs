@@ -35,6 +35,7 @@ mod ovf;
 mod provider;
 pub mod ready;
 mod resource;
+pub mod retry;
 mod setting;
 /// The guide for authors of providers.
 #[cfg(any(doc, doctest))]

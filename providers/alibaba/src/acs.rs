@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use build_image_plugin_api::Result;
+use build_image_plugin_api::{Result, retry::random};
 use reqwest::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -14,7 +14,7 @@ use crate::{
     endpoint::Endpoint,
     error::Failure,
     refusal::Refusal,
-    retry::{Policy, random, retry},
+    retry::{Policy, retry},
     sign::acs3,
 };
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use build_image_plugin_api::{Error, ErrorKind, Result};
+use build_image_plugin_api::{Error, ErrorKind, Result, retry::LONGEST_REQUESTED};
 use bytes::Bytes;
 use reqwest::{
     Method,
@@ -22,7 +22,6 @@ use crate::{
     endpoint::Endpoint,
     error::{Failure, NETWORK_HINT, RetryAction},
     refusal::Refusal,
-    retry::LONGEST_ASKED,
 };
 
 /// Time limit for establishing a connection.
@@ -83,13 +82,13 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
-    /// The pause that the service requests, at most [`LONGEST_ASKED`].
+    /// The pause that the service requests, at most [`LONGEST_REQUESTED`].
     fn asked_pause(&self) -> Option<Duration> {
         let number = |name| self.header(name).and_then(|text| text.trim().parse::<u64>().ok());
         let millis = number("x-oss-qos-delay-time").or_else(|| number("x-acs-retry-after"));
         let pause = millis.map(Duration::from_millis);
         let pause = pause.or_else(|| number("retry-after").map(Duration::from_secs));
-        pause.map(|pause| pause.min(LONGEST_ASKED))
+        pause.map(|pause| pause.min(LONGEST_REQUESTED))
     }
 }
 
@@ -324,7 +323,7 @@ mod tests {
         assert_eq!(pause_of("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"), None);
         for name in ["retry-after", "x-oss-qos-delay-time", "x-acs-retry-after"] {
             for value in ["864000000", "18446744073709551615"] {
-                assert_eq!(pause_of(name, value), Some(LONGEST_ASKED), "{name}: {value}");
+                assert_eq!(pause_of(name, value), Some(LONGEST_REQUESTED), "{name}: {value}");
             }
         }
     }

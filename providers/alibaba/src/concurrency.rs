@@ -9,12 +9,11 @@ use std::{
     time::Duration,
 };
 
+use build_image_plugin_api::retry::LONGEST_REQUESTED;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::Instant,
 };
-
-use crate::retry::LONGEST_ASKED;
 
 /// Parts in flight at the start.
 const FIRST: usize = 4;
@@ -124,7 +123,7 @@ impl ConcurrencyLimiter {
     /// Records that the service asked to slow down, with the pause if it gave one.
     pub(crate) fn throttled(&self, pause: Option<Duration>) {
         self.tune(|tuner| tuner.throttled(Instant::now()));
-        let until = Instant::now() + pause.unwrap_or_default().min(LONGEST_ASKED);
+        let until = Instant::now() + pause.unwrap_or_default().min(LONGEST_REQUESTED);
         let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
         *closed = Some(closed.map_or(until, |known| known.max(until)));
     }
@@ -237,7 +236,7 @@ mod tests {
             let limiter = ConcurrencyLimiter::new(8);
             limiter.throttled(Some(Duration::MAX));
             let until = limiter.closed.lock().unwrap().unwrap();
-            assert!(until <= Instant::now() + LONGEST_ASKED);
+            assert!(until <= Instant::now() + LONGEST_REQUESTED);
         });
     }
 }

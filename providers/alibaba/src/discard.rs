@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Resource, Result,
     document::{DiscardReason, DiscardRequest, Discarded, Remaining},
+    retry::Backoff,
 };
 
 use crate::{
@@ -31,9 +32,9 @@ pub(crate) const POLICY: Policy = Policy {
     attempts: 4,
     min_retry_time: Duration::ZERO,
     limit: None,
-    first_pause: Duration::from_millis(250),
-    longest_pause: Duration::from_secs(5),
+    backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(5)),
 };
+
 /// Removes resources in the given order.
 ///
 /// # Errors

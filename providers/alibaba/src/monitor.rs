@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use build_image_plugin_api::{Context, Error, ErrorKind, Progress, ProgressUnit, Result};
+use build_image_plugin_api::{
+    Context, Error, ErrorKind, Progress, ProgressUnit, Result, retry::Backoff,
+};
 
 use crate::{
     ecs::Ecs,
@@ -25,8 +27,7 @@ const LOOK: Policy = Policy {
     attempts: 1,
     min_retry_time: Duration::ZERO,
     limit: None,
-    first_pause: Duration::ZERO,
-    longest_pause: Duration::ZERO,
+    backoff: Backoff::new(Duration::ZERO, Duration::ZERO),
 };
 
 /// The time at which waiting ends.

@@ -1,10 +1,8 @@
-//! Decides how often and after which pause an attempt is repeated: exponential back-off with full jitter,
-//! never shorter than the service requests.
+//! Decides how often an attempt is repeated.
 
-use std::{
-    hash::{BuildHasher as _, Hasher as _},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
+
+use build_image_plugin_api::retry::Backoff;
 
 use crate::error::{Failure, RetryAction};
 
@@ -15,17 +13,11 @@ pub(crate) struct Policy {
     pub(crate) attempts: u32,
     /// Attempts continue for this long after the first failure, whatever their number.
     pub(crate) min_retry_time: Duration,
-    /// Upper bound of the first pause; doubles with every attempt.
-    pub(crate) first_pause: Duration,
+    /// The pauses between attempts.
+    pub(crate) backoff: Backoff,
     /// Every pause ends at most this long after the first failure, even one that the service requests.
     pub(crate) limit: Option<Duration>,
-    /// Upper bound of every pause that the service did not request.
-    pub(crate) longest_pause: Duration,
 }
-
-/// Longest pause that a service may request, in any of its headers. A longer one would look like a hanging
-/// build; the call is repeated after this time and refused again if necessary.
-pub(crate) const LONGEST_ASKED: Duration = Duration::from_secs(120);
 
 impl Policy {
     /// For single calls of a build.
@@ -33,8 +25,7 @@ impl Policy {
         attempts: 6,
         min_retry_time: Duration::from_secs(60),
         limit: None,
-        first_pause: Duration::from_millis(250),
-        longest_pause: Duration::from_secs(10),
+        backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(10)),
     };
     /// For checks, for which a user waits.
     pub(crate) const CHECK: Self = Self {
@@ -42,17 +33,8 @@ impl Policy {
         min_retry_time: Duration::ZERO,
         // Slightly less than the time limit of a check.
         limit: Some(Duration::from_secs(8)),
-        first_pause: Duration::from_millis(100),
-        longest_pause: Duration::from_millis(1500),
+        backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(1500)),
     };
-
-    fn pause(&self, attempt: u32, requested: Option<Duration>) -> Duration {
-        let doubled = self.first_pause.saturating_mul(1 << attempt.saturating_sub(1).min(16));
-        let bound = doubled.min(self.longest_pause);
-        let millis = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
-        let jittered = Duration::from_millis(random() % millis.saturating_add(1));
-        jittered.max(requested.unwrap_or_default().min(LONGEST_ASKED))
-    }
 }
 
 /// Repeats an attempt until it succeeds, cannot succeed, or the policy gives up.
@@ -84,7 +66,7 @@ pub(crate) async fn retry<T>(
                 timed >= policy.attempts && since >= policy.min_retry_time
             }
         };
-        let pause = policy.pause(made, failure.pause);
+        let pause = policy.backoff.pause(made, failure.pause);
         if hopeless || policy.limit.is_some_and(|limit| since + pause > limit) {
             if made > 1 {
                 *failure.error = failure.error.with_context("attempts", made);
@@ -94,11 +76,6 @@ pub(crate) async fn retry<T>(
         tracing::warn!(error = %failure.error, attempt = made, ?pause, "trying again");
         tokio::time::sleep(pause).await;
     }
-}
-
-/// An unpredictable number; not suitable for keys.
-pub(crate) fn random() -> u64 {
-    std::hash::RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]
@@ -111,8 +88,7 @@ mod tests {
         attempts: 3,
         min_retry_time: Duration::ZERO,
         limit: None,
-        first_pause: Duration::ZERO,
-        longest_pause: Duration::ZERO,
+        backoff: Backoff::new(Duration::ZERO, Duration::ZERO),
     };
 
     fn broken() -> Failure {
@@ -167,17 +143,5 @@ mod tests {
         let (answer, made) = run(vec![Err(skewed()), Ok(7)]);
         assert_eq!((answer.unwrap(), made), (7, 2));
         assert_eq!(run(vec![Err(skewed()), Err(skewed()), Ok(7)]).1, 2);
-    }
-
-    #[test]
-    fn pauses_grow_to_their_bound_and_heed_the_service() {
-        let policy = Policy { longest_pause: Duration::from_secs(2), ..Policy::CALL };
-        assert!((1..40).all(|made| policy.pause(made, None) <= Duration::from_secs(2)));
-        assert!((0..50).all(|_| policy.pause(1, None) <= Duration::from_millis(250)));
-        let requested = Some(Duration::from_secs(9));
-        assert_eq!(policy.pause(1, requested), Duration::from_secs(9));
-        for requested in [Duration::from_secs(86_400), Duration::MAX] {
-            assert_eq!(policy.pause(1, Some(requested)), LONGEST_ASKED);
-        }
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use build_image_plugin_api::{Error, ErrorKind};
+use build_image_plugin_api::{Error, ErrorKind, retry::Backoff};
 use futures_util::{
     StreamExt as _, TryStreamExt as _,
     future::{Either, select},
@@ -346,7 +346,6 @@ pub(crate) fn part_policy(tuning: &UploadTuning) -> Policy {
         attempts: tuning.attempts,
         min_retry_time: tuning.longest_pause.saturating_mul(tuning.attempts),
         limit: None,
-        first_pause: Duration::from_millis(250),
-        longest_pause: tuning.longest_pause,
+        backoff: Backoff::new(Duration::from_millis(250), tuning.longest_pause),
     }
 }

@@ -50,8 +50,6 @@ use transfer::{Transfer, pause};
 
 /// Directory of downloads, below the directory of all builds' files.
 pub(crate) const FOLDER: &str = "downloads";
-/// Interval of checks for Ctrl-C.
-const INTERRUPT_CHECK: Duration = Duration::from_millis(200);
 /// Stall limit for the download of an injected file.
 const INJECTED_STALL: Duration = Duration::from_secs(60);
 
@@ -370,7 +368,7 @@ impl<'a> Downloader<'a> {
         runtime.block_on(async {
             tokio::select! {
                 done = work => done,
-                () = interrupted(self.interrupt) => Err(Error::interrupted().into()),
+                () = self.interrupt.cancelled() => Err(Error::interrupted().into()),
             }
         })
     }
@@ -392,10 +390,4 @@ fn sends_password_in_clear(url: &Url) -> bool {
     let local = host == "localhost"
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     url.scheme() == "http" && has_user && !local
-}
-
-async fn interrupted(interrupt: &Interrupt) {
-    while !interrupt.is_set() {
-        tokio::time::sleep(INTERRUPT_CHECK).await;
-    }
 }

@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 
 use super::{
     client::{HttpClient, refusal},
-    interrupted, sends_password_in_clear,
+    sends_password_in_clear,
 };
 use crate::{
     error::{Error, Result, Stage},
@@ -83,7 +83,7 @@ impl Post {
         let sent = self.runtime.block_on(async {
             tokio::select! {
                 sent = self.client.post(&self.url, form) => sent,
-                () = interrupted(interrupt) => Err(Error::interrupted().into()),
+                () = interrupt.cancelled() => Err(Error::interrupted().into()),
             }
         });
         let failure = match sent {

@@ -4,7 +4,10 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use build_image_plugin_api::{Error, ErrorKind};
+use build_image_plugin_api::{
+    Error, ErrorKind,
+    retry::{Backoff, random},
+};
 use jiff::Timestamp;
 use reqwest::Method;
 use serde::Deserialize;
@@ -20,7 +23,7 @@ use crate::{
     ecs::pairs,
     endpoint::{Endpoint, redact_url},
     error::Failure,
-    retry::{Policy, random, retry},
+    retry::{Policy, retry},
     sign::encode,
 };
 
@@ -31,8 +34,7 @@ const POLICY: Policy = Policy {
     attempts: 4,
     min_retry_time: Duration::ZERO,
     limit: None,
-    first_pause: Duration::from_millis(200),
-    longest_pause: Duration::from_secs(3),
+    backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(3)),
 };
 
 #[derive(Deserialize)]
