@@ -6,14 +6,12 @@ use super::{args, build::Resumed};
 use crate::{
     error::{Error, Result, Stage},
     runs::Run,
-    settings::{Environment, FileLayer, Layers, Resolved, Row, core_rows},
+    settings::{Environment, FileLayer, Key, Layers, Resolved, Use, keys, rows_for, rows_of},
     trust::{Scope, is_below},
 };
 
-/// Settings that make a build start programs, load code or read settings.
-const CODE: [&str; 5] = ["CONFIG_FILE", "QEMU", "PROVIDER_DIR", "PROVIDER_FILE", "PROVIDERS_LOCK"];
 /// Setting that names the file of the provenance statement.
-const STATEMENT: &str = "PROVENANCE_FILE";
+const STATEMENT: Key = keys::PROVENANCE_FILE;
 
 /// Directories in which local files of a run may be removed.
 pub(super) fn scope(run: &Run, base: &Path) -> Scope {
@@ -49,7 +47,8 @@ pub(super) fn describe(run: &Run, base: &Path, environment: &Environment) -> Str
     let mut text = format!("    it was started in `{}` with:\n", run.working_directory.display());
     text.push_str(&format!("      build-image {}\n", run.words.join(" ")));
     let settings = settings(run, environment);
-    for key in CODE {
+    for row in rows_for(Use::Adoption) {
+        let key = row.key();
         if let Some(path) = settings.as_ref().and_then(|settings| settings.path(key)) {
             let path = run.working_directory.join(path);
             text.push_str(&format!("    {key}: `{}`{}\n", path.display(), absent(&path)));
@@ -101,13 +100,10 @@ fn absent(path: &Path) -> &'static str {
 /// Returns the settings of the run's command line, its configuration file and the environment; `None` when that file
 /// cannot be read.
 fn settings(run: &Run, environment: &Environment) -> Option<Resolved> {
-    let rows: Vec<Row> = core_rows()
-        .into_iter()
-        .filter(|row| CODE.contains(&row.key()) || row.key() == STATEMENT)
-        .collect();
+    let rows = [rows_for(Use::Adoption), rows_of(&[STATEMENT])].concat();
     let resumed = Resumed { run: run.clone(), typed: Vec::new() };
     let mut layers: Layers = args::without_file(&run.words, environment, Some(&resumed));
-    let named = layers.resolve(&rows).ok()?.path("CONFIG_FILE");
+    let named = layers.resolve(&rows).ok()?.path(keys::CONFIG_FILE);
     layers.file = match named {
         Some(path) => Some(FileLayer::read(&path).ok()?),
         None => None,

@@ -23,7 +23,7 @@ use crate::{
     random,
     report::{LOGS, LogFile, LogNames, Outcome, OutputMode, PluginEntry, Reporter, print_line},
     runs::Run,
-    settings::{Environment, Layers, Resolved, Row, core_rows, first_rows},
+    settings::{Environment, Layers, Resolved, Row, Use, core_rows, keys, rows_for, rows_of},
     source,
 };
 
@@ -136,9 +136,9 @@ pub(super) fn prepare(
     resumed: Option<&Resumed>,
     outcome: &mut Outcome,
 ) -> Result<Preparation> {
-    let first = layers.resolve(&first_rows())?;
+    let first = layers.resolve(&rows_for(Use::Selection))?;
     let loader = loader(&first, &layers.environment)?;
-    let plugin = match first.text("PLATFORM") {
+    let plugin = match first.text(keys::PLATFORM) {
         Some(name) => {
             name.clone_into(&mut outcome.platform);
             Some(loader.load(&loader.search.find(name)?)?)
@@ -176,13 +176,11 @@ pub(super) fn prepare(
 
 /// Returns facts about this host if they were requested.
 fn information(layers: &Layers) -> Result<Option<String>> {
-    let (info_rows, others): (Vec<Row>, Vec<Row>) =
-        core_rows().into_iter().partition(|row| row.key() == "INFO");
-    if !layers.resolve(&info_rows)?.is_on("INFO") {
+    if !layers.resolve(&rows_of(&[keys::INFO]))?.is_on(keys::INFO) {
         return Ok(None);
     }
-    let qemu: Vec<Row> = others.into_iter().filter(|row| row.key() == "QEMU").collect();
-    Ok(Some(info::text(&layers.resolve(&qemu)?, &layers.environment)))
+    let qemu = layers.resolve(&rows_of(&[keys::QEMU]))?;
+    Ok(Some(info::text(&qemu, &layers.environment)))
 }
 
 /// Determines how these settings find and load plugins.
@@ -193,16 +191,16 @@ pub(super) fn loader(settings: &Resolved, environment: &Environment) -> Result<L
     let executable = std::env::current_exe().ok();
     let search = SearchPath::new(
         environment,
-        settings.path("PROVIDER_DIR"),
-        settings.path("PROVIDER_FILE"),
+        settings.path(keys::PROVIDER_DIR),
+        settings.path(keys::PROVIDER_FILE),
         executable.as_deref(),
     );
-    let named = settings.path("PROVIDERS_LOCK");
-    let config = settings.path("CONFIG_FILE");
+    let named = settings.path(keys::PROVIDERS_LOCK);
+    let config = settings.path(keys::CONFIG_FILE);
     let lock =
-        Lock::open(named.as_deref(), config.as_deref(), environment, settings.is_on("LOCKED"))?;
+        Lock::open(named.as_deref(), config.as_deref(), environment, settings.is_on(keys::LOCKED))?;
     let environment = environment.clone();
-    Ok(Loader { search, lock, isolate: settings.is_on("ISOLATE"), environment })
+    Ok(Loader { search, lock, isolate: settings.is_on(keys::ISOLATE), environment })
 }
 
 fn no_platform(search: &SearchPath) -> Error {
@@ -219,7 +217,7 @@ fn no_platform(search: &SearchPath) -> Error {
 /// Reports all required settings that are missing, and switches that contradict the provider.
 fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
     let uploads = plugin.description().uploads;
-    if settings.is_on("NO_UPLOAD") {
+    if settings.is_on(keys::NO_UPLOAD) {
         if uploads {
             return Ok(());
         }
@@ -281,7 +279,7 @@ fn log_file(
         fallback: resumed
             .and_then(|resumed| Some(resumed.run.directory.ancestors().nth(2)?.join(LOGS))),
     };
-    let level = settings.text("LOG_LEVEL").unwrap_or("info");
+    let level = settings.text(keys::LOG_LEVEL).unwrap_or("info");
     LogFile::start(settings, &names, level)
 }
 

@@ -3,10 +3,10 @@
 
 use build_image_plugin_api::SettingKind;
 
-use crate::settings::{PREFIX, Row, example, parse_text, stated};
+use crate::settings::{Key, PREFIX, Row, example, keys, parse_text, stated};
 
 /// Has no effect in a configuration file: it names the file.
-const LEFT_OUT: &str = "CONFIG_FILE";
+const LEFT_OUT: Key = keys::CONFIG_FILE;
 /// Example values of required settings, tried in order.
 const WORDS: [&str; 3] = ["example", "EXAMPLE", "1"];
 
@@ -15,7 +15,7 @@ pub(super) fn text(rows: &[Row], platform: Option<&str>) -> String {
     let mut text = head(platform);
     let (required, others): (Vec<&Row>, Vec<&Row>) = rows
         .iter()
-        .filter(|row| row.key() != LEFT_OUT && (platform.is_none() || row.key() != "PLATFORM"))
+        .filter(|row| LEFT_OUT != **row && (platform.is_none() || keys::PLATFORM != **row))
         .partition(|row| row.setting.required);
     if let Some(name) = platform {
         text.push_str(&format!("{}PLATFORM: {name}\n", heading("Required")));
@@ -143,7 +143,7 @@ mod tests {
         let resolved = read(&set).resolve(&rows).unwrap();
         assert_eq!(resolved.text("ACME_YEAR"), Some("2001"));
         assert_eq!(resolved.number("QEMU_MEMORY"), Some(2 << 30));
-        for row in rows.iter().filter(|row| row.key() != LEFT_OUT) {
+        for row in rows.iter().filter(|row| LEFT_OUT != **row) {
             assert!(set.contains(&format!("\n{}:", row.key())), "{} is left out", row.key());
         }
     }

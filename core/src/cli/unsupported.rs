@@ -6,7 +6,7 @@ use build_image_plugin_api::Description;
 use crate::{
     error::{Error, Problem, Result, Stage},
     report::Reporter,
-    settings::{Origin, Resolved},
+    settings::{Origin, Resolved, keys},
 };
 
 /// Checks that the provider supports the name and the tags that are set. A flag applies to this build and is refused;
@@ -27,8 +27,8 @@ pub(super) fn check(
     };
     let mut problems = Vec::new();
     for (key, supported, member, hint) in [
-        ("CLOUD_IMAGE_NAME", description.image_name.is_some(), "image_name", name_hint),
-        ("IMAGE_TAGS", description.tags.is_some(), "tags", "leave it out"),
+        (keys::CLOUD_IMAGE_NAME, description.image_name.is_some(), "image_name", name_hint),
+        (keys::IMAGE_TAGS, description.tags.is_some(), "tags", "leave it out"),
     ] {
         // An empty list requests nothing.
         let asks = |list: Option<&Vec<serde_json::Value>>| list.is_none_or(|list| !list.is_empty());

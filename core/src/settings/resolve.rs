@@ -12,6 +12,7 @@ use super::{
     env::Environment,
     file::FileLayer,
     home::Roots,
+    key::Name,
     parse::{parse_at, parse_value},
     row::Row,
 };
@@ -204,19 +205,19 @@ impl Resolved {
 
     /// Returns a value with its origin.
     #[must_use]
-    pub fn get(&self, key: &str) -> Option<&Value> {
-        self.values.get(key)
+    pub fn get(&self, key: impl Name) -> Option<&Value> {
+        self.values.get(key.name())
     }
 
     /// Returns the text of a setting.
     #[must_use]
-    pub fn text(&self, key: &str) -> Option<&str> {
+    pub fn text(&self, key: impl Name) -> Option<&str> {
         self.get(key).and_then(|value| value.json.as_str())
     }
 
     /// Returns the path of a setting.
     #[must_use]
-    pub fn path(&self, key: &str) -> Option<PathBuf> {
+    pub fn path(&self, key: impl Name) -> Option<PathBuf> {
         self.text(key).map(PathBuf::from)
     }
 
@@ -257,13 +258,13 @@ impl Resolved {
 
     /// Returns the number of a setting.
     #[must_use]
-    pub fn number(&self, key: &str) -> Option<u64> {
+    pub fn number(&self, key: impl Name) -> Option<u64> {
         self.get(key).and_then(|value| value.json.as_u64())
     }
 
     /// Returns whether a switch is on.
     #[must_use]
-    pub fn is_on(&self, key: &str) -> bool {
+    pub fn is_on(&self, key: impl Name) -> bool {
         self.get(key).and_then(|value| value.json.as_bool()).unwrap_or(false)
     }
 

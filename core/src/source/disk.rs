@@ -21,15 +21,10 @@ use super::{SourceContext, from_disk, not_accepted, verify};
 use crate::{
     error::{Error, Result, Stage},
     plan,
-    settings::Resolved,
+    settings::{AppliesTo, Resolved, core_rows},
     signature::{Algorithm, Digests, Pass},
 };
 
-/// Settings that describe a given disk.
-const OWN: [(&str, &str); 2] = [
-    ("DISK_SIZE", "leave it out; the size of an installed disk follows from UPDATE_LV_SIZES"),
-    ("DISK_SHA256", "leave it out, or set ISO_SHA256 for an ISO"),
-];
 /// The supported formats, for hints.
 const FORMATS: &str =
     "give a raw, qcow2, VMDK, VHD, VHDX or VDI disk, as it is or inside gzip, xz or zstd";
@@ -111,9 +106,15 @@ pub(super) fn stem(path: &Path, is_packed: bool) -> String {
 /// # Errors
 /// Names the setting.
 pub(super) fn refuse_settings(settings: &Resolved) -> Result<()> {
-    let set = OWN.into_iter().find(|(key, _)| settings.get(key).is_some());
-    let Some((key, hint)) = set else { return Ok(()) };
-    Err(Error::new(Stage::Settings, format!("{key} is set, but no disk image is given")).hint(hint))
+    for row in core_rows() {
+        if let AppliesTo::GivenDisk { hint } = row.applies_to
+            && settings.get(row.key()).is_some()
+        {
+            let text = format!("{} is set, but no disk image is given", row.key());
+            return Err(Error::new(Stage::Settings, text).hint(hint));
+        }
+    }
+    Ok(())
 }
 
 /// Opens a disk image; `digests` are those that were computed during its download.

@@ -86,7 +86,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
         }
         let setting = ["ISO_SIG", "EHF_ISO_SIG"]
             .into_iter()
-            .find(|key| self.context.settings.get(key).is_some());
+            .find(|key| self.context.settings.get(*key).is_some());
         match setting {
             Some(key) => Err(Error::new(
                 Stage::Settings,
@@ -99,7 +99,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
 
     /// Warns once if neither a key nor a checksum is set.
     pub(super) fn warn(&self, digests: &[&str]) {
-        let has_checksum = digests.iter().all(|key| self.context.settings.get(key).is_some());
+        let has_checksum = digests.iter().all(|key| self.context.settings.get(*key).is_some());
         if self.keys.is_empty() && !has_checksum {
             self.context.reporter.warning(
                 "nothing proves where the ISO comes from: neither a key nor a digest is set",
