@@ -4,6 +4,7 @@
 
 mod advice;
 mod builder;
+mod choice;
 mod env;
 mod file;
 mod guest;
@@ -13,9 +14,11 @@ mod parse;
 mod resolve;
 mod row;
 mod schema;
+mod typed;
 
 pub(crate) use advice::{example, stated};
 pub use builder::Builder;
+pub use choice::{LogLevel, OnFailure, Package, ProgressMode};
 pub use env::Environment;
 pub(crate) use env::PREFIX;
 pub use file::{Entry, FileLayer};
@@ -25,3 +28,7 @@ pub use resolve::{Layers, Origin, Resolved, Value};
 pub use row::{AppliesTo, CommandLine, OnResume, Row, Use, Written};
 pub(crate) use schema::core_row;
 pub use schema::{core_rows, keys, rows_for, rows_of};
+pub use typed::{
+    CoreSettings, Download, Image, Machine, Output, Plugins, Publication, Registry, Run,
+    Signatures, Source,
+};

@@ -1,7 +1,7 @@
 //! Resolves layers into values: applies precedence and rules, reports all problems at once, and keeps secrets
 //! separate.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::OnceLock};
 
 use build_image_plugin_api::{Secret, Settings};
 use serde_json::Value as Json;
@@ -15,6 +15,7 @@ use super::{
     key::Name,
     parse::{parse_at, parse_value},
     row::Row,
+    typed::CoreSettings,
 };
 use crate::{
     error::{Error, Problem, Result, Stage},
@@ -88,6 +89,8 @@ pub struct Resolved {
     base: Option<PathBuf>,
     builder: Builder,
     secrets: BTreeMap<String, Secret>,
+    /// The core's own, read when they are first needed.
+    core: OnceLock<CoreSettings>,
 }
 
 impl Layers {
@@ -201,6 +204,12 @@ impl Resolved {
             self.secrets.insert(row.key().to_owned(), Secret::new(text));
         }
         self.values.insert(row.key().to_owned(), value);
+    }
+
+    /// Returns the settings of the core, typed.
+    #[must_use]
+    pub fn core(&self) -> &CoreSettings {
+        self.core.get_or_init(|| CoreSettings::of(self))
     }
 
     /// Returns a value with its origin.

@@ -133,6 +133,14 @@ impl Row {
         self
     }
 
+    /// Sets the allowed values: each of these words, in lower and in upper case.
+    #[must_use]
+    pub fn choices_in_both_cases(mut self, words: &[&str]) -> Self {
+        let both = words.iter().flat_map(|word| [(*word).to_owned(), word.to_uppercase()]);
+        self.setting.choices = both.collect();
+        self
+    }
+
     /// Sets the text that is used when the setting is not set.
     #[must_use]
     pub fn default_value(mut self, text: &str) -> Self {

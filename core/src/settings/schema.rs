@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use build_image_plugin_api::{Setting, SettingKind as Kind};
 
 use super::{
+    choice::{LogLevel, OnFailure, Package, ProgressMode},
     guest,
     key::Key,
     row::{AppliesTo, OnResume, Row, Use, Written},
@@ -65,7 +66,7 @@ settings![
     REUSE(BUILD, Switch, "keep the artifacts when the build is done"),
     ON_FAILURE(BUILD, Text, "what becomes of a failed build: removed, or kept for resume")
         .prefixed_only()
-        .choices(&["undo", "keep"])
+        .choices(OnFailure::WORDS)
         .default_value("undo"),
     IMAGE_TAGS(BUILD, List, "tags to add: a list of one-key maps")
         .example("[{owner: team}]")
@@ -154,7 +155,7 @@ settings![
         .used_by(&[Use::Doctor]),
     PACKAGE(OUTPUT, Text, "published image: in its provider's archive, or alone")
         .prefixed_only()
-        .choices(&["archive", "none"])
+        .choices(Package::WORDS)
         .default_value("archive")
         .on_resume(OnResume::Fixed),
     IMAGE_DIR(OUTPUT, Path, "folder for published images [default: images]")
@@ -169,10 +170,7 @@ settings![
     ),
     LOG_FILE(OUTPUT, Path, "log file or directory [default: logs/RUN.log]").writes(Written::Lines),
     LOG_LEVEL(OUTPUT, Text, "level of the log file")
-        .choices(&[
-            "critical", "CRITICAL", "error", "ERROR", "warning", "WARNING", "info", "INFO", "debug",
-            "DEBUG", "trace", "TRACE"
-        ])
+        .choices_in_both_cases(LogLevel::WORDS)
         .default_value("info"),
     JOURNAL_KEY_FILE(
         OUTPUT,
@@ -202,7 +200,7 @@ settings![
         "how progress is told on standard error: auto chooses by the terminal"
     )
     .prefixed_only()
-    .choices(&["auto", "plain", "json", "none"])
+    .choices(ProgressMode::WORDS)
     .default_value("auto")
     .used_by(&[Use::Report]),
     QUIET(OUTPUT, Switch, "warnings and errors only, as --progress none")
