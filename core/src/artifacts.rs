@@ -14,6 +14,7 @@ use rustix::{fs::OFlags, io::Errno};
 use crate::{
     error::{Error, Result, Stage},
     journal,
+    settings::{Key, keys},
     trust::read_regular,
 };
 
@@ -216,7 +217,12 @@ fn lock_of(directory: &Path) -> Result<File> {
                     .hint("wait until it is done, or set ARTIFACTS_DIR to another directory"));
             }
             Err(TryLockError::Error(error)) => {
-                return Err(cannot_lock("lock the directory", directory, &error, "ARTIFACTS_DIR"));
+                return Err(cannot_lock(
+                    "lock the directory",
+                    directory,
+                    &error,
+                    keys::ARTIFACTS_DIR,
+                ));
             }
         }
         let mine = opened.metadata().map_err(lock_error)?;
@@ -325,7 +331,7 @@ pub(crate) fn cannot_make(directory: &Path, error: &io::Error) -> Error {
 
 /// Returns the error for a file or directory that cannot be locked: `cannot <action> <path>`; `setting` names the
 /// directory that contains it.
-pub(crate) fn cannot_lock(action: &str, path: &Path, error: &io::Error, setting: &str) -> Error {
+pub(crate) fn cannot_lock(action: &str, path: &Path, error: &io::Error, setting: Key) -> Error {
     let has_no_locks = [Errno::NOTSUP, Errno::NOLCK, Errno::NOSYS, Errno::INVAL]
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
@@ -445,7 +451,7 @@ mod tests {
             (Errno::ACCESS, "may write to"),
         ] {
             let error = io::Error::from_raw_os_error(errno.raw_os_error());
-            let error = cannot_lock("lock", Path::new("/d/lock"), &error, "ARTIFACTS_DIR");
+            let error = cannot_lock("lock", Path::new("/d/lock"), &error, keys::ARTIFACTS_DIR);
             assert_eq!(error.message, "cannot lock `/d/lock`");
             assert!(error.hint.as_ref().is_some_and(|found| found.contains(hint)), "{error:?}");
         }

@@ -1,6 +1,6 @@
 //! Prints what an untrusted run would use and remove, before the user decides to trust it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{args, build::Resumed};
 use crate::{
@@ -38,8 +38,13 @@ pub(super) fn check_statement(run: &Run, environment: &Environment) -> Result<()
 fn foreign_statement<'r>(run: &'r Run, environment: &Environment) -> Option<&'r Path> {
     let path = run.statement.as_deref().filter(|_| run.adopted || run.untrusted.is_some())?;
     let settings = settings(run, environment);
-    let own = settings.and_then(|settings| settings.absolute(&settings.path(STATEMENT)?).ok());
+    let own = settings.as_ref().and_then(own_statement);
     (own.as_deref() != Some(path)).then_some(path)
+}
+
+/// Returns the path of the statement that a run's settings name.
+fn own_statement(settings: &Resolved) -> Option<PathBuf> {
+    settings.absolute(settings.core().publication.provenance.as_deref()?).ok()
 }
 
 /// Formats what a run uses and what would be removed, in lines.
@@ -82,8 +87,7 @@ fn written(run: &Run, settings: Option<&Resolved>, environment: &Environment) ->
     if let Some(directory) = &run.build.image_dir {
         text.push_str(&format!("    would write files in `{directory}`\n"));
     }
-    let own = settings.and_then(|settings| settings.absolute(&settings.path(STATEMENT)?).ok());
-    if let Some(path) = own {
+    if let Some(path) = settings.and_then(own_statement) {
         text.push_str(&format!("    would write `{}`\n", path.display()));
     }
     if let Some(path) = foreign_statement(run, environment) {
@@ -103,7 +107,7 @@ fn settings(run: &Run, environment: &Environment) -> Option<Resolved> {
     let rows = [rows_for(Use::Adoption), rows_of(&[STATEMENT])].concat();
     let resumed = Resumed { run: run.clone(), typed: Vec::new() };
     let mut layers: Layers = args::without_file(&run.words, environment, Some(&resumed));
-    let named = layers.resolve(&rows).ok()?.path(keys::CONFIG_FILE);
+    let named = layers.resolve(&rows).ok()?.core().plugins.config_file.clone();
     layers.file = match named {
         Some(path) => Some(FileLayer::read(&path).ok()?),
         None => None,

@@ -150,8 +150,9 @@ pub(super) fn core_layers(
     resumed: Option<&Resumed>,
 ) -> Result<Layers> {
     let mut layers = without_file(args, environment, resumed);
-    let named = layers.resolve(&rows_of(&[keys::CONFIG_FILE]))?.path(keys::CONFIG_FILE);
-    layers.file = named.map(|path| FileLayer::read(&path)).transpose()?;
+    let settings = layers.resolve(&rows_of(&[keys::CONFIG_FILE]))?;
+    let named = settings.core().plugins.config_file.as_deref();
+    layers.file = named.map(FileLayer::read).transpose()?;
     Ok(layers)
 }
 

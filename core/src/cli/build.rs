@@ -138,7 +138,7 @@ pub(super) fn prepare(
 ) -> Result<Preparation> {
     let first = layers.resolve(&rows_for(Use::Selection))?;
     let loader = loader(&first, &layers.environment)?;
-    let plugin = match first.text(keys::PLATFORM) {
+    let plugin = match &first.core().plugins.platform {
         Some(name) => {
             name.clone_into(&mut outcome.platform);
             Some(loader.load(&loader.search.find(name)?)?)
@@ -176,7 +176,7 @@ pub(super) fn prepare(
 
 /// Returns facts about this host if they were requested.
 fn information(layers: &Layers) -> Result<Option<String>> {
-    if !layers.resolve(&rows_of(&[keys::INFO]))?.is_on(keys::INFO) {
+    if !layers.resolve(&rows_of(&[keys::INFO]))?.core().run.info {
         return Ok(None);
     }
     let qemu = layers.resolve(&rows_of(&[keys::QEMU]))?;
@@ -188,42 +188,49 @@ fn information(layers: &Layers) -> Result<Option<String>> {
 /// # Errors
 /// When the lock file cannot be read.
 pub(super) fn loader(settings: &Resolved, environment: &Environment) -> Result<Loader> {
+    let set = &settings.core().plugins;
     let executable = std::env::current_exe().ok();
     let search = SearchPath::new(
         environment,
-        settings.path(keys::PROVIDER_DIR),
-        settings.path(keys::PROVIDER_FILE),
+        set.directory.clone(),
+        set.file.clone(),
         executable.as_deref(),
     );
-    let named = settings.path(keys::PROVIDERS_LOCK);
-    let config = settings.path(keys::CONFIG_FILE);
-    let lock =
-        Lock::open(named.as_deref(), config.as_deref(), environment, settings.is_on(keys::LOCKED))?;
-    let environment = environment.clone();
-    Ok(Loader { search, lock, isolate: settings.is_on(keys::ISOLATE), environment })
+    let (named, config) = (set.lock_file.as_deref(), set.config_file.as_deref());
+    let lock = Lock::open(named, config, environment, set.locked)?;
+    Ok(Loader { search, lock, isolate: set.isolate, environment: environment.clone() })
 }
 
 fn no_platform(search: &SearchPath) -> Error {
     let mut names: Vec<String> = search.all().into_iter().map(|candidate| candidate.name).collect();
     names.dedup();
-    Error::new(Stage::Settings, "PLATFORM is not set").hint(if names.is_empty() {
-        "give the provider with -p; none is installed, see build-image providers list".to_owned()
-    } else {
-        let names = names.join(", ");
-        format!("give the provider with -p, one of {names}; `build-image --help` tells the rest")
-    })
+    Error::new(Stage::Settings, format!("{} is not set", keys::PLATFORM)).hint(
+        if names.is_empty() {
+            "give the provider with -p; none is installed, see build-image providers list"
+                .to_owned()
+        } else {
+            let names = names.join(", ");
+            format!(
+                "give the provider with -p, one of {names}; `build-image --help` tells the rest"
+            )
+        },
+    )
 }
 
 /// Reports all required settings that are missing, and switches that contradict the provider.
 fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
     let uploads = plugin.description().uploads;
-    if settings.is_on(keys::NO_UPLOAD) {
+    if settings.core().run.no_upload {
         if uploads {
             return Ok(());
         }
         return Err(Error::new(
             Stage::Settings,
-            format!("NO_UPLOAD is set, but provider `{}` uploads nothing anyway", plugin.name),
+            format!(
+                "{} is set, but provider `{}` uploads nothing anyway",
+                keys::NO_UPLOAD,
+                plugin.name
+            ),
         )
         .hint("leave --no-upload out"));
     }
@@ -279,8 +286,7 @@ fn log_file(
         fallback: resumed
             .and_then(|resumed| Some(resumed.run.directory.ancestors().nth(2)?.join(LOGS))),
     };
-    let level = settings.text(keys::LOG_LEVEL).unwrap_or("info");
-    LogFile::start(settings, &names, level)
+    LogFile::start(settings, &names)
 }
 
 /// Handles the second signal: exits at once and reports what the journal of the run records.

@@ -6,7 +6,7 @@ use super::{args, build, command, command::value_name, example};
 use crate::{
     error::{Error, Result},
     plugins::Plugin,
-    settings::{Environment, PREFIX, Row, Use, core_rows, keys, rows_for},
+    settings::{Environment, PREFIX, Row, Use, core_rows, rows_for},
 };
 
 /// The topic that describes settings.
@@ -53,7 +53,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let layers = args::core_layers(&args, environment, None)?;
     let first = layers.resolve(&rows_for(Use::Selection))?;
     let loader = build::loader(&first, environment)?;
-    let plugin = match first.text(keys::PLATFORM) {
+    let plugin = match &first.core().plugins.platform {
         Some(name) => Some(loader.ask(&loader.search.find(name)?)?),
         None => None,
     };

@@ -38,10 +38,10 @@ impl Output {
     /// Applies the settings.
     pub(super) fn set(&mut self, settings: &Resolved, rows: &[Row], environment: &Environment) {
         self.mode = OutputMode::of(settings, environment);
-        self.json = settings.is_on(keys::JSON);
+        self.json = settings.core().output.json;
         self.refused = overwrite::check(settings, rows).err();
-        let file = settings.text(overwrite::RESULT).filter(|_| self.refused.is_none());
-        self.file = file.map(ResultFile::named);
+        let file = settings.core().output.result_file.as_deref();
+        self.file = file.filter(|_| self.refused.is_none()).map(ResultFile::named);
     }
 
     /// Sets the log of the build.
@@ -91,7 +91,10 @@ impl Output {
         }
         if let Some((log, why)) = self.log.as_ref().and_then(|log| Some((log, log.lost()?))) {
             let text = format!("the log `{}` is incomplete: {why}", log.path.display());
-            reporter.warning(&text, Some("set LOG_FILE to a file system with free space"));
+            reporter.warning(
+                &text,
+                Some(&format!("set {} to a file system with free space", keys::LOG_FILE)),
+            );
         }
         reporter.finished(outcome, code);
         if self.json {

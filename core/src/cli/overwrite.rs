@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The setting of the result document; a value that names a directory means a file in it.
-pub(super) const RESULT: Key = keys::OUTPUT_JSON_FILE;
+const RESULT: Key = keys::OUTPUT_JSON_FILE;
 /// A setting that lists files to be read.
 const INJECTED: &str = "UPDATE_IMAGE_FILES";
 

@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, Command};
 use super::{args, build, check, command, scaffold};
 use crate::{
     error::Result,
-    settings::{Environment, Use, keys, rows_for},
+    settings::{Environment, Use, rows_for},
 };
 
 /// Returns the parser of the verbs.
@@ -47,7 +47,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let Some(matches) = command::matches(parser(), &args)? else { return Ok(()) };
     let layers = args::core_layers(&args, environment, None)?;
     let loader = build::loader(&layers.resolve(&rows_for(Use::Selection))?, environment)?;
-    let as_json = layers.resolve(&rows_for(Use::Providers))?.is_on(keys::JSON);
+    let as_json = layers.resolve(&rows_for(Use::Providers))?.core().output.json;
     match matches.subcommand() {
         Some(("inspect", named)) => {
             let name = named.get_one::<String>("NAME").map(String::as_str);

@@ -25,7 +25,7 @@ use crate::{
     publication::{Committed, Publication},
     report::{Leftover, Outcome, OutputMode, Reporter, print_line},
     runs::{self, Run, State},
-    settings::{Environment, Layers, Resolved, Row, Use, core_rows, keys, rows_for},
+    settings::{Environment, Layers, Resolved, Row, Use, core_rows, rows_for},
     source,
     trust::{Scope, is_below},
 };
@@ -78,14 +78,14 @@ fn parse(parser: Command, args: &[String], environment: &Environment) -> Result<
     // Adopting a run signs its journal, which requires a key.
     let find = if adopt.is_some() && yes { Key::of } else { Key::existing };
     let key = Arc::new(find(&settings, environment)?);
-    let (base, as_json) = (base(&settings), settings.is_on(keys::JSON));
+    let (base, as_json) = (base(&settings), settings.core().output.json);
     Ok(Some(Request { base, as_json, yes, adopt, key }))
 }
 
 /// Returns the directory of all builds' files.
 fn base(settings: &Resolved) -> PathBuf {
-    let base = settings.path(keys::ARTIFACTS_DIR).unwrap_or_else(|| PathBuf::from("artifacts"));
-    std::path::absolute(&base).unwrap_or(base)
+    let base = settings.core().publication.artifacts();
+    std::path::absolute(base).unwrap_or_else(|_| base.to_owned())
 }
 
 /// Lists runs.

@@ -34,6 +34,7 @@ use crate::{
     artifacts::{cannot_lock, make_private, open_unlinked},
     error::{Error, Result, Stage},
     lock,
+    settings::keys,
     trust::open_regular,
 };
 use line::{Line, Seal};
@@ -321,7 +322,7 @@ fn lock_alone(file: &File, directory: &Path) -> Result<()> {
             Error::new(Stage::Disk, text).hint("wait until the other build is done")
         }
         TryLockError::Error(error) => {
-            cannot_lock("lock the journal", &directory.join(FILE), &error, "ARTIFACTS_DIR")
+            cannot_lock("lock the journal", &directory.join(FILE), &error, keys::ARTIFACTS_DIR)
         }
     })
 }

@@ -235,10 +235,9 @@ impl Pipeline<'_> {
     /// # Errors
     /// When the keys cannot be used.
     pub(super) fn signer(&self) -> Result<Option<Signer>> {
-        let Some(private) = self.settings.path("IMAGE_SIG_PRIVATE_KEY") else { return Ok(None) };
-        let digest = self.settings.text("IMAGE_SIG_ENCRYPTION_TYPE");
-        let public = self.settings.path("IMAGE_SIG_PUBLIC_KEY");
-        Signer::read(digest, &private, public.as_deref()).map(Some)
+        let set = &self.settings.core().signatures;
+        let Some(private) = &set.image_private_key else { return Ok(None) };
+        Signer::read(set.image_digest(), private, set.image_public_key.as_deref()).map(Some)
     }
 
     pub(super) fn check_cancelled(&self) -> ControlFlow<()> {

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     artifacts::{cannot, cannot_lock},
     error::{Error, Result, Stage},
+    settings::keys,
 };
 
 /// Prefix of the names of staging directories; the run's id follows.
@@ -59,7 +60,7 @@ pub(super) fn not_locked(image_dir: &Path, error: TryLockError) -> Error {
             Error::new(Stage::Disk, text).hint("run the command again when it is done")
         }
         TryLockError::Error(error) => {
-            cannot_lock("lock the directory", image_dir, &error, "IMAGE_DIR")
+            cannot_lock("lock the directory", image_dir, &error, keys::IMAGE_DIR)
         }
     }
 }

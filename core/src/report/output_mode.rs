@@ -3,7 +3,7 @@
 
 use std::io::IsTerminal as _;
 
-use crate::settings::{Environment, Resolved, keys};
+use crate::settings::{Environment, ProgressMode, Resolved};
 
 /// The format of everything on standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,12 +26,13 @@ impl OutputMode {
     /// The mode that the settings request.
     #[must_use]
     pub fn of(settings: &Resolved, environment: &Environment) -> Self {
-        match settings.text(keys::PROGRESS) {
-            Some("json") => Self::Json,
-            Some("none") => Self::None,
-            _ if settings.is_on(keys::QUIET) => Self::None,
-            Some("plain") => Self::Plain,
-            _ => Self::of_stderr(environment),
+        let set = &settings.core().output;
+        match set.progress {
+            ProgressMode::Json => Self::Json,
+            ProgressMode::None => Self::None,
+            _ if set.quiet => Self::None,
+            ProgressMode::Plain => Self::Plain,
+            ProgressMode::Auto => Self::of_stderr(environment),
         }
     }
 

@@ -262,6 +262,14 @@ groups! {
     }
 }
 
+impl Signatures {
+    /// Returns the digest of signatures by the key of published images.
+    #[must_use]
+    pub fn image_digest(&self) -> &str {
+        self.image_digest.as_deref().unwrap_or("sha3-512")
+    }
+}
+
 impl Publication {
     /// Returns the directory of published images, relative to the run's.
     #[must_use]

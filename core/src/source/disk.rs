@@ -21,7 +21,7 @@ use super::{SourceContext, from_disk, not_accepted, verify};
 use crate::{
     error::{Error, Result, Stage},
     plan,
-    settings::{AppliesTo, Resolved, core_rows},
+    settings::{AppliesTo, Resolved, core_rows, keys},
     signature::{Algorithm, Digests, Pass},
 };
 
@@ -133,7 +133,7 @@ pub(super) fn open(
         None => {
             let source_error = |error| not_accepted(path, error);
             let file = LockedFile::open(path).map_err(source_error)?;
-            let checked = verify::digest(context, "DISK_SHA256", path, digests);
+            let checked = verify::digest(context, keys::DISK_SHA256.name(), path, digests);
             // A change explains a wrong checksum; after a correct one, the bytes are those of the open file.
             file.check_unchanged().map_err(source_error)?;
             checked?;
@@ -179,20 +179,20 @@ pub(super) fn grown(
     path: &Path,
     reader: GuestReader,
 ) -> Result<GuestReader> {
-    let Some(requested) = context.settings.number("DISK_SIZE") else { return Ok(reader) };
-    let size = reader.virtual_size();
+    let Some(requested) = context.settings.core().source.disk_size else { return Ok(reader) };
+    let (key, size) = (keys::DISK_SIZE, reader.virtual_size());
     let size_error = |text: String| Error::new(Stage::Settings, text);
     if requested < size {
         let text = format!(
-            "DISK_SIZE is {requested} bytes, but `{}` is a disk of {size}, and none is made smaller",
+            "{key} is {requested} bytes, but `{}` is a disk of {size}, and none is made smaller",
             path.display()
         );
-        return Err(size_error(text).hint(
-            "leave DISK_SIZE out; to shrink a disk, shrink its file systems and partitions, then the file",
-        ));
+        return Err(size_error(text).hint(format!(
+            "leave {key} out; to shrink a disk, shrink its file systems and partitions, then the file",
+        )));
     }
     reader.grown_to(requested).map_err(|error| {
-        let made = size_error(format!("DISK_SIZE is {requested} bytes, no multiple of 512"));
+        let made = size_error(format!("{key} is {requested} bytes, no multiple of 512"));
         made.caused_by(&error).hint("give it with a unit, as in --disk-size=20GiB")
     })
 }
@@ -231,7 +231,8 @@ fn unpack(
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let total = fs::metadata(path).map_or(0, |file| file.len());
     context.reporter.begin("unpack", &format!("unpacking {name} ({})", packing.name()));
-    let needs_digest = context.settings.get("DISK_SHA256").is_some() && digests.is_none();
+    let needs_digest =
+        context.settings.core().signatures.disk_sha256.is_some() && digests.is_none();
     let pass = if needs_digest { Some(Pass::new(&[Algorithm::Sha256])?) } else { None };
     let (mut done, mut digest_error) = (0, None);
     let mut seen = |piece: &[u8]| {
@@ -253,7 +254,7 @@ fn unpack(
     let digests = pass.map(Pass::finish).transpose()?.or(digests);
     let occupied = file.metadata().map_or(0, |file| file.blocks() * BLOCK);
     context.reporter.end(&format!("{} unpacked", HumanBytes(len)));
-    verify::digest(context, "DISK_SHA256", path, digests)?;
+    verify::digest(context, keys::DISK_SHA256.name(), path, digests)?;
     let reader = GuestReader::open_unpacked(file, path, source)
         .map_err(|error| not_accepted(path, error))?;
     Ok((reader, occupied, Some(Arc::new(workplace))))

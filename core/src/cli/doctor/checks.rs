@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{TcpStream, ToSocketAddrs as _},
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -113,7 +113,7 @@ fn acceleration(host: &Host<'_>) -> Vec<Finding> {
     let Ok(qemu) = &host.qemu else {
         return vec![bad(Verdict::Warn, "not tried, there is no qemu", "install qemu first")];
     };
-    let setting = host.settings.text(keys::ACCEL).unwrap_or("auto");
+    let setting = host.settings.core().machine.accel.as_str();
     vec![match choose_accel(setting, qemu) {
         Ok(verdict) => {
             let age = verdict.remembered.map(|age| format!(" (remembered for {})", ago(age)));
@@ -143,7 +143,7 @@ fn ago(age: Duration) -> String {
 fn memory(host: &Host<'_>) -> Vec<Finding> {
     let facts = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").unwrap_or_default();
-    let required = host.settings.number(keys::QEMU_MEMORY).unwrap_or_default();
+    let required = host.settings.core().machine.memory;
     vec![judge_memory(&facts, &limit, required)]
 }
 
@@ -183,13 +183,13 @@ fn gib(bytes: u64) -> String {
 }
 
 fn disk_space(host: &Host<'_>) -> Vec<Finding> {
-    let directory = |key: Key, default: &str| {
-        let named = host.settings.path(key).unwrap_or_else(|| PathBuf::from(default));
-        (key, std::path::absolute(&named).unwrap_or(named))
+    let set = &host.settings.core().publication;
+    let directories = [(keys::ARTIFACTS_DIR, set.artifacts()), (keys::IMAGE_DIR, set.images())];
+    let judge = |(key, directory): (Key, &Path)| {
+        let absolute = std::path::absolute(directory);
+        judge_directory(key, absolute.as_deref().unwrap_or(directory))
     };
-    let directories =
-        [directory(keys::ARTIFACTS_DIR, "artifacts"), directory(keys::IMAGE_DIR, "images")];
-    directories.iter().map(|(key, directory)| judge_directory(*key, directory)).collect()
+    directories.map(judge).into()
 }
 
 fn judge_directory(key: Key, directory: &Path) -> Finding {

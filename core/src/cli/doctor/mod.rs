@@ -19,7 +19,7 @@ use crate::{
     exit,
     install::find_qemu,
     report::{OutputMode, Reporter},
-    settings::{Environment, Layers, Use, keys, rows_for},
+    settings::{Environment, Layers, Use, rows_for},
 };
 use checks::{CHECKS, Finding, Host, Verdict};
 use install::{Ending, Installation};
@@ -54,13 +54,13 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<u8> {
         ..args::core_layers(&args, environment, None)?
     };
     let settings = layers.resolve(&rows)?;
-    let qemu = || find_qemu(settings.path(keys::QEMU).as_deref(), environment);
+    let qemu = || find_qemu(settings.core().machine.qemu.as_deref(), environment);
     let loader = build::loader(&layers.resolve(&rows_for(Use::Selection))?, environment)?;
     let mut host = Host { settings: &settings, environment, loader, qemu: qemu() };
     if let Some(qemu) = host.qemu.as_ref().ok().filter(|_| matches.get_flag("REFRESH")) {
         qemu.forget_verdict();
     }
-    let as_json = settings.is_on(keys::JSON);
+    let as_json = settings.core().output.json;
     let show = |text: &str| {
         if !as_json {
             super::print(text);

@@ -25,6 +25,7 @@ use crate::{
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     journal::Key,
+    settings::keys,
     signature::{Algorithm, Digests},
     source::address::display_url,
     trust::{Doubt, doubt_of_path, doubt_of_resolved, open_regular, read_regular, resolve_path},
@@ -148,7 +149,8 @@ impl Slot {
             }
             let path = directory.join(LOCK);
             let lock = open(&path).map_err(|error| cannot_write(&path, &error))?;
-            let lock_error = |error: io::Error| cannot_lock("lock", &path, &error, "ARTIFACTS_DIR");
+            let lock_error =
+                |error: io::Error| cannot_lock("lock", &path, &error, keys::ARTIFACTS_DIR);
             let alone = loop {
                 if try_lock(&lock, false).map_err(lock_error)? {
                     break true;
@@ -224,7 +226,7 @@ impl Slot {
         self.alone = false;
         self.lock
             .lock_shared()
-            .map_err(|error| cannot_lock("lock", &self.directory, &error, "ARTIFACTS_DIR"))
+            .map_err(|error| cannot_lock("lock", &self.directory, &error, keys::ARTIFACTS_DIR))
     }
 
     /// Removes the slot, unless another build uses it.
