@@ -13,11 +13,12 @@ use serde_json::json;
 
 use super::{Pipeline, state::PUBLISH};
 use crate::{
-    artifacts::{cannot, cannot_make},
+    artifacts::{cannot, cannot_make, more_space},
     error::{Error, Result, Stage},
     plugins::with_suffix,
     publication::Publication,
     report::{Leftover, Outcome},
+    settings::keys::IMAGE_DIR,
     signature::{Algorithm, Signer, digests_of},
     source::{GivenDisk, from_disk},
 };
@@ -264,8 +265,8 @@ fn cannot_write(error: &SetError) -> Error {
     let made = Error::new(Stage::Disk, error.to_string()).caused_by(&error.source);
     match error.source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            made.hint("free some space, or set IMAGE_DIR to a larger file system")
+            made.hint(more_space(IMAGE_DIR))
         }
-        _ => made.hint("set IMAGE_DIR to a directory this user may write to"),
+        _ => made.hint(format!("set {IMAGE_DIR} to a directory this user may write to")),
     }
 }
