@@ -70,7 +70,7 @@ fn form(plan: &Plan, settings: &Resolved, outcome: &Outcome) -> Vec<(&'static st
 
 fn attributes(plan: &Plan, settings: &Resolved, outcome: &Outcome) -> BTreeMap<String, Value> {
     let builder = settings.builder();
-    let text = |key: &str| settings.text(key).unwrap_or_default().to_owned();
+    let text = |key: &str| settings.by_name().text(key).unwrap_or_default().to_owned();
     let mut facts: BTreeMap<String, Value> = [
         ("build_host", json!(builder.host)),
         ("build_user", json!(builder.user)),

@@ -54,7 +54,7 @@ pub(super) fn describe(run: &Run, base: &Path, environment: &Environment) -> Str
     let settings = settings(run, environment);
     for row in rows_for(Use::Adoption) {
         let key = row.key();
-        if let Some(path) = settings.as_ref().and_then(|settings| settings.path(key)) {
+        if let Some(path) = settings.as_ref().and_then(|settings| settings.of(&row)?.text()) {
             let path = run.working_directory.join(path);
             text.push_str(&format!("    {key}: `{}`{}\n", path.display(), absent(&path)));
         }

@@ -163,8 +163,8 @@ pub(super) fn prepare(
     let plugin = plugin.ok_or_else(|| no_platform(&loader.search))?;
     outcome.plugin = Some(plugin_entry(&plugin));
     let settings = layers.resolve(&rows)?;
-    outcome.modules = settings.text("MODULES").map(str::to_owned);
-    outcome.boot_locations = settings.text("BOOT_LOCATIONS").map(str::to_owned);
+    outcome.modules = settings.by_name().text("MODULES").map(str::to_owned);
+    outcome.boot_locations = settings.by_name().text("BOOT_LOCATIONS").map(str::to_owned);
     if let Some(file) = &layers.file {
         let reporter = Reporter::new(OutputMode::of(&settings, &layers.environment));
         unknown::keys(file, &rows, &plugin.name, &loader, &reporter)?;
@@ -236,7 +236,7 @@ fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
     }
     let rows = plugin.rows();
     let required = rows.iter().filter(|row: &&Row| row.setting.required);
-    let missing = required.filter(|row| settings.get(row.key()).is_none());
+    let missing = required.filter(|row| settings.of(row).is_none());
     let problems: Vec<Problem> = missing
         .map(|row| Problem::new(format!("{} is not set", row.key())).hint(where_to_set(row)))
         .collect();
@@ -276,10 +276,11 @@ fn log_file(
     run_id: &str,
     resumed: Option<&Resumed>,
 ) -> Result<LogFile> {
-    let shape = match (settings.text("MODULES"), settings.text("BOOT_LOCATIONS")) {
-        (Some(modules), Some(slots)) => format!("-{modules}-{slots}slot"),
-        _ => String::new(),
-    };
+    let shape =
+        match (settings.by_name().text("MODULES"), settings.by_name().text("BOOT_LOCATIONS")) {
+            (Some(modules), Some(slots)) => format!("-{modules}-{slots}slot"),
+            _ => String::new(),
+        };
     let names = LogNames {
         file: format!("{run_id}.log"),
         links: vec!["latest".to_owned(), format!("image-{}{shape}", plugin.name)],

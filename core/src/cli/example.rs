@@ -128,10 +128,10 @@ mod tests {
         let rows = rows();
         let text = text(&rows, Some("acme"));
         let resolved = read(&text).resolve(&rows).unwrap();
-        assert_eq!(resolved.text("PLATFORM"), Some("acme"));
-        assert_eq!(resolved.text("ACME_PLACE"), Some("up/there"));
-        assert_eq!(resolved.text("ACME_ROOM"), Some("1"));
-        assert!(resolved.get("ACME_PIN").is_none() && resolved.get("REUSE").is_none());
+        assert_eq!(resolved.core().plugins.platform.as_deref(), Some("acme"));
+        assert_eq!(resolved.by_name().text("ACME_PLACE"), Some("up/there"));
+        assert_eq!(resolved.by_name().text("ACME_ROOM"), Some("1"));
+        assert!(resolved.by_name().get("ACME_PIN").is_none() && !resolved.core().run.reuse);
         let set: String = text
             .lines()
             .map(|line| match line.strip_prefix('#') {
@@ -141,8 +141,8 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         let resolved = read(&set).resolve(&rows).unwrap();
-        assert_eq!(resolved.text("ACME_YEAR"), Some("2001"));
-        assert_eq!(resolved.number("QEMU_MEMORY"), Some(2 << 30));
+        assert_eq!(resolved.by_name().text("ACME_YEAR"), Some("2001"));
+        assert_eq!(resolved.core().machine.memory, 2 << 30);
         for row in rows.iter().filter(|row| LEFT_OUT != **row) {
             assert!(set.contains(&format!("\n{}:", row.key())), "{} is left out", row.key());
         }

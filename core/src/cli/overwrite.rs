@@ -33,7 +33,7 @@ pub(super) fn check(settings: &Resolved, rows: &[Row]) -> Result<()> {
         .filter_map(|row| Some((row.key(), row.writes, named(settings, row)?)))
         .collect();
     // An invalid list is refused elsewhere.
-    let listed = settings.get(INJECTED).map(|value| &value.json);
+    let listed = settings.by_name().get(INJECTED).map(|value| &value.json);
     let listed = product::injected(listed, &|path| settings.resolve_path(path));
     paths.extend(listed.into_iter().flatten().map(|file| (INJECTED, None, file.source)));
     for (key, written, path) in &paths {
@@ -70,7 +70,7 @@ fn holds_something_else(path: &Path) -> bool {
 }
 
 fn named(settings: &Resolved, row: &Row) -> Option<PathBuf> {
-    let path = match settings.text(row.key())? {
+    let path = match settings.of(row)?.text()? {
         text if RESULT == *row => ResultFile::named(text).path().to_owned(),
         text => PathBuf::from(text),
     };

@@ -28,24 +28,6 @@ impl PartialEq<Row> for Key {
     }
 }
 
-/// What a value is looked up by: a key of the core, or the name of a row from elsewhere.
-pub trait Name: Copy {
-    /// Returns the key as configuration files spell it.
-    fn name(&self) -> &str;
-}
-
-impl Name for Key {
-    fn name(&self) -> &str {
-        self.0
-    }
-}
-
-impl Name for &str {
-    fn name(&self) -> &str {
-        self
-    }
-}
-
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.0)

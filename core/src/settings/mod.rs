@@ -24,7 +24,7 @@ pub(crate) use env::PREFIX;
 pub use file::{Entry, FileLayer};
 pub use key::Key;
 pub use parse::parse_text;
-pub use resolve::{Layers, Origin, Resolved, Value};
+pub use resolve::{ByName, Layers, Origin, Resolved, Value};
 pub use row::{AppliesTo, CommandLine, OnResume, Row, Use, Written};
 pub(crate) use schema::core_row;
 pub use schema::{core_rows, keys, rows_for, rows_of};

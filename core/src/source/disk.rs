@@ -19,9 +19,13 @@ use indicatif::HumanBytes;
 
 use super::{SourceContext, from_disk, not_accepted, verify};
 use crate::{
+    artifacts::more_space,
     error::{Error, Result, Stage},
     plan,
-    settings::{AppliesTo, Resolved, core_rows, keys},
+    settings::{
+        AppliesTo, Resolved, core_rows,
+        keys::{self, ARTIFACTS_DIR},
+    },
     signature::{Algorithm, Digests, Pass},
 };
 
@@ -108,7 +112,7 @@ pub(super) fn stem(path: &Path, is_packed: bool) -> String {
 pub(super) fn refuse_settings(settings: &Resolved) -> Result<()> {
     for row in core_rows() {
         if let AppliesTo::GivenDisk { hint } = row.applies_to
-            && settings.get(row.key()).is_some()
+            && settings.of(&row).is_some()
         {
             let text = format!("{} is set, but no disk image is given", row.key());
             return Err(Error::new(Stage::Settings, text).hint(hint));
@@ -264,8 +268,7 @@ fn not_unpacked(path: &Path, error: build_image_disk::Error) -> Error {
     if error.kind() != Kind::NoSpace {
         return not_accepted(path, error);
     }
-    from_disk(Stage::Disk, error)
-        .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
+    from_disk(Stage::Disk, error).hint(more_space(ARTIFACTS_DIR))
 }
 
 /// The directory for unpacking. Directories that were created for it are removed when they are empty.

@@ -101,7 +101,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
         }
         let setting = [keys::ISO_SIG.name(), "EHF_ISO_SIG"]
             .into_iter()
-            .find(|key| self.context.settings.get(*key).is_some());
+            .find(|key| self.context.settings.by_name().get(key).is_some());
         match setting {
             Some(key) => Err(Error::new(
                 Stage::Settings,
@@ -114,7 +114,8 @@ impl<'d, 'a> Verifier<'d, 'a> {
 
     /// Warns once if neither a key nor a checksum is set.
     pub(super) fn warn(&self, digests: &[&str]) {
-        let has_checksum = digests.iter().all(|key| self.context.settings.get(*key).is_some());
+        let has_checksum =
+            digests.iter().all(|key| self.context.settings.by_name().get(key).is_some());
         if self.keys.is_empty() && !has_checksum {
             self.context.reporter.warning(
                 "nothing proves where the ISO comes from: neither a key nor a digest is set",
@@ -130,7 +131,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
     /// Digests that are worth computing when a file is read anyway.
     pub(super) fn algorithms(&self, sha256: &str) -> Vec<Algorithm> {
         let mut algorithms: Vec<Algorithm> = self.keys.iter().map(|key| key.algorithm).collect();
-        if self.kept || self.context.settings.get(sha256).is_some() {
+        if self.kept || self.context.settings.by_name().get(sha256).is_some() {
             algorithms.push(Algorithm::Sha256);
         }
         algorithms
@@ -140,7 +141,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
     fn needed(&self, sha256: &str, signatures: &[(String, Option<Vec<u8>>)]) -> Vec<Algorithm> {
         let there = self.keys.iter().zip(signatures).filter(|(_, (_, bytes))| bytes.is_some());
         let mut needed: Vec<Algorithm> = there.map(|(key, _)| key.algorithm).collect();
-        if self.kept || self.context.settings.get(sha256).is_some() {
+        if self.kept || self.context.settings.by_name().get(sha256).is_some() {
             needed.push(Algorithm::Sha256);
         }
         needed
@@ -155,7 +156,8 @@ impl<'d, 'a> Verifier<'d, 'a> {
     ) -> Result<Option<FileDigest>> {
         let before =
             fs::metadata(subject.path).map_err(|error| unreadable(subject.path, &error))?;
-        let compared = !self.keys.is_empty() || self.context.settings.get(subject.sha256).is_some();
+        let compared =
+            !self.keys.is_empty() || self.context.settings.by_name().get(subject.sha256).is_some();
         let digests = if compared { Some(self.compare(subject, digests)?) } else { digests };
         Ok(digests.and_then(|digests| FileDigest::of(&digests, &before)))
     }
@@ -179,7 +181,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
 
     /// Reads the signature for each key, with its name. A missing signature is a problem unless another one exists.
     fn signatures(&self, subject: &Subject<'_>) -> Result<Vec<(String, Option<Vec<u8>>)>> {
-        let given = self.context.settings.text(subject.signature);
+        let given = self.context.settings.by_name().text(subject.signature);
         let given = given.map(|text| Address::of(subject.signature, text)).transpose()?;
         let mut found: Vec<(String, Option<Vec<u8>>)> = Vec::new();
         for key in &self.keys {
@@ -260,7 +262,7 @@ pub(super) fn digest(
     path: &Path,
     digests: Option<Digests>,
 ) -> Result<()> {
-    if context.settings.get(setting).is_none() {
+    if context.settings.by_name().get(setting).is_none() {
         return Ok(());
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -281,7 +283,7 @@ fn expected(
     path: &Path,
     digests: &Digests,
 ) -> Result<Option<String>> {
-    let Some(expected) = context.settings.text(setting) else { return Ok(None) };
+    let Some(expected) = context.settings.by_name().text(setting) else { return Ok(None) };
     let found = digests.hex(Algorithm::Sha256).unwrap_or_default();
     if found.eq_ignore_ascii_case(expected) {
         return Ok(Some(format!("{setting} as expected")));
