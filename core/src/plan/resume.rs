@@ -149,3 +149,25 @@ impl Plan {
 fn cannot_resume(run: &Run, what: &str) -> Error {
     Error::new(Stage::Settings, format!("run `{}` cannot be resumed: {what}", run.id))
 }
+
+#[cfg(test)]
+mod tests {
+    use build_image_plugin_api::Setting;
+
+    use super::*;
+
+    #[test]
+    fn a_setting_is_kept_once_its_effect_has_ended() {
+        use State::{Attested, Installed, Notified, Planned, Registered, Released, Uploaded};
+        for (rule, free, kept) in [
+            (OnResume::Free, &[Planned, Notified][..], &[][..]),
+            (OnResume::Fixed, &[], &[Planned, Notified]),
+            (OnResume::UntilRegistered, &[Planned, Installed, Uploaded], &[Registered, Notified]),
+            (OnResume::UntilReleased, &[Registered, Attested], &[Released, Notified]),
+        ] {
+            let row = Row::new(Setting::new("A", SettingKind::Text, "a")).on_resume(rule);
+            assert!(free.iter().all(|state| !is_kept(&row, *state)), "{rule:?}");
+            assert!(kept.iter().all(|state| is_kept(&row, *state)), "{rule:?}");
+        }
+    }
+}

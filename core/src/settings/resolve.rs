@@ -15,7 +15,7 @@ use super::{
     key::Key,
     parse::{parse_at, parse_value},
     row::Row,
-    typed::CoreSettings,
+    schema::CoreSettings,
 };
 use crate::{
     error::{Error, Problem, Result, Stage},

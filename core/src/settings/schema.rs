@@ -1,15 +1,18 @@
-//! Declares the settings of the core: one table, from which keys, flags, help, and the settings of each command are
-//! derived. Providers declare theirs in their descriptions.
+//! Declares the settings of the core: one table of rows, from which keys, flags, help, and the settings of each command
+//! are derived, and one struct of values per group. Providers declare theirs in their descriptions.
 
-use std::sync::LazyLock;
+use std::{path::PathBuf, time::Duration};
 
 use build_image_plugin_api::{Setting, SettingKind as Kind};
+use serde_json::Value as Json;
 
 use super::{
     choice::{LogLevel, OnFailure, Package, ProgressMode},
-    guest,
+    define::{groups, settings},
     key::Key,
+    resolve::Resolved,
     row::{AppliesTo, OnResume, Row, Use, Written},
+    typed::read,
 };
 
 /// Help headings.
@@ -21,30 +24,6 @@ const PLUGINS: &str = "Provider plugins";
 
 /// Pattern of a SHA-256.
 pub(super) const SHA256: &str = "[0-9a-fA-F]{64}";
-
-/// Defines a key and a row for each setting: `KEY(heading, kind, summary)`, followed by attributes, which are methods of
-/// [`Row`]. Settings that the old tool did not have are `prefixed_only`: another program may use their plain name in
-/// the environment.
-macro_rules! settings {
-    ($($key:ident($group:expr, $kind:ident, $summary:expr)
-        $(.$attribute:ident($($value:expr),* $(,)?))*),* $(,)?) => {
-        /// The keys of the core's settings.
-        pub mod keys {
-            use super::Key;
-            $(
-                #[doc = $summary]
-                pub const $key: Key = Key::new(stringify!($key));
-            )*
-        }
-
-        fn table() -> Vec<Row> {
-            vec![$(
-                Row::new(Setting::new(keys::$key.name(), Kind::$kind, $summary).group($group))
-                    $(.$attribute($($value),*))*
-            ),*]
-        }
-    };
-}
 
 settings![
     PLATFORM(BUILD, Text, "the provider: where the image goes")
@@ -256,81 +235,144 @@ settings![
         .unsupported("settings are listed by --help, with -p NAME also the provider's"),
 ];
 
-/// All rows that are known without a provider, in the order of help and documentation.
-static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| merged(table(), guest::rows()));
-
-/// Inserts rows from outside of the core's table after the rows that they name.
-fn merged(mut rows: Vec<Row>, others: Vec<Row>) -> Vec<Row> {
-    for row in others {
-        let place = rows.iter().position(|one| Some(one.key()) == row.after);
-        rows.insert(place.map_or(rows.len(), |place| place + 1), row);
-    }
-    rows
-}
-
-/// Returns all rows that are known without a provider.
-#[must_use]
-pub fn core_rows() -> Vec<Row> {
-    ROWS.clone()
-}
-
-/// Returns the row of a setting that is known without a provider.
-pub(crate) fn core_row(key: &str) -> Option<&'static Row> {
-    ROWS.iter().find(|row| row.key() == key)
-}
-
-/// Returns the rows that are read for one use.
-#[must_use]
-pub fn rows_for(reader: Use) -> Vec<Row> {
-    ROWS.iter().filter(|row| row.is_used_by(reader)).cloned().collect()
-}
-
-/// Returns the rows of these settings.
-#[must_use]
-pub fn rows_of(keys: &[Key]) -> Vec<Row> {
-    keys.iter().filter_map(|key| core_row(key.name()).cloned()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn keys_and_flags_are_unique_and_legal() {
-        let (mut keys, mut flags) = (BTreeSet::new(), BTreeSet::new());
-        for row in core_rows() {
-            let legal = |letter: char| {
-                letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_'
-            };
-            assert!(row.key().chars().all(legal), "{}", row.key());
-            assert!(keys.insert(row.key().to_owned()), "{} twice", row.key());
-            assert!(row.flag.is_none_or(|flag| flags.insert(flag)), "{:?} twice", row.flag);
-            assert!(!row.setting.summary.is_empty() && !row.setting.summary.ends_with('.'));
-            assert!(!row.setting.group.is_empty());
-        }
+groups! {
+    /// What the image is made of.
+    source: Source {
+        /// Installer ISO: a path or a URL.
+        iso: Option<String> = ISO,
+        /// Disk image: a path or a URL.
+        disk: Option<String> = DISK,
+        /// Requested size of the disk image, bytes.
+        disk_size: Option<u64> = DISK_SIZE,
     }
 
-    #[test]
-    fn defaults_fit_their_own_rows() {
-        for row in core_rows() {
-            if let Some(default) = &row.setting.default {
-                let parsed = super::super::parse_text(&row.setting, default);
-                assert!(matches!(parsed, Ok(Some(_))), "{}: {parsed:?}", row.key());
-            }
-        }
+    /// Checksums and keys that the source must match, and the key that signs published images.
+    signatures: Signatures {
+        /// Expected SHA-256 of the ISO, hexadecimal.
+        iso_sha256: Option<String> = ISO_SHA256,
+        /// Expected SHA-256 of the disk image's file, hexadecimal.
+        disk_sha256: Option<String> = DISK_SHA256,
+        /// Signature of the ISO: a path or a URL.
+        iso_signature: Option<String> = ISO_SIG,
+        /// PEM file of the key that verifies ISO signatures.
+        iso_key: Option<PathBuf> = ISO_SIG_VERIFICATION_PUBLIC_KEY,
+        /// Digest of signatures by that key, as openssl names it.
+        iso_digest: String = ISO_SIG_VERIFICATION_ENCRYPTION_TYPE,
+        /// PEM file of the key that signs published images.
+        image_private_key: Option<PathBuf> = IMAGE_SIG_PRIVATE_KEY,
+        /// PEM file of its public key, which also verifies ISO signatures.
+        image_public_key: Option<PathBuf> = IMAGE_SIG_PUBLIC_KEY,
+        /// Digest of signatures by that key, as openssl names it.
+        image_digest: Option<String> = IMAGE_SIG_ENCRYPTION_TYPE,
     }
 
-    #[test]
-    fn rows_from_elsewhere_are_listed_where_they_belong() {
-        let row = |key| Row::new(Setting::new(key, Kind::Text, "x"));
-        let rows = vec![row("A"), row("B")];
-        let others =
-            vec![row("A1").after("A"), row("A2").after("A1"), row("Z"), row("Y").after("?")];
-        let keys: Vec<String> =
-            merged(rows, others).iter().map(|row| row.key().to_owned()).collect();
-        assert_eq!(keys, ["A", "A1", "A2", "B", "Z", "Y"]);
-        assert!(guest::rows().iter().all(|row| row.after.and_then(core_row).is_some()));
+    /// Downloads of the source and of files for the image, and other connections to servers of the user.
+    download: Download {
+        /// Whether any certificate of a server is accepted.
+        any_certificate: bool = IGNORE_DOWNLOAD_URL_TLS,
+        /// Consecutive failed attempts before a download is given up.
+        retries: u64 = DOWNLOAD_RETRIES,
+        /// Longest time without a byte.
+        stall: Duration = DOWNLOAD_TIMEOUT,
+    }
+
+    /// The virtual machine that runs an installer.
+    machine: Machine {
+        /// Path of qemu; found on PATH when not set.
+        qemu: Option<PathBuf> = QEMU,
+        /// Memory, bytes.
+        memory: u64 = QEMU_MEMORY,
+        /// Number of processors.
+        cpus: u64 = QEMU_CPUS,
+        /// `auto`, `kvm`, or `tcg`.
+        accel: String = ACCEL,
+        /// Longest time of one pass.
+        total: Duration = INSTALL_TIMEOUT,
+        /// Longest time without output of the guest.
+        silence: Duration = SILENCE_TIMEOUT,
+    }
+
+    /// What is built, and what stays of a build.
+    run: Run {
+        /// Whether the build stops before the upload.
+        no_upload: bool = NO_UPLOAD,
+        /// Whether the artifacts are kept.
+        reuse: bool = REUSE,
+        /// What becomes of a failed build.
+        on_failure: OnFailure = ON_FAILURE,
+        /// File of the key that signs journals.
+        journal_key: Option<PathBuf> = JOURNAL_KEY_FILE,
+        /// Whether facts about this host are printed instead.
+        info: bool = INFO,
+    }
+
+    /// Name and tags of the image.
+    image: Image {
+        /// Exact name of the image.
+        name: Option<String> = CLOUD_IMAGE_NAME,
+        /// Tags to add: a list of maps with one key each.
+        tags: Option<Json> = IMAGE_TAGS,
+        /// Keys of automatic tags that are left out: a list.
+        excluded_tags: Option<Json> = IMAGE_TAGS_EXCLUDE,
+    }
+
+    /// Files on this machine.
+    publication: Publication {
+        /// Directory of published images.
+        image_dir: Option<PathBuf> = IMAGE_DIR,
+        /// Directory of the files of all running builds.
+        artifacts_dir: Option<PathBuf> = ARTIFACTS_DIR,
+        /// Free space that the latter must have, MB (1 000 000 bytes).
+        minimum_free_mb: Option<u64> = MIN_FREE_DISK_STORAGE_MB,
+        /// Whether the image is published in its provider's archive.
+        package: Package = PACKAGE,
+        /// File name of a published image, without suffix.
+        file_stem: Option<String> = HYPERVISOR_IMAGE_NAME,
+        /// File of the provenance statement.
+        provenance: Option<PathBuf> = PROVENANCE_FILE,
+    }
+
+    /// Progress, log, and result.
+    output: Output {
+        /// Log: a file, a file name, or a directory.
+        log_file: Option<String> = LOG_FILE,
+        /// Lowest level of the log's messages.
+        log_level: LogLevel = LOG_LEVEL,
+        /// File of the result document, or its directory.
+        result_file: Option<String> = OUTPUT_JSON_FILE,
+        /// Whether the result document is printed on standard output.
+        json: bool = JSON,
+        /// How progress is reported.
+        progress: ProgressMode = PROGRESS,
+        /// Whether only warnings and errors are printed.
+        quiet: bool = QUIET,
+    }
+
+    /// How the provider's plugin is found and loaded.
+    plugins: Plugins {
+        /// Name of the provider.
+        platform: Option<String> = PLATFORM,
+        /// The configuration file.
+        config_file: Option<PathBuf> = CONFIG_FILE,
+        /// Directory that is searched first.
+        directory: Option<PathBuf> = PROVIDER_DIR,
+        /// The plugin's file.
+        file: Option<PathBuf> = PROVIDER_FILE,
+        /// The lock file.
+        lock_file: Option<PathBuf> = PROVIDERS_LOCK,
+        /// Whether only locked plugins are loaded.
+        locked: bool = LOCKED,
+        /// Whether the plugin runs in a separate process.
+        isolate: bool = ISOLATE,
+    }
+
+    /// The registry that is notified of an image.
+    registry: Registry {
+        /// Its URL.
+        url: Option<String> = IMAGE_REGISTRATION_URL,
+        /// Attempts when it does not answer.
+        attempts: u64 = IMAGE_REGISTRATION_RETRY_COUNT,
+        /// Pause between attempts.
+        pause: Duration = IMAGE_REGISTRATION_RETRY_DELAY,
     }
 }

@@ -1,5 +1,5 @@
-//! Reads the settings of the core into structs, one per group. A setting that is not set, or that the command does not
-//! read, has the default of its row.
+//! Reads values into the fields of structs. A setting that is not set, or that the command does not read, has the
+//! default of its row.
 
 use std::{
     collections::BTreeMap,
@@ -11,11 +11,11 @@ use std::{
 use serde_json::Value as Json;
 
 use super::{
-    choice::{LogLevel, OnFailure, Package, ProgressMode},
     key::Key,
     parse::parse_text,
     resolve::Resolved,
-    schema::{core_rows, keys},
+    rows::core_rows,
+    schema::{Publication, Signatures},
 };
 
 /// A type of fields: made from the value that a row's kind produces.
@@ -82,186 +82,6 @@ impl<T: FromSetting> FromSetting for Option<T> {
     }
 }
 
-/// Defines a struct per group: `field: Type = KEY`.
-macro_rules! groups {
-    ($($(#[$group_doc:meta])* $group:ident: $name:ident {
-        $($(#[$doc:meta])* $field:ident: $type:ty = $key:ident),* $(,)?
-    })*) => {
-        $(
-            $(#[$group_doc])*
-            #[derive(Clone, Debug, Default)]
-            pub struct $name {
-                $($(#[$doc])* pub $field: $type),*
-            }
-        )*
-
-        /// The settings of the core, by group.
-        #[derive(Clone, Debug, Default)]
-        pub struct CoreSettings {
-            $($(#[$group_doc])* pub $group: $name),*
-        }
-
-        impl CoreSettings {
-            /// Reads them from resolved values.
-            pub(super) fn of(settings: &Resolved) -> Self {
-                Self {
-                    $($group: $name {
-                        $($field: read(settings, keys::$key)),*
-                    }),*
-                }
-            }
-        }
-
-        /// The key of every field, and whether its row needs no default.
-        #[cfg(test)]
-        fn fields() -> Vec<(Key, bool)> {
-            vec![$($((keys::$key, <$type as FromSetting>::unset().is_some())),*),*]
-        }
-    };
-}
-
-groups! {
-    /// What the image is made of.
-    source: Source {
-        /// Installer ISO: a path or a URL.
-        iso: Option<String> = ISO,
-        /// Disk image: a path or a URL.
-        disk: Option<String> = DISK,
-        /// Requested size of the disk image, bytes.
-        disk_size: Option<u64> = DISK_SIZE,
-    }
-
-    /// Checksums and keys that the source must match, and the key that signs published images.
-    signatures: Signatures {
-        /// Expected SHA-256 of the ISO, hexadecimal.
-        iso_sha256: Option<String> = ISO_SHA256,
-        /// Expected SHA-256 of the disk image's file, hexadecimal.
-        disk_sha256: Option<String> = DISK_SHA256,
-        /// Signature of the ISO: a path or a URL.
-        iso_signature: Option<String> = ISO_SIG,
-        /// PEM file of the key that verifies ISO signatures.
-        iso_key: Option<PathBuf> = ISO_SIG_VERIFICATION_PUBLIC_KEY,
-        /// Digest of signatures by that key, as openssl names it.
-        iso_digest: String = ISO_SIG_VERIFICATION_ENCRYPTION_TYPE,
-        /// PEM file of the key that signs published images.
-        image_private_key: Option<PathBuf> = IMAGE_SIG_PRIVATE_KEY,
-        /// PEM file of its public key, which also verifies ISO signatures.
-        image_public_key: Option<PathBuf> = IMAGE_SIG_PUBLIC_KEY,
-        /// Digest of signatures by that key, as openssl names it.
-        image_digest: Option<String> = IMAGE_SIG_ENCRYPTION_TYPE,
-    }
-
-    /// Downloads of the source and of files for the image, and other connections to servers of the user.
-    download: Download {
-        /// Whether any certificate of a server is accepted.
-        any_certificate: bool = IGNORE_DOWNLOAD_URL_TLS,
-        /// Consecutive failed attempts before a download is given up.
-        retries: u64 = DOWNLOAD_RETRIES,
-        /// Longest time without a byte.
-        stall: Duration = DOWNLOAD_TIMEOUT,
-    }
-
-    /// The virtual machine that runs an installer.
-    machine: Machine {
-        /// Path of qemu; found on PATH when not set.
-        qemu: Option<PathBuf> = QEMU,
-        /// Memory, bytes.
-        memory: u64 = QEMU_MEMORY,
-        /// Number of processors.
-        cpus: u64 = QEMU_CPUS,
-        /// `auto`, `kvm`, or `tcg`.
-        accel: String = ACCEL,
-        /// Longest time of one pass.
-        total: Duration = INSTALL_TIMEOUT,
-        /// Longest time without output of the guest.
-        silence: Duration = SILENCE_TIMEOUT,
-    }
-
-    /// What is built, and what stays of a build.
-    run: Run {
-        /// Whether the build stops before the upload.
-        no_upload: bool = NO_UPLOAD,
-        /// Whether the artifacts are kept.
-        reuse: bool = REUSE,
-        /// What becomes of a failed build.
-        on_failure: OnFailure = ON_FAILURE,
-        /// File of the key that signs journals.
-        journal_key: Option<PathBuf> = JOURNAL_KEY_FILE,
-        /// Whether facts about this host are printed instead.
-        info: bool = INFO,
-    }
-
-    /// Name and tags of the image.
-    image: Image {
-        /// Exact name of the image.
-        name: Option<String> = CLOUD_IMAGE_NAME,
-        /// Tags to add: a list of maps with one key each.
-        tags: Option<Json> = IMAGE_TAGS,
-        /// Keys of automatic tags that are left out: a list.
-        excluded_tags: Option<Json> = IMAGE_TAGS_EXCLUDE,
-    }
-
-    /// Files on this machine.
-    publication: Publication {
-        /// Directory of published images.
-        image_dir: Option<PathBuf> = IMAGE_DIR,
-        /// Directory of the files of all running builds.
-        artifacts_dir: Option<PathBuf> = ARTIFACTS_DIR,
-        /// Free space that the latter must have, MB (1 000 000 bytes).
-        minimum_free_mb: Option<u64> = MIN_FREE_DISK_STORAGE_MB,
-        /// Whether the image is published in its provider's archive.
-        package: Package = PACKAGE,
-        /// File name of a published image, without suffix.
-        file_stem: Option<String> = HYPERVISOR_IMAGE_NAME,
-        /// File of the provenance statement.
-        provenance: Option<PathBuf> = PROVENANCE_FILE,
-    }
-
-    /// Progress, log, and result.
-    output: Output {
-        /// Log: a file, a file name, or a directory.
-        log_file: Option<String> = LOG_FILE,
-        /// Lowest level of the log's messages.
-        log_level: LogLevel = LOG_LEVEL,
-        /// File of the result document, or its directory.
-        result_file: Option<String> = OUTPUT_JSON_FILE,
-        /// Whether the result document is printed on standard output.
-        json: bool = JSON,
-        /// How progress is reported.
-        progress: ProgressMode = PROGRESS,
-        /// Whether only warnings and errors are printed.
-        quiet: bool = QUIET,
-    }
-
-    /// How the provider's plugin is found and loaded.
-    plugins: Plugins {
-        /// Name of the provider.
-        platform: Option<String> = PLATFORM,
-        /// The configuration file.
-        config_file: Option<PathBuf> = CONFIG_FILE,
-        /// Directory that is searched first.
-        directory: Option<PathBuf> = PROVIDER_DIR,
-        /// The plugin's file.
-        file: Option<PathBuf> = PROVIDER_FILE,
-        /// The lock file.
-        lock_file: Option<PathBuf> = PROVIDERS_LOCK,
-        /// Whether only locked plugins are loaded.
-        locked: bool = LOCKED,
-        /// Whether the plugin runs in a separate process.
-        isolate: bool = ISOLATE,
-    }
-
-    /// The registry that is notified of an image.
-    registry: Registry {
-        /// Its URL.
-        url: Option<String> = IMAGE_REGISTRATION_URL,
-        /// Attempts when it does not answer.
-        attempts: u64 = IMAGE_REGISTRATION_RETRY_COUNT,
-        /// Pause between attempts.
-        pause: Duration = IMAGE_REGISTRATION_RETRY_DELAY,
-    }
-}
-
 impl Signatures {
     /// Returns the digest of signatures by the key of published images.
     #[must_use]
@@ -295,7 +115,7 @@ static DEFAULTS: LazyLock<BTreeMap<String, Json>> = LazyLock::new(|| {
     .collect()
 });
 
-fn read<T: FromSetting + Default>(settings: &Resolved, key: Key) -> T {
+pub(super) fn read<T: FromSetting + Default>(settings: &Resolved, key: Key) -> T {
     let set = settings.get(key).map(|value| &value.json);
     let value = set.or_else(|| DEFAULTS.get(key.name())).and_then(T::of);
     value.or_else(T::unset).unwrap_or_default()
@@ -304,7 +124,10 @@ fn read<T: FromSetting + Default>(settings: &Resolved, key: Key) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{FileLayer, Layers};
+    use crate::settings::{
+        FileLayer, Layers, LogLevel, OnFailure, core_row, example, keys,
+        schema::{Field, SHA256, fields},
+    };
 
     /// Accepted for old scripts, without effect.
     const UNREAD: [Key; 1] = [keys::DISABLE_TELEMETRY];
@@ -313,12 +136,28 @@ mod tests {
     fn every_setting_of_the_table_is_read_into_one_field() {
         let fields = fields();
         for row in core_rows().iter().filter(|row| row.after.is_none()) {
-            let count = fields.iter().filter(|(key, _)| *key == *row).count();
+            let count = fields.iter().filter(|field| field.key == *row).count();
             let unread = UNREAD.iter().any(|key| *key == *row) || row.unsupported.is_some();
             assert_eq!(count, usize::from(!unread), "{}", row.key());
         }
-        for (key, needs_no_default) in fields {
-            assert!(needs_no_default || DEFAULTS.contains_key(key.name()), "{key} has no default");
+    }
+
+    #[test]
+    fn every_field_takes_the_values_that_its_row_permits() {
+        for Field { key, optional, takes } in fields() {
+            let row = core_row(key.name()).unwrap();
+            let setting = &row.setting;
+            assert!(optional || DEFAULTS.contains_key(key.name()), "{key} has no default");
+            let texts = match setting.pattern.as_str() {
+                "" if setting.choices.is_empty() => vec![example(row).unwrap_or("text").to_owned()],
+                "" => setting.choices.clone(),
+                SHA256 => vec!["0a".repeat(32)],
+                _ => vec!["text".to_owned()],
+            };
+            for text in texts {
+                let value = parse_text(setting, &text).unwrap().unwrap();
+                assert!(takes(&value), "{key}: {text}");
+            }
         }
     }
 
