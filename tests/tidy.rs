@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
+use build_image::settings::core_rows;
+use regex::Regex;
+
 use crate::harness::{root, sandbox_walk};
 
 /// Files of the repository with an extension, without build outputs.
@@ -191,4 +194,73 @@ fn comments_use_the_words_of_the_glossary() {
         }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Words that are spelled like settings: variables of the environment, and members of files of the system.
+const SPELLED_LIKE_SETTINGS: [&str; 21] = [
+    "ALL_PROXY",
+    "BUILD_IMAGE_FAILPOINT",
+    "BUILD_IMAGE_PROVIDER_FILE",
+    "BUILD_IMAGE_PROVIDER_PATH",
+    "BUILD_IMAGE_TRACE_PROTOCOL",
+    "CARGO_PKG_VERSION",
+    "DEBIAN_FRONTEND",
+    "F5_KEY",
+    "FAILPOINT_CLOCK",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "ID_LIKE",
+    "NO_COLOR",
+    "NO_PROXY",
+    "PRETTY_NAME",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "SYSTEMD_OS_RELEASE",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+];
+
+/// Returns the string literals of a file with their lines, without those of its unit tests.
+fn literals(text: &str) -> Vec<(usize, String)> {
+    let token =
+        Regex::new(r##"(?s)//[^\n]*|r#"(.*?)"#|"((?:[^"\\]|\\.)*)"|'(?:[^'\\]|\\.)'"##).unwrap();
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let found = token.captures_iter(code).filter_map(|token| {
+        let literal = token.get(1).or_else(|| token.get(2))?;
+        Some((code[..literal.start()].lines().count().max(1), literal.as_str().to_owned()))
+    });
+    found.collect()
+}
+
+#[test]
+fn settings_are_named_by_their_keys() {
+    let rows = core_rows();
+    let typed = |word: &str| rows.iter().any(|row| row.after.is_none() && row.key() == word);
+    // A word in braces is a constant.
+    let word = Regex::new(r"\{?[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+").unwrap();
+    let mut wrong = Vec::new();
+    for file in files(".rs") {
+        let name = file.strip_prefix(root()).unwrap().display().to_string();
+        let is_test = name.ends_with("/tests.rs") || name.ends_with("/testing.rs");
+        // Settings of an installer, and those that the table itself declares, are texts.
+        let exempt = ["core/src/settings/", "core/src/product/"];
+        if !name.starts_with("core/src/") || is_test || exempt.iter().any(|at| name.starts_with(at))
+        {
+            continue;
+        }
+        for (line, literal) in literals(&fs::read_to_string(&file).unwrap()) {
+            if typed(&literal) {
+                wrong.push(format!("{name}:{line}: \"{literal}\"; use settings::keys::{literal}"));
+            }
+            for word in word.find_iter(&literal).map(|found| found.as_str()) {
+                let known = rows.iter().any(|row| row.key() == word);
+                let constant = word.starts_with('{');
+                if !known && !constant && !SPELLED_LIKE_SETTINGS.contains(&word) {
+                    wrong.push(format!("{name}:{line}: there is no setting {word}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

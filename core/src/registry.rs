@@ -1,6 +1,6 @@
 //! Notifies a registry about a new image, when the user has one: one form, posted over HTTP.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
@@ -9,12 +9,9 @@ use crate::{
     interrupt::Interrupt,
     plan::Plan,
     report::{Outcome, Reporter},
-    settings::Resolved,
+    settings::{Registry, Resolved, keys},
     source::{Answered, Post},
 };
-
-/// The setting that names the registry.
-pub(crate) const KEY: &str = "IMAGE_REGISTRATION_URL";
 
 /// Posts the facts of a registered image to IMAGE_REGISTRATION_URL, if that is set. The image stays whether or not
 /// this succeeds.
@@ -28,12 +25,11 @@ pub(crate) fn tell(
     interrupt: &Interrupt,
     reporter: &Reporter,
 ) -> Result<()> {
-    let Some(url) = settings.text(KEY) else { return Ok(()) };
-    let post = Post::to(KEY, url, settings, reporter)?;
+    let Registry { url, attempts, pause } = &settings.core().registry;
+    let Some(url) = url else { return Ok(()) };
+    let key = keys::IMAGE_REGISTRATION_URL;
+    let post = Post::to(key, url, settings.core().download.any_certificate, reporter)?;
     let form = form(plan, settings, outcome);
-    let number = |key: &str| settings.number(key).unwrap_or_default();
-    let attempts = number("IMAGE_REGISTRATION_RETRY_COUNT").max(1);
-    let pause = Duration::from_secs(number("IMAGE_REGISTRATION_RETRY_DELAY"));
     let mut attempt = 1;
     loop {
         let error = match post.send(&form, interrupt) {
@@ -41,7 +37,7 @@ pub(crate) fn tell(
             Answered::No(error) => return Err(registry_error(outcome, error)),
             Answered::NotNow(error) => error,
         };
-        if attempt >= attempts || interrupt.wait(pause) {
+        if attempt >= *attempts || interrupt.wait(*pause) {
             return Err(registry_error(outcome, error));
         }
         tracing::warn!(%error, attempt, "the registry did not take the image");
@@ -53,8 +49,10 @@ pub(crate) fn tell(
 fn registry_error(outcome: &Outcome, error: Error) -> Error {
     let mut made = Error { stage: Stage::Registry, ..error };
     made.message = format!(
-        "image {} is registered in the cloud, but IMAGE_REGISTRATION_URL did not take it: {}",
-        outcome.image_id, made.message
+        "image {} is registered in the cloud, but {} did not take it: {}",
+        outcome.image_id,
+        keys::IMAGE_REGISTRATION_URL,
+        made.message
     );
     made.hint("resume the run once the registry answers")
 }
@@ -72,7 +70,7 @@ fn form(plan: &Plan, settings: &Resolved, outcome: &Outcome) -> Vec<(&'static st
 
 fn attributes(plan: &Plan, settings: &Resolved, outcome: &Outcome) -> BTreeMap<String, Value> {
     let builder = settings.builder();
-    let text = |key: &str| settings.text(key).unwrap_or_default().to_owned();
+    let text = |key: &str| settings.by_name().text(key).unwrap_or_default().to_owned();
     let mut facts: BTreeMap<String, Value> = [
         ("build_host", json!(builder.host)),
         ("build_user", json!(builder.user)),

@@ -151,7 +151,7 @@ fn with_settings(mut suite: Suite, description: &Description, layers: &Layers) -
     let rows: Vec<Row> = description.settings.iter().cloned().map(Row::new).collect();
     let resolved = layers.resolve(&rows)?;
     for row in &rows {
-        if let Some(value) = resolved.get(row.key()).filter(|_| !row.setting.secret) {
+        if let Some(value) = resolved.of(row).filter(|_| !row.setting.secret) {
             suite = suite.setting(row.key(), value.json.clone());
         }
     }

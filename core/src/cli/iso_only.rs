@@ -2,25 +2,8 @@
 
 use crate::{
     report::Reporter,
-    settings::{Origin, Resolved},
+    settings::{AppliesTo, Origin, Resolved, core_rows},
 };
-
-const KEYS: [&str; 12] = [
-    "MODULES",
-    "BOOT_LOCATIONS",
-    "UPDATE_LV_SIZES",
-    "UPDATE_IMAGE_FILES",
-    "CONSOLE_DEVICES",
-    "DISABLE_SPLASH",
-    "REQUIRE_RELABEL",
-    "EHF_ISO",
-    "ISO_SIG",
-    "EHF_ISO_SIG",
-    "ISO_SHA256",
-    "EHF_ISO_SHA256",
-];
-/// Settings that every shared configuration file of installations contains.
-const SHARED: [&str; 2] = ["MODULES", "BOOT_LOCATIONS"];
 
 /// Warns of settings that have no effect because a disk image is given.
 pub(super) fn warn(settings: &Resolved, reporter: &Reporter) {
@@ -35,16 +18,18 @@ pub(super) fn warn(settings: &Resolved, reporter: &Reporter) {
 }
 
 /// Returns the settings to warn of, and the settings to mention in the log.
-fn unused(settings: &Resolved) -> (Vec<&'static str>, Vec<&'static str>) {
+fn unused(settings: &Resolved) -> (Vec<String>, Vec<String>) {
     let (mut loud, mut silent) = (Vec::new(), Vec::new());
-    if settings.get("DISK").is_none() {
+    if settings.core().source.disk.is_none() {
         return (loud, silent);
     }
-    for key in KEYS {
-        let Some(value) = settings.get(key).filter(|value| value.json != false) else { continue };
+    for row in core_rows() {
+        let AppliesTo::Installation { expected } = row.applies_to else { continue };
+        let Some(value) = settings.of(&row).filter(|value| value.json != false) else { continue };
+        let key = row.key().to_owned();
         match value.origin {
             Origin::CommandLine => loud.push(key),
-            Origin::File(..) if SHARED.contains(&key) => silent.push(key),
+            Origin::File(..) if expected => silent.push(key),
             Origin::File(..) => loud.push(key),
             Origin::Environment(_) => silent.push(key),
             Origin::Default => {}
@@ -58,7 +43,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::settings::{Environment, FileLayer, Layers, core_rows};
+    use crate::settings::{Environment, FileLayer, Layers};
 
     #[test]
     fn settings_of_this_build_are_warned_of() {
@@ -75,8 +60,9 @@ mod tests {
             environment: Environment::of([("CONSOLE_DEVICES", "tty1")]),
         };
         let resolved = typed("DISK").resolve(&core_rows()).unwrap();
+        let keys = |keys: [&str; 2]| keys.map(str::to_owned).to_vec();
         let expected =
-            (vec!["BOOT_LOCATIONS", "UPDATE_LV_SIZES"], vec!["MODULES", "CONSOLE_DEVICES"]);
+            (keys(["BOOT_LOCATIONS", "UPDATE_LV_SIZES"]), keys(["MODULES", "CONSOLE_DEVICES"]));
         assert_eq!(unused(&resolved), expected);
         let resolved = typed("ISO").resolve(&core_rows()).unwrap();
         assert_eq!(unused(&resolved), (vec![], vec![]));

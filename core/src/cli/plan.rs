@@ -90,7 +90,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let spec = report.disk.as_ref().unwrap_or(&plan.spec);
     let estimate = Estimate::of(plan, spec, &report, &key);
     let summary = PlanSummary { plan, unread, spec, settings, report: &report, estimate };
-    let as_json = settings.is_on("JSON");
+    let as_json = settings.core().output.json;
     super::print(&if as_json { document(&summary) } else { text(&summary) });
     check_space(plan)?;
     if !as_json {

@@ -26,7 +26,7 @@ use crate::{
     plan::Installation,
     product::{self, Pass},
     report::Reporter,
-    settings::Environment,
+    settings::{Environment, Key, keys},
     source::from_disk,
 };
 pub use boot::check_boot;
@@ -201,14 +201,14 @@ impl InstallContext<'_> {
         cdrom: Option<PathBuf>,
         kernel: Option<Kernel>,
     ) -> Result<Machine> {
-        let to_u32 = |key: &str, number: u64| {
+        let to_u32 = |key: Key, number: u64| {
             u32::try_from(number)
                 .map_err(|_| Error::new(Stage::Settings, format!("{key}: {number} is too large")))
         };
         let machine = &self.installation.machine;
         Ok(Machine {
-            memory_mib: to_u32("QEMU_MEMORY", machine.memory_mib)?,
-            cpus: to_u32("QEMU_CPUS", machine.cpus)?,
+            memory_mib: to_u32(keys::QEMU_MEMORY, machine.memory_mib)?,
+            cpus: to_u32(keys::QEMU_CPUS, machine.cpus)?,
             accel,
             disk: self.disk.to_owned(),
             boot: if cdrom.is_some() { Boot::Cdrom } else { Boot::Disk },

@@ -13,11 +13,12 @@ use serde_json::json;
 
 use super::{Pipeline, state::PUBLISH};
 use crate::{
-    artifacts::{cannot, cannot_make},
+    artifacts::{cannot, cannot_make, more_space},
     error::{Error, Result, Stage},
     plugins::with_suffix,
     publication::Publication,
     report::{Leftover, Outcome},
+    settings::keys::IMAGE_DIR,
     signature::{Algorithm, Signer, digests_of},
     source::{GivenDisk, from_disk},
 };
@@ -235,10 +236,9 @@ impl Pipeline<'_> {
     /// # Errors
     /// When the keys cannot be used.
     pub(super) fn signer(&self) -> Result<Option<Signer>> {
-        let Some(private) = self.settings.path("IMAGE_SIG_PRIVATE_KEY") else { return Ok(None) };
-        let digest = self.settings.text("IMAGE_SIG_ENCRYPTION_TYPE");
-        let public = self.settings.path("IMAGE_SIG_PUBLIC_KEY");
-        Signer::read(digest, &private, public.as_deref()).map(Some)
+        let set = &self.settings.core().signatures;
+        let Some(private) = &set.image_private_key else { return Ok(None) };
+        Signer::read(set.image_digest(), private, set.image_public_key.as_deref()).map(Some)
     }
 
     pub(super) fn check_cancelled(&self) -> ControlFlow<()> {
@@ -265,8 +265,8 @@ fn cannot_write(error: &SetError) -> Error {
     let made = Error::new(Stage::Disk, error.to_string()).caused_by(&error.source);
     match error.source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            made.hint("free some space, or set IMAGE_DIR to a larger file system")
+            made.hint(more_space(IMAGE_DIR))
         }
-        _ => made.hint("set IMAGE_DIR to a directory this user may write to"),
+        _ => made.hint(format!("set {IMAGE_DIR} to a directory this user may write to")),
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     product::{self, Facts, Guest, Overrides, Shape, Sizes, Version},
     random,
     runs::Run,
-    settings::Resolved,
+    settings::{Machine, OnFailure, Resolved},
     signature::FileDigest,
     source::{DownloadOptions, GivenDisk},
     tags::{self, Tags},
@@ -160,14 +160,14 @@ impl Plan {
         let (stem, seed) = names(&source, platform, description, settings)?;
         let installation = installation(platform, description, settings, &source)?;
         let virtual_size = virtual_size(platform, description, &source, installation.as_ref())?;
-        let upload = description.uploads && !settings.is_on("NO_UPLOAD");
+        let set = settings.core();
+        let upload = description.uploads && !set.run.no_upload;
         let run_id = draws.run_id.clone();
         let (image_name, image_name_chosen) =
             image_name(description, settings, &seed, &stem, &draws.name_suffix)?;
-        let images = settings.path("IMAGE_DIR").unwrap_or_else(|| PathBuf::from("images"));
-        let images = settings.absolute(&images)?;
+        let images = settings.absolute(set.publication.images())?;
         let publishes =
-            upload && settings.get("IMAGE_DIR").is_some() || description.uploads && !upload;
+            upload && set.publication.image_dir.is_some() || description.uploads && !upload;
         let build = Build {
             run_id: run_id.clone(),
             description: image_name.clone(),
@@ -201,12 +201,10 @@ impl Plan {
             package: package(description, settings),
             spec: description.disk.spec.clone(),
             publish: publishes.then_some(images),
-            minimum_free: settings
-                .number("MIN_FREE_DISK_STORAGE_MB")
-                .map(|mb| mb.saturating_mul(MB)),
+            minimum_free: set.publication.minimum_free_mb.map(|mb| mb.saturating_mul(MB)),
             downloads: DownloadOptions::of(settings),
-            keep: settings.is_on("REUSE"),
-            keep_on_failure: settings.text("ON_FAILURE") == Some("keep"),
+            keep: set.run.reuse,
+            keep_on_failure: set.run.on_failure == OnFailure::Keep,
             build,
             installation,
             is_cloud: description.uploads,
@@ -271,15 +269,14 @@ fn virtual_size(
 
 /// Returns the directory of all builds' files.
 pub(crate) fn base_directory(settings: &Resolved) -> Result<PathBuf> {
-    let base = settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts"));
-    settings.absolute(&base)
+    settings.absolute(settings.core().publication.artifacts())
 }
 
 /// Returns the modules and install slots of the image, which only an ISO needs.
 pub(crate) fn shape(settings: &Resolved) -> Result<Shape> {
     let mut problems = Vec::new();
     for (key, flag) in [("MODULES", "-m all or -m ltm"), ("BOOT_LOCATIONS", "-b 1 or -b 2")] {
-        if settings.get(key).is_none() {
+        if settings.by_name().get(key).is_none() {
             problems.push(Problem::new(format!("{key} is not set")).hint(format!("give {flag}")));
         }
     }
@@ -291,8 +288,8 @@ pub(crate) fn shape(settings: &Resolved) -> Result<Shape> {
         ));
     }
     Ok(Shape {
-        all_modules: settings.text("MODULES") == Some("all"),
-        slots: if settings.text("BOOT_LOCATIONS") == Some("1") { 1 } else { 2 },
+        all_modules: settings.by_name().text("MODULES") == Some("all"),
+        slots: if settings.by_name().text("BOOT_LOCATIONS") == Some("1") { 1 } else { 2 },
     })
 }
 
@@ -306,12 +303,12 @@ fn installation(
     check_minimum_version(platform, description, facts, path)?;
     let shape = shape(settings)?;
     let waagent = description.guest.volumes.iter().any(|volume| volume == "waagent");
-    let json = |key: &str| settings.get(key).map(|value| &value.json);
+    let json = |key: &str| settings.by_name().get(key).map(|value| &value.json);
     let guest = Guest {
         hypervisor: description.guest.hypervisor.clone(),
         skip_boot_fixup: description.guest.skip_boot_fixup,
         consoles: product::consoles(json("CONSOLE_DEVICES"))?,
-        disable_splash: settings.is_on("DISABLE_SPLASH"),
+        disable_splash: settings.by_name().is_on("DISABLE_SPLASH"),
         files: product::injected(json("UPDATE_IMAGE_FILES"), &|path| settings.resolve_path(path))?,
     };
     Ok(Some(Installation {
@@ -327,15 +324,15 @@ fn installation(
 }
 
 fn machine(settings: &Resolved) -> MachinePlan {
-    let number = |key: &str| settings.number(key).unwrap_or_default();
+    let Machine { qemu, memory, cpus, accel, total, silence } = settings.core().machine.clone();
     MachinePlan {
-        qemu: settings.path("QEMU"),
-        memory_mib: (number("QEMU_MEMORY") >> 20).max(1),
-        cpus: number("QEMU_CPUS").max(1),
-        accel: settings.text("ACCEL").unwrap_or("auto").to_owned(),
-        total: Duration::from_secs(number("INSTALL_TIMEOUT")),
-        silence: Duration::from_secs(number("SILENCE_TIMEOUT")),
-        require_relabel: settings.is_on("REQUIRE_RELABEL"),
+        qemu,
+        memory_mib: (memory >> 20).max(1),
+        cpus: cpus.max(1),
+        accel,
+        total,
+        silence,
+        require_relabel: settings.by_name().is_on("REQUIRE_RELABEL"),
     }
 }
 
@@ -365,7 +362,9 @@ fn check_minimum_version(
 }
 
 fn overrides(settings: &Resolved) -> Result<Overrides> {
-    let Some(value) = settings.get("UPDATE_LV_SIZES") else { return Ok(Overrides::new()) };
+    let Some(value) = settings.by_name().get("UPDATE_LV_SIZES") else {
+        return Ok(Overrides::new());
+    };
     let members = value.json.as_object().into_iter().flatten();
     members
         .map(|(name, size)| {
@@ -410,7 +409,7 @@ fn image_tags(
 ) -> Result<Tags> {
     let Some(rules) = &description.tags else { return Ok(Tags::new()) };
     let builder = settings.builder();
-    let text = |key: &str| settings.text(key).unwrap_or_default().to_owned();
+    let text = |key: &str| settings.by_name().text(key).unwrap_or_default().to_owned();
     let mut automatic: Tags = [
         ("build_source", "build-image".to_owned()),
         ("platform", platform.to_owned()),
@@ -430,8 +429,8 @@ fn image_tags(
         automatic.insert("license_model".to_owned(), "byol".to_owned());
         automatic.extend(facts.lines.iter().cloned());
     }
-    let json = |key: &str| settings.get(key).map(|value| &value.json);
-    let (add, exclude) = (json("IMAGE_TAGS"), json("IMAGE_TAGS_EXCLUDE"));
+    let image = &settings.core().image;
+    let (add, exclude) = (image.tags.as_ref(), image.excluded_tags.as_ref());
     let mut composed = tags::compose(automatic, add, exclude)?;
     tags::fit(&mut composed, add, rules);
     tags::check(&composed, rules)?;

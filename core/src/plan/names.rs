@@ -8,7 +8,10 @@ use super::{Source, decide::shape};
 use crate::{
     error::{Error, Result, Stage},
     product,
-    settings::Resolved,
+    settings::{
+        Package, Resolved,
+        keys::{HYPERVISOR_IMAGE_NAME, IMAGE_DIR},
+    },
 };
 
 /// Returns the file stem and the seed of the image's name.
@@ -30,17 +33,17 @@ pub(super) fn names(
         }
         Source::Unread(unread) => (format!("{}.{platform}", unread.stem), unread.stem.clone()),
     };
-    match settings.text("HYPERVISOR_IMAGE_NAME") {
+    match &settings.core().publication.file_stem {
         Some(name) if name.contains('/') => Err(Error::new(
             Stage::Settings,
-            format!("HYPERVISOR_IMAGE_NAME: `{name}` is a path, not a file name"),
+            format!("{HYPERVISOR_IMAGE_NAME}: `{name}` is a path, not a file name"),
         )
-        .hint("set the directory with IMAGE_DIR")),
+        .hint(format!("set the directory with {IMAGE_DIR}"))),
         // Packages of clouds keep the names that the old tool gave them.
         Some(name) if !description.uploads => {
             let whole =
                 name.ends_with(platform) || package(description, settings).archive == Archive::Ova;
-            Ok((if whole { name.to_owned() } else { format!("{name}.{platform}") }, seed))
+            Ok((if whole { name.clone() } else { format!("{name}.{platform}") }, seed))
         }
         _ => Ok((stem, seed)),
     }
@@ -49,9 +52,9 @@ pub(super) fn names(
 /// Returns what is written into IMAGE_DIR: the provider's package, or the bare image when the user wants no archive.
 pub(super) fn package(description: &Description, settings: &Resolved) -> DiskSpec {
     let package = description.disk.package.as_ref().unwrap_or(&description.disk.spec);
-    match settings.text("PACKAGE") {
-        Some("none") => package.bare(),
-        _ => package.clone(),
+    match settings.core().publication.package {
+        Package::None => package.bare(),
+        Package::Archive => package.clone(),
     }
 }
 
@@ -76,9 +79,9 @@ pub(super) fn image_name(
     drawn: &str,
 ) -> Result<(String, bool)> {
     let Some(rules) = &description.image_name else { return Ok((stem.to_owned(), false)) };
-    if let Some(name) = settings.text("CLOUD_IMAGE_NAME") {
+    if let Some(name) = &settings.core().image.name {
         product::check_name(name, rules)?;
-        return Ok((name.to_owned(), true));
+        return Ok((name.clone(), true));
     }
     Ok((product::compose_name(seed, drawn, rules)?, false))
 }
@@ -93,7 +96,7 @@ pub(super) fn artifacts_name(source: &Source, platform: &str, settings: &Resolve
     if !is_iso {
         return directory;
     }
-    let modules = settings.text("MODULES").unwrap_or_default();
-    let slots = settings.text("BOOT_LOCATIONS").unwrap_or_default();
+    let modules = settings.by_name().text("MODULES").unwrap_or_default();
+    let slots = settings.by_name().text("BOOT_LOCATIONS").unwrap_or_default();
     directory.join(format!("{modules}_{slots}slot"))
 }

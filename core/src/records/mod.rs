@@ -13,7 +13,7 @@ use crate::{
     error::Result,
     plan::{Installation, Plan},
     report::{Outcome, free_name},
-    settings::Resolved,
+    settings::{Resolved, keys},
     source::redacted,
 };
 
@@ -46,7 +46,7 @@ impl<'a> Records<'a> {
             facts.lines.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
         version.insert("build_source".to_owned(), json!("VersionFile"));
         self.put("VersionFile.json", version.into())?;
-        if let Some(sizes) = self.settings.get("UPDATE_LV_SIZES") {
+        if let Some(sizes) = self.settings.by_name().get("UPDATE_LV_SIZES") {
             self.put("lv_sizes_patch.json", sizes.json.clone())?;
         }
         self.put("create_raw_disk.json", self.raw_disk(installation))
@@ -59,10 +59,10 @@ impl<'a> Records<'a> {
     pub fn installed(&self, raw: &Path) -> Result<()> {
         let members = json!({
             "description": "raw disk",
-            "bigip_iso": self.setting("ISO"),
+            "bigip_iso": self.setting(keys::ISO.name()),
             "hotfix_iso": self.setting("EHF_ISO"),
             "input_json": "create_raw_disk.json",
-            "lv_sizes_patch_json": if self.settings.get("UPDATE_LV_SIZES").is_some() { "lv_sizes_patch.json" } else { "" },
+            "lv_sizes_patch_json": if self.settings.by_name().get("UPDATE_LV_SIZES").is_some() { "lv_sizes_patch.json" } else { "" },
             "output": file_name(raw),
             "output_size": allocated_kib(raw).to_string(),
             "status": "success",
@@ -153,7 +153,7 @@ impl<'a> Records<'a> {
     }
 
     fn setting(&self, key: &str) -> String {
-        redacted(self.settings.text(key).unwrap_or_default())
+        redacted(self.settings.by_name().text(key).unwrap_or_default())
     }
 
     /// Members of every step's record.
@@ -174,12 +174,12 @@ impl<'a> Records<'a> {
     fn user_inputs(&self) -> Value {
         let own = json!({
             "description": "User inputs",
-            "config_file": self.setting("CONFIG_FILE"),
-            "iso": self.setting("ISO"),
-            "iso_sig": self.setting("ISO_SIG"),
+            "config_file": self.setting(keys::CONFIG_FILE.name()),
+            "iso": self.setting(keys::ISO.name()),
+            "iso_sig": self.setting(keys::ISO_SIG.name()),
             "ehf_iso": self.setting("EHF_ISO"),
             "ehf_iso_sig": self.setting("EHF_ISO_SIG"),
-            "pub_key": self.setting("ISO_SIG_VERIFICATION_PUBLIC_KEY"),
+            "pub_key": self.setting(keys::ISO_SIG_VERIFICATION_PUBLIC_KEY.name()),
         });
         self.step("build-image", &own)
     }
@@ -213,7 +213,7 @@ impl<'a> Records<'a> {
         let own = json!({
             "description": "raw disk of the planned size",
             "is_cloud": if self.plan.is_cloud { "1" } else { "0" },
-            "input": self.setting("ISO"),
+            "input": self.setting(keys::ISO.name()),
             "output": file_name(&self.plan.raw_disk()),
             "status": "success",
             "image_size": format!("{}GiB", self.plan.build.virtual_size >> 30),

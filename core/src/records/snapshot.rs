@@ -14,7 +14,9 @@ use build_image_disk::{
 use build_image_files::AtomicFile;
 
 use crate::{
+    artifacts::more_space,
     error::{Error, Result, Stage},
+    settings::keys::LOG_FILE,
     source::from_disk,
 };
 
@@ -65,7 +67,7 @@ pub(super) fn write(directory: &Path, log: &Path) -> Result<()> {
     let write_error = |error: io::Error| {
         Error::new(Stage::Disk, format!("cannot write `{}`", name.display()))
             .caused_by(&error)
-            .hint("free some space, or set LOG_FILE to a larger file system")
+            .hint(more_space(LOG_FILE))
     };
     // It is written where only its owner can read it, in a directory that is removed even if this process is
     // killed.

@@ -76,7 +76,8 @@ impl<'a> SourceContext<'a> {
 
 /// The source that the settings name, for messages.
 pub(crate) fn shown_source(settings: &Resolved) -> String {
-    let text = settings.text("ISO").or_else(|| settings.text("DISK"));
+    let source = &settings.core().source;
+    let text = source.iso.as_deref().or(source.disk.as_deref());
     redacted(text.unwrap_or_default())
 }
 

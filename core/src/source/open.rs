@@ -20,7 +20,7 @@ use crate::{
     plan::{self, Hotfix, Source},
     product::{self, Facts, VeInfo},
     report::Reporter,
-    settings::Resolved,
+    settings::{Resolved, keys},
     signature::{Algorithm, Digests, FileDigest},
 };
 
@@ -59,12 +59,13 @@ pub(crate) fn open(context: &SourceContext<'_>) -> Result<Opened> {
 /// # Errors
 /// When none or two are named.
 pub(super) fn named(settings: &Resolved) -> Result<(Address, bool)> {
-    match (settings.text("ISO"), settings.text("DISK")) {
+    let source = &settings.core().source;
+    match (&source.iso, &source.disk) {
         (Some(text), None) => {
             disk::refuse_settings(settings)?;
-            Ok((Address::of("ISO", text)?, true))
+            Ok((Address::of(keys::ISO.name(), text)?, true))
         }
-        (None, Some(text)) => Ok((Address::of("DISK", text)?, false)),
+        (None, Some(text)) => Ok((Address::of(keys::DISK.name(), text)?, false)),
         (Some(_), Some(_)) => Err(Error::new(Stage::Settings, "ISO and DISK are both set")
             .hint("give either an installer ISO with -i or a disk image with --disk")),
         (None, None) => Err(Error::new(Stage::Settings, "there is nothing to make an image of")
@@ -123,16 +124,13 @@ impl Here {
 
 fn installer(context: &SourceContext<'_>, address: &Address) -> Result<Opened> {
     plan::check_shape(context.settings)?;
-    let hotfix = context.settings.text("EHF_ISO");
+    let hotfix = context.settings.by_name().text("EHF_ISO");
     let hotfix = hotfix.map(|text| Address::of("EHF_ISO", text)).transpose()?;
     let verifier = Verifier::new(context)?;
-    verifier.warn(if hotfix.is_some() {
-        &["ISO_SHA256", "EHF_ISO_SHA256"]
-    } else {
-        &["ISO_SHA256"]
-    });
+    let digests = hotfix.iter().map(|_| "EHF_ISO_SHA256");
+    verifier.warn(&std::iter::once(keys::ISO_SHA256.name()).chain(digests).collect::<Vec<&str>>());
 
-    let mut base = here(context, address, &verifier.algorithms("ISO_SHA256"))?;
+    let mut base = here(context, address, &verifier.algorithms(keys::ISO_SHA256.name()))?;
     let facts = open_iso(&base.path).and_then(|iso| product::read_facts(&iso, &base.path));
     let facts = base.judged(facts)?;
     base.name(&product::iso_name(&facts))?;
@@ -149,7 +147,7 @@ fn installer(context: &SourceContext<'_>, address: &Address) -> Result<Opened> {
         fix.name(&product::iso_name(&facts))?;
         hotfix = Some(Box::new(Hotfix { path: fix.path.clone(), facts, digest: None }));
     }
-    let digest = base.check(&verifier, "ISO_SIG", "ISO_SHA256")?;
+    let digest = base.check(&verifier, keys::ISO_SIG.name(), keys::ISO_SHA256.name())?;
     if let (Some(fix), Some(hotfix)) = (&mut fix, &mut hotfix) {
         hotfix.digest = fix.check(&verifier, "EHF_ISO_SIG", "EHF_ISO_SHA256")?;
     }
@@ -161,7 +159,8 @@ fn installer(context: &SourceContext<'_>, address: &Address) -> Result<Opened> {
 }
 
 fn given_disk(context: &SourceContext<'_>, address: &Address) -> Result<Opened> {
-    let algorithm = context.settings.get("DISK_SHA256").map(|_| Algorithm::Sha256);
+    let checksum = &context.settings.core().signatures.disk_sha256;
+    let algorithm = checksum.as_ref().map(|_| Algorithm::Sha256);
     let mut image = here(context, address, algorithm.as_slice())?;
     if let Address::Url(url) = address {
         image.name(&last_segment(url))?;

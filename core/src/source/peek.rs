@@ -54,7 +54,8 @@ pub(crate) fn peek(context: &SourceContext<'_>, remote: Remote) -> Result<Source
     }
     // A build reads the source again, and warns then.
     let reporter = Some(context.reporter).filter(|_| remote == Remote::Ask);
-    let hotfix = settings.text("EHF_ISO").map(|text| Address::of("EHF_ISO", text)).transpose()?;
+    let hotfix =
+        settings.by_name().text("EHF_ISO").map(|text| Address::of("EHF_ISO", text)).transpose()?;
     match hotfix {
         Some(Address::Url(_)) => Ok(unread(path, true, None)),
         Some(Address::File(hotfix)) => open::local_installer(reporter, path, Some(&hotfix)),

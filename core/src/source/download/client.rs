@@ -11,6 +11,7 @@ use reqwest::{
 
 use crate::{
     error::{Error, Result, Stage},
+    settings::keys::DOWNLOAD_TIMEOUT,
     source::address::display_url,
 };
 
@@ -150,11 +151,9 @@ impl HttpClient {
     fn stalled(&self, url: &Url) -> Failure {
         let text =
             format!("`{}`: nothing arrived for {} s", display_url(url), self.stall.as_secs());
-        Failure::transient(
-            Error::new(Stage::Source, text).hint(
-                "check the network and the proxy variables, or allow more with DOWNLOAD_TIMEOUT",
-            ),
-        )
+        Failure::transient(Error::new(Stage::Source, text).hint(format!(
+            "check the network and the proxy variables, or allow more with {DOWNLOAD_TIMEOUT}"
+        )))
     }
 }
 

@@ -22,10 +22,12 @@ use super::{
     store::{About, cannot_write},
 };
 use crate::{
+    artifacts::more_space,
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     plan::free_space,
     report::Reporter,
+    settings::keys::ARTIFACTS_DIR,
     signature::{Algorithm, Digests, Pass},
     source::address::display_url,
 };
@@ -192,8 +194,7 @@ impl Transfer<'_> {
             display_url(self.url),
             directory.display()
         );
-        Err(Error::new(Stage::Disk, text)
-            .hint("free some space, or set ARTIFACTS_DIR to a larger file system"))
+        Err(Error::new(Stage::Disk, text).hint(more_space(ARTIFACTS_DIR)))
     }
 
     /// Checks whether a file of unknown length may still grow.
@@ -208,9 +209,9 @@ impl Transfer<'_> {
             self.have,
             directory.display()
         );
-        Err(Error::new(Stage::Disk, text).hint(
-            "check the address; free some space, or set ARTIFACTS_DIR to a larger file system",
-        ))
+        Err(Error::new(Stage::Disk, text).hint(format!(
+            "check the address; free some space, or set {ARTIFACTS_DIR} to a larger file system"
+        )))
     }
 
     /// Checks that an answer is the requested part: RFC 9110, section 14.4.
