@@ -62,6 +62,7 @@ impl LogLevel {
 
 /// One log record of a provider.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct LogRecord {
     /// Severity.
     pub level: LogLevel,
@@ -89,6 +90,7 @@ pub enum ProgressUnit {
 
 /// Progress of a step. A later report replaces an earlier one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Progress {
     /// Number of the task when several run at once; 0 when there is only one.
     pub task: u32,
@@ -246,13 +248,12 @@ impl Context {
 
     /// Reports the bytes done so far.
     pub fn progress_bytes(&self, done: u64, total: u64) {
-        self.host.progress(Progress { done, total, ..Progress::default() });
+        self.host.progress(Progress::new(done, total));
     }
 
     /// Reports the percentage done so far.
     pub fn progress_percent(&self, percent: u64) {
-        let unit = ProgressUnit::Percent;
-        self.host.progress(Progress { unit, done: percent, total: 100, ..Progress::default() });
+        self.host.progress(Progress::percent(percent));
     }
 
     /// Records a resource before it is created.
@@ -377,15 +378,7 @@ impl Context {
         for resource in request.resources.iter().cloned() {
             match remove(&resource) {
                 Err(error) if error.kind != ErrorKind::NotFound => {
-                    let causes: String =
-                        error.causes.iter().map(|cause| format!(": {cause}")).collect();
-                    let (reason, hint) = (error.to_string() + &causes, error.hint);
-                    answer.remaining.push(Remaining {
-                        resource,
-                        reason,
-                        hint,
-                        ..Remaining::default()
-                    });
+                    answer.remaining.push(Remaining::because_of(resource, &error));
                 }
                 _ => {
                     if let Err(error) = self.gone(&resource) {

@@ -42,6 +42,7 @@ pub enum SettingKind {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Setting {
     /// Upper-case key, words joined by `_`: `ALIBABA_BUCKET`.
     pub key: String,
@@ -64,9 +65,6 @@ pub struct Setting {
     pub hidden: bool,
     /// Heading under which help shows it; empty = the provider's name.
     pub group: String,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 impl Setting {

@@ -19,6 +19,7 @@ use crate::{
 };
 
 /// A provider of [`crate::ready::scripted`] under test, in a directory of the test.
+#[non_exhaustive]
 pub struct ScriptedUploadTest<'a> {
     /// IMAGE_DIR of its builds; exists and is empty.
     pub directory: &'a Path,
@@ -62,7 +63,27 @@ pub fn findings<P: Provider>(provider: &P, build: Build, online: bool) -> Result
     Ok(report.findings.into_iter().filter(|found| found.severity == Severity::Error).collect())
 }
 
-impl ScriptedUploadTest<'_> {
+impl<'a> ScriptedUploadTest<'a> {
+    /// Creates a test of a provider without settings: an empty directory, and the text of its README.md.
+    #[must_use]
+    pub fn new(directory: &'a Path, readme: &'a str) -> Self {
+        Self { directory, readme, settings: &[], commands: &[] }
+    }
+
+    /// Sets the settings of the instance, as keys and values.
+    #[must_use]
+    pub fn settings(mut self, settings: &'a [(&'a str, Value)]) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Sets the texts that the script in its refusals must contain.
+    #[must_use]
+    pub fn commands(mut self, commands: &'a [&'a str]) -> Self {
+        self.commands = commands;
+        self
+    }
+
     /// Returns every requirement that the provider does not meet; empty when it meets all.
     ///
     /// # Errors

@@ -90,13 +90,12 @@ fn same_account(
 
 /// What is known of a build before any request is sent.
 fn expected_of(config: &Config, request: &CheckRequest) -> CheckReport {
-    CheckReport {
-        disk: Some(config.disk.clone()),
-        creates: expected::resources(config, &request.build),
-        permissions: expected::rights(config),
-        bytes_per_second: config.upload.rate,
-        ..CheckReport::default()
-    }
+    let mut report = CheckReport::default()
+        .disk(config.disk.clone())
+        .creates(expected::resources(config, &request.build))
+        .permissions(expected::rights(config));
+    report.bytes_per_second = config.upload.rate;
+    report
 }
 
 /// Resources that an earlier attempt of the run created.

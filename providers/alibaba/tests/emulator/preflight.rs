@@ -65,7 +65,7 @@ fn a_dry_run_creates_no_role_but_reports_that_a_build_would() {
 #[test]
 fn an_unsupported_disk_or_machine_is_reported_without_network() {
     let emulator = emulator();
-    let raw = DiskSpec { format: DiskFormat::Raw, ..DiskSpec::default() };
+    let raw = DiskSpec::new(DiskFormat::Raw);
     let offline = |settings: &[(&str, serde_json::Value)]| {
         let run = Run::new(&emulator, host(), settings);
         run.check_with(|request| {
