@@ -108,7 +108,8 @@ pub struct Finding {
     pub causes: Vec<String>,
     /// Word of the [`crate::ErrorKind`] that an error finding represents.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
+    #[cfg_attr(feature = "schemas", schemars(with = "Option<String>"))]
+    pub kind: Option<crate::ErrorKind>,
 }
 
 impl Finding {
@@ -132,7 +133,7 @@ impl Finding {
             severity: Severity::Error,
             hint: error.hint.clone(),
             causes: error.causes.clone(),
-            kind: Some(error.kind.code().to_owned()),
+            kind: Some(error.kind),
             ..Self::ok(subject, error.to_string())
         }
     }

@@ -60,6 +60,10 @@ pub use resource::Resource;
 pub use setting::{Secret, Setting, SettingKind, Settings};
 pub use words::{Architecture, BootMode, DiskVariant};
 
+/// Detects a plugin that ends the process of its host.
+#[cfg(feature = "host")]
+#[doc(inline)]
+pub use wire::ending as process_end;
 #[cfg(feature = "host")]
 pub use wire::{
     elf::{ElfReport, PluginMetadata},

@@ -1,6 +1,6 @@
 //! Tests that the contract can grow in minor versions without breaking the source of providers, hosts, and test
 //! doubles.
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
     fs,

@@ -104,8 +104,7 @@ impl Pipeline<'_> {
 
     /// Combines all findings that stop the build into one error; a repeated hint appears once.
     fn findings_error(&self, findings: Vec<Finding>) -> Error {
-        let code = findings.iter().find_map(|finding| finding.kind.clone());
-        let kind = ErrorKind::from_code(code.as_deref().unwrap_or_default());
+        let kind = findings.iter().find_map(|finding| finding.kind).unwrap_or(ErrorKind::Provider);
         let mut problems: Vec<Problem> = Vec::new();
         for finding in findings {
             let causes: String = finding.causes.iter().map(|cause| format!(": {cause}")).collect();

@@ -118,7 +118,8 @@ impl<'a> ScriptedUploadTest<'a> {
     fn check<P: Provider>(&self, differences: &mut Vec<String>) -> Result<()> {
         let provider: P = self.instance(&Arc::new(MockHost::new()))?;
         let online = findings(&provider, build_into(self.directory), true)?;
-        let refusal = online.iter().find(|found| found.kind.as_deref() == Some("unsupported"));
+        let refusal =
+            online.iter().find(|found| found.kind.map(ErrorKind::code) == Some("unsupported"));
         let hint = refusal.and_then(|found| found.hint.clone()).unwrap_or_default();
         let explained = hint.contains("--no-upload") && hint.contains("disk.cloud.upload.sh");
         claim(

@@ -154,7 +154,7 @@ async fn online(
             vec![Finding::error("copy regions", &late)]
         }),
     );
-    let keys_refused = identity.kind.as_deref() == Some(ErrorKind::Auth.code());
+    let keys_refused = identity.kind == Some(ErrorKind::Auth);
     let bucket_wrong = bucket.iter().any(|finding| finding.severity == Severity::Error);
     let is_error = |finding: &Finding| finding.severity == Severity::Error;
     let no_role =
@@ -163,8 +163,7 @@ async fn online(
     let mut findings = vec![identity];
     findings.extend(check_plain::findings(place));
     // Refused keys fail every call; one finding reports it.
-    let follows =
-        |finding: &Finding| keys_refused && finding.kind.as_deref() == Some(ErrorKind::Auth.code());
+    let follows = |finding: &Finding| keys_refused && finding.kind == Some(ErrorKind::Auth);
     let about_bucket = |finding: &Finding| bucket_wrong && finding.message.contains("bucket");
     findings.extend(bucket.into_iter().filter(|finding| !follows(finding)));
     findings.extend(name.filter(|finding| !follows(finding)));

@@ -108,7 +108,7 @@ mod tests {
         assert!(finding(&DiskSpec::default(), &host).is_none());
         let compressed = read("qcow2", "zlib").unwrap();
         let found = finding(&compressed, &host).unwrap();
-        assert_eq!(found.kind.as_deref(), Some("unsupported"));
+        assert_eq!(found.kind.map(build_image_plugin_api::ErrorKind::code), Some("unsupported"));
         assert!(found.hint.unwrap().contains("it makes qcow2:"));
         assert!(finding(&compressed, &HostFacts::default()).is_none());
     }
