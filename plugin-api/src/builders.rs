@@ -115,7 +115,7 @@ builders! {
         list findings: Finding, maybe disk: DiskSpec, list creates: Resource, texts permissions,
         maybe bytes_per_second: u64,
     }
-    DiskRequest { value published: bool }
+    DiskRequest { value for_image_dir: bool }
     Uploaded { value bytes_sent: u64, map facts: Value }
     Image { maybe_text region }
     Registered { list images: Image, map facts: Value }

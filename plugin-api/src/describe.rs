@@ -17,7 +17,8 @@ pub enum Status {
     #[default]
     Stable,
     /// Makes the disk that its cloud needs; upload and register answer `unsupported` with manual commands.
-    Stub,
+    #[serde(rename = "stub")]
+    DiskOnly,
     /// A status of a later version.
     #[serde(other)]
     Unknown,

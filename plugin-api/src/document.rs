@@ -173,7 +173,8 @@ pub struct DiskRequest {
     /// The disk that the provider's description requests.
     pub spec: DiskSpec,
     /// Whether it is for IMAGE_DIR; then `spec` is the description's `package`.
-    pub published: bool,
+    #[serde(rename = "published")]
+    pub for_image_dir: bool,
 }
 
 /// Request of [`crate::Provider::upload`].

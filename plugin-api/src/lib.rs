@@ -41,7 +41,21 @@ mod setting;
 /// The guide for authors of providers.
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("../docs/provider-authors.md")]
-pub mod book {}
+pub mod book {
+    #[doc = include_str!("../docs/descriptions.md")]
+    pub mod descriptions {}
+    #[doc = include_str!("../docs/settings.md")]
+    pub mod settings {}
+    #[doc = include_str!("../docs/resources.md")]
+    pub mod resources {}
+    #[doc = include_str!("../docs/errors.md")]
+    pub mod errors {}
+    #[doc = include_str!("../docs/async.md")]
+    #[cfg(feature = "async")]
+    pub mod asynchronous {}
+    #[doc = include_str!("../docs/testing.md")]
+    pub mod testing {}
+}
 #[cfg(feature = "testing")]
 pub mod testing;
 #[doc(hidden)]

@@ -122,7 +122,7 @@ fn build() -> Build {
 fn description() -> Description {
     Description::new("acme", "1.2.3")
         .summary("images for Acme")
-        .status(Status::Stub)
+        .status(Status::DiskOnly)
         .homepage("https://example.com")
         .license("MIT")
         .setting(
@@ -198,7 +198,7 @@ fn of_the_beginning() -> Vec<Document> {
                 .permissions(["images:Create"])
                 .bytes_per_second(1 << 20),
         ),
-        document("disk_request", &DiskRequest::new(build(), spec()).published(true)),
+        document("disk_request", &DiskRequest::new(build(), spec()).for_image_dir(true)),
         document("disk_spec", &spec()),
         document("disk", &disk()),
     ]

@@ -192,7 +192,7 @@ impl Pipeline<'_> {
             // An upload reports its own progress; a provider that only publishes waits for the image.
             _ => self.host.write_images_to(&self.plan.run, !self.plan.upload),
         }
-        let request = DiskRequest::new(self.staged_build(), spec.clone()).published(published);
+        let request = DiskRequest::new(self.staged_build(), spec.clone()).for_image_dir(published);
         let made = self.steps.create_disk(&request);
         let disk = made.map_err(|error| self.step_error("create_disk", error))?;
         outcome.virtual_size = disk.virtual_size;

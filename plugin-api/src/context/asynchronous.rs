@@ -54,7 +54,7 @@ impl Context {
     /// Runs a future to completion on a runtime that belongs to this provider. Ctrl-C drops the future at once, see
     /// [`Context::until_answered`].
     ///
-    /// While a future runs, a thread of the SDK waits in the host and wakes four times per second at most.
+    /// While a future runs, one thread of the instance waits in the host and wakes four times per second at most.
     ///
     /// ```
     /// # use build_image_plugin_api::{Context, Error, ErrorKind, Result, document::UploadRequest};

@@ -107,7 +107,7 @@ impl<'a> ScriptedUploadTest<'a> {
 
     fn description<P: Provider>(&self, differences: &mut Vec<String>) {
         let description = P::describe();
-        claim(differences, description.status == Status::Stub, "its status is not `stub`");
+        claim(differences, description.status == Status::DiskOnly, "its status is not `stub`");
         claim(differences, description.uploads, "its images do not go to a cloud");
         claim(differences, description.disk.package.is_some(), "it names no package for IMAGE_DIR");
         for row in description.settings.iter().filter(|row| row.required) {
@@ -143,7 +143,7 @@ impl<'a> ScriptedUploadTest<'a> {
         let (disk, script) = (P::describe().disk, self.script_path());
         for (published, spec) in [(false, disk.spec), (true, disk.package.unwrap_or_default())] {
             let build = build_into(self.directory);
-            let request = DiskRequest { build, spec, published, ..DiskRequest::default() };
+            let request = DiskRequest::new(build, spec).for_image_dir(published);
             provider.create_disk(&host.context(), &request)?;
             claim(
                 differences,

@@ -15,7 +15,7 @@ pub(crate) fn description() -> Description {
     let image = DiskSpec::new(DiskFormat::Vmdk).variant(DiskVariant::StreamOptimized);
     Description::new("aws", env!("CARGO_PKG_VERSION"))
         .summary("Amazon EC2: makes the disk and a script that uploads and registers it")
-        .status(Status::Stub)
+        .status(Status::DiskOnly)
         .license("Apache-2.0 OR MIT")
         .settings(crate::settings::settings())
         .disk(

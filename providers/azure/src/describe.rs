@@ -19,7 +19,7 @@ pub(crate) fn description() -> Description {
     let image = DiskSpec::new(DiskFormat::Vhd).variant(DiskVariant::Fixed);
     Description::new("azure", env!("CARGO_PKG_VERSION"))
         .summary("Microsoft Azure: makes the disk and a script that uploads and registers it")
-        .status(Status::Stub)
+        .status(Status::DiskOnly)
         .license("Apache-2.0 OR MIT")
         .settings(crate::settings::settings())
         .disk(

@@ -15,7 +15,7 @@ const GIB: u64 = 1 << 30;
 pub(crate) fn description() -> Description {
     Description::new("gce", env!("CARGO_PKG_VERSION"))
         .summary("Google Compute Engine: makes the disk and a script that uploads and registers it")
-        .status(Status::Stub)
+        .status(Status::DiskOnly)
         .license("Apache-2.0 OR MIT")
         .settings(crate::settings::settings())
         .disk(

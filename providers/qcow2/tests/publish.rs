@@ -20,8 +20,8 @@ fn upload(host: &Arc<MockHost>, build: &Build) -> build_image_plugin_api::Result
     let context = host.context();
     let provider = Qcow2::create(&context, Settings::default())?;
     let spec = DiskSpec::default();
-    let disk =
-        provider.create_disk(&context, &DiskRequest::new(build.clone(), spec).published(true))?;
+    let disk = provider
+        .create_disk(&context, &DiskRequest::new(build.clone(), spec).for_image_dir(true))?;
     let uploaded = provider.upload(&context, &UploadRequest::new(build.clone(), disk))?;
     let request = RegisterRequest::new(build.clone(), uploaded);
     Ok(provider.register(&context, &request)?.images[0].id.clone())

@@ -17,7 +17,7 @@ fn the_package_is_published_and_its_location_is_reported() {
     let context = host.context();
     let build = Build::default().image_dir(directory.path().display().to_string());
     let spec = Vhd::describe().disk.package.expect("a package");
-    let disk_request = DiskRequest::new(build.clone(), spec).published(true);
+    let disk_request = DiskRequest::new(build.clone(), spec).for_image_dir(true);
     let disk = Vhd.create_disk(&context, &disk_request).expect("a disk");
     assert_eq!(disk.spec.to_string(), "vhd dynamic in zip");
     let upload_request = UploadRequest::new(build.clone(), disk);

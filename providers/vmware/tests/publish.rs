@@ -32,7 +32,7 @@ fn the_machine_holds_what_the_settings_ask_for() {
     let made = provider(&host, &[&pairs[..], &[old]].concat()).expect("a provider");
     let spec = Vmware::describe().disk.package.expect("a package");
     let build = build(directory.path(), "16.1.4");
-    let request = DiskRequest::new(build, spec).published(true);
+    let request = DiskRequest::new(build, spec).for_image_dir(true);
     let disk = made.create_disk(&host.context(), &request).expect("a disk");
     assert_eq!(disk.file_name, "mock.ova");
     let ovf = disk.spec.ovf.expect("a machine");

@@ -106,7 +106,7 @@ impl<'a> Lab<'a> {
     /// Returns how many steps of a build can run.
     pub(super) fn reach(&self) -> Reach {
         let missing = self.missing();
-        if self.description().status == Status::Stub {
+        if self.description().status == Status::DiskOnly {
             Reach::Stub
         } else if self.description().uploads && !self.job.cloud {
             Reach::Dry(
