@@ -6,8 +6,8 @@ mod deeds;
 use std::{fs, sync::Mutex};
 
 use build_image_plugin_api::{
-    Context, Description, Error, ErrorKind, Provider, Resource, Result, Setting,
-    SettingKind, Settings,
+    Context, Description, Error, ErrorKind, Provider, Resource, Result, Setting, SettingKind,
+    Settings,
     document::{
         CheckReport, CheckRequest, DiscardRequest, Discarded, Image, RegisterRequest, Registered,
         UploadRequest, Uploaded,
@@ -34,7 +34,9 @@ impl Provider for Hostile {
     fn describe() -> Description {
         let deed = of_environment();
         deeds::anywhere("describe", &deed);
-        let mut said = Description::new("hostile", "1.0.0").summary("does on demand what a provider must not do").settings([
+        let mut said = Description::new("hostile", "1.0.0")
+            .summary("does on demand what a provider must not do")
+            .settings([
                 Setting::new("HOSTILE_DEED", SettingKind::Text, "what it does"),
                 Setting::new("HOSTILE_CLOUD", SettingKind::Path, "where images are"),
                 Setting::new("HOSTILE_KEY", SettingKind::Text, "a secret").secret(),

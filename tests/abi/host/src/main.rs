@@ -8,7 +8,10 @@ use std::{fs::File, path::Path, process::ExitCode, sync::Arc};
 use abi_stable::{StableAbi, abi_stability::check_layout_compatibility, type_layout::TypeLayout};
 use build_image_plugin_api::{
     ABI_VERSION, Library, Settings,
-    document::{Build, CheckRequest, DiscardReason, DiscardRequest, DiskRequest, RegisterRequest, UploadRequest},
+    document::{
+        Build, CheckRequest, DiscardReason, DiscardRequest, DiskRequest, RegisterRequest,
+        UploadRequest,
+    },
     testing::MockHost,
     wire::abi::ProviderModule_Ref,
 };
@@ -80,7 +83,8 @@ fn steps(library: &Library, folder: &Path) -> build_image_plugin_api::Result<Str
     let defaults = rows.filter_map(|row| Some((row.key.clone(), row.default.clone()?.into())));
     let settings = Settings::from_values(defaults.collect());
     let steps = library.create(host.clone(), &settings)?;
-    let build = Build::default().image_dir(folder.display().to_string()).image_name("web").file_stem("web");
+    let build =
+        Build::default().image_dir(folder.display().to_string()).image_name("web").file_stem("web");
     steps.check(&CheckRequest::new(build.clone()))?;
     let spec = library.description().disk.spec.clone();
     let request = DiskRequest::new(build.clone(), spec);

@@ -4,8 +4,7 @@
 use std::fs;
 
 use build_image_plugin_api::{
-    Context, Description, Error, Provider, Resource, Result, Setting, SettingKind,
-    Settings,
+    Context, Description, Error, Provider, Resource, Result, Setting, SettingKind, Settings,
     document::{
         DiscardRequest, Discarded, Image, RegisterRequest, Registered, UploadRequest, Uploaded,
     },
@@ -48,10 +47,9 @@ impl Provider for Newcomer {
 
     fn register(&self, context: &Context, request: &RegisterRequest) -> Result<Registered> {
         let id = request.uploaded.location.clone();
-        let images = vec![Image::new(id, request.build.image_name.clone())];
+        let image = Image::new(id, &request.build.image_name);
         let answer = context.load::<u64>("rehearsal")?;
-        let facts = [("rehearsal".to_owned(), answer.into())].into();
-        Ok(Registered::default().images(images).facts(facts))
+        Ok(Registered::default().image(image).fact("rehearsal", answer))
     }
 
     fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
