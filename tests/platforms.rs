@@ -318,9 +318,9 @@ fn image_names_are_those_of_the_old_tool_on_every_cloud() {
     let sandbox = Sandbox::new();
     for (platform, random, name, status) in [
         ("alibaba", "FNH6PZTR0", "F5-BIGIP-15-0-0-0-0-39-BYOL-ltm-1slot-FNH6PZTR0", Status::Stable),
-        ("aws", "TELIMLTF7", "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-TELIMLTF7", Status::Stub),
-        ("azure", "AN52DHEC8", "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-AN52DHEC8", Status::Stub),
-        ("gce", "6XP6LP603", "f5-bigip-15-0-0-0-0-39-byol-ltm-1slot-6xp6lp603", Status::Stub),
+        ("aws", "TELIMLTF7", "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-TELIMLTF7", Status::DiskOnly),
+        ("azure", "AN52DHEC8", "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-AN52DHEC8", Status::DiskOnly),
+        ("gce", "6XP6LP603", "f5-bigip-15-0-0-0-0-39-byol-ltm-1slot-6xp6lp603", Status::DiskOnly),
     ] {
         let provider = description(&sandbox, platform);
         let rules = provider.image_name.unwrap();

@@ -73,6 +73,14 @@ fn the_core_knows_no_cloud_by_name() {
 }
 
 #[test]
+fn the_core_uses_the_public_contract_only() {
+    for file in files(".rs").iter().filter(|file| file.starts_with(root().join("core"))) {
+        let text = fs::read_to_string(file).unwrap();
+        assert!(!text.contains("build_image_plugin_api::wire"), "{} uses the wire", file.display());
+    }
+}
+
+#[test]
 fn files_stay_small_and_unsafe_code_stays_in_the_wire() {
     for file in files(".rs") {
         let text = fs::read_to_string(&file).unwrap();

@@ -156,14 +156,12 @@ mod tests {
     use super::*;
 
     fn rules() -> TagRules {
-        TagRules {
-            maximum: 3,
-            key_length: 8,
-            value_length: 8,
-            forbidden_key_prefixes: vec!["acs:".into()],
-            keys_ignore_case: true,
-            ..TagRules::default()
-        }
+        TagRules::default()
+            .maximum(3)
+            .key_length(8)
+            .value_length(8)
+            .forbidden_key_prefixes(["acs:"])
+            .keys_ignore_case(true)
     }
 
     fn tags(pairs: &[(&str, &str)]) -> Tags {

@@ -17,7 +17,8 @@ pub enum Status {
     #[default]
     Stable,
     /// Makes the disk that its cloud needs; upload and register answer `unsupported` with manual commands.
-    Stub,
+    #[serde(rename = "stub")]
+    DiskOnly,
     /// A status of a later version.
     #[serde(other)]
     Unknown,
@@ -27,23 +28,17 @@ pub enum Status {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct AbiRange {
     /// ABI of the crate it was built with.
     pub built: String,
     /// Oldest host ABI it works on.
     pub requires: String,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 impl Default for AbiRange {
     fn default() -> Self {
-        Self {
-            built: crate::ABI_VERSION.to_owned(),
-            requires: "1.0".to_owned(),
-            _end_with_default: (),
-        }
+        Self { built: crate::ABI_VERSION.to_owned(), requires: "1.0".to_owned() }
     }
 }
 
@@ -51,6 +46,7 @@ impl Default for AbiRange {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Description {
     /// Lower-case name, `[a-z][a-z0-9_]*`; equals the name in the plugin's file name.
     pub name: String,
@@ -82,15 +78,13 @@ pub struct Description {
     pub uploads: bool,
     /// Optional capabilities, lower-case words; unknown ones are ignored.
     pub capabilities: Vec<String>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// The disk that a provider needs, before any size is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct DiskNeeds {
     /// What the default `create_disk` requests.
     pub spec: DiskSpec,
@@ -106,15 +100,13 @@ pub struct DiskNeeds {
     /// The virtual size must be a multiple of this many bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub multiple_of_bytes: Option<u64>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// What is written into the installed guest, and what the guest must have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct GuestNeeds {
     /// Hypervisor word written into the guest (`alibaba`); absent = no cloud preparation of the guest.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,9 +117,6 @@ pub struct GuestNeeds {
     pub volumes: Vec<String>,
     /// Omit the installer's last step, which completes the boot loader in a way that some clouds do not accept.
     pub skip_boot_fixup: bool,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// Case that an image name is converted to.
@@ -148,6 +137,7 @@ pub enum LetterCase {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct NameRules {
     /// Fewest characters.
     pub minimum_length: usize,
@@ -165,15 +155,13 @@ pub struct NameRules {
     pub forbidden_prefixes: Vec<String>,
     /// Texts that must not occur.
     pub forbidden_texts: Vec<String>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// Limits on tags. A limit of 0 means unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct TagRules {
     /// Most tags per image.
     pub maximum: usize,
@@ -189,9 +177,6 @@ pub struct TagRules {
     pub forbidden_texts: Vec<String>,
     /// Keys that differ only by case are the same key.
     pub keys_ignore_case: bool,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 #[cfg(test)]

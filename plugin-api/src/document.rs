@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Disk, DiskSpec, Resource};
+use crate::{Architecture, BootMode, Disk, DiskSpec, Resource};
 
 /// What is being built; part of every request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Build {
     /// Identifier of the run, unique, `[0-9a-z-]+`; a resumed run keeps it.
     pub run_id: String,
@@ -24,9 +25,9 @@ pub struct Build {
     /// Facts of the product inside the image: `name`, `version`, `build`…; empty for a plain disk.
     pub product: BTreeMap<String, String>,
     /// `x86_64` or `aarch64`.
-    pub architecture: String,
+    pub architecture: Architecture,
     /// `bios` or `uefi`.
-    pub boot_mode: String,
+    pub boot_mode: BootMode,
     /// Size the guest sees, in bytes; an estimate while the disk does not exist yet.
     pub virtual_size: u64,
     /// Tags for the image, within the limits the provider declared.
@@ -38,29 +39,25 @@ pub struct Build {
     pub file_stem: String,
     /// File name without suffix of the disk inside a package: `BIGIP-15.0.0-0.0.39`.
     pub disk_name: String,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// Capabilities of the host, so that a provider can refuse early what would fail late.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct HostFacts {
     /// Version of build-image.
     pub version: String,
     /// Disks that it can make.
     pub disks: Vec<DiskSpec>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// Request of [`crate::Provider::check`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct CheckRequest {
     /// The build that will run.
     pub build: Build,
@@ -73,9 +70,6 @@ pub struct CheckRequest {
     /// to create. A finding states what a build would create. When false, a build follows.
     #[serde(rename = "look_only")]
     pub dry_run: bool,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// How serious a finding is.
@@ -98,6 +92,7 @@ pub enum Severity {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Finding {
     /// Severity.
     pub severity: Severity,
@@ -113,10 +108,8 @@ pub struct Finding {
     pub causes: Vec<String>,
     /// Word of the [`crate::ErrorKind`] that an error finding represents.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
+    #[cfg_attr(feature = "schemas", schemars(with = "Option<String>"))]
+    pub kind: Option<crate::ErrorKind>,
 }
 
 impl Finding {
@@ -140,7 +133,7 @@ impl Finding {
             severity: Severity::Error,
             hint: error.hint.clone(),
             causes: error.causes.clone(),
-            kind: Some(error.kind.code().to_owned()),
+            kind: Some(error.kind),
             ..Self::ok(subject, error.to_string())
         }
     }
@@ -150,6 +143,7 @@ impl Finding {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct CheckReport {
     /// Findings in the order of the checks.
     pub findings: Vec<Finding>,
@@ -166,45 +160,40 @@ pub struct CheckReport {
     /// Upper limit of the upload rate in bytes per second, when a setting defines one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// Request of [`crate::Provider::create_disk`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct DiskRequest {
     /// What is being built.
     pub build: Build,
     /// The disk that the provider's description requests.
     pub spec: DiskSpec,
     /// Whether it is for IMAGE_DIR; then `spec` is the description's `package`.
-    pub published: bool,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
+    #[serde(rename = "published")]
+    pub for_image_dir: bool,
 }
 
 /// Request of [`crate::Provider::upload`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct UploadRequest {
     /// What is being built.
     pub build: Build,
     /// The disk that `create_disk` returned.
     pub disk: Disk,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// Answer of [`crate::Provider::upload`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Uploaded {
     /// Location of the uploaded image: URL or path.
     pub location: String,
@@ -212,29 +201,25 @@ pub struct Uploaded {
     pub bytes_sent: u64,
     /// What `register` needs to know, in the provider's own terms. No secrets.
     pub facts: BTreeMap<String, Value>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// Request of [`crate::Provider::register`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct RegisterRequest {
     /// What is being built.
     pub build: Build,
     /// What `upload` returned.
     pub uploaded: Uploaded,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// A registered image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Image {
     /// Identifier in the cloud, or path of the published file.
     pub id: String,
@@ -243,23 +228,18 @@ pub struct Image {
     /// Region of the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// Answer of [`crate::Provider::register`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Registered {
     /// The images, starting with the image in the build's own region.
     pub images: Vec<Image>,
     /// Members added to the result document as `<provider>_<name>`. No secrets.
     pub facts: BTreeMap<String, Value>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// Why resources are removed.
@@ -282,6 +262,7 @@ pub enum DiscardReason {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct DiscardRequest {
     /// The run that created the resources.
     pub run_id: String,
@@ -289,15 +270,13 @@ pub struct DiscardRequest {
     pub reason: DiscardReason,
     /// Resources to remove, in this order.
     pub resources: Vec<Resource>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// A resource that could not be removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Remaining {
     /// The resource.
     pub resource: Resource,
@@ -306,21 +285,16 @@ pub struct Remaining {
     /// How to remove it manually.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// Answer of [`crate::Provider::discard`]. A resource that no longer exists counts as removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Discarded {
     /// Resources that no longer exist. A resource in neither list counts as remaining.
     pub removed: Vec<Resource>,
     /// Resources that still exist.
     pub remaining: Vec<Remaining>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }

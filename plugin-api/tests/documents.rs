@@ -46,74 +46,53 @@ fn directory() -> PathBuf {
 }
 
 fn ovf() -> Ovf {
-    Ovf {
-        name: "machine".into(),
-        annotation: "a machine".into(),
-        product: Some(OvfProduct {
-            name: "product".into(),
-            vendor: "vendor".into(),
-            version: "1".into(),
-            full_version: "1.2.3".into(),
-            properties: vec![OvfProperty {
-                key: "net.mgmt.addr".into(),
-                label: "address".into(),
-                description: "where it is reached".into(),
-                category: "network".into(),
-                password: true,
-                ..OvfProperty::default()
-            }],
-            ..OvfProduct::default()
-        }),
-        eula: Some("terms".into()),
-        hardware_version: 10,
-        uefi: true,
-        cpus: 2,
-        memory_mib: 4096,
-        networks: vec![OvfNetwork {
-            name: "management".into(),
-            description: "where it is reached".into(),
-            ..OvfNetwork::default()
-        }],
-        configurations: vec![OvfConfiguration {
-            id: "small".into(),
-            label: "small".into(),
-            description: "for a trial".into(),
-            cpus: 2,
-            reserved_mhz: 2000,
-            memory_mib: 4096,
-            default: true,
-            ..OvfConfiguration::default()
-        }],
-        manifest_digest: "SHA256".into(),
-        ..Ovf::default()
-    }
+    Ovf::new("machine")
+        .annotation("a machine")
+        .product(
+            OvfProduct::new("product")
+                .vendor("vendor")
+                .version("1")
+                .full_version("1.2.3")
+                .properties([OvfProperty::new("net.mgmt.addr", "address")
+                    .description("where it is reached")
+                    .category("network")
+                    .password(true)]),
+        )
+        .eula("terms")
+        .hardware_version(10)
+        .uefi(true)
+        .cpus(2)
+        .memory_mib(4096)
+        .networks([OvfNetwork::new("management", "where it is reached")])
+        .configurations([OvfConfiguration::new("small", "small")
+            .description("for a trial")
+            .cpus(2)
+            .reserved_mhz(2000)
+            .memory_mib(4096)
+            .used_by_default(true)])
+        .manifest_digest("SHA256")
 }
 
 fn spec() -> DiskSpec {
-    DiskSpec {
-        format: DiskFormat::Vmdk,
-        variant: "stream_optimized".into(),
-        compression: Compression::Zlib,
-        archive: Archive::Ova,
-        member: "disk.vmdk".into(),
-        suffix: "ova".into(),
-        ovf: Some(ovf()),
-        ..DiskSpec::default()
-    }
+    DiskSpec::new(DiskFormat::Vmdk)
+        .variant("stream_optimized")
+        .compression(Compression::Zlib)
+        .archive(Archive::Ova)
+        .member("disk.vmdk")
+        .suffix("ova")
+        .ovf(ovf())
 }
 
 fn disk() -> Disk {
-    Disk {
-        id: 1,
-        spec: spec(),
-        virtual_size: 1 << 30,
-        length: Some(4096),
-        length_limit: 8192,
-        deferred_prefix_len: 512,
-        file_name: "web.ova".into(),
-        identity: "abc".into(),
-        ..Disk::default()
-    }
+    Disk::default()
+        .id(1)
+        .spec(spec())
+        .virtual_size(1 << 30)
+        .length(4096)
+        .length_limit(8192)
+        .deferred_prefix_len(512)
+        .file_name("web.ova")
+        .identity("abc")
 }
 
 fn resource() -> Resource {
@@ -125,84 +104,74 @@ fn resource() -> Resource {
 }
 
 fn build() -> Build {
-    Build {
-        run_id: "r-1".into(),
-        image_name: "web".into(),
-        image_name_chosen: true,
-        description: "a web server".into(),
-        product: [("name".into(), "BIG-IP".into())].into(),
-        architecture: "x86_64".into(),
-        boot_mode: "uefi".into(),
-        virtual_size: 1 << 30,
-        tags: [("team".into(), "net".into())].into(),
-        image_dir: Some("/images".into()),
-        file_stem: "web".into(),
-        disk_name: "web-disk".into(),
-        ..Build::default()
-    }
+    Build::default()
+        .run_id("r-1")
+        .image_name("web")
+        .image_name_chosen(true)
+        .description("a web server")
+        .product([("name", "BIG-IP")])
+        .architecture("x86_64")
+        .boot_mode("uefi")
+        .virtual_size(1 << 30)
+        .tags([("team", "net")])
+        .image_dir("/images")
+        .file_stem("web")
+        .disk_name("web-disk")
 }
 
 fn description() -> Description {
-    Description {
-        name: "acme".into(),
-        version: "1.2.3".into(),
-        summary: "images for Acme".into(),
-        status: Status::Stub,
-        homepage: "https://example.com".into(),
-        license: "MIT".into(),
-        settings: vec![Setting {
-            key: "ACME_SIZE".into(),
-            summary: "a size".into(),
-            kind: SettingKind::Size,
-            pattern: "[0-9]+".into(),
-            choices: vec!["1".into()],
-            default: Some("1".into()),
-            required: true,
-            secret: true,
-            hidden: true,
-            group: "Acme".into(),
-            ..Setting::default()
-        }],
-        disk: DiskNeeds {
-            spec: spec(),
-            package: Some(spec()),
-            minimum_bytes: Some(1),
-            maximum_bytes: Some(2),
-            multiple_of_bytes: Some(1),
-            ..DiskNeeds::default()
-        },
-        guest: GuestNeeds {
-            hypervisor: Some("acme".into()),
-            minimum_version: [("BIG-IP".into(), "14.1".into())].into(),
-            volumes: vec!["data".into()],
-            skip_boot_fixup: true,
-            ..GuestNeeds::default()
-        },
-        image_name: Some(NameRules {
-            minimum_length: 2,
-            maximum_length: 128,
-            pattern: "[a-z].*".into(),
-            explanation: "begins with a letter".into(),
-            replace: "[^a-z]".into(),
-            letter_case: LetterCase::Lower,
-            forbidden_prefixes: vec!["http://".into()],
-            forbidden_texts: vec!["--".into()],
-            ..NameRules::default()
-        }),
-        tags: Some(TagRules {
-            maximum: 20,
-            key_length: 64,
-            value_length: 64,
-            forbidden_key_prefixes: vec!["acs:".into()],
-            forbidden_value_prefixes: vec!["aliyun".into()],
-            forbidden_texts: vec!["http://".into()],
-            keys_ignore_case: true,
-            ..TagRules::default()
-        }),
-        uploads: true,
-        capabilities: vec!["copy".into()],
-        ..Description::default()
-    }
+    Description::new("acme", "1.2.3")
+        .summary("images for Acme")
+        .status(Status::DiskOnly)
+        .homepage("https://example.com")
+        .license("MIT")
+        .setting(
+            Setting::new("ACME_SIZE", SettingKind::Size, "a size")
+                .pattern("[0-9]+")
+                .choices(&["1"])
+                .default_value("1")
+                .required()
+                .secret()
+                .hidden()
+                .group("Acme"),
+        )
+        .disk(
+            DiskNeeds::new(spec())
+                .package(spec())
+                .minimum_bytes(1)
+                .maximum_bytes(2)
+                .multiple_of_bytes(1),
+        )
+        .guest(
+            GuestNeeds::default()
+                .hypervisor("acme")
+                .minimum_version([("BIG-IP", "14.1")])
+                .volumes(["data"])
+                .skip_boot_fixup(true),
+        )
+        .image_name(
+            NameRules::default()
+                .minimum_length(2)
+                .maximum_length(128)
+                .pattern("[a-z].*")
+                .explanation("begins with a letter")
+                .replace("[^a-z]")
+                .letter_case(LetterCase::Lower)
+                .forbidden_prefixes(["http://"])
+                .forbidden_texts(["--"]),
+        )
+        .tags(
+            TagRules::default()
+                .maximum(20)
+                .key_length(64)
+                .value_length(64)
+                .forbidden_key_prefixes(["acs:"])
+                .forbidden_value_prefixes(["aliyun"])
+                .forbidden_texts(["http://"])
+                .keys_ignore_case(true),
+        )
+        .uploads(true)
+        .capabilities(["copy"])
 }
 
 fn documents() -> Vec<Document> {
@@ -213,82 +182,42 @@ fn of_the_beginning() -> Vec<Document> {
     let error = Error::new(ErrorKind::Quota, "too many images").with_hint("delete some");
     let mut bad = Finding::error("bucket", &error);
     bad.causes = vec!["the account's limit".into()];
-    let host = HostFacts { version: "1.0.0".into(), disks: vec![spec()], ..HostFacts::default() };
+    let host = HostFacts::default().version("1.0.0").disks([spec()]);
     vec![
         document("description", &description()),
         document(
             "check_request",
-            &CheckRequest {
-                build: build(),
-                host,
-                online: true,
-                dry_run: true,
-                ..CheckRequest::default()
-            },
+            &CheckRequest::new(build()).host(host).online(true).dry_run(true),
         ),
         document(
             "check_report",
-            &CheckReport {
-                findings: vec![bad],
-                disk: Some(spec()),
-                creates: vec![resource()],
-                permissions: vec!["images:Create".into()],
-                bytes_per_second: Some(1 << 20),
-                ..CheckReport::default()
-            },
+            &CheckReport::default()
+                .findings([bad])
+                .disk(spec())
+                .creates([resource()])
+                .permissions(["images:Create"])
+                .bytes_per_second(1 << 20),
         ),
-        document(
-            "disk_request",
-            &DiskRequest {
-                build: build(),
-                spec: spec(),
-                published: true,
-                ..DiskRequest::default()
-            },
-        ),
+        document("disk_request", &DiskRequest::new(build(), spec()).for_image_dir(true)),
         document("disk_spec", &spec()),
         document("disk", &disk()),
     ]
 }
 
 fn of_the_upload() -> Vec<Document> {
-    let facts = || [("key".to_owned(), json!({"a": [1]}))].into();
-    let uploaded = Uploaded {
-        location: "https://example.com/web".into(),
-        bytes_sent: 4096,
-        facts: facts(),
-        ..Uploaded::default()
-    };
-    let image = Image {
-        id: "m-1".into(),
-        name: "web".into(),
-        region: Some("eu-1".into()),
-        ..Image::default()
-    };
+    let facts = || [("key", json!({"a": [1]}))];
+    let uploaded = Uploaded::new("https://example.com/web").bytes_sent(4096).facts(facts());
+    let image = Image::new("m-1", "web").region("eu-1");
     vec![
-        document(
-            "upload_request",
-            &UploadRequest { build: build(), disk: disk(), ..UploadRequest::default() },
-        ),
+        document("upload_request", &UploadRequest::new(build(), disk())),
         document("uploaded", &uploaded),
-        document(
-            "register_request",
-            &RegisterRequest { build: build(), uploaded, ..RegisterRequest::default() },
-        ),
-        document(
-            "registered",
-            &Registered { images: vec![image], facts: facts(), ..Registered::default() },
-        ),
+        document("register_request", &RegisterRequest::new(build(), uploaded)),
+        document("registered", &Registered::default().images([image]).facts(facts())),
     ]
 }
 
 fn of_the_end() -> Vec<Document> {
-    let remaining = Remaining {
-        resource: resource(),
-        reason: "in use".into(),
-        hint: Some("stop the machine".into()),
-        ..Remaining::default()
-    };
+    let remaining = Remaining::new(resource(), "in use").hint("stop the machine");
     let details = Details {
         hint: Some("delete some".into()),
         context: vec![("request_id".into(), "R-1".into())],
@@ -297,21 +226,9 @@ fn of_the_end() -> Vec<Document> {
     vec![
         document(
             "discard_request",
-            &DiscardRequest {
-                run_id: "r-1".into(),
-                reason: DiscardReason::Failed,
-                resources: vec![resource()],
-                ..DiscardRequest::default()
-            },
+            &DiscardRequest::new(DiscardReason::Failed, [resource()]).run_id("r-1"),
         ),
-        document(
-            "discarded",
-            &Discarded {
-                removed: vec![resource()],
-                remaining: vec![remaining],
-                ..Discarded::default()
-            },
-        ),
+        document("discarded", &Discarded::default().removed([resource()]).remaining([remaining])),
         document("event", &Event::ResourceCreated { resource: resource() }),
         document(
             "event_warning",
@@ -412,7 +329,7 @@ fn within(old: &Value, new: &Value, path: &str) {
 }
 
 #[test]
-fn every_document_has_a_schema_and_the_member_that_keeps_its_literals_open() {
+fn every_document_has_a_schema_and_may_grow() {
     let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = 0;
     for file in fs::read_dir(source).unwrap() {
@@ -420,12 +337,12 @@ fn every_document_has_a_schema_and_the_member_that_keeps_its_literals_open() {
         let Ok(text) = fs::read_to_string(&path) else { continue };
         for document in text.split("#[derive(").skip(1) {
             let (head, _) = document.split_once("\n}").unwrap_or((document, ""));
-            let travels = head.contains("#[serde(default)]\npub struct ");
+            let travels = head.contains("#[serde(default)]") && head.contains("pub struct ");
             if !travels || head.contains("struct Details") {
                 continue;
             }
             let name = head.split("pub struct ").nth(1).unwrap().split(' ').next().unwrap();
-            assert!(head.ends_with("_end_with_default: (),"), "{name} in {}", path.display());
+            assert!(head.contains("#[non_exhaustive]"), "{name} in {}", path.display());
             assert!(head.contains("schemars::JsonSchema"), "{name} in {}", path.display());
             found += 1;
         }

@@ -99,7 +99,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let Some(wrong) = report.findings.iter().find(|one| one.severity == Severity::Error) else {
         return Ok(());
     };
-    let kind = ErrorKind::from_code(wrong.kind.as_deref().unwrap_or_default());
+    let kind = wrong.kind.unwrap_or(ErrorKind::Provider);
     Err(Error::new(
         Stage::Provider(kind),
         format!("provider `{}` would refuse the build", plan.platform),

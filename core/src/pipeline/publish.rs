@@ -107,7 +107,9 @@ impl Pipeline<'_> {
             Some(publication) => Some(publication.dir().display().to_string()),
             None => self.plan.build.image_dir.clone(),
         };
-        Build { image_dir, ..self.plan.build.clone() }
+        let mut build = self.plan.build.clone();
+        build.image_dir = image_dir;
+        build
     }
 
     /// Discards the files to be published.
@@ -151,7 +153,7 @@ impl Pipeline<'_> {
         self.begin(PUBLISH, &format!("writing {} into {image_dir}", disk.file_name))?;
         let total = disk.length.unwrap_or(disk.length_limit);
         let mut progress = |done| {
-            self.reporter.progress(Progress { done, total, ..Progress::default() });
+            self.reporter.progress(Progress::new(done, total));
             self.check_cancelled()
         };
         let published = made.publish(publication.dir(), &mut progress);
@@ -193,7 +195,7 @@ impl Pipeline<'_> {
             let mut opened = File::open(file).map_err(|error| cannot("open", file, &error))?;
             let total = opened.metadata().map_or(0, |metadata| metadata.len());
             let mut progress = |done| {
-                self.reporter.progress(Progress { done, total, ..Progress::default() });
+                self.reporter.progress(Progress::new(done, total));
                 self.check_cancelled()
             };
             Some(digests_of(&mut opened, &read, &mut progress)?)

@@ -168,21 +168,19 @@ impl Plan {
         let images = settings.absolute(set.publication.images())?;
         let publishes =
             upload && set.publication.image_dir.is_some() || description.uploads && !upload;
-        let build = Build {
-            run_id: run_id.clone(),
-            description: image_name.clone(),
-            image_name,
-            image_name_chosen,
-            product: product_document(&source),
-            architecture: architecture(&source).to_owned(),
-            boot_mode: boot_mode(&source).to_owned(),
-            virtual_size,
-            tags: image_tags(platform, description, settings, &source, virtual_size)?,
-            image_dir: Some(images.display().to_string()),
-            disk_name: disk_name(&source),
-            file_stem: stem,
-            ..Build::default()
-        };
+        let build = Build::default()
+            .run_id(run_id.clone())
+            .description(image_name.clone())
+            .image_name(image_name)
+            .image_name_chosen(image_name_chosen)
+            .product(product_document(&source))
+            .architecture(architecture(&source))
+            .boot_mode(boot_mode(&source))
+            .virtual_size(virtual_size)
+            .tags(image_tags(platform, description, settings, &source, virtual_size)?)
+            .image_dir(images.display().to_string())
+            .disk_name(disk_name(&source))
+            .file_stem(stem);
         let base = base_directory(settings)?;
         Ok(Self {
             platform: platform.to_owned(),

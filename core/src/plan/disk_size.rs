@@ -107,12 +107,11 @@ mod tests {
     use super::*;
 
     fn needs(minimum: Option<u64>, maximum: Option<u64>, multiple: Option<u64>) -> DiskNeeds {
-        DiskNeeds {
-            minimum_bytes: minimum,
-            maximum_bytes: maximum,
-            multiple_of_bytes: multiple,
-            ..DiskNeeds::default()
-        }
+        let mut needs = DiskNeeds::default();
+        needs.minimum_bytes = minimum;
+        needs.maximum_bytes = maximum;
+        needs.multiple_of_bytes = multiple;
+        needs
     }
 
     #[test]

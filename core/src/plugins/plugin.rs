@@ -73,7 +73,7 @@ impl Plugin {
     pub fn status_mark(&self) -> &'static str {
         match self.description().status {
             Status::Stable => "",
-            Status::Stub => " (stub: the upload is done by hand)",
+            Status::DiskOnly => " (stub: the upload is done by hand)",
             _ => " (of a status this version does not know)",
         }
     }

@@ -126,16 +126,14 @@ mod tests {
     use super::*;
 
     fn rules() -> NameRules {
-        NameRules {
-            minimum_length: 2,
-            maximum_length: 128,
-            pattern: r"[a-zA-Z][a-zA-Z0-9.\-_]+".into(),
-            explanation: "a letter, then letters, digits, `.`, `-`, `_`".into(),
-            replace: r"[^a-zA-Z0-9\-_]".into(),
-            forbidden_prefixes: vec!["acme".into()],
-            forbidden_texts: vec!["http://".into()],
-            ..NameRules::default()
-        }
+        NameRules::default()
+            .minimum_length(2)
+            .maximum_length(128)
+            .pattern(r"[a-zA-Z][a-zA-Z0-9.\-_]+")
+            .explanation("a letter, then letters, digits, `.`, `-`, `_`")
+            .replace(r"[^a-zA-Z0-9\-_]")
+            .forbidden_prefixes(["acme"])
+            .forbidden_texts(["http://"])
     }
 
     const SEED: &str = "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot";
@@ -144,16 +142,14 @@ mod tests {
     fn composed_names_follow_the_rules() {
         let name = compose_name(SEED, "FNH6PZTR0", &rules()).unwrap();
         assert_eq!(name, "F5-BIGIP-15-0-0-0-0-39-BYOL-ltm-1slot-FNH6PZTR0");
-        let lower = NameRules {
-            maximum_length: 63,
-            pattern: "[a-z]([-a-z0-9]{0,61}[a-z0-9])?".into(),
-            replace: "[^a-z0-9-]".into(),
-            letter_case: LetterCase::Lower,
-            ..rules()
-        };
+        let lower = rules()
+            .maximum_length(63)
+            .pattern("[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+            .replace("[^a-z0-9-]")
+            .letter_case(LetterCase::Lower);
         let name = compose_name(SEED, "6XP6LP603", &lower).unwrap();
         assert_eq!(name, "f5-bigip-15-0-0-0-0-39-byol-ltm-1slot-6xp6lp603");
-        let dots = NameRules { replace: r"[^a-zA-Z0-9\-._]".into(), ..rules() };
+        let dots = rules().replace(r"[^a-zA-Z0-9\-._]");
         let name = compose_name(SEED, "AN52DHEC8", &dots).unwrap();
         assert_eq!(name, "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-AN52DHEC8");
     }
@@ -202,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_long_name_loses_its_random_suffix_first() {
-        let short = |maximum_length| NameRules { maximum_length, ..rules() };
+        let short = |maximum_length| rules().maximum_length(maximum_length);
         assert_eq!(compose_name("abcdefgh", "123456789", &short(12)).unwrap(), "abcdefgh-123");
         assert_eq!(compose_name("abcdefgh", "123456789", &short(9)).unwrap(), "abcdefgh");
         assert!(compose_name("abcdefgh", "123456789", &short(7)).is_err());
@@ -210,7 +206,7 @@ mod tests {
 
     #[test]
     fn lengths_of_zero_are_no_limit() {
-        let free = NameRules { minimum_length: 0, maximum_length: 0, ..rules() };
+        let free = rules().minimum_length(0).maximum_length(0);
         let seed = "x".repeat(1000);
         assert_eq!(compose_name(&seed, "123456789", &free).unwrap().len(), 1010);
         assert!(check_name("ab", &free).is_ok());

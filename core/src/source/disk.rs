@@ -241,7 +241,7 @@ fn unpack(
     let (mut done, mut digest_error) = (0, None);
     let mut seen = |piece: &[u8]| {
         done += piece.len() as u64;
-        context.reporter.progress(Progress { done, total, ..Progress::default() });
+        context.reporter.progress(Progress::new(done, total));
         digest_error = pass.as_ref().and_then(|pass| pass.update(piece.to_vec()).err());
         if digest_error.is_some() || context.interrupt.is_set() {
             ControlFlow::Break(())

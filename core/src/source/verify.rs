@@ -299,7 +299,7 @@ fn expected(
 fn read(context: &SourceContext<'_>, path: &Path, algorithms: &[Algorithm]) -> Result<Digests> {
     let total = fs::metadata(path).map_err(|error| unreadable(path, &error))?.len();
     let mut seen = |done| {
-        context.reporter.progress(Progress { done, total, ..Progress::default() });
+        context.reporter.progress(Progress::new(done, total));
         if context.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let digests = digests_of_file(path, algorithms, &mut seen);

@@ -55,6 +55,7 @@ extern "C" fn create<P: Provider>(
             let host: Arc<dyn Host> = Arc::new(RemoteHost(host));
             forward::install(&host);
             let settings: Settings = parse(settings.as_str(), "settings")?;
+            let settings = settings.checked(&P::describe().settings)?;
             let context = Context::new(host);
             let provider = P::create(&context, settings)?;
             let adapter = Adapter { provider: Some(provider), context };
@@ -112,7 +113,7 @@ impl<P: Provider> Drop for Adapter<P> {
         let provider = self.provider.take();
         let dropped = guard("drop", || {
             drop(provider);
-            self.context.end_runtime();
+            self.context.end();
             Ok(())
         });
         if let Err(error) = dropped {

@@ -62,6 +62,7 @@ pub enum LoadErrorKind {
 
 /// A plugin that did not load: the file, the reason, and what to do.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LoadError {
     /// Kind of the failure.
     pub kind: LoadErrorKind,

@@ -67,8 +67,9 @@ pub(crate) fn resources(
 ) -> Result<Vec<Resource>> {
     let saved: States = context.load(COPIES)?.unwrap_or_default();
     let all = saved.copies.iter().map(|(region, id)| {
-        let copy = resource(home, region, &home.name, &saved.source, &build.run_id);
-        Resource { id: id.clone(), ..copy }
+        let mut copy = resource(home, region, &home.name, &saved.source, &build.run_id);
+        copy.id.clone_from(id);
+        copy
     });
     Ok(all.collect())
 }

@@ -164,7 +164,7 @@ pub(super) fn inspect(loader: &Loader, name: &str, as_json: bool) -> Result<()> 
 /// Returns the steps that the provider implements; the others return unsupported.
 fn operations(description: &Description) -> Vec<&'static str> {
     match description.status {
-        Status::Stub => vec!["check", "create_disk"],
+        Status::DiskOnly => vec!["check", "create_disk"],
         _ => vec!["check", "create_disk", "upload", "register", "discard"],
     }
 }

@@ -258,7 +258,7 @@ impl Transfer<'_> {
             pass.update(chunk)?;
         }
         let total = self.about.length.unwrap_or_default();
-        self.reporter.progress(Progress { done: self.have, total, ..Progress::default() });
+        self.reporter.progress(Progress::new(self.have, total));
         if self.have - self.about.synced >= SYNC {
             self.secure()?;
         }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    Description, DiskSpec, Result, SettingKind, Settings, Status, Steps,
+    Architecture, BootMode, Description, DiskSpec, Result, SettingKind, Settings, Status, Steps,
     conformance::{
         child::Job,
         evidence::{Call, Failure, Reach},
@@ -106,7 +106,7 @@ impl<'a> Lab<'a> {
     /// Returns how many steps of a build can run.
     pub(super) fn reach(&self) -> Reach {
         let missing = self.missing();
-        if self.description().status == Status::Stub {
+        if self.description().status == Status::DiskOnly {
             Reach::Stub
         } else if self.description().uploads && !self.job.cloud {
             Reach::Dry(
@@ -176,8 +176,8 @@ impl<'a> Lab<'a> {
             run_id: format!("conformance-{name}-{:x}", self.moment),
             image_name: format!("conformance-{name}"),
             description: "made by the conformance suite".to_owned(),
-            architecture: "x86_64".to_owned(),
-            boot_mode: "bios".to_owned(),
+            architecture: Architecture::X86_64,
+            boot_mode: BootMode::Bios,
             virtual_size: self.disk_size(),
             image_dir: Some(directory.display().to_string()),
             file_stem: format!("conformance-{name}"),

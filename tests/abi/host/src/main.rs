@@ -8,7 +8,10 @@ use std::{fs::File, path::Path, process::ExitCode, sync::Arc};
 use abi_stable::{StableAbi, abi_stability::check_layout_compatibility, type_layout::TypeLayout};
 use build_image_plugin_api::{
     ABI_VERSION, Library, Settings,
-    document::{Build, CheckRequest, DiscardRequest, DiskRequest, RegisterRequest, UploadRequest},
+    document::{
+        Build, CheckRequest, DiscardReason, DiscardRequest, DiskRequest, RegisterRequest,
+        UploadRequest,
+    },
     testing::MockHost,
     wire::abi::ProviderModule_Ref,
 };
@@ -80,21 +83,17 @@ fn steps(library: &Library, folder: &Path) -> build_image_plugin_api::Result<Str
     let defaults = rows.filter_map(|row| Some((row.key.clone(), row.default.clone()?.into())));
     let settings = Settings::from_values(defaults.collect());
     let steps = library.create(host.clone(), &settings)?;
-    let build = Build {
-        image_dir: Some(folder.display().to_string()),
-        image_name: "web".into(),
-        file_stem: "web".into(),
-        ..Build::default()
-    };
-    steps.check(&CheckRequest { build: build.clone(), ..CheckRequest::default() })?;
+    let build =
+        Build::default().image_dir(folder.display().to_string()).image_name("web").file_stem("web");
+    steps.check(&CheckRequest::new(build.clone()))?;
     let spec = library.description().disk.spec.clone();
-    let request = DiskRequest { build: build.clone(), spec, ..DiskRequest::default() };
+    let request = DiskRequest::new(build.clone(), spec);
     let disk = steps.create_disk(&request)?;
-    let request = UploadRequest { build: build.clone(), disk, ..UploadRequest::default() };
+    let request = UploadRequest::new(build.clone(), disk);
     let uploaded = steps.upload(&request)?;
-    let request = RegisterRequest { build, uploaded, ..RegisterRequest::default() };
+    let request = RegisterRequest::new(build, uploaded);
     let registered = steps.register(&request)?;
-    let request = DiscardRequest { resources: host.resources(), ..DiscardRequest::default() };
+    let request = DiscardRequest::new(DiscardReason::default(), host.resources());
     let removed = steps.discard(&request)?.removed.len();
     drop(steps);
     // A method that only a later version has; see tests/abi_versions.rs.
