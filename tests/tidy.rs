@@ -1,6 +1,6 @@
 //! Checks the rules of this repository, as far as a program can.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
 use build_image::settings::core_rows;
 use regex::Regex;
@@ -77,6 +77,24 @@ fn the_core_uses_the_public_contract_only() {
     for file in files(".rs").iter().filter(|file| file.starts_with(root().join("core"))) {
         let text = fs::read_to_string(file).unwrap();
         assert!(!text.contains("build_image_plugin_api::wire"), "{} uses the wire", file.display());
+    }
+}
+
+#[test]
+fn a_synchronous_provider_links_no_runtime() {
+    for (provider, runtime) in [("qcow2", false), ("alibaba", true)] {
+        let package = format!("build-image-provider-{provider}");
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none", "-p"])
+            .arg(package)
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let tree = String::from_utf8_lossy(&output.stdout).into_owned();
+        let links = |name: &str| tree.lines().any(|line| line.starts_with(&format!("{name} v")));
+        assert!(links("serde_json") && !links("tracing-subscriber"), "{provider}: {tree}");
+        assert_eq!(links("tokio"), runtime, "{provider}: {tree}");
     }
 }
 
