@@ -14,16 +14,16 @@ use serde_json::{Value, json};
 
 use crate::harness::{Run, Sandbox, cargo, copy_tree, nested_target, root, target_directory};
 
-/// Edits that turn 1.0 into 1.1: file, text that occurs once, replacement.
+/// Edits that add a step to the current version and make it the next one: file, text that occurs once, replacement. A
+/// step takes a row in the step table, a method in the ABI and one in the author's trait; the rest is generated.
 const REHEARSAL: [(&str, &str, &str); 8] = [
     ("Cargo.toml", "version = \"1.0.0\"\nedition", "version = \"1.1.0\"\nedition"),
     ("plugin-api/src/lib.rs", "ABI_VERSION: &str = \"1.0\"", "ABI_VERSION: &str = \"1.1\""),
     ("plugin-api/src/wire/export.rs", "        \"1.0\"\n    };", "        \"1.1\"\n    };"),
     (
         "plugin-api/src/wire/abi.rs",
-        "    fn discard(&self, request: RStr<'_>) -> RResult<RString, FfiError>;\n",
-        "    fn discard(&self, request: RStr<'_>) -> RResult<RString, FfiError>;
-    fn rehearse(&self, request: RStr<'_>) -> RResult<RString, FfiError> {
+        "}\n\n/// Services of the host.",
+        "    fn rehearse(&self, request: RStr<'_>) -> RResult<RString, FfiError> {
         let _ = request;
         RResult::RErr(FfiError {
             code: RString::from(\"unsupported\"),
@@ -32,7 +32,9 @@ const REHEARSAL: [(&str, &str, &str); 8] = [
             details_json: RString::new(),
         })
     }
-",
+}
+
+/// Services of the host.",
     ),
     (
         "plugin-api/src/wire/abi.rs",
@@ -44,13 +46,24 @@ const REHEARSAL: [(&str, &str, &str); 8] = [
 ",
     ),
     (
-        "plugin-api/src/wire/export.rs",
-        "    fn discard(&self, request: RStr<'_>) -> RResult<RString, FfiError> {",
-        "    fn rehearse(&self, _: RStr<'_>) -> RResult<RString, FfiError> {
-        RResult::ROk(RString::from(\"new\"))
+        "plugin-api/src/provider.rs",
+        "            Discard discard(DiscardRequest) -> Discarded, since 0;\n",
+        "            Discard discard(DiscardRequest) -> Discarded, since 0;
+            Rehearse rehearse(DiscardRequest) -> Discarded, since 1;
+",
+    ),
+    (
+        "plugin-api/src/provider.rs",
+        "    /// Removes resources. Idempotent",
+        "    /// Rehearses.
+    ///
+    /// # Errors
+    /// None.
+    fn rehearse(&self, _: &Context, _: &DiscardRequest) -> Result<Discarded> {
+        Ok(Discarded::default())
     }
 
-    fn discard(&self, request: RStr<'_>) -> RResult<RString, FfiError> {",
+    /// Removes resources. Idempotent",
     ),
     (
         "plugin-api/src/wire/export.rs",
@@ -59,12 +72,6 @@ const REHEARSAL: [(&str, &str, &str); 8] = [
         if key == \"rehearsal\" {
             return Ok(Some(self.0.rehearsal().into()));
         }",
-    ),
-    (
-        "plugin-api/src/wire/lend.rs",
-        "            \"discard\" => self.0.discard(request),",
-        "            \"discard\" => self.0.discard(request),
-            \"rehearse\" => self.0.rehearse(request),",
     ),
 ];
 
@@ -182,15 +189,22 @@ fn hosts_and_plugins_of_1_0_and_1_1_work_together() {
 
     assert_eq!(compared(&new_host), "additive since 1.0.0, now 1.1");
 
-    // A newer host: an older plugin gets the default of the new method.
+    // A newer host refuses the new step for an older plugin.
     let old = run_host(&new_host, &old_plugin);
-    assert_eq!((&old["abi"], &old["rehearse"]), (&json!("1.0.0"), &json!("unsupported")));
+    let refused =
+        "provider `newcomer` was built for plugin ABI 1.0; step `rehearse` exists since 1.1";
+    assert_eq!((&old["abi"], &old["rehearse"]), (&json!("1.0.0"), &json!(refused)));
+    // Without that check, the host's own default body answers.
+    assert_eq!(old["raw_rehearse"], "unsupported");
     assert_eq!((&old["images"], &old["removed"]), (&json!(1), &json!(1)));
     // Both new: the new methods answer in both directions.
     for plugin in [&new_plugin, &needs_next] {
         let new = run_host(&new_host, plugin);
-        assert_eq!((&new["abi"], &new["rehearse"]), (&json!("1.1.0"), &json!("new")));
-        assert_eq!(new["facts"]["rehearsal"], 11);
+        assert_eq!((&new["abi"], &new["rehearse"]), (&json!("1.1.0"), &json!("answered")));
+        assert_eq!(
+            (&new["raw_rehearse"], &new["facts"]["rehearsal"]),
+            (&json!("answered"), &json!(11))
+        );
     }
     // An older host, which is the real program: the default in the plugin answers instead.
     let (_sandbox, run) = build_image(&new_plugin);

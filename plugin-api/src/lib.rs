@@ -52,7 +52,7 @@ pub use describe::{
 pub use disk::{Archive, Compression, Disk, DiskFormat, DiskSpec};
 pub use error::{Error, ErrorKind, Result};
 pub use ovf::{Ovf, OvfConfiguration, OvfNetwork, OvfProduct, OvfProperty};
-pub use provider::{Provider, Steps};
+pub use provider::{Provider, Step, Steps};
 pub use resource::Resource;
 pub use setting::{Secret, Setting, SettingKind, Settings};
 

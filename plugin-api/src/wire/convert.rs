@@ -42,7 +42,7 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
 }
 
 /// Serializes a document.
-pub(super) fn print<T: Serialize>(value: &T) -> Result<RString> {
+pub(crate) fn print<T: Serialize>(value: &T) -> Result<RString> {
     let text = serde_json::to_string(value).map_err(|error| {
         Error::internal("a document cannot be written as JSON").caused_by(&error)
     })?;

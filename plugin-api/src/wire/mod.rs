@@ -12,6 +12,7 @@
 //! `import` (feature `host`) the host's half; `elf` inspects a file before it is opened; `ending` detects a plugin
 //! that ends the process.
 
+pub(crate) use self::convert::print;
 pub use crate::error::Details;
 
 pub mod abi;

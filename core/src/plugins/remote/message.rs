@@ -31,6 +31,15 @@ pub(super) fn from_json<T: DeserializeOwned>(what: &str, document: Value) -> Ste
         .map_err(|error| Error::internal(format!("{what} malformed")).caused_by(&error))
 }
 
+/// Parses a text as JSON. `what` begins the error.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when it is not JSON.
+pub(super) fn from_text(what: &str, text: &str) -> StepResult<Value> {
+    serde_json::from_str(text)
+        .map_err(|error| Error::internal(format!("{what} malformed")).caused_by(&error))
+}
+
 /// A line that was read.
 #[derive(Debug, PartialEq)]
 pub(super) enum Message {
