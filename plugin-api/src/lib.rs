@@ -63,7 +63,7 @@ pub use wire::{
 };
 
 /// The ABI version of this crate, `major.minor`. Equals the first two numbers of the crate's version.
-pub const ABI_VERSION: &str = "1.0";
+pub const ABI_VERSION: &str = "1.1";
 
 /// Returns the plugin file name of provider `name`: `libbuild_image_provider_<name>.so`.
 #[must_use]

@@ -5,8 +5,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     Context, Description, Disk, Error, Result, Settings,
     document::{
-        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, RegisterRequest,
-        Registered, UploadRequest, Uploaded,
+        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Inventory,
+        InventoryRequest, RegisterRequest, Registered, UploadRequest, Uploaded,
     },
     wire::print,
 };
@@ -77,6 +77,20 @@ pub trait Provider: Sized + Send + Sync + 'static {
         }
         Err(no_step("discard"))
     }
+
+    /// Lists what carries the marks of builds in the account: images, snapshots, objects, uploads in progress, tasks.
+    /// Reads only. It belongs to no run: [`Context::save`] and resources are not available for it. A provider that
+    /// implements it declares the capability `inventory`.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unsupported`] unless implemented. A region that cannot be read is a finding.
+    fn inventory(&self, context: &Context, request: &InventoryRequest) -> Result<Inventory> {
+        let (_, _) = (context, request);
+        Err(Error::unsupported(
+            "this provider does not list what builds left in the account",
+            "`build-image runs` lists the runs of this machine; look for the run id in the tags that the cloud shows",
+        ))
+    }
 }
 
 fn no_step(step: &str) -> Error {
@@ -101,6 +115,7 @@ macro_rules! step_table {
             Upload upload(UploadRequest) -> Uploaded, since 0;
             Register register(RegisterRequest) -> Registered, since 0;
             Discard discard(DiscardRequest) -> Discarded, since 0;
+            Inventory inventory(InventoryRequest) -> Inventory, since 1;
         }
     };
 }

@@ -11,8 +11,9 @@ use build_image_plugin_api::{
     ErrorKind, Event, GuestNeeds, LetterCase, NameRules, Ovf, OvfConfiguration, OvfNetwork,
     OvfProduct, OvfProperty, Resource, Setting, SettingKind, Status, TagRules,
     document::{
-        Build, CheckReport, CheckRequest, DiscardReason, DiscardRequest, Discarded, DiskRequest,
-        Finding, HostFacts, Image, RegisterRequest, Registered, Remaining, UploadRequest, Uploaded,
+        Audience, Build, CheckReport, CheckRequest, DiscardReason, DiscardRequest, Discarded,
+        DiskRequest, Finding, HostFacts, Image, Inventory, InventoryRequest, Item, ItemKind,
+        ItemState, Reference, RegisterRequest, Registered, Remaining, UploadRequest, Uploaded,
     },
     wire::Details,
 };
@@ -206,7 +207,10 @@ fn description() -> Description {
 }
 
 fn documents() -> Vec<Document> {
-    [of_the_beginning(), of_the_upload(), of_the_end()].into_iter().flatten().collect()
+    [of_the_beginning(), of_the_upload(), of_the_end(), of_the_account()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn of_the_beginning() -> Vec<Document> {
@@ -321,6 +325,61 @@ fn of_the_end() -> Vec<Document> {
     ]
 }
 
+fn of_the_account() -> Vec<Document> {
+    let tags = || [("owner".to_owned(), "us".to_owned())].into();
+    let reference = |id: &str| Reference::image(id).in_region("eu-1");
+    let request = InventoryRequest {
+        run_id: Some("r-1".into()),
+        kinds: vec![ItemKind::Image],
+        regions: vec!["eu-1".into()],
+        names: vec!["web".into()],
+        tags: tags(),
+        items: vec![reference("m-1")],
+        created_since: Some(1_700_000_000),
+        created_before: Some(1_800_000_000),
+        details: true,
+        limit: 100,
+        after: Some("m-0".into()),
+        ..InventoryRequest::default()
+    };
+    let item = Item {
+        kind: ItemKind::Image,
+        id: "m-1".into(),
+        name: "web".into(),
+        region: Some("eu-1".into()),
+        run_id: Some("r-1".into()),
+        created: Some(1_750_000_000),
+        state: ItemState::Available,
+        size_bytes: Some(1 << 30),
+        percent: Some(100),
+        tags: tags(),
+        belongs_to: Some(reference("m-1")),
+        copied_from: Some(reference("m-0")),
+        disk_digest: Some("sha256:9f86d081884c7d65".into()),
+        leased_until: Some(1_750_003_600),
+        owner: Some("123".into()),
+        audience: Audience::Private,
+        shared_with: Some(vec!["456".into()]),
+        deprecated_at: Some(1_760_000_000),
+        replacement: Some(reference("m-2")),
+        attributes: [("boot_mode".to_owned(), "uefi".to_owned())].into(),
+        resource: resource(),
+        ..Item::default()
+    };
+    let error = Error::new(ErrorKind::Auth, "region `us-1` may not be read").with_hint("allow it");
+    let mut finding = Finding::error("us-1", &error);
+    finding.causes = vec!["the account's policy".into()];
+    let inventory = Inventory {
+        items: vec![item],
+        regions: vec!["eu-1".into()],
+        truncated: true,
+        next: Some("m-1".into()),
+        findings: vec![finding],
+        ..Inventory::default()
+    };
+    vec![document("inventory_request", &request), document("inventory", &inventory)]
+}
+
 #[test]
 fn every_document_matches_its_snapshot() {
     let directory = directory().join(ABI_VERSION);
@@ -415,7 +474,8 @@ fn within(old: &Value, new: &Value, path: &str) {
 fn every_document_has_a_schema_and_the_member_that_keeps_its_literals_open() {
     let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = 0;
-    for file in fs::read_dir(source).unwrap() {
+    let files = [source.join("document"), source].map(|directory| fs::read_dir(directory).unwrap());
+    for file in files.into_iter().flatten() {
         let path = file.unwrap().path();
         let Ok(text) = fs::read_to_string(&path) else { continue };
         for document in text.split("#[derive(").skip(1) {

@@ -250,7 +250,7 @@ macro_rules! export_provider {
 #[macro_export]
 macro_rules! abi_version {
     () => {
-        "1.0"
+        "1.1"
     };
 }
 

@@ -3,7 +3,7 @@
 //! compilers, sanitizers, and versions of plugin-api that do not exist yet.
 #![forbid(unsafe_code)]
 
-use std::{fs::File, path::Path, process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, fs::File, path::Path, process::ExitCode, sync::Arc};
 
 use abi_stable::{StableAbi, abi_stability::check_layout_compatibility, type_layout::TypeLayout};
 use build_image_plugin_api::{
@@ -97,23 +97,27 @@ fn steps(library: &Library, folder: &Path) -> build_image_plugin_api::Result<Str
     let request = DiscardRequest { resources: host.resources(), ..DiscardRequest::default() };
     let removed = steps.discard(&request)?.removed.len();
     // Steps that later versions added; `rehearse` exists only in tests/abi_versions.rs.
-    let later = |name: &str| {
-        let called = Step::from_name(name).map(|step| steps.call(step, "{}"));
-        called
-            .map(|answer| answer.map_or_else(|error| error.to_string(), |_| "answered".to_owned()))
-    };
-    let later = ("rehearse", later("rehearse"));
+    let names = Step::ALL.iter().filter(|step| step.is_optional()).map(|step| step.name());
+    let names: Vec<&str> = names.collect();
+    let optional = Step::ALL.iter().filter(|step| step.is_optional()).map(|step| {
+        let answer = steps.call(*step, "{}");
+        answer.map_or_else(|error| error.message, |_| "answered".to_owned())
+    });
+    let optional: BTreeMap<_, _> = names.iter().copied().zip(optional).collect();
     drop(steps);
-    // The ABI's answer without the host's check of versions.
+    // The ABI's answers without the host's check of versions.
     let raw = library.create_raw(host, "{}")?;
-    let raw = raw.call(later.0, "{}").map_or_else(|(code, _)| code, |_| "answered".to_owned());
+    let answers = names
+        .iter()
+        .map(|name| raw.call(name, "{}").map_or_else(|(code, _)| code, |_| "answered".to_owned()));
+    let raw_optional: BTreeMap<_, _> = names.iter().copied().zip(answers).collect();
     let answer = json!({
         "abi": library.api_version(),
         "images": registered.images.len(),
         "facts": registered.facts,
         "removed": removed,
-        "rehearse": later.1,
-        "raw_rehearse": raw,
+        "optional": optional,
+        "raw_optional": raw_optional,
     });
     Ok(answer.to_string())
 }

@@ -17,8 +17,11 @@ struct Newcomer;
 impl Provider for Newcomer {
     fn describe() -> Description {
         let mut abi = AbiRange::default();
-        if cfg!(feature = "needs-next") {
+        if cfg!(feature = "needs-this") {
             abi.requires = "1.1".into();
+        }
+        if cfg!(feature = "needs-next") {
+            abi.requires = "1.2".into();
         }
         Description {
             name: "newcomer".into(),
