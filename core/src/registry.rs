@@ -1,7 +1,11 @@
 //! Notifies a registry about a new image, when the user has one: one form, posted over HTTP.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
+use build_image_plugin_api::Exhausted;
 use serde_json::{Value, json};
 
 use crate::{
@@ -35,12 +39,16 @@ pub(crate) fn tell(
     let attempts = number("IMAGE_REGISTRATION_RETRY_COUNT").max(1);
     let pause = Duration::from_secs(number("IMAGE_REGISTRATION_RETRY_DELAY"));
     let mut attempt = 1;
+    let started = Instant::now();
     loop {
-        let error = match post.send(&form, interrupt) {
+        let mut error = match post.send(&form, interrupt) {
             Answered::Yes => return Ok(()),
             Answered::No(error) => return Err(registry_error(outcome, error)),
             Answered::NotNow(error) => error,
         };
+        if attempt > 1 {
+            error.exhausted = Some(Exhausted::new(attempt, started.elapsed()));
+        }
         if attempt >= attempts || interrupt.wait(pause) {
             return Err(registry_error(outcome, error));
         }

@@ -50,7 +50,7 @@ pub use describe::{
     AbiRange, Description, DiskNeeds, GuestNeeds, LetterCase, NameRules, Status, TagRules,
 };
 pub use disk::{Archive, Compression, Disk, DiskFormat, DiskSpec};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorDocument, ErrorKind, Exhausted, Result};
 pub use ovf::{Ovf, OvfConfiguration, OvfNetwork, OvfProduct, OvfProperty};
 pub use provider::{Provider, Step, Steps};
 pub use resource::Resource;

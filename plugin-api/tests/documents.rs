@@ -8,8 +8,8 @@ use std::{fs, path::PathBuf};
 
 use build_image_plugin_api::{
     ABI_VERSION, Archive, Compression, Description, Disk, DiskFormat, DiskNeeds, DiskSpec, Error,
-    ErrorKind, Event, GuestNeeds, LetterCase, NameRules, Ovf, OvfConfiguration, OvfNetwork,
-    OvfProduct, OvfProperty, Resource, Setting, SettingKind, Status, TagRules,
+    ErrorKind, Event, Exhausted, GuestNeeds, LetterCase, NameRules, Ovf, OvfConfiguration,
+    OvfNetwork, OvfProduct, OvfProperty, Resource, Setting, SettingKind, Status, TagRules,
     document::{
         Audience, Build, CheckReport, CheckRequest, DiscardReason, DiscardRequest, Discarded,
         DiskRequest, Finding, HostFacts, Image, Inventory, InventoryRequest, Item, ItemKind,
@@ -297,6 +297,7 @@ fn of_the_end() -> Vec<Document> {
         hint: Some("delete some".into()),
         context: vec![("request_id".into(), "R-1".into())],
         causes: vec!["the account's limit".into()],
+        exhausted: Some(Exhausted::new(7, std::time::Duration::from_secs(95))),
     };
     vec![
         document(

@@ -64,11 +64,12 @@ pub(super) fn probe(lab: &Lab<'_>) -> Optional {
     let mut seen = Optional { reach: lab.reach(), ..Optional::default() };
     let Some(steps) = lab.create(&host, lab.settings()).1 else { return seen };
     let declared = |step: &&Step| step.is_declared_by(lab.description());
-    let optional = Step::ALL.iter().filter(|step| step.is_optional());
-    for step in optional.clone().filter(|step| !declared(step)) {
+    let (known, unknown): (Vec<&Step>, Vec<&Step>) =
+        Step::ALL.iter().filter(|step| step.is_optional()).partition(declared);
+    for step in unknown {
         seen.undeclared.push(lab.call(&host, step.name(), || steps.call(*step, "{}")).0);
     }
-    if optional.filter(declared).next().is_some() && seen.reach == Reach::Whole {
+    if !known.is_empty() && seen.reach == Reach::Whole {
         build(lab, &host, steps.as_ref(), &mut seen);
     }
     lab.end(&host, steps);
