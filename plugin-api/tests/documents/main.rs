@@ -4,6 +4,8 @@
 //! After an intended change: `UPDATE_SCHEMAS=1 cargo test -p build-image-plugin-api --test documents`.
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
+mod account;
+
 use std::{fs, path::PathBuf};
 
 use build_image_plugin_api::{
@@ -11,9 +13,8 @@ use build_image_plugin_api::{
     ErrorKind, Event, Exhausted, GuestNeeds, LetterCase, NameRules, Ovf, OvfConfiguration,
     OvfNetwork, OvfProduct, OvfProperty, Resource, Setting, SettingKind, Status, TagRules,
     document::{
-        Audience, Build, CheckReport, CheckRequest, DiscardReason, DiscardRequest, Discarded,
-        DiskRequest, Finding, HostFacts, Image, Inventory, InventoryRequest, Item, ItemKind,
-        ItemState, Reference, RegisterRequest, Registered, Remaining, UploadRequest, Uploaded,
+        Build, CheckReport, CheckRequest, DiscardReason, DiscardRequest, Discarded, DiskRequest,
+        Finding, HostFacts, Image, RegisterRequest, Registered, Remaining, UploadRequest, Uploaded,
     },
     wire::Details,
 };
@@ -207,7 +208,7 @@ fn description() -> Description {
 }
 
 fn documents() -> Vec<Document> {
-    [of_the_beginning(), of_the_upload(), of_the_end(), of_the_account()]
+    [of_the_beginning(), of_the_upload(), of_the_end(), account::documents()]
         .into_iter()
         .flatten()
         .collect()
@@ -255,6 +256,10 @@ fn of_the_beginning() -> Vec<Document> {
     ]
 }
 
+fn image() -> Image {
+    Image { id: "m-1".into(), name: "web".into(), region: Some("eu-1".into()), ..Image::default() }
+}
+
 fn of_the_upload() -> Vec<Document> {
     let facts = || [("key".to_owned(), json!({"a": [1]}))].into();
     let uploaded = Uploaded {
@@ -262,12 +267,6 @@ fn of_the_upload() -> Vec<Document> {
         bytes_sent: 4096,
         facts: facts(),
         ..Uploaded::default()
-    };
-    let image = Image {
-        id: "m-1".into(),
-        name: "web".into(),
-        region: Some("eu-1".into()),
-        ..Image::default()
     };
     vec![
         document(
@@ -281,7 +280,7 @@ fn of_the_upload() -> Vec<Document> {
         ),
         document(
             "registered",
-            &Registered { images: vec![image], facts: facts(), ..Registered::default() },
+            &Registered { images: vec![image()], facts: facts(), ..Registered::default() },
         ),
     ]
 }
@@ -324,61 +323,6 @@ fn of_the_end() -> Vec<Document> {
         ),
         document("error_details", &details),
     ]
-}
-
-fn of_the_account() -> Vec<Document> {
-    let tags = || [("owner".to_owned(), "us".to_owned())].into();
-    let reference = |id: &str| Reference::image(id).in_region("eu-1");
-    let request = InventoryRequest {
-        run_id: Some("r-1".into()),
-        kinds: vec![ItemKind::Image],
-        regions: vec!["eu-1".into()],
-        names: vec!["web".into()],
-        tags: tags(),
-        items: vec![reference("m-1")],
-        created_since: Some(1_700_000_000),
-        created_before: Some(1_800_000_000),
-        details: true,
-        limit: 100,
-        after: Some("m-0".into()),
-        ..InventoryRequest::default()
-    };
-    let item = Item {
-        kind: ItemKind::Image,
-        id: "m-1".into(),
-        name: "web".into(),
-        region: Some("eu-1".into()),
-        run_id: Some("r-1".into()),
-        created: Some(1_750_000_000),
-        state: ItemState::Available,
-        size_bytes: Some(1 << 30),
-        percent: Some(100),
-        tags: tags(),
-        belongs_to: Some(reference("m-1")),
-        copied_from: Some(reference("m-0")),
-        disk_digest: Some("sha256:9f86d081884c7d65".into()),
-        leased_until: Some(1_750_003_600),
-        owner: Some("123".into()),
-        audience: Audience::Private,
-        shared_with: Some(vec!["456".into()]),
-        deprecated_at: Some(1_760_000_000),
-        replacement: Some(reference("m-2")),
-        attributes: [("boot_mode".to_owned(), "uefi".to_owned())].into(),
-        resource: resource(),
-        ..Item::default()
-    };
-    let error = Error::new(ErrorKind::Auth, "region `us-1` may not be read").with_hint("allow it");
-    let mut finding = Finding::error("us-1", &error);
-    finding.causes = vec!["the account's policy".into()];
-    let inventory = Inventory {
-        items: vec![item],
-        regions: vec!["eu-1".into()],
-        truncated: true,
-        next: Some("m-1".into()),
-        findings: vec![finding],
-        ..Inventory::default()
-    };
-    vec![document("inventory_request", &request), document("inventory", &inventory)]
 }
 
 #[test]
