@@ -198,8 +198,8 @@ pub struct Item {
     pub replacement: Option<Reference>,
     /// Properties that copies of an image must share, as the cloud names them: architecture, boot mode, encryption key.
     pub attributes: BTreeMap<String, String>,
-    /// What [`crate::Provider::discard`] takes to remove it. Its `deliverable` tells an image that a build was made
-    /// for from an intermediate.
+    /// What [`crate::Provider::discard`] takes to remove it. Its `deliverable` is true for what a build was made
+    /// for, and false for an intermediate.
     pub resource: Resource,
     #[doc(hidden)]
     #[serde(skip)]
