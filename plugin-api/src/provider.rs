@@ -6,7 +6,8 @@ use crate::{
     Context, Description, Disk, Error, Result, Settings,
     document::{
         CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Inventory,
-        InventoryRequest, RegisterRequest, Registered, UploadRequest, Uploaded,
+        InventoryRequest, ManageOutcome, ManageRequest, RegisterRequest, Registered, UploadRequest,
+        Uploaded,
     },
     wire::print,
 };
@@ -91,6 +92,21 @@ pub trait Provider: Sized + Send + Sync + 'static {
             "`build-image runs` lists the runs of this machine; look for the run id in the tags that the cloud shows",
         ))
     }
+
+    /// Changes registered images: shares, publishes, deprecates, tags, copies, deletes. Idempotent, and changes nothing in a
+    /// dry run. Images are found by identifier, never by name alone. A provider that implements it declares a
+    /// capability for each action, see [`crate::document::Action::capability`].
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unsupported`] unless implemented, and for actions that are not declared. What concerns a
+    /// single image is a result of that image.
+    fn manage(&self, context: &Context, request: &ManageRequest) -> Result<ManageOutcome> {
+        let (_, _) = (context, request);
+        Err(Error::unsupported(
+            "this provider does not change registered images",
+            "change the image with the cloud's console or command line",
+        ))
+    }
 }
 
 fn no_step(step: &str) -> Error {
@@ -116,6 +132,7 @@ macro_rules! step_table {
             Register register(RegisterRequest) -> Registered, since 0;
             Discard discard(DiscardRequest) -> Discarded, since 0;
             Inventory inventory(InventoryRequest) -> Inventory, since 1;
+            Manage manage(ManageRequest) -> ManageOutcome, since 1;
         }
     };
 }

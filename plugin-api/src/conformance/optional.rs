@@ -1,7 +1,7 @@
 //! Checks the optional steps: one that a provider declares works, one that it does not declare answers `unsupported`
 //! with a hint. Contains probe, judges and rows, so that a step is added in one place.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,11 +14,14 @@ use super::{
 };
 use crate::{
     Step, Steps,
-    document::{Inventory, InventoryRequest, ItemKind, Reference, Registered},
+    document::{
+        Action, Audience, Change, Inventory, InventoryRequest, ItemKind, ManageOutcome,
+        ManageRequest, Reference, Registered,
+    },
 };
 
 /// The rows.
-pub(super) const CHECKS: [Check; 2] = [
+pub(super) const CHECKS: [Check; 3] = [
     check(
         "undeclared",
         "answers `unsupported` to steps that it does not declare",
@@ -30,6 +33,12 @@ pub(super) const CHECKS: [Check; 2] = [
         "lists what a build made, and lets `discard` remove it",
         inventory,
         "set the run id in the request that creates each object; fill in `id`, `run_id` and `resource`, and apply the filters and `limit` of the request",
+    ),
+    check(
+        "manage",
+        "changes registered images as declared, once, and not in a dry run",
+        manage,
+        "compare the image with what the action wants before you change it: `Managed::unchanged`; refuse an unknown image with `Managed::refused`, and an action that is not declared with `Error::unsupported`",
     ),
 ];
 
@@ -44,6 +53,20 @@ pub(super) struct Optional {
     /// The images that it registered.
     images: Vec<Reference>,
     listed: Option<Listed>,
+    managed: Option<Vec<Act>>,
+}
+
+/// Calls of `manage` with one action.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Act {
+    /// Word of the capability.
+    capability: String,
+    declared: bool,
+    /// For an image that does not exist.
+    absent: Call,
+    /// For the image of a build: in a dry run, for the first and for the second time. `None` where the suite cannot
+    /// know what would be valid: accounts, regions.
+    trial: Option<[Call; 3]>,
 }
 
 /// Calls of `inventory`.
@@ -69,24 +92,31 @@ pub(super) fn probe(lab: &Lab<'_>) -> Optional {
     for step in unknown {
         seen.undeclared.push(lab.call(&host, step.name(), || steps.call(*step, "{}")).0);
     }
-    if !known.is_empty() && seen.reach == Reach::Whole {
-        build(lab, &host, steps.as_ref(), &mut seen);
+    if seen.reach == Reach::Whole {
+        for step in known {
+            build(lab, &host, steps.as_ref(), *step, &mut seen);
+        }
     }
     lab.end(&host, steps);
     seen
 }
 
-/// Runs a build, calls the declared steps on its result, and removes it.
-fn build(lab: &Lab<'_>, host: &Arc<ProbeHost>, steps: &dyn Steps, seen: &mut Optional) {
-    let build = lab.build("optional");
+/// Runs a build, calls a declared step on its result, and removes it.
+fn build(lab: &Lab<'_>, host: &Arc<ProbeHost>, steps: &dyn Steps, step: Step, seen: &mut Optional) {
+    let build = lab.build(&format!("optional-{}", step.name()));
     let mut built = Built { reach: Reach::Whole, ..Built::default() };
     let complete = build::walk(lab, host, steps, &build, &mut built).is_some();
-    if complete {
-        seen.run_id.clone_from(&build.run_id);
-        seen.images = images(&built);
-        if Step::Inventory.is_declared_by(lab.description()) {
+    let images = images(&built);
+    match step {
+        Step::Inventory if complete => {
             seen.listed = Some(list(lab, host, steps, &build.run_id));
+            (seen.run_id, seen.images) = (build.run_id.clone(), images);
         }
+        Step::Manage if complete => {
+            seen.managed =
+                images.first().map(|image| change(lab, host, steps, &build.run_id, image));
+        }
+        _ => {}
     }
     let resources = build::resources(host);
     if !resources.is_empty() {
@@ -120,6 +150,59 @@ fn list(lab: &Lab<'_>, host: &Arc<ProbeHost>, steps: &dyn Steps, run_id: &str) -
     }
     let (after, _) = list(run_id, 0);
     Listed { run, one, other, after }
+}
+
+/// All actions, in an order in which each changes the image, with values that are valid in every cloud. The word is the
+/// action that must be declared too for that; absent where valid values depend on the account.
+fn actions() -> Vec<(Action, Option<&'static str>)> {
+    let accounts = || vec!["conformance".to_owned()];
+    let tags = [("conformance".to_owned(), "yes".to_owned())];
+    let audience = Audience::Private;
+    let keys = BTreeMap::default();
+    let (at, disabled_at, replacement, reason) = (None, None, None, String::new());
+    vec![
+        (Action::Share { accounts: accounts() }, None),
+        (Action::Unshare { accounts: accounts(), everyone: false }, None),
+        (Action::Publish { audience }, None),
+        (Action::Copy { regions: accounts(), name: None, with_access: false, keys }, None),
+        (Action::Tag { tags: tags.into() }, Some("manage.tag")),
+        (Action::Untag { keys: accounts() }, Some("manage.tag")),
+        (Action::Deprecate { at, disabled_at, replacement, reason }, Some("manage.deprecate")),
+        (Action::Restore, Some("manage.deprecate")),
+        (Action::Delete { keep_data: false, force: false }, Some("manage.delete")),
+        (Action::Unknown, None),
+    ]
+}
+
+fn change(
+    lab: &Lab<'_>,
+    host: &Arc<ProbeHost>,
+    steps: &dyn Steps,
+    run_id: &str,
+    image: &Reference,
+) -> Vec<Act> {
+    let call = |action: &Action, image: &Reference, dry_run| {
+        let request = ManageRequest {
+            run_id: run_id.to_owned(),
+            images: vec![image.clone()],
+            action: action.clone(),
+            dry_run,
+            ..ManageRequest::default()
+        };
+        lab.call(host, Step::Manage.name(), || steps.manage(&request)).0
+    };
+    let absent = Reference { id: "conformance-no-such-image".to_owned(), ..image.clone() };
+    let declares = |word: &str| lab.description().capabilities.iter().any(|one| one == word);
+    let acts = actions().into_iter().map(|(action, needed)| {
+        let capability = action.capability().to_owned();
+        let declared = declares(&capability);
+        let trial = (declared && needed.is_some_and(declares)).then(|| {
+            [(true, image), (false, image), (false, image)]
+                .map(|(dry_run, image)| call(&action, image, dry_run))
+        });
+        Act { capability, declared, absent: call(&action, &absent, false), trial }
+    });
+    acts.collect()
 }
 
 fn undeclared(evidence: &Evidence) -> Judgement {
@@ -206,5 +289,57 @@ fn inventory(evidence: &Evidence) -> Judgement {
             format!("{:?} `{}` is listed after its resource was discarded", item.kind, item.id)
         }));
         Ok(Judgement::unless(&problems, format!("{} items", run.items.len())))
+    })
+}
+
+/// Returns what became of the one image of a call, or how the call failed.
+fn outcome(call: &Call) -> Result<(Change, Option<String>), String> {
+    if call.failure.is_some() {
+        return Err(call.ending());
+    }
+    let answer: ManageOutcome = serde_json::from_value(call.answer.clone()).unwrap_or_default();
+    match answer.results.as_slice() {
+        [one] => Ok((one.change, one.error.as_ref().map(|error| error.kind.clone()))),
+        results => Err(format!("`manage` of one image has {} results", results.len())),
+    }
+}
+
+fn manage(evidence: &Evidence) -> Judgement {
+    settle(|| {
+        let (_, acts) = declared(evidence, Step::Manage, |seen| seen.managed.clone())?;
+        let mut problems = Vec::new();
+        for act in &acts {
+            let name = &act.capability;
+            if !act.declared {
+                if !act.absent.is("unsupported") {
+                    problems.push(format!("{name} is not declared; {}", act.absent.ending()));
+                }
+                continue;
+            }
+            // What is not there is deleted already.
+            let expected = match name.as_str() {
+                "manage.delete" => Ok((Change::Unchanged, None)),
+                _ => Ok((Change::Refused, Some("not_found".to_owned()))),
+            };
+            let absent = outcome(&act.absent);
+            if absent != expected {
+                problems.push(format!("{name} of an image that does not exist: {absent:?}"));
+            }
+            let wanted = [Change::Done, Change::Done, Change::Unchanged];
+            let times = ["in a dry run", "for the first time", "for the second time"];
+            for ((call, wanted), time) in act.trial.iter().flatten().zip(wanted).zip(times) {
+                let found = outcome(call);
+                if found != Ok((wanted, None)) {
+                    problems.push(format!("{name} {time}: {found:?}, expected {wanted:?}"));
+                }
+            }
+        }
+        let untried = acts.iter().filter(|act| act.declared && act.trial.is_none());
+        let untried: Vec<&str> = untried.map(|act| act.capability.as_str()).collect();
+        let detail = match untried.as_slice() {
+            [] => "all actions tried".to_owned(),
+            names => format!("only for an unknown image: {}", names.join(", ")),
+        };
+        Ok(Judgement::unless(&problems, detail))
     })
 }

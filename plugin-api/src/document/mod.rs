@@ -2,14 +2,16 @@
 //! meaning never changes: this is how the contract grows without breaking existing plugins and hosts.
 
 mod inventory;
+mod manage;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::inventory::{
-    Audience, Inventory, InventoryRequest, Item, ItemKind, ItemState, Reference,
+pub use self::{
+    inventory::{Audience, Inventory, InventoryRequest, Item, ItemKind, ItemState, Reference},
+    manage::{Action, Change, ManageOutcome, ManageRequest, Managed},
 };
 use crate::{Disk, DiskSpec, Resource};
 

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use build_image_plugin_api::{
-    Error, ErrorKind,
+    Error, ErrorDocument, ErrorKind,
     document::{
-        Audience, Finding, Inventory, InventoryRequest, Item, ItemKind, ItemState, Reference,
+        Action, Audience, Change, Finding, Inventory, InventoryRequest, Item, ItemKind, ItemState,
+        ManageOutcome, ManageRequest, Managed, Reference,
     },
 };
 
-use super::{Document, document, resource};
+use super::{Document, document, image, resource};
 
 /// Returns the documents of the optional steps.
 pub(super) fn documents() -> Vec<Document> {
-    inventory()
+    [inventory(), manage()].into_iter().flatten().collect()
 }
 
 fn tags() -> BTreeMap<String, String> {
@@ -75,4 +76,32 @@ fn inventory() -> Vec<Document> {
         ..Inventory::default()
     };
     vec![document("inventory_request", &request), document("inventory", &inventory)]
+}
+
+fn manage() -> Vec<Document> {
+    let keys = [("eu-2".to_owned(), "key-1".to_owned())].into();
+    let (regions, name) = (vec!["eu-2".into()], Some("web".into()));
+    let request = ManageRequest {
+        run_id: "m-1".into(),
+        images: vec![reference("m-1")],
+        action: Action::Copy { regions, name, with_access: true, keys },
+        dry_run: true,
+        ..ManageRequest::default()
+    };
+    let error = Error::new(ErrorKind::Throttled, "the cloud asks to slow down")
+        .with_hint("lower the rate")
+        .with_context("request_id", "R-1")
+        .exhausted(7, std::time::Duration::from_secs(95));
+    let mut error = ErrorDocument::from(&error);
+    error.causes = vec!["the account's limit".into()];
+    let refused = Managed {
+        image: reference("m-1"),
+        change: Change::Refused,
+        summary: "copied to eu-2".into(),
+        copy: Some(image()),
+        error: Some(error),
+        ..Managed::default()
+    };
+    let outcome = ManageOutcome { results: vec![refused], ..ManageOutcome::default() };
+    vec![document("manage_request", &request), document("manage_outcome", &outcome)]
 }
