@@ -137,7 +137,7 @@ fn build(directory: &Path, file: &str, args: &[&str]) -> PathBuf {
     kept.join(file)
 }
 
-fn host(directory: &Path) -> PathBuf {
+pub(crate) fn host(directory: &Path) -> PathBuf {
     build(&directory.join("tests/abi/host"), "abi-host", &[])
 }
 
@@ -258,6 +258,6 @@ fn hosts_and_plugins_of_this_and_the_next_version_work_together() {
     }
 }
 
-fn remove(file: &Path) {
+pub(crate) fn remove(file: &Path) {
     fs::remove_dir_all(file.parent().unwrap()).unwrap();
 }

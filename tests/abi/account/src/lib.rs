@@ -3,14 +3,16 @@
 #![forbid(unsafe_code)]
 
 mod inventory;
+mod manage;
 mod store;
 
 use build_image_plugin_api::{
     Context, Description, Error, ErrorKind, NameRules, Provider, Resource, Result, Setting,
     SettingKind, Settings, TagRules,
     document::{
-        CheckReport, CheckRequest, DiscardRequest, Discarded, Finding, Image, Inventory,
-        InventoryRequest, Item, RegisterRequest, Registered, UploadRequest, Uploaded,
+        Action, Change, CheckReport, CheckRequest, DiscardRequest, Discarded, Finding, Image,
+        Inventory, InventoryRequest, Item, ManageOutcome, ManageRequest, Managed, RegisterRequest,
+        Registered, UploadRequest, Uploaded,
     },
     export_provider,
 };
@@ -53,7 +55,20 @@ impl Provider for Account {
             image_name: Some(NameRules::default()),
             tags: Some(TagRules::default()),
             uploads: true,
-            capabilities: vec!["inventory".into()],
+            capabilities: [
+                "inventory",
+                "manage.share",
+                "manage.unshare",
+                "manage.publish",
+                "manage.deprecate",
+                "manage.restore",
+                "manage.tag",
+                "manage.untag",
+                "manage.copy",
+                "manage.delete",
+            ]
+            .map(str::to_owned)
+            .into(),
             ..Description::default()
         }
     }
@@ -134,6 +149,29 @@ impl Provider for Account {
             _ => {}
         }
         Ok(found)
+    }
+
+    fn manage(&self, context: &Context, request: &ManageRequest) -> Result<ManageOutcome> {
+        let mut request = request.clone();
+        match self.fault.as_str() {
+            "changes-in-a-dry-run" => request.dry_run = false,
+            "changes-nothing" => request.dry_run = true,
+            "takes-every-action" if request.action == Action::Unknown => {
+                return Ok(ManageOutcome::default());
+            }
+            _ => {}
+        }
+        let mut outcome = manage::manage(&self.store, context, &request)?;
+        match self.fault.as_str() {
+            "invents-images" => outcome.results.iter_mut().for_each(|result| {
+                if result.change == Change::Refused {
+                    *result = Managed::done(&result.image, "done");
+                }
+            }),
+            "has-no-results" => outcome.results.clear(),
+            _ => {}
+        }
+        Ok(outcome)
     }
 }
 

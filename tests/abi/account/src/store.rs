@@ -45,7 +45,7 @@ fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
     move |error| Error::io(format!("cannot use `{}`", path.display()), &error)
 }
 
-/// A file that does not exist is no error.
+/// Turns the error of a file that does not exist into `None`.
 fn absent<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
     match result {
         Err(error) if error.kind() == Io::NotFound => Ok(None),
@@ -66,6 +66,11 @@ impl Store {
         let path = self.path(region, id, "img");
         fs::create_dir_all(self.0.join(region)).map_err(failed(&path))?;
         File::create(&path).map_err(failed(&path))
+    }
+
+    pub(crate) fn open_data(&self, region: &str, id: &str) -> Result<File> {
+        let path = self.path(region, id, "img");
+        File::open(&path).map_err(failed(&path))
     }
 
     /// Returns the regions, in order.
@@ -114,7 +119,7 @@ impl Store {
         Ok(false)
     }
 
-    /// Removes an image or an upload, or only its data; one that does not exist is no error.
+    /// Removes an image or an upload, or only its data. One that does not exist is not an error.
     pub(crate) fn remove(&self, region: &str, id: &str, only_data: bool) -> Result<()> {
         let suffixes = if only_data { &["img"][..] } else { &["json", "img"] };
         for suffix in suffixes {

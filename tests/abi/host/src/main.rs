@@ -1,4 +1,5 @@
 //! `abi-host compare PLUGIN`: whether the ABI of a plugin is that of this host.
+//! `abi-host call STEP PLUGIN SETTINGS REQUEST`: the answer of one step to a request, all documents as JSON.
 //! `abi-host run CYCLES PLUGIN`: loads a plugin and runs all its steps so many times; for other
 //! compilers, sanitizers, and versions of plugin-api that do not exist yet.
 #![forbid(unsafe_code)]
@@ -20,7 +21,11 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["compare", plugin] => compare(Path::new(plugin)),
         ["run", cycles, plugin] => run(cycles, Path::new(plugin)),
-        _ => Err("abi-host compare PLUGIN | run CYCLES PLUGIN".to_owned()),
+        ["call", step, plugin, settings, request] => {
+            call(step, Path::new(plugin), settings, request)
+        }
+        _ => Err("abi-host compare PLUGIN | run CYCLES PLUGIN | call STEP PLUGIN SETTINGS REQUEST"
+            .to_owned()),
     };
     match result {
         Ok(text) => {
@@ -50,6 +55,14 @@ fn compare(plugin: &Path) -> Result<String, String> {
 fn open(plugin: &Path) -> Result<Library, String> {
     let file = File::open(plugin).map_err(|error| format!("{}: {error}", plugin.display()))?;
     Library::open(&file, plugin).map_err(|error| error.to_string())
+}
+
+fn call(step: &str, plugin: &Path, settings: &str, request: &str) -> Result<String, String> {
+    let step = Step::from_name(step).ok_or_else(|| format!("there is no step {step}"))?;
+    let settings: Settings = serde_json::from_str(settings).map_err(|error| error.to_string())?;
+    let steps = open(plugin)?.create(Arc::new(MockHost::new()), &settings);
+    let answer = steps.and_then(|steps| steps.call(step, request));
+    answer.map_err(|error| format!("{}: {error}", error.kind.code()))
 }
 
 fn run(cycles: &str, plugin: &Path) -> Result<String, String> {
