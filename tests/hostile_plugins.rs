@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Deeds and the checks that fail for them, no others.
-const DEEDS: [(&str, &[&str]); 55] = [
+const DEEDS: [(&str, &[&str]); 56] = [
     ("", &[]),
     ("many-threads", &[]),
     ("describe-panic", &["loads"]),
@@ -70,6 +70,7 @@ const DEEDS: [(&str, &[&str]); 55] = [
     ("removes-silently", &["gone"]),
     ("begins-after-stop", &["cancel-clean"]),
     ("hides-after-stop", &["cancel-clean"]),
+    ("answers-undeclared", &["undeclared"]),
 ];
 
 /// Deeds that take long to find.
@@ -231,7 +232,7 @@ const SURVIVED: [(&str, i32, &str); 19] = [
     ("describe-panic", 3, "panic in describe: on purpose, in describe"),
     ("describe-huge", 3, "its description has 10485"),
     ("wrong-name", 3, "it calls itself `innocent`"),
-    ("needs-newer", 3, "it needs plugin ABI 1.9, this build-image has 1.0"),
+    ("needs-newer", 3, "it needs plugin ABI 1.9, this build-image has 1.1"),
     ("create-panic", 1, "panic in create: on purpose, in create"),
     ("check-panic", 1, "panic in check: on purpose, in check"),
     ("upload-panic", 1, "panic in upload: on purpose, in upload"),

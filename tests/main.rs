@@ -41,6 +41,7 @@ mod legacy_diagnostics;
 mod memory;
 mod multi_user;
 mod old_plugins;
+mod optional_steps;
 mod packages;
 mod path_traversal;
 mod platforms;

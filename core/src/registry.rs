@@ -1,7 +1,8 @@
 //! Notifies a registry about a new image, when the user has one: one form, posted over HTTP.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
+use build_image_plugin_api::Exhausted;
 use serde_json::{Value, json};
 
 use crate::{
@@ -31,12 +32,16 @@ pub(crate) fn tell(
     let post = Post::to(key, url, settings.core().download.any_certificate, reporter)?;
     let form = form(plan, settings, outcome);
     let mut attempt = 1;
+    let started = Instant::now();
     loop {
-        let error = match post.send(&form, interrupt) {
+        let mut error = match post.send(&form, interrupt) {
             Answered::Yes => return Ok(()),
             Answered::No(error) => return Err(registry_error(outcome, error)),
             Answered::NotNow(error) => error,
         };
+        if attempt > 1 {
+            error.exhausted = Some(Exhausted::new(attempt, started.elapsed()));
+        }
         if attempt >= *attempts || interrupt.wait(*pause) {
             return Err(registry_error(outcome, error));
         }

@@ -9,8 +9,10 @@ use crate::{
     OvfConfiguration, OvfNetwork, OvfProduct, OvfProperty, Progress, ProgressUnit, Resource,
     Setting, Status, TagRules,
     document::{
-        Build, CheckReport, CheckRequest, DiscardReason, DiscardRequest, Discarded, DiskRequest,
-        Finding, HostFacts, Image, RegisterRequest, Registered, Remaining, UploadRequest, Uploaded,
+        Action, Audience, Build, CheckReport, CheckRequest, DiscardReason, DiscardRequest,
+        Discarded, DiskRequest, Finding, HostFacts, Image, Inventory, InventoryRequest, Item,
+        ItemKind, ItemState, ManageOutcome, ManageRequest, Managed, Reference, RegisterRequest,
+        Registered, Remaining, UploadRequest, Uploaded,
     },
 };
 
@@ -122,6 +124,24 @@ builders! {
     DiscardRequest { text run_id }
     Remaining { maybe_text hint }
     Discarded { list removed: Resource, list remaining: Remaining }
+    InventoryRequest {
+        maybe_text run_id, list kinds: ItemKind, texts regions, texts names, list items: Reference,
+        map tags: String, maybe created_since: u64, maybe created_before: u64, value details: bool,
+        value limit: u64, maybe_text after,
+    }
+    Item {
+        text name, maybe_text region, maybe_text run_id, maybe created: u64, value state: ItemState,
+        maybe size_bytes: u64, maybe percent: u8, map tags: String, maybe belongs_to: Reference,
+        maybe copied_from: Reference, maybe_text disk_digest, maybe leased_until: u64, maybe_text owner,
+        value audience: Audience, maybe shared_with: Vec<String>, maybe deprecated_at: u64,
+        maybe replacement: Reference, map attributes: String,
+    }
+    Inventory {
+        list items: Item, texts regions, value truncated: bool, maybe_text next, list findings: Finding,
+    }
+    ManageRequest { text run_id, list images: Reference, value dry_run: bool }
+    Managed { text summary, maybe copy: Image }
+    ManageOutcome { list results: Managed }
     LogRecord { value fields: Value }
     Progress { value task: u32, value unit: ProgressUnit }
 }
@@ -226,6 +246,29 @@ impl CheckReport {
     pub fn finding(mut self, finding: Finding) -> Self {
         self.findings.push(finding);
         self
+    }
+}
+
+impl Item {
+    /// Creates an item: its kind, its identifier in the cloud, and what `discard` takes to remove it.
+    pub fn new(kind: ItemKind, id: impl Into<String>, resource: Resource) -> Self {
+        Self { kind, id: id.into(), resource, ..Self::default() }
+    }
+}
+
+impl Inventory {
+    /// Adds an object.
+    #[must_use]
+    pub fn item(mut self, item: Item) -> Self {
+        self.items.push(item);
+        self
+    }
+}
+
+impl ManageRequest {
+    /// Creates a request: the change, and the images by their identity.
+    pub fn new(action: Action, images: impl IntoIterator<Item = Reference>) -> Self {
+        Self { action, images: images.into_iter().collect(), ..Self::default() }
     }
 }
 

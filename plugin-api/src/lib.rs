@@ -68,9 +68,9 @@ pub use describe::{
     AbiRange, Description, DiskNeeds, GuestNeeds, LetterCase, NameRules, Status, TagRules,
 };
 pub use disk::{Archive, Compression, Disk, DiskFormat, DiskSpec};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorDocument, ErrorKind, Exhausted, Result};
 pub use ovf::{Ovf, OvfConfiguration, OvfNetwork, OvfProduct, OvfProperty};
-pub use provider::{Provider, Steps};
+pub use provider::{Provider, Step, Steps};
 pub use resource::Resource;
 pub use setting::{Secret, Setting, SettingKind, Settings};
 pub use words::{Architecture, BootMode, DiskVariant};
@@ -86,7 +86,7 @@ pub use wire::{
 };
 
 /// The ABI version of this crate, `major.minor`. Equals the first two numbers of the crate's version.
-pub const ABI_VERSION: &str = "1.0";
+pub const ABI_VERSION: &str = "1.1";
 
 /// Returns the plugin file name of provider `name`: `libbuild_image_provider_<name>.so`.
 #[must_use]

@@ -64,7 +64,9 @@ impl Plugin {
     ) -> build_image_plugin_api::Result<Box<dyn Steps>> {
         match &self.runs {
             Transport::InProcess(library) => library.create(host, settings),
-            Transport::Subprocess(launch) => super::remote::create(launch, host, settings),
+            Transport::Subprocess(launch) => {
+                super::remote::create(launch, &self.description, host, settings)
+            }
         }
     }
 

@@ -15,6 +15,7 @@
 //! [`export_provider!`](crate::export_provider), which exports one symbol and one section. In a host: `import`, which
 //! opens the file and reads that symbol, and the two functions of the C library that `ending` calls.
 
+pub(crate) use self::convert::print;
 pub use crate::error::Details;
 
 pub mod abi;

@@ -166,6 +166,8 @@ fn judge(
                 first.hint.as_deref().unwrap_or("look at the causes")
             ));
     error.retryable = failed.iter().all(|(_, error)| error.retryable);
+    error.exhausted = failed.iter().filter_map(|(_, error)| error.exhausted).max();
+    error.exhausted = error.exhausted.filter(|_| error.retryable);
     for (region, cause) in failed {
         error.causes.push(format!("{region}: {cause}"));
         error.causes.extend(cause.causes);

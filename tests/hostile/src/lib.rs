@@ -9,8 +9,8 @@ use build_image_plugin_api::{
     Context, Description, Error, ErrorKind, Provider, Resource, Result, Setting, SettingKind,
     Settings,
     document::{
-        CheckReport, CheckRequest, DiscardRequest, Discarded, Image, RegisterRequest, Registered,
-        UploadRequest, Uploaded,
+        CheckReport, CheckRequest, DiscardRequest, Discarded, Image, Inventory, InventoryRequest,
+        RegisterRequest, Registered, UploadRequest, Uploaded,
     },
     export_provider,
 };
@@ -190,6 +190,13 @@ impl Provider for Hostile {
             return Ok(Discarded::default().removed(removed));
         }
         context.discard_each(request, |resource| deeds::remove(&self.deed, resource))
+    }
+
+    fn inventory(&self, _: &Context, _: &InventoryRequest) -> Result<Inventory> {
+        if self.deed == "answers-undeclared" {
+            return Ok(Inventory::default());
+        }
+        Err(Error::unsupported("it lists nothing", "look into IMAGE_DIR"))
     }
 }
 

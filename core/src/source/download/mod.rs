@@ -20,7 +20,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use indicatif::HumanBytes;
@@ -276,6 +276,7 @@ impl<'a> Downloader<'a> {
         let headers = [header];
         let result = self.block_on(async {
             let mut attempt = 0;
+            let started = Instant::now();
             loop {
                 let failure = match self.client.get(url, &headers).await {
                     Ok(answer) if answer.status() == StatusCode::NOT_MODIFIED => return Ok(true),
@@ -285,7 +286,7 @@ impl<'a> Downloader<'a> {
                 };
                 attempt += 1;
                 if !failure.retryable || attempt > self.options.retries.min(3) {
-                    return Err(failure);
+                    return Err(failure.after(attempt, started.elapsed()));
                 }
                 tokio::time::sleep(pause(attempt, failure.pause)).await;
             }

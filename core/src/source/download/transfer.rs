@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{Seek as _, SeekFrom, Write as _},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use build_image_plugin_api::Progress;
@@ -79,6 +79,7 @@ impl Transfer<'_> {
     /// Downloads the missing bytes. Returns digests only if no bytes existed before.
     pub(super) async fn run(&mut self) -> Result<Option<Digests>, Failure> {
         let (mut in_a_row, mut made) = (0, 0);
+        let started = Instant::now();
         loop {
             made += 1;
             let before = self.received;
@@ -98,7 +99,7 @@ impl Transfer<'_> {
                 if made > 1 {
                     failure.error.context.push(("attempts".to_owned(), made.to_string()));
                 }
-                return Err(failure);
+                return Err(failure.after(made, started.elapsed()));
             }
             let pause = pause(in_a_row, failure.pause);
             let causes = failure.error.causes.join(": ");

@@ -19,6 +19,9 @@ impl Provider for Newcomer {
             .summary("a provider of another age")
             .setting(Setting::new("NEWCOMER_KEY", SettingKind::Text, "a secret").secret());
         if cfg!(feature = "needs-next") {
+            return description.requires_abi("1.2");
+        }
+        if cfg!(feature = "needs-this") {
             return description.requires_abi("1.1");
         }
         description

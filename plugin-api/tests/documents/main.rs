@@ -4,12 +4,14 @@
 //! After an intended change: `UPDATE_SCHEMAS=1 cargo test -p build-image-plugin-api --test documents`.
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
+mod account;
+
 use std::{fs, path::PathBuf};
 
 use build_image_plugin_api::{
     ABI_VERSION, Archive, Compression, Description, Disk, DiskFormat, DiskNeeds, DiskSpec, Error,
-    ErrorKind, Event, GuestNeeds, LetterCase, NameRules, Ovf, OvfConfiguration, OvfNetwork,
-    OvfProduct, OvfProperty, Resource, Setting, SettingKind, Status, TagRules,
+    ErrorKind, Event, Exhausted, GuestNeeds, LetterCase, NameRules, Ovf, OvfConfiguration,
+    OvfNetwork, OvfProduct, OvfProperty, Resource, Setting, SettingKind, Status, TagRules,
     document::{
         Build, CheckReport, CheckRequest, DiscardReason, DiscardRequest, Discarded, DiskRequest,
         Finding, HostFacts, Image, RegisterRequest, Registered, Remaining, UploadRequest, Uploaded,
@@ -175,7 +177,10 @@ fn description() -> Description {
 }
 
 fn documents() -> Vec<Document> {
-    [of_the_beginning(), of_the_upload(), of_the_end()].into_iter().flatten().collect()
+    [of_the_beginning(), of_the_upload(), of_the_end(), account::documents()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn of_the_beginning() -> Vec<Document> {
@@ -204,15 +209,18 @@ fn of_the_beginning() -> Vec<Document> {
     ]
 }
 
+fn image() -> Image {
+    Image::new("m-1", "web").region("eu-1")
+}
+
 fn of_the_upload() -> Vec<Document> {
     let facts = || [("key", json!({"a": [1]}))];
     let uploaded = Uploaded::new("https://example.com/web").bytes_sent(4096).facts(facts());
-    let image = Image::new("m-1", "web").region("eu-1");
     vec![
         document("upload_request", &UploadRequest::new(build(), disk())),
         document("uploaded", &uploaded),
         document("register_request", &RegisterRequest::new(build(), uploaded)),
-        document("registered", &Registered::default().images([image]).facts(facts())),
+        document("registered", &Registered::default().images([image()]).facts(facts())),
     ]
 }
 
@@ -222,6 +230,7 @@ fn of_the_end() -> Vec<Document> {
         hint: Some("delete some".into()),
         context: vec![("request_id".into(), "R-1".into())],
         causes: vec!["the account's limit".into()],
+        exhausted: Some(Exhausted::new(7, std::time::Duration::from_secs(95))),
     };
     vec![
         document(
@@ -332,7 +341,8 @@ fn within(old: &Value, new: &Value, path: &str) {
 fn every_document_has_a_schema_and_may_grow() {
     let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = 0;
-    for file in fs::read_dir(source).unwrap() {
+    let files = [source.join("document"), source].map(|directory| fs::read_dir(directory).unwrap());
+    for file in files.into_iter().flatten() {
         let path = file.unwrap().path();
         let Ok(text) = fs::read_to_string(&path) else { continue };
         for document in text.split("#[derive(").skip(1) {

@@ -1,11 +1,18 @@
 //! Defines what steps receive and return. Every field has a default, unknown fields are ignored, and a field's
 //! meaning never changes: this is how the contract grows without breaking existing plugins and hosts.
 
+mod inventory;
+mod manage;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::{
+    inventory::{Audience, Inventory, InventoryRequest, Item, ItemKind, ItemState, Reference},
+    manage::{Action, Change, ManageOutcome, ManageRequest, Managed},
+};
 use crate::{Architecture, BootMode, Disk, DiskSpec, Resource};
 
 /// What is being built; part of every request.
