@@ -26,7 +26,7 @@ pub enum Status {
 /// The ABI a provider was built with and the oldest one it supports, each `major.minor`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[serde(default = "AbiRange::unstated")]
 pub struct AbiRange {
     /// ABI of the crate it was built with.
     pub built: String,
@@ -44,6 +44,13 @@ impl Default for AbiRange {
             requires: "1.0".to_owned(),
             _end_with_default: (),
         }
+    }
+}
+
+impl AbiRange {
+    /// Returns what a document without these members means, whatever the version of its reader: ABI 1.0.
+    fn unstated() -> Self {
+        Self { built: "1.0".to_owned(), ..Self::default() }
     }
 }
 
@@ -65,6 +72,7 @@ pub struct Description {
     /// SPDX expression.
     pub license: String,
     /// ABI versions; leave the default.
+    #[serde(default = "AbiRange::unstated")]
     pub abi: AbiRange,
     /// Rows of settings.
     pub settings: Vec<Setting>,
@@ -201,6 +209,7 @@ mod tests {
     #[test]
     fn missing_fields_have_defaults_and_unknown_ones_are_ignored() {
         let read: Description = serde_json::from_str(r#"{"name":"x","later":{"a":1}}"#).unwrap();
-        assert_eq!(read, Description { name: "x".into(), ..Description::default() });
+        let abi = AbiRange { built: "1.0".into(), ..AbiRange::default() };
+        assert_eq!(read, Description { name: "x".into(), abi, ..Description::default() });
     }
 }

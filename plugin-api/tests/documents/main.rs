@@ -425,7 +425,7 @@ fn every_document_has_a_schema_and_the_member_that_keeps_its_literals_open() {
         let Ok(text) = fs::read_to_string(&path) else { continue };
         for document in text.split("#[derive(").skip(1) {
             let (head, _) = document.split_once("\n}").unwrap_or((document, ""));
-            let travels = head.contains("#[serde(default)]\npub struct ");
+            let travels = head.contains("#[serde(default") && head.contains(")]\npub struct ");
             if !travels || head.contains("struct Details") {
                 continue;
             }
