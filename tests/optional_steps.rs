@@ -238,11 +238,11 @@ fn a_program_without_the_steps_answers_unsupported() {
     }
     let sandbox = Sandbox::new();
     let file = faulty(&sandbox, "pass").join("build-image-provider-faulty");
-    let script = std::fs::read_to_string(&file).unwrap();
+    let script = fs::read_to_string(&file).unwrap();
     let version = build_image_plugin_api::ABI_VERSION;
     let newer = format!("\"abi\": {{\"built\": \"{version}\"}}, \"name\": \"faulty\"");
     let script = script.replacen("\"name\": \"faulty\"", &newer, 1);
-    std::fs::write(&file, script).unwrap();
+    fs::write(&file, script).unwrap();
     let (code, report) = report(&sandbox, &[file.to_str().unwrap()], &[]);
     assert_eq!((code, with_verdict(&report, "fail")), (0, vec![]), "{report:#}");
     assert_eq!(
