@@ -27,7 +27,7 @@ pub enum Status {
 /// The ABI a provider was built with and the oldest one it supports, each `major.minor`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[serde(default = "AbiRange::unstated")]
 #[non_exhaustive]
 pub struct AbiRange {
     /// ABI of the crate it was built with.
@@ -39,6 +39,13 @@ pub struct AbiRange {
 impl Default for AbiRange {
     fn default() -> Self {
         Self { built: crate::ABI_VERSION.to_owned(), requires: "1.0".to_owned() }
+    }
+}
+
+impl AbiRange {
+    /// Returns what a document without these members means, whatever the version of its reader: ABI 1.0.
+    fn unstated() -> Self {
+        Self { built: "1.0".to_owned(), ..Self::default() }
     }
 }
 
@@ -61,6 +68,7 @@ pub struct Description {
     /// SPDX expression.
     pub license: String,
     /// ABI versions; leave the default.
+    #[serde(default = "AbiRange::unstated")]
     pub abi: AbiRange,
     /// Rows of settings.
     pub settings: Vec<Setting>,
@@ -186,6 +194,7 @@ mod tests {
     #[test]
     fn missing_fields_have_defaults_and_unknown_ones_are_ignored() {
         let read: Description = serde_json::from_str(r#"{"name":"x","later":{"a":1}}"#).unwrap();
-        assert_eq!(read, Description { name: "x".into(), ..Description::default() });
+        let abi = AbiRange { built: "1.0".into(), ..AbiRange::default() };
+        assert_eq!(read, Description { name: "x".into(), abi, ..Description::default() });
     }
 }
