@@ -212,7 +212,7 @@ fn interrupted(sandbox: &Sandbox, deed: &str, more: &[&str], signals: &[&str]) -
     let id = child.id().to_string();
     // Signals of one kind that follow each other closely may count as one; those of two kinds do not.
     for signal in signals {
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        assert!(Command::new("kill").args([*signal, &id]).status().unwrap().success());
     }
     Run::of(&child.wait_with_output().unwrap(), None)
 }
