@@ -24,7 +24,16 @@ fn crates_import_lower_layers_only() {
         ("core/files", &[][..]),
         ("plugin-api", &["build-image-files"]),
         ("core/disk", &["build-image-files"]),
-        ("core", &["build-image-disk", "build-image-files", "build-image-plugin-api"]),
+        ("core/bigip", &["build-image-disk", "build-image-files", "build-image-plugin-api"]),
+        (
+            "core",
+            &[
+                "build-image-bigip",
+                "build-image-disk",
+                "build-image-files",
+                "build-image-plugin-api",
+            ],
+        ),
         ("providers/alibaba/emulator", &["build-image-disk", "build-image-loopback-tls"]),
     ]
     .into();
@@ -67,6 +76,30 @@ fn the_core_knows_no_cloud_by_name() {
             }
         }
     }
+}
+
+#[test]
+fn the_engine_knows_no_installer_by_name() {
+    let engine = root().join("core/src");
+    let (mut found, mut registered) = (Vec::new(), false);
+    for file in files(".rs").into_iter().filter(|file| file.starts_with(&engine)) {
+        for (number, line) in fs::read_to_string(&file).unwrap().to_lowercase().lines().enumerate()
+        {
+            let mut words = line.split(|letter: char| !letter.is_alphanumeric());
+            // Some of them are also parts of names, such as `bigip_iso`.
+            let is_named = ["bigip", "big-ip", "bigiq", "big-iq", "tmos"]
+                .iter()
+                .any(|name| line.contains(name))
+                || words.any(|word| word == "ltm");
+            if is_named && file == engine.join("main.rs") {
+                registered = true;
+            } else if is_named {
+                found.push(format!("{}:{}: {line}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(registered, "main.rs registers no installer");
 }
 
 #[test]

@@ -1,26 +1,15 @@
 //! Warns of settings that only an installation uses, when a build installs nothing.
 
+use build_image_disk::installer::Attributes;
+
 use crate::{
+    installers,
     report::Reporter,
     settings::{Origin, Resolved},
 };
 
-const KEYS: [&str; 12] = [
-    "MODULES",
-    "BOOT_LOCATIONS",
-    "UPDATE_LV_SIZES",
-    "UPDATE_IMAGE_FILES",
-    "CONSOLE_DEVICES",
-    "DISABLE_SPLASH",
-    "REQUIRE_RELABEL",
-    "EHF_ISO",
-    "ISO_SIG",
-    "EHF_ISO_SIG",
-    "ISO_SHA256",
-    "EHF_ISO_SHA256",
-];
-/// Settings that every shared configuration file of installations contains.
-const SHARED: [&str; 2] = ["MODULES", "BOOT_LOCATIONS"];
+/// Settings of the engine that only an ISO uses.
+const KEYS: [&str; 2] = ["ISO_SIG", "ISO_SHA256"];
 
 /// Warns of settings that have no effect because a disk image is given.
 pub(super) fn warn(settings: &Resolved, reporter: &Reporter) {
@@ -35,16 +24,17 @@ pub(super) fn warn(settings: &Resolved, reporter: &Reporter) {
 }
 
 /// Returns the settings to warn of, and the settings to mention in the log.
-fn unused(settings: &Resolved) -> (Vec<&'static str>, Vec<&'static str>) {
+fn unused(settings: &Resolved) -> (Vec<String>, Vec<String>) {
     let (mut loud, mut silent) = (Vec::new(), Vec::new());
     if settings.get("DISK").is_none() {
         return (loud, silent);
     }
-    for key in KEYS {
-        let Some(value) = settings.get(key).filter(|value| value.json != false) else { continue };
+    let own = KEYS.map(|key| (key.to_owned(), Attributes::default()));
+    for (key, attributes) in installers::attributes().into_iter().chain(own) {
+        let Some(value) = settings.get(&key).filter(|value| value.json != false) else { continue };
         match value.origin {
             Origin::CommandLine => loud.push(key),
-            Origin::File(..) if SHARED.contains(&key) => silent.push(key),
+            Origin::File(..) if attributes.shared => silent.push(key),
             Origin::File(..) => loud.push(key),
             Origin::Environment(_) => silent.push(key),
             Origin::Default => {}
@@ -68,15 +58,16 @@ mod tests {
                 .into(),
             file: FileLayer::parse(
                 Path::new("c.yml"),
-                "MODULES: ltm\nUPDATE_LV_SIZES: {var: 1}\nDISABLE_SPLASH: no\n",
+                "MODULES: some\nUPDATE_LV_SIZES: {a: 1}\nDISABLE_SPLASH: no\n",
             )
             .ok(),
             base: None,
             environment: Environment::of([("CONSOLE_DEVICES", "tty1")]),
         };
         let resolved = typed("DISK").resolve(&core_rows()).unwrap();
+        let keys = |keys: [&str; 2]| keys.map(str::to_owned).to_vec();
         let expected =
-            (vec!["BOOT_LOCATIONS", "UPDATE_LV_SIZES"], vec!["MODULES", "CONSOLE_DEVICES"]);
+            (keys(["BOOT_LOCATIONS", "UPDATE_LV_SIZES"]), keys(["MODULES", "CONSOLE_DEVICES"]));
         assert_eq!(unused(&resolved), expected);
         let resolved = typed("ISO").resolve(&core_rows()).unwrap();
         assert_eq!(unused(&resolved), (vec![], vec![]));

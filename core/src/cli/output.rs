@@ -5,13 +5,13 @@ use build_image_plugin_api::SettingKind;
 use super::overwrite;
 use crate::{
     error::{Error, Result},
-    exit,
+    exit, installers,
     report::{Failure, LogFile, Outcome, OutputMode, Reporter, ResultFile},
     settings::{Environment, Layers, Resolved, Row, core_rows},
 };
 
 /// Settings of this module.
-const KEYS: [&str; 3] = [overwrite::RESULT, overwrite::INJECTED, "JSON"];
+const KEYS: [&str; 2] = [overwrite::RESULT, "JSON"];
 
 /// The destinations of the result; known as early as possible, so that early failures are reported too.
 #[derive(Debug, Default)]
@@ -29,8 +29,11 @@ impl Output {
     /// Applies the settings of the first look at the layers. An invalid value is left to the code that reports it.
     pub(super) fn learn(&mut self, layers: &Layers) {
         let keys = [&KEYS[..], &OutputMode::KEYS].concat();
-        let is_read =
-            |row: &Row| keys.contains(&row.key()) || row.setting.kind == SettingKind::Path;
+        let is_read = |row: &Row| {
+            keys.contains(&row.key())
+                || row.setting.kind == SettingKind::Path
+                || installers::names_files(row.key())
+        };
         let mine = core_rows().into_iter().filter(is_read);
         let is_valid = |row: &Row| layers.resolve(std::slice::from_ref(row)).is_ok();
         let rows: Vec<Row> = mine.filter(is_valid).collect();

@@ -11,7 +11,7 @@ use build_image_plugin_api::SettingKind;
 
 use crate::{
     error::{Error, Result, Stage},
-    product,
+    installers,
     report::ResultFile,
     settings::{Resolved, Row},
 };
@@ -22,8 +22,6 @@ pub(super) const RESULT: &str = "OUTPUT_JSON_FILE";
 const WRITTEN: [&str; 3] = [RESULT, "PROVENANCE_FILE", "LOG_FILE"];
 /// Those of them that are JSON objects and replace an existing file.
 const JSON: [&str; 2] = [RESULT, "PROVENANCE_FILE"];
-/// A setting that lists files to be read.
-pub(super) const INJECTED: &str = "UPDATE_IMAGE_FILES";
 
 /// Compares the files that a build writes with those that its other settings name, and with existing files. A disk
 /// may consist of files that no setting names: a file that is not a JSON document is never replaced.
@@ -36,10 +34,7 @@ pub(super) fn check(settings: &Resolved, rows: &[Row]) -> Result<()> {
         .filter(|row| row.setting.kind == SettingKind::Path)
         .filter_map(|row| Some((row.key(), named(settings, row.key())?)))
         .collect();
-    // An invalid list is refused elsewhere.
-    let listed = settings.get(INJECTED).map(|value| &value.json);
-    let listed = product::injected(listed, &|path| settings.resolve_path(path));
-    paths.extend(listed.into_iter().flatten().map(|file| (INJECTED, file.source)));
+    paths.extend(installers::input_files(settings).into_iter().map(|file| (file.key, file.source)));
     for (key, path) in paths.iter().filter(|(key, _)| WRITTEN.contains(key)) {
         let others = paths.iter().filter(|(other, _)| other != key);
         if let Some((other, _)) = others.clone().find(|(_, other)| is_one_file(path, other)) {
@@ -131,7 +126,7 @@ mod tests {
         let listed =
             format!(r#"[{{"source": "{}", "destination": "/etc/motd"}}]"#, at("notes.json"));
         for (result, refused) in [("notes.json", true), ("older.json", false)] {
-            let typed = [(INJECTED, listed.clone()), (RESULT, at(result))];
+            let typed = [("UPDATE_IMAGE_FILES", listed.clone()), (RESULT, at(result))];
             let typed = typed.map(|(key, text)| (key.to_owned(), text));
             let layers = Layers { command_line: typed.into(), ..Layers::default() };
             let settings = layers.resolve(&core_rows()).unwrap();

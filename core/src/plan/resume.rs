@@ -8,6 +8,7 @@ use build_image_plugin_api::{Description, SettingKind};
 use super::{Plan, Source};
 use crate::{
     error::{Error, Problem, Result, Stage},
+    installers,
     pipeline::State,
     runs::{Run, State as RunState},
     settings::{Resolved, core_rows},
@@ -16,13 +17,10 @@ use crate::{
 
 /// Settings of the core that decide what is built. All others may differ in each process of a run, and the current
 /// values are used; the provider compares its own settings.
-const SHAPE: [&str; 18] = [
+const SHAPE: [&str; 10] = [
     "ISO",
-    "EHF_ISO",
     "DISK",
     "DISK_SIZE",
-    "MODULES",
-    "BOOT_LOCATIONS",
     "CLOUD_IMAGE_NAME",
     "HYPERVISOR_IMAGE_NAME",
     "NO_UPLOAD",
@@ -30,11 +28,6 @@ const SHAPE: [&str; 18] = [
     "PACKAGE",
     "IMAGE_TAGS",
     "IMAGE_TAGS_EXCLUDE",
-    "UPDATE_LV_SIZES",
-    "UPDATE_IMAGE_FILES",
-    "CONSOLE_DEVICES",
-    "DISABLE_SPLASH",
-    "REQUIRE_RELABEL",
 ];
 /// Settings that affect a build before it reaches a state, and cannot be changed afterwards.
 const UNTIL: [(State, &[&str]); 2] = [
@@ -59,6 +52,7 @@ const UNTIL: [(State, &[&str]); 2] = [
 /// Returns whether a run that reached a state has to keep a setting.
 fn is_kept(key: &str, reached: State) -> bool {
     SHAPE.contains(&key)
+        || installers::decides(key)
         || UNTIL.iter().any(|(state, keys)| reached >= *state && keys.contains(&key))
 }
 

@@ -3,6 +3,7 @@
 use build_image_plugin_api::{Setting, SettingKind as Kind};
 
 use super::row::Row;
+use crate::installers;
 
 /// Help headings.
 const BUILD: &str = "Build";
@@ -38,11 +39,20 @@ const FIRST: [&str; 7] = [
     "ISOLATE",
 ];
 
-/// Returns all rows of the core.
+/// Returns all rows of the core, with those of the installers.
 #[must_use]
 pub fn rows() -> Vec<Row> {
-    [build(), registration(), given_disk(), source(), disk(), output(), plugins(), information()]
-        .concat()
+    let own = [
+        build(),
+        registration(),
+        given_disk(),
+        source(),
+        disk(),
+        output(),
+        plugins(),
+        information(),
+    ];
+    installers::with_rows(own.concat())
 }
 
 /// Returns the rows that must be parsed before all others are known.
@@ -55,12 +65,6 @@ fn build() -> Vec<Row> {
     let mut platform =
         row(BUILD, "PLATFORM", Kind::Text, "the provider: where the image goes").flag('p');
     platform.setting = platform.setting.pattern("[a-z][a-z0-9_]*");
-    let mut modules = row(BUILD, "MODULES", Kind::Text, "module set of a BIG-IP image").flag('m');
-    modules.setting = modules.setting.choices(&["all", "ltm"]);
-    let mut slots =
-        row(BUILD, "BOOT_LOCATIONS", Kind::Text, "number of install slots of a BIG-IP image")
-            .flag('b');
-    slots.setting = slots.setting.choices(&["1", "2"]);
     let mut on_failure = row(
         BUILD,
         "ON_FAILURE",
@@ -72,8 +76,6 @@ fn build() -> Vec<Row> {
     vec![
         platform,
         row(BUILD, "CONFIG_FILE", Kind::Path, "YAML file of settings").flag('c'),
-        modules,
-        slots,
         row(
             BUILD,
             "CLOUD_IMAGE_NAME",
@@ -150,13 +152,9 @@ fn source() -> Vec<Row> {
     let signature = "signature of the ISO, path or URL; found beside the ISO when not set";
     let retries = "failed attempts of a download, one after the other, before it is given up";
     vec![
-        row(SOURCE, "ISO", Kind::Path, "BIG-IP installer ISO, path or URL").flag('i'),
+        row(SOURCE, "ISO", Kind::Path, "installer ISO, path or URL").flag('i'),
         row(SOURCE, "ISO_SIG", Kind::Path, signature).flag('s'),
         sha256("ISO_SHA256", "SHA-256 the ISO must have"),
-        row(SOURCE, "EHF_ISO", Kind::Path, "engineering hotfix ISO, installed on top of the ISO")
-            .flag('e'),
-        row(SOURCE, "EHF_ISO_SIG", Kind::Path, "signature of the hotfix ISO").flag('x'),
-        sha256("EHF_ISO_SHA256", "SHA-256 the hotfix ISO must have"),
         row(SOURCE, "ISO_SIG_VERIFICATION_PUBLIC_KEY", Kind::Path, key),
         with_default(
             row(
@@ -183,8 +181,6 @@ fn source() -> Vec<Row> {
             ),
             "60s",
         ),
-        row(SOURCE, "UPDATE_ISO_RPMS", Kind::Text, "packages to change in the ISO")
-            .unsupported("ISOs are installed as they are"),
     ]
 }
 
@@ -192,23 +188,6 @@ fn disk() -> Vec<Row> {
     let mut accel = new_row(DISK, "ACCEL", Kind::Text, "acceleration of the installing machine");
     accel.setting = accel.setting.choices(&["auto", "kvm", "tcg"]).default_value("auto");
     vec![
-        row(DISK, "UPDATE_LV_SIZES", Kind::Map, "larger volumes: a map of volume to MiB")
-            .example("{var: 1500}"),
-        row(
-            DISK,
-            "UPDATE_IMAGE_FILES",
-            Kind::List,
-            "files to put into the image: source, destination, mode",
-        )
-        .example("[{source: a.conf, destination: /config/a.conf}]"),
-        row(
-            DISK,
-            "CONSOLE_DEVICES",
-            Kind::List,
-            "consoles of the installed system; ttyS0 is added last",
-        )
-        .example("[ttyS1, tty1]"),
-        row(DISK, "DISABLE_SPLASH", Kind::Switch, "no boot splash in the installed system"),
         new_row(DISK, "QEMU", Kind::Path, "qemu-system-x86_64 to use; found on PATH when not set"),
         with_default(
             new_row(DISK, "QEMU_MEMORY", Kind::Size, "memory of the installing machine"),
@@ -237,12 +216,6 @@ fn disk() -> Vec<Row> {
             "20m",
         ),
         accel,
-        new_row(
-            DISK,
-            "REQUIRE_RELABEL",
-            Kind::Switch,
-            "fail when the first boot does not print that it labels the files (SELinux)",
-        ),
     ]
 }
 
