@@ -176,6 +176,7 @@ fn description() -> Description {
             minimum_version: [("BIG-IP".into(), "14.1".into())].into(),
             volumes: vec!["data".into()],
             skip_boot_fixup: true,
+            wishes: [("time_zone".to_owned(), json!("UTC"))].into(),
             ..GuestNeeds::default()
         },
         image_name: Some(NameRules {
