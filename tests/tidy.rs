@@ -25,12 +25,14 @@ fn crates_import_lower_layers_only() {
         ("plugin-api", &["build-image-files"]),
         ("core/disk", &["build-image-files"]),
         ("core/bigip", &["build-image-disk", "build-image-files", "build-image-plugin-api"]),
+        ("core/generic", &["build-image-disk", "build-image-files", "build-image-plugin-api"]),
         (
             "core",
             &[
                 "build-image-bigip",
                 "build-image-disk",
                 "build-image-files",
+                "build-image-generic",
                 "build-image-plugin-api",
             ],
         ),

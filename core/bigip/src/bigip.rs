@@ -106,6 +106,10 @@ impl Installer for BigIp {
         }]
     }
 
+    fn takes_disk_size(&self) -> bool {
+        false
+    }
+
     fn check_settings(&self, settings: &Settings) -> Result<()> {
         shape(settings).map(drop)
     }
@@ -115,7 +119,7 @@ impl Installer for BigIp {
         directory(text(MODULES), text(BOOT_LOCATIONS))
     }
 
-    fn recognise(&self, iso: &Iso) -> Option<String> {
+    fn recognise(&self, iso: &Iso, _: &Settings) -> Option<String> {
         product_directory(iso).map(|name| format!("the directory `/{name}`"))
     }
 

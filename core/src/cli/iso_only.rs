@@ -5,15 +5,15 @@ use build_image_disk::installer::Attributes;
 use crate::{
     installers,
     report::Reporter,
-    settings::{Origin, Resolved},
+    settings::{Resolved, unused},
 };
 
 /// Settings of the engine that only an ISO uses.
-const KEYS: [&str; 2] = ["ISO_SIG", "ISO_SHA256"];
+const KEYS: [&str; 3] = [installers::INSTALLER, "ISO_SIG", "ISO_SHA256"];
 
 /// Warns of settings that have no effect because a disk image is given.
 pub(super) fn warn(settings: &Resolved, reporter: &Reporter) {
-    let (loud, silent) = unused(settings);
+    let (loud, silent) = iso_only(settings);
     if !silent.is_empty() {
         tracing::info!(settings = silent.join(", "), "without effect: only an ISO uses them");
     }
@@ -24,23 +24,12 @@ pub(super) fn warn(settings: &Resolved, reporter: &Reporter) {
 }
 
 /// Returns the settings to warn of, and the settings to mention in the log.
-fn unused(settings: &Resolved) -> (Vec<String>, Vec<String>) {
-    let (mut loud, mut silent) = (Vec::new(), Vec::new());
+fn iso_only(settings: &Resolved) -> (Vec<String>, Vec<String>) {
     if settings.get("DISK").is_none() {
-        return (loud, silent);
+        return (Vec::new(), Vec::new());
     }
     let own = KEYS.map(|key| (key.to_owned(), Attributes::default()));
-    for (key, attributes) in installers::attributes().into_iter().chain(own) {
-        let Some(value) = settings.get(&key).filter(|value| value.json != false) else { continue };
-        match value.origin {
-            Origin::CommandLine => loud.push(key),
-            Origin::File(..) if attributes.shared => silent.push(key),
-            Origin::File(..) => loud.push(key),
-            Origin::Environment(_) => silent.push(key),
-            Origin::Default => {}
-        }
-    }
-    (loud, silent)
+    unused(settings, installers::attributes().into_iter().chain(own))
 }
 
 #[cfg(test)]
@@ -68,8 +57,8 @@ mod tests {
         let keys = |keys: [&str; 2]| keys.map(str::to_owned).to_vec();
         let expected =
             (keys(["BOOT_LOCATIONS", "UPDATE_LV_SIZES"]), keys(["MODULES", "CONSOLE_DEVICES"]));
-        assert_eq!(unused(&resolved), expected);
+        assert_eq!(iso_only(&resolved), expected);
         let resolved = typed("ISO").resolve(&core_rows()).unwrap();
-        assert_eq!(unused(&resolved), (vec![], vec![]));
+        assert_eq!(iso_only(&resolved), (vec![], vec![]));
     }
 }

@@ -248,8 +248,9 @@ fn source_lines(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(installation) = &plan.installation {
         let system = &installation.document().system;
-        let (product, version, build) = (&system.product, &system.version, &system.build);
-        lines.push(format!("install       {product} {version} build {build}"));
+        let build = Some(&system.build).filter(|build| !build.is_empty());
+        let build = build.map(|build| format!(" build {build}")).unwrap_or_default();
+        lines.push(format!("install       {}{build}", system.name()));
         lines.push(format!("from          {}", installation.iso.display()));
         for medium in &installation.media {
             let medium = &medium.medium;

@@ -15,7 +15,7 @@ use build_image_disk::{
     installer::{Attributes, InputFile, Installer, MediumSetting},
     iso::Iso,
 };
-use build_image_plugin_api::Setting;
+use build_image_plugin_api::{Setting, SettingKind};
 
 use crate::{
     error::{Error, Result, Stage},
@@ -35,6 +35,12 @@ pub struct Entry {
 
 /// The setting that names the ISO.
 const ISO: &str = "ISO";
+/// The setting that chooses an installer.
+pub(crate) const INSTALLER: &str = "INSTALLER";
+/// The setting with the size of the disk.
+const DISK_SIZE: &str = "DISK_SIZE";
+/// The value that leaves the choice to the program, as if it was not set.
+const AUTO: &str = "auto";
 
 static TABLE: OnceLock<&'static [Entry]> = OnceLock::new();
 
@@ -62,7 +68,8 @@ pub(crate) fn attributes() -> Vec<(String, Attributes)> {
 
 /// Returns whether a setting of an installer decides what is built.
 pub(crate) fn decides(key: &str) -> bool {
-    attributes().iter().any(|(own, attributes)| own == key && attributes.decides)
+    key == INSTALLER
+        || attributes().iter().any(|(own, attributes)| own == key && attributes.decides)
 }
 
 /// Adds the rows of the installers to those of the engine, each behind the row that it follows.
@@ -80,7 +87,20 @@ pub(crate) fn with_rows(mut rows: Vec<Row>) -> Vec<Row> {
     if let Some(row) = rows.iter_mut().find(|row| row.key() == ISO) {
         row.setting.summary = format!("{}{}", systems(), row.setting.summary);
     }
+    if let Some(row) = choice() {
+        let iso = rows.iter().position(|row| row.key() == ISO);
+        rows.insert(iso.map_or(rows.len(), |position| position + 1), row);
+    }
     rows
+}
+
+/// Declares the setting that chooses an installer, where there is a choice.
+fn choice() -> Option<Row> {
+    let names = table().iter().map(|entry| entry.installer.name());
+    let names: Vec<&str> = std::iter::once(AUTO).chain(names).collect();
+    let summary = "what installs the ISO; auto is the first one that recognises it";
+    let setting = Setting::new(INSTALLER, SettingKind::Text, summary).group("Source");
+    (table().len() > 1).then(|| Row::new(setting.choices(&names)).prefixed_only())
 }
 
 /// Returns the systems that can be installed, as the start of "installer ISO".
@@ -100,9 +120,11 @@ pub(crate) fn example() -> Option<(&'static str, &'static str)> {
     Some((example.iso, example.flags))
 }
 
-/// Returns all installers.
-pub(crate) fn all() -> impl Iterator<Item = &'static dyn Installer> {
-    table().iter().map(|entry| entry.installer)
+/// Returns the installers among which the program may choose.
+fn candidates(settings: &Resolved) -> impl Iterator<Item = &'static dyn Installer> + use<> {
+    let chosen = settings.text(INSTALLER).filter(|name| *name != AUTO).map(str::to_owned);
+    let all = table().iter().map(|entry| entry.installer);
+    all.filter(move |installer| chosen.as_ref().is_none_or(|name| name == installer.name()))
 }
 
 /// Returns the installer whose settings are given: the first one that has all it needs.
@@ -111,14 +133,44 @@ pub(crate) fn all() -> impl Iterator<Item = &'static dyn Installer> {
 /// What the first installer needs, when no installer has all of it.
 pub(crate) fn by_settings(settings: &Resolved) -> Result<&'static dyn Installer> {
     let values = values(settings);
-    let mut first = None;
-    for installer in all() {
+    let mut refusals = Vec::new();
+    for installer in candidates(settings) {
         match installer.check_settings(&values) {
             Ok(()) => return Ok(installer),
-            Err(refusal) => first = first.or(Some(refusal)),
+            Err(refusal) => refusals.push((installer, refused(refusal))),
         }
     }
-    Err(first.map_or_else(|| Error::new(Stage::Bug, "no installer is registered"), refused))
+    let mut refusals = refusals.into_iter();
+    let Some((_, mut error)) = refusals.next() else {
+        return Err(Error::new(Stage::Bug, "no installer is registered"));
+    };
+    let others: Vec<String> = refusals
+        .map(|(installer, _)| {
+            format!("--installer {} for {}", installer.name(), installer.systems())
+        })
+        .collect();
+    if error.hint.is_none() && !others.is_empty() {
+        error.hint = Some(format!("or choose another installer: {}", others.join(", ")));
+    }
+    Err(error)
+}
+
+/// Refuses the size of a disk that follows from the ISO.
+fn refuse_disk_size(settings: &Resolved, installer: &dyn Installer) -> Result<()> {
+    if installer.takes_disk_size() || settings.get(DISK_SIZE).is_none() {
+        return Ok(());
+    }
+    let text = format!("{DISK_SIZE} is set, but {} ISOs decide it", installer.systems());
+    Err(Error::new(Stage::Settings, text).hint(format!("leave {DISK_SIZE} out")))
+}
+
+/// Returns whether the size of the disk may be set: an installer needs it, and its other settings are given.
+pub(crate) fn takes_disk_size(settings: &Resolved) -> bool {
+    match by_settings(settings) {
+        Ok(installer) => installer.takes_disk_size(),
+        // The user chose the installer, and what it lacks is reported later.
+        Err(_) => candidates(settings).all(|installer| installer.takes_disk_size()),
+    }
 }
 
 /// Returns the installer of an ISO: the first one that recognises it, and otherwise the one whose settings are given,
@@ -127,10 +179,12 @@ pub(crate) fn by_settings(settings: &Resolved) -> Result<&'static dyn Installer>
 /// # Errors
 /// What the installer needs.
 pub(crate) fn of_iso(iso: &Iso, settings: &Resolved) -> Result<&'static dyn Installer> {
-    for installer in all() {
-        if let Some(evidence) = installer.recognise(iso) {
+    let values = values(settings);
+    for installer in candidates(settings) {
+        if let Some(evidence) = installer.recognise(iso, &values) {
             tracing::info!(installer = installer.name(), evidence, "the ISO is recognised");
-            installer.check_settings(&values(settings)).map_err(refused)?;
+            installer.check_settings(&values).map_err(refused)?;
+            refuse_disk_size(settings, installer)?;
             return Ok(installer);
         }
     }
@@ -141,9 +195,24 @@ pub(crate) fn of_iso(iso: &Iso, settings: &Resolved) -> Result<&'static dyn Inst
 /// not accept are left to the code that reports them.
 pub(crate) fn input_files(settings: &Resolved) -> Vec<InputFile> {
     let values = values(settings);
-    all()
+    candidates(settings)
         .filter_map(|installer| installer.input_files(&values, &Paths(settings)).ok())
         .flatten()
+        .collect()
+}
+
+/// Returns the settings that only other installers use.
+pub(crate) fn of_others(installer: &dyn Installer) -> Vec<(String, Attributes)> {
+    let rows = |is_wanted: bool| {
+        let entries = table()
+            .iter()
+            .filter(move |entry| (entry.installer.name() == installer.name()) == is_wanted);
+        entries.flat_map(|entry| (entry.rows)())
+    };
+    let own: Vec<String> = rows(true).map(|(setting, _)| setting.key).collect();
+    rows(false)
+        .map(|(setting, attributes)| (setting.key, attributes))
+        .filter(|(key, _)| !own.contains(key))
         .collect()
 }
 
@@ -154,14 +223,12 @@ pub(crate) fn names_files(key: &str) -> bool {
 
 /// Returns the further ISOs that are set, before it is known which installer reads the base ISO.
 pub(crate) fn media(settings: &Resolved) -> Vec<(MediumSetting, &str)> {
-    let media = all().flat_map(|installer| installer.media());
+    let media = candidates(settings).flat_map(|installer| installer.media());
     media.filter_map(|medium| Some((*medium, settings.text(medium.key)?))).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use build_image_plugin_api::SettingKind;
-
     use super::*;
 
     #[test]

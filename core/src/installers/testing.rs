@@ -39,6 +39,10 @@ impl Installer for StandIn {
         &[]
     }
 
+    fn takes_disk_size(&self) -> bool {
+        false
+    }
+
     fn check_settings(&self, settings: &Settings) -> Result<(), Refusal> {
         match settings.get("MODULES") {
             Some(_) => Ok(()),
@@ -50,7 +54,7 @@ impl Installer for StandIn {
         String::new()
     }
 
-    fn recognise(&self, _: &Iso) -> Option<String> {
+    fn recognise(&self, _: &Iso, _: &Settings) -> Option<String> {
         None
     }
 

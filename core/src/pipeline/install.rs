@@ -78,8 +78,7 @@ impl Pipeline<'_> {
         let accel = install::choose_accel(&installation.machine.accel, qemu)?;
         self.warn_of_emulation(installation, &accel);
         let system = &installation.document().system;
-        let text =
-            format!("installing {} {} in qemu ({})", system.product, system.version, accel.accel);
+        let text = format!("installing {} in qemu ({})", system.name(), accel.accel);
         self.begin(State::Installed.step(), &text)?;
         let work = tempfile::Builder::new()
             .prefix("tmp.")

@@ -11,6 +11,7 @@ mod parse;
 mod resolve;
 mod row;
 mod schema;
+mod unused;
 
 pub(crate) use advice::{example, stated};
 pub use builder::Builder;
@@ -21,3 +22,4 @@ pub use parse::parse_text;
 pub use resolve::{Layers, Origin, Resolved, Value};
 pub use row::{CommandLine, Row};
 pub use schema::{first_rows, rows as core_rows};
+pub(crate) use unused::unused;

@@ -140,7 +140,7 @@ fn given_disk() -> Vec<Row> {
             SOURCE,
             "DISK_SIZE",
             Kind::Size,
-            "size the given disk is to have; it only grows, by zeros behind its end",
+            "size the given disk is to have; it only grows, by zeros behind its end; with a Linux ISO, size of the new disk",
         ),
         sha256("DISK_SHA256", "SHA-256 the file given with DISK must have"),
     ]

@@ -20,7 +20,7 @@ use indicatif::HumanBytes;
 use super::{SourceContext, from_disk, not_accepted, verify};
 use crate::{
     error::{Error, Result, Stage},
-    plan,
+    installers, plan,
     settings::Resolved,
     signature::{Algorithm, Digests, Pass},
 };
@@ -111,7 +111,8 @@ pub(super) fn stem(path: &Path, is_packed: bool) -> String {
 /// # Errors
 /// Names the setting.
 pub(super) fn refuse_settings(settings: &Resolved) -> Result<()> {
-    let set = OWN.into_iter().find(|(key, _)| settings.get(key).is_some());
+    let is_used = |key: &str| key == "DISK_SIZE" && installers::takes_disk_size(settings);
+    let set = OWN.into_iter().find(|(key, _)| settings.get(key).is_some() && !is_used(key));
     let Some((key, hint)) = set else { return Ok(()) };
     Err(Error::new(Stage::Settings, format!("{key} is set, but no disk image is given")).hint(hint))
 }

@@ -21,7 +21,7 @@ use crate::{
     installers::{self, refused},
     plan::{self, Medium, Source},
     report::Reporter,
-    settings::Resolved,
+    settings::{Resolved, unused},
     signature::{Algorithm, Digests, FileDigest},
 };
 
@@ -130,7 +130,7 @@ fn installer(context: &SourceContext<'_>, address: &Address) -> Result<Opened> {
     let examined = examine(context.settings, &base.path);
     let (installer, system) = base.judged(examined)?;
     base.name(&system.iso_name)?;
-    let checked = check(Some(context.reporter), installer, &base.path, system);
+    let checked = check(Some(context.reporter), context.settings, installer, &base.path, system);
     let system = base.judged(checked)?;
     let (mut files, mut media) = (Vec::new(), Vec::new());
     for (setting, address) in of_installer(further, installer)? {
@@ -200,7 +200,7 @@ pub(super) fn local_installer(
     further: Vec<(MediumSetting, PathBuf)>,
 ) -> Result<Source> {
     let (installer, system) = examine(settings, path)?;
-    let system = check(reporter, installer, path, system)?;
+    let system = check(reporter, settings, installer, path, system)?;
     let mut media = Vec::new();
     for (setting, file) in further {
         let medium = examine_further(installer, setting, &file, &system)?;
@@ -236,9 +236,11 @@ fn examine(settings: &Resolved, path: &Path) -> Result<(&'static dyn Installer, 
     Ok((installer, system))
 }
 
-/// Checks that an ISO can be installed.
+/// Checks that an ISO can be installed. With a reporter, prints the installer's warnings, and one of settings that
+/// this installer does not use.
 fn check(
     reporter: Option<&Reporter>,
+    settings: &Resolved,
     installer: &dyn Installer,
     path: &Path,
     system: System,
@@ -248,6 +250,11 @@ fn check(
     if let Some(reporter) = reporter {
         for note in warnings {
             reporter.warning(&note.text, note.hint.as_deref());
+        }
+        let others = unused(settings, installers::of_others(installer)).0;
+        if !others.is_empty() {
+            let (keys, systems) = (others.join(", "), installer.systems());
+            reporter.warning(&format!("{keys} without effect: not used for {systems} ISOs"), None);
         }
     }
     Ok(system)

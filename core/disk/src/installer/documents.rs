@@ -34,9 +34,9 @@ pub struct MediumSetting {
 pub struct System {
     /// Name of the system.
     pub product: String,
-    /// Its version.
+    /// Its version; empty when the ISO does not state it.
     pub version: String,
-    /// Its build.
+    /// Its build; empty when the ISO does not state it.
     pub build: String,
     /// Architecture of the installed disk: `x86_64`.
     pub architecture: String,
@@ -48,6 +48,14 @@ pub struct System {
     pub iso_name: String,
     /// What the installer needs again; only the installer reads it.
     pub details: Json,
+}
+
+impl System {
+    /// Returns product and version, for display.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{} {}", self.product, self.version).trim_end().to_owned()
+    }
 }
 
 /// A text for the user, with an optional hint.

@@ -36,6 +36,9 @@ pub trait Installer: Send + Sync {
     /// Returns the settings of ISOs that are installed on top of the base ISO, in this order.
     fn media(&self) -> &'static [MediumSetting];
 
+    /// Returns whether the user chooses the size of the disk (DISK_SIZE).
+    fn takes_disk_size(&self) -> bool;
+
     /// Checks the settings that every installation needs, before an ISO is read or downloaded.
     ///
     /// # Errors
@@ -45,8 +48,8 @@ pub trait Installer: Send + Sync {
     /// Returns the last part of the artifacts directory; the settings have been checked.
     fn directory(&self, settings: &Settings) -> String;
 
-    /// Returns the evidence that this installer can install an ISO; `None` when there is no evidence.
-    fn recognise(&self, iso: &Iso) -> Option<String>;
+    /// Returns the evidence that this installer installs an ISO; `None` when there is no evidence.
+    fn recognise(&self, iso: &Iso, settings: &Settings) -> Option<String>;
 
     /// Reads what an ISO installs. A downloaded ISO gets its file name from the result.
     ///
