@@ -47,7 +47,7 @@ impl Details {
     }
 
     /// Describes the system for the engine.
-    fn system(&self) -> System {
+    pub(crate) fn system(&self) -> System {
         let facts = &self.facts;
         System {
             product: facts.product.clone(),

@@ -275,3 +275,102 @@ fn overrides(settings: &Settings) -> Result<Overrides> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use build_image_disk::installer::{Lookup, System, Value as Set};
+
+    use super::*;
+    use crate::VeInfo;
+
+    /// No setting of these tests names a file.
+    struct NoFiles;
+
+    impl Lookup for NoFiles {
+        fn resolve(&self, text: &str) -> Result<String, String> {
+            Err(text.to_owned())
+        }
+
+        fn url(&self, text: &str) -> Result<Option<String>, String> {
+            Err(text.to_owned())
+        }
+
+        fn redacted(&self, text: &str) -> String {
+            text.to_owned()
+        }
+    }
+
+    fn system(version: &str) -> System {
+        let file = format!(
+            "Product: BIG-IP\nVersion: {version}\nBuild: 0.0.39\nBaseBuild: 0.0.39\nEdition: Final\n"
+        );
+        let facts = Facts::parse("/BIGIP1500", &file).unwrap();
+        Details { facts, info: Some(VeInfo::built_in()) }.system()
+    }
+
+    fn prepare(guest: &Value) -> Result<Prepared> {
+        let settings: Settings = [(MODULES, json!("ltm")), (BOOT_LOCATIONS, json!("1"))]
+            .map(|(key, json)| (key.to_owned(), Set { json, origin: "test".to_owned() }))
+            .into_iter()
+            .collect();
+        Prepared::new(&Request {
+            iso: Path::new("base.iso"),
+            system: &system("15.0.0"),
+            media: &[],
+            settings: &settings,
+            lookup: &NoFiles,
+            platform: "acme",
+            guest,
+        })
+    }
+
+    #[test]
+    fn wishes_of_a_provider_decide_and_those_of_a_new_kind_are_ignored() {
+        let plain = prepare(&json!({})).unwrap();
+        let wishes = json!({
+            "hypervisor": "acme",
+            "volumes": ["waagent", "later"],
+            "wishes": {"time_zone": "UTC"},
+            "later": [1],
+        });
+        let wished = prepare(&wishes).unwrap();
+        let [small, large] = [&plain, &wished].map(|prepared| prepared.document().disk_bytes / GIB);
+        assert_eq!((small, large), (10, 11));
+        let texts = |prepared: &Prepared| prepared.document().first_boot.clone().unwrap().success;
+        assert_eq!(texts(&plain), Vec::<String>::new());
+        assert_eq!(texts(&wished), [CLOUD_MARKER, RELABEL_MARKER]);
+        let names = &wished.document().names;
+        assert_eq!(names.file_stem, "BIGIP-15.0.0-0.0.39.LTM_1SLOT.acme");
+        assert_eq!(names.seed, "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot");
+    }
+
+    #[test]
+    fn needs_that_cannot_be_met_name_who_has_to_act() {
+        for (guest, text) in [
+            (json!({"minimum_version": {"BIG-IP": "16.1"}}), "`base.iso` installs BIG-IP 15.0.0"),
+            (json!({"minimum_version": {"BIG-IP": "x"}}), "states a broken version"),
+            (json!({"volumes": 1}), "states broken needs of the guest"),
+        ] {
+            let error = prepare(&guest).err().unwrap();
+            assert!(error.message.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn tags_and_attributes_have_the_facts_of_the_version_file() {
+        let prepared = prepare(&json!({})).unwrap();
+        let document = prepared.document();
+        for (name, value) in [
+            ("modules", "ltm"),
+            ("boot_locations", "1"),
+            ("license_model", "byol"),
+            ("version_edition", "Final"),
+        ] {
+            assert_eq!(document.tags[name], value);
+            assert_eq!(document.attributes[name], value);
+        }
+        assert_eq!(document.attributes["bundle"], "ltm-1boot-loc");
+        assert!(!document.tags.contains_key("bundle"));
+        assert_eq!(document.step_members.len(), 2);
+    }
+}

@@ -109,12 +109,12 @@ fn hotfix() -> Vec<(Setting, Attributes)> {
         ),
         (
             row(SOURCE, EHF_ISO_SIG, Kind::Path, "signature of the hotfix ISO"),
-            after(EHF_ISO).flag('x'),
+            after(EHF_ISO).flag('x').until_registered(),
         ),
         (
             row(SOURCE, EHF_ISO_SHA256, Kind::Text, "SHA-256 the hotfix ISO must have")
                 .pattern("[0-9a-fA-F]{64}"),
-            after(EHF_ISO_SIG).prefixed_only(),
+            after(EHF_ISO_SIG).prefixed_only().until_registered(),
         ),
         (
             row(SOURCE, "UPDATE_ISO_RPMS", Kind::Text, "packages to change in the ISO"),

@@ -12,7 +12,7 @@ mod testing;
 use std::sync::OnceLock;
 
 use build_image_disk::{
-    installer::{Attributes, InputFile, Installer, MediumSetting},
+    installer::{Attributes, InputFile, Installer, MediumSetting, OnResume},
     iso::Iso,
 };
 use build_image_plugin_api::{Setting, SettingKind};
@@ -66,10 +66,13 @@ pub(crate) fn attributes() -> Vec<(String, Attributes)> {
     own_rows().into_iter().map(|(setting, attributes)| (setting.key, attributes)).collect()
 }
 
-/// Returns whether a setting of an installer decides what is built.
-pub(crate) fn decides(key: &str) -> bool {
-    key == INSTALLER
-        || attributes().iter().any(|(own, attributes)| own == key && attributes.decides)
+/// Returns whether a resumed run must keep a setting of an installer.
+pub(crate) fn on_resume(key: &str) -> OnResume {
+    if key == INSTALLER {
+        return OnResume::Fixed;
+    }
+    let own = attributes().into_iter().find(|(own, _)| own == key);
+    own.map_or(OnResume::Free, |(_, attributes)| attributes.on_resume)
 }
 
 /// Adds the rows of the installers to those of the engine, each behind the row that it follows.

@@ -115,7 +115,10 @@ fn rows() -> Vec<(Setting, Attributes)> {
         (row("DISABLE_SPLASH", Kind::Switch), after("CONSOLE_DEVICES").decides()),
         (row("REQUIRE_RELABEL", Kind::Switch), after("ACCEL").prefixed_only().decides()),
         (row("EHF_ISO", Kind::Path), after("ISO_SHA256").flag('e').decides()),
-        (row("EHF_ISO_SIG", Kind::Path), after("EHF_ISO").flag('x')),
-        (row("EHF_ISO_SHA256", Kind::Text), after("EHF_ISO_SIG").prefixed_only()),
+        (row("EHF_ISO_SIG", Kind::Path), after("EHF_ISO").flag('x').until_registered()),
+        (
+            row("EHF_ISO_SHA256", Kind::Text),
+            after("EHF_ISO_SIG").prefixed_only().until_registered(),
+        ),
     ]
 }

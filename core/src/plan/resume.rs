@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use build_image_disk::installer::OnResume;
 use build_image_plugin_api::{Description, SettingKind};
 
 use super::{Plan, Source};
@@ -35,10 +36,8 @@ const UNTIL: [(State, &[&str]); 2] = [
         State::Registered,
         &[
             "ISO_SHA256",
-            "EHF_ISO_SHA256",
             "DISK_SHA256",
             "ISO_SIG",
-            "EHF_ISO_SIG",
             "ISO_SIG_VERIFICATION_PUBLIC_KEY",
             "ISO_SIG_VERIFICATION_ENCRYPTION_TYPE",
         ],
@@ -52,7 +51,11 @@ const UNTIL: [(State, &[&str]); 2] = [
 /// Returns whether a run that reached a state has to keep a setting.
 fn is_kept(key: &str, reached: State) -> bool {
     SHAPE.contains(&key)
-        || installers::decides(key)
+        || match installers::on_resume(key) {
+            OnResume::Free => false,
+            OnResume::Fixed => true,
+            OnResume::UntilRegistered => reached >= State::Registered,
+        }
         || UNTIL.iter().any(|(state, keys)| reached >= *state && keys.contains(&key))
 }
 

@@ -17,7 +17,7 @@ pub use documents::{
     MediumSetting, Names, Note, Pass, Record, RecordContext, Request, System,
 };
 pub use refusal::{Fault, Problem, Refusal};
-pub use row::Attributes;
+pub use row::{Attributes, OnResume};
 pub use settings::{Lookup, Settings, Value};
 
 use crate::iso::Iso;

@@ -1,6 +1,18 @@
 //! Defines the attributes of an installer's setting that only the engine uses. The declaration itself (key, kind,
 //! pattern, default, help) is the plugin contract's, which this crate does not depend on.
 
+/// Whether a resumed run must keep a setting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnResume {
+    /// Each process of a run may have another value.
+    #[default]
+    Free,
+    /// It decides what is built.
+    Fixed,
+    /// It has no effect once the image is registered: a change after that would be ignored silently.
+    UntilRegistered,
+}
+
 /// Attributes of a row beside its declaration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
@@ -14,8 +26,8 @@ pub struct Attributes {
     pub unsupported: Option<&'static str>,
     /// A value for hints.
     pub example: Option<&'static str>,
-    /// Whether it decides what is built, so that a resumed run must keep it.
-    pub decides: bool,
+    /// Whether a resumed run must keep it.
+    pub on_resume: OnResume,
     /// Whether shared configuration files contain it, so that a file that has it for a build without an ISO gets no
     /// warning.
     pub shared: bool,
@@ -57,13 +69,19 @@ impl Attributes {
     /// Marks the setting as one that decides what is built.
     #[must_use]
     pub fn decides(self) -> Self {
-        Self { decides: true, ..self }
+        Self { on_resume: OnResume::Fixed, ..self }
     }
 
     /// Marks the setting as one that names files that the build reads.
     #[must_use]
     pub fn names_files(self) -> Self {
         Self { names_files: true, ..self }
+    }
+
+    /// Marks the setting as one that cannot change once the image is registered.
+    #[must_use]
+    pub fn until_registered(self) -> Self {
+        Self { on_resume: OnResume::UntilRegistered, ..self }
     }
 
     /// Marks the setting as one of shared configuration files.
