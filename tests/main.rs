@@ -32,6 +32,7 @@ mod inputs_download;
 mod inputs_hotfix;
 mod inputs_signature;
 mod install_failures;
+mod install_generic;
 mod install_iso;
 mod install_matrix;
 mod journal_trust;

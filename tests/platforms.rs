@@ -8,7 +8,8 @@ use std::{
     process::Output,
 };
 
-use build_image::product::{Facts, Shape, Version, compose_name, seed};
+use build_image::plan::{check_name, compose_name};
+use build_image_bigip::{Facts, Shape, Version, seed};
 use build_image_plugin_api::{Description, Status};
 
 use crate::harness::{Iso, Run, Sandbox, Turn, names, needs, needs_qemu, tool};
@@ -330,7 +331,7 @@ fn image_names_are_those_of_the_old_tool_on_every_cloud() {
         );
         let long = format!("{}{}", "x".repeat(rules.maximum_length), "y".repeat(2));
         assert!(compose_name(&long, random, &rules).is_err(), "{platform}");
-        let chosen = |name: &str| build_image::product::check_name(name, &rules).is_ok();
+        let chosen = |name: &str| check_name(name, &rules).is_ok();
         let (good, bad): (&[&str], &[&str]) = match platform {
             "alibaba" => (&["a.b-c_d"], &["1a", "a b", "a"]),
             "aws" => (&["(a)/b.c-d_e", "1ab"], &["ab", "a b c", "a+bc"]),

@@ -75,7 +75,6 @@ fn form(plan: &Plan, settings: &Resolved, outcome: &Outcome) -> Vec<(&'static st
 
 fn attributes(plan: &Plan, settings: &Resolved, outcome: &Outcome) -> BTreeMap<String, Value> {
     let builder = settings.builder();
-    let text = |key: &str| settings.by_name().text(key).unwrap_or_default().to_owned();
     let mut facts: BTreeMap<String, Value> = [
         ("build_host", json!(builder.host)),
         ("build_user", json!(builder.user)),
@@ -94,14 +93,7 @@ fn attributes(plan: &Plan, settings: &Resolved, outcome: &Outcome) -> BTreeMap<S
         facts.insert("location".to_owned(), json!(region));
     }
     if let Some(installation) = &plan.installation {
-        let (modules, slots) = (text("MODULES"), text("BOOT_LOCATIONS"));
-        let bundle = if modules == "all" { "all-modules" } else { "ltm" };
-        facts.insert("bundle".to_owned(), json!(format!("{bundle}-{slots}boot-loc")));
-        facts.insert("modules".to_owned(), json!(modules));
-        facts.insert("boot_locations".to_owned(), json!(slots));
-        facts.insert("license_model".to_owned(), json!("byol"));
-        let lines = installation.facts.lines.iter();
-        facts.extend(lines.map(|(key, value)| (key.clone(), json!(value))));
+        facts.extend(installation.document().attributes.clone());
     }
     facts
 }

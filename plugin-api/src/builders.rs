@@ -77,7 +77,10 @@ builders! {
         maybe package: DiskSpec, maybe minimum_bytes: u64, maybe maximum_bytes: u64,
         maybe multiple_of_bytes: u64,
     }
-    GuestNeeds { maybe_text hypervisor, map minimum_version: String, texts volumes, value skip_boot_fixup: bool }
+    GuestNeeds {
+        maybe_text hypervisor, map minimum_version: String, texts volumes, value skip_boot_fixup: bool,
+        map wishes: Value,
+    }
     NameRules {
         value minimum_length: usize, value maximum_length: usize, text pattern, text explanation,
         text replace, value letter_case: LetterCase, texts forbidden_prefixes, texts forbidden_texts,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{DiskSpec, Setting};
 
@@ -125,6 +126,9 @@ pub struct GuestNeeds {
     pub volumes: Vec<String>,
     /// Omit the installer's last step, which completes the boot loader in a way that some clouds do not accept.
     pub skip_boot_fixup: bool,
+    /// Further wishes, by name. An installer meets those that it knows and ignores the others.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub wishes: BTreeMap<String, Value>,
 }
 
 /// Case that an image name is converted to.

@@ -2,12 +2,12 @@
 
 use crate::{
     report::Reporter,
-    settings::{AppliesTo, Origin, Resolved, core_rows},
+    settings::{Resolved, core_rows, unused},
 };
 
 /// Warns of settings that have no effect because a disk image is given.
 pub(super) fn warn(settings: &Resolved, reporter: &Reporter) {
-    let (loud, silent) = unused(settings);
+    let (loud, silent) = iso_only(settings);
     if !silent.is_empty() {
         tracing::info!(settings = silent.join(", "), "without effect: only an ISO uses them");
     }
@@ -18,24 +18,11 @@ pub(super) fn warn(settings: &Resolved, reporter: &Reporter) {
 }
 
 /// Returns the settings to warn of, and the settings to mention in the log.
-fn unused(settings: &Resolved) -> (Vec<String>, Vec<String>) {
-    let (mut loud, mut silent) = (Vec::new(), Vec::new());
+fn iso_only(settings: &Resolved) -> (Vec<String>, Vec<String>) {
     if settings.core().source.disk.is_none() {
-        return (loud, silent);
+        return (Vec::new(), Vec::new());
     }
-    for row in core_rows() {
-        let AppliesTo::Installation { expected } = row.applies_to else { continue };
-        let Some(value) = settings.of(&row).filter(|value| value.json != false) else { continue };
-        let key = row.key().to_owned();
-        match value.origin {
-            Origin::CommandLine => loud.push(key),
-            Origin::File(..) if expected => silent.push(key),
-            Origin::File(..) => loud.push(key),
-            Origin::Environment(_) => silent.push(key),
-            Origin::Default => {}
-        }
-    }
-    (loud, silent)
+    unused(settings, &core_rows())
 }
 
 #[cfg(test)]
@@ -53,7 +40,7 @@ mod tests {
                 .into(),
             file: FileLayer::parse(
                 Path::new("c.yml"),
-                "MODULES: ltm\nUPDATE_LV_SIZES: {var: 1}\nDISABLE_SPLASH: no\n",
+                "MODULES: some\nUPDATE_LV_SIZES: {a: 1}\nDISABLE_SPLASH: no\n",
             )
             .ok(),
             base: None,
@@ -63,8 +50,8 @@ mod tests {
         let keys = |keys: [&str; 2]| keys.map(str::to_owned).to_vec();
         let expected =
             (keys(["BOOT_LOCATIONS", "UPDATE_LV_SIZES"]), keys(["MODULES", "CONSOLE_DEVICES"]));
-        assert_eq!(unused(&resolved), expected);
+        assert_eq!(iso_only(&resolved), expected);
         let resolved = typed("ISO").resolve(&core_rows()).unwrap();
-        assert_eq!(unused(&resolved), (vec![], vec![]));
+        assert_eq!(iso_only(&resolved), (vec![], vec![]));
     }
 }

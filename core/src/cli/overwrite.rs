@@ -11,15 +11,13 @@ use build_image_plugin_api::SettingKind;
 
 use crate::{
     error::{Error, Result, Stage},
-    product,
+    installers,
     report::ResultFile,
     settings::{Key, Resolved, Row, Written, keys},
 };
 
 /// The setting of the result document; a value that names a directory means a file in it.
 const RESULT: Key = keys::OUTPUT_JSON_FILE;
-/// A setting that lists files to be read.
-const INJECTED: &str = "UPDATE_IMAGE_FILES";
 
 /// Compares the files that a build writes with those that its other settings name, and with existing files. A disk
 /// may consist of files that no setting names: a file that is not a JSON document is never replaced.
@@ -32,10 +30,8 @@ pub(super) fn check(settings: &Resolved, rows: &[Row]) -> Result<()> {
         .filter(|row| row.setting.kind == SettingKind::Path)
         .filter_map(|row| Some((row.key(), row.writes, named(settings, row)?)))
         .collect();
-    // An invalid list is refused elsewhere.
-    let listed = settings.by_name().get(INJECTED).map(|value| &value.json);
-    let listed = product::injected(listed, &|path| settings.resolve_path(path));
-    paths.extend(listed.into_iter().flatten().map(|file| (INJECTED, None, file.source)));
+    let listed = installers::input_files(settings).into_iter();
+    paths.extend(listed.map(|file| (file.key, None, file.source)));
     for (key, written, path) in &paths {
         let Some(written) = written else { continue };
         let mut others = paths.iter().filter(|(other, ..)| other != key);
@@ -128,7 +124,7 @@ mod tests {
         let listed =
             format!(r#"[{{"source": "{}", "destination": "/etc/motd"}}]"#, at("notes.json"));
         for (result, refused) in [("notes.json", true), ("older.json", false)] {
-            let typed = [(INJECTED, listed.clone()), (RESULT.name(), at(result))];
+            let typed = [("UPDATE_IMAGE_FILES", listed.clone()), (RESULT.name(), at(result))];
             let typed = typed.map(|(key, text)| (key.to_owned(), text));
             let layers = Layers { command_line: typed.into(), ..Layers::default() };
             let settings = layers.resolve(&core_rows()).unwrap();

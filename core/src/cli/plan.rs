@@ -22,7 +22,7 @@ use crate::{
     interrupt::Interrupt,
     journal::Key,
     pipeline::{PUBLISH, Pipeline, PipelineParams, State},
-    plan::{Draws, Plan, check_space, free_space, space_needs},
+    plan::{Draws, Installation, Plan, check_space, free_space, space_needs},
     report::{Outcome, OutputMode, Reporter, seconds_text},
     settings::{Environment, Resolved},
     source,
@@ -151,13 +151,7 @@ fn document(summary: &PlanSummary<'_>) -> String {
         .map(|(key, text, origin)| (key, json!({"value": text, "origin": origin.to_string()})))
         .collect();
     let source = match (&plan.installation, &plan.disk) {
-        (Some(installation), _) => json!({
-            "iso": installation.iso,
-            "product": installation.facts.product,
-            "version": installation.facts.version,
-            "build": installation.facts.build,
-            "hotfix": installation.hotfix.as_ref().map(|hotfix| &hotfix.path),
-        }),
+        (Some(installation), _) => source_document(installation),
         (None, Some(disk)) => {
             json!({"disk": disk.path, "facts": disk.told(), "occupied": disk.occupied})
         }
@@ -233,16 +227,34 @@ fn text(summary: &PlanSummary<'_>) -> String {
     lines.join("\n") + "\n"
 }
 
+/// Describes an installation for programs: every further ISO that its installer knows is a member.
+fn source_document(installation: &Installation) -> Value {
+    let system = &installation.document().system;
+    let mut document = json!({
+        "iso": installation.iso,
+        "product": system.product,
+        "version": system.version,
+        "build": system.build,
+    });
+    for setting in installation.installer.media() {
+        let medium = installation.media.iter().find(|medium| medium.medium.setting == *setting);
+        document[setting.name] = json!(medium.map(|medium| &medium.medium.path));
+    }
+    document
+}
+
 /// Describes what the image is made from.
 fn source_lines(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(installation) = &plan.installation {
-        let facts = &installation.facts;
-        let (product, version, build) = (&facts.product, &facts.version, &facts.build);
-        lines.push(format!("install       {product} {version} build {build}"));
+        let system = &installation.document().system;
+        let build = Some(&system.build).filter(|build| !build.is_empty());
+        let build = build.map(|build| format!(" build {build}")).unwrap_or_default();
+        lines.push(format!("install       {}{build}", system.name()));
         lines.push(format!("from          {}", installation.iso.display()));
-        if let Some(hotfix) = &installation.hotfix {
-            lines.push(format!("hotfix        {}", hotfix.path.display()));
+        for medium in &installation.media {
+            let medium = &medium.medium;
+            lines.push(format!("{:<13} {}", medium.setting.name, medium.path.display()));
         }
     }
     if let Some(disk) = &plan.disk {

@@ -242,12 +242,9 @@ impl<'a> Pipeline<'a> {
             Ok(())
         };
         if let Some(installation) = &self.plan.installation {
-            add("iso", &installation.iso, installation.iso_digest.as_ref())?;
-            if let Some(hotfix) = &installation.hotfix {
-                add("hotfix", &hotfix.path, hotfix.digest.as_ref())?;
-            }
-            let files = installation.guest.files.iter().filter(|file| file.source.is_file());
-            files.into_iter().try_for_each(|file| add(&file.destination, &file.source, None))?;
+            installation.isos().try_for_each(|(name, path, digest)| add(name, path, digest))?;
+            let files = installation.files.iter().filter(|file| file.source.is_file());
+            files.into_iter().try_for_each(|file| add(&file.target, &file.source, None))?;
         }
         if let Some(disk) = &self.plan.disk {
             add("disk", &disk.path, None)?;

@@ -86,9 +86,8 @@ impl Pipeline<'_> {
             inputs.extend(disk.reader.files().map(Path::to_owned));
         }
         if let Some(installation) = &plan.installation {
-            inputs.push(installation.iso.clone());
-            inputs.extend(installation.hotfix.iter().map(|hotfix| hotfix.path.clone()));
-            inputs.extend(installation.guest.files.iter().map(|file| file.source.clone()));
+            inputs.extend(installation.isos().map(|(_, path, _)| path.to_owned()));
+            inputs.extend(installation.files.iter().map(|file| file.source.clone()));
         }
         inputs
     }

@@ -46,8 +46,8 @@ pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
     let mut needs = Vec::new();
     let image = match (&plan.installation, &plan.disk) {
         (Some(installation), _) => {
-            let fix = installation.hotfix.as_ref().map_or(0, |hotfix| length(&hotfix.path));
-            let source = length(&installation.iso).saturating_add(fix);
+            let isos = installation.isos();
+            let source = isos.fold(0, |sum: u64, (_, path, _)| sum.saturating_add(length(path)));
             let grown = source.saturating_mul(GROWTH).saturating_add(OWN);
             let disk = grown.min(plan.build.virtual_size);
             let missing = disk.saturating_sub(occupied(&plan.raw_disk()));

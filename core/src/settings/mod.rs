@@ -16,7 +16,6 @@ mod choice;
 mod define;
 mod env;
 mod file;
-mod guest;
 mod home;
 mod key;
 mod parse;
@@ -25,6 +24,7 @@ mod row;
 mod rows;
 mod schema;
 mod typed;
+mod unused;
 
 pub(crate) use advice::{example, stated};
 pub use builder::Builder;
@@ -42,3 +42,4 @@ pub use schema::{
     CoreSettings, Download, Image, Machine, Output, Plugins, Publication, Registry, Run,
     Signatures, Source, keys,
 };
+pub(crate) use unused::unused;

@@ -3,14 +3,15 @@
 use std::sync::LazyLock;
 
 use super::{
-    guest,
     key::Key,
     row::{Row, Use},
     schema::table,
 };
+use crate::installers;
 
 /// All rows that are known without a provider, in the order of help and documentation.
-static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| merged(table(), guest::rows()));
+static ROWS: LazyLock<Vec<Row>> =
+    LazyLock::new(|| merged(installers::described(table()), installers::rows()));
 
 /// Inserts rows from outside of the core's table after the rows that they name.
 fn merged(mut rows: Vec<Row>, others: Vec<Row>) -> Vec<Row> {
@@ -86,6 +87,8 @@ mod tests {
         let keys: Vec<String> =
             merged(rows, others).iter().map(|row| row.key().to_owned()).collect();
         assert_eq!(keys, ["A", "A1", "A2", "B", "Z", "Y"]);
-        assert!(guest::rows().iter().all(|row| row.after.and_then(core_row).is_some()));
+        let rows = installers::rows();
+        assert!(!rows.is_empty());
+        assert!(rows.iter().all(|row| row.after.and_then(core_row).is_some()));
     }
 }

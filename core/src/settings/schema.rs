@@ -16,9 +16,9 @@ use super::{
 };
 
 /// Help headings.
-pub(super) const BUILD: &str = "Build";
-pub(super) const SOURCE: &str = "Source";
-pub(super) const DISK: &str = "Disk";
+const BUILD: &str = "Build";
+const SOURCE: &str = "Source";
+const DISK: &str = "Disk";
 const OUTPUT: &str = "Output";
 const PLUGINS: &str = "Provider plugins";
 
@@ -66,18 +66,22 @@ settings![
     )
     .prefixed_only()
     .on_resume(OnResume::Fixed),
-    DISK_SIZE(SOURCE, Size, "size the given disk is to have; it only grows, by zeros behind its end")
-        .prefixed_only()
-        .on_resume(OnResume::Fixed)
-        .applies_to(AppliesTo::GivenDisk {
-            hint: "leave it out; the size of an installed disk follows from UPDATE_LV_SIZES",
-        }),
+    DISK_SIZE(
+        SOURCE,
+        Size,
+        "size the given disk is to have; it only grows, by zeros behind its end; with a Linux ISO, size of the new disk"
+    )
+    .prefixed_only()
+    .on_resume(OnResume::Fixed)
+    .applies_to(AppliesTo::GivenDisk {
+        hint: "leave it out; the size of an installed disk follows from UPDATE_LV_SIZES",
+    }),
     DISK_SHA256(SOURCE, Text, "SHA-256 the file given with DISK must have")
         .prefixed_only()
         .pattern(SHA256)
         .on_resume(OnResume::UntilRegistered)
         .applies_to(AppliesTo::GivenDisk { hint: "leave it out, or set ISO_SHA256 for an ISO" }),
-    ISO(SOURCE, Path, "BIG-IP installer ISO, path or URL").flag('i').on_resume(OnResume::Fixed),
+    ISO(SOURCE, Path, "installer ISO, path or URL").flag('i').on_resume(OnResume::Fixed),
     ISO_SIG(SOURCE, Path, "signature of the ISO, path or URL; found beside the ISO when not set")
         .flag('s')
         .on_resume(OnResume::UntilRegistered)

@@ -21,6 +21,7 @@ use build_image_disk::Error as DiskError;
 
 use crate::{
     error::{Error, Result, Stage},
+    installers,
     interrupt::Interrupt,
     journal::Key,
     report::Reporter,
@@ -92,8 +93,7 @@ pub(crate) fn not_accepted(path: &Path, error: DiskError) -> Error {
         made.hint = Some(format!("did you mean `{near}`?"));
     }
     if made.hint.is_none() {
-        made.hint =
-            Some("give a BIG-IP installer ISO with -i, or a disk image with --disk".to_owned());
+        made.hint = Some(installers::source_hint());
     }
     made
 }

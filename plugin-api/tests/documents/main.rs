@@ -149,7 +149,8 @@ fn description() -> Description {
                 .hypervisor("acme")
                 .minimum_version([("BIG-IP", "14.1")])
                 .volumes(["data"])
-                .skip_boot_fixup(true),
+                .skip_boot_fixup(true)
+                .wishes([("time_zone", json!("UTC"))]),
         )
         .image_name(
             NameRules::default()

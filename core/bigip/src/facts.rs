@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use build_image_disk::{Kind, iso::Iso};
+use build_image_disk::{Kind, installer::Refusal, iso::Iso};
+use serde::{Deserialize, Serialize};
 
-use super::Version;
-use crate::error::{Error, Result, Stage};
+use crate::{Result, Version};
 
 /// Largest version file that is read, in bytes.
 const LIMIT: u64 = 64 << 10;
@@ -14,7 +14,7 @@ const LIMIT: u64 = 64 << 10;
 const LONGEST: usize = 40;
 
 /// What an ISO installs, according to its version file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// Top-level directory of the product, such as `/BIGIP1500`; empty for a hotfix.
     pub directory: String,
@@ -36,17 +36,23 @@ pub struct Facts {
     pub lines: Vec<(String, String)>,
 }
 
+/// Returns the top-level directory of the product, if the ISO has one.
+#[must_use]
+pub(crate) fn product_directory(iso: &Iso) -> Option<String> {
+    let names = iso.joliet_root_names().ok()?;
+    names.into_iter().find(|name| is_product_directory(name))
+}
+
 /// Reads the facts of a base ISO.
 ///
 /// # Errors
 /// When the product directory or its version file is missing or malformed.
 pub fn read_facts(iso: &Iso, path: &Path) -> Result<Facts> {
     let iso_error = |what: String| {
-        Error::new(Stage::Source, format!("`{}`: {what}", path.display()))
+        Refusal::source(format!("`{}`: {what}", path.display()))
             .hint("give a BIG-IP installer ISO with -i, or a disk image with --disk")
     };
-    let names =
-        iso.joliet_root_names().map_err(|error| crate::source::not_accepted(path, error))?;
+    let names = iso.joliet_root_names().map_err(|error| Refusal::unreadable(path, error))?;
     let mut directories = names.iter().filter(|name| is_product_directory(name));
     let directory = directories.next().ok_or_else(|| {
         iso_error("no product folder (`BIGIP…`) at its top; this is no BIG-IP installer".to_owned())
@@ -56,7 +62,7 @@ pub fn read_facts(iso: &Iso, path: &Path) -> Result<Facts> {
     }
     let directory = format!("/{directory}");
     let name = format!("{directory}/VERSION");
-    let bytes = iso.read(&name, LIMIT).map_err(|error| crate::source::not_accepted(path, error))?;
+    let bytes = iso.read(&name, LIMIT).map_err(|error| Refusal::unreadable(path, error))?;
     Facts::parse(&directory, &String::from_utf8_lossy(&bytes))
         .map_err(|what| iso_error(format!("its version file `{name}`: {what}")))
 }
@@ -70,14 +76,14 @@ const HOTFIX_FILE: &str = "/VERSION.LTM";
 /// When its version file is missing or malformed, or the hotfix is for another base.
 pub fn read_hotfix_facts(iso: &Iso, path: &Path, base: &Facts) -> Result<Facts> {
     let hotfix_error = |what: String| {
-        Error::new(Stage::Source, format!("hotfix `{}`: {what}", path.display()))
+        Refusal::source(format!("hotfix `{}`: {what}", path.display()))
             .hint("give the hotfix ISO that was made for the base ISO with -e")
     };
     let bytes = iso.read(HOTFIX_FILE, LIMIT).map_err(|error| {
         if error.kind() == Kind::NotFound {
             return hotfix_error(format!("it has no `{HOTFIX_FILE}`; this is no hotfix ISO"));
         }
-        crate::source::not_accepted(path, error)
+        Refusal::unreadable(path, error)
     })?;
     let facts = Facts::parse("", &String::from_utf8_lossy(&bytes))
         .map_err(|what| hotfix_error(format!("its version file `{HOTFIX_FILE}`: {what}")))?;
@@ -164,7 +170,7 @@ impl Facts {
             self.product,
             self.version
         );
-        Err(Error::new(Stage::Source, text).hint(
+        Err(Refusal::source(text).hint(
             "use the ISO of 14.1 or newer; older ones need version 1.13 of the F5 BIG-IP Image Generator",
         ))
     }

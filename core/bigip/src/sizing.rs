@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{VeInfo, Volumes};
-use crate::error::{Error, Problem, Result, Stage};
+use build_image_disk::installer::{Problem, Refusal};
+
+use crate::{Result, VeInfo, Volumes};
 
 /// Swap partition outside the volume group, MiB.
 const SWAP_PARTITION: u64 = 10;
@@ -112,10 +113,9 @@ fn check_largest(mos: u64, volumes: &Volumes) -> Result<()> {
     let Some((name, size)) = named.into_iter().find(|(_, size)| *size > LARGEST) else {
         return Ok(());
     };
-    Err(Error::new(
-        Stage::Source,
-        format!("the ISO asks for {size} MiB for volume `{name}`, at most {LARGEST} are possible"),
-    )
+    Err(Refusal::source(format!(
+        "the ISO asks for {size} MiB for volume `{name}`, at most {LARGEST} are possible"
+    ))
     .hint("the ISO's ve.info.json is damaged, use another copy of the ISO"))
 }
 
@@ -157,7 +157,7 @@ fn apply(volumes: &mut Volumes, overrides: &Overrides) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
-    Err(Error::several(Stage::Settings, "volume sizes are not acceptable", problems))
+    Err(Refusal::settings("volume sizes are not acceptable").with_problems(problems))
 }
 
 fn check_range(shape: Shape, gib: u64) -> Result<()> {
@@ -170,19 +170,17 @@ fn check_range(shape: Shape, gib: u64) -> Result<()> {
     if range.contains(&gib) {
         return Ok(());
     }
-    Err(Error::new(
-        Stage::Source,
-        format!(
+    Err(Refusal::source(format!(
             "the ISO asks for a disk of {gib} GiB, which is outside the sane range of {} to {} GiB for this image",
             range.start(),
             range.end()
-        ),
-    )
-    .hint("check the ISO's ve.info.json, or set UPDATE_LV_SIZES to switch this check off"))
+        )).hint("check the ISO's ve.info.json, or set UPDATE_LV_SIZES to switch this check off"))
 }
 
 #[cfg(test)]
 mod tests {
+    use build_image_disk::installer::Fault;
+
     use super::*;
 
     /// Sizes of version 13.1.0.2, which had no separate size for one slot with all modules.
@@ -319,7 +317,7 @@ mod tests {
             (of(|info| info.default.waagent = LARGEST + 1), "`waagent`"),
         ] {
             assert!(error.message.contains(name), "{error}");
-            assert_eq!(error.stage, Stage::Source);
+            assert!(matches!(error.fault, Fault::Source), "{error}");
         }
     }
 }

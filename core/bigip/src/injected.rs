@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use reqwest::Url;
+use build_image_disk::installer::{InputFile, Lookup, Problem, Refusal};
 use serde_json::Value;
 
-use crate::{
-    error::{Error, Problem, Result, Stage},
-    source::{Address, redacted},
-};
+use crate::Result;
+
+/// The setting that lists the files.
+pub(crate) const KEY: &str = "UPDATE_IMAGE_FILES";
 
 /// Files of the installed system that the tool writes itself: a user's file at the same path would be lost, or
 /// mistaken for the tool's.
@@ -27,24 +27,34 @@ pub struct Injected {
     /// File or directory on this machine; empty until it is downloaded.
     pub source: PathBuf,
     /// URL, if it is downloaded.
-    pub url: Option<Url>,
+    pub url: Option<String>,
     /// Absolute path in the image.
     pub destination: String,
     /// Mode of the destination, octal digits.
     pub mode: Option<String>,
 }
 
-/// Parses UPDATE_IMAGE_FILES; `resolve_path` makes a path of the user's text.
+impl Injected {
+    /// Returns the file at a position of the list as the engine sees it.
+    pub(crate) fn input(&self, position: usize) -> InputFile {
+        InputFile {
+            key: KEY,
+            place: format!("{KEY}, entry {}", position + 1),
+            target: self.destination.clone(),
+            source: self.source.clone(),
+            url: self.url.clone(),
+        }
+    }
+}
+
+/// Parses UPDATE_IMAGE_FILES.
 ///
 /// # Errors
 /// Every entry that is not accepted.
-pub fn injected(
-    value: Option<&Value>,
-    resolve_path: &dyn Fn(&str) -> Result<String, String>,
-) -> Result<Vec<Injected>> {
+pub fn injected(value: Option<&Value>, lookup: &dyn Lookup) -> Result<Vec<Injected>> {
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for (position, item) in value.and_then(Value::as_array).into_iter().flatten().enumerate() {
-        match injected_one(item, resolve_path) {
+        match injected_one(item, lookup) {
             Ok(file) => files.push(file),
             Err(what) => problems
                 .push(Problem::new(format!("UPDATE_IMAGE_FILES, entry {}: {what}", position + 1))),
@@ -53,20 +63,18 @@ pub fn injected(
     if problems.is_empty() {
         return Ok(files);
     }
-    Err(Error::several(Stage::Settings, "files for the image are not acceptable", problems)
+    Err(Refusal::settings("files for the image are not acceptable")
+        .with_problems(problems)
         .hint("an entry has `source`, an absolute `destination` and an optional octal `mode`"))
 }
 
-fn injected_one(
-    item: &Value,
-    resolve_path: &dyn Fn(&str) -> Result<String, String>,
-) -> Result<Injected, String> {
+fn injected_one(item: &Value, lookup: &dyn Lookup) -> Result<Injected, String> {
     let text = |key: &str| match item.get(key) {
         Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Number(number)) => Some(number.to_string()),
         _ => None,
     };
-    let source = resolve_path(&text("source").ok_or("`source` is missing")?)?;
+    let source = lookup.resolve(&text("source").ok_or("`source` is missing")?)?;
     let destination = text("destination").ok_or("`destination` is missing")?;
     if !destination.starts_with('/') || destination.contains(['\n', '\0']) {
         return Err(format!("destination `{destination}` is not an absolute path"));
@@ -84,17 +92,14 @@ fn injected_one(
     if let Some(mode) = mode.as_ref().filter(|mode| !is_octal(mode)) {
         return Err(format!("mode `{mode}` is not one to four octal digits"));
     }
-    let url = match Address::of("source", &source).map_err(|error| error.message)? {
-        Address::Url(url) => Some(url),
-        Address::File(_) => None,
-    };
+    let url = lookup.url(&source)?;
     if url.is_none() && !Path::new(&source).exists() {
         return Err(format!("source `{source}` does not exist"));
     }
     if destination.ends_with('/') && !Path::new(&source).is_dir() {
         return Err(format!(
             "destination `{destination}` is a directory, but source `{}` is not: add the file's name",
-            redacted(&source)
+            lookup.redacted(&source)
         ));
     }
     if let Some(name) = reserved(&destination, Path::new(&source)) {
@@ -127,6 +132,23 @@ mod tests {
 
     use super::*;
 
+    /// Resolves `~` to `/etc`, and knows no URL.
+    struct Plain;
+
+    impl Lookup for Plain {
+        fn resolve(&self, text: &str) -> Result<String, String> {
+            Ok(text.replace('~', "/etc"))
+        }
+
+        fn url(&self, _: &str) -> Result<Option<String>, String> {
+            Ok(None)
+        }
+
+        fn redacted(&self, text: &str) -> String {
+            text.to_owned()
+        }
+    }
+
     #[test]
     fn all_wrong_files_are_reported() {
         let value = json!([
@@ -140,8 +162,7 @@ mod tests {
             {"source": "/etc", "destination": "/config/"},
             {"source": "/etc/hosts", "destination": "/x y", "mode": 644},
         ]);
-        let as_is = |path: &str| Ok(path.to_owned());
-        assert_eq!(injected(Some(&value), &as_is).unwrap_err().problems.len(), 7);
+        assert_eq!(injected(Some(&value), &Plain).unwrap_err().problems.len(), 7);
     }
 
     #[test]
@@ -152,7 +173,6 @@ mod tests {
         std::fs::write(source("tree/etc/.one_slot_marker"), "").unwrap();
         std::fs::create_dir_all(source("harmless/etc")).unwrap();
         let (hosts, tree, harmless) = ("/etc/hosts".to_owned(), source("tree"), source("harmless"));
-        let as_is = |path: &str| Ok(path.to_owned());
         for (source, destination, taken) in [
             (&hosts, "/build_info.json", Some("/build_info.json")),
             (&hosts, "//./build_info.json", Some("/build_info.json")),
@@ -166,7 +186,7 @@ mod tests {
             (&hosts, "/config/with blanks in it", None),
         ] {
             let value = json!([{"source": source, "destination": destination}]);
-            match (injected(Some(&value), &as_is), taken) {
+            match (injected(Some(&value), &Plain), taken) {
                 (Ok(files), None) => assert_eq!(files[0].destination, destination),
                 (Err(error), Some(name)) => {
                     let message = &error.problems[0].message;
@@ -183,8 +203,7 @@ mod tests {
     #[test]
     fn a_source_below_home_is_found() {
         let value = json!([{"source": "~/hosts", "destination": "/x"}]);
-        let home = |path: &str| Ok(path.replace('~', "/etc"));
-        let files = injected(Some(&value), &home).unwrap();
+        let files = injected(Some(&value), &Plain).unwrap();
         assert_eq!(files[0].source, Path::new("/etc/hosts"));
     }
 }

@@ -1,16 +1,14 @@
 //! Describes BIG-IP's installer: the files to add to its initrd, its kernel arguments, and the texts it prints.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::fmt::Write as _;
 
+use build_image_disk::{
+    initrd::{Addition, Content},
+    installer::Refusal,
+};
 use serde_json::{Value, json};
 
-use super::{Facts, Injected, Shape, Sizes};
-use crate::error::{Error, Result, Stage};
-
-/// Printed on the first boot of every image when its files are relabelled.
-pub const RELABEL_MARKER: &str = "SELinux targeted policy relabel is required.";
-/// Printed on the first boot of a cloud image.
-pub const RELABEL_MARKERS: [&str; 2] = ["Cloud setup succeeded.", RELABEL_MARKER];
+use crate::{Facts, Injected, Result, Shape, Sizes, tree};
 
 /// A pass of the installer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,17 +63,8 @@ pub struct Guest {
     pub files: Vec<Injected>,
 }
 
-/// A file, directory or tree that is added to the initrd.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Added {
-    /// A file with this content and mode.
-    Text(String, String, u32),
-    /// A local file or tree, stored under this path.
-    Path(String, PathBuf),
-}
-
-/// The parameters of one installation.
-pub struct Installer<'a> {
+/// What the additions to the initrds of one installation are made of.
+pub struct Additions<'a> {
     /// Facts of the ISO.
     pub facts: &'a Facts,
     /// The shape of the image.
@@ -88,12 +77,18 @@ pub struct Installer<'a> {
     pub platform: &'a str,
 }
 
-impl Installer<'_> {
+impl Additions<'_> {
     /// The additions to the initrd of a pass. A hotfix uses the disk of the first pass, so it gets neither
-    /// sizes nor markers.
-    #[must_use]
-    pub fn additions(&self, pass: Pass) -> Vec<Added> {
-        let text = |path: &str, content: String, mode| Added::Text(path.to_owned(), content, mode);
+    /// sizes nor markers. The contents of injected files are not read.
+    ///
+    /// # Errors
+    /// Injected files that no image can hold.
+    pub fn of(&self, pass: Pass) -> Result<Vec<Addition>> {
+        let text = |path: &str, content: String, mode| Addition {
+            path: path.to_owned(),
+            mode,
+            content: Content::Bytes(content.into_bytes()),
+        };
         let mut added = vec![
             text("etc/post-install", POST_INSTALL.to_owned(), 0o755),
             text("etc/build-image/options", self.options(), 0o644),
@@ -110,7 +105,7 @@ impl Installer<'_> {
         let mut directories = Vec::new();
         for (number, file) in self.guest.files.iter().enumerate() {
             let directory = format!("etc/injected_files/file{number}");
-            added.push(Added::Path(format!("{directory}/src"), file.source.clone()));
+            tree::add(&mut added, format!("{directory}/src"), &file.source)?;
             added.push(text(
                 &format!("{directory}/dest"),
                 format!("{}\n", file.destination),
@@ -124,7 +119,7 @@ impl Installer<'_> {
         let directory = format!("etc/injected_files/file{}", directories.len());
         added.push(text(&format!("{directory}/src"), self.build_info(), 0o644));
         added.push(text(&format!("{directory}/dest"), "/build_info.json\n".to_owned(), 0o644));
-        added
+        Ok(added)
     }
 
     fn exports(&self) -> String {
@@ -226,7 +221,7 @@ pub fn kernel_arguments(config: &str, pass: Pass) -> Result<String, String> {
 pub fn consoles(value: Option<&Value>) -> Result<Vec<String>> {
     let Some(value) = value else { return Ok(Vec::new()) };
     let device_error = |item: &Value| {
-        Error::new(Stage::Settings, format!("CONSOLE_DEVICES: `{item}` is no device name"))
+        Refusal::settings(format!("CONSOLE_DEVICES: `{item}` is no device name"))
             .hint("CONSOLE_DEVICES is a list such as `[ttyS1, tty1]`")
     };
     let mut names = Vec::new();
@@ -248,7 +243,7 @@ pub fn consoles(value: Option<&Value>) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::product::{VeInfo, Version, compute};
+    use crate::{VeInfo, Version, compute};
 
     #[test]
     fn kernel_arguments_come_from_the_only_append_line() {
@@ -304,11 +299,13 @@ mod tests {
         let info = VeInfo::built_in();
         let sizes = compute(&info, shape, &[].into(), false).unwrap();
         let guest = Guest { hypervisor: Some("acme".into()), ..Guest::default() };
-        let installer = Installer { facts: &facts, shape, sizes, guest: &guest, platform: "acme" };
-        let added = installer.additions(Pass::Rtm);
+        let additions = Additions { facts: &facts, shape, sizes, guest: &guest, platform: "acme" };
+        let added = additions.of(Pass::Rtm).unwrap();
         let content = |expected_path: &str| {
-            added.iter().find_map(|item| match item {
-                Added::Text(path, text, _) if path == expected_path => Some(text.as_str()),
+            added.iter().find_map(|item| match &item.content {
+                Content::Bytes(text) if item.path == expected_path => {
+                    std::str::from_utf8(text).ok()
+                }
                 _ => None,
             })
         };
@@ -322,16 +319,14 @@ mod tests {
         let info: Value =
             serde_json::from_str(content("etc/injected_files/file0/src").unwrap()).unwrap();
         assert_eq!(info["productVersion"], "15.0.0");
-        let again = installer.additions(Pass::Hotfix);
+        let again = additions.of(Pass::Hotfix).unwrap();
         let paths: Vec<&str> = again.iter().map(path_of).collect();
         let same = added.iter().map(path_of);
         let not_again = ["etc/profile.d/vm.install.sh", "etc/.one_slot_marker"];
         assert_eq!(paths, same.filter(|path| !not_again.contains(path)).collect::<Vec<_>>());
     }
 
-    fn path_of(item: &Added) -> &str {
-        match item {
-            Added::Text(path, ..) | Added::Path(path, _) => path,
-        }
+    fn path_of(item: &Addition) -> &str {
+        &item.path
     }
 }

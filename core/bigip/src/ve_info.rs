@@ -1,9 +1,9 @@
 //! Reads sizes of volumes from the ISO's `ve.info.json`, with built-in tables for ISOs without one.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Sizes of one volume set, in MiB.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "names of volumes")]
 pub struct Volumes {
@@ -20,7 +20,7 @@ pub struct Volumes {
 }
 
 /// The part of `ve.info.json` that determines the disk's size.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VeInfo {
     /// Maintenance system, MiB.
     pub mos: u64,

@@ -8,9 +8,12 @@ use std::{
     path::{Component, Path},
 };
 
-use build_image_disk::initrd::{Addition, Content};
+use build_image_disk::{
+    initrd::{Addition, Content},
+    installer::Refusal,
+};
 
-use crate::error::{Error, Result, Stage};
+use crate::Result;
 
 /// Adds a file or a tree with its modes. If the path that the user named is a link, it is followed; links
 /// inside a named directory stay links.
@@ -85,16 +88,14 @@ fn kind(metadata: &Metadata) -> &'static str {
     }
 }
 
-fn tree_error(source: &Path, what: &str, hint: &str) -> Error {
+fn tree_error(source: &Path, what: &str, hint: &str) -> Refusal {
     let text = format!("UPDATE_IMAGE_FILES: `{}` {what}", source.display());
-    Error::new(Stage::Settings, text).hint(hint)
+    Refusal::settings(text).hint(hint)
 }
 
-fn unreadable(source: &Path, error: &io::Error) -> Error {
+fn unreadable(source: &Path, error: &io::Error) -> Refusal {
     let text = format!("UPDATE_IMAGE_FILES: cannot read `{}`", source.display());
-    Error::new(Stage::Settings, text)
-        .caused_by(error)
-        .hint("check that the file is there and may be read")
+    Refusal::settings(text).caused_by(error).hint("check that the file is there and may be read")
 }
 
 /// Converts a name to UTF-8. Names are stored unchanged; a name that is not UTF-8 would be changed.

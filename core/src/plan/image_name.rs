@@ -1,50 +1,15 @@
-//! Composes and checks names of images and files.
+//! Composes and checks the name of an image by the provider's rules.
 
 use build_image_plugin_api::{LetterCase, NameRules};
 use regex::Regex;
 
-use super::{Facts, Shape};
-use crate::error::{Error, Result, Stage};
+use crate::{
+    error::{Error, Result, Stage},
+    settings::keys::CLOUD_IMAGE_NAME,
+};
 
 /// Length of the random suffix of composed names.
 const TAIL: usize = 9;
-
-/// The module set and slots in names: `LTM_1SLOT`, `LTM`, `ALL_1SLOT`, `ALL`.
-fn sizing(shape: Shape) -> String {
-    let modules = if shape.all_modules { "ALL" } else { "LTM" };
-    if shape.slots == 1 { format!("{modules}_1SLOT") } else { modules.to_owned() }
-}
-
-fn product(facts: &Facts) -> String {
-    let prefix = if facts.hotfix { "Hotfix-" } else { "" };
-    format!("{prefix}{}", internal_name(facts))
-}
-
-/// Name of the disk inside a package: `BIGIP-15.0.0-0.0.39`.
-#[must_use]
-pub fn internal_name(facts: &Facts) -> String {
-    let project = facts.project.as_ref().map(|project| format!("-{project}")).unwrap_or_default();
-    format!("{}{project}-{}-{}", facts.product_name(), facts.version, facts.build)
-}
-
-/// File name of a downloaded ISO: `BIGIP-15.0.0-0.0.39.iso`.
-#[must_use]
-pub fn iso_name(facts: &Facts) -> String {
-    format!("{}.iso", product(facts))
-}
-
-/// File name without suffix: `BIGIP-15.0.0-0.0.39.LTM_1SLOT.acme`, with the prefix `Hotfix-` for a hotfix.
-#[must_use]
-pub fn file_stem(facts: &Facts, shape: Shape, platform: &str) -> String {
-    format!("{}.{}.{platform}", product(facts), sizing(shape))
-}
-
-/// Start of a composed image name: `F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot`.
-#[must_use]
-pub fn seed(facts: &Facts, shape: Shape) -> String {
-    let modules = if shape.all_modules { "all" } else { "ltm" };
-    format!("F5-{}-BYOL-{modules}-{}slot", product(facts), shape.slots)
-}
 
 /// Composes a name from a seed and a random suffix by the provider's rules.
 ///
@@ -69,14 +34,15 @@ pub fn compose_name(seed: &str, random: &str, rules: &NameRules) -> Result<Strin
                 rules.maximum_length
             ),
         )
-        .hint("choose a name with CLOUD_IMAGE_NAME"));
+        .hint(format!("choose a name with {CLOUD_IMAGE_NAME}")));
     }
     if excess > 0 {
         let keep = name.chars().count() - excess;
         name = name.chars().take(keep).collect();
         name.truncate(name.trim_end_matches(['-', ' ']).len());
     }
-    check_name(&name, rules).map_err(|error| error.hint("choose a name with CLOUD_IMAGE_NAME"))?;
+    check_name(&name, rules)
+        .map_err(|error| error.hint(format!("choose a name with {CLOUD_IMAGE_NAME}")))?;
     Ok(name)
 }
 
@@ -111,7 +77,7 @@ pub fn check_name(name: &str, rules: &NameRules) -> Result<()> {
         return Ok(());
     };
     Err(Error::new(Stage::Settings, format!("image name `{name}` {wrong}"))
-        .hint(format!("CLOUD_IMAGE_NAME: {}", rules.explanation)))
+        .hint(format!("{CLOUD_IMAGE_NAME}: {}", rules.explanation)))
 }
 
 fn regex(text: &str) -> Result<Regex> {
@@ -132,68 +98,26 @@ mod tests {
             .pattern(r"[a-zA-Z][a-zA-Z0-9.\-_]+")
             .explanation("a letter, then letters, digits, `.`, `-`, `_`")
             .replace(r"[^a-zA-Z0-9\-_]")
-            .forbidden_prefixes(["acme"])
+            .forbidden_prefixes(["zeus"])
             .forbidden_texts(["http://"])
     }
 
-    const SEED: &str = "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot";
+    const SEED: &str = "ACME-System-15.0.0-0.0.39-full-1slot";
 
     #[test]
     fn composed_names_follow_the_rules() {
         let name = compose_name(SEED, "FNH6PZTR0", &rules()).unwrap();
-        assert_eq!(name, "F5-BIGIP-15-0-0-0-0-39-BYOL-ltm-1slot-FNH6PZTR0");
+        assert_eq!(name, "ACME-System-15-0-0-0-0-39-full-1slot-FNH6PZTR0");
         let lower = rules()
             .maximum_length(63)
             .pattern("[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
             .replace("[^a-z0-9-]")
             .letter_case(LetterCase::Lower);
         let name = compose_name(SEED, "6XP6LP603", &lower).unwrap();
-        assert_eq!(name, "f5-bigip-15-0-0-0-0-39-byol-ltm-1slot-6xp6lp603");
+        assert_eq!(name, "acme-system-15-0-0-0-0-39-full-1slot-6xp6lp603");
         let dots = rules().replace(r"[^a-zA-Z0-9\-._]");
         let name = compose_name(SEED, "AN52DHEC8", &dots).unwrap();
-        assert_eq!(name, "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-AN52DHEC8");
-    }
-
-    #[test]
-    fn names_of_products_contain_project_and_hotfix() {
-        let base = Facts {
-            directory: "/BIGIP1414".into(),
-            hotfix: false,
-            product: "BIG-IP".into(),
-            version: "14.1.4.4".into(),
-            build: "0.27.4".into(),
-            base_build: "0.0.4".into(),
-            project: None,
-            number: crate::product::Version::of(14_010_404),
-            lines: Vec::new(),
-        };
-        let special = Facts { project: Some("x86".into()), ..base.clone() };
-        let hotfix = Facts { hotfix: true, ..base.clone() };
-        let all = Shape { all_modules: true, slots: 2 };
-        let ltm = Shape { all_modules: false, slots: 1 };
-        for (facts, shape, stem, start) in [
-            (
-                &base,
-                ltm,
-                "BIGIP-14.1.4.4-0.27.4.LTM_1SLOT.acme",
-                "F5-BIGIP-14.1.4.4-0.27.4-BYOL-ltm-1slot",
-            ),
-            (
-                &special,
-                ltm,
-                "BIGIP-x86-14.1.4.4-0.27.4.LTM_1SLOT.acme",
-                "F5-BIGIP-x86-14.1.4.4-0.27.4-BYOL-ltm-1slot",
-            ),
-            (
-                &hotfix,
-                all,
-                "Hotfix-BIGIP-14.1.4.4-0.27.4.ALL.acme",
-                "F5-Hotfix-BIGIP-14.1.4.4-0.27.4-BYOL-all-2slot",
-            ),
-        ] {
-            assert_eq!(file_stem(facts, shape, "acme"), stem);
-            assert_eq!(seed(facts, shape), start);
-        }
+        assert_eq!(name, "ACME-System-15.0.0-0.0.39-full-1slot-AN52DHEC8");
     }
 
     #[test]
@@ -218,7 +142,7 @@ mod tests {
     fn chosen_names_are_checked_as_they_are() {
         for (name, part) in [
             ("x", "characters"),
-            ("Acme-x", "start with"),
+            ("Zeus-x", "start with"),
             ("a-http://b", "contain"),
             ("1abc", "breaks the rule"),
             ("a b", "breaks the rule"),
