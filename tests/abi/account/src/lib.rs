@@ -53,22 +53,18 @@ impl Provider for Account {
             .image_name(NameRules::default())
             .tags(TagRules::default())
             .uploads(true)
-            .capabilities(
-                [
-                    "inventory",
-                    "manage.share",
-                    "manage.unshare",
-                    "manage.publish",
-                    "manage.deprecate",
-                    "manage.restore",
-                    "manage.tag",
-                    "manage.untag",
-                    "manage.copy",
-                    "manage.delete",
-                ]
-                .map(str::to_owned)
-                .into(),
-            )
+            .capabilities([
+                "inventory",
+                "manage.share",
+                "manage.unshare",
+                "manage.publish",
+                "manage.deprecate",
+                "manage.restore",
+                "manage.tag",
+                "manage.untag",
+                "manage.copy",
+                "manage.delete",
+            ])
     }
 
     fn create(_: &Context, settings: Settings) -> Result<Self> {
@@ -105,7 +101,7 @@ impl Provider for Account {
         tags.insert("run".into(), build.run_id.clone());
         let properties = Properties { name: build.image_name.clone(), tags, ..Properties::now() };
         self.store.write(HOME, id, &properties)?;
-        let image = Image::new(id.clone(), properties.name).region(HOME.into());
+        let image = Image::new(id.clone(), properties.name).region(HOME);
         Ok(Registered::default().images([image]))
     }
 
