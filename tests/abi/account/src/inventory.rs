@@ -1,7 +1,7 @@
 //! Lists the account.
 
 use build_image_plugin_api::{
-    Error, ErrorKind, Resource, Result,
+    Error, ErrorKind, Result,
     document::{Finding, Inventory, InventoryRequest, Item, ItemKind, ItemState, Reference},
 };
 
