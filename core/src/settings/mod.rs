@@ -7,7 +7,7 @@
 //! row.rs     a row with its attributes                        rows.rs     lists of rows
 //! choice.rs  settings with fixed words                        typed.rs    values into fields
 //! file.rs, env.rs, resolve.rs  layers and their values        parse.rs    texts into values
-//! define.rs  the macros of schema.rs
+//! define.rs  the macros of schema.rs                      unused.rs   values without effect
 //! ```
 
 mod advice;

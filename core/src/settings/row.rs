@@ -86,7 +86,7 @@ pub enum AppliesTo {
         /// Every shared configuration file has it: no warning when it is set there.
         expected: bool,
     },
-    /// Builds from a disk image. Others refuse it, with this hint.
+    /// Builds from a disk image. Others refuse it, with this hint, unless their installer uses it.
     GivenDisk {
         /// What to do instead, in the imperative.
         hint: &'static str,
