@@ -68,6 +68,16 @@ pub struct LogRecord {
     pub fields: Value,
 }
 
+impl LogRecord {
+    /// Returns whether it is a detail of a connection library, which may contain a raw request with its secrets. Hosts
+    /// do not log such records.
+    #[must_use]
+    pub fn may_contain_requests(&self) -> bool {
+        let libraries = ["hyper", "reqwest", "rustls", "h2"];
+        self.level > LogLevel::Warn && libraries.iter().any(|name| self.target.starts_with(name))
+    }
+}
+
 /// Unit of a progress report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -38,6 +38,7 @@ mod provider;
 pub mod ready;
 mod resource;
 pub mod retry;
+mod scalar;
 mod setting;
 /// The guide for authors of providers.
 #[cfg(any(doc, doctest))]

@@ -249,6 +249,9 @@ fn type_name(value: &Value) -> &'static str {
 pub struct Secret(zeroize::Zeroizing<String>);
 
 impl Secret {
+    /// Hosts do not redact shorter values, in bytes: they would match unrelated text.
+    pub const SHORTEST_REDACTED: usize = 6;
+
     /// Wraps `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(zeroize::Zeroizing::new(text.into()))

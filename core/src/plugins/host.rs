@@ -215,11 +215,7 @@ impl RunHost {
 
 impl Host for RunHost {
     fn log(&self, record: LogRecord) {
-        // Connection libraries log raw requests: their messages are not logged.
-        let noisy = ["hyper", "reqwest", "rustls", "h2"]
-            .iter()
-            .any(|crate_name| record.target.starts_with(crate_name));
-        if noisy && record.level > LogLevel::Warn {
+        if record.may_contain_requests() {
             return;
         }
         let (target, fields) = (record.target, self.redactor.value(record.fields));

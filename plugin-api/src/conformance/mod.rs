@@ -35,6 +35,7 @@ use serde_json::Value;
 
 use self::{child::Job, evidence::Ended, probe::Probe, table::Evidence};
 pub use self::{
+    child::signal_name,
     host::{DiskBytes, plain_disk},
     report::{Report, Row, Verdict},
     subject::{RawSteps, Refusal, Subject, Ways},

@@ -11,7 +11,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    Architecture, BootMode, Description, DiskSpec, Result, SettingKind, Settings, Status, Steps,
+    Architecture, BootMode, Description, DiskSpec, Result, Secret, SettingKind, Settings, Status,
+    Steps,
     conformance::{
         child::Job,
         evidence::{Call, Failure, Reach},
@@ -23,8 +24,6 @@ use crate::{
 
 /// Smallest disk, in bytes; a provider that reads in mebibytes needs several reads.
 const DISK_BYTES: u64 = 8 << 20;
-/// Shorter values are not searched for: they would match unrelated text.
-const SHORTEST_SECRET: usize = 6;
 
 /// Environment of a probe, in its process.
 pub(in crate::conformance) struct Lab<'a> {
@@ -221,7 +220,7 @@ impl<'a> Lab<'a> {
             .secrets()
             .into_iter()
             .filter_map(|(key, value)| Some((key, value?)))
-            .filter(|(_, value)| value.len() >= SHORTEST_SECRET)
+            .filter(|(_, value)| value.len() >= Secret::SHORTEST_REDACTED)
             .collect();
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let host_texts = hosts.iter().flat_map(|host| host.texts());
@@ -265,29 +264,9 @@ fn milliseconds(start: Instant) -> u64 {
 
 /// Converts a default's text as a host does; an invalid text stays a text.
 fn value_of(kind: SettingKind, text: &str) -> Value {
-    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let number = text[..digits].parse::<u64>().ok();
-    let factor = match text[digits..].trim() {
-        "" | "B" | "s" => Some(1),
-        "K" | "KiB" => Some(1 << 10),
-        "M" | "MiB" => Some(1 << 20),
-        "G" | "GiB" => Some(1 << 30),
-        "T" | "TiB" => Some(1_u64 << 40),
-        "m" => Some(60),
-        "h" => Some(3600),
-        _ => None,
-    };
     let value = match kind {
-        SettingKind::Integer | SettingKind::Size | SettingKind::Duration => number
-            .zip(factor)
-            .and_then(|(number, factor)| number.checked_mul(factor))
-            .map(Value::from),
-        SettingKind::Boolean | SettingKind::Switch => Some(Value::Bool(matches!(
-            text.to_lowercase().as_str(),
-            "yes" | "true" | "on" | "1" | "y"
-        ))),
         SettingKind::List | SettingKind::Map => serde_json::from_str(text).ok(),
-        SettingKind::Text | SettingKind::Path => None,
+        _ => kind.parse_scalar(text).and_then(Result::ok),
     };
     value.unwrap_or_else(|| Value::String(text.to_owned()))
 }
