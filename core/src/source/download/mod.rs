@@ -118,7 +118,7 @@ impl<'a> Downloader<'a> {
         if options.any_certificate {
             reporter.warning(
                 &format!(
-                    "{} is on: nobody checks who sends what is downloaded",
+                    "{} is on: the identity of download servers is not verified",
                     keys::IGNORE_DOWNLOAD_URL_TLS
                 ),
                 Some("leave it out; SSL_CERT_FILE names the certificate of an own authority"),
