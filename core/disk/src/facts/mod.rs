@@ -10,7 +10,7 @@
 mod fat;
 mod table;
 
-pub use table::{Partition, Role, Scheme};
+pub use table::{Identity, Partition, Role, Scheme};
 
 use crate::error::Error;
 use crate::format::GuestReader;

@@ -17,6 +17,13 @@ const BOOT_CODE: std::ops::Range<usize> = 0..440;
 const ENTRIES: std::ops::Range<usize> = 446..510;
 const PROTECTIVE: u8 = 0xee;
 const EFI_SYSTEM: u8 = 0xef;
+/// Types of an extended partition, which holds logical ones.
+const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
+/// Maximum number of logical partitions that are read; the kernel reads about as many.
+const MAX_LOGICAL: u32 = 60;
+const ACTIVE: u8 = 0x80;
+/// Offset of the signature of a disk in its boot record.
+const SIGNATURE: usize = 440;
 
 /// Partition types by GUID, in its printed form.
 const TYPES: [(u128, Role); 10] = [
@@ -78,6 +85,33 @@ pub struct Partition {
     pub len: u64,
     /// The role.
     pub role: Role,
+    /// What distinguishes the partition from those of other disks.
+    pub identity: Identity,
+    /// Whether the boot record marks the partition as active, which some boot records need.
+    pub active: bool,
+}
+
+impl Partition {
+    /// Returns the PARTUUID as Linux prints it: a GUID, or the signature of the disk and the number.
+    pub fn partuuid(&self) -> String {
+        match self.identity {
+            Identity::Guid(guid) => {
+                let text = format!("{guid:032x}");
+                let (a, b, c, d) = (&text[..8], &text[8..12], &text[12..16], &text[16..20]);
+                format!("{a}-{b}-{c}-{d}-{}", &text[20..])
+            }
+            Identity::Signature(signature) => format!("{signature:08x}-{:02x}", self.number),
+        }
+    }
+}
+
+/// The identity of a partition, from which its PARTUUID is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The unique GUID of a GUID partition table, as it is printed.
+    Guid(u128),
+    /// The signature of the disk in its boot record.
+    Signature(u32),
 }
 
 /// The content of the partition tables.
@@ -86,6 +120,8 @@ pub(super) struct Found {
     pub(super) sector: u64,
     pub(super) partitions: Vec<Partition>,
     pub(super) boot_code: bool,
+    /// The start of the extended partition.
+    extended: Option<u64>,
     pub(super) remarks: Vec<String>,
 }
 
@@ -105,20 +141,23 @@ pub(super) fn read(disk: &GuestReader) -> Result<Found, Error> {
         sector: SECTORS[0],
         partitions: Vec::new(),
         boot_code: signed && record[BOOT_CODE].iter().any(|byte| *byte != 0),
+        extended: None,
         remarks: Vec::new(),
     };
     let entries = &record[ENTRIES];
     let protective = signed && entries.chunks(16).any(|entry| entry[4] == PROTECTIVE);
     if gpt(disk, &mut found, protective)? {
         found.scheme = Scheme::Gpt;
-    } else if signed && mbr(entries, disk.virtual_size(), &mut found) {
+    } else if signed && mbr(&record, disk.virtual_size(), &mut found) {
         found.scheme = Scheme::Mbr;
+        logical(disk, le32(&record, SIGNATURE), &mut found)?;
     }
     Ok(found)
 }
 
 /// Adds the partitions of a boot record to `found`; returns `false` if it has none.
-fn mbr(entries: &[u8], size: u64, found: &mut Found) -> bool {
+fn mbr(record: &[u8], size: u64, found: &mut Found) -> bool {
+    let entries = &record[ENTRIES];
     // Byte 0 of an entry is 0x00 or 0x80, byte 4 is the type (0 = unused). Text or code does not match.
     if entries.chunks(16).any(|entry| entry[0] & 0x7f != 0) {
         return false;
@@ -132,9 +171,48 @@ fn mbr(entries: &[u8], size: u64, found: &mut Found) -> bool {
             found.remarks.push(format!("partition {number} ends behind the end of the disk"));
         }
         let role = if entry[4] == EFI_SYSTEM { Role::EfiSystem } else { Role::Other };
-        found.partitions.push(Partition { number, start, len, role });
+        if EXTENDED.contains(&entry[4]) {
+            found.extended = Some(start);
+        }
+        let identity = Identity::Signature(le32(record, SIGNATURE));
+        let active = entry[0] == ACTIVE;
+        found.partitions.push(Partition { number, start, len, role, identity, active });
     }
     !found.partitions.is_empty()
+}
+
+/// Adds the logical partitions, which are numbered from 5. Each has a record with the next one's place; the
+/// number of records is limited, so a loop ends.
+fn logical(disk: &GuestReader, signature: u32, found: &mut Found) -> Result<(), Error> {
+    let Some(extended) = found.extended else { return Ok(()) };
+    let mut place = extended;
+    for number in 5..5 + MAX_LOGICAL {
+        let mut record = [0; 512];
+        disk.read_at(&mut record, place)?;
+        if record[510..] != [0x55, 0xaa] {
+            return Ok(());
+        }
+        let entry = &record[ENTRIES];
+        // The partition is relative to its record, the next record to the extended partition.
+        let (start, len) = (u64::from(le32(entry, 8)) * 512, u64::from(le32(entry, 12)) * 512);
+        if entry[4] == 0 || len == 0 {
+            return Ok(());
+        }
+        found.partitions.push(Partition {
+            number,
+            start: place + start,
+            len,
+            role: if entry[4] == EFI_SYSTEM { Role::EfiSystem } else { Role::Other },
+            identity: Identity::Signature(signature),
+            active: false,
+        });
+        let next = &entry[16..];
+        if !EXTENDED.contains(&next[4]) {
+            return Ok(());
+        }
+        place = extended + u64::from(le32(next, 8)) * 512;
+    }
+    Ok(())
 }
 
 /// Adds the partitions of a GUID partition table or its backup to `found`; returns `false` when neither is
@@ -221,7 +299,17 @@ fn partition(entry: &[u8], number: u32, sector: u64) -> Option<Partition> {
         start,
         len,
         role: partition_type.map_or(Role::Other, |(_, role)| role),
+        identity: Identity::Guid(printed_guid(&entry[16..32])),
+        active: false,
     })
+}
+
+/// Returns a stored GUID as it is printed.
+fn printed_guid(stored: &[u8]) -> u128 {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(stored);
+    // Both orders are the same exchange of bytes.
+    u128::from_be_bytes(stored_guid(u128::from_be_bytes(bytes)))
 }
 
 /// The first three groups of a GUID are stored with the least significant byte first.

@@ -135,6 +135,37 @@ fn boot_loaders_identify_the_architecture() {
 }
 
 #[test]
+fn partitions_have_the_identity_that_linux_prints() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let guid = "0a1b2c3d-4e5f-4061-8273-8495a6b7c8d9";
+    let first = format!("size=8MiB, uuid={guid}");
+    let Some(path) = disk(path, "gpt", &[&first]) else { return };
+    assert_eq!(facts(&path).partitions[0].partuuid(), guid);
+    let lines = ["size=8MiB, type=83, bootable", "type=5", "size=4MiB, type=83", "size=5MiB"];
+    let path = disk(directory.path(), "dos\nlabel-id: 0x12ab34cd", &lines).unwrap();
+    let found = facts(&path).partitions;
+    let all: Vec<_> = found.iter().map(|found| (found.number, found.partuuid())).collect();
+    let want = [1, 2, 5, 6].map(|number| (number, format!("12ab34cd-{number:02x}")));
+    assert_eq!(all, want);
+    assert_eq!(
+        found.iter().map(|found| found.active).collect::<Vec<_>>(),
+        [true, false, false, false]
+    );
+    assert_eq!(found[2].len, 4 * MIB);
+    assert!(found[3].start > found[2].start + found[2].len, "{found:?}");
+    // A chain of records that refers to itself ends.
+    let own = u32::try_from((found[3].start - found[1].start) / 512).unwrap();
+    let file = File::options().write(true).open(&path).unwrap();
+    for record in [found[2].start - MIB, found[3].start - MIB] {
+        file.write_all_at(&[0, 0, 0, 0, 5, 0, 0, 0], record + 462).unwrap();
+        file.write_all_at(&(own - 2048).to_le_bytes(), record + 470).unwrap();
+        file.write_all_at(&[1], record + 474).unwrap();
+    }
+    assert!(facts(&path).partitions.len() <= 62);
+}
+
+#[test]
 fn a_damaged_table_is_read_from_its_backup_also_on_a_grown_disk() {
     let directory = tempfile::tempdir().unwrap();
     let first = format!("size=8MiB, {LINUX}");

@@ -1,0 +1,130 @@
+//! Reads ext2, ext3, and ext4 through the crate ext4-view, after its superblock was checked: the crate allocates what
+//! a superblock declares.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use ext4_view::{Ext4, Ext4Error, Ext4Read, FileType};
+
+use super::{Entry, FileSystem, Kind, MAX_ENTRIES, Opened};
+use crate::bytes::{le16, le32};
+use crate::source::Fault;
+use crate::volume::Volume;
+
+/// Maximum number of block groups: 32 TiB with the usual blocks.
+const MAX_GROUPS: u64 = 1 << 18;
+
+pub(super) struct Ext {
+    volume: Volume,
+    inner: Ext4,
+}
+
+struct Reader(Volume);
+
+impl Ext4Read for Reader {
+    fn read(&mut self, at: u64, buf: &mut [u8]) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        self.0.read(buf, at).map_err(|fault| Box::new(Failed(fault)) as _)
+    }
+}
+
+/// A fault on its way through the crate.
+#[derive(Debug)]
+struct Failed(Fault);
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Fault::Damaged(why) => f.write_str(why),
+            Fault::Missing | Fault::Stopped => f.write_str("the inspection ended early"),
+        }
+    }
+}
+
+impl StdError for Failed {}
+
+impl Ext {
+    pub(super) fn open(volume: &Volume) -> Result<Self, Fault> {
+        check(volume)?;
+        let loaded = Ext4::load(Box::new(Reader(volume.clone())));
+        match loaded {
+            Ok(inner) => Ok(Self { volume: volume.clone(), inner }),
+            Err(error) => Err(fault(volume, &error)),
+        }
+    }
+
+    fn fault(&self, error: &Ext4Error) -> Fault {
+        fault(&self.volume, error)
+    }
+}
+
+/// Refuses a superblock that declares more than the volume can hold.
+fn check(volume: &Volume) -> Result<(), Fault> {
+    let raw = volume.head(1024, 1024)?;
+    let field = |at| le32(&raw, at).map(u64::from).unwrap_or_default();
+    // The upper half of the number of blocks counts with the feature 64bit only.
+    let high = if field(0x60) & 0x80 == 0 { 0 } else { field(0x150) };
+    let blocks = field(4) | high << 32;
+    let block = 1024_u64.checked_shl(u32::try_from(field(24).min(7)).unwrap_or(7)).unwrap_or(1024);
+    let per_group = field(32).max(1);
+    if blocks.checked_mul(block).is_none_or(|len| len > volume.len) {
+        return Err(Fault::damaged("the file system is longer than its volume"));
+    }
+    if blocks.div_ceil(per_group) > MAX_GROUPS || le16(&raw, 88) == Some(0) {
+        return Err(Fault::damaged("its superblock is malformed"));
+    }
+    Ok(())
+}
+
+fn fault(volume: &Volume, error: &Ext4Error) -> Fault {
+    if volume.source.is_stopped() {
+        return Fault::Stopped;
+    }
+    match error {
+        Ext4Error::NotFound | Ext4Error::NotADirectory | Ext4Error::IsADirectory => Fault::Missing,
+        Ext4Error::IsASpecialFile => Fault::Missing,
+        other => Fault::damaged(other.to_string()),
+    }
+}
+
+fn kind(found: FileType) -> Kind {
+    match found {
+        FileType::Regular => Kind::File,
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Link,
+        _ => Kind::Other,
+    }
+}
+
+impl FileSystem for Ext {
+    fn open(&self, path: &str) -> Result<Opened, Fault> {
+        self.volume.source.step()?;
+        let opened = self.inner.open(path).map_err(|error| self.fault(&error))?;
+        Ok(Opened { len: opened.metadata().len(), reader: Box::new(opened) })
+    }
+
+    fn kind(&self, path: &str) -> Result<Kind, Fault> {
+        self.volume.source.step()?;
+        let found = self.inner.metadata(path).map_err(|error| self.fault(&error))?;
+        Ok(kind(found.file_type()))
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<Entry>, Fault> {
+        self.volume.source.step()?;
+        let entries = self.inner.read_dir(path).map_err(|error| self.fault(&error))?;
+        let mut found = Vec::new();
+        for entry in entries {
+            self.volume.source.step()?;
+            let entry = entry.map_err(|error| self.fault(&error))?;
+            let name = String::from_utf8_lossy(entry.file_name().as_ref()).into_owned();
+            if name == "." || name == ".." {
+                continue;
+            }
+            if found.len() >= MAX_ENTRIES {
+                break;
+            }
+            let kind = entry.file_type().map(kind).map_err(|error| self.fault(&error))?;
+            found.push(Entry { name, kind });
+        }
+        Ok(found)
+    }
+}
