@@ -28,6 +28,8 @@ mod requirements;
 pub mod sbom;
 mod source;
 mod system;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod volume;
 

@@ -51,11 +51,6 @@ impl Text {
         self.lines().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
     }
 
-    /// Returns the first line of a file that has only one value.
-    pub(crate) fn value(&self) -> &str {
-        self.content.trim()
-    }
-
     pub(crate) fn evidence(&self, line: u32, text: &str) -> Evidence {
         Evidence::of(&self.volume, &self.path).at_line(line).quoting(text)
     }

@@ -153,7 +153,8 @@ fn visit(
 
 /// Returns the name of a module as `lsmod` prints it; `None` if the path is not that of a module.
 pub(crate) fn module(path: &str) -> Option<String> {
-    let file = path.rsplit('/').next()?.split(':').next()?;
+    // In modules.dep the modules that it depends on follow.
+    let file = path.split(':').next()?.rsplit('/').next()?;
     let name =
         [".ko", ".ko.xz", ".ko.zst", ".ko.gz"].iter().find_map(|end| file.strip_suffix(end))?;
     Some(name.replace('-', "_"))

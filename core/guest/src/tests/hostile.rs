@@ -1,0 +1,1 @@
+//! Hostile disks: the inspection ends, with remarks.
