@@ -12,6 +12,8 @@ use crate::source::{Fault, Source};
 
 /// Maximum length of a configuration file in bytes.
 const MAX_TEXT: usize = 2 << 20;
+/// Maximum number of text files that are read from one directory.
+const MAX_TEXTS: usize = 200;
 /// Maximum number of remarks.
 const MAX_REMARKS: usize = 50;
 
@@ -121,10 +123,10 @@ impl Mounted {
         Some(Text { volume: self.name.clone(), path: path.to_owned(), content })
     }
 
-    /// Returns the text files of a directory whose name has this ending.
+    /// Returns the text files of a directory whose name has this ending, at most [`MAX_TEXTS`].
     pub(crate) fn texts(&self, directory: &str, ending: &str) -> Vec<Text> {
         let names = self.list(directory).into_iter().map(|entry| entry.name);
-        let names = names.filter(|name| name.to_lowercase().ends_with(ending));
+        let names = names.filter(|name| name.to_lowercase().ends_with(ending)).take(MAX_TEXTS);
         names.filter_map(|name| self.text(&format!("{directory}/{name}"))).collect()
     }
 
@@ -195,7 +197,7 @@ impl Tree {
 
     pub(crate) fn texts(&self, directory: &str, ending: &str) -> Vec<Text> {
         let names = self.list(directory).into_iter().map(|entry| entry.name);
-        let names = names.filter(|name| name.ends_with(ending));
+        let names = names.filter(|name| name.ends_with(ending)).take(MAX_TEXTS);
         names.filter_map(|name| self.text(&format!("{directory}/{name}"))).collect()
     }
 

@@ -23,6 +23,22 @@ use crate::finding::{Finding, Severity};
 use crate::model::Inspection;
 use crate::requirements::Requirements;
 
+/// Checks that report what is missing: an inspection that ended early cannot know it.
+const ABSENCES: [&str; 12] = [
+    "boot-search",
+    "initramfs-missing",
+    "kernel-missing",
+    "network-driver-missing",
+    "no-agent",
+    "no-bios-loader",
+    "no-boot-entry",
+    "no-esp",
+    "no-fallback-loader",
+    "no-network",
+    "no-uefi-loader",
+    "partition-table",
+];
+
 /// Returns the findings, the most severe first.
 pub fn check(found: &Inspection, needs: &Requirements) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -32,6 +48,7 @@ pub fn check(found: &Inspection, needs: &Requirements) -> Vec<Finding> {
     drivers::check(found, needs, &mut findings);
     fstab::check(found, &mut findings);
     machine::check(found, needs, &mut findings);
+    findings.retain(|finding| found.complete || !ABSENCES.contains(&finding.id.as_str()));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
 }

@@ -489,7 +489,7 @@ const LEFTOVERS: [Fault; 13] = [
         Bios,
         |disk| {
             // The descriptors of the block groups, whose checksums no longer fit.
-            disk.patches.push((35 * MIB + 4096, vec![0x55; 512]));
+            disk.patches.push((35 * MIB + 2048, vec![0x55; 512]));
         },
         &["not-inspected"],
     ),
