@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use crate::{
     Architecture, Archive, BootMode, Compression, Description, Disk, DiskFormat, DiskNeeds,
-    DiskSpec, DiskVariant, Error, GuestNeeds, LetterCase, LogLevel, LogRecord, NameRules, Ovf,
-    OvfConfiguration, OvfNetwork, OvfProduct, OvfProperty, Progress, ProgressUnit, Resource,
-    Setting, Status, TagRules,
+    DiskSpec, DiskVariant, DriverNeed, Error, GuestNeeds, LetterCase, LogLevel, LogRecord,
+    MachineNeeds, NameRules, Ovf, OvfConfiguration, OvfNetwork, OvfProduct, OvfProperty, Progress,
+    ProgressUnit, Resource, Setting, Status, TagRules,
     document::{
         Action, Audience, Build, CheckReport, CheckRequest, DiscardReason, DiscardRequest,
         Discarded, DiskRequest, Finding, HostFacts, Image, Inventory, InventoryRequest, Item,
@@ -76,8 +76,14 @@ builders! {
     DiskNeeds { maybe package: DiskSpec }
     GuestNeeds {
         maybe_text hypervisor, map minimum_version: String, texts volumes, value skip_boot_fixup: bool,
-        map wishes: Value,
+        map wishes: Value, maybe machines: MachineNeeds,
     }
+    MachineNeeds {
+        list architectures: Architecture, list firmware: BootMode, value every_firmware: bool,
+        texts schemes, list disks: DriverNeed, list networks: DriverNeed, maybe_text console,
+        texts agents, value secure_boot: bool,
+    }
+    DriverNeed { value optional: bool }
     NameRules {
         value minimum_length: usize, value maximum_length: usize, text pattern, text explanation,
         text replace, value letter_case: LetterCase, texts forbidden_prefixes, texts forbidden_texts,

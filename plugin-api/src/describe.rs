@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{DiskSpec, Setting};
+use crate::{Architecture, BootMode, DiskSpec, Setting};
 
 /// How complete a provider is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +167,63 @@ pub struct GuestNeeds {
     /// Further wishes, by name. An installer meets those that it knows and ignores the others.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub wishes: BTreeMap<String, Value>,
+    /// What the machines of the platform need from a disk. The host compares it with what is on the disk before
+    /// the upload. Absent = nothing is known, and only general faults are found. Since 1.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machines: Option<MachineNeeds>,
+}
+
+/// What the machines of a platform need to start from a disk and to be reachable. An absent or empty member needs
+/// nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+#[serde(default)]
+#[non_exhaustive]
+pub struct MachineNeeds {
+    /// Architectures of which the disk must have one.
+    pub architectures: Vec<Architecture>,
+    /// Firmware of the machines.
+    pub firmware: Vec<BootMode>,
+    /// Whether the disk must start with every firmware of the list, and not just with one of them.
+    pub every_firmware: bool,
+    /// Partitioning schemes that work: `MBR`, `GPT`.
+    pub schemes: Vec<String>,
+    /// Drivers of disks, one row per kind of machine.
+    pub disks: Vec<DriverNeed>,
+    /// Drivers of networks, one row per kind of machine.
+    pub networks: Vec<DriverNeed>,
+    /// The console that the platform records, such as `ttyS0`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub console: Option<String>,
+    /// Agents of which one configures a machine from the platform's data, such as `cloud-init`.
+    pub agents: Vec<String>,
+    /// Whether machines have Secure Boot on.
+    pub secure_boot: bool,
+}
+
+/// Drivers of a device, of which a guest needs one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+#[serde(default)]
+#[non_exhaustive]
+pub struct DriverNeed {
+    /// The device, for messages: `the disk of NVMe instances`.
+    pub device: String,
+    /// Names of modules, as `lsmod` prints them.
+    pub one_of: Vec<String>,
+    /// Whether other machines of the platform work without the device.
+    pub optional: bool,
+}
+
+impl DriverNeed {
+    /// Creates the need of one driver of `one_of`.
+    pub fn new(
+        device: impl Into<String>,
+        one_of: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        let one_of = one_of.into_iter().map(Into::into).collect();
+        Self { device: device.into(), one_of, optional: false }
+    }
 }
 
 /// Case that an image name is converted to.

@@ -66,7 +66,8 @@ mod words;
 
 pub use context::{Context, Event, Host, LogLevel, LogRecord, Progress, ProgressUnit};
 pub use describe::{
-    AbiRange, Description, DiskNeeds, GuestNeeds, LetterCase, NameRules, Status, TagRules,
+    AbiRange, Description, DiskNeeds, DriverNeed, GuestNeeds, LetterCase, MachineNeeds, NameRules,
+    Status, TagRules,
 };
 pub use disk::{Archive, Compression, Disk, DiskFormat, DiskSpec};
 pub use error::{Error, ErrorDocument, ErrorKind, Exhausted, Result};

@@ -9,9 +9,10 @@ mod account;
 use std::{fs, path::PathBuf};
 
 use build_image_plugin_api::{
-    ABI_VERSION, Archive, Compression, Description, Disk, DiskFormat, DiskNeeds, DiskSpec, Error,
-    ErrorKind, Event, Exhausted, GuestNeeds, LetterCase, NameRules, Ovf, OvfConfiguration,
-    OvfNetwork, OvfProduct, OvfProperty, Resource, Setting, SettingKind, Status, TagRules,
+    ABI_VERSION, Architecture, Archive, BootMode, Compression, Description, Disk, DiskFormat,
+    DiskNeeds, DiskSpec, DriverNeed, Error, ErrorKind, Event, Exhausted, GuestNeeds, LetterCase,
+    MachineNeeds, NameRules, Ovf, OvfConfiguration, OvfNetwork, OvfProduct, OvfProperty, Resource,
+    Setting, SettingKind, Status, TagRules,
     document::{
         Build, CheckReport, CheckRequest, DiscardReason, DiscardRequest, Discarded, DiskRequest,
         Finding, HostFacts, Image, RegisterRequest, Registered, Remaining, UploadRequest, Uploaded,
@@ -144,7 +145,19 @@ fn description() -> Description {
                 .minimum_version([("BIG-IP", "14.1")])
                 .volumes(["data"])
                 .skip_boot_fixup(true)
-                .wishes([("time_zone", json!("UTC"))]),
+                .wishes([("time_zone", json!("UTC"))])
+                .machines(
+                    MachineNeeds::default()
+                        .architectures([Architecture::X86_64])
+                        .firmware([BootMode::Bios, BootMode::Uefi])
+                        .every_firmware(true)
+                        .schemes(["GPT"])
+                        .disks([DriverNeed::new("the disk", ["virtio_blk"])])
+                        .networks([DriverNeed::new("the network", ["e1000"]).optional(true)])
+                        .console("ttyS0")
+                        .agents(["cloud-init"])
+                        .secure_boot(true),
+                ),
         )
         .image_name(
             NameRules::default()
