@@ -4,8 +4,8 @@
 //! Limits: ECS documentation of `ImportImage` and `TagResources`.
 
 use build_image_plugin_api::{
-    Archive, Description, DiskFormat, DiskNeeds, DiskSpec, GuestNeeds, LetterCase, NameRules,
-    Status, TagRules,
+    Architecture, Archive, BootMode, Description, DiskFormat, DiskNeeds, DiskSpec, DriverNeed,
+    GuestNeeds, LetterCase, MachineNeeds, NameRules, Status, TagRules,
 };
 
 /// Bytes of a GiB.
@@ -40,12 +40,31 @@ pub(crate) fn description() -> Description {
                 .maximum_bytes(2048 * GIB),
         )
         .guest(
-            GuestNeeds::default().hypervisor("alibaba").minimum_version([("BIG-IP", "14.1.0.3")]),
+            GuestNeeds::default()
+                .hypervisor("alibaba")
+                .minimum_version([("BIG-IP", "14.1.0.3")])
+                .machines(machines()),
         )
         .image_name(name_rules())
         .tags(tag_rules())
         .uploads(true)
         .capabilities(["resume", "share"])
+}
+
+/// What ECS instances need: virtio drivers, and the driver of NVMe for newer instance families. Source:
+/// <https://www.alibabacloud.com/help/en/ecs/user-guide/installvirtio-driver>.
+fn machines() -> MachineNeeds {
+    MachineNeeds::default()
+        .architectures([Architecture::X86_64, Architecture::Aarch64])
+        .firmware([BootMode::Bios, BootMode::Uefi])
+        .schemes(["MBR", "GPT"])
+        .disks([
+            DriverNeed::new("the disk", ["virtio_blk"]),
+            DriverNeed::new("the disk of NVMe instances", ["nvme"]).optional(true),
+        ])
+        .networks([DriverNeed::new("the network", ["virtio_net"])])
+        .console("ttyS0")
+        .agents(["cloud-init"])
 }
 
 fn name_rules() -> NameRules {

@@ -3,8 +3,8 @@
 //! <https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html>.
 
 use build_image_plugin_api::{
-    Archive, Description, DiskFormat, DiskNeeds, DiskSpec, DiskVariant, GuestNeeds, NameRules, Ovf,
-    Status, TagRules,
+    Architecture, Archive, BootMode, Description, DiskFormat, DiskNeeds, DiskSpec, DiskVariant,
+    DriverNeed, GuestNeeds, MachineNeeds, NameRules, Ovf, Status, TagRules,
 };
 
 /// Largest disk, in bytes: a volume of type gp2 has at most 16 TiB. Source:
@@ -24,7 +24,12 @@ pub(crate) fn description() -> Description {
                 .maximum_bytes(MAXIMUM)
                 .multiple_of_bytes(512),
         )
-        .guest(GuestNeeds::default().hypervisor("aws").minimum_version([("BIG-IP", "14.1.0")]))
+        .guest(
+            GuestNeeds::default()
+                .hypervisor("aws")
+                .minimum_version([("BIG-IP", "14.1.0")])
+                .machines(machines()),
+        )
         .image_name(
             NameRules::default()
                 .minimum_length(3)
@@ -42,4 +47,23 @@ pub(crate) fn description() -> Description {
                 .forbidden_value_prefixes(["aws:"]),
         )
         .uploads(true)
+}
+
+/// What instances need: NVMe and ENA on the Nitro system, Xen's drivers on older families. Source:
+/// <https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-nitro-instances.html>.
+fn machines() -> MachineNeeds {
+    MachineNeeds::default()
+        .architectures([Architecture::X86_64, Architecture::Aarch64])
+        .firmware([BootMode::Bios, BootMode::Uefi])
+        .schemes(["MBR", "GPT"])
+        .disks([
+            DriverNeed::new("the disk of Nitro instances", ["nvme"]),
+            DriverNeed::new("the disk of Xen instances", ["xen_blkfront"]).optional(true),
+        ])
+        .networks([
+            DriverNeed::new("the network of Nitro instances", ["ena"]),
+            DriverNeed::new("the network of Xen instances", ["xen_netfront"]).optional(true),
+        ])
+        .console("ttyS0")
+        .agents(["cloud-init", "ignition"])
 }

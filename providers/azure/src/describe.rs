@@ -4,8 +4,8 @@
 //! <https://learn.microsoft.com/azure/virtual-machines/linux/create-upload-generic>.
 
 use build_image_plugin_api::{
-    Archive, Description, DiskFormat, DiskNeeds, DiskSpec, DiskVariant, GuestNeeds, NameRules,
-    Status, TagRules,
+    Architecture, Archive, BootMode, Description, DiskFormat, DiskNeeds, DiskSpec, DiskVariant,
+    DriverNeed, GuestNeeds, MachineNeeds, NameRules, Status, TagRules,
 };
 
 /// Largest disk, in bytes: 127 GiB.
@@ -32,7 +32,8 @@ pub(crate) fn description() -> Description {
             GuestNeeds::default()
                 .hypervisor("azure")
                 .minimum_version([("BIG-IP", "14.1.0")])
-                .volumes(["waagent"]),
+                .volumes(["waagent"])
+                .machines(machines()),
         )
         .image_name(
             NameRules::default()
@@ -51,4 +52,17 @@ pub(crate) fn description() -> Description {
                 .keys_ignore_case(true),
         )
         .uploads(true)
+}
+
+/// What virtual machines need: the drivers of Hyper-V; generation 1 starts by BIOS, generation 2 by UEFI. Source:
+/// <https://learn.microsoft.com/azure/virtual-machines/linux/create-upload-generic>.
+fn machines() -> MachineNeeds {
+    MachineNeeds::default()
+        .architectures([Architecture::X86_64, Architecture::Aarch64])
+        .firmware([BootMode::Bios, BootMode::Uefi])
+        .schemes(["MBR", "GPT"])
+        .disks([DriverNeed::new("the disk", ["hv_storvsc"])])
+        .networks([DriverNeed::new("the network", ["hv_netvsc"])])
+        .console("ttyS0")
+        .agents(["waagent", "cloud-init"])
 }

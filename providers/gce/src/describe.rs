@@ -3,8 +3,8 @@
 //! <https://cloud.google.com/compute/docs/labeling-resources>.
 
 use build_image_plugin_api::{
-    Archive, Description, DiskFormat, DiskNeeds, DiskSpec, GuestNeeds, LetterCase, NameRules,
-    Status, TagRules,
+    Architecture, Archive, BootMode, Description, DiskFormat, DiskNeeds, DiskSpec, DriverNeed,
+    GuestNeeds, LetterCase, MachineNeeds, NameRules, Status, TagRules,
 };
 
 /// The only name that Compute Engine accepts for the disk in the archive.
@@ -27,7 +27,8 @@ pub(crate) fn description() -> Description {
             GuestNeeds::default()
                 .hypervisor("gce")
                 .minimum_version([("BIG-IP", "14.1.0")])
-                .skip_boot_fixup(true),
+                .skip_boot_fixup(true)
+                .machines(machines()),
         )
         .image_name(
             NameRules::default()
@@ -42,4 +43,23 @@ pub(crate) fn description() -> Description {
         )
         .tags(TagRules::default().maximum(64).key_length(63).value_length(63))
         .uploads(true)
+}
+
+/// What instances need: virtio SCSI and virtio network, and NVMe and gVNIC on the third generation. Source:
+/// <https://cloud.google.com/compute/docs/images/building-custom-os>.
+fn machines() -> MachineNeeds {
+    MachineNeeds::default()
+        .architectures([Architecture::X86_64, Architecture::Aarch64])
+        .firmware([BootMode::Bios, BootMode::Uefi])
+        .schemes(["MBR", "GPT"])
+        .disks([
+            DriverNeed::new("the disk", ["virtio_scsi"]),
+            DriverNeed::new("the disk of newer machine series", ["nvme"]).optional(true),
+        ])
+        .networks([
+            DriverNeed::new("the network", ["virtio_net"]),
+            DriverNeed::new("the network of newer machine series", ["gve"]).optional(true),
+        ])
+        .console("ttyS0")
+        .agents(["google-guest-agent", "cloud-init"])
 }

@@ -1,7 +1,8 @@
 //! Describes this provider.
 
 use build_image_plugin_api::{
-    Archive, Description, DiskFormat, DiskNeeds, DiskSpec, DiskVariant, Ovf, Setting, SettingKind,
+    Archive, Description, DiskFormat, DiskNeeds, DiskSpec, DiskVariant, DriverNeed, GuestNeeds,
+    MachineNeeds, Ovf, Setting, SettingKind,
 };
 
 /// Licence text inside the OVA.
@@ -36,4 +37,13 @@ pub(crate) fn description() -> Description {
                 .package(image.archive(Archive::Ova).ovf(Ovf::default()))
                 .multiple_of_bytes(512),
         )
+        .guest(GuestNeeds::default().machines(machines()))
+}
+
+/// What the virtual machine of the OVA needs: an LSI Logic SCSI controller and VMXNET3 adapters.
+fn machines() -> MachineNeeds {
+    MachineNeeds::default()
+        .schemes(["MBR", "GPT"])
+        .disks([DriverNeed::new("the disk on an LSI Logic controller", ["mptspi"])])
+        .networks([DriverNeed::new("the network (VMXNET3)", ["vmxnet3"])])
 }
