@@ -18,7 +18,7 @@ fn a_limit_that_was_reached_ends_the_inspection_with_a_remark() {
         Limits { read: 64 << 10, ..default() },
         Limits { read: 300 << 10, ..default() },
         Limits { steps: 3, ..default() },
-        Limits { steps: 300, ..default() },
+        Limits { steps: 100, ..default() },
         Limits { time: Duration::ZERO, ..default() },
         Limits { unpacked: 1000, ..default() },
     ] {
