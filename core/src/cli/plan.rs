@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use build_image_plugin_api::{
-    DiskSpec, ErrorKind,
+    Description, DiskSpec, ErrorKind,
     document::{CheckReport, Severity},
 };
 
@@ -21,10 +21,10 @@ use crate::{
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     journal::Key,
-    pipeline::{PUBLISH, Pipeline, PipelineParams, State},
+    pipeline::{self, PUBLISH, Pipeline, PipelineParams, State},
     plan::{Draws, Installation, Plan, check_space, free_space, space_needs},
-    report::{Outcome, OutputMode, Reporter, seconds_text},
-    settings::{Environment, Resolved},
+    report::{GuestEntry, Outcome, OutputMode, Reporter, seconds_text},
+    settings::{Environment, GuestCheck, Resolved},
     source,
 };
 
@@ -41,6 +41,7 @@ struct PlanSummary<'a> {
     settings: &'a Resolved,
     report: &'a CheckReport,
     estimate: Estimate,
+    guest: Option<GuestEntry>,
 }
 
 /// Prints the plan of a build; with `--check` also what the provider finds in its cloud.
@@ -86,10 +87,14 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     };
     let pipeline = Pipeline::new(params)?;
     let plan = pipeline.plan();
-    let report = pipeline.ask(!checks.is_empty() && plan.upload, true)?;
+    let mut report = pipeline.ask(!checks.is_empty() && plan.upload, true)?;
+    let guest = guest(plan, plugin.description(), settings)?;
+    if let Some(guest) = &guest {
+        report.findings.extend(pipeline::as_findings(guest, settings.core().run.guest_check));
+    }
     let spec = report.disk.as_ref().unwrap_or(&plan.spec);
     let estimate = Estimate::of(plan, spec, &report, &key);
-    let summary = PlanSummary { plan, unread, spec, settings, report: &report, estimate };
+    let summary = PlanSummary { plan, unread, spec, settings, report: &report, estimate, guest };
     let as_json = settings.core().output.json;
     super::print(&if as_json { document(&summary) } else { text(&summary) });
     check_space(plan)?;
@@ -100,10 +105,26 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
         return Ok(());
     };
     let kind = wrong.kind.unwrap_or(ErrorKind::Provider);
-    Err(Error::new(
-        Stage::Provider(kind),
-        format!("provider `{}` would refuse the build", plan.platform),
-    ))
+    let text = if wrong.subject == pipeline::GUEST {
+        format!("the disk would be refused for machines of `{}`", plan.platform)
+    } else {
+        format!("provider `{}` would refuse the build", plan.platform)
+    };
+    Err(Error::new(Stage::Provider(kind), text))
+}
+
+/// Inspects the disk, if it is on this machine and the build would inspect it.
+fn guest(
+    plan: &Plan,
+    description: &Description,
+    settings: &Resolved,
+) -> Result<Option<GuestEntry>> {
+    let Some(disk) = &plan.disk else { return Ok(None) };
+    if settings.core().run.guest_check == GuestCheck::Off {
+        return Ok(None);
+    }
+    let machines = description.guest.machines.as_ref();
+    pipeline::inspect(&disk.reader, machines, &Arc::default()).map(Some)
 }
 
 /// Prints the provider's findings.
@@ -145,7 +166,7 @@ fn steps(plan: &Plan) -> Vec<&'static str> {
 
 /// Returns the plan for programs; members are only ever added.
 fn document(summary: &PlanSummary<'_>) -> String {
-    let PlanSummary { plan, unread, spec, settings, report, estimate } = summary;
+    let PlanSummary { plan, unread, spec, settings, report, estimate, guest } = summary;
     let settings: BTreeMap<&str, Value> = settings
         .shown()
         .map(|(key, text, origin)| (key, json!({"value": text, "origin": origin.to_string()})))
@@ -179,12 +200,13 @@ fn document(summary: &PlanSummary<'_>) -> String {
         "tags": plan.build.tags,
         "settings": settings,
         "findings": report.findings,
+        "guest": guest,
     });
     format!("{document:#}\n")
 }
 
 fn text(summary: &PlanSummary<'_>) -> String {
-    let PlanSummary { plan, unread, spec, settings, report, estimate } = summary;
+    let PlanSummary { plan, unread, spec, settings, report, estimate, guest } = summary;
     let size = match plan.build.virtual_size {
         0 => "size unknown".to_owned(),
         size => HumanBytes(size).to_string(),
@@ -198,6 +220,8 @@ fn text(summary: &PlanSummary<'_>) -> String {
         lines.push(format!("from          {source}, not fetched or unpacked yet"));
     }
     lines.extend(source_lines(plan));
+    let system = guest.as_ref().and_then(|guest| pipeline::described(&guest.attributes));
+    lines.extend(system.map(|system| format!("it holds      {system}")));
     lines.push(format!("steps         {}", steps(plan).join(" → ")));
     lines.push(format!("artifacts     {}", plan.artifacts.display()));
     for need in space_needs(plan) {

@@ -4,6 +4,7 @@
 //! state.rs    the states of a build, in their order    order.rs    walks them
 //! steps.rs    each step                                release.rs  the steps from the release on
 //! publish.rs  the package in IMAGE_DIR                 provenance.rs  the provenance statement
+//! guest.rs    compares the disk with what machines need
 //! install.rs  installs an ISO                          inputs.rs   the files a build is made from
 //! undo.rs     removes what was created, in reverse order
 //! changed.rs  changed settings of a run that is resumed
@@ -11,6 +12,7 @@
 //! ```
 
 mod changed;
+mod guest;
 mod inputs;
 mod install;
 mod order;
@@ -22,6 +24,7 @@ mod state;
 mod steps;
 mod undo;
 
+pub(crate) use guest::{SUBJECT as GUEST, as_findings, described, inspect};
 pub use order::{Pipeline, PipelineParams};
 pub use provenance::{publish_statement, statement_of};
 pub use state::{Entrance, Flow, PUBLISH, Row, State, TABLE, Undo};

@@ -8,6 +8,7 @@ use std::{
     thread::ScopedJoinHandle,
 };
 
+use build_image_disk::format::GuestReader;
 use build_image_plugin_api::{
     Disk, DiskSpec, ErrorKind,
     document::{
@@ -29,7 +30,7 @@ use crate::{
     plan::check_space,
     plugins::{BaseDisk, RunHost},
     report::{ImageEntry, Outcome},
-    source,
+    source::{self, from_disk},
 };
 
 /// Member of the facts of an upload: SHA-256 of the image as it was sent.
@@ -68,6 +69,9 @@ impl Pipeline<'_> {
         let text = format!("asking provider {} before the long part", self.plan.platform);
         self.begin(State::Checked.step(), &text)?;
         let report = self.ask(self.plan.upload, false)?;
+        if let Some(disk) = &self.plan.disk {
+            self.check_guest(&disk.reader, outcome)?;
+        }
         let (errors, others): (Vec<Finding>, Vec<Finding>) =
             report.findings.into_iter().partition(|finding| finding.severity == Severity::Error);
         let done = passed(&others);
@@ -152,6 +156,10 @@ impl Pipeline<'_> {
 
     /// Converts the disk into the required image formats: a package for IMAGE_DIR, an image for the target.
     pub(super) fn convert(&mut self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
+        if let Some(raw) = &work.raw {
+            let disk = GuestReader::open_raw(raw).map_err(|error| from_disk(Stage::Disk, error))?;
+            self.check_guest(&disk, outcome)?;
+        }
         self.open_publication()?;
         if let Some(publication) = self.publication.as_ref().filter(|_| self.plan.publish.is_some())
         {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use build_image_guest::{Attributes, Finding};
 use build_image_plugin_api::{Exhausted, Resource};
 use serde::Serialize;
 use serde_json::Value;
@@ -33,6 +34,15 @@ pub struct PluginEntry {
     pub path: String,
     /// SHA-256 of the file that was loaded.
     pub sha256: String,
+}
+
+/// What was found on the disk.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct GuestEntry {
+    /// The system, as far as the disk shows it.
+    pub attributes: Attributes,
+    /// What does not fit the provider's machines, or should not be part of an image; the most severe first.
+    pub findings: Vec<Finding>,
 }
 
 /// Why a build failed.
@@ -112,6 +122,9 @@ pub struct Outcome {
     /// Path of the published disk image, if it is on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// What was found on the disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest: Option<GuestEntry>,
     /// The plugin that was used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin: Option<PluginEntry>,
@@ -132,13 +145,14 @@ pub struct Outcome {
 }
 
 /// Members of the document that a provider's member never replaces, also if they are absent.
-const MEMBERS: [&str; 22] = [
+const MEMBERS: [&str; 23] = [
     "bytes_sent",
     "boot_locations",
     "durations",
     "end_time",
     "error",
     "file",
+    "guest",
     "image_id",
     "image_length",
     "image_name",

@@ -35,6 +35,18 @@ choice! {
 }
 
 choice! {
+    /// Whether the disk is inspected before it is sent, and what an error leads to.
+    GuestCheck {
+        /// It is not inspected.
+        Off = "off",
+        /// Every finding is a warning.
+        Warn = "warn",
+        /// A disk that cannot work on the provider's machines is refused.
+        Require = "require",
+    }
+}
+
+choice! {
     /// How an image is published.
     Package {
         /// In its provider's archive.
@@ -98,6 +110,14 @@ settings![
         .prefixed_only()
         .choices(OnFailure::WORDS)
         .default_value("undo"),
+    GUEST_CHECK(
+        BUILD,
+        Text,
+        "whether the system on the disk is compared with what the provider's machines need, and what a finding leads to"
+    )
+    .prefixed_only()
+    .choices(GuestCheck::WORDS)
+    .default_value("warn"),
     IMAGE_TAGS(BUILD, List, "tags to add: a list of one-key maps")
         .example("[{owner: team}]")
         .on_resume(OnResume::Fixed),
@@ -355,6 +375,8 @@ groups! {
         reuse: bool = REUSE,
         /// What becomes of a failed build.
         on_failure: OnFailure = ON_FAILURE,
+        /// Whether the disk is inspected, and what an error leads to.
+        guest_check: GuestCheck = GUEST_CHECK,
         /// File of the key that signs journals.
         journal_key: Option<PathBuf> = JOURNAL_KEY_FILE,
         /// Whether facts about this host are printed instead.

@@ -1,0 +1,172 @@
+//! Compares what is on the disk with what the provider's machines need, before the image is sent.
+
+use std::sync::Arc;
+
+use build_image_disk::format::GuestReader;
+use build_image_guest::{
+    Attributes, DriverNeed, Finding, Inspection, Limits, Requirements, Severity, model::Firmware,
+};
+use build_image_plugin_api::{BootMode, Error as ProviderError, ErrorKind, MachineNeeds, document};
+
+use super::Pipeline;
+use crate::{
+    error::{Error, Problem, Result, Stage},
+    interrupt::Interrupt,
+    report::{GuestEntry, Outcome},
+    settings::{GuestCheck, keys},
+    source::from_disk,
+};
+
+/// The subject of findings.
+pub(crate) const SUBJECT: &str = "guest";
+
+impl Pipeline<'_> {
+    /// Inspects the disk, unless GUEST_CHECK is `off`. Each finding that is more than a note is a warning.
+    ///
+    /// # Errors
+    /// When the disk cannot be read; with `require` also when the image cannot work on the provider's machines.
+    pub(super) fn check_guest(&self, disk: &GuestReader, outcome: &mut Outcome) -> Result<()> {
+        let mode = self.settings.core().run.guest_check;
+        if mode == GuestCheck::Off {
+            return Ok(());
+        }
+        let machines = self.plugin.description().guest.machines.as_ref();
+        let entry = inspect(disk, machines, &self.interrupt)?;
+        if let Some(text) = described(&entry.attributes) {
+            self.reporter.note(&format!("    guest  {text}"));
+        }
+        let is_refused =
+            |finding: &&Finding| mode == GuestCheck::Require && finding.severity == Severity::Error;
+        for finding in entry.findings.iter().filter(|finding| !is_refused(finding)) {
+            if finding.severity == Severity::Note {
+                tracing::info!("{}", text(finding));
+            } else {
+                self.reporter.warning(&text(finding), Some(&finding.remedy));
+            }
+        }
+        let problems: Vec<Problem> =
+            entry.findings.iter().filter(is_refused).map(problem).collect();
+        outcome.guest = Some(entry);
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let (count, plural) = (problems.len(), if problems.len() == 1 { "" } else { "s" });
+        let text = format!(
+            "the disk does not work on machines of `{}`: {count} problem{plural}",
+            self.plan.platform
+        );
+        let stage = Stage::Provider(ErrorKind::InvalidImage);
+        let hint = format!("{}=warn builds the image all the same", keys::GUEST_CHECK);
+        Err(Error::several(stage, text, problems).hint(hint))
+    }
+}
+
+/// Inspects a disk.
+///
+/// # Errors
+/// When the disk cannot be read, or with [`Stage::Interrupted`].
+pub(crate) fn inspect(
+    disk: &GuestReader,
+    machines: Option<&MachineNeeds>,
+    interrupt: &Arc<Interrupt>,
+) -> Result<GuestEntry> {
+    let watched = Arc::clone(interrupt);
+    let limits = Limits { cancelled: Arc::new(move || watched.is_set()), ..Limits::default() };
+    let inspected = build_image_guest::inspect(disk, limits);
+    interrupt.check()?;
+    let found = inspected.map_err(|error| from_disk(Stage::Source, error))?;
+    let mut findings = build_image_guest::check(&found, &requirements(machines));
+    if holds_nothing_known(&found) {
+        // Everything else follows from that.
+        findings.retain(|finding| finding.id == "no-system");
+    }
+    Ok(GuestEntry { attributes: Attributes::of(&found), findings })
+}
+
+/// Returns whether the disk has neither partitions nor anything else that is recognised.
+fn holds_nothing_known(found: &Inspection) -> bool {
+    let known = |content: &str| !matches!(content, "" | "unknown");
+    found.loaders.is_empty() && !found.volumes.iter().any(|volume| known(&volume.content))
+}
+
+/// Converts what a provider declares into requirements; without it, only what matters everywhere is checked.
+fn requirements(machines: Option<&MachineNeeds>) -> Requirements {
+    let Some(machines) = machines else { return Requirements::default() };
+    let firmware = |mode: &BootMode| match mode {
+        BootMode::Bios => Some(Firmware::Bios),
+        BootMode::Uefi => Some(Firmware::Uefi),
+        _ => None,
+    };
+    let driver = |need: &build_image_plugin_api::DriverNeed| DriverNeed {
+        device: need.device.clone(),
+        one_of: need.one_of.clone(),
+        severity: if need.optional { Severity::Warning } else { Severity::Error },
+    };
+    Requirements {
+        architectures: machines.architectures.iter().map(ToString::to_string).collect(),
+        firmware: machines.firmware.iter().filter_map(firmware).collect(),
+        every_firmware: machines.every_firmware,
+        schemes: machines.schemes.clone(),
+        disks: machines.disks.iter().map(driver).collect(),
+        networks: machines.networks.iter().map(driver).collect(),
+        console: machines.console.clone(),
+        agents: machines.agents.clone(),
+        secure_boot: machines.secure_boot,
+    }
+}
+
+/// Returns the findings as those of a check, for a plan.
+pub(crate) fn as_findings(entry: &GuestEntry, mode: GuestCheck) -> Vec<document::Finding> {
+    let converted = |finding: &Finding| {
+        let message = located(finding);
+        match finding.severity {
+            Severity::Note => document::Finding::ok(SUBJECT, message),
+            Severity::Error if mode == GuestCheck::Require => {
+                let error = ProviderError::new(ErrorKind::InvalidImage, message);
+                document::Finding::error(SUBJECT, &error.with_hint(finding.remedy.clone()))
+            }
+            _ => document::Finding::warning(SUBJECT, message, finding.remedy.clone()),
+        }
+    };
+    entry.findings.iter().map(converted).collect()
+}
+
+/// Describes the system in a line, if one was found.
+pub(crate) fn described(attributes: &Attributes) -> Option<String> {
+    let name = attributes.os_name.as_ref().or(attributes.os.as_ref())?;
+    let architecture = attributes.architecture.as_deref().unwrap_or("unknown architecture");
+    let firmware: Vec<&str> = attributes
+        .firmware
+        .iter()
+        .map(|firmware| match firmware {
+            Firmware::Bios => "BIOS",
+            Firmware::Uefi => "UEFI",
+        })
+        .collect();
+    let firmware =
+        if firmware.is_empty() { "no boot loader found" } else { &firmware.join(" and ") };
+    Some(format!("{name}, {architecture}, {firmware}"))
+}
+
+fn text(finding: &Finding) -> String {
+    format!("{SUBJECT}: {}", located(finding))
+}
+
+/// Describes a finding in a line: what, and where.
+fn located(finding: &Finding) -> String {
+    let Some(first) = finding.evidence.first() else { return finding.message.clone() };
+    let line = first.line.map(|line| format!(":{line}")).unwrap_or_default();
+    let place = match first.file.as_str() {
+        "" => first.volume.clone(),
+        file => format!("{} {file}{line}", first.volume),
+    };
+    let more = match finding.evidence.len() {
+        1 => String::new(),
+        count => format!(" and {} more", count - 1),
+    };
+    format!("{} ({place}{more})", finding.message)
+}
+
+fn problem(finding: &Finding) -> Problem {
+    Problem { message: text(finding), hint: Some(finding.remedy.clone()) }
+}
