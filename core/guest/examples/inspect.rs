@@ -29,7 +29,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let needs = text.map(|text| serde_json::from_str(&text)).transpose()?;
             println!("{}", serde_json::to_string_pretty(&found)?);
             println!("{}", serde_json::to_string_pretty(&Attributes::of(&found))?);
-            println!("{}", serde_json::to_string_pretty(&check(&found, &needs.unwrap_or_default()))?);
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&check(&found, &needs.unwrap_or_default()))?
+            );
         }
     }
     let count = packages.packages.len();

@@ -43,7 +43,7 @@ fn run(
     packages: bool,
 ) -> Result<(Inspection, Packages), Error> {
     let facts = Facts::read(disk)?;
-    let source = Source::new(disk.clone(), limits);
+    let source = Source::new(Some(disk.clone()), limits);
     let remarks = Remarks::default();
     for remark in &facts.remarks {
         remarks.add(remark.clone());

@@ -42,6 +42,8 @@ struct Raw {
     evidence: Evidence,
     kernel: String,
     arguments: String,
+    /// The line of the arguments; that of the kernel if it is empty.
+    arguments_at: Evidence,
     initrds: Vec<String>,
     version: Option<String>,
     /// Offset and length of the initramfs inside of the kernel's file.
@@ -182,4 +184,16 @@ fn systemd_entries(mounted: &Mounted, environment: &Variables) -> Vec<Raw> {
         entry.raw.is_default = true;
     }
     found.into_iter().map(|entry| entry.raw).collect()
+}
+
+/// Parses a file as each of the configurations and headers, for fuzzing.
+pub(crate) fn parse(text: &crate::tree::Text, bytes: &[u8]) {
+    let config = grub::parse(text, &grub::environment(&text.content));
+    for (number, entry) in config.entries.iter().enumerate() {
+        config.is_default(entry, number == 0);
+    }
+    bls::entry(text, &config.variables);
+    syslinux::parse(text);
+    let _ = (pe::parse(bytes), pe::kernel_version(bytes));
+    bls::matches(&text.content, &config.default);
 }

@@ -23,7 +23,7 @@ pub(super) fn entries(mounted: &Mounted) -> Vec<Raw> {
     PLACES.iter().find_map(|path| mounted.text(path)).map(|text| parse(&text)).unwrap_or_default()
 }
 
-fn parse(text: &Text) -> Vec<Raw> {
+pub(super) fn parse(text: &Text) -> Vec<Raw> {
     let directory = text.path.rsplit_once('/').map_or("", |(directory, _)| directory);
     let place = |path: &str| {
         // Windows separators are allowed, and relative paths.
@@ -46,7 +46,10 @@ fn parse(text: &Text) -> Vec<Raw> {
                 raw.evidence = text.evidence(number, line);
             }
             ("initrd", Some(raw)) => raw.initrds = value.split(',').map(place).collect(),
-            ("append", Some(raw)) => value.clone_into(&mut raw.arguments),
+            ("append", Some(raw)) => {
+                value.clone_into(&mut raw.arguments);
+                raw.arguments_at = text.evidence(number, line);
+            }
             ("append", None) => value.clone_into(&mut global),
             ("menu", Some(raw)) if value.eq_ignore_ascii_case("default") => raw.is_default = true,
             _ => {}

@@ -98,7 +98,9 @@ fn installed_packages_of_dpkg_are_listed() {
 
 #[test]
 fn installed_packages_of_apk_are_listed() {
-    let Some(found) = packages(|disk| disk.put(0, "/usr/lib/apk/db/installed", APK)) else { return };
+    let Some(found) = packages(|disk| disk.put(0, "/usr/lib/apk/db/installed", APK)) else {
+        return;
+    };
     assert_eq!(
         names(&found),
         [("busybox-binsh", "1.36.1-r5", "x86_64"), ("musl", "1.2.4-r2", "x86_64")]
