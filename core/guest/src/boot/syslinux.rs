@@ -39,7 +39,12 @@ pub(super) fn parse(text: &Text) -> Vec<Raw> {
         match (key.to_ascii_lowercase().as_str(), last) {
             ("default" | "ontimeout", _) => default = Some(value.to_owned()),
             ("label", _) if !is_full => {
-                found.push(Raw { loader: "SYSLINUX", title: value.to_owned(), ..Raw::default() });
+                found.push(Raw {
+                    loader: "SYSLINUX",
+                    by: "SYSLINUX",
+                    title: value.to_owned(),
+                    ..Raw::default()
+                });
             }
             ("kernel" | "linux", Some(raw)) => {
                 raw.kernel = place(value);
