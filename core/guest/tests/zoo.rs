@@ -163,7 +163,13 @@ const FAULTS: [(&str, Firmware, &str, &[&str]); 14] = [
         "mtype -i \"$0@@1M\" ::/EFI/debian/grub.cfg | sed 's/6f3a/6f3b/' >$T/c; mcopy -o -i \"$0@@1M\" $T/c ::/EFI/debian/grub.cfg",
         &["boot-search"],
     ),
-    ("lvm", Bios, "sed -i 's/type = \"striped\"/type = \"mirrors\"/' \"$0\"", &["not-inspected"]),
+    (
+        "lvm",
+        Bios,
+        "dd if=\"$0\" of=$T/p bs=1M skip=161 count=1 status=none; sed -i 's/\"striped\"/\"mirrors\"/' $T/p; \
+         dd if=$T/p of=\"$0\" bs=1M seek=161 conv=notrunc status=none",
+        &["not-inspected"],
+    ),
 ];
 
 const TOOLS: &str = r#"T=$(mktemp -d); trap 'rm -rf $T' EXIT

@@ -561,7 +561,7 @@ fn the_severity_depends_on_what_the_system_waits_for() {
         ("/dev/sdb2 none swap sw 0 0".to_owned(), Some(Severity::Warning)),
         ("/dev/sdb2 /mnt none bind 0 0".to_owned(), None),
         ("server:/export /mnt nfs defaults 0 0".to_owned(), None),
-        (format!("LABEL=data /data ext4 x-systemd.automount,nofail 0 0"), Some(Severity::Note)),
+        ("LABEL=data /data ext4 x-systemd.automount,nofail 0 0".to_owned(), Some(Severity::Note)),
     ] {
         let mut disk = bios_grub();
         fstab(&mut disk, &line);
