@@ -43,7 +43,7 @@ fn run(
     packages: bool,
 ) -> Result<(Inspection, Packages), Error> {
     let facts = Facts::read(disk)?;
-    let source = Source::new(disk.clone(), limits);
+    let source = Source::new(Some(disk.clone()), limits);
     let remarks = Remarks::default();
     for remark in &facts.remarks {
         remarks.add(remark.clone());
@@ -154,8 +154,8 @@ fn root(mounted: &[Rc<Mounted>], found: &mut Inspection) -> Option<Rc<Mounted>> 
 
 /// Returns the device of `root=`; the last one counts.
 pub(crate) fn root_argument(arguments: &str) -> Option<&str> {
-    let devices = arguments.split_whitespace().filter_map(|word| word.strip_prefix("root="));
-    devices.last().map(|device| device.trim_matches(['"', '\'']))
+    let mut devices = arguments.split_whitespace().filter_map(|word| word.strip_prefix("root="));
+    devices.next_back().map(|device| device.trim_matches(['"', '\'']))
 }
 
 /// Mounts what fstab names, as far as it can be read.

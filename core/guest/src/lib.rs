@@ -21,6 +21,8 @@ mod bytes;
 mod check;
 mod finding;
 mod fs;
+#[doc(hidden)]
+pub mod fuzzing;
 mod initramfs;
 mod inspect;
 pub mod model;

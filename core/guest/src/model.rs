@@ -235,6 +235,8 @@ pub struct BootEntry {
     pub evidence: Evidence,
     /// The arguments of the kernel.
     pub arguments: String,
+    /// The line with the arguments.
+    pub arguments_at: Evidence,
     /// The kernel as it is written; its place if the file exists.
     pub kernel: Located,
     /// The version of the kernel.

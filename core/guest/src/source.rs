@@ -76,7 +76,8 @@ pub(crate) enum Stop {
 pub(crate) struct Source(Rc<Inner>);
 
 struct Inner {
-    disk: GuestReader,
+    /// Absent when one file is read that is not on a disk.
+    disk: Option<GuestReader>,
     limits: Limits,
     begun: Instant,
     read: Cell<u64>,
@@ -86,7 +87,7 @@ struct Inner {
 }
 
 impl Source {
-    pub(crate) fn new(disk: GuestReader, limits: Limits) -> Self {
+    pub(crate) fn new(disk: Option<GuestReader>, limits: Limits) -> Self {
         let zero = || Cell::new(0);
         let (read, unpacked, steps) = (zero(), zero(), zero());
         let begun = Instant::now();
@@ -95,7 +96,7 @@ impl Source {
 
     /// Returns the size of the disk in bytes.
     pub(crate) fn size(&self) -> u64 {
-        self.0.disk.virtual_size()
+        self.0.disk.as_ref().map_or(0, GuestReader::virtual_size)
     }
 
     /// Fills `buf` from offset `at` of the disk.
@@ -103,7 +104,8 @@ impl Source {
         let (inner, len) = (&*self.0, buf.len() as u64);
         self.count(&inner.read, len, inner.limits.read, "bytes read")?;
         self.step()?;
-        match inner.disk.read_at(buf, at) {
+        let Some(disk) = &inner.disk else { return Err(Fault::Missing) };
+        match disk.read_at(buf, at) {
             Ok(got) if got == buf.len() => Ok(()),
             Ok(_) => Err(Fault::damaged("it refers to bytes behind the end of the disk")),
             Err(error) => Err(self.stop(Stop::Failed(error))),

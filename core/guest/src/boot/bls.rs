@@ -31,7 +31,7 @@ pub(super) fn entries(mounted: &Mounted, directory: &str, variables: &Variables)
     found
 }
 
-fn entry(text: &Text, variables: &Variables) -> Option<Found> {
+pub(super) fn entry(text: &Text, variables: &Variables) -> Option<Found> {
     let file = text.path.rsplit('/').next()?.to_owned();
     let mut raw = Raw { loader: "BLS", ..Raw::default() };
     let mut options = Vec::new();
@@ -49,7 +49,10 @@ fn entry(text: &Text, variables: &Variables) -> Option<Found> {
                 let files = expand(value, variables);
                 raw.initrds.extend(files.split_whitespace().map(str::to_owned));
             }
-            "options" => options.push(expand(value, variables)),
+            "options" => {
+                options.push(expand(value, variables));
+                raw.arguments_at = text.evidence(number, line);
+            }
             _ => {}
         }
     }

@@ -88,7 +88,13 @@ pub(super) fn parse(text: &Text, environment: &Variables) -> Config {
                     blocks.push(Block::Other);
                 }
             }
-            _ => statement(&mut config, blocks.last_mut(), command, arguments, (number, line)),
+            _ => {
+                let entry = match blocks.last_mut() {
+                    Some(Block::Entry(entry)) => Some(&mut **entry),
+                    _ => None,
+                };
+                statement(&mut config, entry, command, arguments, (number, line));
+            }
         }
     }
     config
@@ -126,15 +132,11 @@ fn begin(title: String, arguments: &[String], number: usize, blocks: &[Block]) -
 
 fn statement(
     config: &mut Config,
-    block: Option<&mut Block>,
+    entry: Option<&mut MenuEntry>,
     command: &str,
     arguments: &[String],
     (number, line): (u32, &str),
 ) {
-    let entry = match block {
-        Some(Block::Entry(entry)) => Some(entry),
-        _ => None,
-    };
     match (command, entry) {
         ("set", _) => {
             if let Some((name, value)) = arguments.first().and_then(|word| word.split_once('=')) {

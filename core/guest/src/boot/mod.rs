@@ -37,11 +37,15 @@ pub(crate) struct Boot {
 #[derive(Default)]
 struct Raw {
     loader: &'static str,
+    /// The boot loader that reads the configuration.
+    by: &'static str,
     title: String,
     is_default: bool,
     evidence: Evidence,
     kernel: String,
     arguments: String,
+    /// The line of the arguments; that of the kernel if it is empty.
+    arguments_at: Evidence,
     initrds: Vec<String>,
     version: Option<String>,
     /// Offset and length of the initramfs inside of the kernel's file.
@@ -76,10 +80,23 @@ pub(crate) fn read(
             raw.home = home;
         }
     }
+    for raw in &mut raws {
+        raw.is_default &= is_read(raw, &loaders);
+    }
     // What the order of the configurations does not change stays in it.
     raws.sort_by_key(|raw| !raw.is_default);
     let entries = resolve::entries(mounted, raws, source, all_read);
     Boot { loaders, entries, unknown_searches: unknown }
+}
+
+/// Returns whether a boot loader on the disk reads the configuration of an entry: a file of one that was replaced may
+/// still be there. Programs that were not recognised may read every configuration.
+fn is_read(raw: &Raw, loaders: &[Loader]) -> bool {
+    let others = ["GRUB", "SYSLINUX", "systemd-boot"];
+    loaders.is_empty()
+        || loaders
+            .iter()
+            .any(|loader| loader.name == raw.by || !others.contains(&loader.name.as_str()))
 }
 
 /// Returns the names of GRUB's directories on a file system.
@@ -126,6 +143,7 @@ fn grub_entries(
             let Some((kernel, line, words)) = &entry.kernel else { continue };
             raws.push(Raw {
                 loader: "GRUB",
+                by: "GRUB",
                 title: entry.title.clone(),
                 is_default: config.is_default(entry, number == 0),
                 evidence: text.evidence(*line, words),
@@ -161,7 +179,8 @@ fn grub_bls(all: &[Rc<Mounted>], home: usize, config: &grub::Config) -> Vec<Raw>
             if let Some(entry) = found.get_mut(chosen) {
                 entry.raw.is_default = true;
             }
-            let raws = found.into_iter().map(|entry| Raw { on: Some(number), ..entry.raw });
+            let raws =
+                found.into_iter().map(|entry| Raw { on: Some(number), by: "GRUB", ..entry.raw });
             return raws.collect();
         }
     }
@@ -181,5 +200,17 @@ fn systemd_entries(mounted: &Mounted, environment: &Variables) -> Vec<Raw> {
     if let Some(entry) = found.get_mut(chosen.unwrap_or_default()) {
         entry.raw.is_default = true;
     }
-    found.into_iter().map(|entry| entry.raw).collect()
+    found.into_iter().map(|entry| Raw { by: "systemd-boot", ..entry.raw }).collect()
+}
+
+/// Parses a file as each of the configurations and headers, for fuzzing.
+pub(crate) fn parse(text: &crate::tree::Text, bytes: &[u8]) {
+    let config = grub::parse(text, &grub::environment(&text.content));
+    for (number, entry) in config.entries.iter().enumerate() {
+        config.is_default(entry, number == 0);
+    }
+    bls::entry(text, &config.variables);
+    syslinux::parse(text);
+    let _ = (pe::parse(bytes), pe::kernel_version(bytes));
+    bls::matches(&text.content, &config.default);
 }

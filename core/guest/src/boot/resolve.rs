@@ -56,9 +56,21 @@ impl Resolver<'_> {
             let content = place.and_then(|(on, path)| self.read(on, &path, None));
             initramfs.push(InitramfsFile { file, content });
         }
-        let Raw { loader, title, is_default, evidence, arguments, .. } = raw;
-        let loader = loader.to_owned();
-        BootEntry { loader, title, is_default, evidence, arguments, kernel, version, initramfs }
+        let Raw { loader, title, is_default, evidence, arguments, mut arguments_at, .. } = raw;
+        if arguments_at.file.is_empty() {
+            arguments_at = evidence.clone();
+        }
+        BootEntry {
+            loader: loader.to_owned(),
+            title,
+            is_default,
+            evidence,
+            arguments,
+            arguments_at,
+            kernel,
+            version,
+            initramfs,
+        }
     }
 
     /// Returns the file system and the path in it.

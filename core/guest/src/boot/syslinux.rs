@@ -23,7 +23,7 @@ pub(super) fn entries(mounted: &Mounted) -> Vec<Raw> {
     PLACES.iter().find_map(|path| mounted.text(path)).map(|text| parse(&text)).unwrap_or_default()
 }
 
-fn parse(text: &Text) -> Vec<Raw> {
+pub(super) fn parse(text: &Text) -> Vec<Raw> {
     let directory = text.path.rsplit_once('/').map_or("", |(directory, _)| directory);
     let place = |path: &str| {
         // Windows separators are allowed, and relative paths.
@@ -39,14 +39,22 @@ fn parse(text: &Text) -> Vec<Raw> {
         match (key.to_ascii_lowercase().as_str(), last) {
             ("default" | "ontimeout", _) => default = Some(value.to_owned()),
             ("label", _) if !is_full => {
-                found.push(Raw { loader: "SYSLINUX", title: value.to_owned(), ..Raw::default() });
+                found.push(Raw {
+                    loader: "SYSLINUX",
+                    by: "SYSLINUX",
+                    title: value.to_owned(),
+                    ..Raw::default()
+                });
             }
             ("kernel" | "linux", Some(raw)) => {
                 raw.kernel = place(value);
                 raw.evidence = text.evidence(number, line);
             }
             ("initrd", Some(raw)) => raw.initrds = value.split(',').map(place).collect(),
-            ("append", Some(raw)) => value.clone_into(&mut raw.arguments),
+            ("append", Some(raw)) => {
+                value.clone_into(&mut raw.arguments);
+                raw.arguments_at = text.evidence(number, line);
+            }
             ("append", None) => value.clone_into(&mut global),
             ("menu", Some(raw)) if value.eq_ignore_ascii_case("default") => raw.is_default = true,
             _ => {}

@@ -80,7 +80,7 @@ pub(super) fn version_key(version: &str) -> Vec<(u64, String)> {
         parts.push((number.parse().unwrap_or_default(), text.to_owned()));
         rest = behind;
     }
-    parts.into_iter().map(|(number, text)| (number, text)).collect()
+    parts
 }
 
 #[cfg(test)]

@@ -67,12 +67,12 @@ impl<'a> Early<'a> {
         if self.is_installed(one_of) == Some(false) {
             return format!("install a kernel that has the driver {first}");
         }
-        let generators = self
+        let mut generators = self
             .entry
             .initramfs
             .iter()
             .filter_map(|one| one.content.as_ref()?.generator.as_deref());
-        match generators.last() {
+        match generators.next_back() {
             Some("dracut") => format!("run `dracut --force --add-drivers {first}` in the system"),
             Some("mkinitcpio") => {
                 format!("add {first} to MODULES in /etc/mkinitcpio.conf, and run `mkinitcpio -P`")

@@ -104,7 +104,8 @@ fn root(found: &Inspection, needs: &Requirements, entry: &BootEntry, findings: &
         let live = ["boot=live", "rd.live", "ostree=", "systemd.volatile", "bootc"];
         if !by_type && !live.iter().any(|word| entry.arguments.contains(word)) {
             let message = format!("the boot entry `{}` names no root device", entry.title);
-            findings.push(Finding::error("no-root-device", message, remedy).at(&entry.evidence));
+            findings
+                .push(Finding::error("no-root-device", message, remedy).at(&entry.arguments_at));
         }
         return;
     };
@@ -114,13 +115,14 @@ fn root(found: &Inspection, needs: &Requirements, entry: &BootEntry, findings: &
             let message = format!("the root device {device} has another name on other machines");
             let severity = if fits(device, needs) { Severity::Warning } else { Severity::Error };
             let finding = Finding::new("root-device-unstable", severity, message, remedy);
-            findings.push(finding.at(&entry.evidence));
+            findings.push(finding.at(&entry.arguments_at));
         }
         Device::Unknown if may_be_hidden(found) => {}
         Device::Unknown => {
             let message = format!("the root device {device} is not on the disk");
-            findings
-                .push(Finding::error("root-device-unknown", message, remedy).at(&entry.evidence));
+            findings.push(
+                Finding::error("root-device-unknown", message, remedy).at(&entry.arguments_at),
+            );
         }
     }
 }
@@ -134,6 +136,6 @@ fn consoles(entry: &BootEntry, console: &str, findings: &mut Vec<Finding>) {
             entry.title
         );
         let remedy = format!("add `console=tty0 console={console}` to the arguments of the kernel");
-        findings.push(Finding::warning("no-console", message, &remedy).at(&entry.evidence));
+        findings.push(Finding::warning("no-console", message, &remedy).at(&entry.arguments_at));
     }
 }

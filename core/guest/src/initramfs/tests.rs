@@ -3,24 +3,14 @@
 use std::fs;
 use std::io::Cursor;
 
-use build_image_disk::GuestReader;
-
 use super::{module, read};
 use crate::model::Initramfs;
 use crate::source::{Limits, Source};
 use crate::tests::parts::{VERSION, archive, cpio, gzip};
 use crate::tests::tools::{program, run};
 
-fn source(limits: Limits) -> (tempfile::TempDir, Source) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("disk");
-    fs::write(&path, [0; 512]).unwrap();
-    let disk = GuestReader::open_raw(&path).unwrap();
-    (directory, Source::new(disk, limits))
-}
-
 fn inspect(bytes: &[u8]) -> Initramfs {
-    let (_directory, source) = source(Limits::default());
+    let source = Source::new(None, Limits::default());
     read(Box::new(Cursor::new(bytes.to_vec())), bytes.len() as u64, &source)
 }
 
@@ -134,7 +124,7 @@ fn what_needs_too_much_is_not_inspected() {
 fn a_bomb_ends_at_the_limit() {
     let member = cpio(&[("big", &vec![0; 64 << 20])]);
     let bomb = gzip(&member);
-    let (_directory, source) = source(Limits { unpacked: 8 << 20, ..Limits::default() });
+    let source = Source::new(None, Limits { unpacked: 8 << 20, ..Limits::default() });
     let found = read(Box::new(Cursor::new(bomb)), 0, &source);
     assert!(source.is_stopped());
     assert!(found.damage.is_none() && found.not_inspected.is_some(), "{found:#?}");

@@ -51,6 +51,43 @@ fn the_default_entry_has_its_kernel_and_the_modules_of_its_initramfs() {
 }
 
 #[test]
+fn a_configuration_that_no_boot_loader_reads_starts_nothing() {
+    let mut disk = super::systems::systemd_boot();
+    let stale = "menuentry x {\n linux /gone root=/dev/sda1\n}\n";
+    disk.put(1, "/boot/grub/grub.cfg", stale);
+    let Some(disk) = disk.write() else { return };
+    let found = disk.inspect();
+    assert!(found.entries.iter().any(|entry| entry.loader == "GRUB" && !entry.is_default));
+    assert!(check(&found, &needs(Firmware::Uefi)).is_empty());
+}
+
+#[test]
+fn a_kernel_with_its_initramfs_in_one_program_is_an_entry() {
+    let mut disk = super::systems::systemd_boot();
+    let entries = ["a-rescue.conf".to_owned(), format!("debian-{VERSION}.conf")];
+    for name in entries {
+        disk.remove(0, &format!("/loader/entries/{name}"));
+    }
+    disk.put(0, "/loader/loader.conf", "timeout 1\n");
+    let options = format!("root=UUID={ROOT_UUID} console=ttyS0\0");
+    let initramfs = super::parts::initramfs(&MODULES);
+    let sections: [(&str, &[u8]); 4] = [
+        (".cmdline", options.as_bytes()),
+        (".uname", VERSION.as_bytes()),
+        (".linux", b"kernel"),
+        (".initrd", &initramfs),
+    ];
+    disk.put(0, "/EFI/Linux/debian.efi", super::parts::pe(true, &sections));
+    let Some(disk) = disk.write() else { return };
+    let found = disk.inspect();
+    let findings = check(&found, &needs(Firmware::Uefi));
+    assert!(findings.is_empty(), "{findings:#?}");
+    let [entry] = &found.entries[..] else { panic!("{:#?}", found.entries) };
+    assert_eq!((entry.loader.as_str(), entry.version.as_deref()), ("UKI", Some(VERSION)));
+    assert!(entry.initramfs[0].content.as_ref().unwrap().modules.contains("nvme"));
+}
+
+#[test]
 fn volumes_have_the_names_that_lead_to_them() {
     let Some(disk) = super::systems::uefi_grub().write() else { return };
     let found = disk.inspect();

@@ -1,16 +1,17 @@
 //! Tests on disks that are made here with mke2fs, mkfs.vfat, mcopy, and sfdisk: small trees with the files of real
-//! systems. Full systems are inspected by `tests/guest_zoo.rs` of the repository.
+//! systems. Full systems are inspected by `core/guest/tests/zoo.rs`.
 //!
 //! ```text
 //! tools.rs     programs            parts.rs   initramfs, kernels, UEFI programs, boot records, LVM
 //! disk.rs      a disk from trees   systems.rs the healthy systems
-//! healthy.rs, faults.rs, hostile.rs, limits.rs   what is asserted
+//! healthy.rs, faults.rs, judgement.rs, hostile.rs, limits.rs, packages.rs   what is asserted
 //! ```
 
 mod disk;
 mod faults;
 mod healthy;
 mod hostile;
+mod judgement;
 mod limits;
 mod packages;
 pub(crate) mod parts;

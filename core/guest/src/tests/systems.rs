@@ -7,8 +7,10 @@ use crate::{DriverNeed, Requirements, Severity};
 
 pub(super) const MODULES: [&str; 6] =
     ["virtio_blk", "virtio-pci", "virtio_scsi", "nvme", "xen-blkfront", "ext4"];
+type Healthy = fn() -> Disk;
+
 /// Every healthy system with its name.
-pub(super) const ALL: [(&str, fn() -> Disk); 6] = [
+pub(super) const ALL: [(&str, Healthy); 6] = [
     ("GRUB, BIOS, MBR", bios_grub),
     ("GRUB, UEFI", uefi_grub),
     ("systemd-boot", systemd_boot),

@@ -144,3 +144,8 @@ fn named(name: String, mut aliases: Vec<String>, volume: Volume) -> Result<Named
     let (partition, is_esp, volume) = (None, false, Some(volume));
     Ok(Named { name, partition, aliases, is_esp, volume, content, reason })
 }
+
+/// Parses a metadata text, for fuzzing.
+pub(crate) fn parse_lvm(text: &str) {
+    let _ = lvm_text::parse(text);
+}
