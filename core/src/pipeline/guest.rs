@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use build_image_disk::format::GuestReader;
 use build_image_guest::{
-    Attributes, DriverNeed, Finding, Inspection, Limits, Requirements, Severity, model::Firmware,
+    Attributes, DriverNeed, Finding, Inspection, Limits, Requirements, Severity,
+    model::{Firmware, VolumeFacts},
 };
 use build_image_plugin_api::{BootMode, Error as ProviderError, ErrorKind, MachineNeeds, document};
 
@@ -75,18 +76,33 @@ pub(crate) fn inspect(
     let inspected = build_image_guest::inspect(disk, limits);
     interrupt.check()?;
     let found = inspected.map_err(|error| from_disk(Stage::Source, error))?;
-    let mut findings = build_image_guest::check(&found, &requirements(machines));
-    if holds_nothing_known(&found) {
-        // Everything else follows from that.
-        findings.retain(|finding| finding.id == "no-system");
-    }
+    let findings = match nothing_found(&found, machines.is_some()) {
+        Some(finding) => vec![finding],
+        None => build_image_guest::check(&found, &requirements(machines)),
+    };
     Ok(GuestEntry { attributes: Attributes::of(&found), findings })
 }
 
-/// Returns whether the disk has neither partitions nor anything else that is recognised.
-fn holds_nothing_known(found: &Inspection) -> bool {
-    let known = |content: &str| !matches!(content, "" | "unknown");
-    found.loaders.is_empty() && !found.volumes.iter().any(|volume| known(&volume.content))
+/// Returns the finding of a disk with neither a system nor a boot loader: all others would follow from it.
+fn nothing_found(found: &Inspection, has_machines: bool) -> Option<Finding> {
+    let is_unread = |volume: &VolumeFacts| volume.not_inspected.is_some();
+    if !found.complete
+        || found.system.is_some()
+        || !found.loaders.is_empty()
+        || found.volumes.iter().any(is_unread)
+    {
+        return None;
+    }
+    Some(Finding {
+        id: "no-system".to_owned(),
+        severity: if has_machines { Severity::Error } else { Severity::Warning },
+        message: "no system was found on the disk, and no boot loader".to_owned(),
+        remedy: format!(
+            "check that it is the intended disk; for a disk of data, {}=off omits the inspection",
+            keys::GUEST_CHECK
+        ),
+        evidence: Vec::new(),
+    })
 }
 
 /// Converts what a provider declares into requirements; without it, only what matters everywhere is checked.
