@@ -29,6 +29,7 @@ fn crates_import_lower_layers_only() {
         ("core/disk", &["build-image-files"]),
         ("core/bigip", &["build-image-disk", "build-image-files", "build-image-plugin-api"]),
         ("core/generic", &["build-image-disk", "build-image-files", "build-image-plugin-api"]),
+        ("core/guest", &["build-image-disk"]),
         (
             "core",
             &[
@@ -36,6 +37,7 @@ fn crates_import_lower_layers_only() {
                 "build-image-disk",
                 "build-image-files",
                 "build-image-generic",
+                "build-image-guest",
                 "build-image-plugin-api",
             ],
         ),

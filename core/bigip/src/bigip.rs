@@ -110,6 +110,10 @@ impl Installer for BigIp {
         false
     }
 
+    fn configures_network(&self) -> bool {
+        true
+    }
+
     fn check_settings(&self, settings: &Settings) -> Result<()> {
         shape(settings).map(drop)
     }

@@ -44,6 +44,10 @@ impl Installer for Generic {
         true
     }
 
+    fn configures_network(&self) -> bool {
+        false
+    }
+
     fn check_settings(&self, settings: &Settings) -> Result<()> {
         match settings.number(DISK_SIZE) {
             None => {

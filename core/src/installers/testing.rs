@@ -43,6 +43,10 @@ impl Installer for StandIn {
         false
     }
 
+    fn configures_network(&self) -> bool {
+        false
+    }
+
     fn check_settings(&self, settings: &Settings) -> Result<(), Refusal> {
         match settings.get("MODULES") {
             Some(_) => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use build_image_disk::format::GuestReader;
+use build_image_disk::{format::GuestReader, installer::Installer};
 use build_image_guest::{
     Attributes, DriverNeed, Finding, Inspection, Limits, Requirements, Severity,
     model::{Firmware, VolumeFacts},
@@ -18,6 +18,8 @@ use crate::{
     source::from_disk,
 };
 
+/// Findings about the set-up of the network, which some installed systems do by programs that are not known here.
+const NETWORK: [&str; 2] = ["no-agent", "no-network"];
 /// The subject of findings.
 pub(crate) const SUBJECT: &str = "guest";
 
@@ -32,7 +34,11 @@ impl Pipeline<'_> {
             return Ok(());
         }
         let machines = self.plugin.description().guest.machines.as_ref();
-        let entry = inspect(disk, machines, &self.interrupt)?;
+        let mut entry = inspect(disk, machines, &self.interrupt)?;
+        let installer = self.plan.installation.as_ref().map(|installation| installation.installer);
+        if installer.is_some_and(Installer::configures_network) {
+            entry.findings.retain(|finding| !NETWORK.contains(&finding.id.as_str()));
+        }
         if let Some(text) = described(&entry.attributes) {
             self.reporter.note(&format!("    guest  {text}"));
         }

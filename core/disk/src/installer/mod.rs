@@ -39,6 +39,9 @@ pub trait Installer: Send + Sync {
     /// Returns whether the user chooses the size of the disk (DISK_SIZE).
     fn takes_disk_size(&self) -> bool;
 
+    /// Returns whether the installed system configures its network and reads the cloud's data by its own programs.
+    fn configures_network(&self) -> bool;
+
     /// Checks the settings that every installation needs, before an ISO is read or downloaded.
     ///
     /// # Errors
