@@ -14,6 +14,10 @@ use crate::harness::{Sandbox, Turn, locked, needs, root, target_directory};
 /// Time limit of the guest, in seconds; without acceleration it needs 50.
 const PATIENCE: &str = "600";
 
+/// What is needed to create the disk and to boot it.
+pub(crate) const TOOLS: [&str; 7] =
+    ["qemu-system-x86_64", "qemu-img", "mmdebstrap", "syslinux", "mcopy", "mkfs.vfat", "sfdisk"];
+
 /// The disk; created once per target directory, in about a minute.
 pub(crate) fn debian() -> PathBuf {
     let directory = target_directory().join("debian-disk");
@@ -55,16 +59,7 @@ pub(crate) fn boots_to_login(disk: &Path) -> (bool, String) {
 
 #[test]
 fn a_debian_disk_boots_again_from_the_imported_object() {
-    let tools = [
-        "qemu-system-x86_64",
-        "qemu-img",
-        "mmdebstrap",
-        "syslinux",
-        "mcopy",
-        "mkfs.vfat",
-        "sfdisk",
-    ];
-    if !needs(&tools) {
+    if !needs(&TOOLS) {
         return;
     }
     let _turn = Turn::take();

@@ -152,7 +152,7 @@ fn a_plan_can_be_read_by_programs() {
     assert_eq!(plan["steps"], serde_json::json!(["check", "disk", "upload", "register"]));
     assert_eq!(plan["settings"]["ALIBABA_BUCKET"]["value"], "demo");
     assert_eq!(plan["settings"]["ALIBABA_ACCESS_KEY_SECRET"]["value"], "<protected>");
-    assert_eq!(plan["findings"].as_array().unwrap().len(), 5, "{plan:#}");
+    assert_eq!(plan["findings"].as_array().unwrap().len(), 6, "{plan:#}");
     let most = plan["estimate"]["sends_at_most"].as_u64().unwrap();
     assert!(plan["estimate"]["former_build"].is_null(), "{plan:#}");
     let kinds = plan["creates"].as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap());

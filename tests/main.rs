@@ -26,6 +26,7 @@ mod doctor_install;
 mod download_trust;
 mod fault_proxy;
 mod full_disk;
+mod guest_check;
 mod hostile_plugins;
 mod inputs_disk;
 mod inputs_download;

@@ -1,0 +1,71 @@
+//! Checks GUEST_CHECK: what is on the disk is compared with what the provider's machines need, before it is sent.
+
+use crate::{
+    build_debian::{TOOLS, debian},
+    harness::{Sandbox, needs},
+};
+
+/// The Debian of the tests has no driver for the disk controller of an OVA: it is a kernel for clouds.
+const MISSING: &str = "mptspi is neither built in nor in its initramfs";
+
+#[test]
+fn a_system_without_the_driver_is_reported_or_refused_before_its_image_is_made() {
+    if !needs(&TOOLS) {
+        return;
+    }
+    let disk = debian();
+    let disk = disk.to_str().unwrap();
+    for (mode, code, is_reported) in [("off", 0, false), ("warn", 0, true), ("require", 6, true)] {
+        let sandbox = Sandbox::new();
+        let args = ["--disk", disk, "-p", "vmware", "--guest-check", mode];
+        let plan = sandbox.run(&[&["plan"], &args[..]].concat());
+        assert_eq!(plan.code, code, "{mode}: {}", plan.stderr);
+        assert_eq!(plan.stdout.contains(MISSING), is_reported, "{mode}: {}", plan.stdout);
+        assert_eq!(plan.stdout.contains("it holds      Debian"), is_reported, "{}", plan.stdout);
+
+        let run = sandbox.run(&args);
+        assert_eq!(run.stderr.contains(MISSING), is_reported, "{mode}: {}", run.stderr);
+        let made = sandbox.path().join("images/disk.vmware.ova");
+        assert_eq!(made.is_file(), code == 0, "{mode}: {:?}", sandbox.files());
+        if code == 0 {
+            run.succeeded();
+        } else {
+            let texts = ["does not work on machines of `vmware`", "GUEST_CHECK=warn"];
+            run.failed(code, &texts);
+            assert_eq!(run.member("error")["kind"], "invalid_image");
+        }
+        if !is_reported {
+            assert!(run.result.as_ref().unwrap().get("guest").is_none());
+            continue;
+        }
+        let guest = run.member("guest");
+        assert_eq!(guest["attributes"]["os"], "debian");
+        assert_eq!(guest["attributes"]["firmware"], serde_json::json!(["bios"]));
+        let findings = guest["findings"].as_array().unwrap();
+        let missing = findings.iter().find(|one| one["id"] == "disk-driver-missing").unwrap();
+        assert_eq!(missing["severity"], "error");
+        assert_eq!(missing["evidence"][0]["file"], "/syslinux.cfg");
+    }
+}
+
+/// Nothing of the cloud changes when a disk is refused, also when it was downloaded first.
+#[test]
+fn a_disk_without_a_system_is_refused_only_for_machines() {
+    let sandbox = Sandbox::with_cloud();
+    sandbox.disk("disk.raw", 4, 1);
+    let nothing = "no system was found on the disk, and no boot loader";
+    for (mode, code) in [("off", 0), ("warn", 0), ("require", 6)] {
+        let name = format!("image-{mode}");
+        let cloud = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+        let more = ["--guest-check", mode, "--cloud-image-name", &name];
+        let run = sandbox.run(&[&cloud[..], &more].concat());
+        assert_eq!(run.code, code, "{mode}: {}", run.stderr);
+        assert_eq!(run.stderr.contains(nothing), mode != "off", "{mode}: {}", run.stderr);
+        // A local file has no machines of its platform.
+        let local = ["--disk", "disk.raw", "-p", "qcow2", "--hypervisor-image-name", &name];
+        let run = sandbox.run(&[&local[..], &["--guest-check", mode]].concat());
+        run.succeeded();
+        assert_eq!(run.stderr.contains(nothing), mode != "off", "{mode}: {}", run.stderr);
+    }
+    sandbox.cloud_has_only(2);
+}
