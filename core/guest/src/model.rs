@@ -206,7 +206,7 @@ pub enum Firmware {
 pub struct Loader {
     /// The firmware.
     pub firmware: Firmware,
-    /// `GRUB`, `SYSLINUX`, `systemd-boot`, `shim`, a kernel with its initramfs, or `unknown`.
+    /// `GRUB`, `SYSLINUX`, `Windows`, `systemd-boot`, `shim`, `Linux`, or `unknown`.
     pub name: String,
     /// Where it is.
     pub evidence: Evidence,
@@ -225,7 +225,7 @@ pub struct Loader {
 /// An entry of a boot loader.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootEntry {
-    /// The boot loader: `GRUB`, `BLS`, `SYSLINUX`, or `UKI`.
+    /// The kind of its configuration: `GRUB`, `GRUB Legacy`, `BLS`, `SYSLINUX`, or `UKI`.
     pub loader: String,
     /// The title or the label.
     pub title: String,
