@@ -7,7 +7,7 @@ use super::disk::Disk;
 use super::systems::needs;
 use crate::model::Firmware;
 use boot::{DRIVERS, LOADERS};
-use system::{DEVICES, LEFTOVERS};
+use system::{DEVICES, MACHINE_DATA};
 
 /// A fault: its name, the healthy disk, the firmware of the machines, what is changed, and the findings.
 struct Fault {
@@ -83,5 +83,5 @@ fn a_device_that_does_not_exist_or_has_other_names_is_reported() {
 
 #[test]
 fn what_every_machine_would_share_is_reported() {
-    judge(&LEFTOVERS);
+    judge(&MACHINE_DATA);
 }

@@ -110,7 +110,7 @@ pub(super) const DEVICES: [Fault; 11] = [
     ),
 ];
 
-pub(super) const LEFTOVERS: [Fault; 13] = [
+pub(super) const MACHINE_DATA: [Fault; 13] = [
     fault(
         "host keys",
         bios_grub,
