@@ -28,6 +28,7 @@ fn crates_import_lower_layers_only() {
         ("plugin-api", &["build-image-files"]),
         ("core/disk", &["build-image-files"]),
         ("core/bigip", &["build-image-disk", "build-image-files", "build-image-plugin-api"]),
+        ("core/guest", &["build-image-disk"]),
         ("core/generic", &["build-image-disk", "build-image-files", "build-image-plugin-api"]),
         ("core/guest", &["build-image-disk"]),
         (

@@ -116,7 +116,7 @@ pub struct System {
     /// Agents of clouds and hypervisors.
     pub agents: Vec<Agent>,
     /// What should not be part of an image.
-    pub leftovers: Vec<Leftover>,
+    pub machine_data: Vec<MachineData>,
 }
 
 /// An entry of /etc/fstab.
@@ -159,18 +159,18 @@ pub struct Agent {
 
 /// What should not be part of an image, because every machine made from it would share it or because it is private.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Leftover {
+pub struct MachineData {
     /// What it is.
-    pub kind: LeftoverKind,
+    pub kind: MachineDataKind,
     /// The file.
     pub evidence: Evidence,
 }
 
-/// Kinds of leftovers.
+/// Kinds of machine-specific data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum LeftoverKind {
+pub enum MachineDataKind {
     /// A private host key of the SSH server.
     HostKey,
     /// Keys that may log in.
@@ -206,7 +206,7 @@ pub enum Firmware {
 pub struct Loader {
     /// The firmware.
     pub firmware: Firmware,
-    /// `GRUB`, `SYSLINUX`, `systemd-boot`, `shim`, a kernel with its initramfs, or `unknown`.
+    /// `GRUB`, `SYSLINUX`, `Windows`, `systemd-boot`, `shim`, `Linux`, or `unknown`.
     pub name: String,
     /// Where it is.
     pub evidence: Evidence,
@@ -225,7 +225,7 @@ pub struct Loader {
 /// An entry of a boot loader.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootEntry {
-    /// The boot loader: `GRUB`, `BLS`, `SYSLINUX`, or `UKI`.
+    /// The kind of its configuration: `GRUB`, `GRUB Legacy`, `BLS`, `SYSLINUX`, or `UKI`.
     pub loader: String,
     /// The title or the label.
     pub title: String,

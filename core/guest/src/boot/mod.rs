@@ -3,12 +3,13 @@
 //! ```text
 //! record.rs     boot records of a BIOS: GRUB and its core, SYSLINUX and the active partition
 //! programs.rs   UEFI programs of EFI system partitions;  pe.rs  their headers
-//! grub.rs, bls.rs, syslinux.rs   entries of configurations;  words.rs  words and variables
+//! grub.rs, legacy.rs, bls.rs, syslinux.rs   entries of configurations;  words.rs  words and variables
 //! resolve.rs    finds the files that an entry names, and reads its initramfs
 //! ```
 
 mod bls;
 mod grub;
+mod legacy;
 mod pe;
 mod programs;
 mod record;
@@ -76,6 +77,11 @@ pub(crate) fn read(
             raws.extend(systemd_entries(one, &environment));
         }
         raws.extend(syslinux::entries(one));
+        raws.extend(legacy::entries(one).into_iter().map(|(raw, partition)| {
+            let name = partition.map(|number| format!("partition {number}"));
+            let on = mounted.iter().position(|one| Some(&one.name) == name.as_ref());
+            Raw { on, ..raw }
+        }));
         for raw in raws.iter_mut().skip(before) {
             raw.home = home;
         }
@@ -211,6 +217,7 @@ pub(crate) fn parse(text: &crate::tree::Text, bytes: &[u8]) {
     }
     bls::entry(text, &config.variables);
     syslinux::parse(text);
+    legacy::parse(text);
     let _ = (pe::parse(bytes), pe::kernel_version(bytes));
     bls::matches(&text.content, &config.default);
 }

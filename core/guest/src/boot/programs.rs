@@ -10,6 +10,10 @@ const MAX_PROGRAMS: usize = 64;
 /// Bytes of a program in which its name is searched for.
 const MAX_SEARCH: usize = 2 << 20;
 
+/// Names of the programs that UEFI starts without a boot variable, in lower case (UEFI 2.10, 3.5.1.1).
+const FALLBACKS: [&str; 5] =
+    ["bootx64.efi", "bootia32.efi", "bootaa64.efi", "bootarm.efi", "bootriscv64.efi"];
+
 /// Texts that only one program contains; a shim also names the GRUB that it starts.
 const NAMES: [(&[u8], &str); 4] = [
     (b"#### LoaderInfo: systemd-boot", "systemd-boot"),
@@ -46,7 +50,7 @@ fn program(mounted: &Mounted, path: &str) -> Loader {
         NAMES.iter().find(|(text, _)| bytes.windows(text.len()).any(|window| window == *text));
     let parts: Vec<String> = path.to_lowercase().split('/').map(str::to_owned).collect();
     let is_fallback = matches!(parts.as_slice(), [_, _, directory, file]
-        if directory == "boot" && file.starts_with("boot"));
+        if directory == "boot" && FALLBACKS.contains(&file.as_str()));
     Loader {
         firmware: Firmware::Uefi,
         name: name.map_or("unknown", |(_, name)| *name).to_owned(),

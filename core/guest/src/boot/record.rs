@@ -3,20 +3,25 @@
 
 use build_image_disk::facts::{Facts, Partition, Role, Scheme};
 
-use crate::bytes::{array, le16, le64};
+use crate::bytes::{array, le16, le32, le64};
 use crate::model::{Evidence, Firmware, Loader};
 use crate::source::Source;
 
 const SECTOR: u64 = 512;
 /// Offset of the number of the first sector of GRUB's core in its boot record.
 const CORE: usize = 0x5c;
+/// Offset of the address that GRUB 2 loads its core to, and the address. GRUB Legacy has code there.
+const ADDRESS: (usize, u16) = (0x5a, 0x8000);
+/// Offset of the number of the first sector of the second stage of GRUB Legacy.
+const STAGE: usize = 0x44;
 /// Offset of the list of blocks in the first sector of the core: number (8 bytes), length, segment.
 const BLOCKS: usize = 500;
-const EXPECTED: [(&[u8], &str); 3] = [
+/// Texts of boot records. All but those of GRUB start the active partition.
+const EXPECTED: [(&[u8], &str); 4] = [
     (b"GRUB ", "GRUB"),
-    // mbr.bin and gptmbr.bin of SYSLINUX; other records with the same text do the same.
-    (b"Missing operating system", "SYSLINUX"),
+    (b"Operating system load error", "SYSLINUX"),
     (b"SYSLINUX", "SYSLINUX"),
+    (b"Invalid partition table", "Windows"),
 ];
 
 /// Returns the boot loader of the boot record, if there is code in it.
@@ -32,8 +37,8 @@ pub(super) fn loaders(source: &Source, facts: &Facts) -> Vec<Loader> {
     let name = EXPECTED.iter().find(|(text, _)| contains(&record, text)).map(|(_, name)| *name);
     let problem = match name {
         Some("GRUB") => grub_problem(source, facts, &record),
-        Some(_) => chain_problem(source, facts),
-        None => None,
+        Some("SYSLINUX") => chain_problem(source, facts),
+        _ => None,
     };
     vec![Loader {
         firmware: Firmware::Bios,
@@ -52,7 +57,8 @@ fn contains(bytes: &[u8], text: &[u8]) -> bool {
 
 /// Returns why the core of GRUB cannot be loaded.
 fn grub_problem(source: &Source, facts: &Facts, record: &[u8]) -> Option<String> {
-    let first = le64(record, CORE)?;
+    let is_legacy = le16(record, ADDRESS.0) != Some(ADDRESS.1);
+    let first = if is_legacy { le32(record, STAGE)?.into() } else { le64(record, CORE)? };
     let Some(at) = first.checked_mul(SECTOR).filter(|at| *at > 0) else {
         return Some("its boot record refers to no core".to_owned());
     };
@@ -68,6 +74,9 @@ fn grub_problem(source: &Source, facts: &Facts, record: &[u8]) -> Option<String>
             ""
         };
         return Some(format!("its core at sector {first} is missing{hint}"));
+    }
+    if is_legacy {
+        return None;
     }
     let (start, len) = (le64(&core, BLOCKS)?, le16(&core, BLOCKS + 8)?);
     let mut next = [0; 512];

@@ -1,14 +1,14 @@
 //! Checks what a new machine starts with: its network, its agent, and what it shares with every other machine.
 
 use crate::finding::{Finding, Severity};
-use crate::model::{Inspection, LeftoverKind, System};
+use crate::model::{Inspection, MachineDataKind, System};
 use crate::requirements::Requirements;
 
 pub(super) fn check(found: &Inspection, needs: &Requirements, findings: &mut Vec<Finding>) {
     let Some(system) = &found.system else { return };
     network(system, findings);
     agent(system, needs, findings);
-    leftovers(system, findings);
+    machine_data(system, findings);
 }
 
 fn network(system: &System, findings: &mut Vec<Finding>) {
@@ -46,52 +46,52 @@ fn agent(system: &System, needs: &Requirements, findings: &mut Vec<Finding>) {
 }
 
 /// Identifier, severity, what it is, and what to do, of each kind.
-fn describe(kind: LeftoverKind) -> (&'static str, Severity, &'static str, &'static str) {
+fn describe(kind: MachineDataKind) -> (&'static str, Severity, &'static str, &'static str) {
     use Severity::{Note, Warning};
     match kind {
-        LeftoverKind::HostKey => (
+        MachineDataKind::HostKey => (
             "host-keys",
             Warning,
             "private host keys of SSH are in the image, and every machine would share them",
             "remove /etc/ssh/ssh_host_*, and let cloud-init or a unit create them",
         ),
-        LeftoverKind::AuthorizedKeys => (
+        MachineDataKind::AuthorizedKeys => (
             "authorized-keys",
             Warning,
             "keys that may log in are in the image",
             "remove the file, and let cloud-init or the agent of the target write it",
         ),
-        LeftoverKind::PrivateKey => {
+        MachineDataKind::PrivateKey => {
             ("private-keys", Warning, "private keys of users are in the image", "remove them")
         }
-        LeftoverKind::MachineId => (
+        MachineDataKind::MachineId => (
             "machine-id",
             Warning,
             "the identity of a machine is in the image, and every machine would share it",
             "empty the file /etc/machine-id",
         ),
-        LeftoverKind::ShellHistory => (
+        MachineDataKind::ShellHistory => (
             "shell-history",
             Warning,
             "commands that a user typed are in the image, and may contain secrets",
             "remove the files",
         ),
-        LeftoverKind::CloudInitState => (
+        MachineDataKind::CloudInitState => (
             "cloud-init-state",
             Warning,
             "cloud-init has run before, and does not configure the first start again on some platforms",
             "run `cloud-init clean --logs` in the system",
         ),
-        LeftoverKind::UdevNetRules => (
+        MachineDataKind::UdevNetRules => (
             "udev-net-rules",
             Warning,
             "names of interfaces are bound to the MAC addresses of another machine",
             "remove the file",
         ),
-        LeftoverKind::DhcpLease => {
+        MachineDataKind::DhcpLease => {
             ("dhcp-leases", Note, "leases of a DHCP client are in the image", "remove the files")
         }
-        LeftoverKind::RandomSeed => (
+        MachineDataKind::RandomSeed => (
             "random-seed",
             Note,
             "the seed of the random number generator is in the image",
@@ -101,15 +101,15 @@ fn describe(kind: LeftoverKind) -> (&'static str, Severity, &'static str, &'stat
 }
 
 /// Reports each kind once, with all its files.
-fn leftovers(system: &System, findings: &mut Vec<Finding>) {
+fn machine_data(system: &System, findings: &mut Vec<Finding>) {
     let mut found: Vec<Finding> = Vec::new();
-    for leftover in &system.leftovers {
-        let (id, severity, message, remedy) = describe(leftover.kind);
+    for data in &system.machine_data {
+        let (id, severity, message, remedy) = describe(data.kind);
         if !found.iter().any(|finding| finding.id == id) {
             found.push(Finding::new(id, severity, message.to_owned(), remedy));
         }
         if let Some(finding) = found.iter_mut().find(|finding| finding.id == id) {
-            finding.evidence.push(leftover.evidence.clone());
+            finding.evidence.push(data.evidence.clone());
         }
     }
     findings.extend(found);

@@ -3,7 +3,7 @@
 //! ```text
 //! firmware.rs   partitioning scheme, architecture, boot loader for the firmware, Secure Boot
 //! entry.rs      files of boot entries, root device, console       drivers.rs   drivers and file systems
-//! fstab.rs      devices of fstab                                  machine.rs   network, agents, leftovers
+//! fstab.rs      devices of fstab                                  machine.rs   network, agents, machine-specific data
 //! device.rs     names of devices that are the same on every machine
 //! ```
 //!

@@ -11,6 +11,8 @@ use crate::bytes::{le16, le32};
 use crate::source::Fault;
 use crate::volume::Volume;
 
+/// Largest block, 64 KiB, as the logarithm of its KiB.
+const MAX_LOG_BLOCK: u64 = 6;
 /// Maximum number of block groups: 32 TiB with the usual blocks.
 const MAX_GROUPS: u64 = 1 << 18;
 
@@ -61,10 +63,12 @@ impl Ext {
 fn check(volume: &Volume) -> Result<(), Fault> {
     let raw = volume.head(1024, 1024)?;
     let field = |at| le32(&raw, at).map(u64::from).unwrap_or_default();
-    // The upper half of the number of blocks counts with the feature 64bit only.
-    let high = if field(0x60) & 0x80 == 0 { 0 } else { field(0x150) };
-    let blocks = field(4) | high << 32;
-    let block = 1024_u64.checked_shl(u32::try_from(field(24).min(7)).unwrap_or(7)).unwrap_or(1024);
+    // The crate counts the upper half of the number of blocks whether the feature 64bit is there or not.
+    let blocks = field(4) | field(0x150) << 32;
+    if field(24) > MAX_LOG_BLOCK {
+        return Err(Fault::damaged("the size of its blocks is malformed"));
+    }
+    let block = 1024_u64 << field(24);
     let per_group = field(32).max(1);
     if blocks.checked_mul(block).is_none_or(|len| len > volume.len) {
         return Err(Fault::damaged("the file system is longer than its volume"));

@@ -79,7 +79,7 @@ impl Packages {
                     "copyrightText": "NOASSERTION",
                     "supplier": package.maintainer.as_ref().map_or_else(
                         || "NOASSERTION".to_owned(),
-                        |maintainer| format!("Person: {maintainer}"),
+                        |maintainer| format!("Person: {}", maintainer.replace('<', "(").replace('>', ")")),
                     ),
                     "externalRefs": [{
                         "referenceCategory": "PACKAGE-MANAGER",

@@ -3,13 +3,13 @@
 //! ```text
 //! release.rs    os-release and the architecture of programs     kernels.rs   lists of modules of each kernel
 //! fstab.rs      devices and mount points                        network.rs   configurations of the network
-//! agents.rs     agents of clouds and hypervisors                leftovers.rs what every copy would share
+//! agents.rs     agents of clouds and hypervisors                machine_data.rs what every copy would share
 //! ```
 
 mod agents;
 mod fstab;
 mod kernels;
-mod leftovers;
+mod machine_data;
 mod network;
 mod release;
 
@@ -32,7 +32,7 @@ pub(crate) fn read(tree: &Tree, volume: &str, fstab: Vec<FstabEntry>) -> System 
         fstab,
         networks: network::read(tree),
         agents: agents::read(tree),
-        leftovers: leftovers::read(tree),
+        machine_data: machine_data::read(tree),
     }
 }
 

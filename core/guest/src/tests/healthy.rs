@@ -88,6 +88,30 @@ fn a_kernel_with_its_initramfs_in_one_program_is_an_entry() {
 }
 
 #[test]
+fn entries_of_grub_legacy_are_read() {
+    let mut disk = super::systems::bios_grub();
+    disk.remove(0, "/boot/grub/grub.cfg");
+    let kernel = format!("/boot/vmlinuz-{VERSION}");
+    let config = format!(
+        "default=1\ntimeout=5\ntitle old\n\troot (hd0,4)\n\tkernel /old\ntitle BIG\n  root (hd0,0)\n  \
+         kernel {kernel} ro root=UUID={ROOT_UUID} console=ttyS0,38400\n  initrd /boot/initrd.img-{VERSION}\n"
+    );
+    disk.put(0, "/boot/grub/grub.conf", config);
+    // The second stage is at the sector that the first one names, without a list of blocks.
+    disk.patches =
+        vec![(0x44, vec![1, 0, 0, 0]), (0x180, b"GRUB \0".to_vec()), (512, vec![9; 512])];
+    let Some(written) = disk.write() else { return };
+    let found = written.inspect();
+    let findings = check(&found, &needs(Firmware::Bios));
+    assert!(findings.is_empty(), "{findings:#?}");
+    assert_eq!((found.entries[0].title.as_str(), found.entries[0].evidence.line), ("BIG", Some(8)));
+    disk.patches.pop();
+    let Some(written) = disk.write() else { return };
+    let findings = check(&written.inspect(), &needs(Firmware::Bios));
+    assert_eq!(findings[0].id, "bios-loader-broken");
+}
+
+#[test]
 fn volumes_have_the_names_that_lead_to_them() {
     let Some(disk) = super::systems::uefi_grub().write() else { return };
     let found = disk.inspect();

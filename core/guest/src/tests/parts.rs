@@ -112,6 +112,7 @@ pub(crate) fn grub_record() -> Vec<(u64, Vec<u8>)> {
     core[508..510].copy_from_slice(&1_u16.to_le_bytes());
     vec![
         (0, vec![0xeb, 0x63, 0x90]),
+        (0x5a, 0x8000_u16.to_le_bytes().to_vec()),
         (0x5c, 1_u64.to_le_bytes().to_vec()),
         (0x188, b"GRUB \0".to_vec()),
         (512, core),
@@ -120,7 +121,7 @@ pub(crate) fn grub_record() -> Vec<(u64, Vec<u8>)> {
 
 /// The boot record of SYSLINUX, which starts the active partition.
 pub(crate) fn syslinux_record() -> Vec<(u64, Vec<u8>)> {
-    vec![(0, vec![0x33, 0xc0]), (0x150, b"Missing operating system.".to_vec())]
+    vec![(0, vec![0x33, 0xc0]), (0x150, b"Operating system load error.".to_vec())]
 }
 
 /// Returns a physical volume with one logical volume, `vg-a/root`, which has this content.

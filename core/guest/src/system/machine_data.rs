@@ -2,7 +2,7 @@
 //! of these files is never quoted.
 
 use crate::fs::Kind;
-use crate::model::{Leftover, LeftoverKind};
+use crate::model::{MachineData, MachineDataKind};
 use crate::tree::Tree;
 
 /// Maximum number of home directories.
@@ -18,21 +18,21 @@ const HISTORIES: [&str; 8] = [
     ".psql_history",
 ];
 /// Kind, directory, start and end of a file's name.
-const FILES: [(LeftoverKind, &str, &str, &str); 7] = [
-    (LeftoverKind::HostKey, "/etc/ssh", "ssh_host_", "_key"),
-    (LeftoverKind::UdevNetRules, "/etc/udev/rules.d", "", "persistent-net.rules"),
-    (LeftoverKind::DhcpLease, "/var/lib/dhcp", "dhclient", ".leases"),
-    (LeftoverKind::DhcpLease, "/var/lib/dhclient", "dhclient", ".lease"),
-    (LeftoverKind::DhcpLease, "/var/lib/NetworkManager", "", ".lease"),
-    (LeftoverKind::RandomSeed, "/var/lib/systemd", "random-seed", ""),
-    (LeftoverKind::RandomSeed, "/var/lib/urandom", "random-seed", ""),
+const FILES: [(MachineDataKind, &str, &str, &str); 7] = [
+    (MachineDataKind::HostKey, "/etc/ssh", "ssh_host_", "_key"),
+    (MachineDataKind::UdevNetRules, "/etc/udev/rules.d", "", "persistent-net.rules"),
+    (MachineDataKind::DhcpLease, "/var/lib/dhcp", "dhclient", ".leases"),
+    (MachineDataKind::DhcpLease, "/var/lib/dhclient", "dhclient", ".lease"),
+    (MachineDataKind::DhcpLease, "/var/lib/NetworkManager", "", ".lease"),
+    (MachineDataKind::RandomSeed, "/var/lib/systemd", "random-seed", ""),
+    (MachineDataKind::RandomSeed, "/var/lib/urandom", "random-seed", ""),
 ];
 
-/// Returns the leftovers.
-pub(super) fn read(tree: &Tree) -> Vec<Leftover> {
+/// Returns the files.
+pub(super) fn read(tree: &Tree) -> Vec<MachineData> {
     let mut found = Vec::new();
     let mut add = |kind, path: &str| {
-        found.push(Leftover { kind, evidence: tree.evidence(path) });
+        found.push(MachineData { kind, evidence: tree.evidence(path) });
     };
     for (kind, directory, start, end) in FILES {
         for entry in tree.list(directory) {
@@ -50,14 +50,14 @@ pub(super) fn read(tree: &Tree) -> Vec<Leftover> {
             id.is_some_and(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()));
         // The second one is usually a link to the first.
         if is_id {
-            add(LeftoverKind::MachineId, path);
+            add(MachineDataKind::MachineId, path);
             break;
         }
     }
     if !tree.list("/var/lib/cloud/instances").is_empty()
         || tree.has("/var/lib/cloud/instance/boot-finished")
     {
-        add(LeftoverKind::CloudInitState, "/var/lib/cloud/instances");
+        add(MachineDataKind::CloudInitState, "/var/lib/cloud/instances");
     }
     for home in homes(tree) {
         user(tree, &home, &mut add);
@@ -71,22 +71,22 @@ fn homes(tree: &Tree) -> Vec<String> {
     std::iter::once("/root".to_owned()).chain(users).collect()
 }
 
-fn user(tree: &Tree, home: &str, add: &mut impl FnMut(LeftoverKind, &str)) {
+fn user(tree: &Tree, home: &str, add: &mut impl FnMut(MachineDataKind, &str)) {
     for name in HISTORIES {
         let path = format!("{home}/{name}");
         if has_content(tree, &path) {
-            add(LeftoverKind::ShellHistory, &path);
+            add(MachineDataKind::ShellHistory, &path);
         }
     }
     for entry in tree.list(&format!("{home}/.ssh")) {
         let path = format!("{home}/.ssh/{}", entry.name);
         if entry.name.starts_with("authorized_keys") && has_key(tree, &path) {
-            add(LeftoverKind::AuthorizedKeys, &path);
+            add(MachineDataKind::AuthorizedKeys, &path);
         } else if entry.name.starts_with("id_")
             && !entry.name.ends_with(".pub")
             && has_content(tree, &path)
         {
-            add(LeftoverKind::PrivateKey, &path);
+            add(MachineDataKind::PrivateKey, &path);
         }
     }
 }
