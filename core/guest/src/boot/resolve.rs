@@ -12,7 +12,7 @@ use crate::tree::Mounted;
 
 /// Maximum number of entries, and of initramfs files that are read.
 const MAX_ENTRIES: usize = 100;
-const MAX_INITRAMFS: usize = 4;
+const MAX_INITRAMFS: usize = 3;
 
 /// Reads the files of all entries.
 pub(super) fn entries(
