@@ -82,6 +82,28 @@ fn large_directories_and_files_end() {
 }
 
 #[test]
+fn texts_that_grow_when_they_are_read_end() {
+    let mut disk = uefi_grub();
+    disk.partitions[1].mib = 80;
+    let large = "x".repeat(1 << 20);
+    disk.put(1, "/boot/grub/grubenv", format!("# GRUB Environment Block\nv={large}\n"));
+    let line = "menuentry x {\nlinux /x $v $v $v\ninitrd $v $v\n}\n";
+    disk.put(1, "/boot/grub/grub.cfg", format!("blscfg\n{}", line.repeat(30_000)));
+    for number in 0..20 {
+        let path = format!("/boot/loader/entries/{number}.conf");
+        disk.put(1, &path, format!("linux /x\n{}", "options $v $v\n".repeat(60_000)));
+    }
+    disk.put(1, "/etc/netplan/x.yaml", "52:54:00:12:34:56 ".repeat(50_000));
+    disk.put(1, "/etc/fstab", format!("UUID=x / ext4 {} 0 0\n", ",".repeat(1 << 20)));
+    let Some(disk) = disk.write() else { return };
+    let found = disk.inspect();
+    assert!(found.complete && found.entries.len() <= 100);
+    assert!(found.entries.iter().all(|entry| entry.arguments.len() <= 4 << 10));
+    let text = serde_json::to_string(&found).unwrap();
+    assert!(text.len() < 4 << 20, "{}", text.len());
+}
+
+#[test]
 fn a_physical_volume_inside_of_a_logical_volume_is_not_followed() {
     let directory = tempfile::tempdir().unwrap();
     let Some(inner) = ext(ROOT_UUID, &Tree::new(), 8 * MIB, directory.path()) else { return };
