@@ -88,11 +88,9 @@ fn files(
 ) -> Option<Tree> {
     let mut mounted = Vec::new();
     for one in named {
-        let (volume, opened) = mount(source, one, remarks);
+        let (volume, opened) = mount(source, one, remarks, mounted.len() < MAX_MOUNTED);
         found.volumes.push(volume);
-        if let Some(opened) = opened.filter(|_| mounted.len() < MAX_MOUNTED) {
-            mounted.push(Rc::new(opened));
-        }
+        mounted.extend(opened.map(Rc::new));
     }
     let aliases: Vec<String> =
         found.volumes.iter().flat_map(|volume| volume.aliases.clone()).collect();
@@ -111,8 +109,16 @@ fn files(
     Some(tree)
 }
 
-fn mount(source: &Source, named: Named, remarks: &Remarks) -> (VolumeFacts, Option<Mounted>) {
-    let opened = named.volume.as_ref().and_then(|volume| crate::fs::open(volume, &named.content));
+fn mount(
+    source: &Source,
+    named: Named,
+    remarks: &Remarks,
+    has_room: bool,
+) -> (VolumeFacts, Option<Mounted>) {
+    let volume = named.volume.as_ref().filter(|_| has_room);
+    let opened = volume.and_then(|volume| crate::fs::open(volume, &named.content));
+    let is_file_system = ["ext4", "vfat"].contains(&named.content.kind);
+    let too_many = (is_file_system && !has_room).then(|| "the disk has too many".to_owned());
     let mut facts = VolumeFacts {
         name: named.name.clone(),
         len: named.volume.as_ref().map_or(0, |volume| volume.len),
@@ -120,7 +126,7 @@ fn mount(source: &Source, named: Named, remarks: &Remarks) -> (VolumeFacts, Opti
         aliases: named.aliases.clone(),
         is_esp: named.is_esp,
         inspected: false,
-        not_inspected: named.reason,
+        not_inspected: named.reason.or(too_many),
     };
     let fs = match opened {
         None => return (facts, None),

@@ -1,6 +1,7 @@
 //! The result of an inspection, as data for reports and checks.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -269,7 +270,7 @@ pub struct InitramfsFile {
     pub file: Located,
     /// Its content; absent if the file was not found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content: Option<Initramfs>,
+    pub content: Option<Arc<Initramfs>>,
 }
 
 /// The content of an initramfs.

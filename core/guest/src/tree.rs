@@ -124,10 +124,16 @@ impl Mounted {
     }
 
     /// Returns the text files of a directory whose name has this ending, at most [`MAX_TEXTS`].
-    pub(crate) fn texts(&self, directory: &str, ending: &str) -> Vec<Text> {
+    ///
+    /// One at a time is in memory.
+    pub(crate) fn texts<'a>(
+        &'a self,
+        directory: &'a str,
+        ending: &'a str,
+    ) -> impl Iterator<Item = Text> + 'a {
         let names = self.list(directory).into_iter().map(|entry| entry.name);
-        let names = names.filter(|name| name.to_lowercase().ends_with(ending)).take(MAX_TEXTS);
-        names.filter_map(|name| self.text(&format!("{directory}/{name}"))).collect()
+        let names = names.filter(move |name| name.to_lowercase().ends_with(ending)).take(MAX_TEXTS);
+        names.filter_map(move |name| self.text(&format!("{directory}/{name}")))
     }
 
     pub(crate) fn evidence(&self, path: &str) -> Evidence {
@@ -195,10 +201,14 @@ impl Tree {
         Some(Text { path: path.to_owned(), ..text })
     }
 
-    pub(crate) fn texts(&self, directory: &str, ending: &str) -> Vec<Text> {
+    pub(crate) fn texts<'a>(
+        &'a self,
+        directory: &'a str,
+        ending: &'a str,
+    ) -> impl Iterator<Item = Text> + 'a {
         let names = self.list(directory).into_iter().map(|entry| entry.name);
-        let names = names.filter(|name| name.ends_with(ending)).take(MAX_TEXTS);
-        names.filter_map(|name| self.text(&format!("{directory}/{name}"))).collect()
+        let names = names.filter(move |name| name.ends_with(ending)).take(MAX_TEXTS);
+        names.filter_map(move |name| self.text(&format!("{directory}/{name}")))
     }
 
     pub(crate) fn evidence(&self, path: &str) -> Evidence {

@@ -10,6 +10,8 @@ use crate::tree::{Mounted, Text};
 
 /// Maximum number of entries that are read.
 const MAX_ENTRIES: usize = 200;
+/// Maximum number of lines of an entry.
+const MAX_LINES: usize = 200;
 /// Maximum length of a section with text in bytes.
 const MAX_SECTION: usize = 64 << 10;
 
@@ -22,7 +24,7 @@ pub(super) struct Found {
 
 /// Returns the entries of a directory, the newest first.
 pub(super) fn entries(mounted: &Mounted, directory: &str, variables: &Variables) -> Vec<Found> {
-    let texts = mounted.texts(directory, ".conf").into_iter().take(MAX_ENTRIES);
+    let texts = mounted.texts(directory, ".conf").take(MAX_ENTRIES);
     let mut found: Vec<Found> = texts.filter_map(|text| entry(&text, variables)).collect();
     found.sort_by_key(|found| {
         let version = found.raw.version.clone().unwrap_or_default();
@@ -35,7 +37,7 @@ pub(super) fn entry(text: &Text, variables: &Variables) -> Option<Found> {
     let file = text.path.rsplit('/').next()?.to_owned();
     let mut raw = Raw { loader: "BLS", ..Raw::default() };
     let mut options = Vec::new();
-    for (number, line) in text.settings() {
+    for (number, line) in text.settings().take(MAX_LINES) {
         let Some((key, value)) = line.split_once(char::is_whitespace) else { continue };
         let value = value.trim();
         match key {
@@ -57,6 +59,7 @@ pub(super) fn entry(text: &Text, variables: &Variables) -> Option<Found> {
         }
     }
     raw.arguments = options.join(" ");
+    raw.clip();
     (!raw.kernel.is_empty()).then_some(Found { raw, file })
 }
 

@@ -7,6 +7,8 @@ use crate::tree::Text;
 
 /// Maximum number of menu entries.
 const MAX_ENTRIES: usize = 500;
+/// Maximum length of all words in bytes, after variables were replaced.
+const MAX_LENGTH: usize = 4 << 20;
 /// Maximum depth of submenus.
 const MAX_DEPTH: usize = 8;
 
@@ -60,10 +62,14 @@ enum Block {
 /// Parses a grub.cfg with the variables of its environment block.
 pub(super) fn parse(text: &Text, environment: &Variables) -> Config {
     let mut config = Config { variables: environment.clone(), ..Config::default() };
-    let (mut blocks, mut next) = (Vec::new(), 0_usize);
+    let (mut blocks, mut next, mut length) = (Vec::new(), 0_usize, 0);
     for (number, line) in text.settings() {
         let words = split(line);
         let words: Vec<String> = words.iter().map(|word| expand(word, &config.variables)).collect();
+        length += words.iter().map(String::len).sum::<usize>();
+        if length > MAX_LENGTH {
+            break;
+        }
         let Some(command) = words.first() else { continue };
         let arguments = words.get(1..).unwrap_or_default();
         match command.as_str() {

@@ -57,6 +57,29 @@ struct Raw {
     home: usize,
 }
 
+/// Maximum number of entries of all configurations.
+const MAX_RAWS: usize = 300;
+/// Longest arguments of a kernel in bytes, longest title and path, and the number of initramfs files.
+const MAX_ARGUMENTS: usize = 4 << 10;
+const MAX_NAME: usize = 512;
+const MAX_INITRDS: usize = 16;
+
+impl Raw {
+    /// Cuts what is longer than any system writes.
+    fn clip(&mut self) {
+        let clip = |text: &mut String, most: usize| {
+            if text.len() > most {
+                text.truncate((0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+                text.shrink_to_fit();
+            }
+        };
+        clip(&mut self.arguments, MAX_ARGUMENTS);
+        self.initrds.truncate(MAX_INITRDS);
+        let names = [&mut self.title, &mut self.kernel].into_iter().chain(&mut self.initrds);
+        names.for_each(|name| clip(name, MAX_NAME));
+    }
+}
+
 /// Reads boot loaders and their entries. `aliases` are the names of all volumes, those that cannot be read included;
 /// `all_read` is false if there are such volumes with a file system.
 pub(crate) fn read(
@@ -82,8 +105,10 @@ pub(crate) fn read(
             let on = mounted.iter().position(|one| Some(&one.name) == name.as_ref());
             Raw { on, ..raw }
         }));
+        raws.truncate(MAX_RAWS);
         for raw in raws.iter_mut().skip(before) {
             raw.home = home;
+            raw.clip();
         }
     }
     for raw in &mut raws {

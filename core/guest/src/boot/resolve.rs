@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{Raw, pe};
 use crate::initramfs;
@@ -12,7 +13,7 @@ use crate::tree::Mounted;
 
 /// Maximum number of entries, and of initramfs files that are read.
 const MAX_ENTRIES: usize = 100;
-const MAX_INITRAMFS: usize = 4;
+const MAX_INITRAMFS: usize = 3;
 
 /// Reads the files of all entries.
 pub(super) fn entries(
@@ -30,7 +31,7 @@ struct Resolver<'a> {
     source: &'a Source,
     all_read: bool,
     /// What was read, by file system and path.
-    read: BTreeMap<(usize, String), Initramfs>,
+    read: BTreeMap<(usize, String), Arc<Initramfs>>,
 }
 
 impl Resolver<'_> {
@@ -96,10 +97,10 @@ impl Resolver<'_> {
         Located { path: path.to_owned(), volume, may_be_elsewhere, is_signed: false }
     }
 
-    fn read(&mut self, on: usize, path: &str, range: Option<(u64, u64)>) -> Option<Initramfs> {
+    fn read(&mut self, on: usize, path: &str, range: Option<(u64, u64)>) -> Option<Arc<Initramfs>> {
         let key = (on, path.to_owned());
         if let Some(known) = self.read.get(&key) {
-            return Some(known.clone());
+            return Some(Arc::clone(known));
         }
         if self.read.len() >= MAX_INITRAMFS {
             return None;
@@ -113,7 +114,8 @@ impl Resolver<'_> {
                 initramfs::read(Box::new(opened.reader.take(len)), len, self.source)
             }
         };
-        self.read.insert(key, found.clone());
+        let found = Arc::new(found);
+        self.read.insert(key, Arc::clone(&found));
         Some(found)
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 /// Values of variables.
 pub(super) type Variables = BTreeMap<String, String>;
 
-/// Longest text after variables were replaced, in bytes: a variable may refer to others.
-const MAX_EXPANDED: usize = 16 << 10;
+/// Maximum length of what variables add to a text, in bytes: a variable may refer to others.
+const MAX_EXPANDED: usize = 4 << 10;
 
 /// Splits a line into words. Quotes group, a backslash quotes one character, and `{` and `}` stand alone if they are
 /// words. `#` at the start of a word begins a comment.
@@ -43,15 +43,19 @@ pub(super) fn split(line: &str) -> Vec<String> {
 
 /// Replaces `$name` and `${name}`; unknown variables become empty.
 pub(super) fn expand(text: &str, variables: &Variables) -> String {
-    let mut out = String::new();
+    let (mut out, mut added) = (String::new(), 0);
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
         let (name, behind) = name(after);
         if name.is_empty() {
             out.push('$');
-        } else if out.len() < MAX_EXPANDED {
-            out.push_str(variables.get(name).map_or("", String::as_str));
+        } else {
+            let value = variables.get(name).map_or("", String::as_str);
+            added += value.len();
+            if added <= MAX_EXPANDED {
+                out.push_str(value);
+            }
         }
         rest = behind;
     }

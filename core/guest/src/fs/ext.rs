@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use ext4_view::{Ext4, Ext4Error, Ext4Read, FileType};
+use ext4_view::{Ext4, Ext4Error, Ext4Read, FileType, Metadata};
 
 use super::{Entry, FileSystem, Kind, MAX_ENTRIES, Opened};
 use crate::bytes::{le16, le32};
@@ -13,6 +13,9 @@ use crate::volume::Volume;
 
 /// Largest block, 64 KiB, as the logarithm of its KiB.
 const MAX_LOG_BLOCK: u64 = 6;
+/// Maximum number of symbolic links that lead to one file, and longest target in bytes; those of Linux.
+const MAX_LINKS: u32 = 40;
+const MAX_TARGET: u64 = 4096;
 /// Maximum number of block groups: 32 TiB with the usual blocks.
 const MAX_GROUPS: u64 = 1 << 18;
 
@@ -57,6 +60,48 @@ impl Ext {
     fn fault(&self, error: &Ext4Error) -> Fault {
         fault(&self.volume, error)
     }
+
+    /// Returns a path without symbolic links, and what is there. The crate would follow links itself, but allocates
+    /// what a link declares as its length.
+    fn resolve(&self, path: &str) -> Result<(String, Metadata), Fault> {
+        let mut rest: Vec<String> = names(path);
+        let (mut done, mut links) = (String::from("/"), 0);
+        loop {
+            self.volume.source.step()?;
+            let Some(name) = rest.pop() else {
+                let found = self.inner.symlink_metadata(done.as_str());
+                return found.map(|found| (done, found)).map_err(|error| self.fault(&error));
+            };
+            if name == ".." {
+                done.truncate(done.rfind('/').unwrap_or(0).max(1));
+                continue;
+            }
+            let place = format!("{}/{name}", done.trim_end_matches('/'));
+            let found = self.inner.symlink_metadata(place.as_str());
+            let found = found.map_err(|error| self.fault(&error))?;
+            if !found.is_symlink() {
+                done = place;
+                continue;
+            }
+            links += 1;
+            if links > MAX_LINKS || found.len() > MAX_TARGET {
+                return Err(Fault::damaged("a symbolic link leads in a circle, or is too long"));
+            }
+            let target =
+                self.inner.read_link(place.as_str()).map_err(|error| self.fault(&error))?;
+            let target = target.to_str().map_err(|_| Fault::Missing)?.to_owned();
+            if target.starts_with('/') {
+                "/".clone_into(&mut done);
+            }
+            rest.extend(names(&target));
+        }
+    }
+}
+
+/// Returns the names of a path, the last one first.
+fn names(path: &str) -> Vec<String> {
+    let names = path.split('/').filter(|name| !name.is_empty() && *name != ".");
+    names.rev().map(str::to_owned).collect()
 }
 
 /// Refuses a superblock that declares more than the volume can hold.
@@ -102,19 +147,20 @@ fn kind(found: FileType) -> Kind {
 impl FileSystem for Ext {
     fn open(&self, path: &str) -> Result<Opened, Fault> {
         self.volume.source.step()?;
-        let opened = self.inner.open(path).map_err(|error| self.fault(&error))?;
+        let (path, _) = self.resolve(path)?;
+        let opened = self.inner.open(path.as_str()).map_err(|error| self.fault(&error))?;
         Ok(Opened { len: opened.metadata().len(), reader: Box::new(opened) })
     }
 
     fn kind(&self, path: &str) -> Result<Kind, Fault> {
-        self.volume.source.step()?;
-        let found = self.inner.metadata(path).map_err(|error| self.fault(&error))?;
+        let (_, found) = self.resolve(path)?;
         Ok(kind(found.file_type()))
     }
 
     fn list(&self, path: &str) -> Result<Vec<Entry>, Fault> {
         self.volume.source.step()?;
-        let entries = self.inner.read_dir(path).map_err(|error| self.fault(&error))?;
+        let (path, _) = self.resolve(path)?;
+        let entries = self.inner.read_dir(path.as_str()).map_err(|error| self.fault(&error))?;
         let mut found = Vec::new();
         for entry in entries {
             self.volume.source.step()?;

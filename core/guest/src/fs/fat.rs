@@ -1,16 +1,20 @@
 //! Reads FAT 12, 16, and 32. Source: Microsoft, "FAT: General Overview of On-Disk Format" 1.03. Every cluster chain is
 //! limited in length, so a loop costs no more than a long file.
 
+use std::cell::RefCell;
 use std::io::{self, Read};
+use std::rc::Rc;
 
 use super::fat_name::{ENTRY, Found, entries};
 use super::{Entry, FileSystem, Kind, MAX_ENTRIES, Opened};
-use crate::bytes::{index, le16, le32};
+use crate::bytes::{array, index, le16, le32};
 use crate::source::Fault;
 use crate::volume::Volume;
 
 /// Maximum length of a directory in bytes.
 const MAX_DIRECTORY: usize = 2 << 20;
+/// Bytes of the table that are read together.
+const WINDOW: usize = 4096;
 
 /// The layout of a file system. Offsets are bytes from its start.
 #[derive(Clone)]
@@ -23,6 +27,8 @@ pub(super) struct Fat {
     data: u64,
     cluster: u64,
     clusters: u64,
+    /// Bytes of the table that were read last, with their offset.
+    window: Rc<RefCell<(u64, Vec<u8>)>>,
 }
 
 #[derive(Clone, Copy)]
@@ -83,17 +89,44 @@ impl Fat {
             data: data * sector,
             cluster: per_cluster * sector,
             clusters,
+            window: Rc::default(),
         })
     }
 
     /// Returns the next cluster of a chain; `None` at its end.
     fn after(&self, cluster: u64) -> Result<Option<u64>, Fault> {
-        let mut raw = [0; 4];
         let bit = cluster * u64::from(self.bits);
-        self.volume.read(&mut raw, self.table + bit / 8)?;
+        let at = self.table + bit / 8;
+        let raw = self.entry(at)?;
         let value = u64::from(u32::from_le_bytes(raw)) >> (bit % 8);
         // The upper four of 32 bits are reserved.
         Ok(self.valid(value & ((1 << self.bits.min(28)) - 1)))
+    }
+
+    /// Returns four bytes of the table; consecutive entries are read together.
+    fn entry(&self, at: u64) -> Result<[u8; 4], Fault> {
+        let mut window = self.window.borrow_mut();
+        let known = |window: &(u64, Vec<u8>)| {
+            let inside = at.checked_sub(window.0).map(index)?;
+            array(&window.1, inside)
+        };
+        if let Some(raw) = known(&window) {
+            return Ok(raw);
+        }
+        *window = (at, self.volume.head(at, WINDOW)?);
+        known(&window).ok_or_else(|| Fault::damaged("its table is truncated"))
+    }
+
+    /// Returns how many clusters follow one another from `first` on, at most about `most`, and the one behind them.
+    fn run(&self, first: u64, most: u64) -> Result<(u64, Option<u64>), Fault> {
+        let mut count = 1;
+        loop {
+            let next = self.after(first + count - 1)?;
+            if next != Some(first + count) || count >= most {
+                return Ok((count, next));
+            }
+            count += 1;
+        }
     }
 
     fn valid(&self, cluster: u64) -> Option<u64> {
@@ -183,16 +216,18 @@ impl Read for File {
             let text = "its cluster chain ends before the file";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         };
-        let now = (self.fat.cluster - self.skip).min(self.left).min(buf.len() as u64);
-        let (piece, _) = buf.split_at_mut(index(now));
+        let size = self.fat.cluster;
         let failed = |_| io::Error::from(io::ErrorKind::InvalidData);
+        let wanted = self.left.min(buf.len() as u64);
+        let (count, behind) =
+            self.fat.run(cluster, (self.skip + wanted).div_ceil(size)).map_err(failed)?;
+        let now = (count * size - self.skip).min(wanted);
+        let (piece, _) = buf.split_at_mut(index(now));
         self.fat.volume.read(piece, self.fat.offset(cluster) + self.skip).map_err(failed)?;
-        self.skip += now;
         self.left -= now;
-        if self.skip == self.fat.cluster {
-            self.next = self.fat.after(cluster).map_err(failed)?;
-            self.skip = 0;
-        }
+        let read = self.skip + now;
+        self.skip = read % size;
+        self.next = if read / size < count { Some(cluster + read / size) } else { behind };
         Ok(piece.len())
     }
 }

@@ -8,6 +8,8 @@
 mod ext;
 mod fat;
 mod fat_name;
+#[cfg(test)]
+mod tests;
 
 use std::io::Read;
 

@@ -24,7 +24,9 @@ use cpio::{Damage, Member};
 /// Maximum length of a list of built-in modules in bytes.
 const MAX_LIST: u64 = 1 << 20;
 /// Maximum number of module names.
-const MAX_MODULES: usize = 50_000;
+pub(crate) const MAX_MODULES: usize = 10_000;
+/// Longest name of a module in bytes; that of a file.
+const MAX_NAME: usize = 255;
 /// Maximum number of archives in one initramfs.
 const MAX_PARTS: usize = 64;
 
@@ -138,7 +140,7 @@ fn visit(
     else {
         return Ok(());
     };
-    if versions.len() < MAX_PARTS {
+    if versions.len() < MAX_PARTS && version.len() <= MAX_NAME {
         versions.insert(version.to_owned());
     }
     if path == "modules.builtin" {
@@ -157,7 +159,7 @@ pub(crate) fn module(path: &str) -> Option<String> {
     let file = path.split(':').next()?.rsplit('/').next()?;
     let name =
         [".ko", ".ko.xz", ".ko.zst", ".ko.gz"].iter().find_map(|end| file.strip_suffix(end))?;
-    Some(name.replace('-', "_"))
+    (name.len() <= MAX_NAME).then(|| name.replace('-', "_"))
 }
 
 /// Returns the length of a buffer for a member, at most `most`.

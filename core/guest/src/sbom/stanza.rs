@@ -5,9 +5,10 @@ use std::io::{BufRead, BufReader, Read};
 use crate::source::Source;
 
 /// Longest line in bytes; longer ones are cut.
-const MAX_LINE: u64 = 64 << 10;
-/// Maximum number of paragraphs.
-const MAX_PARAGRAPHS: usize = 200_000;
+const MAX_LINE: u64 = 4 << 10;
+/// Maximum number of paragraphs, and of bytes of all values that are kept.
+const MAX_PARAGRAPHS: usize = 50_000;
+const MAX_KEPT: usize = 8 << 20;
 
 /// Calls `visit` for each paragraph with the fields that `key` recognises: their names and values. `separator` is
 /// between both. Continued lines are left out.
@@ -19,8 +20,8 @@ pub(super) fn paragraphs(
     mut visit: impl FnMut(&[(String, String)]),
 ) {
     let mut input = BufReader::new(reader);
-    let (mut fields, mut line, mut count) = (Vec::new(), Vec::new(), 0);
-    while count < MAX_PARAGRAPHS && source.step().is_ok() {
+    let (mut fields, mut line, mut count, mut kept) = (Vec::new(), Vec::new(), 0, 0);
+    while count < MAX_PARAGRAPHS && kept < MAX_KEPT && source.step().is_ok() {
         line.clear();
         let got = (&mut input).take(MAX_LINE).read_until(b'\n', &mut line).unwrap_or_default();
         let text = String::from_utf8_lossy(&line);
@@ -36,7 +37,9 @@ pub(super) fn paragraphs(
         if let Some((key, value)) = text.split_once(separator)
             && wanted.contains(&key)
         {
-            fields.push((key.to_owned(), value.trim().to_owned()));
+            let value = value.trim().to_owned();
+            kept += value.len();
+            fields.push((key.to_owned(), value));
         }
     }
 }

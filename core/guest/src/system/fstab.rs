@@ -5,6 +5,8 @@ use crate::tree::Text;
 
 /// Maximum number of entries.
 const MAX_ENTRIES: usize = 500;
+/// Maximum number of options of an entry.
+const MAX_OPTIONS: usize = 64;
 /// Types that need no device.
 const PSEUDO: [&str; 10] = [
     "tmpfs", "proc", "sysfs", "devpts", "devtmpfs", "none", "cgroup", "cgroup2", "overlay",
@@ -27,7 +29,7 @@ fn entry(text: &Text, number: u32, line: &str, volumes: &[VolumeFacts]) -> Optio
         device,
         point,
         kind,
-        options: options.split(',').map(str::to_owned).collect(),
+        options: options.split(',').take(MAX_OPTIONS).map(str::to_owned).collect(),
         volume,
         evidence: text.evidence(number, line),
     })

@@ -1,14 +1,14 @@
 //! Reads which modules a kernel has, from the lists that depmod writes.
 
 use crate::fs::Kind;
-use crate::initramfs::module;
+use crate::initramfs::{MAX_MODULES, module};
 use crate::model::Kernel;
 use crate::tree::Tree;
 
 /// Directories of modules; the second is the first one on systems without a merged /usr.
 const PLACES: [&str; 2] = ["/usr/lib/modules", "/lib/modules"];
 /// Maximum number of kernels.
-const MAX_KERNELS: usize = 32;
+const MAX_KERNELS: usize = 16;
 /// Maximum length of a list in bytes; that of Debian's largest kernel has 600 KiB.
 const MAX_LIST: usize = 4 << 20;
 
@@ -25,7 +25,7 @@ fn kernel(tree: &Tree, parent: &str, version: String) -> Kernel {
     let directory = format!("{parent}/{version}");
     let list = |name: &str| {
         let bytes = tree.head(&format!("{directory}/{name}"), MAX_LIST)?;
-        Some(String::from_utf8_lossy(&bytes).lines().filter_map(module).collect())
+        Some(String::from_utf8_lossy(&bytes).lines().filter_map(module).take(MAX_MODULES).collect())
     };
     let (builtin, modules) = (list("modules.builtin"), list("modules.dep"));
     Kernel {

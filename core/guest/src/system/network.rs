@@ -20,6 +20,8 @@ const AUTOMATIC: [(&str, &str); 3] = [
     ("dhcpcd", "/usr/sbin/dhcpcd"),
     ("ConnMan", "/usr/sbin/connmand"),
 ];
+/// Maximum number of MAC addresses of one file.
+const MAX_MACS: usize = 16;
 /// Maximum number of files.
 const MAX_FILES: usize = 200;
 
@@ -29,7 +31,7 @@ pub(super) fn read(tree: &Tree) -> Vec<Network> {
     let interfaces =
         tree.text("/etc/network/interfaces").into_iter().map(|text| ("ifupdown", text));
     let texts = PLACES.iter().flat_map(|(program, directory, ending)| {
-        let texts = tree.texts(directory, ending).into_iter();
+        let texts = tree.texts(directory, ending);
         let texts = texts.filter(|text| *program != "ifcfg" || is_ifcfg(&text.path));
         texts.map(move |text| (*program, text))
     });
@@ -68,7 +70,10 @@ pub(super) fn macs(text: &Text) -> Vec<Reference> {
     let mut found = Vec::new();
     for (number, line) in text.settings() {
         let words = line.split(|letter: char| !letter.is_ascii_hexdigit() && letter != ':');
-        for word in words.filter(|word| is_mac(word)) {
+        for word in words.filter(|word| is_mac(word)).take(MAX_MACS) {
+            if found.len() >= MAX_MACS {
+                return found;
+            }
             let evidence = text.evidence(number, line);
             found.push(Reference { name: word.to_lowercase(), evidence });
         }

@@ -64,6 +64,24 @@ fn links_that_refer_to_themselves_end() {
 }
 
 #[test]
+fn a_link_that_declares_a_large_target_is_not_read() {
+    let mut disk = bios_grub();
+    // A long target is not stored in the inode.
+    let target = format!("/{}", "x".repeat(200));
+    disk.tree(0).insert("/etc/fstab".to_owned(), Node::Link(target));
+    let Some(disk) = disk.write() else { return };
+    let Some(debugfs) = super::tools::program("debugfs") else { return };
+    for size in ["4097", "70000000000", "0x7fffffffffffffff"] {
+        let place = format!("{}?offset={MIB}", disk.path.display());
+        let request = format!("set_inode_field /etc/fstab size {size}");
+        super::tools::run(&debugfs, &[&"-w", &"-R", &request, &place]);
+        let found = disk.inspect();
+        let is_named = found.remarks.iter().any(|remark| remark.contains("`/etc/fstab`"));
+        assert!(is_named && found.system.is_some(), "{size}: {:?}", found.remarks);
+    }
+}
+
+#[test]
 fn large_directories_and_files_end() {
     let mut disk = bios_grub();
     for number in 0..1500 {
@@ -79,6 +97,28 @@ fn large_directories_and_files_end() {
     disk.partitions[0].mib = 100;
     let Some(disk) = disk.write() else { return };
     survive(&disk);
+}
+
+#[test]
+fn texts_that_grow_when_they_are_read_end() {
+    let mut disk = uefi_grub();
+    disk.partitions[1].mib = 80;
+    let large = "x".repeat(1 << 20);
+    disk.put(1, "/boot/grub/grubenv", format!("# GRUB Environment Block\nv={large}\n"));
+    let line = "menuentry x {\nlinux /x $v $v $v\ninitrd $v $v\n}\n";
+    disk.put(1, "/boot/grub/grub.cfg", format!("blscfg\n{}", line.repeat(30_000)));
+    for number in 0..20 {
+        let path = format!("/boot/loader/entries/{number}.conf");
+        disk.put(1, &path, format!("linux /x\n{}", "options $v $v\n".repeat(60_000)));
+    }
+    disk.put(1, "/etc/netplan/x.yaml", "52:54:00:12:34:56 ".repeat(50_000));
+    disk.put(1, "/etc/fstab", format!("UUID=x / ext4 {} 0 0\n", ",".repeat(1 << 20)));
+    let Some(disk) = disk.write() else { return };
+    let found = disk.inspect();
+    assert!(found.complete && found.entries.len() <= 100);
+    assert!(found.entries.iter().all(|entry| entry.arguments.len() <= 4 << 10));
+    let text = serde_json::to_string(&found).unwrap();
+    assert!(text.len() < 4 << 20, "{}", text.len());
 }
 
 #[test]

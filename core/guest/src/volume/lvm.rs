@@ -10,9 +10,9 @@ use crate::source::{Fault, Source};
 
 const SECTOR: u64 = 512;
 /// Maximum length of a metadata text in bytes; a usual area has 1 MiB.
-const MAX_TEXT: u64 = 4 << 20;
+const MAX_TEXT: u64 = 1 << 20;
 /// Maximum number of areas that a header lists, and of physical volumes and segments that are followed.
-const MAX_AREAS: usize = 16;
+const MAX_AREAS: usize = 8;
 const MAX_SEGMENTS: usize = 1024;
 const AREA_MAGIC: &[u8] = b" LVM2 x[5A%r0N*>";
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// Maximum depth of sections; LVM uses four.
 const MAX_DEPTH: usize = 8;
 /// Maximum number of sections and values.
-const MAX_NODES: usize = 100_000;
+const MAX_NODES: usize = 50_000;
 
 /// A value or a section.
 #[derive(Debug)]

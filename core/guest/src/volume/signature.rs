@@ -73,7 +73,7 @@ const SIGNATURES: &[Signature] = &[
     other("RAID", 0, &[0xfc, 0x4e, 0x2b, 0xa9], Id::Nothing, "it is a member of a RAID"),
     other("RAID", 4096, &[0xfc, 0x4e, 0x2b, 0xa9], Id::Nothing, "it is a member of a RAID"),
     Signature {
-        label: Some((12, 12)),
+        label: Some((108, 12)),
         ..other("xfs", 0, b"XFSB", Id::Uuid(32), "XFS is not read")
     },
     Signature {
