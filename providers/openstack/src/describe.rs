@@ -1,0 +1,53 @@
+//! Describes this provider to the host: the disk it needs, rules for names and tags. The settings are in a
+//! separate file.
+//!
+//! Limits: the image schema of Glance (`/v2/schemas/image`) and its default quotas (`image_tag_quota`).
+
+use build_image_plugin_api::{Description, DiskNeeds, DiskSpec, NameRules, Status, TagRules};
+
+/// Longest name of an image, in characters.
+pub(crate) const NAME_LENGTH: usize = 255;
+/// Longest key and value of a tag, in characters: `key=value` has at most 255.
+const TAG_KEY: usize = 100;
+const TAG_VALUE: usize = 154;
+/// Most tags of an image.
+const TAGS: usize = 128;
+
+/// The whole description.
+pub(crate) fn description() -> Description {
+    Description {
+        name: "openstack".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        summary:
+            "OpenStack: uploads the disk to the image service (Glance) and publishes it as an image"
+                .to_owned(),
+        status: Status::Stable,
+        license: "Apache-2.0 OR MIT".to_owned(),
+        settings: crate::settings::settings(),
+        disk: DiskNeeds { spec: DiskSpec::default(), ..DiskNeeds::default() },
+        image_name: Some(name_rules()),
+        tags: Some(TagRules {
+            maximum: TAGS,
+            key_length: TAG_KEY,
+            value_length: TAG_VALUE,
+            ..TagRules::default()
+        }),
+        uploads: true,
+        capabilities: vec!["resume".to_owned(), "share".to_owned()],
+        ..Description::default()
+    }
+}
+
+fn name_rules() -> NameRules {
+    NameRules {
+        minimum_length: 1,
+        maximum_length: NAME_LENGTH,
+        pattern: r"[^\p{Cc}]+".to_owned(),
+        explanation: "1 to 255 characters without control characters; not starting with `in:`"
+            .to_owned(),
+        replace: "[^a-zA-Z0-9._-]".to_owned(),
+        // The service reads a filter `name=in:…` as a list of names.
+        forbidden_prefixes: vec!["in:".to_owned()],
+        ..NameRules::default()
+    }
+}

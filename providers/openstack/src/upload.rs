@@ -1,0 +1,352 @@
+//! Uploads the disk: creates the record, sends the data, waits until the service has processed it, and compares the
+//! hash. What comes next follows from the status of the image, so that a resumed run continues like a broken one.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use build_image_plugin_api::{
+    Context, Disk, Error, ErrorKind, Result,
+    document::{UploadRequest, Uploaded},
+    retry::Backoff,
+};
+use serde_json::json;
+
+use crate::{
+    cloud::Cloud,
+    config::{Config, UploadMethod},
+    digest,
+    error::{Failure, RetryAction},
+    image::Image,
+    record::{self, STARTED, Started},
+    retry::Policy,
+    transfer::{Looks, Transfer},
+};
+
+/// How long the service may take to notice that an upload broke.
+const SETTLE: Duration = Duration::from_secs(60);
+/// Pauses between attempts to send the disk.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// A token that ends within this time is renewed before the disk is sent.
+const FRESH: Duration = Duration::from_secs(900);
+/// Name of the import method for staged data.
+pub(crate) const DIRECT: &str = "glance-direct";
+
+/// Uploads the disk of a build.
+///
+/// # Errors
+/// Refusals, broken connections after several attempts, a hash that differs.
+pub(crate) fn upload(
+    context: &Context,
+    config: &Config,
+    request: &UploadRequest,
+) -> Result<Uploaded> {
+    context.check_cancelled()?;
+    context.block_on(async {
+        let cloud = Cloud::open(context, config, Policy::call(config.retry_time)).await?;
+        let by_import = by_import(&cloud, config).await?;
+        let transfer = Transfer {
+            context,
+            cloud: &cloud,
+            config,
+            disk: &request.disk,
+            total: AtomicU64::default(),
+            shown: Arc::default(),
+        };
+        Job { context, cloud: &cloud, config, request, by_import, transfer, renewals: 0 }
+            .run()
+            .await
+    })
+}
+
+/// Whether the data is staged and imported.
+///
+/// # Errors
+/// `unsupported` when the settings request an import that the service does not offer.
+async fn by_import(cloud: &Cloud, config: &Config) -> Result<bool, Failure> {
+    if config.method == UploadMethod::Put {
+        return Ok(false);
+    }
+    let offered = cloud.import_methods().await?.iter().any(|method| method == DIRECT);
+    if config.method == UploadMethod::Import && !offered {
+        return Err(Failure::stop(Error::unsupported(
+            format!(
+                "the image service `{}` does not offer the import method `{DIRECT}`",
+                cloud.endpoint
+            ),
+            "set OPENSTACK_UPLOAD_METHOD=put, or unset it",
+        )));
+    }
+    Ok(offered)
+}
+
+/// The upload of a build.
+struct Job<'a> {
+    context: &'a Context,
+    cloud: &'a Cloud,
+    config: &'a Config,
+    request: &'a UploadRequest,
+    by_import: bool,
+    transfer: Transfer<'a>,
+    /// Number of records that were created because an earlier one could not be used.
+    renewals: u32,
+}
+
+/// What was tried with the present record.
+#[derive(Default)]
+struct Tried {
+    attempts: u32,
+    last: Option<Failure>,
+    imported: bool,
+}
+
+impl Job<'_> {
+    async fn run(mut self) -> Result<Uploaded> {
+        let earlier = Started::earlier(self.context, self.cloud)?;
+        let mut started = match earlier {
+            Some(earlier)
+                if earlier.disk == self.disk().identity
+                    && earlier.name == self.request.build.image_name =>
+            {
+                // The record is announced again: this process continues with it.
+                let resource = earlier.resource(self.cloud, self.run_id());
+                self.context.will_create(&resource)?;
+                earlier
+            }
+            Some(other) => self.another(&other).await?,
+            None => self.create().await?,
+        };
+        let (mut tried, mut looks) = (Tried::default(), Looks::begin());
+        let mut status = String::new();
+        loop {
+            let Some(image) = self.cloud.image(&started.id).await? else {
+                // Deleted, or never created because the process was killed before.
+                started = self.another(&started).await?;
+                continue;
+            };
+            if !image.belongs_to(self.run_id(), &self.cloud.project()) {
+                return Err(record::foreign(&image));
+            }
+            if image.status() != status {
+                (status, looks) = (image.status().to_owned(), Looks::begin());
+            }
+            let reached = match image.status() {
+                "active" => return self.verify(&started, &image).await,
+                "queued" => self.queued(&mut started, &mut tried).await?,
+                "uploading" if started.sent.is_some() && !tried.imported => {
+                    self.import(&started).await?;
+                    tried.imported = true;
+                    true
+                }
+                "importing" | "uploading" if tried.imported || started.sent.is_some() => {
+                    self.processing(&started, &mut looks).await?
+                }
+                "saving" | "uploading" | "importing" => {
+                    // Data of a connection that broke; the service notices that by itself.
+                    !looks.wait(SETTLE.min(self.config.import_timeout)).await
+                }
+                _ => false,
+            };
+            if !reached {
+                started = self.another(&started).await?;
+                tried = Tried { last: tried.last, attempts: tried.attempts, imported: false };
+            }
+        }
+    }
+
+    fn disk(&self) -> &Disk {
+        &self.request.disk
+    }
+
+    fn run_id(&self) -> &str {
+        &self.request.build.run_id
+    }
+
+    async fn create(&self) -> Result<Started> {
+        record::create(
+            self.context,
+            self.cloud,
+            self.config,
+            &self.request.build,
+            &self.disk().identity,
+        )
+        .await
+    }
+
+    /// Creates another record after removing one that cannot be used.
+    async fn another(&mut self, old: &Started) -> Result<Started> {
+        self.renewals += 1;
+        if self.renewals > self.config.attempts {
+            let message = format!(
+                "image `{}` cannot be used: it was removed or left unfinished repeatedly",
+                old.id
+            );
+            return Err(Error::new(ErrorKind::Conflict, message)
+                .with_hint("look for another program that deletes images of the project"));
+        }
+        record::abandon(self.context, self.cloud, old, self.run_id()).await?;
+        self.create().await
+    }
+
+    /// Sends the disk to an image without data. Returns true.
+    async fn queued(&self, started: &mut Started, tried: &mut Tried) -> Result<bool> {
+        if tried.imported {
+            return Err(self.import_failed(&started.id, "").await);
+        }
+        if started.sent.take().is_some() {
+            self.context.save(STARTED, started)?;
+        }
+        if tried.attempts > 0 {
+            if tried.attempts >= self.config.attempts {
+                let last = tried.last.take().map_or_else(
+                    || Error::internal("an upload ended without a cause"),
+                    Error::from,
+                );
+                return Err(last.with_context("attempts", tried.attempts));
+            }
+            tokio::time::sleep(
+                BACKOFF.pause(tried.attempts, tried.last.as_ref().and_then(|last| last.pause)),
+            )
+            .await;
+        }
+        tried.attempts += 1;
+        self.renew_old_token().await?;
+        let target = if self.by_import { "stage" } else { "file" };
+        match self.transfer.send(&started.id, target).await {
+            Ok(sent) => {
+                started.sent = Some(sent);
+                self.context.save(STARTED, started)?;
+                self.context.milestone(format!("uploaded image `{}`", started.id))?;
+            }
+            Err(failure) if failure.action == RetryAction::GiveUp => return Err(failure.into()),
+            Err(failure) => {
+                tracing::warn!(error = %failure.error, attempt = tried.attempts, "the upload broke");
+                tried.last = Some(failure);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Renews a token that would end during the upload.
+    async fn renew_old_token(&self) -> Result<()> {
+        let token = self.cloud.token();
+        let left = token.expires.map(|end| end.as_second() - jiff::Timestamp::now().as_second());
+        let fresh = i64::try_from(FRESH.as_secs()).unwrap_or(i64::MAX);
+        if left.is_some_and(|left| left < fresh)
+            && !matches!(self.cloud.login.method, crate::login::Method::Token(_))
+        {
+            self.cloud.renew(&token).await?;
+        }
+        Ok(())
+    }
+
+    async fn import(&self, started: &Started) -> Result<()> {
+        let stores: Vec<String> = self.config.store.iter().cloned().collect();
+        match self.cloud.import(&started.id, DIRECT, &stores).await {
+            Ok(()) => Ok(()),
+            // An earlier attempt was answered, but the answer was lost; the status shows how it ends.
+            Err(failure) if failure.is(409) => Ok(()),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Waits while the service processes the data. Returns true.
+    async fn processing(&self, started: &Started, looks: &mut Looks) -> Result<bool> {
+        if let Some(message) = self.cloud.failed_task(&started.id).await {
+            return Err(self.import_failed(&started.id, &message).await);
+        }
+        if looks.wait(self.config.import_timeout).await {
+            let limit = self.config.import_timeout.as_secs();
+            let message =
+                format!("image `{}` was not active {limit} s after the upload", started.id);
+            return Err(Error::new(ErrorKind::Timeout, message)
+                .with_hint("set OPENSTACK_IMPORT_TIMEOUT to a longer time")
+                .retryable());
+        }
+        Ok(true)
+    }
+
+    async fn import_failed(&self, id: &str, message: &str) -> Error {
+        let message = if message.is_empty() {
+            self.cloud.failed_task(id).await.unwrap_or_default()
+        } else {
+            message.to_owned()
+        };
+        let mut error = Error::new(ErrorKind::InvalidImage, format!("image `{id}` was not imported"))
+            .with_hint("the service may refuse the format or its content: try another OPENSTACK_DISK_FORMAT, or OPENSTACK_UPLOAD_METHOD=put");
+        if !message.is_empty() {
+            error.causes.push(message);
+        }
+        error
+    }
+
+    /// Compares the hash of an active image with what was sent.
+    async fn verify(&self, started: &Started, image: &Image) -> Result<Uploaded> {
+        let (algorithm, found) = match image.text("os_hash_algo") {
+            "" => ("md5", image.text("checksum")),
+            algorithm => (algorithm, image.text("os_hash_value")),
+        };
+        let expected = match &started.sent {
+            Some(sent) if algorithm == digest::SENT => Some((sent.sha512.clone(), sent.bytes)),
+            _ => self.read_again(algorithm).await?,
+        };
+        let id = image.id();
+        match &expected {
+            Some((hash, bytes)) if !found.is_empty() => {
+                if hash != found || image.size().is_some_and(|size| size != *bytes) {
+                    return Err(self.altered(image, algorithm));
+                }
+            }
+            _ => self.context.warning(
+                format!("image `{id}` could not be verified: the service shows no hash that can be compared"),
+                "download the image and compare it",
+            )?,
+        }
+        let hash = expected.as_ref().map_or("", |(hash, _)| hash);
+        let bytes_sent = self.transfer.total.load(Ordering::Relaxed);
+        let facts = [
+            ("image_id", json!(id)),
+            ("hash_algorithm", json!(algorithm)),
+            ("hash", json!(hash)),
+            ("size", json!(image.size())),
+        ];
+        let facts = facts.map(|(name, value)| (name.to_owned(), value)).into();
+        let location = format!("{}/v2/images/{id}", self.cloud.endpoint);
+        Ok(Uploaded { location, bytes_sent, facts, ..Uploaded::default() })
+    }
+
+    async fn read_again(&self, algorithm: &str) -> Result<Option<(String, u64)>> {
+        let (context, disk, algorithm) =
+            (self.context.clone(), self.disk().clone(), algorithm.to_owned());
+        let read =
+            tokio::task::spawn_blocking(move || digest::of_disk(&context, &disk, &algorithm)).await;
+        read.map_err(|error| {
+            Error::internal("the thread that reads the disk ended").caused_by(&error)
+        })?
+    }
+
+    fn altered(&self, image: &Image, algorithm: &str) -> Error {
+        let id = image.id();
+        let sent = crate::disk::word(&self.config.disk);
+        if image.text("disk_format") != sent {
+            let message = format!(
+                "image `{id}` is {} now, and {sent} was sent: the service converts imported images",
+                image.text("disk_format")
+            );
+            return Error::new(ErrorKind::InvalidImage, message)
+                .with_hint("set OPENSTACK_UPLOAD_METHOD=put, or OPENSTACK_DISK_FORMAT to the format that the service keeps");
+        }
+        Error::new(
+            ErrorKind::Provider,
+            format!("image `{id}` does not have the {algorithm} of what was sent"),
+        )
+        .with_context("size", image.size().unwrap_or_default())
+        .with_hint(
+            "memory, a network card, or a proxy changes data: try another machine or network",
+        )
+    }
+}
