@@ -1,7 +1,7 @@
 //! Runs the preflight checks: collects everything that would make a later step fail and reports it at once. Nothing is
 //! created, except a token.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Resource, Result,
@@ -10,7 +10,7 @@ use build_image_plugin_api::{
 
 use crate::{
     check_service,
-    cloud::Cloud,
+    cloud::{Cloud, Session},
     config::{Config, IfExists},
     disk, http,
     image::RUN,
@@ -32,6 +32,7 @@ const CLOCK_WARNING: i64 = 300;
 pub(crate) fn check(
     context: &Context,
     config: &Config,
+    session: &Arc<Session>,
     request: &CheckRequest,
 ) -> Result<CheckReport> {
     context.check_cancelled()?;
@@ -45,12 +46,21 @@ pub(crate) fn check(
     report.findings.extend(disk::finding(&config.disk, &request.host));
     let problems = config.wanted.problems(build, &config.disk);
     report.findings.extend(problems.iter().map(|error| Finding::error("properties", error)));
+    if config.accept_members && config.members.is_empty() {
+        report.findings.push(Finding::warning(
+            "members",
+            "`OPENSTACK_ACCEPT_MEMBERS` has no effect without `OPENSTACK_MEMBERS`",
+            "name the projects in OPENSTACK_MEMBERS, or unset OPENSTACK_ACCEPT_MEMBERS",
+        ));
+    }
     if !request.online {
         return Ok(report);
     }
     let started: Option<Started> = context.load(STARTED)?;
     report.findings.extend(
-        context.block_on(async { Ok(online(context, config, build, started.as_ref()).await) })?,
+        context.block_on(async {
+            Ok(online(context, config, session, build, started.as_ref()).await)
+        })?,
     );
     Ok(report)
 }
@@ -85,12 +95,13 @@ fn permissions(config: &Config) -> Vec<String> {
 async fn online(
     context: &Context,
     config: &Config,
+    session: &Arc<Session>,
     build: &Build,
     started: Option<&Started>,
 ) -> Vec<Finding> {
     const SUBJECT: &str = "credentials";
     let failed = |subject: &str, error: &Error| vec![Finding::error(subject, error)];
-    let mut cloud = match within(Cloud::log_in(context, config, Policy::BRIEF)).await {
+    let mut cloud = match within(Cloud::log_in(context, config, session, Policy::BRIEF)).await {
         Ok(cloud) => cloud,
         Err(error) => return failed(SUBJECT, &error),
     };

@@ -19,10 +19,27 @@ use crate::{
 /// Oldest minor version of the image API (2.x) that has hashes and hidden images (Rocky).
 pub(crate) const HASHES: u32 = 7;
 
+/// What the steps of an instance share: the token, which is expensive for the identity service.
+#[derive(Default)]
+pub(crate) struct Session(Mutex<Option<Arc<Token>>>);
+
+impl Session {
+    fn get(&self) -> Option<Arc<Token>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, token: Token) -> Arc<Token> {
+        let token = Arc::new(token);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&token));
+        token
+    }
+}
+
 /// A cloud with a token for one project.
 pub(crate) struct Cloud {
     pub(crate) http: Http,
     pub(crate) login: Login,
+    session: Arc<Session>,
     token: Mutex<Arc<Token>>,
     /// URL of the image service, without the version.
     pub(crate) endpoint: String,
@@ -38,21 +55,34 @@ impl Cloud {
     ///
     /// # Errors
     /// Config errors, refusals, and broken connections.
-    pub(crate) async fn log_in(context: &Context, config: &Config, policy: Policy) -> Result<Self> {
+    pub(crate) async fn log_in(
+        context: &Context,
+        config: &Config,
+        session: &Arc<Session>,
+        policy: Policy,
+    ) -> Result<Self> {
         let login = Login::open(context, &config.identity)?;
         let http = Http::open(login.ca_file.as_deref())?;
-        let token = keystone::token(&http, &login, None, &policy).await?;
+        let token = match session.get() {
+            Some(token) => token,
+            None => session.set(keystone::token(&http, &login, None, &policy).await?),
+        };
         let (endpoint, region) = endpoint(&login, &token)?;
-        let token = Mutex::new(Arc::new(token));
-        Ok(Self { http, login, token, endpoint, region, minor_version: 0, policy })
+        let (token, session) = (Mutex::new(token), Arc::clone(session));
+        Ok(Self { http, login, session, token, endpoint, region, minor_version: 0, policy })
     }
 
     /// As [`Cloud::log_in`], for steps that use the image service.
     ///
     /// # Errors
     /// As [`Cloud::log_in`]; a service without version 2.
-    pub(crate) async fn open(context: &Context, config: &Config, policy: Policy) -> Result<Self> {
-        let mut cloud = Self::log_in(context, config, policy).await?;
+    pub(crate) async fn open(
+        context: &Context,
+        config: &Config,
+        session: &Arc<Session>,
+        policy: Policy,
+    ) -> Result<Self> {
+        let mut cloud = Self::log_in(context, config, session, policy).await?;
         cloud.minor_version = cloud.newest_version().await?;
         Ok(cloud)
     }
@@ -77,7 +107,8 @@ impl Cloud {
         }
         tracing::info!("requesting another token");
         let fresh = keystone::token(&self.http, &self.login, None, &self.policy).await?;
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+        let fresh = self.session.set(fresh);
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
 

@@ -148,12 +148,6 @@ impl Config {
             ))
             .with_hint("set OPENSTACK_VISIBILITY=shared, or unset OPENSTACK_MEMBERS"));
         }
-        if self.accept_members && self.members.is_empty() {
-            return Err(Error::config(
-                "`OPENSTACK_ACCEPT_MEMBERS` is set without `OPENSTACK_MEMBERS`",
-            )
-            .with_hint("name the projects in OPENSTACK_MEMBERS"));
-        }
         if let Some(store) = self.store.as_ref().filter(|store| self.copy_stores.contains(store)) {
             return Err(Error::config(format!(
                 "store `{store}` is in `OPENSTACK_STORE` and in `OPENSTACK_COPY_STORES`"
@@ -211,7 +205,6 @@ mod tests {
     fn settings_that_contradict_each_other_are_refused() {
         for (values, text) in [
             (vec![("OPENSTACK_MEMBERS", json!(["a"]))], "`private`"),
-            (vec![("OPENSTACK_ACCEPT_MEMBERS", json!(true))], "without"),
             (
                 vec![("OPENSTACK_STORE", json!("a")), ("OPENSTACK_COPY_STORES", json!(["a"]))],
                 "store `a`",

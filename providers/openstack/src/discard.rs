@@ -2,7 +2,7 @@
 //! remains is listed with the command that removes it. It also works after Ctrl-C: a stop request that was already
 //! present is the cause of this discard.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Resource, Result,
@@ -11,7 +11,7 @@ use build_image_plugin_api::{
 use serde_json::json;
 
 use crate::{
-    cloud::Cloud,
+    cloud::{Cloud, Session},
     config::Config,
     owner::Owner,
     record::{IMAGE, RUN_ID},
@@ -31,6 +31,7 @@ const LATE: Duration = Duration::from_millis(500);
 pub(crate) fn discard(
     context: &Context,
     config: &Config,
+    session: &Arc<Session>,
     request: &DiscardRequest,
 ) -> Result<Discarded> {
     if request.resources.is_empty() {
@@ -43,9 +44,12 @@ pub(crate) fn discard(
     })?;
     let stopped_before = context.is_cancelled();
     runtime.block_on(async {
-        let cloud =
-            unless_stopped(context, stopped_before, Cloud::open(context, config, Policy::BRIEF))
-                .await;
+        let cloud = unless_stopped(
+            context,
+            stopped_before,
+            Cloud::open(context, config, session, Policy::BRIEF),
+        )
+        .await;
         let mut answer = Discarded::default();
         for resource in &request.resources {
             let removed = match &cloud {

@@ -91,7 +91,11 @@ impl Answer {
             409 => (ErrorKind::Conflict, "its state does not permit it", None),
             410 => (ErrorKind::NotFound, "it does not exist any more", None),
             413 => (ErrorKind::Quota, "a quota or the storage is exhausted", Some(QUOTA_HINT)),
-            415 => (ErrorKind::InvalidImage, "the service does not accept the data", None),
+            415 => (
+                ErrorKind::InvalidImage,
+                "the service does not accept the data",
+                Some(INSPECTED_HINT),
+            ),
             429 => (ErrorKind::Throttled, "too many requests", None),
             500..600 => (
                 ErrorKind::Provider,
@@ -134,6 +138,7 @@ impl Answer {
     }
 }
 
+const INSPECTED_HINT: &str = "the service inspects images: check that a raw disk has a valid partition table, or set another OPENSTACK_DISK_FORMAT";
 const QUOTA_HINT: &str =
     "delete images that are not needed, or ask the operator for a larger quota";
 

@@ -35,6 +35,8 @@ mod transfer;
 mod upload;
 mod yaml;
 
+use std::sync::Arc;
+
 use build_image_plugin_api::{
     Context, Description, Disk, Provider, Result, Settings,
     document::{
@@ -43,6 +45,7 @@ use build_image_plugin_api::{
     },
 };
 
+use cloud::Session;
 use config::Config;
 
 build_image_plugin_api::export_provider!(OpenStack);
@@ -56,6 +59,7 @@ static MEMORY: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
 /// OpenStack.
 pub struct OpenStack {
     config: Config,
+    session: Arc<Session>,
 }
 
 impl Provider for OpenStack {
@@ -64,11 +68,11 @@ impl Provider for OpenStack {
     }
 
     fn create(_context: &Context, settings: Settings) -> Result<Self> {
-        Ok(Self { config: Config::read(&settings)? })
+        Ok(Self { config: Config::read(&settings)?, session: Arc::default() })
     }
 
     fn check(&self, context: &Context, request: &CheckRequest) -> Result<CheckReport> {
-        check::check(context, &self.config, request)
+        check::check(context, &self.config, &self.session, request)
     }
 
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
@@ -81,14 +85,14 @@ impl Provider for OpenStack {
     }
 
     fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {
-        upload::upload(context, &self.config, request)
+        upload::upload(context, &self.config, &self.session, request)
     }
 
     fn register(&self, context: &Context, request: &RegisterRequest) -> Result<Registered> {
-        publish::register(context, &self.config, request)
+        publish::register(context, &self.config, &self.session, request)
     }
 
     fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
-        discard::discard(context, &self.config, request)
+        discard::discard(context, &self.config, &self.session, request)
     }
 }

@@ -1,6 +1,8 @@
 //! Publishes an uploaded image: properties, tags, stores, visibility, members, protection; then shows it, and hides the
 //! older ones. Every part is compared with what the service has, so that a resumed run repeats nothing.
 
+use std::sync::Arc;
+
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Result,
     document::{self, RegisterRequest, Registered},
@@ -8,7 +10,7 @@ use build_image_plugin_api::{
 use serde_json::{Value, json};
 
 use crate::{
-    cloud::{Cloud, HASHES},
+    cloud::{Cloud, HASHES, Session},
     config::{Config, IfExists},
     image::Image,
     members, properties, record, replace,
@@ -23,6 +25,7 @@ use crate::{
 pub(crate) fn register(
     context: &Context,
     config: &Config,
+    session: &Arc<Session>,
     request: &RegisterRequest,
 ) -> Result<Registered> {
     context.check_cancelled()?;
@@ -31,7 +34,7 @@ pub(crate) fn register(
         return Err(Error::internal("the upload reported no image"));
     }
     context.block_on(async {
-        let cloud = Cloud::open(context, config, Policy::call(config.retry_time)).await?;
+        let cloud = Cloud::open(context, config, session, Policy::call(config.retry_time)).await?;
         let publication = Publication { context, cloud: &cloud, config, request, id };
         publication.run().await
     })
@@ -48,13 +51,14 @@ struct Publication<'a> {
 impl Publication<'_> {
     async fn run(&self) -> Result<Registered> {
         let Self { context, cloud, config, id, .. } = *self;
-        self.describe().await?;
+        let mut image = self.describe().await?;
         if !config.copy_stores.is_empty() {
             stores::copy(context, cloud, config, id).await?;
+            image = self.image().await?;
         }
-        self.set("visibility", json!(config.visibility)).await?;
+        self.set(&mut image, "visibility", json!(config.visibility)).await?;
         members::share(context, cloud, config, id).await?;
-        self.set("protected", json!(config.protected)).await?;
+        self.set(&mut image, "protected", json!(config.protected)).await?;
         if config.if_exists == IfExists::Fail
             && let Some(other) = replace::older(cloud, &self.request.build, Some(id)).await?.first()
         {
@@ -62,10 +66,9 @@ impl Publication<'_> {
         }
         if cloud.minor_version >= HASHES {
             // From here on users see the image; it precedes the hiding of older ones, so that one is always visible.
-            self.set("os_hidden", json!(config.hidden)).await?;
+            self.set(&mut image, "os_hidden", json!(config.hidden)).await?;
         }
         let hidden = replace::hide_older(context, cloud, config, &self.request.build, id).await?;
-        let image = self.image().await?;
         let name = self.request.build.image_name.clone();
         context
             .milestone(format!("published image `{name}` ({id}, {})", image.text("visibility")))?;
@@ -106,7 +109,7 @@ impl Publication<'_> {
     }
 
     /// Sets name, properties, and tags where they differ, and compares them afterwards.
-    async fn describe(&self) -> Result<()> {
+    async fn describe(&self) -> Result<Image> {
         let Self { cloud, config, id, .. } = *self;
         let build = &self.request.build;
         let mut wanted: Vec<(String, Value)> = vec![
@@ -134,12 +137,12 @@ impl Publication<'_> {
             })
             .collect();
         if operations.is_empty() {
-            return Ok(());
+            return Ok(image);
         }
         let changed =
             cloud.patch_image(id, operations.into(), &format!("describe image `{id}`")).await?;
         match wanted.iter().find(|(name, value)| differs(&changed, name, value)) {
-            None => Ok(()),
+            None => Ok(changed),
             Some((name, _)) => Err(Error::new(
                 ErrorKind::Provider,
                 format!("`{name}` of image `{id}` is not as requested, although the service accepted it"),
@@ -149,16 +152,16 @@ impl Publication<'_> {
     }
 
     /// Sets one member, unless it has the value.
-    async fn set(&self, name: &str, value: Value) -> Result<()> {
+    async fn set(&self, image: &mut Image, name: &str, value: Value) -> Result<()> {
         let id = self.id;
-        if self.image().await?.members.get(name) == Some(&value) {
+        if image.members.get(name) == Some(&value) {
             return Ok(());
         }
         self.context.check_cancelled()?;
         let what =
             format!("set `{name}` of image `{id}` to `{}`", value.to_string().trim_matches('"'));
         let operations = json!([{"op": "replace", "path": format!("/{name}"), "value": value}]);
-        self.cloud.patch_image(id, operations, &what).await?;
+        *image = self.cloud.patch_image(id, operations, &what).await?;
         Ok(())
     }
 }

@@ -160,7 +160,7 @@ fn properties() -> Vec<Setting> {
         row("OPENSTACK_FIRMWARE", Text, "Property `hw_firmware_type`; unset: that of the disk")
             .choices(&["bios", "uefi"]),
         row("OPENSTACK_SECURE_BOOT", Text, "Property `os_secure_boot`; needs UEFI")
-            .choices(&["required", "optional", "disabled"]),
+            .choices(&["optional", "required", "disabled"]),
         row("OPENSTACK_MACHINE_TYPE", Text, "Property `hw_machine_type`, for example `q35`"),
         row("OPENSTACK_DISK_BUS", Text, "Property `hw_disk_bus`, for example `virtio`"),
         row("OPENSTACK_VIF_MODEL", Text, "Property `hw_vif_model`, for example `virtio`"),

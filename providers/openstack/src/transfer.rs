@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -27,6 +27,8 @@ pub(crate) struct Transfer<'a> {
     pub(crate) disk: &'a Disk,
     /// Bytes that all attempts have sent.
     pub(crate) total: AtomicU64,
+    /// What the last attempt has sent, if that was the whole disk, whether it was answered or not.
+    pub(crate) whole: Mutex<Option<Sent>>,
     /// The largest number of bytes that one attempt has sent: progress does not go backwards.
     pub(crate) shown: Arc<AtomicU64>,
 }
@@ -62,6 +64,7 @@ impl Transfer<'_> {
         };
         self.total.fetch_add(flow.moved(), Ordering::Relaxed);
         let sent = flow.end().await?;
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&sent);
         self.cloud.judge(answer?, &token, &what).await?;
         sent.ok_or_else(|| {
             let message = format!("cannot {what}: the service answered before everything was sent");

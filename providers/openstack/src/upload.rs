@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,13 +17,14 @@ use build_image_plugin_api::{
 use serde_json::json;
 
 use crate::{
-    cloud::Cloud,
+    cloud::{Cloud, Session},
     config::{Config, UploadMethod},
     digest,
     error::{Failure, RetryAction},
     image::Image,
     record::{self, STARTED, Started},
     retry::Policy,
+    stream::Sent,
     transfer::{Looks, Transfer},
 };
 
@@ -33,6 +34,8 @@ const SETTLE: Duration = Duration::from_secs(60);
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// A token that ends within this time is renewed before the disk is sent.
 const FRESH: Duration = Duration::from_secs(900);
+/// Conflicts in a row after which another record is created.
+const MOST_CONFLICTS: u32 = 5;
 /// Name of the import method for staged data.
 pub(crate) const DIRECT: &str = "glance-direct";
 
@@ -43,11 +46,12 @@ pub(crate) const DIRECT: &str = "glance-direct";
 pub(crate) fn upload(
     context: &Context,
     config: &Config,
+    session: &Arc<Session>,
     request: &UploadRequest,
 ) -> Result<Uploaded> {
     context.check_cancelled()?;
     context.block_on(async {
-        let cloud = Cloud::open(context, config, Policy::call(config.retry_time)).await?;
+        let cloud = Cloud::open(context, config, session, Policy::call(config.retry_time)).await?;
         let by_import = by_import(&cloud, config).await?;
         let transfer = Transfer {
             context,
@@ -55,6 +59,7 @@ pub(crate) fn upload(
             config,
             disk: &request.disk,
             total: AtomicU64::default(),
+            whole: Mutex::default(),
             shown: Arc::default(),
         };
         Job { context, cloud: &cloud, config, request, by_import, transfer, renewals: 0 }
@@ -100,6 +105,8 @@ struct Job<'a> {
 #[derive(Default)]
 struct Tried {
     attempts: u32,
+    /// Number of times in a row that the state of the image did not permit an upload.
+    conflicts: u32,
     last: Option<Failure>,
     imported: bool,
 }
@@ -135,6 +142,7 @@ impl Job<'_> {
                 (status, looks) = (image.status().to_owned(), Looks::begin());
             }
             let reached = match image.status() {
+                "active" if started.sent.is_none() && !self.is_whole(&image) => false,
                 "active" => return self.verify(&started, &image).await,
                 "queued" => self.queued(&mut started, &mut tried).await?,
                 "uploading" if started.sent.is_some() && !tried.imported => {
@@ -145,6 +153,9 @@ impl Job<'_> {
                 "importing" | "uploading" if tried.imported || started.sent.is_some() => {
                     self.processing(&started, &mut looks).await?
                 }
+                "uploading" if image.size().is_some() => {
+                    self.staged_unanswered(&mut started, &image).await?
+                }
                 "saving" | "uploading" | "importing" => {
                     // Data of a connection that broke; the service notices that by itself.
                     !looks.wait(SETTLE.min(self.config.import_timeout)).await
@@ -152,8 +163,13 @@ impl Job<'_> {
                 _ => false,
             };
             if !reached {
+                if self.renewals >= self.config.attempts
+                    && let Some(last) = tried.last.take()
+                {
+                    return Err(last.into());
+                }
                 started = self.another(&started).await?;
-                tried = Tried { last: tried.last, attempts: tried.attempts, imported: false };
+                tried = Tried { last: tried.last, attempts: tried.attempts, ..Tried::default() };
             }
         }
     }
@@ -177,6 +193,36 @@ impl Job<'_> {
         .await
     }
 
+    /// Returns what the last attempt has sent, if that was the whole disk.
+    fn whole(&self) -> Option<Sent> {
+        self.transfer.whole.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the image has as many bytes as the disk, as far as that is known: a service may take the part that
+    /// arrived before a connection broke for everything.
+    fn is_whole(&self, image: &Image) -> bool {
+        let expected = self.whole().map(|sent| sent.bytes).or(self.disk().length);
+        expected.is_none() || image.size() == expected
+    }
+
+    /// Continues with data that was staged completely, although its answer was lost: the service sets the size at the
+    /// end. Returns false for data of another length.
+    async fn staged_unanswered(&self, started: &mut Started, image: &Image) -> Result<bool> {
+        if !self.is_whole(image) {
+            return Ok(false);
+        }
+        let read = match self.whole() {
+            Some(sent) => Some((sent.sha512, sent.bytes)),
+            None => self.read_again(digest::SENT).await?,
+        };
+        let Some((sha512, bytes)) = read.filter(|(_, bytes)| image.size() == Some(*bytes)) else {
+            return Ok(false);
+        };
+        started.sent = Some(Sent { sha512, bytes });
+        self.context.save(STARTED, started)?;
+        Ok(true)
+    }
+
     /// Creates another record after removing one that cannot be used.
     async fn another(&mut self, old: &Started) -> Result<Started> {
         self.renewals += 1;
@@ -192,7 +238,7 @@ impl Job<'_> {
         self.create().await
     }
 
-    /// Sends the disk to an image without data. Returns true.
+    /// Sends the disk to an image without data. Returns false when the image cannot receive it.
     async fn queued(&self, started: &mut Started, tried: &mut Tried) -> Result<bool> {
         if tried.imported {
             return Err(self.import_failed(&started.id, "").await);
@@ -221,6 +267,15 @@ impl Job<'_> {
                 started.sent = Some(sent);
                 self.context.save(STARTED, started)?;
                 self.context.milestone(format!("uploaded image `{}`", started.id))?;
+            }
+            // The service is still busy with an attempt that broke: its status decides what comes next.
+            Err(failure) if failure.is(409) => {
+                tried.attempts -= 1;
+                tried.conflicts += 1;
+                if tried.conflicts > MOST_CONFLICTS {
+                    return Ok(false);
+                }
+                tokio::time::sleep(BACKOFF.pause(tried.conflicts, failure.pause)).await;
             }
             Err(failure) if failure.action == RetryAction::GiveUp => return Err(failure.into()),
             Err(failure) => {

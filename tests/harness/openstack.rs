@@ -1,0 +1,150 @@
+//! Starts a real Keystone and a real Glance, once per process of tests, and asks them what they hold.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+};
+
+use serde_json::Value;
+
+use super::{needs, root, target_directory};
+
+/// A cloud; it ends with this process.
+pub(crate) struct OpenStack {
+    /// What `tests/openstack/serve` printed.
+    pub(crate) described: Value,
+    /// A file with the same.
+    file: PathBuf,
+    _directory: tempfile::TempDir,
+    /// Its standard input stays open until this process ends.
+    _server: Child,
+}
+
+impl OpenStack {
+    /// The cloud of this process. `None`: what it needs is not installed; reports that as [`needs`] does.
+    #[track_caller]
+    pub(crate) fn shared() -> Option<&'static Self> {
+        static SHARED: OnceLock<OpenStack> = OnceLock::new();
+        if !needs(&["python3", "qemu-img"]) {
+            return None;
+        }
+        let cache = target_directory().join("openstack");
+        if !cache.join("template/.complete").is_file() {
+            let text = "SKIPPED: Keystone and Glance are not installed; run tests/openstack/serve --prepare";
+            assert!(std::env::var_os("BUILD_IMAGE_NO_SKIP").is_none(), "{text}");
+            eprintln!("{text}");
+            return None;
+        }
+        Some(SHARED.get_or_init(|| Self::start(&cache)))
+    }
+
+    fn start(cache: &Path) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let log = fs::File::create(directory.path().join("serve.log")).unwrap();
+        let mut server = Command::new(root().join("tests/openstack/serve"))
+            .arg("--cache")
+            .arg(cache)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let said = fs::read_to_string(directory.path().join("serve.log")).unwrap();
+        let described =
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}{said}"));
+        let file = directory.path().join("cloud.json");
+        fs::write(&file, &line).unwrap();
+        Self { described, file, _directory: directory, _server: server }
+    }
+
+    /// A text of the description.
+    pub(crate) fn text(&self, pointer: &str) -> &str {
+        self.described
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_else(|| panic!("no {pointer}"))
+    }
+
+    /// A configuration file for a user and a project, with further lines.
+    pub(crate) fn config(&self, user: &str, project: &str, more: &[(&str, &str)]) -> String {
+        let mut text = format!(
+            "OPENSTACK_AUTH_URL: {}\nOPENSTACK_USERNAME: {user}\nOPENSTACK_PASSWORD: {}\nOPENSTACK_PROJECT_NAME: {project}\n",
+            self.text("/auth_url"),
+            self.text(&format!("/passwords/{user}")),
+        );
+        for (key, value) in more {
+            // A later value replaces an earlier one.
+            let kept = text.lines().filter(|line| !line.starts_with(&format!("{key}:")));
+            text = kept.map(|line| format!("{line}\n")).collect();
+            text.push_str(&format!("{key}: {value}\n"));
+        }
+        text
+    }
+
+    /// Sends a request as a user in a project; the status and the answer.
+    #[track_caller]
+    pub(crate) fn call(
+        &self,
+        (user, project): (&str, &str),
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> (u64, Value) {
+        let mut command = Command::new(root().join("tests/openstack/call"));
+        command.arg(&self.file).args([user, project, method, path]);
+        if !body.is_empty() {
+            command.arg(body);
+        }
+        let output = command.output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        let answer: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {complaint}"));
+        if method == "TOKEN" {
+            return (201, answer);
+        }
+        (answer["status"].as_u64().unwrap(), answer["body"].clone())
+    }
+
+    /// The images with a name that belong to a project, hidden ones included, oldest first.
+    #[track_caller]
+    pub(crate) fn images(&self, name: &str, project: &str) -> Vec<Value> {
+        let owner = self.text(&format!("/projects/{project}"));
+        let mut found = Vec::new();
+        for hidden in [false, true] {
+            let path = format!("/v2/images?name={name}&owner={owner}&os_hidden={hidden}&limit=100");
+            let (status, answer) = self.call(("admin", "admin"), "GET", &path, "");
+            assert_eq!(status, 200, "{answer}");
+            found.extend(answer["images"].as_array().unwrap().iter().cloned());
+        }
+        found.sort_by_key(|image| image["created_at"].as_str().unwrap().to_owned());
+        found
+    }
+
+    /// One image, as its project sees it.
+    #[track_caller]
+    pub(crate) fn image(&self, id: &str) -> Value {
+        let (status, image) = self.call(("admin", "admin"), "GET", &format!("/v2/images/{id}"), "");
+        assert_eq!(status, 200, "{image}");
+        image
+    }
+
+    /// Checks that the image holds the same disk as a raw file.
+    #[track_caller]
+    pub(crate) fn holds(&self, id: &str, raw: &Path) {
+        let saved = raw.with_extension("saved");
+        let format = self.image(id)["disk_format"].as_str().unwrap().to_owned();
+        let path = format!("/v2/images/{id}/file");
+        let (status, answer) =
+            self.call(("admin", "admin"), "SAVE", &path, saved.to_str().unwrap());
+        assert_eq!(status, 200, "{answer}");
+        let compare = ["qemu-img", "compare", "-f", "raw", "-F", &format];
+        let files = [raw.to_str().unwrap(), saved.to_str().unwrap()];
+        super::tool(raw.parent().unwrap(), &[&compare[..], &files].concat());
+        fs::remove_file(saved).unwrap();
+    }
+}

@@ -1,0 +1,230 @@
+//! Kills and interrupts builds for a real Glance at every line of their journals, then resumes or collects them.
+//!
+//! After each: a finished build has one visible image that holds the disk; any other end leaves no image of the run, and
+//! an older image of the same name is as it was.
+
+use serde_json::json;
+
+use crate::{
+    build_openstack::{BUILDER, build, foreign, sandbox},
+    harness::{OpenStack, Run, Sandbox},
+    openstack_faults::step,
+};
+
+/// One point in this many is tried, or as BUILD_IMAGE_SOAK_OPENSTACK sets.
+const STEP: usize = 37;
+/// What happens at a line of the journal, in the syntax of the crash points of debug builds, and whether the run is
+/// resumed afterwards or collected.
+const DISTURBANCES: [(&str, bool); 4] =
+    [("after", true), ("after", false), ("int", true), ("term", true)];
+/// Upload method and what happens to older images.
+const BUILDS: [(&str, &str); 3] = [("put", "keep"), ("import", "replace"), ("put", "hide")];
+/// More lines than a build writes.
+const MOST_LINES: u64 = 60;
+
+/// One point.
+struct Point<'a> {
+    cloud: &'a OpenStack,
+    method: &'static str,
+    if_exists: &'static str,
+    what: &'static str,
+    line: u64,
+    resume: bool,
+}
+
+impl Point<'_> {
+    fn name(&self) -> String {
+        let Self { method, if_exists, what, line, resume, .. } = self;
+        format!("kill-{method}-{if_exists}-{what}-{line}-{resume}")
+    }
+
+    fn sandbox(&self) -> Sandbox {
+        sandbox(
+            self.cloud,
+            &[
+                ("OPENSTACK_UPLOAD_METHOD", self.method),
+                ("OPENSTACK_IF_EXISTS", self.if_exists),
+                ("OPENSTACK_PROTECTED", "true"),
+            ],
+        )
+    }
+
+    /// The outcome, or what is wrong.
+    fn judge(&self) -> Result<&'static str, String> {
+        let (cloud, name, sandbox) = (self.cloud, self.name(), self.sandbox());
+        let older = foreign(cloud, BUILDER, &name, &json!({}));
+        let mut command = sandbox.command(&[
+            "--disk",
+            "disk.raw",
+            "-c",
+            "config.yml",
+            "-p",
+            "openstack",
+            "--cloud-image-name",
+            &name,
+        ]);
+        command.env("BUILD_IMAGE_FAILPOINT", format!("{}:{}", self.what, self.line));
+        let run = Run::of(&command.output().unwrap(), None);
+        if run.code == 0 {
+            return self.is_complete(&sandbox, &older).map(|()| "done");
+        }
+        let listed = sandbox.command(&["runs", "--json"]).output().unwrap();
+        let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+        let Some(left) = listed["runs"].as_array().and_then(|runs| runs.first()) else {
+            return self.is_untouched(&older).map(|()| "undone");
+        };
+        let (id, reached) =
+            (left["id"].as_str().unwrap(), left["reached"].as_str().unwrap_or_default());
+        let finish = |words: &[&str]| {
+            let run = Run::of(&sandbox.command(words).output().unwrap(), None);
+            if run.code == 0 {
+                Ok(())
+            } else {
+                Err(format!("{words:?}: {}\n{}", run.code, run.stderr))
+            }
+        };
+        if self.resume && left["platform"] != "" {
+            finish(&["resume", id])?;
+            return self.is_complete(&sandbox, &older).map(|()| "resumed");
+        }
+        finish(&["gc", "--yes"])?;
+        if ["released", "notified"].contains(&reached) {
+            return self.is_complete(&sandbox, &older).map(|()| "finished");
+        }
+        self.is_untouched(&older).map(|()| "collected")
+    }
+
+    /// One visible image of the run holds the disk; the older one is what the settings make of it.
+    fn is_complete(&self, sandbox: &Sandbox, older: &str) -> Result<(), String> {
+        let mut images = self.cloud.images(&self.name(), "builders");
+        let old =
+            images.iter().position(|image| image["id"] == older).map(|place| images.remove(place));
+        let [new] = images.as_slice() else {
+            return Err(format!("{} images of the run", images.len()));
+        };
+        if new["status"] != "active" || new["os_hidden"] != false || new["protected"] != true {
+            return Err(format!("the image is {new:#}"));
+        }
+        self.cloud.holds(new["id"].as_str().unwrap(), &sandbox.path().join("disk.raw"));
+        let hidden = old.map(|old| old["os_hidden"].as_bool().unwrap());
+        let expected = match self.if_exists {
+            "keep" => Some(false),
+            "hide" => Some(true),
+            _ => None,
+        };
+        if hidden == expected {
+            Ok(())
+        } else {
+            Err(format!("the older image is hidden: {hidden:?}"))
+        }
+    }
+
+    fn is_untouched(&self, older: &str) -> Result<(), String> {
+        match self.cloud.images(&self.name(), "builders").as_slice() {
+            [image] if image["id"] == older && image["os_hidden"] == false => Ok(()),
+            other => Err(format!("the project has {other:#?}")),
+        }
+    }
+}
+
+#[test]
+fn a_build_that_is_killed_at_any_line_is_completed_or_leaves_no_trace() {
+    let Some(cloud) = OpenStack::shared() else { return };
+    let step = step(STEP);
+    let (mut all, mut tried, mut violations) = (0, 0, Vec::new());
+    let mut tally = std::collections::BTreeMap::new();
+    for (method, if_exists) in BUILDS {
+        'lines: for line in 1..=MOST_LINES {
+            for (what, resume) in DISTURBANCES {
+                all += 1;
+                if all % step != 0 {
+                    continue;
+                }
+                tried += 1;
+                let point = Point { cloud, method, if_exists, what, line, resume };
+                match point.judge() {
+                    // A build that is not killed any more has no further lines.
+                    Ok("done") if what == "after" => break 'lines,
+                    Ok(end) => *tally.entry((what, end)).or_insert(0_u64) += 1,
+                    Err(what) => {
+                        let violation = format!("{}: {what}", point.name());
+                        // In parallel: the whole matrix needs much time.
+                        eprintln!("violation: {violation}");
+                        violations.push(violation);
+                    }
+                }
+            }
+        }
+    }
+    println!("{tried} of about {all} points, {} violations: {tally:?}", violations.len());
+    assert!(violations.is_empty(), "{} violations\n{}", violations.len(), violations.join("\n\n"));
+    assert!(tally.len() >= 2, "{tally:?}");
+}
+
+#[test]
+fn another_projects_credentials_neither_resume_nor_collect_a_run() {
+    let Some(cloud) = OpenStack::shared() else { return };
+    let sandbox = sandbox(cloud, &[]);
+    let name = "of-a-project";
+    let mut command = sandbox.command(&[
+        "--disk",
+        "disk.raw",
+        "-c",
+        "config.yml",
+        "-p",
+        "openstack",
+        "--cloud-image-name",
+        name,
+    ]);
+    let killed = command.env("BUILD_IMAGE_FAILPOINT", "after:checkpoint").output().unwrap();
+    assert!(!killed.status.success());
+    let listed = sandbox.command(&["runs", "--json"]).output().unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let id = listed["runs"][0]["id"].as_str().unwrap().to_owned();
+    // The run itself is unknown to another configuration; only its resources remain.
+    let images = cloud.images(name, "builders");
+    sandbox.write("config.yml", &cloud.config("builder", "partners", &[]));
+    let gc = Run::of(&sandbox.command(&["gc", "--yes"]).output().unwrap(), None);
+    assert_eq!(gc.code, 5, "{}{}", gc.stdout, gc.stderr);
+    let shown = format!("{}{}", gc.stdout, gc.stderr);
+    assert!(shown.contains("belongs to project"), "{shown}");
+    let resume = Run::of(&sandbox.command(&["resume", &id]).output().unwrap(), None);
+    assert_ne!(resume.code, 0, "{}", resume.stderr);
+    assert_eq!(cloud.images(name, "builders"), images);
+    // With the right project it is collected.
+    sandbox.write("config.yml", &cloud.config("builder", "builders", &[]));
+    let gc = Run::of(&sandbox.command(&["gc", "--yes"]).output().unwrap(), None);
+    assert_eq!(gc.code, 0, "{}{}", gc.stdout, gc.stderr);
+    assert!(cloud.images(name, "builders").is_empty());
+}
+
+#[test]
+fn a_build_that_fails_after_it_has_hidden_an_image_shows_it_again() {
+    let Some(cloud) = OpenStack::shared() else { return };
+    let name = "hidden-and-shown";
+    let older = foreign(cloud, BUILDER, name, &json!({}));
+    let sandbox = sandbox(cloud, &[("OPENSTACK_IF_EXISTS", "replace")]);
+    // What follows the hiding fails: the hidden image is in the journal, the disk of the journal is full then.
+    let mut command = sandbox.command(&[
+        "--disk",
+        "disk.raw",
+        "-c",
+        "config.yml",
+        "-p",
+        "openstack",
+        "--cloud-image-name",
+        name,
+    ]);
+    let run =
+        Run::of(&command.env("BUILD_IMAGE_FAILPOINT", "int:hidden_image").output().unwrap(), None);
+    assert_eq!(run.code, 130, "{}", run.stderr);
+    let images = cloud.images(name, "builders");
+    assert_eq!(images.len(), 1, "{images:#?}");
+    assert_eq!(
+        (images[0]["id"].as_str(), &images[0]["os_hidden"]),
+        (Some(older.as_str()), &json!(false))
+    );
+    build(&sandbox, name, &[]).succeeded();
+    let images = cloud.images(name, "builders");
+    assert!(images.len() == 1 && images[0]["id"] != older.as_str(), "{images:#?}");
+}
