@@ -83,7 +83,7 @@ impl Point<'_> {
                 Err(format!("{words:?}: {}\n{}", run.code, run.stderr))
             }
         };
-        if self.resume && left["platform"] != "" {
+        if self.resume && left["platform"] != "" && left["state"] != "done" {
             finish(&["resume", id])?;
             return self.is_complete(&sandbox, &older).map(|()| "resumed");
         }
