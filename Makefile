@@ -81,7 +81,6 @@ fuzz: tools
 soak: tools
 	tests/install-tools interop
 	tests/install-tools soak
-	tests/openstack/serve --prepare
 	CARGO="$(CARGO)" FUZZ_SECONDS=$(FUZZ_SECONDS) tests/soak $(PART)
 
 clean:

@@ -195,27 +195,11 @@ impl Cloud {
             return Ok(answer);
         }
         let mut failure = answer.refuse(what);
-        self.redact(&mut failure.error, token);
+        self.login.redact(&mut failure.error, Some(&token.secret));
         if failure.action == RetryAction::RenewToken {
             self.renew(token).await?;
         }
         Err(failure)
-    }
-
-    /// Removes secrets from what a service answered.
-    fn redact(&self, error: &mut Error, token: &Token) {
-        let secret = match &self.login.method {
-            Proof::Password { password: secret, .. }
-            | Proof::ApplicationCredential { secret, .. }
-            | Proof::Token(secret) => secret,
-        };
-        for cause in &mut error.causes {
-            for secret in [secret, &token.secret] {
-                if !secret.reveal().is_empty() && cause.contains(secret.reveal()) {
-                    *cause = cause.replace(secret.reveal(), "…");
-                }
-            }
-        }
     }
 
     /// Returns the newest minor version of the API 2.x.

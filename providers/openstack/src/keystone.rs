@@ -83,6 +83,7 @@ async fn once(http: &Http, login: &Login, project: Option<&Named>) -> Result<Tok
     let answer = http.call(outgoing, &what).await?;
     if !answer.is_success() {
         let mut failure = answer.refuse(&what);
+        login.redact(&mut failure.error, None);
         if failure.action == RetryAction::RenewToken {
             // There is no other proof of identity.
             failure.action = RetryAction::GiveUp;

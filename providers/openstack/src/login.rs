@@ -124,6 +124,22 @@ impl Login {
         Self::of(context, identity, &Environment::default())
     }
 
+    /// Removes the secret of this login, and another one, from what a service answered.
+    pub(crate) fn redact(&self, error: &mut Error, other: Option<&Secret>) {
+        let own = match &self.method {
+            Method::Password { password: secret, .. }
+            | Method::ApplicationCredential { secret, .. }
+            | Method::Token(secret) => secret,
+        };
+        for secret in [own].into_iter().chain(other).filter(|secret| !secret.reveal().is_empty()) {
+            for cause in &mut error.causes {
+                if cause.contains(secret.reveal()) {
+                    *cause = cause.replace(secret.reveal(), "…");
+                }
+            }
+        }
+    }
+
     fn of(context: &Context, identity: &Identity, environment: &Environment) -> Result<Self> {
         let mut values = Values::find(identity, environment)?;
         for (name, text) in &identity.values {

@@ -169,3 +169,12 @@ fn debug_output_has_no_secret() {
     let debug = format!("{:?}", case().login().unwrap());
     assert!(debug.contains("https://k:5000") && !debug.contains("from-file"), "{debug}");
 }
+
+#[test]
+fn an_echoed_secret_is_removed_from_the_answer_of_a_service() {
+    let login = case().login().unwrap();
+    let mut error = Error::new(ErrorKind::Auth, "cannot log in");
+    error.causes.push("no user with from-file, token t-1".to_owned());
+    login.redact(&mut error, Some(&Secret::new("t-1")));
+    assert_eq!(error.causes, ["no user with …, token …"]);
+}

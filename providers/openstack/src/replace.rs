@@ -66,7 +66,8 @@ pub(crate) async fn hide_older(
             context.will_create(&resource(REPLACED))?;
         }
         context.will_create(&resource(HIDDEN).as_deliverable())?;
-        set_hidden(cloud, image.id(), true).await?;
+        // An undo must not look at the image before a request that was already sent takes effect.
+        context.until_answered(set_hidden(cloud, image.id(), true)).await?;
         hidden.push(image.id().to_owned());
     }
     Ok(hidden)
