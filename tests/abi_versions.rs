@@ -1,6 +1,6 @@
-//! Checks how the ABI may grow: compares the frozen 1.0 with the current version, and the current version with a
-//! rehearsed 1.1. The rehearsal appends one method with a default body to each of the two traits, as a minor
-//! version would.
+//! Checks how the ABI may grow: compares the frozen 1.0 with the current version, loads plugins of the current
+//! version in the host of 1.0, and compares the current version with a rehearsed next one. The rehearsal appends one
+//! method with a default body to each of the two traits, as a minor version would.
 
 use std::{
     fs,
@@ -14,16 +14,16 @@ use serde_json::{Value, json};
 
 use crate::harness::{Run, Sandbox, cargo, copy_tree, nested_target, root, target_directory};
 
-/// Edits that turn 1.0 into 1.1: file, text that occurs once, replacement.
+/// Edits that add a step to the current version and make it the next one: file, text that occurs once, replacement. A
+/// step takes a row in the step table, a method in the ABI and one in the author's trait; the rest is generated.
 const REHEARSAL: [(&str, &str, &str); 8] = [
-    ("Cargo.toml", "version = \"1.0.0\"\nedition", "version = \"1.1.0\"\nedition"),
-    ("plugin-api/src/lib.rs", "ABI_VERSION: &str = \"1.0\"", "ABI_VERSION: &str = \"1.1\""),
-    ("plugin-api/src/wire/export.rs", "        \"1.0\"\n    };", "        \"1.1\"\n    };"),
+    ("plugin-api/Cargo.toml", "version = \"1.1.0\"", "version = \"1.2.0\""),
+    ("plugin-api/src/lib.rs", "ABI_VERSION: &str = \"1.1\"", "ABI_VERSION: &str = \"1.2\""),
+    ("plugin-api/src/wire/export.rs", "        \"1.1\"\n    };", "        \"1.2\"\n    };"),
     (
         "plugin-api/src/wire/abi.rs",
-        "    fn discard(&self, request: RStr<'_>) -> RResult<RString, FfiError>;\n",
-        "    fn discard(&self, request: RStr<'_>) -> RResult<RString, FfiError>;
-    fn rehearse(&self, request: RStr<'_>) -> RResult<RString, FfiError> {
+        "}\n\n/// The answer of a method",
+        "    fn rehearse(&self, request: RStr<'_>) -> RResult<RString, FfiError> {
         let _ = request;
         RResult::RErr(FfiError {
             code: RString::from(\"unsupported\"),
@@ -32,7 +32,9 @@ const REHEARSAL: [(&str, &str, &str); 8] = [
             details_json: RString::new(),
         })
     }
-",
+}
+
+/// The answer of a method",
     ),
     (
         "plugin-api/src/wire/abi.rs",
@@ -44,13 +46,24 @@ const REHEARSAL: [(&str, &str, &str); 8] = [
 ",
     ),
     (
-        "plugin-api/src/wire/export.rs",
-        "    fn discard(&self, request: RStr<'_>) -> RResult<RString, FfiError> {",
-        "    fn rehearse(&self, _: RStr<'_>) -> RResult<RString, FfiError> {
-        RResult::ROk(RString::from(\"new\"))
+        "plugin-api/src/provider.rs",
+        "            Discard discard(DiscardRequest) -> Discarded, since 0;\n",
+        "            Discard discard(DiscardRequest) -> Discarded, since 0;
+            Rehearse rehearse(DiscardRequest) -> Discarded, since 2;
+",
+    ),
+    (
+        "plugin-api/src/provider.rs",
+        "    /// Removes resources. Idempotent",
+        "    /// Rehearses.
+    ///
+    /// # Errors
+    /// None.
+    fn rehearse(&self, _: &Context, _: &DiscardRequest) -> Result<Discarded> {
+        Ok(Discarded::default())
     }
 
-    fn discard(&self, request: RStr<'_>) -> RResult<RString, FfiError> {",
+    /// Removes resources. Idempotent",
     ),
     (
         "plugin-api/src/wire/export.rs",
@@ -59,12 +72,6 @@ const REHEARSAL: [(&str, &str, &str); 8] = [
         if key == \"rehearsal\" {
             return Ok(Some(self.0.rehearsal().into()));
         }",
-    ),
-    (
-        "plugin-api/src/wire/lend.rs",
-        "            \"discard\" => self.0.discard(request),",
-        "            \"discard\" => self.0.discard(request),
-            \"rehearse\" => self.0.rehearse(request),",
     ),
 ];
 
@@ -79,7 +86,7 @@ const LENT: (&str, &str, &str) = (
     fn is_cancelled(&self) -> bool {",
 );
 
-/// The sources of 1.1, as a separate workspace.
+/// The sources of the next version, as a separate workspace.
 fn rehearsed() -> &'static Path {
     static SOURCES: OnceLock<PathBuf> = OnceLock::new();
     SOURCES.get_or_init(|| {
@@ -130,7 +137,7 @@ fn build(directory: &Path, file: &str, args: &[&str]) -> PathBuf {
     kept.join(file)
 }
 
-fn host(directory: &Path) -> PathBuf {
+pub(crate) fn host(directory: &Path) -> PathBuf {
     build(&directory.join("tests/abi/host"), "abi-host", &[])
 }
 
@@ -173,24 +180,68 @@ fn the_abi_is_the_frozen_one_or_a_later_minor_version_of_it() {
     remove(&host);
 }
 
+/// The host of 1.0, as it was built then.
+fn host_of_1_0() -> Option<PathBuf> {
+    let kept = root().join("tests/abi/1.0/x86_64-linux-gnu/abi-host.gz");
+    if !cfg!(all(target_arch = "x86_64", target_env = "gnu")) {
+        eprintln!("skipped: {} is for x86_64 with glibc", kept.display());
+        return None;
+    }
+    let directory =
+        tempfile::Builder::new().prefix("abi").tempdir_in(target_directory()).unwrap().keep();
+    let host = directory.join("abi-host");
+    // Written by another process: a file that this one had open for writing might not be executable yet.
+    let unpack = "gzip -dc \"$0\" > \"$1\" && chmod +x \"$1\"";
+    let status = Command::new("sh").args(["-c", unpack]).arg(kept).arg(&host).status().unwrap();
+    assert!(status.success());
+    Some(host)
+}
+
 #[test]
-fn hosts_and_plugins_of_1_0_and_1_1_work_together() {
+fn plugins_of_this_version_load_in_the_host_of_1_0_unless_they_need_more() {
+    let Some(host) = host_of_1_0() else { return };
+    let (plugin, needs_more) =
+        (newcomer(root(), &[]), newcomer(root(), &["--features", "needs-this"]));
+    let report = run_host(&host, &plugin);
+    assert_eq!((&report["abi"], &report["images"]), (&json!("1.1.0"), &json!(1)));
+    assert_eq!(report["removed"], 1);
+    let output = Command::new(&host).args(["run", "1"]).arg(&needs_more).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(errors.contains("it needs plugin ABI 1.1, this build-image has 1.0"), "{errors}");
+    for file in [&plugin, &needs_more, &host] {
+        remove(file);
+    }
+}
+
+#[test]
+fn hosts_and_plugins_of_this_and_the_next_version_work_together() {
     let next = rehearsed();
     let (old_plugin, new_plugin) = (newcomer(root(), &[]), newcomer(next, &[]));
     let needs_next = newcomer(next, &["--features", "needs-next"]);
     let new_host = host(next);
 
-    assert_eq!(compared(&new_host), "additive since 1.0.0, now 1.1");
+    assert_eq!(compared(&new_host), "additive since 1.0.0, now 1.2");
 
-    // A newer host: an older plugin gets the default of the new method.
+    // A newer host refuses the new step for an older plugin.
     let old = run_host(&new_host, &old_plugin);
-    assert_eq!((&old["abi"], &old["rehearse"]), (&json!("1.0.0"), &json!("unsupported")));
+    let refused =
+        "provider `newcomer` was built for plugin ABI 1.1; step `rehearse` exists since 1.2";
+    assert_eq!((&old["abi"], &old["optional"]["rehearse"]), (&json!("1.1.0"), &json!(refused)));
+    // Without that check, the host's own default body answers.
+    assert_eq!(old["raw_optional"]["rehearse"], "unsupported");
     assert_eq!((&old["images"], &old["removed"]), (&json!(1), &json!(1)));
     // Both new: the new methods answer in both directions.
     for plugin in [&new_plugin, &needs_next] {
         let new = run_host(&new_host, plugin);
-        assert_eq!((&new["abi"], &new["rehearse"]), (&json!("1.1.0"), &json!("new")));
-        assert_eq!(new["facts"]["rehearsal"], 11);
+        assert_eq!(
+            (&new["abi"], &new["optional"]["rehearse"]),
+            (&json!("1.2.0"), &json!("answered"))
+        );
+        assert_eq!(
+            (&new["raw_optional"]["rehearse"], &new["facts"]["rehearsal"]),
+            (&json!("answered"), &json!(11))
+        );
     }
     // An older host, which is the real program: the default in the plugin answers instead.
     let (_sandbox, run) = build_image(&new_plugin);
@@ -200,13 +251,13 @@ fn hosts_and_plugins_of_1_0_and_1_1_work_together() {
     let (_sandbox, run) = build_image(&needs_next);
     run.failed(
         3,
-        &["it needs plugin ABI 1.1, this build-image has 1.0", "hint: use a newer build-image"],
+        &["it needs plugin ABI 1.2, this build-image has 1.1", "hint: use a newer build-image"],
     );
     for file in [&old_plugin, &new_plugin, &needs_next, &new_host] {
         remove(file);
     }
 }
 
-fn remove(file: &Path) {
+pub(crate) fn remove(file: &Path) {
     fs::remove_dir_all(file.parent().unwrap()).unwrap();
 }

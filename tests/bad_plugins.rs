@@ -128,7 +128,7 @@ fn name_version_and_abi_are_read_without_running_a_plugin() {
     let metadata =
         build_image_plugin_api::Library::inspect(&file, &path).unwrap().metadata.unwrap();
     assert_eq!(metadata.package, "build-image-provider-qcow2");
-    assert_eq!((metadata.version.as_str(), metadata.abi.as_str()), ("1.0.0", "1.0"));
+    assert_eq!((metadata.version.as_str(), metadata.abi.as_str()), ("1.0.0", "1.1"));
 }
 
 #[test]

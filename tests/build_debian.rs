@@ -15,7 +15,7 @@ use crate::harness::{Sandbox, Turn, needs, root, target_directory};
 const PATIENCE: &str = "600";
 
 /// The disk; created once per target directory, in about a minute.
-fn debian() -> PathBuf {
+pub(crate) fn debian() -> PathBuf {
     let directory = target_directory().join("debian-disk");
     fs::create_dir_all(&directory).unwrap();
     let disk = directory.join("disk.raw");
@@ -26,7 +26,7 @@ fn debian() -> PathBuf {
 }
 
 /// Boots a raw disk without changing it until the login prompt appears; returns the console output.
-fn boots_to_login(disk: &Path) -> (bool, String) {
+pub(crate) fn boots_to_login(disk: &Path) -> (bool, String) {
     let drive = format!("file={},format=raw,if=virtio,snapshot=on", disk.display());
     let mut guest = Command::new("timeout")
         .args([PATIENCE, "qemu-system-x86_64", "-accel", "tcg", "-m", "1024", "-nographic"])

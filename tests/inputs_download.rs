@@ -302,6 +302,23 @@ fn leftover_downloads_are_listed_and_removed_by_gc() {
 }
 
 #[test]
+fn a_download_that_was_retried_in_vain_states_what_was_tried() {
+    let web = Web::start(|_| Answer::status(503));
+    let url = web.url("/d.raw");
+    for (retries, tried) in [("0", None), ("2", Some(3))] {
+        let sandbox = Sandbox::new();
+        let args = ["--disk", &url, "-p", "qcow2", "--download-retries", retries];
+        let run = sandbox.run(&args);
+        run.failed(7, &["the server answers 503", "use a mirror"]);
+        assert_eq!(run.stderr.contains("without success"), tried.is_some(), "{}", run.stderr);
+        if let Some(tried) = tried {
+            run.failed(7, &[&format!("hint: tried {tried} times within ")]);
+            assert_eq!(run.member("error")["exhausted"]["attempts"], tried);
+        }
+    }
+}
+
+#[test]
 fn proxies_are_used_as_the_environment_says() {
     let disk = image();
     let proxy = Web::start(move |request| Answer::file(request, &disk));

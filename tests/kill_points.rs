@@ -25,6 +25,9 @@ use crate::harness::{
 
 /// Size of a part, bytes.
 const PART: u64 = 128 << 10;
+/// One in this many places of each kind is tried, all of them with BUILD_IMAGE_SOAK_KILLS=1. The series start at different
+/// numbers: together they try every line of a journal once.
+const STEP: u64 = 3;
 /// Maximum number of parts in flight.
 const IN_FLIGHT: u64 = 4;
 /// The input and output of a build.
@@ -295,15 +298,20 @@ struct Tally {
     sent_again: u64,
 }
 
+fn step() -> u64 {
+    if std::env::var_os("BUILD_IMAGE_SOAK_KILLS").is_some() { 1 } else { STEP }
+}
+
 /// Kills a build at one place after the other, until the build ends first.
-fn series(build: Build, place: impl Fn(u64) -> Place + Sync, tally: &Mutex<Matrix>) {
-    let next = AtomicU64::new(1);
+fn series(build: Build, first: u64, place: impl Fn(u64) -> Place + Sync, tally: &Mutex<Matrix>) {
+    let step = step();
+    let next = AtomicU64::new(if step == 1 { 1 } else { first });
     let end = AtomicU64::new(u64::MAX);
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let number = next.fetch_add(step, Ordering::Relaxed);
                     if number >= end.load(Ordering::Relaxed) || !point(build, &place(number), tally)
                     {
                         end.fetch_min(number, Ordering::Relaxed);
@@ -343,12 +351,12 @@ fn a_build_killed_anywhere_becomes_one_right_image_and_leaves_nothing() {
         // The steps after the installation are the same with any disk.
         let moments =
             if build == Build::Install { &["after"][..] } else { &["before", "torn", "after"] };
-        for when in moments {
-            series(build, |number| Place::Line(when, number), &matrix);
+        for (first, when) in (1..).zip(moments) {
+            series(build, first, |number| Place::Line(when, number), &matrix);
         }
     }
-    for what in ["stall_ms", "hold_answer_ms"] {
-        series(Build::Upload, |number| Place::Request(what, number), &matrix);
+    for (first, what) in [(1, "stall_ms"), (2, "hold_answer_ms")] {
+        series(Build::Upload, first, |number| Place::Request(what, number), &matrix);
     }
     for guest in [
         "install.begin",
@@ -371,5 +379,5 @@ fn a_build_killed_anywhere_becomes_one_right_image_and_leaves_nothing() {
         again = again.max(row.sent_again);
     }
     println!("{points} kill points, 0 wrong images, 0 leftovers, at most {again} bytes sent again");
-    assert!(points >= 200, "only {points} kill points");
+    assert!(points >= 200 / step(), "only {points} kill points");
 }

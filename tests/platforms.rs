@@ -8,7 +8,8 @@ use std::{
     process::Output,
 };
 
-use build_image::product::{Facts, Shape, Version, compose_name, seed};
+use build_image::plan::{check_name, compose_name};
+use build_image_bigip::{Facts, Shape, Version, seed};
 use build_image_plugin_api::{Description, Status};
 
 use crate::harness::{Iso, Run, Sandbox, Turn, names, needs, needs_qemu, tool};
@@ -318,9 +319,9 @@ fn image_names_are_those_of_the_old_tool_on_every_cloud() {
     let sandbox = Sandbox::new();
     for (platform, random, name, status) in [
         ("alibaba", "FNH6PZTR0", "F5-BIGIP-15-0-0-0-0-39-BYOL-ltm-1slot-FNH6PZTR0", Status::Stable),
-        ("aws", "TELIMLTF7", "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-TELIMLTF7", Status::Stub),
-        ("azure", "AN52DHEC8", "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-AN52DHEC8", Status::Stub),
-        ("gce", "6XP6LP603", "f5-bigip-15-0-0-0-0-39-byol-ltm-1slot-6xp6lp603", Status::Stub),
+        ("aws", "TELIMLTF7", "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-TELIMLTF7", Status::DiskOnly),
+        ("azure", "AN52DHEC8", "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-AN52DHEC8", Status::DiskOnly),
+        ("gce", "6XP6LP603", "f5-bigip-15-0-0-0-0-39-byol-ltm-1slot-6xp6lp603", Status::DiskOnly),
     ] {
         let provider = description(&sandbox, platform);
         let rules = provider.image_name.unwrap();
@@ -330,7 +331,7 @@ fn image_names_are_those_of_the_old_tool_on_every_cloud() {
         );
         let long = format!("{}{}", "x".repeat(rules.maximum_length), "y".repeat(2));
         assert!(compose_name(&long, random, &rules).is_err(), "{platform}");
-        let chosen = |name: &str| build_image::product::check_name(name, &rules).is_ok();
+        let chosen = |name: &str| check_name(name, &rules).is_ok();
         let (good, bad): (&[&str], &[&str]) = match platform {
             "alibaba" => (&["a.b-c_d"], &["1a", "a b", "a"]),
             "aws" => (&["(a)/b.c-d_e", "1ab"], &["ab", "a b c", "a+bc"]),

@@ -170,6 +170,14 @@ fn whatever_a_program_does_wrong_the_build_fails_with_one_error_and_leaves_nothi
             7,
             &["upload: x"],
         ),
+        (
+            "x = pydir.Failure('network', 'x', retryable=True); x.data['exhausted'] = {'attempts': 6, 'seconds': 63}; raise x",
+            7,
+            &[
+                "upload: x",
+                "hint: tried 6 times within 1 min 3 s without success; check the network",
+            ],
+        ),
     ] {
         let sandbox = Sandbox::new();
         let disk = sandbox.disk("disk.raw", 8, 2);

@@ -178,7 +178,7 @@ fn what_a_file_says_of_itself_is_shown_though_it_does_not_load() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
     let entry = &listed(&sandbox, &[])[0];
     assert_eq!(entry["state"], "refused");
-    assert_eq!((&entry["version"], &entry["abi"]["built"]), (&"1.0.0".into(), &"1.0".into()));
+    assert_eq!((&entry["version"], &entry["abi"]["built"]), (&"1.0.0".into(), &"1.1".into()));
     assert!(entry["hint"].as_str().unwrap().starts_with("chmod o-w"));
 }
 

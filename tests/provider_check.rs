@@ -157,6 +157,23 @@ fn inventory(sandbox: &Sandbox) -> String {
 }
 
 #[test]
+fn a_program_that_expects_another_type_of_a_setting_fails_its_check_and_no_other() {
+    if !needs_python() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let file = faulty(&sandbox, "pass").join("build-image-provider-faulty");
+    let script = fs::read_to_string(&file).unwrap();
+    let create = "    def __init__(self, host, settings):\n        \
+                  settings.get('PYDIR_FORMAT', '').strip()\n        \
+                  super().__init__(host, settings)\n";
+    fs::write(&file, script.replace("pydir.CHECKPOINT", &format!("{create}pydir.CHECKPOINT")))
+        .unwrap();
+    let (code, report) = report(&sandbox, &[file.to_str().unwrap()], &[]);
+    assert_eq!((code, with_verdict(&report, "fail")), (3, vec!["shapes".to_owned()]), "{report:#}");
+}
+
+#[test]
 fn a_document_that_makes_a_program_hang_fails_the_check_that_sent_it() {
     if !needs_python() {
         return;

@@ -71,5 +71,7 @@ fn names_that_cannot_be_and_directories_that_are_there_are_refused() {
     }
     assert!(!sandbox.path().join("build-image-provider-other").exists());
     let manifest = fs::read_to_string(sandbox.path().join("build-image-provider-acme/Cargo.toml"));
-    assert!(manifest.unwrap().contains("build-image-plugin-api = { version = \"1.0\" }"));
+    let version = build_image_plugin_api::ABI_VERSION;
+    let dependency = format!("build-image-plugin-api = {{ version = \"{version}\" }}");
+    assert!(manifest.unwrap().contains(&dependency));
 }

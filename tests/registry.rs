@@ -15,7 +15,12 @@ fn a_registry_is_notified_of_the_image_and_its_answer_counts() {
     for (answers, code, posts, texts) in [
         (&[503, 200][..], 0, 2, &[][..]),
         (&[404], 9, 1, &["is registered in the cloud", "404"][..]),
-        (&[503, 503, 503], 9, 2, &["is registered in the cloud", "503"]),
+        (
+            &[503, 503, 503],
+            9,
+            2,
+            &["is registered in the cloud", "503", "hint: tried 2 times within 0 s"],
+        ),
     ] {
         let sandbox = Sandbox::with_cloud();
         let disk = sandbox.disk("disk.raw", 4, 1);

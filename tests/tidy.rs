@@ -1,6 +1,9 @@
 //! Checks the rules of this repository, as far as a program can.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
+
+use build_image::settings::core_rows;
+use regex::Regex;
 
 use crate::harness::{root, sandbox_walk};
 
@@ -24,7 +27,18 @@ fn crates_import_lower_layers_only() {
         ("core/files", &[][..]),
         ("plugin-api", &["build-image-files"]),
         ("core/disk", &["build-image-files"]),
-        ("core", &["build-image-disk", "build-image-files", "build-image-plugin-api"]),
+        ("core/bigip", &["build-image-disk", "build-image-files", "build-image-plugin-api"]),
+        ("core/generic", &["build-image-disk", "build-image-files", "build-image-plugin-api"]),
+        (
+            "core",
+            &[
+                "build-image-bigip",
+                "build-image-disk",
+                "build-image-files",
+                "build-image-generic",
+                "build-image-plugin-api",
+            ],
+        ),
         ("providers/alibaba/emulator", &["build-image-disk", "build-image-loopback-tls"]),
     ]
     .into();
@@ -66,6 +80,56 @@ fn the_core_knows_no_cloud_by_name() {
                 assert!(!named, "{}:{}: {line}", file.display(), number + 1);
             }
         }
+    }
+}
+
+#[test]
+fn the_engine_knows_no_installer_by_name() {
+    let engine = root().join("core/src");
+    let (mut found, mut registered) = (Vec::new(), false);
+    for file in files(".rs").into_iter().filter(|file| file.starts_with(&engine)) {
+        for (number, line) in fs::read_to_string(&file).unwrap().to_lowercase().lines().enumerate()
+        {
+            let mut words = line.split(|letter: char| !letter.is_alphanumeric());
+            // Some of them are also parts of names, such as `bigip_iso`.
+            let is_named = ["bigip", "big-ip", "bigiq", "big-iq", "tmos"]
+                .iter()
+                .any(|name| line.contains(name))
+                || words.any(|word| word == "ltm");
+            if is_named && file == engine.join("main.rs") {
+                registered = true;
+            } else if is_named {
+                found.push(format!("{}:{}: {line}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(registered, "main.rs registers no installer");
+}
+
+#[test]
+fn the_core_uses_the_public_contract_only() {
+    for file in files(".rs").iter().filter(|file| file.starts_with(root().join("core"))) {
+        let text = fs::read_to_string(file).unwrap();
+        assert!(!text.contains("build_image_plugin_api::wire"), "{} uses the wire", file.display());
+    }
+}
+
+#[test]
+fn a_synchronous_provider_links_no_runtime() {
+    for (provider, runtime) in [("qcow2", false), ("alibaba", true)] {
+        let package = format!("build-image-provider-{provider}");
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none", "-p"])
+            .arg(package)
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let tree = String::from_utf8_lossy(&output.stdout).into_owned();
+        let links = |name: &str| tree.lines().any(|line| line.starts_with(&format!("{name} v")));
+        assert!(links("serde_json") && !links("tracing-subscriber"), "{provider}: {tree}");
+        assert_eq!(links("tokio"), runtime, "{provider}: {tree}");
     }
 }
 
@@ -191,4 +255,74 @@ fn comments_use_the_words_of_the_glossary() {
         }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Words that are spelled like settings: variables of the environment, and members of files of the system.
+const SPELLED_LIKE_SETTINGS: [&str; 21] = [
+    "ALL_PROXY",
+    "BUILD_IMAGE_FAILPOINT",
+    "BUILD_IMAGE_PROVIDER_FILE",
+    "BUILD_IMAGE_PROVIDER_PATH",
+    "BUILD_IMAGE_TRACE_PROTOCOL",
+    "CARGO_PKG_VERSION",
+    "DEBIAN_FRONTEND",
+    "F5_KEY",
+    "FAILPOINT_CLOCK",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "ID_LIKE",
+    "NO_COLOR",
+    "NO_PROXY",
+    "PRETTY_NAME",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "SYSTEMD_OS_RELEASE",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+];
+
+/// Returns the string literals of a file with their lines, without those of its unit tests.
+fn literals(text: &str) -> Vec<(usize, String)> {
+    let token =
+        Regex::new(r##"(?s)//[^\n]*|r#"(.*?)"#|"((?:[^"\\]|\\.)*)"|'(?:[^'\\]|\\.)'"##).unwrap();
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let found = token.captures_iter(code).filter_map(|token| {
+        let literal = token.get(1).or_else(|| token.get(2))?;
+        Some((code[..literal.start()].lines().count().max(1), literal.as_str().to_owned()))
+    });
+    found.collect()
+}
+
+#[test]
+fn settings_are_named_by_their_keys() {
+    // No installer is registered here: these are the rows of the core's table.
+    let rows = core_rows();
+    let typed = |word: &str| rows.iter().any(|row| row.key() == word);
+    let installed = [build_image_bigip::rows(), build_image_generic::rows()].concat();
+    // A word in braces is a constant.
+    let word = Regex::new(r"\{?[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+").unwrap();
+    let mut wrong = Vec::new();
+    for file in files(".rs") {
+        let name = file.strip_prefix(root()).unwrap().display().to_string();
+        let is_test = name.ends_with("/tests.rs") || name.ends_with("/testing.rs");
+        // The table itself declares settings with texts.
+        let exempt = name.starts_with("core/src/settings/");
+        if !name.starts_with("core/src/") || is_test || exempt {
+            continue;
+        }
+        for (line, literal) in literals(&fs::read_to_string(&file).unwrap()) {
+            if typed(&literal) {
+                wrong.push(format!("{name}:{line}: \"{literal}\"; use settings::keys::{literal}"));
+            }
+            for word in word.find_iter(&literal).map(|found| found.as_str()) {
+                let known = typed(word) || installed.iter().any(|(setting, _)| setting.key == word);
+                let constant = word.starts_with('{');
+                if !known && !constant && !SPELLED_LIKE_SETTINGS.contains(&word) {
+                    wrong.push(format!("{name}:{line}: there is no setting {word}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -14,6 +14,10 @@ use rustix::{fs::OFlags, io::Errno};
 use crate::{
     error::{Error, Result, Stage},
     journal,
+    settings::{
+        Key,
+        keys::{ARTIFACTS_DIR, IMAGE_DIR},
+    },
     trust::read_regular,
 };
 
@@ -67,7 +71,7 @@ impl Claim {
                     directory.display()
                 ),
             )
-            .hint("set ARTIFACTS_DIR to another folder"));
+            .hint(format!("set {ARTIFACTS_DIR} to another folder")));
         }
         refuse_inputs(directory, inputs)?;
         empty(directory, MARKER).map_err(cannot_prepare)?;
@@ -212,11 +216,12 @@ fn lock_of(directory: &Path) -> Result<File> {
                     .map_or_else(|| "another build".to_owned(), |run| format!("build `{run}`"));
                 let text =
                     format!("{other} works in the artifacts directory `{}`", directory.display());
-                return Err(Error::new(Stage::Disk, text)
-                    .hint("wait until it is done, or set ARTIFACTS_DIR to another directory"));
+                return Err(Error::new(Stage::Disk, text).hint(format!(
+                    "wait until it is done, or set {ARTIFACTS_DIR} to another directory"
+                )));
             }
             Err(TryLockError::Error(error)) => {
-                return Err(cannot_lock("lock the directory", directory, &error, "ARTIFACTS_DIR"));
+                return Err(cannot_lock("lock the directory", directory, &error, ARTIFACTS_DIR));
             }
         }
         let mine = opened.metadata().map_err(lock_error)?;
@@ -228,7 +233,7 @@ fn lock_of(directory: &Path) -> Result<File> {
                 mine.uid()
             );
             return Err(Error::new(Stage::Disk, text)
-                .hint("remove it, or set ARTIFACTS_DIR to another directory"));
+                .hint(format!("remove it, or set {ARTIFACTS_DIR} to another directory")));
         }
         if fs::metadata(directory)
             .is_ok_and(|now| (now.dev(), now.ino()) == (mine.dev(), mine.ino()))
@@ -258,7 +263,7 @@ fn refuse_inputs(directory: &Path, inputs: &[PathBuf]) -> Result<()> {
         input.display()
     );
     Err(Error::new(Stage::Disk, text)
-        .hint("move the file to another directory, or set ARTIFACTS_DIR to one"))
+        .hint(format!("move the file to another directory, or set {ARTIFACTS_DIR} to one")))
 }
 
 /// Removes the directory of a run's journal, and empty directories above it up to `base`.
@@ -323,9 +328,14 @@ pub(crate) fn cannot_make(directory: &Path, error: &io::Error) -> Error {
     cannot("create the directory", directory, error)
 }
 
+/// Returns the hint for a full file system; the setting names a directory or file on it.
+pub(crate) fn more_space(setting: Key) -> String {
+    format!("free some space, or set {setting} to a larger file system")
+}
+
 /// Returns the error for a file or directory that cannot be locked: `cannot <action> <path>`; `setting` names the
 /// directory that contains it.
-pub(crate) fn cannot_lock(action: &str, path: &Path, error: &io::Error, setting: &str) -> Error {
+pub(crate) fn cannot_lock(action: &str, path: &Path, error: &io::Error, setting: Key) -> Error {
     let has_no_locks = [Errno::NOTSUP, Errno::NOLCK, Errno::NOSYS, Errno::INVAL]
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
@@ -341,14 +351,14 @@ pub(crate) fn cannot(action: &str, path: &Path, error: &io::Error) -> Error {
     let made =
         Error::new(Stage::Disk, format!("cannot {action} `{}`", path.display())).caused_by(error);
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            made.hint("free some space, or set ARTIFACTS_DIR and IMAGE_DIR to a larger file system")
-        }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            made.hint("set ARTIFACTS_DIR and IMAGE_DIR to directories this user may write to")
-        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => made.hint(format!(
+            "free some space, or set {ARTIFACTS_DIR} and {IMAGE_DIR} to a larger file system"
+        )),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => made.hint(format!(
+            "set {ARTIFACTS_DIR} and {IMAGE_DIR} to directories this user may write to"
+        )),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            made.hint("set ARTIFACTS_DIR and IMAGE_DIR to other directories")
+            made.hint(format!("set {ARTIFACTS_DIR} and {IMAGE_DIR} to other directories"))
         }
         _ => made,
     }
@@ -445,7 +455,7 @@ mod tests {
             (Errno::ACCESS, "may write to"),
         ] {
             let error = io::Error::from_raw_os_error(errno.raw_os_error());
-            let error = cannot_lock("lock", Path::new("/d/lock"), &error, "ARTIFACTS_DIR");
+            let error = cannot_lock("lock", Path::new("/d/lock"), &error, ARTIFACTS_DIR);
             assert_eq!(error.message, "cannot lock `/d/lock`");
             assert!(error.hint.as_ref().is_some_and(|found| found.contains(hint)), "{error:?}");
         }

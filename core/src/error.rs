@@ -5,10 +5,14 @@
 
 use std::fmt;
 
-use build_image_plugin_api::{ErrorKind, LoadError};
+use build_image_plugin_api::{ErrorKind, Exhausted, LoadError};
 
 /// Result of every operation whose failure is reported to the user.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What to do after retries in vain, when the failed operation has no better hint.
+const CHECK_FIRST: &str =
+    "check the network and the state of the service before you repeat the command";
 
 /// Where a build failed; decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,8 @@ pub struct Error {
     pub context: Vec<(String, String)>,
     /// Whether the same command may succeed later.
     pub retryable: bool,
+    /// What was tried before, when the failed request was repeated until its budget was spent.
+    pub exhausted: Option<Exhausted>,
 }
 
 /// One of several problems that are reported together.
@@ -92,6 +98,7 @@ impl Error {
             hint: None,
             context: Vec::new(),
             retryable: false,
+            exhausted: None,
         }
     }
 
@@ -135,6 +142,7 @@ impl Error {
     pub fn provider(provider: &str, step: &str, error: build_image_plugin_api::Error) -> Self {
         Self {
             retryable: error.retryable,
+            exhausted: error.exhausted,
             stage: Stage::Provider(error.kind),
             message: format!("provider `{provider}`, step {step}: {}", error.message),
             problems: Vec::new(),
@@ -142,6 +150,14 @@ impl Error {
             hint: error.hint,
             context: error.context,
         }
+    }
+
+    /// Returns what to do, as it is shown: after exhausted retries, what was tried comes first.
+    #[must_use]
+    pub fn advice(&self) -> Option<String> {
+        let Some(tried) = &self.exhausted else { return self.hint.clone() };
+        let check = self.hint.as_deref().unwrap_or(CHECK_FIRST);
+        Some(format!("{tried} without success; {check}"))
     }
 
     /// Returns the exit code of the program, see [`crate::exit`].

@@ -1,8 +1,9 @@
 //! Builds a registered cloud image from an installer ISO or a disk image.
 //!
 //! Reading order: `cli` (arguments) → `settings` (their values) → `plan` (decisions) → `pipeline` (execution) with
-//! `product` (BIG-IP), `plugins` (providers), `journal` (progress on disk) and `report` (output). This crate knows no
-//! cloud by name; providers declare their capabilities.
+//! `installers` (what turns an ISO into a disk), `plugins` (providers), `journal` (progress on disk) and `report`
+//! (output). This crate knows no cloud and no installer by name: providers declare their capabilities, and `main.rs`
+//! registers the installers.
 #![forbid(unsafe_code)]
 
 use build_image_files::lock;
@@ -13,12 +14,12 @@ pub mod clock;
 pub mod error;
 pub mod exit;
 pub mod install;
+pub mod installers;
 pub mod interrupt;
 pub mod journal;
 pub mod pipeline;
 pub mod plan;
 pub mod plugins;
-pub mod product;
 pub mod publication;
 pub mod random;
 pub mod records;

@@ -33,6 +33,7 @@ pub use self::translation::Translation;
 use crate::{
     artifacts::{cannot, cannot_make},
     error::{Error, Result, Stage},
+    settings::keys::IMAGE_DIR,
     signature::Algorithm,
 };
 
@@ -202,14 +203,14 @@ impl Publication {
             if fs::symlink_metadata(&target).is_ok_and(|found| found.is_dir()) {
                 let error = io::ErrorKind::IsADirectory.into();
                 return Err(cannot("replace", &target, &error)
-                    .hint("remove the directory, or set IMAGE_DIR to another one"));
+                    .hint(format!("remove the directory, or set {IMAGE_DIR} to another one")));
             }
             let Some(target_id) = identity(&target) else { continue };
             if let Some(input) = inputs.iter().find(|input| identity(input) == Some(target_id)) {
                 let (target, input) = (target.display(), input.display());
                 let text = format!("the image `{target}` would replace the input `{input}`");
                 return Err(Error::new(Stage::Settings, text)
-                    .hint("set IMAGE_DIR to another directory, or rename the input"));
+                    .hint(format!("set {IMAGE_DIR} to another directory, or rename the input")));
             }
         }
         Ok(())
@@ -240,7 +241,7 @@ impl Publication {
             if fs::symlink_metadata(&target).is_ok_and(|found| found.is_dir()) {
                 let error = io::ErrorKind::IsADirectory.into();
                 return Err(cannot("replace", &target, &error)
-                    .hint("remove the directory, or set IMAGE_DIR to another one"));
+                    .hint(format!("remove the directory, or set {IMAGE_DIR} to another one")));
             }
             let now = mark(&target);
             if !file.is_at(&staged)? || now.is_some() && now != file.replaces {
@@ -254,7 +255,7 @@ impl Publication {
         if let Some(path) = outdated.iter().find(|path| path.is_dir() && !path.is_symlink()) {
             let error = io::ErrorKind::IsADirectory.into();
             return Err(cannot("remove", path, &error)
-                .hint("remove the directory, or set IMAGE_DIR to another one"));
+                .hint(format!("remove the directory, or set {IMAGE_DIR} to another one")));
         }
         for (number, swap) in swaps.iter().enumerate() {
             if let Err(error) = swap.make() {

@@ -1,7 +1,8 @@
 //! Notifies a registry about a new image, when the user has one: one form, posted over HTTP.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, time::Instant};
 
+use build_image_plugin_api::Exhausted;
 use serde_json::{Value, json};
 
 use crate::{
@@ -9,12 +10,9 @@ use crate::{
     interrupt::Interrupt,
     plan::Plan,
     report::{Outcome, Reporter},
-    settings::Resolved,
+    settings::{Registry, Resolved, keys},
     source::{Answered, Post},
 };
-
-/// The setting that names the registry.
-pub(crate) const KEY: &str = "IMAGE_REGISTRATION_URL";
 
 /// Posts the facts of a registered image to IMAGE_REGISTRATION_URL, if that is set. The image stays whether or not
 /// this succeeds.
@@ -28,20 +26,23 @@ pub(crate) fn tell(
     interrupt: &Interrupt,
     reporter: &Reporter,
 ) -> Result<()> {
-    let Some(url) = settings.text(KEY) else { return Ok(()) };
-    let post = Post::to(KEY, url, settings, reporter)?;
+    let Registry { url, attempts, pause } = &settings.core().registry;
+    let Some(url) = url else { return Ok(()) };
+    let key = keys::IMAGE_REGISTRATION_URL;
+    let post = Post::to(key, url, settings.core().download.any_certificate, reporter)?;
     let form = form(plan, settings, outcome);
-    let number = |key: &str| settings.number(key).unwrap_or_default();
-    let attempts = number("IMAGE_REGISTRATION_RETRY_COUNT").max(1);
-    let pause = Duration::from_secs(number("IMAGE_REGISTRATION_RETRY_DELAY"));
     let mut attempt = 1;
+    let started = Instant::now();
     loop {
-        let error = match post.send(&form, interrupt) {
+        let mut error = match post.send(&form, interrupt) {
             Answered::Yes => return Ok(()),
             Answered::No(error) => return Err(registry_error(outcome, error)),
             Answered::NotNow(error) => error,
         };
-        if attempt >= attempts || interrupt.wait(pause) {
+        if attempt > 1 {
+            error.exhausted = Some(Exhausted::new(attempt, started.elapsed()));
+        }
+        if attempt >= *attempts || interrupt.wait(*pause) {
             return Err(registry_error(outcome, error));
         }
         tracing::warn!(%error, attempt, "the registry did not take the image");
@@ -53,8 +54,10 @@ pub(crate) fn tell(
 fn registry_error(outcome: &Outcome, error: Error) -> Error {
     let mut made = Error { stage: Stage::Registry, ..error };
     made.message = format!(
-        "image {} is registered in the cloud, but IMAGE_REGISTRATION_URL did not take it: {}",
-        outcome.image_id, made.message
+        "image {} is registered in the cloud, but {} did not take it: {}",
+        outcome.image_id,
+        keys::IMAGE_REGISTRATION_URL,
+        made.message
     );
     made.hint("resume the run once the registry answers")
 }
@@ -72,7 +75,6 @@ fn form(plan: &Plan, settings: &Resolved, outcome: &Outcome) -> Vec<(&'static st
 
 fn attributes(plan: &Plan, settings: &Resolved, outcome: &Outcome) -> BTreeMap<String, Value> {
     let builder = settings.builder();
-    let text = |key: &str| settings.text(key).unwrap_or_default().to_owned();
     let mut facts: BTreeMap<String, Value> = [
         ("build_host", json!(builder.host)),
         ("build_user", json!(builder.user)),
@@ -91,14 +93,7 @@ fn attributes(plan: &Plan, settings: &Resolved, outcome: &Outcome) -> BTreeMap<S
         facts.insert("location".to_owned(), json!(region));
     }
     if let Some(installation) = &plan.installation {
-        let (modules, slots) = (text("MODULES"), text("BOOT_LOCATIONS"));
-        let bundle = if modules == "all" { "all-modules" } else { "ltm" };
-        facts.insert("bundle".to_owned(), json!(format!("{bundle}-{slots}boot-loc")));
-        facts.insert("modules".to_owned(), json!(modules));
-        facts.insert("boot_locations".to_owned(), json!(slots));
-        facts.insert("license_model".to_owned(), json!("byol"));
-        let lines = installation.facts.lines.iter();
-        facts.extend(lines.map(|(key, value)| (key.clone(), json!(value))));
+        facts.extend(installation.document().attributes.clone());
     }
     facts
 }

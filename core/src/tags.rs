@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use build_image_plugin_api::TagRules;
 use serde_json::Value;
 
-use crate::error::{Error, Problem, Result, Stage};
+use crate::{
+    error::{Error, Problem, Result, Stage},
+    settings::keys::{IMAGE_TAGS, IMAGE_TAGS_EXCLUDE},
+};
 
 /// Automatic tags in the order in which they are dropped for the user's, where a provider permits few.
 const EXPENDABLE: [&str; 9] = [
@@ -33,19 +36,20 @@ pub fn compose(mut automatic: Tags, add: Option<&Value>, exclude: Option<&Value>
     for item in add.and_then(Value::as_array).into_iter().flatten() {
         let map = item
             .as_object()
-            .ok_or_else(|| invalid(&format!("IMAGE_TAGS: `{item}` is no `key: value`")))?;
+            .ok_or_else(|| invalid(&format!("{IMAGE_TAGS}: `{item}` is no `key: value`")))?;
         for (key, value) in map {
             let text = scalar(value).ok_or_else(|| {
-                invalid(&format!("IMAGE_TAGS: the value of `{key}` is not plain text"))
+                invalid(&format!("{IMAGE_TAGS}: the value of `{key}` is not plain text"))
             })?;
             automatic.insert(key.clone(), text);
         }
     }
     for item in exclude.and_then(Value::as_array).into_iter().flatten() {
-        let key = scalar(item)
-            .ok_or_else(|| invalid(&format!("IMAGE_TAGS_EXCLUDE: `{item}` is not a plain word")))?;
+        let key = scalar(item).ok_or_else(|| {
+            invalid(&format!("{IMAGE_TAGS_EXCLUDE}: `{item}` is not a plain word"))
+        })?;
         if automatic.remove(&key).is_none() {
-            tracing::info!(key, "IMAGE_TAGS_EXCLUDE names a tag that is not there");
+            tracing::info!(key, "{IMAGE_TAGS_EXCLUDE} names a tag that is not there");
         }
     }
     Ok(automatic)
@@ -70,8 +74,9 @@ pub fn fit(tags: &mut Tags, add: Option<&Value>, rules: &TagRules) {
 }
 
 fn invalid(message: &str) -> Error {
-    Error::new(Stage::Settings, message)
-        .hint("IMAGE_TAGS is a list such as `- owner: team`, IMAGE_TAGS_EXCLUDE a list of keys")
+    Error::new(Stage::Settings, message).hint(format!(
+        "{IMAGE_TAGS} is a list such as `- owner: team`, {IMAGE_TAGS_EXCLUDE} a list of keys"
+    ))
 }
 
 fn scalar(value: &Value) -> Option<String> {
@@ -114,7 +119,7 @@ pub fn check(tags: &Tags, rules: &TagRules) -> Result<()> {
         return Ok(());
     }
     Err(Error::several(Stage::Settings, "the image's tags break the provider's rules", problems)
-        .hint("change IMAGE_TAGS, or leave tags out with IMAGE_TAGS_EXCLUDE"))
+        .hint(format!("change {IMAGE_TAGS}, or leave tags out with {IMAGE_TAGS_EXCLUDE}")))
 }
 
 /// Returns the limit of a rule; zero means that no limit exists.
@@ -151,14 +156,12 @@ mod tests {
     use super::*;
 
     fn rules() -> TagRules {
-        TagRules {
-            maximum: 3,
-            key_length: 8,
-            value_length: 8,
-            forbidden_key_prefixes: vec!["acs:".into()],
-            keys_ignore_case: true,
-            ..TagRules::default()
-        }
+        TagRules::default()
+            .maximum(3)
+            .key_length(8)
+            .value_length(8)
+            .forbidden_key_prefixes(["acs:"])
+            .keys_ignore_case(true)
     }
 
     fn tags(pairs: &[(&str, &str)]) -> Tags {

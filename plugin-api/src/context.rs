@@ -1,13 +1,6 @@
 //! Gives a step access to the services of the host: log, progress, events, secrets, checkpoints, disks.
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -17,13 +10,14 @@ use crate::{
     document::{DiscardRequest, Discarded, Remaining},
 };
 
-use self::runtime::RuntimeSlot;
-
-/// How often a blocked future checks whether the host asked the step to stop.
-const CANCEL_POLL: Duration = Duration::from_millis(50);
-
-/// Longest wait for the answer of a call after the host asked to stop; a step has two seconds to end.
-const ANSWER_GRACE: Duration = Duration::from_millis(1500);
+#[cfg(feature = "async")]
+mod asynchronous;
+#[cfg(feature = "async")]
+mod runtime;
+#[cfg(feature = "async")]
+mod stop;
+#[cfg(all(test, feature = "async"))]
+mod tests;
 
 /// Size of the buffer of [`Context::copy_disk`], in bytes.
 const COPY_BLOCK: usize = 1 << 20;
@@ -62,6 +56,7 @@ impl LogLevel {
 
 /// One log record of a provider.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct LogRecord {
     /// Severity.
     pub level: LogLevel,
@@ -71,6 +66,16 @@ pub struct LogRecord {
     pub message: String,
     /// Named values, a JSON object.
     pub fields: Value,
+}
+
+impl LogRecord {
+    /// Returns whether it is a detail of a connection library, which may contain a raw request with its secrets. Hosts
+    /// do not log such records.
+    #[must_use]
+    pub fn may_contain_requests(&self) -> bool {
+        let libraries = ["hyper", "reqwest", "rustls", "h2"];
+        self.level > LogLevel::Warn && libraries.iter().any(|name| self.target.starts_with(name))
+    }
 }
 
 /// Unit of a progress report.
@@ -89,6 +94,7 @@ pub enum ProgressUnit {
 
 /// Progress of a step. A later report replaces an earlier one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Progress {
     /// Number of the task when several run at once; 0 when there is only one.
     pub task: u32,
@@ -188,32 +194,19 @@ pub trait Host: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Context {
     host: Arc<dyn Host>,
-    runtime: Arc<RuntimeSlot>,
-    /// Number of running calls that [`Context::until_answered`] protects.
-    calls: Arc<AtomicUsize>,
-}
-
-/// Counts a call while it is running.
-struct Call<'a>(&'a AtomicUsize);
-
-impl<'a> Call<'a> {
-    fn begin(calls: &'a AtomicUsize) -> Self {
-        calls.fetch_add(1, Ordering::SeqCst);
-        Self(calls)
-    }
-}
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
+    #[cfg(feature = "async")]
+    services: Arc<asynchronous::Services>,
 }
 
 impl Context {
     /// Creates a context over a host (for adapters and tests).
     #[must_use]
     pub fn new(host: Arc<dyn Host>) -> Self {
-        Self { host, runtime: Arc::default(), calls: Arc::default() }
+        Self {
+            host,
+            #[cfg(feature = "async")]
+            services: Arc::default(),
+        }
     }
 
     /// Returns the host's services.
@@ -246,13 +239,12 @@ impl Context {
 
     /// Reports the bytes done so far.
     pub fn progress_bytes(&self, done: u64, total: u64) {
-        self.host.progress(Progress { done, total, ..Progress::default() });
+        self.host.progress(Progress::new(done, total));
     }
 
     /// Reports the percentage done so far.
     pub fn progress_percent(&self, percent: u64) {
-        let unit = ProgressUnit::Percent;
-        self.host.progress(Progress { unit, done: percent, total: 100, ..Progress::default() });
+        self.host.progress(Progress::percent(percent));
     }
 
     /// Records a resource before it is created.
@@ -377,15 +369,7 @@ impl Context {
         for resource in request.resources.iter().cloned() {
             match remove(&resource) {
                 Err(error) if error.kind != ErrorKind::NotFound => {
-                    let causes: String =
-                        error.causes.iter().map(|cause| format!(": {cause}")).collect();
-                    let (reason, hint) = (error.to_string() + &causes, error.hint);
-                    answer.remaining.push(Remaining {
-                        resource,
-                        reason,
-                        hint,
-                        ..Remaining::default()
-                    });
+                    answer.remaining.push(Remaining::because_of(resource, &error));
                 }
                 _ => {
                     if let Err(error) = self.gone(&resource) {
@@ -401,52 +385,9 @@ impl Context {
         Ok(answer)
     }
 
-    /// Runs a future to completion on a runtime that belongs to this provider; Ctrl-C drops the future, see
-    /// [`Context::until_answered`]. Cancellation is noticed within 50 ms.
-    ///
-    /// # Errors
-    /// The future's, [`Error::cancelled`], or an internal one when no thread can be started or when it is called from
-    /// inside a future: await there instead.
-    pub fn block_on<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
-        if tokio::runtime::Handle::try_current().is_ok() {
-            return Err(Error::internal("`block_on` was called from inside a future")
-                .with_hint("await the future instead, or call `block_on` outside of it"));
-        }
-        let handle = self.runtime.handle()?;
-        handle.block_on(async {
-            let mut future = std::pin::pin!(future);
-            let mut poll = tokio::time::interval(CANCEL_POLL);
-            let mut cancelled_at: Option<Instant> = None;
-            loop {
-                tokio::select! {
-                    biased;
-                    answer = &mut future => return answer,
-                    _ = poll.tick() => {}
-                }
-                if let Err(cancelled) = self.check_cancelled() {
-                    let since = cancelled_at.get_or_insert_with(Instant::now).elapsed();
-                    if self.calls.load(Ordering::SeqCst) == 0 || since >= ANSWER_GRACE {
-                        return Err(cancelled);
-                    }
-                }
-            }
-        })
-    }
-
-    /// Runs a call that creates something, inside [`Context::block_on`]: Ctrl-C does not drop it before it is
-    /// answered, for 1.5 seconds at most, since only the answer reveals what was created. Record that immediately
-    /// afterwards, without awaiting anything in between.
-    pub async fn until_answered<F: Future>(&self, call: F) -> F::Output {
-        let _call = Call::begin(&self.calls);
-        call.await
-    }
-
-    /// Ends the runtime without waiting long for stuck tasks; none of its tasks calls the host afterwards.
-    pub(crate) fn end_runtime(&self) {
-        self.runtime.end();
+    /// Ends the threads of the instance; they do not call the host afterwards.
+    pub(crate) fn end(&self) {
+        #[cfg(feature = "async")]
+        self.services.end();
     }
 }
-
-mod runtime;
-#[cfg(test)]
-mod tests;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{DiskSpec, Setting};
 
@@ -17,7 +18,8 @@ pub enum Status {
     #[default]
     Stable,
     /// Makes the disk that its cloud needs; upload and register answer `unsupported` with manual commands.
-    Stub,
+    #[serde(rename = "stub")]
+    DiskOnly,
     /// A status of a later version.
     #[serde(other)]
     Unknown,
@@ -26,24 +28,25 @@ pub enum Status {
 /// The ABI a provider was built with and the oldest one it supports, each `major.minor`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[serde(default = "AbiRange::unstated")]
+#[non_exhaustive]
 pub struct AbiRange {
     /// ABI of the crate it was built with.
     pub built: String,
     /// Oldest host ABI it works on.
     pub requires: String,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 impl Default for AbiRange {
     fn default() -> Self {
-        Self {
-            built: crate::ABI_VERSION.to_owned(),
-            requires: "1.0".to_owned(),
-            _end_with_default: (),
-        }
+        Self { built: crate::ABI_VERSION.to_owned(), requires: "1.0".to_owned() }
+    }
+}
+
+impl AbiRange {
+    /// Returns what a document without these members means, whatever the version of its reader: ABI 1.0.
+    fn unstated() -> Self {
+        Self { built: "1.0".to_owned(), ..Self::default() }
     }
 }
 
@@ -51,6 +54,7 @@ impl Default for AbiRange {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Description {
     /// Lower-case name, `[a-z][a-z0-9_]*`; equals the name in the plugin's file name.
     pub name: String,
@@ -65,6 +69,7 @@ pub struct Description {
     /// SPDX expression.
     pub license: String,
     /// ABI versions; leave the default.
+    #[serde(default = "AbiRange::unstated")]
     pub abi: AbiRange,
     /// Rows of settings.
     pub settings: Vec<Setting>,
@@ -82,15 +87,13 @@ pub struct Description {
     pub uploads: bool,
     /// Optional capabilities, lower-case words; unknown ones are ignored.
     pub capabilities: Vec<String>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// The disk that a provider needs, before any size is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct DiskNeeds {
     /// What the default `create_disk` requests.
     pub spec: DiskSpec,
@@ -106,15 +109,13 @@ pub struct DiskNeeds {
     /// The virtual size must be a multiple of this many bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub multiple_of_bytes: Option<u64>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// What is written into the installed guest, and what the guest must have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct GuestNeeds {
     /// Hypervisor word written into the guest (`alibaba`); absent = no cloud preparation of the guest.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,9 +126,9 @@ pub struct GuestNeeds {
     pub volumes: Vec<String>,
     /// Omit the installer's last step, which completes the boot loader in a way that some clouds do not accept.
     pub skip_boot_fixup: bool,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
+    /// Further wishes, by name. An installer meets those that it knows and ignores the others.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub wishes: BTreeMap<String, Value>,
 }
 
 /// Case that an image name is converted to.
@@ -148,6 +149,7 @@ pub enum LetterCase {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct NameRules {
     /// Fewest characters.
     pub minimum_length: usize,
@@ -165,15 +167,13 @@ pub struct NameRules {
     pub forbidden_prefixes: Vec<String>,
     /// Texts that must not occur.
     pub forbidden_texts: Vec<String>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// Limits on tags. A limit of 0 means unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct TagRules {
     /// Most tags per image.
     pub maximum: usize,
@@ -189,9 +189,6 @@ pub struct TagRules {
     pub forbidden_texts: Vec<String>,
     /// Keys that differ only by case are the same key.
     pub keys_ignore_case: bool,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 #[cfg(test)]
@@ -201,6 +198,7 @@ mod tests {
     #[test]
     fn missing_fields_have_defaults_and_unknown_ones_are_ignored() {
         let read: Description = serde_json::from_str(r#"{"name":"x","later":{"a":1}}"#).unwrap();
-        assert_eq!(read, Description { name: "x".into(), ..Description::default() });
+        let abi = AbiRange { built: "1.0".into(), ..AbiRange::default() };
+        assert_eq!(read, Description { name: "x".into(), abi, ..Description::default() });
     }
 }

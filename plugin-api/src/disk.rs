@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::DiskVariant;
+
 /// Container format of a disk image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
@@ -91,12 +93,13 @@ impl Archive {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct DiskSpec {
     /// Container format.
     pub format: DiskFormat,
     /// Variant of a format that has several (`fixed`, `dynamic`, `stream_optimized`, `v2`); empty = the format's
     /// default.
-    pub variant: String,
+    pub variant: DiskVariant,
     /// Compression inside the format.
     pub compression: Compression,
     /// File around the image.
@@ -108,9 +111,6 @@ pub struct DiskSpec {
     /// Virtual machine that is described beside the image in a ZIP or OVA file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ovf: Option<crate::Ovf>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 impl DiskSpec {
@@ -134,7 +134,7 @@ impl DiskSpec {
 
 impl std::fmt::Display for DiskSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let variant = if self.variant.is_empty() { "" } else { " " };
+        let variant = if self.variant == DiskVariant::FormatDefault { "" } else { " " };
         let compression = match self.compression {
             Compression::None => "",
             Compression::Zlib => ", compressed",
@@ -156,6 +156,7 @@ impl std::fmt::Display for DiskSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Disk {
     /// Handle for `read_disk`; valid in this process until the provider's instance is dropped.
     pub id: u64,
@@ -176,9 +177,6 @@ pub struct Disk {
     pub file_name: String,
     /// Identifies content and format: images with equal identities have equal bytes.
     pub identity: String,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 impl Disk {

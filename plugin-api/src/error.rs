@@ -4,9 +4,10 @@
 //! and never repeated in it; the hint states what to do. Whether a retry makes sense is stated by `retryable`,
 //! never guessed from text.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Result of every call of this contract.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -76,7 +77,7 @@ impl ErrorKind {
     /// Returns the kind that a word represents; an unknown word is [`ErrorKind::Provider`].
     #[must_use]
     pub fn from_code(code: &str) -> Self {
-        serde_json::from_value(serde_json::Value::String(code.to_owned())).unwrap_or(Self::Provider)
+        serde_json::from_value(Value::String(code.to_owned())).unwrap_or(Self::Provider)
     }
 }
 
@@ -92,10 +93,43 @@ pub struct Error {
     pub hint: Option<String>,
     /// Whether the same call may succeed later without any change.
     pub retryable: bool,
+    /// What was tried before, when the failed request was repeated until its budget was spent. Such an error stays
+    /// `retryable`, but "try again" is no advice.
+    pub exhausted: Option<Exhausted>,
     /// Names and values that help: `request_id`, `bucket`, `code`… No secrets.
     pub context: Vec<(String, String)>,
     /// Causes, outermost first.
     pub causes: Vec<String>,
+}
+
+/// Attempts and time that were spent on repeating a request in vain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Exhausted {
+    /// Number of attempts, the first one included.
+    pub attempts: u64,
+    /// Seconds from the first attempt to the last failure.
+    pub seconds: u64,
+}
+
+impl Exhausted {
+    /// Creates the record of `attempts` that took `elapsed` in all.
+    #[must_use]
+    pub fn new(attempts: u64, elapsed: Duration) -> Self {
+        Self { attempts, seconds: elapsed.as_secs(), ..Self::default() }
+    }
+}
+
+impl fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { attempts, seconds, .. } = self;
+        match seconds / 60 {
+            0 => write!(f, "tried {attempts} times within {seconds} s"),
+            minutes => write!(f, "tried {attempts} times within {minutes} min {} s", seconds % 60),
+        }
+    }
 }
 
 /// What is sent beside code, message and `retryable`: the wire's `details_json`.
@@ -110,6 +144,71 @@ pub struct Details {
     pub context: Vec<(String, String)>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
+    /// Since 1.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exhausted: Option<Exhausted>,
+}
+
+/// An error as a document: a part of answers, and `data` of an error of the `exec` protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ErrorDocument {
+    /// Word of the [`ErrorKind`]; empty when it is not known.
+    pub kind: String,
+    /// What failed, on which object. Empty where the message is sent beside the document.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Whether the same call may succeed later without any change.
+    pub retryable: bool,
+    /// What was tried before, when the request was repeated in vain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exhausted: Option<Exhausted>,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Names and values; values that are not texts are read as their JSON.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub context: BTreeMap<String, Value>,
+    /// Causes, outermost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<String>,
+}
+
+impl From<&Error> for ErrorDocument {
+    fn from(error: &Error) -> Self {
+        let context = error.context.iter();
+        Self {
+            kind: error.kind.code().to_owned(),
+            message: error.message.clone(),
+            retryable: error.retryable,
+            exhausted: error.exhausted,
+            hint: error.hint.clone(),
+            context: context.map(|(name, value)| (name.clone(), value.clone().into())).collect(),
+            causes: error.causes.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<ErrorDocument> for Error {
+    fn from(document: ErrorDocument) -> Self {
+        let text = |value: Value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        let context = document.context.into_iter();
+        Self {
+            kind: ErrorKind::from_code(&document.kind),
+            message: document.message,
+            hint: document.hint,
+            retryable: document.retryable,
+            exhausted: document.exhausted,
+            context: context.map(|(name, value)| (name, text(value))).collect(),
+            causes: document.causes,
+        }
+    }
 }
 
 impl Error {
@@ -120,6 +219,7 @@ impl Error {
             message: message.into(),
             hint: None,
             retryable: false,
+            exhausted: None,
             context: Vec::new(),
             causes: Vec::new(),
         }
@@ -186,6 +286,14 @@ impl Error {
     pub fn retryable(mut self) -> Self {
         self.retryable = true;
         self
+    }
+
+    /// Marks the error as retryable, and states that it was retried in vain: `attempts` requests, the first one
+    /// included, within `elapsed`. The host shows both and does not advise to try again; the hint states what to check.
+    #[must_use]
+    pub fn exhausted(mut self, attempts: u64, elapsed: Duration) -> Self {
+        self.exhausted = Some(Exhausted::new(attempts, elapsed));
+        self.retryable()
     }
 
     /// Returns the value of a context entry.

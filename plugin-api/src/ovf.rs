@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Ovf {
     /// Name of the machine.
     pub name: String,
@@ -32,29 +33,25 @@ pub struct Ovf {
     pub configurations: Vec<OvfConfiguration>,
     /// Digest algorithm of the manifest: `SHA1` or `SHA256`.
     pub manifest_digest: String,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// A network and the adapter that is connected to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct OvfNetwork {
     /// Name of the network.
     pub name: String,
     /// Short description for the user.
     pub description: String,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// Product section of a descriptor.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct OvfProduct {
     /// Product.
     pub name: String,
@@ -66,15 +63,13 @@ pub struct OvfProduct {
     pub full_version: String,
     /// Values that the user may set at deployment.
     pub properties: Vec<OvfProperty>,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// A value that the user may set at deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct OvfProperty {
     /// Key, such as `net.mgmt.addr`.
     pub key: String,
@@ -86,15 +81,13 @@ pub struct OvfProperty {
     pub category: String,
     /// Hidden while it is typed.
     pub password: bool,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 /// A size that the user may choose at deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct OvfConfiguration {
     /// Identifier.
     pub id: String,
@@ -110,7 +103,4 @@ pub struct OvfConfiguration {
     pub memory_mib: u32,
     /// Used when the user does not choose a size.
     pub default: bool,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }

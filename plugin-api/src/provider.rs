@@ -1,11 +1,15 @@
-//! Defines the trait that a provider implements.
+//! Defines the trait that a provider implements, and the table of its steps.
+
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Context, Description, Disk, Error, Result, Settings,
     document::{
-        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, RegisterRequest,
-        Registered, UploadRequest, Uploaded,
+        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Inventory,
+        InventoryRequest, ManageOutcome, ManageRequest, RegisterRequest, Registered, UploadRequest,
+        Uploaded,
     },
+    wire::print,
 };
 
 /// A cloud, or any other destination of images.
@@ -74,6 +78,35 @@ pub trait Provider: Sized + Send + Sync + 'static {
         }
         Err(no_step("discard"))
     }
+
+    /// Lists what carries the marks of builds in the account: images, snapshots, objects, uploads in progress, tasks.
+    /// Reads only. It belongs to no run: [`Context::save`] and resources are not available for it. A provider that
+    /// implements it declares the capability `inventory`.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unsupported`] unless implemented. A region that cannot be read is a finding.
+    fn inventory(&self, context: &Context, request: &InventoryRequest) -> Result<Inventory> {
+        let (_, _) = (context, request);
+        Err(Error::unsupported(
+            "this provider does not list what builds left in the account",
+            "`build-image runs` lists the runs of this machine; look for the run id in the tags that the cloud shows",
+        ))
+    }
+
+    /// Changes registered images: shares, publishes, deprecates, tags, copies, deletes. Idempotent, and changes nothing in a
+    /// dry run. Images are found by identifier, never by name alone. A provider that implements it declares a
+    /// capability for each action, see [`crate::document::Action::capability`].
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unsupported`] unless implemented, and for actions that are not declared. What concerns a
+    /// single image is a result of that image.
+    fn manage(&self, context: &Context, request: &ManageRequest) -> Result<ManageOutcome> {
+        let (_, _) = (context, request);
+        Err(Error::unsupported(
+            "this provider does not change registered images",
+            "change the image with the cloud's console or command line",
+        ))
+    }
 }
 
 fn no_step(step: &str) -> Error {
@@ -83,32 +116,137 @@ fn no_step(step: &str) -> Error {
     )
 }
 
-/// The steps of an instance as a host calls them: loaded from a plugin or linked in. Methods that a later minor version
-/// adds have default bodies.
-pub trait Steps: Send + Sync {
-    /// See [`Provider::check`].
+/// THE STEP TABLE. A row is a step: its name in Rust, its method (which is also its name on the wire, in the `exec`
+/// protocol and in messages), the documents it receives and returns, and the minor version of ABI 1 that added it.
+///
+/// Generated from it: [`Step`] and [`Steps`] below, the plugin's half (`wire/export.rs`), the host's half
+/// (`wire/lend.rs`), and through [`Step`] the calls of both transports. Written by hand beside it: the author's
+/// [`Provider`] above, with its default bodies, and the frozen text of the ABI (`wire/abi.rs`). A row without its method
+/// there does not compile.
+macro_rules! step_table {
+    ($generate:ident) => {
+        $generate! {
+            Check check(CheckRequest) -> CheckReport, since 0;
+            CreateDisk create_disk(DiskRequest) -> Disk, since 0;
+            Upload upload(UploadRequest) -> Uploaded, since 0;
+            Register register(RegisterRequest) -> Registered, since 0;
+            Discard discard(DiscardRequest) -> Discarded, since 0;
+            Inventory inventory(InventoryRequest) -> Inventory, since 1;
+            Manage manage(ManageRequest) -> ManageOutcome, since 1;
+        }
+    };
+}
+pub(crate) use step_table;
+
+macro_rules! define_steps {
+    ($($step:ident $method:ident($request:ty) -> $answer:ty, since $minor:literal;)*) => {
+        /// A step of a provider: a row of the step table.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Step {
+            $(
+                #[doc = concat!("See [`Provider::", stringify!($method), "`].")]
+                $step,
+            )*
+        }
+
+        impl Step {
+            /// All steps, oldest first.
+            pub const ALL: &'static [Self] = &[$(Self::$step),*];
+
+            /// Returns the name in calls, messages and traces.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$step => stringify!($method),)* }
+            }
+
+            /// Returns the minor version of ABI 1 that added the step.
+            #[must_use]
+            pub const fn since(self) -> u32 {
+                match self { $(Self::$step => $minor,)* }
+            }
+        }
+
+        /// The steps of an instance as a host calls them, whatever the transport. A transport implements
+        /// [`Steps::call`]; the typed methods follow from it.
+        pub trait Steps: Send + Sync {
+            /// Calls a step with its request as JSON text; returns its answer as JSON text. The methods below use it;
+            /// an instance implements it, or those of them that it supports.
+            ///
+            /// # Errors
+            /// The provider's, and failures of the transport.
+            fn call(&self, step: Step, request: &str) -> Result<String> {
+                let _ = request;
+                Err(Error::unsupported(
+                    format!("step {} of this instance", step.name()),
+                    "implement `Steps::call`, or the method of the step",
+                ))
+            }
+
+            $(
+                #[doc = concat!("See [`Provider::", stringify!($method), "`].")]
+                ///
+                /// # Errors
+                /// The provider's.
+                fn $method(&self, request: &$request) -> Result<$answer> {
+                    typed(self, Step::$step, request)
+                }
+            )*
+        }
+    };
+}
+step_table!(define_steps);
+
+fn typed<S: Steps + ?Sized, Q: Serialize, A: DeserializeOwned>(
+    steps: &S,
+    step: Step,
+    request: &Q,
+) -> Result<A> {
+    let answer = steps.call(step, &print(request)?)?;
+    serde_json::from_str(&answer).map_err(|error| {
+        Error::internal(format!("the answer to {} is malformed", step.name())).caused_by(&error)
+    })
+}
+
+impl Step {
+    /// Returns the step of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|step| step.name() == name)
+    }
+
+    /// Returns whether a provider may leave the step out: one that a minor version added. Such a step is declared in
+    /// [`Description::capabilities`]: by its name, or by a word that begins with its name and a dot.
+    #[must_use]
+    pub const fn is_optional(self) -> bool {
+        self.since() > 0
+    }
+
+    /// Returns whether the provider declares the step. Steps of ABI 1.0 need no declaration.
+    #[must_use]
+    pub fn is_declared_by(self, description: &Description) -> bool {
+        let begins = |word: &String| word.split('.').next() == Some(self.name());
+        !self.is_optional() || description.capabilities.iter().any(begins)
+    }
+
+    /// Checks whether the provider was built for an ABI that has the step.
     ///
     /// # Errors
-    /// The provider's.
-    fn check(&self, request: &CheckRequest) -> Result<CheckReport>;
-    /// See [`Provider::create_disk`].
-    ///
-    /// # Errors
-    /// The provider's.
-    fn create_disk(&self, request: &DiskRequest) -> Result<Disk>;
-    /// See [`Provider::upload`].
-    ///
-    /// # Errors
-    /// The provider's.
-    fn upload(&self, request: &UploadRequest) -> Result<Uploaded>;
-    /// See [`Provider::register`].
-    ///
-    /// # Errors
-    /// The provider's.
-    fn register(&self, request: &RegisterRequest) -> Result<Registered>;
-    /// See [`Provider::discard`].
-    ///
-    /// # Errors
-    /// The provider's.
-    fn discard(&self, request: &DiscardRequest) -> Result<Discarded>;
+    /// [`crate::ErrorKind::Unsupported`] with both versions.
+    pub fn check_built(self, description: &Description) -> Result<()> {
+        let built = &description.abi.built;
+        let minor = built.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
+        if minor.unwrap_or_default() >= self.since() {
+            return Ok(());
+        }
+        let (provider, step, since) = (&description.name, self.name(), self.since());
+        Err(Error::unsupported(
+            format!(
+                "provider `{provider}` was built for plugin ABI {built}; step `{step}` exists since 1.{since}"
+            ),
+            format!(
+                "use a release of the provider that was built for plugin ABI 1.{since} or later"
+            ),
+        ))
+    }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Resource {
     /// Kind as the provider calls it: `oss_object`, `multipart_upload`, `image`, `snapshot`, `file`…
     pub kind: String,
@@ -28,9 +29,6 @@ pub struct Resource {
     /// object).
     #[serde(rename = "product")]
     pub deliverable: bool,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 impl Resource {

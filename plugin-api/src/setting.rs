@@ -42,6 +42,7 @@ pub enum SettingKind {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Setting {
     /// Upper-case key, words joined by `_`: `ALIBABA_BUCKET`.
     pub key: String,
@@ -64,9 +65,6 @@ pub struct Setting {
     pub hidden: bool,
     /// Heading under which help shows it; empty = the provider's name.
     pub group: String,
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub _end_with_default: (),
 }
 
 impl Setting {
@@ -140,16 +138,56 @@ impl Settings {
         Self { values }
     }
 
-    /// Returns the text of a `Text` or `Path` setting.
+    /// Checks that the value of each declared setting has the type of its row. A value of null counts as unset.
+    pub(crate) fn checked(mut self, rows: &[Setting]) -> Result<Self> {
+        self.values.retain(|_, value| !value.is_null());
+        for row in rows {
+            let Some(value) = self.values.get(&row.key) else { continue };
+            let (fits, wanted) = match row.kind {
+                SettingKind::Integer | SettingKind::Size | SettingKind::Duration => {
+                    (value.is_u64(), "a whole number, 0 or more")
+                }
+                SettingKind::Boolean | SettingKind::Switch => (value.is_boolean(), "a boolean"),
+                SettingKind::List => (value.is_array(), "a list"),
+                SettingKind::Map => (value.is_object(), "a map"),
+                SettingKind::Text | SettingKind::Path => (value.is_string(), "a text"),
+            };
+            if !fits {
+                let found = type_name(value);
+                return Err(Error::config(format!("`{}` is {found}, not {wanted}", row.key)));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Returns a value as the type that its reader expects.
+    fn typed<'a, T>(&'a self, key: &str, read: impl FnOnce(&'a Value) -> Option<T>) -> Option<T> {
+        let value = self.values.get(key)?;
+        let Some(typed) = read(value) else {
+            panic!(
+                "the provider reads `{key}` as another type than its row declares: {}",
+                type_name(value)
+            )
+        };
+        Some(typed)
+    }
+
+    /// Returns the text of a `Text` or `Path` setting; `None` when it is unset.
+    ///
+    /// # Panics
+    /// When the setting has another kind: a bug of the provider.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<&str> {
-        self.values.get(key).and_then(Value::as_str)
+        self.typed(key, Value::as_str)
     }
 
     /// Returns the text of a setting that must be set.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Config`] naming the key when it is unset.
+    ///
+    /// # Panics
+    /// When the setting is neither `Text` nor `Path`: a bug of the provider.
     pub fn require(&self, key: &str) -> Result<&str> {
         self.text(key).ok_or_else(|| {
             Error::config(format!("`{key}` is not set"))
@@ -157,16 +195,22 @@ impl Settings {
         })
     }
 
-    /// Returns the value of an `Integer`, `Size` (bytes) or `Duration` (seconds) setting.
+    /// Returns the value of an `Integer`, `Size` (bytes) or `Duration` (seconds) setting; `None` when it is unset.
+    ///
+    /// # Panics
+    /// When the setting has another kind: a bug of the provider.
     #[must_use]
     pub fn integer(&self, key: &str) -> Option<u64> {
-        self.values.get(key).and_then(Value::as_u64)
+        self.typed(key, Value::as_u64)
     }
 
     /// Returns the value of a `Boolean` or `Switch` setting; false when it is unset.
+    ///
+    /// # Panics
+    /// When the setting has another kind: a bug of the provider.
     #[must_use]
     pub fn boolean(&self, key: &str) -> bool {
-        self.values.get(key).and_then(Value::as_bool).unwrap_or(false)
+        self.typed(key, Value::as_bool).unwrap_or(false)
     }
 
     /// Returns the value of a `List` or `Map` setting as a type of the author; its default when it is unset.
@@ -187,12 +231,27 @@ impl Settings {
     }
 }
 
+/// Returns the type of a JSON value, with its article. The value itself is not shown.
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
+}
+
 /// A text that must not be shown. It has no `Display`, its `Debug` output is redacted, and its memory is
 /// overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(zeroize::Zeroizing<String>);
 
 impl Secret {
+    /// Hosts do not redact shorter values, in bytes: they would match unrelated text.
+    pub const SHORTEST_REDACTED: usize = 6;
+
     /// Wraps `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(zeroize::Zeroizing::new(text.into()))
@@ -224,6 +283,37 @@ mod tests {
     fn an_unknown_kind_is_read_as_text() {
         let row: Setting = serde_json::from_str(r#"{"key":"A","kind":"colour","new":1}"#).unwrap();
         assert_eq!((row.key.as_str(), row.kind), ("A", SettingKind::Text));
+    }
+
+    #[test]
+    fn values_have_the_type_that_their_row_declares() {
+        use SettingKind::{Boolean, Duration, Integer, List, Map, Path, Size, Switch, Text};
+        let values = [
+            (serde_json::json!(1), &[Integer, Size, Duration][..]),
+            (serde_json::json!(true), &[Boolean, Switch]),
+            (serde_json::json!("1"), &[Text, Path]),
+            (serde_json::json!([]), &[List]),
+            (serde_json::json!({}), &[Map]),
+            (serde_json::json!(-1), &[]),
+            (serde_json::json!(1.5), &[]),
+        ];
+        for (value, fit) in values {
+            for kind in [Integer, Boolean, Switch, List, Map, Path, Size, Duration, Text] {
+                let settings = Settings::from_values([("K".to_owned(), value.clone())].into());
+                let checked = settings.checked(&[Setting::new("K", kind, "a setting")]);
+                assert_eq!(checked.is_ok(), fit.contains(&kind), "{value} as {kind:?}");
+                assert!(checked.err().is_none_or(|error| error.message.contains("`K` is a")));
+            }
+        }
+        let unset = Settings::from_values([("K".to_owned(), Value::Null)].into());
+        let unset = unset.checked(&[Setting::new("K", Integer, "a setting")]).unwrap();
+        assert!(!unset.is_set("K") && unset.integer("K").is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "the provider reads `K` as another type")]
+    fn a_number_is_not_an_unset_text() {
+        let _ = Settings::from_values([("K".to_owned(), Value::from(1))].into()).text("K");
     }
 
     #[test]

@@ -15,7 +15,8 @@
 //! 5. [`iso`] and [`initrd`]: the inputs of an installation
 //! 6. [`qemu`]: the installation itself; [`process`] starts other programs
 //! 7. [`raw`]: creates the empty disk that is installed to
-//! 8. [`FileStamp`]: detects whether a file is still the one that was opened
+//! 8. [`installer`]: what the engine asks of an installer, and the documents between both
+//! 9. [`FileStamp`]: detects whether a file is still the one that was opened
 //!
 //! Files are written under a temporary name and renamed: a file with its final name is complete.
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ pub mod facts;
 mod field;
 pub mod format;
 pub mod initrd;
+pub mod installer;
 pub mod iso;
 pub mod ovf;
 pub mod pack;

@@ -1,19 +1,17 @@
 //! Prints what an untrusted run would use and remove, before the user decides to trust it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{args, build::Resumed};
 use crate::{
     error::{Error, Result, Stage},
     runs::Run,
-    settings::{Environment, FileLayer, Layers, Resolved, Row, core_rows},
+    settings::{Environment, FileLayer, Key, Layers, Resolved, Use, keys, rows_for, rows_of},
     trust::{Scope, is_below},
 };
 
-/// Settings that make a build start programs, load code or read settings.
-const CODE: [&str; 5] = ["CONFIG_FILE", "QEMU", "PROVIDER_DIR", "PROVIDER_FILE", "PROVIDERS_LOCK"];
 /// Setting that names the file of the provenance statement.
-const STATEMENT: &str = "PROVENANCE_FILE";
+const STATEMENT: Key = keys::PROVENANCE_FILE;
 
 /// Directories in which local files of a run may be removed.
 pub(super) fn scope(run: &Run, base: &Path) -> Scope {
@@ -40,8 +38,13 @@ pub(super) fn check_statement(run: &Run, environment: &Environment) -> Result<()
 fn foreign_statement<'r>(run: &'r Run, environment: &Environment) -> Option<&'r Path> {
     let path = run.statement.as_deref().filter(|_| run.adopted || run.untrusted.is_some())?;
     let settings = settings(run, environment);
-    let own = settings.and_then(|settings| settings.absolute(&settings.path(STATEMENT)?).ok());
+    let own = settings.as_ref().and_then(own_statement);
     (own.as_deref() != Some(path)).then_some(path)
+}
+
+/// Returns the path of the statement that a run's settings name.
+fn own_statement(settings: &Resolved) -> Option<PathBuf> {
+    settings.absolute(settings.core().publication.provenance.as_deref()?).ok()
 }
 
 /// Formats what a run uses and what would be removed, in lines.
@@ -49,8 +52,9 @@ pub(super) fn describe(run: &Run, base: &Path, environment: &Environment) -> Str
     let mut text = format!("    it was started in `{}` with:\n", run.working_directory.display());
     text.push_str(&format!("      build-image {}\n", run.words.join(" ")));
     let settings = settings(run, environment);
-    for key in CODE {
-        if let Some(path) = settings.as_ref().and_then(|settings| settings.path(key)) {
+    for row in rows_for(Use::Adoption) {
+        let key = row.key();
+        if let Some(path) = settings.as_ref().and_then(|settings| settings.of(&row)?.text()) {
             let path = run.working_directory.join(path);
             text.push_str(&format!("    {key}: `{}`{}\n", path.display(), absent(&path)));
         }
@@ -83,8 +87,7 @@ fn written(run: &Run, settings: Option<&Resolved>, environment: &Environment) ->
     if let Some(directory) = &run.build.image_dir {
         text.push_str(&format!("    would write files in `{directory}`\n"));
     }
-    let own = settings.and_then(|settings| settings.absolute(&settings.path(STATEMENT)?).ok());
-    if let Some(path) = own {
+    if let Some(path) = settings.and_then(own_statement) {
         text.push_str(&format!("    would write `{}`\n", path.display()));
     }
     if let Some(path) = foreign_statement(run, environment) {
@@ -101,13 +104,10 @@ fn absent(path: &Path) -> &'static str {
 /// Returns the settings of the run's command line, its configuration file and the environment; `None` when that file
 /// cannot be read.
 fn settings(run: &Run, environment: &Environment) -> Option<Resolved> {
-    let rows: Vec<Row> = core_rows()
-        .into_iter()
-        .filter(|row| CODE.contains(&row.key()) || row.key() == STATEMENT)
-        .collect();
+    let rows = [rows_for(Use::Adoption), rows_of(&[STATEMENT])].concat();
     let resumed = Resumed { run: run.clone(), typed: Vec::new() };
     let mut layers: Layers = args::without_file(&run.words, environment, Some(&resumed));
-    let named = layers.resolve(&rows).ok()?.path("CONFIG_FILE");
+    let named = layers.resolve(&rows).ok()?.core().plugins.config_file.clone();
     layers.file = match named {
         Some(path) => Some(FileLayer::read(&path).ok()?),
         None => None,

@@ -8,7 +8,7 @@ use build_image_plugin_api::SettingKind;
 use super::build::Resumed;
 use crate::{
     error::{Error, Result, Stage},
-    settings::{CommandLine, Environment, FileLayer, Layers, Row, core_rows, first_rows},
+    settings::{CommandLine, Environment, FileLayer, Layers, Row, core_rows, keys, rows_of},
     source::without_passwords,
 };
 
@@ -128,7 +128,7 @@ pub(super) fn start_here(
     for row in rows.iter().filter(|row| row.setting.kind == SettingKind::Path) {
         let Some(text) = typed.get(row.key()) else { continue };
         // A log file without a directory is written to the log directory.
-        let is_name = row.key() == "LOG_FILE" && !text.contains('/');
+        let is_name = keys::LOG_FILE == *row && !text.contains('/');
         if !is_name && !text.contains("://") && !text.starts_with(['~', '/']) {
             let here = std::env::current_dir().map_err(|error| {
                 Error::new(Stage::Settings, "the working directory cannot be read")
@@ -150,10 +150,9 @@ pub(super) fn core_layers(
     resumed: Option<&Resumed>,
 ) -> Result<Layers> {
     let mut layers = without_file(args, environment, resumed);
-    let rows: Vec<Row> =
-        first_rows().into_iter().filter(|row| row.key() == "CONFIG_FILE").collect();
-    let named = layers.resolve(&rows)?.path("CONFIG_FILE");
-    layers.file = named.map(|path| FileLayer::read(&path)).transpose()?;
+    let settings = layers.resolve(&rows_of(&[keys::CONFIG_FILE]))?;
+    let named = settings.core().plugins.config_file.as_deref();
+    layers.file = named.map(FileLayer::read).transpose()?;
     Ok(layers)
 }
 

@@ -23,7 +23,7 @@ use crate::{
     random,
     report::{LOGS, LogFile, LogNames, Outcome, OutputMode, PluginEntry, Reporter, print_line},
     runs::Run,
-    settings::{Environment, Layers, Resolved, Row, core_rows, first_rows},
+    settings::{Environment, Layers, Resolved, Row, Use, core_rows, keys, rows_for, rows_of},
     source,
 };
 
@@ -136,9 +136,9 @@ pub(super) fn prepare(
     resumed: Option<&Resumed>,
     outcome: &mut Outcome,
 ) -> Result<Preparation> {
-    let first = layers.resolve(&first_rows())?;
+    let first = layers.resolve(&rows_for(Use::Selection))?;
     let loader = loader(&first, &layers.environment)?;
-    let plugin = match first.text("PLATFORM") {
+    let plugin = match &first.core().plugins.platform {
         Some(name) => {
             name.clone_into(&mut outcome.platform);
             Some(loader.load(&loader.search.find(name)?)?)
@@ -163,8 +163,8 @@ pub(super) fn prepare(
     let plugin = plugin.ok_or_else(|| no_platform(&loader.search))?;
     outcome.plugin = Some(plugin_entry(&plugin));
     let settings = layers.resolve(&rows)?;
-    outcome.modules = settings.text("MODULES").map(str::to_owned);
-    outcome.boot_locations = settings.text("BOOT_LOCATIONS").map(str::to_owned);
+    outcome.modules = settings.by_name().text("MODULES").map(str::to_owned);
+    outcome.boot_locations = settings.by_name().text("BOOT_LOCATIONS").map(str::to_owned);
     if let Some(file) = &layers.file {
         let reporter = Reporter::new(OutputMode::of(&settings, &layers.environment));
         unknown::keys(file, &rows, &plugin.name, &loader, &reporter)?;
@@ -176,13 +176,11 @@ pub(super) fn prepare(
 
 /// Returns facts about this host if they were requested.
 fn information(layers: &Layers) -> Result<Option<String>> {
-    let (info_rows, others): (Vec<Row>, Vec<Row>) =
-        core_rows().into_iter().partition(|row| row.key() == "INFO");
-    if !layers.resolve(&info_rows)?.is_on("INFO") {
+    if !layers.resolve(&rows_of(&[keys::INFO]))?.core().run.info {
         return Ok(None);
     }
-    let qemu: Vec<Row> = others.into_iter().filter(|row| row.key() == "QEMU").collect();
-    Ok(Some(info::text(&layers.resolve(&qemu)?, &layers.environment)))
+    let qemu = layers.resolve(&rows_of(&[keys::QEMU]))?;
+    Ok(Some(info::text(&qemu, &layers.environment)))
 }
 
 /// Determines how these settings find and load plugins.
@@ -190,48 +188,55 @@ fn information(layers: &Layers) -> Result<Option<String>> {
 /// # Errors
 /// When the lock file cannot be read.
 pub(super) fn loader(settings: &Resolved, environment: &Environment) -> Result<Loader> {
+    let set = &settings.core().plugins;
     let executable = std::env::current_exe().ok();
     let search = SearchPath::new(
         environment,
-        settings.path("PROVIDER_DIR"),
-        settings.path("PROVIDER_FILE"),
+        set.directory.clone(),
+        set.file.clone(),
         executable.as_deref(),
     );
-    let named = settings.path("PROVIDERS_LOCK");
-    let config = settings.path("CONFIG_FILE");
-    let lock =
-        Lock::open(named.as_deref(), config.as_deref(), environment, settings.is_on("LOCKED"))?;
-    let environment = environment.clone();
-    Ok(Loader { search, lock, isolate: settings.is_on("ISOLATE"), environment })
+    let (named, config) = (set.lock_file.as_deref(), set.config_file.as_deref());
+    let lock = Lock::open(named, config, environment, set.locked)?;
+    Ok(Loader { search, lock, isolate: set.isolate, environment: environment.clone() })
 }
 
 fn no_platform(search: &SearchPath) -> Error {
     let mut names: Vec<String> = search.all().into_iter().map(|candidate| candidate.name).collect();
     names.dedup();
-    Error::new(Stage::Settings, "PLATFORM is not set").hint(if names.is_empty() {
-        "give the provider with -p; none is installed, see build-image providers list".to_owned()
-    } else {
-        let names = names.join(", ");
-        format!("give the provider with -p, one of {names}; `build-image --help` tells the rest")
-    })
+    Error::new(Stage::Settings, format!("{} is not set", keys::PLATFORM)).hint(
+        if names.is_empty() {
+            "give the provider with -p; none is installed, see build-image providers list"
+                .to_owned()
+        } else {
+            let names = names.join(", ");
+            format!(
+                "give the provider with -p, one of {names}; `build-image --help` tells the rest"
+            )
+        },
+    )
 }
 
 /// Reports all required settings that are missing, and switches that contradict the provider.
 fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
     let uploads = plugin.description().uploads;
-    if settings.is_on("NO_UPLOAD") {
+    if settings.core().run.no_upload {
         if uploads {
             return Ok(());
         }
         return Err(Error::new(
             Stage::Settings,
-            format!("NO_UPLOAD is set, but provider `{}` uploads nothing anyway", plugin.name),
+            format!(
+                "{} is set, but provider `{}` uploads nothing anyway",
+                keys::NO_UPLOAD,
+                plugin.name
+            ),
         )
         .hint("leave --no-upload out"));
     }
     let rows = plugin.rows();
     let required = rows.iter().filter(|row: &&Row| row.setting.required);
-    let missing = required.filter(|row| settings.get(row.key()).is_none());
+    let missing = required.filter(|row| settings.of(row).is_none());
     let problems: Vec<Problem> = missing
         .map(|row| Problem::new(format!("{} is not set", row.key())).hint(where_to_set(row)))
         .collect();
@@ -271,18 +276,18 @@ fn log_file(
     run_id: &str,
     resumed: Option<&Resumed>,
 ) -> Result<LogFile> {
-    let shape = match (settings.text("MODULES"), settings.text("BOOT_LOCATIONS")) {
-        (Some(modules), Some(slots)) => format!("-{modules}-{slots}slot"),
-        _ => String::new(),
-    };
+    let shape =
+        match (settings.by_name().text("MODULES"), settings.by_name().text("BOOT_LOCATIONS")) {
+            (Some(modules), Some(slots)) => format!("-{modules}-{slots}slot"),
+            _ => String::new(),
+        };
     let names = LogNames {
         file: format!("{run_id}.log"),
         links: vec!["latest".to_owned(), format!("image-{}{shape}", plugin.name)],
         fallback: resumed
             .and_then(|resumed| Some(resumed.run.directory.ancestors().nth(2)?.join(LOGS))),
     };
-    let level = settings.text("LOG_LEVEL").unwrap_or("info");
-    LogFile::start(settings, &names, level)
+    LogFile::start(settings, &names)
 }
 
 /// Handles the second signal: exits at once and reports what the journal of the run records.

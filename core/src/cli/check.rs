@@ -151,7 +151,7 @@ fn with_settings(mut suite: Suite, description: &Description, layers: &Layers) -
     let rows: Vec<Row> = description.settings.iter().cloned().map(Row::new).collect();
     let resolved = layers.resolve(&rows)?;
     for row in &rows {
-        if let Some(value) = resolved.get(row.key()).filter(|_| !row.setting.secret) {
+        if let Some(value) = resolved.of(row).filter(|_| !row.setting.secret) {
             suite = suite.setting(row.key(), value.json.clone());
         }
     }
@@ -178,7 +178,7 @@ fn child(apart: bool, trace: Option<&Path>) -> Process {
 /// When it was not started by a check.
 pub(super) fn probe(matches: &ArgMatches) -> Result<()> {
     let open = if matches.get_flag("APART") { open_apart } else { open_here };
-    serve(Ways { open, disk }).map_err(|error| {
+    serve(Ways::new(open, disk)).map_err(|error| {
         Error::usage("`providers probe` is started by `providers check`").caused_by(&error)
     })
 }
@@ -198,7 +198,7 @@ fn open(path: &Path, apart: bool) -> Result<Box<dyn Subject>, Refusal> {
         let problems = error.problems.iter().map(|problem| problem.message.clone());
         let causes = error.causes.iter().cloned();
         let parts = std::iter::once(error.message.clone()).chain(problems).chain(causes);
-        Refusal { message: parts.collect::<Vec<String>>().join("; "), hint: error.hint }
+        Refusal::new(parts.collect::<Vec<String>>().join("; "), error.hint)
     })?;
     Ok(Box::new(plugin))
 }

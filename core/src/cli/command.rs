@@ -7,20 +7,29 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, builder::Styles, erro
 
 use crate::{
     error::{Error, Result},
+    installers,
     settings::{CommandLine, Row, parse_text},
 };
 
 const ABOUT: &str = "Makes a registered cloud image of an installer ISO or a disk image.";
-const EXAMPLES: &str = "\
-Examples:
-  build-image -i BIGIP-15.0.0-0.0.39.iso -c config.yml -p PROVIDER -m ltm -b 1
-  build-image --disk debian.raw -c config.yml -p PROVIDER
-  build-image plan -i BIGIP-15.0.0-0.0.39.iso -c config.yml -p PROVIDER -m ltm -b 1
-  build-image providers list
-
+const NOTES: &str = "\
 Every setting may also stand in the configuration file as KEY: value, or in the
 environment as F5_KEY. Flags win over the file, the file over the environment.
 With -p NAME, --help also shows the settings of that provider.";
+
+/// Returns the examples and notes behind the flags.
+fn after_help() -> String {
+    let mut lines = vec![
+        "  build-image --disk debian.raw -c config.yml -p PROVIDER".to_owned(),
+        "  build-image providers list".to_owned(),
+    ];
+    if let Some((iso, flags)) = installers::example() {
+        let words = format!("-i {iso} -c config.yml -p PROVIDER {flags}");
+        lines.insert(1, format!("  build-image plan {words}"));
+        lines.insert(0, format!("  build-image {words}"));
+    }
+    format!("Examples:\n{}\n\n{NOTES}", lines.join("\n"))
+}
 
 /// A request for information instead of a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +45,7 @@ pub(super) fn command(name: &'static str, rows: &[Row]) -> Command {
     let mut command = Command::new(name)
         .about(ABOUT)
         .styles(Styles::styled())
-        .after_help(EXAMPLES)
+        .after_help(after_help())
         .disable_help_flag(true)
         .disable_version_flag(true)
         .disable_help_subcommand(true)

@@ -3,10 +3,10 @@
 
 use build_image_plugin_api::SettingKind;
 
-use crate::settings::{PREFIX, Row, example, parse_text, stated};
+use crate::settings::{Key, PREFIX, Row, example, keys, parse_text, stated};
 
 /// Has no effect in a configuration file: it names the file.
-const LEFT_OUT: &str = "CONFIG_FILE";
+const LEFT_OUT: Key = keys::CONFIG_FILE;
 /// Example values of required settings, tried in order.
 const WORDS: [&str; 3] = ["example", "EXAMPLE", "1"];
 
@@ -15,7 +15,7 @@ pub(super) fn text(rows: &[Row], platform: Option<&str>) -> String {
     let mut text = head(platform);
     let (required, others): (Vec<&Row>, Vec<&Row>) = rows
         .iter()
-        .filter(|row| row.key() != LEFT_OUT && (platform.is_none() || row.key() != "PLATFORM"))
+        .filter(|row| LEFT_OUT != **row && (platform.is_none() || keys::PLATFORM != **row))
         .partition(|row| row.setting.required);
     if let Some(name) = platform {
         text.push_str(&format!("{}PLATFORM: {name}\n", heading("Required")));
@@ -128,10 +128,10 @@ mod tests {
         let rows = rows();
         let text = text(&rows, Some("acme"));
         let resolved = read(&text).resolve(&rows).unwrap();
-        assert_eq!(resolved.text("PLATFORM"), Some("acme"));
-        assert_eq!(resolved.text("ACME_PLACE"), Some("up/there"));
-        assert_eq!(resolved.text("ACME_ROOM"), Some("1"));
-        assert!(resolved.get("ACME_PIN").is_none() && resolved.get("REUSE").is_none());
+        assert_eq!(resolved.core().plugins.platform.as_deref(), Some("acme"));
+        assert_eq!(resolved.by_name().text("ACME_PLACE"), Some("up/there"));
+        assert_eq!(resolved.by_name().text("ACME_ROOM"), Some("1"));
+        assert!(resolved.by_name().get("ACME_PIN").is_none() && !resolved.core().run.reuse);
         let set: String = text
             .lines()
             .map(|line| match line.strip_prefix('#') {
@@ -141,9 +141,9 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         let resolved = read(&set).resolve(&rows).unwrap();
-        assert_eq!(resolved.text("ACME_YEAR"), Some("2001"));
-        assert_eq!(resolved.number("QEMU_MEMORY"), Some(2 << 30));
-        for row in rows.iter().filter(|row| row.key() != LEFT_OUT) {
+        assert_eq!(resolved.by_name().text("ACME_YEAR"), Some("2001"));
+        assert_eq!(resolved.core().machine.memory, 2 << 30);
+        for row in rows.iter().filter(|row| LEFT_OUT != **row) {
             assert!(set.contains(&format!("\n{}:", row.key())), "{} is left out", row.key());
         }
     }

@@ -6,14 +6,13 @@ use super::{args, build, command, command::value_name, example};
 use crate::{
     error::{Error, Result},
     plugins::Plugin,
-    settings::{Environment, PREFIX, Row, core_rows, first_rows},
+    settings::{Environment, PREFIX, Row, Use, core_rows, rows_for},
 };
 
 /// The topic that describes settings.
 const SETTINGS: &str = "settings";
 
 pub(super) fn parser() -> Command {
-    let flags = core_rows().into_iter().filter(|row| KEYS.contains(&row.key()));
     Command::new("build-image help")
         .about("Explains a verb, or with `settings` what can be set.")
         .arg(Arg::new("WHAT").help("a verb, or `settings`"))
@@ -31,11 +30,8 @@ pub(super) fn parser() -> Command {
                 .conflicts_with("MARKDOWN")
                 .help("as a configuration file to copy, with -p NAME for one provider"),
         )
-        .args(flags.map(|row| command::flag(&row)).collect::<Vec<Arg>>())
+        .args(rows_for(Use::Help).iter().map(command::flag).collect::<Vec<Arg>>())
 }
-
-/// Settings that decide which provider's settings are included.
-const KEYS: [&str; 4] = ["PLATFORM", "CONFIG_FILE", "PROVIDER_DIR", "PROVIDER_FILE"];
 
 /// Returns the arguments that print the help of a verb; `None` when settings are to be described.
 pub(super) fn target(args: &[String]) -> Option<Vec<String>> {
@@ -55,9 +51,9 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let args = args::normalised(args);
     let Some(matches) = command::matches(parser(), &args)? else { return Ok(()) };
     let layers = args::core_layers(&args, environment, None)?;
-    let first = layers.resolve(&first_rows())?;
+    let first = layers.resolve(&rows_for(Use::Selection))?;
     let loader = build::loader(&first, environment)?;
-    let plugin = match first.text("PLATFORM") {
+    let plugin = match &first.core().plugins.platform {
         Some(name) => Some(loader.ask(&loader.search.find(name)?)?),
         None => None,
     };

@@ -9,8 +9,8 @@ use crate::settings::{Environment, Resolved};
 /// Returns the facts as pretty-printed JSON.
 pub(super) fn text(settings: &Resolved, environment: &Environment) -> String {
     let system = OsRelease::read(environment);
-    let given = settings.path("QEMU");
-    let qemu = match Qemu::find(given.as_deref(), &environment.for_children()) {
+    let given = settings.core().machine.qemu.as_deref();
+    let qemu = match Qemu::find(given, &environment.for_children()) {
         Ok(qemu) => json!({"path": qemu.path(), "version": qemu.version()}),
         Err(_) => Value::Null,
     };

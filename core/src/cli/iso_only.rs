@@ -2,29 +2,12 @@
 
 use crate::{
     report::Reporter,
-    settings::{Origin, Resolved},
+    settings::{Resolved, core_rows, unused},
 };
-
-const KEYS: [&str; 12] = [
-    "MODULES",
-    "BOOT_LOCATIONS",
-    "UPDATE_LV_SIZES",
-    "UPDATE_IMAGE_FILES",
-    "CONSOLE_DEVICES",
-    "DISABLE_SPLASH",
-    "REQUIRE_RELABEL",
-    "EHF_ISO",
-    "ISO_SIG",
-    "EHF_ISO_SIG",
-    "ISO_SHA256",
-    "EHF_ISO_SHA256",
-];
-/// Settings that every shared configuration file of installations contains.
-const SHARED: [&str; 2] = ["MODULES", "BOOT_LOCATIONS"];
 
 /// Warns of settings that have no effect because a disk image is given.
 pub(super) fn warn(settings: &Resolved, reporter: &Reporter) {
-    let (loud, silent) = unused(settings);
+    let (loud, silent) = iso_only(settings);
     if !silent.is_empty() {
         tracing::info!(settings = silent.join(", "), "without effect: only an ISO uses them");
     }
@@ -35,22 +18,11 @@ pub(super) fn warn(settings: &Resolved, reporter: &Reporter) {
 }
 
 /// Returns the settings to warn of, and the settings to mention in the log.
-fn unused(settings: &Resolved) -> (Vec<&'static str>, Vec<&'static str>) {
-    let (mut loud, mut silent) = (Vec::new(), Vec::new());
-    if settings.get("DISK").is_none() {
-        return (loud, silent);
+fn iso_only(settings: &Resolved) -> (Vec<String>, Vec<String>) {
+    if settings.core().source.disk.is_none() {
+        return (Vec::new(), Vec::new());
     }
-    for key in KEYS {
-        let Some(value) = settings.get(key).filter(|value| value.json != false) else { continue };
-        match value.origin {
-            Origin::CommandLine => loud.push(key),
-            Origin::File(..) if SHARED.contains(&key) => silent.push(key),
-            Origin::File(..) => loud.push(key),
-            Origin::Environment(_) => silent.push(key),
-            Origin::Default => {}
-        }
-    }
-    (loud, silent)
+    unused(settings, &core_rows())
 }
 
 #[cfg(test)]
@@ -58,7 +30,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::settings::{Environment, FileLayer, Layers, core_rows};
+    use crate::settings::{Environment, FileLayer, Layers};
 
     #[test]
     fn settings_of_this_build_are_warned_of() {
@@ -68,17 +40,18 @@ mod tests {
                 .into(),
             file: FileLayer::parse(
                 Path::new("c.yml"),
-                "MODULES: ltm\nUPDATE_LV_SIZES: {var: 1}\nDISABLE_SPLASH: no\n",
+                "MODULES: some\nUPDATE_LV_SIZES: {a: 1}\nDISABLE_SPLASH: no\n",
             )
             .ok(),
             base: None,
             environment: Environment::of([("CONSOLE_DEVICES", "tty1")]),
         };
         let resolved = typed("DISK").resolve(&core_rows()).unwrap();
+        let keys = |keys: [&str; 2]| keys.map(str::to_owned).to_vec();
         let expected =
-            (vec!["BOOT_LOCATIONS", "UPDATE_LV_SIZES"], vec!["MODULES", "CONSOLE_DEVICES"]);
-        assert_eq!(unused(&resolved), expected);
+            (keys(["BOOT_LOCATIONS", "UPDATE_LV_SIZES"]), keys(["MODULES", "CONSOLE_DEVICES"]));
+        assert_eq!(iso_only(&resolved), expected);
         let resolved = typed("ISO").resolve(&core_rows()).unwrap();
-        assert_eq!(unused(&resolved), (vec![], vec![]));
+        assert_eq!(iso_only(&resolved), (vec![], vec![]));
     }
 }

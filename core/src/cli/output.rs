@@ -7,11 +7,8 @@ use crate::{
     error::{Error, Result},
     exit,
     report::{Failure, LogFile, Outcome, OutputMode, Reporter, ResultFile},
-    settings::{Environment, Layers, Resolved, Row, core_rows},
+    settings::{Environment, Layers, Resolved, Row, Use, core_rows, keys},
 };
-
-/// Settings of this module.
-const KEYS: [&str; 3] = [overwrite::RESULT, overwrite::INJECTED, "JSON"];
 
 /// The destinations of the result; known as early as possible, so that early failures are reported too.
 #[derive(Debug, Default)]
@@ -28,9 +25,8 @@ pub(super) struct Output {
 impl Output {
     /// Applies the settings of the first look at the layers. An invalid value is left to the code that reports it.
     pub(super) fn learn(&mut self, layers: &Layers) {
-        let keys = [&KEYS[..], &OutputMode::KEYS].concat();
         let is_read =
-            |row: &Row| keys.contains(&row.key()) || row.setting.kind == SettingKind::Path;
+            |row: &Row| row.is_used_by(Use::Report) || row.setting.kind == SettingKind::Path;
         let mine = core_rows().into_iter().filter(is_read);
         let is_valid = |row: &Row| layers.resolve(std::slice::from_ref(row)).is_ok();
         let rows: Vec<Row> = mine.filter(is_valid).collect();
@@ -42,10 +38,10 @@ impl Output {
     /// Applies the settings.
     pub(super) fn set(&mut self, settings: &Resolved, rows: &[Row], environment: &Environment) {
         self.mode = OutputMode::of(settings, environment);
-        self.json = settings.is_on("JSON");
+        self.json = settings.core().output.json;
         self.refused = overwrite::check(settings, rows).err();
-        let file = settings.text(overwrite::RESULT).filter(|_| self.refused.is_none());
-        self.file = file.map(ResultFile::named);
+        let file = settings.core().output.result_file.as_deref();
+        self.file = file.filter(|_| self.refused.is_none()).map(ResultFile::named);
     }
 
     /// Sets the log of the build.
@@ -95,7 +91,10 @@ impl Output {
         }
         if let Some((log, why)) = self.log.as_ref().and_then(|log| Some((log, log.lost()?))) {
             let text = format!("the log `{}` is incomplete: {why}", log.path.display());
-            reporter.warning(&text, Some("set LOG_FILE to a file system with free space"));
+            reporter.warning(
+                &text,
+                Some(&format!("set {} to a file system with free space", keys::LOG_FILE)),
+            );
         }
         reporter.finished(outcome, code);
         if self.json {

@@ -11,19 +11,13 @@ use build_image_plugin_api::SettingKind;
 
 use crate::{
     error::{Error, Result, Stage},
-    product,
+    installers,
     report::ResultFile,
-    settings::{Resolved, Row},
+    settings::{Key, Resolved, Row, Written, keys},
 };
 
 /// The setting of the result document; a value that names a directory means a file in it.
-pub(super) const RESULT: &str = "OUTPUT_JSON_FILE";
-/// Settings that name files a build writes.
-const WRITTEN: [&str; 3] = [RESULT, "PROVENANCE_FILE", "LOG_FILE"];
-/// Those of them that are JSON objects and replace an existing file.
-const JSON: [&str; 2] = [RESULT, "PROVENANCE_FILE"];
-/// A setting that lists files to be read.
-pub(super) const INJECTED: &str = "UPDATE_IMAGE_FILES";
+const RESULT: Key = keys::OUTPUT_JSON_FILE;
 
 /// Compares the files that a build writes with those that its other settings name, and with existing files. A disk
 /// may consist of files that no setting names: a file that is not a JSON document is never replaced.
@@ -31,23 +25,22 @@ pub(super) const INJECTED: &str = "UPDATE_IMAGE_FILES";
 /// # Errors
 /// Names the settings and the file.
 pub(super) fn check(settings: &Resolved, rows: &[Row]) -> Result<()> {
-    let mut paths: Vec<(&str, PathBuf)> = rows
+    let mut paths: Vec<(&str, Option<Written>, PathBuf)> = rows
         .iter()
         .filter(|row| row.setting.kind == SettingKind::Path)
-        .filter_map(|row| Some((row.key(), named(settings, row.key())?)))
+        .filter_map(|row| Some((row.key(), row.writes, named(settings, row)?)))
         .collect();
-    // An invalid list is refused elsewhere.
-    let listed = settings.get(INJECTED).map(|value| &value.json);
-    let listed = product::injected(listed, &|path| settings.resolve_path(path));
-    paths.extend(listed.into_iter().flatten().map(|file| (INJECTED, file.source)));
-    for (key, path) in paths.iter().filter(|(key, _)| WRITTEN.contains(key)) {
-        let others = paths.iter().filter(|(other, _)| other != key);
-        if let Some((other, _)) = others.clone().find(|(_, other)| is_one_file(path, other)) {
+    let listed = installers::input_files(settings).into_iter();
+    paths.extend(listed.map(|file| (file.key, None, file.source)));
+    for (key, written, path) in &paths {
+        let Some(written) = written else { continue };
+        let mut others = paths.iter().filter(|(other, ..)| other != key);
+        if let Some((other, ..)) = others.find(|(.., other)| is_one_file(path, other)) {
             let text = format!("{key} and {other} name one file, `{}`", path.display());
             return Err(Error::new(Stage::Settings, text)
                 .hint(format!("set {key} to a file that is to be written")));
         }
-        if JSON.contains(key) && holds_something_else(path) {
+        if *written == Written::Json && holds_something_else(path) {
             let text = format!(
                 "`{}` ({key}) exists and is not a JSON document: it would be lost",
                 path.display()
@@ -72,9 +65,9 @@ fn holds_something_else(path: &Path) -> bool {
     start.first().is_some_and(|byte| *byte != b'{')
 }
 
-fn named(settings: &Resolved, key: &str) -> Option<PathBuf> {
-    let path = match settings.text(key)? {
-        text if key == RESULT => ResultFile::named(text).path().to_owned(),
+fn named(settings: &Resolved, row: &Row) -> Option<PathBuf> {
+    let path = match settings.of(row)?.text()? {
+        text if RESULT == *row => ResultFile::named(text).path().to_owned(),
         text => PathBuf::from(text),
     };
     settings.absolute(&path).ok()
@@ -131,7 +124,7 @@ mod tests {
         let listed =
             format!(r#"[{{"source": "{}", "destination": "/etc/motd"}}]"#, at("notes.json"));
         for (result, refused) in [("notes.json", true), ("older.json", false)] {
-            let typed = [(INJECTED, listed.clone()), (RESULT, at(result))];
+            let typed = [("UPDATE_IMAGE_FILES", listed.clone()), (RESULT.name(), at(result))];
             let typed = typed.map(|(key, text)| (key.to_owned(), text));
             let layers = Layers { command_line: typed.into(), ..Layers::default() };
             let settings = layers.resolve(&core_rows()).unwrap();

@@ -22,7 +22,7 @@ use crate::{
     interrupt::Interrupt,
     journal::Key,
     pipeline::{PUBLISH, Pipeline, PipelineParams, State},
-    plan::{Draws, Plan, check_space, free_space, space_needs},
+    plan::{Draws, Installation, Plan, check_space, free_space, space_needs},
     report::{Outcome, OutputMode, Reporter, seconds_text},
     settings::{Environment, Resolved},
     source,
@@ -90,7 +90,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let spec = report.disk.as_ref().unwrap_or(&plan.spec);
     let estimate = Estimate::of(plan, spec, &report, &key);
     let summary = PlanSummary { plan, unread, spec, settings, report: &report, estimate };
-    let as_json = settings.is_on("JSON");
+    let as_json = settings.core().output.json;
     super::print(&if as_json { document(&summary) } else { text(&summary) });
     check_space(plan)?;
     if !as_json {
@@ -99,7 +99,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let Some(wrong) = report.findings.iter().find(|one| one.severity == Severity::Error) else {
         return Ok(());
     };
-    let kind = ErrorKind::from_code(wrong.kind.as_deref().unwrap_or_default());
+    let kind = wrong.kind.unwrap_or(ErrorKind::Provider);
     Err(Error::new(
         Stage::Provider(kind),
         format!("provider `{}` would refuse the build", plan.platform),
@@ -151,13 +151,7 @@ fn document(summary: &PlanSummary<'_>) -> String {
         .map(|(key, text, origin)| (key, json!({"value": text, "origin": origin.to_string()})))
         .collect();
     let source = match (&plan.installation, &plan.disk) {
-        (Some(installation), _) => json!({
-            "iso": installation.iso,
-            "product": installation.facts.product,
-            "version": installation.facts.version,
-            "build": installation.facts.build,
-            "hotfix": installation.hotfix.as_ref().map(|hotfix| &hotfix.path),
-        }),
+        (Some(installation), _) => source_document(installation),
         (None, Some(disk)) => {
             json!({"disk": disk.path, "facts": disk.told(), "occupied": disk.occupied})
         }
@@ -233,16 +227,34 @@ fn text(summary: &PlanSummary<'_>) -> String {
     lines.join("\n") + "\n"
 }
 
+/// Describes an installation for programs: every further ISO that its installer knows is a member.
+fn source_document(installation: &Installation) -> Value {
+    let system = &installation.document().system;
+    let mut document = json!({
+        "iso": installation.iso,
+        "product": system.product,
+        "version": system.version,
+        "build": system.build,
+    });
+    for setting in installation.installer.media() {
+        let medium = installation.media.iter().find(|medium| medium.medium.setting == *setting);
+        document[setting.name] = json!(medium.map(|medium| &medium.medium.path));
+    }
+    document
+}
+
 /// Describes what the image is made from.
 fn source_lines(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(installation) = &plan.installation {
-        let facts = &installation.facts;
-        let (product, version, build) = (&facts.product, &facts.version, &facts.build);
-        lines.push(format!("install       {product} {version} build {build}"));
+        let system = &installation.document().system;
+        let build = Some(&system.build).filter(|build| !build.is_empty());
+        let build = build.map(|build| format!(" build {build}")).unwrap_or_default();
+        lines.push(format!("install       {}{build}", system.name()));
         lines.push(format!("from          {}", installation.iso.display()));
-        if let Some(hotfix) = &installation.hotfix {
-            lines.push(format!("hotfix        {}", hotfix.path.display()));
+        for medium in &installation.media {
+            let medium = &medium.medium;
+            lines.push(format!("{:<13} {}", medium.setting.name, medium.path.display()));
         }
     }
     if let Some(disk) = &plan.disk {

@@ -9,16 +9,8 @@ use clap::{Arg, ArgAction, Command};
 use super::{args, build, check, command, scaffold};
 use crate::{
     error::Result,
-    settings::{Environment, Row, core_rows, first_rows},
+    settings::{Environment, Use, rows_for},
 };
-
-/// Settings that apply here: which plugins exist, and how they are shown.
-const KEYS: [&str; 6] =
-    ["CONFIG_FILE", "PROVIDER_DIR", "PROVIDER_FILE", "PROVIDERS_LOCK", "LOCKED", "JSON"];
-
-fn rows() -> Vec<Row> {
-    core_rows().into_iter().filter(|row| KEYS.contains(&row.key())).collect()
-}
 
 /// Returns the parser of the verbs.
 pub(super) fn parser() -> Command {
@@ -27,7 +19,10 @@ pub(super) fn parser() -> Command {
         .long("update")
         .action(ArgAction::SetTrue)
         .help("also accept plugins that are not the ones that were locked");
-    let flags = rows().iter().map(|row| command::flag(row).global(true)).collect::<Vec<Arg>>();
+    let flags = rows_for(Use::Providers)
+        .iter()
+        .map(|row| command::flag(row).global(true))
+        .collect::<Vec<Arg>>();
     Command::new("build-image providers")
         .about("Lists, inspects and locks provider plugins.")
         .disable_help_subcommand(true)
@@ -51,8 +46,8 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let args = args::normalised(args);
     let Some(matches) = command::matches(parser(), &args)? else { return Ok(()) };
     let layers = args::core_layers(&args, environment, None)?;
-    let loader = build::loader(&layers.resolve(&first_rows())?, environment)?;
-    let as_json = layers.resolve(&rows())?.is_on("JSON");
+    let loader = build::loader(&layers.resolve(&rows_for(Use::Selection))?, environment)?;
+    let as_json = layers.resolve(&rows_for(Use::Providers))?.core().output.json;
     match matches.subcommand() {
         Some(("inspect", named)) => {
             let name = named.get_one::<String>("NAME").map(String::as_str);

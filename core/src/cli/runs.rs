@@ -25,15 +25,13 @@ use crate::{
     publication::{Committed, Publication},
     report::{Leftover, Outcome, OutputMode, Reporter, print_line},
     runs::{self, Run, State},
-    settings::{Environment, Layers, Resolved, Row, core_rows},
+    settings::{Environment, Layers, Resolved, Row, Use, core_rows, rows_for},
     source,
     trust::{Scope, is_below},
 };
 
-const KEYS: [&str; 4] = ["ARTIFACTS_DIR", "CONFIG_FILE", "JSON", "JOURNAL_KEY_FILE"];
-
 fn rows() -> Vec<Row> {
-    core_rows().into_iter().filter(|row| KEYS.contains(&row.key())).collect()
+    rows_for(Use::Runs)
 }
 
 fn with_flags(parser: Command) -> Command {
@@ -80,14 +78,14 @@ fn parse(parser: Command, args: &[String], environment: &Environment) -> Result<
     // Adopting a run signs its journal, which requires a key.
     let find = if adopt.is_some() && yes { Key::of } else { Key::existing };
     let key = Arc::new(find(&settings, environment)?);
-    let (base, as_json) = (base(&settings), settings.is_on("JSON"));
+    let (base, as_json) = (base(&settings), settings.core().output.json);
     Ok(Some(Request { base, as_json, yes, adopt, key }))
 }
 
 /// Returns the directory of all builds' files.
 fn base(settings: &Resolved) -> PathBuf {
-    let base = settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts"));
-    std::path::absolute(&base).unwrap_or(base)
+    let base = settings.core().publication.artifacts();
+    std::path::absolute(base).unwrap_or_else(|_| base.to_owned())
 }
 
 /// Lists runs.

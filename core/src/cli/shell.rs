@@ -9,15 +9,11 @@ use super::{args, build, command, tree};
 use crate::{
     error::{Error, Result, Stage},
     plugins::Loader,
-    settings::{Environment, Row, core_rows, first_rows},
+    settings::{Environment, Use, rows_for},
 };
 
-/// Settings that decide which providers exist.
-const KEYS: [&str; 2] = ["PROVIDER_DIR", "PROVIDER_FILE"];
-
 fn flags() -> Vec<Arg> {
-    let rows = core_rows().into_iter().filter(|row: &Row| KEYS.contains(&row.key()));
-    rows.map(|row| command::flag(&row)).collect()
+    rows_for(Use::Shell).iter().map(command::flag).collect()
 }
 
 pub(super) fn completions_parser() -> Command {
@@ -107,12 +103,11 @@ fn write(directory: &Path, name: &str, page: &[u8]) -> Result<()> {
 }
 
 fn loader(matches: &ArgMatches, environment: &Environment) -> Result<Loader> {
-    let rows: Vec<Row> = core_rows().into_iter().filter(|row| KEYS.contains(&row.key())).collect();
-    let command_line = command::texts(&rows, matches);
+    let command_line = command::texts(&rows_for(Use::Shell), matches);
     let layers = crate::settings::Layers {
         command_line,
         environment: environment.clone(),
         ..Default::default()
     };
-    build::loader(&layers.resolve(&first_rows())?, environment)
+    build::loader(&layers.resolve(&rows_for(Use::Selection))?, environment)
 }

@@ -6,7 +6,7 @@ use super::{command, doctor, help, providers, runs, shell};
 use crate::{
     error::Result,
     plugins::Loader,
-    settings::{CommandLine, Row, core_rows},
+    settings::{CommandLine, Row, core_rows, keys},
 };
 
 /// Returns the flag of `plan` that is not a setting.
@@ -29,7 +29,7 @@ pub(super) fn whole(loader: &Loader) -> Result<Command> {
             return arg;
         };
         let values =
-            if row.key() == "PLATFORM" { names.clone() } else { row.setting.choices.clone() };
+            if keys::PLATFORM == *row { names.clone() } else { row.setting.choices.clone() };
         let offers = row.command_line == CommandLine::Value && !values.is_empty();
         if offers { arg.value_parser(PossibleValuesParser::new(values)) } else { arg }
     };

@@ -6,7 +6,10 @@ use build_image_plugin_api::Description;
 use crate::{
     error::{Error, Problem, Result, Stage},
     report::Reporter,
-    settings::{Origin, Resolved},
+    settings::{
+        Origin, Resolved,
+        keys::{self, HYPERVISOR_IMAGE_NAME},
+    },
 };
 
 /// Checks that the provider supports the name and the tags that are set. A flag applies to this build and is refused;
@@ -21,14 +24,19 @@ pub(super) fn check(
     reporter: &Reporter,
 ) -> Result<()> {
     let name_hint = if description.uploads {
-        "leave it out"
+        "leave it out".to_owned()
     } else {
-        "leave it out; HYPERVISOR_IMAGE_NAME sets the name of the file"
+        format!("leave it out; {HYPERVISOR_IMAGE_NAME} sets the name of the file")
     };
     let mut problems = Vec::new();
     for (key, supported, member, hint) in [
-        ("CLOUD_IMAGE_NAME", description.image_name.is_some(), "image_name", name_hint),
-        ("IMAGE_TAGS", description.tags.is_some(), "tags", "leave it out"),
+        (
+            keys::CLOUD_IMAGE_NAME,
+            description.image_name.is_some(),
+            "image_name",
+            name_hint.as_str(),
+        ),
+        (keys::IMAGE_TAGS, description.tags.is_some(), "tags", "leave it out"),
     ] {
         // An empty list requests nothing.
         let asks = |list: Option<&Vec<serde_json::Value>>| list.is_none_or(|list| !list.is_empty());

@@ -1,35 +1,33 @@
-//! Installs an ISO onto a raw disk: the installer's pass, the hotfix's pass if one is set, then the first boot
-//! of the disk itself.
+//! Installs an ISO onto a raw disk: runs the passes that the installer describes, then the first boot of the disk
+//! itself.
 //!
 //! ```text
-//! boot.rs   kernel and initrd of a pass, the memory it needs     tree.rs   injected files and directories
-//! pass.rs   one guest from start to power-off                    reuse.rs  reuse of installed disks
-//! medium.rs an ISO that must not change after verification
+//! boot.rs   kernel and initrd of a pass, the memory it needs     reuse.rs  reuse of installed disks
+//! pass.rs   one guest from start to power-off                    medium.rs an ISO that must not change
 //! ```
 
 mod boot;
 mod medium;
 mod pass;
 mod reuse;
-mod tree;
 
 use std::path::{Path, PathBuf};
 
 use build_image_disk::{
+    installer::{FirstBoot, Pass},
     qemu::{Accel, AccelWish, Boot, Kernel, Machine, Qemu, Verdict, VerdictFile},
     raw,
 };
 
 use crate::{
     error::{Error, Result, Stage},
+    installers::refused,
     interrupt::Interrupt,
     plan::Installation,
-    product::{self, Pass},
     report::Reporter,
-    settings::Environment,
+    settings::{Environment, Key, keys},
     source::from_disk,
 };
-pub use boot::check_boot;
 use medium::Medium;
 use pass::{Failed, Ran, Run};
 pub use reuse::InstallFingerprint;
@@ -38,8 +36,6 @@ pub use reuse::InstallFingerprint;
 pub struct InstallContext<'a> {
     /// What is installed.
     pub installation: &'a Installation,
-    /// Provider.
-    pub platform: &'a str,
     /// Path of the disk to create.
     pub disk: &'a Path,
     /// Size of the disk, in bytes.
@@ -117,48 +113,40 @@ impl InstallContext<'_> {
 
     fn passes(&self, accel: Accel) -> Result<(), Failed> {
         let installation = self.installation;
-        if let Some(hotfix) = &installation.hotfix {
-            // Checked before the long pass, not after it.
-            boot::check_initrd(&hotfix.path)?;
+        let passes = installation.prepared.passes(&installation.files).map_err(refused)?;
+        // Checked before the first pass, which may take long.
+        passes.iter().try_for_each(boot::check)?;
+        let media = installation.isos().map(|(_, path, digest)| Medium::of(path, digest));
+        let media = media.collect::<Result<Vec<Medium<'_>>>>()?;
+        for (number, pass) in passes.iter().enumerate() {
+            let kernel = self.kernel(pass)?;
+            if number == 0 {
+                raw::create(self.disk, self.size, raw::Existing::Replace)
+                    .map_err(|error| from_disk(Stage::Disk, error))?;
+            }
+            self.installer(pass, accel, &media, kernel)?;
         }
-        let base = Medium::of(&installation.iso, installation.iso_digest.as_ref())?;
-        let hotfix = installation.hotfix.as_ref();
-        let hotfix = hotfix.map(|hotfix| Medium::of(&hotfix.path, hotfix.digest.as_ref()));
-        let hotfix = hotfix.transpose()?;
-        let kernel = self.kernel(Pass::Rtm)?;
-        raw::create(self.disk, self.size, raw::Existing::Replace)
-            .map_err(|error| from_disk(Stage::Disk, error))?;
-        self.installer(Pass::Rtm, accel, &base, kernel)?;
-        if let Some(hotfix) = &hotfix {
-            let kernel = self.kernel(Pass::Hotfix)?;
-            // Kernel and arguments come from the base ISO.
-            base.check()?;
-            self.installer(Pass::Hotfix, accel, hotfix, kernel)?;
+        match &installation.document().first_boot {
+            Some(boot) => self.first_boot(boot, accel),
+            None => Ok(()),
         }
-        let relabel: &[&str] = match installation.guest.hypervisor {
-            Some(_) => &product::RELABEL_MARKERS,
-            None if installation.machine.require_relabel => &[product::RELABEL_MARKER],
-            None => &[],
-        };
+    }
+
+    /// Boots the installed disk.
+    fn first_boot(&self, boot: &FirstBoot, accel: Accel) -> Result<(), Failed> {
         let machine = self.machine(accel, None, None)?;
         let run = Run {
             what: "first boot",
-            log: "qemu.selinux_relabeling.log",
-            success: relabel,
+            log: &boot.log,
+            success: &boot.success,
             failure: &[],
-            expected: Some(product::RELABEL_MARKER),
+            expected: boot.expected.as_ref().map(|expected| expected.text.as_str()),
         };
         let Ran { took, has_expected } = self.run(&run, &machine)?;
         self.reporter.milestone(&format!("first boot done in {} s", took.as_secs()));
-        if !has_expected {
-            let text = format!(
-                "the first boot ended without printing `{}`: the files of the image may have no SELinux labels",
-                product::RELABEL_MARKER
-            );
-            self.reporter.warning(
-                &text,
-                Some("look for denials when the image runs; --require-relabel makes this an error"),
-            );
+        if let Some(expected) = boot.expected.as_ref().filter(|_| !has_expected) {
+            let note = &expected.otherwise;
+            self.reporter.warning(&note.text, note.hint.as_deref());
         }
         Ok(())
     }
@@ -166,31 +154,30 @@ impl InstallContext<'_> {
     /// Runs a pass of the installer.
     fn installer(
         &self,
-        pass: Pass,
+        pass: &Pass,
         accel: Accel,
-        cdrom: &Medium<'_>,
+        media: &[Medium<'_>],
         kernel: Kernel,
     ) -> Result<(), Failed> {
-        let (what, log, done) = match pass {
-            Pass::Rtm => ("install", "qemu.iso.log", "installed"),
-            Pass::Hotfix => ("hotfix", "qemu.hotfix.log", "hotfix installed"),
-        };
-        let machine = self.machine(accel, Some(cdrom.path.to_owned()), Some(kernel))?;
+        let machine = self.machine(accel, Some(pass.cdrom.clone()), Some(kernel))?;
         let run = Run {
-            what,
-            log,
-            success: &[pass.success_marker()],
-            failure: &[pass.failure_marker()],
+            what: &pass.name,
+            log: &pass.log,
+            success: &pass.success,
+            failure: &pass.failure,
             expected: None,
         };
+        let used = [&pass.cdrom, &pass.kernel.iso, &pass.initrd.iso];
+        let used = media.iter().filter(|medium| used.iter().any(|path| *path == medium.path));
+        let unchanged = || used.clone().try_for_each(Medium::check);
         // qemu opens the ISO by its name: before and after, it must be the verified file.
-        cdrom.check()?;
+        unchanged()?;
         let ran = self.run(&run, &machine);
         if !self.interrupt.is_set() {
-            cdrom.check()?;
+            unchanged()?;
         }
         let took = ran?.took;
-        self.reporter.milestone(&format!("{done} in {} s", took.as_secs()));
+        self.reporter.milestone(&format!("{} in {} s", pass.done, took.as_secs()));
         self.interrupt.check()?;
         Ok(())
     }
@@ -201,14 +188,14 @@ impl InstallContext<'_> {
         cdrom: Option<PathBuf>,
         kernel: Option<Kernel>,
     ) -> Result<Machine> {
-        let to_u32 = |key: &str, number: u64| {
+        let to_u32 = |key: Key, number: u64| {
             u32::try_from(number)
                 .map_err(|_| Error::new(Stage::Settings, format!("{key}: {number} is too large")))
         };
         let machine = &self.installation.machine;
         Ok(Machine {
-            memory_mib: to_u32("QEMU_MEMORY", machine.memory_mib)?,
-            cpus: to_u32("QEMU_CPUS", machine.cpus)?,
+            memory_mib: to_u32(keys::QEMU_MEMORY, machine.memory_mib)?,
+            cpus: to_u32(keys::QEMU_CPUS, machine.cpus)?,
             accel,
             disk: self.disk.to_owned(),
             boot: if cdrom.is_some() { Boot::Cdrom } else { Boot::Disk },

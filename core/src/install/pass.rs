@@ -50,9 +50,9 @@ pub(super) struct Run<'a> {
     /// Name of its serial log.
     pub(super) log: &'a str,
     /// All of these texts must be printed.
-    pub(super) success: &'a [&'a str],
+    pub(super) success: &'a [String],
     /// Any of these texts ends the pass.
-    pub(super) failure: &'a [&'a str],
+    pub(super) failure: &'a [String],
     /// A text that should be printed; the caller decides what its absence means.
     pub(super) expected: Option<&'a str>,
 }
@@ -74,17 +74,13 @@ impl InstallContext<'_> {
         let unsure = machine.accel == Accel::Kvm && self.may_choose();
         let silence = self.installation.machine.silence;
         let silence = if unsure { silence.min(KVM_SILENCE) } else { silence };
-        let to_strings = |texts: &[&str]| -> Vec<String> {
-            texts.iter().map(|text| (*text).to_owned()).collect()
-        };
-        let (success_markers, failure_markers) = (to_strings(run.success), to_strings(run.failure));
         let (mut logged, mut has_expected, begun) = (0, run.expected.is_none(), Instant::now());
         let kernel = machine.kernel.as_ref().filter(|_| unsure);
         let timer = Silence::new();
         let options = RunOptions {
             log: &log,
-            success_markers: &success_markers,
-            failure_markers: &failure_markers,
+            success_markers: run.success,
+            failure_markers: run.failure,
             total_timeout: self.installation.machine.total,
             silence_timeout: silence,
             start_timeout: kernel.map(|kernel| start(&kernel.initrd)),

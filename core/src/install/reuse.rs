@@ -6,12 +6,11 @@ use build_image_disk::{GuestReader, initrd::Content};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::boot::additions;
 use crate::{
     artifacts::write_whole,
     error::{Error, Result, Stage},
+    installers::refused,
     plan::Installation,
-    product::Pass,
     signature::{Algorithm, FileDigest, digests_of_file},
     source::from_disk,
     trust::doubt_of,
@@ -34,28 +33,25 @@ pub struct InstallFingerprint {
 }
 
 impl InstallFingerprint {
-    /// Hashes the inputs of a disk of `size` bytes: the ISOs, the additions to their initrds, the version of
-    /// this tool. `check_cancelled` is called repeatedly.
+    /// Hashes the inputs of a disk of `size` bytes: the ISOs, the additions to their initrds, what the installer
+    /// adds, the version of this tool. `check_cancelled` is called repeatedly.
     ///
     /// # Errors
     /// Files that cannot be read, and [`Stage::Interrupted`].
     pub fn inputs(
         installation: &Installation,
-        platform: &str,
         size: u64,
         check_cancelled: &dyn Fn() -> ControlFlow<()>,
     ) -> Result<String> {
         let mut sum = Sum { hash: Sha256::new(), check_cancelled };
         sum.line(&format!("{} {size}", env!("CARGO_PKG_VERSION")));
-        if installation.machine.require_relabel {
-            sum.line("labelled");
+        for line in &installation.document().fingerprint {
+            sum.line(line);
         }
-        let mut passes = vec![(Pass::Rtm, &installation.iso, &installation.iso_digest)];
-        let hotfix = installation.hotfix.as_ref();
-        passes.extend(hotfix.map(|hotfix| (Pass::Hotfix, &hotfix.path, &hotfix.digest)));
-        for (pass, iso, digest) in passes {
-            sum.file(iso, digest.as_ref())?;
-            for addition in additions(installation, platform, pass)? {
+        for pass in installation.prepared.passes(&installation.files).map_err(refused)? {
+            let digest = installation.isos().find(|(_, path, _)| *path == pass.cdrom);
+            sum.file(&pass.cdrom, digest.and_then(|(.., digest)| digest))?;
+            for addition in &pass.additions {
                 sum.line(&format!("{} {:o}", addition.path, addition.mode));
                 match &addition.content {
                     Content::Bytes(bytes) => sum.bytes(bytes),

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::{
     error::{Error, Result, Stage},
     random,
-    settings::{Environment, Resolved},
+    settings::{self, Environment, Resolved},
     trust::{
         doubt_of_file, doubt_of_path, doubt_of_resolved, has_other_readers, open_regular,
         resolve_path,
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Setting that names the file of the key.
-pub(crate) const SETTING: &str = "JOURNAL_KEY_FILE";
+const SETTING: settings::Key = settings::keys::JOURNAL_KEY_FILE;
 /// Path of the file below the user's state directory.
 const FILE: &str = "build-image/journal.key";
 /// Minimum and maximum length of a key, bytes.
@@ -181,7 +181,7 @@ fn bytes(hex: &str) -> Option<Vec<u8>> {
 }
 
 fn place(settings: &Resolved, environment: &Environment) -> Option<Place> {
-    if let Some(path) = settings.path(SETTING) {
+    if let Some(path) = settings.core().run.journal_key.clone() {
         return Some(Place { path, named: true });
     }
     let absolute =
@@ -326,7 +326,7 @@ mod tests {
             let why = unsigned.doubt(&Sha256::new(), b"line", Some("00")).unwrap();
             assert!(why.contains("the key is missing"), "{why}");
             let error = key(&path, true).unwrap_err();
-            assert!(error.message.contains(SETTING) && error.hint.is_some(), "{error}");
+            assert!(error.message.contains(SETTING.name()) && error.hint.is_some(), "{error}");
             assert!(!path.exists());
         }
         assert!(Key::at(None, true).unwrap().missing().is_some());

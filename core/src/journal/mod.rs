@@ -31,9 +31,10 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    artifacts::{cannot_lock, make_private, open_unlinked},
+    artifacts::{cannot_lock, make_private, more_space, open_unlinked},
     error::{Error, Result, Stage},
     lock,
+    settings::keys::ARTIFACTS_DIR,
     trust::open_regular,
 };
 use line::{Line, Seal};
@@ -321,16 +322,16 @@ fn lock_alone(file: &File, directory: &Path) -> Result<()> {
             Error::new(Stage::Disk, text).hint("wait until the other build is done")
         }
         TryLockError::Error(error) => {
-            cannot_lock("lock the journal", &directory.join(FILE), &error, "ARTIFACTS_DIR")
+            cannot_lock("lock the journal", &directory.join(FILE), &error, ARTIFACTS_DIR)
         }
     })
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
     let hint = if error.kind() == ErrorKind::StorageFull {
-        "free some space, or set ARTIFACTS_DIR to a larger file system"
+        more_space(ARTIFACTS_DIR)
     } else {
-        "set ARTIFACTS_DIR to a directory this user may write to"
+        format!("set {ARTIFACTS_DIR} to a directory this user may write to")
     };
     Error::new(Stage::Disk, format!("cannot write the run's journal `{}`", path.display()))
         .caused_by(error)

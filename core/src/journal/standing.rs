@@ -7,6 +7,7 @@ use std::{ffi::OsStr, fs::File, path::Path};
 use super::{Entry, FILE, Key, Seal};
 use crate::{
     error::{Error, Stage},
+    settings::keys::JOURNAL_KEY_FILE,
     trust::{doubt_of_file, doubt_of_resolved, resolve_path},
 };
 
@@ -83,7 +84,7 @@ pub(super) fn cannot_sign(path: &Path, why: &str) -> Error {
     let text = format!("the journal `{}` cannot be adopted", path.display());
     let mut error = Error::new(Stage::Settings, text);
     error.causes = vec![why.to_owned()];
-    error.hint("set JOURNAL_KEY_FILE to a file that only this user may read")
+    error.hint(format!("set {JOURNAL_KEY_FILE} to a file that only this user may read"))
 }
 
 /// Returns the error for a journal that others can change after the user has inspected it.

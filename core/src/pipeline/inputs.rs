@@ -22,13 +22,11 @@ impl Pipeline<'_> {
     /// time; directories are not examined.
     pub(super) fn installed_inputs(&self) -> Value {
         let Some(installation) = &self.plan.installation else { return Value::Null };
-        let stamp_of = |digest: &Option<FileDigest>| digest.as_ref().map(FileDigest::stamp);
-        let mut files = vec![(installation.iso.as_path(), stamp_of(&installation.iso_digest))];
-        let hotfix = installation.hotfix.as_ref();
-        files.extend(hotfix.map(|hotfix| (hotfix.path.as_path(), stamp_of(&hotfix.digest))));
-        let injected = installation.guest.files.iter().filter(|file| file.url.is_none());
-        let injected = injected.map(|file| file.source.as_path()).filter(|path| path.is_file());
-        files.extend(injected.map(|path| (path, None)));
+        let isos = installation.isos();
+        let isos = isos.map(|(_, path, digest)| (path, digest.map(FileDigest::stamp)));
+        let local = installation.files.iter().filter(|file| file.url.is_none());
+        let local = local.map(|file| file.source.as_path()).filter(|path| path.is_file());
+        let files: Vec<_> = isos.chain(local.map(|path| (path, None))).collect();
         stamps(files)
     }
 

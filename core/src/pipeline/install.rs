@@ -77,9 +77,8 @@ impl Pipeline<'_> {
         let directory = &self.plan.artifacts;
         let accel = install::choose_accel(&installation.machine.accel, qemu)?;
         self.warn_of_emulation(installation, &accel);
-        let facts = &installation.facts;
-        let text =
-            format!("installing {} {} in qemu ({})", facts.product, facts.version, accel.accel);
+        let system = &installation.document().system;
+        let text = format!("installing {} in qemu ({})", system.name(), accel.accel);
         self.begin(State::Installed.step(), &text)?;
         let work = tempfile::Builder::new()
             .prefix("tmp.")
@@ -87,7 +86,6 @@ impl Pipeline<'_> {
             .map_err(|error| cannot("create a directory in", directory, &error))?;
         let context = InstallContext {
             installation,
-            platform: &self.plan.platform,
             disk: raw,
             size: self.plan.build.virtual_size,
             work: work.path(),
@@ -119,15 +117,14 @@ impl Pipeline<'_> {
         let directory = tempfile::tempdir_in(run)
             .map_err(|error| cannot("create a directory in", run, &error))?;
         let mut installation = installation.clone();
-        let (files, options) = (&mut installation.guest.files, self.plan.downloads);
+        let (files, options) = (&mut installation.files, self.plan.downloads);
         source::fetch_injected(files, directory.path(), options, &self.reporter, &self.interrupt)?;
         Ok((installation, directory))
     }
 
     fn inputs(&self, installation: &Installation) -> Result<String> {
-        let plan = &self.plan;
-        let size = plan.build.virtual_size;
-        InstallFingerprint::inputs(installation, &plan.platform, size, &|| self.check_cancelled())
+        let size = self.plan.build.virtual_size;
+        InstallFingerprint::inputs(installation, size, &|| self.check_cancelled())
     }
 
     /// Returns whether an earlier process of this run installed the disk from the same files, and the disk has not

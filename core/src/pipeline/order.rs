@@ -106,7 +106,7 @@ impl<'a> Pipeline<'a> {
             params;
         let rows = &plugin.rows();
         let qemu = if plan.installs {
-            Some(install::find_qemu(settings.path("QEMU").as_deref(), environment)?)
+            Some(install::find_qemu(settings.core().machine.qemu.as_deref(), environment)?)
         } else {
             None
         };

@@ -30,11 +30,12 @@ use crate::{
     journal::Entry,
     plugins::ImageHandle,
     report::Outcome,
+    settings::{Key, keys},
     signature::{Algorithm, FileDigest, digests_of},
 };
 
 /// The setting.
-const KEY: &str = "PROVENANCE_FILE";
+const KEY: Key = keys::PROVENANCE_FILE;
 /// Member of the facts of the attestation: the path of the statement.
 const STATEMENT: &str = "statement";
 /// Suffix of the signed form, in place of `.json`: one envelope per line, the format that SLSA's tools read.
@@ -44,14 +45,14 @@ const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 /// Identifies the kind of build and the meaning of its parameters.
 const BUILD_TYPE: &str = "urn:build-image:build:1";
 
-impl Pipeline<'_> {
+impl<'a> Pipeline<'a> {
     /// Creates the directory of the statement, before the long steps.
     ///
     /// # Errors
     /// When it cannot be created.
     pub(super) fn prepare_provenance(&self) -> Result<()> {
-        let path = self.settings.path(KEY);
-        let Some(directory) = path.as_deref().and_then(Path::parent) else { return Ok(()) };
+        let path = self.statement_path();
+        let Some(directory) = path.and_then(Path::parent) else { return Ok(()) };
         if directory.as_os_str().is_empty() {
             return Ok(());
         }
@@ -63,7 +64,12 @@ impl Pipeline<'_> {
 
     /// Returns whether a statement is requested.
     pub(super) fn wants_statement(&self) -> bool {
-        self.settings.path(KEY).is_some()
+        self.statement_path().is_some()
+    }
+
+    /// Returns the path of the statement that is requested.
+    fn statement_path(&self) -> Option<&'a Path> {
+        self.settings.core().publication.provenance.as_deref()
     }
 
     /// Writes checksums and signatures beside files that a provider published, and the statement if one is requested.
@@ -91,7 +97,7 @@ impl Pipeline<'_> {
             self.write_checksums(file, checksums)?;
         }
         let mut facts = json!({});
-        if let Some(path) = self.settings.path(KEY) {
+        if let Some(path) = self.statement_path() {
             if let Err(error) = self.make_statement(work, files.first(), outcome) {
                 if self.plan.flow() != Flow::Cloud || error.stage == Stage::Interrupted {
                     return Err(error);
@@ -100,7 +106,7 @@ impl Pipeline<'_> {
                 self.fails_late(statement_error(outcome, error));
                 return Ok(());
             }
-            facts[STATEMENT] = json!(self.settings.absolute(&path)?);
+            facts[STATEMENT] = json!(self.settings.absolute(path)?);
         }
         let text = if is_local { "checksums written" } else { "statement written" };
         self.end(step, text, facts, outcome)
@@ -117,9 +123,9 @@ impl Pipeline<'_> {
     /// # Errors
     /// When it cannot be written; a resumed run writes it.
     pub(super) fn publish_statement(&self, outcome: &Outcome) -> Result<()> {
-        let Some(path) = self.settings.path(KEY) else { return Ok(()) };
+        let Some(path) = self.statement_path() else { return Ok(()) };
         self.prepare_provenance()
-            .and_then(|()| publish_statement(&self.plan.run, &path))
+            .and_then(|()| publish_statement(&self.plan.run, path))
             .map_err(|error| statement_error(outcome, error))
     }
 
@@ -236,12 +242,9 @@ impl Pipeline<'_> {
             Ok(())
         };
         if let Some(installation) = &self.plan.installation {
-            add("iso", &installation.iso, installation.iso_digest.as_ref())?;
-            if let Some(hotfix) = &installation.hotfix {
-                add("hotfix", &hotfix.path, hotfix.digest.as_ref())?;
-            }
-            let files = installation.guest.files.iter().filter(|file| file.source.is_file());
-            files.into_iter().try_for_each(|file| add(&file.destination, &file.source, None))?;
+            installation.isos().try_for_each(|(name, path, digest)| add(name, path, digest))?;
+            let files = installation.files.iter().filter(|file| file.source.is_file());
+            files.into_iter().try_for_each(|file| add(&file.target, &file.source, None))?;
         }
         if let Some(disk) = &self.plan.disk {
             add("disk", &disk.path, None)?;

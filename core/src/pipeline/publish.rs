@@ -13,11 +13,12 @@ use serde_json::json;
 
 use super::{Pipeline, state::PUBLISH};
 use crate::{
-    artifacts::{cannot, cannot_make},
+    artifacts::{cannot, cannot_make, more_space},
     error::{Error, Result, Stage},
     plugins::with_suffix,
     publication::Publication,
     report::{Leftover, Outcome},
+    settings::keys::IMAGE_DIR,
     signature::{Algorithm, Signer, digests_of},
     source::{GivenDisk, from_disk},
 };
@@ -85,9 +86,8 @@ impl Pipeline<'_> {
             inputs.extend(disk.reader.files().map(Path::to_owned));
         }
         if let Some(installation) = &plan.installation {
-            inputs.push(installation.iso.clone());
-            inputs.extend(installation.hotfix.iter().map(|hotfix| hotfix.path.clone()));
-            inputs.extend(installation.guest.files.iter().map(|file| file.source.clone()));
+            inputs.extend(installation.isos().map(|(_, path, _)| path.to_owned()));
+            inputs.extend(installation.files.iter().map(|file| file.source.clone()));
         }
         inputs
     }
@@ -106,7 +106,9 @@ impl Pipeline<'_> {
             Some(publication) => Some(publication.dir().display().to_string()),
             None => self.plan.build.image_dir.clone(),
         };
-        Build { image_dir, ..self.plan.build.clone() }
+        let mut build = self.plan.build.clone();
+        build.image_dir = image_dir;
+        build
     }
 
     /// Discards the files to be published.
@@ -150,7 +152,7 @@ impl Pipeline<'_> {
         self.begin(PUBLISH, &format!("writing {} into {image_dir}", disk.file_name))?;
         let total = disk.length.unwrap_or(disk.length_limit);
         let mut progress = |done| {
-            self.reporter.progress(Progress { done, total, ..Progress::default() });
+            self.reporter.progress(Progress::new(done, total));
             self.check_cancelled()
         };
         let published = made.publish(publication.dir(), &mut progress);
@@ -192,7 +194,7 @@ impl Pipeline<'_> {
             let mut opened = File::open(file).map_err(|error| cannot("open", file, &error))?;
             let total = opened.metadata().map_or(0, |metadata| metadata.len());
             let mut progress = |done| {
-                self.reporter.progress(Progress { done, total, ..Progress::default() });
+                self.reporter.progress(Progress::new(done, total));
                 self.check_cancelled()
             };
             Some(digests_of(&mut opened, &read, &mut progress)?)
@@ -235,10 +237,9 @@ impl Pipeline<'_> {
     /// # Errors
     /// When the keys cannot be used.
     pub(super) fn signer(&self) -> Result<Option<Signer>> {
-        let Some(private) = self.settings.path("IMAGE_SIG_PRIVATE_KEY") else { return Ok(None) };
-        let digest = self.settings.text("IMAGE_SIG_ENCRYPTION_TYPE");
-        let public = self.settings.path("IMAGE_SIG_PUBLIC_KEY");
-        Signer::read(digest, &private, public.as_deref()).map(Some)
+        let set = &self.settings.core().signatures;
+        let Some(private) = &set.image_private_key else { return Ok(None) };
+        Signer::read(set.image_digest(), private, set.image_public_key.as_deref()).map(Some)
     }
 
     pub(super) fn check_cancelled(&self) -> ControlFlow<()> {
@@ -265,8 +266,8 @@ fn cannot_write(error: &SetError) -> Error {
     let made = Error::new(Stage::Disk, error.to_string()).caused_by(&error.source);
     match error.source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            made.hint("free some space, or set IMAGE_DIR to a larger file system")
+            made.hint(more_space(IMAGE_DIR))
         }
-        _ => made.hint("set IMAGE_DIR to a directory this user may write to"),
+        _ => made.hint(format!("set {IMAGE_DIR} to a directory this user may write to")),
     }
 }

@@ -70,7 +70,7 @@ impl Pipeline<'_> {
     /// When the registry refuses, cannot be reached, or the user cancels.
     pub(super) fn notify(&self, outcome: &mut Outcome) -> Result<()> {
         let step = State::Notified.step();
-        if self.settings.text(registry::KEY).is_none() {
+        if self.settings.core().registry.url.is_none() {
             return self.end_silently(step, Value::Null);
         }
         self.begin(step, "posting the image to the registry")?;

@@ -3,7 +3,9 @@
 use std::{path::Path, sync::PoisonError};
 
 use super::Pipeline;
-use crate::{artifacts::Claim, error::Result, install::InstallFingerprint};
+use crate::{
+    artifacts::Claim, error::Result, install::InstallFingerprint, settings::keys::ARTIFACTS_DIR,
+};
 
 impl Pipeline<'_> {
     /// Returns the directory with the disk of an earlier build, if that was made from the same inputs, is unchanged,
@@ -23,8 +25,9 @@ impl Pipeline<'_> {
         };
         if let Some(why) = InstallFingerprint::doubt(directory, disk) {
             let text = format!("the disk installed before is not trusted, installing again: {why}");
-            let hint = "set ARTIFACTS_DIR to a directory that only this user may write to";
-            self.reporter.warning(&text, Some(hint));
+            let hint =
+                format!("set {ARTIFACTS_DIR} to a directory that only this user may write to");
+            self.reporter.warning(&text, Some(&hint));
             return Ok(None);
         }
         Ok(InstallFingerprint::is_in(directory, disk, inputs, &|| self.check_cancelled())?

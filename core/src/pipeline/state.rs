@@ -5,6 +5,7 @@
 //! one target; inputs (`planned` to `installed`) have one state for all targets, the other states belong to the
 //! target.
 
+use build_image_plugin_api::Step;
 use serde::Serialize;
 
 use crate::journal::Entry;
@@ -97,7 +98,7 @@ const WITH_IMAGE: &[Flow] = &[Flow::Cloud, Flow::Local];
 /// All states in their order.
 pub static TABLE: [Row; 10] = [
     row(State::Planned, "plan", "the run's directory with its journal", Entrance::Repeat, ALL),
-    row(State::Checked, "check", "nothing new", Entrance::Repeat, ALL),
+    row(State::Checked, Step::Check.name(), "nothing new", Entrance::Repeat, ALL),
     row(State::Fetched, "fetch", "downloads, which outlive the run", Entrance::Repeat, ALL),
     row(State::Installed, "install", "the raw disk below ARTIFACTS_DIR", Entrance::TakeUp, ALL),
     row(
@@ -109,14 +110,14 @@ pub static TABLE: [Row; 10] = [
     ),
     row(
         State::Uploaded,
-        "upload",
+        Step::Upload.name(),
         "intermediates at the target, or a file in the staging directory",
         Entrance::TakeUp,
         WITH_IMAGE,
     ),
     row(
         State::Registered,
-        "register",
+        Step::Register.name(),
         "the image; one it replaces has another name",
         Entrance::Keep,
         WITH_IMAGE,

@@ -42,17 +42,14 @@ impl Pipeline<'_> {
     /// # Errors
     /// When the provider cannot run its checks.
     pub fn ask(&self, online: bool, dry_run: bool) -> Result<CheckReport> {
-        let request = CheckRequest {
-            build: self.plan.build.clone(),
-            host: HostFacts {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                disks: RunHost::disks(),
-                ..HostFacts::default()
-            },
-            online,
-            dry_run,
-            ..CheckRequest::default()
-        };
+        let request = CheckRequest::new(self.plan.build.clone())
+            .host(
+                HostFacts::default()
+                    .version(env!("CARGO_PKG_VERSION").to_owned())
+                    .disks(RunHost::disks()),
+            )
+            .online(online)
+            .dry_run(dry_run);
         let mut report = self
             .steps
             .check(&request)
@@ -107,8 +104,7 @@ impl Pipeline<'_> {
 
     /// Combines all findings that stop the build into one error; a repeated hint appears once.
     fn findings_error(&self, findings: Vec<Finding>) -> Error {
-        let code = findings.iter().find_map(|finding| finding.kind.clone());
-        let kind = ErrorKind::from_code(code.as_deref().unwrap_or_default());
+        let kind = findings.iter().find_map(|finding| finding.kind).unwrap_or(ErrorKind::Provider);
         let mut problems: Vec<Problem> = Vec::new();
         for finding in findings {
             let causes: String = finding.causes.iter().map(|cause| format!(": {cause}")).collect();
@@ -196,12 +192,7 @@ impl Pipeline<'_> {
             // An upload reports its own progress; a provider that only publishes waits for the image.
             _ => self.host.write_images_to(&self.plan.run, !self.plan.upload),
         }
-        let request = DiskRequest {
-            build: self.staged_build(),
-            spec: spec.clone(),
-            published,
-            ..DiskRequest::default()
-        };
+        let request = DiskRequest::new(self.staged_build(), spec.clone()).for_image_dir(published);
         let made = self.steps.create_disk(&request);
         let disk = made.map_err(|error| self.step_error("create_disk", error))?;
         outcome.virtual_size = disk.virtual_size;
@@ -223,11 +214,7 @@ impl Pipeline<'_> {
         self.begin(step, &format!("{verb} {}", bytes(outcome.image_length)))?;
         let over = AtomicBool::new(false);
         let made = self.host.made(disk.id).filter(|_| self.plan.upload && self.wants_statement());
-        let request = UploadRequest {
-            build: self.staged_build(),
-            disk: disk.clone(),
-            ..UploadRequest::default()
-        };
+        let request = UploadRequest::new(self.staged_build(), disk.clone());
         let (this, over) = (self, &over);
         let (uploaded, digest) = std::thread::scope(|scope| {
             let digest = made.map(|made| scope.spawn(move || this.digest_of_image(&made, over)));
@@ -279,8 +266,7 @@ impl Pipeline<'_> {
         let uploaded = work.uploaded.clone().ok_or_else(|| missing("an upload", "register"))?;
         let step = State::Registered.step();
         self.begin(step, &format!("registering image {}", self.plan.build.image_name))?;
-        let request =
-            RegisterRequest { build: self.staged_build(), uploaded, ..RegisterRequest::default() };
+        let request = RegisterRequest::new(self.staged_build(), uploaded);
         let registered: Registered =
             self.steps.register(&request).map_err(|error| self.step_error(step, error))?;
         let Some(first) = registered.images.first() else {

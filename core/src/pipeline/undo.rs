@@ -45,12 +45,7 @@ pub fn clean(
     let mut resources = host.resources();
     resources.reverse();
     let (resources, refused) = scope.split(resources);
-    let request = DiscardRequest {
-        run_id: run.id.clone(),
-        reason: DiscardReason::Leftover,
-        resources,
-        ..DiscardRequest::default()
-    };
+    let request = DiscardRequest::new(DiscardReason::Leftover, resources).run_id(run.id.clone());
     let mut left = discard(&host, steps.as_ref(), &request);
     left.extend(refused);
     Ok(left)
@@ -150,7 +145,7 @@ impl Pipeline<'_> {
         }
         let reason = if intermediates_only { DiscardReason::Done } else { DiscardReason::Failed };
         let run_id = self.plan.build.run_id.clone();
-        let request = DiscardRequest { run_id, reason, resources, ..DiscardRequest::default() };
+        let request = DiscardRequest::new(reason, resources).run_id(run_id);
         outcome.leftovers.extend(discard(&self.host, self.steps.as_ref(), &request));
         self.reporter.abandon();
     }

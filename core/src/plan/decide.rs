@@ -4,26 +4,29 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
+use build_image_disk::installer::{
+    Document, FurtherMedium, InputFile, Installation as Prepared, Installer, Request,
+};
 use build_image_plugin_api::{Description, DiskSpec, document::Build};
 
 use super::{
-    Source, Unread,
+    Medium, Source, Unread,
     disk_size::{self, GIB, RequestedSize},
-    names::{artifacts_name, disk_name, image_name, names, package},
+    names::{artifacts_name, file_stem, image_name, of_source, package},
     resume,
-    source::Hotfix,
     space::MB,
 };
 use crate::{
-    error::{Error, Problem, Result, Stage},
+    error::{Error, Result, Stage},
+    installers::{self, Paths},
     pipeline::Flow,
-    product::{self, Facts, Guest, Overrides, Shape, Sizes, Version},
     random,
     runs::Run,
-    settings::Resolved,
+    settings::{Machine, OnFailure, Resolved},
     signature::FileDigest,
     source::{DownloadOptions, GivenDisk},
     tags::{self, Tags},
@@ -36,18 +39,32 @@ pub struct Installation {
     pub iso: PathBuf,
     /// Its digest, when it is already known.
     pub iso_digest: Option<FileDigest>,
-    /// The facts of the final installation: the hotfix's when one is given.
-    pub facts: Facts,
-    /// The hotfix, installed in a separate pass.
-    pub hotfix: Option<Hotfix>,
-    /// All modules or `ltm` only, and the number of install slots.
-    pub shape: Shape,
-    /// The sizes of the volumes.
-    pub sizes: Sizes,
-    /// The user's settings of the guest.
-    pub guest: Guest,
+    /// Further ISOs, each installed in a separate pass.
+    pub media: Vec<Medium>,
+    /// The installer.
+    pub installer: &'static dyn Installer,
+    /// The installer's decisions.
+    pub prepared: Arc<dyn Prepared>,
+    /// The files that the installation reads, beside the ISOs.
+    pub files: Vec<InputFile>,
     /// The virtual machine that runs the installer.
     pub machine: MachinePlan,
+}
+
+impl Installation {
+    /// Returns the installer's decisions.
+    #[must_use]
+    pub fn document(&self) -> &Document {
+        self.prepared.document()
+    }
+
+    /// Returns the name, path and digest of every ISO.
+    pub fn isos(&self) -> impl Iterator<Item = (&'static str, &Path, Option<&FileDigest>)> {
+        let base = ("iso", self.iso.as_path(), self.iso_digest.as_ref());
+        std::iter::once(base).chain(self.media.iter().map(|Medium { medium, digest }| {
+            (medium.setting.name, medium.path.as_path(), digest.as_ref())
+        }))
+    }
 }
 
 /// The virtual machine that runs the installer.
@@ -65,8 +82,6 @@ pub struct MachinePlan {
     pub total: Duration,
     /// Maximum time without output of the guest.
     pub silence: Duration,
-    /// Whether an image is refused when the relabelling of its files was not seen.
-    pub require_relabel: bool,
 }
 
 /// A build with all decisions made.
@@ -157,36 +172,37 @@ impl Plan {
         source: Source,
         draws: &Draws,
     ) -> Result<Self> {
-        let (stem, seed) = names(&source, platform, description, settings)?;
         let installation = installation(platform, description, settings, &source)?;
+        let document = installation.as_ref().map(Installation::document);
+        let names = of_source(&source, document.map(|document| &document.names), platform);
+        let stem = file_stem(names.file_stem, platform, description, settings)?;
         let virtual_size = virtual_size(platform, description, &source, installation.as_ref())?;
-        let upload = description.uploads && !settings.is_on("NO_UPLOAD");
+        let set = settings.core();
+        let upload = description.uploads && !set.run.no_upload;
         let run_id = draws.run_id.clone();
         let (image_name, image_name_chosen) =
-            image_name(description, settings, &seed, &stem, &draws.name_suffix)?;
-        let images = settings.path("IMAGE_DIR").unwrap_or_else(|| PathBuf::from("images"));
-        let images = settings.absolute(&images)?;
+            image_name(description, settings, &names.seed, &stem, &draws.name_suffix)?;
+        let images = settings.absolute(set.publication.images())?;
         let publishes =
-            upload && settings.get("IMAGE_DIR").is_some() || description.uploads && !upload;
-        let build = Build {
-            run_id: run_id.clone(),
-            description: image_name.clone(),
-            image_name,
-            image_name_chosen,
-            product: product_document(&source),
-            architecture: architecture(&source).to_owned(),
-            boot_mode: boot_mode(&source).to_owned(),
-            virtual_size,
-            tags: image_tags(platform, description, settings, &source, virtual_size)?,
-            image_dir: Some(images.display().to_string()),
-            disk_name: disk_name(&source),
-            file_stem: stem,
-            ..Build::default()
-        };
+            upload && set.publication.image_dir.is_some() || description.uploads && !upload;
+        let product = document.map(|document| document.system.facts.clone());
+        let build = Build::default()
+            .run_id(run_id.clone())
+            .description(image_name.clone())
+            .image_name(image_name)
+            .image_name_chosen(image_name_chosen)
+            .product(product.unwrap_or_default())
+            .architecture(architecture(&source, document))
+            .boot_mode(boot_mode(&source, document))
+            .virtual_size(virtual_size)
+            .tags(image_tags(platform, description, settings, document, virtual_size)?)
+            .image_dir(images.display().to_string())
+            .disk_name(names.disk_name)
+            .file_stem(stem);
         let base = base_directory(settings)?;
         Ok(Self {
             platform: platform.to_owned(),
-            artifacts: base.join(artifacts_name(&source, platform, settings)),
+            artifacts: base.join(artifacts_name(&source, platform, settings)?),
             run: base.join("runs").join(&run_id),
             base,
             installs: source.is_iso(),
@@ -196,17 +212,15 @@ impl Plan {
             earlier: None,
             disk: match source {
                 Source::Disk(disk) => Some(disk),
-                Source::Iso { .. } | Source::Unread(_) => None,
+                Source::Iso(_) | Source::Unread(_) => None,
             },
             package: package(description, settings),
             spec: description.disk.spec.clone(),
             publish: publishes.then_some(images),
-            minimum_free: settings
-                .number("MIN_FREE_DISK_STORAGE_MB")
-                .map(|mb| mb.saturating_mul(MB)),
+            minimum_free: set.publication.minimum_free_mb.map(|mb| mb.saturating_mul(MB)),
             downloads: DownloadOptions::of(settings),
-            keep: settings.is_on("REUSE"),
-            keep_on_failure: settings.text("ON_FAILURE") == Some("keep"),
+            keep: set.run.reuse,
+            keep_on_failure: set.run.on_failure == OnFailure::Keep,
             build,
             installation,
             is_cloud: description.uploads,
@@ -252,8 +266,12 @@ fn virtual_size(
 ) -> Result<u64> {
     Ok(match (installation, source) {
         (Some(installation), _) => {
-            let sizes = installation.sizes;
-            let requested = RequestedSize { bytes: sizes.gib * GIB, least: sizes.least_gib * GIB };
+            let document = installation.document();
+            let requested = RequestedSize {
+                bytes: document.disk_bytes,
+                least: document.least_bytes,
+                smaller: &document.smaller,
+            };
             disk_size::of_new_disk(platform, requested, &description.disk)?
         }
         (None, Source::Disk(disk)) => {
@@ -265,35 +283,13 @@ fn virtual_size(
             disk_size::check_given(platform, path, *size, &description.disk)?;
             *size
         }
-        (None, Source::Unread(_) | Source::Iso { .. }) => 0,
+        (None, Source::Unread(_) | Source::Iso(_)) => 0,
     })
 }
 
 /// Returns the directory of all builds' files.
 pub(crate) fn base_directory(settings: &Resolved) -> Result<PathBuf> {
-    let base = settings.path("ARTIFACTS_DIR").unwrap_or_else(|| PathBuf::from("artifacts"));
-    settings.absolute(&base)
-}
-
-/// Returns the modules and install slots of the image, which only an ISO needs.
-pub(crate) fn shape(settings: &Resolved) -> Result<Shape> {
-    let mut problems = Vec::new();
-    for (key, flag) in [("MODULES", "-m all or -m ltm"), ("BOOT_LOCATIONS", "-b 1 or -b 2")] {
-        if settings.get(key).is_none() {
-            problems.push(Problem::new(format!("{key} is not set")).hint(format!("give {flag}")));
-        }
-    }
-    if !problems.is_empty() {
-        return Err(Error::several(
-            Stage::Settings,
-            "installing an ISO needs more settings",
-            problems,
-        ));
-    }
-    Ok(Shape {
-        all_modules: settings.text("MODULES") == Some("all"),
-        slots: if settings.text("BOOT_LOCATIONS") == Some("1") { 1 } else { 2 },
-    })
+    settings.absolute(settings.core().publication.artifacts())
 }
 
 fn installation(
@@ -302,115 +298,73 @@ fn installation(
     settings: &Resolved,
     source: &Source,
 ) -> Result<Option<Installation>> {
-    let Source::Iso { path, facts, info, digest, hotfix } = source else { return Ok(None) };
-    check_minimum_version(platform, description, facts, path)?;
-    let shape = shape(settings)?;
-    let waagent = description.guest.volumes.iter().any(|volume| volume == "waagent");
-    let json = |key: &str| settings.get(key).map(|value| &value.json);
-    let guest = Guest {
-        hypervisor: description.guest.hypervisor.clone(),
-        skip_boot_fixup: description.guest.skip_boot_fixup,
-        consoles: product::consoles(json("CONSOLE_DEVICES"))?,
-        disable_splash: settings.is_on("DISABLE_SPLASH"),
-        files: product::injected(json("UPDATE_IMAGE_FILES"), &|path| settings.resolve_path(path))?,
+    let Source::Iso(iso) = source else { return Ok(None) };
+    let guest = serde_json::to_value(&description.guest).map_err(|error| {
+        Error::new(Stage::Bug, "the provider's needs of the guest are no document")
+            .caused_by(&error)
+    })?;
+    let media: Vec<FurtherMedium> = iso.media.iter().map(|medium| medium.medium.clone()).collect();
+    let request = Request {
+        iso: &iso.path,
+        system: &iso.system,
+        media: &media,
+        settings: &installers::values(settings),
+        lookup: &Paths(settings),
+        platform,
+        guest: &guest,
     };
+    let prepared = iso.installer.prepare(&request).map_err(installers::refused)?;
     Ok(Some(Installation {
-        iso: path.clone(),
-        iso_digest: digest.clone(),
-        facts: source.facts().unwrap_or(facts).clone(),
-        hotfix: hotfix.as_deref().cloned(),
-        shape,
-        sizes: product::compute(info, shape, &overrides(settings)?, waagent)?,
-        guest,
+        iso: iso.path.clone(),
+        iso_digest: iso.digest.clone(),
+        media: iso.media.clone(),
+        installer: iso.installer,
+        files: prepared.document().files.clone(),
+        prepared,
         machine: machine(settings),
     }))
 }
 
 fn machine(settings: &Resolved) -> MachinePlan {
-    let number = |key: &str| settings.number(key).unwrap_or_default();
+    let Machine { qemu, memory, cpus, accel, total, silence } = settings.core().machine.clone();
     MachinePlan {
-        qemu: settings.path("QEMU"),
-        memory_mib: (number("QEMU_MEMORY") >> 20).max(1),
-        cpus: number("QEMU_CPUS").max(1),
-        accel: settings.text("ACCEL").unwrap_or("auto").to_owned(),
-        total: Duration::from_secs(number("INSTALL_TIMEOUT")),
-        silence: Duration::from_secs(number("SILENCE_TIMEOUT")),
-        require_relabel: settings.is_on("REQUIRE_RELABEL"),
+        qemu,
+        memory_mib: (memory >> 20).max(1),
+        cpus: cpus.max(1),
+        accel,
+        total,
+        silence,
     }
 }
 
-fn check_minimum_version(
-    platform: &str,
-    description: &Description,
-    facts: &Facts,
-    path: &Path,
-) -> Result<()> {
-    let Some(floor) = description.guest.minimum_version.get(&facts.product) else { return Ok(()) };
-    let number = Version::parse(floor).map_err(|what| {
-        Error::new(Stage::Plugin, format!("provider `{platform}` states a broken version: {what}"))
-    })?;
-    if facts.number >= number {
-        return Ok(());
-    }
-    Err(Error::new(
-        Stage::Source,
-        format!(
-            "`{}` installs {} {}, but platform `{platform}` needs {floor} or newer",
-            path.display(),
-            facts.product,
-            facts.version
-        ),
-    )
-    .hint("use the ISO of a newer version"))
-}
-
-fn overrides(settings: &Resolved) -> Result<Overrides> {
-    let Some(value) = settings.get("UPDATE_LV_SIZES") else { return Ok(Overrides::new()) };
-    let members = value.json.as_object().into_iter().flatten();
-    members
-        .map(|(name, size)| {
-            let mib = size.as_u64().ok_or_else(|| {
-                let origin = &value.origin;
-                Error::new(
-                    Stage::Settings,
-                    format!("UPDATE_LV_SIZES ({origin}): the size of `{name}`, {size}, is no whole number"),
-                )
-                .hint("sizes are MiB without quotes")
-            })?;
-            Ok((name.clone(), mib))
-        })
-        .collect()
-}
-
-/// Returns the architecture that a disk declares; installers are for x86-64 and boot from BIOS.
-fn architecture(source: &Source) -> &'static str {
-    match source {
-        Source::Iso { .. } | Source::Unread(_) => "x86_64",
-        Source::Disk(disk) => disk.facts.architecture.map_or("x86_64", |found| found.name()),
+/// Returns the architecture that the installer or the disk declares; x86-64 while it is unknown.
+fn architecture<'a>(source: &Source, document: Option<&'a Document>) -> &'a str {
+    match (document, source) {
+        (Some(document), _) => &document.system.architecture,
+        (None, Source::Disk(disk)) => {
+            disk.facts.architecture.map_or("x86_64", |found| found.name())
+        }
+        (None, Source::Iso(_) | Source::Unread(_)) => "x86_64",
     }
 }
 
-fn boot_mode(source: &Source) -> &'static str {
-    match source {
-        Source::Disk(disk) if disk.facts.is_uefi_only() => "uefi",
-        Source::Disk(_) | Source::Iso { .. } | Source::Unread(_) => "bios",
+fn boot_mode<'a>(source: &Source, document: Option<&'a Document>) -> &'a str {
+    match (document, source) {
+        (Some(document), _) => &document.system.boot_mode,
+        (None, Source::Disk(disk)) if disk.facts.is_uefi_only() => "uefi",
+        (None, Source::Disk(_) | Source::Iso(_) | Source::Unread(_)) => "bios",
     }
-}
-
-fn product_document(source: &Source) -> BTreeMap<String, String> {
-    source.facts().map(Facts::document).unwrap_or_default()
 }
 
 fn image_tags(
     platform: &str,
     description: &Description,
     settings: &Resolved,
-    source: &Source,
+    document: Option<&Document>,
     virtual_size: u64,
 ) -> Result<Tags> {
     let Some(rules) = &description.tags else { return Ok(Tags::new()) };
     let builder = settings.builder();
-    let text = |key: &str| settings.text(key).unwrap_or_default().to_owned();
     let mut automatic: Tags = [
         ("build_source", "build-image".to_owned()),
         ("platform", platform.to_owned()),
@@ -424,14 +378,9 @@ fn image_tags(
         let size = format!("{}GiB", virtual_size.div_ceil(GIB));
         automatic.insert("image_size".to_owned(), size);
     }
-    if let Some(facts) = source.facts() {
-        automatic.insert("modules".to_owned(), text("MODULES"));
-        automatic.insert("boot_locations".to_owned(), text("BOOT_LOCATIONS"));
-        automatic.insert("license_model".to_owned(), "byol".to_owned());
-        automatic.extend(facts.lines.iter().cloned());
-    }
-    let json = |key: &str| settings.get(key).map(|value| &value.json);
-    let (add, exclude) = (json("IMAGE_TAGS"), json("IMAGE_TAGS_EXCLUDE"));
+    automatic.extend(document.map(|document| document.tags.clone()).unwrap_or_default());
+    let image = &settings.core().image;
+    let (add, exclude) = (image.tags.as_ref(), image.excluded_tags.as_ref());
     let mut composed = tags::compose(automatic, add, exclude)?;
     tags::fit(&mut composed, add, rules);
     tags::check(&composed, rules)?;

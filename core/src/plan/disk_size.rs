@@ -11,11 +11,13 @@ pub(super) const GIB: u64 = 1 << 30;
 
 /// The required size of a new disk, in bytes.
 #[derive(Clone, Copy)]
-pub(super) struct RequestedSize {
+pub(super) struct RequestedSize<'a> {
     /// The size including the reserve, if the image has one.
     pub(super) bytes: u64,
     /// The minimum that the content needs.
     pub(super) least: u64,
+    /// The hint when a provider does not accept it.
+    pub(super) smaller: &'a str,
 }
 
 /// Returns the size of a new disk, enlarged to the provider's requirements; a reserve shrinks to fit the provider's
@@ -25,7 +27,7 @@ pub(super) struct RequestedSize {
 /// When the provider does not accept a disk of that size, or has requirements that no disk can meet.
 pub(super) fn of_new_disk(
     platform: &str,
-    requested: RequestedSize,
+    requested: RequestedSize<'_>,
     needs: &DiskNeeds,
 ) -> Result<u64> {
     let multiple = multiple(needs);
@@ -56,7 +58,7 @@ pub(super) fn of_new_disk(
             maximum / GIB
         ),
     )
-    .hint("ask for less in UPDATE_LV_SIZES, or for a smaller image with -m ltm or -b 1"))
+    .hint(requested.smaller))
 }
 
 /// Checks the size of a given disk. A minimum does not apply: the disk keeps its size, and the cloud may give its
@@ -107,12 +109,11 @@ mod tests {
     use super::*;
 
     fn needs(minimum: Option<u64>, maximum: Option<u64>, multiple: Option<u64>) -> DiskNeeds {
-        DiskNeeds {
-            minimum_bytes: minimum,
-            maximum_bytes: maximum,
-            multiple_of_bytes: multiple,
-            ..DiskNeeds::default()
-        }
+        let mut needs = DiskNeeds::default();
+        needs.minimum_bytes = minimum;
+        needs.maximum_bytes = maximum;
+        needs.multiple_of_bytes = multiple;
+        needs
     }
 
     #[test]
@@ -128,8 +129,8 @@ mod tests {
     }
 
     /// Requirements without a reserve.
-    fn all(bytes: u64) -> RequestedSize {
-        RequestedSize { bytes, least: bytes }
+    fn all(bytes: u64) -> RequestedSize<'static> {
+        RequestedSize { bytes, least: bytes, smaller: "ask for less" }
     }
 
     #[test]
@@ -144,7 +145,8 @@ mod tests {
             (144, 126, &odd, Some(126)),
             (147, 128, &ceiling, None),
         ] {
-            let requested = RequestedSize { bytes: bytes * GIB, least: least * GIB };
+            let requested =
+                RequestedSize { bytes: bytes * GIB, least: least * GIB, smaller: "ask for less" };
             let found = of_new_disk("acme", requested, needs);
             assert_eq!(found.ok(), size.map(|size| size * GIB), "{bytes} {least}");
         }

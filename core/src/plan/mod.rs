@@ -2,18 +2,21 @@
 //!
 //! ```text
 //! source.rs     the source of the image            decide.rs  combines everything into a plan
-//! names.rs      names of files and the image       resume.rs  continues a run of another process
-//! disk_size.rs  within the provider's limits       space.rs   free space
+//! names.rs      names of files and directories     resume.rs  continues a run of another process
+//! image_name.rs the image's name                   space.rs   free space
+//! disk_size.rs  within the provider's limits
 //! ```
 
 mod decide;
 mod disk_size;
+mod image_name;
 mod names;
 mod resume;
 mod source;
 mod space;
 
+pub(crate) use decide::base_directory;
 pub use decide::{Draws, Installation, MachinePlan, Plan};
-pub(crate) use decide::{base_directory, shape as check_shape};
-pub use source::{Hotfix, Source, Unread};
+pub use image_name::{check_name, compose_name};
+pub use source::{Iso, Medium, Source, Unread};
 pub(crate) use space::{check as check_space, free_space, needs as space_needs};

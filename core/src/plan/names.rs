@@ -2,65 +2,62 @@
 
 use std::path::{Path, PathBuf};
 
+use build_image_disk::installer::Names;
 use build_image_plugin_api::{Archive, Description, DiskSpec};
 
-use super::{Source, decide::shape};
+use super::{
+    Source,
+    image_name::{check_name, compose_name},
+};
 use crate::{
     error::{Error, Result, Stage},
-    product,
-    settings::Resolved,
+    installers,
+    settings::{
+        Package, Resolved,
+        keys::{HYPERVISOR_IMAGE_NAME, IMAGE_DIR},
+    },
 };
 
-/// Returns the file stem and the seed of the image's name.
-pub(super) fn names(
-    source: &Source,
+/// Returns the names that follow from a source; `installed` are those of the installation.
+pub(super) fn of_source(source: &Source, installed: Option<&Names>, platform: &str) -> Names {
+    let stem = match (source, installed) {
+        (_, Some(names)) => return names.clone(),
+        (Source::Disk(disk), None) => disk.stem(),
+        (Source::Unread(unread), None) => unread.stem.clone(),
+        (Source::Iso(iso), None) => disk_stem(&iso.path),
+    };
+    Names { file_stem: format!("{stem}.{platform}"), seed: stem.clone(), disk_name: stem }
+}
+
+/// Returns the file stem, which the user may choose for files of this machine.
+pub(super) fn file_stem(
+    stem: String,
     platform: &str,
     description: &Description,
     settings: &Resolved,
-) -> Result<(String, String)> {
-    let (stem, seed) = match source {
-        Source::Iso { facts, .. } => {
-            let facts = source.facts().unwrap_or(facts);
-            let shape = shape(settings)?;
-            (product::file_stem(facts, shape, platform), product::seed(facts, shape))
-        }
-        Source::Disk(disk) => {
-            let stem = disk.stem();
-            (format!("{stem}.{platform}"), stem)
-        }
-        Source::Unread(unread) => (format!("{}.{platform}", unread.stem), unread.stem.clone()),
-    };
-    match settings.text("HYPERVISOR_IMAGE_NAME") {
+) -> Result<String> {
+    match &settings.core().publication.file_stem {
         Some(name) if name.contains('/') => Err(Error::new(
             Stage::Settings,
-            format!("HYPERVISOR_IMAGE_NAME: `{name}` is a path, not a file name"),
+            format!("{HYPERVISOR_IMAGE_NAME}: `{name}` is a path, not a file name"),
         )
-        .hint("set the directory with IMAGE_DIR")),
+        .hint(format!("set the directory with {IMAGE_DIR}"))),
         // Packages of clouds keep the names that the old tool gave them.
         Some(name) if !description.uploads => {
             let whole =
                 name.ends_with(platform) || package(description, settings).archive == Archive::Ova;
-            Ok((if whole { name.to_owned() } else { format!("{name}.{platform}") }, seed))
+            Ok(if whole { name.clone() } else { format!("{name}.{platform}") })
         }
-        _ => Ok((stem, seed)),
+        _ => Ok(stem),
     }
 }
 
 /// Returns what is written into IMAGE_DIR: the provider's package, or the bare image when the user wants no archive.
 pub(super) fn package(description: &Description, settings: &Resolved) -> DiskSpec {
     let package = description.disk.package.as_ref().unwrap_or(&description.disk.spec);
-    match settings.text("PACKAGE") {
-        Some("none") => package.bare(),
-        _ => package.clone(),
-    }
-}
-
-/// Returns the name of the disk inside a package, without suffix.
-pub(super) fn disk_name(source: &Source) -> String {
-    match source {
-        Source::Iso { facts, .. } => product::internal_name(facts),
-        Source::Disk(disk) => disk.stem(),
-        Source::Unread(unread) => unread.stem.clone(),
+    match settings.core().publication.package {
+        Package::None => package.bare(),
+        Package::Archive => package.clone(),
     }
 }
 
@@ -76,24 +73,33 @@ pub(super) fn image_name(
     drawn: &str,
 ) -> Result<(String, bool)> {
     let Some(rules) = &description.image_name else { return Ok((stem.to_owned(), false)) };
-    if let Some(name) = settings.text("CLOUD_IMAGE_NAME") {
-        product::check_name(name, rules)?;
-        return Ok((name.to_owned(), true));
+    if let Some(name) = &settings.core().image.name {
+        check_name(name, rules)?;
+        return Ok((name.clone(), true));
     }
-    Ok((product::compose_name(seed, drawn, rules)?, false))
+    Ok((compose_name(seed, drawn, rules)?, false))
 }
 
-pub(super) fn artifacts_name(source: &Source, platform: &str, settings: &Resolved) -> PathBuf {
-    let (stem, is_iso) = match source {
-        Source::Iso { path, .. } => (disk_stem(path), true),
-        Source::Disk(disk) => (disk.stem(), false),
-        Source::Unread(unread) => (unread.stem.clone(), unread.is_iso),
+/// Returns the artifacts directory of a build, below the directory of all builds.
+///
+/// # Errors
+/// When settings of an installation are missing.
+pub(super) fn artifacts_name(
+    source: &Source,
+    platform: &str,
+    settings: &Resolved,
+) -> Result<PathBuf> {
+    let (stem, installer) = match source {
+        Source::Iso(iso) => (disk_stem(&iso.path), Some(iso.installer)),
+        Source::Disk(disk) => (disk.stem(), None),
+        Source::Unread(unread) if unread.is_iso => {
+            (unread.stem.clone(), Some(installers::by_settings(settings)?))
+        }
+        Source::Unread(unread) => (unread.stem.clone(), None),
     };
     let directory = Path::new(&stem).join(platform);
-    if !is_iso {
-        return directory;
-    }
-    let modules = settings.text("MODULES").unwrap_or_default();
-    let slots = settings.text("BOOT_LOCATIONS").unwrap_or_default();
-    directory.join(format!("{modules}_{slots}slot"))
+    Ok(match installer {
+        Some(installer) => directory.join(installer.directory(&installers::values(settings))),
+        None => directory,
+    })
 }

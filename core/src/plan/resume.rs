@@ -10,56 +10,20 @@ use crate::{
     error::{Error, Problem, Result, Stage},
     pipeline::State,
     runs::{Run, State as RunState},
-    settings::{Resolved, core_rows},
+    settings::{OnResume, Resolved, Row, core_row},
     trust::is_below,
 };
 
-/// Settings of the core that decide what is built. All others may differ in each process of a run, and the current
-/// values are used; the provider compares its own settings.
-const SHAPE: [&str; 18] = [
-    "ISO",
-    "EHF_ISO",
-    "DISK",
-    "DISK_SIZE",
-    "MODULES",
-    "BOOT_LOCATIONS",
-    "CLOUD_IMAGE_NAME",
-    "HYPERVISOR_IMAGE_NAME",
-    "NO_UPLOAD",
-    "IMAGE_DIR",
-    "PACKAGE",
-    "IMAGE_TAGS",
-    "IMAGE_TAGS_EXCLUDE",
-    "UPDATE_LV_SIZES",
-    "UPDATE_IMAGE_FILES",
-    "CONSOLE_DEVICES",
-    "DISABLE_SPLASH",
-    "REQUIRE_RELABEL",
-];
-/// Settings that affect a build before it reaches a state, and cannot be changed afterwards.
-const UNTIL: [(State, &[&str]); 2] = [
-    (
-        State::Registered,
-        &[
-            "ISO_SHA256",
-            "EHF_ISO_SHA256",
-            "DISK_SHA256",
-            "ISO_SIG",
-            "EHF_ISO_SIG",
-            "ISO_SIG_VERIFICATION_PUBLIC_KEY",
-            "ISO_SIG_VERIFICATION_ENCRYPTION_TYPE",
-        ],
-    ),
-    (
-        State::Released,
-        &["IMAGE_SIG_PRIVATE_KEY", "IMAGE_SIG_PUBLIC_KEY", "IMAGE_SIG_ENCRYPTION_TYPE"],
-    ),
-];
-
-/// Returns whether a run that reached a state has to keep a setting.
-fn is_kept(key: &str, reached: State) -> bool {
-    SHAPE.contains(&key)
-        || UNTIL.iter().any(|(state, keys)| reached >= *state && keys.contains(&key))
+/// Returns whether a run that reached a state has to keep a setting: those that decide what is built, and those whose
+/// effect has ended. All others may differ in each process of a run, and the current values are used; the provider
+/// compares its own settings.
+fn is_kept(row: &Row, reached: State) -> bool {
+    match row.on_resume {
+        OnResume::Free => false,
+        OnResume::Fixed => true,
+        OnResume::UntilRegistered => reached >= State::Registered,
+        OnResume::UntilReleased => reached >= State::Released,
+    }
 }
 
 /// Returns the settings that decide what is built, or that cannot be changed later: key and value, paths absolute.
@@ -67,20 +31,16 @@ fn is_kept(key: &str, reached: State) -> bool {
 /// # Errors
 /// When the working directory is unknown.
 pub(super) fn shape(settings: &Resolved) -> Result<BTreeMap<String, String>> {
-    let paths: Vec<String> = core_rows()
-        .into_iter()
-        .filter(|row| row.setting.kind == SettingKind::Path)
-        .map(|row| row.key().to_owned())
-        .collect();
-    let set = settings.shown().filter(|(key, ..)| is_kept(key, State::Notified));
-    set.map(|(key, text, _)| {
-        if !paths.iter().any(|path| path == key) || text.contains("://") {
-            return Ok((key.to_owned(), text));
-        }
-        let path = settings.absolute(text.as_ref())?;
-        Ok((key.to_owned(), path.display().to_string()))
-    })
-    .collect()
+    let set = settings.shown().filter_map(|(key, text, _)| Some((core_row(key)?, text)));
+    set.filter(|(row, _)| is_kept(row, State::Notified))
+        .map(|(row, text)| {
+            let key = row.key().to_owned();
+            if row.setting.kind != SettingKind::Path || text.contains("://") {
+                return Ok((key, text));
+            }
+            Ok((key, settings.absolute(text.as_ref())?.display().to_string()))
+        })
+        .collect()
 }
 
 impl Plan {
@@ -164,7 +124,8 @@ impl Plan {
         };
         let problems: Vec<Problem> = keys
             .into_iter()
-            .filter(|key| !run.shape.is_empty() && is_kept(key, run.reached))
+            .filter(|_| !run.shape.is_empty())
+            .filter(|key| core_row(key).is_some_and(|row| is_kept(row, run.reached)))
             .map(|key| (key, run.shape.get(key), self.shape.get(key)))
             .filter(|(_, before, now)| before != now)
             .map(|(key, before, now)| {
@@ -191,13 +152,22 @@ fn cannot_resume(run: &Run, what: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use build_image_plugin_api::Setting;
+
     use super::*;
 
     #[test]
-    fn every_setting_of_the_shape_exists() {
-        let rows = core_rows();
-        for key in SHAPE.iter().chain(UNTIL.iter().flat_map(|(_, keys)| *keys)) {
-            assert!(rows.iter().any(|row| row.key() == *key), "{key}");
+    fn a_setting_is_kept_once_its_effect_has_ended() {
+        use State::{Attested, Installed, Notified, Planned, Registered, Released, Uploaded};
+        for (rule, free, kept) in [
+            (OnResume::Free, &[Planned, Notified][..], &[][..]),
+            (OnResume::Fixed, &[], &[Planned, Notified]),
+            (OnResume::UntilRegistered, &[Planned, Installed, Uploaded], &[Registered, Notified]),
+            (OnResume::UntilReleased, &[Registered, Attested], &[Released, Notified]),
+        ] {
+            let row = Row::new(Setting::new("A", SettingKind::Text, "a")).on_resume(rule);
+            assert!(free.iter().all(|state| !is_kept(&row, *state)), "{rule:?}");
+            assert!(kept.iter().all(|state| is_kept(&row, *state)), "{rule:?}");
         }
     }
 }

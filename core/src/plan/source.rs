@@ -2,27 +2,14 @@
 
 use std::path::PathBuf;
 
-use crate::{
-    product::{Facts, VeInfo},
-    signature::FileDigest,
-    source::GivenDisk,
-};
+use build_image_disk::installer::{FurtherMedium, Installer, System};
+
+use crate::{signature::FileDigest, source::GivenDisk};
 
 /// The source of an image.
 pub enum Source {
-    /// A BIG-IP installer.
-    Iso {
-        /// The file.
-        path: PathBuf,
-        /// Facts about the system that it installs.
-        facts: Facts,
-        /// The sizes of its volumes.
-        info: Box<VeInfo>,
-        /// Its digest, when it was already computed for another purpose.
-        digest: Option<FileDigest>,
-        /// The hotfix that is installed on top.
-        hotfix: Option<Box<Hotfix>>,
-    },
+    /// An installer ISO.
+    Iso(Box<Iso>),
     /// A disk image.
     Disk(GivenDisk),
     /// A source that must be downloaded or unpacked before its content is known.
@@ -42,13 +29,25 @@ pub struct Unread {
     pub virtual_size: Option<u64>,
 }
 
-/// An opened hotfix ISO that fits its base.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hotfix {
+/// An opened installer ISO.
+pub struct Iso {
     /// The file.
     pub path: PathBuf,
-    /// Facts about the system after the hotfix.
-    pub facts: Facts,
+    /// The installer that installs it.
+    pub installer: &'static dyn Installer,
+    /// What it installs.
+    pub system: System,
+    /// Its digest, when it was already computed for another purpose.
+    pub digest: Option<FileDigest>,
+    /// Further ISOs, which are installed on top.
+    pub media: Vec<Medium>,
+}
+
+/// An opened further ISO that fits its base.
+#[derive(Clone)]
+pub struct Medium {
+    /// The ISO, and what it installs.
+    pub medium: FurtherMedium,
     /// Its digest, when it was already computed for another purpose.
     pub digest: Option<FileDigest>,
 }
@@ -58,19 +57,9 @@ impl Source {
     #[must_use]
     pub fn is_iso(&self) -> bool {
         match self {
-            Self::Iso { .. } => true,
+            Self::Iso(_) => true,
             Self::Disk(_) => false,
             Self::Unread(unread) => unread.is_iso,
-        }
-    }
-
-    /// Returns facts about the final installation: the hotfix's when one is given.
-    #[must_use]
-    pub fn facts(&self) -> Option<&Facts> {
-        match self {
-            Self::Iso { hotfix: Some(hotfix), .. } => Some(&hotfix.facts),
-            Self::Iso { facts, .. } => Some(facts),
-            Self::Disk(_) | Self::Unread(_) => None,
         }
     }
 }

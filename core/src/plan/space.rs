@@ -14,7 +14,10 @@ use std::{
 use indicatif::HumanBytes;
 
 use super::Plan;
-use crate::error::{Error, Problem, Result, Stage};
+use crate::{
+    error::{Error, Problem, Result, Stage},
+    settings::{Key, keys},
+};
 
 /// Maximum factor between the size of the ISO and of an installed system.
 const GROWTH: u64 = 3;
@@ -33,7 +36,7 @@ pub(crate) struct Need {
     /// Bytes.
     pub(crate) bytes: u64,
     /// Setting that chooses the directory.
-    pub(crate) setting: &'static str,
+    pub(crate) setting: Key,
 }
 
 /// Returns the space that a build needs, by directory.
@@ -43,14 +46,14 @@ pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
     let mut needs = Vec::new();
     let image = match (&plan.installation, &plan.disk) {
         (Some(installation), _) => {
-            let fix = installation.hotfix.as_ref().map_or(0, |hotfix| length(&hotfix.path));
-            let source = length(&installation.iso).saturating_add(fix);
+            let isos = installation.isos();
+            let source = isos.fold(0, |sum: u64, (_, path, _)| sum.saturating_add(length(path)));
             let grown = source.saturating_mul(GROWTH).saturating_add(OWN);
             let disk = grown.min(plan.build.virtual_size);
             let missing = disk.saturating_sub(occupied(&plan.raw_disk()));
             let bytes = plan.minimum_free.unwrap_or(missing);
             let directory = plan.artifacts.clone();
-            needs.push(Need { directory, bytes, setting: "ARTIFACTS_DIR" });
+            needs.push(Need { directory, bytes, setting: keys::ARTIFACTS_DIR });
             disk
         }
         (None, Some(disk)) => disk.occupied,
@@ -59,7 +62,7 @@ pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
     };
     let images = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir());
     if let Some(directory) = images {
-        needs.push(Need { directory: directory.into(), bytes: image, setting: "IMAGE_DIR" });
+        needs.push(Need { directory: directory.into(), bytes: image, setting: keys::IMAGE_DIR });
     }
     needs
 }
@@ -104,7 +107,7 @@ fn shortage(needs: &[&Need], sum: u64, free: u64) -> String {
 }
 
 fn hint(needs: &[&Need]) -> String {
-    let settings: Vec<&str> = needs.iter().map(|need| need.setting).collect();
+    let settings: Vec<&str> = needs.iter().map(|need| need.setting.name()).collect();
     format!("free some space, or set {} to a larger file system", settings.join(" or "))
 }
 
@@ -127,15 +130,15 @@ pub(crate) fn free_space(directory: &Path) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn need(directory: &str, bytes: u64, setting: &'static str) -> Need {
+    fn need(directory: &str, bytes: u64, setting: Key) -> Need {
         Need { directory: directory.into(), bytes, setting }
     }
 
     #[test]
     fn needs_on_one_file_system_are_added() {
         let needs = [
-            need("/a/artifacts", 6 << 30, "ARTIFACTS_DIR"),
-            need("/a/images", 5 << 30, "IMAGE_DIR"),
+            need("/a/artifacts", 6 << 30, keys::ARTIFACTS_DIR),
+            need("/a/images", 5 << 30, keys::IMAGE_DIR),
         ];
         let apart = |directory: &Path| {
             let device = u64::from(directory.ends_with("images"));

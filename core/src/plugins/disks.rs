@@ -16,7 +16,9 @@ use build_image_disk::{
     },
     view::{FileView, Qcow2Version, Qcow2View, RawView, Stamp, VhdKind, VhdView, View},
 };
-use build_image_plugin_api::{Archive, Compression, DiskFormat, DiskSpec, Error, Ovf, Result};
+use build_image_plugin_api::{
+    Archive, Compression, DiskFormat, DiskSpec, DiskVariant, Error, Ovf, Result,
+};
 
 use super::host::disk_error;
 use crate::signature::Signer;
@@ -53,21 +55,18 @@ pub(crate) struct BaseDisk {
 
 /// The image formats that this host can make, without archives around them.
 pub(super) fn images() -> Vec<DiskSpec> {
-    let image = |format, variant: &str, compression| DiskSpec {
-        format,
-        variant: variant.to_owned(),
-        compression,
-        ..DiskSpec::default()
-    };
+    let qcow2 = DiskSpec::new(DiskFormat::Qcow2);
+    let older_qcow2 = qcow2.clone().variant(DiskVariant::V2);
+    let vhd = DiskSpec::new(DiskFormat::Vhd);
     vec![
-        image(DiskFormat::Raw, "", Compression::None),
-        image(DiskFormat::Qcow2, "", Compression::None),
-        image(DiskFormat::Qcow2, "v2", Compression::None),
-        image(DiskFormat::Qcow2, "", Compression::Zlib),
-        image(DiskFormat::Qcow2, "v2", Compression::Zlib),
-        image(DiskFormat::Vhd, "fixed", Compression::None),
-        image(DiskFormat::Vhd, "dynamic", Compression::None),
-        image(DiskFormat::Vmdk, "stream_optimized", Compression::None),
+        DiskSpec::new(DiskFormat::Raw),
+        qcow2.clone(),
+        older_qcow2.clone(),
+        qcow2.compression(Compression::Zlib),
+        older_qcow2.compression(Compression::Zlib),
+        vhd.clone().variant(DiskVariant::Fixed),
+        vhd.variant(DiskVariant::Dynamic),
+        DiskSpec::new(DiskFormat::Vmdk).variant(DiskVariant::StreamOptimized),
     ]
 }
 
@@ -120,8 +119,8 @@ impl BaseDisk {
     /// Returns the image without an archive.
     fn image(&self, spec: &DiskSpec, dest: &Path, control: &Control) -> Result<ImageOutput> {
         let disk = self.open()?;
-        let version = match spec.variant.as_str() {
-            "v2" => Qcow2Version::V2,
+        let version = match spec.variant {
+            DiskVariant::V2 => Qcow2Version::V2,
             _ => Qcow2Version::V3,
         };
         let view: Arc<dyn View> = match (spec.format, spec.compression) {
@@ -135,7 +134,7 @@ impl BaseDisk {
                 Arc::new(Qcow2View::of(disk).map_err(disk_error)?.with_version(version))
             }
             (DiskFormat::Vhd, _) => {
-                let fixed = spec.variant == "fixed";
+                let fixed = spec.variant == DiskVariant::Fixed;
                 let kind = if fixed { VhdKind::Fixed } else { VhdKind::Dynamic };
                 let view = VhdView::of(disk, kind, VHD_MULTIPLE, &self.stamp());
                 Arc::new(view.map_err(disk_error)?)

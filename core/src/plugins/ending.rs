@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use build_image_plugin_api::wire::ending;
+use build_image_plugin_api::process_end;
 
 use crate::{
     error::{Error, Stage},
@@ -16,12 +16,12 @@ static NAME: Mutex<String> = Mutex::new(String::new());
 /// Records that a provider's code runs in this process from now on.
 pub(super) fn watch(name: &str) {
     name.clone_into(&mut NAME.lock().unwrap_or_else(PoisonError::into_inner));
-    ending::watch_end(unexpected);
+    process_end::watch_end(unexpected);
 }
 
 /// Records that this program ends intentionally from now on.
 pub fn expect_end() {
-    ending::expect_end();
+    process_end::expect_end();
 }
 
 fn unexpected() -> u8 {

@@ -157,7 +157,7 @@ impl RunHost {
         Control::new().with_watch(move |progress| {
             if watched {
                 let (done, total) = (progress.done, progress.total);
-                reporter.progress(Progress { done, total, ..Progress::default() });
+                reporter.progress(Progress::new(done, total));
             }
             break_if(interrupt.is_set())
         })
@@ -215,11 +215,7 @@ impl RunHost {
 
 impl Host for RunHost {
     fn log(&self, record: LogRecord) {
-        // Connection libraries log raw requests: their messages are not logged.
-        let noisy = ["hyper", "reqwest", "rustls", "h2"]
-            .iter()
-            .any(|crate_name| record.target.starts_with(crate_name));
-        if noisy && record.level > LogLevel::Warn {
+        if record.may_contain_requests() {
             return;
         }
         let (target, fields) = (record.target, self.redactor.value(record.fields));
@@ -314,17 +310,15 @@ impl Host for RunHost {
                 (file.length(), limit, file.deferred_prefix_len().min(limit))
             }
         };
-        let disk = Disk {
-            id: source.made.len() as u64,
-            spec: spec.clone(),
-            virtual_size: origin.virtual_size,
-            length,
-            length_limit,
-            deferred_prefix_len,
-            file_name: file_name.clone(),
-            identity: identity(&origin.open()?, spec),
-            ..Disk::default()
-        };
+        let mut disk = Disk::default()
+            .id(source.made.len() as u64)
+            .spec(spec.clone())
+            .virtual_size(origin.virtual_size)
+            .length_limit(length_limit)
+            .deferred_prefix_len(deferred_prefix_len)
+            .file_name(file_name.clone())
+            .identity(identity(&origin.open()?, spec));
+        disk.length = length;
         source.made.push(Arc::new(ImageHandle::new(file_name, form)));
         Ok(disk)
     }

@@ -64,7 +64,9 @@ impl Plugin {
     ) -> build_image_plugin_api::Result<Box<dyn Steps>> {
         match &self.runs {
             Transport::InProcess(library) => library.create(host, settings),
-            Transport::Subprocess(launch) => super::remote::create(launch, host, settings),
+            Transport::Subprocess(launch) => {
+                super::remote::create(launch, &self.description, host, settings)
+            }
         }
     }
 
@@ -73,7 +75,7 @@ impl Plugin {
     pub fn status_mark(&self) -> &'static str {
         match self.description().status {
             Status::Stable => "",
-            Status::Stub => " (stub: the upload is done by hand)",
+            Status::DiskOnly => " (stub: the upload is done by hand)",
             _ => " (of a status this version does not know)",
         }
     }

@@ -9,8 +9,6 @@ use crate::source::redact_text;
 
 /// Replaces a secret.
 const MASK: &str = "<protected>";
-/// Shorter values are not redacted: they would match unrelated text. In bytes.
-const SHORTEST: usize = 6;
 
 /// The secret values of one run.
 #[derive(Default)]
@@ -23,8 +21,10 @@ impl Redactor {
     #[must_use]
     pub fn of(secrets: &BTreeMap<String, Option<Secret>>) -> Self {
         let values = secrets.values().flatten();
-        let mut values: Vec<Secret> =
-            values.filter(|secret| secret.reveal().len() >= SHORTEST).cloned().collect();
+        let mut values: Vec<Secret> = values
+            .filter(|secret| secret.reveal().len() >= Secret::SHORTEST_REDACTED)
+            .cloned()
+            .collect();
         // One secret may be the prefix of another: the longest is replaced first, so that no rest of it remains.
         values.sort_by_key(|secret| std::cmp::Reverse(secret.reveal().len()));
         Self { values }

@@ -77,7 +77,7 @@ mod tests {
             Setting::new("PATTERN", Text, "broken").pattern("["),
             Setting::new("NUMBER", Integer, "broken").default_value("many"),
         ];
-        let description = Description { settings, ..Description::default() };
+        let description = Description::default().settings(settings);
         let error = check(Path::new("x.so"), &description).unwrap_err();
         assert_eq!(error.problems.len(), 6, "{:?}", error.problems);
     }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     artifacts::{cannot, cannot_lock},
     error::{Error, Result, Stage},
+    settings::keys::IMAGE_DIR,
 };
 
 /// Prefix of the names of staging directories; the run's id follows.
@@ -59,7 +60,7 @@ pub(super) fn not_locked(image_dir: &Path, error: TryLockError) -> Error {
             Error::new(Stage::Disk, text).hint("run the command again when it is done")
         }
         TryLockError::Error(error) => {
-            cannot_lock("lock the directory", image_dir, &error, "IMAGE_DIR")
+            cannot_lock("lock the directory", image_dir, &error, IMAGE_DIR)
         }
     }
 }
@@ -80,7 +81,7 @@ pub(super) fn refuse_second(image_dir: &Path, stem: &str, run_id: &str) -> Resul
         if read.is_ok() && owner.stem == stem && lock::is_taken(&file) {
             let text = format!("build `{other}` is writing `{stem}` in `{}`", image_dir.display());
             return Err(Error::new(Stage::Disk, text)
-                .hint("wait until it is done, or set IMAGE_DIR to another directory"));
+                .hint(format!("wait until it is done, or set {IMAGE_DIR} to another directory")));
         }
     }
     Ok(())

@@ -7,8 +7,9 @@ use std::{
 };
 
 use crate::{
-    artifacts::write_whole,
+    artifacts::{more_space, write_whole},
     error::{Error, Result, Stage},
+    settings::keys::ARTIFACTS_DIR,
 };
 
 /// Name of the list's file.
@@ -20,7 +21,7 @@ pub(super) fn list(directory: &Path) -> Result<()> {
     let write_error = |error: std::io::Error| {
         Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
             .caused_by(&error)
-            .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
+            .hint(more_space(ARTIFACTS_DIR))
     };
     let mut found = Vec::new();
     collect(directory, &mut found).map_err(write_error)?;

@@ -7,13 +7,14 @@ mod write;
 
 use std::path::Path;
 
+use build_image_disk::installer::{Record, RecordContext};
 use serde_json::{Value, json};
 
 use crate::{
     error::Result,
-    plan::{Installation, Plan},
+    plan::Plan,
     report::{Outcome, free_name},
-    settings::Resolved,
+    settings::{Resolved, keys},
     source::redacted,
 };
 
@@ -41,15 +42,10 @@ impl<'a> Records<'a> {
         self.put("build_config.json", self.configuration())?;
         self.put("build-image.json", self.user_inputs())?;
         let Some(installation) = &self.plan.installation else { return Ok(()) };
-        let facts = &installation.facts;
-        let mut version: Members =
-            facts.lines.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
-        version.insert("build_source".to_owned(), json!("VersionFile"));
-        self.put("VersionFile.json", version.into())?;
-        if let Some(sizes) = self.settings.get("UPDATE_LV_SIZES") {
-            self.put("lv_sizes_patch.json", sizes.json.clone())?;
-        }
-        self.put("create_raw_disk.json", self.raw_disk(installation))
+        let raw = self.plan.raw_disk();
+        self.of_installer(
+            installation.prepared.records_of_start(&self.context(&raw, &|key| self.setting(key))),
+        )
     }
 
     /// Records that the raw disk is installed.
@@ -57,17 +53,35 @@ impl<'a> Records<'a> {
     /// # Errors
     /// When a file cannot be written.
     pub fn installed(&self, raw: &Path) -> Result<()> {
-        let members = json!({
-            "description": "raw disk",
-            "bigip_iso": self.setting("ISO"),
-            "hotfix_iso": self.setting("EHF_ISO"),
-            "input_json": "create_raw_disk.json",
-            "lv_sizes_patch_json": if self.settings.get("UPDATE_LV_SIZES").is_some() { "lv_sizes_patch.json" } else { "" },
-            "output": file_name(raw),
-            "output_size": allocated_kib(raw).to_string(),
-            "status": "success",
-        });
-        self.put("prepare_raw_disk.json", self.step("prepare_raw_disk", &members))
+        let Some(installation) = &self.plan.installation else { return Ok(()) };
+        self.of_installer(
+            installation.prepared.records_of_end(&self.context(raw, &|key| self.setting(key))),
+        )
+    }
+
+    fn context<'b>(
+        &self,
+        raw_disk: &'b Path,
+        shown: &'b dyn Fn(&str) -> String,
+    ) -> RecordContext<'b> {
+        RecordContext {
+            raw_disk,
+            virtual_size: self.plan.build.virtual_size,
+            is_cloud: self.plan.is_cloud,
+            shown,
+        }
+    }
+
+    /// Writes the records of the installer.
+    fn of_installer(&self, records: Vec<Record>) -> Result<()> {
+        for Record { file, step, members } in records {
+            let members = match step {
+                Some(step) => self.step(&step, &members),
+                None => members,
+            };
+            self.put(&file, members)?;
+        }
+        Ok(())
     }
 
     /// Records that a package is complete; `directory` is its final directory.
@@ -108,8 +122,8 @@ impl<'a> Records<'a> {
             ("build_operation", json!("create")),
             ("build_time", json!(outcome.duration())),
         ]);
-        if self.plan.installation.is_some() {
-            members.insert("license_model".to_owned(), json!("byol"));
+        if let Some(installation) = &self.plan.installation {
+            members.extend(installation.document().image_members.clone());
         }
         if let Some(region) = outcome.images.first().and_then(|image| image.region.as_ref()) {
             members.insert("location".to_owned(), json!(region));
@@ -143,9 +157,15 @@ impl<'a> Records<'a> {
         )?;
         files::list(&self.plan.artifacts)?;
         match &outcome.log_file {
-            Some(log) => snapshot::write(&self.plan.artifacts, Path::new(log)),
+            Some(log) => snapshot::write(&self.plan.artifacts, Path::new(log), self.own_files()),
             None => Ok(()),
         }
+    }
+
+    /// Returns the names of the installer's records and serial logs.
+    fn own_files(&self) -> &[String] {
+        let installation = self.plan.installation.as_ref();
+        installation.map_or(&[], |installation| &installation.document().snapshot_files)
     }
 
     fn put(&self, name: &str, value: Value) -> Result<()> {
@@ -153,7 +173,7 @@ impl<'a> Records<'a> {
     }
 
     fn setting(&self, key: &str) -> String {
-        redacted(self.settings.text(key).unwrap_or_default())
+        redacted(self.settings.by_name().text(key).unwrap_or_default())
     }
 
     /// Members of every step's record.
@@ -164,23 +184,29 @@ impl<'a> Records<'a> {
             ("build_host", json!(builder.host)),
             ("build_user", json!(builder.user)),
             ("platform", json!(self.plan.platform)),
-            ("modules", json!(self.setting("MODULES"))),
-            ("boot_locations", json!(self.setting("BOOT_LOCATIONS"))),
         ]);
+        if let Some(installation) = &self.plan.installation {
+            members.extend(installation.document().step_members.clone());
+        }
         members.extend(own.as_object().cloned().unwrap_or_default());
         members.into()
     }
 
     fn user_inputs(&self) -> Value {
-        let own = json!({
-            "description": "User inputs",
-            "config_file": self.setting("CONFIG_FILE"),
-            "iso": self.setting("ISO"),
-            "iso_sig": self.setting("ISO_SIG"),
-            "ehf_iso": self.setting("EHF_ISO"),
-            "ehf_iso_sig": self.setting("EHF_ISO_SIG"),
-            "pub_key": self.setting("ISO_SIG_VERIFICATION_PUBLIC_KEY"),
-        });
+        let mut own = members_of([
+            ("description", json!("User inputs")),
+            ("config_file", json!(self.setting(keys::CONFIG_FILE.name()))),
+            ("iso", json!(self.setting(keys::ISO.name()))),
+            ("iso_sig", json!(self.setting(keys::ISO_SIG.name()))),
+            ("pub_key", json!(self.setting(keys::ISO_SIG_VERIFICATION_PUBLIC_KEY.name()))),
+        ]);
+        let installer = self.plan.installation.as_ref().map(|installation| installation.installer);
+        for medium in installer.map(|installer| installer.media()).unwrap_or_default() {
+            for key in [medium.key, medium.signature] {
+                own.insert(key.to_lowercase(), json!(self.setting(key)));
+            }
+        }
+        let own = own.into();
         self.step("build-image", &own)
     }
 
@@ -191,35 +217,6 @@ impl<'a> Records<'a> {
             .map(|(key, text, _)| (key.to_owned(), json!(text)))
             .collect::<Members>()
             .into()
-    }
-
-    fn raw_disk(&self, installation: &Installation) -> Value {
-        let (sizes, volumes) = (&installation.sizes, &installation.sizes.volumes);
-        let attributes: Members = [
-            ("fix_config_mib", volumes.config),
-            ("fix_root_mib", volumes.root),
-            ("fix_usr_mib", volumes.usr),
-            ("fix_var_mib", volumes.var),
-            ("fix_boot_mib", volumes.boot),
-            ("fix_swap_mib", sizes.swap_partition),
-            ("fix_swapvol_mib", volumes.swap),
-            ("fix_share_mib", volumes.shared),
-            ("fix_appdata_mib", volumes.appdata),
-            ("fix_log_mib", volumes.log),
-        ]
-        .into_iter()
-        .map(|(name, mib): (&str, u64)| (name.to_owned(), json!(mib.to_string())))
-        .collect();
-        let own = json!({
-            "description": "raw disk of the planned size",
-            "is_cloud": if self.plan.is_cloud { "1" } else { "0" },
-            "input": self.setting("ISO"),
-            "output": file_name(&self.plan.raw_disk()),
-            "status": "success",
-            "image_size": format!("{}GiB", self.plan.build.virtual_size >> 30),
-            "attributes": Value::from(attributes),
-        });
-        self.step("create_raw_disk", &own)
     }
 }
 

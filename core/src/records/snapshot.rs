@@ -2,6 +2,7 @@
 //! listed here are included, never user files, keys or the settings of others.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, Metadata},
     io::{self, Read as _},
     path::Path,
@@ -14,41 +15,37 @@ use build_image_disk::{
 use build_image_files::AtomicFile;
 
 use crate::{
+    artifacts::more_space,
     error::{Error, Result, Stage},
+    settings::keys::LOG_FILE,
     source::from_disk,
 };
 
 /// Files of the artifacts directory that are included, if they exist.
-const FILES: [&str; 18] = [
-    "VersionFile.json",
+const FILES: [&str; 11] = [
     "build-image.json",
     "build_config.json",
-    "create_raw_disk.json",
     "end_file.json",
     "files.txt",
     "generator-info.json",
     "image_id.json",
     "location.json",
-    "lv_sizes_patch.json",
     "prepare_cloud_image.json",
-    "prepare_raw_disk.json",
     "prepare_virtual_disk.json",
-    "qemu.hotfix.log",
-    "qemu.iso.log",
-    "qemu.selinux_relabeling.log",
     "reuse.json",
     "start_file.json",
 ];
 /// Maximum number of bytes of one file.
 const LIMIT: u64 = 16 << 20;
 
-/// Writes `<log>.snapshot.zip`.
-pub(super) fn write(directory: &Path, log: &Path) -> Result<()> {
+/// Writes `<log>.snapshot.zip`; `own` are the files of the installer.
+pub(super) fn write(directory: &Path, log: &Path, own: &[String]) -> Result<()> {
     let mut name = log.as_os_str().to_owned();
     name.push(".snapshot.zip");
     let log_name = log.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let sources = FILES.map(|name| (name.to_owned(), directory.join(name)));
-    let sources = sources.into_iter().chain([(log_name, log.to_owned())]);
+    let names: BTreeSet<&str> = FILES.into_iter().chain(own.iter().map(String::as_str)).collect();
+    let sources = names.into_iter().map(|name| (name.to_owned(), directory.join(name)));
+    let sources = sources.chain([(log_name, log.to_owned())]);
     let members = sources.filter_map(|(name, path)| {
         let mut bytes = Vec::new();
         // The log may also be a pipe or a terminal.
@@ -65,7 +62,7 @@ pub(super) fn write(directory: &Path, log: &Path) -> Result<()> {
     let write_error = |error: io::Error| {
         Error::new(Stage::Disk, format!("cannot write `{}`", name.display()))
             .caused_by(&error)
-            .hint("free some space, or set LOG_FILE to a larger file system")
+            .hint(more_space(LOG_FILE))
     };
     // It is written where only its owner can read it, in a directory that is removed even if this process is
     // killed.

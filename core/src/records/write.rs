@@ -7,8 +7,9 @@ use serde::Serialize as _;
 use serde_json::{Serializer, Value, ser::PrettyFormatter};
 
 use crate::{
-    artifacts::write_whole,
+    artifacts::{more_space, write_whole},
     error::{Error, Result, Stage},
+    settings::keys::ARTIFACTS_DIR,
 };
 
 /// Members by name.
@@ -23,7 +24,7 @@ pub(super) fn write(path: &Path, mut document: Value) -> Result<()> {
     let write_error = |error: &(dyn std::error::Error + 'static)| {
         Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
             .caused_by(error)
-            .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
+            .hint(more_space(ARTIFACTS_DIR))
     };
     document.serialize(&mut serializer).map_err(|error| write_error(&error))?;
     text.push(b'\n');

@@ -112,7 +112,7 @@ fn together(tasks: &BTreeMap<u32, Progress>, latest: Progress) -> Progress {
     };
     let has_totals = alike().all(|progress| progress.total > 0);
     let total = if has_totals { sum(|progress| progress.total) / count } else { 0 };
-    Progress { done: sum(|progress| progress.done) / count, total, ..latest }
+    Progress::new(sum(|progress| progress.done) / count, total).task(latest.task).unit(latest.unit)
 }
 
 /// Returns whether standard error is wide enough for all elements.
@@ -184,7 +184,7 @@ mod tests {
             (ProgressUnit::Bytes, 1024, 2048, "1.00 KiB of 2.00 KiB"),
             (ProgressUnit::Percent, 40, 100, "40 %"),
         ] {
-            assert_eq!(progress_text(Progress { unit, done, total, ..Progress::default() }), text);
+            assert_eq!(progress_text(Progress::new(done, total).unit(unit)), text);
         }
     }
 
@@ -195,7 +195,7 @@ mod tests {
             let news = pairs.iter().zip(0..);
             let mut combined = Progress::default();
             for (&(done, total), task) in news {
-                combined = step.progress(Progress { task, unit, done, total });
+                combined = step.progress(Progress::new(done, total).task(task).unit(unit));
             }
             (combined.done, combined.total)
         };

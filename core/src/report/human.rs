@@ -54,7 +54,7 @@ pub(super) fn error_text(error: &Error) -> String {
         let indented = value.trim_end().replace('\n', "\n    ");
         text.push_str(&format!("  {name}: {indented}\n"));
     }
-    if let Some(hint) = &error.hint {
+    if let Some(hint) = error.advice() {
         text.push_str(&format!("  hint: {hint}\n"));
     }
     text.truncate(text.trim_end().len());

@@ -17,7 +17,7 @@ use tracing_subscriber::{
 use crate::{
     artifacts::open_unlinked,
     error::{Error, Result, Stage},
-    settings::Resolved,
+    settings::{LogLevel, Resolved, keys},
     trust::doubt_of_path,
 };
 
@@ -71,8 +71,9 @@ impl LogFile {
     ///
     /// # Errors
     /// When the file cannot be created.
-    pub fn start(settings: &Resolved, names: &LogNames, level: &str) -> Result<Self> {
-        let (path, named_here) = place(settings.text("LOG_FILE"), &names.file);
+    pub fn start(settings: &Resolved, names: &LogNames) -> Result<Self> {
+        let output = &settings.core().output;
+        let (path, named_here) = place(output.log_file.as_deref(), &names.file);
         let is_lost = path.is_relative() && !settings.relative_to_run(PathBuf::new()).exists();
         let path = match &names.fallback {
             Some(directory) if is_lost => directory.join(path.file_name().unwrap_or_default()),
@@ -81,7 +82,10 @@ impl LogFile {
         let write_error = |error: io::Error| {
             Error::new(Stage::Settings, format!("cannot write the log file `{}`", path.display()))
                 .caused_by(&error)
-                .hint("set LOG_FILE to a file or directory this user may write to")
+                .hint(format!(
+                    "set {} to a file or directory this user may write to",
+                    keys::LOG_FILE
+                ))
         };
         if let Some(directory) = path.parent() {
             if named_here {
@@ -98,7 +102,7 @@ impl LogFile {
                 }
             }
         }
-        let level = filter(level);
+        let level = filter(output.log_level);
         // Connection libraries are noisy and log raw requests: their debug output is not logged.
         let targets = Targets::new()
             .with_default(level)
@@ -191,13 +195,13 @@ fn place(setting: Option<&str>, default_name: &str) -> (PathBuf, bool) {
     }
 }
 
-fn filter(level: &str) -> LevelFilter {
-    match level.to_lowercase().as_str() {
-        "critical" | "error" => LevelFilter::ERROR,
-        "warning" => LevelFilter::WARN,
-        "debug" => LevelFilter::DEBUG,
-        "trace" => LevelFilter::TRACE,
-        _ => LevelFilter::INFO,
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Critical | LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warning => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
     }
 }
 

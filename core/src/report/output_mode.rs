@@ -3,7 +3,7 @@
 
 use std::io::IsTerminal as _;
 
-use crate::settings::{Environment, Resolved};
+use crate::settings::{Environment, ProgressMode, Resolved};
 
 /// The format of everything on standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,18 +23,16 @@ pub enum OutputMode {
 }
 
 impl OutputMode {
-    /// The settings that determine the mode.
-    pub const KEYS: [&str; 2] = ["PROGRESS", "QUIET"];
-
     /// The mode that the settings request.
     #[must_use]
     pub fn of(settings: &Resolved, environment: &Environment) -> Self {
-        match settings.text("PROGRESS") {
-            Some("json") => Self::Json,
-            Some("none") => Self::None,
-            _ if settings.is_on("QUIET") => Self::None,
-            Some("plain") => Self::Plain,
-            _ => Self::of_stderr(environment),
+        let set = &settings.core().output;
+        match set.progress {
+            ProgressMode::Json => Self::Json,
+            ProgressMode::None => Self::None,
+            _ if set.quiet => Self::None,
+            ProgressMode::Plain => Self::Plain,
+            ProgressMode::Auto => Self::of_stderr(environment),
         }
     }
 
@@ -53,7 +51,7 @@ impl OutputMode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Layers, core_rows};
+    use crate::settings::{Layers, Use, rows_for};
 
     #[test]
     fn settings_decide_the_output_mode() {
@@ -71,11 +69,7 @@ mod tests {
         ] {
             let typed = typed.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned()));
             let layers = Layers { command_line: typed.collect(), ..Layers::default() };
-            let rows: Vec<_> = core_rows()
-                .into_iter()
-                .filter(|row| OutputMode::KEYS.contains(&row.key()))
-                .collect();
-            let settings = layers.resolve(&rows).unwrap();
+            let settings = layers.resolve(&rows_for(Use::Report)).unwrap();
             assert_eq!(OutputMode::of(&settings, &none), mode, "{layers:?}");
         }
     }

@@ -289,18 +289,14 @@ mod tests {
     fn report_all(reporter: &Reporter) {
         let error = Error::usage("no").hint("yes");
         reporter.begin("upload", "sending");
-        reporter.progress(Progress { done: 1, total: 2, ..Progress::default() });
+        reporter.progress(Progress::new(1, 2));
         reporter.milestone("half");
         reporter.warning("odd", Some("mend it"));
         reporter.end("sent");
         reporter.note("kept");
         reporter.error(&error, 2);
         reporter.left_behind(&Leftover {
-            resource: Resource {
-                kind: "object".into(),
-                id: Some("o".into()),
-                ..Resource::default()
-            },
+            resource: Resource::new("object", "").with_id("o"),
             reason: "gone".into(),
             hint: None,
         });
@@ -349,12 +345,7 @@ mod tests {
         reporter.alive("unpacking\u{1b}[2J");
         let unpacking = lines.iter().find(|line| line.contains("… unpacking ("));
         assert!(unpacking.is_some());
-        reporter.progress(Progress {
-            done: 40,
-            total: 100,
-            unit: ProgressUnit::Percent,
-            ..Progress::default()
-        });
+        reporter.progress(Progress::new(40, 100).unit(ProgressUnit::Percent));
         assert!(lines.iter().any(|line| line.contains("… 40 %, ")));
         // No heartbeat between two steps; the thread ends with its reporter.
         reporter.end("done");
@@ -369,10 +360,10 @@ mod tests {
             reporter.shared.lock().step.as_ref().is_some_and(|step| step.bar().is_some())
         };
         reporter.begin("upload", "x");
-        reporter.progress(Progress { done: 1, total: 2, ..Progress::default() });
+        reporter.progress(Progress::new(1, 2));
         assert!(is_drawn(&reporter));
         reporter.abandon();
-        reporter.progress(Progress { done: 2, total: 2, ..Progress::default() });
+        reporter.progress(Progress::new(2, 2));
         reporter.alive("late");
         assert!(!is_drawn(&reporter));
         assert_eq!(reporter.end("late too"), Duration::ZERO);
@@ -384,7 +375,7 @@ mod tests {
     fn programs_get_the_heartbeat_too() {
         let (reporter, lines) = listened(OutputMode::Json, Duration::from_millis(1));
         reporter.begin("upload", "x");
-        reporter.progress(Progress { done: 5, total: 9, ..Progress::default() });
+        reporter.progress(Progress::new(5, 9));
         let far = lines.iter().find(|line| line.contains("\"progress\"")).unwrap();
         let far: Value = serde_json::from_str(&far).unwrap();
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use build_image_plugin_api::Resource;
+use build_image_plugin_api::{Exhausted, Resource};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -52,6 +52,9 @@ pub struct Failure {
     /// The hint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Attempts and time that were spent on repeating the failed request, when it was repeated in vain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exhausted: Option<Exhausted>,
     /// The exit code of the program.
     pub exit_code: u8,
 }
@@ -174,7 +177,8 @@ impl Failure {
             causes: error.causes.clone(),
             problems: error.problems.iter().map(|problem| problem.message.clone()).collect(),
             context: error.context.iter().cloned().collect(),
-            hint: error.hint.clone(),
+            hint: error.advice(),
+            exhausted: error.exhausted,
             exit_code,
         }
     }

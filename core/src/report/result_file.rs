@@ -9,7 +9,10 @@ use std::{
 use build_image_files::AtomicFile;
 
 use super::Outcome;
-use crate::error::{Error, Result, Stage};
+use crate::{
+    error::{Error, Result, Stage},
+    settings::keys::OUTPUT_JSON_FILE,
+};
 
 /// Suffix of a path that names a file; any other path is a prefix.
 const ENDING: &str = ".json";
@@ -77,7 +80,7 @@ impl ResultFile {
     fn write_error(&self, stage: Stage, error: &io::Error) -> Error {
         Error::new(stage, format!("cannot write the result to `{}`", self.path.display()))
             .caused_by(error)
-            .hint("set OUTPUT_JSON_FILE to a file this user may write to")
+            .hint(format!("set {OUTPUT_JSON_FILE} to a file this user may write to"))
     }
 }
 

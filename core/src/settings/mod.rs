@@ -1,23 +1,45 @@
 //! Resolves settings: rows (declarations) → layers (texts of flags, file, environment) → values (parsed).
 //!
 //! Precedence: command line, configuration file, environment, default. An empty text counts as unset.
+//!
+//! ```text
+//! schema.rs  the table of rows, and the structs of values     key.rs      keys
+//! row.rs     a row with its attributes                        rows.rs     lists of rows
+//! choice.rs  settings with fixed words                        typed.rs    values into fields
+//! file.rs, env.rs, resolve.rs  layers and their values        parse.rs    texts into values
+//! define.rs  the macros of schema.rs                      unused.rs   values without effect
+//! ```
 
 mod advice;
 mod builder;
+mod choice;
+mod define;
 mod env;
 mod file;
 mod home;
+mod key;
 mod parse;
 mod resolve;
 mod row;
+mod rows;
 mod schema;
+mod typed;
+mod unused;
 
 pub(crate) use advice::{example, stated};
 pub use builder::Builder;
+pub use choice::{LogLevel, OnFailure, Package, ProgressMode};
 pub use env::Environment;
 pub(crate) use env::PREFIX;
 pub use file::{Entry, FileLayer};
+pub use key::Key;
 pub use parse::parse_text;
-pub use resolve::{Layers, Origin, Resolved, Value};
-pub use row::{CommandLine, Row};
-pub use schema::{first_rows, rows as core_rows};
+pub use resolve::{ByName, Layers, Origin, Resolved, Value};
+pub use row::{AppliesTo, CommandLine, OnResume, Row, Use, Written};
+pub(crate) use rows::core_row;
+pub use rows::{core_rows, rows_for, rows_of};
+pub use schema::{
+    CoreSettings, Download, Image, Machine, Output, Plugins, Publication, Registry, Run,
+    Signatures, Source, keys,
+};
+pub(crate) use unused::unused;

@@ -32,36 +32,21 @@ pub(super) fn parse_at(
     }
     check_rules(row, text)?;
     let value = understood(row.kind, text, roots).map_err(|what| {
-        if row.secret { format!("its value is not {}", noun(row.kind)) } else { what }
+        if row.secret { format!("its value is not {}", row.kind.noun()) } else { what }
     })?;
     Ok(Some(value))
 }
 
 fn understood(kind: SettingKind, text: &str, roots: Roots<'_>) -> Result<Value, String> {
+    if let Some(scalar) = kind.parse_scalar(text) {
+        return scalar;
+    }
     Ok(match kind {
-        SettingKind::Boolean | SettingKind::Switch => Value::Bool(boolean(text)?),
-        SettingKind::Integer => Value::from(integer(text)?),
-        SettingKind::Size => Value::from(scaled(text, &SIZES, noun(kind))?),
-        SettingKind::Duration => Value::from(scaled(text, &DURATIONS, noun(kind))?),
-        SettingKind::List => structured(text, roots, Value::is_array, noun(kind))?,
-        SettingKind::Map => structured(text, roots, Value::is_object, noun(kind))?,
+        SettingKind::List => structured(text, roots, Value::is_array, kind.noun())?,
+        SettingKind::Map => structured(text, roots, Value::is_object, kind.noun())?,
         SettingKind::Path => Value::String(roots.resolve(text)?),
         _ => Value::String(text.to_owned()),
     })
-}
-
-/// Returns a noun for a text of this kind.
-fn noun(kind: SettingKind) -> &'static str {
-    match kind {
-        SettingKind::Boolean | SettingKind::Switch => "yes or no",
-        SettingKind::Integer => "a whole number",
-        SettingKind::Size => "a number of bytes",
-        SettingKind::Duration => "a duration",
-        SettingKind::List => "a list",
-        SettingKind::Map => "a map",
-        SettingKind::Path => "a usable path",
-        _ => "a text",
-    }
 }
 
 /// Parses a value of the configuration file as the row requires.
@@ -101,51 +86,6 @@ fn check_rules(row: &Setting, text: &str) -> Result<(), String> {
     } else {
         Err(format!("{value} does not match `{}`", row.pattern))
     }
-}
-
-fn boolean(text: &str) -> Result<bool, String> {
-    match text.to_lowercase().as_str() {
-        "yes" | "true" | "on" | "1" | "y" => Ok(true),
-        "no" | "false" | "off" | "0" | "n" => Ok(false),
-        _ => Err(format!("`{text}` is neither yes/true/on/1 nor no/false/off/0")),
-    }
-}
-
-fn integer(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("`{text}` is not a whole number"))
-}
-
-const SIZES: [(&str, u64); 13] = [
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-    ("TiB", 1 << 40),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("K", 1 << 10),
-    ("M", 1 << 20),
-    ("G", 1 << 30),
-    ("T", 1 << 40),
-    ("B", 1),
-    ("", 1),
-];
-const DURATIONS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("", 1)];
-
-/// Parses a whole number with a suffix of the table.
-fn scaled(text: &str, suffixes: &[(&str, u64)], what: &str) -> Result<u64, String> {
-    let invalid = || format!("`{text}` is not {what} such as {}", example(suffixes));
-    let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..end].parse().map_err(|_| invalid())?;
-    let suffix = text[end..].trim();
-    let (_, factor) = suffixes.iter().find(|(name, _)| *name == suffix).ok_or_else(invalid)?;
-    number.checked_mul(*factor).ok_or_else(invalid)
-}
-
-fn example(suffixes: &[(&str, u64)]) -> String {
-    let examples: Vec<String> =
-        suffixes.iter().take(2).map(|(suffix, _)| format!("16{suffix}")).collect();
-    examples.join(" or ")
 }
 
 /// Parses JSON or YAML text, or the file whose path it is. A bare word is a list of one element.

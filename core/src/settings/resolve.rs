@@ -1,7 +1,7 @@
 //! Resolves layers into values: applies precedence and rules, reports all problems at once, and keeps secrets
 //! separate.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::OnceLock};
 
 use build_image_plugin_api::{Secret, Settings};
 use serde_json::Value as Json;
@@ -12,8 +12,10 @@ use super::{
     env::Environment,
     file::FileLayer,
     home::Roots,
+    key::Key,
     parse::{parse_at, parse_value},
     row::Row,
+    schema::CoreSettings,
 };
 use crate::{
     error::{Error, Problem, Result, Stage},
@@ -53,6 +55,14 @@ pub struct Value {
     pub origin: Origin,
 }
 
+impl Value {
+    /// Returns the text of a text or a path.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.json.as_str()
+    }
+}
+
 /// The texts of settings before they are parsed.
 #[derive(Clone, Default)]
 pub struct Layers {
@@ -87,6 +97,8 @@ pub struct Resolved {
     base: Option<PathBuf>,
     builder: Builder,
     secrets: BTreeMap<String, Secret>,
+    /// The core's own, read when they are first needed.
+    core: OnceLock<CoreSettings>,
 }
 
 impl Layers {
@@ -202,22 +214,29 @@ impl Resolved {
         self.values.insert(row.key().to_owned(), value);
     }
 
-    /// Returns a value with its origin.
+    /// Returns the settings of the core, typed.
     #[must_use]
-    pub fn get(&self, key: &str) -> Option<&Value> {
-        self.values.get(key)
+    pub fn core(&self) -> &CoreSettings {
+        self.core.get_or_init(|| CoreSettings::of(self))
     }
 
-    /// Returns the text of a setting.
+    /// Returns the value of a setting of the core with its origin.
     #[must_use]
-    pub fn text(&self, key: &str) -> Option<&str> {
-        self.get(key).and_then(|value| value.json.as_str())
+    pub fn get(&self, key: Key) -> Option<&Value> {
+        self.values.get(key.name())
     }
 
-    /// Returns the path of a setting.
+    /// Returns the value of a row with its origin.
     #[must_use]
-    pub fn path(&self, key: &str) -> Option<PathBuf> {
-        self.text(key).map(PathBuf::from)
+    pub fn of(&self, row: &Row) -> Option<&Value> {
+        self.values.get(row.key())
+    }
+
+    /// Looks values up by the names of rows: of an installer, or rows that a caller chooses. The core's own settings
+    /// are fields of [`Resolved::core`].
+    #[must_use]
+    pub fn by_name(&self) -> ByName<'_> {
+        ByName(self)
     }
 
     /// Resolves a path inside another value as in settings that are paths.
@@ -255,18 +274,6 @@ impl Resolved {
         &self.builder
     }
 
-    /// Returns the number of a setting.
-    #[must_use]
-    pub fn number(&self, key: &str) -> Option<u64> {
-        self.get(key).and_then(|value| value.json.as_u64())
-    }
-
-    /// Returns whether a switch is on.
-    #[must_use]
-    pub fn is_on(&self, key: &str) -> bool {
-        self.get(key).and_then(|value| value.json.as_bool()).unwrap_or(false)
-    }
-
     /// Returns the secrets among a provider's rows.
     #[must_use]
     pub fn secrets(&self, rows: &[Row]) -> BTreeMap<String, Option<Secret>> {
@@ -280,7 +287,7 @@ impl Resolved {
     #[must_use]
     pub fn for_provider(&self, rows: &[Row]) -> Settings {
         let open_rows = rows.iter().filter(|row| !row.setting.secret);
-        let values = open_rows.filter_map(|row| Some((row.key().to_owned(), self.get(row.key())?)));
+        let values = open_rows.filter_map(|row| Some((row.key().to_owned(), self.of(row)?)));
         Settings::from_values(values.map(|(key, value)| (key, value.json.clone())).collect())
     }
 
@@ -294,6 +301,30 @@ impl Resolved {
             };
             (key.as_str(), text, &value.origin)
         })
+    }
+}
+
+/// Values by the names of their rows.
+#[derive(Clone, Copy, Debug)]
+pub struct ByName<'a>(&'a Resolved);
+
+impl<'a> ByName<'a> {
+    /// Returns a value with its origin.
+    #[must_use]
+    pub fn get(self, name: &str) -> Option<&'a Value> {
+        self.0.values.get(name)
+    }
+
+    /// Returns the text of a setting.
+    #[must_use]
+    pub fn text(self, name: &str) -> Option<&'a str> {
+        self.get(name).and_then(Value::text)
+    }
+
+    /// Returns whether a switch is on.
+    #[must_use]
+    pub fn is_on(self, name: &str) -> bool {
+        self.get(name).and_then(|value| value.json.as_bool()).unwrap_or(false)
     }
 }
 
@@ -329,7 +360,7 @@ mod tests {
             (vec![], "", Environment::default(), "from default"),
         ] {
             let resolved = layers(&cli, file, env).resolve(&rows()).unwrap();
-            assert_eq!(resolved.text("A"), Some(expected));
+            assert_eq!(resolved.by_name().text("A"), Some(expected));
         }
     }
 
@@ -363,7 +394,7 @@ mod tests {
         };
         let resolve = |file| layers(&[], file, Environment::default()).resolve(&[row("OFF")]);
         for off in ["OFF: false", "OFF: 'No'", "OFF:"] {
-            assert!(resolve(off).unwrap().get("OFF").is_none(), "{off}");
+            assert!(resolve(off).unwrap().by_name().get("OFF").is_none(), "{off}");
         }
         assert!(resolve("OFF: 1").unwrap_err().message.contains("not in this version"));
     }
@@ -378,7 +409,7 @@ mod tests {
             (&[], "", "/home/me/env"),
         ] {
             let resolved = layers(cli, file, home()).resolve(&rows).unwrap();
-            assert_eq!(resolved.text("P"), Some(path));
+            assert_eq!(resolved.by_name().text("P"), Some(path));
         }
         let error = layers(&[("P", "~you/x")], "", home()).resolve(&rows).unwrap_err();
         assert!(error.hint.unwrap().contains("`~/…`"));

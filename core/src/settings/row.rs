@@ -17,6 +17,80 @@ pub struct Row {
     pub prefixed_only: bool,
     /// A value for hints, where the kind alone makes a poor one.
     pub example: Option<&'static str>,
+    /// Who reads it besides the build.
+    pub uses: &'static [Use],
+    /// Whether a resumed run may change it.
+    pub on_resume: OnResume,
+    /// What the build writes to the file that it names; `None` when it names none that is written.
+    pub writes: Option<Written>,
+    /// The builds that it applies to.
+    pub applies_to: AppliesTo,
+    /// Key of the row that it follows in help and documentation, for rows from outside of the core's table; `None` =
+    /// after all others.
+    pub after: Option<&'static str>,
+}
+
+/// Who reads a setting besides the build. The lists of settings that a command accepts are derived from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// The choice of the provider and of the configuration file: the row is parsed before the provider's are known.
+    Selection,
+    /// The report of an error: the row is parsed before everything else, so that the first error is reported too.
+    Report,
+    /// The review of a run that another user or host has started: the setting makes the run start programs, load code,
+    /// or read settings.
+    Adoption,
+    /// The command `doctor`.
+    Doctor,
+    /// The command `help`.
+    Help,
+    /// The command `providers`.
+    Providers,
+    /// The commands `runs` and `gc`, and the search of `resume` for its run.
+    Runs,
+    /// The commands `completions` and `man`.
+    Shell,
+}
+
+/// Whether a resumed run may have another value than its first process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnResume {
+    /// Always; the current value is used.
+    #[default]
+    Free,
+    /// Never: it decides what is built.
+    Fixed,
+    /// Until the image is registered: its effect ends there.
+    UntilRegistered,
+    /// Until the image is released: its effect ends there.
+    UntilReleased,
+}
+
+/// What a build writes to a file that a setting names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// A JSON object, which replaces an existing file.
+    Json,
+    /// Lines, which are appended to an existing file.
+    Lines,
+}
+
+/// The builds that a setting applies to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AppliesTo {
+    /// All.
+    #[default]
+    Every,
+    /// Builds that install an ISO. Others ignore it and warn.
+    Installation {
+        /// Every shared configuration file has it: no warning when it is set there.
+        expected: bool,
+    },
+    /// Builds from a disk image. Others refuse it, with this hint, unless their installer uses it.
+    GivenDisk {
+        /// What to do instead, in the imperative.
+        hint: &'static str,
+    },
 }
 
 /// The form of a setting on the command line.
@@ -44,7 +118,82 @@ impl Row {
             unsupported: None,
             prefixed_only: false,
             example: None,
+            uses: &[],
+            on_resume: OnResume::Free,
+            writes: None,
+            applies_to: AppliesTo::Every,
+            after: None,
         }
+    }
+
+    /// Sets the allowed values.
+    #[must_use]
+    pub fn choices(mut self, words: &[&str]) -> Self {
+        self.setting = self.setting.choices(words);
+        self
+    }
+
+    /// Sets the allowed values: each of these words, in lower and in upper case.
+    #[must_use]
+    pub fn choices_in_both_cases(mut self, words: &[&str]) -> Self {
+        let both = words.iter().flat_map(|word| [(*word).to_owned(), word.to_uppercase()]);
+        self.setting.choices = both.collect();
+        self
+    }
+
+    /// Sets the text that is used when the setting is not set.
+    #[must_use]
+    pub fn default_value(mut self, text: &str) -> Self {
+        self.setting = self.setting.default_value(text);
+        self
+    }
+
+    /// Sets the regular expression that the whole text must match.
+    #[must_use]
+    pub fn pattern(mut self, expression: &str) -> Self {
+        self.setting = self.setting.pattern(expression);
+        self
+    }
+
+    /// States who reads it besides the build.
+    #[must_use]
+    pub fn used_by(mut self, uses: &'static [Use]) -> Self {
+        self.uses = uses;
+        self
+    }
+
+    /// Returns whether it is read for this use.
+    #[must_use]
+    pub fn is_used_by(&self, reader: Use) -> bool {
+        self.uses.contains(&reader)
+    }
+
+    /// States whether a resumed run may change it.
+    #[must_use]
+    pub fn on_resume(mut self, rule: OnResume) -> Self {
+        self.on_resume = rule;
+        self
+    }
+
+    /// States what the build writes to the file that it names.
+    #[must_use]
+    pub fn writes(mut self, written: Written) -> Self {
+        self.writes = Some(written);
+        self
+    }
+
+    /// States the builds that it applies to.
+    #[must_use]
+    pub fn applies_to(mut self, builds: AppliesTo) -> Self {
+        self.applies_to = builds;
+        self
+    }
+
+    /// Lists a row from outside of the core's table after the row with this key.
+    #[must_use]
+    pub fn after(mut self, key: &'static str) -> Self {
+        self.after = Some(key);
+        self
     }
 
     /// Adds a one-letter flag.

@@ -1,8 +1,19 @@
-//! Declares the core's own settings, one row each. Providers declare theirs in their descriptions.
+//! Declares the settings of the core: one table of rows, from which keys, flags, help, and the settings of each command
+//! are derived, and one struct of values per group. Providers declare theirs in their descriptions.
+
+use std::{path::PathBuf, time::Duration};
 
 use build_image_plugin_api::{Setting, SettingKind as Kind};
+use serde_json::Value as Json;
 
-use super::row::Row;
+use super::{
+    choice::{LogLevel, OnFailure, Package, ProgressMode},
+    define::{groups, settings},
+    key::Key,
+    resolve::Resolved,
+    row::{AppliesTo, OnResume, Row, Use, Written},
+    typed::read,
+};
 
 /// Help headings.
 const BUILD: &str = "Build";
@@ -11,385 +22,361 @@ const DISK: &str = "Disk";
 const OUTPUT: &str = "Output";
 const PLUGINS: &str = "Provider plugins";
 
-fn row(group: &str, key: &str, kind: Kind, summary: &str) -> Row {
-    let mut setting = Setting::new(key, kind, summary);
-    group.clone_into(&mut setting.group);
-    Row::new(setting)
-}
+/// Pattern of a SHA-256.
+pub(super) const SHA256: &str = "[0-9a-fA-F]{64}";
 
-/// Creates a row that the old tool did not have: another program may use its plain name in the environment.
-fn new_row(group: &str, key: &str, kind: Kind, summary: &str) -> Row {
-    row(group, key, kind, summary).prefixed_only()
-}
-
-fn with_default(mut row: Row, text: &str) -> Row {
-    row.setting = row.setting.default_value(text);
-    row
-}
-
-/// Keys that decide which provider and which configuration file are used.
-const FIRST: [&str; 7] = [
-    "PLATFORM",
-    "CONFIG_FILE",
-    "PROVIDER_DIR",
-    "PROVIDER_FILE",
-    "PROVIDERS_LOCK",
-    "LOCKED",
-    "ISOLATE",
+settings![
+    PLATFORM(BUILD, Text, "the provider: where the image goes")
+        .flag('p')
+        .pattern("[a-z][a-z0-9_]*")
+        .used_by(&[Use::Selection, Use::Help]),
+    CONFIG_FILE(BUILD, Path, "YAML file of settings").flag('c').used_by(&[
+        Use::Selection,
+        Use::Adoption,
+        Use::Doctor,
+        Use::Help,
+        Use::Providers,
+        Use::Runs
+    ]),
+    CLOUD_IMAGE_NAME(BUILD, Text, "exact name of the image; composed when not set")
+        .on_resume(OnResume::Fixed),
+    NO_UPLOAD(BUILD, Switch, "stop when the disk image is published in IMAGE_DIR")
+        .on_resume(OnResume::Fixed),
+    REUSE(BUILD, Switch, "keep the artifacts when the build is done"),
+    ON_FAILURE(BUILD, Text, "what becomes of a failed build: removed, or kept for resume")
+        .prefixed_only()
+        .choices(OnFailure::WORDS)
+        .default_value("undo"),
+    IMAGE_TAGS(BUILD, List, "tags to add: a list of one-key maps")
+        .example("[{owner: team}]")
+        .on_resume(OnResume::Fixed),
+    IMAGE_TAGS_EXCLUDE(BUILD, List, "keys of automatic tags to leave out")
+        .example("[build_type]")
+        .on_resume(OnResume::Fixed),
+    DISABLE_TELEMETRY(BUILD, Switch, "accepted for old scripts; there is no telemetry"),
+    IMAGE_REGISTRATION_URL(BUILD, Text, "registry to post the image to"),
+    IMAGE_REGISTRATION_RETRY_COUNT(BUILD, Integer, "attempts when the registry does not answer")
+        .default_value("5"),
+    IMAGE_REGISTRATION_RETRY_DELAY(BUILD, Integer, "seconds between these attempts")
+        .default_value("30"),
+    DISK(
+        SOURCE,
+        Path,
+        "disk image instead of an ISO, path or URL: raw, qcow2, VMDK, VHD, VHDX or VDI, also inside gzip, xz or zstd"
+    )
+    .prefixed_only()
+    .on_resume(OnResume::Fixed),
+    DISK_SIZE(
+        SOURCE,
+        Size,
+        "size the given disk is to have; it only grows, by zeros behind its end; with a Linux ISO, size of the new disk"
+    )
+    .prefixed_only()
+    .on_resume(OnResume::Fixed)
+    .applies_to(AppliesTo::GivenDisk {
+        hint: "leave it out; the size of an installed disk follows from UPDATE_LV_SIZES",
+    }),
+    DISK_SHA256(SOURCE, Text, "SHA-256 the file given with DISK must have")
+        .prefixed_only()
+        .pattern(SHA256)
+        .on_resume(OnResume::UntilRegistered)
+        .applies_to(AppliesTo::GivenDisk { hint: "leave it out, or set ISO_SHA256 for an ISO" }),
+    ISO(SOURCE, Path, "installer ISO, path or URL").flag('i').on_resume(OnResume::Fixed),
+    ISO_SIG(SOURCE, Path, "signature of the ISO, path or URL; found beside the ISO when not set")
+        .flag('s')
+        .on_resume(OnResume::UntilRegistered)
+        .applies_to(AppliesTo::Installation { expected: false }),
+    ISO_SHA256(SOURCE, Text, "SHA-256 the ISO must have")
+        .prefixed_only()
+        .pattern(SHA256)
+        .on_resume(OnResume::UntilRegistered)
+        .applies_to(AppliesTo::Installation { expected: false }),
+    ISO_SIG_VERIFICATION_PUBLIC_KEY(
+        SOURCE,
+        Path,
+        "PEM key that verifies ISO signatures; once set, an ISO without a good one is refused"
+    )
+    .on_resume(OnResume::UntilRegistered),
+    ISO_SIG_VERIFICATION_ENCRYPTION_TYPE(
+        SOURCE,
+        Text,
+        "digest of ISO signatures, as openssl names it"
+    )
+    .default_value("sha384")
+    .on_resume(OnResume::UntilRegistered),
+    IGNORE_DOWNLOAD_URL_TLS(SOURCE, Switch, "accept any certificate when downloading"),
+    DOWNLOAD_RETRIES(
+        SOURCE,
+        Integer,
+        "failed attempts of a download, one after the other, before it is given up"
+    )
+    .prefixed_only()
+    .default_value("8"),
+    DOWNLOAD_TIMEOUT(SOURCE, Duration, "longest time a download may stand still")
+        .prefixed_only()
+        .default_value("60s"),
+    QEMU(DISK, Path, "qemu-system-x86_64 to use; found on PATH when not set")
+        .prefixed_only()
+        .used_by(&[Use::Adoption, Use::Doctor]),
+    QEMU_MEMORY(DISK, Size, "memory of the installing machine")
+        .prefixed_only()
+        .default_value("2GiB")
+        .used_by(&[Use::Doctor]),
+    QEMU_CPUS(DISK, Integer, "processors of the installing machine")
+        .prefixed_only()
+        .default_value("1"),
+    INSTALL_TIMEOUT(DISK, Duration, "longest time one pass of the installation may take")
+        .prefixed_only()
+        .default_value("2h"),
+    SILENCE_TIMEOUT(DISK, Duration, "longest time the guest may print nothing")
+        .prefixed_only()
+        .default_value("20m"),
+    ACCEL(DISK, Text, "acceleration of the installing machine")
+        .prefixed_only()
+        .choices(&["auto", "kvm", "tcg"])
+        .default_value("auto")
+        .used_by(&[Use::Doctor]),
+    PACKAGE(OUTPUT, Text, "published image: in its provider's archive, or alone")
+        .prefixed_only()
+        .choices(Package::WORDS)
+        .default_value("archive")
+        .on_resume(OnResume::Fixed),
+    IMAGE_DIR(OUTPUT, Path, "folder for published images [default: images]")
+        .on_resume(OnResume::Fixed)
+        .used_by(&[Use::Doctor]),
+    ARTIFACTS_DIR(OUTPUT, Path, "folder for files of running builds [default: artifacts]")
+        .used_by(&[Use::Doctor, Use::Runs]),
+    MIN_FREE_DISK_STORAGE_MB(
+        OUTPUT,
+        Integer,
+        "free space ARTIFACTS_DIR must have, MB; estimated when not set"
+    ),
+    LOG_FILE(OUTPUT, Path, "log file or directory [default: logs/RUN.log]").writes(Written::Lines),
+    LOG_LEVEL(OUTPUT, Text, "level of the log file")
+        .choices_in_both_cases(LogLevel::WORDS)
+        .default_value("info"),
+    JOURNAL_KEY_FILE(
+        OUTPUT,
+        Path,
+        "key that signs journals of runs, made when it is missing \
+         [default: build-image/journal.key in XDG_STATE_HOME or ~/.local/state]"
+    )
+    .prefixed_only()
+    .used_by(&[Use::Runs]),
+    OUTPUT_JSON_FILE(OUTPUT, Path, "write the result document to this file")
+        .writes(Written::Json)
+        .used_by(&[Use::Report]),
+    PROVENANCE_FILE(
+        OUTPUT,
+        Path,
+        "write what the image was made of to this file: an in-toto statement, SLSA provenance; with \
+         IMAGE_SIG_PRIVATE_KEY also a signed one, ending in .intoto.jsonl"
+    )
+    .prefixed_only()
+    .writes(Written::Json),
+    JSON(OUTPUT, Switch, "print the result document on standard output")
+        .prefixed_only()
+        .used_by(&[Use::Report, Use::Doctor, Use::Providers, Use::Runs]),
+    PROGRESS(
+        OUTPUT,
+        Text,
+        "how progress is told on standard error: auto chooses by the terminal"
+    )
+    .prefixed_only()
+    .choices(ProgressMode::WORDS)
+    .default_value("auto")
+    .used_by(&[Use::Report]),
+    QUIET(OUTPUT, Switch, "warnings and errors only, as --progress none")
+        .prefixed_only()
+        .flag('q')
+        .used_by(&[Use::Report]),
+    HYPERVISOR_IMAGE_NAME(OUTPUT, Text, "file name of a published image, without suffix")
+        .on_resume(OnResume::Fixed),
+    IMAGE_SIG_PRIVATE_KEY(OUTPUT, Path, "PEM key that signs published images")
+        .on_resume(OnResume::UntilReleased),
+    IMAGE_SIG_PUBLIC_KEY(OUTPUT, Path, "second PEM key that verifies ISO signatures")
+        .on_resume(OnResume::UntilReleased),
+    IMAGE_SIG_ENCRYPTION_TYPE(
+        OUTPUT,
+        Text,
+        "digest of signatures by that key, as openssl names it [default: sha3-512]"
+    )
+    .on_resume(OnResume::UntilReleased),
+    PROVIDER_DIR(PLUGINS, Path, "folder to look for provider plugins in first")
+        .prefixed_only()
+        .used_by(&[
+            Use::Selection,
+            Use::Adoption,
+            Use::Doctor,
+            Use::Help,
+            Use::Providers,
+            Use::Shell
+        ]),
+    PROVIDER_FILE(PLUGINS, Path, "plugin file to use for the platform").prefixed_only().used_by(&[
+        Use::Selection,
+        Use::Adoption,
+        Use::Doctor,
+        Use::Help,
+        Use::Providers,
+        Use::Shell
+    ]),
+    PROVIDERS_LOCK(
+        PLUGINS,
+        Path,
+        "lock file of provider plugins [default: build-image.lock beside the configuration file]"
+    )
+    .prefixed_only()
+    .used_by(&[Use::Selection, Use::Adoption, Use::Providers]),
+    LOCKED(PLUGINS, Switch, "load only provider plugins that are locked")
+        .prefixed_only()
+        .used_by(&[Use::Selection, Use::Providers]),
+    ISOLATE(PLUGINS, Switch, "run the provider plugin in a process of its own")
+        .prefixed_only()
+        .used_by(&[Use::Selection]),
+    INFO(BUILD, Switch, "print JSON about this host and exit").prefixed_only(),
+    DOCS(BUILD, Switch, "write tables of settings")
+        .prefixed_only()
+        .unsupported("settings are listed by --help, with -p NAME also the provider's"),
 ];
 
-/// Returns all rows of the core.
-#[must_use]
-pub fn rows() -> Vec<Row> {
-    [build(), registration(), given_disk(), source(), disk(), output(), plugins(), information()]
-        .concat()
-}
-
-/// Returns the rows that must be parsed before all others are known.
-#[must_use]
-pub fn first_rows() -> Vec<Row> {
-    rows().into_iter().filter(|row| FIRST.contains(&row.key())).collect()
-}
-
-fn build() -> Vec<Row> {
-    let mut platform =
-        row(BUILD, "PLATFORM", Kind::Text, "the provider: where the image goes").flag('p');
-    platform.setting = platform.setting.pattern("[a-z][a-z0-9_]*");
-    let mut modules = row(BUILD, "MODULES", Kind::Text, "module set of a BIG-IP image").flag('m');
-    modules.setting = modules.setting.choices(&["all", "ltm"]);
-    let mut slots =
-        row(BUILD, "BOOT_LOCATIONS", Kind::Text, "number of install slots of a BIG-IP image")
-            .flag('b');
-    slots.setting = slots.setting.choices(&["1", "2"]);
-    let mut on_failure = row(
-        BUILD,
-        "ON_FAILURE",
-        Kind::Text,
-        "what becomes of a failed build: removed, or kept for resume",
-    )
-    .prefixed_only();
-    on_failure.setting = on_failure.setting.choices(&["undo", "keep"]).default_value("undo");
-    vec![
-        platform,
-        row(BUILD, "CONFIG_FILE", Kind::Path, "YAML file of settings").flag('c'),
-        modules,
-        slots,
-        row(
-            BUILD,
-            "CLOUD_IMAGE_NAME",
-            Kind::Text,
-            "exact name of the image; composed when not set",
-        ),
-        row(BUILD, "NO_UPLOAD", Kind::Switch, "stop when the disk image is published in IMAGE_DIR"),
-        row(BUILD, "REUSE", Kind::Switch, "keep the artifacts when the build is done"),
-        on_failure,
-        row(BUILD, "IMAGE_TAGS", Kind::List, "tags to add: a list of one-key maps")
-            .example("[{owner: team}]"),
-        row(BUILD, "IMAGE_TAGS_EXCLUDE", Kind::List, "keys of automatic tags to leave out")
-            .example("[build_type]"),
-        row(
-            BUILD,
-            "DISABLE_TELEMETRY",
-            Kind::Switch,
-            "accepted for old scripts; there is no telemetry",
-        ),
-    ]
-}
-
-fn registration() -> Vec<Row> {
-    vec![
-        row(BUILD, "IMAGE_REGISTRATION_URL", Kind::Text, "registry to post the image to"),
-        with_default(
-            row(
-                BUILD,
-                "IMAGE_REGISTRATION_RETRY_COUNT",
-                Kind::Integer,
-                "attempts when the registry does not answer",
-            ),
-            "5",
-        ),
-        with_default(
-            row(
-                BUILD,
-                "IMAGE_REGISTRATION_RETRY_DELAY",
-                Kind::Integer,
-                "seconds between these attempts",
-            ),
-            "30",
-        ),
-    ]
-}
-
-fn sha256(key: &str, summary: &str) -> Row {
-    let mut row = new_row(SOURCE, key, Kind::Text, summary);
-    row.setting = row.setting.pattern("[0-9a-fA-F]{64}");
-    row
-}
-
-fn given_disk() -> Vec<Row> {
-    vec![
-        new_row(
-            SOURCE,
-            "DISK",
-            Kind::Path,
-            "disk image instead of an ISO, path or URL: raw, qcow2, VMDK, VHD, VHDX or VDI, also inside gzip, xz or zstd",
-        ),
-        new_row(
-            SOURCE,
-            "DISK_SIZE",
-            Kind::Size,
-            "size the given disk is to have; it only grows, by zeros behind its end",
-        ),
-        sha256("DISK_SHA256", "SHA-256 the file given with DISK must have"),
-    ]
-}
-
-fn source() -> Vec<Row> {
-    let key =
-        "PEM key that verifies ISO signatures; once set, an ISO without a good one is refused";
-    let signature = "signature of the ISO, path or URL; found beside the ISO when not set";
-    let retries = "failed attempts of a download, one after the other, before it is given up";
-    vec![
-        row(SOURCE, "ISO", Kind::Path, "BIG-IP installer ISO, path or URL").flag('i'),
-        row(SOURCE, "ISO_SIG", Kind::Path, signature).flag('s'),
-        sha256("ISO_SHA256", "SHA-256 the ISO must have"),
-        row(SOURCE, "EHF_ISO", Kind::Path, "engineering hotfix ISO, installed on top of the ISO")
-            .flag('e'),
-        row(SOURCE, "EHF_ISO_SIG", Kind::Path, "signature of the hotfix ISO").flag('x'),
-        sha256("EHF_ISO_SHA256", "SHA-256 the hotfix ISO must have"),
-        row(SOURCE, "ISO_SIG_VERIFICATION_PUBLIC_KEY", Kind::Path, key),
-        with_default(
-            row(
-                SOURCE,
-                "ISO_SIG_VERIFICATION_ENCRYPTION_TYPE",
-                Kind::Text,
-                "digest of ISO signatures, as openssl names it",
-            ),
-            "sha384",
-        ),
-        row(
-            SOURCE,
-            "IGNORE_DOWNLOAD_URL_TLS",
-            Kind::Switch,
-            "accept any certificate when downloading",
-        ),
-        with_default(new_row(SOURCE, "DOWNLOAD_RETRIES", Kind::Integer, retries), "8"),
-        with_default(
-            new_row(
-                SOURCE,
-                "DOWNLOAD_TIMEOUT",
-                Kind::Duration,
-                "longest time a download may stand still",
-            ),
-            "60s",
-        ),
-        row(SOURCE, "UPDATE_ISO_RPMS", Kind::Text, "packages to change in the ISO")
-            .unsupported("ISOs are installed as they are"),
-    ]
-}
-
-fn disk() -> Vec<Row> {
-    let mut accel = new_row(DISK, "ACCEL", Kind::Text, "acceleration of the installing machine");
-    accel.setting = accel.setting.choices(&["auto", "kvm", "tcg"]).default_value("auto");
-    vec![
-        row(DISK, "UPDATE_LV_SIZES", Kind::Map, "larger volumes: a map of volume to MiB")
-            .example("{var: 1500}"),
-        row(
-            DISK,
-            "UPDATE_IMAGE_FILES",
-            Kind::List,
-            "files to put into the image: source, destination, mode",
-        )
-        .example("[{source: a.conf, destination: /config/a.conf}]"),
-        row(
-            DISK,
-            "CONSOLE_DEVICES",
-            Kind::List,
-            "consoles of the installed system; ttyS0 is added last",
-        )
-        .example("[ttyS1, tty1]"),
-        row(DISK, "DISABLE_SPLASH", Kind::Switch, "no boot splash in the installed system"),
-        new_row(DISK, "QEMU", Kind::Path, "qemu-system-x86_64 to use; found on PATH when not set"),
-        with_default(
-            new_row(DISK, "QEMU_MEMORY", Kind::Size, "memory of the installing machine"),
-            "2GiB",
-        ),
-        with_default(
-            new_row(DISK, "QEMU_CPUS", Kind::Integer, "processors of the installing machine"),
-            "1",
-        ),
-        with_default(
-            new_row(
-                DISK,
-                "INSTALL_TIMEOUT",
-                Kind::Duration,
-                "longest time one pass of the installation may take",
-            ),
-            "2h",
-        ),
-        with_default(
-            new_row(
-                DISK,
-                "SILENCE_TIMEOUT",
-                Kind::Duration,
-                "longest time the guest may print nothing",
-            ),
-            "20m",
-        ),
-        accel,
-        new_row(
-            DISK,
-            "REQUIRE_RELABEL",
-            Kind::Switch,
-            "fail when the first boot does not print that it labels the files (SELinux)",
-        ),
-    ]
-}
-
-fn progress() -> Row {
-    let mut row = new_row(
-        OUTPUT,
-        "PROGRESS",
-        Kind::Text,
-        "how progress is told on standard error: auto chooses by the terminal",
-    );
-    row.setting = row.setting.choices(&["auto", "plain", "json", "none"]).default_value("auto");
-    row
-}
-
-fn journal_key() -> Row {
-    new_row(
-        OUTPUT,
-        "JOURNAL_KEY_FILE",
-        Kind::Path,
-        "key that signs journals of runs, made when it is missing \
-         [default: build-image/journal.key in XDG_STATE_HOME or ~/.local/state]",
-    )
-}
-
-fn output() -> Vec<Row> {
-    let free = "free space ARTIFACTS_DIR must have, MB; estimated when not set";
-    let mut level = row(OUTPUT, "LOG_LEVEL", Kind::Text, "level of the log file");
-    let levels = ["critical", "error", "warning", "info", "debug", "trace"];
-    let both: Vec<String> =
-        levels.iter().flat_map(|name| [(*name).to_owned(), name.to_uppercase()]).collect();
-    level.setting.choices = both;
-    level.setting = level.setting.default_value("info");
-    let mut package = new_row(
-        OUTPUT,
-        "PACKAGE",
-        Kind::Text,
-        "published image: in its provider's archive, or alone",
-    );
-    package.setting = package.setting.choices(&["archive", "none"]).default_value("archive");
-    vec![
-        package,
-        row(OUTPUT, "IMAGE_DIR", Kind::Path, "folder for published images [default: images]"),
-        row(
-            OUTPUT,
-            "ARTIFACTS_DIR",
-            Kind::Path,
-            "folder for files of running builds [default: artifacts]",
-        ),
-        row(OUTPUT, "MIN_FREE_DISK_STORAGE_MB", Kind::Integer, free),
-        row(OUTPUT, "LOG_FILE", Kind::Path, "log file or directory [default: logs/RUN.log]"),
-        level,
-        journal_key(),
-        row(OUTPUT, "OUTPUT_JSON_FILE", Kind::Path, "write the result document to this file"),
-        new_row(
-            OUTPUT,
-            "PROVENANCE_FILE",
-            Kind::Path,
-            "write what the image was made of to this file: an in-toto statement, SLSA provenance; with \
-             IMAGE_SIG_PRIVATE_KEY also a signed one, ending in .intoto.jsonl",
-        ),
-        new_row(OUTPUT, "JSON", Kind::Switch, "print the result document on standard output"),
-        progress(),
-        new_row(OUTPUT, "QUIET", Kind::Switch, "warnings and errors only, as --progress none")
-            .flag('q'),
-        row(
-            OUTPUT,
-            "HYPERVISOR_IMAGE_NAME",
-            Kind::Text,
-            "file name of a published image, without suffix",
-        ),
-        row(OUTPUT, "IMAGE_SIG_PRIVATE_KEY", Kind::Path, "PEM key that signs published images"),
-        row(
-            OUTPUT,
-            "IMAGE_SIG_PUBLIC_KEY",
-            Kind::Path,
-            "second PEM key that verifies ISO signatures",
-        ),
-        row(
-            OUTPUT,
-            "IMAGE_SIG_ENCRYPTION_TYPE",
-            Kind::Text,
-            "digest of signatures by that key, as openssl names it [default: sha3-512]",
-        ),
-    ]
-}
-
-fn plugins() -> Vec<Row> {
-    vec![
-        new_row(
-            PLUGINS,
-            "PROVIDER_DIR",
-            Kind::Path,
-            "folder to look for provider plugins in first",
-        ),
-        new_row(PLUGINS, "PROVIDER_FILE", Kind::Path, "plugin file to use for the platform"),
-        new_row(
-            PLUGINS,
-            "PROVIDERS_LOCK",
-            Kind::Path,
-            "lock file of provider plugins [default: build-image.lock beside the configuration file]",
-        ),
-        new_row(PLUGINS, "LOCKED", Kind::Switch, "load only provider plugins that are locked"),
-        new_row(
-            PLUGINS,
-            "ISOLATE",
-            Kind::Switch,
-            "run the provider plugin in a process of its own",
-        ),
-    ]
-}
-
-fn information() -> Vec<Row> {
-    vec![
-        new_row(BUILD, "INFO", Kind::Switch, "print JSON about this host and exit"),
-        new_row(BUILD, "DOCS", Kind::Switch, "write tables of settings")
-            .unsupported("settings are listed by --help, with -p NAME also the provider's"),
-    ]
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn keys_and_flags_are_unique_and_legal() {
-        let (mut keys, mut flags) = (BTreeSet::new(), BTreeSet::new());
-        for row in rows() {
-            let legal = |letter: char| {
-                letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_'
-            };
-            assert!(row.key().chars().all(legal), "{}", row.key());
-            assert!(keys.insert(row.key().to_owned()), "{} twice", row.key());
-            assert!(row.flag.is_none_or(|flag| flags.insert(flag)), "{:?} twice", row.flag);
-            assert!(!row.setting.summary.is_empty() && !row.setting.summary.ends_with('.'));
-            assert!(!row.setting.group.is_empty());
-        }
+groups! {
+    /// What the image is made of.
+    source: Source {
+        /// Installer ISO: a path or a URL.
+        iso: Option<String> = ISO,
+        /// Disk image: a path or a URL.
+        disk: Option<String> = DISK,
+        /// Requested size of the disk image, bytes.
+        disk_size: Option<u64> = DISK_SIZE,
     }
 
-    #[test]
-    fn defaults_fit_their_own_rows() {
-        for row in rows() {
-            if let Some(default) = &row.setting.default {
-                let parsed = super::super::parse_text(&row.setting, default);
-                assert!(matches!(parsed, Ok(Some(_))), "{}: {parsed:?}", row.key());
-            }
-        }
+    /// Checksums and keys that the source must match, and the key that signs published images.
+    signatures: Signatures {
+        /// Expected SHA-256 of the ISO, hexadecimal.
+        iso_sha256: Option<String> = ISO_SHA256,
+        /// Expected SHA-256 of the disk image's file, hexadecimal.
+        disk_sha256: Option<String> = DISK_SHA256,
+        /// Signature of the ISO: a path or a URL.
+        iso_signature: Option<String> = ISO_SIG,
+        /// PEM file of the key that verifies ISO signatures.
+        iso_key: Option<PathBuf> = ISO_SIG_VERIFICATION_PUBLIC_KEY,
+        /// Digest of signatures by that key, as openssl names it.
+        iso_digest: String = ISO_SIG_VERIFICATION_ENCRYPTION_TYPE,
+        /// PEM file of the key that signs published images.
+        image_private_key: Option<PathBuf> = IMAGE_SIG_PRIVATE_KEY,
+        /// PEM file of its public key, which also verifies ISO signatures.
+        image_public_key: Option<PathBuf> = IMAGE_SIG_PUBLIC_KEY,
+        /// Digest of signatures by that key, as openssl names it.
+        image_digest: Option<String> = IMAGE_SIG_ENCRYPTION_TYPE,
+    }
+
+    /// Downloads of the source and of files for the image, and other connections to servers of the user.
+    download: Download {
+        /// Whether any certificate of a server is accepted.
+        any_certificate: bool = IGNORE_DOWNLOAD_URL_TLS,
+        /// Consecutive failed attempts before a download is given up.
+        retries: u64 = DOWNLOAD_RETRIES,
+        /// Longest time without a byte.
+        stall: Duration = DOWNLOAD_TIMEOUT,
+    }
+
+    /// The virtual machine that runs an installer.
+    machine: Machine {
+        /// Path of qemu; found on PATH when not set.
+        qemu: Option<PathBuf> = QEMU,
+        /// Memory, bytes.
+        memory: u64 = QEMU_MEMORY,
+        /// Number of processors.
+        cpus: u64 = QEMU_CPUS,
+        /// `auto`, `kvm`, or `tcg`.
+        accel: String = ACCEL,
+        /// Longest time of one pass.
+        total: Duration = INSTALL_TIMEOUT,
+        /// Longest time without output of the guest.
+        silence: Duration = SILENCE_TIMEOUT,
+    }
+
+    /// What is built, and what stays of a build.
+    run: Run {
+        /// Whether the build stops before the upload.
+        no_upload: bool = NO_UPLOAD,
+        /// Whether the artifacts are kept.
+        reuse: bool = REUSE,
+        /// What becomes of a failed build.
+        on_failure: OnFailure = ON_FAILURE,
+        /// File of the key that signs journals.
+        journal_key: Option<PathBuf> = JOURNAL_KEY_FILE,
+        /// Whether facts about this host are printed instead.
+        info: bool = INFO,
+    }
+
+    /// Name and tags of the image.
+    image: Image {
+        /// Exact name of the image.
+        name: Option<String> = CLOUD_IMAGE_NAME,
+        /// Tags to add: a list of maps with one key each.
+        tags: Option<Json> = IMAGE_TAGS,
+        /// Keys of automatic tags that are left out: a list.
+        excluded_tags: Option<Json> = IMAGE_TAGS_EXCLUDE,
+    }
+
+    /// Files on this machine.
+    publication: Publication {
+        /// Directory of published images.
+        image_dir: Option<PathBuf> = IMAGE_DIR,
+        /// Directory of the files of all running builds.
+        artifacts_dir: Option<PathBuf> = ARTIFACTS_DIR,
+        /// Free space that the latter must have, MB (1 000 000 bytes).
+        minimum_free_mb: Option<u64> = MIN_FREE_DISK_STORAGE_MB,
+        /// Whether the image is published in its provider's archive.
+        package: Package = PACKAGE,
+        /// File name of a published image, without suffix.
+        file_stem: Option<String> = HYPERVISOR_IMAGE_NAME,
+        /// File of the provenance statement.
+        provenance: Option<PathBuf> = PROVENANCE_FILE,
+    }
+
+    /// Progress, log, and result.
+    output: Output {
+        /// Log: a file, a file name, or a directory.
+        log_file: Option<String> = LOG_FILE,
+        /// Lowest level of the log's messages.
+        log_level: LogLevel = LOG_LEVEL,
+        /// File of the result document, or its directory.
+        result_file: Option<String> = OUTPUT_JSON_FILE,
+        /// Whether the result document is printed on standard output.
+        json: bool = JSON,
+        /// How progress is reported.
+        progress: ProgressMode = PROGRESS,
+        /// Whether only warnings and errors are printed.
+        quiet: bool = QUIET,
+    }
+
+    /// How the provider's plugin is found and loaded.
+    plugins: Plugins {
+        /// Name of the provider.
+        platform: Option<String> = PLATFORM,
+        /// The configuration file.
+        config_file: Option<PathBuf> = CONFIG_FILE,
+        /// Directory that is searched first.
+        directory: Option<PathBuf> = PROVIDER_DIR,
+        /// The plugin's file.
+        file: Option<PathBuf> = PROVIDER_FILE,
+        /// The lock file.
+        lock_file: Option<PathBuf> = PROVIDERS_LOCK,
+        /// Whether only locked plugins are loaded.
+        locked: bool = LOCKED,
+        /// Whether the plugin runs in a separate process.
+        isolate: bool = ISOLATE,
+    }
+
+    /// The registry that is notified of an image.
+    registry: Registry {
+        /// Its URL.
+        url: Option<String> = IMAGE_REGISTRATION_URL,
+        /// Attempts when it does not answer.
+        attempts: u64 = IMAGE_REGISTRATION_RETRY_COUNT,
+        /// Pause between attempts.
+        pause: Duration = IMAGE_REGISTRATION_RETRY_DELAY,
     }
 }

@@ -6,9 +6,6 @@ use std::{fmt, fs, path::Path};
 use super::{Algorithm, PrivateKey, PublicKey, of_stream};
 use crate::error::{Error, Result, Stage};
 
-/// Default digest of signatures.
-const DIGEST: &str = "sha3-512";
-
 /// Signs published files.
 pub struct Signer {
     algorithm: Algorithm,
@@ -28,8 +25,8 @@ impl Signer {
     ///
     /// # Errors
     /// An unknown digest, and unusable keys.
-    pub fn read(digest: Option<&str>, private: &Path, public: Option<&Path>) -> Result<Self> {
-        let algorithm = Algorithm::named(digest.unwrap_or(DIGEST))?;
+    pub fn read(digest: &str, private: &Path, public: Option<&Path>) -> Result<Self> {
+        let algorithm = Algorithm::named(digest)?;
         let key = PrivateKey::read(private)?;
         let mut signer = Self { algorithm, key, public: None };
         if let Some(path) = public {

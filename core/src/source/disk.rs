@@ -19,17 +19,16 @@ use indicatif::HumanBytes;
 
 use super::{SourceContext, from_disk, not_accepted, verify};
 use crate::{
+    artifacts::more_space,
     error::{Error, Result, Stage},
-    plan,
-    settings::Resolved,
+    installers, plan,
+    settings::{
+        AppliesTo, Resolved, core_rows,
+        keys::{self, ARTIFACTS_DIR},
+    },
     signature::{Algorithm, Digests, Pass},
 };
 
-/// Settings that describe a given disk.
-const OWN: [(&str, &str); 2] = [
-    ("DISK_SIZE", "leave it out; the size of an installed disk follows from UPDATE_LV_SIZES"),
-    ("DISK_SHA256", "leave it out, or set ISO_SHA256 for an ISO"),
-];
 /// The supported formats, for hints.
 const FORMATS: &str =
     "give a raw, qcow2, VMDK, VHD, VHDX or VDI disk, as it is or inside gzip, xz or zstd";
@@ -111,9 +110,17 @@ pub(super) fn stem(path: &Path, is_packed: bool) -> String {
 /// # Errors
 /// Names the setting.
 pub(super) fn refuse_settings(settings: &Resolved) -> Result<()> {
-    let set = OWN.into_iter().find(|(key, _)| settings.get(key).is_some());
-    let Some((key, hint)) = set else { return Ok(()) };
-    Err(Error::new(Stage::Settings, format!("{key} is set, but no disk image is given")).hint(hint))
+    for row in core_rows() {
+        let is_used = keys::DISK_SIZE == row && installers::takes_disk_size(settings);
+        if let AppliesTo::GivenDisk { hint } = row.applies_to
+            && settings.of(&row).is_some()
+            && !is_used
+        {
+            let text = format!("{} is set, but no disk image is given", row.key());
+            return Err(Error::new(Stage::Settings, text).hint(hint));
+        }
+    }
+    Ok(())
 }
 
 /// Opens a disk image; `digests` are those that were computed during its download.
@@ -132,7 +139,7 @@ pub(super) fn open(
         None => {
             let source_error = |error| not_accepted(path, error);
             let file = LockedFile::open(path).map_err(source_error)?;
-            let checked = verify::digest(context, "DISK_SHA256", path, digests);
+            let checked = verify::digest(context, keys::DISK_SHA256.name(), path, digests);
             // A change explains a wrong checksum; after a correct one, the bytes are those of the open file.
             file.check_unchanged().map_err(source_error)?;
             checked?;
@@ -178,20 +185,20 @@ pub(super) fn grown(
     path: &Path,
     reader: GuestReader,
 ) -> Result<GuestReader> {
-    let Some(requested) = context.settings.number("DISK_SIZE") else { return Ok(reader) };
-    let size = reader.virtual_size();
+    let Some(requested) = context.settings.core().source.disk_size else { return Ok(reader) };
+    let (key, size) = (keys::DISK_SIZE, reader.virtual_size());
     let size_error = |text: String| Error::new(Stage::Settings, text);
     if requested < size {
         let text = format!(
-            "DISK_SIZE is {requested} bytes, but `{}` is a disk of {size}, and none is made smaller",
+            "{key} is {requested} bytes, but `{}` is a disk of {size}, and none is made smaller",
             path.display()
         );
-        return Err(size_error(text).hint(
-            "leave DISK_SIZE out; to shrink a disk, shrink its file systems and partitions, then the file",
-        ));
+        return Err(size_error(text).hint(format!(
+            "leave {key} out; to shrink a disk, shrink its file systems and partitions, then the file",
+        )));
     }
     reader.grown_to(requested).map_err(|error| {
-        let made = size_error(format!("DISK_SIZE is {requested} bytes, no multiple of 512"));
+        let made = size_error(format!("{key} is {requested} bytes, no multiple of 512"));
         made.caused_by(&error).hint("give it with a unit, as in --disk-size=20GiB")
     })
 }
@@ -230,12 +237,13 @@ fn unpack(
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let total = fs::metadata(path).map_or(0, |file| file.len());
     context.reporter.begin("unpack", &format!("unpacking {name} ({})", packing.name()));
-    let needs_digest = context.settings.get("DISK_SHA256").is_some() && digests.is_none();
+    let needs_digest =
+        context.settings.core().signatures.disk_sha256.is_some() && digests.is_none();
     let pass = if needs_digest { Some(Pass::new(&[Algorithm::Sha256])?) } else { None };
     let (mut done, mut digest_error) = (0, None);
     let mut seen = |piece: &[u8]| {
         done += piece.len() as u64;
-        context.reporter.progress(Progress { done, total, ..Progress::default() });
+        context.reporter.progress(Progress::new(done, total));
         digest_error = pass.as_ref().and_then(|pass| pass.update(piece.to_vec()).err());
         if digest_error.is_some() || context.interrupt.is_set() {
             ControlFlow::Break(())
@@ -252,7 +260,7 @@ fn unpack(
     let digests = pass.map(Pass::finish).transpose()?.or(digests);
     let occupied = file.metadata().map_or(0, |file| file.blocks() * BLOCK);
     context.reporter.end(&format!("{} unpacked", HumanBytes(len)));
-    verify::digest(context, "DISK_SHA256", path, digests)?;
+    verify::digest(context, keys::DISK_SHA256.name(), path, digests)?;
     let reader = GuestReader::open_unpacked(file, path, source)
         .map_err(|error| not_accepted(path, error))?;
     Ok((reader, occupied, Some(Arc::new(workplace))))
@@ -262,8 +270,7 @@ fn not_unpacked(path: &Path, error: build_image_disk::Error) -> Error {
     if error.kind() != Kind::NoSpace {
         return not_accepted(path, error);
     }
-    from_disk(Stage::Disk, error)
-        .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
+    from_disk(Stage::Disk, error).hint(more_space(ARTIFACTS_DIR))
 }
 
 /// The directory for unpacking. Directories that were created for it are removed when they are empty.

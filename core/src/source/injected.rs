@@ -1,14 +1,15 @@
-//! Downloads injected files.
+//! Downloads the files that an installation reads.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
+use build_image_disk::installer::InputFile;
 use indicatif::HumanBytes;
+use reqwest::Url;
 
 use super::download::{DownloadOptions, Downloader};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, Stage},
     interrupt::Interrupt,
-    product::Injected,
     report::Reporter,
 };
 
@@ -20,7 +21,7 @@ const MODE: u32 = 0o644;
 /// # Errors
 /// Files that could not be downloaded.
 pub(crate) fn fetch(
-    files: &mut [Injected],
+    files: &mut [InputFile],
     directory: &Path,
     options: DownloadOptions,
     reporter: &Reporter,
@@ -33,13 +34,17 @@ pub(crate) fn fetch(
     for (number, file) in files.iter_mut().enumerate() {
         let Some(url) = &file.url else { continue };
         let path = directory.join(format!("injected{number}"));
-        let length = downloader.fetch_into(url, &path).map_err(|error| Error {
-            message: format!("UPDATE_IMAGE_FILES, entry {}: {}", number + 1, error.message),
+        let url = Url::parse(url).map_err(|error| {
+            Error::new(Stage::Bug, format!("{}: the URL was accepted before", file.place))
+                .caused_by(&error)
+        })?;
+        let length = downloader.fetch_into(&url, &path).map_err(|error| Error {
+            message: format!("{}: {}", file.place, error.message),
             ..error
         })?;
         fs::set_permissions(&path, fs::Permissions::from_mode(MODE))
             .map_err(|error| crate::artifacts::cannot("set the mode of", &path, &error))?;
-        reporter.milestone(&format!("{} received for {}", HumanBytes(length), file.destination));
+        reporter.milestone(&format!("{} received for {}", HumanBytes(length), file.target));
         file.source = path;
     }
     Ok(())

@@ -21,6 +21,7 @@ use build_image_disk::Error as DiskError;
 
 use crate::{
     error::{Error, Result, Stage},
+    installers,
     interrupt::Interrupt,
     journal::Key,
     report::Reporter,
@@ -76,7 +77,8 @@ impl<'a> SourceContext<'a> {
 
 /// The source that the settings name, for messages.
 pub(crate) fn shown_source(settings: &Resolved) -> String {
-    let text = settings.text("ISO").or_else(|| settings.text("DISK"));
+    let source = &settings.core().source;
+    let text = source.iso.as_deref().or(source.disk.as_deref());
     redacted(text.unwrap_or_default())
 }
 
@@ -91,8 +93,7 @@ pub(crate) fn not_accepted(path: &Path, error: DiskError) -> Error {
         made.hint = Some(format!("did you mean `{near}`?"));
     }
     if made.hint.is_none() {
-        made.hint =
-            Some("give a BIG-IP installer ISO with -i, or a disk image with --disk".to_owned());
+        made.hint = Some(installers::source_hint());
     }
     made
 }

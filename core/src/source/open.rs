@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use build_image_disk::{Kind, iso::Iso};
-
+use build_image_disk::{
+    installer::{Checked, FurtherMedium, Installer, MediumSetting, System},
+    iso::Iso,
+};
 use reqwest::Url;
 
 use super::{
@@ -16,16 +18,12 @@ use super::{
 };
 use crate::{
     error::{Error, Result, Stage},
-    install,
-    plan::{self, Hotfix, Source},
-    product::{self, Facts, VeInfo},
+    installers::{self, refused},
+    plan::{self, Medium, Source},
     report::Reporter,
-    settings::Resolved,
+    settings::{Resolved, keys, unused},
     signature::{Algorithm, Digests, FileDigest},
 };
-
-/// Largest `ve.info.json` that is read, in bytes.
-const VE_INFO_LIMIT: u64 = 1 << 20;
 
 /// A source that is open.
 pub(crate) struct Opened {
@@ -59,12 +57,13 @@ pub(crate) fn open(context: &SourceContext<'_>) -> Result<Opened> {
 /// # Errors
 /// When none or two are named.
 pub(super) fn named(settings: &Resolved) -> Result<(Address, bool)> {
-    match (settings.text("ISO"), settings.text("DISK")) {
+    let source = &settings.core().source;
+    match (&source.iso, &source.disk) {
         (Some(text), None) => {
             disk::refuse_settings(settings)?;
-            Ok((Address::of("ISO", text)?, true))
+            Ok((Address::of(keys::ISO.name(), text)?, true))
         }
-        (None, Some(text)) => Ok((Address::of("DISK", text)?, false)),
+        (None, Some(text)) => Ok((Address::of(keys::DISK.name(), text)?, false)),
         (Some(_), Some(_)) => Err(Error::new(Stage::Settings, "ISO and DISK are both set")
             .hint("give either an installer ISO with -i or a disk image with --disk")),
         (None, None) => Err(Error::new(Stage::Settings, "there is nothing to make an image of")
@@ -122,46 +121,70 @@ impl Here {
 }
 
 fn installer(context: &SourceContext<'_>, address: &Address) -> Result<Opened> {
-    plan::check_shape(context.settings)?;
-    let hotfix = context.settings.text("EHF_ISO");
-    let hotfix = hotfix.map(|text| Address::of("EHF_ISO", text)).transpose()?;
+    installers::by_settings(context.settings)?;
+    let further = further(context.settings)?;
     let verifier = Verifier::new(context)?;
-    verifier.warn(if hotfix.is_some() {
-        &["ISO_SHA256", "EHF_ISO_SHA256"]
-    } else {
-        &["ISO_SHA256"]
-    });
+    let (iso_signature, iso_sha256) = (keys::ISO_SIG.name(), keys::ISO_SHA256.name());
+    let digests = further.iter().map(|(setting, _)| setting.sha256);
+    verifier.warn(&std::iter::once(iso_sha256).chain(digests).collect::<Vec<&str>>());
 
-    let mut base = here(context, address, &verifier.algorithms("ISO_SHA256"))?;
-    let facts = open_iso(&base.path).and_then(|iso| product::read_facts(&iso, &base.path));
-    let facts = base.judged(facts)?;
-    base.name(&product::iso_name(&facts))?;
-    let source = iso(Some(context.reporter), &base.path, facts);
-    let (facts, info) = base.judged(source)?;
-    let mut fix = hotfix
-        .map(|address| here(context, &address, &verifier.algorithms("EHF_ISO_SHA256")))
-        .transpose()?;
-    let mut hotfix = None;
-    if let Some(fix) = &mut fix {
-        let read =
-            open_iso(&fix.path).and_then(|iso| product::read_hotfix_facts(&iso, &fix.path, &facts));
-        let facts = fix.judged(read)?;
-        fix.name(&product::iso_name(&facts))?;
-        hotfix = Some(Box::new(Hotfix { path: fix.path.clone(), facts, digest: None }));
+    let mut base = here(context, address, &verifier.algorithms(iso_sha256))?;
+    let examined = examine(context.settings, &base.path);
+    let (installer, system) = base.judged(examined)?;
+    base.name(&system.iso_name)?;
+    let checked = check(Some(context.reporter), context.settings, installer, &base.path, system);
+    let system = base.judged(checked)?;
+    let (mut files, mut media) = (Vec::new(), Vec::new());
+    for (setting, address) in of_installer(further, installer)? {
+        let mut file = here(context, &address, &verifier.algorithms(setting.sha256))?;
+        let fitting = examine_further(installer, setting, &file.path, &system);
+        let mut medium = file.judged(fitting)?;
+        file.name(&medium.system.iso_name)?;
+        medium.path.clone_from(&file.path);
+        files.push(file);
+        media.push(medium);
     }
-    let digest = base.check(&verifier, "ISO_SIG", "ISO_SHA256")?;
-    if let (Some(fix), Some(hotfix)) = (&mut fix, &mut hotfix) {
-        hotfix.digest = fix.check(&verifier, "EHF_ISO_SIG", "EHF_ISO_SHA256")?;
-    }
-    let (path, info) = (base.path.clone(), Box::new(info));
-    let source = Source::Iso { path, facts, info, digest, hotfix };
-    let kept = [Some(base), fix].into_iter().flatten();
+    let digest = base.check(&verifier, iso_signature, iso_sha256)?;
+    let check = |(file, medium): (&mut Here, FurtherMedium)| {
+        let MediumSetting { signature, sha256, .. } = medium.setting;
+        let digest = file.check(&verifier, signature, sha256)?;
+        Ok(Medium { medium, digest })
+    };
+    let media = files.iter_mut().zip(media).map(check).collect::<Result<Vec<Medium>>>()?;
+    let path = base.path.clone();
+    let source = Source::Iso(Box::new(plan::Iso { path, installer, system, digest, media }));
+    let kept = std::iter::once(base).chain(files);
     let downloads = kept.filter_map(|here| here.fetched).map(|(_, slot)| slot).collect();
     Ok(Opened { source, downloads })
 }
 
+/// Returns the further ISOs that the settings name.
+///
+/// # Errors
+/// When one of them is neither a file nor a URL.
+pub(super) fn further(settings: &Resolved) -> Result<Vec<(MediumSetting, Address)>> {
+    let media = installers::media(settings).into_iter();
+    media.map(|(setting, text)| Ok((setting, Address::of(setting.key, text)?))).collect()
+}
+
+/// Refuses further ISOs that the installer of the base ISO does not install.
+fn of_installer(
+    further: Vec<(MediumSetting, Address)>,
+    installer: &dyn Installer,
+) -> Result<Vec<(MediumSetting, Address)>> {
+    match further.iter().find(|(setting, _)| !installer.media().contains(setting)) {
+        Some((setting, _)) => {
+            let (key, systems) = (setting.key, installer.systems());
+            Err(Error::new(Stage::Settings, format!("{key} is not used for {systems} ISOs"))
+                .hint(format!("leave {key} out")))
+        }
+        None => Ok(further),
+    }
+}
+
 fn given_disk(context: &SourceContext<'_>, address: &Address) -> Result<Opened> {
-    let algorithm = context.settings.get("DISK_SHA256").map(|_| Algorithm::Sha256);
+    let checksum = &context.settings.core().signatures.disk_sha256;
+    let algorithm = checksum.as_ref().map(|_| Algorithm::Sha256);
     let mut image = here(context, address, algorithm.as_slice())?;
     if let Address::Url(url) = address {
         image.name(&last_segment(url))?;
@@ -171,24 +194,23 @@ fn given_disk(context: &SourceContext<'_>, address: &Address) -> Result<Opened> 
     Ok(Opened { source, downloads: image.fetched.map(|(_, slot)| slot).into_iter().collect() })
 }
 
-/// Reads the facts of a local installer and its hotfix, without verification. With a reporter, missing ones are
-/// reported as warnings.
+/// Examines a local installer ISO and further local ones, without verification. With a reporter, the installer's
+/// warnings are printed.
 pub(super) fn local_installer(
     reporter: Option<&Reporter>,
+    settings: &Resolved,
     path: &Path,
-    hotfix: Option<&Path>,
+    further: Vec<(MediumSetting, PathBuf)>,
 ) -> Result<Source> {
-    let (facts, info) = open_iso(path)
-        .and_then(|iso| product::read_facts(&iso, path))
-        .and_then(|facts| iso(reporter, path, facts))?;
-    let read = |fix: &Path| {
-        let found = open_iso(fix)?;
-        let facts = product::read_hotfix_facts(&found, fix, &facts)?;
-        Ok::<_, Error>(Box::new(Hotfix { path: fix.to_owned(), facts, digest: None }))
-    };
-    let hotfix = hotfix.map(read).transpose()?;
-    let (path, info) = (path.to_owned(), Box::new(info));
-    Ok(Source::Iso { path, facts, info, digest: None, hotfix })
+    let (installer, system) = examine(settings, path)?;
+    let system = check(reporter, settings, installer, path, system)?;
+    let mut media = Vec::new();
+    for (setting, file) in further {
+        let medium = examine_further(installer, setting, &file, &system)?;
+        media.push(Medium { medium, digest: None });
+    }
+    let path = path.to_owned();
+    Ok(Source::Iso(Box::new(plan::Iso { path, installer, system, digest: None, media })))
 }
 
 /// Returns the file name of a URL, reduced to characters that are safe on every file system.
@@ -209,29 +231,46 @@ fn open_iso(path: &Path) -> Result<Iso> {
     Iso::open(path).map_err(|error| not_accepted(path, error))
 }
 
-/// Computes the sizes of the volumes that an ISO installs.
-fn iso(reporter: Option<&Reporter>, path: &Path, facts: Facts) -> Result<(Facts, VeInfo)> {
+/// Finds the installer of an ISO, and reads what the ISO installs.
+fn examine(settings: &Resolved, path: &Path) -> Result<(&'static dyn Installer, System)> {
     let iso = open_iso(path)?;
-    facts.check_age(path)?;
-    install::check_boot(&iso)?;
-    let name = format!("{}/install/ve.info.json", facts.directory);
-    let info = match iso.read(&name, VE_INFO_LIMIT) {
-        Ok(text) => VeInfo::parse(&text).map_err(|what| {
-            Error::new(Stage::Source, format!("`{}`: `{name}`: {what}", path.display()))
-                .hint("the ISO is damaged or of an unknown kind")
-        })?,
-        Err(error) if error.kind() == Kind::NotFound => {
-            let text = format!(
-                "`{}` has no `{name}`: the built-in sizes of version 14.1.0 are used",
-                path.display()
-            );
-            let hint = "UPDATE_LV_SIZES makes volumes larger that turn out to be too small";
-            if let Some(reporter) = reporter {
-                reporter.warning(&text, Some(hint));
-            }
-            VeInfo::built_in()
+    let installer = installers::of_iso(&iso, settings)?;
+    let system = installer.examine(&iso, &installers::values(settings)).map_err(refused)?;
+    Ok((installer, system))
+}
+
+/// Checks that an ISO can be installed. With a reporter, prints the installer's warnings, and one of settings that
+/// this installer does not use.
+fn check(
+    reporter: Option<&Reporter>,
+    settings: &Resolved,
+    installer: &dyn Installer,
+    path: &Path,
+    system: System,
+) -> Result<System> {
+    let Checked { system, warnings } =
+        installer.check(&open_iso(path)?, system).map_err(refused)?;
+    if let Some(reporter) = reporter {
+        for note in warnings {
+            reporter.warning(&note.text, note.hint.as_deref());
         }
-        Err(error) => return Err(not_accepted(path, error)),
-    };
-    Ok((facts, info))
+        let others = unused(settings, &installers::rows_of_others(installer)).0;
+        if !others.is_empty() {
+            let (keys, systems) = (others.join(", "), installer.systems());
+            reporter.warning(&format!("{keys} without effect: not used for {systems} ISOs"), None);
+        }
+    }
+    Ok(system)
+}
+
+/// Reads what a further ISO installs.
+fn examine_further(
+    installer: &dyn Installer,
+    setting: MediumSetting,
+    path: &Path,
+    base: &System,
+) -> Result<FurtherMedium> {
+    let iso = open_iso(path)?;
+    let system = installer.examine_further(&setting, &iso, base).map_err(refused)?;
+    Ok(FurtherMedium { setting, path: path.to_owned(), system })
 }

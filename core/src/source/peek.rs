@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     error::Result,
-    plan::{self, Source, Unread},
+    installers,
+    plan::{Source, Unread},
 };
 
 /// Number of bytes that are fetched from the start of a remote file: they contain the headers of all disk
@@ -41,7 +42,7 @@ pub(crate) fn peek(context: &SourceContext<'_>, remote: Remote) -> Result<Source
     let settings = context.settings;
     let (address, is_iso) = open::named(settings)?;
     if is_iso {
-        plan::check_shape(settings)?;
+        installers::by_settings(settings)?;
         // An unusable key is reported before anything is downloaded.
         Verifier::new(context)?;
     }
@@ -54,12 +55,14 @@ pub(crate) fn peek(context: &SourceContext<'_>, remote: Remote) -> Result<Source
     }
     // A build reads the source again, and warns then.
     let reporter = Some(context.reporter).filter(|_| remote == Remote::Ask);
-    let hotfix = settings.text("EHF_ISO").map(|text| Address::of("EHF_ISO", text)).transpose()?;
-    match hotfix {
-        Some(Address::Url(_)) => Ok(unread(path, true, None)),
-        Some(Address::File(hotfix)) => open::local_installer(reporter, path, Some(&hotfix)),
-        None => open::local_installer(reporter, path, None),
+    let mut further = Vec::new();
+    for (setting, address) in open::further(settings)? {
+        match address {
+            Address::Url(_) => return Ok(unread(path, true, None)),
+            Address::File(file) => further.push((setting, file)),
+        }
     }
+    open::local_installer(reporter, settings, path, further)
 }
 
 fn local_disk(context: &SourceContext<'_>, path: &Path) -> Result<Source> {
@@ -127,7 +130,7 @@ mod tests {
         for (name, is_iso, expected) in [
             ("debian-12.raw.xz", false, "debian-12"),
             ("debian-12.qcow2", false, "debian-12"),
-            ("BIGIP-15.0.0-0.0.39.iso", true, "BIGIP-15.0.0-0.0.39"),
+            ("System-15.0.0-0.0.39.iso", true, "System-15.0.0-0.0.39"),
             (".gz", false, ".gz"),
         ] {
             let Source::Unread(found) = unread(Path::new(name), is_iso, None) else { panic!() };

@@ -16,20 +16,16 @@ use super::{
 };
 use crate::{
     error::{Error, Problem, Result, Stage},
+    settings::{self, Signatures, keys},
     signature::{Algorithm, Digests, FileDigest, PublicKey, digests_of_file},
 };
 
 /// Largest signature that is read, in bytes; signatures of RSA keys with 16384 bits have 2048 bytes.
 const LIMIT: u64 = 64 << 10;
-/// Settings of the keys with the digests that they sign, in the order in which they are tried.
-const KEYS: [(&str, &str, &str); 2] = [
-    ("ISO_SIG_VERIFICATION_PUBLIC_KEY", "ISO_SIG_VERIFICATION_ENCRYPTION_TYPE", "sha384"),
-    ("IMAGE_SIG_PUBLIC_KEY", "IMAGE_SIG_ENCRYPTION_TYPE", "sha3-512"),
-];
 
 /// A key that the user trusts.
 struct Key {
-    setting: &'static str,
+    setting: settings::Key,
     path: PathBuf,
     key: PublicKey,
     algorithm: Algorithm,
@@ -56,24 +52,43 @@ pub(super) struct Subject<'a> {
     pub(super) url: Option<&'a Url>,
 }
 
+/// Returns the keys that verify sources and the digests that they sign, each with its setting, in the order in which
+/// they are tried.
+fn trusted(set: &Signatures) -> [(settings::Key, &Option<PathBuf>, settings::Key, &str); 2] {
+    [
+        (
+            keys::ISO_SIG_VERIFICATION_PUBLIC_KEY,
+            &set.iso_key,
+            keys::ISO_SIG_VERIFICATION_ENCRYPTION_TYPE,
+            &set.iso_digest,
+        ),
+        (
+            keys::IMAGE_SIG_PUBLIC_KEY,
+            &set.image_public_key,
+            keys::IMAGE_SIG_ENCRYPTION_TYPE,
+            set.image_digest(),
+        ),
+    ]
+}
+
 impl<'d, 'a> Verifier<'d, 'a> {
     /// Reads the keys. An unusable key is an error, also if it would not be needed.
     pub(super) fn new(context: &'d SourceContext<'a>) -> Result<Self> {
-        let settings = context.settings;
+        let set = context.settings.core();
         let mut keys = Vec::new();
-        for (setting, digest, default) in KEYS {
-            let Some(path) = settings.path(setting) else { continue };
-            let named =
-                |error: Error| Error { message: format!("{setting}: {}", error.message), ..error };
-            let algorithm = Algorithm::named(settings.text(digest).unwrap_or(default));
-            let algorithm = algorithm.map_err(|error| Error {
-                message: format!("{digest}: {}", error.message),
-                ..error
-            })?;
-            let key = PublicKey::read(&path).map_err(named)?;
+        for (setting, path, digest_setting, digest) in trusted(&set.signatures) {
+            let Some(path) = path.clone() else { continue };
+            let named = |setting: settings::Key| {
+                move |error: Error| Error {
+                    message: format!("{setting}: {}", error.message),
+                    ..error
+                }
+            };
+            let algorithm = Algorithm::named(digest).map_err(named(digest_setting))?;
+            let key = PublicKey::read(&path).map_err(named(setting))?;
             keys.push(Key { setting, path, key, algorithm });
         }
-        let kept = settings.is_on("REUSE") || settings.get("PROVENANCE_FILE").is_some();
+        let kept = set.run.reuse || set.publication.provenance.is_some();
         let verifier = Self { keys, kept, context };
         verifier.check_wishes()?;
         Ok(verifier)
@@ -84,26 +99,31 @@ impl<'d, 'a> Verifier<'d, 'a> {
         if !self.keys.is_empty() {
             return Ok(());
         }
-        let setting = ["ISO_SIG", "EHF_ISO_SIG"]
+        let setting = [keys::ISO_SIG.name(), "EHF_ISO_SIG"]
             .into_iter()
-            .find(|key| self.context.settings.get(key).is_some());
+            .find(|key| self.context.settings.by_name().get(key).is_some());
         match setting {
             Some(key) => Err(Error::new(
                 Stage::Settings,
                 format!("{key} names a signature, but no key is set that verifies it"),
             )
-            .hint(format!("set ISO_SIG_VERIFICATION_PUBLIC_KEY, or leave {key} out"))),
+            .hint(format!("set {}, or leave {key} out", keys::ISO_SIG_VERIFICATION_PUBLIC_KEY))),
             None => Ok(()),
         }
     }
 
     /// Warns once if neither a key nor a checksum is set.
     pub(super) fn warn(&self, digests: &[&str]) {
-        let has_checksum = digests.iter().all(|key| self.context.settings.get(key).is_some());
+        let has_checksum =
+            digests.iter().all(|key| self.context.settings.by_name().get(key).is_some());
         if self.keys.is_empty() && !has_checksum {
             self.context.reporter.warning(
                 "nothing proves where the ISO comes from: neither a key nor a digest is set",
-                Some("set ISO_SIG_VERIFICATION_PUBLIC_KEY to the vendor's key, or ISO_SHA256"),
+                Some(&format!(
+                    "set {} to the vendor's key, or {}",
+                    keys::ISO_SIG_VERIFICATION_PUBLIC_KEY,
+                    keys::ISO_SHA256
+                )),
             );
         }
     }
@@ -111,7 +131,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
     /// Digests that are worth computing when a file is read anyway.
     pub(super) fn algorithms(&self, sha256: &str) -> Vec<Algorithm> {
         let mut algorithms: Vec<Algorithm> = self.keys.iter().map(|key| key.algorithm).collect();
-        if self.kept || self.context.settings.get(sha256).is_some() {
+        if self.kept || self.context.settings.by_name().get(sha256).is_some() {
             algorithms.push(Algorithm::Sha256);
         }
         algorithms
@@ -121,7 +141,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
     fn needed(&self, sha256: &str, signatures: &[(String, Option<Vec<u8>>)]) -> Vec<Algorithm> {
         let there = self.keys.iter().zip(signatures).filter(|(_, (_, bytes))| bytes.is_some());
         let mut needed: Vec<Algorithm> = there.map(|(key, _)| key.algorithm).collect();
-        if self.kept || self.context.settings.get(sha256).is_some() {
+        if self.kept || self.context.settings.by_name().get(sha256).is_some() {
             needed.push(Algorithm::Sha256);
         }
         needed
@@ -136,7 +156,8 @@ impl<'d, 'a> Verifier<'d, 'a> {
     ) -> Result<Option<FileDigest>> {
         let before =
             fs::metadata(subject.path).map_err(|error| unreadable(subject.path, &error))?;
-        let compared = !self.keys.is_empty() || self.context.settings.get(subject.sha256).is_some();
+        let compared =
+            !self.keys.is_empty() || self.context.settings.by_name().get(subject.sha256).is_some();
         let digests = if compared { Some(self.compare(subject, digests)?) } else { digests };
         Ok(digests.and_then(|digests| FileDigest::of(&digests, &before)))
     }
@@ -160,7 +181,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
 
     /// Reads the signature for each key, with its name. A missing signature is a problem unless another one exists.
     fn signatures(&self, subject: &Subject<'_>) -> Result<Vec<(String, Option<Vec<u8>>)>> {
-        let given = self.context.settings.text(subject.signature);
+        let given = self.context.settings.by_name().text(subject.signature);
         let given = given.map(|text| Address::of(subject.signature, text)).transpose()?;
         let mut found: Vec<(String, Option<Vec<u8>>)> = Vec::new();
         for key in &self.keys {
@@ -194,7 +215,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
 
     fn unsigned(&self, subject: &Subject<'_>, found: &[(String, Option<Vec<u8>>)]) -> Error {
         let problems = found.iter().map(|(name, _)| Problem::new(format!("`{name}` is not there")));
-        let keys: Vec<&str> = self.keys.iter().map(|key| key.setting).collect();
+        let keys: Vec<&str> = self.keys.iter().map(|key| key.setting.name()).collect();
         let text = format!("there is no signature for `{}`", subject.path.display());
         Error::several(Stage::Source, text, problems.collect()).hint(format!(
             "put it beside the file or name it with {}; to build without checking, leave {} out",
@@ -241,7 +262,7 @@ pub(super) fn digest(
     path: &Path,
     digests: Option<Digests>,
 ) -> Result<()> {
-    if context.settings.get(setting).is_none() {
+    if context.settings.by_name().get(setting).is_none() {
         return Ok(());
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -262,7 +283,7 @@ fn expected(
     path: &Path,
     digests: &Digests,
 ) -> Result<Option<String>> {
-    let Some(expected) = context.settings.text(setting) else { return Ok(None) };
+    let Some(expected) = context.settings.by_name().text(setting) else { return Ok(None) };
     let found = digests.hex(Algorithm::Sha256).unwrap_or_default();
     if found.eq_ignore_ascii_case(expected) {
         return Ok(Some(format!("{setting} as expected")));
@@ -278,7 +299,7 @@ fn expected(
 fn read(context: &SourceContext<'_>, path: &Path, algorithms: &[Algorithm]) -> Result<Digests> {
     let total = fs::metadata(path).map_err(|error| unreadable(path, &error))?.len();
     let mut seen = |done| {
-        context.reporter.progress(Progress { done, total, ..Progress::default() });
+        context.reporter.progress(Progress::new(done, total));
         if context.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let digests = digests_of_file(path, algorithms, &mut seen);

@@ -120,7 +120,10 @@ fn ending(job: &Job, status: ExitStatus) -> Ended {
         return Ended::Refused(message, hint);
     }
     let how = match (status.signal(), status.code()) {
-        (Some(signal), _) => format!("the process was ended by {}", signal_name(signal)),
+        (Some(signal), _) => match signal_name(signal) {
+            Some(name) => format!("the process was ended by {name}"),
+            None => format!("the process was ended by signal {signal}"),
+        },
         (None, code) => format!("the process exited with code {}", code.unwrap_or_default()),
     };
     let last = last_line(&job.directory.join("stderr"));
@@ -142,17 +145,26 @@ fn last_line(stderr: &Path) -> String {
     line.map(|line| format!(": {}", line.trim())).unwrap_or_default()
 }
 
-fn signal_name(signal: i32) -> String {
-    let names = [
-        (4, "SIGILL"),
-        (6, "SIGABRT"),
-        (7, "SIGBUS"),
-        (8, "SIGFPE"),
-        (9, "SIGKILL"),
-        (11, "SIGSEGV"),
-    ];
-    let name = names.iter().find(|(number, _)| *number == signal);
-    name.map_or_else(|| format!("signal {signal}"), |(_, name)| (*name).to_owned())
+/// Signals that end programs, by their number on Linux (signal(7)).
+const SIGNALS: [(i32, &str); 12] = [
+    (1, "SIGHUP"),
+    (4, "SIGILL"),
+    (5, "SIGTRAP"),
+    (6, "SIGABRT"),
+    (7, "SIGBUS"),
+    (8, "SIGFPE"),
+    (9, "SIGKILL"),
+    (11, "SIGSEGV"),
+    (13, "SIGPIPE"),
+    (15, "SIGTERM"),
+    (24, "SIGXCPU"),
+    (31, "SIGSYS"),
+];
+
+/// Returns the name of a signal that ends programs.
+#[must_use]
+pub fn signal_name(signal: i32) -> Option<&'static str> {
+    SIGNALS.iter().find(|(number, _)| *number == signal).map(|(_, name)| *name)
 }
 
 /// Number of bytes that were written to standard output and standard error of this process.

@@ -12,8 +12,7 @@ use serde_json::Value;
 
 use super::subject::Ways;
 use crate::{
-    Disk, DiskSpec, Error, ErrorKind, Event, Host, LogLevel, LogRecord, Progress, Resource, Result,
-    Secret,
+    Disk, DiskSpec, Error, ErrorKind, Event, Host, LogRecord, Progress, Resource, Result, Secret,
 };
 
 /// Maximum number of log records and events that are kept.
@@ -230,7 +229,7 @@ impl ProbeHost {
     /// Returns everything that a provider wrote, as texts with their places.
     pub(super) fn texts(&self) -> Vec<(String, String)> {
         let state = self.lock();
-        let logs = state.logs.iter().filter(|record| !is_chatter(record));
+        let logs = state.logs.iter().filter(|record| !record.may_contain_requests());
         let logs = logs.map(|record| ("a log record", format!("{record:?}")));
         let events =
             state.reports.events.iter().map(|(_, event)| ("an event", format!("{event:?}")));
@@ -261,13 +260,6 @@ impl ProbeHost {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns whether a record comes from a connection library, whose records contain raw requests; the host omits
-/// them from its log as well.
-fn is_chatter(record: &LogRecord) -> bool {
-    let noisy = ["hyper", "reqwest", "rustls", "h2"];
-    record.level > LogLevel::Warn && noisy.iter().any(|name| record.target.starts_with(name))
 }
 
 impl Host for ProbeHost {

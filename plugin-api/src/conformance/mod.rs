@@ -15,12 +15,14 @@
 //! everything again.
 //!
 //! `subject` is the provider under test, `host` the host it meets; `probe` contains the probes, `child` the
-//! process of a probe, `evidence` the observations, `judge` and `table` the verdicts.
+//! process of a probe, `evidence` the observations, `judge` and `table` the verdicts. `optional` has all of these for
+//! the optional steps.
 
 mod child;
 mod evidence;
 mod host;
 mod judge;
+mod optional;
 mod probe;
 mod report;
 mod subject;
@@ -33,6 +35,7 @@ use serde_json::Value;
 
 use self::{child::Job, evidence::Ended, probe::Probe, table::Evidence};
 pub use self::{
+    child::signal_name,
     host::{DiskBytes, plain_disk},
     report::{Report, Row, Verdict},
     subject::{RawSteps, Refusal, Subject, Ways},
@@ -143,10 +146,11 @@ impl Suite {
                 self.evidence.concurrent = self.probe(Probe::Concurrent)?;
                 self.evidence.cancel = self.probe(Probe::Cancel)?;
                 self.evidence.undo = self.probe(Probe::Undo)?;
+                self.evidence.optional = self.probe(Probe::Optional)?;
             } else {
                 let omitted = || Ended::Omitted("see `build`".to_owned());
                 (self.evidence.concurrent, self.evidence.cancel) = (omitted(), omitted());
-                self.evidence.undo = omitted();
+                (self.evidence.undo, self.evidence.optional) = (omitted(), omitted());
             }
         }
         Ok(self.evidence.judge())

@@ -51,6 +51,7 @@ pub trait RawSteps: Send + Sync {
 
 /// Why a file is not a provider, and what to do.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Refusal {
     /// Lower-case fragment.
     pub message: String,
@@ -58,13 +59,32 @@ pub struct Refusal {
     pub hint: Option<String>,
 }
 
+impl Refusal {
+    /// Creates a refusal.
+    pub fn new(message: impl Into<String>, hint: Option<String>) -> Self {
+        Self { message: message.into(), hint }
+    }
+}
+
 /// How the suite opens providers and makes disks; the host replaces both with its own functions.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct Ways {
     /// Opens a provider file exactly as builds do.
     pub open: fn(&Path) -> Result<Box<dyn Subject>, Refusal>,
     /// Returns a disk of this many bytes in the given format.
     pub disk: fn(&DiskSpec, u64) -> Result<Arc<dyn DiskBytes>>,
+}
+
+impl Ways {
+    /// Creates ways to open a provider and to make a disk.
+    #[must_use]
+    pub fn new(
+        open: fn(&Path) -> Result<Box<dyn Subject>, Refusal>,
+        disk: fn(&DiskSpec, u64) -> Result<Arc<dyn DiskBytes>>,
+    ) -> Self {
+        Self { open, disk }
+    }
 }
 
 impl Default for Ways {

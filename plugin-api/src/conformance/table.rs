@@ -6,6 +6,7 @@ use super::{
         Undone,
     },
     judge::{Judgement, build, cancel, create, describe, every, file, undo},
+    optional,
     report::{Report, Row, Verdict},
     subject::linkage,
 };
@@ -25,6 +26,7 @@ pub(super) struct Evidence {
     pub(super) concurrent: Ended,
     pub(super) cancel: Ended,
     pub(super) undo: Ended,
+    pub(super) optional: Ended,
 }
 
 /// A row of the table.
@@ -35,7 +37,7 @@ pub(super) struct Check {
     pub(super) judge: fn(&Evidence) -> Judgement,
 }
 
-const fn check(
+pub(super) const fn check(
     id: &'static str,
     title: &'static str,
     judge: fn(&Evidence) -> Judgement,
@@ -44,7 +46,7 @@ const fn check(
     Check { id, title, remedy, judge }
 }
 
-/// All checks, in a natural order of reading.
+/// Checks of the steps of ABI 1.0, in a natural order of reading.
 pub(super) const CHECKS: [Check; 33] = [
     check(
         "loads",
@@ -246,10 +248,15 @@ pub(super) const CHECKS: [Check; 33] = [
     ),
 ];
 
+/// Returns all checks, those of the optional steps last.
+fn checks() -> impl Iterator<Item = &'static Check> {
+    CHECKS.iter().chain(&optional::CHECKS)
+}
+
 impl Evidence {
     /// Returns the report.
     pub(super) fn judge(&self) -> Report {
-        let rows = CHECKS.iter().map(|check| self.row(check));
+        let rows = checks().map(|check| self.row(check));
         let checks: Vec<Row> = rows.collect();
         let mut report = Report { file: self.file.clone(), ..Report::default() };
         if let Ok(described) = self.described() {
@@ -312,15 +319,22 @@ impl Evidence {
         seen(&self.cancel, "cancel-before")
     }
 
+    pub(super) fn optional<T: serde::de::DeserializeOwned>(&self) -> Result<T, Judgement> {
+        seen(&self.optional, "build")
+    }
+
     pub(super) fn undone(&self) -> Result<Undone, Judgement> {
         seen(&self.undo, "taken")
     }
 
     /// Returns the results of all probes.
-    pub(super) fn all(&self) -> [&Ended; 10] {
+    pub(super) fn all(&self) -> [&Ended; 11] {
         let Self { describe, create, shapes, later, malformed, .. } = self;
-        let Self { cycles, build, concurrent, cancel, undo, .. } = self;
-        [describe, create, shapes, later, malformed, cycles, build, concurrent, cancel, undo]
+        let Self { cycles, build, concurrent, cancel, undo, optional, .. } = self;
+        [
+            describe, create, shapes, later, malformed, cycles, build, concurrent, cancel, undo,
+            optional,
+        ]
     }
 
     /// Reads the properties of the file itself.
@@ -339,6 +353,7 @@ impl Evidence {
             concurrent: none(),
             cancel: none(),
             undo: none(),
+            optional: none(),
         }
     }
 }
@@ -362,9 +377,9 @@ mod tests {
 
     #[test]
     fn every_check_has_a_unique_id_a_title_and_a_remedy() {
-        let ids: BTreeSet<&str> = CHECKS.iter().map(|check| check.id).collect();
-        assert_eq!(ids.len(), CHECKS.len());
-        for check in &CHECKS {
+        let ids: BTreeSet<&str> = checks().map(|check| check.id).collect();
+        assert_eq!(ids.len(), checks().count());
+        for check in checks() {
             assert!(check.id.chars().all(|letter| letter.is_ascii_lowercase() || letter == '-'));
             assert!(!check.title.is_empty() && !check.title.ends_with('.'), "{}", check.id);
             assert!(!check.remedy.is_empty() && !check.remedy.contains('\n'), "{}", check.id);

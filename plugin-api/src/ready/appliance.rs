@@ -4,7 +4,7 @@
 
 use std::{fs, io::Read as _};
 
-use crate::{Error, ErrorKind, Ovf, OvfNetwork, OvfProduct, Result, document::Build};
+use crate::{BootMode, Error, ErrorKind, Ovf, OvfNetwork, OvfProduct, Result, document::Build};
 
 /// Longest licence text, in bytes; a longer file is not a licence text.
 const LICENCE_LIMIT: u64 = 1 << 20;
@@ -49,7 +49,7 @@ pub fn machine(build: &Build) -> Ovf {
         annotation,
         product: Some(product),
         hardware_version: hardware_version(version_of(build)),
-        uefi: build.boot_mode == "uefi",
+        uefi: build.boot_mode == BootMode::Uefi,
         cpus: 2,
         memory_mib: 4096,
         networks: if is_known {

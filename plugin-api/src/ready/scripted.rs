@@ -68,7 +68,7 @@ impl<T: ScriptedUpload> Provider for Scripted<T> {
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
         let build = &request.build;
         let disk = context.make_disk(&self.0.spec(build, &request.spec)?)?;
-        if request.published {
+        if request.for_image_dir {
             write(context, build, &self.0.script(build, &request.spec, &disk.file_name))?;
         }
         Ok(disk)

@@ -19,6 +19,7 @@ use crate::{
 };
 
 /// A provider of [`crate::ready::scripted`] under test, in a directory of the test.
+#[non_exhaustive]
 pub struct ScriptedUploadTest<'a> {
     /// IMAGE_DIR of its builds; exists and is empty.
     pub directory: &'a Path,
@@ -62,7 +63,27 @@ pub fn findings<P: Provider>(provider: &P, build: Build, online: bool) -> Result
     Ok(report.findings.into_iter().filter(|found| found.severity == Severity::Error).collect())
 }
 
-impl ScriptedUploadTest<'_> {
+impl<'a> ScriptedUploadTest<'a> {
+    /// Creates a test of a provider without settings: an empty directory, and the text of its README.md.
+    #[must_use]
+    pub fn new(directory: &'a Path, readme: &'a str) -> Self {
+        Self { directory, readme, settings: &[], commands: &[] }
+    }
+
+    /// Sets the settings of the instance, as keys and values.
+    #[must_use]
+    pub fn settings(mut self, settings: &'a [(&'a str, Value)]) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Sets the texts that the script in its refusals must contain.
+    #[must_use]
+    pub fn commands(mut self, commands: &'a [&'a str]) -> Self {
+        self.commands = commands;
+        self
+    }
+
     /// Returns every requirement that the provider does not meet; empty when it meets all.
     ///
     /// # Errors
@@ -86,7 +107,7 @@ impl ScriptedUploadTest<'_> {
 
     fn description<P: Provider>(&self, differences: &mut Vec<String>) {
         let description = P::describe();
-        claim(differences, description.status == Status::Stub, "its status is not `stub`");
+        claim(differences, description.status == Status::DiskOnly, "its status is not `stub`");
         claim(differences, description.uploads, "its images do not go to a cloud");
         claim(differences, description.disk.package.is_some(), "it names no package for IMAGE_DIR");
         for row in description.settings.iter().filter(|row| row.required) {
@@ -97,7 +118,8 @@ impl ScriptedUploadTest<'_> {
     fn check<P: Provider>(&self, differences: &mut Vec<String>) -> Result<()> {
         let provider: P = self.instance(&Arc::new(MockHost::new()))?;
         let online = findings(&provider, build_into(self.directory), true)?;
-        let refusal = online.iter().find(|found| found.kind.as_deref() == Some("unsupported"));
+        let refusal =
+            online.iter().find(|found| found.kind.map(ErrorKind::code) == Some("unsupported"));
         let hint = refusal.and_then(|found| found.hint.clone()).unwrap_or_default();
         let explained = hint.contains("--no-upload") && hint.contains("disk.cloud.upload.sh");
         claim(
@@ -121,7 +143,7 @@ impl ScriptedUploadTest<'_> {
         let (disk, script) = (P::describe().disk, self.script_path());
         for (published, spec) in [(false, disk.spec), (true, disk.package.unwrap_or_default())] {
             let build = build_into(self.directory);
-            let request = DiskRequest { build, spec, published, ..DiskRequest::default() };
+            let request = DiskRequest::new(build, spec).for_image_dir(published);
             provider.create_disk(&host.context(), &request)?;
             claim(
                 differences,

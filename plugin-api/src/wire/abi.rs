@@ -1,4 +1,4 @@
-//! THE ABI, version 1.0: the only types that cross the boundary. Frozen.
+//! THE ABI, version 1.1: the only types that cross the boundary. Frozen.
 //!
 //! It may grow within major 1 by fields appended to [`ProviderModule`] and methods with a default body
 //! appended to the two traits; names of fields, methods and parameters are part of it, and
@@ -80,6 +80,24 @@ pub trait ProviderAbi: Send + Sync + 'static {
     fn register(&self, request: RStr<'_>) -> RResult<RString, FfiError>;
     #[sabi(last_prefix_field)]
     fn discard(&self, request: RStr<'_>) -> RResult<RString, FfiError>;
+    /// Since 1.1.
+    fn inventory(&self, request: RStr<'_>) -> RResult<RString, FfiError> {
+        missing(request)
+    }
+    /// Since 1.1.
+    fn manage(&self, request: RStr<'_>) -> RResult<RString, FfiError> {
+        missing(request)
+    }
+}
+
+/// The answer of a method that the plugin was built without.
+fn missing(_: RStr<'_>) -> RResult<RString, FfiError> {
+    RResult::RErr(FfiError {
+        code: RString::from("unsupported"),
+        message: RString::from("the provider was built for an older plugin ABI"),
+        retryable: false,
+        details_json: RString::from(r#"{"hint":"use a newer release of the provider"}"#),
+    })
 }
 
 /// Services of the host. Callable from any thread between `create` and the end of the instance's drop.

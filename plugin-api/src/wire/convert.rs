@@ -10,7 +10,12 @@ use crate::{Error, ErrorKind, Result, error::Details};
 
 impl From<Error> for FfiError {
     fn from(error: Error) -> Self {
-        let details = Details { hint: error.hint, context: error.context, causes: error.causes };
+        let details = Details {
+            hint: error.hint,
+            context: error.context,
+            causes: error.causes,
+            exhausted: error.exhausted,
+        };
         Self {
             code: error.kind.code().into(),
             message: error.message.into(),
@@ -28,6 +33,7 @@ impl From<FfiError> for Error {
             message: error.message.into(),
             hint: details.hint,
             retryable: error.retryable,
+            exhausted: details.exhausted,
             context: details.context,
             causes: details.causes,
         }
@@ -42,7 +48,7 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
 }
 
 /// Serializes a document.
-pub(super) fn print<T: Serialize>(value: &T) -> Result<RString> {
+pub(crate) fn print<T: Serialize>(value: &T) -> Result<RString> {
     let text = serde_json::to_string(value).map_err(|error| {
         Error::internal("a document cannot be written as JSON").caused_by(&error)
     })?;
@@ -79,7 +85,7 @@ mod tests {
             .with_hint("delete some")
             .with_context("request_id", "R-1")
             .caused_by(&std::io::Error::other("inner"))
-            .retryable();
+            .exhausted(7, std::time::Duration::from_secs(95));
         assert_eq!(Error::from(FfiError::from(error.clone())), error);
     }
 

@@ -25,6 +25,7 @@ const MACHINE: u16 = 183;
 /// Metadata in a plugin's file, readable without loading it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct PluginMetadata {
     /// Cargo package that it was built from.
     pub package: String,
@@ -36,6 +37,7 @@ pub struct PluginMetadata {
 
 /// Result of inspecting a file that has the structure of a plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ElfReport {
     /// The metadata section; absent when the file has no such section.
     pub metadata: Option<PluginMetadata>,

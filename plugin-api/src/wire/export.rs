@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Context, Disk, DiskSpec, Error, ErrorKind, Event, Host, LogRecord, Progress, Provider, Result,
-    Secret, Settings,
+    Secret, Settings, Step, provider::step_table,
 };
 
 /// Builds the root module of a plugin for provider `P` at compile time.
@@ -55,6 +55,7 @@ extern "C" fn create<P: Provider>(
             let host: Arc<dyn Host> = Arc::new(RemoteHost(host));
             forward::install(&host);
             let settings: Settings = parse(settings.as_str(), "settings")?;
+            let settings = settings.checked(&P::describe().settings)?;
             let context = Context::new(host);
             let provider = P::create(&context, settings)?;
             let adapter = Adapter { provider: Some(provider), context };
@@ -72,47 +73,38 @@ struct Adapter<P: Provider> {
 impl<P: Provider> Adapter<P> {
     fn step<Q: serde::de::DeserializeOwned, A: serde::Serialize>(
         &self,
-        name: &'static str,
+        step: Step,
         request: RStr<'_>,
-        step: impl FnOnce(&P, &Context, &Q) -> Result<A>,
+        method: impl FnOnce(&P, &Context, &Q) -> Result<A>,
     ) -> RResult<RString, FfiError> {
-        guarded(name, || {
-            let request: Q = parse(request.as_str(), name)?;
+        guarded(step.name(), || {
+            let request: Q = parse(request.as_str(), step.name())?;
             let provider = self.provider.as_ref();
             let provider = provider.ok_or_else(|| Error::internal("used after its end"))?;
-            print(&step(provider, &self.context, &request)?)
+            print(&method(provider, &self.context, &request)?)
         })
     }
 }
 
-impl<P: Provider> ProviderAbi for Adapter<P> {
-    fn check(&self, request: RStr<'_>) -> RResult<RString, FfiError> {
-        self.step("check", request, P::check)
-    }
-
-    fn create_disk(&self, request: RStr<'_>) -> RResult<RString, FfiError> {
-        self.step("create_disk", request, P::create_disk)
-    }
-
-    fn upload(&self, request: RStr<'_>) -> RResult<RString, FfiError> {
-        self.step("upload", request, P::upload)
-    }
-
-    fn register(&self, request: RStr<'_>) -> RResult<RString, FfiError> {
-        self.step("register", request, P::register)
-    }
-
-    fn discard(&self, request: RStr<'_>) -> RResult<RString, FfiError> {
-        self.step("discard", request, P::discard)
-    }
+macro_rules! export_steps {
+    ($($step:ident $method:ident($request:ty) -> $answer:ty, since $minor:literal;)*) => {
+        impl<P: Provider> ProviderAbi for Adapter<P> {
+            $(
+                fn $method(&self, request: RStr<'_>) -> RResult<RString, FfiError> {
+                    self.step(Step::$step, request, P::$method)
+                }
+            )*
+        }
+    };
 }
+step_table!(export_steps);
 
 impl<P: Provider> Drop for Adapter<P> {
     fn drop(&mut self) {
         let provider = self.provider.take();
         let dropped = guard("drop", || {
             drop(provider);
-            self.context.end_runtime();
+            self.context.end();
             Ok(())
         });
         if let Err(error) = dropped {
@@ -259,7 +251,7 @@ macro_rules! export_provider {
 #[macro_export]
 macro_rules! abi_version {
     () => {
-        "1.0"
+        "1.1"
     };
 }
 

@@ -7,8 +7,11 @@ use std::{
 };
 
 use serde_json::{Map, Value};
-use tracing::field::{Field, Visit};
-use tracing_subscriber::{Layer, layer::SubscriberExt as _};
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
 
 use crate::{Host, LogLevel, LogRecord};
 
@@ -31,9 +34,7 @@ pub(super) fn install(host: &Arc<dyn Host>) {
     let weak = Arc::downgrade(host);
     let slot = HOST.get_or_init(|| {
         // An error means that a subscriber (of a test) is already set: it is kept.
-        let _ = tracing::subscriber::set_global_default(
-            tracing_subscriber::registry().with(ForwardLayer),
-        );
+        let _ = tracing::subscriber::set_global_default(Forward);
         RwLock::new(weak.clone())
     });
     if let Ok(mut current) = slot.write() {
@@ -49,10 +50,27 @@ fn send(level: LogLevel, target: &str, message: String, fields: Map<String, Valu
     }
 }
 
-struct ForwardLayer;
+/// Forwards events. Spans are not: the contract has no place for them, so they need no identity either.
+struct Forward;
 
-impl<S: tracing::Subscriber> Layer<S> for ForwardLayer {
-    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+impl Subscriber for Forward {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event()
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
         let metadata = event.metadata();
         let mut fields = Fields::default();
         event.record(&mut fields);

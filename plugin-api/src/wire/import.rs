@@ -62,6 +62,7 @@ pub enum LoadErrorKind {
 
 /// A plugin that did not load: the file, the reason, and what to do.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LoadError {
     /// Kind of the failure.
     pub kind: LoadErrorKind,
@@ -196,7 +197,8 @@ impl Library {
     /// The provider's.
     pub fn create(&self, host: Arc<dyn Host>, settings: &Settings) -> Result<Box<dyn Steps>> {
         let settings = print(settings)?;
-        Ok(Box::new(Instance(self.instance(host, settings.as_rstr())?)))
+        let object = self.instance(host, settings.as_rstr())?;
+        Ok(Box::new(Instance { object, description: self.description.clone() }))
     }
 
     /// Creates an instance that accepts documents as texts, malformed ones too.

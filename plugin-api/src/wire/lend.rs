@@ -10,35 +10,48 @@ use super::{
     convert::{guard, guarded, parse, print},
 };
 use crate::{
-    DiskSpec, Error, Event, Host, LogLevel, LogRecord, Progress, ProgressUnit, Result, Steps,
-    document::{
-        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, RegisterRequest,
-        Registered, UploadRequest, Uploaded,
-    },
+    Description, DiskSpec, Error, Event, Host, LogLevel, LogRecord, Progress, ProgressUnit, Result,
+    Step, Steps, provider::step_table,
 };
 
 /// Longest answer that is read, in bytes.
 const ANSWER_LIMIT: usize = 16 << 20;
 
-/// An instance behind the ABI.
-pub(super) struct Instance(pub(super) ProviderObject);
+macro_rules! lend_steps {
+    ($($step:ident $method:ident($request:ty) -> $answer:ty, since $minor:literal;)*) => {
+        /// Calls a step through the ABI.
+        fn call(
+            object: &ProviderObject,
+            step: Step,
+            request: RStr<'_>,
+        ) -> RResult<RString, FfiError> {
+            match step { $(Step::$step => object.$method(request),)* }
+        }
+    };
+}
+step_table!(lend_steps);
 
-impl Instance {
-    fn call<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
-        name: &'static str,
-        request: &Q,
-        method: impl FnOnce(RStr<'_>) -> RResult<RString, FfiError>,
-    ) -> Result<A> {
-        let request = print(request)?;
-        let answer = guard(name, || method(request.as_rstr()).into_result().map_err(Error::from))?;
+/// An instance behind the ABI.
+pub(super) struct Instance {
+    pub(super) object: ProviderObject,
+    pub(super) description: Description,
+}
+
+impl Steps for Instance {
+    fn call(&self, step: Step, request: &str) -> Result<String> {
+        step.check_built(&self.description)?;
+        let answer = guard(step.name(), || {
+            call(&self.object, step, request.into()).into_result().map_err(Error::from)
+        })?;
         if answer.len() > ANSWER_LIMIT {
             return Err(Error::internal(format!(
-                "the answer to {name} has {} bytes, more than {ANSWER_LIMIT}",
+                "the answer to {} has {} bytes, more than {ANSWER_LIMIT}",
+                step.name(),
                 answer.len()
             ))
             .with_hint("this is a bug of the provider; report it with the log file"));
         }
-        parse(&answer, name)
+        Ok(answer.into_string())
     }
 }
 
@@ -52,41 +65,14 @@ impl RawInstance {
     /// # Errors
     /// The code as the plugin wrote it, and the error.
     pub fn call(&self, step: &str, request: &str) -> Result<String, (String, Error)> {
-        let request = RStr::from(request);
-        let answer = match step {
-            "check" => self.0.check(request),
-            "create_disk" => self.0.create_disk(request),
-            "upload" => self.0.upload(request),
-            "register" => self.0.register(request),
-            "discard" => self.0.discard(request),
-            _ => RResult::RErr(Error::internal(format!("there is no step `{step}`")).into()),
+        let answer = match Step::from_name(step) {
+            Some(step) => call(&self.0, step, request.into()),
+            None => RResult::RErr(Error::internal(format!("there is no step `{step}`")).into()),
         };
         answer
             .into_result()
             .map(RString::into_string)
             .map_err(|error| (error.code.to_string(), Error::from(error)))
-    }
-}
-
-impl Steps for Instance {
-    fn check(&self, request: &CheckRequest) -> Result<CheckReport> {
-        Self::call("check", request, |text| self.0.check(text))
-    }
-
-    fn create_disk(&self, request: &DiskRequest) -> Result<crate::Disk> {
-        Self::call("create_disk", request, |text| self.0.create_disk(text))
-    }
-
-    fn upload(&self, request: &UploadRequest) -> Result<Uploaded> {
-        Self::call("upload", request, |text| self.0.upload(text))
-    }
-
-    fn register(&self, request: &RegisterRequest) -> Result<Registered> {
-        Self::call("register", request, |text| self.0.register(text))
-    }
-
-    fn discard(&self, request: &DiscardRequest) -> Result<Discarded> {
-        Self::call("discard", request, |text| self.0.discard(text))
     }
 }
 

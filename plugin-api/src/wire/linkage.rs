@@ -18,6 +18,7 @@ const DYNAMIC_BYTES: usize = 16;
 
 /// Names that the system's loader uses to link a library.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Linkage {
     /// Symbols that others can bind to.
     pub exports: Vec<String>,

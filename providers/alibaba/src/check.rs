@@ -90,13 +90,12 @@ fn same_account(
 
 /// What is known of a build before any request is sent.
 fn expected_of(config: &Config, request: &CheckRequest) -> CheckReport {
-    CheckReport {
-        disk: Some(config.disk.clone()),
-        creates: expected::resources(config, &request.build),
-        permissions: expected::rights(config),
-        bytes_per_second: config.upload.rate,
-        ..CheckReport::default()
-    }
+    let mut report = CheckReport::default()
+        .disk(config.disk.clone())
+        .creates(expected::resources(config, &request.build))
+        .permissions(expected::rights(config));
+    report.bytes_per_second = config.upload.rate;
+    report
 }
 
 /// Resources that an earlier attempt of the run created.
@@ -155,7 +154,7 @@ async fn online(
             vec![Finding::error("copy regions", &late)]
         }),
     );
-    let keys_refused = identity.kind.as_deref() == Some(ErrorKind::Auth.code());
+    let keys_refused = identity.kind == Some(ErrorKind::Auth);
     let bucket_wrong = bucket.iter().any(|finding| finding.severity == Severity::Error);
     let is_error = |finding: &Finding| finding.severity == Severity::Error;
     let no_role =
@@ -164,8 +163,7 @@ async fn online(
     let mut findings = vec![identity];
     findings.extend(check_plain::findings(place));
     // Refused keys fail every call; one finding reports it.
-    let follows =
-        |finding: &Finding| keys_refused && finding.kind.as_deref() == Some(ErrorKind::Auth.code());
+    let follows = |finding: &Finding| keys_refused && finding.kind == Some(ErrorKind::Auth);
     let about_bucket = |finding: &Finding| bucket_wrong && finding.message.contains("bucket");
     findings.extend(bucket.into_iter().filter(|finding| !follows(finding)));
     findings.extend(name.filter(|finding| !follows(finding)));

@@ -28,8 +28,9 @@ pub(crate) const ROLE_HINT: &str = "create the role once: aliyun ram CreateRole 
 const NAME_HINT: &str = "choose another CLOUD_IMAGE_NAME, delete the image that has it, or set ALIBABA_IF_EXISTS=replace";
 const FORMAT_HINT: &str = "check ALIBABA_DISK_FORMAT";
 const COPY_HINT: &str = "check ALIBABA_IMAGE_COPY_REGIONS";
-const SLOW_HINT: &str = "the account's request limit was reached; try again later";
-const LATER_HINT: &str = "try again later";
+const SLOW_HINT: &str = "the account's request limit was reached: find what else calls the API with this account, or run fewer builds at once";
+const LATER_HINT: &str =
+    "look at the status page of the service; its support finds the request by its id";
 const AGAIN_HINT: &str = "start the upload again";
 const REPORT_HINT: &str = "report this with the request id; the tool asked for something wrong";
 const RESEND_HINT: &str =
@@ -155,9 +156,9 @@ pub(crate) static TABLE: &[Row] = &[
     ("InvalidTaskId.NotFound", "", NotFound, GiveUp, "the task does not exist", "look at the image itself: aliyun ecs DescribeImages"),
     ("InvalidTaskId.TaskActionNotSupport", "", Conflict, GiveUp, "the task cannot be cancelled", "wait until it ends"),
     ("IncorrectTaskStatus", "", Conflict, GiveUp, "the task has ended", "look at the image itself: aliyun ecs DescribeImages"),
-    ("CancelTaskFailed", "", Provider, Backoff, "the task could not be cancelled", LATER_HINT),
+    ("CancelTaskFailed", "", Provider, Backoff, "the task could not be cancelled", "resume the run when the task has ended"),
     ("IdempotentParameterMismatch", "", Conflict, GiveUp, "an earlier attempt of this run asked for something else", "start a new run"),
-    ("IdempotentProcessing", "", Provider, Backoff, "the same request is still being worked on", LATER_HINT),
+    ("IdempotentProcessing", "", Provider, Backoff, "the same request is still being worked on", "resume the run: it waits for the same request"),
     // Load and faults
     ("Throttling*", "", Throttled, Backoff, SLOW, SLOW_HINT),
     ("*RateLimitExceeded", "", Throttled, Backoff, SLOW, SLOW_HINT),

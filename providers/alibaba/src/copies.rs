@@ -67,8 +67,9 @@ pub(crate) fn resources(
 ) -> Result<Vec<Resource>> {
     let saved: States = context.load(COPIES)?.unwrap_or_default();
     let all = saved.copies.iter().map(|(region, id)| {
-        let copy = resource(home, region, &home.name, &saved.source, &build.run_id);
-        Resource { id: id.clone(), ..copy }
+        let mut copy = resource(home, region, &home.name, &saved.source, &build.run_id);
+        copy.id.clone_from(id);
+        copy
     });
     Ok(all.collect())
 }
@@ -165,6 +166,8 @@ fn judge(
                 first.hint.as_deref().unwrap_or("look at the causes")
             ));
     error.retryable = failed.iter().all(|(_, error)| error.retryable);
+    error.exhausted = failed.iter().filter_map(|(_, error)| error.exhausted).max();
+    error.exhausted = error.exhausted.filter(|_| error.retryable);
     for (region, cause) in failed {
         error.causes.push(format!("{region}: {cause}"));
         error.causes.extend(cause.causes);

@@ -16,6 +16,9 @@ pub(crate) const NAME_LENGTH: (usize, usize) = (2, 128);
 pub(crate) const NAME_PREFIXES: [&str; 2] = ["aliyun", "acs:"];
 /// Texts that neither names nor tags may contain.
 pub(crate) const FORBIDDEN_TEXTS: [&str; 2] = ["http://", "https://"];
+/// The rule for image names as a text.
+const NAME_EXPLANATION: &str = "2 to 128 letters (Chinese ones too), digits, `.`, `_`, `:` and `-`, \
+    a letter first; not starting with `aliyun` or `acs:`";
 /// Maximum number of tags per resource.
 pub(crate) const TAGS_MAXIMUM: usize = 20;
 /// Maximum length of a tag key and value.
@@ -23,60 +26,47 @@ pub(crate) const TAG_LENGTH: usize = 128;
 
 /// The whole description.
 pub(crate) fn description() -> Description {
-    Description {
-        name: "alibaba".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        summary:
-            "Alibaba Cloud: uploads the disk to an OSS bucket and registers an ECS custom image"
-                .to_owned(),
-        status: Status::Stable,
-        license: "Apache-2.0 OR MIT".to_owned(),
-        settings: crate::settings::settings(),
-        disk: DiskNeeds {
-            spec: DiskSpec { format: DiskFormat::Qcow2, ..DiskSpec::default() },
-            package: Some(DiskSpec {
-                format: DiskFormat::Qcow2,
-                archive: Archive::TarGz,
-                ..DiskSpec::default()
-            }),
-            minimum_bytes: Some(20 * GIB),
-            maximum_bytes: Some(2048 * GIB),
-            ..DiskNeeds::default()
-        },
-        guest: GuestNeeds {
-            hypervisor: Some("alibaba".to_owned()),
-            minimum_version: [("BIG-IP".to_owned(), "14.1.0.3".to_owned())].into(),
-            ..GuestNeeds::default()
-        },
-        image_name: Some(name_rules()),
-        tags: Some(tag_rules()),
-        uploads: true,
-        capabilities: vec!["resume".to_owned(), "share".to_owned()],
-        ..Description::default()
-    }
+    Description::new("alibaba", env!("CARGO_PKG_VERSION"))
+        .summary(
+            "Alibaba Cloud: uploads the disk to an OSS bucket and registers an ECS custom image",
+        )
+        .status(Status::Stable)
+        .license("Apache-2.0 OR MIT")
+        .settings(crate::settings::settings())
+        .disk(
+            DiskNeeds::new(DiskSpec::new(DiskFormat::Qcow2))
+                .package(DiskSpec::new(DiskFormat::Qcow2).archive(Archive::TarGz))
+                .minimum_bytes(20 * GIB)
+                .maximum_bytes(2048 * GIB),
+        )
+        .guest(
+            GuestNeeds::default().hypervisor("alibaba").minimum_version([("BIG-IP", "14.1.0.3")]),
+        )
+        .image_name(name_rules())
+        .tags(tag_rules())
+        .uploads(true)
+        .capabilities(["resume", "share"])
 }
 
 fn name_rules() -> NameRules {
-    NameRules {
-        minimum_length: NAME_LENGTH.0,
-        maximum_length: NAME_LENGTH.1,
-        pattern: r"\p{L}[\p{L}0-9._:-]+".to_owned(),
-        explanation: "2 to 128 letters (Chinese ones too), digits, `.`, `_`, `:` and `-`, a letter first; not starting with `aliyun` or `acs:`".to_owned(),
-        replace: "[^a-zA-Z0-9_-]".to_owned(),
-        letter_case: LetterCase::Keep,
-        forbidden_prefixes: NAME_PREFIXES.map(str::to_owned).to_vec(),
-        forbidden_texts: FORBIDDEN_TEXTS.map(str::to_owned).to_vec(), ..NameRules::default() }
+    NameRules::default()
+        .minimum_length(NAME_LENGTH.0)
+        .maximum_length(NAME_LENGTH.1)
+        .pattern(r"\p{L}[\p{L}0-9._:-]+")
+        .explanation(NAME_EXPLANATION)
+        .replace("[^a-zA-Z0-9_-]")
+        .letter_case(LetterCase::Keep)
+        .forbidden_prefixes(NAME_PREFIXES)
+        .forbidden_texts(FORBIDDEN_TEXTS)
 }
 
 fn tag_rules() -> TagRules {
-    TagRules {
-        maximum: TAGS_MAXIMUM,
-        key_length: TAG_LENGTH,
-        value_length: TAG_LENGTH,
-        forbidden_key_prefixes: NAME_PREFIXES.map(str::to_owned).to_vec(),
-        forbidden_value_prefixes: vec!["acs:".to_owned()],
-        forbidden_texts: FORBIDDEN_TEXTS.map(str::to_owned).to_vec(),
-        keys_ignore_case: true,
-        ..TagRules::default()
-    }
+    TagRules::default()
+        .maximum(TAGS_MAXIMUM)
+        .key_length(TAG_LENGTH)
+        .value_length(TAG_LENGTH)
+        .forbidden_key_prefixes(NAME_PREFIXES)
+        .forbidden_value_prefixes(["acs:"])
+        .forbidden_texts(FORBIDDEN_TEXTS)
+        .keys_ignore_case(true)
 }

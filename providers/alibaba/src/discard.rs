@@ -71,12 +71,10 @@ pub(crate) fn discard(
                 }
                 answer.removed.push(resource.clone());
             }
-            Err(error) => answer.remaining.push(Remaining {
-                resource: resource.clone(),
-                reason: error.to_string(),
-                hint: Some(remedy(config, resource, error)),
-                ..Remaining::default()
-            }),
+            Err(error) => answer.remaining.push(
+                Remaining::new(resource.clone(), error.to_string())
+                    .hint(remedy(config, resource, error)),
+            ),
         }
     }
     Ok(answer)

@@ -15,20 +15,16 @@ use build_image_plugin_api::{
 pub(crate) fn spec(settings: &Settings) -> Result<DiskSpec> {
     let spec = match settings.text("ALIBABA_DISK_FORMAT") {
         None | Some("" | "qcow2") => DiskSpec::default(),
-        Some("raw") => DiskSpec { format: DiskFormat::Raw, ..DiskSpec::default() },
+        Some("raw") => DiskSpec::new(DiskFormat::Raw),
         // ECS refuses dynamic disks with unusual block sizes; fixed disks have no blocks.
-        Some("vhd") => {
-            DiskSpec { format: DiskFormat::Vhd, variant: "fixed".to_owned(), ..DiskSpec::default() }
-        }
+        Some("vhd") => DiskSpec::new(DiskFormat::Vhd).variant("fixed"),
         Some(other) => {
             return Err(unknown("ALIBABA_DISK_FORMAT", other, "`qcow2`, `raw` or `vhd`"));
         }
     };
     match settings.text("ALIBABA_DISK_COMPRESSION") {
         None | Some("" | "none") => Ok(spec),
-        Some("zlib") if spec.format == DiskFormat::Qcow2 => {
-            Ok(DiskSpec { compression: Compression::Zlib, ..spec })
-        }
+        Some("zlib") if spec.format == DiskFormat::Qcow2 => Ok(spec.compression(Compression::Zlib)),
         Some("zlib") => {
             let message = format!("a {} disk cannot be compressed", spec.format.word());
             Err(Error::config(message)
@@ -108,11 +104,11 @@ mod tests {
 
     #[test]
     fn a_disk_this_host_cannot_make_is_found_early() {
-        let host = HostFacts { disks: vec![DiskSpec::default()], ..HostFacts::default() };
+        let host = HostFacts::default().disks([DiskSpec::default()]);
         assert!(finding(&DiskSpec::default(), &host).is_none());
         let compressed = read("qcow2", "zlib").unwrap();
         let found = finding(&compressed, &host).unwrap();
-        assert_eq!(found.kind.as_deref(), Some("unsupported"));
+        assert_eq!(found.kind.map(build_image_plugin_api::ErrorKind::code), Some("unsupported"));
         assert!(found.hint.unwrap().contains("it makes qcow2:"));
         assert!(finding(&compressed, &HostFacts::default()).is_none());
     }

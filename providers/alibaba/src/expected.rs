@@ -132,12 +132,7 @@ mod tests {
 
     #[test]
     fn every_resource_of_a_build_is_named() {
-        let build = Build {
-            run_id: "r-1".into(),
-            image_name: "web".into(),
-            virtual_size: 64 << 20,
-            ..Build::default()
-        };
+        let build = Build::default().run_id("r-1").image_name("web").virtual_size(64 << 20);
         let copies = ("ALIBABA_IMAGE_COPY_REGIONS", json!(["cn-beijing", "cn-hangzhou"]));
         let all = resources(&config(std::slice::from_ref(&copies)), &build);
         let labels: Vec<String> = all.iter().map(Resource::label).collect();

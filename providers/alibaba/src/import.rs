@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use build_image_plugin_api::{
-    Context, Error, Result,
+    BootMode, Context, Error, Result,
     document::{Build, Uploaded},
 };
 use sha2::{Digest as _, Sha256};
@@ -245,8 +245,7 @@ pub(crate) fn architecture<'a>(config: &'a Config, build: &Build) -> &'a str {
 
 /// The boot mode, in the service's term; `None` leaves it to the service's default.
 pub(crate) fn boot_mode<'a>(config: &'a Config, build: &Build) -> Option<&'a str> {
-    let uefi =
-        build.boot_mode.eq_ignore_ascii_case("uefi") || architecture(config, build) == "arm64";
+    let uefi = build.boot_mode == BootMode::Uefi || architecture(config, build) == "arm64";
     config.import.boot_mode.as_deref().or_else(|| uefi.then_some("UEFI"))
 }
 

@@ -107,7 +107,7 @@ impl Provider for Alibaba {
 
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
         let mut spec = self.config.disk.clone();
-        if request.published {
+        if request.for_image_dir {
             spec.archive = request.spec.archive;
             spec.member = format!("{}.{}", request.build.file_stem, spec.format.word());
         }

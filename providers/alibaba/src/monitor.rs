@@ -3,9 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use build_image_plugin_api::{
-    Context, Error, ErrorKind, Progress, ProgressUnit, Result, retry::Backoff,
-};
+use build_image_plugin_api::{Context, Error, ErrorKind, Progress, Result, retry::Backoff};
 
 use crate::{
     ecs::Ecs,
@@ -88,12 +86,7 @@ pub(crate) struct Waiter<'a> {
 
 impl Waiter<'_> {
     fn tell(&self, percent: u64) {
-        self.context.host().progress(Progress {
-            task: self.progress,
-            unit: ProgressUnit::Percent,
-            done: percent,
-            total: 100,
-        });
+        self.context.host().progress(Progress::percent(percent).task(self.progress));
     }
 
     /// Polls until `judge` has an answer.

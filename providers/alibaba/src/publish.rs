@@ -90,11 +90,9 @@ fn wait(waiter: &Waiter<'_>, cloud: &Cloud, state: &mut ImportState) -> Result<i
 }
 
 fn answer(place: &Place, state: ImportState, all: &[Finished]) -> Registered {
-    let images = all.iter().map(|done| Image {
-        id: done.image.image_id.clone(),
-        name: done.image.image_name.clone(),
-        region: Some(done.ecs.region.clone()),
-        ..Image::default()
+    let images = all.iter().map(|done| {
+        Image::new(done.image.image_id.clone(), done.image.image_name.clone())
+            .region(done.ecs.region.clone())
     });
     let regions: BTreeMap<&str, Value> = all.iter().map(Finished::facts).collect();
     let home = &all[0];
@@ -116,5 +114,5 @@ fn answer(place: &Place, state: ImportState, all: &[Finished]) -> Registered {
     if let Some(report) = &home.report {
         facts.insert("image_check".to_owned(), report.clone());
     }
-    Registered { images: images.collect(), facts, ..Registered::default() }
+    Registered::default().images(images).facts(facts)
 }

@@ -42,6 +42,7 @@ pub(crate) async fn retry<T>(
     policy: &Policy,
     mut attempt: impl AsyncFnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    let started = Instant::now();
     let mut first_failure: Option<Instant> = None;
     let mut made = 0;
     // Attempts that failed with `Backoff`; a corrected clock does not count.
@@ -70,6 +71,10 @@ pub(crate) async fn retry<T>(
         if hopeless || policy.limit.is_some_and(|limit| since + pause > limit) {
             if made > 1 {
                 *failure.error = failure.error.with_context("attempts", made);
+                // Only waiting was in vain; the other actions were one correction each.
+                if failure.action == RetryAction::Backoff {
+                    *failure.error = failure.error.exhausted(u64::from(made), started.elapsed());
+                }
             }
             return Err(failure);
         }
@@ -108,7 +113,10 @@ mod tests {
         let (answer, made) = run(vec![Err(broken()), Err(broken()), Ok(7)]);
         assert_eq!((answer.unwrap(), made), (7, 3));
         let (answer, made) = run(vec![Err(broken()), Err(broken()), Err(broken()), Ok(7)]);
-        assert_eq!((answer.unwrap_err().error.context("attempts"), made), (Some("3"), 3));
+        let error = answer.unwrap_err().error;
+        assert_eq!((error.context("attempts"), made), (Some("3"), 3));
+        let tried = error.exhausted.unwrap();
+        assert_eq!((tried.attempts, error.retryable), (3, true));
     }
 
     #[test]
@@ -134,7 +142,12 @@ mod tests {
     #[test]
     fn errors_that_are_not_retryable_are_not_repeated() {
         let refused = Failure::stop(Error::new(ErrorKind::Auth, "no"));
-        assert_eq!(run(vec![Err(refused), Ok(7)]).1, 1);
+        let (answer, made) = run(vec![Err(refused), Ok(7)]);
+        assert_eq!((answer.unwrap_err().error.exhausted, made), (None, 1));
+        // A second attempt that ends with a refusal was not in vain.
+        let refused = Failure::stop(Error::new(ErrorKind::Auth, "no"));
+        let (answer, made) = run(vec![Err(broken()), Err(refused)]);
+        assert_eq!((answer.unwrap_err().error.exhausted, made), (None, 2));
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl<'a> Transfer<'a> {
         .await
         .map_err(|mut failure| {
             if failure.error.kind == ErrorKind::Throttled {
-                let hint = "the account's request limit was reached; try again later or lower ALIBABA_THREAD_COUNT";
+                let hint = "the account's request limit was reached: lower ALIBABA_THREAD_COUNT, or find what else calls the API with this account";
                 failure.error.hint = Some(hint.to_owned());
             }
             failure

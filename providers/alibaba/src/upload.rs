@@ -311,11 +311,6 @@ impl Upload<'_> {
         .into();
         facts.insert("size".to_owned(), self.size().into());
         facts.insert("crc64".to_owned(), state.crc.unwrap_or_default().to_string().into());
-        Uploaded {
-            location: self.oss.object_url(&state.key),
-            bytes_sent,
-            facts,
-            ..Uploaded::default()
-        }
+        Uploaded::new(self.oss.object_url(&state.key)).bytes_sent(bytes_sent).facts(facts)
     }
 }

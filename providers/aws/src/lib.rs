@@ -7,7 +7,7 @@ mod script;
 mod settings;
 
 use build_image_plugin_api::{
-    Context, Description, DiskSpec, Error, Ovf, Result, Settings,
+    Context, Description, DiskSpec, Error, Result, Settings,
     document::{Build, Finding},
     export_provider,
     ready::{
@@ -88,7 +88,9 @@ impl ScriptedUpload for Aws {
     fn spec(&self, build: &Build, spec: &DiskSpec) -> Result<DiskSpec> {
         let mut spec = spec.clone();
         if spec.ovf.is_some() {
-            spec.ovf = Some(Ovf { eula: self.eula()?, ..appliance::machine(build) });
+            let mut machine = appliance::machine(build);
+            machine.eula = self.eula()?;
+            spec.ovf = Some(machine);
         }
         Ok(spec)
     }

@@ -1,6 +1,8 @@
 //! Renders the script that uploads and registers the image.
 
-use build_image_plugin_api::{Archive, DiskSpec, document::Build, ready::scripted};
+use build_image_plugin_api::{
+    Architecture, Archive, BootMode, DiskSpec, document::Build, ready::scripted,
+};
 use serde_json::json;
 
 use crate::Aws;
@@ -37,8 +39,14 @@ impl Aws {
                 ("IMPORT_DELAY", &self.import.1.to_string()),
                 ("IMAGE_COUNT", &self.image.0.to_string()),
                 ("IMAGE_DELAY", &self.image.1.to_string()),
-                ("ARCHITECTURE", if build.architecture == "aarch64" { "arm64" } else { "x86_64" }),
-                ("BOOT_MODE", if build.boot_mode == "uefi" { "uefi" } else { "legacy-bios" }),
+                (
+                    "ARCHITECTURE",
+                    if build.architecture == Architecture::Aarch64 { "arm64" } else { "x86_64" },
+                ),
+                (
+                    "BOOT_MODE",
+                    if build.boot_mode == BootMode::Uefi { "uefi" } else { "legacy-bios" },
+                ),
             ],
         )
     }

@@ -22,11 +22,10 @@ fn errors(made: &Scripted<Aws>, build: Build) -> Vec<Finding> {
 #[test]
 fn the_promises_of_a_provider_without_upload_are_kept() {
     let directory = tempfile::tempdir().expect("a directory");
-    let trial = ScriptedUploadTest {
-        directory: directory.path(),
-        readme: include_str!("../README.md"),
-        settings: &[("AWS_BUCKET", "images".into()), ("AWS_REGION", "eu-central-1".into())],
-        commands: &[
+    let settings = [("AWS_BUCKET", "images".into()), ("AWS_REGION", "eu-central-1".into())];
+    let trial = ScriptedUploadTest::new(directory.path(), include_str!("../README.md"))
+        .settings(&settings)
+        .commands(&[
             "aws s3 cp",
             "aws ec2 import-snapshot",
             "aws ec2 register-image",
@@ -34,8 +33,7 @@ fn the_promises_of_a_provider_without_upload_are_kept() {
             "member=disk.vmdk",
             "images",
             "eu-central-1",
-        ],
-    };
+        ]);
     assert_eq!(trial.differences::<Scripted<Aws>>().expect("answers"), [""; 0]);
 }
 

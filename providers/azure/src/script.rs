@@ -1,6 +1,6 @@
 //! Renders the script that uploads and registers the image.
 
-use build_image_plugin_api::{Archive, DiskSpec, document::Build, ready::scripted};
+use build_image_plugin_api::{Archive, BootMode, DiskSpec, document::Build, ready::scripted};
 
 use crate::Azure;
 
@@ -26,7 +26,7 @@ impl Azure {
                 ("RESOURCE_GROUP", &self.resource_group),
                 ("REGION", &self.region),
                 ("THREADS", &self.threads.to_string()),
-                ("GENERATION", if build.boot_mode == "uefi" { "V2" } else { "V1" }),
+                ("GENERATION", if build.boot_mode == BootMode::Uefi { "V2" } else { "V1" }),
             ],
         )
     }

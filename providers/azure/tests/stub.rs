@@ -21,22 +21,18 @@ fn errors(made: &Scripted<Azure>, build: Build) -> Vec<Finding> {
 #[test]
 fn the_promises_of_a_provider_without_upload_are_kept() {
     let directory = tempfile::tempdir().expect("a directory");
-    let trial = ScriptedUploadTest {
-        directory: directory.path(),
-        readme: include_str!("../README.md"),
-        settings: &[
-            ("AZURE_STORAGE_CONTAINER_NAME", "images".into()),
-            ("AZURE_REGION", "West Europe".into()),
-        ],
-        commands: &[
+    let settings =
+        [("AZURE_STORAGE_CONTAINER_NAME", "images".into()), ("AZURE_REGION", "West Europe".into())];
+    let trial = ScriptedUploadTest::new(directory.path(), include_str!("../README.md"))
+        .settings(&settings)
+        .commands(&[
             "az storage blob upload",
             "az image create",
             "file=disk.cloud.vhd.tar.gz",
             "member=disk.vhd",
             "images",
             "'West Europe'",
-        ],
-    };
+        ]);
     assert_eq!(trial.differences::<Scripted<Azure>>().expect("answers"), [""; 0]);
 }
 
@@ -47,8 +43,8 @@ fn tags_that_azure_refuses_are_found_by_the_preflight_check() {
     for (key, value, count) in
         [("a/b", "x", 1), ("a=b", "x", 1), ("a", "x\ny", 1), ("a b", "x/y=z", 0)]
     {
-        let tags = [(key.to_owned(), value.to_owned())].into();
-        let found = errors(&made, Build { tags, ..build_into(directory.path()) });
+        let tags = [(key, value)];
+        let found = errors(&made, build_into(directory.path()).tags(tags));
         assert_eq!(found.len(), count, "{key}: {found:?}");
     }
 }

@@ -13,48 +13,33 @@ pub(crate) const MEMBER: &str = "disk.raw";
 const GIB: u64 = 1 << 30;
 
 pub(crate) fn description() -> Description {
-    Description {
-        name: "gce".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        summary: "Google Compute Engine: makes the disk and a script that uploads and registers it"
-            .to_owned(),
-        status: Status::Stub,
-        license: "Apache-2.0 OR MIT".to_owned(),
-        settings: crate::settings::settings(),
-        disk: DiskNeeds {
-            spec: DiskSpec { format: DiskFormat::Raw, ..DiskSpec::default() },
-            package: Some(DiskSpec {
-                format: DiskFormat::Raw,
-                archive: Archive::TarGz,
-                member: MEMBER.to_owned(),
-                ..DiskSpec::default()
-            }),
-            multiple_of_bytes: Some(GIB),
-            ..DiskNeeds::default()
-        },
-        guest: GuestNeeds {
-            hypervisor: Some("gce".to_owned()),
-            minimum_version: [("BIG-IP".to_owned(), "14.1.0".to_owned())].into(),
-            skip_boot_fixup: true,
-            ..GuestNeeds::default()
-        },
-        image_name: Some(NameRules {
-            minimum_length: 1,
-            maximum_length: 63,
-            pattern: "[a-z]([-a-z0-9]{0,61}[a-z0-9])?".to_owned(),
-            explanation: "1 to 63 lower-case letters, digits and `-`, a letter first, no `-` last"
-                .to_owned(),
-            replace: "[^a-z0-9-]".to_owned(),
-            letter_case: LetterCase::Lower,
-            ..NameRules::default()
-        }),
-        tags: Some(TagRules {
-            maximum: 64,
-            key_length: 63,
-            value_length: 63,
-            ..TagRules::default()
-        }),
-        uploads: true,
-        ..Description::default()
-    }
+    Description::new("gce", env!("CARGO_PKG_VERSION"))
+        .summary("Google Compute Engine: makes the disk and a script that uploads and registers it")
+        .status(Status::DiskOnly)
+        .license("Apache-2.0 OR MIT")
+        .settings(crate::settings::settings())
+        .disk(
+            DiskNeeds::new(DiskSpec::new(DiskFormat::Raw))
+                .package(DiskSpec::new(DiskFormat::Raw).archive(Archive::TarGz).member(MEMBER))
+                .multiple_of_bytes(GIB),
+        )
+        .guest(
+            GuestNeeds::default()
+                .hypervisor("gce")
+                .minimum_version([("BIG-IP", "14.1.0")])
+                .skip_boot_fixup(true),
+        )
+        .image_name(
+            NameRules::default()
+                .minimum_length(1)
+                .maximum_length(63)
+                .pattern("[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+                .explanation(
+                    "1 to 63 lower-case letters, digits and `-`, a letter first, no `-` last",
+                )
+                .replace("[^a-z0-9-]")
+                .letter_case(LetterCase::Lower),
+        )
+        .tags(TagRules::default().maximum(64).key_length(63).value_length(63))
+        .uploads(true)
 }

@@ -1,6 +1,8 @@
 //! Renders the script that uploads and registers the image.
 
-use build_image_plugin_api::{Archive, DiskSpec, document::Build, ready::scripted};
+use build_image_plugin_api::{
+    Architecture, Archive, BootMode, DiskSpec, document::Build, ready::scripted,
+};
 
 use crate::Gce;
 
@@ -20,8 +22,14 @@ impl Gce {
                 ("LABELS", &labels.join(",")),
                 ("BUCKET", &self.bucket),
                 ("PROJECT", &self.project),
-                ("ARCHITECTURE", if build.architecture == "aarch64" { "ARM64" } else { "X86_64" }),
-                ("FEATURES", if build.boot_mode == "uefi" { "UEFI_COMPATIBLE" } else { "" }),
+                (
+                    "ARCHITECTURE",
+                    if build.architecture == Architecture::Aarch64 { "ARM64" } else { "X86_64" },
+                ),
+                (
+                    "FEATURES",
+                    if build.boot_mode == BootMode::Uefi { "UEFI_COMPATIBLE" } else { "" },
+                ),
             ],
         )
     }

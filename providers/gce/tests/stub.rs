@@ -4,7 +4,7 @@
 use std::{fs, sync::Arc};
 
 use build_image_plugin_api::{
-    Provider as _,
+    Disk, Provider as _,
     document::{Build, Finding, UploadRequest},
     ready::scripted::Scripted,
     testing::{
@@ -22,18 +22,16 @@ fn errors(made: &Scripted<Gce>, build: Build) -> Vec<Finding> {
 #[test]
 fn the_promises_of_a_provider_without_upload_are_kept() {
     let directory = tempfile::tempdir().expect("a directory");
-    let trial = ScriptedUploadTest {
-        directory: directory.path(),
-        readme: include_str!("../README.md"),
-        settings: &[("GCE_BUCKET", "images".into())],
-        commands: &[
+    let settings = [("GCE_BUCKET", "images".into())];
+    let trial = ScriptedUploadTest::new(directory.path(), include_str!("../README.md"))
+        .settings(&settings)
+        .commands(&[
             "gcloud storage cp",
             "gcloud compute images create",
             "file=disk.cloud.tar.gz",
             "images",
             "owner=it-s-us",
-        ],
-    };
+        ]);
     assert_eq!(trial.differences::<Scripted<Gce>>().expect("answers"), [""; 0]);
 }
 
@@ -59,8 +57,7 @@ fn credentials_name_the_project_and_are_not_shown() {
         let debug = format!("{found:?}");
         assert!(problem.is_none_or(|text| debug.contains(text)), "{debug}");
         assert!(!debug.contains("hunter2"), "{debug}");
-        let upload =
-            UploadRequest { build: build_into(directory.path()), ..UploadRequest::default() };
+        let upload = UploadRequest::new(build_into(directory.path()), Disk::default());
         let error = made.upload(&host.context(), &upload).expect_err("a refusal");
         let hint = error.hint.expect("a hint");
         assert_eq!(hint.contains("my-project"), problem.is_none(), "{hint}");
@@ -73,8 +70,8 @@ fn tags_that_cannot_be_labels_are_found_by_the_preflight_check() {
     let directory = tempfile::tempdir().expect("a directory");
     let made = instance::<Scripted<Gce>>(&Arc::new(MockHost::new()), &[]).expect("a provider");
     for (key, count) in [("Owner", 1), ("1st", 1), ("a.b", 1), ("a_b-1", 0)] {
-        let tags = [(key.to_owned(), "Any Value".to_owned())].into();
-        let found = errors(&made, Build { tags, ..build_into(directory.path()) });
+        let tags = [(key, "Any Value")];
+        let found = errors(&made, build_into(directory.path()).tags(tags));
         assert_eq!(found.len(), count, "{key}: {found:?}");
     }
 }

@@ -37,12 +37,10 @@ pub(crate) fn check(
 ) -> Result<CheckReport> {
     context.check_cancelled()?;
     let build = &request.build;
-    let mut report = CheckReport {
-        disk: Some(config.disk.clone()),
-        creates: vec![Resource::new(IMAGE, &build.image_name).as_deliverable()],
-        permissions: permissions(config),
-        ..CheckReport::default()
-    };
+    let mut report = CheckReport::default()
+        .disk(config.disk.clone())
+        .creates([Resource::new(IMAGE, &build.image_name).as_deliverable()])
+        .permissions(permissions(config));
     report.findings.extend(disk::finding(&config.disk, &request.host));
     let problems = config.wanted.problems(build, &config.disk);
     report.findings.extend(problems.iter().map(|error| Finding::error("properties", error)));

@@ -188,7 +188,7 @@ mod tests {
     fn quotas_are_compared_with_the_disk() {
         let raw = config(&[("OPENSTACK_DISK_FORMAT", json!("raw"))]);
         let qcow2 = config(&[]);
-        let build = Build { virtual_size: 100 * MIB, ..Build::default() };
+        let build = Build::default().virtual_size(100 * MIB);
         let usage =
             |size: i64, used: i64| json!({"image_size_total": {"limit": size, "usage": used}});
         for (config, usage, expected) in [

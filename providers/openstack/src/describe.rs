@@ -15,39 +15,19 @@ const TAGS: usize = 128;
 
 /// The whole description.
 pub(crate) fn description() -> Description {
-    Description {
-        name: "openstack".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        summary:
-            "OpenStack: uploads the disk to the image service (Glance) and publishes it as an image"
-                .to_owned(),
-        status: Status::Stable,
-        license: "Apache-2.0 OR MIT".to_owned(),
-        settings: crate::settings::settings(),
-        disk: DiskNeeds { spec: DiskSpec::default(), ..DiskNeeds::default() },
-        image_name: Some(name_rules()),
-        tags: Some(TagRules {
-            maximum: TAGS,
-            key_length: TAG_KEY,
-            value_length: TAG_VALUE,
-            ..TagRules::default()
-        }),
-        uploads: true,
-        capabilities: vec!["resume".to_owned(), "share".to_owned()],
-        ..Description::default()
-    }
+    Description::new("openstack", env!("CARGO_PKG_VERSION").to_owned()).summary("OpenStack: uploads the disk to the image service (Glance) and publishes it as an image"
+                .to_owned()).status(Status::Stable).license("Apache-2.0 OR MIT").settings(crate::settings::settings()).disk(DiskNeeds::new(DiskSpec::default())).image_name(name_rules()).tags(TagRules::default().maximum(TAGS).key_length(TAG_KEY).value_length(TAG_VALUE)).uploads(true).capabilities(["resume", "share"])
 }
 
 fn name_rules() -> NameRules {
-    NameRules {
-        minimum_length: 1,
-        maximum_length: NAME_LENGTH,
-        pattern: r"[^\p{Cc}]+".to_owned(),
-        explanation: "1 to 255 characters without control characters; not starting with `in:`"
-            .to_owned(),
-        replace: "[^a-zA-Z0-9._-]".to_owned(),
+    NameRules::default()
+        .minimum_length(1)
+        .maximum_length(NAME_LENGTH)
+        .pattern(r"[^\p{Cc}]+")
+        .explanation(
+            "1 to 255 characters without control characters; not starting with `in:`".to_owned(),
+        )
+        .replace("[^a-zA-Z0-9._-]")
         // The service reads a filter `name=in:…` as a list of names.
-        forbidden_prefixes: vec!["in:".to_owned()],
-        ..NameRules::default()
-    }
+        .forbidden_prefixes(["in:"])
 }

@@ -69,12 +69,10 @@ pub(crate) fn discard(
                     }
                     answer.removed.push(resource.clone());
                 }
-                Err(error) => answer.remaining.push(Remaining {
-                    resource: resource.clone(),
-                    reason: error.to_string(),
-                    hint: Some(remedy(resource, error)),
-                    ..Remaining::default()
-                }),
+                Err(error) => answer.remaining.push(
+                    Remaining::new(resource.clone(), error.to_string())
+                        .hint(remedy(resource, error)),
+                ),
             }
         }
         Ok(answer)

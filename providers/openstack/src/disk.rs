@@ -2,7 +2,7 @@
 //! for its format.
 
 use build_image_plugin_api::{
-    Compression, DiskFormat, DiskSpec, Error, Result, Settings,
+    Compression, DiskFormat, DiskSpec, DiskVariant, Error, Result, Settings,
     document::{Finding, HostFacts},
 };
 
@@ -28,22 +28,15 @@ const NOT_UPLOADED: [(&str, &str); 9] = [
 /// `unsupported` for formats of the service that this provider does not upload; config errors for unknown words, and
 /// for compression of a format that does not support it.
 pub(crate) fn spec(settings: &Settings) -> Result<DiskSpec> {
-    let of = |format, variant: &str| DiskSpec {
-        format,
-        variant: variant.to_owned(),
-        ..DiskSpec::default()
-    };
     let spec = match settings.text("OPENSTACK_DISK_FORMAT") {
-        None | Some("" | "qcow2") => of(DiskFormat::Qcow2, ""),
-        Some("raw") => of(DiskFormat::Raw, ""),
-        Some("vmdk") => of(DiskFormat::Vmdk, "stream_optimized"),
+        None | Some("" | "qcow2") => DiskSpec::new(DiskFormat::Qcow2),
+        Some("raw") => DiskSpec::new(DiskFormat::Raw),
+        Some("vmdk") => DiskSpec::new(DiskFormat::Vmdk).variant(DiskVariant::StreamOptimized),
         Some(other) => return Err(refused(other)),
     };
     match settings.text("OPENSTACK_DISK_COMPRESSION") {
         None | Some("" | "none") => Ok(spec),
-        Some("zlib") if spec.format == DiskFormat::Qcow2 => {
-            Ok(DiskSpec { compression: Compression::Zlib, ..spec })
-        }
+        Some("zlib") if spec.format == DiskFormat::Qcow2 => Ok(spec.compression(Compression::Zlib)),
         Some("zlib") => {
             let message =
                 format!("`OPENSTACK_DISK_COMPRESSION` is `zlib`, and the image is {spec}");

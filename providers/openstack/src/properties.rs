@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use build_image_plugin_api::{DiskFormat, DiskSpec, Error, Result, Settings, document::Build};
+use build_image_plugin_api::{
+    BootMode, DiskFormat, DiskSpec, Error, Result, Settings, document::Build,
+};
 use serde_json::Value;
 
 use crate::image::RUN;
@@ -98,8 +100,8 @@ impl Wanted {
     pub(crate) fn properties(&self, build: &Build, disk: &DiskSpec) -> BTreeMap<String, String> {
         let product = |name: &str| build.product.get(name).cloned().unwrap_or_default();
         let known = [
-            ("architecture", build.architecture.clone()),
-            ("hw_firmware_type", build.boot_mode.clone()),
+            ("architecture", build.architecture.to_string()),
+            ("hw_firmware_type", build.boot_mode.to_string()),
             ("os_distro", product("name").to_lowercase()),
             ("os_version", product("version")),
             ("description", build.description.clone()),
@@ -137,8 +139,8 @@ impl Wanted {
                     .with_hint("Secure Boot needs UEFI: set OPENSTACK_FIRMWARE=uefi if the disk boots with it, or unset OPENSTACK_SECURE_BOOT"),
             );
         }
-        if let (Some(set), false) = (of("hw_firmware_type"), build.boot_mode.is_empty())
-            && set != build.boot_mode
+        if let (Some(set), false) = (of("hw_firmware_type"), build.boot_mode == BootMode::Unknown)
+            && set != build.boot_mode.as_str()
         {
             problems.push(
                 Error::config(format!(
@@ -201,13 +203,11 @@ mod tests {
     }
 
     fn build() -> Build {
-        Build {
-            run_id: "r-1".to_owned(),
-            architecture: "x86_64".to_owned(),
-            boot_mode: "bios".to_owned(),
-            virtual_size: 3 * GIB + 1,
-            ..Build::default()
-        }
+        Build::default()
+            .run_id("r-1")
+            .architecture("x86_64")
+            .boot_mode("bios")
+            .virtual_size(3 * GIB + 1)
     }
 
     #[test]

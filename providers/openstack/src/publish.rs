@@ -80,14 +80,9 @@ impl Publication<'_> {
             ("stores", json!(image.stores())),
             ("hidden_images", json!(hidden)),
         ];
-        let facts = facts.map(|(name, value)| (name.to_owned(), value)).into();
-        let image = document::Image {
-            id: id.to_owned(),
-            name,
-            region: cloud.region.clone(),
-            ..document::Image::default()
-        };
-        Ok(Registered { images: vec![image], facts, ..Registered::default() })
+        let mut image = document::Image::new(id, name);
+        image.region.clone_from(&cloud.region);
+        Ok(Registered::default().images([image]).facts(facts))
     }
 
     async fn image(&self) -> Result<Image> {

@@ -150,10 +150,8 @@ mod tests {
     #[test]
     fn a_replaced_image_is_never_deleted_while_its_hiding_can_be_undone() {
         let (hidden, replaced) = (Resource::new(HIDDEN, "i"), Resource::new(REPLACED, "i"));
-        let request = |reason, resources: &[&Resource]| DiscardRequest {
-            reason,
-            resources: resources.iter().map(|one| (*one).clone()).collect(),
-            ..DiscardRequest::default()
+        let request = |reason, resources: &[&Resource]| {
+            DiscardRequest::new(reason, resources.iter().map(|one| (*one).clone()))
         };
         for (reason, both, no_call) in [
             (DiscardReason::Failed, true, true),

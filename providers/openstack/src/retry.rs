@@ -45,6 +45,7 @@ pub(crate) async fn retry<T>(
     policy: &Policy,
     mut attempt: impl AsyncFnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    let started = Instant::now();
     let mut first_failure: Option<Instant> = None;
     let (mut made, mut timed, mut renewed) = (0, 0, false);
     loop {
@@ -71,6 +72,10 @@ pub(crate) async fn retry<T>(
         if hopeless || policy.limit.is_some_and(|limit| since + pause > limit) {
             if made > 1 {
                 *failure.error = failure.error.with_context("attempts", made);
+                // Only waiting was in vain; a refused new token was one correction.
+                if failure.action == RetryAction::Backoff {
+                    *failure.error = failure.error.exhausted(u64::from(made), started.elapsed());
+                }
             }
             return Err(failure);
         }
@@ -117,6 +122,23 @@ mod tests {
             (&[Backoff, RenewToken, Backoff], (true, 3)),
         ] {
             assert_eq!(run(actions), expected, "{actions:?}");
+        }
+    }
+
+    #[test]
+    fn only_attempts_that_waited_are_reported_as_made_in_vain() {
+        use RetryAction::{Backoff, GiveUp, RenewToken};
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        for (actions, expected) in [
+            (&[Backoff, Backoff, Backoff][..], Some(3)),
+            (&[Backoff, GiveUp], None),
+            (&[RenewToken, RenewToken], None),
+            (&[GiveUp], None),
+        ] {
+            let mut left = actions.iter();
+            let attempt = async || Err::<(), _>(failed(*left.next().unwrap()));
+            let error = runtime.block_on(retry(&QUICK, attempt)).unwrap_err().error;
+            assert_eq!(error.exhausted.map(|tried| tried.attempts), expected, "{actions:?}");
         }
     }
 }

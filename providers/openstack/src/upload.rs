@@ -369,9 +369,8 @@ impl Job<'_> {
             ("hash", json!(hash)),
             ("size", json!(image.size())),
         ];
-        let facts = facts.map(|(name, value)| (name.to_owned(), value)).into();
         let location = format!("{}/v2/images/{id}", self.cloud.endpoint);
-        Ok(Uploaded { location, bytes_sent, facts, ..Uploaded::default() })
+        Ok(Uploaded::new(location).bytes_sent(bytes_sent).facts(facts))
     }
 
     async fn read_again(&self, algorithm: &str) -> Result<Option<(String, u64)>> {

@@ -27,7 +27,7 @@ impl Provider for Qcow2 {
     }
 
     fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
-        Ok(CheckReport { findings: vec![directory::check(request)], ..CheckReport::default() })
+        Ok(CheckReport::default().findings([directory::check(request)]))
     }
 
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {

@@ -5,34 +5,25 @@ use std::{fs, path::Path, sync::Arc};
 use build_image_plugin_api::{
     DiskSpec, ErrorKind, Provider as _, Settings,
     document::{
-        Build, CheckRequest, DiscardRequest, DiskRequest, RegisterRequest, Severity, UploadRequest,
+        Build, CheckRequest, DiscardReason, DiscardRequest, DiskRequest, RegisterRequest, Severity,
+        UploadRequest,
     },
     testing::MockHost,
 };
 use build_image_provider_qcow2::Qcow2;
 
 fn build(directory: &Path) -> Build {
-    Build {
-        image_name: "img".into(),
-        file_stem: "img".into(),
-        image_dir: Some(directory.display().to_string()),
-        ..Build::default()
-    }
+    Build::default().image_name("img").file_stem("img").image_dir(directory.display().to_string())
 }
 
 fn upload(host: &Arc<MockHost>, build: &Build) -> build_image_plugin_api::Result<String> {
     let context = host.context();
     let provider = Qcow2::create(&context, Settings::default())?;
     let spec = DiskSpec::default();
-    let disk = provider.create_disk(
-        &context,
-        &DiskRequest { build: build.clone(), spec, published: true, ..DiskRequest::default() },
-    )?;
-    let uploaded = provider.upload(
-        &context,
-        &UploadRequest { build: build.clone(), disk, ..UploadRequest::default() },
-    )?;
-    let request = RegisterRequest { build: build.clone(), uploaded, ..RegisterRequest::default() };
+    let disk = provider
+        .create_disk(&context, &DiskRequest::new(build.clone(), spec).for_image_dir(true))?;
+    let uploaded = provider.upload(&context, &UploadRequest::new(build.clone(), disk))?;
+    let request = RegisterRequest::new(build.clone(), uploaded);
     Ok(provider.register(&context, &request)?.images[0].id.clone())
 }
 
@@ -58,9 +49,8 @@ fn a_cancelled_copy_is_removed_and_an_older_file_stays() {
     let context = host.context();
     let resources = host.resources();
     assert_eq!(resources.len(), 1);
-    let answer = Qcow2
-        .discard(&context, &DiscardRequest { resources, ..DiscardRequest::default() })
-        .unwrap();
+    let answer =
+        Qcow2.discard(&context, &DiscardRequest::new(DiscardReason::default(), resources)).unwrap();
     assert_eq!((answer.removed.len(), answer.remaining.len()), (1, 0));
     assert!(host.resources().is_empty());
     assert_eq!(fs::read_to_string(older).unwrap(), "older");
@@ -71,7 +61,7 @@ fn a_cancelled_copy_is_removed_and_an_older_file_stays() {
 fn a_missing_directory_is_found_by_the_preflight_check() {
     let host = Arc::new(MockHost::new());
     let build = build(Path::new("/nonexistent/folder"));
-    let request = CheckRequest { build, ..CheckRequest::default() };
+    let request = CheckRequest::new(build);
     let report = Qcow2.check(&host.context(), &request).unwrap();
     assert_eq!(report.findings[0].severity, Severity::Error);
     assert!(report.findings[0].message.contains("/nonexistent/folder"));

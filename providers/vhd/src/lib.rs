@@ -26,7 +26,7 @@ impl Provider for Vhd {
     }
 
     fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
-        Ok(CheckReport { findings: vec![directory::check(request)], ..CheckReport::default() })
+        Ok(CheckReport::default().findings([directory::check(request)]))
     }
 
     fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {

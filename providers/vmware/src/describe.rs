@@ -1,7 +1,7 @@
 //! Describes this provider.
 
 use build_image_plugin_api::{
-    Archive, Description, DiskFormat, DiskNeeds, DiskSpec, Ovf, Setting, SettingKind,
+    Archive, Description, DiskFormat, DiskNeeds, DiskSpec, DiskVariant, Ovf, Setting, SettingKind,
 };
 
 /// Licence text inside the OVA.
@@ -12,17 +12,11 @@ pub(crate) const DIGEST: &str = "OVA_MANIFEST_DIGEST";
 pub(crate) const PROPERTIES: &str = "OVA_PROP_NET_USER";
 
 pub(crate) fn description() -> Description {
-    let image = DiskSpec {
-        format: DiskFormat::Vmdk,
-        variant: "stream_optimized".to_owned(),
-        ..DiskSpec::default()
-    };
-    Description {
-        name: "vmware".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        summary: "an OVA file in IMAGE_DIR, for vSphere, Workstation and Fusion".to_owned(),
-        license: "Apache-2.0 OR MIT".to_owned(),
-        settings: vec![
+    let image = DiskSpec::new(DiskFormat::Vmdk).variant(DiskVariant::StreamOptimized);
+    Description::new("vmware", env!("CARGO_PKG_VERSION"))
+        .summary("an OVA file in IMAGE_DIR, for vSphere, Workstation and Fusion")
+        .license("Apache-2.0 OR MIT")
+        .settings([
             Setting::new(EULA, SettingKind::Path, "Text file with the licence the OVA shows"),
             Setting::new(
                 DIGEST,
@@ -36,18 +30,10 @@ pub(crate) fn description() -> Description {
                 SettingKind::Switch,
                 "The OVA asks for management addresses and passwords when it is deployed",
             ),
-        ],
-        disk: DiskNeeds {
-            // The machine depends on the build; `create_disk` fills it in.
-            package: Some(DiskSpec {
-                archive: Archive::Ova,
-                ovf: Some(Ovf::default()),
-                ..image.clone()
-            }),
-            spec: image,
-            multiple_of_bytes: Some(512),
-            ..DiskNeeds::default()
-        },
-        ..Description::default()
-    }
+        ])
+        .disk(
+            DiskNeeds::new(image.clone()) // The machine depends on the build; `create_disk` fills it in.
+                .package(image.archive(Archive::Ova).ovf(Ovf::default()))
+                .multiple_of_bytes(512),
+        )
 }

@@ -5,7 +5,7 @@ mod describe;
 mod machine;
 
 use build_image_plugin_api::{
-    Context, Description, Disk, Ovf, Provider, Result, Settings,
+    Context, Description, Disk, Provider, Result, Settings,
     document::{
         Build, CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Finding,
         RegisterRequest, Registered, UploadRequest, Uploaded,
@@ -68,14 +68,14 @@ impl Provider for Vmware {
             Err(error) => findings.push(Finding::error(EULA, &error)),
         }
         findings.extend(self.check_properties(&request.build));
-        Ok(CheckReport { findings, ..CheckReport::default() })
+        Ok(CheckReport::default().findings(findings))
     }
 
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
         let mut spec = request.spec.clone();
         if spec.ovf.is_some() {
             let ovf = machine::ovf(&request.build, self.eula()?, self.properties)?;
-            spec.ovf = Some(Ovf { manifest_digest: self.digest.clone(), ..ovf });
+            spec.ovf = Some(ovf.manifest_digest(self.digest.clone()));
         }
         context.make_disk(&spec)
     }

@@ -55,15 +55,13 @@ const IPV6: char = '6';
 pub(crate) fn ovf(build: &Build, eula: Option<String>, properties: bool) -> Result<Ovf> {
     let mut ovf = machine(build);
     ovf.configurations = SIZES
-        .map(|(id, label, cpus, memory_mib, reserved_mhz)| OvfConfiguration {
-            id: id.to_owned(),
-            label: label.to_owned(),
-            description: format!("{label} of memory, all of it reserved"),
-            cpus,
-            reserved_mhz,
-            memory_mib,
-            default: id == DEFAULT_SIZE,
-            ..OvfConfiguration::default()
+        .map(|(id, label, cpus, memory_mib, reserved_mhz)| {
+            OvfConfiguration::new(id.to_owned(), label.to_owned())
+                .description(format!("{label} of memory, all of it reserved"))
+                .cpus(cpus)
+                .reserved_mhz(reserved_mhz)
+                .memory_mib(memory_mib)
+                .used_by_default(id == DEFAULT_SIZE)
         })
         .to_vec();
     ovf.eula = eula;
@@ -92,14 +90,10 @@ pub(crate) fn properties_of(build: &Build) -> Result<Vec<OvfProperty>> {
     let rows = PROPERTY_ROWS.into_iter().filter(|(key, ..)| ipv6 || !key.ends_with(IPV6));
     let property =
         |(key, label, description, category, password): (&str, &str, &str, &str, bool)| {
-            OvfProperty {
-                key: key.to_owned(),
-                label: label.to_owned(),
-                description: description.to_owned(),
-                category: category.to_owned(),
-                password,
-                ..OvfProperty::default()
-            }
+            OvfProperty::new(key.to_owned(), label.to_owned())
+                .description(description.to_owned())
+                .category(category.to_owned())
+                .password(password)
         };
     Ok(rows.map(property).collect())
 }
@@ -110,8 +104,7 @@ mod tests {
 
     fn build(version: &str) -> Build {
         let product = [("name", "BIG-IP"), ("version", version), ("build", "0.0.1")];
-        let product = product.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        Build { disk_name: "disk".into(), product: product.into(), ..Build::default() }
+        Build::default().disk_name("disk").product(product)
     }
 
     #[test]

@@ -17,12 +17,7 @@ fn provider(host: &Arc<MockHost>, pairs: &[(&str, serde_json::Value)]) -> Result
 
 fn build(directory: &Path, version: &str) -> Build {
     let product = [("name", "BIG-IP"), ("version", version), ("build", "0.0.1")];
-    Build {
-        disk_name: "BIGIP".into(),
-        image_dir: Some(directory.display().to_string()),
-        product: product.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        ..Build::default()
-    }
+    Build::default().disk_name("BIGIP").image_dir(directory.display().to_string()).product(product)
 }
 
 #[test]
@@ -37,7 +32,7 @@ fn the_machine_holds_what_the_settings_ask_for() {
     let made = provider(&host, &[&pairs[..], &[old]].concat()).expect("a provider");
     let spec = Vmware::describe().disk.package.expect("a package");
     let build = build(directory.path(), "16.1.4");
-    let request = DiskRequest { build, spec, published: true, ..DiskRequest::default() };
+    let request = DiskRequest::new(build, spec).for_image_dir(true);
     let disk = made.create_disk(&host.context(), &request).expect("a disk");
     assert_eq!(disk.file_name, "mock.ova");
     let ovf = disk.spec.ovf.expect("a machine");
@@ -52,7 +47,7 @@ fn what_cannot_be_put_into_the_ova_is_found_by_the_preflight_check() {
     let directory = tempfile::tempdir().expect("a directory");
     let host = Arc::new(MockHost::new());
     let worst = |pairs: &[(&str, serde_json::Value)], build: Build| {
-        let request = CheckRequest { build, ..CheckRequest::default() };
+        let request = CheckRequest::new(build);
         let made = provider(&host, pairs).expect("a provider");
         let report = made.check(&host.context(), &request).expect("a report");
         report.findings.into_iter().max_by_key(|finding| finding.severity).expect("a finding")
@@ -61,7 +56,7 @@ fn what_cannot_be_put_into_the_ova_is_found_by_the_preflight_check() {
     let finding = worst(std::slice::from_ref(&properties), build(directory.path(), "15.1.2"));
     assert_eq!(finding.severity, Severity::Error);
     assert!(finding.message.contains("15.1.2") && finding.hint.is_some(), "{finding:?}");
-    let plain = Build { product: Default::default(), ..build(directory.path(), "") };
+    let plain = build(directory.path(), "").product([("", ""); 0]);
     assert_eq!(worst(&[properties], plain).severity, Severity::Warning);
     let absent = ("ADD_OVA_EULA", "/nonexistent/eula.txt".into());
     let finding = worst(&[absent], build(directory.path(), "16.1.4"));

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use build_image::product::{
+use build_image_bigip::{
     Facts, Pass, Shape, VeInfo, compute, file_stem, iso_name, kernel_arguments, seed,
 };
 use libfuzzer_sys::fuzz_target;

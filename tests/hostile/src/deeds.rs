@@ -115,11 +115,7 @@ pub(crate) fn copy(
         let read = context.read_disk(&request.disk, done, &mut buffer)?;
         done += read as u64;
         file.write_all(&buffer[..read]).map_err(|error| Error::io("cannot write", &error))?;
-        context.host().progress(Progress {
-            done,
-            total: request.disk.length_limit,
-            ..Progress::default()
-        });
+        context.host().progress(Progress::new(done, request.disk.length_limit));
         if context.is_cancelled() && deed == "slow-to-stop" {
             std::thread::sleep(Duration::from_secs(3));
             return Err(Error::cancelled());

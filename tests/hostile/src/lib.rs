@@ -6,11 +6,11 @@ mod deeds;
 use std::{fs, sync::Mutex};
 
 use build_image_plugin_api::{
-    AbiRange, Context, Description, Error, ErrorKind, Provider, Resource, Result, Setting,
-    SettingKind, Settings,
+    Context, Description, Error, ErrorKind, Provider, Resource, Result, Setting, SettingKind,
+    Settings,
     document::{
-        CheckReport, CheckRequest, DiscardRequest, Discarded, Image, RegisterRequest, Registered,
-        UploadRequest, Uploaded,
+        CheckReport, CheckRequest, DiscardRequest, Discarded, Image, Inventory, InventoryRequest,
+        RegisterRequest, Registered, UploadRequest, Uploaded,
     },
     export_provider,
 };
@@ -34,17 +34,13 @@ impl Provider for Hostile {
     fn describe() -> Description {
         let deed = of_environment();
         deeds::anywhere("describe", &deed);
-        let mut said = Description {
-            name: "hostile".into(),
-            version: "1.0.0".into(),
-            summary: "does on demand what a provider must not do".into(),
-            settings: vec![
+        let mut said = Description::new("hostile", "1.0.0")
+            .summary("does on demand what a provider must not do")
+            .settings([
                 Setting::new("HOSTILE_DEED", SettingKind::Text, "what it does"),
                 Setting::new("HOSTILE_CLOUD", SettingKind::Path, "where images are"),
                 Setting::new("HOSTILE_KEY", SettingKind::Text, "a secret").secret(),
-            ],
-            ..Description::default()
-        };
+            ]);
         match deed.as_str() {
             "describe-huge" => said.homepage = "x".repeat(100 << 20),
             "describe-large" => said.homepage = "x".repeat(2 << 20),
@@ -60,10 +56,10 @@ impl Provider for Hostile {
             "wrong-name" => said.name = "innocent".into(),
             "bad-name" => said.name = "Hostile-One".into(),
             "needs-newer" => {
-                said.abi = AbiRange { requires: "1.9".into(), ..AbiRange::default() };
+                said.abi.requires = "1.9".into();
             }
             "lies-about-abi" => {
-                said.abi = AbiRange { built: "0.1".into(), ..AbiRange::default() };
+                said.abi.built = "0.1".into();
             }
             _ => {}
         }
@@ -148,7 +144,7 @@ impl Provider for Hostile {
             context.will_create(&resource)?;
             context.created(&resource.clone().with_id(format!("{path} again")))?;
         }
-        let mut uploaded = Uploaded { location: path, bytes_sent, ..Uploaded::default() };
+        let mut uploaded = Uploaded::new(path).bytes_sent(bytes_sent);
         if self.deed == "huge-answer" {
             uploaded.facts.insert("huge".into(), "x".repeat(100 << 20).into());
         }
@@ -168,8 +164,8 @@ impl Provider for Hostile {
         }
         context.check_cancelled()?;
         let id = request.uploaded.location.clone();
-        let images = vec![Image { id, name: request.build.image_name.clone(), ..Image::default() }];
-        Ok(Registered { images, ..Registered::default() })
+        let images = vec![Image::new(id, request.build.image_name.clone())];
+        Ok(Registered::default().images(images))
     }
 
     fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
@@ -177,7 +173,7 @@ impl Provider for Hostile {
         match self.deed.as_str() {
             "removes-nothing" => {
                 let removed = request.resources.clone();
-                return Ok(Discarded { removed, ..Discarded::default() });
+                return Ok(Discarded::default().removed(removed));
             }
             "removes-once" => {
                 let mut removed = self.removed.lock().unwrap_or_else(|lock| lock.into_inner());
@@ -191,9 +187,16 @@ impl Provider for Hostile {
         if self.deed == "removes-silently" {
             request.resources.iter().try_for_each(|resource| deeds::remove("", resource))?;
             let removed = request.resources.clone();
-            return Ok(Discarded { removed, ..Discarded::default() });
+            return Ok(Discarded::default().removed(removed));
         }
         context.discard_each(request, |resource| deeds::remove(&self.deed, resource))
+    }
+
+    fn inventory(&self, _: &Context, _: &InventoryRequest) -> Result<Inventory> {
+        if self.deed == "answers-undeclared" {
+            return Ok(Inventory::default());
+        }
+        Err(Error::unsupported("it lists nothing", "look into IMAGE_DIR"))
     }
 }
 

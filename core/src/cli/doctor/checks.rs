@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{TcpStream, ToSocketAddrs as _},
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -15,7 +15,7 @@ use crate::{
     error::Result,
     install::choose_accel,
     plugins::Loader,
-    settings::{Environment, Resolved},
+    settings::{Environment, Key, Resolved, keys},
 };
 
 /// The input of the checks.
@@ -113,7 +113,7 @@ fn acceleration(host: &Host<'_>) -> Vec<Finding> {
     let Ok(qemu) = &host.qemu else {
         return vec![bad(Verdict::Warn, "not tried, there is no qemu", "install qemu first")];
     };
-    let setting = host.settings.text("ACCEL").unwrap_or("auto");
+    let setting = host.settings.core().machine.accel.as_str();
     vec![match choose_accel(setting, qemu) {
         Ok(verdict) => {
             let age = verdict.remembered.map(|age| format!(" (remembered for {})", ago(age)));
@@ -143,7 +143,7 @@ fn ago(age: Duration) -> String {
 fn memory(host: &Host<'_>) -> Vec<Finding> {
     let facts = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").unwrap_or_default();
-    let required = host.settings.number("QEMU_MEMORY").unwrap_or_default();
+    let required = host.settings.core().machine.memory;
     vec![judge_memory(&facts, &limit, required)]
 }
 
@@ -183,15 +183,16 @@ fn gib(bytes: u64) -> String {
 }
 
 fn disk_space(host: &Host<'_>) -> Vec<Finding> {
-    let directory = |key: &str, default: &str| {
-        let named = host.settings.path(key).unwrap_or_else(|| PathBuf::from(default));
-        (key.to_owned(), std::path::absolute(&named).unwrap_or(named))
+    let set = &host.settings.core().publication;
+    let directories = [(keys::ARTIFACTS_DIR, set.artifacts()), (keys::IMAGE_DIR, set.images())];
+    let judge = |(key, directory): (Key, &Path)| {
+        let absolute = std::path::absolute(directory);
+        judge_directory(key, absolute.as_deref().unwrap_or(directory))
     };
-    let directories = [directory("ARTIFACTS_DIR", "artifacts"), directory("IMAGE_DIR", "images")];
-    directories.iter().map(|(key, directory)| judge_directory(key, directory)).collect()
+    directories.map(judge).into()
 }
 
-fn judge_directory(key: &str, directory: &Path) -> Finding {
+fn judge_directory(key: Key, directory: &Path) -> Finding {
     let display = directory.display();
     let elsewhere = format!("set {key} to another folder");
     let Some(existing) = directory.ancestors().find(|path| path.exists()) else {
@@ -210,7 +211,7 @@ fn judge_directory(key: &str, directory: &Path) -> Finding {
     }
 }
 
-fn judge_space(key: &str, directory: &str, free: u64) -> Finding {
+fn judge_space(key: Key, directory: &str, free: u64) -> Finding {
     let text = format!("{key} {directory}: {} free", gib(free));
     let remedy =
         format!("free some space or set {key} to a larger file system; {} are ample", gib(AMPLE));
@@ -360,15 +361,15 @@ mod tests {
             (SCARCE, Verdict::Warn),
             (SCARCE - 1, Verdict::Fail),
         ] {
-            assert_eq!(judge_space("IMAGE_DIR", "/x", free).verdict, verdict, "{free}");
+            assert_eq!(judge_space(keys::IMAGE_DIR, "/x", free).verdict, verdict, "{free}");
         }
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
-        let finding = judge_directory("IMAGE_DIR", &file.join("below"));
+        let finding = judge_directory(keys::IMAGE_DIR, &file.join("below"));
         assert!(finding.message.contains("not a directory that you may write to"), "{finding:?}");
         assert_ne!(
-            judge_directory("IMAGE_DIR", &directory.path().join("a/b")).message,
+            judge_directory(keys::IMAGE_DIR, &directory.path().join("a/b")).message,
             finding.message
         );
     }

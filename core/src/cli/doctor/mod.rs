@@ -19,27 +19,10 @@ use crate::{
     exit,
     install::find_qemu,
     report::{OutputMode, Reporter},
-    settings::{Environment, Layers, Row, core_rows, first_rows},
+    settings::{Environment, Layers, Use, rows_for},
 };
 use checks::{CHECKS, Finding, Host, Verdict};
 use install::{Ending, Installation};
-
-/// Settings that decide what is checked.
-const KEYS: [&str; 9] = [
-    "QEMU",
-    "QEMU_MEMORY",
-    "ACCEL",
-    "ARTIFACTS_DIR",
-    "IMAGE_DIR",
-    "CONFIG_FILE",
-    "PROVIDER_DIR",
-    "PROVIDER_FILE",
-    "JSON",
-];
-
-fn rows() -> Vec<Row> {
-    core_rows().into_iter().filter(|row| KEYS.contains(&row.key())).collect()
-}
 
 /// Returns the parser of `doctor`.
 pub(super) fn parser() -> Command {
@@ -49,7 +32,7 @@ pub(super) fn parser() -> Command {
     let yes = switch("YES", "yes").short('y').requires("INSTALL");
     Command::new("build-image doctor")
         .about("Looks whether builds can work on this host. Exit code 1 when something keeps them from it.")
-        .args(rows().iter().map(command::flag).collect::<Vec<Arg>>())
+        .args(rows_for(Use::Doctor).iter().map(command::flag).collect::<Vec<Arg>>())
         .arg(refresh.help("try the acceleration again instead of believing what is remembered"))
         .arg(install.help("install what is missing with the system's package manager (apt-get, dnf, apk), after asking"))
         .arg(yes.help("install without asking"))
@@ -65,18 +48,19 @@ type Found = (&'static str, Finding);
 pub(super) fn run(args: &[String], environment: &Environment) -> Result<u8> {
     let args = args::normalised(args);
     let Some(matches) = command::matches(parser(), &args)? else { return Ok(exit::DONE) };
+    let rows = rows_for(Use::Doctor);
     let layers = Layers {
-        command_line: command::texts(&rows(), &matches),
+        command_line: command::texts(&rows, &matches),
         ..args::core_layers(&args, environment, None)?
     };
-    let settings = layers.resolve(&rows())?;
-    let qemu = || find_qemu(settings.path("QEMU").as_deref(), environment);
-    let loader = build::loader(&layers.resolve(&first_rows())?, environment)?;
+    let settings = layers.resolve(&rows)?;
+    let qemu = || find_qemu(settings.core().machine.qemu.as_deref(), environment);
+    let loader = build::loader(&layers.resolve(&rows_for(Use::Selection))?, environment)?;
     let mut host = Host { settings: &settings, environment, loader, qemu: qemu() };
     if let Some(qemu) = host.qemu.as_ref().ok().filter(|_| matches.get_flag("REFRESH")) {
         qemu.forget_verdict();
     }
-    let as_json = settings.is_on("JSON");
+    let as_json = settings.core().output.json;
     let show = |text: &str| {
         if !as_json {
             super::print(text);

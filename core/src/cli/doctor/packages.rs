@@ -49,7 +49,7 @@ const NEEDS: [Need; 2] = [
     Need {
         subject: "qemu",
         // A program that a setting names must exist at that path; no package can provide it.
-        is_missing: |host| host.qemu.is_err() && host.settings.get("QEMU").is_none(),
+        is_missing: |host| host.qemu.is_err() && host.settings.core().machine.qemu.is_none(),
         packages: [
             // One command installs both: on Debian, installing the first alone may remove the second of another
             // version.

@@ -1,7 +1,7 @@
 //! Runs `providers list` and `inspect`: prints what the plugins declare, queried in separate processes, which may
 //! crash.
 
-use build_image_plugin_api::{Description, DiskNeeds, DiskSpec, Setting, Status};
+use build_image_plugin_api::{Description, DiskNeeds, DiskSpec, Setting, Status, Step};
 use serde_json::{Value, json};
 
 use crate::{
@@ -163,10 +163,12 @@ pub(super) fn inspect(loader: &Loader, name: &str, as_json: bool) -> Result<()> 
 
 /// Returns the steps that the provider implements; the others return unsupported.
 fn operations(description: &Description) -> Vec<&'static str> {
-    match description.status {
-        Status::Stub => vec!["check", "create_disk"],
-        _ => vec!["check", "create_disk", "upload", "register", "discard"],
-    }
+    let by_hand = |step: Step| {
+        description.status == Status::DiskOnly
+            && matches!(step, Step::Upload | Step::Register | Step::Discard)
+    };
+    let steps = Step::ALL.iter().copied().filter(|step| !by_hand(*step));
+    steps.filter(|step| step.is_declared_by(description)).map(Step::name).collect()
 }
 
 fn facts(plugin: &Plugin) -> Vec<(&'static str, String)> {

@@ -13,14 +13,13 @@ use std::{
     time::Duration,
 };
 
-use build_image_plugin_api::{Error, ErrorKind, Library, Result, Settings, Steps};
-use serde::{Serialize, de::DeserializeOwned};
+use build_image_plugin_api::{Error, ErrorKind, Library, Result, Settings, Step, Steps};
 use serde_json::{Value, json};
 
 use super::{
     PROTOCOLS,
     link::Link,
-    message::{self, LINE_LIMIT, Message, from_json, to_json},
+    message::{self, LINE_LIMIT, Message, from_json, from_text, to_json},
     session::next_line,
 };
 use crate::exit;
@@ -95,12 +94,12 @@ struct Child {
 impl Child {
     fn work(mut self, calls: &Receiver<Call>) {
         while let Ok((id, method, params)) = calls.recv() {
-            let result = self.serve(&method, params);
+            let result = self.serve(&method, &params);
             self.link.send(&message::answer(&id, result));
         }
     }
 
-    fn serve(&mut self, method: &str, params: Value) -> Result<Value> {
+    fn serve(&mut self, method: &str, params: &Value) -> Result<Value> {
         match method {
             "initialize" => {
                 self.link.open_buffer(params["buffer"]["path"].as_str().unwrap_or_default())?;
@@ -116,27 +115,22 @@ impl Child {
                 self.steps = Some(self.library()?.create(link, &settings)?);
                 Ok(Value::Null)
             }
-            "check" => self.step(method, params, |steps, request| steps.check(request)),
-            "create_disk" => self.step(method, params, |steps, request| steps.create_disk(request)),
-            "upload" => self.step(method, params, |steps, request| steps.upload(request)),
-            "register" => self.step(method, params, |steps, request| steps.register(request)),
-            "discard" => self.step(method, params, |steps, request| steps.discard(request)),
-            _ => Err(Error::unsupported(
-                format!("there is no `{method}`"),
-                "see the list of calls in docs/plugins.md",
-            )),
+            step => match Step::from_name(step) {
+                Some(step) => self.step(step, params),
+                None => Err(Error::unsupported(
+                    format!("there is no `{step}`"),
+                    "see the list of calls in docs/plugins.md",
+                )),
+            },
         }
     }
 
-    fn step<Q: DeserializeOwned, A: Serialize>(
-        &self,
-        name: &str,
-        params: Value,
-        step: impl FnOnce(&dyn Steps, &Q) -> Result<A>,
-    ) -> Result<Value> {
+    fn step(&self, step: Step, params: &Value) -> Result<Value> {
+        let name = step.name();
         let steps = self.steps.as_deref();
         let steps = steps.ok_or_else(|| Error::internal(format!("{name} comes before create")))?;
-        to_json(&step(steps, &from_json(&format!("the request of {name} is"), params)?)?)
+        let answer = steps.call(step, &params.to_string())?;
+        from_text(&format!("the answer to {name} is"), &answer)
     }
 
     fn library(&mut self) -> Result<&Library> {

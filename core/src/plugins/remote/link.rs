@@ -146,7 +146,7 @@ impl Host for Link {
     }
 
     fn progress(&self, progress: Progress) {
-        let Progress { task, unit, done, total } = progress;
+        let Progress { task, unit, done, total, .. } = progress;
         let mut last_sent = lock(&self.last_sent);
         let fresh = last_sent.get(&task).is_some_and(|sent| sent.elapsed() < NEWS);
         if fresh && (total == 0 || done < total) {

@@ -2,9 +2,9 @@
 //!
 //! Source: JSON-RPC 2.0 Specification (2013-01-04); batches are not used.
 
-use build_image_plugin_api::{Error, ErrorKind, Result as StepResult};
+use build_image_plugin_api::{Error, ErrorDocument, ErrorKind, Result as StepResult};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Longest line that is read, in bytes.
 pub(super) const LINE_LIMIT: usize = 64 << 20;
@@ -28,6 +28,15 @@ pub(super) fn to_json<T: Serialize>(document: &T) -> StepResult<Value> {
 /// [`ErrorKind::Internal`] when it is not such a document.
 pub(super) fn from_json<T: DeserializeOwned>(what: &str, document: Value) -> StepResult<T> {
     serde_json::from_value(document)
+        .map_err(|error| Error::internal(format!("{what} malformed")).caused_by(&error))
+}
+
+/// Parses a text as JSON. `what` begins the error.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when it is not JSON.
+pub(super) fn from_text(what: &str, text: &str) -> StepResult<Value> {
+    serde_json::from_str(text)
         .map_err(|error| Error::internal(format!("{what} malformed")).caused_by(&error))
 }
 
@@ -59,22 +68,9 @@ struct Line {
 struct WireError {
     code: i64,
     message: String,
+    /// What JSON-RPC's error object lacks.
     #[serde(default)]
-    data: Option<Data>,
-}
-
-/// What JSON-RPC's error object lacks.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Data {
-    kind: String,
-    retryable: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    context: Map<String, Value>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    causes: Vec<String>,
+    data: Option<ErrorDocument>,
 }
 
 /// Parses a line; the error describes what is wrong with it.
@@ -118,35 +114,22 @@ fn line(message: &Value) -> String {
 
 impl From<WireError> for Error {
     fn from(wire: WireError) -> Self {
-        let missing = wire.code == NO_METHOD;
-        let data = wire.data.unwrap_or_default();
-        let mut error = Self::new(ErrorKind::from_code(&data.kind), wire.message);
-        if missing && data.kind.is_empty() {
+        let mut data = wire.data.unwrap_or_default();
+        let missing = wire.code == NO_METHOD && data.kind.is_empty();
+        data.message = wire.message;
+        let mut error = Self::from(data);
+        if missing {
             error.kind = ErrorKind::Unsupported;
         }
-        let text = |value: Value| match value {
-            Value::String(text) => text,
-            other => other.to_string(),
-        };
-        error.hint = data.hint;
-        error.retryable = data.retryable;
-        error.context = data.context.into_iter().map(|(name, value)| (name, text(value))).collect();
-        error.causes = data.causes;
         error
     }
 }
 
 impl From<Error> for WireError {
     fn from(error: Error) -> Self {
-        let context = error.context.into_iter().map(|(name, value)| (name, value.into()));
-        let data = Data {
-            kind: error.kind.code().to_owned(),
-            retryable: error.retryable,
-            hint: error.hint,
-            context: context.collect(),
-            causes: error.causes,
-        };
         let unknown = error.kind == ErrorKind::Unsupported;
+        let mut data = ErrorDocument::from(&error);
+        data.message.clear();
         Self {
             code: if unknown { NO_METHOD } else { SERVER_ERROR },
             message: error.message,
@@ -165,7 +148,7 @@ mod tests {
             .with_context("request_id", "R-1")
             .with_hint("delete some")
             .caused_by(&std::io::Error::other("inner"))
-            .retryable();
+            .exhausted(7, std::time::Duration::from_secs(95));
         let answered = |result| Message::Answer { id: 7, result };
         for (line, expected) in [
             (

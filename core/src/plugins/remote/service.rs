@@ -200,7 +200,7 @@ impl Core {
             _ => LogLevel::Info,
         };
         let LogLine { target, message, fields, .. } = line;
-        self.host.log(LogRecord { level, target, message, fields });
+        self.host.log(LogRecord::new(level, target, message).fields(fields));
     }
 
     fn progress(&self, params: Value) {
@@ -211,7 +211,7 @@ impl Core {
             _ => ProgressUnit::Bytes,
         };
         let ProgressNews { task, done, total, .. } = news;
-        self.host.progress(Progress { task, unit, done, total });
+        self.host.progress(Progress::new(done, total).task(task).unit(unit));
     }
 }
 

@@ -249,8 +249,7 @@ fn complain(stderr: ChildStderr, host: &dyn Host, tail: &Mutex<VecDeque<String>>
         }
         tail.push_back(message.chars().take(SHOWN).collect());
         drop(tail);
-        let (level, target) = (LogLevel::Warn, "stderr".to_owned());
-        host.log(LogRecord { level, target, message, fields: Value::Null });
+        host.log(LogRecord::new(LogLevel::Warn, "stderr", message));
     }
 }
 

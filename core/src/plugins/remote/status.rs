@@ -2,23 +2,7 @@
 
 use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
-use build_image_plugin_api::{Error, ErrorKind};
-
-/// Signals that end programs, by their number on Linux (signal(7)).
-const SIGNALS: [(i32, &str); 12] = [
-    (1, "SIGHUP"),
-    (4, "SIGILL"),
-    (5, "SIGTRAP"),
-    (6, "SIGABRT"),
-    (7, "SIGBUS"),
-    (8, "SIGFPE"),
-    (9, "SIGKILL"),
-    (11, "SIGSEGV"),
-    (13, "SIGPIPE"),
-    (15, "SIGTERM"),
-    (24, "SIGXCPU"),
-    (31, "SIGSYS"),
-];
+use build_image_plugin_api::{Error, ErrorKind, conformance::signal_name};
 
 /// The error of a process that ended, or closed its output, before it answered.
 pub(super) fn ended(status: Option<ExitStatus>) -> Error {
@@ -30,8 +14,7 @@ pub(super) fn ended(status: Option<ExitStatus>) -> Error {
         Some(9) => died("its process was killed by SIGKILL (signal 9)")
             .with_hint("if nobody did that, the kernel did because memory ran out: dmesg shows it"),
         Some(signal) => {
-            let name = SIGNALS.iter().find(|(number, _)| *number == signal);
-            let name = name.map_or_else(String::new, |(_, name)| format!("{name} "));
+            let name = signal_name(signal).map_or_else(String::new, |name| format!("{name} "));
             died(format!("its process was killed by {name}(signal {signal})"))
                 .with_hint("this is a bug of the provider; report it with the log file")
         }

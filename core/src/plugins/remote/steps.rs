@@ -7,17 +7,16 @@ use std::{
 
 use build_image_plugin_api::{
     Description, Disk, DiskSpec, Error, Event, Host, LogRecord, Progress, Result, Secret, Settings,
-    Steps,
-    conformance::RawSteps,
-    document::{
-        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, RegisterRequest,
-        Registered, UploadRequest, Uploaded,
-    },
+    Step, Steps, conformance::RawSteps,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{launch::Launch, message::to_json, session::Session};
+use super::{
+    launch::Launch,
+    message::{from_json, from_text},
+    session::Session,
+};
 
 /// Time for a process to start and to return its description: that is pure data, but may need an interpreter on
 /// a busy machine.
@@ -28,7 +27,7 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the process does not start, dies, hangs, or does not answer with a description.
 pub(in crate::plugins) fn describe(launch: &Launch) -> Result<Description> {
-    read("describe", describe_raw(launch)?)
+    from_json("the answer to describe is", describe_raw(launch)?)
 }
 
 /// Reads the description as the document that the provider wrote.
@@ -47,11 +46,13 @@ pub(in crate::plugins) fn describe_raw(launch: &Launch) -> Result<Value> {
 /// When the process does not start, or the provider refuses its settings.
 pub(in crate::plugins) fn create(
     launch: &Launch,
+    description: &Description,
     host: Arc<dyn Host>,
     settings: &Settings,
 ) -> Result<Box<dyn Steps>> {
     let made = RemoteSteps {
         session: Mutex::new(begin(launch, &host, settings)?),
+        description: description.clone(),
         launch: launch.clone(),
         settings: settings.clone(),
         host,
@@ -68,8 +69,7 @@ pub(in crate::plugins) fn create_raw(
     host: Arc<dyn Host>,
     settings: &str,
 ) -> Result<Box<dyn RawSteps>> {
-    let document: Value = serde_json::from_str(settings)
-        .map_err(|error| Error::internal("the settings are malformed").caused_by(&error))?;
+    let document = from_text("the settings are", settings)?;
     let session = Mutex::new(begin(launch, &host, &document)?);
     Ok(Box::new(RawSession { session, host }))
 }
@@ -80,52 +80,24 @@ fn begin(launch: &Launch, host: &Arc<dyn Host>, settings: &impl Serialize) -> Re
     Ok(session)
 }
 
-fn read<T: DeserializeOwned>(step: &str, answer: Value) -> Result<T> {
-    serde_json::from_value(answer).map_err(|error| {
-        Error::internal(format!("the answer to {step} is malformed")).caused_by(&error)
-    })
-}
-
 struct RemoteSteps {
     session: Mutex<Session>,
+    description: Description,
     launch: Launch,
     settings: Settings,
     host: Arc<dyn Host>,
 }
 
-impl RemoteSteps {
-    fn step<Q: Serialize, A: DeserializeOwned>(&self, name: &str, request: &Q) -> Result<A> {
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let request = to_json(request)?;
-        read(name, session.call(name, &request, None, self.host.as_ref())?)
-    }
-}
-
 impl Steps for RemoteSteps {
-    fn check(&self, request: &CheckRequest) -> Result<CheckReport> {
-        self.step("check", request)
-    }
-
-    fn create_disk(&self, request: &DiskRequest) -> Result<Disk> {
-        self.step("create_disk", request)
-    }
-
-    fn upload(&self, request: &UploadRequest) -> Result<Uploaded> {
-        self.step("upload", request)
-    }
-
-    fn register(&self, request: &RegisterRequest) -> Result<Registered> {
-        self.step("register", request)
-    }
-
-    fn discard(&self, request: &DiscardRequest) -> Result<Discarded> {
+    fn call(&self, step: Step, request: &str) -> Result<String> {
+        step.check_built(&self.description)?;
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        if session.is_over() {
+        if step == Step::Discard && session.is_over() {
             tracing::info!("the provider's process is gone, a fresh one removes what it created");
             *session = begin(&self.launch, &self.host, &self.settings)?;
         }
-        drop(session);
-        self.step("discard", request)
+        let request = from_text(&format!("the request of {} is", step.name()), request)?;
+        Ok(session.call(step.name(), &request, None, self.host.as_ref())?.to_string())
     }
 }
 
@@ -138,11 +110,8 @@ struct RawSession {
 impl RawSteps for RawSession {
     fn call(&self, step: &str, request: &str) -> Result<String, (String, Error)> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = serde_json::from_str(request)
-            .map_err(|error| {
-                Error::internal(format!("the request of {step} is malformed")).caused_by(&error)
-            })
-            .and_then(|request: Value| session.call(step, &request, None, self.host.as_ref()));
+        let answer = from_text(&format!("the request of {step} is"), request)
+            .and_then(|request| session.call(step, &request, None, self.host.as_ref()));
         answer
             .map(|answer| answer.to_string())
             .map_err(|error| (error.kind.code().to_owned(), error))

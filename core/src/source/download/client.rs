@@ -2,6 +2,7 @@
 
 use std::{error::Error as StdError, sync::Once, time::Duration};
 
+use build_image_plugin_api::Exhausted;
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{
@@ -11,6 +12,7 @@ use reqwest::{
 
 use crate::{
     error::{Error, Result, Stage},
+    settings::keys::DOWNLOAD_TIMEOUT,
     source::address::display_url,
 };
 
@@ -47,6 +49,14 @@ impl Failure {
             retryable: true,
             ..Self::stop(Error::interrupted())
         }
+    }
+
+    /// The failure after the last of several attempts.
+    pub(super) fn after(mut self, attempts: u64, elapsed: Duration) -> Self {
+        if self.retryable && attempts > 1 {
+            self.error.exhausted = Some(Exhausted::new(attempts, elapsed));
+        }
+        self
     }
 }
 
@@ -150,11 +160,9 @@ impl HttpClient {
     fn stalled(&self, url: &Url) -> Failure {
         let text =
             format!("`{}`: nothing arrived for {} s", display_url(url), self.stall.as_secs());
-        Failure::transient(
-            Error::new(Stage::Source, text).hint(
-                "check the network and the proxy variables, or allow more with DOWNLOAD_TIMEOUT",
-            ),
-        )
+        Failure::transient(Error::new(Stage::Source, text).hint(format!(
+            "check the network and the proxy variables, or allow more with {DOWNLOAD_TIMEOUT}"
+        )))
     }
 }
 
@@ -205,7 +213,7 @@ pub(super) fn refusal(url: &Url, response: &Response) -> Failure {
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             "put USER:PASSWORD@ into the address of the proxy, as in HTTPS_PROXY"
         }
-        _ if retryable => "try again later",
+        _ if retryable => "ask who runs the server whether it is overloaded, or use a mirror",
         _ => "ask who runs the server",
     };
     let error = Error::new(Stage::Source, text).hint(hint);

@@ -20,7 +20,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use indicatif::HumanBytes;
@@ -40,7 +40,7 @@ use crate::{
     interrupt::Interrupt,
     journal::Key,
     report::Reporter,
-    settings::Resolved,
+    settings::{self, Resolved, keys},
     signature::{Algorithm, Digests, digests_of},
     trust::{doubt_of_file, open_regular},
 };
@@ -64,12 +64,8 @@ pub struct DownloadOptions {
 impl DownloadOptions {
     /// Reads the options from the settings.
     pub(crate) fn of(settings: &Resolved) -> Self {
-        let number = |key: &str, default| settings.number(key).unwrap_or(default);
-        Self {
-            any_certificate: settings.is_on("IGNORE_DOWNLOAD_URL_TLS"),
-            retries: number("DOWNLOAD_RETRIES", 8),
-            stall: Duration::from_secs(number("DOWNLOAD_TIMEOUT", 60).max(1)),
-        }
+        let settings::Download { any_certificate, retries, stall } = settings.core().download;
+        Self { any_certificate, retries, stall: stall.max(Duration::from_secs(1)) }
     }
 
     /// Options for injected files.
@@ -121,7 +117,10 @@ impl<'a> Downloader<'a> {
         })?;
         if options.any_certificate {
             reporter.warning(
-                "IGNORE_DOWNLOAD_URL_TLS is on: nobody checks who sends what is downloaded",
+                &format!(
+                    "{} is on: nobody checks who sends what is downloaded",
+                    keys::IGNORE_DOWNLOAD_URL_TLS
+                ),
                 Some("leave it out; SSL_CERT_FILE names the certificate of an own authority"),
             );
         }
@@ -277,6 +276,7 @@ impl<'a> Downloader<'a> {
         let headers = [header];
         let result = self.block_on(async {
             let mut attempt = 0;
+            let started = Instant::now();
             loop {
                 let failure = match self.client.get(url, &headers).await {
                     Ok(answer) if answer.status() == StatusCode::NOT_MODIFIED => return Ok(true),
@@ -286,7 +286,7 @@ impl<'a> Downloader<'a> {
                 };
                 attempt += 1;
                 if !failure.retryable || attempt > self.options.retries.min(3) {
-                    return Err(failure);
+                    return Err(failure.after(attempt, started.elapsed()));
                 }
                 tokio::time::sleep(pause(attempt, failure.pause)).await;
             }

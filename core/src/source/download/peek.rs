@@ -1,5 +1,7 @@
 //! Fetches the start of a remote file, without storing any of it on disk.
 
+use std::time::Instant;
+
 use reqwest::{StatusCode, Url, header::RANGE};
 
 use super::{
@@ -23,6 +25,7 @@ impl Downloader<'_> {
         let limit = usize::try_from(length).unwrap_or(usize::MAX);
         let fetched = self.block_on(async {
             let mut attempt = 0;
+            let started = Instant::now();
             loop {
                 let failure = match self.head(url, &range, limit).await {
                     Ok(head) => return Ok(head),
@@ -30,7 +33,7 @@ impl Downloader<'_> {
                 };
                 attempt += 1;
                 if !failure.retryable || attempt >= ATTEMPTS {
-                    return Err(failure);
+                    return Err(failure.after(attempt, started.elapsed()));
                 }
                 tokio::time::sleep(pause(attempt, failure.pause)).await;
             }

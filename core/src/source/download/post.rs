@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     report::Reporter,
-    settings::Resolved,
+    settings::{Key, keys},
     source::{Address, address::display_url, redacted},
 };
 
@@ -38,17 +38,17 @@ pub(crate) struct Post {
 }
 
 impl Post {
-    /// Creates a client for the server at `url`; IGNORE_DOWNLOAD_URL_TLS applies to it too.
+    /// Creates a client for the server at `url`, which the setting `key` names.
     ///
     /// # Errors
     /// When it is not a URL.
     pub(crate) fn to(
-        key: &str,
+        key: Key,
         url: &str,
-        settings: &Resolved,
+        any_certificate: bool,
         reporter: &Reporter,
     ) -> Result<Self> {
-        let Address::Url(url) = Address::of(key, url)? else {
+        let Address::Url(url) = Address::of(key.name(), url)? else {
             return Err(Error::new(
                 Stage::Settings,
                 format!("{key}: `{}` is no URL", redacted(url)),
@@ -59,11 +59,11 @@ impl Post {
         let runtime = runtime.map_err(|error| {
             Error::new(Stage::Bug, "cannot start a runtime for HTTP").caused_by(&error)
         })?;
-        let any_certificate = settings.is_on("IGNORE_DOWNLOAD_URL_TLS");
         if any_certificate && url.scheme() == "https" {
             reporter.warning(
                 &format!(
-                    "IGNORE_DOWNLOAD_URL_TLS is on: {key} is sent to whoever answers for `{}`",
+                    "{} is on: {key} is sent to whoever answers for `{}`",
+                    keys::IGNORE_DOWNLOAD_URL_TLS,
                     display_url(&url)
                 ),
                 Some("leave it out; SSL_CERT_FILE names the certificate of your own authority"),

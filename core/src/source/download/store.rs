@@ -21,10 +21,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    artifacts::{cannot, cannot_lock, cannot_make, make_private, open_unlinked, write_whole},
+    artifacts::{
+        cannot, cannot_lock, cannot_make, make_private, more_space, open_unlinked, write_whole,
+    },
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     journal::Key,
+    settings::keys::ARTIFACTS_DIR,
     signature::{Algorithm, Digests},
     source::address::display_url,
     trust::{Doubt, doubt_of_path, doubt_of_resolved, open_regular, read_regular, resolve_path},
@@ -148,7 +151,7 @@ impl Slot {
             }
             let path = directory.join(LOCK);
             let lock = open(&path).map_err(|error| cannot_write(&path, &error))?;
-            let lock_error = |error: io::Error| cannot_lock("lock", &path, &error, "ARTIFACTS_DIR");
+            let lock_error = |error: io::Error| cannot_lock("lock", &path, &error, ARTIFACTS_DIR);
             let alone = loop {
                 if try_lock(&lock, false).map_err(lock_error)? {
                     break true;
@@ -224,7 +227,7 @@ impl Slot {
         self.alone = false;
         self.lock
             .lock_shared()
-            .map_err(|error| cannot_lock("lock", &self.directory, &error, "ARTIFACTS_DIR"))
+            .map_err(|error| cannot_lock("lock", &self.directory, &error, ARTIFACTS_DIR))
     }
 
     /// Removes the slot, unless another build uses it.
@@ -298,13 +301,14 @@ pub(crate) fn clean(store: &Path, really: bool) -> Vec<String> {
 /// The error for a slot that another user may change.
 fn foreign(doubt: &Doubt) -> Error {
     let what = format!("the directory of a download is not used: {doubt}");
-    Error::new(Stage::Disk, what)
-        .hint("remove it, or set ARTIFACTS_DIR to a directory that only this user may write to")
+    Error::new(Stage::Disk, what).hint(format!(
+        "remove it, or set {ARTIFACTS_DIR} to a directory that only this user may write to"
+    ))
 }
 
 /// The error for a file below the store.
 pub(super) fn cannot_write(path: &Path, error: &io::Error) -> Error {
     Error::new(Stage::Disk, format!("cannot write `{}`", path.display()))
         .caused_by(error)
-        .hint("free some space, or set ARTIFACTS_DIR to a larger file system")
+        .hint(more_space(ARTIFACTS_DIR))
 }

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{Seek as _, SeekFrom, Write as _},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use build_image_plugin_api::Progress;
@@ -22,10 +22,12 @@ use super::{
     store::{About, cannot_write},
 };
 use crate::{
+    artifacts::more_space,
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     plan::free_space,
     report::Reporter,
+    settings::keys::ARTIFACTS_DIR,
     signature::{Algorithm, Digests, Pass},
     source::address::display_url,
 };
@@ -77,6 +79,7 @@ impl Transfer<'_> {
     /// Downloads the missing bytes. Returns digests only if no bytes existed before.
     pub(super) async fn run(&mut self) -> Result<Option<Digests>, Failure> {
         let (mut in_a_row, mut made) = (0, 0);
+        let started = Instant::now();
         loop {
             made += 1;
             let before = self.received;
@@ -96,7 +99,7 @@ impl Transfer<'_> {
                 if made > 1 {
                     failure.error.context.push(("attempts".to_owned(), made.to_string()));
                 }
-                return Err(failure);
+                return Err(failure.after(made, started.elapsed()));
             }
             let pause = pause(in_a_row, failure.pause);
             let causes = failure.error.causes.join(": ");
@@ -192,8 +195,7 @@ impl Transfer<'_> {
             display_url(self.url),
             directory.display()
         );
-        Err(Error::new(Stage::Disk, text)
-            .hint("free some space, or set ARTIFACTS_DIR to a larger file system"))
+        Err(Error::new(Stage::Disk, text).hint(more_space(ARTIFACTS_DIR)))
     }
 
     /// Checks whether a file of unknown length may still grow.
@@ -208,9 +210,9 @@ impl Transfer<'_> {
             self.have,
             directory.display()
         );
-        Err(Error::new(Stage::Disk, text).hint(
-            "check the address; free some space, or set ARTIFACTS_DIR to a larger file system",
-        ))
+        Err(Error::new(Stage::Disk, text).hint(format!(
+            "check the address; free some space, or set {ARTIFACTS_DIR} to a larger file system"
+        )))
     }
 
     /// Checks that an answer is the requested part: RFC 9110, section 14.4.
@@ -257,7 +259,7 @@ impl Transfer<'_> {
             pass.update(chunk)?;
         }
         let total = self.about.length.unwrap_or_default();
-        self.reporter.progress(Progress { done: self.have, total, ..Progress::default() });
+        self.reporter.progress(Progress::new(self.have, total));
         if self.have - self.about.synced >= SYNC {
             self.secure()?;
         }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Returns the observations of a build that ran all steps.
-pub(super) fn whole(evidence: &Evidence) -> Result<Built, Judgement> {
+pub(in crate::conformance) fn whole(evidence: &Evidence) -> Result<Built, Judgement> {
     let built = evidence.built()?;
     match &built.reach {
         Reach::Whole if built.calls.iter().all(|call| call.failure.is_none()) => Ok(built),

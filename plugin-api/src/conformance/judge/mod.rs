@@ -22,7 +22,7 @@ pub(super) enum Judgement {
 }
 
 impl Judgement {
-    fn pass(detail: impl Into<String>) -> Self {
+    pub(super) fn pass(detail: impl Into<String>) -> Self {
         Self::Pass(detail.into())
     }
 
@@ -31,7 +31,7 @@ impl Judgement {
     }
 
     /// Passes when there are no problems.
-    fn unless(problems: &[String], detail: impl Into<String>) -> Self {
+    pub(super) fn unless(problems: &[String], detail: impl Into<String>) -> Self {
         match problems {
             [] => Self::pass(detail),
             [first] => Self::fail(first),
@@ -41,7 +41,7 @@ impl Judgement {
 }
 
 /// Fails the checks of a probe whose process died, or that refused the file.
-fn survived(ended: &Ended) -> Result<(), Judgement> {
+pub(super) fn survived(ended: &Ended) -> Result<(), Judgement> {
     match ended {
         Ended::Died(how) => Err(Judgement::fail(how)),
         Ended::Refused(message, hint) => Err(Judgement::Fail(message.clone(), hint.clone())),
@@ -50,6 +50,6 @@ fn survived(ended: &Ended) -> Result<(), Judgement> {
 }
 
 /// Runs a judge that may return early.
-fn settle(judge: impl FnOnce() -> Result<Judgement, Judgement>) -> Judgement {
+pub(super) fn settle(judge: impl FnOnce() -> Result<Judgement, Judgement>) -> Judgement {
     judge().unwrap_or_else(|early| early)
 }

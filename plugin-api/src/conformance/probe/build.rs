@@ -47,7 +47,7 @@ pub(super) fn probe(lab: &Lab<'_>) -> Built {
 }
 
 /// Runs all steps up to the registration, as far as they succeed.
-pub(super) fn walk(
+pub(in crate::conformance) fn walk(
     lab: &Lab<'_>,
     host: &Arc<ProbeHost>,
     steps: &dyn Steps,
@@ -97,14 +97,14 @@ pub(super) fn make(
 }
 
 /// Returns resources that were announced and not reported as removed, newest first.
-pub(super) fn resources(host: &ProbeHost) -> Vec<Resource> {
+pub(in crate::conformance) fn resources(host: &ProbeHost) -> Vec<Resource> {
     let events = host.reports().events.into_iter().map(|(_, event)| event);
     let mut open = crate::testing::open_resources(events);
     open.reverse();
     open
 }
 
-pub(super) fn discard(
+pub(in crate::conformance) fn discard(
     lab: &Lab<'_>,
     host: &ProbeHost,
     steps: &dyn Steps,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::lab::Lab;
 use crate::{
-    ErrorKind, Host, SettingKind,
+    ErrorKind, Host, SettingKind, Step,
     conformance::{
         evidence::{Call, Created, Cycled, Failure, Later, Malformed},
         host::ProbeHost,
@@ -118,16 +118,17 @@ pub(super) fn malformed(lab: &Lab<'_>) -> Malformed {
         calls
             .push((Call { step: "create".to_owned(), failure, ..Call::default() }, has_known_code));
     }
-    for step in ["check", "create_disk", "upload", "register", "discard"] {
+    for step in Step::ALL {
         for document in ["", "{", "[1, 2]", "{\"build\": 7}"] {
             if !any && serde_json::from_str::<Value>(document).is_err() {
                 continue;
             }
-            // Without resources to remove, the request is valid.
-            if step == "discard" && document.starts_with("{\"") {
+            // For a request without a build, this is a member of a later version.
+            let builds = !step.is_optional() && *step != Step::Discard;
+            if !builds && document.starts_with("{\"") {
                 continue;
             }
-            calls.extend(raw.as_deref().map(|raw| raw_call(lab, raw, step, document)));
+            calls.extend(raw.as_deref().map(|raw| raw_call(lab, raw, step.name(), document)));
         }
     }
     Malformed { calls, lenient: !any }

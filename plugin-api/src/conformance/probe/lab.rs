@@ -11,7 +11,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    Description, DiskSpec, Result, SettingKind, Settings, Status, Steps,
+    Architecture, BootMode, Description, DiskSpec, Result, Secret, SettingKind, Settings, Status,
+    Steps,
     conformance::{
         child::Job,
         evidence::{Call, Failure, Reach},
@@ -23,13 +24,11 @@ use crate::{
 
 /// Smallest disk, in bytes; a provider that reads in mebibytes needs several reads.
 const DISK_BYTES: u64 = 8 << 20;
-/// Shorter values are not searched for: they would match unrelated text.
-const SHORTEST_SECRET: usize = 6;
 
 /// Environment of a probe, in its process.
 pub(in crate::conformance) struct Lab<'a> {
-    pub(super) subject: Box<dyn Subject>,
-    pub(super) job: &'a Job,
+    pub(in crate::conformance) subject: Box<dyn Subject>,
+    pub(in crate::conformance) job: &'a Job,
     ways: Ways,
     hosts: Mutex<Vec<Arc<ProbeHost>>>,
     /// Suffix of the identifiers of runs, which makes them unique: a cloud remembers them.
@@ -37,17 +36,17 @@ pub(in crate::conformance) struct Lab<'a> {
 }
 
 impl<'a> Lab<'a> {
-    pub(super) fn new(subject: Box<dyn Subject>, job: &'a Job, ways: Ways) -> Self {
+    pub(in crate::conformance) fn new(subject: Box<dyn Subject>, job: &'a Job, ways: Ways) -> Self {
         let moment = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
         Self { subject, job, ways, hosts: Mutex::default(), moment }
     }
 
-    pub(super) fn description(&self) -> &Description {
+    pub(in crate::conformance) fn description(&self) -> &Description {
         self.subject.description()
     }
 
     /// Creates a host whose record is examined at the end.
-    pub(super) fn host(&self) -> Arc<ProbeHost> {
+    pub(in crate::conformance) fn host(&self) -> Arc<ProbeHost> {
         let host =
             ProbeHost::new(self.secrets(), self.ways, self.disk_size(), self.is_subprocess());
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&host));
@@ -55,7 +54,7 @@ impl<'a> Lab<'a> {
     }
 
     /// Returns whether the provider runs in a separate process, which learns of a stop shortly after its host.
-    pub(super) fn is_subprocess(&self) -> bool {
+    pub(in crate::conformance) fn is_subprocess(&self) -> bool {
         !self.subject.takes_any_text()
     }
 
@@ -71,7 +70,7 @@ impl<'a> Lab<'a> {
     }
 
     /// Returns whether a text is about a secret whose value is only a mark: the provider may reject it.
-    pub(super) fn is_about_a_mark(&self, text: &str) -> bool {
+    pub(in crate::conformance) fn is_about_a_mark(&self, text: &str) -> bool {
         let rows = self.description().settings.iter().filter(|row| row.secret);
         let mut marked =
             rows.filter(|row| !self.job.cloud && !self.job.secrets.contains_key(&row.key));
@@ -79,13 +78,13 @@ impl<'a> Lab<'a> {
     }
 
     /// Returns the settings that the host would send: defaults and given settings.
-    pub(super) fn settings(&self) -> BTreeMap<String, Value> {
+    pub(in crate::conformance) fn settings(&self) -> BTreeMap<String, Value> {
         let mut values = self.defaults();
         values.extend(self.job.settings.clone());
         values
     }
 
-    pub(super) fn defaults(&self) -> BTreeMap<String, Value> {
+    pub(in crate::conformance) fn defaults(&self) -> BTreeMap<String, Value> {
         let rows = self.description().settings.iter().filter(|row| !row.secret);
         let default = |text: &String, kind| value_of(kind, text);
         rows.filter_map(|row| Some((row.key.clone(), default(row.default.as_ref()?, row.kind))))
@@ -93,7 +92,7 @@ impl<'a> Lab<'a> {
     }
 
     /// Returns required settings without a value.
-    pub(super) fn missing(&self) -> Vec<String> {
+    pub(in crate::conformance) fn missing(&self) -> Vec<String> {
         let rows = self.description().settings.iter().filter(|row| row.required);
         let given = |key: &String| {
             self.job.settings.contains_key(key) || self.job.secrets.contains_key(key)
@@ -104,9 +103,9 @@ impl<'a> Lab<'a> {
     }
 
     /// Returns how many steps of a build can run.
-    pub(super) fn reach(&self) -> Reach {
+    pub(in crate::conformance) fn reach(&self) -> Reach {
         let missing = self.missing();
-        if self.description().status == Status::Stub {
+        if self.description().status == Status::DiskOnly {
             Reach::Stub
         } else if self.description().uploads && !self.job.cloud {
             Reach::Dry(
@@ -119,7 +118,7 @@ impl<'a> Lab<'a> {
         }
     }
 
-    pub(super) fn create(
+    pub(in crate::conformance) fn create(
         &self,
         host: &Arc<ProbeHost>,
         settings: BTreeMap<String, Value>,
@@ -136,7 +135,7 @@ impl<'a> Lab<'a> {
     }
 
     /// Calls a step and records how it ended.
-    pub(super) fn call<T: Serialize>(
+    pub(in crate::conformance) fn call<T: Serialize>(
         &self,
         host: &ProbeHost,
         step: &'static str,
@@ -159,25 +158,25 @@ impl<'a> Lab<'a> {
     }
 
     /// Drops an instance, as a separate step.
-    pub(super) fn end(&self, host: &ProbeHost, steps: Box<dyn Steps>) {
+    pub(in crate::conformance) fn end(&self, host: &ProbeHost, steps: Box<dyn Steps>) {
         self.begin("drop");
         host.during("drop", || drop(steps));
     }
 
-    pub(super) fn begin(&self, step: &str) {
+    pub(in crate::conformance) fn begin(&self, step: &str) {
         self.job.begins(step);
     }
 
     /// Creates a build with a unique name and a separate image directory.
-    pub(super) fn build(&self, name: &str) -> Build {
+    pub(in crate::conformance) fn build(&self, name: &str) -> Build {
         let directory = self.job.directory.join(format!("images-{name}"));
         let _ = std::fs::create_dir_all(&directory);
         Build {
             run_id: format!("conformance-{name}-{:x}", self.moment),
             image_name: format!("conformance-{name}"),
             description: "made by the conformance suite".to_owned(),
-            architecture: "x86_64".to_owned(),
-            boot_mode: "bios".to_owned(),
+            architecture: Architecture::X86_64,
+            boot_mode: BootMode::Bios,
             virtual_size: self.disk_size(),
             image_dir: Some(directory.display().to_string()),
             file_stem: format!("conformance-{name}"),
@@ -187,16 +186,16 @@ impl<'a> Lab<'a> {
     }
 
     /// Creates the same build again: another run with the same name and image directory.
-    pub(super) fn build_again(&self, name: &str) -> Build {
+    pub(in crate::conformance) fn build_again(&self, name: &str) -> Build {
         let run_id = format!("conformance-{name}-again-{:x}", self.moment);
         Build { run_id, ..self.build(name) }
     }
 
-    pub(super) fn check_request(&self, name: &str, online: bool) -> CheckRequest {
+    pub(in crate::conformance) fn check_request(&self, name: &str, online: bool) -> CheckRequest {
         self.check_of(self.build(name), online)
     }
 
-    pub(super) fn check_of(&self, build: Build, online: bool) -> CheckRequest {
+    pub(in crate::conformance) fn check_of(&self, build: Build, online: bool) -> CheckRequest {
         let disks = vec![self.description().disk.spec.clone(), DiskSpec::default()];
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let host = HostFacts { version, disks, ..HostFacts::default() };
@@ -210,18 +209,18 @@ impl<'a> Lab<'a> {
         size.next_multiple_of(needs.multiple_of_bytes.unwrap_or(1).max(1))
     }
 
-    pub(super) fn panics(&self) -> Vec<String> {
+    pub(in crate::conformance) fn panics(&self) -> Vec<String> {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.iter().flat_map(|host| host.panics()).collect()
     }
 
     /// Returns the places where the value of a secret setting was found.
-    pub(super) fn leaks(&self, seen: &Value) -> Vec<String> {
+    pub(in crate::conformance) fn leaks(&self, seen: &Value) -> Vec<String> {
         let secrets: Vec<(String, String)> = self
             .secrets()
             .into_iter()
             .filter_map(|(key, value)| Some((key, value?)))
-            .filter(|(_, value)| value.len() >= SHORTEST_SECRET)
+            .filter(|(_, value)| value.len() >= Secret::SHORTEST_REDACTED)
             .collect();
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let host_texts = hosts.iter().flat_map(|host| host.texts());
@@ -265,29 +264,9 @@ fn milliseconds(start: Instant) -> u64 {
 
 /// Converts a default's text as a host does; an invalid text stays a text.
 fn value_of(kind: SettingKind, text: &str) -> Value {
-    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let number = text[..digits].parse::<u64>().ok();
-    let factor = match text[digits..].trim() {
-        "" | "B" | "s" => Some(1),
-        "K" | "KiB" => Some(1 << 10),
-        "M" | "MiB" => Some(1 << 20),
-        "G" | "GiB" => Some(1 << 30),
-        "T" | "TiB" => Some(1_u64 << 40),
-        "m" => Some(60),
-        "h" => Some(3600),
-        _ => None,
-    };
     let value = match kind {
-        SettingKind::Integer | SettingKind::Size | SettingKind::Duration => number
-            .zip(factor)
-            .and_then(|(number, factor)| number.checked_mul(factor))
-            .map(Value::from),
-        SettingKind::Boolean | SettingKind::Switch => Some(Value::Bool(matches!(
-            text.to_lowercase().as_str(),
-            "yes" | "true" | "on" | "1" | "y"
-        ))),
         SettingKind::List | SettingKind::Map => serde_json::from_str(text).ok(),
-        SettingKind::Text | SettingKind::Path => None,
+        _ => kind.parse_scalar(text).and_then(Result::ok),
     };
     value.unwrap_or_else(|| Value::String(text.to_owned()))
 }

@@ -1,10 +1,10 @@
 //! Runs the probes of a provider, one per process. Probes observe; the table judges.
 
-mod build;
+pub(super) mod build;
 mod cancel;
 mod create;
 mod describe;
-mod lab;
+pub(super) mod lab;
 mod sight;
 mod undo;
 
@@ -44,6 +44,8 @@ pub(super) enum Probe {
     Cancel,
     /// Fails builds at points where undo is difficult.
     Undo,
+    /// Calls the optional steps.
+    Optional,
 }
 
 /// Runs a job in this process and writes its answer.
@@ -67,6 +69,7 @@ pub(super) fn perform(job: &Job, ways: Ways) {
         Probe::Concurrent => document(&build::concurrent(&lab)),
         Probe::Cancel => document(&cancel::probe(&lab)),
         Probe::Undo => document(&undo::probe(&lab)),
+        Probe::Optional => document(&super::optional::probe(&lab)),
     };
     let (panics, leaks) = (lab.panics(), lab.leaks(&seen));
     job.answer(&Answer {

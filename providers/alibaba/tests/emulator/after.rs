@@ -2,7 +2,10 @@
 //! the image.
 
 use build_image_emulator_alibaba::Config;
-use build_image_plugin_api::{Event, Provider, document::DiscardRequest};
+use build_image_plugin_api::{
+    Event, Provider,
+    document::{DiscardReason, DiscardRequest},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -92,7 +95,7 @@ fn every_copy_is_recorded_before_it_is_made_and_removed_on_failure() {
     let mut resources = run.host.resources();
     resources.extend(second.host.resources());
     resources.reverse();
-    let request = DiscardRequest { resources, ..DiscardRequest::default() };
+    let request = DiscardRequest::new(DiscardReason::default(), resources);
     let discarded = second.provider.discard(&second.context, &request).unwrap();
     assert!(discarded.remaining.is_empty(), "{discarded:?}");
     assert_eq!((count(&emulator, "images"), count(&emulator, "snapshots")), (0, 0));
@@ -148,7 +151,7 @@ fn a_copy_whose_id_was_never_learned_is_removed_by_its_mark() {
     run.register(run.upload().unwrap()).unwrap_err();
     let mut resources = run.host.resources();
     resources.reverse();
-    let request = DiscardRequest { resources, ..DiscardRequest::default() };
+    let request = DiscardRequest::new(DiscardReason::default(), resources);
     let discarded = run.provider.discard(&run.context, &request).unwrap();
     assert!(discarded.remaining.is_empty(), "{discarded:?}");
     assert_eq!((count(&emulator, "images"), count(&emulator, "objects")), (0, 0));
@@ -242,8 +245,8 @@ fn architecture_and_boot_mode_default_to_those_of_the_disk() {
     ] {
         let emulator = emulator();
         let mut run = Run::new(&emulator, host(), settings);
-        run.build.architecture = disk.0.to_owned();
-        run.build.boot_mode = disk.1.to_owned();
+        run.build.architecture = disk.0.into();
+        run.build.boot_mode = disk.1.into();
         run.register(run.upload().unwrap()).unwrap();
         let image = &images(&emulator, "cn-hangzhou")[0];
         let found = (&image["Architecture"], &image["BootMode"], &image["Features"]["NvmeSupport"]);

@@ -24,7 +24,7 @@ fn a_wrong_secret_is_reported_as_one_finding() {
     let errors = errors(&report);
     assert_eq!(errors.len(), 1, "{report:#?}");
     assert_eq!(
-        (errors[0].subject.as_str(), errors[0].kind.as_deref()),
+        (errors[0].subject.as_str(), errors[0].kind.map(build_image_plugin_api::ErrorKind::code)),
         ("credentials", Some("auth"))
     );
     assert!(errors[0].message.contains("the access key secret is wrong"), "{}", errors[0].message);
@@ -49,7 +49,7 @@ fn a_missing_bucket_is_found_with_the_command_that_makes_it() {
     let errors = errors(&report);
     assert_eq!(errors.len(), 1, "{report:#?}");
     assert_eq!(
-        (errors[0].subject.as_str(), errors[0].kind.as_deref()),
+        (errors[0].subject.as_str(), errors[0].kind.map(build_image_plugin_api::ErrorKind::code)),
         ("bucket", Some("not_found"))
     );
     assert!(errors[0].hint.as_deref().unwrap().contains("aliyun oss mb"), "{:?}", errors[0]);
@@ -61,7 +61,10 @@ fn a_bucket_in_another_region_is_found() {
     let report = Run::new(&emulator, host(), &[("ALIBABA_BUCKET", json!("far"))]).check();
     let errors = errors(&report);
     assert_eq!(errors.len(), 1, "{report:#?}");
-    assert_eq!((errors[0].subject.as_str(), errors[0].kind.as_deref()), ("bucket", Some("config")));
+    assert_eq!(
+        (errors[0].subject.as_str(), errors[0].kind.map(build_image_plugin_api::ErrorKind::code)),
+        ("bucket", Some("config"))
+    );
     assert!(errors[0].hint.as_deref().unwrap().contains("ALIBABA_REGION"), "{:?}", errors[0]);
 }
 
@@ -85,7 +88,7 @@ fn a_taken_name_is_reported_with_the_image_that_has_it() {
     let errors = errors(&report);
     assert_eq!(errors.len(), 1, "{report:#?}");
     assert_eq!(
-        (errors[0].subject.as_str(), errors[0].kind.as_deref()),
+        (errors[0].subject.as_str(), errors[0].kind.map(build_image_plugin_api::ErrorKind::code)),
         ("image name", Some("conflict"))
     );
     assert!(errors[0].message.contains(&registered.images[0].id), "{}", errors[0].message);

@@ -128,7 +128,11 @@ fn refused(operation: &str, subject: &str, status: u16, code: &str) -> (Finding,
 fn judge(operation: &str, subject: &str, cases: &[Case]) {
     for &(status, code, kind, again, advice) in cases {
         let (finding, calls) = refused(operation, subject, status, code);
-        assert_eq!(finding.kind.as_deref(), Some(kind), "{code}: {finding:?}");
+        assert_eq!(
+            finding.kind.map(build_image_plugin_api::ErrorKind::code),
+            Some(kind),
+            "{code}: {finding:?}"
+        );
         // A clock is corrected once; transient errors are retried for as long as a check may take.
         let expected = match (again, kind) {
             (false, _) => 1,

@@ -1,6 +1,9 @@
 //! Tests the removal of what runs created.
 
-use build_image_plugin_api::{Provider, Resource, document::DiscardRequest};
+use build_image_plugin_api::{
+    Provider, Resource,
+    document::{DiscardReason, DiscardRequest},
+};
 use serde_json::json;
 
 use crate::{
@@ -11,7 +14,7 @@ use crate::{
 fn discard_all(run: &Run) -> build_image_plugin_api::document::Discarded {
     let resources = run.host.resources();
     run.provider
-        .discard(&run.context, &DiscardRequest { resources, ..DiscardRequest::default() })
+        .discard(&run.context, &DiscardRequest::new(DiscardReason::default(), resources))
         .unwrap()
 }
 
@@ -23,7 +26,7 @@ fn everything_of_a_run_is_removed_and_removing_it_twice_is_fine() {
     let resources = run.host.resources();
     assert_eq!(resources.len(), 2, "{resources:?}");
     for _ in 0..2 {
-        let request = DiscardRequest { resources: resources.clone(), ..DiscardRequest::default() };
+        let request = DiscardRequest::new(DiscardReason::default(), resources.clone());
         let discarded = run.provider.discard(&run.context, &request).unwrap();
         assert_eq!((discarded.removed.len(), discarded.remaining.len()), (2, 0), "{discarded:?}");
     }
@@ -67,7 +70,7 @@ fn an_upload_whose_id_was_never_learned_is_found_by_its_key() {
     let mut resources = run.host.resources();
     resources.retain(|resource| resource.kind == "multipart_upload");
     resources[0].id = None;
-    let request = DiscardRequest { resources, ..DiscardRequest::default() };
+    let request = DiscardRequest::new(DiscardReason::default(), resources);
     let discarded = run.provider.discard(&run.context, &request).unwrap();
     assert_eq!(discarded.removed.len(), 1, "{discarded:?}");
     assert_eq!(count(&emulator, "open_uploads"), 0);
@@ -82,7 +85,7 @@ fn an_image_of_the_same_name_from_elsewhere_is_left_alone() {
         .in_region("cn-hangzhou")
         .with("bucket", "demo")
         .with("object", "another-object.raw");
-    let request = DiscardRequest { resources: vec![planned], ..DiscardRequest::default() };
+    let request = DiscardRequest::new(DiscardReason::default(), [planned]);
     run.provider.discard(&run.context, &request).unwrap();
     assert_eq!(count(&emulator, "images"), 1);
 }
@@ -121,7 +124,7 @@ fn image_of(run: &Run) -> Resource {
 }
 
 fn discard(run: &Run, resource: Resource) -> build_image_plugin_api::document::Discarded {
-    let request = DiscardRequest { resources: vec![resource], ..DiscardRequest::default() };
+    let request = DiscardRequest::new(DiscardReason::default(), [resource]);
     run.provider.discard(&run.context, &request).unwrap()
 }
 

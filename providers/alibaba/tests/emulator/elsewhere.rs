@@ -37,7 +37,7 @@ fn next(before: &MockHost, disk: Vec<u8>) -> MockHost {
 
 fn discard(run: &Run, reason: DiscardReason, mut resources: Vec<Resource>) -> Discarded {
     resources.reverse();
-    let request = DiscardRequest { reason, resources, ..DiscardRequest::default() };
+    let request = DiscardRequest::new(reason, resources);
     run.provider.discard(&run.context, &request).unwrap()
 }
 

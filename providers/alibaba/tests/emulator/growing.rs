@@ -96,13 +96,9 @@ impl Host for Growing {
 
     fn make_disk(&self, spec: &DiskSpec) -> Result<Disk> {
         *self.requested.lock().unwrap() = spec.clone();
-        let disk = self.mock.make_disk(spec)?;
-        Ok(Disk {
-            length: None,
-            length_limit: self.limit,
-            deferred_prefix_len: self.deferred_prefix_len,
-            ..disk
-        })
+        let mut disk = self.mock.make_disk(spec)?;
+        disk.length = None;
+        Ok(disk.length_limit(self.limit).deferred_prefix_len(self.deferred_prefix_len))
     }
 
     fn disk_read_at(&self, _disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
@@ -250,17 +246,13 @@ fn the_disk_is_requested_as_configured() {
     for (settings, spec, suffix, format) in [
         (
             [("ALIBABA_DISK_FORMAT", json!("vhd")), ("ALIBABA_DISK_COMPRESSION", json!("none"))],
-            DiskSpec {
-                format: DiskFormat::Vhd,
-                variant: "fixed".to_owned(),
-                ..DiskSpec::default()
-            },
+            DiskSpec::new(DiskFormat::Vhd).variant("fixed"),
             ".vhd",
             Some("VHD"),
         ),
         (
             [("ALIBABA_DISK_FORMAT", json!("qcow2")), ("ALIBABA_DISK_COMPRESSION", json!("zlib"))],
-            DiskSpec { compression: Compression::Zlib, ..DiskSpec::default() },
+            DiskSpec::default().compression(Compression::Zlib),
             ".qcow2",
             None,
         ),

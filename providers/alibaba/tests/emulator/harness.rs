@@ -49,16 +49,14 @@ pub(crate) fn host() -> MockHost {
 }
 
 pub(crate) fn build() -> Build {
-    Build {
-        run_id: "run-1".to_owned(),
-        image_name: "F5-BIGIP-17-1-0-BYOL-ltm-1slot".to_owned(),
-        description: "a test image".to_owned(),
-        architecture: "x86_64".to_owned(),
-        boot_mode: "bios".to_owned(),
-        virtual_size: LENGTH,
-        tags: BTreeMap::from([("platform".to_owned(), "alibaba".to_owned())]),
-        ..Build::default()
-    }
+    Build::default()
+        .run_id("run-1")
+        .image_name("F5-BIGIP-17-1-0-BYOL-ltm-1slot")
+        .description("a test image")
+        .architecture("x86_64")
+        .boot_mode("bios")
+        .virtual_size(LENGTH)
+        .tags(BTreeMap::from([("platform".to_owned(), "alibaba".to_owned())]))
 }
 
 /// One run of the provider.
@@ -118,34 +116,23 @@ impl Run {
     /// A check with a changed request.
     pub(crate) fn check_with(&self, change: impl FnOnce(&mut CheckRequest)) -> CheckReport {
         let build = self.build.clone();
-        let mut request = CheckRequest { build, online: true, ..CheckRequest::default() };
+        let mut request = CheckRequest::new(build).online(true);
         change(&mut request);
         self.provider.check(&self.context, &request).unwrap()
     }
 
     pub(crate) fn disk(&self) -> Disk {
-        let request = DiskRequest {
-            build: self.build.clone(),
-            spec: Alibaba::describe().disk.spec,
-            ..DiskRequest::default()
-        };
+        let request = DiskRequest::new(self.build.clone(), Alibaba::describe().disk.spec);
         self.provider.create_disk(&self.context, &request).unwrap()
     }
 
     pub(crate) fn upload(&self) -> Result<Uploaded> {
-        let request = UploadRequest {
-            build: self.build.clone(),
-            disk: self.disk(),
-            ..UploadRequest::default()
-        };
+        let request = UploadRequest::new(self.build.clone(), self.disk());
         self.provider.upload(&self.context, &request)
     }
 
     pub(crate) fn register(&self, uploaded: Uploaded) -> Result<Registered> {
-        self.provider.register(
-            &self.context,
-            &RegisterRequest { build: self.build.clone(), uploaded, ..RegisterRequest::default() },
-        )
+        self.provider.register(&self.context, &RegisterRequest::new(self.build.clone(), uploaded))
     }
 }
 

@@ -118,8 +118,8 @@ fn released(host: &MockHost) -> Vec<Resource> {
 }
 
 fn discard(run: &Run, reason: DiscardReason, resources: &[Resource]) -> Discarded {
-    let resources = resources.iter().rev().cloned().collect();
-    let request = DiscardRequest { reason, resources, ..DiscardRequest::default() };
+    let resources = resources.iter().rev().cloned();
+    let request = DiscardRequest::new(reason, resources);
     run.provider.discard(&run.context, &request).unwrap()
 }
 
@@ -227,8 +227,8 @@ fn ended(emulator: &Running, end: End, left: i64) -> (Arc<MockHost>, Option<Vec<
     };
     // A killed build removes nothing by itself.
     if end == End::Stop || new.is_some() {
-        let resources = resources.into_iter().rev().collect();
-        let request = DiscardRequest { reason, resources, ..DiscardRequest::default() };
+        let resources = resources.into_iter().rev();
+        let request = DiscardRequest::new(reason, resources);
         let _ = run.provider.discard(&run.context, &request);
     }
     let over = ending.left.load(Ordering::SeqCst) < 0;

@@ -65,7 +65,7 @@ fn a_dry_run_creates_no_role_but_reports_that_a_build_would() {
 #[test]
 fn an_unsupported_disk_or_machine_is_reported_without_network() {
     let emulator = emulator();
-    let raw = DiskSpec { format: DiskFormat::Raw, ..DiskSpec::default() };
+    let raw = DiskSpec::new(DiskFormat::Raw);
     let offline = |settings: &[(&str, serde_json::Value)]| {
         let run = Run::new(&emulator, host(), settings);
         run.check_with(|request| {
@@ -92,7 +92,10 @@ fn an_unsupported_disk_or_machine_is_reported_without_network() {
         let report = offline(&settings);
         let found = errors(&report);
         assert_eq!(found.len(), 1, "{report:#?}");
-        assert_eq!((found[0].subject.as_str(), found[0].kind.as_deref()), (subject, Some(kind)));
+        assert_eq!(
+            (found[0].subject.as_str(), found[0].kind.map(build_image_plugin_api::ErrorKind::code)),
+            (subject, Some(kind))
+        );
     }
     assert!(errors(&offline(&[])).is_empty());
 }

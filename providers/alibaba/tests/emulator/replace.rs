@@ -30,7 +30,7 @@ fn release(run: &Run) {
     resources.retain(|resource| !resource.deliverable);
     resources.reverse();
     let reason = DiscardReason::Done;
-    let request = DiscardRequest { reason, resources, ..DiscardRequest::default() };
+    let request = DiscardRequest::new(reason, resources);
     let discarded = run.provider.discard(&run.context, &request).unwrap();
     assert!(discarded.remaining.is_empty(), "{discarded:?}");
 }

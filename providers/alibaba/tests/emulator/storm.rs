@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use build_image_emulator_alibaba::{Account, Config, Stored};
-use build_image_plugin_api::{Provider, document::DiscardRequest, testing::MockHost};
+use build_image_plugin_api::{
+    Provider,
+    document::{DiscardReason, DiscardRequest},
+    testing::MockHost,
+};
 use serde_json::json;
 
 use crate::harness::{LENGTH, Run, calls, content, count, emulator_with};
@@ -56,9 +60,8 @@ fn a_run_through_a_storm_makes_exactly_one_image() {
     assert_eq!(uploaded.facts["size"], json!(LENGTH));
     let registered = run.register(uploaded).unwrap();
     assert_eq!(registered.images.len(), 2);
-    let intermediate =
-        run.host.resources().into_iter().filter(|resource| !resource.deliverable).collect();
-    let request = DiscardRequest { resources: intermediate, ..DiscardRequest::default() };
+    let intermediate = run.host.resources().into_iter().filter(|resource| !resource.deliverable);
+    let request = DiscardRequest::new(DiscardReason::default(), intermediate);
     let discarded = run.provider.discard(&run.context, &request).unwrap();
     assert!(discarded.remaining.is_empty(), "{discarded:?}");
 

@@ -3,7 +3,7 @@
 use build_image_emulator_alibaba::{Account, Config, Stored};
 use build_image_plugin_api::{
     Provider,
-    document::{DiscardRequest, Severity},
+    document::{DiscardReason, DiscardRequest, Severity},
     testing::MockHost,
 };
 use serde_json::json;
@@ -34,10 +34,7 @@ fn a_disk_becomes_an_image_and_the_intermediates_are_removed() {
     assert_eq!(intermediate.len(), 1);
     let discarded = run
         .provider
-        .discard(
-            &run.context,
-            &DiscardRequest { resources: intermediate, ..DiscardRequest::default() },
-        )
+        .discard(&run.context, &DiscardRequest::new(DiscardReason::default(), intermediate))
         .unwrap();
     assert_eq!((discarded.removed.len(), discarded.remaining.len()), (1, 0));
     assert_eq!((count(&emulator, "objects"), count(&emulator, "images")), (0, 1));
@@ -124,7 +121,7 @@ fn keys_are_looked_up_once_for_all_steps_of_a_build() {
     run.check();
     run.register(run.upload().unwrap()).unwrap();
     let resources = run.host.resources();
-    let request = DiscardRequest { resources, ..DiscardRequest::default() };
+    let request = DiscardRequest::new(DiscardReason::default(), resources);
     assert!(run.provider.discard(&run.context, &request).unwrap().remaining.is_empty());
     assert_eq!(calls(&log, "AssumeRole"), 1);
 }

@@ -29,7 +29,8 @@ use build_image_emulator_alibaba::{BucketSeed, Config, Running, start};
 use build_image_plugin_api::{
     Context, Provider, Resource, Settings,
     document::{
-        Build, CheckRequest, DiscardRequest, DiskRequest, RegisterRequest, Severity, UploadRequest,
+        Build, CheckRequest, DiscardReason, DiscardRequest, DiskRequest, RegisterRequest, Severity,
+        UploadRequest,
     },
     testing::MockHost,
 };
@@ -140,34 +141,25 @@ fn ask(stage: &Stage, number: usize, trial: &Trial) -> bool {
     let started = Instant::now();
     let (host, context, provider) = stage.provider(&trial.disk, &trial.extra);
     let run = format!("live-{}-{number}", jiff::Timestamp::now().as_millisecond());
-    let build = Build {
-        image_name: format!("build-image-{run}"),
-        run_id: run,
-        architecture: "x86_64".to_owned(),
-        boot_mode: "bios".to_owned(),
-        virtual_size: trial.virtual_size,
-        ..Build::default()
-    };
+    let build = Build::default()
+        .image_name(format!("build-image-{run}"))
+        .run_id(run)
+        .architecture("x86_64")
+        .boot_mode("bios")
+        .virtual_size(trial.virtual_size);
     println!("\n{number}. {}", trial.question);
-    let request = CheckRequest { build: build.clone(), online: true, ..CheckRequest::default() };
+    let request = CheckRequest::new(build.clone()).online(true);
     let report = provider.check(&context, &request).unwrap();
     for finding in &report.findings {
         println!("   {:?} {}: {}", finding.severity, finding.subject, finding.message);
     }
     if report.findings.iter().all(|finding| finding.severity != Severity::Error) {
         let spec = Alibaba::describe().disk.spec;
-        let disk = provider.create_disk(
-            &context,
-            &DiskRequest { build: build.clone(), spec, ..DiskRequest::default() },
-        );
-        let upload =
-            UploadRequest { build: build.clone(), disk: disk.unwrap(), ..UploadRequest::default() };
+        let disk = provider.create_disk(&context, &DiskRequest::new(build.clone(), spec));
+        let upload = UploadRequest::new(build.clone(), disk.unwrap());
         let answer = provider.upload(&context, &upload).and_then(|uploaded| {
             println!("   uploaded after {:?}", started.elapsed());
-            provider.register(
-                &context,
-                &RegisterRequest { build, uploaded, ..RegisterRequest::default() },
-            )
+            provider.register(&context, &RegisterRequest::new(build, uploaded))
         });
         match answer {
             Ok(done) => println!("   registered: {}", json!(done.facts)),
@@ -184,7 +176,7 @@ fn ask(stage: &Stage, number: usize, trial: &Trial) -> bool {
 
 /// Removes resources and prints those that remain. Returns whether none does.
 fn remove(provider: &Alibaba, context: &Context, resources: Vec<Resource>) -> bool {
-    let request = DiscardRequest { resources, ..DiscardRequest::default() };
+    let request = DiscardRequest::new(DiscardReason::default(), resources);
     let discarded = provider.discard(context, &request).unwrap();
     for left in &discarded.remaining {
         println!("   LEFT OVER {}: {} — {:?}", left.resource.label(), left.reason, left.hint);

@@ -1,14 +1,18 @@
 //! `abi-host compare PLUGIN`: whether the ABI of a plugin is that of this host.
+//! `abi-host call STEP PLUGIN SETTINGS REQUEST`: the answer of one step to a request, all documents as JSON.
 //! `abi-host run CYCLES PLUGIN`: loads a plugin and runs all its steps so many times; for other
 //! compilers, sanitizers, and versions of plugin-api that do not exist yet.
 #![forbid(unsafe_code)]
 
-use std::{fs::File, path::Path, process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, fs::File, path::Path, process::ExitCode, sync::Arc};
 
 use abi_stable::{StableAbi, abi_stability::check_layout_compatibility, type_layout::TypeLayout};
 use build_image_plugin_api::{
-    ABI_VERSION, Library, Settings,
-    document::{Build, CheckRequest, DiscardRequest, DiskRequest, RegisterRequest, UploadRequest},
+    ABI_VERSION, Library, Settings, Step,
+    document::{
+        Build, CheckRequest, DiscardReason, DiscardRequest, DiskRequest, RegisterRequest,
+        UploadRequest,
+    },
     testing::MockHost,
     wire::abi::ProviderModule_Ref,
 };
@@ -20,7 +24,11 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["compare", plugin] => compare(Path::new(plugin)),
         ["run", cycles, plugin] => run(cycles, Path::new(plugin)),
-        _ => Err("abi-host compare PLUGIN | run CYCLES PLUGIN".to_owned()),
+        ["call", step, plugin, settings, request] => {
+            call(step, Path::new(plugin), settings, request)
+        }
+        _ => Err("abi-host compare PLUGIN | run CYCLES PLUGIN | call STEP PLUGIN SETTINGS REQUEST"
+            .to_owned()),
     };
     match result {
         Ok(text) => {
@@ -52,6 +60,14 @@ fn open(plugin: &Path) -> Result<Library, String> {
     Library::open(&file, plugin).map_err(|error| error.to_string())
 }
 
+fn call(step: &str, plugin: &Path, settings: &str, request: &str) -> Result<String, String> {
+    let step = Step::from_name(step).ok_or_else(|| format!("there is no step {step}"))?;
+    let settings: Settings = serde_json::from_str(settings).map_err(|error| error.to_string())?;
+    let steps = open(plugin)?.create(Arc::new(MockHost::new()), &settings);
+    let answer = steps.and_then(|steps| steps.call(step, request));
+    answer.map_err(|error| format!("{}: {error}", error.kind.code()))
+}
+
 fn run(cycles: &str, plugin: &Path) -> Result<String, String> {
     let cycles: u32 = cycles.parse().map_err(|_| "CYCLES is a number".to_owned())?;
     let library = open(plugin)?;
@@ -80,32 +96,40 @@ fn steps(library: &Library, folder: &Path) -> build_image_plugin_api::Result<Str
     let defaults = rows.filter_map(|row| Some((row.key.clone(), row.default.clone()?.into())));
     let settings = Settings::from_values(defaults.collect());
     let steps = library.create(host.clone(), &settings)?;
-    let build = Build {
-        image_dir: Some(folder.display().to_string()),
-        image_name: "web".into(),
-        file_stem: "web".into(),
-        ..Build::default()
-    };
-    steps.check(&CheckRequest { build: build.clone(), ..CheckRequest::default() })?;
+    let build =
+        Build::default().image_dir(folder.display().to_string()).image_name("web").file_stem("web");
+    steps.check(&CheckRequest::new(build.clone()))?;
     let spec = library.description().disk.spec.clone();
-    let request = DiskRequest { build: build.clone(), spec, ..DiskRequest::default() };
+    let request = DiskRequest::new(build.clone(), spec);
     let disk = steps.create_disk(&request)?;
-    let request = UploadRequest { build: build.clone(), disk, ..UploadRequest::default() };
+    let request = UploadRequest::new(build.clone(), disk);
     let uploaded = steps.upload(&request)?;
-    let request = RegisterRequest { build, uploaded, ..RegisterRequest::default() };
+    let request = RegisterRequest::new(build, uploaded);
     let registered = steps.register(&request)?;
-    let request = DiscardRequest { resources: host.resources(), ..DiscardRequest::default() };
+    let request = DiscardRequest::new(DiscardReason::default(), host.resources());
     let removed = steps.discard(&request)?.removed.len();
+    // Steps that later versions added; `rehearse` exists only in tests/abi_versions.rs.
+    let names = Step::ALL.iter().filter(|step| step.is_optional()).map(|step| step.name());
+    let names: Vec<&str> = names.collect();
+    let optional = Step::ALL.iter().filter(|step| step.is_optional()).map(|step| {
+        let answer = steps.call(*step, "{}");
+        answer.map_or_else(|error| error.message, |_| "answered".to_owned())
+    });
+    let optional: BTreeMap<_, _> = names.iter().copied().zip(optional).collect();
     drop(steps);
-    // A method that only a later version has; see tests/abi_versions.rs.
+    // The ABI's answers without the host's check of versions.
     let raw = library.create_raw(host, "{}")?;
-    let later = raw.call("rehearse", "{}").unwrap_or_else(|(code, _)| code);
+    let answers = names
+        .iter()
+        .map(|name| raw.call(name, "{}").map_or_else(|(code, _)| code, |_| "answered".to_owned()));
+    let raw_optional: BTreeMap<_, _> = names.iter().copied().zip(answers).collect();
     let answer = json!({
         "abi": library.api_version(),
         "images": registered.images.len(),
         "facts": registered.facts,
         "removed": removed,
-        "rehearse": later,
+        "optional": optional,
+        "raw_optional": raw_optional,
     });
     Ok(answer.to_string())
 }

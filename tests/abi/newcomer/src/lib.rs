@@ -4,8 +4,7 @@
 use std::fs;
 
 use build_image_plugin_api::{
-    AbiRange, Context, Description, Error, Provider, Resource, Result, Setting, SettingKind,
-    Settings,
+    Context, Description, Error, Provider, Resource, Result, Setting, SettingKind, Settings,
     document::{
         DiscardRequest, Discarded, Image, RegisterRequest, Registered, UploadRequest, Uploaded,
     },
@@ -16,18 +15,16 @@ struct Newcomer;
 
 impl Provider for Newcomer {
     fn describe() -> Description {
-        let mut abi = AbiRange::default();
+        let description = Description::new("newcomer", "1.0.0")
+            .summary("a provider of another age")
+            .setting(Setting::new("NEWCOMER_KEY", SettingKind::Text, "a secret").secret());
         if cfg!(feature = "needs-next") {
-            abi.requires = "1.1".into();
+            return description.requires_abi("1.2");
         }
-        Description {
-            name: "newcomer".into(),
-            version: "1.0.0".into(),
-            summary: "a provider of another age".into(),
-            settings: vec![Setting::new("NEWCOMER_KEY", SettingKind::Text, "a secret").secret()],
-            abi,
-            ..Description::default()
+        if cfg!(feature = "needs-this") {
+            return description.requires_abi("1.1");
         }
+        description
     }
 
     fn create(context: &Context, _: Settings) -> Result<Self> {
@@ -48,15 +45,14 @@ impl Provider for Newcomer {
         context.block_on(async { Ok(()) })?;
         context.save("sent", &bytes_sent)?;
         tracing_is_forwarded();
-        Ok(Uploaded { location, bytes_sent, ..Uploaded::default() })
+        Ok(Uploaded::new(location).bytes_sent(bytes_sent))
     }
 
     fn register(&self, context: &Context, request: &RegisterRequest) -> Result<Registered> {
         let id = request.uploaded.location.clone();
-        let images = vec![Image { id, name: request.build.image_name.clone(), ..Image::default() }];
+        let image = Image::new(id, &request.build.image_name);
         let answer = context.load::<u64>("rehearsal")?;
-        let facts = [("rehearsal".to_owned(), answer.into())].into();
-        Ok(Registered { images, facts, ..Registered::default() })
+        Ok(Registered::default().image(image).fact("rehearsal", answer))
     }
 
     fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {

@@ -204,7 +204,7 @@ fn a_growing_archive_can_be_read_up_to_what_is_final() {
     let growing = tar_gz(member("x", of(&raw)), &options(), &dest, &control).unwrap();
     assert_eq!(growing.deferred_prefix_len(), 0);
     let on = || ControlFlow::Continue(());
-    let (mut bytes, mut piece) = (Vec::new(), vec![0; 300_000]);
+    let (mut bytes, mut piece) = (Vec::<u8>::new(), vec![0; 300_000]);
     loop {
         let len = growing.read_at(&mut piece, bytes.len() as u64, &on).unwrap();
         bytes.extend(&piece[..len]);

@@ -1,0 +1,345 @@
+//! Checks the optional steps: one that a provider declares works, one that it does not declare answers `unsupported`
+//! with a hint. Contains probe, judges and rows, so that a step is added in one place.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    evidence::{Built, Call, Reach},
+    host::ProbeHost,
+    judge::{Judgement, build::whole, settle, survived},
+    probe::{build, lab::Lab},
+    table::{Check, Evidence, check},
+};
+use crate::{
+    Step, Steps,
+    document::{
+        Action, Audience, Change, Inventory, InventoryRequest, ItemKind, ManageOutcome,
+        ManageRequest, Reference, Registered,
+    },
+};
+
+/// The rows.
+pub(super) const CHECKS: [Check; 3] = [
+    check(
+        "undeclared",
+        "answers `unsupported` to steps that it does not declare",
+        undeclared,
+        "declare the step in `Description::capabilities`, or leave out its method; a program answers unknown methods with code -32601",
+    ),
+    check(
+        "inventory",
+        "lists what a build made, and lets `discard` remove it",
+        inventory,
+        "set the run id in the request that creates each object; fill in `id`, `run_id` and `resource`, and apply the filters and `limit` of the request",
+    ),
+    check(
+        "manage",
+        "changes registered images as declared, once, and not in a dry run",
+        manage,
+        "compare the image with what the action wants before you change it: `Managed::unchanged`; refuse an unknown image with `Managed::refused`, and an action that is not declared with `Error::unsupported`",
+    ),
+];
+
+/// Observations of the `optional` probe.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Optional {
+    reach: Reach,
+    /// Calls of steps that are not declared.
+    undeclared: Vec<Call>,
+    /// Identifier of the run that was built; empty when no optional step is declared or the build failed.
+    run_id: String,
+    /// The images that it registered.
+    images: Vec<Reference>,
+    listed: Option<Listed>,
+    managed: Option<Vec<Act>>,
+}
+
+/// Calls of `manage` with one action.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Act {
+    /// Word of the capability.
+    capability: String,
+    declared: bool,
+    /// For an image that does not exist.
+    absent: Call,
+    /// For the image of a build: in a dry run, for the first and for the second time. `None` where the suite cannot
+    /// know what would be valid: accounts, regions.
+    trial: Option<[Call; 3]>,
+}
+
+/// Calls of `inventory`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Listed {
+    /// Of the run.
+    run: Call,
+    /// Of the run, with one item at most.
+    one: Call,
+    /// Of a run that does not exist.
+    other: Call,
+    /// Of the run, after `discard` was given the resources of the items.
+    after: Call,
+}
+
+pub(super) fn probe(lab: &Lab<'_>) -> Optional {
+    let host = lab.host();
+    let mut seen = Optional { reach: lab.reach(), ..Optional::default() };
+    let Some(steps) = lab.create(&host, lab.settings()).1 else { return seen };
+    let declared = |step: &&Step| step.is_declared_by(lab.description());
+    let (known, unknown): (Vec<&Step>, Vec<&Step>) =
+        Step::ALL.iter().filter(|step| step.is_optional()).partition(declared);
+    for step in unknown {
+        seen.undeclared.push(lab.call(&host, step.name(), || steps.call(*step, "{}")).0);
+    }
+    if seen.reach == Reach::Whole {
+        for step in known {
+            build(lab, &host, steps.as_ref(), *step, &mut seen);
+        }
+    }
+    lab.end(&host, steps);
+    seen
+}
+
+/// Runs a build, calls a declared step on its result, and removes it.
+fn build(lab: &Lab<'_>, host: &Arc<ProbeHost>, steps: &dyn Steps, step: Step, seen: &mut Optional) {
+    let build = lab.build(&format!("optional-{}", step.name()));
+    let mut built = Built { reach: Reach::Whole, ..Built::default() };
+    let complete = build::walk(lab, host, steps, &build, &mut built).is_some();
+    let images = images(&built);
+    match step {
+        Step::Inventory if complete => {
+            seen.listed = Some(list(lab, host, steps, &build.run_id));
+            (seen.run_id, seen.images) = (build.run_id.clone(), images);
+        }
+        Step::Manage if complete => {
+            seen.managed =
+                images.first().map(|image| change(lab, host, steps, &build.run_id, image));
+        }
+        _ => {}
+    }
+    let resources = build::resources(host);
+    if !resources.is_empty() {
+        build::discard(lab, host, steps, &build, &resources);
+    }
+}
+
+/// Returns the images that `register` returned.
+fn images(built: &Built) -> Vec<Reference> {
+    let registered = built.calls.iter().find(|call| call.step == Step::Register.name());
+    let registered = registered.map(|call| call.answer.clone()).unwrap_or_default();
+    let registered: Registered = serde_json::from_value(registered).unwrap_or_default();
+    let images = registered.images.into_iter();
+    images.map(|image| Reference { region: image.region, ..Reference::image(image.id) }).collect()
+}
+
+fn list(lab: &Lab<'_>, host: &Arc<ProbeHost>, steps: &dyn Steps, run_id: &str) -> Listed {
+    let list = |run_id: &str, limit| {
+        let run_id = Some(run_id.to_owned());
+        let request = InventoryRequest { run_id, limit, ..InventoryRequest::default() };
+        lab.call(host, Step::Inventory.name(), || steps.inventory(&request))
+    };
+    let (run, found) = list(run_id, 0);
+    let (one, _) = list(run_id, 1);
+    let (other, _) = list("conformance-no-such-run", 0);
+    let items = found.unwrap_or_default().items.into_iter();
+    let resources: Vec<_> = items.map(|item| item.resource).collect();
+    if !resources.is_empty() {
+        let build = crate::document::Build { run_id: run_id.to_owned(), ..Default::default() };
+        build::discard(lab, host, steps, &build, &resources);
+    }
+    let (after, _) = list(run_id, 0);
+    Listed { run, one, other, after }
+}
+
+/// All actions, in an order in which each changes the image, with values that are valid in every cloud. The word is the
+/// action that must be declared too for that; absent where valid values depend on the account.
+fn actions() -> Vec<(Action, Option<&'static str>)> {
+    let accounts = || vec!["conformance".to_owned()];
+    let tags = [("conformance".to_owned(), "yes".to_owned())];
+    let audience = Audience::Private;
+    let keys = BTreeMap::default();
+    let (at, disabled_at, replacement, reason) = (None, None, None, String::new());
+    vec![
+        (Action::Share { accounts: accounts() }, None),
+        (Action::Unshare { accounts: accounts(), everyone: false }, None),
+        (Action::Publish { audience }, None),
+        (Action::Copy { regions: accounts(), name: None, with_access: false, keys }, None),
+        (Action::Tag { tags: tags.into() }, Some("manage.tag")),
+        (Action::Untag { keys: accounts() }, Some("manage.tag")),
+        (Action::Deprecate { at, disabled_at, replacement, reason }, Some("manage.deprecate")),
+        (Action::Restore, Some("manage.deprecate")),
+        (Action::Delete { keep_data: false, force: false }, Some("manage.delete")),
+        (Action::Unknown, None),
+    ]
+}
+
+fn change(
+    lab: &Lab<'_>,
+    host: &Arc<ProbeHost>,
+    steps: &dyn Steps,
+    run_id: &str,
+    image: &Reference,
+) -> Vec<Act> {
+    let call = |action: &Action, image: &Reference, dry_run| {
+        let request = ManageRequest {
+            run_id: run_id.to_owned(),
+            images: vec![image.clone()],
+            action: action.clone(),
+            dry_run,
+            ..ManageRequest::default()
+        };
+        lab.call(host, Step::Manage.name(), || steps.manage(&request)).0
+    };
+    let absent = Reference { id: "conformance-no-such-image".to_owned(), ..image.clone() };
+    let declares = |word: &str| lab.description().capabilities.iter().any(|one| one == word);
+    let acts = actions().into_iter().map(|(action, needed)| {
+        let capability = action.capability().to_owned();
+        let declared = declares(&capability);
+        let trial = (declared && needed.is_some_and(declares)).then(|| {
+            [(true, image), (false, image), (false, image)]
+                .map(|(dry_run, image)| call(&action, image, dry_run))
+        });
+        Act { capability, declared, absent: call(&action, &absent, false), trial }
+    });
+    acts.collect()
+}
+
+fn undeclared(evidence: &Evidence) -> Judgement {
+    settle(|| {
+        survived(&evidence.optional)?;
+        let seen: Optional = evidence.optional()?;
+        let mut problems = Vec::new();
+        for call in &seen.undeclared {
+            let hint = call.failure.as_ref().and_then(|failure| failure.hint.as_ref());
+            // A program that does not know the method has nothing to add.
+            if !call.is("unsupported") || (hint.is_none() && evidence.linkage.is_some()) {
+                problems.push(format!("{}; expected `unsupported` with a hint", call.ending()));
+            }
+        }
+        let answers = seen.undeclared.iter().filter_map(|call| call.failure.as_ref());
+        let answers: Vec<&str> = answers.map(|failure| failure.message.as_str()).collect();
+        let detail = if answers.is_empty() { "none".to_owned() } else { answers.join("; ") };
+        Ok(Judgement::unless(&problems, detail))
+    })
+}
+
+/// Returns the observations of a declared step; passes or skips where there are none.
+fn declared<T>(
+    evidence: &Evidence,
+    step: Step,
+    part: impl FnOnce(&Optional) -> Option<T>,
+) -> Result<(Optional, T), Judgement> {
+    survived(&evidence.optional)?;
+    let seen: Optional = evidence.optional()?;
+    if seen.undeclared.iter().any(|call| call.step == step.name()) {
+        return Err(Judgement::pass("not declared, see `undeclared`"));
+    }
+    match (&seen.reach, part(&seen)) {
+        (Reach::Dry(why), _) => Err(Judgement::Skip(why.clone())),
+        (Reach::Stub, _) => Err(Judgement::Skip("it is a stub".to_owned())),
+        (Reach::Whole, Some(part)) => Ok((seen, part)),
+        (Reach::Whole, None) => {
+            whole(evidence)?;
+            Err(Judgement::Skip("its second build failed, see `build`".to_owned()))
+        }
+    }
+}
+
+fn inventory(evidence: &Evidence) -> Judgement {
+    settle(|| {
+        let (seen, listed) = declared(evidence, Step::Inventory, |seen| seen.listed.clone())?;
+        let calls = [&listed.run, &listed.one, &listed.other, &listed.after];
+        let mut problems: Vec<String> =
+            calls.iter().filter(|call| call.failure.is_some()).map(|call| call.ending()).collect();
+        let read = |call: &Call| -> Inventory {
+            serde_json::from_value(call.answer.clone()).unwrap_or_default()
+        };
+        let (run, one) = (read(&listed.run), read(&listed.one));
+        for image in &seen.images {
+            let found = run.items.iter().find(|item| item.reference() == *image);
+            match found {
+                None => problems.push(format!("the image `{}` of a run is not listed", image.id)),
+                Some(item) if !item.resource.deliverable => {
+                    problems.push(format!("the image `{}` is not a deliverable", image.id));
+                }
+                Some(_) => {}
+            }
+        }
+        for item in &run.items {
+            let label = format!("{:?} `{}`", item.kind, item.id);
+            if item.run_id.as_deref() != Some(&seen.run_id) {
+                problems.push(format!("{label} is listed for a run and has another run id"));
+            }
+            if item.id.is_empty() || item.resource.kind.is_empty() {
+                problems.push(format!("{label} has no id, or no resource that `discard` takes"));
+            }
+            if item.kind == ItemKind::Image && item.created.is_none() {
+                problems.push(format!("{label} has no time of creation"));
+            }
+        }
+        if one.items.len() > 1 || (run.items.len() > 1 && !one.truncated) {
+            problems.push("`limit` is 1, and the answer is longer or not `truncated`".to_owned());
+        }
+        if !read(&listed.other).items.is_empty() {
+            problems.push("objects are listed for a run that does not exist".to_owned());
+        }
+        let left = read(&listed.after).items.into_iter();
+        problems.extend(left.map(|item| {
+            format!("{:?} `{}` is listed after its resource was discarded", item.kind, item.id)
+        }));
+        Ok(Judgement::unless(&problems, format!("{} items", run.items.len())))
+    })
+}
+
+/// Returns what became of the one image of a call, or how the call failed.
+fn outcome(call: &Call) -> Result<(Change, Option<String>), String> {
+    if call.failure.is_some() {
+        return Err(call.ending());
+    }
+    let answer: ManageOutcome = serde_json::from_value(call.answer.clone()).unwrap_or_default();
+    match answer.results.as_slice() {
+        [one] => Ok((one.change, one.error.as_ref().map(|error| error.kind.clone()))),
+        results => Err(format!("`manage` of one image has {} results", results.len())),
+    }
+}
+
+fn manage(evidence: &Evidence) -> Judgement {
+    settle(|| {
+        let (_, acts) = declared(evidence, Step::Manage, |seen| seen.managed.clone())?;
+        let mut problems = Vec::new();
+        for act in &acts {
+            let name = &act.capability;
+            if !act.declared {
+                if !act.absent.is("unsupported") {
+                    problems.push(format!("{name} is not declared; {}", act.absent.ending()));
+                }
+                continue;
+            }
+            // What is not there is deleted already.
+            let expected = match name.as_str() {
+                "manage.delete" => Ok((Change::Unchanged, None)),
+                _ => Ok((Change::Refused, Some("not_found".to_owned()))),
+            };
+            let absent = outcome(&act.absent);
+            if absent != expected {
+                problems.push(format!("{name} of an image that does not exist: {absent:?}"));
+            }
+            let wanted = [Change::Done, Change::Done, Change::Unchanged];
+            let times = ["in a dry run", "for the first time", "for the second time"];
+            for ((call, wanted), time) in act.trial.iter().flatten().zip(wanted).zip(times) {
+                let found = outcome(call);
+                if found != Ok((wanted, None)) {
+                    problems.push(format!("{name} {time}: {found:?}, expected {wanted:?}"));
+                }
+            }
+        }
+        let untried = acts.iter().filter(|act| act.declared && act.trial.is_none());
+        let untried: Vec<&str> = untried.map(|act| act.capability.as_str()).collect();
+        let detail = match untried.as_slice() {
+            [] => "all actions tried".to_owned(),
+            names => format!("only for an unknown image: {}", names.join(", ")),
+        };
+        Ok(Judgement::unless(&problems, detail))
+    })
+}

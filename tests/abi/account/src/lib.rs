@@ -1,0 +1,165 @@
+//! Registers images in a directory that stands for an account: `ACCOUNT_DIR/REGION/ID.img` is the data of an image,
+//! `ID.json` its properties. Data without properties is an upload in progress.
+#![forbid(unsafe_code)]
+
+mod inventory;
+mod manage;
+mod store;
+
+use build_image_plugin_api::{
+    Context, Description, Error, ErrorKind, NameRules, Provider, Resource, Result, Setting,
+    SettingKind, Settings, TagRules,
+    document::{
+        Action, Change, CheckReport, CheckRequest, DiscardRequest, Discarded, Finding, Image,
+        Inventory, InventoryRequest, Item, ManageOutcome, ManageRequest, Managed, RegisterRequest,
+        Registered, UploadRequest, Uploaded,
+    },
+    export_provider,
+};
+
+use crate::store::{Properties, Store};
+
+/// The region in which images are registered.
+const HOME: &str = "home";
+
+struct Account {
+    store: Store,
+    /// What it does wrong, so that the conformance suite can be tested.
+    fault: String,
+}
+
+/// Kind of the data of a registered image.
+const SNAPSHOT: &str = "snapshot";
+
+/// The image of a run, as the host records it.
+fn resource(id: &str, region: &str) -> Resource {
+    Resource::new("image", id).in_region(region).as_deliverable()
+}
+
+fn name_taken(name: &str) -> Error {
+    Error::new(ErrorKind::Conflict, format!("an image `{name}` exists already"))
+        .with_hint("choose another CLOUD_IMAGE_NAME")
+}
+
+impl Provider for Account {
+    fn describe() -> Description {
+        Description::new("account", "1.0.0")
+            .summary("a directory that stands for an account")
+            .settings([
+                Setting::new("ACCOUNT_DIR", SettingKind::Path, "directory of the account")
+                    .required(),
+                Setting::new("ACCOUNT_FAULT", SettingKind::Text, "what it does wrong"),
+            ])
+            .image_name(NameRules::default())
+            .tags(TagRules::default())
+            .uploads(true)
+            .capabilities([
+                "inventory",
+                "manage.share",
+                "manage.unshare",
+                "manage.publish",
+                "manage.deprecate",
+                "manage.restore",
+                "manage.tag",
+                "manage.untag",
+                "manage.copy",
+                "manage.delete",
+            ])
+    }
+
+    fn create(_: &Context, settings: Settings) -> Result<Self> {
+        let store = Store::new(settings.require("ACCOUNT_DIR")?);
+        Ok(Self { store, fault: settings.text("ACCOUNT_FAULT").unwrap_or_default().to_owned() })
+    }
+
+    fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
+        let mut report = CheckReport::default();
+        let name = &request.build.image_name;
+        if request.online && self.store.has_name(HOME, name)? {
+            report.findings.push(Finding::error("CLOUD_IMAGE_NAME", &name_taken(name)));
+        }
+        Ok(report)
+    }
+
+    fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {
+        context.check_cancelled()?;
+        let id = format!("img-{}", request.build.run_id);
+        context.will_create(&resource(&id, HOME))?;
+        let mut file = self.store.create_data(HOME, &id)?;
+        context.created(&resource(&id, HOME).with_id(&id))?;
+        let bytes_sent = context.copy_disk(&request.disk, &mut file)?;
+        Ok(Uploaded::new(id).bytes_sent(bytes_sent))
+    }
+
+    fn register(&self, context: &Context, request: &RegisterRequest) -> Result<Registered> {
+        context.check_cancelled()?;
+        let (build, id) = (&request.build, &request.uploaded.location);
+        if self.store.has_name(HOME, &build.image_name)? {
+            return Err(name_taken(&build.image_name));
+        }
+        let mut tags = build.tags.clone();
+        tags.insert("run".into(), build.run_id.clone());
+        let properties = Properties { name: build.image_name.clone(), tags, ..Properties::now() };
+        self.store.write(HOME, id, &properties)?;
+        let image = Image::new(id.clone(), properties.name).region(HOME);
+        Ok(Registered::default().images([image]))
+    }
+
+    fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
+        context.discard_each(request, |resource| {
+            let region = resource.region.as_deref().unwrap_or(HOME);
+            self.store.remove(region, &resource.name, resource.kind == SNAPSHOT)
+        })
+    }
+
+    fn inventory(&self, _: &Context, request: &InventoryRequest) -> Result<Inventory> {
+        let mut request = request.clone();
+        match self.fault.as_str() {
+            "lists-every-run" => request.run_id = None,
+            "has-no-limit" => request.limit = 0,
+            _ => {}
+        }
+        let mut found = inventory::inventory(&self.store, &request)?;
+        match self.fault.as_str() {
+            "lists-nothing" => found.items.clear(),
+            "forgets-the-run" => found.items.iter_mut().for_each(|item| item.run_id = None),
+            "lists-no-resource" => {
+                found.items.iter_mut().for_each(|item| item.resource = Resource::default());
+            }
+            "lists-intermediates" => {
+                found.items.iter_mut().for_each(|item| item.resource.deliverable = false);
+            }
+            "lists-the-removed" if found.items.is_empty() => {
+                let run_id = request.run_id.filter(|run_id| run_id.contains("optional"));
+                found.items.extend(run_id.map(|run_id| Item::default().run_id(run_id)));
+            }
+            _ => {}
+        }
+        Ok(found)
+    }
+
+    fn manage(&self, context: &Context, request: &ManageRequest) -> Result<ManageOutcome> {
+        let mut request = request.clone();
+        match self.fault.as_str() {
+            "changes-in-a-dry-run" => request.dry_run = false,
+            "changes-nothing" => request.dry_run = true,
+            "takes-every-action" if request.action == Action::Unknown => {
+                return Ok(ManageOutcome::default());
+            }
+            _ => {}
+        }
+        let mut outcome = manage::manage(&self.store, context, &request)?;
+        match self.fault.as_str() {
+            "invents-images" => outcome.results.iter_mut().for_each(|result| {
+                if result.change == Change::Refused {
+                    *result = Managed::done(&result.image, "done");
+                }
+            }),
+            "has-no-results" => outcome.results.clear(),
+            _ => {}
+        }
+        Ok(outcome)
+    }
+}
+
+export_provider!(Account);
