@@ -4,17 +4,14 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::Mutex,
 };
 
-use crate::harness::{Run, Sandbox, copy_tree, root, target_directory};
-
-/// Allows one build at a time: the builds share a target directory.
-static BUILDING: Mutex<()> = Mutex::new(());
+use crate::harness::{Run, Sandbox, copy_tree, locked, root, target_directory};
 
 /// Builds the frozen provider in `source` and returns its plugin.
 fn build(source: &Path) -> PathBuf {
-    let _one = BUILDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // The builds share a target directory.
+    let _one = locked("old-plugins");
     let target = target_directory().join("abi");
     let file = build_image_plugin_api::plugin_file_name("veteran");
     // Both versions have the same file name: the old one must not be mistaken for the new one.

@@ -73,10 +73,7 @@ builders! {
         value disk: DiskNeeds, value guest: GuestNeeds, maybe image_name: NameRules,
         maybe tags: TagRules, value uploads: bool, texts capabilities,
     }
-    DiskNeeds {
-        maybe package: DiskSpec, maybe minimum_bytes: u64, maybe maximum_bytes: u64,
-        maybe multiple_of_bytes: u64,
-    }
+    DiskNeeds { maybe package: DiskSpec }
     GuestNeeds {
         maybe_text hypervisor, map minimum_version: String, texts volumes, value skip_boot_fixup: bool,
         map wishes: Value,

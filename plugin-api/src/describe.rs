@@ -89,26 +89,64 @@ pub struct Description {
     pub capabilities: Vec<String>,
 }
 
-/// The disk that a provider needs, before any size is known.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
-#[serde(default)]
-#[non_exhaustive]
-pub struct DiskNeeds {
-    /// What the default `create_disk` requests.
-    pub spec: DiskSpec,
-    /// What is written into IMAGE_DIR, when it differs from `spec`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub package: Option<DiskSpec>,
+/// Declares [`DiskNeeds`] with its limits: each is an optional number of bytes, with a method that sets it, and with a
+/// label for people.
+macro_rules! disk_needs {
+    ($($(#[doc = $doc:literal])+ $limit:ident = $label:literal,)+) => {
+        /// The disk that a provider needs, before any size is known.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+        #[serde(default)]
+        #[non_exhaustive]
+        pub struct DiskNeeds {
+            /// What the default `create_disk` requests.
+            pub spec: DiskSpec,
+            /// What is written into IMAGE_DIR, when it differs from `spec`.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub package: Option<DiskSpec>,
+            $(
+                $(#[doc = $doc])+
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub $limit: Option<u64>,
+            )+
+        }
+
+        impl DiskNeeds {
+            $(
+                $(#[doc = $doc])+
+                #[must_use]
+                pub fn $limit(mut self, bytes: u64) -> Self {
+                    self.$limit = Some(bytes);
+                    self
+                }
+            )+
+
+            /// Returns the limits that are set: label and number of bytes.
+            #[must_use]
+            pub fn limits(&self) -> Vec<(&'static str, u64)> {
+                [$(($label, self.$limit)),+]
+                    .into_iter()
+                    .filter_map(|(label, limit)| Some((label, limit?)))
+                    .collect()
+            }
+
+            /// Sets every limit, for examples of the contract.
+            #[doc(hidden)]
+            #[must_use]
+            pub fn with_every_limit(self, bytes: u64) -> Self {
+                self$(.$limit(bytes))+
+            }
+        }
+    };
+}
+
+disk_needs! {
     /// Smallest virtual size in bytes; smaller disks are grown before the installation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub minimum_bytes: Option<u64>,
+    minimum_bytes = "at least",
     /// Largest virtual size in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub maximum_bytes: Option<u64>,
+    maximum_bytes = "at most",
     /// The virtual size must be a multiple of this many bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub multiple_of_bytes: Option<u64>,
+    multiple_of_bytes = "a multiple of",
 }
 
 /// What is written into the installed guest, and what the guest must have.

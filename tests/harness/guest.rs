@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{root, target_directory};
+use super::{locked, root, target_directory};
 
 /// A stand-in ISO.
 pub(crate) struct Iso(pub(crate) PathBuf);
@@ -23,6 +23,7 @@ impl Iso {
         if let Some(path) = made.get(variant) {
             return Self(path.clone());
         }
+        let _one = locked("stand-in-iso");
         let directory = target_directory().join("stand-in-iso");
         std::fs::create_dir_all(directory.join("made")).unwrap();
         let path = directory.join("made").join(format!("{variant}.iso"));

@@ -17,7 +17,7 @@ pub(crate) use console::run_page;
 pub(crate) use file_effects::{can_follow, killed_at_effect, struck_at_effect};
 pub(crate) use guest::{Iso, Turn, needs, needs_python, needs_qemu};
 pub(crate) use jumping_clock::Clock;
-pub(crate) use nested::{alone, built, cargo, copy_tree, hostile, nested_target};
+pub(crate) use nested::{alone, built, cargo, copy_tree, hostile, locked, nested_target};
 pub(crate) use openstack::OpenStack;
 pub(crate) use run::Run;
 pub(crate) use sandbox::{SECRET, Sandbox, walk as sandbox_walk};

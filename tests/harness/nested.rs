@@ -1,10 +1,10 @@
 //! Builds crates that are not part of the workspace: plugins as third parties build them.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::OnceLock,
 };
 
 use super::{root, target_directory};
@@ -12,6 +12,7 @@ use super::{root, target_directory};
 /// Runs cargo on a crate outside the workspace, with the versions of the workspace: without network, because they
 /// are here already; if one is missing, once more with network.
 pub(crate) fn cargo(directory: &Path, args: &[&str]) -> Output {
+    let _one = locked("nested-cargo");
     fs::copy(root().join("Cargo.lock"), directory.join("Cargo.lock")).unwrap();
     let run = |offline: &str| {
         let mut command = Command::new(env!("CARGO"));
@@ -25,10 +26,17 @@ pub(crate) fn cargo(directory: &Path, args: &[&str]) -> Output {
     if errors.contains("--offline") { run("false") } else { output }
 }
 
+/// Takes a lock of this name; it is held until the file is dropped. Tests may be threads of one process or separate
+/// processes.
+pub(crate) fn locked(name: &str) -> File {
+    let file = File::create(target_directory().join(format!("{name}.lock"))).unwrap();
+    file.lock().unwrap();
+    file
+}
+
 /// Allows one build at a time: builds of several versions have the same name.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static BUILDING: Mutex<()> = Mutex::new(());
-    BUILDING.lock().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn alone() -> File {
+    locked("nested")
 }
 
 /// Copies a directory.

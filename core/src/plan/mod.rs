@@ -8,7 +8,7 @@
 //! ```
 
 mod decide;
-mod disk_size;
+pub(crate) mod disk_size;
 mod image_name;
 mod names;
 mod resume;

@@ -78,4 +78,30 @@ macro_rules! groups {
     };
 }
 
-pub(super) use {groups, settings};
+/// Defines an enum of words. The first variant is the default of a setting that has no other default.
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$word_doc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub enum $name {
+            #[default]
+            $($(#[$word_doc])* $variant),*
+        }
+
+        impl $name {
+            /// The words, in the order of the help.
+            pub const WORDS: &[&str] = &[$($word),*];
+        }
+
+        impl FromSetting for $name {
+            fn of(value: &Json) -> Option<Self> {
+                match value.as_str()?.to_lowercase().as_str() {
+                    $($word => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+pub(super) use {choice, groups, settings};

@@ -12,7 +12,6 @@
 
 mod advice;
 mod builder;
-mod choice;
 mod define;
 mod env;
 mod file;
@@ -28,7 +27,6 @@ mod unused;
 
 pub(crate) use advice::{example, stated};
 pub use builder::Builder;
-pub use choice::{LogLevel, OnFailure, Package, ProgressMode};
 pub use env::Environment;
 pub(crate) use env::PREFIX;
 pub use file::{Entry, FileLayer};
@@ -38,8 +36,5 @@ pub use resolve::{ByName, Layers, Origin, Resolved, Value};
 pub use row::{AppliesTo, CommandLine, OnResume, Row, Use, Written};
 pub(crate) use rows::core_row;
 pub use rows::{core_rows, rows_for, rows_of};
-pub use schema::{
-    CoreSettings, Download, Image, Machine, Output, Plugins, Publication, Registry, Run,
-    Signatures, Source, keys,
-};
+pub use schema::*;
 pub(crate) use unused::unused;

@@ -7,12 +7,11 @@ use build_image_plugin_api::{Setting, SettingKind as Kind};
 use serde_json::Value as Json;
 
 use super::{
-    choice::{LogLevel, OnFailure, Package, ProgressMode},
-    define::{groups, settings},
+    define::{choice, groups, settings},
     key::Key,
     resolve::Resolved,
     row::{AppliesTo, OnResume, Row, Use, Written},
-    typed::read,
+    typed::{FromSetting, read},
 };
 
 /// Help headings.
@@ -24,6 +23,58 @@ const PLUGINS: &str = "Provider plugins";
 
 /// Pattern of a SHA-256.
 pub(super) const SHA256: &str = "[0-9a-fA-F]{64}";
+
+choice! {
+    /// What becomes of a failed build.
+    OnFailure {
+        /// It is removed.
+        Undo = "undo",
+        /// It is kept for `resume`.
+        Keep = "keep",
+    }
+}
+
+choice! {
+    /// How an image is published.
+    Package {
+        /// In its provider's archive.
+        Archive = "archive",
+        /// Without an archive.
+        None = "none",
+    }
+}
+
+choice! {
+    /// How progress is reported on standard error.
+    ProgressMode {
+        /// As suits the terminal.
+        Auto = "auto",
+        /// Lines.
+        Plain = "plain",
+        /// JSON documents, one per line.
+        Json = "json",
+        /// Warnings and errors only.
+        None = "none",
+    }
+}
+
+choice! {
+    /// Lowest level of the messages in the log file.
+    LogLevel {
+        /// As `Error`: the old tool had this level.
+        Critical = "critical",
+        /// Errors.
+        Error = "error",
+        /// Warnings.
+        Warning = "warning",
+        /// What the build does.
+        Info = "info",
+        /// What a developer needs.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
 
 settings![
     PLATFORM(BUILD, Text, "the provider: where the image goes")

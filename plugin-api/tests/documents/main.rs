@@ -137,13 +137,7 @@ fn description() -> Description {
                 .hidden()
                 .group("Acme"),
         )
-        .disk(
-            DiskNeeds::new(spec())
-                .package(spec())
-                .minimum_bytes(1)
-                .maximum_bytes(2)
-                .multiple_of_bytes(1),
-        )
+        .disk(DiskNeeds::new(spec()).package(spec()).with_every_limit(1))
         .guest(
             GuestNeeds::default()
                 .hypervisor("acme")

@@ -104,22 +104,27 @@ fn find_table(image: &Image) -> Result<PartitionTable, Error> {
     Ok(if plausible && used { PartitionTable::Mbr } else { PartitionTable::SignatureOnly })
 }
 
-/// Returns the name of a format that this crate does not read, and that is certainly not a raw disk.
+/// Formats that this crate does not read, and that are certainly not raw disks: offset of the signature in bytes, the
+/// signature, at most [`SIGNATURE_LIMIT`] bytes, and the format's name.
+pub(super) const FOREIGN: &[(u64, &[u8], &str)] = &[
+    (0, b"COWD", "a snapshot extent of VMware ESX"),
+    (0, &[0xbe, 0xba, 0xfe, 0xca, 0, 0, 0, 0], "an SEsparse extent of VMware ESX"),
+    (0, &[0x1f, 0x8b, 0x08], "gzip"),
+    (0, &[0xfd, b'7', b'z', b'X', b'Z', 0], "xz"),
+    (0, &[0x28, 0xb5, 0x2f, 0xfd], "zstd"),
+    (0, b"BZh", "bzip2"),
+    (0, b"PK\x03\x04", "zip"),
+    (257, b"ustar", "tar"),
+    (32769, b"CD001", "ISO 9660"),
+];
+/// Longest signature, in bytes.
+const SIGNATURE_LIMIT: usize = 32;
+
+/// Returns the name of the foreign format whose signature the file has.
 fn foreign(image: &Image) -> Result<Option<&'static str>, Error> {
-    const MAGICS: [(u64, &[u8], &str); 9] = [
-        (0, b"COWD", "a snapshot extent of VMware ESX"),
-        (0, &[0xbe, 0xba, 0xfe, 0xca, 0, 0, 0, 0], "an SEsparse extent of VMware ESX"),
-        (0, &[0x1f, 0x8b, 0x08], "gzip"),
-        (0, &[0xfd, b'7', b'z', b'X', b'Z', 0], "xz"),
-        (0, &[0x28, 0xb5, 0x2f, 0xfd], "zstd"),
-        (0, b"BZh", "bzip2"),
-        (0, b"PK\x03\x04", "zip"),
-        (257, b"ustar", "tar"),
-        (32769, b"CD001", "ISO 9660"),
-    ];
-    for (offset, magic, name) in MAGICS {
-        let found = image.head::<32>(offset)?;
-        if found.starts_with(magic) {
+    for (offset, signature, name) in FOREIGN {
+        let found = image.head::<SIGNATURE_LIMIT>(*offset)?;
+        if found.starts_with(signature) {
             return Ok(Some(name));
         }
     }

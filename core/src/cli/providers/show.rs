@@ -203,16 +203,9 @@ fn facts(plugin: &Plugin) -> Vec<(&'static str, String)> {
 }
 
 fn disk(needs: &DiskNeeds) -> String {
-    let size = |bytes: u64| indicatif::HumanBytes(bytes).to_string();
     let mut text = needs.spec.to_string();
-    for (label, limit) in [
-        ("at least", needs.minimum_bytes),
-        ("at most", needs.maximum_bytes),
-        ("a multiple of", needs.multiple_of_bytes),
-    ] {
-        if let Some(limit) = limit {
-            text.push_str(&format!(", {label} {}", size(limit)));
-        }
+    for (label, limit) in needs.limits() {
+        text.push_str(&format!(", {label} {}", indicatif::HumanBytes(limit)));
     }
     text
 }

@@ -36,8 +36,8 @@ const OSS: &[Case] = &[
     (503, "MetaOperationQpsLimitExceeded", "throttled", true, "request limit"),
     (503, "TotalQpsLimitExceeded", "throttled", true, "request limit"),
     (503, "ActiveRequestLimitExceeded", "throttled", true, "request limit"),
-    (503, "ServiceUnavailable", "provider", true, "later"),
-    (500, "InternalError", "provider", true, "later"),
+    (503, "ServiceUnavailable", "provider", true, "status page"),
+    (500, "InternalError", "provider", true, "status page"),
 ];
 
 #[rustfmt::skip]
@@ -98,16 +98,16 @@ const ECS: &[Case] = &[
     (403, "InvalidStorageLocation.NotFound", "config", false, "report this"),
     (403, "CloudBoxNotSupported", "unsupported", false, "ALIBABA_REGION"),
     (404, "InvalidResourceGroup.NotFound", "config", false, "ALIBABA_RESOURCE_GROUP_ID"),
-    (403, "IdempotentProcessing", "provider", true, "later"),
+    (403, "IdempotentProcessing", "provider", true, "resume the run"),
     (400, "IdempotentParameterMismatch", "conflict", false, "new run"),
     (403, "OperationDenied.ImageCopying", "conflict", true, "copy"),
     (400, "IncorrectDestinationRegion", "config", false, "ALIBABA_IMAGE_COPY_REGIONS"),
     (403, "RegionNotSupportCopy", "config", false, "ALIBABA_IMAGE_COPY_REGIONS"),
     (403, "SizeExceed.Image", "invalid_image", false, "ALIBABA_IMAGE_COPY_REGIONS"),
     (404, "InvalidAccount.NotFound", "config", false, "ALIBABA_IMAGE_SHARE_ACCOUNT_IDS"),
-    (503, "ServiceUnavailable", "provider", true, "later"),
-    (500, "InternalError", "provider", true, "later"),
-    (500, "UnknownError", "provider", true, "later"),
+    (503, "ServiceUnavailable", "provider", true, "status page"),
+    (500, "InternalError", "provider", true, "status page"),
+    (500, "UnknownError", "provider", true, "status page"),
 ];
 
 /// The finding of a check when `operation` is refused, and how often the operation was called.

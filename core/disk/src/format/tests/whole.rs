@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::{convert, raw_disk};
+use crate::format::raw::FOREIGN;
 use crate::format::{
     Extent, Format, GuestReader, PartitionTable, export_raw, partition_table, probe,
 };
@@ -146,9 +147,14 @@ fn raw_disks_are_distinguished_from_other_formats() {
 
     let found = probe(&path).unwrap();
     assert_eq!((found.format, found.sector_aligned, found.foreign), (Format::Raw, true, None));
-    fs::write(&path, b"BZh and more").unwrap();
-    let found = probe(&path).unwrap();
-    assert_eq!((found.sector_aligned, found.foreign), (false, Some("bzip2")));
+    for (offset, signature, name) in FOREIGN {
+        let mut content = vec![0; usize::try_from(*offset).unwrap()];
+        content.extend_from_slice(signature);
+        content.extend_from_slice(b" and more");
+        fs::write(&path, content).unwrap();
+        let found = probe(&path).unwrap();
+        assert_eq!((found.sector_aligned, found.foreign), (false, Some(*name)));
+    }
     fs::write(&path, b"").unwrap();
     assert_eq!(probe(&path).unwrap().virtual_size, 0);
     assert_eq!(probe(directory.path()).unwrap_err().kind(), crate::Kind::Unsupported);
