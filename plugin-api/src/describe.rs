@@ -90,7 +90,7 @@ pub struct Description {
 }
 
 /// Declares [`DiskNeeds`] with its limits: each is an optional number of bytes, with a method that sets it, and with a
-/// label for people.
+/// label for people. Hosts read 0 as no limit.
 macro_rules! disk_needs {
     ($($(#[doc = $doc:literal])+ $limit:ident = $label:literal,)+) => {
         /// The disk that a provider needs, before any size is known.

@@ -5,9 +5,9 @@
 //! ```text
 //! schema.rs  the table of rows, and the structs of values     key.rs      keys
 //! row.rs     a row with its attributes                        rows.rs     lists of rows
-//! choice.rs  settings with fixed words                        typed.rs    values into fields
+//! define.rs  the macros of schema.rs                          typed.rs    values into fields
 //! file.rs, env.rs, resolve.rs  layers and their values        parse.rs    texts into values
-//! define.rs  the macros of schema.rs                      unused.rs   values without effect
+//! unused.rs  values without effect                            advice.rs   hints for wrong values
 //! ```
 
 mod advice;
