@@ -9,7 +9,7 @@ use std::{
 
 use build_image_emulator_alibaba::{Config, StateDir, Stored};
 
-use crate::harness::{Sandbox, Turn, needs, root, target_directory};
+use crate::harness::{Sandbox, Turn, locked, needs, root, target_directory};
 
 /// Time limit of the guest, in seconds; without acceleration it needs 50.
 const PATIENCE: &str = "600";
@@ -18,6 +18,7 @@ const PATIENCE: &str = "600";
 pub(crate) fn debian() -> PathBuf {
     let directory = target_directory().join("debian-disk");
     fs::create_dir_all(&directory).unwrap();
+    let _one = locked("debian-disk");
     let disk = directory.join("disk.raw");
     let script = root().join("tests/fixtures/debian-disk/build");
     let output = Command::new(script).arg(&disk).output().unwrap();

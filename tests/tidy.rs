@@ -319,7 +319,7 @@ fn settings_are_named_by_their_keys() {
                 let known = typed(word) || installed.iter().any(|(setting, _)| setting.key == word);
                 let constant = word.starts_with('{');
                 if !known && !constant && !SPELLED_LIKE_SETTINGS.contains(&word) {
-                    wrong.push(format!("{name}:{line}: there is no setting {word}"));
+                    wrong.push(format!("{name}:{line}: unknown setting {word}"));
                 }
             }
         }

@@ -71,7 +71,7 @@ impl Claim {
                     directory.display()
                 ),
             )
-            .hint(format!("set {ARTIFACTS_DIR} to another folder")));
+            .hint(format!("set {ARTIFACTS_DIR} to another directory")));
         }
         refuse_inputs(directory, inputs)?;
         empty(directory, MARKER).map_err(cannot_prepare)?;

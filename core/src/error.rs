@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+pub use build_image_disk::installer::Problem;
 use build_image_plugin_api::{ErrorKind, Exhausted, LoadError};
 
 /// Result of every operation whose failure is reported to the user.
@@ -62,29 +63,6 @@ pub struct Error {
     pub retryable: bool,
     /// What was tried before, when the failed request was repeated until its budget was spent.
     pub exhausted: Option<Exhausted>,
-}
-
-/// One of several problems that are reported together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// What is wrong, on which object.
-    pub message: String,
-    /// The hint: what to do.
-    pub hint: Option<String>,
-}
-
-impl Problem {
-    /// Creates a problem without a hint.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
-    }
-
-    /// Adds a hint.
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
 }
 
 impl Error {

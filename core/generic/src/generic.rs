@@ -71,7 +71,7 @@ impl Installer for Generic {
         let files = layout::find(iso, settings)?;
         let product = &product(iso.label());
         let details = serde_json::to_value(&files).map_err(|error| {
-            Refusal::source("the boot files have names that are no text").caused_by(&error)
+            Refusal::source("the boot files have names that are not text").caused_by(&error)
         })?;
         Ok(System {
             product: product.clone(),

@@ -3,7 +3,7 @@
 use build_image_disk::installer::{Fault, Lookup, Refusal, Settings, Value};
 
 use crate::{
-    error::{Error, Problem, Stage},
+    error::{Error, Stage},
     settings::{Resolved, core_rows},
     source::{Address, not_accepted, redacted},
 };
@@ -50,9 +50,5 @@ pub(crate) fn refused(refusal: Refusal) -> Error {
         Fault::Provider => Stage::Plugin,
         Fault::Unreadable(iso, error) => return not_accepted(&iso, *error),
     };
-    let problems = problems
-        .into_iter()
-        .map(|problem| Problem { message: problem.message, hint: problem.hint })
-        .collect();
     Error { problems, causes, hint, ..Error::new(stage, message) }
 }

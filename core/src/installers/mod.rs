@@ -12,7 +12,7 @@ mod testing;
 use std::sync::OnceLock;
 
 use build_image_disk::{
-    installer::{self, Attributes, InputFile, Installer, MediumSetting},
+    installer::{Attributes, InputFile, Installer, MediumSetting},
     iso::Iso,
 };
 use build_image_plugin_api::{Setting, SettingKind};
@@ -20,7 +20,7 @@ use build_image_plugin_api::{Setting, SettingKind};
 use crate::{
     error::{Error, Result, Stage},
     settings::{
-        AppliesTo, OnResume, Resolved, Row, Use,
+        AppliesTo, Resolved, Row, Use,
         keys::{self, DISK_SIZE},
     },
 };
@@ -76,11 +76,7 @@ fn row(setting: Setting, attributes: Attributes) -> Row {
     } = attributes;
     let mut row = Row::new(setting)
         .applies_to(AppliesTo::Installation { expected: shared })
-        .on_resume(match on_resume {
-            installer::OnResume::Free => OnResume::Free,
-            installer::OnResume::Fixed => OnResume::Fixed,
-            installer::OnResume::UntilRegistered => OnResume::UntilRegistered,
-        })
+        .on_resume(on_resume)
         // An early error must not replace a file that the build reads.
         .used_by(if names_files { &[Use::Report] } else { &[] });
     row.after = Some(after).filter(|after| !after.is_empty());
@@ -231,7 +227,7 @@ pub(crate) fn media(settings: &Resolved) -> Vec<(MediumSetting, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::core_rows;
+    use crate::settings::{OnResume, core_rows};
 
     #[test]
     fn rows_of_installers_have_the_attributes_that_the_installers_state() {

@@ -52,19 +52,7 @@ pub enum Use {
     Shell,
 }
 
-/// Whether a resumed run may have another value than its first process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnResume {
-    /// Always; the current value is used.
-    #[default]
-    Free,
-    /// Never: it decides what is built.
-    Fixed,
-    /// Until the image is registered: its effect ends there.
-    UntilRegistered,
-    /// Until the image is released: its effect ends there.
-    UntilReleased,
-}
+pub use build_image_disk::installer::OnResume;
 
 /// What a build writes to a file that a setting names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

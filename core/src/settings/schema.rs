@@ -104,7 +104,7 @@ settings![
     IMAGE_TAGS_EXCLUDE(BUILD, List, "keys of automatic tags to leave out")
         .example("[build_type]")
         .on_resume(OnResume::Fixed),
-    DISABLE_TELEMETRY(BUILD, Switch, "accepted for old scripts; there is no telemetry"),
+    DISABLE_TELEMETRY(BUILD, Switch, "accepted for old scripts; build-image sends no telemetry"),
     IMAGE_REGISTRATION_URL(BUILD, Text, "registry to post the image to"),
     IMAGE_REGISTRATION_RETRY_COUNT(BUILD, Integer, "attempts when the registry does not answer")
         .default_value("5"),
@@ -192,10 +192,10 @@ settings![
         .choices(Package::WORDS)
         .default_value("archive")
         .on_resume(OnResume::Fixed),
-    IMAGE_DIR(OUTPUT, Path, "folder for published images [default: images]")
+    IMAGE_DIR(OUTPUT, Path, "directory for published images [default: images]")
         .on_resume(OnResume::Fixed)
         .used_by(&[Use::Doctor]),
-    ARTIFACTS_DIR(OUTPUT, Path, "folder for files of running builds [default: artifacts]")
+    ARTIFACTS_DIR(OUTPUT, Path, "directory for files of running builds [default: artifacts]")
         .used_by(&[Use::Doctor, Use::Runs]),
     MIN_FREE_DISK_STORAGE_MB(
         OUTPUT,
@@ -231,7 +231,7 @@ settings![
     PROGRESS(
         OUTPUT,
         Text,
-        "how progress is told on standard error: auto chooses by the terminal"
+        "how progress is reported on standard error: auto chooses by the terminal"
     )
     .prefixed_only()
     .choices(ProgressMode::WORDS)
@@ -253,7 +253,7 @@ settings![
         "digest of signatures by that key, as openssl names it [default: sha3-512]"
     )
     .on_resume(OnResume::UntilReleased),
-    PROVIDER_DIR(PLUGINS, Path, "folder to look for provider plugins in first")
+    PROVIDER_DIR(PLUGINS, Path, "directory to look for provider plugins in first")
         .prefixed_only()
         .used_by(&[
             Use::Selection,
@@ -281,7 +281,7 @@ settings![
     LOCKED(PLUGINS, Switch, "load only provider plugins that are locked")
         .prefixed_only()
         .used_by(&[Use::Selection, Use::Providers]),
-    ISOLATE(PLUGINS, Switch, "run the provider plugin in a process of its own")
+    ISOLATE(PLUGINS, Switch, "run the provider plugin in a separate process")
         .prefixed_only()
         .used_by(&[Use::Selection]),
     INFO(BUILD, Switch, "print JSON about this host and exit").prefixed_only(),

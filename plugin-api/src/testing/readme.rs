@@ -35,7 +35,7 @@ pub fn readme_differences(readme: &str, description: &Description) -> Vec<String
             Some(_) => {}
         }
     }
-    differences.extend(documented.keys().map(|key| format!("{key} is no setting")));
+    differences.extend(documented.keys().map(|key| format!("{key} is not a setting")));
     differences
 }
 
@@ -58,7 +58,7 @@ mod tests {
             [
                 "the default of WRONG is `1`, not `2`",
                 "SILENT is not described",
-                "OLD is no setting"
+                "OLD is not a setting"
             ]
         );
     }

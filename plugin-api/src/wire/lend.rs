@@ -67,7 +67,7 @@ impl RawInstance {
     pub fn call(&self, step: &str, request: &str) -> Result<String, (String, Error)> {
         let answer = match Step::from_name(step) {
             Some(step) => call(&self.0, step, request.into()),
-            None => RResult::RErr(Error::internal(format!("there is no step `{step}`")).into()),
+            None => RResult::RErr(Error::internal(format!("unknown step `{step}`")).into()),
         };
         answer
             .into_result()

@@ -23,8 +23,6 @@ use crate::{
     state::{IMAGE, MULTIPART, OBJECT, RENAMED, REPLACED, key_of},
 };
 
-/// Interval at which a removal checks whether the host requests a stop.
-const STOP_POLL: Duration = Duration::from_millis(50);
 /// Number of times an upload is aborted: parts in flight may outlive the first abort.
 const ABORTS: usize = 3;
 /// The user waits, but remaining resources cost money.
@@ -86,15 +84,13 @@ async fn unless_stopped(
     stoppable: bool,
     removal: impl Future<Output = Result<()>>,
 ) -> Result<()> {
-    let stopped = async {
-        while !(stoppable && context.is_cancelled()) {
-            tokio::time::sleep(STOP_POLL).await;
-        }
-    };
+    if !stoppable {
+        return removal.await;
+    }
     tokio::select! {
         biased;
         removed = removal => removed,
-        () = stopped => Err(Error::cancelled()),
+        error = context.cancelled() => Err(error),
     }
 }
 

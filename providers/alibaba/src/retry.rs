@@ -73,7 +73,7 @@ pub(crate) async fn retry<T>(
                 *failure.error = failure.error.with_context("attempts", made);
                 // Only waiting was in vain; the other actions were one correction each.
                 if failure.action == RetryAction::Backoff {
-                    *failure.error = failure.error.exhausted(u64::from(made), started.elapsed());
+                    *failure.error = failure.error.exhausted(made, started.elapsed());
                 }
             }
             return Err(failure);

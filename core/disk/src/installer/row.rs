@@ -1,16 +1,18 @@
 //! Defines the attributes of an installer's setting that only the engine uses. The declaration itself (key, kind,
 //! pattern, default, help) is the plugin contract's, which this crate does not depend on.
 
-/// Whether a resumed run must keep a setting.
+/// Whether a resumed run may have another value of a setting than its first process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnResume {
-    /// Each process of a run may have another value.
+    /// Always; the current value is used.
     #[default]
     Free,
-    /// It decides what is built.
+    /// Never: it decides what is built.
     Fixed,
-    /// It has no effect once the image is registered: a change after that would be ignored silently.
+    /// Until the image is registered: its effect ends there.
     UntilRegistered,
+    /// Until the image is released: its effect ends there.
+    UntilReleased,
 }
 
 /// Attributes of a row beside its declaration.

@@ -194,7 +194,7 @@ fn disk_space(host: &Host<'_>) -> Vec<Finding> {
 
 fn judge_directory(key: Key, directory: &Path) -> Finding {
     let display = directory.display();
-    let elsewhere = format!("set {key} to another folder");
+    let elsewhere = format!("set {key} to another directory");
     let Some(existing) = directory.ancestors().find(|path| path.exists()) else {
         return bad(Verdict::Fail, format!("{key} {display}: no part of it exists"), elsewhere);
     };

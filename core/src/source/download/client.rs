@@ -20,8 +20,6 @@ use crate::{
 const REDIRECTS: usize = 10;
 /// Time limit for establishing a connection.
 const CONNECT: Duration = Duration::from_secs(20);
-/// Longest pause that a server may request.
-const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 const TLS_HINT: &str = "name a file with the server's CA certificate in SSL_CERT_FILE, which replaces the system's CA certificates; IGNORE_DOWNLOAD_URL_TLS accepts any certificate, and then whoever is on the way can change what is sent";
 
 /// A failed attempt.
@@ -220,7 +218,7 @@ pub(super) fn refusal(url: &Url, response: &Response) -> Failure {
     let mut failure = if retryable { Failure::transient(error) } else { Failure::stop(error) };
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let seconds = retry_after.and_then(|text| text.trim().parse().ok());
-    failure.pause = seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE));
+    failure.pause = seconds.map(Duration::from_secs);
     failure.status = Some(status.as_u16());
     failure
 }

@@ -3,13 +3,14 @@
 //!
 //! ```text
 //! client.rs    HTTP client: redirects, retryable failures           store.rs  slots for files, locks
-//! peek.rs      the start of a file
+//! peek.rs      the start of a file                               retry.rs  attempts of small requests
 //! transfer.rs  one file: attempts, parts, digests while receiving   post.rs   form posts to a server
 //! ```
 
 mod client;
 mod peek;
 mod post;
+mod retry;
 mod store;
 mod transfer;
 
@@ -20,7 +21,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use indicatif::HumanBytes;
@@ -45,8 +46,9 @@ use crate::{
     trust::{doubt_of_file, open_regular},
 };
 use client::{Failure, HttpClient};
+use retry::retry;
 use store::{About, cannot_write};
-use transfer::{Transfer, pause};
+use transfer::Transfer;
 
 /// Directory of downloads, below the directory of all builds' files.
 pub(crate) const FOLDER: &str = "downloads";
@@ -118,7 +120,7 @@ impl<'a> Downloader<'a> {
         if options.any_certificate {
             reporter.warning(
                 &format!(
-                    "{} is on: nobody checks who sends what is downloaded",
+                    "{} is on: the identity of download servers is not verified",
                     keys::IGNORE_DOWNLOAD_URL_TLS
                 ),
                 Some("leave it out; SSL_CERT_FILE names the certificate of an own authority"),
@@ -274,23 +276,15 @@ impl<'a> Downloader<'a> {
             (None, date) => (IF_MODIFIED_SINCE, date.clone().unwrap_or_default()),
         };
         let headers = [header];
-        let result = self.block_on(async {
-            let mut attempt = 0;
-            let started = Instant::now();
-            loop {
-                let failure = match self.client.get(url, &headers).await {
-                    Ok(answer) if answer.status() == StatusCode::NOT_MODIFIED => return Ok(true),
-                    Ok(answer) if answer.status() == StatusCode::OK => return Ok(false),
-                    Ok(answer) => client::refusal(url, &answer),
-                    Err(failure) => failure,
-                };
-                attempt += 1;
-                if !failure.retryable || attempt > self.options.retries.min(3) {
-                    return Err(failure.after(attempt, started.elapsed()));
-                }
-                tokio::time::sleep(pause(attempt, failure.pause)).await;
+        let attempts = self.options.retries.min(3) + 1;
+        let result = self.block_on(retry(attempts, async || {
+            let answer = self.client.get(url, &headers).await?;
+            match answer.status() {
+                StatusCode::NOT_MODIFIED => Ok(true),
+                StatusCode::OK => Ok(false),
+                _ => Err(client::refusal(url, &answer)),
             }
-        });
+        }));
         result.map_err(|failure| failure.error)
     }
 

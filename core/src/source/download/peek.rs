@@ -1,13 +1,11 @@
 //! Fetches the start of a remote file, without storing any of it on disk.
 
-use std::time::Instant;
-
 use reqwest::{StatusCode, Url, header::RANGE};
 
 use super::{
     Downloader,
     client::{Failure, refusal},
-    transfer::pause,
+    retry::retry,
 };
 use crate::error::Result;
 
@@ -23,21 +21,7 @@ impl Downloader<'_> {
     pub(crate) fn fetch_head(&self, url: &Url, length: u64) -> Result<Vec<u8>> {
         let range = [(RANGE, format!("bytes=0-{}", length.saturating_sub(1)))];
         let limit = usize::try_from(length).unwrap_or(usize::MAX);
-        let fetched = self.block_on(async {
-            let mut attempt = 0;
-            let started = Instant::now();
-            loop {
-                let failure = match self.head(url, &range, limit).await {
-                    Ok(head) => return Ok(head),
-                    Err(failure) => failure,
-                };
-                attempt += 1;
-                if !failure.retryable || attempt >= ATTEMPTS {
-                    return Err(failure.after(attempt, started.elapsed()));
-                }
-                tokio::time::sleep(pause(attempt, failure.pause)).await;
-            }
-        });
+        let fetched = self.block_on(retry(ATTEMPTS, async || self.head(url, &range, limit).await));
         fetched.map_err(|failure| failure.error)
     }
 

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{Seek as _, SeekFrom, Write as _},
     path::Path,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use build_image_plugin_api::Progress;
@@ -19,6 +19,7 @@ use reqwest::{
 
 use super::{
     client::{Failure, HttpClient, refusal},
+    retry::BACKOFF,
     store::{About, cannot_write},
 };
 use crate::{
@@ -42,10 +43,6 @@ const RESERVE_CHECK: u64 = 16 << 20;
 const CONNECTING: u64 = 3;
 /// Maximum attempts in all, regardless of their progress.
 const ATTEMPTS: u64 = 200;
-/// Upper bound of the first pause; it doubles with every attempt.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Upper bound of every pause that the server did not request.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Records the progress of a file.
 pub(super) type Keep<'a> = dyn FnMut(&About) -> Result<()> + 'a;
@@ -101,7 +98,7 @@ impl Transfer<'_> {
                 }
                 return Err(failure.after(made, started.elapsed()));
             }
-            let pause = pause(in_a_row, failure.pause);
+            let pause = BACKOFF.pause(in_a_row, failure.pause);
             let causes = failure.error.causes.join(": ");
             tracing::warn!(error = %failure.error, causes, attempt = made, ?pause, "trying again");
             self.reporter.milestone(&format!("{}; trying again", failure.error.message));
@@ -298,14 +295,4 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 fn too_long(url: &Url, limit: u64) -> Error {
     let text = format!("`{}` has more than {limit} bytes", display_url(url));
     Error::new(Stage::Source, text).hint("check the address")
-}
-
-/// Returns a random pause up to an upper bound that grows with each attempt; never shorter than the server
-/// requested.
-pub(super) fn pause(attempt: u64, requested: Option<Duration>) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(1 << attempt.saturating_sub(1).min(16));
-    let bound = doubled.min(LONGEST_PAUSE);
-    let chance = crate::random::characters(crate::random::HEX, 2).unwrap_or_default();
-    let chance = u32::from_str_radix(&chance, 16).unwrap_or(255);
-    (bound / 2 + bound * chance / 510).max(requested.unwrap_or_default())
 }

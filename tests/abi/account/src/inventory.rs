@@ -19,7 +19,7 @@ pub(crate) fn inventory(store: &Store, request: &InventoryRequest) -> Result<Inv
     let wanted = if request.regions.is_empty() { &existing } else { &request.regions };
     for region in wanted {
         if !existing.contains(region) {
-            let error = Error::new(ErrorKind::NotFound, format!("there is no region `{region}`"));
+            let error = Error::new(ErrorKind::NotFound, format!("unknown region `{region}`"));
             all.findings.push(Finding::error(region, &error));
             continue;
         }

@@ -136,7 +136,7 @@ impl Copier<'_> {
     fn copy(&self, image: &Reference, to: &str) -> Result<Managed> {
         let (store, original) = (self.store, found(self.store, image)?);
         if !store.regions()?.iter().any(|region| region == to) {
-            return Err(Error::new(ErrorKind::NotFound, format!("there is no region `{to}`")));
+            return Err(Error::new(ErrorKind::NotFound, format!("unknown region `{to}`")));
         }
         let id = format!("{}-{to}", image.id);
         let copy = Image::new(&id, self.name.as_ref().unwrap_or(&original.name)).region(to);

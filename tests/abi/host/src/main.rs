@@ -61,7 +61,7 @@ fn open(plugin: &Path) -> Result<Library, String> {
 }
 
 fn call(step: &str, plugin: &Path, settings: &str, request: &str) -> Result<String, String> {
-    let step = Step::from_name(step).ok_or_else(|| format!("there is no step {step}"))?;
+    let step = Step::from_name(step).ok_or_else(|| format!("unknown step `{step}`"))?;
     let settings: Settings = serde_json::from_str(settings).map_err(|error| error.to_string())?;
     let steps = open(plugin)?.create(Arc::new(MockHost::new()), &settings);
     let answer = steps.and_then(|steps| steps.call(step, request));
@@ -71,21 +71,21 @@ fn call(step: &str, plugin: &Path, settings: &str, request: &str) -> Result<Stri
 fn run(cycles: &str, plugin: &Path) -> Result<String, String> {
     let cycles: u32 = cycles.parse().map_err(|_| "CYCLES is a number".to_owned())?;
     let library = open(plugin)?;
-    let folder = std::env::temp_dir().join(format!("abi-host-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let directory = std::env::temp_dir().join(format!("abi-host-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
     let mut last = Ok(String::new());
     for _ in 0..cycles {
-        last = steps(&library, &folder);
+        last = steps(&library, &directory);
         if last.is_err() {
             break;
         }
     }
-    std::fs::remove_dir_all(&folder).map_err(|error| error.to_string())?;
+    std::fs::remove_dir_all(&directory).map_err(|error| error.to_string())?;
     last.map_err(|error| format!("{error:?}"))
 }
 
 /// All steps of one instance; the facts that its registration tells.
-fn steps(library: &Library, folder: &Path) -> build_image_plugin_api::Result<String> {
+fn steps(library: &Library, directory: &Path) -> build_image_plugin_api::Result<String> {
     let secret = library.description().settings.iter().find(|row| row.secret);
     let mut host = MockHost::new().with_disk(vec![7; 3 << 20]);
     if let Some(row) = secret {
@@ -97,7 +97,7 @@ fn steps(library: &Library, folder: &Path) -> build_image_plugin_api::Result<Str
     let settings = Settings::from_values(defaults.collect());
     let steps = library.create(host.clone(), &settings)?;
     let build =
-        Build::default().image_dir(folder.display().to_string()).image_name("web").file_stem("web");
+        Build::default().image_dir(directory.display().to_string()).image_name("web").file_stem("web");
     steps.check(&CheckRequest::new(build.clone()))?;
     let spec = library.description().disk.spec.clone();
     let request = DiskRequest::new(build.clone(), spec);
