@@ -15,8 +15,19 @@ const TAGS: usize = 128;
 
 /// The whole description.
 pub(crate) fn description() -> Description {
-    Description::new("openstack", env!("CARGO_PKG_VERSION").to_owned()).summary("OpenStack: uploads the disk to the image service (Glance) and publishes it as an image"
-                .to_owned()).status(Status::Stable).license("Apache-2.0 OR MIT").settings(crate::settings::settings()).disk(DiskNeeds::new(DiskSpec::default())).image_name(name_rules()).tags(TagRules::default().maximum(TAGS).key_length(TAG_KEY).value_length(TAG_VALUE)).uploads(true).capabilities(["resume", "share"])
+    let summary =
+        "OpenStack: uploads the disk to the image service (Glance) and publishes it as an image";
+    let tags = TagRules::default().maximum(TAGS).key_length(TAG_KEY).value_length(TAG_VALUE);
+    Description::new("openstack", env!("CARGO_PKG_VERSION"))
+        .summary(summary)
+        .status(Status::Stable)
+        .license("Apache-2.0 OR MIT")
+        .settings(crate::settings::settings())
+        .disk(DiskNeeds::new(DiskSpec::default()))
+        .image_name(name_rules())
+        .tags(tags)
+        .uploads(true)
+        .capabilities(["resume", "share"])
 }
 
 fn name_rules() -> NameRules {

@@ -19,8 +19,6 @@ use crate::{
     retry::Policy,
 };
 
-/// Interval at which a removal checks whether the host requests a stop.
-const STOP_POLL: Duration = Duration::from_millis(50);
 /// How long a request whose answer was not awaited may take to create an image.
 const LATE: Duration = Duration::from_millis(500);
 
@@ -85,15 +83,13 @@ async fn unless_stopped<T>(
     stopped_before: bool,
     call: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let stopped = async {
-        while stopped_before || !context.is_cancelled() {
-            tokio::time::sleep(STOP_POLL).await;
-        }
-    };
+    if stopped_before {
+        return call.await;
+    }
     tokio::select! {
         biased;
         result = call => result,
-        () = stopped => Err(Error::cancelled()),
+        error = context.cancelled() => Err(error),
     }
 }
 

@@ -74,7 +74,7 @@ pub(crate) async fn retry<T>(
                 *failure.error = failure.error.with_context("attempts", made);
                 // Only waiting was in vain; a refused new token was one correction.
                 if failure.action == RetryAction::Backoff {
-                    *failure.error = failure.error.exhausted(u64::from(made), started.elapsed());
+                    *failure.error = failure.error.exhausted(made, started.elapsed());
                 }
             }
             return Err(failure);

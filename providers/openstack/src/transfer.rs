@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use build_image_plugin_api::{Context, Disk, Error, ErrorKind};
+use build_image_plugin_api::{Context, Disk, Error, ErrorKind, retry::Backoff};
 use reqwest::Method;
 
 use crate::{
@@ -88,18 +88,17 @@ impl Transfer<'_> {
     }
 }
 
-/// Pauses that grow between looks at an image, up to `longest`.
+/// Looks at an image until it changes, with pauses that grow.
 pub(crate) struct Looks {
-    pause: Duration,
+    made: u64,
     begun: tokio::time::Instant,
 }
 
 impl Looks {
-    const FIRST: Duration = Duration::from_millis(100);
-    const LONGEST: Duration = Duration::from_secs(3);
+    const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
 
     pub(crate) fn begin() -> Self {
-        Self { pause: Self::FIRST, begun: tokio::time::Instant::now() }
+        Self { made: 0, begun: tokio::time::Instant::now() }
     }
 
     /// Waits before the next look. Returns whether `limit` has passed since the first.
@@ -107,8 +106,8 @@ impl Looks {
         if self.begun.elapsed() >= limit {
             return true;
         }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 3 / 2).min(Self::LONGEST);
+        self.made += 1;
+        tokio::time::sleep(Self::PAUSES.pause(self.made, None)).await;
         false
     }
 }

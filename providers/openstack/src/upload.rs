@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use build_image_plugin_api::{
@@ -104,11 +104,32 @@ struct Job<'a> {
 /// What was tried with the present record.
 #[derive(Default)]
 struct Tried {
+    /// When the first attempt began.
+    begun: Option<Instant>,
     attempts: u32,
-    /// Number of times in a row that the state of the image did not permit an upload.
+    /// Number of times that the state of the image did not permit an upload.
     conflicts: u32,
     last: Option<Failure>,
     imported: bool,
+}
+
+impl Tried {
+    /// Continues with another record.
+    fn renewed(self) -> Self {
+        Self { conflicts: 0, imported: false, ..self }
+    }
+
+    /// Returns the error of the last attempt, when no other is made.
+    fn give_up(&mut self) -> Option<Error> {
+        let last = self.last.take()?;
+        let error = last.error.with_context("attempts", self.attempts);
+        // Only waiting was in vain; a refused new token was one correction.
+        if last.action != RetryAction::Backoff {
+            return Some(error);
+        }
+        let elapsed = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+        Some(error.exhausted(self.attempts.into(), elapsed))
+    }
 }
 
 impl Job<'_> {
@@ -164,12 +185,12 @@ impl Job<'_> {
             };
             if !reached {
                 if self.renewals >= self.config.attempts
-                    && let Some(last) = tried.last.take()
+                    && let Some(error) = tried.give_up()
                 {
-                    return Err(last.into());
+                    return Err(error);
                 }
                 started = self.another(&started).await?;
-                tried = Tried { last: tried.last, attempts: tried.attempts, ..Tried::default() };
+                tried = tried.renewed();
             }
         }
     }
@@ -248,17 +269,14 @@ impl Job<'_> {
         }
         if tried.attempts > 0 {
             if tried.attempts >= self.config.attempts {
-                let last = tried.last.take().map_or_else(
-                    || Error::internal("an upload ended without a cause"),
-                    Error::from,
-                );
-                return Err(last.with_context("attempts", tried.attempts));
+                return Err(tried
+                    .give_up()
+                    .unwrap_or_else(|| Error::internal("an upload ended without a cause")));
             }
-            tokio::time::sleep(
-                BACKOFF.pause(tried.attempts, tried.last.as_ref().and_then(|last| last.pause)),
-            )
-            .await;
+            let requested = tried.last.as_ref().and_then(|last| last.pause);
+            tokio::time::sleep(BACKOFF.pause(tried.attempts.into(), requested)).await;
         }
+        tried.begun.get_or_insert_with(Instant::now);
         tried.attempts += 1;
         self.renew_old_token().await?;
         let target = if self.by_import { "stage" } else { "file" };
@@ -275,7 +293,7 @@ impl Job<'_> {
                 if tried.conflicts > MOST_CONFLICTS {
                     return Ok(false);
                 }
-                tokio::time::sleep(BACKOFF.pause(tried.conflicts, failure.pause)).await;
+                tokio::time::sleep(BACKOFF.pause(tried.conflicts.into(), failure.pause)).await;
             }
             Err(failure) if failure.action == RetryAction::GiveUp => return Err(failure.into()),
             Err(failure) => {
@@ -402,5 +420,24 @@ impl Job<'_> {
         .with_hint(
             "memory, a network card, or a proxy changes data: try another machine or network",
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_attempts_that_waited_are_reported_as_made_in_vain() {
+        let failed =
+            |action| Failure { action, ..Failure::stop(Error::new(ErrorKind::Network, "x")) };
+        for (action, expected) in [(RetryAction::Backoff, Some(3)), (RetryAction::RenewToken, None)]
+        {
+            let (begun, last) = (Some(Instant::now()), Some(failed(action)));
+            let mut tried = Tried { begun, last, attempts: 3, ..Tried::default() }.renewed();
+            let error = tried.give_up().unwrap();
+            assert_eq!(error.exhausted.map(|tried| tried.attempts), expected, "{action:?}");
+            assert_eq!((error.context("attempts"), tried.give_up().is_none()), (Some("3"), true));
+        }
     }
 }
