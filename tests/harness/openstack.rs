@@ -1,30 +1,28 @@
-//! Starts a real Keystone and a real Glance, once per process of tests, and asks them what they hold.
+//! Starts a real Keystone and a real Glance, once for all tests of a run, and asks them what they hold.
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _},
+    os::unix::process::{CommandExt as _, parent_id},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::OnceLock,
 };
 
 use serde_json::Value;
 
-use super::{needs, root, target_directory};
+use super::{locked, needs, root, target_directory};
 
-/// A cloud; it ends with this process.
+/// A cloud; it ends with the process that runs the tests.
 pub(crate) struct OpenStack {
     /// What `tests/openstack/serve` printed.
     pub(crate) described: Value,
     /// A file with the same.
     file: PathBuf,
-    _directory: tempfile::TempDir,
-    /// Its standard input stays open until this process ends.
-    _server: Child,
 }
 
 impl OpenStack {
-    /// The cloud of this process. `None`: what it needs is not installed; reports that as [`needs`] does.
+    /// The cloud of this run of tests. `None`: what it needs is not installed; reports that as [`needs`] does.
     #[track_caller]
     pub(crate) fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<OpenStack> = OnceLock::new();
@@ -38,28 +36,21 @@ impl OpenStack {
             eprintln!("{text}");
             return None;
         }
-        Some(SHARED.get_or_init(|| Self::start(&cache)))
+        Some(SHARED.get_or_init(|| Self::of_this_run(&cache)))
     }
 
-    fn start(cache: &Path) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let log = fs::File::create(directory.path().join("serve.log")).unwrap();
-        let mut server = Command::new(root().join("tests/openstack/serve"))
-            .arg("--cache")
-            .arg(cache)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let said = fs::read_to_string(directory.path().join("serve.log")).unwrap();
-        let described =
-            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}{said}"));
-        let file = directory.path().join("cloud.json");
-        fs::write(&file, &line).unwrap();
-        Self { described, file, _directory: directory, _server: server }
+    /// The processes of a run of nextest, which starts one per test, share a cloud that ends with nextest. Otherwise
+    /// the cloud ends with this process.
+    fn of_this_run(cache: &Path) -> Self {
+        let run = std::env::var("NEXTEST_RUN_ID").ok();
+        let until = if run.is_some() { parent_id() } else { std::process::id() };
+        let file = cache.join(format!("{}.json", run.as_ref().unwrap_or(&until.to_string())));
+        let _one = locked("openstack");
+        if run.is_none() || !file.exists() {
+            start(cache, &file, until);
+        }
+        let described = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        Self { described, file }
     }
 
     /// A text of the description.
@@ -73,7 +64,7 @@ impl OpenStack {
     /// A configuration file for a user and a project, with further lines.
     pub(crate) fn config(&self, user: &str, project: &str, more: &[(&str, &str)]) -> String {
         let mut text = format!(
-            "OPENSTACK_AUTH_URL: {}\nOPENSTACK_USERNAME: {user}\nOPENSTACK_PASSWORD: {}\nOPENSTACK_PROJECT_NAME: {project}\n",
+            "OPENSTACK_AUTH_URL: {}\nOPENSTACK_USERNAME: {user}\nOPENSTACK_PASSWORD: {}\nOPENSTACK_PROJECT_NAME: {project}\nOPENSTACK_IMPORT_TIMEOUT: 120\n",
             self.text("/auth_url"),
             self.text(&format!("/passwords/{user}")),
         );
@@ -146,5 +137,29 @@ impl OpenStack {
         let files = [raw.to_str().unwrap(), saved.to_str().unwrap()];
         super::tool(raw.parent().unwrap(), &[&compare[..], &files].concat());
         fs::remove_file(saved).unwrap();
+    }
+}
+
+/// Starts a cloud that serves until a process ends.
+fn start(cache: &Path, file: &Path, until: u32) {
+    let mut server = Command::new(root().join("tests/openstack/serve"))
+        .arg("--cache")
+        .arg(cache)
+        .arg("--describe")
+        .arg(file)
+        .args(["--until", &until.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // Ctrl-C and the end of this test are not the end of the run.
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    if line.is_empty() {
+        let mut cause = String::new();
+        server.stderr.take().unwrap().read_to_string(&mut cause).unwrap();
+        panic!("the cloud did not start: {cause}");
     }
 }
