@@ -30,8 +30,14 @@ impl OpenStack {
             return None;
         }
         let cache = target_directory().join("openstack");
-        if !cache.join("template/.complete").is_file() {
-            let text = "SKIPPED: Keystone and Glance are not installed; run tests/openstack/serve --prepare";
+        let entries = fs::read_dir(&cache).into_iter().flatten().map(Result::unwrap);
+        let is_template = |name: &str| name.starts_with("template-");
+        if !entries
+            .map(|entry| entry.file_name())
+            .any(|name| name.to_str().is_some_and(is_template))
+        {
+            let text =
+                "SKIPPED: Keystone and Glance are not installed; run tests/install-tools openstack";
             assert!(std::env::var_os("BUILD_IMAGE_NO_SKIP").is_none(), "{text}");
             eprintln!("{text}");
             return None;
