@@ -68,7 +68,8 @@ impl Publication<'_> {
             // From here on users see the image; it precedes the hiding of older ones, so that one is always visible.
             self.set(&mut image, "os_hidden", json!(config.hidden)).await?;
         }
-        let hidden = replace::hide_older(context, cloud, config, &self.request.build, id).await?;
+        let hidden =
+            replace::hide_older(context, cloud, config, &self.request.build, &image).await?;
         let name = self.request.build.image_name.clone();
         context
             .milestone(format!("published image `{name}` ({id}, {})", image.text("visibility")))?;

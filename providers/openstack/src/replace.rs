@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::{
     cloud::Cloud,
     config::{Config, IfExists},
+    error::Failure,
     image::Image,
     owner::Owner,
     record::IMAGE,
@@ -22,7 +23,7 @@ pub(crate) const REPLACED: &str = "replaced_image";
 /// Attribute with the id of the new image.
 const NEW: &str = "new_image";
 
-/// Returns the visible images of the project that have the build's name and are not `new`.
+/// Returns the visible images of the project that have the build's name and are not `new`, also later ones.
 ///
 /// # Errors
 /// Refusals and broken connections.
@@ -37,7 +38,8 @@ pub(crate) async fn older(cloud: &Cloud, build: &Build, new: Option<&str>) -> Re
     Ok(found)
 }
 
-/// Hides the older images. Everything is in the journal before, so that an undo shows them again.
+/// Hides the images that were created before the new one. Everything is in the journal before, so that an undo shows
+/// them again. An image that was created later stays: two builds at once would otherwise hide each other's.
 ///
 /// # Errors
 /// Refusals and broken connections.
@@ -46,13 +48,24 @@ pub(crate) async fn hide_older(
     cloud: &Cloud,
     config: &Config,
     build: &Build,
-    new: &str,
+    new: &Image,
 ) -> Result<Vec<String>> {
     if !matches!(config.if_exists, IfExists::Hide | IfExists::Replace) {
         return Ok(Vec::new());
     }
     let mut hidden = Vec::new();
-    for image in older(cloud, build, Some(new)).await? {
+    let (before, later): (Vec<Image>, Vec<Image>) = older(cloud, build, Some(new.id()))
+        .await?
+        .into_iter()
+        .partition(|image| age(image) < age(new));
+    for image in later {
+        context.warning(
+            format!("image `{}` of the same name was created later, and stays visible", image.id()),
+            "delete the one that is not needed, or use images by their ids",
+        )?;
+    }
+    let new = new.id();
+    for image in before {
         let resource = |kind: &str| {
             let resource = Resource::new(kind, image.id()).with_id(image.id()).with(NEW, new);
             let resource = match &cloud.region {
@@ -67,13 +80,27 @@ pub(crate) async fn hide_older(
         }
         context.will_create(&resource(HIDDEN).as_deliverable())?;
         // An undo must not look at the image before a request that was already sent takes effect.
-        context.until_answered(set_hidden(cloud, image.id(), true)).await?;
-        hidden.push(image.id().to_owned());
+        match context.until_answered(set_hidden(cloud, image.id(), true)).await {
+            Ok(()) => hidden.push(image.id().to_owned()),
+            // Another build has replaced it meanwhile.
+            Err(failure) if failure.is(404) || failure.is(410) => {
+                if config.if_exists == IfExists::Replace {
+                    context.gone(&resource(REPLACED))?;
+                }
+                context.gone(&resource(HIDDEN))?;
+            }
+            Err(failure) => return Err(failure.into()),
+        }
     }
     Ok(hidden)
 }
 
-async fn set_hidden(cloud: &Cloud, id: &str, hidden: bool) -> Result<()> {
+/// Orders images by their creation; the service counts seconds.
+fn age(image: &Image) -> (&str, &str) {
+    (image.text("created_at"), image.id())
+}
+
+async fn set_hidden(cloud: &Cloud, id: &str, hidden: bool) -> Result<(), Failure> {
     let word = if hidden { "hide" } else { "show" };
     let operations = json!([{"op": "replace", "path": "/os_hidden", "value": hidden}]);
     cloud.patch_image(id, operations, &format!("{word} image `{id}`")).await?;
@@ -87,7 +114,7 @@ async fn set_hidden(cloud: &Cloud, id: &str, hidden: bool) -> Result<()> {
 pub(crate) async fn show_again(cloud: &Cloud, resource: &Resource) -> Result<()> {
     let id = resource.id.as_deref().unwrap_or(&resource.name);
     match cloud.image(id).await? {
-        Some(image) if image.is("os_hidden") => set_hidden(cloud, id, false).await,
+        Some(image) if image.is("os_hidden") => Ok(set_hidden(cloud, id, false).await?),
         _ => Ok(()),
     }
 }
