@@ -176,6 +176,17 @@ impl Config {
         Ok(())
     }
 
+    /// Returns the name of a build's image. A composed name differs with every build, so it is not used beside a tag:
+    /// equal disks must have equal manifests.
+    pub(crate) fn title(&self, build: &Build) -> String {
+        let repository = &self.reference.repository;
+        let last = repository.rsplit('/').next().unwrap_or(repository);
+        match &self.reference.tag {
+            Some(tag) if !build.image_name_chosen => format!("{last}-{tag}"),
+            _ => build.image_name.clone(),
+        }
+    }
+
     /// Returns all tags of a build's image, each once, starting with that of the reference.
     pub(crate) fn all_tags(&self, build: &Build) -> Vec<String> {
         let first = self.reference.tag.clone().unwrap_or_else(|| build.image_name.clone());
@@ -280,8 +291,11 @@ mod tests {
         let build = Build::default().image_name("debian-13".to_owned());
         let config = read(&[("OCI_TAGS", json!([13, "latest", "1", "latest"]))]).unwrap();
         assert_eq!(config.all_tags(&build), ["1", "13", "latest"]);
+        assert_eq!(config.title(&build), "a-1");
+        assert_eq!(config.title(&build.clone().image_name_chosen(true)), "debian-13");
         let plain = ("OCI_REFERENCE", json!("registry.example.com/a"));
         let config = read(&[plain, ("OCI_TAGS", json!(["debian-13", 7.5]))]).unwrap();
         assert_eq!(config.all_tags(&build), ["debian-13", "7.5"]);
+        assert_eq!(config.title(&build), "debian-13");
     }
 }

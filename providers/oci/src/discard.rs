@@ -21,7 +21,7 @@ use crate::{
     publish::{MANIFEST, NEW, OLD, TAG, TagState, get_manifest, put, tag_state},
     registry::{Call, Registry, Session},
     retry::Policy,
-    session::{Open, SESSION, STARTED, Started},
+    session::{LOCATION, Open, SESSION, STARTED, Started},
 };
 
 /// Interval at which a removal checks whether the host requests a stop.
@@ -124,7 +124,7 @@ impl Removal<'_> {
         let open = newest.filter(|open| open.name == resource.name).or_else(|| {
             Some(Open {
                 name: resource.name.clone(),
-                location: resource.id.clone()?,
+                location: resource.attributes.get(LOCATION)?.clone(),
                 offset: 0,
                 shortest_chunk: 0,
             })

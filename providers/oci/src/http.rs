@@ -82,7 +82,10 @@ impl Answer {
         let full =
             ["no space left", "quota", "insufficient storage", "storage limit", "file too large"];
         let lower = String::from_utf8_lossy(&self.body).to_lowercase();
-        let exhausted = self.status == 413
+        // Distribution writes the number of the operating system's error (28: ENOSPC, 122: EDQUOT).
+        let full_disk = lower.contains("\"err\":28") || lower.contains("\"err\":122");
+        let exhausted = full_disk
+            || self.status == 413
             || self.status == 507
             || full.iter().any(|word| lower.contains(word));
         let (kind, why, hint) = match self.status {
@@ -120,7 +123,10 @@ impl Answer {
             error.causes.push(text);
         }
         error.hint = hint.map(str::to_owned);
-        let passing = !exhausted && matches!(self.status, 408 | 429 | 500 | 502..=504);
+        // Blobs that were sent just now: registries of several servers, and Distribution while another client sends the
+        // same blob, may not see them at once.
+        let unseen = has("MANIFEST_BLOB_UNKNOWN");
+        let passing = !exhausted && (unseen || matches!(self.status, 408 | 429 | 500 | 502..=504));
         error.retryable = passing;
         let action = match self.status {
             401 => RetryAction::RenewToken,
@@ -362,7 +368,8 @@ mod tests {
     fn statuses_and_codes_have_kinds_and_only_passing_ones_are_repeated() {
         let unknown =
             r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known"}]}"#;
-        let full = r#"{"errors":[{"code":"UNKNOWN","message":"unknown error","detail":{"Err":28,"Op":"write: no space left on device"}}]}"#;
+        let unseen = r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown"}]}"#;
+        let full = r#"{"errors":[{"code":"UNKNOWN","message":"unknown error","detail":{"Enclosed":{"Op":"write","Err":28}}}]}"#;
         for (status, body, kind, action, text) in [
             (401, "", ErrorKind::Auth, RetryAction::RenewToken, "credentials"),
             (403, "", ErrorKind::Auth, RetryAction::GiveUp, "permission"),
@@ -380,6 +387,7 @@ mod tests {
             (301, "", ErrorKind::Provider, RetryAction::GiveUp, "redirects"),
             (500, full, ErrorKind::Quota, RetryAction::GiveUp, "exhausted"),
             (503, "<html>", ErrorKind::Provider, RetryAction::Backoff, "failed"),
+            (400, unseen, ErrorKind::Provider, RetryAction::Backoff, "refuses"),
         ] {
             let failure = answer(status, body).refuse("upload");
             assert_eq!((failure.error.kind, failure.action), (kind, action), "{status}");

@@ -115,16 +115,19 @@ pub(crate) fn manifest(
 /// Returns the name of the disk file of an artifact.
 fn file_name(config: &Config, build: &Build) -> String {
     let (suffix, compression) = (config.disk.file_suffix(), config.compression.file_suffix());
-    format!("{}.{suffix}{compression}", build.image_name)
+    format!("{}.{suffix}{compression}", config.title(build))
 }
 
 fn annotations(config: &Config, build: &Build) -> Value {
     let mut annotations = Map::new();
     let fact = |name: &str| build.product.get(name).cloned().unwrap_or_default();
+    // The description of a plain disk is the image name, which may be composed.
+    let description = Some(build.description.as_str()).filter(|text| *text != build.image_name);
+    let description = description.unwrap_or_default();
     let automatic = [
-        ("org.opencontainers.image.title", build.image_name.clone()),
+        ("org.opencontainers.image.title", config.title(build)),
         ("org.opencontainers.image.version", fact("version")),
-        ("org.opencontainers.image.description", build.description.clone()),
+        ("org.opencontainers.image.description", description.to_owned()),
     ];
     for (key, value) in automatic.into_iter().filter(|(_, value)| !value.is_empty()) {
         annotations.insert(key.to_owned(), value.into());
@@ -180,13 +183,13 @@ mod tests {
     fn an_artifact_has_the_empty_configuration_and_the_name_of_the_file() {
         let kind = ("OCI_KIND", json!("artifact"));
         for (more, media, title) in [
-            (vec![], "application/x-qemu-disk", "debian-13.qcow2"),
+            (vec![], "application/x-qemu-disk", "a-1.qcow2"),
             (
                 vec![("OCI_DISK_FORMAT", json!("raw")), ("OCI_LAYER_COMPRESSION", json!("zstd"))],
                 "application/x-raw-disk-image+zstd",
-                "debian-13.raw.zst",
+                "a-1.raw.zst",
             ),
-            (vec![("OCI_MEDIA_TYPE", json!("a/b"))], "a/b", "debian-13.qcow2"),
+            (vec![("OCI_MEDIA_TYPE", json!("a/b"))], "a/b", "a-1.qcow2"),
         ] {
             let (_, manifest, _) = documents(&[std::slice::from_ref(&kind), &more[..]].concat());
             // The digest of `{}` as the specification prints it.

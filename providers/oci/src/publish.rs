@@ -20,7 +20,7 @@ use crate::{
     http::Answer,
     manifest::{self, ACCEPTED, Descriptor, Document},
     owner::Owner,
-    push::has_blob,
+    push::{has_blob, small_blob},
     registry::{Call, Registry, Session},
     retry::Policy,
 };
@@ -63,6 +63,8 @@ pub(crate) fn register(
         let build = &request.build;
         let configuration = manifest::configuration(config, build, &layer);
         let descriptor = manifest::descriptor(config, &layer);
+        // A registry may have collected it as garbage before the run was resumed.
+        small_blob(context, &registry, &configuration.digest, &configuration.bytes).await?;
         let document = manifest::manifest(config, build, &configuration, &descriptor);
         let publication = Publication { context, registry: &registry, config, build, document };
         publication.run(&descriptor).await
@@ -120,7 +122,7 @@ impl Publication<'_> {
             ("layer_digest", json!(layer.digest)),
             ("layer_size", json!(layer.size)),
         ];
-        let image = Image::new(id, self.build.image_name.clone());
+        let image = Image::new(id, self.config.title(self.build));
         Ok(Registered::default().images([image]).facts(facts))
     }
 

@@ -160,7 +160,9 @@ impl Push<'_> {
         let (mut attempt, mut stuck, mut renewed) = (0_u32, 0_u32, false);
         while open.offset < end {
             let before = open.offset;
-            let Err(failure) = self.patch(open, &blocks, end).await else {
+            // An undo cannot cancel an upload whose last answer is missing: its URL is outdated then.
+            let patched = self.context.until_answered(self.patch(open, &blocks, end)).await;
+            let Err(failure) = patched else {
                 advance(&mut blocks, before, open.offset, end)?;
                 stuck = if open.offset == before { stuck + 1 } else { 0 };
                 if stuck >= CHUNK_ATTEMPTS {

@@ -15,6 +15,8 @@ use crate::{
 
 /// Checkpoint with the progress of the layer.
 pub(crate) const STARTED: &str = "layer";
+/// Attribute with the first URL of a session.
+pub(crate) const LOCATION: &str = "location";
 /// Kind of the resource.
 pub(crate) const SESSION: &str = "upload_session";
 
@@ -45,9 +47,9 @@ pub(crate) struct Open {
 }
 
 impl Open {
-    /// Returns the resource for the journal.
+    /// Returns the resource for the journal. The checkpoint has a newer URL.
     pub(crate) fn resource(&self, registry: &Registry) -> Resource {
-        resource(registry, &self.name).with_id(&self.location)
+        resource(registry, &self.name).with(LOCATION, &self.location)
     }
 
     /// Opens a session in the repository.
