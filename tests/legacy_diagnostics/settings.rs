@@ -33,7 +33,7 @@ const TYPED: [Mistake; 17] = [
         "aborts: a required key, PLATFORM, is missing",
         "-i x.iso",
         2,
-        ["PLATFORM is not set", "one of alibaba, aws, azure, gce, qcow2, vhd, vmware"]
+        ["PLATFORM is not set", "one of alibaba, aws, azure, gce, oci, qcow2, vhd, vmware"]
     ),
     typed!(
         "unknown keys are dropped, the next word aborts",
