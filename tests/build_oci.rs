@@ -385,6 +385,14 @@ fn a_dry_run_changes_nothing_and_a_registry_that_is_none_is_named() {
         run.stdout
     );
     assert_eq!(storage(), before);
+    let proxy =
+        build_image_fault_proxy::start(&build_image_fault_proxy::Options::new(registry.url()))
+            .unwrap();
+    proxy.set_rules(r#"[{"fault": {"skew_seconds": 4000}}]"#).unwrap();
+    let elsewhere = format!("{}/team/disk:1", proxy.url().strip_prefix("https://").unwrap());
+    let trusted = ["--oci-ca-file", proxy.ca_file().unwrap().to_str().unwrap()];
+    let run = sandbox.run(&[&["plan", "--check"], &args(&elsewhere, &trusted)[..]].concat());
+    assert!(run.stdout.contains("s behind that of the registry"), "{}", run.stdout);
     for (reference, code, texts) in [
         ("127.0.0.1:9/team/disk:1", 7, &["no connection to `127.0.0.1:9`"][..]),
         ("team/disk:1", 2, &["does not begin with a registry", "registry.example.com/team/disk"]),

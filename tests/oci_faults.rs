@@ -118,7 +118,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn a_fault_ends_in_one_right_image_or_in_one_error_and_no_image() {
+fn a_fault_of_a_registry_ends_in_one_right_image_or_in_one_error() {
     let Some(registry) = OciRegistry::start("plain", &[]) else { return };
     let mut options = Options::new(registry.url());
     options.seed = 1;

@@ -140,7 +140,7 @@ fn runs(sandbox: &Sandbox) -> Vec<Value> {
 }
 
 #[test]
-fn a_build_that_is_killed_at_any_line_is_completed_or_leaves_no_trace() {
+fn a_push_killed_at_any_line_is_completed_or_leaves_no_trace() {
     let Some(registry) = OciRegistry::start("plain", &[]) else { return };
     let registry = &registry;
     let step = step(STEP);

@@ -10,6 +10,9 @@ use crate::{
     reference::{Reference, TAG_RULE, is_tag},
 };
 
+/// Fewest bytes per request: each costs a round trip and a record in the journal.
+const SHORTEST_CHUNK: u64 = 64 << 10;
+
 /// Everything that the user configured.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -157,6 +160,10 @@ impl Config {
     }
 
     fn contradictions(&self, settings: &Settings) -> Result<()> {
+        if (1..SHORTEST_CHUNK).contains(&self.chunk) {
+            return Err(Error::config(format!("`OCI_CHUNK_SIZE` is {} bytes", self.chunk))
+                .with_hint("use at least 64KiB, or 0 to send everything in one request"));
+        }
         if self.kind == Kind::ContainerDisk {
             for key in ["OCI_ARTIFACT_TYPE", "OCI_MEDIA_TYPE"] {
                 if settings.text(key).is_some_and(|text| !text.is_empty()) {
@@ -273,6 +280,7 @@ mod tests {
                 vec![("OCI_KIND", json!("artifact")), ("OCI_MEDIA_TYPE", json!("disk"))],
                 "is not a media type",
             ),
+            (vec![("OCI_CHUNK_SIZE", json!(65_535))], "is 65535 bytes"),
             (vec![("OCI_TAGS", json!(["a", "b c"]))], "`b c`, which is not a tag"),
             (vec![("OCI_ANNOTATIONS", json!({"a b": "c"}))], "the key `a b`"),
             (vec![("OCI_ANNOTATIONS", json!({"a": [1]}))], "no text for `a`"),

@@ -88,35 +88,7 @@ impl Answer {
             || self.status == 413
             || self.status == 507
             || full.iter().any(|word| lower.contains(word));
-        let (kind, why, hint) = match self.status {
-            _ if exhausted && self.status != 401 => (
-                ErrorKind::Quota,
-                "the registry's storage, quota, or request limit is exhausted",
-                Some(QUOTA_HINT),
-            ),
-            401 => (ErrorKind::Auth, "the credentials are refused", Some(AUTH_HINT)),
-            403 => (ErrorKind::Auth, "permission is denied", Some(PERMISSION_HINT)),
-            404 if has("NAME_UNKNOWN") => {
-                (ErrorKind::NotFound, "the registry does not have the repository", None)
-            }
-            404 => (ErrorKind::NotFound, "it does not exist", None),
-            405 => (ErrorKind::Unsupported, "the registry does not permit it", None),
-            409 => (
-                ErrorKind::Conflict,
-                "its state does not permit it",
-                Some("another program may write to the repository, or its tags are immutable"),
-            ),
-            429 => (ErrorKind::Throttled, "too many requests", None),
-            300..=399 => {
-                (ErrorKind::Provider, "the registry redirects the request", Some(REDIRECT_HINT))
-            }
-            500..=599 => (
-                ErrorKind::Provider,
-                "the registry failed",
-                Some("try again later; the registry's log has the cause"),
-            ),
-            _ => (ErrorKind::Provider, "the registry refuses it", None),
-        };
+        let (kind, why, hint) = explain(self.status, exhausted, has("NAME_UNKNOWN"));
         let mut error =
             Error::new(kind, format!("cannot {what}: {why}")).with_context("status", self.status);
         if !text.is_empty() {
@@ -145,6 +117,45 @@ impl Answer {
     fn asked_pause(&self) -> Option<Duration> {
         let seconds = self.header("retry-after").and_then(|text| text.trim().parse().ok());
         seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_REQUESTED))
+    }
+}
+
+/// Returns what a status means: kind, reason, and hint.
+fn explain(
+    status: u16,
+    exhausted: bool,
+    no_repository: bool,
+) -> (ErrorKind, &'static str, Option<&'static str>) {
+    match status {
+        _ if exhausted && status != 401 => (
+            ErrorKind::Quota,
+            "the registry's storage, quota, or request limit is exhausted",
+            Some(QUOTA_HINT),
+        ),
+        401 => (ErrorKind::Auth, "the credentials are refused", Some(AUTH_HINT)),
+        403 => (ErrorKind::Auth, "permission is denied", Some(PERMISSION_HINT)),
+        404 if no_repository => (
+            ErrorKind::NotFound,
+            "the registry does not have the repository",
+            Some("create the repository, or correct OCI_REFERENCE"),
+        ),
+        404 => (ErrorKind::NotFound, "it does not exist", None),
+        405 => (ErrorKind::Unsupported, "the registry does not permit it", None),
+        409 => (
+            ErrorKind::Conflict,
+            "its state does not permit it",
+            Some("another program may write to the repository, or its tags are immutable"),
+        ),
+        429 => (ErrorKind::Throttled, "too many requests", None),
+        300..=399 => {
+            (ErrorKind::Provider, "the registry redirects the request", Some(REDIRECT_HINT))
+        }
+        500..=599 => (
+            ErrorKind::Provider,
+            "the registry failed",
+            Some("try again later; the registry's log has the cause"),
+        ),
+        _ => (ErrorKind::Provider, "the registry refuses it", None),
     }
 }
 

@@ -89,26 +89,15 @@ impl Publication<'_> {
                 .with_hint("the registry may have collected it as garbage: build again"));
         }
         let tags = self.config.all_tags(self.build);
-        let mut states = Vec::new();
         for tag in &tags {
-            let state = tag_state(registry, tag).await?;
-            if let TagState::At(other) = &state
-                && other != digest
-                && !self.config.replace
-            {
-                return Err(taken(registry, tag, other));
-            }
-            states.push(state);
+            self.before(tag).await?;
         }
         self.put_manifest().await?;
         let mut replaced = serde_json::Map::new();
-        for (tag, state) in tags.iter().zip(states) {
-            if let TagState::At(old) = &state
-                && old != digest
-            {
+        for tag in &tags {
+            if let Some(old) = self.put_tag(tag).await? {
                 replaced.insert(tag.clone(), json!(old));
             }
-            self.put_tag(tag, &state).await?;
         }
         let id = format!("{}@{digest}", registry.reference.name());
         context.milestone(format!("published `{id}` as {}", tags.join(", ")))?;
@@ -159,16 +148,44 @@ impl Publication<'_> {
         }
     }
 
-    async fn put_tag(&self, tag: &str, state: &TagState) -> Result<()> {
+    /// Returns what a tag refers to before it is set.
+    ///
+    /// # Errors
+    /// A conflict for a tag of another image that must not be moved.
+    async fn before(&self, tag: &str) -> Result<TagState> {
+        let state = tag_state(self.registry, tag).await?;
+        let TagState::At(other) = &state else { return Ok(state) };
+        if *other == self.document.digest {
+            return Ok(state);
+        }
+        // With other settings an earlier process of this run has set it to another manifest.
+        match self.earlier(tag)? {
+            Some(earlier) if earlier.attributes.get(NEW) == Some(other) => {
+                let old = earlier.attributes.get(OLD).cloned();
+                Ok(old.map_or(TagState::Free, TagState::At))
+            }
+            _ if self.config.replace => Ok(state),
+            _ => Err(taken(self.registry, tag, other)),
+        }
+    }
+
+    fn earlier(&self, tag: &str) -> Result<Option<Resource>> {
+        self.context.load(&tag_key(tag))
+    }
+
+    /// Sets a tag. Returns the digest that it had, when that is another one.
+    async fn put_tag(&self, tag: &str) -> Result<Option<String>> {
         let Self { context, registry, document, .. } = self;
         let digest = &document.digest;
+        // It is read again, since another program may have set it meanwhile.
+        let state = self.before(tag).await?;
         let mut resource = Owner::of(registry)
             .mark(Resource::new(TAG, tag))
             .with_id(format!("{}:{tag}", registry.reference.name()))
             .with(NEW, digest)
             .as_deliverable();
-        match state {
-            TagState::At(now) if now == digest => return self.announce_again(tag, resource).await,
+        match &state {
+            TagState::At(now) if now == digest => return self.announce_again(tag),
             TagState::At(old) => resource = resource.with(OLD, old),
             TagState::Free => {}
         }
@@ -181,7 +198,10 @@ impl Publication<'_> {
         context.until_answered(put).await?;
         context.created(&resource)?;
         match tag_state(registry, tag).await? {
-            TagState::At(now) if now == *digest => Ok(()),
+            TagState::At(now) if now == *digest => Ok(match state {
+                TagState::At(old) => Some(old),
+                TagState::Free => None,
+            }),
             other => {
                 let now = if let TagState::At(now) = other { now } else { "nothing".to_owned() };
                 let message = format!("tag `{tag}` refers to {now} after it was set to `{digest}`");
@@ -193,13 +213,15 @@ impl Publication<'_> {
     }
 
     /// A tag that an earlier process of this run has set is announced again, as it was; any other one was there before.
-    async fn announce_again(&self, tag: &str, resource: Resource) -> Result<()> {
-        match self.context.load::<Resource>(&tag_key(tag))? {
-            Some(earlier) if earlier.attributes.get(NEW) == resource.attributes.get(NEW) => {
+    /// Returns the digest that it had.
+    fn announce_again(&self, tag: &str) -> Result<Option<String>> {
+        match self.earlier(tag)? {
+            Some(earlier) if earlier.attributes.get(NEW) == Some(&self.document.digest) => {
                 self.context.will_create(&earlier)?;
-                self.context.created(&earlier)
+                self.context.created(&earlier)?;
+                Ok(earlier.attributes.get(OLD).cloned())
             }
-            _ => Ok(()),
+            _ => Ok(None),
         }
     }
 }

@@ -124,7 +124,7 @@ async fn started(
             Started { owner: Owner::of(registry), recipe, ..Started::default() }
         }
     };
-    // Chunks of another size would still fit, but a single request begins a session of its own.
+    // Chunks of another size would still fit, but a single request begins another session.
     if config.chunk == 0
         && let Some(open) = started.session.take()
     {
