@@ -33,7 +33,10 @@ const TYPED: [Mistake; 17] = [
         "aborts: a required key, PLATFORM, is missing",
         "-i x.iso",
         2,
-        ["PLATFORM is not set", "one of alibaba, aws, azure, gce, openstack, qcow2, vhd, vmware"]
+        [
+            "PLATFORM is not set",
+            "one of alibaba, aws, azure, gce, oci, openstack, qcow2, vhd, vmware"
+        ]
     ),
     typed!(
         "unknown keys are dropped, the next word aborts",
