@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     build_openstack::{BUILDER, build, foreign, sandbox},
-    harness::{OpenStack, Run, Sandbox},
+    harness::{OpenStack, Run, Sandbox, until},
     openstack_faults::step,
 };
 
@@ -213,6 +213,30 @@ fn builds_of_one_name_at_once_leave_a_visible_image_and_no_older_one() {
             assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
         }
     }
+}
+
+#[test]
+fn an_image_that_was_created_later_stays_visible() {
+    let Some(cloud) = OpenStack::shared() else { return };
+    let sandbox = sandbox(cloud, &[("OPENSTACK_IF_EXISTS", "replace")]);
+    let name = "created-later";
+    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "openstack"];
+    let mut command = sandbox.command(&[&words[..], &["--cloud-image-name", name]].concat());
+    let killed = command.env("BUILD_IMAGE_FAILPOINT", "after:resource_created").output().unwrap();
+    assert!(!killed.status.success());
+    // The service shows whole seconds.
+    let second = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let begun = second();
+    until("the next second", || second() > begun);
+    let later = foreign(cloud, BUILDER, name, &json!({}));
+    let before = cloud.image(&later);
+    let listed = sandbox.command(&["runs", "--json"]).output().unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let run = sandbox.run(&["resume", listed["runs"][0]["id"].as_str().unwrap()]);
+    run.succeeded();
+    let text = format!("image `{later}` of the same name was created later");
+    assert!(run.stderr.contains(&text), "{}", run.stderr);
+    assert_eq!(cloud.image(&later), before);
 }
 
 #[test]
