@@ -1,12 +1,14 @@
 //! Puts faults between the provider and a real Glance: connections that break or stall, answers that are lost, statuses
 //! that the service would give. Each build ends with one right image, or with one clear error and no image.
 
+use std::fs;
+
 use build_image_fault_proxy::{Options, start};
 use serde_json::{Value, json};
 
 use crate::{
     build_openstack::{build, sandbox},
-    harness::OpenStack,
+    harness::{OpenStack, root},
 };
 
 /// One fault in this many is tried, or as BUILD_IMAGE_SOAK_OPENSTACK sets: all of them with 1.
@@ -18,8 +20,8 @@ pub(crate) fn step(usual: usize) -> usize {
     step.map_or(usual, |step| step.parse().unwrap())
 }
 
-/// Upload method, rules of the fault proxy, exit code, and texts of the error.
-type Case = (&'static str, Value, i32, &'static [&'static str]);
+/// What happens, upload method, rules of the fault proxy, exit code, and texts of the error.
+type Case = (&'static str, &'static str, Value, i32, &'static [&'static str]);
 
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn cases() -> Vec<Case> {
@@ -30,64 +32,190 @@ fn cases() -> Vec<Case> {
     let images = "/v2/images";
     vec![
         // The answer is lost, and the request is repeated with the same identifier.
-        ("import", rule("POST", images, json!("reset_after")), 0, &[]),
-        ("put", rule("PUT", "*/file", json!("reset_after")), 0, &[]),
-        ("import", rule("PUT", "*/stage", json!("reset_after")), 0, &[]),
-        ("import", rule("POST", "*/import", json!("reset_after")), 0, &[]),
-        ("put", rule("PATCH", "*", json!("reset_after")), 0, &[]),
+        (
+            "the answer to the creation of the record is lost",
+            "import",
+            rule("POST", images, json!("reset_after")),
+            0,
+            &[],
+        ),
+        (
+            "the answer to the upload is lost",
+            "put",
+            rule("PUT", "*/file", json!("reset_after")),
+            0,
+            &[],
+        ),
+        (
+            "the answer to the upload is lost",
+            "import",
+            rule("PUT", "*/stage", json!("reset_after")),
+            0,
+            &[],
+        ),
+        (
+            "the answer to the start of the import is lost",
+            "import",
+            rule("POST", "*/import", json!("reset_after")),
+            0,
+            &[],
+        ),
+        (
+            "the answer to a change of the image is lost",
+            "put",
+            rule("PATCH", "*", json!("reset_after")),
+            0,
+            &[],
+        ),
         // The connection breaks in the middle of the disk.
-        ("put", rule("PUT", "*/file", json!({"truncate_request": 1_000_000})), 0, &[]),
-        ("import", rule("PUT", "*/stage", json!({"truncate_request": 1_000_000})), 0, &[]),
-        ("put", rule("PUT", "*/file", json!({"stall_request": 1_000_000})), 0, &[]),
-        ("import", rule("PUT", "*/stage", json!("reset_before")), 0, &[]),
-        ("import", rule("PUT", "*/stage", json!({"slow": 4_000_000})), 0, &[]),
+        (
+            "the connection breaks in the middle of the disk",
+            "put",
+            rule("PUT", "*/file", json!({"truncate_request": 1_000_000})),
+            0,
+            &[],
+        ),
+        (
+            "the connection breaks in the middle of the disk",
+            "import",
+            rule("PUT", "*/stage", json!({"truncate_request": 1_000_000})),
+            0,
+            &[],
+        ),
+        (
+            "the upload stalls in the middle of the disk",
+            "put",
+            rule("PUT", "*/file", json!({"stall_request": 1_000_000})),
+            0,
+            &[],
+        ),
+        (
+            "the connection breaks before the disk is sent",
+            "import",
+            rule("PUT", "*/stage", json!("reset_before")),
+            0,
+            &[],
+        ),
+        (
+            "the connection is slow",
+            "import",
+            rule("PUT", "*/stage", json!({"slow": 4_000_000})),
+            0,
+            &[],
+        ),
         // The token ends, in a call and in the middle of the upload.
-        ("import", rule("PUT", "*/stage", status(401, "")), 0, &[]),
-        ("put", rule("PUT", "*/file", status(401, "")), 0, &[]),
-        ("put", rule("PATCH", "*", status(401, "")), 0, &[]),
+        (
+            "401 during the upload: the token ended",
+            "import",
+            rule("PUT", "*/stage", status(401, "")),
+            0,
+            &[],
+        ),
+        (
+            "401 during the upload: the token ended",
+            "put",
+            rule("PUT", "*/file", status(401, "")),
+            0,
+            &[],
+        ),
+        (
+            "401 at a change of the image: the token ended",
+            "put",
+            rule("PATCH", "*", status(401, "")),
+            0,
+            &[],
+        ),
         // The service fails in passing.
-        ("put", json!([{"method": "GET", "nth": 3, "count": 2, "fault": status(503, "")}]), 0, &[]),
-        ("put", rule("PUT", "*/file", status(502, "")), 0, &[]),
-        ("import", rule("POST", "*/import", status(500, "")), 0, &[]),
-        ("put", rule("GET", "/v2/images/*", json!({"truncate_answer": 20})), 0, &[]),
-        ("put", rule("PATCH", "*", status(429, "")), 0, &[]),
+        (
+            "503 twice",
+            "put",
+            json!([{"method": "GET", "nth": 3, "count": 2, "fault": status(503, "")}]),
+            0,
+            &[],
+        ),
+        ("502 at the upload", "put", rule("PUT", "*/file", status(502, "")), 0, &[]),
+        (
+            "500 at the start of the import",
+            "import",
+            rule("POST", "*/import", status(500, "")),
+            0,
+            &[],
+        ),
+        (
+            "an answer is cut off",
+            "put",
+            rule("GET", "/v2/images/*", json!({"truncate_answer": 20})),
+            0,
+            &[],
+        ),
+        ("429 at a change of the image", "put", rule("PATCH", "*", status(429, "")), 0, &[]),
         // What cannot be changed by another attempt.
         (
+            "413 at every upload: the store is full",
             "put",
             always("PUT", "*/file", status(413, "Image storage media is full: x")),
             6,
             &["storage is exhausted", "media is full"],
         ),
         (
+            "413 at every upload: the quota is used up",
             "import",
             always("PUT", "*/stage", status(413, "over the limit of 5 MiB")),
             6,
             &["quota", "over the limit"],
         ),
         (
+            "403 at the creation of the record",
             "put",
             always("POST", images, status(403, "You are not authorized")),
             6,
             &["permission is denied", "not authorized"],
         ),
-        ("put", always("POST", images, status(409, "")), 6, &["its state does not permit it"]),
-        ("import", always("PATCH", "*", status(401, "")), 6, &["the credentials are refused"]),
         (
+            "409 at the creation of the record",
+            "put",
+            always("POST", images, status(409, "")),
+            6,
+            &["its state does not permit it"],
+        ),
+        (
+            "401 at every change of the image",
+            "import",
+            always("PATCH", "*", status(401, "")),
+            6,
+            &["the credentials are refused"],
+        ),
+        (
+            "503 at every upload",
             "put",
             always("PUT", "*/file", status(503, "")),
             7,
             &["the service failed", "attempts: 2"],
         ),
-        ("put", always("PUT", "*/file", json!("reset_before")), 7, &["the connection broke"]),
-        ("import", always("POST", "*/import", status(503, "")), 7, &["import image"]),
+        (
+            "the connection breaks at every upload",
+            "put",
+            always("PUT", "*/file", json!("reset_before")),
+            7,
+            &["the connection broke"],
+        ),
+        (
+            "503 at every start of the import",
+            "import",
+            always("POST", "*/import", status(503, "")),
+            7,
+            &["import image"],
+        ),
         // Bytes that change on their way fail the build.
         (
+            "a bit of the disk changes on its way",
             "put",
             always("PUT", "*/file", json!({"corrupt_request": 2_000_000})),
             6,
             &["does not have the sha512 of what was sent"],
         ),
         (
+            "a bit of the disk changes on its way",
             "import",
             always("PUT", "*/stage", json!({"corrupt_request": 2_000_000})),
             6,
@@ -106,7 +234,7 @@ fn a_fault_ends_in_one_right_image_or_in_one_error_and_no_image() {
     let url = proxy.url();
     let cases = cases();
     let mut violations = Vec::new();
-    for (number, (method, rules, code, texts)) in cases.iter().enumerate().step_by(step(STEP)) {
+    for (number, (_, method, rules, code, texts)) in cases.iter().enumerate().step_by(step(STEP)) {
         let stalls = rules.to_string().contains("stall");
         let sandbox = sandbox(
             cloud,
@@ -153,4 +281,23 @@ fn a_fault_ends_in_one_right_image_or_in_one_error_and_no_image() {
         }
     }
     assert!(violations.is_empty(), "{} violations\n{}", violations.len(), violations.join("\n\n"));
+}
+
+/// With BUILD_IMAGE_UPDATE_DOCS set, the table is written instead.
+#[test]
+fn the_page_of_the_provider_has_the_table_of_faults() {
+    const HEAD: &str = "| fault | upload method | exit code | result |\n|---|---|---|---|\n";
+    let path = root().join("providers/openstack/README.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (before, after) = page.split_once(HEAD).expect("the page has the head of the table");
+    let rest = after.find("\n\n").map_or("", |end| &after[end + 1..]);
+    let rows = cases().into_iter().map(|(what, method, _, code, texts)| {
+        let result = if code == 0 { "one image".to_owned() } else { texts.join("; ") };
+        format!("| {what} | {method} | {code} | {result} |\n")
+    });
+    let expected = format!("{before}{HEAD}{}{rest}", rows.collect::<String>());
+    if std::env::var_os("BUILD_IMAGE_UPDATE_DOCS").is_some() {
+        fs::write(&path, &expected).unwrap();
+    }
+    assert!(fs::read_to_string(path).unwrap() == expected, "run it with BUILD_IMAGE_UPDATE_DOCS=1");
 }

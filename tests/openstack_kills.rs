@@ -3,20 +3,39 @@
 //! After each: a finished build has one visible image that holds the disk; any other end leaves no image of the run, and
 //! an older image of the same name is as it was.
 
+use std::process::Stdio;
+
 use serde_json::json;
 
 use crate::{
     build_openstack::{BUILDER, build, foreign, sandbox},
-    harness::{OpenStack, Run, Sandbox},
+    harness::{OpenStack, Run, Sandbox, until},
     openstack_faults::step,
 };
 
 /// One point in this many is tried, or as BUILD_IMAGE_SOAK_OPENSTACK sets.
 const STEP: usize = 37;
-/// What happens at a line of the journal, in the syntax of the crash points of debug builds, and whether the run is
-/// resumed afterwards or collected.
-const DISTURBANCES: [(&str, bool); 4] =
-    [("after", true), ("after", false), ("int", true), ("term", true)];
+/// What happens at a line of the journal, in the syntax of the crash points of debug builds, and what follows.
+const DISTURBANCES: [(&str, After); 6] = [
+    ("after", After::Resume),
+    ("after", After::Collect),
+    ("int", After::Resume),
+    ("term", After::Resume),
+    ("full", After::Resume),
+    ("after", After::ResumeWithOthers),
+];
+/// A setting that a resumed run does not take.
+const OTHER: [&str; 2] = ["--cloud-image-name", "another-name"];
+
+/// What is done with the run that a disturbed build leaves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum After {
+    Resume,
+    Collect,
+    /// First with another name, which is refused, then as it was.
+    ResumeWithOthers,
+}
+
 /// Upload method and what happens to older images.
 const BUILDS: [(&str, &str); 3] = [("put", "keep"), ("import", "replace"), ("put", "hide")];
 /// More lines than a build writes.
@@ -29,13 +48,13 @@ struct Point<'a> {
     if_exists: &'static str,
     what: &'static str,
     line: u64,
-    resume: bool,
+    after: After,
 }
 
 impl Point<'_> {
     fn name(&self) -> String {
-        let Self { method, if_exists, what, line, resume, .. } = self;
-        format!("kill-{method}-{if_exists}-{what}-{line}-{resume}")
+        let Self { method, if_exists, what, line, after, .. } = self;
+        format!("kill-{method}-{if_exists}-{what}-{line}-{after:?}")
     }
 
     fn sandbox(&self) -> Sandbox {
@@ -83,7 +102,12 @@ impl Point<'_> {
                 Err(format!("{words:?}: {}\n{}", run.code, run.stderr))
             }
         };
-        if self.resume && left["platform"] != "" && left["state"] != "done" {
+        if self.after != After::Collect && left["platform"] != "" && left["state"] != "done" {
+            if self.after == After::ResumeWithOthers
+                && finish(&[&["resume", id][..], &OTHER].concat()).is_ok()
+            {
+                return Err("another name was accepted".to_owned());
+            }
             finish(&["resume", id])?;
             return self.is_complete(&sandbox, &older).map(|()| "resumed");
         }
@@ -135,13 +159,13 @@ fn a_build_that_is_killed_at_any_line_is_completed_or_leaves_no_trace() {
     let mut tally = std::collections::BTreeMap::new();
     for (method, if_exists) in BUILDS {
         'lines: for line in 1..=MOST_LINES {
-            for (what, resume) in DISTURBANCES {
+            for (what, after) in DISTURBANCES {
                 all += 1;
                 if all % step != 0 {
                     continue;
                 }
                 tried += 1;
-                let point = Point { cloud, method, if_exists, what, line, resume };
+                let point = Point { cloud, method, if_exists, what, line, after };
                 match point.judge() {
                     // A build that is not killed any more has no further lines.
                     Ok("done") if what == "after" => break 'lines,
@@ -159,6 +183,60 @@ fn a_build_that_is_killed_at_any_line_is_completed_or_leaves_no_trace() {
     println!("{tried} of about {all} points, {} violations: {tally:?}", violations.len());
     assert!(violations.is_empty(), "{} violations\n{}", violations.len(), violations.join("\n\n"));
     assert!(tally.len() >= 2, "{tally:?}");
+}
+
+#[test]
+fn builds_of_one_name_at_once_leave_a_visible_image_and_no_older_one() {
+    let Some(cloud) = OpenStack::shared() else { return };
+    for if_exists in ["hide", "replace"] {
+        let name = format!("at-once-{if_exists}");
+        let older = foreign(cloud, BUILDER, &name, &json!({}));
+        let sandboxes = [(); 3].map(|()| sandbox(cloud, &[("OPENSTACK_IF_EXISTS", if_exists)]));
+        let children = sandboxes.each_ref().map(|sandbox| {
+            let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "openstack"];
+            let mut command =
+                sandbox.command(&[&words[..], &["--cloud-image-name", &name]].concat());
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        });
+        for child in children {
+            let run = Run::of(&child.wait_with_output().unwrap(), None);
+            assert_eq!(run.code, 0, "{if_exists}: {}", run.stderr);
+        }
+        let images = cloud.images(&name, "builders");
+        let visible: Vec<_> = images.iter().filter(|image| image["os_hidden"] == false).collect();
+        assert!(!visible.is_empty(), "{if_exists}: {images:#?}");
+        assert!(visible.iter().all(|image| image["id"] != older), "{if_exists}: {images:#?}");
+        for image in visible {
+            cloud.holds(image["id"].as_str().unwrap(), &sandboxes[0].path().join("disk.raw"));
+        }
+        for sandbox in &sandboxes {
+            assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
+        }
+    }
+}
+
+#[test]
+fn an_image_that_was_created_later_stays_visible() {
+    let Some(cloud) = OpenStack::shared() else { return };
+    let sandbox = sandbox(cloud, &[("OPENSTACK_IF_EXISTS", "replace")]);
+    let name = "created-later";
+    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "openstack"];
+    let mut command = sandbox.command(&[&words[..], &["--cloud-image-name", name]].concat());
+    let killed = command.env("BUILD_IMAGE_FAILPOINT", "after:resource_created").output().unwrap();
+    assert!(!killed.status.success());
+    // The service shows whole seconds.
+    let second = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let begun = second();
+    until("the next second", || second() > begun);
+    let later = foreign(cloud, BUILDER, name, &json!({}));
+    let before = cloud.image(&later);
+    let listed = sandbox.command(&["runs", "--json"]).output().unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let run = sandbox.run(&["resume", listed["runs"][0]["id"].as_str().unwrap()]);
+    run.succeeded();
+    let text = format!("image `{later}` of the same name was created later");
+    assert!(run.stderr.contains(&text), "{}", run.stderr);
+    assert_eq!(cloud.image(&later), before);
 }
 
 #[test]

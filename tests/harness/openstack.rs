@@ -92,8 +92,9 @@ impl OpenStack {
         path: &str,
         body: &str,
     ) -> (u64, Value) {
-        let mut command = Command::new(root().join("tests/openstack/call"));
-        command.arg(&self.file).args([user, project, method, path]);
+        let mut command = Command::new(Path::new(self.text("/programs")).join("python"));
+        command.arg(root().join("tests/openstack/call")).arg(&self.file);
+        command.args([user, project, method, path]);
         if !body.is_empty() {
             command.arg(body);
         }
@@ -130,15 +131,20 @@ impl OpenStack {
         image
     }
 
+    /// Downloads the data of an image; returns its format, as qemu names it.
+    #[track_caller]
+    pub(crate) fn save(&self, id: &str, file: &Path) -> String {
+        let path = format!("/v2/images/{id}/file");
+        let (status, answer) = self.call(("admin", "admin"), "SAVE", &path, file.to_str().unwrap());
+        assert_eq!(status, 200, "{answer}");
+        self.image(id)["disk_format"].as_str().unwrap().to_owned()
+    }
+
     /// Checks that the image holds the same disk as a raw file.
     #[track_caller]
     pub(crate) fn holds(&self, id: &str, raw: &Path) {
         let saved = raw.with_extension("saved");
-        let format = self.image(id)["disk_format"].as_str().unwrap().to_owned();
-        let path = format!("/v2/images/{id}/file");
-        let (status, answer) =
-            self.call(("admin", "admin"), "SAVE", &path, saved.to_str().unwrap());
-        assert_eq!(status, 200, "{answer}");
+        let format = self.save(id, &saved);
         let compare = ["qemu-img", "compare", "-f", "raw", "-F", &format];
         let files = [raw.to_str().unwrap(), saved.to_str().unwrap()];
         super::tool(raw.parent().unwrap(), &[&compare[..], &files].concat());
@@ -147,6 +153,7 @@ impl OpenStack {
 }
 
 /// Starts a cloud that serves until a process ends.
+#[expect(clippy::zombie_processes, reason = "it ends after this process")]
 fn start(cache: &Path, file: &Path, until: u32) {
     let mut server = Command::new(root().join("tests/openstack/serve"))
         .arg("--cache")
