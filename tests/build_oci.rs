@@ -284,6 +284,7 @@ fn passwords_come_from_settings_and_from_the_files_of_skopeo_and_docker() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn tokens_are_requested_with_passwords_and_refresh_tokens_and_must_permit_pushing() {
     let Some(registry) = OciRegistry::start("token", &[]) else { return };
     let sandbox = sandbox();

@@ -27,7 +27,6 @@ const CHUNKS: &[&str] = &["--oci-chunk-size", "1MiB"];
 const WHOLE: &[&str] = &["--oci-chunk-size", "0"];
 const GZIP: &[&str] = &["--oci-chunk-size", "1MiB", "--oci-layer-compression", "gzip"];
 
-#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn cases() -> Vec<Case> {
     let nth = |method: &str, path: &str, nth: u64, fault: Value| json!([{"method": method, "path": path, "nth": nth, "fault": fault}]);
     let first = |method: &str, path: &str, fault: Value| nth(method, path, 1, fault);
