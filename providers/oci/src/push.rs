@@ -3,7 +3,10 @@
 //! OCI distribution specification 1.1: "Pushing a blob in chunks", "POST then PUT", "Checking if content exists in the
 //! registry".
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use build_image_plugin_api::{Context, Error, ErrorKind, Result, retry::Backoff};
 use bytes::Bytes;
@@ -13,7 +16,7 @@ use reqwest::Method;
 use crate::{
     config::Config,
     error::{Failure, RetryAction},
-    flow::{Flow, Layer, Reading},
+    flow::{Flow, Hashes, Layer, Reading},
     http::Body,
     registry::{Call, Registry},
     session::{Open, Started, abandon, is_lost, offset_of},
@@ -93,6 +96,8 @@ impl Push<'_> {
             if attempt >= self.config.attempts {
                 return Err(failure.error.with_context("attempts", attempt));
             }
+            // What is read now is hashed again: a disk that has changed meanwhile explains a digest that differs.
+            *self.reading.hashes.lock().unwrap_or_else(PoisonError::into_inner) = Hashes::default();
             tokio::time::sleep(BACKOFF.pause(attempt.into(), failure.pause)).await;
         }
     }

@@ -438,3 +438,7 @@ fn redact(error: &mut Error, secret: &Secret) {
 pub(crate) fn basic(user: &str, password: &Secret) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.reveal())))
 }
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;
