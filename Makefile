@@ -29,6 +29,7 @@ check:
 # The lint, then every ring of tests; what cannot run here fails instead of being skipped.
 test: tools lint
 	tests/install-tools interop
+	tests/install-tools openstack
 	BUILD_IMAGE_NO_SKIP=1 CARGO="$(CARGO)" tests/cargo-tests
 	$(CARGO) build --workspace --locked
 	tests/interop/run

@@ -87,7 +87,7 @@ fn an_unknown_provider_lists_those_found_and_where_it_was_looked() {
         3,
         &[
             "no provider `alibabba`",
-            "alibaba, aws, azure, gce, qcow2, vhd, vmware",
+            "alibaba, aws, azure, gce, oci, openstack, qcow2, vhd, vmware",
             &directory,
             "did you mean `-p alibaba`?",
         ],
@@ -115,7 +115,10 @@ fn all_providers_are_listed_and_describe_themselves() {
         .map(|entry| (entry["name"].as_str().unwrap(), entry["summary"].as_str().unwrap()))
         .collect();
     let names: Vec<&str> = loaded.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["alibaba", "aws", "azure", "gce", "qcow2", "vhd", "vmware"]);
+    assert_eq!(
+        names,
+        ["alibaba", "aws", "azure", "gce", "oci", "openstack", "qcow2", "vhd", "vmware"]
+    );
     let spoken: std::collections::BTreeSet<&str> =
         loaded.iter().map(|(_, summary)| *summary).collect();
     assert_eq!(spoken.len(), names.len(), "each speaks for itself");

@@ -9,7 +9,7 @@ use std::{
 
 use build_image_emulator_alibaba::{Config, StateDir, Stored};
 
-use crate::harness::{Sandbox, Turn, locked, needs, root, target_directory};
+use crate::harness::{OpenStack, Sandbox, Turn, locked, needs, root, target_directory, tool};
 
 /// Time limit of the guest, in seconds; without acceleration it needs 50.
 const PATIENCE: &str = "600";
@@ -57,6 +57,10 @@ pub(crate) fn boots_to_login(disk: &Path) -> (bool, String) {
     (printed.ends_with("login:"), printed)
 }
 
+/// What makes and boots the disk.
+const TOOLS: [&str; 7] =
+    ["qemu-system-x86_64", "qemu-img", "mmdebstrap", "syslinux", "mcopy", "mkfs.vfat", "sfdisk"];
+
 #[test]
 fn a_debian_disk_boots_again_from_the_imported_object() {
     if !needs(&TOOLS) {
@@ -75,7 +79,37 @@ fn a_debian_disk_boots_again_from_the_imported_object() {
     let image = run.member("image_id").as_str().unwrap();
     let exported = state.path().join("exported.raw");
     Stored::open(state.path()).unwrap().export(image, &exported).unwrap();
-    let (reached, printed) = boots_to_login(&exported);
+    is_bootable(&exported);
+}
+
+#[track_caller]
+fn is_bootable(disk: &Path) {
+    let (reached, printed) = boots_to_login(disk);
     let tail: Vec<&str> = printed.lines().rev().take(30).collect();
     assert!(reached, "no login prompt; last lines, newest first: {tail:#?}");
+}
+
+#[test]
+fn a_debian_disk_boots_again_from_an_image_that_glance_stores() {
+    if !needs(&TOOLS) {
+        return;
+    }
+    let Some(cloud) = OpenStack::shared() else { return };
+    let _turn = Turn::take();
+    let sandbox = Sandbox::new();
+    sandbox.write("config.yml", &cloud.config("builder", "builders", &[]));
+    let disk = debian();
+    let args = ["--disk", disk.to_str().unwrap(), "-c", "config.yml", "-p", "openstack"];
+    let run = sandbox.run(
+        &[&args[..], &["--openstack-disk-compression", "zlib", "--cloud-image-name", "debian"]]
+            .concat(),
+    );
+    run.succeeded();
+    let saved = sandbox.path().join("saved");
+    let format = cloud.save(run.member("image_id").as_str().unwrap(), &saved);
+    tool(
+        sandbox.path(),
+        &["qemu-img", "convert", "-f", &format, "-O", "raw", "saved", "saved.raw"],
+    );
+    is_bootable(&sandbox.path().join("saved.raw"));
 }

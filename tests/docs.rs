@@ -64,7 +64,7 @@ fn plans_with_the_example(name: &str) {
 
 #[test]
 fn every_providers_example_is_a_configuration_that_works() {
-    for name in ["alibaba", "aws", "azure", "gce", "qcow2", "vhd", "vmware"] {
+    for name in ["alibaba", "aws", "azure", "gce", "oci", "openstack", "qcow2", "vhd", "vmware"] {
         plans_with_the_example(name);
     }
 }

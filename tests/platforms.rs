@@ -12,7 +12,10 @@ use build_image::plan::{check_name, compose_name};
 use build_image_bigip::{Facts, Shape, Version, seed};
 use build_image_plugin_api::{Description, Status};
 
-use crate::harness::{Iso, Run, Sandbox, Turn, names, needs, needs_qemu, tool};
+use crate::{
+    concurrent_builds::unpacked,
+    harness::{Iso, OpenStack, Run, Sandbox, Turn, names, needs, needs_qemu, tool},
+};
 
 /// Checks each field of a VHD's footer at its offset; fails unless checksum and sizes are right. Source: Microsoft
 /// "Virtual Hard Disk Image Format Specification".
@@ -366,4 +369,33 @@ fn an_iso_becomes_a_package_for_gce() {
     {
         assert!(text.contains(line), "{text}");
     }
+}
+
+#[test]
+fn an_iso_becomes_an_active_image_of_openstack() {
+    if !needs_qemu() {
+        return;
+    }
+    let Some(cloud) = OpenStack::shared() else { return };
+    let _turn = Turn::take();
+    let sandbox = Sandbox::new();
+    sandbox.write("config.yml", &cloud.config("builder", "builders", &[]));
+    let iso = Iso::of("ok");
+    let args = ["-i", iso.word(), "-p", "openstack", "-m", "ltm", "-b", "1", "-c", "config.yml"];
+    // IMAGE_DIR receives the installed disk as well, for the comparison.
+    let run = sandbox.run(
+        &[&args[..], &["--image-dir", "images", "--cloud-image-name", "from-an-iso"]].concat(),
+    );
+    run.succeeded();
+    let image = cloud.image(run.member("image_id").as_str().unwrap());
+    assert_eq!((&image["status"], &image["os_version"]), (&"active".into(), &"15.0.0".into()));
+    let format = cloud.save(image["id"].as_str().unwrap(), &sandbox.path().join("saved"));
+    let images = sandbox.path().join("images");
+    let package = names(&images)
+        .into_iter()
+        .find(|name| [".zip", ".qcow2", ".tar.gz"].iter().any(|ending| name.ends_with(ending)));
+    let scratch = sandbox.path().join("unpacked");
+    let (disk, published) = unpacked(&images.join(package.unwrap()), &scratch);
+    let formats = ["qemu-img", "compare", "-f", published, "-F", &format];
+    tool(sandbox.path(), &[&formats[..], &[disk.to_str().unwrap(), "saved"]].concat());
 }

@@ -192,6 +192,21 @@ impl Sandbox {
         found
     }
 
+    /// Returns the number of lines in the journal of a build, which is killed after the last one.
+    #[track_caller]
+    pub(crate) fn journal_lines(&self, build: &mut Command) -> u64 {
+        let killed = build.env("BUILD_IMAGE_FAILPOINT", "after:run_done").output().unwrap();
+        assert!(!killed.status.success(), "{}", String::from_utf8_lossy(&killed.stderr));
+        let mut lines = 0;
+        walk(self.path(), &mut |path| {
+            if path.ends_with("journal.jsonl") {
+                lines += fs::read_to_string(path).unwrap().lines().count() as u64;
+            }
+        });
+        assert!(lines > 0, "{:?}", self.files());
+        lines
+    }
+
     /// Checks that no file below the directory contains the secret, except the configuration itself.
     #[track_caller]
     pub(crate) fn keeps_the_secret(&self, run: &Run) {

@@ -33,7 +33,10 @@ const TYPED: [Mistake; 17] = [
         "aborts: a required key, PLATFORM, is missing",
         "-i x.iso",
         2,
-        ["PLATFORM is not set", "one of alibaba, aws, azure, gce, qcow2, vhd, vmware"]
+        [
+            "PLATFORM is not set",
+            "one of alibaba, aws, azure, gce, oci, openstack, qcow2, vhd, vmware"
+        ]
     ),
     typed!(
         "unknown keys are dropped, the next word aborts",
@@ -81,9 +84,9 @@ const TYPED: [Mistake; 17] = [
     ),
     typed!(
         "aborts: platform nobody knows",
-        "-p openstack --disk d.raw",
+        "-p proxmox --disk d.raw",
         3,
-        ["no provider `openstack`"]
+        ["no provider `proxmox`"]
     ),
     typed!(
         "NO_UPLOAD aborts for platforms that are no clouds",
