@@ -22,6 +22,9 @@ use crate::{
 const KVM_SILENCE: Duration = Duration::from_secs(300);
 /// Longest silence before its kernel prints anything, which happens within a second or two where kvm works.
 const KVM_START: Duration = Duration::from_secs(18);
+/// Time for which the processors of a guest must make no progress under kvm before it is tried without kvm; the
+/// decision is made within 20 s.
+const KVM_HANG: Duration = Duration::from_secs(14);
 /// Minimum number of bytes of an initrd that a kernel unpacks per second; it prints nothing meanwhile.
 const UNPACKED_PER_SECOND: u64 = 16 << 20;
 /// Number of seconds without output after which the silence is shown.
@@ -84,6 +87,7 @@ impl InstallContext<'_> {
             total_timeout: self.installation.machine.total,
             silence_timeout: silence,
             start_timeout: kernel.map(|kernel| start(&kernel.initrd)),
+            hang_timeout: unsure.then_some(KVM_HANG),
             reserve: RESERVE,
             on_line: &mut |line| {
                 if logged < LOGGED {

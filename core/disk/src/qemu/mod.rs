@@ -5,6 +5,8 @@
 //! accel.rs    kvm proven by a probe guest, or tcg    run.rs      watchdogs, markers, outcome
 //! serial.rs   the console: markers, lines            boot_sector.rs  the probe guest
 //! console_log.rs  the console's log, bounded         verdict_file.rs  remembered results about kvm
+//! watch.rs    looks at the processors, once a second standstill.rs   whether kvm really runs them
+//! qmp.rs      the control protocol of qemu
 //! ```
 //!
 //! The caller specifies as data which markers mean success, and which arguments a kernel needs.
@@ -14,9 +16,12 @@ mod boot_sector;
 mod console_log;
 mod machine;
 mod program;
+mod qmp;
 mod run;
 mod serial;
+mod standstill;
 mod verdict_file;
+mod watch;
 
 pub use accel::{Accel, AccelWish, Verdict};
 pub use machine::{Boot, Kernel, Machine};
@@ -24,5 +29,7 @@ pub use program::Qemu;
 pub use run::{Outcome, RunOptions};
 pub use verdict_file::VerdictFile;
 
+#[cfg(test)]
+mod hang_tests;
 #[cfg(test)]
 mod tests;
