@@ -44,15 +44,25 @@ impl ControlSocket {
 
     /// Returns the path at which qemu listens.
     pub(super) fn path(&self) -> PathBuf {
-        self.directory.path().join("qmp")
+        self.file("control")
+    }
+
+    /// Returns the path of another file in the directory; its name is not longer than that of the socket.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// Returns the arguments that make qemu listen.
     pub(super) fn arguments(&self) -> [OsString; 4] {
-        let mut socket = OsString::from("socket,id=control,server=on,wait=off,path=");
-        socket.push(escaped(&self.path()));
-        ["-chardev".into(), socket, "-mon".into(), "chardev=control,mode=control".into()]
+        listen(&self.path(), "control")
     }
+}
+
+/// Returns the arguments that make qemu listen at `path` for one connection at a time; `id` is unique in a qemu.
+pub(super) fn listen(path: &Path, id: &str) -> [OsString; 4] {
+    let mut socket = OsString::from(format!("socket,id={id},server=on,wait=off,path="));
+    socket.push(escaped(path));
+    ["-chardev".into(), socket, "-mon".into(), format!("chardev={id},mode=control").into()]
 }
 
 /// Removes a socket and its directory, which are not needed once a connection exists: a killed process then
