@@ -105,7 +105,7 @@ impl<'a> Pipeline<'a> {
         let PipelineParams { plan, plugin, settings, environment, words, key, reporter, interrupt } =
             params;
         let rows = &plugin.rows();
-        let qemu = if plan.installs {
+        let qemu = if plan.installs || settings.core().boot.enabled {
             Some(install::find_qemu(settings.core().machine.qemu.as_deref(), environment)?)
         } else {
             None

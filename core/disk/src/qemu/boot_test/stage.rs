@@ -116,7 +116,8 @@ const RULES: [(&str, Means); 56] = [
     ("Kernel panic - not syncing", Ends(Panic)),
     ("Initramfs unpacking failed", Ends(Failed(Kernel))),
     // Initramfs: initramfs-tools, dracut, mkinitcpio.
-    ("Gave up waiting for root", Ends(Failed(Initramfs))),
+    // The next line names the device that was not found.
+    ("Gave up waiting for root", Reached(Initramfs)),
     ("does not exist.  Dropping to a shell!", Ends(Failed(Initramfs))),
     ("(initramfs)", Ends(Failed(Initramfs))),
     ("/run/initramfs/rdsosreport.txt", Ends(Failed(Initramfs))),
@@ -222,7 +223,11 @@ impl Progress {
             Some(Ends(Ready)) if self.marker.is_some() => self.reach(System),
             Some(Ends(Ready)) if !is_end(text) => self.reach(System),
             Some(Ends(end)) => {
-                self.end.get_or_insert_with(|| (end, text.to_owned()));
+                let (_, evidence) = self.end.get_or_insert_with(|| (end, text.to_owned()));
+                // The same line, of which more was printed.
+                if text.starts_with(evidence.as_str()) {
+                    text.clone_into(evidence);
+                }
             }
             None if is_login(text) => {
                 if self.marker.is_some() {
@@ -314,6 +319,17 @@ mod tests {
         ] {
             assert_eq!(end_of(None, text).0, None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_evidence_is_the_whole_line_although_it_is_recognised_early() {
+        let mut progress = Progress::new(None);
+        for text in ["Kernel panic - not syncing", "Kernel panic - not syncing: VFS: no root"] {
+            progress.line(text, false);
+        }
+        progress.line("(initramfs)", false);
+        let want = "Kernel panic - not syncing: VFS: no root".to_owned();
+        assert_eq!(progress.end(), Some(&(Panic, want)));
     }
 
     #[test]
