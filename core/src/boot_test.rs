@@ -87,6 +87,31 @@ pub struct BootTested {
     pub screen: Option<PathBuf>,
 }
 
+/// Checks before the long steps that this host has the firmware of a boot test, as far as it is known which one that
+/// is.
+///
+/// # Errors
+/// When it is not installed.
+pub(crate) fn check_firmware(settings: &Resolved, facts: Option<&Facts>) -> Result<()> {
+    if settings.core().boot.enabled {
+        firmware(settings, facts)?;
+    }
+    Ok(())
+}
+
+fn firmware(settings: &Resolved, facts: Option<&Facts>) -> Result<Firmware> {
+    let uefi = match settings.core().boot.firmware {
+        BootFirmware::Auto => facts.is_some_and(Facts::is_uefi_only),
+        BootFirmware::Bios => false,
+        BootFirmware::Uefi => true,
+    };
+    if uefi {
+        Firmware::find_uefi().map_err(|error| from_disk(Stage::Disk, error))
+    } else {
+        Ok(Firmware::Bios)
+    }
+}
+
 impl BootContext<'_> {
     /// Boots the image. A guest that does not boot is a result, not an error.
     ///
@@ -135,16 +160,7 @@ impl BootContext<'_> {
             u32::try_from(number)
                 .map_err(|_| Error::new(Stage::Settings, format!("{key}: {number} is too large")))
         };
-        let uefi = match set.boot.firmware {
-            BootFirmware::Auto => self.facts.is_some_and(Facts::is_uefi_only),
-            BootFirmware::Bios => false,
-            BootFirmware::Uefi => true,
-        };
-        let firmware = if uefi {
-            Firmware::find_uefi().map_err(|error| from_disk(Stage::Disk, error))?
-        } else {
-            Firmware::Bios
-        };
+        let firmware = firmware(self.settings, self.facts)?;
         Ok(TargetMachine {
             memory_mib: to_u32(keys::QEMU_MEMORY, set.machine.memory.div_ceil(1 << 20))?,
             cpus: to_u32(keys::QEMU_CPUS, set.machine.cpus)?,

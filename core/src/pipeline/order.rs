@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     artifacts::{self, Claim},
+    boot_test::check_firmware,
     error::{Error, Result, Stage},
     install,
     interrupt::Interrupt,
@@ -110,6 +111,7 @@ impl<'a> Pipeline<'a> {
         } else {
             None
         };
+        check_firmware(settings, plan.disk.as_ref().map(|disk| &disk.facts))?;
         let journal = Journal::open(&plan.run, &key)?;
         let own_settings = settings.for_provider(rows);
         let document = serde_json::to_value(&own_settings).unwrap_or_default();

@@ -87,7 +87,7 @@ use BootStage::{BootLoader, Firmware, Initramfs, Kernel, System};
 use Means::{Ends, Reached};
 
 /// Texts and their meaning. The first rule that matches a line counts.
-const RULES: [(&str, Means); 56] = [
+const RULES: [(&str, Means); 57] = [
     // Ready.
     ("Reached target Multi-User System", Ends(Ready)),
     ("Reached target multi-user.target", Ends(Ready)),
@@ -110,6 +110,8 @@ const RULES: [(&str, Means); 56] = [
     ("No DEFAULT or UI configuration directive found", Ends(Failed(BootLoader))),
     ("Could not find kernel image", Ends(Failed(BootLoader))),
     ("Failed to load ldlinux", Ends(Failed(BootLoader))),
+    // SYSLINUX 6: `Loading vmlinuz... failed: No such file or directory`.
+    ("... failed: No such file or directory", Ends(Failed(BootLoader))),
     ("BOOTMGR is missing", Ends(Failed(BootLoader))),
     ("NTLDR is missing", Ends(Failed(BootLoader))),
     // Kernel.
@@ -222,6 +224,8 @@ impl Progress {
             Some(Reached(stage)) => self.reach(stage),
             Some(Ends(Ready)) if self.marker.is_some() => self.reach(System),
             Some(Ends(Ready)) if !is_end(text) => self.reach(System),
+            // A later program printed what looks like the message of an earlier one.
+            Some(Ends(Failed(stage))) if stage < self.reached => {}
             Some(Ends(end)) => {
                 let (_, evidence) = self.end.get_or_insert_with(|| (end, text.to_owned()));
                 // The same line, of which more was printed.
@@ -362,6 +366,8 @@ mod tests {
     fn an_error_before_a_later_stage_is_not_the_end_and_restarts_are_counted() {
         let text = "Could not find kernel image: a\nDecompressing Linux\ndebian login:";
         assert_eq!(end_of(None, text).0, Some(Ready));
+        let text = "Decompressing Linux\nmodprobe... failed: No such file or directory\n";
+        assert_eq!(end_of(None, text).0, None);
         assert_eq!(end_of(None, &BIOS.repeat(3)).0, None);
         assert_eq!(end_of(None, &BIOS.repeat(5)).0, Some(Failed(Firmware)));
     }
