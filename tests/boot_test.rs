@@ -95,9 +95,10 @@ fn an_image_that_does_not_boot_is_not_sent() {
     }
     let tested = run.member("boot_test");
     assert_eq!((&tested["ready"], &tested["stage"]), (&false.into(), &"boot loader".into()));
-    let log = fs::read_to_string(tested["serial_log"].as_str().unwrap()).unwrap();
+    let log =
+        fs::read_to_string(sandbox.path().join(tested["serial_log"].as_str().unwrap())).unwrap();
     assert!(log.contains("Entering rescue mode"), "{log}");
-    let screen = fs::read(tested["screen"].as_str().unwrap()).unwrap();
+    let screen = fs::read(sandbox.path().join(tested["screen"].as_str().unwrap())).unwrap();
     assert!(screen.starts_with(b"\x89PNG"), "the picture is not a PNG file");
     assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
 }
@@ -138,7 +139,7 @@ fn boot_reports_how_far_a_disk_came_and_writes_nothing_to_it() {
     assert_eq!(tested["ready"], false);
     let (run, tested) = boot(&sandbox, &["disk.raw", "--boot-marker", "GNU/Linux 12 stand-in"]);
     run.succeeded();
-    assert_eq!(tested["evidence"], "Debian GNU/Linux 12 stand-in ttyS0");
+    assert!(tested["evidence"].as_str().unwrap().contains("GNU/Linux 12 stand-in"), "{tested}");
 }
 
 #[test]

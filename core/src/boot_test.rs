@@ -144,6 +144,7 @@ impl BootContext<'_> {
         if report.as_ref().map_or(true, BootReport::is_ready) {
             self.log.map(fs::remove_file);
         }
+        self.interrupt.check()?;
         let report = report?;
         let tested = self.tested(&report, &machine);
         self.reporter.end(&if report.is_ready() {
