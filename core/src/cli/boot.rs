@@ -30,7 +30,7 @@ pub(super) fn parser() -> Command {
         )
         .args(rows_for(Use::Boot).iter().map(command::flag).collect::<Vec<Arg>>())
         .arg(
-            path("SERIAL_LOG", "serial-log").help(
+            path("LOG", "serial-log").help(
                 "file that gets the output of the serial console when the image does not boot",
             ),
         )
@@ -61,7 +61,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let settings = layers.resolve(&rows)?;
     let text = |id: &str| matches.get_one::<String>(id);
     let file = Path::new(text("FILE").map_or("", String::as_str));
-    let outputs = ["SERIAL_LOG", "SCREEN"].map(|id| text(id).map(PathBuf::from));
+    let outputs = ["LOG", "SCREEN"].map(|id| text(id).map(PathBuf::from));
     let [log, picture] = &outputs;
     for output in outputs.iter().flatten().filter(|output| output.symlink_metadata().is_ok()) {
         let text = format!("`{}` exists already", output.display());
