@@ -74,6 +74,33 @@ fn a_debian_disk_comes_up_from_the_bytes_that_are_sent() {
 }
 
 #[test]
+fn the_image_is_booted_in_the_format_that_is_sent() {
+    if !needs(&["qemu-system-x86_64"]) {
+        return;
+    }
+    let _turn = Turn::take();
+    let sandbox = Sandbox::new();
+    prints(&sandbox, "stand-in login: ");
+    // The dynamic VHD and the qcow2 image are views; the VMDK is written while it is read. In a ZIP file there is
+    // nothing that boots.
+    for (provider, package, format) in [
+        ("vhd", "none", "vhd"),
+        ("qcow2", "none", "qcow2"),
+        ("vmware", "none", "vmdk"),
+        ("qcow2", "archive", "raw"),
+    ] {
+        let args = ["--disk", "disk.raw", "-p", provider, "--package", package, "--boot-test"];
+        let run = sandbox.run(&args);
+        run.succeeded();
+        let tested = run.member("boot_test");
+        assert_eq!((&tested["ready"], &tested["served"]), (&true.into(), &true.into()), "{tested}");
+        assert_eq!(tested["format"], format, "{provider}: {tested}");
+        let took = run.member("durations")["boot"].as_f64().unwrap();
+        assert!(took > 0.0, "{took}");
+    }
+}
+
+#[test]
 fn an_image_that_does_not_boot_is_not_sent() {
     if !needs(&["qemu-system-x86_64"]) {
         return;
@@ -226,7 +253,7 @@ macro_rules! boots_with {
 }
 
 const FAULTS: [Fault; 9] = [
-    Fault { name: "no fault", plant: "true", stage: "ready", evidence: "Multi-User System" },
+    Fault { name: "no fault", plant: "true", stage: "ready", evidence: "Reached target" },
     Fault {
         name: "no boot record",
         plant: "dd if=/dev/zero of=disk.raw bs=512 count=1 conv=notrunc status=none",

@@ -134,7 +134,7 @@ impl BootContext<'_> {
             && error.kind() == Kind::Timeout
             && set.machine.accel == "auto"
         {
-            self.qemu.distrust_kvm("a guest of a boot test hung under kvm");
+            self.qemu.distrust_kvm(&format!("a guest of a boot test hung: {error}"));
             self.reporter.warning(&format!("{error}; starting again without kvm"), None);
             machine.accel = Accel::Tcg;
             report = self.boot(&machine);

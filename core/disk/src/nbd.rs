@@ -7,11 +7,12 @@
 //! haggling", "Option types", "Simple reply message", "Request types", and "Error values".
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use crate::error::Error;
 use crate::view::View;
@@ -78,11 +79,20 @@ impl<T: View + ?Sized> Export for Arc<T> {
     }
 }
 
-/// A running server. Dropping it ends it and removes its socket.
+/// A running server. Dropping it ends it and removes its socket; then nothing reads the image any more.
 #[derive(Debug)]
 pub struct NbdServer {
     socket: PathBuf,
     shared: Arc<Shared>,
+    /// Accepts connections, and returns those that it has accepted.
+    acceptor: Option<JoinHandle<Vec<Connection>>>,
+}
+
+/// A connection and the thread that serves it.
+#[derive(Debug)]
+struct Connection {
+    stream: UnixStream,
+    thread: JoinHandle<()>,
 }
 
 #[derive(Debug, Default)]
@@ -103,22 +113,8 @@ impl NbdServer {
             .map_err(|source| Error::io("cannot listen at", socket, source))?;
         let shared = Arc::new(Shared::default());
         let ours = Arc::clone(&shared);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                if ours.over.load(Ordering::Relaxed) {
-                    return;
-                }
-                let Ok(stream) = stream else { continue };
-                let (image, ours) = (Arc::clone(&image), Arc::clone(&ours));
-                thread::spawn(move || {
-                    // A client that leaves or breaks the protocol ends its own connection.
-                    if let Err(error) = serve(&stream, image.as_ref(), &ours) {
-                        tracing::debug!(%error, "an NBD connection ended");
-                    }
-                });
-            }
-        });
-        Ok(Self { socket: socket.to_owned(), shared })
+        let acceptor = Some(thread::spawn(move || accept(&listener, &image, &ours)));
+        Ok(Self { socket: socket.to_owned(), shared, acceptor })
     }
 
     /// Returns the first error of reading the image, if there was one.
@@ -131,10 +127,43 @@ impl NbdServer {
 impl Drop for NbdServer {
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::Relaxed);
-        // Wakes the thread that waits for connections; without a listener nothing is to be woken.
-        let _ = UnixStream::connect(&self.socket);
+        // Wakes the thread that waits for connections. If that fails, another process removed the socket, and the
+        // thread ends with this process.
+        let woken = UnixStream::connect(&self.socket).is_ok();
         let _ = std::fs::remove_file(&self.socket);
+        let accepted = self.acceptor.take().filter(|_| woken).map(JoinHandle::join);
+        for Connection { stream, thread } in accepted.and_then(Result::ok).into_iter().flatten() {
+            let _ = stream.shutdown(Shutdown::Both);
+            let _ = thread.join();
+        }
     }
+}
+
+fn accept(
+    listener: &UnixListener,
+    image: &Arc<dyn Export>,
+    shared: &Arc<Shared>,
+) -> Vec<Connection> {
+    let mut connections = Vec::new();
+    for stream in listener.incoming() {
+        if shared.over.load(Ordering::Relaxed) {
+            break;
+        }
+        let Ok((stream, ours)) = stream.and_then(|stream| Ok((stream.try_clone()?, stream))) else {
+            continue;
+        };
+        let (image, shared) = (Arc::clone(image), Arc::clone(shared));
+        let thread = thread::spawn(move || {
+            // A client that leaves or breaks the protocol ends its own connection.
+            if let Err(error) = serve(&ours, image.as_ref(), &shared) {
+                tracing::debug!(%error, "an NBD connection ended");
+            }
+            // The other descriptor of the connection stays open until the server is dropped.
+            let _ = ours.shutdown(Shutdown::Both);
+        });
+        connections.push(Connection { stream, thread });
+    }
+    connections
 }
 
 fn serve(mut stream: &UnixStream, image: &dyn Export, shared: &Shared) -> io::Result<()> {
@@ -446,6 +475,18 @@ mod tests {
         assert_eq!(client.request(CMD_READ, 77, 20_000, &[]), 0);
         let bytes = client.bytes(20_000);
         assert!((77..).zip(&bytes).all(|(offset, byte)| *byte == byte_at(offset)));
+    }
+
+    #[test]
+    fn a_dropped_server_reads_nothing_any_more() {
+        let image = Arc::new(Image { len: 1 << 20, readable: 1 << 20 });
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("nbd");
+        let server = NbdServer::start(Arc::clone(&image) as Arc<dyn Export>, &socket).unwrap();
+        let mut client = Client::connect(&socket);
+        assert_eq!(client.option(OPT_GO).0, REP_INFO);
+        drop(server);
+        assert_eq!(Arc::strong_count(&image), 1);
     }
 
     #[test]

@@ -63,7 +63,8 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let file = Path::new(text("FILE").map_or("", String::as_str));
     let outputs = ["LOG", "SCREEN"].map(|id| text(id).map(PathBuf::from));
     let [log, picture] = &outputs;
-    for output in outputs.iter().flatten().filter(|output| output.symlink_metadata().is_ok()) {
+    let exists = |output: &&PathBuf| output.symlink_metadata().is_ok();
+    if let Some(output) = outputs.iter().flatten().find(exists) {
         let text = format!("`{}` exists already", output.display());
         return Err(Error::usage(text).hint("name another file, or remove that one"));
     }

@@ -189,7 +189,7 @@ impl Progress {
 
     /// Returns what the end is if nothing more comes: the guest was ended by the clock.
     pub(super) fn at_time_out(&self) -> BootEnd {
-        if self.spoke || self.reached > BootLoader {
+        if self.spoke || self.reached > Firmware {
             BootEnd::TimedOut(self.reached)
         } else {
             BootEnd::Silent
@@ -353,6 +353,8 @@ mod tests {
             (BIOS, BootEnd::Silent),
             ("Booting from Fl", BootEnd::Silent),
             ("GRUB loading.\n", BootEnd::TimedOut(BootLoader)),
+            // What a boot loader prints may follow on the firmware's line.
+            ("Booting from Hard Disk..GRUB loading.\n", BootEnd::TimedOut(BootLoader)),
             ("[    0.000000] Linux version 6.1.0\n", BootEnd::TimedOut(Kernel)),
             ("[    0.9] Run /init as init process\n", BootEnd::TimedOut(Initramfs)),
             ("[    3.0] systemd[1]: Switching root.\n", BootEnd::TimedOut(System)),
