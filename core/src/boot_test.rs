@@ -12,8 +12,8 @@ use build_image_disk::{
     Format, Kind,
     facts::Facts,
     qemu::{
-        Accel, BootEnd, BootImage, BootReport, BootStage, BootTest, DiskBus, Firmware, Nic, Qemu,
-        TargetMachine,
+        Accel, BootEnd, BootImage, BootReport, BootStage, BootTest, DiskBus, Firmware, KVM_HANG,
+        Nic, Qemu, TargetMachine,
     },
 };
 use serde::Serialize;
@@ -29,8 +29,6 @@ use crate::{
 
 /// Longest time without a change of console and screen.
 const SILENCE: Duration = Duration::from_secs(150);
-/// Time for which the processors of a guest must make no progress under kvm before it is tried without kvm.
-const KVM_HANG: Duration = Duration::from_secs(14);
 /// Number of seconds without a line after which the silence is shown.
 const QUIET: u64 = 5;
 

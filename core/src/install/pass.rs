@@ -9,7 +9,7 @@ use std::{
 
 use build_image_disk::{
     Kind,
-    qemu::{Accel, Machine, RunOptions},
+    qemu::{Accel, KVM_HANG, Machine, RunOptions},
 };
 
 use super::InstallContext;
@@ -22,9 +22,6 @@ use crate::{
 const KVM_SILENCE: Duration = Duration::from_secs(300);
 /// Longest silence before its kernel prints anything, which happens within a second or two where kvm works.
 const KVM_START: Duration = Duration::from_secs(18);
-/// Time for which the processors of a guest must make no progress under kvm before it is tried without kvm; the
-/// decision is made within 20 s.
-const KVM_HANG: Duration = Duration::from_secs(14);
 /// Minimum number of bytes of an initrd that a kernel unpacks per second; it prints nothing meanwhile.
 const UNPACKED_PER_SECOND: u64 = 16 << 20;
 /// Number of seconds without output after which the silence is shown.

@@ -31,6 +31,7 @@ pub use boot_test::{
 pub use machine::{Boot, Kernel, Machine};
 pub use program::Qemu;
 pub use run::{Outcome, RunOptions};
+pub use standstill::KVM_HANG;
 pub use verdict_file::VerdictFile;
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 use super::watch::{Cpu, Look, Thread};
 
+/// Time for which processors must make no progress under kvm before it is left. With the time between two looks the
+/// decision is made within 20 s.
+pub const KVM_HANG: Duration = Duration::from_secs(14);
 /// Longest time that one look adds to the evidence: while this process or the host was paused, the guest was
 /// not observed.
 const LONGEST_STEP: Duration = Duration::from_secs(3);
@@ -187,7 +190,7 @@ fn emulation_rate(first: &Look, now: &Look) -> f64 {
 mod tests {
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(14);
+    const LIMIT: Duration = KVM_HANG;
 
     type Change<'a> = &'a dyn Fn(&mut Look);
 

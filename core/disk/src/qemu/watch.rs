@@ -155,13 +155,14 @@ impl Observer {
         Ok(Self { qmp, threads, main, counts: true, last: Vec::new() })
     }
 
-    /// An error means that the connection is lost.
+    /// An error means that the connection is lost, or that this qemu refuses what is asked.
     fn look(&mut self) -> Result<Look, QmpError> {
         let asked = self.ask();
         let (answered, running, counted) = match asked {
             Ok((running, counted)) => (true, running, counted),
-            Err(QmpError::Broken(error)) => return Err(QmpError::Broken(error)),
-            Err(QmpError::Late | QmpError::Refused(_)) => (false, true, None),
+            Err(QmpError::Late) => (false, true, None),
+            // A qemu without these commands cannot be watched.
+            Err(error) => return Err(error),
         };
         for (cpu, thread) in self.last.iter_mut().zip(&self.threads) {
             cpu.thread = thread_state(*thread);
