@@ -140,3 +140,27 @@ fn a_guest_that_hangs_under_kvm_is_started_again_and_kvm_not_trusted_until_the_n
     run.failed(5, &["slow: an installing guest hung under kvm"]);
     assert!(!run.stderr.contains("starting again"), "{}", run.stderr);
 }
+
+#[test]
+fn a_guest_that_hangs_without_kvm_too_is_not_the_fault_of_kvm() {
+    if fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        eprintln!("SKIPPED: /dev/kvm cannot be opened, so kvm is never tried");
+        return;
+    }
+    if !needs_qemu() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let iso = Iso::of("unbootable");
+    let hangs = "echo 'booting'; exec sleep 600 ;;";
+    let script = FICKLE_QEMU.replace("echo 'MKVM FINAL STATUS = FAILURE' ;;", hangs);
+    assert_eq!(script.matches(hangs).count(), 2);
+    let qemu = sandbox.write("qemu", &script);
+    fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).unwrap();
+    let qemu = qemu.to_str().unwrap();
+    let args = ["-i", iso.word(), "-p", "qcow2", "-m", "ltm", "-b", "1", "--accel", "auto"];
+    let args = [&args[..], &["--qemu", qemu, "--silence-timeout", "2s"]].concat();
+    for _ in 0..2 {
+        sandbox.run(&args).failed(5, &["starting again without kvm", "silent for 2 s"]);
+    }
+}

@@ -140,3 +140,52 @@ fn a_guest_that_hangs_under_kvm_before_its_kernel_prints_is_soon_started_without
     assert!(!run.succeeded().stderr.contains("starting again"), "{}", run.stderr);
     assert!(run.stderr.contains("slow: an installing guest hung under kvm"), "{}", run.stderr);
 }
+
+/// Answers as [`QEMU`], but under kvm its guest is a real one, run by the real qemu under tcg, which prints a line
+/// and then never changes a register: what is seen of a guest that kvm does not run.
+const STUCK_UNDER_KVM: &str = r#"#!/bin/sh
+case "$*" in
+*isa-debug-exit*) ;;
+*'-accel kvm'*)
+    disk=$(printf '%s\n' "$@" | sed -n 's/^file=\(.*\.raw\),format=raw,if=virtio.*/\1/p')
+    echo 'half a system' | dd of="$disk" conv=notrunc 2>/dev/null
+    exec qemu-system-x86_64 -no-user-config -nodefaults -machine pc -m 32 -display none -serial stdio \
+        -accel tcg -no-reboot -drive file=stuck.img,format=raw,if=ide,snapshot=on \
+        -chardev "$(printf '%s\n' "$@" | grep '^socket,id=control,')" -mon chardev=control,mode=control
+    ;;
+esac
+"#;
+
+/// A boot sector: prints `up` on the serial port, then `cli; mov ax, next; next: jmp ax`.
+const STUCK: [u8; 21] = [
+    0xba, 0xf8, 0x03, 0xb0, b'u', 0xee, 0xb0, b'p', 0xee, 0xb0, b'\n', 0xee, 0x90, 0x90, 0xfa,
+    0xb8, 0x12, 0x7c, 0xff, 0xe0, 0x00,
+];
+
+#[test]
+fn a_guest_whose_processor_stands_still_under_kvm_is_started_without_within_20_s() {
+    if fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        eprintln!("SKIPPED: /dev/kvm cannot be opened, so kvm is never tried");
+        return;
+    }
+    if !needs(&["xorriso", "qemu-img", "qemu-system-x86_64"]) {
+        return;
+    }
+    let sandbox = prepared();
+    let mut image = STUCK.to_vec();
+    image.resize(510, 0);
+    image.extend([0x55, 0xaa]);
+    image.resize(1 << 20, 0);
+    fs::write(sandbox.path().join("stuck.img"), image).unwrap();
+    sandbox.write("qemu", &QEMU.replacen("#!/bin/sh\n", STUCK_UNDER_KVM, 1));
+    let begun = std::time::Instant::now();
+    let run = build(&sandbox, &["--accel", "auto", "--package", "none"]);
+    let warning = "install: the guest's processor stands still at 0x00007c12 under kvm";
+    assert!(run.succeeded().stderr.contains(warning), "{}", run.stderr);
+    assert!(run.stderr.contains("starting again without kvm"), "{}", run.stderr);
+    // The limit is 20 s; what else a build does needs seconds on a busy machine.
+    assert!(begun.elapsed().as_secs() < 40, "it took {:?}", begun.elapsed());
+    let run = build(&sandbox, &["--accel", "auto"]);
+    assert!(!run.succeeded().stderr.contains("starting again"), "{}", run.stderr);
+    assert!(run.stderr.contains("slow: an installing guest hung under kvm"), "{}", run.stderr);
+}

@@ -9,6 +9,7 @@
 use build_image_files::lock;
 
 pub mod artifacts;
+pub mod boot_test;
 pub mod cli;
 pub mod clock;
 pub mod error;

@@ -13,7 +13,7 @@
 //! 4. [`pack`]: compressed images and archives, which are written once; [`ovf`]: the files that accompany a
 //!    VMDK
 //! 5. [`iso`] and [`initrd`]: the inputs of an installation
-//! 6. [`qemu`]: the installation itself; [`process`] starts other programs
+//! 6. [`qemu`]: the installation itself, and boot tests, to which [`nbd`] serves views; [`process`] starts other programs
 //! 7. [`raw`]: creates the empty disk that is installed to
 //! 8. [`installer`]: what the engine asks of an installer, and the documents between both
 //! 9. [`FileStamp`]: detects whether a file is still the one that was opened
@@ -28,6 +28,7 @@ pub mod format;
 pub mod initrd;
 pub mod installer;
 pub mod iso;
+pub mod nbd;
 pub mod ovf;
 pub mod pack;
 pub mod packed;

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod args;
+mod boot;
 mod build;
 mod check;
 mod command;
@@ -68,11 +69,12 @@ fn keep_private() {
 }
 
 /// Verbs other than the build, which has no verb.
-const VERBS: [(&str, &str); 9] = [
+const VERBS: [(&str, &str); 10] = [
     ("plan", "print what a build would do, and do nothing"),
     ("resume", "go on with a build that was killed or kept"),
     ("runs", "list builds that left something"),
     ("gc", "remove what killed builds left, here and in the cloud"),
+    ("boot", "boot a disk image in qemu without writing it"),
     ("providers", "list, inspect, check and begin provider plugins"),
     ("doctor", "look whether builds can work on this host"),
     ("completions", "print what makes a shell complete command lines"),
@@ -87,6 +89,7 @@ fn dispatch(args: Vec<String>, environment: &Environment) -> u8 {
         Some((verb, rest)) if verb == "resume" => return runs::resume(rest, environment),
         Some((verb, rest)) if verb == "runs" => runs::list(rest, environment),
         Some((verb, rest)) if verb == "gc" => runs::gc(rest, environment),
+        Some((verb, rest)) if verb == "boot" => boot::run(rest, environment),
         Some((verb, rest)) if verb == "providers" => providers::run(rest, environment),
         Some((verb, rest)) if verb == "doctor" => {
             return doctor::run(rest, environment)

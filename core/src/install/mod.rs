@@ -100,7 +100,13 @@ impl InstallContext<'_> {
                 self.qemu.distrust_kvm("an installing guest hung under kvm");
                 let text = format!("{}; starting again without kvm", failed.error.message);
                 self.reporter.warning(&text, None);
-                self.passes(Accel::Tcg).map_err(|failed| failed.error)
+                self.passes(Accel::Tcg).map_err(|failed| {
+                    // The guest hangs by itself: that is not the fault of kvm.
+                    if failed.hung {
+                        self.qemu.forget_verdict();
+                    }
+                    failed.error
+                })
             }
             Err(failed) => Err(failed.error),
         }

@@ -9,7 +9,7 @@ use std::{
 
 use build_image_disk::{
     Kind,
-    qemu::{Accel, Machine, RunOptions},
+    qemu::{Accel, KVM_HANG, Machine, RunOptions},
 };
 
 use super::InstallContext;
@@ -84,6 +84,7 @@ impl InstallContext<'_> {
             total_timeout: self.installation.machine.total,
             silence_timeout: silence,
             start_timeout: kernel.map(|kernel| start(&kernel.initrd)),
+            hang_timeout: unsure.then_some(KVM_HANG),
             reserve: RESERVE,
             on_line: &mut |line| {
                 if logged < LOGGED {

@@ -8,9 +8,11 @@
 //! install.rs  installs an ISO                          inputs.rs   the files a build is made from
 //! undo.rs     removes what was created, in reverse order
 //! changed.rs  changed settings of a run that is resumed
+//! boot.rs     boots the image before it is sent
 //! reuse.rs    decides whether the disk of an earlier build is used again
 //! ```
 
+mod boot;
 mod changed;
 mod guest;
 mod inputs;

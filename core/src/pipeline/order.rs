@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     artifacts::{self, Claim},
+    boot_test::check_firmware,
     error::{Error, Result, Stage},
     install,
     interrupt::Interrupt,
@@ -105,11 +106,12 @@ impl<'a> Pipeline<'a> {
         let PipelineParams { plan, plugin, settings, environment, words, key, reporter, interrupt } =
             params;
         let rows = &plugin.rows();
-        let qemu = if plan.installs {
+        let qemu = if plan.installs || settings.core().boot.enabled {
             Some(install::find_qemu(settings.core().machine.qemu.as_deref(), environment)?)
         } else {
             None
         };
+        check_firmware(settings, plan.disk.as_ref().map(|disk| &disk.facts))?;
         let journal = Journal::open(&plan.run, &key)?;
         let own_settings = settings.for_provider(rows);
         let document = serde_json::to_value(&own_settings).unwrap_or_default();

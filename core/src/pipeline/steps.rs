@@ -187,7 +187,7 @@ impl Pipeline<'_> {
         if plan.flow() != Flow::Package {
             work.disk = Some(self.create_disk(plan.flow() == Flow::Local, outcome)?);
         }
-        Ok(())
+        self.boot_image(work.disk.as_ref(), outcome)
     }
 
     /// Lets the provider request its disk, for IMAGE_DIR or for the upload.

@@ -126,6 +126,12 @@ impl RunHost {
         source.watched = watched;
     }
 
+    /// Opens the disk that is built.
+    pub(crate) fn open_disk(&self) -> Result<GuestReader> {
+        let origin = lock(&self.disk).origin.clone();
+        origin.ok_or_else(|| Error::internal("the disk was asked for before it is there"))?.open()
+    }
+
     /// An image that was handed out.
     pub(crate) fn made(&self, disk: u64) -> Option<Arc<ImageHandle>> {
         lock(&self.disk).made.get(usize::try_from(disk).ok()?).cloned()

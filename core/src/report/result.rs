@@ -7,7 +7,7 @@ use build_image_plugin_api::{Exhausted, Resource};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::error::Error;
+use crate::{boot_test::BootTested, error::Error};
 
 /// A registered or published image.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -114,6 +114,9 @@ pub struct Outcome {
     pub virtual_size: u64,
     /// Length of the image that was uploaded or published, bytes.
     pub image_length: u64,
+    /// The boot test, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_test: Option<BootTested>,
     /// Bytes sent over the network.
     pub bytes_sent: u64,
     /// Directory of published files.
@@ -148,6 +151,7 @@ pub struct Outcome {
 const MEMBERS: [&str; 23] = [
     "bytes_sent",
     "boot_locations",
+    "boot_test",
     "durations",
     "end_time",
     "error",
@@ -263,6 +267,7 @@ mod tests {
         let outcome = Outcome {
             modules: text.clone(),
             boot_locations: text.clone(),
+            boot_test: Some(BootTested::default()),
             location: text.clone(),
             file: text.clone(),
             plugin: Some(PluginEntry::default()),

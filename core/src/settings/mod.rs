@@ -8,9 +8,11 @@
 //! define.rs  the macros of schema.rs                          typed.rs    values into fields
 //! file.rs, env.rs, resolve.rs  layers and their values        parse.rs    texts into values
 //! unused.rs  values without effect                            advice.rs   hints for wrong values
+//! boot.rs    words of the settings of boot tests
 //! ```
 
 mod advice;
+mod boot;
 mod builder;
 mod define;
 mod env;
@@ -26,6 +28,7 @@ mod typed;
 mod unused;
 
 pub(crate) use advice::{example, stated};
+pub use boot::{BootDiskBus, BootFirmware, BootNic};
 pub use builder::Builder;
 pub use env::Environment;
 pub(crate) use env::PREFIX;

@@ -40,6 +40,8 @@ pub enum Use {
     /// The review of a run that another user or host has started: the setting makes the run start programs, load code,
     /// or read settings.
     Adoption,
+    /// The command `boot`.
+    Boot,
     /// The command `doctor`.
     Doctor,
     /// The command `help`.

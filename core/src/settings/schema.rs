@@ -7,6 +7,7 @@ use build_image_plugin_api::{Setting, SettingKind as Kind};
 use serde_json::Value as Json;
 
 use super::{
+    boot::{BootDiskBus, BootFirmware, BootNic},
     define::{choice, groups, settings},
     key::Key,
     resolve::Resolved,
@@ -18,6 +19,7 @@ use super::{
 const BUILD: &str = "Build";
 const SOURCE: &str = "Source";
 const DISK: &str = "Disk";
+const BOOT: &str = "Boot test";
 const OUTPUT: &str = "Output";
 const PLUGINS: &str = "Provider plugins";
 
@@ -188,25 +190,50 @@ settings![
         .default_value("60s"),
     QEMU(DISK, Path, "qemu-system-x86_64 to use; found on PATH when not set")
         .prefixed_only()
-        .used_by(&[Use::Adoption, Use::Doctor]),
-    QEMU_MEMORY(DISK, Size, "memory of the installing machine")
+        .used_by(&[Use::Adoption, Use::Boot, Use::Doctor]),
+    QEMU_MEMORY(DISK, Size, "memory of the machine that installs or boots")
         .prefixed_only()
         .default_value("2GiB")
-        .used_by(&[Use::Doctor]),
-    QEMU_CPUS(DISK, Integer, "processors of the installing machine")
+        .used_by(&[Use::Boot, Use::Doctor]),
+    QEMU_CPUS(DISK, Integer, "processors of the machine that installs or boots")
         .prefixed_only()
-        .default_value("1"),
+        .default_value("1")
+        .used_by(&[Use::Boot]),
     INSTALL_TIMEOUT(DISK, Duration, "longest time one pass of the installation may take")
         .prefixed_only()
         .default_value("2h"),
     SILENCE_TIMEOUT(DISK, Duration, "longest time the guest may print nothing")
         .prefixed_only()
         .default_value("20m"),
-    ACCEL(DISK, Text, "acceleration of the installing machine")
+    ACCEL(DISK, Text, "acceleration of the machine that installs or boots")
         .prefixed_only()
         .choices(&["auto", "kvm", "tcg"])
         .default_value("auto")
-        .used_by(&[Use::Doctor]),
+        .used_by(&[Use::Boot, Use::Doctor]),
+    BOOT_TEST(BOOT, Switch, "boot the image in qemu before it is sent; if it does not come up, the build fails")
+        .prefixed_only(),
+    BOOT_MARKER(BOOT, Text, "text on the console that proves the boot, instead of a login prompt and the like")
+        .prefixed_only()
+        .used_by(&[Use::Boot]),
+    BOOT_TIMEOUT(BOOT, Duration, "longest time the boot may take")
+        .prefixed_only()
+        .default_value("10m")
+        .used_by(&[Use::Boot]),
+    BOOT_FIRMWARE(BOOT, Text, "firmware of the boot test; auto is uefi if only that can boot the disk")
+        .prefixed_only()
+        .choices(BootFirmware::WORDS)
+        .default_value("auto")
+        .used_by(&[Use::Boot]),
+    BOOT_DISK_BUS(BOOT, Text, "how the boot test's machine accesses its disk")
+        .prefixed_only()
+        .choices(BootDiskBus::WORDS)
+        .default_value("virtio")
+        .used_by(&[Use::Boot]),
+    BOOT_NIC(BOOT, Text, "network card of the boot test's machine; nothing is reachable through it")
+        .prefixed_only()
+        .choices(BootNic::WORDS)
+        .default_value("none")
+        .used_by(&[Use::Boot]),
     PACKAGE(OUTPUT, Text, "published image: in its provider's archive, or alone")
         .prefixed_only()
         .choices(Package::WORDS)
@@ -247,7 +274,7 @@ settings![
     .writes(Written::Json),
     JSON(OUTPUT, Switch, "print the result document on standard output")
         .prefixed_only()
-        .used_by(&[Use::Report, Use::Doctor, Use::Providers, Use::Runs]),
+        .used_by(&[Use::Report, Use::Boot, Use::Doctor, Use::Providers, Use::Runs]),
     PROGRESS(
         OUTPUT,
         Text,
@@ -256,11 +283,11 @@ settings![
     .prefixed_only()
     .choices(ProgressMode::WORDS)
     .default_value("auto")
-    .used_by(&[Use::Report]),
+    .used_by(&[Use::Report, Use::Boot]),
     QUIET(OUTPUT, Switch, "warnings and errors only, as --progress none")
         .prefixed_only()
         .flag('q')
-        .used_by(&[Use::Report]),
+        .used_by(&[Use::Report, Use::Boot]),
     HYPERVISOR_IMAGE_NAME(OUTPUT, Text, "file name of a published image, without suffix")
         .on_resume(OnResume::Fixed),
     IMAGE_SIG_PRIVATE_KEY(OUTPUT, Path, "PEM key that signs published images")
@@ -365,6 +392,22 @@ groups! {
         total: Duration = INSTALL_TIMEOUT,
         /// Longest time without output of the guest.
         silence: Duration = SILENCE_TIMEOUT,
+    }
+
+    /// The boot of the image before it is sent.
+    boot: BootTest {
+        /// Whether the image is booted.
+        enabled: bool = BOOT_TEST,
+        /// Text that proves the boot.
+        marker: Option<String> = BOOT_MARKER,
+        /// Longest time of the boot.
+        timeout: Duration = BOOT_TIMEOUT,
+        /// Firmware.
+        firmware: BootFirmware = BOOT_FIRMWARE,
+        /// How the guest accesses its disk.
+        bus: BootDiskBus = BOOT_DISK_BUS,
+        /// Network card.
+        nic: BootNic = BOOT_NIC,
     }
 
     /// What is built, and what stays of a build.

@@ -1,5 +1,6 @@
-//! Decides whether guests run with kvm. On some hosts `/dev/kvm` can be opened but guests never start, so kvm
-//! is used only after a tiny probe guest has ended within seconds; otherwise tcg is used, with the reason.
+//! Decides whether guests run with kvm. On some hosts `/dev/kvm` can be opened but guests never start, or kvm
+//! emulates the code of their kernels a hundred times slower than tcg. So kvm is used only after a tiny probe
+//! guest has done within seconds what a kernel does; otherwise tcg is used, with the reason.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -9,7 +10,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use super::Qemu;
-use super::boot_sector;
+use super::boot_sector::{self, STEPS};
 use super::machine::{accel_option, drive_option};
 use crate::error::{Error, Kind};
 use crate::process::{Call, Event};
@@ -18,6 +19,8 @@ const KVM: &str = "/dev/kvm";
 /// Time limit of a probe guest. A working guest needs a fraction of a second; a loaded host may need a little
 /// more.
 const PROBE_LIMIT: Duration = Duration::from_secs(4);
+/// Shortest time of computing from which a speed is derived.
+const ENOUGH_TO_MEASURE: Duration = Duration::from_millis(500);
 /// Number of consecutive probe guests that must succeed.
 const PROBES: u32 = 3;
 
@@ -145,17 +148,19 @@ impl Qemu {
         let mut guest =
             self.probe_call(accel, sector.path()).spawn().map_err(|error| chain(&error))?;
         let (mut console, mut complaint) = (Vec::new(), Vec::new());
+        let mut computing_since = None;
         while !guest.is_over() {
             match guest.next(limit.saturating_sub(started_at.elapsed())) {
                 Some(Event::Stdout(piece)) => console.extend(piece),
                 Some(Event::Stderr(piece)) => complaint.extend(piece),
                 Some(Event::End | Event::Exited) => {}
                 None => {
-                    return Err(format!(
-                        "a probe guest under {accel} hangs (no sign of life within {} s)",
-                        limit.as_secs()
-                    ));
+                    let computed = computing_since.map(|since: Instant| since.elapsed());
+                    return Err(unfinished(accel, &console, computed, limit));
                 }
+            }
+            if computing_since.is_none() && steps_done(&console) + 1 == STEPS.len() {
+                computing_since = Some(Instant::now());
             }
         }
         let status = guest.status().map_err(|error| chain(&error))?;
@@ -178,6 +183,32 @@ impl Qemu {
         args.extend([accel.into(), "-device".into(), exit.into(), "-drive".into()]);
         args.push(drive_option(sector, ",format=raw,if=ide,readonly=off,snapshot=on"));
         Call { program: self.path.clone(), args, environment: self.environment.clone() }
+    }
+}
+
+/// Returns the number of steps that the probe guest has reported, except for the last one.
+fn steps_done(console: &[u8]) -> usize {
+    (b'1'..).take(STEPS.len() - 1).take_while(|step| console.contains(step)).count()
+}
+
+/// Describes a probe guest that did not finish in time: what it did last, and how fast it computed.
+fn unfinished(accel: Accel, console: &[u8], computed: Option<Duration>, limit: Duration) -> String {
+    let within = format!("within {} s", limit.as_secs());
+    let chunks = console.iter().filter(|byte| **byte == boot_sector::CHUNK).count() as u64;
+    // The firmware prints nothing, so a guest without any output may not have started at all.
+    let doing = match steps_done(console) {
+        0 => "its start",
+        done => STEPS[done],
+    };
+    match computed.filter(|time| *time >= ENOUGH_TO_MEASURE) {
+        Some(time) => {
+            let done = chunks * boot_sector::CHUNK_INSTRUCTIONS;
+            let rate = done as f64 / time.as_secs_f64() / 1e6;
+            format!(
+                "a probe guest under {accel} hangs or is slower than tcg ({rate:.1} million instructions per second in 64-bit mode, not finished {within})"
+            )
+        }
+        None => format!("a probe guest under {accel} hangs ({doing} not finished {within})"),
     }
 }
 
@@ -209,6 +240,22 @@ mod tests {
         assert!(why.contains("`/nowhere/kvm`"), "{why}");
         let directory = tempfile::tempdir().unwrap();
         assert!(opens(directory.path()).is_err(), "a directory is not a device to write to");
+    }
+
+    #[test]
+    fn an_unfinished_probe_guest_is_described_by_its_last_step_and_its_speed() {
+        let limit = Duration::from_secs(4);
+        for (console, doing) in
+            [("", "its start not"), ("12", "timer interrupts not"), ("12345", "access to devices")]
+        {
+            let text = unfinished(Accel::Kvm, console.as_bytes(), None, limit);
+            assert!(text.contains("hangs (") && text.contains(doing), "{text}");
+            assert!(text.contains("within 4 s"), "{text}");
+        }
+        let text = unfinished(Accel::Kvm, b"123456..", Some(Duration::from_secs(2)), limit);
+        assert!(text.contains("slower than tcg (2.1 million instructions per second"), "{text}");
+        let short = Some(Duration::from_millis(1));
+        assert!(unfinished(Accel::Kvm, b"123456", short, limit).contains("hangs (computing not"));
     }
 
     #[test]

@@ -100,15 +100,18 @@ pub(super) fn accel_option(accel: Accel) -> String {
 /// Builds `file=…` for `-drive`: commas are doubled, and the path is never interpreted as a protocol such as
 /// `nbd:`.
 pub(super) fn drive_option(path: &Path, tail: &str) -> OsString {
-    let mut option = b"file=".to_vec();
-    for byte in plain(path).as_os_str().as_bytes() {
-        option.push(*byte);
-        if *byte == b',' {
-            option.push(b',');
-        }
-    }
-    option.extend_from_slice(tail.as_bytes());
-    OsString::from_vec(option)
+    let mut option = OsString::from("file=");
+    option.push(escaped(&plain(path)));
+    option.push(tail);
+    option
+}
+
+/// Doubles the commas of a path, as values of qemu's options need it.
+pub(super) fn escaped(path: &Path) -> OsString {
+    let bytes = path.as_os_str().as_bytes();
+    let doubled =
+        bytes.iter().flat_map(|byte| std::iter::repeat_n(*byte, if *byte == b',' { 2 } else { 1 }));
+    OsString::from_vec(doubled.collect())
 }
 
 /// Prefixes a relative path with `./`, so that `a:b` or `-x` remains a file name.

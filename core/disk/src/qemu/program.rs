@@ -1,5 +1,6 @@
 //! Finds the qemu program, its version, and whether it can confine itself.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -95,10 +96,10 @@ impl Qemu {
     }
 
     pub(super) fn call(&self, machine: &Machine) -> Call {
-        Call {
-            program: self.path.clone(),
-            args: machine.argv(self.sandbox),
-            environment: self.environment.clone(),
-        }
+        self.call_with(machine.argv(self.sandbox))
+    }
+
+    pub(super) fn call_with(&self, args: Vec<OsString>) -> Call {
+        Call { program: self.path.clone(), args, environment: self.environment.clone() }
     }
 }

@@ -8,7 +8,10 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use super::console_log::ConsoleLog;
+use super::qmp::ControlSocket;
 use super::serial::{Lines, Scanner};
+use super::standstill::Judge;
+use super::watch::Watch;
 use super::{Machine, Qemu};
 use crate::error::{Error, Kind};
 use crate::process::{Event, Running};
@@ -65,6 +68,9 @@ pub struct RunOptions<'a> {
     pub silence_timeout: Duration,
     /// Maximum time without output before the kernel has printed a line; `None` means `silence_timeout`.
     pub start_timeout: Option<Duration>,
+    /// Time after which a guest is ended whose processors kvm does not really run; `None` if they are not
+    /// watched. It is declared hung up to three seconds later.
+    pub hang_timeout: Option<Duration>,
     /// Number of bytes that must stay free on the file system of the disk: qemu pauses a guest whose writes
     /// find no space, and a paused guest prints nothing.
     pub reserve: u64,
@@ -100,7 +106,15 @@ impl Qemu {
     pub fn run(&self, machine: &Machine, options: RunOptions<'_>) -> Result<Outcome, Error> {
         let log = ConsoleLog::open(options.log)?;
         tracing::debug!(command = self.command_line(machine), "starting guest");
-        let qemu = self.call(machine).spawn()?;
+        // Without a place for the socket, the other limits remain.
+        let control = options.hang_timeout.and_then(|_| ControlSocket::create());
+        let mut call = self.call(machine);
+        call.args.extend(control.iter().flat_map(ControlSocket::arguments));
+        let qemu = call.spawn()?;
+        let processors = control
+            .as_ref()
+            .zip(options.hang_timeout)
+            .map(|(control, limit)| (Watch::start(control.path()), Judge::new(limit)));
         let failures = options.failure_markers.iter().map(String::as_str);
         let run = Run {
             success: Scanner::new(options.success_markers.iter().map(String::as_str)),
@@ -116,6 +130,8 @@ impl Qemu {
             qemu,
             log,
             disk: machine.disk.clone(),
+            processors,
+            _control: control,
             options,
         };
         run.finish()
@@ -140,6 +156,10 @@ struct Run<'a> {
     failed: Option<(String, Instant)>,
     markers: Vec<(String, Duration)>,
     console_bytes: u64,
+    /// The watch over the processors and what it found so far.
+    processors: Option<(Watch, Judge)>,
+    /// Removed when the guest has ended.
+    _control: Option<ControlSocket>,
 }
 
 impl Run<'_> {
@@ -187,6 +207,7 @@ impl Run<'_> {
                 }
             } else {
                 self.check_watchdogs()?;
+                self.check_processors()?;
                 self.check_space()?;
             }
             match self.qemu.next(self.next_tick()) {
@@ -231,6 +252,15 @@ impl Run<'_> {
         Err(self.with_log(error).with_hint(
             "look at the end of the log; on a slow host give it more time or use a host with kvm",
         ))
+    }
+
+    fn check_processors(&mut self) -> Result<(), Error> {
+        let Some((watch, judge)) = &mut self.processors else { return Ok(()) };
+        let hang = std::iter::from_fn(|| watch.next())
+            .find_map(|look| judge.observe(&look, self.last_output));
+        let Some(hang) = hang else { return Ok(()) };
+        let error = Error::new(Kind::Timeout, format!("{hang}; the guest's log is"));
+        Err(self.with_log(error).with_hint("use tcg, or another host"))
     }
 
     fn check_space(&self) -> Result<(), Error> {

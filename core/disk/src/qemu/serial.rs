@@ -97,6 +97,11 @@ impl Lines {
         }
     }
 
+    /// Returns the line that has not ended yet, such as a prompt.
+    pub(super) fn partial(&self) -> String {
+        String::from_utf8_lossy(&self.line).into_owned()
+    }
+
     /// Passes on a last line without a line end.
     pub(super) fn finish(&mut self, on_line: &mut dyn FnMut(&str)) {
         if !self.line.is_empty() {

@@ -25,7 +25,7 @@ pub(super) fn scripted(directory: &Path, body: &str) -> Qemu {
     tries.into_iter().find_map(Result::ok).expect("the script answers")
 }
 
-fn machine(disk: &Path) -> Machine {
+pub(super) fn machine(disk: &Path) -> Machine {
     Machine {
         memory_mib: 64,
         cpus: 1,
@@ -37,25 +37,27 @@ fn machine(disk: &Path) -> Machine {
     }
 }
 
-struct Limits {
-    total: Duration,
-    silence: Duration,
-    start: Option<Duration>,
-    reserve: u64,
+pub(super) struct Limits {
+    pub(super) total: Duration,
+    pub(super) silence: Duration,
+    pub(super) start: Option<Duration>,
+    pub(super) hang: Option<Duration>,
+    pub(super) reserve: u64,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
-const PATIENT: Limits = Limits { total: MINUTE, silence: MINUTE, start: None, reserve: 0 };
+pub(super) const PATIENT: Limits =
+    Limits { total: MINUTE, silence: MINUTE, start: None, hang: None, reserve: 0 };
 
-struct Ran {
-    result: Result<Outcome, Error>,
-    log: Vec<u8>,
-    lines: Vec<String>,
-    took: Duration,
+pub(super) struct Ran {
+    pub(super) result: Result<Outcome, Error>,
+    pub(super) log: Vec<u8>,
+    pub(super) lines: Vec<String>,
+    pub(super) took: Duration,
 }
 
 impl Ran {
-    fn error(&self) -> &Error {
+    pub(super) fn error(&self) -> &Error {
         self.result.as_ref().unwrap_err()
     }
 
@@ -64,7 +66,12 @@ impl Ran {
     }
 }
 
-fn run_with(qemu: &Qemu, disk: &Path, limits: &Limits, cancelled: &dyn Fn() -> bool) -> Ran {
+pub(super) fn run_with(
+    qemu: &Qemu,
+    disk: &Path,
+    limits: &Limits,
+    cancelled: &dyn Fn() -> bool,
+) -> Ran {
     let log = disk.with_extension("log");
     fs::OpenOptions::new().create(true).append(true).open(disk).unwrap();
     let mut lines = Vec::new();
@@ -78,6 +85,7 @@ fn run_with(qemu: &Qemu, disk: &Path, limits: &Limits, cancelled: &dyn Fn() -> b
             total_timeout: limits.total,
             silence_timeout: limits.silence,
             start_timeout: limits.start,
+            hang_timeout: limits.hang,
             reserve: limits.reserve,
             on_line: &mut |line| lines.push(line.to_owned()),
             cancelled,
@@ -241,7 +249,7 @@ fn a_program_that_is_not_qemu_is_refused_with_a_hint() {
     assert_eq!(Qemu::find(None, &empty).unwrap_err().kind(), Kind::Tool);
 }
 
-fn real() -> Option<Qemu> {
+pub(super) fn real() -> Option<Qemu> {
     program("qemu-system-x86_64").map(|path| Qemu::find(Some(&path), &environment()).unwrap())
 }
 

@@ -14,7 +14,8 @@ use super::Qemu;
 
 /// A value that changes with every boot of the host.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-const FIRST_LINE: &str = "build-image kvm verdict 1";
+/// Its number grows with the probe guest, so that the verdict of a lesser one is not used.
+const FIRST_LINE: &str = "build-image kvm verdict 2";
 /// How long a negative verdict is valid: a host that was overloaded during the probe must not be slow until
 /// its next boot. Probing needs seconds, working without kvm costs many minutes.
 const NO_LASTS: Duration = Duration::from_secs(24 * 60 * 60);
