@@ -174,11 +174,11 @@ fn a_fault_of_a_registry_ends_in_one_right_image_or_in_one_error() {
 
 #[test]
 fn a_token_that_ends_in_the_middle_of_the_upload_is_renewed() {
-    let Some(registry) = OciRegistry::start("token", &["--token-seconds", "1"]) else { return };
+    let Some(registry) = OciRegistry::start("token", &["--token-seconds", "3"]) else { return };
     let proxy = start(&Options::new(registry.url())).unwrap();
     let ca_file = proxy.ca_file().unwrap().to_str().unwrap().to_owned();
     let host = proxy.url().strip_prefix("https://").unwrap().to_owned();
-    proxy.set_rules(r#"[{"method": "PATCH", "fault": {"slow": 1000000}}]"#).unwrap();
+    proxy.set_rules(r#"[{"method": "PATCH", "fault": {"slow": 400000}}]"#).unwrap();
     let sandbox = sandbox();
     let auths = json!({"auths": {&host: {"identitytoken": registry.text("refresh_token")}}});
     sandbox.write("auth.json", &auths.to_string());

@@ -73,28 +73,32 @@ def to_glance(disk, cloud):
     }
 
 
-def to_registry(disk, registry):
-    """The same for a registry. skopeo gets a directory with the finished layer, which build-image makes on the way."""
+def make_layout(disk):
+    """The finished image as a directory of skopeo's, which build-image makes by way of a registry."""
     layout = disk.parent / "layout"
+    with Server(ROOT / "tests/oci/serve", "plain") as registry:
+        reference = f"{registry['address']}/first/disk:1"
+        run(ours(disk, "oci", {"OCI_REFERENCE": reference}), disk.parent)
+        subprocess.run(["skopeo", "--insecure-policy", "copy", "-q", "--src-tls-verify=false", f"docker://{reference}",
+                        f"dir:{layout}"], check=True)
+    return layout
+
+
+def to_registry(disk, layout, registry):
+    """The same for a registry. skopeo gets the finished image."""
     address = registry["address"]
-    first = ours(disk, "oci", {"OCI_REFERENCE": f"{address}/first/disk:1"})
-    run(first, disk.parent)
-    subprocess.run(["skopeo", "--insecure-policy", "copy", "-q", "--src-tls-verify=false", f"docker://{address}/first/disk:1",
-                    f"dir:{layout}"], check=True)
     return {
-        "build-image": (lambda number: ours(disk, "oci", {"OCI_REFERENCE": f"{address}/ours{number}/disk:1"}), None),
-        "skopeo copy, of a finished layer": (lambda number: ["skopeo", "--insecure-policy", "copy", "-q",
+        "build-image": (lambda number: ours(disk, "oci", {"OCI_REFERENCE": f"{address}/ours/disk:{number}"}), None),
+        "skopeo copy, of a finished image": (lambda number: ["skopeo", "--insecure-policy", "copy", "-q",
                                                              "--dest-tls-verify=false", f"dir:{layout}",
-                                                             f"docker://{address}/skopeo{number}/disk:1"], None),
+                                                             f"docker://{address}/skopeo/disk:{number}"], None),
     }
 
 
-def alternate(ways, folder):
-    costs = {name: [] for name in ways}
-    for number in range(ROUNDS):
-        for name, (words, environment) in ways.items():
-            costs[name].append(vars(run(words(number), folder, env=environment)))
-    return costs
+def alternate(ways, folder, costs, number):
+    """One round."""
+    for name, (words, environment) in ways.items():
+        costs.setdefault(name, []).append(vars(run(words(number), folder, env=environment)))
 
 
 def measure():
@@ -105,10 +109,15 @@ def measure():
         with open(disk, "wb") as file:
             for _ in range(SIZE // MIB):
                 file.write(os.urandom(MIB))
+        glance, registries = found.setdefault("Glance", {}), found.setdefault("docker-registry", {})
         with Server(ROOT / "tests/openstack/serve", "--cache", TARGET / "openstack") as cloud:
-            found["Glance"] = alternate(to_glance(disk, cloud), folder)
-        with Server(ROOT / "tests/oci/serve", "plain") as registry:
-            found["docker-registry"] = alternate(to_registry(disk, registry), folder)
+            for number in range(ROUNDS):
+                alternate(to_glance(disk, cloud), folder, glance, number)
+        layout = make_layout(disk)
+        for number in range(ROUNDS):
+            # skopeo remembers what a registry has, and would send nothing to the same one.
+            with Server(ROOT / "tests/oci/serve", "plain") as registry:
+                alternate(to_registry(disk, layout, registry), folder, registries, number)
     finally:
         shutil.rmtree(folder)
     return found

@@ -57,7 +57,7 @@ pub(crate) async fn hide_older(
     let (before, later): (Vec<Image>, Vec<Image>) = older(cloud, build, Some(new.id()))
         .await?
         .into_iter()
-        .partition(|image| age(image) < age(new));
+        .partition(|image| precedes(image, new));
     for image in later {
         context.warning(
             format!("image `{}` of the same name was created later, and stays visible", image.id()),
@@ -95,9 +95,12 @@ pub(crate) async fn hide_older(
     Ok(hidden)
 }
 
-/// Orders images by their creation; the service counts seconds.
-fn age(image: &Image) -> (&str, &str) {
-    (image.text("created_at"), image.id())
+/// Whether an image was created before the new one. The service counts seconds: within one, the images of builds are
+/// ordered by their ids, so that two builds at once agree, and all others were there before.
+fn precedes(image: &Image, new: &Image) -> bool {
+    let (created, new_created) = (image.text("created_at"), new.text("created_at"));
+    let is_of_a_build = !image.text(crate::image::RUN).is_empty();
+    created < new_created || created == new_created && (!is_of_a_build || image.id() < new.id())
 }
 
 async fn set_hidden(cloud: &Cloud, id: &str, hidden: bool) -> Result<(), Failure> {
@@ -173,6 +176,29 @@ pub(crate) async fn delete_replaced(cloud: &Cloud, resource: &Resource) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_of_the_same_second_precede_unless_a_build_at_the_same_time_created_them() {
+        let image = |id: &str, second: &str, run: &str| {
+            let mut members =
+                json!({"id": id, "created_at": format!("2026-01-01T00:00:{second}Z")});
+            if !run.is_empty() {
+                members[crate::image::RUN] = json!(run);
+            }
+            Image::read(members).unwrap()
+        };
+        let new = image("m", "10", "ours");
+        for (id, second, run, expected) in [
+            ("z", "09", "", true),
+            ("z", "09", "theirs", true),
+            ("a", "11", "", false),
+            ("z", "10", "", true),
+            ("a", "10", "theirs", true),
+            ("z", "10", "theirs", false),
+        ] {
+            assert_eq!(precedes(&image(id, second, run), &new), expected, "{id} {second} {run}");
+        }
+    }
 
     #[test]
     fn a_replaced_image_is_never_deleted_while_its_hiding_can_be_undone() {
