@@ -42,7 +42,7 @@ pub(crate) fn find(
         return match name {
             None => Ok(None),
             Some(name) => Err(Error::config(format!(
-                "cloud `{name}` is not found: there is no file `clouds.yaml`"
+                "cloud `{name}` is not found: no file `clouds.yaml` exists"
             ))
             .with_hint(
                 "write ~/.config/openstack/clouds.yaml, or name the file in OPENSTACK_CONFIG_FILE",

@@ -85,7 +85,7 @@ async fn once(http: &Http, login: &Login, project: Option<&Named>) -> Result<Tok
         let mut failure = answer.refuse(&what);
         login.redact(&mut failure.error, None);
         if failure.action == RetryAction::RenewToken {
-            // There is no other proof of identity.
+            // Nothing else proves the identity.
             failure.action = RetryAction::GiveUp;
         }
         if failure.is(404) {
