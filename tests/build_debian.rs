@@ -57,10 +57,6 @@ pub(crate) fn boots_to_login(disk: &Path) -> (bool, String) {
     (printed.ends_with("login:"), printed)
 }
 
-/// What makes and boots the disk.
-const TOOLS: [&str; 7] =
-    ["qemu-system-x86_64", "qemu-img", "mmdebstrap", "syslinux", "mcopy", "mkfs.vfat", "sfdisk"];
-
 #[test]
 fn a_debian_disk_boots_again_from_the_imported_object() {
     if !needs(&TOOLS) {

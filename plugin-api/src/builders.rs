@@ -121,7 +121,7 @@ builders! {
     Finding { maybe_text hint, texts causes }
     CheckReport {
         list findings: Finding, maybe disk: DiskSpec, list creates: Resource, texts permissions,
-        maybe bytes_per_second: u64,
+        maybe bytes_per_second: u64, maybe machines: MachineNeeds,
     }
     DiskRequest { value for_image_dir: bool }
     Uploaded { value bytes_sent: u64, map facts: Value }

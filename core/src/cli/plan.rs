@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use build_image_plugin_api::{
-    Description, DiskSpec, ErrorKind,
+    DiskSpec, ErrorKind, MachineNeeds,
     document::{CheckReport, Severity},
 };
 
@@ -88,7 +88,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let pipeline = Pipeline::new(params)?;
     let plan = pipeline.plan();
     let mut report = pipeline.ask(!checks.is_empty() && plan.upload, true)?;
-    let guest = guest(plan, plugin.description(), settings)?;
+    let guest = guest(plan, pipeline::machines(&report, plugin.description()), settings)?;
     if let Some(guest) = &guest {
         report.findings.extend(pipeline::as_findings(guest, settings.core().run.guest_check));
     }
@@ -116,14 +116,13 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
 /// Inspects the disk, if it is on this machine and the build would inspect it.
 fn guest(
     plan: &Plan,
-    description: &Description,
+    machines: Option<&MachineNeeds>,
     settings: &Resolved,
 ) -> Result<Option<GuestEntry>> {
     let Some(disk) = &plan.disk else { return Ok(None) };
     if settings.core().run.guest_check == GuestCheck::Off {
         return Ok(None);
     }
-    let machines = description.guest.machines.as_ref();
     pipeline::inspect(&disk.reader, machines, &Arc::default()).map(Some)
 }
 

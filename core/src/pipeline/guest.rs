@@ -7,7 +7,10 @@ use build_image_guest::{
     Attributes, DriverNeed, Finding, Inspection, Limits, Requirements, Severity,
     model::{Firmware, VolumeFacts},
 };
-use build_image_plugin_api::{BootMode, Error as ProviderError, ErrorKind, MachineNeeds, document};
+use build_image_plugin_api::{
+    BootMode, Description, Error as ProviderError, ErrorKind, MachineNeeds,
+    document::{self, CheckReport},
+};
 
 use super::Pipeline;
 use crate::{
@@ -28,12 +31,17 @@ impl Pipeline<'_> {
     ///
     /// # Errors
     /// When the disk cannot be read; with `require` also when the image cannot work on the provider's machines.
-    pub(super) fn check_guest(&self, disk: &GuestReader, outcome: &mut Outcome) -> Result<()> {
+    pub(super) fn check_guest(
+        &self,
+        disk: &GuestReader,
+        report: &CheckReport,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
         let mode = self.settings.core().run.guest_check;
         if mode == GuestCheck::Off {
             return Ok(());
         }
-        let machines = self.plugin.description().guest.machines.as_ref();
+        let machines = machines(report, self.plugin.description());
         let mut entry = inspect(disk, machines, &self.interrupt)?;
         let installer = self.plan.installation.as_ref().map(|installation| installation.installer);
         if installer.is_some_and(Installer::configures_network) {
@@ -66,6 +74,15 @@ impl Pipeline<'_> {
         let hint = format!("{}=warn builds the image all the same", keys::GUEST_CHECK);
         Err(Error::several(stage, text, problems).hint(hint))
     }
+}
+
+/// Returns what the machines need with the settings of the build, if anything is known of them.
+pub(crate) fn machines<'a>(
+    report: &'a CheckReport,
+    description: &'a Description,
+) -> Option<&'a MachineNeeds> {
+    let needs = report.machines.as_ref().or(description.guest.machines.as_ref());
+    needs.filter(|needs| **needs != MachineNeeds::default())
 }
 
 /// Inspects a disk.

@@ -70,7 +70,7 @@ impl Pipeline<'_> {
         self.begin(State::Checked.step(), &text)?;
         let report = self.ask(self.plan.upload, false)?;
         if let Some(disk) = &self.plan.disk {
-            self.check_guest(&disk.reader, outcome)?;
+            self.check_guest(&disk.reader, &report, outcome)?;
         }
         let (errors, others): (Vec<Finding>, Vec<Finding>) =
             report.findings.into_iter().partition(|finding| finding.severity == Severity::Error);
@@ -158,7 +158,7 @@ impl Pipeline<'_> {
     pub(super) fn convert(&mut self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
         if let Some(raw) = &work.raw {
             let disk = GuestReader::open_raw(raw).map_err(|error| from_disk(Stage::Disk, error))?;
-            self.check_guest(&disk, outcome)?;
+            self.check_guest(&disk, &self.ask(false, true)?, outcome)?;
         }
         self.open_publication()?;
         if let Some(publication) = self.publication.as_ref().filter(|_| self.plan.publish.is_some())

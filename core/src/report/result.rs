@@ -148,7 +148,7 @@ pub struct Outcome {
 }
 
 /// Members of the document that a provider's member never replaces, also if they are absent.
-const MEMBERS: [&str; 23] = [
+const MEMBERS: [&str; 24] = [
     "bytes_sent",
     "boot_locations",
     "boot_test",

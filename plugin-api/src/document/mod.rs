@@ -13,7 +13,7 @@ pub use self::{
     inventory::{Audience, Inventory, InventoryRequest, Item, ItemKind, ItemState, Reference},
     manage::{Action, Change, ManageOutcome, ManageRequest, Managed},
 };
-use crate::{Architecture, BootMode, Disk, DiskSpec, Resource};
+use crate::{Architecture, BootMode, Disk, DiskSpec, MachineNeeds, Resource};
 
 /// What is being built; part of every request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +167,9 @@ pub struct CheckReport {
     /// Upper limit of the upload rate in bytes per second, when a setting defines one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
+    /// What the machines need from a disk with these settings; absent = what the description declares. Since 1.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machines: Option<MachineNeeds>,
 }
 
 /// Request of [`crate::Provider::create_disk`].

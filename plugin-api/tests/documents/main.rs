@@ -122,6 +122,19 @@ fn build() -> Build {
         .disk_name("web-disk")
 }
 
+fn machines() -> MachineNeeds {
+    MachineNeeds::default()
+        .architectures([Architecture::X86_64])
+        .firmware([BootMode::Bios, BootMode::Uefi])
+        .every_firmware(true)
+        .schemes(["GPT"])
+        .disks([DriverNeed::new("the disk", ["virtio_blk"])])
+        .networks([DriverNeed::new("the network", ["e1000"]).optional(true)])
+        .console("ttyS0")
+        .agents(["cloud-init"])
+        .secure_boot(true)
+}
+
 fn description() -> Description {
     Description::new("acme", "1.2.3")
         .summary("images for Acme")
@@ -146,18 +159,7 @@ fn description() -> Description {
                 .volumes(["data"])
                 .skip_boot_fixup(true)
                 .wishes([("time_zone", json!("UTC"))])
-                .machines(
-                    MachineNeeds::default()
-                        .architectures([Architecture::X86_64])
-                        .firmware([BootMode::Bios, BootMode::Uefi])
-                        .every_firmware(true)
-                        .schemes(["GPT"])
-                        .disks([DriverNeed::new("the disk", ["virtio_blk"])])
-                        .networks([DriverNeed::new("the network", ["e1000"]).optional(true)])
-                        .console("ttyS0")
-                        .agents(["cloud-init"])
-                        .secure_boot(true),
-                ),
+                .machines(machines()),
         )
         .image_name(
             NameRules::default()
@@ -209,7 +211,8 @@ fn of_the_beginning() -> Vec<Document> {
                 .disk(spec())
                 .creates([resource()])
                 .permissions(["images:Create"])
-                .bytes_per_second(1 << 20),
+                .bytes_per_second(1 << 20)
+                .machines(machines()),
         ),
         document("disk_request", &DiskRequest::new(build(), spec()).for_image_dir(true)),
         document("disk_spec", &spec()),

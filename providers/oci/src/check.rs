@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use build_image_plugin_api::{
-    Context, Error, ErrorKind, Resource, Result,
+    Context, Error, ErrorKind, MachineNeeds, Resource, Result,
     document::{Build, CheckReport, CheckRequest, Finding},
 };
 use reqwest::Method;
@@ -45,6 +45,10 @@ pub(crate) fn check(
     let mut report = CheckReport::default().disk(config.disk.clone()).creates(creates).permissions(
         ["pull", "push"].map(|word| format!("repository:{}:{word}", config.reference.repository)),
     );
+    if config.kind == Kind::Artifact {
+        // It is not known what reads an artifact.
+        report = report.machines(MachineNeeds::default());
+    }
     report.findings.extend(disk::finding(&config.disk, &request.host));
     report.findings.extend(tags.iter().filter(|tag| !is_tag(tag)).map(|tag| {
         let error = Error::config(format!("`{tag}` is not a tag")).with_hint(TAG_RULE);

@@ -1,6 +1,9 @@
 //! Describes this provider to the host: the disk it needs and the rules for names. The settings are in a separate file.
 
-use build_image_plugin_api::{Description, DiskNeeds, DiskSpec, NameRules, Status};
+use build_image_plugin_api::{
+    Architecture, BootMode, Description, DiskNeeds, DiskSpec, DriverNeed, GuestNeeds, MachineNeeds,
+    NameRules, Status,
+};
 
 use crate::reference::{TAG_LENGTH, TAG_RULE};
 
@@ -15,6 +18,7 @@ pub(crate) fn description() -> Description {
         .license("Apache-2.0 OR MIT")
         .settings(crate::settings::settings())
         .disk(DiskNeeds::new(DiskSpec::default()))
+        .guest(GuestNeeds::default().machines(machines()))
         .image_name(
             NameRules::default()
                 .minimum_length(1)
@@ -25,4 +29,25 @@ pub(crate) fn description() -> Description {
         )
         .uploads(true)
         .capabilities(["resume"])
+}
+
+/// What KubeVirt's machines need from a container disk. The machine's definition chooses the bus of the disk and the
+/// model of the network, so one driver of all is enough. Sources:
+/// <https://kubevirt.io/user-guide/storage/disks_and_volumes/> and
+/// <https://kubevirt.io/user-guide/network/interfaces_and_networks/>.
+pub(crate) fn machines() -> MachineNeeds {
+    MachineNeeds::default()
+        .architectures([Architecture::X86_64, Architecture::Aarch64])
+        .firmware([BootMode::Bios, BootMode::Uefi])
+        .schemes(["MBR", "GPT"])
+        .disks([DriverNeed::new(
+            "the disk (bus virtio, scsi or sata)",
+            ["virtio_blk", "virtio_scsi", "ahci"],
+        )])
+        .networks([DriverNeed::new(
+            "the network (model virtio, e1000 or e1000e)",
+            ["virtio_net", "e1000", "e1000e"],
+        )])
+        .console("ttyS0")
+        .agents(["cloud-init", "ignition"])
 }

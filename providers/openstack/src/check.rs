@@ -14,6 +14,7 @@ use crate::{
     config::{Config, IfExists},
     disk, http,
     image::RUN,
+    machines,
     owner::Owner,
     record::{IMAGE, STARTED, Started},
     replace,
@@ -39,6 +40,7 @@ pub(crate) fn check(
     let build = &request.build;
     let mut report = CheckReport::default()
         .disk(config.disk.clone())
+        .machines(machines::of(&config.wanted.properties(build, &config.disk)))
         .creates([Resource::new(IMAGE, &build.image_name).as_deliverable()])
         .permissions(permissions(config));
     report.findings.extend(disk::finding(&config.disk, &request.host));

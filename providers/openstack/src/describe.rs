@@ -3,7 +3,11 @@
 //!
 //! Limits: the image schema of Glance (`/v2/schemas/image`) and its default quotas (`image_tag_quota`).
 
-use build_image_plugin_api::{Description, DiskNeeds, DiskSpec, NameRules, Status, TagRules};
+use build_image_plugin_api::{
+    Description, DiskNeeds, DiskSpec, GuestNeeds, NameRules, Status, TagRules,
+};
+
+use crate::machines;
 
 /// Longest name of an image, in characters.
 pub(crate) const NAME_LENGTH: usize = 255;
@@ -24,6 +28,7 @@ pub(crate) fn description() -> Description {
         .license("Apache-2.0 OR MIT")
         .settings(crate::settings::settings())
         .disk(DiskNeeds::new(DiskSpec::default()))
+        .guest(GuestNeeds::default().machines(machines::usual()))
         .image_name(name_rules())
         .tags(tags)
         .uploads(true)

@@ -21,6 +21,7 @@ mod http;
 mod image;
 mod keystone;
 mod login;
+mod machines;
 mod members;
 mod owner;
 mod properties;
