@@ -1,8 +1,20 @@
-//! Defines the words of the settings of boot tests.
+//! Defines the words of the settings of guest checks and boot tests.
 
 use serde_json::Value as Json;
 
 use super::{define::choice, typed::FromSetting};
+
+choice! {
+    /// Whether the disk is inspected before it is sent, and what an error leads to.
+    GuestCheck {
+        /// It is not inspected.
+        Off = "off",
+        /// Every finding is a warning.
+        Warn = "warn",
+        /// A disk that cannot work on the provider's machines is refused.
+        Require = "require",
+    }
+}
 
 choice! {
     /// The firmware of a boot test.

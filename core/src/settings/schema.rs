@@ -7,7 +7,7 @@ use build_image_plugin_api::{Setting, SettingKind as Kind};
 use serde_json::Value as Json;
 
 use super::{
-    boot::{BootDiskBus, BootFirmware, BootNic},
+    boot::{BootDiskBus, BootFirmware, BootNic, GuestCheck},
     define::{choice, groups, settings},
     key::Key,
     resolve::Resolved,
@@ -33,18 +33,6 @@ choice! {
         Undo = "undo",
         /// It is kept for `resume`.
         Keep = "keep",
-    }
-}
-
-choice! {
-    /// Whether the disk is inspected before it is sent, and what an error leads to.
-    GuestCheck {
-        /// It is not inspected.
-        Off = "off",
-        /// Every finding is a warning.
-        Warn = "warn",
-        /// A disk that cannot work on the provider's machines is refused.
-        Require = "require",
     }
 }
 
