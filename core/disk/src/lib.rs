@@ -8,7 +8,8 @@
 //!
 //! 1. [`error`]: one error type, kind + object + hint
 //! 2. [`mod@format`]: detects the format of a file and reads the guest content; [`packed`]: unpacks gzip, xz,
-//!    or zstd around it; [`facts`]: detects partitions, firmware, and architecture
+//!    or zstd around it; [`signature`]: names content and foreign formats; [`facts`]: detects partitions, firmware, and
+//!    architecture
 //! 3. [`view`]: a disk as an image that is computed while it is read, and optionally written at the end
 //! 4. [`pack`]: compressed images and archives, which are written once; [`ovf`]: the files that accompany a
 //!    VMDK
@@ -36,6 +37,7 @@ pub mod partner;
 pub mod process;
 pub mod qemu;
 pub mod raw;
+pub mod signature;
 mod staged;
 mod stamp;
 #[cfg(test)]

@@ -1,11 +1,8 @@
 //! Runs the steps, one function each.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::ScopedJoinHandle,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use build_image_disk::format::GuestReader;
@@ -225,10 +222,19 @@ impl Pipeline<'_> {
         let request = UploadRequest::new(self.staged_build(), disk.clone());
         let (this, over) = (self, &over);
         let (uploaded, digest) = std::thread::scope(|scope| {
-            let digest = made.map(|made| scope.spawn(move || this.digest_of_image(&made, over)));
+            let started = made.map(|made| {
+                let again = made.clone();
+                let digest = move || this.digest_of_image(&made, over);
+                std::thread::Builder::new().spawn_scoped(scope, digest).map_err(|_| again)
+            });
             let uploaded = self.steps.upload(&request);
             over.store(uploaded.is_err(), Ordering::Relaxed);
-            (uploaded, digest.map(ScopedJoinHandle::join))
+            let digest = started.map(|started| match started {
+                Ok(thread) => thread.join(),
+                // Without another thread, afterwards.
+                Err(made) => Ok(this.digest_of_image(&made, over)),
+            });
+            (uploaded, digest)
         });
         let uploaded = uploaded.map_err(|error| self.step_error(step, error))?;
         let panic_error = |_| Error::new(Stage::Bug, "the checksum of the image was not taken");

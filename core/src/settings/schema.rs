@@ -3,6 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use build_image_disk::Format;
 use build_image_plugin_api::{Setting, SettingKind as Kind};
 use serde_json::Value as Json;
 
@@ -137,6 +138,11 @@ settings![
     .applies_to(AppliesTo::GivenDisk {
         hint: "leave it out; the size of an installed disk follows from UPDATE_LV_SIZES",
     }),
+    DISK_FORMAT(SOURCE, Text, "format of the given disk, which is taken as it is; found by its signature when not set")
+        .prefixed_only()
+        .choices(&["raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi"])
+        .on_resume(OnResume::Fixed)
+        .applies_to(AppliesTo::GivenDisk { hint: "leave it out; an installed disk is raw" }),
     DISK_SHA256(SOURCE, Text, "SHA-256 the file given with DISK must have")
         .prefixed_only()
         .pattern(SHA256)
@@ -332,6 +338,8 @@ groups! {
         iso: Option<String> = ISO,
         /// Disk image: a path or a URL.
         disk: Option<String> = DISK,
+        /// Format of the disk image, instead of the one that its signature shows.
+        disk_format: Option<Format> = DISK_FORMAT,
         /// Requested size of the disk image, bytes.
         disk_size: Option<u64> = DISK_SIZE,
     }

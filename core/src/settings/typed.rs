@@ -59,6 +59,12 @@ impl FromSetting for String {
     }
 }
 
+impl FromSetting for build_image_disk::Format {
+    fn of(value: &Json) -> Option<Self> {
+        value.as_str()?.parse().ok()
+    }
+}
+
 impl FromSetting for PathBuf {
     fn of(value: &Json) -> Option<Self> {
         value.as_str().map(Self::from)

@@ -29,6 +29,13 @@ impl Address {
             });
         };
         let display = redacted(text);
+        if scheme.eq_ignore_ascii_case("file") {
+            return local(text).map(Self::File).ok_or_else(|| {
+                let what = format!("{key}: `{display}` does not name a file on this machine");
+                Error::new(Stage::Source, what)
+                    .hint("write file:///directory/file, or the path alone")
+            });
+        }
         if !["http", "https"].contains(&scheme.to_lowercase().as_str()) {
             let what = format!("{key}: `{display}` is neither a file nor an http or https URL");
             return Err(Error::new(Stage::Source, what).hint("download it first"));
@@ -42,6 +49,13 @@ impl Address {
         })?;
         Ok(Self::Url(parsed))
     }
+}
+
+/// Returns the path of a `file` URL (RFC 8089) on this machine.
+fn local(text: &str) -> Option<PathBuf> {
+    let url =
+        Url::parse(text).ok().filter(|url| url.query().is_none() && url.fragment().is_none())?;
+    url.to_file_path().ok().filter(|path| !path.as_os_str().is_empty())
 }
 
 /// Replaces a query or a fragment.
@@ -189,6 +203,15 @@ mod tests {
         let of = |text| Address::of("ISO", text);
         assert!(matches!(of("HTTPS://h/x.iso"), Ok(Address::Url(url)) if url.scheme() == "https"));
         assert!(matches!(of("x.iso"), Ok(Address::File(path)) if path.is_absolute()));
+        let file = |text| match of(text) {
+            Ok(Address::File(path)) => Some(path),
+            _ => None,
+        };
+        assert_eq!(file("file:///a/my%20disk.raw"), Some(PathBuf::from("/a/my disk.raw")));
+        assert_eq!(file("FILE://localhost/a/b"), Some(PathBuf::from("/a/b")));
+        for text in ["file://host/a", "file:///a?x", "file:///a#x"] {
+            assert!(of(text).unwrap_err().message.contains("on this machine"), "{text}");
+        }
         for (text, part) in
             [("ftp://u:secret@h/x", "`ftp://h/x`"), ("http://", "URL"), ("https://h:x/", "URL")]
         {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use build_image_disk::{
-    FileStamp, Kind,
+    FileStamp, Format, Kind,
     facts::{Facts, Scheme},
     format::{GuestReader, LockedFile},
     packed::{self, Packing, Unpacked},
@@ -144,16 +144,18 @@ pub(super) fn open(
             file.check_unchanged().map_err(source_error)?;
             checked?;
             // Opening it reads every table: a damaged or incomplete image is refused here, not during the upload.
-            let reader = GuestReader::open_file(file).map_err(source_error)?;
+            let reader = GuestReader::open_file(file, context.settings.core().source.disk_format)
+                .map_err(source_error)?;
             let allocated =
                 |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK);
             let occupied = reader.files().map(allocated).sum();
             (reader, occupied, None)
         }
     };
-    check(path, packing, &reader)?;
+    check(context.settings, path, packing, &reader)?;
     let reader = grown(context, path, reader)?;
     let facts = Facts::read(&reader).map_err(|error| not_accepted(path, error))?;
+    check_whole(context, path, &reader, &facts)?;
     // The bytes that will be read are those that were checked and that the facts were read from.
     reader.check_unchanged().map_err(|error| not_accepted(path, error))?;
     warn(context, path, &reader, &facts);
@@ -161,22 +163,76 @@ pub(super) fn open(
     Ok(GivenDisk { path, reader, facts, packing, occupied, _workplace: workplace })
 }
 
-/// Refuses a file that is not a disk.
-pub(super) fn check(path: &Path, packing: Option<Packing>, reader: &GuestReader) -> Result<()> {
-    let display = path.display();
-    let hint =
-        format!("{FORMATS}; unpack or convert others first, as with qemu-img convert -O raw");
-    if let Some(foreign) = reader.probe().foreign {
+/// Refuses a file that is not a disk, or not one whose format is certain.
+pub(super) fn check(
+    settings: &Resolved,
+    path: &Path,
+    packing: Option<Packing>,
+    reader: &GuestReader,
+) -> Result<()> {
+    let (display, source) = (path.display(), &settings.core().source);
+    let source_error = |text: String, hint: &str| Err(Error::new(Stage::Source, text).hint(hint));
+    let probe = reader.probe();
+    if let Some(foreign) = probe.foreign {
         let verb = if packing.is_some() { "holds" } else { "is" };
-        let text = format!("`{display}` {verb} {foreign}, not a disk this version reads");
-        return Err(Error::new(Stage::Source, text).hint(hint));
+        let text = format!("`{display}` {verb} {}, which is not read as a disk", foreign.name);
+        return source_error(text, foreign.remedy);
     }
     let size = reader.virtual_size();
-    if size == 0 || !size.is_multiple_of(512) {
-        let text = format!("`{display}` has {size} bytes, no multiple of 512: it is no disk");
-        return Err(Error::new(Stage::Source, text).hint(FORMATS));
+    if size == 0 {
+        return source_error(format!("`{display}` has 0 bytes"), FORMATS);
+    }
+    if probe.format == Format::Raw && probe.evidence.is_none() && source.disk_format.is_none() {
+        let what = if packing.is_some() { "the content of " } else { "" };
+        let text = format!(
+            "{what}`{display}` is not recognised as a disk: it has no partition table, boot sector, or file system"
+        );
+        let hint = format!(
+            "{FORMATS}; a raw disk without them, such as an empty one, needs --disk-format raw"
+        );
+        return source_error(text, &hint);
+    }
+    if !size.is_multiple_of(BLOCK) && source.disk_size.is_none() {
+        let text = format!("`{display}` has {size} bytes, which is not a multiple of {BLOCK}");
+        let padded = size.next_multiple_of(BLOCK);
+        let hint = format!(
+            "if the file is complete, --disk-size {padded} pads it with zeros; otherwise fetch it again"
+        );
+        return source_error(text, &hint);
     }
     Ok(())
+}
+
+/// Refuses a disk that is not there to its end, unless its format was stated: then it is taken as it is.
+pub(super) fn check_whole(
+    context: &SourceContext<'_>,
+    path: &Path,
+    reader: &GuestReader,
+    facts: &Facts,
+) -> Result<()> {
+    let Some(first) = facts.missing.first() else { return Ok(()) };
+    let others = match facts.missing.len() - 1 {
+        0 => String::new(),
+        1 => " (and one more part)".to_owned(),
+        count => format!(" (and {count} more parts)"),
+    };
+    let end = facts.missing.iter().map(|part| part.end).max().unwrap_or(first.end);
+    let size = reader.stored_size();
+    let text = format!(
+        "`{}` is incomplete: the disk has {size} bytes, but {} ends at byte {}{others}: {} are missing",
+        path.display(),
+        first.what,
+        first.end,
+        HumanBytes(end - size)
+    );
+    if context.settings.core().source.disk_format.is_some() {
+        context.reporter.warning(&text, None);
+        return Ok(());
+    }
+    Err(Error::new(Stage::Source, text).hint(format!(
+        "fetch or copy it again; if it was cut on purpose, --disk-format {} takes it as it is",
+        reader.probe().format
+    )))
 }
 
 /// Returns the disk at the requested size.
@@ -261,8 +317,9 @@ fn unpack(
     let occupied = file.metadata().map_or(0, |file| file.blocks() * BLOCK);
     context.reporter.end(&format!("{} unpacked", HumanBytes(len)));
     verify::digest(context, keys::DISK_SHA256.name(), path, digests)?;
-    let reader = GuestReader::open_unpacked(file, path, source)
-        .map_err(|error| not_accepted(path, error))?;
+    let reader =
+        GuestReader::open_unpacked(file, path, source, context.settings.core().source.disk_format)
+            .map_err(|error| not_accepted(path, error))?;
     Ok((reader, occupied, Some(Arc::new(workplace))))
 }
 

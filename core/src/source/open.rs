@@ -6,6 +6,7 @@ use build_image_disk::{
     installer::{Checked, FurtherMedium, Installer, MediumSetting, System},
     iso::Iso,
 };
+use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
 use super::{
@@ -216,8 +217,10 @@ pub(super) fn local_installer(
 /// Returns the file name of a URL, reduced to characters that are safe on every file system.
 pub(super) fn last_segment(url: &Url) -> String {
     let segment = url.path_segments().and_then(|mut segments| segments.next_back());
+    let decoded = percent_decode_str(segment.unwrap_or_default()).decode_utf8_lossy();
     let legal = |letter: &char| letter.is_ascii_alphanumeric() || "._-".contains(*letter);
-    let name: String = segment.unwrap_or_default().chars().filter(legal).take(100).collect();
+    let spaced = decoded.chars().map(|letter| if letter == ' ' { '-' } else { letter });
+    let name: String = spaced.filter(legal).take(100).collect();
     let name = name.trim_start_matches('.');
     // The slot's own names have no dot, except `about.json`.
     match name {

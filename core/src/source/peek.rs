@@ -70,10 +70,12 @@ fn local_disk(context: &SourceContext<'_>, path: &Path) -> Result<Source> {
     if packed::packing(path).map_err(source_error)?.is_some() {
         return Ok(unread(path, false, None));
     }
-    let reader = GuestReader::open(path).map_err(source_error)?;
-    disk::check(path, None, &reader)?;
+    let format = context.settings.core().source.disk_format;
+    let reader = GuestReader::open_as(path, format).map_err(source_error)?;
+    disk::check(context.settings, path, None, &reader)?;
     let reader = disk::grown(context, path, reader)?;
     let facts = Facts::read(&reader).map_err(source_error)?;
+    disk::check_whole(context, path, &reader, &facts)?;
     Ok(Source::Disk(disk::GivenDisk::unpacked(path, reader, facts)))
 }
 

@@ -4,13 +4,16 @@
 //!
 //! ```text
 //! table.rs  boot record and GUID partition table, checked by its CRCs, or its backup
+//! whole.rs  what tables and file systems place behind the end of the disk
 //! fat.rs    the directory \EFI\BOOT of an EFI system partition
 //! ```
 
 mod fat;
 mod table;
+mod whole;
 
 pub use table::{Identity, Partition, Role, Scheme};
+pub use whole::Missing;
 
 use crate::error::Error;
 use crate::format::GuestReader;
@@ -56,6 +59,8 @@ pub struct Facts {
     pub uefi: bool,
     /// The architecture, if the disk identifies it without contradiction.
     pub architecture: Option<Architecture>,
+    /// What is on the disk according to its tables and file systems, and ends behind its end: the file is incomplete.
+    pub missing: Vec<Missing>,
     /// Remarks for the reader of a report, as sentences without a full stop.
     pub remarks: Vec<String>,
 }
@@ -66,8 +71,10 @@ impl Facts {
     /// # Errors
     /// Fails when the disk cannot be read. The content of the disk is never an error.
     pub fn read(disk: &GuestReader) -> Result<Self, Error> {
-        let found = table::read(disk)?;
+        let mut found = table::read(disk)?;
+        let missing = whole::missing(disk, &mut found)?;
         let mut facts = Self {
+            missing,
             scheme: found.scheme,
             sector: found.sector,
             bios: found.boot_code || found.has(Role::BiosBoot),

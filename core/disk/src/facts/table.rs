@@ -122,6 +122,8 @@ pub(super) struct Found {
     pub(super) boot_code: bool,
     /// The start of the extended partition.
     extended: Option<u64>,
+    /// The end of the backup of a GUID partition table, according to the table.
+    pub(super) backup_end: Option<u64>,
     pub(super) remarks: Vec<String>,
 }
 
@@ -142,13 +144,14 @@ pub(super) fn read(disk: &GuestReader) -> Result<Found, Error> {
         partitions: Vec::new(),
         boot_code: signed && record[BOOT_CODE].iter().any(|byte| *byte != 0),
         extended: None,
+        backup_end: None,
         remarks: Vec::new(),
     };
     let entries = &record[ENTRIES];
     let protective = signed && entries.chunks(16).any(|entry| entry[4] == PROTECTIVE);
     if gpt(disk, &mut found, protective)? {
         found.scheme = Scheme::Gpt;
-    } else if signed && mbr(&record, disk.virtual_size(), &mut found) {
+    } else if signed && mbr(&record, &mut found) {
         found.scheme = Scheme::Mbr;
         logical(disk, le32(&record, SIGNATURE), &mut found)?;
     }
@@ -156,7 +159,7 @@ pub(super) fn read(disk: &GuestReader) -> Result<Found, Error> {
 }
 
 /// Adds the partitions of a boot record to `found`; returns `false` if it has none.
-fn mbr(record: &[u8], size: u64, found: &mut Found) -> bool {
+fn mbr(record: &[u8], found: &mut Found) -> bool {
     let entries = &record[ENTRIES];
     // Byte 0 of an entry is 0x00 or 0x80, byte 4 is the type (0 = unused). Text or code does not match.
     if entries.chunks(16).any(|entry| entry[0] & 0x7f != 0) {
@@ -166,9 +169,6 @@ fn mbr(record: &[u8], size: u64, found: &mut Found) -> bool {
         let (start, len) = (u64::from(le32(entry, 8)) * 512, u64::from(le32(entry, 12)) * 512);
         if entry[4] == 0 || entry[4] == PROTECTIVE || len == 0 {
             continue;
-        }
-        if start + len > size {
-            found.remarks.push(format!("partition {number} ends behind the end of the disk"));
         }
         let role = if entry[4] == EFI_SYSTEM { Role::EfiSystem } else { Role::Other };
         if EXTENDED.contains(&entry[4]) {
@@ -230,10 +230,12 @@ fn gpt(disk: &GuestReader, found: &mut Found, protective: bool) -> Result<bool, 
             match header(disk, place, sector)? {
                 Header::Absent => {}
                 Header::Damaged => damaged = true,
-                Header::Whole(partitions) => {
+                Header::Whole { partitions, other } => {
                     found.sector = sector;
                     found.partitions = partitions;
-                    if backup {
+                    if !backup {
+                        found.backup_end = other.checked_add(sector);
+                    } else {
                         let text = "the partition table is damaged; its backup was read instead";
                         found.remarks.push(text.to_owned());
                     }
@@ -252,7 +254,11 @@ fn gpt(disk: &GuestReader, found: &mut Found, protective: bool) -> Result<bool, 
 enum Header {
     Absent,
     Damaged,
-    Whole(Vec<Partition>),
+    Whole {
+        partitions: Vec<Partition>,
+        /// Offset of the other copy of the header, bytes.
+        other: u64,
+    },
 }
 
 /// Computes the CRC-32 of IEEE 802.3.
@@ -286,7 +292,8 @@ fn header(disk: &GuestReader, place: u64, sector: u64) -> Result<Header, Error> 
     }
     let used = entries.chunks_exact(index(size)).zip(1..);
     let used = used.filter(|(entry, _)| entry[..16].iter().any(|byte| *byte != 0));
-    Ok(Header::Whole(used.filter_map(|(entry, number)| partition(entry, number, sector)).collect()))
+    let partitions = used.filter_map(|(entry, number)| partition(entry, number, sector)).collect();
+    Ok(Header::Whole { partitions, other: le64(&raw, 32).saturating_mul(sector) })
 }
 
 fn partition(entry: &[u8], number: u32, sector: u64) -> Option<Partition> {

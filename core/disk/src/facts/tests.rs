@@ -234,7 +234,67 @@ fn disks_without_a_table_have_no_facts() {
     fs::write(&path, &record).unwrap();
     let found = facts(&path);
     assert_eq!((found.scheme, found.partitions[0].role), (Scheme::Mbr, Role::Other));
-    assert!(found.remarks[0].contains("behind the end"), "{:?}", found.remarks);
+    assert_eq!(found.missing[0].what, "partition 1");
+}
+
+#[test]
+fn what_a_cut_disk_lacks_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let (first, second) =
+        (format!("start=1MiB, size=8MiB, {LINUX}"), format!("size=50MiB, {LINUX}"));
+    for (label, partitions, length, want) in [
+        ("gpt", [first.as_str(), &second], 80 * MIB, &[][..]),
+        ("gpt", [&first, &second], 80 * MIB - 512, &["the backup of the partition table"]),
+        ("gpt", [&first, &second], 30 * MIB, &["partition 2", "the backup of the partition table"]),
+        (
+            "gpt",
+            [&first, &second],
+            4 * MIB,
+            &["partition 1", "partition 2", "the backup of the partition table"],
+        ),
+        ("dos", ["size=8MiB, type=83", "size=50MiB, type=83"], 80 * MIB, &[]),
+        ("dos", ["size=8MiB, type=83", "size=50MiB, type=83"], 40 * MIB, &["partition 2"]),
+    ] {
+        let Some(path) = disk(directory.path(), label, &partitions) else { return };
+        File::options().write(true).open(&path).unwrap().set_len(length).unwrap();
+        let reader = GuestReader::open(&path).unwrap();
+        let names =
+            |facts: &Facts| facts.missing.iter().map(|part| part.what.clone()).collect::<Vec<_>>();
+        let found = Facts::read(&reader).unwrap();
+        assert_eq!(names(&found), want, "{label} {length}");
+        assert!(found.missing.iter().all(|part| part.end > length && part.end <= 80 * MIB));
+        // A larger disk does not bring them back.
+        let grown = reader.grown_to(200 * MIB).unwrap();
+        assert_eq!(names(&Facts::read(&grown).unwrap()), want, "{label} {length}");
+    }
+}
+
+#[test]
+fn file_systems_that_end_behind_the_disk_are_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(mkfs) = program("mkfs.ext4") else { return };
+    let path = directory.path().join("bare");
+    File::create(&path).unwrap().set_len(40 * MIB).unwrap();
+    run(&mkfs, &[&"-q", &"-F", &path]);
+    assert!(facts(&path).missing.is_empty());
+    let whole = fs::read(&path).unwrap();
+    File::options().write(true).open(&path).unwrap().set_len(39 * MIB).unwrap();
+    let found = facts(&path);
+    assert_eq!((found.missing[0].what.as_str(), found.missing[0].end), ("the ext4", 40 * MIB));
+    // The same file system in a partition that is too small for it.
+    let first = format!("start=1MiB, size=20MiB, {LINUX}");
+    let Some(path) = disk(directory.path(), "gpt", &[&first]) else { return };
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .write_all_at(&whole[..index(4 * MIB)], MIB)
+        .unwrap();
+    let found = facts(&path);
+    assert!(
+        found.missing.is_empty() && found.remarks[0].contains("larger than the partition"),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -87,6 +87,14 @@ impl Image {
         Ok(buf)
     }
 
+    /// Reads at most `most` bytes at an offset, fewer at the end of the file.
+    pub(crate) fn part(&self, offset: u64, most: usize) -> Result<Vec<u8>, Error> {
+        let there = self.len.saturating_sub(offset).min(most as u64);
+        let mut bytes = vec![0; field::index(there)];
+        self.read(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
     /// Returns whether `len` bytes at `offset` are inside the file.
     pub(crate) fn holds(&self, offset: u64, len: u64) -> bool {
         offset.checked_add(len).is_some_and(|end| end <= self.len)

@@ -186,7 +186,7 @@ mod tests {
     }
 
     fn locked(path: &Path) -> Result<GuestReader, Error> {
-        GuestReader::open_file(LockedFile::open(path)?)
+        GuestReader::open_file(LockedFile::open(path)?, None)
     }
 
     fn disk(directory: &Path) -> PathBuf {

@@ -7,6 +7,7 @@ use super::content::Content;
 use super::image::Image;
 use super::{Format, qcow2, raw, vdi, vhd, vhdx, vmdk};
 use crate::error::Error;
+use crate::signature::Foreign;
 
 /// The compression method of the clusters of a qcow2 image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +45,10 @@ pub struct Probe {
     pub snapshots: u32,
     /// Size of a cluster (qcow2), a grain (VMDK), or a block (VHD, VHDX, VDI).
     pub cluster_size: Option<u64>,
-    /// For raw: the known format of the content, such as `gzip`.
-    pub foreign: Option<&'static str>,
+    /// For raw: the format, if it is a known one that is not read, or an archive.
+    pub foreign: Option<Foreign>,
+    /// For raw: what shows that the file is a disk: a partition table, a boot sector, or the name of a file system.
+    pub evidence: Option<&'static str>,
     /// Whether the virtual size is a multiple of 512 bytes.
     pub sector_aligned: bool,
 }
@@ -65,6 +68,7 @@ impl Probe {
             snapshots: 0,
             cluster_size: None,
             foreign: None,
+            evidence: None,
             sector_aligned: virtual_size.is_multiple_of(512),
         }
     }
@@ -90,7 +94,8 @@ const KNOWN: [Known; 5] = [
     Known { claims: vhd::claims, probe: vhd::probe, open: vhd::open },
 ];
 
-const RAW: Known = Known { claims: |_| Ok(true), probe: raw::probe, open: raw::open };
+const RAW: Known =
+    Known { claims: |_| Ok(true), probe: raw::probe, open: |image| Ok(raw::open(image)) };
 
 /// Returns the format whose signature the file has.
 pub(super) fn find(image: &Image) -> Result<&'static Known, Error> {

@@ -1,6 +1,5 @@
-//! Describes a file without an image header: a raw disk with its partition table, or another format that must
-//! not be mistaken for a raw disk. Sources: UEFI 2.10 section 5 (MBR and GPT headers), and the magic of each
-//! format.
+//! Describes a file without an image header: a raw disk with what shows that it is one, or another format that must
+//! not be mistaken for a raw disk. Source: UEFI 2.10 section 5 (MBR and GPT headers).
 
 use std::io;
 use std::path::Path;
@@ -11,18 +10,30 @@ use super::content::Content;
 use super::image::Image;
 use super::{Extent, Format, Probe};
 use crate::error::{Error, Kind};
+use crate::signature;
 
 /// Describes a file as a raw disk.
 pub(super) fn probe(image: &Image) -> Result<Probe, Error> {
     let mut probe = Probe::new(Format::Raw, image, image.len);
-    probe.foreign = foreign(image)?;
+    let head = |at, most| image.part(at, most);
+    probe.foreign = signature::foreign(image.len, head)?;
+    probe.evidence = match find_table(image)? {
+        PartitionTable::Gpt => Some("a GUID partition table"),
+        PartitionTable::Mbr => Some("a partition table"),
+        // The name of a file system says more than that it begins with a boot sector.
+        PartitionTable::SignatureOnly | PartitionTable::None => {
+            let content = signature::recognise(head)?.map(|content| content.kind);
+            content
+                .or((find_table(image)? == PartitionTable::SignatureOnly)
+                    .then_some("a boot sector"))
+        }
+    };
     Ok(probe)
 }
 
 /// Opens the content of a raw disk, which is the file itself.
-#[expect(clippy::unnecessary_wraps, reason = "every format is opened by the same signature")]
-pub(super) fn open(image: &Image) -> Result<Box<dyn Content>, Error> {
-    Ok(Box::new(Raw { len: image.len }))
+pub(super) fn open(image: &Image) -> Box<dyn Content> {
+    Box::new(Raw { len: image.len })
 }
 
 #[derive(Debug)]
@@ -53,6 +64,11 @@ pub(super) fn hole_or_data(image: &Image, offset: u64) -> Result<Extent, Error> 
     let seek = |from| match rustix::fs::seek(&image.file, from) {
         Ok(at) => Ok(Some(at)),
         Err(rustix::io::Errno::NXIO) => Ok(None),
+        // Block devices, and file systems that do not know their holes: everything is data.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => Ok(Some(match from {
+            SeekFrom::Data(at) => at,
+            _ => image.len,
+        })),
         Err(errno) => Err(Error::new(Kind::Io, "cannot look for holes in")
             .at(&image.path)
             .caused_by(io::Error::from(errno))),
@@ -102,31 +118,4 @@ fn find_table(image: &Image) -> Result<PartitionTable, Error> {
     let plausible = entries.chunks(16).all(|entry| entry[0] & 0x7f == 0);
     let used = entries.chunks(16).any(|entry| entry[4] != 0);
     Ok(if plausible && used { PartitionTable::Mbr } else { PartitionTable::SignatureOnly })
-}
-
-/// Formats that this crate does not read, and that are certainly not raw disks: offset of the signature in bytes, the
-/// signature, at most [`SIGNATURE_LIMIT`] bytes, and the format's name.
-pub(super) const FOREIGN: &[(u64, &[u8], &str)] = &[
-    (0, b"COWD", "a snapshot extent of VMware ESX"),
-    (0, &[0xbe, 0xba, 0xfe, 0xca, 0, 0, 0, 0], "an SEsparse extent of VMware ESX"),
-    (0, &[0x1f, 0x8b, 0x08], "gzip"),
-    (0, &[0xfd, b'7', b'z', b'X', b'Z', 0], "xz"),
-    (0, &[0x28, 0xb5, 0x2f, 0xfd], "zstd"),
-    (0, b"BZh", "bzip2"),
-    (0, b"PK\x03\x04", "zip"),
-    (257, b"ustar", "tar"),
-    (32769, b"CD001", "ISO 9660"),
-];
-/// Longest signature, in bytes.
-const SIGNATURE_LIMIT: usize = 32;
-
-/// Returns the name of the foreign format whose signature the file has.
-fn foreign(image: &Image) -> Result<Option<&'static str>, Error> {
-    for (offset, signature, name) in FOREIGN {
-        let found = image.head::<SIGNATURE_LIMIT>(*offset)?;
-        if found.starts_with(signature) {
-            return Ok(Some(name));
-        }
-    }
-    Ok(None)
 }

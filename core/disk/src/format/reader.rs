@@ -43,25 +43,47 @@ struct Opened {
 impl GuestReader {
     /// Probes `path` and opens it; refuses an incomplete image (backing file) and an encrypted one.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::of(Image::open(path)?)
+        Self::open_as(path, None)
+    }
+
+    /// As [`Self::open`]; with a `format` the file is opened as that format, whatever its first bytes are.
+    pub fn open_as(path: &Path, format: Option<Format>) -> Result<Self, Error> {
+        Self::of(Image::open(path)?, format)
     }
 
     /// Opens a file that is already open and locked. The other files of the disk are locked too, before
-    /// anything is read from them.
-    pub fn open_file(file: LockedFile) -> Result<Self, Error> {
-        Self::of(file.0)
+    /// anything is read from them. With a `format` it is opened as that format, whatever its first bytes are.
+    pub fn open_file(file: LockedFile, format: Option<Format>) -> Result<Self, Error> {
+        Self::of(file.0, format)
     }
 
     /// Opens a file that was unpacked from the file at `path`, which had this stamp when it was read. Errors
-    /// name `path`, and other files of the disk are searched for beside it.
-    pub fn open_unpacked(file: File, path: &Path, stamp: FileStamp) -> Result<Self, Error> {
-        Self::of(Image::nameless(file, path, stamp)?)
+    /// name `path`, and other files of the disk are searched for beside it. `format` as in [`Self::open_file`].
+    pub fn open_unpacked(
+        file: File,
+        path: &Path,
+        stamp: FileStamp,
+        format: Option<Format>,
+    ) -> Result<Self, Error> {
+        Self::of(Image::nameless(file, path, stamp)?, format)
     }
 
-    fn of(image: Image) -> Result<Self, Error> {
-        let format = find(&image)?;
-        let probe = (format.probe)(&image)?;
-        let content = (format.open)(&image)?;
+    fn of(image: Image, format: Option<Format>) -> Result<Self, Error> {
+        let known = match format {
+            None => find(&image)?,
+            Some(Format::Raw) => return Ok(Self::raw(image)),
+            Some(format) => {
+                let known = find(&image)?;
+                if (known.probe)(&image)?.format != format {
+                    let message =
+                        format!("{format} is requested, but this is not a {format} image:");
+                    return Err(Error::new(Kind::Unsupported, message).at(&image.path));
+                }
+                known
+            }
+        };
+        let probe = (known.probe)(&image)?;
+        let content = (known.open)(&image)?;
         let size = content.virtual_size();
         Ok(Self { opened: Arc::new(Opened { image, probe, content }), size })
     }
@@ -69,10 +91,13 @@ impl GuestReader {
     /// Opens `path` as a raw disk, whatever its first bytes are: a disk made here is raw even if its guest
     /// wrote the signature of an image format to its first sector.
     pub fn open_raw(path: &Path) -> Result<Self, Error> {
-        let image = Image::open(path)?;
+        Ok(Self::raw(Image::open(path)?))
+    }
+
+    fn raw(image: Image) -> Self {
         let probe = Probe::new(Format::Raw, &image, image.len);
-        let (size, content) = (image.len, raw::open(&image)?);
-        Ok(Self { opened: Arc::new(Opened { image, probe, content }), size })
+        let (size, content) = (image.len, raw::open(&image));
+        Self { opened: Arc::new(Opened { image, probe, content }), size }
     }
 
     /// Extends the disk with zeros up to `size` bytes. Nothing is written.

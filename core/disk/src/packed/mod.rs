@@ -48,8 +48,23 @@ pub fn packing(path: &Path) -> Result<Option<Packing>, Error> {
     packing_of(&Image::open(path)?)
 }
 
+/// Most skippable frames before the first frame with data that are looked at; pzstd writes one.
+const MAX_SKIPPED: usize = 64;
+
 fn packing_of(image: &Image) -> Result<Option<Packing>, Error> {
-    let head = image.head::<6>(0)?;
+    let mut at = 0;
+    let mut head = image.head::<8>(0)?;
+    // Skippable frames belong to zstd and to lz4: the frame after them decides.
+    for _ in 0..MAX_SKIPPED {
+        if head[0] & 0xf0 != 0x50 || head[1..4] != stream::ZSTD_SKIP {
+            break;
+        }
+        at += 8 + u64::from(crate::field::le32(&head, 4));
+        head = image.head::<8>(at)?;
+    }
+    if at > 0 {
+        return Ok(head.starts_with(&stream::ZSTD_MAGIC).then_some(Packing::Zstd));
+    }
     let magics: [(&[u8], Packing); 3] = [
         (&[0x1f, 0x8b, 0x08], Packing::Gzip),
         (&[0xfd, b'7', b'z', b'X', b'Z', 0], Packing::Xz),

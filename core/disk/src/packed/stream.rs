@@ -14,7 +14,7 @@ use super::tap::Tap;
 
 pub(super) const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// The end of the sixteen magics of skippable frames, after a byte 0x50 to 0x5f.
-const ZSTD_SKIP: [u8; 3] = [0x2a, 0x4d, 0x18];
+pub(super) const ZSTD_SKIP: [u8; 3] = [0x2a, 0x4d, 0x18];
 /// Maximum windows: those of `zstd --ultra -22` (128 MiB) and of `xz -9` (64 MiB), the largest that a
 /// compression level uses.
 const ZSTD_WINDOW: u64 = 128 << 20;

@@ -53,7 +53,10 @@ impl Allocation {
             thread::available_parallelism().map_or(1, usize::from).min(words.len().max(1));
         thread::scope(|scope| {
             for _ in 1..threads {
-                scope.spawn(work);
+                // This thread does the work that no further thread can be started for.
+                if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                    break;
+                }
             }
             work();
         });

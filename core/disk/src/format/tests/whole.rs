@@ -3,7 +3,6 @@
 use std::fs;
 
 use super::{convert, raw_disk};
-use crate::format::raw::FOREIGN;
 use crate::format::{
     Extent, Format, GuestReader, PartitionTable, export_raw, partition_table, probe,
 };
@@ -147,13 +146,27 @@ fn raw_disks_are_distinguished_from_other_formats() {
 
     let found = probe(&path).unwrap();
     assert_eq!((found.format, found.sector_aligned, found.foreign), (Format::Raw, true, None));
-    for (offset, signature, name) in FOREIGN {
-        let mut content = vec![0; usize::try_from(*offset).unwrap()];
-        content.extend_from_slice(signature);
-        content.extend_from_slice(b" and more");
-        fs::write(&path, content).unwrap();
+    assert_eq!(found.evidence, Some("a GUID partition table"));
+    type Case = (&'static [(usize, &'static [u8])], Option<&'static str>, Option<&'static str>);
+    const CASES: [Case; 7] = [
+        (&[(510, &[0x55, 0xaa])], Some("a boot sector"), None),
+        (&[(1080, &[0x53, 0xef])], Some("ext4"), None),
+        (&[(0, b"XFSB")], Some("xfs"), None),
+        (&[(0, b"LUKS\xba\xbe")], Some("LUKS"), Some("an encrypted disk (LUKS)")),
+        (&[(510, &[0x55, 0xaa]), (32769, b"CD001")], Some("iso9660"), Some("an ISO image")),
+        (&[(0, b"QED\0")], None, Some("a QED image")),
+        (&[(700, b"text")], None, None),
+    ];
+    for (content, evidence, foreign) in CASES {
+        let mut disk = vec![0; 40_000];
+        for (at, bytes) in content {
+            disk[*at..*at + bytes.len()].copy_from_slice(bytes);
+        }
+        fs::write(&path, disk).unwrap();
         let found = probe(&path).unwrap();
-        assert_eq!((found.sector_aligned, found.foreign), (false, Some(*name)));
+        assert_eq!(found.evidence, evidence, "{content:?}");
+        assert_eq!(found.foreign.map(|foreign| foreign.name), foreign, "{content:?}");
+        assert!(!found.sector_aligned);
     }
     fs::write(&path, b"").unwrap();
     assert_eq!(probe(&path).unwrap().virtual_size, 0);

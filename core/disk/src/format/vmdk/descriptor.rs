@@ -1,11 +1,17 @@
 //! Parses the text that describes a VMDK: its create type and the files it consists of.
 //! Source: VMware, "Virtual Disk Format 5.0", "The Descriptor File".
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
 use super::header::SECTOR;
 use crate::error::{Error, Kind};
 use crate::format::image::Image;
 
-pub(super) const FIRST_LINE: &[u8; 21] = b"# Disk DescriptorFile";
+/// Number of bytes of a file that [`is_descriptor`] needs.
+pub(super) const HEAD: usize = 1024;
+/// The usual first line.
+const FIRST_LINE: &[u8] = b"# Disk DescriptorFile";
 /// Maximum length of a separate descriptor in bytes; a descriptor with two thousand 2 GB extents has about
 /// 100 KB.
 const MAX_LEN: u64 = 1 << 20;
@@ -30,12 +36,23 @@ const TYPES: [&str; 12] = [
 /// The source of a range of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
-    /// The bytes of a file beside the descriptor, from this offset.
-    Flat { file: String, offset: u64 },
+    /// The bytes of a file beside the descriptor, from this offset. Names are bytes: descriptors have encodings.
+    Flat { file: OsString, offset: u64 },
     /// A sparse extent in a file beside the descriptor.
-    Sparse { file: String },
+    Sparse { file: OsString },
     /// Zeros.
     Zero,
+}
+
+/// Returns whether a file that begins with these bytes is a descriptor: the usual first line, or, like in QEMU, a
+/// version as the first line that is neither empty nor a comment.
+pub(super) fn is_descriptor(head: &[u8]) -> bool {
+    if head.get(..FIRST_LINE.len()).is_some_and(|line| line.eq_ignore_ascii_case(FIRST_LINE)) {
+        return true;
+    }
+    let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with(b"#"));
+    first.is_some_and(|line| [&b"version=1"[..], b"version=2", b"version=3"].contains(&line))
 }
 
 /// A parsed descriptor. Lengths are bytes.
@@ -61,23 +78,24 @@ impl Descriptor {
     /// when it was written.
     pub(super) fn embedded(image: &Image, at: u64, len: u64) -> Result<Option<Self>, Error> {
         let text = text(image, at, len)?;
-        if text.trim().is_empty() {
+        if text.trim_ascii().is_empty() {
             return Ok(None);
         }
         Self::parse(&text, false).map(Some).map_err(|error| error.at(&image.path))
     }
 
-    fn parse(text: &str, with_extents: bool) -> Result<Self, Error> {
+    fn parse(text: &[u8], with_extents: bool) -> Result<Self, Error> {
         let mut found = Self::default();
         let mut has_parent = false;
-        for line in text.lines().map(str::trim) {
-            if line.is_empty() || line.starts_with('#') {
+        for line in text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
+            if line.is_empty() || line.starts_with(b"#") {
                 continue;
             }
             if with_extents && let Some(extent) = extent(line)? {
                 found.extents.push(extent);
                 continue;
             }
+            let line = String::from_utf8_lossy(line);
             let Some((key, value)) = line.split_once('=') else { continue };
             let value = value.trim().trim_matches('"');
             match key.trim() {
@@ -96,15 +114,17 @@ impl Descriptor {
 }
 
 /// Reads `len` bytes of text, which ends at the first zero byte.
-fn text(image: &Image, at: u64, len: u64) -> Result<String, Error> {
+fn text(image: &Image, at: u64, len: u64) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![0; crate::field::index(len)];
     image.read(&mut bytes, at)?;
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())
+    bytes.truncate(end);
+    Ok(bytes)
 }
 
 /// Parses an extent line: `RW 4192256 FLAT "name" 0`. `None` when the line is not an extent line.
-fn extent(line: &str) -> Result<Option<(u64, Extent)>, Error> {
+fn extent(bytes: &[u8]) -> Result<Option<(u64, Extent)>, Error> {
+    let line = String::from_utf8_lossy(bytes);
     let mut fields = line.split_whitespace();
     let access = fields.next().unwrap_or_default();
     if !matches!(access, "RW" | "RDONLY" | "NOACCESS") {
@@ -121,13 +141,18 @@ fn extent(line: &str) -> Result<Option<(u64, Extent)>, Error> {
     if kind == "ZERO" {
         return Ok(Some((len, Extent::Zero)));
     }
-    let mut quoted = line.splitn(3, '"').skip(1);
-    let file = quoted.next().ok_or_else(malformed)?.to_owned();
-    let offset = quoted.next().unwrap_or_default().split_whitespace().next();
-    if file.is_empty() || file.contains(['/', '\\']) || file == ".." || file == "." {
+    let name = bytes.split(|byte| *byte == b'"').nth(1).ok_or_else(malformed)?;
+    let offset = line.splitn(3, '"').nth(2).unwrap_or_default().split_whitespace().next();
+    let file = OsStr::from_bytes(name).to_owned();
+    if name.is_empty()
+        || name.contains(&b'/')
+        || name.contains(&b'\\')
+        || name == b".."
+        || name == b"."
+    {
         return Err(Error::new(
             Kind::Unsupported,
-            format!("the extent `{file}` is not a file in the same folder, in"),
+            format!("the extent `{}` is not a file in the same directory, in", file.display()),
         )
         .with_hint("put the extents beside the descriptor and name them without a path"));
     }
@@ -158,10 +183,10 @@ mod tests {
             parentCID=ffffffff\nisNativeSnapshot=\"no\"\ncreateType=\"twoGbMaxExtentFlat\"\n\n\
             # Extent description\nRW 4192256 FLAT \"a disk-f001.vmdk\" 0\r\nRW 2048 ZERO\n\
             RDONLY 8 SPARSE \"b.vmdk\"\nRW 16 VMFS \"c.vmdk\"\n\n#DDB\nddb.adapterType = \"ide\"\n";
-        let found = Descriptor::parse(text, true).unwrap();
+        let found = Descriptor::parse(text.as_bytes(), true).unwrap();
         assert_eq!((found.create_type, &found.parent), (Some("twoGbMaxExtentFlat"), &None));
-        let flat = |file: &str| Extent::Flat { file: file.to_owned(), offset: 0 };
-        let sparse = Extent::Sparse { file: "b.vmdk".to_owned() };
+        let flat = |file: &str| Extent::Flat { file: file.into(), offset: 0 };
+        let sparse = Extent::Sparse { file: "b.vmdk".into() };
         assert_eq!(
             found.extents,
             [
@@ -172,7 +197,31 @@ mod tests {
             ]
         );
         let child = "parentCID=12345678\nparentFileNameHint=\"base.vmdk\"";
-        assert_eq!(Descriptor::parse(child, true).unwrap().parent.as_deref(), Some("base.vmdk"));
+        assert_eq!(
+            Descriptor::parse(child.as_bytes(), true).unwrap().parent.as_deref(),
+            Some("base.vmdk")
+        );
+    }
+
+    #[test]
+    fn names_are_bytes_and_comments_may_come_first() {
+        let line = b"RW 16 FLAT \"K\xf6ln.vmdk\" 0";
+        let (_, extent) = extent(line).unwrap().unwrap();
+        let file = OsStr::from_bytes(b"K\xf6ln.vmdk").to_owned();
+        assert_eq!(extent, Extent::Flat { file, offset: 0 });
+        for (head, is) in [
+            ("# Disk DescriptorFile\nversion=1", true),
+            ("# disk descriptorfile", true),
+            ("# another comment\n\n  # and one\r\nversion=1\r\nCID=1", true),
+            ("version=3\n", true),
+            ("version=4\n", false),
+            ("version=10\n", false),
+            ("# only a comment", false),
+            ("text\nversion=1\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_descriptor(head.as_bytes()), is, "{head}");
+        }
     }
 
     #[test]
@@ -193,7 +242,7 @@ mod tests {
             ("RW 1 VMFSRDM \"x\"", Kind::Unsupported),
             ("NOACCESS 1 FLAT \"x\" 0", Kind::Unsupported),
         ] {
-            let error = Descriptor::parse(line, true).unwrap_err();
+            let error = Descriptor::parse(line.as_bytes(), true).unwrap_err();
             assert_eq!(error.kind(), kind, "{line}: {error}");
         }
     }

@@ -1,6 +1,9 @@
 //! Reads the guest content of a VMDK: one sparse extent, or the concatenated extents of a descriptor.
 
+use std::ffi::OsStr;
 use std::path::Path;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::descriptor::{Descriptor, Extent as Described};
 use super::grain;
@@ -15,8 +18,10 @@ use crate::format::{Extent, Format, Probe};
 
 /// Maximum size of a piece in which flat extents are read, in bytes.
 const FLAT_PIECE: u64 = 1 << 20;
-/// Maximum number of extents; each of them is an open file.
-const MAX_EXTENTS: usize = 512;
+/// Maximum number of extents: 16 TiB in files of 2 GiB. Each of them is an open file.
+const MAX_EXTENTS: usize = 8192;
+/// Open files that a process may usually have beside the extents of a disk.
+const USUAL_FILES: u64 = 512;
 
 #[derive(Debug)]
 struct Guest {
@@ -105,6 +110,7 @@ impl Guest {
             let count = descriptor.extents.len();
             return Err(image.malformed(&format!("a VMDK descriptor with {count} extents")));
         }
+        allow_files(descriptor.extents.len() as u64);
         let mut guest = Self { parts: Vec::new(), virtual_size: 0, piece: FLAT_PIECE };
         for (len, extent) in &descriptor.extents {
             if *len == 0 {
@@ -163,9 +169,20 @@ impl Part {
     }
 }
 
+/// Raises the limit on open files if a disk has very many; with a low hard limit, opening fails with the reason.
+fn allow_files(count: u64) {
+    let mut limit = getrlimit(Resource::Nofile);
+    // The disk is opened twice at the same time: once to check it, once to read it.
+    let needed = 2 * count + USUAL_FILES;
+    if limit.current.is_some_and(|current| current < needed) {
+        limit.current = Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed)));
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}
+
 /// Opens an extent in the descriptor's directory. A symbolic link to another directory is refused: otherwise
 /// the author of the image could choose a file of the host that becomes part of the disk.
-fn beside(image: &Image, name: &str) -> Result<Image, Error> {
+fn beside(image: &Image, name: &OsStr) -> Result<Image, Error> {
     let directory = match image.path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),

@@ -18,6 +18,6 @@ use crate::error::Error;
 
 /// Returns whether the file starts like a sparse extent or a descriptor.
 pub(super) fn claims(image: &Image) -> Result<bool, Error> {
-    let head = image.head::<21>(0)?;
-    Ok(head.starts_with(header::MAGIC) || head.eq_ignore_ascii_case(descriptor::FIRST_LINE))
+    let head = image.part(0, descriptor::HEAD)?;
+    Ok(head.starts_with(header::MAGIC) || descriptor::is_descriptor(&head))
 }

@@ -73,7 +73,7 @@ fn judge(path: &std::path::Path, disk: &Disk) -> Verdict {
         return bad("InvalidImageFormat.Malformed", &message);
     }
     if let Some(foreign) = found.foreign {
-        let message = format!("The object is {foreign}, not a disk of a supported format.");
+        let message = format!("The object is {}, not a disk of a supported format.", foreign.name);
         return bad("InvalidImageFormat.Malformed", &message);
     }
     if let Some(backing) = &found.backing_file {
