@@ -74,7 +74,7 @@ fn images_that_are_only_a_part_of_a_disk_are_refused() {
     for (name, texts) in [
         ("flat.vmdk", &["flat-flat.vmdk", "hint: an extent of the VMDK is missing"][..]),
         ("split-s001.vmdk", &["split-s001.vmdk", "one extent of a disk in several files"]),
-        ("other.vmdk", &["/etc/hostname", "not a file in the same folder"]),
+        ("other.vmdk", &["/etc/hostname", "not a file in the same directory"]),
         ("device.vmdk", &["VMFSRDM", "hint:"]),
     ] {
         sandbox

@@ -49,7 +49,7 @@ fn a_disk_by_url_is_fetched_once_and_removed_when_the_build_is_done() {
     let sandbox = Sandbox::new();
     let url = web.url("/images/some%20disk.raw?x=1");
     build(&sandbox, &url, &[]).succeeded();
-    let path = downloaded(&sandbox, "some20disk.raw").expect("it is kept with --reuse");
+    let path = downloaded(&sandbox, "some-disk.raw").expect("it is kept with --reuse");
     assert!(fs::read(&path).unwrap() == disk);
     let again = build(&sandbox, &url, &[]);
     again.succeeded();
@@ -57,7 +57,7 @@ fn a_disk_by_url_is_fetched_once_and_removed_when_the_build_is_done() {
     assert!(web.requests()[1].header("if-none-match").is_some());
     sandbox.run(&["--disk", &url, "-p", "qcow2", "--package", "none"]).succeeded();
     assert!(!sandbox.path().join("artifacts/downloads").exists(), "without --reuse it goes");
-    assert!(sandbox.files().contains(&"images/some20disk.qcow2".to_owned()));
+    assert!(sandbox.files().contains(&"images/some-disk.qcow2".to_owned()));
 }
 
 /// The answer of a server, from the number of the request and the request.

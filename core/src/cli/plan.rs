@@ -281,7 +281,7 @@ fn source_lines(plan: &Plan) -> Vec<String> {
         }
     }
     if let Some(disk) = &plan.disk {
-        let packing = disk.packing.map_or("", |packing| packing.name());
+        let packing = disk.wrapping.map_or("", |wrapping| wrapping.name());
         let packing = if packing.is_empty() { String::new() } else { format!(" ({packing})") };
         lines.push(format!("from          {}{packing}", disk.path.display()));
         lines.push(format!("it says       {}", disk.told()));

@@ -12,7 +12,8 @@ use build_image_disk::{
     FileStamp, Format, Kind,
     facts::{Facts, Scheme},
     format::{GuestReader, LockedFile},
-    packed::{self, Packing, Unpacked},
+    ovf::Machine,
+    packed::{self, Content, Found, Wrapping},
 };
 use build_image_plugin_api::Progress;
 use indicatif::HumanBytes;
@@ -30,8 +31,7 @@ use crate::{
 };
 
 /// The supported formats, for hints.
-const FORMATS: &str =
-    "give a raw, qcow2, VMDK, VHD, VHDX or VDI disk, as it is or inside gzip, xz or zstd";
+const FORMATS: &str = "give a raw, qcow2, VMDK, VHD, VHDX or VDI disk, as it is, compressed, in a tar or zip archive, or in an OVA";
 /// Bytes of a block in the counts of `stat`.
 const BLOCK: u64 = 512;
 
@@ -44,8 +44,8 @@ pub struct GivenDisk {
     pub reader: GuestReader,
     /// Facts that were read from the disk.
     pub facts: Facts,
-    /// The packing around it.
-    pub packing: Option<Packing>,
+    /// The outermost layer around it.
+    pub wrapping: Option<Wrapping>,
     /// Bytes that its files allocate, unpacked.
     pub occupied: u64,
     /// Directory of the unpacked file; declared after the reader, so that the directory is empty when it is
@@ -56,15 +56,14 @@ pub struct GivenDisk {
 impl GivenDisk {
     /// Creates a disk that is not packed; its bytes are not verified.
     pub(super) fn unpacked(path: &Path, reader: GuestReader, facts: Facts) -> Self {
-        let allocated = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK);
-        let occupied = reader.files().map(allocated).sum();
+        let occupied = allocated(&reader);
         let path = path.to_owned();
-        Self { path, reader, facts, packing: None, occupied, _workplace: None }
+        Self { path, reader, facts, wrapping: None, occupied, _workplace: None }
     }
 
     /// Returns the file's name without the suffixes of packing and format.
     pub(crate) fn stem(&self) -> String {
-        stem(&self.path, self.packing.is_some())
+        stem(&self.path, self.wrapping.is_some())
     }
 
     /// Checks that the disk was not written to or replaced since it was opened.
@@ -95,14 +94,34 @@ impl GivenDisk {
     }
 }
 
-/// Returns a disk's file name without the suffixes of packing and format.
+/// Suffixes of compressed files and of archives.
+pub(super) const LAYERS: [&str; 15] = [
+    "gz", "xz", "zst", "zstd", "bz2", "lz4", "lzma", "tar", "tgz", "txz", "tbz2", "tzst", "ova",
+    "zip", "tlz",
+];
+/// Suffixes of archives, whose names need not be those of disks.
+const ARCHIVES: [&str; 8] = ["tar", "tgz", "txz", "tbz2", "tzst", "ova", "zip", "tlz"];
+
+/// Returns a disk's file name without the suffixes of layers and format.
 pub(super) fn stem(path: &Path, is_packed: bool) -> String {
-    let name = |path: &Path| path.file_stem().unwrap_or_default().to_owned();
-    let mut stem = name(path);
-    if is_packed {
-        stem = name(Path::new(&stem));
+    let mut stem = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (mut layers, mut is_archive) = (0, false);
+    while is_packed
+        && let Some((rest, suffix)) = stem.rsplit_once('.').filter(|(rest, _)| !rest.is_empty())
+        && (LAYERS.contains(&suffix.to_lowercase().as_str()) || layers == 0)
+    {
+        is_archive |= ARCHIVES.contains(&suffix.to_lowercase().as_str());
+        layers += 1;
+        stem = rest.to_owned();
     }
-    if stem.is_empty() { "disk".to_owned() } else { stem.to_string_lossy().into_owned() }
+    let format = stem.rsplit_once('.').map(|(_, suffix)| suffix.to_lowercase());
+    let is_format =
+        format.is_some_and(|suffix| suffix == "img" || suffix.parse::<Format>().is_ok());
+    if !is_archive || is_format {
+        let stripped = Path::new(&stem).file_stem().map(|name| name.to_string_lossy().into_owned());
+        stem = stripped.unwrap_or(stem);
+    }
+    if stem.is_empty() { "disk".to_owned() } else { stem }
 }
 
 /// Refuses settings of given disks in builds that have none.
@@ -133,9 +152,14 @@ pub(super) fn open(
     path: &Path,
     digests: Option<Digests>,
 ) -> Result<GivenDisk> {
-    let packing = packed::packing(path).map_err(|error| not_accepted(path, error))?;
-    let (reader, occupied, workplace) = match packing {
-        Some(packing) => unpack(context, path, packing, digests)?,
+    let wrapping = packed::wrapping(path).map_err(|error| not_accepted(path, error))?;
+    let mut machine = None;
+    let (reader, occupied, workplace) = match wrapping {
+        Some(wrapping) => {
+            let (opened, found) = unwrap(context, path, wrapping, digests)?;
+            machine = found;
+            opened
+        }
         None => {
             let source_error = |error| not_accepted(path, error);
             let file = LockedFile::open(path).map_err(source_error)?;
@@ -146,35 +170,36 @@ pub(super) fn open(
             // Opening it reads every table: a damaged or incomplete image is refused here, not during the upload.
             let reader = GuestReader::open_file(file, context.settings.core().source.disk_format)
                 .map_err(source_error)?;
-            let allocated =
-                |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK);
-            let occupied = reader.files().map(allocated).sum();
+            let occupied = allocated(&reader);
             (reader, occupied, None)
         }
     };
-    check(context.settings, path, packing, &reader)?;
+    check(context.settings, path, wrapping, &reader)?;
     let reader = grown(context, path, reader)?;
-    let facts = Facts::read(&reader).map_err(|error| not_accepted(path, error))?;
+    let mut facts = Facts::read(&reader).map_err(|error| not_accepted(path, error))?;
+    if let Some(uefi) = machine.and_then(|machine| machine.uefi) {
+        facts.prefer(uefi);
+    }
     check_whole(context, path, &reader, &facts)?;
     // The bytes that will be read are those that were checked and that the facts were read from.
     reader.check_unchanged().map_err(|error| not_accepted(path, error))?;
     warn(context, path, &reader, &facts);
     let path = path.to_owned();
-    Ok(GivenDisk { path, reader, facts, packing, occupied, _workplace: workplace })
+    Ok(GivenDisk { path, reader, facts, wrapping, occupied, _workplace: workplace })
 }
 
 /// Refuses a file that is not a disk, or not one whose format is certain.
 pub(super) fn check(
     settings: &Resolved,
     path: &Path,
-    packing: Option<Packing>,
+    wrapping: Option<Wrapping>,
     reader: &GuestReader,
 ) -> Result<()> {
     let (display, source) = (path.display(), &settings.core().source);
     let source_error = |text: String, hint: &str| Err(Error::new(Stage::Source, text).hint(hint));
     let probe = reader.probe();
     if let Some(foreign) = probe.foreign {
-        let verb = if packing.is_some() { "holds" } else { "is" };
+        let verb = if wrapping.is_some() { "holds" } else { "is" };
         let text = format!("`{display}` {verb} {}, which is not read as a disk", foreign.name);
         return source_error(text, foreign.remedy);
     }
@@ -183,7 +208,7 @@ pub(super) fn check(
         return source_error(format!("`{display}` has 0 bytes"), FORMATS);
     }
     if probe.format == Format::Raw && probe.evidence.is_none() && source.disk_format.is_none() {
-        let what = if packing.is_some() { "the content of " } else { "" };
+        let what = if wrapping.is_some() { "the content of " } else { "" };
         let text = format!(
             "{what}`{display}` is not recognised as a disk: it has no partition table, boot sector, or file system"
         );
@@ -280,26 +305,33 @@ fn warn(context: &SourceContext<'_>, path: &Path, reader: &GuestReader, facts: &
     }
 }
 
+/// Returns the bytes that the files of a disk allocate.
+fn allocated(reader: &GuestReader) -> u64 {
+    reader.files().map(|path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK)).sum()
+}
+
 type Opened = (GuestReader, u64, Option<Arc<Workplace>>);
 
-/// Unpacks a disk into a file without a name: it is removed when its last reader closes it, also after a kill.
-fn unpack(
+/// Finds the disk inside archives and compression. One that an archive stores as it is is read there; others are
+/// unpacked into a file without a name, which is removed when its last reader closes it, also after a kill.
+fn unwrap(
     context: &SourceContext<'_>,
     path: &Path,
-    packing: Packing,
+    wrapping: Wrapping,
     digests: Option<Digests>,
-) -> Result<Opened> {
+) -> Result<(Opened, Option<Machine>)> {
+    let source = &context.settings.core().source;
     let workplace = Workplace::make(&plan::base_directory(context.settings)?)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let total = fs::metadata(path).map_or(0, |file| file.len());
-    context.reporter.begin("unpack", &format!("unpacking {name} ({})", packing.name()));
+    context.reporter.begin("unpack", &format!("unpacking {name} ({})", wrapping.name()));
     let needs_digest =
         context.settings.core().signatures.disk_sha256.is_some() && digests.is_none();
     let pass = if needs_digest { Some(Pass::new(&[Algorithm::Sha256])?) } else { None };
     let (mut done, mut digest_error) = (0, None);
     let mut seen = |piece: &[u8]| {
         done += piece.len() as u64;
-        context.reporter.progress(Progress::new(done, total));
+        context.reporter.progress(Progress::new(done.min(total), total));
         digest_error = pass.as_ref().and_then(|pass| pass.update(piece.to_vec()).err());
         if digest_error.is_some() || context.interrupt.is_set() {
             ControlFlow::Break(())
@@ -307,20 +339,37 @@ fn unpack(
             ControlFlow::Continue(())
         }
     };
-    let unpacked = packed::unpack(path, &workplace.directory, &mut seen);
+    let member = source.disk_member.as_deref();
+    let found = packed::find(path, &workplace.directory, member, &mut seen);
     context.reporter.clear();
     if let Some(error) = digest_error {
         return Err(error);
     }
-    let Unpacked { file, len, source } = unpacked.map_err(|error| not_unpacked(path, error))?;
-    let digests = pass.map(Pass::finish).transpose()?.or(digests);
-    let occupied = file.metadata().map_or(0, |file| file.blocks() * BLOCK);
-    context.reporter.end(&format!("{} unpacked", HumanBytes(len)));
-    verify::digest(context, keys::DISK_SHA256.name(), path, digests)?;
-    let reader =
-        GuestReader::open_unpacked(file, path, source, context.settings.core().source.disk_format)
-            .map_err(|error| not_accepted(path, error))?;
-    Ok((reader, occupied, Some(Arc::new(workplace))))
+    let Found { content, member, machine, streamed, .. } =
+        found.map_err(|error| not_unpacked(path, error))?;
+    let passed = pass.map(Pass::finish).transpose()?.filter(|_| streamed);
+    let from = member.map(|member| format!("`{member}` ")).unwrap_or_default();
+    let summary = machine.as_ref().map(Machine::summary).filter(|summary| !summary.is_empty());
+    let summary = summary.map(|summary| format!("; the machine: {summary}")).unwrap_or_default();
+    let opened = match content {
+        Content::InPlace { file } => {
+            context.reporter.end(&format!("{from}is read in the archive{summary}"));
+            verify::digest(context, keys::DISK_SHA256.name(), path, digests)?;
+            let reader = GuestReader::open_file(file, source.disk_format)
+                .map_err(|error| not_accepted(path, error))?;
+            let occupied = allocated(&reader);
+            (reader, occupied, None)
+        }
+        Content::Unpacked { file, len, source: stamp } => {
+            let occupied = file.metadata().map_or(0, |file| file.blocks() * BLOCK);
+            context.reporter.end(&format!("{from}{} unpacked{summary}", HumanBytes(len)));
+            verify::digest(context, keys::DISK_SHA256.name(), path, passed.or(digests))?;
+            let reader = GuestReader::open_unpacked(file, path, stamp, source.disk_format)
+                .map_err(|error| not_accepted(path, error))?;
+            (reader, occupied, Some(Arc::new(workplace)))
+        }
+    };
+    Ok((opened, machine))
 }
 
 fn not_unpacked(path: &Path, error: build_image_disk::Error) -> Error {

@@ -22,8 +22,6 @@ use crate::{
 /// Number of bytes that are fetched from the start of a remote file: they contain the headers of all disk
 /// formats, the volume descriptor of an ISO, and a GUID partition table.
 const HEAD: u64 = 64 << 10;
-/// Suffixes of packed files.
-const PACKED: [&str; 4] = ["gz", "xz", "zst", "zstd"];
 
 /// Whether the start of a remote source is requested from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +65,7 @@ pub(crate) fn peek(context: &SourceContext<'_>, remote: Remote) -> Result<Source
 
 fn local_disk(context: &SourceContext<'_>, path: &Path) -> Result<Source> {
     let source_error = |error| not_accepted(path, error);
-    if packed::packing(path).map_err(source_error)?.is_some() {
+    if packed::wrapping(path).map_err(source_error)?.is_some() {
         return Ok(unread(path, false, None));
     }
     let format = context.settings.core().source.disk_format;
@@ -108,7 +106,7 @@ fn unread(path: &Path, is_iso: bool, virtual_size: Option<u64>) -> Source {
     let is_packed = path
         .extension()
         .and_then(|ending| ending.to_str())
-        .is_some_and(|ending| !is_iso && PACKED.contains(&ending.to_lowercase().as_str()));
+        .is_some_and(|ending| !is_iso && disk::LAYERS.contains(&ending.to_lowercase().as_str()));
     let stem = disk::stem(path, is_packed);
     Source::Unread(Unread { path: path.to_owned(), stem, is_iso, virtual_size })
 }

@@ -98,6 +98,13 @@ impl Facts {
         no_bios.contains(&self.architecture) || self.uefi && !self.bios
     }
 
+    /// Takes the firmware that a description of the machine states, as far as the disk has a boot loader for it.
+    pub fn prefer(&mut self, uefi: bool) {
+        if uefi && self.uefi {
+            self.bios = false;
+        }
+    }
+
     /// The partition types have priority, because boot loaders for several architectures may be present.
     fn find_architecture(&mut self, disk: &GuestReader) -> Result<Option<Architecture>, Error> {
         let typed = self.partitions.iter().filter_map(|partition| match partition.role {

@@ -14,6 +14,8 @@ use crate::stamp::FileStamp;
 pub(crate) struct Image {
     pub(crate) file: File,
     pub(crate) path: PathBuf,
+    /// Where the image begins in the file: not at its start for a member of an archive.
+    base: u64,
     pub(crate) len: u64,
     /// The stamp of the file when it was opened. For a file without a name, the stamp of the file it was made
     /// from.
@@ -61,7 +63,21 @@ impl Image {
     fn of(mut file: File, path: &Path, stamp: FileStamp, named: bool) -> Result<Self, Error> {
         let end = file.seek(SeekFrom::End(0));
         let len = end.map_err(|source| Error::io("cannot open", path, source))?;
-        Ok(Self { file, path: path.to_owned(), len, stamp, named, locked: false })
+        Ok(Self { file, path: path.to_owned(), base: 0, len, stamp, named, locked: false })
+    }
+
+    /// Narrows the image to `len` bytes from offset `base` of the file: a member of an archive.
+    pub(crate) fn narrowed(mut self, base: u64, len: u64) -> Result<Self, Error> {
+        if !self.holds(base, len) {
+            return Err(self.truncated("the archive", base.saturating_add(len)));
+        }
+        (self.base, self.len) = (self.base + base, len);
+        Ok(self)
+    }
+
+    /// Returns the place of an offset of the image in the file.
+    pub(crate) fn place(&self, offset: u64) -> u64 {
+        self.base.saturating_add(offset)
     }
 
     /// Checks that the open file is unchanged, and that its path still refers to it.
@@ -76,7 +92,7 @@ impl Image {
     }
 
     pub(crate) fn read(&self, buf: &mut [u8], offset: u64) -> Result<(), Error> {
-        field::read_exact_at(&self.file, &self.path, buf, offset)
+        field::read_exact_at(&self.file, &self.path, buf, self.place(offset))
     }
 
     /// Reads the first bytes, at most `N`; the rest is zeros if the file is shorter.

@@ -52,6 +52,18 @@ impl LockedFile {
         Image::open_locked(path).map(Self)
     }
 
+    pub(crate) fn of(image: Image) -> Self {
+        Self(image)
+    }
+
+    /// Narrows the image to a member of an archive: `len` bytes from offset `base` of the file.
+    ///
+    /// # Errors
+    /// [`Kind::Truncated`] when the file ends before.
+    pub fn narrowed(self, base: u64, len: u64) -> Result<Self, Error> {
+        self.0.narrowed(base, len).map(Self)
+    }
+
     /// Checks that the file was neither written nor replaced since it was opened.
     ///
     /// # Errors

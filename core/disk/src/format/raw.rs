@@ -67,20 +67,19 @@ pub(super) fn hole_or_data(image: &Image, offset: u64) -> Result<Extent, Error> 
         // Block devices, and file systems that do not know their holes: everything is data.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => Ok(Some(match from {
             SeekFrom::Data(at) => at,
-            _ => image.len,
+            _ => image.place(image.len),
         })),
         Err(errno) => Err(Error::new(Kind::Io, "cannot look for holes in")
             .at(&image.path)
             .caused_by(io::Error::from(errno))),
     };
-    let left = image.len - offset;
-    let extent = match seek(SeekFrom::Data(offset))? {
-        None => Extent { len: left, zero: true },
-        Some(data) if data > offset => Extent { len: (data - offset).min(left), zero: true },
-        Some(_) => {
-            let end = seek(SeekFrom::Hole(offset))?.unwrap_or(image.len);
-            Extent { len: end.clamp(offset + 1, image.len) - offset, zero: false }
+    let (start, end) = (image.place(offset), image.place(image.len));
+    let extent = match seek(SeekFrom::Data(start))? {
+        Some(data) if data <= start => {
+            let hole = seek(SeekFrom::Hole(start))?.unwrap_or(end);
+            Extent { len: hole.clamp(start + 1, end) - start, zero: false }
         }
+        data => Extent { len: data.unwrap_or(end).min(end) - start, zero: true },
     };
     Ok(extent)
 }

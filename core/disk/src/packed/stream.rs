@@ -1,16 +1,17 @@
-//! Reads the unpacked bytes of a whole file: its members, frames, or streams one after another. Only zeros
-//! may follow the last of them, as tapes and block devices leave them.
+//! Reads the unpacked bytes of one compressed layer: its members, frames, or streams one after another. Only zeros may
+//! follow the last of them, as tapes and block devices leave them.
 
 use std::error::Error as StdError;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 
+use bzip2::bufread::BzDecoder;
 use flate2::bufread::GzDecoder;
-use lzma_rust2::XzReader;
+use lz4_flex::frame::FrameDecoder as Lz4Decoder;
+use lzma_rust2::{LzmaReader, XzReader};
 use ruzstd::decoding::errors::FrameDecoderError;
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-use super::Packing;
-use super::tap::Tap;
+use super::Wrapping;
 
 pub(super) const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// The end of the sixteen magics of skippable frames, after a byte 0x50 to 0x5f.
@@ -20,43 +21,64 @@ pub(super) const ZSTD_SKIP: [u8; 3] = [0x2a, 0x4d, 0x18];
 const ZSTD_WINDOW: u64 = 128 << 20;
 const XZ_MEMORY_KIB: u32 = 160 << 10;
 
-type Source<'a> = BufReader<Tap<'a>>;
-
 /// A reader of the unpacked bytes.
-pub(super) enum Stream<'a> {
-    Gzip(Option<Box<GzDecoder<Source<'a>>>>),
-    Xz(Box<XzReader<Source<'a>>>),
-    Zstd { source: Source<'a>, decoder: Box<FrameDecoder>, inside: bool, any: bool },
+pub(super) enum Stream<R: BufRead> {
+    Gzip(Option<Box<GzDecoder<R>>>),
+    Bzip2(Option<Box<BzDecoder<R>>>),
+    Lz4(Option<Box<Lz4Decoder<R>>>),
+    Xz(Box<XzReader<R>>),
+    /// The rest of the file behind the end of the stream.
+    Lzma(Option<Box<LzmaReader<R>>>),
+    Zstd {
+        source: R,
+        decoder: Box<FrameDecoder>,
+        inside: bool,
+        any: bool,
+    },
 }
 
-impl<'a> Stream<'a> {
-    pub(super) fn new(packing: Packing, source: Source<'a>) -> Self {
-        match packing {
-            Packing::Gzip => Self::Gzip(Some(Box::new(GzDecoder::new(source)))),
-            Packing::Xz => Self::Xz(Box::new(XzReader::new_mem_limit(source, true, XZ_MEMORY_KIB))),
-            Packing::Zstd => {
+impl<R: BufRead> Stream<R> {
+    /// Reads a compressed layer; archives have no such stream.
+    pub(super) fn new(wrapping: Wrapping, source: R) -> io::Result<Self> {
+        Ok(match wrapping {
+            Wrapping::Gzip => Self::Gzip(Some(Box::new(GzDecoder::new(source)))),
+            Wrapping::Bzip2 => Self::Bzip2(Some(Box::new(BzDecoder::new(source)))),
+            Wrapping::Lz4 => Self::Lz4(Some(Box::new(Lz4Decoder::new(source)))),
+            Wrapping::Xz => {
+                Self::Xz(Box::new(XzReader::new_mem_limit(source, true, XZ_MEMORY_KIB)))
+            }
+            Wrapping::Lzma => {
+                let reader = LzmaReader::new_mem_limit(source, XZ_MEMORY_KIB, None)?;
+                Self::Lzma(Some(Box::new(reader)))
+            }
+            Wrapping::Zstd => {
                 let mut decoder = Box::new(FrameDecoder::new());
                 decoder.set_max_window_size(ZSTD_WINDOW);
                 Self::Zstd { source, decoder, inside: false, any: false }
             }
-        }
-    }
-
-    /// Returns the underlying packed file; `None` only after the last byte was read.
-    pub(super) fn tap(&self) -> Option<&Tap<'a>> {
-        match self {
-            Self::Gzip(decoder) => decoder.as_ref().map(|decoder| decoder.get_ref().get_ref()),
-            Self::Xz(reader) => Some(reader.inner().get_ref()),
-            Self::Zstd { source, .. } => Some(source.get_ref()),
-        }
+            Wrapping::Tar | Wrapping::Zip => {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "an archive is no stream"));
+            }
+        })
     }
 }
 
-impl Read for Stream<'_> {
+impl<R: BufRead> Read for Stream<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Gzip(slot) => gzip(slot, buf),
+            Self::Gzip(slot) => members(slot, buf, 0x1f, GzDecoder::new, GzDecoder::into_inner),
+            Self::Bzip2(slot) => members(slot, buf, b'B', BzDecoder::new, BzDecoder::into_inner),
+            Self::Lz4(slot) => members(slot, buf, 0x04, Lz4Decoder::new, Lz4Decoder::into_inner),
             Self::Xz(reader) => reader.read(buf),
+            Self::Lzma(slot) => {
+                let Some(reader) = slot else { return Ok(0) };
+                let got = reader.read(buf)?;
+                if got == 0 && !buf.is_empty() {
+                    let Some(reader) = slot.take() else { return Ok(0) };
+                    only_zeros(&mut reader.into_inner())?;
+                }
+                Ok(got)
+            }
             Self::Zstd { source, decoder, inside, any } => loop {
                 if decoder.can_collect() > 0 {
                     return decoder.read(buf);
@@ -80,34 +102,36 @@ impl Read for Stream<'_> {
     }
 }
 
-fn gzip(slot: &mut Option<Box<GzDecoder<Source<'_>>>>, buf: &mut [u8]) -> io::Result<usize> {
+/// Reads members that follow each other, each with its own decoder; `first` is the first byte of a member.
+fn members<R: BufRead, D: Read>(
+    slot: &mut Option<Box<D>>,
+    buf: &mut [u8],
+    first: u8,
+    open: impl Fn(R) -> D,
+    close: impl Fn(D) -> R,
+) -> io::Result<usize> {
     while let Some(decoder) = slot {
         let got = decoder.read(buf)?;
         if got > 0 || buf.is_empty() {
             return Ok(got);
         }
-        let source = decoder.get_mut();
-        match peek(source)? {
-            None => break,
-            Some(0x1f) => {
-                let Some(decoder) = slot.take() else { break };
-                *slot = Some(Box::new(GzDecoder::new(decoder.into_inner())));
-            }
-            Some(_) => {
-                only_zeros(source)?;
-                break;
-            }
+        let Some(decoder) = slot.take() else { break };
+        let mut source = close(*decoder);
+        match peek(&mut source)? {
+            Some(byte) if byte == first => *slot = Some(Box::new(open(source))),
+            Some(_) => only_zeros(&mut source)?,
+            None => {}
         }
     }
     Ok(0)
 }
 
 /// Returns the next byte without consuming it; `None` at the end of the file.
-fn peek(source: &mut Source<'_>) -> io::Result<Option<u8>> {
+fn peek(source: &mut impl BufRead) -> io::Result<Option<u8>> {
     Ok(source.fill_buf()?.first().copied())
 }
 
-fn only_zeros(source: &mut Source<'_>) -> io::Result<()> {
+fn only_zeros(source: &mut impl BufRead) -> io::Result<()> {
     loop {
         let bytes = source.fill_buf()?;
         if bytes.is_empty() {
@@ -124,7 +148,7 @@ fn only_zeros(source: &mut Source<'_>) -> io::Result<()> {
 
 /// Advances to the next zstd frame and skips skippable frames; returns `false` at the end of the file. The
 /// magic of the frame is not consumed.
-fn next_frame(source: &mut Source<'_>, any: bool) -> io::Result<bool> {
+fn next_frame(source: &mut impl BufRead, any: bool) -> io::Result<bool> {
     loop {
         match peek(source)? {
             None if any => return Ok(false),

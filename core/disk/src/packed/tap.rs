@@ -1,38 +1,63 @@
 //! Passes on the packed bytes of a file; each of them is read here exactly once.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 /// Called with each piece of the packed file in order; `Break` ends the work with [`crate::Kind::Cancelled`].
 pub type Seen<'a> = &'a mut dyn FnMut(&[u8]) -> ControlFlow<()>;
 
-/// The packed file.
+/// How the reading of the packed file ended.
+#[derive(Clone, Default)]
+pub(super) struct End {
+    /// Whether the caller asked to stop.
+    stopped: Rc<Cell<bool>>,
+    /// Whether the file itself could not be read.
+    failed: Rc<Cell<bool>>,
+}
+
+impl End {
+    pub(super) fn stop(&self) {
+        self.stopped.set(true);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.get()
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.get()
+    }
+}
+
+/// The packed file, or a member of it: at most `left` bytes.
 pub(super) struct Tap<'a> {
     file: File,
     seen: Seen<'a>,
-    /// Number of bytes read so far.
-    pub(super) done: u64,
-    /// Whether the caller asked to stop.
-    pub(super) stopped: bool,
-    /// Whether the file itself could not be read.
-    pub(super) failed: bool,
+    left: u64,
+    end: End,
 }
 
 impl<'a> Tap<'a> {
-    pub(super) fn new(file: File, seen: Seen<'a>) -> Self {
-        Self { file, seen, done: 0, stopped: false, failed: false }
+    /// Reads `left` bytes from the file's position.
+    pub(super) fn new(file: File, left: u64, seen: Seen<'a>, end: &End) -> Self {
+        Self { file, seen, left, end: end.clone() }
     }
 }
 
 impl Read for Tap<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let got = self.file.read(buf).inspect_err(|error| {
-            self.failed |= error.kind() != io::ErrorKind::Interrupted;
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
+        let got = self.file.read(&mut buf[..most]).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::Interrupted {
+                self.end.failed.set(true);
+            }
         })?;
-        self.done += got as u64;
+        self.left -= got as u64;
         if got > 0 && (self.seen)(&buf[..got]).is_break() {
-            self.stopped = true;
+            self.end.stop();
             return Err(io::Error::other("stopped"));
         }
         Ok(got)

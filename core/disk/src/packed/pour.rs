@@ -1,0 +1,173 @@
+//! Follows the layers of a stream to the disk in it: compressed layers and tar archives, in any order. The disk is
+//! written once, whatever is around it.
+
+use std::io::{self, BufReader, Cursor, Read};
+use std::path::Path;
+
+use super::choice::{Choice, several};
+use super::stream::Stream;
+use super::unpack::{CHUNK, LayerError, Output, Packed};
+use super::wrapping::{HEAD, Wrapping};
+use crate::error::{Error, Kind};
+use crate::ovf::Machine;
+
+/// Most layers: more have no use.
+const MOST_LAYERS: u32 = 4;
+/// Most members of an archive that are looked at.
+pub(super) const MOST_MEMBERS: usize = 100_000;
+/// Longest OVF descriptor, in bytes.
+pub(super) const MOST_DESCRIPTOR: u64 = 4 << 20;
+
+/// A layer with its name in errors.
+struct Layer<R: io::BufRead> {
+    name: &'static str,
+    stream: Stream<R>,
+}
+
+impl<R: io::BufRead> Read for Layer<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buf).map_err(|source| named(self.name, source))
+    }
+}
+
+/// Adds the name of the layer to an error. The innermost name stays: the error comes from there.
+pub(super) fn named(name: &'static str, source: io::Error) -> io::Error {
+    if source.get_ref().is_some_and(|inner| inner.is::<LayerError>()) {
+        return source;
+    }
+    // The crate has no kind for it.
+    let is_cut = name == "tar"
+        && ["unexpected EOF", "failed to read entire block"]
+            .iter()
+            .any(|text| source.to_string().contains(text));
+    let kind = if is_cut { io::ErrorKind::UnexpectedEof } else { source.kind() };
+    io::Error::new(kind, LayerError { name, source })
+}
+
+/// What a stream is searched for, and what was found.
+pub(super) struct Pouring<'a, 'p> {
+    pub(super) packed: &'a Packed<'p>,
+    pub(super) choice: Choice,
+    /// Name of the member that was written.
+    pub(super) member: Option<String>,
+    pub(super) machine: Option<Machine>,
+}
+
+impl Pouring<'_, '_> {
+    /// Writes the disk in `source` to `output`; reads `source` to its end.
+    pub(super) fn pour(
+        &mut self,
+        source: &mut dyn Read,
+        output: &mut Output<'_>,
+        layers: u32,
+    ) -> Result<(), Error> {
+        let mut head = Vec::new();
+        let read = (&mut *source).take(HEAD as u64).read_to_end(&mut head);
+        read.map_err(|error| self.packed.error(error))?;
+        let wrapping = Wrapping::of(&head);
+        let mut source = Cursor::new(head).chain(source);
+        let Some(wrapping) = wrapping else { return output.fill(&mut source, self.packed) };
+        if layers == MOST_LAYERS {
+            let message =
+                format!("more than {MOST_LAYERS} layers of archives and compression are in");
+            return Err(Error::new(Kind::Unsupported, message).at(self.packed.path));
+        }
+        match wrapping {
+            Wrapping::Tar => self.pour_member(&mut source, output, layers),
+            // Its table of contents is at its end; as content it is refused by name.
+            Wrapping::Zip => output.fill(&mut source, self.packed),
+            _ => {
+                let name = wrapping.name();
+                let source = BufReader::with_capacity(CHUNK, source);
+                let stream = Stream::new(wrapping, source)
+                    .map_err(|error| self.packed.error(named(name, error)))?;
+                self.pour(&mut Layer { name, stream }, output, layers + 1)
+            }
+        }
+    }
+
+    /// Writes the only disk of a tar archive. All members are looked at: a second disk is an error.
+    fn pour_member(
+        &mut self,
+        source: &mut dyn Read,
+        output: &mut Output<'_>,
+        layers: u32,
+    ) -> Result<(), Error> {
+        let packed = self.packed;
+        let tar_error = |error| packed.error(named("tar", error));
+        let (mut names, mut written): (Vec<String>, Option<String>) = (Vec::new(), None);
+        let mut archive = tar::Archive::new(&mut *source);
+        for entry in archive.entries().map_err(tar_error)? {
+            let mut entry = entry.map_err(tar_error)?;
+            let Some(name) = member_name(&entry) else { continue };
+            if names.len() == MOST_MEMBERS {
+                let message = format!("more than {MOST_MEMBERS} members are in");
+                return Err(Error::new(Kind::Unsupported, message).at(packed.path));
+            }
+            names.push(name.clone());
+            if is_descriptor(&name) && self.choice.wanted.is_none() && self.machine.is_none() {
+                let text = descriptor_text(&mut entry).map_err(tar_error)?;
+                self.describe(&text)?;
+            } else if self.choice.accepts(&name) {
+                self.choice.of(packed.path, &[name.as_str()])?;
+                if is_pax_sparse(&mut entry) {
+                    return Err(pax_sparse(packed.path));
+                }
+                match &written {
+                    Some(first) => return Err(several(packed.path, &[first, &name])),
+                    None => self.pour(&mut entry, output, layers + 1)?,
+                }
+                written = Some(name);
+            }
+        }
+        // What follows the end of the archive belongs to it: padding. Reading it checks the layers around it.
+        io::copy(source, &mut io::sink()).map_err(|error| packed.error(error))?;
+        if written.is_none() {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            return Err(self.choice.none(packed.path, &names));
+        }
+        self.member = written;
+        Ok(())
+    }
+
+    /// Takes the disks from an OVF descriptor.
+    pub(super) fn describe(&mut self, text: &[u8]) -> Result<(), Error> {
+        let machine = Machine::parse(text).map_err(|error| error.at(self.packed.path))?;
+        self.choice.described.clone_from(&machine.disks);
+        self.machine = Some(machine);
+        Ok(())
+    }
+}
+
+/// Returns the name of a member that is a file, also a sparse one.
+pub(super) fn member_name<R: Read>(entry: &tar::Entry<'_, R>) -> Option<String> {
+    let kind = entry.header().entry_type();
+    let is_file = kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse();
+    is_file.then(|| String::from_utf8_lossy(&entry.path_bytes()).into_owned())
+}
+
+/// Whether a member is stored with its holes in one of the formats of pax; that of GNU is read.
+pub(super) fn is_pax_sparse<R: Read>(entry: &mut tar::Entry<'_, R>) -> bool {
+    let extensions = entry.pax_extensions().ok().flatten();
+    let mut keys = extensions.into_iter().flatten().flatten();
+    keys.any(|extension| extension.key_bytes().starts_with(b"GNU.sparse."))
+}
+
+/// The error for such a member.
+pub(super) fn pax_sparse(path: &Path) -> Error {
+    Error::new(Kind::Unsupported, "the disk is stored as a sparse file in the format of pax, in")
+        .at(path)
+        .with_hint("pack it again with `tar --format=gnu -S`")
+}
+
+/// Whether a member is the descriptor of an OVF package.
+pub(super) fn is_descriptor(name: &str) -> bool {
+    name.len() > 4 && name[name.len() - 4..].eq_ignore_ascii_case(".ovf") && !name.contains("/._")
+}
+
+/// Reads a descriptor; one that is too long is cut, and then refused as XML.
+pub(super) fn descriptor_text(source: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    source.take(MOST_DESCRIPTOR).read_to_end(&mut text)?;
+    Ok(text)
+}

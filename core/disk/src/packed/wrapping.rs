@@ -1,0 +1,112 @@
+//! Names the outermost layer of a file by its first bytes.
+
+use std::path::Path;
+
+use super::stream::{ZSTD_MAGIC, ZSTD_SKIP};
+use crate::error::Error;
+use crate::field::{index, le32, le64};
+use crate::format::Image;
+use crate::signature::is_tar;
+
+/// A layer around a disk image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrapping {
+    /// gzip, including several members as pigz and bgzip write them.
+    Gzip,
+    /// xz, including several blocks and streams.
+    Xz,
+    /// Zstandard, including several frames and skippable ones, as pzstd writes them.
+    Zstd,
+    /// bzip2, including several streams as pbzip2 writes them.
+    Bzip2,
+    /// LZ4, including several frames.
+    Lz4,
+    /// LZMA, the format before xz.
+    Lzma,
+    /// A tar archive; an OVA is one.
+    Tar,
+    /// A zip archive.
+    Zip,
+}
+
+/// Number of first bytes that decide.
+pub(super) const HEAD: usize = 64 << 10;
+/// Most skippable frames before the first frame with data that are looked at; pzstd writes one.
+const MAX_SKIPPED: usize = 64;
+
+const MAGICS: [(&[u8], Wrapping); 7] = [
+    (&[0x1f, 0x8b, 0x08], Wrapping::Gzip),
+    (&[0xfd, b'7', b'z', b'X', b'Z', 0], Wrapping::Xz),
+    (&ZSTD_MAGIC, Wrapping::Zstd),
+    (b"BZh", Wrapping::Bzip2),
+    (&[0x04, 0x22, 0x4d, 0x18], Wrapping::Lz4),
+    (b"PK\x03\x04", Wrapping::Zip),
+    // An archive without members.
+    (b"PK\x05\x06", Wrapping::Zip),
+];
+
+impl Wrapping {
+    /// Returns the usual name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Xz => "xz",
+            Self::Zstd => "zstd",
+            Self::Bzip2 => "bzip2",
+            Self::Lz4 => "lz4",
+            Self::Lzma => "lzma",
+            Self::Tar => "tar",
+            Self::Zip => "zip",
+        }
+    }
+
+    /// Whether it holds members with names.
+    #[must_use]
+    pub fn is_archive(self) -> bool {
+        matches!(self, Self::Tar | Self::Zip)
+    }
+
+    /// Detects the layer from the first bytes of its content, at most [`HEAD`].
+    pub(super) fn of(head: &[u8]) -> Option<Self> {
+        let mut rest = head;
+        // Skippable frames belong to zstd and to LZ4: the frame after them decides.
+        for _ in 0..MAX_SKIPPED {
+            let Some(frame) = rest.get(..8) else { break };
+            if frame[0] & 0xf0 != 0x50 || frame[1..4] != ZSTD_SKIP {
+                break;
+            }
+            rest = rest.get(8 + index(le32(frame, 4).into())..).unwrap_or_default();
+        }
+        let magic = MAGICS.into_iter().find(|(magic, _)| rest.starts_with(magic));
+        let found = magic.map(|(_, wrapping)| wrapping);
+        if rest.len() < head.len() {
+            return found.filter(|found| matches!(found, Self::Zstd | Self::Lz4));
+        }
+        found
+            .or_else(|| is_lzma(head).then_some(Self::Lzma))
+            .or_else(|| is_tar(head).then_some(Self::Tar))
+    }
+}
+
+/// Whether bytes begin like LZMA: the usual properties, a dictionary of a usual size, a length that is unknown or
+/// smaller than any disk, and the first byte of the range coder (LZMA SDK, `lzma-specification.txt`).
+fn is_lzma(head: &[u8]) -> bool {
+    let Some(head) = head.get(..14) else { return false };
+    let (dictionary, length) = (le32(head, 1), le64(head, 5));
+    let usual = dictionary >= 1 << 12
+        && (dictionary & (dictionary - 1) == 0 || dictionary % (3 << 11) == 0);
+    head[0] == 0x5d && usual && (length == u64::MAX || length < 1 << 46) && head[13] == 0
+}
+
+/// Detects the outermost layer of a file; `None` when it is not packed.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn wrapping(path: &Path) -> Result<Option<Wrapping>, Error> {
+    wrapping_of(&Image::open(path)?)
+}
+
+pub(super) fn wrapping_of(image: &Image) -> Result<Option<Wrapping>, Error> {
+    Ok(Wrapping::of(&image.part(0, HEAD)?))
+}
