@@ -1,5 +1,5 @@
 //! Reads the unpacked bytes of one compressed layer: its members, frames, or streams one after another. Only zeros may
-//! follow the last of them, as tapes and block devices leave them.
+//! follow the last of them, as tapes and block devices leave them (of LZMA, that is not known).
 
 use std::error::Error as StdError;
 use std::io::{self, BufRead, Read};
@@ -27,8 +27,8 @@ pub(super) enum Stream<R: BufRead> {
     Bzip2(Option<Box<BzDecoder<R>>>),
     Lz4(Option<Box<Lz4Decoder<R>>>),
     Xz(Box<XzReader<R>>),
-    /// The rest of the file behind the end of the stream.
-    Lzma(Option<Box<LzmaReader<R>>>),
+    /// Its decoder reads ahead: what follows the stream is not looked at.
+    Lzma(Box<LzmaReader<R>>),
     Zstd {
         source: R,
         decoder: Box<FrameDecoder>,
@@ -48,8 +48,7 @@ impl<R: BufRead> Stream<R> {
                 Self::Xz(Box::new(XzReader::new_mem_limit(source, true, XZ_MEMORY_KIB)))
             }
             Wrapping::Lzma => {
-                let reader = LzmaReader::new_mem_limit(source, XZ_MEMORY_KIB, None)?;
-                Self::Lzma(Some(Box::new(reader)))
+                Self::Lzma(Box::new(LzmaReader::new_mem_limit(source, XZ_MEMORY_KIB, None)?))
             }
             Wrapping::Zstd => {
                 let mut decoder = Box::new(FrameDecoder::new());
@@ -70,15 +69,7 @@ impl<R: BufRead> Read for Stream<R> {
             Self::Bzip2(slot) => members(slot, buf, b'B', BzDecoder::new, BzDecoder::into_inner),
             Self::Lz4(slot) => members(slot, buf, 0x04, Lz4Decoder::new, Lz4Decoder::into_inner),
             Self::Xz(reader) => reader.read(buf),
-            Self::Lzma(slot) => {
-                let Some(reader) = slot else { return Ok(0) };
-                let got = reader.read(buf)?;
-                if got == 0 && !buf.is_empty() {
-                    let Some(reader) = slot.take() else { return Ok(0) };
-                    only_zeros(&mut reader.into_inner())?;
-                }
-                Ok(got)
-            }
+            Self::Lzma(reader) => reader.read(buf),
             Self::Zstd { source, decoder, inside, any } => loop {
                 if decoder.can_collect() > 0 {
                     return decoder.read(buf);
