@@ -6,18 +6,19 @@ use std::{sync::Arc, time::Duration};
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Resource, Result,
     document::{Build, CheckReport, CheckRequest, Finding},
+    http::is_exposed,
+    retry::Policy,
 };
 
 use crate::{
     check_service,
     cloud::{Cloud, Session},
     config::{Config, IfExists},
-    disk, http,
+    disk,
     image::RUN,
     owner::Owner,
     record::{IMAGE, STARTED, Started},
     replace,
-    retry::Policy,
 };
 
 /// Time limit of one check; a reachable cloud answers in one or two seconds.
@@ -136,7 +137,7 @@ async fn within<T>(check: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(LIMIT, check).await.unwrap_or_else(|_| {
         let message = format!("the cloud did not answer within {} s", LIMIT.as_secs());
         Err(Error::new(ErrorKind::Timeout, message)
-            .with_hint(crate::error::NETWORK_HINT)
+            .with_hint(crate::http::HINTS.unreachable)
             .retryable())
     })
 }
@@ -257,7 +258,7 @@ async fn image_name(cloud: &Cloud, config: &Config, build: &Build) -> Result<Vec
 
 fn plain(cloud: &Cloud) -> Option<Finding> {
     let urls = [&cloud.login.auth_url, &cloud.endpoint];
-    let exposed = urls.into_iter().find(|url| http::is_exposed(url))?;
+    let exposed = urls.into_iter().find(|url| is_exposed(url))?;
     Some(Finding::warning(
         "TLS",
         format!(
