@@ -41,6 +41,21 @@ fn a_resumed_upload_continues_where_it_was_unless_the_settings_make_another_laye
 }
 
 #[test]
+fn an_upload_whose_newest_url_cannot_be_recorded_is_cancelled() {
+    let Some(registry) = OciRegistry::start("plain", &[]) else { return };
+    // The disk of the journal is full when the registry has opened the upload, and when it has taken two chunks.
+    for (number, line) in [r#""location""#, r#""offset":2097152"#].into_iter().enumerate() {
+        let sandbox = sandbox();
+        let repository = format!("unrecorded/{number}");
+        let reference = format!("{}/{repository}:1", registry.address());
+        let mut command = sandbox.command(&args(&reference, &["--oci-chunk-size", "1MiB"]));
+        command.env("BUILD_IMAGE_FAILPOINT", format!("full:{line}"));
+        Run::of(&command.output().unwrap(), None).failed(5, &["journal", "no storage space"]);
+        assert_eq!(registry.uploads(&repository), 0, "{line}");
+    }
+}
+
+#[test]
 fn another_repository_neither_resumes_nor_collects_a_run() {
     let Some(registry) = OciRegistry::start("plain", &[]) else { return };
     let sandbox = sandbox();
