@@ -1,13 +1,13 @@
 //! Runs builds of one name at once for a real Glance, and resumes and collects killed ones beside images and credentials
 //! of others. `seams` kills at every line of the journal.
 
-use std::process::Stdio;
+use std::{fs, path::Path, process::Stdio};
 
 use serde_json::json;
 
 use crate::{
     build_openstack::{BUILDER, build, foreign, sandbox},
-    harness::{OpenStack, Run, until},
+    harness::{OpenStack, Run, Sandbox, tool, until},
 };
 
 #[test]
@@ -62,6 +62,56 @@ fn an_image_that_was_created_later_stays_visible() {
     let text = format!("image `{later}` of the same name was created later");
     assert!(run.stderr.contains(&text), "{}", run.stderr);
     assert_eq!(cloud.image(&later), before);
+}
+
+/// Runs a statement in the database of Glance.
+fn in_database(cloud: &OpenStack, sandbox: &Sandbox, statement: &str) {
+    const RUN: &str = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=60); c.execute(sys.argv[2]); c.commit()";
+    let database = format!("{}/glance.db", cloud.text("/directory"));
+    tool(sandbox.path(), &["python3", "-c", RUN, &database, statement]);
+}
+
+#[test]
+fn an_active_image_is_described_when_its_import_has_ended() {
+    let Some(cloud) = OpenStack::shared() else { return };
+    let settings = [("OPENSTACK_UPLOAD_METHOD", "import"), ("OPENSTACK_PROTECTED", "true")];
+    let sandbox = sandbox(cloud, &settings);
+    let name = "import-in-progress";
+    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "openstack"];
+    let mut command = sandbox.command(&[&words[..], &["--cloud-image-name", name]].concat());
+    let killed = command.env("BUILD_IMAGE_FAILPOINT", r#"after:"sent":{"#).output().unwrap();
+    assert!(!killed.status.success());
+    let id = cloud.images(name, "builders")[0]["id"].as_str().unwrap().to_owned();
+    let import = json!({"method": {"name": "glance-direct"}}).to_string();
+    let (status, answer) = cloud.call(BUILDER, "POST", &format!("/v2/images/{id}/import"), &import);
+    assert_eq!(status, 202, "{answer}");
+    const LOCK: &str = "os_glance_import_task";
+    until("the end of the import", || {
+        let image = cloud.image(&id);
+        image["status"] == "active" && image.get(LOCK).is_none()
+    });
+    // The service holds the lock while it saves the record again; here for longer.
+    let lock = format!(
+        "INSERT OR REPLACE INTO image_properties (image_id, name, value, created_at, updated_at, deleted) VALUES ('{id}', '{LOCK}', 'task', datetime('now'), datetime('now'), 0)"
+    );
+    in_database(cloud, &sandbox, &lock);
+    let before = cloud.image(&id);
+    assert_eq!(before[LOCK], "task", "{before:#}");
+    let listed = sandbox.command(&["runs", "--json"]).output().unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let mut resume = sandbox.command(&["resume", listed["runs"][0]["id"].as_str().unwrap()]);
+    let child = resume.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let log = Path::new(cloud.text("/directory")).join("glance-requests.log");
+    let tasks = format!("/v2/images/{id}/tasks");
+    until("a look at the import", || fs::read_to_string(&log).unwrap().contains(&tasks));
+    assert_eq!(cloud.image(&id), before);
+    let unlock =
+        format!("DELETE FROM image_properties WHERE image_id = '{id}' AND name = '{LOCK}'");
+    in_database(cloud, &sandbox, &unlock);
+    let run = Run::of(&child.wait_with_output().unwrap(), None);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(cloud.image(&id)["protected"], true);
+    cloud.holds(&id, &sandbox.path().join("disk.raw"));
 }
 
 #[test]
