@@ -8,19 +8,22 @@ use std::{
     time::Duration,
 };
 
-use build_image_plugin_api::{Context, Error, ErrorKind, Result, retry::Backoff};
+use build_image_plugin_api::{
+    Context, Error, ErrorKind, Result,
+    http::{Answer, Body},
+    retry::{Backoff, Failure, RetryAction},
+};
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use reqwest::Method;
 
 use crate::{
     config::Config,
-    error::{Failure, RetryAction},
     flow::{Flow, Hashes, Layer, Reading},
-    http::Body,
+    http::HINTS,
     registry::{Call, Registry},
-    session::{Open, Started, abandon, is_lost, offset_of},
-    transfer::{Meter, blocks_body, stalled},
+    session::{Open, Started, abandon, is_lost, offset_of, recorded},
+    transfer::{Meter, blocks_body},
 };
 
 /// Pauses between attempts.
@@ -90,8 +93,8 @@ impl Push<'_> {
             };
             tracing::warn!(error = %failure.error, attempt, "the upload has to start again");
             if let Some(open) = self.started.session.take() {
-                self.started.save(self.context)?;
                 abandon(self.context, self.registry, &open).await?;
+                self.started.save(self.context)?;
             }
             if attempt >= self.config.attempts {
                 return Err(failure.error.with_context("attempts", attempt));
@@ -114,13 +117,13 @@ impl Push<'_> {
             abandon(self.context, self.registry, &open).await?;
         }
         let open = Open::begin(self.context, self.registry).await?;
-        self.keep(&open)?;
+        self.keep(&open).await?;
         Ok(open)
     }
 
-    fn keep(&mut self, open: &Open) -> Result<()> {
+    async fn keep(&mut self, open: &Open) -> Result<()> {
         self.started.session = Some(open.clone());
-        self.started.save(self.context)
+        recorded(self.context, self.registry, open, self.started.save(self.context)).await
     }
 
     /// Sends the layer in chunks.
@@ -128,7 +131,14 @@ impl Push<'_> {
         let mut open = self.session().await?;
         let mut flow = Flow::start(self.reading, open.offset);
         self.meter.begin(open.offset);
-        let sent = self.pass(&mut flow, &mut open).await;
+        let mut sent = self.pass(&mut flow, &mut open).await;
+        // A part of a chunk may have arrived: only the newest URL can be cancelled.
+        if sent.is_err()
+            && self.started.session.as_ref() != Some(&open)
+            && let Err(error) = self.keep(&open).await
+        {
+            sent = Err(error.into());
+        }
         // A disk that could not be read explains why the registry got too little.
         let read = flow.end().await?;
         sent?;
@@ -138,7 +148,7 @@ impl Push<'_> {
             return Err(changed().into());
         }
         self.started.layer = Some(layer.clone());
-        self.keep(&open)?;
+        self.keep(&open).await?;
         self.close(&open, &layer).await?;
         Ok(layer)
     }
@@ -150,7 +160,7 @@ impl Push<'_> {
             let count: usize = blocks.iter().map(Bytes::len).sum();
             if count > 0 {
                 self.chunk(open, blocks).await?;
-                self.keep(open)?;
+                self.keep(open).await?;
             }
             if (count as u64) < size {
                 return Ok(());
@@ -177,7 +187,7 @@ impl Push<'_> {
                 continue;
             };
             match failure.action {
-                RetryAction::RenewToken if !std::mem::replace(&mut renewed, true) => continue,
+                RetryAction::RenewCredentials if !std::mem::replace(&mut renewed, true) => continue,
                 RetryAction::Backoff => {}
                 _ if is_lost(&failure) => {}
                 _ => return Err(failure.into()),
@@ -208,7 +218,7 @@ impl Push<'_> {
             .header("content-range", format!("{}-{}", open.offset, end - 1));
         call.limit = Duration::MAX;
         let body = blocks_body(blocks.to_vec(), &self.meter, open.offset);
-        let body = Body::Stream(body, end - open.offset);
+        let body = Body::Stream(body, Some(end - open.offset));
         let answer = self.watched(&call, body, &what).await?;
         open.moved(self.registry, &url, &answer)?;
         open.offset = answer.header("range").and_then(offset_of).unwrap_or(end);
@@ -216,16 +226,13 @@ impl Push<'_> {
     }
 
     /// Sends a body, and gives up when nothing moves.
-    async fn watched(
-        &self,
-        call: &Call,
-        body: Body,
-        what: &str,
-    ) -> Result<crate::http::Answer, Failure> {
+    async fn watched(&self, call: &Call, body: Body, what: &str) -> Result<Answer, Failure> {
         let sending = self.registry.send(call, call.url.clone(), body, what);
         let sent = tokio::select! {
             sent = sending => sent,
-            limit = stalled(&self.meter, self.config.stall) => Err(Failure::timeout(what, limit)),
+            limit = self.meter.stalled(self.config.stall) => {
+                Err(HINTS.timed_out(&format!("cannot {what}"), limit))
+            }
         };
         let (answer, used) = sent?;
         self.registry.judge(answer, used, what).await
@@ -251,7 +258,7 @@ impl Push<'_> {
         layer: &Layer,
     ) -> Result<(), Ended> {
         if let Err(failure) = result
-            && (failure.action == RetryAction::RenewToken
+            && (failure.action == RetryAction::RenewCredentials
                 || !has_blob(self.registry, &layer.digest, layer.size).await?)
         {
             let passing = failure.action == RetryAction::Backoff && failure.status.is_none();
@@ -274,7 +281,7 @@ impl Push<'_> {
             abandon(self.context, self.registry, &open).await?;
         }
         let open = Open::begin(self.context, self.registry).await?;
-        self.keep(&open)?;
+        self.keep(&open).await?;
         let mut url = open.url(self.registry)?;
         url.query_pairs_mut().append_pair("digest", &layer.digest);
         let mut call =
@@ -293,11 +300,12 @@ impl Push<'_> {
                 Some((Ok::<_, std::io::Error>(block), (flow, next)))
             }
         });
-        let body = Body::Stream(reqwest::Body::wrap_stream(stream), layer.size);
+        let body = Body::Stream(reqwest::Body::wrap_stream(stream), Some(layer.size));
         let sent = self.watched(&call, body, &what).await;
         // A refused token was renewed, so that another attempt has it.
         if let Err(failure) = &sent
-            && (failure.action == RetryAction::RenewToken || failure.action == RetryAction::Backoff)
+            && (failure.action == RetryAction::RenewCredentials
+                || failure.action == RetryAction::Backoff)
             && !has_blob(self.registry, &layer.digest, layer.size).await?
         {
             return Err(Ended::Again(Box::new(failure.clone())));

@@ -1,14 +1,17 @@
 //! Upload sessions of a registry: they are journaled before they are opened, and resumed or cancelled by later
 //! processes of the run. OCI distribution specification 1.1, "Pushing a blob in chunks".
 
-use build_image_plugin_api::{Context, Error, Resource, Result, retry};
+use build_image_plugin_api::{
+    Context, Error, Resource, Result,
+    http::Answer,
+    retry::{self, Failure},
+};
 use reqwest::{Method, Url};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::Failure,
     flow::Layer,
-    http::Answer,
+    http::foreign,
     owner::Owner,
     registry::{Call, Registry},
 };
@@ -71,14 +74,15 @@ impl Open {
             let shortest = answer.header("oci-chunk-min-length").and_then(|text| text.parse().ok());
             open.shortest_chunk = shortest.unwrap_or(0);
             if answer.header("location").is_none() {
-                return Err(Failure::foreign(&what));
+                return Err(foreign(&what));
             }
             open.moved(registry, &call.url, &answer)?;
             Ok(open)
         };
         match opened.await {
             Ok(open) => {
-                context.created(&open.resource(registry))?;
+                let created = context.created(&open.resource(registry));
+                recorded(context, registry, &open, created).await?;
                 Ok(open)
             }
             Err(failure) => {
@@ -143,7 +147,9 @@ impl Open {
     pub(crate) async fn cancel(&self, registry: &Registry) -> Result<(), Failure> {
         let call = Call::new(Method::DELETE, self.url(registry)?);
         match registry.call(&call, "cancel the upload").await {
-            Err(failure) if !is_lost(&failure) && !failure.is(405) && !failure.is(501) => {
+            Err(failure)
+                if !is_lost(&failure) && !failure.has_status(405) && !failure.has_status(501) =>
+            {
                 Err(failure)
             }
             _ => Ok(()),
@@ -187,6 +193,24 @@ impl Started {
     pub(crate) fn save(&self, context: &Context) -> Result<()> {
         context.save(STARTED, self)
     }
+}
+
+/// Returns whether the newest URL of a session was recorded. If not, only this process can cancel the session, and does.
+///
+/// # Errors
+/// The error of the record.
+pub(crate) async fn recorded(
+    context: &Context,
+    registry: &Registry,
+    open: &Open,
+    record: Result<()>,
+) -> Result<()> {
+    if record.is_err()
+        && let Err(failure) = context.until_answered(open.cancel(registry)).await
+    {
+        tracing::warn!(error = %failure.error, "an upload that was not recorded was not cancelled");
+    }
+    record
 }
 
 /// Records that a session has ended, and cancels it if that is not known.

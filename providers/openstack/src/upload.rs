@@ -12,7 +12,7 @@ use std::{
 use build_image_plugin_api::{
     Context, Disk, Error, ErrorKind, Result,
     document::{UploadRequest, Uploaded},
-    retry::Backoff,
+    retry::{Backoff, Failure, Policy, RetryAction},
 };
 use serde_json::json;
 
@@ -20,10 +20,8 @@ use crate::{
     cloud::{Cloud, Session},
     config::{Config, UploadMethod},
     digest,
-    error::{Failure, RetryAction},
     image::Image,
     record::{self, STARTED, Started},
-    retry::Policy,
     stream::Sent,
     transfer::{Looks, Transfer},
 };
@@ -164,15 +162,16 @@ impl Job<'_> {
             }
             let reached = match image.status() {
                 "active" if started.sent.is_none() && !self.is_whole(&image) => false,
-                "active" => return self.verify(&started, &image).await,
+                "active" if !image.is_importing() => return self.verify(&started, &image).await,
                 "queued" => self.queued(&mut started, &mut tried).await?,
                 "uploading" if started.sent.is_some() && !tried.imported => {
                     self.import(&started).await?;
                     tried.imported = true;
                     true
                 }
+                "active" => self.processing(&started, &image, &mut looks).await?,
                 "importing" | "uploading" if tried.imported || started.sent.is_some() => {
-                    self.processing(&started, &mut looks).await?
+                    self.processing(&started, &image, &mut looks).await?
                 }
                 "uploading" if image.size().is_some() => {
                     self.staged_unanswered(&mut started, &image).await?
@@ -287,7 +286,7 @@ impl Job<'_> {
                 self.context.milestone(format!("uploaded image `{}`", started.id))?;
             }
             // The service is still busy with an attempt that broke: its status decides what comes next.
-            Err(failure) if failure.is(409) => {
+            Err(failure) if failure.has_status(409) => {
                 tried.attempts -= 1;
                 tried.conflicts += 1;
                 if tried.conflicts > MOST_CONFLICTS {
@@ -322,20 +321,29 @@ impl Job<'_> {
         match self.cloud.import(&started.id, DIRECT, &stores).await {
             Ok(()) => Ok(()),
             // An earlier attempt was answered, but the answer was lost; the status shows how it ends.
-            Err(failure) if failure.is(409) => Ok(()),
+            Err(failure) if failure.has_status(409) => Ok(()),
             Err(failure) => Err(failure.into()),
         }
     }
 
     /// Waits while the service processes the data. Returns true.
-    async fn processing(&self, started: &Started, looks: &mut Looks) -> Result<bool> {
+    async fn processing(
+        &self,
+        started: &Started,
+        image: &Image,
+        looks: &mut Looks,
+    ) -> Result<bool> {
         if let Some(message) = self.cloud.failed_task(&started.id).await {
             return Err(self.import_failed(&started.id, &message).await);
         }
         if looks.wait(self.config.import_timeout).await {
             let limit = self.config.import_timeout.as_secs();
-            let message =
-                format!("image `{}` was not active {limit} s after the upload", started.id);
+            let id = &started.id;
+            let message = if image.status() == "active" {
+                format!("the import of image `{id}` had not ended {limit} s after it became active")
+            } else {
+                format!("image `{id}` was not active {limit} s after the upload")
+            };
             return Err(Error::new(ErrorKind::Timeout, message)
                 .with_hint("set OPENSTACK_IMPORT_TIMEOUT to a longer time")
                 .retryable());
@@ -429,9 +437,9 @@ mod tests {
 
     #[test]
     fn only_attempts_that_waited_are_reported_as_made_in_vain() {
-        let failed =
-            |action| Failure { action, ..Failure::stop(Error::new(ErrorKind::Network, "x")) };
-        for (action, expected) in [(RetryAction::Backoff, Some(3)), (RetryAction::RenewToken, None)]
+        let failed = |action| Failure::refused(Error::new(ErrorKind::Network, "x"), action);
+        for (action, expected) in
+            [(RetryAction::Backoff, Some(3)), (RetryAction::RenewCredentials, None)]
         {
             let (begun, last) = (Some(Instant::now()), Some(failed(action)));
             let mut tried = Tried { begun, last, attempts: 3, ..Tried::default() }.renewed();
