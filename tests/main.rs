@@ -30,6 +30,7 @@ mod download_trust;
 mod fault_proxy;
 mod full_disk;
 mod guest_check;
+mod guest_faults;
 mod hostile_plugins;
 mod inputs_disk;
 mod inputs_download;
