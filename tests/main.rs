@@ -12,6 +12,7 @@ mod harness;
 mod abi_versions;
 mod bad_plugins;
 mod bad_settings;
+mod boot_ends;
 mod boot_test;
 mod build_alibaba;
 mod build_debian;
