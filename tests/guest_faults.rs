@@ -184,7 +184,7 @@ const FAULTS: [Fault; 28] = [
 ];
 
 /// Copies the disk and plants a fault.
-fn planted(directory: &Path, plant: &str) -> PathBuf {
+pub(crate) fn planted(directory: &Path, plant: &str) -> PathBuf {
     let disk = debian();
     tool(directory, &["cp", "--sparse=always", disk.to_str().unwrap(), "disk.raw"]);
     tool(directory, &["sh", "-e", "-c", &format!("{SHELL}{plant}")]);

@@ -37,6 +37,7 @@ mod inputs_disk;
 mod inputs_download;
 mod inputs_hotfix;
 mod inputs_signature;
+mod inspect;
 mod install_failures;
 mod install_generic;
 mod install_iso;
