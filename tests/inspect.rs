@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The first process of the guest: it lists the packages and ends, which is a panic of the kernel.
-const LIST: &str = "#!/bin/sh\nexport PATH=/usr/bin:/bin:/usr/sbin\n\
+const LIST: &str = "#!/bin/sh\nexport PATH=/usr/bin:/bin:/usr/sbin\necho\n\
     dpkg-query -W -f 'P:${db:Status-Status} ${Package} ${Version} ${Architecture}\\n'\nsleep 1\n";
 
 #[test]
