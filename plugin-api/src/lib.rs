@@ -33,6 +33,8 @@ mod describe;
 mod disk;
 pub mod document;
 mod error;
+#[cfg(feature = "http")]
+pub mod http;
 mod ovf;
 mod provider;
 pub mod ready;

@@ -1,8 +1,20 @@
-//! Computes the pauses between the attempts of a call: exponential back-off with jitter.
+//! Repeats calls: the pauses between attempts (exponential back-off with jitter), and, with the feature `async`, when
+//! another attempt makes sense and when to give up.
+
+#[cfg(feature = "async")]
+mod attempts;
+#[cfg(feature = "async")]
+mod failure;
 
 use std::{
     hash::{BuildHasher as _, Hasher as _},
     time::Duration,
+};
+
+#[cfg(feature = "async")]
+pub use self::{
+    attempts::{Policy, retry},
+    failure::{Failure, RetryAction},
 };
 
 /// Longest pause that a server may request (`Retry-After`, RFC 9110 section 10.2.3, or a header of its vendor). A

@@ -4,17 +4,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use build_image_plugin_api::{Result, retry::random};
+use build_image_plugin_api::{
+    Result,
+    http::{Answer, Outgoing},
+    retry::{Failure, Policy, random, retry},
+};
 use reqwest::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    client::{Answer, HttpClient, Limit, Outgoing, Payload},
+    client::{HttpClient, Limit, foreign},
     credentials::Credentials,
     endpoint::Endpoint,
-    error::Failure,
     refusal::Refusal,
-    retry::{Policy, retry},
     sign::acs3,
 };
 
@@ -72,7 +74,7 @@ impl Service {
         let answer = retry(policy, async || self.attempt(action, parameters, &what).await).await?;
         serde_json::from_slice(&answer.body).map_err(|error| {
             let message = format!("{what}: the answer could not be read");
-            Failure::stop(Failure::foreign(message, &error))
+            Failure::stop(foreign(message, &error))
         })
     }
 
@@ -104,16 +106,16 @@ impl Service {
             payload_hash: acs3::EMPTY_BODY,
         };
         let signed = acs3::sign(&request, keys.id.reveal(), keys.secret.reveal());
-        // The client writes Host itself, from the same authority.
-        headers.retain(|(name, _)| name != "host");
-        headers.push(("accept".to_owned(), "application/json".to_owned()));
-        let outgoing = Outgoing {
-            method: Method::POST,
-            url: format!("{}/?{}", self.endpoint.origin(), signed.query),
-            headers,
-            authorization: signed.authorization,
-            body: Payload::Empty,
-        };
+        let url = format!("{}/?{}", self.endpoint.origin(), signed.query);
+        let outgoing = headers
+            .into_iter()
+            // The client writes Host itself, from the same authority.
+            .filter(|(name, _)| name != "host")
+            .fold(Outgoing::new(Method::POST, url), |outgoing, (name, value)| {
+                outgoing.header(name, value)
+            })
+            .header("accept", "application/json")
+            .header("authorization", signed.authorization);
         let answer = self.http.exchange(outgoing, Limit::Total(CALL_LIMIT), what).await?;
         match read_refusal(&answer) {
             None => Ok(answer),
@@ -132,9 +134,9 @@ pub(crate) fn read_refusal(answer: &Answer) -> Option<Refusal> {
     if answer.is_success() && code.is_none() {
         return None;
     }
-    let foreign = || String::from_utf8_lossy(&answer.body).chars().take(200).collect();
+    let excerpt = || String::from_utf8_lossy(&answer.body).chars().take(200).collect();
     let (message, request_id) =
-        read.map_or_else(|_| (foreign(), String::new()), |read| (read.message, read.request_id));
+        read.map_or_else(|_| (excerpt(), String::new()), |read| (read.message, read.request_id));
     // The signature service includes the string it signed in its message, in more than one wording.
     let squeezed: String = message.to_lowercase().split_whitespace().collect();
     let echo = squeezed.contains("stringtosign").then(|| message.clone());
@@ -151,14 +153,12 @@ pub(crate) fn read_refusal(answer: &Answer) -> Option<Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use reqwest::header::HeaderMap;
 
     use super::*;
 
     fn refusal(status: u16, body: &'static str) -> Option<Refusal> {
-        let answer =
-            Answer { status, headers: HeaderMap::new(), body: Bytes::from_static(body.as_bytes()) };
+        let answer = Answer::new(status, HeaderMap::new(), body);
         read_refusal(&answer)
     }
 

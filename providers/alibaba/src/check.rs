@@ -5,23 +5,22 @@ use std::{sync::Arc, time::Duration};
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Result,
     document::{Build, CheckReport, CheckRequest, Finding, Severity},
+    retry::Policy,
 };
 
 use crate::{
     acs::Parameters,
     check_bucket, check_copies, check_plain,
+    client::HINTS,
     cloud::Cloud,
     config::{Config, Place},
     copies,
     credentials::Credentials,
-    disk,
-    error::Failure,
-    expected,
+    disk, expected,
     image::Image,
     import::{import_parameters, machine_problem, too_late, working_name},
     names,
     nearby::nearby,
-    retry::Policy,
     role,
     state::{ACCOUNT, IMPORT, ImportState},
 };
@@ -183,12 +182,12 @@ async fn online(
 async fn within<T>(check: impl Future<Output = T>, late: impl FnOnce(Error) -> T) -> T {
     tokio::time::timeout(LIMIT, check)
         .await
-        .unwrap_or_else(|_| late(*Failure::timeout("the cloud does not answer", LIMIT).error))
+        .unwrap_or_else(|_| late(*HINTS.timed_out("the cloud does not answer", LIMIT).error))
 }
 
 async fn credentials(cloud: &Cloud, config: &Config) -> Finding {
     const SUBJECT: &str = "credentials";
-    let identity = match cloud.sts.identity(&Policy::CHECK).await {
+    let identity = match cloud.sts.identity(&Policy::BRIEF).await {
         Ok(identity) => identity,
         Err(failure) if failure.error.kind == ErrorKind::Network => {
             return unknown_identity(&failure.error);
@@ -241,7 +240,7 @@ async fn image_name(
     if name.is_empty() {
         return None;
     }
-    let found = match cloud.ecs.images_named(name, &Policy::CHECK).await {
+    let found = match cloud.ecs.images_named(name, &Policy::BRIEF).await {
         Ok(found) => found,
         Err(failure) => return Some(Finding::error(SUBJECT, &failure.error)),
     };
@@ -287,15 +286,18 @@ async fn import(cloud: &Cloud, config: &Config, place: &Place, build: &Build) ->
     const SUBJECT: &str = "import";
     let parameters = dry_run(config, place, build);
     let passed = Finding::ok(SUBJECT, format!("an import into {} is permitted", place.region));
-    match cloud.ecs.import_image(&parameters, &Policy::CHECK).await {
+    match cloud.ecs.import_image(&parameters, &Policy::BRIEF).await {
         Ok(_) => Some(passed),
         Err(failure)
-            if failure.is(&DRY_RUN_PASSED) || failure.is(&["InvalidOSSObject.NotFound"]) =>
+            if failure.has_code(&DRY_RUN_PASSED)
+                || failure.has_code(&["InvalidOSSObject.NotFound"]) =>
         {
             Some(passed)
         }
         // The look-up by name reports that, and knows whose image it is.
-        Err(failure) if failure.is(&["InvalidImageName.Duplicated", "ImageIsImporting"]) => None,
+        Err(failure) if failure.has_code(&["InvalidImageName.Duplicated", "ImageIsImporting"]) => {
+            None
+        }
         Err(failure) => Some(Finding::error(SUBJECT, &failure.error)),
     }
 }

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use build_image_plugin_api::{Error, document::Finding};
+use build_image_plugin_api::{
+    Error,
+    document::Finding,
+    retry::{Failure, Policy},
+};
 
 use crate::{
     cloud::Cloud,
     config::Place,
-    error::Failure,
     oss::{BucketInfo, Oss},
-    retry::Policy,
 };
 
 const SUBJECT: &str = "bucket";
@@ -20,7 +22,7 @@ pub(crate) async fn look(cloud: &Cloud, place: &Place, key: &str) -> Vec<Finding
     let seen = if accelerated {
         in_its_region(cloud, place).await
     } else {
-        cloud.oss.bucket_info(&Policy::CHECK).await.map(|info| (info, None))
+        cloud.oss.bucket_info(&Policy::BRIEF).await.map(|info| (info, None))
     };
     let (info, enabled) = match seen {
         Ok(seen) => seen,
@@ -31,8 +33,8 @@ pub(crate) async fn look(cloud: &Cloud, place: &Place, key: &str) -> Vec<Finding
         findings.extend(judge_acceleration(place, enabled));
     }
     // Buckets answer requests about themselves even where their data cannot be reached.
-    if let Err(failure) = cloud.oss.touch(key, &Policy::CHECK).await
-        && failure.is(&["PublicEndpointForbidden", "SecondLevelDomainForbidden"])
+    if let Err(failure) = cloud.oss.touch(key, &Policy::BRIEF).await
+        && failure.has_code(&["PublicEndpointForbidden", "SecondLevelDomainForbidden"])
     {
         findings.push(Finding::error(SUBJECT, &failure.error));
     }
@@ -57,12 +59,12 @@ async fn in_its_region(
 ) -> Result<(BucketInfo, Option<bool>), Failure> {
     let there = Place { oss: place.oss.of_region(&place.region), ..place.clone() };
     let oss = Oss::open(&there, Arc::clone(&cloud.oss.http.credentials))?;
-    let info = oss.bucket_info(&Policy::CHECK).await?;
+    let info = oss.bucket_info(&Policy::BRIEF).await?;
     let enabled = match info.transfer_acceleration.as_str() {
         "Enabled" => Some(true),
         "Disabled" => Some(false),
         // Not every user has the right to ask; the upload reports it then.
-        _ => oss.is_accelerated(&Policy::CHECK).await.ok(),
+        _ => oss.is_accelerated(&Policy::BRIEF).await.ok(),
     };
     Ok((info, enabled))
 }

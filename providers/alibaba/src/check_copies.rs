@@ -5,6 +5,7 @@ use std::sync::Arc;
 use build_image_plugin_api::{
     Error, ErrorKind,
     document::{Build, Finding},
+    retry::Policy,
 };
 use futures_util::future::join_all;
 
@@ -12,7 +13,6 @@ use crate::{
     cloud::Cloud,
     config::{Config, Place},
     ecs::Ecs,
-    retry::Policy,
     tagging::MARK,
 };
 
@@ -32,7 +32,7 @@ pub(crate) async fn look(
     if wanted.is_empty() {
         return Vec::new();
     }
-    let regions = match cloud.ecs.regions(&Policy::CHECK).await {
+    let regions = match cloud.ecs.regions(&Policy::BRIEF).await {
         Ok(regions) => regions,
         Err(failure) => return vec![Finding::error(SUBJECT, &failure.error)],
     };
@@ -77,7 +77,7 @@ async fn name_in(
         Err(error) => return Some(Finding::error(SUBJECT, &error)),
     };
     let name = &build.image_name;
-    let found = match ecs.images_named(name, &Policy::CHECK).await {
+    let found = match ecs.images_named(name, &Policy::BRIEF).await {
         Ok(found) => found,
         Err(failure) => return Some(Finding::error(SUBJECT, &failure.error)),
     };

@@ -4,12 +4,13 @@
 //! Source: error tables of the OSS, ECS, RAM, and STS documentation. Codes not listed are classified by their
 //! status and reported with the vendor's text.
 
-use build_image_plugin_api::ErrorKind::{
-    self, Auth, Config, Conflict, InvalidImage, Network, NotFound, Provider, Quota, Throttled,
-    Unsupported,
+use build_image_plugin_api::{
+    ErrorKind::{
+        self, Auth, Config, Conflict, InvalidImage, Network, NotFound, Provider, Quota, Throttled,
+        Unsupported,
+    },
+    retry::RetryAction::{self, Backoff, GiveUp, RenewCredentials, ResyncClock},
 };
-
-use crate::error::RetryAction::{self, Backoff, GiveUp, RefreshCredentials, ResyncClock};
 
 /// One row: code (a `*` at either end matches anything), EC or empty, kind, retry action, meaning, hint.
 pub(crate) type Row =
@@ -58,9 +59,9 @@ pub(crate) static TABLE: &[Row] = &[
     ("InvalidAccessKeySecret", "", Auth, GiveUp, "the access key secret is wrong", KEY_HINT),
     ("SignatureDoesNotMatch", "", Auth, GiveUp, REFUSED, KEY_HINT),
     ("IncompleteSignature", "", Auth, GiveUp, REFUSED, SIGN_HINT),
-    ("SecurityTokenExpired", "", Auth, RefreshCredentials, "the temporary key has expired", TOKEN_HINT),
-    ("InvalidSecurityToken*", "", Auth, RefreshCredentials, "the security token was refused", TOKEN_HINT),
-    ("AccessKeyIdAndSecurityTokenNotMatch", "", Auth, RefreshCredentials, "security token and access key do not belong together", TOKEN_HINT),
+    ("SecurityTokenExpired", "", Auth, RenewCredentials, "the temporary key has expired", TOKEN_HINT),
+    ("InvalidSecurityToken*", "", Auth, RenewCredentials, "the security token was refused", TOKEN_HINT),
+    ("AccessKeyIdAndSecurityTokenNotMatch", "", Auth, RenewCredentials, "security token and access key do not belong together", TOKEN_HINT),
     ("RequestTimeTooSkewed", "", Auth, ResyncClock, CLOCK, CLOCK_HINT),
     ("InvalidTimeStamp*", "", Auth, ResyncClock, CLOCK, CLOCK_HINT),
     ("IllegalTimestamp", "", Auth, ResyncClock, CLOCK, CLOCK_HINT),

@@ -8,18 +8,20 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use build_image_plugin_api::{Context, Error, ErrorKind, Resource, Result, document::Build};
+use build_image_plugin_api::{
+    Context, Error, ErrorKind, Resource, Result, document::Build, retry::Failure,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    client::CALL,
     config::Config,
     ecs::{Ecs, pairs},
-    error::{Failure, refused_outright},
     finish::{Finished, Requested, finish},
     image::Imported,
     import::{description, hex, working_name},
     monitor::Waiter,
-    retry::Policy,
+    refusal::refused_outright,
     snapshots::noted,
     state::{COPIES, IMAGE, ImportState},
     tagging::MARK,
@@ -206,7 +208,7 @@ impl Copier<'_> {
         self.note(&ecs.region, None)?;
         let id = context.block_on(async {
             // Names are unique per region: an image with the name is ours, or it conflicts.
-            let found = ecs.images_named(&name, &Policy::CALL).await?;
+            let found = ecs.images_named(&name, &CALL).await?;
             let ours = |image: &&crate::image::Image| image.is_tagged(MARK, &self.build.run_id);
             if let Some(ours) = found.iter().find(ours) {
                 return Ok(ours.image_id.clone());
@@ -258,7 +260,7 @@ impl Copier<'_> {
         let group = self.config.import.extra.iter().find(|(name, _)| *name == "ResourceGroupId");
         parameters.extend(group.map(|(name, value)| ((*name).to_owned(), value.clone())));
         let what = format!("image `{}` to `{region}`", self.source.image.image_id);
-        source.service.call("CopyImage", &parameters, &what, &Policy::CALL).await
+        source.service.call("CopyImage", &parameters, &what, &CALL).await
     }
 
     fn note(&self, region: &str, id: Option<&str>) -> Result<()> {

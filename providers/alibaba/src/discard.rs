@@ -7,31 +7,28 @@ use std::{sync::Arc, time::Duration};
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Resource, Result,
     document::{DiscardReason, DiscardRequest, Discarded, Remaining},
-    retry::Backoff,
+    retry::{Backoff, Failure, Policy},
 };
 
 use crate::{
     config::Config,
     credentials::Credentials,
     ecs::Ecs,
-    error::Failure,
     oss::Oss,
     owner::{Guard, of_unknown},
     removal::{SNAPSHOT, find_image, remove_image},
     replace::{give_name_back, is_open, remove_replaced, to_the_end, wanted_name},
-    retry::Policy,
     state::{IMAGE, MULTIPART, OBJECT, RENAMED, REPLACED, key_of},
 };
 
 /// Number of times an upload is aborted: parts in flight may outlive the first abort.
 const ABORTS: usize = 3;
 /// The user waits, but remaining resources cost money.
-pub(crate) const POLICY: Policy = Policy {
-    attempts: 4,
-    min_retry_time: Duration::ZERO,
-    limit: None,
-    backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(5)),
-};
+pub(crate) const POLICY: Policy = Policy::new(
+    4,
+    Duration::ZERO,
+    Backoff::new(Duration::from_millis(250), Duration::from_secs(5)),
+);
 
 /// Removes resources in the given order.
 ///

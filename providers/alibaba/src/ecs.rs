@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use build_image_plugin_api::Result;
+use build_image_plugin_api::{
+    Result,
+    retry::{Failure, Policy},
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -13,9 +16,7 @@ use crate::{
     acs::{Parameters, Service},
     config::{Config, Place},
     credentials::Credentials,
-    error::Failure,
     image::{Image, Imported, Task},
-    retry::Policy,
 };
 
 /// Version of the API.

@@ -5,13 +5,13 @@ use build_image_plugin_api::{Context, Error, ErrorKind, Result, document::Build}
 use serde_json::{Value, json};
 
 use crate::{
+    client::CALL,
     config::Config,
     describe::GIB,
     ecs::Ecs,
     image::{Detection, Image},
     import::{architecture, boot_mode},
     monitor::Waiter,
-    retry::Policy,
     sharing::share,
 };
 
@@ -126,8 +126,8 @@ pub(crate) fn finish(
     let image = settle(context, &ecs, image, requested)?;
     let ids = std::slice::from_ref(&image.image_id);
     context.block_on(async {
-        ecs.tag("image", ids, &build.tags, &Policy::CALL).await?;
-        Ok(ecs.tag("snapshot", &image.snapshots(), &build.tags, &Policy::CALL).await?)
+        ecs.tag("image", ids, &build.tags, &CALL).await?;
+        Ok(ecs.tag("snapshot", &image.snapshots(), &build.tags, &CALL).await?)
     })?;
     let strategy = config.import.extra.iter().any(|(name, _)| *name == "DetectionStrategy");
     // Copies are not checked again: the bytes are the same.
@@ -156,8 +156,8 @@ fn settle(context: &Context, ecs: &Ecs, image: Image, requested: &Requested) -> 
     } else {
         tracing::info!(image = id, ?repairs, "setting what the image came without");
         context.block_on(async {
-            ecs.modify_image(&id, &repairs, &Policy::CALL).await?;
-            Ok(ecs.image(&id, &Policy::CALL).await?.unwrap_or(image))
+            ecs.modify_image(&id, &repairs, &CALL).await?;
+            Ok(ecs.image(&id, &CALL).await?.unwrap_or(image))
         })?
     };
     for difference in requested.differences(&image) {

@@ -7,22 +7,22 @@ use std::sync::Arc;
 use build_image_plugin_api::{
     BootMode, Context, Error, Result,
     document::{Build, Uploaded},
+    retry::Failure,
 };
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     acs::Parameters,
+    client::CALL,
     cloud::Cloud,
     config::{Config, Place},
     credentials::Credentials,
     describe::{GIB, NAME_LENGTH},
     discard::POLICY,
-    disk,
-    error::{Failure, refused_outright},
-    names,
+    disk, names,
     owner::Owner,
+    refusal::refused_outright,
     removal::remove_image,
-    retry::Policy,
     stale,
     state::{IMPORT, ImportState},
 };
@@ -130,10 +130,12 @@ pub(crate) fn start(
     context.will_create(&state.image())?;
     context.save(IMPORT, state)?;
     let import = async {
-        let call = cloud.ecs.import_image(&state.call, &Policy::CALL);
+        let call = cloud.ecs.import_image(&state.call, &CALL);
         match context.until_answered(call).await {
             Ok(imported) => Ok((imported.image_id, imported.task_id)),
-            Err(failure) if failure.is(&["InvalidImageName.Duplicated", "ImageIsImporting"]) => {
+            Err(failure)
+                if failure.has_code(&["InvalidImageName.Duplicated", "ImageIsImporting"]) =>
+            {
                 adopt(cloud, state, failure).await.map(|id| (id, None))
             }
             Err(failure) => Err(Error::from(failure)),
@@ -159,7 +161,7 @@ pub(crate) fn start(
 /// An image with our name that was imported from our object is ours: the answer to the call that started the
 /// import was lost.
 async fn adopt(cloud: &Cloud, state: &ImportState, refused: Failure) -> Result<String> {
-    let found = cloud.ecs.images_named(&state.name, &Policy::CALL).await?;
+    let found = cloud.ecs.images_named(&state.name, &CALL).await?;
     let ours = found.into_iter().find(|image| image.comes_from(&state.bucket, &state.key));
     ours.map(|image| image.image_id).ok_or(*refused.error)
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use build_image_plugin_api::{Context, Error, ErrorKind, Result, document::Build};
 
 use crate::{
+    client::CALL,
     config::Config,
     credentials::Credentials,
     ecs::Ecs,
@@ -16,7 +17,6 @@ use crate::{
     image::Image,
     owner::Owner,
     replace::{self, Moved, NAME, to_the_end},
-    retry::Policy,
     state::MOVED,
     tagging::MARK,
 };
@@ -39,10 +39,10 @@ pub(crate) fn go_live(
         context.block_on(async {
             if let Some(family) = &config.family {
                 let id = &done.image.image_id;
-                done.ecs.modify_image(id, &[("ImageFamily", family)], &Policy::CALL).await?;
+                done.ecs.modify_image(id, &[("ImageFamily", family)], &CALL).await?;
             }
             if done.image.is_tagged(MARK, &build.run_id) {
-                done.ecs.unmark(&done.image, &Policy::CALL).await?;
+                done.ecs.unmark(&done.image, &CALL).await?;
             }
             Ok(())
         })?;
@@ -75,7 +75,7 @@ fn restore_names(
     }
     for done in all {
         let id = done.image.image_id.clone();
-        let now = context.block_on(async { Ok(done.ecs.image(&id, &Policy::CALL).await?) })?;
+        let now = context.block_on(async { Ok(done.ecs.image(&id, &CALL).await?) })?;
         done.image = now.unwrap_or_else(|| done.image.clone());
     }
     Ok(())
@@ -108,7 +108,7 @@ fn take_name(
     new: &Image,
     wanted: &str,
 ) -> Result<()> {
-    let policy = &Policy::CALL;
+    let policy = &CALL;
     let holders = to_the_end(async { Ok(ecs.images_named(wanted, policy).await?) })?;
     let Some(old) = holders.into_iter().find(|image| image.image_id != new.image_id) else {
         return to_the_end(async {

@@ -3,13 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use build_image_plugin_api::{Context, Error, ErrorKind, Progress, Result, retry::Backoff};
+use build_image_plugin_api::{
+    Context, Error, ErrorKind, Progress, Result,
+    retry::{Backoff, Failure, Policy, RetryAction},
+};
 
 use crate::{
     ecs::Ecs,
-    error::{Failure, RetryAction},
     image::{Detection, Image, Task},
-    retry::Policy,
     verdict::{TaskEnd, Verdict, judge_task, percent},
 };
 
@@ -21,12 +22,7 @@ const MISSING_POLLS: u32 = 10;
 /// Consecutive polls without a report of the image check after which none is expected.
 const REPORT_POLLS: u32 = 3;
 /// A single poll; the loop around it repeats.
-const LOOK: Policy = Policy {
-    attempts: 1,
-    min_retry_time: Duration::ZERO,
-    limit: None,
-    backoff: Backoff::new(Duration::ZERO, Duration::ZERO),
-};
+const LOOK: Policy = Policy::new(1, Duration::ZERO, Backoff::new(Duration::ZERO, Duration::ZERO));
 
 /// The time at which waiting ends.
 pub(crate) struct Deadline {
@@ -123,7 +119,7 @@ impl Waiter<'_> {
         let what = format!("import task `{task}`");
         // The service forgets old tasks; then the state of the image itself decides.
         let look = async || match ecs.task(task, &LOOK).await {
-            Err(failure) if failure.is(&["InvalidTaskId.NotFound"]) => Ok(None),
+            Err(failure) if failure.has_code(&["InvalidTaskId.NotFound"]) => Ok(None),
             seen => seen.map(Some),
         };
         let judge = |seen: Option<Task>| {

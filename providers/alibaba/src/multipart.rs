@@ -2,6 +2,11 @@
 //!
 //! Source: OSS API documentation, "Multipart upload".
 
+use build_image_plugin_api::{
+    http::Body,
+    retry::{Failure, Policy, retry},
+};
+
 use std::{
     fmt::Write as _,
     sync::{Arc, atomic::AtomicU64},
@@ -12,11 +17,9 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use crate::{
-    client::{Limit, Payload},
-    error::Failure,
+    client::Limit,
     oss::{CALL_LIMIT, Call, Oss},
     oss_answer::{crc, read_xml},
-    retry::{Policy, retry},
 };
 
 /// Completing many parts takes the service some time.
@@ -93,7 +96,7 @@ impl Oss {
             headers: headers.to_vec(),
             ..Call::new(OPERATION, Method::POST, Some(key)).query("uploads", "")
         };
-        let sent = retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await);
+        let sent = retry(policy, async || self.once(call(), Body::Empty, CALL_LIMIT).await);
         Ok(read_xml::<Initiated>(OPERATION, &sent.await?)?.upload_id)
     }
 
@@ -103,7 +106,7 @@ impl Oss {
         key: &str,
         upload_id: &str,
         number: u32,
-        body: Payload,
+        body: Body,
         moved: Arc<AtomicU64>,
         stall: Duration,
     ) -> Result<SentPart, Failure> {
@@ -136,7 +139,7 @@ impl Oss {
                     call.query("part-number-marker", marker.to_string())
                 }
             };
-            let sent = retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await);
+            let sent = retry(policy, async || self.once(call(), Body::Empty, CALL_LIMIT).await);
             let page: PartsPage = read_xml(OPERATION, &sent.await?)?;
             let last = page.parts.iter().map(|part| part.part_number).max();
             parts.extend(page.parts);
@@ -165,7 +168,7 @@ impl Oss {
         body.push_str("</CompleteMultipartUpload>");
         let call = Call::new("CompleteMultipartUpload", Method::POST, Some(key))
             .query("uploadId", upload_id);
-        let answer = self.once(call, Payload::Bytes(body.into()), COMPLETE_LIMIT).await?;
+        let answer = self.once(call, Body::Bytes(body.into()), COMPLETE_LIMIT).await?;
         Ok(crc(&answer))
     }
 
@@ -180,10 +183,10 @@ impl Oss {
             Call::new("AbortMultipartUpload", Method::DELETE, Some(key))
                 .query("uploadId", upload_id)
         };
-        let sent = retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await);
+        let sent = retry(policy, async || self.once(call(), Body::Empty, CALL_LIMIT).await);
         match sent.await {
             Ok(_) => Ok(true),
-            Err(failure) if failure.is(&["NoSuchUpload"]) => Ok(false),
+            Err(failure) if failure.has_code(&["NoSuchUpload"]) => Ok(false),
             Err(failure) => Err(failure),
         }
     }
@@ -208,7 +211,7 @@ impl Oss {
                 }
                 call.query("key-marker", &*marker.0).query("upload-id-marker", &*marker.1)
             };
-            let sent = retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await);
+            let sent = retry(policy, async || self.once(call(), Body::Empty, CALL_LIMIT).await);
             let page: UploadsPage = read_xml(OPERATION, &sent.await?)?;
             let ours = page.uploads.into_iter().filter(|upload| upload.key == key);
             found.extend(ours.map(|upload| upload.upload_id));

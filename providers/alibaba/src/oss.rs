@@ -5,18 +5,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use build_image_plugin_api::Result;
+use build_image_plugin_api::{
+    Result,
+    http::{Answer, Body, Outgoing},
+    retry::{Failure, Policy, retry},
+};
 use reqwest::Method;
 use serde::Deserialize;
 
 use crate::{
-    client::{Answer, HttpClient, Limit, Outgoing, Payload},
+    client::{HttpClient, Limit},
     config::Place,
     credentials::Credentials,
-    error::Failure,
     oss_answer::{crc, read_refusal, read_xml},
     oss_endpoint::OssEndpoint,
-    retry::{Policy, retry},
     sign::{encode, oss_v4},
 };
 
@@ -124,7 +126,7 @@ impl Oss {
     pub(crate) async fn bucket_info(&self, policy: &Policy) -> Result<BucketInfo, Failure> {
         let call = || Call::new("GetBucketInfo", Method::GET, None).query("bucketInfo", "");
         let answer =
-            retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await).await?;
+            retry(policy, async || self.once(call(), Body::Empty, CALL_LIMIT).await).await?;
         Ok(read_xml::<BucketAnswer>("GetBucketInfo", &answer)?.bucket)
     }
 
@@ -133,9 +135,11 @@ impl Oss {
     pub(crate) async fn is_accelerated(&self, policy: &Policy) -> Result<bool, Failure> {
         const OPERATION: &str = "GetBucketTransferAcceleration";
         let call = || Call::new(OPERATION, Method::GET, None).query("transferAcceleration", "");
-        match retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await).await {
+        match retry(policy, async || self.once(call(), Body::Empty, CALL_LIMIT).await).await {
             Ok(answer) => Ok(read_xml::<Acceleration>(OPERATION, &answer)?.enabled),
-            Err(failure) if failure.is(&["NoSuchTransferAccelerationConfiguration"]) => Ok(false),
+            Err(failure) if failure.has_code(&["NoSuchTransferAccelerationConfiguration"]) => {
+                Ok(false)
+            }
             Err(failure) => Err(failure),
         }
     }
@@ -147,7 +151,7 @@ impl Oss {
         policy: &Policy,
     ) -> Result<Option<ObjectHead>, Failure> {
         let call = || Call::new("HeadObject", Method::HEAD, Some(key));
-        let sent = retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await);
+        let sent = retry(policy, async || self.once(call(), Body::Empty, CALL_LIMIT).await);
         match sent.await {
             Ok(answer) => Ok(Some(ObjectHead {
                 size: answer.header("content-length").and_then(|n| n.parse().ok()).unwrap_or(0),
@@ -155,7 +159,7 @@ impl Oss {
             })),
             Err(failure)
                 if failure.error.context("status") == Some("404")
-                    && !failure.is(&["NoSuchBucket"]) =>
+                    && !failure.has_code(&["NoSuchBucket"]) =>
             {
                 Ok(None)
             }
@@ -170,9 +174,9 @@ impl Oss {
             headers: vec![("range".to_owned(), "bytes=0-0".to_owned())],
             ..Call::new("GetObject", Method::GET, Some(key))
         };
-        let sent = retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await);
+        let sent = retry(policy, async || self.once(call(), Body::Empty, CALL_LIMIT).await);
         match sent.await {
-            Err(failure) if failure.is(&["NoSuchKey"]) => Ok(()),
+            Err(failure) if failure.has_code(&["NoSuchKey"]) => Ok(()),
             answered => answered.map(|_| ()),
         }
     }
@@ -180,7 +184,7 @@ impl Oss {
     /// Deletes an object; one that does not exist is not an error.
     pub(crate) async fn delete(&self, key: &str, policy: &Policy) -> Result<(), Failure> {
         let call = || Call::new("DeleteObject", Method::DELETE, Some(key));
-        let sent = retry(policy, async || self.once(call(), Payload::Empty, CALL_LIMIT).await);
+        let sent = retry(policy, async || self.once(call(), Body::Empty, CALL_LIMIT).await);
         sent.await.map(|_| ())
     }
 
@@ -188,7 +192,7 @@ impl Oss {
     pub(crate) async fn once(
         &self,
         call: Call<'_>,
-        body: Payload,
+        body: Body,
         limit: Duration,
     ) -> Result<Answer, Failure> {
         self.attempt(call, body, Limit::Total(limit)).await
@@ -198,7 +202,7 @@ impl Oss {
     pub(crate) async fn attempt(
         &self,
         call: Call<'_>,
-        body: Payload,
+        body: Body,
         limit: Limit,
     ) -> Result<Answer, Failure> {
         let what = self.describe(&call);
@@ -232,13 +236,13 @@ impl Oss {
         if !query.is_empty() {
             url = format!("{url}?{query}");
         }
-        let outgoing = Outgoing {
-            method: call.method,
-            url,
-            headers,
-            authorization: signed.authorization,
-            body,
-        };
+        let outgoing = headers
+            .into_iter()
+            .fold(Outgoing::new(call.method, url), |outgoing, (name, value)| {
+                outgoing.header(name, value)
+            })
+            .header("authorization", signed.authorization)
+            .body(body);
         let answer = self.http.exchange(outgoing, limit, &what).await?;
         if answer.is_success() {
             return Ok(answer);

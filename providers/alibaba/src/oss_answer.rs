@@ -2,10 +2,12 @@
 //!
 //! Source: OSS API documentation, "Error responses".
 
+use build_image_plugin_api::{http::Answer, retry::Failure};
+
 use base64::Engine as _;
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{client::Answer, endpoint::VENDOR_DOMAIN, error::Failure, refusal::Refusal};
+use crate::{client::foreign, endpoint::VENDOR_DOMAIN, refusal::Refusal};
 
 /// Header with the CRC-64 of the stored content.
 const CRC_HEADER: &str = "x-oss-hash-crc64ecma";
@@ -23,7 +25,7 @@ pub(crate) fn read_xml<T: DeserializeOwned>(
     let text = String::from_utf8_lossy(&answer.body);
     quick_xml::de::from_str(&text).map_err(|error| {
         let message = format!("`{operation}`: the answer of OSS could not be read");
-        let error = Failure::foreign(message, &error)
+        let error = foreign(message, &error)
             .with_context("request_id", answer.header("x-oss-request-id").unwrap_or("none"));
         Failure::stop(error)
     })
@@ -63,13 +65,13 @@ pub(crate) fn read_refusal(answer: &Answer) -> Refusal {
     let read: XmlRefusal = quick_xml::de::from_str(&text).unwrap_or_default();
     let header = |name| answer.header(name).unwrap_or_default().to_owned();
     let or = |text: String, otherwise: String| if text.is_empty() { otherwise } else { text };
-    let foreign =
+    let excerpt =
         if read.code.is_empty() { text.chars().take(200).collect() } else { String::new() };
     Refusal {
         status: answer.status,
         code: read.code,
         ec: or(read.ec, header("x-oss-ec")),
-        message: or(read.message, foreign),
+        message: or(read.message, excerpt),
         request_id: or(read.request_id, header("x-oss-request-id")),
         region: region_of(&read.endpoint),
         echo: read.string_to_sign,
@@ -78,7 +80,6 @@ pub(crate) fn read_refusal(answer: &Answer) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use reqwest::header::{HeaderMap, HeaderValue};
 
     use super::*;
@@ -98,7 +99,7 @@ mod tests {
                 )
             })
             .collect();
-        Answer { status: 404, headers, body: Bytes::copy_from_slice(body.as_bytes()) }
+        Answer::new(404, headers, body.to_owned())
     }
 
     #[test]

@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use build_image_plugin_api::{Context, Error, Resource, Result};
+use build_image_plugin_api::{Context, Error, Resource, Result, retry::Policy};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{Config, Place},
     credentials::Credentials,
     endpoint::Endpoint,
-    retry::Policy,
     state::ACCOUNT,
     sts::Sts,
 };
@@ -154,7 +153,7 @@ impl Guard<'_> {
         }
         let sts = self.config.sts().and_then(|place| Sts::at(&place, self.credentials));
         let result = match sts {
-            Ok(sts) => sts.identity(&Policy::CHECK).await.map_err(Error::from),
+            Ok(sts) => sts.identity(&Policy::BRIEF).await.map_err(Error::from),
             Err(error) => Err(error),
         };
         match result {

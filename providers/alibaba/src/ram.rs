@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use build_image_plugin_api::Result;
+use build_image_plugin_api::{
+    Result,
+    retry::{Failure, Policy},
+};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{
-    acs::Service, config::Place, credentials::Credentials, ecs::pairs, error::Failure,
-    retry::Policy,
-};
+use crate::{acs::Service, config::Place, credentials::Credentials, ecs::pairs};
 
 /// Role that ECS uses when none is named.
 pub(crate) const DEFAULT_ROLE: &str = "AliyunECSImageImportDefaultRole";
@@ -54,7 +54,7 @@ impl Ram {
         let what = format!("role `{role}`");
         match self.0.call::<RoleAnswer>("GetRole", &parameters, &what, policy).await {
             Ok(answer) => Ok(Some(answer.role.assume_role_policy_document)),
-            Err(failure) if failure.is(&["EntityNotExist.Role"]) => Ok(None),
+            Err(failure) if failure.has_code(&["EntityNotExist.Role"]) => Ok(None),
             Err(failure) => Err(failure),
         }
     }

@@ -1,12 +1,12 @@
 //! Turns a refusal of a service into an error, by its row in the table of `codes` or else by its status. The
 //! requested object is unknown here; callers name it.
 
-use build_image_plugin_api::{Error, ErrorKind};
-
-use crate::{
-    codes::{ELSEWHERE, Row, TABLE},
-    error::{Failure, RetryAction},
+use build_image_plugin_api::{
+    Error, ErrorKind,
+    retry::{Failure, RetryAction},
 };
+
+use crate::codes::{ELSEWHERE, Row, TABLE};
 
 /// A refusal as the service returned it.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +53,12 @@ fn by_status(status: u16) -> (ErrorKind, RetryAction) {
     }
 }
 
+/// Whether the service refused the only attempt of a call, so that the call has created nothing. After a
+/// broken connection, an earlier attempt may have.
+pub(crate) fn refused_outright(error: &Error) -> bool {
+    error.context("code").is_some() && error.context("attempts").is_none() && !error.retryable
+}
+
 impl Refusal {
     /// The failure of `what` (a lower-case fragment: operation and object).
     pub(crate) fn into_failure(self, what: &str) -> Failure {
@@ -82,7 +88,10 @@ impl Refusal {
         if !self.message.is_empty() {
             error.causes.push(self.message);
         }
-        Failure { error: Box::new(error), code: self.code, action, pause: None }
+        let mut failure = Failure::refused(error, action);
+        (failure.status, failure.code) =
+            (Some(self.status).filter(|status| *status != 0), self.code);
+        failure
     }
 }
 

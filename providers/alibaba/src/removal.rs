@@ -8,13 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use build_image_plugin_api::{Context, Error, ErrorKind, Resource};
+use build_image_plugin_api::{
+    Context, Error, ErrorKind, Resource,
+    retry::{Failure, Policy},
+};
 
 use crate::{
     ecs::Ecs,
-    error::Failure,
     image::Image,
-    retry::Policy,
     snapshots,
     state::{IMPORT, ImportState},
     tagging::MARK,
@@ -58,7 +59,7 @@ pub(crate) async fn remove_image(
     let mut refused = None;
     for snapshot in ids {
         match ecs.delete_snapshot(&snapshot, policy).await {
-            Err(mut failure) if !failure.is(&["InvalidSnapshotId.NotFound"]) => {
+            Err(mut failure) if !failure.has_code(&["InvalidSnapshotId.NotFound"]) => {
                 // The image is removed; only this snapshot is left to remove.
                 failure.error.context.push((SNAPSHOT.to_owned(), snapshot));
                 refused.get_or_insert(failure);
@@ -125,13 +126,13 @@ async fn delete_until_gone(
         } else {
             match ecs.delete_image(id, policy).await {
                 Ok(()) => {}
-                Err(failure) if failure.is(&["InvalidImageId.NotFound"]) => return Ok(()),
-                Err(failure) if failure.is(&["ImageUseShared"]) && !late => {
+                Err(failure) if failure.has_code(&["InvalidImageId.NotFound"]) => return Ok(()),
+                Err(failure) if failure.has_code(&["ImageUseShared"]) && !late => {
                     let shares: Vec<String> = ecs.shares(id, policy).await?.into_iter().collect();
                     ecs.change_shares(id, "RemoveAccount", &shares, policy).await?;
                     continue;
                 }
-                Err(failure) if failure.is(&PASSING) && !late => {}
+                Err(failure) if failure.has_code(&PASSING) && !late => {}
                 Err(failure) => return Err(failure),
             }
             if ecs.image(id, policy).await?.is_none() {
@@ -178,13 +179,13 @@ async fn cancel_task(ecs: &Ecs, task: &str, policy: &Policy) -> Result<(), Failu
             return Ok(());
         }
         Ok(_) => {}
-        Err(failure) if failure.is(&["InvalidTaskId.NotFound"]) => return Ok(()),
+        Err(failure) if failure.has_code(&["InvalidTaskId.NotFound"]) => return Ok(()),
         Err(failure) => return Err(failure),
     }
     let ended =
         ["InvalidTaskId.NotFound", "IncorrectTaskStatus", "InvalidTaskId.TaskActionNotSupport"];
     match ecs.cancel_task(task, policy).await {
-        Err(failure) if !failure.is(&ended) => Err(failure),
+        Err(failure) if !failure.has_code(&ended) => Err(failure),
         _ => Ok(()),
     }
 }

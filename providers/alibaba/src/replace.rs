@@ -13,20 +13,21 @@
 use std::sync::Arc;
 
 use build_image_plugin_api::{
-    Context, Error, ErrorKind, Resource, Result, document::DiscardRequest,
+    Context, Error, ErrorKind, Resource, Result,
+    document::DiscardRequest,
+    retry::{Failure, Policy},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    client::CALL,
     config::Config,
     credentials::Credentials,
     ecs::Ecs,
-    error::Failure,
     image::Image,
     import::beside,
     owner::Owner,
     removal::remove_image,
-    retry::Policy,
     snapshots::noted,
     state::{MOVED, RENAMED, REPLACED},
 };
@@ -104,8 +105,8 @@ impl Moved {
         context.will_create(&self.replaced())?;
         context.check_cancelled()?;
         to_the_end(async {
-            ecs.modify_image(&self.old, &[(NAME, &self.aside)], &Policy::CALL).await?;
-            Ok(ecs.modify_image(&self.new, &[(NAME, &self.wanted)], &Policy::CALL).await?)
+            ecs.modify_image(&self.old, &[(NAME, &self.aside)], &CALL).await?;
+            Ok(ecs.modify_image(&self.new, &[(NAME, &self.wanted)], &CALL).await?)
         })
     }
 }
@@ -136,7 +137,7 @@ pub(crate) fn undo(
     let mut left: Vec<Moved> = context.load(MOVED)?.unwrap_or_default();
     for moved in left.clone().iter().rev() {
         let restored = Ecs::of_region(config, &moved.region, credentials).and_then(|ecs| {
-            to_the_end(async { Ok(give_name_back(&ecs, &moved.renamed(), &Policy::CALL).await?) })
+            to_the_end(async { Ok(give_name_back(&ecs, &moved.renamed(), &CALL).await?) })
         });
         if let Err(error) = restored {
             tracing::warn!(image = moved.old, %error, "the name could not be given back yet");

@@ -3,16 +3,18 @@
 
 use std::time::{Duration, Instant};
 
-use build_image_plugin_api::{Error, ErrorKind, document::Finding};
+use build_image_plugin_api::{
+    Error, ErrorKind,
+    document::Finding,
+    retry::{Failure, Policy},
+};
 
 use crate::{
     acs::Parameters,
     cloud::Cloud,
     codes::ROLE_HINT,
     config::Config,
-    error::Failure,
     ram::{DEFAULT_ROLE, POLICY, TRUST},
-    retry::Policy,
 };
 
 const SUBJECT: &str = "import role";
@@ -65,7 +67,7 @@ fn missing(role: &str) -> Finding {
 /// it. A user without the right to check learns the result from the dry run of the import.
 pub(crate) async fn look(cloud: &Cloud, config: &Config, foresee: bool) -> Option<Look> {
     let role = name(config);
-    let trust = match cloud.ram.trust(role, &Policy::CHECK).await {
+    let trust = match cloud.ram.trust(role, &Policy::BRIEF).await {
         Ok(Some(trust)) => trust,
         Ok(None) if foresee => {
             return foreseen(format!("role `{role}` would be created, with policy {POLICY}"));
@@ -87,7 +89,7 @@ pub(crate) async fn look(cloud: &Cloud, config: &Config, foresee: bool) -> Optio
             &Error::new(ErrorKind::Auth, message).with_hint(hint),
         ));
     }
-    let policies = cloud.ram.policies(role, &Policy::CHECK).await.ok()?;
+    let policies = cloud.ram.policies(role, &Policy::BRIEF).await.ok()?;
     if foresee && !policies.iter().any(|name| name == POLICY) {
         return foreseen(format!("role `{role}` would get policy {POLICY}"));
     }
@@ -117,7 +119,7 @@ pub(crate) async fn ensure(
     import: &Parameters,
 ) -> Result<Option<Finding>, Failure> {
     let role = name(config);
-    let policy = &Policy::CHECK;
+    let policy = &Policy::BRIEF;
     let there = cloud.ram.trust(role, policy).await?.is_some();
     if !there {
         cloud.ram.create(role, policy).await?;
@@ -131,7 +133,7 @@ pub(crate) async fn ensure(
     let mut pause = Duration::from_millis(250);
     loop {
         match cloud.ecs.import_image(import, policy).await {
-            Err(failure) if failure.is(&NO_ROLE) => {
+            Err(failure) if failure.has_code(&NO_ROLE) => {
                 if Instant::now() >= deadline {
                     return Err(failure);
                 }

@@ -5,13 +5,15 @@
 
 use std::collections::BTreeSet;
 
-use build_image_plugin_api::{Context, Result};
+use build_image_plugin_api::{
+    Context, Result,
+    retry::{Failure, Policy},
+};
 use serde_json::Value;
 
 use crate::{
+    client::CALL,
     ecs::{Ecs, PAGE_SIZE, pairs},
-    error::Failure,
-    retry::Policy,
 };
 
 /// Accounts per call; the service would silently drop further ones.
@@ -84,7 +86,7 @@ pub(crate) fn share(
     if add.is_empty() && remove.is_empty() {
         return Ok(Vec::new());
     }
-    let policy = &Policy::CALL;
+    let policy = &CALL;
     let shared = context.block_on(async {
         let before = ecs.shares(image, policy).await?;
         let still = |account: &&String| before.contains(*account);

@@ -6,15 +6,14 @@
 //! snapshot of an imported image is called `SnapshotForImage-` followed by the image's name, but other
 //! clients rely on it; hence name, time, and use must all match.
 
-use build_image_plugin_api::{ErrorKind, Resource};
+use build_image_plugin_api::{
+    ErrorKind, Resource,
+    retry::{Failure, Policy},
+};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use crate::{
-    ecs::{Ecs, PAGE_SIZE, pairs},
-    error::Failure,
-    retry::Policy,
-};
+use crate::ecs::{Ecs, PAGE_SIZE, pairs};
 
 /// Attribute of an image: identifiers of its snapshots.
 const IDS: &str = "snapshots";

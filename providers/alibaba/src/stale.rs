@@ -35,7 +35,7 @@ pub(crate) async fn drop_upload(
     };
     match removed.await {
         // A deleted bucket contains nothing.
-        Err(failure) if !failure.is(&["NoSuchBucket"]) => {
+        Err(failure) if !failure.has_code(&["NoSuchBucket"]) => {
             let url = format!("oss://{}/{}", stale.bucket, stale.key);
             return Err(Error::from(failure).with_hint(format!(
                 "the run began to upload to `{url}`: set ALIBABA_BUCKET and the keys as they were then, or build again in a new run"

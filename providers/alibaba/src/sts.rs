@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use build_image_plugin_api::Result;
+use build_image_plugin_api::{
+    Result,
+    retry::{Failure, Policy},
+};
 use serde::Deserialize;
 
-use crate::{
-    acs::Service, config::Place, credentials::Credentials, endpoint::Endpoint, error::Failure,
-    retry::Policy,
-};
+use crate::{acs::Service, config::Place, credentials::Credentials, endpoint::Endpoint};
 
 /// Version of the API.
 const VERSION: &str = "2015-04-01";

@@ -4,16 +4,17 @@
 
 use std::collections::BTreeMap;
 
-use build_image_plugin_api::Result;
+use build_image_plugin_api::{
+    Result,
+    retry::{Failure, Policy},
+};
 use serde_json::Value;
 
 use crate::{
     acs::Parameters,
     ecs::{Ecs, pairs},
-    error::Failure,
     image::Image,
     names,
-    retry::Policy,
 };
 
 /// Tag of a copy until it is finished: its value is the run that makes it, so that a copy whose identifier is

@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use build_image_plugin_api::{Error, ErrorKind, retry::Backoff};
+use build_image_plugin_api::{
+    Error, ErrorKind,
+    http::Body,
+    retry::{Backoff, Failure, Policy, RetryAction, retry},
+};
 use futures_util::{
     StreamExt as _, TryStreamExt as _,
     future::{Either, select},
@@ -20,9 +24,7 @@ use futures_util::{
 use tokio::time::Instant;
 
 use crate::{
-    client::Payload,
     concurrency::ConcurrencyLimiter,
-    error::{Failure, RetryAction},
     meter::{Attempt, Meter},
     multipart::ListedPart,
     options::UploadTuning,
@@ -30,7 +32,6 @@ use crate::{
     parts::Plan,
     rate_limiter::RateLimiter,
     reader::{BodyThrottle, Reader, combine, joined},
-    retry::{Policy, retry},
 };
 
 /// Time that a reading thread may need to notice that its output is no longer read.
@@ -287,7 +288,7 @@ impl<'a> Transfer<'a> {
             on_moved: Box::new(attempt.counter()),
         };
         let flow = self.reader.flow(offset, length, valve);
-        let body = Payload::Stream(flow.body, length);
+        let body = Body::Stream(flow.body, Some(length));
         let times = self.silence.load(Ordering::Relaxed);
         let stall = self.tuning.stall.saturating_mul(times);
         let sent = self.oss.upload_part(self.key, self.upload_id, number, body, alive, stall);
@@ -342,10 +343,9 @@ fn empty() -> Failure {
 
 /// The policy for parts: the configured attempts and pause also determine how long an outage may last.
 pub(crate) fn part_policy(tuning: &UploadTuning) -> Policy {
-    Policy {
-        attempts: tuning.attempts,
-        min_retry_time: tuning.longest_pause.saturating_mul(tuning.attempts),
-        limit: None,
-        backoff: Backoff::new(Duration::from_millis(250), tuning.longest_pause),
-    }
+    Policy::new(
+        tuning.attempts,
+        tuning.longest_pause.saturating_mul(tuning.attempts),
+        Backoff::new(Duration::from_millis(250), tuning.longest_pause),
+    )
 }

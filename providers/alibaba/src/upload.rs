@@ -7,13 +7,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Result,
     document::{UploadRequest, Uploaded},
+    retry::{Failure, retry},
 };
 use serde_json::Value;
 
 use crate::{
+    client::CALL,
     config::Config,
     credentials::Credentials,
-    error::{Failure, refused_outright},
     meter::Meter,
     multipart::ListedPart,
     nearby::nearby,
@@ -21,7 +22,7 @@ use crate::{
     owner::Owner,
     parts::Plan,
     reader::Reader,
-    retry::{Policy, retry},
+    refusal::refused_outright,
     stale,
     state::{UPLOAD, UploadState},
     transfer::{Transfer, Transferred, part_policy},
@@ -105,10 +106,10 @@ impl Upload<'_> {
                     return Ok(self.answer(bytes_sent));
                 }
                 Err(failure)
-                    if failure.is(&["NoSuchUpload", "InvalidPart"]) && round < RESTARTS =>
+                    if failure.has_code(&["NoSuchUpload", "InvalidPart"]) && round < RESTARTS =>
                 {
                     tracing::warn!(error = %failure.error, "the upload is begun anew");
-                    self.forget_upload(failure.is(&["InvalidPart"])).await?;
+                    self.forget_upload(failure.has_code(&["InvalidPart"])).await?;
                 }
                 Err(failure) => return Err(*failure.error),
             }
@@ -122,7 +123,7 @@ impl Upload<'_> {
         if self.state.identity != self.request.disk.identity || self.state.identity.is_empty() {
             return Ok(false);
         }
-        let head = self.oss.head(&self.state.key, &Policy::CALL).await?;
+        let head = self.oss.head(&self.state.key, &CALL).await?;
         let same = head.is_some_and(|head| self.matches(&head, crc));
         self.state.crc = same.then_some(crc);
         Ok(same)
@@ -134,7 +135,7 @@ impl Upload<'_> {
         if !self.resumed {
             return Ok(None);
         }
-        let head = self.oss.head(&self.state.key, &Policy::CALL).await?;
+        let head = self.oss.head(&self.state.key, &CALL).await?;
         let Some(ObjectHead { size, crc: Some(theirs) }) = head else { return Ok(None) };
         let same = reader.ends_at(size).await? && reader.checksum(0, size).await? == theirs;
         self.state.size = same.then_some(size);
@@ -152,9 +153,11 @@ impl Upload<'_> {
     /// Finds the upload of an earlier attempt, or starts one. Returns the parts that the service has.
     async fn begin(&mut self) -> Result<Vec<ListedPart>> {
         if let Some(id) = self.state.upload_id.clone() {
-            match self.oss.list_parts(&self.state.key, &id, &Policy::CALL).await {
+            match self.oss.list_parts(&self.state.key, &id, &CALL).await {
                 Ok(parts) => return Ok(parts),
-                Err(failure) if failure.is(&["NoSuchUpload"]) => self.forget_upload(false).await?,
+                Err(failure) if failure.has_code(&["NoSuchUpload"]) => {
+                    self.forget_upload(false).await?;
+                }
                 Err(failure) => return Err(*failure.error),
             }
         }
@@ -167,7 +170,7 @@ impl Upload<'_> {
             self.abort_strays().await?;
         }
         let headers = self.object_headers();
-        let call = self.oss.initiate(&self.state.key, &headers, &Policy::CALL);
+        let call = self.oss.initiate(&self.state.key, &headers, &CALL);
         let initiated = self.context.until_answered(call).await;
         let id = match initiated.map_err(Error::from) {
             Ok(id) => id,
@@ -198,8 +201,8 @@ impl Upload<'_> {
 
     /// Aborts uploads of our key whose ids are unknown.
     async fn abort_strays(&self) -> Result<(), Failure> {
-        for id in self.oss.list_uploads(&self.state.key, &Policy::CALL).await? {
-            self.oss.abort(&self.state.key, &id, &Policy::CALL).await?;
+        for id in self.oss.list_uploads(&self.state.key, &CALL).await? {
+            self.oss.abort(&self.state.key, &id, &CALL).await?;
         }
         Ok(())
     }
@@ -209,7 +212,7 @@ impl Upload<'_> {
         if let Some(id) = &self.state.upload_id
             && abort
         {
-            self.oss.abort(&self.state.key, id, &Policy::CALL).await?;
+            self.oss.abort(&self.state.key, id, &CALL).await?;
         }
         self.context.gone(&self.state.multipart())?;
         self.state.upload_id = None;
@@ -250,8 +253,8 @@ impl Upload<'_> {
                 Ok(_) => return Ok(()),
                 Err(failure) => failure,
             };
-            if failure.error.retryable || failure.is(&["NoSuchUpload"]) {
-                let head = self.oss.head(key, &Policy::CALL).await?;
+            if failure.error.retryable || failure.has_code(&["NoSuchUpload"]) {
+                let head = self.oss.head(key, &CALL).await?;
                 if head.is_some_and(|head| self.matches(&head, transferred.crc)) {
                     return Ok(());
                 }
@@ -272,7 +275,7 @@ impl Upload<'_> {
     /// Verifies the object and records that it exists.
     async fn finish(&mut self, crc: u64) -> Result<()> {
         let key = &self.state.key;
-        match self.oss.head(key, &Policy::CALL).await? {
+        match self.oss.head(key, &CALL).await? {
             Some(head) if self.matches(&head, crc) => {}
             Some(head) => {
                 return Err(self

@@ -6,18 +6,19 @@ use std::{sync::Arc, time::Duration};
 use build_image_plugin_api::{
     Context, Error, ErrorKind, MachineNeeds, Resource, Result,
     document::{Build, CheckReport, CheckRequest, Finding},
+    http::Answer,
+    retry::Policy,
 };
 use reqwest::Method;
 
 use crate::{
     config::{Config, Kind, Tls},
     disk,
-    http::Answer,
+    http::foreign,
     owner::Owner,
     publish::{MANIFEST, TAG, TagState, tag_state, taken},
     reference::{TAG_RULE, is_tag},
     registry::{Authorization, Call, Registry, Session},
-    retry::Policy,
     session::{STARTED, Started},
     token,
 };
@@ -125,17 +126,17 @@ async fn within<T>(check: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(LIMIT, check).await.unwrap_or_else(|_| {
         let message = format!("the registry did not answer within {} s", LIMIT.as_secs());
         Err(Error::new(ErrorKind::Timeout, message)
-            .with_hint(crate::error::NETWORK_HINT)
+            .with_hint(crate::http::HINTS.unreachable)
             .retryable())
     })
 }
 
 /// Asks whether the server is a registry ("Determining Support").
-async fn ping(registry: &Registry) -> Result<Answer, crate::error::Failure> {
+async fn ping(registry: &Registry) -> Result<Answer, build_image_plugin_api::retry::Failure> {
     let what = format!("reach the registry `{}`", registry.reference.registry);
     let call = Call::new(Method::GET, registry.root());
     match registry.call(&call, &what).await {
-        Err(failure) if failure.is(404) => Err(crate::error::Failure::foreign(&what)),
+        Err(failure) if failure.has_status(404) => Err(foreign(&what)),
         other => other,
     }
 }

@@ -10,17 +10,17 @@ use std::{sync::Arc, time::Duration};
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Resource, Result,
     document::{DiscardRequest, Discarded, Remaining},
+    retry::{Failure, Policy},
 };
 use reqwest::Method;
 
 use crate::{
     config::Config,
-    error::Failure,
     flow::digest_of,
+    http::Meaning as _,
     owner::Owner,
     publish::{MANIFEST, NEW, OLD, TAG, TagState, get_manifest, put, tag_state},
     registry::{Call, Registry, Session},
-    retry::Policy,
     session::{LOCATION, Open, SESSION, STARTED, Started},
 };
 
@@ -149,9 +149,9 @@ impl Removal<'_> {
         let what = format!("remove tag `{tag}`");
         let refused = match registry.call(&call, &what).await {
             Ok(_) => None,
-            Err(failure) if failure.is(404) => None,
+            Err(failure) if failure.has_status(404) => None,
             // "If tag deletion is disabled, the registry MUST respond with either a 400 or a 405".
-            Err(failure) if failure.is(400) || failure.is(405) => Some(failure),
+            Err(failure) if failure.has_status(400) || failure.has_status(405) => Some(failure),
             Err(failure) => return Err(failure.into()),
         };
         let is_ours = |other: &Resource| other.kind == MANIFEST && other.name == digest;
@@ -215,7 +215,7 @@ impl Removal<'_> {
         }
         let call = Call::new(Method::DELETE, registry.url(&format!("manifests/{digest}"))?);
         match registry.call(&call, &format!("delete manifest `{digest}`")).await {
-            Err(failure) if !failure.is(404) => Err(failure.into()),
+            Err(failure) if !failure.has_status(404) => Err(failure.into()),
             _ => Ok(()),
         }
     }
@@ -231,7 +231,7 @@ impl Removal<'_> {
             else {
                 return Ok(None);
             };
-            let document = answer.json(what)?;
+            let document = answer.document(what)?;
             let tags = document["tags"].as_array().cloned().unwrap_or_default();
             for tag in tags.iter().filter_map(serde_json::Value::as_str) {
                 if !own.contains(&tag)

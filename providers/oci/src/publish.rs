@@ -8,6 +8,8 @@ use std::sync::Arc;
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Resource, Result,
     document::{Build, Image, RegisterRequest, Registered},
+    http::Answer,
+    retry::{Failure, Policy},
 };
 use bytes::Bytes;
 use reqwest::Method;
@@ -15,14 +17,11 @@ use serde_json::json;
 
 use crate::{
     config::Config,
-    error::Failure,
     flow::{Layer, digest_of},
-    http::Answer,
     manifest::{self, ACCEPTED, Descriptor, Document},
     owner::Owner,
     push::{has_blob, small_blob},
     registry::{Call, Registry, Session},
-    retry::Policy,
 };
 
 /// Kind of a manifest.

@@ -8,19 +8,22 @@ use std::{
     time::Duration,
 };
 
-use build_image_plugin_api::{Context, Error, ErrorKind, Result, retry::Backoff};
+use build_image_plugin_api::{
+    Context, Error, ErrorKind, Result,
+    http::{Answer, Body},
+    retry::{Backoff, Failure, RetryAction},
+};
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use reqwest::Method;
 
 use crate::{
     config::Config,
-    error::{Failure, RetryAction},
     flow::{Flow, Hashes, Layer, Reading},
-    http::Body,
+    http::HINTS,
     registry::{Call, Registry},
     session::{Open, Started, abandon, is_lost, offset_of},
-    transfer::{Meter, blocks_body, stalled},
+    transfer::{Meter, blocks_body},
 };
 
 /// Pauses between attempts.
@@ -177,7 +180,7 @@ impl Push<'_> {
                 continue;
             };
             match failure.action {
-                RetryAction::RenewToken if !std::mem::replace(&mut renewed, true) => continue,
+                RetryAction::RenewCredentials if !std::mem::replace(&mut renewed, true) => continue,
                 RetryAction::Backoff => {}
                 _ if is_lost(&failure) => {}
                 _ => return Err(failure.into()),
@@ -208,7 +211,7 @@ impl Push<'_> {
             .header("content-range", format!("{}-{}", open.offset, end - 1));
         call.limit = Duration::MAX;
         let body = blocks_body(blocks.to_vec(), &self.meter, open.offset);
-        let body = Body::Stream(body, end - open.offset);
+        let body = Body::Stream(body, Some(end - open.offset));
         let answer = self.watched(&call, body, &what).await?;
         open.moved(self.registry, &url, &answer)?;
         open.offset = answer.header("range").and_then(offset_of).unwrap_or(end);
@@ -216,16 +219,13 @@ impl Push<'_> {
     }
 
     /// Sends a body, and gives up when nothing moves.
-    async fn watched(
-        &self,
-        call: &Call,
-        body: Body,
-        what: &str,
-    ) -> Result<crate::http::Answer, Failure> {
+    async fn watched(&self, call: &Call, body: Body, what: &str) -> Result<Answer, Failure> {
         let sending = self.registry.send(call, call.url.clone(), body, what);
         let sent = tokio::select! {
             sent = sending => sent,
-            limit = stalled(&self.meter, self.config.stall) => Err(Failure::timeout(what, limit)),
+            limit = self.meter.stalled(self.config.stall) => {
+                Err(HINTS.timed_out(&format!("cannot {what}"), limit))
+            }
         };
         let (answer, used) = sent?;
         self.registry.judge(answer, used, what).await
@@ -251,7 +251,7 @@ impl Push<'_> {
         layer: &Layer,
     ) -> Result<(), Ended> {
         if let Err(failure) = result
-            && (failure.action == RetryAction::RenewToken
+            && (failure.action == RetryAction::RenewCredentials
                 || !has_blob(self.registry, &layer.digest, layer.size).await?)
         {
             let passing = failure.action == RetryAction::Backoff && failure.status.is_none();
@@ -293,11 +293,12 @@ impl Push<'_> {
                 Some((Ok::<_, std::io::Error>(block), (flow, next)))
             }
         });
-        let body = Body::Stream(reqwest::Body::wrap_stream(stream), layer.size);
+        let body = Body::Stream(reqwest::Body::wrap_stream(stream), Some(layer.size));
         let sent = self.watched(&call, body, &what).await;
         // A refused token was renewed, so that another attempt has it.
         if let Err(failure) = &sent
-            && (failure.action == RetryAction::RenewToken || failure.action == RetryAction::Backoff)
+            && (failure.action == RetryAction::RenewCredentials
+                || failure.action == RetryAction::Backoff)
             && !has_blob(self.registry, &layer.digest, layer.size).await?
         {
             return Err(Ended::Again(Box::new(failure.clone())));

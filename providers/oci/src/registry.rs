@@ -9,7 +9,11 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use build_image_plugin_api::{Context, Error, ErrorKind, Result, Secret};
+use build_image_plugin_api::{
+    Context, Error, ErrorKind, Result, Secret,
+    http::{Answer, Body, Outgoing, is_loopback},
+    retry::{Failure, Policy, RetryAction, retry},
+};
 use bytes::Bytes;
 use reqwest::{Method, Url};
 
@@ -18,10 +22,8 @@ use crate::{
     config::{Config, Tls},
     credentials::{Credentials, Proof},
     environment::Environment,
-    error::{Failure, RetryAction},
-    http::{Answer, Body, CALL_LIMIT, Http, Outgoing, is_loopback},
+    http::{CALL_LIMIT, Http, Meaning as _},
     reference::Reference,
-    retry::{Policy, retry},
     token::{Token, TokenRequest},
 };
 
@@ -133,12 +135,7 @@ impl Registry {
         let plain = match known {
             Some(plain) => plain,
             None => {
-                let ping = |url: &Url| Outgoing {
-                    method: Method::GET,
-                    url: url.clone(),
-                    headers: Vec::new(),
-                    body: Body::Empty,
-                };
+                let ping = |url: &Url| Outgoing::new(Method::GET, url.as_str());
                 let what = format!("reach the registry `{}`", self.reference.registry);
                 retry(&self.policy, async || {
                     let secure = self.http.call(ping(&self.base), CALL_LIMIT, &what).await;
@@ -239,7 +236,7 @@ impl Registry {
     pub(crate) async fn find(&self, call: &Call, what: &str) -> Result<Option<Answer>, Failure> {
         match self.call(call, what).await {
             Ok(answer) => Ok(Some(answer)),
-            Err(failure) if failure.is(404) => Ok(None),
+            Err(failure) if failure.has_status(404) => Ok(None),
             Err(failure) => Err(failure),
         }
     }
@@ -283,16 +280,18 @@ impl Registry {
         what: &str,
     ) -> Result<(Answer, Authorization), Failure> {
         let authorization = self.authorization();
-        let mut headers = call.headers.clone();
+        let mut outgoing = Outgoing::new(call.method.clone(), url.as_str());
+        for (name, value) in &call.headers {
+            outgoing = outgoing.header(*name, value);
+        }
         if let Some(header) = self.header_for(&url, &authorization) {
-            headers.push(("authorization", header));
+            outgoing = outgoing.header("authorization", header);
         }
         if matches!(body, Body::Empty) && call.method != Method::GET && call.method != Method::HEAD
         {
-            headers.push(("content-length", "0".to_owned()));
+            outgoing = outgoing.header("content-length", "0");
         }
-        let outgoing = Outgoing { method: call.method.clone(), url, headers, body };
-        let answer = self.http.call(outgoing, call.limit, what).await?;
+        let answer = self.http.call(outgoing.body(body), call.limit, what).await?;
         Ok((answer, authorization))
     }
 

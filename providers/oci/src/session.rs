@@ -1,14 +1,17 @@
 //! Upload sessions of a registry: they are journaled before they are opened, and resumed or cancelled by later
 //! processes of the run. OCI distribution specification 1.1, "Pushing a blob in chunks".
 
-use build_image_plugin_api::{Context, Error, Resource, Result, retry};
+use build_image_plugin_api::{
+    Context, Error, Resource, Result,
+    http::Answer,
+    retry::{self, Failure},
+};
 use reqwest::{Method, Url};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::Failure,
     flow::Layer,
-    http::Answer,
+    http::foreign,
     owner::Owner,
     registry::{Call, Registry},
 };
@@ -71,7 +74,7 @@ impl Open {
             let shortest = answer.header("oci-chunk-min-length").and_then(|text| text.parse().ok());
             open.shortest_chunk = shortest.unwrap_or(0);
             if answer.header("location").is_none() {
-                return Err(Failure::foreign(&what));
+                return Err(foreign(&what));
             }
             open.moved(registry, &call.url, &answer)?;
             Ok(open)
@@ -143,7 +146,9 @@ impl Open {
     pub(crate) async fn cancel(&self, registry: &Registry) -> Result<(), Failure> {
         let call = Call::new(Method::DELETE, self.url(registry)?);
         match registry.call(&call, "cancel the upload").await {
-            Err(failure) if !is_lost(&failure) && !failure.is(405) && !failure.is(501) => {
+            Err(failure)
+                if !is_lost(&failure) && !failure.has_status(405) && !failure.has_status(501) =>
+            {
                 Err(failure)
             }
             _ => Ok(()),

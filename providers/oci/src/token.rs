@@ -4,7 +4,11 @@
 use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use build_image_plugin_api::{Error, ErrorKind, Secret};
+use build_image_plugin_api::{
+    Error, ErrorKind, Secret,
+    http::{Body, Outgoing, is_loopback},
+    retry::Failure,
+};
 use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Url};
@@ -13,8 +17,7 @@ use serde_json::Value;
 use crate::{
     challenge::Bearer,
     credentials::Proof,
-    error::Failure,
-    http::{Body, CALL_LIMIT, Http, Outgoing, is_loopback},
+    http::{CALL_LIMIT, Http, Meaning as _, foreign},
     registry::basic,
 };
 
@@ -56,7 +59,6 @@ impl TokenRequest<'_> {
         let actions = self.actions();
         let list = actions.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         let scope = format!("repository:{}:{list}", self.repository);
-        let mut headers = Vec::new();
         let mut fields = vec![("scope", scope)];
         if let Some(service) = &self.bearer.service {
             fields.push(("service", service.clone()));
@@ -67,15 +69,19 @@ impl TokenRequest<'_> {
                 fields.push(("client_id", CLIENT.to_owned()));
                 fields.push(("refresh_token", token.reveal().to_owned()));
                 let kind = "application/x-www-form-urlencoded";
-                headers.push(("content-type", kind.to_owned()));
-                Outgoing { method: Method::POST, url, headers, body: Body::Bytes(form(&fields)) }
+                Outgoing::new(Method::POST, url)
+                    .header("content-type", kind)
+                    .body(Body::Bytes(form(&fields)))
             }
             proof => {
-                if let Proof::Basic(user, password) = proof {
-                    headers.push(("authorization", basic(user, password)));
-                }
                 url.query_pairs_mut().extend_pairs(fields);
-                Outgoing { method: Method::GET, url, headers, body: Body::Empty }
+                let outgoing = Outgoing::new(Method::GET, url);
+                match proof {
+                    Proof::Basic(user, password) => {
+                        outgoing.header("authorization", basic(user, password))
+                    }
+                    _ => outgoing,
+                }
             }
         };
         let answer = self.http.call(outgoing, CALL_LIMIT, &what).await?;
@@ -86,15 +92,15 @@ impl TokenRequest<'_> {
                     Some("the identity token may have ended: log in again".to_owned());
             }
             // Another token cannot be requested with these credentials.
-            if failure.is(401) {
-                failure.action = crate::error::RetryAction::GiveUp;
+            if failure.has_status(401) {
+                failure.action = build_image_plugin_api::retry::RetryAction::GiveUp;
             }
             return Err(failure);
         }
-        let document = answer.json(&what)?;
+        let document = answer.document(&what)?;
         let value = [&document["token"], &document["access_token"]];
         let value = value.into_iter().find_map(Value::as_str).filter(|text| !text.is_empty());
-        let value = value.ok_or_else(|| Failure::foreign(&what))?;
+        let value = value.ok_or_else(|| foreign(&what))?;
         Ok(Token { value: Secret::new(value), actions })
     }
 

@@ -8,12 +8,9 @@ use std::{
     time::Duration,
 };
 
-use build_image_plugin_api::Context;
+use build_image_plugin_api::{Context, http};
 use bytes::Bytes;
 use futures_util::stream::iter;
-
-/// Interval between two checks for a stalled transfer.
-const STALL_CHECK: Duration = Duration::from_millis(250);
 
 /// The bytes of a layer that the network has accepted.
 pub(crate) struct Meter {
@@ -44,6 +41,11 @@ impl Meter {
         self.show(position);
     }
 
+    /// Returns when nothing has moved for `limit`.
+    pub(crate) async fn stalled(&self, limit: Duration) -> Duration {
+        http::stalled(|| Some((self.total.load(Ordering::Relaxed), limit))).await
+    }
+
     fn show(&self, position: u64) {
         let before = self.shown.fetch_max(position, Ordering::Relaxed);
         let done = before.max(position);
@@ -62,19 +64,4 @@ pub(crate) fn blocks_body(blocks: Vec<Bytes>, meter: &Arc<Meter>, offset: u64) -
         Ok::<_, std::io::Error>(block)
     });
     reqwest::Body::wrap_stream(iter(counted))
-}
-
-/// Returns when nothing has moved for `limit`.
-pub(crate) async fn stalled(meter: &Meter, limit: Duration) -> Duration {
-    let now = tokio::time::Instant::now;
-    let moved = || meter.total.load(Ordering::Relaxed);
-    let mut last = (moved(), now());
-    loop {
-        tokio::time::sleep(STALL_CHECK).await;
-        if moved() != last.0 {
-            last = (moved(), now());
-        } else if last.1.elapsed() >= limit {
-            return limit;
-        }
-    }
 }

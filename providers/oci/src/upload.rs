@@ -6,6 +6,7 @@ use std::sync::{Arc, atomic::Ordering};
 use build_image_plugin_api::{
     Context, Disk, Result,
     document::{UploadRequest, Uploaded},
+    retry::Policy,
 };
 use reqwest::Method;
 use serde_json::json;
@@ -17,7 +18,6 @@ use crate::{
     owner::Owner,
     push::{Push, small_blob},
     registry::{Call, Registry, Session},
-    retry::Policy,
     session::{Started, abandon},
     source::Source,
     transfer::Meter,
@@ -164,7 +164,7 @@ async fn has_images(registry: &Registry) -> bool {
     match registry.find(&call, "list the tags of the repository").await {
         Ok(None) => false,
         Ok(Some(answer)) => {
-            let document = answer.json("list the tags of the repository").unwrap_or_default();
+            let document = answer.json().unwrap_or_default();
             document["tags"].as_array().is_none_or(|tags| !tags.is_empty())
         }
         Err(_) => true,

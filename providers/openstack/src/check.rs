@@ -6,19 +6,20 @@ use std::{sync::Arc, time::Duration};
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Resource, Result,
     document::{Build, CheckReport, CheckRequest, Finding},
+    http::is_exposed,
+    retry::Policy,
 };
 
 use crate::{
     check_service,
     cloud::{Cloud, Session},
     config::{Config, IfExists},
-    disk, http,
+    disk,
     image::RUN,
     machines,
     owner::Owner,
     record::{IMAGE, STARTED, Started},
     replace,
-    retry::Policy,
 };
 
 /// Time limit of one check; a reachable cloud answers in one or two seconds.
@@ -138,7 +139,7 @@ async fn within<T>(check: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(LIMIT, check).await.unwrap_or_else(|_| {
         let message = format!("the cloud did not answer within {} s", LIMIT.as_secs());
         Err(Error::new(ErrorKind::Timeout, message)
-            .with_hint(crate::error::NETWORK_HINT)
+            .with_hint(crate::http::HINTS.unreachable)
             .retryable())
     })
 }
@@ -259,7 +260,7 @@ async fn image_name(cloud: &Cloud, config: &Config, build: &Build) -> Result<Vec
 
 fn plain(cloud: &Cloud) -> Option<Finding> {
     let urls = [&cloud.login.auth_url, &cloud.endpoint];
-    let exposed = urls.into_iter().find(|url| http::is_exposed(url))?;
+    let exposed = urls.into_iter().find(|url| is_exposed(url))?;
     Some(Finding::warning(
         "TLS",
         format!(

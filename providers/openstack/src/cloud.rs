@@ -3,18 +3,23 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use build_image_plugin_api::{Context, Error, Result};
+use build_image_plugin_api::{
+    Context, Error, Result,
+    http::{Answer, Outgoing},
+    retry::{Failure, Policy, RetryAction, retry},
+};
 use reqwest::Method;
 use serde_json::Value;
 
 use crate::{
     config::Config,
-    error::{Failure, RetryAction},
-    http::{Answer, Body, Http, Outgoing},
+    http::{Http, Meaning as _, foreign, with_json},
     keystone::{self, Token},
     login::{Login, Method as Proof, Named},
-    retry::{Policy, retry},
 };
+
+/// A JSON document with its media type.
+pub(crate) type Document = (&'static str, Value);
 
 /// Oldest minor version of the image API (2.x) that has hashes and hidden images (Rocky).
 pub(crate) const HASHES: u32 = 7;
@@ -133,13 +138,12 @@ impl Cloud {
         &self,
         method: Method,
         path: &str,
-        body: Option<(&'static str, Value)>,
+        body: Option<Document>,
         what: &str,
     ) -> Result<Answer, Failure> {
         retry(&self.policy, async || {
             let token = self.token();
-            let body = body.clone().map_or(Body::Empty, |(kind, value)| Body::Json(kind, value));
-            self.once(&token, method.clone(), path, body, what).await
+            self.once(&token, method.clone(), path, body.as_ref(), what).await
         })
         .await
     }
@@ -149,7 +153,7 @@ impl Cloud {
         token: &Token,
         method: Method,
         path: &str,
-        body: Body,
+        body: Option<&Document>,
         what: &str,
     ) -> Result<Answer, Failure> {
         let answer = self.http.call(self.outgoing(token, method, path, body), what).await?;
@@ -165,19 +169,25 @@ impl Cloud {
         token: &Token,
         method: Method,
         path: &str,
-        body: Body,
+        body: Option<&Document>,
         what: &str,
     ) -> Result<Answer, Failure> {
         let answer = self.http.call(self.outgoing(token, method, path, body), what).await?;
         if answer.is_success() { Ok(answer) } else { Err(answer.refuse(what)) }
     }
 
-    fn outgoing(&self, token: &Token, method: Method, path: &str, body: Body) -> Outgoing {
-        Outgoing {
-            method,
-            url: format!("{}{path}", self.endpoint),
-            headers: vec![("x-auth-token", token.secret.reveal().to_owned())],
-            body,
+    fn outgoing(
+        &self,
+        token: &Token,
+        method: Method,
+        path: &str,
+        body: Option<&Document>,
+    ) -> Outgoing {
+        let outgoing = Outgoing::new(method, format!("{}{path}", self.endpoint))
+            .header("x-auth-token", token.secret.reveal());
+        match body {
+            Some((kind, document)) => with_json(outgoing, kind, document),
+            None => outgoing,
         }
     }
 
@@ -196,7 +206,7 @@ impl Cloud {
         }
         let mut failure = answer.refuse(what);
         self.login.redact(&mut failure.error, Some(&token.secret));
-        if failure.action == RetryAction::RenewToken {
+        if failure.action == RetryAction::RenewCredentials {
             self.renew(token).await?;
         }
         Err(failure)
@@ -209,12 +219,7 @@ impl Cloud {
     pub(crate) async fn newest_version(&self) -> Result<u32, Failure> {
         let what = format!("read the versions of the image service `{}`", self.endpoint);
         let answer = retry(&self.policy, async || {
-            let outgoing = Outgoing {
-                method: Method::GET,
-                url: format!("{}/versions", self.endpoint),
-                headers: Vec::new(),
-                body: Body::Empty,
-            };
+            let outgoing = Outgoing::new(Method::GET, format!("{}/versions", self.endpoint));
             let answer = self.http.call(outgoing, &what).await?;
             // 300: several versions to choose from.
             if answer.is_success() || answer.status == 300 {
@@ -224,8 +229,8 @@ impl Cloud {
             }
         })
         .await?;
-        let document = answer.json(&what)?;
-        let versions = document["versions"].as_array().ok_or_else(|| Failure::foreign(&what))?;
+        let document = answer.document(&what)?;
+        let versions = document["versions"].as_array().ok_or_else(|| foreign(&what))?;
         let minor = |version: &Value| version["id"].as_str()?.strip_prefix("v2.")?.parse().ok();
         versions.iter().filter_map(minor).max().ok_or_else(|| {
             Failure::stop(Error::unsupported(

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Resource, Result,
     document::{DiscardRequest, Discarded, Remaining},
+    retry::Policy,
 };
 use serde_json::json;
 
@@ -16,7 +17,6 @@ use crate::{
     owner::Owner,
     record::{IMAGE, RUN_ID},
     replace::{self, HIDDEN, REPLACED},
-    retry::Policy,
 };
 
 /// How long a request whose answer was not awaited may take to create an image.

@@ -1,10 +1,16 @@
 //! The calls of the image API (Glance v2) that this provider makes.
 
+use build_image_plugin_api::retry::Failure;
+
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{cloud::Cloud, error::Failure, image::Image};
+use crate::{
+    cloud::Cloud,
+    http::{Meaning as _, foreign},
+    image::Image,
+};
 
 const JSON: &str = "application/json";
 /// RFC 6902 with the restrictions of the image API.
@@ -30,9 +36,9 @@ impl Cloud {
         let what = format!("read image `{id}`");
         match self.call(Method::GET, &format!("/v2/images/{id}"), None, &what).await {
             Ok(answer) => {
-                Image::read(answer.json(&what)?).map(Some).ok_or_else(|| Failure::foreign(&what))
+                Image::read(answer.document(&what)?).map(Some).ok_or_else(|| foreign(&what))
             }
-            Err(failure) if failure.is(404) || failure.is(410) => Ok(None),
+            Err(failure) if failure.has_status(404) || failure.has_status(410) => Ok(None),
             Err(failure) => Err(failure),
         }
     }
@@ -45,7 +51,7 @@ impl Cloud {
         let what = format!("create image `{}`", record["name"].as_str().unwrap_or_default());
         let answer =
             self.call(Method::POST, "/v2/images", Some((JSON, record.clone())), &what).await?;
-        Image::read(answer.json(&what)?).ok_or_else(|| Failure::foreign(&what))
+        Image::read(answer.document(&what)?).ok_or_else(|| foreign(&what))
     }
 
     /// Changes an image: a list of operations, each of which may be repeated.
@@ -61,7 +67,7 @@ impl Cloud {
         let answer = self
             .call(Method::PATCH, &format!("/v2/images/{id}"), Some((PATCH, operations)), what)
             .await?;
-        Image::read(answer.json(what)?).ok_or_else(|| Failure::foreign(what))
+        Image::read(answer.document(what)?).ok_or_else(|| foreign(what))
     }
 
     /// Deletes an image. Returns whether it existed.
@@ -72,7 +78,7 @@ impl Cloud {
         let what = format!("delete image `{id}`");
         match self.call(Method::DELETE, &format!("/v2/images/{id}"), None, &what).await {
             Ok(_) => Ok(true),
-            Err(failure) if failure.is(404) || failure.is(410) => Ok(false),
+            Err(failure) if failure.has_status(404) || failure.has_status(410) => Ok(false),
             Err(failure) => Err(failure),
         }
     }
@@ -91,8 +97,8 @@ impl Cloud {
         let mut path = format!("/v2/images?name={}&os_hidden={hidden}&limit={PAGE}", escaped(name));
         let mut found = Vec::new();
         for _ in 0..MOST_PAGES {
-            let document = self.call(Method::GET, &path, None, &what).await?.json(&what)?;
-            let images = document["images"].as_array().ok_or_else(|| Failure::foreign(&what))?;
+            let document = self.call(Method::GET, &path, None, &what).await?.document(&what)?;
+            let images = document["images"].as_array().ok_or_else(|| foreign(&what))?;
             found.extend(images.iter().cloned().filter_map(Image::read));
             match document["next"].as_str() {
                 Some(next) if next.starts_with("/v2/") => path = next.to_owned(),
@@ -128,7 +134,7 @@ impl Cloud {
         let what = format!("read the tasks of image `{id}`");
         let answer =
             self.call(Method::GET, &format!("/v2/images/{id}/tasks"), None, &what).await.ok()?;
-        let document = answer.json(&what).ok()?;
+        let document = answer.document(&what).ok()?;
         let mut tasks = document["tasks"].as_array()?.clone();
         tasks.sort_by_key(|task| task["created_at"].as_str().unwrap_or_default().to_owned());
         let newest = tasks.last()?;
@@ -145,8 +151,8 @@ impl Cloud {
         let document = self
             .call(Method::GET, &format!("/v2/images/{id}/members"), None, &what)
             .await?
-            .json(&what)?;
-        let members = document["members"].as_array().ok_or_else(|| Failure::foreign(&what))?;
+            .document(&what)?;
+        let members = document["members"].as_array().ok_or_else(|| foreign(&what))?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         Ok(members.iter().map(|one| (text(&one["member_id"]), text(&one["status"]))).collect())
     }
@@ -163,7 +169,7 @@ impl Cloud {
             .await
         {
             Ok(_) => Ok(()),
-            Err(failure) if failure.is(409) => Ok(()),
+            Err(failure) if failure.has_status(409) => Ok(()),
             Err(failure) => Err(failure),
         }
     }
@@ -175,8 +181,14 @@ impl Cloud {
     pub(crate) async fn about(&self, path: &str) -> Result<Option<Value>, Failure> {
         let what = format!("read `{path}` of the image service");
         match self.call(Method::GET, path, None, &what).await {
-            Ok(answer) => answer.json(&what).map(Some),
-            Err(failure) if failure.is(404) || failure.is(403) || failure.is(501) => Ok(None),
+            Ok(answer) => answer.document(&what).map(Some),
+            Err(failure)
+                if failure.has_status(404)
+                    || failure.has_status(403)
+                    || failure.has_status(501) =>
+            {
+                Ok(None)
+            }
             Err(failure) => Err(failure),
         }
     }

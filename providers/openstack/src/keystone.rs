@@ -1,14 +1,16 @@
 //! Requests tokens from the identity service (Keystone API v3) and reads the catalog in them.
 
-use build_image_plugin_api::{Error, ErrorKind, Secret};
+use build_image_plugin_api::{
+    Error, ErrorKind, Secret,
+    http::Outgoing,
+    retry::{Failure, Policy, RetryAction, retry},
+};
 use reqwest::Method as Verb;
 use serde_json::{Value, json};
 
 use crate::{
-    error::{Failure, RetryAction},
-    http::{Body, Http, Outgoing},
+    http::{Http, Meaning as _, foreign, with_json},
     login::{Domain, Login, Method, Named},
-    retry::{Policy, retry},
 };
 
 /// A token with what the identity service says about it.
@@ -48,7 +50,7 @@ pub(crate) async fn token(
     let result =
         retry(policy, async || once(http, login, project.or(login.project.as_ref())).await);
     result.await.map_err(|mut failure| {
-        if failure.is(401) {
+        if failure.has_status(401) {
             failure.error.hint = Some(match login.method {
                 Method::Password { .. } => "check user, password, domains, and project",
                 Method::ApplicationCredential { .. } => "check id and secret of the application credential, and whether it has expired",
@@ -64,31 +66,23 @@ async fn once(http: &Http, login: &Login, project: Option<&Named>) -> Result<Tok
     let url = format!("{}/auth/tokens", login.auth_url);
     let outgoing = match (&login.method, project) {
         // A token without a project is used as it is.
-        (Method::Token(token), None) => Outgoing {
-            method: Verb::GET,
-            url,
-            headers: vec![
-                ("x-auth-token", token.reveal().to_owned()),
-                ("x-subject-token", token.reveal().to_owned()),
-            ],
-            body: Body::Empty,
-        },
-        _ => Outgoing {
-            method: Verb::POST,
-            url,
-            headers: Vec::new(),
-            body: Body::Json("application/json", request(login, project)),
-        },
+        (Method::Token(token), None) => Outgoing::new(Verb::GET, url)
+            .header("x-auth-token", token.reveal())
+            .header("x-subject-token", token.reveal()),
+        _ => {
+            let outgoing = Outgoing::new(Verb::POST, url);
+            with_json(outgoing, "application/json", &request(login, project))
+        }
     };
     let answer = http.call(outgoing, &what).await?;
     if !answer.is_success() {
         let mut failure = answer.refuse(&what);
         login.redact(&mut failure.error, None);
-        if failure.action == RetryAction::RenewToken {
+        if failure.action == RetryAction::RenewCredentials {
             // Nothing else proves the identity.
             failure.action = RetryAction::GiveUp;
         }
-        if failure.is(404) {
+        if failure.has_status(404) {
             let hint = "write the URL of the identity service, which ends with `/v3`";
             *failure.error = failure.error.with_hint(hint);
         }
@@ -97,9 +91,9 @@ async fn once(http: &Http, login: &Login, project: Option<&Named>) -> Result<Tok
     let secret = match (answer.header("x-subject-token"), &login.method) {
         (Some(text), _) => Secret::new(text),
         (None, Method::Token(token)) => token.clone(),
-        (None, _) => return Err(Failure::foreign(&what)),
+        (None, _) => return Err(foreign(&what)),
     };
-    let document = answer.json(&what)?;
+    let document = answer.document(&what)?;
     read(&document["token"], secret).ok_or_else(|| {
         let error = Error::new(
             ErrorKind::Auth,

@@ -1,10 +1,10 @@
 //! Shares the image with projects, verifies it, and accepts it there where the same user may.
 
-use build_image_plugin_api::{Context, Error, ErrorKind, Result};
+use build_image_plugin_api::{Context, Error, ErrorKind, Result, retry::Failure};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::{cloud::Cloud, config::Config, error::Failure, http::Body};
+use crate::{cloud::Cloud, config::Config, http::Meaning as _};
 
 /// Status of a member that has accepted an image.
 const ACCEPTED: &str = "accepted";
@@ -64,11 +64,12 @@ async fn accept(cloud: &Cloud, id: &str, project: &str) -> Result<(), String> {
     let reason = |failure: Failure| failure.error.message.clone();
     let token = token.map_err(reason)?;
     let what = format!("accept image `{id}` in project `{project}`");
-    let body = Body::Json("application/json", json!({"status": ACCEPTED}));
+    let body = ("application/json", json!({"status": ACCEPTED}));
     let path = format!("/v2/images/{id}/members/{project}");
     // A token of another project must not be renewed in place of that of the build.
-    let answer = cloud.with_token(&token, Method::PUT, &path, body, &what).await.map_err(reason)?;
-    match answer.json(&what).map_err(reason)?["status"].as_str() {
+    let answer =
+        cloud.with_token(&token, Method::PUT, &path, Some(&body), &what).await.map_err(reason)?;
+    match answer.document(&what).map_err(reason)?["status"].as_str() {
         Some(ACCEPTED) => Ok(()),
         _ => Err("the service keeps another status".to_owned()),
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Result,
     document::{self, RegisterRequest, Registered},
+    retry::Policy,
 };
 use serde_json::{Value, json};
 
@@ -13,9 +14,7 @@ use crate::{
     cloud::{Cloud, HASHES, Session},
     config::{Config, IfExists},
     image::Image,
-    members, properties, record, replace,
-    retry::Policy,
-    stores,
+    members, properties, record, replace, stores,
 };
 
 /// Publishes the image of a build.

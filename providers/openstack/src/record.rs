@@ -85,7 +85,7 @@ pub(crate) async fn create(
     match created {
         Ok(_) => context.created(&resource.with_id(&started.id))?,
         // An earlier attempt was answered, but the answer was lost.
-        Err(failure) if failure.is(409) && is_ours(cloud, &started.id, build).await? => {
+        Err(failure) if failure.has_status(409) && is_ours(cloud, &started.id, build).await? => {
             context.created(&resource.with_id(&started.id))?;
         }
         Err(failure) => {

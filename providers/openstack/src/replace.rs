@@ -4,13 +4,13 @@
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Resource, Result,
     document::{Build, DiscardReason, DiscardRequest, Discarded},
+    retry::Failure,
 };
 use serde_json::json;
 
 use crate::{
     cloud::Cloud,
     config::{Config, IfExists},
-    error::Failure,
     image::Image,
     owner::Owner,
     record::IMAGE,
@@ -83,7 +83,7 @@ pub(crate) async fn hide_older(
         match context.until_answered(set_hidden(cloud, image.id(), true)).await {
             Ok(()) => hidden.push(image.id().to_owned()),
             // Another build has replaced it meanwhile.
-            Err(failure) if failure.is(404) || failure.is(410) => {
+            Err(failure) if failure.has_status(404) || failure.has_status(410) => {
                 if config.if_exists == IfExists::Replace {
                     context.gone(&resource(REPLACED))?;
                 }

@@ -45,7 +45,7 @@ pub(crate) async fn copy(
             context.check_cancelled()?;
             match cloud.import(id, COPY, &missing).await {
                 // Another copy is running; its stores count as well.
-                Err(failure) if !failure.is(409) => return Err(failure.into()),
+                Err(failure) if !failure.has_status(409) => return Err(failure.into()),
                 Err(_) => {}
                 Ok(()) => started = true,
             }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use build_image_plugin_api::{Context, Disk, Error, Result};
+use build_image_plugin_api::{Context, Disk, Error, Result, http};
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use serde::{Deserialize, Serialize};
@@ -23,8 +23,6 @@ use crate::digest::hexadecimal;
 const BLOCK: usize = 256 << 10;
 /// Blocks that are read ahead of the network.
 const AHEAD: usize = 8;
-/// Interval between two checks for a stalled transfer.
-const STALL_CHECK: Duration = Duration::from_millis(250);
 /// How long the end of the reading thread is awaited.
 const JOIN: Duration = Duration::from_secs(2);
 
@@ -103,19 +101,13 @@ impl Flow {
 
     /// Returns when no byte has moved for `stall`, or the answer has not arrived `answer` after the last byte.
     pub(crate) async fn stalled(&self, stall: Duration, answer: Duration) -> Duration {
-        let now = tokio::time::Instant::now;
-        let mut last = (self.moved(), now());
-        loop {
-            tokio::time::sleep(STALL_CHECK).await;
-            let ended = self.state.ended.load(Ordering::Relaxed);
-            let limit = if ended { answer } else { stall };
-            let waits = !ended && self.state.reading.load(Ordering::Relaxed);
-            if waits || self.moved() != last.0 {
-                last = (self.moved(), now());
-            } else if last.1.elapsed() >= limit {
-                return limit;
+        http::stalled(|| {
+            if self.state.ended.load(Ordering::Relaxed) {
+                return Some((self.moved(), answer));
             }
-        }
+            (!self.state.reading.load(Ordering::Relaxed)).then(|| (self.moved(), stall))
+        })
+        .await
     }
 
     /// Ends the reading thread. Returns what it has sent, `None` when that is not the whole disk.

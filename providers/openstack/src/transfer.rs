@@ -8,14 +8,17 @@ use std::{
     time::Duration,
 };
 
-use build_image_plugin_api::{Context, Disk, Error, ErrorKind, retry::Backoff};
+use build_image_plugin_api::{
+    Context, Disk, Error, ErrorKind,
+    http::{Body, Outgoing},
+    retry::{Backoff, Failure},
+};
 use reqwest::Method;
 
 use crate::{
     cloud::Cloud,
     config::Config,
-    error::Failure,
-    http::{Body, Outgoing},
+    http::HINTS,
     stream::{Flow, Sent},
 };
 
@@ -48,19 +51,19 @@ impl Transfer<'_> {
             let before = shown.fetch_max(moved, Ordering::Relaxed);
             context.progress_bytes(before.max(moved), length.max(moved));
         });
-        let mut headers = vec![("x-auth-token", token.secret.reveal().to_owned())];
+        let url = format!("{}/v2/images/{id}/{target}", self.cloud.endpoint);
+        let mut outgoing = Outgoing::new(Method::PUT, url)
+            .header("x-auth-token", token.secret.reveal())
+            .header("content-type", "application/octet-stream")
+            .body(Body::Stream(body, self.disk.length));
         if let Some(store) = self.config.store.as_ref().filter(|_| target == "file") {
-            headers.push(("x-image-meta-store", store.clone()));
+            outgoing = outgoing.header("x-image-meta-store", store);
         }
-        let outgoing = Outgoing {
-            method: Method::PUT,
-            url: format!("{}/v2/images/{id}/{target}", self.cloud.endpoint),
-            headers,
-            body: Body::Stream(body, self.disk.length),
-        };
         let answer = tokio::select! {
             answer = self.cloud.http.send(outgoing, &what) => answer,
-            limit = flow.stalled(self.config.stall, self.config.import_timeout) => Err(Failure::timeout(&what, limit)),
+            limit = flow.stalled(self.config.stall, self.config.import_timeout) => {
+                Err(HINTS.timed_out(&format!("cannot {what}"), limit))
+            }
         };
         self.total.fetch_add(flow.moved(), Ordering::Relaxed);
         let sent = flow.end().await?;

@@ -12,7 +12,7 @@ use std::{
 use build_image_plugin_api::{
     Context, Disk, Error, ErrorKind, Result,
     document::{UploadRequest, Uploaded},
-    retry::Backoff,
+    retry::{Backoff, Failure, Policy, RetryAction},
 };
 use serde_json::json;
 
@@ -20,10 +20,8 @@ use crate::{
     cloud::{Cloud, Session},
     config::{Config, UploadMethod},
     digest,
-    error::{Failure, RetryAction},
     image::Image,
     record::{self, STARTED, Started},
-    retry::Policy,
     stream::Sent,
     transfer::{Looks, Transfer},
 };
@@ -287,7 +285,7 @@ impl Job<'_> {
                 self.context.milestone(format!("uploaded image `{}`", started.id))?;
             }
             // The service is still busy with an attempt that broke: its status decides what comes next.
-            Err(failure) if failure.is(409) => {
+            Err(failure) if failure.has_status(409) => {
                 tried.attempts -= 1;
                 tried.conflicts += 1;
                 if tried.conflicts > MOST_CONFLICTS {
@@ -322,7 +320,7 @@ impl Job<'_> {
         match self.cloud.import(&started.id, DIRECT, &stores).await {
             Ok(()) => Ok(()),
             // An earlier attempt was answered, but the answer was lost; the status shows how it ends.
-            Err(failure) if failure.is(409) => Ok(()),
+            Err(failure) if failure.has_status(409) => Ok(()),
             Err(failure) => Err(failure.into()),
         }
     }
@@ -429,9 +427,9 @@ mod tests {
 
     #[test]
     fn only_attempts_that_waited_are_reported_as_made_in_vain() {
-        let failed =
-            |action| Failure { action, ..Failure::stop(Error::new(ErrorKind::Network, "x")) };
-        for (action, expected) in [(RetryAction::Backoff, Some(3)), (RetryAction::RenewToken, None)]
+        let failed = |action| Failure::refused(Error::new(ErrorKind::Network, "x"), action);
+        for (action, expected) in
+            [(RetryAction::Backoff, Some(3)), (RetryAction::RenewCredentials, None)]
         {
             let (begun, last) = (Some(Instant::now()), Some(failed(action)));
             let mut tried = Tried { begun, last, attempts: 3, ..Tried::default() }.renewed();

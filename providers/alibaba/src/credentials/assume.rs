@@ -6,7 +6,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use build_image_plugin_api::{
     Error, ErrorKind,
-    retry::{Backoff, random},
+    http::{Answer, Body, Outgoing},
+    retry::{Backoff, Failure, Policy, random, retry},
 };
 use jiff::Timestamp;
 use reqwest::Method;
@@ -19,23 +20,20 @@ use super::{
 };
 use crate::{
     acs::{Service, read_refusal},
-    client::{Answer, HttpClient, Limit, Outgoing, Payload},
+    client::{HttpClient, Limit},
     ecs::pairs,
     endpoint::{Endpoint, redact_url},
-    error::Failure,
-    retry::{Policy, retry},
     sign::encode,
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
 const VERSION: &str = "2015-04-01";
 /// A request waits for these keys, but a transient fault must not end a build.
-const POLICY: Policy = Policy {
-    attempts: 4,
-    min_retry_time: Duration::ZERO,
-    limit: None,
-    backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(3)),
-};
+const POLICY: Policy = Policy::new(
+    4,
+    Duration::ZERO,
+    Backoff::new(Duration::from_millis(200), Duration::from_secs(3)),
+);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -92,13 +90,10 @@ pub(crate) async fn oidc(
             ("Timestamp", &now),
             ("SignatureNonce", &format!("{:016x}{:016x}", random(), random())),
         ]);
-        let outgoing = Outgoing {
-            method: Method::POST,
-            url: format!("{}/?{}", sts.origin(), encode::query(&query, false)),
-            headers: pairs(&[("content-type", "application/x-www-form-urlencoded")]),
-            authorization: String::new(),
-            body: Payload::Bytes(encode::query(&form, false).into()),
-        };
+        let url = format!("{}/?{}", sts.origin(), encode::query(&query, false));
+        let outgoing = Outgoing::new(Method::POST, url)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::Bytes(encode::query(&form, false).into()));
         answered(http.exchange(outgoing, Limit::Total(LIMIT), &what).await?, &what)
     });
     let assumed: Assumed = read(&answer.await?, &what)?;
@@ -111,13 +106,7 @@ pub(crate) async fn uri(address: &str) -> Result<Temporary, Failure> {
     let (endpoint, path) = Endpoint::with_path("ALIBABA_CLOUD_CREDENTIALS_URI", address)?;
     let http = HttpClient::open(&endpoint, Arc::new(Credentials::anonymous()))?;
     let answer = retry(&POLICY, async || {
-        let outgoing = Outgoing {
-            method: Method::GET,
-            url: format!("{}{path}", endpoint.origin()),
-            headers: Vec::new(),
-            authorization: String::new(),
-            body: Payload::Empty,
-        };
+        let outgoing = Outgoing::new(Method::GET, format!("{}{path}", endpoint.origin()));
         answered(http.exchange(outgoing, Limit::Total(LIMIT), &what).await?, &what)
     });
     read::<Written>(&answer.await?, &what)?.keys(&what)

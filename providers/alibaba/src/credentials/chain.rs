@@ -6,13 +6,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use build_image_plugin_api::{Context, Error, ErrorKind, Result, Secret};
+use build_image_plugin_api::{Context, Error, ErrorKind, Result, Secret, retry::Failure};
 
 use super::{
     Environment, Identity, Keys, Metadata, ini, profile,
     source::{Named, Role, Source},
 };
-use crate::error::Failure;
 
 /// Secret settings that hold a key pair and optionally a token.
 const SETTINGS: [&str; 3] =

@@ -3,10 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use build_image_emulator_alibaba::{Config as Server, Running, start};
-use build_image_plugin_api::testing::MockHost;
+use build_image_plugin_api::{retry::Failure, testing::MockHost};
 
 use super::{Credentials, Environment, Identity, Keys};
-use crate::error::Failure;
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)

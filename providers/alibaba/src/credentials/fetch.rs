@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use build_image_plugin_api::{Error, ErrorKind, Result};
+use build_image_plugin_api::{Error, ErrorKind, Result, retry::Failure};
 
 use super::{
     assume,
@@ -10,7 +10,7 @@ use super::{
     source::{Role, Source},
     temporary::Temporary,
 };
-use crate::{endpoint::Endpoint, error::Failure};
+use crate::endpoint::Endpoint;
 
 impl Chain {
     /// The keys of a source.

@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use build_image_plugin_api::Context;
+use build_image_plugin_api::{Context, retry::Failure};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
@@ -15,7 +15,6 @@ use super::{
     chain::Chain,
     source::{Named, Source},
 };
-use crate::error::Failure;
 
 /// Keys that expire earlier than this are fetched again.
 const LEFT: SignedDuration = SignedDuration::from_secs(180);

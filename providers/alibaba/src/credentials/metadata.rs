@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use build_image_plugin_api::{Error, ErrorKind, Result};
+use build_image_plugin_api::{Error, ErrorKind, Result, http::Outgoing, retry::Failure};
 use reqwest::Method;
 
 use super::{
@@ -12,9 +12,8 @@ use super::{
     temporary::{Temporary, Written},
 };
 use crate::{
-    client::{HttpClient, Limit, Outgoing, Payload},
+    client::{HttpClient, Limit},
     endpoint::Endpoint,
-    error::Failure,
 };
 
 /// Outside an instance there is no answer; on an instance the service answers at once.
@@ -47,30 +46,26 @@ impl Metadata {
         &self,
         method: Method,
         path: &str,
-        headers: Vec<(String, String)>,
+        header: Option<(&'static str, String)>,
     ) -> Result<(u16, String), Failure> {
         let what = format!("metadata `{path}`");
-        let outgoing = Outgoing {
-            method,
-            url: format!("{}{path}", self.endpoint.origin()),
-            headers,
-            authorization: String::new(),
-            body: Payload::Empty,
-        };
+        let mut outgoing = Outgoing::new(method, format!("{}{path}", self.endpoint.origin()));
+        if let Some((name, value)) = header {
+            outgoing = outgoing.header(name, value);
+        }
         let answer = self.http.exchange(outgoing, Limit::Total(LIMIT), &what).await?;
         Ok((answer.status, String::from_utf8_lossy(&answer.body).trim().to_owned()))
     }
 
     /// Reads a path, with a token unless the service has none; `None` when the path does not exist.
     async fn read(&self, path: &str) -> Result<Option<String>, Failure> {
-        let lifetime = ("X-aliyun-ecs-metadata-token-ttl-seconds", "21600");
-        let lifetime = vec![(lifetime.0.to_owned(), lifetime.1.to_owned())];
-        let headers = match self.ask(Method::PUT, "/latest/api/token", lifetime).await? {
-            (200, token) => vec![("X-aliyun-ecs-metadata-token".to_owned(), token)],
-            _ if self.old_ways => Vec::new(),
+        let lifetime = ("x-aliyun-ecs-metadata-token-ttl-seconds", "21600".to_owned());
+        let header = match self.ask(Method::PUT, "/latest/api/token", Some(lifetime)).await? {
+            (200, token) => Some(("x-aliyun-ecs-metadata-token", token)),
+            _ if self.old_ways => None,
             (status, _) => return Err(refused("/latest/api/token", status)),
         };
-        match self.ask(Method::GET, path, headers).await? {
+        match self.ask(Method::GET, path, header).await? {
             (200, text) => Ok(Some(text).filter(|text| !text.is_empty())),
             (404, _) => Ok(None),
             (status, _) => Err(refused(path, status)),

@@ -1,11 +1,10 @@
 //! Parses temporary keys as STS, the metadata service, and credential services return them.
 
-use build_image_plugin_api::{Error, ErrorKind, Secret};
+use build_image_plugin_api::{Error, ErrorKind, Secret, retry::Failure};
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::Keys;
-use crate::error::Failure;
 
 /// Keys and their expiry.
 #[derive(Clone, Debug)]
