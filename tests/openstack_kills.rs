@@ -1,185 +1,14 @@
-//! Kills and interrupts builds for a real Glance at every line of their journals, then resumes or collects them.
-//!
-//! After each: a finished build has one visible image that holds the disk; any other end leaves no image of the run, and
-//! an older image of the same name is as it was.
+//! Runs builds of one name at once for a real Glance, and resumes and collects killed ones beside images and credentials
+//! of others. `seams` kills at every line of the journal.
 
-use std::process::Stdio;
+use std::{fs, path::Path, process::Stdio};
 
 use serde_json::json;
 
 use crate::{
     build_openstack::{BUILDER, build, foreign, sandbox},
-    harness::{OpenStack, Run, Sandbox, until},
-    openstack_faults::step,
+    harness::{OpenStack, Run, Sandbox, tool, until},
 };
-
-/// One point in this many is tried, or as BUILD_IMAGE_SOAK_OPENSTACK sets.
-const STEP: usize = 37;
-/// What happens at a line of the journal, in the syntax of the crash points of debug builds, and what follows.
-const DISTURBANCES: [(&str, After); 6] = [
-    ("after", After::Resume),
-    ("after", After::Collect),
-    ("int", After::Resume),
-    ("term", After::Resume),
-    ("full", After::Resume),
-    ("after", After::ResumeWithOthers),
-];
-/// A setting that a resumed run does not take.
-const OTHER: [&str; 2] = ["--cloud-image-name", "another-name"];
-
-/// What is done with the run that a disturbed build leaves.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum After {
-    Resume,
-    Collect,
-    /// First with another name, which is refused, then as it was.
-    ResumeWithOthers,
-}
-
-/// Upload method and what happens to older images.
-const BUILDS: [(&str, &str); 3] = [("put", "keep"), ("import", "replace"), ("put", "hide")];
-
-/// A build, without the name of its image.
-const WORDS: [&str; 7] =
-    ["--disk", "disk.raw", "-c", "config.yml", "-p", "openstack", "--cloud-image-name"];
-
-/// One point.
-struct Point<'a> {
-    cloud: &'a OpenStack,
-    method: &'static str,
-    if_exists: &'static str,
-    what: &'static str,
-    line: u64,
-    after: After,
-}
-
-impl Point<'_> {
-    fn name(&self) -> String {
-        let Self { method, if_exists, what, line, after, .. } = self;
-        format!("kill-{method}-{if_exists}-{what}-{line}-{after:?}")
-    }
-
-    fn sandbox(&self) -> Sandbox {
-        sandbox(
-            self.cloud,
-            &[
-                ("OPENSTACK_UPLOAD_METHOD", self.method),
-                ("OPENSTACK_IF_EXISTS", self.if_exists),
-                ("OPENSTACK_PROTECTED", "true"),
-            ],
-        )
-    }
-
-    /// The outcome, or what is wrong.
-    fn judge(&self) -> Result<&'static str, String> {
-        let (cloud, name, sandbox) = (self.cloud, self.name(), self.sandbox());
-        let older = foreign(cloud, BUILDER, &name, &json!({}));
-        let mut command = sandbox.command(&[&WORDS[..], &[&name]].concat());
-        command.env("BUILD_IMAGE_FAILPOINT", format!("{}:{}", self.what, self.line));
-        let run = Run::of(&command.output().unwrap(), None);
-        if run.code == 0 {
-            return self.is_complete(&sandbox, &older).map(|()| "done");
-        }
-        let listed = sandbox.command(&["runs", "--json"]).output().unwrap();
-        let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
-        let Some(left) = listed["runs"].as_array().and_then(|runs| runs.first()) else {
-            return self.is_untouched(&older).map(|()| "undone");
-        };
-        let (id, reached) =
-            (left["id"].as_str().unwrap(), left["reached"].as_str().unwrap_or_default());
-        let finish = |words: &[&str]| {
-            let run = Run::of(&sandbox.command(words).output().unwrap(), None);
-            if run.code == 0 {
-                Ok(())
-            } else {
-                Err(format!("{words:?}: {}\n{}", run.code, run.stderr))
-            }
-        };
-        if self.after != After::Collect && left["platform"] != "" && left["state"] != "done" {
-            if self.after == After::ResumeWithOthers
-                && finish(&[&["resume", id][..], &OTHER].concat()).is_ok()
-            {
-                return Err("another name was accepted".to_owned());
-            }
-            finish(&["resume", id])?;
-            return self.is_complete(&sandbox, &older).map(|()| "resumed");
-        }
-        finish(&["gc", "--yes"])?;
-        if ["released", "notified"].contains(&reached) {
-            return self.is_complete(&sandbox, &older).map(|()| "finished");
-        }
-        self.is_untouched(&older).map(|()| "collected")
-    }
-
-    /// One visible image of the run holds the disk; the older one is what the settings make of it.
-    fn is_complete(&self, sandbox: &Sandbox, older: &str) -> Result<(), String> {
-        let mut images = self.cloud.images(&self.name(), "builders");
-        let old =
-            images.iter().position(|image| image["id"] == older).map(|place| images.remove(place));
-        let [new] = images.as_slice() else {
-            return Err(format!("{} images of the run", images.len()));
-        };
-        if new["status"] != "active" || new["os_hidden"] != false || new["protected"] != true {
-            return Err(format!("the image is {new:#}"));
-        }
-        self.cloud.holds(new["id"].as_str().unwrap(), &sandbox.path().join("disk.raw"));
-        let hidden = old.map(|old| old["os_hidden"].as_bool().unwrap());
-        let expected = match self.if_exists {
-            "keep" => Some(false),
-            "hide" => Some(true),
-            _ => None,
-        };
-        if hidden == expected {
-            Ok(())
-        } else {
-            Err(format!("the older image is hidden: {hidden:?}"))
-        }
-    }
-
-    fn is_untouched(&self, older: &str) -> Result<(), String> {
-        match self.cloud.images(&self.name(), "builders").as_slice() {
-            [image] if image["id"] == older && image["os_hidden"] == false => Ok(()),
-            other => Err(format!("the project has {other:#?}")),
-        }
-    }
-}
-
-#[test]
-fn a_build_that_is_killed_at_any_line_is_completed_or_leaves_no_trace() {
-    let Some(cloud) = OpenStack::shared() else { return };
-    let step = step(STEP);
-    let (mut all, mut tried, mut violations) = (0, 0, Vec::new());
-    let mut tally = std::collections::BTreeMap::new();
-    for (method, if_exists) in BUILDS {
-        let first =
-            Point { cloud, method, if_exists, what: "none", line: 0, after: After::Collect };
-        let (sandbox, name) = (first.sandbox(), first.name());
-        foreign(cloud, BUILDER, &name, &json!({}));
-        let lines = sandbox.journal_lines(&mut sandbox.command(&[&WORDS[..], &[&name]].concat()));
-        for line in 1..=lines {
-            for (what, after) in DISTURBANCES {
-                all += 1;
-                if all % step != 0 {
-                    continue;
-                }
-                tried += 1;
-                let point = Point { cloud, method, if_exists, what, line, after };
-                match point.judge() {
-                    Ok(end) => *tally.entry((what, end)).or_insert(0_u64) += 1,
-                    Err(what) => {
-                        let violation = format!("{}: {what}", point.name());
-                        // In parallel: the whole matrix needs much time.
-                        eprintln!("violation: {violation}");
-                        violations.push(violation);
-                    }
-                }
-            }
-        }
-    }
-    println!("{tried} of {all} points, {} violations: {tally:?}", violations.len());
-    assert!(violations.is_empty(), "{} violations\n{}", violations.len(), violations.join("\n\n"));
-    assert!(tally.len() >= 2, "{tally:?}");
-}
 
 #[test]
 fn builds_of_one_name_at_once_leave_a_visible_image_and_no_older_one() {
@@ -233,6 +62,56 @@ fn an_image_that_was_created_later_stays_visible() {
     let text = format!("image `{later}` of the same name was created later");
     assert!(run.stderr.contains(&text), "{}", run.stderr);
     assert_eq!(cloud.image(&later), before);
+}
+
+/// Runs a statement in the database of Glance.
+fn in_database(cloud: &OpenStack, sandbox: &Sandbox, statement: &str) {
+    const RUN: &str = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=60); c.execute(sys.argv[2]); c.commit()";
+    let database = format!("{}/glance.db", cloud.text("/directory"));
+    tool(sandbox.path(), &["python3", "-c", RUN, &database, statement]);
+}
+
+#[test]
+fn an_active_image_is_described_when_its_import_has_ended() {
+    let Some(cloud) = OpenStack::shared() else { return };
+    let settings = [("OPENSTACK_UPLOAD_METHOD", "import"), ("OPENSTACK_PROTECTED", "true")];
+    let sandbox = sandbox(cloud, &settings);
+    let name = "import-in-progress";
+    let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "openstack"];
+    let mut command = sandbox.command(&[&words[..], &["--cloud-image-name", name]].concat());
+    let killed = command.env("BUILD_IMAGE_FAILPOINT", r#"after:"sent":{"#).output().unwrap();
+    assert!(!killed.status.success());
+    let id = cloud.images(name, "builders")[0]["id"].as_str().unwrap().to_owned();
+    let import = json!({"method": {"name": "glance-direct"}}).to_string();
+    let (status, answer) = cloud.call(BUILDER, "POST", &format!("/v2/images/{id}/import"), &import);
+    assert_eq!(status, 202, "{answer}");
+    const LOCK: &str = "os_glance_import_task";
+    until("the end of the import", || {
+        let image = cloud.image(&id);
+        image["status"] == "active" && image.get(LOCK).is_none()
+    });
+    // The service holds the lock while it saves the record again; here for longer.
+    let lock = format!(
+        "INSERT OR REPLACE INTO image_properties (image_id, name, value, created_at, updated_at, deleted) VALUES ('{id}', '{LOCK}', 'task', datetime('now'), datetime('now'), 0)"
+    );
+    in_database(cloud, &sandbox, &lock);
+    let before = cloud.image(&id);
+    assert_eq!(before[LOCK], "task", "{before:#}");
+    let listed = sandbox.command(&["runs", "--json"]).output().unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let mut resume = sandbox.command(&["resume", listed["runs"][0]["id"].as_str().unwrap()]);
+    let child = resume.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let log = Path::new(cloud.text("/directory")).join("glance-requests.log");
+    let tasks = format!("/v2/images/{id}/tasks");
+    until("a look at the import", || fs::read_to_string(&log).unwrap().contains(&tasks));
+    assert_eq!(cloud.image(&id), before);
+    let unlock =
+        format!("DELETE FROM image_properties WHERE image_id = '{id}' AND name = '{LOCK}'");
+    in_database(cloud, &sandbox, &unlock);
+    let run = Run::of(&child.wait_with_output().unwrap(), None);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(cloud.image(&id)["protected"], true);
+    cloud.holds(&id, &sandbox.path().join("disk.raw"));
 }
 
 #[test]

@@ -1,16 +1,22 @@
-//! Disturbs every edge between two states of a build that the journal marks: the process is killed, interrupted or
-//! terminated, the disk with its journal is full, or the clock is set. Between the edges, every request to the
-//! cloud is refused, the process is killed or interrupted in the middle of the files it packs, files may not grow
-//! beyond a bound, and directories replace files. Afterwards the run is resumed or collected.
+//! Disturbs every edge between two states of a build that the journal marks, for the emulator, a real Glance, and a real
+//! docker-registry: the process is killed, interrupted or terminated, the disk with its journal is full, or the clock is
+//! set. Between the edges, every request to the cloud is refused, the process is killed or interrupted in the middle of
+//! the files it packs, files may not grow beyond a bound, and directories replace files. Afterwards the run is resumed
+//! or collected.
 //!
 //! After each: exit code 0 means that the disk is in the image, and that checksums, signatures, statement, result
 //! document, tags and names are those of an undisturbed build; any other code means that every earlier output is
 //! unchanged and nothing of the run is left, here or in the cloud.
 
+mod alibaba;
 mod bench;
+mod cloud;
+mod oci;
+mod openstack;
 
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -19,18 +25,30 @@ use std::{
 
 use serde_json::Value;
 
-use self::bench::{Bench, Delivered};
-use crate::harness::{can_follow, needs};
+use self::{
+    bench::{Bench, Delivered},
+    cloud::{Place, Words},
+};
+use crate::{
+    harness::{can_follow, needs},
+    oci_faults, openstack_faults,
+};
 
 /// One point in this many is tried, or as BUILD_IMAGE_SOAK_SEAMS sets: all of them with 1. It is not a multiple of
 /// the numbers of disturbances and of endings, so that all combinations occur.
 const STEP: usize = 11;
+/// The same for Glance, or as BUILD_IMAGE_SOAK_OPENSTACK sets.
+const STEP_OPENSTACK: usize = 53;
+/// The same for docker-registry, or as BUILD_IMAGE_SOAK_OCI sets.
+const STEP_OCI: usize = 41;
 /// What happens at a line of the journal, in the syntax of the crash points of debug builds.
-const DISTURBANCES: [&str; 5] = ["after", "int", "term", "full", "clock"];
+const DISTURBANCES: [&str; 6] = ["after", "int", "term", "full", "clock", "before"];
+/// Number of those that builds for the emulator try: `kill_points` has the last one.
+const WITH_EMULATOR: usize = 5;
 /// Makes a build sign what it publishes.
 const KEY: &str = "--image-sig-private-key";
 /// The builds: provider and further arguments. One does not sign: signatures of an earlier image must not stay.
-const BUILDS: [&[&str]; 11] = [
+const BUILDS: [Words; 11] = [
     &["alibaba", "-c", "config.yml", KEY, "key.pem"],
     &["alibaba", "-c", "replace.yml", KEY, "key.pem"],
     &["alibaba", "-c", "config.yml", "--image-dir", "images", KEY, "key.pem"],
@@ -43,6 +61,22 @@ const BUILDS: [&[&str]; 11] = [
     &["azure", "--no-upload", KEY, "key.pem"],
     &["gce", "--no-upload", "--disk-size", "1GiB", KEY, "key.pem"],
 ];
+/// Builds for Glance: upload method, and what happens to an older image.
+const OPENSTACK: [Words; 3] = [
+    &["openstack", "-c", "config.yml", METHOD, "put", IF_EXISTS, "keep", KEY, "key.pem"],
+    &["openstack", "-c", "config.yml", METHOD, "import", IF_EXISTS, "replace", KEY, "key.pem"],
+    &["openstack", "-c", "config.yml", METHOD, "put", IF_EXISTS, "hide", KEY, "key.pem"],
+];
+const METHOD: &str = "--openstack-upload-method";
+const IF_EXISTS: &str = "--openstack-if-exists";
+/// Builds for docker-registry: in chunks, with a second tag; compressed, replacing; in one request, replacing.
+const OCI: [Words; 3] = [
+    &["oci", CHUNK, "256KiB", "--oci-tags", "[extra]", KEY, "key.pem"],
+    &["oci", CHUNK, "512KiB", "--oci-layer-compression", "gzip", MOVED, "replace", KEY, "key.pem"],
+    &["oci", CHUNK, "0", "--oci-kind", "artifact", MOVED, "replace", KEY, "key.pem"],
+];
+const CHUNK: &str = "--oci-chunk-size";
+const MOVED: &str = "--oci-if-exists";
 /// Instead of a disturbance at a line: the request of this number is refused.
 const REFUSED: &str = "refused";
 /// The process is killed after, or interrupted at, the write of this number below IMAGE_DIR.
@@ -72,38 +106,133 @@ struct Undisturbed {
     outputs: u64,
 }
 
-fn undisturbed(words: &'static [&'static str]) -> Undisturbed {
-    let build = |earlier: &[String]| {
-        let bench = Bench::new(words, earlier);
-        let run = bench.disturbed("after", 0);
-        assert_eq!(run.code, 0, "{words:?}: {}", run.stderr);
-        let delivered = bench.delivered(true);
-        (delivered.unwrap_or_else(|what| panic!("{words:?}: {what}")), bench)
-    };
-    let (delivered, bench) = build(&[]);
-    // The comparison leaves out what differs between two builds, and nothing else.
-    let earlier = earlier_of(&delivered);
-    let (second, _) = build(&earlier);
-    assert_eq!(same(&second, &delivered), Ok(()), "{words:?}");
-    let comes_to = |line| Bench::new(words, &[]).disturbed("after", line).code != 0;
-    // The last line that a build reaches, and the first one that none reaches.
-    let (mut last, mut none) = (0, 256);
-    while none - last > 1 {
-        let line = (last + none) / 2;
-        if comes_to(line) { last = line } else { none = line }
+/// The builds that are disturbed, and how.
+struct Matrix<'a> {
+    builds: &'a [Words],
+    disturbances: &'a [&'static str],
+    /// One point in this many is tried.
+    step: usize,
+    /// Creates the place of a build.
+    place: &'a (dyn Fn(Words) -> Place<'a> + Sync),
+}
+
+impl<'a> Matrix<'a> {
+    fn bench(&self, words: Words, earlier: &[String]) -> Bench<'a> {
+        Bench::new(words, (self.place)(words), earlier)
     }
-    let writes = if can_follow() && !delivered.published.is_empty() {
-        Bench::new(words, &earlier).at_write("write-count", 0).1.len() as u64
-    } else {
-        0
-    };
-    Undisturbed {
-        lines: last,
-        requests: bench.requests(),
-        writes,
-        largest: bench.largest(),
-        outputs: 2 + earlier.len() as u64,
-        delivered,
+
+    fn undisturbed(&self, words: Words) -> Undisturbed {
+        let build = |earlier: &[String]| {
+            let mut bench = self.bench(words, earlier);
+            let run = bench.disturbed("after", 0);
+            assert_eq!(run.code, 0, "{words:?}: {}", run.stderr);
+            let delivered = bench.delivered(true);
+            (delivered.unwrap_or_else(|what| panic!("{words:?}: {what}")), bench)
+        };
+        let (delivered, bench) = build(&[]);
+        let requests = bench.requests();
+        // The comparison leaves out what differs between two builds, and nothing else.
+        let earlier = earlier_of(&delivered);
+        let (second, _) = build(&earlier);
+        assert_eq!(same(&second, &delivered), Ok(()), "{words:?}");
+        let counted = self.bench(words, &earlier);
+        let lines = counted.sandbox.journal_lines(&mut counted.command());
+        let writes = if can_follow() && !delivered.published.is_empty() {
+            self.bench(words, &earlier).at_write("write-count", 0).1.len() as u64
+        } else {
+            0
+        };
+        let outputs = 2 + earlier.len() as u64;
+        Undisturbed { lines, requests, writes, largest: bench.largest(), outputs, delivered }
+    }
+
+    /// All places where a build is disturbed, and whether what is left is resumed.
+    fn points(&self, words: Words, reference: &Undisturbed) -> Vec<Point> {
+        let mut points = Vec::new();
+        let mut add = |what, number, resume| {
+            points.push(Point { words, what, number, resume });
+        };
+        for line in 1..=reference.lines {
+            for &what in self.disturbances {
+                add(what, line, true);
+                // Only what a kill leaves is resumed or collected; a signal is undone by the build itself.
+                if ["after", "before"].contains(&what) {
+                    add(what, line, false);
+                }
+            }
+        }
+        (1..=reference.requests).for_each(|request| add(REFUSED, request, true));
+        let writes = WRITES.min(reference.writes);
+        for part in 1..=writes {
+            let write = reference.writes * part / writes;
+            add(WRITE_KILL, write, true);
+            add(WRITE_KILL, write, false);
+            add(WRITE_INT, write, true);
+        }
+        for quarter in 1..=3 {
+            let bytes = reference.largest * quarter / 4;
+            if bytes > RECORDS {
+                add(BOUNDED, bytes, quarter % 2 == 0);
+            }
+        }
+        // A run that failed after the release is completed by `resume` only.
+        (1..=reference.outputs).for_each(|output| add(OCCUPIED, output, true));
+        points
+    }
+
+    /// Tries the points; all must end as they should, in at least so many ways.
+    fn holds(&self, ways: usize) {
+        let mut references = Vec::new();
+        for pair in self.builds.chunks(2) {
+            std::thread::scope(|scope| {
+                let start = |words: Words| (words, scope.spawn(move || self.undisturbed(words)));
+                let started: Vec<_> = pair.iter().map(|words| start(words)).collect();
+                let done =
+                    started.into_iter().map(|(words, thread)| (words, thread.join().unwrap()));
+                references.extend(done);
+            });
+        }
+        let points = references.iter().flat_map(|(words, reference)| {
+            self.points(words, reference).into_iter().map(move |point| (point, reference))
+        });
+        let points: Vec<(Point, &Undisturbed)> = points.collect();
+        let all = points.len();
+        let points: Vec<_> = points.into_iter().step_by(self.step).collect();
+        let (next, tally, wrong) =
+            (AtomicUsize::new(0), Mutex::new(BTreeMap::new()), Mutex::new(Vec::new()));
+        let take = || points.get(next.fetch_add(1, Ordering::Relaxed));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while let Some((point, reference)) = take() {
+                        match self.outcome(*point, reference) {
+                            Ok(end) => {
+                                *tally.lock().unwrap().entry((point.what, end)).or_insert(0) += 1;
+                            }
+                            Err(what) => {
+                                // In parallel: the whole matrix needs much time.
+                                eprintln!("violation: {what}");
+                                wrong.lock().unwrap().push(what);
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        let (tally, wrong): (BTreeMap<_, u64>, Vec<String>) =
+            (tally.into_inner().unwrap(), wrong.into_inner().unwrap());
+        eprintln!("{} of {all} points, {} violations: {tally:?}", points.len(), wrong.len());
+        assert!(wrong.is_empty(), "{} violations\n{}", wrong.len(), wrong.join("\n\n"));
+        assert!(tally.len() >= ways, "{tally:?}");
+    }
+
+    /// How the build of a point ended. A check that stops is a violation as any other.
+    fn outcome(&self, point: Point, reference: &Undisturbed) -> Result<&'static str, String> {
+        let judged = AssertUnwindSafe(|| {
+            let earlier = earlier_of(&reference.delivered);
+            point.judge(self.bench(point.words, &earlier), &earlier, reference)
+        });
+        catch_unwind(judged).unwrap_or_else(|_| Err(format!("{point:?}: a check stopped")))
     }
 }
 
@@ -132,45 +261,10 @@ fn same(found: &Delivered, reference: &Delivered) -> Result<(), String> {
     Err(format!("not as an undisturbed build: {differs:?}"))
 }
 
-impl Undisturbed {
-    /// All places where the build is disturbed, and whether what is left is resumed.
-    fn points(&self, words: &'static [&'static str]) -> Vec<Point> {
-        let mut points = Vec::new();
-        let mut add = |what, number, resume| {
-            points.push(Point { words, what, number, resume });
-        };
-        for line in 1..=self.lines {
-            for what in DISTURBANCES {
-                add(what, line, true);
-                // Only what a kill leaves is resumed or collected; a signal is undone by the build itself.
-                if what == "after" {
-                    add(what, line, false);
-                }
-            }
-        }
-        (1..=self.requests).for_each(|request| add(REFUSED, request, true));
-        for part in 1..=WRITES.min(self.writes) {
-            let write = self.writes * part / WRITES.min(self.writes);
-            add(WRITE_KILL, write, true);
-            add(WRITE_KILL, write, false);
-            add(WRITE_INT, write, true);
-        }
-        for quarter in 1..=3 {
-            let bytes = self.largest * quarter / 4;
-            if bytes > RECORDS {
-                add(BOUNDED, bytes, quarter % 2 == 0);
-            }
-        }
-        // A run that failed after the release is completed by `resume` only.
-        (1..=self.outputs).for_each(|output| add(OCCUPIED, output, true));
-        points
-    }
-}
-
 /// One point: a build is disturbed at a place, then resumed or collected.
 #[derive(Clone, Copy, Debug)]
 struct Point {
-    words: &'static [&'static str],
+    words: Words,
     what: &'static str,
     number: u64,
     resume: bool,
@@ -178,9 +272,12 @@ struct Point {
 
 impl Point {
     /// The outcome: how the build ended, and how the command after it ended.
-    fn judge(self, reference: &Undisturbed) -> Result<&'static str, String> {
-        let earlier = earlier_of(&reference.delivered);
-        let bench = Bench::new(self.words, &earlier);
+    fn judge(
+        self,
+        mut bench: Bench<'_>,
+        earlier: &[String],
+        reference: &Undisturbed,
+    ) -> Result<&'static str, String> {
         let run = bench.disturbed(self.what, self.number);
         let with_context =
             |what: String| format!("{self:?}, exit {}: {what}\n{}", run.code, run.stderr);
@@ -202,72 +299,51 @@ impl Point {
         }
         let runs = bench.runs();
         let Some(left) = runs.first() else {
-            return bench.is_untouched(&earlier).map(|()| "undone").map_err(with_context);
+            return bench.is_untouched(earlier).map(|()| "undone").map_err(with_context);
         };
         if self.what == OCCUPIED {
             bench.vacate(self.number);
         }
         let id = left["id"].as_str().unwrap_or_default();
         if self.resume && left["platform"] != "" && left["state"] != "done" {
-            bench.finish(&["resume", id]).map_err(with_context)?;
+            bench.resume(id).map_err(with_context)?;
             return complete(true).map(|()| "resumed").map_err(with_context);
         }
         bench.finish(&["gc", "--yes"]).map_err(with_context)?;
         let is_released =
             ["released", "notified"].contains(&left["reached"].as_str().unwrap_or_default());
-        let end = if is_released { complete(false) } else { bench.is_untouched(&earlier) };
+        let end = if is_released { complete(false) } else { bench.is_untouched(earlier) };
         end.map(|()| if is_released { "finished" } else { "collected" }).map_err(with_context)
     }
 }
 
+/// Programs that disturb builds and check their results.
+const TOOLS: [&str; 8] =
+    ["qemu-img", "tar", "unzip", "md5sum", "sha256sum", "openssl", "prlimit", "cc"];
+
 #[test]
 fn every_edge_between_two_states_ends_complete_or_without_a_trace() {
-    let tools = ["qemu-img", "tar", "unzip", "md5sum", "sha256sum", "openssl", "prlimit", "cc"];
-    if !needs(&tools) {
+    if !needs(&TOOLS) {
         return;
     }
     let step = std::env::var("BUILD_IMAGE_SOAK_SEAMS");
     let step = step.map_or(STEP, |step| step.parse().unwrap());
-    let mut references = Vec::new();
-    for pair in BUILDS.chunks(2) {
-        std::thread::scope(|scope| {
-            let started: Vec<_> =
-                pair.iter().map(|words| (words, scope.spawn(|| undisturbed(words)))).collect();
-            let done = started.into_iter().map(|(words, thread)| (words, thread.join().unwrap()));
-            references.extend(done);
-        });
-    }
-    let points = references.iter().flat_map(|(words, reference)| {
-        reference.points(words).into_iter().map(move |point| (point, reference))
-    });
-    let points: Vec<(Point, &Undisturbed)> = points.collect();
-    let all = points.len();
-    let points: Vec<_> = points.into_iter().step_by(step).collect();
-    let (next, tally, wrong) =
-        (AtomicUsize::new(0), Mutex::new(BTreeMap::new()), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while let Some((point, reference)) =
-                    points.get(next.fetch_add(1, Ordering::Relaxed))
-                {
-                    match point.judge(reference) {
-                        Ok(end) => {
-                            *tally.lock().unwrap().entry((point.what, end)).or_insert(0) += 1;
-                        }
-                        Err(what) => {
-                            // In parallel: the whole matrix needs much time.
-                            eprintln!("violation: {what}");
-                            wrong.lock().unwrap().push(what);
-                        }
-                    }
-                }
-            });
-        }
-    });
-    let (tally, wrong): (BTreeMap<_, u64>, Vec<String>) =
-        (tally.into_inner().unwrap(), wrong.into_inner().unwrap());
-    println!("{} of {all} points, {} violations: {tally:?}", points.len(), wrong.len());
-    assert!(wrong.is_empty(), "{} violations\n{}", wrong.len(), wrong.join("\n\n"));
-    assert!(tally.len() >= 5, "{tally:?}");
+    let disturbances = &DISTURBANCES[..WITH_EMULATOR];
+    Matrix { builds: &BUILDS, disturbances, step, place: &alibaba::place }.holds(5);
+}
+
+#[test]
+fn every_edge_of_an_openstack_build_ends_complete_or_without_a_trace() {
+    let Some(service) = openstack::Service::shared().filter(|_| needs(&TOOLS)) else { return };
+    let step = openstack_faults::step(STEP_OPENSTACK);
+    let place = |words| service.place(words);
+    Matrix { builds: &OPENSTACK, disturbances: &DISTURBANCES, step, place: &place }.holds(3);
+}
+
+#[test]
+fn every_edge_of_an_oci_build_ends_complete_or_without_a_trace() {
+    let Some(service) = oci::Service::start().filter(|_| needs(&TOOLS)) else { return };
+    let step = oci_faults::step(STEP_OCI);
+    let place = |words| service.place(words);
+    Matrix { builds: &OCI, disturbances: &DISTURBANCES, step, place: &place }.holds(3);
 }

@@ -1,17 +1,18 @@
 //! Runs a build in a separate sandbox and cloud, and checks what it must have delivered or left unchanged.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::OnceLock,
 };
 
-use build_image_emulator_alibaba::Stored;
 use serde_json::{Value, json};
 
-use super::{BOUNDED, KEY, OCCUPIED, REFUSED, WRITE_INT, WRITE_KILL};
+use super::{
+    BOUNDED, KEY, OCCUPIED, REFUSED, WRITE_INT, WRITE_KILL,
+    cloud::{Cloud, Place, Words},
+};
 use crate::{
     concurrent_builds::{is_equal, unpacked},
     harness::{Clock, Run, Sandbox, names, struck_at_effect, tool},
@@ -23,13 +24,10 @@ const EARLIER: &str = r#"{"result": "EARLIER"}"#;
 const STATEMENT: &str = "statement.json";
 const ENVELOPE: &str = "statement.intoto.jsonl";
 const RESULT: &str = "result.json";
-/// Every image of a cloud has this name, and that of an earlier build.
-const NAME: &str = "seam";
 /// Arguments of every build, besides its disk.
 const WANTED: [&str; 4] = ["--provenance-file", STATEMENT, "--output-json-file", RESULT];
-/// Additional arguments of builds for a cloud, and of those whose images may have tags.
-const NAMED: [&str; 2] = ["--cloud-image-name", NAME];
-const TAGGED: [&str; 2] = ["--image-tags", "[{owner: seam}]"];
+/// Additional arguments of builds that make files for a cloud.
+const NAMED: [&str; 2] = ["--cloud-image-name", "seam"];
 /// Members of documents that differ between two builds of one disk: identifiers, times, and the bytes sent.
 const DIFFERS: [&str; 13] = [
     "bytes_sent",
@@ -57,10 +55,13 @@ fn key() -> &'static str {
     })
 }
 
-/// Random identifiers of the cloud: of images, snapshots and tasks.
+/// Random identifiers of clouds: of images, snapshots and tasks.
 fn identifiers() -> &'static regex::Regex {
     static MADE: OnceLock<regex::Regex> = OnceLock::new();
-    MADE.get_or_init(|| regex::Regex::new(r"\b[a-z]-[a-z0-9]{18,24}\b").unwrap())
+    MADE.get_or_init(|| {
+        let uuid = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}";
+        regex::Regex::new(&format!(r"\b([a-z]-[a-z0-9]{{18,24}}|{uuid})\b")).unwrap()
+    })
 }
 
 /// What a build delivers, without what differs between two builds of one disk.
@@ -76,56 +77,48 @@ pub(super) struct Delivered {
 }
 
 /// A build in a place where an earlier one has published files and an image of the same names.
-pub(super) struct Bench {
-    words: &'static [&'static str],
+pub(super) struct Bench<'a> {
+    words: Words,
     pub(super) sandbox: Sandbox,
+    cloud: Option<Box<dyn Cloud + 'a>>,
     state: tempfile::TempDir,
-    /// Number of requests to the cloud before the build.
-    before: u64,
-    /// Identifier of the image of an earlier build.
-    replaced: Option<String>,
     /// Outputs of the earlier build whose path a directory can occupy.
     outputs: Vec<String>,
+    /// What disturbed the build.
+    what: &'static str,
 }
 
-impl Bench {
+impl<'a> Bench<'a> {
     /// `published` are the names of the files that an earlier build left.
-    pub(super) fn new(words: &'static [&'static str], published: &[String]) -> Self {
-        let (sandbox, state) = Sandbox::with_kept_cloud();
-        sandbox.write("replace.yml", &sandbox.config(&[("ALIBABA_IF_EXISTS", "replace")]));
+    pub(super) fn new(words: Words, (sandbox, cloud): Place<'a>, published: &[String]) -> Self {
         sandbox.write("key.pem", key());
         let images = published.iter().map(|name| format!("images/{name}"));
         let outputs = [STATEMENT, ENVELOPE].map(str::to_owned).into_iter().chain(images).collect();
-        let mut bench = Self { words, sandbox, state, before: 0, replaced: None, outputs };
-        if words.contains(&"replace.yml") {
-            bench.sandbox.disk("old.raw", 2, 1);
-            let earlier = ["--disk", "old.raw", "-c", "config.yml", "-p", "alibaba"];
-            bench.sandbox.run(&[&earlier[..], &NAMED].concat()).succeeded();
-            bench.replaced = Some(bench.stored()[0].0.clone());
-            fs::remove_dir_all(bench.sandbox.path().join("logs")).unwrap();
-        }
-        bench.sandbox.disk("disk.raw", 3, 1);
         for name in published {
-            bench.sandbox.write(&format!("images/{name}"), EARLIER);
+            sandbox.write(&format!("images/{name}"), EARLIER);
         }
         for name in [STATEMENT, ENVELOPE, RESULT] {
-            bench.sandbox.write(name, EARLIER);
+            sandbox.write(name, EARLIER);
         }
-        bench.before = bench.requests();
-        bench
+        let state = tempfile::tempdir().unwrap();
+        Self { words, sandbox, cloud, state, outputs, what: "" }
     }
 
-    fn all_words(&self) -> Vec<&'static str> {
-        let cloud: &[&[&str]] = match self.words[0] {
-            "alibaba" => &[&NAMED, &TAGGED],
-            "aws" | "azure" | "gce" => &[&NAMED],
-            _ => &[],
+    /// The build.
+    pub(super) fn command(&self) -> Command {
+        let named = match (&self.cloud, self.words[0]) {
+            (Some(cloud), _) => cloud.arguments(),
+            (None, "aws" | "azure" | "gce") => NAMED.map(str::to_owned).to_vec(),
+            _ => Vec::new(),
         };
-        [&["--disk", "disk.raw"][..], &WANTED, &cloud.concat(), &["-p"], self.words].concat()
+        let mut words = [&["--disk", "disk.raw"][..], &WANTED, &["-p"], self.words].concat();
+        words.extend(named.iter().map(String::as_str));
+        self.sandbox.command(&words)
     }
 
+    /// Whether the build makes an image in a cloud.
     fn is_cloud(&self) -> bool {
-        self.words[0] == "alibaba" && !self.words.contains(&"--no-upload")
+        self.cloud.is_some() && !self.words.contains(&"--no-upload")
     }
 
     fn signs(&self) -> bool {
@@ -138,40 +131,23 @@ impl Bench {
 
     /// Number of requests to the cloud.
     pub(super) fn requests(&self) -> u64 {
-        let log = fs::read_to_string(self.state.path().join("requests.jsonl")).unwrap_or_default();
-        log.lines().count() as u64 - self.before
+        self.cloud.as_ref().map_or(0, |cloud| cloud.requests())
     }
 
-    /// Identifier and other properties of each image in the cloud.
-    fn stored(&self) -> Vec<(String, Value)> {
-        let stored = Stored::open(&self.state.path().join("cloud")).unwrap();
-        let known = stored.images().into_iter().map(|image| {
-            let tags: BTreeMap<&String, &String> =
-                image.tags.iter().filter(|(_, value)| !is_drawn(value)).collect();
-            let facts = json!({
-                "name": image.name,
-                "region": image.region,
-                "architecture": image.architecture,
-                "format": image.format,
-                "tags": tags,
-            });
-            (image.id, facts)
-        });
-        known.collect()
+    fn refuse(&self, number: Option<u64>) {
+        if let Some(cloud) = &self.cloud {
+            cloud.refuse(&self.sandbox, number);
+        }
     }
 
     /// Runs the build, disturbed as `what` and `number` define: at a line of its journal, at a request, at a write
     /// to the files it packs, with a bound on the size of files, or with a directory in place of a file.
-    pub(super) fn disturbed(&self, what: &str, number: u64) -> Run {
-        let emulator = self.sandbox.emulator.as_ref().unwrap();
-        let mut command = self.sandbox.command(&self.all_words());
+    pub(super) fn disturbed(&mut self, what: &'static str, number: u64) -> Run {
+        self.what = what;
+        let mut command = self.command();
         let clock = Clock::new(self.state.path().join("clock"));
         match what {
-            REFUSED => {
-                let action = r#"{"status":403,"code":"Forbidden.RAM"}"#;
-                let rule = format!(r#"[{{"operation":"*","nth":{number},"action":{action}}}]"#);
-                emulator.set_faults(&rule).unwrap();
-            }
+            REFUSED => self.refuse(Some(number)),
             WRITE_KILL | WRITE_INT => return Run::of(&self.at_write(what, number).0, None),
             BOUNDED => command = bounded(&command, number),
             OCCUPIED => {
@@ -185,13 +161,15 @@ impl Bench {
             clock.rules(&mut command);
         }
         let run = Run::of(&command.stdin(Stdio::null()).output().unwrap(), None);
-        emulator.set_faults("[]").unwrap();
+        if what == REFUSED {
+            self.refuse(None);
+        }
         run
     }
 
     /// Runs the build and strikes at the write of this number below IMAGE_DIR; returns what was written there.
     pub(super) fn at_write(&self, what: &str, number: u64) -> (Output, Vec<String>) {
-        let command = self.sandbox.command(&self.all_words());
+        let command = self.command();
         let log = self.state.path().join("effects");
         struck_at_effect(&command, &self.images(), (what, number), &log)
     }
@@ -236,30 +214,27 @@ impl Bench {
                 return Err(format!("`{}` is not what it was", output.display()));
             }
         }
-        let images = self.stored();
-        let kept = images.len() == usize::from(self.replaced.is_some())
-            && images.iter().all(|(id, facts)| {
-                Some(id) == self.replaced.as_ref() && facts["name"].as_str() == Some(NAME)
-            });
-        if !kept {
-            return Err(format!("the cloud has {images:?}, before {:?}", self.replaced));
+        if let Some(cloud) = &self.cloud {
+            cloud.is_untouched(&self.sandbox, self.what)?;
         }
-        self.nothing_is_left(images.len() as u64)
+        self.nothing_is_left()
     }
 
     /// Checks that the result is complete and right by itself; returns it, for comparison with that of an
     /// undisturbed build. `document`: whether a result document must exist.
     pub(super) fn delivered(&self, document: bool) -> Result<Delivered, String> {
-        self.nothing_is_left(u64::from(self.is_cloud()))?;
+        self.nothing_is_left()?;
         let statement = self.signed_statement()?;
         let digest = statement["subject"][0]["digest"]["sha256"].as_str().unwrap_or_default();
         if digest.len() != 64 {
             return Err(format!("the statement has the digest `{digest}`"));
         }
-        let images = self.stored();
-        if self.is_cloud() {
-            let [(id, _)] = &images[..] else { return Err(format!("images: {images:?}")) };
-            self.is_the_disk(id)?;
+        let images = match &self.cloud {
+            Some(cloud) => cloud.made(&self.sandbox, self.what)?,
+            None => Vec::new(),
+        };
+        for (id, _) in &images {
+            self.cloud.as_ref().unwrap().holds(id, &self.sandbox.path().join("disk.raw"))?;
             if statement["subject"][0]["annotations"]["images"] != json!([id]) {
                 return Err(format!("the statement is not about {id}"));
             }
@@ -372,15 +347,6 @@ impl Bench {
         if equal { Ok(()) } else { Err("the image is another disk".to_owned()) }
     }
 
-    fn is_the_disk(&self, image: &str) -> Result<(), String> {
-        let stored = Stored::open(&self.state.path().join("cloud")).unwrap();
-        let exported = self.state.path().join("exported.raw");
-        stored.export(image, &exported).map_err(|error| error.to_string())?;
-        let equal =
-            fs::read(&exported).unwrap() == fs::read(self.sandbox.path().join("disk.raw")).unwrap();
-        if equal { Ok(()) } else { Err("the image in the cloud is another disk".to_owned()) }
-    }
-
     /// A document without what differs between two builds of one disk; `run` is the build's identifier.
     fn comparable(&self, document: Value, run: &str) -> Value {
         match document {
@@ -394,10 +360,13 @@ impl Bench {
             }
             Value::String(text) => {
                 let path = self.sandbox.path().to_str().unwrap();
-                let url = self.sandbox.emulator.as_ref().unwrap().url();
                 // A resumed process has absolute paths where relative ones were typed.
-                let text = text.replace(&format!("{path}/"), "").replace(&url, "@CLOUD@");
-                let text = text.replace(run, "@RUN@");
+                let mut text = text.replace(&format!("{path}/"), "").replace(run, "@RUN@");
+                for (differs, constant) in
+                    self.cloud.iter().flat_map(|cloud| cloud.texts(&self.sandbox))
+                {
+                    text = text.replace(&differs, constant);
+                }
                 Value::String(identifiers().replace_all(&text, "@ID@").into_owned())
             }
             other => other,
@@ -415,19 +384,7 @@ impl Bench {
         grown
     }
 
-    fn nothing_is_left(&self, images: u64) -> Result<(), String> {
-        let status = self.sandbox.emulator.as_ref().unwrap().status();
-        for (kind, expected) in [
-            ("objects", 0),
-            ("open_uploads", 0),
-            ("parts", 0),
-            ("images", images),
-            ("snapshots", images),
-        ] {
-            if status[kind] != expected {
-                return Err(format!("the cloud has {} {kind}, not {expected}", status[kind]));
-            }
-        }
+    fn nothing_is_left(&self) -> Result<(), String> {
         if self.sandbox.path().join("artifacts").exists() {
             return Err(format!("files are left: {:?}", self.sandbox.files()));
         }
@@ -440,17 +397,25 @@ impl Bench {
         listed["runs"].as_array().unwrap().clone()
     }
 
+    /// Resumes a run, first with a setting that would make another image, which must be refused.
+    pub(super) fn resume(&self, run: &str) -> Result<(), String> {
+        if let Some(cloud) = self.cloud.as_ref().filter(|_| self.what == "after") {
+            let other = cloud.other();
+            let words =
+                [&["resume", run][..], &other.iter().map(String::as_str).collect::<Vec<_>>()]
+                    .concat();
+            if self.finish(&words).is_ok() {
+                return Err(format!("{other:?} was accepted"));
+            }
+        }
+        self.finish(&["resume", run])
+    }
+
     /// Runs a command that finishes what the build left; it must succeed.
     pub(super) fn finish(&self, words: &[&str]) -> Result<(), String> {
         let run = Run::of(&self.sandbox.command(words).output().unwrap(), None);
         if run.code == 0 { Ok(()) } else { Err(format!("{words:?}: {}\n{}", run.code, run.stderr)) }
     }
-}
-
-/// Whether a tag's value is drawn or counted for each build: a time, or hexadecimal digits.
-fn is_drawn(value: &str) -> bool {
-    value.len() >= 8
-        && value.chars().all(|letter| letter.is_ascii_hexdigit() || "-:TZ".contains(letter))
 }
 
 /// The command with a bound on the size of each file it writes, bytes.

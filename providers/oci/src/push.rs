@@ -22,7 +22,7 @@ use crate::{
     flow::{Flow, Hashes, Layer, Reading},
     http::HINTS,
     registry::{Call, Registry},
-    session::{Open, Started, abandon, is_lost, offset_of},
+    session::{Open, Started, abandon, is_lost, offset_of, recorded},
     transfer::{Meter, blocks_body},
 };
 
@@ -93,8 +93,8 @@ impl Push<'_> {
             };
             tracing::warn!(error = %failure.error, attempt, "the upload has to start again");
             if let Some(open) = self.started.session.take() {
-                self.started.save(self.context)?;
                 abandon(self.context, self.registry, &open).await?;
+                self.started.save(self.context)?;
             }
             if attempt >= self.config.attempts {
                 return Err(failure.error.with_context("attempts", attempt));
@@ -117,13 +117,13 @@ impl Push<'_> {
             abandon(self.context, self.registry, &open).await?;
         }
         let open = Open::begin(self.context, self.registry).await?;
-        self.keep(&open)?;
+        self.keep(&open).await?;
         Ok(open)
     }
 
-    fn keep(&mut self, open: &Open) -> Result<()> {
+    async fn keep(&mut self, open: &Open) -> Result<()> {
         self.started.session = Some(open.clone());
-        self.started.save(self.context)
+        recorded(self.context, self.registry, open, self.started.save(self.context)).await
     }
 
     /// Sends the layer in chunks.
@@ -131,7 +131,14 @@ impl Push<'_> {
         let mut open = self.session().await?;
         let mut flow = Flow::start(self.reading, open.offset);
         self.meter.begin(open.offset);
-        let sent = self.pass(&mut flow, &mut open).await;
+        let mut sent = self.pass(&mut flow, &mut open).await;
+        // A part of a chunk may have arrived: only the newest URL can be cancelled.
+        if sent.is_err()
+            && self.started.session.as_ref() != Some(&open)
+            && let Err(error) = self.keep(&open).await
+        {
+            sent = Err(error.into());
+        }
         // A disk that could not be read explains why the registry got too little.
         let read = flow.end().await?;
         sent?;
@@ -141,7 +148,7 @@ impl Push<'_> {
             return Err(changed().into());
         }
         self.started.layer = Some(layer.clone());
-        self.keep(&open)?;
+        self.keep(&open).await?;
         self.close(&open, &layer).await?;
         Ok(layer)
     }
@@ -153,7 +160,7 @@ impl Push<'_> {
             let count: usize = blocks.iter().map(Bytes::len).sum();
             if count > 0 {
                 self.chunk(open, blocks).await?;
-                self.keep(open)?;
+                self.keep(open).await?;
             }
             if (count as u64) < size {
                 return Ok(());
@@ -274,7 +281,7 @@ impl Push<'_> {
             abandon(self.context, self.registry, &open).await?;
         }
         let open = Open::begin(self.context, self.registry).await?;
-        self.keep(&open)?;
+        self.keep(&open).await?;
         let mut url = open.url(self.registry)?;
         url.query_pairs_mut().append_pair("digest", &layer.digest);
         let mut call =

@@ -81,7 +81,8 @@ impl Open {
         };
         match opened.await {
             Ok(open) => {
-                context.created(&open.resource(registry))?;
+                let created = context.created(&open.resource(registry));
+                recorded(context, registry, &open, created).await?;
                 Ok(open)
             }
             Err(failure) => {
@@ -192,6 +193,24 @@ impl Started {
     pub(crate) fn save(&self, context: &Context) -> Result<()> {
         context.save(STARTED, self)
     }
+}
+
+/// Returns whether the newest URL of a session was recorded. If not, only this process can cancel the session, and does.
+///
+/// # Errors
+/// The error of the record.
+pub(crate) async fn recorded(
+    context: &Context,
+    registry: &Registry,
+    open: &Open,
+    record: Result<()>,
+) -> Result<()> {
+    if record.is_err()
+        && let Err(failure) = context.until_answered(open.cancel(registry)).await
+    {
+        tracing::warn!(error = %failure.error, "an upload that was not recorded was not cancelled");
+    }
+    record
 }
 
 /// Records that a session has ended, and cancels it if that is not known.

@@ -4,6 +4,8 @@ use serde_json::{Map, Value};
 
 /// Property that marks the images of a run.
 pub(crate) const RUN: &str = "build_image_run";
+/// Property of an image that an import is working on: the identifier of its task.
+const IMPORT_LOCK: &str = "os_glance_import_task";
 
 /// An image as the service shows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +48,12 @@ impl Image {
     /// Whether a truth value is set.
     pub(crate) fn is(&self, name: &str) -> bool {
         self.members.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// Whether an import has not ended. After it has made the image active, the service saves all members as they were
+    /// before, so that changes in between are lost.
+    pub(crate) fn is_importing(&self) -> bool {
+        !self.text(IMPORT_LOCK).is_empty()
     }
 
     /// Returns the number of bytes of the data.

@@ -20,6 +20,8 @@ use crate::{
 pub(crate) const HIDDEN: &str = "hidden_image";
 /// Kind of a hidden image that is deleted after the release.
 pub(crate) const REPLACED: &str = "replaced_image";
+/// Checkpoint with the ids of the images that the run hides.
+const HIDING: &str = "hiding";
 /// Attribute with the id of the new image.
 const NEW: &str = "new_image";
 
@@ -53,7 +55,7 @@ pub(crate) async fn hide_older(
     if !matches!(config.if_exists, IfExists::Hide | IfExists::Replace) {
         return Ok(Vec::new());
     }
-    let mut hidden = Vec::new();
+    let mut hidden = hidden_before(context, cloud).await?;
     let (before, later): (Vec<Image>, Vec<Image>) = older(cloud, build, Some(new.id()))
         .await?
         .into_iter()
@@ -79,17 +81,31 @@ pub(crate) async fn hide_older(
             context.will_create(&resource(REPLACED))?;
         }
         context.will_create(&resource(HIDDEN).as_deliverable())?;
+        hidden.push(image.id().to_owned());
+        context.save(HIDING, &hidden)?;
         // An undo must not look at the image before a request that was already sent takes effect.
         match context.until_answered(set_hidden(cloud, image.id(), true)).await {
-            Ok(()) => hidden.push(image.id().to_owned()),
+            Ok(()) => {}
             // Another build has replaced it meanwhile.
             Err(failure) if failure.has_status(404) || failure.has_status(410) => {
+                hidden.pop();
                 if config.if_exists == IfExists::Replace {
                     context.gone(&resource(REPLACED))?;
                 }
                 context.gone(&resource(HIDDEN))?;
             }
             Err(failure) => return Err(failure.into()),
+        }
+    }
+    Ok(hidden)
+}
+
+/// Returns the images that an earlier process of the run has hidden.
+async fn hidden_before(context: &Context, cloud: &Cloud) -> Result<Vec<String>> {
+    let mut hidden = Vec::new();
+    for id in context.load::<Vec<String>>(HIDING)?.unwrap_or_default() {
+        if cloud.image(&id).await?.is_some_and(|image| image.is("os_hidden")) {
+            hidden.push(id);
         }
     }
     Ok(hidden)

@@ -29,7 +29,7 @@ pub(crate) async fn copy(
             .filter(|store| !stores.contains(&store.as_str()))
             .cloned()
             .collect();
-        if missing.is_empty() {
+        if missing.is_empty() && !image.is_importing() {
             return Ok(());
         }
         let running = image.stores_in("os_glance_importing_to_stores");
@@ -41,7 +41,7 @@ pub(crate) async fn copy(
             error.causes.extend(cloud.failed_task(id).await.filter(|text| !text.is_empty()));
             return Err(error);
         }
-        if !started && running.is_empty() {
+        if !started && running.is_empty() && !missing.is_empty() {
             context.check_cancelled()?;
             match cloud.import(id, COPY, &missing).await {
                 // Another copy is running; its stores count as well.
@@ -51,7 +51,8 @@ pub(crate) async fn copy(
             }
         }
         if looks.wait(config.import_timeout).await {
-            let message = format!("image `{id}` was not copied to {} in time", missing.join(", "));
+            let stores = config.copy_stores.join(", ");
+            let message = format!("image `{id}` was not copied to {stores} in time");
             return Err(Error::new(ErrorKind::Timeout, message)
                 .with_hint("set OPENSTACK_IMPORT_TIMEOUT to a longer time")
                 .retryable());

@@ -162,15 +162,16 @@ impl Job<'_> {
             }
             let reached = match image.status() {
                 "active" if started.sent.is_none() && !self.is_whole(&image) => false,
-                "active" => return self.verify(&started, &image).await,
+                "active" if !image.is_importing() => return self.verify(&started, &image).await,
                 "queued" => self.queued(&mut started, &mut tried).await?,
                 "uploading" if started.sent.is_some() && !tried.imported => {
                     self.import(&started).await?;
                     tried.imported = true;
                     true
                 }
+                "active" => self.processing(&started, &image, &mut looks).await?,
                 "importing" | "uploading" if tried.imported || started.sent.is_some() => {
-                    self.processing(&started, &mut looks).await?
+                    self.processing(&started, &image, &mut looks).await?
                 }
                 "uploading" if image.size().is_some() => {
                     self.staged_unanswered(&mut started, &image).await?
@@ -326,14 +327,23 @@ impl Job<'_> {
     }
 
     /// Waits while the service processes the data. Returns true.
-    async fn processing(&self, started: &Started, looks: &mut Looks) -> Result<bool> {
+    async fn processing(
+        &self,
+        started: &Started,
+        image: &Image,
+        looks: &mut Looks,
+    ) -> Result<bool> {
         if let Some(message) = self.cloud.failed_task(&started.id).await {
             return Err(self.import_failed(&started.id, &message).await);
         }
         if looks.wait(self.config.import_timeout).await {
             let limit = self.config.import_timeout.as_secs();
-            let message =
-                format!("image `{}` was not active {limit} s after the upload", started.id);
+            let id = &started.id;
+            let message = if image.status() == "active" {
+                format!("the import of image `{id}` had not ended {limit} s after it became active")
+            } else {
+                format!("image `{id}` was not active {limit} s after the upload")
+            };
             return Err(Error::new(ErrorKind::Timeout, message)
                 .with_hint("set OPENSTACK_IMPORT_TIMEOUT to a longer time")
                 .retryable());
