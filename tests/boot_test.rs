@@ -16,14 +16,17 @@ use crate::{
 };
 
 /// Writes a disk of 16 MiB whose boot sector prints a text on the serial port and halts.
-fn prints(sandbox: &Sandbox, text: &str) -> PathBuf {
+pub(crate) fn prints(sandbox: &Sandbox, text: &str) -> PathBuf {
     #[rustfmt::skip]
     let mut disk = vec![
         0xfc, 0x31, 0xc0, 0x8e, 0xd8,   // cld; xor ax, ax; mov ds, ax
         0xbe, 0x40, 0x7c,               // mov si, 0x7c40
-        0xba, 0xf8, 0x03,               // mov dx, 0x3f8
-        0xac, 0x84, 0xc0, 0x74, 0x03,   // next: lodsb; test al, al; jz done
-        0xee, 0xeb, 0xf8,               // out dx, al; jmp next
+        0xac, 0x84, 0xc0, 0x74, 0x11,   // next: lodsb; test al, al; jz done
+        0x88, 0xc4,                     // mov ah, al
+        0xba, 0xfd, 0x03,               // mov dx, 0x3fd: the port takes a byte when bit 5 is set
+        0xec, 0xa8, 0x20, 0x74, 0xfb,   // wait: in al, dx; test al, 0x20; jz wait
+        0x88, 0xe0, 0xb2, 0xf8,         // mov al, ah; mov dl, 0xf8
+        0xee, 0xeb, 0xea,               // out dx, al; jmp next
         0xfa, 0xf4,                     // done: cli; hlt
     ];
     disk.resize(0x40, 0);
@@ -36,7 +39,7 @@ fn prints(sandbox: &Sandbox, text: &str) -> PathBuf {
     path
 }
 
-fn sha256(path: &Path) -> Vec<u8> {
+pub(crate) fn sha256(path: &Path) -> Vec<u8> {
     let mut hash = Sha256::new();
     std::io::copy(&mut fs::File::open(path).unwrap(), &mut hash).unwrap();
     hash.finalize().to_vec()

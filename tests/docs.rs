@@ -130,7 +130,9 @@ fn manual_pages_are_written_for_every_verb() {
     let sandbox = Sandbox::new();
     fs::create_dir(sandbox.path().join("man")).unwrap();
     sandbox.run(&["man", "man"]).succeeded();
-    for verb in ["", "-plan", "-resume", "-runs", "-gc", "-providers", "-doctor", "-completions"] {
+    for verb in
+        ["", "-plan", "-resume", "-runs", "-gc", "-inspect", "-boot", "-doctor", "-completions"]
+    {
         let page = sandbox.path().join(format!("man/build-image{verb}.1"));
         let page = fs::read_to_string(&page).unwrap();
         for part in [".TH build-image", ".SH NAME", ".SH SYNOPSIS", ".SH OPTIONS"] {

@@ -1,5 +1,7 @@
 //! Checks GUEST_CHECK: what is on the disk is compared with what the provider's machines need, before it is sent.
 
+use std::fs;
+
 use crate::{
     build_debian::{TOOLS, debian},
     harness::{Sandbox, needs},
@@ -68,4 +70,19 @@ fn a_disk_without_a_system_is_refused_only_for_machines() {
         assert_eq!(run.stderr.contains(nothing), mode != "off", "{mode}: {}", run.stderr);
     }
     sandbox.cloud_has_only(2);
+}
+
+#[test]
+fn a_disk_that_is_refused_is_not_published_on_this_machine_either() {
+    let (sandbox, state) = Sandbox::with_kept_cloud();
+    sandbox.disk("disk.raw", 4, 1);
+    let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--no-upload"];
+    let run = sandbox.run(&[&args[..], &["--guest-check", "require"]].concat());
+    run.failed(6, &["does not work on machines of `alibaba`: 1 problem", "GUEST_CHECK=warn"]);
+    assert!(!sandbox.path().join("images").exists(), "{:?}", sandbox.files());
+    assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
+    let requests = fs::read_to_string(state.path().join("requests.jsonl")).unwrap_or_default();
+    assert_eq!(requests, "", "the cloud was asked");
+    sandbox.run(&[&args[..], &["--guest-check", "warn"]].concat()).succeeded();
+    assert!(sandbox.path().join("images").exists(), "{:?}", sandbox.files());
 }

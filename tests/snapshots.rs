@@ -68,8 +68,19 @@ fn prints(sandbox: &Sandbox, name: &str, lines: &[&str]) {
 
 #[test]
 fn help_of_every_verb() {
-    let verbs =
-        ["plan", "resume", "runs", "gc", "providers", "doctor", "completions", "man", "help"];
+    let verbs = [
+        "plan",
+        "resume",
+        "runs",
+        "gc",
+        "inspect",
+        "boot",
+        "providers",
+        "doctor",
+        "completions",
+        "man",
+        "help",
+    ];
     let lines: Vec<String> = ["--help".to_owned(), "-p qcow2 -h".to_owned()]
         .into_iter()
         .chain(verbs.iter().map(|verb| format!("help {verb}")))

@@ -28,6 +28,7 @@ mod inspect;
 pub mod model;
 mod requirements;
 pub mod sbom;
+mod secret;
 mod source;
 mod system;
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::secret::redacted;
+
 /// What is inside a disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -41,7 +43,7 @@ pub struct Evidence {
     /// The line of the file, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
-    /// The text of the line; never of a file that may hold secrets.
+    /// The text of the line, with secrets replaced; never of a file that holds keys.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
 }
@@ -60,7 +62,7 @@ impl Evidence {
     }
 
     pub(crate) fn quoting(mut self, text: &str) -> Self {
-        self.text = text.chars().take(Self::MAX_TEXT).collect();
+        self.text = redacted(text).chars().take(Self::MAX_TEXT).collect();
         self
     }
 }

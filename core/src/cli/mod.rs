@@ -12,6 +12,7 @@ mod example;
 mod exposed;
 mod help;
 mod info;
+mod inspect;
 mod iso_only;
 mod os_release;
 mod output;
@@ -69,11 +70,12 @@ fn keep_private() {
 }
 
 /// Verbs other than the build, which has no verb.
-const VERBS: [(&str, &str); 10] = [
+const VERBS: [(&str, &str); 11] = [
     ("plan", "print what a build would do, and do nothing"),
     ("resume", "go on with a build that was killed or kept"),
     ("runs", "list builds that left something"),
     ("gc", "remove what killed builds left, here and in the cloud"),
+    ("inspect", "read what is inside a disk image"),
     ("boot", "boot a disk image in qemu without writing it"),
     ("providers", "list, inspect, check and begin provider plugins"),
     ("doctor", "look whether builds can work on this host"),
@@ -89,6 +91,7 @@ fn dispatch(args: Vec<String>, environment: &Environment) -> u8 {
         Some((verb, rest)) if verb == "resume" => return runs::resume(rest, environment),
         Some((verb, rest)) if verb == "runs" => runs::list(rest, environment),
         Some((verb, rest)) if verb == "gc" => runs::gc(rest, environment),
+        Some((verb, rest)) if verb == "inspect" => inspect::run(rest, environment),
         Some((verb, rest)) if verb == "boot" => boot::run(rest, environment),
         Some((verb, rest)) if verb == "providers" => providers::run(rest, environment),
         Some((verb, rest)) if verb == "doctor" => {

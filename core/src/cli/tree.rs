@@ -2,7 +2,7 @@
 
 use clap::{Arg, Command, builder::PossibleValuesParser};
 
-use super::{boot, command, doctor, help, providers, runs, shell};
+use super::{boot, command, doctor, help, inspect, providers, runs, shell};
 use crate::{
     error::Result,
     plugins::Loader,
@@ -47,6 +47,7 @@ pub(super) fn whole(loader: &Loader) -> Result<Command> {
             "runs" => runs::list_parser(),
             "gc" => runs::gc_parser(),
             "providers" => providers::parser(),
+            "inspect" => inspect::parser(),
             "boot" => boot::parser(),
             "doctor" => doctor::parser(),
             "completions" => shell::completions_parser(),

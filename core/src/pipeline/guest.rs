@@ -192,7 +192,7 @@ fn text(finding: &Finding) -> String {
 }
 
 /// Describes a finding in a line: what, and where.
-fn located(finding: &Finding) -> String {
+pub(crate) fn located(finding: &Finding) -> String {
     let Some(first) = finding.evidence.first() else { return finding.message.clone() };
     let line = first.line.map(|line| format!(":{line}")).unwrap_or_default();
     let place = match first.file.as_str() {

@@ -268,6 +268,7 @@ mod tests {
             modules: text.clone(),
             boot_locations: text.clone(),
             boot_test: Some(BootTested::default()),
+            guest: Some(GuestEntry::default()),
             location: text.clone(),
             file: text.clone(),
             plugin: Some(PluginEntry::default()),

@@ -44,6 +44,8 @@ pub enum Use {
     Boot,
     /// The command `doctor`.
     Doctor,
+    /// The command `inspect`.
+    Inspect,
     /// The command `help`.
     Help,
     /// The command `providers`.

@@ -269,7 +269,7 @@ settings![
     .writes(Written::Json),
     JSON(OUTPUT, Switch, "print the result document on standard output")
         .prefixed_only()
-        .used_by(&[Use::Report, Use::Boot, Use::Doctor, Use::Providers, Use::Runs]),
+        .used_by(&[Use::Report, Use::Boot, Use::Doctor, Use::Inspect, Use::Providers, Use::Runs]),
     PROGRESS(
         OUTPUT,
         Text,

@@ -51,7 +51,7 @@ struct Raw {
     version: Option<String>,
     /// Offset and length of the initramfs inside of the kernel's file.
     inside: Option<(u64, u64)>,
-    /// The file system that paths are relative to; that of the configuration comes first otherwise.
+    /// The only file system that paths are relative to; without it, that of the configuration comes first.
     on: Option<usize>,
     /// The file system that holds the configuration.
     home: usize,
@@ -95,11 +95,13 @@ pub(crate) fn read(
     for (home, one) in mounted.iter().enumerate() {
         loaders.extend(programs::loaders(one));
         let before = raws.len();
+        // These boot loaders read no other file system: a file of the same path there does not help them.
+        let at_home = |raw: Raw| Raw { on: Some(home), ..raw };
         grub_entries(mounted, home, &environment, aliases, (&mut raws, &mut unknown));
         if !raws.iter().skip(before).any(|raw: &Raw| raw.loader == "BLS") {
-            raws.extend(systemd_entries(one, &environment));
+            raws.extend(systemd_entries(one, &environment).into_iter().map(at_home));
         }
-        raws.extend(syslinux::entries(one));
+        raws.extend(syslinux::entries(one).into_iter().map(at_home));
         raws.extend(legacy::entries(one).into_iter().map(|(raw, partition)| {
             let name = partition.map(|number| format!("partition {number}"));
             let on = mounted.iter().position(|one| Some(&one.name) == name.as_ref());

@@ -1,12 +1,12 @@
 //! Faults of devices, of the console, and what every machine would share.
 
 use super::{Fault, OTHER, config, fault, fstab};
-use crate::model::Firmware::Bios;
+use crate::model::Firmware::{Bios, Uefi};
 use crate::tests::disk::{MIB, ROOT_UUID};
-use crate::tests::parts::{VERSION, elf};
-use crate::tests::systems::{bios_grub, lvm, syslinux};
+use crate::tests::parts::{VERSION, elf, initramfs, kernel};
+use crate::tests::systems::{bios_grub, lvm, syslinux, systemd_boot};
 
-pub(super) const DEVICES: [Fault; 11] = [
+pub(super) const DEVICES: [Fault; 13] = [
     fault(
         "root=/dev/sda1",
         bios_grub,
@@ -53,6 +53,27 @@ pub(super) const DEVICES: [Fault; 11] = [
             disk.remove(0, &format!("/boot/vmlinuz-{VERSION}"));
         },
         &["kernel-missing"],
+    ),
+    fault(
+        "a kernel on a file system that SYSLINUX does not read",
+        syslinux,
+        Bios,
+        |disk| {
+            disk.remove(0, "/vmlinuz");
+            disk.put(1, "/vmlinuz", kernel(VERSION, false));
+        },
+        &["kernel-missing"],
+    ),
+    fault(
+        "an initramfs on a file system that systemd-boot does not read",
+        systemd_boot,
+        Uefi,
+        |disk| {
+            let path = format!("/debian/{VERSION}/initrd");
+            disk.remove(0, &path);
+            disk.put(1, &path, initramfs(&["virtio_blk", "nvme", "ext4"]));
+        },
+        &["initramfs-missing"],
     ),
     fault(
         "no serial console",

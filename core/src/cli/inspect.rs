@@ -1,0 +1,146 @@
+//! Runs `build-image inspect FILE`: reads what is inside a disk image, without running or changing it.
+
+use std::path::Path;
+
+use build_image_disk::format::GuestReader;
+use build_image_guest::{
+    Attributes, Finding, Inspection, Limits, Requirements, Severity, check, inspect_with_packages,
+    sbom::{Document, Packages},
+};
+use clap::{Arg, Command, ValueHint, builder::PossibleValuesParser};
+use serde_json::json;
+
+use super::{args, command};
+use crate::{
+    clock,
+    error::{Error, Result, Stage},
+    pipeline::{described, located},
+    random,
+    settings::{Environment, Layers, Use, rows_for},
+    source::not_accepted,
+};
+
+const CYCLONEDX: &str = "cyclonedx";
+const SPDX: &str = "spdx";
+
+/// Returns the parser of `inspect`.
+pub(super) fn parser() -> Command {
+    Command::new("build-image inspect")
+        .about("Reads what is inside a disk image, without running or changing it.")
+        .args(rows_for(Use::Inspect).iter().map(command::flag).collect::<Vec<Arg>>())
+        .arg(
+            Arg::new("SBOM")
+                .long("sbom")
+                .value_name("FORMAT")
+                .value_parser(PossibleValuesParser::new([CYCLONEDX, SPDX]))
+                .help("print the installed packages instead, as CycloneDX 1.5 or SPDX 2.3"),
+        )
+        .arg(
+            Arg::new("FILE")
+                .required(true)
+                .value_hint(ValueHint::FilePath)
+                .help("raw, qcow2, VMDK, VHD, VHDX or VDI disk"),
+        )
+}
+
+/// Inspects a file and prints what it holds, or its packages.
+///
+/// # Errors
+/// When the disk cannot be read, or its packages are not known completely.
+pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
+    let args = args::normalised(args);
+    let Some(matches) = command::matches(parser(), &args)? else { return Ok(()) };
+    let rows = rows_for(Use::Inspect);
+    let layers = Layers {
+        command_line: command::texts(&rows, &matches),
+        ..args::core_layers(&args, environment, None)?
+    };
+    let settings = layers.resolve(&rows)?;
+    let text = |id: &str| matches.get_one::<String>(id).map(String::as_str);
+    let file = Path::new(text("FILE").unwrap_or_default());
+    let source_error = |error| not_accepted(file, error);
+    let disk = GuestReader::open(file).map_err(source_error)?;
+    let (found, packages) =
+        inspect_with_packages(&disk, Limits::default()).map_err(source_error)?;
+    disk.check_unchanged().map_err(source_error)?;
+    if let Some(format) = text("SBOM") {
+        return print_packages(file, &found, &packages, format);
+    }
+    let (attributes, findings) = (Attributes::of(&found), check(&found, &Requirements::default()));
+    if settings.core().output.json {
+        let document = json!({"attributes": attributes, "findings": findings, "inspection": found});
+        super::print(&format!("{document:#}\n"));
+    } else {
+        super::print(&summary(&found, &attributes, &findings));
+    }
+    Ok(())
+}
+
+/// Returns the system, the volumes, and the findings, one per line.
+fn summary(found: &Inspection, attributes: &Attributes, findings: &[Finding]) -> String {
+    let system = described(attributes).unwrap_or_else(|| "no system was found".to_owned());
+    let mut text = format!("{system}\n");
+    for volume in &found.volumes {
+        let why = volume.not_inspected.as_ref().map(|why| format!(" (not inspected: {why})"));
+        text += &format!("{}: {}{}\n", volume.name, volume.content, why.unwrap_or_default());
+    }
+    for finding in findings {
+        let mark = match finding.severity {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        text += &format!("  {mark:<8} {}\n           hint: {}\n", located(finding), finding.remedy);
+    }
+    text
+}
+
+fn print_packages(
+    file: &Path,
+    found: &Inspection,
+    packages: &Packages,
+    format: &str,
+) -> Result<()> {
+    let refused = |why: String| {
+        let text = format!("the packages of `{}` are not known: {why}", file.display());
+        Err(Error::new(Stage::Source, text)
+            .hint("list them in a machine that was started from the image"))
+    };
+    if !found.complete {
+        return refused("the inspection reached a limit".to_owned());
+    }
+    if let Some(database) = packages.not_inspected.first() {
+        return refused(format!("{database} is not read"));
+    }
+    if packages.packages.is_empty() {
+        let unread = found.volumes.iter().find(|volume| volume.not_inspected.is_some());
+        return refused(match unread {
+            Some(volume) => format!("{} holds {}, which is not read", volume.name, volume.content),
+            None => "the disk has no database of dpkg or apk".to_owned(),
+        });
+    }
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let (uuid, time) = (uuid()?, clock::now());
+    let document =
+        Document { name: &name, uuid: &uuid, time: &time, tool_version: env!("CARGO_PKG_VERSION") };
+    let written = match format {
+        SPDX => packages.spdx(&document),
+        _ => packages.cyclonedx(&document),
+    };
+    super::print(&format!("{written:#}\n"));
+    Ok(())
+}
+
+/// Returns a random UUID (RFC 9562, version 4).
+fn uuid() -> Result<String> {
+    let digits = random::characters(random::HEX, 30)?;
+    let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
+    Ok(format!(
+        "{}-{}-4{}-8{}-{}",
+        part(0, 8),
+        part(8, 12),
+        part(12, 15),
+        part(15, 18),
+        part(18, 30)
+    ))
+}
