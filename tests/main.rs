@@ -33,6 +33,7 @@ mod full_disk;
 mod guest_check;
 mod guest_faults;
 mod hostile_plugins;
+mod inputs_archive;
 mod inputs_disk;
 mod inputs_download;
 mod inputs_hotfix;

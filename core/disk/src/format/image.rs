@@ -117,7 +117,9 @@ impl Image {
     }
 
     pub(crate) fn malformed(&self, message: &str) -> Error {
-        Error::new(Kind::Malformed, format!("{message} in")).at(&self.path)
+        Error::new(Kind::Malformed, format!("{message} in"))
+            .at(&self.path)
+            .with_hint("the file is damaged: fetch or create it again")
     }
 
     pub(crate) fn unsupported(&self, message: &str) -> Error {
