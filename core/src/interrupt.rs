@@ -103,6 +103,9 @@ pub fn listen(interrupt: Arc<Interrupt>, leave: impl Fn() + Send + 'static) -> R
     let (mut int, mut term, mut hup) = {
         let _inside = runtime.enter();
         let register = |kind| signal(kind).map_err(listen_error);
+        // Without a handler, a limit on the size of files (`ulimit -f`) ends the process in the middle of a write; with
+        // one, the write fails with an error that names the file.
+        register(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
         (
             register(SignalKind::interrupt())?,
             register(SignalKind::terminate())?,

@@ -215,6 +215,11 @@ impl<'a> Reader<'a> {
                 Event::Nothing => {}
                 Event::Scalar(key, ..) => {
                     let key = key.into_owned();
+                    if members.contains_key(&key) {
+                        return Err(
+                            self.syntax_error(line, &format!("`{key}` is given twice in a map"))
+                        );
+                    }
                     let value = self.next_value()?;
                     members.insert(key, value);
                 }
@@ -246,6 +251,8 @@ fn plain(text: &str) -> Value {
         "true" => Value::Bool(true),
         "false" => Value::Bool(false),
         _ if text.starts_with('0') && text.len() > 1 => Value::String(text.to_owned()),
+        // `+49` and `1_000` stay texts.
+        _ if !text.bytes().all(|byte| byte.is_ascii_digit()) => Value::String(text.to_owned()),
         _ => text.parse::<u64>().map_or_else(|_| Value::String(text.to_owned()), Value::from),
     }
 }
@@ -267,10 +274,10 @@ mod tests {
 
     #[test]
     fn scalars_keep_their_text_and_keys_their_lines() {
-        let layer = read("# x\niso: 15.10\nACME-BUCKET: \"b\"\nSHARE:\n  - 0123\n  - 22\nLV: {var: 1500}\nN: ~\n").unwrap();
+        let layer = read("# x\niso: 15.10\nACME-BUCKET: \"b\"\nSHARE:\n  - 0123\n  - 22\n  - +49\nLV: {var: 1500}\nN: ~\n").unwrap();
         assert_eq!(layer.get("ISO"), Some(&Entry { line: 2, value: json!("15.10") }));
         assert_eq!(layer.get("ACME_BUCKET").unwrap().value, json!("b"));
-        assert_eq!(layer.get("SHARE").unwrap().value, json!(["0123", 22]));
+        assert_eq!(layer.get("SHARE").unwrap().value, json!(["0123", 22, "+49"]));
         assert_eq!(layer.get("LV").unwrap().value, json!({"var": 1500}));
         assert_eq!(layer.get("N").unwrap().value, Value::Null);
     }

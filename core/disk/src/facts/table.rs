@@ -233,11 +233,11 @@ fn gpt(disk: &GuestReader, found: &mut Found, protective: bool) -> Result<bool, 
                 Header::Whole { partitions, other } => {
                     found.sector = sector;
                     found.partitions = partitions;
-                    if !backup {
-                        found.backup_end = other.checked_add(sector);
-                    } else {
+                    if backup {
                         let text = "the partition table is damaged; its backup was read instead";
                         found.remarks.push(text.to_owned());
+                    } else {
+                        found.backup_end = other.checked_add(sector);
                     }
                     return Ok(true);
                 }

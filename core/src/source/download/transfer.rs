@@ -154,12 +154,11 @@ impl Transfer<'_> {
     /// Starts the file: from now on, its description comes from this answer.
     fn begin(&mut self, response: &Response) -> Result<(), Failure> {
         let headers = response.headers();
-        let encoding = text(headers, &CONTENT_ENCODING).filter(|coding| coding != "identity");
-        let encoding_error = |what: String| Error::new(Stage::Source, what);
-        if let Some(encoding) = encoding {
-            let text =
-                format!("`{}`: the server sends it encoded as {encoding}", display_url(self.url));
-            return Err(encoding_error(text).hint("download it with another program").into());
+        // `identity` was requested: a server that names a coding all the same describes the file itself (RFC 9110 section
+        // 12.5.3), as many do for `.gz`. It is stored as it is sent; compressed disks are recognised by their content.
+        if let Some(coding) = text(headers, &CONTENT_ENCODING).filter(|coding| coding != "identity")
+        {
+            tracing::info!(url = display_url(self.url), coding, "stored as it is sent");
         }
         self.restart()?;
         self.about = About {
