@@ -43,7 +43,8 @@ const CONTAINERS: [(&str, &str); 12] = [
 const TOOLS: [&str; 10] =
     ["qemu-img", "sh", "gzip", "xz", "zstd", "pzstd", "bzip2", "lz4", "zip", "tar"];
 /// What is done to a container so that it must be refused, with a part of the message.
-const FAULTS: [(&str, fn(&mut Vec<u8>)); 3] = [
+type Fault = (&'static str, fn(&mut Vec<u8>));
+const FAULTS: [Fault; 3] = [
     ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
     ("cut at the start", |bytes| bytes.truncate(700)),
     ("changed in the middle", |bytes| {

@@ -105,7 +105,7 @@ pub fn listen(interrupt: Arc<Interrupt>, leave: impl Fn() + Send + 'static) -> R
         let register = |kind| signal(kind).map_err(listen_error);
         // Without a handler, a limit on the size of files (`ulimit -f`) ends the process in the middle of a write; with
         // one, the write fails with an error that names the file.
-        register(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+        drop(register(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         (
             register(SignalKind::interrupt())?,
             register(SignalKind::terminate())?,

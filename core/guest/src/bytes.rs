@@ -27,16 +27,3 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 pub(crate) fn index(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
-
-/// Formats 16 bytes as a UUID.
-pub(crate) fn uuid(bytes: &[u8; 16]) -> String {
-    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut parts = text.as_str();
-    let mut found = Vec::new();
-    for len in [8, 4, 4, 4, 12] {
-        let (part, rest) = parts.split_at(len);
-        found.push(part);
-        parts = rest;
-    }
-    found.join("-")
-}

@@ -25,7 +25,7 @@ const XZ_MEMORY_KIB: u32 = 160 << 10;
 pub(super) enum Stream<R: BufRead> {
     Gzip(Option<Box<GzDecoder<R>>>),
     Bzip2(Option<Box<BzDecoder<R>>>),
-    Lz4(Option<Box<Lz4Decoder<R>>>),
+    Lz4(Option<Box<Lz4Decoder<UntilEnd<R>>>>),
     Xz(Box<XzReader<R>>),
     /// Its decoder reads ahead: what follows the stream is not looked at.
     Lzma(Box<LzmaReader<R>>),
@@ -43,7 +43,7 @@ impl<R: BufRead> Stream<R> {
         Ok(match wrapping {
             Wrapping::Gzip => Self::Gzip(Some(Box::new(GzDecoder::new(source)))),
             Wrapping::Bzip2 => Self::Bzip2(Some(Box::new(BzDecoder::new(source)))),
-            Wrapping::Lz4 => Self::Lz4(Some(Box::new(Lz4Decoder::new(source)))),
+            Wrapping::Lz4 => Self::Lz4(Some(Box::new(Lz4Decoder::new(UntilEnd::new(source))))),
             Wrapping::Xz => {
                 Self::Xz(Box::new(XzReader::new_mem_limit(source, true, XZ_MEMORY_KIB)))
             }
@@ -67,7 +67,21 @@ impl<R: BufRead> Read for Stream<R> {
         match self {
             Self::Gzip(slot) => members(slot, buf, 0x1f, GzDecoder::new, GzDecoder::into_inner),
             Self::Bzip2(slot) => members(slot, buf, b'B', BzDecoder::new, BzDecoder::into_inner),
-            Self::Lz4(slot) => members(slot, buf, 0x04, Lz4Decoder::new, Lz4Decoder::into_inner),
+            Self::Lz4(slot) => {
+                if let Some(decoder) = slot {
+                    let got = decoder.read(buf)?;
+                    // The decoder takes the end of the file for the end of the frame.
+                    if got == 0 && !buf.is_empty() && decoder.get_ref().ended {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    if got > 0 || buf.is_empty() {
+                        return Ok(got);
+                    }
+                }
+                let open = |source| Lz4Decoder::new(UntilEnd::new(source));
+                let next = next_member(slot, 0x04, open, |decoder| decoder.into_inner().source)?;
+                if next { self.read(buf) } else { Ok(0) }
+            }
             Self::Xz(reader) => reader.read(buf),
             Self::Lzma(reader) => reader.read(buf),
             Self::Zstd { source, decoder, inside, any } => loop {
@@ -106,15 +120,46 @@ fn members<R: BufRead, D: Read>(
         if got > 0 || buf.is_empty() {
             return Ok(got);
         }
-        let Some(decoder) = slot.take() else { break };
-        let mut source = close(*decoder);
-        match peek(&mut source)? {
-            Some(byte) if byte == first => *slot = Some(Box::new(open(source))),
-            Some(_) => only_zeros(&mut source)?,
-            None => {}
-        }
+        next_member(slot, first, &open, &close)?;
     }
     Ok(0)
+}
+
+/// Continues with the next member; returns `false` after the last one.
+fn next_member<R: BufRead, D>(
+    slot: &mut Option<Box<D>>,
+    first: u8,
+    open: impl Fn(R) -> D,
+    close: impl Fn(D) -> R,
+) -> io::Result<bool> {
+    let Some(decoder) = slot.take() else { return Ok(false) };
+    let mut source = close(*decoder);
+    match peek(&mut source)? {
+        Some(byte) if byte == first => *slot = Some(Box::new(open(source))),
+        Some(_) => only_zeros(&mut source)?,
+        None => {}
+    }
+    Ok(slot.is_some())
+}
+
+/// A source that remembers that its end was read.
+pub(super) struct UntilEnd<R> {
+    source: R,
+    ended: bool,
+}
+
+impl<R> UntilEnd<R> {
+    fn new(source: R) -> Self {
+        Self { source, ended: false }
+    }
+}
+
+impl<R: Read> Read for UntilEnd<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let got = self.source.read(buf)?;
+        self.ended |= got == 0 && !buf.is_empty();
+        Ok(got)
+    }
 }
 
 /// Returns the next byte without consuming it; `None` at the end of the file.

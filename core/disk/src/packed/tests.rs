@@ -133,8 +133,12 @@ fn truncated_damaged_and_trailing_data_are_distinguished() {
         let Some(bytes) = pack(name, args, &content) else { continue };
         let kind = |bytes: &[u8]| unpacked(bytes).err().map(|error| error.kind());
         let case = format!("{name} {args:?}");
-        // LZMA has no magic: its first 14 bytes are needed to know it.
-        let first = if kind_of == Wrapping::Lzma { 14 } else { 10 };
+        // LZMA has no magic: its first 14 bytes are needed to know it. pzstd begins with a skippable frame of 12 bytes.
+        let first = match name {
+            "pzstd" => 16,
+            _ if kind_of == Wrapping::Lzma => 14,
+            _ => 10,
+        };
         for len in [first, 30, bytes.len() / 2, bytes.len() - 9, bytes.len() - 1] {
             assert_eq!(kind(&bytes[..len]), Some(Kind::Truncated), "{case} cut to {len}");
         }
@@ -158,6 +162,18 @@ fn truncated_damaged_and_trailing_data_are_distinguished() {
             bytes[at] ^= 0x10;
             assert!(kind(&bytes).is_some(), "{case} changed at {at}");
         }
+    }
+}
+
+#[test]
+fn an_lz4_file_that_is_cut_between_two_blocks_is_truncated() {
+    let Some(bytes) = pack("lz4", &["-k", "-q", "-m", "-B4"], &noise(7, 300_000)) else { return };
+    // Frame header of 7 bytes, then blocks: length and bytes (LZ4 Frame Format 1.6.4).
+    let first = crate::field::le32(&bytes, 7) & 0x7fff_ffff;
+    let boundary = 11 + usize::try_from(first).unwrap();
+    for len in [7, boundary, boundary + 4, bytes.len() - 8, bytes.len() - 4] {
+        let error = unpacked(&bytes[..len]).unwrap_err();
+        assert_eq!(error.kind(), Kind::Truncated, "{len}: {error:?}");
     }
 }
 
