@@ -177,7 +177,7 @@ fn a_disk_grows_and_never_shrinks() {
     assert!(plan.succeeded().stdout.contains("3.00 GiB, as"), "{}", plan.stdout);
     sandbox.run(&words("4MiB")).failed(2, &["DISK_SIZE is 4194304 bytes", "8388608", "hint:"]);
     sandbox.run(&words("20000001")).failed(2, &["no multiple of 512", "hint:"]);
-    for key in ["--disk-size=1GiB", "--disk-sha256=00"] {
+    for key in ["--disk-format=raw", "--disk-member=x", "--disk-sha256=00"] {
         let run = sandbox.run(&["-i", "x.iso", "-p", "qcow2", "-m", "ltm", "-b", "1", key]);
         assert_eq!(run.code, 2, "{}", run.stderr);
     }

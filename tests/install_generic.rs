@@ -127,15 +127,28 @@ fn what_a_linux_iso_needs_is_refused_before_qemu_starts() {
             2,
             vec!["INSTALLER", "auto, bigip, generic"],
         ),
-        // The size of a disk that follows from the ISO is not the user's.
+        // The product's volumes are the least.
         (
             vec!["-i", "base.iso", "-m", "ltm", "-b", "1", "--disk-size", "1GiB"],
             2,
-            vec!["DISK_SIZE is set"],
+            vec![
+                "DISK_SIZE is 1073741824 bytes, but the volumes of this image need",
+                "hint: give at least",
+            ],
         ),
-        (vec!["-i", "base.iso", "--disk-size", "1GiB"], 2, vec!["MODULES is not set"]),
+        (
+            vec!["-i", "base.iso", "-m", "ltm", "-b", "1", "--disk-size", "100GB1"],
+            2,
+            vec!["is not a number of bytes"],
+        ),
     ] {
         sandbox.run(&[&args[..], &["-p", "qcow2"]].concat()).failed(code, &texts);
+    }
+    for (size, bytes) in [("200GiB", 200_u64 << 30), ("100GB", 100_000_000_000)] {
+        let args = ["plan", "--json", "-i", "base.iso", "-m", "ltm", "-b", "2", "-p", "qcow2"];
+        let plan = sandbox.run(&[&args[..], &["--disk-size", size]].concat());
+        let plan: serde_json::Value = serde_json::from_str(&plan.succeeded().stdout).unwrap();
+        assert_eq!(plan["virtual_size"], bytes, "{size}");
     }
     let plan = [&["plan", "-p", "qcow2"], &with(&[boot[0], boot[1], boot[2], "/boot/initrd"])[..]]
         .concat();

@@ -106,10 +106,6 @@ impl Installer for BigIp {
         }]
     }
 
-    fn takes_disk_size(&self) -> bool {
-        false
-    }
-
     fn configures_network(&self) -> bool {
         true
     }

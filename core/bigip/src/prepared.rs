@@ -22,7 +22,8 @@ use crate::{
     bigip::{Details, shape},
     boot, compute, consoles, file_stem, injected, internal_name, records,
     rows::{
-        BOOT_LOCATIONS, CONSOLE_DEVICES, DISABLE_SPLASH, MODULES, REQUIRE_RELABEL, UPDATE_LV_SIZES,
+        BOOT_LOCATIONS, CONSOLE_DEVICES, DISABLE_SPLASH, DISK_SIZE, MODULES, REQUIRE_RELABEL,
+        UPDATE_LV_SIZES,
     },
     seed,
 };
@@ -81,7 +82,10 @@ impl Prepared {
             None => base.facts.clone(),
         };
         let mut prepared = Self {
-            document: document(request, &base.facts, &facts, shape, sizes, &guest),
+            document: sized(
+                settings,
+                document(request, &base.facts, &facts, shape, sizes, &guest),
+            )?,
             iso: request.iso.to_owned(),
             hotfix: hotfix.map(|hotfix| hotfix.path.clone()),
             facts,
@@ -218,6 +222,26 @@ fn document(
         image_members: [("license_model".to_owned(), json!("byol"))].into(),
         snapshot_files: Vec::new(),
     }
+}
+
+/// Gives the disk the size that the user chose, which is at least what the volumes need; the rest stays free for volumes
+/// that are made later.
+fn sized(settings: &Settings, mut document: Document) -> Result<Document> {
+    let Some(bytes) = settings.number(DISK_SIZE) else { return Ok(document) };
+    let least = document.least_bytes;
+    if bytes < least {
+        let text =
+            format!("{DISK_SIZE} is {bytes} bytes, but the volumes of this image need {least}");
+        let hint = format!("give at least {}GiB, or {}", least / GIB, document.smaller);
+        return Err(Refusal::settings(text).hint(hint));
+    }
+    if !bytes.is_multiple_of(512) {
+        let text = format!("{DISK_SIZE} is {bytes} bytes, which is not a multiple of 512");
+        return Err(Refusal::settings(text).hint("give it with a unit, as in --disk-size=100GiB"));
+    }
+    (document.disk_bytes, document.least_bytes) = (bytes, bytes);
+    document.smaller = format!("give a smaller {DISK_SIZE}, at least {}GiB", least / GIB);
+    Ok(document)
 }
 
 /// Describes the first boot, on which the system labels its files.

@@ -12,6 +12,8 @@ const DISK: &str = "Disk";
 pub(crate) const MODULES: &str = "MODULES";
 /// Number of install slots.
 pub(crate) const BOOT_LOCATIONS: &str = "BOOT_LOCATIONS";
+/// Size of the disk, a setting of the engine.
+pub(crate) const DISK_SIZE: &str = "DISK_SIZE";
 /// Larger volumes.
 pub(crate) const UPDATE_LV_SIZES: &str = "UPDATE_LV_SIZES";
 /// Consoles of the installed system.

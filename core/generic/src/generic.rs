@@ -40,10 +40,6 @@ impl Installer for Generic {
         &[]
     }
 
-    fn takes_disk_size(&self) -> bool {
-        true
-    }
-
     fn configures_network(&self) -> bool {
         false
     }

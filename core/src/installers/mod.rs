@@ -19,10 +19,7 @@ use build_image_plugin_api::{Setting, SettingKind};
 
 use crate::{
     error::{Error, Result, Stage},
-    settings::{
-        AppliesTo, Resolved, Row, Use,
-        keys::{self, DISK_SIZE},
-    },
+    settings::{AppliesTo, Resolved, Row, Use, keys},
 };
 
 pub(crate) use bridge::{Paths, refused, values};
@@ -157,24 +154,6 @@ pub(crate) fn by_settings(settings: &Resolved) -> Result<&'static dyn Installer>
     Err(error)
 }
 
-/// Refuses the size of a disk that follows from the ISO.
-fn refuse_disk_size(settings: &Resolved, installer: &dyn Installer) -> Result<()> {
-    if installer.takes_disk_size() || settings.core().source.disk_size.is_none() {
-        return Ok(());
-    }
-    let text = format!("{DISK_SIZE} is set, but {} ISOs decide it", installer.systems());
-    Err(Error::new(Stage::Settings, text).hint(format!("leave {DISK_SIZE} out")))
-}
-
-/// Returns whether the size of the disk may be set: an installer needs it, and its other settings are given.
-pub(crate) fn takes_disk_size(settings: &Resolved) -> bool {
-    match by_settings(settings) {
-        Ok(installer) => installer.takes_disk_size(),
-        // The user chose the installer, and what it lacks is reported later.
-        Err(_) => candidates(settings).all(|installer| installer.takes_disk_size()),
-    }
-}
-
 /// Returns the installer of an ISO: the first one that recognises it, and otherwise the one whose settings are given,
 /// which explains why it refuses the ISO.
 ///
@@ -186,7 +165,6 @@ pub(crate) fn of_iso(iso: &Iso, settings: &Resolved) -> Result<&'static dyn Inst
         if let Some(evidence) = installer.recognise(iso, &values) {
             tracing::info!(installer = installer.name(), evidence, "the ISO is recognised");
             installer.check_settings(&values).map_err(refused)?;
-            refuse_disk_size(settings, installer)?;
             return Ok(installer);
         }
     }

@@ -39,10 +39,6 @@ impl Installer for StandIn {
         &[]
     }
 
-    fn takes_disk_size(&self) -> bool {
-        false
-    }
-
     fn configures_network(&self) -> bool {
         false
     }

@@ -127,13 +127,10 @@ settings![
     DISK_SIZE(
         SOURCE,
         Size,
-        "size the given disk is to have; it only grows, by zeros behind its end; with a Linux ISO, size of the new disk"
+        "size of the disk: a given one only grows, by zeros behind its end; one that an ISO is installed to has at least what the product needs"
     )
     .prefixed_only()
-    .on_resume(OnResume::Fixed)
-    .applies_to(AppliesTo::GivenDisk {
-        hint: "leave it out; the size of an installed disk follows from UPDATE_LV_SIZES",
-    }),
+    .on_resume(OnResume::Fixed),
     DISK_FORMAT(SOURCE, Text, "format of the given disk, which is taken as it is; found by its signature when not set")
         .prefixed_only()
         .choices(&["raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi"])

@@ -22,7 +22,7 @@ use super::{SourceContext, from_disk, not_accepted, verify};
 use crate::{
     artifacts::more_space,
     error::{Error, Result, Stage},
-    installers, plan,
+    plan,
     settings::{
         AppliesTo, Resolved, core_rows,
         keys::{self, ARTIFACTS_DIR},
@@ -130,10 +130,8 @@ pub(super) fn stem(path: &Path, is_packed: bool) -> String {
 /// Names the setting.
 pub(super) fn refuse_settings(settings: &Resolved) -> Result<()> {
     for row in core_rows() {
-        let is_used = keys::DISK_SIZE == row && installers::takes_disk_size(settings);
         if let AppliesTo::GivenDisk { hint } = row.applies_to
             && settings.of(&row).is_some()
-            && !is_used
         {
             let text = format!("{} is set, but no disk image is given", row.key());
             return Err(Error::new(Stage::Settings, text).hint(hint));

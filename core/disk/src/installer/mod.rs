@@ -36,9 +36,6 @@ pub trait Installer: Send + Sync {
     /// Returns the settings of ISOs that are installed on top of the base ISO, in this order.
     fn media(&self) -> &'static [MediumSetting];
 
-    /// Returns whether the user chooses the size of the disk (DISK_SIZE).
-    fn takes_disk_size(&self) -> bool;
-
     /// Returns whether the installed system configures its network and reads the cloud's data by its own programs.
     fn configures_network(&self) -> bool;
 
