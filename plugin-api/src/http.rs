@@ -83,10 +83,10 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Every server is reached by the proxy that the environment names (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`), even
-    /// one on this machine, or, with `direct`, by none.
+    /// Decides for all servers: with `direct`, no proxy is used; otherwise the one that the environment names
+    /// (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`), even for a server on this machine.
     #[must_use]
-    pub const fn proxied(mut self, direct: bool) -> Self {
+    pub const fn direct(mut self, direct: bool) -> Self {
         self.route = if direct { Route::Direct } else { Route::Environment };
         self
     }

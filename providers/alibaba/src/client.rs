@@ -67,7 +67,7 @@ impl HttpClient {
     /// When the machine has no usable CA certificates.
     pub(crate) fn open(endpoint: &Endpoint, credentials: Arc<Credentials>) -> Result<Self> {
         const AGENT: &str = concat!("build-image-provider-alibaba/", env!("CARGO_PKG_VERSION"));
-        let mut builder = Client::builder(AGENT, HINTS).proxied(!endpoint.is_direct());
+        let mut builder = Client::builder(AGENT, HINTS).direct(endpoint.is_direct());
         if endpoint.is_plain() {
             builder = builder.without_tls();
         }
