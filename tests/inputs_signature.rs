@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use crate::harness::{Answer, Run, Sandbox, TinyIso, Web, needs, stand_in_qemu};
+use crate::harness::{Answer, Run, Sandbox, TinyIso, Web, needs, stand_in_qemu, tool};
 
 fn openssl(directory: &Path, args: &str) {
     let output =
@@ -187,4 +187,52 @@ fn downloads_are_verified_too_and_a_bad_one_is_not_kept() {
         "{:?}",
         sandbox.files()
     );
+}
+
+#[test]
+fn disks_are_checked_against_signatures_and_published_lists() {
+    if !needs(&["openssl", "sha256sum", "tar", "gzip"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.disk("disk.raw", 4, 1);
+    let shell = |line: &str| tool(sandbox.path(), &["sh", "-c", line]);
+    shell("tar -cf disk.tar disk.raw && gzip -k disk.raw && mkdir other && cp disk.raw other/");
+    shell("openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out a.pem");
+    shell("openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out b.pem");
+    for key in ["a", "b"] {
+        shell(&format!("openssl pkey -in {key}.pem -pubout -out {key}.pub"));
+    }
+    for name in ["disk.raw", "disk.raw.gz", "disk.tar"] {
+        shell(&format!("openssl dgst -sha512 -sign a.pem -out {name}.sig {name}"));
+    }
+    shell("sha256sum disk.raw disk.raw.gz disk.tar > SHA256SUMS");
+    shell("sha256sum --tag *disk.raw > BSD; sed 's/[0-9a-f]/0/g' SHA256SUMS > WRONG");
+    let key = ["--disk-sig-digest", "sha512", "--disk-sig-public-key"];
+    for name in ["disk.raw", "disk.raw.gz", "disk.tar"] {
+        let signature = format!("{name}.sig");
+        let sig = ["--disk-sig", &signature];
+        for (more, code, text) in [
+            (vec!["--disk-sha256sums", "SHA256SUMS"], 0, "SHA256SUMS as expected"),
+            (vec!["--disk-sha256sums", "WRONG"], 4, "is not the file `WRONG` names"),
+            (vec!["--disk-sha256sums", "a.pub"], 4, "has no SHA-256 for"),
+            (vec!["--disk-sha256sums", "none"], 4, "cannot read"),
+            ([&key[..], &["a.pub"], &sig].concat(), 0, "signature verified with"),
+            ([&key[..], &["b.pub"], &sig].concat(), 4, "is not the file that was signed"),
+            (
+                [&key[..], &["a.pub", "--disk-sig", "a.pub"]].concat(),
+                4,
+                "is not the file that was signed",
+            ),
+            ([&key[..], &["a.pub"]].concat(), 4, "no signature for"),
+            (sig.to_vec(), 2, "no key is set that verifies it"),
+        ] {
+            let words = ["--disk", name, "-p", "qcow2", "--package", "none"];
+            let run = sandbox.run(&[&words[..], &more].concat());
+            assert_eq!(run.code, code, "{name} {more:?}: {}", run.stderr);
+            assert!(run.stderr.contains(text), "{name} {more:?}: {}", run.stderr);
+        }
+    }
+    let words = ["--disk", "other/disk.raw", "-p", "qcow2", "--package", "none"];
+    sandbox.run(&[&words[..], &["--disk-sha256sums", "BSD"]].concat()).succeeded();
 }

@@ -36,6 +36,14 @@ groups! {
         iso_sha256: Option<String> = ISO_SHA256,
         /// Expected SHA-256 of the disk image's file, hexadecimal.
         disk_sha256: Option<String> = DISK_SHA256,
+        /// List of checksums that has the disk's: a path or a URL.
+        disk_sums: Option<String> = DISK_SHA256SUMS,
+        /// Signature of the disk: a path or a URL.
+        disk_signature: Option<String> = DISK_SIG,
+        /// PEM file of the key that verifies it.
+        disk_key: Option<PathBuf> = DISK_SIG_PUBLIC_KEY,
+        /// Digest of that signature, as openssl names it.
+        disk_digest: String = DISK_SIG_DIGEST,
         /// Signature of the ISO: a path or a URL.
         iso_signature: Option<String> = ISO_SIG,
         /// PEM file of the key that verifies ISO signatures.

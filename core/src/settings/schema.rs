@@ -146,6 +146,22 @@ settings![
         .pattern(SHA256)
         .on_resume(OnResume::UntilRegistered)
         .applies_to(AppliesTo::GivenDisk { hint: "leave it out, or set ISO_SHA256 for an ISO" }),
+    DISK_SHA256SUMS(SOURCE, Path, "list of checksums that has the given disk's, path or URL, as sha256sum writes it")
+        .prefixed_only()
+        .on_resume(OnResume::UntilRegistered)
+        .applies_to(AppliesTo::GivenDisk { hint: "leave it out, or set ISO_SHA256 for an ISO" }),
+    DISK_SIG(SOURCE, Path, "signature of the given disk, path or URL, as `openssl dgst` makes it; found beside it when not set")
+        .prefixed_only()
+        .on_resume(OnResume::UntilRegistered)
+        .applies_to(AppliesTo::GivenDisk { hint: "leave it out, or set ISO_SIG for an ISO" }),
+    DISK_SIG_PUBLIC_KEY(SOURCE, Path, "PEM key that verifies DISK_SIG; once set, a disk without a good signature is refused")
+        .prefixed_only()
+        .on_resume(OnResume::UntilRegistered)
+        .applies_to(AppliesTo::GivenDisk { hint: "leave it out" }),
+    DISK_SIG_DIGEST(SOURCE, Text, "digest of DISK_SIG, as openssl names it")
+        .prefixed_only()
+        .default_value("sha256")
+        .on_resume(OnResume::UntilRegistered),
     ISO(SOURCE, Path, "installer ISO, path or URL").flag('i').on_resume(OnResume::Fixed),
     ISO_SIG(SOURCE, Path, "signature of the ISO, path or URL; found beside the ISO when not set")
         .flag('s')

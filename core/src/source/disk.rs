@@ -18,7 +18,12 @@ use build_image_disk::{
 use build_image_plugin_api::Progress;
 use indicatif::HumanBytes;
 
-use super::{SourceContext, from_disk, not_accepted, verify};
+use reqwest::Url;
+
+use super::{
+    SourceContext, from_disk, not_accepted, sums,
+    verify::{Subject, Verifier},
+};
 use crate::{
     artifacts::more_space,
     error::{Error, Result, Stage},
@@ -140,34 +145,61 @@ pub(super) fn refuse_settings(settings: &Resolved) -> Result<()> {
     Ok(())
 }
 
-/// Opens a disk image; `digests` are those that were computed during its download.
+/// A disk image that is available locally.
+pub(super) struct Given<'a> {
+    /// Its path.
+    pub(super) path: &'a Path,
+    /// Its URL, if it was downloaded.
+    pub(super) url: Option<&'a Url>,
+    /// Digests that were computed during its download.
+    pub(super) digests: Option<Digests>,
+    /// Digests that are worth computing when it is read anyway.
+    pub(super) algorithms: Vec<Algorithm>,
+}
+
+impl Given<'_> {
+    /// Checks the file against its signature, its checksum, and the list of checksums that the settings name.
+    fn verify(&self, context: &SourceContext<'_>, verifier: &Verifier<'_, '_>) -> Result<()> {
+        let subject = Subject {
+            signature: keys::DISK_SIG.name(),
+            sha256: keys::DISK_SHA256.name(),
+            path: self.path,
+            url: self.url,
+            listed: sums::expected(context, self.path, self.url)?,
+        };
+        verifier.check(&subject, self.digests.clone()).map(drop)
+    }
+}
+
+/// Opens a disk image.
 ///
 /// # Errors
-/// When the file does not match its checksum, is damaged, incomplete or not a disk, or cannot have the
+/// When the file does not match its checksum or signature, is damaged, incomplete or not a disk, or cannot have the
 /// requested size.
 pub(super) fn open(
     context: &SourceContext<'_>,
-    path: &Path,
-    digests: Option<Digests>,
+    verifier: &Verifier<'_, '_>,
+    given: Given<'_>,
 ) -> Result<GivenDisk> {
+    let path = given.path;
     let wrapping = packed::wrapping(path).map_err(|error| not_accepted(path, error))?;
     let mut machine = None;
     let (reader, occupied, workplace) = match wrapping {
         Some(wrapping) => {
-            let (opened, found) = unwrap(context, path, wrapping, digests)?;
+            let (opened, found) = unwrap(context, verifier, given, wrapping)?;
             machine = found;
             opened
         }
         None => {
             let source_error = |error| not_accepted(path, error);
             let file = LockedFile::open(path).map_err(source_error)?;
-            let checked = verify::digest(context, keys::DISK_SHA256.name(), path, digests);
+            let checked = given.verify(context, verifier);
             // A change explains a wrong checksum; after a correct one, the bytes are those of the open file.
             file.check_unchanged().map_err(source_error)?;
             checked?;
             // Opening it reads every table: a damaged or incomplete image is refused here, not during the upload.
-            let reader = GuestReader::open_file(file, context.settings.core().source.disk_format)
-                .map_err(source_error)?;
+            let format = context.settings.core().source.disk_format;
+            let reader = GuestReader::open_file(file, format).map_err(source_error)?;
             let occupied = allocated(&reader);
             (reader, occupied, None)
         }
@@ -314,18 +346,17 @@ type Opened = (GuestReader, u64, Option<Arc<Workplace>>);
 /// unpacked into a file without a name, which is removed when its last reader closes it, also after a kill.
 fn unwrap(
     context: &SourceContext<'_>,
-    path: &Path,
+    verifier: &Verifier<'_, '_>,
+    mut given: Given<'_>,
     wrapping: Wrapping,
-    digests: Option<Digests>,
 ) -> Result<(Opened, Option<Machine>)> {
-    let source = &context.settings.core().source;
+    let (path, source) = (given.path, &context.settings.core().source);
     let workplace = Workplace::make(&plan::base_directory(context.settings)?)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let total = fs::metadata(path).map_or(0, |file| file.len());
     context.reporter.begin("unpack", &format!("unpacking {name} ({})", wrapping.name()));
-    let needs_digest =
-        context.settings.core().signatures.disk_sha256.is_some() && digests.is_none();
-    let pass = if needs_digest { Some(Pass::new(&[Algorithm::Sha256])?) } else { None };
+    let needs_digest = !given.algorithms.is_empty() && given.digests.is_none();
+    let pass = if needs_digest { Some(Pass::new(&given.algorithms)?) } else { None };
     let (mut done, mut digest_error) = (0, None);
     let mut seen = |piece: &[u8]| {
         done += piece.len() as u64;
@@ -346,13 +377,14 @@ fn unwrap(
     let Found { content, member, machine, streamed, .. } =
         found.map_err(|error| not_unpacked(path, error))?;
     let passed = pass.map(Pass::finish).transpose()?.filter(|_| streamed);
+    given.digests = passed.or(given.digests);
     let from = member.map(|member| format!("`{member}` ")).unwrap_or_default();
     let summary = machine.as_ref().map(Machine::summary).filter(|summary| !summary.is_empty());
     let summary = summary.map(|summary| format!("; the machine: {summary}")).unwrap_or_default();
     let opened = match content {
         Content::InPlace { file } => {
             context.reporter.end(&format!("{from}is read in the archive{summary}"));
-            verify::digest(context, keys::DISK_SHA256.name(), path, digests)?;
+            given.verify(context, verifier)?;
             let reader = GuestReader::open_file(file, source.disk_format)
                 .map_err(|error| not_accepted(path, error))?;
             let occupied = allocated(&reader);
@@ -361,7 +393,7 @@ fn unwrap(
         Content::Unpacked { file, len, source: stamp } => {
             let occupied = file.metadata().map_or(0, |file| file.blocks() * BLOCK);
             context.reporter.end(&format!("{from}{} unpacked{summary}", HumanBytes(len)));
-            verify::digest(context, keys::DISK_SHA256.name(), path, passed.or(digests))?;
+            given.verify(context, verifier)?;
             let reader = GuestReader::open_unpacked(file, path, stamp, source.disk_format)
                 .map_err(|error| not_accepted(path, error))?;
             (reader, occupied, Some(Arc::new(workplace)))

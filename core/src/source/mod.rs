@@ -13,6 +13,7 @@ mod download;
 mod injected;
 mod open;
 mod peek;
+mod sums;
 mod verify;
 
 use std::{cell::OnceCell, path::Path, sync::Arc};

@@ -115,7 +115,7 @@ impl Here {
         sha256: &str,
     ) -> Result<Option<FileDigest>> {
         let url = self.fetched.as_ref().map(|(url, _)| url);
-        let subject = Subject { signature, sha256, path: &self.path, url };
+        let subject = Subject { signature, sha256, path: &self.path, url, listed: None };
         let checked = verifier.check(&subject, self.digests.take());
         self.judged(checked)
     }
@@ -184,13 +184,20 @@ fn of_installer(
 }
 
 fn given_disk(context: &SourceContext<'_>, address: &Address) -> Result<Opened> {
-    let checksum = &context.settings.core().signatures.disk_sha256;
-    let algorithm = checksum.as_ref().map(|_| Algorithm::Sha256);
-    let mut image = here(context, address, algorithm.as_slice())?;
-    if let Address::Url(url) = address {
-        image.name(&last_segment(url))?;
+    let verifier = Verifier::of_disks(context)?;
+    let mut algorithms = verifier.algorithms(keys::DISK_SHA256.name());
+    if context.settings.core().signatures.disk_sums.is_some() {
+        algorithms.push(Algorithm::Sha256);
     }
-    let opened = disk::open(context, &image.path, image.digests.take());
+    let mut image = here(context, address, &algorithms)?;
+    let mut url = None;
+    if let Address::Url(address) = address {
+        image.name(&last_segment(address))?;
+        url = Some(address);
+    }
+    let digests = image.digests.take();
+    let given = disk::Given { path: &image.path, url, digests, algorithms };
+    let opened = disk::open(context, &verifier, given);
     let source = Source::Disk(image.judged(opened)?);
     Ok(Opened { source, downloads: image.fetched.map(|(_, slot)| slot).into_iter().collect() })
 }

@@ -50,11 +50,15 @@ pub(super) struct Subject<'a> {
     pub(super) path: &'a Path,
     /// Its URL, if it was downloaded.
     pub(super) url: Option<&'a Url>,
+    /// The SHA-256 of a list, and the list's name.
+    pub(super) listed: Option<(String, String)>,
 }
 
-/// Returns the keys that verify sources and the digests that they sign, each with its setting, in the order in which
-/// they are tried.
-fn trusted(set: &Signatures) -> [(settings::Key, &Option<PathBuf>, settings::Key, &str); 2] {
+/// A key that may be set: its setting and value, and those of the digest that it signs.
+type Trusted<'s> = (settings::Key, &'s Option<PathBuf>, settings::Key, &'s str);
+
+/// Returns the keys that verify ISOs, in the order in which they are tried.
+fn of_isos(set: &Signatures) -> [Trusted<'_>; 2] {
     [
         (
             keys::ISO_SIG_VERIFICATION_PUBLIC_KEY,
@@ -72,11 +76,31 @@ fn trusted(set: &Signatures) -> [(settings::Key, &Option<PathBuf>, settings::Key
 }
 
 impl<'d, 'a> Verifier<'d, 'a> {
-    /// Reads the keys. An unusable key is an error, also if it would not be needed.
+    /// Reads the keys of ISOs. An unusable key is an error, also if it would not be needed.
     pub(super) fn new(context: &'d SourceContext<'a>) -> Result<Self> {
         let set = context.settings.core();
+        let kept = set.run.reuse || set.publication.provenance.is_some();
+        let wishes = [keys::ISO_SIG.name(), "EHF_ISO_SIG"];
+        Self::with(context, &of_isos(&set.signatures), &wishes, kept)
+    }
+
+    /// Reads the key of disks. Their digests are not needed later: a disk is identified by its stamp, and statements have
+    /// the digest of its content.
+    pub(super) fn of_disks(context: &'d SourceContext<'a>) -> Result<Self> {
+        let set = &context.settings.core().signatures;
+        let key = keys::DISK_SIG_PUBLIC_KEY;
+        let trusted = [(key, &set.disk_key, keys::DISK_SIG_DIGEST, set.disk_digest.as_str())];
+        Self::with(context, &trusted, &[keys::DISK_SIG.name()], false)
+    }
+
+    fn with(
+        context: &'d SourceContext<'a>,
+        trusted: &[Trusted<'_>],
+        wishes: &[&str],
+        kept: bool,
+    ) -> Result<Self> {
         let mut keys = Vec::new();
-        for (setting, path, digest_setting, digest) in trusted(&set.signatures) {
+        for (setting, path, digest_setting, digest) in trusted.iter().copied() {
             let Some(path) = path.clone() else { continue };
             let named = |setting: settings::Key| {
                 move |error: Error| Error {
@@ -88,28 +112,28 @@ impl<'d, 'a> Verifier<'d, 'a> {
             let key = PublicKey::read(&path).map_err(named(setting))?;
             keys.push(Key { setting, path, key, algorithm });
         }
-        let kept = set.run.reuse || set.publication.provenance.is_some();
         let verifier = Self { keys, kept, context };
-        verifier.check_wishes()?;
+        let first = trusted.first().map(|(setting, ..)| *setting);
+        verifier.check_wishes(wishes, first)?;
         Ok(verifier)
     }
 
     /// Refuses a signature setting without a key, which would be ignored silently.
-    fn check_wishes(&self) -> Result<()> {
-        if !self.keys.is_empty() {
-            return Ok(());
-        }
-        let setting = [keys::ISO_SIG.name(), "EHF_ISO_SIG"]
-            .into_iter()
-            .find(|key| self.context.settings.by_name().get(key).is_some());
-        match setting {
-            Some(key) => Err(Error::new(
+    fn check_wishes(&self, wishes: &[&str], key: Option<settings::Key>) -> Result<()> {
+        let is_set = |name: &&&str| self.context.settings.by_name().get(name).is_some();
+        match (wishes.iter().find(is_set), key) {
+            (Some(wish), Some(key)) if self.keys.is_empty() => Err(Error::new(
                 Stage::Settings,
-                format!("{key} names a signature, but no key is set that verifies it"),
+                format!("{wish} names a signature, but no key is set that verifies it"),
             )
-            .hint(format!("set {}, or leave {key} out", keys::ISO_SIG_VERIFICATION_PUBLIC_KEY))),
-            None => Ok(()),
+            .hint(format!("set {key}, or leave {wish} out"))),
+            _ => Ok(()),
         }
+    }
+
+    /// Whether a file is compared with a signature or with its own SHA-256 setting.
+    pub(super) fn compares(&self, sha256: &str) -> bool {
+        !self.keys.is_empty() || self.context.settings.by_name().get(sha256).is_some()
     }
 
     /// Warns once if neither a key nor a checksum is set.
@@ -138,10 +162,15 @@ impl<'d, 'a> Verifier<'d, 'a> {
     }
 
     /// Of these, the digests that can be compared with something or are needed later.
-    fn needed(&self, sha256: &str, signatures: &[(String, Option<Vec<u8>>)]) -> Vec<Algorithm> {
+    fn needed(
+        &self,
+        subject: &Subject<'_>,
+        signatures: &[(String, Option<Vec<u8>>)],
+    ) -> Vec<Algorithm> {
         let there = self.keys.iter().zip(signatures).filter(|(_, (_, bytes))| bytes.is_some());
         let mut needed: Vec<Algorithm> = there.map(|(key, _)| key.algorithm).collect();
-        if self.kept || self.context.settings.by_name().get(sha256).is_some() {
+        let set = self.context.settings.by_name().get(subject.sha256).is_some();
+        if self.kept || subject.listed.is_some() || set {
             needed.push(Algorithm::Sha256);
         }
         needed
@@ -156,8 +185,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
     ) -> Result<Option<FileDigest>> {
         let before =
             fs::metadata(subject.path).map_err(|error| unreadable(subject.path, &error))?;
-        let compared =
-            !self.keys.is_empty() || self.context.settings.by_name().get(subject.sha256).is_some();
+        let compared = subject.listed.is_some() || self.compares(subject.sha256);
         let digests = if compared { Some(self.compare(subject, digests)?) } else { digests };
         Ok(digests.and_then(|digests| FileDigest::of(&digests, &before)))
     }
@@ -168,10 +196,15 @@ impl<'d, 'a> Verifier<'d, 'a> {
         self.context.reporter.begin("verify", &format!("checking {name}"));
         let digests = match digests {
             Some(digests) => digests,
-            None => read(self.context, subject.path, &self.needed(subject.sha256, &signatures))?,
+            None => read(self.context, subject.path, &self.needed(subject, &signatures))?,
         };
         let mut proofs = Vec::new();
-        proofs.extend(expected(self.context, subject.sha256, subject.path, &digests)?);
+        if let Some(wanted) = self.context.settings.by_name().text(subject.sha256) {
+            proofs.push(expected(subject.sha256, wanted, subject.path, &digests)?);
+        }
+        if let Some((wanted, list)) = &subject.listed {
+            proofs.push(expected(list, wanted, subject.path, &digests)?);
+        }
         if !self.keys.is_empty() {
             proofs.push(self.verified(subject, &signatures, &digests)?);
         }
@@ -255,44 +288,17 @@ impl<'d, 'a> Verifier<'d, 'a> {
     }
 }
 
-/// Checks a file that has only a checksum setting; `digests` are those that were computed already.
-pub(super) fn digest(
-    context: &SourceContext<'_>,
-    setting: &str,
-    path: &Path,
-    digests: Option<Digests>,
-) -> Result<()> {
-    if context.settings.by_name().get(setting).is_none() {
-        return Ok(());
-    }
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    context.reporter.begin("verify", &format!("checking {name}"));
-    let digests = match digests {
-        Some(digests) => digests,
-        None => read(context, path, &[Algorithm::Sha256])?,
-    };
-    let proof = expected(context, setting, path, &digests)?;
-    context.reporter.end(&proof.unwrap_or_default());
-    Ok(())
-}
-
-/// Compares a file's SHA-256 with the setting; returns a description of the result if it is set.
-fn expected(
-    context: &SourceContext<'_>,
-    setting: &str,
-    path: &Path,
-    digests: &Digests,
-) -> Result<Option<String>> {
-    let Some(expected) = context.settings.by_name().text(setting) else { return Ok(None) };
+/// Compares a file's SHA-256 with the one that a setting or a list names; returns a description of the result.
+fn expected(by: &str, wanted: &str, path: &Path, digests: &Digests) -> Result<String> {
     let found = digests.hex(Algorithm::Sha256).unwrap_or_default();
-    if found.eq_ignore_ascii_case(expected) {
-        return Ok(Some(format!("{setting} as expected")));
+    if found.eq_ignore_ascii_case(wanted) {
+        return Ok(format!("{by} as expected"));
     }
-    let text = format!("`{}` is not the file {setting} names", path.display());
+    let text = format!("`{}` is not the file {by} names", path.display());
     let mut error = Error::new(Stage::Source, text)
         .hint("fetch the file again, and take the digest from its vendor");
     error.context =
-        vec![("expected".to_owned(), expected.to_lowercase()), ("found".to_owned(), found)];
+        vec![("expected".to_owned(), wanted.to_lowercase()), ("found".to_owned(), found)];
     Err(error)
 }
 
