@@ -30,6 +30,7 @@ mod doctor_install;
 mod download_trust;
 mod fault_proxy;
 mod full_disk;
+mod guest_attributes;
 mod guest_check;
 mod guest_faults;
 mod hostile_plugins;

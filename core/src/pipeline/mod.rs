@@ -26,7 +26,7 @@ mod state;
 mod steps;
 mod undo;
 
-pub(crate) use guest::{SUBJECT as GUEST, as_findings, described, inspect, located, machines};
+pub(crate) use guest::{SUBJECT as GUEST, as_findings, described, located};
 pub use order::{Pipeline, PipelineParams};
 pub use provenance::{publish_statement, statement_of};
 pub use state::{Entrance, Flow, PUBLISH, Row, State, TABLE, Undo};
