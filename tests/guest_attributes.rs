@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Makes a disk that is one ext4 file system, with files of a distribution.
-fn system(sandbox: &Sandbox, files: &[(&str, &str)]) {
+pub(crate) fn system(sandbox: &Sandbox, files: &[(&str, &str)]) {
     for (path, text) in files {
         let path = sandbox.path().join("tree").join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -22,11 +22,11 @@ fn system(sandbox: &Sandbox, files: &[(&str, &str)]) {
     fs::remove_dir_all(sandbox.path().join("tree")).unwrap();
 }
 
-const DEBIAN: (&str, &str) = (
+pub(crate) const DEBIAN: (&str, &str) = (
     "etc/os-release",
     "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\nVERSION_ID=\"12\"\n",
 );
-const SHELL: (&str, &str) = ("bin/sh", "");
+pub(crate) const SHELL: (&str, &str) = ("bin/sh", "");
 const AGENT: (&str, &str) = ("usr/sbin/qemu-ga", "");
 
 fn image(state: &Path, id: &str) -> StoredImage {

@@ -33,6 +33,7 @@ mod full_disk;
 mod guest_attributes;
 mod guest_check;
 mod guest_faults;
+mod guest_sbom;
 mod hostile_plugins;
 mod inputs_disk;
 mod inputs_download;

@@ -7,13 +7,14 @@ use build_image_disk::{format::GuestReader, installer::Installer};
 use build_image_guest::{
     Attributes, DriverNeed, Finding, Inspection, Limits, Requirements, Severity,
     model::{Firmware, VolumeFacts},
+    sbom::Packages,
 };
 use build_image_plugin_api::{
     Architecture, BootMode, Description, Error as ProviderError, ErrorKind, MachineNeeds,
     document::{self, CheckReport, GuestFacts},
 };
 
-use super::{Pipeline, state::State};
+use super::{Pipeline, sbom, state::State};
 use crate::{
     error::{Error, Problem, Result, Stage},
     interrupt::Interrupt,
@@ -29,16 +30,31 @@ const NETWORK: [&str; 2] = ["no-agent", "no-network"];
 pub(crate) const SUBJECT: &str = "guest";
 
 impl Pipeline<'_> {
-    /// Inspects the disk, unless GUEST_CHECK is `off`. The provider's later steps receive what was found; those of a
+    /// Inspects the disk, unless GUEST_CHECK is `off`, and lists its packages if SBOM is set. The provider's later steps receive what was found; those of a
     /// resumed run receive what the earlier process found, since the image was made with it.
     ///
     /// # Errors
-    /// When the disk cannot be read.
+    /// When the disk cannot be read, or its packages are requested and not known.
     fn inspect_guest(&mut self, disk: &GuestReader) -> Result<Option<Inspection>> {
-        if self.settings.core().run.guest_check == GuestCheck::Off {
+        let core = self.settings.core();
+        let is_off = core.run.guest_check == GuestCheck::Off;
+        if is_off && core.publication.sbom.is_none() {
             return Ok(None);
         }
-        let found = inspect(disk, &self.interrupt)?;
+        let (found, packages) = inspect(disk, core.publication.sbom.is_some(), &self.interrupt)?;
+        if let Some(format) = core.publication.sbom {
+            let name = self.plan.build.image_name.as_str();
+            let written = sbom::text(&found, &packages, format, ("the disk", name));
+            self.bill = Some(written.map_err(|error| {
+                error.hint(format!(
+                    "leave {} out, or list them in a machine that was started from the image",
+                    keys::SBOM
+                ))
+            })?);
+        }
+        if is_off {
+            return Ok(None);
+        }
         if !self.was_reached(State::Converted) {
             self.plan.build.guest = facts(&Attributes::of(&found));
         }
@@ -68,6 +84,7 @@ impl Pipeline<'_> {
             Some(disk) => self.inspect_guest(disk)?,
             None => self.inspect_given()?,
         };
+        self.stage_bill()?;
         if self.plan.build.guest != before {
             self.host.record(Entry::InputsKnown {
                 build: Box::new(self.plan.build.clone()),
@@ -138,10 +155,18 @@ fn machines<'a>(report: &'a CheckReport, description: &'a Description) -> Option
 ///
 /// # Errors
 /// When the disk cannot be read, or with [`Stage::Interrupted`].
-fn inspect(disk: &GuestReader, interrupt: &Arc<Interrupt>) -> Result<Inspection> {
+fn inspect(
+    disk: &GuestReader,
+    packages: bool,
+    interrupt: &Arc<Interrupt>,
+) -> Result<(Inspection, Packages)> {
     let watched = Arc::clone(interrupt);
     let limits = Limits { cancelled: Arc::new(move || watched.is_set()), ..Limits::default() };
-    let inspected = build_image_guest::inspect(disk, limits);
+    let inspected = if packages {
+        build_image_guest::inspect_with_packages(disk, limits)
+    } else {
+        build_image_guest::inspect(disk, limits).map(|found| (found, Packages::default()))
+    };
     interrupt.check()?;
     inspected.map_err(|error| from_disk(Stage::Source, error))
 }
