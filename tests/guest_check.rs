@@ -1,10 +1,15 @@
 //! Checks GUEST_CHECK: what is on the disk is compared with what the provider's machines need, before it is sent.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::process::ExitStatusExt as _,
+    process::Stdio,
+};
 
 use crate::{
     build_debian::{TOOLS, debian},
-    harness::{Sandbox, needs},
+    harness::{Sandbox, needs, until},
 };
 
 /// The Debian of the tests has no driver for the disk controller of an OVA: it is a kernel for clouds.
@@ -85,4 +90,53 @@ fn a_disk_that_is_refused_is_not_published_on_this_machine_either() {
     assert_eq!(requests, "", "the cloud was asked");
     sandbox.run(&[&args[..], &["--guest-check", "warn"]].concat()).succeeded();
     assert!(sandbox.path().join("images").exists(), "{:?}", sandbox.files());
+}
+
+/// The inspection writes nothing and starts no program, so that there is nothing to remove when it is killed.
+#[test]
+fn an_inspection_that_is_killed_leaves_no_file_and_no_process() {
+    if !needs(&TOOLS) {
+        return;
+    }
+    let disk = debian();
+    let disk = disk.to_str().unwrap();
+    let (sandbox, state) = Sandbox::with_kept_cloud();
+    let before = sandbox.files();
+    let build = ["--disk", disk, "-c", "config.yml", "-p", "alibaba"];
+    for args in [&["inspect", disk][..], &build] {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut child = sandbox
+            .command(args)
+            .env("TMPDIR", temporary.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let process = format!("/proc/{}", child.id());
+        if args[0] == "inspect" {
+            let opened = || {
+                let files = fs::read_dir(format!("{process}/fd")).unwrap().flatten();
+                files.filter_map(|file| fs::read_link(file.path()).ok()).any(|file| file == *disk)
+            };
+            until("it has opened the disk", opened);
+        } else {
+            // The inspection is the first act of the check.
+            let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+            let found =
+                lines.map_while(Result::ok).any(|line| line.contains("before the long part"));
+            assert!(found);
+        }
+        let children = format!("{process}/task/{}/children", child.id());
+        let children = fs::read_to_string(children).unwrap_or_default();
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9), "it had ended before");
+        assert_eq!(children, "", "{args:?} had started programs");
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0, "{args:?}");
+    }
+    let requests = fs::read_to_string(state.path().join("requests.jsonl")).unwrap_or_default();
+    assert_eq!(requests, "", "the build was not in its inspection");
+    sandbox.run(&["gc", "--yes"]).succeeded();
+    let mut left = sandbox.files();
+    left.retain(|name| !name.starts_with("logs") && name != "result.json");
+    assert_eq!(left, before);
 }

@@ -10,9 +10,9 @@ use crate::{
     ProgressUnit, Resource, Setting, Status, TagRules,
     document::{
         Action, Audience, Build, CheckReport, CheckRequest, DiscardReason, DiscardRequest,
-        Discarded, DiskRequest, Finding, HostFacts, Image, Inventory, InventoryRequest, Item,
-        ItemKind, ItemState, ManageOutcome, ManageRequest, Managed, Reference, RegisterRequest,
-        Registered, Remaining, UploadRequest, Uploaded,
+        Discarded, DiskRequest, Finding, GuestFacts, HostFacts, Image, Inventory, InventoryRequest,
+        Item, ItemKind, ItemState, ManageOutcome, ManageRequest, Managed, Reference,
+        RegisterRequest, Registered, Remaining, UploadRequest, Uploaded,
     },
 };
 
@@ -115,6 +115,11 @@ builders! {
         text run_id, text image_name, value image_name_chosen: bool, text description,
         map product: String, word architecture: Architecture,
         word boot_mode: BootMode, value virtual_size: u64, map tags: String, maybe_text image_dir, text file_stem, text disk_name,
+        maybe guest: GuestFacts,
+    }
+    GuestFacts {
+        maybe_text os, maybe_text os_version, maybe_text os_name, word architecture: Architecture,
+        list firmware: BootMode, maybe nvme: bool, texts agents,
     }
     HostFacts { text version, list disks: DiskSpec }
     CheckRequest { value host: HostFacts, value online: bool, value dry_run: bool }

@@ -20,6 +20,8 @@ pub struct Attributes {
     pub os_version: Option<String>,
     /// PRETTY_NAME of os-release.
     pub os_name: Option<String>,
+    /// Agents of clouds and hypervisors.
+    pub agents: Vec<String>,
 }
 
 impl Attributes {
@@ -48,6 +50,11 @@ impl Attributes {
             os: text(system.map(|system| &system.id)),
             os_version: text(system.map(|system| &system.version)),
             os_name: text(system.map(|system| &system.name)),
+            agents: system
+                .iter()
+                .flat_map(|system| &system.agents)
+                .map(|one| one.name.clone())
+                .collect(),
         }
     }
 }

@@ -5,22 +5,18 @@ use std::path::Path;
 use build_image_disk::format::GuestReader;
 use build_image_guest::{
     Attributes, Finding, Inspection, Limits, Requirements, Severity, check, inspect_with_packages,
-    sbom::{Document, Packages},
 };
 use clap::{Arg, Command, ValueHint, builder::PossibleValuesParser};
 use serde_json::json;
 
 use super::{args, command};
 use crate::{
-    clock,
-    error::{Error, Result, Stage},
-    pipeline::{described, located},
-    random,
-    settings::{Environment, Layers, Use, rows_for},
+    error::Result,
+    pipeline::{self, described, located},
+    settings::{Environment, Layers, SbomFormat, Use, keys, rows_for},
     source::not_accepted,
 };
 
-const CYCLONEDX: &str = "cyclonedx";
 const SPDX: &str = "spdx";
 
 /// Returns the parser of `inspect`.
@@ -29,10 +25,10 @@ pub(super) fn parser() -> Command {
         .about("Reads what is inside a disk image, without running or changing it.")
         .args(rows_for(Use::Inspect).iter().map(command::flag).collect::<Vec<Arg>>())
         .arg(
-            Arg::new("SBOM")
+            Arg::new(keys::SBOM.name())
                 .long("sbom")
                 .value_name("FORMAT")
-                .value_parser(PossibleValuesParser::new([CYCLONEDX, SPDX]))
+                .value_parser(PossibleValuesParser::new(SbomFormat::WORDS.iter().copied()))
                 .help("print the installed packages instead, as CycloneDX 1.5 or SPDX 2.3"),
         )
         .arg(
@@ -63,8 +59,12 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let (found, packages) =
         inspect_with_packages(&disk, Limits::default()).map_err(source_error)?;
     disk.check_unchanged().map_err(source_error)?;
-    if let Some(format) = text("SBOM") {
-        return print_packages(file, &found, &packages, format);
+    if let Some(word) = text(keys::SBOM.name()) {
+        let format = if word == SPDX { SbomFormat::Spdx } else { SbomFormat::Cyclonedx };
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let subject = format!("`{}`", file.display());
+        super::print(&pipeline::sbom_text(&found, &packages, format, (&subject, &name))?);
+        return Ok(());
     }
     let (attributes, findings) = (Attributes::of(&found), check(&found, &Requirements::default()));
     if settings.core().output.json {
@@ -93,54 +93,4 @@ fn summary(found: &Inspection, attributes: &Attributes, findings: &[Finding]) ->
         text += &format!("  {mark:<8} {}\n           hint: {}\n", located(finding), finding.remedy);
     }
     text
-}
-
-fn print_packages(
-    file: &Path,
-    found: &Inspection,
-    packages: &Packages,
-    format: &str,
-) -> Result<()> {
-    let refused = |why: String| {
-        let text = format!("the packages of `{}` are not known: {why}", file.display());
-        Err(Error::new(Stage::Source, text)
-            .hint("list them in a machine that was started from the image"))
-    };
-    if !found.complete {
-        return refused("the inspection reached a limit".to_owned());
-    }
-    if let Some(database) = packages.not_inspected.first() {
-        return refused(format!("{database} is not read"));
-    }
-    if packages.packages.is_empty() {
-        let unread = found.volumes.iter().find(|volume| volume.not_inspected.is_some());
-        return refused(match unread {
-            Some(volume) => format!("{} holds {}, which is not read", volume.name, volume.content),
-            None => "the disk has no database of dpkg or apk".to_owned(),
-        });
-    }
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let (uuid, time) = (uuid()?, clock::now());
-    let document =
-        Document { name: &name, uuid: &uuid, time: &time, tool_version: env!("CARGO_PKG_VERSION") };
-    let written = match format {
-        SPDX => packages.spdx(&document),
-        _ => packages.cyclonedx(&document),
-    };
-    super::print(&format!("{written:#}\n"));
-    Ok(())
-}
-
-/// Returns a random UUID (RFC 9562, version 4).
-fn uuid() -> Result<String> {
-    let digits = random::characters(random::HEX, 30)?;
-    let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
-    Ok(format!(
-        "{}-{}-4{}-8{}-{}",
-        part(0, 8),
-        part(8, 12),
-        part(12, 15),
-        part(15, 18),
-        part(18, 30)
-    ))
 }

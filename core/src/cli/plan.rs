@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use build_image_plugin_api::{
-    DiskSpec, ErrorKind, MachineNeeds,
+    DiskSpec, ErrorKind,
     document::{CheckReport, Severity},
 };
 
@@ -24,7 +24,7 @@ use crate::{
     pipeline::{self, PUBLISH, Pipeline, PipelineParams, State},
     plan::{Draws, Installation, Plan, check_space, free_space, space_needs},
     report::{GuestEntry, Outcome, OutputMode, Reporter, seconds_text},
-    settings::{Environment, GuestCheck, Resolved},
+    settings::{Environment, Resolved},
     source,
 };
 
@@ -85,13 +85,13 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
         reporter,
         interrupt,
     };
-    let pipeline = Pipeline::new(params)?;
+    let mut pipeline = Pipeline::new(params)?;
+    let found = pipeline.inspect_given()?;
     let plan = pipeline.plan();
     let mut report = pipeline.ask(!checks.is_empty() && plan.upload, true)?;
-    let guest = guest(plan, pipeline::machines(&report, plugin.description()), settings)?;
-    if let Some(guest) = &guest {
-        report.findings.extend(pipeline::as_findings(guest, settings.core().run.guest_check));
-    }
+    let guest = found.map(|found| pipeline.judged(&found, &report));
+    let mode = settings.core().run.guest_check;
+    report.findings.extend(guest.iter().flat_map(|guest| pipeline::as_findings(guest, mode)));
     let spec = report.disk.as_ref().unwrap_or(&plan.spec);
     let estimate = Estimate::of(plan, spec, &report, &key);
     let summary = PlanSummary { plan, unread, spec, settings, report: &report, estimate, guest };
@@ -111,19 +111,6 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
         format!("provider `{}` would refuse the build", plan.platform)
     };
     Err(Error::new(Stage::Provider(kind), text))
-}
-
-/// Inspects the disk, if it is on this machine and the build would inspect it.
-fn guest(
-    plan: &Plan,
-    machines: Option<&MachineNeeds>,
-    settings: &Resolved,
-) -> Result<Option<GuestEntry>> {
-    let Some(disk) = &plan.disk else { return Ok(None) };
-    if settings.core().run.guest_check == GuestCheck::Off {
-        return Ok(None);
-    }
-    pipeline::inspect(&disk.reader, machines, &Arc::default()).map(Some)
 }
 
 /// Prints the provider's findings.

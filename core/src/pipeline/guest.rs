@@ -1,4 +1,5 @@
-//! Compares what is on the disk with what the provider's machines need, before the image is sent.
+//! Inspects the disk before the image is sent: what is on it is compared with what the provider's machines need, and
+//! passed to the provider's steps as [`GuestFacts`].
 
 use std::sync::Arc;
 
@@ -6,16 +7,18 @@ use build_image_disk::{format::GuestReader, installer::Installer};
 use build_image_guest::{
     Attributes, DriverNeed, Finding, Inspection, Limits, Requirements, Severity,
     model::{Firmware, VolumeFacts},
+    sbom::Packages,
 };
 use build_image_plugin_api::{
-    BootMode, Description, Error as ProviderError, ErrorKind, MachineNeeds,
-    document::{self, CheckReport},
+    Architecture, BootMode, Description, Error as ProviderError, ErrorKind, MachineNeeds,
+    document::{self, CheckReport, GuestFacts},
 };
 
-use super::Pipeline;
+use super::{Pipeline, sbom, state::State};
 use crate::{
     error::{Error, Problem, Result, Stage},
     interrupt::Interrupt,
+    journal::Entry,
     report::{GuestEntry, Outcome},
     settings::{GuestCheck, keys},
     source::from_disk,
@@ -27,22 +30,88 @@ const NETWORK: [&str; 2] = ["no-agent", "no-network"];
 pub(crate) const SUBJECT: &str = "guest";
 
 impl Pipeline<'_> {
-    /// Inspects the disk, unless GUEST_CHECK is `off`. Each finding that is more than a note is a warning.
+    /// Inspects the disk, unless GUEST_CHECK is `off`, and lists its packages if SBOM is set. The provider's later steps receive what was found; those of a
+    /// resumed run receive what the earlier process found, since the image was made with it.
     ///
     /// # Errors
-    /// When the disk cannot be read; with `require` also when the image cannot work on the provider's machines.
-    pub(super) fn check_guest(
+    /// When the disk cannot be read, or its packages are requested and not known.
+    fn inspect_guest(&mut self, disk: &GuestReader) -> Result<Option<Inspection>> {
+        let core = self.settings.core();
+        let is_off = core.run.guest_check == GuestCheck::Off;
+        if is_off && core.publication.sbom.is_none() {
+            return Ok(None);
+        }
+        let (found, packages) = inspect(disk, core.publication.sbom.is_some(), &self.interrupt)?;
+        if let Some(format) = core.publication.sbom {
+            let name = self.plan.build.image_name.as_str();
+            let written = sbom::text(&found, &packages, format, ("the disk", name));
+            self.bill = Some(written.map_err(|error| {
+                error.hint(format!(
+                    "leave {} out, or list them in a machine that was started from the image",
+                    keys::SBOM
+                ))
+            })?);
+        }
+        if is_off {
+            return Ok(None);
+        }
+        if !self.was_reached(State::Converted) {
+            self.plan.build.guest = facts(&Attributes::of(&found));
+        }
+        Ok(Some(found))
+    }
+
+    /// Inspects the disk that the user gave, if there is one and GUEST_CHECK is not `off`.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub(crate) fn inspect_given(&mut self) -> Result<Option<Inspection>> {
+        let disk = self.plan.disk.as_ref().map(|disk| disk.reader.clone());
+        disk.map_or(Ok(None), |disk| self.inspect_guest(&disk))
+    }
+
+    /// Inspects the disk that the user gave, or the installed disk, and records what was found for a process that
+    /// resumes the run.
+    ///
+    /// # Errors
+    /// When the disk cannot be read, or the journal cannot be written.
+    pub(super) fn examine(
+        &mut self,
+        installed: Option<&GuestReader>,
+    ) -> Result<Option<Inspection>> {
+        let before = self.plan.build.guest.clone();
+        let found = match installed {
+            Some(disk) => self.inspect_guest(disk)?,
+            None => self.inspect_given()?,
+        };
+        self.stage_bill()?;
+        if self.plan.build.guest != before {
+            self.host.record(Entry::InputsKnown {
+                build: Box::new(self.plan.build.clone()),
+                artifacts: self.plan.kept_artifacts(),
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// Compares what was found on the disk with what the provider's machines need.
+    pub(crate) fn judged(&self, found: &Inspection, report: &CheckReport) -> GuestEntry {
+        judge(found, machines(report, self.plugin.description()))
+    }
+
+    /// Reports what does not fit the provider's machines. Each finding that is more than a
+    /// note is a warning.
+    ///
+    /// # Errors
+    /// With GUEST_CHECK=require when the image cannot work on the provider's machines.
+    pub(super) fn judge_guest(
         &self,
-        disk: &GuestReader,
+        found: &Inspection,
         report: &CheckReport,
         outcome: &mut Outcome,
     ) -> Result<()> {
         let mode = self.settings.core().run.guest_check;
-        if mode == GuestCheck::Off {
-            return Ok(());
-        }
-        let machines = machines(report, self.plugin.description());
-        let mut entry = inspect(disk, machines, &self.interrupt)?;
+        let mut entry = self.judged(found, report);
         let installer = self.plan.installation.as_ref().map(|installation| installation.installer);
         if installer.is_some_and(Installer::configures_network) {
             entry.findings.retain(|finding| !NETWORK.contains(&finding.id.as_str()));
@@ -77,10 +146,7 @@ impl Pipeline<'_> {
 }
 
 /// Returns what the machines need with the settings of the build, if anything is known of them.
-pub(crate) fn machines<'a>(
-    report: &'a CheckReport,
-    description: &'a Description,
-) -> Option<&'a MachineNeeds> {
+fn machines<'a>(report: &'a CheckReport, description: &'a Description) -> Option<&'a MachineNeeds> {
     let needs = report.machines.as_ref().or(description.guest.machines.as_ref());
     needs.filter(|needs| **needs != MachineNeeds::default())
 }
@@ -89,21 +155,45 @@ pub(crate) fn machines<'a>(
 ///
 /// # Errors
 /// When the disk cannot be read, or with [`Stage::Interrupted`].
-pub(crate) fn inspect(
+fn inspect(
     disk: &GuestReader,
-    machines: Option<&MachineNeeds>,
+    packages: bool,
     interrupt: &Arc<Interrupt>,
-) -> Result<GuestEntry> {
+) -> Result<(Inspection, Packages)> {
     let watched = Arc::clone(interrupt);
     let limits = Limits { cancelled: Arc::new(move || watched.is_set()), ..Limits::default() };
-    let inspected = build_image_guest::inspect(disk, limits);
-    interrupt.check()?;
-    let found = inspected.map_err(|error| from_disk(Stage::Source, error))?;
-    let findings = match nothing_found(&found, machines.is_some()) {
-        Some(finding) => vec![finding],
-        None => build_image_guest::check(&found, &requirements(machines)),
+    let inspected = if packages {
+        build_image_guest::inspect_with_packages(disk, limits)
+    } else {
+        build_image_guest::inspect(disk, limits).map(|found| (found, Packages::default()))
     };
-    Ok(GuestEntry { attributes: Attributes::of(&found), findings })
+    interrupt.check()?;
+    inspected.map_err(|error| from_disk(Stage::Source, error))
+}
+
+/// Compares what was found on a disk with what machines need.
+fn judge(found: &Inspection, machines: Option<&MachineNeeds>) -> GuestEntry {
+    let findings = match nothing_found(found, machines.is_some()) {
+        Some(finding) => vec![finding],
+        None => build_image_guest::check(found, &requirements(machines)),
+    };
+    GuestEntry { attributes: Attributes::of(found), findings }
+}
+
+/// Converts attributes into the document for the provider; `None` if nothing is known.
+fn facts(attributes: &Attributes) -> Option<GuestFacts> {
+    let Attributes { firmware, architecture, nvme, os, os_version, os_name, agents } =
+        attributes.clone();
+    let firmware = firmware.iter().map(|firmware| match firmware {
+        Firmware::Bios => BootMode::Bios,
+        Firmware::Uefi => BootMode::Uefi,
+    });
+    let mut facts = GuestFacts::default()
+        .architecture(architecture.map(Architecture::from).unwrap_or_default())
+        .firmware(firmware)
+        .agents(agents);
+    (facts.nvme, facts.os, facts.os_version, facts.os_name) = (nvme, os, os_version, os_name);
+    (facts != GuestFacts::default()).then_some(facts)
 }
 
 /// Returns the finding of a disk with neither a system nor a boot loader: all others would follow from it.

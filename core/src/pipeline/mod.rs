@@ -4,7 +4,7 @@
 //! state.rs    the states of a build, in their order    order.rs    walks them
 //! steps.rs    each step                                release.rs  the steps from the release on
 //! publish.rs  the package in IMAGE_DIR                 provenance.rs  the provenance statement
-//! guest.rs    compares the disk with what machines need
+//! guest.rs    inspects the disk for checks and steps     sbom.rs     its packages, beside the statement
 //! install.rs  installs an ISO                          inputs.rs   the files a build is made from
 //! undo.rs     removes what was created, in reverse order
 //! changed.rs  changed settings of a run that is resumed
@@ -22,12 +22,14 @@ mod provenance;
 mod publish;
 mod release;
 mod reuse;
+mod sbom;
 mod state;
 mod steps;
 mod undo;
 
-pub(crate) use guest::{SUBJECT as GUEST, as_findings, described, inspect, located, machines};
+pub(crate) use guest::{SUBJECT as GUEST, as_findings, described, located};
 pub use order::{Pipeline, PipelineParams};
 pub use provenance::{publish_statement, statement_of};
+pub(crate) use sbom::text as sbom_text;
 pub use state::{Entrance, Flow, PUBLISH, Row, State, TABLE, Undo};
 pub use undo::clean;

@@ -60,6 +60,8 @@ pub struct Pipeline<'a> {
     acted: bool,
     /// Failures after which the image stays.
     late: Vec<Error>,
+    /// The bill of materials, until it is staged.
+    pub(super) bill: Option<String>,
 }
 
 /// The parameters of a pipeline.
@@ -112,6 +114,7 @@ impl<'a> Pipeline<'a> {
             None
         };
         check_firmware(settings, plan.disk.as_ref().map(|disk| &disk.facts))?;
+        super::sbom::check_settings(settings)?;
         let journal = Journal::open(&plan.run, &key)?;
         let own_settings = settings.for_provider(rows);
         let document = serde_json::to_value(&own_settings).unwrap_or_default();
@@ -143,7 +146,6 @@ impl<'a> Pipeline<'a> {
             Error::provider(&plan.platform, "create", host.redactor().error(error))
         })?;
         let (claim, downloads, late) = (Mutex::default(), Vec::new(), Vec::new());
-        let (acted, publication) = (false, None);
         Ok(Self {
             plan,
             plugin,
@@ -156,11 +158,12 @@ impl<'a> Pipeline<'a> {
             interrupt,
             claim,
             earlier,
-            publication,
+            publication: None,
             made_image_dir: None,
             downloads,
-            acted,
+            acted: false,
             late,
+            bill: None,
         })
     }
 

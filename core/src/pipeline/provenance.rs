@@ -22,6 +22,7 @@ use super::{
     Pipeline,
     inputs::of_image,
     order::Work,
+    sbom,
     state::{Flow, State},
 };
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
     journal::Entry,
     plugins::ImageHandle,
     report::Outcome,
-    settings::{Key, keys},
+    settings::{Key, SbomFormat, keys},
     signature::{Algorithm, FileDigest, digests_of},
 };
 
@@ -138,9 +139,11 @@ impl<'a> Pipeline<'a> {
         outcome: &Outcome,
     ) -> Result<()> {
         self.inputs_are_those_of_the_image()?;
+        let mut subjects = vec![self.subject(work, file, outcome)?];
+        subjects.extend(self.bill_of_statement()?);
         let statement = json!({
             "_type": "https://in-toto.io/Statement/v1",
-            "subject": [self.subject(work, file, outcome)?],
+            "subject": subjects,
             "predicateType": "https://slsa.dev/provenance/v1",
             "predicate": {
                 "buildDefinition": {
@@ -187,6 +190,32 @@ impl<'a> Pipeline<'a> {
             Path::new(file).file_name().and_then(|name| name.to_str()).unwrap_or(file)
         });
         Ok(json!({"name": name, "digest": {"sha256": digest}, "annotations": {"images": ids}}))
+    }
+
+    /// Writes the bill of materials into the run's directory: it is published with the statement.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn stage_bill(&mut self) -> Result<()> {
+        let (Some(bill), Some(format)) = (self.bill.take(), self.settings.core().publication.sbom)
+        else {
+            return Ok(());
+        };
+        let path = self.plan.run.join(staged(sbom::file_kind(format).0));
+        write_whole(&path, bill.as_bytes()).map_err(|error| cannot("write", &path, &error))
+    }
+
+    /// Returns the bill of materials as a subject of the statement, if one is requested.
+    fn bill_of_statement(&self) -> Result<Option<Value>> {
+        let publication = &self.settings.core().publication;
+        let (Some(format), Some(path)) = (publication.sbom, self.statement_path()) else {
+            return Ok(None);
+        };
+        let (ending, _) = sbom::file_kind(format);
+        let digest = self.digest_of_file(&self.plan.run.join(staged(ending)))?;
+        let file = beside(path, ending);
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Some(sbom::subject(&name, format, &digest)))
     }
 
     /// Returns the digest of an image that an earlier process sent: the image is made again from the same input.
@@ -316,7 +345,16 @@ pub fn statement_of(entries: &[Entry]) -> Option<PathBuf> {
     })
 }
 
-/// Publishes the statement in a run's directory, and its signed form; does nothing when the directory contains none.
+/// Returns the path of another form of the statement, or of a bill of materials.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let json = path.extension().is_some_and(|ending| ending == "json");
+    let stem = if json { path.with_extension("") } else { path.to_owned() };
+    let mut name = stem.into_os_string();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// Publishes the statement in a run's directory, its signed form, and the bill of materials; does nothing when the directory contains none.
 ///
 /// # Errors
 /// When it cannot be read or written.
@@ -334,11 +372,13 @@ pub fn publish_statement(run: &Path, path: &Path) -> Result<()> {
     };
     let mut set = FileSet::default();
     set.write(path, &text).map_err(write_error)?;
-    let json = path.extension().is_some_and(|ending| ending == "json");
-    let stem = if json { path.with_extension("") } else { path.to_owned() };
-    let mut signed = stem.into_os_string();
-    signed.push(ENVELOPE);
-    let signed = PathBuf::from(signed);
+    for format in [SbomFormat::Cyclonedx, SbomFormat::Spdx] {
+        let (ending, _) = sbom::file_kind(format);
+        if let Some(bill) = read(ending)? {
+            set.write(&beside(path, ending), &bill).map_err(write_error)?;
+        }
+    }
+    let signed = beside(path, ENVELOPE);
     if let Some(envelope) = read(ENVELOPE)? {
         set.write(&signed, &envelope).map_err(write_error)?;
     }

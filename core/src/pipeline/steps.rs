@@ -62,12 +62,13 @@ impl Pipeline<'_> {
     }
 
     /// Runs the provider's preflight checks; without an upload only those that need no network.
-    pub(super) fn check(&self, outcome: &mut Outcome) -> Result<()> {
+    pub(super) fn check(&mut self, outcome: &mut Outcome) -> Result<()> {
         let text = format!("asking provider {} before the long part", self.plan.platform);
         self.begin(State::Checked.step(), &text)?;
+        let found = self.examine(None)?;
         let report = self.ask(self.plan.upload, false)?;
-        if let Some(disk) = &self.plan.disk {
-            self.check_guest(&disk.reader, &report, outcome)?;
+        if let Some(found) = &found {
+            self.judge_guest(found, &report, outcome)?;
         }
         let (errors, others): (Vec<Finding>, Vec<Finding>) =
             report.findings.into_iter().partition(|finding| finding.severity == Severity::Error);
@@ -155,7 +156,9 @@ impl Pipeline<'_> {
     pub(super) fn convert(&mut self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
         if let Some(raw) = &work.raw {
             let disk = GuestReader::open_raw(raw).map_err(|error| from_disk(Stage::Disk, error))?;
-            self.check_guest(&disk, &self.ask(false, true)?, outcome)?;
+            if let Some(found) = self.examine(Some(&disk))? {
+                self.judge_guest(&found, &self.ask(false, true)?, outcome)?;
+            }
         }
         self.open_publication()?;
         if let Some(publication) = self.publication.as_ref().filter(|_| self.plan.publish.is_some())

@@ -89,6 +89,7 @@ impl Plan {
         whole.earlier = self.earlier.take();
         whole.run.clone_from(&self.run);
         whole.base.clone_from(&self.base);
+        whole.build.guest.clone_from(&self.build.guest);
         if whole.earlier.is_some() {
             whole.artifacts.clone_from(&self.artifacts);
         }

@@ -1,4 +1,4 @@
-//! Defines the words of the settings of guest checks and boot tests.
+//! Defines the words of the settings of guest checks, bills of materials, and boot tests.
 
 use serde_json::Value as Json;
 
@@ -13,6 +13,16 @@ choice! {
         Warn = "warn",
         /// A disk that cannot work on the provider's machines is refused.
         Require = "require",
+    }
+}
+
+choice! {
+    /// The format of a bill of materials.
+    SbomFormat {
+        /// CycloneDX 1.5.
+        Cyclonedx = "cyclonedx",
+        /// SPDX 2.3.
+        Spdx = "spdx",
     }
 }
 

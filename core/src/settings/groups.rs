@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 #[cfg(test)]
 use super::key::Key;
 use super::{
-    boot::{BootDiskBus, BootFirmware, BootNic, GuestCheck},
+    boot::{BootDiskBus, BootFirmware, BootNic, GuestCheck, SbomFormat},
     define::groups,
     resolve::Resolved,
     schema::{LogLevel, OnFailure, Package, ProgressMode, keys},
@@ -140,6 +140,8 @@ groups! {
         file_stem: Option<String> = HYPERVISOR_IMAGE_NAME,
         /// File of the provenance statement.
         provenance: Option<PathBuf> = PROVENANCE_FILE,
+        /// Format of the bill of materials beside the statement.
+        sbom: Option<SbomFormat> = SBOM,
     }
 
     /// Progress, log, and result.

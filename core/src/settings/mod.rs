@@ -30,7 +30,7 @@ mod typed;
 mod unused;
 
 pub(crate) use advice::{example, stated};
-pub use boot::{BootDiskBus, BootFirmware, BootNic, GuestCheck};
+pub use boot::{BootDiskBus, BootFirmware, BootNic, GuestCheck, SbomFormat};
 pub use builder::Builder;
 pub use env::Environment;
 pub(crate) use env::PREFIX;

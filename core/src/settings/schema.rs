@@ -5,7 +5,7 @@ use build_image_plugin_api::{Setting, SettingKind as Kind};
 use serde_json::Value as Json;
 
 use super::{
-    boot::{BootDiskBus, BootFirmware, BootNic, GuestCheck},
+    boot::{BootDiskBus, BootFirmware, BootNic, GuestCheck, SbomFormat},
     define::{choice, settings},
     key::Key,
     row::{AppliesTo, OnResume, Row, Use, Written},
@@ -280,6 +280,15 @@ settings![
     )
     .prefixed_only()
     .writes(Written::Json),
+    SBOM(
+        OUTPUT,
+        Text,
+        "write the packages on the disk beside PROVENANCE_FILE, which names them by their digest: CycloneDX 1.5, \
+         ending in .cdx.json, or SPDX 2.3, ending in .spdx.json"
+    )
+    .prefixed_only()
+    .choices(SbomFormat::WORDS)
+    .on_resume(OnResume::Fixed),
     JSON(OUTPUT, Switch, "print the result document on standard output")
         .prefixed_only()
         .used_by(&[Use::Report, Use::Boot, Use::Doctor, Use::Inspect, Use::Providers, Use::Runs]),

@@ -46,6 +46,36 @@ pub struct Build {
     pub file_stem: String,
     /// File name without suffix of the disk inside a package: `BIGIP-15.0.0-0.0.39`.
     pub disk_name: String,
+    /// What the host found on the disk; absent while the disk was not inspected. Settings precede it. Since 1.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest: Option<GuestFacts>,
+}
+
+/// What the host found on the disk, for the attributes that a cloud records of an image. A member that is absent or
+/// empty is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+#[serde(default)]
+#[non_exhaustive]
+pub struct GuestFacts {
+    /// ID of os-release(5): `debian`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub os: Option<String>,
+    /// VERSION_ID of os-release: `12`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+    /// PRETTY_NAME of os-release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub os_name: Option<String>,
+    /// Architecture of the installed programs.
+    pub architecture: Architecture,
+    /// Firmware that can start the disk.
+    pub firmware: Vec<BootMode>,
+    /// Whether the system finds its root on an NVMe disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nvme: Option<bool>,
+    /// Agents of clouds and hypervisors: `cloud-init`, `qemu-guest-agent`…
+    pub agents: Vec<String>,
 }
 
 /// Capabilities of the host, so that a provider can refuse early what would fail late.

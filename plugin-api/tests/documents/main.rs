@@ -15,7 +15,8 @@ use build_image_plugin_api::{
     Setting, SettingKind, Status, TagRules,
     document::{
         Build, CheckReport, CheckRequest, DiscardReason, DiscardRequest, Discarded, DiskRequest,
-        Finding, HostFacts, Image, RegisterRequest, Registered, Remaining, UploadRequest, Uploaded,
+        Finding, GuestFacts, HostFacts, Image, RegisterRequest, Registered, Remaining,
+        UploadRequest, Uploaded,
     },
     wire::Details,
 };
@@ -120,6 +121,16 @@ fn build() -> Build {
         .image_dir("/images")
         .file_stem("web")
         .disk_name("web-disk")
+        .guest(
+            GuestFacts::default()
+                .os("debian")
+                .os_version("12")
+                .os_name("Debian GNU/Linux 12 (bookworm)")
+                .architecture("x86_64")
+                .firmware([BootMode::Bios, BootMode::Uefi])
+                .nvme(true)
+                .agents(["cloud-init"]),
+        )
 }
 
 fn machines() -> MachineNeeds {

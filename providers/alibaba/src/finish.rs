@@ -9,6 +9,7 @@ use crate::{
     config::Config,
     describe::GIB,
     ecs::Ecs,
+    guest,
     image::{Detection, Image},
     import::{architecture, boot_mode},
     monitor::Waiter,
@@ -71,7 +72,7 @@ impl Requested {
         Self {
             architecture: architecture(config, build).to_owned(),
             boot_mode: boot_mode(config, build).map(str::to_owned),
-            nvme: extra("Features.NvmeSupport"),
+            nvme: guest::nvme(config, build),
             imds: extra("Features.ImdsSupport"),
             size: build.virtual_size.div_ceil(GIB),
         }

@@ -19,7 +19,8 @@ use crate::{
     credentials::Credentials,
     describe::{GIB, NAME_LENGTH},
     discard::POLICY,
-    disk, names,
+    disk, guest, names,
+    options::NVME,
     owner::Owner,
     refusal::refused_outright,
     removal::remove_image,
@@ -219,7 +220,7 @@ pub(crate) fn import_parameters(
         ("ImageName", name.to_owned()),
         ("OSType", "linux".to_owned()),
         ("Architecture", architecture.to_owned()),
-        ("Platform", options.platform.clone()),
+        ("Platform", guest::platform(config, build)),
         ("DiskDeviceMapping.1.OSSBucket", place.bucket.clone()),
         ("DiskDeviceMapping.1.OSSObject", key.to_owned()),
         ("DiskDeviceMapping.1.Format", disk::word(&config.disk).to_owned()),
@@ -231,6 +232,9 @@ pub(crate) fn import_parameters(
     list.extend(boot_mode.map(|mode| ("BootMode", mode.to_owned())));
     list.extend(description(&build.description).map(|text| ("Description", text)));
     list.extend(options.extra.iter().cloned());
+    if options.nvme().is_none() {
+        list.extend(guest::nvme(config, build).map(|text| (NVME, text)));
+    }
     let mut parameters: Parameters =
         list.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     parameters.extend(names::tag_parameters(&build.tags));

@@ -26,6 +26,7 @@ mod ecs;
 mod endpoint;
 mod expected;
 mod finish;
+mod guest;
 mod image;
 mod import;
 mod live;

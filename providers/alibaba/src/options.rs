@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use build_image_plugin_api::Settings;
 
+/// Parameter with whether the guest has NVMe drivers.
+pub(crate) const NVME: &str = "Features.NvmeSupport";
 /// Maximum number of parts in flight; more would use more memory without more throughput.
 const MOST_THREADS: u64 = 64;
 
@@ -29,7 +31,8 @@ pub(crate) struct UploadTuning {
 pub(crate) struct ImportOptions {
     pub(crate) architecture: Option<String>,
     pub(crate) boot_mode: Option<String>,
-    pub(crate) platform: String,
+    /// The distribution; unset: what was found on the disk.
+    pub(crate) platform: Option<String>,
     /// Parameters that are passed on unchanged: name and value.
     pub(crate) extra: Vec<(&'static str, String)>,
     /// Longest time until the image is available.
@@ -57,11 +60,16 @@ impl UploadTuning {
 }
 
 impl ImportOptions {
+    /// Whether the guest has NVMe drivers, if the user set it.
+    pub(crate) fn nvme(&self) -> Option<&String> {
+        self.extra.iter().find(|(name, _)| *name == NVME).map(|(_, value)| value)
+    }
+
     /// Reads the settings.
     pub(crate) fn read(settings: &Settings) -> Self {
         const PASSED_ON: [(&str, &str); 6] = [
             ("ALIBABA_LICENSE_TYPE", "LicenseType"),
-            ("ALIBABA_NVME_SUPPORT", "Features.NvmeSupport"),
+            ("ALIBABA_NVME_SUPPORT", NVME),
             ("ALIBABA_IMDS_SUPPORT", "Features.ImdsSupport"),
             ("ALIBABA_DETECTION_STRATEGY", "DetectionStrategy"),
             ("ALIBABA_RESOURCE_GROUP_ID", "ResourceGroupId"),
@@ -77,7 +85,7 @@ impl ImportOptions {
         Self {
             architecture: text("ALIBABA_ARCHITECTURE"),
             boot_mode: text("ALIBABA_BOOT_MODE"),
-            platform: text("ALIBABA_PLATFORM").unwrap_or_else(|| "Others Linux".to_owned()),
+            platform: text("ALIBABA_PLATFORM"),
             extra: PASSED_ON.iter().filter_map(|&(key, name)| Some((name, text(key)?))).collect(),
             timeout: Duration::from_secs(timeout),
             longest_pause: Duration::from_secs(pause),

@@ -175,13 +175,16 @@ fn import() -> Vec<Setting> {
         Setting::new(
             "ALIBABA_PLATFORM",
             Text,
-            "Platform (distribution) named to ECS; `Others Linux` leaves the guest alone",
-        )
-        .default_value("Others Linux"),
+            "Platform (distribution) named to ECS; unset: what was found on the disk, or `Others Linux`, which leaves the guest alone",
+        ),
         Setting::new("ALIBABA_LICENSE_TYPE", Text, "Licence type of the image")
             .choices(&["Auto", "Aliyun", "BYOL"]),
-        Setting::new("ALIBABA_NVME_SUPPORT", Text, "Whether the guest has NVMe drivers")
-            .choices(&["supported", "unsupported"]),
+        Setting::new(
+            "ALIBABA_NVME_SUPPORT",
+            Text,
+            "Whether the guest has NVMe drivers; unset: what was found on the disk",
+        )
+        .choices(&["supported", "unsupported"]),
         Setting::new("ALIBABA_IMDS_SUPPORT", Text, "Metadata service the instances use")
             .choices(&["v1", "v2"]),
         Setting::new(

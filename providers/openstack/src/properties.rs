@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use build_image_plugin_api::{
-    BootMode, DiskFormat, DiskSpec, Error, Result, Settings, document::Build,
+    BootMode, DiskFormat, DiskSpec, Error, Result, Settings,
+    document::{Build, GuestFacts},
 };
 use serde_json::Value;
 
@@ -99,11 +100,19 @@ impl Wanted {
     /// Returns the properties of the image of a build.
     pub(crate) fn properties(&self, build: &Build, disk: &DiskSpec) -> BTreeMap<String, String> {
         let product = |name: &str| build.product.get(name).cloned().unwrap_or_default();
+        let guest = build.guest.clone().unwrap_or_default();
+        let (distribution, version) = if product("name").is_empty() {
+            (distribution(&guest), guest.os_version.clone().unwrap_or_default())
+        } else {
+            (product("name").to_lowercase(), product("version"))
+        };
+        let has_agent = guest.agents.iter().any(|agent| agent == "qemu-guest-agent");
         let known = [
             ("architecture", build.architecture.to_string()),
             ("hw_firmware_type", build.boot_mode.to_string()),
-            ("os_distro", product("name").to_lowercase()),
-            ("os_version", product("version")),
+            ("os_distro", distribution),
+            ("os_version", version),
+            ("hw_qemu_guest_agent", if has_agent { "yes" } else { "" }.to_owned()),
             ("description", build.description.clone()),
             (
                 "vmware_disktype",
@@ -161,6 +170,13 @@ impl Wanted {
         }
         problems
     }
+}
+
+/// Returns the distribution as images of OpenStack name it: the short ID of libosinfo. Those differ from os-release for
+/// the family of openSUSE.
+fn distribution(guest: &GuestFacts) -> String {
+    let id = guest.os.as_deref().unwrap_or_default();
+    if id.starts_with("opensuse") { "opensuse" } else { id }.to_owned()
 }
 
 fn property(name: &str, value: &Value) -> Result<String> {
@@ -231,6 +247,30 @@ mod tests {
             expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         assert_eq!(wanted.properties(&build(), &DiskSpec::default()), expected);
         assert_eq!((wanted.min_disk(3 * GIB + 1), wanted.min_ram()), (4, 0));
+    }
+
+    #[test]
+    fn what_was_found_on_the_disk_fills_what_is_not_set() {
+        let guest = |os: &str| {
+            let facts = GuestFacts::default().os(os).os_version("12");
+            build().guest(facts.agents(["cloud-init", "qemu-guest-agent"]))
+        };
+        let of = |values: &[(&str, Value)], build: &Build| {
+            let all = read(values).unwrap().properties(build, &DiskSpec::default());
+            ["os_distro", "os_version", "hw_qemu_guest_agent"]
+                .map(|name| all.get(name).cloned().unwrap_or_default())
+        };
+        assert_eq!(of(&[], &guest("debian")), ["debian", "12", "yes"]);
+        assert_eq!(of(&[], &guest("opensuse-leap")), ["opensuse", "12", "yes"]);
+        assert_eq!(of(&[], &build()), ["", "", ""]);
+        let set = [
+            ("OPENSTACK_OS_DISTRO", json!("mine")),
+            ("OPENSTACK_QEMU_GUEST_AGENT", json!(false)),
+            ("OPENSTACK_PROPERTIES", json!({"os_version": "7"})),
+        ];
+        assert_eq!(of(&set, &guest("debian")), ["mine", "7", "no"]);
+        let product = guest("centos").product([("name", "BIG-IP"), ("version", "17.1.0")]);
+        assert_eq!(of(&[], &product), ["big-ip", "17.1.0", "yes"]);
     }
 
     #[test]

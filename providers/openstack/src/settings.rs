@@ -167,17 +167,17 @@ fn properties() -> Vec<Setting> {
         row(
             "OPENSTACK_QEMU_GUEST_AGENT",
             Boolean,
-            "Property `hw_qemu_guest_agent`: whether the guest runs the agent",
+            "Property `hw_qemu_guest_agent`: whether the guest runs the agent; unset: yes if it is on the disk",
         ),
         row(
             "OPENSTACK_OS_DISTRO",
             Text,
-            "Property `os_distro`; unset: the name of an installed product",
+            "Property `os_distro`; unset: the name of an installed product, or the distribution on the disk",
         ),
         row(
             "OPENSTACK_OS_VERSION",
             Text,
-            "Property `os_version`; unset: the version of an installed product",
+            "Property `os_version`; unset: the version of an installed product, or of the distribution",
         ),
         row(
             "OPENSTACK_MIN_DISK",

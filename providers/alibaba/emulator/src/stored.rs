@@ -27,6 +27,12 @@ pub struct StoredImage {
     pub format: String,
     /// Architecture.
     pub architecture: String,
+    /// Distribution, as `Platform` names it.
+    pub platform: String,
+    /// `BIOS` or `UEFI`.
+    pub boot_mode: String,
+    /// Whether it is declared to have NVMe drivers: `supported` or `unsupported`.
+    pub nvme: String,
     /// Creation time, ISO 8601.
     pub created: String,
     /// Bucket and object of the system disk, as `bucket/object`.
@@ -95,6 +101,9 @@ impl Stored {
                     size: disk.size,
                     format: disk.format.clone(),
                     architecture: image.architecture.clone(),
+                    platform: image.platform.clone(),
+                    boot_mode: image.boot_mode.clone(),
+                    nvme: image.nvme.clone(),
                     created: clock::iso(image.created),
                     source: format!("{}/{}", disk.bucket, disk.object),
                     tags: image.tags.clone(),
