@@ -8,9 +8,12 @@ use std::{
     time::Instant,
 };
 
-use crate::harness::{
-    Answer, PATIENCE, Request, Run, Sandbox, TinyIso, Web, needs, needs_qemu, sandbox_walk,
-    stand_in_qemu, until,
+use crate::{
+    concurrent_builds::is_equal,
+    harness::{
+        Answer, PATIENCE, Request, Run, Sandbox, TinyIso, Web, needs, needs_qemu, sandbox_walk,
+        stand_in_qemu, tool, until,
+    },
 };
 
 const MIB: usize = 1 << 20;
@@ -435,4 +438,24 @@ fn a_missing_shape_is_reported_before_anything_is_fetched() {
     let run = sandbox.run(&[&args[..], &["--iso-sig-verification-public-key", &key]].concat());
     run.failed(2, &["ISO_SIG_VERIFICATION_PUBLIC_KEY", "no PEM key"]);
     assert!(web.requests().is_empty());
+}
+
+#[test]
+fn a_compressed_disk_that_is_served_with_its_coding_is_stored_as_it_is_sent() {
+    if !needs(&["gzip"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("given.raw", 4, 1);
+    tool(sandbox.path(), &["gzip", "-k", "given.raw"]);
+    let packed = fs::read(sandbox.path().join("given.raw.gz")).unwrap();
+    let web = Web::start(move |request| {
+        let mut answer = Answer::file(request, &packed);
+        answer.headers.push(("content-encoding", "gzip".to_owned()));
+        answer
+    });
+    let run = build(&sandbox, &web.url("/d.raw.gz"), &["--package", "none"]);
+    run.succeeded();
+    let made = PathBuf::from(run.member("file").as_str().unwrap());
+    assert!(is_equal(&disk, &(made, "qcow2")));
 }

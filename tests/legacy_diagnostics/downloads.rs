@@ -21,7 +21,7 @@ macro_rules! served {
 
 const BUILD: &str = "-p qcow2 --reuse --download-retries 2 --download-timeout 1s --disk";
 
-const SERVED: [Served; 12] = [
+const SERVED: [Served; 11] = [
     served!(
         "neither a file nor a valid URL",
         "/d.raw",
@@ -71,11 +71,6 @@ const SERVED: [Served; 12] = [
         ["the connection broke"],
         |request, body| Answer { cut: Some(0), ..Answer::file(request, body) }
     ),
-    served!("keeps what it cannot read", "/d.raw", 4, ["encoded as gzip"], |request, body| {
-        let mut answer = Answer::file(request, body);
-        answer.headers.push(("content-encoding", "gzip".to_owned()));
-        answer
-    }),
     served!(
         "fills the disk",
         "/d.raw",
