@@ -92,7 +92,7 @@ const SERVED: [Served; 11] = [
         "takes a page for a disk",
         "/d.raw",
         4,
-        ["no multiple of 512", "downloaded from: http://"],
+        ["is a web page", "downloaded from: http://"],
         |request, _| Answer::file(request, b"<html>Log in first</html>")
     ),
     served!("takes nothing for a disk", "/d.raw", 4, ["downloaded from: http://"], |request, _| {
