@@ -163,8 +163,16 @@ impl Sandbox {
 
     /// Runs the program and requests the result document.
     pub(crate) fn run(&self, args: &[&str]) -> Run {
+        self.run_command(self.command(args))
+    }
+
+    /// As [`Self::run`], with a limit in the syntax of prlimit, such as `--fsize=1000`.
+    pub(crate) fn limited(&self, limit: &str, args: &[&str]) -> Run {
+        self.run_command(super::tools::limited(&self.command(args), limit))
+    }
+
+    fn run_command(&self, mut command: Command) -> Run {
         let result = self.path().join("result.json");
-        let mut command = self.command(args);
         command.env("F5_OUTPUT_JSON_FILE", &result);
         let output = command.output().unwrap();
         let document = fs::read(&result).ok().and_then(|text| serde_json::from_slice(&text).ok());

@@ -20,3 +20,12 @@ pub(crate) fn names(directory: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// The same command with a limit in the syntax of prlimit.
+pub(crate) fn limited(command: &Command, limit: &str) -> Command {
+    let mut outer = Command::new("prlimit");
+    outer.arg(limit).arg(command.get_program()).args(command.get_args());
+    outer.current_dir(command.get_current_dir().unwrap()).env_clear();
+    outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    outer
+}

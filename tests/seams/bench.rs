@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     concurrent_builds::{is_equal, unpacked},
-    harness::{Clock, Run, Sandbox, names, struck_at_effect, tool},
+    harness::{Clock, Run, Sandbox, limited, names, struck_at_effect, tool},
 };
 
 /// Content of every file of an earlier build. Statement and result document replace JSON documents only.
@@ -29,9 +29,7 @@ const WANTED: [&str; 4] = ["--provenance-file", STATEMENT, "--output-json-file",
 /// Additional arguments of builds that make files for a cloud.
 const NAMED: [&str; 2] = ["--cloud-image-name", "seam"];
 /// Members of documents that differ between two builds of one disk: identifiers, times, and the bytes sent.
-const DIFFERS: [&str; 14] = [
-    // A run that is resumed after its check does not inspect the disk again.
-    "guest",
+const DIFFERS: [&str; 13] = [
     "bytes_sent",
     "durations",
     "end_time",
@@ -151,7 +149,7 @@ impl<'a> Bench<'a> {
         match what {
             REFUSED => self.refuse(Some(number)),
             WRITE_KILL | WRITE_INT => return Run::of(&self.at_write(what, number).0, None),
-            BOUNDED => command = bounded(&command, number),
+            BOUNDED => command = limited(&command, &format!("--fsize={number}")),
             OCCUPIED => {
                 let path = self.output(number);
                 fs::remove_file(&path).unwrap();
@@ -418,13 +416,4 @@ impl<'a> Bench<'a> {
         let run = Run::of(&self.sandbox.command(words).output().unwrap(), None);
         if run.code == 0 { Ok(()) } else { Err(format!("{words:?}: {}\n{}", run.code, run.stderr)) }
     }
-}
-
-/// The command with a bound on the size of each file it writes, bytes.
-fn bounded(command: &Command, bytes: u64) -> Command {
-    let mut outer = Command::new("prlimit");
-    outer.arg(format!("--fsize={bytes}")).arg(command.get_program()).args(command.get_args());
-    outer.current_dir(command.get_current_dir().unwrap()).env_clear();
-    outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    outer
 }

@@ -13,6 +13,7 @@ use build_image_plugin_api::{
     Architecture, BootMode, Description, Error as ProviderError, ErrorKind, MachineNeeds,
     document::{self, CheckReport, GuestFacts},
 };
+use serde_json::{Value, json};
 
 use super::{Pipeline, sbom, state::State};
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
 
 /// Findings about the set-up of the network, which some installed systems do by programs that are not known here.
 const NETWORK: [&str; 2] = ["no-agent", "no-network"];
-/// The subject of findings.
+/// The subject of findings, and the member of a step's facts that has what was found.
 pub(crate) const SUBJECT: &str = "guest";
 
 impl Pipeline<'_> {
@@ -92,6 +93,27 @@ impl Pipeline<'_> {
             })?;
         }
         Ok(found)
+    }
+
+    /// Adds what was found to the facts of a step, for a process that resumes the run. A disk may hold anything, also
+    /// secrets of this build, which the journal must not have.
+    pub(super) fn with_guest(&self, mut facts: Value, outcome: &Outcome) -> Value {
+        if let Some(guest) = &outcome.guest {
+            facts[SUBJECT] = self.host.redactor().value(json!(guest));
+        }
+        facts
+    }
+
+    /// Returns what an earlier process of the run found, if this one does not inspect the disk itself.
+    pub(super) fn found_before(&self) -> Option<GuestEntry> {
+        if self.is_due(State::Checked.row()) {
+            return None;
+        }
+        let found = [State::Converted, State::Checked].into_iter().find_map(|state| {
+            let facts = self.host.step_done(state.step())?;
+            facts.get(SUBJECT).cloned()
+        })?;
+        serde_json::from_value(found).ok()
     }
 
     /// Compares what was found on the disk with what the provider's machines need.

@@ -276,6 +276,7 @@ impl<'a> Pipeline<'a> {
             outcome.virtual_size = disk.virtual_size;
             outcome.image_length = disk.length.unwrap_or(disk.length_limit);
         }
+        outcome.guest = self.found_before();
         self.take_up_package(outcome);
         if !self.was_reached(State::Registered) {
             return;

@@ -90,7 +90,8 @@ impl Pipeline<'_> {
             self.signer()?;
         }
         self.prepare_provenance()?;
-        self.end(State::Checked.step(), &done, Value::Null, outcome)
+        let facts = self.with_guest(Value::Null, outcome);
+        self.end(State::Checked.step(), &done, facts, outcome)
     }
 
     /// Refuses an image format that the host cannot produce, before the long steps.
@@ -210,6 +211,7 @@ impl Pipeline<'_> {
         if self.plan.disk.is_some() {
             facts[INPUTS] = used;
         }
+        let facts = self.with_guest(facts, outcome);
         self.end(State::Converted.step(), &text, facts, outcome)?;
         Ok(disk)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use build_image_guest::{Attributes, Finding};
 use build_image_plugin_api::{Exhausted, Resource};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{boot_test::BootTested, error::Error};
@@ -37,7 +37,7 @@ pub struct PluginEntry {
 }
 
 /// What was found on the disk.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct GuestEntry {
     /// The system, as far as the disk shows it.
     pub attributes: Attributes,
