@@ -99,13 +99,30 @@ impl GivenDisk {
     }
 }
 
-/// Suffixes of compressed files and of archives.
-pub(super) const LAYERS: [&str; 15] = [
-    "gz", "xz", "zst", "zstd", "bz2", "lz4", "lzma", "tar", "tgz", "txz", "tbz2", "tzst", "ova",
-    "zip", "tlz",
+/// Suffixes of compressed files and of archives, and whether it is an archive, whose name need not be that of a disk.
+const LAYERS: [(&str, bool); 15] = [
+    ("gz", false),
+    ("xz", false),
+    ("zst", false),
+    ("zstd", false),
+    ("bz2", false),
+    ("lz4", false),
+    ("lzma", false),
+    ("tar", true),
+    ("tgz", true),
+    ("txz", true),
+    ("tbz2", true),
+    ("tzst", true),
+    ("tlz", true),
+    ("ova", true),
+    ("zip", true),
 ];
-/// Suffixes of archives, whose names need not be those of disks.
-const ARCHIVES: [&str; 8] = ["tar", "tgz", "txz", "tbz2", "tzst", "ova", "zip", "tlz"];
+
+/// Returns whether a suffix is that of a layer around a disk, and if so, whether that is an archive.
+pub(super) fn layer(suffix: &str) -> Option<bool> {
+    let found = LAYERS.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(suffix));
+    found.map(|(_, is_archive)| is_archive)
+}
 
 /// Returns a disk's file name without the suffixes of layers and format.
 pub(super) fn stem(path: &Path, is_packed: bool) -> String {
@@ -113,9 +130,9 @@ pub(super) fn stem(path: &Path, is_packed: bool) -> String {
     let (mut layers, mut is_archive) = (0, false);
     while is_packed
         && let Some((rest, suffix)) = stem.rsplit_once('.').filter(|(rest, _)| !rest.is_empty())
-        && (LAYERS.contains(&suffix.to_lowercase().as_str()) || layers == 0)
+        && (layer(suffix).is_some() || layers == 0)
     {
-        is_archive |= ARCHIVES.contains(&suffix.to_lowercase().as_str());
+        is_archive |= layer(suffix).unwrap_or_default();
         layers += 1;
         stem = rest.to_owned();
     }

@@ -106,7 +106,7 @@ fn unread(path: &Path, is_iso: bool, virtual_size: Option<u64>) -> Source {
     let is_packed = path
         .extension()
         .and_then(|ending| ending.to_str())
-        .is_some_and(|ending| !is_iso && disk::LAYERS.contains(&ending.to_lowercase().as_str()));
+        .is_some_and(|ending| !is_iso && disk::layer(ending).is_some());
     let stem = disk::stem(path, is_packed);
     Source::Unread(Unread { path: path.to_owned(), stem, is_iso, virtual_size })
 }

@@ -187,3 +187,18 @@ fn archives_without_one_disk_and_damaged_ones_are_refused() {
         }
     }
 }
+
+#[test]
+fn a_search_may_be_stopped_and_leaves_nothing() {
+    for (programs, command, member, _, in_place) in CASES {
+        if in_place || programs.iter().any(|name| program(name).is_none()) {
+            continue;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let Some(path) = packed(directory.path(), command) else { return };
+        let before = fs::read_dir(directory.path()).unwrap().count();
+        let stopped = find(&path, directory.path(), member, &mut |_| ControlFlow::Break(()));
+        assert_eq!(stopped.unwrap_err().kind(), Kind::Cancelled, "{command}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), before, "{command}");
+    }
+}

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::choice::Choice;
 use super::pour::{
     MOST_MEMBERS, Pouring, descriptor_text, is_descriptor, is_pax_sparse, member_name, named,
-    pax_sparse,
+    pax_sparse, too_many,
 };
 use super::tap::{End, Seen, Tap};
 use super::unpack::{Output, Packed};
@@ -142,8 +142,7 @@ impl<'a, 'p> Work<'a, 'p> {
             let mut entry = entry.map_err(tar_error)?;
             let Some(name) = member_name(&entry) else { continue };
             if members.len() == MOST_MEMBERS {
-                let message = format!("more than {MOST_MEMBERS} members are in");
-                return Err(Error::new(Kind::Unsupported, message).at(packed.path));
+                return Err(too_many(packed.path));
             }
             if is_descriptor(&name) && self.pouring.machine.is_none() {
                 let text = descriptor_text(&mut entry).map_err(tar_error)?;
@@ -176,7 +175,10 @@ impl<'a, 'p> Work<'a, 'p> {
         let zip_error = |error: zip::result::ZipError| packed.error(named("zip", error.into()));
         let mut archive = zip::ZipArchive::new(self.open()?).map_err(zip_error)?;
         let mut members = Vec::new();
-        for index in 0..archive.len().min(MOST_MEMBERS) {
+        if archive.len() > MOST_MEMBERS {
+            return Err(too_many(packed.path));
+        }
+        for index in 0..archive.len() {
             let file = archive.by_index_raw(index).map_err(zip_error)?;
             if !file.is_file() {
                 continue;
@@ -212,8 +214,7 @@ impl<'a, 'p> Work<'a, 'p> {
         let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
         let name = self.pouring.choice.of(&self.image.path, &names)?;
         self.pouring.member = Some(name.to_owned());
-        // The last member of a name replaces the others, as in extraction.
-        let chosen = members.iter().rev().find(|member| member.name == name);
+        let chosen = members.iter().find(|member| member.name == name);
         chosen.ok_or_else(|| self.pouring.choice.none(&self.image.path, &names))
     }
 

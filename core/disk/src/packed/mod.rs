@@ -25,6 +25,7 @@ mod wrapping;
 
 pub use find::{Content, Found, find};
 pub use tap::Seen;
+pub(crate) use wrapping::HEAD;
 pub use wrapping::{Wrapping, wrapping};
 
 #[cfg(test)]

@@ -101,8 +101,7 @@ impl Pouring<'_, '_> {
             let mut entry = entry.map_err(tar_error)?;
             let Some(name) = member_name(&entry) else { continue };
             if names.len() == MOST_MEMBERS {
-                let message = format!("more than {MOST_MEMBERS} members are in");
-                return Err(Error::new(Kind::Unsupported, message).at(packed.path));
+                return Err(too_many(packed.path));
             }
             check_name(packed.path, &name)?;
             names.push(name.clone());
@@ -151,6 +150,13 @@ pub(super) fn is_pax_sparse<R: Read>(entry: &mut tar::Entry<'_, R>) -> bool {
     let extensions = entry.pax_extensions().ok().flatten();
     let mut keys = extensions.into_iter().flatten().flatten();
     keys.any(|extension| extension.key_bytes().starts_with(b"GNU.sparse."))
+}
+
+/// The error for an archive with too many members.
+pub(super) fn too_many(path: &Path) -> Error {
+    Error::new(Kind::Unsupported, format!("more than {MOST_MEMBERS} members are in"))
+        .at(path)
+        .with_hint("extract the disk and give it itself")
 }
 
 /// The error for such a member.

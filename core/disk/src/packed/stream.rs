@@ -56,7 +56,10 @@ impl<R: BufRead> Stream<R> {
                 Self::Zstd { source, decoder, inside: false, any: false }
             }
             Wrapping::Tar | Wrapping::Zip => {
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, "an archive is no stream"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "an archive cannot be read as a stream",
+                ));
             }
         })
     }

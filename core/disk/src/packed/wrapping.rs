@@ -6,7 +6,6 @@ use super::stream::{ZSTD_MAGIC, ZSTD_SKIP};
 use crate::error::Error;
 use crate::field::{index, le32, le64};
 use crate::format::Image;
-use crate::signature::is_tar;
 
 /// A layer around a disk image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +29,7 @@ pub enum Wrapping {
 }
 
 /// Number of first bytes that decide.
-pub(super) const HEAD: usize = 64 << 10;
+pub(crate) const HEAD: usize = 64 << 10;
 /// Most skippable frames before the first frame with data that are looked at; pzstd writes one.
 const MAX_SKIPPED: usize = 64;
 
@@ -61,6 +60,20 @@ impl Wrapping {
         }
     }
 
+    /// Returns what a file of it is called, with an article.
+    pub(crate) fn described(self) -> &'static str {
+        match self {
+            Self::Gzip => "a gzip file",
+            Self::Xz => "an xz file",
+            Self::Zstd => "a zstd file",
+            Self::Bzip2 => "a bzip2 file",
+            Self::Lz4 => "an LZ4 file",
+            Self::Lzma => "an LZMA file",
+            Self::Tar => "a tar archive",
+            Self::Zip => "a zip archive",
+        }
+    }
+
     /// Whether it holds members with names.
     #[must_use]
     pub fn is_archive(self) -> bool {
@@ -68,7 +81,7 @@ impl Wrapping {
     }
 
     /// Detects the layer from the first bytes of its content, at most [`HEAD`].
-    pub(super) fn of(head: &[u8]) -> Option<Self> {
+    pub(crate) fn of(head: &[u8]) -> Option<Self> {
         let mut rest = head;
         // Skippable frames belong to zstd and to LZ4: the frame after them decides.
         for _ in 0..MAX_SKIPPED {
@@ -99,6 +112,25 @@ fn is_lzma(head: &[u8]) -> bool {
     head[0] == 0x5d && usual && (length == u64::MAX || length < 1 << 46) && head[13] == 0
 }
 
+/// Length of a header of a tar archive, and where its checksum is (POSIX.1-2017, pax, "ustar Interchange Format").
+const TAR_HEADER: usize = 512;
+const TAR_CHECKSUM: std::ops::Range<usize> = 148..156;
+
+/// Whether bytes are the header of a tar archive: its checksum is right, also in archives without a magic.
+fn is_tar(header: &[u8]) -> bool {
+    let Some(header) = header.get(..TAR_HEADER).filter(|header| header[0] != 0) else {
+        return false;
+    };
+    let stored = &header[TAR_CHECKSUM];
+    let digits = stored.iter().skip_while(|byte| **byte == b' ');
+    let stored = digits
+        .take_while(|byte| (b'0'..=b'7').contains(byte))
+        .fold(0_u32, |number, digit| number << 3 | u32::from(digit - b'0'));
+    let (before, after) = (&header[..TAR_CHECKSUM.start], &header[TAR_CHECKSUM.end..]);
+    let sum: u32 = before.iter().chain(after).map(|byte| u32::from(*byte)).sum();
+    stored != 0 && stored == sum + 8 * u32::from(b' ')
+}
+
 /// Detects the outermost layer of a file; `None` when it is not packed.
 ///
 /// # Errors
@@ -109,4 +141,23 @@ pub fn wrapping(path: &Path) -> Result<Option<Wrapping>, Error> {
 
 pub(super) fn wrapping_of(image: &Image) -> Result<Option<Wrapping>, Error> {
     Ok(Wrapping::of(&image.part(0, HEAD)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tar_header_is_known_by_its_checksum() {
+        let mut header = vec![0; 512];
+        header[..8].copy_from_slice(b"disk.raw");
+        header[100..107].copy_from_slice(b"0000644");
+        assert!(!is_tar(&header));
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum::<u32>() + 8 * 32;
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        assert!(is_tar(&header));
+        header[3] ^= 1;
+        assert!(!is_tar(&header));
+        assert!(!is_tar(&[0; 512]) && !is_tar(&[1; 100]));
+    }
 }

@@ -8,5 +8,4 @@ mod content;
 mod foreign;
 
 pub use content::{Content, recognise};
-pub(crate) use foreign::is_tar;
 pub use foreign::{Foreign, foreign};
