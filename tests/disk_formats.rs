@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use crate::harness::{Run, Sandbox, needs_qemu};
+use crate::harness::{Run, Sandbox, needs, needs_qemu};
 
 /// Runs qemu-img, which must succeed.
 #[track_caller]
@@ -210,4 +210,68 @@ fn the_plan_shows_what_the_disk_contains() {
         run.succeeded();
         assert!(run.stderr.contains("the backup of its partition table"), "{}", run.stderr);
     }
+}
+
+#[test]
+fn a_disk_of_more_files_than_a_process_may_usually_open_is_read() {
+    if !needs(&["qemu-img", "prlimit"]) {
+        return;
+    }
+    // 1152 files.
+    const EXTENT: usize = 64 << 10;
+    let sandbox = Sandbox::new();
+    let raw = sandbox.disk("disk.raw", 72, 3);
+    let whole = std::fs::read(&raw).unwrap();
+    let mut lines =
+        vec!["# Disk DescriptorFile", "version=1", "CID=12345678", "parentCID=ffffffff"].join("\n");
+    lines.push_str("\ncreateType=\"twoGbMaxExtentFlat\"\n");
+    for (number, part) in whole.chunks(EXTENT).enumerate() {
+        let name = format!("d-f{number:04}.vmdk");
+        lines.push_str(&format!("RW 128 FLAT \"{name}\" 0\n"));
+        std::fs::write(sandbox.path().join(&name), part).unwrap();
+    }
+    sandbox.write("d.vmdk", &lines);
+    let words = ["--disk", "d.vmdk", "-p", "qcow2", "--package", "none"];
+    let run = sandbox.limited("--nofile=1024:8192", &words);
+    let made = made(run.succeeded());
+    qemu_img(&["compare", "-f", "raw", "-F", "qcow2", raw.to_str().unwrap(), &made]);
+    // What a hard limit forbids is an error that names the file.
+    let run = sandbox.limited("--nofile=512:512", &words);
+    run.failed(4, &["cannot open", "Too many open files"]);
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_and_leaves_nothing() {
+    if !needs(&["prlimit"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.disk("disk.raw", 8, 4);
+    let words = ["--disk", "disk.raw", "-p", "qcow2", "--package", "none"];
+    let run = sandbox.limited("--fsize=1000000", &words);
+    assert_eq!(run.code, 5, "{}", run.stderr);
+    assert!(run.stderr.contains("File too large"), "{}", run.stderr);
+    assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
+    assert!(
+        !sandbox.files().iter().any(|name| name.starts_with("images/")),
+        "{:?}",
+        sandbox.files()
+    );
+}
+
+#[test]
+fn a_block_device_is_a_disk() {
+    let sandbox = Sandbox::new();
+    let raw = sandbox.disk("disk.raw", 8, 1);
+    let found = Command::new("losetup").args(["-f", "--show", "-r"]).arg(&raw).output();
+    let Some(output) = found.ok().filter(|output| output.status.success()) else {
+        eprintln!("SKIPPED: loop devices cannot be made here");
+        return;
+    };
+    let device = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    let run = sandbox.run(&["--disk", &device, "-p", "qcow2", "--package", "none"]);
+    let detached = Command::new("losetup").args(["-d", &device]).status().unwrap();
+    assert!(detached.success());
+    let made = made(run.succeeded());
+    qemu_img(&["compare", "-f", "raw", "-F", "qcow2", raw.to_str().unwrap(), &made]);
 }
