@@ -178,7 +178,7 @@ const FAULTS: [(&str, Firmware, &str, &[&str]); 14] = [
 ];
 
 const TOOLS: &str = r#"T=$(mktemp -d); trap 'rm -rf $T' EXIT
-V=$(debugfs -R 'ls -p /boot' "$0?offset=1048576" 2>/dev/null | sed -n 's|.*/vmlinuz-\([^/]*\)/.*|\1|p' || true)
+V=$(debugfs -R 'ls -p /boot' "$0?offset=1048576" 2>/dev/null | sed -n 's|.*/vmlinuz-\([^/]*\)/.*|\1|p')
 KERNEL=/boot/vmlinuz-$V INITRD=/boot/initrd.img-$V
 E() { printf '%s\n' "$@" | debugfs -w -f - "$0?offset=1048576" >/dev/null 2>$T/log; }
 "#;

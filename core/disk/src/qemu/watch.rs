@@ -125,7 +125,7 @@ fn look_until(stopped: &Receiver<()>, socket: &Path, looks: &Sender<Look>) {
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, "the guest's processors are no longer watched");
+                tracing::debug!(%error, "stopped watching the guest's processors");
                 return;
             }
         }

@@ -7,8 +7,7 @@
 //! device.rs     names of devices that are the same on every machine
 //! ```
 //!
-//! A check reports only what it can see: if files that decide were not read, there is no finding of it, but
-//! `not-inspected`.
+//! A check reports only what it can see: if files that decide were not read, its finding is `not-inspected`.
 
 mod device;
 mod drivers;

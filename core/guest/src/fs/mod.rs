@@ -57,7 +57,7 @@ pub(crate) trait FileSystem {
     fn list(&self, path: &str) -> Result<Vec<Entry>, Fault>;
 }
 
-/// Opens the file system of a volume; `None` if there is no reader for its kind.
+/// Opens the file system of a volume; `None` for a kind that is not read.
 pub(crate) fn open(
     volume: &Volume,
     content: &Content,

@@ -128,7 +128,7 @@ impl Qemu {
     /// error of reading the image.
     pub fn boot_test(&self, test: BootTest<'_>) -> Result<BootReport, Error> {
         let place = ControlSocket::create().ok_or_else(|| {
-            Error::new(Kind::Tool, "there is no directory for the sockets of a boot test")
+            Error::new(Kind::Tool, "cannot find a directory for the sockets of a boot test")
                 .with_hint("set TMPDIR to a directory with a short path that can be written to")
         })?;
         let (nbd, source) = match &test.image {

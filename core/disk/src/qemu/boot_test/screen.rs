@@ -79,7 +79,7 @@ fn look(socket: &Path, asked: &Receiver<Request>, texts: &Sender<Vec<String>>) {
             }),
         };
         if let Err(QmpError::Broken(error)) = result {
-            tracing::debug!(%error, "the screen is no longer watched");
+            tracing::debug!(%error, "stopped watching the screen");
             return;
         }
     }
