@@ -223,7 +223,7 @@ fn a_disk_of_more_files_than_a_process_may_usually_open_is_read() {
     let raw = sandbox.disk("disk.raw", 72, 3);
     let whole = std::fs::read(&raw).unwrap();
     let mut lines =
-        vec!["# Disk DescriptorFile", "version=1", "CID=12345678", "parentCID=ffffffff"].join("\n");
+        ["# Disk DescriptorFile", "version=1", "CID=12345678", "parentCID=ffffffff"].join("\n");
     lines.push_str("\ncreateType=\"twoGbMaxExtentFlat\"\n");
     for (number, part) in whole.chunks(EXTENT).enumerate() {
         let name = format!("d-f{number:04}.vmdk");
