@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use build_image_plugin_api::SettingKind;
+use clap::{ArgMatches, Command};
 
-use super::build::Resumed;
+use super::{build::Resumed, command};
 use crate::{
     error::{Error, Result, Stage},
     settings::{CommandLine, Environment, FileLayer, Layers, Row, core_rows, keys, rows_of},
@@ -156,6 +157,25 @@ pub(super) fn core_layers(
     Ok(layers)
 }
 
+/// Parses the arguments of a verb that reads these settings; `None` when help was printed.
+///
+/// # Errors
+/// Usage errors, and a configuration file that cannot be read.
+pub(super) fn of_verb(
+    parser: Command,
+    rows: &[Row],
+    args: &[String],
+    environment: &Environment,
+) -> Result<Option<(ArgMatches, Layers)>> {
+    let args = normalised(args);
+    let Some(matches) = command::matches(parser, &args)? else { return Ok(None) };
+    let layers = Layers {
+        command_line: command::texts(rows, &matches),
+        ..core_layers(&args, environment, None)?
+    };
+    Ok(Some((matches, layers)))
+}
+
 /// Removes secret values from the arguments, so that they may be recorded.
 #[must_use]
 pub(super) fn without_secrets(args: &[String], rows: &[Row]) -> Vec<String> {
@@ -227,11 +247,9 @@ mod tests {
             assert_eq!(found.get("PLATFORM").map(String::as_str), platform, "{line}");
             assert_eq!(found.contains_key("QUIET"), quiet, "{line}");
             let rows = core_rows();
-            let command = super::super::command::command("build-image", &rows);
+            let parser = command::command("build-image", &rows);
             // The real parser must accept the arguments and read the same values.
-            if let Ok(super::super::command::Parsed::Texts(texts)) =
-                super::super::command::parse(command, &rows, &words)
-            {
+            if let Ok(command::Parsed::Texts(texts)) = command::parse(parser, &rows, &words) {
                 assert_eq!(found, texts, "{line}");
             }
         }

@@ -15,7 +15,7 @@ use crate::{
     install::find_qemu,
     interrupt::{self, Interrupt},
     report::{OutputMode, Reporter},
-    settings::{Environment, Layers, Use, rows_for},
+    settings::{Environment, Use, rows_for},
     source::{from_disk, not_accepted},
 };
 
@@ -38,12 +38,7 @@ pub(super) fn parser() -> Command {
             path("SCREEN", "screen")
                 .help("file that gets a picture of the screen (PNG) when the image does not boot"),
         )
-        .arg(
-            Arg::new("FILE")
-                .required(true)
-                .value_hint(ValueHint::FilePath)
-                .help("raw, qcow2, VMDK, VHD, VHDX or VDI disk"),
-        )
+        .arg(command::disk_file())
 }
 
 /// Boots a file and prints the result.
@@ -51,12 +46,9 @@ pub(super) fn parser() -> Command {
 /// # Errors
 /// When the image does not boot, or cannot be tested.
 pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
-    let args = args::normalised(args);
-    let Some(matches) = command::matches(parser(), &args)? else { return Ok(()) };
     let rows = rows_for(Use::Boot);
-    let layers = Layers {
-        command_line: command::texts(&rows, &matches),
-        ..args::core_layers(&args, environment, None)?
+    let Some((matches, layers)) = args::of_verb(parser(), &rows, args, environment)? else {
+        return Ok(());
     };
     let settings = layers.resolve(&rows)?;
     let text = |id: &str| matches.get_one::<String>(id);

@@ -196,6 +196,14 @@ fn value_of_a_switch(rows: &[Row], args: &[String]) -> Option<Error> {
     Some(Error::usage(text).hint(format!("write {flag}={value}, or {flag} alone for yes")))
 }
 
+/// Returns the argument of verbs that read one disk image.
+pub(super) fn disk_file() -> Arg {
+    Arg::new("FILE")
+        .required(true)
+        .value_hint(ValueHint::FilePath)
+        .help("raw, qcow2, VMDK, VHD, VHDX or VDI disk")
+}
+
 pub(super) fn texts(rows: &[Row], matches: &ArgMatches) -> BTreeMap<String, String> {
     let mut texts = BTreeMap::new();
     for row in rows {

@@ -6,14 +6,14 @@ use build_image_disk::format::GuestReader;
 use build_image_guest::{
     Attributes, Finding, Inspection, Limits, Requirements, Severity, check, inspect_with_packages,
 };
-use clap::{Arg, Command, ValueHint, builder::PossibleValuesParser};
+use clap::{Arg, Command, builder::PossibleValuesParser};
 use serde_json::json;
 
 use super::{args, command};
 use crate::{
     error::Result,
     pipeline::{self, described, located},
-    settings::{Environment, Layers, SbomFormat, Use, keys, rows_for},
+    settings::{Environment, SbomFormat, Use, keys, rows_for},
     source::not_accepted,
 };
 
@@ -31,12 +31,7 @@ pub(super) fn parser() -> Command {
                 .value_parser(PossibleValuesParser::new(SbomFormat::WORDS.iter().copied()))
                 .help("print the installed packages instead, as CycloneDX 1.5 or SPDX 2.3"),
         )
-        .arg(
-            Arg::new("FILE")
-                .required(true)
-                .value_hint(ValueHint::FilePath)
-                .help("raw, qcow2, VMDK, VHD, VHDX or VDI disk"),
-        )
+        .arg(command::disk_file())
 }
 
 /// Inspects a file and prints what it holds, or its packages.
@@ -44,12 +39,9 @@ pub(super) fn parser() -> Command {
 /// # Errors
 /// When the disk cannot be read, or its packages are not known completely.
 pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
-    let args = args::normalised(args);
-    let Some(matches) = command::matches(parser(), &args)? else { return Ok(()) };
     let rows = rows_for(Use::Inspect);
-    let layers = Layers {
-        command_line: command::texts(&rows, &matches),
-        ..args::core_layers(&args, environment, None)?
+    let Some((matches, layers)) = args::of_verb(parser(), &rows, args, environment)? else {
+        return Ok(());
     };
     let settings = layers.resolve(&rows)?;
     let text = |id: &str| matches.get_one::<String>(id).map(String::as_str);

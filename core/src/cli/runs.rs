@@ -25,7 +25,7 @@ use crate::{
     publication::{Committed, Publication},
     report::{Leftover, Outcome, OutputMode, Reporter, print_line},
     runs::{self, Run, State},
-    settings::{Environment, Layers, Resolved, Row, Use, core_rows, rows_for},
+    settings::{Environment, Resolved, Row, Use, core_rows, rows_for},
     source,
     trust::{Scope, is_below},
 };
@@ -66,11 +66,8 @@ struct Request {
 
 /// Parses the arguments of `runs` or `gc`; returns `None` when help was printed.
 fn parse(parser: Command, args: &[String], environment: &Environment) -> Result<Option<Request>> {
-    let args = args::normalised(args);
-    let Some(matches) = command::matches(parser, &args)? else { return Ok(None) };
-    let layers = Layers {
-        command_line: command::texts(&rows(), &matches),
-        ..args::core_layers(&args, environment, None)?
+    let Some((matches, layers)) = args::of_verb(parser, &rows(), args, environment)? else {
+        return Ok(None);
     };
     let settings = layers.resolve(&rows())?;
     let yes = matches.try_get_one::<bool>("YES").ok().flatten().is_some_and(|yes| *yes);

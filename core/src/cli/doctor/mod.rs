@@ -19,7 +19,7 @@ use crate::{
     exit,
     install::find_qemu,
     report::{OutputMode, Reporter},
-    settings::{Environment, Layers, Use, rows_for},
+    settings::{Environment, Use, rows_for},
 };
 use checks::{CHECKS, Finding, Host, Verdict};
 use install::{Ending, Installation};
@@ -46,12 +46,9 @@ type Found = (&'static str, Finding);
 /// # Errors
 /// Usage errors and invalid settings.
 pub(super) fn run(args: &[String], environment: &Environment) -> Result<u8> {
-    let args = args::normalised(args);
-    let Some(matches) = command::matches(parser(), &args)? else { return Ok(exit::DONE) };
     let rows = rows_for(Use::Doctor);
-    let layers = Layers {
-        command_line: command::texts(&rows, &matches),
-        ..args::core_layers(&args, environment, None)?
+    let Some((matches, layers)) = args::of_verb(parser(), &rows, args, environment)? else {
+        return Ok(exit::DONE);
     };
     let settings = layers.resolve(&rows)?;
     let qemu = || find_qemu(settings.core().machine.qemu.as_deref(), environment);
