@@ -220,6 +220,7 @@ fn no_platform(search: &SearchPath) -> Error {
 /// Reports all required settings that are missing, and switches that contradict the provider.
 fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
     let uploads = plugin.description().uploads;
+    check_bundle(&plugin.name, uploads, settings)?;
     if settings.core().run.no_upload {
         if uploads {
             return Ok(());
@@ -245,6 +246,31 @@ fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
     }
     let text = format!("provider `{}` needs more settings", plugin.name);
     Err(Error::several(Stage::Settings, text, problems))
+}
+
+/// Refuses settings of bundles that contradict the provider or each other.
+fn check_bundle(name: &str, uploads: bool, settings: &Resolved) -> Result<()> {
+    let set = settings.core();
+    let error = |text: String, hint: &str| Err(Error::new(Stage::Settings, text).hint(hint));
+    let (bundle, from) = (keys::BUNDLE, keys::FROM_BUNDLE);
+    for key in [bundle, from].into_iter().filter(|key| settings.get(*key).is_some() && !uploads) {
+        let text =
+            format!("{key} is set, but provider `{name}` registers no images, it writes files");
+        return error(text, "use a provider that uploads, or copy the file that this one writes");
+    }
+    if set.bundle.file.is_some() && set.bundle.published.is_none() && !set.run.no_upload {
+        let text = format!("{bundle} is set without {}", keys::NO_UPLOAD);
+        return error(text, "give --no-upload; build-image publish uploads the bundle later");
+    }
+    for key in [keys::BUNDLE_EXPIRES, keys::BUNDLE_REGIONS] {
+        if settings.get(key).is_some() && set.bundle.file.is_none() {
+            return error(
+                format!("{key} is set without {bundle}"),
+                "give --bundle, or leave it out",
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Describes where a missing setting may be set. A secret on the command line can be read by every user of this host.

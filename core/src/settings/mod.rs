@@ -3,9 +3,10 @@
 //! Precedence: command line, configuration file, environment, default. An empty text counts as unset.
 //!
 //! ```text
-//! schema.rs  the table of rows, and the structs of values     key.rs      keys
+//! schema.rs  the table of rows                                key.rs      keys
+//! groups.rs  the structs of values
 //! row.rs     a row with its attributes                        rows.rs     lists of rows
-//! define.rs  the macros of schema.rs                          typed.rs    values into fields
+//! define.rs  the macros of both                               typed.rs    values into fields
 //! file.rs, env.rs, resolve.rs  layers and their values        parse.rs    texts into values
 //! unused.rs  values without effect                            advice.rs   hints for wrong values
 //! boot.rs    words of the settings of boot tests
@@ -17,6 +18,7 @@ mod builder;
 mod define;
 mod env;
 mod file;
+mod groups;
 mod home;
 mod key;
 mod parse;
@@ -33,6 +35,7 @@ pub use builder::Builder;
 pub use env::Environment;
 pub(crate) use env::PREFIX;
 pub use file::{Entry, FileLayer};
+pub use groups::*;
 pub use key::Key;
 pub use parse::parse_text;
 pub use resolve::{ByName, Layers, Origin, Resolved, Value};

@@ -11,11 +11,11 @@ use super::{
     builder::Builder,
     env::Environment,
     file::FileLayer,
+    groups::CoreSettings,
     home::Roots,
     key::Key,
     parse::{parse_at, parse_value},
     row::Row,
-    schema::CoreSettings,
 };
 use crate::{
     error::{Error, Problem, Result, Stage},

@@ -1,19 +1,15 @@
 //! Declares the settings of the core: one table of rows, from which keys, flags, help, and the settings of each command
-//! are derived, and one struct of values per group. Providers declare theirs in their descriptions.
+//! are derived. Providers declare theirs in their descriptions.
 
-use std::{path::PathBuf, time::Duration};
-
-use build_image_disk::Format;
 use build_image_plugin_api::{Setting, SettingKind as Kind};
 use serde_json::Value as Json;
 
 use super::{
     boot::{BootDiskBus, BootFirmware, BootNic, GuestCheck},
-    define::{choice, groups, settings},
+    define::{choice, settings},
     key::Key,
-    resolve::Resolved,
     row::{AppliesTo, OnResume, Row, Use, Written},
-    typed::{FromSetting, read},
+    typed::FromSetting,
 };
 
 /// Help headings.
@@ -128,6 +124,16 @@ settings![
     )
     .prefixed_only()
     .on_resume(OnResume::Fixed),
+    FROM_BUNDLE(SOURCE, Path, "bundle to publish, instead of making an image; build-image publish sets it")
+        .prefixed_only()
+        .on_resume(OnResume::Fixed),
+    BUNDLE_KEYS(
+        SOURCE,
+        List,
+        "PEM files of public keys; once set, a bundle that none of them signed is not published"
+    )
+    .prefixed_only()
+    .example("[team.pub]"),
     DISK_SIZE(
         SOURCE,
         Size,
@@ -236,6 +242,20 @@ settings![
     IMAGE_DIR(OUTPUT, Path, "directory for published images [default: images]")
         .on_resume(OnResume::Fixed)
         .used_by(&[Use::Doctor]),
+    BUNDLE(
+        OUTPUT,
+        Path,
+        "with NO_UPLOAD, write image, registration, and provenance statement into this file, for build-image publish"
+    )
+    .prefixed_only()
+    .on_resume(OnResume::Fixed),
+    BUNDLE_EXPIRES(OUTPUT, Duration, "time after which the bundle is not published any more")
+        .prefixed_only()
+        .on_resume(OnResume::Fixed),
+    BUNDLE_REGIONS(OUTPUT, List, "the only regions in which the bundle may be registered")
+        .prefixed_only()
+        .example("[cn-hangzhou]")
+        .on_resume(OnResume::Fixed),
     ARTIFACTS_DIR(OUTPUT, Path, "directory for files of running builds [default: artifacts]")
         .used_by(&[Use::Doctor, Use::Runs]),
     MIN_FREE_DISK_STORAGE_MB(
@@ -330,165 +350,3 @@ settings![
         .prefixed_only()
         .unsupported("settings are listed by --help, with -p NAME also the provider's"),
 ];
-
-groups! {
-    /// What the image is made of.
-    source: Source {
-        /// Installer ISO: a path or a URL.
-        iso: Option<String> = ISO,
-        /// Disk image: a path or a URL.
-        disk: Option<String> = DISK,
-        /// Format of the disk image, instead of the one that its signature shows.
-        disk_format: Option<Format> = DISK_FORMAT,
-        /// Requested size of the disk image, bytes.
-        disk_size: Option<u64> = DISK_SIZE,
-    }
-
-    /// Checksums and keys that the source must match, and the key that signs published images.
-    signatures: Signatures {
-        /// Expected SHA-256 of the ISO, hexadecimal.
-        iso_sha256: Option<String> = ISO_SHA256,
-        /// Expected SHA-256 of the disk image's file, hexadecimal.
-        disk_sha256: Option<String> = DISK_SHA256,
-        /// Signature of the ISO: a path or a URL.
-        iso_signature: Option<String> = ISO_SIG,
-        /// PEM file of the key that verifies ISO signatures.
-        iso_key: Option<PathBuf> = ISO_SIG_VERIFICATION_PUBLIC_KEY,
-        /// Digest of signatures by that key, as openssl names it.
-        iso_digest: String = ISO_SIG_VERIFICATION_ENCRYPTION_TYPE,
-        /// PEM file of the key that signs published images.
-        image_private_key: Option<PathBuf> = IMAGE_SIG_PRIVATE_KEY,
-        /// PEM file of its public key, which also verifies ISO signatures.
-        image_public_key: Option<PathBuf> = IMAGE_SIG_PUBLIC_KEY,
-        /// Digest of signatures by that key, as openssl names it.
-        image_digest: Option<String> = IMAGE_SIG_ENCRYPTION_TYPE,
-    }
-
-    /// Downloads of the source and of files for the image, and other connections to servers of the user.
-    download: Download {
-        /// Whether any certificate of a server is accepted.
-        any_certificate: bool = IGNORE_DOWNLOAD_URL_TLS,
-        /// Consecutive failed attempts before a download is given up.
-        retries: u64 = DOWNLOAD_RETRIES,
-        /// Longest time without a byte.
-        stall: Duration = DOWNLOAD_TIMEOUT,
-    }
-
-    /// The virtual machine that runs an installer.
-    machine: Machine {
-        /// Path of qemu; found on PATH when not set.
-        qemu: Option<PathBuf> = QEMU,
-        /// Memory, bytes.
-        memory: u64 = QEMU_MEMORY,
-        /// Number of processors.
-        cpus: u64 = QEMU_CPUS,
-        /// `auto`, `kvm`, or `tcg`.
-        accel: String = ACCEL,
-        /// Longest time of one pass.
-        total: Duration = INSTALL_TIMEOUT,
-        /// Longest time without output of the guest.
-        silence: Duration = SILENCE_TIMEOUT,
-    }
-
-    /// The boot of the image before it is sent.
-    boot: BootTest {
-        /// Whether the image is booted.
-        enabled: bool = BOOT_TEST,
-        /// Text that proves the boot.
-        marker: Option<String> = BOOT_MARKER,
-        /// Longest time of the boot.
-        timeout: Duration = BOOT_TIMEOUT,
-        /// Firmware.
-        firmware: BootFirmware = BOOT_FIRMWARE,
-        /// How the guest accesses its disk.
-        bus: BootDiskBus = BOOT_DISK_BUS,
-        /// Network card.
-        nic: BootNic = BOOT_NIC,
-    }
-
-    /// What is built, and what stays of a build.
-    run: Run {
-        /// Whether the build stops before the upload.
-        no_upload: bool = NO_UPLOAD,
-        /// Whether the artifacts are kept.
-        reuse: bool = REUSE,
-        /// What becomes of a failed build.
-        on_failure: OnFailure = ON_FAILURE,
-        /// Whether the disk is inspected, and what an error leads to.
-        guest_check: GuestCheck = GUEST_CHECK,
-        /// File of the key that signs journals.
-        journal_key: Option<PathBuf> = JOURNAL_KEY_FILE,
-        /// Whether facts about this host are printed instead.
-        info: bool = INFO,
-    }
-
-    /// Name and tags of the image.
-    image: Image {
-        /// Exact name of the image.
-        name: Option<String> = CLOUD_IMAGE_NAME,
-        /// Tags to add: a list of maps with one key each.
-        tags: Option<Json> = IMAGE_TAGS,
-        /// Keys of automatic tags that are left out: a list.
-        excluded_tags: Option<Json> = IMAGE_TAGS_EXCLUDE,
-    }
-
-    /// Files on this machine.
-    publication: Publication {
-        /// Directory of published images.
-        image_dir: Option<PathBuf> = IMAGE_DIR,
-        /// Directory of the files of all running builds.
-        artifacts_dir: Option<PathBuf> = ARTIFACTS_DIR,
-        /// Free space that the latter must have, MB (1 000 000 bytes).
-        minimum_free_mb: Option<u64> = MIN_FREE_DISK_STORAGE_MB,
-        /// Whether the image is published in its provider's archive.
-        package: Package = PACKAGE,
-        /// File name of a published image, without suffix.
-        file_stem: Option<String> = HYPERVISOR_IMAGE_NAME,
-        /// File of the provenance statement.
-        provenance: Option<PathBuf> = PROVENANCE_FILE,
-    }
-
-    /// Progress, log, and result.
-    output: Output {
-        /// Log: a file, a file name, or a directory.
-        log_file: Option<String> = LOG_FILE,
-        /// Lowest level of the log's messages.
-        log_level: LogLevel = LOG_LEVEL,
-        /// File of the result document, or its directory.
-        result_file: Option<String> = OUTPUT_JSON_FILE,
-        /// Whether the result document is printed on standard output.
-        json: bool = JSON,
-        /// How progress is reported.
-        progress: ProgressMode = PROGRESS,
-        /// Whether only warnings and errors are printed.
-        quiet: bool = QUIET,
-    }
-
-    /// How the provider's plugin is found and loaded.
-    plugins: Plugins {
-        /// Name of the provider.
-        platform: Option<String> = PLATFORM,
-        /// The configuration file.
-        config_file: Option<PathBuf> = CONFIG_FILE,
-        /// Directory that is searched first.
-        directory: Option<PathBuf> = PROVIDER_DIR,
-        /// The plugin's file.
-        file: Option<PathBuf> = PROVIDER_FILE,
-        /// The lock file.
-        lock_file: Option<PathBuf> = PROVIDERS_LOCK,
-        /// Whether only locked plugins are loaded.
-        locked: bool = LOCKED,
-        /// Whether the plugin runs in a separate process.
-        isolate: bool = ISOLATE,
-    }
-
-    /// The registry that is notified of an image.
-    registry: Registry {
-        /// Its URL.
-        url: Option<String> = IMAGE_REGISTRATION_URL,
-        /// Attempts when it does not answer.
-        attempts: u64 = IMAGE_REGISTRATION_RETRY_COUNT,
-        /// Pause between attempts.
-        pause: Duration = IMAGE_REGISTRATION_RETRY_DELAY,
-    }
-}

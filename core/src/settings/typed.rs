@@ -11,11 +11,11 @@ use std::{
 use serde_json::Value as Json;
 
 use super::{
+    groups::{Publication, Signatures},
     key::Key,
     parse::parse_text,
     resolve::Resolved,
     rows::core_rows,
-    schema::{Publication, Signatures},
 };
 
 /// A type of fields: made from the value that a row's kind produces.
@@ -131,8 +131,10 @@ pub(super) fn read<T: FromSetting + Default>(settings: &Resolved, key: Key) -> T
 mod tests {
     use super::*;
     use crate::settings::{
-        FileLayer, Layers, LogLevel, OnFailure, core_row, example, keys,
-        schema::{Field, SHA256, fields},
+        FileLayer, Layers, LogLevel, OnFailure, core_row, example,
+        groups::{Field, fields},
+        keys,
+        schema::SHA256,
     };
 
     /// Accepted for old scripts, without effect.
