@@ -19,6 +19,8 @@ mod build_oci;
 mod build_openstack;
 mod build_order;
 mod build_qcow2;
+mod bundle_kills;
+mod bundles;
 mod clock;
 mod concurrent_builds;
 mod contract;

@@ -19,6 +19,8 @@ mod document;
 mod image;
 mod open;
 mod policy;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use document::{BundledImage, BundledMember, Document, ImageRequest};

@@ -253,7 +253,8 @@ fn check_bundle(name: &str, uploads: bool, settings: &Resolved) -> Result<()> {
     let set = settings.core();
     let error = |text: String, hint: &str| Err(Error::new(Stage::Settings, text).hint(hint));
     let (bundle, from) = (keys::BUNDLE, keys::FROM_BUNDLE);
-    for key in [bundle, from].into_iter().filter(|key| settings.get(*key).is_some() && !uploads) {
+    let is_set = |key: &crate::settings::Key| settings.get(*key).is_some();
+    if let Some(key) = [bundle, from].into_iter().find(|key| is_set(key) && !uploads) {
         let text =
             format!("{key} is set, but provider `{name}` registers no images, it writes files");
         return error(text, "use a provider that uploads, or copy the file that this one writes");

@@ -102,6 +102,11 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     if !as_json {
         print_findings(&report);
     }
+    refuse(plan, &report)
+}
+
+/// Returns the error of a plan whose provider or disk has a finding that stops the build.
+fn refuse(plan: &Plan, report: &CheckReport) -> Result<()> {
     let Some(wrong) = report.findings.iter().find(|one| one.severity == Severity::Error) else {
         return Ok(());
     };
