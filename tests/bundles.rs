@@ -53,6 +53,8 @@ impl Bench {
     fn sent(&self) -> Vec<String> {
         let log = fs::read_to_string(self.state.path().join("requests.jsonl")).unwrap_or_default();
         let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        // The dry run of a check is answered with an error.
+        let lines = lines.filter(|line| line["status"] == 200);
         let operations =
             lines.map(|line| line["operation"].as_str().unwrap_or_default().to_owned());
         operations.filter(|operation| SENDING.contains(&operation.as_str())).collect()
@@ -301,7 +303,7 @@ fn other_documents(parts: &[Part]) -> Vec<Case> {
         (
             "an unknown member",
             document(parts, "/x", json!(1)),
-            vec!["is invalid: unknown field `x`"],
+            vec!["is invalid", "unknown field `x`"],
         ),
         (
             "a path as stem",

@@ -15,7 +15,7 @@ use std::{
 };
 
 use build_image_files::{FileSet, SetError};
-use build_image_plugin_api::{Disk, document::Uploaded};
+use build_image_plugin_api::{Disk, SettingKind, document::Uploaded};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -253,7 +253,7 @@ impl<'a> Pipeline<'a> {
     }
 
     /// Returns a function that makes the statement of a bundle from the SHA-256 of its image. It names neither the run
-    /// nor times nor settings that do not decide what is built: equal inputs give equal statements.
+    /// nor times nor directories nor settings that do not decide what is built: equal inputs give equal statements.
     ///
     /// # Errors
     /// When an input cannot be read, or the user cancels.
@@ -269,7 +269,15 @@ impl<'a> Pipeline<'a> {
             };
             core_row(key).is_none_or(decides)
         };
-        let parameters = self.parameters(&decides);
+        let mut parameters = self.parameters(&decides);
+        for (key, value) in parameters["settings"].as_object_mut().into_iter().flatten() {
+            if let Some(text) = value.as_str().filter(|text| !text.contains("://"))
+                && core_row(key).is_some_and(|row| row.setting.kind == SettingKind::Path)
+            {
+                let name = Path::new(text).file_name().unwrap_or_default();
+                *value = json!(name.to_string_lossy());
+            }
+        }
         let (inputs, builder) = (self.inputs_of_statement()?, self.builder()?);
         let member = member.to_owned();
         Ok(move |sha256: &str| {

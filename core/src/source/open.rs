@@ -26,7 +26,7 @@ use crate::{
     installers::{self, refused},
     plan::{self, Medium, Source},
     report::Reporter,
-    settings::{Resolved, keys, unused},
+    settings::{AppliesTo, Resolved, core_rows, keys, unused},
     signature::{Algorithm, Digests, FileDigest},
 };
 
@@ -64,14 +64,17 @@ pub(crate) fn open(context: &SourceContext<'_>) -> Result<Opened> {
 pub(super) fn bundle(settings: &Resolved) -> Result<Option<Arc<Bundle>>> {
     let set = settings.core();
     let Some(path) = &set.bundle.published else { return Ok(None) };
-    for key in [keys::ISO, keys::DISK, keys::BUNDLE, keys::NO_UPLOAD, keys::BOOT_TEST] {
-        let value = settings.get(key);
-        if value.is_some_and(|value| value.json != serde_json::Value::Bool(false)) {
+    let others = [keys::ISO, keys::DISK, keys::BUNDLE, keys::NO_UPLOAD, keys::BOOT_TEST];
+    for row in core_rows() {
+        let contradicts = others.iter().any(|key| *key == row)
+            || matches!(row.applies_to, AppliesTo::GivenDisk { .. });
+        let value = settings.of(&row).filter(|value| value.json != serde_json::Value::Bool(false));
+        if contradicts && value.is_some() {
+            let key = row.key();
             let text = format!("{key} is set, but a bundle is published as it is");
             return Err(Error::new(Stage::Settings, text).hint(format!("leave {key} out")));
         }
     }
-    disk::refuse_settings(settings)?;
     Bundle::open(path, &Policy::of(settings)?).map(|bundle| Some(Arc::new(bundle)))
 }
 
