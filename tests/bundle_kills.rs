@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::{
     bundles::Bench,
+    full_disk,
     harness::{Run, Sandbox, needs, plugin_directory, sandbox_walk, tool},
 };
 
@@ -116,6 +117,28 @@ fn an_interrupted_build_keeps_the_older_bundle() {
         }
         assert_eq!(left(&bench.sandbox), [BUNDLE], "{point}");
     }
+}
+
+#[test]
+fn a_full_file_system_holds_the_older_bundle_or_none_and_the_error_names_the_setting() {
+    if !full_disk::can_mount() || !needs(&["qemu-img"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    // Much smaller than its content.
+    fs::write(sandbox.path().join("plain"), vec![b'A'; 64 << 20]).unwrap();
+    let convert = ["qemu-img", "convert", "-c", "-O", "qcow2", "plain", "web.qcow2"];
+    tool(sandbox.path(), &convert);
+    let args = ["--disk", "web.qcow2", "-p", "alibaba", "--no-upload", "--bundle", "small/x.tar"];
+    let (run, left) = full_disk::run(&sandbox, "8m", &args);
+    run.failed(5, &["cannot write `", "No space left on device", "set BUNDLE to a larger"]);
+    assert_eq!(left, Vec::<String>::new());
+    // What is known beforehand is found before anything is written.
+    sandbox.disk("web.raw", 16, 12);
+    let args = [&["--disk", "web.raw"], &args[2..]].concat();
+    let (run, left) = full_disk::run(&sandbox, "8m", &args);
+    run.failed(5, &["too little free space", "set BUNDLE to a larger"]);
+    assert_eq!(left, Vec::<String>::new());
 }
 
 /// What becomes of the bundle before its publication is resumed or collected.

@@ -188,8 +188,29 @@ fn compressed_fixed_and_raw_images_are_published_too() {
                 .publish(BUNDLE, &[])
                 .failed(2, &["has a ", "asks for qcow2", "hint: set the format"]);
         }
-        bench.publish(BUNDLE, same).succeeded();
+        // The image also reaches a plugin in another process.
+        bench.publish(BUNDLE, &[same, &["--isolate"]].concat()).succeeded();
         bench.is_published();
+    }
+}
+
+#[test]
+fn every_provider_that_uploads_has_bundles() {
+    for provider in ["alibaba", "openstack", "oci"] {
+        let bench = Bench::new();
+        let args = ["--disk", "web.raw", "-p", provider, "--no-upload", "--bundle", BUNDLE];
+        let more: &[&str] =
+            if provider == "oci" { &["--oci-reference", "registry.example/web:1"] } else { &[] };
+        bench.sandbox.run(&[&args[..], more].concat()).succeeded();
+        let parts = parts_of(&bench.path());
+        let about: Value = serde_json::from_slice(&parts[0].1).unwrap();
+        assert_eq!(about["provider"], provider);
+        let format = about["image"]["spec"]["format"].as_str().unwrap();
+        assert_eq!(parts[2].0, format!("image.{format}"));
+        if provider != "alibaba" {
+            let text = format!("for provider `{provider}`, not for `alibaba`");
+            bench.publish(BUNDLE, &[]).failed(4, &[&text, &format!("hint: give -p {provider}")]);
+        }
     }
 }
 
@@ -424,6 +445,7 @@ fn contradictions_are_found_before_anything_is_made() {
     for (args, texts) in [
         (&["qcow2", "--bundle", "x.tar"][..], &["BUNDLE is set", "registers no images"][..]),
         (&["vhd", "--bundle", "x.tar", "--no-upload"], &["`vhd` registers no images"]),
+        (&["aws", "--bundle", "x.tar", "--no-upload"], &["`aws` registers no images"]),
         (&["alibaba", "--bundle", "x.tar"], &["BUNDLE is set without NO_UPLOAD", "publish"]),
         (&["alibaba", "--no-upload", "--bundle-expires", "30d"], &["without BUNDLE"]),
         (&["alibaba", "--no-upload", "--bundle-regions", "[x]"], &["without BUNDLE"]),

@@ -183,10 +183,13 @@ impl Document {
                 return Err(format!("the SHA-256 of `{name}` is not one"));
             }
         }
-        match self.register.file_stem.as_str() {
-            "" | "." | ".." => Err("file_stem is not a file name".to_owned()),
-            stem if stem.contains(['/', '\0']) => Err("file_stem is not a file name".to_owned()),
-            _ => Ok(()),
+        let ImageRequest { file_stem, disk_name, .. } = &self.register;
+        for (key, name) in [("file_stem", file_stem), ("disk_name", disk_name)] {
+            let is_special = ["", ".", ".."].contains(&name.as_str());
+            if is_special || name.contains(|letter: char| letter == '/' || letter.is_control()) {
+                return Err(format!("{key} is not a file name"));
+            }
         }
+        Ok(())
     }
 }

@@ -150,6 +150,7 @@ fn documents_that_contradict_themselves_are_refused() {
         ("/members/1/sha256", json!("0A".repeat(32)), "is not one"),
         ("/register/file_stem", json!("../x"), "not a file name"),
         ("/register/file_stem", json!(".."), "not a file name"),
+        ("/register/disk_name", json!("a\u{1b}b"), "disk_name is not a file name"),
     ] {
         let mut document: Value = serde_json::from_str(&whole().text()).unwrap();
         *document.pointer_mut(pointer).unwrap() = value;

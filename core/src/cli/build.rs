@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use build_image_plugin_api::Status;
+
 use super::{
     args,
     command::{self, Information, Parsed},
@@ -220,7 +222,8 @@ fn no_platform(search: &SearchPath) -> Error {
 /// Reports all required settings that are missing, and switches that contradict the provider.
 fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
     let uploads = plugin.description().uploads;
-    check_bundle(&plugin.name, uploads, settings)?;
+    let registers = uploads && plugin.description().status != Status::DiskOnly;
+    check_bundle(&plugin.name, registers, settings)?;
     if settings.core().run.no_upload {
         if uploads {
             return Ok(());
@@ -249,12 +252,12 @@ fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
 }
 
 /// Refuses settings of bundles that contradict the provider or each other.
-fn check_bundle(name: &str, uploads: bool, settings: &Resolved) -> Result<()> {
+fn check_bundle(name: &str, registers: bool, settings: &Resolved) -> Result<()> {
     let set = settings.core();
     let error = |text: String, hint: &str| Err(Error::new(Stage::Settings, text).hint(hint));
     let (bundle, from) = (keys::BUNDLE, keys::FROM_BUNDLE);
     let is_set = |key: &crate::settings::Key| settings.get(*key).is_some();
-    if let Some(key) = [bundle, from].into_iter().find(|key| is_set(key) && !uploads) {
+    if let Some(key) = [bundle, from].into_iter().find(|key| is_set(key) && !registers) {
         let text =
             format!("{key} is set, but provider `{name}` registers no images, it writes files");
         return error(text, "use a provider that uploads, or copy the file that this one writes");

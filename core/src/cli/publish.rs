@@ -18,7 +18,7 @@ pub(super) fn parser() -> Command {
     Command::new("build-image publish")
         .about("Verifies a bundle, and uploads and registers its image as it is. With --check it only prints what it would do, and what the cloud finds.")
         .arg(
-            Arg::new("BUNDLE_FILE")
+            Arg::new("FILE")
                 .value_hint(ValueHint::FilePath)
                 .help("the bundle, as build-image --no-upload --bundle writes it"),
         )
