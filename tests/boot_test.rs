@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Writes a disk of 16 MiB whose boot sector prints a text on the serial port and halts.
-fn prints(sandbox: &Sandbox, text: &str) -> PathBuf {
+pub(crate) fn prints(sandbox: &Sandbox, text: &str) -> PathBuf {
     #[rustfmt::skip]
     let mut disk = vec![
         0xfc, 0x31, 0xc0, 0x8e, 0xd8,   // cld; xor ax, ax; mov ds, ax

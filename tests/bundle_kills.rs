@@ -11,12 +11,11 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    bundles::Bench,
+    bundles::{BUNDLE, Bench},
     full_disk,
     harness::{Run, Sandbox, needs, plugin_directory, sandbox_walk, tool},
 };
 
-const BUNDLE: &str = "web.bundle.tar";
 const BUILD: [&str; 9] = [
     "--disk",
     "web.raw",

@@ -20,6 +20,7 @@ mod build_openstack;
 mod build_order;
 mod build_qcow2;
 mod bundle_kills;
+mod bundle_tampering;
 mod bundles;
 mod clock;
 mod concurrent_builds;
