@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 
 use crate::{
     boot_test::prints,
-    harness::{Run, SECRET, Sandbox, TinyIso, Turn, names, needs, stand_in_qemu, tool},
+    harness::{
+        OciRegistry, Run, SECRET, Sandbox, TinyIso, Turn, names, needs, stand_in_qemu, tool,
+    },
 };
 
 /// Requests that send something or create something.
@@ -146,14 +148,27 @@ fn a_bundle_holds_the_image_as_it_is_sent_and_is_published_as_its_builder_named_
     look.succeeded();
     assert!(look.stdout.contains("(bundle, signature not checked)"), "{}", look.stdout);
     assert_eq!(bench.sent(), Vec::<String>::new());
-    let run = bench.publish(BUNDLE, &[]);
+    let run = bench.publish(BUNDLE, &["--provenance-file", "published.json"]);
     run.succeeded();
     bench.is_published();
     assert_eq!(run.member("image_name"), "web-1");
+    let text = fs::read(directory.join("published.json")).unwrap();
+    let published: Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(&published["subject"][0]["digest"]["sha256"], digest);
+    let bundle = &published["predicate"]["buildDefinition"]["resolvedDependencies"][0];
+    let sum = tool(directory, &["sha256sum", BUNDLE]);
+    assert_eq!((&bundle["name"], &bundle["uri"]), (&json!("bundle"), &json!(BUNDLE)));
+    assert_eq!(bundle["digest"]["sha256"], sum.split(' ').next().unwrap());
     let stored = Stored::open(&bench.state.path().join("cloud")).unwrap().images();
     assert_eq!((stored[0].name.as_str(), stored[0].tags["owner"].as_str()), ("web-1", "web-team"));
     assert!(stored[0].tags.contains_key("build_host"));
-    // The publisher may choose another name and more tags, as in any build.
+}
+
+#[test]
+fn a_publisher_may_choose_another_name_and_more_tags() {
+    let bench = Bench::new();
+    let named = ["--image-tags", "[{owner: web-team}]", "--cloud-image-name", "web-1"];
+    bench.build(&named).succeeded();
     let renamed = ["--cloud-image-name", "web-2", "--image-tags", "[{stage: live}]"];
     bench.publish(BUNDLE, &renamed).succeeded();
     let stored = Stored::open(&bench.state.path().join("cloud")).unwrap().images();
@@ -255,6 +270,23 @@ fn every_provider_that_uploads_has_bundles() {
             let text = format!("for provider `{provider}`, not for `alibaba`");
             bench.publish(BUNDLE, &[]).failed(4, &[&text, &format!("hint: give -p {provider}")]);
         }
+    }
+}
+
+#[test]
+fn a_registry_gets_the_image_of_a_bundle() {
+    let Some(registry) = OciRegistry::start("plain", &[]) else { return };
+    let bench = Bench::new();
+    let args = ["--disk", "web.raw", "-p", "oci", "--no-upload", "--bundle", BUNDLE];
+    let draft = ["--oci-reference", "registry.example/draft:1"];
+    bench.sandbox.run(&[&args[..], &draft].concat()).succeeded();
+    for (tag, more) in [("1", &[][..]), ("2", &["--oci-layer-compression", "zstd"])] {
+        let reference = format!("{}/team/web:{tag}", registry.address());
+        let publish = ["publish", BUNDLE, "-p", "oci", "--oci-reference", &reference];
+        let run = bench.sandbox.run(&[&publish[..], more].concat());
+        run.succeeded();
+        let id = run.member("image_id").as_str().unwrap();
+        registry.holds(id, "qcow2", &bench.sandbox.path().join("web.raw"));
     }
 }
 
