@@ -3,9 +3,10 @@
 
 use std::{
     fs::{self, Permissions},
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown},
+    os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, lchown},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -231,6 +232,31 @@ fn an_interrupted_publication_leaves_the_bundle_and_nothing_else() {
         assert_eq!(left(&bench.sandbox), [BUNDLE], "{point}");
         assert!(fs::read(bench.path()).unwrap() == before);
     }
+}
+
+#[test]
+fn a_bundle_that_changes_while_it_is_sent_becomes_no_image() {
+    let bench = Bench::new();
+    bench.sandbox.disk("web.raw", 32, 24);
+    bench.sandbox.run(&BUILD).succeeded();
+    let emulator = bench.sandbox.emulator.as_ref().unwrap();
+    let hold = r#"[{"operation":"UploadPart","nth":2,"action":{"stall_ms":2000}}]"#;
+    emulator.set_faults(hold).unwrap();
+    let mut command =
+        bench.sandbox.command(&[&PUBLISH[..], &["--alibaba-thread-count", "1"]].concat());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    assert!(emulator.wait_for_fault(Duration::from_secs(60)), "no second part was sent");
+    // The whole image was verified before the first part; this byte is read after it changed.
+    let file = fs::File::options().write(true).open(bench.path()).unwrap();
+    let before = file.metadata().unwrap();
+    file.write_all_at(b"x", before.len() - (2 << 20)).unwrap();
+    file.set_modified(before.modified().unwrap()).unwrap();
+    let run = Run::of(&child.wait_with_output().unwrap(), None);
+    run.failed(5, &["web.bundle.tar` changed while it was read", "hint: publish a copy"]);
+    bench.sandbox.cloud_has_only(0);
+    assert_eq!(left(&bench.sandbox), [BUNDLE]);
+    let run = bench.sandbox.run(&PUBLISH);
+    run.failed(4, &["`image.qcow2` in", "its SHA-256 is another"]);
 }
 
 #[test]

@@ -303,8 +303,12 @@ fn contradictions_are_found_before_anything_is_made() {
         (&["alibaba", "--no-upload", "--bundle-expires", "30d"], &["without BUNDLE"]),
         (&["alibaba", "--no-upload", "--bundle-regions", "[x]"], &["without BUNDLE"]),
         (&["alibaba", "--no-upload", "--bundle", "directory"], &["not the path of a file"]),
-        (&["alibaba", "--no-upload", "--bundle", "web.raw"], &["would replace the input"]),
+        (&["alibaba", "--no-upload", "--bundle", "web.raw"], &["BUNDLE and DISK name one file"]),
         (&["alibaba", "--no-upload", "--bundle", "x.tar", "--bundle-regions", "[1]"], &["`1`"]),
+        (
+            &["alibaba", "--no-upload", "--bundle", "x.tar", "--bundle-expires", "9999999999d"],
+            &["BUNDLE_EXPIRES", "does not exist"],
+        ),
     ] {
         bench.sandbox.run(&[&disk[..], args].concat()).failed(2, texts);
     }

@@ -248,6 +248,7 @@ settings![
         "with NO_UPLOAD, write image, registration, and provenance statement into this file, for build-image publish"
     )
     .prefixed_only()
+    .writes(Written::Bundle)
     .on_resume(OnResume::Fixed),
     BUNDLE_EXPIRES(OUTPUT, Duration, "time after which the bundle is not published any more")
         .prefixed_only()
