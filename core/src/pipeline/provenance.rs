@@ -269,10 +269,15 @@ impl<'a> Pipeline<'a> {
             };
             core_row(key).is_none_or(decides)
         };
+        let own = self.plugin.rows();
+        let is_path = |key: &str| {
+            let row = core_row(key).or_else(|| own.iter().find(|row| row.key() == key));
+            row.is_some_and(|row| row.setting.kind == SettingKind::Path)
+        };
         let mut parameters = self.parameters(&decides);
         for (key, value) in parameters["settings"].as_object_mut().into_iter().flatten() {
             if let Some(text) = value.as_str().filter(|text| !text.contains("://"))
-                && core_row(key).is_some_and(|row| row.setting.kind == SettingKind::Path)
+                && is_path(key)
             {
                 let name = Path::new(text).file_name().unwrap_or_default();
                 *value = json!(name.to_string_lossy());
