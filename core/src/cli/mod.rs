@@ -71,7 +71,7 @@ fn keep_private() {
 }
 
 /// Verbs other than the build, which has no verb.
-const VERBS: [(&str, &str); 11] = [
+const VERBS: [(&str, &str); 12] = [
     ("plan", "print what a build would do, and do nothing"),
     ("publish", "upload and register the image of a bundle"),
     ("resume", "go on with a build that was killed or kept"),
