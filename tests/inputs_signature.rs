@@ -207,14 +207,14 @@ fn disks_are_checked_against_signatures_and_published_lists() {
         shell(&format!("openssl dgst -sha512 -sign a.pem -out {name}.sig {name}"));
     }
     shell("sha256sum disk.raw disk.raw.gz disk.tar > SHA256SUMS");
-    shell("sha256sum --tag *disk.raw > BSD; sed 's/[0-9a-f]/0/g' SHA256SUMS > WRONG");
+    shell("sha256sum --tag *disk.raw > BSD; sed 's/^..../0000/' SHA256SUMS > WRONG");
     let key = ["--disk-sig-digest", "sha512", "--disk-sig-public-key"];
     for name in ["disk.raw", "disk.raw.gz", "disk.tar"] {
         let signature = format!("{name}.sig");
         let sig = ["--disk-sig", &signature];
         for (more, code, text) in [
             (vec!["--disk-sha256sums", "SHA256SUMS"], 0, "SHA256SUMS as expected"),
-            (vec!["--disk-sha256sums", "WRONG"], 4, "is not the file `WRONG` names"),
+            (vec!["--disk-sha256sums", "WRONG"], 4, "WRONG names"),
             (vec!["--disk-sha256sums", "a.pub"], 4, "has no SHA-256 for"),
             (vec!["--disk-sha256sums", "none"], 4, "cannot read"),
             ([&key[..], &["a.pub"], &sig].concat(), 0, "signature verified with"),

@@ -118,13 +118,20 @@ impl<'a> Host<'a> {
     }
 }
 
+/// A disk of 1 MiB that begins with a boot sector.
+fn boot_sector() -> Vec<u8> {
+    let mut disk = vec![7; 1 << 20];
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    disk
+}
+
 #[test]
 fn other_users_can_write_nothing_and_read_only_what_is_published() {
     if !needs(&["xorriso", "mkfifo", "dd", "openssl"]) {
         return;
     }
     let (mut audited, mut builds) = (0, 0);
-    let web = Web::start(|request| Answer::file(request, &[7; 1 << 20]));
+    let web = Web::start(|request| Answer::file(request, &boot_sector()));
     let refuse = r#"[{"operation":"ImportImage","action":{"status":403,"code":"Forbidden.RAM"}}]"#;
     for (mask, ending) in [("022", ""), ("000", ""), ("000", "after:4"), ("000", "keep")] {
         for (name, args) in BUILDS {
@@ -188,7 +195,7 @@ fn links_where_a_build_writes_are_replaced_or_refused_and_never_followed() {
     if !needs(&["xorriso", "mkfifo", "dd", "openssl"]) {
         return;
     }
-    let web = Web::start(|request| Answer::file(request, &[7; 1 << 20]));
+    let web = Web::start(|request| Answer::file(request, &boot_sector()));
     let mut places = 0;
     for (name, args) in [BUILDS[1], BUILDS[2], BUILDS[5], BUILDS[6]] {
         let host = Host::new(&web);

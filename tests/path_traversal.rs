@@ -194,7 +194,7 @@ const TRIALS: [(&str, Made, &str); 18] = [
         "backing file",
     ),
     ("data file of a qcow2", external, "data file"),
-    ("extent of a VMDK", extent, "is not a file in the same folder"),
+    ("extent of a VMDK", extent, "is not a file in the same directory"),
     ("linked extent of a VMDK", linked_extent, "outside of the descriptor's directory"),
     ("parent of a VMDK", parent, "parent"),
     ("tar", |s, name| archive(s, "d.tar", name), "tar"),
