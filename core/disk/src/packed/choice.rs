@@ -41,13 +41,12 @@ impl Choice {
     /// # Errors
     /// When there is none or more than one; the message lists the names.
     pub(super) fn of<'n>(&self, path: &Path, names: &[&'n str]) -> Result<&'n str, Error> {
+        names.iter().try_for_each(|name| check_name(path, name))?;
         let accepted: Vec<&str> = names.iter().copied().filter(|name| self.accepts(name)).collect();
         match (accepted[..].len(), names) {
-            (1, _) => checked(path, accepted[0]),
+            (1, _) => Ok(accepted[0]),
             // A single member needs no name that says what it is.
-            (0, [only]) if self.wanted.is_none() && self.described.is_empty() => {
-                checked(path, only)
-            }
+            (0, [only]) if self.wanted.is_none() && self.described.is_empty() => Ok(only),
             (0, _) => Err(self.none(path, names)),
             _ => Err(several(path, &accepted)),
         }
@@ -82,12 +81,14 @@ pub(super) fn several(path: &Path, names: &[&str]) -> Error {
 }
 
 /// Refuses a name that leaves its directory: the archive was made to harm, whatever is done with its names.
-fn checked<'n>(path: &Path, name: &'n str) -> Result<&'n str, Error> {
+pub(super) fn check_name(path: &Path, name: &str) -> Result<(), Error> {
     if name.starts_with('/') || name.split('/').any(|part| part == "..") {
         let message = format!("the member `{name}` has a path that leaves its directory, in");
-        return Err(Error::new(Kind::Malformed, message).at(path));
+        return Err(Error::new(Kind::Malformed, message)
+            .at(path)
+            .with_hint("extract the disk with care, and give it itself"));
     }
-    Ok(name)
+    Ok(())
 }
 
 /// A name without the `./` that tar writes.

@@ -4,7 +4,7 @@
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::Path;
 
-use super::choice::{Choice, several};
+use super::choice::{Choice, check_name, several};
 use super::stream::Stream;
 use super::unpack::{CHUNK, LayerError, Output, Packed};
 use super::wrapping::{HEAD, Wrapping};
@@ -104,12 +104,12 @@ impl Pouring<'_, '_> {
                 let message = format!("more than {MOST_MEMBERS} members are in");
                 return Err(Error::new(Kind::Unsupported, message).at(packed.path));
             }
+            check_name(packed.path, &name)?;
             names.push(name.clone());
             if is_descriptor(&name) && self.choice.wanted.is_none() && self.machine.is_none() {
                 let text = descriptor_text(&mut entry).map_err(tar_error)?;
                 self.describe(&text)?;
             } else if self.choice.accepts(&name) {
-                self.choice.of(packed.path, &[name.as_str()])?;
                 if is_pax_sparse(&mut entry) {
                     return Err(pax_sparse(packed.path));
                 }
