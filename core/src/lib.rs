@@ -10,6 +10,7 @@ use build_image_files::lock;
 
 pub mod artifacts;
 pub mod boot_test;
+pub mod bundle;
 pub mod cli;
 pub mod clock;
 pub mod error;

@@ -65,7 +65,7 @@ const SIZES: [(&str, u64); 14] = [
     ("B", 1),
     ("", 1),
 ];
-const DURATIONS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("", 1)];
+const DURATIONS: [(&str, u64); 5] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400), ("", 1)];
 
 /// Parses a number with a suffix of the table, in any case. A fraction must come to a whole number.
 fn scaled(text: &str, suffixes: &[(&str, u64)], what: &str) -> Result<u64, String> {

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use build_image_plugin_api::Status;
+
 use super::{
     args,
     command::{self, Information, Parsed},
@@ -13,6 +15,7 @@ use super::{
     unknown,
 };
 use crate::{
+    bundle,
     error::{Error, Problem, Result, Stage},
     exit,
     interrupt::{self, Interrupt},
@@ -220,6 +223,8 @@ fn no_platform(search: &SearchPath) -> Error {
 /// Reports all required settings that are missing, and switches that contradict the provider.
 fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
     let uploads = plugin.description().uploads;
+    let registers = uploads && plugin.description().status != Status::DiskOnly;
+    check_bundle(&plugin.name, registers, settings)?;
     if settings.core().run.no_upload {
         if uploads {
             return Ok(());
@@ -245,6 +250,37 @@ fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
     }
     let text = format!("provider `{}` needs more settings", plugin.name);
     Err(Error::several(Stage::Settings, text, problems))
+}
+
+/// Refuses settings of bundles that contradict the provider or each other.
+fn check_bundle(name: &str, registers: bool, settings: &Resolved) -> Result<()> {
+    let set = settings.core();
+    let error = |text: String, hint: &str| Err(Error::new(Stage::Settings, text).hint(hint));
+    let (written, from) = (keys::BUNDLE, keys::FROM_BUNDLE);
+    let is_set = |key: &crate::settings::Key| settings.get(*key).is_some();
+    if let Some(key) = [written, from].into_iter().find(|key| is_set(key) && !registers) {
+        let text =
+            format!("{key} is set, but provider `{name}` registers no images, it writes files");
+        return error(text, "use a provider that uploads, or copy the file that this one writes");
+    }
+    if set.bundle.file.is_some() && set.bundle.published.is_none() && !set.run.no_upload {
+        let text = format!("{written} is set without {}", keys::NO_UPLOAD);
+        return error(text, "give --no-upload; build-image publish uploads the bundle later");
+    }
+    // Before the long steps: a bundle is written at the end of the build.
+    if let Some(list) = &set.bundle.regions {
+        bundle::texts(list, keys::BUNDLE_REGIONS.name())?;
+    }
+    set.bundle.expires.map(bundle::expiry).transpose()?;
+    for key in [keys::BUNDLE_EXPIRES, keys::BUNDLE_REGIONS] {
+        if settings.get(key).is_some() && set.bundle.file.is_none() {
+            return error(
+                format!("{key} is set without {written}"),
+                "give --bundle, or leave it out",
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Describes where a missing setting may be set. A secret on the command line can be read by every user of this host.

@@ -19,6 +19,7 @@ mod output;
 mod overwrite;
 mod plan;
 mod providers;
+mod publish;
 mod runs;
 mod scaffold;
 mod shell;
@@ -70,8 +71,9 @@ fn keep_private() {
 }
 
 /// Verbs other than the build, which has no verb.
-const VERBS: [(&str, &str); 11] = [
+const VERBS: [(&str, &str); 12] = [
     ("plan", "print what a build would do, and do nothing"),
+    ("publish", "upload and register the image of a bundle"),
     ("resume", "go on with a build that was killed or kept"),
     ("runs", "list builds that left something"),
     ("gc", "remove what killed builds left, here and in the cloud"),
@@ -88,6 +90,7 @@ fn dispatch(args: Vec<String>, environment: &Environment) -> u8 {
     let result = match args.split_first() {
         Some((verb, rest)) if verb == CHILD_VERB => return run_child(rest),
         Some((verb, rest)) if verb == "plan" => plan::run(rest, environment),
+        Some((verb, rest)) if verb == "publish" => return publish::run(rest, environment),
         Some((verb, rest)) if verb == "resume" => return runs::resume(rest, environment),
         Some((verb, rest)) if verb == "runs" => runs::list(rest, environment),
         Some((verb, rest)) if verb == "gc" => runs::gc(rest, environment),

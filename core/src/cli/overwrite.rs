@@ -113,6 +113,9 @@ mod tests {
             (vec![("OUTPUT_JSON_FILE", "blank.json")], false),
             (vec![("OUTPUT_JSON_FILE", "link.json")], false),
             (vec![("LOG_FILE", ""), ("IMAGE_DIR", "")], false),
+            (vec![("IMAGE_SIG_PRIVATE_KEY", "key.pem"), ("BUNDLE", "key.pem")], true),
+            (vec![("PROVENANCE_FILE", "new.json"), ("BUNDLE", "new.json")], true),
+            (vec![("DISK", "disk.raw"), ("BUNDLE", "flat.vmdk")], false),
             (vec![("DISK", "disk.raw"), ("PROVENANCE_FILE", "new.json")], false),
         ] {
             let typed = typed.iter().map(|(key, name)| ((*key).to_owned(), at(name)));

@@ -89,6 +89,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let found = pipeline.inspect_given()?;
     let plan = pipeline.plan();
     let mut report = pipeline.ask(!checks.is_empty() && plan.upload, true)?;
+    pipeline.check_bundle(&report)?;
     let guest = found.map(|found| pipeline.judged(&found, &report));
     let mode = settings.core().run.guest_check;
     report.findings.extend(guest.iter().flat_map(|guest| pipeline::as_findings(guest, mode)));
@@ -101,6 +102,11 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     if !as_json {
         print_findings(&report);
     }
+    refuse(plan, &report)
+}
+
+/// Returns the error of a plan whose provider or disk has a finding that stops the build.
+fn refuse(plan: &Plan, report: &CheckReport) -> Result<()> {
     let Some(wrong) = report.findings.iter().find(|one| one.severity == Severity::Error) else {
         return Ok(());
     };
@@ -162,7 +168,10 @@ fn document(summary: &PlanSummary<'_>) -> String {
         (None, Some(disk)) => {
             json!({"disk": disk.path, "facts": disk.told(), "occupied": disk.occupied})
         }
-        (None, None) => json!({"unread": unread}),
+        (None, None) => match &plan.from_bundle {
+            Some(bundle) => json!({"bundle": bundle.path(), "image_sha256": bundle.image_sha256()}),
+            None => json!({"unread": unread}),
+        },
     };
     let space: Vec<Value> = space_needs(plan)
         .into_iter()
@@ -273,6 +282,13 @@ fn source_lines(plan: &Plan) -> Vec<String> {
         lines.push(format!("from          {}{packing}", disk.path.display()));
         lines.push(format!("it says       {}", disk.told()));
         lines.push(format!("it occupies   {}", HumanBytes(disk.occupied)));
+    }
+    if let Some(bundle) = &plan.from_bundle {
+        let signature = bundle.signature();
+        lines.push(format!("from          {} (bundle, {signature})", bundle.path().display()));
+        let length = HumanBytes(bundle.image_length());
+        let spec = &bundle.document().image.spec;
+        lines.push(format!("image         {length}, as {spec}, verified before it is sent"));
     }
     lines
 }

@@ -2,7 +2,7 @@
 
 use clap::{Arg, Command, builder::PossibleValuesParser};
 
-use super::{boot, command, doctor, help, inspect, providers, runs, shell};
+use super::{boot, command, doctor, help, inspect, providers, publish, runs, shell};
 use crate::{
     error::Result,
     plugins::Loader,
@@ -43,6 +43,9 @@ pub(super) fn whole(loader: &Loader) -> Result<Command> {
                 .disable_help_flag(true)
                 .args(flags_of(&build))
                 .arg(check_flag()),
+            "publish" => {
+                publish::parser().disable_help_flag(true).args(flags_of(&build)).arg(check_flag())
+            }
             "resume" => runs::resume_parser().disable_help_flag(true).args(flags_of(&build)),
             "runs" => runs::list_parser(),
             "gc" => runs::gc_parser(),

@@ -89,12 +89,8 @@ impl Pipeline<'_> {
         let format: Format =
             disk.spec.format.word().parse().map_err(|error| from_disk(Stage::Disk, error))?;
         let interrupt = Arc::clone(&self.interrupt);
-        let mut handed = Handed { image, length: disk.length_limit, interrupt };
-        handed.length = match disk.length {
-            Some(length) => length,
-            None => length_of(&handed)?,
-        };
-        Ok(Some((handed, format)))
+        let length = self.length_of_image(&image, disk)?;
+        Ok(Some((Handed { image, length, interrupt }, format)))
     }
 
     /// Returns the files for console and screen, beside the log of the run; none if it has no log file.
@@ -103,6 +99,18 @@ impl Pipeline<'_> {
         let directory = log.parent()?;
         let id = &self.plan.build.run_id;
         Some(["log", "png"].map(|suffix| directory.join(format!("{id}.boot.{suffix}"))))
+    }
+}
+
+impl Pipeline<'_> {
+    /// Returns the length of an image that was handed out; of one that is still being written, once it is complete.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the user cancels.
+    pub(super) fn length_of_image(&self, image: &Arc<ImageHandle>, disk: &Disk) -> Result<u64> {
+        let (image, interrupt) = (Arc::clone(image), Arc::clone(&self.interrupt));
+        let handed = Handed { image, length: disk.length_limit, interrupt };
+        disk.length.map_or_else(|| length_of(&handed), Ok)
     }
 }
 

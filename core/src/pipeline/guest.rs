@@ -1,5 +1,5 @@
 //! Inspects the disk before the image is sent: what is on it is compared with what the provider's machines need, and
-//! passed to the provider's steps as [`GuestFacts`].
+//! passed to the provider's steps as [`GuestFacts`](build_image_plugin_api::document::GuestFacts).
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use build_image_guest::{
     sbom::Packages,
 };
 use build_image_plugin_api::{
-    Architecture, BootMode, Description, Error as ProviderError, ErrorKind, MachineNeeds,
-    document::{self, CheckReport, GuestFacts},
+    BootMode, Description, Error as ProviderError, ErrorKind, MachineNeeds,
+    document::{self, CheckReport},
 };
 use serde_json::{Value, json};
 
@@ -20,6 +20,7 @@ use crate::{
     error::{Error, Problem, Result, Stage},
     interrupt::Interrupt,
     journal::Entry,
+    plan::guest_facts,
     report::{GuestEntry, Outcome},
     settings::{GuestCheck, keys},
     source::from_disk,
@@ -57,7 +58,7 @@ impl Pipeline<'_> {
             return Ok(None);
         }
         if !self.was_reached(State::Converted) {
-            self.plan.build.guest = facts(&Attributes::of(&found));
+            self.plan.build.guest = guest_facts(&Attributes::of(&found));
         }
         Ok(Some(found))
     }
@@ -200,22 +201,6 @@ fn judge(found: &Inspection, machines: Option<&MachineNeeds>) -> GuestEntry {
         None => build_image_guest::check(found, &requirements(machines)),
     };
     GuestEntry { attributes: Attributes::of(found), findings }
-}
-
-/// Converts attributes into the document for the provider; `None` if nothing is known.
-fn facts(attributes: &Attributes) -> Option<GuestFacts> {
-    let Attributes { firmware, architecture, nvme, os, os_version, os_name, agents } =
-        attributes.clone();
-    let firmware = firmware.iter().map(|firmware| match firmware {
-        Firmware::Bios => BootMode::Bios,
-        Firmware::Uefi => BootMode::Uefi,
-    });
-    let mut facts = GuestFacts::default()
-        .architecture(architecture.map(Architecture::from).unwrap_or_default())
-        .firmware(firmware)
-        .agents(agents);
-    (facts.nvme, facts.os, facts.os_version, facts.os_name) = (nvme, os, os_version, os_name);
-    (facts != GuestFacts::default()).then_some(facts)
 }
 
 /// Returns the finding of a disk with neither a system nor a boot loader: all others would follow from it.

@@ -9,10 +9,12 @@
 //! undo.rs     removes what was created, in reverse order
 //! changed.rs  changed settings of a run that is resumed
 //! boot.rs     boots the image before it is sent
+//! bundle.rs   writes a bundle; verifies and publishes one
 //! reuse.rs    decides whether the disk of an earlier build is used again
 //! ```
 
 mod boot;
+mod bundle;
 mod changed;
 mod guest;
 mod inputs;

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     artifacts::{self, Claim},
     boot_test::check_firmware,
+    bundle::BundleImage,
     error::{Error, Result, Stage},
     install,
     interrupt::Interrupt,
@@ -56,6 +57,8 @@ pub struct Pipeline<'a> {
     pub(super) made_image_dir: Option<PathBuf>,
     /// The downloads that contain the source; they are locked as long as these are held.
     pub(super) downloads: Vec<Slot>,
+    /// The image of the bundle that is published, once it is verified.
+    pub(super) verified: Option<Arc<BundleImage>>,
     /// Whether this process has changed a resource or file of the run.
     acted: bool,
     /// Failures after which the image stays.
@@ -161,6 +164,7 @@ impl<'a> Pipeline<'a> {
             publication: None,
             made_image_dir: None,
             downloads,
+            verified: None,
             acted: false,
             late,
             bill: None,

@@ -15,7 +15,7 @@ use std::{
 };
 
 use build_image_files::{FileSet, SetError};
-use build_image_plugin_api::{Disk, document::Uploaded};
+use build_image_plugin_api::{Disk, SettingKind, document::Uploaded};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -31,7 +31,7 @@ use crate::{
     journal::Entry,
     plugins::ImageHandle,
     report::Outcome,
-    settings::{Key, SbomFormat, keys},
+    settings::{Key, OnResume, Row, SbomFormat, core_row, keys},
     signature::{Algorithm, FileDigest, digests_of},
 };
 
@@ -141,19 +141,9 @@ impl<'a> Pipeline<'a> {
         self.inputs_are_those_of_the_image()?;
         let mut subjects = vec![self.subject(work, file, outcome)?];
         subjects.extend(self.bill_of_statement()?);
-        let statement = json!({
-            "_type": "https://in-toto.io/Statement/v1",
-            "subject": subjects,
-            "predicateType": "https://slsa.dev/provenance/v1",
-            "predicate": {
-                "buildDefinition": {
-                    "buildType": BUILD_TYPE,
-                    "externalParameters": self.parameters(),
-                    "resolvedDependencies": self.inputs_of_statement()?,
-                },
-                "runDetails": self.details(outcome)?,
-            },
-        });
+        let inputs = self.inputs_of_statement()?;
+        let parameters = self.parameters(&|_| true);
+        let statement = statement(&subjects, &parameters, &inputs, &self.details(outcome)?);
         let text = format!("{statement:#}\n");
         let run = &self.plan.run;
         let write = |name: &str, text: &str| {
@@ -250,9 +240,9 @@ impl<'a> Pipeline<'a> {
         Ok(digests.hex(Algorithm::Sha256).unwrap_or_default())
     }
 
-    /// Returns every setting, secrets redacted.
-    fn parameters(&self) -> Value {
-        let settings = self.settings.shown();
+    /// Returns the settings that `is_included` selects by their keys, secrets redacted.
+    fn parameters(&self, is_included: &dyn Fn(&str) -> bool) -> Value {
+        let settings = self.settings.shown().filter(|(key, ..)| is_included(key));
         let members: Map<String, Value> =
             settings.map(|(key, text, _)| (key.to_owned(), json!(text))).collect();
         json!({"platform": self.plan.platform, "settings": members})
@@ -278,6 +268,9 @@ impl<'a> Pipeline<'a> {
         if let Some(disk) = &self.plan.disk {
             add("disk", &disk.path, None)?;
         }
+        if let Some(bundle) = &self.plan.from_bundle {
+            add("bundle", bundle.path(), None)?;
+        }
         let plugin = json!({
             "name": format!("provider {}", self.plugin.name),
             "digest": {"sha256": self.plugin.sha256},
@@ -287,20 +280,66 @@ impl<'a> Pipeline<'a> {
         Ok(inputs)
     }
 
+    /// Returns a function that makes the statement of a bundle from the SHA-256 of its image. It names neither the run
+    /// nor times nor directories nor settings that do not decide what is built: equal inputs give equal statements.
+    ///
+    /// # Errors
+    /// When an input cannot be read, or the user cancels.
+    pub(super) fn statement_of_bundle(
+        &self,
+        member: &str,
+    ) -> Result<impl Fn(&str) -> Result<String> + use<>> {
+        self.inputs_are_those_of_the_image()?;
+        let decides = |key: &str| {
+            let decides = |row: &Row| {
+                matches!(row.on_resume, OnResume::Fixed | OnResume::UntilRegistered)
+                    && keys::BUNDLE != *row
+            };
+            core_row(key).is_none_or(decides)
+        };
+        let own = self.plugin.rows();
+        let is_path = |key: &str| {
+            let row = core_row(key).or_else(|| own.iter().find(|row| row.key() == key));
+            row.is_some_and(|row| row.setting.kind == SettingKind::Path)
+        };
+        let mut parameters = self.parameters(&decides);
+        for (key, value) in parameters["settings"].as_object_mut().into_iter().flatten() {
+            if let Some(text) = value.as_str().filter(|text| !text.contains("://"))
+                && is_path(key)
+            {
+                let name = Path::new(text).file_name().unwrap_or_default();
+                *value = json!(name.to_string_lossy());
+            }
+        }
+        let (inputs, builder) = (self.inputs_of_statement()?, self.builder()?);
+        let member = member.to_owned();
+        Ok(move |sha256: &str| {
+            let subject = json!({"name": member, "digest": {"sha256": sha256}});
+            Ok(format!(
+                "{:#}\n",
+                statement(&[subject], &parameters, &inputs, &json!({"builder": builder}))
+            ))
+        })
+    }
+
     fn details(&self, outcome: &Outcome) -> Result<Value> {
-        let tool = self.digest_of_file(Path::new("/proc/self/exe"))?;
-        let qemu = self.qemu.as_ref().map(|qemu| qemu.version().to_owned());
         Ok(json!({
-            "builder": {
-                "id": "urn:build-image",
-                "version": {"build-image": env!("CARGO_PKG_VERSION"), "qemu": qemu},
-                "builderDependencies": [{"name": "build-image", "digest": {"sha256": tool}}],
-            },
+            "builder": self.builder()?,
             "metadata": {
                 "invocationId": self.plan.build.run_id,
                 "startedOn": outcome.start_time,
                 "finishedOn": crate::clock::now(),
             },
+        }))
+    }
+
+    fn builder(&self) -> Result<Value> {
+        let tool = self.digest_of_file(Path::new("/proc/self/exe"))?;
+        let qemu = self.qemu.as_ref().map(|qemu| qemu.version().to_owned());
+        Ok(json!({
+            "id": "urn:build-image",
+            "version": {"build-image": env!("CARGO_PKG_VERSION"), "qemu": qemu},
+            "builderDependencies": [{"name": "build-image", "digest": {"sha256": tool}}],
         }))
     }
 
@@ -315,6 +354,23 @@ impl<'a> Pipeline<'a> {
         let digests = digests_of(reader, &[Algorithm::Sha256], &mut |_| self.check_cancelled())?;
         Ok(digests.hex(Algorithm::Sha256).unwrap_or_default())
     }
+}
+
+/// Returns a statement about an image and what belongs to it.
+fn statement(subjects: &[Value], parameters: &Value, inputs: &[Value], details: &Value) -> Value {
+    json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": subjects,
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": parameters,
+                "resolvedDependencies": inputs,
+            },
+            "runDetails": details,
+        },
+    })
 }
 
 /// Returns the name of a staged form of the statement, in the run's directory.

@@ -39,12 +39,16 @@ impl Pipeline<'_> {
             return Ok(());
         };
         let directory = Path::new(directory);
-        let name = with_suffix(&build.file_stem, self.plan.package.file_suffix());
+        let bundle = self.plan.bundle.as_ref().and_then(|bundle| bundle.file_name());
+        let name = match bundle {
+            Some(name) => name.to_string_lossy().into_owned(),
+            None => with_suffix(&build.file_stem, self.plan.package.file_suffix()),
+        };
         let names = [name];
-        Publication::check_names(directory, &names, &self.inputs_of_build())?;
-        // A later attempt of the run finds the files of an earlier one.
-        let publication = Publication::reopen(directory, &names[0], &build.run_id)?;
-        self.publication = Some(publication);
+        let opened = Publication::check_names(directory, &names, &self.inputs_of_build())
+            // A later attempt of the run finds the files of an earlier one.
+            .and_then(|()| Publication::reopen(directory, &names[0], &build.run_id));
+        self.publication = Some(opened.map_err(|error| self.of_bundle(error))?);
         Ok(())
     }
 
@@ -72,7 +76,8 @@ impl Pipeline<'_> {
         let Some(directory) = directory.map(PathBuf::from).filter(|path| !path.exists()) else {
             return Ok(());
         };
-        fs::create_dir_all(&directory).map_err(|error| cannot_make(&directory, &error))?;
+        fs::create_dir_all(&directory)
+            .map_err(|error| self.of_bundle(cannot_make(&directory, &error)))?;
         self.made_image_dir = Some(directory);
         Ok(())
     }
@@ -85,6 +90,7 @@ impl Pipeline<'_> {
             inputs.push(disk.path.clone());
             inputs.extend(disk.reader.files().map(Path::to_owned));
         }
+        inputs.extend(plan.from_bundle.iter().map(|bundle| bundle.path().to_owned()));
         if let Some(installation) = &plan.installation {
             inputs.extend(installation.isos().map(|(_, path, _)| path.to_owned()));
             inputs.extend(installation.files.iter().map(|file| file.source.clone()));

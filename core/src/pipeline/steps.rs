@@ -24,7 +24,7 @@ use super::{
 use crate::{
     error::{Error, Problem, Result, Stage},
     journal::Entry,
-    plan::check_space,
+    plan::{Source, check_space},
     plugins::{BaseDisk, RunHost},
     report::{ImageEntry, Outcome},
     source::{self, from_disk},
@@ -66,12 +66,13 @@ impl Pipeline<'_> {
         let text = format!("asking provider {} before the long part", self.plan.platform);
         self.begin(State::Checked.step(), &text)?;
         let found = self.examine(None)?;
-        let report = self.ask(self.plan.upload, false)?;
+        let mut report = self.ask(self.plan.upload, false)?;
         if let Some(found) = &found {
             self.judge_guest(found, &report, outcome)?;
         }
-        let (errors, others): (Vec<Finding>, Vec<Finding>) =
-            report.findings.into_iter().partition(|finding| finding.severity == Severity::Error);
+        let (errors, others): (Vec<Finding>, Vec<Finding>) = std::mem::take(&mut report.findings)
+            .into_iter()
+            .partition(|finding| finding.severity == Severity::Error);
         let done = passed(&others);
         for finding in others {
             let text = format!("{}: {}", finding.subject, finding.message);
@@ -84,6 +85,7 @@ impl Pipeline<'_> {
         if !errors.is_empty() {
             return Err(self.findings_error(errors));
         }
+        self.check_bundle(&report)?;
         self.can_make(report.disk.as_ref().unwrap_or(&self.plan.spec))?;
         if self.plan.needs_image_dir() {
             self.can_make(&self.plan.package)?;
@@ -126,12 +128,10 @@ impl Pipeline<'_> {
     pub(super) fn fetch(&mut self, outcome: &mut Outcome) -> Result<()> {
         let step = State::Fetched.step();
         self.begin_silently(step)?;
-        let context = source::SourceContext::new(self.settings, &self.reporter, &self.interrupt);
-        let opened = source::open(&context.with_key(Arc::clone(&self.key)))?;
-        self.downloads = opened.downloads;
+        let source = self.open_source(outcome)?;
         let described = self.plugin.description();
         let stem = self.plan.build.file_stem.clone();
-        let differs = self.plan.complete(described, self.settings, opened.source)?;
+        let differs = self.plan.complete(described, self.settings, source)?;
         if stem != self.plan.build.file_stem {
             self.close_publication()?;
         }
@@ -153,6 +153,18 @@ impl Pipeline<'_> {
         Ok(())
     }
 
+    /// Opens the source; of a bundle, the image is verified.
+    fn open_source(&mut self, outcome: &mut Outcome) -> Result<Source> {
+        if let Some(bundle) = self.plan.from_bundle.clone() {
+            self.verify_bundle(&bundle, outcome)?;
+            return Ok(Source::Bundle(bundle));
+        }
+        let context = source::SourceContext::new(self.settings, &self.reporter, &self.interrupt);
+        let opened = source::open(&context.with_key(Arc::clone(&self.key)))?;
+        self.downloads = opened.downloads;
+        Ok(opened.source)
+    }
+
     /// Converts the disk into the required image formats: a package for IMAGE_DIR, an image for the target.
     pub(super) fn convert(&mut self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
         if let Some(raw) = &work.raw {
@@ -170,6 +182,7 @@ impl Pipeline<'_> {
         let plan = &self.plan;
         let given = plan.disk.as_ref().map(|disk| disk.path.clone()).unwrap_or_default();
         let origin = BaseDisk {
+            ready: self.ready_image(),
             is_raw: work.raw.is_some(),
             path: work.raw.clone().unwrap_or(given),
             given: plan.disk.as_ref().map(|disk| disk.reader.clone()),
@@ -179,6 +192,9 @@ impl Pipeline<'_> {
             signer: self.signer()?.map(Arc::new),
         };
         self.host.set_disk(origin, &plan.build.file_stem);
+        if plan.bundle.is_some() {
+            return self.make_bundle(work, outcome);
+        }
         let published = State::Registered.row();
         if plan.publish.is_some() && self.is_due(published) {
             let disk = self.create_disk(true, outcome)?;

@@ -11,7 +11,7 @@ use std::{
 use build_image_disk::installer::{
     Document, FurtherMedium, InputFile, Installation as Prepared, Installer, Request,
 };
-use build_image_plugin_api::{Description, DiskSpec, document::Build};
+use build_image_plugin_api::{Architecture, BootMode, Description, DiskSpec, document::Build};
 
 use super::{
     Medium, Source, Unread,
@@ -21,12 +21,13 @@ use super::{
     space::MB,
 };
 use crate::{
+    bundle::Bundle,
     error::{Error, Result, Stage},
     installers::{self, Paths},
     pipeline::Flow,
     random,
     runs::Run,
-    settings::{Machine, OnFailure, Resolved},
+    settings::{Machine, OnFailure, Resolved, keys},
     signature::FileDigest,
     source::{DownloadOptions, GivenDisk},
     tags::{self, Tags},
@@ -94,6 +95,10 @@ pub struct Plan {
     pub installation: Option<Installation>,
     /// The disk that the user gave.
     pub disk: Option<GivenDisk>,
+    /// The bundle that is published instead of a disk.
+    pub from_bundle: Option<Arc<Bundle>>,
+    /// The bundle that is written instead of a package, an absolute path.
+    pub bundle: Option<PathBuf>,
     /// The disk that the provider requires.
     pub spec: DiskSpec,
     /// The package that is written into IMAGE_DIR.
@@ -181,40 +186,48 @@ impl Plan {
         let upload = description.uploads && !set.run.no_upload;
         let run_id = draws.run_id.clone();
         let (image_name, image_name_chosen) =
-            image_name(description, settings, &names.seed, &stem, &draws.name_suffix)?;
-        let images = settings.absolute(set.publication.images())?;
-        let publishes =
-            upload && set.publication.image_dir.is_some() || description.uploads && !upload;
-        let product = document.map(|document| document.system.facts.clone());
-        let build = Build::default()
+            image_name(description, settings, &source, &names.seed, &stem, &draws.name_suffix)?;
+        let bundle = bundle(settings)?;
+        let images = images(settings, bundle.as_deref())?;
+        let is_bundle = matches!(source, Source::Bundle(_));
+        // A bundle is uploaded as it is; its package would be another image.
+        let packs = upload && set.publication.image_dir.is_some() && !is_bundle;
+        let publishes = packs || description.uploads && !upload;
+        let mut build = Build::default()
             .run_id(run_id.clone())
-            .description(image_name.clone())
+            .description(description_text(&source, &image_name))
             .image_name(image_name)
             .image_name_chosen(image_name_chosen)
-            .product(product.unwrap_or_default())
+            .product(product(&source, document))
             .architecture(architecture(&source, document))
             .boot_mode(boot_mode(&source, document))
             .virtual_size(virtual_size)
-            .tags(image_tags(platform, description, settings, document, virtual_size)?)
+            .tags(image_tags(platform, description, settings, &source, document, virtual_size)?)
             .image_dir(images.display().to_string())
             .disk_name(names.disk_name)
             .file_stem(stem);
+        if let Source::Bundle(bundle) = &source {
+            build.guest = bundle.document().guest.as_ref().and_then(guest_facts);
+        }
         let base = base_directory(settings)?;
+        let (artifacts, installs) = (artifacts_name(&source, platform, settings)?, source.is_iso());
+        let (shape, provisional) =
+            (resume::shape(settings, &source)?, matches!(source, Source::Unread(_)));
+        let (disk, from_bundle) = source.on_this_machine();
         Ok(Self {
             platform: platform.to_owned(),
-            artifacts: base.join(artifacts_name(&source, platform, settings)?),
+            artifacts: base.join(artifacts),
             run: base.join("runs").join(&run_id),
             base,
-            installs: source.is_iso(),
-            provisional: matches!(source, Source::Unread(_)),
-            shape: resume::shape(settings)?,
+            installs,
+            provisional,
+            shape,
             draws: draws.clone(),
             earlier: None,
-            disk: match source {
-                Source::Disk(disk) => Some(disk),
-                Source::Iso(_) | Source::Unread(_) => None,
-            },
+            from_bundle,
+            disk,
             package: package(description, settings),
+            bundle,
             spec: description.disk.spec.clone(),
             publish: publishes.then_some(images),
             minimum_free: set.publication.minimum_free_mb.map(|mb| mb.saturating_mul(MB)),
@@ -279,6 +292,11 @@ fn virtual_size(
             disk_size::check_given(platform, &disk.path, size, &description.disk)?;
             size
         }
+        (None, Source::Bundle(bundle)) => {
+            let size = bundle.document().register.virtual_size;
+            disk_size::check_given(platform, bundle.path(), size, &description.disk)?;
+            size
+        }
         (None, Source::Unread(Unread { virtual_size: Some(size), path, .. })) => {
             disk_size::check_given(platform, path, *size, &description.disk)?;
             *size
@@ -337,33 +355,97 @@ fn machine(settings: &Resolved) -> MachinePlan {
     }
 }
 
+/// Returns the directory of files that are published on this machine: that of the bundle, or IMAGE_DIR.
+fn images(settings: &Resolved, bundle: Option<&Path>) -> Result<PathBuf> {
+    match bundle.and_then(Path::parent) {
+        Some(directory) => Ok(directory.to_owned()),
+        None => settings.absolute(settings.core().publication.images()),
+    }
+}
+
+/// Returns the path of the bundle that is written, absolute.
+fn bundle(settings: &Resolved) -> Result<Option<PathBuf>> {
+    let Some(path) = &settings.core().bundle.file else { return Ok(None) };
+    let path = settings.absolute(path)?;
+    // A trailing slash names a directory; a path of only `/` has no name.
+    if path.file_name().and_then(|name| name.to_str()).is_none() || path.is_dir() {
+        let text = format!("{}: `{}` is not the path of a file", keys::BUNDLE, path.display());
+        return Err(Error::new(Stage::Settings, text).hint("give the path of a new file"));
+    }
+    Ok(Some(path))
+}
+
+/// Returns the text for the image's description.
+fn description_text(source: &Source, image_name: &str) -> String {
+    match source {
+        // Unless the publisher chose another name.
+        Source::Bundle(bundle) if bundle.document().register.image_name == image_name => {
+            bundle.document().register.description.clone()
+        }
+        _ => image_name.to_owned(),
+    }
+}
+
+/// Returns the facts of the product that is installed.
+fn product(source: &Source, document: Option<&Document>) -> BTreeMap<String, String> {
+    match (source, document) {
+        (Source::Bundle(bundle), _) => bundle.document().register.product.clone(),
+        (_, document) => document.map(|one| one.system.facts.clone()).unwrap_or_default(),
+    }
+}
+
 /// Returns the architecture that the installer or the disk declares; x86-64 while it is unknown.
-fn architecture<'a>(source: &Source, document: Option<&'a Document>) -> &'a str {
-    match (document, source) {
-        (Some(document), _) => &document.system.architecture,
+fn architecture(source: &Source, document: Option<&Document>) -> Architecture {
+    let name = match (document, source) {
+        (Some(document), _) => document.system.architecture.as_str(),
+        (None, Source::Bundle(bundle)) => return bundle.document().register.architecture.clone(),
         (None, Source::Disk(disk)) => {
             disk.facts.architecture.map_or("x86_64", |found| found.name())
         }
         (None, Source::Iso(_) | Source::Unread(_)) => "x86_64",
-    }
+    };
+    name.into()
 }
 
-fn boot_mode<'a>(source: &Source, document: Option<&'a Document>) -> &'a str {
-    match (document, source) {
-        (Some(document), _) => &document.system.boot_mode,
+fn boot_mode(source: &Source, document: Option<&Document>) -> BootMode {
+    let name = match (document, source) {
+        (Some(document), _) => document.system.boot_mode.as_str(),
+        (None, Source::Bundle(bundle)) => return bundle.document().register.boot_mode.clone(),
         (None, Source::Disk(disk)) if disk.facts.is_uefi_only() => "uefi",
         (None, Source::Disk(_) | Source::Iso(_) | Source::Unread(_)) => "bios",
-    }
+    };
+    name.into()
 }
 
 fn image_tags(
     platform: &str,
     description: &Description,
     settings: &Resolved,
+    source: &Source,
     document: Option<&Document>,
     virtual_size: u64,
 ) -> Result<Tags> {
     let Some(rules) = &description.tags else { return Ok(Tags::new()) };
+    let automatic = match source {
+        // The builder's tags, also those of the builder's host.
+        Source::Bundle(bundle) => bundle.document().register.tags.clone(),
+        _ => automatic_tags(platform, settings, document, virtual_size),
+    };
+    let image = &settings.core().image;
+    let (add, exclude) = (image.tags.as_ref(), image.excluded_tags.as_ref());
+    let mut composed = tags::compose(automatic, add, exclude)?;
+    tags::fit(&mut composed, add, rules);
+    tags::check(&composed, rules)?;
+    Ok(composed)
+}
+
+/// Returns the tags that an image gets without the user's.
+fn automatic_tags(
+    platform: &str,
+    settings: &Resolved,
+    document: Option<&Document>,
+    virtual_size: u64,
+) -> Tags {
     let builder = settings.builder();
     let mut automatic: Tags = [
         ("build_source", "build-image".to_owned()),
@@ -379,10 +461,5 @@ fn image_tags(
         automatic.insert("image_size".to_owned(), size);
     }
     automatic.extend(document.map(|document| document.tags.clone()).unwrap_or_default());
-    let image = &settings.core().image;
-    let (add, exclude) = (image.tags.as_ref(), image.excluded_tags.as_ref());
-    let mut composed = tags::compose(automatic, add, exclude)?;
-    tags::fit(&mut composed, add, rules);
-    tags::check(&composed, rules)?;
-    Ok(composed)
+    automatic
 }

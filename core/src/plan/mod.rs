@@ -4,11 +4,12 @@
 //! source.rs     the source of the image            decide.rs  combines everything into a plan
 //! names.rs      names of files and directories     resume.rs  continues a run of another process
 //! image_name.rs the image's name                   space.rs   free space
-//! disk_size.rs  within the provider's limits
+//! disk_size.rs  within the provider's limits guest.rs   what was found on the disk
 //! ```
 
 mod decide;
 pub(crate) mod disk_size;
+mod guest;
 mod image_name;
 mod names;
 mod resume;
@@ -17,6 +18,7 @@ mod space;
 
 pub(crate) use decide::base_directory;
 pub use decide::{Draws, Installation, MachinePlan, Plan};
+pub(crate) use guest::guest_facts;
 pub use image_name::{check_name, compose_name};
 pub use source::{Iso, Medium, Source, Unread};
 pub(crate) use space::{check as check_space, free_space, needs as space_needs};

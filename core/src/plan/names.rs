@@ -22,6 +22,14 @@ use crate::{
 pub(super) fn of_source(source: &Source, installed: Option<&Names>, platform: &str) -> Names {
     let stem = match (source, installed) {
         (_, Some(names)) => return names.clone(),
+        (Source::Bundle(bundle), None) => {
+            let request = &bundle.document().register;
+            return Names {
+                file_stem: request.file_stem.clone(),
+                seed: request.image_name.clone(),
+                disk_name: request.disk_name.clone(),
+            };
+        }
         (Source::Disk(disk), None) => disk.stem(),
         (Source::Unread(unread), None) => unread.stem.clone(),
         (Source::Iso(iso), None) => disk_stem(&iso.path),
@@ -68,6 +76,7 @@ fn disk_stem(path: &Path) -> String {
 pub(super) fn image_name(
     description: &Description,
     settings: &Resolved,
+    source: &Source,
     seed: &str,
     stem: &str,
     drawn: &str,
@@ -76,6 +85,12 @@ pub(super) fn image_name(
     if let Some(name) = &settings.core().image.name {
         check_name(name, rules)?;
         return Ok((name.clone(), true));
+    }
+    if let Source::Bundle(bundle) = source {
+        // Its builder chose or drew the name.
+        let request = &bundle.document().register;
+        check_name(&request.image_name, rules)?;
+        return Ok((request.image_name.clone(), request.image_name_chosen));
     }
     Ok((compose_name(seed, drawn, rules)?, false))
 }
@@ -92,6 +107,7 @@ pub(super) fn artifacts_name(
     let (stem, installer) = match source {
         Source::Iso(iso) => (disk_stem(&iso.path), Some(iso.installer)),
         Source::Disk(disk) => (disk.stem(), None),
+        Source::Bundle(bundle) => (disk_stem(bundle.path()), None),
         Source::Unread(unread) if unread.is_iso => {
             (unread.stem.clone(), Some(installers::by_settings(settings)?))
         }

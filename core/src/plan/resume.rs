@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Problem, Result, Stage},
     pipeline::State,
     runs::{Run, State as RunState},
-    settings::{OnResume, Resolved, Row, core_row},
+    settings::{OnResume, Resolved, Row, core_row, keys},
     trust::is_below,
 };
 
@@ -26,15 +26,19 @@ fn is_kept(row: &Row, reached: State) -> bool {
     }
 }
 
-/// Returns the settings that decide what is built, or that cannot be changed later: key and value, paths absolute.
+/// Returns the settings that decide what is built, or that cannot be changed later: key and value, paths absolute. A
+/// bundle is named by its content: it may be elsewhere when the run is resumed.
 ///
 /// # Errors
 /// When the working directory is unknown.
-pub(super) fn shape(settings: &Resolved) -> Result<BTreeMap<String, String>> {
+pub(super) fn shape(settings: &Resolved, source: &Source) -> Result<BTreeMap<String, String>> {
     let set = settings.shown().filter_map(|(key, text, _)| Some((core_row(key)?, text)));
     set.filter(|(row, _)| is_kept(row, State::Notified))
         .map(|(row, text)| {
             let key = row.key().to_owned();
+            if let (Source::Bundle(bundle), true) = (source, keys::FROM_BUNDLE == *row) {
+                return Ok((key, format!("sha256:{}", bundle.identity())));
+            }
             if row.setting.kind != SettingKind::Path || text.contains("://") {
                 return Ok((key, text));
             }

@@ -1,10 +1,10 @@
 //! Defines the source of an image, as far as it is known.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use build_image_disk::installer::{FurtherMedium, Installer, System};
 
-use crate::{signature::FileDigest, source::GivenDisk};
+use crate::{bundle::Bundle, signature::FileDigest, source::GivenDisk};
 
 /// The source of an image.
 pub enum Source {
@@ -12,6 +12,8 @@ pub enum Source {
     Iso(Box<Iso>),
     /// A disk image.
     Disk(GivenDisk),
+    /// A bundle, whose image exists already.
+    Bundle(Arc<Bundle>),
     /// A source that must be downloaded or unpacked before its content is known.
     Unread(Unread),
 }
@@ -53,12 +55,21 @@ pub struct Medium {
 }
 
 impl Source {
+    /// Returns the disk or the bundle that exists on this machine already.
+    pub(super) fn on_this_machine(self) -> (Option<GivenDisk>, Option<Arc<Bundle>>) {
+        match self {
+            Self::Disk(disk) => (Some(disk), None),
+            Self::Bundle(bundle) => (None, Some(bundle)),
+            Self::Iso(_) | Self::Unread(_) => (None, None),
+        }
+    }
+
     /// Returns whether it is an installer ISO.
     #[must_use]
     pub fn is_iso(&self) -> bool {
         match self {
             Self::Iso(_) => true,
-            Self::Disk(_) => false,
+            Self::Disk(_) | Self::Bundle(_) => false,
             Self::Unread(unread) => unread.is_iso,
         }
     }

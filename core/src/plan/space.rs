@@ -62,7 +62,8 @@ pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
     };
     let images = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir());
     if let Some(directory) = images {
-        needs.push(Need { directory: directory.into(), bytes: image, setting: keys::IMAGE_DIR });
+        let setting = if plan.bundle.is_some() { keys::BUNDLE } else { keys::IMAGE_DIR };
+        needs.push(Need { directory: directory.into(), bytes: image, setting });
     }
     needs
 }

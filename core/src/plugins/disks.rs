@@ -21,7 +21,10 @@ use build_image_plugin_api::{
 };
 
 use super::host::disk_error;
-use crate::signature::Signer;
+use crate::{
+    bundle::{self, BundleImage},
+    signature::Signer,
+};
 
 /// Sizes of VHDs are multiples of this number of bytes, as clouds require.
 const VHD_MULTIPLE: u64 = 1 << 20;
@@ -34,9 +37,22 @@ pub(super) enum ImageOutput {
     File(Arc<Growing>),
 }
 
+/// An image that exists already and is not made from a disk.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadyImage {
+    /// Its bytes.
+    pub(crate) view: Arc<BundleImage>,
+    /// Its format.
+    pub(crate) spec: DiskSpec,
+    /// SHA-256 of its bytes, hexadecimal.
+    pub(crate) sha256: String,
+}
+
 /// The disk that is built.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BaseDisk {
+    /// The image that is handed out instead of one that is made from the disk.
+    pub(crate) ready: Option<ReadyImage>,
     /// Path of the disk.
     pub(crate) path: PathBuf,
     /// Whether the disk was installed here: it is raw, whatever the guest wrote into its first sector.
@@ -89,6 +105,15 @@ impl BaseDisk {
         dest: &Path,
         control: &Control,
     ) -> Result<ImageOutput> {
+        if let Some(ready) = &self.ready {
+            if !bundle::is_same_image(&ready.spec, spec) {
+                return Err(Error::unsupported(
+                    format!("the bundle has a {} image, not the {spec} one", ready.spec),
+                    "ask for the image that the check reported",
+                ));
+            }
+            return Ok(ImageOutput::View(ready.view.clone()));
+        }
         if !can_make(spec) {
             return Err(Error::unsupported(
                 format!("this build-image makes no {spec} images"),

@@ -306,9 +306,11 @@ impl Host for RunHost {
             .origin
             .clone()
             .ok_or_else(|| Error::internal("the disk was asked for before it is there"))?;
+        let asked = spec;
+        let spec = origin.ready.as_ref().map_or(asked, |ready| &ready.spec);
         let file_name = with_suffix(&source.file_stem, spec.file_suffix());
         let dest = source.directory.join(&file_name);
-        let form = origin.form(spec, &dest, &self.control(source.watched))?;
+        let form = origin.form(asked, &dest, &self.control(source.watched))?;
         let (length, length_limit, deferred_prefix_len) = match &form {
             ImageOutput::View(view) => (Some(view.len()), view.len(), 0),
             ImageOutput::File(file) => {
@@ -323,7 +325,7 @@ impl Host for RunHost {
             .length_limit(length_limit)
             .deferred_prefix_len(deferred_prefix_len)
             .file_name(file_name.clone())
-            .identity(identity(&origin.open()?, spec));
+            .identity(identity(&origin, spec)?);
         disk.length = length;
         source.made.push(Arc::new(ImageHandle::new(file_name, form)));
         Ok(disk)
@@ -373,10 +375,16 @@ pub(crate) fn with_suffix(stem: &str, suffix: &str) -> String {
 
 /// Identifies a disk's content and its image format, from the stamps of its files when they were opened. A disk
 /// whose files were written since then has another identity, whatever their modification times.
-fn identity(disk: &GuestReader, spec: &DiskSpec) -> String {
+///
+/// An image that exists already is identified by its content, wherever it is.
+fn identity(origin: &BaseDisk, spec: &DiskSpec) -> Result<String> {
+    if let Some(ready) = &origin.ready {
+        return Ok(ready.sha256.clone());
+    }
+    let disk = origin.open()?;
     let mut facts: String = disk.sources().map(|(_, stamp)| format!("{stamp} ")).collect();
     facts += &format!("{} {spec:?}", disk.virtual_size());
-    Sha256::digest(facts).iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(Sha256::digest(facts).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn journal_error(error: crate::error::Error) -> Error {

@@ -18,7 +18,7 @@ mod remote;
 mod rows;
 mod trust;
 
-pub(crate) use disks::BaseDisk;
+pub(crate) use disks::{BaseDisk, ReadyImage};
 pub use ending::expect_end;
 pub use find::{Candidate, FileKind, SearchPath};
 pub use host::RunHost;

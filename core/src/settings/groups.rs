@@ -1,4 +1,4 @@
-//! Gives the settings of the core as structs of values, one per group, which the rest of the crate reads.
+//! Declares the values of the core's settings: one struct per group, whose fields name the rows of the table.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -142,6 +142,20 @@ groups! {
         provenance: Option<PathBuf> = PROVENANCE_FILE,
         /// Format of the bill of materials beside the statement.
         sbom: Option<SbomFormat> = SBOM,
+    }
+
+    /// Bundles, which one user builds and another publishes.
+    bundle: BundleSettings {
+        /// The bundle that is written.
+        file: Option<PathBuf> = BUNDLE,
+        /// How long it may be published.
+        expires: Option<Duration> = BUNDLE_EXPIRES,
+        /// The regions in which it may be registered: a list.
+        regions: Option<Json> = BUNDLE_REGIONS,
+        /// The bundle that is published.
+        published: Option<PathBuf> = FROM_BUNDLE,
+        /// PEM files of the keys of which one must have signed it: a list.
+        keys: Option<Json> = BUNDLE_KEYS,
     }
 
     /// Progress, log, and result.

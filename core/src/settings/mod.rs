@@ -6,7 +6,7 @@
 //! schema.rs  the table of rows                                 key.rs      keys
 //! groups.rs  the structs of values
 //! row.rs     a row with its attributes                        rows.rs     lists of rows
-//! define.rs  the macros of schema.rs                          typed.rs    values into fields
+//! define.rs  the macros of both                               typed.rs    values into fields
 //! file.rs, env.rs, resolve.rs  layers and their values        parse.rs    texts into values
 //! unused.rs  values without effect                            advice.rs   hints for wrong values
 //! boot.rs    words of the settings of boot tests

@@ -147,6 +147,7 @@ mod tests {
             (Size, "512", json!(512)),
             (Duration, "90m", json!(5400)),
             (Duration, "30", json!(30)),
+            (Duration, "30d", json!(2_592_000)),
             (List, "[1, 2]", json!([1, 2])),
             (List, "ttyS1", json!(["ttyS1"])),
             (List, "[ttyS1, tty1]", json!(["ttyS1", "tty1"])),

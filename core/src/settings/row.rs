@@ -63,6 +63,8 @@ pub use build_image_disk::installer::OnResume;
 pub enum Written {
     /// A JSON object, which replaces an existing file.
     Json,
+    /// A bundle, which replaces an existing file.
+    Bundle,
     /// Lines, which are appended to an existing file.
     Lines,
 }

@@ -124,6 +124,16 @@ settings![
     )
     .prefixed_only()
     .on_resume(OnResume::Fixed),
+    FROM_BUNDLE(SOURCE, Path, "bundle to publish, instead of making an image; build-image publish sets it")
+        .prefixed_only()
+        .on_resume(OnResume::Fixed),
+    BUNDLE_KEYS(
+        SOURCE,
+        List,
+        "PEM files of public keys; once set, a bundle that none of them signed is not published"
+    )
+    .prefixed_only()
+    .example("[team.pub]"),
     DISK_SIZE(
         SOURCE,
         Size,
@@ -250,6 +260,21 @@ settings![
     IMAGE_DIR(OUTPUT, Path, "directory for published images [default: images]")
         .on_resume(OnResume::Fixed)
         .used_by(&[Use::Doctor]),
+    BUNDLE(
+        OUTPUT,
+        Path,
+        "with NO_UPLOAD, write image, registration, and provenance statement into this file, for build-image publish"
+    )
+    .prefixed_only()
+    .writes(Written::Bundle)
+    .on_resume(OnResume::Fixed),
+    BUNDLE_EXPIRES(OUTPUT, Duration, "time after which the bundle is not published any more")
+        .prefixed_only()
+        .on_resume(OnResume::Fixed),
+    BUNDLE_REGIONS(OUTPUT, List, "the only regions in which the bundle may be registered")
+        .prefixed_only()
+        .example("[cn-hangzhou]")
+        .on_resume(OnResume::Fixed),
     ARTIFACTS_DIR(OUTPUT, Path, "directory for files of running builds [default: artifacts]")
         .used_by(&[Use::Doctor, Use::Runs]),
     MIN_FREE_DISK_STORAGE_MB(

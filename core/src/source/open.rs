@@ -1,6 +1,9 @@
 //! Opens the source: an ISO with its facts, or a disk image.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use build_image_disk::{
     installer::{Checked, FurtherMedium, Installer, MediumSetting, System},
@@ -18,11 +21,12 @@ use super::{
     verify::{Subject, Verifier},
 };
 use crate::{
+    bundle::{Bundle, Policy},
     error::{Error, Result, Stage},
     installers::{self, refused},
     plan::{self, Medium, Source},
     report::Reporter,
-    settings::{Resolved, keys, unused},
+    settings::{AppliesTo, Resolved, core_rows, keys, unused},
     signature::{Algorithm, Digests, FileDigest},
 };
 
@@ -51,6 +55,35 @@ pub(crate) fn open(context: &SourceContext<'_>) -> Result<Opened> {
         (address, true) => installer(context, &address),
         (address, false) => given_disk(context, &address),
     }
+}
+
+/// Opens the bundle that the settings name, if they name one.
+///
+/// # Errors
+/// When the settings name another source too, or the bundle is refused.
+pub(super) fn bundle(settings: &Resolved) -> Result<Option<Arc<Bundle>>> {
+    let set = settings.core();
+    let Some(path) = &set.bundle.published else { return Ok(None) };
+    let others = [
+        keys::ISO,
+        keys::DISK,
+        keys::DISK_SIZE,
+        keys::BUNDLE,
+        keys::NO_UPLOAD,
+        keys::BOOT_TEST,
+        keys::SBOM,
+    ];
+    for row in core_rows() {
+        let contradicts = others.iter().any(|key| *key == row)
+            || matches!(row.applies_to, AppliesTo::GivenDisk { .. });
+        let value = settings.of(&row).filter(|value| value.json != serde_json::Value::Bool(false));
+        if contradicts && value.is_some() {
+            let key = row.key();
+            let text = format!("{key} is set, but a bundle is published as it is");
+            return Err(Error::new(Stage::Settings, text).hint(format!("leave {key} out")));
+        }
+    }
+    Bundle::open(path, &Policy::of(settings)?).map(|bundle| Some(Arc::new(bundle)))
 }
 
 /// Returns the source that the settings name, and whether it is an installer ISO.

@@ -38,6 +38,9 @@ pub(crate) enum Remote {
 /// When none or two sources are named, or the named one is refused.
 pub(crate) fn peek(context: &SourceContext<'_>, remote: Remote) -> Result<Source> {
     let settings = context.settings;
+    if let Some(bundle) = open::bundle(settings)? {
+        return Ok(Source::Bundle(bundle));
+    }
     let (address, is_iso) = open::named(settings)?;
     if is_iso {
         installers::by_settings(settings)?;

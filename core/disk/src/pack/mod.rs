@@ -8,7 +8,7 @@
 //! steps.rs     a stream split into steps           deflate.rs  one deflate stream from many threads
 //! cluster.rs   the data of a disk, each cluster deflated separately (whole.rs)
 //! qcow2.rs     deflated qcow2 (place.rs: allocation in the file)    vmdk.rs   streamOptimized VMDK
-//! archive/     tar.gz, zip, OVA
+//! archive/     tar.gz, zip, OVA                plain_tar.rs tar of one exact form
 //! ```
 //!
 //! All output is independent of the number of threads, appears under its name when it is complete, and is
@@ -26,6 +26,7 @@ mod image_tests;
 mod level;
 mod output;
 mod place;
+pub mod plain_tar;
 mod qcow2;
 mod steps;
 mod vmdk;

@@ -22,7 +22,7 @@ use crate::view::{Stamp, View};
 
 pub use gzip::tar_gz;
 pub use package::OvfPackage;
-pub(super) use tar::check_name;
+pub(super) use tar::{BLOCK, Flavour, check_name, header, padding, trailer};
 
 /// An upper limit in bytes for the headers of one member, and for the end of an archive, without names.
 const HEADERS: u64 = 256;

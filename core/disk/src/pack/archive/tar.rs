@@ -5,7 +5,7 @@ use crate::error::{Error, Kind};
 use crate::view::Stamp;
 
 /// The length of a header and the unit of padding, in bytes.
-pub(super) const BLOCK: u64 = 512;
+pub(in crate::pack) const BLOCK: u64 = 512;
 /// Archives are padded to records of this size in bytes, as by tar without options.
 const RECORD: u64 = 20 * BLOCK;
 /// Maximum length of a name in bytes.
@@ -15,7 +15,7 @@ const FIRST_LARGE: u64 = 1 << 33;
 
 /// The format of the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flavour {
+pub(in crate::pack) enum Flavour {
     /// `tar --format=oldgnu`.
     OldGnu,
     /// POSIX; sizes from 8 GiB on use the GNU encoding, as every tar writes and reads them.
@@ -23,7 +23,7 @@ pub(super) enum Flavour {
 }
 
 /// Builds the header of a regular file, mode 644, owner 0:0.
-pub(super) fn header(
+pub(in crate::pack) fn header(
     name: &str,
     size: u64,
     flavour: Flavour,
@@ -76,12 +76,12 @@ pub(in crate::pack) fn check_name(name: &str) -> Result<(), Error> {
 }
 
 /// Returns the number of zeros after a member of `size` bytes.
-pub(super) fn padding(size: u64) -> u64 {
+pub(in crate::pack) fn padding(size: u64) -> u64 {
     size.next_multiple_of(BLOCK) - size
 }
 
 /// Returns the number of zeros after the last member of an archive of `end` bytes: two blocks, then up to a
 /// whole record.
-pub(super) fn trailer(end: u64) -> u64 {
+pub(in crate::pack) fn trailer(end: u64) -> u64 {
     (end + 2 * BLOCK).next_multiple_of(RECORD) - end
 }
