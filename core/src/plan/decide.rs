@@ -16,6 +16,7 @@ use build_image_plugin_api::{Architecture, BootMode, Description, DiskSpec, docu
 use super::{
     Medium, Source, Unread,
     disk_size::{self, GIB, RequestedSize},
+    guest_facts,
     names::{artifacts_name, file_stem, image_name, of_source, package},
     resume,
     space::MB,

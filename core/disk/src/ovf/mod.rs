@@ -1,9 +1,10 @@
-//! Writes OVF: the description of a virtual machine, its descriptor, and its manifest. Reads the descriptors of others.
+//! Writes OVF: the description of a virtual machine, its descriptor, and its manifest. Reads the descriptors and manifests of others.
 //!
 //! ```text
 //! appliance.rs   the machine as plain data         manifest.rs   digests and their signature
 //! descriptor.rs  the XML around it                 hardware.rs   its hardware section
 //! xml.rs         elements, indented and escaped     machine.rs    a descriptor that is read
+//! listed.rs      a manifest that is read
 //! ```
 //!
 //! The package around them, with the disk, is [`crate::pack::OvfPackage`].
@@ -11,6 +12,7 @@
 mod appliance;
 mod descriptor;
 mod hardware;
+mod listed;
 mod machine;
 mod manifest;
 #[cfg(test)]
@@ -19,5 +21,6 @@ mod xml;
 
 pub use appliance::{Appliance, Network, Product, Property, Size};
 pub use descriptor::DiskFile;
+pub(crate) use listed::{Digests, Hashed, Manifest};
 pub use machine::Machine;
 pub use manifest::{ManifestDigest, Sign, Signature};

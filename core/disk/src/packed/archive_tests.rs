@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::{Content, Found, find, wrapping};
+use sha2::Digest;
+
 use crate::format::{Format, GuestReader};
 use crate::testing::{noise, program, run};
 use crate::{Error, Kind};
@@ -30,6 +32,10 @@ fn packed(directory: &Path, command: &str) -> Option<PathBuf> {
         .unwrap();
     fs::write(directory.join("vm.ovf"), OVF).unwrap();
     fs::copy(directory.join("disk.raw"), directory.join("vm.vmdk")).unwrap();
+    let digest = sha2::Sha256::digest(fs::read(directory.join("vm.vmdk")).unwrap());
+    let of_descriptor = sha2::Sha256::digest(OVF);
+    let manifest = format!("SHA256(vm.ovf)= {of_descriptor:x}\nSHA256(vm.vmdk)= {digest:x}\n");
+    fs::write(directory.join("vm.mf"), manifest).unwrap();
     fs::create_dir_all(directory.join("sub")).unwrap();
     fs::copy(directory.join("disk.raw"), directory.join("sub/deep.raw")).unwrap();
     let line = format!("cd \"$0\" && {command} >out");
@@ -65,11 +71,15 @@ fn opened(path: &Path, member: Option<&str>) -> Result<(Found, Vec<u8>), Error> 
 /// Programs, command, member that is named, member that is found, and whether it is read in place.
 type Case = (&'static [&'static str], &'static str, Option<&'static str>, &'static str, bool);
 
-const CASES: [Case; 19] = [
+const CASES: [Case; 23] = [
     (&["tar"], "tar -c disk.raw", None, "disk.raw", true),
     (&["tar"], "tar -c --format=v7 disk.raw README", None, "disk.raw", true),
     (&["tar"], "tar -c --format=pax ./disk.raw", None, "./disk.raw", true),
     (&["tar"], "tar -c --format=gnu vm.ovf vm.vmdk disk.raw", None, "vm.vmdk", true),
+    (&["tar"], "tar -c vm.ovf vm.mf vm.vmdk", None, "vm.vmdk", true),
+    (&["tar"], "tar -c vm.ovf vm.vmdk vm.mf", None, "vm.vmdk", true),
+    (&["tar", "gzip"], "tar -cz vm.ovf vm.mf vm.vmdk", None, "vm.vmdk", false),
+    (&["tar", "gzip"], "tar -cz vm.ovf vm.vmdk vm.mf", None, "vm.vmdk", false),
     (&["tar"], "tar -c sub", None, "sub/deep.raw", true),
     (&["tar"], "tar -c disk.raw sub", Some("deep.raw"), "sub/deep.raw", true),
     (&["tar"], "tar -c --format=oldgnu -S disk.raw README", None, "disk.raw", false),
@@ -164,6 +174,42 @@ fn archives_without_one_disk_and_damaged_ones_are_refused() {
             None,
             Kind::Malformed,
             "zip",
+        ),
+        (
+            &["zip"],
+            // The first byte of the disk that is not in the name or the header.
+            "sh -c 'zip -q -0 x.zip disk.raw; printf X | dd of=x.zip bs=1 seek=1000 conv=notrunc; cat x.zip; rm x.zip'",
+            None,
+            Kind::Malformed,
+            "zip",
+        ),
+        (
+            &["tar"],
+            "sh -c 'echo >>vm.vmdk; tar -c vm.ovf vm.vmdk vm.mf'",
+            None,
+            Kind::Malformed,
+            "does not have the SHA256 of the OVF manifest",
+        ),
+        (
+            &["tar", "gzip"],
+            "sh -c 'echo >>vm.vmdk; tar -cz vm.ovf vm.vmdk vm.mf'",
+            None,
+            Kind::Malformed,
+            "`vm.vmdk` does not have the SHA256",
+        ),
+        (
+            &["tar", "gzip"],
+            "sh -c 'echo >>vm.ovf; tar -cz vm.ovf vm.mf vm.vmdk'",
+            None,
+            Kind::Malformed,
+            "`vm.ovf` does not have the SHA256",
+        ),
+        (
+            &["tar"],
+            "sh -c 'echo >>vm.ovf; tar -c vm.mf vm.ovf vm.vmdk'",
+            None,
+            Kind::Malformed,
+            "`vm.ovf` does not have the SHA256",
         ),
         (
             &["zip"],

@@ -1,20 +1,20 @@
 //! Opens a file that may have layers around a disk image.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::choice::Choice;
 use super::pour::{
-    MOST_MEMBERS, Pouring, descriptor_text, is_descriptor, is_pax_sparse, member_name, named,
-    pax_sparse, too_many,
+    MOST_MEMBERS, Pouring, file_name, is_descriptor, is_manifest, is_pax_sparse, member_name,
+    named, pax_sparse, short_text, too_many,
 };
 use super::tap::{End, Seen, Tap};
-use super::unpack::{Output, Packed};
+use super::unpack::{CHUNK, Output, Packed};
 use super::wrapping::{HEAD, Wrapping, wrapping_of};
 use crate::error::{Error, Kind};
 use crate::format::{Image, LockedFile};
-use crate::ovf::Machine;
+use crate::ovf::{Digests, Hashed, Machine, Manifest};
 use crate::stamp::FileStamp;
 
 /// The disk image inside a file.
@@ -70,7 +70,13 @@ pub fn find(
     let work = Work {
         image: &image,
         directory,
-        pouring: Pouring { packed: &packed, choice, member: None, machine: None },
+        pouring: Pouring {
+            packed: &packed,
+            choice,
+            member: None,
+            machine: None,
+            manifest: Manifest::default(),
+        },
     };
     let result = match wrapping_of(&image)? {
         Some(Wrapping::Tar) => work.tar(seen),
@@ -137,7 +143,7 @@ impl<'a, 'p> Work<'a, 'p> {
         let packed = self.pouring.packed;
         let tar_error = |error| packed.error(named("tar", error));
         let mut archive = tar::Archive::new(self.open()?);
-        let mut members = Vec::new();
+        let (mut members, mut described) = (Vec::new(), None);
         for (index, entry) in archive.entries_with_seek().map_err(tar_error)?.enumerate() {
             let mut entry = entry.map_err(tar_error)?;
             let Some(name) = member_name(&entry) else { continue };
@@ -145,18 +151,30 @@ impl<'a, 'p> Work<'a, 'p> {
                 return Err(too_many(packed.path));
             }
             if is_descriptor(&name) && self.pouring.machine.is_none() {
-                let text = descriptor_text(&mut entry).map_err(tar_error)?;
+                let text = short_text(&mut entry).map_err(tar_error)?;
                 self.pouring.describe(&text)?;
+                described = Some((name.clone(), Digests::of(&text)));
+            }
+            if is_manifest(&name) {
+                self.pouring.manifest =
+                    Manifest::parse(&short_text(&mut entry).map_err(tar_error)?);
             }
             let is_sparse = entry.header().entry_type().is_gnu_sparse();
             let range = (!is_sparse).then(|| (entry.raw_file_position(), entry.size()));
             let unreadable = is_pax_sparse(&mut entry);
             members.push(Listed { name, index, range, unreadable });
         }
+        described.iter().try_for_each(|(name, digests)| self.pouring.compare(name, digests))?;
         let chosen = self.choose(&members)?;
         match chosen.range {
             _ if chosen.unreadable => Err(pax_sparse(packed.path)),
-            Some((base, len)) => self.range(base, len, seen),
+            Some((base, len)) => {
+                if self.pouring.manifest.lists(file_name(&chosen.name)) {
+                    let mut member = self.section(base)?.take(len);
+                    self.read_whole(&mut member, "tar", &mut *seen)?;
+                }
+                self.range(base, len, seen)
+            }
             None => {
                 let mut archive = tar::Archive::new(self.open()?);
                 let mut entries = archive.entries_with_seek().map_err(tar_error)?;
@@ -191,8 +209,7 @@ impl<'a, 'p> Work<'a, 'p> {
         let descriptor = members.iter().find(|member| is_descriptor(&member.name));
         if let Some(descriptor) = descriptor {
             let mut file = archive.by_index(descriptor.index).map_err(zip_error)?;
-            let text =
-                descriptor_text(&mut file).map_err(|error| packed.error(named("zip", error)))?;
+            let text = short_text(&mut file).map_err(|error| packed.error(named("zip", error)))?;
             self.pouring.describe(&text)?;
         }
         let chosen = self.choose(&members)?;
@@ -202,7 +219,13 @@ impl<'a, 'p> Work<'a, 'p> {
                 let error = Error::new(Kind::Unsupported, message).at(packed.path);
                 Err(error.with_hint("extract it first, and give the disk in it"))
             }
-            Some((base, len)) => self.range(base, len, seen),
+            Some((base, len)) => {
+                let mut file = archive.by_index(chosen.index).map_err(zip_error)?;
+                // Its end is where the reader compares the checksum.
+                self.read_whole(&mut file, "zip", &mut *seen)?;
+                drop(file);
+                self.range(base, len, seen)
+            }
             None => {
                 let mut file = archive.by_index(chosen.index).map_err(zip_error)?;
                 self.unpack(&mut file, seen)
@@ -218,6 +241,37 @@ impl<'a, 'p> Work<'a, 'p> {
         chosen.ok_or_else(|| self.pouring.choice.none(&self.image.path, &names))
     }
 
+    /// Opens the file at an offset.
+    fn section(&self, base: u64) -> Result<File, Error> {
+        let mut file = self.open()?;
+        file.seek(SeekFrom::Start(base))
+            .map_err(|source| Error::io("cannot read", &self.image.path, source))?;
+        Ok(file)
+    }
+
+    /// Reads a member to its end, and compares it with the checksum of the archive and with the manifest.
+    fn read_whole(
+        &self,
+        member: &mut dyn Read,
+        layer: &'static str,
+        seen: Seen<'_>,
+    ) -> Result<(), Error> {
+        let packed = self.pouring.packed;
+        let read = |member: &mut dyn Read| {
+            let mut source = BufReader::with_capacity(CHUNK, member);
+            let read = io::copy(&mut source, &mut io::sink());
+            read.map_err(|error| packed.error(named(layer, error)))
+        };
+        let mut watched = Watched { source: member, seen, end: packed.end.clone() };
+        let name = self.pouring.member.as_deref().unwrap_or_default();
+        if !self.pouring.manifest.lists(file_name(name)) {
+            return read(&mut watched).map(drop);
+        }
+        let mut hashed = Hashed::new(&mut watched);
+        read(&mut hashed)?;
+        self.pouring.compare(name, &hashed.digests())
+    }
+
     /// Uses a member that is stored as it is, or unpacks it if it is compressed itself.
     fn range(mut self, base: u64, len: u64, seen: Seen<'_>) -> Result<Done<'a, 'p>, Error> {
         if !self.image.holds(base, len) {
@@ -227,10 +281,7 @@ impl<'a, 'p> Work<'a, 'p> {
         if Wrapping::of(&self.image.part(base, most)?).is_none() {
             return Ok((Place::Range(base, len), self.pouring, false));
         }
-        let mut file = self.open()?;
-        file.seek(SeekFrom::Start(base))
-            .map_err(|source| Error::io("cannot read", &self.image.path, source))?;
-        let mut tap = Tap::new(file, len, seen, &self.pouring.packed.end);
+        let mut tap = Tap::new(self.section(base)?, len, seen, &self.pouring.packed.end);
         let mut output = Output::create(self.directory)?;
         let member = self.pouring.member.take();
         self.pouring.pour(&mut tap, &mut output, 1)?;

@@ -9,13 +9,13 @@ use super::stream::Stream;
 use super::unpack::{CHUNK, LayerError, Output, Packed};
 use super::wrapping::{HEAD, Wrapping};
 use crate::error::{Error, Kind};
-use crate::ovf::Machine;
+use crate::ovf::{Digests, Hashed, Machine, Manifest};
 
 /// Most layers: more have no use.
 const MOST_LAYERS: u32 = 4;
 /// Most members of an archive that are looked at.
 pub(super) const MOST_MEMBERS: usize = 100_000;
-/// Longest OVF descriptor, in bytes.
+/// Longest OVF descriptor or manifest, in bytes.
 pub(super) const MOST_DESCRIPTOR: u64 = 4 << 20;
 
 /// A layer with its name in errors.
@@ -51,6 +51,8 @@ pub(super) struct Pouring<'a, 'p> {
     /// Name of the member that was written.
     pub(super) member: Option<String>,
     pub(super) machine: Option<Machine>,
+    /// The manifest of an OVF package.
+    pub(super) manifest: Manifest,
 }
 
 impl Pouring<'_, '_> {
@@ -96,6 +98,7 @@ impl Pouring<'_, '_> {
         let packed = self.packed;
         let tar_error = |error| packed.error(named("tar", error));
         let (mut names, mut written): (Vec<String>, Option<String>) = (Vec::new(), None);
+        let mut listed = Vec::new();
         let mut archive = tar::Archive::new(&mut *source);
         for entry in archive.entries().map_err(tar_error)? {
             let mut entry = entry.map_err(tar_error)?;
@@ -106,15 +109,24 @@ impl Pouring<'_, '_> {
             check_name(packed.path, &name)?;
             names.push(name.clone());
             if is_descriptor(&name) && self.choice.wanted.is_none() && self.machine.is_none() {
-                let text = descriptor_text(&mut entry).map_err(tar_error)?;
+                let text = short_text(&mut entry).map_err(tar_error)?;
                 self.describe(&text)?;
+                listed.push((name, Digests::of(&text)));
+            } else if is_manifest(&name) {
+                self.manifest = Manifest::parse(&short_text(&mut entry).map_err(tar_error)?);
             } else if self.choice.accepts(&name) {
                 if is_pax_sparse(&mut entry) {
                     return Err(pax_sparse(packed.path));
                 }
-                match &written {
-                    Some(first) => return Err(several(packed.path, &[first, &name])),
-                    None => self.pour(&mut entry, output, layers + 1)?,
+                if let Some(first) = &written {
+                    return Err(several(packed.path, &[first, &name]));
+                }
+                if self.machine.is_some() {
+                    let mut hashed = Hashed::new(&mut entry);
+                    self.pour(&mut hashed, output, layers + 1)?;
+                    listed.push((name.clone(), hashed.digests()));
+                } else {
+                    self.pour(&mut entry, output, layers + 1)?;
                 }
                 written = Some(name);
             }
@@ -125,8 +137,19 @@ impl Pouring<'_, '_> {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             return Err(self.choice.none(packed.path, &names));
         }
+        // A manifest may follow the disk.
+        listed.iter().try_for_each(|(name, digests)| self.compare(name, digests))?;
         self.member = written;
         Ok(())
+    }
+
+    /// Compares a member with the manifest, which names files without directories.
+    ///
+    /// # Errors
+    /// When the manifest has another digest of it.
+    pub(super) fn compare(&self, name: &str, digests: &Digests) -> Result<(), Error> {
+        let checked = self.manifest.check(file_name(name), digests);
+        checked.map_err(|error| error.at(self.packed.path))
     }
 
     /// Takes the disks from an OVF descriptor.
@@ -168,11 +191,29 @@ pub(super) fn pax_sparse(path: &Path) -> Error {
 
 /// Whether a member is the descriptor of an OVF package.
 pub(super) fn is_descriptor(name: &str) -> bool {
-    name.len() > 4 && name[name.len() - 4..].eq_ignore_ascii_case(".ovf") && !name.contains("/._")
+    has_suffix(name, ".ovf")
 }
 
-/// Reads a descriptor; one that is too long is cut, and then refused as XML.
-pub(super) fn descriptor_text(source: &mut dyn Read) -> io::Result<Vec<u8>> {
+/// Whether a member is the manifest of an OVF package.
+pub(super) fn is_manifest(name: &str) -> bool {
+    has_suffix(name, ".mf")
+}
+
+fn has_suffix(name: &str, suffix: &str) -> bool {
+    let file = file_name(name);
+    // macOS packs a file `._name` for each file.
+    file.len() > suffix.len()
+        && file.to_ascii_lowercase().ends_with(suffix)
+        && !file.starts_with("._")
+}
+
+/// Returns a name without its directories.
+pub(super) fn file_name(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+/// Reads a descriptor or a manifest. A descriptor that is too long is cut, and then refused as XML.
+pub(super) fn short_text(source: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     source.take(MOST_DESCRIPTOR).read_to_end(&mut text)?;
     Ok(text)

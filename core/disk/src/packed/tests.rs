@@ -204,7 +204,13 @@ fn a_bomb_stops_before_the_disk_is_full() {
     let mut out = Output::create(directory.path()).unwrap().with_room(4 << 20);
     let packed = Packed { path: &path, end: End::default() };
     let choice = Choice::default();
-    let mut pouring = Pouring { packed: &packed, choice, member: None, machine: None };
+    let mut pouring = Pouring {
+        packed: &packed,
+        choice,
+        member: None,
+        machine: None,
+        manifest: crate::ovf::Manifest::default(),
+    };
     let mut file = fs::File::open(&path).unwrap();
     let error = pouring.pour(&mut file, &mut out, 0).unwrap_err();
     assert_eq!(error.kind(), Kind::NoSpace);
