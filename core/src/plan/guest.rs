@@ -4,7 +4,7 @@ use build_image_guest::{Attributes, model::Firmware};
 use build_image_plugin_api::{Architecture, BootMode, document::GuestFacts};
 
 /// Converts attributes into the document for the provider; `None` if nothing is known.
-pub fn guest_facts(attributes: &Attributes) -> Option<GuestFacts> {
+pub(crate) fn guest_facts(attributes: &Attributes) -> Option<GuestFacts> {
     let Attributes { firmware, architecture, nvme, os, os_version, os_name, agents } =
         attributes.clone();
     let firmware = firmware.iter().map(|firmware| match firmware {
