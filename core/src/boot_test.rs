@@ -230,6 +230,14 @@ impl BootContext<'_> {
 }
 
 impl BootTested {
+    fn hint(&self) -> String {
+        let found = INIT.iter().find(|(text, _)| self.evidence.contains(text));
+        found.map_or_else(
+            || hint(&self.stage, self.screen.is_some()),
+            |(_, hint)| (*hint).to_owned(),
+        )
+    }
+
     /// Returns the error of an image that does not boot; `None` if it does.
     #[must_use]
     pub fn error(&self, name: &str) -> Option<Error> {
@@ -237,8 +245,7 @@ impl BootTested {
             return None;
         }
         let text = format!("{name} does not boot: {}: {}", self.stage, self.evidence);
-        let mut error =
-            Error::new(Stage::Disk, text).hint(hint(&self.stage, self.screen.is_some()));
+        let mut error = Error::new(Stage::Disk, text).hint(self.hint());
         error.context.push(("last lines".to_owned(), self.last_lines.join("\n")));
         let files = [("serial log", &self.serial_log), ("screen", &self.screen)];
         for (what, file) in files {
@@ -248,6 +255,18 @@ impl BootTested {
         Some(error)
     }
 }
+
+/// Texts of Linux and of initramfs-tools about the first program of a system, and what to do.
+const INIT: [(&str, &str); 4] = [
+    ("No init found", NO_INIT),
+    ("No working init found", NO_INIT),
+    ("Requested init ", NO_INIT),
+    (
+        "Attempted to kill init",
+        "the first program of the system ended: see what it printed before, such as a missing library",
+    ),
+];
+const NO_INIT: &str = "install an init system on the root file system, or name its program with the kernel's argument init=";
 
 /// Returns what to do about a boot that ended at a stage.
 fn hint(stage: &str, has_picture: bool) -> String {
@@ -313,6 +332,30 @@ mod tests {
             assert_eq!((error.message, error.stage), (text, Stage::Disk));
             assert!(error.hint.as_ref().unwrap().contains(word), "{end}: {:?}", error.hint);
             assert_eq!(error.context[0].1, "one\ntwo");
+        }
+        for (end, line, word) in [
+            (
+                BootEnd::Failed(BootStage::Initramfs),
+                "No init found. Try passing init= bootarg.",
+                "init=",
+            ),
+            (BootEnd::Panic, "Kernel panic - not syncing: No working init found.", "init="),
+            (
+                BootEnd::Panic,
+                "Kernel panic - not syncing: Requested init /x failed (error -2).",
+                "init=",
+            ),
+            (
+                BootEnd::Panic,
+                "Kernel panic - not syncing: Attempted to kill init! exitcode=0x7f00",
+                "library",
+            ),
+            (BootEnd::Panic, "Kernel panic - not syncing: VFS: Unable to mount root fs", "UUID"),
+        ] {
+            let (stage, evidence) = (end.to_string(), line.to_owned());
+            let error = BootTested { stage, evidence, ..BootTested::default() }.error("d");
+            let hint = error.unwrap().hint.unwrap();
+            assert!(hint.contains(word), "{line}: {hint}");
         }
         assert!(BootTested { ready: true, ..BootTested::default() }.error("d").is_none());
     }

@@ -223,6 +223,9 @@ pub struct Loader {
     /// Why it cannot work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// The first module of GRUB, if none of its configurations has modules beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_module: Option<Evidence>,
 }
 
 /// An entry of a boot loader.

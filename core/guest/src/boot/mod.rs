@@ -21,7 +21,7 @@ use std::rc::Rc;
 
 use build_image_disk::facts::Facts;
 
-use crate::model::{BootEntry, Evidence, Loader, Reference};
+use crate::model::{BootEntry, Evidence, Firmware, Loader, Reference};
 use crate::source::Source;
 use crate::tree::Mounted;
 use words::Variables;
@@ -113,6 +113,11 @@ pub(crate) fn read(
             raw.clip();
         }
     }
+    for loader in loaders.iter_mut().filter(|_| all_read) {
+        if (loader.firmware, loader.name.as_str()) == (Firmware::Bios, "GRUB") {
+            loader.missing_module = missing_module(mounted);
+        }
+    }
     for raw in &mut raws {
         raw.is_default &= is_read(raw, &loaders);
     }
@@ -139,6 +144,24 @@ fn grub_directories(mounted: &Mounted) -> Vec<String> {
     let parent = if mounted.is_esp { "/EFI" } else { "/boot/efi/EFI" };
     let vendors = vendors.into_iter().map(|entry| format!("{parent}/{}", entry.name));
     fixed.into_iter().chain(vendors).collect()
+}
+
+/// Returns where the first module of GRUB for BIOS should be, if there are configurations and none has modules. Its core
+/// has room for a few modules only: those that read this file system.
+fn missing_module(all: &[Rc<Mounted>]) -> Option<Evidence> {
+    let mut missing = None;
+    for mounted in all.iter().filter(|mounted| !mounted.is_esp) {
+        for directory in ["/boot/grub", "/boot/grub2", "/grub", "/grub2"] {
+            let module = format!("{directory}/i386-pc/normal.mod");
+            if mounted.has(&module) {
+                return None;
+            }
+            if mounted.has(&format!("{directory}/grub.cfg")) {
+                missing.get_or_insert_with(|| Evidence::of(&mounted.name, &module));
+            }
+        }
+    }
+    missing
 }
 
 fn environments(mounted: &Mounted) -> Vec<(String, String)> {

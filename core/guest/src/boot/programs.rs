@@ -59,5 +59,6 @@ fn program(mounted: &Mounted, path: &str) -> Loader {
         is_fallback,
         is_signed: headers.as_ref().is_some_and(|headers| headers.is_signed),
         problem: headers.is_none().then(|| "it is not a UEFI program".to_owned()),
+        missing_module: None,
     }
 }

@@ -48,6 +48,7 @@ pub(super) fn loaders(source: &Source, facts: &Facts) -> Vec<Loader> {
         is_fallback: true,
         is_signed: false,
         problem,
+        missing_module: None,
     }]
 }
 

@@ -23,6 +23,7 @@ pub(super) fn check(found: &Inspection, needs: &Requirements, findings: &mut Vec
             findings.extend(problem);
         }
     }
+    modules(found, needs, findings);
     for search in &found.unknown_searches {
         let message =
             format!("a boot loader searches for {}, which the disk does not have", search.name);
@@ -63,6 +64,21 @@ fn cannot_start(found: &Inspection, firmware: Firmware) -> Option<Finding> {
     match firmware {
         Firmware::Bios => bios(&loaders),
         Firmware::Uefi => uefi(found, &loaders),
+    }
+}
+
+/// Checks that GRUB finds its modules, if machines with BIOS start it.
+fn modules(found: &Inspection, needs: &Requirements, findings: &mut Vec<Finding>) {
+    let is_started = needs.firmware.is_empty() || needs.firmware.contains(&Firmware::Bios);
+    let Some(loader) = found.loaders.iter().find(|loader| loader.missing_module.is_some()) else {
+        return;
+    };
+    if is_started && loader.problem.is_none() {
+        let message = "GRUB has no modules beside its configuration, and without them it stops at a rescue prompt, unless its core includes them";
+        let remedy = "run `grub-install --target=i386-pc` in the system";
+        let finding = Finding::warning("grub-modules", message.to_owned(), remedy);
+        let evidence = loader.missing_module.clone().unwrap_or_default();
+        findings.push(finding.at(&evidence));
     }
 }
 

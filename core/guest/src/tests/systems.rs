@@ -116,6 +116,7 @@ pub(super) fn bios_grub() -> Disk {
         grub_cfg(ROOT_UUID, "/boot", &format!("UUID={ROOT_UUID}")),
     );
     file(&mut tree, "/boot/grub/grubenv", "# GRUB Environment Block\n######");
+    file(&mut tree, "/boot/grub/i386-pc/normal.mod", "");
     Disk { label: "dos", partitions: vec![linux(40, tree)], patches: parts::grub_record() }
 }
 
@@ -202,6 +203,7 @@ pub(super) fn syslinux() -> Disk {
 pub(super) fn lvm() -> Disk {
     let (mut tree, mut boot_tree) = (root(), Tree::new());
     boot(&mut boot_tree, "");
+    file(&mut boot_tree, "/grub/i386-pc/normal.mod", "");
     file(&mut boot_tree, "/grub/grub.cfg", grub_cfg(BOOT_UUID, "", "/dev/mapper/vg--a-root"));
     let fstab = format!(
         "/dev/mapper/vg--a-root / ext4 defaults 0 1\nUUID={BOOT_UUID} /boot ext4 defaults 0 2\ntmpfs /tmp tmpfs defaults 0 0\n"

@@ -87,7 +87,7 @@ use BootStage::{BootLoader, Firmware, Initramfs, Kernel, System};
 use Means::{Ends, Reached};
 
 /// Texts and their meaning. The first rule that matches a line counts.
-const RULES: [(&str, Means); 57] = [
+const RULES: [(&str, Means); 58] = [
     // Ready.
     ("Reached target Multi-User System", Ends(Ready)),
     ("Reached target multi-user.target", Ends(Ready)),
@@ -121,6 +121,7 @@ const RULES: [(&str, Means); 57] = [
     // The next line names the device that was not found.
     ("Gave up waiting for root", Reached(Initramfs)),
     ("does not exist.  Dropping to a shell!", Ends(Failed(Initramfs))),
+    ("No init found. Try passing init=", Ends(Failed(Initramfs))),
     ("(initramfs)", Ends(Failed(Initramfs))),
     ("/run/initramfs/rdsosreport.txt", Ends(Failed(Initramfs))),
     ("dracut-initqueue timeout - starting timeout scripts", Reached(Initramfs)),
@@ -304,6 +305,7 @@ mod tests {
             ("error: no such device: 1234.\ngrub rescue>", Failed(BootLoader)),
             ("Missing operating system.\n", Failed(BootLoader)),
             ("[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs\n", Panic),
+            ("No init found. Try passing init= bootarg.\n(initramfs) ", Failed(Initramfs)),
             ("ALERT!  UUID=1 does not exist.  Dropping to a shell!\n", Failed(Initramfs)),
             ("Generating \"/run/initramfs/rdsosreport.txt\"\n", Failed(Initramfs)),
             ("You are in emergency mode. After logging in, type\n", Emergency),

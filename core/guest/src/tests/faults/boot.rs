@@ -109,7 +109,7 @@ pub(super) const DRIVERS: [Fault; 10] = [
     ),
 ];
 
-pub(super) const LOADERS: [Fault; 14] = [
+pub(super) const LOADERS: [Fault; 16] = [
     fault("a disk for BIOS on machines with UEFI", bios_grub, Uefi, |_| (), &["no-esp"]),
     fault("a disk for UEFI on machines with BIOS", uefi_grub, Bios, |_| (), &["no-bios-loader"]),
     fault(
@@ -138,6 +138,24 @@ pub(super) const LOADERS: [Fault; 14] = [
             disk.patches.push((1024, vec![0; 1024]));
         },
         &["bios-loader-broken"],
+    ),
+    fault(
+        "GRUB without modules",
+        bios_grub,
+        Bios,
+        |disk| {
+            disk.remove(0, "/boot/grub/i386-pc/normal.mod");
+        },
+        &["grub-modules"],
+    ),
+    fault(
+        "GRUB without modules on a separate boot partition",
+        lvm,
+        Bios,
+        |disk| {
+            disk.remove(0, "/grub/i386-pc/normal.mod");
+        },
+        &["grub-modules"],
     ),
     fault(
         "no active partition",
