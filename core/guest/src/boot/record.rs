@@ -10,6 +10,8 @@ use crate::source::Source;
 const SECTOR: u64 = 512;
 /// Offset of the number of the first sector of GRUB's core in its boot record.
 const CORE: usize = 0x5c;
+/// The same offset in the record of an image that is a disk and an ISO, which xorriso fills in (`--grub2-mbr`).
+const HYBRID_CORE: usize = 0x1b0;
 /// Offset of the address that GRUB 2 loads its core to, and the address. GRUB Legacy has code there.
 const ADDRESS: (usize, u16) = (0x5a, 0x8000);
 /// Offset of the number of the first sector of the second stage of GRUB Legacy.
@@ -59,7 +61,12 @@ fn contains(bytes: &[u8], text: &[u8]) -> bool {
 /// Returns why the core of GRUB cannot be loaded.
 fn grub_problem(source: &Source, facts: &Facts, record: &[u8]) -> Option<String> {
     let is_legacy = le16(record, ADDRESS.0) != Some(ADDRESS.1);
-    let first = if is_legacy { le32(record, STAGE)?.into() } else { le64(record, CORE)? };
+    let first = if is_legacy {
+        le32(record, STAGE)?.into()
+    } else {
+        let places = [CORE, HYBRID_CORE].into_iter();
+        places.filter_map(|at| le64(record, at)).find(|first| *first > 0).unwrap_or(0)
+    };
     let Some(at) = first.checked_mul(SECTOR).filter(|at| *at > 0) else {
         return Some("its boot record refers to no core".to_owned());
     };

@@ -51,6 +51,20 @@ fn the_default_entry_has_its_kernel_and_the_modules_of_its_initramfs() {
 }
 
 #[test]
+fn the_boot_record_of_an_image_that_is_also_an_iso_is_read() {
+    let mut disk = super::systems::bios_grub();
+    disk.patches.push((0x5c, vec![0; 8]));
+    disk.patches.push((0x1b0, 1_u64.to_le_bytes().to_vec()));
+    let Some(written) = disk.write() else { return };
+    assert_eq!(written.check(&needs(Firmware::Bios)), []);
+    disk.patches.push((0x1b0, vec![0; 8]));
+    let Some(written) = disk.write() else { return };
+    let findings = written.check(&needs(Firmware::Bios));
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    assert!(findings[0].message.contains("refers to no core"), "{findings:#?}");
+}
+
+#[test]
 fn a_configuration_that_no_boot_loader_reads_starts_nothing() {
     let mut disk = super::systems::systemd_boot();
     let stale = "menuentry x {\n linux /gone root=/dev/sda1\n}\n";
