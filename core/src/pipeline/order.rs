@@ -148,7 +148,6 @@ impl<'a> Pipeline<'a> {
             }
             Error::provider(&plan.platform, "create", host.redactor().error(error))
         })?;
-        let (claim, downloads, late) = (Mutex::default(), Vec::new(), Vec::new());
         Ok(Self {
             plan,
             plugin,
@@ -159,14 +158,14 @@ impl<'a> Pipeline<'a> {
             key,
             reporter,
             interrupt,
-            claim,
+            claim: Mutex::default(),
             earlier,
             publication: None,
             made_image_dir: None,
-            downloads,
+            downloads: Vec::new(),
             verified: None,
             acted: false,
-            late,
+            late: Vec::new(),
             bill: None,
         })
     }

@@ -11,7 +11,10 @@ use std::{
 use build_image_disk::installer::{
     Document, FurtherMedium, InputFile, Installation as Prepared, Installer, Request,
 };
-use build_image_plugin_api::{Architecture, BootMode, Description, DiskSpec, document::Build};
+use build_image_plugin_api::{
+    Architecture, BootMode, Description, DiskSpec,
+    document::{Build, GuestFacts},
+};
 
 use super::{
     Medium, Source, Unread,
@@ -207,9 +210,7 @@ impl Plan {
             .image_dir(images.display().to_string())
             .disk_name(names.disk_name)
             .file_stem(stem);
-        if let Source::Bundle(bundle) = &source {
-            build.guest = bundle.document().guest.as_ref().and_then(guest_facts);
-        }
+        build.guest = found(&source);
         let base = base_directory(settings)?;
         let (artifacts, installs) = (artifacts_name(&source, platform, settings)?, source.is_iso());
         let (shape, provisional) =
@@ -374,6 +375,14 @@ fn bundle(settings: &Resolved) -> Result<Option<PathBuf>> {
         return Err(Error::new(Stage::Settings, text).hint("give the path of a new file"));
     }
     Ok(Some(path))
+}
+
+/// Returns what the builder of a bundle found on the disk; other disks are inspected later.
+fn found(source: &Source) -> Option<GuestFacts> {
+    match source {
+        Source::Bundle(bundle) => bundle.document().guest.as_ref().and_then(guest_facts),
+        _ => None,
+    }
 }
 
 /// Returns the text for the image's description.
