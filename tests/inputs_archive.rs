@@ -53,6 +53,22 @@ const FAULTS: [Fault; 3] = [
     }),
 ];
 
+/// Providers, with the words with which they make files on this machine.
+pub(crate) const MAKERS: [&[&str]; 12] = [
+    &["qcow2"],
+    &["qcow2", "--package", "none"],
+    &["vhd"],
+    &["vhd", "--package", "none"],
+    &["vmware"],
+    &["vmware", "--package", "none"],
+    &["aws", "--no-upload"],
+    &["azure", "--no-upload"],
+    &["gce", "--no-upload", "--disk-size", "1GiB"],
+    &["alibaba", "--no-upload", "-c", "config.yml"],
+    &["openstack", "--no-upload"],
+    &["oci", "--no-upload", "--oci-reference", "registry.example.com/disk:1"],
+];
+
 /// Builds an image of a file in a separate directory; the file of the image, or exit code and messages.
 fn build(sandbox: &Sandbox, given: &Path, more: &[&str]) -> Result<PathBuf, (i32, String)> {
     let _ = fs::remove_dir_all(sandbox.path().join("again"));
@@ -124,40 +140,35 @@ fn everything_that_is_made_is_accepted_as_input() {
     if !needs(&["qemu-img"]) {
         return;
     }
-    for words in [
-        &["qcow2"][..],
-        &["qcow2", "--package", "none"],
-        &["vhd"],
-        &["vhd", "--package", "none"],
-        &["vmware"],
-        &["vmware", "--package", "none"],
-        &["aws", "--no-upload"],
-        &["azure", "--no-upload"],
-        &["gce", "--no-upload", "--disk-size", "1GiB"],
-        &["alibaba", "--no-upload", "-c", "config.yml"],
-        &["openstack", "--no-upload"],
-        &["oci", "--no-upload", "--oci-reference", "registry.example.com/disk:1"],
-    ] {
+    for words in MAKERS {
         let sandbox = Sandbox::with_cloud();
         sandbox.write("config.yml", &sandbox.config(&[]));
         let raw = sandbox.disk("source.raw", 12, 2);
-        let named: &[&str] = match words[0] {
-            "qcow2" | "vhd" | "vmware" => &[],
-            _ => &["--cloud-image-name", "again"],
-        };
-        sandbox.run(&[&["--disk", "source.raw", "-p"], words, named].concat()).succeeded();
-        let images = sandbox.path().join("images");
-        let side = [".md5", ".sha256", ".sig", ".json", ".sh", ".ovf", ".mf"];
-        let made: Vec<String> = names(&images)
-            .into_iter()
-            .filter(|name| !side.iter().any(|suffix| name.ends_with(suffix)))
-            .collect();
-        assert!(!made.is_empty(), "{words:?}: {:?}", names(&images));
-        for name in made {
-            let again = build(&sandbox, &images.join(&name), &[]);
-            let again = again.unwrap_or_else(|error| panic!("{words:?}, {name}: {error:?}"));
-            assert!(is_equal(&raw, &(again, "qcow2")), "{words:?}: {name}");
-        }
+        returns(&sandbox, &raw, words, &[]);
+    }
+}
+
+/// Lets a provider make its files of a raw disk, and checks that each of them is accepted and holds the same disk.
+#[track_caller]
+pub(crate) fn returns(sandbox: &Sandbox, raw: &Path, words: &[&str], more: &[&str]) {
+    let images = sandbox.path().join("images");
+    let _ = fs::remove_dir_all(&images);
+    let named: &[&str] = match words[0] {
+        "qcow2" | "vhd" | "vmware" => &[],
+        _ => &["--cloud-image-name", "again"],
+    };
+    let given = ["--disk", raw.to_str().unwrap(), "-p"];
+    sandbox.run(&[&given[..], words, named, more].concat()).succeeded();
+    let side = [".md5", ".sha256", ".sig", ".json", ".sh", ".ovf", ".mf"];
+    let made: Vec<String> = names(&images)
+        .into_iter()
+        .filter(|name| !side.iter().any(|suffix| name.ends_with(suffix)))
+        .collect();
+    assert!(!made.is_empty(), "{words:?}: {:?}", names(&images));
+    for name in made {
+        let again = build(sandbox, &images.join(&name), more);
+        let again = again.unwrap_or_else(|error| panic!("{words:?}, {name}: {error:?}"));
+        assert!(is_equal(raw, &(again, "qcow2")), "{words:?}: {name}");
     }
 }
 
