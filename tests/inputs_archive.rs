@@ -166,7 +166,13 @@ pub(crate) fn returns(sandbox: &Sandbox, raw: &Path, words: &[&str], more: &[&st
         .collect();
     assert!(!made.is_empty(), "{words:?}: {:?}", names(&images));
     for name in made {
-        let again = build(sandbox, &images.join(&name), more);
+        let again = match build(sandbox, &images.join(&name), &[]) {
+            // A raw disk is in it, which needs the same words as the given one.
+            Err((_, message)) if message.contains("--disk-format raw") => {
+                build(sandbox, &images.join(&name), more)
+            }
+            other => other,
+        };
         let again = again.unwrap_or_else(|error| panic!("{words:?}, {name}: {error:?}"));
         assert!(is_equal(raw, &(again, "qcow2")), "{words:?}: {name}");
     }

@@ -21,13 +21,12 @@ const DISKS: [(&str, &str); 5] = [
     ("memtest86+", "usr/lib/memtest86+/memtest86+x64.iso"),
 ];
 /// Other files: package, file, and what the message calls it.
-const OTHERS: [(&str, &str, &str); 8] = [
+const OTHERS: [(&str, &str, &str); 7] = [
     ("ipxe", "boot/ipxe.lkrn", "is a Linux kernel"),
     ("ipxe", "boot/ipxe.efi", "is not recognised as a disk"),
     ("ipxe", "usr/lib/ipxe/ipxe.pxe", "is not recognised as a disk"),
     ("memtest86+", "boot/memtest86+x64.bin", "is a Linux kernel"),
     ("memtest86+", "usr/share/doc/memtest86+/copyright", "is not recognised as a disk"),
-    ("grub-pc-bin", "usr/lib/grub/i386-pc/boot.img", "is not recognised as a disk"),
     ("grub-pc-bin", "usr/lib/grub/i386-pc/normal.mod", "is a program (ELF)"),
     ("debian-installer-12-netboot-amd64", INITRD, "holds a cpio archive"),
 ];
