@@ -8,6 +8,7 @@
 )]
 
 mod harness;
+mod images;
 
 mod abi_versions;
 mod bad_plugins;

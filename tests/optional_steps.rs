@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The provider whose account is a directory.
-fn account() -> &'static Path {
+pub(crate) fn account() -> &'static Path {
     static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
     PLUGIN.get_or_init(|| {
         let output = cargo(&root().join("tests/abi/account"), &["build", "--quiet"]);

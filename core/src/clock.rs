@@ -34,6 +34,25 @@ pub fn after(duration: Duration) -> Option<String> {
     Some(later.strftime(FORM).to_string())
 }
 
+/// Returns the current time in seconds since 1970-01-01 UTC.
+#[must_use]
+pub fn seconds() -> u64 {
+    u64::try_from(Timestamp::now().as_second()).unwrap_or(0)
+}
+
+/// Returns a time in seconds since 1970-01-01 UTC in the form of [`now`]; empty when it cannot be represented.
+#[must_use]
+pub fn text(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().and_then(|at| Timestamp::from_second(at).ok());
+    time.map(|time| time.strftime(FORM).to_string()).unwrap_or_default()
+}
+
+/// Parses a time in the form of RFC 3339; returns the seconds since 1970-01-01 UTC.
+#[must_use]
+pub fn parse(moment: &str) -> Option<u64> {
+    u64::try_from(moment.parse::<Timestamp>().ok()?.as_second()).ok()
+}
+
 /// Returns whether a time has been reached; `None` when the text is not a time.
 #[must_use]
 pub fn is_past(moment: &str) -> Option<bool> {

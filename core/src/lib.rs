@@ -8,6 +8,7 @@
 
 use build_image_files::lock;
 
+pub mod account;
 pub mod artifacts;
 pub mod boot_test;
 pub mod bundle;

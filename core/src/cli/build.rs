@@ -204,7 +204,7 @@ pub(super) fn loader(settings: &Resolved, environment: &Environment) -> Result<L
     Ok(Loader { search, lock, isolate: set.isolate, environment: environment.clone() })
 }
 
-fn no_platform(search: &SearchPath) -> Error {
+pub(super) fn no_platform(search: &SearchPath) -> Error {
     let mut names: Vec<String> = search.all().into_iter().map(|candidate| candidate.name).collect();
     names.dedup();
     Error::new(Stage::Settings, format!("{} is not set", keys::PLATFORM)).hint(
@@ -239,6 +239,11 @@ fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
         )
         .hint("leave --no-upload out"));
     }
+    check_missing(plugin, settings)
+}
+
+/// Reports all required settings that are missing.
+pub(super) fn check_missing(plugin: &Plugin, settings: &Resolved) -> Result<()> {
     let rows = plugin.rows();
     let required = rows.iter().filter(|row: &&Row| row.setting.required);
     let missing = required.filter(|row| settings.of(row).is_none());

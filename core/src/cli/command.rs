@@ -207,7 +207,8 @@ pub(super) fn disk_file() -> Arg {
 pub(super) fn texts(rows: &[Row], matches: &ArgMatches) -> BTreeMap<String, String> {
     let mut texts = BTreeMap::new();
     for row in rows {
-        let Some(mut values) = matches.get_many::<String>(row.key()) else { continue };
+        // A verb has the flags of some rows only.
+        let Ok(Some(mut values)) = matches.try_get_many::<String>(row.key()) else { continue };
         if let Some(last) = values.next_back() {
             texts.insert(row.key().to_owned(), last.clone());
         }

@@ -11,6 +11,7 @@ mod estimate;
 mod example;
 mod exposed;
 mod help;
+mod images;
 mod info;
 mod inspect;
 mod iso_only;
@@ -71,12 +72,13 @@ fn keep_private() {
 }
 
 /// Verbs other than the build, which has no verb.
-const VERBS: [(&str, &str); 12] = [
+const VERBS: [(&str, &str); 13] = [
     ("plan", "print what a build would do, and do nothing"),
     ("publish", "upload and register the image of a bundle"),
     ("resume", "go on with a build that was killed or kept"),
     ("runs", "list builds that left something"),
     ("gc", "remove what killed builds left, here and in the cloud"),
+    ("images", "list and change the images in an account"),
     ("inspect", "read what is inside a disk image"),
     ("boot", "boot a disk image in qemu without writing it"),
     ("providers", "list, inspect, check and begin provider plugins"),
@@ -94,6 +96,7 @@ fn dispatch(args: Vec<String>, environment: &Environment) -> u8 {
         Some((verb, rest)) if verb == "resume" => return runs::resume(rest, environment),
         Some((verb, rest)) if verb == "runs" => runs::list(rest, environment),
         Some((verb, rest)) if verb == "gc" => runs::gc(rest, environment),
+        Some((verb, rest)) if verb == "images" => images::run(rest, environment),
         Some((verb, rest)) if verb == "inspect" => inspect::run(rest, environment),
         Some((verb, rest)) if verb == "boot" => boot::run(rest, environment),
         Some((verb, rest)) if verb == "providers" => providers::run(rest, environment),

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{
     adopt, args,
     build::{self, Resumed},
-    command,
+    command, images,
 };
 use crate::{
     artifacts,
@@ -50,6 +50,9 @@ pub(super) fn gc_parser() -> Command {
     with_flags(Command::new("build-image gc"))
         .about("Removes what dead and failed builds left, here and in the cloud. Says only what it would do unless --yes is given.")
         .arg(yes.help("do it"))
+        .arg(Arg::new("CLOUD").long("cloud").num_args(0).help(
+            "with -p PROVIDER: remove what unfinished builds of any host left in the account; see gc --cloud --help",
+        ))
         .arg(Arg::new("ADOPT").long("adopt").value_name("RUN").help(
             "show what a run that is not trusted uses and would remove; with --yes, trust it and remove that",
         ))
@@ -80,7 +83,7 @@ fn parse(parser: Command, args: &[String], environment: &Environment) -> Result<
 }
 
 /// Returns the directory of all builds' files.
-fn base(settings: &Resolved) -> PathBuf {
+pub(super) fn base(settings: &Resolved) -> PathBuf {
     let base = settings.core().publication.artifacts();
     std::path::absolute(base).unwrap_or_else(|_| base.to_owned())
 }
@@ -243,6 +246,10 @@ fn adopted(args: &[String]) -> Result<(Option<String>, Vec<String>)> {
 /// # Errors
 /// Usage errors, and the first run that could not be cleaned.
 pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
+    let words = args::normalised(args);
+    if words.iter().take_while(|arg| *arg != "--").any(|arg| arg == images::CLOUD) {
+        return images::sweep(&words, environment);
+    }
     let Some(request) = parse(gc_parser(), args, environment)? else { return Ok(()) };
     let Request { base, yes, adopt, key, .. } = request;
     let mut first = None;

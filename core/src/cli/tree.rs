@@ -2,7 +2,7 @@
 
 use clap::{Arg, Command, builder::PossibleValuesParser};
 
-use super::{boot, command, doctor, help, inspect, providers, publish, runs, shell};
+use super::{boot, command, doctor, help, images, inspect, providers, publish, runs, shell};
 use crate::{
     error::Result,
     plugins::Loader,
@@ -23,7 +23,7 @@ pub(super) fn check_flag() -> Arg {
 /// Currently none; a provider that does not load is skipped.
 pub(super) fn whole(loader: &Loader) -> Result<Command> {
     let (names, own) = of_providers(loader);
-    let rows = [core_rows(), own].concat();
+    let rows = [core_rows(), own.clone()].concat();
     let with_values = |arg: Arg| {
         let Some(row) = rows.iter().find(|row| row.key() == arg.get_id().as_str()) else {
             return arg;
@@ -50,6 +50,7 @@ pub(super) fn whole(loader: &Loader) -> Result<Command> {
             "runs" => runs::list_parser(),
             "gc" => runs::gc_parser(),
             "providers" => providers::parser(),
+            "images" => images::parser(&own),
             "inspect" => inspect::parser(),
             "boot" => boot::parser(),
             "doctor" => doctor::parser(),

@@ -35,3 +35,4 @@ pub use provenance::{publish_statement, statement_of};
 pub(crate) use sbom::text as sbom_text;
 pub use state::{Entrance, Flow, PUBLISH, Row, State, TABLE, Undo};
 pub use undo::clean;
+pub(crate) use undo::discard;

@@ -52,7 +52,11 @@ pub fn clean(
 }
 
 /// Lets the provider discard the resources; only resources that it reports as removed count as removed.
-fn discard(host: &RunHost, steps: &dyn Steps, request: &DiscardRequest) -> Vec<Leftover> {
+pub(crate) fn discard(
+    host: &RunHost,
+    steps: &dyn Steps,
+    request: &DiscardRequest,
+) -> Vec<Leftover> {
     match steps.discard(request) {
         Ok(answer) => {
             request.resources.iter().filter_map(|resource| left(host, resource, &answer)).collect()

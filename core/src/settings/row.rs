@@ -48,6 +48,8 @@ pub enum Use {
     Inspect,
     /// The command `help`.
     Help,
+    /// The command `images`, and `gc` in an account.
+    Images,
     /// The command `providers`.
     Providers,
     /// The commands `runs` and `gc`, and the search of `resume` for its run.

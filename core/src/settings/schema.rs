@@ -79,9 +79,9 @@ settings![
     PLATFORM(BUILD, Text, "the provider: where the image goes")
         .flag('p')
         .pattern("[a-z][a-z0-9_]*")
-        .used_by(&[Use::Selection, Use::Help]),
+        .used_by(&[Use::Images, Use::Selection, Use::Help]),
     CONFIG_FILE(BUILD, Path, "YAML file of settings").flag('c').used_by(&[
-        Use::Selection,
+        Use::Images, Use::Selection,
         Use::Adoption,
         Use::Doctor,
         Use::Help,
@@ -293,7 +293,7 @@ settings![
          [default: build-image/journal.key in XDG_STATE_HOME or ~/.local/state]"
     )
     .prefixed_only()
-    .used_by(&[Use::Runs]),
+    .used_by(&[Use::Images, Use::Runs]),
     OUTPUT_JSON_FILE(OUTPUT, Path, "write the result document to this file")
         .writes(Written::Json)
         .used_by(&[Use::Report]),
@@ -316,7 +316,7 @@ settings![
     .on_resume(OnResume::Fixed),
     JSON(OUTPUT, Switch, "print the result document on standard output")
         .prefixed_only()
-        .used_by(&[Use::Report, Use::Boot, Use::Doctor, Use::Inspect, Use::Providers, Use::Runs]),
+        .used_by(&[Use::Images, Use::Report, Use::Boot, Use::Doctor, Use::Inspect, Use::Providers, Use::Runs]),
     PROGRESS(
         OUTPUT,
         Text,
@@ -329,7 +329,7 @@ settings![
     QUIET(OUTPUT, Switch, "warnings and errors only, as --progress none")
         .prefixed_only()
         .flag('q')
-        .used_by(&[Use::Report, Use::Boot]),
+        .used_by(&[Use::Images, Use::Report, Use::Boot]),
     HYPERVISOR_IMAGE_NAME(OUTPUT, Text, "file name of a published image, without suffix")
         .on_resume(OnResume::Fixed),
     IMAGE_SIG_PRIVATE_KEY(OUTPUT, Path, "PEM key that signs published images")
@@ -345,7 +345,7 @@ settings![
     PROVIDER_DIR(PLUGINS, Path, "directory to look for provider plugins in first")
         .prefixed_only()
         .used_by(&[
-            Use::Selection,
+            Use::Images, Use::Selection,
             Use::Adoption,
             Use::Doctor,
             Use::Help,
@@ -353,7 +353,7 @@ settings![
             Use::Shell
         ]),
     PROVIDER_FILE(PLUGINS, Path, "plugin file to use for the platform").prefixed_only().used_by(&[
-        Use::Selection,
+        Use::Images, Use::Selection,
         Use::Adoption,
         Use::Doctor,
         Use::Help,
@@ -366,13 +366,13 @@ settings![
         "lock file of provider plugins [default: build-image.lock beside the configuration file]"
     )
     .prefixed_only()
-    .used_by(&[Use::Selection, Use::Adoption, Use::Providers]),
+    .used_by(&[Use::Images, Use::Selection, Use::Adoption, Use::Providers]),
     LOCKED(PLUGINS, Switch, "load only provider plugins that are locked")
         .prefixed_only()
-        .used_by(&[Use::Selection, Use::Providers]),
+        .used_by(&[Use::Images, Use::Selection, Use::Providers]),
     ISOLATE(PLUGINS, Switch, "run the provider plugin in a separate process")
         .prefixed_only()
-        .used_by(&[Use::Selection]),
+        .used_by(&[Use::Images, Use::Selection]),
     INFO(BUILD, Switch, "print JSON about this host and exit").prefixed_only(),
     DOCS(BUILD, Switch, "write tables of settings")
         .prefixed_only()

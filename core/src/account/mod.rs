@@ -1,0 +1,187 @@
+//! Lists and changes what builds made in an account of a cloud, without any file of these builds: the account is the
+//! truth.
+//!
+//! ```text
+//! mod.rs     asks the provider: an inventory with all its pages, a change, a removal
+//! sweep.rs   which objects unfinished builds left
+//! retain.rs  which images are older than those that stay
+//! drift.rs   what differs between an image and its copies
+//! ```
+
+mod drift;
+mod retain;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use build_image_plugin_api::{
+    Error as ProviderError, ErrorKind, Host, Resource, Steps,
+    document::{
+        Change, DiscardReason, DiscardRequest, Finding, Inventory, InventoryRequest, Item,
+        ManageRequest, Managed,
+    },
+};
+use tempfile::TempDir;
+
+pub(crate) use drift::audience;
+pub use drift::{Difference, compare};
+pub use retain::{Retention, superseded};
+pub use sweep::{Kept, Sweep, sweep};
+
+use crate::{
+    error::{Error, Result, Stage},
+    interrupt::Interrupt,
+    journal::{Journal, Key},
+    pipeline::discard,
+    plugins::{Plugin, RunHost},
+    report::{Leftover, Reporter},
+    settings::{Environment, Resolved},
+};
+
+/// Most pages of an inventory: a provider that never ends would fill the memory.
+const MOST_PAGES: usize = 10_000;
+/// The capability of a provider that lists what is in an account.
+const INVENTORY: &str = "inventory";
+
+/// An account, as the settings of a provider name it.
+pub struct Account<'a> {
+    plugin: &'a Plugin,
+    host: Arc<RunHost>,
+    steps: Box<dyn Steps>,
+    interrupt: Arc<Interrupt>,
+    /// The journal of these calls, which is not needed later: what they create carries marks.
+    _journal: TempDir,
+}
+
+/// What an account contains.
+#[derive(Default)]
+pub struct Listing {
+    /// The objects.
+    pub items: Vec<Item>,
+    /// Regions that were read completely.
+    pub regions: Vec<String>,
+    /// Problems, such as a region that could not be read.
+    pub findings: Vec<Finding>,
+}
+
+impl<'a> Account<'a> {
+    /// Opens an account.
+    ///
+    /// # Errors
+    /// When the provider refuses its settings.
+    pub fn open(
+        plugin: &'a Plugin,
+        settings: &Resolved,
+        environment: &Environment,
+        reporter: Arc<Reporter>,
+        interrupt: Arc<Interrupt>,
+    ) -> Result<Self> {
+        let directory = tempfile::tempdir().map_err(|error| {
+            Error::new(Stage::Disk, "cannot create a temporary directory").caused_by(&error)
+        })?;
+        let key = Arc::new(Key::existing(settings, environment)?);
+        let journal = Journal::open(&directory.path().join("run"), &key)?;
+        let rows = plugin.rows();
+        let secrets = settings.secrets(&rows);
+        let host = Arc::new(RunHost::new(journal, reporter, Arc::clone(&interrupt), secrets));
+        let lent: Arc<dyn Host> = host.clone();
+        let made = plugin.create(lent, &settings.for_provider(&rows));
+        let steps = made.map_err(|error| {
+            Error::provider(&plugin.name, "create", host.redactor().error(error))
+        })?;
+        Ok(Self { plugin, host, steps, interrupt, _journal: directory })
+    }
+
+    /// Lists objects.
+    ///
+    /// # Errors
+    /// When the provider has no inventory, or cannot read the account.
+    pub fn list(&self, request: &InventoryRequest) -> Result<Listing> {
+        self.needs(INVENTORY, "list what is in an account")?;
+        let (mut found, mut request) = (Listing::default(), request.clone());
+        for _ in 0..MOST_PAGES {
+            self.interrupt.check()?;
+            let page = self.steps.inventory(&request);
+            let page = page.map_err(|error| self.error(INVENTORY, error))?;
+            let Inventory { items, regions, truncated, next, findings, .. } = page;
+            found.items.extend(items);
+            found.findings.extend(findings);
+            for region in regions {
+                if !found.regions.contains(&region) {
+                    found.regions.push(region);
+                }
+            }
+            match next {
+                Some(next) if Some(&next) != request.after.as_ref() => request.after = Some(next),
+                _ if truncated => return Err(self.too_many()),
+                _ => return Ok(found),
+            }
+        }
+        Err(self.too_many())
+    }
+
+    /// Changes images. An image without a result counts as refused.
+    ///
+    /// # Errors
+    /// When the provider does not have the action, or fails as a whole.
+    pub fn manage(&self, request: &ManageRequest) -> Result<Vec<Managed>> {
+        let capability = request.action.capability();
+        self.needs(capability, &format!("do `{capability}`"))?;
+        self.interrupt.check()?;
+        let answer = self.steps.manage(request).map_err(|error| self.error("manage", error))?;
+        let mut results = answer.results;
+        for image in &request.images {
+            if !results.iter().any(|result| result.image == *image) {
+                let error = ProviderError::internal("the provider has no result for the image");
+                results.push(Managed::refused(image, &error));
+            }
+        }
+        Ok(results)
+    }
+
+    /// Removes objects of a run. Returns what still exists.
+    #[must_use]
+    pub fn remove(&self, run_id: &str, resources: Vec<Resource>) -> Vec<Leftover> {
+        let request = DiscardRequest::new(DiscardReason::Leftover, resources).run_id(run_id);
+        discard(&self.host, self.steps.as_ref(), &request)
+    }
+
+    /// Returns the error of the first image that was not changed, if any.
+    ///
+    /// # Errors
+    /// That error.
+    pub fn check(&self, results: &[Managed]) -> Result<()> {
+        let refused = results.iter().filter(|result| result.change == Change::Refused);
+        let Some(document) = refused.clone().find_map(|result| result.error.as_ref()) else {
+            return Ok(());
+        };
+        let kind = ErrorKind::from_code(&document.kind);
+        let text = match refused.count() {
+            1 => "1 image was not changed".to_owned(),
+            count => format!("{count} images were not changed"),
+        };
+        Err(Error::new(Stage::Provider(kind), text))
+    }
+
+    fn needs(&self, capability: &str, what: &str) -> Result<()> {
+        let description = self.plugin.description();
+        if description.capabilities.iter().any(|one| one == capability) {
+            return Ok(());
+        }
+        let text = format!("provider `{}` cannot {what}", self.plugin.name);
+        Err(Error::new(Stage::Provider(ErrorKind::Unsupported), text)
+            .hint("use the cloud's console, or a newer version of the plugin"))
+    }
+
+    fn error(&self, step: &str, error: ProviderError) -> Error {
+        Error::provider(&self.plugin.name, step, self.host.redactor().error(error))
+    }
+
+    fn too_many(&self) -> Error {
+        let text = format!("provider `{}` has more objects than it lists", self.plugin.name);
+        Error::new(Stage::Provider(ErrorKind::Internal), text)
+            .hint("narrow the list, for example by --region or --name")
+    }
+}

@@ -1,0 +1,56 @@
+//! Decides which images of a family are superseded by newer ones.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use build_image_plugin_api::document::{Item, ItemKind, ItemState};
+
+/// Which images stay.
+#[derive(Clone, Debug)]
+pub struct Retention {
+    /// What the names of the family start with.
+    pub family: String,
+    /// Number of the newest images that stay, in each region.
+    pub keep: usize,
+    /// Images that are younger stay as well.
+    pub older_than: Option<Duration>,
+}
+
+/// Returns the images that the rule removes at the time `now` (seconds since 1970-01-01 UTC), the oldest first. An image that
+/// is not complete, or whose age is not known, neither counts nor is removed. Images of one run and region count as one.
+#[must_use]
+pub fn superseded(items: &[Item], rule: &Retention, now: u64) -> Vec<Item> {
+    let mut regions: BTreeMap<Option<&str>, Vec<(&Item, u64)>> = BTreeMap::new();
+    for item in items {
+        let is_complete = matches!(
+            item.state,
+            ItemState::Available | ItemState::Deprecated | ItemState::Disabled
+        );
+        let is_ours = item.run_id.is_some() && item.name.starts_with(&rule.family);
+        if let (ItemKind::Image, true, true, Some(created)) =
+            (item.kind, is_complete, is_ours, item.created)
+        {
+            regions.entry(item.region.as_deref()).or_default().push((item, created));
+        }
+    }
+    let mut removed = Vec::new();
+    for mut images in regions.into_values() {
+        images.sort_by_key(|(item, created)| (std::cmp::Reverse(*created), item.id.clone()));
+        let mut newest: BTreeSet<&str> = BTreeSet::new();
+        for (item, created) in images {
+            let run = item.run_id.as_deref().unwrap_or_default();
+            if newest.contains(run) || newest.len() < rule.keep {
+                newest.insert(run);
+                continue;
+            }
+            let age = Duration::from_secs(now.saturating_sub(created));
+            if rule.older_than.is_none_or(|least| age >= least) {
+                removed.push((created, item.clone()));
+            }
+        }
+    }
+    removed.sort_by_key(|(created, item)| (*created, item.id.clone()));
+    removed.into_iter().map(|(_, item)| item).collect()
+}
