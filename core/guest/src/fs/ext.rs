@@ -3,12 +3,13 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io::{self, Read};
 
-use ext4_view::{Ext4, Ext4Error, Ext4Read, FileType, Metadata};
+use ext4_view::{Ext4, Ext4Error, Ext4Read, File, FileType, Metadata};
 
 use super::{Entry, FileSystem, Kind, MAX_ENTRIES, Opened};
 use crate::bytes::{le16, le32};
-use crate::source::Fault;
+use crate::source::{Fault, Source};
 use crate::volume::Volume;
 
 /// Largest block, 64 KiB, as the logarithm of its KiB.
@@ -29,6 +30,21 @@ struct Reader(Volume);
 impl Ext4Read for Reader {
     fn read(&mut self, at: u64, buf: &mut [u8]) -> Result<(), Box<dyn StdError + Send + Sync>> {
         self.0.read(buf, at).map_err(|fault| Box::new(Failed(fault)) as _)
+    }
+}
+
+/// A file whose bytes are counted: its holes are zeros that are not read from the disk, and may be as long as an inode
+/// declares.
+struct Counted {
+    file: File,
+    source: Source,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let got = self.file.read(buf)?;
+        self.source.unpacked(got as u64).map_err(|fault| io::Error::other(Failed(fault)))?;
+        Ok(got)
     }
 }
 
@@ -149,7 +165,9 @@ impl FileSystem for Ext {
         self.volume.source.step()?;
         let (path, _) = self.resolve(path)?;
         let opened = self.inner.open(path.as_str()).map_err(|error| self.fault(&error))?;
-        Ok(Opened { len: opened.metadata().len(), reader: Box::new(opened) })
+        let len = opened.metadata().len();
+        let source = self.volume.source.clone();
+        Ok(Opened { len, reader: Box::new(Counted { file: opened, source }) })
     }
 
     fn kind(&self, path: &str) -> Result<Kind, Fault> {

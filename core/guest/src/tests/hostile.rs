@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 
 use super::disk::{Disk, Holds, MIB, Node, Partition, ROOT_UUID, Tree, Written, ext};
-use super::parts;
+use super::parts::{self, VERSION};
 use super::systems::{ALL, bios_grub, lvm, needs, uefi_grub};
+use super::tools::{program, run};
 use crate::model::Firmware;
 use crate::{Attributes, check};
 
@@ -97,6 +98,15 @@ fn large_directories_and_files_end() {
     disk.partitions[0].mib = 100;
     let Some(disk) = disk.write() else { return };
     survive(&disk);
+}
+
+#[test]
+fn a_hole_without_an_end_is_not_read_to_its_end() {
+    let (Some(disk), Some(debugfs)) = (bios_grub().write(), program("debugfs")) else { return };
+    let size = format!("sif /boot/initrd.img-{VERSION} size {}", 3_u64 << 40);
+    run(&debugfs, &[&"-w", &"-R", &size, &format!("{}?offset=1048576", disk.path.display())]);
+    let found = disk.inspect();
+    assert!(!found.complete, "{found:#?}");
 }
 
 #[test]
