@@ -42,6 +42,7 @@ mod inputs_archive;
 mod inputs_disk;
 mod inputs_download;
 mod inputs_hotfix;
+mod inputs_pipe;
 mod inputs_signature;
 mod inspect;
 mod install_failures;

@@ -120,7 +120,7 @@ settings![
     DISK(
         SOURCE,
         Path,
-        "disk image instead of an ISO, path or URL: raw, qcow2, VMDK, VHD, VHDX or VDI, also compressed, in a tar or zip archive, or in an OVA"
+        "disk image instead of an ISO, path or URL: raw, qcow2, VMDK, VHD, VHDX or VDI, also compressed, in a tar or zip archive, or in an OVA; `-` reads it from a pipe"
     )
     .prefixed_only()
     .on_resume(OnResume::Fixed),
