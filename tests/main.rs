@@ -73,6 +73,7 @@ mod provider_check;
 mod provider_new;
 mod registry;
 mod replace_interrupted;
+mod proxies;
 mod reproductions;
 mod resources;
 mod resume;
