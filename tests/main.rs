@@ -69,6 +69,7 @@ mod plugins_isolated;
 mod plugins_program;
 mod plugins_trust;
 mod provenance;
+mod private_cloud;
 mod provider_check;
 mod provider_new;
 mod registry;

@@ -81,7 +81,7 @@ pub(crate) static TABLE: &[Row] = &[
     ("InvalidAccountStatus.OSSDisabled", "", Auth, GiveUp, "OSS is not activated for the account", "activate OSS in the console"),
     ("UserNotInTheWhiteList", "", Auth, GiveUp, "the account may not import images this way", "ask the vendor's support"),
     ("PublicEndpointForbidden", "", Auth, GiveUp, "the bucket's data cannot be reached through the public endpoint", "bind a domain to the bucket and set ALIBABA_OSS_ENDPOINT to it, or run inside the region with ALIBABA_OSS_ENDPOINT=internal"),
-    ("SecondLevelDomainForbidden", "", Config, GiveUp, "the bucket cannot be addressed by path", "set ALIBABA_OSS_ENDPOINT to a host name, not to an address"),
+    ("SecondLevelDomainForbidden", "", Config, GiveUp, "the bucket cannot be addressed by path", "set ALIBABA_OSS_ENDPOINT to a host name, not to an address, and leave ALIBABA_OSS_PATH_STYLE out"),
     // Buckets and objects
     ("NoSuchBucket", "", NotFound, GiveUp, "the bucket does not exist", BUCKET_HINT),
     ("InvalidBucketName", "", Config, GiveUp, "this is not a bucket name", "check ALIBABA_BUCKET: 3 to 63 lower-case letters, digits and `-`"),

@@ -4,6 +4,8 @@
 
 use build_image_plugin_api::{Setting, SettingKind};
 
+use crate::oss_endpoint::PATH_STYLE;
+
 /// All rows.
 pub(crate) fn settings() -> Vec<Setting> {
     let mut rows = place();
@@ -99,6 +101,11 @@ fn endpoints() -> Vec<Setting> {
             "ALIBABA_OSS_ENDPOINT",
             Text,
             "OSS endpoint: `public`, `internal`, `accelerate`, `accelerate-overseas`, `dualstack`, a host or URL; a name outside aliyuncs.com is taken as bound to the bucket",
+        ),
+        Setting::new(
+            PATH_STYLE,
+            Boolean,
+            "Address buckets as `https://HOST/BUCKET/KEY`, as private clouds do; needs a server in ALIBABA_OSS_ENDPOINT",
         ),
         Setting::new(
             "ALIBABA_ECS_ENDPOINT",
