@@ -44,6 +44,7 @@ mod inputs_download;
 mod inputs_hotfix;
 mod inputs_pipe;
 mod inputs_signature;
+mod inputs_signers;
 mod inspect;
 mod install_failures;
 mod install_generic;

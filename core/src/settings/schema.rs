@@ -160,15 +160,15 @@ settings![
         .prefixed_only()
         .on_resume(OnResume::UntilRegistered)
         .applies_to(AppliesTo::GivenDisk { hint: "leave it out, or set ISO_SHA256 for an ISO" }),
-    DISK_SIG(SOURCE, Path, "signature of the given disk, path or URL, as `openssl dgst` makes it; found beside it when not set")
+    DISK_SIG(SOURCE, Path, "signature of the given disk, path or URL, as `openssl dgst`, minisign, or `ssh-keygen -Y sign` makes it; found beside it when not set")
         .prefixed_only()
         .on_resume(OnResume::UntilRegistered)
         .applies_to(AppliesTo::GivenDisk { hint: "leave it out, or set ISO_SIG for an ISO" }),
-    DISK_SIG_PUBLIC_KEY(SOURCE, Path, "PEM key that verifies DISK_SIG; once set, a disk without a good signature is refused")
+    DISK_SIG_PUBLIC_KEY(SOURCE, Path, "public key that verifies DISK_SIG: a PEM file, or the key of minisign or of OpenSSH; once set, a disk without a good signature is refused")
         .prefixed_only()
         .on_resume(OnResume::UntilRegistered)
         .applies_to(AppliesTo::GivenDisk { hint: "leave it out" }),
-    DISK_SIG_DIGEST(SOURCE, Text, "digest of DISK_SIG, as openssl names it")
+    DISK_SIG_DIGEST(SOURCE, Text, "digest of DISK_SIG, as openssl names it, for a PEM key")
         .prefixed_only()
         .default_value("sha256")
         .on_resume(OnResume::UntilRegistered),
