@@ -115,7 +115,7 @@ pub(crate) static TABLE: &[Row] = &[
     ("InvalidDescription*", "", Config, GiveUp, "ECS does not take the description", "2 to 256 characters, not starting with `http://` or `https://`"),
     ("InvalidClientToken*", "", Provider, GiveUp, "the request's token was refused", REPORT_HINT),
     ("MissingParameter*", "", Provider, GiveUp, "a parameter is missing", REPORT_HINT),
-    ("InvalidOSType*", "", Config, GiveUp, "ECS does not take the operating system", "check ALIBABA_PLATFORM"),
+    ("InvalidOSType*", "", Config, GiveUp, "ECS does not take the operating system", "check ALIBABA_OS_TYPE and ALIBABA_PLATFORM"),
     ("InvalidImageFormat.RegionNotSupported", "", Config, GiveUp, "the region does not take the disk's format", "choose another ALIBABA_DISK_FORMAT or ALIBABA_REGION"),
     ("InvalidImageFormat*", "", InvalidImage, GiveUp, "ECS does not take the disk's format", FORMAT_HINT),
     ("InvalidImageSize*", "", InvalidImage, GiveUp, "ECS does not take the disk's size", "sizes from 1 to 2048 GiB are taken"),

@@ -180,9 +180,15 @@ fn import() -> Vec<Setting> {
         Setting::new("ALIBABA_BOOT_MODE", Text, "Boot mode of the image; unset: that of the disk")
             .choices(&["BIOS", "UEFI"]),
         Setting::new(
+            "ALIBABA_OS_TYPE",
+            Text,
+            "Operating system named to ECS; unset: that of ALIBABA_PLATFORM, or what was found on the disk",
+        )
+        .choices(&["linux", "windows"]),
+        Setting::new(
             "ALIBABA_PLATFORM",
             Text,
-            "Platform (distribution) named to ECS; unset: what was found on the disk, or `Others Linux`, which leaves the guest alone",
+            "Platform (distribution) named to ECS; unset: what was found on the disk, `Other Windows`, or `Others Linux`, which leaves the guest alone",
         ),
         Setting::new("ALIBABA_LICENSE_TYPE", Text, "Licence type of the image")
             .choices(&["Auto", "Aliyun", "BYOL"]),
