@@ -69,13 +69,21 @@ fn a_disk_from_a_pipe_is_the_disk_that_was_sent() {
         shell(&sandbox, "openssl dgst -sha256 -sign key -out sent.sig out");
         let digest = tool(sandbox.path(), &["sha256sum", "out"]);
         let digest = digest.split(' ').next().unwrap();
-        let proofs =
-            ["--disk-sha256", digest, "--disk-sig=sent.sig", "--disk-sig-public-key=key.pub"];
+        let proofs = [
+            "--disk-sha256",
+            digest,
+            "--disk-sig=sent.sig",
+            "--disk-sig-public-key=key.pub",
+            "--provenance-file=made.json",
+        ];
         let run = piped(&sandbox, "out", &[&LOCAL[..], more, &proofs].concat());
         run.succeeded();
         for text in [reported, "DISK_SHA256 as expected", "signature verified with key.pub"] {
             assert!(run.stderr.contains(text), "{line}: {text} is missing in {}", run.stderr);
         }
+        let statement = fs::read_to_string(sandbox.path().join("made.json")).unwrap();
+        assert!(statement.contains(digest), "{line}: {statement}");
+        fs::remove_file(sandbox.path().join("made.json")).unwrap();
         let image = PathBuf::from(run.member("file").as_str().unwrap());
         assert!(is_equal(&raw, &(image.clone(), "qcow2")), "{line}");
         assert!(!sandbox.path().join("artifacts").exists(), "{line}: {:?}", sandbox.files());

@@ -1,4 +1,4 @@
-//! Registers disks with Windows: the operating system that the cloud is told follows from the disk, or from the settings.
+//! Registers disks with Windows: the operating system that the cloud records follows from the disk, or from the settings.
 
 use std::{fs::File, os::unix::fs::FileExt as _};
 

@@ -185,7 +185,7 @@ settings![
     ISO_SIG_VERIFICATION_PUBLIC_KEY(
         SOURCE,
         Path,
-        "PEM key that verifies ISO signatures; once set, an ISO without a good one is refused"
+        "public key that verifies ISO signatures: a PEM file, or the key of minisign or of OpenSSH; once set, an ISO without a good one is refused"
     )
     .on_resume(OnResume::UntilRegistered),
     ISO_SIG_VERIFICATION_ENCRYPTION_TYPE(

@@ -155,14 +155,14 @@ mod tests {
 
     #[test]
     fn windows_follows_from_the_settings_or_from_the_disk() {
-        let server = "Windows Server 2022";
+        const SERVER: &str = "Windows Server 2022";
         let cases: [Case; 11] = [
             (&[], "windows", "windows", "Other Windows", ""),
             (&[], "debian", "linux", "Debian", ""),
             (&[], "", "linux", "Others Linux", ""),
             (&[("ALIBABA_OS_TYPE", "windows")], "", "windows", "Other Windows", ""),
             (&[("ALIBABA_OS_TYPE", "linux")], "windows", "linux", "Others Linux", ""),
-            (&[("ALIBABA_PLATFORM", server)], "", "windows", server, ""),
+            (&[("ALIBABA_PLATFORM", SERVER)], "", "windows", SERVER, ""),
             (&[("ALIBABA_PLATFORM", "Ubuntu")], "windows", "linux", "Ubuntu", ""),
             (
                 &[("ALIBABA_PLATFORM", "Ubuntu"), ("ALIBABA_OS_TYPE", "windows")],
@@ -172,10 +172,10 @@ mod tests {
                 "is not of a windows system",
             ),
             (
-                &[("ALIBABA_PLATFORM", server), ("ALIBABA_OS_TYPE", "linux")],
+                &[("ALIBABA_PLATFORM", SERVER), ("ALIBABA_OS_TYPE", "linux")],
                 "",
                 "linux",
-                server,
+                SERVER,
                 "is not of a linux system",
             ),
             (
