@@ -261,7 +261,7 @@ fn comments_use_the_words_of_the_glossary() {
 }
 
 /// Words that are spelled like settings: variables of the environment, and members of files of the system.
-const SPELLED_LIKE_SETTINGS: [&str; 21] = [
+const SPELLED_LIKE_SETTINGS: [&str; 22] = [
     "ALL_PROXY",
     "BUILD_IMAGE_FAILPOINT",
     "BUILD_IMAGE_PROVIDER_FILE",
@@ -277,6 +277,7 @@ const SPELLED_LIKE_SETTINGS: [&str; 21] = [
     "NO_COLOR",
     "NO_PROXY",
     "PRETTY_NAME",
+    "REQUEST_METHOD",
     "SSL_CERT_DIR",
     "SSL_CERT_FILE",
     "SYSTEMD_OS_RELEASE",

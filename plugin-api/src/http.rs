@@ -3,6 +3,8 @@
 //!
 //! Types of `reqwest` 0.13 are part of this module, so its version follows that of this crate's minor version.
 
+mod proxy;
+
 use std::{borrow::Cow, net::IpAddr, sync::Once, time::Duration};
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +19,8 @@ use crate::{
     Error, ErrorKind, Result,
     retry::{Failure, LONGEST_REQUESTED},
 };
+
+pub use proxy::environment_proxy;
 
 /// Time limit for establishing a connection.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -84,7 +88,7 @@ pub struct ClientBuilder {
 
 impl ClientBuilder {
     /// Decides for all servers: with `direct`, no proxy is used; otherwise the one that the environment names
-    /// (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`), even for a server on this machine.
+    /// (see [`environment_proxy`]), even for a server on this machine.
     #[must_use]
     pub const fn direct(mut self, direct: bool) -> Self {
         self.route = if direct { Route::Direct } else { Route::Environment };
@@ -141,9 +145,7 @@ impl ClientBuilder {
                 .tcp_nodelay(true)
                 .tcp_keepalive(Duration::from_secs(30))
                 .redirect(reqwest::redirect::Policy::none());
-            if !proxied {
-                builder = builder.no_proxy();
-            }
+            builder = if proxied { builder.proxy(environment_proxy()) } else { builder.no_proxy() };
             if self.any_certificate {
                 builder = builder.tls_danger_accept_invalid_certs(true);
             }

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::check::Early;
 use crate::model::{Firmware, Inspection};
 
+/// The name of Windows where other systems have the ID of os-release.
+const WINDOWS: &str = "windows";
+
 /// Attributes of an image, as far as the disk shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
@@ -14,7 +17,7 @@ pub struct Attributes {
     pub architecture: Option<String>,
     /// Whether the system finds its root on an NVMe disk.
     pub nvme: Option<bool>,
-    /// ID of os-release.
+    /// ID of os-release, or `windows`.
     pub os: Option<String>,
     /// VERSION_ID of os-release.
     pub os_version: Option<String>,
@@ -35,6 +38,8 @@ impl Attributes {
         let firmware = [Firmware::Bios, Firmware::Uefi].into_iter().filter(|one| starts(*one));
         let system = found.system.as_ref();
         let text = |value: Option<&String>| value.filter(|text| !text.is_empty()).cloned();
+        // A system whose files were read is certain; Windows is known by its boot loader only.
+        let windows = found.windows.as_ref().filter(|_| system.is_none());
         let programs = found.loaders.iter().filter(|loader| loader.is_fallback);
         let mut programs: Vec<&String> =
             programs.filter_map(|loader| loader.architecture.as_ref()).collect();
@@ -47,9 +52,10 @@ impl Attributes {
             firmware: firmware.collect(),
             architecture: system.and_then(|system| system.architecture.clone()).or(program),
             nvme: Early::of(found).next().and_then(|early| early.has(&["nvme"])),
-            os: text(system.map(|system| &system.id)),
+            os: text(system.map(|system| &system.id)).or(windows.map(|_| WINDOWS.to_owned())),
             os_version: text(system.map(|system| &system.version)),
-            os_name: text(system.map(|system| &system.name)),
+            os_name: text(system.map(|system| &system.name))
+                .or(windows.map(|_| "Windows".to_owned())),
             agents: system
                 .iter()
                 .flat_map(|system| &system.agents)

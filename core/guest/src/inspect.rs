@@ -98,6 +98,8 @@ fn files(
     let boot = boot::read(source, facts, &mounted, &aliases, all_read);
     (found.loaders, found.entries) = (boot.loaders, boot.entries);
     found.unknown_searches = boot.unknown_searches;
+    let files = mounted.iter().map(Rc::as_ref);
+    found.windows = boot::windows::find(source, facts, &found.volumes, files);
     let root = root(&mounted, found)?;
     let mut tree = Tree::new(Rc::clone(&root));
     let fstab = tree.text("/etc/fstab");

@@ -20,6 +20,9 @@ pub struct Inspection {
     /// The system on the root file system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system: Option<System>,
+    /// What shows that the disk has Windows, whose files are not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<Evidence>,
     /// Boot loaders, for each firmware.
     pub loaders: Vec<Loader>,
     /// Entries of the configuration of boot loaders; the default ones come first.

@@ -9,7 +9,9 @@ use clap::{ArgMatches, Command};
 use super::{build::Resumed, command};
 use crate::{
     error::{Error, Result, Stage},
-    settings::{CommandLine, Environment, FileLayer, Layers, Row, core_rows, keys, rows_of},
+    settings::{
+        CommandLine, Environment, FileLayer, Layers, Row, core_rows, keys, names_file, rows_of,
+    },
     source::without_passwords,
 };
 
@@ -130,7 +132,7 @@ pub(super) fn start_here(
         let Some(text) = typed.get(row.key()) else { continue };
         // A log file without a directory is written to the log directory.
         let is_name = keys::LOG_FILE == *row && !text.contains('/');
-        if !is_name && !text.contains("://") && !text.starts_with(['~', '/']) {
+        if !is_name && names_file(text) && !text.starts_with(['~', '/']) {
             let here = std::env::current_dir().map_err(|error| {
                 Error::new(Stage::Settings, "the working directory cannot be read")
                     .caused_by(&error)

@@ -10,11 +10,15 @@ use super::{Pipeline, state::State};
 use crate::{
     error::{Error, Result, Stage},
     journal::Entry,
+    plan::Source,
     signature::FileDigest,
+    source::GivenDisk,
 };
 
 /// Member of the facts of a step: the files it used, as an object of path and stamp.
 pub(super) const INPUTS: &str = "inputs";
+/// Member of the facts of the step that reads a disk from a pipe: the SHA-256 of what was read.
+const PIPED: &str = "piped";
 
 impl Pipeline<'_> {
     /// Returns the ISOs and injected files of an installation: files whose checksum is known with their stamps from
@@ -30,10 +34,43 @@ impl Pipeline<'_> {
         stamps(files)
     }
 
-    /// Returns the files of a given disk, with their stamps from when they were opened.
+    /// Returns the files of a given disk, with their stamps from when they were opened; of a disk from a pipe, its
+    /// digest.
     pub(super) fn disk_inputs(&self) -> Value {
         let Some(disk) = &self.plan.disk else { return Value::Null };
+        if let Some(sha256) = &disk.piped {
+            return json!({disk.path.to_string_lossy(): format!("sha256:{sha256}")});
+        }
         stamps(disk.files().map(|(path, stamp)| (path, Some(stamp))))
+    }
+
+    /// Compares a disk from a pipe with the one that an earlier process of the run read. Returns the facts that the next
+    /// process compares with.
+    ///
+    /// # Errors
+    /// When another disk arrived.
+    pub(super) fn same_pipe(&self, source: &Source) -> Result<Value> {
+        let Source::Disk(GivenDisk { piped: Some(sha256), .. }) = source else {
+            return Ok(Value::Null);
+        };
+        let before = self.host.step_done(State::Fetched.step());
+        let before = before.as_ref().and_then(|facts| facts.get(PIPED)?.as_str());
+        match before.filter(|before| before != sha256) {
+            None => Ok(json!({PIPED: sha256})),
+            Some(before) => {
+                let id = &self.plan.build.run_id;
+                let text = format!(
+                    "standard input does not hold the disk that run `{id}` was started with"
+                );
+                let mut error = Error::new(Stage::Source, text)
+                    .hint("pipe the same bytes again, or start a new build");
+                error.context = vec![
+                    ("expected".to_owned(), before.to_owned()),
+                    ("found".to_owned(), sha256.clone()),
+                ];
+                Err(error)
+            }
+        }
     }
 
     /// Fails when a file differs from the one that the image was made from.

@@ -31,7 +31,7 @@ use crate::{
     journal::Entry,
     plugins::ImageHandle,
     report::Outcome,
-    settings::{Key, OnResume, Row, SbomFormat, core_row, keys},
+    settings::{Key, OnResume, Row, SbomFormat, core_row, keys, names_file},
     signature::{Algorithm, FileDigest, digests_of},
 };
 
@@ -251,22 +251,23 @@ impl<'a> Pipeline<'a> {
     /// Returns the ISOs or the disk, the injected files, and the plugin.
     fn inputs_of_statement(&self) -> Result<Vec<Value>> {
         let mut inputs = Vec::new();
-        let mut add = |name: &str, path: &Path, digest: Option<&FileDigest>| -> Result<()> {
+        let mut add = |name: &str, path: &Path, digest: Option<String>| -> Result<()> {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             // The verified digest is that of the installed file, even if the file changed later: it is not read
             // again.
-            let digest = digest.map(|digest| hex(digest.sha256()));
             let sha256 = digest.map_or_else(|| self.digest_of_file(path), Ok)?;
             inputs.push(json!({"name": name, "uri": file, "digest": {"sha256": sha256}}));
             Ok(())
         };
         if let Some(installation) = &self.plan.installation {
-            installation.isos().try_for_each(|(name, path, digest)| add(name, path, digest))?;
+            let verified = |digest: &FileDigest| hex(digest.sha256());
+            let mut isos = installation.isos();
+            isos.try_for_each(|(name, path, digest)| add(name, path, digest.map(verified)))?;
             let files = installation.files.iter().filter(|file| file.source.is_file());
             files.into_iter().try_for_each(|file| add(&file.target, &file.source, None))?;
         }
         if let Some(disk) = &self.plan.disk {
-            add("disk", &disk.path, None)?;
+            add("disk", &disk.path, disk.piped.clone())?;
         }
         if let Some(bundle) = &self.plan.from_bundle {
             add("bundle", bundle.path(), None)?;
@@ -304,7 +305,7 @@ impl<'a> Pipeline<'a> {
         };
         let mut parameters = self.parameters(&decides);
         for (key, value) in parameters["settings"].as_object_mut().into_iter().flatten() {
-            if let Some(text) = value.as_str().filter(|text| !text.contains("://"))
+            if let Some(text) = value.as_str().filter(|text| names_file(text))
                 && is_path(key)
             {
                 let name = Path::new(text).file_name().unwrap_or_default();

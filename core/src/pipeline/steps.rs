@@ -129,6 +129,7 @@ impl Pipeline<'_> {
         let step = State::Fetched.step();
         self.begin_silently(step)?;
         let source = self.open_source(outcome)?;
+        let piped = self.same_pipe(&source)?;
         let described = self.plugin.description();
         let stem = self.plan.build.file_stem.clone();
         let differs = self.plan.complete(described, self.settings, source)?;
@@ -143,7 +144,7 @@ impl Pipeline<'_> {
             build: Box::new(self.plan.build.clone()),
             artifacts: self.plan.kept_artifacts(),
         })?;
-        self.end_silently(step, Value::Null)?;
+        self.end_silently(step, piped)?;
         // Before the long steps: another build may be writing a file of the name that is known now.
         self.open_publication()?;
         if differs && self.is_due(State::Checked.row()) {
@@ -186,6 +187,7 @@ impl Pipeline<'_> {
             is_raw: work.raw.is_some(),
             path: work.raw.clone().unwrap_or(given),
             given: plan.disk.as_ref().map(|disk| disk.reader.clone()),
+            piped: plan.disk.as_ref().and_then(|disk| disk.piped.clone()),
             virtual_size: plan.build.virtual_size,
             disk_name: plan.build.disk_name.clone(),
             date: self.settings.builder().date,

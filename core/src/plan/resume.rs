@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Problem, Result, Stage},
     pipeline::State,
     runs::{Run, State as RunState},
-    settings::{OnResume, Resolved, Row, core_row, keys},
+    settings::{OnResume, Resolved, Row, core_row, keys, names_file},
     trust::is_below,
 };
 
@@ -39,7 +39,7 @@ pub(super) fn shape(settings: &Resolved, source: &Source) -> Result<BTreeMap<Str
             if let (Source::Bundle(bundle), true) = (source, keys::FROM_BUNDLE == *row) {
                 return Ok((key, format!("sha256:{}", bundle.identity())));
             }
-            if row.setting.kind != SettingKind::Path || text.contains("://") {
+            if row.setting.kind != SettingKind::Path || !names_file(&text) {
                 return Ok((key, text));
             }
             Ok((key, settings.absolute(text.as_ref())?.display().to_string()))

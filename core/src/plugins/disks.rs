@@ -59,6 +59,8 @@ pub(crate) struct BaseDisk {
     pub(crate) is_raw: bool,
     /// The reader of a disk that the user gave; it is open already.
     pub(crate) given: Option<GuestReader>,
+    /// What identifies the content of a disk that is not in a file: the SHA-256 of what was read from a pipe.
+    pub(crate) piped: Option<String>,
     /// Size that the guest sees, in bytes.
     pub(crate) virtual_size: u64,
     /// Name of the image inside archives, without suffix.

@@ -374,7 +374,8 @@ pub(crate) fn with_suffix(stem: &str, suffix: &str) -> String {
 }
 
 /// Identifies a disk's content and its image format, from the stamps of its files when they were opened. A disk
-/// whose files were written since then has another identity, whatever their modification times.
+/// whose files were written since then has another identity, whatever their modification times. A disk from a pipe is
+/// identified by what was read.
 ///
 /// An image that exists already is identified by its content, wherever it is.
 fn identity(origin: &BaseDisk, spec: &DiskSpec) -> Result<String> {
@@ -382,7 +383,10 @@ fn identity(origin: &BaseDisk, spec: &DiskSpec) -> Result<String> {
         return Ok(ready.sha256.clone());
     }
     let disk = origin.open()?;
-    let mut facts: String = disk.sources().map(|(_, stamp)| format!("{stamp} ")).collect();
+    let mut facts: String = match &origin.piped {
+        Some(sha256) => format!("{sha256} "),
+        None => disk.sources().map(|(_, stamp)| format!("{stamp} ")).collect(),
+    };
     facts += &format!("{} {spec:?}", disk.virtual_size());
     Ok(Sha256::digest(facts).iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -4,6 +4,14 @@
 
 use std::path::Path;
 
+/// The value of a path setting that means standard input.
+pub(crate) const STDIN: &str = "-";
+
+/// Returns whether the value of a path setting names a file, rather than a URL or standard input.
+pub(crate) fn names_file(text: &str) -> bool {
+    text != STDIN && !text.contains("://")
+}
+
 /// The directories that paths are resolved against.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Roots<'a> {
@@ -15,13 +23,13 @@ pub(super) struct Roots<'a> {
 
 impl Roots<'_> {
     /// Replaces a leading `~` or `~/` with the home directory, and makes the path absolute where relative paths have
-    /// another base than the working directory. URLs are not changed.
+    /// another base than the working directory. URLs and [`STDIN`] are not changed.
     ///
     /// # Errors
     /// When it names another user's home, or the home directory is unknown; as a fragment.
     pub(super) fn resolve(&self, text: &str) -> Result<String, String> {
         let path = expand_home(text, self.home)?;
-        let Some(base) = self.base.filter(|_| !path.contains("://")) else { return Ok(path) };
+        let Some(base) = self.base.filter(|_| names_file(&path)) else { return Ok(path) };
         base.join(&path)
             .into_os_string()
             .into_string()

@@ -36,6 +36,7 @@ pub use env::Environment;
 pub(crate) use env::PREFIX;
 pub use file::{Entry, FileLayer};
 pub use groups::*;
+pub(crate) use home::{STDIN, names_file};
 pub use key::Key;
 pub use parse::parse_text;
 pub use resolve::{ByName, Layers, Origin, Resolved, Value};

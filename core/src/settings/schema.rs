@@ -120,7 +120,7 @@ settings![
     DISK(
         SOURCE,
         Path,
-        "disk image instead of an ISO, path or URL: raw, qcow2, VMDK, VHD, VHDX or VDI, also compressed, in a tar or zip archive, or in an OVA"
+        "disk image instead of an ISO, path or URL: raw, qcow2, VMDK, VHD, VHDX or VDI, also compressed, in a tar or zip archive, or in an OVA; `-` reads it from a pipe"
     )
     .prefixed_only()
     .on_resume(OnResume::Fixed),
@@ -160,15 +160,15 @@ settings![
         .prefixed_only()
         .on_resume(OnResume::UntilRegistered)
         .applies_to(AppliesTo::GivenDisk { hint: "leave it out, or set ISO_SHA256 for an ISO" }),
-    DISK_SIG(SOURCE, Path, "signature of the given disk, path or URL, as `openssl dgst` makes it; found beside it when not set")
+    DISK_SIG(SOURCE, Path, "signature of the given disk, path or URL, as `openssl dgst`, minisign, or `ssh-keygen -Y sign` makes it; found beside it when not set")
         .prefixed_only()
         .on_resume(OnResume::UntilRegistered)
         .applies_to(AppliesTo::GivenDisk { hint: "leave it out, or set ISO_SIG for an ISO" }),
-    DISK_SIG_PUBLIC_KEY(SOURCE, Path, "PEM key that verifies DISK_SIG; once set, a disk without a good signature is refused")
+    DISK_SIG_PUBLIC_KEY(SOURCE, Path, "public key that verifies DISK_SIG: a PEM file, or the key of minisign or of OpenSSH; once set, a disk without a good signature is refused")
         .prefixed_only()
         .on_resume(OnResume::UntilRegistered)
         .applies_to(AppliesTo::GivenDisk { hint: "leave it out" }),
-    DISK_SIG_DIGEST(SOURCE, Text, "digest of DISK_SIG, as openssl names it")
+    DISK_SIG_DIGEST(SOURCE, Text, "digest of DISK_SIG, as openssl names it, for a PEM key")
         .prefixed_only()
         .default_value("sha256")
         .on_resume(OnResume::UntilRegistered),
@@ -185,7 +185,7 @@ settings![
     ISO_SIG_VERIFICATION_PUBLIC_KEY(
         SOURCE,
         Path,
-        "PEM key that verifies ISO signatures; once set, an ISO without a good one is refused"
+        "public key that verifies ISO signatures: a PEM file, or the key of minisign or of OpenSSH; once set, an ISO without a good one is refused"
     )
     .on_resume(OnResume::UntilRegistered),
     ISO_SIG_VERIFICATION_ENCRYPTION_TYPE(

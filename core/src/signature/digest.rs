@@ -30,10 +30,11 @@ pub enum Algorithm {
     Sha3_256,
     Sha3_384,
     Sha3_512,
+    Blake2b512,
 }
 
 /// Names as `openssl dgst` accepts them as options.
-const NAMES: [(Algorithm, &str); 9] = [
+const NAMES: [(Algorithm, &str); 10] = [
     (Algorithm::Md5, "md5"),
     (Algorithm::Sha224, "sha224"),
     (Algorithm::Sha256, "sha256"),
@@ -43,12 +44,18 @@ const NAMES: [(Algorithm, &str); 9] = [
     (Algorithm::Sha3_256, "sha3-256"),
     (Algorithm::Sha3_384, "sha3-384"),
     (Algorithm::Sha3_512, "sha3-512"),
+    (Algorithm::Blake2b512, "blake2b512"),
 ];
+/// Digests that are not those of signatures by RSA and ECDSA: one is too weak, the other belongs to minisign.
+const OTHERS: [Algorithm; 2] = [Algorithm::Md5, Algorithm::Blake2b512];
 
 impl Algorithm {
     /// The algorithms that may be used for signatures.
     pub fn of_signatures() -> impl Iterator<Item = Self> {
-        NAMES.iter().map(|(algorithm, _)| *algorithm).filter(|algorithm| *algorithm != Self::Md5)
+        NAMES
+            .iter()
+            .map(|(algorithm, _)| *algorithm)
+            .filter(|algorithm| !OTHERS.contains(algorithm))
     }
 
     /// Returns the algorithm of a signature by its name, in any case.
@@ -58,9 +65,9 @@ impl Algorithm {
     pub fn named(name: &str) -> Result<Self> {
         let lower = name.trim().to_lowercase();
         let found = NAMES.iter().find(|(_, name)| *name == lower);
-        let found = found.filter(|(algorithm, _)| *algorithm != Self::Md5);
+        let found = found.filter(|(algorithm, _)| !OTHERS.contains(algorithm));
         found.map(|(algorithm, _)| *algorithm).ok_or_else(|| {
-            let names: Vec<&str> = NAMES[1..].iter().map(|(_, name)| *name).collect();
+            let names: Vec<&str> = Self::of_signatures().map(Self::name).collect();
             Error::new(Stage::Settings, format!("`{name}` is no digest for signatures"))
                 .hint(format!("known are {}", names.join(", ")))
         })
@@ -90,6 +97,7 @@ impl Algorithm {
             Self::Sha3_256 => Box::new(sha3::Sha3_256::new()),
             Self::Sha3_384 => Box::new(sha3::Sha3_384::new()),
             Self::Sha3_512 => Box::new(sha3::Sha3_512::new()),
+            Self::Blake2b512 => Box::new(blake2::Blake2b512::new()),
         }
     }
 }

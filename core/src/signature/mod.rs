@@ -6,25 +6,30 @@
 //! public.rs  public keys, verification        private.rs   private keys, signing
 //! file.rs    digests of a file, and their validity
 //! signer.rs  the publisher's keys             envelope.rs  signed statements
+//! trusted.rs keys of other programs too       minisign.rs  minisign
 //! ```
 
 mod digest;
 mod envelope;
 mod file;
+mod minisign;
 mod pem;
 mod private;
 mod public;
 mod signer;
 #[cfg(test)]
 mod tests;
+mod trusted;
 
 use std::{io::Read, ops::ControlFlow, path::Path};
 
 pub use digest::{Algorithm, Digests, Pass};
 pub use file::{FileDigest, digests_of_file};
+pub use minisign::MinisignKey;
 pub use private::PrivateKey;
 pub use public::PublicKey;
 pub use signer::Signer;
+pub use trusted::TrustedKey;
 
 use crate::error::{Error, Result, Stage};
 

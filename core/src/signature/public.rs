@@ -133,7 +133,7 @@ fn rsa_key(der: &[u8]) -> Result<RsaPublicKey, String> {
 /// The padding of RSA signatures: RFC 8017, section 9.2.
 pub(super) fn padding(algorithm: Algorithm) -> Option<Pkcs1v15Sign> {
     Some(match algorithm {
-        Algorithm::Md5 => return None,
+        Algorithm::Md5 | Algorithm::Blake2b512 => return None,
         Algorithm::Sha224 => Pkcs1v15Sign::new::<sha2::Sha224>(),
         Algorithm::Sha256 => Pkcs1v15Sign::new::<sha2::Sha256>(),
         Algorithm::Sha384 => Pkcs1v15Sign::new::<sha2::Sha384>(),

@@ -6,6 +6,7 @@ use reqwest::Url;
 use serde_json::Value;
 
 use crate::error::{Error, Result, Stage};
+use crate::settings::STDIN;
 
 /// The location of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,11 @@ impl Address {
     /// # Errors
     /// When it is a URL that cannot be downloaded, or not a usable path.
     pub(crate) fn of(key: &str, text: &str) -> Result<Self> {
+        if text == STDIN {
+            let what = format!("{key}: `-` is standard input, which only a disk is read from");
+            return Err(Error::new(Stage::Source, what)
+                .hint("name a file; one that is called `-` is written `./-`"));
+        }
         let Some((scheme, _)) = text.split_once("://").filter(|_| !Path::new(text).exists()) else {
             return std::path::absolute(text).map(Self::File).map_err(|error| {
                 Error::new(Stage::Source, format!("{key}: `{text}` is no usable path"))

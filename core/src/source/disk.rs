@@ -53,6 +53,8 @@ pub struct GivenDisk {
     pub wrapping: Option<Wrapping>,
     /// Bytes that its files allocate, unpacked.
     pub occupied: u64,
+    /// The SHA-256 of the bytes that were read from a pipe, in hexadecimal digits; `None` for a file.
+    pub piped: Option<String>,
     /// Directory of the unpacked file; declared after the reader, so that the directory is empty when it is
     /// removed.
     _workplace: Option<Arc<Workplace>>,
@@ -63,7 +65,7 @@ impl GivenDisk {
     pub(super) fn unpacked(path: &Path, reader: GuestReader, facts: Facts) -> Self {
         let occupied = allocated(&reader);
         let path = path.to_owned();
-        Self { path, reader, facts, wrapping: None, occupied, _workplace: None }
+        Self { path, reader, facts, wrapping: None, occupied, piped: None, _workplace: None }
     }
 
     /// Returns the file's name without the suffixes of packing and format.
@@ -200,13 +202,8 @@ pub(super) fn open(
 ) -> Result<GivenDisk> {
     let path = given.path;
     let wrapping = packed::wrapping(path).map_err(|error| not_accepted(path, error))?;
-    let mut machine = None;
-    let (reader, occupied, workplace) = match wrapping {
-        Some(wrapping) => {
-            let (opened, found) = unwrap(context, verifier, given, wrapping)?;
-            machine = found;
-            opened
-        }
+    let opened = match wrapping {
+        Some(wrapping) => unwrap(context, verifier, given, wrapping)?,
         None => {
             let source_error = |error| not_accepted(path, error);
             let file = LockedFile::open(path).map_err(source_error)?;
@@ -218,21 +215,45 @@ pub(super) fn open(
             let format = context.settings.core().source.disk_format;
             let reader = GuestReader::open_file(file, format).map_err(source_error)?;
             let occupied = allocated(&reader);
-            (reader, occupied, None)
+            Opened { reader, occupied, workplace: None, machine: None, piped: None }
         }
     };
-    check(context.settings, path, wrapping, &reader)?;
-    let reader = grown(context, path, reader)?;
-    let mut facts = Facts::read(&reader).map_err(|error| not_accepted(path, error))?;
-    if let Some(uefi) = machine.and_then(|machine| machine.uefi) {
-        facts.prefer(uefi);
+    opened.judged(context, path, wrapping)
+}
+
+/// A disk whose content is at hand and verified.
+pub(super) struct Opened {
+    pub(super) reader: GuestReader,
+    /// Bytes that its files allocate.
+    pub(super) occupied: u64,
+    pub(super) workplace: Option<Arc<Workplace>>,
+    /// The machine that its archive describes.
+    pub(super) machine: Option<Machine>,
+    pub(super) piped: Option<String>,
+}
+
+impl Opened {
+    /// Checks what is on the disk, and extends it to the requested size.
+    pub(super) fn judged(
+        self,
+        context: &SourceContext<'_>,
+        path: &Path,
+        wrapping: Option<Wrapping>,
+    ) -> Result<GivenDisk> {
+        let Self { reader, occupied, workplace, machine, piped } = self;
+        check(context.settings, path, wrapping, &reader)?;
+        let reader = grown(context, path, reader)?;
+        let mut facts = Facts::read(&reader).map_err(|error| not_accepted(path, error))?;
+        if let Some(uefi) = machine.and_then(|machine| machine.uefi) {
+            facts.prefer(uefi);
+        }
+        check_whole(context, path, &reader, &facts)?;
+        // The bytes that will be read are those that were checked and that the facts were read from.
+        reader.check_unchanged().map_err(|error| not_accepted(path, error))?;
+        warn(context, path, &reader, &facts);
+        let path = path.to_owned();
+        Ok(GivenDisk { path, reader, facts, wrapping, occupied, piped, _workplace: workplace })
     }
-    check_whole(context, path, &reader, &facts)?;
-    // The bytes that will be read are those that were checked and that the facts were read from.
-    reader.check_unchanged().map_err(|error| not_accepted(path, error))?;
-    warn(context, path, &reader, &facts);
-    let path = path.to_owned();
-    Ok(GivenDisk { path, reader, facts, wrapping, occupied, _workplace: workplace })
 }
 
 /// Refuses a file that is not a disk, or not one whose format is certain.
@@ -357,8 +378,6 @@ fn allocated(reader: &GuestReader) -> u64 {
     reader.files().map(|path| fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK)).sum()
 }
 
-type Opened = (GuestReader, u64, Option<Arc<Workplace>>);
-
 /// Finds the disk inside archives and compression. One that an archive stores as it is is read there; others are
 /// unpacked into a file without a name, which is removed when its last reader closes it, also after a kill.
 fn unwrap(
@@ -366,7 +385,7 @@ fn unwrap(
     verifier: &Verifier<'_, '_>,
     mut given: Given<'_>,
     wrapping: Wrapping,
-) -> Result<(Opened, Option<Machine>)> {
+) -> Result<Opened> {
     let (path, source) = (given.path, &context.settings.core().source);
     let workplace = Workplace::make(&plan::base_directory(context.settings)?)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -396,9 +415,8 @@ fn unwrap(
     let passed = pass.map(Pass::finish).transpose()?.filter(|_| streamed);
     given.digests = passed.or(given.digests);
     let from = member.map(|member| format!("`{member}` ")).unwrap_or_default();
-    let summary = machine.as_ref().map(Machine::summary).filter(|summary| !summary.is_empty());
-    let summary = summary.map(|summary| format!("; the machine: {summary}")).unwrap_or_default();
-    let opened = match content {
+    let summary = summary(machine.as_ref());
+    let (reader, occupied, workplace) = match content {
         Content::InPlace { file } => {
             context.reporter.end(&format!("{from}is read in the archive{summary}"));
             given.verify(context, verifier)?;
@@ -416,10 +434,16 @@ fn unwrap(
             (reader, occupied, Some(Arc::new(workplace)))
         }
     };
-    Ok((opened, machine))
+    Ok(Opened { reader, occupied, workplace, machine, piped: None })
 }
 
-fn not_unpacked(path: &Path, error: build_image_disk::Error) -> Error {
+/// Describes the machine of an archive, as a continuation of a sentence.
+pub(super) fn summary(machine: Option<&Machine>) -> String {
+    let summary = machine.map(Machine::summary).filter(|summary| !summary.is_empty());
+    summary.map(|summary| format!("; the machine: {summary}")).unwrap_or_default()
+}
+
+pub(super) fn not_unpacked(path: &Path, error: build_image_disk::Error) -> Error {
     if error.kind() != Kind::NoSpace {
         return not_accepted(path, error);
     }
@@ -428,13 +452,13 @@ fn not_unpacked(path: &Path, error: build_image_disk::Error) -> Error {
 
 /// The directory for unpacking. Directories that were created for it are removed when they are empty.
 #[derive(Debug)]
-struct Workplace {
-    directory: PathBuf,
+pub(super) struct Workplace {
+    pub(super) directory: PathBuf,
     made: Vec<PathBuf>,
 }
 
 impl Workplace {
-    fn make(directory: &Path) -> Result<Self> {
+    pub(super) fn make(directory: &Path) -> Result<Self> {
         let made = directory.ancestors().take_while(|directory| !directory.exists());
         let made: Vec<PathBuf> = made.map(Path::to_owned).collect();
         fs::create_dir_all(directory)

@@ -5,6 +5,7 @@
 //! download/   resumable downloads        verify.rs  signatures and checksums
 //! injected.rs injected files             disk.rs    disk images, also packed ones
 //! peek.rs     facts that are known before the download
+//! pipe.rs     a disk from standard input
 //! ```
 
 mod address;
@@ -13,6 +14,7 @@ mod download;
 mod injected;
 mod open;
 mod peek;
+mod pipe;
 mod sums;
 mod verify;
 
@@ -26,7 +28,7 @@ use crate::{
     interrupt::Interrupt,
     journal::Key,
     report::Reporter,
-    settings::Resolved,
+    settings::{Resolved, STDIN},
 };
 
 pub(crate) use address::{Address, redact_text, redacted, without_passwords};
@@ -79,8 +81,10 @@ impl<'a> SourceContext<'a> {
 /// The source that the settings name, for messages.
 pub(crate) fn shown_source(settings: &Resolved) -> String {
     let source = &settings.core().source;
-    let text = source.iso.as_deref().or(source.disk.as_deref());
-    redacted(text.unwrap_or_default())
+    match source.iso.as_deref().or(source.disk.as_deref()) {
+        Some(STDIN) => "standard input".to_owned(),
+        text => redacted(text.unwrap_or_default()),
+    }
 }
 
 /// Converts the error of a source file that was refused.

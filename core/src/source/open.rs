@@ -17,7 +17,7 @@ use super::{
     address::{Address, display_url},
     disk,
     download::{Download, Slot},
-    not_accepted,
+    not_accepted, pipe,
     verify::{Subject, Verifier},
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     installers::{self, refused},
     plan::{self, Medium, Source},
     report::Reporter,
-    settings::{AppliesTo, Resolved, core_rows, keys, unused},
+    settings::{AppliesTo, Resolved, STDIN, core_rows, keys, unused},
     signature::{Algorithm, Digests, FileDigest},
 };
 
@@ -52,9 +52,23 @@ struct Here {
 /// When none or two are named, or the named one is refused.
 pub(crate) fn open(context: &SourceContext<'_>) -> Result<Opened> {
     match named(context.settings)? {
-        (address, true) => installer(context, &address),
-        (address, false) => given_disk(context, &address),
+        Named::Iso(address) => installer(context, &address),
+        Named::Disk(address) => given_disk(context, &address),
+        Named::Pipe => {
+            let disk = pipe::open(context, &Verifier::of_disks(context)?)?;
+            Ok(Opened { source: Source::Disk(disk), downloads: Vec::new() })
+        }
     }
+}
+
+/// A source as the settings name it.
+pub(super) enum Named {
+    /// An installer ISO.
+    Iso(Address),
+    /// A disk image.
+    Disk(Address),
+    /// A disk image from standard input.
+    Pipe,
 }
 
 /// Opens the bundle that the settings name, if they name one.
@@ -86,18 +100,22 @@ pub(super) fn bundle(settings: &Resolved) -> Result<Option<Arc<Bundle>>> {
     Bundle::open(path, &Policy::of(settings)?).map(|bundle| Some(Arc::new(bundle)))
 }
 
-/// Returns the source that the settings name, and whether it is an installer ISO.
+/// Returns the source that the settings name.
 ///
 /// # Errors
 /// When none or two are named.
-pub(super) fn named(settings: &Resolved) -> Result<(Address, bool)> {
+pub(super) fn named(settings: &Resolved) -> Result<Named> {
     let source = &settings.core().source;
     match (&source.iso, &source.disk) {
         (Some(text), None) => {
             disk::refuse_settings(settings)?;
-            Ok((Address::of(keys::ISO.name(), text)?, true))
+            Address::of(keys::ISO.name(), text).map(Named::Iso)
         }
-        (None, Some(text)) => Ok((Address::of(keys::DISK.name(), text)?, false)),
+        (None, Some(text)) if text == STDIN => {
+            pipe::check_settings(settings)?;
+            Ok(Named::Pipe)
+        }
+        (None, Some(text)) => Address::of(keys::DISK.name(), text).map(Named::Disk),
         (Some(_), Some(_)) => Err(Error::new(Stage::Settings, "ISO and DISK are both set")
             .hint("give either an installer ISO with -i or a disk image with --disk")),
         (None, None) => Err(Error::new(Stage::Settings, "there is nothing to make an image of")

@@ -10,7 +10,8 @@ use super::{
     SourceContext,
     address::Address,
     disk, not_accepted,
-    open::{self, last_segment},
+    open::{self, Named, last_segment},
+    pipe::{self, STDIN_FILE},
     verify::Verifier,
 };
 use crate::{
@@ -41,7 +42,18 @@ pub(crate) fn peek(context: &SourceContext<'_>, remote: Remote) -> Result<Source
     if let Some(bundle) = open::bundle(settings)? {
         return Ok(Source::Bundle(bundle));
     }
-    let (address, is_iso) = open::named(settings)?;
+    let (address, is_iso) = match open::named(settings)? {
+        Named::Iso(address) => (address, true),
+        Named::Disk(address) => (address, false),
+        Named::Pipe => {
+            Verifier::of_disks(context)?;
+            // A plan reads nothing.
+            if remote == Remote::Leave {
+                pipe::refuse_terminal()?;
+            }
+            return Ok(unread(Path::new(STDIN_FILE), false, None));
+        }
+    };
     if is_iso {
         installers::by_settings(settings)?;
         // An unusable key is reported before anything is downloaded.

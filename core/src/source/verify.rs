@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::{Error, Problem, Result, Stage},
     settings::{self, Signatures, keys},
-    signature::{Algorithm, Digests, FileDigest, PublicKey, digests_of_file},
+    signature::{Algorithm, Digests, FileDigest, TrustedKey, digests_of_file},
 };
 
 /// Largest signature that is read, in bytes; signatures of RSA keys with 16384 bits have 2048 bytes.
@@ -27,8 +27,7 @@ const LIMIT: u64 = 64 << 10;
 struct Key {
     setting: settings::Key,
     path: PathBuf,
-    key: PublicKey,
-    algorithm: Algorithm,
+    key: TrustedKey,
 }
 
 /// Verifies files with keys that are read once.
@@ -109,8 +108,8 @@ impl<'d, 'a> Verifier<'d, 'a> {
                 }
             };
             let algorithm = Algorithm::named(digest).map_err(named(digest_setting))?;
-            let key = PublicKey::read(&path).map_err(named(setting))?;
-            keys.push(Key { setting, path, key, algorithm });
+            let key = TrustedKey::read(&path, algorithm).map_err(named(setting))?;
+            keys.push(Key { setting, path, key });
         }
         let verifier = Self { keys, kept, context };
         let first = trusted.first().map(|(setting, ..)| *setting);
@@ -154,7 +153,8 @@ impl<'d, 'a> Verifier<'d, 'a> {
 
     /// Digests that are worth computing when a file is read anyway.
     pub(super) fn algorithms(&self, sha256: &str) -> Vec<Algorithm> {
-        let mut algorithms: Vec<Algorithm> = self.keys.iter().map(|key| key.algorithm).collect();
+        let mut algorithms: Vec<Algorithm> =
+            self.keys.iter().flat_map(|key| key.key.algorithms()).collect();
         if self.kept || self.context.settings.by_name().get(sha256).is_some() {
             algorithms.push(Algorithm::Sha256);
         }
@@ -168,7 +168,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
         signatures: &[(String, Option<Vec<u8>>)],
     ) -> Vec<Algorithm> {
         let there = self.keys.iter().zip(signatures).filter(|(_, (_, bytes))| bytes.is_some());
-        let mut needed: Vec<Algorithm> = there.map(|(key, _)| key.algorithm).collect();
+        let mut needed: Vec<Algorithm> = there.flat_map(|(key, _)| key.key.algorithms()).collect();
         let set = self.context.settings.by_name().get(subject.sha256).is_some();
         if self.kept || subject.listed.is_some() || set {
             needed.push(Algorithm::Sha256);
@@ -188,6 +188,14 @@ impl<'d, 'a> Verifier<'d, 'a> {
         let compared = subject.listed.is_some() || self.compares(subject.sha256);
         let digests = if compared { Some(self.compare(subject, digests)?) } else { digests };
         Ok(digests.and_then(|digests| FileDigest::of(&digests, &before)))
+    }
+
+    /// Checks what was read from a pipe; the file of the subject only has a name.
+    pub(super) fn check_read(&self, subject: &Subject<'_>, digests: Digests) -> Result<()> {
+        if self.compares(subject.sha256) {
+            self.compare(subject, Some(digests))?;
+        }
+        Ok(())
     }
 
     fn compare(&self, subject: &Subject<'_>, digests: Option<Digests>) -> Result<Digests> {
@@ -218,7 +226,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
         let given = given.map(|text| Address::of(subject.signature, text)).transpose()?;
         let mut found: Vec<(String, Option<Vec<u8>>)> = Vec::new();
         for key in &self.keys {
-            let address = given.clone().unwrap_or_else(|| beside(subject, key.algorithm));
+            let address = given.clone().unwrap_or_else(|| beside(subject, &key.key.suffix()));
             let name = match &address {
                 Address::File(path) => path.display().to_string(),
                 Address::Url(url) => display_url(url),
@@ -266,17 +274,16 @@ impl<'d, 'a> Verifier<'d, 'a> {
     ) -> Result<String> {
         let mut problems = Vec::new();
         for (key, (name, signature)) in self.keys.iter().zip(signatures) {
-            let (path, algorithm) = (key.path.display(), key.algorithm);
-            let digest = digests.get(algorithm).unwrap_or_default();
-            match signature {
-                Some(signature) if key.key.verifies(algorithm, digest, signature) => {
-                    return Ok(format!("signature verified with {path} ({algorithm})"));
+            let (path, method) = (key.path.display(), key.key.method());
+            match signature.as_ref().map(|signature| key.key.verify(digests, signature)) {
+                Some(Ok(())) => return Ok(format!("signature verified with {path} ({method})")),
+                Some(Err(why)) => {
+                    let (kind, setting) = (key.key.kind(), key.setting);
+                    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                    problems.push(Problem::new(format!(
+                        "`{name}` is not its signature by the {kind} key `{path}` ({method}, {setting}){why}"
+                    )));
                 }
-                Some(_) => problems.push(Problem::new(format!(
-                    "`{name}` is not its signature by the {} key `{path}` ({algorithm}, {})",
-                    key.key.kind(),
-                    key.setting
-                ))),
                 None => {
                     problems.push(Problem::new(format!("`{name}` is not there ({})", key.setting)));
                 }
@@ -317,9 +324,8 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
     Error::new(Stage::Source, format!("cannot read `{}`", path.display())).caused_by(error)
 }
 
-/// Default address of a signature: beside the file, with the digest in its name.
-fn beside(subject: &Subject<'_>, algorithm: Algorithm) -> Address {
-    let suffix = algorithm.signature_suffix();
+/// Default address of a signature: beside the file.
+fn beside(subject: &Subject<'_>, suffix: &str) -> Address {
     match subject.url {
         Some(url) => {
             let mut url = url.clone();

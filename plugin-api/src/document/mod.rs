@@ -58,7 +58,7 @@ pub struct Build {
 #[serde(default)]
 #[non_exhaustive]
 pub struct GuestFacts {
-    /// ID of os-release(5): `debian`.
+    /// ID of os-release(5): `debian`; or `windows`, which has no such file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub os: Option<String>,
     /// VERSION_ID of os-release: `12`.

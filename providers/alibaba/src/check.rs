@@ -16,7 +16,7 @@ use crate::{
     config::{Config, Place},
     copies,
     credentials::Credentials,
-    disk, expected,
+    disk, expected, guest,
     image::Image,
     import::{import_parameters, machine_problem, too_late, working_name},
     names,
@@ -110,6 +110,9 @@ fn offline(config: &Config, request: &CheckRequest) -> Vec<Finding> {
     if let Some(error) = machine_problem(config, build) {
         findings.push(Finding::error("boot mode", &error));
     }
+    let contradictions = guest::problems(config, build);
+    findings.extend(contradictions.iter().map(|error| Finding::error("operating system", error)));
+    findings.extend(guest::licence_warning(config, build));
     if !build.image_name.is_empty()
         && let Err(error) = names::check_image_name(&build.image_name, config.name_length)
     {

@@ -81,7 +81,7 @@ pub(crate) static TABLE: &[Row] = &[
     ("InvalidAccountStatus.OSSDisabled", "", Auth, GiveUp, "OSS is not activated for the account", "activate OSS in the console"),
     ("UserNotInTheWhiteList", "", Auth, GiveUp, "the account may not import images this way", "ask the vendor's support"),
     ("PublicEndpointForbidden", "", Auth, GiveUp, "the bucket's data cannot be reached through the public endpoint", "bind a domain to the bucket and set ALIBABA_OSS_ENDPOINT to it, or run inside the region with ALIBABA_OSS_ENDPOINT=internal"),
-    ("SecondLevelDomainForbidden", "", Config, GiveUp, "the bucket cannot be addressed by path", "set ALIBABA_OSS_ENDPOINT to a host name, not to an address"),
+    ("SecondLevelDomainForbidden", "", Config, GiveUp, "the bucket cannot be addressed by path", "set ALIBABA_OSS_ENDPOINT to a host name, not to an address, and leave ALIBABA_OSS_PATH_STYLE out"),
     // Buckets and objects
     ("NoSuchBucket", "", NotFound, GiveUp, "the bucket does not exist", BUCKET_HINT),
     ("InvalidBucketName", "", Config, GiveUp, "this is not a bucket name", "check ALIBABA_BUCKET: 3 to 63 lower-case letters, digits and `-`"),
@@ -115,7 +115,7 @@ pub(crate) static TABLE: &[Row] = &[
     ("InvalidDescription*", "", Config, GiveUp, "ECS does not take the description", "2 to 256 characters, not starting with `http://` or `https://`"),
     ("InvalidClientToken*", "", Provider, GiveUp, "the request's token was refused", REPORT_HINT),
     ("MissingParameter*", "", Provider, GiveUp, "a parameter is missing", REPORT_HINT),
-    ("InvalidOSType*", "", Config, GiveUp, "ECS does not take the operating system", "check ALIBABA_PLATFORM"),
+    ("InvalidOSType*", "", Config, GiveUp, "ECS does not take the operating system", "check ALIBABA_OS_TYPE and ALIBABA_PLATFORM"),
     ("InvalidImageFormat.RegionNotSupported", "", Config, GiveUp, "the region does not take the disk's format", "choose another ALIBABA_DISK_FORMAT or ALIBABA_REGION"),
     ("InvalidImageFormat*", "", InvalidImage, GiveUp, "ECS does not take the disk's format", FORMAT_HINT),
     ("InvalidImageSize*", "", InvalidImage, GiveUp, "ECS does not take the disk's size", "sizes from 1 to 2048 GiB are taken"),

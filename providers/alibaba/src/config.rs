@@ -10,7 +10,7 @@ use crate::{
     endpoint::Endpoint,
     names::check_image_name,
     options::{ImportOptions, UploadTuning},
-    oss_endpoint::OssEndpoint,
+    oss_endpoint::{OssEndpoint, PATH_STYLE},
 };
 
 const SHARE: &str = "ALIBABA_IMAGE_SHARE_ACCOUNT_IDS";
@@ -22,6 +22,7 @@ pub(crate) struct Config {
     bucket: Option<String>,
     region: Option<String>,
     internal: bool,
+    by_path: bool,
     oss_endpoint: Option<String>,
     ecs_endpoint: Option<String>,
     sts_endpoint: Option<String>,
@@ -77,6 +78,7 @@ impl Config {
             bucket: text("ALIBABA_BUCKET"),
             region: text("ALIBABA_REGION").map(region).transpose()?,
             internal: settings.boolean("ALIBABA_UPLOAD_INTERNAL_OSS_ENDPOINT"),
+            by_path: settings.boolean(PATH_STYLE),
             oss_endpoint: text("ALIBABA_OSS_ENDPOINT"),
             ecs_endpoint: text("ALIBABA_ECS_ENDPOINT"),
             sts_endpoint: text("ALIBABA_STS_ENDPOINT"),
@@ -128,7 +130,8 @@ impl Config {
     /// # Errors
     /// Config error for an endpoint that is not an address.
     pub(crate) fn oss_of(&self, bucket: &str, region: &str) -> Result<OssEndpoint> {
-        OssEndpoint::choose(self.oss_endpoint.as_deref(), region, bucket, self.internal)
+        let (chosen, internal) = (self.oss_endpoint.as_deref(), self.internal);
+        OssEndpoint::choose(chosen, region, bucket, internal, self.by_path)
     }
 
     /// The STS endpoint.
@@ -141,7 +144,7 @@ impl Config {
 
     /// Whether this tool may choose the OSS endpoint.
     pub(crate) fn may_choose_endpoint(&self) -> bool {
-        self.oss_endpoint.is_none() && !self.internal
+        self.oss_endpoint.is_none() && !self.internal && !self.by_path
     }
 
     /// The ECS endpoint of a region: that of the image, of a copy, or of an earlier run.

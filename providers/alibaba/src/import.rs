@@ -168,7 +168,8 @@ async fn adopt(cloud: &Cloud, state: &ImportState, refused: Failure) -> Result<S
 }
 
 /// Parameters that only the import itself sets, and the settings they come from.
-const FIXED: [(&str, &str); 5] = [
+const FIXED: [(&str, &str); 6] = [
+    ("OSType", "ALIBABA_OS_TYPE"),
     ("Platform", "ALIBABA_PLATFORM"),
     ("Architecture", "ALIBABA_ARCHITECTURE"),
     ("BootMode", "ALIBABA_BOOT_MODE"),
@@ -218,7 +219,7 @@ pub(crate) fn import_parameters(
     let mut list: Vec<(&str, String)> = vec![
         ("RegionId", place.region.clone()),
         ("ImageName", name.to_owned()),
-        ("OSType", "linux".to_owned()),
+        ("OSType", guest::os_type(config, build).word().to_owned()),
         ("Architecture", architecture.to_owned()),
         ("Platform", guest::platform(config, build)),
         ("DiskDeviceMapping.1.OSSBucket", place.bucket.clone()),

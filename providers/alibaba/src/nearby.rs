@@ -29,7 +29,7 @@ pub(crate) fn nearby(context: &Context, config: &Config, place: Place) -> Result
     if region.as_deref() != Some(&place.region) {
         return Ok(place);
     }
-    let oss = OssEndpoint::choose(Some("internal"), &place.region, &place.bucket, true)?;
+    let oss = OssEndpoint::choose(Some("internal"), &place.region, &place.bucket, true, false)?;
     Ok(Place { oss, ..place })
 }
 

@@ -4,8 +4,14 @@ use std::time::Duration;
 
 use build_image_plugin_api::Settings;
 
+use crate::guest::OsType;
+
 /// Parameter with whether the guest has NVMe drivers.
 pub(crate) const NVME: &str = "Features.NvmeSupport";
+/// Parameter with the licence.
+pub(crate) const LICENCE: &str = "LicenseType";
+/// Parameter with the check after the import.
+pub(crate) const DETECTION: &str = "DetectionStrategy";
 /// Maximum number of parts in flight; more would use more memory without more throughput.
 const MOST_THREADS: u64 = 64;
 
@@ -31,6 +37,8 @@ pub(crate) struct UploadTuning {
 pub(crate) struct ImportOptions {
     pub(crate) architecture: Option<String>,
     pub(crate) boot_mode: Option<String>,
+    /// The operating system; unset: that of the platform, or what was found on the disk.
+    pub(crate) os_type: Option<OsType>,
     /// The distribution; unset: what was found on the disk.
     pub(crate) platform: Option<String>,
     /// Parameters that are passed on unchanged: name and value.
@@ -68,10 +76,10 @@ impl ImportOptions {
     /// Reads the settings.
     pub(crate) fn read(settings: &Settings) -> Self {
         const PASSED_ON: [(&str, &str); 6] = [
-            ("ALIBABA_LICENSE_TYPE", "LicenseType"),
+            ("ALIBABA_LICENSE_TYPE", LICENCE),
             ("ALIBABA_NVME_SUPPORT", NVME),
             ("ALIBABA_IMDS_SUPPORT", "Features.ImdsSupport"),
-            ("ALIBABA_DETECTION_STRATEGY", "DetectionStrategy"),
+            ("ALIBABA_DETECTION_STRATEGY", DETECTION),
             ("ALIBABA_RESOURCE_GROUP_ID", "ResourceGroupId"),
             ("ALIBABA_ROLE_NAME", "RoleName"),
         ];
@@ -85,6 +93,7 @@ impl ImportOptions {
         Self {
             architecture: text("ALIBABA_ARCHITECTURE"),
             boot_mode: text("ALIBABA_BOOT_MODE"),
+            os_type: settings.text("ALIBABA_OS_TYPE").and_then(OsType::parse),
             platform: text("ALIBABA_PLATFORM"),
             extra: PASSED_ON.iter().filter_map(|&(key, name)| Some((name, text(key)?))).collect(),
             timeout: Duration::from_secs(timeout),

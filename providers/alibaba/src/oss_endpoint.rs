@@ -3,13 +3,15 @@
 //!
 //! Source: OSS documentation, "Regions and endpoints".
 
-use build_image_plugin_api::Result;
+use build_image_plugin_api::{Error, Result};
 
 use crate::{
     endpoint::{Endpoint, VENDOR_DOMAIN},
     sign::encode,
 };
 
+/// The setting for paths.
+pub(crate) const PATH_STYLE: &str = "ALIBABA_OSS_PATH_STYLE";
 /// Hosts of transfer acceleration; the second one is only for buckets outside the Chinese mainland.
 const ACCELERATE: &str = "oss-accelerate.aliyuncs.com";
 const ACCELERATE_OVERSEAS: &str = "oss-accelerate-overseas.aliyuncs.com";
@@ -27,7 +29,7 @@ fn internal_host(region: &str) -> String {
 enum Style {
     /// `bucket.host/key`.
     VirtualHost,
-    /// `host/bucket/key`, for IP addresses.
+    /// `host/bucket/key`, for IP addresses and private clouds.
     Path,
     /// `host/key`: the host belongs to the bucket.
     Bound,
@@ -41,15 +43,17 @@ pub(crate) struct OssEndpoint {
 }
 
 impl OssEndpoint {
-    /// The user's endpoint, otherwise the region's public or internal one.
+    /// The user's endpoint, otherwise the region's public or internal one. With `by_path`, buckets are in the path.
     ///
     /// # Errors
-    /// When the user's endpoint is not an address.
+    /// When the user's endpoint is not an address, and for paths on one of the vendor's hosts, which refuse them
+    /// (`SecondLevelDomainForbidden`).
     pub(crate) fn choose(
         chosen: Option<&str>,
         region: &str,
         bucket: &str,
         internal: bool,
+        by_path: bool,
     ) -> Result<Self> {
         let endpoint = match chosen {
             Some("public") => Endpoint::https(public_host(region)),
@@ -62,11 +66,17 @@ impl OssEndpoint {
             None => Endpoint::https(public_host(region)),
         };
         // The vendor's hosts serve all buckets; any other name is bound to one bucket.
-        let style = if endpoint.is_address() {
+        let is_vendor = endpoint.host().ends_with(VENDOR_DOMAIN);
+        if by_path && is_vendor {
+            let host = endpoint.host();
+            return Err(Error::config(format!("`{PATH_STYLE}` is set, but `{host}` refuses paths"))
+                .with_hint(format!(
+                    "set ALIBABA_OSS_ENDPOINT to the OSS server of the private cloud, or leave {PATH_STYLE} out"
+                )));
+        }
+        let style = if endpoint.is_address() || by_path {
             Style::Path
-        } else if endpoint.host().ends_with(VENDOR_DOMAIN)
-            && !endpoint.host().starts_with(&format!("{bucket}."))
-        {
+        } else if is_vendor && !endpoint.host().starts_with(&format!("{bucket}.")) {
             Style::VirtualHost
         } else {
             Style::Bound
@@ -112,7 +122,7 @@ mod tests {
     use super::*;
 
     fn oss(chosen: Option<&str>, internal: bool) -> String {
-        let endpoint = OssEndpoint::choose(chosen, "cn-hangzhou", "b-1", internal).unwrap();
+        let endpoint = OssEndpoint::choose(chosen, "cn-hangzhou", "b-1", internal, false).unwrap();
         endpoint.url("b-1", Some("dir/a b+.qcow2"))
     }
 
@@ -154,9 +164,40 @@ mod tests {
             assert_eq!(oss(Some(word), false), format!("https://b-1.{host}/dir/a%20b%2B.qcow2"));
         }
     }
+
+    #[test]
+    fn a_private_cloud_has_its_buckets_in_the_path_when_that_is_set() {
+        let vendor = "refuses paths";
+        for (chosen, internal, expected) in [
+            (
+                Some("https://oss.stack.example:8443/"),
+                false,
+                Ok("https://oss.stack.example:8443/b-1/k"),
+            ),
+            (Some("oss.stack.example"), true, Ok("https://oss.stack.example/b-1/k")),
+            (Some("b-1.stack.example"), false, Ok("https://b-1.stack.example/b-1/k")),
+            (Some("http://127.0.0.1:81"), false, Ok("http://127.0.0.1:81/b-1/k")),
+            (Some("oss-cn-hangzhou.aliyuncs.com"), false, Err(vendor)),
+            (Some("accelerate"), false, Err(vendor)),
+            (None, false, Err(vendor)),
+            (None, true, Err(vendor)),
+        ] {
+            let found = OssEndpoint::choose(chosen, "cn-hangzhou", "b-1", internal, true);
+            match (found, expected) {
+                (Ok(found), Ok(url)) => assert_eq!(found.url("b-1", Some("k")), url),
+                (Err(error), Err(part)) => {
+                    assert!(error.message.contains(part), "{error}");
+                    assert!(error.hint.unwrap().contains("ALIBABA_OSS_ENDPOINT"));
+                }
+                (found, _) => panic!("{chosen:?}: {found:?}"),
+            }
+        }
+    }
+
     #[test]
     fn acceleration_is_recognised_by_word_and_by_host() {
-        let choose = |text| OssEndpoint::choose(Some(text), "eu-central-1", "b-1", false).unwrap();
+        let choose =
+            |text| OssEndpoint::choose(Some(text), "eu-central-1", "b-1", false, false).unwrap();
         for (text, accelerated, overseas) in [
             ("accelerate", true, false),
             ("accelerate-overseas", true, true),

@@ -4,6 +4,8 @@
 
 use build_image_plugin_api::{Setting, SettingKind};
 
+use crate::oss_endpoint::PATH_STYLE;
+
 /// All rows.
 pub(crate) fn settings() -> Vec<Setting> {
     let mut rows = place();
@@ -101,6 +103,11 @@ fn endpoints() -> Vec<Setting> {
             "OSS endpoint: `public`, `internal`, `accelerate`, `accelerate-overseas`, `dualstack`, a host or URL; a name outside aliyuncs.com is taken as bound to the bucket",
         ),
         Setting::new(
+            PATH_STYLE,
+            Boolean,
+            "Address buckets as `https://HOST/BUCKET/KEY`, as private clouds do; needs a server in ALIBABA_OSS_ENDPOINT",
+        ),
+        Setting::new(
             "ALIBABA_ECS_ENDPOINT",
             Text,
             "ECS endpoint to use instead of the region's: host or URL",
@@ -173,9 +180,15 @@ fn import() -> Vec<Setting> {
         Setting::new("ALIBABA_BOOT_MODE", Text, "Boot mode of the image; unset: that of the disk")
             .choices(&["BIOS", "UEFI"]),
         Setting::new(
+            "ALIBABA_OS_TYPE",
+            Text,
+            "Operating system named to ECS; unset: that of ALIBABA_PLATFORM, or what was found on the disk",
+        )
+        .choices(&["linux", "windows"]),
+        Setting::new(
             "ALIBABA_PLATFORM",
             Text,
-            "Platform (distribution) named to ECS; unset: what was found on the disk, or `Others Linux`, which leaves the guest alone",
+            "Platform (distribution) named to ECS; unset: what was found on the disk, `Other Windows`, or `Others Linux`, which leaves the guest alone",
         ),
         Setting::new("ALIBABA_LICENSE_TYPE", Text, "Licence type of the image")
             .choices(&["Auto", "Aliyun", "BYOL"]),

@@ -43,14 +43,17 @@ const MEMBERS: [&str; 24] = [
     "schema",
     "stores",
 ];
+/// The name of Windows in the facts of a guest, in `os_type`, and in `os_distro`.
+const WINDOWS: &str = "windows";
 /// Settings that are properties as they are.
-const TEXTS: [(&str, &str); 8] = [
+const TEXTS: [(&str, &str); 9] = [
     ("OPENSTACK_ARCHITECTURE", "architecture"),
     ("OPENSTACK_FIRMWARE", "hw_firmware_type"),
     ("OPENSTACK_SECURE_BOOT", "os_secure_boot"),
     ("OPENSTACK_MACHINE_TYPE", "hw_machine_type"),
     ("OPENSTACK_DISK_BUS", "hw_disk_bus"),
     ("OPENSTACK_VIF_MODEL", "hw_vif_model"),
+    ("OPENSTACK_OS_TYPE", "os_type"),
     ("OPENSTACK_OS_DISTRO", "os_distro"),
     ("OPENSTACK_OS_VERSION", "os_version"),
 ];
@@ -110,6 +113,8 @@ impl Wanted {
         let known = [
             ("architecture", build.architecture.to_string()),
             ("hw_firmware_type", build.boot_mode.to_string()),
+            // Nova configures machines of Windows in another way: local time, enlightenments of Hyper-V.
+            ("os_type", if distribution == WINDOWS { WINDOWS } else { "" }.to_owned()),
             ("os_distro", distribution),
             ("os_version", version),
             ("hw_qemu_guest_agent", if has_agent { "yes" } else { "" }.to_owned()),
@@ -271,6 +276,13 @@ mod tests {
         assert_eq!(of(&set, &guest("debian")), ["mine", "7", "no"]);
         let product = guest("centos").product([("name", "BIG-IP"), ("version", "17.1.0")]);
         assert_eq!(of(&[], &product), ["big-ip", "17.1.0", "yes"]);
+        let os_type = |values: &[(&str, Value)], os: &str| {
+            let all = read(values).unwrap().properties(&guest(os), &DiskSpec::default());
+            all.get("os_type").cloned().unwrap_or_default()
+        };
+        assert_eq!(os_type(&[], "windows"), "windows");
+        assert_eq!(os_type(&[], "debian"), "");
+        assert_eq!(os_type(&[("OPENSTACK_OS_TYPE", json!("linux"))], "windows"), "linux");
     }
 
     #[test]

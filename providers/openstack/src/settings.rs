@@ -170,6 +170,12 @@ fn properties() -> Vec<Setting> {
             "Property `hw_qemu_guest_agent`: whether the guest runs the agent; unset: yes if it is on the disk",
         ),
         row(
+            "OPENSTACK_OS_TYPE",
+            Text,
+            "Property `os_type`; unset: `windows` if Windows is on the disk",
+        )
+        .choices(&["linux", "windows"]),
+        row(
             "OPENSTACK_OS_DISTRO",
             Text,
             "Property `os_distro`; unset: the name of an installed product, or the distribution on the disk",

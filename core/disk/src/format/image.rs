@@ -22,6 +22,8 @@ pub(crate) struct Image {
     pub(crate) stamp: FileStamp,
     /// Whether the file has a name, so that other processes can write to it.
     named: bool,
+    /// Whether other files may belong to it, which are searched for beside `path`.
+    pub(super) has_directory: bool,
     /// Whether this file, and the files that belong to it, are locked against writers.
     pub(super) locked: bool,
 }
@@ -60,10 +62,20 @@ impl Image {
         Self::of(file, path, stamp, false)
     }
 
+    /// Wraps a file without a name that was made from a stream; errors call the stream `path`. No other file belongs
+    /// to it: what is beside `path` was not meant by the author of the stream.
+    pub(crate) fn piped(file: File, path: &Path) -> Result<Self, Error> {
+        let stamp = FileStamp::of(&file, path)?;
+        let mut image = Self::nameless(file, path, stamp)?;
+        image.has_directory = false;
+        Ok(image)
+    }
+
     fn of(mut file: File, path: &Path, stamp: FileStamp, named: bool) -> Result<Self, Error> {
         let end = file.seek(SeekFrom::End(0));
         let len = end.map_err(|source| Error::io("cannot open", path, source))?;
-        Ok(Self { file, path: path.to_owned(), base: 0, len, stamp, named, locked: false })
+        let path = path.to_owned();
+        Ok(Self { file, path, base: 0, len, stamp, named, has_directory: true, locked: false })
     }
 
     /// Narrows the image to `len` bytes from offset `base` of the file: a member of an archive.

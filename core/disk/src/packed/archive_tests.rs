@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::{Content, Found, find, wrapping};
+use super::{Content, Found, find, read_stream, wrapping};
 use sha2::Digest;
 
 use crate::format::{Format, GuestReader};
@@ -223,6 +223,37 @@ const DIFFERING: [Refusal; 5] = [
         "`vm.ovf` does not have the SHA256",
     ),
 ];
+
+#[test]
+fn the_disk_in_an_archive_is_the_same_through_a_pipe() {
+    for (programs, command, member, want, _) in CASES {
+        if programs.iter().any(|name| program(name).is_none()) {
+            continue;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let Some(path) = packed(directory.path(), command) else { return };
+        let before = fs::read_dir(directory.path()).unwrap().count();
+        let mut seen = Vec::new();
+        let (pipe, name) = (fs::File::open(&path).unwrap(), Path::new("/dev/stdin"));
+        let found = read_stream(pipe, name, directory.path(), member, &mut |piece| {
+            seen.extend_from_slice(piece);
+            ControlFlow::Continue(())
+        });
+        let found = found.unwrap_or_else(|error| panic!("{command}: {error:?}"));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), before, "{command}");
+        assert!(seen == fs::read(&path).unwrap(), "{command}: every byte is seen once, in order");
+        assert_eq!(found.wrapping, wrapping(&path).unwrap(), "{command}");
+        assert_eq!(found.member.as_deref(), Some(want), "{command}");
+        let uefi = found.machine.and_then(|machine| machine.uefi);
+        assert_eq!(uefi, command.contains("vm.ovf").then_some(true), "{command}");
+        let reader = GuestReader::open_file(found.file, Some(Format::Raw)).unwrap();
+        let mut content = vec![0; usize::try_from(reader.virtual_size()).unwrap()];
+        reader.read_at(&mut content, 0).unwrap();
+        assert!(content == fs::read(directory.path().join("disk.raw")).unwrap(), "{command}");
+        // Its zeros are holes.
+        assert!(found.allocated < 3 << 20, "{command}: {}", found.allocated);
+    }
+}
 
 #[test]
 fn archives_without_one_disk_and_damaged_ones_are_refused() {

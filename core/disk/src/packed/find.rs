@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::choice::Choice;
 use super::pour::{
     MOST_MEMBERS, Pouring, file_name, is_descriptor, is_manifest, is_pax_sparse, member_name,
     named, pax_sparse, short_text, too_many,
@@ -65,19 +64,8 @@ pub fn find(
     seen: Seen<'_>,
 ) -> Result<Found, Error> {
     let image = Image::open_locked(path)?;
-    let choice = Choice { wanted: member.map(str::to_owned), described: Vec::new() };
     let packed = Packed { path, end: End::default() };
-    let work = Work {
-        image: &image,
-        directory,
-        pouring: Pouring {
-            packed: &packed,
-            choice,
-            member: None,
-            machine: None,
-            manifest: Manifest::default(),
-        },
-    };
+    let work = Work { image: &image, directory, pouring: Pouring::new(&packed, member) };
     let result = match wrapping_of(&image)? {
         Some(Wrapping::Tar) => work.tar(seen),
         Some(Wrapping::Zip) => work.zip(seen),
@@ -99,19 +87,21 @@ pub fn find(
     Ok(Found { content, member, machine, streamed })
 }
 
-enum Place {
+/// Where a disk is that was found.
+pub(super) enum Place {
     /// Offset and length in the file.
     Range(u64, u64),
     File(File, u64),
 }
 
-struct Work<'a, 'p> {
-    image: &'a Image,
-    directory: &'a Path,
-    pouring: Pouring<'a, 'p>,
+/// The search for the disk in an open file.
+pub(super) struct Work<'a, 'p> {
+    pub(super) image: &'a Image,
+    pub(super) directory: &'a Path,
+    pub(super) pouring: Pouring<'a, 'p>,
 }
 
-type Done<'a, 'p> = (Place, Pouring<'a, 'p>, bool);
+pub(super) type Done<'a, 'p> = (Place, Pouring<'a, 'p>, bool);
 
 /// A member of an archive with a table of contents.
 struct Listed {
@@ -188,7 +178,7 @@ impl<'a, 'p> Work<'a, 'p> {
     }
 
     /// Finds the member of a zip archive by its central directory.
-    fn zip(mut self, seen: Seen<'_>) -> Result<Done<'a, 'p>, Error> {
+    pub(super) fn zip(mut self, seen: Seen<'_>) -> Result<Done<'a, 'p>, Error> {
         let packed = self.pouring.packed;
         let zip_error = |error: zip::result::ZipError| packed.error(named("zip", error.into()));
         let mut archive = zip::ZipArchive::new(self.open()?).map_err(zip_error)?;

@@ -5,6 +5,7 @@
 //! wrapping.rs  names the outermost layer by its first bytes
 //! choice.rs    which member of an archive is the disk
 //! find.rs      opens a file, an archive by its table of contents
+//! piped.rs     a stream that is read once
 //! pour.rs      layers of a stream: what is inside what, until a disk is written
 //! stream.rs    members, frames, and streams of one compressed layer, to its last byte
 //! tap.rs       the packed bytes as they are read: passed to the caller, who may stop the work
@@ -17,6 +18,7 @@
 
 mod choice;
 mod find;
+mod piped;
 mod pour;
 mod stream;
 mod tap;
@@ -24,6 +26,7 @@ mod unpack;
 mod wrapping;
 
 pub use find::{Content, Found, find};
+pub use piped::{Piped, read_stream};
 pub use tap::Seen;
 pub(crate) use wrapping::HEAD;
 pub use wrapping::{Wrapping, wrapping};

@@ -55,6 +55,19 @@ pub(super) struct Pouring<'a, 'p> {
     pub(super) manifest: Manifest,
 }
 
+impl<'a, 'p> Pouring<'a, 'p> {
+    /// Searches for the only disk, or for the named member.
+    pub(super) fn new(packed: &'a Packed<'p>, member: Option<&str>) -> Self {
+        Self {
+            packed,
+            choice: Choice { wanted: member.map(str::to_owned), described: Vec::new() },
+            member: None,
+            machine: None,
+            manifest: Manifest::default(),
+        }
+    }
+}
+
 impl Pouring<'_, '_> {
     /// Writes the disk in `source` to `output`; reads `source` to its end.
     pub(super) fn pour(

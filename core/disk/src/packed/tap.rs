@@ -1,12 +1,12 @@
 //! Passes on the packed bytes of a file; each of them is read here exactly once.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-/// Called with each piece of the packed file in order; `Break` ends the work with [`crate::Kind::Cancelled`].
+/// Called with each piece of the packed file in order, and with an empty piece while bytes that were passed before are
+/// read again; `Break` ends the work with [`crate::Kind::Cancelled`].
 pub type Seen<'a> = &'a mut dyn FnMut(&[u8]) -> ControlFlow<()>;
 
 /// How the reading of the packed file ended.
@@ -33,24 +33,24 @@ impl End {
 }
 
 /// The packed file, or a member of it: at most `left` bytes.
-pub(super) struct Tap<'a> {
-    file: File,
+pub(super) struct Tap<'a, R> {
+    source: R,
     seen: Seen<'a>,
     left: u64,
     end: End,
 }
 
-impl<'a> Tap<'a> {
-    /// Reads `left` bytes from the file's position.
-    pub(super) fn new(file: File, left: u64, seen: Seen<'a>, end: &End) -> Self {
-        Self { file, seen, left, end: end.clone() }
+impl<'a, R: Read> Tap<'a, R> {
+    /// Reads at most `left` bytes from the position of the source.
+    pub(super) fn new(source: R, left: u64, seen: Seen<'a>, end: &End) -> Self {
+        Self { source, seen, left, end: end.clone() }
     }
 }
 
-impl Read for Tap<'_> {
+impl<R: Read> Read for Tap<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
-        let got = self.file.read(&mut buf[..most]).inspect_err(|error| {
+        let got = self.source.read(&mut buf[..most]).inspect_err(|error| {
             if error.kind() != io::ErrorKind::Interrupted {
                 self.end.failed.set(true);
             }

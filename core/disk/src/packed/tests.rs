@@ -8,7 +8,6 @@ use std::path::Path;
 
 use crc_fast::{CrcAlgorithm, checksum};
 
-use super::choice::Choice;
 use super::pour::Pouring;
 use super::tap::End;
 use super::unpack::{Output, Packed};
@@ -203,14 +202,7 @@ fn a_bomb_stops_before_the_disk_is_full() {
     fs::write(&path, bytes).unwrap();
     let mut out = Output::create(directory.path()).unwrap().with_room(4 << 20);
     let packed = Packed { path: &path, end: End::default() };
-    let choice = Choice::default();
-    let mut pouring = Pouring {
-        packed: &packed,
-        choice,
-        member: None,
-        machine: None,
-        manifest: crate::ovf::Manifest::default(),
-    };
+    let mut pouring = Pouring::new(&packed, None);
     let mut file = fs::File::open(&path).unwrap();
     let error = pouring.pour(&mut file, &mut out, 0).unwrap_err();
     assert_eq!(error.kind(), Kind::NoSpace);

@@ -4,6 +4,7 @@
 //! record.rs     boot records of a BIOS: GRUB and its core, SYSLINUX and the active partition
 //! programs.rs   UEFI programs of EFI system partitions;  pe.rs  their headers
 //! grub.rs, legacy.rs, bls.rs, syslinux.rs   entries of configurations;  words.rs  words and variables
+//! windows.rs    Windows, whose files are not read
 //! resolve.rs    finds the files that an entry names, and reads its initramfs
 //! ```
 
@@ -15,6 +16,7 @@ mod programs;
 mod record;
 mod resolve;
 mod syslinux;
+pub(crate) mod windows;
 mod words;
 
 use std::rc::Rc;

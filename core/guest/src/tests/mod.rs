@@ -4,7 +4,7 @@
 //! ```text
 //! tools.rs     programs            parts.rs   initramfs, kernels, UEFI programs, boot records, LVM
 //! disk.rs      a disk from trees   systems.rs the healthy systems
-//! healthy.rs, faults.rs, judgement.rs, hostile.rs, limits.rs, packages.rs   what is asserted
+//! healthy.rs, faults.rs, judgement.rs, hostile.rs, limits.rs, packages.rs, windows.rs   what is asserted
 //! ```
 
 mod disk;
@@ -17,3 +17,4 @@ mod packages;
 pub(crate) mod parts;
 mod systems;
 pub(crate) mod tools;
+mod windows;

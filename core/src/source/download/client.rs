@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, sync::Once, time::Duration};
 
-use build_image_plugin_api::Exhausted;
+use build_image_plugin_api::{Exhausted, http::environment_proxy};
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{
@@ -82,6 +82,7 @@ impl HttpClient {
         let builder = Client::builder()
             .user_agent(concat!("build-image/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT.min(stall))
+            .proxy(environment_proxy())
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .tls_danger_accept_invalid_certs(any_certificate);

@@ -27,6 +27,8 @@ pub struct StoredImage {
     pub format: String,
     /// Architecture.
     pub architecture: String,
+    /// `linux` or `windows`.
+    pub os_type: String,
     /// Distribution, as `Platform` names it.
     pub platform: String,
     /// `BIOS` or `UEFI`.
@@ -101,6 +103,7 @@ impl Stored {
                     size: disk.size,
                     format: disk.format.clone(),
                     architecture: image.architecture.clone(),
+                    os_type: image.os_type.clone(),
                     platform: image.platform.clone(),
                     boot_mode: image.boot_mode.clone(),
                     nvme: image.nvme.clone(),

@@ -183,6 +183,12 @@ fn allow_files(count: u64) {
 /// Opens an extent in the descriptor's directory. A symbolic link to another directory is refused: otherwise
 /// the author of the image could choose a file of the host that becomes part of the disk.
 fn beside(image: &Image, name: &OsStr) -> Result<Image, Error> {
+    if !image.has_directory {
+        let message = "the disk has several files, and only its descriptor was read from";
+        return Err(Error::new(Kind::Unsupported, message)
+            .at(&image.path)
+            .with_hint("give the descriptor as a file, with the extents beside it"));
+    }
     let directory = match image.path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
