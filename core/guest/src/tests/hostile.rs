@@ -71,11 +71,11 @@ fn a_link_that_declares_a_large_target_is_not_read() {
     let target = format!("/{}", "x".repeat(200));
     disk.tree(0).insert("/etc/fstab".to_owned(), Node::Link(target));
     let Some(disk) = disk.write() else { return };
-    let Some(debugfs) = super::tools::program("debugfs") else { return };
+    let Some(debugfs) = program("debugfs") else { return };
     for size in ["4097", "70000000000", "0x7fffffffffffffff"] {
         let place = format!("{}?offset={MIB}", disk.path.display());
         let request = format!("set_inode_field /etc/fstab size {size}");
-        super::tools::run(&debugfs, &[&"-w", &"-R", &request, &place]);
+        run(&debugfs, &[&"-w", &"-R", &request, &place]);
         let found = disk.inspect();
         let is_named = found.remarks.iter().any(|remark| remark.contains("`/etc/fstab`"));
         assert!(is_named && found.system.is_some(), "{size}: {:?}", found.remarks);
