@@ -168,7 +168,9 @@ mod tests {
 
     #[test]
     fn variables_count_as_curl_counts_them() {
-        let cases: [(&[(&str, &str)], &str, Option<&str>); 12] = [
+        /// Variables, address, and proxy.
+        type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, Option<&'a str>);
+        let cases: [Case<'_>; 12] = [
             (&[], "http://h/", None),
             (&[("http_proxy", "http://p:1")], "http://h/", Some("http://p:1/")),
             (&[("http_proxy", "http://p:1")], "https://h/", None),
