@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// Attributes of resources.
-const ACCOUNT_ID: &str = "account";
-const OSS_CLOUD: &str = "oss_endpoint";
-const ECS_CLOUD: &str = "ecs_endpoint";
+pub(crate) const ACCOUNT_ID: &str = "account";
+pub(crate) const OSS_CLOUD: &str = "oss_endpoint";
+pub(crate) const ECS_CLOUD: &str = "ecs_endpoint";
 
 /// The account and the cloud that create resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -49,6 +49,7 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
     }
     let mut image = draft(context, params, target, source)?;
     unique_name(&world, target, &image.name)?;
+    let key = encryption(params)?;
     check_quota(context, &world, target)?;
     queue(&world, &mut image, context.now);
     if params.flag("DryRun") {
@@ -64,6 +65,7 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
             kind: disk.kind.clone(),
             size: disk.size,
             tags: BTreeMap::new(),
+            kms_key: key.clone(),
         })?;
     }
     if let Some(name) = token {
@@ -78,6 +80,22 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
     let answer = json!({ "ImageId": image.id });
     world.images.put(image)?;
     Ok(answer)
+}
+
+/// The key that encrypts the snapshots of a copy; `None` without encryption.
+fn encryption(params: &Params) -> Result<Option<String>, AcsError> {
+    let key = params.get("KMSKeyId").unwrap_or_default();
+    if params.flag("Encrypted") {
+        return Ok(Some(key.to_owned()));
+    }
+    if key.is_empty() {
+        return Ok(None);
+    }
+    Err(AcsError::new(
+        400,
+        "InvalidParameter.KMSKeyId.EncryptedIllegal",
+        "KMSKeyId is specified for a copy that is not encrypted.",
+    ))
 }
 
 /// Makes a copy wait for its turn when the maximum number is running.

@@ -282,6 +282,7 @@ fn enter(world: &mut World, image: Image, task: Task) -> Result<(), AcsError> {
             kind: disk.kind.clone(),
             size: disk.size,
             tags: std::collections::BTreeMap::new(),
+            kms_key: None,
         })?;
     }
     world.images.put(image)?;

@@ -8,6 +8,7 @@ use super::error::AcsError;
 use super::params::Params;
 use super::region;
 use crate::service::{ACCOUNT_ID, Context};
+use crate::state::Disk;
 
 const PER_CALL: usize = 10;
 const PER_IMAGE: usize = 50;
@@ -40,6 +41,17 @@ pub(crate) fn modify(context: &Context<'_>, params: &Params) -> Result<Value, Ac
             403,
             "IncorrectImageStatus",
             "The current status of the image does not support this operation.",
+        ));
+    }
+    let adds = !params.list("AddAccount").is_empty() || params.flag("IsPublic");
+    let is_encrypted = |disk: &Disk| {
+        world.snapshots.get(&disk.snapshot).is_some_and(|snapshot| snapshot.kms_key.is_some())
+    };
+    if adds && image.disks.iter().any(is_encrypted) {
+        return Err(AcsError::new(
+            403,
+            "OperationDeined.EncryptedSnapshot",
+            "The specified image contains an encrypted snapshot.",
         ));
     }
     for account in params.list("AddAccount").into_iter().take(PER_CALL) {

@@ -88,7 +88,7 @@ fn fields(task: &Task, view: &View) -> Value {
     } else if view.good {
         value["OperationProgressSet"] = progress(task, "Success", "", "");
     } else {
-        value["OperationProgressSet"] = json!({ "OperationProgress": [] });
+        value["OperationProgressSet"] = progress(task, "Processing", "", "");
     }
     value
 }

@@ -232,6 +232,9 @@ pub(crate) struct Snapshot {
     /// In GiB.
     pub(crate) size: u64,
     pub(crate) tags: BTreeMap<String, String>,
+    /// Key that encrypts it; empty: the account's default key; `None`: it is not encrypted.
+    #[serde(default)]
+    pub(crate) kms_key: Option<String>,
 }
 
 impl Document for Snapshot {
