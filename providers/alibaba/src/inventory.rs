@@ -2,7 +2,7 @@
 //! uploads of the bucket.
 //!
 //! Without regions in the request, all regions of the vendor are read: a forgotten image costs the same everywhere. That
-//! is one request for the regions, two per region, and one more per object, upload and running import; eight regions are
+//! is one request each for the account and the regions, two per region, and one more per object, upload and running import; eight regions are
 //! read at once. Objects are found below `ALIBABA_OSS_PREFIX`.
 
 mod bucket;
@@ -20,6 +20,7 @@ use jiff::Timestamp;
 
 use crate::{
     client::HttpClient, config::Config, credentials::Credentials, discard::POLICY, ecs::Ecs,
+    owner::Guard,
 };
 
 /// Number of regions that are read at once, and of requests within one.
@@ -51,6 +52,8 @@ pub(crate) fn inventory(
 impl Reader<'_> {
     async fn read(&self) -> Result<Inventory> {
         let mut all = Inventory::default();
+        // Resources name their account: another one that does not find them must not count them as removed.
+        Guard { config: self.config, credentials: self.credentials, account: None }.learn().await;
         let regions = self.regions(&mut all.findings).await?;
         // What the earlier answers contained is not read again.
         let done = |region: &String| filter::is_before(region, self.request.after.as_deref());

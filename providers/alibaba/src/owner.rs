@@ -147,7 +147,8 @@ impl Guard<'_> {
         }
     }
 
-    async fn learn(&self) -> Option<String> {
+    /// The account of the present keys; `None` when it cannot be determined.
+    pub(crate) async fn learn(&self) -> Option<String> {
         if let Some(known) = self.credentials.account() {
             return Some(known);
         }
