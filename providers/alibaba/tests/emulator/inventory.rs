@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use build_image_emulator_alibaba::{Config, Running};
+use build_image_emulator_alibaba::{Account, Config, Running};
 use build_image_plugin_api::{
     Provider, Resource,
     document::{
         DiscardReason, DiscardRequest, Inventory, InventoryRequest, Item, ItemKind, ItemState,
         Reference,
     },
+    testing::MockHost,
 };
 use serde_json::{Value, json};
 
@@ -266,6 +267,35 @@ fn a_region_that_cannot_be_read_is_a_finding_and_the_others_are_read() {
     let found = list(&run, &all());
     assert_eq!(found.regions, ["cn-hangzhou", "eu-central-1"]);
     assert_eq!(found.findings[0].subject, "regions");
+}
+
+#[test]
+fn another_account_lists_and_removes_nothing_of_this_one() {
+    let other_accounts = vec![Account::parse("other-id:other-secret").unwrap()];
+    let emulator = emulator_with(Config { other_accounts, ..Config::default() });
+    let run = run_of(&emulator, RUN, &[]);
+    let registered = run.register(run.upload().unwrap()).unwrap();
+    let stranger = MockHost::new()
+        .with_secret("ALIBABA_ACCESS_KEY_ID", "other-id")
+        .with_secret("ALIBABA_ACCESS_KEY_SECRET", "other-secret");
+    let stranger = Run::new(&emulator, stranger, &[]);
+    let image = Reference::image(&registered.images[0].id).in_region("cn-hangzhou");
+    assert!(list(&stranger, &all().items([image])).items.is_empty());
+    for request in [all(), all().run_id(RUN)] {
+        let found = list(&stranger, &request);
+        assert!(found.items.is_empty(), "{found:?}");
+        // The bucket is not theirs, hence its region is not read completely.
+        assert_eq!(found.findings[0].subject, "bucket demo");
+        assert!(!found.regions.contains(&"cn-hangzhou".to_owned()));
+    }
+    let counts = || ["images", "snapshots", "objects"].map(|kind| count(&emulator, kind));
+    let (before, ours) = (counts(), list(&run, &all()).items);
+    assert_eq!(ours.len(), 3);
+    // What they do not see, they must not report as removed.
+    assert_eq!(discard(&stranger, ours.clone()), 3);
+    assert_eq!(counts(), before);
+    assert_eq!(discard(&run, ours), 0);
+    assert_eq!(counts(), [0, 0, 0]);
 }
 
 #[test]

@@ -6,7 +6,13 @@ use hmac::{Hmac, Mac as _};
 use sha1::Sha1;
 
 /// One call on bucket `demo`; returns the status.
-fn oss(emulator: &Running, method: &str, path: &str, headers: &[(&str, &str)]) -> u16 {
+fn oss(
+    emulator: &Running,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &'static str,
+) -> u16 {
     let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     let mut signed: Vec<&(&str, &str)> =
         headers.iter().filter(|(name, _)| name.starts_with("x-oss-")).collect();
@@ -24,22 +30,22 @@ fn oss(emulator: &Running, method: &str, path: &str, headers: &[(&str, &str)]) -
         let mut request = client
             .request(method, url)
             .header("date", date)
-            .header("content-length", "0")
+            .header("content-length", body.len())
             .header("authorization", format!("OSS emulator-id:{signature}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.send().await.unwrap().status().as_u16()
+        request.body(body).send().await.unwrap().status().as_u16()
     })
 }
 
-/// Writes an empty object with metadata.
+/// Writes an object with metadata.
 pub(crate) fn put(emulator: &Running, key: &str, metadata: &[(&str, &str)]) {
-    let status = oss(emulator, "PUT", key, metadata);
+    let status = oss(emulator, "PUT", key, metadata, "content");
     assert_eq!(status, 200, "{key}");
 }
 
 /// Begins an upload.
 pub(crate) fn begin_upload(emulator: &Running, key: &str) {
-    assert_eq!(oss(emulator, "POST", &format!("{key}?uploads"), &[]), 200, "{key}");
+    assert_eq!(oss(emulator, "POST", &format!("{key}?uploads"), &[], ""), 200, "{key}");
 }

@@ -32,7 +32,7 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
         same_call(known, &fingerprint)?;
         return Ok(json!({ "ImageId": known.image }));
     }
-    let source = find(&world, region, params.need("ImageId")?)?.clone();
+    let source = find(&world, (context.account, region), params.need("ImageId")?)?.clone();
     if state(&world, &source, context.now).0 != "Available" {
         return Err(AcsError::new(
             403,
@@ -48,7 +48,7 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
         ));
     }
     let mut image = draft(context, params, target, source)?;
-    unique_name(&world, target, &image.name)?;
+    unique_name(&world, (context.account, target), &image.name)?;
     let key = encryption(params)?;
     check_quota(context, &world, target)?;
     queue(&world, &mut image, context.now);
@@ -66,6 +66,7 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
             size: disk.size,
             tags: BTreeMap::new(),
             kms_key: key.clone(),
+            owner: image.owner.clone(),
         })?;
     }
     if let Some(name) = token {
@@ -154,7 +155,7 @@ pub(crate) fn cancel(context: &Context<'_>, params: &Params) -> Result<Value, Ac
     let region = region::need(context, params, "RegionId")?;
     let id = params.need("ImageId")?;
     let mut world = context.store.world();
-    let image = find(&world, region, id)?;
+    let image = find(&world, (context.account, region), id)?;
     if image.task.is_some() || state(&world, image, context.now).0 == "Available" {
         return Err(AcsError::new(
             403,

@@ -7,14 +7,14 @@ use super::describe::{find, state};
 use super::error::AcsError;
 use super::params::Params;
 use super::region;
-use crate::service::{ACCOUNT_ID, Context};
+use crate::service::Context;
 use crate::state::Disk;
 
 const PER_CALL: usize = 10;
 const PER_IMAGE: usize = 50;
 
-fn check_account(account: &str) -> Result<(), AcsError> {
-    if account == ACCOUNT_ID {
+fn check_account(account: &str, owner: &str) -> Result<(), AcsError> {
+    if account == owner {
         return Err(AcsError::new(
             403,
             "InvalidAccount.Forbbiden",
@@ -35,7 +35,7 @@ fn check_account(account: &str) -> Result<(), AcsError> {
 pub(crate) fn modify(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
     let region = region::need(context, params, "RegionId")?;
     let mut world = context.store.world();
-    let mut image = find(&world, region, params.need("ImageId")?)?.clone();
+    let mut image = find(&world, (context.account, region), params.need("ImageId")?)?.clone();
     if state(&world, &image, context.now).0 != "Available" {
         return Err(AcsError::new(
             403,
@@ -55,7 +55,7 @@ pub(crate) fn modify(context: &Context<'_>, params: &Params) -> Result<Value, Ac
         ));
     }
     for account in params.list("AddAccount").into_iter().take(PER_CALL) {
-        check_account(account)?;
+        check_account(account, context.account)?;
         if !image.shared_with.iter().any(|known| known == account) {
             image.shared_with.push(account.to_owned());
         }
@@ -85,7 +85,7 @@ pub(crate) fn describe(context: &Context<'_>, params: &Params) -> Result<Value, 
     let region = region::need(context, params, "RegionId")?;
     let (number, size) = params.page()?;
     let world = context.store.world();
-    let image = find(&world, region, params.need("ImageId")?)?;
+    let image = find(&world, (context.account, region), params.need("ImageId")?)?;
     let accounts: Vec<Value> = image
         .shared_with
         .iter()
