@@ -258,6 +258,9 @@ impl Copier<'_> {
         let marks =
             marks::tags([(MARK, &self.build.run_id), (COPY_OF, &marks::unfinished(&copy_of))]);
         parameters.extend(tag_parameters(&marks));
+        if let Some(key) = self.config.copy_keys.get(region) {
+            parameters.extend(pairs(&[("Encrypted", "true"), ("KMSKeyId", key)]));
+        }
         if let Some(text) = description(&self.build.description) {
             parameters.push(("DestinationDescription".to_owned(), text));
         }

@@ -18,6 +18,7 @@ mod codes;
 mod concurrency;
 mod config;
 mod copies;
+mod copy_keys;
 mod credentials;
 mod describe;
 mod discard;

@@ -266,6 +266,33 @@ fn architecture_and_boot_mode_default_to_those_of_the_disk() {
 }
 
 #[test]
+fn a_copy_is_encrypted_with_the_key_of_its_region() {
+    let emulator = emulator();
+    let keys = ("ALIBABA_IMAGE_COPY_KEYS", json!(["cn-shanghai=key-1"]));
+    let run = Run::new(&emulator, host(), &[copies(&["cn-shanghai", "eu-central-1"]), keys]);
+    run.register(run.upload().unwrap()).unwrap();
+    for (region, encrypted, key) in
+        [("cn-hangzhou", false, ""), ("cn-shanghai", true, "key-1"), ("eu-central-1", false, "")]
+    {
+        let found = ecs(&emulator, "DescribeSnapshots", &[("RegionId", region)]);
+        let snapshot = &found["Snapshots"]["Snapshot"][0];
+        let expected = (&json!(encrypted), &json!(key));
+        assert_eq!((&snapshot["Encrypted"], &snapshot["KMSKeyId"]), expected, "{region}");
+    }
+}
+
+#[test]
+fn an_object_that_ecs_finds_only_later_is_imported() {
+    let emulator = emulator();
+    let missing = json!({"status": 404, "code": "InvalidOSSObject.NotFound"});
+    let faults = json!([{"operation": "ImportImage", "nth": 1, "count": 2, "action": missing}]);
+    emulator.set_faults(&faults.to_string()).unwrap();
+    let run = Run::new(&emulator, host(), &[]);
+    run.register(run.upload().unwrap()).unwrap();
+    assert_eq!(count(&emulator, "images"), 1);
+}
+
+#[test]
 fn copies_are_made_in_parallel() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("requests");
