@@ -203,8 +203,7 @@ fn copy_regions(settings: &Settings) -> Result<Vec<String>> {
 }
 
 fn copy_keys(settings: &Settings) -> Result<BTreeMap<String, String>> {
-    let is_shared = !accounts(settings, SHARE)?.is_empty();
-    copy_keys::read(settings, &copy_regions(settings)?, is_shared)
+    copy_keys::read(settings, &copy_regions(settings)?)
 }
 
 fn region(text: String) -> Result<String> {

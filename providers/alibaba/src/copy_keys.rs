@@ -13,12 +13,8 @@ pub(crate) const KEY: &str = "ALIBABA_IMAGE_COPY_KEYS";
 /// Keys by region.
 ///
 /// # Errors
-/// Config error for another form, a region without a copy, and keys for an image that is shared.
-pub(crate) fn read(
-    settings: &Settings,
-    regions: &[String],
-    is_shared: bool,
-) -> Result<BTreeMap<String, String>> {
+/// Config error for another form, a region without a copy, and a second key of a region.
+pub(crate) fn read(settings: &Settings, regions: &[String]) -> Result<BTreeMap<String, String>> {
     let mut keys = BTreeMap::new();
     for word in settings.parsed::<Vec<String>>(KEY)? {
         let parts = word.split_once('=').map(|(region, key)| (region.trim(), key.trim()));
@@ -40,12 +36,6 @@ pub(crate) fn read(
                 .with_hint("remove one of them"));
         }
     }
-    if is_shared && !keys.is_empty() {
-        let message = format!("`{KEY}` encrypts copies, and an encrypted image cannot be shared");
-        return Err(
-            Error::config(message).with_hint("remove the keys, or ALIBABA_IMAGE_SHARE_ACCOUNT_IDS")
-        );
-    }
     Ok(keys)
 }
 
@@ -58,22 +48,21 @@ mod tests {
     #[test]
     fn every_wrong_key_is_refused_with_its_reason() {
         let regions = ["cn-shanghai".to_owned(), "eu-central-1".to_owned()];
-        let read = |words: &[&str], is_shared| {
+        let read = |words: &[&str]| {
             let settings = Settings::from_values([(KEY.to_owned(), json!(words))].into());
-            super::read(&settings, &regions, is_shared)
+            super::read(&settings, &regions)
         };
-        let both = read(&["cn-shanghai=a", "eu-central-1 = b=c"], false).unwrap();
+        let both = read(&["cn-shanghai=a", "eu-central-1 = b=c"]).unwrap();
         assert_eq!((both["cn-shanghai"].as_str(), both["eu-central-1"].as_str()), ("a", "b=c"));
-        assert!(read(&[], true).unwrap().is_empty());
-        for (words, is_shared, reason) in [
-            (&["cn-shanghai"][..], false, "not a region with its key"),
-            (&["cn-shanghai="], false, "not a region with its key"),
-            (&["=a"], false, "not a region with its key"),
-            (&["us-west-1=a"], false, "not copied to"),
-            (&["cn-shanghai=a", "cn-shanghai=b"], false, "two keys"),
-            (&["cn-shanghai=a"], true, "cannot be shared"),
+        assert!(read(&[]).unwrap().is_empty());
+        for (words, reason) in [
+            (&["cn-shanghai"][..], "not a region with its key"),
+            (&["cn-shanghai="], "not a region with its key"),
+            (&["=a"], "not a region with its key"),
+            (&["us-west-1=a"], "not copied to"),
+            (&["cn-shanghai=a", "cn-shanghai=b"], "two keys"),
         ] {
-            let error = read(words, is_shared).unwrap_err();
+            let error = read(words).unwrap_err();
             assert!(error.message.contains(reason) && error.hint.is_some(), "{words:?}: {error}");
         }
     }

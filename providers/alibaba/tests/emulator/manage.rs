@@ -247,7 +247,10 @@ fn a_copy_is_encrypted_with_the_key_of_its_region() {
     let copy = results[0].copy.as_ref().unwrap();
     let image = Reference::image(&copy.id).in_region("cn-shanghai");
     let share = Action::Share { accounts: vec![ACCOUNT.to_owned()] };
-    let refused = cloud.manage(&ManageRequest::new(share, [image]));
+    let shared = cloud.manage(&ManageRequest::new(share, [image.clone()]));
+    assert_eq!(shared[0].change, Change::Done, "{shared:?}");
+    let publish = Action::Publish { audience: Audience::Community };
+    let refused = cloud.manage(&ManageRequest::new(publish, [image]));
     assert!(refused[0].error.as_ref().unwrap().message.contains("encrypted"), "{refused:?}");
 }
 

@@ -43,11 +43,13 @@ pub(crate) fn modify(context: &Context<'_>, params: &Params) -> Result<Value, Ac
             "The current status of the image does not support this operation.",
         ));
     }
-    let adds = !params.list("AddAccount").is_empty() || params.flag("IsPublic");
-    let is_encrypted = |disk: &Disk| {
-        world.snapshots.get(&disk.snapshot).is_some_and(|snapshot| snapshot.kms_key.is_some())
+    let (shares, publishes) = (!params.list("AddAccount").is_empty(), params.flag("IsPublic"));
+    // Only images that are encrypted with a key of the account can be shared.
+    let is_refused = |disk: &Disk| {
+        let key = world.snapshots.get(&disk.snapshot).and_then(|found| found.kms_key.as_ref());
+        key.is_some_and(|key| publishes || (shares && key.is_empty()))
     };
-    if adds && image.disks.iter().any(is_encrypted) {
+    if image.disks.iter().any(is_refused) {
         return Err(AcsError::new(
             403,
             "OperationDeined.EncryptedSnapshot",
