@@ -11,6 +11,7 @@ mod harness;
 mod images;
 
 mod abi_versions;
+mod account_alibaba;
 mod bad_plugins;
 mod bad_settings;
 mod boot_ends;

@@ -9,7 +9,7 @@ use crate::{
     plugins_program::faulty,
 };
 
-fn plugin(name: &str) -> PathBuf {
+pub(crate) fn plugin(name: &str) -> PathBuf {
     plugin_directory().join(build_image_plugin_api::plugin_file_name(name))
 }
 

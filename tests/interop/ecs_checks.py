@@ -168,6 +168,17 @@ def copies(image):
         refused("CopyImage", check, lambda: ecs.call("CopyImage", {**given, **more}), code)
     again = {**given, "DestinationImageName": "copy-3", "ClientToken": "copy"}
     does("CopyImage", "same ClientToken", lambda: ecs.call("CopyImage", again)["ImageId"] == ecs.call("CopyImage", again)["ImageId"], True)
+    marked = {**given, "DestinationImageName": "copy-4", "Encrypted": True, "KMSKeyId": "key-1", "Tag": [{"Key": "mark", "Value": "1"}]}
+    secret = does("CopyImage", "encrypted", lambda: ecs.call("CopyImage", marked)["ImageId"])
+    does("DescribeImages", "by the key of a tag", lambda: [i["ImageId"] for i in ecs.call("DescribeImages", {
+        **beijing, "Tag": [{"Key": "mark"}]})["Images"]["Image"]], [secret])
+    kept = lambda: [s for s in ecs.call("DescribeSnapshots", {**beijing, "PageSize": 100})["Snapshots"]["Snapshot"] if s["Encrypted"]]
+    does("DescribeSnapshots", "encrypted", lambda: [s["KMSKeyId"] for s in kept()], ["key-1"])
+    share = lambda **more: ecs.call("ModifyImageSharePermission", {**beijing, "ImageId": secret, **more})
+    does("ModifyImageSharePermission", "encrypted with a key", lambda: bool(share(AddAccount=["2000000000000001"])), True)
+    refused("ModifyImageSharePermission", "published and encrypted", lambda: share(IsPublic=True), "OperationDeined.EncryptedSnapshot")
+    refused("CopyImage", "key without encryption", lambda: ecs.call("CopyImage", {**given, "DestinationImageName": "copy-5", "KMSKeyId": "key-1"}),
+            "InvalidParameter.KMSKeyId.EncryptedIllegal")
     ledger.faults({"operation": "CopyImage", "action": {"keep_creating": 3600}})
     slow = [ecs.call("CopyImage", {**given, "DestinationImageName": f"slow-{n}"})["ImageId"] for n in range(6)]
     ledger.faults()

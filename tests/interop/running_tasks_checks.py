@@ -44,6 +44,8 @@ does("DescribeTaskAttribute", "a fifth is done", progress, ("Processing", "20%",
 does("DescribeImages", "tells the progress", lambda: ecs.call(
     "DescribeImages", {**image, "Status": "Creating"})["Images"]["Image"][0]["Progress"], "20%")
 does("DescribeSnapshots", "progressing", lambda: ecs.call("DescribeSnapshots", REGION)["Snapshots"]["Snapshot"][0]["Status"], "progressing")
+does("DescribeTaskAttribute", "names its image", lambda: ecs.call("DescribeTaskAttribute", task)["OperationProgressSet"]["OperationProgress"][0][
+    "RelatedItemSet"]["RelatedItem"][0], {"Name": "ImageId", "Value": made["ImageId"]})
 later(0)
 does("CancelTask", "takes the image away", lambda: bool(ecs.call("CancelTask", task)) and ecs.call(
     "DescribeImages", {**image, "Status": "Creating,Available,CreateFailed"})["TotalCount"], 0)

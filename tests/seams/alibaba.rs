@@ -11,6 +11,9 @@ use crate::harness::Sandbox;
 /// Every image of a cloud has this name, and that of an earlier build.
 const NAME: [&str; 2] = ["--cloud-image-name", "seam"];
 
+/// Tag with the run, which is new for every build.
+const RUN: &str = "build-image-run";
+
 /// An emulator in the sandbox.
 struct Alibaba {
     kept: tempfile::TempDir,
@@ -50,7 +53,7 @@ impl Alibaba {
         let stored = Stored::open(&self.kept.path().join("cloud")).unwrap();
         let known = stored.images().into_iter().map(|image| {
             let tags: BTreeMap<&String, &String> =
-                image.tags.iter().filter(|(_, value)| !is_drawn(value)).collect();
+                image.tags.iter().filter(|(key, value)| *key != RUN && !is_drawn(value)).collect();
             let facts = json!({
                 "name": image.name,
                 "region": image.region,

@@ -30,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Seconds of clock difference that cause a warning; the services refuse 900.
 const CLOCK_WARNING: i64 = 300;
 /// Codes with which a dry run reports that the call would have been made.
-const DRY_RUN_PASSED: [&str; 2] = ["DryRunOperation", "DRYRUN.SUCCESS"];
+pub(crate) const DRY_RUN_PASSED: [&str; 2] = ["DryRunOperation", "DRYRUN.SUCCESS"];
 
 /// Runs all checks.
 ///

@@ -1,9 +1,12 @@
 //! Parses the settings into types. It makes no requests; `check` verifies the values against the cloud.
 
+use std::collections::BTreeMap;
+
 use build_image_plugin_api::{DiskSpec, Error, Result, Settings};
 
 use crate::{
     accounts::share_ids,
+    copy_keys,
     credentials::Identity,
     describe::NAME_LENGTH,
     disk,
@@ -41,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) unshare: Vec<String>,
     /// Regions the image is copied to, each once.
     pub(crate) copy_regions: Vec<String>,
+    /// Keys that encrypt copies, by region.
+    pub(crate) copy_keys: BTreeMap<String, String>,
     /// Creates the import role when it is missing.
     pub(crate) create_role: bool,
     /// Family of the image.
@@ -90,6 +95,7 @@ impl Config {
             share: accounts(settings, SHARE)?,
             unshare: unshare(settings)?,
             copy_regions: copy_regions(settings)?,
+            copy_keys: copy_keys(settings)?,
             create_role: settings.boolean("ALIBABA_CREATE_ROLE"),
             family: text("ALIBABA_IMAGE_FAMILY").map(family).transpose()?,
             replace: settings.text("ALIBABA_IF_EXISTS") == Some("replace"),
@@ -197,6 +203,10 @@ fn copy_regions(settings: &Settings) -> Result<Vec<String>> {
         }
     }
     Ok(regions)
+}
+
+fn copy_keys(settings: &Settings) -> Result<BTreeMap<String, String>> {
+    copy_keys::read(settings, &copy_regions(settings)?)
 }
 
 fn region(text: String) -> Result<String> {

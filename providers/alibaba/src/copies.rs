@@ -20,7 +20,9 @@ use crate::{
     finish::{Finished, Requested, finish},
     image::Imported,
     import::{description, hex, working_name},
+    marks::{self, COPY_OF, write_image},
     monitor::Waiter,
+    names::tag_parameters,
     refusal::refused_outright,
     snapshots::noted,
     state::{COPIES, IMAGE, ImportState},
@@ -28,7 +30,7 @@ use crate::{
 };
 
 /// Number of copies the service makes at once; further ones would wait there without progress.
-const AT_A_TIME: usize = 5;
+pub(crate) const AT_A_TIME: usize = 5;
 
 /// State of the copies, by region.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -250,10 +252,15 @@ impl Copier<'_> {
             ("ImageId", &self.source.image.image_id),
             ("DestinationRegionId", region),
             ("DestinationImageName", name),
-            ("Tag.1.Key", MARK),
-            ("Tag.1.Value", &self.build.run_id),
             ("ClientToken", &hex(token.as_bytes(), 24)),
         ]);
+        let copy_of = write_image(&source.region, &self.source.image.image_id);
+        let marks =
+            marks::tags([(MARK, &self.build.run_id), (COPY_OF, &marks::unfinished(&copy_of))]);
+        parameters.extend(tag_parameters(&marks));
+        if let Some(key) = self.config.copy_keys.get(region) {
+            parameters.extend(pairs(&[("Encrypted", "true"), ("KMSKeyId", key)]));
+        }
         if let Some(text) = description(&self.build.description) {
             parameters.push(("DestinationDescription".to_owned(), text));
         }

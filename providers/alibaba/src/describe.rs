@@ -20,9 +20,27 @@ pub(crate) const FORBIDDEN_TEXTS: [&str; 2] = ["http://", "https://"];
 const NAME_EXPLANATION: &str = "2 to 128 letters (Chinese ones too), digits, `.`, `_`, `:` and `-`, \
     a letter first; not starting with `aliyun` or `acs:`";
 /// Maximum number of tags per resource.
-pub(crate) const TAGS_MAXIMUM: usize = 20;
+pub(crate) const TAGS_OF_RESOURCE: usize = 20;
+/// Maximum number of tags that a user can set; the rest are marks.
+pub(crate) const TAGS_MAXIMUM: usize = TAGS_OF_RESOURCE - crate::marks::COUNT;
 /// Maximum length of a tag key and value.
 pub(crate) const TAG_LENGTH: usize = 128;
+
+/// What the provider can do beyond the steps of a build.
+const CAPABILITIES: [&str; 12] = [
+    "resume",
+    "share",
+    "inventory",
+    "manage.share",
+    "manage.unshare",
+    "manage.publish",
+    "manage.deprecate",
+    "manage.restore",
+    "manage.tag",
+    "manage.untag",
+    "manage.copy",
+    "manage.delete",
+];
 
 /// The whole description.
 pub(crate) fn description() -> Description {
@@ -48,7 +66,7 @@ pub(crate) fn description() -> Description {
         .image_name(name_rules())
         .tags(tag_rules())
         .uploads(true)
-        .capabilities(["resume", "share"])
+        .capabilities(CAPABILITIES)
 }
 
 /// What ECS instances need: virtio drivers, and the driver of NVMe for newer instance families. Source:

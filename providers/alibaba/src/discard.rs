@@ -16,9 +16,9 @@ use crate::{
     ecs::Ecs,
     oss::Oss,
     owner::{Guard, of_unknown},
-    removal::{SNAPSHOT, find_image, remove_image},
+    removal::{self, find_image, remove_image},
     replace::{give_name_back, is_open, remove_replaced, to_the_end, wanted_name},
-    state::{IMAGE, MULTIPART, OBJECT, RENAMED, REPLACED, key_of},
+    state::{IMAGE, MULTIPART, OBJECT, RENAMED, REPLACED, SNAPSHOT, key_of},
 };
 
 /// Number of times an upload is aborted: parts in flight may outlive the first abort.
@@ -131,6 +131,7 @@ async fn remove(context: &Context, guard: &mut Guard<'_>, resource: &Resource) -
         OBJECT => oss()?.delete(key_of(resource), &POLICY).await,
         MULTIPART => remove_upload(&oss()?, resource).await,
         IMAGE => remove_image(context, &ecs()?, resource, bucket()?, &POLICY).await,
+        SNAPSHOT => remove_snapshot(&ecs()?, resource).await,
         RENAMED => give_name_back(&ecs()?, resource, &POLICY).await,
         REPLACED => remove_replaced(context, &ecs()?, resource, &POLICY).await,
         kind => Err(Failure::stop(Error::unsupported(
@@ -167,9 +168,18 @@ pub(crate) async fn remove_upload(oss: &Oss, resource: &Resource) -> Result<(), 
     Ok(())
 }
 
+/// Deletes a snapshot; one that does not exist is not an error.
+async fn remove_snapshot(ecs: &Ecs, resource: &Resource) -> Result<(), Failure> {
+    let id = resource.id.as_deref().unwrap_or(&resource.name);
+    match ecs.delete_snapshot(id, &POLICY).await {
+        Err(failure) if failure.has_code(&["InvalidSnapshotId.NotFound"]) => Ok(()),
+        deleted => deleted,
+    }
+}
+
 /// The remedy for a resource that could not be removed.
 fn remedy(config: &Config, resource: &Resource, error: Error) -> String {
-    let snapshot = error.context.iter().find(|(name, _)| name == SNAPSHOT);
+    let snapshot = error.context.iter().find(|(name, _)| name == removal::SNAPSHOT);
     if let Some((_, snapshot)) = snapshot {
         let region = resource.region.as_deref().or(config.home().1).unwrap_or("REGION");
         return format!(
@@ -192,6 +202,9 @@ fn by_hand(config: &Config, resource: &Resource) -> String {
         (MULTIPART, _) => format!("aliyun oss rm -m oss://{bucket}/{key} --region {region}"),
         (IMAGE | REPLACED, Some(id)) => {
             format!("aliyun ecs DeleteImage --RegionId {region} --ImageId {id} --Force true")
+        }
+        (SNAPSHOT, Some(id)) => {
+            format!("aliyun ecs DeleteSnapshot --RegionId {region} --SnapshotId {id} --Force true")
         }
         (RENAMED, Some(id)) => format!(
             "aliyun ecs ModifyImageAttribute --RegionId {region} --ImageId {id} --ImageName {}",

@@ -22,7 +22,8 @@ use crate::{
 /// Version of the API.
 const VERSION: &str = "2014-05-26";
 /// States an image may be in; without them, the service lists only available images.
-const ALL_STATES: &str = "Creating,Waiting,Available,UnAvailable,CreateFailed,Deprecated";
+pub(crate) const ALL_STATES: &str =
+    "Creating,Waiting,Available,UnAvailable,CreateFailed,Deprecated";
 /// Entries per page of a list; the service's maximum.
 pub(crate) const PAGE_SIZE: usize = 100;
 

@@ -17,7 +17,7 @@ type When = fn(&Config) -> bool;
 /// Every permission of the least-privilege policy, and when it is needed. Permissions for removing the
 /// intermediates of a build, or everything of a failed one, are always needed. Source: RAM documentation,
 /// "RAM authorization" of OSS and ECS.
-const RIGHTS: [(&str, When); 25] = [
+const RIGHTS: [(&str, When); 24] = [
     ("oss:GetBucketInfo", always),
     ("oss:ListMultipartUploads", always),
     ("oss:PutObject", always),
@@ -37,7 +37,6 @@ const RIGHTS: [(&str, When); 25] = [
     ("ecs:DescribeSnapshots", always),
     ("ecs:DeleteSnapshot", always),
     ("ecs:TagResources", always),
-    ("ecs:UntagResources", always),
     ("ecs:ModifyImageSharePermission", shares),
     ("ecs:DescribeImageSharePermission", shares),
     ("ram:CreateRole", |config| config.create_role),

@@ -12,6 +12,7 @@ use crate::{
     guest,
     image::{Detection, Image},
     import::{architecture, boot_mode},
+    marks::{self, COPY_OF, IMAGE_OF},
     monitor::Waiter,
     sharing::share,
 };
@@ -126,9 +127,13 @@ pub(crate) fn finish(
     let context = waiter.context;
     let image = settle(context, &ecs, image, requested)?;
     let ids = std::slice::from_ref(&image.image_id);
+    let mut tags = marks::with_run(&build.tags, &build.run_id);
+    tags.extend(image.copy_of().map(|copy_of| (COPY_OF.to_owned(), copy_of)));
+    let mut of_snapshots = marks::with_run(&build.tags, &build.run_id);
+    of_snapshots.insert(IMAGE_OF.to_owned(), image.image_id.clone());
     context.block_on(async {
-        ecs.tag("image", ids, &build.tags, &CALL).await?;
-        Ok(ecs.tag("snapshot", &image.snapshots(), &build.tags, &CALL).await?)
+        ecs.tag("image", ids, &tags, &CALL).await?;
+        Ok(ecs.tag("snapshot", &image.snapshots(), &of_snapshots, &CALL).await?)
     })?;
     let strategy = config.import.extra.iter().any(|(name, _)| *name == "DetectionStrategy");
     // Copies are not checked again: the bytes are the same.

@@ -2,8 +2,12 @@
 //!
 //! Source: ECS API documentation, `DescribeImages` and `DescribeTaskAttribute`.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::marks::{COPY_OF, read_image, write_image};
 
 /// The answer of `ImportImage` and `CopyImage`.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +32,13 @@ pub(crate) struct Image {
     pub(crate) size: Option<u64>,
     pub(crate) features: Features,
     pub(crate) detection_options: Option<Detection>,
+    pub(crate) platform: String,
+    pub(crate) image_family: String,
+    pub(crate) description: String,
+    /// ISO 8601.
+    pub(crate) creation_time: String,
+    /// Whether it is a community image.
+    pub(crate) is_public: bool,
     tags: Tags,
     #[serde(rename = "DiskDeviceMappings")]
     disks: DiskMappings,
@@ -77,17 +88,17 @@ impl Detection {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Tags {
-    tag: Vec<Tag>,
+pub(crate) struct Tags {
+    pub(crate) tag: Vec<Tag>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Tag {
+pub(crate) struct Tag {
     #[serde(rename = "TagKey", alias = "Key")]
-    key: String,
+    pub(crate) key: String,
     #[serde(rename = "TagValue", alias = "Value")]
-    value: String,
+    pub(crate) value: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -120,6 +131,29 @@ impl Image {
         self.disks.list.iter().any(|disk| disk.bucket == bucket && disk.object == key)
     }
 
+    /// All tags of the image.
+    pub(crate) fn tags(&self) -> BTreeMap<String, String> {
+        let tags = self.tags.tag.iter();
+        tags.map(|tag| (tag.key.clone(), tag.value.clone())).collect()
+    }
+
+    /// The value of a tag.
+    pub(crate) fn tag(&self, key: &str) -> Option<&str> {
+        let found = self.tags.tag.iter().find(|tag| tag.key == key);
+        found.map(|tag| tag.value.as_str())
+    }
+
+    /// The image that this one is a copy of, as the value of a finished copy's mark.
+    pub(crate) fn copy_of(&self) -> Option<String> {
+        let original = read_image(self.tag(COPY_OF)?)?;
+        Some(write_image(&original.region?, &original.id))
+    }
+
+    /// Whether the image is being imported or copied.
+    pub(crate) fn is_being_made(&self) -> bool {
+        matches!(self.status.as_str(), "Creating" | "Waiting")
+    }
+
     /// Whether the image has a tag.
     pub(crate) fn is_tagged(&self, key: &str, value: &str) -> bool {
         self.tags.tag.iter().any(|tag| tag.key == key && tag.value == value)
@@ -150,9 +184,31 @@ pub(crate) struct Operation {
     pub(crate) operation_status: String,
     pub(crate) error_code: String,
     pub(crate) error_msg: String,
+    related_item_set: RelatedItems,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RelatedItems {
+    #[serde(rename = "RelatedItem")]
+    list: Vec<RelatedItem>,
+}
+
+/// What a task works on.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RelatedItem {
+    name: String,
+    value: String,
 }
 
 impl Task {
+    /// The image that the task makes, where the service names it.
+    pub(crate) fn image(&self) -> Option<&str> {
+        let mut items = self.operations().iter().flat_map(|part| &part.related_item_set.list);
+        items.find(|item| item.name == "ImageId").map(|item| item.value.as_str())
+    }
+
     /// The parts of the task.
     pub(crate) fn operations(&self) -> &[Operation] {
         &self.operation_progress_set.list

@@ -2,12 +2,12 @@
 //!
 //! Source: ECS API documentation, `ImportImage`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use build_image_plugin_api::{
     BootMode, Context, Error, Result,
     document::{Build, Uploaded},
-    retry::Failure,
+    retry::{Backoff, Failure, Policy, RetryAction, retry},
 };
 use sha2::{Digest as _, Sha256};
 
@@ -19,7 +19,9 @@ use crate::{
     credentials::Credentials,
     describe::{GIB, NAME_LENGTH},
     discard::POLICY,
-    disk, guest, names,
+    disk, guest,
+    image::Imported,
+    marks, names,
     options::NVME,
     owner::Owner,
     refusal::refused_outright,
@@ -27,6 +29,13 @@ use crate::{
     stale,
     state::{IMPORT, ImportState},
 };
+
+/// For an object that was uploaded and that ECS does not find.
+const OBJECT_SEEN: Policy = Policy::new(
+    5,
+    Duration::ZERO,
+    Backoff::new(Duration::from_millis(250), Duration::from_secs(8)),
+);
 
 /// The state an earlier attempt left, if it concerns the same image and the same bytes. Any other state has
 /// its resources removed first.
@@ -131,7 +140,7 @@ pub(crate) fn start(
     context.will_create(&state.image())?;
     context.save(IMPORT, state)?;
     let import = async {
-        let call = cloud.ecs.import_image(&state.call, &CALL);
+        let call = retry(&OBJECT_SEEN, async || import_once(cloud, &state.call).await);
         match context.until_answered(call).await {
             Ok(imported) => Ok((imported.image_id, imported.task_id)),
             Err(failure)
@@ -157,6 +166,16 @@ pub(crate) fn start(
     state.task_id = task_id;
     context.save(IMPORT, state)?;
     context.created(&state.image())
+}
+
+/// Starts the import. ECS may not find a new object for a moment; it has started nothing then.
+async fn import_once(cloud: &Cloud, call: &Parameters) -> Result<Imported, Failure> {
+    cloud.ecs.import_image(call, &CALL).await.map_err(|mut failure| {
+        if failure.has_code(&["InvalidOSSObject.NotFound"]) {
+            failure.action = RetryAction::Backoff;
+        }
+        failure
+    })
 }
 
 /// An image with our name that was imported from our object is ours: the answer to the call that started the
@@ -238,7 +257,7 @@ pub(crate) fn import_parameters(
     }
     let mut parameters: Parameters =
         list.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    parameters.extend(names::tag_parameters(&build.tags));
+    parameters.extend(names::tag_parameters(&marks::with_run(&build.tags, &build.run_id)));
     parameters
 }
 

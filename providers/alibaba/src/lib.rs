@@ -18,6 +18,7 @@ mod codes;
 mod concurrency;
 mod config;
 mod copies;
+mod copy_keys;
 mod credentials;
 mod describe;
 mod discard;
@@ -29,7 +30,11 @@ mod finish;
 mod guest;
 mod image;
 mod import;
+mod inventory;
+mod listing;
 mod live;
+mod manage;
+mod marks;
 mod meter;
 mod monitor;
 mod multipart;
@@ -66,8 +71,9 @@ use std::sync::Arc;
 use build_image_plugin_api::{
     Context, Description, Disk, Provider, Result, Settings,
     document::{
-        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, RegisterRequest,
-        Registered, UploadRequest, Uploaded,
+        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Inventory,
+        InventoryRequest, ManageOutcome, ManageRequest, RegisterRequest, Registered, UploadRequest,
+        Uploaded,
     },
 };
 
@@ -123,5 +129,13 @@ impl Provider for Alibaba {
 
     fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
         discard::discard(context, &self.config, &self.credentials, request)
+    }
+
+    fn inventory(&self, context: &Context, request: &InventoryRequest) -> Result<Inventory> {
+        inventory::inventory(context, &self.config, &self.credentials, request)
+    }
+
+    fn manage(&self, context: &Context, request: &ManageRequest) -> Result<ManageOutcome> {
+        manage::manage(context, &self.config, &self.credentials, request)
     }
 }

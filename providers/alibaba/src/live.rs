@@ -18,7 +18,6 @@ use crate::{
     owner::Owner,
     replace::{self, Moved, NAME, to_the_end},
     state::MOVED,
-    tagging::MARK,
 };
 
 /// Gives all images their family and their name.
@@ -36,16 +35,11 @@ pub(crate) fn go_live(
     restore_names(context, config, credentials, all)?;
     // Every call that can be refused precedes the first name swap.
     for done in all.iter() {
-        context.block_on(async {
-            if let Some(family) = &config.family {
-                let id = &done.image.image_id;
-                done.ecs.modify_image(id, &[("ImageFamily", family)], &CALL).await?;
-            }
-            if done.image.is_tagged(MARK, &build.run_id) {
-                done.ecs.unmark(&done.image, &CALL).await?;
-            }
-            Ok(())
-        })?;
+        let Some(family) = &config.family else { break };
+        let id = &done.image.image_id;
+        let attributes = [("ImageFamily", family.as_str())];
+        let call = done.ecs.modify_image(id, &attributes, &CALL);
+        context.block_on(async { Ok(call.await?) })?;
     }
     let named =
         all.iter_mut().try_for_each(|done| name(context, config, credentials, build, owner, done));

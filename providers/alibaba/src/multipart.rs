@@ -35,6 +35,9 @@ pub(crate) struct ListedPart {
     pub(crate) size: u64,
     #[serde(rename = "HashCrc64ecma")]
     pub(crate) crc: Option<u64>,
+    /// ISO 8601.
+    #[serde(default)]
+    pub(crate) last_modified: String,
 }
 
 /// A part that was sent.

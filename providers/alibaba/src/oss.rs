@@ -117,6 +117,11 @@ impl Oss {
         })
     }
 
+    /// The cloud behind the endpoint (see [`crate::endpoint::Endpoint::cloud`]).
+    pub(crate) fn cloud(&self) -> &str {
+        self.endpoint.server().cloud()
+    }
+
     /// URL of an object.
     pub(crate) fn object_url(&self, key: &str) -> String {
         self.endpoint.url(&self.bucket, Some(key))

@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// Attributes of resources.
-const ACCOUNT_ID: &str = "account";
-const OSS_CLOUD: &str = "oss_endpoint";
-const ECS_CLOUD: &str = "ecs_endpoint";
+pub(crate) const ACCOUNT_ID: &str = "account";
+pub(crate) const OSS_CLOUD: &str = "oss_endpoint";
+pub(crate) const ECS_CLOUD: &str = "ecs_endpoint";
 
 /// The account and the cloud that create resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,7 +147,8 @@ impl Guard<'_> {
         }
     }
 
-    async fn learn(&self) -> Option<String> {
+    /// The account of the present keys; `None` when it cannot be determined.
+    pub(crate) async fn learn(&self) -> Option<String> {
         if let Some(known) = self.credentials.account() {
             return Some(known);
         }

@@ -16,6 +16,7 @@ use build_image_plugin_api::{
 use crate::{
     ecs::Ecs,
     image::Image,
+    marks::{self, IMAGE_OF},
     snapshots,
     state::{IMPORT, ImportState},
     tagging::MARK,
@@ -48,7 +49,7 @@ pub(crate) async fn remove_image(
     }
     let mut ids: BTreeSet<String> = snapshots::known(resource).into_iter().collect();
     if let Some(image) = find_image(ecs, resource, bucket, policy).await? {
-        if is_being_made(&image) && !resource.attributes.contains_key("task_id") {
+        if image.is_being_made() && !resource.attributes.contains_key("task_id") {
             cancel_unlearned_import(journal, ecs, resource, policy).await?;
         }
         delete_until_gone(journal, ecs, resource, &image.image_id, &mut ids, policy).await?;
@@ -90,10 +91,6 @@ pub(crate) async fn find_image(
     Ok(found.into_iter().find(ours))
 }
 
-fn is_being_made(image: &Image) -> bool {
-    matches!(image.status.as_str(), "Creating" | "Waiting")
-}
-
 /// Deletes an image and waits until it is no longer listed. It waits for transient states to end, cancels a
 /// running copy, and revokes shares. Snapshots that become known in the meantime are recorded before the
 /// image is deleted.
@@ -115,9 +112,10 @@ async fn delete_until_gone(
         if ids.len() > before || !std::mem::replace(&mut noted, true) {
             let all: Vec<String> = ids.iter().cloned().collect();
             journal.created(&snapshots::noted(resource.clone().with_id(id), &all))?;
+            mark_snapshots(ecs, &image, &all, policy).await;
         }
         let late = Instant::now() >= deadline;
-        if is_being_made(&image) && !late {
+        if image.is_being_made() && !late {
             if !std::mem::replace(&mut cancelled, true) {
                 // Only copies can be cancelled this way; an import must end by itself.
                 let _ = ecs.cancel_copy(id, policy).await;
@@ -147,6 +145,16 @@ async fn delete_until_gone(
         pause = (pause * 2).min(Duration::from_secs(5));
     }
     Ok(())
+}
+
+/// Marks snapshots with their image and its run: whoever has no record finds them after the image is deleted. They are
+/// about to be deleted as well, so a refusal is not an error.
+async fn mark_snapshots(ecs: &Ecs, image: &Image, ids: &[String], policy: &Policy) {
+    let run = image.tag(MARK).unwrap_or_default();
+    let tags = marks::with_run(&marks::tags([(IMAGE_OF, &image.image_id)]), run);
+    if let Err(failure) = ecs.tag("snapshot", ids, &tags, policy).await {
+        tracing::warn!(error = %failure.error, "the snapshots of the image are not marked");
+    }
 }
 
 /// Cancels an import whose task is unknown because the answer that named it was lost. The same call with the

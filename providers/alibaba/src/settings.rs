@@ -78,6 +78,11 @@ fn images() -> Vec<Setting> {
             List,
             "Regions the image is copied to, for example `[cn-shanghai, eu-central-1]`",
         ),
+        Setting::new(
+            "ALIBABA_IMAGE_COPY_KEYS",
+            List,
+            "KMS keys that encrypt copies, by region, for example `[cn-shanghai=KEY_ID]`",
+        ),
         Setting::new("ALIBABA_IMAGE_FAMILY", Text, "Family the image becomes the newest member of"),
         Setting::new(
             "ALIBABA_IF_EXISTS",

@@ -29,6 +29,8 @@ pub(crate) const MOVED: &str = "moved";
 pub(crate) const OBJECT: &str = "oss_object";
 pub(crate) const MULTIPART: &str = "multipart_upload";
 pub(crate) const IMAGE: &str = "image";
+/// A snapshot whose image is deleted.
+pub(crate) const SNAPSHOT: &str = "snapshot";
 /// The name of an image that was moved aside; removing this resource gives the name back.
 pub(crate) const RENAMED: &str = "image_name";
 /// An image whose name another one has taken; it is deleted when the build is released.

@@ -13,12 +13,11 @@ use serde_json::Value;
 use crate::{
     acs::Parameters,
     ecs::{Ecs, pairs},
-    image::Image,
     names,
 };
 
-/// Tag of a copy until it is finished: its value is the run that makes it, so that a copy whose identifier is
-/// unknown can be distinguished from another user's.
+/// Tag of every image and snapshot that a build creates: its value is the run. By it, a copy whose identifier is unknown
+/// is distinguished from another user's, and everything of a run is found without a local file.
 pub(crate) const MARK: &str = "build-image-run";
 
 impl Ecs {
@@ -46,10 +45,20 @@ impl Ecs {
         self.service.call::<Value>("TagResources", &parameters, &what, policy).await.map(|_| ())
     }
 
-    /// Removes the mark of an unfinished copy.
-    pub(crate) async fn unmark(&self, image: &Image, policy: &Policy) -> Result<(), Failure> {
-        let (mut parameters, what) = self.tag_call("image", std::slice::from_ref(&image.image_id));
-        parameters.extend(pairs(&[("TagKey.1", MARK)]));
+    /// Removes tags of resources of one type. An empty list is not an error.
+    pub(crate) async fn untag(
+        &self,
+        resource_type: &str,
+        ids: &[String],
+        keys: &[String],
+        policy: &Policy,
+    ) -> Result<(), Failure> {
+        if ids.is_empty() || keys.is_empty() {
+            return Ok(());
+        }
+        let (mut parameters, what) = self.tag_call(resource_type, ids);
+        let numbered = keys.iter().enumerate();
+        parameters.extend(numbered.map(|(at, key)| (format!("TagKey.{}", at + 1), key.clone())));
         self.service.call::<Value>("UntagResources", &parameters, &what, policy).await.map(|_| ())
     }
 }

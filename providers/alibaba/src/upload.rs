@@ -15,6 +15,7 @@ use crate::{
     client::CALL,
     config::Config,
     credentials::Credentials,
+    marks::{OBJECT_KEPT, OBJECT_RUN},
     meter::Meter,
     multipart::ListedPart,
     nearby::nearby,
@@ -190,9 +191,11 @@ impl Upload<'_> {
 
     fn object_headers(&self) -> Vec<(String, String)> {
         let plain = |text: &str| text.chars().filter(char::is_ascii_graphic).collect::<String>();
+        let kept = if self.config.keep_object { "yes" } else { "" };
         let headers = [
             ("content-type".to_owned(), "application/octet-stream".to_owned()),
-            ("x-oss-meta-build-image-run".to_owned(), plain(&self.request.build.run_id)),
+            (OBJECT_RUN.to_owned(), plain(&self.request.build.run_id)),
+            (OBJECT_KEPT.to_owned(), kept.to_owned()),
             ("x-oss-meta-build-image-disk".to_owned(), plain(&self.request.disk.identity)),
             ("x-oss-meta-build-image-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ];

@@ -63,7 +63,6 @@ fn the_policy_is_a_document_with_every_action_that_is_used() {
         "ecs:DescribeSnapshots",
         "ecs:DeleteSnapshot",
         "ecs:TagResources",
-        "ecs:UntagResources",
         "ecs:ModifyImageSharePermission",
         "ecs:DescribeImageSharePermission",
     ] {

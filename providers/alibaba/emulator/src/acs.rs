@@ -155,6 +155,7 @@ pub(crate) async fn serve(
     if session::is_expired(context, &key_id) {
         return Err(AcsError::expired());
     }
+    let context = &context.of_key(&key_id);
     let value = match call.service {
         AcsService::Ecs => ecs::serve(service, context, &call.action, &call.params).await?,
         AcsService::Sts => sts::serve(context, &call.action, &call.params, &key_id)?,

@@ -200,6 +200,7 @@ fn config(arguments: Serve) -> Result<Config, Failure> {
         } else {
             arguments.access_keys
         },
+        other_accounts: defaults.other_accounts,
         import_time: seconds(arguments.import_seconds),
         import_role: !arguments.no_import_role,
         role_time: seconds(arguments.role_seconds),

@@ -102,6 +102,8 @@ pub struct Config {
     pub buckets: Vec<BucketSeed>,
     /// Key pairs that may call. All of them belong to one account.
     pub accounts: Vec<Account>,
+    /// Key pairs of a second account, which sees neither images nor buckets of the first.
+    pub other_accounts: Vec<Account>,
     /// Duration of an image import; zero: finished when ImportImage answers.
     pub import_time: Duration,
     /// Whether the role with which ECS reads buckets exists from the start.
@@ -139,6 +141,7 @@ impl Default for Config {
                 secret: "emulator-secret".to_owned(),
                 token: None,
             }],
+            other_accounts: Vec::new(),
             import_time: Duration::ZERO,
             import_role: true,
             role_time: Duration::ZERO,

@@ -24,8 +24,10 @@ use crate::oss::route::OssCall;
 use crate::oss::traffic;
 use crate::state::Store;
 
-/// The only account, which owns everything.
+/// The account that owns everything from the start.
 pub(crate) const ACCOUNT_ID: &str = "1000000000000001";
+/// The second account; it sees neither images nor buckets of the first.
+pub(crate) const OTHER_ACCOUNT_ID: &str = "1000000000000002";
 
 /// Pause that throttled clients are asked for, in milliseconds.
 const THROTTLE_DELAY: u64 = 200;
@@ -49,6 +51,16 @@ pub(crate) struct Context<'a> {
     pub(crate) plan: &'a Plan,
     /// The server's clock, which a fault may have shifted.
     pub(crate) now: Millis,
+    /// The account of the caller.
+    pub(crate) account: &'static str,
+}
+
+impl Context<'_> {
+    /// The same call by the account of a key.
+    pub(crate) fn of_key(&self, id: &str) -> Self {
+        let is_other = self.config.other_accounts.iter().any(|account| account.id == id);
+        Self { account: if is_other { OTHER_ACCOUNT_ID } else { ACCOUNT_ID }, ..*self }
+    }
 }
 
 /// The connection has to be reset instead of answered.
@@ -230,7 +242,8 @@ async fn serve(
     loopback: bool,
 ) -> Outcome {
     let now = clock::now().saturating_add(plan.skew);
-    let context = Context { config: &service.config, store: &service.store, plan, now };
+    let context =
+        Context { config: &service.config, store: &service.store, plan, now, account: ACCOUNT_ID };
     let mut outcome = match call {
         Call::Control => {
             Outcome::good(control::serve(service, &context, head, body, loopback).await)

@@ -52,8 +52,9 @@ fn copies_carry_tags_nvme_and_shares_and_the_own_region_is_left_out() {
         assert_eq!(found[0]["Features"]["NvmeSupport"], "supported", "{region}");
         assert_eq!(found[0]["ImageFamily"], "bigip-ltm");
         let tags = found[0]["Tags"]["Tag"].as_array().unwrap();
-        assert_eq!(tags.len(), 1, "{tags:?}");
-        assert_eq!(tags[0]["TagKey"], "platform");
+        let keys: Vec<&str> = tags.iter().map(|tag| tag["TagKey"].as_str().unwrap()).collect();
+        let marks = ["build-image-copy-of", "build-image-run", "platform"];
+        assert_eq!(keys, marks[usize::from(region == "cn-hangzhou")..], "{region}");
         let snapshot = found[0]["DiskDeviceMappings"]["DiskDeviceMapping"][0]["SnapshotId"].clone();
         let listed = ecs(
             &emulator,
@@ -64,7 +65,9 @@ fn copies_carry_tags_nvme_and_shares_and_the_own_region_is_left_out() {
                 ("ResourceId.1", snapshot.as_str().unwrap()),
             ],
         );
-        assert_eq!(listed["TagResources"]["TagResource"][0]["TagKey"], "platform", "{listed}");
+        let tags = listed["TagResources"]["TagResource"].as_array().unwrap();
+        let keys: Vec<&str> = tags.iter().map(|tag| tag["TagKey"].as_str().unwrap()).collect();
+        assert_eq!(keys, ["build-image-image", "build-image-run", "platform"], "{listed}");
         let facts = &registered.facts["regions"][region];
         assert_eq!(facts["shared_account_ids"].as_array().unwrap().len(), 12, "{facts}");
     }
@@ -138,7 +141,11 @@ fn a_copy_whose_id_was_never_learned_is_known_by_its_mark() {
     let there = images(&emulator, "cn-shanghai");
     assert_eq!(there.len(), 1);
     assert_eq!(there[0]["ImageId"], json!(registered.images[1].id));
-    assert_eq!(there[0]["Tags"]["Tag"].as_array().unwrap().len(), 1);
+    let tags = there[0]["Tags"]["Tag"].as_array().unwrap();
+    assert!(
+        tags.iter().all(|tag| tag["TagValue"].as_str().unwrap().find('+').is_none()),
+        "{tags:?}"
+    );
 }
 
 #[test]
@@ -256,6 +263,33 @@ fn architecture_and_boot_mode_default_to_those_of_the_disk() {
             "{disk:?}"
         );
     }
+}
+
+#[test]
+fn a_copy_is_encrypted_with_the_key_of_its_region() {
+    let emulator = emulator();
+    let keys = ("ALIBABA_IMAGE_COPY_KEYS", json!(["cn-shanghai=key-1"]));
+    let run = Run::new(&emulator, host(), &[copies(&["cn-shanghai", "eu-central-1"]), keys]);
+    run.register(run.upload().unwrap()).unwrap();
+    for (region, encrypted, key) in
+        [("cn-hangzhou", false, ""), ("cn-shanghai", true, "key-1"), ("eu-central-1", false, "")]
+    {
+        let found = ecs(&emulator, "DescribeSnapshots", &[("RegionId", region)]);
+        let snapshot = &found["Snapshots"]["Snapshot"][0];
+        let expected = (&json!(encrypted), &json!(key));
+        assert_eq!((&snapshot["Encrypted"], &snapshot["KMSKeyId"]), expected, "{region}");
+    }
+}
+
+#[test]
+fn an_object_that_ecs_finds_only_later_is_imported() {
+    let emulator = emulator();
+    let missing = json!({"status": 404, "code": "InvalidOSSObject.NotFound"});
+    let faults = json!([{"operation": "ImportImage", "nth": 1, "count": 2, "action": missing}]);
+    emulator.set_faults(&faults.to_string()).unwrap();
+    let run = Run::new(&emulator, host(), &[]);
+    run.register(run.upload().unwrap()).unwrap();
+    assert_eq!(count(&emulator, "images"), 1);
 }
 
 #[test]

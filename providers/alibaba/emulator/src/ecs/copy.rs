@@ -32,7 +32,7 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
         same_call(known, &fingerprint)?;
         return Ok(json!({ "ImageId": known.image }));
     }
-    let source = find(&world, region, params.need("ImageId")?)?.clone();
+    let source = find(&world, (context.account, region), params.need("ImageId")?)?.clone();
     if state(&world, &source, context.now).0 != "Available" {
         return Err(AcsError::new(
             403,
@@ -48,7 +48,8 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
         ));
     }
     let mut image = draft(context, params, target, source)?;
-    unique_name(&world, target, &image.name)?;
+    unique_name(&world, (context.account, target), &image.name)?;
+    let key = encryption(params)?;
     check_quota(context, &world, target)?;
     queue(&world, &mut image, context.now);
     if params.flag("DryRun") {
@@ -64,6 +65,8 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
             kind: disk.kind.clone(),
             size: disk.size,
             tags: BTreeMap::new(),
+            kms_key: key.clone(),
+            owner: image.owner.clone(),
         })?;
     }
     if let Some(name) = token {
@@ -78,6 +81,22 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
     let answer = json!({ "ImageId": image.id });
     world.images.put(image)?;
     Ok(answer)
+}
+
+/// The key that encrypts the snapshots of a copy; `None` without encryption.
+fn encryption(params: &Params) -> Result<Option<String>, AcsError> {
+    let key = params.get("KMSKeyId").unwrap_or_default();
+    if params.flag("Encrypted") {
+        return Ok(Some(key.to_owned()));
+    }
+    if key.is_empty() {
+        return Ok(None);
+    }
+    Err(AcsError::new(
+        400,
+        "InvalidParameter.KMSKeyId.EncryptedIllegal",
+        "KMSKeyId is specified for a copy that is not encrypted.",
+    ))
 }
 
 /// Makes a copy wait for its turn when the maximum number is running.
@@ -136,7 +155,7 @@ pub(crate) fn cancel(context: &Context<'_>, params: &Params) -> Result<Value, Ac
     let region = region::need(context, params, "RegionId")?;
     let id = params.need("ImageId")?;
     let mut world = context.store.world();
-    let image = find(&world, region, id)?;
+    let image = find(&world, (context.account, region), id)?;
     if image.task.is_some() || state(&world, image, context.now).0 == "Available" {
         return Err(AcsError::new(
             403,

@@ -10,7 +10,7 @@ use super::region;
 use super::task;
 use crate::clock::{self, Millis};
 use crate::faults::CheckItem;
-use crate::service::{ACCOUNT_ID, Context};
+use crate::service::Context;
 use crate::state::{Disk, Image, World};
 
 /// `Waiting`, `Creating`, `Available`, `CreateFailed` or `Deprecated`, and the progress in percent.
@@ -37,8 +37,13 @@ pub(crate) fn state(world: &World, image: &Image, now: Millis) -> (&'static str,
 }
 
 /// An image of a region, or `InvalidImageId.NotFound`.
-pub(crate) fn find<'a>(world: &'a World, region: &str, id: &str) -> Result<&'a Image, AcsError> {
-    world.images.get(id).filter(|image| image.region == region).ok_or_else(|| {
+pub(crate) fn find<'a>(
+    world: &'a World,
+    (account, region): (&str, &str),
+    id: &str,
+) -> Result<&'a Image, AcsError> {
+    let found = world.images.get(id).filter(|image| image.owner == account);
+    found.filter(|image| image.region == region).ok_or_else(|| {
         AcsError::new(
             404,
             "InvalidImageId.NotFound",
@@ -66,7 +71,7 @@ pub(crate) fn describe(context: &Context<'_>, params: &Params) -> Result<Value, 
     let mut found: Vec<(&Image, &'static str, i64)> = world
         .images
         .iter()
-        .filter(|_| !context.plan.unlisted)
+        .filter(|image| image.owner == context.account && !context.plan.unlisted)
         .filter(|image| image.region == region && is("ImageOwnerAlias", "self"))
         .filter(|image| ids.as_ref().is_none_or(|ids| ids.contains(&image.id.as_str())))
         .filter(|image| name.as_ref().is_none_or(|name| image.name.contains(name.as_str())))
@@ -135,7 +140,7 @@ fn fields(image: &Image, state: &str, progress: i64) -> Value {
         "ImageFamily": image.family,
         "ImageVersion": "",
         "ImageOwnerAlias": "self",
-        "ImageOwnerId": ACCOUNT_ID.parse::<u64>().unwrap_or_default(),
+        "ImageOwnerId": image.owner.parse::<u64>().unwrap_or_default(),
         "Status": state,
         "Progress": format!("{progress}%"),
         "Size": size,

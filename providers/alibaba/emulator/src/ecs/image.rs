@@ -17,7 +17,7 @@ pub(crate) fn delete(context: &Context<'_>, params: &Params) -> Result<Value, Ac
     let region = region::need(context, params, "RegionId")?;
     let id = params.need("ImageId")?;
     let mut world = context.store.world();
-    let image = find(&world, region, id)?;
+    let image = find(&world, (context.account, region), id)?;
     if is_at_work(&world, image, context.now) {
         let (code, message) = if image.task.is_some() {
             ("ImageIsImporting", "The specified image is being imported.")
@@ -110,10 +110,10 @@ fn change(image: &mut Image, params: &Params) -> Result<(), AcsError> {
 pub(crate) fn modify(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
     let region = region::need(context, params, "RegionId")?;
     let mut world = context.store.world();
-    let mut image = find(&world, region, params.need("ImageId")?)?.clone();
+    let mut image = find(&world, (context.account, region), params.need("ImageId")?)?.clone();
     if let Some(name) = params.get("ImageName").filter(|name| *name != image.name) {
         checks::image_name(name)?;
-        unique_name(&world, region, name)?;
+        unique_name(&world, (context.account, region), name)?;
         name.clone_into(&mut image.name);
     }
     change(&mut image, params)?;

@@ -177,6 +177,7 @@ fn values(context: &Context<'_>, params: &Params, region: &str) -> Result<Image,
         shared_with: Vec::new(),
         public: false,
         disks: Vec::new(),
+        owner: context.account.to_owned(),
     })
 }
 
@@ -217,12 +218,13 @@ fn check_name(world: &World, image: &mut Image, params: &Params) -> Result<(), A
         return Ok(());
     }
     checks::image_name(&image.name)?;
-    unique_name(world, &image.region, &image.name)
+    unique_name(world, (&image.owner, &image.region), &image.name)
 }
 
 /// Refuses a name that another image of the region has.
-pub(crate) fn unique_name(world: &World, region: &str, name: &str) -> Result<(), AcsError> {
-    if world.images.iter().any(|other| other.region == region && other.name == name) {
+pub(crate) fn unique_name(world: &World, place: (&str, &str), name: &str) -> Result<(), AcsError> {
+    let is_here = |other: &Image| (other.owner.as_str(), other.region.as_str()) == place;
+    if world.images.iter().any(|other| is_here(other) && other.name == name) {
         return Err(AcsError::new(
             400,
             "InvalidImageName.Duplicated",
@@ -265,6 +267,7 @@ fn begin(context: &Context<'_>, image: &mut Image, region: &str) -> Task {
             .map(|fail| Verdict::Bad { code: fail.code.clone(), message: fail.message.clone() }),
         finished_though_failed: context.plan.fail_task.as_ref().is_some_and(|fail| fail.finished),
         cancelled: None,
+        owner: image.owner.clone(),
     };
     image.task = Some(task.id.clone());
     image.creating_until = context.plan.keep_creating.map(|keep| task.created + lasts + keep);
@@ -282,6 +285,8 @@ fn enter(world: &mut World, image: Image, task: Task) -> Result<(), AcsError> {
             kind: disk.kind.clone(),
             size: disk.size,
             tags: std::collections::BTreeMap::new(),
+            kms_key: None,
+            owner: image.owner.clone(),
         })?;
     }
     world.images.put(image)?;

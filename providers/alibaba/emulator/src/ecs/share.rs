@@ -7,13 +7,14 @@ use super::describe::{find, state};
 use super::error::AcsError;
 use super::params::Params;
 use super::region;
-use crate::service::{ACCOUNT_ID, Context};
+use crate::service::Context;
+use crate::state::Disk;
 
 const PER_CALL: usize = 10;
 const PER_IMAGE: usize = 50;
 
-fn check_account(account: &str) -> Result<(), AcsError> {
-    if account == ACCOUNT_ID {
+fn check_account(account: &str, owner: &str) -> Result<(), AcsError> {
+    if account == owner {
         return Err(AcsError::new(
             403,
             "InvalidAccount.Forbbiden",
@@ -34,7 +35,7 @@ fn check_account(account: &str) -> Result<(), AcsError> {
 pub(crate) fn modify(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
     let region = region::need(context, params, "RegionId")?;
     let mut world = context.store.world();
-    let mut image = find(&world, region, params.need("ImageId")?)?.clone();
+    let mut image = find(&world, (context.account, region), params.need("ImageId")?)?.clone();
     if state(&world, &image, context.now).0 != "Available" {
         return Err(AcsError::new(
             403,
@@ -42,8 +43,21 @@ pub(crate) fn modify(context: &Context<'_>, params: &Params) -> Result<Value, Ac
             "The current status of the image does not support this operation.",
         ));
     }
+    let (shares, publishes) = (!params.list("AddAccount").is_empty(), params.flag("IsPublic"));
+    // Only images that are encrypted with a key of the account can be shared.
+    let is_refused = |disk: &Disk| {
+        let key = world.snapshots.get(&disk.snapshot).and_then(|found| found.kms_key.as_ref());
+        key.is_some_and(|key| publishes || (shares && key.is_empty()))
+    };
+    if image.disks.iter().any(is_refused) {
+        return Err(AcsError::new(
+            403,
+            "OperationDeined.EncryptedSnapshot",
+            "The specified image contains an encrypted snapshot.",
+        ));
+    }
     for account in params.list("AddAccount").into_iter().take(PER_CALL) {
-        check_account(account)?;
+        check_account(account, context.account)?;
         if !image.shared_with.iter().any(|known| known == account) {
             image.shared_with.push(account.to_owned());
         }
@@ -73,7 +87,7 @@ pub(crate) fn describe(context: &Context<'_>, params: &Params) -> Result<Value, 
     let region = region::need(context, params, "RegionId")?;
     let (number, size) = params.page()?;
     let world = context.store.world();
-    let image = find(&world, region, params.need("ImageId")?)?;
+    let image = find(&world, (context.account, region), params.need("ImageId")?)?;
     let accounts: Vec<Value> = image
         .shared_with
         .iter()

@@ -42,7 +42,7 @@ pub(crate) fn describe(context: &Context<'_>, params: &Params) -> Result<Value, 
     let mut found: Vec<(&Snapshot, &'static str, i64)> = world
         .snapshots
         .iter()
-        .filter(|snapshot| snapshot.region == region)
+        .filter(|snapshot| snapshot.region == region && snapshot.owner == context.account)
         .filter(|snapshot| ids.as_ref().is_none_or(|ids| ids.contains(&snapshot.id)))
         .filter(|snapshot| params.get("SnapshotName").is_none_or(|want| want == snapshot.name))
         .filter(|snapshot| checks::has_tags(&snapshot.tags, &tags))
@@ -94,7 +94,8 @@ fn fields(world: &World, snapshot: &Snapshot, status: &str, percent: i64) -> Val
         "SnapshotType": "user",
         "Category": "standard",
         "Usage": usage(world, snapshot),
-        "Encrypted": false,
+        "Encrypted": snapshot.kms_key.is_some(),
+        "KMSKeyId": snapshot.kms_key.as_deref().unwrap_or_default(),
         "InstantAccess": false,
         "ProductCode": "",
         "ResourceGroupId": "",
@@ -107,7 +108,8 @@ fn fields(world: &World, snapshot: &Snapshot, status: &str, percent: i64) -> Val
 pub(crate) fn delete(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
     let id = params.need("SnapshotId")?;
     let mut world = context.store.world();
-    let Some(snapshot) = world.snapshots.get(id) else {
+    let found = world.snapshots.get(id).filter(|found| found.owner == context.account);
+    let Some(snapshot) = found else {
         return Err(AcsError::new(
             404,
             "InvalidSnapshotId.NotFound",

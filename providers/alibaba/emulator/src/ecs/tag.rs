@@ -42,15 +42,20 @@ impl Kind {
         }
     }
 
-    fn tags(self, world: &World, region: &str, id: &str) -> Option<BTreeMap<String, String>> {
+    fn tags(
+        self,
+        world: &World,
+        (account, region): (&str, &str),
+        id: &str,
+    ) -> Option<BTreeMap<String, String>> {
         match self {
             Self::Image => {
-                let image = world.images.get(id).filter(|image| image.region == region)?;
-                Some(image.tags.clone())
+                let image = world.images.get(id).filter(|image| image.owner == account)?;
+                (image.region == region).then(|| image.tags.clone())
             }
             Self::Snapshot => {
-                let snapshot = world.snapshots.get(id).filter(|found| found.region == region)?;
-                Some(snapshot.tags.clone())
+                let snapshot = world.snapshots.get(id).filter(|found| found.owner == account)?;
+                (snapshot.region == region).then(|| snapshot.tags.clone())
             }
         }
     }
@@ -106,7 +111,7 @@ fn change(
     let mut world = context.store.world();
     let mut changed = Vec::new();
     for id in ids {
-        let mut tags = kind.tags(&world, region, id).ok_or_else(|| {
+        let mut tags = kind.tags(&world, (context.account, region), id).ok_or_else(|| {
             AcsError::new(
                 404,
                 "InvalidResourceId.NotFound",
@@ -180,7 +185,7 @@ pub(crate) fn list(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
     };
     let mut rows = Vec::new();
     for id in ids {
-        let tags = kind.tags(&world, region, &id).unwrap_or_default();
+        let tags = kind.tags(&world, (context.account, region), &id).unwrap_or_default();
         if !checks::has_tags(&tags, &wanted) {
             continue;
         }

@@ -88,7 +88,7 @@ fn fields(task: &Task, view: &View) -> Value {
     } else if view.good {
         value["OperationProgressSet"] = progress(task, "Success", "", "");
     } else {
-        value["OperationProgressSet"] = json!({ "OperationProgress": [] });
+        value["OperationProgressSet"] = progress(task, "Processing", "", "");
     }
     value
 }
@@ -110,7 +110,8 @@ fn find(context: &Context<'_>, params: &Params) -> Result<Task, AcsError> {
     let region = region::need(context, params, "RegionId")?;
     let id = params.need("TaskId")?;
     let world = context.store.world();
-    world.tasks.get(id).filter(|task| task.region == region).cloned().ok_or_else(not_found)
+    let found = world.tasks.get(id).filter(|task| task.owner == context.account);
+    found.filter(|task| task.region == region).cloned().ok_or_else(not_found)
 }
 
 /// DescribeTaskAttribute.
@@ -139,7 +140,7 @@ pub(crate) fn describe(context: &Context<'_>, params: &Params) -> Result<Value, 
     let mut tasks: Vec<(&Task, View)> = world
         .tasks
         .iter()
-        .filter(|task| task.region == region)
+        .filter(|task| task.region == region && task.owner == context.account)
         .filter(|task| wanted.as_ref().is_none_or(|ids| ids.contains(&task.id.as_str())))
         .filter(|_| params.get("TaskAction").is_none_or(|action| action == "ImportImage"))
         .filter(|task| start.is_none_or(|at| task.created >= at))
@@ -204,6 +205,7 @@ mod tests {
             verdict,
             finished_though_failed: false,
             cancelled: None,
+            owner: "1".into(),
         }
     }
 

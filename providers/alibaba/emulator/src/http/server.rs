@@ -176,6 +176,7 @@ fn open_store(config: &Config) -> Result<(Store, Option<TempDir>), StartError> {
                 created: clock::now(),
                 encryption: None,
                 acceleration: None,
+                owner: crate::service::ACCOUNT_ID.to_owned(),
             };
             world.buckets.put(bucket)?;
         }

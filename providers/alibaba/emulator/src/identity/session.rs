@@ -20,7 +20,8 @@ pub(crate) fn accounts(context: &Context<'_>) -> Vec<Account> {
     };
     let world = context.store.world();
     let sessions = world.sessions.iter().map(temporary);
-    context.config.accounts.iter().cloned().chain(sessions).collect()
+    let permanent = context.config.accounts.iter().chain(&context.config.other_accounts);
+    permanent.cloned().chain(sessions).collect()
 }
 
 /// The temporary key of this id.

@@ -39,7 +39,7 @@ fn identity(context: &Context<'_>, key_id: &str) -> Value {
     let (kind, arn, principal) = match session::find(context, key_id) {
         None => (
             "RAMUser",
-            format!("acs:ram::{ACCOUNT_ID}:user/emulator"),
+            format!("acs:ram::{}:user/emulator", context.account),
             "200000000000000001".to_owned(),
         ),
         Some(Session { role, name, .. }) => {
@@ -48,7 +48,7 @@ fn identity(context: &Context<'_>, key_id: &str) -> Value {
     };
     json!({
         "IdentityType": kind,
-        "AccountId": ACCOUNT_ID,
+        "AccountId": context.account,
         "Arn": arn,
         "PrincipalId": principal,
         "UserId": "200000000000000001",

@@ -25,7 +25,8 @@ fn endpoints(region: &str) -> [String; 2] {
 /// The bucket, or `NoSuchBucket`.
 pub(crate) fn find(context: &Context<'_>, name: &str) -> Result<Bucket, OssError> {
     let world = context.store.world();
-    world.buckets.get(name).cloned().ok_or_else(|| OssError::no_bucket(name))
+    let bucket = world.buckets.get(name).cloned().ok_or_else(|| OssError::no_bucket(name))?;
+    if bucket.owner == context.account { Ok(bucket) } else { Err(OssError::not_the_owner()) }
 }
 
 /// PutBucket: the owner may put a bucket again.
@@ -33,7 +34,7 @@ pub(crate) fn put(context: &Context<'_>, name: &str, region: &str) -> Result<Ans
     names::check_bucket(name)?;
     let mut world = context.store.world();
     match world.buckets.get(name) {
-        Some(bucket) if bucket.region != region => {
+        Some(bucket) if bucket.region != region || bucket.owner != context.account => {
             return Err(OssError::new(
                 409,
                 "BucketAlreadyExists",
@@ -49,6 +50,7 @@ pub(crate) fn put(context: &Context<'_>, name: &str, region: &str) -> Result<Ans
                 created: clock::now(),
                 encryption: None,
                 acceleration: None,
+                owner: context.account.to_owned(),
             };
             world.buckets.put(bucket)?;
         }
@@ -160,7 +162,10 @@ pub(crate) fn list(context: &Context<'_>, head: &Head) -> Answer {
     let marker = head.given("marker").unwrap_or_default();
     let limit = head.given("max-keys").and_then(|text| text.parse().ok()).unwrap_or(100);
     let world = context.store.world();
-    let mut rest = world.buckets.with_prefix(prefix).filter(|bucket| bucket.name.as_str() > marker);
+    let mut rest = world
+        .buckets
+        .with_prefix(prefix)
+        .filter(|bucket| bucket.name.as_str() > marker && bucket.owner == context.account);
     let page: Vec<&Bucket> = rest.by_ref().take(limit).collect();
     let truncated = rest.next().is_some();
     let next = page.last().filter(|_| truncated).map_or("", |bucket| bucket.name.as_str());

@@ -18,6 +18,16 @@ pub(crate) struct OssError {
 }
 
 impl OssError {
+    /// 403 `AccessDenied` for a caller who does not own the bucket.
+    pub(crate) fn not_the_owner() -> Self {
+        Self::new(
+            403,
+            "AccessDenied",
+            "You have no right to access this object because of bucket acl.",
+        )
+        .ec("0003-00000001")
+    }
+
     /// An error without EC and details.
     pub(crate) fn new(status: u16, code: &str, message: &str) -> Self {
         Self {

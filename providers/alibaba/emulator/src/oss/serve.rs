@@ -26,7 +26,8 @@ pub(crate) async fn serve(
     let region = call.bucket.as_deref().and_then(|name| {
         context.store.world().buckets.get(name).map(|bucket| bucket.region.clone())
     });
-    authenticate(context, head, call, region.as_deref())?;
+    let key_id = authenticate(context, head, call, region.as_deref())?;
+    let context = &context.of_key(&key_id);
     if call.forbidden_style {
         return Err(OssError::new(
             403,
@@ -62,7 +63,7 @@ fn authenticate(
     head: &Head,
     call: &OssCall,
     region: Option<&str>,
-) -> Result<(), OssError> {
+) -> Result<String, OssError> {
     let accounts = &session::accounts(context);
     let key_id = if oss_v4::is_used(head) {
         oss_v4::verify(head, call.resource(), region, accounts, context.now)?
@@ -77,14 +78,9 @@ fn authenticate(
         }
         oss_v1::verify(head, call.resource(), accounts, context.now)?
     } else {
-        return Err(OssError::new(
-            403,
-            "AccessDenied",
-            "You have no right to access this object because of bucket acl.",
-        )
-        .ec("0003-00000001"));
+        return Err(OssError::not_the_owner());
     };
-    if session::is_expired(context, &key_id) { Err(OssError::expired()) } else { Ok(()) }
+    if session::is_expired(context, &key_id) { Err(OssError::expired()) } else { Ok(key_id) }
 }
 
 /// The region of a new bucket: that of the endpoint, else of the signature, else of the emulator.

@@ -8,6 +8,12 @@ use super::blobs::Segment;
 use super::table::Document;
 use crate::clock::Millis;
 use crate::faults::CheckItem;
+use crate::service::ACCOUNT_ID;
+
+/// The owner of what was stored before there was a second account.
+fn first_account() -> String {
+    ACCOUNT_ID.to_owned()
+}
 
 /// An OSS bucket.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,6 +28,9 @@ pub(crate) struct Bucket {
     /// Whether transfer acceleration is enabled; `None` when it was never set.
     #[serde(default)]
     pub(crate) acceleration: Option<bool>,
+    /// Account that owns it.
+    #[serde(default = "first_account")]
+    pub(crate) owner: String,
 }
 
 /// A bucket's default encryption.
@@ -146,6 +155,9 @@ pub(crate) struct Task {
     /// A failed import is reported as `Finished` with a failed operation, not as `Failed`.
     pub(crate) finished_though_failed: bool,
     pub(crate) cancelled: Option<Millis>,
+    /// Account that owns it.
+    #[serde(default = "first_account")]
+    pub(crate) owner: String,
 }
 
 impl Document for Task {
@@ -192,6 +204,9 @@ pub(crate) struct Image {
     pub(crate) shared_with: Vec<String>,
     pub(crate) public: bool,
     pub(crate) disks: Vec<Disk>,
+    /// Account that owns it.
+    #[serde(default = "first_account")]
+    pub(crate) owner: String,
 }
 
 /// One disk of an image.
@@ -232,6 +247,12 @@ pub(crate) struct Snapshot {
     /// In GiB.
     pub(crate) size: u64,
     pub(crate) tags: BTreeMap<String, String>,
+    /// Key that encrypts it; empty: the account's default key; `None`: it is not encrypted.
+    #[serde(default)]
+    pub(crate) kms_key: Option<String>,
+    /// Account that owns it.
+    #[serde(default = "first_account")]
+    pub(crate) owner: String,
 }
 
 impl Document for Snapshot {
