@@ -10,6 +10,8 @@
 mod harness;
 
 mod abi_versions;
+mod account_oci;
+mod account_openstack;
 mod bad_plugins;
 mod bad_settings;
 mod boot_ends;
