@@ -12,6 +12,8 @@ mod images;
 
 mod abi_versions;
 mod account_alibaba;
+mod account_oci;
+mod account_openstack;
 mod bad_plugins;
 mod bad_settings;
 mod boot_ends;

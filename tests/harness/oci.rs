@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use super::{needs, root, tool};
 
+/// How the mark of a run begins.
+const MARK: &str = "build-image.";
+
 /// A registry; it ends with this value.
 pub(crate) struct OciRegistry {
     /// What `tests/oci/serve` printed.
@@ -71,8 +74,20 @@ impl OciRegistry {
         Path::new(self.text("storage")).join(repositories).join(name)
     }
 
-    /// The tags of a repository and what they refer to, as the registry stores them.
+    /// The tags of a repository and what they refer to, as the registry stores them, without the marks of runs.
     pub(crate) fn tags(&self, repository: &str) -> BTreeMap<String, String> {
+        let mut tags = self.all_tags(repository);
+        tags.retain(|tag, _| !tag.starts_with(MARK));
+        tags
+    }
+
+    /// The digests to which marks of runs refer.
+    pub(crate) fn marks(&self, repository: &str) -> Vec<String> {
+        let tags = self.all_tags(repository).into_iter();
+        tags.filter(|(tag, _)| tag.starts_with(MARK)).map(|(_, digest)| digest).collect()
+    }
+
+    fn all_tags(&self, repository: &str) -> BTreeMap<String, String> {
         let directory = self.repository(repository).join("_manifests/tags");
         let link = |name: &str| {
             fs::read_to_string(directory.join(name).join("current/link"))

@@ -96,6 +96,10 @@ impl Cloud for Repository<'_> {
         {
             return Err(format!("tags {tags:?}, manifests {manifests:?}"));
         }
+        let marks = self.registry.marks(&self.name);
+        if marks.len() != manifests.len() || !manifests.iter().all(|one| marks.contains(one)) {
+            return Err(format!("marks {marks:?}, manifests {manifests:?}"));
+        }
         self.has_no_upload(what)?;
         let image = format!("{}@{}", self.reference(), digests.first().unwrap());
         Ok(vec![(image, json!(tags))])
@@ -105,6 +109,10 @@ impl Cloud for Repository<'_> {
         let found = (self.registry.tags(&self.name), self.registry.manifests(&self.name));
         if found != self.before {
             return Err(format!("tags and manifests are {found:?}, before {:?}", self.before));
+        }
+        let marks = self.registry.marks(&self.name);
+        if marks.len() != self.before.1.len() {
+            return Err(format!("marks {marks:?} are left"));
         }
         self.has_no_upload(what)
     }

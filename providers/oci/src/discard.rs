@@ -18,8 +18,9 @@ use crate::{
     config::Config,
     flow::digest_of,
     http::Meaning as _,
+    marks::Mark,
     owner::Owner,
-    publish::{MANIFEST, NEW, OLD, TAG, TagState, get_manifest, put, tag_state},
+    publish::{MANIFEST, MARK, NEW, OLD, TAG, TagState, get_manifest, put, tag_state},
     registry::{Call, Registry, Session},
     session::{LOCATION, Open, SESSION, STARTED, Started},
 };
@@ -108,7 +109,10 @@ impl Removal<'_> {
         match resource.kind.as_str() {
             SESSION => self.cancel(resource).await,
             TAG => self.remove_tag(resource).await,
-            MANIFEST => self.remove_manifest(&resource.name).await,
+            MANIFEST => match resource.attributes.get(MARK) {
+                Some(mark) => self.remove_marked(&resource.name, mark).await,
+                None => self.remove_manifest(&resource.name).await,
+            },
             kind => Err(Error::unsupported(
                 format!("this provider creates no resources of kind `{kind}`"),
                 "use the version that created it",
@@ -163,6 +167,8 @@ impl Removal<'_> {
             self.remove_manifest(digest).await?;
         }
         match tag_state(registry, tag).await? {
+            // The image of another build with the same content stays, and with it the mark of this one.
+            TagState::At(now) if now == digest && Mark::read(tag).is_some() => Ok(()),
             TagState::At(now) if now == digest => Err(Error::new(
                 ErrorKind::Conflict,
                 format!("tag `{tag}` still exists after its removal"),
@@ -189,6 +195,23 @@ impl Removal<'_> {
         Ok(())
     }
 
+    /// Deletes a manifest that was found by its mark, with all its tags, while it still has the mark.
+    async fn remove_marked(&self, digest: &str, mark: &str) -> Result<()> {
+        if tag_state(self.registry, mark).await? != TagState::At(digest.to_owned()) {
+            return Ok(());
+        }
+        self.delete(digest).await
+    }
+
+    async fn delete(&self, digest: &str) -> Result<()> {
+        let registry = self.registry;
+        let call = Call::new(Method::DELETE, registry.url(&format!("manifests/{digest}"))?);
+        match registry.call(&call, &format!("delete manifest `{digest}`")).await {
+            Err(failure) if !failure.has_status(404) => Err(failure.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Deletes a manifest, unless a tag refers to it that this run does not remove.
     async fn remove_manifest(&self, digest: &str) -> Result<()> {
         let registry = self.registry;
@@ -213,11 +236,7 @@ impl Removal<'_> {
             tracing::info!(%tag, %digest, "the manifest stays: a tag of another build refers to it");
             return Ok(());
         }
-        let call = Call::new(Method::DELETE, registry.url(&format!("manifests/{digest}"))?);
-        match registry.call(&call, &format!("delete manifest `{digest}`")).await {
-            Err(failure) if !failure.has_status(404) => Err(failure.into()),
-            _ => Ok(()),
-        }
+        self.delete(digest).await
     }
 
     /// Returns a tag that refers to a digest and is not one of `own`.
@@ -259,7 +278,7 @@ impl Removal<'_> {
 }
 
 /// Returns the target of `<…>; rel="next"` (RFC 8288).
-fn next_page(link: &str) -> Option<&str> {
+pub(crate) fn next_page(link: &str) -> Option<&str> {
     let (target, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
     rest.contains("next").then_some(target)
 }

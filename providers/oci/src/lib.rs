@@ -1,8 +1,8 @@
 //! Implements the OCI provider of `build-image`: uploads a disk to a registry, as a container disk for KubeVirt or as
 //! an artifact.
 //!
-//! Reading order: the steps below → `check`, `upload`, `publish`, `discard` (implementation of the steps) → `push`,
-//! `session` (how a layer is sent), `source`, `flow` (what it is made of), `manifest` → `registry`, `http`, `retry` (how
+//! Reading order: the steps below → `check`, `upload`, `publish`, `discard`, `inventory`, `manage` (implementation of
+//! the steps) → `push`, `session` (how a layer is sent), `source`, `flow` (what it is made of), `manifest` → `registry`, `http`, `retry` (how
 //! calls are made) → `credentials`, `challenge`, `token`.
 //!
 //! The HTTP calls are made here: `oci-client` has neither resumable uploads from a view nor a place to journal them.
@@ -18,7 +18,10 @@ mod disk;
 mod environment;
 mod flow;
 mod http;
+mod inventory;
+mod manage;
 mod manifest;
+mod marks;
 mod owner;
 mod publish;
 mod push;
@@ -36,8 +39,9 @@ use std::sync::Arc;
 use build_image_plugin_api::{
     Context, Description, Disk, Provider, Result, Settings,
     document::{
-        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, RegisterRequest,
-        Registered, UploadRequest, Uploaded,
+        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Inventory,
+        InventoryRequest, ManageOutcome, ManageRequest, RegisterRequest, Registered, UploadRequest,
+        Uploaded,
     },
 };
 
@@ -90,5 +94,13 @@ impl Provider for Oci {
 
     fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
         discard::discard(context, &self.config, &self.session, request)
+    }
+
+    fn inventory(&self, context: &Context, request: &InventoryRequest) -> Result<Inventory> {
+        inventory::inventory(context, &self.config, &self.session, request)
+    }
+
+    fn manage(&self, context: &Context, request: &ManageRequest) -> Result<ManageOutcome> {
+        manage::manage(context, &self.config, &self.session, request)
     }
 }

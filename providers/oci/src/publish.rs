@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     flow::{Layer, digest_of},
     manifest::{self, ACCEPTED, Descriptor, Document},
+    marks::Mark,
     owner::Owner,
     push::{has_blob, small_blob},
     registry::{Call, Registry, Session},
@@ -32,6 +33,9 @@ pub(crate) const TAG: &str = "tag";
 pub(crate) const NEW: &str = "digest";
 /// Attribute of a tag with the digest that it had.
 pub(crate) const OLD: &str = "replaced_digest";
+
+/// Checkpoint with the mark of the run, and attribute of a manifest with the mark under which it was found.
+pub(crate) const MARK: &str = "mark";
 
 /// What a tag refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,8 +134,7 @@ impl Publication<'_> {
             context.will_create(&resource)?;
             context.save(MANIFEST, digest)?;
             context.check_cancelled()?;
-            let put = put(registry, digest, document.media_type, &document.bytes);
-            context.until_answered(put).await?;
+            self.put_marked().await?;
             context.created(&resource)?;
         }
         match get_manifest(registry, digest).await? {
@@ -144,6 +147,40 @@ impl Publication<'_> {
             .with_hint(
                 "the registry may be several servers that are not equal yet: resume the run",
             )),
+        }
+    }
+
+    /// Puts the manifest under the mark of the run, in one request, so that no manifest is without a mark. Where the
+    /// registry refuses that tag, it is put under its digest.
+    async fn put_marked(&self) -> Result<()> {
+        let Self { context, registry, document, .. } = self;
+        let digest = &document.digest;
+        let by_digest = || put(registry, digest, document.media_type, &document.bytes);
+        // A resumed run sets the same mark.
+        let earlier = context.load::<String>(MARK)?;
+        let Some(mark) = earlier.or_else(|| Mark::now(&self.build.run_id).tag()) else {
+            return Ok(context.until_answered(by_digest()).await?);
+        };
+        let resource = Owner::of(registry)
+            .mark(Resource::new(TAG, &mark))
+            .with_id(format!("{}:{mark}", registry.reference.name()))
+            .with(NEW, digest)
+            .as_deliverable();
+        context.will_create(&resource)?;
+        context.save(MARK, &mark)?;
+        context.check_cancelled()?;
+        let put = put(registry, &mark, document.media_type, &document.bytes);
+        match context.until_answered(put).await {
+            Ok(()) => context.created(&resource),
+            Err(failure) if matches!(failure.status, Some(400 | 403 | 405 | 409 | 422)) => {
+                context.gone(&resource)?;
+                context.until_answered(by_digest()).await?;
+                context.warning(
+                    format!("the registry refuses the tag `{mark}`: the image will not be listed as one of this run"),
+                    "permit tags that begin with `build-image.` in the rules of the repository",
+                )
+            }
+            Err(failure) => Err(failure.into()),
         }
     }
 

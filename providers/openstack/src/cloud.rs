@@ -1,7 +1,10 @@
 //! Connects to a cloud: logs in, finds the image service in the catalog, and sends calls with a token that is renewed
 //! when it is refused.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use build_image_plugin_api::{
     Context, Error, Result,
@@ -66,12 +69,7 @@ impl Cloud {
         session: &Arc<Session>,
         policy: Policy,
     ) -> Result<Self> {
-        let login = Login::open(context, &config.identity)?;
-        let http = Http::open(login.ca_file.as_deref())?;
-        let token = match session.get() {
-            Some(token) => token,
-            None => session.set(keystone::token(&http, &login, None, &policy).await?),
-        };
+        let (login, http, token) = authenticate(context, config, session, &policy).await?;
         let (endpoint, region) = endpoint(&login, &token)?;
         let (token, session) = (Mutex::new(token), Arc::clone(session));
         Ok(Self { http, login, session, token, endpoint, region, minor_version: 0, policy })
@@ -90,6 +88,37 @@ impl Cloud {
         let mut cloud = Self::log_in(context, config, session, policy).await?;
         cloud.minor_version = cloud.newest_version().await?;
         Ok(cloud)
+    }
+
+    /// As [`Cloud::open`], in one of the regions of [`Cloud::regions`].
+    ///
+    /// # Errors
+    /// As [`Cloud::open`].
+    pub(crate) async fn open_in(
+        context: &Context,
+        config: &Config,
+        session: &Arc<Session>,
+        policy: Policy,
+        region: Option<&str>,
+    ) -> Result<Self> {
+        let mut config = config.clone();
+        config.identity.values.extend(region.map(|region| ("region_name", region.to_owned())));
+        Self::open(context, &config, session, policy).await
+    }
+
+    /// Returns the regions in which the account has an image service. The one without a name is that of a cloud, or of
+    /// an endpoint in the settings, without regions.
+    ///
+    /// # Errors
+    /// As [`Cloud::log_in`].
+    pub(crate) async fn regions(
+        context: &Context,
+        config: &Config,
+        session: &Arc<Session>,
+        policy: &Policy,
+    ) -> Result<Vec<Option<String>>> {
+        let (login, _, token) = authenticate(context, config, session, policy).await?;
+        Ok(regions(&login, &token))
     }
 
     /// Returns the present token.
@@ -241,6 +270,32 @@ impl Cloud {
     }
 }
 
+/// Collects the credentials and requests a token, unless the instance has one.
+async fn authenticate(
+    context: &Context,
+    config: &Config,
+    session: &Session,
+    policy: &Policy,
+) -> Result<(Login, Http, Arc<Token>)> {
+    let login = Login::open(context, &config.identity)?;
+    let http = Http::open(login.ca_file.as_deref())?;
+    let token = match session.get() {
+        Some(token) => token,
+        None => session.set(keystone::token(&http, &login, None, policy).await?),
+    };
+    Ok((login, http, token))
+}
+
+/// Returns the regions of the image service, sorted.
+fn regions(login: &Login, token: &Token) -> Vec<Option<String>> {
+    if login.image_endpoint.is_some() {
+        return vec![login.region.clone()];
+    }
+    let of_interface = token.catalog.iter().filter(|one| one.interface == login.interface);
+    let names = of_interface.map(|one| Some(one.region.clone()).filter(|name| !name.is_empty()));
+    names.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// Returns the URL of the image service without its version, and its region.
 fn endpoint(login: &Login, token: &Token) -> Result<(String, Option<String>)> {
     if let Some(url) = &login.image_endpoint {
@@ -309,11 +364,11 @@ mod tests {
     use super::*;
     use crate::keystone::Endpoint;
 
-    fn find(
+    fn catalog(
         region: Option<&str>,
         interface: &str,
         rows: &[(&str, &str, &str)],
-    ) -> Result<(String, Option<String>)> {
+    ) -> (Login, Token) {
         let login = Login {
             auth_url: "http://k/v3".to_owned(),
             method: Proof::Token(Secret::new("t")),
@@ -340,7 +395,41 @@ mod tests {
             issued: None,
             catalog: catalog.collect(),
         };
+        (login, token)
+    }
+
+    fn find(
+        region: Option<&str>,
+        interface: &str,
+        rows: &[(&str, &str, &str)],
+    ) -> Result<(String, Option<String>)> {
+        let (login, token) = catalog(region, interface, rows);
         endpoint(&login, &token)
+    }
+
+    #[test]
+    fn the_regions_are_those_of_the_interface_each_once() {
+        let rows = [
+            ("public", "two", "https://g2"),
+            ("public", "one", "https://g1"),
+            ("public", "one", "https://g1"),
+            ("internal", "three", "https://g3"),
+            ("admin", "", "https://g4"),
+        ];
+        let some = |names: &[&str]| names.iter().map(|name| Some((*name).to_owned())).collect();
+        for (region, interface, endpoint, expected) in [
+            (None, "public", None, some(&["one", "two"])),
+            // A region of the settings is where builds go, not the only one of the account.
+            (Some("one"), "public", None, some(&["one", "two"])),
+            (None, "internal", None, some(&["three"])),
+            (None, "admin", None, vec![None]),
+            (Some("one"), "public", Some("https://h"), some(&["one"])),
+            (None, "public", Some("https://h"), vec![None]),
+        ] {
+            let (mut login, token) = catalog(region, interface, &rows);
+            login.image_endpoint = endpoint.map(str::to_owned);
+            assert_eq!(regions(&login, &token), expected, "{region:?} {interface} {endpoint:?}");
+        }
     }
 
     #[test]

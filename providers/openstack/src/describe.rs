@@ -12,8 +12,8 @@ use crate::machines;
 /// Longest name of an image, in characters.
 pub(crate) const NAME_LENGTH: usize = 255;
 /// Longest key and value of a tag, in characters: `key=value` has at most 255.
-const TAG_KEY: usize = 100;
-const TAG_VALUE: usize = 154;
+pub(crate) const TAG_KEY: usize = 100;
+pub(crate) const TAG_VALUE: usize = 154;
 /// Most tags of an image.
 const TAGS: usize = 128;
 
@@ -32,7 +32,9 @@ pub(crate) fn description() -> Description {
         .image_name(name_rules())
         .tags(tags)
         .uploads(true)
-        .capabilities(["resume", "share"])
+        .capabilities(
+            ["resume", "share", "inventory"].into_iter().chain(crate::manage::CAPABILITIES),
+        )
 }
 
 fn name_rules() -> NameRules {

@@ -9,11 +9,13 @@ use build_image_plugin_api::{
     document::{DiscardRequest, Discarded, Remaining},
     retry::Policy,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     cloud::{Cloud, Session},
     config::Config,
+    copies::{self, STORE_COPY},
+    items::{OF_IMAGE, TASK},
     owner::Owner,
     record::{IMAGE, RUN_ID},
     replace::{self, HIDDEN, REPLACED},
@@ -99,6 +101,8 @@ async fn remove(cloud: &Cloud, resource: &Resource) -> Result<()> {
         IMAGE => remove_image(cloud, resource).await,
         HIDDEN => replace::show_again(cloud, resource).await,
         REPLACED => replace::delete_replaced(cloud, resource).await,
+        STORE_COPY => copies::remove(cloud, resource).await,
+        TASK => end_of_task(cloud, resource).await,
         kind => Err(Error::unsupported(
             format!("this provider creates no resources of kind `{kind}`"),
             "use the version that created it",
@@ -128,11 +132,30 @@ async fn remove_image(cloud: &Cloud, resource: &Resource) -> Result<()> {
     Ok(())
 }
 
+/// A task ends by itself, and with its image; no request ends it.
+async fn end_of_task(cloud: &Cloud, resource: &Resource) -> Result<()> {
+    let image = resource.attributes.get(OF_IMAGE).map_or("", String::as_str);
+    if cloud.image(image).await?.is_none() {
+        return Ok(());
+    }
+    let is_this = |task: &Value| task["id"].as_str() == resource.id.as_deref();
+    let tasks = cloud.tasks(image).await?;
+    if tasks.iter().any(|task| {
+        is_this(task) && matches!(task["status"].as_str(), Some("pending" | "processing"))
+    }) {
+        let message = format!("the task is still working on image `{image}`, and ends by itself");
+        return Err(Error::new(ErrorKind::Conflict, message).retryable());
+    }
+    Ok(())
+}
+
 /// The remedy for a resource that could not be removed.
 fn remedy(resource: &Resource, error: Error) -> String {
     let hint = error.hint.filter(|_| matches!(error.kind, ErrorKind::Config | ErrorKind::Conflict));
     let id = resource.id.as_deref().unwrap_or(&resource.name);
     hint.unwrap_or_else(|| match resource.kind.as_str() {
+        STORE_COPY => copies::remedy(resource),
+        TASK => "wait until the task has ended, or delete its image".to_owned(),
         HIDDEN => format!("openstack image set --unhidden {id}"),
         _ => format!("openstack image delete {id}"),
     })

@@ -1,13 +1,13 @@
 //! The calls of the image API (Glance v2) that this provider makes.
 
-use build_image_plugin_api::retry::Failure;
+use build_image_plugin_api::{Error, ErrorKind, retry::Failure};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    cloud::Cloud,
+    cloud::{Cloud, HASHES},
     http::{Meaning as _, foreign},
     image::Image,
 };
@@ -94,18 +94,96 @@ impl Cloud {
     ) -> Result<Vec<Image>, Failure> {
         let what = format!("list images with the name `{name}`");
         let hidden = if hidden { "true" } else { "false" };
-        let mut path = format!("/v2/images?name={}&os_hidden={hidden}&limit={PAGE}", escaped(name));
+        let path = format!("/v2/images?name={}&os_hidden={hidden}&limit={PAGE}", escaped(name));
+        self.list_images(path, &what).await
+    }
+
+    /// Returns the images of this project, hidden ones or the others, oldest first: all, or those with a property.
+    ///
+    /// # Errors
+    /// Refusals and broken connections.
+    pub(crate) async fn images_with(
+        &self,
+        property: Option<(&str, &str)>,
+        hidden: bool,
+    ) -> Result<Vec<Image>, Failure> {
+        let property = property.map(|(name, value)| format!("&{name}={}", escaped(value)));
+        let (project, property) = (self.project(), property.unwrap_or_default());
+        // A service that cannot hide images does not know the filter.
+        let hidden = match self.minor_version >= HASHES {
+            true => format!("&os_hidden={hidden}"),
+            false if hidden => return Ok(Vec::new()),
+            false => String::new(),
+        };
+        let owner = escaped(&project);
+        let sort = "sort_key=created_at&sort_dir=asc";
+        let query = format!("owner={owner}{hidden}{property}&{sort}&limit={PAGE}");
+        let what = format!("list the images of project `{project}`");
+        self.list_images(format!("/v2/images?{query}"), &what).await
+    }
+
+    /// Reads all pages of a list.
+    async fn list_images(&self, mut path: String, what: &str) -> Result<Vec<Image>, Failure> {
         let mut found = Vec::new();
         for _ in 0..MOST_PAGES {
-            let document = self.call(Method::GET, &path, None, &what).await?.document(&what)?;
-            let images = document["images"].as_array().ok_or_else(|| foreign(&what))?;
+            let document = self.call(Method::GET, &path, None, what).await?.document(what)?;
+            let images = document["images"].as_array().ok_or_else(|| foreign(what))?;
             found.extend(images.iter().cloned().filter_map(Image::read));
             match document["next"].as_str() {
                 Some(next) if next.starts_with("/v2/") => path = next.to_owned(),
                 _ => return Ok(found),
             }
         }
-        Ok(found)
+        let most = MOST_PAGES * PAGE;
+        let message = format!("cannot {what}: there are more than {most}");
+        Err(Failure::stop(
+            Error::new(ErrorKind::Quota, message).with_hint("name a run, or images by their ids"),
+        ))
+    }
+
+    /// Returns the tasks of an image; none where the service does not show them.
+    ///
+    /// # Errors
+    /// Other refusals, and broken connections.
+    pub(crate) async fn tasks(&self, id: &str) -> Result<Vec<Value>, Failure> {
+        let document = self.about(&format!("/v2/images/{id}/tasks")).await?;
+        Ok(document.and_then(|found| found["tasks"].as_array().cloned()).unwrap_or_default())
+    }
+
+    /// Withdraws an image from a project; a project without it is not an error.
+    ///
+    /// # Errors
+    /// Refusals and broken connections.
+    pub(crate) async fn remove_member(&self, id: &str, project: &str) -> Result<(), Failure> {
+        let what = format!("withdraw image `{id}` from project `{project}`");
+        let path = format!("/v2/images/{id}/members/{}", escaped(project));
+        match self.call(Method::DELETE, &path, None, &what).await {
+            Err(failure) if !failure.has_status(404) => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets an image be used, or not: `reactivate` or `deactivate`.
+    ///
+    /// # Errors
+    /// Refusals and broken connections.
+    pub(crate) async fn activate(&self, id: &str, action: &str) -> Result<(), Failure> {
+        let path = format!("/v2/images/{id}/actions/{action}");
+        self.call(Method::POST, &path, None, &format!("{action} image `{id}`")).await.map(drop)
+    }
+
+    /// Deletes the data of an image in one store. Returns whether it was there.
+    ///
+    /// # Errors
+    /// Refusals, also for the only store that has the data, and broken connections.
+    pub(crate) async fn delete_from_store(&self, id: &str, store: &str) -> Result<bool, Failure> {
+        let what = format!("delete image `{id}` from store `{store}`");
+        let path = format!("/v2/stores/{}/{id}", escaped(store));
+        match self.call(Method::DELETE, &path, None, &what).await {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.has_status(404) || failure.has_status(410) => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Starts an import: of staged data, or into further stores.
@@ -201,6 +279,16 @@ impl Cloud {
         let document = self.about("/v2/info/import").await?.unwrap_or_default();
         Ok(texts(&document["import-methods"]["value"]))
     }
+}
+
+/// Returns the identifiers of the stores that a service lists, without those that only read.
+pub(crate) fn store_names(document: &Value) -> Vec<String> {
+    let stores = document["stores"].as_array().into_iter().flatten();
+    let writes = stores.filter(|store| {
+        !matches!(&store["read-only"], Value::String(text) if text == "true")
+            && store["read-only"] != true
+    });
+    writes.filter_map(|store| store["id"].as_str().map(str::to_owned)).collect()
 }
 
 /// The texts of a list.

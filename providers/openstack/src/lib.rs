@@ -1,15 +1,18 @@
 //! Implements the OpenStack provider of `build-image`: uploads a disk to the image service (Glance) and publishes it as
 //! an image.
 //!
-//! Reading order: the steps below → `check`, `upload`, `publish`, `discard` (implementation of the steps) → `glance`
+//! Reading order: the steps below → `check`, `upload`, `publish`, `discard`, `inventory`, `manage` (implementation of
+//! the steps) → `glance`
 //! (the calls) → `cloud`, `http`, `retry` (how calls are made) → `login`, `clouds` (where credentials come from).
 #![forbid(unsafe_code)]
 
+mod changes;
 mod check;
 mod check_service;
 mod cloud;
 mod clouds;
 mod config;
+mod copies;
 mod describe;
 mod digest;
 mod discard;
@@ -18,9 +21,13 @@ mod environment;
 mod glance;
 mod http;
 mod image;
+mod inventory;
+mod items;
 mod keystone;
 mod login;
 mod machines;
+mod manage;
+mod marks;
 mod members;
 mod owner;
 mod properties;
@@ -39,8 +46,9 @@ use std::sync::Arc;
 use build_image_plugin_api::{
     Context, Description, Disk, Provider, Result, Settings,
     document::{
-        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, RegisterRequest,
-        Registered, UploadRequest, Uploaded,
+        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Inventory,
+        InventoryRequest, ManageOutcome, ManageRequest, RegisterRequest, Registered, UploadRequest,
+        Uploaded,
     },
 };
 
@@ -93,5 +101,13 @@ impl Provider for OpenStack {
 
     fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
         discard::discard(context, &self.config, &self.session, request)
+    }
+
+    fn inventory(&self, context: &Context, request: &InventoryRequest) -> Result<Inventory> {
+        inventory::inventory(context, &self.config, &self.session, request)
+    }
+
+    fn manage(&self, context: &Context, request: &ManageRequest) -> Result<ManageOutcome> {
+        manage::manage(context, &self.config, &self.session, request)
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::cloud::Cloud;
 
 /// Attributes of resources.
-const PROJECT: &str = "project";
+pub(crate) const PROJECT: &str = "project";
 const ENDPOINT: &str = "endpoint";
 
 /// The project and the image service that hold what a run creates.

@@ -10,7 +10,7 @@ use build_image_plugin_api::{
 };
 use serde_json::Value;
 
-use crate::image::RUN;
+use crate::{image::RUN, marks};
 
 /// Bytes of a GiB.
 const GIB: u64 = 1 << 30;
@@ -191,7 +191,8 @@ fn property(name: &str, value: &Value) -> Result<String> {
     if name.is_empty() || name.chars().count() > NAME_LENGTH || name.chars().any(char::is_control) {
         return refuse("which is not a name", "write names of 1 to 255 characters");
     }
-    if MEMBERS.contains(&name) || name == RUN || name.starts_with("os_glance_") {
+    if MEMBERS.contains(&name) || name.starts_with(marks::PREFIX) || name.starts_with("os_glance_")
+    {
         return refuse(
             "which is not a property that can be set",
             "use the setting for it, if there is one",
@@ -290,6 +291,7 @@ mod tests {
         for (values, text) in [
             (vec![("OPENSTACK_PROPERTIES", json!({"status": "active"}))], "`status`"),
             (vec![("OPENSTACK_PROPERTIES", json!({RUN: "x"}))], RUN),
+            (vec![("OPENSTACK_PROPERTIES", json!({marks::LEASE: "x"}))], marks::LEASE),
             (vec![("OPENSTACK_PROPERTIES", json!({"os_glance_x": "x"}))], "os_glance_x"),
             (vec![("OPENSTACK_PROPERTIES", json!({"a": []}))], "not a text"),
             (

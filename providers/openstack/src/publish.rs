@@ -14,6 +14,7 @@ use crate::{
     cloud::{Cloud, HASHES, Session},
     config::{Config, IfExists},
     image::Image,
+    marks::LEASE,
     members, properties, record, replace, stores,
 };
 
@@ -63,10 +64,8 @@ impl Publication<'_> {
         {
             return Err(taken(&self.request.build.image_name, other.id()));
         }
-        if cloud.minor_version >= HASHES {
-            // From here on users see the image; it precedes the hiding of older ones, so that one is always visible.
-            self.set(&mut image, "os_hidden", json!(config.hidden)).await?;
-        }
+        // From here on users see the image; it precedes the hiding of older ones, so that one is always visible.
+        self.finish(&mut image).await?;
         let hidden =
             replace::hide_older(context, cloud, config, &self.request.build, &image).await?;
         let name = self.request.build.image_name.clone();
@@ -144,6 +143,25 @@ impl Publication<'_> {
             )
             .with_hint("ask the operator whether the cloud protects the property; otherwise unset the setting for it")),
         }
+    }
+
+    /// Shows the image, unless it is to stay hidden, and ends the claim of the run.
+    async fn finish(&self, image: &mut Image) -> Result<()> {
+        let mut operations = Vec::new();
+        if self.cloud.minor_version >= HASHES && image.is("os_hidden") != self.config.hidden {
+            let hidden = self.config.hidden;
+            operations.push(json!({"op": "replace", "path": "/os_hidden", "value": hidden}));
+        }
+        if image.members.contains_key(LEASE) {
+            operations.push(json!({"op": "remove", "path": format!("/{LEASE}")}));
+        }
+        if operations.is_empty() {
+            return Ok(());
+        }
+        self.context.check_cancelled()?;
+        let what = format!("publish image `{}`", self.id);
+        *image = self.cloud.patch_image(self.id, operations.into(), &what).await?;
+        Ok(())
     }
 
     /// Sets one member, unless it has the value.

@@ -10,6 +10,7 @@ use crate::{
     config::Config,
     disk,
     image::{Image, RUN},
+    marks,
     owner::Owner,
     stream::Sent,
 };
@@ -117,8 +118,10 @@ fn document(cloud: &Cloud, config: &Config, build: &Build, id: &str) -> Value {
         "visibility": "private",
         "min_disk": config.wanted.min_disk(build.virtual_size),
         "min_ram": config.wanted.min_ram(),
-        RUN: build.run_id,
     });
+    for (name, value) in marks::of(build, id, marks::now()) {
+        document[name] = value.into();
+    }
     if cloud.minor_version >= HASHES {
         document["os_hidden"] = true.into();
     }

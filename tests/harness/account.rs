@@ -1,0 +1,88 @@
+//! Calls steps of a provider with settings alone: without the program and without a journal, as another machine would.
+
+use std::{fs::File, process::Command, sync::Arc};
+
+use build_image_plugin_api::{
+    Library, Resource, Settings, Step, Steps, plugin_file_name, testing::MockHost,
+};
+use serde_json::{Value, json};
+
+use super::plugin_directory;
+
+/// Variable with the call of a child.
+const CALL: &str = "BUILD_IMAGE_TEST_CALL";
+
+/// An instance of a provider.
+pub(crate) struct Account {
+    host: Arc<MockHost>,
+    steps: Box<dyn Steps>,
+}
+
+impl Account {
+    /// Creates an instance; `secret` is the key and the value of a secret setting.
+    #[track_caller]
+    pub(crate) fn open(provider: &str, settings: &Value, secret: Option<(&str, &str)>) -> Self {
+        let path = plugin_directory().join(plugin_file_name(provider));
+        let library = Library::open(&File::open(&path).unwrap(), &path).unwrap();
+        let host = match secret {
+            Some((key, value)) => MockHost::new().with_secret(key, value),
+            None => MockHost::new(),
+        };
+        let host = Arc::new(host);
+        let settings: Settings = serde_json::from_value(settings.clone()).unwrap();
+        let steps = library.create(Arc::clone(&host) as _, &settings).unwrap();
+        Self { host, steps }
+    }
+
+    /// Returns the answer of a step.
+    #[track_caller]
+    pub(crate) fn call(&self, step: Step, request: &Value) -> Value {
+        let answer = self.steps.call(step, &request.to_string());
+        let answer = answer.unwrap_or_else(|error| panic!("{request}: {error:?}"));
+        serde_json::from_str(&answer).unwrap()
+    }
+
+    /// Returns the objects that a request finds.
+    #[track_caller]
+    pub(crate) fn items(&self, request: &Value) -> Vec<Value> {
+        self.call(Step::Inventory, request)["items"].as_array().unwrap().clone()
+    }
+
+    /// Changes an image; returns the results.
+    #[track_caller]
+    pub(crate) fn change(&self, image: &Value, action: &Value, dry_run: bool) -> Vec<Value> {
+        let request =
+            json!({"run_id": "manage-1", "images": [image], "action": action, "dry_run": dry_run});
+        self.call(Step::Manage, &request)["results"].as_array().unwrap().clone()
+    }
+
+    /// Returns the error of a call that must fail.
+    #[track_caller]
+    pub(crate) fn refused(&self, step: Step, request: &Value) -> String {
+        let error = self.steps.call(step, &request.to_string()).unwrap_err();
+        format!("{}: {error}", error.kind.code())
+    }
+
+    /// Returns the resources that were announced and still exist.
+    pub(crate) fn resources(&self) -> Vec<Resource> {
+        self.host.resources()
+    }
+}
+
+/// Returns a process of this test binary that makes one call and can be killed. `test` is the ignored test that calls
+/// [`call_of_child`].
+pub(crate) fn child(test: &str, call: &Value) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--ignored", "--nocapture"]).env(CALL, call.to_string());
+    command
+}
+
+/// Makes the call that [`child`] was given: provider, settings, secret, step, request.
+pub(crate) fn call_of_child() {
+    let call = std::env::var(CALL).expect("this test is the child of another one");
+    let call: Value = serde_json::from_str(&call).unwrap();
+    let text = |pointer: &str| call.pointer(pointer).and_then(Value::as_str).unwrap();
+    let secret = Some((text("/secret/0"), text("/secret/1")));
+    let account = Account::open(text("/provider"), &call["settings"], secret);
+    account.call(Step::from_name(text("/step")).unwrap(), &call["request"]);
+}
