@@ -50,7 +50,7 @@ mod tests {
         let regions = ["cn-shanghai".to_owned(), "eu-central-1".to_owned()];
         let read = |words: &[&str]| {
             let settings = Settings::from_values([(KEY.to_owned(), json!(words))].into());
-            super::read(&settings, &regions)
+            read(&settings, &regions)
         };
         let both = read(&["cn-shanghai=a", "eu-central-1 = b=c"]).unwrap();
         assert_eq!((both["cn-shanghai"].as_str(), both["eu-central-1"].as_str()), ("a", "b=c"));

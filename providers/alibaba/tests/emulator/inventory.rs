@@ -51,6 +51,21 @@ fn kinds(found: &Inventory) -> Vec<(ItemKind, &str)> {
     items.map(|item| (item.kind, item.region.as_deref().unwrap())).collect()
 }
 
+/// Lists what the run made, two objects at a time.
+fn in_pages(run: &Run) -> Vec<Item> {
+    let (mut pages, mut after) = (Vec::new(), None);
+    loop {
+        let mut request = all().run_id(RUN).details(true).limit(2);
+        request.after = after;
+        let page = list(run, &request);
+        pages.extend(page.items);
+        after = page.next;
+        if !page.truncated {
+            return pages;
+        }
+    }
+}
+
 #[test]
 fn everything_that_a_build_made_is_listed_with_its_facts_and_can_be_removed() {
     use ItemKind::{Image, Object, Snapshot};
@@ -101,18 +116,7 @@ fn everything_that_a_build_made_is_listed_with_its_facts_and_can_be_removed() {
     // The object may still be used by the build; the images are finished.
     assert!(found.items[2].leased_until.unwrap() > now && image.leased_until.is_none());
     // Page by page, the list is the same.
-    let (mut pages, mut after) = (Vec::new(), None);
-    loop {
-        let mut request = all().run_id(RUN).details(true).limit(2);
-        request.after = after;
-        let page = list(&run, &request);
-        pages.extend(page.items);
-        after = page.next;
-        if !page.truncated {
-            break;
-        }
-    }
-    assert_eq!(pages, found.items);
+    assert_eq!(in_pages(&run), found.items);
     assert_eq!(discard(&run, found.items), 0);
     assert!(list(&run, &all().run_id(RUN)).items.is_empty());
     assert_eq!((count(&emulator, "images"), count(&emulator, "snapshots")), (1, 1));
