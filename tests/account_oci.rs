@@ -66,20 +66,8 @@ fn images_of_builds_are_listed_and_deleted_and_no_others() {
         let ids: Vec<Value> = items.iter().map(|item| item["id"].clone()).collect();
         assert_eq!(ids, expected, "{filter}");
     }
-    // Deletion, by digest only.
-    let delete = |image: &str, dry_run| {
-        let results = account.change(&json!({"id": image}), &json!({"type": "delete"}), dry_run);
-        let kind = results[0]["error"]["kind"].as_str().unwrap_or_default();
-        format!("{} {kind}", results[0]["change"].as_str().unwrap())
-    };
     let id = id.as_str().unwrap();
-    assert_eq!(delete("13", false), "refused config");
-    assert_eq!(delete(&format!("other/disk@{digest}"), false), "refused config");
-    assert_eq!(delete("no-such-tag", false), "unchanged ");
-    assert_eq!(delete(id, true), "done ");
-    assert_eq!(registry.manifests(repository).len(), 2);
-    assert_eq!(delete(id, false), "done ");
-    assert_eq!(delete(id, false), "unchanged ");
+    deletion(&registry, &account, id, digest);
     assert_eq!(registry.tags(repository), [("foreign".to_owned(), other)].into());
     assert!(registry.marks(repository).is_empty());
     for action in
@@ -88,6 +76,22 @@ fn images_of_builds_are_listed_and_deleted_and_no_others() {
         let request = json!({"images": [{"id": id}], "action": action});
         assert!(account.refused(Step::Manage, &request).starts_with("unsupported"), "{action}");
     }
+}
+
+/// An image is deleted by its digest only.
+fn deletion(registry: &OciRegistry, account: &Account, id: &str, digest: &str) {
+    let delete = |image: &str, dry_run| {
+        let results = account.change(&json!({"id": image}), &json!({"type": "delete"}), dry_run);
+        let kind = results[0]["error"]["kind"].as_str().unwrap_or_default();
+        format!("{} {kind}", results[0]["change"].as_str().unwrap())
+    };
+    assert_eq!(delete("13", false), "refused config");
+    assert_eq!(delete(&format!("other/disk@{digest}"), false), "refused config");
+    assert_eq!(delete("no-such-tag", false), "unchanged ");
+    assert_eq!(delete(id, true), "done ");
+    assert_eq!(registry.manifests("team/disk").len(), 2);
+    assert_eq!(delete(id, false), "done ");
+    assert_eq!(delete(id, false), "unchanged ");
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn look_alikes(cloud: &OpenStack, name: &str, id: &str, run: &str) -> Vec<String
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn images_of_builds_are_listed_and_removed_and_no_others() {
     let Some(cloud) = OpenStack::shared() else { return };
     let name = "account-listed";
@@ -146,6 +147,37 @@ fn images_of_builds_are_listed_and_removed_and_no_others() {
     assert_eq!(after, before);
 }
 
+#[test]
+fn a_region_that_does_not_answer_is_a_finding_and_the_others_are_read() {
+    let Some(cloud) = OpenStack::shared() else { return };
+    let name = "account-regions";
+    let sandbox = sandbox(cloud, &[]);
+    let run = build(&sandbox, name, &[]);
+    run.succeeded();
+    let mut settings = settings(cloud, BUILDER, None);
+    settings["OPENSTACK_INTERFACE"] = "internal".into();
+    let secret = (PASSWORD, cloud.text("/passwords/builder"));
+    let account = Account::open("openstack", &settings, Some(secret));
+    let request = json!({"run_id": run.member("run_id")});
+    let found = account.call(Step::Inventory, &request);
+    assert_eq!(ids(found["items"].as_array().unwrap()), [run.member("image_id")], "{found:#}");
+    assert_eq!(found["regions"], json!(["RegionOne"]));
+    let finding = &found["findings"][0];
+    assert_eq!((&finding["subject"], &finding["kind"]), (&json!("RegionTwo"), &json!("network")));
+    assert!(finding["hint"].as_str().unwrap().contains("may exist there"), "{finding}");
+    // An image is changed in the region that the reference names.
+    let image = |region| json!({"id": run.member("image_id"), "region": region});
+    let tag = json!({"type": "tag", "tags": {"seen": "yes"}});
+    for (region, change, kind) in [
+        ("RegionOne", "done", Value::Null),
+        ("RegionTwo", "refused", json!("network")),
+        ("Nowhere", "refused", json!("config")),
+    ] {
+        let results = account.change(&image(region), &tag, false);
+        assert_eq!((&results[0]["change"], &results[0]["error"]["kind"]), (&json!(change), &kind));
+    }
+}
+
 /// Actions in an order in which each changes the image, and what the inventory shows then.
 fn actions(partners: &str) -> Vec<(Value, &'static str, Value)> {
     let replacement = json!({"kind": "image", "id": "other", "region": "RegionOne"});
@@ -172,6 +204,7 @@ fn actions(partners: &str) -> Vec<(Value, &'static str, Value)> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn an_action_changes_its_image_once_and_nothing_in_a_dry_run() {
     let Some(cloud) = OpenStack::shared() else { return };
     let name = "account-changed";
@@ -226,6 +259,11 @@ fn an_action_changes_its_image_once_and_nothing_in_a_dry_run() {
         );
         assert!(error["hint"].is_string(), "{action}: {error}");
     }
+    // The copy is refused by the service, and is not announced any more.
+    let results = account.change(&image, &json!({"type": "copy", "regions": ["slow"]}), false);
+    assert_eq!(results[0]["error"]["kind"], "auth", "{results:#?}");
+    assert!(account.resources().is_empty(), "{:?}", account.resources());
+    let sent = changing(&proxy);
     let wrong = json!({"images": [image], "action": {"type": "paint"}});
     assert!(account.refused(Step::Manage, &wrong).starts_with("unsupported"));
     // The image of another project, which this one can see.

@@ -74,9 +74,26 @@ impl Copier<'_> {
         let resource = resource(cloud, id, store, &self.request.run_id);
         context.will_create(&resource)?;
         let config = Config { copy_stores: vec![store.to_owned()], ..config.clone() };
-        stores::copy(context, cloud, &config, id).await.map_err(without_setting)?;
+        if let Err(error) = stores::copy(context, cloud, &config, id).await {
+            if self.is_absent(id, store).await {
+                context.gone(&resource)?;
+            }
+            return Err(without_setting(error));
+        }
         context.created(&resource.with_id(id))?;
         Ok(done.copy(copy))
+    }
+
+    /// Whether a store neither has the data nor receives it, as far as the service shows.
+    async fn is_absent(&self, id: &str, store: &str) -> bool {
+        match self.cloud.image(id).await {
+            Ok(Some(image)) => {
+                let begun = image.stores_in("os_glance_importing_to_stores").contains(&store);
+                !begun && !image.is_importing() && !image.stores().contains(&store)
+            }
+            Ok(None) => true,
+            Err(_) => false,
+        }
     }
 
     /// Refuses what no copy can be.

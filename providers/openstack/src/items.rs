@@ -18,10 +18,9 @@ pub(crate) const TASK: &str = "image_task";
 /// Attribute of a task with its image.
 pub(crate) const OF_IMAGE: &str = "image";
 /// Properties that images made from one disk share, as the service names them.
-const ATTRIBUTES: [&str; 15] = [
+const ATTRIBUTES: [&str; 14] = [
     "architecture",
     "container_format",
-    "description",
     "disk_format",
     "hw_disk_bus",
     "hw_firmware_type",

@@ -74,8 +74,8 @@ struct Manager<'a> {
     request: &'a ManageRequest,
     /// Regions of the account.
     regions: Vec<Option<String>>,
-    /// The clouds that were needed so far, by the region of the reference.
-    clouds: BTreeMap<Option<String>, Arc<Cloud>>,
+    /// The clouds that were needed so far, by the region of the reference. One that cannot be reached is tried once.
+    clouds: BTreeMap<Option<String>, Result<Arc<Cloud>>>,
 }
 
 impl Manager<'_> {
@@ -149,7 +149,7 @@ impl Manager<'_> {
     async fn cloud(&mut self, region: Option<&String>) -> Result<Arc<Cloud>> {
         let key = region.cloned();
         if let Some(cloud) = self.clouds.get(&key) {
-            return Ok(Arc::clone(cloud));
+            return cloud.clone();
         }
         if key.is_some() && !self.regions.contains(&key) {
             let names: Vec<&str> = self.regions.iter().flatten().map(String::as_str).collect();
@@ -162,9 +162,9 @@ impl Manager<'_> {
         let policy = Policy::call(self.config.retry_time);
         let region = region.map(String::as_str);
         let cloud = Cloud::open_in(self.context, self.config, self.session, policy, region);
-        let cloud = Arc::new(cloud.await?);
-        self.clouds.insert(key, Arc::clone(&cloud));
-        Ok(cloud)
+        let cloud = cloud.await.map(Arc::new);
+        self.clouds.insert(key, cloud.clone());
+        cloud
     }
 
     async fn change(&self, cloud: &Cloud, reference: &Reference, image: &Image) -> Result<Managed> {
