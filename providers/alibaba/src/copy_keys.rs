@@ -48,13 +48,13 @@ mod tests {
     #[test]
     fn every_wrong_key_is_refused_with_its_reason() {
         let regions = ["cn-shanghai".to_owned(), "eu-central-1".to_owned()];
-        let read = |words: &[&str]| {
+        let keys_of = |words: &[&str]| {
             let settings = Settings::from_values([(KEY.to_owned(), json!(words))].into());
             read(&settings, &regions)
         };
-        let both = read(&["cn-shanghai=a", "eu-central-1 = b=c"]).unwrap();
+        let both = keys_of(&["cn-shanghai=a", "eu-central-1 = b=c"]).unwrap();
         assert_eq!((both["cn-shanghai"].as_str(), both["eu-central-1"].as_str()), ("a", "b=c"));
-        assert!(read(&[]).unwrap().is_empty());
+        assert!(keys_of(&[]).unwrap().is_empty());
         for (words, reason) in [
             (&["cn-shanghai"][..], "not a region with its key"),
             (&["cn-shanghai="], "not a region with its key"),
@@ -62,7 +62,7 @@ mod tests {
             (&["us-west-1=a"], "not copied to"),
             (&["cn-shanghai=a", "cn-shanghai=b"], "two keys"),
         ] {
-            let error = read(words).unwrap_err();
+            let error = keys_of(words).unwrap_err();
             assert!(error.message.contains(reason) && error.hint.is_some(), "{words:?}: {error}");
         }
     }

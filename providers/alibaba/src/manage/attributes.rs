@@ -77,8 +77,7 @@ fn make_room(image: &Image, wanted: &mut BTreeMap<String, String>) -> Result<()>
         return Ok(());
     }
     let id = &image.image_id;
-    let message =
-        format!("image `{id}` has {} tags, too many for its replacement", TAGS_OF_RESOURCE);
+    let message = format!("image `{id}` has {TAGS_OF_RESOURCE} tags, too many for its replacement");
     Err(Error::new(ErrorKind::Quota, message).with_hint("remove a tag of the image"))
 }
 

@@ -85,11 +85,13 @@ impl Manager<'_> {
         let wanted = sources.iter().flat_map(|(reference, source)| {
             wish.regions.iter().map(move |region| (*reference, source, region))
         });
-        let queue: Mutex<VecDeque<_>> = Mutex::new(wanted.enumerate().collect());
+        let queue: VecDeque<_> = wanted.enumerate().collect();
+        let workers = AT_A_TIME.min(queue.len());
+        let queue = Mutex::new(queue);
         let results = Mutex::new(Vec::new());
         let deadline = Deadline::after(self.config.import.timeout);
         std::thread::scope(|scope| {
-            for _ in 0..AT_A_TIME.min(lock(&queue).len()) {
+            for _ in 0..workers {
                 scope.spawn(|| {
                     loop {
                         // The lock must not be held while a copy is made.
