@@ -9,6 +9,7 @@
 
 mod harness;
 mod images;
+mod images_alibaba;
 
 mod abi_versions;
 mod account_alibaba;
