@@ -297,8 +297,8 @@ fn deletion(cloud: &OpenStack, account: &Account, id: &str, strangers: &str) {
     assert_eq!(cloud.call(BUILDER, "GET", &format!("/v2/images/{id}"), "").0, 404);
 }
 
+/// The child of the test below.
 #[test]
-#[ignore = "it is the child of the test below"]
 fn one_call() {
     account_call_of_child();
 }

@@ -69,17 +69,17 @@ impl Account {
     }
 }
 
-/// Returns a process of this test binary that makes one call and can be killed. `test` is the ignored test that calls
-/// [`call_of_child`].
+/// Returns a process of this test binary that makes one call and can be killed. `test` is the test that calls
+/// [`call_of_child`], and does nothing else.
 pub(crate) fn child(test: &str, call: &Value) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([test, "--exact", "--ignored", "--nocapture"]).env(CALL, call.to_string());
+    command.args([test, "--exact", "--nocapture"]).env(CALL, call.to_string());
     command
 }
 
-/// Makes the call that [`child`] was given: provider, settings, secret, step, request.
+/// Makes the call that [`child`] was given: provider, settings, secret, step, request. In another process it does nothing.
 pub(crate) fn call_of_child() {
-    let call = std::env::var(CALL).expect("this test is the child of another one");
+    let Ok(call) = std::env::var(CALL) else { return };
     let call: Value = serde_json::from_str(&call).unwrap();
     let text = |pointer: &str| call.pointer(pointer).and_then(Value::as_str).unwrap();
     let secret = Some((text("/secret/0"), text("/secret/1")));
