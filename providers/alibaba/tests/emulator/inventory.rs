@@ -46,24 +46,24 @@ fn discard(run: &Run, items: Vec<Item>) -> usize {
     run.provider.discard(&run.context, &request).unwrap().remaining.len()
 }
 
+/// What a list contains, read two items at a time.
+fn pages(run: &Run, request: &InventoryRequest) -> Vec<Item> {
+    let (mut items, mut after) = (Vec::new(), None);
+    loop {
+        let mut request = request.clone().limit(2);
+        request.after = after;
+        let page = list(run, &request);
+        items.extend(page.items);
+        after = page.next;
+        if !page.truncated {
+            return items;
+        }
+    }
+}
+
 fn kinds(found: &Inventory) -> Vec<(ItemKind, &str)> {
     let items = found.items.iter();
     items.map(|item| (item.kind, item.region.as_deref().unwrap())).collect()
-}
-
-/// Lists what the run made, two objects at a time.
-fn in_pages(run: &Run) -> Vec<Item> {
-    let (mut pages, mut after) = (Vec::new(), None);
-    loop {
-        let mut request = all().run_id(RUN).details(true).limit(2);
-        request.after = after;
-        let page = list(run, &request);
-        pages.extend(page.items);
-        after = page.next;
-        if !page.truncated {
-            return pages;
-        }
-    }
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn everything_that_a_build_made_is_listed_with_its_facts_and_can_be_removed() {
     // The object may still be used by the build; the images are finished.
     assert!(found.items[2].leased_until.unwrap() > now && image.leased_until.is_none());
     // Page by page, the list is the same.
-    assert_eq!(in_pages(&run), found.items);
+    assert_eq!(pages(&run, &all().run_id(RUN).details(true)), found.items);
     assert_eq!(discard(&run, found.items), 0);
     assert!(list(&run, &all().run_id(RUN)).items.is_empty());
     assert_eq!((count(&emulator, "images"), count(&emulator, "snapshots")), (1, 1));
