@@ -24,6 +24,8 @@ fn oss(
     let signature = base64::engine::general_purpose::STANDARD.encode(mac.finalize().into_bytes());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
+        // A crypto provider that is already installed takes precedence.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
         let url = format!("http://{}/demo/{path}", emulator.address());
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
