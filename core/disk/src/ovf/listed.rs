@@ -16,17 +16,25 @@ pub(crate) struct Manifest {
 
 #[derive(Debug)]
 struct Line {
-    algorithm: String,
+    algorithm: Algorithm,
     file: String,
     digest: String,
 }
 
-/// The digests of a file, as it is read.
+/// An algorithm of a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Algorithm {
+    Sha1,
+    Sha256,
+    Sha512,
+}
+
+/// Digests of a file, as it is read.
 #[derive(Clone, Default)]
 pub(crate) struct Digests {
-    sha1: Sha1,
-    sha256: Sha256,
-    sha512: Sha512,
+    sha1: Option<Sha1>,
+    sha256: Option<Sha256>,
+    sha512: Option<Sha512>,
 }
 
 /// A file whose digests are computed as it is read.
@@ -42,9 +50,26 @@ impl Manifest {
         Self { lines: text.lines().filter_map(Line::parse).collect() }
     }
 
+    /// Whether it has no line.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
     /// Whether it has a digest of a file.
     pub(crate) fn lists(&self, file: &str) -> bool {
         self.lines.iter().any(|line| line.file == file)
+    }
+
+    /// Begins the digests that it has of a file.
+    pub(crate) fn digests_of(&self, file: &str) -> Digests {
+        let wants = |algorithm| {
+            self.lines.iter().any(|line| line.file == file && line.algorithm == algorithm)
+        };
+        Digests {
+            sha1: wants(Algorithm::Sha1).then(Sha1::default),
+            sha256: wants(Algorithm::Sha256).then(Sha256::default),
+            sha512: wants(Algorithm::Sha512).then(Sha512::default),
+        }
     }
 
     /// Compares the digests of a file with those of the manifest.
@@ -52,11 +77,12 @@ impl Manifest {
     /// # Errors
     /// [`Kind::Malformed`] when one differs.
     pub(crate) fn check(&self, file: &str, digests: &Digests) -> Result<(), Error> {
-        let differs =
-            |line: &&Line| line.file == file && digests.hex(&line.algorithm) != line.digest;
+        let differs = |line: &&Line| {
+            line.file == file && digests.hex(line.algorithm).as_ref() != Some(&line.digest)
+        };
         let Some(line) = self.lines.iter().find(differs) else { return Ok(()) };
-        let message =
-            format!("`{file}` does not have the {} of the OVF manifest, in", line.algorithm);
+        let name = line.algorithm.name();
+        let message = format!("`{file}` does not have the {name} of the OVF manifest, in");
         Err(Error::new(Kind::Malformed, message).with_hint("fetch or create the package again"))
     }
 }
@@ -66,39 +92,59 @@ impl Line {
         let (algorithm, rest) = line.split_once('(')?;
         let (file, digest) = rest.rsplit_once(')')?;
         let digest = digest.trim_start().strip_prefix('=')?.trim().to_ascii_lowercase();
-        let algorithm = algorithm.trim().to_ascii_uppercase().replace('-', "");
-        let known = ["SHA1", "SHA256", "SHA512"].contains(&algorithm.as_str());
-        known.then(|| Self { algorithm, file: file.to_owned(), digest })
+        let name = algorithm.trim().to_ascii_uppercase().replace('-', "");
+        let all = [Algorithm::Sha1, Algorithm::Sha256, Algorithm::Sha512];
+        let algorithm = all.into_iter().find(|algorithm| algorithm.name() == name)?;
+        Some(Self { algorithm, file: file.to_owned(), digest })
+    }
+}
+
+impl Algorithm {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sha1 => "SHA1",
+            Self::Sha256 => "SHA256",
+            Self::Sha512 => "SHA512",
+        }
     }
 }
 
 impl Digests {
-    /// Returns the digests of bytes.
+    /// Begins all digests, for a file whose manifest follows.
+    pub(crate) fn all() -> Self {
+        Self {
+            sha1: Some(Sha1::default()),
+            sha256: Some(Sha256::default()),
+            sha512: Some(Sha512::default()),
+        }
+    }
+
+    /// Returns all digests of bytes.
     pub(crate) fn of(bytes: &[u8]) -> Self {
-        let mut digests = Self::default();
+        let mut digests = Self::all();
         digests.update(bytes);
         digests
     }
 
     fn update(&mut self, bytes: &[u8]) {
-        self.sha1.update(bytes);
-        self.sha256.update(bytes);
-        self.sha512.update(bytes);
+        self.sha1.iter_mut().for_each(|digest| digest.update(bytes));
+        self.sha256.iter_mut().for_each(|digest| digest.update(bytes));
+        self.sha512.iter_mut().for_each(|digest| digest.update(bytes));
     }
 
-    fn hex(&self, algorithm: &str) -> String {
-        match algorithm {
-            "SHA1" => format!("{:x}", self.sha1.clone().finalize()),
-            "SHA256" => format!("{:x}", self.sha256.clone().finalize()),
-            _ => format!("{:x}", self.sha512.clone().finalize()),
-        }
+    fn hex(&self, algorithm: Algorithm) -> Option<String> {
+        Some(match algorithm {
+            Algorithm::Sha1 => format!("{:x}", self.sha1.clone()?.finalize()),
+            Algorithm::Sha256 => format!("{:x}", self.sha256.clone()?.finalize()),
+            Algorithm::Sha512 => format!("{:x}", self.sha512.clone()?.finalize()),
+        })
     }
 }
 
 impl<'a> Hashed<'a> {
-    /// Reads a file from where it is.
-    pub(crate) fn new(source: &'a mut dyn Read) -> Self {
-        Self { source, digests: Digests::default() }
+    /// Reads a file from where it is, and computes the digests that were begun.
+    pub(crate) fn new(source: &'a mut dyn Read, digests: Digests) -> Self {
+        Self { source, digests }
     }
 
     /// Returns the digests of what was read.
@@ -136,7 +182,7 @@ mod tests {
             let manifest = Manifest::parse(text.as_bytes());
             assert_eq!(manifest.lists(file), lists, "{text}");
             let mut source = &b"abc"[..];
-            let mut hashed = Hashed::new(&mut source);
+            let mut hashed = Hashed::new(&mut source, manifest.digests_of(file));
             io::copy(&mut hashed, &mut io::sink()).unwrap();
             assert_eq!(manifest.check(file, &hashed.digests()).is_ok(), agrees, "{text}");
             assert_eq!(manifest.check(file, &Digests::of(b"abc")).is_ok(), agrees, "{text}");

@@ -71,13 +71,14 @@ fn opened(path: &Path, member: Option<&str>) -> Result<(Found, Vec<u8>), Error> 
 /// Programs, command, member that is named, member that is found, and whether it is read in place.
 type Case = (&'static [&'static str], &'static str, Option<&'static str>, &'static str, bool);
 
-const CASES: [Case; 23] = [
+const CASES: [Case; 24] = [
     (&["tar"], "tar -c disk.raw", None, "disk.raw", true),
     (&["tar"], "tar -c --format=v7 disk.raw README", None, "disk.raw", true),
     (&["tar"], "tar -c --format=pax ./disk.raw", None, "./disk.raw", true),
     (&["tar"], "tar -c --format=gnu vm.ovf vm.vmdk disk.raw", None, "vm.vmdk", true),
     (&["tar"], "tar -c vm.ovf vm.mf vm.vmdk", None, "vm.vmdk", true),
     (&["tar"], "tar -c vm.ovf vm.vmdk vm.mf", None, "vm.vmdk", true),
+    (&["tar", "gzip"], "tar -cz vm.ovf vm.vmdk vm.mf", Some("vm.vmdk"), "vm.vmdk", false),
     (&["tar", "gzip"], "tar -cz vm.ovf vm.mf vm.vmdk", None, "vm.vmdk", false),
     (&["tar", "gzip"], "tar -cz vm.ovf vm.vmdk vm.mf", None, "vm.vmdk", false),
     (&["tar"], "tar -c sub", None, "sub/deep.raw", true),
@@ -185,7 +186,7 @@ const REFUSED: [Refusal; 14] = [
     ),
 ];
 
-const DIFFERING: [Refusal; 5] = [
+const DIFFERING: [Refusal; 6] = [
     (
         &["zip"],
         // The first byte of the disk that is not in the name or the header.
@@ -205,6 +206,13 @@ const DIFFERING: [Refusal; 5] = [
         &["tar", "gzip"],
         "sh -c 'echo >>vm.vmdk; tar -cz vm.ovf vm.vmdk vm.mf'",
         None,
+        Kind::Malformed,
+        "`vm.vmdk` does not have the SHA256",
+    ),
+    (
+        &["tar", "gzip"],
+        "sh -c 'echo >>vm.vmdk; tar -cz vm.ovf vm.vmdk vm.mf'",
+        Some("vm.vmdk"),
         Kind::Malformed,
         "`vm.vmdk` does not have the SHA256",
     ),
@@ -285,7 +293,9 @@ fn judge(refusals: &[Refusal]) {
 #[test]
 fn a_search_may_be_stopped_and_leaves_nothing() {
     for (programs, command, member, _, in_place) in CASES {
-        if in_place || programs.iter().any(|name| program(name).is_none()) {
+        // A zip archive and a manifest have checksums, for which the member is read.
+        let is_read = !in_place || command.contains("zip") || command.contains("vm.mf");
+        if !is_read || programs.iter().any(|name| program(name).is_none()) {
             continue;
         }
         let directory = tempfile::tempdir().unwrap();

@@ -145,7 +145,7 @@ impl<'a, 'p> Work<'a, 'p> {
                 self.pouring.describe(&text)?;
                 described = Some((name.clone(), Digests::of(&text)));
             }
-            if is_manifest(&name) {
+            if is_manifest(&name) && self.pouring.manifest.is_empty() {
                 self.pouring.manifest =
                     Manifest::parse(&short_text(&mut entry).map_err(tar_error)?);
             }
@@ -257,7 +257,8 @@ impl<'a, 'p> Work<'a, 'p> {
         if !self.pouring.manifest.lists(file_name(name)) {
             return read(&mut watched).map(drop);
         }
-        let mut hashed = Hashed::new(&mut watched);
+        let mut hashed =
+            Hashed::new(&mut watched, self.pouring.manifest.digests_of(file_name(name)));
         read(&mut hashed)?;
         self.pouring.compare(name, &hashed.digests())
     }

@@ -121,11 +121,11 @@ impl Pouring<'_, '_> {
             }
             check_name(packed.path, &name)?;
             names.push(name.clone());
-            if is_descriptor(&name) && self.choice.wanted.is_none() && self.machine.is_none() {
+            if is_descriptor(&name) && self.machine.is_none() {
                 let text = short_text(&mut entry).map_err(tar_error)?;
                 self.describe(&text)?;
                 listed.push((name, Digests::of(&text)));
-            } else if is_manifest(&name) {
+            } else if is_manifest(&name) && self.manifest.is_empty() {
                 self.manifest = Manifest::parse(&short_text(&mut entry).map_err(tar_error)?);
             } else if self.choice.accepts(&name) {
                 if is_pax_sparse(&mut entry) {
@@ -134,8 +134,8 @@ impl Pouring<'_, '_> {
                 if let Some(first) = &written {
                     return Err(several(packed.path, &[first, &name]));
                 }
-                if self.machine.is_some() {
-                    let mut hashed = Hashed::new(&mut entry);
+                if self.machine.is_some() || !self.manifest.is_empty() {
+                    let mut hashed = Hashed::new(&mut entry, self.digests_of(&name));
                     self.pour(&mut hashed, output, layers + 1)?;
                     listed.push((name.clone(), hashed.digests()));
                 } else {
@@ -154,6 +154,14 @@ impl Pouring<'_, '_> {
         listed.iter().try_for_each(|(name, digests)| self.compare(name, digests))?;
         self.member = written;
         Ok(())
+    }
+
+    /// Begins the digests of a member: those of the manifest, or all of them while it may follow.
+    fn digests_of(&self, name: &str) -> Digests {
+        if self.manifest.is_empty() {
+            return Digests::all();
+        }
+        self.manifest.digests_of(file_name(name))
     }
 
     /// Compares a member with the manifest, which names files without directories.
