@@ -65,26 +65,6 @@ struct PartsPage {
     next_part_number_marker: Option<u32>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct UploadsPage {
-    #[serde(rename = "Upload", default)]
-    uploads: Vec<ListedUpload>,
-    #[serde(default)]
-    is_truncated: bool,
-    #[serde(default)]
-    next_key_marker: String,
-    #[serde(default)]
-    next_upload_id_marker: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ListedUpload {
-    key: String,
-    upload_id: String,
-}
-
 impl Oss {
     /// Starts an upload; returns its id. Repeated attempts may leave further uploads; find them with
     /// [`Oss::list_uploads`].
@@ -200,29 +180,7 @@ impl Oss {
         key: &str,
         policy: &Policy,
     ) -> Result<Vec<String>, Failure> {
-        const OPERATION: &str = "ListMultipartUploads";
-        let mut found = Vec::new();
-        let mut marker = (String::new(), String::new());
-        loop {
-            let call = || {
-                let call = Call::new(OPERATION, Method::GET, None)
-                    .query("uploads", "")
-                    .query("prefix", key)
-                    .query("max-uploads", "1000");
-                if marker.0.is_empty() {
-                    return call;
-                }
-                call.query("key-marker", &*marker.0).query("upload-id-marker", &*marker.1)
-            };
-            let sent = retry(policy, async || self.once(call(), Body::Empty, CALL_LIMIT).await);
-            let page: UploadsPage = read_xml(OPERATION, &sent.await?)?;
-            let ours = page.uploads.into_iter().filter(|upload| upload.key == key);
-            found.extend(ours.map(|upload| upload.upload_id));
-            let next = (page.next_key_marker, page.next_upload_id_marker);
-            if !page.is_truncated || next.0.is_empty() || next == marker {
-                return Ok(found);
-            }
-            marker = next;
-        }
+        let all = self.open_uploads(key, policy).await?.into_iter();
+        Ok(all.filter(|upload| upload.key == key).map(|upload| upload.upload_id).collect())
     }
 }
