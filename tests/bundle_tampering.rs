@@ -99,8 +99,8 @@ fn broken(parts: &[Part]) -> Vec<Case> {
         bytes
     };
     vec![
-        ("a name that leaves the directory", header(0, b"../"), vec!["is no name for a member"]),
-        ("an absolute name", header(0, b"/etc/passwd\0"), vec!["`/etc/passwd` is no name"]),
+        ("a name that leaves the directory", header(0, b"../"), vec!["is not a name for a member"]),
+        ("an absolute name", header(0, b"/etc/passwd\0"), vec!["`/etc/passwd` is not a name"]),
         ("a link", header(156, b"2"), vec!["`provenance.json` is of another form"]),
         ("another owner", header(108, b"0001000\0"), vec!["is of another form"]),
         ("a prefix", header(345, b"etc\0"), vec!["is of another form"]),

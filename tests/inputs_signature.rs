@@ -85,7 +85,7 @@ fn a_failed_or_missing_signature_stops_the_build() {
     sandbox.write("junk", "not a signature");
     sandbox.write("text.pub", "not a key");
     let wrong = "is not the file that was signed";
-    let no_signature = "there is no signature for";
+    let no_signature = "has no signature";
     for (more, code, texts) in [
         (&[VENDOR, &["-s", "house.sig"]][..], 4, &[wrong, "RSA key `vendor.pub` (sha384"][..]),
         (&[VENDOR, &["-s", "fix.iso.384.sig"]], 4, &[wrong, "hint: fetch"]),

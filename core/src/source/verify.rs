@@ -257,7 +257,7 @@ impl<'d, 'a> Verifier<'d, 'a> {
     fn unsigned(&self, subject: &Subject<'_>, found: &[(String, Option<Vec<u8>>)]) -> Error {
         let problems = found.iter().map(|(name, _)| Problem::new(format!("`{name}` is not there")));
         let keys: Vec<&str> = self.keys.iter().map(|key| key.setting.name()).collect();
-        let text = format!("there is no signature for `{}`", subject.path.display());
+        let text = format!("`{}` has no signature", subject.path.display());
         Error::several(Stage::Source, text, problems.collect()).hint(format!(
             "put it beside the file or name it with {}; to build without checking, leave {} out",
             subject.signature,

@@ -270,7 +270,7 @@ impl Manager<'_> {
                 cloud.remove_member(id, project).await?;
             }
         }
-        let summary = format!("no longer shared with {}", count(leaving.len(), "project"));
+        let summary = format!("access withdrawn from {}", count(leaving.len(), "project"));
         Ok(Managed::done(reference, summary))
     }
 

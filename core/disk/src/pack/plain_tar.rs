@@ -204,6 +204,6 @@ mod tests {
         let mut bytes = archive(&[("aa", b"")]);
         bytes[..4].copy_from_slice(b"../a");
         let error = read(&bytes).unwrap_err();
-        assert!(error.to_string().contains("`../a` is no name for a member"), "{error}");
+        assert!(error.to_string().contains("`../a` is not a name for a member"), "{error}");
     }
 }

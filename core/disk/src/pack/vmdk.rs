@@ -43,7 +43,7 @@ impl StreamVmdk {
         let name = name.into();
         check_name(&name)?;
         if name.contains('"') {
-            let message = format!("`{name}` is no name for a VMDK");
+            let message = format!("`{name}` is not a name for a VMDK");
             return Err(Error::new(Kind::Unsupported, message).with_hint("leave the quotes out"));
         }
         let map = Allocation::scan(&disk)?;

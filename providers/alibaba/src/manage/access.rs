@@ -52,7 +52,7 @@ impl Manager<'_> {
         if !self.request.dry_run {
             ecs.change_shares(&image.image_id, "RemoveAccount", &gone, &CALL).await?;
         }
-        Ok(Some(format!("no longer shared with {}", count(gone.len(), "account"))))
+        Ok(Some(format!("access withdrawn from {}", count(gone.len(), "account"))))
     }
 
     /// Publishes an image as a community image, or withdraws that.
@@ -73,7 +73,7 @@ impl Manager<'_> {
         if !self.request.dry_run {
             self.set_public(target, public).await?;
         }
-        let word = if public { "published as a community image" } else { "no longer published" };
+        let word = if public { "published as a community image" } else { "made private" };
         Ok(Some(word.to_owned()))
     }
 

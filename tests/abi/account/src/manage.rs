@@ -77,7 +77,7 @@ fn apply(image: &mut Properties, action: &Action) -> Result<String> {
         }
         Action::Unshare { accounts, everyone } => {
             image.shared_with.retain(|account| !everyone && !accounts.contains(account));
-            "no longer shared".to_owned()
+            "access withdrawn".to_owned()
         }
         Action::Publish { audience: Audience::Community } => {
             return Err(Error::unsupported(

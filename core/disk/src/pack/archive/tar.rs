@@ -64,7 +64,7 @@ pub(in crate::pack) fn header(
 pub(in crate::pack) fn check_name(name: &str) -> Result<(), Error> {
     let odd = |c: char| c == '/' || c == '\\' || c.is_control();
     if name.is_empty() || name == "." || name == ".." || name.contains(odd) {
-        let message = format!("`{name}` is no name for a member of an archive");
+        let message = format!("`{name}` is not a name for a member of an archive");
         return Err(Error::new(Kind::Unsupported, message).with_hint("use a plain file name"));
     }
     if name.len() > LONGEST_NAME {
