@@ -162,6 +162,7 @@ fn mistakes_have_one_clear_error_and_change_nothing() {
         (&["images", "deprecate", id, "--at", "soon"], 2, &["`soon` is not a time", "30d"]),
         (&["images", "list", "--older-than", "old"], 2, &["`old` is not an age"]),
         (&["images", "prune", "--keep", "1"], 2, &["--family"]),
+        (&["images", "prune", "--keep", "0", "--family", "", "--yes"], 2, &["--family is empty"]),
         (&["images", "prune", "--family", "web", "--keep", "x"], 2, &["`x`"]),
         (&["images", "show", "img-none"], 6, &["no image `img-none` is in", "images list"]),
         (&["images", "delete", "img-none", "--yes"], 6, &["no image `img-none`"]),
@@ -246,6 +247,65 @@ fn copies_that_differ_are_named_and_repaired_once() {
     let after =
         fs::read(bench.directory.path().join("other").join(format!("{copy}.json"))).unwrap();
     assert_eq!(state, after);
+}
+
+#[test]
+fn a_copy_is_not_what_others_must_be_like() {
+    let bench = Bench::new();
+    let id = bench.image("web-1");
+    let host = bench.host();
+    images(&host, &["copy", &id, "--to", "other"]);
+    let copy = format!("{id}-other");
+    let run = run(&host, &["images", "drift", &copy, "--repair"]);
+    run.failed(2, &["is a copy of", &id, "name the image"]);
+}
+
+#[test]
+fn an_answer_without_results_is_a_failure() {
+    let bench = Bench::new();
+    let id = bench.image("web-1");
+    let host = bench.host();
+    let config = fs::read_to_string(host.path().join("config.yml")).unwrap();
+    host.write("config.yml", &(config + "ACCOUNT_FAULT: has-no-results\n"));
+    let run = run(&host, &["images", "share", &id, "--account", "42"]);
+    assert_ne!(run.code, 0, "{}", run.stdout);
+    assert!(run.stdout.contains("refused") && run.stderr.contains("1 image was not changed"));
+}
+
+#[test]
+fn a_secret_that_an_account_contains_is_not_printed() {
+    const KEY: &str = "hunter2-hunter2";
+    let bench = Bench::new();
+    let id = bench.image("web-1");
+    bench.edit("home", &id, |properties| properties["tags"]["note"] = format!("key {KEY}").into());
+    let host = bench.host();
+    let config = fs::read_to_string(host.path().join("config.yml")).unwrap();
+    host.write("config.yml", &format!("{config}ACCOUNT_KEY: {KEY}\n"));
+    for words in [&["images", "show", &id][..], &["images", "list", "--json"]] {
+        let run = run(&host, words);
+        run.succeeded();
+        assert!(run.stdout.contains("key ") && !run.stdout.contains(KEY), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn nothing_is_removed_while_a_region_cannot_be_read() {
+    let bench = Bench::new();
+    assert!(killed(&bench, "after:resource_created", "lost"));
+    bench.age("home", 25);
+    let host = bench.host();
+    let swept = run(&host, &["gc", "--cloud", "--yes", "--region", "home,gone"]);
+    swept.failed(6, &["nothing was removed, because gone could not be read", "--region"]);
+    assert_eq!(bench.files("home").len(), 1);
+    let planned = run(&host, &["gc", "--cloud", "--json"]);
+    let planned: Value = serde_json::from_str(&planned.stdout).unwrap();
+    assert_eq!(
+        (planned["dry_run"].as_bool(), planned["left"].as_array().unwrap().len()),
+        (Some(true), 0)
+    );
+    assert_eq!(planned["remove"].as_object().unwrap().len(), 1, "{planned:#}");
+    run(&host, &["gc", "--cloud", "--yes", "--region", "home"]).succeeded();
+    assert_eq!(bench.files("home").len(), 0);
 }
 
 /// Kills a build at a point; the directory of its host is gone afterwards. Whether it was killed.

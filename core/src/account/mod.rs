@@ -19,7 +19,7 @@ use std::sync::Arc;
 use build_image_plugin_api::{
     Error as ProviderError, ErrorKind, Host, Resource, Steps,
     document::{
-        Change, DiscardReason, DiscardRequest, Finding, Inventory, InventoryRequest, Item,
+        Action, Change, DiscardReason, DiscardRequest, Finding, Inventory, InventoryRequest, Item,
         ManageRequest, Managed,
     },
 };
@@ -35,7 +35,7 @@ use crate::{
     interrupt::Interrupt,
     journal::{Journal, Key},
     pipeline::discard,
-    plugins::{Plugin, RunHost},
+    plugins::{Plugin, Redactor, RunHost},
     report::{Leftover, Reporter},
     settings::{Environment, Resolved},
 };
@@ -131,14 +131,7 @@ impl<'a> Account<'a> {
         self.needs(capability, &format!("do `{capability}`"))?;
         self.interrupt.check()?;
         let answer = self.steps.manage(request).map_err(|error| self.error("manage", error))?;
-        let mut results = answer.results;
-        for image in &request.images {
-            if !results.iter().any(|result| result.image == *image) {
-                let error = ProviderError::internal("the provider has no result for the image");
-                results.push(Managed::refused(image, &error));
-            }
-        }
-        Ok(results)
+        Ok(complete(answer.results, request))
     }
 
     /// Removes objects of a run. Returns what still exists.
@@ -148,21 +141,10 @@ impl<'a> Account<'a> {
         discard(&self.host, self.steps.as_ref(), &request)
     }
 
-    /// Returns the error of the first image that was not changed, if any.
-    ///
-    /// # Errors
-    /// That error.
-    pub fn check(&self, results: &[Managed]) -> Result<()> {
-        let refused = results.iter().filter(|result| result.change == Change::Refused);
-        let Some(document) = refused.clone().find_map(|result| result.error.as_ref()) else {
-            return Ok(());
-        };
-        let kind = ErrorKind::from_code(&document.kind);
-        let text = match refused.count() {
-            1 => "1 image was not changed".to_owned(),
-            count => format!("{count} images were not changed"),
-        };
-        Err(Error::new(Stage::Provider(kind), text))
+    /// Redacts secrets in what is printed.
+    #[must_use]
+    pub fn redactor(&self) -> &Redactor {
+        self.host.redactor()
     }
 
     fn needs(&self, capability: &str, what: &str) -> Result<()> {
@@ -184,4 +166,37 @@ impl<'a> Account<'a> {
         Error::new(Stage::Provider(ErrorKind::Internal), text)
             .hint("narrow the list, for example by --region or --name")
     }
+}
+
+/// Adds a refusal for each result that is missing: one per image, and for a copy one per image and region.
+fn complete(mut results: Vec<Managed>, request: &ManageRequest) -> Vec<Managed> {
+    let wanted = match &request.action {
+        Action::Copy { regions, .. } => regions.len(),
+        _ => 1,
+    };
+    for image in &request.images {
+        let found = results.iter().filter(|result| result.image == *image).count();
+        for _ in found..wanted {
+            let error = ProviderError::internal("the provider has no result for the image");
+            results.push(Managed::refused(image, &error));
+        }
+    }
+    results
+}
+
+/// Checks that every image is as the action wants it.
+///
+/// # Errors
+/// For images that were not changed, with the kind of the first refusal.
+pub fn check(results: &[Managed]) -> Result<()> {
+    let changed = |result: &&Managed| matches!(result.change, Change::Done | Change::Unchanged);
+    let refused: Vec<&Managed> = results.iter().filter(|result| !changed(result)).collect();
+    let Some(first) = refused.first() else { return Ok(()) };
+    let code = first.error.as_ref().map_or("", |error| error.kind.as_str());
+    let text = match refused.len() {
+        1 => "1 image was not changed".to_owned(),
+        count => format!("{count} images were not changed"),
+    };
+    Err(Error::new(Stage::Provider(ErrorKind::from_code(code)), text)
+        .hint("see why beside each image, and repeat the command"))
 }

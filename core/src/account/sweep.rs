@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use build_image_plugin_api::document::{Item, ItemKind, ItemState};
+use serde::Serialize;
 
 /// Decision about the objects of an inventory.
 #[derive(Debug, Default)]
@@ -15,7 +16,7 @@ pub struct Sweep {
 }
 
 /// A run whose objects stay.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Kept {
     /// The run.
     pub run_id: String,

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use build_image_plugin_api::{
     Resource,
-    document::{Action, Audience, Item, ItemKind, ItemState},
+    document::{
+        Action, Audience, Change, Item, ItemKind, ItemState, ManageRequest, Managed, Reference,
+    },
 };
 
-use super::{Retention, compare, superseded, sweep};
+use super::{Retention, check, compare, complete, superseded, sweep};
 
 const NOW: u64 = 2_000_000_000;
 const HOUR: u64 = 3600;
@@ -234,4 +236,42 @@ fn every_difference_is_named_with_what_repairs_it() {
     let found = compare(&deprecated, &whole());
     let Some(Action::Deprecate { at, .. }) = &found[0].repair else { panic!("{found:?}") };
     assert_eq!(*at, Some(NOW + 5));
+}
+
+#[test]
+fn an_image_counts_as_changed_only_with_a_result_that_says_so() {
+    let (one, two) = (Reference::image("i"), Reference::image("j"));
+    let request = |action: Action| {
+        let mut request = ManageRequest::default();
+        (request.images, request.action) = (vec![one.clone(), two.clone()], action);
+        request
+    };
+    let copy = Action::Copy {
+        regions: vec!["a".to_owned(), "b".to_owned()],
+        name: None,
+        with_access: false,
+        keys: Default::default(),
+    };
+    let (done, unchanged) = (Managed::done(&one, "done"), Managed::unchanged(&two));
+    let mut unknown = Managed::unchanged(&two);
+    unknown.change = Change::Refused;
+    // Action, results of the provider, number of results, and of images that count as not changed.
+    for (action, results, all, refused) in [
+        (Action::Restore, vec![done.clone(), unchanged.clone()], 2, 0),
+        (Action::Restore, vec![done.clone()], 2, 1),
+        (Action::Restore, vec![], 2, 2),
+        // Without an error, which a provider may forget.
+        (Action::Restore, vec![done.clone(), unknown], 2, 1),
+        (copy.clone(), vec![done.clone(), done.clone(), unchanged.clone()], 4, 1),
+        (copy, vec![done.clone(), done, unchanged.clone(), unchanged], 4, 0),
+    ] {
+        let results = complete(results, &request(action));
+        assert_eq!(results.len(), all, "{results:?}");
+        let checked = check(&results).map_err(|error| error.message);
+        match refused {
+            0 => assert_eq!(checked, Ok(())),
+            1 => assert_eq!(checked.unwrap_err(), "1 image was not changed"),
+            count => assert_eq!(checked.unwrap_err(), format!("{count} images were not changed")),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Session, images, print, switch, texts, words};
 use crate::{
-    account::Account,
+    account::{Account, check},
     error::{Error, Result},
     random,
 };
@@ -117,11 +117,12 @@ pub(super) fn run(session: &Session, verb: &str, words: &ArgMatches) -> Result<(
     let dry_run = words.get_flag(DRY) || !is_asked;
     let images = found.iter().map(build_image_plugin_api::document::Item::reference).collect();
     let results = apply(&account, images, action, dry_run)?;
-    print(session, &json!({"dry_run": dry_run, "results": results}), &text(&results, dry_run));
-    if !is_asked && !session.as_json() {
-        super::super::print("nothing was deleted; give --yes to delete this\n");
+    let mut shown = text(&results, dry_run);
+    if !is_asked {
+        shown += "nothing was deleted; give --yes to delete this\n";
     }
-    account.check(&results)
+    print(session, &account, json!({"dry_run": dry_run, "results": results}), &shown);
+    check(&results)
 }
 
 /// Applies a change to images.

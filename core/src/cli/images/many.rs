@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::{REGION, Session, change, images, print, region, show, switch, texts, words};
 use crate::{
-    account::{Account, Difference, Retention, compare, superseded},
+    account::{Account, Difference, Retention, check, compare, superseded},
     clock,
-    error::Result,
+    error::{Error, Result},
 };
 
 const FAMILY: &str = "FAMILY";
@@ -46,15 +46,20 @@ pub(super) fn parsers() -> Vec<Command> {
 
 /// Deletes images that newer ones of their family supersede.
 pub(super) fn prune(session: &Session, words: &ArgMatches) -> Result<()> {
+    let family = words::text(words, FAMILY).unwrap_or_default();
+    if family.is_empty() {
+        return Err(Error::usage("--family is empty, which would be every image")
+            .hint("give what the names of the images start with"));
+    }
     let account = session.account()?;
     let mut request = InventoryRequest::default();
     request.kinds = vec![ItemKind::Image];
     request.regions = texts(words, REGION);
     let listing = account.list(&request)?;
-    session.report(&listing);
+    session.report(&account, &listing);
     let keep = words.get_one::<u32>(KEEP).copied().unwrap_or(u32::MAX);
     let rule = Retention {
-        family: words::text(words, FAMILY).unwrap_or_default().to_owned(),
+        family: family.to_owned(),
         keep: usize::try_from(keep).unwrap_or(usize::MAX),
         older_than: words::age(words, OLDER)?,
     };
@@ -76,8 +81,8 @@ pub(super) fn prune(session: &Session, words: &ArgMatches) -> Result<()> {
             text += "nothing was deleted; give --yes to delete this\n";
         }
     }
-    print(session, &json!({"dry_run": dry_run, "items": old, "results": results}), &text);
-    account.check(&results)
+    print(session, &account, json!({"dry_run": dry_run, "items": old, "results": results}), &text);
+    check(&results)
 }
 
 /// A copy that differs, or is missing.
@@ -92,12 +97,18 @@ struct Drift<'a> {
 pub(super) fn drift(session: &Session, words: &ArgMatches) -> Result<()> {
     let account = session.account()?;
     let named = session.named(&account, words)?;
+    for image in &named {
+        if let Some(original) = &image.copied_from {
+            let text = format!("image `{}` is a copy of `{}`", image.id, original.id);
+            return Err(Error::usage(text).hint("name the image that the copies must be like"));
+        }
+    }
     let mut request = InventoryRequest::default();
     request.kinds = vec![ItemKind::Image];
     request.regions = texts(words, REGION);
     request.details = true;
     let listing = account.list(&request)?;
-    session.report(&listing);
+    session.report(&account, &listing);
     let expected = texts(words, REGIONS);
     let mut found = Vec::new();
     for image in &named {
@@ -123,8 +134,8 @@ pub(super) fn drift(session: &Session, words: &ArgMatches) -> Result<()> {
             json!({"image": one.image.reference(), "copy": copy, "region": one.region, "differences": one.differences})
         })
         .collect();
-    print(session, &json!({"copies": documents, "results": results}), &text);
-    account.check(&results)
+    print(session, &account, json!({"copies": documents, "results": results}), &text);
+    check(&results)
 }
 
 /// Returns the copies of an image, and the regions without one.

@@ -119,10 +119,11 @@ impl Session {
     }
 
     /// Reports regions that could not be read.
-    fn report(&self, listing: &Listing) {
+    fn report(&self, account: &Account<'_>, listing: &Listing) {
+        let shown = |text: &str| account.redactor().text(text);
         for finding in &listing.findings {
-            let text = format!("{}: {}", finding.subject, finding.message);
-            self.reporter.warning(&text, finding.hint.as_deref());
+            let text = shown(&format!("{}: {}", finding.subject, finding.message));
+            self.reporter.warning(&text, finding.hint.as_deref().map(shown).as_deref());
         }
     }
 
@@ -135,7 +136,7 @@ impl Session {
         request.details = true;
         request.items = ids.iter().map(|id| Reference::image(id.as_str())).collect();
         let listing = account.list(&request)?;
-        self.report(&listing);
+        self.report(account, &listing);
         let found = |id: &&String| listing.items.iter().any(|item| item.id == ***id);
         if let Some(missing) = ids.iter().find(|id| !found(id)) {
             let regions = listing.regions.join(", ");
@@ -178,11 +179,11 @@ fn texts(words: &ArgMatches, name: &str) -> Vec<String> {
     words::texts(words, name)
 }
 
-/// Prints a document or a text.
-fn print(session: &Session, document: &serde_json::Value, text: &str) {
+/// Prints a document or a text, without the secrets of the settings: an account may contain any text.
+fn print(session: &Session, account: &Account<'_>, document: serde_json::Value, text: &str) {
     if session.as_json() {
-        super::print(&format!("{document:#}\n"));
+        super::print(&format!("{:#}\n", account.redactor().value(document)));
     } else {
-        super::print(text);
+        super::print(&account.redactor().text(text));
     }
 }

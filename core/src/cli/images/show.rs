@@ -49,24 +49,27 @@ pub(super) fn list(session: &Session, words: &ArgMatches) -> Result<()> {
     request.details = words.get_flag(DETAILS);
     let age = words::age(words, OLDER)?;
     request.created_before = age.map(|age| clock::seconds().saturating_sub(age.as_secs()));
-    let mut listing = session.account()?.list(&request)?;
-    session.report(&listing);
+    let account = session.account()?;
+    let mut listing = account.list(&request)?;
+    session.report(&account, &listing);
     listing.items.sort_by(|a, b| (&a.region, a.created, &a.id).cmp(&(&b.region, b.created, &b.id)));
-    print(session, &document(&listing), &table(&listing.items));
+    print(session, &account, document(&listing), &table(&listing.items));
     Ok(())
 }
 
 /// Prints images with everything that is known of them.
 pub(super) fn show(session: &Session, words: &ArgMatches) -> Result<()> {
-    let items = session.named(&session.account()?, words)?;
+    let account = session.account()?;
+    let items = session.named(&account, words)?;
     let text: Vec<String> = items.iter().map(described).collect();
-    print(session, &json!({"items": items}), &text.join("\n"));
+    print(session, &account, json!({"items": items}), &text.join("\n"));
     Ok(())
 }
 
 /// Prints in what copies differ from an image.
 pub(super) fn diff(session: &Session, words: &ArgMatches) -> Result<()> {
-    let items = session.named(&session.account()?, words)?;
+    let account = session.account()?;
+    let items = session.named(&account, words)?;
     let ids: Vec<&String> = words.get_many::<String>(IMAGES).into_iter().flatten().collect();
     let first = ids.first().and_then(|id| items.iter().find(|item| item.id == ***id));
     let Some(image) = first else { return Err(Error::usage("no image is named")) };
@@ -76,7 +79,7 @@ pub(super) fn diff(session: &Session, words: &ArgMatches) -> Result<()> {
         text += &differing(copy, &differences);
         found.push(json!({"image": copy.reference(), "differences": differences}));
     }
-    print(session, &json!({"image": image.reference(), "copies": found}), &text);
+    print(session, &account, json!({"image": image.reference(), "copies": found}), &text);
     Ok(())
 }
 

@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
-use build_image_plugin_api::document::{InventoryRequest, Item};
-use clap::{ArgMatches, Command};
+use build_image_plugin_api::{
+    ErrorKind,
+    document::{Finding, InventoryRequest, Item, Severity},
+};
+use clap::Command;
+use serde_json::json;
 
-use super::{REGION, Session, change, region, show, switch, texts, words};
+use super::{REGION, Session, change, print, region, show, switch, texts, words};
 use crate::{
-    account::sweep as decide,
+    account::{Account, Kept, Sweep, sweep as decide},
     cli::runs::base,
     clock,
     error::{Error, Result, Stage},
     journal::Key,
+    report::Leftover,
     runs::{self, State},
     settings::{Environment, Row, Use, rows_for},
 };
@@ -44,7 +49,7 @@ pub(in crate::cli) fn run(args: &[String], environment: &Environment) -> Result<
     let mut request = InventoryRequest::default();
     request.regions = texts(&matches, REGION);
     let listing = account.list(&request)?;
-    session.report(&listing);
+    session.report(&account, &listing);
     let key = std::sync::Arc::new(Key::existing(&session.settings, environment)?);
     let here = runs::list(&base(&session.settings), &key);
     let known = |id: &str| {
@@ -55,40 +60,73 @@ pub(in crate::cli) fn run(args: &[String], environment: &Environment) -> Result<
                 .to_owned(),
         })
     };
-    let decided = decide(listing.items, clock::seconds(), age, &known);
-    for kept in &decided.kept {
-        super::super::print(&format!("{}  stays: {}\n", kept.run_id, kept.reason));
+    let mut decided = decide(listing.items, clock::seconds(), age, &known);
+    let dry_run = !matches.get_flag(change::YES);
+    let unread: Vec<&Finding> =
+        listing.findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
+    if let (Some(first), false) = (unread.first(), dry_run) {
+        // A build may be at work where nothing could be read.
+        let text = format!("nothing was removed, because {} could not be read", first.subject);
+        let stage = Stage::Provider(first.kind.unwrap_or(ErrorKind::Provider));
+        return Err(Error::new(stage, text).hint("name what can be read with --region"));
     }
-    let mut left = 0;
+    let left = if dry_run { Vec::new() } else { remove(&session, &account, &mut decided) };
+    let document = json!({
+        "dry_run": dry_run,
+        "remove": decided.remove,
+        "kept": decided.kept,
+        "left": left,
+    });
+    print(&session, &account, document, &text(&decided, &left, dry_run));
+    left.iter().for_each(|leftover| session.reporter.left_behind(leftover));
+    session.interrupt.check()?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Stage::CleanUp, "not everything could be removed"))
+}
+
+/// Removes what was decided; after an interruption the other runs stay. Returns what still exists of those that were
+/// removed.
+fn remove(session: &Session, account: &Account<'_>, decided: &mut Sweep) -> Vec<Leftover> {
+    let mut left = Vec::new();
+    let runs: Vec<String> = decided.remove.keys().cloned().collect();
+    for run_id in runs {
+        if session.interrupt.is_set() {
+            let items = decided.remove.remove(&run_id).unwrap_or_default();
+            let reason = "the command was interrupted".to_owned();
+            decided.kept.push(Kept { run_id, items, reason });
+        } else if let Some(items) = decided.remove.get(&run_id) {
+            let resources = items.iter().map(|item| item.resource.clone()).collect();
+            left.extend(account.remove(&run_id, resources));
+        }
+    }
+    left
+}
+
+/// Describes what was removed, or would be, and what stays.
+fn text(decided: &Sweep, left: &[Leftover], dry_run: bool) -> String {
+    let mut text = String::new();
+    for Kept { run_id, reason, .. } in &decided.kept {
+        text += &format!("{run_id}  stays: {reason}\n");
+    }
+    let is_left = |items: &[Item]| {
+        let mut resources = left.iter().map(|leftover| &leftover.resource);
+        resources.any(|resource| items.iter().any(|item| item.resource.is(resource)))
+    };
     for (run_id, items) in &decided.remove {
-        super::super::print(&format!("{run_id}\n{}", indented(&show::table(items))));
-        if !yes(&matches) {
-            continue;
-        }
-        session.interrupt.check()?;
-        let resources = items.iter().map(|item: &Item| item.resource.clone()).collect();
-        let leftovers = account.remove(run_id, resources);
-        leftovers.iter().for_each(|leftover| session.reporter.left_behind(leftover));
-        left += leftovers.len();
-        if leftovers.is_empty() {
-            super::super::print(&format!("{run_id}  removed\n"));
-        }
+        let word = match (dry_run, is_left(items)) {
+            (true, _) => "would be removed",
+            (false, true) => "removed in part",
+            (false, false) => "removed",
+        };
+        text += &format!("{run_id}  {word}\n");
+        text.extend(show::table(items).lines().map(|line| format!("    {line}\n")));
     }
     if decided.remove.is_empty() {
-        super::super::print("no unfinished build left anything that may be removed\n");
-    } else if !yes(&matches) {
-        super::super::print("nothing was removed; give --yes to remove all of this\n");
+        text += "no unfinished build left anything that may be removed\n";
+    } else if dry_run {
+        text += "nothing was removed; give --yes to remove all of this\n";
     }
-    match left {
-        0 => Ok(()),
-        _ => Err(Error::new(Stage::CleanUp, "not everything could be removed")),
-    }
-}
-
-fn yes(words: &ArgMatches) -> bool {
-    words.get_flag(change::YES)
-}
-
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("    {line}\n")).collect()
+    text
 }

@@ -48,6 +48,7 @@ impl Provider for Account {
             .settings([
                 Setting::new("ACCOUNT_DIR", SettingKind::Path, "directory of the account")
                     .required(),
+                Setting::new("ACCOUNT_KEY", SettingKind::Text, "key of the account").secret(),
                 Setting::new("ACCOUNT_FAULT", SettingKind::Text, "what it does wrong"),
             ])
             .image_name(NameRules::default())
