@@ -179,7 +179,7 @@ fn downloads_are_verified_too_and_a_bad_one_is_not_kept() {
         assert!(build("/a/base.iso", more).succeeded().stderr.contains("signature verified"));
     }
     build("/b/base.iso", &[]).failed(4, &["is not the file that was signed", "/b/base.iso"]);
-    build("/c/base.iso", &[]).failed(4, &["there is no signature", "/c/base.iso.384.sig"]);
+    build("/c/base.iso", &[]).failed(4, &["has no signature", "/c/base.iso.384.sig"]);
     build("/c/base.iso", &["-s", &web.url("/absent")])
         .failed(4, &["ISO_SIG", "/absent` is not there"]);
     assert!(
@@ -224,7 +224,7 @@ fn disks_are_checked_against_signatures_and_published_lists() {
                 4,
                 "is not the file that was signed",
             ),
-            ([&key[..], &["a.pub"]].concat(), 4, "no signature for"),
+            ([&key[..], &["a.pub"]].concat(), 4, "has no signature"),
             (sig.to_vec(), 2, "no key is set that verifies it"),
         ] {
             let words = ["--disk", name, "-p", "qcow2", "--package", "none"];

@@ -75,7 +75,7 @@ fn signatures_of_openssh_verify_disks() {
             .failed(code, texts);
     }
     build(&sandbox, "other.raw", &["--disk-sig-public-key", "p256.pub"])
-        .failed(4, &["`other.raw` has no signature", "other.raw.sig` is not there"]);
+        .failed(4, &["other.raw` has no signature", "other.raw.sig` is not there"]);
 }
 
 #[test]
