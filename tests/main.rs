@@ -10,6 +10,7 @@
 mod harness;
 
 mod abi_versions;
+mod aws_front;
 mod bad_plugins;
 mod bad_settings;
 mod boot_ends;

@@ -1,5 +1,6 @@
 //! Provides the parts of end-to-end tests: a private directory, the program, an emulator, a stand-in ISO.
 
+mod aws;
 mod console;
 mod file_effects;
 mod guest;
@@ -14,6 +15,7 @@ mod tiny_iso;
 mod tools;
 mod web;
 
+pub(crate) use aws::Aws;
 pub(crate) use console::run_page;
 pub(crate) use file_effects::{can_follow, killed_at_effect, struck_at_effect};
 pub(crate) use guest::{Iso, Turn, needs, needs_python, needs_qemu};

@@ -117,6 +117,24 @@ def get_rules(world, given):
     return [{**rule.members, "selected": rule.selected, "struck": rule.struck} for rule in world.accounts[given["account"]].rules]
 
 
+@path("GET", "objects")
+def objects(world, given):
+    """All that an account owns, in all regions; looking does not change a state."""
+    account = world.accounts[given["account"]]
+    with world.lock:
+        images = [{"region": image.region, "id": image.id, "name": image.name, "state": image.state, "tags": image.tags,
+                   "description": image.description, "permissions": sorted(map(list, image.permissions)), "created": image.created.timestamp(),
+                   "deprecated": image.deprecated and image.deprecated.isoformat(), **image.members} for image in account.images.values()]
+        snapshots = [{"region": each.region, "id": each.id, "state": each.state, "completing": each.waits is not None, "tags": each.tags,
+                      "description": each.description, "gib": each.gib, "blocks": sorted(each.blocks), "file": each.path,
+                      "encrypted": each.encrypted, "key": each.key, "users": sorted(each.users), "public": each.is_public}
+                     for each in account.snapshots.values()]
+        tasks = [{"region": region, "id": task.id, **task.detail} for (region, _), task in account.tasks.items()]
+        buckets = s3_backends[account.id]["aws"].buckets.values()
+        return {"images": images, "snapshots": snapshots, "tasks": tasks, "objects": [key for bucket in buckets for key in bucket.keys],
+                "uploads": [upload for bucket in buckets for upload in bucket.multiparts]}
+
+
 @path("GET", "requests")
 def requests(world, given):
     return world.accounts[given["account"]].requests

@@ -13,7 +13,7 @@ from errors import Refused
 from keys import kms_key
 from state import BLOCK, BLOCKS_PER_GIB, Pending, Snapshot, fresh, now
 
-MAX_GIB = 16384
+MAX_GIB = 65536
 TOKENS_LAST = datetime.timedelta(days=7)
 
 
@@ -172,10 +172,10 @@ def list_blocks(call):
     if not 100 <= size <= 10_000:
         raise invalid("INVALID_PARAMETER_VALUE", "maxResults must be between 100 and 10000")
     first = given.get("StartingBlockIndex", 0)
-    if "PageToken" in given:
-        if not given["PageToken"].startswith(snapshot.id + "/"):
+    if "NextToken" in given:
+        if not given["NextToken"].startswith(snapshot.id + "/"):
             raise invalid("INVALID_PAGE_TOKEN", "the page token is invalid")
-        first = int(given["PageToken"].rsplit("/", 1)[1])
+        first = int(given["NextToken"].rsplit("/", 1)[1])
     blocks = sorted(block for block in snapshot.blocks if block >= first)
     answer = {"Blocks": [{"BlockIndex": block, "BlockToken": block_token(snapshot, block)} for block in blocks[:size]],
               "ExpiryTime": now() + TOKENS_LAST, "VolumeSize": snapshot.gib, "BlockSize": BLOCK}

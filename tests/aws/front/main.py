@@ -146,6 +146,7 @@ class Front:
             raise caused("unknown key", service, protocol)
         if service == "s3":
             objects.check_body(headers, body)
+            objects.check_upload(account, read.parameters)
         handler = OPERATIONS.get(service, {}).get(operation)
         if handler is not None:
             value = handler(Call(self.world, account, scope.region, read.operation, read.parameters))

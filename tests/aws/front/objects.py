@@ -1,8 +1,10 @@
-"""Checks what moto does not check of a body for S3: the checksums in its headers."""
+"""Checks what moto does not check for S3: the checksums in headers, and whether an upload in parts exists."""
 
 import base64
 import hashlib
 import zlib
+
+from moto.s3.models import s3_backends
 
 from errors import Refused
 
@@ -25,3 +27,11 @@ def check_body(headers, body):
     for name, checksum in CHECKSUMS.items():
         if name in headers and not headers.get("content-type", "").endswith("xml") and base64.b64encode(checksum(body)).decode() != headers[name]:
             raise Refused("BadDigest", f"The {name} you specified did not match the calculated checksum.")
+
+
+def check_upload(account, given):
+    """A request about an upload in parts needs one."""
+    if "UploadId" in given:
+        bucket = s3_backends[account.id]["aws"].buckets.get(given["Bucket"])
+        if bucket is not None and given["UploadId"] not in bucket.multiparts:
+            raise Refused("NoSuchUpload", "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.", 404)

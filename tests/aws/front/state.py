@@ -60,8 +60,7 @@ class Snapshot:
         self.blocks, self.writing, self.waits, self.direct, self.lock = {}, set(), None, False, threading.Lock()
         self.users, self.is_public = set(), False
         self.__dict__.update(more)
-        with open(self.path, "wb") as file:
-            file.truncate(gib << 30)
+        open(self.path, "wb").close()
 
     def poll(self):
         if self.waits is not None and self.waits.poll():
