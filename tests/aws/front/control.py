@@ -9,7 +9,10 @@ from moto.kms.models import kms_backends
 from moto.s3.models import s3_backends
 from moto.sts.models import sts_backends
 
-from state import REGIONS, SETTINGS, Rule
+import ebs
+import images
+import wire
+from state import BLOCK, REGIONS, SETTINGS, Call, Rule, Snapshot
 
 # Mismatches of requests without an account.
 STRAY = []
@@ -115,6 +118,27 @@ def set_rules(world, given):
 @path("GET", "rules")
 def get_rules(world, given):
     return [{**rule.members, "selected": rule.selected, "struck": rule.struck} for rule in world.accounts[given["account"]].rules]
+
+
+@path("POST", "images")
+def image(world, given):
+    """An available image of one block in the home region, as another program registered it."""
+    account, operation = world.accounts[given["account"]], wire.model_of("ec2").operation_model("RegisterImage")
+    snapshot = Snapshot(account.id, REGIONS[0], 1, account.directory, state="completed", progress="100%", tags=given.get("tags", {}))
+    data = b"another image..." * (BLOCK // 16)
+    with open(snapshot.path, "wb") as file:
+        file.write(data)
+    snapshot.blocks[0] = ebs.digest(data)
+    device = {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot.id, "VolumeType": "gp3"}}
+    wanted = {"Name": given["name"], "RootDeviceName": "/dev/xvda", "VirtualizationType": "hvm", "Architecture": "x86_64",
+              "BlockDeviceMappings": [device], **given.get("more", {})}
+    with world.lock:
+        account.snapshots[REGIONS[0], snapshot.id] = snapshot
+        made = images.register(Call(world, account, REGIONS[0], operation, wanted))
+        registered = account.images[REGIONS[0], made["ImageId"]]
+        registered.waits, registered.state, registered.tags = None, "available", given.get("tags", {})
+        registered.permissions = {("UserId", user) for user in given.get("users", [])}
+    return made
 
 
 @path("GET", "objects")

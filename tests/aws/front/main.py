@@ -21,6 +21,7 @@ os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app  # noqa: E402
 from werkzeug.serving import make_server  # noqa: E402
 
+import chain  # noqa: E402
 import control  # noqa: E402
 import ebs  # noqa: E402
 import errors  # noqa: E402
@@ -31,7 +32,7 @@ import sign  # noqa: E402
 import snapshots  # noqa: E402
 import wire  # noqa: E402
 from errors import Refused, caused  # noqa: E402
-from state import OPT_IN, REGIONS, World  # noqa: E402
+from state import OPT_IN, REGIONS, Call, World  # noqa: E402
 
 # What the front answers; all else is moto's.
 OPERATIONS = {"ebs": ebs.OPERATIONS, "ec2": {**images.OPERATIONS, **snapshots.OPERATIONS, **imports.OPERATIONS}}
@@ -42,18 +43,6 @@ ACTIONS = {"s3:HeadBucket": "s3:ListBucket", "s3:ListObjectsV2": "s3:ListBucket"
            "s3:ListMultipartUploads": "s3:ListBucketMultipartUploads", "s3:ListBuckets": "s3:ListAllMyBuckets"}
 # Regions of services without regions.
 GLOBAL = {"iam"}
-
-
-class Call:
-    """A request that the front answers."""
-
-    def __init__(self, world, account, region, operation, given):
-        self.world, self.account, self.region, self.operation, self.given = world, account, region, operation, given
-
-    def dry_run(self):
-        """Ends a request that only asks whether it would be permitted."""
-        if self.given.get("DryRun"):
-            raise Refused("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
 
 
 class Answer:
@@ -79,16 +68,15 @@ class Front:
         if path.startswith("/_front/"):
             status, value = control.answer(self.world, environ["REQUEST_METHOD"], path[len("/_front/"):], query, body)
             return Answer(status, {"Content-Type": "application/json"}, json.dumps(value).encode())
+        handed = chain.answer(self.world, environ["REQUEST_METHOD"], path, query, environ["front.headers"], body)
+        if handed is not None:
+            return Answer(handed[0], {"Content-Type": "application/json", "x-aws-ec2-metadata-token-ttl-seconds": "21600"}, handed[1].encode())
         return self.serve(environ, path, query, body)
 
     def serve(self, environ, path, query, body):
-        headers = {name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")}
-        headers.update({name.replace("_", "-").lower(): environ[name] for name in ("CONTENT_TYPE", "CONTENT_LENGTH") if environ.get(name)})
+        headers = environ["front.headers"]
         scope = sign.Scope(headers)
         if scope.service is None:
-            # Calls that need no signature, such as AssumeRoleWithWebIdentity.
-            if b"WithWebIdentity" in body:
-                return self.forward(environ, body)
             return Answer(*errors.write("ec2", "ec2", caused("unsigned", "ec2", "ec2")))
         model = wire.model_of(scope.service)
         protocol = model.resolved_protocol if model else "json"
@@ -128,7 +116,9 @@ class Front:
             record["block"] = read.parameters["BlockIndex"]
         with self.world.lock:
             struck = [rule for rule in account.rules if rule.strikes(service, operation, scope.region, scope.key)]
-        before = next((rule for rule in struck if not rule.members.get("after")), None)
+            if any(rule.members.get("expire") for rule in struck):
+                account.expired.add(scope.key)
+        before = next((rule for rule in struck if not rule.members.get("after") and not rule.members.get("expire")), None)
         if before is not None:
             raise before.error(service, protocol)
         owner = sign.owner(account.id, scope, headers, service, protocol)
@@ -161,8 +151,9 @@ class Front:
             except wire.Mismatch as error:
                 self.mismatch(account, record, str(error))
                 raise caused("mismatch", service, protocol, str(error)) from None
-        if struck:
-            raise struck[0].error(service, protocol)
+        after = [rule for rule in struck if rule.members.get("after")]
+        if after:
+            raise after[0].error(service, protocol)
         return answer
 
     def forward(self, environ, body):
@@ -197,7 +188,8 @@ class Handler(MotoRequestHandler):
     def run_wsgi(self):
         if self.headers.get("Expect", "").lower() == "100-continue":
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        answer = self.server.app.answer(self.make_environ())
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        answer = self.server.app.answer({**self.make_environ(), "front.headers": headers})
         self.send_response(answer.status)
         # An answer to HEAD has the length of what GET would have.
         size = answer.headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(answer.body))

@@ -83,7 +83,7 @@ class Rule:
 
     def __init__(self, members):
         self.members, self.selected, self.struck = members, 0, 0
-        unknown = set(members) - {"service", "operation", "region", "nth", "count", "code", "message", "status", "cause", "after", "key"}
+        unknown = set(members) - {"service", "operation", "region", "nth", "count", "code", "message", "status", "cause", "after", "key", "reason", "expire"}
         if unknown:
             raise ValueError(f"unknown members of a rule: {sorted(unknown)}")
 
@@ -102,7 +102,8 @@ class Rule:
         if "cause" in self.members:
             return caused(self.members["cause"], service, protocol)
         code = self.members.get("code", "InternalError")
-        return Refused(code, self.members.get("message", f"{code} by a rule"), self.members.get("status", 400))
+        more = {"Reason": self.members["reason"]} if "reason" in self.members else {}
+        return Refused(code, self.members.get("message", f"{code} by a rule"), self.members.get("status", 400), **more)
 
 
 class Account:
@@ -167,3 +168,15 @@ class World:
             if found is not None and found.visible_to(account.id):
                 return found
         return None
+
+
+class Call:
+    """A request that the front answers."""
+
+    def __init__(self, world, account, region, operation, given):
+        self.world, self.account, self.region, self.operation, self.given = world, account, region, operation, given
+
+    def dry_run(self):
+        """Ends a request that only asks whether it would be permitted."""
+        if self.given.get("DryRun"):
+            raise Refused("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
