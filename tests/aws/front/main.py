@@ -3,7 +3,7 @@ rest to moto.
 
     main.py DIRECTORY
 
-Prints one line of JSON that describes the server, then serves until it is ended. `/_front/…` is for tests: accounts,
+Prints one line of JSON that describes the server, then serves until standard input ends. `/_front/…` is for tests: accounts,
 rules, requests, and mismatches; see README.md.
 """
 
@@ -12,6 +12,7 @@ import io
 import json
 import os
 import sys
+import threading
 import traceback
 
 # moto reads these when it is imported: it checks every signature and policy, too.
@@ -19,6 +20,7 @@ os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "0"
 os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app  # noqa: E402
+from moto.s3 import responses as moto_s3  # noqa: E402
 from werkzeug.serving import make_server  # noqa: E402
 
 import chain  # noqa: E402
@@ -41,6 +43,8 @@ ACTIONS = {"s3:HeadBucket": "s3:ListBucket", "s3:ListObjectsV2": "s3:ListBucket"
            "s3:CreateMultipartUpload": "s3:PutObject", "s3:UploadPart": "s3:PutObject", "s3:CompleteMultipartUpload": "s3:PutObject",
            "s3:HeadObject": "s3:GetObject", "s3:ListParts": "s3:ListMultipartUploadParts", "s3:DeleteObjects": "s3:DeleteObject",
            "s3:ListMultipartUploads": "s3:ListBucketMultipartUploads", "s3:ListBuckets": "s3:ListAllMyBuckets"}
+# moto has no permission of this name, and neither has the vendor.
+moto_s3.ACTION_MAP["BUCKET"]["HEAD"]["DEFAULT"] = "ListBucket"
 # Regions of services without regions.
 GLOBAL = {"iam"}
 
@@ -212,7 +216,9 @@ def main():
     server.daemon_threads = True
     url = f"http://127.0.0.1:{server.server_port}"
     print(json.dumps({"url": url, "regions": REGIONS, "region": REGIONS[0], "opt_in_region": OPT_IN[0], **control.new_account(world, {})}), flush=True)
-    server.serve_forever()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    # `serve` holds the other end, however it ends.
+    sys.stdin.read()
 
 
 main()
