@@ -73,7 +73,7 @@ impl LogRecord {
     /// do not log such records.
     #[must_use]
     pub fn may_contain_requests(&self) -> bool {
-        let libraries = ["hyper", "reqwest", "rustls", "h2"];
+        let libraries = ["hyper", "reqwest", "rustls", "h2", "aws_"];
         self.level > LogLevel::Warn && libraries.iter().any(|name| self.target.starts_with(name))
     }
 }
