@@ -45,7 +45,7 @@ pub(crate) fn disk(config: &Config) -> DiskSpec {
 /// # Errors
 /// When the checks cannot run at all.
 pub(crate) fn check(context: &Context, aws: &Aws, request: &CheckRequest) -> Result<CheckReport> {
-    let Aws { config, package, session } = aws;
+    let Aws { config, package, session, .. } = aws;
     let mut offline = request.clone();
     offline.online = false;
     let mut report = package.check(context, &offline)?;
@@ -54,13 +54,13 @@ pub(crate) fn check(context: &Context, aws: &Aws, request: &CheckRequest) -> Res
     }
     let problems = config.attributes.problems(&request.build);
     report.findings.extend(problems.iter().map(|error| Finding::error("attributes", error)));
-    if !request.online {
-        return Ok(report);
-    }
     let mut report = report
         .disk(disk(config))
         .creates(expected::resources(config, &request.build))
         .permissions(permissions::needed(config));
+    if !request.online {
+        return Ok(report);
+    }
     let found = context.block_on(async {
         let cloud = match Cloud::open(context, config, session).await {
             Ok(cloud) => cloud,

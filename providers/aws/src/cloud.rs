@@ -49,10 +49,15 @@ impl Session {
     }
 }
 
+/// Returns the file with CA certificates: that of the setting, or that of the variable.
+fn ca_bundle(config: &Config) -> Option<String> {
+    config.ca_bundle.clone().or_else(crate::environment::ca_bundle)
+}
+
 async fn open(context: &Context, config: &Config) -> Result<Opened> {
     let keys = credentials::of_settings(context)?;
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(Connector::new(config.ca_bundle.clone()));
+        .http_client(Connector::new(ca_bundle(config)));
     if let Some(region) = &config.region {
         loader = loader.region(Region::new(region.clone()));
     }
@@ -118,8 +123,8 @@ impl<'a> Cloud<'a> {
             return Ok(client.clone());
         }
         let builder = Client::builder(AGENT, HINTS);
-        let made = match &self.config.ca_bundle {
-            Some(file) => builder.ca_file(file)?.build()?,
+        let made = match ca_bundle(self.config) {
+            Some(file) => builder.ca_file(&file)?.build()?,
             None => builder.build()?,
         };
         Ok(self.secure.get_or_init(|| made).clone())

@@ -45,7 +45,7 @@ pub(crate) struct Audience {
 }
 
 impl Audience {
-    /// Whether nobody but the owner may use the image.
+    /// Whether the owner alone may use the image.
     pub(crate) const fn is_empty(&self) -> bool {
         self.accounts.is_empty()
             && self.organizations.is_empty()

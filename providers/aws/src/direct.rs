@@ -85,7 +85,7 @@ impl Upload<'_> {
         let Self { context, cloud, id, .. } = *self;
         let ec2 = Ec2::open(cloud, &started.region)?;
         let before = ec2.snapshot(id, &CALL).await?;
-        let complete = before.is_some_and(|before| before.status == "completed");
+        let complete = started.sealed && before.is_some_and(|before| before.status == "completed");
         let content = self.send(started).await?;
         if !complete {
             self.seal(started, &content).await?;

@@ -1,6 +1,6 @@
 //! Finishes an image in its region: waits until it is available, tags its snapshots, shares and deprecates it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use build_image_plugin_api::{Error, ErrorKind, Result};
 use jiff::Timestamp;
@@ -48,8 +48,14 @@ pub(crate) async fn finish(publication: &Publication<'_>, ec2: &Ec2, image: &Ima
     let Publication { context, config, build, .. } = *publication;
     let id = &image.image_id;
     let snapshots = image.snapshots();
-    let snapshots: Vec<&str> = snapshots.iter().map(String::as_str).collect();
-    ec2.tag(&snapshots, &tags(build), &CALL).await?;
+    // The image and the snapshots of an upload have their tags since they were created.
+    let wanted = tags(build);
+    let has_all = |found: &BTreeMap<String, String>| {
+        wanted.iter().all(|(key, value)| found.get(key) == Some(value))
+    };
+    let image_untagged = (!has_all(&image.tags())).then_some(id.as_str());
+    let ids: Vec<&str> = snapshots.iter().map(String::as_str).chain(image_untagged).collect();
+    ec2.tag(&ids, &wanted, &CALL).await?;
     let shared = sharing::share(ec2, id, &config.audience).await?;
     if shared > 0 {
         context

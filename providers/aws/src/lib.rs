@@ -24,6 +24,7 @@ mod direct;
 mod discard;
 mod ebs;
 mod ec2;
+mod environment;
 mod expected;
 mod finish;
 mod image;
@@ -47,13 +48,15 @@ mod state;
 mod sts;
 mod transfer;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use build_image_plugin_api::{
     Context, Description, Disk, Provider, Result, Settings,
     document::{
         CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, RegisterRequest,
         Registered, UploadRequest, Uploaded,
     },
-    ready::scripted::Scripted,
+    ready::scripted::{Scripted, ScriptedUpload as _},
 };
 
 use cloud::{Cloud, Session};
@@ -71,7 +74,12 @@ static MEMORY: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
 /// AWS.
 pub struct Aws {
     config: Config,
+    /// The package for IMAGE_DIR, with its script.
     package: Scripted<Package>,
+    /// The package alone.
+    plain: Package,
+    /// Whether an upload follows, so that the package needs no script.
+    uploads: AtomicBool,
     session: Session,
 }
 
@@ -82,19 +90,23 @@ impl Provider for Aws {
 
     fn create(context: &Context, settings: Settings) -> Result<Self> {
         let config = Config::read(&settings)?;
+        let plain = Package::create(context, settings.clone())?;
         let package = Scripted::create(context, settings)?;
-        Ok(Self { config, package, session: Session::default() })
+        let uploads = AtomicBool::new(false);
+        Ok(Self { config, package, plain, uploads, session: Session::default() })
     }
 
     fn check(&self, context: &Context, request: &CheckRequest) -> Result<CheckReport> {
+        self.uploads.store(request.online, Ordering::Relaxed);
         check::check(context, self, request)
     }
 
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
-        if request.for_image_dir {
-            return self.package.create_disk(context, request);
+        match (request.for_image_dir, self.uploads.load(Ordering::Relaxed)) {
+            (false, _) => context.make_disk(&check::disk(&self.config)),
+            (true, false) => self.package.create_disk(context, request),
+            (true, true) => context.make_disk(&self.plain.spec(&request.build, &request.spec)?),
         }
-        context.make_disk(&check::disk(&self.config))
     }
 
     fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {

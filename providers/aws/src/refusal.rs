@@ -74,6 +74,7 @@ impl Refusal {
         if refusal.code.is_empty() && answer.body.is_empty() {
             // Answers to HEAD have no body.
             refusal.code = match answer.status {
+                301 => "PermanentRedirect".to_owned(),
                 404 => "NotFound".to_owned(),
                 _ => String::new(),
             };

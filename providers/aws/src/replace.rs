@@ -79,7 +79,10 @@ impl Swap<'_> {
             records.extend(self.record(&Old { image: image.clone(), permissions })?);
         }
         for image in old {
-            self.ec2.deregister(&image.image_id, &CALL).await?;
+            if let Err(failure) = self.ec2.deregister(&image.image_id, &CALL).await {
+                self.restore(records).await;
+                return Err(failure.into());
+            }
         }
         Ok(records)
     }

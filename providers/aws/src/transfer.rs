@@ -149,8 +149,9 @@ impl<'a> Transfer<'a> {
         concurrency: usize,
     ) -> Self {
         let total = disk.length.unwrap_or(disk.virtual_size);
-        let lanes = (concurrency / 2).max(1);
-        let group = (total.div_ceil(BLOCK) / RECORDS).max(concurrency.div_ceil(2) as u64);
+        // Blocks in flight, and blocks that arrived and wait for a record, share the window.
+        let half = concurrency / 2;
+        let group = (total.div_ceil(BLOCK) / RECORDS).max(half as u64);
         let recorder = Recorder {
             context: context.clone(),
             state: Mutex::new((recorded, 0, 0)),
@@ -165,7 +166,7 @@ impl<'a> Transfer<'a> {
             snapshot,
             recorder,
             limiter: Limiter::new(concurrency),
-            window: lanes + usize::try_from(group).unwrap_or(lanes),
+            window: concurrency - half + usize::try_from(group).unwrap_or(half),
             done: AtomicU64::new(0),
             total,
             reported: Mutex::new(Instant::now()),

@@ -5,7 +5,10 @@
 mod connector;
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +16,10 @@ use aws_credential_types::{
     Credentials as Keys,
     provider::{ProvideCredentials as _, SharedCredentialsProvider, error::CredentialsError},
 };
-use build_image_plugin_api::{Context, Error, ErrorKind, Result, retry::Failure};
+use build_image_plugin_api::{
+    Context, Error, ErrorKind, Result,
+    retry::{Failure, RetryAction},
+};
 
 pub(crate) use connector::Connector;
 
@@ -40,6 +46,8 @@ pub(crate) struct Credentials {
     held: Mutex<Option<(Keys, SystemTime)>>,
     /// One caller fetches, the others wait.
     fetching: tokio::sync::Mutex<()>,
+    /// Whether keys were fetched before.
+    worked: AtomicBool,
 }
 
 /// Returns the keys of the settings.
@@ -61,6 +69,7 @@ pub(crate) fn of_settings(context: &Context) -> Result<Option<Keys>> {
             let (id, key) = (id.reveal().trim(), key.reveal().trim());
             Ok(Some(Keys::new(id, key, token, None, "settings")))
         }
+        (None, None) if secret(TOKEN)?.is_some() => missing(ID, TOKEN),
         (None, None) => Ok(None),
         (Some(_), None) => missing(SECRET, ID),
         (None, Some(_)) => missing(ID, SECRET),
@@ -79,7 +88,8 @@ impl Credentials {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, held: Mutex::default(), fetching: tokio::sync::Mutex::default() }
+        let (held, fetching) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { source, held, fetching, worked: AtomicBool::new(false) }
     }
 
     /// Describes where the keys come from.
@@ -107,10 +117,16 @@ impl Credentials {
             return Ok(keys);
         }
         let fetched = tokio::time::timeout(FETCH_LIMIT, provider.provide_credentials()).await;
-        let keys = match fetched {
-            Ok(answer) => answer.map_err(|error| not_provided(&error))?,
-            Err(_) => return Err(not_provided(&CredentialsError::provider_timed_out(FETCH_LIMIT))),
-        };
+        let timed_out = |_| Err(CredentialsError::provider_timed_out(FETCH_LIMIT));
+        let keys = fetched.unwrap_or_else(timed_out).map_err(|error| {
+            let mut failure = not_provided(&error);
+            // What worked before may work again soon; what never did is explained by its first error only.
+            if !self.worked.load(Ordering::Relaxed) {
+                failure.action = RetryAction::GiveUp;
+            }
+            failure
+        })?;
+        self.worked.store(true, Ordering::Relaxed);
         let now = SystemTime::now();
         let until = keys.expiry().map_or(now + WITHOUT_END, |end| end - LEFT);
         *self.lock() = Some((keys.clone(), until));
@@ -164,10 +180,7 @@ fn not_provided(error: &CredentialsError) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    };
+    use std::sync::{Arc, atomic::AtomicUsize};
 
     use aws_credential_types::provider::future;
     use build_image_plugin_api::testing::MockHost;
@@ -219,9 +232,11 @@ mod tests {
 
     #[test]
     fn half_a_key_pair_names_the_other_half() {
-        for (present, absent) in [(ID, SECRET), (SECRET, ID)] {
-            let host = MockHost::new().with_secret(present, "value-1").with_secret(TOKEN, "");
-            let host = Arc::new(host.with_secret(absent, ""));
+        for (present, absent) in [(ID, SECRET), (SECRET, ID), (TOKEN, ID)] {
+            let host = [ID, SECRET, TOKEN].iter().fold(MockHost::new(), |host, key| {
+                host.with_secret(key, if *key == present { "value-1" } else { "" })
+            });
+            let host = Arc::new(host);
             let error = of_settings(&host.context()).unwrap_err();
             assert_eq!(error.message, format!("{present} is set, and {absent} is not"));
         }
