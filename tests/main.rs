@@ -10,12 +10,15 @@
 mod harness;
 
 mod abi_versions;
+mod aws_faults;
 mod aws_front;
+mod aws_kills;
 mod bad_plugins;
 mod bad_settings;
 mod boot_ends;
 mod boot_test;
 mod build_alibaba;
+mod build_aws;
 mod build_debian;
 mod build_oci;
 mod build_openstack;

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import sys
 import urllib.request
 
@@ -12,7 +13,7 @@ import botocore.exceptions
 
 URL = sys.argv[1]
 BLOCK = 512 << 10
-ZEROS, NOISE = bytes(BLOCK), b"0123456789abcdef" * (BLOCK // 16)
+ZEROS, NOISE = bytes(BLOCK), os.urandom(BLOCK)
 
 
 def control(method, name, **given):

@@ -88,7 +88,6 @@ impl Aws {
     }
 
     /// Creates an account, with what `POST accounts` takes.
-    #[expect(dead_code, reason = "the provider's tests use it")]
     pub(crate) fn account(&'static self, more: &Value) -> AwsAccount {
         AwsAccount { server: self, made: self.control("POST", "accounts", more) }
     }
@@ -101,7 +100,6 @@ pub(crate) struct AwsAccount {
     made: Value,
 }
 
-#[expect(dead_code, reason = "the provider's tests use it")]
 impl AwsAccount {
     /// Number of the account.
     pub(crate) fn id(&self) -> &str {
@@ -132,8 +130,8 @@ impl AwsAccount {
             ("AWS_SECRET_ACCESS_KEY", secret),
             ("AWS_REGION", self.server.text("region")),
             ("AWS_ENDPOINT_URL", self.server.url()),
-            ("AWS_CREATE_IMAGE_RETRY_DELAY", "0"),
-            ("AWS_IMPORT_SNAPSHOT_TASK_RETRY_DELAY", "0"),
+            ("AWS_CREATE_IMAGE_RETRY_DELAY", "1"),
+            ("AWS_IMPORT_SNAPSHOT_TASK_RETRY_DELAY", "1"),
         ];
         let kept = rows.iter().filter(|(key, _)| !more.iter().any(|(changed, _)| changed == key));
         kept.chain(more).map(|(key, value)| format!("{key}: {value}\n")).collect()

@@ -15,7 +15,7 @@ mod tiny_iso;
 mod tools;
 mod web;
 
-pub(crate) use aws::Aws;
+pub(crate) use aws::{Aws, AwsAccount};
 pub(crate) use console::run_page;
 pub(crate) use file_effects::{can_follow, killed_at_effect, struck_at_effect};
 pub(crate) use guest::{Iso, Turn, needs, needs_python, needs_qemu};

@@ -8,6 +8,7 @@ enumeration, a list that does not count from 1.
 import base64
 import datetime
 import functools
+import io
 import json
 import re
 import urllib.parse
@@ -394,12 +395,14 @@ def check_answer(operation, status, headers, body):
     """Parses an answer as the vendor's client does, and compares it with the model."""
     shape = operation.output_shape
     parser = botocore.parsers.create_parser(operation.service_model.resolved_protocol)
+    if operation.has_streaming_output and status < 300:
+        body = io.BytesIO(body)
     answer = {"status_code": status, "headers": botocore.compat.HTTPHeaders.from_dict(headers), "body": body, "context": {"operation_name": operation.name}}
     try:
         parsed = parser.parse(answer, shape)
     except Exception as error:  # The parser's own complaints are of many types.
         raise Mismatch(f"{operation.name}: the answer cannot be parsed: {error}") from None
-    parsed.pop("ResponseMetadata", None)
+    parsed = {name: value for name, value in parsed.items() if name != "ResponseMetadata" and not isinstance(value, io.BytesIO)}
     if status < 300 and shape is not None:
         report = botocore.validate.ParamValidator().validate(parsed, shape)
         if report.has_errors():
