@@ -173,6 +173,11 @@ pub(crate) async fn encryption(cloud: &Cloud<'_>) -> Vec<Finding> {
     let keys: Vec<(String, String)> = home.chain(copies).collect();
     let looks = keys.iter().map(async |(region, key)| kms_key(cloud, region, key).await);
     let mut findings = futures_util::future::join_all(looks).await;
+    if config.audience.public && config.encrypted {
+        let error = Error::config("an encrypted image cannot be public")
+            .with_hint("unset AWS_ENCRYPTED and AWS_KMS_KEY_ID, or AWS_IMAGE_VISIBILITY");
+        findings.push(Finding::error(SUBJECT, &error));
+    }
     if config.audience.is_empty() || config.kms_key.is_some() {
         return findings;
     }

@@ -93,7 +93,9 @@ impl Config {
     pub(crate) fn read(settings: &Settings) -> Result<Self> {
         let text =
             |key: &str| settings.text(key).filter(|text| !text.is_empty()).map(str::to_owned);
+        let way = if settings.text("AWS_UPLOAD") == Some("s3") { Way::S3 } else { Way::Ebs };
         let kms_key = text("AWS_KMS_KEY_ID");
+        check_key(way, kms_key.as_deref())?;
         let concurrency = settings.integer("AWS_UPLOAD_CONCURRENCY").unwrap_or(32).clamp(1, 999);
         Ok(Self {
             region: text("AWS_REGION"),
@@ -103,7 +105,7 @@ impl Config {
                 .map(|url| endpoint("AWS_ENDPOINT_URL", &url))
                 .transpose()?,
             endpoints: endpoints(settings)?,
-            way: if settings.text("AWS_UPLOAD") == Some("s3") { Way::S3 } else { Way::Ebs },
+            way,
             bucket: text("AWS_BUCKET"),
             prefix: prefix(text("AWS_S3_PREFIX").unwrap_or_default())?,
             keep_object: settings.boolean("AWS_KEEP_S3_OBJECT"),
@@ -124,7 +126,7 @@ impl Config {
             replace: settings.text("AWS_IF_EXISTS") == Some("replace"),
             copy_regions: copy_regions(settings)?,
             copy_keys: settings.parsed(COPY_KEYS)?,
-            deprecate_after: settings.integer("AWS_DEPRECATE_AFTER").map(Duration::from_secs),
+            deprecate_after: deprecate_after(settings)?,
         })
     }
 
@@ -142,6 +144,31 @@ impl Config {
             Error::config("`AWS_BUCKET` is not set, and AWS_UPLOAD is `s3`")
                 .with_hint("set AWS_BUCKET, or unset AWS_UPLOAD: EBS direct needs no bucket")
         })
+    }
+}
+
+/// EBS direct takes no alias and no id.
+fn check_key(way: Way, key: Option<&str>) -> Result<()> {
+    match key {
+        Some(key) if way == Way::Ebs && !(key.starts_with("arn:") && key.contains(":key/")) => {
+            Err(Error::config(format!("AWS_KMS_KEY_ID is `{key}`, not the ARN of a key"))
+                .with_hint(format!("write what this prints: aws kms describe-key --key-id {key} --query KeyMetadata.Arn --output text")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns the age at which the image is deprecated; the vendor permits ten years, and two for public images.
+fn deprecate_after(settings: &Settings) -> Result<Option<Duration>> {
+    const YEAR: u64 = 365 * 86_400;
+    let years = if settings.text("AWS_IMAGE_VISIBILITY") == Some("public") { 2 } else { 10 };
+    match settings.integer("AWS_DEPRECATE_AFTER") {
+        Some(seconds) if seconds > years * YEAR => Err(Error::config(format!(
+            "AWS_DEPRECATE_AFTER is {} days, more than {years} years",
+            seconds / 86_400
+        ))
+        .with_hint(format!("write at most `{}d`", years * 365))),
+        seconds => Ok(seconds.map(Duration::from_secs)),
     }
 }
 
@@ -302,6 +329,8 @@ mod tests {
             ("AWS_ENDPOINT_URL_S3", json!("ftp://host")),
             ("AWS_S3_PREFIX", json!("a/../b")),
             ("AWS_S3_PREFIX", json!("/a")),
+            ("AWS_KMS_KEY_ID", json!("alias/images")),
+            ("AWS_DEPRECATE_AFTER", json!(11 * 365 * 86_400_u64)),
         ] {
             let error = read(&[(key, value)]).unwrap_err();
             assert!(error.message.contains(key) && error.hint.is_some(), "{error}");
@@ -344,6 +373,9 @@ mod tests {
     #[test]
     fn a_key_implies_encryption() {
         assert!(!read(&[]).unwrap().encrypted);
-        assert!(read(&[("AWS_KMS_KEY_ID", json!("alias/images"))]).unwrap().encrypted);
+        let arn = "arn:aws:kms:eu-west-1:123456789012:key/1";
+        assert!(read(&[("AWS_KMS_KEY_ID", json!(arn))]).unwrap().encrypted);
+        let by_bucket = [("AWS_KMS_KEY_ID", json!("alias/x")), ("AWS_UPLOAD", json!("s3"))];
+        assert!(read(&by_bucket).unwrap().encrypted);
     }
 }

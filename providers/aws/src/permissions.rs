@@ -153,7 +153,7 @@ mod tests {
             (&[("AWS_UPLOAD", json!("s3"))], "s3:PutObject", true),
             (&[("AWS_UPLOAD", json!("s3"))], "ebs:StartSnapshot", false),
             (&[("AWS_IMAGE_COPY_REGIONS", json!(["eu-west-1"]))], "ec2:CopyImage", true),
-            (&[("AWS_KMS_KEY_ID", json!("k"))], "kms:CreateGrant", true),
+            (&[("AWS_KMS_KEY_ID", json!("arn:aws:kms:x:1:key/1"))], "kms:CreateGrant", true),
             (&[("AWS_IF_EXISTS", json!("replace"))], "ec2:ModifyImageAttribute", true),
         ] {
             assert_eq!(needs(pairs, name), expected, "{pairs:?} {name}");

@@ -163,6 +163,8 @@ pub(crate) async fn register_again(
         return Ok(());
     }
     let name = &old.image.name;
+    let mut tags = old.image.tags();
+    tags.retain(|key, _| !key.starts_with("aws:"));
     let holders = ec2.images_with("name", name, policy).await?;
     let again = match holders.iter().find(|image| image.name == *name) {
         // An earlier undo ended before it was recorded.
@@ -175,8 +177,6 @@ pub(crate) async fn register_again(
             return Err(Error::new(ErrorKind::Conflict, message));
         }
         None => {
-            let mut tags = old.image.tags();
-            tags.retain(|key, _| !key.starts_with("aws:"));
             let mut parameters: Parameters = old.image.parameters();
             parameters
                 .extend(tag_specifications(if tags.is_empty() { &[] } else { &["image"] }, &tags));
@@ -184,6 +184,7 @@ pub(crate) async fn register_again(
                 .await?
         }
     };
+    ec2.tag(&[&again], &tags, policy).await?;
     sharing::add(ec2, &again, &old.permissions, policy).await?;
     if let Some(date) = &old.image.deprecation_time {
         let parameters = pairs(&[("ImageId", &again), ("DeprecateAt", date)]);
