@@ -80,6 +80,8 @@ def paged(call, objects, limits, ids):
         if not limits[0] <= given["MaxResults"] <= limits[1]:
             raise invalid(f"Value ( {given['MaxResults']} ) for parameter maxResults is invalid. Expecting a value between {limits[0]} and {limits[1]}.")
     size = min(given.get("MaxResults", 1 << 30), call.account.settings["page"])
+    if call.account.settings["empty_pages"] and "NextToken" not in given and not ids:
+        return [], f"page-{call.operation.name}-0"
     first = 0
     if "NextToken" in given:
         found = re.fullmatch(r"page-(\w+)-(\d+)", given["NextToken"])

@@ -19,6 +19,8 @@ SETTINGS = {
     "polls": 2,
     # Objects in one answer at most; the rest has a token.
     "page": 1000,
+    # Whether the first page of a list has nothing but the token of the next, which the reference permits.
+    "empty_pages": False,
     # Whether snapshots are encrypted without a request.
     "encrypted": False,
     # What the account blocks: public images.
