@@ -224,7 +224,7 @@ impl<'a> Transfer<'a> {
             match &sent {
                 Ok(()) => self.limiter.arrived(),
                 Err(failure) if failure.error.kind == ErrorKind::Throttled => {
-                    self.limiter.throttled()
+                    self.limiter.throttled();
                 }
                 Err(_) => {}
             }
