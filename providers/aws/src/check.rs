@@ -49,7 +49,7 @@ pub(crate) fn check(context: &Context, aws: &Aws, request: &CheckRequest) -> Res
     let mut offline = request.clone();
     offline.online = false;
     let mut report = package.check(context, &offline)?;
-    if request.online && request.build.image_dir.is_none() {
+    if request.online {
         report.findings.retain(|finding| finding.subject != "IMAGE_DIR");
     }
     let problems = config.attributes.problems(&request.build);

@@ -178,7 +178,20 @@ pub(crate) async fn encryption(cloud: &Cloud<'_>) -> Vec<Finding> {
             .with_hint("unset AWS_ENCRYPTED and AWS_KMS_KEY_ID, or AWS_IMAGE_VISIBILITY");
         findings.push(Finding::error(SUBJECT, &error));
     }
-    if config.audience.is_empty() || config.kms_key.is_some() {
+    if config.audience.is_empty() {
+        return findings;
+    }
+    // A copy of an encrypted image is encrypted as well, with the default key of its region unless another is named.
+    let keyless = |region: &&String| !config.copy_keys.contains_key(*region);
+    let regions = all_regions(cloud);
+    if let Some(region) = regions.iter().skip(1).find(keyless).filter(|_| config.encrypted) {
+        let error = Error::config(format!(
+            "the copy in {region} would be encrypted with the account's default key, and such an image cannot be shared"
+        ))
+        .with_hint("name a key of that region in AWS_IMAGE_COPY_KMS_KEY_IDS");
+        findings.push(Finding::error(SUBJECT, &error));
+    }
+    if config.kms_key.is_some() {
         return findings;
     }
     let by_default = async {

@@ -14,7 +14,7 @@ use crate::{
 /// Number of times an upload is aborted: parts in flight may outlive the first abort.
 const ABORTS: usize = 3;
 
-fn place<'a>(resource: &'a Resource) -> Result<(&'a str, &'a str)> {
+fn place(resource: &Resource) -> Result<(&str, &str)> {
     resource
         .name
         .split_once('/')

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -224,7 +224,7 @@ impl<'a> Transfer<'a> {
             match &sent {
                 Ok(()) => self.limiter.arrived(),
                 Err(failure) if failure.error.kind == ErrorKind::Throttled => {
-                    self.limiter.throttled()
+                    self.limiter.throttled();
                 }
                 Err(_) => {}
             }
@@ -247,6 +247,27 @@ impl<'a> Transfer<'a> {
     }
 }
 
+/// Free buffers of one block each: all memory that is freed is overwritten, so they are used again.
+type Pool = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// A filled buffer; returns to the pool when its last user drops it.
+struct Filled {
+    buffer: Vec<u8>,
+    pool: Pool,
+}
+
+impl AsRef<[u8]> for Filled {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+impl Drop for Filled {
+    fn drop(&mut self) {
+        lock(&self.pool).push(std::mem::take(&mut self.buffer));
+    }
+}
+
 /// Reads the disk from its first block to its last.
 struct Reader {
     context: Context,
@@ -259,7 +280,7 @@ impl Reader {
     /// Passes on every block, with what is to be sent. Returns what the blocks come to.
     fn run(&self, sender: &mpsc::Sender<Block>) -> Result<Content> {
         let (mut blocks, mut all) = (Blocks::default(), Sha256::new());
-        let mut buffer = Vec::new();
+        let (mut buffer, pool) = (Vec::new(), Pool::default());
         for number in 0..self.total.div_ceil(BLOCK) {
             self.context.check_cancelled()?;
             self.read(number, &mut buffer)?;
@@ -269,7 +290,10 @@ impl Reader {
                 all.update(digest);
                 blocks.insert(number);
                 if !self.known.contains(number) {
-                    data = Some((Bytes::from(std::mem::take(&mut buffer)), digest));
+                    let next = lock(&pool).pop().unwrap_or_default();
+                    let buffer = std::mem::replace(&mut buffer, next);
+                    let filled = Filled { buffer, pool: Arc::clone(&pool) };
+                    data = Some((Bytes::from_owner(filled), digest));
                 }
             }
             if sender.blocking_send(Block { number, data }).is_err() {
@@ -312,8 +336,6 @@ pub(crate) async fn joined<T>(thread: tokio::task::JoinHandle<Result<T>>) -> Res
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use build_image_plugin_api::{DiskSpec, testing::MockHost};
 
     use super::*;
