@@ -141,6 +141,7 @@ fn an_installer_iso_becomes_a_registered_image() {
     account.has_only(1);
     let disk = "artifacts/ok/aws/ltm_1slot/BIGIP-15.0.0-0.0.39.LTM_1SLOT.aws.raw";
     let image = account.holds(&id_of(&run), HOME, &sandbox.path().join(disk));
+    let gib = run.member("virtual_size").as_u64().unwrap().div_ceil(1 << 30);
     let name = image["Name"].as_str().unwrap();
     assert!(name.starts_with("F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-"), "{name}");
     has(
@@ -149,7 +150,7 @@ fn an_installer_iso_becomes_a_registered_image() {
             ("/State", json!("available")),
             ("/BootMode", json!("legacy-bios")),
             ("/EnaSupport", json!(true)),
-            ("/BlockDeviceMappings/0/Ebs/VolumeSize", json!(20)),
+            ("/BlockDeviceMappings/0/Ebs/VolumeSize", json!(gib)),
         ],
     );
 }
