@@ -216,8 +216,11 @@ impl Ec2 {
             ("IncludeDisabled", "true"),
         ]);
         let object = format!("{filter} `{value}`");
-        let found = self.list::<Images>(Call::DescribeImages, &parameters, &object, policy).await?;
-        Ok(found.into_iter().filter(Image::exists).collect())
+        match self.list::<Images>(Call::DescribeImages, &parameters, &object, policy).await {
+            Ok(found) => Ok(found.into_iter().filter(Image::exists).collect()),
+            Err(failure) if is_absent(&failure) => Ok(Vec::new()),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Returns a snapshot of the account, by id.
