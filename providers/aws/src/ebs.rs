@@ -190,13 +190,12 @@ impl EbsDirect {
             }
             let answer = self.service.call(&Request::new(Method::GET, path), &what, policy).await?;
             let page: Page = Service::json(&answer, &what)?;
-            let before = found.len();
             for listed in &page.blocks {
                 found.insert(listed.block_index);
             }
             // A token that leads nowhere must not be followed for ever.
             token = page.next_token.filter(|next| Some(next) != token.as_ref());
-            if token.is_none() || found.len() == before {
+            if token.is_none() {
                 return Ok(found);
             }
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use build_image_plugin_api::{
     Result,
     http::Answer,
-    retry::{Failure, Policy},
+    retry::{Failure, Policy, RetryAction, retry},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
@@ -55,16 +55,45 @@ pub(crate) struct Ec2 {
     pub(crate) region: String,
 }
 
+/// A page of a list. A page without objects is not the end.
+pub(crate) trait Page: DeserializeOwned {
+    /// What is listed.
+    type Item;
+
+    /// Returns the objects, and the token of the next page.
+    fn take(self) -> (Vec<Self::Item>, Option<String>);
+}
+
 #[derive(Deserialize)]
 struct Images {
     #[serde(rename = "imagesSet", default)]
     images: Items<Image>,
+    #[serde(rename = "nextToken")]
+    next: Option<String>,
+}
+
+impl Page for Images {
+    type Item = Image;
+
+    fn take(self) -> (Vec<Image>, Option<String>) {
+        (self.images.item, self.next)
+    }
 }
 
 #[derive(Deserialize)]
 struct Snapshots {
     #[serde(rename = "snapshotSet", default)]
     snapshots: Items<Snapshot>,
+    #[serde(rename = "nextToken")]
+    next: Option<String>,
+}
+
+impl Page for Snapshots {
+    type Item = Snapshot;
+
+    fn take(self) -> (Vec<Snapshot>, Option<String>) {
+        (self.snapshots.item, self.next)
+    }
 }
 
 #[derive(Deserialize)]
@@ -94,8 +123,19 @@ impl Ec2 {
         object: &str,
         policy: &Policy,
     ) -> Result<Answer, Failure> {
-        let what = self.what(call, object);
-        self.service.call(&request(call, parameters), &what, policy).await
+        let (what, request) = (self.what(call, object), request(call, parameters));
+        // Checks and removals know that an object may be absent.
+        let patient = names_new_objects(call) && !policy.min_retry_time.is_zero();
+        retry(policy, async || {
+            let answer = self.service.attempt(&request, &what).await;
+            answer.map_err(|mut failure| {
+                if patient && is_absent(&failure) {
+                    (failure.action, failure.error.retryable) = (RetryAction::Backoff, true);
+                }
+                failure
+            })
+        })
+        .await
     }
 
     fn what(&self, call: Call, object: &str) -> String {
@@ -118,6 +158,32 @@ impl Ec2 {
         Service::xml(&answer, &self.what(call, object))
     }
 
+    /// Returns the objects of all pages of a list.
+    ///
+    /// # Errors
+    /// As [`Ec2::ask`].
+    pub(crate) async fn list<P: Page>(
+        &self,
+        call: Call,
+        parameters: &Parameters,
+        object: &str,
+        policy: &Policy,
+    ) -> Result<Vec<P::Item>, Failure> {
+        let (mut all, mut token) = (Vec::new(), None::<String>);
+        loop {
+            let mut parameters = parameters.clone();
+            parameters.extend(token.iter().map(|token| ("NextToken".to_owned(), token.clone())));
+            let (items, next) = self.ask::<P>(call, &parameters, object, policy).await?.take();
+            all.extend(items);
+            // A token that leads nowhere must not be followed for ever.
+            let next = next.filter(|next| !next.is_empty() && Some(next) != token.as_ref());
+            if next.is_none() {
+                return Ok(all);
+            }
+            token = next;
+        }
+    }
+
     /// Returns an image of the account, by id.
     ///
     /// # Errors
@@ -125,8 +191,8 @@ impl Ec2 {
     pub(crate) async fn image(&self, id: &str, policy: &Policy) -> Result<Option<Image>, Failure> {
         let parameters = pairs(&[("ImageId.1", id)]);
         let object = format!("image `{id}`");
-        match self.ask::<Images>(Call::DescribeImages, &parameters, &object, policy).await {
-            Ok(found) => Ok(found.images.item.into_iter().next().filter(Image::exists)),
+        match self.list::<Images>(Call::DescribeImages, &parameters, &object, policy).await {
+            Ok(found) => Ok(found.into_iter().next().filter(Image::exists)),
             Err(failure) if is_absent(&failure) => Ok(None),
             Err(failure) => Err(failure),
         }
@@ -149,10 +215,12 @@ impl Ec2 {
             ("IncludeDeprecated", "true"),
             ("IncludeDisabled", "true"),
         ]);
-        let found: Images = self
-            .ask(Call::DescribeImages, &parameters, &format!("{filter} `{value}`"), policy)
-            .await?;
-        Ok(found.images.item.into_iter().filter(Image::exists).collect())
+        let object = format!("{filter} `{value}`");
+        match self.list::<Images>(Call::DescribeImages, &parameters, &object, policy).await {
+            Ok(found) => Ok(found.into_iter().filter(Image::exists).collect()),
+            Err(failure) if is_absent(&failure) => Ok(Vec::new()),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Returns a snapshot of the account, by id.
@@ -166,8 +234,8 @@ impl Ec2 {
     ) -> Result<Option<Snapshot>, Failure> {
         let parameters = pairs(&[("SnapshotId.1", id)]);
         let object = format!("snapshot `{id}`");
-        match self.ask::<Snapshots>(Call::DescribeSnapshots, &parameters, &object, policy).await {
-            Ok(found) => Ok(found.snapshots.item.into_iter().next()),
+        match self.list::<Snapshots>(Call::DescribeSnapshots, &parameters, &object, policy).await {
+            Ok(found) => Ok(found.into_iter().next()),
             Err(failure) if is_absent(&failure) => Ok(None),
             Err(failure) => Err(failure),
         }
@@ -189,9 +257,7 @@ impl Ec2 {
             ("Filter.1.Value.1", &escaped(value)),
         ]);
         let object = format!("tag {key} `{value}`");
-        let found: Snapshots =
-            self.ask(Call::DescribeSnapshots, &parameters, &object, policy).await?;
-        Ok(found.snapshots.item)
+        self.list::<Snapshots>(Call::DescribeSnapshots, &parameters, &object, policy).await
     }
 
     /// Registers or copies an image; returns its id.
@@ -251,6 +317,20 @@ impl Ec2 {
         let object = format!("`{}`", ids.join("`, `"));
         self.call(Call::CreateTags, &parameters, &object, policy).await.map(drop)
     }
+}
+
+/// Whether a call names objects that the run has just created: the service answers for a moment that they do not exist
+/// (<https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html>).
+const fn names_new_objects(call: Call) -> bool {
+    matches!(
+        call,
+        Call::RegisterImage
+            | Call::CopyImage
+            | Call::CreateTags
+            | Call::ModifyImageAttribute
+            | Call::DescribeImageAttribute
+            | Call::EnableImageDeprecation
+    )
 }
 
 /// Returns the form of a call.

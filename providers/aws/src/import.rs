@@ -18,7 +18,7 @@ use crate::{
     client::CALL,
     cloud::Cloud,
     config::Config,
-    ec2::{Ec2, Items, Parameters, pairs, tag_specifications},
+    ec2::{Ec2, Items, Page, Parameters, pairs, tag_specifications},
     image::MARK,
     names::object_key,
     owner::Owner,
@@ -68,6 +68,16 @@ pub(crate) struct Detail {
 struct Tasks {
     #[serde(rename = "importSnapshotTaskSet", default)]
     tasks: Items<Task>,
+    #[serde(rename = "nextToken")]
+    next: Option<String>,
+}
+
+impl Page for Tasks {
+    type Item = Task;
+
+    fn take(self) -> (Vec<Task>, Option<String>) {
+        (self.tasks.item, self.next)
+    }
 }
 
 #[derive(Deserialize)]
@@ -87,8 +97,7 @@ impl Ec2 {
         policy: &Policy,
     ) -> Result<Vec<Task>, Failure> {
         let call = Call::DescribeImportSnapshotTasks;
-        let found: Tasks = self.ask(call, parameters, "the import", policy).await?;
-        Ok(found.tasks.item)
+        self.list::<Tasks>(call, parameters, "the import", policy).await
     }
 }
 

@@ -26,6 +26,9 @@ use crate::{
 /// Number of snapshots of a run after which the upload gives up.
 pub(crate) const MOST_SNAPSHOTS: u32 = 3;
 
+/// A new snapshot may be unknown for a moment; one that is unknown for longer was deleted.
+const UNKNOWN: Duration = Duration::from_secs(30);
+
 /// A snapshot of the run, as the checkpoint stores it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Started {
@@ -247,11 +250,13 @@ impl Looks {
 pub(crate) async fn completed(ec2: &Ec2, id: &str, polls: Polls) -> Result<Snapshot> {
     let mut looks = Looks::begin(polls);
     loop {
-        let Some(found) = ec2.snapshot(id, &CALL).await? else {
+        let found = ec2.snapshot(id, &CALL).await?;
+        if found.is_none() && looks.begun.elapsed() >= UNKNOWN {
             let message = format!("snapshot `{id}` was deleted before it was complete");
             return Err(Error::new(ErrorKind::NotFound, message)
                 .with_hint("look for a program that deletes snapshots of the account"));
-        };
+        }
+        let found = found.unwrap_or_default();
         match found.status.as_str() {
             "completed" => return Ok(found),
             "error" => {
