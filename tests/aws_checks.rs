@@ -136,6 +136,7 @@ fn the_preflight_check_names_what_a_build_would_fail_at() {
 type Source<'a> = (Vec<(&'a str, String)>, Vec<(&'static str, String)>, i32, Vec<&'static str>);
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn credentials_come_from_where_the_vendors_tools_have_them() {
     let Some(server) = Aws::shared() else { return };
     let account = server.account(&json!({}));

@@ -374,7 +374,7 @@ fn a_storm_of_throttling_passes_without_a_block_that_is_put_twice() {
 
 /// Builds with credentials of a container, which end at a request of a service; the build must succeed.
 #[track_caller]
-pub(crate) fn renewed(account: &AwsAccount, (service, operation, nth): (&str, &str, u64)) {
+fn renewed(account: &AwsAccount, (service, operation, nth): (&str, &str, u64)) {
     let sandbox = Sandbox::new();
     sandbox.disk("disk.raw", 64, 40);
     let rule = json!({"service": service, "operation": operation, "nth": nth, "expire": true});

@@ -11,6 +11,7 @@ mod harness;
 
 mod abi_versions;
 mod aws_checks;
+mod aws_consistency;
 mod aws_faults;
 mod aws_front;
 mod aws_kills;
