@@ -162,7 +162,9 @@ impl Attributes {
 /// Returns the description; the vendor's limit is in characters.
 pub(crate) fn description(build: &Build) -> String {
     let text = if build.description.is_empty() { &build.image_name } else { &build.description };
-    text.chars().filter(|letter| !letter.is_control()).take(DESCRIPTION).collect()
+    // EC2 refuses what is not ASCII.
+    let plain = |letter: char| if letter.is_ascii() { letter } else { '?' };
+    text.chars().filter(|letter| !letter.is_control()).map(plain).take(DESCRIPTION).collect()
 }
 
 #[cfg(test)]
