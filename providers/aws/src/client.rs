@@ -40,6 +40,9 @@ pub(crate) const CALL: Policy = Policy::call(Duration::from_secs(60));
 /// Time limit of one attempt of a call without a large body.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
+/// Seconds of clock difference that explain a refusal; the services permit 300.
+const SKEW: i64 = 240;
+
 /// Where a service is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
@@ -181,6 +184,15 @@ impl Service {
         let mut refusal = Refusal::read(answer);
         for secret in [Some(keys.secret_access_key()), keys.session_token()].into_iter().flatten() {
             refusal.message = refusal.message.replace(secret, "…");
+        }
+        // Answers to HEAD have no code.
+        let skewed = self.clock.skew().abs() > SKEW;
+        if refusal.code.is_empty() && answer.status == 403 && skewed {
+            "RequestTimeTooSkewed".clone_into(&mut refusal.code);
+        }
+        // EC2 has one code for a wrong clock and for a session that has ended.
+        if refusal.code == "RequestExpired" && !skewed {
+            "ExpiredToken".clone_into(&mut refusal.code);
         }
         let mut failure = refusal.into_failure(what);
         failure.pause = answer.retry_after();

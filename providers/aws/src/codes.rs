@@ -109,7 +109,7 @@ pub(crate) static TABLE: &[Row] = &[
     ("INVALID_CUSTOMER_KEY", Config, GiveUp, "the KMS key cannot be used", KMS_HINT),
     ("DEPENDENCY_ACCESS_DENIED", Auth, GiveUp, "the KMS key may not be used", KMS_HINT),
     ("INVALID_TAG", Config, GiveUp, "a tag was refused", TAG_HINT),
-    ("INVALID_VOLUME_SIZE", InvalidImage, GiveUp, "the size of the volume was refused", "use a disk of 1 GiB to 16 TiB"),
+    ("INVALID_VOLUME_SIZE", InvalidImage, GiveUp, "the size of the volume was refused", "use a disk of 1 GiB to 64 TiB"),
     ("INVALID_SNAPSHOT_ID", NotFound, GiveUp, "the snapshot does not exist", LOST_HINT),
     ("INVALID_BLOCK", Provider, Backoff, "a block arrived damaged", FREEZE_HINT),
     ("INVALID_CONTENT_ENCODING", Provider, Backoff, "a block arrived damaged", FREEZE_HINT),

@@ -231,7 +231,7 @@ fn polls(settings: &Settings, setting: &'static str, count: u64, delay: u64) -> 
     let (count, delay) = (number("COUNT").unwrap_or(count), number("DELAY").unwrap_or(delay));
     let seconds = Duration::from_secs;
     // A limit of years would overflow the clock.
-    let limit = count.saturating_mul(delay).min(30 * 86_400);
+    let limit = count.saturating_mul(delay.max(1)).min(30 * 86_400);
     Polls { delay: seconds(delay.min(3600)), limit: seconds(limit), setting }
 }
 

@@ -26,12 +26,19 @@ pub(crate) async fn available(ec2: &Ec2, id: &str, polls: Polls) -> Result<Image
     loop {
         let found = ec2.image(id, &CALL).await?;
         // A new image is not shown everywhere at once.
+        let unknown = found.is_none();
         if let Some(image) = found {
             match image.image_state.as_str() {
                 "available" => return Ok(image),
                 "pending" | "transient" => {}
                 _ => return Err(failed(&image, &ec2.region)),
             }
+        }
+        if unknown && looks.is_gone() {
+            let message =
+                format!("image `{id}` in {} was deregistered by another client", ec2.region);
+            return Err(Error::new(ErrorKind::Conflict, message)
+                .with_hint("look for another build of the same name, and build again"));
         }
         if !looks.wait().await {
             let what = format!("image `{id}` in {} is not available", ec2.region);

@@ -268,6 +268,11 @@ impl Job<'_> {
         self.context.will_create(&resource)?;
         self.progress.upload = None;
         self.save()?;
+        // A process may have been killed before it recorded the upload that it had begun.
+        let key = &self.progress.key;
+        for upload in self.bucket.uploads(key, &CALL).await.unwrap_or_default() {
+            self.bucket.abort(key, &upload, &CALL).await?;
+        }
         match self.context.until_answered(self.bucket.begin(&self.progress.key)).await {
             Ok(upload) => {
                 self.context.created(&resource.with_id(&upload))?;

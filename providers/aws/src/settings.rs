@@ -117,7 +117,7 @@ fn image() -> Vec<Setting> {
             Text,
             "Boot mode of the image; unset: what the disk can be started with",
         )
-        .choices(&["legacy-bios", "uefi", "uefi-preferred"]),
+        .choices(&["uefi", "uefi-preferred", "legacy-bios"]),
         row(
             "AWS_ENA_SUPPORT",
             Boolean,
@@ -148,7 +148,7 @@ fn image() -> Vec<Setting> {
         row(
             "AWS_VOLUME_IOPS",
             SettingKind::Integer,
-            "IOPS of the root volume; needed for io1 and io2",
+            "IOPS of a root volume of type gp3, io1, or io2; needed for the last two",
         ),
         row("AWS_VOLUME_SIZE", Size, "Size of the root volume; unset: that of the disk"),
         row("AWS_DELETE_ON_TERMINATION", Boolean, "Whether the root volume ends with its instance")

@@ -232,6 +232,11 @@ impl Looks {
         true
     }
 
+    /// Whether something that is still unknown does not exist.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.begun.elapsed() >= UNKNOWN
+    }
+
     /// The error when the limit has passed.
     pub(crate) fn too_late(&self, what: &str) -> Error {
         let (seconds, setting) = (self.polls.limit.as_secs(), self.polls.setting);
@@ -251,7 +256,7 @@ pub(crate) async fn completed(ec2: &Ec2, id: &str, polls: Polls) -> Result<Snaps
     let mut looks = Looks::begin(polls);
     loop {
         let found = ec2.snapshot(id, &CALL).await?;
-        if found.is_none() && looks.begun.elapsed() >= UNKNOWN {
+        if found.is_none() && looks.is_gone() {
             let message = format!("snapshot `{id}` was deleted before it was complete");
             return Err(Error::new(ErrorKind::NotFound, message)
                 .with_hint("look for a program that deletes snapshots of the account"));
