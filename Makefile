@@ -30,6 +30,7 @@ check:
 test: tools lint
 	tests/install-tools interop
 	tests/install-tools openstack
+	tests/install-tools aws
 	BUILD_IMAGE_NO_SKIP=1 CARGO="$(CARGO)" tests/cargo-tests
 	$(CARGO) build --workspace --locked
 	tests/interop/run

@@ -298,7 +298,7 @@ fn contradictions_are_found_before_anything_is_made() {
     for (args, texts) in [
         (&["qcow2", "--bundle", "x.tar"][..], &["BUNDLE is set", "registers no images"][..]),
         (&["vhd", "--bundle", "x.tar", "--no-upload"], &["`vhd` registers no images"]),
-        (&["aws", "--bundle", "x.tar", "--no-upload"], &["`aws` registers no images"]),
+        (&["azure", "--bundle", "x.tar", "--no-upload"], &["`azure` registers no images"]),
         (&["alibaba", "--bundle", "x.tar"], &["BUNDLE is set without NO_UPLOAD", "publish"]),
         (&["alibaba", "--no-upload", "--bundle-expires", "30d"], &["without BUNDLE"]),
         (&["alibaba", "--no-upload", "--bundle-regions", "[x]"], &["without BUNDLE"]),

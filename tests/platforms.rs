@@ -287,7 +287,7 @@ fn stubs_are_called_so_and_refuse_to_upload_before_the_long_part() {
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("disk.raw", 1024, 1);
     let list = sandbox.run(&["providers", "list"]);
-    for (platform, code) in [("aws", 6), ("azure", 6), ("gce", 6)] {
+    for (platform, code) in [("azure", 6), ("gce", 6)] {
         let named = list.stdout.lines().find(|line| line.starts_with(&format!("{platform} ")));
         assert!(named.is_some_and(|line| line.contains("(stub")), "{}", list.stdout);
         let help = sandbox.run(&["-p", platform, "--help"]);
@@ -322,7 +322,7 @@ fn image_names_are_those_of_the_old_tool_on_every_cloud() {
     let sandbox = Sandbox::new();
     for (platform, random, name, status) in [
         ("alibaba", "FNH6PZTR0", "F5-BIGIP-15-0-0-0-0-39-BYOL-ltm-1slot-FNH6PZTR0", Status::Stable),
-        ("aws", "TELIMLTF7", "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-TELIMLTF7", Status::DiskOnly),
+        ("aws", "TELIMLTF7", "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-TELIMLTF7", Status::Stable),
         ("azure", "AN52DHEC8", "F5-BIGIP-15.0.0-0.0.39-BYOL-ltm-1slot-AN52DHEC8", Status::DiskOnly),
         ("gce", "6XP6LP603", "f5-bigip-15-0-0-0-0-39-byol-ltm-1slot-6xp6lp603", Status::DiskOnly),
     ] {

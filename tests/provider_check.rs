@@ -57,14 +57,12 @@ type Rows = &'static [&'static str];
 
 /// Providers that need no cloud, and the checks that do not apply to them.
 type Case = (&'static str, &'static [&'static str], Rows);
-const LOCAL: [Case; 7] = [
+const LOCAL: [Case; 5] = [
     ("vhd", &[], &["stub"]),
     ("vmware", &[], &["stub"]),
-    ("aws", &[], &STUBS),
     ("azure", &[], &STUBS),
     ("gce", &[], &STUBS),
     ("qcow2", &["--isolate"], &["stub"]),
-    ("aws", &["--isolate"], &STUBS),
 ];
 /// Checks that do not apply to stubs.
 const STUBS: [&str; 10] = [

@@ -1,5 +1,5 @@
-//! Disturbs every edge between two states of a build that the journal marks, for the emulator, a real Glance, and a real
-//! docker-registry: the process is killed, interrupted or terminated, the disk with its journal is full, or the clock is
+//! Disturbs every edge between two states of a build that the journal marks, for the emulator, a real Glance, a real
+//! docker-registry, and moto behind a strict front: the process is killed, interrupted or terminated, the disk with its journal is full, or the clock is
 //! set. Between the edges, every request to the cloud is refused, the process is killed or interrupted in the middle of
 //! the files it packs, files may not grow beyond a bound, and directories replace files. Afterwards the run is resumed
 //! or collected.
@@ -9,6 +9,7 @@
 //! unchanged and nothing of the run is left, here or in the cloud.
 
 mod alibaba;
+mod aws;
 mod bench;
 mod cloud;
 mod oci;
@@ -30,6 +31,7 @@ use self::{
     cloud::{Place, Words},
 };
 use crate::{
+    aws_faults,
     harness::{can_follow, needs},
     oci_faults, openstack_faults,
 };
@@ -41,6 +43,8 @@ const STEP: usize = 11;
 const STEP_OPENSTACK: usize = 53;
 /// The same for docker-registry, or as BUILD_IMAGE_SOAK_OCI sets.
 const STEP_OCI: usize = 41;
+/// The same for AWS, or as BUILD_IMAGE_SOAK_AWS sets.
+const STEP_AWS: usize = 47;
 /// What happens at a line of the journal, in the syntax of the crash points of debug builds.
 const DISTURBANCES: [&str; 6] = ["after", "int", "term", "full", "clock", "before"];
 /// Number of those that builds for the emulator try: `kill_points` has the last one.
@@ -77,6 +81,15 @@ const OCI: [Words; 3] = [
 ];
 const CHUNK: &str = "--oci-chunk-size";
 const MOVED: &str = "--oci-if-exists";
+/// Builds for AWS: with EBS direct, beside an older image; replacing it, with a copy in another region; by an import.
+const AWS: [Words; 3] = [
+    &["aws", "-c", "config.yml", UPLOAD, "ebs", TAKEN, "fail", KEY, "key.pem"],
+    &["aws", "-c", "config.yml", UPLOAD, "ebs", TAKEN, "replace", COPIES, "[eu-west-1]"],
+    &["aws", "-c", "config.yml", UPLOAD, "s3", TAKEN, "replace", KEY, "key.pem"],
+];
+const UPLOAD: &str = "--aws-upload";
+const TAKEN: &str = "--aws-if-exists";
+const COPIES: &str = "--aws-image-copy-regions";
 /// Instead of a disturbance at a line: the request of this number is refused.
 const REFUSED: &str = "refused";
 /// The process is killed after, or interrupted at, the write of this number below IMAGE_DIR.
@@ -346,4 +359,12 @@ fn every_edge_of_an_oci_build_ends_complete_or_without_a_trace() {
     let step = oci_faults::step(STEP_OCI);
     let place = |words| service.place(words);
     Matrix { builds: &OCI, disturbances: &DISTURBANCES, step, place: &place }.holds(3);
+}
+
+#[test]
+fn every_edge_of_an_aws_build_ends_complete_or_without_a_trace() {
+    let Some(service) = aws::Service::shared().filter(|_| needs(&TOOLS)) else { return };
+    let step = aws_faults::step(STEP_AWS);
+    let place = |words| service.place(words);
+    Matrix { builds: &AWS, disturbances: &DISTURBANCES, step, place: &place }.holds(3);
 }

@@ -73,9 +73,14 @@ impl LogRecord {
     /// do not log such records.
     #[must_use]
     pub fn may_contain_requests(&self) -> bool {
-        let libraries = ["hyper", "reqwest", "rustls", "h2"];
-        self.level > LogLevel::Warn && libraries.iter().any(|name| self.target.starts_with(name))
+        may_contain_requests(self.level, &self.target)
     }
+}
+
+/// As [`LogRecord::may_contain_requests`], before the record exists.
+pub(crate) fn may_contain_requests(level: LogLevel, target: &str) -> bool {
+    let libraries = ["hyper", "reqwest", "rustls", "h2", "aws_"];
+    level > LogLevel::Warn && libraries.iter().any(|name| target.starts_with(name))
 }
 
 /// Unit of a progress report.

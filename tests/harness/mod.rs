@@ -1,6 +1,7 @@
 //! Provides the parts of end-to-end tests: a private directory, the program, an emulator, a stand-in ISO.
 
 mod account;
+mod aws;
 mod console;
 mod file_effects;
 mod guest;
@@ -16,6 +17,7 @@ mod tools;
 mod web;
 
 pub(crate) use account::{Account, call_of_child as account_call_of_child, child as account_child};
+pub(crate) use aws::{Aws, AwsAccount};
 pub(crate) use console::run_page;
 pub(crate) use file_effects::{can_follow, killed_at_effect, struck_at_effect};
 pub(crate) use guest::{Iso, Turn, needs, needs_python, needs_qemu};

@@ -15,7 +15,8 @@ pub fn readme_differences(readme: &str, description: &Description) -> Vec<String
         let Some(row) = line.strip_prefix("| `") else { continue };
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         let key = cells[0].trim_end_matches('`');
-        let is_key = |letter: char| letter.is_ascii_uppercase() || letter == '_';
+        let is_key =
+            |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
         if !key.chars().all(is_key) {
             continue;
         }

@@ -13,7 +13,7 @@ use tracing::{
     span,
 };
 
-use crate::{Host, LogLevel, LogRecord};
+use crate::{Host, LogLevel, LogRecord, context::may_contain_requests};
 
 static HOST: OnceLock<RwLock<Weak<dyn Host>>> = OnceLock::new();
 
@@ -54,8 +54,10 @@ fn send(level: LogLevel, target: &str, message: String, fields: Map<String, Valu
 struct Forward;
 
 impl Subscriber for Forward {
+    /// Details of connection libraries stay here: older hosts know fewer of these libraries, and formatting a request for
+    /// a record that no host logs would cost as much as sending it.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event()
+        metadata.is_event() && !may_contain_requests(level_of(metadata), metadata.target())
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -74,14 +76,19 @@ impl Subscriber for Forward {
         let metadata = event.metadata();
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let level = match *metadata.level() {
-            tracing::Level::ERROR => LogLevel::Error,
-            tracing::Level::WARN => LogLevel::Warn,
-            tracing::Level::INFO => LogLevel::Info,
-            tracing::Level::DEBUG => LogLevel::Debug,
-            tracing::Level::TRACE => LogLevel::Trace,
-        };
+        let level = level_of(metadata);
         send(level, metadata.target(), fields.message, fields.others);
+    }
+}
+
+/// Returns the level of an event in words of the contract.
+fn level_of(metadata: &Metadata<'_>) -> LogLevel {
+    match *metadata.level() {
+        tracing::Level::ERROR => LogLevel::Error,
+        tracing::Level::WARN => LogLevel::Warn,
+        tracing::Level::INFO => LogLevel::Info,
+        tracing::Level::DEBUG => LogLevel::Debug,
+        tracing::Level::TRACE => LogLevel::Trace,
     }
 }
 

@@ -7,20 +7,25 @@ use build_image_plugin_api::{
     DriverNeed, GuestNeeds, MachineNeeds, NameRules, Ovf, Status, TagRules,
 };
 
+/// The disk for an import from a bucket: few bytes, and readable from start to end.
+pub(crate) fn import_disk() -> DiskSpec {
+    DiskSpec::new(DiskFormat::Vmdk).variant(DiskVariant::StreamOptimized)
+}
+
 /// Largest disk, in bytes: a volume of type gp2 has at most 16 TiB. Source:
 /// <https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html>.
 const MAXIMUM: u64 = 16 << 40;
 
 pub(crate) fn description() -> Description {
-    let image = DiskSpec::new(DiskFormat::Vmdk).variant(DiskVariant::StreamOptimized);
     Description::new("aws", env!("CARGO_PKG_VERSION"))
-        .summary("Amazon EC2: makes the disk and a script that uploads and registers it")
-        .status(Status::DiskOnly)
+        .summary("Amazon EC2: writes the disk into a snapshot and registers an AMI")
+        .status(Status::Stable)
         .license("Apache-2.0 OR MIT")
         .settings(crate::settings::settings())
         .disk(
-            DiskNeeds::new(image.clone()) // The machine depends on the build; `create_disk` fills it in.
-                .package(image.archive(Archive::Zip).ovf(Ovf::default()))
+            DiskNeeds::new(DiskSpec::new(DiskFormat::Raw))
+                // The machine depends on the build; `create_disk` fills it in.
+                .package(import_disk().archive(Archive::Zip).ovf(Ovf::default()))
                 .maximum_bytes(MAXIMUM)
                 .multiple_of_bytes(512),
         )
@@ -40,13 +45,15 @@ pub(crate) fn description() -> Description {
         )
         .tags(
             TagRules::default()
-                .maximum(50)
+                // The vendor permits 50; one is the mark of the run.
+                .maximum(49)
                 .key_length(128)
                 .value_length(256)
                 .forbidden_key_prefixes(["aws:"])
                 .forbidden_value_prefixes(["aws:"]),
         )
         .uploads(true)
+        .capabilities(["resume", "share"])
 }
 
 /// What instances need: NVMe and ENA on the Nitro system, Xen's drivers on older families. Source:

@@ -1,103 +1,130 @@
-//! Implements the stub provider for Amazon EC2: makes the disk that EC2 imports, in a package with its OVF
-//! descriptor, and a script that uploads and registers it.
+//! Implements the AWS provider of `build-image`: writes a disk into an EBS snapshot, block by block, and registers it as
+//! an image (AMI) of EC2.
+//!
+//! Reading order: the steps below → `check`, `upload`, `publish`, `discard` (implementation of the steps) → `direct`,
+//! `transfer` (EBS direct), `import`, `bucket` (S3) → `ebs`, `ec2`, `s3` (the calls) → `cloud`, `client`, `credentials`
+//! (how calls are made).
 #![forbid(unsafe_code)]
 
+mod attributes;
+mod blocks;
+mod bucket;
+mod check;
+mod check_bucket;
+mod check_calls;
+mod client;
+mod clock;
+mod cloud;
+mod codes;
+mod config;
+mod copies;
+mod credentials;
 mod describe;
+mod direct;
+mod discard;
+mod ebs;
+mod ec2;
+mod environment;
+mod expected;
+mod finish;
+mod image;
+mod import;
+mod limiter;
+mod names;
+mod owner;
+mod package;
+mod partition;
+mod permissions;
+mod publish;
+mod refusal;
+mod replace;
+mod s3;
+mod s3_removal;
 mod script;
 mod settings;
+mod sharing;
+mod snapshot;
+mod state;
+mod sts;
+mod transfer;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use build_image_plugin_api::{
-    Context, Description, DiskSpec, Error, Result, Settings,
-    document::{Build, Finding},
-    export_provider,
-    ready::{
-        appliance,
-        scripted::{NameLength, Scripted, ScriptedUpload},
+    Context, Description, Disk, Provider, Result, Settings,
+    document::{
+        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, RegisterRequest,
+        Registered, UploadRequest, Uploaded,
     },
+    ready::scripted::{Scripted, ScriptedUpload as _},
 };
-use serde_json::Value;
 
-use crate::settings::{EULA, SHARE};
+use cloud::{Cloud, Session};
+use config::{Config, Way};
+use package::Package;
 
-/// The provider.
+build_image_plugin_api::export_provider!(Aws);
+
+/// Overwrites all memory that is freed: a plugin has a separate allocator, and the HTTP client copies tokens
+/// into its memory.
+#[global_allocator]
+static MEMORY: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
+/// AWS.
 pub struct Aws {
-    bucket: String,
-    region: String,
-    share: Vec<String>,
-    eula: Option<String>,
-    name_length: NameLength,
-    /// Number of polls of the import, and seconds between them.
-    import: (u64, u64),
-    /// Number of polls of the image, and seconds between them.
-    image: (u64, u64),
+    config: Config,
+    /// The package for IMAGE_DIR, with its script.
+    package: Scripted<Package>,
+    /// The package alone.
+    plain: Package,
+    /// Whether an upload follows, so that the package needs no script.
+    uploads: AtomicBool,
+    session: Session,
 }
 
-impl Aws {
-    /// Reads the licence text, if one is set.
-    fn eula(&self) -> Result<Option<String>> {
-        self.eula.as_ref().map(|path| appliance::licence(EULA, path)).transpose()
-    }
-}
-
-/// Returns the account ids to share the image with; EC2's ids have twelve digits.
-fn accounts(settings: &Settings) -> Result<Vec<String>> {
-    let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let ids: Vec<String> = settings.parsed::<Vec<Value>>(SHARE)?.into_iter().map(text).collect();
-    let is_id = |id: &String| id.len() == 12 && id.bytes().all(|digit| digit.is_ascii_digit());
-    match ids.iter().find(|id| !is_id(id)) {
-        Some(invalid) => Err(Error::config(format!("{SHARE}: `{invalid}` is no account id"))
-            .with_hint("account ids have twelve digits; quote those that start with 0")),
-        None => Ok(ids),
-    }
-}
-
-impl ScriptedUpload for Aws {
-    const CLOUD: &'static str = "AWS";
-
+impl Provider for Aws {
     fn describe() -> Description {
         describe::description()
     }
 
-    fn create(_: &Context, settings: Settings) -> Result<Self> {
-        let eula = settings.text(EULA).map(str::to_owned);
-        if let Some(path) = &eula {
-            appliance::check_licence_path(EULA, path)?;
+    fn create(context: &Context, settings: Settings) -> Result<Self> {
+        let config = Config::read(&settings)?;
+        let plain = Package::create(context, settings.clone())?;
+        let package = Scripted::create(context, settings)?;
+        let uploads = AtomicBool::new(false);
+        Ok(Self { config, package, plain, uploads, session: Session::default() })
+    }
+
+    fn check(&self, context: &Context, request: &CheckRequest) -> Result<CheckReport> {
+        self.uploads.store(request.online, Ordering::Relaxed);
+        check::check(context, self, request)
+    }
+
+    fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
+        match (request.for_image_dir, self.uploads.load(Ordering::Relaxed)) {
+            (false, _) => context.make_disk(&check::disk(&self.config)),
+            (true, false) => self.package.create_disk(context, request),
+            (true, true) => context.make_disk(&self.plain.spec(&request.build, &request.spec)?),
         }
-        let text = |key: &str| settings.text(key).unwrap_or_default().to_owned();
-        let pair = |name: &str, count: u64, delay: u64| {
-            let number = |end: &str| settings.integer(&format!("AWS_{name}_RETRY_{end}"));
-            (number("COUNT").unwrap_or(count), number("DELAY").unwrap_or(delay))
-        };
-        Ok(Self {
-            bucket: text("AWS_BUCKET"),
-            region: text("AWS_REGION"),
-            share: accounts(&settings)?,
-            eula,
-            name_length: NameLength::of(&settings, "AWS")?,
-            import: pair("IMPORT_SNAPSHOT_TASK", 120, 30),
-            image: pair("CREATE_IMAGE", 40, 30),
+    }
+
+    fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {
+        context.check_cancelled()?;
+        context.block_on(async {
+            let cloud = Cloud::open(context, &self.config, &self.session).await?;
+            match self.config.way {
+                Way::Ebs => direct::upload(context, &cloud, request).await,
+                Way::S3 => import::upload(context, &cloud, request).await,
+            }
         })
     }
 
-    fn findings(&self, build: &Build) -> Vec<Finding> {
-        let mut findings = vec![self.name_length.check(build)];
-        findings.extend(self.eula().err().map(|error| Finding::error(EULA, &error)));
-        findings
+    fn register(&self, context: &Context, request: &RegisterRequest) -> Result<Registered> {
+        publish::register(context, &self.config, &self.session, request)
     }
 
-    fn spec(&self, build: &Build, spec: &DiskSpec) -> Result<DiskSpec> {
-        let mut spec = spec.clone();
-        if spec.ovf.is_some() {
-            let mut machine = appliance::machine(build);
-            machine.eula = self.eula()?;
-            spec.ovf = Some(machine);
-        }
-        Ok(spec)
-    }
-
-    fn script(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
-        self.render(build, spec, file)
+    fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
+        discard::discard(context, &self.config, &self.session, request)
     }
 }
-
-export_provider!(Scripted<Aws>);

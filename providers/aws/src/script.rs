@@ -5,11 +5,11 @@ use build_image_plugin_api::{
 };
 use serde_json::json;
 
-use crate::Aws;
+use crate::package::Package;
 
 const TEMPLATE: &str = include_str!("upload.sh");
 
-impl Aws {
+impl Package {
     /// Returns the script for a file with this format.
     pub(crate) fn render(&self, build: &Build, spec: &DiskSpec, file: &str) -> String {
         let member = match spec.archive {

@@ -1,0 +1,115 @@
+//! Finishes an image in its region: waits until it is available, tags its snapshots, shares and deprecates it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use build_image_plugin_api::{Error, ErrorKind, Result};
+use jiff::Timestamp;
+
+use crate::{
+    client::CALL,
+    config::Polls,
+    ec2::{Ec2, pairs},
+    image::Image,
+    permissions::Call,
+    publish::{Publication, failed},
+    sharing,
+    snapshot::Looks,
+    state::tags,
+};
+
+/// Waits until an image is available.
+///
+/// # Errors
+/// An image that failed or was deleted; a time-out.
+pub(crate) async fn available(ec2: &Ec2, id: &str, polls: Polls) -> Result<Image> {
+    let mut looks = Looks::begin(polls);
+    loop {
+        let found = ec2.image(id, &CALL).await?;
+        // A new image is not shown everywhere at once.
+        let unknown = found.is_none();
+        if let Some(image) = found {
+            match image.image_state.as_str() {
+                "available" => return Ok(image),
+                "pending" | "transient" => {}
+                _ => return Err(failed(&image, &ec2.region)),
+            }
+        }
+        if unknown && looks.is_gone() {
+            let message =
+                format!("image `{id}` in {} was deregistered by another client", ec2.region);
+            return Err(Error::new(ErrorKind::Conflict, message)
+                .with_hint("look for another build of the same name, and build again"));
+        }
+        if !looks.wait().await {
+            let what = format!("image `{id}` in {} is not available", ec2.region);
+            return Err(looks.too_late(&what));
+        }
+    }
+}
+
+/// Tags the snapshots, shares the image, and sets its deprecation date.
+///
+/// # Errors
+/// Refusals; an image that is not as requested afterwards.
+pub(crate) async fn finish(publication: &Publication<'_>, ec2: &Ec2, image: &Image) -> Result<()> {
+    let Publication { context, config, build, .. } = *publication;
+    let id = &image.image_id;
+    let snapshots = image.snapshots();
+    // The image and the snapshots of an upload have their tags since they were created.
+    let wanted = tags(build);
+    let has_all = |found: &BTreeMap<String, String>| {
+        wanted.iter().all(|(key, value)| found.get(key) == Some(value))
+    };
+    let image_untagged = (!has_all(&image.tags())).then_some(id.as_str());
+    let ids: Vec<&str> = snapshots.iter().map(String::as_str).chain(image_untagged).collect();
+    ec2.tag(&ids, &wanted, &CALL).await?;
+    let shared = sharing::share(ec2, id, &config.audience).await?;
+    if shared > 0 {
+        context
+            .milestone(format!("shared image `{id}` in {} ({shared} permissions)", ec2.region))?;
+    }
+    if let Some(age) = config.deprecate_after {
+        deprecate(ec2, image, age).await?;
+    }
+    Ok(())
+}
+
+/// Sets the date from which an image is deprecated, counted from its creation, so that a resumed run sets the same.
+async fn deprecate(ec2: &Ec2, image: &Image, age: Duration) -> Result<()> {
+    let id = &image.image_id;
+    let date = deprecation(image.creation_date.as_deref(), age)?;
+    let minute = |text: &str| text.get(..16).unwrap_or(text).to_owned();
+    if image.deprecation_time.as_deref().map(minute) == Some(minute(&date)) {
+        return Ok(());
+    }
+    let parameters = pairs(&[("ImageId", id), ("DeprecateAt", &date)]);
+    let object = format!("image `{id}`");
+    ec2.call(Call::EnableImageDeprecation, &parameters, &object, &CALL).await?;
+    Ok(())
+}
+
+/// Returns the date in the vendor's form; seconds do not count.
+fn deprecation(created: Option<&str>, age: Duration) -> Result<String> {
+    let created = created.and_then(|text| text.parse::<Timestamp>().ok());
+    let date = created.unwrap_or_else(Timestamp::now).checked_add(age).map_err(|error| {
+        Error::new(ErrorKind::Config, "AWS_DEPRECATE_AFTER ends outside the calendar")
+            .caused_by(&error)
+            .with_hint("write at most ten years, for example `730d`")
+    })?;
+    Ok(date.strftime("%Y-%m-%dT%H:%M:00.000Z").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_date_is_counted_from_the_creation_to_the_minute() {
+        let date = |created, seconds| deprecation(created, Duration::from_secs(seconds));
+        let created = Some("2026-01-31T23:59:59.000Z");
+        assert_eq!(date(created, 2 * 86_400).unwrap(), "2026-02-02T23:59:00.000Z");
+        assert_eq!(date(created, 1).unwrap(), "2026-02-01T00:00:00.000Z");
+        assert!(date(None, 86_400).unwrap() > date(created, 86_400).unwrap());
+        assert!(date(created, u64::MAX).unwrap_err().hint.is_some());
+    }
+}
