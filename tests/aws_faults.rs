@@ -305,6 +305,7 @@ fn a_fault_of_a_connection_ends_in_one_right_image_or_in_one_error() {
 fn refusals_of_the_vendor_are_named_and_leave_nothing() {
     let Some(server) = Aws::shared() else { return };
     // Operation, code, status, reason, exit code, and a text of the error.
+    // A setting that the vendor refuses ends as one that the program refuses.
     let cases = [
         (
             "StartSnapshot",
@@ -314,14 +315,14 @@ fn refusals_of_the_vendor_are_named_and_leave_nothing() {
             6,
             "quota",
         ),
-        ("StartSnapshot", "ValidationException", 400, "INVALID_CUSTOMER_KEY", 6, "KMS key"),
+        ("StartSnapshot", "ValidationException", 400, "INVALID_CUSTOMER_KEY", 2, "KMS key"),
         ("StartSnapshot", "AccessDeniedException", 403, "DEPENDENCY_ACCESS_DENIED", 6, "KMS key"),
         ("PutSnapshotBlock", "ExpiredTokenException", 403, "", 6, "expired"),
         ("PutSnapshotBlock", "UnrecognizedClientException", 403, "", 6, "access key"),
         ("RegisterImage", "ResourceLimitExceeded", 400, "", 6, "quota"),
         ("RegisterImage", "InvalidAMIName.Duplicate", 400, "", 6, "name"),
         ("RegisterImage", "PendingVerification", 400, "", 6, "verified"),
-        ("ModifyImageAttribute", "InvalidAMIAttributeItemValue", 400, "", 6, "account"),
+        ("ModifyImageAttribute", "InvalidAMIAttributeItemValue", 400, "", 2, "account"),
         ("GetCallerIdentity", "ExpiredToken", 403, "", 6, "expired"),
     ];
     let mut violations = Vec::new();
