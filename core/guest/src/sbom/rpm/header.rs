@@ -60,6 +60,13 @@ pub(super) fn package(bytes: &[u8]) -> Result<Option<Package>, Fault> {
     }))
 }
 
+/// The type of an entry, its count, and the data from its offset on.
+struct Entry<'a> {
+    kind: u32,
+    count: u32,
+    data: &'a [u8],
+}
+
 struct Header<'a> {
     entries: &'a [u8],
     data: &'a [u8],
@@ -79,21 +86,21 @@ impl<'a> Header<'a> {
         open().ok_or_else(|| Fault::damaged("the lengths of a header are malformed"))
     }
 
-    /// Returns the type, the data, and the count of the last entry with a tag.
-    fn entry(&self, tag: u32) -> Result<Option<(u32, &'a [u8], u32)>, Fault> {
+    /// Returns the last entry with a tag.
+    fn entry(&self, tag: u32) -> Result<Option<Entry<'a>>, Fault> {
         let mut entries = self.entries.rchunks_exact(ENTRY);
         let Some(entry) = entries.find(|entry| be32(entry, 0) == Some(tag)) else {
             return Ok(None);
         };
         let found = || {
             let (kind, at, count) = (be32(entry, 4)?, be32(entry, 8)?, be32(entry, 12)?);
-            Some((kind, self.data.get(index(at.into())..)?, count))
+            Some(Entry { kind, count, data: self.data.get(index(at.into())..)? })
         };
         found().map(Some).ok_or_else(|| malformed(tag))
     }
 
     fn text(&self, tag: u32) -> Result<Option<String>, Fault> {
-        let Some((kind, data, count)) = self.entry(tag)? else { return Ok(None) };
+        let Some(Entry { kind, count, data }) = self.entry(tag)? else { return Ok(None) };
         let end = data.iter().take(MAX_TEXT).position(|byte| *byte == 0);
         let text = end.and_then(|end| data.get(..end));
         match text {
@@ -106,7 +113,7 @@ impl<'a> Header<'a> {
     }
 
     fn number(&self, tag: u32) -> Result<Option<u32>, Fault> {
-        let Some((kind, data, count)) = self.entry(tag)? else { return Ok(None) };
+        let Some(Entry { kind, count, data }) = self.entry(tag)? else { return Ok(None) };
         let value = be32(data, 0).filter(|_| kind == INT32 && count > 0);
         value.map(Some).ok_or_else(|| malformed(tag))
     }

@@ -85,7 +85,7 @@ fn cell(number: usize, payload: &[u8]) -> Vec<u8> {
     [varint(payload.len()), varint(number), payload.to_vec()].concat()
 }
 
-/// A cell whose payload goes on at this page, and the pages of the rest.
+/// A cell whose payload continues on this page, and the pages of the rest.
 fn long_cell(number: usize, payload: &[u8], next: u32) -> (Vec<u8>, Vec<Vec<u8>>) {
     let least = (PAGE - 12) * 32 / 255 - 23;
     let wanted = least + (payload.len() - least) % (PAGE - 4);
