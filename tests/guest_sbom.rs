@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     guest_attributes::{DEBIAN, SHELL, system},
-    harness::{Sandbox, needs, tool},
+    harness::{Sandbox, needs, root, tool},
 };
 
 const STATUS: (&str, &str) = (
@@ -66,6 +66,39 @@ fn a_statement_names_the_packages_of_the_disk_by_the_digest_of_their_document() 
     assert_eq!(read(&sandbox, "said.json")["subject"].as_array().unwrap().len(), 1);
     let left = sandbox.files();
     assert!(!left.iter().any(|name| name.contains("dx.json")), "{left:?}");
+}
+
+#[test]
+fn packages_of_rpm_are_those_that_rpm_lists_also_after_it_was_killed() {
+    const PLACE: &str = "tree/usr/lib/sysimage/rpm";
+    if !needs(&["mke2fs", "python3", "rpm", "rpmbuild", "db5.3_load", "cp"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let script = root().join("tests/fixtures/rpm-databases/build");
+    tool(sandbox.path(), &[script.to_str().unwrap(), "made"]);
+    fs::create_dir_all(sandbox.path().join(PLACE).parent().unwrap()).unwrap();
+    tool(sandbox.path(), &["cp", "-r", "made/killed", PLACE]);
+    system(&sandbox, &[DEBIAN, SHELL]);
+    let list = fs::read_to_string(sandbox.path().join("made/killed.list")).unwrap();
+    let fields = list.lines().map(|line| line.split('|').map(str::to_owned));
+    let fields = fields.map(|mut fields| (fields.next().unwrap(), fields.next().unwrap()));
+    let installed: BTreeSet<(String, String)> = fields.collect();
+    assert!(installed.contains(&("kills".to_owned(), "1.0-1".to_owned())), "{installed:?}");
+    for format in ["cyclonedx", "spdx"] {
+        let run = sandbox.run(&["inspect", "disk.raw", "--sbom", format]);
+        run.succeeded();
+        assert_eq!(packages(&serde_json::from_str(&run.stdout).unwrap()), installed, "{format}");
+    }
+    tool(sandbox.path(), &["cp", "-r", "made/killed", "torn"]);
+    let database = sandbox.path().join("torn/rpmdb.sqlite");
+    let bytes = fs::read(&database).unwrap();
+    fs::write(&database, &bytes[..bytes.len() / 2]).unwrap();
+    fs::create_dir_all(sandbox.path().join(PLACE).parent().unwrap()).unwrap();
+    tool(sandbox.path(), &["cp", "-r", "torn", PLACE]);
+    system(&sandbox, &[DEBIAN, SHELL, STATUS]);
+    let run = sandbox.run(&["inspect", "disk.raw", "--sbom", "spdx"]);
+    run.failed(4, &["the database of rpm at /usr/lib/sysimage/rpm/rpmdb.sqlite is not read: "]);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::io::Cursor;
 
 use crate::model::{Initramfs, VolumeFacts};
-use crate::source::{Limits, Source};
+use crate::source::{Fault, Limits, Source};
 use crate::tree::Text;
-use crate::{boot, initramfs, system, volume};
+use crate::{boot, initramfs, sbom, system, volume};
 
 /// Reads an initramfs.
 pub fn initramfs(bytes: &[u8], limits: Limits) -> Initramfs {
@@ -23,4 +23,12 @@ pub fn files(bytes: &[u8]) {
     for entry in system::fstab_entries(&text, &[volume]) {
         system::is_remote(&entry);
     }
+}
+
+/// Reads the same bytes as a database of rpm of every kind, with the log of SQLite. Returns the number of packages of
+/// each that could be read.
+pub fn rpm(database: &[u8], log: &[u8], limits: Limits) -> Vec<Option<usize>> {
+    let source = Source::new(None, limits);
+    let found = sbom::rpm_databases(database, log, &source).into_iter();
+    found.map(|found| found.map_err(|fault| assert_ne!(fault, Fault::Stopped)).ok()).collect()
 }

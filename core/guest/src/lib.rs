@@ -7,7 +7,7 @@
 //!               fs/, tree.rs ext2/3/4 and FAT; the tree that a system mounts
 //!               boot/        boot loaders and their entries;  initramfs/  modules in an initramfs
 //!               system/      os-release, kernels, fstab, network, agents, machine-specific data
-//!               sbom/        packages of dpkg and apk, as CycloneDX and SPDX
+//!               sbom/        packages of dpkg, rpm, and apk, as CycloneDX and SPDX
 //! model.rs      the result, as data;  attributes.rs  what a cloud records of it
 //! check/        compares it with requirements.rs, and reports finding.rs
 //! ```

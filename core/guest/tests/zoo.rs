@@ -196,6 +196,7 @@ fn whole_systems_are_inspected() {
         println!("{name}: healthy, {} ms", begun.elapsed().as_millis());
     }
     packages(&zoo);
+    packages_of_rpm(&zoo);
     attributes(&zoo);
     for (name, firmware, change, want) in FAULTS {
         let copy = zoo.join("fault.raw");
@@ -222,6 +223,31 @@ fn packages(zoo: &Path) {
         assert!(found.len() > 100, "{name}");
         assert_eq!(found.iter().map(String::as_str).collect::<BTreeSet<_>>(), want, "{name}");
     }
+}
+
+/// A whole disk whose database is that of rpm, as it was left when rpm was killed.
+fn packages_of_rpm(zoo: &Path) {
+    const CHANGE: &str = "D=/usr/lib/sysimage/rpm; E 'rm /var/lib/dpkg/status' 'mkdir /usr/lib/sysimage' \"mkdir $D\" \
+        \"write $0.rpm/killed/rpmdb.sqlite $D/rpmdb.sqlite\" \"write $0.rpm/killed/rpmdb.sqlite-wal $D/rpmdb.sqlite-wal\"";
+    let (copy, from) = (zoo.join("packages"), zoo.join("bios-grub.raw"));
+    let databases = zoo.join("packages.rpm");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+    let _ = fs::remove_dir_all(&databases);
+    run(&root.join("tests/fixtures/rpm-databases/build"), &[&databases]);
+    shell(&copy, &format!("cp --reflink=auto --sparse=always \"{}\" \"$0\"", from.display()));
+    shell(&copy, &format!("{TOOLS}{CHANGE}"));
+    let want = fs::read_to_string(databases.join("killed.list")).unwrap();
+    let fields = |line: &str| line.split('|').take(3).collect::<Vec<_>>().join(" ");
+    let want: BTreeSet<String> = want.lines().map(fields).collect();
+    let reader = GuestReader::open_raw(&copy).unwrap();
+    let begun = Instant::now();
+    let (_, packages) = inspect_with_packages(&reader, Limits::default()).unwrap();
+    println!("packages of rpm: {} ms", begun.elapsed().as_millis());
+    let all = packages.packages.iter();
+    let found = all.map(|one| format!("{} {} {}", one.name, one.version, one.architecture));
+    assert_eq!(found.collect::<BTreeSet<_>>(), want);
+    fs::remove_file(&copy).unwrap();
+    fs::remove_dir_all(&databases).unwrap();
 }
 
 fn attributes(zoo: &Path) {

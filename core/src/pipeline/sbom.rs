@@ -73,13 +73,13 @@ fn unknown(found: &Inspection, packages: &Packages) -> Option<String> {
         return Some("the inspection reached a limit".to_owned());
     }
     if let Some(database) = packages.not_inspected.first() {
-        return Some(format!("{database} is not read"));
+        return Some(database.clone());
     }
     packages.packages.is_empty().then(|| {
         let unread = found.volumes.iter().find(|volume| volume.not_inspected.is_some());
         match unread {
             Some(volume) => format!("{} holds {}, which is not read", volume.name, volume.content),
-            None => "the disk has no database of dpkg or apk".to_owned(),
+            None => "the disk has no database of dpkg, rpm, or apk".to_owned(),
         }
     })
 }

@@ -1,4 +1,5 @@
-//! Corrects the CRCs of a VHDX and of a GUID partition table. An input whose length is odd keeps its own CRCs.
+//! Corrects the checksums of a VHDX, of a GUID partition table, and of a write-ahead log of SQLite. An input of the first
+//! two whose length is odd keeps its own checksums.
 
 use crc_fast::{CrcAlgorithm, checksum};
 
@@ -59,5 +60,34 @@ pub fn gpt(pieces: &mut Pieces) {
         let sum = crc(CrcAlgorithm::Crc32IsoHdlc, &header[..len]);
         header[16..20].copy_from_slice(&sum);
         pieces.push((sector, header));
+    }
+}
+
+/// The header and the frames of a write-ahead log, which all get the salts of the header: SQLite, "Database File
+/// Format", 4.2.
+pub fn write_ahead_log(log: &mut [u8]) {
+    let Some((header, frames)) = log.split_at_mut_checked(32) else { return };
+    let is_big_endian = header[3] & 1 == 1;
+    let page = u32::from_be_bytes(header[8..12].try_into().expect("four bytes"));
+    let mut sum = (0_u32, 0_u32);
+    let mut add = |bytes: &[u8]| {
+        for pair in bytes.chunks_exact(8) {
+            let word = |raw: &[u8]| {
+                let raw = raw.try_into().expect("four bytes");
+                if is_big_endian { u32::from_be_bytes(raw) } else { u32::from_le_bytes(raw) }
+            };
+            sum.0 = sum.0.wrapping_add(word(&pair[..4])).wrapping_add(sum.1);
+            sum.1 = sum.1.wrapping_add(word(&pair[4..])).wrapping_add(sum.0);
+        }
+        [sum.0.to_be_bytes(), sum.1.to_be_bytes()].concat()
+    };
+    let of_header = add(&header[..24]);
+    header[24..].copy_from_slice(&of_header);
+    for frame in frames.chunks_exact_mut(24 + (page as usize).min(1 << 16)) {
+        let (head, content) = frame.split_at_mut(24);
+        head[8..16].copy_from_slice(&header[16..24]);
+        add(&head[..8]);
+        let of_frame = add(content);
+        head[16..].copy_from_slice(&of_frame);
     }
 }

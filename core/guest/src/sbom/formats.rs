@@ -1,5 +1,5 @@
 //! Writes packages as CycloneDX 1.5 and SPDX 2.3, in JSON. Sources: CycloneDX specification 1.5, SPDX specification
-//! 2.3, and the package URL specification for the types deb and apk. The same packages give the same bytes: time and
+//! 2.3, and the package URL specification for the types deb, rpm, and apk. The same packages give the same bytes: time and
 //! serial number are the caller's.
 
 use serde_json::{Value, json};
@@ -77,10 +77,7 @@ impl Packages {
                     "licenseConcluded": "NOASSERTION",
                     "licenseDeclared": "NOASSERTION",
                     "copyrightText": "NOASSERTION",
-                    "supplier": package.maintainer.as_ref().map_or_else(
-                        || "NOASSERTION".to_owned(),
-                        |maintainer| format!("Person: {}", maintainer.replace('<', "(").replace('>', ")")),
-                    ),
+                    "supplier": supplier(package),
                     "externalRefs": [{
                         "referenceCategory": "PACKAGE-MANAGER",
                         "referenceType": "purl",
@@ -113,18 +110,37 @@ impl Packages {
 
     /// Returns the package URL: `pkg:deb/debian/bash@5.2.15-2?arch=amd64&distro=debian-12`.
     fn package_url(&self, package: &Package) -> String {
-        let namespace = if self.os.is_empty() { "linux" } else { &self.os };
-        let (name, version) = (encoded(&package.name), encoded(&package.version));
+        let os = if self.os.is_empty() { "linux" } else { &self.os };
+        let is_rpm = package.kind == "rpm";
+        // The namespace of rpm is the vendor, and the epoch is not a part of the version.
+        let namespace = match os {
+            "rhel" if is_rpm => "redhat",
+            _ if is_rpm && os.starts_with("opensuse-") => "opensuse",
+            _ => os,
+        };
+        let split = package.version.split_once(':').filter(|_| is_rpm);
+        let (epoch, version) = split.unwrap_or(("", &package.version));
+        let (name, version) = (encoded(&package.name), encoded(version));
         let mut url = format!("pkg:{}/{}/{name}@{version}", package.kind, encoded(namespace));
         let mut separator = '?';
-        let distribution = format!("{namespace}-{}", self.os_version);
-        for (key, value) in [("arch", package.architecture.as_str()), ("distro", &distribution)] {
+        let distribution = format!("{os}-{}", self.os_version);
+        let architecture = package.architecture.as_str();
+        for (key, value) in [("arch", architecture), ("distro", &distribution), ("epoch", epoch)] {
             if !value.is_empty() && !value.ends_with('-') {
                 url.push_str(&format!("{separator}{key}={}", encoded(value)));
                 separator = '&';
             }
         }
         url
+    }
+}
+
+/// Returns the supplier in SPDX: dpkg and apk name a person, rpm names a vendor.
+fn supplier(package: &Package) -> String {
+    let kind = if package.kind == "rpm" { "Organization" } else { "Person" };
+    match &package.maintainer {
+        Some(name) => format!("{kind}: {}", name.replace('<', "(").replace('>', ")")),
+        None => "NOASSERTION".to_owned(),
     }
 }
 

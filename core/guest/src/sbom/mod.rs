@@ -2,17 +2,18 @@
 //!
 //! ```text
 //! dpkg.rs   /var/lib/dpkg/status and status.d      apk.rs    /lib/apk/db/installed
+//! rpm/      rpmdb.sqlite, Packages.db, or Packages
 //! formats.rs   CycloneDX 1.5 and SPDX 2.3 as JSON
 //! ```
-//!
-//! The databases of rpm are named, but not read.
 
 mod apk;
 mod dpkg;
 mod formats;
+mod rpm;
 mod stanza;
 
 pub use formats::Document;
+pub(crate) use rpm::every as rpm_databases;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,20 +25,20 @@ use crate::tree::Tree;
 pub struct Package {
     /// The name.
     pub name: String,
-    /// The version, as the package manager prints it.
+    /// The version, as the package manager prints it; that of rpm is `epoch:version-release`, without an absent epoch.
     pub version: String,
     /// The architecture, with the names of the package manager.
     pub architecture: String,
-    /// The source package, and its version, if they differ.
+    /// The source package, and its version, if they differ; that of rpm is a file name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// The maintainer.
+    /// The maintainer; that of rpm is the vendor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintainer: Option<String>,
     /// The licence, if the database has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
-    /// The package URL type: `deb` or `apk`.
+    /// The package URL type: `deb`, `rpm`, or `apk`.
     pub kind: String,
 }
 
@@ -50,28 +51,18 @@ pub struct Packages {
     pub os_version: String,
     /// The packages.
     pub packages: Vec<Package>,
-    /// Databases that exist, but are not read.
+    /// Databases that exist, but are not read, each with the reason.
     pub not_inspected: Vec<String>,
 }
-
-/// Databases of rpm: SQLite, ndb, and Berkeley DB, in both of their directories.
-const RPM: [&str; 6] = [
-    "/usr/lib/sysimage/rpm/rpmdb.sqlite",
-    "/usr/lib/sysimage/rpm/Packages.db",
-    "/usr/lib/sysimage/rpm/Packages",
-    "/var/lib/rpm/rpmdb.sqlite",
-    "/var/lib/rpm/Packages.db",
-    "/var/lib/rpm/Packages",
-];
 
 /// Reads the packages of a system.
 pub(crate) fn read(tree: &Tree, source: &Source) -> Packages {
     let (os, os_version) = crate::system::os(tree);
     let mut packages = dpkg::read(tree, source);
     packages.extend(apk::read(tree, source));
+    let (of_rpm, not_inspected) = rpm::read(tree, source);
+    packages.extend(of_rpm);
     packages.sort();
     packages.dedup();
-    let rpm = RPM.iter().find(|path| tree.has(path));
-    let not_inspected = rpm.iter().map(|path| format!("the database of rpm at {path}")).collect();
     Packages { os, os_version, packages, not_inspected }
 }

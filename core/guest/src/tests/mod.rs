@@ -4,7 +4,7 @@
 //! ```text
 //! tools.rs     programs            parts.rs   initramfs, kernels, UEFI programs, boot records, LVM
 //! disk.rs      a disk from trees   systems.rs the healthy systems
-//! healthy.rs, faults.rs, judgement.rs, hostile.rs, limits.rs, packages.rs, windows.rs   what is asserted
+//! healthy.rs, faults.rs, judgement.rs, hostile.rs, limits.rs, packages.rs, rpm.rs, windows.rs   what is asserted
 //! ```
 
 mod disk;
@@ -15,6 +15,7 @@ mod judgement;
 mod limits;
 mod packages;
 pub(crate) mod parts;
+mod rpm;
 mod systems;
 pub(crate) mod tools;
 mod windows;

@@ -116,14 +116,6 @@ fn installed_packages_of_apk_are_listed() {
 }
 
 #[test]
-fn a_database_of_rpm_is_named() {
-    let found = packages(|disk| disk.put(0, "/var/lib/rpm/rpmdb.sqlite", "SQLite format 3\0"));
-    let Some(found) = found else { return };
-    assert!(found.packages.is_empty());
-    assert_eq!(found.not_inspected, ["the database of rpm at /var/lib/rpm/rpmdb.sqlite"]);
-}
-
-#[test]
 fn hostile_databases_end() {
     let long = format!("Package: {}\nVersion: 1\n\n", "x".repeat(1 << 20));
     for text in [
