@@ -97,8 +97,8 @@ pub(crate) struct Transfer<'a> {
     rate_limiter: Arc<RateLimiter>,
     /// Number of parts that have not been started.
     pub(crate) waiting: AtomicU32,
-    /// Number of parts that arrived, and their total duration in milliseconds.
-    arrived: (AtomicU32, AtomicU64),
+    /// Bytes of the parts that arrived, and their total duration in milliseconds.
+    arrived: (AtomicU64, AtomicU64),
     /// The end of the image, once a part determined it.
     end: AtomicU64,
     /// Factor by which the configured stall limit of a part is extended.
@@ -130,7 +130,7 @@ impl<'a> Transfer<'a> {
             concurrency: ConcurrencyLimiter::new(tuning.threads),
             rate_limiter: Arc::new(RateLimiter::new(tuning.rate)),
             waiting,
-            arrived: (AtomicU32::new(0), AtomicU64::new(0)),
+            arrived: (AtomicU64::new(0), AtomicU64::new(0)),
             end: AtomicU64::new(u64::MAX),
             silence: AtomicU32::new(1),
             standstill: Mutex::new((Instant::now(), false)),
@@ -216,7 +216,7 @@ impl<'a> Transfer<'a> {
             match &sent {
                 Ok(_) => {
                     let millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-                    self.arrived.0.fetch_add(1, Ordering::Relaxed);
+                    self.arrived.0.fetch_add(length, Ordering::Relaxed);
                     self.arrived.1.fetch_add(millis, Ordering::Relaxed);
                     self.concurrency.arrived(length);
                 }
@@ -274,7 +274,7 @@ impl<'a> Transfer<'a> {
         let mut first = std::pin::pin!(self.send(span));
         tokio::select! {
             sent = &mut first => return sent,
-            () = self.late() => tracing::info!(part = span.number, "late, sending it once more beside"),
+            () = self.late(span.length) => tracing::info!(part = span.number, "late, sending it once more beside"),
         }
         let second = std::pin::pin!(self.send(span));
         match select(first, second).await {
@@ -284,8 +284,8 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Returns when a part that was started now is late.
-    async fn late(&self) {
+    /// Returns when a part of `length` bytes that was started now is late.
+    async fn late(&self, length: u64) {
         let start = Instant::now();
         loop {
             tokio::time::sleep(LATE_CHECK).await;
@@ -294,8 +294,11 @@ impl<'a> Transfer<'a> {
             if arrived == 0 || !idle {
                 continue;
             }
-            let usual = self.arrived.1.load(Ordering::Relaxed) / u64::from(arrived);
-            if start.elapsed() > (Duration::from_millis(usual) * LATE.0).max(LATE.1) {
+            // Parts between copied ones differ in length.
+            let millis = u128::from(self.arrived.1.load(Ordering::Relaxed));
+            let usual = millis * u128::from(length) / u128::from(arrived);
+            let usual = Duration::from_millis(u64::try_from(usual).unwrap_or(u64::MAX));
+            if start.elapsed() > usual.saturating_mul(LATE.0).max(LATE.1) {
                 return;
             }
         }

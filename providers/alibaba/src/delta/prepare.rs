@@ -42,13 +42,15 @@ pub(crate) async fn prepare(
     let disk = &request.disk;
     let reader = Reader::new(context, disk);
     let is_used = Options::is_used_for(config, disk);
+    // SHA-256 costs time: without a base it is only worth it for a manifest.
+    let is_recorded = is_used && config.keep_object;
     let length = plan.length;
     if is_resumed {
         // Of another disk nothing is known to be unchanged.
         let same = state.identity == disk.identity && !disk.identity.is_empty();
         let delta = state.delta.clone().filter(|delta| same && is_usable(delta.block_size, length));
         let size = delta.as_ref().map_or_else(|| block_size(length), |delta| delta.block_size);
-        let reader = if is_used { recording(reader, length, size) } else { reader };
+        let reader = if is_recorded { recording(reader, length, size) } else { reader };
         let plan = match delta.as_ref().and_then(|delta| delta.base.as_ref()) {
             Some(base) => plan.around(size, &base.unchanged),
             None => plan,
@@ -62,7 +64,7 @@ pub(crate) async fn prepare(
     let Some(found) = found.filter(|found| is_usable(found.manifest.block_size, length)) else {
         let size = block_size(length);
         let delta = Some(DeltaState { block_size: size, base: None });
-        let reader = recording(reader, length, size);
+        let reader = if is_recorded { recording(reader, length, size) } else { reader };
         return Ok(Prepared { reader, plan: plan.in_blocks(size), delta });
     };
     compare(context, recording(reader, length, found.manifest.block_size), plan, &found).await

@@ -5,6 +5,7 @@
 mod after;
 mod check;
 mod codes;
+mod delta;
 mod discard;
 mod ecs;
 mod elsewhere;
