@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::blocks::{Block, Blocks, is_usable, length_of};
 use crate::reader::combine;
 
-/// Maximum size of a manifest in bytes; one of the largest disk is about half as long.
-pub(crate) const LONGEST: u64 = 16 << 20;
+/// Maximum size of a manifest in bytes; one of the largest disk is slightly shorter.
+pub(crate) const LONGEST: u64 = 8 << 20;
 /// Identifies the document.
 const FORMAT: &str = "build-image-parts";
 /// The version that this program writes and reads.
