@@ -100,4 +100,5 @@ mod snapshots;
 mod tidy;
 mod tls;
 mod unprivileged;
+mod upload_delta;
 mod windows_disks;

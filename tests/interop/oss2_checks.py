@@ -149,11 +149,19 @@ def copies():
         "demo", "dst", None, "joined", upload, 2))
     refused("UploadPartCopy", "missing source", lambda: demo.upload_part_copy(
         "demo", "no", None, "joined", upload, 3), "NoSuchKey")
+    refused("UploadPartCopy", "source condition", lambda: demo.upload_part_copy(
+        "demo", "dst", None, "joined", upload, 3, {"x-oss-copy-source-if-match": "x"}), "PreconditionFailed")
+    etag = demo.head_object("dst").etag
+    does("UploadPartCopy", "the same source", lambda: demo.upload_part_copy(
+        "demo", "dst", (0, 99), "joined", upload, 9, {"x-oss-copy-source-if-match": etag}).etag != "", True)
     refused("UploadPartCopy", "no upload", lambda: demo.upload_part_copy(
         "demo", "dst", None, "joined", "none", 3), "NoSuchUpload")
     parts = [PartInfo(1, one.etag), PartInfo(2, two.etag)]
     does("UploadPartCopy", "make an object", lambda: demo.complete_multipart_upload(
         "joined", upload, parts) and demo.get_object("joined").read() == BODY[:200_000] + BODY, True)
+    crc = oss2.utils.Crc64(0)
+    crc(BODY[:200_000] + BODY)
+    does("UploadPartCopy", "has the checksum of its bytes", lambda: demo.head_object("joined").server_crc, crc.crc)
 
 
 def deletes():

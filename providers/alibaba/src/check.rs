@@ -16,7 +16,7 @@ use crate::{
     config::{Config, Place},
     copies,
     credentials::Credentials,
-    disk, expected, guest,
+    delta, disk, expected, guest,
     image::Image,
     import::{import_parameters, machine_problem, too_late, working_name},
     names,
@@ -107,6 +107,7 @@ fn offline(config: &Config, request: &CheckRequest) -> Vec<Finding> {
     let build = &request.build;
     let mut findings = Vec::new();
     findings.extend(disk::finding(&config.disk, &request.host));
+    findings.extend(delta::offline(config));
     if let Some(error) = machine_problem(config, build) {
         findings.push(Finding::error("boot mode", &error));
     }
@@ -141,7 +142,7 @@ async fn online(
     let made = if *dry_run { None } else { make_role(cloud, config, place, build).await };
     let ours = before.import.as_ref();
     let key = key(config, build);
-    let (identity, bucket, name, import, role, copies) = tokio::join!(
+    let (identity, bucket, name, import, role, copies, base) = tokio::join!(
         within(credentials(cloud, config), |late| unknown_identity(&late)),
         within(check_bucket::look(cloud, place, &key), |late| vec![Finding::error(
             "bucket", &late
@@ -155,6 +156,7 @@ async fn online(
         within(check_copies::look(cloud, config, place, build, &before.copies), |late| {
             vec![Finding::error("copy regions", &late)]
         }),
+        within(delta::look(&cloud.oss, config, build), |_| None),
     );
     let keys_refused = identity.kind == Some(ErrorKind::Auth);
     let bucket_wrong = bucket.iter().any(|finding| finding.severity == Severity::Error);
@@ -177,6 +179,8 @@ async fn online(
     );
     findings.extend(role.filter(|finding| !follows(finding)));
     findings.extend(copies.into_iter().filter(|finding| !follows(finding)));
+    // A bucket that cannot be used has been reported.
+    findings.extend(base.filter(|_| !keys_refused && !bucket_wrong));
     findings.extend(clock(cloud));
     findings
 }

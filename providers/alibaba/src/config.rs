@@ -8,6 +8,7 @@ use crate::{
     accounts::share_ids,
     copy_keys,
     credentials::Identity,
+    delta,
     describe::NAME_LENGTH,
     disk,
     endpoint::Endpoint,
@@ -56,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) name_length: (usize, usize),
     /// Tuning of the upload.
     pub(crate) upload: UploadTuning,
+    /// What is copied from earlier objects.
+    pub(crate) delta: delta::Options,
     /// Parameters of `ImportImage`.
     pub(crate) import: ImportOptions,
 }
@@ -101,6 +104,7 @@ impl Config {
             replace: settings.text("ALIBABA_IF_EXISTS") == Some("replace"),
             name_length: name_length(settings)?,
             upload: UploadTuning::read(settings),
+            delta: delta::Options::read(settings, settings.text("ALIBABA_BUCKET"))?,
             import: ImportOptions::read(settings),
         })
     }

@@ -5,6 +5,7 @@ use build_image_plugin_api::{Resource, document::Build};
 
 use crate::{
     config::{Config, Place},
+    delta,
     import::working_name,
     names,
     parts::Plan,
@@ -17,9 +18,10 @@ type When = fn(&Config) -> bool;
 /// Every permission of the least-privilege policy, and when it is needed. Permissions for removing the
 /// intermediates of a build, or everything of a failed one, are always needed. Source: RAM documentation,
 /// "RAM authorization" of OSS and ECS.
-const RIGHTS: [(&str, When); 24] = [
+const RIGHTS: [(&str, When); 25] = [
     ("oss:GetBucketInfo", always),
     ("oss:ListMultipartUploads", always),
+    ("oss:ListObjects", delta::Options::is_used),
     ("oss:PutObject", always),
     ("oss:GetObject", always),
     ("oss:DeleteObject", always),
@@ -77,6 +79,10 @@ pub(crate) fn resources(config: &Config, build: &Build) -> Vec<Resource> {
             .with("parts", format!("at most {}", plan.count()));
     }
     let mut all = vec![upload, object];
+    if config.keep_object && delta::Options::is_used(config) {
+        let manifest = delta::manifest_key(config, build, &key);
+        all.push(in_bucket(OBJECT, bucket, &manifest, region).as_deliverable());
+    }
     let name = working_name(config, build);
     let others = config.copy_regions.iter().filter(|other| *other != region);
     for region in [region].into_iter().chain(others) {

@@ -20,6 +20,7 @@ mod config;
 mod copies;
 mod copy_keys;
 mod credentials;
+mod delta;
 mod describe;
 mod discard;
 mod disk;

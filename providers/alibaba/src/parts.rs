@@ -2,23 +2,29 @@
 //!
 //! Source: OSS documentation, "Limits" of multipart upload.
 
+use std::sync::Arc;
+
 use build_image_plugin_api::{Error, ErrorKind, Result};
+
+use crate::delta::{Piece, Range, divide};
 
 const MIB: u64 = 1 << 20;
 /// Maximum number of parts of an upload.
-const MOST_PARTS: u64 = 10_000;
+pub(crate) const MOST_PARTS: u64 = 10_000;
 /// Minimum size of a part in bytes; only the last one may be smaller.
-const SMALLEST_PART: u64 = 100 << 10;
+pub(crate) const SMALLEST_PART: u64 = 100 << 10;
 /// Maximum size of a part in bytes.
-const LARGEST_PART: u64 = 5 << 30;
+pub(crate) const LARGEST_PART: u64 = 5 << 30;
 
-/// Parts of equal size, the last one shorter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Parts of equal size, the last one shorter; or parts of different sizes, some of which an earlier object has.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// Total bytes; an upper bound while the image is still being written.
     pub(crate) length: u64,
-    /// Bytes per part.
+    /// Bytes per part that is sent.
     pub(crate) part_size: u64,
+    /// The parts, when their sizes differ.
+    pieces: Option<Arc<[Piece]>>,
 }
 
 impl Plan {
@@ -38,27 +44,75 @@ impl Plan {
             return Err(Error::new(ErrorKind::InvalidImage, message)
                 .with_hint("use ALIBABA_DISK_FORMAT=qcow2, which leaves holes out"));
         }
-        Ok(Self { length, part_size })
+        Ok(Self { length, part_size, pieces: None })
+    }
+
+    /// The same, with parts that are whole blocks.
+    pub(crate) fn in_blocks(mut self, block: u64) -> Self {
+        let size = self.part_size.div_ceil(block).saturating_mul(block);
+        self.part_size = if size > LARGEST_PART { LARGEST_PART / block * block } else { size };
+        self
+    }
+
+    /// The same, with the ranges that an earlier object has in separate parts.
+    pub(crate) fn around(self, block: u64, unchanged: &[Range]) -> Self {
+        let pieces = divide(self.length, block, self.part_size, unchanged);
+        Self { pieces: Some(pieces), ..self }
     }
 
     /// The number of parts.
     pub(crate) fn count(&self) -> u32 {
-        let count = self.length.div_ceil(self.part_size);
+        let count = match &self.pieces {
+            Some(pieces) => pieces.len() as u64,
+            None => self.length.div_ceil(self.part_size),
+        };
         u32::try_from(count).expect("a plan has at most 10000 parts")
     }
 
     /// Numbers of all parts in the order in which they are sent. Parts that contain any of the first
     /// `deferred_prefix_len` bytes, which become readable last, follow all others.
     pub(crate) fn order(&self, deferred_prefix_len: u64) -> impl Iterator<Item = u32> + use<> {
-        let (count, late) = (self.count(), deferred_prefix_len.div_ceil(self.part_size));
+        let count = self.count();
+        let late = match &self.pieces {
+            Some(pieces) => {
+                pieces.iter().filter(|piece| piece.offset < deferred_prefix_len).count() as u64
+            }
+            None => deferred_prefix_len.div_ceil(self.part_size),
+        };
         let late = u32::try_from(late).unwrap_or(count).min(count);
         (late + 1..=count).chain(1..=late)
     }
 
     /// Offset and length of a part; the first part has number 1.
-    pub(crate) fn range(&self, number: u32) -> (u64, u64) {
+    pub(crate) fn range(&self, number: u32) -> Range {
+        if let Some(piece) = self.piece(number) {
+            return (piece.offset, piece.length);
+        }
         let offset = u64::from(number - 1) * self.part_size;
         (offset, self.part_size.min(self.length - offset))
+    }
+
+    /// Whether an earlier object has the bytes of a part.
+    pub(crate) fn is_copied(&self, number: u32) -> bool {
+        self.piece(number).is_some_and(|piece| piece.is_copied)
+    }
+
+    /// The ranges that an earlier object has, adjoining ones joined.
+    pub(crate) fn copied(&self) -> Vec<Range> {
+        let mut ranges: Vec<Range> = Vec::new();
+        let pieces = self.pieces.as_deref().unwrap_or_default();
+        for piece in pieces.iter().filter(|piece| piece.is_copied) {
+            match ranges.last_mut() {
+                Some(last) if last.0 + last.1 == piece.offset => last.1 += piece.length,
+                _ => ranges.push((piece.offset, piece.length)),
+            }
+        }
+        ranges
+    }
+
+    fn piece(&self, number: u32) -> Option<&Piece> {
+        let index = usize::try_from(number - 1).ok()?;
+        self.pieces.as_ref().and_then(|pieces| pieces.get(index))
     }
 }
 
@@ -99,6 +153,20 @@ mod tests {
         assert_eq!(order(MIB), [2, 3, 4, 5, 1]);
         assert_eq!(order(MIB + 1), [3, 4, 5, 1, 2]);
         assert_eq!(order(u64::MAX), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn parts_in_blocks_are_whole_blocks_and_not_too_large() {
+        const BLOCK: u64 = 128 << 10;
+        for (length, wanted, expected) in [
+            (40 * MIB, 16 * MIB, 16 * MIB),
+            (40 * MIB, 1, BLOCK),
+            (40 * MIB, 16 * MIB + 1, 16 * MIB + BLOCK),
+            (1 << 40, LARGEST_PART, LARGEST_PART),
+        ] {
+            let plan = Plan::new(length, wanted).unwrap().in_blocks(BLOCK);
+            assert_eq!(plan.part_size, expected, "{length} {wanted}");
+        }
     }
 
     #[test]

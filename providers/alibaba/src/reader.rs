@@ -8,11 +8,14 @@ use std::sync::{
 
 use build_image_plugin_api::{Context, Disk, Error, Result};
 use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
+use crc_fast::{CrcAlgorithm, checksum_combine};
 use futures_util::stream::{AbortHandle, abortable, unfold};
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use crate::rate_limiter::RateLimiter;
+use crate::{
+    delta::{Blocks, RangeDigest},
+    rate_limiter::RateLimiter,
+};
 
 /// Bytes per chunk.
 const CHUNK: usize = 256 << 10;
@@ -61,6 +64,8 @@ pub(crate) struct Reader {
     context: Context,
     disk: Arc<Disk>,
     pool: Arc<Pool>,
+    /// Receives the digests of what is read.
+    blocks: Option<Arc<Blocks>>,
 }
 
 /// Controls that a range passes on its way to the network.
@@ -86,7 +91,18 @@ pub(crate) struct BodyStream {
 impl Reader {
     pub(crate) fn new(context: &Context, disk: &Disk) -> Self {
         let (context, disk) = (context.clone(), Arc::new(disk.clone()));
-        Self { context, disk, pool: Arc::default() }
+        Self { context, disk, pool: Arc::default(), blocks: None }
+    }
+
+    /// A reader that enters the digests of what it reads into a table.
+    pub(crate) fn recording(mut self, blocks: &Arc<Blocks>) -> Self {
+        self.blocks = Some(Arc::clone(blocks));
+        self
+    }
+
+    /// The table that receives the digests of what is read.
+    pub(crate) fn blocks(&self) -> Option<&Arc<Blocks>> {
+        self.blocks.as_ref()
     }
 
     /// The host of the step that reads.
@@ -107,7 +123,7 @@ impl Reader {
         length: u64,
         mut each: impl FnMut(Bytes) -> bool,
     ) -> Result<Option<u64>> {
-        let mut digest = Digest::new(CrcAlgorithm::Crc64Xz);
+        let mut digest = RangeDigest::new(self.blocks.as_deref(), offset, length);
         let mut done = 0;
         while done < length {
             self.context.check_cancelled()?;
@@ -188,11 +204,14 @@ impl Reader {
         }
     }
 
-    /// CRC-64 of a range.
+    /// CRC-64 of a range. A range whose digests are known is not read again.
     ///
     /// # Errors
     /// When the disk cannot be read.
     pub(crate) async fn checksum(&self, offset: u64, length: u64) -> Result<u64> {
+        if let Some(known) = self.blocks.as_ref().and_then(|blocks| blocks.crc(offset, length)) {
+            return Ok(known);
+        }
         let reader = self.clone();
         let thread = tokio::task::spawn_blocking(move || reader.read(offset, length, |_| true));
         joined(thread).await?.ok_or_else(|| Error::internal("a checksum was stopped"))

@@ -4,13 +4,14 @@
 
 use build_image_plugin_api::{Setting, SettingKind};
 
-use crate::oss_endpoint::PATH_STYLE;
+use crate::{delta, oss_endpoint::PATH_STYLE};
 
 /// All rows.
 pub(crate) fn settings() -> Vec<Setting> {
     let mut rows = place();
     rows.extend(endpoints());
     rows.extend(upload());
+    rows.extend(delta::settings());
     rows.extend(import());
     rows.extend(images());
     rows.extend(tuning());

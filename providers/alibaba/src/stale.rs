@@ -31,6 +31,9 @@ pub(crate) async fn drop_upload(
     let oss = Oss::open(&place, Arc::clone(credentials))?;
     let removed = async {
         remove_upload(&oss, &stale.multipart()).await?;
+        if let Some(manifest) = &stale.manifest {
+            oss.delete(&manifest.key, &POLICY).await?;
+        }
         oss.delete(&stale.key, &POLICY).await
     };
     match removed.await {
@@ -44,6 +47,9 @@ pub(crate) async fn drop_upload(
         _ => {}
     }
     context.gone(&stale.multipart())?;
+    if let Some(manifest) = &stale.manifest {
+        context.gone(&stale.manifest_resource(&manifest.key, false))?;
+    }
     context.gone(&stale.object(false))
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     acs::Parameters,
     config::{Config, Place},
+    delta::{DeltaState, ManifestState},
     names,
     owner::Owner,
     parts::Plan,
@@ -59,6 +60,12 @@ pub(crate) struct UploadState {
     /// The account and the cloud of the upload.
     #[serde(default)]
     pub(crate) owner: Owner,
+    /// The blocks of the disk, and the earlier object that has some of them.
+    #[serde(default)]
+    pub(crate) delta: Option<DeltaState>,
+    /// The manifest beside the object.
+    #[serde(default)]
+    pub(crate) manifest: Option<ManifestState>,
 }
 
 /// The resource of an object or an upload. Bucket and key are its identity: a run that is resumed with
@@ -81,7 +88,7 @@ impl UploadState {
         config: &Config,
         request: &UploadRequest,
         place: &Place,
-        plan: Plan,
+        plan: &Plan,
         owner: Owner,
     ) -> Self {
         let disk = &request.disk;
@@ -97,12 +104,20 @@ impl UploadState {
             crc: None,
             size: None,
             owner,
+            delta: None,
+            manifest: None,
         }
     }
 
     /// The object, as recorded by the host.
     pub(crate) fn object(&self, kept: bool) -> Resource {
         let object = self.owner.of_bucket(in_bucket(OBJECT, &self.bucket, &self.key, &self.region));
+        if kept { object.as_deliverable() } else { object }
+    }
+
+    /// The manifest of the object, as recorded by the host.
+    pub(crate) fn manifest_resource(&self, key: &str, kept: bool) -> Resource {
+        let object = self.owner.of_bucket(in_bucket(OBJECT, &self.bucket, key, &self.region));
         if kept { object.as_deliverable() } else { object }
     }
 

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use crate::{
     concurrency::ConcurrencyLimiter,
+    delta::Copying,
     meter::{Attempt, Meter},
     multipart::ListedPart,
     options::UploadTuning,
@@ -43,20 +44,22 @@ const LATE: (u32, Duration) = (3, Duration::from_secs(1));
 
 /// A part that the service has, verified.
 #[derive(Clone, Debug)]
-struct Part {
-    number: u32,
-    etag: String,
-    length: u64,
-    crc: u64,
-    kept: bool,
+pub(crate) struct Part {
+    pub(crate) number: u32,
+    pub(crate) etag: String,
+    pub(crate) length: u64,
+    pub(crate) crc: u64,
+    pub(crate) kept: bool,
+    /// The service copied it from an earlier object.
+    pub(crate) is_copied: bool,
 }
 
 /// A part to send: its number and the range of its bytes.
 #[derive(Clone, Copy, Debug)]
-struct Span {
-    number: u32,
-    offset: u64,
-    length: u64,
+pub(crate) struct Span {
+    pub(crate) number: u32,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
 }
 
 /// The user is warned when attempts fail and no part has arrived for this time, or for the stall limit of a
@@ -74,26 +77,28 @@ pub(crate) struct Transferred {
     pub(crate) crc: u64,
     /// Bytes of the whole object.
     pub(crate) length: u64,
-    /// Number of parts that did not have to be sent.
+    /// Number of parts that an earlier attempt sent or copied.
     pub(crate) kept: usize,
 }
 
 /// The parts of one upload.
 pub(crate) struct Transfer<'a> {
-    oss: &'a Oss,
-    key: &'a str,
-    upload_id: &'a str,
-    plan: Plan,
-    reader: &'a Reader,
-    meter: &'a Arc<Meter>,
+    pub(crate) oss: &'a Oss,
+    pub(crate) key: &'a str,
+    pub(crate) upload_id: &'a str,
+    pub(crate) plan: Plan,
+    /// The earlier object that parts are copied from.
+    pub(crate) copying: Copying,
+    pub(crate) reader: &'a Reader,
+    pub(crate) meter: &'a Arc<Meter>,
     tuning: &'a UploadTuning,
-    policy: Policy,
-    concurrency: ConcurrencyLimiter,
+    pub(crate) policy: Policy,
+    pub(crate) concurrency: ConcurrencyLimiter,
     rate_limiter: Arc<RateLimiter>,
     /// Number of parts that have not been started.
-    waiting: AtomicU32,
-    /// Number of parts that arrived, and their total duration in milliseconds.
-    arrived: (AtomicU32, AtomicU64),
+    pub(crate) waiting: AtomicU32,
+    /// Bytes of the parts that arrived, and their total duration in milliseconds.
+    arrived: (AtomicU64, AtomicU64),
     /// The end of the image, once a part determined it.
     end: AtomicU64,
     /// Factor by which the configured stall limit of a part is extended.
@@ -106,24 +111,26 @@ impl<'a> Transfer<'a> {
     pub(crate) fn new(
         oss: &'a Oss,
         (key, upload_id): (&'a str, &'a str),
-        plan: Plan,
+        (plan, copying): (Plan, Copying),
         reader: &'a Reader,
         meter: &'a Arc<Meter>,
         tuning: &'a UploadTuning,
     ) -> Self {
+        let waiting = AtomicU32::new(plan.count());
         Self {
             oss,
             key,
             upload_id,
             plan,
+            copying,
             reader,
             meter,
             tuning,
             policy: part_policy(tuning),
             concurrency: ConcurrencyLimiter::new(tuning.threads),
             rate_limiter: Arc::new(RateLimiter::new(tuning.rate)),
-            waiting: AtomicU32::new(plan.count()),
-            arrived: (AtomicU32::new(0), AtomicU64::new(0)),
+            waiting,
+            arrived: (AtomicU64::new(0), AtomicU64::new(0)),
             end: AtomicU64::new(u64::MAX),
             silence: AtomicU32::new(1),
             standstill: Mutex::new((Instant::now(), false)),
@@ -143,6 +150,7 @@ impl<'a> Transfer<'a> {
             .try_collect()
             .await?;
         parts.sort_by_key(|part| part.number);
+        self.verify_copies(&mut parts).await?;
         let (crc, length) = parts
             .iter()
             .map(|part| (part.crc, part.length))
@@ -179,8 +187,24 @@ impl<'a> Transfer<'a> {
         {
             self.meter.add(length);
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Ok(Some(Part { number, etag, length, crc: theirs, kept: true }));
+            return Ok(Some(Part {
+                number,
+                etag,
+                length,
+                crc: theirs,
+                kept: true,
+                is_copied: false,
+            }));
         }
+        if let Some(part) = self.copied(span).await? {
+            return Ok(Some(part));
+        }
+        self.deliver(span).await.map(Some)
+    }
+
+    /// Sends a part until it arrives.
+    pub(crate) async fn deliver(&self, span: Span) -> Result<Part, Failure> {
+        let length = span.length;
         let mut begun = false;
         retry(&self.policy, async || {
             let _slot = self.concurrency.enter().await;
@@ -192,7 +216,7 @@ impl<'a> Transfer<'a> {
             match &sent {
                 Ok(_) => {
                     let millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-                    self.arrived.0.fetch_add(1, Ordering::Relaxed);
+                    self.arrived.0.fetch_add(length, Ordering::Relaxed);
                     self.arrived.1.fetch_add(millis, Ordering::Relaxed);
                     self.concurrency.arrived(length);
                 }
@@ -206,7 +230,7 @@ impl<'a> Transfer<'a> {
             } else {
                 self.moved();
             }
-            sent.map(Some)
+            sent
         })
         .await
         .map_err(|mut failure| {
@@ -219,7 +243,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Records that a part arrived.
-    fn moved(&self) {
+    pub(crate) fn moved(&self) {
         self.standstill.lock().unwrap_or_else(PoisonError::into_inner).0 = Instant::now();
     }
 
@@ -250,7 +274,7 @@ impl<'a> Transfer<'a> {
         let mut first = std::pin::pin!(self.send(span));
         tokio::select! {
             sent = &mut first => return sent,
-            () = self.late() => tracing::info!(part = span.number, "late, sending it once more beside"),
+            () = self.late(span.length) => tracing::info!(part = span.number, "late, sending it once more beside"),
         }
         let second = std::pin::pin!(self.send(span));
         match select(first, second).await {
@@ -260,8 +284,8 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Returns when a part that was started now is late.
-    async fn late(&self) {
+    /// Returns when a part of `length` bytes that was started now is late.
+    async fn late(&self, length: u64) {
         let start = Instant::now();
         loop {
             tokio::time::sleep(LATE_CHECK).await;
@@ -270,8 +294,11 @@ impl<'a> Transfer<'a> {
             if arrived == 0 || !idle {
                 continue;
             }
-            let usual = self.arrived.1.load(Ordering::Relaxed) / u64::from(arrived);
-            if start.elapsed() > (Duration::from_millis(usual) * LATE.0).max(LATE.1) {
+            // Parts between copied ones differ in length.
+            let millis = u128::from(self.arrived.1.load(Ordering::Relaxed));
+            let usual = millis * u128::from(length) / u128::from(arrived);
+            let usual = Duration::from_millis(u64::try_from(usual).unwrap_or(u64::MAX));
+            if start.elapsed() > usual.saturating_mul(LATE.0).max(LATE.1) {
                 return;
             }
         }
@@ -307,7 +334,8 @@ impl<'a> Transfer<'a> {
             }
             (Ok(sent), Ok(Ok(Some(ours)))) if sent.crc.is_none_or(|theirs| theirs == ours) => {
                 attempt.keep();
-                Ok(Part { number, etag: sent.etag, length, crc: ours, kept: false })
+                let etag = sent.etag;
+                Ok(Part { number, etag, length, crc: ours, kept: false, is_copied: false })
             }
             (Ok(sent), read) => {
                 let ours = read.ok().and_then(Result::ok).flatten();

@@ -15,6 +15,7 @@ use crate::{
     client::CALL,
     config::Config,
     credentials::Credentials,
+    delta::{Copying, Keeper, Prepared, prepare},
     marks::{OBJECT_KEPT, OBJECT_RUN},
     meter::Meter,
     multipart::ListedPart,
@@ -31,6 +32,8 @@ use crate::{
 
 /// Number of times an upload that vanished is started again.
 const RESTARTS: u32 = 2;
+/// Code of the failure of an object whose checksum is not that of the disk.
+const DIFFERS: &str = "ContentDiffers";
 
 /// One upload.
 struct Upload<'a> {
@@ -67,7 +70,7 @@ pub(crate) fn upload(
     });
     let wanted = usable.map_or(config.upload.part_size, |saved| saved.part_size);
     let plan = Plan::new(length, wanted)?;
-    let fresh = || UploadState::fresh(config, request, &place, plan, owner);
+    let fresh = || UploadState::fresh(config, request, &place, &plan, owner);
     let resumed = usable.is_some();
     let state = usable.cloned().unwrap_or_else(fresh);
     let stale = saved.filter(|_| !resumed);
@@ -82,29 +85,34 @@ pub(crate) fn upload(
 
 impl Upload<'_> {
     async fn run(&mut self) -> Result<Uploaded> {
+        let reader = self.prepare().await?;
         if self.is_there().await? {
             // The setting that keeps the object may have changed since it was recorded.
             self.context.created(&self.state.object(self.config.keep_object))?;
+            self.keep_manifest(&reader).await?;
             self.context.milestone(format!("`{}` is there already", self.state.key))?;
             return Ok(self.answer(0));
         }
-        let reader = Reader::new(self.context, &self.request.disk);
         if let Some(crc) = self.same_object(&reader).await? {
             self.forget_upload(true).await?;
-            self.finish(crc).await?;
+            self.finish(crc, &reader).await?;
             self.context.milestone(format!("`{}` is there already", self.state.key))?;
             return Ok(self.answer(0));
         }
         let mut bytes_sent = 0;
-        for round in 0..=RESTARTS {
+        // The last round is for an upload whose copied parts were wrong.
+        for round in 0..=RESTARTS + 1 {
             let listed = self.begin().await?;
             let meter = Meter::new(self.context, self.request.disk.length);
             let arrived = self.bring(listed, &reader, &meter).await;
             bytes_sent += meter.sent();
             match arrived {
                 Ok(crc) => {
-                    self.finish(crc).await?;
+                    self.finish(crc, &reader).await?;
                     return Ok(self.answer(bytes_sent));
+                }
+                Err(failure) if failure.has_code(&[DIFFERS]) && self.has_base() => {
+                    self.continue_without_base().await?;
                 }
                 Err(failure)
                     if failure.has_code(&["NoSuchUpload", "InvalidPart"]) && round < RESTARTS =>
@@ -116,6 +124,41 @@ impl Upload<'_> {
             }
         }
         Err(Error::internal("the rounds of an upload ended without an answer"))
+    }
+
+    /// Finds out what an earlier object has of the disk, and divides the disk into parts.
+    async fn prepare(&mut self) -> Result<Reader> {
+        let known = (self.plan.clone(), &self.state);
+        let Self { context, config, request, oss, resumed, .. } = &*self;
+        let prepared = prepare(context, config, request, oss, known, *resumed);
+        let Prepared { reader, plan, delta } = prepared.await?;
+        self.state.part_size = plan.part_size;
+        self.state.delta = delta;
+        self.plan = plan;
+        Ok(reader)
+    }
+
+    /// Whether parts come from an earlier object.
+    fn has_base(&self) -> bool {
+        self.state.delta.as_ref().is_some_and(crate::delta::DeltaState::has_base)
+    }
+
+    /// Continues with an upload of the whole disk: what was copied is not what is on the disk.
+    async fn continue_without_base(&mut self) -> Result<()> {
+        let base = self.state.delta.as_mut().and_then(|delta| delta.forget_base());
+        let text = format!(
+            "what was copied from `{}` is not what is on the disk",
+            base.unwrap_or_default()
+        );
+        let hint = "the whole disk is sent; delete the manifest of that object";
+        self.context.warning(text, hint)?;
+        self.plan = Plan::new(self.plan.length, self.plan.part_size)?;
+        self.forget_upload(false).await
+    }
+
+    async fn keep_manifest(&mut self, reader: &Reader) -> Result<()> {
+        let Self { context, config, request, oss, state, .. } = self;
+        Keeper { context, config, request, oss }.settle(state, reader).await
     }
 
     /// Whether an earlier attempt completed the object and it is still the same.
@@ -148,7 +191,7 @@ impl Upload<'_> {
     }
 
     fn matches(&self, head: &ObjectHead, crc: u64) -> bool {
-        head.size == self.size() && head.crc.is_none_or(|theirs| theirs == crc)
+        head.size == self.size() && head.crc.map_or(!self.has_base(), |theirs| theirs == crc)
     }
 
     /// Finds the upload of an earlier attempt, or starts one. Returns the parts that the service has.
@@ -184,6 +227,10 @@ impl Upload<'_> {
             }
         };
         self.state.upload_id = Some(id);
+        if let Some(manifest) = &mut self.state.manifest {
+            // It describes the object that this upload replaces.
+            manifest.is_written = false;
+        }
         self.context.save(UPLOAD, &self.state)?;
         self.context.created(&self.state.multipart())?;
         Ok(Vec::new())
@@ -232,7 +279,9 @@ impl Upload<'_> {
         let id = self.state.upload_id.clone().unwrap_or_default();
         let upload = (self.state.key.as_str(), id.as_str());
         let tuning = &self.config.upload;
-        let transfer = Transfer::new(&self.oss, upload, self.plan, reader, meter, tuning);
+        let copying = Copying::of(self.state.delta.as_ref(), self.config);
+        let plan = self.plan.clone();
+        let transfer = Transfer::new(&self.oss, upload, (plan, copying), reader, meter, tuning);
         let transferred = transfer.run(listed).await?;
         if transferred.kept > 0 {
             let (kept, all) = (transferred.kept, transferred.parts.len());
@@ -251,7 +300,15 @@ impl Upload<'_> {
         retry(&policy, async || {
             let failure = match self.oss.complete(key, id, &transferred.parts).await {
                 Ok(Some(theirs)) if theirs != transferred.crc => {
-                    return Err(Failure::stop(self.differs(theirs, transferred.crc)));
+                    return Err(self.failed_proof(theirs, transferred.crc));
+                }
+                Ok(None) if self.has_base() => {
+                    let head = self.oss.head(key, &CALL).await?;
+                    if head.as_ref().is_some_and(|head| self.matches(head, transferred.crc)) {
+                        return Ok(());
+                    }
+                    let theirs = head.and_then(|head| head.crc).unwrap_or_default();
+                    return Err(self.failed_proof(theirs, transferred.crc));
                 }
                 Ok(_) => return Ok(()),
                 Err(failure) => failure,
@@ -267,6 +324,12 @@ impl Upload<'_> {
         .await
     }
 
+    fn failed_proof(&self, theirs: u64, ours: u64) -> Failure {
+        let mut failure = Failure::stop(self.differs(theirs, ours));
+        DIFFERS.clone_into(&mut failure.code);
+        failure
+    }
+
     fn differs(&self, theirs: u64, ours: u64) -> Error {
         let message = format!("`{}` was stored with other content than was sent", self.state.key);
         Error::new(ErrorKind::Provider, message)
@@ -276,7 +339,7 @@ impl Upload<'_> {
     }
 
     /// Verifies the object and records that it exists.
-    async fn finish(&mut self, crc: u64) -> Result<()> {
+    async fn finish(&mut self, crc: u64, reader: &Reader) -> Result<()> {
         let key = &self.state.key;
         match self.oss.head(key, &CALL).await? {
             Some(head) if self.matches(&head, crc) => {}
@@ -303,7 +366,8 @@ impl Upload<'_> {
         self.state.upload_id = None;
         self.state.crc = Some(crc);
         self.context.save(UPLOAD, &self.state)?;
-        self.context.created(&self.state.object(self.config.keep_object))
+        self.context.created(&self.state.object(self.config.keep_object))?;
+        self.keep_manifest(reader).await
     }
 
     fn answer(&self, bytes_sent: u64) -> Uploaded {

@@ -162,12 +162,15 @@ pub(crate) async fn respond(
         throttles.extend(traffic::pace(&head, call.operation));
     }
     body.pace(throttles.clone());
-    let outcome = serve(service, &head, &call, &plan, &story, &mut body, loopback).await;
+    let mut outcome = serve(service, &head, &call, &plan, &story, &mut body, loopback).await;
     body.drain().await;
     let status = outcome.answer.status;
     if plan.reset_after {
         log(&body, (0, Some("reset_after"), 0));
         return Err(Reset);
+    }
+    if plan.hide_checksum {
+        outcome.answer.headers.remove("x-oss-hash-crc64ecma");
     }
     if let Some(hold) = plan.hold {
         tokio::time::sleep(hold).await;

@@ -5,6 +5,10 @@
 mod after;
 mod check;
 mod codes;
+mod delta;
+mod delta_bench;
+mod delta_resume;
+mod delta_trust;
 mod discard;
 mod ecs;
 mod elsewhere;

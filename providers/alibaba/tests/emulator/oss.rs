@@ -5,14 +5,14 @@ use build_image_emulator_alibaba::Running;
 use hmac::{Hmac, Mac as _};
 use sha1::Sha1;
 
-/// One call on bucket `demo`; returns the status.
-fn oss(
+/// One call on bucket `demo`; returns the status and the answer.
+fn call(
     emulator: &Running,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
-    body: &'static str,
-) -> u16 {
+    body: &[u8],
+) -> (u16, Vec<u8>) {
     let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     let mut signed: Vec<&(&str, &str)> =
         headers.iter().filter(|(name, _)| name.starts_with("x-oss-")).collect();
@@ -37,14 +37,52 @@ fn oss(
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.body(body).send().await.unwrap().status().as_u16()
+        let answer = request.body(body.to_vec()).send().await.unwrap();
+        (answer.status().as_u16(), answer.bytes().await.unwrap().to_vec())
     })
+}
+
+/// One call on bucket `demo`; returns the status.
+fn oss(
+    emulator: &Running,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &'static str,
+) -> u16 {
+    call(emulator, method, path, headers, body.as_bytes()).0
 }
 
 /// Writes an object with metadata.
 pub(crate) fn put(emulator: &Running, key: &str, metadata: &[(&str, &str)]) {
     let status = oss(emulator, "PUT", key, metadata, "content");
     assert_eq!(status, 200, "{key}");
+}
+
+/// Writes an object with this content.
+pub(crate) fn write(emulator: &Running, key: &str, content: &[u8]) {
+    assert_eq!(call(emulator, "PUT", key, &[], content).0, 200, "{key}");
+}
+
+/// Deletes an object.
+pub(crate) fn delete(emulator: &Running, key: &str) {
+    assert_eq!(oss(emulator, "DELETE", key, &[], ""), 204, "{key}");
+}
+
+/// The content of an object.
+pub(crate) fn get(emulator: &Running, key: &str) -> Vec<u8> {
+    let (status, content) = call(emulator, "GET", key, &[], &[]);
+    assert_eq!(status, 200, "{key}");
+    content
+}
+
+/// Keys of the objects of the bucket, in their order.
+pub(crate) fn keys(emulator: &Running) -> Vec<String> {
+    let (status, text) = call(emulator, "GET", "", &[], &[]);
+    assert_eq!(status, 200);
+    let text = String::from_utf8(text).unwrap();
+    let after = text.split("<Key>").skip(1);
+    after.map(|rest| rest.split_once("</Key>").unwrap().0.to_owned()).collect()
 }
 
 /// Begins an upload.

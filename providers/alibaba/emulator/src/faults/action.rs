@@ -66,6 +66,7 @@ pub(super) enum Word {
     Throttle,
     ExpireToken,
     Unlisted,
+    HideChecksum,
 }
 
 /// Actions with a number, written `{"name": N}`.
@@ -115,6 +116,8 @@ pub(crate) struct Plan {
     pub(crate) expire_token: bool,
     /// Lists of images are empty.
     pub(crate) unlisted: bool,
+    /// The answer has no CRC-64.
+    pub(crate) hide_checksum: bool,
     /// How far the server's clock is ahead, in milliseconds.
     pub(crate) skew: Millis,
     pub(crate) fail_task: Option<FailTask>,
@@ -141,6 +144,7 @@ impl Plan {
             Action::Word(Word::Throttle) | Action::Number(Number::Qps(_)) => self.throttle = true,
             Action::Word(Word::ExpireToken) => self.expire_token = true,
             Action::Word(Word::Unlisted) => self.unlisted = true,
+            Action::Word(Word::HideChecksum) => self.hide_checksum = true,
             Action::Status(status) => self.status = Some(status.clone()),
             Action::Number(Number::StallMs(time)) => {
                 self.stall = Some(Duration::from_millis(*time));
@@ -174,6 +178,7 @@ impl Action {
             Self::Word(Word::Throttle) => "throttle",
             Self::Word(Word::ExpireToken) => "expire_token",
             Self::Word(Word::Unlisted) => "unlisted",
+            Self::Word(Word::HideChecksum) => "hide_checksum",
             Self::Status(_) => "status",
             Self::Number(Number::StallMs(_)) => "stall_ms",
             Self::Number(Number::HoldAnswerMs(_)) => "hold_answer_ms",

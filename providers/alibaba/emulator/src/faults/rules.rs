@@ -21,7 +21,7 @@ pub enum FaultError {
     #[error(
         "rule {index}: the action {action} is none of {{\"status\", \"code\"}}, \"reset_before\", \
          \"reset_after\", \"truncate_answer\", \"corrupt_body\", \"corrupt_answer\", \"throttle\", \
-         \"expire_token\", \"unlisted\", {{\"stall_ms\"}}, {{\"hold_answer_ms\"}}, {{\"skew_seconds\"}}, {{\"keep_creating\"}}, \
+         \"expire_token\", \"unlisted\", \"hide_checksum\", {{\"stall_ms\"}}, {{\"hold_answer_ms\"}}, {{\"skew_seconds\"}}, {{\"keep_creating\"}}, \
          {{\"slow_body\"}}, {{\"bandwidth\"}}, {{\"qps\"}}, {{\"fail_task\"}}, {{\"image_check\"}}"
     )]
     Action {

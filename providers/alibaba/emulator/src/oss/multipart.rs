@@ -238,8 +238,10 @@ pub(crate) fn list_parts(
             node.leaf("PartNumber", &part.number.to_string())
                 .leaf("LastModified", &clock::iso_zeros(part.modified))
                 .leaf("ETag", &format!("\"{}\"", part.etag))
-                .leaf("HashCrc64ecma", &part.crc64.to_string())
                 .leaf("Size", &part.segment.length.to_string());
+            if !context.plan.hide_checksum {
+                node.leaf("HashCrc64ecma", &part.crc64.to_string());
+            }
         });
     }
     Ok(Answer::text(200, "application/xml", xml.finish()))
