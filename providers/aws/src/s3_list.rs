@@ -24,6 +24,9 @@ struct ObjectsPage {
     is_truncated: bool,
     #[serde(default)]
     next_continuation_token: String,
+    /// `url` when keys are encoded: not every service that speaks S3 does that.
+    #[serde(default)]
+    encoding_type: String,
 }
 
 #[derive(Deserialize)]
@@ -43,6 +46,9 @@ struct UploadsPage {
     next_key_marker: String,
     #[serde(default)]
     next_upload_id_marker: String,
+    /// As in [`ObjectsPage`].
+    #[serde(default)]
+    encoding_type: String,
 }
 
 /// An unfinished upload as it is listed.
@@ -65,8 +71,11 @@ pub(crate) struct ObjectDetails {
     pub(crate) kept: bool,
 }
 
-fn decode(text: &str) -> String {
-    percent_decode_str(text).decode_utf8_lossy().into_owned()
+fn decode(text: &str, encoding: &str) -> String {
+    match encoding {
+        "url" => percent_decode_str(text).decode_utf8_lossy().into_owned(),
+        _ => text.to_owned(),
+    }
 }
 
 impl Bucket {
@@ -91,7 +100,9 @@ impl Bucket {
             }
             let (answer, what) = self.page(Call::ListObjects, &query, policy).await?;
             let page: ObjectsPage = Service::xml(&answer, &what)?;
-            found.extend(page.contents.iter().map(|object| decode(&object.key)));
+            found.extend(
+                page.contents.iter().map(|object| decode(&object.key, &page.encoding_type)),
+            );
             let next = page.next_continuation_token;
             if !page.is_truncated || next.is_empty() || next == token {
                 return Ok(found);
@@ -118,10 +129,11 @@ impl Bucket {
             let (answer, what) = self.page(Call::ListMultipartUploads, &query, policy).await?;
             let page: UploadsPage = Service::xml(&answer, &what)?;
             found.extend(page.uploads.into_iter().map(|mut upload| {
-                upload.key = decode(&upload.key);
+                upload.key = decode(&upload.key, &page.encoding_type);
                 upload
             }));
-            let next = (decode(&page.next_key_marker), page.next_upload_id_marker);
+            let next =
+                (decode(&page.next_key_marker, &page.encoding_type), page.next_upload_id_marker);
             if !page.is_truncated || next.0.is_empty() || next == marker {
                 return Ok(found);
             }

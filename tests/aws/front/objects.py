@@ -61,6 +61,10 @@ def shown(given, key):
     return escape(urllib.parse.quote(key, safe="/") if given.get("EncodingType") == "url" else key)
 
 
+def encoding(given):
+    return "<EncodingType>url</EncodingType>" if given.get("EncodingType") == "url" else ""
+
+
 def stamp(time):
     return time.strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
@@ -74,7 +78,7 @@ def objects_page(account, bucket, given):
                    f"<Size>{bucket.keys[key].size}</Size><StorageClass>STANDARD</StorageClass></Contents>" for key in page)
     more = f"<NextContinuationToken>{base64.b64encode(page[-1].encode()).decode()}</NextContinuationToken>" if rest else ""
     return (f"<ListBucketResult><Name>{bucket.name}</Name><Prefix>{shown(given, given.get('Prefix', ''))}</Prefix><KeyCount>{len(page)}</KeyCount>"
-            f"<MaxKeys>{most}</MaxKeys><IsTruncated>{str(bool(rest)).lower()}</IsTruncated>{more}{rows}</ListBucketResult>")
+            f"<MaxKeys>{most}</MaxKeys><IsTruncated>{str(bool(rest)).lower()}</IsTruncated>{encoding(given)}{more}{rows}</ListBucketResult>")
 
 
 def uploads_page(account, bucket, given):
@@ -96,4 +100,4 @@ def uploads_page(account, bucket, given):
                    f"<Initiated>{stamp(account.initiated.get(each.id, now()))}</Initiated><StorageClass>STANDARD</StorageClass></Upload>" for each in page)
     more = f"<NextKeyMarker>{shown(given, page[-1].key_name)}</NextKeyMarker><NextUploadIdMarker>{escape(page[-1].id)}</NextUploadIdMarker>" if rest else ""
     return (f"<ListMultipartUploadsResult><Bucket>{bucket.name}</Bucket>{more}<MaxUploads>{most}</MaxUploads>"
-            f"<IsTruncated>{str(bool(rest)).lower()}</IsTruncated>{rows}</ListMultipartUploadsResult>")
+            f"<IsTruncated>{str(bool(rest)).lower()}</IsTruncated>{encoding(given)}{rows}</ListMultipartUploadsResult>")
