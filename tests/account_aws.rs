@@ -70,7 +70,7 @@ pub(crate) fn look_alikes(account: &AwsAccount, id: &str) {
     let begun = account.call("s3", "CreateMultipartUpload", &begin, HOME);
     assert!(begun["UploadId"].is_string(), "{begun}");
     // The copy becomes available.
-    for _ in 0..9 {
+    for _ in 0..4 {
         account.image(copied["ImageId"].as_str().unwrap(), "us-west-2");
     }
 }
@@ -139,7 +139,7 @@ fn objects_of_builds_are_listed_in_all_regions_and_removed_and_no_others() {
     let left: Vec<&Value> = all.iter().filter(|item| item["run_id"] != run_id.as_str()).collect();
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
     for item in &left {
-        assert_eq!(item["resource"].get("product"), None, "{item:#}");
+        assert_eq!(item["resource"]["product"], false, "{item:#}");
         assert_eq!(item["state"], "pending", "{item:#}");
         assert!(item["leased_until"].as_u64().unwrap() > now, "{item:#}");
     }
@@ -434,7 +434,7 @@ fn a_copy_that_was_killed_is_finished_by_the_same_call() {
     child.kill().unwrap();
     child.wait().unwrap();
     let item = host.items(&json!({"run_id": "manage-1", "kinds": ["image"]})).pop().unwrap();
-    assert_eq!((item["resource"].get("product"), &item["state"]), (None, &json!("pending")));
+    assert_eq!((&item["resource"]["product"], &item["state"]), (&json!(false), &json!("pending")));
     for (dry_run, change) in [(true, "done"), (false, "done"), (false, "unchanged")] {
         let results = host.change(&image, &copy, dry_run);
         let changes = [&results[0]["change"], &results[1]["change"]];
