@@ -134,7 +134,7 @@ fn the_preflight_check_names_what_a_build_would_fail_at() {
         let mut command = sandbox.command(&[&["plan", "--check"], &BUILD[..]].concat());
         let run = Run::of(&command.output().unwrap(), None);
         let shown = format!("{}{}", run.stdout, run.stderr);
-        // A region that is not enabled refuses every key: that is no other problem.
+        // A region that is not enabled refuses every key; only the cause is named.
         let misleads =
             shown.contains("is not enabled") && shown.contains("access key is not valid");
         if run.code != code || misleads || !texts.iter().all(|text| shown.contains(text)) {

@@ -59,8 +59,8 @@ fn owned(account: &AwsAccount) -> Vec<Vec<Value>> {
 /// Whether an object is what an unfinished build left: no image, or a copy that is not finished.
 fn is_left(images: &[Value], snapshot: &Value) -> bool {
     let has =
-        |image: &&Value| image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"] == snapshot["id"];
-    images.iter().find(has).is_none()
+        |image: &Value| image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"] == snapshot["id"];
+    !images.iter().any(has)
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Compares what the account has with its quotas: images, public images, and snapshots in every region that receives an
 //! image, and the number of accounts that an image is shared with.
 //!
-//! The answer is a note where it cannot be had: quotas are no condition of a build. Objects are counted up to
+//! Where quotas cannot be asked for, a note says so: a build does not depend on them. Objects are counted up to
 //! [`MOST_PAGES`] pages.
 //!
 //! Source: <https://docs.aws.amazon.com/general/latest/gr/ec2-service.html>,
