@@ -36,7 +36,7 @@ const OLD: &str = "old_image";
 
 /// An old image with what belongs to it.
 /// How long a build can be undone although its host is lost.
-const UNDO: Duration = Duration::from_hours(24);
+const UNDO: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Old {

@@ -188,7 +188,7 @@ mod tests {
         let page: UploadsPage = quick_xml::de::from_str(xml).unwrap();
         assert_eq!((page.uploads.len(), page.is_truncated), (2, true));
         assert_eq!(
-            (decode(&page.next_key_marker).as_str(), &*page.next_upload_id_marker),
+            (decode(&page.next_key_marker, "url").as_str(), &*page.next_upload_id_marker),
             ("a b", "u")
         );
         assert_eq!(page.uploads[0].initiated, "2026-11-29T12:00:00.000Z");
